@@ -1,0 +1,137 @@
+// Package vision turns a photo into faces: where they are, where their features lie, how fit they are for recognition,
+// and the template that stands for each.
+//
+// Bytes come in, values go out. The package fetches nothing, stores nothing and knows nothing of people: who a template
+// belongs to is decided elsewhere.
+package vision
+
+// Want says what Detect shall find out beside the boxes. The zero value asks for boxes alone, which is the cheapest.
+type Want struct {
+	// Landmarks asks for Face.Landmarks.
+	Landmarks bool
+	// Templates asks for Face.Template.
+	Templates bool
+	// Attributes asks for the attributes of the set. Asking for one that Pipeline.Supports lacks is an error.
+	Attributes Attributes
+	// Select chooses which of the detected faces get landmarks, attributes and templates; the others keep only their
+	// box and score. It is given the faces in their final order and returns indices into them. Nil means all.
+	Select func(faces []Face) []int
+}
+
+// Attributes is a set of face attributes.
+type Attributes uint16
+
+// The attributes a pack may support.
+const (
+	HeadPose Attributes = 1 << iota
+	Blur
+	Exposure
+	Noise
+	Quality
+	Glasses
+	Occlusion
+	Accessories
+	Mask
+)
+
+// attributeNames lists the attributes in the order of their bits, by the names of the Face contract.
+var attributeNames = [...]string{
+	"headPose", "blur", "exposure", "noise", "qualityForRecognition", "glasses", "occlusion", "accessories", "mask",
+}
+
+// Names returns the names of the set's members as the Face contract spells them, in a fixed order.
+func (a Attributes) Names() []string {
+	var names []string
+	for i, name := range attributeNames {
+		if a&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Photo is what was found on one photo.
+type Photo struct {
+	// Width and Height are those of the upright picture, in pixels: after the EXIF orientation was applied.
+	Width, Height int
+	// Faces are sorted by area, largest first; at most 100.
+	Faces []Face
+}
+
+// Face is one face on a photo. What was not asked for is nil (or the zero Grade).
+type Face struct {
+	// Box is the face rectangle. It lies within the picture.
+	Box Box
+	// Score is the detector's certainty that this is a face, 0 to 1.
+	Score float64
+	// Landmarks are the 27 named points.
+	Landmarks *Landmarks
+	// Pose is the direction the head points to.
+	Pose *Pose
+	// Blur, Exposure and Noise are measured on the face's own pixels, each from 0 to 1: sharp to blurred, dark to bright
+	// (0.25 to 0.75 is good), clean to noisy.
+	Blur, Exposure, Noise *float64
+	// Quality says how fit the face is for recognition.
+	Quality Grade
+	// Template stands for the face: Pipeline.Dim numbers, of unit length. It is biometric data; the caller owns it.
+	Template []float32
+}
+
+// Box is a rectangle in pixels of the upright picture.
+type Box struct {
+	Left, Top, Width, Height int
+}
+
+// Point is a place in pixels of the upright picture; fractions count. It may lie a little outside of the picture.
+type Point struct {
+	X, Y float64
+}
+
+// Pose is the direction a head points to, in degrees. All are 0 for a face that looks into the camera.
+type Pose struct {
+	// Pitch is positive when the face looks up.
+	Pitch float64
+	// Roll is positive when the head is turned clockwise in the picture.
+	Roll float64
+	// Yaw is positive when the face looks to the right side of the picture.
+	Yaw float64
+}
+
+// Grade is a coarse verdict on quality.
+type Grade uint8
+
+// The grades, from unknown (not asked for) to best.
+const (
+	Ungraded Grade = iota
+	Low
+	Medium
+	High
+)
+
+// String returns the grade's name in lower case.
+func (g Grade) String() string {
+	switch g {
+	case Low:
+		return "low"
+	case Medium:
+		return "medium"
+	case High:
+		return "high"
+	}
+	return "ungraded"
+}
+
+// Landmarks are the 27 points of the Face contract. Left and right are sides of the picture, not of the person.
+type Landmarks struct {
+	PupilLeft, PupilRight                                     Point
+	NoseTip                                                   Point
+	MouthLeft, MouthRight                                     Point
+	EyebrowLeftOuter, EyebrowLeftInner                        Point
+	EyeLeftOuter, EyeLeftTop, EyeLeftBottom, EyeLeftInner     Point
+	EyebrowRightInner, EyebrowRightOuter                      Point
+	EyeRightInner, EyeRightTop, EyeRightBottom, EyeRightOuter Point
+	NoseRootLeft, NoseRootRight                               Point
+	NoseLeftAlarTop, NoseRightAlarTop                         Point
+	NoseLeftAlarOutTip, NoseRightAlarOutTip                   Point
+	UpperLipTop, UpperLipBottom, UnderLipTop, UnderLipBottom  Point
+}
