@@ -1,0 +1,364 @@
+package visage_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/visage-face/visage"
+
+// lattice says which rooms of ours a room may import. Traffic goes one way, down; a new edge is a decision, and a new room
+// needs a line here. The root is ".", "x/..." is x and all below it, "*" is every room. A "?" after a room's name marks one that
+// the plan has and that need not be there yet.
+//
+// What two rooms that may not know each other both need is a word and lives in the root; what one needs done by another it asks for
+// through an interface of its own, which server fills.
+const lattice = `
+.                         :
+internal/arena ?          :
+internal/durable ?        :
+keysource                 :
+keysource/internal/local  : keysource internal/arena
+keysource/file            : keysource keysource/internal/local internal/arena
+keysource/env             : keysource keysource/internal/local internal/arena
+keysource/passphrase      : keysource keysource/internal/local internal/arena
+keysource/sourcetest      : keysource
+sealed/...                : keysource sealed/... internal/...
+vision/...                : vision/...
+gallery ?                 : internal/arena
+
+account ?                 : . sealed
+face/... ?                : . sealed vision gallery face/...
+
+api ?                     : .
+api/faceapi ?             : . api face
+api/armapi ?              : . api account
+
+server/... ?              : *
+cmd/... ?                 : *
+bench/... ?               : *
+test/... ?                : *
+`
+
+// carriers says who alone may import what could carry plaintext away, or seal with a key of its own. A name ending in "/..." means that
+// package and all below it. Test files are free here: they have to look at disks and speak to servers.
+const carriers = `
+os/...                    : server cmd vision keysource sealed internal bench test
+syscall                   : server cmd vision keysource sealed internal bench test
+golang.org/x/sys/...      : server cmd vision keysource sealed internal bench test
+io/ioutil                 :
+plugin                    :
+database/sql/...          :
+crypto/aes                : sealed keysource
+crypto/cipher             : sealed keysource
+crypto/rsa                : keyvault keysource identity
+crypto/des                :
+crypto/rc4                :
+crypto/md5                :
+crypto/sha1               :
+net                       : api console server cmd keysource vision/pack bench test
+net/http/...              : api console server cmd keysource vision/pack bench test
+net/rpc/...               :
+net/smtp                  :
+log/syslog                :
+`
+
+// modules says who may import each module that is not ours; see docs/decisions/dependencies.md for why it is here at all. A "+" before the
+// name means that any test may import it too; a module used by tests alone has no rooms.
+const modules = `
+github.com/bep/imagemeta            : vision/internal/photo
+github.com/cockroachdb/pebble/v2    : sealed/internal/pebble bench
+github.com/fxamacker/cbor/v2        : sealed
+github.com/goccy/go-yaml            : server cmd
+github.com/prometheus/client_golang : api server face gallery sealed vision account
+github.com/viterin/vek              : gallery
+github.com/yalue/onnxruntime_go     : vision/internal/ort
+golang.org/x/image                  : vision cmd bench
+golang.org/x/sync                   : api server face gallery sealed vision account cmd
+golang.org/x/sys                    : server cmd vision keysource sealed internal bench test
+golang.org/x/text                   : api face
+golang.org/x/time                   : api
+google.golang.org/protobuf          : vision
++ github.com/getkin/kin-openapi     : api
++ github.com/google/go-cmp          :
++ github.com/prometheus/client_model :
++ github.com/prometheus/common      :
++ github.com/rogpeppe/go-internal   :
+`
+
+// wirers are the rooms that may start a server.
+var wirers = []string{"server/...", "cmd/...", "bench/...", "test/..."}
+
+// pkg is what the test knows of one directory with Go files.
+type pkg struct {
+	dir         string              // slash-separated, relative to the module root; "." for the root
+	imports     map[string][]string // import path to the files that have it
+	testImports map[string][]string
+	docs        []string // files whose package clause has a comment, among those that count
+}
+
+// TestLayout holds the lattice. It parses the files itself: a test that asks the go command is answered from the test cache after the rule
+// was broken, because the cache does not see what a child process reads.
+func TestLayout(t *testing.T) {
+	pkgs := readPackages(t)
+	rooms := parseRules(t, lattice)
+	used := make([]bool, len(rooms))
+	for _, p := range pkgs {
+		i := lineFor(rooms, p.dir)
+		if i < 0 {
+			t.Errorf("room %s has no line in the lattice of layout_test.go: add one, with the rooms it may import", p.dir)
+			continue
+		}
+		used[i] = true
+		for imp, files := range p.imports {
+			room, ours := roomOf(imp)
+			if !ours || room == p.dir {
+				continue
+			}
+			if !slices.ContainsFunc(rooms[i].allowed, func(pat string) bool { return pat == "*" || under(room, pat) }) {
+				t.Errorf("%s imports %s (in %s), which the lattice does not allow", p.dir, room, strings.Join(files, ", "))
+			}
+			if under(room, "cmd/...") || under(room, "server/...") && !slices.ContainsFunc(wirers, func(w string) bool { return under(p.dir, w) }) {
+				t.Errorf("%s imports %s (in %s): nobody imports what puts the rooms together", p.dir, room, strings.Join(files, ", "))
+			}
+		}
+	}
+	for i, r := range rooms {
+		if !used[i] && !r.mark {
+			t.Errorf("line %q of the lattice has no room: remove it", r.name)
+		}
+	}
+}
+
+// TestCarriers holds the list of who may reach disks, networks and ciphers.
+func TestCarriers(t *testing.T) {
+	rules := parseRules(t, carriers)
+	for _, p := range readPackages(t) {
+		for imp, files := range p.imports {
+			for _, r := range rules {
+				if under(imp, r.name) && !allows(r, p.dir) {
+					t.Errorf("%s imports %q (in %s); only these may: %v", p.dir, imp, strings.Join(files, ", "), r.allowed)
+				}
+			}
+		}
+	}
+}
+
+// TestModules holds the list of who may import which module: a dependency is a decision.
+func TestModules(t *testing.T) {
+	rules := parseRules(t, modules)
+	check := func(p pkg, imp string, files []string, test bool) {
+		first, _, _ := strings.Cut(imp, "/")
+		if _, ours := roomOf(imp); ours || imp == "C" || !strings.Contains(first, ".") {
+			return
+		}
+		i := slices.IndexFunc(rules, func(r rule) bool { return under(imp, r.name+"/...") })
+		if i < 0 {
+			t.Errorf("%s imports %q (in %s), a module without a line in layout_test.go", p.dir, imp, strings.Join(files, ", "))
+			return
+		}
+		if !allows(rules[i], p.dir) && !(test && rules[i].mark) {
+			t.Errorf("%s imports %q (in %s); only these may: %v", p.dir, imp, strings.Join(files, ", "), rules[i].allowed)
+		}
+	}
+	for _, p := range readPackages(t) {
+		for imp, files := range p.imports {
+			check(p, imp, files, false)
+		}
+		for imp, files := range p.testImports {
+			check(p, imp, files, true)
+		}
+	}
+}
+
+// TestPackageComments wants one package comment a package: none leaves the reader without the room's reason, two disagree in time.
+func TestPackageComments(t *testing.T) {
+	for _, p := range readPackages(t) {
+		if len(p.docs) != 1 {
+			t.Errorf("package %s has %d package comments %v, want one", p.dir, len(p.docs), p.docs)
+		}
+	}
+}
+
+// TestLayoutSeesViolations proves that the rules can fail: the test would be worthless if a pattern matched everything.
+func TestLayoutSeesViolations(t *testing.T) {
+	rooms := parseRules(t, lattice)
+	for _, c := range []struct {
+		from, to string
+		want     bool
+	}{
+		{"sealed", "keysource", true},
+		{"sealed/internal/pebble", "sealed/internal/format", true},
+		{"sealed", "vision", false},
+		{"vision", "sealed", false},
+		{"keysource", "sealed", false},
+		{"keysource/file", "internal/arena", true},
+		{"gallery", "vision", false},
+	} {
+		i := lineFor(rooms, c.from)
+		if i < 0 {
+			t.Fatalf("no line for %s", c.from)
+		}
+		if got := slices.ContainsFunc(rooms[i].allowed, func(pat string) bool { return pat == "*" || under(c.to, pat) }); got != c.want {
+			t.Errorf("%s -> %s: allowed %t, want %t", c.from, c.to, got, c.want)
+		}
+	}
+	if i := lineFor(rooms, "util"); i >= 0 {
+		t.Errorf("a room called util has the line %q", rooms[i].name)
+	}
+	os := parseRules(t, carriers)[0]
+	if allows(os, "face") || !allows(os, "sealed/internal/pebble") {
+		t.Errorf("rule %q does not tell face from sealed", os.name)
+	}
+}
+
+// rule is one line of a table: a name, and who or what goes with it.
+type rule struct {
+	name    string
+	mark    bool // "?" or "+" was there
+	allowed []string
+}
+
+func parseRules(t *testing.T, table string) []rule {
+	t.Helper()
+	var rules []rule
+	for line := range strings.Lines(table) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		left, right, found := strings.Cut(line, ":")
+		if !found {
+			t.Fatalf("line %q has no colon", line)
+		}
+		r := rule{allowed: strings.Fields(right)}
+		for _, f := range strings.Fields(left) {
+			if f == "?" || f == "+" {
+				r.mark = true
+				continue
+			}
+			r.name = f
+		}
+		rules = append(rules, r)
+	}
+	return rules
+}
+
+// lineFor returns the index of the most exact line for a room, or -1.
+func lineFor(rules []rule, dir string) int {
+	best := -1
+	for i, r := range rules {
+		if under(dir, r.name) && (best < 0 || len(r.name) > len(rules[best].name)) {
+			best = i
+		}
+	}
+	return best
+}
+
+// allows reports whether a room, or one above it, is named in the rule.
+func allows(r rule, dir string) bool {
+	return slices.ContainsFunc(r.allowed, func(a string) bool { return under(dir, a+"/...") })
+}
+
+// under reports whether name matches a pattern of the tables.
+func under(name, pattern string) bool {
+	if prefix, found := strings.CutSuffix(pattern, "/..."); found {
+		return name == prefix || strings.HasPrefix(name, prefix+"/")
+	}
+	return name == pattern
+}
+
+// roomOf turns an import path of ours into a room's name.
+func roomOf(imp string) (room string, ours bool) {
+	if imp == module {
+		return ".", true
+	}
+	return strings.CutPrefix(imp, module+"/")
+}
+
+// readPackages parses the imports of every Go file of the module, whatever its build tags say.
+func readPackages(t *testing.T) []pkg {
+	t.Helper()
+	found := map[string]*pkg{}
+	onlyTests := map[string][]string{}
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		base := d.Name()
+		if d.IsDir() {
+			if name != "." && (strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_") || base == "testdata" || base == "node_modules") {
+				return filepath.SkipDir
+			}
+			if name != "." {
+				if nested, _ := filepath.Glob(filepath.Join(name, "go.mod")); nested != nil {
+					return filepath.SkipDir // a module of its own, such as the pinned tools
+				}
+			}
+			return nil
+		}
+		if !strings.HasSuffix(base, ".go") || strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_") {
+			return nil
+		}
+		dir := path.Dir(filepath.ToSlash(name))
+		p := found[dir]
+		if p == nil {
+			p = &pkg{dir: dir, imports: map[string][]string{}, testImports: map[string][]string{}}
+			found[dir] = p
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		isTest := strings.HasSuffix(base, "_test.go")
+		switch {
+		case f.Doc == nil || !saysSomething(f.Doc):
+		case isTest:
+			onlyTests[dir] = append(onlyTests[dir], base)
+		default:
+			p.docs = append(p.docs, base)
+		}
+		for _, spec := range f.Imports {
+			imp, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			into := p.imports
+			if isTest {
+				into = p.testImports
+			}
+			into[imp] = append(into[imp], base)
+		}
+		if !isTest {
+			p.imports[""] = nil
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pkgs []pkg
+	for dir, p := range found {
+		if _, code := p.imports[""]; !code {
+			p.docs = onlyTests[dir] // a folder of tests alone says its reason in one of them
+		}
+		delete(p.imports, "")
+		pkgs = append(pkgs, *p)
+	}
+	slices.SortFunc(pkgs, func(a, b pkg) int { return strings.Compare(a.dir, b.dir) })
+	if len(pkgs) < 5 {
+		t.Fatalf("found only %d packages: the test runs in the wrong place", len(pkgs))
+	}
+	return pkgs
+}
+
+// saysSomething tells a comment from a block of directives such as go:build.
+func saysSomething(c *ast.CommentGroup) bool { return strings.TrimSpace(c.Text()) != "" }
