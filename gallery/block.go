@@ -1,0 +1,54 @@
+package gallery
+
+// row is what is known of a vector beside its numbers: 40 bytes a face.
+type row struct {
+	id, owner ID
+	order     uint64
+}
+
+// rowBytes is the size of a row in memory.
+const rowBytes = 16 + 16 + 8
+
+// block holds vectors one after another.
+type block struct {
+	numbers []float32 // cap(rows) vectors
+	rows    []row
+}
+
+// The sizes of blocks. A new block is an eighth of what is there, so at most a ninth of a gallery is unused; small ones
+// are bounded below so that a handful of faces does not make a handful of blocks, large ones above so that loading a
+// large gallery never asks for much at once.
+const (
+	leastRows = 16
+	mostRows  = 64 << 10
+)
+
+// blockRows returns the size of the next block of a gallery of n rows.
+func blockRows(n int) int { return min(max(n/8, leastRows), mostRows) }
+
+// blockBytes returns the memory of a block.
+func blockBytes(rows, dim int) int64 { return int64(rows) * (int64(dim)*4 + rowBytes) }
+
+// newBlock makes an empty block for so many rows.
+func newBlock(rows, dim int) (*block, error) {
+	return &block{numbers: make([]float32, rows*dim), rows: make([]row, 0, rows)}, nil
+}
+
+func (b *block) full() bool { return len(b.rows) == cap(b.rows) }
+
+// vector returns the numbers of row i.
+func (b *block) vector(i, dim int) []float32 { return b.numbers[i*dim : (i+1)*dim : (i+1)*dim] }
+
+// append adds a row; the block must not be full.
+func (b *block) append(e Entry) {
+	i := len(b.rows)
+	b.rows = append(b.rows, row{id: e.ID, owner: e.Owner, order: e.Order})
+	copy(b.vector(i, len(e.Vector)), e.Vector)
+}
+
+// free clears the block's memory and gives it back.
+func (b *block) free() {
+	clear(b.numbers)
+	clear(b.rows[:cap(b.rows)])
+	b.numbers, b.rows = nil, nil
+}

@@ -1,0 +1,214 @@
+// Package gallery finds the vectors nearest to a probe, exactly and in memory, and keeps within a budget which sets of
+// vectors are in memory.
+//
+// It knows vectors, ids and owners (a person with several faces is one owner of several vectors) and nothing of where
+// they come from. Distances are cosine distances of unit vectors: 0 same … 2 opposite.
+package gallery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+
+	"github.com/viterin/vek/vek32"
+)
+
+// ID names a vector or an owner.
+type ID [16]byte
+
+// ErrVector says that a vector cannot stand in a gallery: wrong length, not finite, or not of unit length.
+var ErrVector = errors.New("not a usable vector")
+
+// ErrDropped is the cause when a gallery was taken out of memory on purpose while somebody used it.
+var ErrDropped = errors.New("gallery dropped")
+
+// unitTolerance is how far the squared length of a vector may be from 1: rounding in float32 over thousands of
+// dimensions stays a hundred times below it, a vector that was never normalised far above.
+const unitTolerance = 1e-3
+
+// Gallery is a set of unit vectors. It is safe for concurrent use: searches run side by side, changes wait for them.
+type Gallery struct {
+	dim     int
+	reserve func(bytes int64) error // asks the pool for memory before it is taken; nil outside of a pool
+	ctx     context.Context         // ends when the gallery is dropped; searches watch it
+	drop    context.CancelCauseFunc
+
+	mu     sync.RWMutex
+	blocks []*block // all full but the last
+	n      int
+	bytes  int64
+}
+
+// New makes an empty gallery for vectors of length dim.
+func New(dim int) (*Gallery, error) {
+	if dim < 1 {
+		return nil, fmt.Errorf("a gallery of vectors of length %d", dim)
+	}
+	ctx, drop := context.WithCancelCause(context.Background())
+	return &Gallery{dim: dim, ctx: ctx, drop: drop}, nil
+}
+
+// Dim returns the length of the vectors.
+func (g *Gallery) Dim() int { return g.dim }
+
+// Len returns the number of vectors.
+func (g *Gallery) Len() int {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.n
+}
+
+// Bytes returns the memory the gallery holds.
+func (g *Gallery) Bytes() int64 {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.bytes
+}
+
+// Entry is a vector to be added.
+type Entry struct {
+	ID     ID        // distinct within the gallery; that is the caller's duty, Has helps
+	Owner  ID        // whose vector it is; zero where owners do not matter
+	Order  uint64    // when it was enrolled: of equally near vectors the lower order comes first
+	Vector []float32 // unit length; copied
+}
+
+// Add adds a vector. The error wraps ErrVector for one that cannot be compared, is ErrDropped's cause when the gallery is
+// no longer in use, and comes from the pool's budget otherwise.
+func (g *Gallery) Add(e Entry) error {
+	if err := g.check(e.Vector); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := context.Cause(g.ctx); err != nil {
+		return err
+	}
+	last := len(g.blocks) - 1
+	if last < 0 || g.blocks[last].full() {
+		if err := g.growLocked(); err != nil {
+			return err
+		}
+		last++
+	}
+	g.blocks[last].append(e)
+	g.n++
+	return nil
+}
+
+// growLocked adds an empty block.
+func (g *Gallery) growLocked() error {
+	rows := blockRows(g.n)
+	bytes := blockBytes(rows, g.dim)
+	if g.reserve != nil {
+		if err := g.reserve(bytes); err != nil {
+			return err
+		}
+	}
+	b, err := newBlock(rows, g.dim)
+	if err != nil {
+		if g.reserve != nil {
+			// Giving memory back cannot be refused.
+			_ = g.reserve(-bytes)
+		}
+		return fmt.Errorf("memory for %d vectors: %w", rows, err)
+	}
+	g.blocks = append(g.blocks, b)
+	g.bytes += bytes
+	return nil
+}
+
+// Has says whether a vector of that id is in the gallery. It looks at every one.
+func (g *Gallery) Has(id ID) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for _, b := range g.blocks {
+		for i := range b.rows {
+			if b.rows[i].id == id {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Remove removes the vector of that id, and reports whether there was one. Searches that begin afterwards do not see it.
+func (g *Gallery) Remove(id ID) bool {
+	return g.removeIf(func(r *row) bool { return r.id == id }, 1) > 0
+}
+
+// RemoveOwner removes all vectors of an owner and returns how many there were.
+func (g *Gallery) RemoveOwner(owner ID) int {
+	return g.removeIf(func(r *row) bool { return r.owner == owner }, math.MaxInt)
+}
+
+// removeIf removes at most limit vectors. It reads every row: removals are rare, and an index by id would cost every
+// face more memory than its order and owner do.
+func (g *Gallery) removeIf(match func(*row) bool, limit int) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	removed := 0
+	for bi := 0; bi < len(g.blocks); bi++ {
+		for i := 0; bi < len(g.blocks) && i < len(g.blocks[bi].rows) && removed < limit; {
+			if !match(&g.blocks[bi].rows[i]) {
+				i++
+				continue
+			}
+			g.fillLocked(bi, i)
+			removed++
+		}
+	}
+	return removed
+}
+
+// fillLocked removes a row by moving the gallery's last row over it.
+func (g *Gallery) fillLocked(bi, i int) {
+	last := g.blocks[len(g.blocks)-1]
+	end := len(last.rows) - 1
+	b := g.blocks[bi]
+	b.rows[i] = last.rows[end]
+	copy(b.vector(i, g.dim), last.vector(end, g.dim))
+	clear(last.vector(end, g.dim))
+	last.rows = last.rows[:end]
+	g.n--
+	if end > 0 {
+		return
+	}
+	g.blocks = g.blocks[:len(g.blocks)-1]
+	bytes := blockBytes(cap(last.rows), g.dim)
+	g.bytes -= bytes
+	last.free()
+	if g.reserve != nil {
+		_ = g.reserve(-bytes) // giving back cannot be refused
+	}
+}
+
+// Close drops the gallery: searches under way stop at the next block, then its memory is cleared. It can be called twice.
+func (g *Gallery) Close() { g.close(ErrDropped) }
+
+func (g *Gallery) close(cause error) {
+	g.drop(cause)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, b := range g.blocks {
+		b.free()
+	}
+	g.blocks, g.n, g.bytes = nil, 0, 0
+}
+
+// check refuses vectors whose distance to others would mean nothing.
+func (g *Gallery) check(v []float32) error {
+	if len(v) != g.dim {
+		return fmt.Errorf("%w: %d numbers where the gallery has %d", ErrVector, len(v), g.dim)
+	}
+	square := float64(vek32.Dot(v, v))
+	if math.IsNaN(square) || math.IsInf(square, 0) {
+		return fmt.Errorf("%w: it holds what is not a number", ErrVector)
+	}
+	if math.Abs(square-1) > unitTolerance {
+		return fmt.Errorf("%w: its length is %.4g, not 1", ErrVector, math.Sqrt(square))
+	}
+	return nil
+}

@@ -1,0 +1,328 @@
+package gallery_test
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/visage-face/visage/gallery"
+)
+
+// id makes an id of a number.
+func id(n int) gallery.ID {
+	var id gallery.ID
+	binary.BigEndian.PutUint64(id[8:], uint64(n))
+	return id
+}
+
+// random returns a unit vector.
+func random(rnd *rand.Rand, dim int) []float32 {
+	v := make([]float32, dim)
+	square := 0.0
+	for i := range v {
+		x := rnd.NormFloat64()
+		v[i] = float32(x)
+		square += x * x
+	}
+	for i := range v {
+		v[i] /= float32(math.Sqrt(square))
+	}
+	return v
+}
+
+// exact returns a unit vector of length 16 whose products with its like have no rounding in any order of summation, and
+// of which there are few enough that ties abound.
+func exact(rnd *rand.Rand) []float32 {
+	v := make([]float32, 16)
+	for i := range v {
+		v[i] = 0.25
+		if rnd.IntN(2) == 0 {
+			v[i] = -0.25
+		}
+	}
+	return v
+}
+
+// model is a gallery done the plain way.
+type model []gallery.Entry
+
+func (m model) search(probe []float32, k int, within float32, byOwner bool) []gallery.Match {
+	type hit struct {
+		e gallery.Entry
+		d float32
+	}
+	var hits []hit
+	for _, e := range m {
+		dot := float32(0)
+		for i := range probe {
+			dot += probe[i] * e.Vector[i]
+		}
+		if d := 1 - dot; within == 0 || d <= within {
+			hits = append(hits, hit{e, d})
+		}
+	}
+	slices.SortFunc(hits, func(a, b hit) int {
+		return cmp.Or(cmp.Compare(a.d, b.d), cmp.Compare(a.e.Order, b.e.Order))
+	})
+	seen := make(map[gallery.ID]bool)
+	matches := []gallery.Match{}
+	for _, h := range hits {
+		if byOwner && seen[h.e.Owner] {
+			continue
+		}
+		seen[h.e.Owner] = true
+		if len(matches) < k {
+			matches = append(matches, gallery.Match{ID: h.e.ID, Owner: h.e.Owner, Distance: h.d})
+		}
+	}
+	return matches
+}
+
+func mustNew(t testing.TB, dim int) *gallery.Gallery {
+	t.Helper()
+	g, err := gallery.New(dim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Close)
+	return g
+}
+
+func mustAdd(t testing.TB, g *gallery.Gallery, e gallery.Entry) {
+	t.Helper()
+	if err := g.Add(e); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSearchAgreesWithBruteForceUnderChange(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	for round := range 60 {
+		g := mustNew(t, 16)
+		var m model
+		for n := range 1 + rnd.IntN(1500) {
+			e := gallery.Entry{ID: id(n), Owner: id(rnd.IntN(200)), Order: uint64(rnd.Uint32()), Vector: exact(rnd)}
+			mustAdd(t, g, e)
+			m = append(m, e)
+			switch rnd.IntN(12) {
+			case 0:
+				gone := id(rnd.IntN(n + 1))
+				had := slices.ContainsFunc(m, func(e gallery.Entry) bool { return e.ID == gone })
+				if g.Has(gone) != had || g.Remove(gone) != had || g.Has(gone) {
+					t.Fatalf("round %d: removing %d, which the gallery had (%v), went wrong", round, n, had)
+				}
+				m = slices.DeleteFunc(m, func(e gallery.Entry) bool { return e.ID == gone })
+			case 1:
+				owner := id(rnd.IntN(200))
+				before := len(m)
+				m = slices.DeleteFunc(m, func(e gallery.Entry) bool { return e.Owner == owner })
+				if got := g.RemoveOwner(owner); got != before-len(m) {
+					t.Fatalf("round %d: removed %d vectors of an owner, want %d", round, got, before-len(m))
+				}
+			}
+		}
+		if g.Len() != len(m) {
+			t.Fatalf("round %d: %d vectors, want %d", round, g.Len(), len(m))
+		}
+		q := gallery.Query{
+			Probes: [][]float32{exact(rnd), exact(rnd), exact(rnd)}, K: 1 + rnd.IntN(60), ByOwner: rnd.IntN(2) == 0,
+			Within: []float32{0, 0.5, 1}[rnd.IntN(3)],
+		}
+		got, err := g.Search(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for p, probe := range q.Probes {
+			if want := m.search(probe, q.K, q.Within, q.ByOwner); !slices.Equal(got[p], want) {
+				t.Fatalf("round %d, probe %d, %d vectors, k %d, within %g, by owner %v:\n got %v\nwant %v",
+					round, p, len(m), q.K, q.Within, q.ByOwner, got[p], want)
+			}
+		}
+	}
+}
+
+func TestSearchOnSeveralProcessorsAgreesWithBruteForce(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(7, 7))
+	const dim, n = 128, 80_000 // ten million multiplications a probe: enough for all processors
+	g := mustNew(t, dim)
+	m := make(model, n)
+	for i := range m {
+		m[i] = gallery.Entry{ID: id(i), Owner: id(i / 3), Order: uint64(i), Vector: random(rnd, dim)}
+		mustAdd(t, g, m[i])
+	}
+	probes := [][]float32{random(rnd, dim), m[n/2].Vector}
+	got, err := g.Search(t.Context(), gallery.Query{Probes: probes, K: 10, ByOwner: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p, probe := range probes {
+		want := m.search(probe, 10, 0, true)
+		for i := range want {
+			if got[p][i].Owner != want[i].Owner || math.Abs(float64(got[p][i].Distance-want[i].Distance)) > 1e-5 {
+				t.Errorf("probe %d, place %d: got %v, want %v", p, i, got[p][i], want[i])
+			}
+		}
+	}
+	if best := got[1][0]; best.ID != id(n/2) || best.Distance > 1e-6 {
+		t.Errorf("a vector of the gallery finds %v first, want itself", best)
+	}
+}
+
+func TestSearchOfAnEmptyGalleryFindsNothing(t *testing.T) {
+	got, err := mustNew(t, 2).Search(t.Context(), gallery.Query{Probes: [][]float32{{1, 0}, {0, 1}}, K: 5})
+	if err != nil || len(got) != 2 || got[0] == nil || len(got[0]) != 0 {
+		t.Errorf("got %v, %v; want two empty lists", got, err)
+	}
+}
+
+func TestUnusableVectorsAreRefused(t *testing.T) {
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	for _, tt := range []struct {
+		name   string
+		vector []float32
+	}{
+		{"none", nil},
+		{"too short", []float32{1}},
+		{"too long", []float32{1, 0, 0}},
+		{"zero", []float32{0, 0}},
+		{"not a number", []float32{nan, 1}},
+		{"infinite", []float32{inf, 0}},
+		{"not normalised", []float32{3, 4}},
+		{"overflowing", []float32{math.MaxFloat32, math.MaxFloat32}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			g := mustNew(t, 2)
+			if err := g.Add(gallery.Entry{Vector: tt.vector}); !errors.Is(err, gallery.ErrVector) {
+				t.Errorf("Add: got %v, want ErrVector", err)
+			}
+			if g.Len() != 0 {
+				t.Errorf("the gallery holds %d vectors, want none", g.Len())
+			}
+			q := gallery.Query{Probes: [][]float32{{1, 0}, tt.vector}, K: 1}
+			if _, err := g.Search(t.Context(), q); !errors.Is(err, gallery.ErrVector) {
+				t.Errorf("Search: got %v, want ErrVector", err)
+			}
+		})
+	}
+}
+
+func TestSearchRefusesEmptyQuestions(t *testing.T) {
+	g := mustNew(t, 2)
+	if _, err := g.Search(t.Context(), gallery.Query{Probes: [][]float32{{1, 0}}}); err == nil {
+		t.Error("k = 0: got no error")
+	}
+	if _, err := g.Search(t.Context(), gallery.Query{K: 1}); err == nil {
+		t.Error("no probe: got no error")
+	}
+	if _, err := gallery.New(0); err == nil {
+		t.Error("vectors of length 0: got no error")
+	}
+}
+
+func TestSearchStops(t *testing.T) {
+	cause := errors.New("enough")
+	q := gallery.Query{Probes: [][]float32{{1, 0}}, K: 1}
+	t.Run("with its context", func(t *testing.T) {
+		g := mustNew(t, 2)
+		mustAdd(t, g, gallery.Entry{Vector: []float32{1, 0}})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(cause)
+		if got, err := g.Search(ctx, q); !errors.Is(err, cause) || got != nil {
+			t.Errorf("got %v, %v; want the cause", got, err)
+		}
+	})
+	t.Run("with the gallery", func(t *testing.T) {
+		g := mustNew(t, 2)
+		mustAdd(t, g, gallery.Entry{Vector: []float32{1, 0}})
+		g.Close()
+		if got, err := g.Search(t.Context(), q); !errors.Is(err, gallery.ErrDropped) || got != nil {
+			t.Errorf("got %v, %v; want ErrDropped", got, err)
+		}
+		if err := g.Add(gallery.Entry{Vector: []float32{1, 0}}); !errors.Is(err, gallery.ErrDropped) {
+			t.Errorf("Add: got %v, want ErrDropped", err)
+		}
+		if g.Bytes() != 0 || g.Len() != 0 {
+			t.Errorf("%d bytes, %d vectors after Close", g.Bytes(), g.Len())
+		}
+	})
+}
+
+func TestMemoryPerFaceIsBounded(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 3))
+	const dim = 128
+	g := mustNew(t, dim)
+	v := random(rnd, dim)
+	for n := 1; n <= 50_000; n++ {
+		mustAdd(t, g, gallery.Entry{ID: id(n), Vector: v})
+		templates := float64(n * dim * 4)
+		// Below a hundred faces it is the size of a block that counts.
+		if most := 1.2*templates + 64*float64(n); n >= 100 && float64(g.Bytes()) > most {
+			t.Fatalf("%d faces take %d bytes, at most %.0f allowed", n, g.Bytes(), most)
+		}
+	}
+	for n := 1; n <= 50_000; n++ {
+		if n%1000 == 0 && !g.Remove(id(n)) {
+			t.Fatalf("vector %d is missing", n)
+		}
+	}
+	g.RemoveOwner(gallery.ID{})
+	if g.Bytes() != 0 {
+		t.Errorf("an emptied gallery holds %d bytes", g.Bytes())
+	}
+}
+
+func ExampleGallery_Search() {
+	g, err := gallery.New(2)
+	if err != nil {
+		panic(err)
+	}
+	defer g.Close()
+	ann, bob := gallery.ID{1}, gallery.ID{2}
+	for i, e := range []gallery.Entry{
+		{ID: gallery.ID{10}, Owner: ann, Vector: []float32{1, 0}},
+		{ID: gallery.ID{11}, Owner: ann, Vector: []float32{0.6, 0.8}},
+		{ID: gallery.ID{12}, Owner: bob, Vector: []float32{0, -1}},
+	} {
+		e.Order = uint64(i)
+		if err := g.Add(e); err != nil {
+			panic(err)
+		}
+	}
+	found, err := g.Search(context.Background(), gallery.Query{Probes: [][]float32{{0.8, 0.6}}, K: 2, ByOwner: true})
+	if err != nil {
+		panic(err)
+	}
+	for _, m := range found[0] {
+		fmt.Printf("owner %d at %.2f\n", m.Owner[0], m.Distance)
+	}
+	// Output:
+	// owner 1 at 0.04
+	// owner 2 at 1.60
+}
+
+func BenchmarkSearch(b *testing.B) {
+	for _, n := range []int{10_000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			rnd := rand.New(rand.NewPCG(1, 1))
+			g := mustNew(b, 128)
+			for i := range n {
+				mustAdd(b, g, gallery.Entry{ID: id(i), Owner: id(i), Order: uint64(i), Vector: random(rnd, 128)})
+			}
+			q := gallery.Query{Probes: [][]float32{random(rnd, 128)}, K: 10, ByOwner: true}
+			for b.Loop() {
+				if _, err := g.Search(b.Context(), q); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mfaces/s")
+		})
+	}
+}

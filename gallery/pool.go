@@ -1,0 +1,339 @@
+package gallery
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// ErrTooLarge says that a gallery alone needs more memory than the pool's budget.
+var ErrTooLarge = errors.New("gallery over the memory budget")
+
+// ErrBusy says that the budget is taken by galleries that are being loaded now. Trying again later helps.
+var ErrBusy = errors.New("memory budget taken by galleries that are loading")
+
+// Key names a gallery in a pool.
+type Key struct {
+	Scope   string // what the vectors belong to; changes reach all versions of a scope
+	Version uint64 // which of its states is loaded
+}
+
+// Pool keeps galleries in memory, within a budget: it loads them on demand, once for all who wait, and drops the one
+// least recently used when another needs the memory. It is safe for concurrent use.
+//
+// A gallery that is dropped for its memory while a search runs leaves the accounts at once and its memory when the
+// search ends, so for that moment the pool may hold more than its budget.
+type Pool struct {
+	budget int64
+	wg     sync.WaitGroup // the loads
+
+	mu      sync.Mutex // never held while waiting, loading, searching or changing
+	closed  bool
+	entries map[Key]*entry
+	recent  *list.List // of *entry, loaded ones only, the most recently used first
+	bytes   int64
+	stats   Stats
+}
+
+// Stats counts what a pool did since it was made, and what it holds now.
+type Stats struct {
+	Galleries               int   // loaded now
+	Bytes                   int64 // of loaded and loading galleries
+	Hits, Loads, Evictions  uint64
+	FailedLoads, LeaseDrops uint64
+}
+
+// entry is a gallery with its life in the pool. Its fields are guarded by the pool's mu, but for g.
+type entry struct {
+	key     Key
+	g       *Gallery
+	cancel  context.CancelCauseFunc // of the load
+	loaded  chan struct{}           // closed when the load has ended, one way or the other
+	err     error                   // how the load ended; final once loaded is closed
+	ready   bool                    // loaded without an error
+	pending []func(*Gallery) error  // changes that came during the load
+	users   int                     // callers that wait for it or use it
+	bytes   int64
+	gone    bool          // not in the pool any more
+	place   *list.Element // in recent; nil until ready
+	unwatch func() bool   // stops watching the lease
+}
+
+// NewPool makes a pool that holds at most budget bytes of galleries.
+func NewPool(budget int64) (*Pool, error) {
+	if budget < 1 {
+		return nil, fmt.Errorf("a gallery budget of %d bytes", budget)
+	}
+	return &Pool{budget: budget, entries: make(map[Key]*entry), recent: list.New()}, nil
+}
+
+// Source says how a gallery is made.
+type Source struct {
+	Lease context.Context // the gallery lives no longer than this context
+	Dim   int             // the length of the vectors
+	// Load fills the gallery. Its context ends with the lease, when nobody waits any more, and when the gallery is
+	// dropped meanwhile.
+	Load func(ctx context.Context, g *Gallery) error
+}
+
+// Use calls use with the gallery of that key, which it loads first when it is not in memory. The gallery must not be
+// used after use has returned. Use returns the cause of ctx or of the lease when one of them ends, the error of the
+// load (the same for all who waited), an error that wraps ErrTooLarge or ErrBusy when there is no memory for it,
+// ErrDropped when it was dropped meanwhile, or what use returns.
+func (p *Pool) Use(ctx context.Context, key Key, src Source, use func(*Gallery) error) error {
+	e, err := p.enter(key, src)
+	if err != nil {
+		return err
+	}
+	defer p.leave(e)
+	select {
+	case <-e.loaded:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if e.err != nil {
+		return e.err
+	}
+	return use(e.g)
+}
+
+// enter finds or makes the entry of a key and counts the caller among its users.
+func (p *Pool) enter(key Key, src Source) (*entry, error) {
+	if src.Lease.Err() != nil {
+		return nil, context.Cause(src.Lease)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, ErrDropped
+	}
+	if e := p.entries[key]; e != nil {
+		e.users++
+		if e.ready {
+			p.stats.Hits++
+			p.recent.MoveToFront(e.place)
+		}
+		return e, nil
+	}
+	g, err := New(src.Dim)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(src.Lease)
+	e := &entry{key: key, g: g, cancel: cancel, loaded: make(chan struct{}), users: 1}
+	g.reserve = func(bytes int64) error { return p.reserve(e, bytes) }
+	e.unwatch = context.AfterFunc(src.Lease, func() { p.end(e, context.Cause(src.Lease)) })
+	p.entries[key] = e
+	p.stats.Loads++
+	p.wg.Go(func() { p.load(ctx, e, src.Load) })
+	return e, nil
+}
+
+// leave takes a user away. A load that nobody waits for is stopped.
+func (p *Pool) leave(e *entry) {
+	p.mu.Lock()
+	e.users--
+	if e.users == 0 && !e.ready && !e.gone {
+		p.unlinkLocked(e)
+		e.cancel(context.Canceled)
+	}
+	clearIt := e.gone && e.users == 0
+	p.mu.Unlock()
+	if clearIt {
+		e.g.close(ErrDropped)
+	}
+}
+
+// load runs a load and makes its gallery ready, or its error known.
+func (p *Pool) load(ctx context.Context, e *entry, fill func(context.Context, *Gallery) error) {
+	err := fill(ctx, e.g)
+	if err == nil {
+		err = p.catchUp(e)
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause // whatever the load made of it
+	}
+	p.mu.Lock()
+	e.cancel(nil)
+	if err == nil && e.gone {
+		err = ErrDropped
+	}
+	e.err = err
+	if err != nil {
+		p.stats.FailedLoads++
+		p.unlinkLocked(e)
+	}
+	clearIt := e.gone && e.users == 0
+	close(e.loaded)
+	p.mu.Unlock()
+	if err != nil || clearIt {
+		e.g.close(ErrDropped)
+	}
+}
+
+// catchUp applies the changes that came during the load, until none is left, and makes the gallery ready.
+func (p *Pool) catchUp(e *entry) error {
+	for {
+		p.mu.Lock()
+		changes := e.pending
+		e.pending = nil
+		if len(changes) == 0 {
+			if !e.gone {
+				e.ready = true
+				e.place = p.recent.PushFront(e)
+			}
+			p.mu.Unlock()
+			return nil
+		}
+		p.mu.Unlock()
+		for _, change := range changes {
+			if err := change(e.g); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// Change applies a change to every version of a scope that is in memory, and to those being loaded before anybody sees
+// them. Call it after the change is stored: a load that begins later reads it. A gallery whose change fails is dropped,
+// to be loaded anew when it is asked for.
+func (p *Pool) Change(scope string, change func(*Gallery) error) {
+	p.mu.Lock()
+	var ready []*entry
+	for key, e := range p.entries {
+		switch {
+		case key.Scope != scope:
+		case e.ready:
+			e.users++
+			ready = append(ready, e)
+		default:
+			e.pending = append(e.pending, change)
+		}
+	}
+	p.mu.Unlock()
+	for _, e := range ready {
+		if err := change(e.g); err != nil {
+			p.end(e, ErrDropped)
+		}
+		p.leave(e)
+	}
+}
+
+// Drop takes the galleries of a scope out of memory, but for the version keep; with keep nil all of them. Loads and
+// searches under way are stopped with ErrDropped.
+func (p *Pool) Drop(scope string, keep *uint64) {
+	p.mu.Lock()
+	var dropped []*entry
+	for key, e := range p.entries {
+		if key.Scope == scope && (keep == nil || key.Version != *keep) {
+			dropped = append(dropped, e)
+		}
+	}
+	p.mu.Unlock()
+	for _, e := range dropped {
+		p.end(e, ErrDropped)
+	}
+}
+
+// end takes a gallery out of the pool, stops its load and its searches, and clears it when the last user has left.
+func (p *Pool) end(e *entry, cause error) {
+	p.mu.Lock()
+	if e.gone {
+		p.mu.Unlock()
+		return
+	}
+	if cause != ErrDropped {
+		p.stats.LeaseDrops++
+	}
+	p.unlinkLocked(e)
+	e.cancel(cause)
+	e.g.drop(cause)
+	clearIt := e.ready && e.users == 0
+	p.mu.Unlock()
+	if clearIt {
+		e.g.close(cause)
+	}
+}
+
+// unlinkLocked takes an entry out of the pool's books.
+func (p *Pool) unlinkLocked(e *entry) {
+	if e.gone {
+		return
+	}
+	e.gone = true
+	e.unwatch()
+	delete(p.entries, e.key)
+	if e.place != nil {
+		p.recent.Remove(e.place)
+	}
+	p.bytes -= e.bytes
+	e.bytes = 0
+}
+
+// reserve books memory for an entry, and drops others for it, the least recently used first. It must not wait.
+func (p *Pool) reserve(e *entry, bytes int64) error {
+	p.mu.Lock()
+	if e.gone {
+		p.mu.Unlock()
+		if bytes > 0 {
+			return ErrDropped
+		}
+		return nil
+	}
+	if e.bytes+bytes > p.budget {
+		p.mu.Unlock()
+		return fmt.Errorf("%w: it needs more than the %d bytes that all galleries together may use", ErrTooLarge, p.budget)
+	}
+	var evicted []*entry
+	victim := p.recent.Back()
+	for p.bytes+bytes > p.budget && victim != nil {
+		v := victim.Value.(*entry)
+		victim = victim.Prev()
+		if v == e {
+			continue
+		}
+		p.unlinkLocked(v)
+		p.stats.Evictions++
+		if v.users == 0 {
+			evicted = append(evicted, v)
+		}
+	}
+	var err error
+	if p.bytes+bytes > p.budget {
+		err = fmt.Errorf("%w: %d of %d bytes", ErrBusy, p.bytes, p.budget)
+	} else {
+		p.bytes += bytes
+		e.bytes += bytes
+	}
+	p.mu.Unlock()
+	for _, v := range evicted {
+		v.g.close(ErrDropped)
+	}
+	return err
+}
+
+// Stats returns the counts.
+func (p *Pool) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.stats
+	s.Galleries, s.Bytes = p.recent.Len(), p.bytes
+	return s
+}
+
+// Close drops every gallery and waits for the loads to end. Use fails afterwards.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	all := make([]*entry, 0, len(p.entries))
+	for _, e := range p.entries {
+		all = append(all, e)
+	}
+	p.mu.Unlock()
+	for _, e := range all {
+		p.end(e, ErrDropped)
+	}
+	p.wg.Wait()
+}
