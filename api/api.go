@@ -1,0 +1,134 @@
+// Package api is the life of a request on every plane: it finds the route, proves who calls, keeps the limits, runs the handler, and writes
+// the one answer, the log line and the metrics. What a plane says, and how it spells it, is the plane's own.
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/visage-face/visage"
+)
+
+// Keys knows who holds an API key.
+type Keys interface {
+	// Resource returns the Face resource that key opens when it is presented to host (the request's Host header, maybe with a port), and
+	// which of the resource's keys it is. A key that nobody holds, one that was rotated away, and one of another resource than host names are
+	// all the same *visage.Refusal of kind Unauthenticated; a resource that takes no keys is one of kind Denied.
+	//
+	// How long it takes must not depend on how much of a key was right. It is called concurrently, once for each request.
+	Resource(ctx context.Context, key, host string) (visage.Resource, visage.Principal, error)
+}
+
+// Plane is a family of routes that answer in one dialect.
+type Plane struct {
+	// Name is the plane's name in logs and metrics, for example "face". Required.
+	Name string
+	// Prefix is what the paths of the plane begin with, for example "/face/": it decides in which dialect an unknown path is refused.
+	// Required; one "/" matches all that no other plane has.
+	Prefix string
+	// Routes are the plane's operations. Required.
+	Routes []Route
+	// KeyHeader is the header that carries an API key. Required when a route allows ResourceKey.
+	KeyHeader string
+	// Greet sets the headers that every answer of the plane carries. Optional.
+	Greet func(h http.Header, r *http.Request, requestID string)
+	// Problem spells an error answer: it returns the body, to be written as JSON, and may set headers. Required.
+	Problem func(h http.Header, p *Problem) any
+}
+
+// Config is what a Handler is made of.
+type Config struct {
+	// Planes are what is served. Required.
+	Planes []Plane
+	// Keys proves API keys. Required when a route allows ResourceKey.
+	Keys Keys
+	// Rate says how many requests a second a resource may make on average, and how many at once. Default: what its tier says.
+	// A rate below 0 is no limit.
+	Rate func(visage.Resource) (perSecond float64, burst int)
+	// BodyTimeout bounds the time a client may take to send a body. Default 60 s.
+	BodyTimeout time.Duration
+	// WriteTimeout bounds the time a client may take to receive an answer. Default 60 s.
+	WriteTimeout time.Duration
+	// Logger gets one line a request, and the text of internal errors. Default: discard.
+	Logger *slog.Logger
+}
+
+// Handler serves planes. It is safe for concurrent use. The http.Server around it needs a ReadHeaderTimeout and an IdleTimeout, and neither a
+// ReadTimeout nor a WriteTimeout, since those would also count the time a handler works.
+type Handler struct {
+	cfg     Config
+	planes  []*Plane
+	root    *node
+	rates   *rates
+	metrics *metrics
+	log     *slog.Logger
+}
+
+// New checks cfg and makes a Handler.
+func New(cfg Config) (*Handler, error) {
+	if len(cfg.Planes) == 0 {
+		return nil, errors.New("make api handler: no planes")
+	}
+	if cfg.BodyTimeout == 0 {
+		cfg.BodyTimeout = time.Minute
+	}
+	if cfg.WriteTimeout == 0 {
+		cfg.WriteTimeout = time.Minute
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Rate == nil {
+		cfg.Rate = rateOfTier
+	}
+	h := &Handler{cfg: cfg, root: newNode(), rates: newRates(), metrics: newMetrics(), log: cfg.Logger}
+	for i := range cfg.Planes {
+		p := &cfg.Planes[i]
+		if err := h.add(p); err != nil {
+			return nil, fmt.Errorf("make api handler: plane %q: %w", p.Name, err)
+		}
+		h.planes = append(h.planes, p)
+	}
+	return h, nil
+}
+
+func (h *Handler) add(p *Plane) error {
+	if p.Name == "" || p.Prefix == "" || p.Problem == nil {
+		return errors.New("name, prefix and problem are required")
+	}
+	for i := range p.Routes {
+		r := &p.Routes[i]
+		if r.Allow == ResourceKey && (h.cfg.Keys == nil || p.KeyHeader == "") {
+			return fmt.Errorf("route %s needs keys and a key header", r.Label())
+		}
+		if err := h.root.add(p, r); err != nil {
+			return err
+		}
+		h.metrics.know(p.Name)
+	}
+	return nil
+}
+
+// Collectors returns the metrics, to be registered once.
+func (h *Handler) Collectors() []prometheus.Collector { return h.metrics.collectors() }
+
+// planeOf returns the plane whose dialect fits a path that has no route; nil for none. path begins with a slash and has no empty segments.
+func (h *Handler) planeOf(path string) *Plane {
+	var best *Plane
+	for _, p := range h.planes {
+		if len(path)+1 < len(p.Prefix) || !strings.HasPrefix(strings.ToLower(path)+"/", p.Prefix) {
+			continue
+		}
+		if best == nil || len(p.Prefix) > len(best.Prefix) {
+			best = p
+		}
+	}
+	return best
+}

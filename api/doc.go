@@ -1,0 +1,18 @@
+package api
+
+// Doc describes a route in the OpenAPI document. Method, path, path parameters and who may use it come from the Route.
+type Doc struct {
+	Summary string  // one line
+	Query   []Param // the query parameters
+	Body    any     // a value of the type that the JSON body is decoded into; nil: no JSON body
+	Image   bool    // the body may be the bytes of an image instead
+	Answer  any     // a value of the type that is answered; nil: no body
+	Status  int     // the status of success; 0: 200
+}
+
+// Param is a query parameter.
+type Param struct {
+	Name  string
+	Text  string // what it says, in one sentence
+	Value any    // a value of its type: string, bool, int
+}

@@ -1,0 +1,151 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/visage-face/visage"
+)
+
+// maxDepth is how deep JSON of a request may nest; no contract of ours nests deeper than 4.
+const maxDepth = 16
+
+// DecodeJSON decodes an object into a pointer to a struct, strictly: fields the struct lacks, fields given twice, values of the wrong type,
+// text that is not UTF-8, and anything after the object are refusals of kind Invalid that name the field and never repeat its value. Names
+// match in any case, as the clients of the contracts expect.
+func DecodeJSON(data []byte, into any) error {
+	if len(bytes.TrimSpace(data)) == 0 {
+		return visage.Refuse(visage.Invalid, "", "The body is empty; it must be a JSON object.")
+	}
+	if !utf8.Valid(data) {
+		return visage.Refuse(visage.Invalid, "", "The body is not UTF-8 text.")
+	}
+	if err := scan(data); err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return misfit(err)
+	}
+	return nil
+}
+
+// scan checks what encoding/json lets pass: fields given twice, a body that is no object, and what follows it.
+func scan(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	first, err := d.Token()
+	if err != nil {
+		return misfit(err)
+	}
+	if first != json.Delim('{') {
+		return visage.Refuse(visage.Invalid, "", "The body must be a JSON object.")
+	}
+	if err := scanObject(d, 1); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return visage.Refuse(visage.Invalid, "", "The body goes on after its JSON object.")
+	}
+	return nil
+}
+
+func scanObject(d *json.Decoder, depth int) error {
+	seen := map[string]bool{}
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return misfit(err)
+		}
+		name, ok := token.(string)
+		if !ok {
+			return visage.Refuse(visage.Invalid, "", "The body is not valid JSON.")
+		}
+		if folded := strings.ToLower(name); seen[folded] {
+			return visage.Refuse(visage.Invalid, "", "The field %s is given more than once.", quote(name))
+		} else {
+			seen[folded] = true
+		}
+		if err := scanValue(d, depth); err != nil {
+			return err
+		}
+	}
+	_, err := d.Token()
+	return misfit(err)
+}
+
+func scanValue(d *json.Decoder, depth int) error {
+	token, err := d.Token()
+	if err != nil {
+		return misfit(err)
+	}
+	if _, nested := token.(json.Delim); !nested {
+		return nil
+	}
+	if depth == maxDepth {
+		return visage.Refuse(visage.Invalid, "", "The body nests deeper than %d levels.", maxDepth)
+	}
+	if token == json.Delim('{') {
+		return scanObject(d, depth+1)
+	}
+	for d.More() {
+		if err := scanValue(d, depth+1); err != nil {
+			return err
+		}
+	}
+	_, err = d.Token()
+	return misfit(err)
+}
+
+// misfit turns an error of encoding/json into a refusal. Its own texts are not used: they may repeat values.
+func misfit(err error) error {
+	if err == nil {
+		return nil
+	}
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		if wrong.Field == "" {
+			return visage.Refuse(visage.Invalid, "", "The body must be a JSON object.")
+		}
+		return visage.Refuse(visage.Invalid, "", "The field %s must be %s.", quote(wrong.Field), typeWords(wrong.Type))
+	}
+	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		return visage.Refuse(visage.Invalid, "", "The field %s is unknown to this operation.", quote(strings.Trim(name, `"`)))
+	}
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return visage.Refuse(visage.Invalid, "", "The body is not valid JSON: it breaks at byte %d.", syntax.Offset)
+	}
+	return visage.Refuse(visage.Invalid, "", "The body is not valid JSON.")
+}
+
+// quote shows the name of a field, which is the client's text, in bounded length and without control characters.
+func quote(name string) string {
+	const most = 64
+	if len(name) > most {
+		name = strings.ToValidUTF8(name[:most], "") + "…"
+	}
+	return fmt.Sprintf("%q", name)
+}
+
+// typeWords says what JSON a Go type is made from.
+func typeWords(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number"
+	case reflect.Slice:
+		return "an array"
+	}
+	return "an object"
+}

@@ -1,0 +1,248 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/visage-face/visage"
+)
+
+// exchange is one request on its way.
+type exchange struct {
+	id       string
+	plane    *Plane // nil when no plane has such a path
+	route    *Route // nil when there is none
+	resource visage.Resource
+	body     *countingBody
+}
+
+// answer is what will be written, once.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte // nil: none
+}
+
+// ServeHTTP lives a request from its line to its log line.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	begin := time.Now()
+	x := &exchange{id: uuid.NewString()}
+	segments, fine := segmentsOf(r.URL)
+	var found *node
+	var values []string
+	if fine {
+		found, values = h.root.find(segments)
+		x.plane = h.planeOf("/" + strings.Join(segments, "/"))
+	}
+	if found != nil {
+		x.plane, x.route = found.end(r.Method)
+	}
+	done := h.metrics.begin(x)
+	control := http.NewResponseController(w)
+	// A body that nobody reads is read by the server, and must end some time too.
+	if r.ContentLength != 0 {
+		h.deadline(control.SetReadDeadline(begin.Add(h.cfg.BodyTimeout)))
+	}
+	var maxBody int64
+	if x.route != nil {
+		maxBody = x.route.MaxBody
+	}
+	x.body = &countingBody{ReadCloser: http.MaxBytesReader(w, r.Body, maxBody)}
+
+	a := h.answer(x, r, control, found, values)
+
+	h.deadline(control.SetWriteDeadline(time.Now().Add(h.cfg.WriteTimeout)))
+	written, err := h.write(w, r, x, a)
+	took := time.Since(begin)
+	done(a.status, took)
+	attrs := []any{
+		"request_id", x.id, "plane", x.planeName(), "route", x.label(), "status", a.status, "took", took, "bytes_in", x.body.n,
+		"bytes_out", written,
+	}
+	if x.resource.ID != (visage.ResourceID{}) {
+		attrs = append(attrs, "resource", x.resource.ID.String())
+	}
+	if err != nil {
+		attrs = append(attrs, "write_err", err.Error())
+	}
+	h.log.Info("request", attrs...)
+}
+
+// deadline notes a deadline that could not be set. Writers that have no connection (those of tests) have none.
+func (h *Handler) deadline(err error) {
+	if err != nil && !errors.Is(err, http.ErrNotSupported) {
+		h.log.Warn("deadline not set", "err", err)
+	}
+}
+
+// answer makes the one answer of a request.
+func (h *Handler) answer(x *exchange, r *http.Request, control *http.ResponseController, found *node, values []string) answer {
+	if found == nil {
+		return h.refuse(x, &Problem{Status: http.StatusNotFound, Message: "There is no such path."})
+	}
+	if x.route == nil {
+		return h.refuse(x, notAllowed(found))
+	}
+	ctx, cancel := context.WithTimeoutCause(r.Context(), x.route.Timeout, errTooLong)
+	defer cancel()
+	req := &Request{
+		ID: x.id, http: r.WithContext(ctx), route: x.route, path: values, names: found.names, control: control,
+		timeout: h.cfg.BodyTimeout, body: x.body,
+	}
+	result, err := h.run(x, req)
+	if err != nil {
+		p, internal := problemOf(ctx, err)
+		if internal {
+			h.log.Error("request failed", "request_id", x.id, "route", x.label(), "err", err)
+		}
+		return h.refuse(x, p)
+	}
+	a, err := spell(result)
+	if err != nil {
+		h.log.Error("request failed", "request_id", x.id, "route", x.label(), "err", err)
+		return h.refuse(x, blank())
+	}
+	return a
+}
+
+// run admits the request and lets the handler work. A panic is an internal error whose text holds the stack.
+func (h *Handler) run(x *exchange, req *Request) (result any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			result, err = nil, fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	if err := h.admit(x, req); err != nil {
+		return nil, err
+	}
+	return x.route.Handle(req)
+}
+
+// admit proves who calls and counts the request against the rate of the resource.
+func (h *Handler) admit(x *exchange, req *Request) error {
+	if x.route.Allow == Anyone {
+		return nil
+	}
+	key := req.http.Header.Get(x.plane.KeyHeader)
+	if key == "" {
+		return visage.Refuse(visage.Unauthenticated, "", "The request has no key: send one in the header %s.", x.plane.KeyHeader)
+	}
+	resource, principal, err := h.cfg.Keys.Resource(req.Context(), key, req.http.Host)
+	if err != nil {
+		return fmt.Errorf("look for the holder of a key: %w", err)
+	}
+	req.Resource, req.Principal, x.resource = resource, principal, resource
+	perSecond, burst := h.cfg.Rate(resource)
+	if wait := h.rates.take(resource.ID, perSecond, burst, time.Now()); wait > 0 {
+		r := visage.Refuse(visage.TooMany, "", "The requests of this resource are above the rate of its tier. Try again in %d s.", seconds(wait))
+		r.RetryAfter = wait
+		return r
+	}
+	return nil
+}
+
+// spell turns a handler's result into an answer.
+func spell(result any) (answer, error) {
+	reply, ok := result.(Reply)
+	if !ok {
+		reply = Reply{Status: http.StatusOK, Body: result}
+	}
+	a := answer{status: reply.Status, header: reply.Header}
+	if reply.Body == nil {
+		return a, nil
+	}
+	var err error
+	if a.body, err = encode(reply.Body); err != nil {
+		return answer{}, fmt.Errorf("write answer: %w", err)
+	}
+	return a, nil
+}
+
+// refuse spells a problem in the dialect of the plane.
+func (h *Handler) refuse(x *exchange, p *Problem) answer {
+	p.RequestID = x.id
+	a := answer{status: p.Status, header: http.Header{}}
+	if p.RetryAfter > 0 {
+		a.header.Set("Retry-After", strconv.FormatInt(seconds(p.RetryAfter), 10))
+	}
+	if p.Allow != "" {
+		a.header.Set("Allow", p.Allow)
+	}
+	if x.plane == nil {
+		return a
+	}
+	body, err := encode(x.plane.Problem(a.header, p))
+	if err != nil {
+		h.log.Error("problem not spelled", "request_id", x.id, "err", err)
+		return a
+	}
+	a.body = body
+	return a
+}
+
+// seconds rounds a wait up to whole seconds, at least one: a client that comes back earlier would be refused again.
+func seconds(d time.Duration) int64 { return max(1, int64(math.Ceil(d.Seconds()))) }
+
+// encode writes JSON as clients of the contracts know it: without escapes for HTML.
+func encode(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	e := json.NewEncoder(&buf)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
+}
+
+// write writes the answer. An error is the client's leaving or its slowness.
+func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange, a answer) (int, error) {
+	header := w.Header()
+	for name, values := range a.header {
+		header[http.CanonicalHeaderKey(name)] = values
+	}
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Cache-Control", "no-store")
+	if x.plane != nil && x.plane.Greet != nil {
+		x.plane.Greet(header, r, x.id)
+	}
+	if a.body != nil {
+		header.Set("Content-Type", "application/json; charset=utf-8")
+	}
+	if a.status != http.StatusNoContent {
+		header.Set("Content-Length", strconv.Itoa(len(a.body)))
+	}
+	w.WriteHeader(a.status)
+	if r.Method == http.MethodHead {
+		return 0, nil
+	}
+	return w.Write(a.body)
+}
+
+func (x *exchange) planeName() string {
+	if x.plane == nil {
+		return none
+	}
+	return x.plane.Name
+}
+
+// label is the route's label, or none: never the path, which may hold what customers call their people.
+func (x *exchange) label() string {
+	if x.route == nil {
+		return none
+	}
+	return x.route.Label()
+}
+
+// none labels what has no plane or no route.
+const none = "none"

@@ -1,0 +1,48 @@
+package api
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics counts requests by route. The labels are patterns of the route tables and statuses, both closed sets.
+type metrics struct {
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	inFlight *prometheus.GaugeVec
+}
+
+func newMetrics() *metrics {
+	return &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "visage_api_requests_total", Help: "Requests answered, by plane, route and status.",
+		}, []string{"plane", "route", "status"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "visage_api_request_duration_seconds", Help: "Time from the request's header to the end of its answer, by plane and route.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 60},
+		}, []string{"plane", "route"}),
+		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "visage_api_requests_in_flight", Help: "Requests being worked on, by plane.",
+		}, []string{"plane"}),
+	}
+}
+
+func (m *metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.requests, m.duration, m.inFlight}
+}
+
+// know makes a plane visible before its first request.
+func (m *metrics) know(plane string) { m.inFlight.WithLabelValues(plane) }
+
+// begin counts a request in; the function it returns counts it out.
+func (m *metrics) begin(x *exchange) (done func(status int, took time.Duration)) {
+	gauge := m.inFlight.WithLabelValues(x.planeName())
+	gauge.Inc()
+	return func(status int, took time.Duration) {
+		gauge.Dec()
+		m.requests.WithLabelValues(x.planeName(), x.label(), strconv.Itoa(status)).Inc()
+		m.duration.WithLabelValues(x.planeName(), x.label()).Observe(took.Seconds())
+	}
+}
