@@ -1,0 +1,117 @@
+// Package faceapi speaks the wire contract of the Face API: it decodes what Face clients send, calls the one method of the Face service that
+// does it, and encodes the answer as the contract's versions 1.0 and 1.2 spell it.
+package faceapi
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/face"
+)
+
+// Config is what the plane is made of.
+type Config struct {
+	// Service does the work. Required.
+	Service *face.Service
+	// AllowPrivate lets image URLs lead to addresses that are not public: loopback, private networks, and the like. Whoever may call the API
+	// can then make this machine send requests to them. Default: refused.
+	AllowPrivate bool
+}
+
+// KeyHeader carries the key of a Face resource.
+const KeyHeader = "Ocp-Apim-Subscription-Key"
+
+// New checks cfg and makes the plane.
+func New(cfg Config) (api.Plane, error) {
+	if cfg.Service == nil {
+		return api.Plane{}, errors.New("make face plane: no service")
+	}
+	images := newFetcher(nil, cfg.AllowPrivate)
+	var routes []api.Route
+	for _, d := range dialects {
+		p := &plane{service: cfg.Service, images: images, dialect: d}
+		routes = append(routes, p.routes()...)
+	}
+	return api.Plane{
+		Name: "face", Prefix: "/face/", Routes: routes, KeyHeader: KeyHeader, Greet: greet, Problem: problem,
+	}, nil
+}
+
+// plane serves one version of the contract.
+type plane struct {
+	service *face.Service
+	images  *fetcher
+	dialect
+}
+
+// dialect is what the versions of the contract say differently.
+type dialect struct {
+	base       string // what the paths begin with
+	candidates int    // Identify's default (contract §5.2)
+	notStarted string // how a training that waits is spelled (contract §8)
+	liveness   bool   // whether the version has liveness sessions (contract §10)
+}
+
+var dialects = []dialect{
+	{base: "/face/v1.0", candidates: 1, notStarted: "notstarted"},
+	{base: "/face/v1.2", candidates: 10, notStarted: string(face.NotStarted), liveness: true},
+}
+
+// greet sets what every answer carries (contract §1.2).
+func greet(h http.Header, r *http.Request, requestID string) {
+	h.Set("apim-request-id", requestID)
+	const most = 128 // the clients send UUIDs
+	if id := r.Header.Get("x-ms-client-request-id"); id != "" && len(id) <= most {
+		h.Set("x-ms-client-request-id", id)
+	}
+}
+
+// errorAnswer is the error shape of the contract, §1.4.
+type errorAnswer struct {
+	Error errorDetail `json:"error"`
+}
+
+type errorDetail struct {
+	Code       string      `json:"code"`
+	Message    string      `json:"message"`
+	InnerError *innerError `json:"innererror,omitempty"`
+}
+
+type innerError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// problem spells an error. It is the only place that does.
+func problem(h http.Header, p *api.Problem) any {
+	d := errorDetail{Code: p.Code, Message: p.Message}
+	if d.Code == "" {
+		d.Code = codeOf(p.Status)
+	}
+	if p.InnerCode != "" {
+		d.InnerError = &innerError{p.InnerCode, p.Message}
+	}
+	if p.Status == http.StatusInternalServerError {
+		d.Message += " It is " + p.RequestID + "."
+	}
+	h.Set("x-ms-error-code", d.Code)
+	return errorAnswer{d}
+}
+
+// codeOf names a refusal that was made before an operation was reached. Where the contract knows no word, the code is the status, as the
+// contract has it for 401 and 429.
+func codeOf(status int) string {
+	switch status {
+	case http.StatusBadRequest:
+		return "BadArgument"
+	case http.StatusUnsupportedMediaType:
+		return "UnsupportedMediaType"
+	case http.StatusInternalServerError:
+		return "InternalServerError"
+	case http.StatusServiceUnavailable:
+		return "ServiceUnavailable"
+	}
+	return strconv.Itoa(status)
+}

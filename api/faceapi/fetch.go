@@ -1,0 +1,222 @@
+package faceapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"github.com/visage-face/visage"
+)
+
+// What a download of an image may cost.
+const (
+	fetchTime     = 20 * time.Second // from the first name looked up to the last byte
+	connectTime   = 5 * time.Second  // for each address that is tried
+	maxRedirects  = 5
+	maxURL        = 4 * kib
+	maxAddresses  = 8 // of a host that are tried
+	maxHeaderSize = 64 * kib
+)
+
+// resolver finds the addresses of a host. *net.Resolver is one.
+type resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// fetcher downloads images from addresses that callers of the API choose. A caller must not learn through it what only this machine may see,
+// so it connects to public addresses alone, and connects to the very address it checked: a name that resolves differently a moment later
+// (DNS rebinding) changes nothing. It uses no proxy, keeps no connection, and sends no credentials. It is safe for concurrent use.
+type fetcher struct {
+	client *http.Client
+}
+
+// newFetcher makes a fetcher; names nil is the system's resolver.
+func newFetcher(names resolver, allowPrivate bool) *fetcher {
+	if names == nil {
+		names = net.DefaultResolver
+	}
+	d := &dialer{names: names, allowPrivate: allowPrivate}
+	return &fetcher{client: &http.Client{
+		Timeout: fetchTime,
+		Transport: &http.Transport{
+			Proxy:                  nil, // a proxy would resolve and connect where nothing is checked
+			DialContext:            d.dial,
+			TLSHandshakeTimeout:    connectTime,
+			ResponseHeaderTimeout:  fetchTime,
+			MaxResponseHeaderBytes: maxHeaderSize,
+			DisableKeepAlives:      true,
+			DisableCompression:     true, // images are compressed already, and what is counted is what arrives
+		},
+		CheckRedirect: func(req *http.Request, via []*http.Request) error {
+			if len(via) > maxRedirects {
+				return invalidURL("The address leads through more than %d redirects.", maxRedirects)
+			}
+			req.Header.Del("Referer") // the address before may hold a secret in its query
+			return checkURL(req.URL)
+		},
+	}}
+}
+
+// fetch returns the bytes at address. What the caller got wrong, or another server, is a refusal: InvalidURL, or InvalidImageSize.
+func (f *fetcher) fetch(ctx context.Context, address string) ([]byte, error) {
+	if len(address) > maxURL {
+		return nil, invalidURL("The address is longer than %d characters.", maxURL)
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, invalidURL("The address cannot be read as a URL.")
+	}
+	if err := checkURL(u); err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, invalidURL("The address cannot be read as a URL.")
+	}
+	req.Header.Set("User-Agent", "visage")
+	res, err := f.client.Do(req)
+	if err != nil {
+		return nil, downloadError(ctx, err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, invalidURL("The image could not be downloaded: its server answered with status %d.", res.StatusCode)
+	}
+	if res.ContentLength > maxImage {
+		return nil, imageTooLarge()
+	}
+	data, err := io.ReadAll(io.LimitReader(res.Body, maxImage+1))
+	if err != nil {
+		return nil, downloadError(ctx, err)
+	}
+	if len(data) > maxImage {
+		return nil, imageTooLarge()
+	}
+	return data, nil
+}
+
+// checkURL refuses addresses that are not plain http or https.
+func checkURL(u *url.URL) error {
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https":
+		return invalidURL("The address must begin with http:// or https://.")
+	case u.Hostname() == "":
+		return invalidURL("The address has no host.")
+	case u.User != nil:
+		return invalidURL("The address must not hold a user name or password.")
+	}
+	return nil
+}
+
+func invalidURL(format string, args ...any) error {
+	return visage.Refuse(visage.Invalid, "InvalidURL", format, args...)
+}
+
+// downloadError says in general words why a download failed. It tells nothing of names or addresses: whether an internal name resolves, and
+// whether something listens there, is what a prober would want to know.
+func downloadError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("download image: %w", context.Cause(ctx))
+	}
+	if refusal, ok := errors.AsType[*visage.Refusal](err); ok {
+		return refusal
+	}
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		return invalidURL("The image could not be downloaded: its server did not answer in time.")
+	}
+	return invalidURL("The image could not be downloaded from the address.")
+}
+
+// dialer connects to addresses it has checked.
+type dialer struct {
+	names        resolver
+	allowPrivate bool
+}
+
+func (d *dialer) dial(ctx context.Context, network, hostPort string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		return nil, fmt.Errorf("split host and port: %w", err)
+	}
+	// A refused name and one that does not exist are told alike.
+	unreachable := invalidURL("The image could not be downloaded: the host of the address has no public address.")
+	addresses, err := d.names.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, unreachable
+	}
+	tries := 0
+	for _, ip := range addresses {
+		if !d.allowPrivate && !public(ip) {
+			continue
+		}
+		if tries++; tries > maxAddresses {
+			break
+		}
+		conn, err := (&net.Dialer{Timeout: connectTime}).DialContext(ctx, network, net.JoinHostPort(ip.Unmap().String(), port))
+		if err == nil {
+			return conn, nil
+		}
+		unreachable = fmt.Errorf("connect: %w", err)
+	}
+	return nil, unreachable
+}
+
+// special4 are the IPv4 ranges that lead to no public host, beyond those netip knows: the IANA special-purpose registry (RFC 6890 and later).
+var special4 = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),        // this network; Linux connects to itself
+	netip.MustParsePrefix("100.64.0.0/10"),    // carrier-grade NAT, RFC 6598
+	netip.MustParsePrefix("168.63.129.16/32"), // the platform address of Azure machines
+	netip.MustParsePrefix("192.0.0.0/24"),     // protocol assignments
+	netip.MustParsePrefix("192.0.2.0/24"),     // documentation
+	netip.MustParsePrefix("192.88.99.0/24"),   // 6to4 relays
+	netip.MustParsePrefix("198.18.0.0/15"),    // benchmarks
+	netip.MustParsePrefix("198.51.100.0/24"),  // documentation
+	netip.MustParsePrefix("203.0.113.0/24"),   // documentation
+	netip.MustParsePrefix("240.0.0.0/4"),      // reserved, and broadcast
+}
+
+var (
+	nat64   = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052: an IPv4 address in the last four bytes
+	global6 = netip.MustParsePrefix("2000::/3")     // all that is handed out as global unicast
+	// special6 are the ranges inside of global6 that lead to no public host, or by a tunnel to an IPv4 address nobody checked.
+	special6 = []netip.Prefix{
+		netip.MustParsePrefix("2001::/23"),     // protocol assignments, Teredo among them
+		netip.MustParsePrefix("2001:db8::/32"), // documentation
+		netip.MustParsePrefix("2002::/16"),     // 6to4
+		netip.MustParsePrefix("3fff::/20"),     // documentation
+	}
+)
+
+// public says whether an address is a host of the public internet.
+func public(ip netip.Addr) bool {
+	if !ip.IsValid() || ip.Zone() != "" {
+		return false
+	}
+	ip = ip.Unmap()
+	if ip.IsUnspecified() || ip.IsLoopback() || ip.IsPrivate() || ip.IsMulticast() || ip.IsLinkLocalUnicast() {
+		return false
+	}
+	if ip.Is4() {
+		return !within(ip, special4)
+	}
+	if nat64.Contains(ip) {
+		b := ip.As16()
+		return public(netip.AddrFrom4([4]byte(b[12:])))
+	}
+	return global6.Contains(ip) && !within(ip, special6)
+}
+
+func within(ip netip.Addr, ranges []netip.Prefix) bool {
+	for _, r := range ranges {
+		if r.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}

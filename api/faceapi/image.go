@@ -1,0 +1,174 @@
+package faceapi
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/face"
+)
+
+// The content types of an operation on an image.
+const (
+	jsonType  = "application/json"
+	bytesType = "application/octet-stream"
+)
+
+// urlBody is an image by its address.
+type urlBody struct {
+	URL *string `json:"url"`
+}
+
+// sessionBody is an image by its address or by that of a liveness session (contract §4, v1.2).
+type sessionBody struct {
+	URL            *string `json:"url"`
+	SessionImageID *string `json:"sessionImageId"`
+}
+
+// image returns the photo of a request: its body, or what lies at the address in it.
+func (p *plane) image(r *api.Request, sessions bool) ([]byte, error) {
+	if err := r.NeedContentType(jsonType, bytesType); err != nil {
+		return nil, err
+	}
+	body, err := r.ReadBody()
+	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.TooLarge {
+		return nil, imageTooLarge()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r.ContentType() == bytesType {
+		return body, nil
+	}
+	if len(body) > maxJSON {
+		return nil, visage.Refuse(visage.Invalid, "BadArgument", "The body is too long for an address; send the bytes of an image as %s.", bytesType)
+	}
+	var where sessionBody
+	if sessions {
+		err = api.DecodeJSON(body, &where)
+	} else {
+		var only urlBody
+		err = api.DecodeJSON(body, &only)
+		where.URL = only.URL
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case where.SessionImageID != nil:
+		_, err := refuseLiveness(r)
+		return nil, err
+	case where.URL == nil:
+		return nil, visage.Refuse(visage.Invalid, "BadArgument", "The field \"url\" is required.")
+	}
+	return p.images.fetch(r.Context(), *where.URL)
+}
+
+func imageTooLarge() error {
+	return visage.Refuse(visage.Invalid, "InvalidImageSize", "The image is larger than %d MB.", maxImage/mib)
+}
+
+// enrolQuery are the query parameters of contract §7.1.
+var enrolQuery = []api.Param{
+	{Name: "targetFace", Text: "Which face is meant when there are several: left,top,width,height in pixels.", Value: ""},
+	{Name: "detectionModel", Text: "The detection model; default " + face.DefaultDetectionModel + ".", Value: ""},
+	{Name: "userData", Text: "Whatever the caller wants to keep with the face, at most 1 KB.", Value: ""},
+}
+
+// enrolment decodes a request to add a face.
+func (p *plane) enrolment(r *api.Request) (face.Enrolment, error) {
+	var e face.Enrolment
+	q := queryOf(r)
+	e.DetectionModel = q.text("detectionModel")
+	e.UserData = q.optional("userData")
+	if target := q.optional("targetFace"); target != nil && q.err == nil {
+		box, err := face.ParseTargetFace(*target)
+		if err != nil {
+			return e, err
+		}
+		e.TargetFace = &box
+	}
+	if q.err != nil {
+		return e, q.err
+	}
+	var err error
+	e.Photo, err = p.image(r, false)
+	return e, err
+}
+
+// query reads query parameters; err is the first that went wrong.
+type query struct {
+	r   *api.Request
+	err error
+}
+
+func queryOf(r *api.Request) *query { return &query{r: r} }
+
+// optional returns a parameter, nil when it was not given.
+func (q *query) optional(name string) *string {
+	value, ok, err := q.r.Query(name)
+	if err != nil && q.err == nil {
+		q.err = err
+	}
+	if !ok {
+		return nil
+	}
+	return &value
+}
+
+func (q *query) text(name string) string {
+	if v := q.optional(name); v != nil {
+		return *v
+	}
+	return ""
+}
+
+// flag reads a boolean in any case, as .NET clients write True.
+func (q *query) flag(name string, otherwise bool) bool {
+	v := q.optional(name)
+	switch {
+	case v == nil || q.err != nil:
+		return otherwise
+	case strings.EqualFold(*v, "true"):
+		return true
+	case strings.EqualFold(*v, "false"):
+		return false
+	}
+	q.err = visage.Refuse(visage.Invalid, "BadArgument", "The query parameter %s must be true or false.", name)
+	return otherwise
+}
+
+// number reads a whole number, nil when it was not given.
+func (q *query) number(name string) *int {
+	v := q.optional(name)
+	if v == nil || q.err != nil {
+		return nil
+	}
+	n, err := strconv.ParseInt(*v, 10, 32)
+	if err != nil {
+		q.err = visage.Refuse(visage.Invalid, "BadArgument", "The query parameter %s must be a whole number.", name)
+		return nil
+	}
+	i := int(n)
+	return &i
+}
+
+// list reads a comma list, without empty members.
+func (q *query) list(name string) []string {
+	var members []string
+	for member := range strings.SplitSeq(q.text(name), ",") {
+		if member = strings.TrimSpace(member); member != "" {
+			members = append(members, member)
+		}
+	}
+	return members
+}
+
+// pageQuery are the query parameters of lists that are read in pages.
+var pageQuery = []api.Param{
+	{Name: "start", Text: "The list begins after this id.", Value: ""},
+	{Name: "top", Text: "How many to return, 1 to 1000; default 1000.", Value: 0},
+}
+
+func (q *query) page() face.Page { return face.Page{Start: q.text("start"), Top: q.number("top")} }
