@@ -1,0 +1,66 @@
+# Visage. "make" alone says what there is. Everything needs Go, gcc, npm and make, and nothing else.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help check setup build run demo test lint bench prove-crash clean
+
+# The cryptographic module of release builds: the version with a FIPS 140-3 certificate.
+export GOFIPS140 ?= v1.0.0
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+PACK    := models/packs/default
+BIN     := bin/visage
+SOURCES := $(shell find . -name '*.go' -not -path './models/node_modules/*' -not -path './test/*/node_modules/*')
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+check: ## see whether what is needed is installed
+	@./tools/check
+
+setup: check $(PACK)/pack.json ## fetch the pinned weights and turn them into the default model pack, once
+
+models/node_modules/.package-lock.json: models/package.json models/package-lock.json
+	@echo "fetching the pinned weights and runtime (npm ci, no scripts are run) ..."
+	@cd models && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+$(PACK)/pack.json: models/node_modules/.package-lock.json
+	@$(MAKE) --no-print-directory $(BIN)
+	@echo "converting the weights ..."
+	@rm -rf $(PACK) && mkdir -p $(dir $(PACK))
+	@./$(BIN) models convert models/node_modules/@vladmandic/face-api/model $(PACK)
+	@touch $@
+
+build: check ## build bin/visage
+	@$(MAKE) --no-print-directory $(BIN)
+
+$(BIN): go.mod go.sum $(SOURCES)
+	@echo "building $(BIN) (GOFIPS140=$(GOFIPS140)) ..."
+	@go build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN) ./cmd/visage
+
+run: setup build ## start the service on this machine
+	@./$(BIN) serve
+
+demo: setup build ## do the main job on sample photos, and prove that nothing readable was stored
+	@./$(BIN) demo
+
+test: setup ## run all tests
+	@go test ./...
+
+lint: check ## formatting, vet, staticcheck, known vulnerabilities, and the lattice of rooms
+	@echo "gofmt ..."; test -z "$$(gofmt -l $$(git ls-files '*.go') | tee /dev/stderr)" || { echo "run gofmt -w on these files" >&2; exit 1; }
+	@echo "go vet ..."; go vet ./...
+	@echo "staticcheck ..."; go tool -modfile=tools/go.mod staticcheck ./...
+	@./tools/vulncheck
+	@echo "layout ..."; go test . -run 'Layout|Carriers|Modules|PackageComments' >/dev/null || go test . -run 'Layout|Carriers|Modules|PackageComments'
+
+bench: setup ## measure: vision, sealing, search, memory; ratios in one run
+	@go test ./bench -run '^$$' -bench . -benchtime 1x -timeout 30m
+
+prove-crash: setup ## kill the service at random moments while it writes, 200 times, and verify what is there
+	@go test ./test/prove -tags prove -run Crash -count 1 -v -timeout 60m
+
+clean: ## remove what was built; the fetched weights stay
+	@rm -rf bin demo-out
