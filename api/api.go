@@ -26,6 +26,13 @@ type Keys interface {
 	Resource(ctx context.Context, key, host string) (visage.Resource, visage.Principal, error)
 }
 
+// Tokens knows whose a bearer token is.
+type Tokens interface {
+	// Principal returns who sends bearer. A token that proves nobody is a *visage.Refusal of kind Unauthenticated. How long it takes must not
+	// depend on how much of a token was right. It is called concurrently, once for each request.
+	Principal(ctx context.Context, bearer string) (visage.Principal, error)
+}
+
 // Plane is a family of routes that answer in one dialect.
 type Plane struct {
 	// Name is the plane's name in logs and metrics, for example "face". Required.
@@ -49,6 +56,8 @@ type Config struct {
 	Planes []Plane
 	// Keys proves API keys. Required when a route allows ResourceKey.
 	Keys Keys
+	// Tokens proves bearer tokens. Required when a route allows BearerToken.
+	Tokens Tokens
 	// Rate says how many requests a second a resource may make on average, and how many at once. Default: what its tier says.
 	// A rate below 0 is no limit.
 	Rate func(visage.Resource) (perSecond float64, burst int)
@@ -107,6 +116,9 @@ func (h *Handler) add(p *Plane) error {
 		r := &p.Routes[i]
 		if r.Allow == ResourceKey && (h.cfg.Keys == nil || p.KeyHeader == "") {
 			return fmt.Errorf("route %s needs keys and a key header", r.Label())
+		}
+		if r.Allow == BearerToken && h.cfg.Tokens == nil {
+			return fmt.Errorf("route %s needs tokens", r.Label())
 		}
 		if err := h.root.add(p, r); err != nil {
 			return err

@@ -130,8 +130,11 @@ func (h *Handler) run(x *exchange, req *Request) (result any, err error) {
 
 // admit proves who calls and counts the request against the rate of the resource.
 func (h *Handler) admit(x *exchange, req *Request) error {
-	if x.route.Allow == Anyone {
+	switch x.route.Allow {
+	case Anyone:
 		return nil
+	case BearerToken:
+		return h.admitBearer(req)
 	}
 	key := req.http.Header.Get(x.plane.KeyHeader)
 	if key == "" {
@@ -148,6 +151,21 @@ func (h *Handler) admit(x *exchange, req *Request) error {
 		r.RetryAfter = wait
 		return r
 	}
+	return nil
+}
+
+// admitBearer proves who sends a bearer token. The rates of the tiers are for the data of resources and do not bind who manages them.
+func (h *Handler) admitBearer(req *Request) error {
+	scheme, token, _ := strings.Cut(req.http.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return visage.Refuse(visage.Unauthenticated, "AuthenticationFailed",
+			"The request has no bearer token: send one in the header Authorization.")
+	}
+	principal, err := h.cfg.Tokens.Principal(req.Context(), token)
+	if err != nil {
+		return fmt.Errorf("look for the holder of a token: %w", err)
+	}
+	req.Principal = principal
 	return nil
 }
 

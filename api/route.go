@@ -17,6 +17,7 @@ type Allow int
 const (
 	Anyone      Allow = iota + 1 // no credential is looked at
 	ResourceKey                  // whoever holds a key of a Face resource; the request works for that resource
+	BearerToken                  // whoever sends a bearer token that Config.Tokens knows
 )
 
 // Route is one operation.
@@ -47,7 +48,7 @@ func (r *Route) check() error {
 	switch {
 	case r.Method == "" || !strings.HasPrefix(r.Pattern, "/"):
 		return errors.New("method and a pattern that begins with a slash are required")
-	case r.Allow != Anyone && r.Allow != ResourceKey:
+	case r.Allow != Anyone && r.Allow != ResourceKey && r.Allow != BearerToken:
 		return errors.New("allow is required")
 	case r.Timeout <= 0:
 		return errors.New("timeout is required")
