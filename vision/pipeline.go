@@ -1,10 +1,12 @@
 package vision
 
 import (
-	"context"
 	"errors"
+	"fmt"
+	"runtime"
 	"time"
 
+	"github.com/visage-face/visage/vision/internal/ort"
 	"github.com/visage-face/visage/vision/pack"
 )
 
@@ -17,6 +19,8 @@ type Config struct {
 	// Parallel is how many photos are worked on at the same time; further calls wait their turn. It bounds memory.
 	// Default: the number of processors.
 	Parallel int
+	// Threads is how many processors the work on one photo may use. Default: the number of processors.
+	Threads int
 	// Trace, if set, is told how long each stage of each Detect took. It may be called from several goroutines at once.
 	Trace func(stage Stage, took time.Duration)
 }
@@ -35,16 +39,76 @@ const (
 
 // Pipeline runs one model pack. It is safe for concurrent use.
 type Pipeline struct {
-	pack *pack.Pack
+	pack       *pack.Pack
+	detector   *ssd
+	marker     *marker
+	recogniser *recogniser
+	sessions   []*ort.Session
+	turns      chan struct{}
+	trace      func(Stage, time.Duration)
 }
 
 // Open loads the networks of cfg.Pack. The caller closes the pipeline.
-func Open(cfg Config) (*Pipeline, error) {
-	return nil, errors.New("open vision pipeline: not wired yet")
+func Open(cfg Config) (_ *Pipeline, err error) {
+	switch {
+	case cfg.Pack == nil:
+		return nil, errors.New("open vision pipeline: no model pack is given")
+	case cfg.Library == "":
+		return nil, errors.New("open vision pipeline: no ONNX Runtime library is given")
+	}
+	if cfg.Parallel < 1 {
+		cfg.Parallel = runtime.NumCPU()
+	}
+	if cfg.Threads < 1 {
+		cfg.Threads = runtime.NumCPU()
+	}
+	if cfg.Trace == nil {
+		cfg.Trace = func(Stage, time.Duration) {}
+	}
+	if err := ort.Load(cfg.Library); err != nil {
+		return nil, fmt.Errorf("open vision pipeline: %w", err)
+	}
+	p := &Pipeline{pack: cfg.Pack, turns: make(chan struct{}, cfg.Parallel), trace: cfg.Trace}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Close())
+		}
+	}()
+	m := cfg.Pack.Manifest()
+	open := func(file, input string, outputs ...string) (*ort.Session, error) {
+		s, err := ort.Open(ort.Config{
+			Model: cfg.Pack.Path(file), Input: input, Outputs: outputs, Threads: cfg.Threads, Runs: cfg.Parallel,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("open model pack %s: %w", cfg.Pack.Name(), err)
+		}
+		p.sessions = append(p.sessions, s)
+		return s, nil
+	}
+	s, err := open(m.Detector.File, m.Detector.Input.Name, "boxes", "scores")
+	if err != nil {
+		return nil, err
+	}
+	p.detector = &ssd{m.Detector, s}
+	if s, err = open(m.Landmarks.File, m.Landmarks.Input.Name, m.Landmarks.Output); err != nil {
+		return nil, err
+	}
+	p.marker = &marker{*m.Landmarks, s}
+	if s, err = open(m.Recogniser.File, m.Recogniser.Input.Name, m.Recogniser.Output); err != nil {
+		return nil, err
+	}
+	p.recogniser = &recogniser{m.Recogniser, s}
+	return p, nil
 }
 
 // Close waits for running calls and frees the networks. The pipeline cannot be used afterwards.
-func (p *Pipeline) Close() error { return nil }
+func (p *Pipeline) Close() error {
+	var err error
+	for _, s := range p.sessions {
+		err = errors.Join(err, s.Close())
+	}
+	return err
+}
 
 // Name returns the pack's name.
 func (p *Pipeline) Name() string { return p.pack.Name() }
@@ -58,12 +122,3 @@ func (p *Pipeline) Supports() Attributes { return HeadPose | Blur | Exposure | N
 // Confidence turns the cosine distance of two templates (0 same … 2 opposite) into the confidence that they are of one
 // person, 0 to 1, falling as the distance grows. It is 0.5 where the pack accepts one in 1,000 pairs of strangers.
 func (p *Pipeline) Confidence(distance float64) float64 { return p.pack.Confidence(distance) }
-
-// Detect finds the faces on a photo (the bytes of a JPEG, PNG, GIF, BMP or WebP file) and what want asks for.
-//
-// A photo without faces is an empty list and no error. Errors: *ImageError when the photo cannot be used,
-// *UnsupportedError when want asks for what the pack cannot give, ctx's cause when ctx ends first; anything else is a
-// failure of ours.
-func (p *Pipeline) Detect(ctx context.Context, photo []byte, want Want) (*Photo, error) {
-	return nil, errors.New("detect faces: not wired yet")
-}

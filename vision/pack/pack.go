@@ -3,47 +3,95 @@
 package pack
 
 import (
-	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 )
 
-// ManifestName is the file in a pack's folder that describes it.
-const ManifestName = "pack.json"
-
-// Pack is a verified model pack on disk. It is immutable and safe for concurrent use.
+// Pack is a model pack on disk whose files were found to be what its manifest says. It is immutable and safe for
+// concurrent use.
 type Pack struct {
-	dir string
+	dir      string
+	manifest Manifest
 }
 
-// Open reads the manifest in dir and verifies the SHA-256 of every file it names.
-func Open(dir string) (*Pack, error) { return nil, errors.New("open model pack: not wired yet") }
-
-// Convert turns the weight manifests of a face-api model folder into a pack at dst, which must not exist.
-func Convert(ctx context.Context, src, dst string) (*Pack, error) {
-	return nil, errors.New("convert models: not wired yet")
+// Open reads the manifest in the folder dir and verifies the length and SHA-256 of every file it names.
+func Open(dir string) (*Pack, error) {
+	raw, err := readManifest(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open model pack: %w", err)
+	}
+	m, err := parseManifest(raw)
+	if err != nil {
+		return nil, fmt.Errorf("open model pack: %s: %w", filepath.Join(dir, ManifestName), err)
+	}
+	for _, f := range m.Files {
+		if err := verify(filepath.Join(dir, f.Name), f); err != nil {
+			return nil, fmt.Errorf("open model pack %s: %w", m.Name, err)
+		}
+	}
+	return &Pack{dir: dir, manifest: *m}, nil
 }
 
-// Source says where a pack comes from.
-type Source struct {
-	// Location is an https URL, or the path of an archive (.tar.gz, .tgz, .zip) or a folder.
-	Location string
-	// SHA256 is the digest, in hexadecimal, of the archive; for a folder, of its manifest file. Required.
-	SHA256 string
-}
-
-// Install fetches the pack at src, verifies it and puts it into the folder root under its own name.
-func Install(ctx context.Context, root string, src Source) (*Pack, error) {
-	return nil, errors.New("install model pack: not wired yet")
-}
-
-// Name returns the pack's name: lower-case letters, digits and dashes.
-func (p *Pack) Name() string { return "" }
+// Name returns the pack's name.
+func (p *Pack) Name() string { return p.manifest.Name }
 
 // Dir returns the pack's folder.
 func (p *Pack) Dir() string { return p.dir }
 
 // Dim returns the length of the pack's templates.
-func (p *Pack) Dim() int { return 0 }
+func (p *Pack) Dim() int { return p.manifest.Recogniser.Length }
+
+// Manifest returns the pack's description. The caller must not change what it points to.
+func (p *Pack) Manifest() Manifest { return p.manifest }
+
+// Path returns the path of one of the pack's files.
+func (p *Pack) Path(file string) string { return filepath.Join(p.dir, file) }
 
 // Confidence maps a cosine distance (0 same … 2 opposite) to a confidence (0 … 1); see Calibration.
-func (p *Pack) Confidence(distance float64) float64 { return 0 }
+func (p *Pack) Confidence(distance float64) float64 {
+	return p.manifest.Calibration.Confidence(distance)
+}
+
+func readManifest(dir string) ([]byte, error) {
+	f, err := os.Open(filepath.Join(dir, ManifestName))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxManifest+1))
+}
+
+// verify compares a file with what the manifest says about it.
+func verify(path string, want File) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", path)
+	}
+	if info.Size() != want.Bytes {
+		return fmt.Errorf("%s has %d bytes, the manifest says %d", path, info.Size(), want.Bytes)
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != want.SHA256 {
+		return fmt.Errorf("%s: %w: it is %s, the manifest says %s", path, ErrDigest, got, want.SHA256)
+	}
+	return nil
+}
+
+// ErrDigest says that bytes are not those that were promised.
+var ErrDigest = errors.New("the SHA-256 does not match")

@@ -1,0 +1,109 @@
+package vision
+
+import (
+	"cmp"
+	"image"
+	"math"
+	"slices"
+)
+
+// rect is a rectangle in pixels of the upright picture, with fractions.
+type rect struct{ left, top, right, bottom float64 }
+
+func (r rect) width() float64  { return r.right - r.left }
+func (r rect) height() float64 { return r.bottom - r.top }
+func (r rect) area() float64   { return max(r.width(), 0) * max(r.height(), 0) }
+
+// common is the area that two rectangles share.
+func common(a, b rect) float64 {
+	return rect{max(a.left, b.left), max(a.top, b.top), min(a.right, b.right), min(a.bottom, b.bottom)}.area()
+}
+
+// overlap is the intersection of two rectangles over their union, 0 to 1.
+func overlap(a, b rect) float64 {
+	c := common(a, b)
+	return c / max(a.area()+b.area()-c, math.SmallestNonzeroFloat64)
+}
+
+// inside is the part of the smaller rectangle that lies in the larger, 0 to 1.
+func inside(a, b rect) float64 {
+	return common(a, b) / max(min(a.area(), b.area()), math.SmallestNonzeroFloat64)
+}
+
+// finding is a face as a detector sees it.
+type finding struct {
+	box   rect
+	score float64
+	// five points, if the detector gives them: eyes, nose, corners of the mouth.
+	five *[5]Point
+}
+
+// maxInside is how much of a face's box may lie inside another's: heads do not hide each other more and still show a
+// face, whereas a detector likes to see a face twice, once with and once without the hair.
+const maxInside = 0.7
+
+// suppress keeps the first of findings that overlap by more than maxOverlap, or lie mostly inside each other. Findings
+// come in order of preference.
+func suppress(all []finding, maxOverlap float64) []finding {
+	var kept []finding
+	for _, f := range all {
+		if !slices.ContainsFunc(kept, func(k finding) bool {
+			return overlap(k.box, f.box) > maxOverlap || inside(k.box, f.box) > maxInside
+		}) {
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}
+
+// byScore sorts findings, best first.
+func byScore(all []finding) []finding {
+	slices.SortStableFunc(all, func(a, b finding) int { return cmp.Compare(b.score, a.score) })
+	return all
+}
+
+// Smallest faces that are worth recognising: 36 pixels wide and high up to 1920 × 1080, more in proportion beyond. It
+// is the least that the Face contract promises to find.
+const (
+	minFace    = 36
+	fullWidth  = 1920
+	fullHeight = 1080
+)
+
+// smallest returns the least side of a face on a picture of the given size, in pixels.
+func smallest(width, height int) float64 {
+	long, short := float64(max(width, height)), float64(min(width, height))
+	return minFace * max(1, long/fullWidth, short/fullHeight)
+}
+
+// maxFaces is the most faces that a photo has.
+const maxFaces = 100
+
+// arrange turns findings into faces: clipped to the picture, rounded to whole pixels, without those too small, sorted by
+// area. The findings are returned in the same order.
+func arrange(all []finding, width, height int) ([]Face, []finding) {
+	type pair struct {
+		face    Face
+		finding finding
+	}
+	var pairs []pair
+	least := smallest(width, height)
+	for _, f := range all {
+		b := image.Rect(
+			int(math.Round(f.box.left)), int(math.Round(f.box.top)), int(math.Round(f.box.right)), int(math.Round(f.box.bottom)),
+		).Intersect(image.Rect(0, 0, width, height))
+		if float64(b.Dx()) < least || float64(b.Dy()) < least {
+			continue
+		}
+		pairs = append(pairs, pair{Face{Box: Box{b.Min.X, b.Min.Y, b.Dx(), b.Dy()}, Score: f.score}, f})
+	}
+	slices.SortStableFunc(pairs, func(a, b pair) int {
+		return cmp.Compare(b.face.Box.Width*b.face.Box.Height, a.face.Box.Width*a.face.Box.Height)
+	})
+	pairs = pairs[:min(len(pairs), maxFaces)]
+	faces, findings := make([]Face, len(pairs)), make([]finding, len(pairs))
+	for i, p := range pairs {
+		faces[i], findings[i] = p.face, p.finding
+	}
+	return faces, findings
+}

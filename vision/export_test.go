@@ -1,0 +1,143 @@
+package vision
+
+import (
+	"context"
+	"image"
+	"image/color"
+	"math"
+	"slices"
+)
+
+// ReferenceFace is a face as the reference's own pre-processing finds it.
+type ReferenceFace struct {
+	Left, Top, Right, Bottom float64
+	Score                    float64
+	Points                   [68]Point
+	Descriptor               []float32
+}
+
+// Reference runs the pack's networks with the pre-processing of the package they come from: the picture is padded to a
+// square at its end and looked at once; faces are cut upright and whole pixels wide.
+func (p *Pipeline) Reference(ctx context.Context, img *image.NRGBA) ([]ReferenceFace, error) {
+	size := img.Rect.Size()
+	side := max(size.X, size.Y)
+	in := p.detector.about.Input
+	t := newTensor(1, in.Width, in.Height)
+	stretch(plane(t, 0, in), squared(img, img.Rect, false), in.Width)
+	out, err := p.detector.session.Run(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	found, err := p.detector.read(out, in.Width, in.Height)
+	if err != nil {
+		return nil, err
+	}
+	var faces []ReferenceFace
+	var kept []finding
+	for _, f := range byScore(found) {
+		if slices.ContainsFunc(kept, func(k finding) bool { return overlap(k.box, f.box) > p.detector.about.MaxOverlap }) {
+			continue
+		}
+		kept = append(kept, f)
+		scaled := func(x float64) float64 { return min(max(x/float64(in.Width), 0), 1) * float64(side) }
+		face := ReferenceFace{
+			Left: scaled(f.box.left), Top: scaled(f.box.top), Right: scaled(f.box.right), Bottom: scaled(f.box.bottom),
+			Score: f.score,
+		}
+		if err := p.ReferencePoints(ctx, img, &face); err != nil {
+			return nil, err
+		}
+		if err := p.ReferenceDescriptor(ctx, img, &face); err != nil {
+			return nil, err
+		}
+		faces = append(faces, face)
+	}
+	return faces, nil
+}
+
+// ReferencePoints finds the points of a face whose box is known.
+func (p *Pipeline) ReferencePoints(ctx context.Context, img *image.NRGBA, face *ReferenceFace) error {
+	size := img.Rect.Size()
+	cut := cutOut(face.Left, face.Top, face.Right, face.Bottom, size)
+	in := p.marker.about.Input
+	t := newTensor(1, in.Width, in.Height)
+	stretch(plane(t, 0, in), squared(img, cut, true), in.Width)
+	out, err := p.marker.session.Run(ctx, t)
+	if err != nil {
+		return err
+	}
+	w, h := float64(cut.Dx()), float64(cut.Dy())
+	side := max(w, h)
+	for i := range face.Points {
+		x, y := float64(out[0].Data[2*i])*side-(side-w)/2, float64(out[0].Data[2*i+1])*side-(side-h)/2
+		face.Points[i] = Point{x + face.Left, y + face.Top}
+	}
+	return nil
+}
+
+// ReferenceDescriptor makes the descriptor of a face whose box and points are known.
+func (p *Pipeline) ReferenceDescriptor(ctx context.Context, img *image.NRGBA, face *ReferenceFace) error {
+	size := img.Rect.Size()
+	box := cutOut(face.Left, face.Top, face.Right, face.Bottom, size)
+	w, h := float64(box.Dx()), float64(box.Dy())
+	middle := func(points []Point) (m Point) {
+		for _, p := range points {
+			m.X, m.Y = m.X+p.X/float64(len(points)), m.Y+p.Y/float64(len(points))
+		}
+		return m
+	}
+	left, right, mouth := middle(face.Points[36:42]), middle(face.Points[42:48]), middle(face.Points[48:])
+	away := (math.Hypot(mouth.X-left.X, mouth.Y-left.Y) + math.Hypot(mouth.X-right.X, mouth.Y-right.Y)) / 2
+	chip := math.Floor(away / 0.45)
+	centre := middle([]Point{left, right, mouth})
+	x, y := math.Floor(max(0, centre.X-chip*0.5)), math.Floor(max(0, centre.Y-chip*0.43))
+	cut := cutOut(x, y, x+min(chip, w+x), y+min(chip, h+y), size)
+	in := p.recogniser.about.Input
+	t := newTensor(1, in.Width, in.Height)
+	stretch(plane(t, 0, in), squared(img, cut, true), in.Width)
+	out, err := p.recogniser.session.Run(ctx, t)
+	if err != nil {
+		return err
+	}
+	face.Descriptor = out[0].Data
+	return nil
+}
+
+// cutOut is the reference's rounding of a box to whole pixels within the picture.
+func cutOut(left, top, right, bottom float64, size image.Point) image.Rectangle {
+	x, y := max(left, 0), max(top, 0)
+	w, h := min(right-x, float64(size.X)-x), min(bottom-y, float64(size.Y)-y)
+	at := image.Pt(int(math.Floor(x)), int(math.Floor(y)))
+	return image.Rectangle{at, at.Add(image.Pt(int(math.Floor(w)), int(math.Floor(h))))}
+}
+
+// squared copies a part of the picture into a black square, in its middle or at its start. One more row and column
+// repeat the last, because the reference does not blend the edge of the square into anything.
+func squared(img *image.NRGBA, part image.Rectangle, centred bool) *image.NRGBA {
+	side := max(part.Dx(), part.Dy())
+	var at image.Point
+	if centred {
+		at = image.Pt((side-part.Dx())/2, (side-part.Dy())/2)
+	}
+	square := image.NewNRGBA(image.Rect(0, 0, side+1, side+1))
+	for y := range side + 1 {
+		for x := range side + 1 {
+			from := image.Pt(min(x, side-1), min(y, side-1)).Sub(at).Add(part.Min)
+			c := color.NRGBA{A: 255}
+			if from.In(part) {
+				c = img.NRGBAAt(from.X, from.Y)
+			}
+			square.SetNRGBA(x, y, c)
+		}
+	}
+	return square
+}
+
+// stretch scales a square from squared to the input's size.
+func stretch(p planes, square *image.NRGBA, size int) {
+	scale := float64(square.Rect.Dx()-1) / float64(size)
+	p.fill(square, square.Rect, affine{a: scale, e: scale})
+}
+
+// Decode is the pipeline's own decoding.
+func Decode(photo []byte) (*image.NRGBA, error) { return decode(photo) }

@@ -1,0 +1,210 @@
+// Package ort runs networks with ONNX Runtime. It is the only place that knows the library.
+package ort
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	ort "github.com/yalue/onnxruntime_go"
+)
+
+// Tensor is a dense array of 32-bit floats, last dimension fastest.
+type Tensor struct {
+	Shape []int64
+	Data  []float32
+}
+
+// environment guards the library, of which a process can hold one.
+var environment struct {
+	sync.Mutex
+	library string
+	// refused is why the library could not be loaded; it is not tried twice, for a half loaded one cannot be dropped.
+	refused error
+}
+
+// Load loads the ONNX Runtime shared library at path into the process, for good. To load the same path again does
+// nothing; another path is an error.
+func Load(path string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return fmt.Errorf("load ONNX Runtime: %w", err)
+	}
+	environment.Lock()
+	defer environment.Unlock()
+	switch {
+	case environment.refused != nil && environment.library == path:
+		return environment.refused
+	case environment.library == path:
+		return nil
+	case environment.library != "" && environment.refused == nil:
+		return fmt.Errorf("load ONNX Runtime from %s: the process already uses %s", path, environment.library)
+	}
+	environment.library, environment.refused = path, nil
+	ort.SetSharedLibraryPath(path)
+	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
+		environment.refused = fmt.Errorf("load ONNX Runtime from %s: %w", path, err)
+		return environment.refused
+	}
+	return nil
+}
+
+// Version returns the version of the loaded library, or "" before Load.
+func Version() string {
+	environment.Lock()
+	defer environment.Unlock()
+	if environment.library == "" || environment.refused != nil {
+		return ""
+	}
+	return ort.GetVersion()
+}
+
+// Config says which network a Session runs, and how.
+type Config struct {
+	// Model is the path of the ONNX file.
+	Model string
+	// Input is the name of the network's input, Outputs those of the outputs wanted.
+	Input   string
+	Outputs []string
+	// Threads is how many processors one run may use. Required.
+	Threads int
+	// Runs is how many runs may go on at the same time; more wait. It bounds memory. Required.
+	Runs int
+}
+
+// Session is a network ready to run. It is safe for concurrent use.
+type Session struct {
+	outputs []string
+	session *ort.DynamicAdvancedSession
+	turns   chan struct{}
+
+	// life is read-locked by runs, and locked by Close, which so waits for them.
+	life   sync.RWMutex
+	closed bool
+}
+
+// Open reads the network. Load comes first.
+func Open(cfg Config) (_ *Session, err error) {
+	defer recovered("open network", &err)
+	options, err := ort.NewSessionOptions()
+	if err != nil {
+		return nil, fmt.Errorf("open network %s: %w", filepath.Base(cfg.Model), err)
+	}
+	defer func() { err = errors.Join(err, options.Destroy()) }()
+	if err := errors.Join(
+		options.SetIntraOpNumThreads(cfg.Threads),
+		options.SetInterOpNumThreads(1),
+		// Memory is given back after each run rather than kept for the largest run there ever was.
+		options.SetCpuMemArena(false),
+		options.SetMemPattern(false),
+		// Threads that wait for work must not burn the processors that other requests need.
+		options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"),
+		// What remains on denormal numbers is noise, but takes a hundred times as long.
+		options.AddSessionConfigEntry("session.set_denormal_as_zero", "1"),
+	); err != nil {
+		return nil, fmt.Errorf("open network %s: %w", filepath.Base(cfg.Model), err)
+	}
+	session, err := ort.NewDynamicAdvancedSession(cfg.Model, []string{cfg.Input}, cfg.Outputs, options)
+	if err != nil {
+		return nil, fmt.Errorf("open network %s: %w", filepath.Base(cfg.Model), err)
+	}
+	return &Session{outputs: cfg.Outputs, session: session, turns: make(chan struct{}, max(cfg.Runs, 1))}, nil
+}
+
+// Run computes the outputs for one input, in the order of Config.Outputs. It waits for its turn, and stops when ctx ends.
+// The caller owns what it returns. An error means that there is no result, never a part of one.
+func (s *Session) Run(ctx context.Context, input Tensor) (_ []Tensor, err error) {
+	defer recovered("run network", &err)
+	select {
+	case s.turns <- struct{}{}:
+		defer func() { <-s.turns }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	s.life.RLock()
+	defer s.life.RUnlock()
+	if s.closed {
+		return nil, errors.New("run network: the session is closed")
+	}
+
+	// The library keeps the address of the data for as long as the tensor lives.
+	var pinned runtime.Pinner
+	defer pinned.Unpin()
+	if len(input.Data) > 0 {
+		pinned.Pin(&input.Data[0])
+	}
+	in, err := ort.NewTensor(ort.Shape(input.Shape), input.Data)
+	if err != nil {
+		return nil, fmt.Errorf("run network: %w", err)
+	}
+	defer func() { err = errors.Join(err, in.Destroy()) }()
+	outputs := make([]ort.Value, len(s.outputs))
+	defer func() {
+		for _, o := range outputs {
+			if o != nil {
+				err = errors.Join(err, o.Destroy())
+			}
+		}
+	}()
+	if err := s.run(ctx, in, outputs); err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("run network: %w", err)
+	}
+
+	results := make([]Tensor, len(outputs))
+	for i, o := range outputs {
+		t, ok := o.(*ort.Tensor[float32])
+		if !ok {
+			return nil, fmt.Errorf("run network: output %s is not of 32-bit floats", s.outputs[i])
+		}
+		results[i] = Tensor{Shape: t.GetShape(), Data: t.GetData()}
+	}
+	return results, nil
+}
+
+// run runs the network once and stops it when ctx ends.
+func (s *Session) run(ctx context.Context, in ort.Value, outputs []ort.Value) (err error) {
+	options, err := ort.NewRunOptions()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, options.Destroy()) }()
+	stopped := make(chan struct{})
+	release := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		// Should this fail, the run goes on to its end, which is all that is lost.
+		_ = options.Terminate()
+	})
+	defer func() {
+		if !release() {
+			<-stopped // the options must outlive their use
+		}
+	}()
+	return s.session.RunWithOptions([]ort.Value{in}, outputs, options)
+}
+
+// Close waits for running runs and frees the network. Further runs fail. Closing twice is fine.
+func (s *Session) Close() error {
+	s.life.Lock()
+	defer s.life.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	if err := s.session.Destroy(); err != nil {
+		return fmt.Errorf("close network: %w", err)
+	}
+	return nil
+}
+
+// recovered turns a panic of the binding into an error: it must not look like an empty result, nor end the program.
+func recovered(doing string, err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("%s: panic: %v", doing, r)
+	}
+}
