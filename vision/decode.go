@@ -27,4 +27,3 @@ func decode(photo []byte) (*image.NRGBA, error) {
 	draw.Draw(img, img.Rect, src, b.Min, draw.Src)
 	return img, nil
 }
-

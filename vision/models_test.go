@@ -3,6 +3,7 @@ package vision_test
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/visage-face/visage/vision"
@@ -40,17 +41,28 @@ func defaultPack(t testing.TB) *pack.Pack {
 	return p
 }
 
+// library returns the path of the ONNX Runtime library that npm installed.
+func library(t testing.TB) string {
+	t.Helper()
+	arch := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
+	dir := filepath.Join(root, "models", "node_modules", "onnxruntime-node", "bin", "napi-v6", runtime.GOOS, arch)
+	found, err := filepath.Glob(filepath.Join(dir, "libonnxruntime.*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) == 0 {
+		missing(t, "no ONNX Runtime in "+dir+": run `make setup`")
+	}
+	return found[0]
+}
+
 // open opens a pipeline that the test closes at its end.
 func open(t testing.TB, cfg vision.Config) *vision.Pipeline {
 	t.Helper()
 	if cfg.Pack == nil {
 		cfg.Pack = defaultPack(t)
 	}
-	library, err := vision.Library(filepath.Join(root, "models"))
-	if err != nil {
-		missing(t, err.Error())
-	}
-	cfg.Library = library
+	cfg.Library = library(t)
 	p, err := vision.Open(cfg)
 	if err != nil {
 		t.Fatal(err)
