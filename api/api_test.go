@@ -3,6 +3,7 @@ package api_test
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"io"
@@ -225,4 +226,11 @@ func TestRequestLife(t *testing.T) {
 	if requests != 10 {
 		t.Errorf("log lines: got %d for 10 requests", requests)
 	}
+}
+
+// pool trusts a test server.
+func pool(s *httptest.Server) *x509.CertPool {
+	p := x509.NewCertPool()
+	p.AddCert(s.Certificate())
+	return p
 }

@@ -1,5 +1,7 @@
 package api
 
+import "net/http"
+
 // Doc describes a route in the OpenAPI document. Method, path, path parameters and who may use it come from the Route.
 type Doc struct {
 	Summary string  // one line
@@ -7,10 +9,18 @@ type Doc struct {
 	Body    any     // a value of the type that the JSON body is decoded into; nil: no JSON body
 	Image   bool    // the body may be the bytes of an image instead
 	Answer  any     // a value of the type that is answered; nil: no body
+	Headers []Param // of the answer, beyond those of every answer
 	Status  int     // the status of success; 0: 200
 }
 
-// Param is a query parameter.
+func (d Doc) status() int {
+	if d.Status == 0 {
+		return http.StatusOK
+	}
+	return d.Status
+}
+
+// Param is a query parameter, or a header of an answer.
 type Param struct {
 	Name  string
 	Text  string // what it says, in one sentence

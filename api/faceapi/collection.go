@@ -7,7 +7,7 @@ import (
 
 // creationBody makes a list or group.
 type creationBody struct {
-	Name             string  `json:"name"`
+	Name             string  `json:"name" api:"required"`
 	UserData         *string `json:"userData"`
 	RecognitionModel string  `json:"recognitionModel"`
 }

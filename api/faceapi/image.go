@@ -18,7 +18,7 @@ const (
 
 // urlBody is an image by its address.
 type urlBody struct {
-	URL *string `json:"url"`
+	URL *string `json:"url" api:"required"`
 }
 
 // sessionBody is an image by its address or by that of a liveness session (contract §4, v1.2).

@@ -7,7 +7,7 @@ import (
 
 // personBody makes a person.
 type personBody struct {
-	Name     string  `json:"name"`
+	Name     string  `json:"name" api:"required"`
 	UserData *string `json:"userData"`
 }
 

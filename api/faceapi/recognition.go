@@ -33,7 +33,7 @@ func (p *plane) verify(r *api.Request) (any, error) {
 }
 
 type identifyBody struct {
-	FaceIDs              []string `json:"faceIds"`
+	FaceIDs              []string `json:"faceIds" api:"required"`
 	PersonGroupID        string   `json:"personGroupId"`
 	LargePersonGroupID   string   `json:"largePersonGroupId"`
 	DynamicPersonGroupID string   `json:"dynamicPersonGroupId"`
@@ -80,7 +80,7 @@ func (p *plane) identify(r *api.Request) (any, error) {
 }
 
 type similarBody struct {
-	FaceID          string   `json:"faceId"`
+	FaceID          string   `json:"faceId" api:"required"`
 	FaceIDs         []string `json:"faceIds"`
 	FaceListID      string   `json:"faceListId"`
 	LargeFaceListID string   `json:"largeFaceListId"`
@@ -112,7 +112,7 @@ func (p *plane) findSimilar(r *api.Request) (any, error) {
 }
 
 type groupBody struct {
-	FaceIDs []string `json:"faceIds"`
+	FaceIDs []string `json:"faceIds" api:"required"`
 }
 
 type groupAnswer struct {

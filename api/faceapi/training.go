@@ -36,7 +36,10 @@ func (p *plane) trainingRoutes(f family) []api.Route {
 	item := f.path + "/{" + f.id + "}"
 	return []api.Route{
 		// The legacy clients say that their empty body is JSON; it is not looked at (contract §8).
-		p.route(http.MethodPost, item+"/train", 0, quick, p.train(f), api.Doc{Summary: "Train a " + f.noun, Status: http.StatusAccepted}),
+		p.route(http.MethodPost, item+"/train", 0, quick, p.train(f), api.Doc{
+			Summary: "Train a " + f.noun, Status: http.StatusAccepted,
+			Headers: []api.Param{{Name: "Operation-Location", Text: "The address of the training's status.", Value: ""}},
+		}),
 		p.get(item+"/training", p.training(f), api.Doc{Summary: "Return how far the training of a " + f.noun + " is", Answer: trainingAnswer{}}),
 	}
 }

@@ -1,0 +1,111 @@
+package api_test
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api"
+)
+
+type decoded struct {
+	Name  string   `json:"name"`
+	IDs   []string `json:"ids"`
+	Top   *int     `json:"top"`
+	Share *float64 `json:"share"`
+	On    bool     `json:"on"`
+	In    *struct {
+		Deep string `json:"deep"`
+	} `json:"in"`
+}
+
+func TestDecodeJSON(t *testing.T) {
+	for _, row := range []struct {
+		name, body, want string // want: a part of the refusal's sentence; empty: decodes
+	}{
+		{"everything", `{"name":"n","ids":["a","b"],"top":3,"share":0.5,"on":true,"in":{"deep":"d"}}`, ""},
+		{"empty object", ` {} `, ""},
+		{"names in any case", `{"NAME":"n","Ids":[]}`, ""},
+		{"null is absent", `{"name":null,"ids":null,"top":null}`, ""},
+		{"nothing", "", "body is empty"},
+		{"only space", " \n", "body is empty"},
+		{"not JSON", `{"name":`, "not valid JSON"},
+		{"bare word", `name`, "not valid JSON"},
+		{"array", `["name"]`, "must be a JSON object"},
+		{"null", `null`, "must be a JSON object"},
+		{"string", `"name"`, "must be a JSON object"},
+		{"trailing object", `{} {}`, "goes on after"},
+		{"trailing junk", `{}x`, "goes on after"},
+		{"unknown field", `{"nmae":"canary"}`, `"nmae" is unknown`},
+		{"unknown inner field", `{"in":{"x":"canary"}}`, `"x" is unknown`},
+		{"wrong type", `{"name":["canary"]}`, `"name" must be a string`},
+		{"wrong member", `{"ids":["a",7]}`, `"ids`},
+		{"fraction for a count", `{"top":1.5}`, `"top" must be a whole number`},
+		{"count in words", `{"top":"canary"}`, `"top" must be a whole number`},
+		{"huge count", `{"top":99999999999999999999}`, `"top" must be a whole number`},
+		{"word for a flag", `{"on":"canary"}`, `"on" must be true or false`},
+		{"word for a share", `{"share":"canary"}`, `"share" must be a number`},
+		{"inner type", `{"in":{"deep":1}}`, `"in.deep" must be a string`},
+		{"array for an object", `{"in":[]}`, `"in" must be an object`},
+		{"twice", `{"name":"a","name":"canary"}`, `"name" is given more than once`},
+		{"twice in two cases", `{"name":"a","Name":"canary"}`, `"Name" is given more than once`},
+		{"twice inside", `{"in":{"deep":"a","deep":"canary"}}`, `"deep" is given more than once`},
+		{"too deep", `{"x":` + strings.Repeat("[", 20) + strings.Repeat("]", 20) + `}`, "nests deeper"},
+		{"not UTF-8", "{\"name\":\"\xff\"}", "not UTF-8"},
+		{"long unknown name", `{"` + strings.Repeat("x", 1000) + `":1}`, "…\" is unknown"},
+		{"control characters in a name", `{"a\u0000\nb":1}`, "is unknown"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var into decoded
+			err := api.DecodeJSON([]byte(row.body), &into)
+			if row.want == "" {
+				if err != nil {
+					t.Fatalf("%s: %v", row.body, err)
+				}
+				return
+			}
+			refusal, ok := errors.AsType[*visage.Refusal](err)
+			if !ok || refusal.Kind != visage.Invalid {
+				t.Fatalf("%s: got %v, want a refusal of kind invalid", row.body, err)
+			}
+			if !strings.Contains(refusal.Message, row.want) {
+				t.Errorf("%s: got %q, want %q in it", row.body, refusal.Message, row.want)
+			}
+			if strings.Contains(refusal.Message, "canary") {
+				t.Errorf("%s: the sentence repeats a value: %q", row.body, refusal.Message)
+			}
+			if strings.ContainsAny(refusal.Message, "\n\x00") || len(refusal.Message) > 200 {
+				t.Errorf("%s: the sentence is not fit to be shown: %q", row.body, refusal.Message)
+			}
+		})
+	}
+}
+
+// FuzzDecodeJSON checks that what is accepted is JSON that means the same to encoding/json, and that what is refused is a refusal.
+func FuzzDecodeJSON(f *testing.F) {
+	for _, seed := range []string{
+		`{"name":"n","ids":["a"],"top":3,"share":1e-3,"on":true,"in":{"deep":"d"}}`, `{}`, `{"name":"a","Name":"b"}`, `{"x":[[[[]]]]}`,
+		`{"top":1.5}`, `[1]`, `null`, `{} {}`, "{\"name\":\"\xff\"}", `{"name":"\ud800"}`, `{"K":1,"\u212a":2}`, ``,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var strict, loose decoded
+		err := api.DecodeJSON(data, &strict)
+		if err != nil {
+			if _, ok := errors.AsType[*visage.Refusal](err); !ok {
+				t.Fatalf("refused with %T: %v", err, err)
+			}
+			return
+		}
+		if err := json.Unmarshal(data, &loose); err != nil {
+			t.Fatalf("accepted what encoding/json refuses: %v", err)
+		}
+		if !reflect.DeepEqual(strict, loose) {
+			t.Fatalf("got %+v, encoding/json got %+v", strict, loose)
+		}
+	})
+}

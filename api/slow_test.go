@@ -1,0 +1,157 @@
+package api_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"net/http/httptest"
+
+	"github.com/visage-face/visage/api"
+)
+
+// dialServer opens a connection of its own to a test server.
+func dialServer(t *testing.T, s *httptest.Server) *tls.Conn {
+	t.Helper()
+	conn, err := tls.Dial("tcp", s.Listener.Addr().String(), &tls.Config{RootCAs: pool(s), ServerName: "example.com", NextProtos: []string{"http/1.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+func TestSlowBodies(t *testing.T) {
+	s := serve(t, api.Config{BodyTimeout: 30 * time.Millisecond, Planes: []api.Plane{plane(
+		api.Route{Method: "POST", Pattern: "/t/read", MaxBody: 100, Handle: func(r *api.Request) (any, error) {
+			b, err := r.ReadBody()
+			return string(b), err
+		}},
+		api.Route{Method: "POST", Pattern: "/t/ignore", Handle: func(*api.Request) (any, error) { return "ignored", nil }},
+	)}})
+	for _, row := range []struct {
+		name, head string
+		status     int
+	}{
+		{"stalls in a body of known length", "POST /t/read HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", 408},
+		{"stalls in a chunked body", "POST /t/read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", 408},
+		{"stalls before the body", "POST /t/read HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", 408},
+		{"stalls in a body nobody reads", "POST /t/ignore HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", 200},
+		{"stalls in a body of no route", "POST /t/none HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", 404},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			conn := dialServer(t, s.Server)
+			if _, err := io.WriteString(conn, row.head); err != nil {
+				t.Fatal(err)
+			}
+			in := bufio.NewReader(conn)
+			res, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res.StatusCode != row.status {
+				t.Errorf("got %d, want %d", res.StatusCode, row.status)
+			}
+			// The read below ends only because the server closes the connection.
+			if _, err := io.ReadAll(res.Body); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := in.ReadByte(); err == nil {
+				t.Error("the connection goes on after half a request")
+			}
+		})
+	}
+}
+
+func TestBodyTimeoutDoesNotCountTheWork(t *testing.T) {
+	work := make(chan struct{})
+	s := serve(t, api.Config{BodyTimeout: 20 * time.Millisecond, Planes: []api.Plane{plane(
+		api.Route{Method: "POST", Pattern: "/t/read", MaxBody: 100, Handle: func(r *api.Request) (any, error) {
+			if _, err := r.ReadBody(); err != nil {
+				return nil, err
+			}
+			timer := time.AfterFunc(100*time.Millisecond, func() { close(work) })
+			defer timer.Stop()
+			select {
+			case <-work:
+				return "done", nil
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			}
+		}},
+	)}})
+	res, body := s.do(t, "POST", "/t/read", "abc")
+	if res.StatusCode != http.StatusOK {
+		t.Errorf("got %d %s, want 200: the body's deadline ended the work", res.StatusCode, body)
+	}
+}
+
+// lines hands each log line to a channel.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
+
+func TestClientThatDoesNotRead(t *testing.T) {
+	log := make(lines, 16)
+	h, err := api.New(api.Config{
+		WriteTimeout: 30 * time.Millisecond, Logger: slog.New(slog.NewJSONHandler(log, nil)),
+		Planes: []api.Plane{plane(
+			api.Route{Method: "GET", Pattern: "/t/long", Handle: func(*api.Request) (any, error) { return strings.Repeat("x", 64<<20), nil }},
+		)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewTLSServer(h)
+	defer s.Close()
+	conn := dialServer(t, s)
+	fmt.Fprint(conn, "GET /t/long HTTP/1.1\r\nHost: x\r\n\r\n")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	select {
+	case line := <-log:
+		if !strings.Contains(line, "write_err") {
+			t.Errorf("got %s, want a line with write_err", line)
+		}
+	case <-ctx.Done():
+		t.Error("the answer is still being written")
+	}
+}
+
+func TestClientThatLeaves(t *testing.T) {
+	log := make(lines, 16)
+	begun := make(chan struct{})
+	h, err := api.New(api.Config{
+		Logger: slog.New(slog.NewJSONHandler(log, nil)),
+		Planes: []api.Plane{plane(
+			api.Route{Method: "GET", Pattern: "/t/wait", Handle: func(r *api.Request) (any, error) {
+				close(begun)
+				<-r.Context().Done()
+				return nil, fmt.Errorf("wait: %w", r.Context().Err())
+			}},
+		)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewTLSServer(h)
+	defer s.Close()
+	conn := dialServer(t, s)
+	fmt.Fprint(conn, "GET /t/wait HTTP/1.1\r\nHost: x\r\n\r\n")
+	<-begun
+	conn.Close()
+	if line := <-log; !strings.Contains(line, `"status":499`) {
+		t.Errorf("got %s, want the request's line with status 499", line)
+	}
+}
