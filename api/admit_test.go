@@ -47,6 +47,43 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// tokens knows one token.
+type tokens struct{}
+
+func (tokens) Principal(_ context.Context, bearer string) (visage.Principal, error) {
+	if bearer == "right" {
+		return visage.Principal{Method: "token"}, nil
+	}
+	return visage.Principal{}, visage.Refuse(visage.Unauthenticated, "AuthenticationFailed", "Nobody has this token.")
+}
+
+func TestTokens(t *testing.T) {
+	s := serve(t, api.Config{Tokens: tokens{}, Planes: []api.Plane{plane(
+		api.Route{Method: "GET", Pattern: "/t/who", Allow: api.BearerToken, Handle: func(r *api.Request) (any, error) {
+			return r.Principal.Method, nil
+		}},
+	)}})
+	for _, row := range []struct {
+		name, header string
+		status       int
+		want         string
+	}{
+		{"right token", "Bearer right", 200, `"token"`},
+		{"scheme in any case", "bearer right", 200, `"token"`},
+		{"no token", "", 401, "no bearer token"},
+		{"empty token", "Bearer ", 401, "no bearer token"},
+		{"another scheme", "Basic right", 401, "no bearer token"},
+		{"wrong token", "Bearer wrong", 401, "Nobody has"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			res, body := s.do(t, "GET", "/t/who", "", "Authorization", row.header)
+			if res.StatusCode != row.status || !strings.Contains(body, row.want) {
+				t.Errorf("got %d %s, want %d with %s", res.StatusCode, body, row.status, row.want)
+			}
+		})
+	}
+}
+
 // tiers knows a resource of each tier by its name.
 type tiers struct{}
 

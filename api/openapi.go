@@ -29,6 +29,9 @@ func OpenAPI(title, version string, planes ...Plane) ([]byte, error) {
 				item = object{}
 				paths[r.Pattern] = item
 			}
+			if r.Allow == BearerToken {
+				security[bearerScheme] = object{"type": "http", "scheme": "bearer"}
+			}
 			item[strings.ToLower(r.Method)] = d.operation(&p, r, problem)
 		}
 	}
@@ -44,6 +47,9 @@ func OpenAPI(title, version string, planes ...Plane) ([]byte, error) {
 	}
 	return data, nil
 }
+
+// bearerScheme names the way of proving tokens in the document.
+const bearerScheme = "bearer"
 
 type object = map[string]any
 
@@ -71,8 +77,11 @@ func (d *document) operation(p *Plane, r *Route, problem object) object {
 		}
 		op["requestBody"] = object{"required": true, "content": content}
 	}
-	if r.Allow == ResourceKey {
+	switch r.Allow {
+	case ResourceKey:
 		op["security"] = []object{{p.Name: []string{}}}
+	case BearerToken:
+		op["security"] = []object{{bearerScheme: []string{}}}
 	}
 	return op
 }
@@ -128,14 +137,14 @@ var textMarshaler = reflect.TypeFor[encoding.TextMarshaler]()
 // schema describes a type. answer says whether values of it are sent or received.
 func (d *document) schema(t reflect.Type, answer bool) object {
 	switch {
+	case t.Kind() == reflect.Pointer:
+		return d.schema(t.Elem(), answer)
 	case t.ConvertibleTo(reflect.TypeFor[time.Time]()) && t.Implements(textMarshaler):
 		return object{"type": "string", "format": "date-time"}
 	case t.Implements(textMarshaler):
 		return object{"type": "string"}
 	}
 	switch t.Kind() {
-	case reflect.Pointer:
-		return d.schema(t.Elem(), answer)
 	case reflect.String:
 		return object{"type": "string"}
 	case reflect.Bool:
