@@ -1,0 +1,144 @@
+package photo
+
+import (
+	"image"
+	"image/color"
+)
+
+// draw turns a decoded picture, which lies somewhere in a frame of the given size, into RGB, upright, on white.
+func draw(src image.Image, width, height int, o orientation) *RGB {
+	at, w, h := o.place(width, height)
+	dst := &RGB{Pix: make([]byte, 3*w*h), W: w, H: h}
+	b := src.Bounds()
+	if b != image.Rect(0, 0, width, height) {
+		for i := range dst.Pix {
+			dst.Pix[i] = 255
+		}
+	}
+	at.start += b.Min.X*at.right + b.Min.Y*at.down
+	size := b.Size()
+	switch src := src.(type) {
+	case *image.YCbCr:
+		drawYCbCr(dst.Pix, at, src)
+	case *image.Gray:
+		for y := range size.Y {
+			row := src.Pix[y*src.Stride : y*src.Stride+size.X]
+			p := at.start + y*at.down
+			for _, v := range row {
+				dst.Pix[p], dst.Pix[p+1], dst.Pix[p+2] = v, v, v
+				p += at.right
+			}
+		}
+	case *image.Paletted:
+		drawPaletted(dst.Pix, at, src)
+	case *image.RGBA:
+		for y := range size.Y {
+			row := src.Pix[y*src.Stride : y*src.Stride+4*size.X]
+			p := at.start + y*at.down
+			for ; len(row) >= 4; row = row[4:] {
+				// The channels are multiplied by alpha already; they cannot be larger than it.
+				white := 255 - row[3]
+				dst.Pix[p], dst.Pix[p+1], dst.Pix[p+2] = row[0]+white, row[1]+white, row[2]+white
+				p += at.right
+			}
+		}
+	case *image.NRGBA:
+		for y := range size.Y {
+			row := src.Pix[y*src.Stride : y*src.Stride+4*size.X]
+			p := at.start + y*at.down
+			for ; len(row) >= 4; row = row[4:] {
+				a := uint32(row[3])
+				dst.Pix[p], dst.Pix[p+1], dst.Pix[p+2] = onWhite(row[0], a), onWhite(row[1], a), onWhite(row[2], a)
+				p += at.right
+			}
+		}
+	case *image.CMYK:
+		for y := range size.Y {
+			row := src.Pix[y*src.Stride : y*src.Stride+4*size.X]
+			p := at.start + y*at.down
+			for ; len(row) >= 4; row = row[4:] {
+				dst.Pix[p], dst.Pix[p+1], dst.Pix[p+2] = color.CMYKToRGB(row[0], row[1], row[2], row[3])
+				p += at.right
+			}
+		}
+	default:
+		drawAny(dst.Pix, at, src)
+	}
+	return dst
+}
+
+// onWhite lays a channel with the opacity a on white, rounding to the nearest.
+func onWhite(v byte, a uint32) byte { return byte((uint32(v)*a + 255*(255-a) + 127) / 255) }
+
+// drawYCbCr converts JPEG's colours (JFIF 1.02), rounding to the nearest; image/color rounds down, and the networks'
+// reference results were made by a decoder that does not.
+func drawYCbCr(dst []byte, at place, src *image.YCbCr) {
+	size := src.Rect.Size()
+	var shift uint // of a column to that of its chroma, where that is all there is to it
+	switch src.SubsampleRatio {
+	case image.YCbCrSubsampleRatio420, image.YCbCrSubsampleRatio422:
+		shift = 1
+	case image.YCbCrSubsampleRatio410, image.YCbCrSubsampleRatio411:
+		shift = 2
+	}
+	if src.Rect.Min.X&(1<<shift-1) != 0 {
+		drawAny(dst, at, src) // no decoder here makes such
+		return
+	}
+	for y := range size.Y {
+		l := src.YOffset(src.Rect.Min.X, src.Rect.Min.Y+y)
+		c := src.COffset(src.Rect.Min.X, src.Rect.Min.Y+y)
+		row, cbs, crs := src.Y[l:l+size.X], src.Cb[c:], src.Cr[c:]
+		p := at.start + y*at.down
+		for x, v := range row {
+			i := uint(x) >> shift
+			luma, cb, cr := int32(v)<<16+1<<15, int32(cbs[i])-128, int32(crs[i])-128
+			// 1.402, 0.344136, 0.714136 and 1.772 in units of 1/65536.
+			r, g, b := (luma+91881*cr)>>16, (luma-22554*cb-46802*cr)>>16, (luma+116130*cb)>>16
+			if uint32(r|g|b) > 255 { // one of them is out of range
+				r, g, b = min(max(r, 0), 255), min(max(g, 0), 255), min(max(b, 0), 255)
+			}
+			q := dst[p : p+3 : p+3]
+			q[0], q[1], q[2] = byte(r), byte(g), byte(b)
+			p += at.right
+		}
+	}
+}
+
+// drawPaletted lays each colour of the palette on white once.
+func drawPaletted(dst []byte, at place, src *image.Paletted) {
+	var palette [256][3]byte // an index beyond the palette is black
+	for i, c := range src.Palette {
+		palette[i] = flat(c)
+	}
+	size := src.Rect.Size()
+	for y := range size.Y {
+		p := at.start + y*at.down
+		for _, v := range src.Pix[y*src.Stride : y*src.Stride+size.X] {
+			c := palette[v]
+			dst[p], dst[p+1], dst[p+2] = c[0], c[1], c[2]
+			p += at.right
+		}
+	}
+}
+
+// drawAny serves what is rare: 16 bits a channel, and colour differences with alpha.
+func drawAny(dst []byte, at place, src image.Image) {
+	b := src.Bounds()
+	for y := range b.Dy() {
+		p := at.start + y*at.down
+		for x := range b.Dx() {
+			c := flat(src.At(b.Min.X+x, b.Min.Y+y))
+			dst[p], dst[p+1], dst[p+2] = c[0], c[1], c[2]
+			p += at.right
+		}
+	}
+}
+
+// flat lays a colour on white.
+func flat(c color.Color) [3]byte {
+	r, g, b, a := c.RGBA()
+	white := 0xffff - a
+	eight := func(v uint32) byte { return byte((min(v+white, 0xffff)*255 + 0x7fff) / 0xffff) }
+	return [3]byte{eight(r), eight(g), eight(b)}
+}
