@@ -28,7 +28,7 @@ func New(cfg Config) (api.Plane, error) {
 	if cfg.Service == nil {
 		return api.Plane{}, errors.New("make face plane: no service")
 	}
-	images := newFetcher(nil, cfg.AllowPrivate)
+	images := newFetcher(theInternet(), cfg.AllowPrivate)
 	var routes []api.Route
 	for _, d := range dialects {
 		p := &plane{service: cfg.Service, images: images, dialect: d}

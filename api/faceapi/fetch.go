@@ -24,9 +24,15 @@ const (
 	maxHeaderSize = 64 * kib
 )
 
-// resolver finds the addresses of a host. *net.Resolver is one.
-type resolver interface {
-	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+// network is the world a fetcher sees.
+type network struct {
+	lookup  func(ctx context.Context, network, host string) ([]netip.Addr, error) // the addresses of a host
+	connect func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// theInternet is the network of this machine.
+func theInternet() network {
+	return network{net.DefaultResolver.LookupNetIP, (&net.Dialer{Timeout: connectTime}).DialContext}
 }
 
 // fetcher downloads images from addresses that callers of the API choose. A caller must not learn through it what only this machine may see,
@@ -36,12 +42,8 @@ type fetcher struct {
 	client *http.Client
 }
 
-// newFetcher makes a fetcher; names nil is the system's resolver.
-func newFetcher(names resolver, allowPrivate bool) *fetcher {
-	if names == nil {
-		names = net.DefaultResolver
-	}
-	d := &dialer{names: names, allowPrivate: allowPrivate}
+func newFetcher(n network, allowPrivate bool) *fetcher {
+	d := &dialer{network: n, allowPrivate: allowPrivate}
 	return &fetcher{client: &http.Client{
 		Timeout: fetchTime,
 		Transport: &http.Transport{
@@ -135,7 +137,7 @@ func downloadError(ctx context.Context, err error) error {
 
 // dialer connects to addresses it has checked.
 type dialer struct {
-	names        resolver
+	network
 	allowPrivate bool
 }
 
@@ -146,7 +148,7 @@ func (d *dialer) dial(ctx context.Context, network, hostPort string) (net.Conn, 
 	}
 	// A refused name and one that does not exist are told alike.
 	unreachable := invalidURL("The image could not be downloaded: the host of the address has no public address.")
-	addresses, err := d.names.LookupNetIP(ctx, "ip", host)
+	addresses, err := d.lookup(ctx, "ip", host)
 	if err != nil {
 		return nil, unreachable
 	}
@@ -158,7 +160,7 @@ func (d *dialer) dial(ctx context.Context, network, hostPort string) (net.Conn, 
 		if tries++; tries > maxAddresses {
 			break
 		}
-		conn, err := (&net.Dialer{Timeout: connectTime}).DialContext(ctx, network, net.JoinHostPort(ip.Unmap().String(), port))
+		conn, err := d.connect(ctx, network, net.JoinHostPort(ip.Unmap().String(), port))
 		if err == nil {
 			return conn, nil
 		}
