@@ -141,3 +141,14 @@ func stretch(p planes, square *image.NRGBA, size int) {
 
 // Decode is the pipeline's own decoding.
 func Decode(photo []byte) (*image.NRGBA, error) { return decode(photo) }
+
+// Once is how many faces one look finds, without a border around the picture.
+func (p *Pipeline) Once(ctx context.Context, img *image.NRGBA) (int, error) {
+	found, err := p.detector.find(ctx, img, p.detector.about.Input.Width, 0)
+	return len(found), err
+}
+
+// Examine is Detect on a decoded picture.
+func (p *Pipeline) Examine(ctx context.Context, img *image.NRGBA, want Want) (*Photo, error) {
+	return p.examine(ctx, img, want)
+}

@@ -1,15 +1,24 @@
 package pack
 
-// Figures of the default pack that were measured rather than read from its weights; docs/models.md tells how.
+// Figures of the default pack that were measured rather than read from its weights; docs/models.md tells how, and the
+// tests of package vision measure them again.
 
-// alignment is where the recogniser wants five points of a face. It was trained on faces cut as dlib does; these are the
-// places where the five points come to lie in such a cut.
+// alignment is where the recogniser wants five points of a face, in pixels of its input. Of about a hundred candidates it
+// is one in the middle of the best: it keeps people on the family photos apart by more than any cut without a turn.
 var alignment = [5][2]float64{{47, 42.5}, {103, 42.5}, {75, 78}, {48, 100}, {102, 100}}
 
 // calibration is the default pack's.
 func calibration() Calibration {
 	return Calibration{
-		Method: "not measured",
-		Rates:  []Rate{{0.01, 1e-9}, {0.05, 1e-3}, {0.5, 0.9}},
+		Pairs:  1364,
+		People: 39,
+		Method: "The square root of the cosine distance of strangers is taken as normal (mean 0.3984, deviation 0.0490). " +
+			"Rates below 1e-3 are extrapolated: of the 1364 pairs measured one is nearer than the distance at 1e-3. " +
+			"Drawing the 39 people again puts that distance between 0.049 and 0.075.",
+		Rates: []Rate{
+			{0.0109, 1e-9}, {0.0152, 1e-8}, {0.0206, 1e-7}, {0.0274, 1e-6}, {0.0359, 1e-5},
+			{0.0467, 0.0001}, {0.0530, 0.0003}, {0.0610, 0.001}, {0.0696, 0.003}, {0.0809, 0.01},
+			{0.0938, 0.03}, {0.1126, 0.1}, {0.1389, 0.3}, {0.1587, 0.5}, {0.2127, 0.9},
+		},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -16,6 +17,18 @@ import (
 type Tensor struct {
 	Shape []int64
 	Data  []float32
+}
+
+// elements is how many numbers the shape stands for. It reports false for a shape that no network can be fed.
+func (t Tensor) elements() (int, bool) {
+	n := 1
+	for _, d := range t.Shape {
+		if d < 1 || d > math.MaxInt32 || n > math.MaxInt32/int(d) {
+			return 0, false
+		}
+		n *= int(d)
+	}
+	return n, len(t.Shape) > 0
 }
 
 // environment guards the library, of which a process can hold one.
@@ -118,6 +131,12 @@ func Open(cfg Config) (_ *Session, err error) {
 // The caller owns what it returns. An error means that there is no result, never a part of one.
 func (s *Session) Run(ctx context.Context, input Tensor) (_ []Tensor, err error) {
 	defer recovered("run network", &err)
+	if n, ok := input.elements(); !ok || n != len(input.Data) {
+		return nil, fmt.Errorf("run network: %d numbers do not make a tensor of shape %v", len(input.Data), input.Shape)
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	select {
 	case s.turns <- struct{}{}:
 		defer func() { <-s.turns }()
@@ -133,9 +152,7 @@ func (s *Session) Run(ctx context.Context, input Tensor) (_ []Tensor, err error)
 	// The library keeps the address of the data for as long as the tensor lives.
 	var pinned runtime.Pinner
 	defer pinned.Unpin()
-	if len(input.Data) > 0 {
-		pinned.Pin(&input.Data[0])
-	}
+	pinned.Pin(&input.Data[0])
 	in, err := ort.NewTensor(ort.Shape(input.Shape), input.Data)
 	if err != nil {
 		return nil, fmt.Errorf("run network: %w", err)

@@ -1,0 +1,135 @@
+package pack_test
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/visage-face/visage/vision/pack"
+)
+
+// openManifest opens a pack of the network and a manifest's bytes.
+func openManifest(t testing.TB, raw []byte) (*pack.Pack, error) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, data := range map[string][]byte{"net.onnx": network, pack.ManifestName: raw} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return pack.Open(dir)
+}
+
+func TestManifestRefuses(t *testing.T) {
+	type object = map[string]any
+	for _, row := range []struct {
+		name  string
+		bend  func(m object)
+		words string
+	}{
+		{"another format", func(m object) { m["format"] = 2 }, "format 2 is not supported"},
+		{"an unknown field", func(m object) { m["colour"] = "red" }, "unknown field"},
+		{"a name that climbs", func(m object) { m["name"] = "../x" }, "lower-case letters"},
+		{"no licence", func(m object) { m["licence"] = "" }, "licence is missing"},
+		{"no files", func(m object) { m["files"] = []any{} }, "files: want 1 to 16"},
+		{"a file that climbs", func(m object) { m["files"].([]any)[0].(object)["name"] = "../net.onnx" }, "not a plain file name"},
+		{"the manifest itself", func(m object) { m["files"].([]any)[0].(object)["name"] = "pack.json" }, "not a plain file name"},
+		{"a short digest", func(m object) { m["files"].([]any)[0].(object)["sha256"] = "00" }, "not 64 hexadecimal digits"},
+		{"an unknown kind", func(m object) { m["detector"].(object)["kind"] = "yolo" }, `kind "yolo" is not known`},
+		{"an unlisted file", func(m object) { m["recogniser"].(object)["file"] = "other" }, "not among the pack's files"},
+		{"an SSD without landmarks", func(m object) {
+			d := m["detector"].(object)
+			d["kind"], d["levels"] = "ssd", []any{object{"stride": 16, "sizes": [][]float64{{1, 1}}}}
+		}, "landmarks: missing"},
+		{"an SSD without levels", func(m object) { m["detector"].(object)["kind"] = "ssd" }, "levels are missing"},
+		{"a score of 1", func(m object) { m["detector"].(object)["minScore"] = 1 }, "minScore"},
+		{"other channels", func(m object) { m["detector"].(object)["input"].(object)["channels"] = "HSV" }, "RGB or BGR"},
+		{"a divisor of 0", func(m object) { m["recogniser"].(object)["input"].(object)["divisor"] = []int{1, 0, 1} }, "divisor is 0"},
+		{"a huge input", func(m object) { m["detector"].(object)["input"].(object)["width"] = 1 << 20 }, "width or height"},
+		{"eyes the wrong way", func(m object) {
+			m["recogniser"].(object)["alignment"] = [][]int{{74, 52}, {38, 52}, {56, 72}, {42, 92}, {71, 92}}
+		}, "left of the right"},
+		{"no rates", func(m object) { m["calibration"].(object)["rates"] = []any{} }, "rates: want 2"},
+		{"falling rates", func(m object) {
+			r := m["calibration"].(object)["rates"].([]any)
+			r[0], r[1] = r[1], r[0]
+		}, "does not rise"},
+		{"rates that stop early", func(m object) {
+			c := m["calibration"].(object)
+			c["rates"] = c["rates"].([]any)[1:]
+		}, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			m := manifest(network)
+			row.bend(m)
+			p, err := openManifest(t, encode(t, m))
+			if row.words == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if err == nil {
+				t.Fatalf("opened %s", p.Name())
+			}
+			if !strings.Contains(err.Error(), row.words) {
+				t.Errorf("%q does not say %q", err, row.words)
+			}
+		})
+	}
+	if _, err := openManifest(t, append(encode(t, manifest(network)), "{}"...)); err == nil {
+		t.Error("opened a manifest that something follows")
+	}
+}
+
+func TestConfidence(t *testing.T) {
+	p, err := openManifest(t, encode(t, manifest(network)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct{ distance, want float64 }{
+		{-1, 1}, {0, 1}, {0.4, 0.5}, {2, 0}, {3, 0}, {math.NaN(), 0},
+		{0.2, pack.ConfidenceAt(1e-5)}, {0.8, pack.ConfidenceAt(0.5)},
+	} {
+		if got := p.Confidence(row.distance); math.Abs(got-row.want) > 1e-12 {
+			t.Errorf("at %g: %.4f, want %.4f", row.distance, got, row.want)
+		}
+	}
+	last := 1.0
+	for i := 1; i <= 2000; i++ {
+		got := p.Confidence(float64(i) / 1000)
+		if got >= last {
+			t.Fatalf("confidence does not fall at %g: %g after %g", float64(i)/1000, got, last)
+		}
+		last = got
+	}
+	if got := pack.ConfidenceAt(1e-3); math.Abs(got-0.5) > 1e-12 {
+		t.Errorf("a rate of 1e-3 is a confidence of %g", got)
+	}
+}
+
+// FuzzManifest looks for manifests that open and yet break a promise.
+func FuzzManifest(f *testing.F) {
+	f.Add(encode(f, manifest(network)))
+	f.Add([]byte(`{"format":1}`))
+	f.Add([]byte(`[]`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		p, err := openManifest(t, raw)
+		if err != nil {
+			if p != nil {
+				t.Error("a pack came with an error")
+			}
+			return
+		}
+		if strings.ContainsAny(p.Name(), "/\\.") || p.Dim() < 1 {
+			t.Errorf("opened %q of %d", p.Name(), p.Dim())
+		}
+		for d := 0.0; d <= 2; d += 0.25 {
+			if c := p.Confidence(d); !(c >= 0 && c <= 1) {
+				t.Errorf("confidence at %g is %g", d, c)
+			}
+		}
+	})
+}
