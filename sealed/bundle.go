@@ -1,0 +1,276 @@
+package sealed
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/visage-face/visage/internal/arena"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keystore"
+)
+
+// bundleDoc is a space's keys, wrapped, with what wrapped them, and where the space stands. It is sealed under the instance root.
+type bundleDoc struct {
+	Sequence    uint64          `cbor:"1,keyasint"` // grows with every change; compare-and-set goes by it
+	Fence       uint64          `cbor:"2,keyasint"` // grows with every lock that has to outlive the process
+	State       string          `cbor:"3,keyasint"` // stateActive
+	Current     format.Pair     `cbor:"4,keyasint"` // what new pages and nursery rows are sealed under
+	Generations []generationDoc `cbor:"5,keyasint"`
+	Epochs      []epochDoc      `cbor:"6,keyasint"`
+}
+
+type generationDoc struct {
+	Number     uint32    `cbor:"1,keyasint"`
+	Commitment []byte    `cbor:"2,keyasint"`
+	Slots      []slotDoc `cbor:"3,keyasint"`
+}
+
+// slotDoc is one wrapping of a generation's data key. A customer's slot, in a vault, has a URI and a probe to ask the vault with; the
+// service-managed one has neither, since the instance root alone opens it.
+type slotDoc struct {
+	Number    uint32 `cbor:"1,keyasint"`
+	Role      string `cbor:"2,keyasint"`
+	URI       string `cbor:"3,keyasint"`
+	Version   string `cbor:"4,keyasint"`
+	Algorithm string `cbor:"5,keyasint"`
+	Wrapped   []byte `cbor:"6,keyasint"`
+	Probe     []byte `cbor:"7,keyasint"`
+}
+
+type epochDoc struct {
+	Number     uint32 `cbor:"1,keyasint"`
+	Commitment []byte `cbor:"2,keyasint"`
+}
+
+const (
+	stateActive = "active"
+
+	roleService      = "service"
+	algorithmService = "A256GCM"
+)
+
+func (d generationDoc) slot(sd slotDoc) format.Slot {
+	return format.Slot{Number: sd.Number, Role: sd.Role, Generation: d.Number, URI: sd.URI, Algorithm: sd.Algorithm, Commitment: d.Commitment}
+}
+
+// Create makes a space under the service-managed slot: its first data key, sealed under the instance root, its first epoch key, in the key
+// store, and its root container. Refusing errors: ErrExists.
+func (s *Store) Create(ctx context.Context, id SpaceID) error {
+	if !id.valid() {
+		return fmt.Errorf("create space %s: not an id a space can have", id)
+	}
+	s.using.RLock()
+	defer s.using.RUnlock()
+	space := format.ID(id)
+	if _, err := s.readBundle(ctx, id); !errors.Is(err, ErrNoSpace) {
+		if err == nil {
+			return ErrExists
+		}
+		return err
+	}
+	keys, err := arena.New(3 * format.KeySize) // data key, epoch key, blinding key
+	if err != nil {
+		return err
+	}
+	defer keys.Free()
+	rand.Read(keys.Bytes()) // never fails: the runtime ends the process instead
+	data, epoch, blind := keys.Bytes()[:32], keys.Bytes()[32:64], keys.Bytes()[64:]
+
+	// An earlier attempt that a crash cut off may have left epoch keys behind. Nothing was ever sealed under them, since there is no bundle.
+	if err := s.epochs.Destroy(space); err != nil {
+		return err
+	}
+	if err := s.epochs.Put(space, 1, format.SealEpoch(s.root.Bytes(), s.instance, space, 1, epoch)); err != nil {
+		return fmt.Errorf("keep the epoch key: %w", err)
+	}
+	generation := generationDoc{Number: 1, Commitment: format.DataKeyCommitment(data, space, 1)}
+	slot := slotDoc{Number: 1, Role: roleService, Algorithm: algorithmService}
+	slot.Wrapped = format.SealInner(s.root.Bytes(), s.instance, space, generation.slot(slot), data)
+	generation.Slots = []slotDoc{slot}
+	doc := bundleDoc{
+		Sequence: 1, State: stateActive, Current: format.Pair{Generation: 1, Epoch: 1},
+		Generations: []generationDoc{generation},
+		Epochs:      []epochDoc{{Number: 1, Commitment: format.EpochKeyCommitment(epoch, space, 1)}},
+	}
+	raw, err := cbor.Marshal(doc)
+	if err != nil {
+		return err
+	}
+	page := format.NewPage(format.ID{}, format.MaxID)
+	defer page.Wipe()
+	page.Version = 1
+	page.Append(format.ID{}, format.Secret{Key: blind, Version: 1})
+	pageKey := format.PageKey(data, epoch)
+	defer clear(pageKey)
+	at := format.Place{Instance: s.instance, Space: space, Container: rootContainer}
+	err = s.engine.Update(ctx, func(w engine.Writer) error {
+		if _, ok, err := w.Get(spaceKey(space, rowBundle)); ok || err != nil {
+			return errors.Join(err, ErrExists)
+		}
+		if err := w.Put(rowKey(space, rowPage, rootContainer, page.Upper), format.SealPage(at, doc.Current, pageKey, format.HedgeKey(data, space), page)); err != nil {
+			return err
+		}
+		return w.Put(spaceKey(space, rowBundle), format.SealBundle(s.root.Bytes(), s.instance, space, raw))
+	})
+	if err != nil {
+		return fmt.Errorf("create space %s: %w", id, err)
+	}
+	s.report(Event{Kind: SpaceCreated, Space: id})
+	return nil
+}
+
+// readBundle reads a space's bundle. Errors: ErrNoSpace, *CorruptError.
+func (s *Store) readBundle(ctx context.Context, id SpaceID) (doc bundleDoc, err error) {
+	var row []byte
+	err = s.engine.View(ctx, func(r engine.Reader) error {
+		var ok bool
+		if row, ok, err = r.Get(spaceKey(format.ID(id), rowBundle)); err == nil && !ok {
+			return ErrNoSpace
+		}
+		return err
+	})
+	if err != nil {
+		return bundleDoc{}, err
+	}
+	raw, err := format.OpenBundle(s.root.Bytes(), s.instance, format.ID(id), row)
+	if err != nil {
+		return bundleDoc{}, s.corrupt(&CorruptError{Space: id, What: "bundle", Err: err})
+	}
+	if err := strict.Unmarshal(raw, &doc); err != nil {
+		return bundleDoc{}, s.corrupt(&CorruptError{Space: id, What: "bundle", Err: fmt.Errorf("%w: %v", format.ErrMalformed, err)})
+	}
+	return doc, nil
+}
+
+// Bundle is a space's keys: who may open it, and whether it is open.
+type Bundle struct{ sp *Space }
+
+// Load opens the space with the key that src unwraps; nil means the service-managed slot, which needs no source. A locked space opens
+// again, with a new lease. Spaces that are not locked open by themselves on first use when they have a service-managed slot.
+// Errors: ErrNoSpace, *CorruptError, what src says.
+func (b *Bundle) Load(ctx context.Context, src keysource.Source) error { return b.sp.load(ctx, src) }
+
+// Lock closes the space: from now on View and Update answer ErrLocked with cause, transactions under way fail at their commit, and the lease has
+// ended. Lock waits, for a bounded time, until those still inside have left, and the keys are wiped when the last one has.
+// It holds until Load, in this process.
+func (b *Bundle) Lock(cause error) { b.sp.lock(cause); b.sp.drain() }
+
+// Renew lets the lease run until the given time; the zero time means without end, which is how a space opens. A lease that has run out
+// answers ErrGrace until it is renewed; keys stay loaded.
+func (b *Bundle) Renew(until time.Time) { b.sp.renew(until) }
+
+// openKeys reads a space's bundle and makes its keyring.
+func (s *Store) openKeys(ctx context.Context, id SpaceID, src keysource.Source) (*keyring, error) {
+	s.using.RLock()
+	defer s.using.RUnlock()
+	doc, err := s.readBundle(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if doc.State != stateActive {
+		return nil, s.corrupt(&CorruptError{Space: id, What: "bundle", Err: fmt.Errorf("%w: state %q is not known", format.ErrMalformed, doc.State)})
+	}
+	ring, err := newKeyring(len(doc.Generations) * len(doc.Epochs))
+	if err != nil {
+		return nil, err
+	}
+	scratch, err := arena.New(2 * format.KeySize)
+	if err != nil {
+		return nil, err
+	}
+	defer scratch.Free()
+	data, epoch := scratch.Bytes()[:32], scratch.Bytes()[32:]
+	for _, g := range doc.Generations {
+		if err := s.unwrapDataKey(ctx, data, id, g, src); err != nil {
+			ring.free()
+			return nil, fmt.Errorf("unwrap data key of generation %d: %w", g.Number, err)
+		}
+		if g.Number == doc.Current.Generation {
+			ring.setHedge(format.HedgeKey(data, format.ID(id)))
+		}
+		for _, e := range doc.Epochs {
+			if err := s.openEpochKey(epoch, id, e); err != nil {
+				ring.free()
+				return nil, err
+			}
+			ring.add(format.Pair{Generation: g.Number, Epoch: e.Number}, format.PageKey(data, epoch))
+		}
+	}
+	ring.current = doc.Current
+	if ring.pageKey(doc.Current) == nil {
+		ring.free()
+		return nil, s.corrupt(&CorruptError{Space: id, What: "bundle", Err: fmt.Errorf("%w: the current keys are not among its keys", format.ErrMalformed)})
+	}
+	if err := s.openBlind(ctx, id, ring); err != nil {
+		ring.free()
+		return nil, err
+	}
+	return ring, nil
+}
+
+func (s *Store) unwrapDataKey(ctx context.Context, dst []byte, id SpaceID, g generationDoc, src keysource.Source) error {
+	for _, slot := range g.Slots {
+		inner := slot.Wrapped
+		if slot.Role != roleService {
+			if src == nil {
+				continue
+			}
+			var err error
+			if inner, err = src.Unwrap(ctx, keysource.Ref{URI: slot.URI, Version: slot.Version}, slot.Wrapped); err != nil {
+				return err
+			}
+		}
+		if err := format.OpenInner(dst, s.root.Bytes(), s.instance, format.ID(id), g.slot(slot), inner); err != nil {
+			return s.corrupt(&CorruptError{Space: id, What: "bundle", Err: err})
+		}
+		return nil
+	}
+	return fmt.Errorf("%w: no slot of the space can be opened without its key source", ErrLocked)
+}
+
+func (s *Store) openEpochKey(dst []byte, id SpaceID, e epochDoc) error {
+	value, err := s.epochs.Get(format.ID(id), e.Number)
+	if errors.Is(err, keystore.ErrNotFound) {
+		return s.corrupt(&CorruptError{Space: id, What: "epoch key", Err: fmt.Errorf("%w; restore the key directory from its newest copy", err)})
+	}
+	if err != nil {
+		return fmt.Errorf("read epoch key %d: %w", e.Number, err)
+	}
+	err = format.OpenEpoch(dst, s.root.Bytes(), s.instance, format.ID(id), e.Number, value)
+	if err == nil && !hmac.Equal(format.EpochKeyCommitment(dst, format.ID(id), e.Number), e.Commitment) {
+		err = fmt.Errorf("%w: the epoch key does not match its commitment", format.ErrNotAuthentic)
+	}
+	if err != nil {
+		return s.corrupt(&CorruptError{Space: id, What: "epoch key", Err: err})
+	}
+	return nil
+}
+
+// openBlind reads the blinding key, the one entry of the root container.
+func (s *Store) openBlind(ctx context.Context, id SpaceID, ring *keyring) error {
+	return s.engine.View(ctx, func(r engine.Reader) error {
+		t := &txn{sp: &Space{store: s, id: id}, ring: ring, r: r}
+		page, err := t.pageFor(rootContainer, format.ID{})
+		if err != nil {
+			return err
+		}
+		if page == nil {
+			return t.corrupt("key page", rootContainer, format.ID{}, errors.New("the page of the blinding key is missing"))
+		}
+		defer page.Wipe()
+		secret, ok := page.Lookup(format.ID{})
+		if !ok {
+			return t.corrupt("key page", rootContainer, format.ID{}, errors.New("the blinding key is missing"))
+		}
+		ring.setBlind(secret.Key)
+		return nil
+	})
+}

@@ -1,0 +1,345 @@
+package sealed
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/visage-face/visage/sealed/internal/format"
+)
+
+// docs/formats/containers.md says when containers are folded, why, and how that meets writers.
+
+const (
+	// foldRows is the least number of nursery rows that folding is worth.
+	foldRows = 256
+	// stepRows bounds the nursery rows that one step folds, and so the size of its transaction.
+	stepRows = 4_096
+	// pageFill is how full the pages are that a step splits into, so that the next rows do not split them again at once.
+	pageFill = 224
+)
+
+// folds counts the nursery rows that were written to each container, and holds those that are due.
+type folds struct {
+	mu     sync.Mutex // guards all below
+	counts map[containerRef]*foldCount
+	due    map[containerRef]bool
+
+	wake chan struct{} // holds a token when due is not empty
+}
+
+type containerRef struct {
+	space     SpaceID
+	container format.ID
+}
+
+type foldCount struct{ rows, limit int }
+
+// countedContainers bounds the memory of counting; a container that is forgotten is counted anew.
+const countedContainers = 100_000
+
+func newFolds() *folds {
+	return &folds{counts: map[containerRef]*foldCount{}, due: map[containerRef]bool{}, wake: make(chan struct{}, 1)}
+}
+
+// note counts rows that were committed.
+func (f *folds) note(space SpaceID, touched []containerCount) {
+	if len(touched) == 0 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, t := range touched {
+		ref := containerRef{space, t.container}
+		c := f.counts[ref]
+		if c == nil {
+			if len(f.counts) >= countedContainers {
+				clear(f.counts)
+			}
+			c = &foldCount{limit: foldRows}
+			f.counts[ref] = c
+		}
+		if c.rows += t.rows; c.rows >= c.limit {
+			f.due[ref] = true
+			select {
+			case f.wake <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+func (f *folds) take() (containerRef, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for ref := range f.due {
+		delete(f.due, ref)
+		return ref, true
+	}
+	return containerRef{}, false
+}
+
+// folded sets what is left in a container's nursery, and how many rows it may grow to.
+func (f *folds) folded(ref containerRef, rows, limit int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.counts[ref] = &foldCount{rows: rows, limit: limit}
+}
+
+func (f *folds) forget(space SpaceID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for ref := range f.counts {
+		if ref.space == space {
+			delete(f.counts, ref)
+		}
+	}
+}
+
+// foldForever folds containers as they come due.
+func (s *Store) foldForever(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.folds.wake:
+		}
+		for ref, ok := s.folds.take(); ok; ref, ok = s.folds.take() {
+			// A space that is locked or gone, or a page that is damaged, is no reason to stop folding others; who reads the page hears of it.
+			if err := s.foldIfDue(ctx, ref); err != nil && ctx.Err() != nil {
+				return nil
+			}
+		}
+	}
+}
+
+// foldIfDue measures a container, and folds it when its nursery is over its share.
+func (s *Store) foldIfDue(ctx context.Context, ref containerRef) error {
+	sp := s.Space(ref.space)
+	rows, pages := 0, 0
+	err := sp.View(ctx, func(r Reader) (err error) {
+		t := r.txn()
+		if rows, err = countRows(t, rowNursery, ref.container); err == nil {
+			pages, err = countRows(t, rowPage, ref.container)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	limit := max(foldRows, pages*pageFill/8)
+	if rows < limit {
+		s.folds.folded(ref, rows, limit)
+		return nil
+	}
+	if err := sp.foldContainer(ctx, ref.container); err != nil {
+		return err
+	}
+	s.folds.folded(ref, 0, max(foldRows, (pages*pageFill+rows)/8))
+	return nil
+}
+
+func countRows(t *txn, kind byte, container format.ID) (n int, err error) {
+	lower, upper := containerRange(format.ID(t.sp.id), kind, container, format.ID{})
+	for _, err := range t.r.Scan(lower, upper) {
+		if err != nil {
+			return 0, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+// Fold moves the secrets of every container of the space into key pages now, instead of when enough have come together.
+func (sp *Space) Fold(ctx context.Context) error {
+	var containers []format.ID
+	err := sp.View(ctx, func(r Reader) error {
+		t := r.txn()
+		return t.eachContainer(rowNursery, func(id format.ID) error {
+			containers = append(containers, id)
+			return nil
+		})
+	})
+	for _, c := range containers {
+		if err != nil {
+			break
+		}
+		err = sp.foldContainer(ctx, c)
+	}
+	if err != nil {
+		return fmt.Errorf("fold: %w", err)
+	}
+	return nil
+}
+
+// eachContainer calls fn with every container that has a row of the kind, skipping from one to the next.
+func (t *txn) eachContainer(kind byte, fn func(format.ID) error) error {
+	space := format.ID(t.sp.id)
+	from, to := spaceKey(space, kind), after(spaceKey(space, kind))
+	for {
+		var found []byte
+		for row, err := range t.r.Scan(from, to) {
+			if err != nil {
+				return err
+			}
+			found = bytes.Clone(row.Key)
+			break
+		}
+		if found == nil {
+			return nil
+		}
+		container, _ := idAt(found)
+		if err := fn(container); err != nil {
+			return err
+		}
+		from = after(found[:33])
+	}
+}
+
+// foldContainer walks a container's pages, one step and so one transaction a page.
+func (sp *Space) foldContainer(ctx context.Context, container format.ID) error {
+	position := format.ID{15: 1} // the zero id is nobody's but the blinding key's
+	for more := true; more; {
+		var goOn format.ID
+		err := sp.Update(ctx, func(tx Tx) (err error) {
+			goOn, more, err = tx.writable().foldStep(container, position)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		position = goOn
+	}
+	return nil
+}
+
+// foldStep folds nursery rows into the page that covers the first of them at or after position, and returns where to go on. It writes under the
+// space's current keys, whatever the page was sealed under.
+func (t *txn) foldStep(container, position format.ID) (goOn format.ID, more bool, err error) {
+	space := format.ID(t.sp.id)
+	lower, upper := containerRange(space, rowNursery, container, position)
+	var first *format.ID
+	for row, err := range t.r.Scan(lower, upper) {
+		if err != nil {
+			return position, false, err
+		}
+		_, id := idAt(row.Key)
+		first = &id
+		break
+	}
+	if first == nil {
+		return position, false, nil
+	}
+	page, err := t.pageFor(container, *first)
+	if err != nil {
+		return position, false, err
+	}
+	if page == nil {
+		page = format.NewPage(format.ID{}, format.MaxID)
+	}
+	defer page.Wipe()
+
+	ids, secrets, err := t.nurseryRows(container, *first, page.Upper)
+	defer func() {
+		for _, s := range secrets {
+			clear(s.Key)
+		}
+	}()
+	if err != nil {
+		return position, false, err
+	}
+	if err := t.replacePage(container, page, merge(page, ids, secrets)); err != nil {
+		return position, false, err
+	}
+	for _, id := range ids {
+		if err := t.w.Delete(rowKey(space, rowNursery, container, id)); err != nil {
+			return position, false, err
+		}
+	}
+	after, ok := next(ids[len(ids)-1])
+	return after, ok, nil
+}
+
+// nurseryRows opens at most stepRows nursery rows from first to last, both inclusive.
+func (t *txn) nurseryRows(container, first, last format.ID) (ids []format.ID, secrets []format.Secret, err error) {
+	lower, upper := containerRange(format.ID(t.sp.id), rowNursery, container, first)
+	for row, err := range t.r.Scan(lower, upper) {
+		if err != nil {
+			return ids, secrets, err
+		}
+		_, id := idAt(row.Key)
+		if bytes.Compare(id[:], last[:]) > 0 || len(ids) == stepRows {
+			break
+		}
+		s, err := t.openNursery(container, id, row.Value)
+		if err != nil {
+			return ids, secrets, err
+		}
+		ids, secrets = append(ids, id), append(secrets, s)
+	}
+	if len(ids) == 0 {
+		return nil, nil, errors.New("sealed: a fold step without rows")
+	}
+	return ids, secrets, nil
+}
+
+type entry struct {
+	id     format.ID
+	secret format.Secret
+}
+
+// merge joins a page's entries with nursery rows, which outrank them, in the order of ids.
+func merge(page *format.Page, ids []format.ID, secrets []format.Secret) []entry {
+	out := make([]entry, 0, page.Len()+len(ids))
+	i, j := 0, 0
+	for i < page.Len() || j < len(ids) {
+		order := 1
+		var id format.ID
+		var s format.Secret
+		if i < page.Len() {
+			id, s = page.At(i)
+			order = -1
+			if j < len(ids) {
+				order = bytes.Compare(id[:], ids[j][:])
+			}
+		}
+		if order >= 0 {
+			id, s = ids[j], secrets[j]
+			j++
+		}
+		if order <= 0 {
+			i++
+		}
+		out = append(out, entry{id, s})
+	}
+	return out
+}
+
+// replacePage writes entries in place of page: as one page or, when they are too many, as several that share its range.
+func (t *txn) replacePage(container format.ID, page *format.Page, entries []entry) error {
+	n := 1
+	if len(entries) > format.PageSlots {
+		n = (len(entries) + pageFill - 1) / pageFill
+	}
+	lower := page.Lower
+	for i := range n {
+		part := entries[i*len(entries)/n : (i+1)*len(entries)/n]
+		fresh := format.NewPage(lower, page.Upper)
+		if i < n-1 {
+			fresh.Upper = part[len(part)-1].id
+		}
+		fresh.Version = page.Version + 1
+		for _, e := range part {
+			fresh.Append(e.id, e.secret)
+		}
+		err := t.putPage(container, fresh)
+		fresh.Wipe()
+		if err != nil {
+			return err
+		}
+		lower = fresh.Upper
+	}
+	return nil
+}

@@ -1,0 +1,48 @@
+// Package engine is what sealed asks of a storage engine: ordered bytes, serial transactions and durable commits. An engine stores only what
+// the format package sealed, and sees only blinded keys.
+package engine
+
+import (
+	"context"
+	"errors"
+	"iter"
+
+	"github.com/visage-face/visage/sealed/internal/format"
+)
+
+// ErrClosed says that the engine was closed.
+var ErrClosed = errors.New("the storage engine is closed")
+
+// Engine stores rows. All methods may be called at the same time.
+type Engine interface {
+	// View runs fn on a snapshot: what was committed when View began, and nothing later.
+	View(ctx context.Context, fn func(Reader) error) error
+
+	// Update runs fn as a transaction: alone, or as if alone. When it returns nil, all of fn's writes are durable; when fn or ctx ends it with
+	// an error, none of them happens. An error of the commit itself leaves open which of the two it is. fn may run more than once before the
+	// commit, so it must not keep what it read in an earlier run. ctx is not looked at once the commit has begun.
+	Update(ctx context.Context, fn func(Writer) error) error
+
+	// Close waits for running transactions and gives back what the engine holds. Only the first call does anything.
+	Close() error
+}
+
+// Reader reads rows. It is valid until the function it was passed to returns, and for one goroutine.
+type Reader interface {
+	// Get returns the value at key, and whether there is one. The caller must not change it, and may keep it only until the function returns.
+	Get(key []byte) (value []byte, ok bool, err error)
+
+	// Scan yields the rows from from (inclusive) to to (exclusive) in the order of their keys, as they were when the loop began. A row's
+	// slices are valid until the next one is yielded. After an error the scan has ended.
+	Scan(from, to []byte) iter.Seq2[Row, error]
+}
+
+// Row is a key and its value.
+type Row struct{ Key, Value []byte }
+
+// Writer reads and writes rows; it reads its own writes. The engine copies keys.
+type Writer interface {
+	Reader
+	Put(key []byte, value format.Sealed) error
+	Delete(key []byte) error // of a key that has no row: no error
+}

@@ -1,0 +1,197 @@
+package format
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/visage-face/visage/internal/arena"
+)
+
+// What the instance root key seals or authenticates itself:
+//
+//	inner   1 | nonce 12 | data key 32 | tag 16                                             61 bytes, inside a slot
+//	bundle  'B' format suite 0 | salt 24 | nonce 12 | document | tag 16
+//	epoch   'E' format suite 0 | epoch u32 | salt 24 | nonce 12 | epoch key 32 | tag 16        outside the data store
+//	instance 'I' format suite 0 | document | HMAC-SHA-256 32
+//
+// The instance document cannot be encrypted, since what opens it is in it; it holds ids, commitments and wrapped keys.
+
+const (
+	innerFormat = 1
+
+	// InnerSize is the length of a data key sealed for its slot: it fits what RSA-2048 with OAEP-SHA-256 can wrap, 190 bytes.
+	InnerSize = 1 + sealSize + KeySize
+
+	bundleFixed = headerSize + saltSize
+	epochFixed  = headerSize + 4 + saltSize
+	epochSize   = epochFixed + sealSize + KeySize
+
+	// maxDocument bounds documents before anything is spent on them.
+	maxDocument = 1 << 20
+)
+
+// Slot is what a wrapped data key is bound to, besides its space: someone who can write the store and knows a vault's public key cannot
+// plant a data key, nor move one.
+type Slot struct {
+	Number     uint32
+	Role       string // "service" or, later, "customer"
+	Generation uint32
+	URI        string // the full versioned key URI of a vault; empty for the service-managed slot
+	Algorithm  string
+	Commitment []byte // DataKeyCommitment
+}
+
+// SealInner seals a data key under the instance root, for its slot.
+func SealInner(root []byte, instance, space ID, slot Slot, dataKey []byte) (inner []byte) {
+	arena.Do(func() {
+		key := expand(root, labelInner, instance[:], space[:])
+		inner = seal([]byte{innerFormat}, key, dataKey, slotContext(instance, space, slot))
+		clear(key)
+	})
+	return inner
+}
+
+// OpenInner reverses SealInner into dst, which has KeySize bytes, and checks the commitment.
+func OpenInner(dst, root []byte, instance, space ID, slot Slot, inner []byte) error {
+	if len(inner) != InnerSize || inner[0] != innerFormat || len(dst) != KeySize {
+		return fmt.Errorf("%w: wrapped data key of %d bytes", ErrMalformed, len(inner))
+	}
+	var err error
+	arena.Do(func() {
+		key := expand(root, labelInner, instance[:], space[:])
+		defer clear(key)
+		var plain []byte
+		if plain, err = open(nil, key, inner[1:], slotContext(instance, space, slot)); err != nil {
+			return
+		}
+		copy(dst, plain)
+		clear(plain)
+	})
+	if err != nil {
+		return err
+	}
+	if !hmac.Equal(DataKeyCommitment(dst, space, slot.Generation), slot.Commitment) {
+		clear(dst)
+		return fmt.Errorf("%w: the data key does not match its commitment", ErrNotAuthentic)
+	}
+	return nil
+}
+
+func slotContext(instance, space ID, s Slot) []byte {
+	return Context(labelSlot, instance[:], space[:], u32(s.Generation), u32(s.Number), []byte(s.Role), []byte(s.URI), []byte(s.Algorithm), s.Commitment)
+}
+
+// SealBundle seals a space's bundle document.
+func SealBundle(root []byte, instance, space ID, document []byte) Sealed {
+	b := []byte{kindBundle, version1, suiteGCM, 0}
+	arena.Do(func() {
+		registry := expand(root, labelRegistry, instance[:], space[:])
+		b = append(b, salted(registry, space[:], document)...)
+		key := expand(registry, labelBundle, b)
+		b = seal(b, key, document, Context(labelBundle, b, instance[:], space[:]))
+		clear(key)
+		clear(registry)
+	})
+	return Sealed{b}
+}
+
+// OpenBundle opens a space's bundle document.
+func OpenBundle(root []byte, instance, space ID, value []byte) (document []byte, err error) {
+	zero, _, err := header(kindBundle, value)
+	if err != nil {
+		return nil, err
+	}
+	if zero != 0 || len(value) < bundleFixed+sealSize || len(value) > maxDocument {
+		return nil, fmt.Errorf("%w: a bundle cannot have %d bytes", ErrMalformed, len(value))
+	}
+	fixed := value[:bundleFixed]
+	arena.Do(func() {
+		registry := expand(root, labelRegistry, instance[:], space[:])
+		key := expand(registry, labelBundle, fixed)
+		document, err = open(nil, key, value[bundleFixed:], Context(labelBundle, fixed, instance[:], space[:]))
+		clear(key)
+		clear(registry)
+	})
+	return document, err
+}
+
+// SealEpoch seals an epoch key for the key store.
+func SealEpoch(root []byte, instance, space ID, epoch uint32, epochKey []byte) []byte {
+	b := binary.BigEndian.AppendUint32([]byte{kindEpoch, version1, suiteGCM, 0}, epoch)
+	arena.Do(func() {
+		store := expand(root, labelEpochs, instance[:], space[:])
+		b = append(b, salted(store, space[:], epochKey)...)
+		key := expand(store, labelEpochs, b)
+		b = seal(b, key, epochKey, Context(labelEpochs, b, instance[:], space[:]))
+		clear(key)
+		clear(store)
+	})
+	return b
+}
+
+// OpenEpoch opens an epoch key into dst, which has KeySize bytes.
+func OpenEpoch(dst, root []byte, instance, space ID, epoch uint32, value []byte) error {
+	zero, rest, err := header(kindEpoch, value)
+	if err != nil {
+		return err
+	}
+	if zero != 0 || len(value) != epochSize || len(dst) != KeySize {
+		return fmt.Errorf("%w: an epoch key cannot have %d bytes", ErrMalformed, len(value))
+	}
+	if e := binary.BigEndian.Uint32(rest); e != epoch {
+		return fmt.Errorf("%w: epoch %d where %d belongs", ErrNotAuthentic, e, epoch)
+	}
+	fixed := value[:epochFixed]
+	arena.Do(func() {
+		store := expand(root, labelEpochs, instance[:], space[:])
+		key := expand(store, labelEpochs, fixed)
+		var plain []byte
+		plain, err = open(nil, key, value[epochFixed:], Context(labelEpochs, fixed, instance[:], space[:]))
+		copy(dst, plain)
+		clear(plain)
+		clear(key)
+		clear(store)
+	})
+	return err
+}
+
+// AuthInstance authenticates an instance document under the root key.
+func AuthInstance(root, document []byte) Sealed {
+	b := append([]byte{kindInstance, version1, suiteGCM, 0}, document...)
+	return Sealed{append(b, instanceMAC(root, b)...)}
+}
+
+// ReadInstance returns the document of an instance row, whose authenticity only CheckInstance can tell: the root key is found through it.
+func ReadInstance(value []byte) (document []byte, err error) {
+	zero, rest, err := header(kindInstance, value)
+	if err != nil {
+		return nil, err
+	}
+	if zero != 0 || len(rest) < sha256.Size || len(rest) > maxDocument {
+		return nil, fmt.Errorf("%w: an instance document cannot have %d bytes", ErrMalformed, len(value))
+	}
+	return rest[:len(rest)-sha256.Size], nil
+}
+
+// CheckInstance verifies an instance row with the root key that was found through it.
+func CheckInstance(root, value []byte) error {
+	if len(value) < headerSize+sha256.Size {
+		return fmt.Errorf("%w: an instance document cannot have %d bytes", ErrMalformed, len(value))
+	}
+	end := len(value) - sha256.Size
+	if !hmac.Equal(instanceMAC(root, value[:end]), value[end:]) {
+		return fmt.Errorf("%w: the instance document was changed", ErrNotAuthentic)
+	}
+	return nil
+}
+
+func instanceMAC(root, b []byte) (sum []byte) {
+	arena.Do(func() {
+		key := expand(root, labelInstance)
+		sum = mac(key, labelInstance, b)
+		clear(key)
+	})
+	return sum
+}

@@ -1,0 +1,148 @@
+// Package keystore keeps what must not lie in the data store: the epoch keys of spaces, in files of a directory of their own. A copy of the
+// data without this directory opens nothing, and destroying an epoch's file ends every copy of what was sealed under it.
+package keystore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"github.com/visage-face/visage/internal/durable"
+	"github.com/visage-face/visage/sealed/internal/format"
+)
+
+// ErrNotFound says that there is no key of that epoch.
+var ErrNotFound = errors.New("no such epoch key")
+
+// Store keeps sealed epoch keys. It is safe for concurrent use, as long as nobody writes the same epoch twice.
+type Store interface {
+	// Put keeps the sealed key of an epoch; it is durable on return. It refuses to replace one.
+	Put(space format.ID, epoch uint32, sealed []byte) error
+	// Get returns what Put was given.
+	Get(space format.ID, epoch uint32) ([]byte, error)
+	// Destroy removes every key of a space for good.
+	Destroy(space format.ID) error
+}
+
+// Directory keeps the epoch keys of one instance below a directory: <instance>/<space>/<epoch>.
+type Directory struct{ root string }
+
+// Open uses dir for the epoch keys of an instance, and makes what is not there.
+func Open(dir string, instance format.ID) (*Directory, error) {
+	root := filepath.Join(dir, "epochs", instance.String())
+	if err := durable.MkdirAll(root); err != nil {
+		return nil, fmt.Errorf("make the directory of epoch keys: %w", err)
+	}
+	return &Directory{root}, nil
+}
+
+func (d *Directory) path(space format.ID, epoch uint32) string {
+	return filepath.Join(d.root, space.String(), strconv.FormatUint(uint64(epoch), 10))
+}
+
+// Put implements Store.
+func (d *Directory) Put(space format.ID, epoch uint32, sealed []byte) error {
+	path := d.path(space, epoch)
+	if err := durable.MkdirAll(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("make the directory of epoch keys: %w", err)
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("epoch key %s exists already", path)
+	}
+	return durable.WriteFile(path, sealed)
+}
+
+// Get implements Store.
+func (d *Directory) Get(space format.ID, epoch uint32) ([]byte, error) {
+	path := d.path(space, epoch)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, path)
+	}
+	return b, err
+}
+
+// Destroy implements Store. Each file is overwritten before it is removed; what lies under the file system (remapped blocks, snapshots) may
+// keep a copy all the same, which the threat model says.
+func (d *Directory) Destroy(space format.ID) error {
+	dir := filepath.Join(d.root, space.String())
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if err := overwrite(path); err != nil {
+			return fmt.Errorf("overwrite epoch key: %w", err)
+		}
+		if err := durable.Remove(path); err != nil {
+			return fmt.Errorf("remove epoch key: %w", err)
+		}
+	}
+	return durable.Remove(dir)
+}
+
+func overwrite(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if _, err := f.WriteAt(make([]byte, info.Size()), 0); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// Memory keeps epoch keys for a store that forgets.
+type Memory struct {
+	mu   sync.Mutex
+	keys map[format.ID]map[uint32][]byte
+}
+
+// Put implements Store.
+func (m *Memory) Put(space format.ID, epoch uint32, sealed []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.keys == nil {
+		m.keys = map[format.ID]map[uint32][]byte{}
+	}
+	if m.keys[space] == nil {
+		m.keys[space] = map[uint32][]byte{}
+	}
+	if _, ok := m.keys[space][epoch]; ok {
+		return fmt.Errorf("epoch key %d of %s exists already", epoch, space)
+	}
+	m.keys[space][epoch] = sealed
+	return nil
+}
+
+// Get implements Store.
+func (m *Memory) Get(space format.ID, epoch uint32) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key, ok := m.keys[space][epoch]
+	if !ok {
+		return nil, ErrNotFound
+	}
+	return key, nil
+}
+
+// Destroy implements Store.
+func (m *Memory) Destroy(space format.ID) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.keys, space)
+	return nil
+}

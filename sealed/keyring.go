@@ -1,0 +1,48 @@
+package sealed
+
+import (
+	"github.com/visage-face/visage/internal/arena"
+	"github.com/visage-face/visage/sealed/internal/format"
+)
+
+// keyring holds the keys of an open space, in memory that is wiped: a page key for each pair of generation and epoch that is alive, the
+// hedging key, and the blinding key. Data keys and epoch keys are not kept: what follows from them is enough.
+type keyring struct {
+	memory  *arena.Buffer
+	pairs   []format.Pair // pairs[i]'s page key is slot 2+i of memory
+	current format.Pair   // what is written now
+}
+
+func newKeyring(pairs int) (*keyring, error) {
+	memory, err := arena.New((2 + pairs) * format.KeySize)
+	if err != nil {
+		return nil, err
+	}
+	return &keyring{memory: memory}, nil
+}
+
+func (k *keyring) slot(i int) []byte { return k.memory.Bytes()[i*format.KeySize:][:format.KeySize] }
+
+func (k *keyring) hedge() []byte { return k.slot(0) }
+func (k *keyring) blind() []byte { return k.slot(1) }
+
+// setHedge, setBlind and add take a key over: they wipe what they are given.
+func (k *keyring) setHedge(key []byte) { copy(k.slot(0), key); clear(key) }
+func (k *keyring) setBlind(key []byte) { copy(k.slot(1), key); clear(key) }
+func (k *keyring) add(pair format.Pair, key []byte) {
+	k.pairs = append(k.pairs, pair)
+	copy(k.slot(1+len(k.pairs)), key)
+	clear(key)
+}
+
+// pageKey returns the page key of a pair, nil when it is not alive.
+func (k *keyring) pageKey(pair format.Pair) []byte {
+	for i, p := range k.pairs {
+		if p == pair {
+			return k.slot(2 + i)
+		}
+	}
+	return nil
+}
+
+func (k *keyring) free() { k.memory.Free() }

@@ -1,0 +1,289 @@
+package sealed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/visage-face/visage/internal/arena"
+	"github.com/visage-face/visage/internal/durable"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keystore"
+	"github.com/visage-face/visage/sealed/internal/memory"
+	"github.com/visage-face/visage/sealed/internal/pebble"
+)
+
+// Config says where a Store keeps its rows and its keys.
+type Config struct {
+	// Engine is the storage engine: "pebble:" and an absolute directory, or "memory:", which forgets. Required.
+	Engine string
+	// KeyDir is the directory of epoch keys. It must not lie inside the engine's directory, so that a copy of the data holds no key. Required,
+	// but unused with "memory:", which keeps its epoch keys in memory too.
+	KeyDir string
+	// Protectors of the instance root, at least one. A new store is created under all of them; an existing one opens with the first that
+	// answers, and is then protected by the others as well.
+	Protectors []Protector
+	// Report hears of what an audit would record. It is called from many goroutines and must not block. May be nil.
+	Report func(Event)
+	// Logger gets what the engine says. May be nil.
+	Logger *slog.Logger
+}
+
+// Protector is one way to wrap the instance root key.
+type Protector struct {
+	Name    string // unique among the protectors of an instance, for example "file"
+	Kind    string // what sort of source it is
+	Exposed bool   // what wraps lies on the same machine in the clear: good enough against a stolen copy of the data alone
+	Source  keysource.Source
+}
+
+// Event is something that happened to keys or to what they seal.
+type Event struct {
+	Kind  EventKind
+	Space SpaceID // zero for the instance
+	Err   error   // for Corrupt what was found, for Locked the cause
+	Note  string  // which protector
+}
+
+// EventKind says what happened.
+type EventKind string
+
+// The kinds of Event.
+const (
+	RootCreated   EventKind = "root created"
+	RootOpened    EventKind = "root opened"
+	RootExposed   EventKind = "root exposed"   // a protector of the root is marked Exposed
+	RootProtected EventKind = "root protected" // a protector was added
+	SpaceCreated  EventKind = "space created"
+	SpaceOpened   EventKind = "space opened"
+	SpaceLocked   EventKind = "space locked"
+	SpaceWiped    EventKind = "space wiped" // its keys are gone from memory
+	SpaceDropped  EventKind = "space dropped"
+	Corrupt       EventKind = "corrupt" // something stored does not open
+)
+
+// Store is everything that is persisted, sealed. It is safe for concurrent use.
+type Store struct {
+	engine   engine.Engine
+	epochs   keystore.Store
+	instance format.ID
+	using    sync.RWMutex  // held for reading while root is used: Close waits for it
+	root     *arena.Buffer // the instance root key
+	report   func(Event)
+
+	life context.Context // ends when the store closes; every lease descends from it
+	end  context.CancelCauseFunc
+
+	folds *folds
+
+	mu     sync.Mutex // guards all below
+	spaces map[SpaceID]*Space
+	closed bool
+}
+
+// Open opens a store, or creates one in an engine that is empty. Nothing is created when anything is there: a root that does not open is a
+// *RootError, whose sentences say what to do about each protector.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if len(cfg.Protectors) == 0 {
+		return nil, errors.New("open sealed store: the instance root needs at least one protector")
+	}
+	eng, dir, err := openEngine(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open sealed store: %w", err)
+	}
+	s := &Store{engine: eng, report: cfg.Report, spaces: map[SpaceID]*Space{}, folds: newFolds()}
+	if s.report == nil {
+		s.report = func(Event) {}
+	}
+	s.life, s.end = context.WithCancelCause(context.Background())
+	if err := s.open(ctx, cfg, dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("open sealed store: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, cfg Config, dir string) error {
+	if err := s.openRoot(ctx, cfg.Protectors); err != nil {
+		return err
+	}
+	if dir == "" {
+		s.epochs = &keystore.Memory{}
+	} else {
+		epochs, err := keystore.Open(cfg.KeyDir, s.instance)
+		if err != nil {
+			return err
+		}
+		s.epochs = epochs
+	}
+	if err := s.Create(ctx, Operator); err != nil && !errors.Is(err, ErrExists) {
+		return fmt.Errorf("create the operator's space: %w", err)
+	}
+	return nil
+}
+
+// openEngine opens what cfg.Engine names, and returns its directory, which is empty for one that has none.
+func openEngine(cfg Config) (engine.Engine, string, error) {
+	scheme, rest, _ := strings.Cut(cfg.Engine, ":")
+	switch scheme {
+	case "memory":
+		if rest != "" {
+			return nil, "", fmt.Errorf("storage engine %q: nothing may follow memory:", cfg.Engine)
+		}
+		return memory.New(), "", nil
+	case "pebble":
+		if !filepath.IsAbs(rest) {
+			return nil, "", fmt.Errorf("storage engine %q: an absolute directory must follow pebble:", cfg.Engine)
+		}
+		if err := keysApart(rest, cfg.KeyDir); err != nil {
+			return nil, "", err
+		}
+		if err := durable.MkdirAll(rest); err != nil {
+			return nil, "", fmt.Errorf("make the data directory: %w", err)
+		}
+		e, err := pebble.Open(pebble.Config{Dir: rest, Logger: cfg.Logger})
+		return e, rest, err
+	}
+	return nil, "", fmt.Errorf("storage engine %q is not one of pebble:/directory, memory:", cfg.Engine)
+}
+
+// keysApart refuses a key directory inside the data directory or the other way round.
+func keysApart(data, keys string) error {
+	if !filepath.IsAbs(keys) {
+		return fmt.Errorf("key directory %q: an absolute directory is needed", keys)
+	}
+	for _, pair := range [][2]string{{data, keys}, {keys, data}} {
+		rel, err := filepath.Rel(real(pair[0]), real(pair[1]))
+		if err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
+			return fmt.Errorf("key directory %s and data directory %s: one lies inside the other, so a copy of the data would hold keys; keep them apart", keys, data)
+		}
+	}
+	return nil
+}
+
+// real follows the symbolic links of as much of path as exists.
+func real(path string) string {
+	for at, rest := filepath.Clean(path), ""; ; at, rest = filepath.Dir(at), filepath.Join(filepath.Base(at), rest) {
+		if found, err := filepath.EvalSymlinks(at); err == nil {
+			return filepath.Join(found, rest)
+		}
+		if at == filepath.Dir(at) {
+			return path
+		}
+	}
+}
+
+// Instance identifies the store for ever.
+func (s *Store) Instance() string { return SpaceID(s.instance).String() }
+
+// Run does the work that no caller waits for until ctx ends: it folds containers that have grown, and removes the rows of dropped spaces that a
+// crash left behind. It returns after all of it has ended.
+func (s *Store) Run(ctx context.Context) error {
+	if err := s.sweepDropped(ctx); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("remove what dropped spaces left: %w", err)
+	}
+	return s.foldForever(ctx)
+}
+
+// Close locks every space, wipes the keys and closes the engine. Transactions that are running end first, or fail.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	var spaces []*Space
+	for _, sp := range s.spaces {
+		spaces = append(spaces, sp)
+	}
+	s.mu.Unlock()
+
+	s.end(ErrClosed)
+	for _, sp := range spaces {
+		sp.lock(ErrClosed)
+	}
+	err := s.engine.Close() // waits for transactions, so nobody uses the root afterwards
+	for _, sp := range spaces {
+		sp.drain()
+	}
+	s.using.Lock()
+	defer s.using.Unlock()
+	if s.root != nil {
+		s.root.Free()
+	}
+	return err
+}
+
+// Space returns the data verbs of a space. Whether it exists shows when it is used.
+func (s *Store) Space(id SpaceID) *Space {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sp, ok := s.spaces[id]
+	if !ok {
+		sp = newSpace(s, id)
+		if s.closed {
+			sp.lock(ErrClosed)
+		}
+		s.spaces[id] = sp
+	}
+	return sp
+}
+
+// Bundle returns the key verbs of a space.
+func (s *Store) Bundle(id SpaceID) *Bundle { return &Bundle{s.Space(id)} }
+
+// Spaces lists the spaces that exist, the operator's own among them.
+func (s *Store) Spaces(ctx context.Context) ([]SpaceID, error) {
+	var ids []SpaceID
+	err := s.engine.View(ctx, func(r engine.Reader) error {
+		return eachSpace(r, func(space format.ID) error {
+			_, ok, err := r.Get(spaceKey(space, rowBundle))
+			if ok {
+				ids = append(ids, SpaceID(space))
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list spaces: %w", err)
+	}
+	return ids, nil
+}
+
+// eachSpace calls fn with every space id that has a row, skipping from one to the next.
+func eachSpace(r engine.Reader, fn func(format.ID) error) error {
+	from := format.ID{15: 1} // the zero space is the instance document's
+	for {
+		var found *format.ID
+		for row, err := range r.Scan(from[:], format.MaxID[:]) {
+			if err != nil {
+				return err
+			}
+			id := format.ID(row.Key[:16])
+			found = &id
+			break
+		}
+		if found == nil {
+			return nil
+		}
+		if err := fn(*found); err != nil {
+			return err
+		}
+		ok := false
+		if from, ok = next(*found); !ok {
+			return nil
+		}
+	}
+}
+
+// corrupt reports err, which names a place, and returns it.
+func (s *Store) corrupt(err *CorruptError) error {
+	s.report(Event{Kind: Corrupt, Space: err.Space, Err: err})
+	return err
+}

@@ -1,0 +1,171 @@
+package sealed
+
+import (
+	"context"
+	"encoding"
+	"fmt"
+	"iter"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/visage-face/visage/sealed/internal/format"
+)
+
+// Table is a kind of record, of type T. Tables are declared once, as package variables; they hold no state.
+type Table[T any] struct {
+	name   string
+	schema byte
+	fixed  bool
+}
+
+// A TableOption changes how a table's records are stored.
+type TableOption func(*tableOptions)
+
+type tableOptions struct{ fixed bool }
+
+// FixedSize says that every record of the table encodes to the same length, which therefore tells nothing and needs no padding.
+func FixedSize() TableOption { return func(o *tableOptions) { o.fixed = true } }
+
+// NewTable declares a table. The name tells tables apart and is blinded with the ids; schema is the version of the encoding, kept with every
+// record: one with another version is refused.
+//
+// A T whose pointer implements encoding.BinaryUnmarshaler, and which implements encoding.BinaryMarshaler, is stored as that says; every
+// other T as CBOR (RFC 8949), where fields that are not known are refused.
+func NewTable[T any](name string, schema byte, options ...TableOption) Table[T] {
+	var o tableOptions
+	for _, option := range options {
+		option(&o)
+	}
+	return Table[T]{name, schema, o.fixed}
+}
+
+// In returns the table's container under parents, for example the faces of one list. It need not be made: it exists by what is put into it.
+func (t Table[T]) In(parents ...string) Container[T] { return Container[T]{t, parents} }
+
+// Container is a collection of records: a table under its parents. docs/formats/containers.md says what else it is the unit of.
+type Container[T any] struct {
+	table   Table[T]
+	parents []string
+}
+
+// Get opens a record. Errors: ErrNotFound, *CorruptError.
+func (c Container[T]) Get(r Reader, id string) (v T, err error) {
+	t := r.txn()
+	t.use()
+	container, record := c.blind(t, id)
+	plaintext, schema, err := t.get(nil, container, record)
+	if err != nil {
+		return v, err
+	}
+	defer clear(plaintext)
+	if v, err = c.table.decode(plaintext, schema); err != nil {
+		return v, t.corrupt("record", container, record, err)
+	}
+	return v, nil
+}
+
+// Has reports whether there is a record, without opening it.
+func (c Container[T]) Has(r Reader, id string) (bool, error) {
+	t := r.txn()
+	t.use()
+	container, record := c.blind(t, id)
+	s, ok, err := t.secret(container, record)
+	clear(s.Key)
+	return ok, err
+}
+
+// Put stores a record, new or in place of the one before.
+func (c Container[T]) Put(tx Tx, id string, v T) error {
+	t := tx.writable()
+	t.use()
+	plaintext, err := c.table.encode(v)
+	if err != nil {
+		return fmt.Errorf("encode a record of table %s: %w", c.table.name, err)
+	}
+	defer clear(plaintext)
+	container, record := c.blind(t, id)
+	return t.put(container, record, c.table.schema, plaintext)
+}
+
+// Delete removes a record and its secret. It does not open the record, so that a damaged one can be deleted. Errors: ErrNotFound, *CorruptError.
+func (c Container[T]) Delete(tx Tx, id string) error {
+	t := tx.writable()
+	t.use()
+	container, record := c.blind(t, id)
+	return t.delete(container, record)
+}
+
+// All yields every record, in the order of blinded ids, which tells nothing. Large containers are opened on all processors, a bounded number of
+// records ahead of the loop. A record that does not open is yielded as a *CorruptError and the loop may go on; after any other error it has
+// ended. The loop must not write to the container.
+func (c Container[T]) All(r Reader) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		t := r.txn()
+		t.use()
+		if err := t.flush(); err != nil { // the scan reads what the engine has
+			var zero T
+			yield(zero, err)
+			return
+		}
+		container := format.BlindContainer(t.ring.blind(), c.table.name, c.parents)
+		walkRecords(t, container, c.table.decode, yield)
+	}
+}
+
+// dropBatch is how many rows one transaction of Drop removes.
+const dropBatch = 2_000
+
+// Drop removes the whole container, in transactions of bounded size, secrets first: after the first of them has emptied the pages nothing of
+// those opens again. It can be repeated after a crash. Nobody may write to the container meanwhile.
+func (c Container[T]) Drop(ctx context.Context, sp *Space) error {
+	for _, kind := range []byte{rowPage, rowNursery, rowRecord} {
+		for {
+			n := 0
+			err := sp.Update(ctx, func(tx Tx) (err error) {
+				t := tx.writable()
+				n, err = t.deleteRows(kind, format.BlindContainer(t.ring.blind(), c.table.name, c.parents), dropBatch)
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("drop a container of table %s: %w", c.table.name, err)
+			}
+			if n < dropBatch {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+func (c Container[T]) blind(t *txn, id string) (container, record format.ID) {
+	return format.BlindContainer(t.ring.blind(), c.table.name, c.parents), format.BlindRecord(t.ring.blind(), c.table.name, c.parents, id)
+}
+
+func (t Table[T]) encode(v T) (b []byte, err error) {
+	if m, ok := any(v).(encoding.BinaryMarshaler); ok {
+		b, err = m.MarshalBinary()
+	} else {
+		b, err = cbor.Marshal(v)
+	}
+	if err != nil || t.fixed {
+		return b, err
+	}
+	padded, err := pad(b)
+	clear(b)
+	return padded, err
+}
+
+func (t Table[T]) decode(plaintext []byte, schema byte) (v T, err error) {
+	if schema != t.schema {
+		return v, fmt.Errorf("%w: encoding %d of table %s, where %d is known", format.ErrMalformed, schema, t.name, t.schema)
+	}
+	if !t.fixed {
+		if plaintext, err = unpad(plaintext); err != nil {
+			return v, err
+		}
+	}
+	if u, ok := any(&v).(encoding.BinaryUnmarshaler); ok {
+		return v, u.UnmarshalBinary(plaintext)
+	}
+	return v, strict.Unmarshal(plaintext, &v)
+}

@@ -1,0 +1,320 @@
+package sealed
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/format"
+)
+
+// Reader is a snapshot of a space, or a transaction. It is valid until the function it was passed to returns, and for one goroutine.
+type Reader interface{ txn() *txn }
+
+// Tx is a transaction on a space: a Reader that may also be written to.
+type Tx interface {
+	Reader
+	writable() *txn
+}
+
+// txn is a View or an Update under way.
+type txn struct {
+	sp       *Space
+	ring     *keyring
+	r        engine.Reader
+	w        engine.Writer // nil in a View
+	finished bool
+
+	pages   map[pageID]*format.Page // pages that entries were removed from, not yet written back
+	touched []containerCount        // nursery rows written, by container, for the folder
+}
+
+type pageID struct{ container, upper format.ID }
+
+type containerCount struct {
+	container format.ID
+	rows      int
+}
+
+func (t *txn) txn() *txn      { return t }
+func (t *txn) writable() *txn { return t }
+
+// use panics when a Reader is used after its function has returned: that is a mistake of ours, and it would read wiped memory.
+func (t *txn) use() {
+	if t.finished {
+		panic("sealed: a Reader or Tx was used after its function had returned")
+	}
+}
+
+func (t *txn) finish() {
+	t.finished = true
+	for _, p := range t.pages {
+		p.Wipe()
+	}
+	t.pages = nil
+}
+
+func (t *txn) place(container, id format.ID) format.Place {
+	return format.Place{Instance: t.sp.store.instance, Space: format.ID(t.sp.id), Container: container, Record: id}
+}
+
+// corrupt reports and returns what was found at a place. A zero id stands for none.
+func (t *txn) corrupt(what string, container, id format.ID, err error) error {
+	e := &CorruptError{Space: t.sp.id, Container: container.String(), What: what, Err: err}
+	if id != (format.ID{}) {
+		e.Record = id.String()
+	}
+	return t.sp.store.corrupt(e)
+}
+
+// keyFor returns the page key that a page or nursery row names.
+func (t *txn) keyFor(value []byte) ([]byte, error) {
+	pair, err := format.PeekPair(value)
+	if err != nil {
+		return nil, err
+	}
+	key := t.ring.pageKey(pair)
+	if key == nil {
+		return nil, fmt.Errorf("%w: sealed under generation %d, epoch %d, which are not among the space's keys", format.ErrNotAuthentic, pair.Generation, pair.Epoch)
+	}
+	return key, nil
+}
+
+// pageFor opens the page that covers id; nil when the container has none. The caller wipes it. Pages changed in this transaction must have been
+// flushed, or looked up in t.pages first.
+func (t *txn) pageFor(container, id format.ID) (*format.Page, error) {
+	lower, upper := containerRange(format.ID(t.sp.id), rowPage, container, id)
+	for row, err := range t.r.Scan(lower, upper) {
+		if err != nil {
+			return nil, err
+		}
+		page, err := t.openPage(row)
+		if err != nil {
+			return nil, err
+		}
+		if !page.Covers(id) {
+			page.Wipe()
+			return nil, t.corrupt("key page", container, id, errors.New("the page that covers this id is missing"))
+		}
+		return page, nil
+	}
+	if id == (format.ID{}) || container == rootContainer {
+		return nil, nil
+	}
+	// No page at or above id. If there is one below, the last page was taken away.
+	lower, upper = containerRange(format.ID(t.sp.id), rowPage, container, format.ID{})
+	for _, err := range t.r.Scan(lower, upper) {
+		if err != nil {
+			return nil, err
+		}
+		return nil, t.corrupt("key page", container, id, errors.New("the last page of the container is missing"))
+	}
+	return nil, nil
+}
+
+func (t *txn) openPage(row engine.Row) (*format.Page, error) {
+	container, upper := idAt(row.Key)
+	key, err := t.keyFor(row.Value)
+	if err == nil {
+		var page *format.Page
+		if page, err = format.OpenPage(t.place(container, upper), upper, key, row.Value); err == nil {
+			return page, nil
+		}
+	}
+	return nil, t.corrupt("key page", container, upper, err)
+}
+
+func (t *txn) openNursery(container, id format.ID, value []byte) (format.Secret, error) {
+	key, err := t.keyFor(value)
+	if err == nil {
+		var s format.Secret
+		if s, err = format.OpenNursery(t.place(container, id), key, value); err == nil {
+			return s, nil
+		}
+	}
+	return format.Secret{}, t.corrupt("nursery row", container, id, err)
+}
+
+// secret finds the secret of a record: its nursery row's, else its page's. The caller wipes it.
+func (t *txn) secret(container, id format.ID) (s format.Secret, ok bool, err error) {
+	t.use()
+	value, ok, err := t.r.Get(rowKey(format.ID(t.sp.id), rowNursery, container, id))
+	if err != nil {
+		return format.Secret{}, false, err
+	}
+	if ok {
+		s, err = t.openNursery(container, id, value)
+		return s, err == nil, err
+	}
+	for pid, page := range t.pages {
+		if pid.container == container && page.Covers(id) {
+			s, ok = page.Lookup(id)
+			return cloneSecret(s), ok, nil
+		}
+	}
+	page, err := t.pageFor(container, id)
+	if err != nil || page == nil {
+		return format.Secret{}, false, err
+	}
+	defer page.Wipe()
+	s, ok = page.Lookup(id)
+	return cloneSecret(s), ok, nil
+}
+
+func cloneSecret(s format.Secret) format.Secret {
+	return format.Secret{Key: bytes.Clone(s.Key), Version: s.Version}
+}
+
+// get opens a record and appends its plaintext to dst. Errors: ErrNotFound, *CorruptError.
+func (t *txn) get(dst []byte, container, id format.ID) (plaintext []byte, schema byte, err error) {
+	s, known, err := t.secret(container, id)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer clear(s.Key)
+	value, stored, err := t.r.Get(rowKey(format.ID(t.sp.id), rowRecord, container, id))
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case !known && !stored:
+		return nil, 0, ErrNotFound
+	case !known:
+		return nil, 0, t.corrupt("record", container, id, errors.New("the record has no secret"))
+	case !stored:
+		return nil, 0, t.corrupt("record", container, id, errors.New("the record's row is missing"))
+	}
+	plaintext, schema, err = format.OpenRecord(dst, t.place(container, id), s, value)
+	if err != nil {
+		return nil, 0, t.corrupt("record", container, id, err)
+	}
+	return plaintext, schema, nil
+}
+
+// put seals a record: under a fresh secret when it is new, else under its own with the next version.
+func (t *txn) put(container, id format.ID, schema byte, plaintext []byte) error {
+	s, known, err := t.secret(container, id)
+	if err != nil {
+		return err
+	}
+	if !known {
+		s = format.Secret{Key: make([]byte, format.KeySize)}
+		rand.Read(s.Key) // never fails: the runtime ends the process instead
+	}
+	defer clear(s.Key)
+	s.Version++
+	at, space := t.place(container, id), format.ID(t.sp.id)
+	if err := t.w.Put(rowKey(space, rowRecord, container, id), format.SealRecord(at, schema, s, t.ring.hedge(), plaintext)); err != nil {
+		return err
+	}
+	nursery := format.SealNursery(at, t.ring.current, t.ring.pageKey(t.ring.current), t.ring.hedge(), s)
+	if err := t.w.Put(rowKey(space, rowNursery, container, id), nursery); err != nil {
+		return err
+	}
+	if n := len(t.touched); n > 0 && t.touched[n-1].container == container {
+		t.touched[n-1].rows++
+	} else {
+		t.touched = append(t.touched, containerCount{container, 1})
+	}
+	return nil
+}
+
+// delete removes a record's row and every secret of it. The record itself is not opened, so a damaged one can be deleted, and so can one whose
+// nursery row is damaged; a damaged key page cannot be rewritten without losing what else it holds.
+func (t *txn) delete(container, id format.ID) error {
+	t.use()
+	space := format.ID(t.sp.id)
+	found := false
+	for _, kind := range []byte{rowRecord, rowNursery} {
+		key := rowKey(space, kind, container, id)
+		_, ok, err := t.r.Get(key)
+		if err != nil {
+			return err
+		}
+		if ok {
+			found = true
+			if err := t.w.Delete(key); err != nil {
+				return err
+			}
+		}
+	}
+	page, err := t.editablePage(container, id)
+	if err != nil {
+		return err
+	}
+	if page != nil && page.Remove(id) {
+		found = true
+	}
+	if !found {
+		return ErrNotFound
+	}
+	return nil
+}
+
+// editablePage returns the page that covers id, to be written back by flush.
+func (t *txn) editablePage(container, id format.ID) (*format.Page, error) {
+	for pid, page := range t.pages {
+		if pid.container == container && page.Covers(id) {
+			return page, nil
+		}
+	}
+	page, err := t.pageFor(container, id)
+	if err != nil || page == nil {
+		return nil, err
+	}
+	if _, ok := page.Lookup(id); !ok { // nothing to change: spare the rewrite
+		page.Wipe()
+		return nil, nil
+	}
+	if t.pages == nil {
+		t.pages = map[pageID]*format.Page{}
+	}
+	t.pages[pageID{container, page.Upper}] = page
+	return page, nil
+}
+
+// flush writes the edited pages back, so that the engine's own reads see them.
+func (t *txn) flush() error {
+	for pid, page := range t.pages {
+		page.Version++
+		if err := t.putPage(pid.container, page); err != nil {
+			return err
+		}
+		page.Wipe()
+	}
+	clear(t.pages)
+	return nil
+}
+
+func (t *txn) putPage(container format.ID, page *format.Page) error {
+	at := t.place(container, page.Upper)
+	value := format.SealPage(at, t.ring.current, t.ring.pageKey(t.ring.current), t.ring.hedge(), page)
+	return t.w.Put(rowKey(format.ID(t.sp.id), rowPage, container, page.Upper), value)
+}
+
+// deleteRows removes at most limit rows of one kind in a container, and reports how many.
+func (t *txn) deleteRows(kind byte, container format.ID, limit int) (int, error) {
+	lower, upper := containerRange(format.ID(t.sp.id), kind, container, format.ID{})
+	keys, err := collectKeys(t.r, lower, upper, limit)
+	for _, key := range keys {
+		err = errors.Join(err, t.w.Delete(key))
+	}
+	return len(keys), err
+}
+
+// collectKeys returns the keys of at most limit rows of a range.
+func collectKeys(r engine.Reader, lower, upper []byte, limit int) ([][]byte, error) {
+	var keys [][]byte
+	for row, err := range r.Scan(lower, upper) {
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, slices.Clone(row.Key))
+		if len(keys) == limit {
+			break
+		}
+	}
+	return keys, nil
+}

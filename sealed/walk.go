@@ -1,0 +1,309 @@
+package sealed
+
+import (
+	"bytes"
+	"errors"
+	"iter"
+	"runtime"
+	"sync"
+
+	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/format"
+)
+
+// chunkSize is how many records are opened as one piece of work.
+const chunkSize = 512
+
+// item is one record on its way through a walk: its secret and its row, as far as they are there.
+type item struct {
+	id     format.ID
+	secret format.Secret // the key is nil when there is none
+	at, n  int           // the row's place in the chunk's values; n < 0: there is no row
+	err    error         // why the secret does not open
+}
+
+// chunk is a piece of a container: rows copied out of the engine, ready to be opened on any processor.
+type chunk[T any] struct {
+	items  []item
+	values []byte
+	out    []T
+	errs   []error // nil for a record that opened
+	failed error   // the scan ended with this
+	done   chan struct{}
+}
+
+// walkRecords opens every record of a container in the order of blinded ids and yields what decode makes of it. See Container.All.
+func walkRecords[T any](t *txn, container format.ID, decode func([]byte, byte) (T, error), yield func(T, error) bool) {
+	w := newWalk(t, container)
+	defer w.stop()
+	first, more := nextChunk[T](w)
+	openChunk(t, container, first, decode)
+	if !yieldChunk(first, yield) || !more {
+		return
+	}
+
+	// The rest goes through a pipeline: one goroutine reads, some open, this one yields in order.
+	workers := runtime.GOMAXPROCS(0)
+	order := make(chan *chunk[T], 2*workers)
+	work := make(chan *chunk[T], 2*workers)
+	quit := make(chan struct{})
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer close(quit)
+	all.Go(func() {
+		defer close(work)
+		defer close(order)
+		for more {
+			var c *chunk[T]
+			c, more = nextChunk[T](w)
+			for _, to := range []chan *chunk[T]{work, order} {
+				select {
+				case to <- c:
+				case <-quit:
+					return
+				}
+			}
+		}
+	})
+	for range workers {
+		all.Go(func() {
+			for c := range work {
+				openChunk(t, container, c, decode)
+			}
+		})
+	}
+	for c := range order {
+		<-c.done
+		if !yieldChunk(c, yield) {
+			return
+		}
+	}
+}
+
+func yieldChunk[T any](c *chunk[T], yield func(T, error) bool) bool {
+	for i := range c.out {
+		if !yield(c.out[i], c.errs[i]) {
+			return false
+		}
+	}
+	if c.failed != nil {
+		var zero T
+		yield(zero, c.failed)
+		return false
+	}
+	return true
+}
+
+// openChunk opens the records of a chunk. It uses nothing of t but what is safe for many goroutines: the keys, and the report of what is corrupt.
+func openChunk[T any](t *txn, container format.ID, c *chunk[T], decode func([]byte, byte) (T, error)) {
+	defer close(c.done)
+	c.out, c.errs = make([]T, len(c.items)), make([]error, len(c.items))
+	var buffer []byte
+	for i, it := range c.items {
+		var err error
+		switch {
+		case it.err != nil:
+			c.errs[i] = it.err
+			continue
+		case it.secret.Key == nil:
+			err = errors.New("the record has no secret")
+		case it.n < 0:
+			err = errors.New("the record's row is missing")
+		default:
+			var schema byte
+			var plaintext []byte
+			plaintext, schema, err = format.OpenRecord(buffer[:0], t.place(container, it.id), it.secret, c.values[it.at:it.at+it.n])
+			if err == nil {
+				buffer = plaintext
+				c.out[i], err = decode(plaintext, schema)
+			}
+		}
+		if err != nil {
+			c.errs[i] = t.corrupt("record", container, it.id, err)
+		}
+		clear(it.secret.Key)
+	}
+	clear(buffer[:cap(buffer)])
+}
+
+// walk merges a container's records with their secrets, which come from pages and, outranking them, nursery rows; all three in the order of ids.
+type walk struct {
+	t         *txn
+	container format.ID
+	nursery   *cursor
+	pages     *cursor
+	records   *cursor
+
+	page     *format.Page // the page that is being walked, nil before the first and after the last
+	entry    int          // the next of its entries
+	lastPage *format.ID   // the upper bound of the page before, nil before the first
+	pagesEnd bool
+}
+
+func newWalk(t *txn, container format.ID) *walk {
+	space := format.ID(t.sp.id)
+	return &walk{
+		t: t, container: container,
+		nursery: newCursor(t.r, space, rowNursery, container),
+		pages:   newCursor(t.r, space, rowPage, container),
+		records: newCursor(t.r, space, rowRecord, container),
+	}
+}
+
+func (w *walk) stop() {
+	w.nursery.stop()
+	w.pages.stop()
+	w.records.stop()
+	if w.page != nil {
+		w.page.Wipe()
+	}
+}
+
+// nextChunk reads the next piece of the container, and reports whether more may follow.
+func nextChunk[T any](w *walk) (*chunk[T], bool) {
+	c := &chunk[T]{done: make(chan struct{})}
+	for len(c.items) < chunkSize {
+		id, ok, err := w.lowest()
+		if err != nil {
+			c.failed = err
+			return c, false
+		}
+		if !ok {
+			return c, false
+		}
+		it := item{id: id, n: -1}
+		it.secret, it.err = w.takeSecret(id)
+		if row, ok := w.records.take(id); ok {
+			it.at, it.n = len(c.values), len(row)
+			c.values = append(c.values, row...)
+			if err := w.records.advance(); err != nil {
+				c.failed = err
+				return c, false
+			}
+		}
+		c.items = append(c.items, it)
+	}
+	return c, true
+}
+
+// lowest returns the next id that anything is there for.
+func (w *walk) lowest() (id format.ID, ok bool, err error) {
+	if err := w.loadPage(); err != nil {
+		return format.ID{}, false, err
+	}
+	consider := func(candidate format.ID) {
+		if !ok || bytes.Compare(candidate[:], id[:]) < 0 {
+			id, ok = candidate, true
+		}
+	}
+	for _, c := range []*cursor{w.nursery, w.records} {
+		if err := c.start(); err != nil {
+			return format.ID{}, false, err
+		}
+		if c.ok {
+			consider(c.id)
+		}
+	}
+	if w.page != nil {
+		entry, _ := w.page.At(w.entry)
+		consider(entry)
+	}
+	return id, ok, nil
+}
+
+// takeSecret returns the secret of id, which lowest named, and moves past it. The error is a *CorruptError.
+func (w *walk) takeSecret(id format.ID) (s format.Secret, err error) {
+	if w.page != nil {
+		if entry, secret := w.page.At(w.entry); entry == id {
+			s = cloneSecret(secret)
+			w.entry++
+		}
+	}
+	if value, ok := w.nursery.take(id); ok {
+		clear(s.Key)
+		s, err = w.t.openNursery(w.container, id, value)
+		err = errors.Join(err, w.nursery.advance())
+	}
+	return s, err
+}
+
+// loadPage makes page the one whose entries come next, checking that pages follow one another without a gap. A page that is damaged or
+// missing ends the walk: nothing can be said of its records.
+func (w *walk) loadPage() error {
+	for !w.pagesEnd && (w.page == nil || w.entry == w.page.Len()) {
+		if w.page != nil {
+			w.page.Wipe()
+			w.page = nil
+		}
+		if err := w.pages.start(); err != nil {
+			return err
+		}
+		if !w.pages.ok {
+			w.pagesEnd = true
+			if w.lastPage != nil && *w.lastPage != format.MaxID {
+				return w.t.corrupt("key page", w.container, *w.lastPage, errors.New("the last page of the container is missing"))
+			}
+			return nil
+		}
+		page, err := w.t.openPage(w.pages.row)
+		if err != nil {
+			return err
+		}
+		var before format.ID
+		if w.lastPage != nil {
+			before = *w.lastPage
+		}
+		if page.Lower != before {
+			page.Wipe()
+			return w.t.corrupt("key page", w.container, page.Upper, errors.New("the page before this one is missing"))
+		}
+		upper := page.Upper
+		w.page, w.entry, w.lastPage = page, 0, &upper
+		if err := w.pages.advance(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cursor is a scan that is pulled. Its row is valid until the next advance.
+type cursor struct {
+	pull    func() (engine.Row, error, bool)
+	stop    func()
+	row     engine.Row
+	id      format.ID
+	ok      bool // row is there
+	started bool
+}
+
+func newCursor(r engine.Reader, space format.ID, kind byte, container format.ID) *cursor {
+	lower, upper := containerRange(space, kind, container, format.ID{})
+	c := &cursor{}
+	c.pull, c.stop = iter.Pull2(r.Scan(lower, upper))
+	return c
+}
+
+func (c *cursor) start() error {
+	if c.started {
+		return nil
+	}
+	c.started = true
+	return c.advance()
+}
+
+func (c *cursor) advance() error {
+	row, err, ok := c.pull()
+	c.row, c.ok = row, ok && err == nil
+	if c.ok {
+		_, c.id = idAt(row.Key)
+	}
+	return err
+}
+
+// take returns the row's value when it is id's.
+func (c *cursor) take(id format.ID) ([]byte, bool) {
+	if !c.ok || c.id != id {
+		return nil, false
+	}
+	return c.row.Value, true
+}
