@@ -23,8 +23,8 @@ const module = "github.com/visage-face/visage"
 // through an interface of its own, which server fills.
 const lattice = `
 .                         :
-internal/arena ?          :
-internal/durable ?        :
+internal/arena            :
+internal/durable          :
 keysource                 :
 keysource/internal/local  : keysource internal/arena
 keysource/file            : keysource keysource/internal/local internal/arena
@@ -79,6 +79,7 @@ github.com/cockroachdb/pebble/v2    : sealed/internal/pebble bench
 github.com/fxamacker/cbor/v2        : sealed
 github.com/goccy/go-yaml            : server cmd
 github.com/prometheus/client_golang : api server face gallery sealed vision account
+github.com/tidwall/btree              : sealed/internal/memory
 github.com/viterin/vek              : gallery
 github.com/yalue/onnxruntime_go     : vision/internal/ort
 golang.org/x/image                  : vision cmd bench
