@@ -47,7 +47,9 @@ func (b *Buffer) Bytes() []byte { return b.state.data }
 func (b *Buffer) Locked() bool { return b.state.locked }
 
 // Equal reports in constant time whether b holds exactly secret.
-func (b *Buffer) Equal(secret []byte) bool { return subtle.ConstantTimeCompare(b.state.data, secret) == 1 }
+func (b *Buffer) Equal(secret []byte) bool {
+	return subtle.ConstantTimeCompare(b.state.data, secret) == 1
+}
 
 // Free wipes the memory and gives it back. Further calls do nothing; using Bytes afterwards is a fault.
 func (b *Buffer) Free() {
