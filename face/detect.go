@@ -2,8 +2,13 @@ package face
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/vision"
 )
 
@@ -11,10 +16,13 @@ import (
 const (
 	DefaultRecognitionModel = "recognition_01"
 	DefaultDetectionModel   = "detection_01"
-	DefaultTimeToLive       = 86_400 // seconds a detected face is kept; also the most
+	DefaultTimeToLive       = 86_400 // seconds that a detected face is kept; also the most
 )
 
-// The shapes of a face are those of vision, under the same names, so that callers need not know that room.
+// leastTimeToLive is the least a caller may ask for, in seconds.
+const leastTimeToLive = 60
+
+// The shapes of a face are those of vision under the same names, so that callers need not know that room.
 type (
 	Box       = vision.Box       // in pixels of the upright picture, within it
 	Point     = vision.Point     // in pixels of the upright picture
@@ -41,26 +49,145 @@ type Face struct {
 	Attributes       *Attributes // nil when none was asked for
 }
 
-// Attributes are the attributes that were asked for; the others are nil or empty.
-type Attributes struct {
-	HeadPose *Pose
-	Blur     *Level // "low", "medium", "high"
-	Exposure *Level // "underExposure", "goodExposure", "overExposure"
-	Noise    *Level // "low", "medium", "high"
-	Quality  string // qualityForRecognition: "low", "medium", "high"; empty when not asked for
-}
-
-// Level is a measured attribute: the value, 0 to 1, and the name of the range it lies in, spelled as contract §3.3 has it.
-type Level struct {
-	Name  string
-	Value float64
-}
-
-// Detect finds the faces on a photo (the bytes of an image file), largest first, at most 100. A photo of nobody gives an empty list.
-// With q.ReturnFaceID the template of each face is kept, sealed, for q.TimeToLive, and can be named in Verify, Identify, FindSimilar and Group.
+// Detect finds the faces on a photo (the bytes of an image file), largest first, at most 100. A photo of nobody gives an
+// empty list. With q.ReturnFaceID the template of each face is kept, sealed, for q.TimeToLive, and its id can be used in
+// Verify, Identify, FindSimilar and Group.
 //
-// Refusals: BadArgument, InvalidImage, InvalidImageSize; and, of kind visage.Unsupported with Feature "UnsupportedFeature", InvalidRequest for
-// attributes that are retired, need an approval, or that no installed network gives.
+// Refusals: BadArgument, InvalidImage, InvalidImageSize; and InvalidRequest of kind visage.Unsupported, with Feature
+// "UnsupportedFeature", for attributes that are retired, need an approval, or that no installed network gives.
 func (s *Service) Detect(ctx context.Context, res visage.Resource, photo []byte, q DetectQuery) ([]Face, error) {
-	return nil, errNotWired
+	recogniser, model, err := s.model(q.RecognitionModel)
+	if err != nil {
+		return nil, err
+	}
+	detector, err := detectionModel(q.DetectionModel)
+	if err != nil {
+		return nil, err
+	}
+	if q.ReturnLandmarks && !detector.landmarks {
+		return nil, badArgument("%s gives no landmarks.", q.DetectionModel)
+	}
+	attributes, err := parseAttributes(q.Attributes, detector, model, recogniser.Supports())
+	if err != nil {
+		return nil, err
+	}
+	ttl := DefaultTimeToLive
+	if q.TimeToLive != nil {
+		ttl = *q.TimeToLive
+	}
+	if err := between("faceIdTimeToLive", ttl, leastTimeToLive, DefaultTimeToLive); err != nil {
+		return nil, err
+	}
+	found, err := recogniser.Detect(ctx, photo, vision.Want{
+		Landmarks: q.ReturnLandmarks, Templates: q.ReturnFaceID, Attributes: attributes,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("detect: %w", imageError(err))
+	}
+	answer := make([]Face, len(found.Faces))
+	for i, f := range found.Faces {
+		answer[i] = Face{RecognitionModel: model, Box: f.Box, Landmarks: f.Landmarks}
+		if len(q.Attributes) > 0 {
+			answer[i].Attributes = measured(f)
+		}
+	}
+	if q.ReturnFaceID && len(answer) > 0 {
+		expires := time.Now().Add(time.Duration(ttl) * time.Second)
+		if err := s.keep(ctx, res, recogniser, model, expires, found.Faces, answer); err != nil {
+			return nil, fmt.Errorf("keep detected faces: %w", err)
+		}
+	}
+	s.metrics.detected.Add(float64(len(answer)))
+	return answer, nil
+}
+
+// keep stores the templates of detected faces until they expire, and then gives the faces their ids.
+func (s *Service) keep(
+	ctx context.Context, res visage.Resource, m Recogniser, model string, expires time.Time, found []vision.Face, answer []Face,
+) error {
+	hour := hourNumber(expires)
+	records := make([]detectionRecord, len(found))
+	for i, f := range found {
+		if err := checkTemplate(m, f.Template); err != nil {
+			return err
+		}
+		records[i] = detectionRecord{
+			ID: newFaceID(hour), Expires: expires.UnixMilli(), Model: model, Networks: m.Name(), Template: f.Template,
+		}
+	}
+	err := s.update(ctx, res, func(tx sealed.Tx) error {
+		name := hourName(hour)
+		if _, err := hours.In().Get(tx, name); errors.Is(err, sealed.ErrNotFound) {
+			if err := hours.In().Put(tx, name, hourRecord{Hour: hour}); err != nil {
+				return fmt.Errorf("note hour: %w", err)
+			}
+		} else if err != nil {
+			return fmt.Errorf("read hour: %w", err)
+		}
+		for _, d := range records {
+			if err := detections.In(name).Put(tx, d.ID.String(), d); err != nil {
+				return fmt.Errorf("write detected face: %w", err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i := range answer {
+		answer[i].ID = records[i].ID.String()
+	}
+	return nil
+}
+
+// hourNumber counts the hours since 1970.
+func hourNumber(t time.Time) int64 { return t.Unix() / 3600 }
+
+// hourName is the name of the container for the faces that expire in an hour.
+func hourName(hour int64) string { return strconv.FormatInt(hour, 10) }
+
+// probes reads detected faces, in the order asked for. kind is that of the refusal for a face that is unknown or expired:
+// the contract has both 400 and 404.
+func (s *Service) probes(r sealed.Reader, kind visage.Kind, ids ...string) ([]detectionRecord, error) {
+	now := time.Now()
+	found := make([]detectionRecord, len(ids))
+	for i, text := range ids {
+		id, err := parseUUID(text)
+		if err != nil {
+			return nil, badArgument("The face id %q is not a lower-case UUID.", printable(text))
+		}
+		d, err := detections.In(hourName(hourOf(id, hourNumber(now)))).Get(r, text)
+		if err != nil && !errors.Is(err, sealed.ErrNotFound) {
+			return nil, fmt.Errorf("read detected face: %w", err)
+		}
+		// A template of networks that are not installed any more can be compared with nothing: the face must be detected
+		// again, as when its time is up.
+		m := s.models[d.Model]
+		if err != nil || now.UnixMilli() >= d.Expires || m == nil || m.Name() != d.Networks {
+			return nil, visage.Refuse(kind, "FaceNotFound", "The face %s is unknown, or its time to live is over.", text)
+		}
+		found[i] = d
+	}
+	return found, nil
+}
+
+// checkFaceIDs refuses ids that no face can have, before anything is read.
+func checkFaceIDs(ids ...string) error {
+	for _, id := range ids {
+		if _, err := parseUUID(id); err != nil {
+			return badArgument("The face id %q is not a lower-case UUID.", printable(id))
+		}
+	}
+	return nil
+}
+
+// sameModel refuses faces that cannot be compared.
+func sameModel(model string, found ...detectionRecord) error {
+	for _, d := range found {
+		if d.Model != model {
+			return badArgument("recognitionModel incompatible: the face %s was detected with %s, which cannot be compared with %s.",
+				d.ID, d.Model, model)
+		}
+	}
+	return nil
 }

@@ -1,24 +1,35 @@
-// Package face is what the Face service means: which photo, list, group and person operations exist, what they may be asked, what they
-// answer and what they refuse. It knows no wire format and no disk; templates come from a recogniser, are kept in sealed spaces and are
-// searched in galleries.
+// Package face is what the Face service means: which operations on photos, lists, groups and persons there are, what
+// they may be asked, what they answer and what they refuse.
+//
+// It knows no wire format and no disk: templates come from a recogniser, are kept in sealed spaces and are searched in
+// galleries. Photos are never kept.
 package face
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
-
-	"github.com/prometheus/client_golang/prometheus"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/gallery"
+	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/vision"
 )
 
-// Recogniser finds faces on photos and makes comparable templates of them. *vision.Pipeline is one. It must be safe for concurrent use.
+// Recogniser finds faces on photos and makes comparable templates of them. *vision.Pipeline is one. It must be safe for
+// concurrent use.
 type Recogniser interface {
-	// Detect finds the faces on a photo, largest first, and what want asks for; see vision.Pipeline.Detect for the errors.
+	// Name identifies the networks: templates of recognisers with different names are not comparable.
+	Name() string
+	// Detect finds the faces on a photo, largest first, and what want asks for; vision.Pipeline.Detect says which errors
+	// it gives.
 	Detect(ctx context.Context, photo []byte, want vision.Want) (*vision.Photo, error)
-	// Confidence turns a cosine distance (0 same … 2 opposite) into a confidence (0 … 1), falling; 0.5 is the same-person line.
+	// Confidence turns a cosine distance (0 same … 2 opposite) into a confidence (0 … 1), falling; 0.5 is the line
+	// between same and different persons.
 	Confidence(distance float64) float64
 	// Dim is the length of a template.
 	Dim() int
@@ -28,34 +39,79 @@ type Recogniser interface {
 
 // Config is what a Service is made of.
 type Config struct {
-	// Models maps a recognition model's name on the wire to what serves it. Required, and must hold DefaultRecognitionModel. Several names
-	// may share one recogniser; templates of different names are never compared all the same.
+	// Store keeps what must last. Each resource has the space of its own id. Required.
+	Store *sealed.Store
+	// Models maps a recognition model's name on the wire to what serves it. It must hold DefaultRecognitionModel.
+	// Several names may share one recogniser; faces of different names are never compared all the same.
 	Models map[string]Recogniser
-	// Resources lists the Face resources that exist, for the work that no request starts: resuming trainings and sweeping what has
-	// expired. Required.
+	// Resources lists the resources that exist, for the work that no request starts: resuming trainings and sweeping what
+	// has expired. Required.
 	Resources func(ctx context.Context) ([]visage.ResourceID, error)
-	// GalleryBytes bounds the memory of all loaded galleries together, in bytes. Default 1 GiB. A collection that needs more than this
-	// alone cannot be searched.
+	// GalleryBytes bounds the memory of all loaded galleries together, in bytes. Default 1 GiB. A collection that needs
+	// more than this alone cannot be searched.
 	GalleryBytes int64
 	// Logger gets what no caller is told. Default: discard.
 	Logger *slog.Logger
 }
 
+// defaultGalleryBytes holds about 1.7 million faces of 128 numbers.
+const defaultGalleryBytes = 1 << 30
+
 // Service performs the operations of the Face contract. It is safe for concurrent use.
 //
-// Every method takes the resource it works for, whose tier decides the quotas. Errors are of two sorts: a *visage.Refusal is an answer for
-// the caller; everything else is an internal failure that callers must not be shown. What a method reports as done is durable.
-type Service struct{}
+// Every method takes the resource it works for, whose tier decides the quotas. Errors are of two sorts: a
+// *visage.Refusal is an answer for the caller; everything else is an internal failure that callers must not be shown.
+// What a method reports as done is durable. Any method may refuse with EncryptionKeyRevoked, EncryptionKeyUnavailable
+// or ServiceUnavailable, and any change with ConcurrentOperationConflict.
+type Service struct {
+	store      *sealed.Store
+	models     map[string]Recogniser
+	modelNames string // for sentences
+	resources  func(ctx context.Context) ([]visage.ResourceID, error)
+	log        *slog.Logger
+
+	galleries *gallery.Pool
+	orders    *orders
+	locks     locks
+	trainings *agenda // resources with a training to be run
+	sweeps    *agenda // resources with contents to be dropped
+	metrics   metrics
+}
 
 // New checks cfg and makes a Service. It starts nothing; see Run.
-func New(cfg Config) (*Service, error) { return nil, errors.New("make face service: not wired yet") }
+func New(cfg Config) (*Service, error) {
+	switch {
+	case cfg.Store == nil:
+		return nil, errors.New("the face service needs a store")
+	case cfg.Resources == nil:
+		return nil, errors.New("the face service needs to know the resources")
+	case cfg.Models[DefaultRecognitionModel] == nil:
+		return nil, fmt.Errorf("the face service needs a recogniser for %s", DefaultRecognitionModel)
+	}
+	for name, m := range cfg.Models {
+		if m == nil || m.Dim() < 1 {
+			return nil, fmt.Errorf("the recogniser for %s makes no templates", name)
+		}
+	}
+	if cfg.GalleryBytes == 0 {
+		cfg.GalleryBytes = defaultGalleryBytes
+	}
+	galleries, err := gallery.NewPool(cfg.GalleryBytes)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Service{
+		store: cfg.Store, models: maps.Clone(cfg.Models), resources: cfg.Resources, log: cfg.Logger,
+		modelNames: strings.Join(slices.Sorted(maps.Keys(cfg.Models)), ", "),
+		galleries:  galleries, orders: newOrders(mostOrdered),
+		trainings: newAgenda(), sweeps: newAgenda(),
+	}
+	s.metrics = newMetrics(galleries)
+	return s, nil
+}
 
-// Run does the work that no request waits for until ctx ends: it executes trainings (those a crash interrupted too), removes detected faces
-// whose time is up, and removes what deleted collections leave behind. Without it trainings do not proceed. It returns nil after everything
-// it started has ended.
-func (s *Service) Run(ctx context.Context) error { return nil }
-
-// Collectors returns the metrics of the service, to be registered once.
-func (s *Service) Collectors() []prometheus.Collector { return nil }
-
-var errNotWired = errors.New("not wired yet")
+// Close clears the galleries from memory. Searches fail afterwards.
+func (s *Service) Close() { s.galleries.Close() }

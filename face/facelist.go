@@ -2,43 +2,229 @@ package face
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/gallery"
+	"github.com/visage-face/visage/sealed"
 )
 
-// Enrolment is a photo and which face on it to add to a list or person (contract §7.1).
-type Enrolment struct {
-	Photo          []byte  // the bytes of an image file; not kept
-	TargetFace     *Box    // which face is meant when there are several; see ParseTargetFace
-	DetectionModel string  // empty: DefaultDetectionModel
-	UserData       *string // at most 1,024 UTF-16 code units; nil: none
-}
-
-// ParseTargetFace reads the contract's "left,top,width,height". The refusal is BadArgument.
-func ParseTargetFace(s string) (Box, error) { return Box{}, errNotWired }
-
 // AddFace adds the one face on a photo to a face list and returns its persisted face id.
-// Refusals: BadArgument, InvalidImage, InvalidImageSize, QuotaExceeded, FaceListNotFound and so on, LargeFaceListTrainingNotFinished.
+// Refusals: BadArgument, InvalidImage, InvalidImageSize, QuotaExceeded, FaceListNotFound and so on,
+// LargeFaceListTrainingNotFinished.
 func (s *Service) AddFace(ctx context.Context, res visage.Resource, list Ref, e Enrolment) (string, error) {
-	return "", errNotWired
+	if err := list.want(false); err != nil {
+		return "", err
+	}
+	check := func(r sealed.Reader) (collectionRecord, stateRecord, error) {
+		c, st, err := findIdle(r, list)
+		if err != nil {
+			return c, st, err
+		}
+		if _, most, _ := list.Kind.limits(res.Tier); st.Faces >= most {
+			return c, st, quotaExceeded("A %s may have at most %d faces.", list.Kind, most)
+		}
+		return c, st, nil
+	}
+	var c collectionRecord
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
+		c, _, err = check(r) // before the photo is looked at, which costs much
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("add face to %s: %w", list.Kind, err)
+	}
+	f := faceRecord{ID: newUUID()}
+	if f.Template, err = s.enrol(ctx, c, e); err != nil {
+		return "", fmt.Errorf("add face to %s: %w", list.Kind, err)
+	}
+	err = s.update(ctx, res, func(tx sealed.Tx) error {
+		now, st, err := check(tx)
+		if err != nil {
+			return err
+		}
+		if now.Incarnation != c.Incarnation {
+			return list.notFound() // the list that the template was made for
+		}
+		st.Faces++
+		return putFace(tx, list.Kind, c, &st, &f, e.UserData)
+	})
+	if err != nil {
+		return "", fmt.Errorf("add face to %s: %w", list.Kind, err)
+	}
+	s.metrics.enrolled.Inc()
+	if list.Kind == FaceList {
+		// Small lists are searched as they are. The gallery comes before the order: whoever learns the id from a list can
+		// be sure that deleting the face finds it in both.
+		s.galleries.Change(scope(res, c), func(g *gallery.Gallery) error {
+			if g.Has(gallery.ID(f.ID)) {
+				return nil
+			}
+			return g.Add(f.entry())
+		})
+	}
+	s.orders.change(contentsOrder(res, c), idChange{id: string(f.ID[:]), added: true})
+	return f.ID.String(), nil
 }
 
 // Faces returns the faces of a list, sorted by id; the result is not nil.
 func (s *Service) Faces(ctx context.Context, res visage.Resource, list Ref, p Page) ([]PersistedFace, error) {
-	return nil, errNotWired
+	if err := list.want(false); err != nil {
+		return nil, err
+	}
+	top, err := p.top()
+	if err != nil {
+		return nil, err
+	}
+	var c collectionRecord
+	err = s.view(ctx, res, func(r sealed.Reader) (err error) {
+		c, err = find(r, list)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list faces: %w", err)
+	}
+	of := faces.In(c.Incarnation.String())
+	listed := listing{
+		lease: s.space(res).Lease(), name: contentsOrder(res, c), text: rawText,
+		scan: func(add func(string)) error {
+			return s.view(ctx, res, func(r sealed.Reader) error {
+				for f, err := range of.All(r) {
+					if err != nil {
+						return err
+					}
+					add(string(f.ID[:]))
+				}
+				return nil
+			})
+		},
+	}
+	page, err := readPage(ctx, s, res, listed, p.Start, top, func(r sealed.Reader, id string) (PersistedFace, error) {
+		f, err := of.Get(r, rawText(id))
+		if err != nil {
+			return PersistedFace{}, err
+		}
+		return persisted(r, c, f)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list faces: %w", err)
+	}
+	return page, nil
 }
 
-// GetFace returns one face of a list. Refusals: PersistedFaceNotFound, also for a face id of the wrong shape; so it is in the methods below.
+// GetFace returns one face of a list. Refusals: PersistedFaceNotFound, also for a face id of the wrong shape; so it is
+// in all methods that name a face.
 func (s *Service) GetFace(ctx context.Context, res visage.Resource, list Ref, faceID string) (PersistedFace, error) {
-	return PersistedFace{}, errNotWired
+	if err := list.want(false); err != nil {
+		return PersistedFace{}, err
+	}
+	var face PersistedFace
+	err := s.view(ctx, res, func(r sealed.Reader) error {
+		c, err := find(r, list)
+		if err != nil {
+			return err
+		}
+		f, err := findFace(r, c, uuid{}, faceID)
+		if err != nil {
+			return err
+		}
+		face, err = persisted(r, c, f)
+		return err
+	})
+	if err != nil {
+		return PersistedFace{}, fmt.Errorf("get face: %w", err)
+	}
+	return face, nil
 }
 
 // UpdateFace sets the userData of a face of a list; nil leaves it as it is.
-func (s *Service) UpdateFace(ctx context.Context, res visage.Resource, list Ref, faceID string, userData *string) error {
-	return errNotWired
+func (s *Service) UpdateFace(ctx context.Context, res visage.Resource, list Ref, faceID string, data *string) error {
+	if err := list.want(false); err != nil {
+		return err
+	}
+	if err := checkUserData(data, mostFaceUserData); err != nil {
+		return err
+	}
+	err := s.update(ctx, res, func(tx sealed.Tx) error {
+		c, _, err := findIdle(tx, list)
+		if err != nil {
+			return err
+		}
+		f, err := findFace(tx, c, uuid{}, faceID)
+		if err != nil || data == nil {
+			return err
+		}
+		return userData.In(c.Incarnation.String()).Put(tx, f.ID.String(), userDataRecord{UserData: *data})
+	})
+	if err != nil {
+		return fmt.Errorf("update face: %w", err)
+	}
+	return nil
 }
 
 // DeleteFace removes a face from a list. It is not found by any search that begins afterwards.
 func (s *Service) DeleteFace(ctx context.Context, res visage.Resource, list Ref, faceID string) error {
-	return errNotWired
+	if err := list.want(false); err != nil {
+		return err
+	}
+	var c collectionRecord
+	var f faceRecord
+	err := s.update(ctx, res, func(tx sealed.Tx) error {
+		var st stateRecord
+		var err error
+		if c, st, err = findIdle(tx, list); err != nil {
+			return err
+		}
+		if f, err = findFace(tx, c, uuid{}, faceID); err != nil {
+			return err
+		}
+		if err := removeFace(tx, c, f.ID); err != nil {
+			return err
+		}
+		st.Faces--
+		return putState(tx, list.Kind, c, st)
+	})
+	if err != nil {
+		return fmt.Errorf("delete face: %w", err)
+	}
+	s.galleries.Change(scope(res, c), func(g *gallery.Gallery) error {
+		g.Remove(gallery.ID(f.ID))
+		return nil
+	})
+	s.orders.change(contentsOrder(res, c), idChange{id: string(f.ID[:])})
+	return nil
+}
+
+// rawText returns the text of an id that an order keeps as 16 bytes.
+func rawText(id string) string { return uuid([]byte(id)).String() }
+
+// persisted makes the answer for a face.
+func persisted(r sealed.Reader, c collectionRecord, f faceRecord) (PersistedFace, error) {
+	data, err := getUserData(r, c, f.ID)
+	return PersistedFace{ID: f.ID.String(), UserData: data}, err
+}
+
+// putFace stores a new face as the next in the enrolment order of its collection, and the state with it.
+func putFace(tx sealed.Tx, kind Kind, c collectionRecord, st *stateRecord, f *faceRecord, data *string) error {
+	st.Sequence++
+	f.Sequence = st.Sequence
+	of := c.Incarnation.String()
+	if err := faces.In(of).Put(tx, f.ID.String(), *f); err != nil {
+		return fmt.Errorf("write face: %w", err)
+	}
+	if data != nil {
+		if err := userData.In(of).Put(tx, f.ID.String(), userDataRecord{UserData: *data}); err != nil {
+			return fmt.Errorf("write userData of a face: %w", err)
+		}
+	}
+	return putState(tx, kind, c, *st)
+}
+
+// removeFace deletes a face with its userData.
+func removeFace(tx sealed.Tx, c collectionRecord, id uuid) error {
+	of := c.Incarnation.String()
+	if err := remove(tx, faces.In(of), id.String()); err != nil {
+		return err
+	}
+	return remove(tx, userData.In(of), id.String())
 }

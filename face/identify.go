@@ -2,22 +2,26 @@ package face
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/gallery"
+	"github.com/visage-face/visage/sealed"
 )
 
-// IdentifyQuery says who is looked for, and where (contract §5.2). Of the four scopes exactly one must be given; empty or nil means not given.
+// IdentifyQuery says who is looked for, and where (contract §5.2). Of the four scopes exactly one must be given; empty or
+// nil means not given.
 type IdentifyQuery struct {
-	FaceIDs              []string
+	FaceIDs              []string // 1 to 10
 	PersonGroupID        string
 	LargePersonGroupID   string
 	DynamicPersonGroupID string
-	PersonIDs            []string // persons of the directory, or {"*"}; a list that is not nil counts as given
-	MaxCandidates        int      // for each face, 1 to 100. The default differs by version of the contract, so the caller fills it in
+	PersonIDs            []string // 1 to 30 persons of the directory, or {"*"}; a list that is not nil counts as given
+	MaxCandidates        int      // for each face, 1 to 100; its default differs by version, so the caller fills it in
 	Threshold            *float64 // the least confidence of a candidate, 0 to 1; nil: 0.5
 }
 
-// Identified holds the persons one query face may be.
+// Identified holds the persons that one query face may be.
 type Identified struct {
 	FaceID     string
 	Candidates []Candidate // best first, not nil, possibly empty
@@ -29,8 +33,157 @@ type Candidate struct {
 	Confidence float64 // 0 to 1, five decimals
 }
 
-// Identify finds, for each query face in the order of the request, the persons of a group it may be. The group is searched as it was at its
-// last successful training, less what was deleted since.
+const (
+	mostProbes     = 10
+	mostCandidates = 100
+	mostPersonIDs  = 30
+)
+
+// scope returns the group that is to be searched.
+func (q IdentifyQuery) scope() (Ref, error) {
+	groups, directory := 0, 0
+	for _, id := range []string{q.PersonGroupID, q.LargePersonGroupID} {
+		if id != "" {
+			groups++
+		}
+	}
+	if q.DynamicPersonGroupID != "" {
+		directory++
+	}
+	if q.PersonIDs != nil {
+		directory++
+	}
+	ref := Ref{Kind: PersonGroup, ID: q.PersonGroupID}
+	if q.LargePersonGroupID != "" {
+		ref = Ref{Kind: LargePersonGroup, ID: q.LargePersonGroupID}
+	}
+	switch {
+	case groups+directory == 1 && groups == 1:
+		if !validID(ref.ID) {
+			return ref, badArgument("The group id %q has not the shape of one.", printable(ref.ID))
+		}
+		return ref, nil
+	case groups == 2 && directory == 0:
+		return ref, visage.Refuse(visage.Invalid, "PersonGroupIdAndLargePersonGroupIdBothNotNull",
+			"Give personGroupId or largePersonGroupId, not both.")
+	case groups == 0 && directory == 0:
+		return ref, visage.Refuse(visage.Invalid, "PersonGroupIdAndLargePersonGroupIdBothNull",
+			"Give a personGroupId or a largePersonGroupId.")
+	case groups+directory > 1:
+		return ref, visage.Refuse(visage.Invalid, "IncompatibleIdentificationScopeParametersCombination",
+			"Give exactly one of personGroupId, largePersonGroupId, dynamicPersonGroupId and personIds.")
+	}
+	return ref, q.checkDirectory()
+}
+
+// checkDirectory refuses what is looked for in the person directory, where nobody is.
+func (q IdentifyQuery) checkDirectory() error {
+	if id := q.DynamicPersonGroupID; id != "" {
+		if !validID(id) {
+			return badArgument("The group id %q has not the shape of one.", printable(id))
+		}
+		return visage.Refuse(visage.Invalid, "DynamicPersonGroupNotFound", "There is no dynamic person group %q.", id)
+	}
+	if len(q.PersonIDs) == 0 {
+		return visage.Refuse(visage.Invalid, "MissingIdentificationScopeParameters", "personIds is empty.")
+	}
+	if err := between("The number of personIds", len(q.PersonIDs), 1, mostPersonIDs); err != nil {
+		return err
+	}
+	if len(q.PersonIDs) > 1 || q.PersonIDs[0] != "*" {
+		for _, id := range q.PersonIDs {
+			if _, err := parseUUID(id); err != nil {
+				return badArgument("The person id %q is not a lower-case UUID.", printable(id))
+			}
+		}
+	}
+	return noDirectory(q.PersonIDs[0])
+}
+
+// check refuses what does not fit and returns the group to be searched and the least confidence.
+func (q IdentifyQuery) check() (Ref, float64, error) {
+	if err := between("The number of faceIds", len(q.FaceIDs), 1, mostProbes); err != nil {
+		return Ref{}, 0, err
+	}
+	if err := checkFaceIDs(q.FaceIDs...); err != nil {
+		return Ref{}, 0, err
+	}
+	if err := between("maxNumOfCandidatesReturned", q.MaxCandidates, 1, mostCandidates); err != nil {
+		return Ref{}, 0, err
+	}
+	least := samePerson
+	if q.Threshold != nil {
+		least = *q.Threshold
+		if !(least >= 0 && least <= 1) {
+			return Ref{}, 0, badArgument("confidenceThreshold must be 0 to 1, not %g.", least)
+		}
+	}
+	group, err := q.scope()
+	return group, least, err
+}
+
+// Identify finds, for each query face in the order of the request, the persons of a group that it may be. The group is
+// searched as it was at its last successful training, less what was deleted since.
+// Refusals: BadArgument; FaceNotFound, PersonGroupNotFound and so on, PersonGroupNotTrained and so on, all of kind
+// Invalid; PersonGroupTrainingNotFinished and so on; the codes of contract §5.2 for a wrong combination of scopes.
 func (s *Service) Identify(ctx context.Context, res visage.Resource, q IdentifyQuery) ([]Identified, error) {
-	return nil, errNotWired
+	group, least, err := q.check()
+	if err != nil {
+		return nil, err
+	}
+	var answer []Identified
+	err = again(func() error {
+		answer, err = s.identify(ctx, res, group, least, q)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("identify: %w", err)
+	}
+	return answer, nil
+}
+
+func (s *Service) identify(
+	ctx context.Context, res visage.Resource, group Ref, least float64, q IdentifyQuery,
+) ([]Identified, error) {
+	var c collectionRecord
+	var st stateRecord
+	var probes []detectionRecord
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
+		if c, st, err = findState(r, group); err != nil {
+			return asInvalid(err)
+		}
+		if probes, err = s.probes(r, visage.Invalid, q.FaceIDs...); err != nil {
+			return err
+		}
+		if err := sameModel(c.Model, probes...); err != nil {
+			return err
+		}
+		return st.searchable(group)
+	})
+	if err != nil {
+		return nil, err
+	}
+	query := gallery.Query{K: q.MaxCandidates, ByOwner: true}
+	for _, p := range probes {
+		query.Probes = append(query.Probes, p.Template)
+	}
+	var found [][]gallery.Match
+	err = s.withGallery(ctx, res, group, c, st.Trained, func(g *gallery.Gallery) (err error) {
+		found, err = g.Search(ctx, query)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	m := s.models[c.Model]
+	answer := make([]Identified, len(found))
+	for i, matches := range found {
+		answer[i] = Identified{FaceID: q.FaceIDs[i], Candidates: []Candidate{}}
+		for _, match := range matches {
+			if score := confidence(m, match.Distance); score >= least {
+				answer[i].Candidates = append(answer[i].Candidates, Candidate{uuid(match.Owner).String(), score})
+			}
+		}
+	}
+	return answer, nil
 }

@@ -2,8 +2,12 @@ package face
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/gallery"
+	"github.com/visage-face/visage/sealed"
 )
 
 // PersonRef names a person of a group. The ids are the caller's, of any shape: methods refuse what does not fit.
@@ -20,48 +24,338 @@ type Person struct {
 	FaceIDs  []string // persisted faces in the order they were added, not nil
 }
 
-// CreatePerson adds a person without faces to a group and returns its id. name has 1 to 128 UTF-16 code units, userData at most 16,384.
-// Refusals: BadArgument, QuotaExceeded, PersonGroupNotFound, PersonGroupTrainingNotFinished (and the same for large groups).
-func (s *Service) CreatePerson(ctx context.Context, res visage.Resource, group Ref, name string, userData *string) (string, error) {
-	return "", errNotWired
+func (p personRecord) person() Person {
+	ids := make([]string, len(p.Faces))
+	for i, f := range p.Faces {
+		ids[i] = f.String()
+	}
+	return Person{ID: p.ID.String(), Name: p.Name, UserData: p.UserData, FaceIDs: ids}
 }
 
-// GetPerson returns a person. Refusals: PersonNotFound, also for an id of the wrong shape; so it is in the methods below.
-func (s *Service) GetPerson(ctx context.Context, res visage.Resource, p PersonRef) (Person, error) {
-	return Person{}, errNotWired
+// CreatePerson adds a person without faces to a group and returns its id. name has 1 to 128 UTF-16 code units, userData
+// at most 16,384; nil: none.
+// Refusals: BadArgument, QuotaExceeded, PersonGroupNotFound and so on, PersonGroupTrainingNotFinished and so on.
+func (s *Service) CreatePerson(
+	ctx context.Context, res visage.Resource, group Ref, name string, userData *string,
+) (string, error) {
+	if err := group.want(true); err != nil {
+		return "", err
+	}
+	if err := (Change{Name: &name, UserData: userData}).check(); err != nil {
+		return "", err
+	}
+	p := personRecord{ID: newUUID(), Name: name, UserData: userData}
+	var c collectionRecord
+	err := s.update(ctx, res, func(tx sealed.Tx) error {
+		var st stateRecord
+		var err error
+		if c, st, err = findIdle(tx, group); err != nil {
+			return err
+		}
+		t, err := getTotals(tx)
+		if err != nil {
+			return err
+		}
+		_, each, all := group.Kind.limits(res.Tier)
+		if st.Persons >= each {
+			return quotaExceeded("A %s may have at most %d persons.", group.Kind, each)
+		}
+		if t.Persons[group.Kind] >= all {
+			return quotaExceeded("All of %s together may have at most %d persons in this resource.", group.Kind, all)
+		}
+		st.Persons++
+		t.Persons[group.Kind]++
+		if err := totals.In().Put(tx, totalsID, t); err != nil {
+			return fmt.Errorf("write totals: %w", err)
+		}
+		if err := persons.In(c.Incarnation.String()).Put(tx, p.ID.String(), p); err != nil {
+			return fmt.Errorf("write person: %w", err)
+		}
+		return putState(tx, group.Kind, c, st)
+	})
+	if err != nil {
+		return "", fmt.Errorf("create person: %w", err)
+	}
+	s.orders.change(contentsOrder(res, c), idChange{id: string(p.ID[:]), added: true})
+	return p.ID.String(), nil
 }
 
-// UpdatePerson changes the name or userData of a person.
-func (s *Service) UpdatePerson(ctx context.Context, res visage.Resource, p PersonRef, c Change) error {
-	return errNotWired
-}
-
-// DeletePerson removes a person with its faces. It is not found by any search that begins afterwards.
-func (s *Service) DeletePerson(ctx context.Context, res visage.Resource, p PersonRef) error {
-	return errNotWired
+// GetPerson returns a person. Refusals: PersonNotFound, also for an id of the wrong shape; so it is in all methods that
+// name a person.
+func (s *Service) GetPerson(ctx context.Context, res visage.Resource, ref PersonRef) (Person, error) {
+	if err := ref.Group.want(true); err != nil {
+		return Person{}, err
+	}
+	var p personRecord
+	err := s.view(ctx, res, func(r sealed.Reader) error {
+		c, err := find(r, ref.Group)
+		if err != nil {
+			return err
+		}
+		p, err = findPerson(r, c, ref.ID)
+		return err
+	})
+	if err != nil {
+		return Person{}, fmt.Errorf("get person: %w", err)
+	}
+	return p.person(), nil
 }
 
 // Persons returns the persons of a group, sorted by id; the result is not nil.
 func (s *Service) Persons(ctx context.Context, res visage.Resource, group Ref, page Page) ([]Person, error) {
-	return nil, errNotWired
+	if err := group.want(true); err != nil {
+		return nil, err
+	}
+	top, err := page.top()
+	if err != nil {
+		return nil, err
+	}
+	var c collectionRecord
+	err = s.view(ctx, res, func(r sealed.Reader) (err error) {
+		c, err = find(r, group)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list persons: %w", err)
+	}
+	of := persons.In(c.Incarnation.String())
+	listed := listing{
+		lease: s.space(res).Lease(), name: contentsOrder(res, c), text: rawText,
+		scan: func(add func(string)) error {
+			return s.view(ctx, res, func(r sealed.Reader) error {
+				for p, err := range of.All(r) {
+					if err != nil {
+						return err
+					}
+					add(string(p.ID[:]))
+				}
+				return nil
+			})
+		},
+	}
+	found, err := readPage(ctx, s, res, listed, page.Start, top, func(r sealed.Reader, id string) (Person, error) {
+		p, err := of.Get(r, rawText(id))
+		return p.person(), err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list persons: %w", err)
+	}
+	return found, nil
 }
 
-// AddPersonFace adds the one face on a photo to a person and returns its persisted face id. The refusals are those of AddFace and GetPerson.
-func (s *Service) AddPersonFace(ctx context.Context, res visage.Resource, p PersonRef, e Enrolment) (string, error) {
-	return "", errNotWired
+// personLock names what changes of a person hold.
+func personLock(res visage.Resource, ref PersonRef) string {
+	return string(res.ID[:]) + ref.Group.Kind.String() + "/" + ref.Group.ID + "/" + ref.ID
+}
+
+// changePerson runs one change of a person after another. change may run twice; it says whether to write the person.
+func (s *Service) changePerson(
+	ctx context.Context, res visage.Resource, ref PersonRef,
+	change func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (write bool, err error),
+) (c collectionRecord, err error) {
+	if err := ref.Group.want(true); err != nil {
+		return c, err
+	}
+	release, err := s.locks.acquire(ctx, personLock(res, ref))
+	if err != nil {
+		return c, err
+	}
+	defer release()
+	err = s.update(ctx, res, func(tx sealed.Tx) error {
+		var st stateRecord
+		if c, st, err = findIdle(tx, ref.Group); err != nil {
+			return err
+		}
+		p, err := findPerson(tx, c, ref.ID)
+		if err != nil {
+			return err
+		}
+		write, err := change(tx, c, &st, &p)
+		if err != nil || !write {
+			return err
+		}
+		return persons.In(c.Incarnation.String()).Put(tx, ref.ID, p)
+	})
+	return c, err
+}
+
+// UpdatePerson changes the name or userData of a person.
+func (s *Service) UpdatePerson(ctx context.Context, res visage.Resource, ref PersonRef, change Change) error {
+	if err := change.check(); err != nil {
+		return err
+	}
+	_, err := s.changePerson(ctx, res, ref,
+		func(_ sealed.Tx, _ collectionRecord, _ *stateRecord, p *personRecord) (bool, error) {
+			change.apply(&p.Name, &p.UserData)
+			return true, nil
+		})
+	if err != nil {
+		return fmt.Errorf("update person: %w", err)
+	}
+	return nil
+}
+
+// DeletePerson removes a person with its faces. It is not found by any search that begins afterwards.
+func (s *Service) DeletePerson(ctx context.Context, res visage.Resource, ref PersonRef) error {
+	var gone uuid
+	c, err := s.changePerson(ctx, res, ref,
+		func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (bool, error) {
+			gone = p.ID
+			for _, f := range p.Faces {
+				if err := removeFace(tx, c, f); err != nil {
+					return false, err
+				}
+			}
+			t, err := getTotals(tx)
+			if err != nil {
+				return false, err
+			}
+			t.Persons[ref.Group.Kind]--
+			if err := totals.In().Put(tx, totalsID, t); err != nil {
+				return false, fmt.Errorf("write totals: %w", err)
+			}
+			st.Persons--
+			st.Faces -= len(p.Faces)
+			if err := putState(tx, ref.Group.Kind, c, *st); err != nil {
+				return false, err
+			}
+			return false, remove(tx, persons.In(c.Incarnation.String()), ref.ID)
+		})
+	if err != nil {
+		return fmt.Errorf("delete person: %w", err)
+	}
+	s.galleries.Change(scope(res, c), func(g *gallery.Gallery) error {
+		g.RemoveOwner(gallery.ID(gone))
+		return nil
+	})
+	s.orders.change(contentsOrder(res, c), idChange{id: string(gone[:])})
+	return nil
+}
+
+// AddPersonFace adds the one face on a photo to a person and returns its persisted face id. The refusals are those of
+// AddFace and GetPerson.
+func (s *Service) AddPersonFace(ctx context.Context, res visage.Resource, ref PersonRef, e Enrolment) (string, error) {
+	if err := ref.Group.want(true); err != nil {
+		return "", err
+	}
+	most := res.Tier.Limits().FacesPerPerson
+	room := func(p personRecord) error {
+		if len(p.Faces) >= most {
+			return quotaExceeded("A person may have at most %d faces.", most)
+		}
+		return nil
+	}
+	var before collectionRecord
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) { // before the photo is looked at, which costs much
+		if before, _, err = findIdle(r, ref.Group); err != nil {
+			return err
+		}
+		p, err := findPerson(r, before, ref.ID)
+		if err != nil {
+			return err
+		}
+		return room(p)
+	})
+	if err != nil {
+		return "", fmt.Errorf("add face to person: %w", err)
+	}
+	f := faceRecord{ID: newUUID()}
+	if f.Template, err = s.enrol(ctx, before, e); err != nil {
+		return "", fmt.Errorf("add face to person: %w", err)
+	}
+	// No gallery follows: a group is searched as it was trained.
+	_, err = s.changePerson(ctx, res, ref,
+		func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (bool, error) {
+			// Person ids are random, so this is the person of the first look, in the same incarnation.
+			if err := room(*p); err != nil {
+				return false, err
+			}
+			f.Person = p.ID
+			p.Faces = append(slices.Clip(p.Faces), f.ID)
+			st.Faces++
+			return true, putFace(tx, ref.Group.Kind, c, st, &f, e.UserData)
+		})
+	if err != nil {
+		return "", fmt.Errorf("add face to person: %w", err)
+	}
+	s.metrics.enrolled.Inc()
+	return f.ID.String(), nil
 }
 
 // GetPersonFace returns one face of a person. Refusals: PersistedFaceNotFound, also for a face id of the wrong shape.
-func (s *Service) GetPersonFace(ctx context.Context, res visage.Resource, p PersonRef, faceID string) (PersistedFace, error) {
-	return PersistedFace{}, errNotWired
+func (s *Service) GetPersonFace(
+	ctx context.Context, res visage.Resource, ref PersonRef, faceID string,
+) (PersistedFace, error) {
+	if err := ref.Group.want(true); err != nil {
+		return PersistedFace{}, err
+	}
+	var face PersistedFace
+	err := s.view(ctx, res, func(r sealed.Reader) error {
+		c, err := find(r, ref.Group)
+		if err != nil {
+			return err
+		}
+		p, err := findPerson(r, c, ref.ID)
+		if err != nil {
+			return err
+		}
+		f, err := findFace(r, c, p.ID, faceID)
+		if err != nil {
+			return err
+		}
+		face, err = persisted(r, c, f)
+		return err
+	})
+	if err != nil {
+		return PersistedFace{}, fmt.Errorf("get face of person: %w", err)
+	}
+	return face, nil
 }
 
 // UpdatePersonFace sets the userData of a face of a person; nil leaves it as it is.
-func (s *Service) UpdatePersonFace(ctx context.Context, res visage.Resource, p PersonRef, faceID string, userData *string) error {
-	return errNotWired
+func (s *Service) UpdatePersonFace(
+	ctx context.Context, res visage.Resource, ref PersonRef, faceID string, data *string,
+) error {
+	if err := checkUserData(data, mostFaceUserData); err != nil {
+		return err
+	}
+	_, err := s.changePerson(ctx, res, ref,
+		func(tx sealed.Tx, c collectionRecord, _ *stateRecord, p *personRecord) (bool, error) {
+			f, err := findFace(tx, c, p.ID, faceID)
+			if err != nil || data == nil {
+				return false, err
+			}
+			return false, userData.In(c.Incarnation.String()).Put(tx, f.ID.String(), userDataRecord{UserData: *data})
+		})
+	if err != nil {
+		return fmt.Errorf("update face of person: %w", err)
+	}
+	return nil
 }
 
 // DeletePersonFace removes a face of a person. It is not found by any search that begins afterwards.
-func (s *Service) DeletePersonFace(ctx context.Context, res visage.Resource, p PersonRef, faceID string) error {
-	return errNotWired
+func (s *Service) DeletePersonFace(ctx context.Context, res visage.Resource, ref PersonRef, faceID string) error {
+	var gone uuid
+	c, err := s.changePerson(ctx, res, ref,
+		func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (bool, error) {
+			f, err := findFace(tx, c, p.ID, faceID)
+			if err != nil {
+				return false, err
+			}
+			gone = f.ID
+			p.Faces = slices.DeleteFunc(slices.Clone(p.Faces), func(id uuid) bool { return id == f.ID })
+			st.Faces--
+			if err := removeFace(tx, c, f.ID); err != nil {
+				return false, err
+			}
+			return true, putState(tx, ref.Group.Kind, c, *st)
+		})
+	if err != nil {
+		return fmt.Errorf("delete face of person: %w", err)
+	}
+	s.galleries.Change(scope(res, c), func(g *gallery.Gallery) error {
+		g.Remove(gallery.ID(gone))
+		return nil
+	})
+	return nil
 }

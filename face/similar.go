@@ -2,20 +2,25 @@ package face
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/gallery"
+	"github.com/visage-face/visage/sealed"
 )
 
 // The modes of FindSimilar.
 const (
-	MatchPerson = "matchPerson" // only faces above the same-person line
+	MatchPerson = "matchPerson" // only faces on the same-person side of the line
 	MatchFace   = "matchFace"   // the most alike, however little
 )
 
-// SimilarQuery says which face is looked for, and among which (contract §5.3). Of the three sources exactly one must be given.
+// SimilarQuery says which face is looked for, and among which (contract §5.3). Of the three sources exactly one must be
+// given.
 type SimilarQuery struct {
 	FaceID          string
-	FaceIDs         []string // detected faces; a list that is not nil counts as given
+	FaceIDs         []string // 1 to 1,000 detected faces; a list that is not nil counts as given
 	FaceListID      string
 	LargeFaceListID string
 	MaxCandidates   *int   // 1 to 1,000; nil: 20
@@ -29,8 +34,168 @@ type Similar struct {
 	Confidence      float64 // 0 to 1, five decimals
 }
 
-// FindSimilar returns the faces most alike to a query face, best first; the result is not nil. Small face lists are searched as they are,
-// large ones as they were at their last successful training, less what was deleted since.
+const (
+	mostSimilar    = 1_000
+	defaultSimilar = 20
+)
+
+// check refuses what does not fit and returns the list that is to be searched, zero for detected faces, and how many
+// candidates are wanted.
+func (q SimilarQuery) check() (list Ref, most int, err error) {
+	if err := checkFaceIDs(q.FaceID); err != nil {
+		return Ref{}, 0, err
+	}
+	sources := 0
+	if q.FaceIDs != nil {
+		sources++
+	}
+	if q.FaceListID != "" {
+		sources++
+		list = Ref{Kind: FaceList, ID: q.FaceListID}
+	}
+	if q.LargeFaceListID != "" {
+		sources++
+		list = Ref{Kind: LargeFaceList, ID: q.LargeFaceListID}
+	}
+	if sources != 1 {
+		return Ref{}, 0, badArgument("Give exactly one of faceIds, faceListId and largeFaceListId.")
+	}
+	if q.FaceIDs != nil {
+		if err := between("The number of faceIds", len(q.FaceIDs), 1, mostSimilar); err != nil {
+			return Ref{}, 0, err
+		}
+		if err := checkFaceIDs(q.FaceIDs...); err != nil {
+			return Ref{}, 0, err
+		}
+	} else if !validID(list.ID) {
+		return Ref{}, 0, badArgument("The list id %q has not the shape of one.", printable(list.ID))
+	}
+	if q.Mode != "" && q.Mode != MatchPerson && q.Mode != MatchFace {
+		return Ref{}, 0, badArgument("mode must be %s or %s, not %q.", MatchPerson, MatchFace, printable(q.Mode))
+	}
+	most = defaultSimilar
+	if q.MaxCandidates != nil {
+		most = *q.MaxCandidates
+	}
+	return list, most, between("maxNumOfCandidatesReturned", most, 1, mostSimilar)
+}
+
+// FindSimilar returns the faces most alike to a query face, best first; the result is not nil. Small face lists are
+// searched as they are, large ones as they were at their last successful training, less what was deleted since.
+// Refusals: BadArgument; FaceNotFound, FaceListNotFound, LargeFaceListNotFound, FaceListNotReady, LargeFaceListNotTrained,
+// all of kind Invalid; LargeFaceListTrainingNotFinished.
 func (s *Service) FindSimilar(ctx context.Context, res visage.Resource, q SimilarQuery) ([]Similar, error) {
-	return nil, errNotWired
+	list, most, err := q.check()
+	if err != nil {
+		return nil, err
+	}
+	var found []Similar
+	if q.FaceIDs != nil {
+		found, err = s.similarDetected(ctx, res, q, most)
+	} else {
+		err = again(func() error {
+			found, err = s.similarListed(ctx, res, list, q, most)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find similar: %w", err)
+	}
+	if q.Mode != MatchFace {
+		found = slices.DeleteFunc(found, func(f Similar) bool { return f.Confidence < samePerson })
+	}
+	return found, nil
+}
+
+// similarDetected ranks detected faces. One that is named twice is found once.
+func (s *Service) similarDetected(ctx context.Context, res visage.Resource, q SimilarQuery, most int) ([]Similar, error) {
+	ids := distinct(q.FaceIDs)
+	var probes []detectionRecord
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
+		probes, err = s.probes(r, visage.Invalid, append([]string{q.FaceID}, ids...)...)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	probe, candidates := probes[0], probes[1:]
+	if err := sameModel(probe.Model, candidates...); err != nil {
+		return nil, err
+	}
+	templates := make([][]float32, len(candidates))
+	for i, c := range candidates {
+		templates[i] = c.Template
+	}
+	m := s.models[probe.Model]
+	ranked, err := rank(ctx, m, probe.Template, templates, most)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]Similar, len(ranked))
+	for i, r := range ranked {
+		found[i] = Similar{FaceID: ids[r.index], Confidence: confidence(m, r.distance)}
+	}
+	return found, nil
+}
+
+// similarListed searches a face list of either kind.
+func (s *Service) similarListed(
+	ctx context.Context, res visage.Resource, list Ref, q SimilarQuery, most int,
+) ([]Similar, error) {
+	var c collectionRecord
+	var probe detectionRecord
+	version := uint64(live)
+	err := s.view(ctx, res, func(r sealed.Reader) error {
+		var st stateRecord
+		var err error
+		if c, st, err = findState(r, list); err != nil {
+			return asInvalid(err)
+		}
+		probes, err := s.probes(r, visage.Invalid, q.FaceID)
+		if err != nil {
+			return err
+		}
+		probe = probes[0]
+		if err := sameModel(c.Model, probe); err != nil {
+			return err
+		}
+		if list.Kind == LargeFaceList {
+			version = st.Trained
+			return st.searchable(list)
+		}
+		if st.Faces == 0 {
+			return visage.Refuse(visage.Invalid, "FaceListNotReady", "The face list %q is empty.", list.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var matches [][]gallery.Match
+	err = s.withGallery(ctx, res, list, c, version, func(g *gallery.Gallery) (err error) {
+		matches, err = g.Search(ctx, gallery.Query{Probes: [][]float32{probe.Template}, K: most})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	m := s.models[c.Model]
+	found := make([]Similar, len(matches[0]))
+	for i, match := range matches[0] {
+		found[i] = Similar{PersistedFaceID: uuid(match.ID).String(), Confidence: confidence(m, match.Distance)}
+	}
+	return found, nil
+}
+
+// distinct returns the ids without repetitions, in the order of their first occurrence.
+func distinct(ids []string) []string {
+	seen := make(map[string]bool, len(ids))
+	once := make([]string, 0, len(ids))
+	for _, id := range ids {
+		if !seen[id] {
+			seen[id] = true
+			once = append(once, id)
+		}
+	}
+	return once
 }

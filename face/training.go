@@ -2,9 +2,13 @@ package face
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/gallery"
+	"github.com/visage-face/visage/sealed"
 )
 
 // Status says how far a training is, spelled as contract §8 has it for v1.2.
@@ -27,16 +31,193 @@ type Training struct {
 	Message     string    // why it failed; empty otherwise
 }
 
-// Train asks for a training of a group or a large face list; Run performs it. Searches use the state at the time of this call once it has
-// succeeded; a failed training leaves the one before in force.
-// Refusals: PersonGroupNotFound and so on; PersonGroupTrainingNotFinished and so on while one is under way; BadArgument for a small face
-// list, which is never trained.
-func (s *Service) Train(ctx context.Context, res visage.Resource, ref Ref) error {
-	return errNotWired
+// underWay says whether a training has been asked for and has not ended.
+func (t trainingRecord) underWay() bool { return t.Status == NotStarted || t.Status == Running }
+
+// searchable refuses to search what was never trained, or is being trained.
+func (st stateRecord) searchable(ref Ref) error {
+	switch {
+	case st.Training.underWay():
+		return ref.notFinished()
+	case st.Training.LastSuccess == 0:
+		return ref.notTrained(visage.Invalid)
+	}
+	return nil
 }
 
-// Training returns the state of the latest training. Refusals of kind NotFound: PersonGroupNotFound and so on; PersonGroupNotTrained and so
-// on when none was ever asked for.
+// Train asks for a training of a group or a large face list; Run performs it. Once it has succeeded, searches use the
+// state at the time of this call; when it fails, the successful training before stays in force.
+//
+// Nothing is copied: the training records the sequence number of the face enrolled last, and opens every face up to it,
+// which also brings them into memory for the searches to come.
+//
+// Refusals: PersonGroupNotFound and so on; PersonGroupTrainingNotFinished and so on while one is under way; BadArgument
+// for a small face list, which is never trained.
+func (s *Service) Train(ctx context.Context, res visage.Resource, ref Ref) error {
+	if ref.Kind == FaceList {
+		return badArgument("A face list is searched as it is and cannot be trained.")
+	}
+	err := s.update(ctx, res, func(tx sealed.Tx) error {
+		c, st, err := findIdle(tx, ref)
+		if err != nil {
+			return err
+		}
+		now := time.Now().UnixMicro()
+		st.Training = trainingRecord{
+			Status: NotStarted, Created: now, LastAction: now, LastSuccess: st.Training.LastSuccess, UpTo: st.Sequence,
+		}
+		job := jobRecord{Kind: ref.Kind, ID: ref.ID, Of: c.Incarnation}
+		if err := jobs.In().Put(tx, c.Incarnation.String(), job); err != nil {
+			return fmt.Errorf("note the training: %w", err)
+		}
+		return putState(tx, ref.Kind, c, st)
+	})
+	if err != nil {
+		return fmt.Errorf("train: %w", err)
+	}
+	s.trainings.add(res.ID)
+	return nil
+}
+
+// Training returns the state of the latest training. Refusals of kind NotFound: PersonGroupNotFound and so on;
+// PersonGroupNotTrained and so on when none was ever asked for. BadArgument for a small face list.
 func (s *Service) Training(ctx context.Context, res visage.Resource, ref Ref) (Training, error) {
-	return Training{}, errNotWired
+	if ref.Kind == FaceList {
+		return Training{}, badArgument("A face list is searched as it is and cannot be trained.")
+	}
+	var t trainingRecord
+	err := s.view(ctx, res, func(r sealed.Reader) error {
+		_, st, err := findState(r, ref)
+		if err != nil {
+			return err
+		}
+		if t = st.Training; t.Status == "" {
+			return ref.notTrained(visage.NotFound)
+		}
+		return nil
+	})
+	if err != nil {
+		return Training{}, fmt.Errorf("training: %w", err)
+	}
+	return Training{
+		Status: t.Status, Created: moment(t.Created), LastAction: moment(t.LastAction), LastSuccess: moment(t.LastSuccess),
+		Message: t.Message,
+	}, nil
+}
+
+func moment(micros int64) time.Time {
+	if micros == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(micros).UTC()
+}
+
+// train performs the trainings of a resource that are under way, one after another. What cannot end now (the space is
+// locked, memory is taken, the service stops) stays under way and is tried again in a later round.
+func (s *Service) train(ctx context.Context, id visage.ResourceID) {
+	res := visage.Resource{ID: id}
+	var due []jobRecord
+	err := s.view(ctx, res, func(r sealed.Reader) error {
+		due = nil
+		for job, err := range jobs.In().All(r) {
+			if err != nil {
+				return err
+			}
+			due = append(due, job)
+		}
+		return nil
+	})
+	for _, job := range due {
+		if err == nil {
+			err = s.trainOne(ctx, res, job)
+		}
+	}
+	s.report(ctx, "train", id, err)
+}
+
+// report logs what work in the background could not do, unless that is how things should be: the service stops, or the
+// customer's key says no.
+func (s *Service) report(ctx context.Context, work string, id visage.ResourceID, err error) {
+	refusal, refused := errors.AsType[*visage.Refusal](err)
+	if err == nil || ctx.Err() != nil || refused && refusal.Kind == visage.KeyRevoked {
+		return
+	}
+	s.log.Warn("face: work in the background goes on later", "work", work, "resource", id.String(), "err", err)
+}
+
+// trainOne performs one training, from whichever step it had reached.
+func (s *Service) trainOne(ctx context.Context, res visage.Resource, job jobRecord) error {
+	ref := Ref{Kind: job.Kind, ID: job.ID}
+	c, st, err := s.step(ctx, res, job, func(st *stateRecord) { st.Training.Status = Running })
+	if err != nil || !st.Training.underWay() {
+		return err
+	}
+	var why string
+	if st.Faces == 0 {
+		why = "There is no face to train with: add faces first."
+	} else {
+		err = s.withGallery(ctx, res, ref, c, st.Training.UpTo, func(*gallery.Gallery) error { return nil })
+		refusal, refused := errors.AsType[*visage.Refusal](err)
+		switch {
+		case err == nil:
+		case errors.Is(err, gallery.ErrDropped), ctx.Err() != nil, refused && refusal.RetryAfter > 0,
+			refused && refusal.Kind == visage.KeyRevoked:
+			return err
+		case refused:
+			why = refusal.Message
+		default:
+			why = "The faces could not be read. The operator of the service has been told."
+			s.log.Error("face: training failed", "resource", res.ID.String(), "err", err)
+		}
+	}
+	_, _, err = s.step(ctx, res, job, func(st *stateRecord) {
+		st.Training.Status, st.Training.Message = Failed, why
+		if why == "" {
+			st.Training.Status = Succeeded
+			st.Training.LastSuccess = time.Now().UnixMicro()
+			st.Trained = st.Training.UpTo
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if why != "" {
+		s.metrics.trainings.WithLabelValues(string(Failed)).Inc()
+		return nil
+	}
+	s.metrics.trainings.WithLabelValues(string(Succeeded)).Inc()
+	s.galleries.Drop(scope(res, c), &st.Training.UpTo)
+	return nil
+}
+
+// step takes a training one step on, and forgets the job once it has ended. A job whose collection is gone, or whose
+// training has ended already, is forgotten; the state returned is then not under way.
+func (s *Service) step(
+	ctx context.Context, res visage.Resource, job jobRecord, change func(*stateRecord),
+) (c collectionRecord, st stateRecord, err error) {
+	ref := Ref{Kind: job.Kind, ID: job.ID}
+	err = s.update(ctx, res, func(tx sealed.Tx) error {
+		c, st, err = findState(tx, ref)
+		if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound {
+			c, st = collectionRecord{}, stateRecord{}
+		} else if err != nil {
+			return err
+		}
+		if c.Incarnation != job.Of || !st.Training.underWay() {
+			st = stateRecord{}
+			return remove(tx, jobs.In(), job.Of.String())
+		}
+		before := st.Training.Status
+		change(&st)
+		if st.Training.Status != before {
+			st.Training.LastAction = time.Now().UnixMicro()
+		}
+		if !st.Training.underWay() {
+			if err := remove(tx, jobs.In(), job.Of.String()); err != nil {
+				return err
+			}
+		}
+		return putState(tx, ref.Kind, c, st)
+	})
+	return c, st, err
 }

@@ -2,12 +2,15 @@ package face
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/sealed"
 )
 
-// VerifyQuery says what Verify compares (contract §5.1): FaceID1 with FaceID2, or FaceID with PersonID in one of the two groups, or, with
-// no group, in the person directory. Empty means not given.
+// VerifyQuery says what Verify compares (contract §5.1): FaceID1 with FaceID2, or FaceID with PersonID in one of the two
+// groups or, with no group, in the person directory. Empty means not given.
 type VerifyQuery struct {
 	FaceID1, FaceID2   string
 	FaceID, PersonID   string
@@ -21,7 +24,129 @@ type Verdict struct {
 	Confidence float64 // 0 to 1, five decimals
 }
 
-// Verify says whether two faces are of one person. A person with several faces is compared by the best of them. Groups need not be trained.
+// Verify says whether two faces are of one person. A person with several faces is compared by the best of them. Groups
+// need not be trained.
+// Refusals: BadArgument; PersonGroupNotFound, LargePersonGroupNotFound and PersonNotFound of kind Invalid; FaceNotFound,
+// PersistedFaceNotFound and, for the directory, PersonNotFound of kind NotFound.
 func (s *Service) Verify(ctx context.Context, res visage.Resource, q VerifyQuery) (Verdict, error) {
-	return Verdict{}, errNotWired
+	faces := q.FaceID1 != "" || q.FaceID2 != ""
+	person := q.FaceID != "" || q.PersonID != "" || q.PersonGroupID != "" || q.LargePersonGroupID != ""
+	var verdict Verdict
+	var err error
+	switch {
+	case faces == person:
+		return Verdict{}, badArgument("Give either faceId1 and faceId2, or faceId and personId with at most one group.")
+	case faces:
+		verdict, err = s.verifyFaces(ctx, res, q.FaceID1, q.FaceID2)
+	default:
+		verdict, err = s.verifyPerson(ctx, res, q)
+	}
+	if err != nil {
+		return Verdict{}, fmt.Errorf("verify: %w", err)
+	}
+	return verdict, nil
+}
+
+func (s *Service) verifyFaces(ctx context.Context, res visage.Resource, id1, id2 string) (Verdict, error) {
+	if err := checkFaceIDs(id1, id2); err != nil {
+		return Verdict{}, err
+	}
+	var probes []detectionRecord
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
+		probes, err = s.probes(r, visage.NotFound, id1, id2)
+		return err
+	})
+	if err != nil {
+		return Verdict{}, err
+	}
+	if err := sameModel(probes[0].Model, probes[1]); err != nil {
+		return Verdict{}, err
+	}
+	return s.verdict(ctx, probes[0], probes[1].Template)
+}
+
+func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q VerifyQuery) (Verdict, error) {
+	if err := checkFaceIDs(q.FaceID); err != nil {
+		return Verdict{}, err
+	}
+	if _, err := parseUUID(q.PersonID); err != nil {
+		return Verdict{}, badArgument("The person id %q is not a lower-case UUID.", printable(q.PersonID))
+	}
+	group := Ref{Kind: PersonGroup, ID: q.PersonGroupID}
+	if q.LargePersonGroupID != "" {
+		group = Ref{Kind: LargePersonGroup, ID: q.LargePersonGroupID}
+	}
+	switch {
+	case q.PersonGroupID != "" && q.LargePersonGroupID != "":
+		return Verdict{}, badArgument("Give personGroupId or largePersonGroupId, not both.")
+	case group.ID != "" && !validID(group.ID):
+		return Verdict{}, badArgument("The group id %q has not the shape of one.", printable(group.ID))
+	}
+	var probe detectionRecord
+	var templates [][]float32
+	err := s.view(ctx, res, func(r sealed.Reader) error {
+		probes, err := s.probes(r, visage.NotFound, q.FaceID)
+		if err != nil {
+			return err
+		}
+		probe = probes[0]
+		if group.ID == "" {
+			return noDirectory(q.PersonID)
+		}
+		c, err := find(r, group)
+		if err != nil {
+			return asInvalid(err)
+		}
+		p, err := findPerson(r, c, q.PersonID)
+		if err != nil {
+			return asInvalid(err)
+		}
+		if err := sameModel(c.Model, probe); err != nil {
+			return err
+		}
+		if _, err := s.recogniserOf(c); err != nil {
+			return err
+		}
+		templates = nil
+		for _, id := range p.Faces {
+			f, err := faces.In(c.Incarnation.String()).Get(r, id.String())
+			if err != nil {
+				return fmt.Errorf("read face of person: %w", noLonger(err))
+			}
+			templates = append(templates, f.Template)
+		}
+		return nil
+	})
+	if err != nil {
+		return Verdict{}, err
+	}
+	if len(templates) == 0 {
+		return Verdict{}, visage.Refuse(visage.NotFound, "PersistedFaceNotFound", "The person %s has no face.", q.PersonID)
+	}
+	return s.verdict(ctx, probe, templates...)
+}
+
+// verdict compares a probe with the nearest of some templates of its model.
+func (s *Service) verdict(ctx context.Context, probe detectionRecord, templates ...[]float32) (Verdict, error) {
+	m := s.models[probe.Model]
+	ranked, err := rank(ctx, m, probe.Template, templates, 1)
+	if err != nil {
+		return Verdict{}, err
+	}
+	c := confidence(m, ranked[0].distance)
+	return Verdict{Identical: c >= samePerson, Confidence: c}, nil
+}
+
+// noLonger keeps a record that another record promises from passing for one that was never there.
+func noLonger(err error) error {
+	if errors.Is(err, sealed.ErrNotFound) {
+		return errors.New("a record that is referred to is missing")
+	}
+	return err
+}
+
+// noDirectory is the answer for persons of the person directory, which nobody is in: the stable contract has no way to
+// put anybody there.
+func noDirectory(id string) error {
+	return visage.Refuse(visage.NotFound, "PersonNotFound", "There is no person %q in the person directory.", printable(id))
 }

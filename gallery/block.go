@@ -1,5 +1,11 @@
 package gallery
 
+import (
+	"unsafe"
+
+	"github.com/visage-face/visage/internal/arena"
+)
+
 // row is what is known of a vector beside its numbers: 40 bytes a face.
 type row struct {
 	id, owner ID
@@ -9,9 +15,10 @@ type row struct {
 // rowBytes is the size of a row in memory.
 const rowBytes = 16 + 16 + 8
 
-// block holds vectors one after another.
+// block holds vectors one after another, in memory that is not swapped or dumped and is wiped when it is given back.
 type block struct {
-	numbers []float32 // cap(rows) vectors
+	memory  *arena.Buffer
+	numbers []float32 // the memory, as cap(rows) vectors
 	rows    []row
 }
 
@@ -31,7 +38,13 @@ func blockBytes(rows, dim int) int64 { return int64(rows) * (int64(dim)*4 + rowB
 
 // newBlock makes an empty block for so many rows.
 func newBlock(rows, dim int) (*block, error) {
-	return &block{numbers: make([]float32, rows*dim), rows: make([]row, 0, rows)}, nil
+	memory, err := arena.New(rows * dim * 4)
+	if err != nil {
+		return nil, err
+	}
+	// An arena begins at a page, so it is aligned for any number; and a float32 holds no pointer.
+	numbers := unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(memory.Bytes()))), rows*dim)
+	return &block{memory: memory, numbers: numbers, rows: make([]row, 0, rows)}, nil
 }
 
 func (b *block) full() bool { return len(b.rows) == cap(b.rows) }
@@ -46,9 +59,9 @@ func (b *block) append(e Entry) {
 	copy(b.vector(i, len(e.Vector)), e.Vector)
 }
 
-// free clears the block's memory and gives it back.
+// free clears the block's memory and gives it back. Nothing may look at the numbers any more.
 func (b *block) free() {
-	clear(b.numbers)
+	b.memory.Free()
 	clear(b.rows[:cap(b.rows)])
-	b.numbers, b.rows = nil, nil
+	b.memory, b.numbers, b.rows = nil, nil, nil
 }

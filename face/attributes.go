@@ -1,0 +1,142 @@
+package face
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/vision"
+)
+
+// Attributes are the attributes that were asked for; the others are nil or empty.
+type Attributes struct {
+	HeadPose *Pose
+	Blur     *Level // "low", "medium", "high"
+	Exposure *Level // "underExposure", "goodExposure", "overExposure"
+	Noise    *Level // "low", "medium", "high"
+	Quality  string // qualityForRecognition: "low", "medium", "high"; empty when not asked for
+}
+
+// Level is a measured attribute: the value, 0 to 1, and the name of the range it lies in, spelled as contract §3.3 does.
+type Level struct {
+	Name  string
+	Value float64
+}
+
+// detector is what a detection model of the contract gives (§3.2). All are served by the same networks.
+type detector struct {
+	name       string
+	landmarks  bool
+	attributes vision.Attributes
+}
+
+var detectors = []detector{
+	{"detection_01", true, vision.Accessories | vision.Blur | vision.Exposure | vision.Glasses | vision.HeadPose |
+		vision.Noise | vision.Occlusion | vision.Quality},
+	{"detection_02", false, 0},
+	{"detection_03", true, vision.Blur | vision.Exposure | vision.Glasses | vision.HeadPose | vision.Mask |
+		vision.Occlusion | vision.Quality},
+}
+
+// detectionModel returns the detector of that name.
+func detectionModel(name string) (detector, error) {
+	if name == "" {
+		name = DefaultDetectionModel
+	}
+	for _, d := range detectors {
+		if d.name == name {
+			return d, nil
+		}
+	}
+	return detector{}, badArgument("The detection model %q is not one of detection_01, detection_02, detection_03.",
+		printable(name))
+}
+
+// attributeBits maps the lower-case names of the attributes that can be measured.
+var attributeBits = map[string]vision.Attributes{
+	"headpose": vision.HeadPose, "blur": vision.Blur, "exposure": vision.Exposure, "noise": vision.Noise,
+	"qualityforrecognition": vision.Quality, "glasses": vision.Glasses, "occlusion": vision.Occlusion,
+	"accessories": vision.Accessories, "mask": vision.Mask,
+}
+
+// refusedAttributes are those that the original service has retired, or gives only to approved customers.
+var refusedAttributes = map[string]string{
+	"emotion": "emotion", "gender": "gender",
+	"age": "age", "smile": "smile", "facialhair": "facialHair", "hair": "hair", "makeup": "makeup",
+}
+
+// withoutQuality are the recognition models that give no qualityForRecognition (§3.1).
+var withoutQuality = []string{"recognition_01", "recognition_02"}
+
+// parseAttributes reads the names of attributes and refuses those that the models named in the request do not give, then
+// those that nobody gets, then those that the installed networks do not give.
+func parseAttributes(names []string, d detector, model string, supported vision.Attributes) (vision.Attributes, error) {
+	var asked vision.Attributes
+	var refused []string
+	for _, name := range names {
+		lower := strings.ToLower(strings.TrimSpace(name))
+		bit, known := attributeBits[lower]
+		if !known && refusedAttributes[lower] == "" {
+			return 0, badArgument("%q is not a face attribute; those are %s.", printable(name),
+				strings.Join(vision.Attributes(^vision.Attributes(0)).Names(), ", "))
+		}
+		if !known {
+			refused = append(refused, refusedAttributes[lower])
+		}
+		asked |= bit
+	}
+	if len(names) > 0 && d.attributes == 0 {
+		return 0, badArgument("%s gives no attributes.", d.name)
+	}
+	if missing := asked &^ d.attributes; missing != 0 {
+		return 0, badArgument("%s does not give %s; it gives %s.", d.name, strings.Join(missing.Names(), ", "),
+			strings.Join(d.attributes.Names(), ", "))
+	}
+	if asked&vision.Quality != 0 && slices.Contains(withoutQuality, model) {
+		return 0, badArgument("%s does not give qualityForRecognition; recognition_03 and recognition_04 do.", model)
+	}
+	if len(refused) > 0 {
+		return 0, unsupportedAttributes(refused, supported)
+	}
+	if missing := asked &^ supported; missing != 0 {
+		return 0, unsupportedAttributes(missing.Names(), supported)
+	}
+	return asked, nil
+}
+
+// unsupportedAttributes is the answer of contract §1.5 for attributes that nobody here gets.
+func unsupportedAttributes(names []string, supported vision.Attributes) error {
+	refusal := visage.Refuse(visage.Unsupported, "InvalidRequest",
+		"This service does not give the attributes %s. It gives %s.", strings.Join(slices.Compact(names), ", "),
+		strings.Join(supported.Names(), ", "))
+	refusal.Feature = "UnsupportedFeature"
+	return refusal
+}
+
+// measured turns what was measured on a face into the contract's words and ranges (§3.3).
+func measured(f vision.Face) *Attributes {
+	a := &Attributes{
+		HeadPose: f.Pose,
+		Blur:     level(f.Blur, 0.25, 0.75, "low", "medium", "high"),
+		Exposure: level(f.Exposure, 0.25, 0.75, "underExposure", "goodExposure", "overExposure"),
+		Noise:    level(f.Noise, 0.3, 0.7, "low", "medium", "high"),
+	}
+	if f.Quality != vision.Ungraded {
+		a.Quality = f.Quality.String()
+	}
+	return a
+}
+
+// level names the range of a value: the lower bound belongs to the range above it.
+func level(value *float64, medium, high float64, names ...string) *Level {
+	if value == nil {
+		return nil
+	}
+	name := names[0]
+	if *value >= high {
+		name = names[2]
+	} else if *value >= medium {
+		name = names[1]
+	}
+	return &Level{Name: name, Value: *value}
+}

@@ -1,0 +1,161 @@
+package face
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/vision"
+)
+
+// Enrolment is a photo and which face on it to add to a list or person (contract §7.1).
+type Enrolment struct {
+	Photo          []byte  // the bytes of an image file; not kept
+	TargetFace     *Box    // which face is meant when there are several; see ParseTargetFace
+	DetectionModel string  // empty: DefaultDetectionModel
+	UserData       *string // at most 1,024 UTF-16 code units; nil: none
+}
+
+// ParseTargetFace reads the contract's "left,top,width,height". The refusal is BadArgument.
+func ParseTargetFace(s string) (Box, error) {
+	var n [4]int
+	fields := strings.Split(s, ",")
+	if len(fields) != len(n) {
+		return Box{}, badArgument("targetFace must be four integers: left,top,width,height.")
+	}
+	for i, f := range fields {
+		v, err := strconv.ParseInt(strings.TrimSpace(f), 10, 32)
+		if err != nil {
+			return Box{}, badArgument("targetFace must be four integers: left,top,width,height.")
+		}
+		n[i] = int(v)
+	}
+	b := Box{Left: n[0], Top: n[1], Width: n[2], Height: n[3]}
+	return b, checkTarget(b)
+}
+
+// checkTarget refuses what is no rectangle. Whether it lies within the picture is known once there is one.
+func checkTarget(b Box) error {
+	if b.Left < 0 || b.Top < 0 || b.Width < 1 || b.Height < 1 {
+		return badArgument("targetFace must lie within the picture and have a width and a height.")
+	}
+	return nil
+}
+
+// enrol returns the template of the one face that is meant.
+func (s *Service) enrol(ctx context.Context, c collectionRecord, e Enrolment) ([]float32, error) {
+	if err := checkUserData(e.UserData, mostFaceUserData); err != nil {
+		return nil, err
+	}
+	if _, err := detectionModel(e.DetectionModel); err != nil {
+		return nil, err
+	}
+	if e.TargetFace != nil {
+		if err := checkTarget(*e.TargetFace); err != nil {
+			return nil, err
+		}
+	}
+	recogniser, err := s.recogniserOf(c)
+	if err != nil {
+		return nil, err
+	}
+	chosen := -1
+	photo, err := recogniser.Detect(ctx, e.Photo, vision.Want{Templates: true, Select: func(found []vision.Face) []int {
+		if chosen = choose(found, e.TargetFace); chosen < 0 {
+			return []int{}
+		}
+		return []int{chosen}
+	}})
+	if err != nil {
+		return nil, imageError(err)
+	}
+	if t := e.TargetFace; t != nil && (t.Left+t.Width > photo.Width || t.Top+t.Height > photo.Height) {
+		return nil, badArgument("targetFace reaches beyond the picture, which is %d by %d pixels once upright.",
+			photo.Width, photo.Height)
+	}
+	switch {
+	case len(photo.Faces) == 0:
+		return nil, visage.Refuse(visage.Invalid, "InvalidImage", "There is no face on the image.")
+	case chosen < 0 && e.TargetFace != nil:
+		return nil, visage.Refuse(visage.Invalid, "InvalidImage", "There is no face under targetFace on the image.")
+	case chosen < 0:
+		return nil, visage.Refuse(visage.Invalid, "InvalidImage",
+			"There are %d faces on the image. Say with targetFace which one is meant.", len(photo.Faces))
+	}
+	template := photo.Faces[chosen].Template
+	return template, checkTemplate(recogniser, template)
+}
+
+// choose returns the index of the face that is meant: the only one, or the one that overlaps the target most; else -1.
+func choose(found []vision.Face, target *Box) int {
+	if target == nil {
+		if len(found) == 1 {
+			return 0
+		}
+		return -1
+	}
+	best, chosen := 0.0, -1
+	for i, f := range found {
+		if o := overlap(f.Box, *target); o > best {
+			best, chosen = o, i
+		}
+	}
+	return chosen
+}
+
+// overlap returns the intersection of two rectangles over their union.
+func overlap(a, b Box) float64 {
+	w := min(a.Left+a.Width, b.Left+b.Width) - max(a.Left, b.Left)
+	h := min(a.Top+a.Height, b.Top+b.Height) - max(a.Top, b.Top)
+	if w <= 0 || h <= 0 {
+		return 0
+	}
+	both := float64(w) * float64(h)
+	return both / (float64(a.Width)*float64(a.Height) + float64(b.Width)*float64(b.Height) - both)
+}
+
+// recogniserOf returns the recogniser that a collection's faces are comparable by.
+func (s *Service) recogniserOf(c collectionRecord) (Recogniser, error) {
+	m, ok := s.models[c.Model]
+	if !ok {
+		return nil, fmt.Errorf("%s is not served any more, and %q was made with it", c.Model, c.ID)
+	}
+	if m.Name() != c.Networks {
+		return nil, fmt.Errorf("%s is served by %s now, and %q was made with %s", c.Model, m.Name(), c.ID, c.Networks)
+	}
+	return m, nil
+}
+
+// checkTemplate keeps a broken recogniser from storing what would make a whole collection unsearchable.
+func checkTemplate(m Recogniser, template []float32) error {
+	if len(template) != m.Dim() {
+		return fmt.Errorf("recogniser %s made a template of %d numbers, not %d", m.Name(), len(template), m.Dim())
+	}
+	square := 0.0
+	for _, x := range template {
+		square += float64(x) * float64(x)
+	}
+	if !(math.Abs(square-1) < 1e-3) { // so that NaN is refused too
+		return fmt.Errorf("recogniser %s made a template of length %g, not 1", m.Name(), math.Sqrt(square))
+	}
+	return nil
+}
+
+// imageError turns what vision says of a photo into the contract's words.
+func imageError(err error) error {
+	if image, ok := errors.AsType[*vision.ImageError](err); ok {
+		code := "InvalidImageSize"
+		if image.Kind == vision.UnknownFormat || image.Kind == vision.Broken {
+			code = "InvalidImage"
+		}
+		return visage.Refuse(visage.Invalid, code, "The image cannot be used: %s.", image.Message)
+	}
+	if unsupported, ok := errors.AsType[*vision.UnsupportedError](err); ok {
+		return unsupportedAttributes(unsupported.Asked.Names(), unsupported.Supported)
+	}
+	return fmt.Errorf("recognise: %w", err)
+}

@@ -1,0 +1,101 @@
+package face
+
+import (
+	"context"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/sealed"
+)
+
+// Pretend makes the books of a resource say that it holds what no test could create: all collections of a kind, all
+// persons of a kind of group, and persons and faces of one collection. Negative numbers leave a count as it is.
+func (s *Service) Pretend(ctx context.Context, res visage.Resource, ref Ref, collections, all, persons, faces int) error {
+	return s.update(ctx, res, func(tx sealed.Tx) error {
+		set := func(n *int, to int) {
+			if to >= 0 {
+				*n = to
+			}
+		}
+		t, err := getTotals(tx)
+		if err != nil {
+			return err
+		}
+		set(&t.Collections[ref.Kind], collections)
+		set(&t.Persons[ref.Kind], all)
+		if err := totals.In().Put(tx, totalsID, t); err != nil || persons < 0 && faces < 0 {
+			return err
+		}
+		c, st, err := findState(tx, ref)
+		if err != nil {
+			return err
+		}
+		set(&st.Persons, persons)
+		set(&st.Faces, faces)
+		return putState(tx, ref.Kind, c, st)
+	})
+}
+
+// Records counts the records that a resource's space holds: detected faces, persons and faces of collections that exist
+// or existed, given their incarnations, and containers that wait to be dropped.
+func (s *Service) Records(ctx context.Context, res visage.Resource, incarnations []string) (detected, stored, waiting int, err error) {
+	err = s.view(ctx, res, func(r sealed.Reader) error {
+		detected, stored, waiting = 0, 0, 0
+		for h, err := range hours.In().All(r) {
+			if err != nil {
+				return err
+			}
+			for _, err := range detections.In(hourName(h.Hour)).All(r) {
+				if err != nil {
+					return err
+				}
+				detected++
+			}
+		}
+		for _, of := range incarnations {
+			for _, err := range persons.In(of).All(r) {
+				if err != nil {
+					return err
+				}
+				stored++
+			}
+			for _, err := range faces.In(of).All(r) {
+				if err != nil {
+					return err
+				}
+				stored++
+			}
+			for _, err := range userData.In(of).All(r) {
+				if err != nil {
+					return err
+				}
+				stored++
+			}
+		}
+		for _, err := range trash.In().All(r) {
+			if err != nil {
+				return err
+			}
+			waiting++
+		}
+		return nil
+	})
+	return detected, stored, waiting, err
+}
+
+// Incarnation returns the name of the containers of a collection.
+func (s *Service) Incarnation(ctx context.Context, res visage.Resource, ref Ref) (of string, err error) {
+	err = s.view(ctx, res, func(r sealed.Reader) error {
+		c, err := find(r, ref)
+		of = c.Incarnation.String()
+		return err
+	})
+	return of, err
+}
+
+// HoldPerson keeps every change of a person waiting until release is called.
+func (s *Service) HoldPerson(ctx context.Context, res visage.Resource, ref PersonRef) (release func(), err error) {
+	return s.locks.acquire(ctx, personLock(res, ref))
+}
+
+// KeepOrders bounds the ids that are kept sorted.
+func (s *Service) KeepOrders(most int) { s.orders = newOrders(most) }

@@ -1,0 +1,249 @@
+package face
+
+import (
+	"container/list"
+	"context"
+	"slices"
+	"sync"
+)
+
+// mostOrdered bounds the ids that all orders keep together: 32 bytes each for faces and persons, so about 130 MB. The
+// largest collection of the contract has a quarter of it.
+const mostOrdered = 4_000_000
+
+// orders keeps the ids of containers sorted, for the lists of the contract: what is sealed has no order, because row
+// keys are blinded. An order is built from one scan when it is first asked for, follows every change afterwards, and
+// ends with the lease of its space. Those least recently used go when all together are too many.
+type orders struct {
+	most int
+
+	mu     sync.Mutex
+	all    map[string]*order
+	recent *list.List // of *order, the most recently used first
+	ids    int        // in all of them
+}
+
+// order is the ids of one container. Its fields are guarded by the mu of orders.
+type order struct {
+	name     string
+	turn     chan struct{} // holds one value while nobody builds
+	ready    bool
+	building bool
+	pending  []idChange // that came while building
+	ids      sortedIDs
+	gone     bool
+	place    *list.Element
+	unwatch  func() bool
+}
+
+// idChange is an id that came or went.
+type idChange struct {
+	id    string
+	added bool
+}
+
+func newOrders(most int) *orders {
+	return &orders{most: most, all: make(map[string]*order), recent: list.New()}
+}
+
+// listing says what is listed.
+type listing struct {
+	lease context.Context                 // of the space
+	name  string                          // of the container, unique in the process
+	text  func(id string) string          // what clients see of an id, in the same order
+	scan  func(add func(id string)) error // lists all ids in any order, as they are stored at some moment of the call
+}
+
+// after returns the first n ids beyond start. Of those who ask for an order that is not there yet, one scans.
+func (o *orders) after(ctx context.Context, l listing, start string, n int) ([]string, error) {
+	k, err := o.enter(l.lease, l.name)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-k.turn:
+		defer func() { k.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	o.mu.Lock()
+	if k.ready {
+		defer o.mu.Unlock()
+		return k.ids.after(start, n, l.text), nil
+	}
+	k.building = true
+	o.mu.Unlock()
+
+	var found []string
+	err = l.scan(func(id string) { found = append(found, id) })
+
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	pending := k.pending
+	k.building, k.pending = false, nil
+	if err != nil {
+		o.forgetLocked(k)
+		return nil, err
+	}
+	k.ids = sortIDs(found)
+	for _, c := range pending {
+		k.ids.apply(c)
+	}
+	if !k.gone {
+		k.ready = true
+		o.ids += k.ids.n
+		o.shrinkLocked(k)
+	}
+	return k.ids.after(start, n, l.text), nil
+}
+
+// enter finds or makes the order of a container.
+func (o *orders) enter(lease context.Context, name string) (*order, error) {
+	if lease.Err() != nil {
+		return nil, context.Cause(lease)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if k := o.all[name]; k != nil {
+		o.recent.MoveToFront(k.place)
+		return k, nil
+	}
+	k := &order{name: name, turn: make(chan struct{}, 1)}
+	k.turn <- struct{}{}
+	k.place = o.recent.PushFront(k)
+	k.unwatch = context.AfterFunc(lease, func() { o.forget(name) })
+	o.all[name] = k
+	return k, nil
+}
+
+// change notes that an id came or went. Call it when the change is stored: a scan that begins later sees it.
+func (o *orders) change(name string, c idChange) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	k := o.all[name]
+	switch {
+	case k == nil:
+	case k.ready:
+		before := k.ids.n
+		k.ids.apply(c)
+		o.ids += k.ids.n - before
+		o.shrinkLocked(k)
+	case k.building:
+		k.pending = append(k.pending, c)
+	}
+}
+
+// forget drops the order of a container.
+func (o *orders) forget(name string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if k := o.all[name]; k != nil {
+		o.forgetLocked(k)
+	}
+}
+
+func (o *orders) forgetLocked(k *order) {
+	if k.gone {
+		return
+	}
+	k.gone = true
+	k.unwatch()
+	delete(o.all, k.name)
+	o.recent.Remove(k.place)
+	if k.ready {
+		o.ids -= k.ids.n
+	}
+}
+
+// shrinkLocked drops orders, the least recently used first, until the rest is few enough; keep stays.
+func (o *orders) shrinkLocked(keep *order) {
+	for e := o.recent.Back(); e != nil && o.ids > o.most; {
+		k := e.Value.(*order)
+		e = e.Prev()
+		if k != keep && k.ready {
+			o.forgetLocked(k)
+		}
+	}
+}
+
+// sortedIDs is a sorted set of ids, cut into runs so that a change moves few of them.
+type sortedIDs struct {
+	runs [][]string // none empty
+	n    int
+}
+
+// runLength is the length at which a run is split: moving half of it costs about a microsecond.
+const runLength = 1024
+
+// sortIDs makes a set; ids is the set's afterwards.
+func sortIDs(ids []string) sortedIDs {
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	s := sortedIDs{n: len(ids)}
+	for run := range slices.Chunk(ids, runLength/2) {
+		s.runs = append(s.runs, slices.Clip(run))
+	}
+	return s
+}
+
+// seek returns the run that holds id or would hold it.
+func (s *sortedIDs) seek(id string) int {
+	i, _ := slices.BinarySearchFunc(s.runs, id, func(run []string, id string) int {
+		if run[len(run)-1] < id {
+			return -1
+		}
+		return 1
+	})
+	return i
+}
+
+func (s *sortedIDs) apply(c idChange) {
+	i := s.seek(c.id)
+	if i == len(s.runs) {
+		if !c.added {
+			return
+		}
+		if i == 0 {
+			s.runs = append(s.runs, nil)
+		} else {
+			i--
+		}
+	}
+	at, found := slices.BinarySearch(s.runs[i], c.id)
+	switch {
+	case c.added && !found:
+		s.runs[i] = slices.Insert(s.runs[i], at, c.id)
+		s.n++
+		if run := s.runs[i]; len(run) >= runLength {
+			half := len(run) / 2
+			s.runs[i] = run[:half:half]
+			s.runs = slices.Insert(s.runs, i+1, slices.Clone(run[half:]))
+		}
+	case !c.added && found:
+		s.runs[i] = slices.Delete(s.runs[i], at, at+1)
+		s.n--
+		if len(s.runs[i]) == 0 {
+			s.runs = slices.Delete(s.runs, i, i+1)
+		}
+	}
+}
+
+// after returns a copy of the first n ids whose text lies beyond start. text must keep the order of the ids.
+func (s *sortedIDs) after(start string, n int, text func(id string) string) []string {
+	page := make([]string, 0, min(n, s.n))
+	beyond := func(id, start string) int {
+		if text(id) > start {
+			return 1
+		}
+		return -1
+	}
+	i, _ := slices.BinarySearchFunc(s.runs, start, func(run []string, start string) int {
+		return beyond(run[len(run)-1], start)
+	})
+	for ; i < len(s.runs) && len(page) < n; i++ {
+		run := s.runs[i]
+		at, _ := slices.BinarySearchFunc(run, start, beyond)
+		page = append(page, run[at:min(len(run), at+n-len(page))]...)
+	}
+	return page
+}

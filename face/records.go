@@ -1,0 +1,154 @@
+package face
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/visage-face/visage/sealed"
+)
+
+// The tables of a resource's space. What a collection holds lies in containers named by its incarnation, a random id
+// that each creation gets anew: deleting a collection is one transaction that forgets the incarnation, and whoever
+// creates the same id again starts empty, though the old rows may still wait to be dropped.
+var (
+	collections = sealed.NewTable[collectionRecord]("face.collection", 1)         // In(kind), by the caller's id
+	states      = sealed.NewTable[stateRecord]("face.state", 1)                   // In(kind), by incarnation
+	persons     = sealed.NewTable[personRecord]("face.person", 1)                 // In(incarnation), by person id
+	faces       = sealed.NewTable[faceRecord]("face.face", 1, sealed.FixedSize()) // In(incarnation), by persisted face id
+	userData    = sealed.NewTable[userDataRecord]("face.userdata", 1)             // In(incarnation), by persisted face id; only where set
+	detections  = sealed.NewTable[detectionRecord]("face.detection", 1)           // In(hour), by face id
+	hours       = sealed.NewTable[hourRecord]("face.hour", 1)                     // In(), by hour: the containers of detections there are
+	totals      = sealed.NewTable[totalsRecord]("face.totals", 1)                 // In(), one record
+	jobs        = sealed.NewTable[jobRecord]("face.job", 1)                       // In(), by incarnation: trainings not yet ended
+	trash       = sealed.NewTable[trashRecord]("face.trash", 1)                   // In(), by incarnation: contents to be dropped
+)
+
+// totalsID is the id of the only record of totals.
+const totalsID = "totals"
+
+// collectionRecord is a list or group itself.
+type collectionRecord struct {
+	ID          string  `cbor:"1,keyasint"`
+	Incarnation uuid    `cbor:"2,keyasint"`
+	Name        string  `cbor:"3,keyasint"`
+	UserData    *string `cbor:"4,keyasint"`
+	Model       string  `cbor:"5,keyasint"` // the recognition model
+	Networks    string  `cbor:"6,keyasint"` // the recogniser's Name at creation
+}
+
+// stateRecord is what changes with the contents of a collection, in the same transactions.
+type stateRecord struct {
+	Persons  int            `cbor:"1,keyasint"` // in a group
+	Faces    int            `cbor:"2,keyasint"` // in a list, or of all persons of a group
+	Sequence uint64         `cbor:"3,keyasint"` // of the face added last; never falls
+	Trained  uint64         `cbor:"4,keyasint"` // searches see faces up to this number: that of the last successful training
+	Training trainingRecord `cbor:"5,keyasint"`
+}
+
+// trainingRecord is the latest training. Times are Unix microseconds; zero: not yet.
+type trainingRecord struct {
+	Status      Status `cbor:"1,keyasint"` // empty: never asked for
+	Created     int64  `cbor:"2,keyasint"`
+	LastAction  int64  `cbor:"3,keyasint"`
+	LastSuccess int64  `cbor:"4,keyasint"`
+	UpTo        uint64 `cbor:"5,keyasint"` // the sequence number that Trained becomes when it succeeds
+	Message     string `cbor:"6,keyasint"`
+}
+
+// personRecord is a person of a group.
+type personRecord struct {
+	ID       uuid    `cbor:"1,keyasint"`
+	Name     string  `cbor:"2,keyasint"`
+	UserData *string `cbor:"3,keyasint"`
+	Faces    []uuid  `cbor:"4,keyasint"` // in the order they were added
+}
+
+// faceRecord has the same size for every face of a collection.
+type faceRecord struct {
+	ID       uuid
+	Person   uuid   // zero in a list
+	Sequence uint64 // from 1, rising in the order of enrolment
+	Template template
+}
+
+type userDataRecord struct {
+	UserData string `cbor:"1,keyasint"`
+}
+
+// detectionRecord is a detected face until its time is up.
+type detectionRecord struct {
+	ID       uuid     `cbor:"1,keyasint"`
+	Expires  int64    `cbor:"2,keyasint"` // Unix milliseconds; from then on it is not found
+	Model    string   `cbor:"3,keyasint"`
+	Networks string   `cbor:"4,keyasint"`
+	Template template `cbor:"5,keyasint"`
+}
+
+type hourRecord struct {
+	Hour int64 `cbor:"1,keyasint"`
+}
+
+type totalsRecord struct {
+	Collections [LargePersonGroup + 1]int `cbor:"1,keyasint"` // by kind
+	Persons     [LargePersonGroup + 1]int `cbor:"2,keyasint"` // in all groups of a kind
+}
+
+type jobRecord struct {
+	Kind Kind   `cbor:"1,keyasint"`
+	ID   string `cbor:"2,keyasint"`
+	Of   uuid   `cbor:"3,keyasint"`
+}
+
+type trashRecord struct {
+	Of uuid `cbor:"1,keyasint"`
+}
+
+// template is a face's vector. Encoded: each number as a float32 (IEEE 754), little endian.
+type template []float32
+
+// MarshalBinary encodes the template.
+func (v template) MarshalBinary() ([]byte, error) { return v.append(make([]byte, 0, 4*len(v))), nil }
+
+func (v template) append(b []byte) []byte {
+	for _, x := range v {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+	}
+	return b
+}
+
+// UnmarshalBinary decodes what MarshalBinary made.
+func (v *template) UnmarshalBinary(b []byte) error {
+	if len(b)%4 != 0 {
+		return fmt.Errorf("a template of %d bytes", len(b))
+	}
+	*v = make(template, len(b)/4)
+	for i := range *v {
+		(*v)[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+	}
+	return nil
+}
+
+// faceHeader is what precedes the template of an encoded face: two ids and a number.
+const faceHeader = 16 + 16 + 8
+
+// MarshalBinary encodes the face: id, person, sequence (little endian), template.
+func (f faceRecord) MarshalBinary() ([]byte, error) {
+	b := make([]byte, 0, faceHeader+4*len(f.Template))
+	b = append(b, f.ID[:]...)
+	b = append(b, f.Person[:]...)
+	b = binary.LittleEndian.AppendUint64(b, f.Sequence)
+	return f.Template.append(b), nil
+}
+
+// UnmarshalBinary decodes what MarshalBinary made.
+func (f *faceRecord) UnmarshalBinary(b []byte) error {
+	if len(b) < faceHeader {
+		return errors.New("a face record is too short")
+	}
+	copy(f.ID[:], b)
+	copy(f.Person[:], b[16:])
+	f.Sequence = binary.LittleEndian.Uint64(b[32:])
+	return f.Template.UnmarshalBinary(b[faceHeader:])
+}

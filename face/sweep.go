@@ -1,0 +1,75 @@
+package face
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/sealed"
+)
+
+// sweep removes from a resource's space what nobody can ask for any more: the detected faces of hours that are over, and
+// the contents of deleted collections. Both are first forgotten by name, here and in Delete, and dropped then: a crash
+// between leaves rows that the next round drops.
+func (s *Service) sweep(ctx context.Context, id visage.ResourceID) {
+	res := visage.Resource{ID: id}
+	now := hourNumber(time.Now())
+	var over []int64
+	var dropped []uuid
+	err := s.view(ctx, res, func(r sealed.Reader) error {
+		over, dropped = nil, nil
+		for h, err := range hours.In().All(r) {
+			if err != nil {
+				return err
+			}
+			if h.Hour < now {
+				over = append(over, h.Hour)
+			}
+		}
+		for t, err := range trash.In().All(r) {
+			if err != nil {
+				return err
+			}
+			dropped = append(dropped, t.Of)
+		}
+		return nil
+	})
+	for _, hour := range over {
+		if err == nil {
+			err = s.dropHour(ctx, res, hour)
+		}
+	}
+	for _, of := range dropped {
+		if err == nil {
+			err = s.dropContents(ctx, res, of)
+		}
+	}
+	s.report(ctx, "sweep", id, err)
+}
+
+// dropHour removes the detected faces that expired in an hour.
+func (s *Service) dropHour(ctx context.Context, res visage.Resource, hour int64) error {
+	name := hourName(hour)
+	if err := detections.In(name).Drop(ctx, s.space(res)); err != nil {
+		return fmt.Errorf("drop expired faces: %w", outcome(err))
+	}
+	err := s.update(ctx, res, func(tx sealed.Tx) error { return remove(tx, hours.In(), name) })
+	if err == nil {
+		s.metrics.swept.Inc()
+	}
+	return err
+}
+
+// dropContents removes what was in a deleted collection.
+func (s *Service) dropContents(ctx context.Context, res visage.Resource, of uuid) error {
+	name, space := of.String(), s.space(res)
+	for _, drop := range []func(context.Context, *sealed.Space) error{
+		persons.In(name).Drop, faces.In(name).Drop, userData.In(name).Drop,
+	} {
+		if err := drop(ctx, space); err != nil {
+			return fmt.Errorf("drop contents of a deleted collection: %w", outcome(err))
+		}
+	}
+	return s.update(ctx, res, func(tx sealed.Tx) error { return remove(tx, trash.In(), name) })
+}

@@ -1,0 +1,139 @@
+package face
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/gallery"
+	"github.com/visage-face/visage/sealed"
+)
+
+// samePerson is the confidence from which two faces are taken for one person (contract §5.5).
+const samePerson = 0.5
+
+// live is the gallery version of a small face list, which is searched as it is: changes are applied to it at once. The
+// versions of other collections are the sequence numbers they were trained up to, and those begin at 1.
+const live = 0
+
+// entry is the face as a gallery keeps it.
+func (f faceRecord) entry() gallery.Entry {
+	return gallery.Entry{ID: gallery.ID(f.ID), Owner: gallery.ID(f.Person), Order: f.Sequence, Vector: f.Template}
+}
+
+// scope names the galleries of a collection.
+func scope(res visage.Resource, c collectionRecord) string {
+	return string(res.ID[:]) + string(c.Incarnation[:])
+}
+
+// withGallery calls use with the faces of a collection up to a sequence number, or all for live, loading them first if
+// need be. The gallery lives no longer than the lease of the space it was read from.
+func (s *Service) withGallery(
+	ctx context.Context, res visage.Resource, ref Ref, c collectionRecord, upTo uint64, use func(*gallery.Gallery) error,
+) error {
+	m, err := s.recogniserOf(c)
+	if err != nil {
+		return err
+	}
+	space := s.space(res)
+	lease := space.Lease()
+	src := gallery.Source{Lease: lease, Dim: m.Dim(), Load: func(ctx context.Context, g *gallery.Gallery) error {
+		return space.View(ctx, func(r sealed.Reader) error {
+			// A collection that was deleted meanwhile may be half dropped: only its record says that it is whole.
+			if now, err := find(r, ref); err != nil {
+				return err
+			} else if now.Incarnation != c.Incarnation {
+				return ref.notFound()
+			}
+			for f, err := range faces.In(c.Incarnation.String()).All(r) {
+				if err != nil {
+					return fmt.Errorf("load faces of %s: %w", ref.Kind, err)
+				}
+				if upTo != live && f.Sequence > upTo {
+					continue
+				}
+				if err := g.Add(f.entry()); err != nil {
+					return fmt.Errorf("load faces of %s: %w", ref.Kind, err)
+				}
+			}
+			return nil
+		})
+	}}
+	err = s.galleries.Use(ctx, gallery.Key{Scope: scope(res, c), Version: upTo}, src, use)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return ended(lease, err)
+}
+
+// attempts is how often an operation starts again because the gallery it used was dropped under it: by a change of the
+// collection, after which the operation may have another answer.
+const attempts = 3
+
+// again runs an operation until no gallery is dropped under it.
+func again(op func() error) error {
+	var err error
+	for range attempts {
+		if err = op(); !errors.Is(err, gallery.ErrDropped) {
+			return err
+		}
+	}
+	refusal := visage.Refuse(visage.Unavailable, "ServiceUnavailable", "The collection is being changed. Try again later.")
+	refusal.RetryAfter = retryWhenBusy
+	return refusal
+}
+
+// confidence is what clients see: five decimals, cut off rather than rounded, so that what lies below a line never
+// seems to lie on it.
+func confidence(m Recogniser, distance float32) float64 {
+	c := min(max(m.Confidence(float64(distance)), 0), 1)
+	return math.Floor(c*1e5) / 1e5
+}
+
+// ranked is one of several templates, by its index, with its distance from a probe.
+type ranked struct {
+	index    int
+	distance float32
+}
+
+// rank returns the k templates nearest to a probe, the nearest first; equally near ones keep their order.
+func rank(ctx context.Context, m Recogniser, probe []float32, templates [][]float32, k int) ([]ranked, error) {
+	g, err := gallery.New(m.Dim())
+	if err != nil {
+		return nil, err
+	}
+	defer g.Close() // clears the templates from memory
+	for i, t := range templates {
+		var id gallery.ID
+		id[0], id[1], id[2] = byte(i>>16), byte(i>>8), byte(i)
+		if err := g.Add(gallery.Entry{ID: id, Order: uint64(i), Vector: t}); err != nil {
+			return nil, fmt.Errorf("compare: %w", err)
+		}
+	}
+	found, err := g.Search(ctx, gallery.Query{Probes: [][]float32{probe}, K: k})
+	if err != nil {
+		return nil, fmt.Errorf("compare: %w", err)
+	}
+	order := make([]ranked, len(found[0]))
+	for i, match := range found[0] {
+		order[i] = ranked{index: int(match.ID[0])<<16 | int(match.ID[1])<<8 | int(match.ID[2]), distance: match.Distance}
+	}
+	return order, nil
+}
+
+// asInvalid turns a refusal of kind NotFound into one of kind Invalid: what a request names in its body is an argument,
+// what it names in its path is a place (contract §12, points 4 and 5).
+func asInvalid(err error) error {
+	refusal, ok := errors.AsType[*visage.Refusal](err)
+	if !ok || refusal.Kind != visage.NotFound {
+		return err
+	}
+	invalid := *refusal
+	invalid.Kind = visage.Invalid
+	return &invalid
+}

@@ -1,0 +1,291 @@
+package face_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/face"
+)
+
+var trainedKinds = []face.Kind{face.LargeFaceList, face.PersonGroup, face.LargePersonGroup}
+
+// fill puts one face into a collection.
+func (r *rig) fill(t testing.TB, ref face.Ref, photo string) {
+	t.Helper()
+	if ref.Kind == face.LargeFaceList {
+		r.addListed(t, ref, photo)
+	} else {
+		r.enrol(t, ref, photo, photo)
+	}
+}
+
+func TestTrainingLife(t *testing.T) {
+	for _, kind := range trainedKinds {
+		t.Run(kind.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				ref := r.create(t, kind, "g")
+				_, err := r.Training(t.Context(), r.res, ref)
+				wantRefusal(t, err, visage.NotFound, kind.String()+"NotTrained")
+				r.fill(t, ref, "ann")
+				asked := time.Now().UTC()
+				mustDo(t, r.Train(t.Context(), r.res, ref))
+				got := must[face.Training](t)(r.Training(t.Context(), r.res, ref))
+				if got != (face.Training{Status: face.NotStarted, Created: asked, LastAction: asked}) {
+					t.Errorf("before its turn: %+v", got)
+				}
+				wantRefusal(t, r.Train(t.Context(), r.res, ref), visage.Conflict, kind.String()+"TrainingNotFinished")
+
+				time.Sleep(time.Hour)
+				stop := r.run(t)
+				synctest.Wait()
+				done := time.Now().UTC()
+				got = must[face.Training](t)(r.Training(t.Context(), r.res, ref))
+				if got != (face.Training{Status: face.Succeeded, Created: asked, LastAction: done, LastSuccess: done}) {
+					t.Errorf("after it: %+v", got)
+				}
+				stop()
+
+				time.Sleep(time.Hour)
+				again := time.Now().UTC()
+				mustDo(t, r.Train(t.Context(), r.res, ref))
+				got = must[face.Training](t)(r.Training(t.Context(), r.res, ref))
+				if got != (face.Training{Status: face.NotStarted, Created: again, LastAction: again, LastSuccess: done}) {
+					t.Errorf("asked for again: %+v", got)
+				}
+			})
+		})
+	}
+}
+
+func TestTrainingWithoutFacesFails(t *testing.T) {
+	for _, kind := range trainedKinds {
+		t.Run(kind.String(), func(t *testing.T) {
+			running(t, func(t *testing.T, r *rig) {
+				ref := r.create(t, kind, "g")
+				if kind != face.LargeFaceList {
+					r.enrol(t, ref, "faceless")
+				}
+				if got := r.train(t, ref); got.Status != face.Failed || got.Message == "" || !got.LastSuccess.IsZero() {
+					t.Errorf("got %+v, want a failure that says why", got)
+				}
+			})
+		})
+	}
+}
+
+func TestAFailedTrainingLeavesTheLastInForce(t *testing.T) {
+	running(t, func(t *testing.T, r *rig) {
+		group := r.create(t, face.PersonGroup, "g")
+		ann := r.enrol(t, group, "Ann", "ann")
+		success := r.train(t, group).LastSuccess
+		mustDo(t, r.DeletePerson(t.Context(), r.res, ann))
+		time.Sleep(time.Second)
+		if got := r.train(t, group); got.Status != face.Failed || !got.LastSuccess.Equal(success) {
+			t.Errorf("got %+v, want a failure that keeps the last success", got)
+		}
+		if got := r.identify(t, group, "ann"); len(got) != 0 {
+			t.Errorf("got %v, want the trained group without who was deleted", got)
+		}
+	})
+}
+
+func TestNothingChangesWhileTraining(t *testing.T) {
+	for _, kind := range trainedKinds {
+		t.Run(kind.String(), func(t *testing.T) {
+			r := newRig(t) // and no Run: the training stays under way
+			ctx, ref := t.Context(), r.create(t, kind, "g")
+			e := face.Enrolment{Photo: []byte("bob")}
+			var calls map[string]func() error
+			if kind == face.LargeFaceList {
+				id := r.addListed(t, ref, "ann")
+				calls = map[string]func() error{
+					"AddFace":    func() error { _, err := r.AddFace(ctx, r.res, ref, e); return err },
+					"UpdateFace": func() error { return r.UpdateFace(ctx, r.res, ref, id, ptr("d")) },
+					"DeleteFace": func() error { return r.DeleteFace(ctx, r.res, ref, id) },
+				}
+			} else {
+				ann := r.enrol(t, ref, "Ann")
+				id := r.addFace(t, ann, "ann")
+				calls = map[string]func() error{
+					"CreatePerson":     func() error { _, err := r.CreatePerson(ctx, r.res, ref, "n", nil); return err },
+					"UpdatePerson":     func() error { return r.UpdatePerson(ctx, r.res, ann, face.Change{Name: ptr("n")}) },
+					"DeletePerson":     func() error { return r.DeletePerson(ctx, r.res, ann) },
+					"AddPersonFace":    func() error { _, err := r.AddPersonFace(ctx, r.res, ann, e); return err },
+					"UpdatePersonFace": func() error { return r.UpdatePersonFace(ctx, r.res, ann, id, ptr("d")) },
+					"DeletePersonFace": func() error { return r.DeletePersonFace(ctx, r.res, ann, id) },
+					"Identify": func() error {
+						q := face.IdentifyQuery{FaceIDs: r.detect(t, "ann"), MaxCandidates: 1, PersonGroupID: "g"}
+						if kind == face.LargePersonGroup {
+							q.PersonGroupID, q.LargePersonGroupID = "", "g"
+						}
+						_, err := r.Identify(ctx, r.res, q)
+						return err
+					},
+				}
+			}
+			calls["Update"] = func() error { return r.Update(ctx, r.res, ref, face.Change{Name: ptr("n")}) }
+			calls["Delete"] = func() error { return r.Delete(ctx, r.res, ref) }
+			mustDo(t, r.Train(ctx, r.res, ref))
+			for name, call := range calls {
+				if wantRefusal(t, call(), visage.Conflict, kind.String()+"TrainingNotFinished"); t.Failed() {
+					t.Fatalf("in %s", name)
+				}
+			}
+		})
+	}
+}
+
+func TestSmallListsAreNotTrained(t *testing.T) {
+	r := newRig(t)
+	list := r.create(t, face.FaceList, "l")
+	wantRefusal(t, r.Train(t.Context(), r.res, list), visage.Invalid, "BadArgument")
+	_, err := r.Training(t.Context(), r.res, list)
+	wantRefusal(t, err, visage.Invalid, "BadArgument")
+}
+
+func TestTrainingsGoOnAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t)
+		first := newRigOn(t, store, 0)
+		group := first.create(t, face.PersonGroup, "g")
+		ann := first.enrol(t, group, "Ann", "ann")
+		mustDo(t, first.Train(t.Context(), first.res, group))
+		first.Close()
+
+		second := newRigOn(t, store, 0)
+		defer second.run(t)()
+		synctest.Wait()
+		got := must[face.Training](t)(second.Training(t.Context(), second.res, group))
+		if got.Status != face.Succeeded {
+			t.Errorf("the training of before: %+v", got)
+		}
+		if c := second.identify(t, group, "ann"); len(c) != 1 || c[0].PersonID != ann.ID {
+			t.Errorf("got %v, want Ann", c)
+		}
+	})
+}
+
+func TestATrainingOverTheMemoryBudgetFailsAndSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRigOn(t, newStore(t), 1000)
+		defer r.run(t)()
+		group := r.create(t, face.PersonGroup, "g")
+		r.enrol(t, group, "Ann", "ann")
+		if got := r.train(t, group); got.Status != face.Failed || !strings.Contains(got.Message, "1000 bytes") {
+			t.Errorf("got %+v, want a failure that names the budget", got)
+		}
+	})
+}
+
+func TestGalleriesComeBackAfterEviction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const oneGallery = 16 * (4*32 + 40)
+		r := newRigOn(t, newStore(t), oneGallery)
+		defer r.run(t)()
+		var groups []face.Ref
+		for i := range 4 {
+			g := r.create(t, face.PersonGroup, fmt.Sprint(i))
+			r.enrol(t, g, "Ann", "ann")
+			r.train(t, g)
+			groups = append(groups, g)
+		}
+		for range 2 {
+			for _, g := range groups {
+				if got := r.identify(t, g, "ann"); len(got) != 1 {
+					t.Errorf("%v: %v", g, got)
+				}
+			}
+		}
+	})
+}
+
+func TestCancelledRequestsEnd(t *testing.T) {
+	r := newRig(t)
+	ids := r.detect(t, "ann bob")
+	gone := errors.New("the caller went away")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(gone)
+	_, err := r.Detect(ctx, r.res, []byte("ann"), face.DetectQuery{})
+	if !errors.Is(err, gone) {
+		t.Errorf("Detect: %v", err)
+	}
+	if _, err = r.Group(ctx, r.res, ids); err == nil {
+		t.Error("Group went on")
+	}
+}
+
+// TestEverythingAtOnce runs all operations against one another for the race detector; in the end the books must agree
+// with what is stored.
+func TestEverythingAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.run(t)()
+		ctx := t.Context()
+		group, list := r.create(t, face.PersonGroup, "g"), r.create(t, face.FaceList, "l")
+		expected := func(err error) {
+			if refusal, ok := errors.AsType[*visage.Refusal](err); err != nil && !ok {
+				t.Errorf("an error that is no refusal: %v", err)
+			} else if ok && refusal.Kind == visage.Unavailable {
+				t.Error(refusal)
+			}
+		}
+		var wg sync.WaitGroup
+		for w := range 8 {
+			wg.Go(func() {
+				for i := range 25 {
+					photo := []byte(fmt.Sprintf("p%d.%d", w, i))
+					id, err := r.CreatePerson(ctx, r.res, group, "n", nil)
+					expected(err)
+					p := face.PersonRef{Group: group, ID: id}
+					_, err = r.AddPersonFace(ctx, r.res, p, face.Enrolment{Photo: photo})
+					expected(err)
+					listed, err := r.AddFace(ctx, r.res, list, face.Enrolment{Photo: photo})
+					expected(err)
+					if i%3 == 0 {
+						expected(r.DeletePerson(ctx, r.res, p))
+						expected(r.DeleteFace(ctx, r.res, list, listed))
+					}
+					if i%5 == 0 {
+						expected(r.Train(ctx, r.res, group))
+					}
+					probe := r.detect(t, string(photo))
+					_, err = r.Identify(ctx, r.res, face.IdentifyQuery{FaceIDs: probe, PersonGroupID: "g", MaxCandidates: 5})
+					expected(err)
+					found, err := r.FindSimilar(ctx, r.res, face.SimilarQuery{FaceID: probe[0], FaceListID: "l"})
+					expected(err)
+					for _, f := range found {
+						if i%3 == 0 && f.PersistedFaceID == listed {
+							t.Error("a deleted face was found")
+						}
+					}
+					_, err = r.Persons(ctx, r.res, group, face.Page{})
+					expected(err)
+				}
+			})
+		}
+		wg.Wait()
+		synctest.Wait()
+		if got := r.train(t, group); got.Status != face.Succeeded {
+			t.Fatalf("the last training: %+v", got)
+		}
+		people := must[[]face.Person](t)(r.Persons(ctx, r.res, group, face.Page{}))
+		for _, p := range people {
+			if p.Name != "n" {
+				t.Errorf("got %+v", p)
+			}
+		}
+		listed := must[[]face.PersistedFace](t)(r.Faces(ctx, r.res, list, face.Page{}))
+		q := face.SimilarQuery{FaceID: r.detect(t, "ann")[0], FaceListID: "l", Mode: face.MatchFace, MaxCandidates: ptr(1000)}
+		if found := must[[]face.Similar](t)(r.FindSimilar(ctx, r.res, q)); len(found) != len(listed) {
+			t.Errorf("the list has %d faces, its gallery %d", len(listed), len(found))
+		}
+	})
+}
