@@ -99,3 +99,9 @@ func (s *Service) HoldPerson(ctx context.Context, res visage.Resource, ref Perso
 
 // KeepOrders bounds the ids that are kept sorted.
 func (s *Service) KeepOrders(most int) { s.orders = newOrders(most) }
+
+// GalleryBytes returns the memory of all galleries.
+func (s *Service) GalleryBytes() int64 { return s.galleries.Stats().Bytes }
+
+// TrainNow performs the trainings of a resource that are under way, as Run does.
+func (s *Service) TrainNow(ctx context.Context, res visage.Resource) { s.train(ctx, res.ID) }

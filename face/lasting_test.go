@@ -1,0 +1,105 @@
+package face_test
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/face"
+	"github.com/visage-face/visage/keysource/sourcetest"
+	"github.com/visage-face/visage/sealed"
+)
+
+func TestEverythingIsThereAfterARestart(t *testing.T) {
+	dir := t.TempDir()
+	cfg := sealed.Config{
+		Engine: "pebble:" + filepath.Join(dir, "data"), KeyDir: filepath.Join(dir, "keys"),
+		Protectors: protectors(sourcetest.NewFake("root")),
+	}
+	var ann face.PersonRef
+	var probe []string
+	t.Run("before", func(t *testing.T) {
+		r := newRigOn(t, openStore(t, cfg, true), 0)
+		group, list := r.create(t, face.PersonGroup, "g"), r.create(t, face.FaceList, "l")
+		ann = r.enrol(t, group, "Ann", "ann.1", "ann.2")
+		r.addListed(t, list, "bob")
+		mustDo(t, r.Train(t.Context(), r.res, group))
+		probe = r.detect(t, "ann bob")
+	})
+	t.Run("after", func(t *testing.T) {
+		r := newRigOn(t, openStore(t, cfg, false), 0)
+		r.TrainNow(t.Context(), r.res)
+		q := face.IdentifyQuery{FaceIDs: probe, PersonGroupID: "g", MaxCandidates: 1}
+		got := must[[]face.Identified](t)(r.Identify(t.Context(), r.res, q))
+		if len(got[0].Candidates) != 1 || got[0].Candidates[0].PersonID != ann.ID || len(got[1].Candidates) != 0 {
+			t.Errorf("identify: %+v", got)
+		}
+		similar := face.SimilarQuery{FaceID: probe[1], FaceListID: "l"}
+		if got := must[[]face.Similar](t)(r.FindSimilar(t.Context(), r.res, similar)); len(got) != 1 {
+			t.Errorf("find similar: %+v", got)
+		}
+		p := must[face.Person](t)(r.GetPerson(t.Context(), r.res, ann))
+		if p.Name != "Ann" || len(p.FaceIDs) != 2 {
+			t.Errorf("person: %+v", p)
+		}
+	})
+}
+
+func TestALockedResourceRefusesEverythingAndComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.run(t)()
+		ctx := t.Context()
+		group, list := r.create(t, face.PersonGroup, "g"), r.create(t, face.FaceList, "l")
+		ann := r.enrol(t, group, "Ann", "ann")
+		r.addListed(t, list, "ann")
+		r.train(t, group)
+		probe := r.detect(t, "ann")
+		identify := face.IdentifyQuery{FaceIDs: probe, PersonGroupID: "g", MaxCandidates: 1}
+		similar := face.SimilarQuery{FaceID: probe[0], FaceListID: "l"}
+		calls := map[string]func() error{
+			"Identify":     func() error { _, err := r.Identify(ctx, r.res, identify); return err },
+			"FindSimilar":  func() error { _, err := r.FindSimilar(ctx, r.res, similar); return err },
+			"Persons":      func() error { _, err := r.Persons(ctx, r.res, group, face.Page{}); return err },
+			"List":         func() error { _, err := r.List(ctx, r.res, face.PersonGroup, face.Page{}); return err },
+			"GetPerson":    func() error { _, err := r.GetPerson(ctx, r.res, ann); return err },
+			"UpdatePerson": func() error { return r.UpdatePerson(ctx, r.res, ann, face.Change{Name: ptr("n")}) },
+			"Train":        func() error { return r.Train(ctx, r.res, group) },
+			"Detect": func() error {
+				_, err := r.Detect(ctx, r.res, []byte("ann"), face.DetectQuery{ReturnFaceID: true})
+				return err
+			},
+			"Verify": func() error {
+				_, err := r.Verify(ctx, r.res, face.VerifyQuery{FaceID1: probe[0], FaceID2: probe[0]})
+				return err
+			},
+		}
+		for name, call := range calls {
+			if name != "Train" {
+				if err := call(); err != nil {
+					t.Fatalf("%s before: %v", name, err)
+				}
+			}
+		}
+		bundle := r.store.Bundle(sealed.SpaceID(r.res.ID))
+		bundle.Lock(errors.New("the customer said no"))
+		for name, call := range calls {
+			if wantRefusal(t, call(), visage.KeyRevoked, "EncryptionKeyRevoked"); t.Failed() {
+				t.Fatalf("in %s", name)
+			}
+		}
+		synctest.Wait()
+		if held := r.GalleryBytes(); held != 0 {
+			t.Errorf("%d bytes of templates are still in memory", held)
+		}
+		mustDo(t, bundle.Load(ctx, nil))
+		for name, call := range calls {
+			if err := call(); err != nil {
+				t.Errorf("%s after: %v", name, err)
+			}
+			synctest.Wait()
+		}
+	})
+}
