@@ -1,0 +1,184 @@
+// Package measure judges the pixels of a face: how blurred, how bright and how noisy they are, and with that how fit the
+// face is for recognition.
+//
+// No network is asked. Each measure is a published method or a plain statistic, scaled so that the levels of the Face
+// contract (low, medium, high; under, good, over) are where they make sense to the eye.
+package measure
+
+import (
+	"image"
+	"math"
+	"slices"
+
+	"github.com/visage-face/visage/vision/internal/photo"
+)
+
+// Values are the measures of a face, each from 0 to 1.
+type Values struct {
+	// Blur: below 0.25 is low, from 0.75 high.
+	Blur float64
+	// Exposure: below 0.25 is under-exposed, from 0.75 over-exposed.
+	Exposure float64
+	// Noise: below 0.3 is low, from 0.7 high.
+	Noise float64
+}
+
+// Face measures the face in a box, in pixels of the picture. The tenth of the box next to each edge is left out, for it
+// shows more of the background than of the face. A box without pixels counts as all blurred and black.
+func Face(p *photo.RGB, box image.Rectangle) Values {
+	box = box.Intersect(image.Rect(0, 0, p.W, p.H))
+	inner := box.Inset(min(box.Dx(), box.Dy()) / 10)
+	if inner.Empty() {
+		return Values{Blur: 1}
+	}
+	g := greyOf(p, inner)
+	return Values{Blur: blur(g.shrunk(side)), Exposure: exposure(g), Noise: noise(g)}
+}
+
+// grey is the luma of a picture (ITU-R BT.601), 0 to 255.
+type grey struct {
+	pix  []float32
+	w, h int
+}
+
+func greyOf(p *photo.RGB, box image.Rectangle) *grey {
+	g := &grey{make([]float32, 0, box.Dx()*box.Dy()), box.Dx(), box.Dy()}
+	for y := box.Min.Y; y < box.Max.Y; y++ {
+		for row := p.Pix[3*(y*p.W+box.Min.X) : 3*(y*p.W+box.Max.X)]; len(row) >= 3; row = row[3:] {
+			g.pix = append(g.pix, 0.299*float32(row[0])+0.587*float32(row[1])+0.114*float32(row[2]))
+		}
+	}
+	return g
+}
+
+// side is the size, in pixels, that faces are shrunk to before their blur is measured: about what recognisers see. What
+// is lost below it does not matter. Smaller faces are measured as they are.
+const side = 112
+
+// shrunk returns the picture with its longer side at most most pixels, each the mean of those it stands for.
+func (g *grey) shrunk(most int) *grey {
+	long := max(g.w, g.h)
+	if long <= most {
+		return g
+	}
+	w, h := max(1, g.w*most/long), max(1, g.h*most/long)
+	s := &grey{make([]float32, w*h), w, h}
+	for y := range h {
+		y0, y1 := y*g.h/h, (y+1)*g.h/h
+		for x := range w {
+			x0, x1 := x*g.w/w, (x+1)*g.w/w
+			var sum float32
+			for v := y0; v < y1; v++ {
+				for _, l := range g.pix[v*g.w+x0 : v*g.w+x1] {
+					sum += l
+				}
+			}
+			s.pix[y*w+x] = sum / float32((y1-y0)*(x1-x0))
+		}
+	}
+	return s
+}
+
+// Ends of the scale of blur, as the method below gives it: what sharp portraits have, and what is left of one under a
+// Gaussian of 4 pixels at the size above, when the eye can no longer tell whose face it is.
+const (
+	sharp   = 0.30
+	blurred = 0.85
+)
+
+// blur follows F. Crete et al., "The blur effect: perception and estimation with a new no-reference perceptual blur
+// metric" (Proc. SPIE 6492, 2007): a picture is blurred again, and the less its gradients lose by it, the less there was
+// to lose. The result does not depend on contrast. Of the two directions the more blurred counts, for motion blurs one.
+func blur(g *grey) float64 {
+	kept := max(keptGradient(g), keptGradient(g.transposed()))
+	return min(max((kept-sharp)/(blurred-sharp), 0), 1)
+}
+
+// keptGradient returns the part of the gradients along rows that outlives a mean over nine pixels, 0 to 1.
+func keptGradient(g *grey) float64 {
+	const reach = 4 // of nine pixels, to each side
+	var all, lost float64
+	mean := make([]float32, g.w)
+	for y := range g.h {
+		row := g.pix[y*g.w : (y+1)*g.w]
+		for x := range row {
+			var sum float32
+			for i := x - reach; i <= x+reach; i++ {
+				sum += row[min(max(i, 0), g.w-1)]
+			}
+			mean[x] = sum / (2*reach + 1)
+		}
+		for x := 1; x < g.w; x++ {
+			was, is := math.Abs(float64(row[x]-row[x-1])), math.Abs(float64(mean[x]-mean[x-1]))
+			all += was
+			lost += max(was-is, 0)
+		}
+	}
+	if all == 0 {
+		return 1 // nothing to be seen
+	}
+	return (all - lost) / all
+}
+
+func (g *grey) transposed() *grey {
+	t := &grey{make([]float32, len(g.pix)), g.h, g.w}
+	for y := range g.h {
+		for x := range g.w {
+			t.pix[x*g.h+y] = g.pix[y*g.w+x]
+		}
+	}
+	return t
+}
+
+// exposure is the mean of the dark, the middle and the bright end of the luma: its 5th, 50th and 95th percentiles. The
+// middle alone would take dark skin in good light for a dark photo; but that has its highlights.
+func exposure(g *grey) float64 {
+	var count [256]int
+	for _, l := range g.pix {
+		count[min(max(int(l+0.5), 0), 255)]++
+	}
+	at := func(part float64) float64 {
+		left := part * float64(len(g.pix))
+		for l, n := range count {
+			if left -= float64(n); left < 0 {
+				return float64(l) / 255
+			}
+		}
+		return 1
+	}
+	return (at(0.05) + at(0.5) + at(0.95)) / 3
+}
+
+// noisy is the standard deviation, in levels of luma, at which noise is 1.
+const noisy = 20
+
+// noise follows J. Immerkær, "Fast Noise Variance Estimation" (Computer Vision and Image Understanding 64(2), 1996): the
+// difference of two Laplacians knows no edges and slopes, and its mean size tells the standard deviation. It is taken by
+// blocks, and the median block counts, so that hair does not pass for noise; blocks that are all black or all white,
+// where noise is cut off, do not count.
+func noise(g *grey) float64 {
+	const block = 8
+	var deviations []float64
+	for top := 1; top+block < g.h; top += block {
+		for left := 1; left+block < g.w; left += block {
+			var sum, mean float64
+			for y := top; y < top+block; y++ {
+				up, row, down := g.pix[(y-1)*g.w:], g.pix[y*g.w:], g.pix[(y+1)*g.w:]
+				for x := left; x < left+block; x++ {
+					sum += math.Abs(float64(up[x-1] - 2*up[x] + up[x+1] - 2*row[x-1] + 4*row[x] - 2*row[x+1] +
+						down[x-1] - 2*down[x] + down[x+1]))
+					mean += float64(row[x])
+				}
+			}
+			if mean /= block * block; mean < 4 || mean > 251 {
+				continue
+			}
+			deviations = append(deviations, math.Sqrt(math.Pi/2)*sum/(6*block*block))
+		}
+	}
+	if len(deviations) == 0 {
+		return 0
+	}
+	slices.Sort(deviations)
+	return min(deviations[len(deviations)/2]/noisy, 1)
+}

@@ -1,0 +1,65 @@
+package measure
+
+import (
+	"math"
+
+	"github.com/visage-face/visage/vision/internal/geometry"
+)
+
+// Quality says how fit a face is for recognition.
+type Quality uint8
+
+// The qualities. Low: do not rely on it. Medium: good enough to be identified by. High: good enough to enrol.
+const (
+	Low Quality = iota + 1
+	Medium
+	High
+)
+
+// Subject is what the quality of a face depends on.
+type Subject struct {
+	// Width and Height are those of the face's box, in pixels.
+	Width, Height float64
+	// Pupils is the distance between the pupils, in pixels; 0 if it is not known.
+	Pupils float64
+	// Pose is the direction of the head.
+	Pose geometry.Pose
+	Values
+}
+
+// limits is the least that a quality asks for.
+type limits struct {
+	side, pupils     float64 // pixels; one of the two is enough
+	yaw, pitch, roll float64 // degrees, to either side
+	blur, noise      float64 // less than this
+	dark, bright     float64 // exposure from dark, and less than bright
+}
+
+// The limits of High are the contract's: a frontal, clear face of 200 × 200 pixels or 100 between the pupils, at the best
+// level of each measure. A head counts as frontal up to 25° of yaw and pitch, where both eyes and all of the mouth are in
+// sight; roll is undone by alignment, and stands for unusual positions only.
+//
+// Those of Medium are where recognition begins to suffer: faces smaller than half of what recognisers are fed (112 pixels
+// and more), one eye going out of sight, the worst level of blur or noise, and an exposure at which the darker or the
+// brighter half of the face is lost.
+var (
+	forHigh   = limits{200, 100, 25, 25, 45, 0.25, 0.3, 0.25, 0.75}
+	forMedium = limits{56, 28, 45, 35, 90, 0.75, 0.7, 0.12, 0.88}
+)
+
+// QualityOf returns the best quality whose limits the face is within.
+func QualityOf(s Subject) Quality {
+	switch {
+	case forHigh.meets(s):
+		return High
+	case forMedium.meets(s):
+		return Medium
+	}
+	return Low
+}
+
+func (l limits) meets(s Subject) bool {
+	return (min(s.Width, s.Height) >= l.side || s.Pupils >= l.pupils) &&
+		math.Abs(s.Pose.Yaw) <= l.yaw && math.Abs(s.Pose.Pitch) <= l.pitch && math.Abs(s.Pose.Roll) <= l.roll &&
+		s.Blur < l.blur && s.Noise < l.noise && s.Exposure >= l.dark && s.Exposure < l.bright
+}
