@@ -53,11 +53,19 @@ func quotaExceeded(format string, args ...any) *visage.Refusal {
 	return visage.Refuse(visage.Denied, "QuotaExceeded", format, args...)
 }
 
+// checkText refuses what is no text: it could be stored, but not given back as JSON.
+func checkText(what, text string) error {
+	if !utf8.ValidString(text) {
+		return badArgument("The %s is not valid UTF-8.", what)
+	}
+	return nil
+}
+
 func checkName(name string) error {
 	if n := units(name); n < 1 || n > mostName {
 		return badArgument("The name must have 1 to %d characters; this one has %d.", mostName, n)
 	}
-	return nil
+	return checkText("name", name)
 }
 
 func checkUserData(data *string, most int) error {
@@ -67,7 +75,7 @@ func checkUserData(data *string, most int) error {
 	if n := units(*data); n > most {
 		return badArgument("The userData may have at most %d characters; this one has %d.", most, n)
 	}
-	return nil
+	return checkText("userData", *data)
 }
 
 // check refuses a change that does not fit.

@@ -76,6 +76,8 @@ func TestCollectionLimits(t *testing.T) {
 			{"userData too long", "i", face.Creation{Name: "n", UserData: ptr(strings.Repeat("d", 16_385))}, false},
 			{"longest wide userData", "i%d", face.Creation{Name: "n", UserData: ptr(strings.Repeat(wide, 8_192))}, true},
 			{"empty userData", "i%d", face.Creation{Name: "n", UserData: ptr("")}, true},
+			{"name that is no text", "i", face.Creation{Name: "n\xff"}, false},
+			{"userData that is no text", "i", face.Creation{Name: "n", UserData: ptr("\xc3\x28")}, false},
 			{"unknown model", "i", face.Creation{Name: "n", RecognitionModel: "recognition_05"}, false},
 		} {
 			id := tt.id

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 }
 
 // dim is the length of the fake's templates.
-const dim = 32
+const dim = 128
 
 // fake sees on a photo what its bytes say: words like "ann" or "ann.2", each a face, the largest first. Faces of the same
 // name are near one another, the nearer the closer their numbers; different names are far apart. Other words make it

@@ -135,11 +135,11 @@ func (s *Service) train(ctx context.Context, id visage.ResourceID) {
 	s.report(ctx, "train", id, err)
 }
 
-// report logs what work in the background could not do, unless that is how things should be: the service stops, or the
-// customer's key says no.
+// report logs what work in the background could not do, unless that is how things should be: the service stops, the
+// customer's key says no, or the resource has just been deleted.
 func (s *Service) report(ctx context.Context, work string, id visage.ResourceID, err error) {
 	refusal, refused := errors.AsType[*visage.Refusal](err)
-	if err == nil || ctx.Err() != nil || refused && refusal.Kind == visage.KeyRevoked {
+	if err == nil || ctx.Err() != nil || errors.Is(err, sealed.ErrNoSpace) || refused && refusal.Kind == visage.KeyRevoked {
 		return
 	}
 	s.log.Warn("face: work in the background goes on later", "work", work, "resource", id.String(), "err", err)

@@ -187,7 +187,7 @@ func TestATrainingOverTheMemoryBudgetFailsAndSaysSo(t *testing.T) {
 
 func TestGalleriesComeBackAfterEviction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const oneGallery = 16 * (4*32 + 40)
+		const oneGallery = 16 * (4*dim + 40)
 		r := newRigOn(t, newStore(t), oneGallery)
 		defer r.run(t)()
 		var groups []face.Ref
