@@ -1,0 +1,185 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage/face"
+)
+
+// Config says what a server is made of. The zero value of a field means its default.
+type Config struct {
+	// Dir is the folder under which the server keeps everything: data/ (the sealed store), keys/ (the root key file and the epoch
+	// keys, never inside data/), operator.json and ca.pem. It is made, with mode 0700, when it does not exist.
+	// Default: see DefaultDir.
+	Dir string
+
+	// Listen is the address of the one listener, host:port. A port of 0 takes a free one; see Server.Ready.
+	// Default: "127.0.0.1:8443", which this machine alone can reach.
+	Listen string
+
+	// Domain is the name under which resources have a host of their own: resource r answers at https://r.<domain>. Clients have
+	// to be able to look such names up; every resource answers at <domain> itself too, told apart by its key.
+	// Default: "localhost".
+	Domain string
+
+	// Names are further DNS names and IP addresses that the server's certificate shall be good for. Domain, localhost, 127.0.0.1
+	// and ::1 always are.
+	Names []string
+
+	// CertFile and KeyFile hold a certificate chain and its key in PEM, to be used instead of the server's own authority.
+	// Both or neither. They are read once, at the start.
+	CertFile, KeyFile string
+
+	// PlainHTTP serves without TLS. It is refused unless Listen is a loopback address: for a proxy on the same machine.
+	PlainHTTP bool
+
+	// Pack is the folder of the model pack. Default: the first that exists of <Dir>/packs/default, models/packs/default in the
+	// working directory, and the same beside the program.
+	Pack string
+
+	// Library is the path of the ONNX Runtime shared library. Default: as the npm package onnxruntime-node has it, in
+	// models/node_modules of the working directory or beside the program.
+	Library string
+
+	// Parallel is how many photos are worked on at once; more wait their turn. It bounds memory. Default: number of processors.
+	Parallel int
+
+	// GalleryBytes bounds the memory of the galleries that are loaded for searching, in bytes. Default: 1 GiB.
+	GalleryBytes int64
+
+	// AllowPrivateURLs lets detect fetch images from private, loopback and link-local addresses. That makes the server a way into
+	// the network it stands in, for everyone who has a key. Default: false.
+	AllowPrivateURLs bool
+
+	// RootKeys are the protectors of the instance root: any one of them opens the data. Each is one of
+	//
+	//	file:PATH               32 bytes in a file outside of the data directory; the first start makes it. Marked exposed.
+	//	env:NAME                32 bytes in an environment variable, in base64 or hexadecimal
+	//	passphrase-env:NAME     a passphrase in an environment variable
+	//	passphrase-file:PATH    a passphrase in the first line of a file
+	//
+	// Default: file:<Dir>/keys/root.key.
+	RootKeys []string
+
+	// DrainTimeout is how long requests may go on after the server was told to stop. Default: 20 s.
+	DrainTimeout time.Duration
+
+	// Logger gets what an operator should know. Default: discard.
+	Logger *slog.Logger
+
+	// Recogniser is used instead of the networks in Pack: for tests of all that is not vision. Pack and Library are not looked at.
+	Recogniser face.Recogniser
+}
+
+// DefaultDir returns where a server keeps everything when nothing else is said: $XDG_DATA_HOME/visage, or ~/.visage.
+func DefaultDir() (string, error) {
+	if data := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(data) {
+		return filepath.Join(data, "visage"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("find the home directory: %w; say where to keep the data with --dir", err)
+	}
+	return filepath.Join(home, ".visage"), nil
+}
+
+// Bounds of settings. A program that works on more photos at once than this is misconfigured rather than large.
+const (
+	maxParallel     = 256
+	minGalleryBytes = 1 << 20
+	maxDrainTimeout = time.Hour
+)
+
+var hostPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
+
+// withDefaults fills in what is not set and checks the rest. All mistakes are reported, joined, each beginning with the name of its
+// setting.
+func (c Config) withDefaults() (Config, error) {
+	var mistakes []error
+	bad := func(setting, format string, args ...any) {
+		mistakes = append(mistakes, fmt.Errorf("%s: %s", setting, fmt.Sprintf(format, args...)))
+	}
+	if c.Dir == "" {
+		dir, err := DefaultDir()
+		if err != nil {
+			bad("dir", "%v", err)
+		}
+		c.Dir = dir
+	}
+	if abs, err := filepath.Abs(c.Dir); err == nil {
+		c.Dir = abs
+	} else {
+		bad("dir", "%v", err)
+	}
+	setDefault(&c.Listen, "127.0.0.1:8443")
+	setDefault(&c.Domain, "localhost")
+	setDefault(&c.GalleryBytes, 1<<30)
+	setDefault(&c.DrainTimeout, 20*time.Second)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if len(c.RootKeys) == 0 {
+		c.RootKeys = []string{"file:" + filepath.Join(c.Dir, keysFolder, "root.key")}
+	}
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		bad("listen", "%q is not host:port, such as 127.0.0.1:8443", c.Listen)
+	}
+	if c.PlainHTTP && err == nil && !isLoopback(host) {
+		bad("plain-http", "without TLS only a loopback address can be listened on, and %q is not one", host)
+	}
+	if !hostPattern.MatchString(c.Domain) {
+		bad("domain", "%q is not a host name in lower case", c.Domain)
+	}
+	for _, n := range c.Names {
+		if net.ParseIP(n) == nil && !hostPattern.MatchString(strings.TrimPrefix(n, "*.")) {
+			bad("names", "%q is neither a host name in lower case nor an IP address", n)
+		}
+	}
+	if (c.CertFile == "") != (c.KeyFile == "") {
+		bad("cert-file", "a certificate and its key go together: set both cert-file and key-file, or neither")
+	}
+	if c.CertFile != "" && c.PlainHTTP {
+		bad("cert-file", "there is no certificate without TLS: remove cert-file or plain-http")
+	}
+	if c.Parallel < 0 || c.Parallel > maxParallel {
+		bad("parallel", "%d is not between 1 and %d", c.Parallel, maxParallel)
+	}
+	if c.GalleryBytes < minGalleryBytes {
+		bad("gallery-memory", "%d bytes are less than the least, 1 MiB", c.GalleryBytes)
+	}
+	if c.DrainTimeout < 0 || c.DrainTimeout > maxDrainTimeout {
+		bad("drain-timeout", "%v is not between 0 and %v", c.DrainTimeout, maxDrainTimeout)
+	}
+	seen := map[string]bool{}
+	for _, k := range c.RootKeys {
+		if _, err := parseRootKey(k); err != nil {
+			bad("root-key", "%v", err)
+		}
+		if seen[k] {
+			bad("root-key", "%q is there twice", k)
+		}
+		seen[k] = true
+	}
+	return c, errors.Join(mistakes...)
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,204 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi"
+	"github.com/visage-face/visage/api/faceapi"
+	"github.com/visage-face/visage/face"
+	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/vision"
+	"github.com/visage-face/visage/vision/pack"
+)
+
+// layers are the rooms of a running server.
+type layers struct {
+	store       *sealed.Store
+	accounts    *account.Accounts
+	face        *face.Service
+	authority   *authority // nil when certificates come from elsewhere, or there are none
+	operator    *operator
+	forOperator Operator
+}
+
+// open opens the rooms from the bottom up and adds what closes them to opened.
+func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
+	store, first, err := s.cfg.openStore(ctx, s.note)
+	if err != nil {
+		return nil, err
+	}
+	opened.add("sealed store", store.Close)
+	l := &layers{store: store}
+	l.operator, l.forOperator, err = openOperator(ctx, l.store, filepath.Join(s.cfg.Dir, OperatorFile))
+	if err != nil {
+		return nil, err
+	}
+	if l.accounts, err = account.Open(ctx, account.Config{Store: l.store, Logger: s.log}); err != nil {
+		return nil, err
+	}
+	if err := ensureDefaults(ctx, l.accounts, first); err != nil {
+		return nil, err
+	}
+	recogniser, err := s.recogniser(opened)
+	if err != nil {
+		return nil, err
+	}
+	l.face, err = face.New(face.Config{
+		Store: l.store, Models: models(recogniser), Resources: l.accounts.IDs, GalleryBytes: s.cfg.GalleryBytes, Logger: s.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// models serves every recognition model of the contract by the one pack there is: clients name one, and all must work.
+func models(r face.Recogniser) map[string]face.Recogniser {
+	all := map[string]face.Recogniser{}
+	for _, name := range []string{"recognition_01", "recognition_02", "recognition_03", "recognition_04"} {
+		all[name] = r
+	}
+	return all
+}
+
+// recogniser opens the model pack.
+func (s *Server) recogniser(opened *closers) (face.Recogniser, error) {
+	if s.cfg.Recogniser != nil {
+		return s.cfg.Recogniser, nil
+	}
+	folder, err := FindPack(s.cfg.Pack, s.cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	library, err := FindLibrary(s.cfg.Library)
+	if err != nil {
+		return nil, err
+	}
+	p, err := pack.Open(folder)
+	if err != nil {
+		return nil, err
+	}
+	pipeline, err := vision.Open(vision.Config{Pack: p, Library: library, Parallel: s.cfg.Parallel})
+	if err != nil {
+		return nil, err
+	}
+	opened.add("vision", pipeline.Close)
+	s.log.Info("model pack opened", "pack", p.Name(), "folder", p.Dir(), "library", library)
+	return pipeline, nil
+}
+
+// certificates says how TLS is spoken; nil: not at all.
+func (s *Server) certificates(ctx context.Context, l *layers) (*tls.Config, error) {
+	if s.cfg.PlainHTTP {
+		return nil, nil
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	if s.cfg.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(s.cfg.CertFile, s.cfg.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("read cert-file and key-file: %w", err)
+		}
+		cfg.Certificates = []tls.Certificate{pair}
+		return cfg, nil
+	}
+	cert, key, err := openAuthority(ctx, l.store)
+	if err != nil {
+		return nil, err
+	}
+	l.authority = &authority{certificate: cert, key: key, domain: s.cfg.Domain, names: s.cfg.certificateNames(), known: l.accounts.Exists}
+	cfg.GetCertificate = l.authority.forHello
+	return cfg, nil
+}
+
+// certificateNames are what the server's own certificate is good for.
+func (c Config) certificateNames() []string {
+	all := append([]string{c.Domain, "localhost", "127.0.0.1", "::1"}, c.Names...)
+	var names []string
+	seen := map[string]bool{}
+	for _, n := range all {
+		if !seen[n] {
+			names = append(names, n)
+		}
+		seen[n] = true
+	}
+	return names
+}
+
+// handler puts the planes and the pages for machines together.
+func (s *Server) handler(l *layers) (http.Handler, error) {
+	faces, err := faceapi.New(faceapi.Config{Service: l.face, AllowPrivate: s.cfg.AllowPrivateURLs})
+	if err != nil {
+		return nil, err
+	}
+	management, err := armapi.New(armapi.Config{
+		Accounts: l.accounts, Subscription: l.forOperator.SubscriptionID, Group: defaultGroup, Endpoint: s.resourceEndpoint,
+	})
+	if err != nil {
+		return nil, err
+	}
+	planes := []api.Plane{faces, management}
+	h, err := api.New(api.Config{Planes: planes, Keys: l.accounts, Tokens: l.operator, Logger: s.log})
+	if err != nil {
+		return nil, err
+	}
+	metrics := prometheus.NewRegistry()
+	all := append(h.Collectors(), l.face.Collectors()...)
+	all = append(all, s.events)
+	all = append(all, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, c := range all {
+		if err := metrics.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	scrape := promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Not by net/http's mux: it redirects paths such as "//face/v1.0/detect", which clients send and whose bodies would be lost.
+		page, isPage := map[string]http.HandlerFunc{"/healthz": healthz, "/readyz": s.readyz, "/metrics": scrape.ServeHTTP}[r.URL.Path]
+		switch {
+		case !isPage:
+			h.ServeHTTP(w, r)
+		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+		default:
+			page(w, r)
+		}
+	}), nil
+}
+
+// healthz answers while the process can answer at all.
+func healthz(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintln(w, "ok")
+}
+
+// readyz answers whether requests should be sent here: not before everything is open, and not while it stops.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	if !s.serving.Load() {
+		http.Error(w, "stopping", http.StatusServiceUnavailable)
+		return
+	}
+	healthz(w, r)
+}
+
+// resourceEndpoint is the address of one resource, with the slash at the end that the contract has.
+func (s *Server) resourceEndpoint(resource string) string {
+	u, err := url.Parse(s.endpoint)
+	if err != nil {
+		panic(fmt.Sprintf("the server's own endpoint %q is no URL", s.endpoint))
+	}
+	u.Host, u.Path = strings.ToLower(resource)+"."+u.Host, "/"
+	return u.String()
+}

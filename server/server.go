@@ -1,0 +1,248 @@
+// Package server puts the rooms together: it opens them from the bottom up, listens, and closes them from the top down.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/internal/durable"
+)
+
+// What lies under Config.Dir.
+const (
+	dataFolder = "data"   // the sealed store
+	keysFolder = "keys"   // the root key file and the epoch keys
+	caFile     = "ca.pem" // the authority's certificate, for clients
+	lockFile   = "LOCK"   // held while a server runs
+)
+
+// What the first start makes.
+const (
+	defaultGroup    = "default"
+	defaultResource = "default"
+	defaultLocation = "local"
+)
+
+func (c Config) dataDir() string { return filepath.Join(c.Dir, dataFolder) }
+func (c Config) keysDir() string { return filepath.Join(c.Dir, keysFolder) }
+
+// Server is one Visage. Its methods may be called at the same time.
+type Server struct {
+	cfg    Config
+	log    *slog.Logger
+	ready  chan struct{}
+	events *prometheus.CounterVec
+
+	// Set before ready is closed, and not changed after it.
+	endpoint string
+	operator Operator
+	accounts *account.Accounts
+
+	serving atomic.Bool // false before Run has come to serving, and while it stops
+}
+
+// New checks cfg and makes a Server. It opens nothing; see Run. All mistakes of cfg are in the error, each beginning with the name of its
+// setting.
+func New(cfg Config) (*Server, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Server{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), events: newEvents()}, nil
+}
+
+// Ready is closed when the server serves. It is never closed when Run fails before that.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Dir is the folder that holds everything the server keeps, as an absolute path.
+func (s *Server) Dir() string { return s.cfg.Dir }
+
+// Endpoint is the base address of all planes, without a slash at the end. It is known after Ready.
+func (s *Server) Endpoint() string { return s.endpoint }
+
+// Operator is what operator.json holds. It is known after Ready.
+func (s *Server) Operator() Operator { return s.operator }
+
+// Keys returns the keys of the resource called name. It may be called after Ready.
+func (s *Server) Keys(ctx context.Context, name string) (account.Keys, error) {
+	return s.accounts.Keys(ctx, name)
+}
+
+// Run opens everything, serves until ctx ends, lets the requests under way finish for Config.DrainTimeout, and closes everything. It returns
+// nil after a stop that was asked for. It can be called once.
+func (s *Server) Run(ctx context.Context) (err error) {
+	if err := harden(); err != nil {
+		return err
+	}
+	// What is opened is closed in reverse, whatever happens in between; the first error is the one that counts.
+	var opened closers
+	defer func() {
+		if closeErr := opened.close(); err == nil {
+			err = closeErr
+		}
+	}()
+	layers, err := s.open(ctx, &opened)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", s.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	opened.add("listener", func() error {
+		if err := listener.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil // the HTTP server has closed it
+	})
+	s.endpoint = s.cfg.endpointAt(listener.Addr())
+	certificates, err := s.certificates(ctx, layers)
+	if err != nil {
+		return err
+	}
+	handler, err := s.handler(layers)
+	if err != nil {
+		return err
+	}
+	if err := s.publish(layers); err != nil {
+		return err
+	}
+	return s.serve(ctx, layers, listener, certificates, handler)
+}
+
+// serve answers requests until ctx ends or something fails, and then drains.
+func (s *Server) serve(ctx context.Context, l *layers, listener net.Listener, certificates *tls.Config, handler http.Handler) error {
+	hs := &http.Server{
+		Handler:           handler,
+		TLSConfig:         certificates,
+		ReadHeaderTimeout: 10 * time.Second, // slow headers hold a connection and nothing else
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // what clients do wrong before they are a request
+	}
+	failed := make(chan error, 2) // the listener and the background: neither may block when nobody listens any more
+	go func() {
+		if certificates == nil {
+			failed <- hs.Serve(listener)
+		} else {
+			failed <- hs.ServeTLS(listener, "", "")
+		}
+	}()
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx)) // the services outlive the requests
+	worked := make(chan error, 1)
+	go func() { worked <- background(work, l, failed) }()
+	s.serving.Store(true)
+	close(s.ready)
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	s.serving.Store(false)
+	s.log.Info("stopping", "drain_timeout", s.cfg.DrainTimeout)
+	drain, done := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
+	defer done()
+	if drainErr := hs.Shutdown(drain); drainErr != nil {
+		s.log.Warn("requests cut off", "err", drainErr)
+		drainErr = hs.Close()
+		err = errors.Join(err, drainErr)
+	}
+	stopWork()
+	return errors.Join(err, <-worked)
+}
+
+// background runs what works without being asked, until ctx ends. That one of them ends before is told to failed.
+func background(ctx context.Context, l *layers, failed chan<- error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for name, run := range map[string]func(context.Context) error{"face service": l.face.Run, "sealed store": l.store.Run} {
+		group.Go(func() error {
+			err := run(ctx)
+			if err == nil && ctx.Err() == nil {
+				err = errors.New("ended without being asked to")
+			}
+			if err != nil && ctx.Err() == nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	if err != nil {
+		failed <- err
+	}
+	return nil
+}
+
+// publish tells clients on this machine how to reach the server.
+func (s *Server) publish(l *layers) error {
+	if l.authority != nil {
+		ca := filepath.Join(s.cfg.Dir, caFile)
+		if err := durable.WriteFile(ca, l.authority.pem()); err != nil {
+			return fmt.Errorf("write %s: %w", ca, err)
+		}
+		l.forOperator.CAFile = ca
+	} else {
+		l.forOperator.CAFile = ""
+	}
+	l.forOperator.Endpoint = s.endpoint
+	s.operator, s.accounts = l.forOperator, l.accounts
+	return writeOperator(filepath.Join(s.cfg.Dir, OperatorFile), l.forOperator)
+}
+
+// endpointAt is the address clients use for a listener at addr: the domain, at the port that was given or taken.
+func (c Config) endpointAt(addr net.Addr) string {
+	scheme := "https"
+	if c.PlainHTTP {
+		scheme = "http"
+	}
+	_, port, _ := net.SplitHostPort(addr.String()) // a listener's own address has both parts
+	return scheme + "://" + net.JoinHostPort(c.Domain, port)
+}
+
+// ensureDefaults makes the default resource on the first start.
+func ensureDefaults(ctx context.Context, accounts *account.Accounts, first bool) error {
+	if !first || accounts.Exists(defaultResource) {
+		return nil
+	}
+	_, err := accounts.Create(ctx, account.Creation{
+		Name: defaultResource, Group: defaultGroup, Location: defaultLocation, Tier: visage.S0,
+	})
+	if err != nil {
+		return fmt.Errorf("make the default resource: %w", err)
+	}
+	return nil
+}
+
+// closers are what has to be closed, in the order it was opened.
+type closers struct {
+	names []string
+	funcs []func() error
+}
+
+func (c *closers) add(name string, f func() error) {
+	c.names, c.funcs = append(c.names, name), append(c.funcs, f)
+}
+
+// close closes everything in reverse and returns the first error.
+func (c *closers) close() (err error) {
+	for i := len(c.funcs) - 1; i >= 0; i-- {
+		if closeErr := c.funcs[i](); closeErr != nil && err == nil {
+			err = fmt.Errorf("close %s: %w", c.names[i], closeErr)
+		}
+	}
+	return err
+}

@@ -1,0 +1,113 @@
+// Package servertest runs a true server for tests: TLS on a free port, a directory of its own, and on demand faces that need no networks.
+package servertest
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/visage-face/visage/server"
+)
+
+// Server is a server that runs until Stop or the end of the test.
+type Server struct {
+	*server.Server
+	// URL is the base of all planes, without a slash at the end.
+	URL string
+	// Key opens the default resource.
+	Key string
+	// Client trusts the server's own authority and nothing else.
+	Client *http.Client
+
+	cancel  context.CancelFunc
+	stopped func() error // waits; may be called again
+}
+
+// Start runs a server. What cfg leaves out: Dir is a new temporary directory, Listen a free port of 127.0.0.1, Recogniser
+// is Faces unless a Pack is named, Logger writes to the test's log. A server that does not start fails the test.
+func Start(t testing.TB, cfg server.Config) *Server {
+	t.Helper()
+	if cfg.Dir == "" {
+		cfg.Dir = filepath.Join(t.TempDir(), "visage")
+	}
+	if cfg.Listen == "" {
+		cfg.Listen = "127.0.0.1:0"
+	}
+	if cfg.Recogniser == nil && cfg.Pack == "" {
+		cfg.Recogniser = Faces{}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.NewTextHandler(testLog{t}, nil))
+	}
+	srv, err := server.New(cfg)
+	if err != nil {
+		t.Fatalf("make server: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context())) // the test's own ends before its cleanups
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Run(ctx) }()
+	s := &Server{Server: srv, cancel: cancel, stopped: sync.OnceValue(func() error { return <-ended })}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Errorf("server: %v", err)
+		}
+	})
+	select {
+	case err := <-ended:
+		ended <- nil
+		t.Fatalf("start server: %v", err)
+	case <-srv.Ready():
+	}
+	s.URL = srv.Endpoint()
+	keys, err := srv.Keys(t.Context(), "default")
+	if err != nil {
+		t.Fatalf("keys of the default resource: %v", err)
+	}
+	s.Key = keys.Key1
+	if s.Client, err = client(srv.Operator().CAFile); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Stop stops the server as a signal would, waits until it has, and returns what Run returned.
+func (s *Server) Stop() error {
+	s.cancel()
+	if s.Client != nil {
+		s.Client.CloseIdleConnections()
+	}
+	return s.stopped()
+}
+
+func client(caFile string) (*http.Client, error) {
+	transport := &http.Transport{ForceAttemptHTTP2: true}
+	if caFile != "" {
+		pem, err := os.ReadFile(caFile)
+		if err != nil {
+			return nil, err
+		}
+		roots := x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(pem) {
+			return nil, errors.New("the server's CA file holds no certificate")
+		}
+		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
+	return &http.Client{Transport: transport}, nil
+}
+
+// testLog writes log lines to a test's log.
+type testLog struct{ t testing.TB }
+
+// Write implements io.Writer.
+func (l testLog) Write(b []byte) (int, error) {
+	l.t.Log(strings.TrimSuffix(string(b), "\n"))
+	return len(b), nil
+}

@@ -1,0 +1,89 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/visage-face/visage/internal/durable"
+	"github.com/visage-face/visage/sealed"
+)
+
+// openStore opens the sealed store under c.Dir, or makes it on the first start.
+func (c Config) openStore(ctx context.Context, note func(sealed.Event)) (store *sealed.Store, first bool, err error) {
+	for _, dir := range []string{c.Dir, c.dataDir(), c.keysDir()} {
+		if err := durable.MkdirAll(dir); err != nil {
+			return nil, false, fmt.Errorf("make folder: %w", err)
+		}
+	}
+	if first, err = isEmpty(c.dataDir()); err != nil {
+		return nil, false, fmt.Errorf("look at the data directory: %w", err)
+	}
+	protectors, err := c.protectors(first)
+	if err != nil {
+		return nil, false, err
+	}
+	store, err = sealed.Open(ctx, sealed.Config{
+		Engine: "pebble:" + c.dataDir(), KeyDir: c.keysDir(), Protectors: protectors, Report: note, Logger: c.Logger,
+	})
+	return store, first, err
+}
+
+// OpenStore opens the store of a server that is not running, for offline work. It makes nothing: an error wraps fs.ErrNotExist when there is no
+// data. The caller closes the store.
+func OpenStore(ctx context.Context, cfg Config) (*sealed.Store, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	empty, err := isEmpty(cfg.dataDir())
+	if err == nil && empty {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, fmt.Errorf("there is no data in %s: %w", cfg.dataDir(), err)
+	}
+	store, _, err := cfg.openStore(ctx, nil)
+	return store, err
+}
+
+func isEmpty(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return len(entries) == 0, err
+}
+
+// newEvents counts what the sealed store reports.
+func newEvents() *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "visage_sealed_events_total", Help: "What happened to keys and to what they seal, by kind.",
+	}, []string{"kind"})
+}
+
+// note logs and counts what the sealed store reports.
+func (s *Server) note(e sealed.Event) {
+	s.events.WithLabelValues(string(e.Kind)).Inc()
+	attrs := []any{"kind", string(e.Kind)}
+	if e.Space != (sealed.SpaceID{}) {
+		attrs = append(attrs, "space", e.Space.String())
+	}
+	if e.Note != "" {
+		attrs = append(attrs, "protector", e.Note)
+	}
+	switch e.Kind {
+	case sealed.Corrupt:
+		s.log.Error("something stored does not open; \"visage verify\" on the stopped server lists all of it", append(attrs, "err", e.Err)...)
+	case sealed.RootExposed:
+		s.log.Warn("the root key lies beside the data on this machine: whoever copies both can open them", attrs...)
+	case sealed.SpaceOpened, sealed.SpaceWiped:
+		s.log.Debug("sealed store", attrs...)
+	default:
+		s.log.Info("sealed store", attrs...)
+	}
+}
