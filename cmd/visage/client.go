@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/visage-face/visage/server"
+)
+
+// client speaks to a running server over HTTPS, as its operator.
+type client struct {
+	operator server.Operator
+	http     *http.Client
+}
+
+// defineDir adds the flag that says which server is meant, and returns how to get at its directory.
+func defineDir(fs *flag.FlagSet) func() (string, error) {
+	given := defineSettings(fs, "dir")
+	return func() (string, error) {
+		set, err := given.load()
+		if err != nil {
+			return "", err
+		}
+		if set.server.Dir != "" {
+			return set.server.Dir, nil
+		}
+		return server.DefaultDir()
+	}
+}
+
+// dial reads operator.json in dir. It does not speak to the server yet.
+func dial(dir string) (*client, error) {
+	path := filepath.Join(dir, server.OperatorFile)
+	operator, err := server.ReadOperator(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, hinted(err, "start the server with \"visage serve --dir %s\", or name the directory of a running one with --dir", dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	h, err := trusting(operator.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	return &client{operator: operator, http: h}, nil
+}
+
+// trusting returns an HTTP client that trusts the authority in caFile alone or, with none, what the system trusts.
+func trusting(caFile string) (*http.Client, error) {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.Proxy = nil // the server is named by a file on this machine; a proxy in between would see the secret
+	if caFile != "" {
+		pem, err := os.ReadFile(caFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the server's authority: %w", err)
+		}
+		roots := x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no certificate", caFile)
+		}
+		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
+	return &http.Client{Transport: transport, Timeout: time.Minute}, nil
+}
+
+// maxAnswer bounds what the client reads of an answer.
+const maxAnswer = 16 << 20
+
+// manage makes one request of the management plane. path is relative to the accounts of the operator's resource group; body and answer may
+// be nil.
+func (c *client) manage(ctx context.Context, method, path string, body, answer any) error {
+	const apiVersion = "2025-09-01" // the newest the contract knows
+	url := fmt.Sprintf("%s/subscriptions/%s/resourceGroups/%s/providers/Microsoft.CognitiveServices/accounts%s?api-version=%s",
+		c.operator.Endpoint, c.operator.SubscriptionID, c.operator.ResourceGroup, path, apiVersion)
+	var content io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return fmt.Errorf("encode request: %w", err)
+		}
+		content = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, url, content)
+	if err != nil {
+		return fmt.Errorf("make request: %w", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.operator.ClientSecret)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := c.http.Do(req)
+	if err != nil {
+		return &failure{
+			err:  fmt.Errorf("reach the server at %s: %w", c.operator.Endpoint, errors.Unwrap(err)),
+			code: exitUnreachable, hint: "is it running? \"visage serve\" starts it",
+		}
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("read answer: %w", err)
+	}
+	if res.StatusCode >= 300 {
+		return problem(res, b)
+	}
+	if answer == nil || len(b) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(b, answer); err != nil {
+		return fmt.Errorf("read answer of %s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+// refused is what the server said instead of doing it.
+type refused struct {
+	status  int
+	code    string
+	message string
+}
+
+// Error returns the server's sentence and its code.
+func (r *refused) Error() string { return fmt.Sprintf("%s (%d %s)", r.message, r.status, r.code) }
+
+// problem reads an error answer of the server.
+func problem(res *http.Response, body []byte) error {
+	var said struct {
+		Error struct{ Code, Message string }
+	}
+	if err := json.Unmarshal(body, &said); err != nil || said.Error.Code == "" {
+		return &refused{res.StatusCode, http.StatusText(res.StatusCode), "the server refused without saying why"}
+	}
+	return &refused{res.StatusCode, said.Error.Code, said.Error.Message}
+}

@@ -1,0 +1,200 @@
+package evaluation_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/visage-face/visage/cmd/visage/internal/evaluation"
+	"github.com/visage-face/visage/vision"
+)
+
+// recogniser reads a template from the photo's text: a direction in the plane, in degrees. "blind" is a photo without a face, "broken" no photo.
+type recogniser struct{}
+
+func (recogniser) Detect(_ context.Context, photo []byte, want vision.Want) (*vision.Photo, error) {
+	if string(photo) == "broken" {
+		return nil, &vision.ImageError{Kind: vision.Broken, Message: "cannot be decoded"}
+	}
+	var degrees float64
+	if _, err := fmt.Sscan(string(photo), &degrees); err != nil {
+		return &vision.Photo{}, nil
+	}
+	sin, cos := math.Sincos(degrees * math.Pi / 180)
+	p := &vision.Photo{Faces: []vision.Face{{}, {}}}
+	for _, i := range want.Select(p.Faces) {
+		p.Faces[i].Template = []float32{float32(cos), float32(sin)}
+	}
+	return p, nil
+}
+
+func (recogniser) Confidence(distance float64) float64 { return 1 - distance/2 }
+func (recogniser) Name() string                        { return "plane" }
+
+// folder makes a folder of photos by person; each text is a photo.
+func folder(t *testing.T, people map[string][]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for person, photos := range people {
+		if err := os.Mkdir(filepath.Join(dir, person), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for i, text := range photos {
+			name := filepath.Join(dir, person, fmt.Sprintf("%s_%04d.jpg", person, i+1))
+			if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return dir
+}
+
+func measure(t *testing.T, s evaluation.Set) *evaluation.Result {
+	t.Helper()
+	r, err := evaluation.Measure(t.Context(), s, recogniser{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestSmallSetByHand(t *testing.T) {
+	s, err := evaluation.ReadFolder(folder(t, map[string][]string{
+		"ada": {"0", "1", "2"}, "bob": {"90", "92"}, "eve": {"blind", "broken", "1.5"},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := measure(t, s)
+	if r.Photos != 8 || r.People != 3 || len(r.Undetected) != 2 {
+		t.Errorf("got %d photos, %d people, undetected %v", r.Photos, r.People, r.Undetected)
+	}
+	// Pairs of one person: ada 3, bob 1; eve's 3 are lost. Strangers: 3·2 + 3·1 + 2·1.
+	if r.Genuine != 4 || r.Lost != 3 || r.Strangers != 11 {
+		t.Errorf("got %d genuine, %d lost, %d strangers, want 4, 3, 11", r.Genuine, r.Lost, r.Strangers)
+	}
+	// Probes: ada's three and bob's two. Eve stands between ada's second and third: both take her for the nearest; the first takes the second.
+	if r.RankOne.Count != 3 || r.RankOne.Of != 5 {
+		t.Errorf("rank-1 is %d of %d, want 3 of 5", r.RankOne.Count, r.RankOne.Of)
+	}
+	for _, rate := range r.Rates {
+		if rate.Measurable {
+			t.Errorf("a rate of %g was measured with 11 pairs of strangers", rate.FalseAccepts)
+		}
+	}
+}
+
+// spread makes many people around the circle, two photos each, with noise.
+func spread(t *testing.T, people int, noise float64) string {
+	random := rand.New(rand.NewPCG(7, 7))
+	photos := map[string][]string{}
+	for i := range people {
+		at := float64(i) * 360 / float64(people)
+		photos[fmt.Sprintf("p%03d", i)] = []string{
+			fmt.Sprint(at + random.NormFloat64()*noise), fmt.Sprint(at + random.NormFloat64()*noise),
+		}
+	}
+	return folder(t, photos)
+}
+
+func TestRatesKeepTheirPromise(t *testing.T) {
+	s, err := evaluation.ReadFolder(spread(t, 120, 0.8))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := measure(t, s)
+	for _, rate := range r.Rates {
+		ta := rate.TrueAccepts
+		if !rate.Measurable || !(ta.Low <= ta.Value && ta.Value <= ta.High) || ta.Of != 120 || ta.Value != float64(ta.Count)/float64(ta.Of) {
+			t.Errorf("rate %+v does not hold together", rate)
+		}
+	}
+	if r.Rates[0].Threshold < r.Rates[1].Threshold || r.Rates[0].TrueAccepts.Value < r.Rates[1].TrueAccepts.Value {
+		t.Errorf("accepting more strangers accepts fewer of one person: %+v", r.Rates)
+	}
+	last := evaluation.Point{}
+	for _, p := range r.Curve {
+		if p.FalseAccepts <= last.FalseAccepts || p.TrueAccepts < last.TrueAccepts {
+			t.Errorf("the curve falls from %+v to %+v", last, p)
+		}
+		last = p
+	}
+	if last != (evaluation.Point{FalseAccepts: 1, TrueAccepts: 1}) {
+		t.Errorf("the curve ends at %+v, want everything accepted", last)
+	}
+}
+
+func TestSameInputSameReport(t *testing.T) {
+	dir := spread(t, 60, 2)
+	write := func() (text, page string) {
+		s, err := evaluation.ReadFolder(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var a, b bytes.Buffer
+		r := measure(t, s)
+		if err := r.WriteText(&a); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.WriteHTML(&b); err != nil {
+			t.Fatal(err)
+		}
+		return a.String(), b.String()
+	}
+	text, page := write()
+	if again, pageAgain := write(); text != again || page != pageAgain {
+		t.Errorf("two runs differ:\n%s\n%s", text, again)
+	}
+	if strings.Contains(page, "http") || !strings.Contains(page, "<polyline points=") {
+		t.Error("the page needs something from elsewhere, or has no curve")
+	}
+	for _, want := range []string{"TAR at FAR 1 %", "rank-1", "failures to detect   0 of 120"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("report lacks %q:\n%s", want, text)
+		}
+	}
+}
+
+func TestPairsFile(t *testing.T) {
+	dir := folder(t, map[string][]string{"Ada": {"0", "1"}, "Bob": {"90", "91"}})
+	file := filepath.Join(dir, "pairs.txt")
+	if err := os.WriteFile(file, []byte("1\t2\nAda\t1\t2\nBob\t1\t2\nAda\t1\tBob\t2\nAda\t2\tBob\t1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := evaluation.ReadPairs(file, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := measure(t, s)
+	if r.Photos != 4 || r.Genuine != 2 || r.Strangers != 2 {
+		t.Errorf("got %d photos, %d genuine, %d strangers, want 4, 2, 2", r.Photos, r.Genuine, r.Strangers)
+	}
+}
+
+func TestBrokenPairsFiles(t *testing.T) {
+	dir := folder(t, map[string][]string{"Ada": {"0", "1"}})
+	for name, c := range map[string]struct{ text, want string }{
+		"empty":         {"", "has no pairs"},
+		"count alone":   {"10 300\n", "has no pairs"},
+		"no such photo": {"1\nAda 1 3\n", ":2: photo"},
+		"no number":     {"1\nAda 1 x\n", `:2: "x" is not the number of a photo`},
+		"many words":    {"1\nAda 1 Ada 2 3\n", ":2: 5 words, not 3 or 4"},
+		"path":          {"1\n../Ada 1 2\n", `:2: "../Ada" is not a person's name`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "pairs.txt")
+			if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := evaluation.ReadPairs(file, dir); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,219 @@
+// Package leak searches files for things that must not be readable in them, in every form they could have been written in.
+package leak
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+)
+
+// Secret is something to look for, in all its forms.
+type Secret struct {
+	What  string // said when it is found; not the secret itself
+	forms []form
+}
+
+type form struct {
+	name  string
+	bytes []byte
+}
+
+// minForm is the least length of a form in bytes. Shorter ones would be found in random bytes by chance: 8 bytes are met once in 2^64 places.
+const minForm = 8
+
+// Text returns a text to look for: as UTF-8, UTF-16, JSON, hexadecimal and base64, and in lower and upper case. It is an error when the text is
+// too short to be told from chance.
+func Text(what, text string) (Secret, error) {
+	if len(text) < minForm {
+		return Secret{}, fmt.Errorf("%s has %d bytes; less than %d are found by chance", what, len(text), minForm)
+	}
+	s := Secret{What: what}
+	s.add("utf-8", []byte(text))
+	s.add("lower case", []byte(strings.ToLower(text)))
+	s.add("upper case", []byte(strings.ToUpper(text)))
+	var little, big []byte
+	for _, unit := range utf16.Encode([]rune(text)) {
+		little = binary.LittleEndian.AppendUint16(little, unit)
+		big = binary.BigEndian.AppendUint16(big, unit)
+	}
+	s.add("utf-16 little endian", little)
+	s.add("utf-16 big endian", big)
+	if quoted, err := json.Marshal(text); err == nil {
+		s.add("json", bytes.Trim(quoted, `"`))
+	}
+	s.addEncoded("utf-8", []byte(text))
+	return s, nil
+}
+
+// Template returns a template to look for: any of a few runs of its numbers, as float32 and float64 in both byte orders, those in hexadecimal
+// and base64, and as JSON. Runs, because a template may be stored in parts.
+func Template(what string, template []float32) Secret {
+	s := Secret{What: what}
+	const run = 4 // 16 bytes as float32: beyond chance
+	for _, at := range []int{0, len(template) / 2, len(template) - run} {
+		if at < 0 || at+run > len(template) {
+			continue
+		}
+		part := template[at : at+run]
+		var le32, be32, le64, be64 []byte
+		var text []string
+		for _, v := range part {
+			le32 = binary.LittleEndian.AppendUint32(le32, math.Float32bits(v))
+			be32 = binary.BigEndian.AppendUint32(be32, math.Float32bits(v))
+			le64 = binary.LittleEndian.AppendUint64(le64, math.Float64bits(float64(v)))
+			be64 = binary.BigEndian.AppendUint64(be64, math.Float64bits(float64(v)))
+			text = append(text, strconv.FormatFloat(float64(v), 'g', -1, 32))
+		}
+		for _, f := range []form{
+			{"float32 little endian", le32}, {"float32 big endian", be32}, {"float64 little endian", le64}, {"float64 big endian", be64},
+		} {
+			s.add(f.name, f.bytes)
+			s.addEncoded(f.name, f.bytes)
+		}
+		s.add("json", []byte(strings.Join(text, ",")))
+		s.add("json with blanks", []byte(strings.Join(text, ", ")))
+	}
+	return s
+}
+
+func (s *Secret) add(name string, b []byte) {
+	if len(b) >= minForm && !slices.ContainsFunc(s.forms, func(f form) bool { return bytes.Equal(f.bytes, b) }) {
+		s.forms = append(s.forms, form{name, b})
+	}
+}
+
+// addEncoded adds b in hexadecimal and in base64. Base64 looks different at each of three offsets in what was encoded; the characters at the ends
+// depend on the neighbours and are left out.
+func (s *Secret) addEncoded(name string, b []byte) {
+	h := hex.EncodeToString(b)
+	s.add(name+" in hexadecimal", []byte(h))
+	s.add(name+" in hexadecimal", []byte(strings.ToUpper(h)))
+	for offset := range 3 {
+		whole := (len(b) + offset) / 3 * 3
+		padded := append(make([]byte, offset), b...)[:whole]
+		for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			text := enc.EncodeToString(padded)
+			if offset > 0 && len(text) > 4 {
+				text = text[4:] // the first four hold the neighbour before
+			}
+			s.add(name+" in base64", []byte(text))
+		}
+	}
+}
+
+// Find is a secret that was found.
+type Find struct {
+	What   string // as Secret.What
+	Form   string // for example "float32 little endian in base64"
+	File   string
+	Offset int64 // of the form, in the file
+}
+
+// Report is what a search met.
+type Report struct {
+	Files int
+	Bytes int64
+	Finds []Find
+}
+
+// chunk is how much of a file is searched at a time.
+const chunk = 4 << 20
+
+// Search looks for the secrets in every byte of every file under the paths, and in the files' names. Each form is reported once a file.
+func Search(secrets []Secret, paths ...string) (Report, error) {
+	var r Report
+	overlap := 0
+	for _, s := range secrets {
+		for _, f := range s.forms {
+			overlap = max(overlap, len(f.bytes)-1)
+		}
+	}
+	for _, path := range paths {
+		err := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			for _, s := range secrets {
+				for _, f := range s.forms {
+					if bytes.Contains([]byte(d.Name()), f.bytes) {
+						r.Finds = append(r.Finds, Find{s.What, f.name + " in the file's name", name, 0})
+					}
+				}
+			}
+			if !d.Type().IsRegular() {
+				return nil
+			}
+			return r.searchFile(name, secrets, overlap)
+		})
+		if err != nil {
+			return r, fmt.Errorf("search %s: %w", path, err)
+		}
+	}
+	return r, nil
+}
+
+func (r *Report) searchFile(name string, secrets []Secret, overlap int) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r.Files++
+	found := map[string]bool{}
+	buf := make([]byte, overlap+chunk)
+	kept := 0     // bytes at the start of buf that the last round has seen already
+	var pos int64 // of buf[0] in the file
+	for {
+		n, err := io.ReadFull(f, buf[kept:])
+		r.Bytes += int64(n)
+		window := buf[:kept+n]
+		for _, s := range secrets {
+			for _, form := range s.forms {
+				id := s.What + "\x00" + form.name
+				if i := bytes.Index(window, form.bytes); i >= 0 && !found[id] {
+					found[id] = true
+					r.Finds = append(r.Finds, Find{s.What, form.name, name, pos + int64(i)})
+				}
+			}
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		keep := min(overlap, len(window))
+		pos += int64(len(window) - keep)
+		kept = copy(buf, window[len(window)-keep:])
+	}
+}
+
+// Plant writes every form of the secrets into a new file at path, with other bytes around each, so that a search can be seen to find them all. It
+// returns how many there are.
+func Plant(path string, secrets []Secret) (int, error) {
+	var b bytes.Buffer
+	n := 0
+	for _, s := range secrets {
+		for _, f := range s.forms {
+			b.WriteString("\x00\xff~~")
+			b.Write(f.bytes)
+			n++
+		}
+	}
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		return 0, fmt.Errorf("plant what must be found: %w", err)
+	}
+	return n, nil
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/visage-face/visage/server"
+	"github.com/visage-face/visage/vision/pack"
+)
+
+func modelsConvertCommand() command {
+	c := command{
+		name: "models convert", args: "FOLDER PACK", summary: "Turn the weights of a face-api model folder into a model pack.",
+		example: "visage models convert models/node_modules/@vladmandic/face-api/model models/packs/default",
+	}
+	c.define = func(*flag.FlagSet) func(context.Context, streams, []string) error {
+		return func(ctx context.Context, s streams, args []string) error {
+			if len(args) != 2 {
+				return usage(&c, "takes the folder with the weights and the folder of the new pack")
+			}
+			fmt.Fprintf(s.err, "converting %s ...\n", args[0])
+			p, err := pack.Convert(ctx, args[0], args[1])
+			if err != nil {
+				return hinted(err, "\"npm ci --ignore-scripts\" in models/ fetches the weights")
+			}
+			fmt.Fprintf(s.out, "%s\n", p.Dir())
+			return nil
+		}
+	}
+	return c
+}
+
+func modelsInstallCommand() command {
+	var opts struct{ sha256, into string }
+	c := command{
+		name: "models install", args: "URL-OR-PATH", summary: "Install a model pack whose SHA-256 is known.",
+		example: "visage models install https://example.org/packs/yunet-sface.tar.gz --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+	}
+	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {
+		dir := defineDir(fs)
+		fs.StringVar(&opts.sha256, "sha256", "", "digest of the archive or, for a folder, of its manifest, in hexadecimal; required")
+		fs.StringVar(&opts.into, "into", "", "folder that holds the packs (default: <dir>/packs)")
+		return func(ctx context.Context, s streams, args []string) error {
+			if len(args) != 1 {
+				return usage(&c, "takes the URL or path of one pack")
+			}
+			if len(opts.sha256) != 64 {
+				return usage(&c, "--sha256 is required, 64 hexadecimal digits: a pack is code that decides who is who, so it is pinned")
+			}
+			if opts.into == "" {
+				at, err := dir()
+				if err != nil {
+					return hintUsage(err, &c)
+				}
+				opts.into = filepath.Join(at, "packs")
+			}
+			fmt.Fprintf(s.err, "installing %s ...\n", args[0])
+			p, err := pack.Install(ctx, opts.into, pack.Source{Location: args[0], SHA256: strings.ToLower(opts.sha256)})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(s.out, "%s\n", p.Dir())
+			fmt.Fprintf(s.err, "use it with: visage serve --pack %s\n", p.Dir())
+			return nil
+		}
+	}
+	return c
+}
+
+func modelsListCommand() command {
+	c := command{name: "models list", summary: "List the installed model packs.", example: "visage models list"}
+	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {
+		dir := defineDir(fs)
+		return func(ctx context.Context, s streams, args []string) error {
+			if len(args) != 0 {
+				return usage(&c, "takes no arguments")
+			}
+			at, err := dir()
+			if err != nil {
+				return hintUsage(err, &c)
+			}
+			return listModels(s, server.PackFolders(at))
+		}
+	}
+	return c
+}
+
+// listModels lists the packs in roots. One that is damaged is listed as such: it is the one the operator looks for.
+func listModels(s streams, roots []string) error {
+	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
+	fmt.Fprint(w, "NAME\tTEMPLATE\tLICENCE\tFOLDER\n")
+	found := 0
+	for _, root := range roots {
+		entries, err := os.ReadDir(root)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("list model packs: %w", err)
+		}
+		for _, e := range entries {
+			at := filepath.Join(root, e.Name())
+			if _, err := os.Stat(filepath.Join(at, pack.ManifestName)); err != nil {
+				continue // a folder of something else
+			}
+			found++
+			p, err := pack.Open(at)
+			if err != nil {
+				fmt.Fprintf(w, "%s\tdamaged\t\t%s\n", e.Name(), at)
+				fmt.Fprintf(s.err, "%v\n", err)
+				continue
+			}
+			fmt.Fprintf(w, "%s\t%d floats\t%s\t%s\n", p.Name(), p.Dim(), p.Manifest().Licence, at)
+		}
+	}
+	if found == 0 {
+		return hinted(errors.New("no model pack is installed in "+strings.Join(roots, " or ")),
+			"\"make setup\" makes the default pack, \"visage models install\" installs another")
+	}
+	return w.Flush()
+}
+
+func modelsShowCommand() command {
+	c := command{
+		name: "models show", args: "[PACK]", summary: "Show a model pack: its networks, and how its confidence relates to false accepts.",
+		example: "visage models show models/packs/default",
+	}
+	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {
+		dir := defineDir(fs)
+		return func(ctx context.Context, s streams, args []string) error {
+			if len(args) > 1 {
+				return usage(&c, "takes the folder of one pack, or nothing for the one that would be served")
+			}
+			at, err := dir()
+			if err != nil {
+				return hintUsage(err, &c)
+			}
+			folder := ""
+			if len(args) == 1 {
+				folder = args[0]
+			}
+			if folder, err = server.FindPack(folder, at); err != nil {
+				return hinted(err, "\"make setup\" makes the default pack")
+			}
+			p, err := pack.Open(folder)
+			if err != nil {
+				return err
+			}
+			return showPack(s.out, p)
+		}
+	}
+	return c
+}
+
+func showPack(out io.Writer, p *pack.Pack) error {
+	m := p.Manifest()
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "name\t%s\nfolder\t%s\norigin\t%s\nlicence\t%s\ntemplate\t%d floats\ndetector\t%s (%s)\nrecogniser\t%s\n",
+		m.Name, p.Dir(), m.Origin, m.Licence, p.Dim(), m.Detector.File, m.Detector.Kind, m.Recogniser.File)
+	for _, f := range m.Files {
+		fmt.Fprintf(w, "file\t%s  %d bytes  sha256 %s\n", f.Name, f.Bytes, f.SHA256)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\nConfidence against false accepts, over %d pairs of %d people.\n%s\n\n", m.Calibration.Pairs, m.Calibration.People,
+		m.Calibration.Method)
+	w = tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(w, "confidence\tdistance\tone stranger in\t\n")
+	rates := slices.Clone(m.Calibration.Rates)
+	slices.Reverse(rates)
+	for _, r := range rates {
+		fmt.Fprintf(w, "%.4f\t%.4f\t%.0f\t\n", p.Confidence(r.Distance), r.Distance, 1/r.FalseAccepts)
+	}
+	return w.Flush()
+}
