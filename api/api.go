@@ -131,14 +131,12 @@ func (h *Handler) add(p *Plane) error {
 // Collectors returns the metrics, to be registered once.
 func (h *Handler) Collectors() []prometheus.Collector { return h.metrics.collectors() }
 
-// planeOf returns the plane whose dialect fits a path that has no route; nil for none. path begins with a slash and has no empty segments.
+// planeOf returns the plane whose dialect fits a path that has no route; nil for none.
 func (h *Handler) planeOf(path string) *Plane {
+	path = strings.ToLower("/" + strings.TrimLeft(path, "/") + "/")
 	var best *Plane
 	for _, p := range h.planes {
-		if len(path)+1 < len(p.Prefix) || !strings.HasPrefix(strings.ToLower(path)+"/", p.Prefix) {
-			continue
-		}
-		if best == nil || len(p.Prefix) > len(best.Prefix) {
+		if strings.HasPrefix(path, p.Prefix) && (best == nil || len(p.Prefix) > len(best.Prefix)) {
 			best = p
 		}
 	}

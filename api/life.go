@@ -42,10 +42,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var values []string
 	if fine {
 		found, values = h.root.find(segments)
-		x.plane = h.planeOf("/" + strings.Join(segments, "/"))
 	}
 	if found != nil {
 		x.plane, x.route = found.end(r.Method)
+	} else {
+		x.plane = h.planeOf(r.URL.Path)
 	}
 	done := h.metrics.begin(x)
 	control := http.NewResponseController(w)

@@ -1,0 +1,111 @@
+package faceapi_test
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"math"
+	mathrand "math/rand/v2"
+	"strings"
+
+	"github.com/visage-face/visage/vision"
+)
+
+// fake sees the words on a "photo": each is a person's face, 100 pixels wide and high, side by side on a picture of 1000 by 1000 pixels. Faces
+// of one name are the same but for what follows the name after a dot ("ann", "ann.1"), which moves them a little. Words with an exclamation
+// mark are what is wrong with the photo.
+type fake struct{}
+
+// dim is the length of the fake's templates.
+const dim = 16
+
+func (fake) Name() string                 { return "fake" }
+func (fake) Dim() int                     { return dim }
+func (fake) Confidence(d float64) float64 { return max(0, 1-d) } // 0.5 at a distance of 0.5
+func (fake) Supports() vision.Attributes {
+	return vision.HeadPose | vision.Blur | vision.Exposure | vision.Noise | vision.Quality
+}
+
+var flaws = map[string]error{
+	"!format": &vision.ImageError{Kind: vision.UnknownFormat, Message: "it is no picture"},
+	"!broken": &vision.ImageError{Kind: vision.Broken, Message: "it is broken"},
+	"!few":    &vision.ImageError{Kind: vision.TooFewBytes, Message: "it has too few bytes"},
+	"!large":  &vision.ImageError{Kind: vision.TooLarge, Message: "it has too many pixels"},
+	"!fail":   errors.New("the networks fell over: canary"),
+	"!panic":  nil,
+}
+
+func (fake) Detect(_ context.Context, photo []byte, want vision.Want) (*vision.Photo, error) {
+	words := strings.Fields(string(photo))
+	p := &vision.Photo{Width: 1000, Height: 1000}
+	for i, word := range words {
+		if word == "!panic" {
+			panic("canary")
+		}
+		if err, bad := flaws[word]; bad {
+			return nil, err
+		}
+		p.Faces = append(p.Faces, vision.Face{Box: vision.Box{Left: 100 * i, Top: 10, Width: 100, Height: 100}, Score: 1})
+	}
+	chosen := make([]int, len(p.Faces))
+	for i := range chosen {
+		chosen[i] = i
+	}
+	if want.Select != nil {
+		chosen = want.Select(p.Faces)
+	}
+	for _, i := range chosen {
+		describe(&p.Faces[i], words[i], want)
+	}
+	return p, nil
+}
+
+func describe(f *vision.Face, word string, want vision.Want) {
+	if want.Templates {
+		f.Template = template(word)
+	}
+	if want.Landmarks {
+		f.Landmarks = &vision.Landmarks{PupilLeft: vision.Point{X: 1.26, Y: 2}, PupilRight: vision.Point{X: 3, Y: -0.04}}
+	}
+	level := 0.123456
+	if want.Attributes&vision.HeadPose != 0 {
+		f.Pose = &vision.Pose{Pitch: -0.01, Roll: 3.14159, Yaw: -20}
+	}
+	if want.Attributes&vision.Blur != 0 {
+		f.Blur = &level
+	}
+	if want.Attributes&vision.Exposure != 0 {
+		f.Exposure = &level
+	}
+	if want.Attributes&vision.Noise != 0 {
+		f.Noise = &level
+	}
+	if want.Attributes&vision.Quality != 0 {
+		f.Quality = vision.High
+	}
+}
+
+// template makes a unit vector of a word.
+func template(word string) []float32 {
+	name, variant, _ := strings.Cut(word, ".")
+	direction := func(s string) *mathrand.Rand {
+		h := fnv.New64a()
+		h.Write([]byte(s))
+		return mathrand.New(mathrand.NewPCG(h.Sum64(), 1))
+	}
+	person, aside := direction(name), direction("variant "+variant)
+	numbers := make([]float64, dim)
+	square := 0.0
+	for i := range numbers {
+		numbers[i] = person.NormFloat64()
+		if variant != "" {
+			numbers[i] += 0.1 * aside.NormFloat64()
+		}
+		square += numbers[i] * numbers[i]
+	}
+	v := make([]float32, dim)
+	for i := range v {
+		v[i] = float32(numbers[i] / math.Sqrt(square))
+	}
+	return v
+}
