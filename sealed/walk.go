@@ -138,6 +138,7 @@ type walk struct {
 	entry    int          // the next of its entries
 	lastPage *format.ID   // the upper bound of the page before, nil before the first
 	pagesEnd bool
+	room     int // how much the values of the last chunk took, as a guess for the next
 }
 
 func newWalk(t *txn, container format.ID) *walk {
@@ -161,7 +162,8 @@ func (w *walk) stop() {
 
 // nextChunk reads the next piece of the container, and reports whether more may follow.
 func nextChunk[T any](w *walk) (*chunk[T], bool) {
-	c := &chunk[T]{done: make(chan struct{})}
+	c := &chunk[T]{done: make(chan struct{}), items: make([]item, 0, chunkSize), values: make([]byte, 0, w.room)}
+	defer func() { w.room = len(c.values) }()
 	for len(c.items) < chunkSize {
 		id, ok, err := w.lowest()
 		if err != nil {

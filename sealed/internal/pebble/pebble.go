@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
@@ -35,6 +36,7 @@ type Engine struct {
 const (
 	cacheBytes    = 64 << 20 // of decoded blocks; galleries, not this, are what makes searching fast
 	memTableBytes = 32 << 20
+	blockBytes    = 32 << 10 // loading a gallery reads whole ranges; small blocks would mostly cost index
 )
 
 // Open opens the engine's directory, and makes it if it is not there.
@@ -50,6 +52,10 @@ func Open(cfg Config) (*Engine, error) {
 		MemTableSize:       memTableBytes,
 		FormatMajorVersion: pebble.FormatNewest,
 		Logger:             logger{cfg.Logger},
+	}
+	for i := range opts.Levels {
+		opts.Levels[i].BlockSize = blockBytes
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // most look-ups of a nursery row find none: spare them the block
 	}
 	// What is sealed does not compress.
 	opts.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
