@@ -85,15 +85,17 @@ func TestDecodeLaysTransparencyOnWhite(t *testing.T) {
 	for y := range 40 {
 		for x := range 50 {
 			c := base.NRGBAAt(x, y)
-			nrgba64.SetNRGBA64(x, y, color.NRGBA64{uint16(c.R)<<8 | 0x7f, uint16(c.G) << 8, uint16(c.B) * 0x101, uint16(c.A) * 0x101})
-			rgba64.SetRGBA64(x, y, color.RGBA64{uint16(c.R)<<8 | 0x7f, uint16(c.G) << 8, uint16(c.B) * 0x101, 0xffff})
+			r, g, b, a := uint16(c.R)<<8|0x7f, uint16(c.G)<<8, uint16(c.B)*0x101, uint16(c.A)*0x101
+			nrgba64.SetNRGBA64(x, y, color.NRGBA64{r, g, b, a})
+			rgba64.SetRGBA64(x, y, color.RGBA64{r, g, b, 0xffff})
 			gray16.SetGray16(x, y, color.Gray16{uint16(x*y*31 + 5)})
 			gray.SetGray(x, y, color.Gray{byte(x*y*7 + x)})
 			few.SetColorIndex(x, y, uint8(x+y)%4)
 		}
 	}
 	for name, m := range map[string]image.Image{
-		"8 bit alpha": base, "16 bit alpha": nrgba64, "16 bit": rgba64, "16 bit grey": gray16, "8 bit grey": gray, "palette": few,
+		"8 bit alpha": base, "16 bit alpha": nrgba64, "16 bit": rgba64, "16 bit grey": gray16, "8 bit grey": gray,
+		"palette": few,
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := encode(t, "png", m)
@@ -181,7 +183,8 @@ func TestDecodeReadsTheFirstFrame(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	m := scene(60, 40)
-	jpegFile, pngFile, gifFile, bmpFile := encode(t, "jpeg", m), encode(t, "png", m), encode(t, "gif", m), encode(t, "bmp", m)
+	jpegFile, pngFile := encode(t, "jpeg", m), encode(t, "png", m)
+	gifFile, bmpFile := encode(t, "gif", m), encode(t, "bmp", m)
 	webpFile := webpOf(m, 60, 40, nil)
 	damaged := func(file []byte) []byte {
 		b := bytes.Clone(file)
@@ -210,7 +213,7 @@ func TestDecodeRefuses(t *testing.T) {
 		binary.LittleEndian.PutUint16(b[8:], h)
 		return b
 	}
-	lateRGB := append(bytes.Clone(pngFile[:len(pngFile)-40]), pngFile[len(pngFile)-12:]...)
+	endless := append(bytes.Clone(pngFile[:len(pngFile)-40]), pngFile[len(pngFile)-12:]...)
 	for _, c := range []struct {
 		name string
 		file []byte
@@ -219,7 +222,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{"nothing", nil, photo.TooFewBytes},
 		{"zero bytes of a file", []byte{}, photo.TooFewBytes},
 		{"1,023 bytes", pngFile[:photo.MinBytes-1], photo.TooFewBytes},
-		{"one byte over 6 MiB", append(bytes.Clone(pngFile), make([]byte, photo.MaxBytes+1-len(pngFile))...), photo.TooManyBytes},
+		{"one byte over 6 MiB", append(bytes.Clone(pngFile), make([]byte, photo.MaxBytes+1-len(pngFile))...),
+			photo.TooManyBytes},
 		{"all zeros", make([]byte, 4096), photo.NotAnImage},
 		{"text", bytes.Repeat([]byte("not an image. "), 200), photo.NotAnImage},
 		{"PDF", append([]byte("%PDF-1.7\n"), make([]byte, 4096)...), photo.NotAnImage},
@@ -234,11 +238,12 @@ func TestDecodeRefuses(t *testing.T) {
 		{"WebP cut off", webpFile[:len(webpFile)*2/3], photo.Broken},
 		{"JPEG damaged", damaged(jpegFile), photo.Broken},
 		{"PNG damaged", damaged(pngFile), photo.Broken},
-		{"PNG without its end", lateRGB, photo.Broken},
+		{"PNG without its end", endless, photo.Broken},
 		{"WebP damaged", append(webpFile[:45:45], bytes.Repeat([]byte{0xff}, len(webpFile)-45)...), photo.Broken},
 		{"only a JPEG's first bytes", append([]byte("\xff\xd8\xff\xe0"), make([]byte, 4096)...), photo.Broken},
 		{"a PNG's signature on a JPEG", append([]byte("\x89PNG\r\n\x1a\n"), jpegFile...), photo.Broken},
-		{"four components that no one explains", blocks{columns: 2, rows: 2, samples: patch, components: 4, adobe: -1}.file(), photo.Broken},
+		{"four components that no one explains",
+			blocks{columns: 2, rows: 2, samples: patch, components: 4, adobe: -1}.file(), photo.Broken},
 		{"GIF of no size", gifSized(0, 0), photo.Broken},
 		{"GIF with a frame larger than its screen", gifSized(20, 20), photo.Broken},
 		{"PNG of no width", pngSized(pngFile, 0, 40), photo.Broken},
@@ -285,7 +290,8 @@ func TestDecodeAcceptsTheLimits(t *testing.T) {
 		}
 	}
 	var b bytes.Buffer
-	if err := (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&b, image.NewGray(image.Rect(0, 0, photo.MaxSide, 100))); err != nil {
+	wide := image.NewGray(image.Rect(0, 0, photo.MaxSide, 100))
+	if err := (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&b, wide); err != nil {
 		t.Fatal(err)
 	}
 	if p, err := photo.Decode(b.Bytes()); err != nil || p.W != photo.MaxSide {

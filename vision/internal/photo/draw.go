@@ -109,7 +109,7 @@ func drawYCbCr(dst []byte, at place, src *image.YCbCr) {
 func drawPaletted(dst []byte, at place, src *image.Paletted) {
 	var palette [256][3]byte // an index beyond the palette is black
 	for i, c := range src.Palette {
-		palette[i] = flat(c)
+		palette[i] = flat(c.RGBA())
 	}
 	size := src.Rect.Size()
 	for y := range size.Y {
@@ -125,19 +125,25 @@ func drawPaletted(dst []byte, at place, src *image.Paletted) {
 // drawAny serves what is rare: 16 bits a channel, and colour differences with alpha.
 func drawAny(dst []byte, at place, src image.Image) {
 	b := src.Bounds()
+	wide, ok := src.(image.RGBA64Image) // as all pictures of the standard library are; it spares an allocation a pixel
 	for y := range b.Dy() {
 		p := at.start + y*at.down
 		for x := range b.Dx() {
-			c := flat(src.At(b.Min.X+x, b.Min.Y+y))
+			var c [3]byte
+			if ok {
+				v := wide.RGBA64At(b.Min.X+x, b.Min.Y+y)
+				c = flat(uint32(v.R), uint32(v.G), uint32(v.B), uint32(v.A))
+			} else {
+				c = flat(src.At(b.Min.X+x, b.Min.Y+y).RGBA())
+			}
 			dst[p], dst[p+1], dst[p+2] = c[0], c[1], c[2]
 			p += at.right
 		}
 	}
 }
 
-// flat lays a colour on white.
-func flat(c color.Color) [3]byte {
-	r, g, b, a := c.RGBA()
+// flat lays a colour of 16 bits a channel, multiplied by its alpha, on white.
+func flat(r, g, b, a uint32) [3]byte {
 	white := 0xffff - a
 	eight := func(v uint32) byte { return byte((min(v+white, 0xffff)*255 + 0x7fff) / 0xffff) }
 	return [3]byte{eight(r), eight(g), eight(b)}

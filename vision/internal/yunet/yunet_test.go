@@ -24,7 +24,8 @@ func tensors() [][]float32 {
 
 func TestOutputsAreInDecodesOrder(t *testing.T) {
 	names := yunet.Outputs()
-	if len(names) != len(tensors()) || names[0] != "cls_8" || names[5] != "obj_16" || names[10] != "bbox_32" || names[11] != "kps_32" {
+	if len(names) != len(tensors()) ||
+		names[0] != "cls_8" || names[5] != "obj_16" || names[10] != "bbox_32" || names[11] != "kps_32" {
 		t.Errorf("outputs are %v", names)
 	}
 }
