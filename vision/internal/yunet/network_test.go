@@ -1,0 +1,144 @@
+package yunet_test
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/visage-face/visage/vision/internal/geometry"
+	"github.com/visage-face/visage/vision/internal/ort"
+	"github.com/visage-face/visage/vision/internal/photo"
+	"github.com/visage-face/visage/vision/internal/yunet"
+)
+
+var root = filepath.Join("..", "..", "..")
+
+// need ends a test that lacks a file: a skip, but a failure where CI must have it.
+func need(t testing.TB, pattern, hint string) string {
+	t.Helper()
+	found, err := filepath.Glob(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch {
+	case len(found) > 0:
+		return found[0]
+	case os.Getenv("CI") == "true":
+		t.Fatalf("no %s, and CI=true: %s", pattern, hint)
+	}
+	t.Skipf("no %s: %s", pattern, hint)
+	return ""
+}
+
+// The network of the OpenCV Zoo, read by Decode, finds the faces of real photos that the reference found, and their
+// points where its landmarks are.
+func TestNetworkFindsRealFaces(t *testing.T) {
+	shared := os.Getenv("VISAGE_SHARED")
+	if shared == "" {
+		shared = filepath.Join(root, "..", "shared")
+	}
+	const hint = "shared test data is not part of the repository"
+	model := need(t, filepath.Join(shared, "testdata", "models", "face_detection_yunet_2026may.onnx"), hint)
+	reference := need(t, filepath.Join(shared, "testdata", "reference", "faceapi-1.7.15-wasm.json"), hint)
+	arch := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
+	if err := ort.Load(need(t, filepath.Join(root, "models", "node_modules", "onnxruntime-node", "bin", "napi-v6",
+		runtime.GOOS, arch, "libonnxruntime.*"), "run `make setup`")); err != nil {
+		t.Fatal(err)
+	}
+	session, err := ort.Open(ort.Config{Model: model, Input: "input", Outputs: yunet.Outputs(), Threads: 1, Runs: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := session.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+
+	raw, err := os.ReadFile(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var photos map[string]struct {
+		Faces []struct{ Landmarks68 [][2]float64 }
+	}
+	if err := json.Unmarshal(raw, &photos); err != nil {
+		t.Fatal(err)
+	}
+	wanted, found, more := 0, 0, 0
+	for name, want := range photos {
+		file, err := os.ReadFile(filepath.Join(shared, "testdata", "faces", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := photo.Decode(file)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		faces := look(t, session, p)
+		wanted += len(want.Faces)
+		more += len(faces)
+		for _, f := range want.Faces {
+			var shape geometry.Shape
+			for i, xy := range f.Landmarks68 {
+				shape[i] = geometry.Point{X: xy[0], Y: xy[1]}
+			}
+			for _, got := range faces {
+				if distance(got.Points, shape.Five()) < 0.25 {
+					found, more = found+1, more-1
+					break
+				}
+			}
+		}
+	}
+	t.Logf("found %d of %d faces, and %d more", found, wanted, more)
+	// Of the reference's faces, one is a blurred profile in the background, and the points of one are wrong.
+	if found < wanted-2 || more > 2 || wanted == 0 {
+		t.Errorf("found %d of %d faces, and %d more", found, wanted, more)
+	}
+}
+
+// look returns the faces in pixels of the picture, which the network sees with its longer side at 640 pixels.
+func look(t testing.TB, session *ort.Session, p *photo.RGB) []yunet.Face {
+	t.Helper()
+	scale := float64(max(p.W, p.H)) / 640
+	up := func(v int) int { return (int(float64(v)/scale) + yunet.Stride - 1) / yunet.Stride * yunet.Stride }
+	in := p.Warp(geometry.Affine{A: scale, E: scale}, up(p.W), up(p.H), [3]byte{})
+	pixels := in.W * in.H
+	data := make([]float32, 3*pixels)
+	for i, v := range in.Pix {
+		data[(2-i%3)*pixels+i/3] = float32(v)
+	}
+	out, err := session.Run(context.Background(), ort.Tensor{Shape: []int64{1, 3, int64(in.H), int64(in.W)}, Data: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var outputs [][]float32
+	for _, o := range out {
+		outputs = append(outputs, o.Data)
+	}
+	faces, err := yunet.Decode(outputs, in.W, in.H, 0.6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	faces = yunet.Best(faces, 0.3)
+	for i := range faces {
+		for j, q := range faces[i].Points {
+			faces[i].Points[j] = geometry.Point{X: q.X * scale, Y: q.Y * scale}
+		}
+	}
+	return faces
+}
+
+// distance is the mean of the points' distances, in parts of that of the eyes.
+func distance(a, b [5]geometry.Point) float64 {
+	var sum float64
+	for i := range a {
+		sum += math.Hypot(a[i].X-b[i].X, a[i].Y-b[i].Y) / 5
+	}
+	return sum / math.Hypot(b[1].X-b[0].X, b[1].Y-b[0].Y)
+}
