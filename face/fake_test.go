@@ -63,8 +63,6 @@ func (f *fake) Detect(ctx context.Context, photo []byte, want vision.Want) (*vis
 			return nil, &vision.ImageError{Kind: vision.TooFewBytes, Message: "too few bytes"}
 		case "!many":
 			return nil, &vision.ImageError{Kind: vision.TooManyBytes, Message: "too many bytes"}
-		case "!small":
-			return nil, &vision.ImageError{Kind: vision.TooSmall, Message: "too few pixels"}
 		case "!large":
 			return nil, &vision.ImageError{Kind: vision.TooLarge, Message: "too many pixels"}
 		case "!fail":

@@ -2,10 +2,13 @@ package vision
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"image"
 	"slices"
 	"time"
+
+	"github.com/visage-face/visage/vision/internal/geometry"
+	"github.com/visage-face/visage/vision/internal/photo"
 )
 
 // Detect finds the faces on a photo (the bytes of a JPEG, PNG, GIF, BMP or WebP file) and what want asks for.
@@ -13,9 +16,18 @@ import (
 // A photo without faces is an empty list and no error. Errors: *ImageError when the photo cannot be used,
 // *UnsupportedError when want asks for what the pack cannot give, ctx's cause when ctx ends first; anything else is a
 // failure of ours.
-func (p *Pipeline) Detect(ctx context.Context, photo []byte, want Want) (*Photo, error) {
-	if missing := want.Attributes &^ p.Supports(); missing != 0 {
-		return nil, &UnsupportedError{Asked: missing, Supported: p.Supports()}
+func (p *Pipeline) Detect(ctx context.Context, photo []byte, want Want) (_ *Photo, err error) {
+	defer func() {
+		// A bug must neither end the program nor look like a photo without faces.
+		if r := recover(); r != nil {
+			err = fmt.Errorf("detect faces: panic: %v", r)
+		}
+	}()
+	if missing := want.Attributes &^ p.Supports(); missing != 0 || want.Landmarks && p.marker == nil {
+		return nil, &UnsupportedError{Asked: missing, Supported: p.Supports(), Landmarks: want.Landmarks && p.marker == nil}
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	select {
 	case p.turns <- struct{}{}:
@@ -23,33 +35,94 @@ func (p *Pipeline) Detect(ctx context.Context, photo []byte, want Want) (*Photo,
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	start := time.Now()
+	done := p.stage(StageDecode)
 	img, err := decode(photo)
+	done()
 	if err != nil {
 		return nil, err
 	}
-	p.trace(StageDecode, time.Since(start))
 	return p.examine(ctx, img, want)
 }
 
-// examine does all of Detect that comes after decoding.
-func (p *Pipeline) examine(ctx context.Context, img *image.NRGBA, want Want) (*Photo, error) {
-	size := img.Rect.Size()
+// decode returns the picture in the photo's bytes.
+func decode(file []byte) (*photo.RGB, error) {
+	img, err := photo.Decode(file)
+	if bad, ok := errors.AsType[*photo.Error](err); ok {
+		return nil, &ImageError{Kind: ImageErrorKind(bad.Kind), Message: bad.Message, Cause: bad.Cause}
+	}
+	return img, err
+}
+
+// stage starts the clock for a stage; the function returned stops it.
+func (p *Pipeline) stage(s Stage) func() {
 	start := time.Now()
+	return func() { p.trace(s, time.Since(start)) }
+}
+
+// examine does all of Detect that comes after decoding.
+func (p *Pipeline) examine(ctx context.Context, img *photo.RGB, want Want) (*Photo, error) {
+	done := p.stage(StageDetect)
 	findings, err := p.look(ctx, img)
 	if err != nil {
 		return nil, fmt.Errorf("detect faces: %w", err)
 	}
-	faces, findings := arrange(findings, size.X, size.Y)
-	p.trace(StageDetect, time.Since(start))
-
-	photo := &Photo{Width: size.X, Height: size.Y, Faces: faces}
+	faces, findings := arrange(findings, img.W, img.H)
+	done()
+	found := &Photo{Width: img.W, Height: img.H, Faces: faces}
 	chosen, err := choose(faces, want)
-	if err != nil || len(chosen) == 0 || !(want.Landmarks || want.Templates || want.Attributes != 0) {
-		return photo, err
+	if err != nil || len(chosen) == 0 {
+		return found, err
 	}
+	shapes, err := p.mark(ctx, img, findings, chosen, want)
+	if err != nil {
+		return nil, err
+	}
+	if want.Landmarks {
+		for i, c := range chosen {
+			l := Landmarks(geometry.LandmarksOf(&shapes[i]))
+			faces[c].Landmarks = &l
+		}
+	}
+	if want.Attributes != 0 {
+		done := p.stage(StageAttributes)
+		for i, c := range chosen {
+			var shape *geometry.Shape
+			if shapes != nil {
+				shape = &shapes[i]
+			}
+			attributes(&faces[c], img, shape, want.Attributes)
+		}
+		done()
+	}
+	if want.Templates {
+		done := p.stage(StageTemplate)
+		fives := make([][5]geometry.Point, len(chosen))
+		for i, c := range chosen {
+			if shapes != nil {
+				fives[i] = shapes[i].Five()
+			} else {
+				fives[i] = *findings[c].five
+			}
+		}
+		templates, err := p.recogniser.describe(ctx, img, fives)
+		if err != nil {
+			return nil, fmt.Errorf("make templates: %w", err)
+		}
+		for i, c := range chosen {
+			faces[c].Template = templates[i]
+		}
+		done()
+	}
+	return found, nil
+}
 
-	start = time.Now()
+// mark returns the shapes of the chosen faces, or nil when nothing that is wanted needs them or the pack has no network
+// for them.
+func (p *Pipeline) mark(ctx context.Context, img *photo.RGB, findings []finding, chosen []int, want Want) ([]geometry.Shape, error) {
+	if p.marker == nil || !(want.Landmarks || want.Templates || want.Attributes&(HeadPose|Quality) != 0) {
+		return nil, nil
+	}
+	defer p.stage(StageLandmarks)()
 	boxes := make([]rect, len(chosen))
 	for i, c := range chosen {
 		boxes[i] = findings[c].box
@@ -58,24 +131,7 @@ func (p *Pipeline) examine(ctx context.Context, img *image.NRGBA, want Want) (*P
 	if err != nil {
 		return nil, fmt.Errorf("find landmarks: %w", err)
 	}
-	p.trace(StageLandmarks, time.Since(start))
-
-	if want.Templates {
-		start = time.Now()
-		views := make([]affine, len(chosen))
-		for i := range chosen {
-			views[i] = p.recogniser.align(shapes[i].fivePoints())
-		}
-		templates, err := p.recogniser.describe(ctx, img, views)
-		if err != nil {
-			return nil, fmt.Errorf("make templates: %w", err)
-		}
-		for i, c := range chosen {
-			faces[c].Template = templates[i]
-		}
-		p.trace(StageTemplate, time.Since(start))
-	}
-	return photo, nil
+	return shapes, nil
 }
 
 // fills is how large a face must be for the second look to count, in parts of the picture's shorter side.
@@ -83,20 +139,19 @@ const fills = 1.0 / 3
 
 // look runs the detector on the picture and, for the faces that fill it, on the picture with a border; one suppression
 // pass merges both. Where both see a face, the first look's box is the better one.
-func (p *Pipeline) look(ctx context.Context, img *image.NRGBA) ([]finding, error) {
-	about := p.detector.about
-	all, err := p.detector.find(ctx, img, about.Input.Width, 0)
+func (p *Pipeline) look(ctx context.Context, img *photo.RGB) ([]finding, error) {
+	about := p.pack.Manifest().Detector
+	all, err := p.detector.find(ctx, img, look{side: about.Input.Width})
 	if err != nil {
 		return nil, err
 	}
 	byScore(all)
 	if about.Border > 0 {
-		size := img.Rect.Size()
-		more, err := p.detector.find(ctx, img, about.BorderSide, about.Border*float64(size.X))
+		more, err := p.detector.find(ctx, img, look{side: about.BorderSide, border: about.Border})
 		if err != nil {
 			return nil, err
 		}
-		least := fills * float64(min(size.X, size.Y))
+		least := fills * float64(min(img.W, img.H))
 		for _, f := range byScore(more) {
 			if max(f.box.width(), f.box.height()) >= least {
 				all = append(all, f)

@@ -2,10 +2,21 @@ package vision
 
 import (
 	"cmp"
+	"context"
 	"image"
 	"math"
 	"slices"
+
+	"github.com/visage-face/visage/vision/internal/geometry"
+	"github.com/visage-face/visage/vision/internal/photo"
 )
+
+// detector is a network that finds faces.
+type detector interface {
+	// find returns what one look at the picture shows, in its pixels: each face many times, in no order. It is safe for
+	// concurrent use.
+	find(ctx context.Context, img *photo.RGB, look look) ([]finding, error)
+}
 
 // rect is a rectangle in pixels of the upright picture, with fractions.
 type rect struct{ left, top, right, bottom float64 }
@@ -35,7 +46,7 @@ type finding struct {
 	box   rect
 	score float64
 	// five points, if the detector gives them: eyes, nose, corners of the mouth.
-	five *[5]Point
+	five *[5]geometry.Point
 }
 
 // maxInside is how much of a face's box may lie inside another's: heads do not hide each other more and still show a

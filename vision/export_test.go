@@ -3,9 +3,11 @@ package vision
 import (
 	"context"
 	"image"
-	"image/color"
 	"math"
 	"slices"
+
+	"github.com/visage-face/visage/vision/internal/geometry"
+	"github.com/visage-face/visage/vision/internal/photo"
 )
 
 // ReferenceFace is a face as the reference's own pre-processing finds it.
@@ -18,24 +20,24 @@ type ReferenceFace struct {
 
 // Reference runs the pack's networks with the pre-processing of the package they come from: the picture is padded to a
 // square at its end and looked at once; faces are cut upright and whole pixels wide.
-func (p *Pipeline) Reference(ctx context.Context, img *image.NRGBA) ([]ReferenceFace, error) {
-	size := img.Rect.Size()
-	side := max(size.X, size.Y)
-	in := p.detector.about.Input
+func (p *Pipeline) Reference(ctx context.Context, img *photo.RGB) ([]ReferenceFace, error) {
+	detector := p.detector.(*ssd)
+	side := max(img.W, img.H)
+	in := detector.about.Input
 	t := newTensor(1, in.Width, in.Height)
-	stretch(plane(t, 0, in), squared(img, img.Rect, false), in.Width)
-	out, err := p.detector.session.Run(ctx, t)
+	stretch(plane(t, 0, in), squared(img, image.Rect(0, 0, img.W, img.H), false), in.Width)
+	out, err := detector.session.Run(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	found, err := p.detector.read(out, in.Width, in.Height)
+	found, err := detector.read(out, in.Width, in.Height)
 	if err != nil {
 		return nil, err
 	}
 	var faces []ReferenceFace
 	var kept []finding
 	for _, f := range byScore(found) {
-		if slices.ContainsFunc(kept, func(k finding) bool { return overlap(k.box, f.box) > p.detector.about.MaxOverlap }) {
+		if slices.ContainsFunc(kept, func(k finding) bool { return overlap(k.box, f.box) > detector.about.MaxOverlap }) {
 			continue
 		}
 		kept = append(kept, f)
@@ -56,8 +58,8 @@ func (p *Pipeline) Reference(ctx context.Context, img *image.NRGBA) ([]Reference
 }
 
 // ReferencePoints finds the points of a face whose box is known.
-func (p *Pipeline) ReferencePoints(ctx context.Context, img *image.NRGBA, face *ReferenceFace) error {
-	size := img.Rect.Size()
+func (p *Pipeline) ReferencePoints(ctx context.Context, img *photo.RGB, face *ReferenceFace) error {
+	size := image.Pt(img.W, img.H)
 	cut := cutOut(face.Left, face.Top, face.Right, face.Bottom, size)
 	in := p.marker.about.Input
 	t := newTensor(1, in.Width, in.Height)
@@ -70,14 +72,14 @@ func (p *Pipeline) ReferencePoints(ctx context.Context, img *image.NRGBA, face *
 	side := max(w, h)
 	for i := range face.Points {
 		x, y := float64(out[0].Data[2*i])*side-(side-w)/2, float64(out[0].Data[2*i+1])*side-(side-h)/2
-		face.Points[i] = Point{x + face.Left, y + face.Top}
+		face.Points[i] = Point{X: x + face.Left, Y: y + face.Top}
 	}
 	return nil
 }
 
 // ReferenceDescriptor makes the descriptor of a face whose box and points are known.
-func (p *Pipeline) ReferenceDescriptor(ctx context.Context, img *image.NRGBA, face *ReferenceFace) error {
-	size := img.Rect.Size()
+func (p *Pipeline) ReferenceDescriptor(ctx context.Context, img *photo.RGB, face *ReferenceFace) error {
+	size := image.Pt(img.W, img.H)
 	box := cutOut(face.Left, face.Top, face.Right, face.Bottom, size)
 	w, h := float64(box.Dx()), float64(box.Dy())
 	middle := func(points []Point) (m Point) {
@@ -113,42 +115,40 @@ func cutOut(left, top, right, bottom float64, size image.Point) image.Rectangle 
 
 // squared copies a part of the picture into a black square, in its middle or at its start. One more row and column
 // repeat the last, because the reference does not blend the edge of the square into anything.
-func squared(img *image.NRGBA, part image.Rectangle, centred bool) *image.NRGBA {
+func squared(img *photo.RGB, part image.Rectangle, centred bool) *photo.RGB {
 	side := max(part.Dx(), part.Dy())
 	var at image.Point
 	if centred {
 		at = image.Pt((side-part.Dx())/2, (side-part.Dy())/2)
 	}
-	square := image.NewNRGBA(image.Rect(0, 0, side+1, side+1))
+	square := &photo.RGB{W: side + 1, H: side + 1, Pix: make([]byte, 3*(side+1)*(side+1))}
 	for y := range side + 1 {
 		for x := range side + 1 {
 			from := image.Pt(min(x, side-1), min(y, side-1)).Sub(at).Add(part.Min)
-			c := color.NRGBA{A: 255}
 			if from.In(part) {
-				c = img.NRGBAAt(from.X, from.Y)
+				copy(square.Pix[3*(y*square.W+x):], img.Pix[3*(from.Y*img.W+from.X):][:3])
 			}
-			square.SetNRGBA(x, y, c)
 		}
 	}
 	return square
 }
 
 // stretch scales a square from squared to the input's size.
-func stretch(p planes, square *image.NRGBA, size int) {
-	scale := float64(square.Rect.Dx()-1) / float64(size)
-	p.fill(square, square.Rect, affine{a: scale, e: scale})
+func stretch(p planes, square *photo.RGB, size int) {
+	scale := float64(square.W-1) / float64(size)
+	p.fill(square, image.Rect(0, 0, square.W, square.H), geometry.Affine{A: scale, E: scale})
 }
 
 // Decode is the pipeline's own decoding.
-func Decode(photo []byte) (*image.NRGBA, error) { return decode(photo) }
+func Decode(file []byte) (*photo.RGB, error) { return decode(file) }
 
 // Once is how many faces one look finds, without a border around the picture.
-func (p *Pipeline) Once(ctx context.Context, img *image.NRGBA) (int, error) {
-	found, err := p.detector.find(ctx, img, p.detector.about.Input.Width, 0)
+func (p *Pipeline) Once(ctx context.Context, img *photo.RGB) (int, error) {
+	found, err := p.detector.find(ctx, img, look{side: p.pack.Manifest().Detector.Input.Width})
 	return len(found), err
 }
 
 // Examine is Detect on a decoded picture.
-func (p *Pipeline) Examine(ctx context.Context, img *image.NRGBA, want Want) (*Photo, error) {
+func (p *Pipeline) Examine(ctx context.Context, img *photo.RGB, want Want) (*Photo, error) {
 	return p.examine(ctx, img, want)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/visage-face/visage/vision/internal/ort"
+	"github.com/visage-face/visage/vision/internal/yunet"
 	"github.com/visage-face/visage/vision/pack"
 )
 
@@ -40,8 +41,8 @@ const (
 // Pipeline runs one model pack. It is safe for concurrent use.
 type Pipeline struct {
 	pack       *pack.Pack
-	detector   *ssd
-	marker     *marker
+	detector   detector
+	marker     *marker // nil when the pack has no landmarks; the detector then gives five points
 	recogniser *recogniser
 	sessions   []*ort.Session
 	turns      chan struct{}
@@ -85,20 +86,35 @@ func Open(cfg Config) (_ *Pipeline, err error) {
 		p.sessions = append(p.sessions, s)
 		return s, nil
 	}
-	s, err := open(m.Detector.File, m.Detector.Input.Name, "boxes", "scores")
+	if p.detector, err = newDetector(m.Detector, open); err != nil {
+		return nil, err
+	}
+	if m.Landmarks != nil {
+		s, err := open(m.Landmarks.File, m.Landmarks.Input.Name, m.Landmarks.Output)
+		if err != nil {
+			return nil, err
+		}
+		p.marker = &marker{*m.Landmarks, s}
+	}
+	s, err := open(m.Recogniser.File, m.Recogniser.Input.Name, m.Recogniser.Output)
 	if err != nil {
-		return nil, err
-	}
-	p.detector = &ssd{m.Detector, s}
-	if s, err = open(m.Landmarks.File, m.Landmarks.Input.Name, m.Landmarks.Output); err != nil {
-		return nil, err
-	}
-	p.marker = &marker{*m.Landmarks, s}
-	if s, err = open(m.Recogniser.File, m.Recogniser.Input.Name, m.Recogniser.Output); err != nil {
 		return nil, err
 	}
 	p.recogniser = &recogniser{m.Recogniser, s}
 	return p, nil
+}
+
+// newDetector returns the detector that a manifest describes.
+func newDetector(about pack.Detector, open func(file, input string, outputs ...string) (*ort.Session, error)) (detector, error) {
+	switch about.Kind {
+	case pack.SSD:
+		s, err := open(about.File, about.Input.Name, "boxes", "scores")
+		return &ssd{about, s}, err
+	case pack.YuNet:
+		s, err := open(about.File, about.Input.Name, yunet.Outputs()...)
+		return &yuNet{about, s}, err
+	}
+	return nil, fmt.Errorf("open vision pipeline: detectors of kind %q are not known", about.Kind)
 }
 
 // Close waits for running calls and frees the networks. The pipeline cannot be used afterwards.
@@ -117,7 +133,12 @@ func (p *Pipeline) Name() string { return p.pack.Name() }
 func (p *Pipeline) Dim() int { return p.pack.Dim() }
 
 // Supports returns the attributes that Detect can give.
-func (p *Pipeline) Supports() Attributes { return HeadPose | Blur | Exposure | Noise | Quality }
+func (p *Pipeline) Supports() Attributes {
+	if p.marker == nil {
+		return Blur | Exposure | Noise
+	}
+	return HeadPose | Blur | Exposure | Noise | Quality
+}
 
 // Confidence turns the cosine distance of two templates (0 same … 2 opposite) into the confidence that they are of one
 // person, 0 to 1, falling as the distance grows. It is 0.5 where the pack accepts one in 1,000 pairs of strangers.

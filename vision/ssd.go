@@ -3,10 +3,10 @@ package vision
 import (
 	"context"
 	"fmt"
-	"image"
 	"math"
 
 	"github.com/visage-face/visage/vision/internal/ort"
+	"github.com/visage-face/visage/vision/internal/photo"
 	"github.com/visage-face/visage/vision/pack"
 )
 
@@ -22,29 +22,20 @@ const (
 	sizeScale   = 5
 )
 
-// find looks at the picture once: scaled so that its longer side is side pixels, with a border (in pixels of the
-// picture) of black around it.
-func (d *ssd) find(ctx context.Context, img *image.NRGBA, side int, border float64) ([]finding, error) {
-	size := img.Rect.Size()
-	canvasWidth, canvasHeight := float64(size.X)+2*border, float64(size.Y)+2*border
-	scale := max(canvasWidth, canvasHeight) / float64(side) // pixels of the picture in one of the input
-	coarsest := d.about.Levels[1].Stride
-	width, height := roundUp(canvasWidth/scale, coarsest), roundUp(canvasHeight/scale, coarsest)
-
-	t := newTensor(1, width, height)
-	plane(t, 0, d.about.Input).fill(img, img.Rect, affine{a: scale, c: -border, e: scale, f: -border})
-	out, err := d.session.Run(ctx, t)
+// find implements detector.
+func (d *ssd) find(ctx context.Context, img *photo.RGB, look look) ([]finding, error) {
+	// The two finest grids are where faces are seen best; the coarser may reach beyond the input.
+	c := newCanvas(img, look, d.about.Levels[1].Stride)
+	out, err := d.session.Run(ctx, c.tensor(img, d.about.Input))
 	if err != nil {
 		return nil, err
 	}
-	found, err := d.read(out, width, height)
+	found, err := d.read(out, c.width, c.height)
 	if err != nil {
 		return nil, err
 	}
-	for i, f := range found {
-		found[i].box = rect{
-			f.box.left*scale - border, f.box.top*scale - border, f.box.right*scale - border, f.box.bottom*scale - border,
-		}
+	for i := range found {
+		found[i].box = c.onPicture(found[i].box)
 	}
 	return found, nil
 }
@@ -65,8 +56,6 @@ func (d *ssd) read(out []ort.Tensor, width, height int) ([]finding, error) {
 				for _, anchor := range l.Sizes {
 					if score := float64(scores[at]); score > d.about.MinScore {
 						e := boxes[4*at:]
-						// The grid may reach beyond the input by part of a cell; its cells are spread over the
-						// input evenly, as the anchors of the full square are.
 						cy := (float64(y) + 0.5) * float64(l.Stride)
 						cx := (float64(x) + 0.5) * float64(l.Stride)
 						cy += float64(e[0]) / centreScale * anchor[0]
@@ -84,8 +73,4 @@ func (d *ssd) read(out []ort.Tensor, width, height int) ([]finding, error) {
 		return nil, fmt.Errorf("detector gave %d scores for %d anchors", len(scores), at)
 	}
 	return found, nil
-}
-
-func roundUp(x float64, multiple int) int {
-	return max(1, int(math.Ceil(x/float64(multiple)-1e-9))) * multiple
 }

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"image"
 	"math"
+	"slices"
 
+	"github.com/visage-face/visage/vision/internal/geometry"
 	"github.com/visage-face/visage/vision/internal/ort"
+	"github.com/visage-face/visage/vision/internal/photo"
 	"github.com/visage-face/visage/vision/pack"
 )
 
@@ -17,22 +20,38 @@ type recogniser struct {
 	session *ort.Session
 }
 
-// describe returns the template of the face seen through each view.
-func (r *recogniser) describe(ctx context.Context, img *image.NRGBA, views []affine) ([][]float32, error) {
+// describe returns the template of the face with each five points.
+func (r *recogniser) describe(ctx context.Context, img *photo.RGB, fives [][5]geometry.Point) ([][]float32, error) {
+	var templates [][]float32
+	for some := range slices.Chunk(fives, batch) {
+		made, err := r.describeSome(ctx, img, some)
+		if err != nil {
+			return nil, err
+		}
+		templates = append(templates, made...)
+	}
+	return templates, nil
+}
+
+func (r *recogniser) describeSome(ctx context.Context, img *photo.RGB, fives [][5]geometry.Point) ([][]float32, error) {
 	in := r.about.Input
-	t := newTensor(len(views), in.Width, in.Height)
-	for i, v := range views {
-		plane(t, i, in).fill(img, img.Rect, v)
+	t := newTensor(len(fives), in.Width, in.Height)
+	for i, five := range fives {
+		view, err := r.align(five)
+		if err != nil {
+			return nil, err
+		}
+		plane(t, i, in).fillSmooth(img, image.Rect(0, 0, img.W, img.H), view)
 	}
 	out, err := r.session.Run(ctx, t)
 	if err != nil {
 		return nil, err
 	}
 	n := r.about.Length
-	if len(out[0].Data) != len(views)*n {
-		return nil, fmt.Errorf("recogniser gave %d numbers for %d faces of %d", len(out[0].Data), len(views), n)
+	if len(out[0].Data) != len(fives)*n {
+		return nil, fmt.Errorf("recogniser gave %d numbers for %d faces of %d", len(out[0].Data), len(fives), n)
 	}
-	templates := make([][]float32, len(views))
+	templates := make([][]float32, len(fives))
 	for i := range templates {
 		templates[i] = make([]float32, n)
 		if err := unit(templates[i], out[0].Data[i*n:(i+1)*n]); err != nil {
@@ -58,22 +77,16 @@ func unit(dst, v []float32) error {
 	return nil
 }
 
-// align returns the view that brings the five points as near as a turn, a scale and a shift can to where the recogniser
-// wants them.
-func (r *recogniser) align(five [5]Point) affine {
-	// Least squares over maps from the input to the picture: with both sets of points centred, the turn and scale are
-	// one complex number, the quotient of their correlation and the spread of the wanted points.
-	var px, py, wx, wy float64
-	for i, w := range r.about.Alignment {
-		px, py, wx, wy = px+five[i].X/5, py+five[i].Y/5, wx+w[0]/5, wy+w[1]/5
+// align returns the map from the network's input to the picture that brings the five points as near as a turn, a scale
+// and a shift can to where the recogniser wants them.
+func (r *recogniser) align(five [5]geometry.Point) (geometry.Affine, error) {
+	var wanted [5]geometry.Point
+	for i, p := range r.about.Alignment {
+		wanted[i] = geometry.Point{X: p[0], Y: p[1]}
 	}
-	var re, im, spread float64
-	for i, w := range r.about.Alignment {
-		x, y, u, v := five[i].X-px, five[i].Y-py, w[0]-wx, w[1]-wy
-		re += x*u + y*v
-		im += y*u - x*v
-		spread += u*u + v*v
+	view, ok := geometry.Similarity(wanted[:], five[:])
+	if !ok {
+		return geometry.Affine{}, errors.New("the face's points are all one")
 	}
-	re, im = re/spread, im/spread
-	return affine{a: re, b: -im, c: px - re*wx + im*wy, d: im, e: re, f: py - im*wx - re*wy}
+	return view, nil
 }

@@ -4,21 +4,11 @@ import (
 	"image"
 	"math"
 
+	"github.com/visage-face/visage/vision/internal/geometry"
 	"github.com/visage-face/visage/vision/internal/ort"
+	"github.com/visage-face/visage/vision/internal/photo"
 	"github.com/visage-face/visage/vision/pack"
 )
-
-// affine maps a place in a network's input to one in the picture: (a·x + b·y + c, d·x + e·y + f), both in pixels whose
-// centres have whole numbers.
-type affine struct{ a, b, c, d, e, f float64 }
-
-// apply maps one point.
-func (m affine) apply(x, y float64) (float64, float64) {
-	return m.a*x + m.b*y + m.c, m.d*x + m.e*y + m.f
-}
-
-// scale is by how much the map enlarges, at most: 2 means that every second pixel of the picture is skipped.
-func (m affine) scale() float64 { return max(math.Hypot(m.a, m.d), math.Hypot(m.b, m.e)) }
 
 // newTensor returns a zero tensor for n pictures of the given size.
 func newTensor(n, width, height int) ort.Tensor {
@@ -33,7 +23,7 @@ type planes struct {
 	width, height int
 	// channel[i] takes the picture's red, green and blue in turn, whatever their order in the tensor.
 	channel [3][]float32
-	// table[i] turns a channel's value into the network's number: value·mul[i] + add[i].
+	// A channel's value v becomes v·mul[i] + add[i].
 	mul, add [3]float32
 }
 
@@ -54,18 +44,83 @@ func plane(t ort.Tensor, i int, in pack.Input) planes {
 	return p
 }
 
-// fill samples the picture at the places that m gives, between four pixels each. Outside of the rectangle within, all is
-// black. Pixels on its edge blend into the black.
-func (p planes) fill(img *image.NRGBA, within image.Rectangle, m affine) {
-	within = within.Intersect(img.Rect)
-	if m.b == 0 && m.d == 0 {
+// fillSmooth is fill for maps that may skip pixels of the picture: it averages them first, so that fine patterns do not
+// turn into coarse ones.
+func (p planes) fillSmooth(img *photo.RGB, within image.Rectangle, m geometry.Affine) {
+	within = within.Intersect(image.Rect(0, 0, img.W, img.H))
+	times := int(max(math.Hypot(m.A, m.D), math.Hypot(m.B, m.E)))
+	if times < 2 || within.Empty() {
+		p.fill(img, within, m)
+		return
+	}
+	part := within.Intersect(p.seen(m).Inset(-2 * times))
+	if part.Empty() {
+		p.fill(img, part, m)
+		return
+	}
+	small := shrink(img, part, times)
+	// The first pixel of the small picture lies in the middle of the pixels that went into it.
+	k, middle := float64(times), float64(times-1)/2
+	to := geometry.Affine{
+		A: 1 / k, C: -(float64(part.Min.X) + middle) / k,
+		E: 1 / k, F: -(float64(part.Min.Y) + middle) / k,
+	}
+	p.fill(small, image.Rect(0, 0, small.W, small.H), m.Then(to))
+}
+
+// seen is the rectangle of the picture that m shows.
+func (p planes) seen(m geometry.Affine) image.Rectangle {
+	left, top, right, bottom := math.Inf(1), math.Inf(1), math.Inf(-1), math.Inf(-1)
+	for _, corner := range [4]geometry.Point{{}, {X: float64(p.width)}, {Y: float64(p.height)}, {X: float64(p.width), Y: float64(p.height)}} {
+		at := m.Apply(corner)
+		left, top, right, bottom = min(left, at.X), min(top, at.Y), max(right, at.X), max(bottom, at.Y)
+	}
+	return image.Rect(int(left), int(top), int(right)+1, int(bottom)+1)
+}
+
+// shrink returns a part of the picture with times × times pixels averaged into one; what is left over at the end is
+// averaged too.
+func shrink(img *photo.RGB, part image.Rectangle, times int) *photo.RGB {
+	small := &photo.RGB{W: (part.Dx() + times - 1) / times, H: (part.Dy() + times - 1) / times}
+	small.Pix = make([]byte, 3*small.W*small.H)
+	sums := make([]uint32, 3*small.W)
+	for y := range small.H {
+		clear(sums)
+		top, bottom := part.Min.Y+y*times, min(part.Min.Y+(y+1)*times, part.Max.Y)
+		for row := top; row < bottom; row++ {
+			from := img.Pix[3*(row*img.W+part.Min.X) : 3*(row*img.W+part.Max.X)]
+			for x := 0; x < small.W; x++ {
+				sum := sums[3*x : 3*x+3 : 3*x+3]
+				for n := min(times, len(from)/3); n > 0; n-- {
+					sum[0] += uint32(from[0])
+					sum[1] += uint32(from[1])
+					sum[2] += uint32(from[2])
+					from = from[3:]
+				}
+			}
+		}
+		out := small.Pix[3*y*small.W : 3*(y+1)*small.W]
+		for x := range small.W {
+			n := uint32((bottom - top) * min(times, part.Dx()-x*times))
+			for c := range 3 {
+				out[3*x+c] = byte((sums[3*x+c] + n/2) / n)
+			}
+		}
+	}
+	return small
+}
+
+// fill samples the picture at the places that m gives for those of the input, between four pixels each. Outside of the
+// rectangle within, all is black. Pixels on its edge blend into the black.
+func (p planes) fill(img *photo.RGB, within image.Rectangle, m geometry.Affine) {
+	within = within.Intersect(image.Rect(0, 0, img.W, img.H))
+	if m.B == 0 && m.D == 0 {
 		p.fillUpright(img, within, m)
 		return
 	}
 	for y := range p.height {
 		for x := range p.width {
-			sx, sy := m.apply(float64(x), float64(y))
-			p.put(y*p.width+x, sampleAt(img, within, sx, sy))
+			p.put(y*p.width+x, sampleAt(img, within, m.Apply(geometry.Point{X: float64(x), Y: float64(y)})))
 		}
 	}
 }
@@ -77,18 +132,18 @@ func (p planes) put(at int, rgb [3]float32) {
 }
 
 // sampleAt returns the picture's colour at a place between pixels, each channel from 0 to 255.
-func sampleAt(img *image.NRGBA, within image.Rectangle, x, y float64) (rgb [3]float32) {
-	left, top := math.Floor(x), math.Floor(y)
+func sampleAt(img *photo.RGB, within image.Rectangle, at geometry.Point) (rgb [3]float32) {
+	left, top := math.Floor(at.X), math.Floor(at.Y)
 	if left < float64(within.Min.X-1) || top < float64(within.Min.Y-1) ||
 		left >= float64(within.Max.X) || top >= float64(within.Max.Y) {
 		return rgb
 	}
-	fx, fy := float32(x-left), float32(y-top)
+	fx, fy := float32(at.X-left), float32(at.Y-top)
 	add := func(px, py int, weight float32) {
 		if weight == 0 || px < within.Min.X || py < within.Min.Y || px >= within.Max.X || py >= within.Max.Y {
 			return
 		}
-		i := img.PixOffset(px, py)
+		i := 3 * (py*img.W + px)
 		rgb[0] += weight * float32(img.Pix[i])
 		rgb[1] += weight * float32(img.Pix[i+1])
 		rgb[2] += weight * float32(img.Pix[i+2])
@@ -109,13 +164,13 @@ type column struct {
 }
 
 // fillUpright is fill for maps that do not turn: it works row by row, with the columns' weights computed once.
-func (p planes) fillUpright(img *image.NRGBA, within image.Rectangle, m affine) {
+func (p planes) fillUpright(img *photo.RGB, within image.Rectangle, m geometry.Affine) {
 	columns := make([]column, p.width)
 	for x := range columns {
-		columns[x] = between(m.a*float64(x)+m.c, within.Min.X, within.Max.X, img.Rect.Min.X, 4)
+		columns[x] = between(m.A*float64(x)+m.C, within.Min.X, within.Max.X, 3)
 	}
 	for y := range p.height {
-		row := between(m.e*float64(y)+m.f, within.Min.Y, within.Max.Y, img.Rect.Min.Y, img.Stride)
+		row := between(m.E*float64(y)+m.F, within.Min.Y, within.Max.Y, 3*img.W)
 		upper, lower := img.Pix[row.left:], img.Pix[row.right:]
 		for x, c := range columns {
 			w00, w01 := row.wLeft*c.wLeft, row.wLeft*c.wRight
@@ -132,15 +187,15 @@ func (p planes) fillUpright(img *image.NRGBA, within image.Rectangle, m affine) 
 }
 
 // between finds the two pixels around a place on one axis, of those from low up to high.
-func between(at float64, low, high, origin, stride int) column {
+func between(at float64, low, high, stride int) column {
 	floor := math.Floor(at)
 	part := float32(at - floor)
 	var c column
 	if i := int(floor); floor >= float64(low) && floor < float64(high) {
-		c.left, c.wLeft = (i-origin)*stride, 1-part
+		c.left, c.wLeft = i*stride, 1-part
 	}
 	if i := int(floor) + 1; floor+1 >= float64(low) && floor+1 < float64(high) {
-		c.right, c.wRight = (i-origin)*stride, part
+		c.right, c.wRight = i*stride, part
 	}
 	return c
 }

@@ -5,6 +5,8 @@
 // belongs to is decided elsewhere.
 package vision
 
+import "github.com/visage-face/visage/vision/internal/geometry"
+
 // Want says what Detect shall find out beside the boxes. The zero value asks for boxes alone, which is the cheapest.
 type Want struct {
 	// Landmarks asks for Face.Landmarks.
@@ -82,10 +84,9 @@ type Box struct {
 	Left, Top, Width, Height int
 }
 
-// Point is a place in pixels of the upright picture; fractions count. It may lie a little outside of the picture.
-type Point struct {
-	X, Y float64
-}
+// Point is a place in pixels of the upright picture, with fields X and Y; fractions count. It may lie a little outside of
+// the picture.
+type Point = geometry.Point
 
 // Pose is the direction a head points to, in degrees. All are 0 for a face that looks into the camera.
 type Pose struct {

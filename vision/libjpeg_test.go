@@ -1,11 +1,32 @@
 package vision
 
-import "image"
+import (
+	"bytes"
+	"fmt"
+	"image"
+	"image/jpeg"
+
+	"github.com/visage-face/visage/vision/internal/photo"
+)
+
+// DecodeLikeReference decodes a JPEG file as the package did that made the reference, save for the last bit here and there.
+func DecodeLikeReference(file []byte) (*photo.RGB, error) {
+	src, err := jpeg.Decode(bytes.NewReader(file))
+	if err != nil {
+		return nil, err
+	}
+	ycc, ok := src.(*image.YCbCr)
+	if !ok {
+		return nil, fmt.Errorf("a JPEG of %T", src)
+	}
+	img := &photo.RGB{W: ycc.Rect.Dx(), H: ycc.Rect.Dy(), Pix: make([]byte, 3*ycc.Rect.Dx()*ycc.Rect.Dy())}
+	colours(img, ycc)
+	return img, nil
+}
 
 // colours turns a JPEG's luma and chroma into red, green and blue the way libjpeg does: chroma is interpolated between
-// its samples rather than repeated, and sums are rounded rather than cut. The networks were trained on such pictures;
-// image/color does it more coarsely, which moves boxes and points by up to a hundredth of the face.
-func colours(dst *image.NRGBA, src *image.YCbCr) {
+// its samples rather than repeated. On photos with half the samples that moves points by up to a hundredth of the face.
+func colours(dst *photo.RGB, src *image.YCbCr) {
 	b := src.Bounds()
 	width, height := b.Dx(), b.Dy()
 	across, down := 1, 1
@@ -36,15 +57,14 @@ func colours(dst *image.NRGBA, src *image.YCbCr) {
 			row.spread(red, src.Cr[near*src.CStride:], src.Cr[far*src.CStride:])
 		}
 		luma := src.Y[y*src.YStride:]
-		out := dst.Pix[y*dst.Stride:]
+		out := dst.Pix[3*y*width:]
 		for x := range width {
 			// ITU-R BT.601 over the full range (JFIF), in 1/65536.
 			l, cb, cr := int(luma[x])<<16+1<<15, blue[x]-128, red[x]-128
-			p := out[4*x : 4*x+4 : 4*x+4]
+			p := out[3*x : 3*x+3 : 3*x+3]
 			p[0] = clamp((l + 91881*cr) >> 16)
 			p[1] = clamp((l - 22554*cb - 46802*cr) >> 16)
 			p[2] = clamp((l + 116130*cb) >> 16)
-			p[3] = 255
 		}
 	}
 }
