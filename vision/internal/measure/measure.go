@@ -31,8 +31,11 @@ func Face(p *photo.RGB, box image.Rectangle) Values {
 	if inner.Empty() {
 		return Values{Blur: 1}
 	}
-	g := greyOf(p, inner)
-	return Values{Blur: blur(g.shrunk(side)), Exposure: exposure(g), Noise: noise(g)}
+	small := shrunk(p, inner)
+	// Noise is of single pixels, and of a large face a part tells enough.
+	middle := inner.Min.Add(inner.Size().Sub(image.Pt(window, window)).Div(2))
+	part := image.Rectangle{middle, middle.Add(image.Pt(window, window))}.Intersect(inner)
+	return Values{Blur: blur(small), Exposure: exposure(small), Noise: noise(greyOf(p, part))}
 }
 
 // grey is the luma of a picture (ITU-R BT.601), 0 to 255.
@@ -41,36 +44,45 @@ type grey struct {
 	w, h int
 }
 
+// luma returns that of the first pixel in pix.
+func luma(pix []byte) float32 {
+	return 0.299*float32(pix[0]) + 0.587*float32(pix[1]) + 0.114*float32(pix[2])
+}
+
 func greyOf(p *photo.RGB, box image.Rectangle) *grey {
 	g := &grey{make([]float32, 0, box.Dx()*box.Dy()), box.Dx(), box.Dy()}
 	for y := box.Min.Y; y < box.Max.Y; y++ {
 		for row := p.Pix[3*(y*p.W+box.Min.X) : 3*(y*p.W+box.Max.X)]; len(row) >= 3; row = row[3:] {
-			g.pix = append(g.pix, 0.299*float32(row[0])+0.587*float32(row[1])+0.114*float32(row[2]))
+			g.pix = append(g.pix, luma(row))
 		}
 	}
 	return g
 }
 
-// side is the size, in pixels, that faces are shrunk to before their blur is measured: about what recognisers see. What
-// is lost below it does not matter. Smaller faces are measured as they are.
-const side = 112
+const (
+	// side is the most pixels on a side that blur and exposure are measured at: about what recognisers see. What is lost
+	// in shrinking a face to it does not matter. Smaller faces are measured as they are.
+	side = 112
+	// window is the most pixels on a side that noise is measured at.
+	window = 512
+)
 
-// shrunk returns the picture with its longer side at most most pixels, each the mean of those it stands for.
-func (g *grey) shrunk(most int) *grey {
-	long := max(g.w, g.h)
-	if long <= most {
-		return g
+// shrunk returns what is in the box with the longer side at most side, each pixel the mean of those it stands for.
+func shrunk(p *photo.RGB, box image.Rectangle) *grey {
+	long := max(box.Dx(), box.Dy())
+	if long <= side {
+		return greyOf(p, box)
 	}
-	w, h := max(1, g.w*most/long), max(1, g.h*most/long)
+	w, h := max(1, box.Dx()*side/long), max(1, box.Dy()*side/long)
 	s := &grey{make([]float32, w*h), w, h}
 	for y := range h {
-		y0, y1 := y*g.h/h, (y+1)*g.h/h
+		y0, y1 := box.Min.Y+y*box.Dy()/h, box.Min.Y+(y+1)*box.Dy()/h
 		for x := range w {
-			x0, x1 := x*g.w/w, (x+1)*g.w/w
+			x0, x1 := box.Min.X+x*box.Dx()/w, box.Min.X+(x+1)*box.Dx()/w
 			var sum float32
 			for v := y0; v < y1; v++ {
-				for _, l := range g.pix[v*g.w+x0 : v*g.w+x1] {
-					sum += l
+				for row := p.Pix[3*(v*p.W+x0) : 3*(v*p.W+x1)]; len(row) >= 3; row = row[3:] {
+					sum += luma(row)
 				}
 			}
 			s.pix[y*w+x] = sum / float32((y1-y0)*(x1-x0))
