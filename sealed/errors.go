@@ -15,6 +15,7 @@ var (
 	ErrLocked   = errors.New("the space is locked")           // its key was refused; the error wraps the cause that Lock was given
 	ErrGrace    = errors.New("the space's lease has run out") // its key could not be asked for, for longer than its grace
 	ErrClosed   = engine.ErrClosed
+	ErrInUse    = engine.ErrInUse // Open: another process has the data directory open
 )
 
 // CorruptError says that something stored does not open: it was changed, moved, put back from an older copy, or taken away. It names the place

@@ -10,8 +10,12 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// ErrClosed says that the engine was closed.
-var ErrClosed = errors.New("the storage engine is closed")
+// What an engine says in words of its own; every other error is a failure of the machine below it.
+var (
+	ErrClosed   = errors.New("the storage engine is closed")
+	ErrInUse    = errors.New("the data directory is in use by another process")
+	ErrUnsealed = errors.New("refused to store what is not sealed")
+)
 
 // Engine stores rows. All methods may be called at the same time.
 type Engine interface {
@@ -32,8 +36,8 @@ type Reader interface {
 	// Get returns the value at key, and whether there is one. The caller must not change it, and may keep it only until the function returns.
 	Get(key []byte) (value []byte, ok bool, err error)
 
-	// Scan yields the rows from from (inclusive) to to (exclusive) in the order of their keys, as they were when the loop began. A row's
-	// slices are valid until the next one is yielded. After an error the scan has ended.
+	// Scan yields the rows from from (inclusive) to to (exclusive; nil means to the end) in the order of their keys, as they were when the
+	// loop began. A row's slices are valid until the next one is yielded. After an error the scan has ended.
 	Scan(from, to []byte) iter.Seq2[Row, error]
 }
 
@@ -43,6 +47,6 @@ type Row struct{ Key, Value []byte }
 // Writer reads and writes rows; it reads its own writes. The engine copies keys.
 type Writer interface {
 	Reader
-	Put(key []byte, value format.Sealed) error
-	Delete(key []byte) error // of a key that has no row: no error
+	Put(key []byte, value format.Sealed) error // the zero value: ErrUnsealed
+	Delete(key []byte) error                   // of a key that has no row: no error
 }

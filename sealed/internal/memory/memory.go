@@ -17,9 +17,10 @@ import (
 type Engine struct {
 	writing chan struct{} // holds a token while a transaction runs
 
-	mu     sync.Mutex // guards all below
-	rows   *btree.BTreeG[engine.Row]
-	closed bool
+	gate engine.Gate
+
+	mu   sync.Mutex // guards all below
+	rows *btree.BTreeG[engine.Row]
 }
 
 // New returns an empty engine.
@@ -33,18 +34,22 @@ func New() *Engine {
 
 // View implements engine.Engine.
 func (e *Engine) View(ctx context.Context, fn func(engine.Reader) error) error {
+	if err := e.gate.Enter(); err != nil {
+		return err
+	}
+	defer e.gate.Leave()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	rows, err := e.snapshot()
-	if err != nil {
-		return err
-	}
-	return fn(txn{rows})
+	return fn(txn{e.snapshot()})
 }
 
 // Update implements engine.Engine.
 func (e *Engine) Update(ctx context.Context, fn func(engine.Writer) error) error {
+	if err := e.gate.Enter(); err != nil {
+		return err
+	}
+	defer e.gate.Leave()
 	select {
 	case e.writing <- struct{}{}:
 	case <-ctx.Done():
@@ -54,10 +59,7 @@ func (e *Engine) Update(ctx context.Context, fn func(engine.Writer) error) error
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	rows, err := e.snapshot()
-	if err != nil {
-		return err
-	}
+	rows := e.snapshot()
 	if err := fn(txn{rows}); err != nil {
 		return err
 	}
@@ -72,21 +74,14 @@ func (e *Engine) Update(ctx context.Context, fn func(engine.Writer) error) error
 
 // Close implements engine.Engine.
 func (e *Engine) Close() error {
-	e.writing <- struct{}{}
-	defer func() { <-e.writing }()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.closed = true
+	e.gate.Close()
 	return nil
 }
 
-func (e *Engine) snapshot() (*btree.BTreeG[engine.Row], error) {
+func (e *Engine) snapshot() *btree.BTreeG[engine.Row] {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed {
-		return nil, engine.ErrClosed
-	}
-	return e.rows.Copy(), nil
+	return e.rows.Copy()
 }
 
 type txn struct{ rows *btree.BTreeG[engine.Row] }
@@ -99,12 +94,15 @@ func (t txn) Get(key []byte) ([]byte, bool, error) {
 func (t txn) Scan(from, to []byte) iter.Seq2[engine.Row, error] {
 	return func(yield func(engine.Row, error) bool) {
 		t.rows.Copy().Ascend(engine.Row{Key: from}, func(row engine.Row) bool {
-			return bytes.Compare(row.Key, to) < 0 && yield(row, nil)
+			return (to == nil || bytes.Compare(row.Key, to) < 0) && yield(row, nil)
 		})
 	}
 }
 
 func (t txn) Put(key []byte, value format.Sealed) error {
+	if len(value.Bytes()) == 0 {
+		return engine.ErrUnsealed
+	}
 	t.rows.Set(engine.Row{Key: bytes.Clone(key), Value: value.Bytes()})
 	return nil
 }

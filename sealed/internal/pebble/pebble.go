@@ -7,7 +7,8 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"sync"
+	"os"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -29,8 +30,9 @@ type Engine struct {
 	db      *pebble.DB
 	writing chan struct{} // holds a token while a transaction's function runs; see docs/decisions/0002
 
-	mu     sync.RWMutex // held for reading by everything that uses db; guards closed
-	closed bool
+	gate   engine.Gate
+	lock   *pebble.Lock
+	broken atomic.Pointer[error] // why nothing can be trusted until the directory is opened anew
 }
 
 const (
@@ -39,15 +41,29 @@ const (
 	blockBytes    = 32 << 10 // loading a gallery reads whole ranges; small blocks would mostly cost index
 )
 
-// Open opens the engine's directory, and makes it if it is not there.
+// Open opens the engine's directory, and makes it if it is not there. When somebody else has it open, the error is engine.ErrInUse.
 func Open(cfg Config) (*Engine, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.FS == nil {
+		cfg.FS = vfs.Default
+	}
+	if err := cfg.FS.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	lock, err := pebble.LockDirectory(cfg.Dir, cfg.FS)
+	if err != nil {
+		if _, file := errors.AsType[*os.PathError](err); file {
+			return nil, fmt.Errorf("lock %s: %w", cfg.Dir, err)
+		}
+		return nil, fmt.Errorf("lock %s: %w", cfg.Dir, engine.ErrInUse) // what else a lock can say is that somebody holds it
 	}
 	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
 	opts := &pebble.Options{
 		FS:                 cfg.FS,
+		Lock:               lock,
 		Cache:              cache,
 		MemTableSize:       memTableBytes,
 		FormatMajorVersion: pebble.FormatNewest,
@@ -61,53 +77,80 @@ func Open(cfg Config) (*Engine, error) {
 	opts.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
 	db, err := pebble.Open(cfg.Dir, opts)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", cfg.Dir, err)
+		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, err), lock.Close())
 	}
-	return &Engine{db: db, writing: make(chan struct{}, 1)}, nil
+	return &Engine{db: db, lock: lock, writing: make(chan struct{}, 1)}, nil
+}
+
+// enter lets a transaction in.
+func (e *Engine) enter(ctx context.Context) error {
+	if err := e.gate.Enter(); err != nil {
+		return err
+	}
+	var err error
+	if broken := e.broken.Load(); broken != nil {
+		err = *broken
+	} else if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		e.gate.Leave()
+	}
+	return err
+}
+
+// fail ends the engine's use. After a failed write of the log, what was applied in memory may not be on the disk, so nothing may be answered from
+// it any more.
+func (e *Engine) fail(err error) error {
+	err = fmt.Errorf("the disk failed, and the store must be opened anew: %w", err)
+	e.broken.CompareAndSwap(nil, &err)
+	return err
 }
 
 // View implements engine.Engine.
-func (e *Engine) View(ctx context.Context, fn func(engine.Reader) error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+func (e *Engine) View(ctx context.Context, fn func(engine.Reader) error) (err error) {
+	if err := e.enter(ctx); err != nil {
+		return err
 	}
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	if e.closed {
-		return engine.ErrClosed
-	}
+	defer e.gate.Leave()
 	snap := e.db.NewSnapshot()
-	defer snap.Close()
+	defer func() {
+		if closeErr := snap.Close(); err == nil {
+			err = closeErr
+		}
+	}()
 	return fn(reader{snap})
 }
 
 // Update implements engine.Engine. The wait for the disk happens outside the writers' lock, so commits that queue up share one sync.
 func (e *Engine) Update(ctx context.Context, fn func(engine.Writer) error) error {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	if e.closed {
-		return engine.ErrClosed
+	if err := e.enter(ctx); err != nil {
+		return err
 	}
+	defer e.gate.Leave()
 	batch := e.db.NewIndexedBatch()
-	defer batch.Close()
+	defer batch.Close() // of a batch that was applied and synced, or never was
 	wait, err := e.apply(ctx, batch, fn)
 	if err != nil || !wait {
 		return err
 	}
 	if err := batch.SyncWait(); err != nil {
-		return fmt.Errorf("wait for the commit to be durable: %w", err)
+		return e.fail(fmt.Errorf("wait for the commit to be durable: %w", err))
 	}
 	return nil
 }
 
 // apply runs fn and applies what it wrote, under the writers' lock. It reports whether there is something to wait for.
-func (e *Engine) apply(ctx context.Context, batch *pebble.Batch, fn func(engine.Writer) error) (bool, error) {
+func (e *Engine) apply(ctx context.Context, batch *pebble.Batch, fn func(engine.Writer) error) (wait bool, err error) {
 	select {
 	case e.writing <- struct{}{}:
 	case <-ctx.Done():
 		return false, context.Cause(ctx)
 	}
 	defer func() { <-e.writing }()
+	if broken := e.broken.Load(); broken != nil {
+		return false, *broken
+	}
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}
@@ -120,21 +163,32 @@ func (e *Engine) apply(ctx context.Context, batch *pebble.Batch, fn func(engine.
 	if batch.Empty() {
 		return false, nil
 	}
+	defer func() {
+		if r := recover(); r != nil {
+			cause, ours := r.(fatal)
+			if !ours {
+				panic(r)
+			}
+			wait, err = false, e.fail(cause.err)
+		}
+	}()
 	if err := e.db.ApplyNoSyncWait(batch, pebble.Sync); err != nil {
-		return false, fmt.Errorf("commit: %w", err)
+		return false, e.fail(fmt.Errorf("commit: %w", err))
 	}
 	return true, nil
 }
 
 // Close implements engine.Engine.
-func (e *Engine) Close() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
+func (e *Engine) Close() (err error) {
+	if !e.gate.Close() {
 		return nil
 	}
-	e.closed = true
-	return e.db.Close()
+	defer func() {
+		if r := recover(); r != nil { // so Pebble says that its disk failed
+			err = fmt.Errorf("close the storage engine: %v", r)
+		}
+	}()
+	return errors.Join(e.db.Close(), e.lock.Close())
 }
 
 // reader reads from a snapshot, or from a batch over the database.
@@ -182,6 +236,9 @@ type writer struct {
 }
 
 func (w writer) Put(key []byte, value format.Sealed) error {
+	if len(value.Bytes()) == 0 {
+		return engine.ErrUnsealed
+	}
 	return w.batch.Set(key, value.Bytes(), nil)
 }
 
@@ -198,9 +255,14 @@ func (l logger) Errorf(format string, args ...any) {
 	l.log.Error("storage engine", "said", fmt.Sprintf(format, args...))
 }
 
-// Fatalf is called when Pebble cannot go on, for example because its log cannot be written. Nothing was acknowledged that is not durable; the
-// process must end, and a restart recovers.
+// fatal is what Fatalf throws. In a goroutine of ours it becomes an error; in one of Pebble's own nobody can catch it and the process ends, as it
+// must: Pebble cannot go on and holds its locks. Nothing was acknowledged that is not durable, and a restart recovers.
+type fatal struct{ err error }
+
+func (f fatal) Error() string { return f.err.Error() }
+
 func (l logger) Fatalf(format string, args ...any) {
-	l.log.Error("storage engine cannot go on", "said", fmt.Sprintf(format, args...))
-	panic("storage engine cannot go on: " + fmt.Sprintf(format, args...))
+	err := fmt.Errorf("storage engine cannot go on: "+format, args...)
+	l.log.Error("storage engine cannot go on", "err", err)
+	panic(fatal{err})
 }
