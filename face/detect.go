@@ -84,6 +84,11 @@ func (s *Service) Detect(ctx context.Context, res visage.Resource, photo []byte,
 	if err != nil {
 		return nil, fmt.Errorf("detect: %w", imageError(err))
 	}
+	defer func() {
+		for _, f := range found.Faces {
+			clear(f.Template)
+		}
+	}()
 	answer := make([]Face, len(found.Faces))
 	for i, f := range found.Faces {
 		answer[i] = Face{RecognitionModel: model, Box: f.Box, Landmarks: f.Landmarks}

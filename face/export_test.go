@@ -105,3 +105,21 @@ func (s *Service) GalleryBytes() int64 { return s.galleries.Stats().Bytes }
 
 // TrainNow performs the trainings of a resource that are under way, as Run does.
 func (s *Service) TrainNow(ctx context.Context, res visage.Resource) { s.train(ctx, res.ID) }
+
+// EncodeFace encodes the record of a face.
+func EncodeFace(id, person [16]byte, sequence uint64, template []float32) ([]byte, error) {
+	return faceRecord{ID: id, Person: person, Sequence: sequence, Template: template}.MarshalBinary()
+}
+
+// DecodeFace decodes the record of a face.
+func DecodeFace(b []byte) (id, person [16]byte, sequence uint64, template []float32, err error) {
+	var f faceRecord
+	err = f.UnmarshalBinary(b)
+	return f.ID, f.Person, f.Sequence, f.Template, err
+}
+
+// ParseID reads an id and writes it again.
+func ParseID(s string) (string, error) {
+	u, err := parseUUID(s)
+	return u.String(), err
+}

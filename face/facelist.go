@@ -35,6 +35,9 @@ func (s *Service) AddFace(ctx context.Context, res visage.Resource, list Ref, e 
 		return "", fmt.Errorf("add face to %s: %w", list.Kind, err)
 	}
 	f := faceRecord{ID: newUUID()}
+	if list.Kind != FaceList { // a gallery of a small list that is being loaded takes the template later
+		defer func() { clear(f.Template) }()
+	}
 	if f.Template, err = s.enrol(ctx, c, e); err != nil {
 		return "", fmt.Errorf("add face to %s: %w", list.Kind, err)
 	}

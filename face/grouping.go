@@ -39,6 +39,7 @@ func (s *Service) Group(ctx context.Context, res visage.Resource, faceIDs []stri
 	}
 	ids := distinct(faceIDs)
 	var probes []detectionRecord
+	defer forget(&probes)
 	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
 		probes, err = s.probes(r, visage.Invalid, ids...)
 		return err

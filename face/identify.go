@@ -148,6 +148,7 @@ func (s *Service) identify(
 	var c collectionRecord
 	var st stateRecord
 	var probes []detectionRecord
+	defer forget(&probes)
 	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
 		if c, st, err = findState(r, group); err != nil {
 			return asInvalid(err)

@@ -260,6 +260,7 @@ func (s *Service) AddPersonFace(ctx context.Context, res visage.Resource, ref Pe
 		return "", fmt.Errorf("add face to person: %w", err)
 	}
 	f := faceRecord{ID: newUUID()}
+	defer func() { clear(f.Template) }()
 	if f.Template, err = s.enrol(ctx, before, e); err != nil {
 		return "", fmt.Errorf("add face to person: %w", err)
 	}

@@ -1,6 +1,7 @@
 package face_test
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -102,6 +103,9 @@ func TestRealFacesAreRecognised(t *testing.T) {
 			t.Errorf("%s: %d faces", file, len(found))
 			continue
 		}
+		if f := found[0]; f.Landmarks == nil || f.Attributes.HeadPose == nil || f.Attributes.Quality == "" {
+			t.Errorf("%s: %+v lacks what was asked for", file, f)
+		}
 		got := must[[]face.Identified](t)(s.Identify(ctx, res, face.IdentifyQuery{
 			FaceIDs: []string{found[0].ID}, PersonGroupID: "family", MaxCandidates: 1,
 		}))[0].Candidates
@@ -127,5 +131,7 @@ func TestRealFacesAreRecognised(t *testing.T) {
 		t.Errorf("the face under targetFace: %+v", got)
 	}
 	_, err = s.AddFace(ctx, res, list, face.Enrolment{Photo: []byte("no photo")})
+	wantRefusal(t, err, visage.Invalid, "InvalidImageSize")
+	_, err = s.AddFace(ctx, res, list, face.Enrolment{Photo: bytes.Repeat([]byte("no photo"), 1000)})
 	wantRefusal(t, err, visage.Invalid, "InvalidImage")
 }

@@ -111,6 +111,7 @@ func (s *Service) FindSimilar(ctx context.Context, res visage.Resource, q Simila
 func (s *Service) similarDetected(ctx context.Context, res visage.Resource, q SimilarQuery, most int) ([]Similar, error) {
 	ids := distinct(q.FaceIDs)
 	var probes []detectionRecord
+	defer forget(&probes)
 	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
 		probes, err = s.probes(r, visage.Invalid, append([]string{q.FaceID}, ids...)...)
 		return err
@@ -143,7 +144,8 @@ func (s *Service) similarListed(
 	ctx context.Context, res visage.Resource, list Ref, q SimilarQuery, most int,
 ) ([]Similar, error) {
 	var c collectionRecord
-	var probe detectionRecord
+	var probes []detectionRecord
+	defer forget(&probes)
 	version := uint64(live)
 	err := s.view(ctx, res, func(r sealed.Reader) error {
 		var st stateRecord
@@ -151,12 +153,10 @@ func (s *Service) similarListed(
 		if c, st, err = findState(r, list); err != nil {
 			return asInvalid(err)
 		}
-		probes, err := s.probes(r, visage.Invalid, q.FaceID)
-		if err != nil {
+		if probes, err = s.probes(r, visage.Invalid, q.FaceID); err != nil {
 			return err
 		}
-		probe = probes[0]
-		if err := sameModel(c.Model, probe); err != nil {
+		if err := sameModel(c.Model, probes...); err != nil {
 			return err
 		}
 		if list.Kind == LargeFaceList {
@@ -173,7 +173,7 @@ func (s *Service) similarListed(
 	}
 	var matches [][]gallery.Match
 	err = s.withGallery(ctx, res, list, c, version, func(g *gallery.Gallery) (err error) {
-		matches, err = g.Search(ctx, gallery.Query{Probes: [][]float32{probe.Template}, K: most})
+		matches, err = g.Search(ctx, gallery.Query{Probes: [][]float32{probes[0].Template}, K: most})
 		return err
 	})
 	if err != nil {

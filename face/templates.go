@@ -54,7 +54,9 @@ func (s *Service) withGallery(
 				if upTo != live && f.Sequence > upTo {
 					continue
 				}
-				if err := g.Add(f.entry()); err != nil {
+				err := g.Add(f.entry())
+				clear(f.Template)
+				if err != nil {
 					return fmt.Errorf("load faces of %s: %w", ref.Kind, err)
 				}
 			}
@@ -124,6 +126,13 @@ func rank(ctx context.Context, m Recogniser, probe []float32, templates [][]floa
 		order[i] = ranked{index: int(match.ID[0])<<16 | int(match.ID[1])<<8 | int(match.ID[2]), distance: match.Distance}
 	}
 	return order, nil
+}
+
+// forget clears the templates of detected faces, which are biometric data, once they have been used.
+func forget(probes *[]detectionRecord) {
+	for _, d := range *probes {
+		clear(d.Template)
+	}
 }
 
 // asInvalid turns a refusal of kind NotFound into one of kind Invalid: what a request names in its body is an argument,

@@ -52,6 +52,7 @@ func (s *Service) verifyFaces(ctx context.Context, res visage.Resource, id1, id2
 		return Verdict{}, err
 	}
 	var probes []detectionRecord
+	defer forget(&probes)
 	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
 		probes, err = s.probes(r, visage.NotFound, id1, id2)
 		return err
@@ -82,14 +83,18 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 	case group.ID != "" && !validID(group.ID):
 		return Verdict{}, badArgument("The group id %q has not the shape of one.", printable(group.ID))
 	}
-	var probe detectionRecord
+	var probes []detectionRecord
 	var templates [][]float32
-	err := s.view(ctx, res, func(r sealed.Reader) error {
-		probes, err := s.probes(r, visage.NotFound, q.FaceID)
-		if err != nil {
+	defer func() {
+		forget(&probes)
+		for _, t := range templates {
+			clear(t)
+		}
+	}()
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
+		if probes, err = s.probes(r, visage.NotFound, q.FaceID); err != nil {
 			return err
 		}
-		probe = probes[0]
 		if group.ID == "" {
 			return noDirectory(q.PersonID)
 		}
@@ -101,7 +106,7 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 		if err != nil {
 			return asInvalid(err)
 		}
-		if err := sameModel(c.Model, probe); err != nil {
+		if err := sameModel(c.Model, probes...); err != nil {
 			return err
 		}
 		if _, err := s.recogniserOf(c); err != nil {
@@ -123,7 +128,7 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 	if len(templates) == 0 {
 		return Verdict{}, visage.Refuse(visage.NotFound, "PersistedFaceNotFound", "The person %s has no face.", q.PersonID)
 	}
-	return s.verdict(ctx, probe, templates...)
+	return s.verdict(ctx, probes[0], templates...)
 }
 
 // verdict compares a probe with the nearest of some templates of its model.
