@@ -5,8 +5,9 @@ import (
 	"image/color"
 )
 
-// draw turns a decoded picture, which lies somewhere in a frame of the given size, into RGB, upright, on white.
-func draw(src image.Image, width, height int, o orientation) *RGB {
+// draw turns a decoded picture, which lies somewhere in a frame of the given size, into RGB, upright, on white. Colour
+// differences are mixed as mix says.
+func draw(src image.Image, width, height int, o orientation, mix *mixture) *RGB {
 	at, w, h := o.place(width, height)
 	dst := &RGB{Pix: make([]byte, 3*w*h), W: w, H: h}
 	b := src.Bounds()
@@ -19,7 +20,18 @@ func draw(src image.Image, width, height int, o orientation) *RGB {
 	size := b.Size()
 	switch src := src.(type) {
 	case *image.YCbCr:
-		drawYCbCr(dst.Pix, at, src)
+		drawYCbCr(dst.Pix, at, src, mix)
+	case *image.NYCbCrA:
+		drawYCbCr(dst.Pix, at, &src.YCbCr, mix)
+		for y := range size.Y {
+			p := at.start + y*at.down
+			for _, a := range src.A[y*src.AStride : y*src.AStride+size.X] {
+				for c := p; c < p+3; c++ {
+					dst.Pix[c] = onWhite(dst.Pix[c], uint32(a))
+				}
+				p += at.right
+			}
+		}
 	case *image.Gray:
 		for y := range size.Y {
 			row := src.Pix[y*src.Stride : y*src.Stride+size.X]
@@ -70,21 +82,24 @@ func draw(src image.Image, width, height int, o orientation) *RGB {
 // onWhite lays a channel with the opacity a on white, rounding to the nearest.
 func onWhite(v byte, a uint32) byte { return byte((uint32(v)*a + 255*(255-a) + 127) / 255) }
 
-// drawYCbCr converts JPEG's colours (JFIF 1.02), rounding to the nearest; image/color rounds down, and the networks'
-// reference results were made by a decoder that does not.
-func drawYCbCr(dst []byte, at place, src *image.YCbCr) {
-	size := src.Rect.Size()
-	var shift uint // of a column to that of its chroma, where that is all there is to it
-	switch src.SubsampleRatio {
-	case image.YCbCrSubsampleRatio420, image.YCbCrSubsampleRatio422:
-		shift = 1
-	case image.YCbCrSubsampleRatio410, image.YCbCrSubsampleRatio411:
-		shift = 2
-	}
-	if src.Rect.Min.X&(1<<shift-1) != 0 {
-		drawAny(dst, at, src) // no decoder here makes such
-		return
-	}
+// mixture says how luma and colour differences make a colour, in units of 1/65536.
+type mixture struct {
+	black                                 int32 // luma of black, in whole levels
+	luma, crRed, cbGreen, crGreen, cbBlue int32
+}
+
+var (
+	// jfif is that of JPEG (JFIF 1.02): 1.402, 0.344136, 0.714136 and 1.772, over the full range.
+	jfif = mixture{0, 65536, 91881, 22554, 46802, 116130}
+	// studio is that of lossy WebP (RFC 9649, by ITU-R BT.601): luma from 16 to 235, differences from 16 to 240. The
+	// decoder says nothing of it, and image/color would make such pictures grey.
+	studio = mixture{16, 76309, 104597, 25675, 53279, 132201}
+)
+
+// drawYCbCr mixes colours, rounding to the nearest; image/color rounds down, and the networks' reference results were
+// made by a decoder that does not.
+func drawYCbCr(dst []byte, at place, src *image.YCbCr, mix *mixture) {
+	size, shift := src.Rect.Size(), columnShift(src.SubsampleRatio)
 	for y := range size.Y {
 		l := src.YOffset(src.Rect.Min.X, src.Rect.Min.Y+y)
 		c := src.COffset(src.Rect.Min.X, src.Rect.Min.Y+y)
@@ -92,9 +107,8 @@ func drawYCbCr(dst []byte, at place, src *image.YCbCr) {
 		p := at.start + y*at.down
 		for x, v := range row {
 			i := uint(x) >> shift
-			luma, cb, cr := int32(v)<<16+1<<15, int32(cbs[i])-128, int32(crs[i])-128
-			// 1.402, 0.344136, 0.714136 and 1.772 in units of 1/65536.
-			r, g, b := (luma+91881*cr)>>16, (luma-22554*cb-46802*cr)>>16, (luma+116130*cb)>>16
+			luma, cb, cr := (int32(v)-mix.black)*mix.luma+1<<15, int32(cbs[i])-128, int32(crs[i])-128
+			r, g, b := (luma+mix.crRed*cr)>>16, (luma-mix.cbGreen*cb-mix.crGreen*cr)>>16, (luma+mix.cbBlue*cb)>>16
 			if uint32(r|g|b) > 255 { // one of them is out of range
 				r, g, b = min(max(r, 0), 255), min(max(g, 0), 255), min(max(b, 0), 255)
 			}
@@ -103,6 +117,18 @@ func drawYCbCr(dst []byte, at place, src *image.YCbCr) {
 			p += at.right
 		}
 	}
+}
+
+// columnShift is from a column to that of its differences. Decoders make pictures that begin at 0, so that this is all
+// there is to it.
+func columnShift(ratio image.YCbCrSubsampleRatio) uint {
+	switch ratio {
+	case image.YCbCrSubsampleRatio420, image.YCbCrSubsampleRatio422:
+		return 1
+	case image.YCbCrSubsampleRatio410, image.YCbCrSubsampleRatio411:
+		return 2
+	}
+	return 0
 }
 
 // drawPaletted lays each colour of the palette on white once.
@@ -122,7 +148,7 @@ func drawPaletted(dst []byte, at place, src *image.Paletted) {
 	}
 }
 
-// drawAny serves what is rare: 16 bits a channel, and colour differences with alpha.
+// drawAny serves what is rare: 16 bits a channel.
 func drawAny(dst []byte, at place, src image.Image) {
 	b := src.Bounds()
 	wide, ok := src.(image.RGBA64Image) // as all pictures of the standard library are; it spares an allocation a pixel

@@ -25,16 +25,18 @@ type format struct {
 	perPixel func(file []byte, c image.Config) int
 	// exif is the format's name where EXIF is read; zero where it is not.
 	exif imagemeta.ImageFormat
+	// mix is how the format's colour differences are meant.
+	mix *mixture
 }
 
 // formats are all that Decode knows.
 var formats = [...]format{
-	{"JPEG", "\xff\xd8", jpeg.DecodeConfig, jpeg.Decode, jpegPerPixel, imagemeta.JPEG},
-	{"PNG", "\x89PNG\r\n\x1a\n", png.DecodeConfig, png.Decode, modelPerPixel, imagemeta.PNG},
+	{"JPEG", "\xff\xd8", jpeg.DecodeConfig, jpeg.Decode, jpegPerPixel, imagemeta.JPEG, &jfif},
+	{"PNG", "\x89PNG\r\n\x1a\n", png.DecodeConfig, png.Decode, modelPerPixel, imagemeta.PNG, nil},
 	// gif.Decode stops after the first frame. A frame lies within the screen, or is refused.
-	{"GIF", "GIF8?a", gif.DecodeConfig, gif.Decode, modelPerPixel, 0},
-	{"BMP", "BM", bmp.DecodeConfig, bmp.Decode, modelPerPixel, 0},
-	{"WebP", "RIFF????WEBPVP8", webp.DecodeConfig, webp.Decode, webpPerPixel, imagemeta.WebP},
+	{"GIF", "GIF8?a", gif.DecodeConfig, gif.Decode, modelPerPixel, 0, nil},
+	{"BMP", "BM", bmp.DecodeConfig, bmp.Decode, modelPerPixel, 0, nil},
+	{"WebP", "RIFF????WEBPVP8", webp.DecodeConfig, webp.Decode, webpPerPixel, imagemeta.WebP, &studio},
 }
 
 // formatOf returns the file's format by its first bytes, or nil.

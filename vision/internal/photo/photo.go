@@ -97,7 +97,7 @@ func Decode(file []byte) (*RGB, error) {
 	if b := src.Bounds(); !b.In(image.Rect(0, 0, width, height)) {
 		return nil, broken(fmt.Errorf("%s picture of %v in a frame of %d × %d", f.name, b, width, height))
 	}
-	return draw(src, width, height, orientationOf(file, f)), nil
+	return draw(src, width, height, orientationOf(file, f), f.mix), nil
 }
 
 // Crop returns the part of the picture within r, as a copy. What of r lies outside of the picture is left out, so that

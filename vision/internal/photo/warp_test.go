@@ -69,7 +69,9 @@ func TestWarpBlendsFourPixels(t *testing.T) {
 func TestWarpOfNothing(t *testing.T) {
 	p := picture(t, 10, 10)
 	fill := [3]byte{1, 2, 3}
-	for _, m := range []geometry.Affine{{A: math.NaN(), E: 1}, {A: 1, E: 1, C: math.Inf(1)}, {A: math.Inf(-1), E: math.NaN()}} {
+	for _, m := range []geometry.Affine{
+		{A: math.NaN(), E: 1}, {A: 1, E: 1, C: math.Inf(1)}, {A: math.Inf(-1), E: math.NaN()},
+	} {
 		got := p.Warp(m, 4, 4, fill)
 		for i, v := range got.Pix {
 			if x := i / 3 % 4; v != fill[i%3] && x > 0 {

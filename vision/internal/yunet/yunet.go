@@ -76,7 +76,7 @@ func Decode(outputs [][]float32, width, height int, minScore float64) ([]Face, e
 			x, y := float64(cell%columns), float64(cell/columns)
 			f, ok := faceAt(x, y, float64(stride), grid[2][cell*boxNumbers:], grid[3][cell*pointNumbers:])
 			if !ok {
-				return nil, fmt.Errorf("read faces: cell %d of stride %d has a score of %.2f and no box", cell, stride, score)
+				return nil, fmt.Errorf("read faces: cell %d of stride %d scores %.2f and has no box", cell, stride, score)
 			}
 			f.Score = score
 			faces = append(faces, f)
