@@ -100,6 +100,12 @@ const (
 
 var hostPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
 
+// Validate reports all mistakes in c, joined, each beginning with the name of its setting, or nil.
+func (c Config) Validate() error {
+	_, err := c.withDefaults()
+	return err
+}
+
 // withDefaults fills in what is not set and checks the rest. All mistakes are reported, joined, each beginning with the name of its
 // setting.
 func (c Config) withDefaults() (Config, error) {

@@ -82,8 +82,7 @@ func run(ctx context.Context, s streams, args []string) int {
 		fmt.Fprintf(s.err, "visage: there is no command %q\nhint: \"visage help\" lists the commands\n", strings.Join(args[:min(2, len(args))], " "))
 		return exitUsage
 	}
-	fs := flag.NewFlagSet("visage "+c.name, flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := newFlags(c.name)
 	start := c.define(fs)
 	operands, err := parse(fs, rest)
 	if errors.Is(err, flag.ErrHelp) {
@@ -111,6 +110,13 @@ func parse(fs *flag.FlagSet, args []string) (operands []string, err error) {
 		}
 		operands, args = append(operands, rest[0]), rest[1:]
 	}
+}
+
+// newFlags makes an empty set of flags that says nothing by itself.
+func newFlags(name string) *flag.FlagSet {
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	return fs
 }
 
 // find returns the command whose name args begin with, and what follows it.
@@ -141,7 +147,7 @@ func overview(w io.Writer, all []command) {
 
 func (c *command) help(w io.Writer) {
 	fmt.Fprintf(w, "%s\n\nExample:\n  %s\n\nUsage:\n  visage %s", c.summary, c.example, c.name)
-	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs := newFlags(c.name)
 	c.define(fs)
 	flags := 0
 	fs.VisitAll(func(*flag.Flag) { flags++ })

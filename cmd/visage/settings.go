@@ -241,8 +241,9 @@ func (f *flags) load() (*settings, error) {
 			}
 		}
 	}
-	if len(mistakes) > 0 {
-		return nil, &failure{err: errors.Join(mistakes...), code: exitUsage}
+	mistakes = append(mistakes, c.server.Validate())
+	if err := errors.Join(mistakes...); err != nil {
+		return nil, &failure{err: err, code: exitUsage}
 	}
 	return c, nil
 }
@@ -305,10 +306,6 @@ func readConfig(path string) (map[string]source, error) {
 		i := slices.IndexFunc(table, func(s setting) bool { return s.name == key })
 		if i < 0 {
 			mistakes = append(mistakes, fmt.Errorf("%s: there is no such setting; allowed: %s", place, names()))
-			continue
-		}
-		if _, twice := values[key]; twice {
-			mistakes = append(mistakes, fmt.Errorf("%s: is there twice", place))
 			continue
 		}
 		src := source{place: place}

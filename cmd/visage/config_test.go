@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// brokenConfigs says what each file in testdata/config is told. Every file must be here, and give exactly these lines.
+var brokenConfigs = map[string][]string{
+	"boolean.yaml":   {`boolean.yaml:1: plain-http: is "maybe"; allowed: true or false`},
+	"documents.yaml": {`documents.yaml: has 2 documents; allowed: one`},
+	"duration.yaml":  {`duration.yaml:1: drain-timeout: is "-3s"; allowed: a duration such as 20s`},
+	"list.yaml":      {`list.yaml:1: listen: is a sequence; allowed: host:port`},
+	"map.yaml": {`map.yaml:1: root-key: is a mapping; allowed: ` +
+		`file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH`},
+	"null.yaml":     {`null.yaml:1: dir: is a null; allowed: a path`},
+	"quote.yaml":    {`quote.yaml: is not YAML: [1:9] could not find end character of double-quoted text`},
+	"sequence.yaml": {`sequence.yaml: is not a list of settings, "name: value" in each line`},
+	"several.yaml": {
+		`several.yaml:2: parallel: is "many"; allowed: a number from 1 to 256`,
+		`several.yaml:3: log-level: is "loud"; allowed: debug, info, warn, error`,
+		`listen: "here" is not host:port, such as 127.0.0.1:8443`,
+	},
+	"twice.yaml": {`twice.yaml: is not YAML: [2:1] mapping key "listen" already defined at [1:1]`},
+	"unit.yaml":  {`unit.yaml:1: gallery-memory: is "12"; allowed: a size such as 512MiB or 4GiB, at least 1MiB`},
+	"unknown.yaml": {`unknown.yaml:2: lissten: there is no such setting; allowed: dir, listen, domain, names, cert-file, key-file, ` +
+		`plain-http, pack, library, parallel, gallery-memory, allow-private-urls, root-key, drain-timeout, log-level, log-format`},
+	"words.yaml": {`words.yaml: is not a list of settings, "name: value" in each line`},
+}
+
+func TestBrokenConfigs(t *testing.T) {
+	files, err := filepath.Glob("testdata/config/*.yaml")
+	if err != nil || len(files) != len(brokenConfigs) {
+		t.Fatalf("%d files, %d expectations (%v)", len(files), len(brokenConfigs), err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			var out, errs bytes.Buffer
+			code := run(t.Context(), streams{&out, &errs}, []string{"serve", "--config", file})
+			want := "visage: " + strings.Join(brokenConfigs[filepath.Base(file)], "\n        ") +
+				"\nhint: \"visage help serve\" lists the settings\n"
+			if got := strings.ReplaceAll(errs.String(), "testdata/config/", ""); got != want || code != exitUsage {
+				t.Errorf("exit code %d, said\n%swant\n%s", code, got, want)
+			}
+		})
+	}
+}
+
+// given loads settings from args, an environment and the text of a file.
+func given(t *testing.T, file string, env map[string]string, args ...string) (*settings, error) {
+	t.Helper()
+	for name, value := range env {
+		t.Setenv(name, value)
+	}
+	if file != "" {
+		path := filepath.Join(t.TempDir(), "visage.yaml")
+		if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "--config", path)
+	}
+	fs := newFlags("test")
+	f := defineSettings(fs)
+	if err := fs.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return f.load()
+}
+
+func TestFlagBeforeEnvironmentBeforeFile(t *testing.T) {
+	file := "dir: /from/file\nlisten: 127.0.0.1:1\ndomain: file.test\nnames: [a.test, b.test]\nplain-http: false\ngallery-memory: 2GiB\n"
+	c, err := given(t, file, map[string]string{"VISAGE_LISTEN": "127.0.0.1:2", "VISAGE_DOMAIN": "env.test", "VISAGE_NAMES": "c.test,d.test"},
+		"--domain", "flag.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := c.server
+	if s.Dir != "/from/file" || s.Listen != "127.0.0.1:2" || s.Domain != "flag.test" || strings.Join(s.Names, " ") != "c.test d.test" ||
+		s.PlainHTTP || s.GalleryBytes != 2<<30 {
+		t.Errorf("got %+v", s)
+	}
+}
+
+func TestEverySettingHasThreePlaces(t *testing.T) {
+	values := map[string]string{
+		"dir": "/x", "listen": "127.0.0.1:1", "domain": "x.test", "names": "y.test", "cert-file": "/c", "key-file": "/k",
+		"plain-http": "true", "pack": "/p", "library": "/l", "parallel": "3", "gallery-memory": "5MiB", "allow-private-urls": "true",
+		"root-key": "env:X", "drain-timeout": "3s", "log-level": "warn", "log-format": "json",
+	}
+	for _, s := range table {
+		value, known := values[s.name]
+		if !known {
+			t.Errorf("setting %s has no value here", s.name)
+			continue
+		}
+		t.Run(s.name+" by flag", func(t *testing.T) {
+			_, err := given(t, "", nil, "--"+s.name+"="+value)
+			wantNone(t, s.name, err)
+		})
+		t.Run(s.name+" by environment", func(t *testing.T) {
+			_, err := given(t, "", map[string]string{s.variable(): value})
+			wantNone(t, s.name, err)
+		})
+		t.Run(s.name+" by file", func(t *testing.T) {
+			_, err := given(t, s.name+": "+value+"\n", nil)
+			wantNone(t, s.name, err)
+		})
+	}
+}
+
+// wantNone wants no mistake, save that a certificate was given without its key: here each setting is given alone.
+func wantNone(t *testing.T, name string, err error) {
+	t.Helper()
+	if err != nil && !strings.HasPrefix(err.Error(), "cert-file: a certificate and its key go together") {
+		t.Errorf("%s: %v", name, err)
+	}
+}
+
+func TestUnknownVariable(t *testing.T) {
+	_, err := given(t, "", map[string]string{"VISAGE_LISTN": "127.0.0.1:1", "VISAGE_SECRET_ROOT": "anything"})
+	if err == nil || !strings.HasPrefix(err.Error(), "VISAGE_LISTN: there is no such setting; allowed: VISAGE_CONFIG, VISAGE_DIR,") {
+		t.Errorf("got %v", err)
+	}
+	if err != nil && strings.Contains(err.Error(), "VISAGE_SECRET_ROOT: there") {
+		t.Errorf("a secret's variable was refused: %v", err)
+	}
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/visage-face/visage/server"
+	"github.com/visage-face/visage/server/servertest"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"visage": main})
+}
+
+// running is the server of a script.
+type running struct {
+	cancel context.CancelFunc // nil: none runs
+	ended  chan error
+}
+
+func (r *running) stop() error {
+	if r.cancel == nil {
+		return nil
+	}
+	r.cancel()
+	r.cancel = nil
+	return <-r.ended
+}
+
+type runningKey struct{}
+
+// TestScripts runs the stories in testdata/script. "server DIR" starts a server with made-up faces on a directory, "stop" stops it, and
+// "damage DIR" changes one byte in the middle of what it stored.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			r := &running{}
+			env.Values[runningKey{}] = r
+			env.Defer(func() {
+				if err := r.stop(); err != nil {
+					t.Errorf("server: %v", err)
+				}
+			})
+			env.Setenv("HOME", env.WorkDir)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"server": func(ts *testscript.TestScript, _ bool, args []string) { startServer(ts, args[0]) },
+			"stop": func(ts *testscript.TestScript, _ bool, _ []string) {
+				ts.Check(ts.Value(runningKey{}).(*running).stop())
+			},
+			"damage": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(damage(ts.MkAbs(args[0]))) },
+		},
+	})
+}
+
+func startServer(ts *testscript.TestScript, dir string) {
+	srv, err := server.New(server.Config{Dir: ts.MkAbs(dir), Listen: "127.0.0.1:0", Recogniser: servertest.Faces{}})
+	ts.Check(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	r := ts.Value(runningKey{}).(*running)
+	r.cancel, r.ended = cancel, make(chan error, 1)
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Run(ctx) }()
+	select {
+	case err := <-ended:
+		r.cancel = nil
+		cancel()
+		ts.Fatalf("server: %v", err)
+	case <-srv.Ready():
+		r.ended = ended
+	}
+}
+
+// damage flips a bit in the middle of the largest log or table of a store.
+func damage(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "data", "*.log"))
+	if err != nil {
+		return err
+	}
+	tables, err := filepath.Glob(filepath.Join(dir, "data", "*.sst"))
+	if err != nil {
+		return err
+	}
+	var largest string
+	var content []byte
+	for _, f := range append(files, tables...) {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			return err
+		}
+		if len(b) > len(content) {
+			largest, content = f, b
+		}
+	}
+	content[len(content)/2] ^= 1
+	return os.WriteFile(largest, content, 0o600)
+}
+
+// TestServeServesUntilItIsTold starts the true program on the true model pack, which setup makes.
+func TestServeServesUntilItIsTold(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pack := filepath.Join(root, "models", "packs", "default")
+	if _, err := os.Stat(filepath.Join(pack, "pack.json")); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("the model pack must be there in CI: %v", err)
+		}
+		t.Skip("there is no model pack: make setup makes it")
+	}
+	t.Chdir(root) // beside which the library is found
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	errs, said := io.Pipe()
+	ended := make(chan int, 1)
+	go func() {
+		code := run(ctx, streams{io.Discard, said}, []string{
+			"serve", "--dir", filepath.Join(t.TempDir(), "visage"), "--listen", "127.0.0.1:0", "--pack", pack,
+		})
+		said.Close()
+		ended <- code
+	}()
+	var log bytes.Buffer
+	lines := bufio.NewScanner(errs)
+	for lines.Scan() {
+		log.WriteString(lines.Text() + "\n")
+		if strings.Contains(lines.Text(), "msg=serving endpoint=https://localhost:") {
+			stop()
+		}
+	}
+	if code := <-ended; code != exitOK || !strings.Contains(log.String(), "msg=serving") || !strings.Contains(log.String(), "msg=stopping") {
+		t.Errorf("exit code %d; it said\n%s", code, log.String())
+	}
+}

@@ -1,0 +1,439 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/server"
+	"github.com/visage-face/visage/server/servertest"
+	"github.com/visage-face/visage/vision"
+)
+
+// call makes a request with the key of the default resource and returns the status and body.
+func call(t *testing.T, s *servertest.Server, method, url, key string, body []byte) (int, string) {
+	t.Helper()
+	if strings.HasPrefix(url, "/") {
+		url = s.URL + url
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Ocp-Apim-Subscription-Key", key)
+	req.Header.Set("Content-Type", "application/octet-stream")
+	res, err := s.Client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(b)
+}
+
+func detect(t *testing.T, s *servertest.Server, key string) (int, string) {
+	t.Helper()
+	return call(t, s, http.MethodPost, "/face/v1.2/detect", key, servertest.Photo(1, "ada"))
+}
+
+func TestFirstStartMakesEverything(t *testing.T) {
+	s := servertest.Start(t, server.Config{})
+	for path, mode := range map[string]fs.FileMode{
+		"": 0o700 | fs.ModeDir, "data": 0o700 | fs.ModeDir, "keys": 0o700 | fs.ModeDir, "keys/root.key": 0o600, "operator.json": 0o600,
+		"ca.pem": 0o600,
+	} {
+		info, err := os.Stat(filepath.Join(s.Dir(), path))
+		if err != nil || info.Mode() != mode {
+			t.Errorf("%s: got %v, %v, want mode %v", path, info, err, mode)
+		}
+	}
+	onFile, err := server.ReadOperator(filepath.Join(s.Dir(), server.OperatorFile))
+	if err != nil || onFile != s.Operator() || onFile.Endpoint != s.URL || onFile.ClientSecret == "" {
+		t.Errorf("operator.json says %+v, %v", onFile, err)
+	}
+	if status, body := detect(t, s, s.Key); status != http.StatusOK || !strings.Contains(body, "faceId") {
+		t.Errorf("detect: %d %s", status, body)
+	}
+	if status, _ := detect(t, s, strings.Repeat("0", 32)); status != http.StatusUnauthorized {
+		t.Errorf("detect with a wrong key: %d", status)
+	}
+	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/metrics": "visage_api_requests_total"} {
+		if status, body := call(t, s, http.MethodGet, path, "", nil); status != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: %d, want 200 and %q", path, status, want)
+		}
+		if status, _ := call(t, s, http.MethodPost, path, "", nil); status != http.StatusMethodNotAllowed {
+			t.Errorf("POST %s: %d, want 405", path, status)
+		}
+	}
+}
+
+func TestRestartKeepsKeysAuthorityAndSecret(t *testing.T) {
+	s := servertest.Start(t, server.Config{})
+	operator, key := s.Operator(), s.Key
+	ca, err := os.ReadFile(operator.CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	s = servertest.Start(t, server.Config{Dir: s.Dir()})
+	again := s.Operator()
+	again.Endpoint = operator.Endpoint // another free port
+	if again != operator {
+		t.Errorf("operator.json went from %+v to %+v", operator, again)
+	}
+	if after, err := os.ReadFile(operator.CAFile); err != nil || !bytes.Equal(after, ca) {
+		t.Errorf("the authority changed (%v)", err)
+	}
+	if status, body := detect(t, s, key); status != http.StatusOK {
+		t.Errorf("the old key: %d %s", status, body)
+	}
+}
+
+func TestLostOperatorFileIsWrittenWithANewSecret(t *testing.T) {
+	s := servertest.Start(t, server.Config{})
+	before := s.Operator()
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(s.Dir(), server.OperatorFile)); err != nil {
+		t.Fatal(err)
+	}
+	s = servertest.Start(t, server.Config{Dir: s.Dir()})
+	after := s.Operator()
+	if after.ClientSecret == before.ClientSecret || after.SubscriptionID != before.SubscriptionID {
+		t.Errorf("went from %+v to %+v, want a new secret for the same subscription", before, after)
+	}
+	if status, _ := manage(t, s, before.ClientSecret); status != http.StatusUnauthorized {
+		t.Errorf("the old secret: %d, want 401", status)
+	}
+	if status, body := manage(t, s, after.ClientSecret); status != http.StatusOK || !strings.Contains(body, `"name":"default"`) {
+		t.Errorf("the new secret: %d %s", status, body)
+	}
+}
+
+// manage lists the accounts with a bearer token.
+func manage(t *testing.T, s *servertest.Server, secret string) (int, string) {
+	t.Helper()
+	url := fmt.Sprintf("%s/subscriptions/%s/providers/Microsoft.CognitiveServices/accounts?api-version=2025-09-01",
+		s.URL, s.Operator().SubscriptionID)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if secret != "" {
+		req.Header.Set("Authorization", "Bearer "+secret)
+	}
+	res, err := s.Client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(b)
+}
+
+func TestManagementIsForTheOperatorAlone(t *testing.T) {
+	s := servertest.Start(t, server.Config{})
+	for name, secret := range map[string]string{
+		"nothing": "", "a resource's key": s.Key, "another secret": s.Operator().ClientSecret + "x", "a part": s.Operator().ClientSecret[:40],
+	} {
+		status, body := manage(t, s, secret)
+		var said struct{ Error struct{ Code, Message string } }
+		if err := json.Unmarshal([]byte(body), &said); err != nil || status != http.StatusUnauthorized || said.Error.Code == "" {
+			t.Errorf("%s: %d %s, want 401 and a code", name, status, body)
+		}
+		if strings.Contains(body, "accounts/") {
+			t.Errorf("%s: the answer names resources: %s", name, body)
+		}
+	}
+}
+
+// TestStartFailures wants each way in which a root key can fail told apart, and nothing changed by it.
+func TestStartFailures(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(t *testing.T, cfg *server.Config)
+		class error
+		says  string
+	}{
+		{"key file gone", func(t *testing.T, cfg *server.Config) { remove(t, cfg.Dir, "keys/root.key") },
+			keysource.ErrUnknown, "is missing: restore it from its backup"},
+		{"key file of another instance", func(t *testing.T, cfg *server.Config) {
+			write(t, cfg.Dir, "keys/root.key", bytes.Repeat([]byte{7}, 32), 0o600)
+		}, keysource.ErrWrong, "put that file back"},
+		{"key file readable by others", func(t *testing.T, cfg *server.Config) { chmod(t, cfg.Dir, "keys/root.key", 0o644) },
+			keysource.ErrDenied, "run \"chmod 600"},
+		{"key file cut short", func(t *testing.T, cfg *server.Config) { write(t, cfg.Dir, "keys/root.key", []byte("short"), 0o600) },
+			keysource.ErrUnknown, "has 5 bytes, not 32"},
+		{"another kind of key", func(t *testing.T, cfg *server.Config) { cfg.RootKeys = []string{"env:VISAGE_SECRET_ROOT"} },
+			nil, "it is protected by file"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg := server.Config{Dir: filepath.Join(t.TempDir(), "visage"), Listen: "127.0.0.1:0", Recogniser: servertest.Faces{}}
+			s := servertest.Start(t, server.Config{Dir: cfg.Dir})
+			if err := s.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			key, err := os.ReadFile(filepath.Join(cfg.Dir, "keys/root.key"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			good := cfg
+			c.spoil(t, &cfg)
+			err = startAndFail(t, cfg)
+			if c.class != nil && !errors.Is(err, c.class) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %v, want class %v and %q", err, c.class, c.says)
+			}
+			write(t, cfg.Dir, "keys/root.key", key, 0o600)
+			chmod(t, cfg.Dir, "keys/root.key", 0o600)
+			if status, body := detect(t, servertest.Start(t, good), s.Key); status != http.StatusOK {
+				t.Errorf("after the key was put back: %d %s", status, body)
+			}
+		})
+	}
+}
+
+// startAndFail runs a server that must not come to serving.
+func startAndFail(t *testing.T, cfg server.Config) error {
+	t.Helper()
+	srv, err := server.New(cfg)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		select {
+		case <-srv.Ready():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	if err = srv.Run(ctx); err == nil {
+		t.Fatal("the server served")
+	}
+	return err
+}
+
+func TestRootKeyFromEnvironmentAndPassphrase(t *testing.T) {
+	t.Setenv("VISAGE_SECRET_ROOT", strings.Repeat("5a", 32))
+	t.Setenv("VISAGE_SECRET_WORDS", "correct horse battery staple")
+	dir := filepath.Join(t.TempDir(), "visage")
+	s := servertest.Start(t, server.Config{Dir: dir, RootKeys: []string{"env:VISAGE_SECRET_ROOT", "passphrase-env:VISAGE_SECRET_WORDS"}})
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "keys", "root.key")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a key file was made that nobody asked for (%v)", err)
+	}
+	for _, alone := range []string{"env:VISAGE_SECRET_ROOT", "passphrase-env:VISAGE_SECRET_WORDS"} {
+		again := servertest.Start(t, server.Config{Dir: dir, RootKeys: []string{alone}})
+		if again.Key != s.Key {
+			t.Errorf("%s alone opened other data", alone)
+		}
+		if err := again.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestResourcesAnswerAtTheirOwnHost(t *testing.T) {
+	s := servertest.Start(t, server.Config{Domain: "faces.test"})
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(s.URL, "https://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The names are nobody's: the connection goes to the server whatever they are, and the certificate is checked against them.
+	transport := s.Client.Transport.(*http.Transport)
+	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, "127.0.0.1:"+port)
+	}
+	photo := servertest.Photo(1, "ada")
+	for _, host := range []string{"default.faces.test", "DEFAULT.faces.test", "faces.test"} {
+		status, body := call(t, s, http.MethodPost, "https://"+host+":"+port+"/face/v1.0/detect", s.Key, photo)
+		if status != http.StatusOK {
+			t.Errorf("at %s: %d %s", host, status, body)
+		}
+	}
+	conn, err := tls.Dial("tcp", "127.0.0.1:"+port, &tls.Config{
+		RootCAs: transport.TLSClientConfig.RootCAs, ServerName: "nobody.faces.test", MinVersion: tls.VersionTLS12,
+	})
+	if err == nil {
+		conn.Close()
+		t.Error("there is a certificate for the host of a resource that does not exist")
+	}
+}
+
+func TestSlashesAreNotRedirected(t *testing.T) {
+	s := servertest.Start(t, server.Config{})
+	status, body := call(t, s, http.MethodPost, s.URL+"//face/v1.0/detect", s.Key, servertest.Photo(1, "ada"))
+	if status != http.StatusOK {
+		t.Errorf("got %d %s, want 200", status, body)
+	}
+}
+
+func TestConfigMistakesComeTogether(t *testing.T) {
+	_, err := server.New(server.Config{
+		Listen: "nowhere", Domain: "UPPER", CertFile: "a.pem", Parallel: -1, RootKeys: []string{"floppy:A", "env:X", "env:X"},
+	})
+	if err == nil {
+		t.Fatal("a broken configuration was taken")
+	}
+	for _, want := range []string{
+		`listen: "nowhere" is not host:port`, `domain: "UPPER"`, "cert-file: a certificate and its key go together", "parallel: -1",
+		`root-key: "floppy:A" is none of`, `root-key: "env:X" is there twice`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error lacks %q:\n%v", want, err)
+		}
+	}
+}
+
+func TestPlainHTTPIsForLoopback(t *testing.T) {
+	_, err := server.New(server.Config{Listen: "0.0.0.0:8080", PlainHTTP: true})
+	if err == nil || !strings.Contains(err.Error(), "only a loopback address") {
+		t.Errorf("got %v, want a refusal", err)
+	}
+	s := servertest.Start(t, server.Config{PlainHTTP: true})
+	if !strings.HasPrefix(s.URL, "http://") {
+		t.Errorf("the endpoint is %s", s.URL)
+	}
+	if status, body := detect(t, s, s.Key); status != http.StatusOK {
+		t.Errorf("detect: %d %s", status, body)
+	}
+}
+
+func TestTwoServersOnOneDirectory(t *testing.T) {
+	s := servertest.Start(t, server.Config{})
+	err := startAndFail(t, server.Config{Dir: s.Dir(), Listen: "127.0.0.1:0", Recogniser: servertest.Faces{}})
+	if err == nil {
+		t.Fatal("the second server started")
+	}
+	if status, _ := detect(t, s, s.Key); status != http.StatusOK {
+		t.Errorf("the first server answers %d", status)
+	}
+}
+
+func TestOpenStoreMakesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "nothing")
+	if _, err := server.OpenStore(t.Context(), server.Config{Dir: dir}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want fs.ErrNotExist", err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("something was made (%v)", err)
+	}
+}
+
+func TestStoppedServerVerifies(t *testing.T) {
+	s := servertest.Start(t, server.Config{})
+	for range 3 {
+		if status, body := detect(t, s, s.Key); status != http.StatusOK {
+			t.Fatalf("detect: %d %s", status, body)
+		}
+	}
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	store, err := server.OpenStore(t.Context(), server.Config{Dir: s.Dir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	tally, err := store.Verify(t.Context(), func(f sealed.Finding) { t.Errorf("found %v", f.Err) })
+	if err != nil || tally.Records < 3 {
+		t.Errorf("got %+v, %v", tally, err)
+	}
+	accounts, err := account.Open(t.Context(), account.Config{Store: store})
+	if err != nil || !accounts.Exists("default") {
+		t.Errorf("the default resource is gone (%v)", err)
+	}
+}
+
+func remove(t *testing.T, dir, name string) {
+	t.Helper()
+	if err := os.Remove(filepath.Join(dir, name)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write(t *testing.T, dir, name string, content []byte, mode fs.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), content, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func chmod(t *testing.T, dir, name string, mode fs.FileMode) {
+	t.Helper()
+	if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// slow holds every detection until it is let go.
+type slow struct {
+	servertest.Faces
+	entered chan struct{}
+	release chan struct{}
+}
+
+func (s slow) Detect(ctx context.Context, photo []byte, want vision.Want) (*vision.Photo, error) {
+	s.entered <- struct{}{}
+	<-s.release
+	return s.Faces.Detect(ctx, photo, want)
+}
+
+func TestStopLetsRequestsFinish(t *testing.T) {
+	held := slow{entered: make(chan struct{}, 1), release: make(chan struct{})}
+	s := servertest.Start(t, server.Config{Recogniser: held, PlainHTTP: true})
+	type answer struct {
+		status int
+		body   string
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		status, body := detect(t, s, s.Key)
+		answered <- answer{status, body}
+	}()
+	<-held.entered
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Stop() }()
+	// New connections are refused as soon as the server stops listening; nothing else tells that it has begun to stop.
+	address := strings.TrimPrefix(s.URL, "http://")
+	for {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			break
+		}
+		conn.Close()
+	}
+	close(held.release)
+	if a := <-answered; a.status != http.StatusOK || !strings.Contains(a.body, "faceId") {
+		t.Errorf("the request under way was answered %d %s", a.status, a.body)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
