@@ -75,6 +75,10 @@ func Open(cfg Config) (*Engine, error) {
 	}
 	// What is sealed does not compress.
 	opts.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
+	// Left to itself, Pebble ends the process when a compaction meets a damaged table. Whoever reads what is damaged hears of it; the rest goes on.
+	opts.EventListener = &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) {
+		cfg.Logger.Error("storage engine found damage", "file", info.Path, "err", info.Details)
+	}}
 	db, err := pebble.Open(cfg.Dir, opts)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, err), lock.Close())

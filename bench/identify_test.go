@@ -1,0 +1,252 @@
+package bench_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/faceapi"
+	"github.com/visage-face/visage/face"
+	"github.com/visage-face/visage/vision"
+)
+
+const (
+	enrolled = 10_000 // persons in the group, with one face each
+	groupID  = "everybody"
+)
+
+// account is the resource the benchmark works for.
+var account = visage.Resource{ID: visage.ResourceID{1}, Name: "bench", Tier: visage.S0}
+
+// BenchmarkIdentify asks who a detected face is among 10,000 persons of a trained group on the embedded engine: by the service alone, and
+// over HTTPS. Nothing of vision is in it: the photos here are numbers, and detecting the probes is not timed.
+func BenchmarkIdentify(b *testing.B) {
+	crowd := newCrowd(b)
+	b.Run("service", func(b *testing.B) {
+		var times []time.Duration
+		for b.Loop() {
+			for range 50 {
+				i := len(times) % len(crowd.probes)
+				start := time.Now()
+				answer, err := crowd.service.Identify(b.Context(), account, face.IdentifyQuery{
+					FaceIDs: crowd.probes[i : i+1], PersonGroupID: groupID, MaxCandidates: 1,
+				})
+				times = append(times, time.Since(start))
+				if err != nil {
+					b.Fatalf("identify: %v", err)
+				}
+				if len(answer) != 1 || len(answer[0].Candidates) != 1 || answer[0].Candidates[0].PersonID != crowd.persons[i] {
+					b.Fatalf("identify: %+v, want person %s", answer, crowd.persons[i])
+				}
+			}
+		}
+		reportIdentify(b, "identify: service", times)
+	})
+	b.Run("https", func(b *testing.B) {
+		var times []time.Duration
+		for b.Loop() {
+			for range 50 {
+				i := len(times) % len(crowd.probes)
+				start := time.Now()
+				person := crowd.ask(b, crowd.probes[i])
+				times = append(times, time.Since(start))
+				if person != crowd.persons[i] {
+					b.Fatalf("identify: %s, want person %s", person, crowd.persons[i])
+				}
+			}
+		}
+		reportIdentify(b, "identify: over HTTPS", times)
+	})
+}
+
+func reportIdentify(b *testing.B, what string, times []time.Duration) {
+	b.Helper()
+	note := fmt.Sprintf("%d queries among %d persons; p95 %.2f ms", len(times), enrolled, milliseconds(quantile(times, 0.95)))
+	atMost(b, what+", p50", milliseconds(median(times)), 2, "ms", note)
+}
+
+// crowd is a service with a trained group, and detected faces of some of its persons.
+type crowd struct {
+	service *face.Service
+	web     *httptest.Server
+	probes  []string // face ids
+	persons []string // the person on each
+}
+
+func newCrowd(b *testing.B) *crowd {
+	b.Helper()
+	store := openStore(b, b.TempDir())
+	makeSpace(b, store, account.ID)
+	c := &crowd{}
+	var err error
+	c.service, err = face.New(face.Config{
+		Store:     store,
+		Models:    map[string]face.Recogniser{face.DefaultRecognitionModel: numbers{}},
+		Resources: func(context.Context) ([]visage.ResourceID, error) { return []visage.ResourceID{account.ID}, nil },
+	})
+	if err != nil {
+		b.Fatalf("make the service: %v", err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	var background sync.WaitGroup
+	background.Go(func() {
+		if err := c.service.Run(ctx); err != nil {
+			b.Errorf("run the service: %v", err)
+		}
+	})
+	b.Cleanup(func() { cancel(); background.Wait() })
+
+	group := face.Ref{Kind: face.PersonGroup, ID: groupID}
+	if err := c.service.Create(ctx, account, group, face.Creation{Name: "everybody"}); err != nil {
+		b.Fatalf("create the group: %v", err)
+	}
+	ids := make([]string, enrolled)
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for range 32 {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < enrolled && !b.Failed(); i = int(next.Add(1)) - 1 {
+				id, err := c.service.CreatePerson(ctx, account, group, fmt.Sprintf("person %d", i), nil)
+				if err == nil {
+					_, err = c.service.AddPersonFace(ctx, account, face.PersonRef{Group: group, ID: id}, face.Enrolment{Photo: numberPhoto(i, false)})
+				}
+				if err != nil {
+					b.Errorf("enrol person %d: %v", i, err)
+				}
+				ids[i] = id
+			}
+		})
+	}
+	all.Wait()
+	if b.Failed() {
+		b.FailNow()
+	}
+	if err := c.service.Train(ctx, account, group); err != nil {
+		b.Fatalf("train: %v", err)
+	}
+	for tick := time.Tick(10 * time.Millisecond); ; <-tick {
+		training, err := c.service.Training(ctx, account, group)
+		if err != nil || training.Status == face.Failed {
+			b.Fatalf("train: %v %s", err, training.Message)
+		}
+		if training.Status == face.Succeeded {
+			break
+		}
+	}
+	for i := 0; i < enrolled; i += enrolled / 100 {
+		faces, err := c.service.Detect(ctx, account, numberPhoto(i, true), face.DetectQuery{ReturnFaceID: true})
+		if err != nil || len(faces) != 1 {
+			b.Fatalf("detect: %v", err)
+		}
+		c.probes, c.persons = append(c.probes, faces[0].ID), append(c.persons, ids[i])
+	}
+	c.serve(b)
+	return c
+}
+
+// serve puts the service behind the data plane, with no limit of the rate.
+func (c *crowd) serve(b *testing.B) {
+	b.Helper()
+	plane, err := faceapi.New(faceapi.Config{Service: c.service})
+	if err != nil {
+		b.Fatalf("make the data plane: %v", err)
+	}
+	handler, err := api.New(api.Config{
+		Planes: []api.Plane{plane}, Keys: anyKey{}, Rate: func(visage.Resource) (float64, int) { return -1, 0 },
+	})
+	if err != nil {
+		b.Fatalf("make the data plane: %v", err)
+	}
+	c.web = httptest.NewTLSServer(handler)
+	b.Cleanup(c.web.Close)
+}
+
+// ask identifies a face over HTTPS and returns the best person.
+func (c *crowd) ask(b *testing.B, faceID string) string {
+	b.Helper()
+	body := fmt.Sprintf(`{"faceIds":[%q],"personGroupId":%q}`, faceID, groupID)
+	req, err := http.NewRequestWithContext(b.Context(), "POST", c.web.URL+"/face/v1.2/identify", bytes.NewReader([]byte(body)))
+	if err != nil {
+		b.Fatalf("identify: %v", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set(faceapi.KeyHeader, "any")
+	resp, err := c.web.Client().Do(req)
+	if err != nil {
+		b.Fatalf("identify: %v", err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		b.Fatalf("identify: %v, status %d: %s", err, resp.StatusCode, answer)
+	}
+	var identified []struct{ Candidates []struct{ PersonID string } }
+	if err := json.Unmarshal(answer, &identified); err != nil || len(identified) != 1 || len(identified[0].Candidates) == 0 {
+		b.Fatalf("identify answered %s", answer)
+	}
+	return identified[0].Candidates[0].PersonID
+}
+
+// anyKey takes every key for that of the benchmark's resource.
+type anyKey struct{}
+
+func (anyKey) Resource(context.Context, string, string) (visage.Resource, visage.Principal, error) {
+	return account, visage.Principal{Method: "key", KeyName: "Key1", Resource: account.ID}, nil
+}
+
+// numbers is a recogniser for "photos" that hold the number of a person, and whether it is another photo of that person.
+type numbers struct{}
+
+// numberPhoto is a photo of person i.
+func numberPhoto(i int, another bool) []byte {
+	photo := make([]byte, 2048)
+	binary.BigEndian.PutUint64(photo, uint64(i)+1)
+	if another {
+		photo[8] = 1
+	}
+	return photo
+}
+
+func (numbers) Detect(_ context.Context, photo []byte, want vision.Want) (*vision.Photo, error) {
+	person := binary.BigEndian.Uint64(photo)
+	faces := []vision.Face{{Box: vision.Box{Left: 10, Top: 10, Width: 200, Height: 200}, Score: 1, Quality: vision.High}}
+	if want.Templates && (want.Select == nil || len(want.Select(faces)) == 1) {
+		faces[0].Template = randomTemplate(rand.New(rand.NewPCG(person, 0)))
+		if photo[8] == 1 {
+			blur(faces[0].Template, randomTemplate(rand.New(rand.NewPCG(person, 1))))
+		}
+	}
+	return &vision.Photo{Width: photoWidth, Height: photoHeight, Faces: faces}, nil
+}
+
+// blur moves a template a little towards another and back to unit length.
+func blur(v, towards []float32) {
+	var square float64
+	for i := range v {
+		v[i] += 0.3 * towards[i]
+		square += float64(v[i]) * float64(v[i])
+	}
+	for i := range v {
+		v[i] /= float32(math.Sqrt(square))
+	}
+}
+
+func (numbers) Name() string { return "numbers" }
+
+// Confidence puts strangers, whose random directions are about 1 apart, well below 0.5.
+func (numbers) Confidence(distance float64) float64 { return max(0, 1-distance) }
+func (numbers) Dim() int                            { return templateDim }
+func (numbers) Supports() vision.Attributes         { return vision.Quality }

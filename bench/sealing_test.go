@@ -1,0 +1,199 @@
+package bench_test
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+
+	"github.com/visage-face/visage/sealed"
+)
+
+// recordBytes is the size of the records of these benchmarks: a template of 128 float32 and what belongs to it.
+const recordBytes = 600
+
+// blob is a record that is stored as it is, without an encoding and without padding, like the faces of the service.
+type blob struct{ data []byte }
+
+// MarshalBinary and UnmarshalBinary implement the interfaces of package encoding.
+func (r blob) MarshalBinary() ([]byte, error) { return r.data, nil }
+
+func (r *blob) UnmarshalBinary(data []byte) error {
+	r.data = append([]byte(nil), data...)
+	return nil
+}
+
+var blobs = sealed.NewTable[blob]("bench/blobs", 1, sealed.FixedSize())
+
+// BenchmarkSealing compares durable writes of records, one a transaction, through the sealed store and to the same engine, equally configured,
+// as they are. That unsealed side exists here only. The two take turns in short stretches, and the median ratio of neighbours counts.
+func BenchmarkSealing(b *testing.B) {
+	for _, writers := range []int{1, 16} {
+		b.Run(fmt.Sprintf("writers-%d", writers), func(b *testing.B) {
+			dir := b.TempDir()
+			store := openStore(b, filepath.Join(dir, "sealed"))
+			space := makeSpace(b, store, [16]byte{1})
+			plain := openPlain(b, filepath.Join(dir, "plain"))
+			stretch := 50 * writers // short, so that both halves of a pair meet the same disk
+			var sealedTimes, plainTimes []time.Duration
+			var ratios []float64
+			var serial atomic.Uint64
+			sealOne := func(data []byte) error {
+				id := strconv.FormatUint(serial.Add(1), 10)
+				return space.Update(b.Context(), func(tx sealed.Tx) error { return blobs.In("all").Put(tx, id, blob{data}) })
+			}
+			plainOne := func(data []byte) error {
+				key := make([]byte, 49) // as long as a sealed row's key
+				binary.BigEndian.PutUint64(key[41:], serial.Add(1))
+				return plain.Set(key, data, pebble.Sync)
+			}
+			pair := func(sealedFirst bool) (s, p time.Duration) {
+				if sealedFirst {
+					s = writeAll(b, writers, stretch, sealOne)
+				}
+				p = writeAll(b, writers, stretch, plainOne)
+				if !sealedFirst {
+					s = writeAll(b, writers, stretch, sealOne)
+				}
+				return s, p
+			}
+			pair(true)
+			for b.Loop() {
+				for range 10 {
+					s, p := pair(len(ratios)%2 == 0)
+					sealedTimes, plainTimes = append(sealedTimes, s), append(plainTimes, p)
+					ratios = append(ratios, float64(s)/float64(p))
+				}
+			}
+			slices.Sort(ratios)
+			each := func(times []time.Duration) float64 {
+				return float64(median(times)) / float64(stretch) / float64(time.Microsecond)
+			}
+			note := fmt.Sprintf("median of %d pairs of %d writes; %.0f µs a write against %.0f µs", len(ratios), stretch, each(sealedTimes),
+				each(plainTimes))
+			atMost(b, fmt.Sprintf("sealing: durable writes, %d at once", writers), ratios[len(ratios)/2], 1.10, "times", note)
+		})
+	}
+}
+
+// writeAll writes so many random records from so many goroutines and returns how long it took.
+func writeAll(b *testing.B, writers, count int, write func(data []byte) error) time.Duration {
+	b.Helper()
+	records := make([][]byte, count)
+	for i := range records {
+		records[i] = make([]byte, recordBytes)
+		if _, err := rand.Read(records[i]); err != nil {
+			b.Fatalf("make a record: %v", err)
+		}
+	}
+	var next atomic.Int64
+	var all sync.WaitGroup
+	start := time.Now()
+	for range writers {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < count; i = int(next.Add(1)) - 1 {
+				if err := write(records[i]); err != nil {
+					b.Errorf("write a record: %v", err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	took := time.Since(start)
+	if b.Failed() {
+		b.FailNow()
+	}
+	return took
+}
+
+// openPlain opens the engine as the sealed store does, without the sealing.
+func openPlain(b *testing.B, dir string) *pebble.DB {
+	b.Helper()
+	cache := pebble.NewCache(64 << 20)
+	defer cache.Unref()
+	options := &pebble.Options{Cache: cache, MemTableSize: 32 << 20, FormatMajorVersion: pebble.FormatNewest, Logger: silent{}}
+	options.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
+	for i := range options.Levels {
+		options.Levels[i].BlockSize = 32 << 10
+		options.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	db, err := pebble.Open(dir, options)
+	if err != nil {
+		b.Fatalf("open the engine: %v", err)
+	}
+	b.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			b.Errorf("close the engine: %v", err)
+		}
+	})
+	return db
+}
+
+// silent drops what the engine says.
+type silent struct{}
+
+func (silent) Infof(string, ...any)         {}
+func (silent) Errorf(string, ...any)        {}
+func (silent) Fatalf(f string, args ...any) { panic(fmt.Sprintf(f, args...)) }
+
+// BenchmarkScan reads a container of a million records: every page, every record, opened and decoded.
+func BenchmarkScan(b *testing.B) {
+	const records, batch = 1_000_000, 2_000
+	store := openStore(b, b.TempDir())
+	space := makeSpace(b, store, [16]byte{1})
+	data := make([]byte, recordBytes)
+	for from := 0; from < records; from += batch {
+		err := space.Update(b.Context(), func(tx sealed.Tx) error {
+			for i := from; i < from+batch; i++ {
+				binary.BigEndian.PutUint64(data, uint64(i))
+				if err := blobs.In("all").Put(tx, strconv.Itoa(i), blob{data}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatalf("fill the container: %v", err)
+		}
+	}
+	if err := space.Fold(b.Context()); err != nil { // as a container is that nobody writes to at the moment
+		b.Fatalf("fold: %v", err)
+	}
+	var times []time.Duration
+	for b.Loop() {
+		if len(times) == 3 {
+			continue // the median of three will do
+		}
+		runtime.GC()
+		seen := 0
+		start := time.Now()
+		err := space.View(b.Context(), func(r sealed.Reader) error {
+			for record, err := range blobs.In("all").All(r) {
+				if err != nil {
+					return err
+				}
+				if len(record.data) != recordBytes {
+					return fmt.Errorf("a record of %d bytes", len(record.data))
+				}
+				seen++
+			}
+			return nil
+		})
+		times = append(times, time.Since(start))
+		if err != nil || seen != records {
+			b.Fatalf("scan: %d records, %v", seen, err)
+		}
+	}
+	atMost(b, "sealing: scan and open 1,000,000 records", median(times).Seconds(), 3, "s", fmt.Sprintf("median of %d scans", len(times)))
+}

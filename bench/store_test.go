@@ -1,0 +1,61 @@
+package bench_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/visage-face/visage/keysource/file"
+	"github.com/visage-face/visage/sealed"
+)
+
+// openStore makes a store on the embedded engine under dir, with its background work, as a server has it.
+func openStore(b *testing.B, dir string) *sealed.Store {
+	b.Helper()
+	data, keys := filepath.Join(dir, "data"), filepath.Join(dir, "keys")
+	for _, d := range []string{data, keys} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			b.Fatalf("make a directory: %v", err)
+		}
+	}
+	source, err := file.New(filepath.Join(keys, "root.key"), data)
+	if err != nil {
+		b.Fatalf("name the root key: %v", err)
+	}
+	if err := source.Create(); err != nil {
+		b.Fatalf("make the root key: %v", err)
+	}
+	store, err := sealed.Open(b.Context(), sealed.Config{
+		Engine: "pebble:" + data, KeyDir: keys,
+		Protectors: []sealed.Protector{{Name: "file", Kind: "file", Exposed: true, Source: source}},
+	})
+	if err != nil {
+		b.Fatalf("open the store: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var background sync.WaitGroup
+	background.Go(func() {
+		if err := store.Run(ctx); err != nil {
+			b.Errorf("run the store: %v", err)
+		}
+	})
+	b.Cleanup(func() {
+		cancel()
+		background.Wait()
+		if err := store.Close(); err != nil {
+			b.Errorf("close the store: %v", err)
+		}
+	})
+	return store
+}
+
+// makeSpace creates a space and returns it.
+func makeSpace(b *testing.B, store *sealed.Store, id [16]byte) *sealed.Space {
+	b.Helper()
+	if err := store.Create(b.Context(), sealed.SpaceID(id)); err != nil {
+		b.Fatalf("create a space: %v", err)
+	}
+	return store.Space(sealed.SpaceID(id))
+}
