@@ -1,5 +1,6 @@
-// Package api is the life of a request on every plane: it finds the route, proves who calls, keeps the limits, runs the handler, and writes
-// the one answer, the log line and the metrics. What a plane says, and how it spells it, is the plane's own.
+// Package api is the life of a request on every plane: it finds the route, proves who calls, keeps the limits, runs the
+// handler, and writes the one answer, the log line and the metrics. What a plane says, and how it spells it, is the
+// plane's own.
 package api
 
 import (
@@ -18,18 +19,20 @@ import (
 
 // Keys knows who holds an API key.
 type Keys interface {
-	// Resource returns the Face resource that key opens when it is presented to host (the request's Host header, maybe with a port), and
-	// which of the resource's keys it is. A key that nobody holds, one that was rotated away, and one of another resource than host names are
-	// all the same *visage.Refusal of kind Unauthenticated; a resource that takes no keys is one of kind Denied.
+	// Resource returns the Face resource that key opens when it is presented to host (the request's Host header, maybe
+	// with a port), and which of the resource's keys it is. A key that nobody holds, one that was rotated away, and one
+	// of another resource than host names are all the same *visage.Refusal of kind Unauthenticated; a resource that
+	// takes no keys is one of kind Denied.
 	//
-	// How long it takes must not depend on how much of a key was right. It is called concurrently, once for each request.
+	// How long it takes must not depend on how much of a key was right. It is called concurrently, once for each
+	// request.
 	Resource(ctx context.Context, key, host string) (visage.Resource, visage.Principal, error)
 }
 
 // Tokens knows whose a bearer token is.
 type Tokens interface {
-	// Principal returns who sends bearer. A token that proves nobody is a *visage.Refusal of kind Unauthenticated. How long it takes must not
-	// depend on how much of a token was right. It is called concurrently, once for each request.
+	// Principal returns who sends bearer. A token that proves nobody is a *visage.Refusal of kind Unauthenticated. How
+	// long it takes must not depend on how much of a token was right. It is called concurrently, once for each request.
 	Principal(ctx context.Context, bearer string) (visage.Principal, error)
 }
 
@@ -37,8 +40,8 @@ type Tokens interface {
 type Plane struct {
 	// Name is the plane's name in logs and metrics, for example "face". Required.
 	Name string
-	// Prefix is what the paths of the plane begin with, for example "/face/": it decides in which dialect an unknown path is refused.
-	// Required; one "/" matches all that no other plane has.
+	// Prefix is what the paths of the plane begin with, for example "/face/": it decides in which dialect an unknown
+	// path is refused. Required; one "/" matches all that no other plane has.
 	Prefix string
 	// Routes are the plane's operations. Required.
 	Routes []Route
@@ -58,8 +61,8 @@ type Config struct {
 	Keys Keys
 	// Tokens proves bearer tokens. Required when a route allows BearerToken.
 	Tokens Tokens
-	// Rate says how many requests a second a resource may make on average, and how many at once. Default: what its tier says.
-	// A rate below 0 is no limit.
+	// Rate says how many requests a second a resource may make on average, and how many at once. Default: what its tier
+	// says. A rate below 0 is no limit.
 	Rate func(visage.Resource) (perSecond float64, burst int)
 	// BodyTimeout bounds the time a client may take to send a body. Default 60 s.
 	BodyTimeout time.Duration
@@ -69,8 +72,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Handler serves planes. It is safe for concurrent use. The http.Server around it needs a ReadHeaderTimeout and an IdleTimeout, and neither a
-// ReadTimeout nor a WriteTimeout, since those would also count the time a handler works.
+// Handler serves planes. It is safe for concurrent use. The http.Server around it needs a ReadHeaderTimeout and an
+// IdleTimeout, and neither a ReadTimeout nor a WriteTimeout, since those would also count the time a handler works.
 type Handler struct {
 	cfg     Config
 	planes  []*Plane

@@ -16,9 +16,9 @@ import (
 // maxDepth is how deep JSON of a request may nest; no contract of ours nests deeper than 4.
 const maxDepth = 16
 
-// DecodeJSON decodes an object into a pointer to a struct, strictly: fields the struct lacks, fields given twice, values of the wrong type,
-// text that is not UTF-8, and anything after the object are refusals of kind Invalid that name the field and never repeat its value. Names
-// match in any case, as the clients of the contracts expect.
+// DecodeJSON decodes an object into a pointer to a struct, strictly: fields the struct lacks, fields given twice,
+// values of the wrong type, text that is not UTF-8, and anything after the object are refusals of kind Invalid that
+// name the field and never repeat its value. Names match in any case, as the clients of the contracts expect.
 func DecodeJSON(data []byte, into any) error {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return visage.Refuse(visage.Invalid, "", "The body is empty; it must be a JSON object.")
@@ -116,7 +116,8 @@ func misfit(err error) error {
 		return visage.Refuse(visage.Invalid, "", "The field %s must be %s.", quote(wrong.Field), typeWords(wrong.Type))
 	}
 	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		return visage.Refuse(visage.Invalid, "", "The field %s is unknown to this operation.", quote(strings.Trim(name, `"`)))
+		name = strings.Trim(name, `"`)
+		return visage.Refuse(visage.Invalid, "", "The field %s is unknown to this operation.", quote(name))
 	}
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return visage.Refuse(visage.Invalid, "", "The body is not valid JSON: it breaks at byte %d.", syntax.Offset)

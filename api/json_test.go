@@ -84,7 +84,8 @@ func TestDecodeJSON(t *testing.T) {
 	}
 }
 
-// FuzzDecodeJSON checks that what is accepted is JSON that means the same to encoding/json, and that what is refused is a refusal.
+// FuzzDecodeJSON checks that what is accepted is JSON that means the same to encoding/json, and that what is refused is
+// a refusal.
 func FuzzDecodeJSON(f *testing.F) {
 	for _, seed := range []string{
 		`{"name":"n","ids":["a"],"top":3,"share":1e-3,"on":true,"in":{"deep":"d"}}`, `{}`, `{"name":"a","Name":"b"}`, `{"x":[[[[]]]]}`,

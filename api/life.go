@@ -67,8 +67,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	took := time.Since(begin)
 	done(a.status, took)
 	attrs := []any{
-		"request_id", x.id, "plane", x.planeName(), "route", x.label(), "status", a.status, "took", took, "bytes_in", x.body.n,
-		"bytes_out", written,
+		"request_id", x.id, "plane", x.planeName(), "route", x.label(), "status", a.status, "took", took,
+		"bytes_in", x.body.n, "bytes_out", written,
 	}
 	if x.resource.ID != (visage.ResourceID{}) {
 		attrs = append(attrs, "resource", x.resource.ID.String())
@@ -87,7 +87,9 @@ func (h *Handler) deadline(err error) {
 }
 
 // answer makes the one answer of a request.
-func (h *Handler) answer(x *exchange, r *http.Request, control *http.ResponseController, found *node, values []string) answer {
+func (h *Handler) answer(
+	x *exchange, r *http.Request, control *http.ResponseController, found *node, values []string,
+) answer {
 	if found == nil {
 		return h.refuse(x, &Problem{Status: http.StatusNotFound, Message: "There is no such path."})
 	}
@@ -139,7 +141,8 @@ func (h *Handler) admit(x *exchange, req *Request) error {
 	}
 	key := req.http.Header.Get(x.plane.KeyHeader)
 	if key == "" {
-		return visage.Refuse(visage.Unauthenticated, "", "The request has no key: send one in the header %s.", x.plane.KeyHeader)
+		return visage.Refuse(visage.Unauthenticated, "",
+			"The request has no key: send one in the header %s.", x.plane.KeyHeader)
 	}
 	resource, principal, err := h.cfg.Keys.Resource(req.Context(), key, req.http.Host)
 	if err != nil {
@@ -148,14 +151,16 @@ func (h *Handler) admit(x *exchange, req *Request) error {
 	req.Resource, req.Principal, x.resource = resource, principal, resource
 	perSecond, burst := h.cfg.Rate(resource)
 	if wait := h.rates.take(resource.ID, perSecond, burst, time.Now()); wait > 0 {
-		r := visage.Refuse(visage.TooMany, "", "The requests of this resource are above the rate of its tier. Try again in %d s.", seconds(wait))
+		r := visage.Refuse(visage.TooMany, "",
+			"The requests of this resource are above the rate of its tier. Try again in %d s.", seconds(wait))
 		r.RetryAfter = wait
 		return r
 	}
 	return nil
 }
 
-// admitBearer proves who sends a bearer token. The rates of the tiers are for the data of resources and do not bind who manages them.
+// admitBearer proves who sends a bearer token. The rates of the tiers are for the data of resources and do not bind who
+// manages them.
 func (h *Handler) admitBearer(req *Request) error {
 	scheme, token, _ := strings.Cut(req.http.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {

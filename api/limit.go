@@ -17,8 +17,8 @@ func rateOfTier(r visage.Resource) (perSecond float64, burst int) {
 	return limits.Requests, limits.Burst
 }
 
-// maxRates bounds how many resources are remembered. The one that was idle longest is forgotten first; when it comes back it may have its whole
-// burst again, which it nearly always would have anyway.
+// maxRates bounds how many resources are remembered. The one that was idle longest is forgotten first; when it comes
+// back it may have its whole burst again, which it nearly always would have anyway.
 const maxRates = 10_000
 
 // rates holds a token bucket for each resource that was seen lately.

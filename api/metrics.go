@@ -20,7 +20,8 @@ func newMetrics() *metrics {
 			Name: "visage_api_requests_total", Help: "Requests answered, by plane, route and status.",
 		}, []string{"plane", "route", "status"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "visage_api_request_duration_seconds", Help: "Time from the request's header to the end of its answer, by plane and route.",
+			Name:    "visage_api_request_duration_seconds",
+			Help:    "Time from the request's header to the end of its answer, by plane and route.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 60},
 		}, []string{"plane", "route"}),
 		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{

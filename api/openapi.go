@@ -10,9 +10,10 @@ import (
 	"time"
 )
 
-// OpenAPI describes planes as an OpenAPI 3.0 document in JSON, made from their route tables and from the Go types that requests are decoded
-// into and answers are encoded from: what it says cannot differ from what is served. In those types, the tag `api:"required"` marks a field
-// that a body must have; fields of answers are required unless they may be omitted.
+// OpenAPI describes planes as an OpenAPI 3.0 document in JSON, made from their route tables and from the Go types that
+// requests are decoded into and answers are encoded from: what it says cannot differ from what is served. In those
+// types, the tag `api:"required"` marks a field that a body must have; fields of answers are required unless they may
+// be omitted.
 func OpenAPI(title, version string, planes ...Plane) ([]byte, error) {
 	d := &document{schemas: object{}}
 	paths, security := object{}, object{}
@@ -105,7 +106,9 @@ func (d *document) parameters(r *Route) []object {
 	var params []object
 	for segment := range strings.SplitSeq(r.Pattern, "/") {
 		if name, ok := wildcard(segment); ok {
-			params = append(params, object{"name": name, "in": "path", "required": true, "schema": object{"type": "string"}})
+			params = append(params, object{
+				"name": name, "in": "path", "required": true, "schema": object{"type": "string"},
+			})
 		}
 	}
 	for _, q := range r.Doc.Query {
@@ -161,7 +164,8 @@ func (d *document) schema(t reflect.Type, answer bool) object {
 	return object{} // anything
 }
 
-// named describes a struct once and refers to it. Its name starts with the plane's, since planes share a document and not their types.
+// named describes a struct once and refers to it. Its name starts with the plane's, since planes share a document and
+// not their types.
 func (d *document) named(t reflect.Type, answer bool) object {
 	name := d.plane + "." + t.Name()
 	if _, done := d.schemas[name]; !done {

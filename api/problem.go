@@ -16,7 +16,8 @@ type Reply struct {
 	Body   any         // written as JSON; nil: none
 }
 
-// Problem is an error answer before a plane has spelled it. Handlers return one for a status that no kind of refusal has.
+// Problem is an error answer before a plane has spelled it. Handlers return one for a status that no kind of refusal
+// has.
 type Problem struct {
 	Status     int           // 400 to 599
 	Code       string        // the contract's code; empty: the plane's name for the status
@@ -60,10 +61,12 @@ func statusOf(kind visage.Kind) int {
 	return http.StatusInternalServerError
 }
 
-// statusClientGone is logged when the client left before the answer; nobody receives it. The number is the customary one.
+// statusClientGone is logged when the client left before the answer; nobody receives it. The number is the customary
+// one.
 const statusClientGone = 499
 
-// problemOf turns a handler's error into what the caller is told. internal is true when the error's text is for the log alone.
+// problemOf turns a handler's error into what the caller is told. internal is true when the error's text is for the log
+// alone.
 func problemOf(ctx context.Context, err error) (p *Problem, internal bool) {
 	if problem, ok := errors.AsType[*Problem](err); ok {
 		copied := *problem
@@ -91,7 +94,8 @@ func problemOf(ctx context.Context, err error) (p *Problem, internal bool) {
 // blank is all that a caller learns about a failure of ours; the request id leads to the log.
 func blank() *Problem {
 	return &Problem{
-		Status: http.StatusInternalServerError, Message: "The service failed. The request id leads its operator to the cause.",
+		Status:  http.StatusInternalServerError,
+		Message: "The service failed. The request id leads its operator to the cause.",
 	}
 }
 

@@ -37,7 +37,8 @@ func (r *Request) Context() context.Context { return r.http.Context() }
 // Route returns the route that was found.
 func (r *Request) Route() *Route { return r.route }
 
-// Path returns the segment that the pattern's {name} matched, decoded, as the client wrote it. It panics for a name the pattern lacks.
+// Path returns the segment that the pattern's {name} matched, decoded, as the client wrote it. It panics for a name the
+// pattern lacks.
 func (r *Request) Path(name string) string {
 	for i, n := range r.names {
 		if n == name {
@@ -47,8 +48,8 @@ func (r *Request) Path(name string) string {
 	panic(fmt.Sprintf("route %s has no segment {%s}", r.route.Label(), name))
 }
 
-// Query returns the value of a query parameter; names match in any case. ok is false when it was not given. A query that cannot be read, and
-// a parameter given twice, are refusals of kind Invalid.
+// Query returns the value of a query parameter; names match in any case. ok is false when it was not given. A query
+// that cannot be read, and a parameter given twice, are refusals of kind Invalid.
 func (r *Request) Query(name string) (value string, ok bool, err error) {
 	if r.query == nil {
 		parsed, err := url.ParseQuery(r.http.URL.RawQuery)
@@ -80,7 +81,8 @@ func (r *Request) Address(path string) string {
 	return u.String()
 }
 
-// ContentType returns the media type of the body in lower case, without parameters; empty when none was said or it cannot be read.
+// ContentType returns the media type of the body in lower case, without parameters; empty when none was said or it
+// cannot be read.
 func (r *Request) ContentType() string {
 	mediaType, _, err := mime.ParseMediaType(r.http.Header.Get("Content-Type"))
 	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
@@ -89,8 +91,8 @@ func (r *Request) ContentType() string {
 	return mediaType
 }
 
-// ReadBody returns the whole body. A body longer than the route's MaxBody is a refusal of kind TooLarge, one that does not arrive in time a
-// Problem of status 408, and one that breaks off a refusal of kind Invalid. It can be called once.
+// ReadBody returns the whole body. A body longer than the route's MaxBody is a refusal of kind TooLarge, one that does
+// not arrive in time a Problem of status 408, and one that breaks off a refusal of kind Invalid. It can be called once.
 func (r *Request) ReadBody() ([]byte, error) {
 	if r.http.ContentLength > r.route.MaxBody {
 		return nil, r.tooLarge()
@@ -115,7 +117,8 @@ func (r *Request) ReadBody() ([]byte, error) {
 	if err != nil {
 		return nil, visage.Refuse(visage.Invalid, "", "The body broke off before its end.")
 	}
-	// From here on the server watches the connection for the client leaving; a deadline that still ran would look like that.
+	// From here on the server watches the connection for the client leaving; a deadline that still ran would look like
+	// that.
 	if err := r.control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil, fmt.Errorf("clear the body's deadline: %w", err)
 	}
@@ -123,7 +126,8 @@ func (r *Request) ReadBody() ([]byte, error) {
 }
 
 func (r *Request) tooLarge() error {
-	return visage.Refuse(visage.TooLarge, "", "The body is longer than the %d bytes this operation accepts.", r.route.MaxBody)
+	return visage.Refuse(visage.TooLarge, "",
+		"The body is longer than the %d bytes this operation accepts.", r.route.MaxBody)
 }
 
 // ReadJSON decodes the body, which must be said to be application/json, into a pointer to a struct; see DecodeJSON.

@@ -24,9 +24,9 @@ const (
 type Route struct {
 	// Method is the HTTP method, in capitals.
 	Method string
-	// Pattern is the path, for example "/face/v1.2/facelists/{faceListId}". Literal segments match in any case. A segment in braces matches
-	// any one segment, as Request.Path gives it; where a literal matches too, the literal wins. Empty segments of a request's path mean
-	// nothing: "//face/v1.2/detect/" is "/face/v1.2/detect".
+	// Pattern is the path, for example "/face/v1.2/facelists/{faceListId}". Literal segments match in any case. A
+	// segment in braces matches any one segment, as Request.Path gives it; where a literal matches too, the literal
+	// wins. Empty segments of a request's path mean nothing: "//face/v1.2/detect/" is "/face/v1.2/detect".
 	Pattern string
 	// Allow says who may use the route. Required.
 	Allow Allow
@@ -34,8 +34,8 @@ type Route struct {
 	MaxBody int64
 	// Timeout bounds the work of Handle, the reading of the body included. Required.
 	Timeout time.Duration
-	// Handle does the work. What it returns is the body of a 200, written as JSON; nil is an empty 200; a Reply says more. An error that is a
-	// *visage.Refusal or a *Problem is told to the caller, any other is a blank 500.
+	// Handle does the work. What it returns is the body of a 200, written as JSON; nil is an empty 200; a Reply says
+	// more. An error that is a *visage.Refusal or a *Problem is told to the caller, any other is a blank 500.
 	Handle func(*Request) (any, error)
 	// Doc describes the route in the OpenAPI document.
 	Doc Doc
@@ -60,8 +60,8 @@ func (r *Route) check() error {
 	return nil
 }
 
-// node is one segment in the tree of patterns. net/http's own mux is not used because it answers paths that are not clean with a redirect,
-// which loses the body of a POST, and matches literals in one case only.
+// node is one segment in the tree of patterns. net/http's own mux is not used because it answers paths that are not
+// clean with a redirect, which loses the body of a POST, and matches literals in one case only.
 type node struct {
 	literals map[string]*node // by lower-case segment
 	wild     *node
@@ -160,8 +160,8 @@ func (n *node) methods() string {
 // maxSegments bounds the work on a path; no pattern comes near it.
 const maxSegments = 32
 
-// segmentsOf splits the path of a request into its decoded segments, without the empty ones. It is false for a path that cannot be one of
-// ours: one of another form than "/…", or with too many segments.
+// segmentsOf splits the path of a request into its decoded segments, without the empty ones. It is false for a path
+// that cannot be one of ours: one of another form than "/…", or with too many segments.
 func segmentsOf(u *url.URL) ([]string, bool) {
 	escaped := u.EscapedPath()
 	if !strings.HasPrefix(escaped, "/") {

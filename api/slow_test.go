@@ -160,3 +160,45 @@ func TestClientThatLeaves(t *testing.T) {
 		t.Errorf("got %s, want the request's line with status 499", line)
 	}
 }
+
+// TestLifeOverHTTP2 repeats over HTTP/2 what depends on how connections are read.
+func TestLifeOverHTTP2(t *testing.T) {
+	h, err := api.New(api.Config{BodyTimeout: 30 * time.Millisecond, Planes: []api.Plane{plane(
+		api.Route{Method: "POST", Pattern: "/t/read", MaxBody: 8, Handle: func(r *api.Request) (any, error) {
+			b, err := r.ReadBody()
+			return string(b), err
+		}},
+		api.Route{Method: "POST", Pattern: "/t/ignore", Handle: func(*api.Request) (any, error) { return "ignored", nil }},
+	)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(h)
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	defer s.Close()
+	stalled, end := io.Pipe()
+	defer end.Close()
+	for _, row := range []struct {
+		name, path string
+		body       io.Reader
+		status     int
+	}{
+		{"body fits", "/t/read", strings.NewReader("12345678"), 200},
+		{"body too long", "/t/read", strings.NewReader("123456789"), 413},
+		{"body too long, of unknown length", "/t/read", io.MultiReader(strings.NewReader("123456789")), 413},
+		{"body not read", "/t/ignore", strings.NewReader("123456789"), 200},
+		{"body stalls", "/t/read", stalled, 408},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			res, err := s.Client().Post(s.URL+row.path, "text/plain", row.body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			if res.ProtoMajor != 2 || res.StatusCode != row.status {
+				t.Errorf("got %s %s, want HTTP/2 and %d", res.Proto, res.Status, row.status)
+			}
+		})
+	}
+}

@@ -1,12 +1,16 @@
 package faceapi_test
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/visage-face/visage/sealed"
 )
 
-// TestAuthorisation tries every route with every kind of key. It comes from the table, so a new route cannot be forgotten.
+// TestAuthorisation tries every route with every kind of key. It comes from the table, so a new route cannot be
+// forgotten.
 func TestAuthorisation(t *testing.T) {
 	r := newRig(t)
 	r.keys.rotate("alice2")
@@ -86,6 +90,49 @@ func TestRateOfTheTierBinds(t *testing.T) {
 		break
 	}
 	r.do(t, call{method: "GET", path: "/face/v1.2/facelists", key: "alice1"}).want(t, 200, "")
+}
+
+// TestRevokedKeyBlocksOneResource locks the data of one resource: every operation on it is refused, and nobody else notices.
+func TestRevokedKeyBlocksOneResource(t *testing.T) {
+	for _, base := range versions {
+		r := newRig(t)
+		group := base + "/persongroups/g"
+		r.put(t, group, object{"name": "g"})
+		r.enrol(t, group, "Ann", "ann")
+		r.train(t, group)
+		r.put(t, base+"/facelists/l", object{"name": "l"})
+		r.addFace(t, base+"/facelists/l/persistedfaces", "ann")
+		face := r.detect(t, base, "ann")[0]
+		calls := []call{
+			{method: "POST", path: base + "/detect", image: "ann"},
+			{method: "POST", path: base + "/verify", json: object{"faceId1": face, "faceId2": face}},
+			{method: "POST", path: base + "/identify", json: object{"faceIds": []string{face}, "personGroupId": "g"}},
+			{method: "POST", path: base + "/findsimilars", json: object{"faceId": face, "faceListId": "l"}},
+			{method: "POST", path: base + "/group", json: object{"faceIds": []string{face, face}}},
+			{method: "GET", path: group},
+			{method: "GET", path: base + "/persongroups"},
+			{method: "GET", path: group + "/persons"},
+			{method: "GET", path: group + "/training"},
+			{method: "PATCH", path: group, json: object{"name": "h"}},
+			{method: "POST", path: group + "/persons", json: object{"name": "Ben"}},
+			{method: "POST", path: base + "/facelists/l/persistedfaces", image: "ben"},
+			{method: "PUT", path: base + "/largefacelists/l", json: object{"name": "l"}},
+			{method: "POST", path: group + "/train"},
+			{method: "DELETE", path: base + "/facelists/l"},
+		}
+		bundle := r.store.Bundle(sealed.SpaceID(alice.ID))
+		bundle.Lock(errors.New("the customer said no"))
+		for _, c := range calls {
+			r.do(t, c).want(t, 403, "EncryptionKeyRevoked")
+		}
+		r.do(t, call{method: "PUT", path: group, json: object{"name": "bob's"}, key: "bob1"}).want(t, 200, "")
+		if err := bundle.Load(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		if a := r.get(t, group); !strings.Contains(a.body, `"name":"g"`) {
+			t.Errorf("after the key came back: got %s", a.body)
+		}
+	}
 }
 
 // TestNothingOfCustomersIsLogged uses canaries in all that customers name, and searches the log.

@@ -85,7 +85,9 @@ func encodeFaces(faces []face.PersistedFace) []persistedFaceAnswer {
 // collectionRoutes are the operations that all four kinds have, and training for those that are trained.
 func (p *plane) collectionRoutes(f family) []api.Route {
 	item := f.path + "/{" + f.id + "}"
-	model := []api.Param{{Name: "returnRecognitionModel", Text: "Return the name of the recognition model; default false.", Value: false}}
+	model := []api.Param{{
+		Name: "returnRecognitionModel", Text: "Return the name of the recognition model; default false.", Value: false,
+	}}
 	routes := []api.Route{
 		p.put(item, p.create(f), api.Doc{Summary: "Make an empty " + f.noun, Body: creationBody{}}),
 		p.get(item, p.read(f), api.Doc{Summary: "Return a " + f.noun, Query: model, Answer: f.answer}),
@@ -96,7 +98,8 @@ func (p *plane) collectionRoutes(f family) []api.Route {
 	if f.kind != face.FaceList {
 		list = append(list[:1:1], pageQuery...)
 	}
-	routes = append(routes, p.get(f.path, p.list(f), api.Doc{Summary: "List every " + f.noun, Query: list, Answer: f.answers}))
+	routes = append(routes, p.get(f.path, p.list(f),
+		api.Doc{Summary: "List every " + f.noun, Query: list, Answer: f.answers}))
 	if f.trained {
 		routes = append(routes, p.trainingRoutes(f)...)
 	}

@@ -16,7 +16,8 @@ type fixture struct {
 	names *strings.Replacer
 }
 
-// newFixture makes one of everything: g, empty, and other (of another model) are groups of both kinds, and lists of both; g is trained.
+// newFixture makes one of everything: g, empty, and other (of another model) are groups of both kinds, and lists of
+// both; g is trained.
 func newFixture(t *testing.T, r *rig, base string) fixture {
 	t.Helper()
 	var replaced []string
@@ -48,8 +49,8 @@ func newFixture(t *testing.T, r *rig, base string) fixture {
 
 func (f fixture) fill(s string) string { return f.names.Replace(s) }
 
-// TestErrors has a row for every code of the contract on every operation that may give it. Paths begin after the version; bodies that begin
-// with a brace are JSON, others are photos.
+// TestErrors has a row for every code of the contract on every operation that may give it. Paths begin after the
+// version; bodies that begin with a brace are JSON, others are photos.
 func TestErrors(t *testing.T) {
 	long := func(n int) string { return strings.Repeat("x", n) }
 	rows := []struct {

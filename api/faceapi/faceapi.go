@@ -1,5 +1,5 @@
-// Package faceapi speaks the wire contract of the Face API: it decodes what Face clients send, calls the one method of the Face service that
-// does it, and encodes the answer as the contract's versions 1.0 and 1.2 spell it.
+// Package faceapi speaks the wire contract of the Face API: it decodes what Face clients send, calls the one method of
+// the Face service that does it, and encodes the answer as the contract's versions 1.0 and 1.2 spell it.
 package faceapi
 
 import (
@@ -15,8 +15,8 @@ import (
 type Config struct {
 	// Service does the work. Required.
 	Service *face.Service
-	// AllowPrivate lets image URLs lead to addresses that are not public: loopback, private networks, and the like. Whoever may call the API
-	// can then make this machine send requests to them. Default: refused.
+	// AllowPrivate lets image URLs lead to addresses that are not public: loopback, private networks, and the like.
+	// Whoever may call the API can then make this machine send requests to them. Default: refused.
 	AllowPrivate bool
 }
 
@@ -100,8 +100,8 @@ func problem(h http.Header, p *api.Problem) any {
 	return errorAnswer{d}
 }
 
-// codeOf names a refusal that was made before an operation was reached. Where the contract knows no word, the code is the status, as the
-// contract has it for 401 and 429.
+// codeOf names a refusal that was made before an operation was reached. Where the contract knows no word, the code is
+// the status, as the contract has it for 401 and 429.
 func codeOf(status int) string {
 	switch status {
 	case http.StatusBadRequest:

@@ -20,16 +20,19 @@ func (p *plane) faceRoutes(f family) []api.Route {
 	faces := f.path + "/{" + f.id + "}/persistedfaces"
 	item := faces + "/{persistedFaceId}"
 	routes := []api.Route{
-		p.photo(faces, p.addFace(f), api.Doc{Summary: "Add a face to a " + f.noun, Query: enrolQuery, Answer: addedFace{}}),
+		p.photo(faces, p.addFace(f),
+			api.Doc{Summary: "Add a face to a " + f.noun, Query: enrolQuery, Answer: addedFace{}}),
 		p.delete(item, p.deleteFace(f), api.Doc{Summary: "Delete a face of a " + f.noun}),
 	}
 	if f.kind == face.FaceList {
 		return routes
 	}
 	return append(routes,
-		p.get(faces, p.listFaces(f), api.Doc{Summary: "List the faces of a " + f.noun, Query: pageQuery, Answer: []persistedFaceAnswer{}}),
+		p.get(faces, p.listFaces(f),
+			api.Doc{Summary: "List the faces of a " + f.noun, Query: pageQuery, Answer: []persistedFaceAnswer{}}),
 		p.get(item, p.getFace(f), api.Doc{Summary: "Return a face of a " + f.noun, Answer: persistedFaceAnswer{}}),
-		p.patch(item, p.updateFace(f), api.Doc{Summary: "Change the userData of a face of a " + f.noun, Body: faceChangeBody{}}),
+		p.patch(item, p.updateFace(f),
+			api.Doc{Summary: "Change the userData of a face of a " + f.noun, Body: faceChangeBody{}}),
 	)
 }
 

@@ -11,9 +11,9 @@ import (
 	"github.com/visage-face/visage/vision"
 )
 
-// fake sees the words on a "photo": each is a person's face, 100 pixels wide and high, side by side on a picture of 1000 by 1000 pixels. Faces
-// of one name are the same but for what follows the name after a dot ("ann", "ann.1"), which moves them a little. Words with an exclamation
-// mark are what is wrong with the photo.
+// fake sees the words on a "photo": each is a person's face, 100 pixels wide and high, side by side on a picture of
+// 1000 by 1000 pixels. Faces of one name are the same but for what follows the name after a dot ("ann", "ann.1"), which
+// moves them a little. Words with an exclamation mark are what is wrong with the photo.
 type fake struct{}
 
 // dim is the length of the fake's templates.

@@ -35,9 +35,10 @@ func theInternet() network {
 	return network{net.DefaultResolver.LookupNetIP, (&net.Dialer{Timeout: connectTime}).DialContext}
 }
 
-// fetcher downloads images from addresses that callers of the API choose. A caller must not learn through it what only this machine may see,
-// so it connects to public addresses alone, and connects to the very address it checked: a name that resolves differently a moment later
-// (DNS rebinding) changes nothing. It uses no proxy, keeps no connection, and sends no credentials. It is safe for concurrent use.
+// fetcher downloads images from addresses that callers of the API choose. A caller must not learn through it what only
+// this machine may see, so it connects to public addresses alone, and connects to the very address it checked: a name
+// that resolves differently a moment later (DNS rebinding) changes nothing. It uses no proxy, keeps no connection, and
+// sends no credentials. It is safe for concurrent use.
 type fetcher struct {
 	client *http.Client
 }
@@ -65,7 +66,8 @@ func newFetcher(n network, allowPrivate bool) *fetcher {
 	}}
 }
 
-// fetch returns the bytes at address. What the caller got wrong, or another server, is a refusal: InvalidURL, or InvalidImageSize.
+// fetch returns the bytes at address. What the caller got wrong, or another server, is a refusal: InvalidURL, or
+// InvalidImageSize.
 func (f *fetcher) fetch(ctx context.Context, address string) ([]byte, error) {
 	if len(address) > maxURL {
 		return nil, invalidURL("The address is longer than %d characters.", maxURL)
@@ -120,8 +122,8 @@ func invalidURL(format string, args ...any) error {
 	return visage.Refuse(visage.Invalid, "InvalidURL", format, args...)
 }
 
-// downloadError says in general words why a download failed. It tells nothing of names or addresses: whether an internal name resolves, and
-// whether something listens there, is what a prober would want to know.
+// downloadError says in general words why a download failed. It tells nothing of names or addresses: whether an
+// internal name resolves, and whether something listens there, is what a prober would want to know.
 func downloadError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("download image: %w", context.Cause(ctx))
@@ -169,7 +171,8 @@ func (d *dialer) dial(ctx context.Context, network, hostPort string) (net.Conn, 
 	return nil, unreachable
 }
 
-// special4 are the IPv4 ranges that lead to no public host, beyond those netip knows: the IANA special-purpose registry (RFC 6890 and later).
+// special4 are the IPv4 ranges that lead to no public host, beyond those netip knows: the IANA special-purpose registry
+// (RFC 6890 and later).
 var special4 = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),        // this network; Linux connects to itself
 	netip.MustParsePrefix("100.64.0.0/10"),    // carrier-grade NAT, RFC 6598
@@ -186,7 +189,8 @@ var special4 = []netip.Prefix{
 var (
 	nat64   = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052: an IPv4 address in the last four bytes
 	global6 = netip.MustParsePrefix("2000::/3")     // all that is handed out as global unicast
-	// special6 are the ranges inside of global6 that lead to no public host, or by a tunnel to an IPv4 address nobody checked.
+	// special6 are the ranges inside of global6 that lead to no public host, or by a tunnel to an IPv4 address nobody
+	// checked.
 	special6 = []netip.Prefix{
 		netip.MustParsePrefix("2001::/23"),     // protocol assignments, Teredo among them
 		netip.MustParsePrefix("2001:db8::/32"), // documentation

@@ -43,7 +43,8 @@ func (p *plane) image(r *api.Request, sessions bool) ([]byte, error) {
 		return body, nil
 	}
 	if len(body) > maxJSON {
-		return nil, visage.Refuse(visage.Invalid, "BadArgument", "The body is too long for an address; send the bytes of an image as %s.", bytesType)
+		return nil, visage.Refuse(visage.Invalid, "BadArgument",
+			"The body is too long for an address; send the bytes of an image as %s.", bytesType)
 	}
 	var where sessionBody
 	if sessions {

@@ -11,7 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestPeopleAreRecognised walks the main road: enrol, train, detect, identify, verify; on both versions and both kinds of group.
+// TestPeopleAreRecognised walks the main road: enrol, train, detect, identify, verify; on both versions and both kinds
+// of group.
 func TestPeopleAreRecognised(t *testing.T) {
 	for _, base := range versions {
 		for _, kind := range []struct{ path, id string }{{"/persongroups/", "personGroupId"}, {"/largepersongroups/", "largePersonGroupId"}} {

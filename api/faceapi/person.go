@@ -42,13 +42,18 @@ func (p *plane) personRoutes(f family) []api.Route {
 	faceItem := faces + "/{persistedFaceId}"
 	in := " in a " + f.noun
 	return []api.Route{
-		p.post(persons, p.createPerson(f), api.Doc{Summary: "Make a person without faces" + in, Body: personBody{}, Answer: addedPerson{}}),
-		p.get(persons, p.listPersons(f), api.Doc{Summary: "List the persons" + in, Query: pageQuery, Answer: []personAnswer{}}),
+		p.post(persons, p.createPerson(f),
+			api.Doc{Summary: "Make a person without faces" + in, Body: personBody{}, Answer: addedPerson{}}),
+		p.get(persons, p.listPersons(f),
+			api.Doc{Summary: "List the persons" + in, Query: pageQuery, Answer: []personAnswer{}}),
 		p.get(item, p.getPerson(f), api.Doc{Summary: "Return a person" + in, Answer: personAnswer{}}),
-		p.patch(item, p.updatePerson(f), api.Doc{Summary: "Change the name or userData of a person" + in, Body: changeBody{}}),
+		p.patch(item, p.updatePerson(f),
+			api.Doc{Summary: "Change the name or userData of a person" + in, Body: changeBody{}}),
 		p.delete(item, p.deletePerson(f), api.Doc{Summary: "Delete a person with all faces" + in}),
-		p.photo(faces, p.addPersonFace(f), api.Doc{Summary: "Add a face to a person" + in, Query: enrolQuery, Answer: addedFace{}}),
-		p.get(faceItem, p.getPersonFace(f), api.Doc{Summary: "Return a face of a person" + in, Answer: persistedFaceAnswer{}}),
+		p.photo(faces, p.addPersonFace(f),
+			api.Doc{Summary: "Add a face to a person" + in, Query: enrolQuery, Answer: addedFace{}}),
+		p.get(faceItem, p.getPersonFace(f),
+			api.Doc{Summary: "Return a face of a person" + in, Answer: persistedFaceAnswer{}}),
 		p.patch(faceItem, p.updatePersonFace(f),
 			api.Doc{Summary: "Change the userData of a face of a person" + in, Body: faceChangeBody{}}),
 		p.delete(faceItem, p.deletePersonFace(f), api.Doc{Summary: "Delete a face of a person" + in}),

@@ -21,6 +21,7 @@ import (
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/api/faceapi"
 	"github.com/visage-face/visage/face"
+	"github.com/visage-face/visage/sealed"
 )
 
 func TestMain(m *testing.M) {
@@ -71,6 +72,7 @@ func (k *keys) rotate(key string) {
 type rig struct {
 	*httptest.Server
 	service *face.Service
+	store   *sealed.Store
 	keys    *keys
 	plane   api.Plane
 	log     *safeBuffer
@@ -88,7 +90,7 @@ func tierRates(c *api.Config, _ *bool) { c.Rate = nil }
 func newRig(t testing.TB, options ...option) *rig {
 	t.Helper()
 	r := &rig{
-		log: &safeBuffer{}, specs: loadSpecs(t),
+		store: newStore(t), log: &safeBuffer{}, specs: loadSpecs(t),
 		keys: &keys{byKey: map[string]visage.Resource{"alice1": alice, "alice2": alice, "bob1": bob, "disabled": alice}},
 	}
 	models := map[string]face.Recogniser{}
@@ -97,7 +99,7 @@ func newRig(t testing.TB, options ...option) *rig {
 	}
 	var err error
 	r.service, err = face.New(face.Config{
-		Store: newStore(t), Models: models,
+		Store: r.store, Models: models,
 		Resources: func(context.Context) ([]visage.ResourceID, error) { return []visage.ResourceID{alice.ID, bob.ID}, nil },
 	})
 	if err != nil {

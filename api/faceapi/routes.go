@@ -25,13 +25,16 @@ const (
 // routes is the table of one version, in the order of the contract.
 func (p *plane) routes() []api.Route {
 	routes := []api.Route{
-		p.photo("/detect", p.detect, api.Doc{Summary: "Find faces on a photo", Query: detectQuery, Answer: []faceAnswer{}}),
-		p.post("/verify", p.verify, api.Doc{Summary: "Say whether two faces are of one person", Body: verifyBody{}, Answer: verdictAnswer{}}),
+		p.photo("/detect", p.detect,
+			api.Doc{Summary: "Find faces on a photo", Query: detectQuery, Answer: []faceAnswer{}}),
+		p.post("/verify", p.verify,
+			api.Doc{Summary: "Say whether two faces are of one person", Body: verifyBody{}, Answer: verdictAnswer{}}),
 		p.post("/identify", p.identify,
 			api.Doc{Summary: "Find the persons of a group whom faces may be of", Body: identifyBody{}, Answer: []identifiedAnswer{}}),
 		p.post("/findsimilars", p.findSimilar,
 			api.Doc{Summary: "Find the faces most alike to a face", Body: similarBody{}, Answer: []similarAnswer{}}),
-		p.post("/group", p.group, api.Doc{Summary: "Sort faces into groups that look alike", Body: groupBody{}, Answer: groupAnswer{}}),
+		p.post("/group", p.group,
+			api.Doc{Summary: "Sort faces into groups that look alike", Body: groupBody{}, Answer: groupAnswer{}}),
 	}
 	for _, f := range families {
 		routes = append(routes, p.collectionRoutes(f)...)
@@ -105,7 +108,8 @@ func (p *plane) photo(path string, h handle, doc api.Doc) api.Route {
 	return p.route(http.MethodPost, path, maxImage, patient, h, doc)
 }
 
-// livenessRoutes refuses the sessions of contract §10, as the contract refuses a feature that a resource was not approved for.
+// livenessRoutes refuses the sessions of contract §10, as the contract refuses a feature that a resource was not
+// approved for.
 func (p *plane) livenessRoutes() []api.Route {
 	var routes []api.Route
 	for _, path := range []string{"/detectLiveness-sessions", "/detectLivenessWithVerify-sessions"} {
@@ -115,7 +119,8 @@ func (p *plane) livenessRoutes() []api.Route {
 			p.get(path+"/{sessionId}", refuseLiveness, doc),
 			p.delete(path+"/{sessionId}", refuseLiveness, doc))
 	}
-	return append(routes, p.get("/sessionImages/{sessionImageId}", refuseLiveness, api.Doc{Summary: "Not available: images of sessions"}))
+	return append(routes, p.get("/sessionImages/{sessionImageId}", refuseLiveness,
+		api.Doc{Summary: "Not available: images of sessions"}))
 }
 
 func refuseLiveness(*api.Request) (any, error) {

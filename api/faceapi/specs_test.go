@@ -19,8 +19,8 @@ import (
 // specs are the official descriptions by base path; empty when they are not on this machine.
 type specs map[string]*openapi3.T
 
-// officialFiles are where the descriptions lie. That of the stable v1.2 is not to be had as a file; for what is served here, v1.2-preview.1
-// says the same.
+// officialFiles are where the descriptions lie. That of the stable v1.2 is not to be had as a file; for what is served
+// here, v1.2-preview.1 says the same.
 var officialFiles = map[string]string{
 	"/face/v1.0": "cognitiveservices/data-plane/Face/stable/v1.0/Face.json",
 	"/face/v1.2": "ai/data-plane/Face/preview/v1.2-preview.1/Face.json",
@@ -207,7 +207,8 @@ func checkSchema(t testing.TB, what string, schema *openapi3.SchemaRef, a reply)
 	}
 }
 
-// TestSpecsCanFail proves that the descriptions refuse what they should: a check that accepts everything would be worthless.
+// TestSpecsCanFail proves that the descriptions refuse what they should: a check that accepts everything would be
+// worthless.
 func TestSpecsCanFail(t *testing.T) {
 	s := loadSpecs(t)
 	if len(s) == 0 {

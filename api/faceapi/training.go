@@ -40,7 +40,8 @@ func (p *plane) trainingRoutes(f family) []api.Route {
 			Summary: "Train a " + f.noun, Status: http.StatusAccepted,
 			Headers: []api.Param{{Name: "Operation-Location", Text: "The address of the training's status.", Value: ""}},
 		}),
-		p.get(item+"/training", p.training(f), api.Doc{Summary: "Return how far the training of a " + f.noun + " is", Answer: trainingAnswer{}}),
+		p.get(item+"/training", p.training(f),
+			api.Doc{Summary: "Return how far the training of a " + f.noun + " is", Answer: trainingAnswer{}}),
 	}
 }
 
