@@ -100,6 +100,7 @@ func TestCalibration(t *testing.T) {
 	if calibration.Pairs != len(roots) || calibration.People != len(names) {
 		t.Errorf("the pack says %d pairs of %d people", calibration.Pairs, calibration.People)
 	}
+	page := string(read(t, filepath.Join(root, "docs", "models.md")))
 	low, high := bootstrap(pairs, names)
 	for _, r := range calibration.Rates {
 		measured := math.Pow(mean+quantile(r.FalseAccepts)*deviation, 2)
@@ -112,9 +113,24 @@ func TestCalibration(t *testing.T) {
 				below++
 			}
 		}
+		if line := fmt.Sprintf("| %.4f | %g | %.3f |", r.Distance, r.FalseAccepts, p.Confidence(r.Distance)); !strings.Contains(page, line) {
+			t.Errorf("docs/models.md lacks the line %q", line)
+		}
 		t.Logf("distance %.4f  rate %-7g counted %-8s confidence %.3f", r.Distance, r.FalseAccepts,
 			fmt.Sprintf("%d", below), p.Confidence(r.Distance))
 	}
+	same, rejected := 0, 0
+	for i, a := range all {
+		for _, b := range all[:i] {
+			if a.who == b.who {
+				same++
+				if p.Confidence(distance(a.template, b.template)) < 0.5 {
+					rejected++
+				}
+			}
+		}
+	}
+	t.Logf("of %d pairs of one person %d are below a confidence of one half", same, rejected)
 	t.Logf("1e-3 lies between %.4f and %.4f in 95 %% of resamplings of the people", low, high)
 	if at := p.Confidence(math.Pow(mean+quantile(1e-3)*deviation, 2)); math.Abs(at-0.5) > 0.03 {
 		t.Errorf("confidence is %.3f where one in 1,000 strangers is accepted, want 0.5", at)

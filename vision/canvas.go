@@ -25,11 +25,15 @@ type canvas struct {
 	toPicture geometry.Affine
 }
 
-// newCanvas returns a canvas just large enough, with sides that are multiples of a number; what they are longer than the
-// picture is black.
-func newCanvas(img *photo.RGB, l look, multiple int) canvas {
+// newCanvas returns a canvas just large enough, with sides that are multiples of a number, or as large as the network's
+// fixed input; what is left beside the picture is black.
+func newCanvas(img *photo.RGB, l look, multiple int, in pack.Input) canvas {
 	border := l.border * float64(img.W)
 	width, height := float64(img.W)+2*border, float64(img.H)+2*border
+	if in.Fixed {
+		scale := max(width/float64(in.Width), height/float64(in.Height))
+		return canvas{in.Width, in.Height, geometry.Affine{A: scale, C: -border, E: scale, F: -border}}
+	}
 	scale := max(width, height) / float64(l.side) // pixels of the picture in one of the canvas
 	return canvas{
 		width: roundUp(width/scale, multiple), height: roundUp(height/scale, multiple),

@@ -20,13 +20,18 @@ type marker struct {
 	session *ort.Session
 }
 
-// batch is how many faces go through a network at once: more are hardly faster, and memory grows with them.
-const batch = 8
+// atOnce is how many faces go through a network at once: more than a few are hardly faster, and memory grows with them.
+func atOnce(in pack.Input) int {
+	if in.Fixed {
+		return 1
+	}
+	return 8
+}
 
 // find returns the shape of the face in each box. The network sees the box in the middle of a black square.
 func (m *marker) find(ctx context.Context, img *photo.RGB, boxes []rect) ([]geometry.Shape, error) {
 	var shapes []geometry.Shape
-	for some := range slices.Chunk(boxes, batch) {
+	for some := range slices.Chunk(boxes, atOnce(m.about.Input)) {
 		found, err := m.findSome(ctx, img, some)
 		if err != nil {
 			return nil, err

@@ -24,8 +24,8 @@ const (
 
 // find implements detector.
 func (d *ssd) find(ctx context.Context, img *photo.RGB, look look) ([]finding, error) {
-	// The two finest grids are where faces are seen best; the coarser may reach beyond the input.
-	c := newCanvas(img, look, d.about.Levels[1].Stride)
+	// The two finest grids fit; the coarser ones may reach beyond the input.
+	c := newCanvas(img, look, d.about.Levels[1].Stride, d.about.Input)
 	out, err := d.session.Run(ctx, c.tensor(img, d.about.Input))
 	if err != nil {
 		return nil, err

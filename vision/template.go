@@ -23,7 +23,7 @@ type recogniser struct {
 // describe returns the template of the face with each five points.
 func (r *recogniser) describe(ctx context.Context, img *photo.RGB, fives [][5]geometry.Point) ([][]float32, error) {
 	var templates [][]float32
-	for some := range slices.Chunk(fives, batch) {
+	for some := range slices.Chunk(fives, atOnce(r.about.Input)) {
 		made, err := r.describeSome(ctx, img, some)
 		if err != nil {
 			return nil, err

@@ -17,7 +17,7 @@ type yuNet struct {
 
 // find implements detector.
 func (d *yuNet) find(ctx context.Context, img *photo.RGB, look look) ([]finding, error) {
-	c := newCanvas(img, look, yunet.Stride)
+	c := newCanvas(img, look, yunet.Stride, d.about.Input)
 	out, err := d.session.Run(ctx, c.tensor(img, d.about.Input))
 	if err != nil {
 		return nil, err

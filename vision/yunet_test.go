@@ -17,7 +17,7 @@ import (
 
 // yuNetPack installs a pack with a YuNet detector, no landmarks, and the default pack's recogniser, from a manifest and
 // files alone.
-func yuNetPack(t *testing.T) *pack.Pack {
+func yuNetPack(t *testing.T, fixed bool) *pack.Pack {
 	t.Helper()
 	base := defaultPack(t)
 	m := base.Manifest()
@@ -31,6 +31,7 @@ func yuNetPack(t *testing.T) *pack.Pack {
 		File: "yunet.onnx", Kind: pack.YuNet, MinScore: 0.7, MaxOverlap: 0.3, Border: 0.25, BorderSide: 320,
 		Input: pack.Input{Name: "input", Width: 640, Height: 640, Channels: "BGR", Divisor: [3]float64{1, 1, 1}},
 	}
+	m.Detector.Input.Fixed, m.Recogniser.Input.Fixed = fixed, fixed
 	m.Files = nil
 	dir := t.TempDir()
 	for _, name := range slices.Sorted(maps.Keys(files)) {
@@ -57,7 +58,12 @@ func yuNetPack(t *testing.T) *pack.Pack {
 
 // TestYuNetPack finds the same people with another detector, aligned by its own five points.
 func TestYuNetPack(t *testing.T) {
-	other := open(t, vision.Config{Pack: yuNetPack(t)})
+	t.Run("any size", func(t *testing.T) { samePeople(t, yuNetPack(t, false)) })
+	t.Run("fixed size", func(t *testing.T) { samePeople(t, yuNetPack(t, true)) })
+}
+
+func samePeople(t *testing.T, p *pack.Pack) {
+	other := open(t, vision.Config{Pack: p})
 	usual := open(t, vision.Config{})
 	for _, name := range []string{
 		"Family1-Dad1.jpg", "Family1-Mom2.jpg", "Family2-Lady1.jpg", "Family3-Man1.jpg", "identification1.jpg",
@@ -99,7 +105,7 @@ func apart(a, b vision.Box) int {
 }
 
 func TestPackWithoutLandmarksSaysSo(t *testing.T) {
-	p := open(t, vision.Config{Pack: yuNetPack(t)})
+	p := open(t, vision.Config{Pack: yuNetPack(t, false)})
 	if p.Supports() != vision.Blur|vision.Exposure|vision.Noise {
 		t.Errorf("supports %v", p.Supports().Names())
 	}

@@ -61,9 +61,11 @@ type File struct {
 type Input struct {
 	// Name is that of the network's input.
 	Name string `json:"name"`
-	// Width and Height are in pixels.
+	// Width and Height are in pixels. Of a detector that is not Fixed, Width is the longer side.
 	Width  int `json:"width"`
 	Height int `json:"height"`
+	// Fixed says that the network takes exactly one picture of exactly this size at a time.
+	Fixed bool `json:"fixed,omitempty"`
 	// Channels is their order, "RGB" or "BGR".
 	Channels string `json:"channels"`
 	// A channel's value v, from 0 to 255, becomes (v - Mean) / Divisor. Both are in the order of Channels.
