@@ -33,18 +33,18 @@ keysource/passphrase      : keysource keysource/internal/local internal/arena
 keysource/sourcetest      : keysource
 sealed/...                : keysource sealed/... internal/...
 vision/...                : vision/...
-gallery ?                 : internal/arena
+gallery                   : internal/arena
 
-account ?                 : . sealed
-face/... ?                : . sealed vision gallery face/...
+account                   : . sealed
+face/...                  : . sealed vision gallery face/...
 
-api ?                     : .
-api/faceapi ?             : . api face
-api/armapi ?              : . api account
+api                       : .
+api/faceapi               : . api face
+api/armapi                : . api account
 
-server/... ?              : *
-cmd/... ?                 : *
-bench/... ?               : *
+server/...                : *
+cmd/...                   : *
+bench/...                 : *
 test/... ?                : *
 `
 

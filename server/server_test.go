@@ -74,7 +74,8 @@ func TestFirstStartMakesEverything(t *testing.T) {
 	if status, _ := detect(t, s, strings.Repeat("0", 32)); status != http.StatusUnauthorized {
 		t.Errorf("detect with a wrong key: %d", status)
 	}
-	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/metrics": "visage_api_requests_total"} {
+	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/metrics": "visage_api_requests_total",
+		"/openapi.json": `"/face/v1.2/identify"`} {
 		if status, body := call(t, s, http.MethodGet, path, "", nil); status != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("%s: %d, want 200 and %q", path, status, want)
 		}
@@ -160,7 +161,9 @@ func TestManagementIsForTheOperatorAlone(t *testing.T) {
 		"nothing": "", "a resource's key": s.Key, "another secret": s.Operator().ClientSecret + "x", "a part": s.Operator().ClientSecret[:40],
 	} {
 		status, body := manage(t, s, secret)
-		var said struct{ Error struct{ Code, Message string } }
+		var said struct {
+			Error struct{ Code, Message string }
+		}
 		if err := json.Unmarshal([]byte(body), &said); err != nil || status != http.StatusUnauthorized || said.Error.Code == "" {
 			t.Errorf("%s: %d %s, want 401 and a code", name, status, body)
 		}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -38,7 +39,7 @@ func (r *running) stop() error {
 type runningKey struct{}
 
 // TestScripts runs the stories in testdata/script. "server DIR" starts a server with made-up faces on a directory, "stop" stops it, and
-// "damage DIR" changes one byte in the middle of what it stored.
+// "damage DIR" changes a bit of the epoch key of the default resource.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -81,29 +82,24 @@ func startServer(ts *testscript.TestScript, dir string) {
 	}
 }
 
-// damage flips a bit in the middle of the largest log or table of a store.
+// damage flips a bit in the epoch key of the default resource, which is the one beside the operator's own.
 func damage(dir string) error {
-	files, err := filepath.Glob(filepath.Join(dir, "data", "*.log"))
+	keys, err := filepath.Glob(filepath.Join(dir, "keys", "epochs", "*", "*", "*"))
 	if err != nil {
 		return err
 	}
-	tables, err := filepath.Glob(filepath.Join(dir, "data", "*.sst"))
-	if err != nil {
-		return err
-	}
-	var largest string
-	var content []byte
-	for _, f := range append(files, tables...) {
-		b, err := os.ReadFile(f)
+	for _, key := range keys {
+		if filepath.Base(filepath.Dir(key)) == strings.Repeat("0", 31)+"1" {
+			continue
+		}
+		b, err := os.ReadFile(key)
 		if err != nil {
 			return err
 		}
-		if len(b) > len(content) {
-			largest, content = f, b
-		}
+		b[len(b)/2] ^= 1
+		return os.WriteFile(key, b, 0o600)
 	}
-	content[len(content)/2] ^= 1
-	return os.WriteFile(largest, content, 0o600)
+	return errors.New("no epoch key to damage")
 }
 
 // TestServeServesUntilItIsTold starts the true program on the true model pack, which setup makes.
