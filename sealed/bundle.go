@@ -21,7 +21,7 @@ import (
 type bundleDoc struct {
 	Sequence    uint64          `cbor:"1,keyasint"` // grows with every change; compare-and-set goes by it
 	Fence       uint64          `cbor:"2,keyasint"` // grows with every lock that has to outlive the process
-	State       string          `cbor:"3,keyasint"` // stateActive
+	State       string          `cbor:"3,keyasint"` // stateActive or stateDropped
 	Current     format.Pair     `cbor:"4,keyasint"` // what new pages and nursery rows are sealed under
 	Generations []generationDoc `cbor:"5,keyasint"`
 	Epochs      []epochDoc      `cbor:"6,keyasint"`
@@ -51,14 +51,15 @@ type epochDoc struct {
 }
 
 const (
-	stateActive = "active"
+	stateActive  = "active"
+	stateDropped = "dropped" // its keys are gone; its rows are going, and this document goes last
 
 	roleService      = "service"
 	algorithmService = "A256GCM"
 )
 
 func (d generationDoc) slot(sd slotDoc) format.Slot {
-	return format.Slot{Number: sd.Number, Role: sd.Role, Generation: d.Number, URI: sd.URI, Algorithm: sd.Algorithm, Commitment: d.Commitment}
+	return format.Slot{Number: sd.Number, Role: sd.Role, Generation: d.Number, URI: sd.URI, Version: sd.Version, Algorithm: sd.Algorithm, Commitment: d.Commitment}
 }
 
 // Create makes a space under the service-managed slot: its first data key, sealed under the instance root, its first epoch key, in the key
@@ -69,11 +70,10 @@ func (s *Store) Create(ctx context.Context, id SpaceID) error {
 	}
 	s.using.RLock()
 	defer s.using.RUnlock()
+	s.lifecycle.Lock()
+	defer s.lifecycle.Unlock()
 	space := format.ID(id)
-	if _, err := s.readBundle(ctx, id); !errors.Is(err, ErrNoSpace) {
-		if err == nil {
-			return ErrExists
-		}
+	if err := s.vacant(ctx, id); err != nil {
 		return err
 	}
 	keys, err := arena.New(3 * format.KeySize) // data key, epoch key, blinding key
@@ -127,7 +127,30 @@ func (s *Store) Create(ctx context.Context, id SpaceID) error {
 	return nil
 }
 
-// readBundle reads a space's bundle. Errors: ErrNoSpace, *CorruptError.
+// vacant makes sure that nothing of a space is there: neither the space, nor what is left of one of its name. lifecycle is held.
+func (s *Store) vacant(ctx context.Context, id SpaceID) error {
+	switch doc, err := s.readBundle(ctx, id); {
+	case err == nil && doc.State != stateDropped:
+		return ErrExists
+	case err == nil:
+		return s.removeDropped(ctx, format.ID(id))
+	case !errors.Is(err, ErrNoSpace):
+		return err
+	}
+	return s.engine.View(ctx, func(r engine.Reader) error {
+		for _, err := range r.Scan(id[:], after(id[:])) {
+			if err == nil {
+				err = s.corrupt(&CorruptError{Space: id, What: "bundle", Err: errNoBundle})
+			}
+			return err
+		}
+		return nil
+	})
+}
+
+var errNoBundle = errors.New("there are rows of the space and no bundle: restore the data directory from a backup")
+
+// readBundle reads a space's bundle, that of a dropped one too. Errors: ErrNoSpace, *CorruptError.
 func (s *Store) readBundle(ctx context.Context, id SpaceID) (doc bundleDoc, err error) {
 	var row []byte
 	err = s.engine.View(ctx, func(r engine.Reader) error {
@@ -174,6 +197,9 @@ func (s *Store) openKeys(ctx context.Context, id SpaceID, src keysource.Source) 
 	doc, err := s.readBundle(ctx, id)
 	if err != nil {
 		return nil, err
+	}
+	if doc.State == stateDropped {
+		return nil, ErrNoSpace
 	}
 	if doc.State != stateActive {
 		return nil, s.corrupt(&CorruptError{Space: id, What: "bundle", Err: fmt.Errorf("%w: state %q is not known", format.ErrMalformed, doc.State)})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
@@ -115,6 +116,40 @@ func (s *Store) foldForever(ctx context.Context) error {
 	}
 }
 
+// countNurseries counts the nursery rows that an earlier process left, in transactions of bounded length.
+func (s *Store) countNurseries(ctx context.Context) error {
+	ids, err := s.Spaces(ctx)
+	for _, id := range ids {
+		from, to := spaceKey(format.ID(id), rowNursery), after(spaceKey(format.ID(id), rowNursery))
+		for from != nil && err == nil {
+			var counts []containerCount
+			rows := 0
+			err = s.engine.View(ctx, func(r engine.Reader) error {
+				for row, err := range r.Scan(from, to) {
+					if err != nil {
+						return err
+					}
+					if len(row.Key) == keySize {
+						container, _ := idAt(row.Key)
+						if n := len(counts); n == 0 || counts[n-1].container != container {
+							counts = append(counts, containerCount{container, 0})
+						}
+						counts[len(counts)-1].rows++
+					}
+					if rows++; rows == countedContainers {
+						from = append(bytes.Clone(row.Key), 0)
+						return nil
+					}
+				}
+				from = nil
+				return nil
+			})
+			s.folds.note(id, counts)
+		}
+	}
+	return err
+}
+
 // foldIfDue measures a container, and folds it when its nursery is over its share.
 func (s *Store) foldIfDue(ctx context.Context, ref containerRef) error {
 	sp := s.Space(ref.space)
@@ -143,7 +178,7 @@ func (s *Store) foldIfDue(ctx context.Context, ref containerRef) error {
 
 func countRows(t *txn, kind byte, container format.ID) (n int, err error) {
 	lower, upper := containerRange(format.ID(t.sp.id), kind, container, format.ID{})
-	for _, err := range t.r.Scan(lower, upper) {
+	for _, err := range scanRows(t.r, lower, upper) {
 		if err != nil {
 			return 0, err
 		}
@@ -180,7 +215,7 @@ func (t *txn) eachContainer(kind byte, fn func(format.ID) error) error {
 	from, to := spaceKey(space, kind), after(spaceKey(space, kind))
 	for {
 		var found []byte
-		for row, err := range t.r.Scan(from, to) {
+		for row, err := range scanRows(t.r, from, to) {
 			if err != nil {
 				return err
 			}
@@ -221,7 +256,7 @@ func (t *txn) foldStep(container, position format.ID) (goOn format.ID, more bool
 	space := format.ID(t.sp.id)
 	lower, upper := containerRange(space, rowNursery, container, position)
 	var first *format.ID
-	for row, err := range t.r.Scan(lower, upper) {
+	for row, err := range scanRows(t.r, lower, upper) {
 		if err != nil {
 			return position, false, err
 		}
@@ -250,6 +285,11 @@ func (t *txn) foldStep(container, position format.ID) (goOn format.ID, more bool
 	if err != nil {
 		return position, false, err
 	}
+	for i, id := range ids {
+		if old, ok := page.Lookup(id); ok && secrets[i].Version <= old.Version {
+			return position, false, t.corrupt("nursery row", container, id, errOldRow(secrets[i].Version, old.Version))
+		}
+	}
 	if err := t.replacePage(container, page, merge(page, ids, secrets)); err != nil {
 		return position, false, err
 	}
@@ -265,7 +305,7 @@ func (t *txn) foldStep(container, position format.ID) (goOn format.ID, more bool
 // nurseryRows opens at most stepRows nursery rows from first to last, both inclusive.
 func (t *txn) nurseryRows(container, first, last format.ID) (ids []format.ID, secrets []format.Secret, err error) {
 	lower, upper := containerRange(format.ID(t.sp.id), rowNursery, container, first)
-	for row, err := range t.r.Scan(lower, upper) {
+	for row, err := range scanRows(t.r, lower, upper) {
 		if err != nil {
 			return ids, secrets, err
 		}

@@ -31,20 +31,22 @@ type protectorDoc struct {
 	Wrapped []byte        `cbor:"5,keyasint"`
 }
 
-// strict decodes documents: what we did not write is an error.
-var strict, lenient = decoders()
+// strict decodes documents and records: what we did not write is an error. records encodes records, with times to the nanosecond.
+var strict, records = coding()
 
-func decoders() (strict, lenient cbor.DecMode) {
-	opts := cbor.DecOptions{DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden, MaxNestedLevels: 16}
-	lenient, err := opts.DecMode()
+func coding() (cbor.DecMode, cbor.EncMode) {
+	dec, err := cbor.DecOptions{
+		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden, MaxNestedLevels: 16,
+		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField, MaxArrayElements: MaxRecord, MaxMapPairs: MaxRecord,
+	}.DecMode()
 	if err != nil {
 		panic("sealed: decoding options: " + err.Error())
 	}
-	opts.ExtraReturnErrors = cbor.ExtraDecErrorUnknownField
-	if strict, err = opts.DecMode(); err != nil {
-		panic("sealed: decoding options: " + err.Error())
+	enc, err := cbor.EncOptions{Sort: cbor.SortBytewiseLexical, IndefLength: cbor.IndefLengthForbidden, Time: cbor.TimeRFC3339Nano}.EncMode()
+	if err != nil {
+		panic("sealed: encoding options: " + err.Error())
 	}
-	return strict, lenient
+	return dec, enc
 }
 
 // openRoot opens the instance root key with the first protector that answers, or makes one in an engine that is empty.

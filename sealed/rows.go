@@ -1,6 +1,9 @@
 package sealed
 
 import (
+	"iter"
+
+	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
@@ -47,6 +50,17 @@ func after(prefix []byte) []byte {
 func containerRange(space format.ID, kind byte, container, from format.ID) (lower, upper []byte) {
 	first := rowKey(space, kind, container, from)
 	return first, after(first[:keySize-16])
+}
+
+// scanRows scans rows of containers and passes over keys of another length: nobody but an intruder writes one, and Verify tells of it.
+func scanRows(r engine.Reader, from, to []byte) iter.Seq2[engine.Row, error] {
+	return func(yield func(engine.Row, error) bool) {
+		for row, err := range r.Scan(from, to) {
+			if (err != nil || len(row.Key) == keySize) && !yield(row, err) {
+				return
+			}
+		}
+	}
 }
 
 // idAt returns the container and id that a page, nursery or record row's key names.

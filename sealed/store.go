@@ -82,6 +82,8 @@ type Store struct {
 
 	folds *folds
 
+	lifecycle sync.Mutex // held while a space comes or goes; taken before mu
+
 	mu     sync.Mutex // guards all below
 	spaces map[SpaceID]*Space
 	closed bool
@@ -187,6 +189,9 @@ func (s *Store) Run(ctx context.Context) error {
 	if err := s.sweepDropped(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("remove what dropped spaces left: %w", err)
 	}
+	if err := s.countNurseries(ctx); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("count what is to be folded: %w", err)
+	}
 	return s.foldForever(ctx)
 }
 
@@ -238,10 +243,21 @@ func (s *Store) Space(id SpaceID) *Space {
 // Bundle returns the key verbs of a space.
 func (s *Store) Bundle(id SpaceID) *Bundle { return &Bundle{s.Space(id)} }
 
-// Spaces lists the spaces that exist, the operator's own among them.
+// Spaces lists the spaces that exist, the operator's own among them, and those whose bundle is damaged.
 func (s *Store) Spaces(ctx context.Context) ([]SpaceID, error) {
+	ids, _, err := s.listSpaces(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list spaces: %w", err)
+	}
+	return ids, nil
+}
+
+// listSpaces returns the spaces that exist and those that were dropped and have rows left.
+func (s *Store) listSpaces(ctx context.Context) (exist, dropped []SpaceID, err error) {
+	s.using.RLock()
+	defer s.using.RUnlock()
 	var ids []SpaceID
-	err := s.engine.View(ctx, func(r engine.Reader) error {
+	err = s.engine.View(ctx, func(r engine.Reader) error {
 		return eachSpace(r, func(space format.ID) error {
 			_, ok, err := r.Get(spaceKey(space, rowBundle))
 			if ok {
@@ -250,10 +266,22 @@ func (s *Store) Spaces(ctx context.Context) ([]SpaceID, error) {
 			return err
 		})
 	})
-	if err != nil {
-		return nil, fmt.Errorf("list spaces: %w", err)
+	for _, id := range ids {
+		if err != nil {
+			break
+		}
+		doc, bundleErr := s.readBundle(ctx, id)
+		_, damaged := errors.AsType[*CorruptError](bundleErr)
+		switch {
+		case bundleErr == nil && doc.State == stateDropped:
+			dropped = append(dropped, id)
+		case bundleErr == nil || damaged:
+			exist = append(exist, id)
+		case !errors.Is(bundleErr, ErrNoSpace): // gone meanwhile
+			err = bundleErr
+		}
 	}
-	return ids, nil
+	return exist, dropped, err
 }
 
 // eachSpace calls fn with every space id that has a row, skipping from one to the next.
@@ -264,6 +292,9 @@ func eachSpace(r engine.Reader, fn func(format.ID) error) error {
 		for row, err := range r.Scan(from[:], format.MaxID[:]) {
 			if err != nil {
 				return err
+			}
+			if len(row.Key) < 17 {
+				continue // not ours; a longer one of the same space tells
 			}
 			id := format.ID(row.Key[:16])
 			found = &id

@@ -1,12 +1,9 @@
 package sealed
 
 import (
-	"context"
 	"encoding"
 	"fmt"
 	"iter"
-
-	"github.com/fxamacker/cbor/v2"
 
 	"github.com/visage-face/visage/sealed/internal/format"
 )
@@ -29,8 +26,8 @@ func FixedSize() TableOption { return func(o *tableOptions) { o.fixed = true } }
 // NewTable declares a table. The name tells tables apart and is blinded with the ids; schema is the version of the encoding, kept with every
 // record: one with another version is refused.
 //
-// A T whose pointer implements encoding.BinaryUnmarshaler, and which implements encoding.BinaryMarshaler, is stored as that says; every
-// other T as CBOR (RFC 8949), where fields that are not known are refused.
+// A T whose pointer implements encoding.BinaryUnmarshaler, and encoding.BinaryAppender or encoding.BinaryMarshaler, is stored as these say; their
+// errors must not quote the content. Every other T is stored as CBOR (RFC 8949), where fields that are not known are refused.
 func NewTable[T any](name string, schema byte, options ...TableOption) Table[T] {
 	var o tableOptions
 	for _, option := range options {
@@ -69,9 +66,7 @@ func (c Container[T]) Has(r Reader, id string) (bool, error) {
 	t := r.txn()
 	t.use()
 	container, record := c.blind(t, id)
-	s, ok, err := t.secret(container, record)
-	clear(s.Key)
-	return ok, err
+	return t.has(container, record)
 }
 
 // Put stores a record, new or in place of the one before.
@@ -112,40 +107,34 @@ func (c Container[T]) All(r Reader) iter.Seq2[T, error] {
 	}
 }
 
-// dropBatch is how many rows one transaction of Drop removes.
-const dropBatch = 2_000
-
-// Drop removes the whole container, in transactions of bounded size, secrets first: after the first of them has emptied the pages nothing of
-// those opens again. It can be repeated after a crash. Nobody may write to the container meanwhile.
-func (c Container[T]) Drop(ctx context.Context, sp *Space) error {
-	for _, kind := range []byte{rowPage, rowNursery, rowRecord} {
-		for {
-			n := 0
-			err := sp.Update(ctx, func(tx Tx) (err error) {
-				t := tx.writable()
-				n, err = t.deleteRows(kind, format.BlindContainer(t.ring.blind(), c.table.name, c.parents), dropBatch)
-				return err
-			})
-			if err != nil {
-				return fmt.Errorf("drop a container of table %s: %w", c.table.name, err)
-			}
-			if n < dropBatch {
-				break
-			}
-		}
-	}
-	return nil
-}
-
 func (c Container[T]) blind(t *txn, id string) (container, record format.ID) {
 	return format.BlindContainer(t.ring.blind(), c.table.name, c.parents), format.BlindRecord(t.ring.blind(), c.table.name, c.parents, id)
 }
 
-func (t Table[T]) encode(v T) (b []byte, err error) {
+// binaryForm returns the binary encoding that v brings itself, if it has both ways.
+func binaryForm[T any](v *T) (marshal func() ([]byte, error), unmarshal func([]byte) error, ok bool) {
+	u, ok := any(v).(encoding.BinaryUnmarshaler)
+	if !ok {
+		return nil, nil, false
+	}
+	if a, ok := any(v).(encoding.BinaryAppender); ok {
+		return func() ([]byte, error) { return a.AppendBinary(nil) }, u.UnmarshalBinary, true
+	}
 	if m, ok := any(v).(encoding.BinaryMarshaler); ok {
-		b, err = m.MarshalBinary()
+		return m.MarshalBinary, u.UnmarshalBinary, true
+	}
+	return nil, nil, false
+}
+
+func (t Table[T]) encode(v T) (b []byte, err error) {
+	if marshal, _, ok := binaryForm(&v); ok {
+		b, err = marshal()
 	} else {
-		b, err = cbor.Marshal(v)
+		b, err = records.Marshal(v)
+	}
+	if err == nil && len(b) > MaxRecord {
+		clear(b)
+		err = fmt.Errorf("a record of %d bytes is over the limit of %d", len(b), MaxRecord)
 	}
 	if err != nil || t.fixed {
 		return b, err
@@ -164,8 +153,14 @@ func (t Table[T]) decode(plaintext []byte, schema byte) (v T, err error) {
 			return v, err
 		}
 	}
-	if u, ok := any(&v).(encoding.BinaryUnmarshaler); ok {
-		return v, u.UnmarshalBinary(plaintext)
+	if _, unmarshal, ok := binaryForm(&v); ok {
+		err = unmarshal(plaintext)
+	} else {
+		err = strict.Unmarshal(plaintext, &v)
 	}
-	return v, strict.Unmarshal(plaintext, &v)
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	return v, nil
 }

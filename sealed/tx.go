@@ -87,7 +87,7 @@ func (t *txn) keyFor(value []byte) ([]byte, error) {
 // flushed, or looked up in t.pages first.
 func (t *txn) pageFor(container, id format.ID) (*format.Page, error) {
 	lower, upper := containerRange(format.ID(t.sp.id), rowPage, container, id)
-	for row, err := range t.r.Scan(lower, upper) {
+	for row, err := range scanRows(t.r, lower, upper) {
 		if err != nil {
 			return nil, err
 		}
@@ -106,7 +106,7 @@ func (t *txn) pageFor(container, id format.ID) (*format.Page, error) {
 	}
 	// No page at or above id. If there is one below, the last page was taken away.
 	lower, upper = containerRange(format.ID(t.sp.id), rowPage, container, format.ID{})
-	for _, err := range t.r.Scan(lower, upper) {
+	for _, err := range scanRows(t.r, lower, upper) {
 		if err != nil {
 			return nil, err
 		}
@@ -168,6 +168,11 @@ func cloneSecret(s format.Secret) format.Secret {
 	return format.Secret{Key: bytes.Clone(s.Key), Version: s.Version}
 }
 
+var (
+	errNoSecret = errors.New("the record has no secret")
+	errNoRow    = errors.New("the record's row is missing")
+)
+
 // get opens a record and appends its plaintext to dst. Errors: ErrNotFound, *CorruptError.
 func (t *txn) get(dst []byte, container, id format.ID) (plaintext []byte, schema byte, err error) {
 	s, known, err := t.secret(container, id)
@@ -182,15 +187,34 @@ func (t *txn) get(dst []byte, container, id format.ID) (plaintext []byte, schema
 	case !known && !stored:
 		return nil, 0, ErrNotFound
 	case !known:
-		return nil, 0, t.corrupt("record", container, id, errors.New("the record has no secret"))
+		return nil, 0, t.corrupt("record", container, id, errNoSecret)
 	case !stored:
-		return nil, 0, t.corrupt("record", container, id, errors.New("the record's row is missing"))
+		return nil, 0, t.corrupt("record", container, id, errNoRow)
 	}
 	plaintext, schema, err = format.OpenRecord(dst, t.place(container, id), s, value)
 	if err != nil {
 		return nil, 0, t.corrupt("record", container, id, err)
 	}
 	return plaintext, schema, nil
+}
+
+// has looks for a record without opening it. Its secret and its row disagreeing is never "no".
+func (t *txn) has(container, id format.ID) (bool, error) {
+	s, known, err := t.secret(container, id)
+	clear(s.Key)
+	if err != nil {
+		return false, err
+	}
+	_, stored, err := t.r.Get(rowKey(format.ID(t.sp.id), rowRecord, container, id))
+	switch {
+	case err != nil:
+		return false, err
+	case stored && !known:
+		return false, t.corrupt("record", container, id, errNoSecret)
+	case known && !stored:
+		return false, t.corrupt("record", container, id, errNoRow)
+	}
+	return known, nil
 }
 
 // put seals a record: under a fresh secret when it is new, else under its own with the next version.
@@ -292,16 +316,6 @@ func (t *txn) putPage(container format.ID, page *format.Page) error {
 	at := t.place(container, page.Upper)
 	value := format.SealPage(at, t.ring.current, t.ring.pageKey(t.ring.current), t.ring.hedge(), page)
 	return t.w.Put(rowKey(format.ID(t.sp.id), rowPage, container, page.Upper), value)
-}
-
-// deleteRows removes at most limit rows of one kind in a container, and reports how many.
-func (t *txn) deleteRows(kind byte, container format.ID, limit int) (int, error) {
-	lower, upper := containerRange(format.ID(t.sp.id), kind, container, format.ID{})
-	keys, err := collectKeys(t.r, lower, upper, limit)
-	for _, key := range keys {
-		err = errors.Join(err, t.w.Delete(key))
-	}
-	return len(keys), err
 }
 
 // collectKeys returns the keys of at most limit rows of a range.

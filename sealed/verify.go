@@ -1,10 +1,12 @@
 package sealed
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 
+	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
@@ -26,7 +28,12 @@ func (s *Store) Verify(ctx context.Context, report func(Finding)) (Tally, error)
 	var tally Tally
 	found := func(space SpaceID, err error) {
 		tally.Findings++
-		report(Finding{space, err})
+		if report != nil {
+			report(Finding{space, err})
+		}
+	}
+	if err := s.verifyOutside(ctx, found); err != nil {
+		return tally, fmt.Errorf("verify: %w", err)
 	}
 	ids, err := s.Spaces(ctx)
 	if err != nil {
@@ -52,7 +59,83 @@ func (s *Store) Verify(ctx context.Context, report func(Finding)) (Tally, error)
 	return tally, nil
 }
 
+// verifyOutside looks at what belongs to no open space: the instance document as it is stored now, and rows of spaces without a bundle.
+func (s *Store) verifyOutside(ctx context.Context, found func(SpaceID, error)) error {
+	s.using.RLock()
+	defer s.using.RUnlock()
+	return s.engine.View(ctx, func(r engine.Reader) error {
+		row, _, err := r.Get(spaceKey(format.ID{}, rowInstance))
+		if err != nil {
+			return err
+		}
+		if err := format.CheckInstance(s.root.Bytes(), row); err != nil {
+			found(SpaceID{}, s.corrupt(&CorruptError{What: "instance", Err: err}))
+		}
+		for row, err := range r.Scan(nil, firstSpace[:]) {
+			if err != nil {
+				return err
+			}
+			if !bytes.Equal(row.Key, spaceKey(format.ID{}, rowInstance)) {
+				found(SpaceID{}, s.corrupt(&CorruptError{What: "row", Err: strange(row.Key)}))
+			}
+		}
+		return eachSpace(r, func(space format.ID) error {
+			_, ok, err := r.Get(spaceKey(space, rowBundle))
+			if err == nil && !ok {
+				found(SpaceID(space), s.corrupt(&CorruptError{Space: SpaceID(space), What: "bundle", Err: errNoBundle}))
+			}
+			return err
+		})
+	})
+}
+
+// firstSpace is the lowest id a space can have; below it lies the instance's own row.
+var firstSpace = format.ID{15: 1}
+
+func strange(key []byte) error {
+	if len(key) < 17 {
+		return fmt.Errorf("%w: a row key of %d bytes", format.ErrMalformed, len(key))
+	}
+	return fmt.Errorf("%w: a row of the unknown kind %q with a key of %d bytes", format.ErrMalformed, key[16], len(key))
+}
+
+// strangeRows finds rows that a space cannot have. What it passes on to other checks are whole ranges, so it costs the walk of what is strange alone,
+// save for keys of the wrong length, for which it walks all.
+func (t *txn) strangeRows(found func(error)) error {
+	space := format.ID(t.sp.id)
+	from := space[:]
+	for _, kind := range []byte{rowBundle, rowNursery, rowPage, rowRecord, 0xff} {
+		for row, err := range t.r.Scan(from, spaceKey(space, kind)) { // between two kinds
+			if err != nil {
+				return err
+			}
+			found(t.sp.store.corrupt(&CorruptError{Space: t.sp.id, What: "row", Err: strange(row.Key)}))
+		}
+		if kind == 0xff {
+			break
+		}
+		from = after(spaceKey(space, kind))
+		for row, err := range t.r.Scan(spaceKey(space, kind), from) {
+			if err != nil {
+				return err
+			}
+			isRow := kind != rowBundle && len(row.Key) == keySize
+			if isRow {
+				container, id := idAt(row.Key)
+				isRow = container != rootContainer || kind == rowPage && id == format.MaxID
+			}
+			if !isRow && !(kind == rowBundle && len(row.Key) == 17) {
+				found(t.sp.store.corrupt(&CorruptError{Space: t.sp.id, What: "row", Err: strange(row.Key)}))
+			}
+		}
+	}
+	return nil
+}
+
 func (t *txn) verify(ctx context.Context, tally *Tally, found func(error)) error {
+	if err := t.strangeRows(found); err != nil {
+		return err
+	}
 	seen := map[format.ID]bool{rootContainer: true} // the root container was opened with the keys
 	for _, kind := range []byte{rowPage, rowNursery, rowRecord} {
 		err := t.eachContainer(kind, func(container format.ID) error {

@@ -3,6 +3,7 @@ package sealed
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"iter"
 	"runtime"
 	"sync"
@@ -106,9 +107,9 @@ func openChunk[T any](t *txn, container format.ID, c *chunk[T], decode func([]by
 			c.errs[i] = it.err
 			continue
 		case it.secret.Key == nil:
-			err = errors.New("the record has no secret")
+			err = errNoSecret
 		case it.n < 0:
-			err = errors.New("the record's row is missing")
+			err = errNoRow
 		default:
 			var schema byte
 			var plaintext []byte
@@ -166,6 +167,10 @@ func nextChunk[T any](w *walk) (*chunk[T], bool) {
 	defer func() { w.room = len(c.values) }()
 	for len(c.items) < chunkSize {
 		id, ok, err := w.lowest()
+		if _, damaged := errors.AsType[*CorruptError](err); damaged {
+			c.items = append(c.items, item{err: err, n: -1})
+			continue
+		}
 		if err != nil {
 			c.failed = err
 			return c, false
@@ -222,15 +227,24 @@ func (w *walk) takeSecret(id format.ID) (s format.Secret, err error) {
 		}
 	}
 	if value, ok := w.nursery.take(id); ok {
+		folded := s.Version
 		clear(s.Key)
-		s, err = w.t.openNursery(w.container, id, value)
-		err = errors.Join(err, w.nursery.advance())
+		if s, err = w.t.openNursery(w.container, id, value); err == nil && s.Version <= folded {
+			err = w.t.corrupt("nursery row", w.container, id, errOldRow(s.Version, folded))
+		}
+		if failed := w.nursery.advance(); failed != nil {
+			return s, failed
+		}
 	}
 	return s, err
 }
 
-// loadPage makes page the one whose entries come next, checking that pages follow one another without a gap. A page that is damaged or
-// missing ends the walk: nothing can be said of its records.
+func errOldRow(nursery, page uint64) error {
+	return fmt.Errorf("version %d, where the key page has %d: an old row was put back", nursery, page)
+}
+
+// loadPage makes page the one whose entries come next, checking that pages follow one another without a gap. A page that is damaged or missing is a
+// *CorruptError, after which the walk goes on; records whose secrets were in it are then found to have none.
 func (w *walk) loadPage() error {
 	for !w.pagesEnd && (w.page == nil || w.entry == w.page.Len()) {
 		if w.page != nil {
@@ -247,22 +261,25 @@ func (w *walk) loadPage() error {
 			}
 			return nil
 		}
-		page, err := w.t.openPage(w.pages.row)
-		if err != nil {
-			return err
-		}
 		var before format.ID
 		if w.lastPage != nil {
 			before = *w.lastPage
 		}
-		if page.Lower != before {
-			page.Wipe()
-			return w.t.corrupt("key page", w.container, page.Upper, errors.New("the page before this one is missing"))
-		}
-		upper := page.Upper
-		w.page, w.entry, w.lastPage = page, 0, &upper
+		upper := w.pages.id
+		page, damage := w.t.openPage(w.pages.row)
+		w.lastPage = &upper
 		if err := w.pages.advance(); err != nil {
+			if page != nil {
+				page.Wipe()
+			}
 			return err
+		}
+		if damage != nil {
+			return damage
+		}
+		w.page, w.entry = page, 0
+		if page.Lower != before {
+			return w.t.corrupt("key page", w.container, upper, errors.New("the page before this one is missing"))
 		}
 	}
 	return nil
@@ -281,7 +298,7 @@ type cursor struct {
 func newCursor(r engine.Reader, space format.ID, kind byte, container format.ID) *cursor {
 	lower, upper := containerRange(space, kind, container, format.ID{})
 	c := &cursor{}
-	c.pull, c.stop = iter.Pull2(r.Scan(lower, upper))
+	c.pull, c.stop = iter.Pull2(scanRows(r, lower, upper))
 	return c
 }
 

@@ -88,6 +88,17 @@ func (p *Page) Remove(id ID) bool {
 	return true
 }
 
+// RemoveUpTo takes the entries out whose ids are not above id.
+func (p *Page) RemoveUpTo(id ID) {
+	i, ok := p.search(id)
+	if ok {
+		i++
+	}
+	n := copy(p.entries, p.entries[i*entrySize:])
+	clear(p.entries[n:])
+	p.entries = p.entries[:n]
+}
+
 // Append adds an entry after all others; the caller adds them in order. It copies the secret.
 func (p *Page) Append(id ID, s Secret) {
 	if p.entries == nil {

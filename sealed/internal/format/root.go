@@ -38,7 +38,8 @@ type Slot struct {
 	Number     uint32
 	Role       string // "service" or, later, "customer"
 	Generation uint32
-	URI        string // the full versioned key URI of a vault; empty for the service-managed slot
+	URI        string // of a vault's key; empty for the service-managed slot
+	Version    string // of that key, exactly
 	Algorithm  string
 	Commitment []byte // DataKeyCommitment
 }
@@ -80,7 +81,7 @@ func OpenInner(dst, root []byte, instance, space ID, slot Slot, inner []byte) er
 }
 
 func slotContext(instance, space ID, s Slot) []byte {
-	return Context(labelSlot, instance[:], space[:], u32(s.Generation), u32(s.Number), []byte(s.Role), []byte(s.URI), []byte(s.Algorithm), s.Commitment)
+	return Context(labelSlot, instance[:], space[:], u32(s.Generation), u32(s.Number), []byte(s.Role), []byte(s.URI), []byte(s.Version), []byte(s.Algorithm), s.Commitment)
 }
 
 // SealBundle seals a space's bundle document.
