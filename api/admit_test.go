@@ -230,6 +230,7 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		{with(func(r *api.Route) { r.Timeout = 0 })},
 		{with(func(r *api.Route) { r.MaxBody = -1 })},
 		{with(func(r *api.Route) { r.Handle = nil })},
+		{with(func(r *api.Route) { r.MaxBody = 1 << 40 })},
 		{twice},
 		{renamed},
 	} {

@@ -40,7 +40,7 @@ type Tokens interface {
 type Plane struct {
 	// Name is the plane's name in logs and metrics, for example "face". Required.
 	Name string
-	// Prefix is what the paths of the plane begin with, for example "/face/": it decides in which dialect an unknown
+	// Prefix is what the paths of the plane begin with, for example "/face/", in lower case: it decides in which dialect an unknown
 	// path is refused. Required; one "/" matches all that no other plane has.
 	Prefix string
 	// Routes are the plane's operations. Required.
@@ -64,6 +64,10 @@ type Config struct {
 	// Rate says how many requests a second a resource may make on average, and how many at once. Default: what its tier
 	// says. A rate below 0 is no limit.
 	Rate func(visage.Resource) (perSecond float64, burst int)
+	// BodyBytes bounds the memory that all requests together may need for their bodies, in bytes: each counts with its
+	// route's MaxBody, and those beyond it wait before their body is read. One resource has at most a quarter of it at
+	// a time. Default 512 MiB.
+	BodyBytes int64
 	// BodyTimeout bounds the time a client may take to send a body. Default 60 s.
 	BodyTimeout time.Duration
 	// WriteTimeout bounds the time a client may take to receive an answer. Default 60 s.
@@ -79,9 +83,13 @@ type Handler struct {
 	planes  []*Plane
 	root    *node
 	rates   *rates
+	bodies  *bodies
 	metrics *metrics
 	log     *slog.Logger
 }
+
+// defaultBodyBytes is enough for 85 of the largest images at a time, far more than a machine recognises at a time.
+const defaultBodyBytes = 512 << 20
 
 // New checks cfg and makes a Handler.
 func New(cfg Config) (*Handler, error) {
@@ -90,6 +98,9 @@ func New(cfg Config) (*Handler, error) {
 	}
 	if cfg.BodyTimeout == 0 {
 		cfg.BodyTimeout = time.Minute
+	}
+	if cfg.BodyBytes == 0 {
+		cfg.BodyBytes = defaultBodyBytes
 	}
 	if cfg.WriteTimeout == 0 {
 		cfg.WriteTimeout = time.Minute
@@ -101,6 +112,7 @@ func New(cfg Config) (*Handler, error) {
 		cfg.Rate = rateOfTier
 	}
 	h := &Handler{cfg: cfg, root: newNode(), rates: newRates(), metrics: newMetrics(), log: cfg.Logger}
+	h.bodies = newBodies(cfg.BodyBytes)
 	for i := range cfg.Planes {
 		p := &cfg.Planes[i]
 		if err := h.add(p); err != nil {
@@ -122,6 +134,9 @@ func (h *Handler) add(p *Plane) error {
 		}
 		if r.Allow == BearerToken && h.cfg.Tokens == nil {
 			return fmt.Errorf("route %s needs tokens", r.Label())
+		}
+		if r.MaxBody > h.cfg.BodyBytes {
+			return fmt.Errorf("route %s takes bodies of %d bytes, more than all together may have", r.Label(), r.MaxBody)
 		}
 		if err := h.root.add(p, r); err != nil {
 			return err

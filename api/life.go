@@ -128,6 +128,13 @@ func (h *Handler) run(x *exchange, req *Request) (result any, err error) {
 	if err := h.admit(x, req); err != nil {
 		return nil, err
 	}
+	// What waits here holds a connection and no memory for its body. Bodies are let in before they are read, and count
+	// until the handler is done with them.
+	release, err := h.bodies.hold(req.Context(), req.Resource.ID, x.route.MaxBody)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	return x.route.Handle(req)
 }
 

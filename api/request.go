@@ -97,6 +97,11 @@ func (r *Request) ReadBody() ([]byte, error) {
 	if r.http.ContentLength > r.route.MaxBody {
 		return nil, r.tooLarge()
 	}
+	// The deadline that was set when the request arrived may be partly used up by waiting for our turn.
+	deadline := time.Now().Add(r.timeout)
+	if err := r.control.SetReadDeadline(deadline); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, fmt.Errorf("set the body's deadline: %w", err)
+	}
 	var buf bytes.Buffer
 	if n := r.http.ContentLength; n > 0 {
 		buf.Grow(int(n) + bytes.MinRead) // so that reading to the end does not grow it again

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -201,4 +202,57 @@ func TestLifeOverHTTP2(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBodiesWaitForMemory has a resource use up its part of the memory, then all of it be used up.
+func TestBodiesWaitForMemory(t *testing.T) {
+	const whole = 16
+	begun, done := make(chan struct{}), make(chan struct{})
+	read := func(r *api.Request) (any, error) {
+		b, err := r.ReadBody()
+		return string(b), err
+	}
+	hold := func(r *api.Request) (any, error) {
+		begun <- struct{}{}
+		<-done
+		return read(r)
+	}
+	route := func(pattern string, most int64, timeout time.Duration, handle func(*api.Request) (any, error)) api.Route {
+		return api.Route{
+			Method: "POST", Pattern: pattern, Allow: api.ResourceKey, MaxBody: most, Timeout: timeout, Handle: handle,
+		}
+	}
+	s := serve(t, api.Config{BodyBytes: whole, Keys: tiers{}, Planes: []api.Plane{plane(
+		route("/t/hold", whole/4, time.Minute, hold),
+		route("/t/hasty", whole/4, 20*time.Millisecond, read),
+		route("/t/patient", whole/4, time.Minute, read),
+		route("/t/no-body", 0, time.Minute, func(*api.Request) (any, error) { return nil, nil }),
+	)}})
+	var waiting sync.WaitGroup
+	post := func(path, resource string, want int) {
+		t.Helper()
+		res, _ := s.do(t, "POST", path, "ab", "X-Key", resource)
+		if res.StatusCode != want {
+			t.Errorf("%s of %s: got %d, want %d", path, resource, res.StatusCode, want)
+		}
+		if retry := res.Header.Get("Retry-After"); (retry == "1") != (want == http.StatusServiceUnavailable) {
+			t.Errorf("%s of %s: got Retry-After %q", path, resource, retry)
+		}
+	}
+	wait := func(path, resource string) { waiting.Go(func() { post(path, resource, http.StatusOK) }) }
+
+	wait("/t/hold", "S0a")
+	<-begun
+	post("/t/hasty", "S0a", http.StatusServiceUnavailable)
+	post("/t/no-body", "S0a", http.StatusOK)
+	post("/t/hasty", "S0b", http.StatusOK) // others have not noticed
+	for _, resource := range []string{"S0b", "S0c", "S0d"} {
+		wait("/t/hold", resource)
+		<-begun
+	}
+	post("/t/hasty", "S0e", http.StatusServiceUnavailable)
+	wait("/t/patient", "S0e")
+	wait("/t/patient", "S0a")
+	close(done)
+	waiting.Wait()
 }
