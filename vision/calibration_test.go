@@ -93,7 +93,7 @@ func TestCalibration(t *testing.T) {
 	mean, deviation := moments(roots)
 	nearest := math.Pow(slices.Min(roots), 2)
 	names := slices.Sorted(maps.Keys(once))
-	t.Logf("%d faces of %d people, %d pairs of strangers: the root of the distance is %.4f ± %.4f, the nearest pair at %.4f",
+	t.Logf("%d faces of %d people, %d pairs of strangers: the root of the distance is %.4f ± %.4f, the nearest at %.4f",
 		len(all), len(names), len(roots), mean, deviation, nearest)
 
 	calibration := defaultPack(t).Manifest().Calibration
@@ -113,7 +113,8 @@ func TestCalibration(t *testing.T) {
 				below++
 			}
 		}
-		if line := fmt.Sprintf("| %.4f | %g | %.3f |", r.Distance, r.FalseAccepts, p.Confidence(r.Distance)); !strings.Contains(page, line) {
+		line := fmt.Sprintf("| %.4f | %g | %.3f |", r.Distance, r.FalseAccepts, p.Confidence(r.Distance))
+		if !strings.Contains(page, line) {
 			t.Errorf("docs/models.md lacks the line %q", line)
 		}
 		t.Logf("distance %.4f  rate %-7g counted %-8s confidence %.3f", r.Distance, r.FalseAccepts,

@@ -118,7 +118,9 @@ func (p *Pipeline) examine(ctx context.Context, img *photo.RGB, want Want) (*Pho
 
 // mark returns the shapes of the chosen faces, or nil when nothing that is wanted needs them or the pack has no network
 // for them.
-func (p *Pipeline) mark(ctx context.Context, img *photo.RGB, findings []finding, chosen []int, want Want) ([]geometry.Shape, error) {
+func (p *Pipeline) mark(
+	ctx context.Context, img *photo.RGB, findings []finding, chosen []int, want Want,
+) ([]geometry.Shape, error) {
 	if p.marker == nil || !(want.Landmarks || want.Templates || want.Attributes&(HeadPose|Quality) != 0) {
 		return nil, nil
 	}

@@ -264,10 +264,12 @@ func TestClosedPipelineRefuses(t *testing.T) {
 func TestTraceTellsEveryStage(t *testing.T) {
 	var stages []vision.Stage
 	p := open(t, vision.Config{Trace: func(s vision.Stage, took time.Duration) { stages = append(stages, s) }})
-	if _, err := p.Detect(t.Context(), read(t, shared(t, "faces", "Family1-Dad1.jpg")), vision.Want{Templates: true}); err != nil {
+	file := read(t, shared(t, "faces", "Family1-Dad1.jpg"))
+	if _, err := p.Detect(t.Context(), file, vision.Want{Templates: true}); err != nil {
 		t.Fatal(err)
 	}
-	if want := []vision.Stage{vision.StageDecode, vision.StageDetect, vision.StageLandmarks, vision.StageTemplate}; !slices.Equal(stages, want) {
+	want := []vision.Stage{vision.StageDecode, vision.StageDetect, vision.StageLandmarks, vision.StageTemplate}
+	if !slices.Equal(stages, want) {
 		t.Errorf("stages %v, want %v", stages, want)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/visage-face/visage/vision/internal/geometry"
 	"github.com/visage-face/visage/vision/internal/photo"
+	"github.com/visage-face/visage/vision/pack"
 )
 
 // ReferenceFace is a face as the reference's own pre-processing finds it.
@@ -151,4 +152,36 @@ func (p *Pipeline) Once(ctx context.Context, img *photo.RGB) (int, error) {
 // Examine is Detect on a decoded picture.
 func (p *Pipeline) Examine(ctx context.Context, img *photo.RGB, want Want) (*Photo, error) {
 	return p.examine(ctx, img, want)
+}
+
+// Sample fills a picture of the given size through m, by the fast road for maps that do not turn or by the simple one.
+func Sample(img *photo.RGB, width, height int, within image.Rectangle, m geometry.Affine, simple bool) []float32 {
+	t := newTensor(1, width, height)
+	p := plane(t, 0, pack.Input{Channels: "RGB", Mean: [3]float64{1, 2, 3}, Divisor: [3]float64{4, 5, 6}})
+	if !simple {
+		p.fill(img, within, m)
+		return t.Data
+	}
+	within = within.Intersect(image.Rect(0, 0, img.W, img.H))
+	for y := range height {
+		for x := range width {
+			p.put(y*width+x, sampleAt(img, within, m.Apply(geometry.Point{X: float64(x), Y: float64(y)})))
+		}
+	}
+	return t.Data
+}
+
+// Shrink averages times × times pixels.
+func Shrink(img *photo.RGB, part image.Rectangle, times int) *photo.RGB {
+	return shrink(img, part, times)
+}
+
+// Arrange sorts, clips and limits boxes given as left, top, right and bottom.
+func Arrange(boxes [][4]float64, width, height int) []Face {
+	var all []finding
+	for _, b := range boxes {
+		all = append(all, finding{box: rect{b[0], b[1], b[2], b[3]}, score: 0.9})
+	}
+	faces, _ := arrange(all, width, height)
+	return faces
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/visage-face/visage/vision/internal/photo"
 )
 
-// DecodeLikeReference decodes a JPEG file as the package did that made the reference, save for the last bit here and there.
+// DecodeLikeReference decodes a JPEG file as the package did that made the reference, save for the last bit here and
+// there.
 func DecodeLikeReference(file []byte) (*photo.RGB, error) {
 	src, err := jpeg.Decode(bytes.NewReader(file))
 	if err != nil {

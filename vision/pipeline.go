@@ -105,7 +105,9 @@ func Open(cfg Config) (_ *Pipeline, err error) {
 }
 
 // newDetector returns the detector that a manifest describes.
-func newDetector(about pack.Detector, open func(file, input string, outputs ...string) (*ort.Session, error)) (detector, error) {
+func newDetector(
+	about pack.Detector, open func(file, input string, outputs ...string) (*ort.Session, error),
+) (detector, error) {
 	switch about.Kind {
 	case pack.SSD:
 		s, err := open(about.File, about.Input.Name, "boxes", "scores")

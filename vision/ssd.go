@@ -2,6 +2,7 @@ package vision
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -22,10 +23,14 @@ const (
 	sizeScale   = 5
 )
 
+// farthest bounds where a box can lie and how large it can be, in pixels of the input: beyond is a broken network.
+const farthest = 1 << 20
+
 // find implements detector.
 func (d *ssd) find(ctx context.Context, img *photo.RGB, look look) ([]finding, error) {
 	// The two finest grids fit; the coarser ones may reach beyond the input.
-	c := newCanvas(img, look, d.about.Levels[1].Stride, d.about.Input)
+	second := d.about.Levels[min(1, len(d.about.Levels)-1)]
+	c := newCanvas(img, look, second.Stride, d.about.Input)
 	out, err := d.session.Run(ctx, c.tensor(img, d.about.Input))
 	if err != nil {
 		return nil, err
@@ -62,6 +67,9 @@ func (d *ssd) read(out []ort.Tensor, width, height int) ([]finding, error) {
 						cx += float64(e[1]) / centreScale * anchor[1]
 						h := math.Exp(float64(e[2])/sizeScale) * anchor[0]
 						w := math.Exp(float64(e[3])/sizeScale) * anchor[1]
+						if size := math.Abs(cx) + math.Abs(cy) + w + h; math.IsNaN(size) || size > farthest {
+							return nil, errors.New("detector gave a box that is nowhere")
+						}
 						found = append(found, finding{box: rect{cx - w/2, cy - h/2, cx + w/2, cy + h/2}, score: score})
 					}
 					at++

@@ -71,7 +71,8 @@ func (p planes) fillSmooth(img *photo.RGB, within image.Rectangle, m geometry.Af
 // seen is the rectangle of the picture that m shows.
 func (p planes) seen(m geometry.Affine) image.Rectangle {
 	left, top, right, bottom := math.Inf(1), math.Inf(1), math.Inf(-1), math.Inf(-1)
-	for _, corner := range [4]geometry.Point{{}, {X: float64(p.width)}, {Y: float64(p.height)}, {X: float64(p.width), Y: float64(p.height)}} {
+	w, h := float64(p.width), float64(p.height)
+	for _, corner := range [4]geometry.Point{{}, {X: w}, {Y: h}, {X: w, Y: h}} {
 		at := m.Apply(corner)
 		left, top, right, bottom = min(left, at.X), min(top, at.Y), max(right, at.X), max(bottom, at.Y)
 	}

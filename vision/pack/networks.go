@@ -66,7 +66,9 @@ func (b *builder) conv(x onnx.Value, weight, bias string, size, in, out, stride 
 }
 
 // depthwise adds a 3×3 convolution of each channel by itself, scaled and shifted.
-func (b *builder) depthwise(x onnx.Value, weight string, channels, stride int, scale []float64, bias []float32) onnx.Value {
+func (b *builder) depthwise(
+	x onnx.Value, weight string, channels, stride int, scale []float64, bias []float32,
+) onnx.Value {
 	// Row, column, channel, 1 is the order filters expects of one input and as many outputs as there are channels.
 	return b.Conv(x, onnx.Conv{
 		Weights: filters(b.tensor(weight, 3, 3, channels, 1), 3, 1, channels, scale),
@@ -130,9 +132,11 @@ func buildDetector(set weights.Set) ([]byte, error) {
 	var boxes, scores []onnx.Value
 	for i, l := range detectorLevels {
 		p := fmt.Sprintf("Prediction/BoxPredictor_%d/", i)
-		box := b.conv(levels[i], p+"BoxEncodingPredictor/weights", p+"BoxEncodingPredictor/biases", 1, l.channels, 4*l.boxes, 1)
+		encoding := p + "BoxEncodingPredictor/"
+		box := b.conv(levels[i], encoding+"weights", encoding+"biases", 1, l.channels, 4*l.boxes, 1)
 		boxes = append(boxes, b.Reshape(b.ChannelsLast(box), 0, -1, 4))
-		scores = append(scores, b.Reshape(b.ChannelsLast(b.faceScores(levels[i], p+"ClassPredictor/", l.channels, l.boxes)), 0, -1))
+		score := b.faceScores(levels[i], p+"ClassPredictor/", l.channels, l.boxes)
+		scores = append(scores, b.Reshape(b.ChannelsLast(score), 0, -1))
 	}
 	b.Output(b.Concat(1, boxes...), "boxes", n, onnx.Dim{Name: "B"}, onnx.Dim{Size: 4})
 	b.Output(b.Sigmoid(b.Concat(1, scores...)), "scores", n, onnx.Dim{Name: "B"})
@@ -197,7 +201,8 @@ func anchors(set weights.Set) ([]Level, error) {
 					level.Sizes[k] = [2]float64{thousandths(size[0] * detectorSize), thousandths(size[1] * detectorSize)}
 				}
 				const near = 1e-5
-				if math.Abs(size[0]-level.Sizes[k][0]/detectorSize) > near || math.Abs(size[1]-level.Sizes[k][1]/detectorSize) > near ||
+				if math.Abs(size[0]-level.Sizes[k][0]/detectorSize) > near ||
+					math.Abs(size[1]-level.Sizes[k][1]/detectorSize) > near ||
 					math.Abs((top+bottom)/2-cy) > near || math.Abs((left+right)/2-cx) > near {
 					return nil, fmt.Errorf("anchor %d does not lie on its grid", at-1)
 				}

@@ -276,7 +276,8 @@ func TestInstallStopsWithItsContext(t *testing.T) {
 	}))
 	defer server.Close()
 	root := t.TempDir()
-	if _, err := pack.Install(ctx, root, pack.Source{Location: server.URL, SHA256: sum(network)}); !errors.Is(err, context.Canceled) {
+	src := pack.Source{Location: server.URL, SHA256: sum(network)}
+	if _, err := pack.Install(ctx, root, src); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	onlyHolds(t, root)

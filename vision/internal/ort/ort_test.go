@@ -78,7 +78,8 @@ func TestRunsDoNotDisturbEachOther(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if want := []float32{2 * f, 2, 4, 6, 8, 2 * f}; !slices.Equal(out[0].Data, want) || !slices.Equal(out[0].Shape, []int64{2, 3}) {
+			want := []float32{2 * f, 2, 4, 6, 8, 2 * f}
+			if !slices.Equal(out[0].Data, want) || !slices.Equal(out[0].Shape, []int64{2, 3}) {
 				t.Errorf("got %v, want %v", out[0], want)
 			}
 		})
