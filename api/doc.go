@@ -25,4 +25,5 @@ type Param struct {
 	Name  string
 	Text  string // what it says, in one sentence
 	Value any    // a value of its type: string, bool, int
+	Enum  string // the values there are, separated by spaces; empty: any
 }

@@ -12,8 +12,8 @@ import (
 
 // OpenAPI describes planes as an OpenAPI 3.0 document in JSON, made from their route tables and from the Go types that
 // requests are decoded into and answers are encoded from: what it says cannot differ from what is served. In those
-// types, the tag `api:"required"` marks a field that a body must have; fields of answers are required unless they may
-// be omitted.
+// types, the tag `api:"required"` marks a field that a body must have, and `enum:"a b"` lists the values of one; fields of
+// answers are required unless they may be omitted.
 func OpenAPI(title, version string, planes ...Plane) ([]byte, error) {
 	d := &document{schemas: object{}}
 	paths, security := object{}, object{}
@@ -112,11 +112,18 @@ func (d *document) parameters(r *Route) []object {
 		}
 	}
 	for _, q := range r.Doc.Query {
-		params = append(params, object{
-			"name": q.Name, "in": "query", "description": q.Text, "schema": d.schema(reflect.TypeOf(q.Value), false),
-		})
+		schema := enumerate(d.schema(reflect.TypeOf(q.Value), false), q.Enum)
+		params = append(params, object{"name": q.Name, "in": "query", "description": q.Text, "schema": schema})
 	}
 	return params
+}
+
+// enumerate adds to a schema the values there are, which are separated by spaces.
+func enumerate(schema object, values string) object {
+	if values != "" {
+		schema["enum"] = strings.Fields(values)
+	}
+	return schema
 }
 
 // operationID is the route's label with an underscore for whatever an identifier may not have.
@@ -194,7 +201,7 @@ func (d *document) fields(t reflect.Type, answer bool, properties object, requir
 			continue
 		}
 		omitted := strings.Contains(options, "omitempty")
-		schema := d.schema(field.Type, answer)
+		schema := enumerate(d.schema(field.Type, answer), field.Tag.Get("enum"))
 		if field.Type.Kind() == reflect.Pointer && !omitted && schema["$ref"] == nil {
 			schema["nullable"] = true
 		}

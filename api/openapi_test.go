@@ -14,7 +14,7 @@ type mark time.Time
 func (m mark) MarshalText() ([]byte, error) { return time.Time(m).AppendFormat(nil, time.RFC3339), nil }
 
 type described struct {
-	Name string      `json:"name" api:"required"`
+	Name string      `json:"name" api:"required" enum:"a b"`
 	Note *string     `json:"note"`
 	When *mark       `json:"when,omitempty"`
 	Many []described `json:"many,omitempty"`
@@ -63,6 +63,9 @@ func TestOpenAPI(t *testing.T) {
 	}
 	if !value.Properties["note"].Value.Nullable || value.Properties["when"].Value.Format != "date-time" {
 		t.Errorf("note must be nullable and when a time: %s", data)
+	}
+	if got := value.Properties["name"].Value.Enum; len(got) != 2 || got[1] != "b" {
+		t.Errorf("name: got values %v, want a and b", got)
 	}
 	op := doc.Paths.Find("/t/things/{id}").Put
 	if op.Responses.Value("202") == nil || op.Security == nil || op.RequestBody == nil || len(op.Parameters) != 2 {

@@ -9,7 +9,7 @@ import (
 type creationBody struct {
 	Name             string  `json:"name" api:"required"`
 	UserData         *string `json:"userData"`
-	RecognitionModel string  `json:"recognitionModel"`
+	RecognitionModel string  `json:"recognitionModel" enum:"recognition_01 recognition_02 recognition_03 recognition_04"`
 }
 
 // changeBody changes a list, group or person; what is absent or null stays as it is.

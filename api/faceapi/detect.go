@@ -7,13 +7,21 @@ import (
 	"github.com/visage-face/visage/face"
 )
 
+var detectionModel = api.Param{
+	Name: "detectionModel", Text: "The detection model; default " + face.DefaultDetectionModel + ".", Value: "",
+	Enum: "detection_01 detection_02 detection_03",
+}
+
 var detectQuery = []api.Param{
 	{Name: "returnFaceId", Text: "Keep each face for recognition and return its id; default true.", Value: true},
 	{Name: "returnFaceLandmarks", Text: "Return the 27 landmarks; default false.", Value: false},
 	{Name: "returnFaceAttributes", Text: "Which attributes to return, separated by commas; default none.", Value: ""},
-	{Name: "recognitionModel", Text: "The recognition model; default " + face.DefaultRecognitionModel + ".", Value: ""},
+	{
+		Name: "recognitionModel", Text: "The recognition model; default " + face.DefaultRecognitionModel + ".", Value: "",
+		Enum: "recognition_01 recognition_02 recognition_03 recognition_04",
+	},
 	{Name: "returnRecognitionModel", Text: "Return the name of the recognition model; default false.", Value: false},
-	{Name: "detectionModel", Text: "The detection model; default " + face.DefaultDetectionModel + ".", Value: ""},
+	detectionModel,
 	{Name: "faceIdTimeToLive", Text: "How many seconds the face ids live, 60 to 86400; default 86400.", Value: 0},
 }
 
@@ -39,7 +47,7 @@ type attributesAnswer struct {
 	Blur                  *blurLevel     `json:"blur,omitempty"`
 	Exposure              *exposureLevel `json:"exposure,omitempty"`
 	Noise                 *noiseLevel    `json:"noise,omitempty"`
-	QualityForRecognition string         `json:"qualityForRecognition,omitempty"`
+	QualityForRecognition string         `json:"qualityForRecognition,omitempty" enum:"low medium high"`
 }
 
 type headPose struct {
@@ -49,17 +57,17 @@ type headPose struct {
 }
 
 type blurLevel struct {
-	Level string  `json:"blurLevel"`
+	Level string  `json:"blurLevel" enum:"low medium high"`
 	Value float64 `json:"value"`
 }
 
 type exposureLevel struct {
-	Level string  `json:"exposureLevel"`
+	Level string  `json:"exposureLevel" enum:"underExposure goodExposure overExposure"`
 	Value float64 `json:"value"`
 }
 
 type noiseLevel struct {
-	Level string  `json:"noiseLevel"`
+	Level string  `json:"noiseLevel" enum:"low medium high"`
 	Value float64 `json:"value"`
 }
 

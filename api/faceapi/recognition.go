@@ -85,7 +85,7 @@ type similarBody struct {
 	FaceListID      string   `json:"faceListId"`
 	LargeFaceListID string   `json:"largeFaceListId"`
 	MaxCandidates   *int     `json:"maxNumOfCandidatesReturned"`
-	Mode            string   `json:"mode"`
+	Mode            string   `json:"mode" enum:"matchPerson matchFace"`
 }
 
 // similarAnswer has one of the two ids, never both (contract §5.3).

@@ -10,7 +10,7 @@ import (
 
 // trainingAnswer is contract §8.
 type trainingAnswer struct {
-	Status      string     `json:"status"`
+	Status      string     `json:"status" enum:"notstarted notStarted running succeeded failed"`
 	Created     timestamp  `json:"createdDateTime"`
 	LastAction  *timestamp `json:"lastActionDateTime,omitempty"`
 	LastSuccess *timestamp `json:"lastSuccessfulTrainingDateTime,omitempty"`
