@@ -118,14 +118,13 @@ func overlap(a, b Box) float64 {
 	return both / (float64(a.Width)*float64(a.Height) + float64(b.Width)*float64(b.Height) - both)
 }
 
-// recogniserOf returns the recogniser that a collection's faces are comparable by.
+// recogniserOf returns the recogniser that a collection's faces are comparable by. An operator may have changed what
+// serves a model since; comparing across packs would give answers that mean nothing.
 func (s *Service) recogniserOf(c collectionRecord) (Recogniser, error) {
 	m, ok := s.models[c.Model]
-	if !ok {
-		return nil, fmt.Errorf("%s is not served any more, and %q was made with it", c.Model, c.ID)
-	}
-	if m.Name() != c.Networks {
-		return nil, fmt.Errorf("%s is served by %s now, and %q was made with %s", c.Model, m.Name(), c.ID, c.Networks)
+	if !ok || m.Name() != c.Networks {
+		return nil, visage.Refuse(visage.Unavailable, "ServiceUnavailable",
+			"%q was made with the model pack %q, with which this server does not serve %s any more.", c.ID, c.Networks, c.Model)
 	}
 	return m, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -37,7 +38,9 @@ func (s *Service) Pretend(ctx context.Context, res visage.Resource, ref Ref, col
 
 // Records counts the records that a resource's space holds: detected faces, persons and faces of collections that exist
 // or existed, given their incarnations, and containers that wait to be dropped.
-func (s *Service) Records(ctx context.Context, res visage.Resource, incarnations []string) (detected, stored, waiting int, err error) {
+func (s *Service) Records(
+	ctx context.Context, res visage.Resource, incarnations []string,
+) (detected, stored, waiting int, err error) {
 	err = s.view(ctx, res, func(r sealed.Reader) error {
 		detected, stored, waiting = 0, 0, 0
 		for h, err := range hours.In().All(r) {
@@ -99,6 +102,24 @@ func (s *Service) HoldPerson(ctx context.Context, res visage.Resource, ref Perso
 
 // KeepOrders bounds the ids that are kept sorted.
 func (s *Service) KeepOrders(most int) { s.orders = newOrders(most) }
+
+// DuringSearch calls during while the gallery of a trained group is in use, then searches it.
+func (s *Service) DuringSearch(ctx context.Context, res visage.Resource, ref Ref, probe []float32, during func()) error {
+	var c collectionRecord
+	var st stateRecord
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
+		c, st, err = findState(r, ref)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.withGallery(ctx, res, ref, c, st.Trained, func(g *gallery.Gallery) error {
+		during()
+		_, err := g.Search(ctx, gallery.Query{Probes: [][]float32{probe}, K: 1})
+		return err
+	})
+}
 
 // GalleryBytes returns the memory of all galleries.
 func (s *Service) GalleryBytes() int64 { return s.galleries.Stats().Bytes }

@@ -147,9 +147,14 @@ func newRig(t testing.TB) *rig {
 // newRigOn makes a service on a store. Several on one store behave like one process after the other.
 func newRigOn(t testing.TB, store *sealed.Store, galleryBytes int64) *rig {
 	t.Helper()
+	return newRigWith(t, store, galleryBytes, &fake{name: "fake", supports: measurable})
+}
+
+func newRigWith(t testing.TB, store *sealed.Store, galleryBytes int64, model *fake) *rig {
+	t.Helper()
 	r := &rig{
 		res:   visage.Resource{ID: visage.ResourceID{1}, Name: "default", Tier: visage.S0},
-		store: store, model: &fake{name: "fake", supports: measurable},
+		store: store, model: model,
 	}
 	s, err := face.New(face.Config{
 		Store: store,

@@ -3,8 +3,10 @@ package face_test
 import (
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/face"
@@ -102,4 +104,66 @@ func TestALockedResourceRefusesEverythingAndComesBack(t *testing.T) {
 			synctest.Wait()
 		}
 	})
+}
+
+func TestSearchesStopWhenTheResourceIsLocked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.run(t)()
+		group := r.create(t, face.PersonGroup, "g")
+		r.enrol(t, group, "Ann", "ann")
+		r.train(t, group)
+		err := r.DuringSearch(t.Context(), r.res, group, template("ann"), func() {
+			r.store.Bundle(sealed.SpaceID(r.res.ID)).Lock(errors.New("the customer said no"))
+			synctest.Wait()
+		})
+		wantRefusal(t, err, visage.KeyRevoked, "EncryptionKeyRevoked")
+		if held := r.GalleryBytes(); held != 0 {
+			t.Errorf("%d bytes of templates are still in memory", held)
+		}
+	})
+}
+
+func TestAnUnreachableKeyStoreIsNoRevocation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		group := r.create(t, face.PersonGroup, "g")
+		bundle := r.store.Bundle(sealed.SpaceID(r.res.ID))
+		bundle.Renew(time.Now().Add(time.Minute))
+		if _, err := r.Get(t.Context(), r.res, group); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		_, err := r.Get(t.Context(), r.res, group)
+		wantRefusal(t, err, visage.Unavailable, "EncryptionKeyUnavailable")
+		if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.RetryAfter == 0 {
+			t.Error("the refusal does not say when to come again")
+		}
+	})
+}
+
+func TestTemplatesOfAnotherModelPackAreNotCompared(t *testing.T) {
+	store := newStore(t)
+	before := newRigWith(t, store, 0, &fake{name: "old pack", supports: measurable})
+	group := before.create(t, face.PersonGroup, "g")
+	before.enrol(t, group, "Ann", "ann")
+	mustDo(t, before.Train(t.Context(), before.res, group))
+	before.TrainNow(t.Context(), before.res)
+	old := before.detect(t, "ann")
+
+	r := newRigWith(t, store, 0, &fake{name: "new pack", supports: measurable})
+	identify := face.IdentifyQuery{FaceIDs: old, PersonGroupID: "g", MaxCandidates: 1}
+	_, err := r.Identify(t.Context(), r.res, identify)
+	wantRefusal(t, err, visage.Invalid, "FaceNotFound")
+	identify.FaceIDs = r.detect(t, "ann")
+	_, err = r.Identify(t.Context(), r.res, identify)
+	wantRefusal(t, err, visage.Unavailable, "ServiceUnavailable")
+	_, err = r.AddPersonFace(t.Context(), r.res, before.enrol(t, group, "Bob"), face.Enrolment{Photo: []byte("bob")})
+	wantRefusal(t, err, visage.Unavailable, "ServiceUnavailable")
+	mustDo(t, r.Train(t.Context(), r.res, group))
+	r.TrainNow(t.Context(), r.res)
+	got := must[face.Training](t)(r.Training(t.Context(), r.res, group))
+	if got.Status != face.Failed || !strings.Contains(got.Message, "old pack") {
+		t.Errorf("training: %+v, want a failure that names the pack", got)
+	}
 }
