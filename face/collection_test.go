@@ -11,6 +11,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/face"
+	"github.com/visage-face/visage/vision"
 )
 
 var allKinds = []face.Kind{face.FaceList, face.LargeFaceList, face.PersonGroup, face.LargePersonGroup}
@@ -282,4 +283,62 @@ func TestDeletedCollectionsLeaveNothing(t *testing.T) {
 			t.Errorf("%d records and %d containers are left, %v", stored, waiting, err)
 		}
 	})
+}
+
+func TestDeletingAGroupFreesItsPersons(t *testing.T) {
+	r := newRig(t)
+	r.res.Tier = visage.F0
+	ctx, group := t.Context(), r.create(t, face.PersonGroup, "g")
+	for range 3 {
+		r.enrol(t, group, "n")
+	}
+	most := r.res.Tier.Limits().PersonsInPersonGroups
+	mustDo(t, r.Pretend(ctx, r.res, group, -1, most, -1, -1))
+	other := r.create(t, face.PersonGroup, "other")
+	_, err := r.CreatePerson(ctx, r.res, other, "n", nil)
+	wantRefusal(t, err, visage.Denied, "QuotaExceeded")
+	mustDo(t, r.Delete(ctx, r.res, group))
+	for range 3 {
+		r.enrol(t, other, "n")
+	}
+	_, err = r.CreatePerson(ctx, r.res, other, "n", nil)
+	wantRefusal(t, err, visage.Denied, "QuotaExceeded")
+}
+
+// TestACollectionMadeAgainIsAnother replaces a list and a group in the middle of operations that began with the old ones.
+func TestACollectionMadeAgainIsAnother(t *testing.T) {
+	running(t, func(t *testing.T, r *rig) {
+		ctx, list, group := t.Context(), r.create(t, face.FaceList, "l"), r.create(t, face.PersonGroup, "g")
+		replace := func(ref face.Ref) {
+			mustDo(t, r.Delete(ctx, r.res, ref))
+			r.create(t, ref.Kind, ref.ID)
+		}
+		r.model.want = func(vision.Want) {
+			r.model.want = nil
+			replace(list)
+		}
+		_, err := r.AddFace(ctx, r.res, list, face.Enrolment{Photo: []byte("ann")})
+		wantRefusal(t, err, visage.NotFound, "FaceListNotFound")
+		if got := must[face.Collection](t)(r.Get(ctx, r.res, list)); len(got.Faces) != 0 {
+			t.Errorf("the new list holds %v", got.Faces)
+		}
+
+		r.enrol(t, group, "Ann", "ann")
+		r.train(t, group)
+		err = r.DuringSearch(ctx, r.res, group, template("ann"), func() { replace(group) }, func() {})
+		wantRefusal(t, err, visage.NotFound, "PersonGroupNotFound")
+	})
+}
+
+func TestChangesDuringTheFirstListingAreSeen(t *testing.T) {
+	r := newRig(t)
+	got := must[[]string](t)(r.DuringScan(t.Context(), []string{"b", "a", "c"}, func(change func(string, bool)) {
+		change("d", true)
+		change("b", false)
+		change("e", true)
+		change("e", false)
+	}))
+	if want := []string{"a", "c", "d"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
 }

@@ -103,8 +103,11 @@ func (s *Service) HoldPerson(ctx context.Context, res visage.Resource, ref Perso
 // KeepOrders bounds the ids that are kept sorted.
 func (s *Service) KeepOrders(most int) { s.orders = newOrders(most) }
 
-// DuringSearch calls during while the gallery of a trained group is in use, then searches it.
-func (s *Service) DuringSearch(ctx context.Context, res visage.Resource, ref Ref, probe []float32, during func()) error {
+// DuringSearch searches a trained group, and calls before between reading the group and asking for its gallery, and
+// during while the gallery is in use.
+func (s *Service) DuringSearch(
+	ctx context.Context, res visage.Resource, ref Ref, probe []float32, before, during func(),
+) error {
 	var c collectionRecord
 	var st stateRecord
 	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
@@ -114,11 +117,26 @@ func (s *Service) DuringSearch(ctx context.Context, res visage.Resource, ref Ref
 	if err != nil {
 		return err
 	}
+	before()
 	return s.withGallery(ctx, res, ref, c, st.Trained, func(g *gallery.Gallery) error {
 		during()
 		_, err := g.Search(ctx, gallery.Query{Probes: [][]float32{probe}, K: 1})
 		return err
 	})
+}
+
+// DuringScan lists some ids whose scan calls during after it has read them.
+func (s *Service) DuringScan(ctx context.Context, ids []string, during func(change func(id string, added bool))) ([]string, error) {
+	return s.orders.after(ctx, listing{
+		lease: ctx, name: "test", text: func(id string) string { return id },
+		scan: func(add func(string)) error {
+			for _, id := range ids {
+				add(id)
+			}
+			during(func(id string, added bool) { s.orders.change("test", idChange{id: id, added: added}) })
+			return nil
+		},
+	}, "", mostTop)
 }
 
 // GalleryBytes returns the memory of all galleries.

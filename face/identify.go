@@ -174,7 +174,7 @@ func (s *Service) identify(
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, asInvalid(err) // the group may have been deleted since it was read
 	}
 	m := s.models[c.Model]
 	answer := make([]Identified, len(found))

@@ -140,9 +140,20 @@ func TestPersonsAddedSinceTheTrainingAreNotFound(t *testing.T) {
 		if got := r.identify(t, group, "bob"); len(got) != 0 {
 			t.Errorf("before the next training: %v", got)
 		}
+		restarted := newRigOn(t, r.store, 0) // reads the group anew
+		if got := restarted.identify(t, group, "bob"); len(got) != 0 {
+			t.Errorf("before the next training, after a restart: %v", got)
+		}
+		if got := restarted.identify(t, group, "ann"); len(got) != 1 {
+			t.Errorf("Ann, after a restart: %v", got)
+		}
+		held := r.GalleryBytes()
 		r.train(t, group)
 		if got := r.identify(t, group, "bob"); len(got) != 1 || got[0].PersonID != bob.ID {
 			t.Errorf("after it: %v, want Bob", got)
+		}
+		if now := r.GalleryBytes(); now != held {
+			t.Errorf("%d bytes in memory, want the %d of the new gallery alone", now, held)
 		}
 	})
 }
@@ -170,6 +181,9 @@ func TestDeletionsTakeEffectAtOnce(t *testing.T) {
 			t.Errorf("the face that stayed: %v", got)
 		}
 		mustDo(t, r.Delete(t.Context(), r.res, group))
+		if held := r.GalleryBytes(); held != 0 {
+			t.Errorf("%d bytes of the deleted group are in memory", held)
+		}
 		q := face.IdentifyQuery{FaceIDs: r.detect(t, "bob"), PersonGroupID: "g", MaxCandidates: 1}
 		_, err := r.Identify(t.Context(), r.res, q)
 		wantRefusal(t, err, visage.Invalid, "PersonGroupNotFound")

@@ -177,7 +177,7 @@ func (s *Service) similarListed(
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, asInvalid(err) // the list may have been deleted since it was read
 	}
 	m := s.models[c.Model]
 	found := make([]Similar, len(matches[0]))
