@@ -2,6 +2,8 @@ package prove_test
 
 import (
 	"bytes"
+	"image"
+	"image/jpeg"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -34,4 +36,29 @@ func searchDisk(t *testing.T, dir string, texts []string) {
 	if files == 0 {
 		t.Fatalf("no file under %s: the search proves nothing", dir)
 	}
+}
+
+// portrait returns a small photo of one face, cut from a sample photo of the npm package that holds the weights.
+func portrait(t *testing.T) []byte {
+	t.Helper()
+	f, err := os.Open(filepath.Join("..", "..", "models", "node_modules", "@vladmandic", "face-api", "demo", "sample1.jpg"))
+	if err != nil {
+		t.Skip("no models: run make setup")
+	}
+	defer f.Close()
+	img, err := jpeg.Decode(f)
+	if err != nil {
+		t.Fatalf("decode the sample: %v", err)
+	}
+	part, ok := img.(interface {
+		SubImage(image.Rectangle) image.Image
+	})
+	if !ok {
+		t.Fatalf("a part of a %T cannot be cut out", img)
+	}
+	var out bytes.Buffer
+	if err := jpeg.Encode(&out, part.SubImage(image.Rect(1350, 100, 1800, 560)), nil); err != nil { // one of the three who are on it
+		t.Fatalf("encode the portrait: %v", err)
+	}
+	return out.Bytes()
 }

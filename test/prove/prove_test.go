@@ -23,6 +23,11 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "store child:", err)
 			os.Exit(1)
 		}
+	case "serve":
+		if err := serveChild(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, "serve child:", err)
+			os.Exit(1)
+		}
 	default:
 		fmt.Fprintf(os.Stderr, "%s=%s is not a child\n", childEnv, child)
 		os.Exit(2)
@@ -57,6 +62,9 @@ func chance(t *testing.T) *rand.Rand {
 	t.Logf("repeat with: VISAGE_SEED=%d go test ./test/prove -run '^%s$'", seed, t.Name())
 	return rand.New(rand.NewPCG(seed, 0))
 }
+
+// source returns the source of choices of one actor.
+func source(seed [2]uint64) *rand.Rand { return rand.New(rand.NewPCG(seed[0], seed[1])) }
 
 // sortedKeys returns the keys of a map in order, so that choices do not depend on the order of the map.
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,6 +1,7 @@
 // The legacy client, @azure/cognitiveservices-face 5, as applications of its time use it: version 1.0 of the contract.
 import { createReadStream } from 'node:fs';
 import { createRequire } from 'node:module';
+import { setTimeout } from 'node:timers/promises';
 import { asTarget, assert, cast, endpoint, key, tell, unknownId, uuid } from './cast.mjs';
 
 const require = createRequire(import.meta.url);
@@ -9,17 +10,31 @@ const { CognitiveServicesCredentials } = require('@azure/ms-rest-azure-js');
 const msRest = require('@azure/ms-rest-js');
 
 const credentials = (k) => new msRest.ApiKeyCredentials({ inHeader: { 'Ocp-Apim-Subscription-Key': k } });
+
+// This client gives up on a 429: it decodes the answer into an error before its own policy for throttling can see it. So the story keeps to the
+// tier's ten requests a second, by the extension point that the client has for such things.
+const paced = {
+  requestPolicyFactories: (defaults) => [...defaults, {
+    create: (next) => ({
+      sendRequest: async (request) => {
+        await (paced.turn = (paced.turn ?? Promise.resolve()).then(() => setTimeout(110)));
+        return next.sendRequest(request);
+      },
+    }),
+  }],
+};
+
 // Both ways of handing over a key are in use; the first client takes the Cognitive Services one, the stranger the general one.
-const client = new FaceClient(new CognitiveServicesCredentials(key), endpoint);
+const client = new FaceClient(new CognitiveServicesCredentials(key), endpoint, paced);
 
 const stream = (photo) => () => createReadStream(photo.file);
 
 // refused insists on the error that the client throws, decoded by the client.
 const refused = (promise, statusCode, code) => assert.rejects(promise, (err) => {
-  assert.equal(err.name, 'RestError', err.stack);
-  assert.equal(err.statusCode, statusCode, err.message);
+  assert.equal(err.statusCode, statusCode, err.stack);
+  assert.equal(err.code, code);
   assert.equal(err.body.error.code, code);
-  assert.ok(err.body.error.message.length > 0, 'a sentence for a person');
+  assert.ok(err.message.length > 0, 'a sentence for a person');
   return true;
 });
 

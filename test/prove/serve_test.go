@@ -1,0 +1,219 @@
+package prove_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/visage-face/visage/server"
+	"github.com/visage-face/visage/server/servertest"
+)
+
+// buildProgram builds the program once for all tests of this run and returns its path.
+var buildProgram = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "visage-prove-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "visage")
+	out, err := exec.Command("go", "build", "-o", path, "github.com/visage-face/visage/cmd/visage").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build the program: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+func program(t *testing.T) string {
+	t.Helper()
+	path, err := buildProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// service is a running `visage serve`, or the serve child, which differs in what looks at the photos and in nothing else.
+type service struct {
+	cmd      *exec.Cmd
+	endpoint string
+	dir      string
+	program  string
+	log      *tail
+}
+
+// startService starts the service on dir and waits until it serves.
+func startService(t *testing.T, dir string, real bool) *service {
+	t.Helper()
+	s := &service{dir: dir, program: program(t), log: &tail{}}
+	args := []string{"serve", "--dir", dir, "--listen", "127.0.0.1:0", "--log-format", "json"}
+	if real {
+		s.cmd = exec.CommandContext(t.Context(), s.program, args...)
+		s.cmd.Dir = filepath.Join("..", "..") // where the models are
+		s.cmd.Env = cleanEnviron()
+	} else {
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatalf("find the test binary: %v", err)
+		}
+		s.cmd = exec.CommandContext(t.Context(), self, dir)
+		s.cmd.Env = append(cleanEnviron(), childEnv+"=serve")
+	}
+	said, err := s.cmd.StderrPipe()
+	if err != nil {
+		t.Fatalf("start the service: %v", err)
+	}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatalf("start the service: %v", err)
+	}
+	lines := bufio.NewReader(said)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if err != nil {
+			_ = s.cmd.Wait() // why it ended is in what it said
+			t.Fatalf("the service ended before it served:\n%s", s.log)
+		}
+		s.log.add(line)
+		var entry struct{ Msg, Endpoint string }
+		if json.Unmarshal(line, &entry) == nil && entry.Msg == "serving" {
+			s.endpoint = entry.Endpoint
+			break
+		}
+	}
+	go func() { // ends with the process, whose end closes the pipe
+		for {
+			line, err := lines.ReadBytes('\n')
+			if err != nil {
+				return
+			}
+			s.log.add(line)
+		}
+	}()
+	return s
+}
+
+// kill ends the service as a power cut of the process would: nothing of it runs any more.
+func (s *service) kill(t *testing.T) {
+	t.Helper()
+	if err := s.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		t.Fatalf("kill the service: %v", err)
+	}
+	_ = s.cmd.Wait() // says that it was killed
+	if status, ok := s.cmd.ProcessState.Sys().(interface{ Signaled() bool }); !ok || !status.Signaled() {
+		t.Fatalf("the service ended by itself:\n%s", s.log)
+	}
+}
+
+// client returns a client of a resource.
+func (s *service) client(t *testing.T, key string) *client {
+	t.Helper()
+	ca, err := os.ReadFile(filepath.Join(s.dir, "ca.pem"))
+	if err != nil {
+		t.Fatalf("read the authority's certificate: %v", err)
+	}
+	c, err := newClient(s.endpoint, key, ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// run runs a command of the program against this service's directory and returns what it printed.
+func (s *service) run(t *testing.T, args ...string) []byte {
+	t.Helper()
+	out, err := runProgram(s.program, append(args, "--dir", s.dir)...)
+	if err != nil {
+		t.Fatalf("visage %s: %v", strings.Join(args, " "), err)
+	}
+	return out
+}
+
+// key returns the first key of a resource, which it creates unless it is the default one.
+func (s *service) key(t *testing.T, resource string) string {
+	t.Helper()
+	if resource != "default" {
+		s.run(t, "resource", "create", resource)
+	}
+	var keys struct{ Key1 string }
+	if err := json.Unmarshal(s.run(t, "resource", "keys", resource, "-o", "json"), &keys); err != nil {
+		t.Fatalf("read the keys of %s: %v", resource, err)
+	}
+	return keys.Key1
+}
+
+// verify has `visage verify` open every record of a directory that no service runs on.
+func verify(t *testing.T, dir string) error {
+	t.Helper()
+	_, err := runProgram(program(t), "verify", "--dir", dir)
+	return err
+}
+
+// runProgram runs the program; what it complained of is in the error.
+func runProgram(path string, args ...string) ([]byte, error) {
+	cmd := exec.Command(path, args...)
+	cmd.Env = cleanEnviron()
+	var out, complaints bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaints
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("%w\n%s%s", err, out.Bytes(), complaints.Bytes())
+	}
+	return out.Bytes(), nil
+}
+
+// cleanEnviron is the environment without what is meant for this test or would configure the program.
+func cleanEnviron() []string {
+	return slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, "VISAGE_") })
+}
+
+// tail keeps the end of a log, for the message when something goes wrong.
+type tail struct {
+	mu    sync.Mutex
+	lines [][]byte
+}
+
+func (l *tail) add(line []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, line)
+	if len(l.lines) > 50 {
+		l.lines = l.lines[1:]
+	}
+}
+
+// String returns the last lines.
+func (l *tail) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(bytes.Join(l.lines, nil))
+}
+
+// serveChild serves like `visage serve`, but for the networks: it recognises made-up people.
+func serveChild(args []string) error {
+	if len(args) != 1 {
+		return errors.New("want the argument: directory")
+	}
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	srv, err := server.New(server.Config{Dir: args[0], Listen: "127.0.0.1:0", Logger: log, Recogniser: servertest.Faces{}})
+	if err != nil {
+		return err
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- srv.Run(context.Background()) }()
+	select {
+	case err := <-stopped:
+		return err
+	case <-srv.Ready():
+	}
+	log.Info("serving", "endpoint", srv.Endpoint())
+	return <-stopped
+}

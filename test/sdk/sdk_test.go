@@ -1,0 +1,75 @@
+package sdk_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/visage-face/visage/server"
+	"github.com/visage-face/visage/server/servertest"
+)
+
+// stories are the scripts, each an application of one official client.
+var stories = []struct{ name, script string }{{"current client", "new.mjs"}, {"legacy client", "old.mjs"}}
+
+// TestOfficialClients runs every story against a true server whose recogniser is made up: it judges the protocol, and needs no networks.
+func TestOfficialClients(t *testing.T) {
+	t.Parallel()
+	for _, story := range stories {
+		t.Run(story.name, func(t *testing.T) {
+			t.Parallel()
+			judge(t, story.script, server.Config{}, madeUp(t))
+		})
+	}
+}
+
+// TestOfficialClientsOnPhotos runs them against the default model pack on real photos: it judges the whole.
+func TestOfficialClientsOnPhotos(t *testing.T) {
+	t.Parallel()
+	pack := filepath.Join(module, "models", "packs", "default")
+	if !exists(pack) {
+		missing(t, "the default model pack is not there: run make setup")
+	}
+	machine := filepath.Join(runtime.GOOS, map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH])
+	libraries, err := filepath.Glob(filepath.Join(module, "models", "node_modules", "onnxruntime-node", "bin", "*", machine, "libonnxruntime.*"))
+	if err != nil || len(libraries) == 0 {
+		missing(t, "ONNX Runtime is not there: run make setup")
+	}
+	cfg := server.Config{Pack: pack, Library: libraries[0]}
+	photos := photographed(t)
+	for _, story := range stories {
+		t.Run(story.name, func(t *testing.T) {
+			t.Parallel()
+			judge(t, story.script, cfg, photos)
+		})
+	}
+}
+
+// judge runs one story against a fresh server.
+func judge(t *testing.T, script string, cfg server.Config, photos cast) {
+	t.Helper()
+	node, err := exec.LookPath("node")
+	if err != nil {
+		missing(t, "node is not installed")
+	}
+	scripts := filepath.Join(module, "test", "sdk")
+	if !exists(filepath.Join(scripts, "node_modules")) {
+		missing(t, "the official clients are not installed: run npm ci --ignore-scripts in test/sdk")
+	}
+	cfg.AllowPrivateURLs = true // the photos are served on loopback
+	srv := servertest.Start(t, cfg)
+	cmd := exec.CommandContext(t.Context(), node, script)
+	cmd.Dir = scripts
+	cmd.Env = append(os.Environ(), "FACE_ENDPOINT="+srv.URL, "FACE_KEY="+srv.Key, "FACE_CAST="+photos.publish(t),
+		"NODE_EXTRA_CA_CERTS="+srv.Operator().CAFile)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	err = cmd.Run()
+	t.Logf("%s said:\n%s", script, said.String())
+	if err != nil {
+		t.Fatalf("%s: %v", script, err)
+	}
+}
