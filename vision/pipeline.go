@@ -20,7 +20,8 @@ type Config struct {
 	// Parallel is how many photos are worked on at the same time; further calls wait their turn. It bounds memory.
 	// Default: the number of processors.
 	Parallel int
-	// Threads is how many processors the work on one photo may use. Default: the number of processors.
+	// Threads is how many processors the work on one photo may use. Default: the number of processors, at most 4; the
+	// networks are too small to gain from more, and photos that wait gain from the rest.
 	Threads int
 	// Trace, if set, is told how long each stage of each Detect took. It may be called from several goroutines at once.
 	Trace func(stage Stage, took time.Duration)
@@ -61,7 +62,7 @@ func Open(cfg Config) (_ *Pipeline, err error) {
 		cfg.Parallel = runtime.NumCPU()
 	}
 	if cfg.Threads < 1 {
-		cfg.Threads = runtime.NumCPU()
+		cfg.Threads = min(runtime.NumCPU(), 4)
 	}
 	if cfg.Trace == nil {
 		cfg.Trace = func(Stage, time.Duration) {}
