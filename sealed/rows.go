@@ -10,6 +10,7 @@ import (
 // The kinds of rows, by the byte after the space id in a row's key. 'H' is reserved for heads: see docs/formats/containers.md.
 const (
 	rowInstance = 'I' // under the zero space
+	rowLog      = 'L' // under the zero space
 	rowBundle   = 'B'
 	rowPage     = 'P'
 	rowNursery  = 'N'

@@ -318,3 +318,9 @@ func (s *Store) corrupt(err *CorruptError) error {
 	s.report(Event{Kind: Corrupt, Space: err.Space, Err: err})
 	return err
 }
+
+func (s *Store) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}

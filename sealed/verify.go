@@ -22,7 +22,7 @@ type Tally struct {
 	Findings                    int
 }
 
-// Verify opens every bundle, key page, nursery row and record of every space that opens without a customer's key, and calls report with everything
+// Verify opens every log entry, and every bundle, key page, nursery row and record of every space that opens without a customer's key, and calls report with everything
 // that does not open or is not where it belongs. It knows no tables. The error is of the verification itself: the engine's, or an ended ctx's.
 func (s *Store) Verify(ctx context.Context, report func(Finding)) (Tally, error) {
 	var tally Tally
@@ -75,9 +75,15 @@ func (s *Store) verifyOutside(ctx context.Context, found func(SpaceID, error)) e
 			if err != nil {
 				return err
 			}
+			if _, _, ok := logAt(row.Key); ok {
+				continue // verifyLogs opens them
+			}
 			if !bytes.Equal(row.Key, spaceKey(format.ID{}, rowInstance)) {
 				found(SpaceID{}, s.corrupt(&CorruptError{What: "row", Err: strange(row.Key)}))
 			}
+		}
+		if err := s.verifyLogs(r, func(err error) { found(SpaceID{}, err) }); err != nil {
+			return err
 		}
 		return eachSpace(r, func(space format.ID) error {
 			_, ok, err := r.Get(spaceKey(space, rowBundle))

@@ -48,6 +48,7 @@ const (
 	kindBundle   = 'B'
 	kindInstance = 'I'
 	kindEpoch    = 'E'
+	kindLog      = 'L'
 
 	version1 = 1 // the format of all of them
 

@@ -44,6 +44,8 @@ const (
 	labelHedge     = "visage/v1/hedge"
 	labelBlind     = "visage/v1/blind"
 	labelSlot      = "visage/slot/v1"
+	labelLog       = "visage/v1/log"
+	labelLogName   = "visage/v1/log-name"
 	labelCommit    = "visage/v1/commit"
 	labelCommitEWK = "visage/v1/commit-epoch"
 	labelCommitIRK = "visage/v1/commit-root"
