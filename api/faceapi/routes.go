@@ -63,11 +63,22 @@ type family struct {
 }
 
 var families = []family{
-	{face.FaceList, "/facelists", "faceListId", "face list", false, false, faceListAnswer{}, []faceListAnswer{}},
-	{face.LargeFaceList, "/largefacelists", "largeFaceListId", "large face list", false, true, largeFaceListAnswer{}, []largeFaceListAnswer{}},
-	{face.PersonGroup, "/persongroups", "personGroupId", "person group", true, true, personGroupAnswer{}, []personGroupAnswer{}},
-	{face.LargePersonGroup, "/largepersongroups", "largePersonGroupId", "large person group", true, true,
-		largePersonGroupAnswer{}, []largePersonGroupAnswer{}},
+	{
+		kind: face.FaceList, path: "/facelists", id: "faceListId", noun: "face list",
+		answer: faceListAnswer{}, answers: []faceListAnswer{},
+	},
+	{
+		kind: face.LargeFaceList, path: "/largefacelists", id: "largeFaceListId", noun: "large face list",
+		trained: true, answer: largeFaceListAnswer{}, answers: []largeFaceListAnswer{},
+	},
+	{
+		kind: face.PersonGroup, path: "/persongroups", id: "personGroupId", noun: "person group",
+		persons: true, trained: true, answer: personGroupAnswer{}, answers: []personGroupAnswer{},
+	},
+	{
+		kind: face.LargePersonGroup, path: "/largepersongroups", id: "largePersonGroupId", noun: "large person group",
+		persons: true, trained: true, answer: largePersonGroupAnswer{}, answers: []largePersonGroupAnswer{},
+	},
 }
 
 // ref names the collection on the request's path.

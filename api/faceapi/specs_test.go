@@ -60,6 +60,7 @@ func loadSpecs(t testing.TB) specs {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("the official descriptions are missing: %v", err)
 		}
+		t.Logf("answers are held against the contract's own rules alone: %v", err)
 		return specs{}
 	}
 	if err != nil {
