@@ -22,16 +22,18 @@ type block struct {
 	rows    []row
 }
 
-// The sizes of blocks. A new block is an eighth of what is there, so at most a ninth of a gallery is unused; small ones
-// are bounded below so that a handful of faces does not make a handful of blocks, large ones above so that loading a
-// large gallery never asks for much at once.
+// The sizes of blocks. A new block is an eighth of what is there, so about a ninth of a gallery is unused at most. They
+// come in steps of rows that fill whole pages when the vectors' length is a multiple of 64, and are bounded so that
+// loading a large gallery never asks for much at once.
 const (
-	leastRows = 16
-	mostRows  = 64 << 10
+	stepRows = 16
+	mostRows = 64 << 10
 )
 
 // blockRows returns the size of the next block of a gallery of n rows.
-func blockRows(n int) int { return min(max(n/8, leastRows), mostRows) }
+func blockRows(n int) int {
+	return min(max((n/8+stepRows-1)/stepRows, 1)*stepRows, mostRows)
+}
 
 // blockBytes returns the memory of a block.
 func blockBytes(rows, dim int) int64 { return int64(rows) * (int64(dim)*4 + rowBytes) }

@@ -14,6 +14,10 @@ var ErrTooLarge = errors.New("gallery over the memory budget")
 // ErrBusy says that the budget is taken by galleries that are being loaded now. Trying again later helps.
 var ErrBusy = errors.New("memory budget taken by galleries that are loading")
 
+// mostGalleries bounds how many galleries a pool holds, however small. Each has pages of its own, and a process may have
+// 65,530 mappings on Linux unless the operator allows more.
+const mostGalleries = 10_000
+
 // Key names a gallery in a pool.
 type Key struct {
 	Scope   string // what the vectors belong to; changes reach all versions of a scope
@@ -180,11 +184,16 @@ func (p *Pool) catchUp(e *entry) error {
 		changes := e.pending
 		e.pending = nil
 		if len(changes) == 0 {
+			var evicted []*entry
 			if !e.gone {
 				e.ready = true
 				e.place = p.recent.PushFront(e)
+				if p.recent.Len() > mostGalleries {
+					evicted = p.evictLocked(evicted, p.recent.Back().Value.(*entry))
+				}
 			}
 			p.mu.Unlock()
+			closeAll(evicted)
 			return nil
 		}
 		p.mu.Unlock()
@@ -294,11 +303,7 @@ func (p *Pool) reserve(e *entry, bytes int64) error {
 		if v == e {
 			continue
 		}
-		p.unlinkLocked(v)
-		p.stats.Evictions++
-		if v.users == 0 {
-			evicted = append(evicted, v)
-		}
+		evicted = p.evictLocked(evicted, v)
 	}
 	var err error
 	if p.bytes+bytes > p.budget {
@@ -308,10 +313,25 @@ func (p *Pool) reserve(e *entry, bytes int64) error {
 		e.bytes += bytes
 	}
 	p.mu.Unlock()
+	closeAll(evicted)
+	return err
+}
+
+// evictLocked takes a gallery out of the pool for its memory, and adds it to those that are to be cleared after mu is
+// given back, unless somebody uses it: then the last user does that.
+func (p *Pool) evictLocked(evicted []*entry, v *entry) []*entry {
+	p.unlinkLocked(v)
+	p.stats.Evictions++
+	if v.users == 0 {
+		evicted = append(evicted, v)
+	}
+	return evicted
+}
+
+func closeAll(evicted []*entry) {
 	for _, v := range evicted {
 		v.g.close(ErrDropped)
 	}
-	return err
 }
 
 // Stats returns the counts.

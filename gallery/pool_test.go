@@ -96,6 +96,20 @@ func TestPoolEvictsTheLeastRecentlyUsed(t *testing.T) {
 	}
 }
 
+func TestPoolBoundsTheNumberOfGalleries(t *testing.T) {
+	const most = 10_000
+	p := newPool(t, 1<<40)
+	for i := range most + 5 {
+		key := gallery.Key{Scope: "a", Version: uint64(i)}
+		if n, err := size(t.Context(), p, key, filled(t.Context(), 1)); n != 1 || err != nil {
+			t.Fatalf("gallery %d: %d vectors, %v", i, n, err)
+		}
+	}
+	if s := p.Stats(); s.Galleries != most || s.Evictions != 5 || s.Bytes != most*faceBytes {
+		t.Errorf("got %+v, want %d galleries after 5 evictions", s, most)
+	}
+}
+
 func TestPoolRefusesAGalleryOverTheBudget(t *testing.T) {
 	p := newPool(t, faceBytes)
 	if _, err := size(t.Context(), p, gallery.Key{Scope: "small"}, filled(t.Context(), 16)); err != nil {
