@@ -15,12 +15,12 @@ import (
 
 const module = "github.com/visage-face/visage"
 
-// lattice says which rooms of ours a room may import. Traffic goes one way, down; a new edge is a decision, and a new room
-// needs a line here. The root is ".", "x/..." is x and all below it, "*" is every room. A "?" after a room's name marks one that
-// the plan has and that need not be there yet.
+// lattice says which rooms of ours a room may import. Traffic goes one way, down; a new edge is a decision, and a new
+// room needs a line here. The root is ".", "x/..." is x and all below it, "*" is every room. A "?" after a room's name
+// marks one that the plan has and that need not be there yet.
 //
-// What two rooms that may not know each other both need is a word and lives in the root; what one needs done by another it asks for
-// through an interface of its own, which server fills.
+// What two rooms that may not know each other both need is a word and lives in the root; what one needs done by another
+// it asks for through an interface of its own, which server fills.
 const lattice = `
 .                         :
 internal/arena            :
@@ -48,8 +48,9 @@ bench/...                 : *
 test/... ?                : *
 `
 
-// carriers says who alone may import what could carry plaintext away, or seal with a key of its own. A name ending in "/..." means that
-// package and all below it. Test files are free here: they have to look at disks and speak to servers.
+// carriers says who alone may import what could carry plaintext away, or seal with a key of its own. A name ending in
+// "/..." means that package and all below it. Test files are free here: they have to look at disks and speak to
+// servers.
 const carriers = `
 os/...                    : server cmd vision keysource sealed internal bench test
 syscall                   : server cmd vision keysource sealed internal bench test
@@ -71,8 +72,8 @@ net/smtp                  :
 log/syslog                :
 `
 
-// modules says who may import each module that is not ours; see docs/decisions/dependencies.md for why it is here at all. A "+" before the
-// name means that any test may import it too; a module used by tests alone has no rooms.
+// modules says who may import each module that is not ours; see docs/decisions/dependencies.md for why it is here at
+// all. A "+" before the name means that any test may import it too; a module used by tests alone has no rooms.
 const modules = `
 github.com/bep/imagemeta            : vision/internal/photo
 github.com/cockroachdb/pebble/v2    : sealed/internal/pebble bench
@@ -85,13 +86,10 @@ github.com/yalue/onnxruntime_go     : vision/internal/ort
 golang.org/x/image                  : vision cmd bench
 golang.org/x/sync                   : api server face gallery sealed vision account cmd
 golang.org/x/sys                    : server cmd vision keysource sealed internal bench test
-golang.org/x/text                   : api face
 golang.org/x/time                   : api
 google.golang.org/protobuf          : vision
 + github.com/getkin/kin-openapi     : api
 + github.com/google/go-cmp          :
-+ github.com/prometheus/client_model :
-+ github.com/prometheus/common      :
 + github.com/rogpeppe/go-internal   :
 `
 
@@ -106,8 +104,8 @@ type pkg struct {
 	docs        []string // files whose package clause has a comment, among those that count
 }
 
-// TestLayout holds the lattice. It parses the files itself: a test that asks the go command is answered from the test cache after the rule
-// was broken, because the cache does not see what a child process reads.
+// TestLayout holds the lattice. It parses the files itself: a test that asks the go command is answered from the test
+// cache after the rule was broken, because the cache does not see what a child process reads.
 func TestLayout(t *testing.T) {
 	pkgs := readPackages(t)
 	rooms := parseRules(t, lattice)
@@ -157,6 +155,7 @@ func TestCarriers(t *testing.T) {
 // TestModules holds the list of who may import which module: a dependency is a decision.
 func TestModules(t *testing.T) {
 	rules := parseRules(t, modules)
+	used := make([]bool, len(rules))
 	check := func(p pkg, imp string, files []string, test bool) {
 		first, _, _ := strings.Cut(imp, "/")
 		if _, ours := roomOf(imp); ours || imp == "C" || !strings.Contains(first, ".") {
@@ -167,6 +166,7 @@ func TestModules(t *testing.T) {
 			t.Errorf("%s imports %q (in %s), a module without a line in layout_test.go", p.dir, imp, strings.Join(files, ", "))
 			return
 		}
+		used[i] = true
 		if !allows(rules[i], p.dir) && !(test && rules[i].mark) {
 			t.Errorf("%s imports %q (in %s); only these may: %v", p.dir, imp, strings.Join(files, ", "), rules[i].allowed)
 		}
@@ -179,9 +179,15 @@ func TestModules(t *testing.T) {
 			check(p, imp, files, true)
 		}
 	}
+	for i, r := range rules {
+		if !used[i] {
+			t.Errorf("nobody imports module %q: remove its line here, and in docs/decisions/dependencies.md", r.name)
+		}
+	}
 }
 
-// TestPackageComments wants one package comment a package: none leaves the reader without the room's reason, two disagree in time.
+// TestPackageComments wants one package comment a package: none leaves the reader without the room's reason, two
+// disagree in time.
 func TestPackageComments(t *testing.T) {
 	for _, p := range readPackages(t) {
 		if len(p.docs) != 1 {

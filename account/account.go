@@ -107,7 +107,8 @@ type Accounts struct {
 	index   atomic.Pointer[index]
 }
 
-// Open reads the accounts. Creations and deletions that a crash interrupted are finished: a creation nobody was told of is taken back.
+// Open reads the accounts. Creations and deletions that a crash interrupted are finished: a creation nobody was told of
+// is taken back.
 func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 	if cfg.Store == nil {
 		return nil, errors.New("open accounts: no store")
@@ -137,8 +138,8 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 	return a, nil
 }
 
-// Create makes an account with two fresh keys and a sealed space for its data.
-// Refusals: InvalidResourceName, InvalidSkuId; Conflict when the name is taken, and when there is a free account already.
+// Create makes an account with two fresh keys and a sealed space for its data. Refusals: InvalidResourceName,
+// InvalidSkuId; Conflict when the name is taken, and when there is a free account already.
 func (a *Accounts) Create(ctx context.Context, c Creation) (Account, error) {
 	if err := CheckName(c.Name); err != nil {
 		return Account{}, err
@@ -207,8 +208,9 @@ func (a *Accounts) Exists(name string) bool {
 	return found
 }
 
-// Update changes an account: change gets it as it is and returns it as it shall be; only Tier and Tags of the result count. change may run
-// more than once. Refusals: ResourceNotFound, those of change, and InvalidSkuId for a tier that cannot be changed to.
+// Update changes an account: change gets it as it is and returns it as it shall be; only Tier and Tags of the result
+// count. change may run more than once. Refusals: ResourceNotFound, those of change, and InvalidSkuId for a tier that
+// cannot be changed to.
 func (a *Accounts) Update(ctx context.Context, name string, change func(Account) (Account, error)) (Account, error) {
 	rec, err := a.change(ctx, name, func(rec record) (record, error) {
 		to, err := change(rec.account())
@@ -262,7 +264,8 @@ func (a *Accounts) Delete(ctx context.Context, name string) error {
 	if err := a.put(ctx, rec); err != nil {
 		return fmt.Errorf("delete account: %w", err)
 	}
-	// From here on it goes forward only: the next start finishes what is begun. The keys stop working before the data goes.
+	// From here on it goes forward only: the next start finishes what is begun. The keys stop working before the data
+	// goes.
 	ctx = context.WithoutCancel(ctx)
 	if err := a.reindex(ctx); err != nil {
 		return fmt.Errorf("delete account: %w", err)

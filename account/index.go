@@ -13,8 +13,8 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// index is what requests are answered from: one immutable value, made anew at every change. It holds no key, only their digests under a
-// secret of its own, so looking one up takes a time that says nothing about how much of it was right.
+// index is what requests are answered from: one immutable value, made anew at every change. It holds no key, only their
+// digests under a secret of its own, so looking one up takes a time that says nothing about how much of it was right.
 type index struct {
 	secret [32]byte
 	byName map[string]record // lower case; the keys are blank
@@ -54,8 +54,9 @@ func (x *index) digest(key string) (d [sha256.Size]byte) {
 	return d
 }
 
-// Resource returns the Face resource that key opens when it is presented to host (a Host header, maybe with a port), and which of its keys it
-// is. Refusal of kind Unauthenticated: a key that nobody holds, or one of another resource than the host names by its first label.
+// Resource returns the Face resource that key opens when it is presented to host (a Host header, maybe with a port),
+// and which of its keys it is. Refusal of kind Unauthenticated: a key that nobody holds, or one of another resource
+// than the host names by its first label.
 func (a *Accounts) Resource(_ context.Context, key, host string) (visage.Resource, visage.Principal, error) {
 	x := a.index.Load()
 	held, found := x.byKey[x.digest(key)]
@@ -69,8 +70,8 @@ func (a *Accounts) Resource(_ context.Context, key, host string) (visage.Resourc
 	return res, visage.Principal{Method: "key", KeyName: string(held.key), Resource: res.ID}, nil
 }
 
-// named returns the resource that a host stands for, in lower case, or "" when it stands for none: an IP address, a host without a dot, or one
-// whose first label is no resource's name.
+// named returns the resource that a host stands for, in lower case, or "" when it stands for none: an IP address, a
+// host without a dot, or one whose first label is no resource's name.
 func (x *index) named(host string) string {
 	host, _, _ = strings.Cut(host, ":") // an IPv6 address is cut to pieces by that, none of which has a dot and stands for a name
 	if _, err := netip.ParseAddr(host); err == nil {
@@ -117,12 +118,12 @@ func (x *index) admitFree(name string, tier visage.Tier) error {
 	return nil
 }
 
-// Names are also first labels of host names, so they are letters, digits and hyphens. "localhost" would turn every request to this machine
-// into one for the resource of that name.
+// Names are also first labels of host names, so they are letters, digits and hyphens. "localhost" would turn every
+// request to this machine into one for the resource of that name.
 var namePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9-]{0,62}[a-zA-Z0-9]$`)
 
-// CheckName refuses what cannot be an account's name: it has 2 to 64 letters, digits and hyphens, neither first nor last a hyphen, and is not
-// "localhost". Refusal: InvalidResourceName.
+// CheckName refuses what cannot be an account's name: it has 2 to 64 letters, digits and hyphens, neither first nor
+// last a hyphen, and is not "localhost". Refusal: InvalidResourceName.
 func CheckName(name string) error {
 	if !namePattern.MatchString(name) || strings.EqualFold(name, "localhost") {
 		return visage.Refuse(visage.Invalid, "InvalidResourceName",

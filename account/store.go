@@ -93,8 +93,8 @@ func (a *Accounts) remove(ctx context.Context, rec record) error {
 	return nil
 }
 
-// reindex reads the accounts again and swaps the index. The stored state is what counts, also when ctx has ended meanwhile: a change that is
-// stored must show.
+// reindex reads the accounts again and swaps the index. The stored state is what counts, also when ctx has ended
+// meanwhile: a change that is stored must show.
 func (a *Accounts) reindex(ctx context.Context) error {
 	all, err := a.read(context.WithoutCancel(ctx))
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 // Source wraps and unwraps small secrets under a key it does not give away. All methods may be called at the same time.
 // Every error wraps exactly one of ErrDenied, ErrWrong, ErrUnknown and ErrExpired, or is the cause of an ended context.
 type Source interface {
-	// Wrap encrypts inner and says which key and version did it. The result is opaque to the caller, who keeps blob and ref together.
+	// Wrap encrypts inner and says which key and version did it. The result is opaque to the caller, who keeps blob and
+	// ref together.
 	Wrap(ctx context.Context, inner []byte) (blob []byte, ref Ref, err error)
 
 	// Unwrap reverses Wrap with exactly the key that ref names. The caller owns the result and wipes it.
@@ -20,7 +21,8 @@ type Source interface {
 	Describe(ctx context.Context, ref Ref) (Description, error)
 }
 
-// Ref names a key, exactly. URI says where it is and what it is called; it never holds a secret. Version is empty where keys have none.
+// Ref names a key, exactly. URI says where it is and what it is called; it never holds a secret. Version is empty where
+// keys have none.
 type Ref struct {
 	URI     string
 	Version string
@@ -35,7 +37,8 @@ type Description struct {
 	Expires   time.Time // zero: no bound
 }
 
-// The classes of failure. A class must be certain: whatever is not is ErrUnknown, so that an outage never looks like a revocation.
+// The classes of failure. A class must be certain: whatever is not is ErrUnknown, so that an outage never looks like a
+// revocation.
 var (
 	ErrDenied  = errors.New("the key source refuses")               // a definite no: permission, disabled, deleted
 	ErrWrong   = errors.New("the key does not open this")           // the source answered, and what it has is not the key

@@ -20,7 +20,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// The lives of certificates. The authority outlives what clients pin it for; a leaf is made anew long before it ends, and at every start.
+// The lives of certificates. The authority outlives what clients pin it for; a leaf is made anew long before it ends,
+// and at every start.
 const (
 	authorityLife = 10 * 365 * 24 * time.Hour
 	leafLife      = 90 * 24 * time.Hour
@@ -116,8 +117,8 @@ func (a *authority) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.certificate.Raw})
 }
 
-// forHello picks, or makes, the certificate for the host a client asks for: a resource's own host gets one of its own, because clients
-// do not accept a wildcard right below a top-level name such as localhost.
+// forHello picks, or makes, the certificate for the host a client asks for: a resource's own host gets one of its own,
+// because clients do not accept a wildcard right below a top-level name such as localhost.
 func (a *authority) forHello(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
 	label, found := strings.CutSuffix(name, "."+a.domain)

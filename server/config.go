@@ -16,47 +16,48 @@ import (
 
 // Config says what a server is made of. The zero value of a field means its default.
 type Config struct {
-	// Dir is the folder under which the server keeps everything: data/ (the sealed store), keys/ (the root key file and the epoch
-	// keys, never inside data/), operator.json and ca.pem. It is made, with mode 0700, when it does not exist.
-	// Default: see DefaultDir.
+	// Dir is the folder under which the server keeps everything: data/ (the sealed store), keys/ (the root key file and
+	// the epoch keys, never inside data/), operator.json and ca.pem. It is made, with mode 0700, when it does not
+	// exist. Default: see DefaultDir.
 	Dir string
 
 	// Listen is the address of the one listener, host:port. A port of 0 takes a free one; see Server.Ready.
 	// Default: "127.0.0.1:8443", which this machine alone can reach.
 	Listen string
 
-	// Domain is the name under which resources have a host of their own: resource r answers at https://r.<domain>. Clients have
-	// to be able to look such names up; every resource answers at <domain> itself too, told apart by its key.
-	// Default: "localhost".
+	// Domain is the name under which resources have a host of their own: resource r answers at https://r.<domain>.
+	// Clients have to be able to look such names up; every resource answers at <domain> itself too, told apart by its
+	// key. Default: "localhost".
 	Domain string
 
-	// Names are further DNS names and IP addresses that the server's certificate shall be good for. Domain, localhost, 127.0.0.1
-	// and ::1 always are.
+	// Names are further DNS names and IP addresses that the server's certificate shall be good for. Domain, localhost,
+	// 127.0.0.1 and ::1 always are.
 	Names []string
 
-	// CertFile and KeyFile hold a certificate chain and its key in PEM, to be used instead of the server's own authority.
-	// Both or neither. They are read once, at the start.
+	// CertFile and KeyFile hold a certificate chain and its key in PEM, to be used instead of the server's own
+	// authority. Both or neither. They are read once, at the start.
 	CertFile, KeyFile string
 
 	// PlainHTTP serves without TLS. It is refused unless Listen is a loopback address: for a proxy on the same machine.
 	PlainHTTP bool
 
-	// Pack is the folder of the model pack. Default: the first that exists of <Dir>/packs/default, models/packs/default in the
-	// working directory, and the same beside the program.
+	// Pack is the folder of the model pack. Default: the first that exists of <Dir>/packs/default, models/packs/default
+	// in the working directory, and the same beside the program.
 	Pack string
 
 	// Library is the path of the ONNX Runtime shared library. Default: as the npm package onnxruntime-node has it, in
 	// models/node_modules of the working directory or beside the program.
 	Library string
 
-	// Parallel is how many photos are worked on at once; more wait their turn. It bounds memory. Default: number of processors.
+	// Parallel is how many photos are worked on at once; more wait their turn. It bounds memory. Default: number of
+	// processors.
 	Parallel int
 
 	// GalleryBytes bounds the memory of the galleries that are loaded for searching, in bytes. Default: 1 GiB.
 	GalleryBytes int64
 
-	// AllowPrivateURLs lets detect fetch images from private, loopback and link-local addresses. That makes the server a way into
-	// the network it stands in, for everyone who has a key. Default: false.
+	// AllowPrivateURLs lets detect fetch images from private, loopback and link-local addresses. That makes the server
+	// a way into the network it stands in, for everyone who has a key. Default: false.
 	AllowPrivateURLs bool
 
 	// RootKeys are the protectors of the instance root: any one of them opens the data. Each is one of
@@ -75,7 +76,8 @@ type Config struct {
 	// Logger gets what an operator should know. Default: discard.
 	Logger *slog.Logger
 
-	// Recogniser is used instead of the networks in Pack: for tests of all that is not vision. Pack and Library are not looked at.
+	// Recogniser is used instead of the networks in Pack: for tests of all that is not vision. Pack and Library are not
+	// looked at.
 	Recogniser face.Recogniser
 }
 
@@ -106,8 +108,8 @@ func (c Config) Validate() error {
 	return err
 }
 
-// withDefaults fills in what is not set and checks the rest. All mistakes are reported, joined, each beginning with the name of its
-// setting.
+// withDefaults fills in what is not set and checks the rest. All mistakes are reported, joined, each beginning with the
+// name of its setting.
 func (c Config) withDefaults() (Config, error) {
 	var mistakes []error
 	bad := func(setting, format string, args ...any) {

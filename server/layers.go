@@ -168,7 +168,8 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		return nil, err
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Not by net/http's mux: it redirects paths such as "//face/v1.0/detect", which clients send and whose bodies would be lost.
+		// Not by net/http's mux: it redirects paths such as "//face/v1.0/detect", which clients send and whose bodies
+		// would be lost.
 		page, isPage := map[string]http.HandlerFunc{
 			"/healthz": healthz, "/readyz": s.readyz, "/metrics": scrape.ServeHTTP, "/openapi.json": description,
 		}[r.URL.Path]

@@ -12,8 +12,8 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// PackFolders returns the folders that model packs are looked for in, most wanted first: that of a server's directory, and the one that
-// setup fills in the working directory or beside the program.
+// PackFolders returns the folders that model packs are looked for in, most wanted first: that of a server's directory,
+// and the one that setup fills in the working directory or beside the program.
 func PackFolders(dir string) []string {
 	folders := []string{filepath.Join(dir, "packs")}
 	for _, base := range bases() {
@@ -22,7 +22,8 @@ func PackFolders(dir string) []string {
 	return folders
 }
 
-// FindPack returns the folder of the model pack to use: the one that was asked for or, when that is empty, the first default one there is.
+// FindPack returns the folder of the model pack to use: the one that was asked for or, when that is empty, the first
+// default one there is.
 func FindPack(asked, dir string) (string, error) {
 	if asked != "" {
 		return asked, nil
@@ -38,8 +39,8 @@ func FindPack(asked, dir string) (string, error) {
 	return "", fmt.Errorf("no model pack: none in %s; say with --pack where one is: %w", strings.Join(looked, ", "), fs.ErrNotExist)
 }
 
-// FindLibrary returns the path of the ONNX Runtime library to use: the one that was asked for or, when that is empty, the one that the npm
-// package onnxruntime-node has for this machine.
+// FindLibrary returns the path of the ONNX Runtime library to use: the one that was asked for or, when that is empty,
+// the one that the npm package onnxruntime-node has for this machine.
 func FindLibrary(asked string) (string, error) {
 	if asked != "" {
 		return asked, nil

@@ -48,7 +48,8 @@ func ReadOperator(path string) (Operator, error) {
 	return o, nil
 }
 
-// operatorRecord is what the server itself keeps, sealed. Of the secret it keeps only a digest; 32 random bytes need no salt.
+// operatorRecord is what the server itself keeps, sealed. Of the secret it keeps only a digest; 32 random bytes need no
+// salt.
 type operatorRecord struct {
 	TenantID       string
 	SubscriptionID string
@@ -63,8 +64,9 @@ type operator struct {
 	record operatorRecord
 }
 
-// openOperator reads the operator's record, or makes it on the first start, and returns with it what operator.json shall say. When the
-// file is gone, or holds a secret that is not the operator's, it gets a new secret: whoever can start the server rules it already.
+// openOperator reads the operator's record, or makes it on the first start, and returns with it what operator.json
+// shall say. When the file is gone, or holds a secret that is not the operator's, it gets a new secret: whoever can
+// start the server rules it already.
 func openOperator(ctx context.Context, store *sealed.Store, path string) (*operator, Operator, error) {
 	on, err := ReadOperator(path)
 	if err != nil {

@@ -39,8 +39,9 @@ func parseRootKey(s string) (rootKey, error) {
 	return rootKey{}, fmt.Errorf("%q is none of file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH", s)
 }
 
-// protectors turns Config.RootKeys into what seals the instance root. On the first start of an instance a key file that does not
-// exist is made; later it is not: a new key would not open the old data, and would hide that the old one is gone.
+// protectors turns Config.RootKeys into what seals the instance root. On the first start of an instance a key file that
+// does not exist is made; later it is not: a new key would not open the old data, and would hide that the old one is
+// gone.
 func (c Config) protectors(first bool) ([]sealed.Protector, error) {
 	var protectors []sealed.Protector
 	for _, text := range c.RootKeys {
@@ -52,7 +53,8 @@ func (c Config) protectors(first bool) ([]sealed.Protector, error) {
 		if err != nil {
 			return nil, fmt.Errorf("root key %s: %w", text, err)
 		}
-		// A name is the kind, not the place: a key file that was moved is the same protector. A second one of a kind is told apart by its number.
+		// A name is the kind, not the place: a key file that was moved is the same protector. A second one of a kind is
+		// told apart by its number.
 		name, nth := k.protector(), 1
 		for slices.ContainsFunc(protectors, func(p sealed.Protector) bool { return p.Name == name }) {
 			nth++

@@ -55,8 +55,8 @@ type Server struct {
 	serving atomic.Bool // false before Run has come to serving, and while it stops
 }
 
-// New checks cfg and makes a Server. It opens nothing; see Run. All mistakes of cfg are in the error, each beginning with the name of its
-// setting.
+// New checks cfg and makes a Server. It opens nothing; see Run. All mistakes of cfg are in the error, each beginning
+// with the name of its setting.
 func New(cfg Config) (*Server, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -82,8 +82,8 @@ func (s *Server) Keys(ctx context.Context, name string) (account.Keys, error) {
 	return s.accounts.Keys(ctx, name)
 }
 
-// Run opens everything, serves until ctx ends, lets the requests under way finish for Config.DrainTimeout, and closes everything. It returns
-// nil after a stop that was asked for. It can be called once.
+// Run opens everything, serves until ctx ends, lets the requests under way finish for Config.DrainTimeout, and closes
+// everything. It returns nil after a stop that was asked for. It can be called once.
 func (s *Server) Run(ctx context.Context) (err error) {
 	if err := harden(); err != nil {
 		return err

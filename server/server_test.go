@@ -268,7 +268,8 @@ func TestResourcesAnswerAtTheirOwnHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The names are nobody's: the connection goes to the server whatever they are, and the certificate is checked against them.
+	// The names are nobody's: the connection goes to the server whatever they are, and the certificate is checked
+	// against them.
 	transport := s.Client.Transport.(*http.Transport)
 	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, "127.0.0.1:"+port)

@@ -33,8 +33,8 @@ func (c Config) openStore(ctx context.Context, note func(sealed.Event)) (store *
 	return store, first, err
 }
 
-// OpenStore opens the store of a server that is not running, for offline work. It makes nothing: an error wraps fs.ErrNotExist when there is no
-// data. The caller closes the store.
+// OpenStore opens the store of a server that is not running, for offline work. It makes nothing: an error wraps
+// fs.ErrNotExist when there is no data. The caller closes the store.
 func OpenStore(ctx context.Context, cfg Config) (*sealed.Store, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {

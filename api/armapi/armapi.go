@@ -1,5 +1,5 @@
-// Package armapi speaks the wire contract of Azure's resource manager for Face resources, so far as the operator's command line and the
-// official management clients need it to make, show and remove them.
+// Package armapi speaks the wire contract of Azure's resource manager for Face resources, so far as the operator's
+// command line and the official management clients need it to make, show and remove them.
 package armapi
 
 import (
@@ -75,7 +75,8 @@ func (p *plane) routes() []api.Route {
 	}
 }
 
-// scope checks what every path of the plane says: a version of the contract, the subscription, and the group where there is one.
+// scope checks what every path of the plane says: a version of the contract, the subscription, and the group where
+// there is one.
 func (p *plane) scope(r *api.Request) error {
 	version, given, err := r.Query("api-version")
 	if err != nil {

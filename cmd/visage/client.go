@@ -78,8 +78,8 @@ func trusting(caFile string) (*http.Client, error) {
 // maxAnswer bounds what the client reads of an answer.
 const maxAnswer = 16 << 20
 
-// manage makes one request of the management plane. path is relative to the accounts of the operator's resource group; body and answer may
-// be nil.
+// manage makes one request of the management plane. path is relative to the accounts of the operator's resource group;
+// body and answer may be nil.
 func (c *client) manage(ctx context.Context, method, path string, body, answer any) error {
 	const apiVersion = "2025-09-01" // the newest the contract knows
 	url := fmt.Sprintf("%s/subscriptions/%s/resourceGroups/%s/providers/Microsoft.CognitiveServices/accounts%s?api-version=%s",

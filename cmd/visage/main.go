@@ -95,7 +95,8 @@ func run(ctx context.Context, s streams, args []string) int {
 	return report(s, start(ctx, s, operands))
 }
 
-// parse reads flags wherever they stand, before, between and after the other arguments, which it returns. What follows "--" is no flag.
+// parse reads flags wherever they stand, before, between and after the other arguments, which it returns. What follows
+// "--" is no flag.
 func parse(fs *flag.FlagSet, args []string) (operands []string, err error) {
 	for {
 		if err := fs.Parse(args); err != nil {

@@ -38,8 +38,8 @@ func (r *running) stop() error {
 
 type runningKey struct{}
 
-// TestScripts runs the stories in testdata/script. "server DIR" starts a server with made-up faces on a directory, "stop" stops it, and
-// "damage DIR" changes a bit of the epoch key of the default resource.
+// TestScripts runs the stories in testdata/script. "server DIR" starts a server with made-up faces on a directory,
+// "stop" stops it, and "damage DIR" changes a bit of the epoch key of the default resource.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",

@@ -17,8 +17,8 @@ import (
 	"github.com/visage-face/visage/server"
 )
 
-// setting is one thing that can be set: by the flag --name, the environment variable VISAGE_NAME and the key name of the configuration
-// file, in this order. The table below is the only list of them.
+// setting is one thing that can be set: by the flag --name, the environment variable VISAGE_NAME and the key name of
+// the configuration file, in this order. The table below is the only list of them.
 type setting struct {
 	name    string
 	usage   string
@@ -199,8 +199,8 @@ func defineSettings(fs *flag.FlagSet, only ...string) *flags {
 	return f
 }
 
-// load puts flags, environment and file together, the first that says something winning. All mistakes are reported, each with its place
-// and what is allowed.
+// load puts flags, environment and file together, the first that says something winning. All mistakes are reported,
+// each with its place and what is allowed.
 func (f *flags) load() (*settings, error) {
 	c := &settings{logFormat: "text"}
 	var mistakes []error
@@ -264,7 +264,8 @@ func unknownVariables() []error {
 	var mistakes []error
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
-		// Secrets that settings name (root-key, passphrases) live in variables of the operator's choice, by convention VISAGE_SECRET_….
+		// Secrets that settings name (root-key, passphrases) live in variables of the operator's choice, by convention
+		// VISAGE_SECRET_….
 		if !strings.HasPrefix(name, env) || strings.HasPrefix(name, env+"SECRET_") || slices.Contains(known, name) ||
 			name == forTests {
 			continue
@@ -276,8 +277,8 @@ func unknownVariables() []error {
 	return mistakes
 }
 
-// readConfig reads a configuration file: one level of keys, each a setting, each value a scalar or, where several are allowed, a list.
-// What it could read is returned beside the mistakes, so that those in the values are reported too.
+// readConfig reads a configuration file: one level of keys, each a setting, each value a scalar or, where several are
+// allowed, a list. What it could read is returned beside the mistakes, so that those in the values are reported too.
 func readConfig(path string) (map[string]source, error) {
 	values := map[string]source{}
 	b, err := os.ReadFile(path)

@@ -11,8 +11,8 @@ import (
 	"github.com/visage-face/visage/keysource/internal/local"
 )
 
-// Source wraps under the 32 bytes that an environment variable holds in base64 (44 characters) or hexadecimal (64). It reads the variable anew
-// at each call and is safe for concurrent use.
+// Source wraps under the 32 bytes that an environment variable holds in base64 (44 characters) or hexadecimal (64). It
+// reads the variable anew at each call and is safe for concurrent use.
 type Source struct {
 	name string
 }
@@ -31,7 +31,8 @@ func (s *Source) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref,
 	return blob, ref, err
 }
 
-// Unwrap implements keysource.Source. It goes by ref's version, the fingerprint of the key: the variable may have another name now.
+// Unwrap implements keysource.Source. It goes by ref's version, the fingerprint of the key: the variable may have
+// another name now.
 func (s *Source) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte, error) {
 	key, have, err := s.read(ctx)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package file keeps a wrapping key in a file: the protector that needs nothing else, and the least of them, since whoever copies the file
-// together with the data has both.
+// Package file keeps a wrapping key in a file: the protector that needs nothing else, and the least of them, since
+// whoever copies the file together with the data has both.
 package file
 
 import (
@@ -16,13 +16,14 @@ import (
 
 const what = "root key file"
 
-// Source wraps under the 32 random bytes of a file, which it reads anew at each call and wipes after it. It is safe for concurrent use.
+// Source wraps under the 32 random bytes of a file, which it reads anew at each call and wipes after it. It is safe for
+// concurrent use.
 type Source struct {
 	path string
 }
 
-// New returns a source over the key file at path. The file need not be there yet: see Create. It must lie outside of dataDir, because a copy
-// of the data must not hold its key. Symbolic links are followed before that is decided.
+// New returns a source over the key file at path. The file need not be there yet: see Create. It must lie outside of
+// dataDir, because a copy of the data must not hold its key. Symbolic links are followed before that is decided.
 func New(path, dataDir string) (*Source, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -39,7 +40,8 @@ func New(path, dataDir string) (*Source, error) {
 	return &Source{path: abs}, nil
 }
 
-// Create makes the key file with fresh random bytes and mode 0600. It never replaces one: errors.Is(err, fs.ErrExist) then.
+// Create makes the key file with fresh random bytes and mode 0600. It never replaces one: errors.Is(err, fs.ErrExist)
+// then.
 func (s *Source) Create() error {
 	key := make([]byte, local.KeySize)
 	defer clear(key)
@@ -58,7 +60,8 @@ func (s *Source) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref,
 	return blob, ref, err
 }
 
-// Unwrap implements keysource.Source. It goes by ref's version, the fingerprint of the key: the file may have moved since.
+// Unwrap implements keysource.Source. It goes by ref's version, the fingerprint of the key: the file may have moved
+// since.
 func (s *Source) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte, error) {
 	key, have, err := s.read(ctx)
 	if err != nil {

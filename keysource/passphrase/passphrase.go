@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// iterations is the cost of one guess with PBKDF2-HMAC-SHA-256: OWASP's figure for it since 2023, about a fifth of a second here.
-	// It is written into each wrapped form, so it can rise without touching what exists.
+	// iterations is the cost of one guess with PBKDF2-HMAC-SHA-256: OWASP's figure for it since 2023, about a fifth of
+	// a second here. It is written into each wrapped form, so it can rise without touching what exists.
 	iterations = 600_000
 	// The bounds of what a wrapped form may ask for: less would be a downgrade, more a way to keep the program busy.
 	minIterations, maxIterations = 600_000, 20_000_000
@@ -30,8 +30,9 @@ const (
 	maxLength = 1024
 )
 
-// Source wraps under a key that PBKDF2 makes from a passphrase, with a salt of its own for each wrapped form. It reads the passphrase anew at
-// each call and is safe for concurrent use. A call takes a noticeable part of a second, by intent.
+// Source wraps under a key that PBKDF2 makes from a passphrase, with a salt of its own for each wrapped form. It reads
+// the passphrase anew at each call and is safe for concurrent use. A call takes a noticeable part of a second, by
+// intent.
 type Source struct {
 	uri  string
 	from string // where the passphrase comes from, in words
@@ -49,7 +50,8 @@ func FromEnv(name string) *Source {
 	}}
 }
 
-// FromFile returns a source over the passphrase that is the first line of the file at path. The file is refused when others can read it.
+// FromFile returns a source over the passphrase that is the first line of the file at path. The file is refused when
+// others can read it.
 func FromFile(path string) *Source {
 	return &Source{uri: "passphrase:file:" + path, from: "file " + path, read: func() ([]byte, error) {
 		b, err := local.ReadPrivate("passphrase file", path, maxLength+2)
@@ -89,7 +91,8 @@ func (s *Source) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref,
 	return blob, keysource.Ref{URI: s.uri}, err
 }
 
-// Unwrap implements keysource.Source. ref's URI says where the passphrase was read from then; it may come from elsewhere now.
+// Unwrap implements keysource.Source. ref's URI says where the passphrase was read from then; it may come from
+// elsewhere now.
 func (s *Source) Unwrap(ctx context.Context, _ keysource.Ref, blob []byte) ([]byte, error) {
 	w, err := local.Parse(local.Passphrase, blob)
 	if err != nil {

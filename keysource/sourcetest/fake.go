@@ -11,9 +11,9 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// Fake is a source in memory that does the true job, so far as a test needs it: what one key wrapped another does not open, and what was altered
-// opens under none. It keeps what it wrapped, and its wrapped forms are only tickets. Fail makes it fail.
-// It is safe for concurrent use.
+// Fake is a source in memory that does the true job, so far as a test needs it: what one key wrapped another does not
+// open, and what was altered opens under none. It keeps what it wrapped, and its wrapped forms are only tickets. Fail
+// makes it fail. It is safe for concurrent use.
 type Fake struct {
 	ref keysource.Ref
 	key [32]byte

@@ -14,7 +14,8 @@ import (
 
 // Provider says how the suite gets at the sources of one provider.
 type Provider struct {
-	// Open returns a source over the key under test; each call a new handle on the same key, as after a restart. Required.
+	// Open returns a source over the key under test; each call a new handle on the same key, as after a restart.
+	// Required.
 	Open func(t testing.TB) keysource.Source
 	// Other returns a source of the same kind over another key. Required.
 	Other func(t testing.TB) keysource.Source

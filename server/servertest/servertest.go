@@ -1,4 +1,5 @@
-// Package servertest runs a true server for tests: TLS on a free port, a directory of its own, and on demand faces that need no networks.
+// Package servertest runs a true server for tests: TLS on a free port, a directory of its own, and on demand faces that
+// need no networks.
 package servertest
 
 import (
@@ -31,8 +32,9 @@ type Server struct {
 	stopped func() error // waits; may be called again
 }
 
-// Start runs a server. What cfg leaves out: Dir is a new temporary directory, Listen a free port of 127.0.0.1, Recogniser
-// is Faces unless a Pack is named, Logger writes to the test's log. A server that does not start fails the test.
+// Start runs a server. What cfg leaves out: Dir is a new temporary directory, Listen a free port of 127.0.0.1,
+// Recogniser is Faces unless a Pack is named, Logger writes to the test's log. A server that does not start fails the
+// test.
 func Start(t testing.TB, cfg server.Config) *Server {
 	t.Helper()
 	if cfg.Dir == "" {

@@ -2,14 +2,16 @@ package local
 
 import "fmt"
 
-// failure is an error of one of keysource's classes whose text is a sentence for the operator. The class is for programs.
+// failure is an error of one of keysource's classes whose text is a sentence for the operator. The class is for
+// programs.
 type failure struct {
 	text  string
 	class error
 	cause error // may be nil
 }
 
-// Fail makes an error that says only what format and args say, and that errors.Is finds to be class and, if there is one, cause.
+// Fail makes an error that says only what format and args say, and that errors.Is finds to be class and, if there is
+// one, cause.
 func Fail(class, cause error, format string, args ...any) error {
 	return &failure{text: fmt.Sprintf(format, args...), class: class, cause: cause}
 }

@@ -1,5 +1,5 @@
-// Package local wraps under a key that this process holds itself, which is what a file, an environment variable and a passphrase have in
-// common.
+// Package local wraps under a key that this process holds itself, which is what a file, an environment variable and a
+// passphrase have in common.
 package local
 
 import (
@@ -19,15 +19,17 @@ import (
 // KeySize is the length of a wrapping key in bytes.
 const KeySize = 32
 
-// Algorithm is what Description.Algorithm says of the sources here: AES-256-GCM with a random nonce, under a key derived for one message.
+// Algorithm is what Description.Algorithm says of the sources here: AES-256-GCM with a random nonce, under a key
+// derived for one message.
 const Algorithm = "A256GCM"
 
 // The wrapped form, integers big endian:
 //
 //	'W' format=1 suite=1 kind | params len u16, params | salt 32 | commitment 32 | nonce 12, ciphertext, tag 16
 //
-// The message key and the commitment are HKDF-SHA-256 of the wrapping key with the salt, so each is used once, and what the source's reference
-// says (which key) is bound as associated data together with everything that stands before the nonce.
+// The message key and the commitment are HKDF-SHA-256 of the wrapping key with the salt, so each is used once, and what
+// the source's reference says (which key) is bound as associated data together with everything that stands before the
+// nonce.
 const (
 	magic        = 'W'
 	format       = 1
@@ -109,8 +111,8 @@ func Parse(kind Kind, blob []byte) (Wrapped, error) {
 	}, nil
 }
 
-// Open reverses Wrap. The commitment is looked at first: a key that does not match it is the wrong key, which the sentence wrong says to the
-// operator, and nothing is tried with it.
+// Open reverses Wrap. The commitment is looked at first: a key that does not match it is the wrong key, which the
+// sentence wrong says to the operator, and nothing is tried with it.
 func (w Wrapped) Open(key []byte, version, wrong string) ([]byte, error) {
 	messageKey, commitment, err := derive(key, w.salt)
 	if err != nil {

@@ -12,9 +12,10 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// ReadPrivate reads a small file that holds a secret. what names it in errors, for example "root key file". It refuses a file that anyone but
-// the owner can read or change, and one in a folder where somebody else could put another in its place.
-// Its errors have keysource's classes; fs.ErrNotExist and fs.ErrPermission are found in them too. The caller wipes the result.
+// ReadPrivate reads a small file that holds a secret. what names it in errors, for example "root key file". It refuses
+// a file that anyone but the owner can read or change, and one in a folder where somebody else could put another in its
+// place. Its errors have keysource's classes; fs.ErrNotExist and fs.ErrPermission are found in them too. The caller
+// wipes the result.
 func ReadPrivate(what, path string, maxBytes int) ([]byte, error) {
 	if err := CheckFolder(what, filepath.Dir(path)); err != nil {
 		return nil, err
@@ -57,8 +58,9 @@ func ReadPrivate(what, path string, maxBytes int) ([]byte, error) {
 	return b, nil
 }
 
-// CheckFolder refuses a folder in which somebody else could replace a file: it and all above it must belong to this user or root and be
-// writable by the owner alone, save that a sticky folder such as /tmp may lie above. A folder that does not exist is not an error here.
+// CheckFolder refuses a folder in which somebody else could replace a file: it and all above it must belong to this
+// user or root and be writable by the owner alone, save that a sticky folder such as /tmp may lie above. A folder that
+// does not exist is not an error here.
 func CheckFolder(what, dir string) error {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -91,8 +93,8 @@ func CheckFolder(what, dir string) error {
 	}
 }
 
-// CreatePrivate writes a new file of mode 0600 that is there, whole, when it returns, or not at all. It never replaces a file:
-// fs.ErrExist is returned instead. A missing folder is made with mode 0700.
+// CreatePrivate writes a new file of mode 0600 that is there, whole, when it returns, or not at all. It never replaces
+// a file: fs.ErrExist is returned instead. A missing folder is made with mode 0700.
 func CreatePrivate(what, path string, content []byte) (err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {

@@ -66,8 +66,8 @@ const (
 	maxRetries = 30
 )
 
-// do makes one request. body is []byte for an image, else it is written as JSON; nil is none. When the service says that the rate is reached,
-// the request waits as long as it was told to and is made again.
+// do makes one request. body is []byte for an image, else it is written as JSON; nil is none. When the service says
+// that the rate is reached, the request waits as long as it was told to and is made again.
 func (c *client) do(ctx context.Context, method, path string, body, answer any) error {
 	kind := "application/json"
 	var content []byte

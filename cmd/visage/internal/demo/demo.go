@@ -1,4 +1,5 @@
-// Package demo does the main job of the service on sample photos, from the outside, and then looks for what it used in everything that was stored.
+// Package demo does the main job of the service on sample photos, from the outside, and then looks for what it used in
+// everything that was stored.
 package demo
 
 import (
@@ -27,7 +28,8 @@ type Config struct {
 	Client   func(caFile string) (*http.Client, error)
 }
 
-// people are the names that are given to who is met. They and what is said of them are made up, and long enough to be searched for.
+// people are the names that are given to who is met. They and what is said of them are made up, and long enough to be
+// searched for.
 var people = []string{
 	"Adeline Thornquist", "Beatrix Calloway", "Cordelia Ashdown", "Delphine Marchetti", "Evangeline Rooke", "Florentine Abara", "Guinevere Sato",
 	"Henrietta Lindqvist", "Isadora Penhaligon", "Josephine Wexcombe", "Katarzyna Oduya", "Leopoldine Ferrand", "Marguerite Holloway",
@@ -229,7 +231,8 @@ func (d *demonstration) detect(ctx context.Context) error {
 	return nil
 }
 
-// meet finds out who is who: the service groups faces by likeness, so somebody on two photos is met twice and not two people.
+// meet finds out who is who: the service groups faces by likeness, so somebody on two photos is met twice and not two
+// people.
 func (d *demonstration) meet(ctx context.Context) error {
 	byID := map[string]*sighting{}
 	var ids []string

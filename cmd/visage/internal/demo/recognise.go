@@ -12,12 +12,14 @@ import (
 	"strings"
 )
 
-// The least share of the enrolled people who must be recognised on the derived photos, of those whose face is found there. It is not 1: on the
-// samples are profiles and closed eyes, and a demonstration that hid its misses would be none.
+// The least share of the enrolled people who must be recognised on the derived photos, of those whose face is found
+// there. It is not 1: on the samples are profiles and closed eyes, and a demonstration that hid its misses would be
+// none.
 const leastRecognised = 0.8
 
-// identify asks who is on photos that the service has not seen: the other samples of people who are on several, and photos derived from the samples
-// by turning, scaling and other light. What is on the derived ones is known, because it is known where each face went.
+// identify asks who is on photos that the service has not seen: the other samples of people who are on several, and
+// photos derived from the samples by turning, scaling and other light. What is on the derived ones is known, because it
+// is known where each face went.
 func (d *demonstration) identify(ctx context.Context) error {
 	if err := os.MkdirAll(d.Out, 0o755); err != nil {
 		return err

@@ -10,8 +10,8 @@ import (
 	"github.com/visage-face/visage/cmd/visage/internal/leak"
 )
 
-// search looks for everything that was used in every file the service wrote, its logs among them. The search is proved first: all of it is planted
-// beside the data, and must be found.
+// search looks for everything that was used in every file the service wrote, its logs among them. The search is proved
+// first: all of it is planted beside the data, and must be found.
 func (d *demonstration) search(dir, logs string) error {
 	var secrets []leak.Secret
 	texts := map[string]string{

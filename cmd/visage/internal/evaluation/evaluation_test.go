@@ -15,7 +15,8 @@ import (
 	"github.com/visage-face/visage/vision"
 )
 
-// recogniser reads a template from the photo's text: a direction in the plane, in degrees. "blind" is a photo without a face, "broken" no photo.
+// recogniser reads a template from the photo's text: a direction in the plane, in degrees. "blind" is a photo without a
+// face, "broken" no photo.
 type recogniser struct{}
 
 func (recogniser) Detect(_ context.Context, photo []byte, want vision.Want) (*vision.Photo, error) {
@@ -79,7 +80,8 @@ func TestSmallSetByHand(t *testing.T) {
 	if r.Genuine != 4 || r.Lost != 3 || r.Strangers != 11 {
 		t.Errorf("got %d genuine, %d lost, %d strangers, want 4, 3, 11", r.Genuine, r.Lost, r.Strangers)
 	}
-	// Probes: ada's three and bob's two. Eve stands between ada's second and third: both take her for the nearest; the first takes the second.
+	// Probes: ada's three and bob's two. Eve stands between ada's second and third: both take her for the nearest; the
+	// first takes the second.
 	if r.RankOne.Count != 3 || r.RankOne.Of != 5 {
 		t.Errorf("rank-1 is %d of %d, want 3 of 5", r.RankOne.Count, r.RankOne.Of)
 	}

@@ -64,7 +64,8 @@ type Point struct {
 // Targets are the false-accept rates that are reported.
 var Targets = []float64{1e-2, 1e-3}
 
-// maxStrangers bounds the pairs of strangers that are kept. When there are more, they are chosen at random, the same ones each time.
+// maxStrangers bounds the pairs of strangers that are kept. When there are more, they are chosen at random, the same
+// ones each time.
 const maxStrangers = 2_000_000
 
 // pair is two photos and how far apart their faces are.
@@ -73,7 +74,8 @@ type pair struct {
 	distance float64
 }
 
-// Measure looks at every photo, takes the largest face on it, and compares. progress, if set, is told of each photo done.
+// Measure looks at every photo, takes the largest face on it, and compares. progress, if set, is told of each photo
+// done.
 func Measure(ctx context.Context, s Set, r Recogniser, progress func(done, of int)) (*Result, error) {
 	people := map[string]int{}
 	for _, p := range s.Photos {
@@ -178,7 +180,8 @@ func distance(a, b []float32) float64 {
 	return 1 - dot
 }
 
-// rankOne takes each photo of a person who has another as a probe, and asks whether the nearest of all other photos is of that person.
+// rankOne takes each photo of a person who has another as a probe, and asks whether the nearest of all other photos is
+// of that person.
 func rankOne(s Set, people map[string]int, templates [][]float32) Proportion {
 	count := map[int]int{}
 	for i, t := range templates {

@@ -71,7 +71,8 @@ func (r *Result) WriteHTML(w io.Writer) error {
 	return page.Execute(w, map[string]any{"Rows": rows, "Missed": r.Undetected, "Plot": plot(r.Curve)})
 }
 
-// The plot: false accepts from 10^-6 to 1 by their logarithm to the right, true accepts from 0 to 1 upwards, in a box of these pixels.
+// The plot: false accepts from 10^-6 to 1 by their logarithm to the right, true accepts from 0 to 1 upwards, in a box
+// of these pixels.
 const plotWidth, plotHeight, decades = 600.0, 360.0, 6.0
 
 type drawing struct {

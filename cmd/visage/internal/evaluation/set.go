@@ -58,8 +58,9 @@ func ReadFolder(dir string) (Set, error) {
 // maxPairs bounds what a pairs file may ask for.
 const maxPairs = 1_000_000
 
-// ReadPairs reads a pairs file as LFW has it, for the photos in dir: lines of "person n m" for two photos of one person and "person n other m" for
-// two people, with tabs or blanks between, after a line that says how many there are. Photo n of a person is person/person_000n.jpg.
+// ReadPairs reads a pairs file as LFW has it, for the photos in dir: lines of "person n m" for two photos of one person
+// and "person n other m" for two people, with tabs or blanks between, after a line that says how many there are. Photo
+// n of a person is person/person_000n.jpg.
 func ReadPairs(file, dir string) (Set, error) {
 	f, err := os.Open(file)
 	if err != nil {

@@ -34,9 +34,10 @@ func wilson(count, of int) Proportion {
 	return p
 }
 
-// rate finds the threshold at which no more than target of the strangers are accepted, and how many genuine pairs are then. strangers are sorted by
-// distance. The interval comes from drawing the people anew: pairs that share a person are not independent, so counting pairs would promise too much.
-// For a list of pairs, whose makers chose them to be independent, the pairs are what is drawn.
+// rate finds the threshold at which no more than target of the strangers are accepted, and how many genuine pairs are
+// then. strangers are sorted by distance. The interval comes from drawing the people anew: pairs that share a person
+// are not independent, so counting pairs would promise too much. For a list of pairs, whose makers chose them to be
+// independent, the pairs are what is drawn.
 func rate(genuine, strangers []pair, people, lost int, target float64, listed bool, r Recogniser) Rate {
 	out := Rate{FalseAccepts: target}
 	allowed := int(target * float64(len(strangers)))
@@ -121,7 +122,8 @@ func poisson(random *rand.Rand) int {
 	return n
 }
 
-// curve returns the true-accept rate at false-accept rates from one pair to all, evenly spaced by their logarithm. strangers are sorted.
+// curve returns the true-accept rate at false-accept rates from one pair to all, evenly spaced by their logarithm.
+// strangers are sorted.
 func curve(genuine, strangers []pair) []Point {
 	if len(genuine) == 0 || len(strangers) == 0 {
 		return nil

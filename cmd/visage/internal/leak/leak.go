@@ -1,4 +1,5 @@
-// Package leak searches files for things that must not be readable in them, in every form they could have been written in.
+// Package leak searches files for things that must not be readable in them, in every form they could have been written
+// in.
 package leak
 
 import (
@@ -30,11 +31,12 @@ type form struct {
 	bytes []byte
 }
 
-// minForm is the least length of a form in bytes. Shorter ones would be found in random bytes by chance: 8 bytes are met once in 2^64 places.
+// minForm is the least length of a form in bytes. Shorter ones would be found in random bytes by chance: 8 bytes are
+// met once in 2^64 places.
 const minForm = 8
 
-// Text returns a text to look for: as UTF-8, UTF-16, JSON, hexadecimal and base64, and in lower and upper case. It is an error when the text is
-// too short to be told from chance.
+// Text returns a text to look for: as UTF-8, UTF-16, JSON, hexadecimal and base64, and in lower and upper case. It is
+// an error when the text is too short to be told from chance.
 func Text(what, text string) (Secret, error) {
 	if len(text) < minForm {
 		return Secret{}, fmt.Errorf("%s has %d bytes; less than %d are found by chance", what, len(text), minForm)
@@ -57,8 +59,8 @@ func Text(what, text string) (Secret, error) {
 	return s, nil
 }
 
-// Template returns a template to look for: any of a few runs of its numbers, as float32 and float64 in both byte orders, those in hexadecimal
-// and base64, and as JSON. Runs, because a template may be stored in parts.
+// Template returns a template to look for: any of a few runs of its numbers, as float32 and float64 in both byte
+// orders, those in hexadecimal and base64, and as JSON. Runs, because a template may be stored in parts.
 func Template(what string, template []float32) Secret {
 	s := Secret{What: what}
 	const run = 4 // 16 bytes as float32: beyond chance
@@ -94,8 +96,8 @@ func (s *Secret) add(name string, b []byte) {
 	}
 }
 
-// addEncoded adds b in hexadecimal and in base64. Base64 looks different at each of three offsets in what was encoded; the characters at the ends
-// depend on the neighbours and are left out.
+// addEncoded adds b in hexadecimal and in base64. Base64 looks different at each of three offsets in what was encoded;
+// the characters at the ends depend on the neighbours and are left out.
 func (s *Secret) addEncoded(name string, b []byte) {
 	h := hex.EncodeToString(b)
 	s.add(name+" in hexadecimal", []byte(h))
@@ -131,7 +133,8 @@ type Report struct {
 // chunk is how much of a file is searched at a time.
 const chunk = 4 << 20
 
-// Search looks for the secrets in every byte of every file under the paths, and in the files' names. Each form is reported once a file.
+// Search looks for the secrets in every byte of every file under the paths, and in the files' names. Each form is
+// reported once a file.
 func Search(secrets []Secret, paths ...string) (Report, error) {
 	var r Report
 	overlap := 0
@@ -200,8 +203,8 @@ func (r *Report) searchFile(name string, secrets []Secret, overlap int) error {
 	}
 }
 
-// Plant writes every form of the secrets into a new file at path, with other bytes around each, so that a search can be seen to find them all. It
-// returns how many there are.
+// Plant writes every form of the secrets into a new file at path, with other bytes around each, so that a search can be
+// seen to find them all. It returns how many there are.
 func Plant(path string, secrets []Secret) (int, error) {
 	var b bytes.Buffer
 	n := 0
