@@ -127,7 +127,8 @@ func TestLayout(t *testing.T) {
 			}
 			wires := slices.ContainsFunc(wirers, func(w string) bool { return under(p.dir, w) })
 			if under(room, "cmd/...") && !under(p.dir, "cmd/...") || under(room, "server/...") && !wires {
-				t.Errorf("%s imports %s (in %s): nobody imports what puts the rooms together", p.dir, room, strings.Join(files, ", "))
+				t.Errorf("%s imports %s (in %s): nobody imports what puts the rooms together", p.dir, room, strings.Join(files,
+					", "))
 			}
 		}
 	}
@@ -215,7 +216,10 @@ func TestLayoutSeesViolations(t *testing.T) {
 		if i < 0 {
 			t.Fatalf("no line for %s", c.from)
 		}
-		if got := slices.ContainsFunc(rooms[i].allowed, func(pat string) bool { return pat == "*" || under(c.to, pat) }); got != c.want {
+		if got := slices.ContainsFunc(rooms[i].allowed, func(pat string) bool {
+			return pat == "*" || under(c.to,
+				pat)
+		}); got != c.want {
 			t.Errorf("%s -> %s: allowed %t, want %t", c.from, c.to, got, c.want)
 		}
 	}
@@ -303,7 +307,8 @@ func readPackages(t *testing.T) []pkg {
 		}
 		base := d.Name()
 		if d.IsDir() {
-			if name != "." && (strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_") || base == "testdata" || base == "node_modules") {
+			if name != "." && (strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_") || base == "testdata" ||
+				base == "node_modules") {
 				return filepath.SkipDir
 			}
 			if name != "." {

@@ -212,7 +212,8 @@ func TestRefusals(t *testing.T) {
 		kind visage.Kind
 		code string
 	}{
-		{"same name in another case", account.Creation{Name: "TAKEN", Tier: visage.S0}, visage.Conflict, "AccountAlreadyExists"},
+		{"same name in another case", account.Creation{Name: "TAKEN", Tier: visage.S0}, visage.Conflict,
+			"AccountAlreadyExists"},
 		{"second free", account.Creation{Name: "free", Tier: visage.F0}, visage.Conflict, "CanNotCreateMultipleFreeAccounts"},
 		{"unknown tier", account.Creation{Name: "other", Tier: "S1"}, visage.Invalid, "InvalidSkuId"},
 		{"short name", account.Creation{Name: "a", Tier: visage.S0}, visage.Invalid, "InvalidResourceName"},

@@ -73,7 +73,8 @@ func (a *Accounts) Resource(_ context.Context, key, host string) (visage.Resourc
 // named returns the resource that a host stands for, in lower case, or "" when it stands for none: an IP address, a
 // host without a dot, or one whose first label is no resource's name.
 func (x *index) named(host string) string {
-	host, _, _ = strings.Cut(host, ":") // an IPv6 address is cut to pieces by that, none of which has a dot and stands for a name
+	// an IPv6 address is cut to pieces by that, none of which has a dot and stands for a name
+	host, _, _ = strings.Cut(host, ":")
 	if _, err := netip.ParseAddr(host); err == nil {
 		return ""
 	}
@@ -99,7 +100,8 @@ func (x *index) admitTier(rec record, to visage.Tier) error {
 	}
 	if rec.Tier == visage.E0 || to == visage.E0 {
 		return visage.Refuse(visage.Invalid, "InvalidSkuId",
-			"The tier of resource %q is %s and cannot become %s: E0 is chosen when a resource is made, and kept.", rec.Name, rec.Tier, to)
+			"The tier of resource %q is %s and cannot become %s: E0 is chosen when a resource is made, and kept.", rec.Name,
+			rec.Tier, to)
 	}
 	return x.admitFree(rec.Name, to)
 }

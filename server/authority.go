@@ -26,7 +26,8 @@ const (
 	authorityLife = 10 * 365 * 24 * time.Hour
 	leafLife      = 90 * 24 * time.Hour
 	leafRenewal   = 30 * 24 * time.Hour // a leaf with less than this left is replaced
-	maxLeaves     = 1024                // one a resource that is asked for by its own host; more than these are made again when needed
+	// one a resource that is asked for by its own host; more than these are made again when needed
+	maxLeaves = 1024
 )
 
 // authorityRecord is the local certificate authority as it is kept, sealed, in the operator's space.
@@ -92,8 +93,9 @@ func newAuthority() (authorityRecord, error) {
 	}
 	now := time.Now()
 	template := &x509.Certificate{
-		SerialNumber:          serial,
-		Subject:               pkix.Name{Organization: []string{"Visage"}, CommonName: fmt.Sprintf("Visage local CA %x", serial.Bytes()[:4])},
+		SerialNumber: serial,
+		Subject: pkix.Name{Organization: []string{"Visage"}, CommonName: fmt.Sprintf("Visage local CA %x",
+			serial.Bytes()[:4])},
 		NotBefore:             now.Add(-time.Hour), // clients' clocks differ
 		NotAfter:              now.Add(authorityLife),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,

@@ -117,7 +117,8 @@ func (s *Server) certificates(ctx context.Context, l *layers) (*tls.Config, erro
 	if err != nil {
 		return nil, err
 	}
-	l.authority = &authority{certificate: cert, key: key, domain: s.cfg.Domain, names: s.cfg.certificateNames(), known: l.accounts.Exists}
+	l.authority = &authority{certificate: cert, key: key, domain: s.cfg.Domain, names: s.cfg.certificateNames(),
+		known: l.accounts.Exists}
 	cfg.GetCertificate = l.authority.forHello
 	return cfg, nil
 }

@@ -36,7 +36,8 @@ func FindPack(asked, dir string) (string, error) {
 		}
 		looked = append(looked, at)
 	}
-	return "", fmt.Errorf("no model pack: none in %s; say with --pack where one is: %w", strings.Join(looked, ", "), fs.ErrNotExist)
+	return "", fmt.Errorf("no model pack: none in %s; say with --pack where one is: %w", strings.Join(looked, ", "),
+		fs.ErrNotExist)
 }
 
 // FindLibrary returns the path of the ONNX Runtime library to use: the one that was asked for or, when that is empty,
@@ -49,7 +50,8 @@ func FindLibrary(asked string) (string, error) {
 	arch := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
 	pattern := map[string]string{"linux": "libonnxruntime.so.1*", "darwin": "libonnxruntime*.dylib"}[runtime.GOOS]
 	if arch == "" || pattern == "" {
-		return "", fmt.Errorf("no ONNX Runtime is packaged for %s/%s: say with --library where one is: %w", runtime.GOOS, runtime.GOARCH,
+		return "", fmt.Errorf("no ONNX Runtime is packaged for %s/%s: say with --library where one is: %w", runtime.GOOS,
+			runtime.GOARCH,
 			errors.ErrUnsupported)
 	}
 	var looked []string

@@ -36,14 +36,16 @@ type Operator struct {
 func ReadOperator(path string) (Operator, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Operator{}, fmt.Errorf("%s does not exist: no server was started with this directory yet: %w", path, fs.ErrNotExist)
+		return Operator{}, fmt.Errorf("%s does not exist: no server was started with this directory yet: %w", path,
+			fs.ErrNotExist)
 	}
 	if err != nil {
 		return Operator{}, err
 	}
 	var o Operator
 	if err := json.Unmarshal(b, &o); err != nil {
-		return Operator{}, fmt.Errorf("%s is damaged: %w; delete it, and the next start of the server writes a new one", path, err)
+		return Operator{}, fmt.Errorf("%s is damaged: %w; delete it, and the next start of the server writes a new one",
+			path, err)
 	}
 	return o, nil
 }
@@ -95,7 +97,8 @@ func openOperator(ctx context.Context, store *sealed.Store, path string) (*opera
 	if err != nil {
 		return nil, Operator{}, fmt.Errorf("open operator's record: %w", err)
 	}
-	on.TenantID, on.SubscriptionID, on.ClientID, on.ResourceGroup = rec.TenantID, rec.SubscriptionID, rec.ClientID, defaultGroup
+	on.TenantID, on.SubscriptionID, on.ClientID, on.ResourceGroup = rec.TenantID, rec.SubscriptionID, rec.ClientID,
+		defaultGroup
 	return &operator{rec}, on, nil
 }
 

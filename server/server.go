@@ -132,7 +132,8 @@ func (s *Server) serve(ctx context.Context, l *layers, listener net.Listener, ce
 		ReadHeaderTimeout: 10 * time.Second, // slow headers hold a connection and nothing else
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // what clients do wrong before they are a request
+		// what clients do wrong before they are a request
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 2) // the listener and the background: neither may block when nobody listens any more
 	go func() {

@@ -56,8 +56,9 @@ func detect(t *testing.T, s *servertest.Server, key string) (int, string) {
 func TestFirstStartMakesEverything(t *testing.T) {
 	s := servertest.Start(t, server.Config{})
 	for path, mode := range map[string]fs.FileMode{
-		"": 0o700 | fs.ModeDir, "data": 0o700 | fs.ModeDir, "keys": 0o700 | fs.ModeDir, "keys/root.key": 0o600, "operator.json": 0o600,
-		"ca.pem": 0o600,
+		"": 0o700 | fs.ModeDir, "data": 0o700 | fs.ModeDir, "keys": 0o700 | fs.ModeDir, "keys/root.key": 0o600,
+		"operator.json": 0o600,
+		"ca.pem":        0o600,
 	} {
 		info, err := os.Stat(filepath.Join(s.Dir(), path))
 		if err != nil || info.Mode() != mode {
@@ -76,7 +77,8 @@ func TestFirstStartMakesEverything(t *testing.T) {
 	}
 	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/metrics": "visage_api_requests_total",
 		"/openapi.json": `"/face/v1.2/identify"`} {
-		if status, body := call(t, s, http.MethodGet, path, "", nil); status != http.StatusOK || !strings.Contains(body, want) {
+		if status, body := call(t, s, http.MethodGet, path, "", nil); status != http.StatusOK || !strings.Contains(body,
+			want) {
 			t.Errorf("%s: %d, want 200 and %q", path, status, want)
 		}
 		if status, _ := call(t, s, http.MethodPost, path, "", nil); status != http.StatusMethodNotAllowed {
@@ -126,7 +128,8 @@ func TestLostOperatorFileIsWrittenWithANewSecret(t *testing.T) {
 	if status, _ := manage(t, s, before.ClientSecret); status != http.StatusUnauthorized {
 		t.Errorf("the old secret: %d, want 401", status)
 	}
-	if status, body := manage(t, s, after.ClientSecret); status != http.StatusOK || !strings.Contains(body, `"name":"default"`) {
+	if status, body := manage(t, s, after.ClientSecret); status != http.StatusOK || !strings.Contains(body,
+		`"name":"default"`) {
 		t.Errorf("the new secret: %d %s", status, body)
 	}
 }
@@ -158,13 +161,15 @@ func manage(t *testing.T, s *servertest.Server, secret string) (int, string) {
 func TestManagementIsForTheOperatorAlone(t *testing.T) {
 	s := servertest.Start(t, server.Config{})
 	for name, secret := range map[string]string{
-		"nothing": "", "a resource's key": s.Key, "another secret": s.Operator().ClientSecret + "x", "a part": s.Operator().ClientSecret[:40],
+		"nothing": "", "a resource's key": s.Key, "another secret": s.Operator().ClientSecret + "x",
+		"a part": s.Operator().ClientSecret[:40],
 	} {
 		status, body := manage(t, s, secret)
 		var said struct {
 			Error struct{ Code, Message string }
 		}
-		if err := json.Unmarshal([]byte(body), &said); err != nil || status != http.StatusUnauthorized || said.Error.Code == "" {
+		if err := json.Unmarshal([]byte(body), &said); err != nil || status != http.StatusUnauthorized ||
+			said.Error.Code == "" {
 			t.Errorf("%s: %d %s, want 401 and a code", name, status, body)
 		}
 		if strings.Contains(body, "accounts/") {
@@ -188,7 +193,10 @@ func TestStartFailures(t *testing.T) {
 		}, keysource.ErrWrong, "put that file back"},
 		{"key file readable by others", func(t *testing.T, cfg *server.Config) { chmod(t, cfg.Dir, "keys/root.key", 0o644) },
 			keysource.ErrDenied, "run \"chmod 600"},
-		{"key file cut short", func(t *testing.T, cfg *server.Config) { write(t, cfg.Dir, "keys/root.key", []byte("short"), 0o600) },
+		{"key file cut short", func(t *testing.T, cfg *server.Config) {
+			write(t, cfg.Dir, "keys/root.key", []byte("short"),
+				0o600)
+		},
 			keysource.ErrUnknown, "has 5 bytes, not 32"},
 		{"another kind of key", func(t *testing.T, cfg *server.Config) { cfg.RootKeys = []string{"env:VISAGE_SECRET_ROOT"} },
 			nil, "it is protected by file"},
@@ -244,7 +252,8 @@ func TestRootKeyFromEnvironmentAndPassphrase(t *testing.T) {
 	t.Setenv("VISAGE_SECRET_ROOT", strings.Repeat("5a", 32))
 	t.Setenv("VISAGE_SECRET_WORDS", "correct horse battery staple")
 	dir := filepath.Join(t.TempDir(), "visage")
-	s := servertest.Start(t, server.Config{Dir: dir, RootKeys: []string{"env:VISAGE_SECRET_ROOT", "passphrase-env:VISAGE_SECRET_WORDS"}})
+	s := servertest.Start(t, server.Config{Dir: dir, RootKeys: []string{"env:VISAGE_SECRET_ROOT",
+		"passphrase-env:VISAGE_SECRET_WORDS"}})
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +315,8 @@ func TestConfigMistakesComeTogether(t *testing.T) {
 		t.Fatal("a broken configuration was taken")
 	}
 	for _, want := range []string{
-		`listen: "nowhere" is not host:port`, `domain: "UPPER"`, "cert-file: a certificate and its key go together", "parallel: -1",
+		`listen: "nowhere" is not host:port`, `domain: "UPPER"`, "cert-file: a certificate and its key go together",
+		"parallel: -1",
 		`root-key: "floppy:A" is none of`, `root-key: "env:X" is there twice`,
 	} {
 		if !strings.Contains(err.Error(), want) {

@@ -78,7 +78,8 @@ func (s *Server) note(e sealed.Event) {
 	}
 	switch e.Kind {
 	case sealed.Corrupt:
-		s.log.Error("something stored does not open; \"visage verify\" on the stopped server lists all of it", append(attrs, "err", e.Err)...)
+		s.log.Error("something stored does not open; \"visage verify\" on the stopped server lists all of it",
+			append(attrs, "err", e.Err)...)
 	case sealed.RootExposed:
 		s.log.Warn("the root key lies beside the data on this machine: whoever copies both can open them", attrs...)
 	case sealed.SpaceOpened, sealed.SpaceWiped:

@@ -76,7 +76,8 @@ func (p *plane) resource(a account.Account) resource {
 		tags = map[string]string{}
 	}
 	return resource{
-		ID: "/subscriptions/" + p.Subscription + "/resourceGroups/" + a.Group + "/providers/Microsoft.CognitiveServices/accounts/" +
+		ID: "/subscriptions/" + p.Subscription + "/resourceGroups/" + a.Group +
+			"/providers/Microsoft.CognitiveServices/accounts/" +
 			a.Name,
 		Name: a.Name, Type: "Microsoft.CognitiveServices/accounts", ETag: etag(a), Location: a.Location, Kind: kindFace,
 		SKU: sku{string(a.Tier), tierNames[a.Tier]}, Tags: tags,
@@ -84,7 +85,8 @@ func (p *plane) resource(a account.Account) resource {
 			Endpoint: endpoint, Endpoints: map[string]string{kindFace: endpoint},
 			InternalID:  strings.ReplaceAll(a.ID.String(), "-", ""),
 			DateCreated: a.Created.UTC().Format("2006-01-02T15:04:05.0000000Z"), CustomSubDomainName: strings.ToLower(a.Name),
-			PublicNetworkAccess: "Enabled", PrivateEndpoints: []struct{}{}, Capabilities: []struct{}{}, ProvisioningState: "Succeeded",
+			PublicNetworkAccess: "Enabled", PrivateEndpoints: []struct{}{}, Capabilities: []struct{}{},
+			ProvisioningState: "Succeeded",
 		},
 	}
 }

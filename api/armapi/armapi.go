@@ -63,10 +63,12 @@ func (p *plane) routes() []api.Route {
 		return r
 	}
 	return []api.Route{
-		route(http.MethodGet, inSubscription, p.list, api.Doc{Summary: "List the accounts of the subscription", Answer: list{}}),
+		route(http.MethodGet, inSubscription, p.list, api.Doc{Summary: "List the accounts of the subscription",
+			Answer: list{}}),
 		route(http.MethodGet, inGroup, p.list, api.Doc{Summary: "List the accounts of the resource group", Answer: list{}}),
 		route(http.MethodGet, one, p.get, api.Doc{Summary: "Get an account", Answer: resource{}}),
-		route(http.MethodPut, one, p.put, api.Doc{Summary: "Create an account, or change it", Body: request{}, Answer: resource{}}),
+		route(http.MethodPut, one, p.put, api.Doc{Summary: "Create an account, or change it", Body: request{},
+			Answer: resource{}}),
 		route(http.MethodPatch, one, p.patch, api.Doc{Summary: "Change an account", Body: request{}, Answer: resource{}}),
 		route(http.MethodDelete, one, p.remove, api.Doc{Summary: "Delete an account with its data"}),
 		route(http.MethodPost, one+"/listKeys", p.keys, api.Doc{Summary: "List the keys of an account", Answer: keys{}}),

@@ -72,13 +72,15 @@ func given(t *testing.T, file string, env map[string]string, args ...string) (*s
 
 func TestFlagBeforeEnvironmentBeforeFile(t *testing.T) {
 	file := "dir: /from/file\nlisten: 127.0.0.1:1\ndomain: file.test\nnames: [a.test, b.test]\nplain-http: false\ngallery-memory: 2GiB\n"
-	c, err := given(t, file, map[string]string{"VISAGE_LISTEN": "127.0.0.1:2", "VISAGE_DOMAIN": "env.test", "VISAGE_NAMES": "c.test,d.test"},
+	c, err := given(t, file, map[string]string{"VISAGE_LISTEN": "127.0.0.1:2", "VISAGE_DOMAIN": "env.test",
+		"VISAGE_NAMES": "c.test,d.test"},
 		"--domain", "flag.test")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := c.server
-	if s.Dir != "/from/file" || s.Listen != "127.0.0.1:2" || s.Domain != "flag.test" || strings.Join(s.Names, " ") != "c.test d.test" ||
+	if s.Dir != "/from/file" || s.Listen != "127.0.0.1:2" || s.Domain != "flag.test" ||
+		strings.Join(s.Names, " ") != "c.test d.test" ||
 		s.PlainHTTP || s.GalleryBytes != 2<<30 {
 		t.Errorf("got %+v", s)
 	}
@@ -87,8 +89,9 @@ func TestFlagBeforeEnvironmentBeforeFile(t *testing.T) {
 func TestEverySettingHasThreePlaces(t *testing.T) {
 	values := map[string]string{
 		"dir": "/x", "listen": "127.0.0.1:1", "domain": "x.test", "names": "y.test", "cert-file": "/c", "key-file": "/k",
-		"plain-http": "true", "pack": "/p", "library": "/l", "parallel": "3", "gallery-memory": "5MiB", "allow-private-urls": "true",
-		"root-key": "env:X", "drain-timeout": "3s", "log-level": "warn", "log-format": "json",
+		"plain-http": "true", "pack": "/p", "library": "/l", "parallel": "3", "gallery-memory": "5MiB",
+		"allow-private-urls": "true",
+		"root-key":           "env:X", "drain-timeout": "3s", "log-level": "warn", "log-format": "json",
 	}
 	for _, s := range table {
 		value, known := values[s.name]
@@ -121,7 +124,8 @@ func wantNone(t *testing.T, name string, err error) {
 
 func TestUnknownVariable(t *testing.T) {
 	_, err := given(t, "", map[string]string{"VISAGE_LISTN": "127.0.0.1:1", "VISAGE_SECRET_ROOT": "anything"})
-	if err == nil || !strings.HasPrefix(err.Error(), "VISAGE_LISTN: there is no such setting; allowed: VISAGE_CONFIG, VISAGE_DIR,") {
+	if err == nil || !strings.HasPrefix(err.Error(),
+		"VISAGE_LISTN: there is no such setting; allowed: VISAGE_CONFIG, VISAGE_DIR,") {
 		t.Errorf("got %v", err)
 	}
 	if err != nil && strings.Contains(err.Error(), "VISAGE_SECRET_ROOT: there") {

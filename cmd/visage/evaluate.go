@@ -22,7 +22,8 @@ func evaluateCommand() command {
 	}
 	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {
 		given := defineSettings(fs, "dir", "pack", "library", "parallel")
-		fs.StringVar(&opts.pairs, "pairs", "", "file with the pairs to compare, in LFW's format (default: every photo with every other)")
+		fs.StringVar(&opts.pairs, "pairs", "",
+			"file with the pairs to compare, in LFW's format (default: every photo with every other)")
 		fs.StringVar(&opts.html, "html", "", "file to write the report to as a page, with the curve")
 		return func(ctx context.Context, s streams, args []string) error {
 			if len(args) != 1 {

@@ -51,7 +51,8 @@ func commands() []command {
 	return []command{
 		serveCommand(), demoCommand(),
 		modelsConvertCommand(), modelsInstallCommand(), modelsListCommand(), modelsShowCommand(),
-		resourceCreateCommand(), resourceListCommand(), resourceShowCommand(), resourceKeysCommand(), resourceRegenerateCommand(),
+		resourceCreateCommand(), resourceListCommand(), resourceShowCommand(), resourceKeysCommand(),
+		resourceRegenerateCommand(),
 		resourceDeleteCommand(),
 		verifyCommand(), evaluateCommand(), versionCommand(),
 	}
@@ -79,7 +80,8 @@ func run(ctx context.Context, s streams, args []string) int {
 	}
 	c, rest := find(all, args)
 	if c == nil {
-		fmt.Fprintf(s.err, "visage: there is no command %q\nhint: \"visage help\" lists the commands\n", strings.Join(args[:min(2, len(args))], " "))
+		fmt.Fprintf(s.err, "visage: there is no command %q\nhint: \"visage help\" lists the commands\n",
+			strings.Join(args[:min(2, len(args))], " "))
 		return exitUsage
 	}
 	fs := newFlags(c.name)
@@ -192,7 +194,8 @@ func hinted(err error, format string, args ...any) error {
 
 // usage is the error of a command that was called wrongly.
 func usage(c *command, format string, args ...any) error {
-	return &failure{err: fmt.Errorf(format, args...), code: exitUsage, hint: fmt.Sprintf("\"visage help %s\" shows how it is called", c.name)}
+	return &failure{err: fmt.Errorf(format, args...), code: exitUsage,
+		hint: fmt.Sprintf("\"visage help %s\" shows how it is called", c.name)}
 }
 
 // report tells of an error and returns the exit code.

@@ -46,7 +46,8 @@ func modelsInstallCommand() command {
 	}
 	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {
 		dir := defineDir(fs)
-		fs.StringVar(&opts.sha256, "sha256", "", "digest of the archive or, for a folder, of its manifest, in hexadecimal; required")
+		fs.StringVar(&opts.sha256, "sha256", "",
+			"digest of the archive or, for a folder, of its manifest, in hexadecimal; required")
 		fs.StringVar(&opts.into, "into", "", "folder that holds the packs (default: <dir>/packs)")
 		return func(ctx context.Context, s streams, args []string) error {
 			if len(args) != 1 {
@@ -127,7 +128,8 @@ func listModels(s streams, roots []string) error {
 
 func modelsShowCommand() command {
 	c := command{
-		name: "models show", args: "[PACK]", summary: "Show a model pack: its networks, and how its confidence relates to false accepts.",
+		name: "models show", args: "[PACK]",
+		summary: "Show a model pack: its networks, and how its confidence relates to false accepts.",
 		example: "visage models show models/packs/default",
 	}
 	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {
@@ -168,7 +170,8 @@ func showPack(out io.Writer, p *pack.Pack) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\nConfidence against false accepts, over %d pairs of %d people.\n%s\n\n", m.Calibration.Pairs, m.Calibration.People,
+	fmt.Fprintf(out, "\nConfidence against false accepts, over %d pairs of %d people.\n%s\n\n", m.Calibration.Pairs,
+		m.Calibration.People,
 		m.Calibration.Method)
 	w = tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(w, "confidence\tdistance\tone stranger in\t\n")

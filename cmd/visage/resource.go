@@ -98,7 +98,8 @@ func resourceCreateCommand() command {
 		err := c.manage(ctx, http.MethodGet, "/"+url.PathEscape(args[0]), nil, &there)
 		if r, ok := errors.AsType[*refused](err); !ok || r.code != "ResourceNotFound" {
 			if err == nil {
-				err = hinted(fmt.Errorf("resource %q exists already", there.Name), "\"visage resource show %s\" shows it", there.Name)
+				err = hinted(fmt.Errorf("resource %q exists already", there.Name), "\"visage resource show %s\" shows it",
+					there.Name)
 			}
 			return nil, err
 		}
@@ -109,7 +110,8 @@ func resourceCreateCommand() command {
 }
 
 func resourceListCommand() command {
-	return resourceCommand(command{name: "resource list", summary: "List the Face resources.", example: "visage resource list -o json"},
+	return resourceCommand(command{name: "resource list", summary: "List the Face resources.",
+		example: "visage resource list -o json"},
 		0, nil, func(ctx context.Context, c *client, _ []string) (any, error) {
 			var answer struct {
 				Value []account `json:"value"`
@@ -147,7 +149,8 @@ func resourceRegenerateCommand() command {
 		example: "visage resource regenerate default key1",
 	}, 2, nil, func(ctx context.Context, c *client, args []string) (any, error) {
 		var keys accountKeys
-		err := c.manage(ctx, http.MethodPost, "/"+url.PathEscape(args[0])+"/regenerateKey", map[string]string{"keyName": args[1]}, &keys)
+		err := c.manage(ctx, http.MethodPost, "/"+url.PathEscape(args[0])+"/regenerateKey",
+			map[string]string{"keyName": args[1]}, &keys)
 		return keys, err
 	}, printKeys)
 }
@@ -175,7 +178,8 @@ func printAccounts(w io.Writer, answer any) {
 	fmt.Fprint(w, "NAME\tTIER\tLOCATION\tSTATE\tCREATED\tENDPOINT\n")
 	for _, a := range answer.([]account) {
 		created, _, _ := strings.Cut(a.Properties.DateCreated, ".")
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", a.Name, a.SKU.Name, a.Location, a.Properties.ProvisioningState, created, a.Properties.Endpoint)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", a.Name, a.SKU.Name, a.Location, a.Properties.ProvisioningState, created,
+			a.Properties.Endpoint)
 	}
 }
 

@@ -135,7 +135,8 @@ func TestServeServesUntilItIsTold(t *testing.T) {
 			stop()
 		}
 	}
-	if code := <-ended; code != exitOK || !strings.Contains(log.String(), "msg=serving") || !strings.Contains(log.String(), "msg=stopping") {
+	if code := <-ended; code != exitOK || !strings.Contains(log.String(), "msg=serving") ||
+		!strings.Contains(log.String(), "msg=stopping") {
 		t.Errorf("exit code %d; it said\n%s", code, log.String())
 	}
 }

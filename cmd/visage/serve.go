@@ -53,6 +53,7 @@ func runServe(ctx context.Context, s streams, set *settings) error {
 		return err
 	case <-srv.Ready():
 	}
-	set.server.Logger.Info("serving", "endpoint", srv.Endpoint(), "operator_file", filepath.Join(srv.Dir(), server.OperatorFile))
+	set.server.Logger.Info("serving", "endpoint", srv.Endpoint(), "operator_file", filepath.Join(srv.Dir(),
+		server.OperatorFile))
 	return <-stopped
 }

@@ -47,12 +47,14 @@ var table = []setting{
 		set: text(func(c *settings) *string { return &c.server.Dir })},
 	{name: "listen", usage: "address to listen on (default: 127.0.0.1:8443)", allowed: "host:port",
 		set: text(func(c *settings) *string { return &c.server.Listen })},
-	{name: "domain", usage: "resources are also reached at <name>.<domain> (default: localhost)", allowed: "a host name in lower case",
-		set: text(func(c *settings) *string { return &c.server.Domain })},
+	{name: "domain", usage: "resources are also reached at <name>.<domain> (default: localhost)",
+		allowed: "a host name in lower case",
+		set:     text(func(c *settings) *string { return &c.server.Domain })},
 	{name: "names", usage: "further host names and IP addresses the certificate shall be good for", list: true,
 		allowed: "host names and IP addresses", set: texts(func(c *settings) *[]string { return &c.server.Names })},
-	{name: "cert-file", usage: "certificate chain to use instead of the server's own authority", allowed: "the path of a PEM file",
-		set: text(func(c *settings) *string { return &c.server.CertFile })},
+	{name: "cert-file", usage: "certificate chain to use instead of the server's own authority",
+		allowed: "the path of a PEM file",
+		set:     text(func(c *settings) *string { return &c.server.CertFile })},
 	{name: "key-file", usage: "key of cert-file", allowed: "the path of a PEM file",
 		set: text(func(c *settings) *string { return &c.server.KeyFile })},
 	{name: "plain-http", usage: "serve without TLS, on a loopback address only", boolean: true, allowed: "true or false",
@@ -64,16 +66,20 @@ var table = []setting{
 	{name: "parallel", usage: "photos worked on at once (default: number of processors)", allowed: "a number from 1 to 256",
 		set: number(1, 256, func(c *settings) *int { return &c.server.Parallel })},
 	{name: "gallery-memory", usage: "memory for galleries that are being searched (default: 1GiB)",
-		allowed: "a size such as 512MiB or 4GiB, at least 1MiB", set: size(func(c *settings) *int64 { return &c.server.GalleryBytes })},
-	{name: "allow-private-urls", usage: "let image URLs lead to private and loopback addresses", boolean: true, allowed: "true or false",
-		set: truth(func(c *settings) *bool { return &c.server.AllowPrivateURLs })},
+		allowed: "a size such as 512MiB or 4GiB, at least 1MiB",
+		set:     size(func(c *settings) *int64 { return &c.server.GalleryBytes })},
+	{name: "allow-private-urls", usage: "let image URLs lead to private and loopback addresses", boolean: true,
+		allowed: "true or false",
+		set:     truth(func(c *settings) *bool { return &c.server.AllowPrivateURLs })},
 	{name: "root-key", usage: "what opens the data: file:PATH, env:NAME, passphrase-env:NAME or passphrase-file:PATH;\n" +
 		"any one of several does (default: file:<dir>/keys/root.key)", list: true,
 		allowed: "file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH",
 		set:     texts(func(c *settings) *[]string { return &c.server.RootKeys })},
-	{name: "drain-timeout", usage: "how long requests may finish when the server stops (default: 20s)", allowed: "a duration such as 20s",
-		set: duration(func(c *settings) *time.Duration { return &c.server.DrainTimeout })},
-	{name: "log-level", usage: "least level that is logged (default: info)", allowed: "debug, info, warn, error", set: setLogLevel},
+	{name: "drain-timeout", usage: "how long requests may finish when the server stops (default: 20s)",
+		allowed: "a duration such as 20s",
+		set:     duration(func(c *settings) *time.Duration { return &c.server.DrainTimeout })},
+	{name: "log-level", usage: "least level that is logged (default: info)", allowed: "debug, info, warn, error",
+		set: setLogLevel},
 	{name: "log-format", usage: "form of log lines (default: text)", allowed: "text, json", set: setLogFormat},
 }
 
@@ -155,7 +161,8 @@ func size(field func(*settings) *int64) func(*settings, string) error {
 }
 
 func setLogLevel(c *settings, v string) error {
-	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn,
+		"error": slog.LevelError}
 	l, found := levels[v]
 	if !found {
 		return fmt.Errorf("is %q", v)
@@ -232,7 +239,8 @@ func (f *flags) load() (*settings, error) {
 			continue
 		}
 		if len(src.values) > 1 && !s.list {
-			mistakes = append(mistakes, fmt.Errorf("%s: is given %d times; allowed: %s, once", src.place, len(src.values), s.allowed))
+			mistakes = append(mistakes, fmt.Errorf("%s: is given %d times; allowed: %s, once", src.place, len(src.values),
+				s.allowed))
 			continue
 		}
 		for _, v := range src.values {
@@ -270,8 +278,9 @@ func unknownVariables() []error {
 			name == forTests {
 			continue
 		}
-		mistakes = append(mistakes, fmt.Errorf("%s: there is no such setting; allowed: %s; variables with secrets begin with %sSECRET_",
-			name, strings.Join(known, ", "), env))
+		mistakes = append(mistakes,
+			fmt.Errorf("%s: there is no such setting; allowed: %s; variables with secrets begin with %sSECRET_",
+				name, strings.Join(known, ", "), env))
 	}
 	slices.SortFunc(mistakes, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return mistakes
@@ -317,7 +326,8 @@ func readConfig(path string) (map[string]source, error) {
 		for _, n := range nodes {
 			scalar, isScalar := n.(ast.ScalarNode)
 			if _, isNull := n.(*ast.NullNode); !isScalar || isNull {
-				mistakes = append(mistakes, fmt.Errorf("%s: is a %s; allowed: %s", place, strings.ToLower(n.Type().String()), table[i].allowed))
+				mistakes = append(mistakes, fmt.Errorf("%s: is a %s; allowed: %s", place, strings.ToLower(n.Type().String()),
+					table[i].allowed))
 				continue
 			}
 			src.values = append(src.values, fmt.Sprint(scalar.GetValue()))

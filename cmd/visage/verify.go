@@ -58,7 +58,8 @@ func runVerify(ctx context.Context, s streams, cfg server.Config) (err error) {
 	}
 	fmt.Fprintf(s.out, "%d spaces, %d containers, %d records\n", tally.Spaces, tally.Containers, tally.Records)
 	if damaged > 0 {
-		return &failure{err: fmt.Errorf("%d stored things do not open or are not where they belong", damaged), code: exitDamaged,
+		return &failure{err: fmt.Errorf("%d stored things do not open or are not where they belong", damaged),
+			code: exitDamaged,
 			hint: "restore the data directory from a backup"}
 	}
 	fmt.Fprintln(s.out, "everything opens")

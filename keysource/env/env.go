@@ -41,14 +41,16 @@ func (s *Source) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]
 	defer clear(key)
 	if ref.Version != have.Version {
 		return nil, local.Fail(keysource.ErrWrong, nil,
-			"environment variable %s holds key %s, but the data was sealed with key %s: set it to that key", s.name, have.Version, ref.Version)
+			"environment variable %s holds key %s, but the data was sealed with key %s: set it to that key", s.name,
+			have.Version, ref.Version)
 	}
 	w, err := local.Parse(local.Env, blob)
 	if err != nil {
 		return nil, err
 	}
 	// The fingerprint has matched already, so another key cannot be what is wrong.
-	return w.Open(key, ref.Version, "environment variable "+s.name+" holds the right key, but the wrapped key in the data was changed: restore the data directory from a backup")
+	return w.Open(key, ref.Version,
+		"environment variable "+s.name+" holds the right key, but the wrapped key in the data was changed: restore the data directory from a backup")
 }
 
 // Describe implements keysource.Source.

@@ -35,7 +35,8 @@ func New(path, dataDir string) (*Source, error) {
 	}
 	if within(resolve(abs), resolve(data)) {
 		return nil, local.Fail(keysource.ErrDenied, nil,
-			"%s %s lies inside the data directory %s: keep it elsewhere, so that a copy of the data does not hold its key", what, path, dataDir)
+			"%s %s lies inside the data directory %s: keep it elsewhere, so that a copy of the data does not hold its key",
+			what, path, dataDir)
 	}
 	return &Source{path: abs}, nil
 }
@@ -70,14 +71,16 @@ func (s *Source) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]
 	defer clear(key)
 	if ref.Version != have.Version {
 		return nil, local.Fail(keysource.ErrWrong, nil,
-			"%s %s holds key %s, but the data was sealed with key %s: put that file back, from its backup if need be", what, s.path, have.Version, ref.Version)
+			"%s %s holds key %s, but the data was sealed with key %s: put that file back, from its backup if need be", what,
+			s.path, have.Version, ref.Version)
 	}
 	w, err := local.Parse(local.File, blob)
 	if err != nil {
 		return nil, err
 	}
 	// The fingerprint has matched already, so another key cannot be what is wrong.
-	return w.Open(key, ref.Version, what+" "+s.path+" holds the right key, but the wrapped key in the data was changed: restore the data directory from a backup")
+	return w.Open(key, ref.Version,
+		what+" "+s.path+" holds the right key, but the wrapped key in the data was changed: restore the data directory from a backup")
 }
 
 // Describe implements keysource.Source.
@@ -88,7 +91,8 @@ func (s *Source) Describe(ctx context.Context, ref keysource.Ref) (keysource.Des
 	}
 	clear(key)
 	if ref != (keysource.Ref{}) && ref.Version != have.Version {
-		return keysource.Description{}, local.Fail(keysource.ErrWrong, nil, "%s %s holds key %s, not key %s", what, s.path, have.Version, ref.Version)
+		return keysource.Description{}, local.Fail(keysource.ErrWrong, nil, "%s %s holds key %s, not key %s", what, s.path,
+			have.Version, ref.Version)
 	}
 	return keysource.Description{Ref: have, Algorithm: local.Algorithm, Enabled: true}, nil
 }

@@ -51,9 +51,13 @@ func TestSource(t *testing.T) {
 		Other: func(t testing.TB) keysource.Source { p, d := made(t); return open(t, p, d) },
 		Faults: []sourcetest.Fault{
 			broken("missing", keysource.ErrUnknown, "is missing: restore it from its backup", os.Remove),
-			broken("readable by others", keysource.ErrDenied, "run \"chmod 600", func(p string) error { return os.Chmod(p, 0o604) }),
+			broken("readable by others", keysource.ErrDenied, "run \"chmod 600", func(p string) error {
+				return os.Chmod(p,
+					0o604)
+			}),
 			broken("readable by the group", keysource.ErrDenied, "mode 0640", func(p string) error { return os.Chmod(p, 0o640) }),
-			broken("folder others may write to", keysource.ErrDenied, "run \"chmod go-w", func(p string) error { return os.Chmod(filepath.Dir(p), 0o777) }),
+			broken("folder others may write to", keysource.ErrDenied, "run \"chmod go-w",
+				func(p string) error { return os.Chmod(filepath.Dir(p), 0o777) }),
 			broken("folder above that others may write to", keysource.ErrDenied, "run \"chmod go-w",
 				func(p string) error { return os.Chmod(filepath.Dir(filepath.Dir(p)), 0o772) }),
 			broken("sticky folder holds it directly", keysource.ErrDenied, "run \"chmod go-w",
@@ -76,7 +80,8 @@ func TestWrongKeyNamesBoth(t *testing.T) {
 	}
 	otherPath, otherData := made(t)
 	_, err = open(t, otherPath, otherData).Unwrap(t.Context(), ref, blob)
-	if err == nil || !strings.Contains(err.Error(), otherPath+" holds key ") || !strings.Contains(err.Error(), "sealed with key "+ref.Version) {
+	if err == nil || !strings.Contains(err.Error(), otherPath+" holds key ") || !strings.Contains(err.Error(),
+		"sealed with key "+ref.Version) {
 		t.Errorf("got %v, want both keys named", err)
 	}
 }
@@ -130,7 +135,8 @@ func TestKeyInsideDataIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{filepath.Join(data, "root.key"), filepath.Join(data, "not", "there", "root.key"), filepath.Join(link, "root.key")} {
-		if _, err := file.New(path, data); !errors.Is(err, keysource.ErrDenied) || !strings.Contains(err.Error(), "keep it elsewhere") {
+		if _, err := file.New(path, data); !errors.Is(err, keysource.ErrDenied) || !strings.Contains(err.Error(),
+			"keep it elsewhere") {
 			t.Errorf("key at %s: got %v, want a refusal", path, err)
 		}
 	}

@@ -44,7 +44,8 @@ func FromEnv(name string) *Source {
 	return &Source{uri: "passphrase:env:" + name, from: "environment variable " + name, read: func() ([]byte, error) {
 		text, set := os.LookupEnv(name)
 		if !set || text == "" {
-			return nil, local.Fail(keysource.ErrUnknown, nil, "environment variable %s is not set: set it to the passphrase of the root key", name)
+			return nil, local.Fail(keysource.ErrUnknown, nil,
+				"environment variable %s is not set: set it to the passphrase of the root key", name)
 		}
 		return []byte(text), nil
 	}}
@@ -62,7 +63,8 @@ func FromFile(path string) *Source {
 		line = bytes.TrimSuffix(line, []byte("\r"))
 		if len(line) == 0 {
 			clear(b)
-			return nil, local.Fail(keysource.ErrUnknown, nil, "passphrase file %s is empty: its first line must be the passphrase of the root key", path)
+			return nil, local.Fail(keysource.ErrUnknown, nil,
+				"passphrase file %s is empty: its first line must be the passphrase of the root key", path)
 		}
 		return line, nil
 	}}
@@ -77,7 +79,8 @@ func (s *Source) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref,
 	defer clear(words)
 	if len(words) < minLength {
 		return nil, keysource.Ref{}, local.Fail(keysource.ErrUnknown, nil,
-			"the passphrase has %d characters; a new one needs at least %d (five random words are a good one)", len(words), minLength)
+			"the passphrase has %d characters; a new one needs at least %d (five random words are a good one)", len(words),
+			minLength)
 	}
 	params := binary.BigEndian.AppendUint32(nil, iterations)
 	params = append(params, make([]byte, saltSize)...)
@@ -119,9 +122,11 @@ func (s *Source) Describe(ctx context.Context, ref keysource.Ref) (keysource.Des
 	}
 	clear(words)
 	if ref.Version != "" {
-		return keysource.Description{}, local.Fail(keysource.ErrWrong, nil, "a passphrase has no version, so it is not %q", ref.Version)
+		return keysource.Description{}, local.Fail(keysource.ErrWrong, nil, "a passphrase has no version, so it is not %q",
+			ref.Version)
 	}
-	return keysource.Description{Ref: keysource.Ref{URI: s.uri}, Algorithm: "PBKDF2-SHA256+" + local.Algorithm, Enabled: true}, nil
+	return keysource.Description{Ref: keysource.Ref{URI: s.uri}, Algorithm: "PBKDF2-SHA256+" + local.Algorithm,
+		Enabled: true}, nil
 }
 
 func (s *Source) words(ctx context.Context) ([]byte, error) {
@@ -142,11 +147,13 @@ func (s *Source) words(ctx context.Context) ([]byte, error) {
 // derive makes the key that params, of a wrapped form, ask for.
 func derive(words, params []byte) ([]byte, error) {
 	if len(params) != paramsSize {
-		return nil, local.Fail(keysource.ErrWrong, nil, "the wrapped key is damaged: %d bytes of passphrase parameters, not %d", len(params), paramsSize)
+		return nil, local.Fail(keysource.ErrWrong, nil,
+			"the wrapped key is damaged: %d bytes of passphrase parameters, not %d", len(params), paramsSize)
 	}
 	n := binary.BigEndian.Uint32(params)
 	if n < minIterations || n > maxIterations {
-		return nil, local.Fail(keysource.ErrWrong, nil, "the wrapped key is damaged: it asks for %d iterations; between %d and %d are possible",
+		return nil, local.Fail(keysource.ErrWrong, nil,
+			"the wrapped key is damaged: it asks for %d iterations; between %d and %d are possible",
 			n, minIterations, maxIterations)
 	}
 	// The library takes a string: a copy of the words that cannot be wiped and lives until it is collected.

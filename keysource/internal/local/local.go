@@ -65,7 +65,8 @@ type Wrapped struct {
 // Wrap seals inner under key, of KeySize bytes, bound to params and version.
 func Wrap(kind Kind, key, params []byte, version string, inner []byte) ([]byte, error) {
 	if len(inner) == 0 || len(inner) > maxInnerSize {
-		return nil, Fail(keysource.ErrUnknown, nil, "cannot wrap %d bytes: between 1 and %d can be wrapped", len(inner), maxInnerSize)
+		return nil, Fail(keysource.ErrUnknown, nil, "cannot wrap %d bytes: between 1 and %d can be wrapped", len(inner),
+			maxInnerSize)
 	}
 	blob := []byte{magic, format, suite, byte(kind)}
 	blob = binary.BigEndian.AppendUint16(blob, uint16(len(params)))
@@ -88,18 +89,22 @@ func Wrap(kind Kind, key, params []byte, version string, inner []byte) ([]byte, 
 // Parse reads a wrapped form of one kind. It decides on nothing but shape.
 func Parse(kind Kind, blob []byte) (Wrapped, error) {
 	if len(blob) < headSize || blob[0] != magic {
-		return Wrapped{}, Fail(keysource.ErrWrong, nil, "the wrapped key is damaged: it does not begin as one (%d bytes)", len(blob))
+		return Wrapped{}, Fail(keysource.ErrWrong, nil, "the wrapped key is damaged: it does not begin as one (%d bytes)",
+			len(blob))
 	}
 	if blob[1] != format || blob[2] != suite {
-		return Wrapped{}, Fail(keysource.ErrUnknown, nil, "the wrapped key has format %d, suite %d; this version of Visage reads format %d, suite %d",
+		return Wrapped{}, Fail(keysource.ErrUnknown, nil,
+			"the wrapped key has format %d, suite %d; this version of Visage reads format %d, suite %d",
 			blob[1], blob[2], format, suite)
 	}
 	if Kind(blob[3]) != kind {
-		return Wrapped{}, Fail(keysource.ErrWrong, nil, "the wrapped key was made by another kind of protector (%d, not %d)", blob[3], kind)
+		return Wrapped{}, Fail(keysource.ErrWrong, nil,
+			"the wrapped key was made by another kind of protector (%d, not %d)", blob[3], kind)
 	}
 	n := int(binary.BigEndian.Uint16(blob[4:]))
 	rest := blob[headSize:]
-	if n > maxParams || len(rest) < n+saltSize+commitSize+overhead+1 || len(rest) > n+saltSize+commitSize+overhead+maxInnerSize {
+	if n > maxParams || len(rest) < n+saltSize+commitSize+overhead+1 ||
+		len(rest) > n+saltSize+commitSize+overhead+maxInnerSize {
 		return Wrapped{}, Fail(keysource.ErrWrong, nil, "the wrapped key is damaged: its length is %d bytes", len(blob))
 	}
 	return Wrapped{

@@ -21,12 +21,14 @@ func ReadPrivate(what, path string, maxBytes int) ([]byte, error) {
 		return nil, err
 	}
 	// Opened first and looked at through the handle, so that what was checked is what is read.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // not blocking: a pipe of that name must not hang the start
+	// not blocking: a pipe of that name must not hang the start
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, Fail(keysource.ErrUnknown, fs.ErrNotExist, "%s %s does not exist", what, path)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, Fail(keysource.ErrUnknown, fs.ErrPermission, "%s %s cannot be read by this user: run \"chown %d %s\" as root, or start as its owner",
+		return nil, Fail(keysource.ErrUnknown, fs.ErrPermission,
+			"%s %s cannot be read by this user: run \"chown %d %s\" as root, or start as its owner",
 			what, path, os.Geteuid(), path)
 	case err != nil:
 		return nil, Fail(keysource.ErrUnknown, err, "%s %s cannot be opened: %v", what, path, err)
@@ -40,11 +42,13 @@ func ReadPrivate(what, path string, maxBytes int) ([]byte, error) {
 		return nil, Fail(keysource.ErrDenied, nil, "%s %s is not a regular file (%s)", what, path, info.Mode().Type())
 	}
 	if perm := info.Mode().Perm(); perm&0o077 != 0 {
-		return nil, Fail(keysource.ErrDenied, nil, "%s %s can be read or changed by others (mode %04o): run \"chmod 600 %s\", and make a new key if others may have read it",
+		return nil, Fail(keysource.ErrDenied, nil,
+			"%s %s can be read or changed by others (mode %04o): run \"chmod 600 %s\", and make a new key if others may have read it",
 			what, path, perm, path)
 	}
 	if owner, mine := ownedByUs(info); !mine {
-		return nil, Fail(keysource.ErrDenied, nil, "%s %s belongs to user %d, who can read it: run \"chown %d %s\"", what, path, owner, os.Geteuid(), path)
+		return nil, Fail(keysource.ErrDenied, nil, "%s %s belongs to user %d, who can read it: run \"chown %d %s\"", what,
+			path, owner, os.Geteuid(), path)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, int64(maxBytes)+1))
 	if err != nil {
@@ -80,11 +84,13 @@ func CheckFolder(what, dir string) error {
 		}
 		sticky := info.Mode()&fs.ModeSticky != 0 && !nearest
 		if perm := info.Mode().Perm(); perm&0o022 != 0 && !sticky {
-			return Fail(keysource.ErrDenied, nil, "folder %s above the %s can be changed by others (mode %04o), who could put another file in its place: run \"chmod go-w %s\"",
+			return Fail(keysource.ErrDenied, nil,
+				"folder %s above the %s can be changed by others (mode %04o), who could put another file in its place: run \"chmod go-w %s\"",
 				at, what, perm, at)
 		}
 		if owner, mine := ownedByUs(info); !mine {
-			return Fail(keysource.ErrDenied, nil, "folder %s above the %s belongs to user %d, who could put another file in its place: move the file to a folder of your own",
+			return Fail(keysource.ErrDenied, nil,
+				"folder %s above the %s belongs to user %d, who could put another file in its place: move the file to a folder of your own",
 				at, what, owner)
 		}
 		if at == filepath.Dir(at) {

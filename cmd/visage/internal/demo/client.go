@@ -143,7 +143,8 @@ func (c *client) once(ctx context.Context, method, path, kind string, content []
 
 func (c *client) detect(ctx context.Context, image []byte) ([]detected, error) {
 	var faces []detected
-	err := c.do(ctx, http.MethodPost, face+"/detect?returnFaceAttributes=qualityForRecognition&detectionModel=detection_03&"+model, image, &faces)
+	err := c.do(ctx, http.MethodPost,
+		face+"/detect?returnFaceAttributes=qualityForRecognition&detectionModel=detection_03&"+model, image, &faces)
 	return faces, err
 }
 
@@ -165,7 +166,8 @@ func (c *client) createPerson(ctx context.Context, group, name, userData string)
 	var answer struct {
 		PersonID string `json:"personId"`
 	}
-	err := c.do(ctx, http.MethodPost, face+"/persongroups/"+group+"/persons", map[string]string{"name": name, "userData": userData}, &answer)
+	err := c.do(ctx, http.MethodPost, face+"/persongroups/"+group+"/persons", map[string]string{"name": name,
+		"userData": userData}, &answer)
 	return answer.PersonID, err
 }
 
@@ -174,7 +176,8 @@ func (c *client) addFace(ctx context.Context, group, person string, box Box, use
 		"targetFace": {fmt.Sprintf("%d,%d,%d,%d", box.Left, box.Top, box.Width, box.Height)}, "userData": {userData},
 		"detectionModel": {"detection_03"},
 	}
-	return c.do(ctx, http.MethodPost, face+"/persongroups/"+group+"/persons/"+person+"/persistedfaces?"+q.Encode(), image, nil)
+	return c.do(ctx, http.MethodPost, face+"/persongroups/"+group+"/persons/"+person+"/persistedfaces?"+q.Encode(),
+		image, nil)
 }
 
 // train trains a group and waits until it is done.

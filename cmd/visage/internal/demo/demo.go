@@ -31,10 +31,14 @@ type Config struct {
 // people are the names that are given to who is met. They and what is said of them are made up, and long enough to be
 // searched for.
 var people = []string{
-	"Adeline Thornquist", "Beatrix Calloway", "Cordelia Ashdown", "Delphine Marchetti", "Evangeline Rooke", "Florentine Abara", "Guinevere Sato",
-	"Henrietta Lindqvist", "Isadora Penhaligon", "Josephine Wexcombe", "Katarzyna Oduya", "Leopoldine Ferrand", "Marguerite Holloway",
-	"Nathalia Brightwell", "Ottoline Vasquez", "Persephone Aldridge", "Quintessa Moreau", "Rosalind Tremaine", "Seraphina Okonkwo",
-	"Theodosia Winslow", "Ursulina Castellan", "Valentina Drummond", "Wilhelmina Farrow", "Xanthippe Delacroix", "Yevgenia Stormont",
+	"Adeline Thornquist", "Beatrix Calloway", "Cordelia Ashdown", "Delphine Marchetti", "Evangeline Rooke",
+	"Florentine Abara", "Guinevere Sato",
+	"Henrietta Lindqvist", "Isadora Penhaligon", "Josephine Wexcombe", "Katarzyna Oduya", "Leopoldine Ferrand",
+	"Marguerite Holloway",
+	"Nathalia Brightwell", "Ottoline Vasquez", "Persephone Aldridge", "Quintessa Moreau", "Rosalind Tremaine",
+	"Seraphina Okonkwo",
+	"Theodosia Winslow", "Ursulina Castellan", "Valentina Drummond", "Wilhelmina Farrow", "Xanthippe Delacroix",
+	"Yevgenia Stormont",
 }
 
 const groupID = "demo-guests"
@@ -108,7 +112,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := d.step("search every stored byte for what was used", func() error { return d.search(dir, logs) }); err != nil {
+	err = d.step("search every stored byte for what was used", func() error { return d.search(dir, logs) })
+	if err != nil {
 		return err
 	}
 	d.report(time.Since(begin))
@@ -227,7 +232,8 @@ func (d *demonstration) detect(ctx context.Context) error {
 	if len(d.sighted) == 0 {
 		return errors.New("nobody was found on the samples")
 	}
-	d.summary = append(d.summary, [2]string{"faces detected", fmt.Sprintf("%d on %d photos", len(d.sighted), len(d.photos))})
+	d.summary = append(d.summary, [2]string{"faces detected", fmt.Sprintf("%d on %d photos", len(d.sighted),
+		len(d.photos))})
 	return nil
 }
 
@@ -253,7 +259,8 @@ func (d *demonstration) meet(ctx context.Context) error {
 			break // more people than names: the others stay strangers
 		}
 		name := people[len(d.people)]
-		p := &person{name: name, userData: fmt.Sprintf("guest number %d of the evening, likes %s", 4700+len(d.people), drinks[len(d.people)%len(drinks)])}
+		p := &person{name: name, userData: fmt.Sprintf("guest number %d of the evening, likes %s", 4700+len(d.people),
+			drinks[len(d.people)%len(drinks)])}
 		photos := map[int]bool{}
 		for _, id := range g {
 			s := byID[id]
@@ -272,7 +279,8 @@ func (d *demonstration) meet(ctx context.Context) error {
 		d.people = append(d.people, p)
 	}
 	d.say("   %d people; on more than one sample photo, by measured distance: %d", len(d.people), repeated)
-	d.summary = append(d.summary, [2]string{"people", fmt.Sprintf("%d, of whom %d are on more than one sample", len(d.people), repeated)})
+	d.summary = append(d.summary, [2]string{"people", fmt.Sprintf("%d, of whom %d are on more than one sample",
+		len(d.people), repeated)})
 	return nil
 }
 
@@ -280,7 +288,8 @@ var drinks = []string{"elderflower cordial", "smoked lapsang souchong", "blood o
 
 // enrol makes the people known, each with the face of the first photo they are on. The last one stays a stranger.
 func (d *demonstration) enrol(ctx context.Context) error {
-	if err := d.client.createGroup(ctx, groupID, "Guests of the Thornquist evening", "confidential guest list, do not pass on"); err != nil {
+	if err := d.client.createGroup(ctx, groupID, "Guests of the Thornquist evening",
+		"confidential guest list, do not pass on"); err != nil {
 		return err
 	}
 	for _, p := range d.people[:len(d.people)-1] {

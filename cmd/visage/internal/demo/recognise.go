@@ -198,7 +198,8 @@ func (d *demonstration) compare(ctx context.Context) error {
 	}
 	d.must(len(alike) > 0 && alike[0].FaceID == first.seen[0].face.FaceID, "find similar did not find %s", first.name)
 	d.say("   find similar among %d faces: %d, the right one first", len(among), len(alike))
-	d.summary = append(d.summary, [2]string{"verify, find similar", "same person yes, other person no; found among " + fmt.Sprint(len(among))})
+	d.summary = append(d.summary, [2]string{"verify, find similar", "same person yes, other person no; found among " +
+		fmt.Sprint(len(among))})
 	return nil
 }
 

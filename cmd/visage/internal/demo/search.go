@@ -15,8 +15,9 @@ import (
 func (d *demonstration) search(dir, logs string) error {
 	var secrets []leak.Secret
 	texts := map[string]string{
-		"the group's name": "Guests of the Thornquist evening", "the group's user data": "confidential guest list, do not pass on",
-		"a face's user data": faceData,
+		"the group's name":      "Guests of the Thornquist evening",
+		"the group's user data": "confidential guest list, do not pass on",
+		"a face's user data":    faceData,
 	}
 	for _, p := range d.people {
 		texts["the name "+p.name] = p.name
@@ -63,7 +64,8 @@ func (d *demonstration) search(dir, logs string) error {
 	}
 	d.must(r.Files > 3 && r.Bytes > 10_000, "only %d files were searched: the service stored nothing", r.Files)
 	d.summary = append(d.summary, [2]string{"readable in storage or logs",
-		fmt.Sprintf("%d of %d names, user data and templates, in %d files of %d bytes", len(r.Finds), len(secrets), r.Files, r.Bytes)})
+		fmt.Sprintf("%d of %d names, user data and templates, in %d files of %d bytes", len(r.Finds), len(secrets),
+			r.Files, r.Bytes)})
 	return nil
 }
 
@@ -74,7 +76,8 @@ func (d *demonstration) report(total time.Duration) {
 	for _, row := range d.summary {
 		fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
 	}
-	fmt.Fprintf(w, "requests\t%d over HTTPS, %.1f s of them spent waiting for the tier's rate\n", d.client.calls, d.client.waited.Seconds())
+	fmt.Fprintf(w, "requests\t%d over HTTPS, %.1f s of them spent waiting for the tier's rate\n", d.client.calls,
+		d.client.waited.Seconds())
 	fmt.Fprintln(w)
 	for _, s := range d.steps {
 		fmt.Fprintf(w, "%s\t%.2f s\n", s.name, s.took.Seconds())

@@ -113,7 +113,8 @@ func TestRatesKeepTheirPromise(t *testing.T) {
 	r := measure(t, s)
 	for _, rate := range r.Rates {
 		ta := rate.TrueAccepts
-		if !rate.Measurable || !(ta.Low <= ta.Value && ta.Value <= ta.High) || ta.Of != 120 || ta.Value != float64(ta.Count)/float64(ta.Of) {
+		if !rate.Measurable || !(ta.Low <= ta.Value && ta.Value <= ta.High) || ta.Of != 120 ||
+			ta.Value != float64(ta.Count)/float64(ta.Of) {
 			t.Errorf("rate %+v does not hold together", rate)
 		}
 	}
@@ -166,7 +167,8 @@ func TestSameInputSameReport(t *testing.T) {
 func TestPairsFile(t *testing.T) {
 	dir := folder(t, map[string][]string{"Ada": {"0", "1"}, "Bob": {"90", "91"}})
 	file := filepath.Join(dir, "pairs.txt")
-	if err := os.WriteFile(file, []byte("1\t2\nAda\t1\t2\nBob\t1\t2\nAda\t1\tBob\t2\nAda\t2\tBob\t1\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("1\t2\nAda\t1\t2\nBob\t1\t2\nAda\t1\tBob\t2\nAda\t2\tBob\t1\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	s, err := evaluation.ReadPairs(file, dir)

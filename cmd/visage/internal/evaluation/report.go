@@ -32,7 +32,8 @@ func (r *Result) WriteText(w io.Writer) error {
 
 func (r Rate) words() string {
 	if !r.Measurable {
-		return fmt.Sprintf("cannot be measured: it takes at least %.0f pairs of strangers and one of one person", 1/r.FalseAccepts)
+		return fmt.Sprintf("cannot be measured: it takes at least %.0f pairs of strangers and one of one person",
+			1/r.FalseAccepts)
 	}
 	return fmt.Sprintf("%s at distance %.4f (confidence %.3f); %s with undetected faces counted as refused",
 		r.TrueAccepts.words(), r.Threshold, r.Confidence, percent(r.All))
@@ -42,7 +43,8 @@ func (p Proportion) words() string {
 	if p.Of == 0 {
 		return "cannot be measured: nobody has two photos"
 	}
-	return fmt.Sprintf("%s, 95 %% interval %s to %s (%d of %d)", percent(p.Value), percent(p.Low), percent(p.High), p.Count, p.Of)
+	return fmt.Sprintf("%s, 95 %% interval %s to %s (%d of %d)", percent(p.Value), percent(p.Low), percent(p.High),
+		p.Count, p.Of)
 }
 
 // flipped words the share of what did not happen.
@@ -62,7 +64,8 @@ func (r *Result) WriteHTML(w io.Writer) error {
 		[2]string{"Pack", r.Pack},
 		[2]string{"Photos", fmt.Sprintf("%d of %d people", r.Photos, r.People)},
 		[2]string{"Failures to detect", fmt.Sprintf("%d (%s)", len(r.Undetected), r.Detection.flipped())},
-		[2]string{"Pairs", fmt.Sprintf("%d of one person, %d of strangers, %d of one person not comparable", r.Genuine, r.Strangers, r.Lost)},
+		[2]string{"Pairs", fmt.Sprintf("%d of one person, %d of strangers, %d of one person not comparable", r.Genuine,
+			r.Strangers, r.Lost)},
 	)
 	for _, rate := range r.Rates {
 		rows = append(rows, [2]string{"TAR at FAR " + percent(rate.FalseAccepts), rate.words()})

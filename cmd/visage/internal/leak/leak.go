@@ -79,7 +79,8 @@ func Template(what string, template []float32) Secret {
 			text = append(text, strconv.FormatFloat(float64(v), 'g', -1, 32))
 		}
 		for _, f := range []form{
-			{"float32 little endian", le32}, {"float32 big endian", be32}, {"float64 little endian", le64}, {"float64 big endian", be64},
+			{"float32 little endian", le32}, {"float32 big endian", be32}, {"float64 little endian", le64},
+			{"float64 big endian", be64},
 		} {
 			s.add(f.name, f.bytes)
 			s.addEncoded(f.name, f.bytes)

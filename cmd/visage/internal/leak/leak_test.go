@@ -111,7 +111,8 @@ func TestSearchLooksAtNames(t *testing.T) {
 
 func TestSearchFindsNothingInOtherBytes(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "f"), bytes.Repeat([]byte("nothing of interest 0123456789"), 1<<16), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "f"), bytes.Repeat([]byte("nothing of interest 0123456789"), 1<<16),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	r, err := leak.Search(secrets(t), dir)
