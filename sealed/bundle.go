@@ -24,7 +24,8 @@ type bundleDoc struct {
 	State       string          `cbor:"3,keyasint"` // stateActive or stateDropped
 	Current     format.Pair     `cbor:"4,keyasint"` // what new pages and nursery rows are sealed under
 	Generations []generationDoc `cbor:"5,keyasint"`
-	Epochs      []epochDoc      `cbor:"6,keyasint"`
+	Epochs      []epochDoc      `cbor:"6,keyasint"` // in the order they were made
+	Note        []byte          `cbor:"7,keyasint"` // of whoever drives changes of keys; see Bundle.SetNote
 }
 
 type generationDoc struct {
@@ -42,7 +43,8 @@ type slotDoc struct {
 	Version   string `cbor:"4,keyasint"`
 	Algorithm string `cbor:"5,keyasint"`
 	Wrapped   []byte `cbor:"6,keyasint"`
-	Probe     []byte `cbor:"7,keyasint"`
+	Probe     []byte `cbor:"7,keyasint"` // random bytes, wrapped like the data key
+	ProbeSum  []byte `cbor:"8,keyasint"` // what they must be
 }
 
 type epochDoc struct {
@@ -55,6 +57,7 @@ const (
 	stateDropped = "dropped" // its keys are gone; its rows are going, and this document goes last
 
 	roleService      = "service"
+	roleCustomer     = "customer"
 	algorithmService = "A256GCM"
 )
 
@@ -163,6 +166,10 @@ func (s *Store) readBundle(ctx context.Context, id SpaceID) (doc bundleDoc, err 
 	if err != nil {
 		return bundleDoc{}, err
 	}
+	return s.decodeBundle(id, row)
+}
+
+func (s *Store) decodeBundle(id SpaceID, row []byte) (doc bundleDoc, err error) {
 	raw, err := format.OpenBundle(s.root.Bytes(), s.instance, format.ID(id), row)
 	if err != nil {
 		return bundleDoc{}, s.corrupt(&CorruptError{Space: id, What: "bundle", Err: err})

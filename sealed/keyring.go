@@ -11,6 +11,11 @@ type keyring struct {
 	memory  *arena.Buffer
 	pairs   []format.Pair // pairs[i]'s page key is slot 2+i of memory
 	current format.Pair   // what is written now
+
+	// guarded by the space's mu
+	users   int           // transactions that use it
+	retired bool          // nobody new may use it; it is freed when the last user has left
+	left    chan struct{} // closed when it is freed
 }
 
 func newKeyring(pairs int) (*keyring, error) {
@@ -18,7 +23,7 @@ func newKeyring(pairs int) (*keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &keyring{memory: memory}, nil
+	return &keyring{memory: memory, left: make(chan struct{})}, nil
 }
 
 func (k *keyring) slot(i int) []byte { return k.memory.Bytes()[i*format.KeySize:][:format.KeySize] }

@@ -20,17 +20,17 @@ type Space struct {
 	store *Store
 	id    SpaceID
 
+	keying  sync.Mutex // held while keys are changed; taken before loading and mu
 	loading sync.Mutex // held while keys are opened; taken before mu
 
 	mu     sync.Mutex // guards all below
 	ring   *keyring   // nil: not open
 	lease  context.Context
 	end    context.CancelCauseFunc
-	until  time.Time     // when the lease runs out; zero: never
-	locked error         // not nil: locked, and why
-	fence  uint64        // moves with every lock
-	users  int           // transactions inside, of ring
-	left   chan struct{} // closed when the last user of a locked space has left
+	until  time.Time // when the lease runs out; zero: never
+	locked error     // not nil: locked, and why
+	fence  uint64    // moves with every lock
+	last   *keyring  // the ring of the time before the lock; nil: there was none
 }
 
 func newSpace(s *Store, id SpaceID) *Space {
@@ -91,14 +91,38 @@ func (sp *Space) Update(ctx context.Context, fn func(Tx) error) error {
 	return err
 }
 
+// swap publishes other keys in place of the open ones, and waits until nobody uses the old ones any more. It takes ring over.
+func (sp *Space) swap(ctx context.Context, ring *keyring, fence uint64) error {
+	sp.mu.Lock()
+	if err := sp.closedLocked(); err != nil || sp.fence != fence {
+		sp.mu.Unlock()
+		ring.free()
+		return errors.Join(err, fmt.Errorf("%w: it was locked while its keys were changed", ErrLocked))
+	}
+	old := sp.ring
+	sp.ring = ring
+	if old == nil {
+		sp.mu.Unlock()
+		return nil
+	}
+	sp.retireLocked(old)
+	sp.mu.Unlock()
+	select {
+	case <-old.left:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // enter counts the caller in and returns the keys, opening them when that needs nobody else.
 func (sp *Space) enter(ctx context.Context) (*keyring, uint64, error) {
 	for {
 		sp.mu.Lock()
 		err := sp.closedLocked()
 		if err == nil && sp.ring != nil {
-			sp.users++
 			ring, fence := sp.ring, sp.fence
+			ring.users++
 			sp.mu.Unlock()
 			return ring, fence, nil
 		}
@@ -142,22 +166,25 @@ func (sp *Space) stillOpen(fence uint64) error {
 func (sp *Space) leave(ring *keyring) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	sp.users--
-	sp.wipeIfLeftLocked()
+	ring.users--
+	sp.freeIfLeftLocked(ring)
 }
 
-// wipeIfLeftLocked wipes the keys of a locked space once nobody is inside.
-func (sp *Space) wipeIfLeftLocked() {
-	if sp.locked == nil || sp.users > 0 || sp.left == nil {
+// retireLocked takes a ring out of use: it is freed once nobody uses it any more.
+func (sp *Space) retireLocked(ring *keyring) {
+	ring.retired = true
+	sp.freeIfLeftLocked(ring)
+}
+
+func (sp *Space) freeIfLeftLocked(ring *keyring) {
+	if !ring.retired || ring.users > 0 {
 		return
 	}
-	if sp.ring != nil {
-		sp.ring.free()
-		sp.ring = nil
+	ring.free()
+	close(ring.left)
+	if sp.locked != nil {
 		sp.store.report(Event{Kind: SpaceWiped, Space: sp.id})
 	}
-	close(sp.left)
-	sp.left = nil
 }
 
 // lock moves the fence and ends the lease. See drain for the rest.
@@ -173,10 +200,10 @@ func (sp *Space) lock(cause error) {
 		sp.locked = cause
 	}
 	sp.end(cause)
-	if sp.left == nil && sp.ring != nil {
-		sp.left = make(chan struct{})
+	if sp.ring != nil {
+		sp.last, sp.ring = sp.ring, nil
+		sp.retireLocked(sp.last)
 	}
-	sp.wipeIfLeftLocked()
 	if fresh {
 		sp.store.report(Event{Kind: SpaceLocked, Space: sp.id, Err: cause})
 	}
@@ -185,15 +212,15 @@ func (sp *Space) lock(cause error) {
 // drain waits until those who were inside have left and the keys are wiped, or for drainTime.
 func (sp *Space) drain() {
 	sp.mu.Lock()
-	left := sp.left
+	last := sp.last
 	sp.mu.Unlock()
-	if left == nil {
+	if last == nil {
 		return
 	}
 	limit := time.NewTimer(drainTime)
 	defer limit.Stop()
 	select {
-	case <-left:
+	case <-last.left:
 	case <-limit.C:
 	}
 }
@@ -221,7 +248,7 @@ func (sp *Space) load(ctx context.Context, src keysource.Source) error {
 	defer sp.loading.Unlock()
 	sp.mu.Lock()
 	err := sp.locked
-	open, fence, left := sp.ring != nil && err == nil, sp.fence, sp.left
+	open, fence, last := sp.ring != nil && err == nil, sp.fence, sp.last
 	sp.mu.Unlock()
 	if errors.Is(err, ErrClosed) {
 		return ErrClosed
@@ -229,9 +256,9 @@ func (sp *Space) load(ctx context.Context, src keysource.Source) error {
 	if open {
 		return nil
 	}
-	if left != nil { // locked, and somebody is still inside with the old keys
+	if last != nil { // somebody may still be inside with the keys from before the lock
 		select {
-		case <-left:
+		case <-last.left:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

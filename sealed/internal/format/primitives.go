@@ -49,6 +49,7 @@ const (
 	labelCommit    = "visage/v1/commit"
 	labelCommitEWK = "visage/v1/commit-epoch"
 	labelCommitIRK = "visage/v1/commit-root"
+	labelProbe     = "visage/v1/probe"
 )
 
 // Context encodes a label and fields so that no two different sequences give the same bytes: their number comes first, and each has its
@@ -150,6 +151,12 @@ func EpochKeyCommitment(key []byte, space ID, epoch uint32) []byte {
 // RootKeyCommitment does the same for the instance root key.
 func RootKeyCommitment(key []byte, instance ID) []byte {
 	return mac(key, labelCommitIRK, instance[:])
+}
+
+// ProbeSum says what a slot's probe must unwrap to, without saying it.
+func ProbeSum(probe []byte, space ID, generation uint32) []byte {
+	sum := sha256.Sum256(Context(labelProbe, probe, space[:], u32(generation)))
+	return sum[:]
 }
 
 // PageKey derives the key that a space's pages are sealed under, for one pair of data key and epoch key: with either of them alone it cannot

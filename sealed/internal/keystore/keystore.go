@@ -24,6 +24,10 @@ type Store interface {
 	Put(space format.ID, epoch uint32, sealed []byte) error
 	// Get returns what Put was given.
 	Get(space format.ID, epoch uint32) ([]byte, error)
+	// List returns the epochs of a space that have a key, in no order.
+	List(space format.ID) ([]uint32, error)
+	// DestroyEpoch removes one key for good; one that is not there is no error.
+	DestroyEpoch(space format.ID, epoch uint32) error
 	// Destroy removes every key of a space for good.
 	Destroy(space format.ID) error
 }
@@ -66,8 +70,40 @@ func (d *Directory) Get(space format.ID, epoch uint32) ([]byte, error) {
 	return b, err
 }
 
-// Destroy implements Store. Each file is overwritten before it is removed; what lies under the file system (remapped blocks, snapshots) may
+// List implements Store. Names that are not an epoch's are what a crash left of a file being written; they are not listed.
+func (d *Directory) List(space format.ID) (epochs []uint32, err error) {
+	entries, err := os.ReadDir(filepath.Join(d.root, space.String()))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, e := range entries {
+		if n, err := strconv.ParseUint(e.Name(), 10, 32); err == nil {
+			epochs = append(epochs, uint32(n))
+		}
+	}
+	return epochs, nil
+}
+
+// DestroyEpoch implements Store. The file is overwritten before it is removed; what lies under the file system (remapped blocks, snapshots) may
 // keep a copy all the same, which the threat model says.
+func (d *Directory) DestroyEpoch(space format.ID, epoch uint32) error {
+	return destroy(d.path(space, epoch))
+}
+
+func destroy(path string) error {
+	if err := overwrite(path); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return fmt.Errorf("overwrite epoch key: %w", err)
+	}
+	if err := durable.Remove(path); err != nil {
+		return fmt.Errorf("remove epoch key: %w", err)
+	}
+	return nil
+}
+
+// Destroy implements Store.
 func (d *Directory) Destroy(space format.ID) error {
 	dir := filepath.Join(d.root, space.String())
 	entries, err := os.ReadDir(dir)
@@ -78,12 +114,8 @@ func (d *Directory) Destroy(space format.ID) error {
 		return err
 	}
 	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
-		if err := overwrite(path); err != nil {
-			return fmt.Errorf("overwrite epoch key: %w", err)
-		}
-		if err := durable.Remove(path); err != nil {
-			return fmt.Errorf("remove epoch key: %w", err)
+		if err := destroy(filepath.Join(dir, e.Name())); err != nil {
+			return err
 		}
 	}
 	return durable.Remove(dir)
@@ -144,5 +176,23 @@ func (m *Memory) Destroy(space format.ID) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.keys, space)
+	return nil
+}
+
+// List implements Store.
+func (m *Memory) List(space format.ID) (epochs []uint32, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for epoch := range m.keys[space] {
+		epochs = append(epochs, epoch)
+	}
+	return epochs, nil
+}
+
+// DestroyEpoch implements Store.
+func (m *Memory) DestroyEpoch(space format.ID, epoch uint32) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.keys[space], epoch)
 	return nil
 }
