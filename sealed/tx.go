@@ -219,9 +219,21 @@ func (t *txn) has(container, id format.ID) (bool, error) {
 
 // put seals a record: under a fresh secret when it is new, else under its own with the next version.
 func (t *txn) put(container, id format.ID, schema byte, plaintext []byte) error {
-	s, known, err := t.secret(container, id)
+	t.use()
+	at, space := t.place(container, id), format.ID(t.sp.id)
+	row := rowKey(space, rowRecord, container, id)
+	// Without a row there is no record, and a fresh secret outranks whatever a page may hold: most puts are of new records, and opening the page
+	// of each would cost more than all the rest, while other writers wait.
+	_, stored, err := t.r.Get(row)
 	if err != nil {
 		return err
+	}
+	var s format.Secret
+	known := false
+	if stored {
+		if s, known, err = t.secret(container, id); err != nil {
+			return err
+		}
 	}
 	if !known {
 		s = format.Secret{Key: make([]byte, format.KeySize)}
@@ -229,8 +241,7 @@ func (t *txn) put(container, id format.ID, schema byte, plaintext []byte) error 
 	}
 	defer clear(s.Key)
 	s.Version++
-	at, space := t.place(container, id), format.ID(t.sp.id)
-	if err := t.w.Put(rowKey(space, rowRecord, container, id), format.SealRecord(at, schema, s, t.ring.hedge(), plaintext)); err != nil {
+	if err := t.w.Put(row, format.SealRecord(at, schema, s, t.ring.hedge(), plaintext)); err != nil {
 		return err
 	}
 	nursery := format.SealNursery(at, t.ring.current, t.ring.pageKey(t.ring.current), t.ring.hedge(), s)
