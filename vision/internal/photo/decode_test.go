@@ -8,6 +8,7 @@ import (
 	"image/color"
 	"image/gif"
 	"image/png"
+	"strings"
 	"testing"
 
 	"github.com/visage-face/visage/vision/internal/photo"
@@ -299,13 +300,70 @@ func TestDecodeAcceptsTheLimits(t *testing.T) {
 	}
 }
 
-// A scan costs a few bytes of a file and a pass over all pixels: a file of scans could be hours of work.
+// passes makes a progressive grey JPEG whose scans are complete, and a few bytes each: every block of each is the end of
+// a run of blocks without change.
+func passes(w, h, scans int, extra []byte) []byte {
+	var f bytes.Buffer
+	segment := func(marker byte, data ...byte) {
+		f.Write([]byte{0xff, marker})
+		f.Write(binary.BigEndian.AppendUint16(nil, uint16(len(data)+2)))
+		f.Write(data)
+	}
+	f.WriteString("\xff\xd8")
+	segment(0xfe, append(make([]byte, photo.MinBytes), extra...)...)
+	segment(0xdb, append([]byte{0}, bytes.Repeat([]byte{1}, 64)...)...)
+	segment(0xc2, 8, byte(h>>8), byte(h), byte(w>>8), byte(w), 1, 1, 0x11, 0)
+	// AC: one symbol of one bit, the end of a run whose length is in fourteen bits.
+	segment(0xc4, append([]byte{0x10, 1}, append(make([]byte, 15), 0xe0)...)...)
+	const longest = 1<<15 - 1 // blocks of a run
+	for range scans {
+		segment(0xda, 1, 1, 0, 1, 63, 0x10) // refines all coefficients but DC
+		var acc uint64
+		var n int
+		put := func(v uint64, size int) {
+			acc, n = acc<<size|v, n+size
+			for ; n >= 8; n -= 8 {
+				v := byte(acc >> (n - 8))
+				f.WriteByte(v)
+				if v == 0xff {
+					f.WriteByte(0)
+				}
+			}
+		}
+		for left := (w + 7) / 8 * ((h + 7) / 8); left > 0; left -= longest {
+			put(1<<14-1, 15)
+		}
+		put(0x7f, 7) // to the byte's end
+	}
+	f.WriteString("\xff\xd9")
+	return f.Bytes()
+}
+
+// A scan costs a few bytes of a file and a pass over all pixels: a file of scans could be minutes of work. The size is
+// such that the decoder would manage what is refused, so that only the limit can be what refuses it.
 func TestDecodeRefusesEndlessScans(t *testing.T) {
-	b := blocks{columns: 2, rows: 2, samples: patch, components: 3, adobe: -1, progressive: true,
-		width: 4000, height: 4000, scans: 600}
-	_, err := photo.Decode(b.file())
-	if err == nil || kindOf(t, err) != photo.Broken {
-		t.Errorf("error is %v", err)
+	const side = 1000
+	const most = 25 * photo.MaxPixels / (side * side)
+	if _, err := photo.Decode(passes(side, side, 20, nil)); err != nil {
+		t.Errorf("20 scans: %v", err)
+	}
+	_, err := photo.Decode(passes(side, side, most+1, nil))
+	if err == nil || kindOf(t, err) != photo.Broken || !strings.Contains(err.Error(), "too many scans") {
+		t.Errorf("%d scans: error is %v", most+1, err)
+	}
+}
+
+// The mark of a scan in a preview or behind the picture's end is not a scan.
+func TestDecodeCountsOnlyScans(t *testing.T) {
+	const side = 1000
+	marks := bytes.Repeat([]byte("\xff\xda"), 2000)
+	for name, file := range map[string][]byte{
+		"within a segment": passes(side, side, 2, marks),
+		"behind the end":   append(passes(side, side, 2, nil), marks...),
+	} {
+		if _, err := photo.Decode(file); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -85,7 +85,7 @@ func (f *format) measure(file []byte) (width, height int, err error) {
 	if each := f.perPixel(file, c) + sampleBytes; pixels*each > MaxMemory {
 		return 0, 0, tooMany(fmt.Sprintf("%d in all for an image of this kind", MaxMemory/each))
 	}
-	if f.name == "JPEG" && bytes.Count(file, []byte(startOfScan))*pixels > maxScanned {
+	if f.name == "JPEG" && jpegScans(file)*pixels > maxScanned {
 		return 0, 0, broken(fmt.Errorf("a JPEG of %d × %d pixels with too many scans", c.Width, c.Height))
 	}
 	return c.Width, c.Height, nil
@@ -129,13 +129,30 @@ func modelPerPixel(_ []byte, c image.Config) int {
 // lossy sort is stored as a lossless picture.
 func webpPerPixel([]byte, image.Config) int { return 9 }
 
-const (
-	startOfScan = "\xff\xda"
-	// maxScanned is the most pixels that the scans of a JPEG pass over. A scan of a few bytes may pass over all pixels,
-	// and a decoder may be kept busy for hours with a file of nothing else: this is 200 scans of the largest picture,
-	// and the most that encoders make is about ten. Within data, the mark is found by chance once in 65,536 bytes.
-	maxScanned = 200 * MaxPixels
-)
+// maxScanned is the most pixels that the scans of a JPEG pass over. A scan of forty bytes may pass over all pixels, and
+// refine each; a file of nothing else keeps a decoder busy that cannot be stopped. This is 25 scans of the largest
+// picture, or some seconds, and 83 of one of 12 megapixels; encoders make about ten.
+const maxScanned = 25 * MaxPixels
+
+// jpegScans counts the scans up to the end of the picture. What follows the end may be a film, and what lies within
+// segments a preview: their bytes look like scans, and are none.
+func jpegScans(file []byte) int {
+	scans := 0
+	for at := 2; at+4 <= len(file); {
+		marker := file[at+1]
+		switch {
+		case file[at] != 0xff || marker == 0 || marker == 0xff || marker >= 0xd0 && marker <= 0xd7:
+			at++ // data of a scan, filling, or a restart within a scan
+			continue
+		case marker == 0xd9:
+			return scans
+		case marker == 0xda:
+			scans++
+		}
+		at += 2 + int(file[at+2])<<8 + int(file[at+3])
+	}
+	return scans
+}
 
 // jpegPerPixel counts the samples, and the coefficients that a progressive picture is kept as, by what is in the header
 // of its frame.

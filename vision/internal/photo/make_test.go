@@ -18,7 +18,6 @@ type blocks struct {
 	adobe         int    // the transform in the Adobe segment: 0 none, 1 YCbCr, 2 YCCK; below 0: no such segment
 	exif          []byte // an EXIF segment, if not nil
 	width, height int    // in the header; 0: the true size
-	scans         int    // how often the picture is sent; 0: once
 }
 
 func (b blocks) file() []byte {
@@ -55,10 +54,8 @@ func (b blocks) file() []byte {
 	// DC: twelve sizes of four bits each. AC: the end of the block, of one bit.
 	segment(0xc4, 0x00, 0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
 	segment(0xc4, 0x10, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-	for range max(b.scans, 1) {
-		segment(0xda, append(scan, 0, last, 0)...)
-		b.data(&f)
-	}
+	segment(0xda, append(scan, 0, last, 0)...)
+	b.data(&f)
 	f.WriteString("\xff\xd9")
 	return f.Bytes()
 }
