@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/visage-face/visage/vision/internal/geometry"
@@ -64,12 +65,15 @@ func TestNetworkFindsRealFaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	var photos map[string]struct {
-		Faces []struct{ Landmarks68 [][2]float64 }
+		Faces []struct {
+			Box         struct{ X, Y, Width, Height float64 }
+			Landmarks68 [][2]float64
+		}
 	}
 	if err := json.Unmarshal(raw, &photos); err != nil {
 		t.Fatal(err)
 	}
-	wanted, found, more := 0, 0, 0
+	wanted, found, more, covered := 0, 0, 0, 0
 	for name, want := range photos {
 		file, err := os.ReadFile(filepath.Join(shared, "testdata", "faces", name))
 		if err != nil {
@@ -83,6 +87,10 @@ func TestNetworkFindsRealFaces(t *testing.T) {
 		wanted += len(want.Faces)
 		more += len(faces)
 		for _, f := range want.Faces {
+			box := yunet.Box{Left: f.Box.X, Top: f.Box.Y, Right: f.Box.X + f.Box.Width, Bottom: f.Box.Y + f.Box.Height}
+			if slices.ContainsFunc(faces, func(got yunet.Face) bool { return yunet.Overlap(got.Box, box) >= 0.5 }) {
+				covered++
+			}
 			var shape geometry.Shape
 			for i, xy := range f.Landmarks68 {
 				shape[i] = geometry.Point{X: xy[0], Y: xy[1]}
@@ -95,7 +103,10 @@ func TestNetworkFindsRealFaces(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("found %d of %d faces, and %d more", found, wanted, more)
+	t.Logf("found %d of %d faces, and %d more; boxes of %d agree", found, wanted, more, covered)
+	if covered*100 < wanted*95 {
+		t.Errorf("boxes of %d of %d faces overlap by half, want 95 %%", covered, wanted)
+	}
 	// Of the reference's faces, one is a blurred profile in the background, and the points of one are wrong.
 	if found < wanted-2 || more > 2 || wanted == 0 {
 		t.Errorf("found %d of %d faces, and %d more", found, wanted, more)
@@ -130,6 +141,8 @@ func look(t testing.TB, session *ort.Session, p *photo.RGB) []yunet.Face {
 		for j, q := range faces[i].Points {
 			faces[i].Points[j] = geometry.Point{X: q.X * scale, Y: q.Y * scale}
 		}
+		b := faces[i].Box
+		faces[i].Box = yunet.Box{Left: b.Left * scale, Top: b.Top * scale, Right: b.Right * scale, Bottom: b.Bottom * scale}
 	}
 	return faces
 }
