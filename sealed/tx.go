@@ -29,8 +29,18 @@ type txn struct {
 	finished bool
 
 	pages   map[pageID]*format.Page // pages that entries were removed from, not yet written back
+	seen    []seenPage              // pages opened for reading, so that a long transaction opens each once
 	touched []containerCount        // nursery rows written, by container, for the folder
 }
+
+// seenPage is an opened page of a container, or, when page is nil, the knowledge that the container has none.
+type seenPage struct {
+	container format.ID
+	page      *format.Page
+}
+
+// maxSeen bounds the opened pages a transaction keeps: 14 KiB each.
+const maxSeen = 64
 
 type pageID struct{ container, upper format.ID }
 
@@ -55,6 +65,38 @@ func (t *txn) finish() {
 		p.Wipe()
 	}
 	t.pages = nil
+	t.forget(nil)
+}
+
+// readPage returns the page that covers id, nil when the container has none. It stays the transaction's.
+func (t *txn) readPage(container, id format.ID) (*format.Page, error) {
+	for _, s := range t.seen {
+		if s.container == container && (s.page == nil || s.page.Covers(id)) {
+			return s.page, nil
+		}
+	}
+	page, err := t.pageFor(container, id)
+	if err != nil {
+		return nil, err
+	}
+	if len(t.seen) >= maxSeen {
+		t.forget(nil)
+	}
+	t.seen = append(t.seen, seenPage{container, page})
+	return page, nil
+}
+
+// forget wipes the pages seen of a container, or of all when it is nil: they are about to change.
+func (t *txn) forget(container *format.ID) {
+	t.seen = slices.DeleteFunc(t.seen, func(s seenPage) bool {
+		if container != nil && s.container != *container {
+			return false
+		}
+		if s.page != nil {
+			s.page.Wipe()
+		}
+		return true
+	})
 }
 
 func (t *txn) place(container, id format.ID) format.Place {
@@ -155,11 +197,10 @@ func (t *txn) secret(container, id format.ID) (s format.Secret, ok bool, err err
 			return cloneSecret(s), ok, nil
 		}
 	}
-	page, err := t.pageFor(container, id)
+	page, err := t.readPage(container, id)
 	if err != nil || page == nil {
 		return format.Secret{}, false, err
 	}
-	defer page.Wipe()
 	s, ok = page.Lookup(id)
 	return cloneSecret(s), ok, nil
 }
@@ -307,6 +348,7 @@ func (t *txn) editablePage(container, id format.ID) (*format.Page, error) {
 		t.pages = map[pageID]*format.Page{}
 	}
 	t.pages[pageID{container, page.Upper}] = page
+	t.forget(&container)
 	return page, nil
 }
 
@@ -324,6 +366,7 @@ func (t *txn) flush() error {
 }
 
 func (t *txn) putPage(container format.ID, page *format.Page) error {
+	t.forget(&container)
 	at := t.place(container, page.Upper)
 	value := format.SealPage(at, t.ring.current, t.ring.pageKey(t.ring.current), t.ring.hedge(), page)
 	return t.w.Put(rowKey(format.ID(t.sp.id), rowPage, container, page.Upper), value)
