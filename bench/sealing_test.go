@@ -53,8 +53,10 @@ func BenchmarkSealing(b *testing.B) {
 				return space.Update(b.Context(), func(tx sealed.Tx) error { return blobs.In("all").Put(tx, id, blob{data}) })
 			}
 			plainOne := func(data []byte) error {
-				key := make([]byte, 49) // as long as a sealed row's key
-				binary.BigEndian.PutUint64(key[41:], serial.Add(1))
+				key := make([]byte, 49) // as long as a sealed row's key, and ending in a random id as well
+				if _, err := rand.Read(key[33:]); err != nil {
+					return err
+				}
 				return plain.Set(key, data, pebble.Sync)
 			}
 			pair := func(sealedFirst bool) (s, p time.Duration) {
