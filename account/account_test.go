@@ -246,3 +246,56 @@ func TestLongestAndShortestNames(t *testing.T) {
 		}
 	}
 }
+
+// stored is an account's record as it lies in the store, so far as an interrupted change shows in it.
+type stored struct {
+	ID, Name, Group, Location string
+	Tier                      visage.Tier
+	Tags                      map[string]string
+	Keys                      account.Keys
+	State                     string
+	Created, Changed          int64
+	Revision                  int64
+}
+
+func TestInterruptedChangesAreFinished(t *testing.T) {
+	table := sealed.NewTable[stored]("account", 1)
+	for _, state := range []string{"creating", "deleting"} {
+		t.Run(state, func(t *testing.T) {
+			store := newStore(t, "", sourcetest.NewFake("root"))
+			a := open(t, store)
+			one := create(t, a, "one", visage.S0)
+			create(t, a, "two", visage.S0)
+			keys := keysOf(t, a, "one")
+			err := store.Space(sealed.Operator).Update(t.Context(), func(tx sealed.Tx) error {
+				rec, err := table.In().Get(tx, "one")
+				if err != nil {
+					return err
+				}
+				rec.State = state
+				return table.In().Put(tx, "one", rec)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a = open(t, store) // as after a crash
+			if _, _, err := a.Resource(t.Context(), keys.Key1, ""); err == nil {
+				t.Error("a key opens what is half there")
+			}
+			spaces, err := store.Spaces(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, id := range spaces {
+				if id == sealed.SpaceID(one.ID) {
+					t.Error("its space is still there")
+				}
+			}
+			all, err := a.List(t.Context())
+			if err != nil || len(all) != 1 || all[0].Name != "two" {
+				t.Errorf("got %+v, %v, want the other account alone", all, err)
+			}
+			create(t, a, "one", visage.S0)
+		})
+	}
+}
