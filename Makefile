@@ -27,7 +27,10 @@ models/node_modules/.package-lock.json: models/package.json models/package-lock.
 	@cd models && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-$(PACK)/pack.json: models/node_modules/.package-lock.json
+# What makes the pack: when it changes, the pack is made again.
+CONVERTER := $(filter-out %_test.go,$(wildcard vision/pack/*.go vision/internal/weights/*.go vision/internal/onnx/*.go))
+
+$(PACK)/pack.json: models/node_modules/.package-lock.json $(CONVERTER)
 	@$(MAKE) --no-print-directory $(BIN)
 	@echo "converting the weights ..."
 	@rm -rf $(PACK) && mkdir -p $(dir $(PACK))

@@ -83,7 +83,8 @@ func TestLifeOfAnAccount(t *testing.T) {
 			t.Errorf("%s is %v, want %v", path, got, want)
 		}
 	}
-	if e, _ := at(made, "properties.endpoint").(string); !strings.HasPrefix(e, "https://face1.localhost:") || !strings.HasSuffix(e, "/") {
+	if e, _ := at(made, "properties.endpoint").(string); !strings.HasPrefix(e, "https://face1.localhost:") ||
+		!strings.HasSuffix(e, "/") {
 		t.Errorf("endpoint is %q", e)
 	}
 	if header.Get("x-ms-request-id") == "" {
@@ -91,7 +92,8 @@ func TestLifeOfAnAccount(t *testing.T) {
 	}
 
 	// The same path in other spellings is the same account.
-	other := strings.NewReplacer("resourceGroups", "resourcegroups", "Microsoft.CognitiveServices", "microsoft.cognitiveservices").
+	other := strings.NewReplacer("resourceGroups", "resourcegroups", "Microsoft.CognitiveServices",
+		"microsoft.cognitiveservices").
 		Replace(m.accounts("/FACE1"))
 	if status, _, got := m.do(http.MethodGet, other, ""); status != http.StatusOK || at(got, "id") != at(made, "id") {
 		t.Errorf("get: %d %v", status, got)
@@ -116,7 +118,8 @@ func TestLifeOfAnAccount(t *testing.T) {
 		t.Errorf("regenerate: %d %v, was %v", status, turned, keys)
 	}
 
-	if status, _, all := m.do(http.MethodGet, m.accounts(""), ""); status != http.StatusOK || len(at(all, "value").([]any)) != 2 {
+	if status, _, all := m.do(http.MethodGet, m.accounts(""), ""); status != http.StatusOK || len(at(all,
+		"value").([]any)) != 2 {
 		t.Errorf("list: %d %v", status, all)
 	}
 	if status, _, _ := m.do(http.MethodDelete, m.accounts("/face1"), ""); status != http.StatusOK {
@@ -151,7 +154,8 @@ func TestRefusals(t *testing.T) {
 		{"unknown tier", "PUT", m.accounts("/face"), strings.Replace(face, "S0", "S7", 1), 400, "InvalidSkuId"},
 		{"no JSON", "PUT", m.accounts("/face"), "{", 400, "InvalidRequestContent"},
 		{"wrong type", "PUT", m.accounts("/face"), `{"kind":7}`, 400, "InvalidRequestContent"},
-		{"long body", "PUT", m.accounts("/face"), `{"kind":"` + strings.Repeat("x", 65<<10) + `"}`, 413, "InvalidRequestContent"},
+		{"long body", "PUT", m.accounts("/face"), `{"kind":"` + strings.Repeat("x", 65<<10) + `"}`, 413,
+			"InvalidRequestContent"},
 		{"another location", "PATCH", m.accounts("/default"), `{"location":"mars"}`, 409, "InvalidResourceLocation"},
 		{"to E0", "PATCH", m.accounts("/default"), `{"sku":{"name":"E0"}}`, 400, "InvalidSkuId"},
 		{"third key", "POST", m.accounts("/default/regenerateKey"), `{"keyName":"Key3"}`, 400, "InvalidRequestContent"},
@@ -165,7 +169,8 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
-	if status, _, all := m.do(http.MethodGet, m.accounts(""), ""); status != http.StatusOK || len(at(all, "value").([]any)) != 1 {
+	if status, _, all := m.do(http.MethodGet, m.accounts(""), ""); status != http.StatusOK || len(at(all,
+		"value").([]any)) != 1 {
 		t.Errorf("after the refusals: %d %v, want the default account alone", status, all)
 	}
 }
