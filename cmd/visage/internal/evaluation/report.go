@@ -121,7 +121,8 @@ svg{margin:1rem 0 2rem 3rem;overflow:visible}svg text{font-size:12px;fill:#555}c
 {{range .Plot.Ticks}}<line x1="{{.At}}" x2="{{.At}}" y1="0" y2="360" stroke="#eee"/><text x="{{.At}}" y="376" text-anchor="middle">{{.Label}}</text>
 {{end}}{{range .Plot.Rows}}<line x1="0" x2="600" y1="{{.At}}" y2="{{.At}}" stroke="#eee"/><text x="-6" y="{{.At}}" dy="4" text-anchor="end">{{.Label}}</text>
 {{end}}<polyline points="{{.Plot.Line}}" fill="none" stroke="#0a58ca" stroke-width="2"/></svg>
-<p>The interval of a true-accept rate comes from drawing the people anew 500 times, threshold and all; the others are Wilson's.</p>
+<p>Intervals are Wilson's; that of a true-accept rate is the wider of Wilson's and one from drawing the people anew
+500 times, threshold and all.</p>
 {{if .Missed}}<h2>Photos not used</h2><table>{{range .Missed}}<tr><td><code>{{.Path}}</code></td><td>{{.Reason}}</td></tr>
 {{end}}</table>{{end}}
 </body></html>

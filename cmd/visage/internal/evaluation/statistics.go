@@ -53,9 +53,12 @@ func rate(genuine, strangers []pair, people, lost int, target float64, listed bo
 			accepted++
 		}
 	}
-	out.TrueAccepts = Proportion{Count: accepted, Of: len(genuine), Value: float64(accepted) / float64(len(genuine))}
+	// The wider of two intervals: the bootstrap knows that pairs depend on each other and that the threshold is
+	// uncertain too, but promises certainty when every pair it can draw was accepted.
+	out.TrueAccepts = wilson(accepted, len(genuine))
 	out.All = float64(accepted) / float64(len(genuine)+lost)
-	out.TrueAccepts.Low, out.TrueAccepts.High = bootstrap(genuine, strangers, people, target, listed)
+	low, high := bootstrap(genuine, strangers, people, target, listed)
+	out.TrueAccepts.Low, out.TrueAccepts.High = min(out.TrueAccepts.Low, low), max(out.TrueAccepts.High, high)
 	return out
 }
 
