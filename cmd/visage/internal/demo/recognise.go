@@ -80,6 +80,9 @@ func (d *demonstration) identify(ctx context.Context) error {
 		}
 	}
 	asked := right + wrong + missed
+	if lost := len(d.sighted)*len(variants) - asked - strangers; lost > 0 {
+		d.say("   %d faces were not found at all on the derived photos, whose edges cut some off", lost)
+	}
 	d.say("   of %d faces of enrolled people: %d recognised, %d not, %d taken for somebody else; stranger: %d faces, %d recognised",
 		asked, right, missed, wrong, strangers, strangersKnown)
 	d.must(asked > 0 && float64(right) >= leastRecognised*float64(asked), "%d of %d faces recognised", right, asked)
