@@ -326,3 +326,33 @@ func TestBlindedIDsTellNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestLoopsMayWriteElsewhere walks a large container inside a transaction that writes to another one on the way.
+func TestLoopsMayWriteElsewhere(t *testing.T) {
+	engines(t, func(t *testing.T, cfg sealed.Config) {
+		sp := create(t, open(t, cfg), spaceA)
+		const n = 1500
+		update(t, sp, func(tx sealed.Tx) error {
+			for i := range n {
+				if err := notes.In("from").Put(tx, fmt.Sprint(i), note{fmt.Sprint(i), "text"}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		update(t, sp, func(tx sealed.Tx) error {
+			for v, err := range notes.In("from").All(tx) {
+				if err != nil {
+					return err
+				}
+				if err := notes.In("to").Put(tx, v.ID, v); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if got := len(all(t, sp, "to")); got != n {
+			t.Errorf("copied %d records, want %d", got, n)
+		}
+	})
+}

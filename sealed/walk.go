@@ -43,6 +43,17 @@ func walkRecords[T any](t *txn, container format.ID, decode func([]byte, byte) (
 		return
 	}
 
+	if t.w != nil {
+		// The loop may write to other containers, and a transaction is for one goroutine: read here, in step with it.
+		for more {
+			var c *chunk[T]
+			c, more = nextChunk[T](w)
+			if openChunk(t, container, c, decode); !yieldChunk(c, yield) {
+				return
+			}
+		}
+		return
+	}
 	// The rest goes through a pipeline: one goroutine reads, some open, this one yields in order.
 	workers := runtime.GOMAXPROCS(0)
 	order := make(chan *chunk[T], 2*workers)
