@@ -261,7 +261,7 @@ func TestPersonQuotas(t *testing.T) {
 			last := r.enrol(t, group, "last")
 			refused()
 			mustDo(t, r.DeletePerson(ctx, r.res, last))
-			last = r.enrol(t, group, "last again")
+			r.enrol(t, group, "last again")
 			refused()
 
 			mustDo(t, r.Pretend(ctx, r.res, group, -1, all-1, 1, -1))

@@ -135,12 +135,12 @@ func openEngine(cfg Config) (engine.Engine, string, error) {
 	switch scheme {
 	case "memory":
 		if rest != "" {
-			return nil, "", fmt.Errorf("storage engine %q: nothing may follow memory:", cfg.Engine)
+			return nil, "", fmt.Errorf("storage engine %q: nothing may follow \"memory:\"", cfg.Engine)
 		}
 		return memory.New(), "", nil
 	case "pebble":
 		if !filepath.IsAbs(rest) {
-			return nil, "", fmt.Errorf("storage engine %q: an absolute directory must follow pebble:", cfg.Engine)
+			return nil, "", fmt.Errorf("storage engine %q: an absolute directory must follow \"pebble:\"", cfg.Engine)
 		}
 		if err := keysApart(rest, cfg.KeyDir); err != nil {
 			return nil, "", err
@@ -151,7 +151,7 @@ func openEngine(cfg Config) (engine.Engine, string, error) {
 		e, err := pebble.Open(pebble.Config{Dir: rest, Logger: cfg.Logger})
 		return e, rest, err
 	}
-	return nil, "", fmt.Errorf("storage engine %q is not one of pebble:/directory, memory:", cfg.Engine)
+	return nil, "", fmt.Errorf("storage engine %q is neither \"pebble:\" and a directory nor \"memory:\"", cfg.Engine)
 }
 
 // keysApart refuses a key directory inside the data directory or the other way round.

@@ -67,7 +67,7 @@ func bootstrap(genuine, strangers []pair, people int, target float64, listed boo
 	random := rand.New(rand.NewPCG(3, 4)) // the same draws each time
 	var values []float64
 	for range rounds {
-		weigh := func(p pair) float64 { return 0 }
+		var weigh func(p pair) float64
 		if listed {
 			// Each pair is drawn about as often as by chance alone: Poisson weights with mean 1.
 			weigh = func(pair) float64 { return float64(poisson(random)) }
