@@ -151,7 +151,7 @@ func openEngine(cfg Config) (engine.Engine, string, error) {
 		e, err := pebble.Open(pebble.Config{Dir: rest, Logger: cfg.Logger})
 		return e, rest, err
 	}
-	return nil, "", fmt.Errorf("storage engine %q is neither \"pebble:\" and a directory nor \"memory:\"", cfg.Engine)
+	return nil, "", fmt.Errorf("storage engine %q is neither of pebble:/directory, memory: (nothing after it)", cfg.Engine)
 }
 
 // keysApart refuses a key directory inside the data directory or the other way round.
