@@ -99,7 +99,8 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open sealed store: %w", err)
 	}
-	s := &Store{engine: eng, report: cfg.Report, spaces: map[SpaceID]*Space{}, folds: newFolds()}
+	s := &Store{report: cfg.Report, spaces: map[SpaceID]*Space{}, folds: newFolds()}
+	s.engine = placed{eng, s.corrupt}
 	if s.report == nil {
 		s.report = func(Event) {}
 	}

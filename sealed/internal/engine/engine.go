@@ -14,6 +14,7 @@ import (
 var (
 	ErrClosed   = errors.New("the storage engine is closed")
 	ErrInUse    = errors.New("the data directory is in use by another process")
+	ErrDamaged  = errors.New("the storage engine's own files are damaged")
 	ErrUnsealed = errors.New("refused to store what is not sealed")
 )
 

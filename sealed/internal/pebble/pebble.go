@@ -195,6 +195,14 @@ func (e *Engine) Close() (err error) {
 	return errors.Join(e.db.Close(), e.lock.Close())
 }
 
+// damaged tells a failed checksum from other failures.
+func damaged(err error) error {
+	if pebble.IsCorruptionError(err) { // errors.Is does not see the mark that Pebble uses
+		return fmt.Errorf("%w: %w", engine.ErrDamaged, err)
+	}
+	return err
+}
+
 // reader reads from a snapshot, or from a batch over the database.
 type reader struct{ src pebble.Reader }
 
@@ -204,7 +212,7 @@ func (r reader) Get(key []byte) ([]byte, bool, error) {
 		return nil, false, nil
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("read a row: %w", err)
+		return nil, false, fmt.Errorf("read a row: %w", damaged(err))
 	}
 	out := append([]byte(nil), value...)
 	return out, true, closer.Close()
@@ -214,14 +222,14 @@ func (r reader) Scan(from, to []byte) iter.Seq2[engine.Row, error] {
 	return func(yield func(engine.Row, error) bool) {
 		it, err := r.src.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 		if err != nil {
-			yield(engine.Row{}, fmt.Errorf("scan rows: %w", err))
+			yield(engine.Row{}, fmt.Errorf("scan rows: %w", damaged(err)))
 			return
 		}
 		defer it.Close()
 		for ok := it.First(); ok; ok = it.Next() {
 			value, err := it.ValueAndErr()
 			if err != nil {
-				yield(engine.Row{}, fmt.Errorf("scan rows: %w", err))
+				yield(engine.Row{}, fmt.Errorf("scan rows: %w", damaged(err)))
 				return
 			}
 			if !yield(engine.Row{Key: it.Key(), Value: value}, nil) {
@@ -229,7 +237,7 @@ func (r reader) Scan(from, to []byte) iter.Seq2[engine.Row, error] {
 			}
 		}
 		if err := it.Error(); err != nil {
-			yield(engine.Row{}, fmt.Errorf("scan rows: %w", err))
+			yield(engine.Row{}, fmt.Errorf("scan rows: %w", damaged(err)))
 		}
 	}
 }

@@ -1,0 +1,80 @@
+package sealed
+
+import (
+	"context"
+	"errors"
+	"iter"
+
+	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/format"
+)
+
+// placed is an engine that says which of our rows it was about to read when it met damage of its own: what fails a checksum below and what fails
+// a tag above are the same to whoever reads, a *CorruptError with a place.
+type placed struct {
+	engine.Engine
+	corrupt func(*CorruptError) error
+}
+
+// View implements engine.Engine.
+func (e placed) View(ctx context.Context, fn func(engine.Reader) error) error {
+	return e.Engine.View(ctx, func(r engine.Reader) error { return fn(placedReader{r, e.corrupt}) })
+}
+
+// Update implements engine.Engine.
+func (e placed) Update(ctx context.Context, fn func(engine.Writer) error) error {
+	return e.Engine.Update(ctx, func(w engine.Writer) error { return fn(placedWriter{placedReader{w, e.corrupt}, w}) })
+}
+
+type placedReader struct {
+	r       engine.Reader
+	corrupt func(*CorruptError) error
+}
+
+func (p placedReader) Get(key []byte) ([]byte, bool, error) {
+	value, ok, err := p.r.Get(key)
+	if err != nil {
+		err = p.place(key, true, err)
+	}
+	return value, ok, err
+}
+
+func (p placedReader) Scan(from, to []byte) iter.Seq2[engine.Row, error] {
+	return func(yield func(engine.Row, error) bool) {
+		for row, err := range p.r.Scan(from, to) {
+			if err != nil {
+				err = p.place(from, false, err)
+			}
+			if !yield(row, err) {
+				return
+			}
+		}
+	}
+}
+
+// place adds the place that key names to damage. A scan that began at key met it in a row it cannot name: the container has to do.
+func (p placedReader) place(key []byte, exact bool, err error) error {
+	if !errors.Is(err, engine.ErrDamaged) {
+		return err
+	}
+	e := &CorruptError{What: "row", Err: err}
+	if len(key) >= 16 {
+		e.Space = SpaceID(key[:16])
+	}
+	if len(key) >= 33 {
+		e.Container = format.ID(key[17:33]).String()
+	}
+	if exact && len(key) == keySize {
+		e.Record = format.ID(key[33:49]).String()
+	}
+	return p.corrupt(e)
+}
+
+// placedWriter is a placedReader that writes.
+type placedWriter struct {
+	placedReader
+	w engine.Writer
+}
+
+func (p placedWriter) Put(key []byte, value format.Sealed) error { return p.w.Put(key, value) }
+func (p placedWriter) Delete(key []byte) error                   { return p.w.Delete(key) }
