@@ -17,7 +17,7 @@ const childEnv = "VISAGE_PROVE_CHILD"
 func TestMain(m *testing.M) {
 	switch child := os.Getenv(childEnv); child {
 	case "":
-		os.Exit(m.Run())
+		os.Exit(run(m))
 	case "store":
 		if err := storeChild(os.Args[1:]); err != nil {
 			fmt.Fprintln(os.Stderr, "store child:", err)
@@ -32,6 +32,19 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "%s=%s is not a child\n", childEnv, child)
 		os.Exit(2)
 	}
+}
+
+// scratch is where the program is built, for all tests of a run.
+var scratch string
+
+func run(m *testing.M) int {
+	var err error
+	if scratch, err = os.MkdirTemp("", "visage-prove-"); err != nil {
+		fmt.Fprintln(os.Stderr, "make a place to build in:", err)
+		return 1
+	}
+	defer os.RemoveAll(scratch)
+	return m.Run()
 }
 
 // rounds says how often to kill: a few in a plain run, VISAGE_ROUNDS when it is set.

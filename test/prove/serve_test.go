@@ -22,11 +22,7 @@ import (
 
 // buildProgram builds the program once for all tests of this run and returns its path.
 var buildProgram = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "visage-prove-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "visage")
+	path := filepath.Join(scratch, "visage")
 	out, err := exec.Command("go", "build", "-o", path, "github.com/visage-face/visage/cmd/visage").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build the program: %w\n%s", err, out)
