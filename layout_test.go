@@ -36,11 +36,13 @@ vision/...                : vision/...
 gallery                   : internal/arena
 
 account                   : . sealed
+keyvault                  : . sealed
 face/...                  : . sealed vision gallery face/...
 
 api                       : .
 api/faceapi               : . api face
 api/armapi                : . api account
+api/vaultapi              : . api keyvault
 
 server/...                : *
 cmd/...                   : *
@@ -64,7 +66,7 @@ crypto/rsa                : keyvault keysource identity
 crypto/des                :
 crypto/rc4                :
 crypto/md5                :
-crypto/sha1               :
+crypto/sha1               : keyvault
 net                       : api console server cmd keysource vision/pack bench test
 net/http/...              : api console server cmd keysource vision/pack bench test
 net/rpc/...               :
@@ -88,6 +90,7 @@ golang.org/x/sync                   : api server face gallery sealed vision acco
 golang.org/x/sys                    : server cmd vision keysource sealed internal bench test
 golang.org/x/time                   : api
 google.golang.org/protobuf          : vision
++ github.com/Azure/azure-sdk-for-go :
 + github.com/getkin/kin-openapi     : api
 + github.com/google/go-cmp          :
 + github.com/rogpeppe/go-internal   :

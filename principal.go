@@ -2,7 +2,10 @@ package visage
 
 // Principal is who a request comes from, as far as it has been proved.
 type Principal struct {
-	Method   string     // how it was proved: "key"
+	Method   string     // how it was proved: "key", "token", "operator"
 	KeyName  string     // "Key1" or "Key2" when Method is "key"
 	Resource ResourceID // the resource the credential belongs to; zero for none
+	ObjectID string     // the principal's id in its tenant, a lower-case UUID, when Method is "token"
+	AppID    string     // the client id of its application, likewise; may be empty
+	Tenant   string     // the tenant that the token is of, likewise
 }

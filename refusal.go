@@ -43,7 +43,7 @@ type Refusal struct {
 	Code       string        // the contract's code, for example "PersonGroupNotFound"
 	Message    string        // a sentence a person can act on; never holds secrets or stored data of others
 	RetryAfter time.Duration // for TooMany and Unavailable; zero: not said
-	Feature    string        // for Unsupported: the inner code, "UnsupportedFeature" in the Face contract §1.5; else empty
+	Feature    string        // the inner code: "UnsupportedFeature" in the Face contract §1.5, those of the key vault contract §A8; else empty
 }
 
 // Error returns the code and the sentence.

@@ -47,6 +47,8 @@ type Plane struct {
 	Routes []Route
 	// KeyHeader is the header that carries an API key. Required when a route allows ResourceKey.
 	KeyHeader string
+	// Admit proves who calls a route that allows PlaneToken, before anything of the body is read. Required when there is one.
+	Admit func(*Request) (visage.Principal, error)
 	// Greet sets the headers that every answer of the plane carries. Optional.
 	Greet func(h http.Header, r *http.Request, requestID string)
 	// Problem spells an error answer: it returns the body, to be written as JSON, and may set headers. Required.
@@ -134,6 +136,9 @@ func (h *Handler) add(p *Plane) error {
 		}
 		if r.Allow == BearerToken && h.cfg.Tokens == nil {
 			return fmt.Errorf("route %s needs tokens", r.Label())
+		}
+		if r.Allow == PlaneToken && p.Admit == nil {
+			return fmt.Errorf("route %s needs the plane's admit", r.Label())
 		}
 		if r.MaxBody > h.cfg.BodyBytes {
 			return fmt.Errorf("route %s takes bodies of %d bytes, more than all together may have", r.Label(), r.MaxBody)

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/visage-face/visage"
@@ -145,6 +144,10 @@ func (h *Handler) admit(x *exchange, req *Request) error {
 		return nil
 	case BearerToken:
 		return h.admitBearer(req)
+	case PlaneToken:
+		principal, err := x.plane.Admit(req)
+		req.Principal = principal
+		return err
 	}
 	key := req.http.Header.Get(x.plane.KeyHeader)
 	if key == "" {
@@ -169,8 +172,8 @@ func (h *Handler) admit(x *exchange, req *Request) error {
 // admitBearer proves who sends a bearer token. The rates of the tiers are for the data of resources and do not bind who
 // manages them.
 func (h *Handler) admitBearer(req *Request) error {
-	scheme, token, _ := strings.Cut(req.http.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+	token := req.Bearer()
+	if token == "" {
 		return visage.Refuse(visage.Unauthenticated, "AuthenticationFailed",
 			"The request has no bearer token: send one in the header Authorization.")
 	}
@@ -208,6 +211,9 @@ func (h *Handler) refuse(x *exchange, p *Problem) answer {
 	}
 	if p.Allow != "" {
 		a.header.Set("Allow", p.Allow)
+	}
+	if p.Challenge != "" {
+		a.header.Set("WWW-Authenticate", p.Challenge)
 	}
 	if x.plane == nil {
 		return a

@@ -30,7 +30,7 @@ func OpenAPI(title, version string, planes ...Plane) ([]byte, error) {
 				item = object{}
 				paths[r.Pattern] = item
 			}
-			if r.Allow == BearerToken {
+			if r.Allow == BearerToken || r.Allow == PlaneToken {
 				security[bearerScheme] = object{"type": "http", "scheme": "bearer"}
 			}
 			item[strings.ToLower(r.Method)] = d.operation(&p, r, problem)
@@ -81,7 +81,7 @@ func (d *document) operation(p *Plane, r *Route, problem object) object {
 	switch r.Allow {
 	case ResourceKey:
 		op["security"] = []object{{p.Name: []string{}}}
-	case BearerToken:
+	case BearerToken, PlaneToken:
 		op["security"] = []object{{bearerScheme: []string{}}}
 	}
 	return op

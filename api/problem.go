@@ -25,6 +25,7 @@ type Problem struct {
 	Message    string        // a sentence for the caller
 	RetryAfter time.Duration // zero: not said
 	Allow      string        // for 405: the methods there are
+	Challenge  string        // for 401: the WWW-Authenticate header
 	RequestID  string        // set by the Handler
 }
 

@@ -72,6 +72,18 @@ func (r *Request) Query(name string) (value string, ok bool, err error) {
 	return "", false, visage.Refuse(visage.Invalid, "", "The query parameter %s is given more than once.", name)
 }
 
+// Host returns the host that the client called, as it wrote it, maybe with a port.
+func (r *Request) Host() string { return r.http.Host }
+
+// Bearer returns the bearer token of the header Authorization (RFC 6750 §2.1); empty when there is none.
+func (r *Request) Bearer() string {
+	scheme, token, _ := strings.Cut(r.http.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return token
+}
+
 // Address returns the absolute URL of path at the host the client called.
 func (r *Request) Address(path string) string {
 	u := url.URL{Scheme: "http", Host: r.http.Host, Path: path}

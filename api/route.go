@@ -18,6 +18,7 @@ const (
 	Anyone      Allow = iota + 1 // no credential is looked at
 	ResourceKey                  // whoever holds a key of a Face resource; the request works for that resource
 	BearerToken                  // whoever sends a bearer token that Config.Tokens knows
+	PlaneToken                   // whoever sends a bearer token that Plane.Admit lets in
 )
 
 // Route is one operation.
@@ -48,7 +49,7 @@ func (r *Route) check() error {
 	switch {
 	case r.Method == "" || !strings.HasPrefix(r.Pattern, "/"):
 		return errors.New("method and a pattern that begins with a slash are required")
-	case r.Allow != Anyone && r.Allow != ResourceKey && r.Allow != BearerToken:
+	case r.Allow < Anyone || r.Allow > PlaneToken:
 		return errors.New("allow is required")
 	case r.Timeout <= 0:
 		return errors.New("timeout is required")

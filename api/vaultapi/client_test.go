@@ -1,0 +1,184 @@
+package vaultapi_test
+
+import (
+	"crypto/sha256"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+)
+
+// wantError holds an error of the official client against the status and codes it must carry.
+func wantError(t *testing.T, err error, status int, code, inner string) {
+	t.Helper()
+	answer, ok := errors.AsType[*azcore.ResponseError](err)
+	if !ok || answer.StatusCode != status || answer.ErrorCode != code {
+		t.Errorf("got %v, want %d %s", err, status, code)
+		return
+	}
+	if inner != "" && !strings.Contains(answer.Error(), `"`+inner+`"`) {
+		t.Errorf("got %v, want the inner code %s", err, inner)
+	}
+}
+
+// must ends the test when a call failed.
+func must[T any](t *testing.T) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func createRSA(t *testing.T, c *azkeys.Client, name string) azkeys.KeyBundle {
+	t.Helper()
+	res, err := c.CreateKey(t.Context(), name, azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeRSA)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.KeyBundle
+}
+
+func TestClientWrapsAndUnwraps(t *testing.T) {
+	r := newRig(t)
+	c := r.client(r.base, alice)
+	k := createRSA(t, c, "k1")
+	if got, want := string(*k.Key.KID), r.base+"keys/k1/"+k.Key.KID.Version(); got != want {
+		t.Errorf("kid %s, want %s", got, want)
+	}
+	if len(k.Key.N) != 256 || k.Attributes.RecoverableDays == nil || *k.Attributes.RecoverableDays != 90 ||
+		*k.Attributes.RecoveryLevel != "Recoverable+Purgeable" {
+		t.Errorf("got a key of %d bytes, attributes %+v", len(k.Key.N), k.Attributes)
+	}
+	if len(r.asked) != 1 || r.asked[0].TenantID != tenant || r.asked[0].Scopes[0] != r.aud+"/.default" {
+		t.Errorf("the challenge led to the tokens %+v", r.asked)
+	}
+	secret := []byte("a data key of thirty-two bytes!!")
+	for _, alg := range []azkeys.EncryptionAlgorithm{azkeys.EncryptionAlgorithmRSAOAEP256, azkeys.EncryptionAlgorithmRSAOAEP,
+		azkeys.EncryptionAlgorithmRSA15} {
+		for _, version := range []string{"", k.Key.KID.Version()} {
+			params := azkeys.KeyOperationParameters{Algorithm: &alg, Value: secret}
+			wrapped := must[azkeys.WrapKeyResponse](t)(c.WrapKey(t.Context(), "k1", version, params, nil))
+			if *wrapped.KID != *k.Key.KID {
+				t.Errorf("%s: wrapped with %s, want %s", alg, *wrapped.KID, *k.Key.KID)
+			}
+			params.Value = wrapped.Result
+			back := must[azkeys.UnwrapKeyResponse](t)(c.UnwrapKey(t.Context(), "k1", version, params, nil))
+			if string(back.Result) != string(secret) {
+				t.Errorf("%s: got %q back", alg, back.Result)
+			}
+			wrapped.Result[7] ^= 1
+			_, err := c.UnwrapKey(t.Context(), "k1", version, params, nil)
+			wantError(t, err, http.StatusBadRequest, "BadParameter", "")
+		}
+	}
+	if e := r.audit.last(); e.Operation != "KeyUnwrap" || e.KeyID != string(*k.Key.KID) || e.Who.ObjectID != alice ||
+		e.Who.RequestID == "" || e.Outcome != "BadParameter" {
+		t.Errorf("the audit says %+v", e)
+	}
+}
+
+func TestClientSignsAndVerifies(t *testing.T) {
+	r := newRig(t)
+	c := r.client(r.base, alice)
+	createRSA(t, c, "rsa")
+	curves := map[azkeys.CurveName]azkeys.SignatureAlgorithm{azkeys.CurveNameP256: azkeys.SignatureAlgorithmES256,
+		azkeys.CurveNameP384: azkeys.SignatureAlgorithmES384, azkeys.CurveNameP521: azkeys.SignatureAlgorithmES512}
+	algorithms := map[string][]azkeys.SignatureAlgorithm{"rsa": {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}}
+	for curve, alg := range curves {
+		params := azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeEC), Curve: &curve}
+		name := "ec-" + string(curve)
+		must[azkeys.CreateKeyResponse](t)(c.CreateKey(t.Context(), name, params, nil))
+		algorithms[name] = []azkeys.SignatureAlgorithm{alg}
+	}
+	sizes := map[string]int{"256": 32, "384": 48, "512": 64}
+	for name, all := range algorithms {
+		for _, alg := range all {
+			digest := make([]byte, sizes[string(alg[2:])])
+			digest[0] = 1
+			s := must[azkeys.SignResponse](t)(c.Sign(t.Context(), name, "", azkeys.SignParameters{Algorithm: &alg, Value: digest}, nil))
+			params := azkeys.VerifyParameters{Algorithm: &alg, Digest: digest, Signature: s.Result}
+			if ok := must[azkeys.VerifyResponse](t)(c.Verify(t.Context(), name, "", params, nil)); !*ok.Value {
+				t.Errorf("%s %s: the signature does not hold", name, alg)
+			}
+			digest[0] = 2
+			if ok := must[azkeys.VerifyResponse](t)(c.Verify(t.Context(), name, "", params, nil)); *ok.Value {
+				t.Errorf("%s %s: the signature holds for another digest", name, alg)
+			}
+			_, err := c.Sign(t.Context(), name, "", azkeys.SignParameters{Algorithm: &alg, Value: digest[1:]}, nil)
+			wantError(t, err, http.StatusBadRequest, "BadParameter", "")
+		}
+	}
+	digest := sha256.Sum256(nil)
+	_, err := c.Sign(t.Context(), "rsa", "", azkeys.SignParameters{Algorithm: to.Ptr(azkeys.SignatureAlgorithmES256),
+		Value: digest[:]}, nil)
+	wantError(t, err, http.StatusBadRequest, "BadParameter", "")
+	_, err = c.WrapKey(t.Context(), "ec-P-256", "", azkeys.KeyOperationParameters{
+		Algorithm: to.Ptr(azkeys.EncryptionAlgorithmRSAOAEP256), Value: []byte{1}}, nil)
+	wantError(t, err, http.StatusForbidden, "Forbidden", "")
+}
+
+func TestClientDeletesRecoversAndPurges(t *testing.T) {
+	r := newRig(t)
+	c := r.client(r.base, alice)
+	made := createRSA(t, c, "k1")
+	gone := must[azkeys.DeleteKeyResponse](t)(c.DeleteKey(t.Context(), "k1", nil))
+	if gone.RecoveryID == nil || *gone.RecoveryID != r.base+"deletedkeys/k1" ||
+		gone.ScheduledPurgeDate.Sub(*gone.DeletedDate).Hours() != 90*24 {
+		t.Errorf("deleted: %+v", gone.DeletedKey)
+	}
+	_, err := c.GetKey(t.Context(), "k1", "", nil)
+	wantError(t, err, http.StatusNotFound, "KeyNotFound", "")
+	_, err = c.CreateKey(t.Context(), "k1", azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeEC)}, nil)
+	wantError(t, err, http.StatusConflict, "Conflict", "ObjectIsDeletedButRecoverable")
+	must[azkeys.GetDeletedKeyResponse](t)(c.GetDeletedKey(t.Context(), "k1", nil))
+	must[azkeys.RecoverDeletedKeyResponse](t)(c.RecoverDeletedKey(t.Context(), "k1", nil))
+	back := must[azkeys.GetKeyResponse](t)(c.GetKey(t.Context(), "K1", "", nil))
+	if *back.Key.KID != *made.Key.KID {
+		t.Errorf("recovered %s, want %s", *back.Key.KID, *made.Key.KID)
+	}
+	must[azkeys.DeleteKeyResponse](t)(c.DeleteKey(t.Context(), "k1", nil))
+	must[azkeys.PurgeDeletedKeyResponse](t)(c.PurgeDeletedKey(t.Context(), "k1", nil))
+	_, err = c.GetDeletedKey(t.Context(), "k1", nil)
+	wantError(t, err, http.StatusNotFound, "KeyNotFound", "")
+	if again := createRSA(t, c, "k1"); *again.Key.KID == *made.Key.KID {
+		t.Error("a version was used again")
+	}
+}
+
+func TestClientPages(t *testing.T) {
+	r := newRig(t)
+	c := r.client(r.base, alice)
+	var want []string
+	for i := range 30 {
+		name := "key-" + string(rune('a'+i/10)) + string(rune('0'+i%10))
+		want = append(want, name)
+		must[azkeys.CreateKeyResponse](t)(c.CreateKey(t.Context(), name,
+			azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeEC)}, nil))
+	}
+	var got []string
+	pages := 0
+	for pager := c.NewListKeyPropertiesPager(nil); pager.More(); pages++ {
+		page := must[azkeys.ListKeyPropertiesResponse](t)(pager.NextPage(t.Context()))
+		for _, k := range page.Value {
+			got = append(got, k.KID.Name())
+			if k.KID.Version() != "" {
+				t.Errorf("%s has a version", *k.KID)
+			}
+		}
+	}
+	if !slices.Equal(got, want) || pages != 2 {
+		t.Errorf("%d pages of %v", pages, got)
+	}
+	pager := c.NewListKeyPropertiesVersionsPager("nobody", nil)
+	if page := must[azkeys.ListKeyPropertiesVersionsResponse](t)(pager.NextPage(t.Context())); len(page.Value) != 0 {
+		t.Errorf("an unknown key has %d versions", len(page.Value))
+	}
+}
