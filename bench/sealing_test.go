@@ -50,7 +50,7 @@ func BenchmarkSealing(b *testing.B) {
 			var serial atomic.Uint64
 			sealOne := func(data []byte) error {
 				id := strconv.FormatUint(serial.Add(1), 10)
-				return space.Update(b.Context(), func(tx sealed.Tx) error { return blobs.In("all").Put(tx, id, blob{data}) })
+				return space.Update(b.Context(), func(tx sealed.Tx) error { return blobs.In("all").Add(tx, id, blob{data}) })
 			}
 			plainOne := func(data []byte) error {
 				key := make([]byte, 49) // as long as a sealed row's key, and ending in a random id as well

@@ -130,7 +130,7 @@ func (s *Service) keep(
 			return fmt.Errorf("read hour: %w", err)
 		}
 		for _, d := range records {
-			if err := detections.In(name).Put(tx, d.ID.String(), d); err != nil {
+			if err := detections.In(name).Add(tx, d.ID.String(), d); err != nil {
 				return fmt.Errorf("write detected face: %w", err)
 			}
 		}

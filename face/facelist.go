@@ -212,11 +212,11 @@ func putFace(tx sealed.Tx, kind Kind, c collectionRecord, st *stateRecord, f *fa
 	st.Sequence++
 	f.Sequence = st.Sequence
 	of := c.Incarnation.String()
-	if err := faces.In(of).Put(tx, f.ID.String(), *f); err != nil {
+	if err := faces.In(of).Add(tx, f.ID.String(), *f); err != nil {
 		return fmt.Errorf("write face: %w", err)
 	}
 	if data != nil {
-		if err := userData.In(of).Put(tx, f.ID.String(), userDataRecord{UserData: *data}); err != nil {
+		if err := userData.In(of).Add(tx, f.ID.String(), userDataRecord{UserData: *data}); err != nil {
 			return fmt.Errorf("write userData of a face: %w", err)
 		}
 	}

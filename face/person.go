@@ -68,7 +68,7 @@ func (s *Service) CreatePerson(
 		if err := totals.In().Put(tx, totalsID, t); err != nil {
 			return fmt.Errorf("write totals: %w", err)
 		}
-		if err := persons.In(c.Incarnation.String()).Put(tx, p.ID.String(), p); err != nil {
+		if err := persons.In(c.Incarnation.String()).Add(tx, p.ID.String(), p); err != nil {
 			return fmt.Errorf("write person: %w", err)
 		}
 		return putState(tx, group.Kind, c, st)

@@ -15,7 +15,9 @@ import (
 
 const (
 	// foldRows is the least number of nursery rows that folding is worth.
-	foldRows = 256
+	foldRows = 1_024
+	// foldShare is the part of a container, one in so many records, that its nursery may grow to.
+	foldShare = 4
 	// stepRows bounds the nursery rows that one step folds, and so the size of its transaction.
 	stepRows = 4_096
 	// pageFill is how full the pages are that a step splits into, so that the next rows do not split them again at once.
@@ -164,7 +166,7 @@ func (s *Store) foldIfDue(ctx context.Context, ref containerRef) error {
 	if err != nil {
 		return err
 	}
-	limit := max(foldRows, pages*pageFill/8)
+	limit := max(foldRows, pages*pageFill/foldShare)
 	if rows < limit {
 		s.folds.folded(ref, rows, limit)
 		return nil
@@ -172,7 +174,7 @@ func (s *Store) foldIfDue(ctx context.Context, ref containerRef) error {
 	if err := sp.foldContainer(ctx, ref.container); err != nil {
 		return err
 	}
-	s.folds.folded(ref, 0, max(foldRows, (pages*pageFill+rows)/8))
+	s.folds.folded(ref, 0, max(foldRows, (pages*pageFill+rows)/foldShare))
 	return nil
 }
 

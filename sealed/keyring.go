@@ -1,6 +1,9 @@
 package sealed
 
 import (
+	"encoding/binary"
+	"sync"
+
 	"github.com/visage-face/visage/internal/arena"
 	"github.com/visage-face/visage/sealed/internal/format"
 )
@@ -11,6 +14,9 @@ type keyring struct {
 	memory  *arena.Buffer
 	pairs   []format.Pair // pairs[i]'s page key is slot 2+i of memory
 	current format.Pair   // what is written now
+
+	naming     sync.Mutex // guards containers
+	containers map[string]format.ID
 
 	// guarded by the space's mu
 	users   int           // transactions that use it
@@ -23,7 +29,33 @@ func newKeyring(pairs int) (*keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &keyring{memory: memory, left: make(chan struct{})}, nil
+	return &keyring{memory: memory, containers: map[string]format.ID{}, left: make(chan struct{})}, nil
+}
+
+// rememberedContainers bounds the blinded ids of containers that are kept instead of being derived anew for each record.
+const rememberedContainers = 256
+
+// container returns the blinded id of a container.
+func (k *keyring) container(table string, parents []string) format.ID {
+	var name [128]byte
+	key := append(binary.AppendUvarint(name[:0], uint64(len(table))), table...)
+	for _, p := range parents {
+		key = append(binary.AppendUvarint(key, uint64(len(p))), p...)
+	}
+	k.naming.Lock()
+	id, ok := k.containers[string(key)]
+	k.naming.Unlock()
+	if ok {
+		return id
+	}
+	id = format.BlindContainer(k.blind(), table, parents)
+	k.naming.Lock()
+	defer k.naming.Unlock()
+	if len(k.containers) >= rememberedContainers {
+		clear(k.containers)
+	}
+	k.containers[string(key)] = id
+	return id
 }
 
 func (k *keyring) slot(i int) []byte { return k.memory.Bytes()[i*format.KeySize:][:format.KeySize] }
@@ -50,4 +82,9 @@ func (k *keyring) pageKey(pair format.Pair) []byte {
 	return nil
 }
 
-func (k *keyring) free() { k.memory.Free() }
+func (k *keyring) free() {
+	k.memory.Free()
+	k.naming.Lock()
+	defer k.naming.Unlock()
+	clear(k.containers)
+}

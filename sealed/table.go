@@ -70,7 +70,13 @@ func (c Container[T]) Has(r Reader, id string) (bool, error) {
 }
 
 // Put stores a record, new or in place of the one before.
-func (c Container[T]) Put(tx Tx, id string, v T) error {
+func (c Container[T]) Put(tx Tx, id string, v T) error { return c.store(tx, id, v, (*txn).put) }
+
+// Add stores a record whose id was made at random for it, so that there cannot be one: it does not look, which is most of what Put costs besides
+// sealing. Adding an id twice loses the first record and looks like damage.
+func (c Container[T]) Add(tx Tx, id string, v T) error { return c.store(tx, id, v, (*txn).add) }
+
+func (c Container[T]) store(tx Tx, id string, v T, how func(*txn, format.ID, format.ID, byte, []byte) error) error {
 	t := tx.writable()
 	t.use()
 	plaintext, err := c.table.encode(v)
@@ -79,7 +85,7 @@ func (c Container[T]) Put(tx Tx, id string, v T) error {
 	}
 	defer clear(plaintext)
 	container, record := c.blind(t, id)
-	return t.put(container, record, c.table.schema, plaintext)
+	return how(t, container, record, c.table.schema, plaintext)
 }
 
 // Delete removes a record and its secret. It does not open the record, so that a damaged one can be deleted. Errors: ErrNotFound, *CorruptError.
@@ -102,13 +108,13 @@ func (c Container[T]) All(r Reader) iter.Seq2[T, error] {
 			yield(zero, err)
 			return
 		}
-		container := format.BlindContainer(t.ring.blind(), c.table.name, c.parents)
+		container := t.ring.container(c.table.name, c.parents)
 		walkRecords(t, container, c.table.decode, yield)
 	}
 }
 
 func (c Container[T]) blind(t *txn, id string) (container, record format.ID) {
-	return format.BlindContainer(t.ring.blind(), c.table.name, c.parents), format.BlindRecord(t.ring.blind(), c.table.name, c.parents, id)
+	return t.ring.container(c.table.name, c.parents), format.BlindRecord(t.ring.blind(), c.table.name, c.parents, id)
 }
 
 // binaryForm returns the binary encoding that v brings itself, if it has both ways.

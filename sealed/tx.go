@@ -261,11 +261,10 @@ func (t *txn) has(container, id format.ID) (bool, error) {
 // put seals a record: under a fresh secret when it is new, else under its own with the next version.
 func (t *txn) put(container, id format.ID, schema byte, plaintext []byte) error {
 	t.use()
-	at, space := t.place(container, id), format.ID(t.sp.id)
-	row := rowKey(space, rowRecord, container, id)
+	at := t.place(container, id)
 	// Without a row there is no record, and a fresh secret outranks whatever a page may hold: most puts are of new records, and opening the page
 	// of each would cost more than all the rest, while other writers wait.
-	_, stored, err := t.r.Get(row)
+	_, stored, err := t.r.Get(rowKey(at.Space, rowRecord, container, id))
 	if err != nil {
 		return err
 	}
@@ -282,17 +281,33 @@ func (t *txn) put(container, id format.ID, schema byte, plaintext []byte) error 
 	}
 	defer clear(s.Key)
 	s.Version++
-	if err := t.w.Put(row, format.SealRecord(at, schema, s, t.ring.hedge(), plaintext)); err != nil {
+	return t.write(at, schema, s, plaintext)
+}
+
+// add seals a record under a fresh secret without looking whether there is one.
+func (t *txn) add(container, id format.ID, schema byte, plaintext []byte) error {
+	t.use()
+	s := format.Secret{Key: make([]byte, format.KeySize), Version: 1}
+	rand.Read(s.Key) // never fails: the runtime ends the process instead
+	defer clear(s.Key)
+	return t.write(t.place(container, id), schema, s, plaintext)
+}
+
+// write stores a record and its nursery row.
+func (t *txn) write(at format.Place, schema byte, s format.Secret, plaintext []byte) error {
+	salt := format.Salt(t.ring.hedge(), at, s, plaintext)
+	record := format.SealRecord(at, schema, s, salt, plaintext)
+	if err := t.w.Put(rowKey(at.Space, rowRecord, at.Container, at.Record), record); err != nil {
 		return err
 	}
-	nursery := format.SealNursery(at, t.ring.current, t.ring.pageKey(t.ring.current), t.ring.hedge(), s)
-	if err := t.w.Put(rowKey(space, rowNursery, container, id), nursery); err != nil {
+	nursery := format.SealNursery(at, t.ring.current, t.ring.pageKey(t.ring.current), salt, s)
+	if err := t.w.Put(rowKey(at.Space, rowNursery, at.Container, at.Record), nursery); err != nil {
 		return err
 	}
-	if n := len(t.touched); n > 0 && t.touched[n-1].container == container {
+	if n := len(t.touched); n > 0 && t.touched[n-1].container == at.Container {
 		t.touched[n-1].rows++
 	} else {
-		t.touched = append(t.touched, containerCount{container, 1})
+		t.touched = append(t.touched, containerCount{at.Container, 1})
 	}
 	return nil
 }

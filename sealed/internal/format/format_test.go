@@ -148,9 +148,9 @@ func valid() (all []vector) {
 	for _, size := range []int{0, 1, 63, 64, 600, 4096} {
 		plain := bytes.Repeat([]byte{byte(size)}, size)
 		add(fmt.Sprint("record of ", size), "record", key(1), place(1), 8,
-			format.SealRecord(place(1), 2, format.Secret{Key: key(1), Version: 8}, key(2), plain).Bytes())
+			format.SealRecord(place(1), 2, format.Secret{Key: key(1), Version: 8}, format.Salt(key(2), place(1), format.Secret{Key: key(1), Version: 8}, plain), plain).Bytes())
 	}
-	add("nursery", "nursery", key(3), place(2), 0, format.SealNursery(place(2), pair, key(3), key(2), format.Secret{Key: key(4), Version: 9}).Bytes())
+	add("nursery", "nursery", key(3), place(2), 0, format.SealNursery(place(2), pair, key(3), format.Salt(key(2), place(2), format.Secret{Key: key(4), Version: 9}, nil), format.Secret{Key: key(4), Version: 9}).Bytes())
 	for _, n := range []int{0, 1, 16, 17, 64, 65, 256} {
 		at := place(3)
 		at.Record = format.MaxID
@@ -350,7 +350,7 @@ func TestSaltsAreHedged(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for range 100 {
-		v := format.SealRecord(place(1), 1, format.Secret{Key: key(1), Version: 1}, key(2), []byte("the same")).Bytes()
+		v := format.SealRecord(place(1), 1, format.Secret{Key: key(1), Version: 1}, format.Salt(key(2), place(1), format.Secret{Key: key(1), Version: 1}, []byte("the same")), []byte("the same")).Bytes()
 		if seen[string(v[12:36])] || seen[string(v[36:48])] || seen[string(v[48:])] {
 			t.Fatal("a salt, nonce or ciphertext was repeated")
 		}

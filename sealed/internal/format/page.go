@@ -213,15 +213,15 @@ func OpenPage(at Place, upper ID, pageKey, value []byte) (*Page, error) {
 	return p, nil
 }
 
-// SealNursery seals a record's secret for its nursery row.
-func SealNursery(at Place, pair Pair, pageKey, hedge []byte, s Secret) Sealed {
+// SealNursery seals a record's secret for its nursery row; salt is that of the record's version.
+func SealNursery(at Place, pair Pair, pageKey, salt []byte, s Secret) Sealed {
 	b := make([]byte, 0, nurserySize)
 	b = append(b, kindNursery, version1, suiteGCM, 0)
 	b = binary.BigEndian.AppendUint32(b, pair.Generation)
 	b = binary.BigEndian.AppendUint32(b, pair.Epoch)
 	arena.Do(func() {
 		plain := binary.BigEndian.AppendUint64(append(make([]byte, 0, KeySize+8), s.Key...), s.Version)
-		b = append(b, salted(hedge, at.Record[:], u64(s.Version), plain)...)
+		b = append(b, salt...)
 		key, associated := pageContext(labelNursery, pageKey, at, b)
 		b = seal(b, key, plain, associated)
 		clear(key)

@@ -22,13 +22,19 @@ type Secret struct {
 	Version uint64 // of the record that is current; never zero
 }
 
-// SealRecord seals a record. schema is the version of its encoding; hedge is the space's hedging key.
-func SealRecord(at Place, schema byte, secret Secret, hedge, plaintext []byte) Sealed {
+// Salt makes the salt of one version of a record, which its nursery row shares: the keys that are derived with it come from different secrets.
+// hedge is the space's hedging key.
+func Salt(hedge []byte, at Place, secret Secret, plaintext []byte) (salt []byte) {
+	arena.Do(func() { salt = salted(hedge, at.Record[:], u64(secret.Version), secret.Key, plaintext) })
+	return salt
+}
+
+// SealRecord seals a record. schema is the version of its encoding; salt is Salt's for this plaintext.
+func SealRecord(at Place, schema byte, secret Secret, salt, plaintext []byte) Sealed {
 	b := make([]byte, 0, RecordOverhead+len(plaintext))
 	b = append(b, kindRecord, version1, suiteGCM, schema)
 	b = binary.BigEndian.AppendUint64(b, secret.Version)
 	arena.Do(func() {
-		salt := salted(hedge, at.Record[:], u64(secret.Version), plaintext)
 		b = append(b, salt...)
 		key := recordKey(secret.Key, schema, at, secret.Version, salt)
 		b = seal(b, key, plaintext, recordContext(schema, at, secret.Version, salt))
