@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/face"
 )
 
@@ -55,6 +56,10 @@ type Config struct {
 
 	// GalleryBytes bounds the memory of the galleries that are loaded for searching, in bytes. Default: 1 GiB.
 	GalleryBytes int64
+
+	// Rate is how many requests a second a resource of tier S0 or E0 may make, and how many at once. Default: 10, as the
+	// contract has it. F0 keeps its 20 a minute.
+	Rate int
 
 	// AllowPrivateURLs lets detect fetch images from private, loopback and link-local addresses. That makes the server
 	// a way into the network it stands in, for everyone who has a key. Default: false.
@@ -130,6 +135,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Listen, "127.0.0.1:8443")
 	setDefault(&c.Domain, "localhost")
 	setDefault(&c.GalleryBytes, 1<<30)
+	setDefault(&c.Rate, int(visage.S0.Limits().Requests))
 	setDefault(&c.DrainTimeout, 20*time.Second)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -160,6 +166,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Parallel < 0 || c.Parallel > maxParallel {
 		bad("parallel", "%d is not between 1 and %d", c.Parallel, maxParallel)
+	}
+	if c.Rate < 1 {
+		bad("rate", "%d requests a second are none", c.Rate)
 	}
 	if c.GalleryBytes < minGalleryBytes {
 		bad("gallery-memory", "%d bytes are less than the least, 1 MiB", c.GalleryBytes)

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/api/armapi"
@@ -150,7 +151,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		return nil, err
 	}
 	planes := []api.Plane{faces, management}
-	h, err := api.New(api.Config{Planes: planes, Keys: l.accounts, Tokens: l.operator, Logger: s.log})
+	h, err := api.New(api.Config{Planes: planes, Keys: l.accounts, Tokens: l.operator, Rate: s.rate, Logger: s.log})
 	if err != nil {
 		return nil, err
 	}
@@ -209,4 +210,12 @@ func (s *Server) resourceEndpoint(resource string) string {
 	}
 	u.Host, u.Path = strings.ToLower(resource)+"."+u.Host, "/"
 	return u.String()
+}
+
+// rate is what a resource may ask for: F0 what its tier says, the others what the operator says.
+func (s *Server) rate(r visage.Resource) (perSecond float64, burst int) {
+	if limits := r.Tier.Limits(); r.Tier == visage.F0 {
+		return limits.Requests, limits.Burst
+	}
+	return float64(s.cfg.Rate), s.cfg.Rate
 }
