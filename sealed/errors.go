@@ -30,7 +30,10 @@ type CorruptError struct {
 
 // Error names the place.
 func (e *CorruptError) Error() string {
-	s := fmt.Sprintf("%s of space %s", e.What, e.Space)
+	s := e.What
+	if e.Space != (SpaceID{}) {
+		s += " of space " + e.Space.String()
+	}
 	if e.Container != "" {
 		s += ", container " + e.Container
 	}

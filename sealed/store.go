@@ -96,6 +96,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, errors.New("open sealed store: the instance root needs at least one protector")
 	}
 	eng, dir, err := openEngine(cfg)
+	if errors.Is(err, engine.ErrDamaged) {
+		err = &CorruptError{What: "storage engine", Err: err}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open sealed store: %w", err)
 	}
