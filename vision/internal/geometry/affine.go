@@ -13,25 +13,6 @@ func (m Affine) Apply(p Point) Point {
 	return Point{m.A*p.X + m.B*p.Y + m.C, m.D*p.X + m.E*p.Y + m.F}
 }
 
-// Inverse returns the map back. It reports false, and returns the zero map, if m flattens the plane or holds numbers
-// that are not finite.
-func (m Affine) Inverse() (Affine, bool) {
-	det := m.A*m.E - m.B*m.D
-	if size := math.Abs(m.A*m.E) + math.Abs(m.B*m.D); !(math.Abs(det) > 1e-12*size) || math.IsInf(size, 0) {
-		return Affine{}, false
-	}
-	a, b, d, e := m.E/det, -m.B/det, -m.D/det, m.A/det
-	return Affine{a, b, -(a*m.C + b*m.F), d, e, -(d*m.C + e*m.F)}, true
-}
-
-// Then returns the map that does m first and next after it.
-func (m Affine) Then(next Affine) Affine {
-	return Affine{
-		A: next.A*m.A + next.B*m.D, B: next.A*m.B + next.B*m.E, C: next.A*m.C + next.B*m.F + next.C,
-		D: next.D*m.A + next.E*m.D, E: next.D*m.B + next.E*m.E, F: next.D*m.C + next.E*m.F + next.F,
-	}
-}
-
 // Similarity returns the map of one turn, one scale and one shift, without mirroring, that brings the points from as
 // near as possible to the points to, by the sum of squared distances. It is Umeyama's solution (IEEE PAMI 13(4), 1991)
 // with the reflection left out, which in the plane has a closed form. It reports false if there are fewer than two
@@ -61,4 +42,12 @@ func Similarity(from, to []Point) (Affine, bool) {
 	}
 	re, im = re/spread, im/spread
 	return Affine{re, -im, t.X - re*f.X + im*f.Y, im, re, t.Y - im*f.X - re*f.Y}, true
+}
+
+// Then returns the map that does m first and next after it.
+func (m Affine) Then(next Affine) Affine {
+	return Affine{
+		A: next.A*m.A + next.B*m.D, B: next.A*m.B + next.B*m.E, C: next.A*m.C + next.B*m.F + next.C,
+		D: next.D*m.A + next.E*m.D, E: next.D*m.B + next.E*m.E, F: next.D*m.C + next.E*m.F + next.F,
+	}
 }

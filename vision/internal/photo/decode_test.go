@@ -366,21 +366,3 @@ func TestDecodeCountsOnlyScans(t *testing.T) {
 		}
 	}
 }
-
-func TestCrop(t *testing.T) {
-	m := scene(60, 40)
-	p, err := photo.Decode(encode(t, "png", m))
-	if err != nil {
-		t.Fatal(err)
-	}
-	compare(t, p.Crop(image.Rect(10, 5, 30, 25)), m.SubImage(image.Rect(10, 5, 30, 25)), 0)
-	compare(t, p.Crop(image.Rect(-10, 20, 1000, 1000)), m.SubImage(image.Rect(0, 20, 60, 40)), 0)
-	if c := p.Crop(image.Rect(100, 100, 120, 120)); c.W != 0 || c.H != 0 || len(c.Pix) != 0 {
-		t.Errorf("a crop beside the picture has %d × %d pixels", c.W, c.H)
-	}
-	before := p.Pix[0]
-	p.Crop(image.Rect(0, 0, 5, 5)).Pix[0]++
-	if p.Pix[0] != before {
-		t.Error("a crop shares its pixels with the picture")
-	}
-}

@@ -100,17 +100,6 @@ func Decode(file []byte) (*RGB, error) {
 	return draw(src, width, height, orientationOf(file, f), f.mix), nil
 }
 
-// Crop returns the part of the picture within r, as a copy. What of r lies outside of the picture is left out, so that
-// the result may be smaller than r, and empty.
-func (p *RGB) Crop(r image.Rectangle) *RGB {
-	r = r.Intersect(image.Rect(0, 0, p.W, p.H))
-	c := &RGB{Pix: make([]byte, 0, 3*r.Dx()*r.Dy()), W: r.Dx(), H: r.Dy()}
-	for y := r.Min.Y; y < r.Max.Y; y++ {
-		c.Pix = append(c.Pix, p.Pix[3*(y*p.W+r.Min.X):3*(y*p.W+r.Max.X)]...)
-	}
-	return c
-}
-
 func broken(cause error) *Error {
 	return &Error{Kind: Broken, Message: "the image cannot be decoded", Cause: cause}
 }

@@ -1,6 +1,7 @@
 package yunet_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"math"
@@ -88,7 +89,7 @@ func TestNetworkFindsRealFaces(t *testing.T) {
 		more += len(faces)
 		for _, f := range want.Faces {
 			box := yunet.Box{Left: f.Box.X, Top: f.Box.Y, Right: f.Box.X + f.Box.Width, Bottom: f.Box.Y + f.Box.Height}
-			if slices.ContainsFunc(faces, func(got yunet.Face) bool { return yunet.Overlap(got.Box, box) >= 0.5 }) {
+			if slices.ContainsFunc(faces, func(got yunet.Face) bool { return overlap(got.Box, box) >= 0.5 }) {
 				covered++
 			}
 			var shape geometry.Shape
@@ -118,7 +119,7 @@ func look(t testing.TB, session *ort.Session, p *photo.RGB) []yunet.Face {
 	t.Helper()
 	scale := float64(max(p.W, p.H)) / 640
 	up := func(v int) int { return (int(float64(v)/scale) + yunet.Stride - 1) / yunet.Stride * yunet.Stride }
-	in := p.Warp(geometry.Affine{A: scale, E: scale}, up(p.W), up(p.H), [3]byte{})
+	in := scaled(p, scale, up(p.W), up(p.H))
 	pixels := in.W * in.H
 	data := make([]float32, 3*pixels)
 	for i, v := range in.Pix {
@@ -136,7 +137,7 @@ func look(t testing.TB, session *ort.Session, p *photo.RGB) []yunet.Face {
 	if err != nil {
 		t.Fatal(err)
 	}
-	faces = yunet.Best(faces, 0.3)
+	faces = best(faces, 0.3)
 	for i := range faces {
 		for j, q := range faces[i].Points {
 			faces[i].Points[j] = geometry.Point{X: q.X * scale, Y: q.Y * scale}
@@ -154,4 +155,36 @@ func distance(a, b [5]geometry.Point) float64 {
 		sum += math.Hypot(a[i].X-b[i].X, a[i].Y-b[i].Y) / 5
 	}
 	return sum / math.Hypot(b[1].X-b[0].X, b[1].Y-b[0].Y)
+}
+
+// scaled returns what lies at scale times the place of each pixel, the nearest pixel's value, and black beyond the picture.
+func scaled(p *photo.RGB, scale float64, w, h int) *photo.RGB {
+	out := &photo.RGB{Pix: make([]byte, 3*w*h), W: w, H: h}
+	for y := range h {
+		for x := range w {
+			sx, sy := int(math.Round(scale*float64(x))), int(math.Round(scale*float64(y)))
+			if sx < p.W && sy < p.H {
+				copy(out.Pix[3*(y*w+x):][:3], p.Pix[3*(sy*p.W+sx):])
+			}
+		}
+	}
+	return out
+}
+
+// overlap is the area that two boxes share over the area that they cover.
+func overlap(a, b yunet.Box) float64 {
+	area := func(b yunet.Box) float64 { return max(b.Right-b.Left, 0) * max(b.Bottom-b.Top, 0) }
+	shared := area(yunet.Box{Left: max(a.Left, b.Left), Top: max(a.Top, b.Top), Right: min(a.Right, b.Right), Bottom: min(a.Bottom, b.Bottom)})
+	return shared / max(area(a)+area(b)-shared, 1e-9)
+}
+
+// best leaves out faces that overlap a better one.
+func best(faces []yunet.Face, maxOverlap float64) (kept []yunet.Face) {
+	slices.SortStableFunc(faces, func(a, b yunet.Face) int { return cmp.Compare(b.Score, a.Score) })
+	for _, f := range faces {
+		if !slices.ContainsFunc(kept, func(k yunet.Face) bool { return overlap(k.Box, f.Box) > maxOverlap }) {
+			kept = append(kept, f)
+		}
+	}
+	return kept
 }

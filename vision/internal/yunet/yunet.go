@@ -38,6 +38,9 @@ func Outputs() []string {
 	return names
 }
 
+// Box is a rectangle in pixels, with fractions.
+type Box struct{ Left, Top, Right, Bottom float64 }
+
 // Face is a face as the network sees it, in pixels of its input.
 type Face struct {
 	Box

@@ -2,8 +2,6 @@ package yunet_test
 
 import (
 	"math"
-	"math/rand/v2"
-	"slices"
 	"testing"
 
 	"github.com/visage-face/visage/vision/internal/geometry"
@@ -95,66 +93,5 @@ func TestDecodeRefusesWhatDoesNotFit(t *testing.T) {
 		if faces, err := yunet.Decode(c.out, c.width, c.height, 0.5); err == nil || faces != nil {
 			t.Errorf("%s: %d faces, want an error", name, len(faces))
 		}
-	}
-}
-
-func TestOverlap(t *testing.T) {
-	a := yunet.Box{Left: 0, Top: 0, Right: 10, Bottom: 10}
-	for _, c := range []struct {
-		name string
-		b    yunet.Box
-		want float64
-	}{
-		{"itself", a, 1},
-		{"half", yunet.Box{Left: 0, Top: 0, Right: 10, Bottom: 5}, 0.5},
-		{"moved", yunet.Box{Left: 5, Top: 0, Right: 15, Bottom: 10}, 1.0 / 3},
-		{"beside", yunet.Box{Left: 10, Top: 0, Right: 20, Bottom: 10}, 0},
-		{"empty", yunet.Box{Left: 5, Top: 5, Right: 5, Bottom: 5}, 0},
-		{"inside out", yunet.Box{Left: 8, Top: 8, Right: 2, Bottom: 2}, 0},
-	} {
-		if got := yunet.Overlap(a, c.b); math.Abs(got-c.want) > 1e-12 || yunet.Overlap(c.b, a) != got {
-			t.Errorf("%s: overlap is %v, want %v", c.name, got, c.want)
-		}
-	}
-}
-
-// What is kept does not overlap, and what is not kept overlaps something better.
-func TestSuppressKeepsTheBest(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 1))
-	for range 200 {
-		boxes, scores := make([]yunet.Box, r.IntN(60)), []float64{}
-		for i := range boxes {
-			x, y := 100*r.Float64(), 100*r.Float64()
-			boxes[i] = yunet.Box{Left: x, Top: y, Right: x + 50*r.Float64(), Bottom: y + 50*r.Float64()}
-			scores = append(scores, float64(r.IntN(20))/20)
-		}
-		kept := yunet.Suppress(boxes, scores, 0.4)
-		for n, i := range kept {
-			for _, j := range kept[:n] {
-				if yunet.Overlap(boxes[i], boxes[j]) > 0.4 || scores[i] > scores[j] || (scores[i] == scores[j] && i < j) {
-					t.Fatalf("box %d is kept after %d", i, j)
-				}
-			}
-		}
-		for i := range boxes {
-			if !slices.Contains(kept, i) && !slices.ContainsFunc(kept, func(k int) bool {
-				return yunet.Overlap(boxes[k], boxes[i]) > 0.4 && scores[k] >= scores[i]
-			}) {
-				t.Fatalf("box %d is not kept, and nothing better is in its place", i)
-			}
-		}
-	}
-}
-
-func TestBestSortsFaces(t *testing.T) {
-	at := func(x, score float64) yunet.Face {
-		return yunet.Face{Box: yunet.Box{Left: x, Top: 0, Right: x + 10, Bottom: 10}, Score: score}
-	}
-	got := yunet.Best([]yunet.Face{at(0, 0.7), at(1, 0.9), at(50, 0.8), at(51, 0.6)}, 0.3)
-	if want := []yunet.Face{at(1, 0.9), at(50, 0.8)}; !slices.Equal(got, want) {
-		t.Errorf("best faces are %+v, want %+v", got, want)
-	}
-	if got := yunet.Best(nil, 0.3); len(got) != 0 {
-		t.Errorf("of none, %d are best", len(got))
 	}
 }
