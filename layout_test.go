@@ -41,7 +41,7 @@ face/...                  : . sealed vision gallery face/...
 
 api                       : .
 api/faceapi               : . api face
-api/armapi                : . api account
+api/armapi                : . api account keyvault
 api/vaultapi              : . api keyvault
 
 server/...                : *

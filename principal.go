@@ -5,7 +5,7 @@ type Principal struct {
 	Method   string     // how it was proved: "key", "token", "operator"
 	KeyName  string     // "Key1" or "Key2" when Method is "key"
 	Resource ResourceID // the resource the credential belongs to; zero for none
-	ObjectID string     // the principal's id in its tenant, a lower-case UUID, when Method is "token"
+	ObjectID string     // the principal's id in its tenant, a lower-case UUID, when Method is "token" or "operator"
 	AppID    string     // the client id of its application, likewise; may be empty
 	Tenant   string     // the tenant that the token is of, likewise
 }

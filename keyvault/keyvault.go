@@ -165,7 +165,7 @@ func ParseKeyID(id string) (host string, ref Ref, err error) {
 			return "", Ref{}, fmt.Errorf("key identifier %q has a version that is not 32 lower-case hexadecimal digits", id)
 		}
 	}
-	if checkVaultName(ref.Vault) != nil || checkKeyName(ref.Name) != nil || strings.ContainsAny(parts[0], "@?#\\ ") {
+	if CheckVaultName(ref.Vault) != nil || checkKeyName(ref.Name) != nil || strings.ContainsAny(parts[0], "@?#\\ ") {
 		return "", Ref{}, fmt.Errorf("key identifier %q has a vault or a key name that cannot be", id)
 	}
 	return parts[0], ref, nil

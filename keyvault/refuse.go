@@ -56,7 +56,8 @@ func checkKeyName(name string) error {
 	return nil
 }
 
-func checkVaultName(name string) error {
+// CheckVaultName refuses what cannot be the name of a vault: VaultNameNotValid.
+func CheckVaultName(name string) error {
 	if !vaultNamePattern.MatchString(name) || strings.Contains(name, "--") {
 		return visage.Refuse(visage.Invalid, "VaultNameNotValid",
 			"The name of a key vault has 3 to 24 letters, digits and single hyphens, begins with a letter and ends with a letter or digit.")

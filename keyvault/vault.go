@@ -142,7 +142,7 @@ func (s *Service) CreateVault(ctx context.Context, who Caller, v Vault) (made Va
 }
 
 func checkVault(v Vault) error {
-	if err := checkVaultName(v.Name); err != nil {
+	if err := CheckVaultName(v.Name); err != nil {
 		return err
 	}
 	bad := func(format string, args ...any) error {

@@ -43,8 +43,8 @@ type authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
 	domain      string
-	names       []string               // what the main leaf is good for
-	known       func(name string) bool // whether a resource of that name exists
+	names       []string                // what the main leaf is good for
+	known       func(label string) bool // whether something answers at label.domain; label may hold dots
 
 	mu     sync.Mutex // guards the leaves
 	leaves map[string]*tls.Certificate
@@ -124,7 +124,7 @@ func (a *authority) pem() []byte {
 func (a *authority) forHello(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
 	label, found := strings.CutSuffix(name, "."+a.domain)
-	if !found || strings.Contains(label, ".") || !a.known(label) {
+	if !found || !a.known(label) {
 		name = ""
 	}
 	a.mu.Lock()

@@ -5,9 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/http"
-	"net/url"
 	"path/filepath"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -19,6 +17,7 @@ import (
 	"github.com/visage-face/visage/api/armapi"
 	"github.com/visage-face/visage/api/faceapi"
 	"github.com/visage-face/visage/face"
+	"github.com/visage-face/visage/keyvault"
 	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/vision"
 	"github.com/visage-face/visage/vision/pack"
@@ -29,6 +28,7 @@ type layers struct {
 	store       *sealed.Store
 	accounts    *account.Accounts
 	face        *face.Service
+	vaults      *keyvault.Service
 	authority   *authority // nil when certificates come from elsewhere, or there are none
 	operator    *operator
 	forOperator Operator
@@ -50,6 +50,12 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 		return nil, err
 	}
 	if err := ensureDefaults(ctx, l.accounts, first); err != nil {
+		return nil, err
+	}
+	l.vaults, err = keyvault.New(keyvault.Config{
+		Store: l.store, Address: s.vaultAddress, Audit: journal{l.store.Log(vaultLog)}, Logger: s.log,
+	})
+	if err != nil {
 		return nil, err
 	}
 	recogniser, err := s.recogniser(opened)
@@ -119,7 +125,7 @@ func (s *Server) certificates(ctx context.Context, l *layers) (*tls.Config, erro
 		return nil, err
 	}
 	l.authority = &authority{certificate: cert, key: key, domain: s.cfg.Domain, names: s.cfg.certificateNames(),
-		known: l.accounts.Exists}
+		known: l.hasHost}
 	cfg.GetCertificate = l.authority.forHello
 	return cfg, nil
 }
@@ -146,11 +152,16 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	}
 	management, err := armapi.New(armapi.Config{
 		Accounts: l.accounts, Subscription: l.forOperator.SubscriptionID, Group: defaultGroup, Endpoint: s.resourceEndpoint,
+		Vaults: l.vaults, VaultAddress: s.vaultAddress,
 	})
 	if err != nil {
 		return nil, err
 	}
-	planes := []api.Plane{faces, management}
+	vaults, err := s.vaultPlane(l)
+	if err != nil {
+		return nil, err
+	}
+	planes := []api.Plane{faces, management, vaults}
 	h, err := api.New(api.Config{Planes: planes, Keys: l.accounts, Tokens: l.operator, Rate: s.rate, Logger: s.log})
 	if err != nil {
 		return nil, err
@@ -203,14 +214,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 }
 
 // resourceEndpoint is the address of one resource, with the slash at the end that the contract has.
-func (s *Server) resourceEndpoint(resource string) string {
-	u, err := url.Parse(s.endpoint)
-	if err != nil {
-		panic(fmt.Sprintf("the server's own endpoint %q is no URL", s.endpoint))
-	}
-	u.Host, u.Path = strings.ToLower(resource)+"."+u.Host, "/"
-	return u.String()
-}
+func (s *Server) resourceEndpoint(resource string) string { return s.addressOf(resource) }
 
 // rate is what a resource may ask for: F0 what its tier says, the others what the operator says.
 func (s *Server) rate(r visage.Resource) (perSecond float64, burst int) {

@@ -109,7 +109,9 @@ func (o *operator) Principal(_ context.Context, bearer string) (visage.Principal
 		return visage.Principal{}, visage.Refuse(visage.Unauthenticated, "InvalidAuthenticationToken",
 			"The bearer token is not the operator's client secret; operator.json in the server's directory holds it.")
 	}
-	return visage.Principal{Method: "operator"}, nil
+	return visage.Principal{
+		Method: "operator", ObjectID: o.record.ClientID, AppID: o.record.ClientID, Tenant: o.record.TenantID,
+	}, nil
 }
 
 // writeOperator puts operator.json into place, whole or not at all.

@@ -169,7 +169,9 @@ func (s *Server) serve(ctx context.Context, l *layers, listener net.Listener, ce
 // background runs what works without being asked, until ctx ends. That one of them ends before is told to failed.
 func background(ctx context.Context, l *layers, failed chan<- error) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for name, run := range map[string]func(context.Context) error{"face service": l.face.Run, "sealed store": l.store.Run} {
+	for name, run := range map[string]func(context.Context) error{
+		"face service": l.face.Run, "key vault": l.vaults.Run, "sealed store": l.store.Run,
+	} {
 		group.Go(func() error {
 			err := run(ctx)
 			if err == nil && ctx.Err() == nil {

@@ -1,5 +1,5 @@
-// Package armapi speaks the wire contract of Azure's resource manager for Face resources, so far as the operator's
-// command line and the official management clients need it to make, show and remove them.
+// Package armapi speaks the wire contract of Azure's resource manager for Face resources and key vaults, so far as the
+// operator's command line and the official management clients need it to make, show and remove them.
 package armapi
 
 import (
@@ -12,6 +12,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/keyvault"
 )
 
 // Config is what the plane is made of.
@@ -24,12 +25,19 @@ type Config struct {
 	Group string
 	// Endpoint returns the base address of a resource, ending in a slash. Required.
 	Endpoint func(resource string) string
+	// Vaults keeps the key vaults. Required.
+	Vaults *keyvault.Service
+	// VaultAddress returns the base address of a key vault, ending in a slash. Required.
+	VaultAddress func(vault string) string
 }
 
 // New checks cfg and makes the plane.
 func New(cfg Config) (api.Plane, error) {
 	if cfg.Accounts == nil || cfg.Subscription == "" || cfg.Group == "" || cfg.Endpoint == nil {
 		return api.Plane{}, errors.New("make management plane: accounts, subscription, group and endpoint are required")
+	}
+	if cfg.Vaults == nil || cfg.VaultAddress == nil {
+		return api.Plane{}, errors.New("make management plane: vaults and their address are required")
 	}
 	p := &plane{cfg}
 	return api.Plane{Name: "management", Prefix: "/subscriptions/", Routes: p.routes(), Greet: greet, Problem: problem}, nil
@@ -62,7 +70,7 @@ func (p *plane) routes() []api.Route {
 		}
 		return r
 	}
-	return []api.Route{
+	accounts := []api.Route{
 		route(http.MethodGet, inSubscription, p.list, api.Doc{Summary: "List the accounts of the subscription",
 			Answer: list{}}),
 		route(http.MethodGet, inGroup, p.list, api.Doc{Summary: "List the accounts of the resource group", Answer: list{}}),
@@ -75,6 +83,7 @@ func (p *plane) routes() []api.Route {
 		route(http.MethodPost, one+"/regenerateKey", p.regenerate,
 			api.Doc{Summary: "Replace a key of an account", Body: regeneration{}, Answer: keys{}}),
 	}
+	return append(accounts, p.vaultRoutes(route)...)
 }
 
 // scope checks what every path of the plane says: a version of the contract, the subscription, and the group where

@@ -93,7 +93,9 @@ func newRig(t *testing.T, policies ...keyvault.AccessPolicy) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{T: t, audit: &journal{}, aud: "https://" + domain + ":" + port, checks: loadSpecs(t)}
-	address := func(vault string) string { return "https://" + strings.ToLower(vault) + "." + domain + ":" + port + "/" }
+	address := func(vault string) string {
+		return "https://" + strings.ToLower(vault) + "." + domain + ":" + port + "/"
+	}
 	r.base = address("safe")
 	r.service, err = keyvault.New(keyvault.Config{Store: store, Address: address, Audit: r.audit})
 	if err != nil {

@@ -1,0 +1,282 @@
+package armapi
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/keyvault"
+)
+
+// The paths of key vaults (key vault contract, part B).
+const (
+	vaultProvider        = "/subscriptions/{subscription}/providers/Microsoft.KeyVault"
+	vaultsInSubscription = vaultProvider + "/vaults"
+	vaultsInGroup        = "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.KeyVault/vaults"
+	oneVault             = vaultsInGroup + "/{vault}"
+	deletedVaults        = vaultProvider + "/deletedVaults"
+	oneDeletedVault      = vaultProvider + "/locations/{location}/deletedVaults/{vault}"
+)
+
+const vaultType = "Microsoft.KeyVault/vaults"
+
+// vaultRoutes are the operations on key vaults.
+func (p *plane) vaultRoutes(route func(method, pattern string, handle func(*api.Request) (any, error), doc api.Doc) api.Route) []api.Route {
+	return []api.Route{
+		route(http.MethodGet, vaultsInSubscription, p.listVaults,
+			api.Doc{Summary: "List the key vaults of the subscription", Answer: vaultList{}}),
+		route(http.MethodGet, vaultsInGroup, p.listVaults,
+			api.Doc{Summary: "List the key vaults of the resource group", Answer: vaultList{}}),
+		route(http.MethodGet, oneVault, p.getVault, api.Doc{Summary: "Get a key vault", Answer: vault{}}),
+		route(http.MethodPut, oneVault, p.putVault,
+			api.Doc{Summary: "Create a key vault, or change it", Body: vaultRequest{}, Answer: vault{}}),
+		route(http.MethodPatch, oneVault, p.patchVault,
+			api.Doc{Summary: "Change a key vault", Body: vaultRequest{}, Answer: vault{}}),
+		route(http.MethodDelete, oneVault, p.removeVault, api.Doc{Summary: "Delete a key vault"}),
+		route(http.MethodPut, oneVault+"/accessPolicies/{change}", p.changePolicies,
+			api.Doc{Summary: "Change who may use the keys of a vault", Body: policyChange{}, Answer: policyAnswer{}}),
+		route(http.MethodGet, deletedVaults, p.listDeletedVaults,
+			api.Doc{Summary: "List deleted key vaults", Answer: deletedVaultList{}}),
+		route(http.MethodGet, oneDeletedVault, p.getDeletedVault,
+			api.Doc{Summary: "Get a deleted key vault", Answer: deletedVault{}}),
+		route(http.MethodPost, oneDeletedVault+"/purge", p.purgeVault,
+			api.Doc{Summary: "Destroy a deleted key vault for good"}),
+		route(http.MethodPost, vaultProvider+"/checkNameAvailability", p.checkVaultName,
+			api.Doc{Summary: "Ask whether a name is free", Body: nameRequest{}, Answer: nameAnswer{}}),
+	}
+}
+
+// manager is who calls, for the audit of the vaults.
+func manager(r *api.Request) keyvault.Caller {
+	return keyvault.Caller{
+		ObjectID: r.Principal.ObjectID, AppID: r.Principal.AppID, Tenant: r.Principal.Tenant, RequestID: r.ID,
+	}
+}
+
+func (p *plane) vaultID(v keyvault.Vault) string {
+	return "/subscriptions/" + p.Subscription + "/resourceGroups/" + v.Group + "/providers/" + vaultType + "/" + v.Name
+}
+
+func (p *plane) listVaults(r *api.Request) (any, error) {
+	all, err := p.Vaults.Vaults(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	answer := vaultList{Value: []vault{}}
+	for _, v := range all {
+		answer.Value = append(answer.Value, p.vault(v))
+	}
+	return answer, nil
+}
+
+// notFound gives a vault that does not exist the code that resources have.
+func notFound(r *api.Request, err error) error {
+	if isUnknown(err) {
+		return visage.Refuse(visage.NotFound, "ResourceNotFound", "The Resource '%s/%s' was not found.", vaultType,
+			r.Path("vault"))
+	}
+	return err
+}
+
+func (p *plane) getVault(r *api.Request) (any, error) {
+	v, err := p.Vaults.Vault(r.Context(), r.Path("vault"))
+	if err != nil {
+		return nil, notFound(r, err)
+	}
+	return p.vault(v), nil
+}
+
+// rbacByDefault is the first version of the contract in which a new vault has role-based access unless it says
+// otherwise.
+const rbacByDefault = "2026-02-01"
+
+func (p *plane) putVault(r *api.Request) (any, error) {
+	var want vaultRequest
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	name := r.Path("vault")
+	if strings.EqualFold(want.Properties.CreateMode, "recover") {
+		v, err := p.Vaults.RecoverVault(r.Context(), manager(r), name)
+		if err != nil {
+			return nil, err
+		}
+		return p.vault(v), nil
+	}
+	if _, err := p.Vaults.Vault(r.Context(), name); !isUnknown(err) {
+		if err != nil {
+			return nil, err
+		}
+		return p.changeVault(r, want, true)
+	}
+	version, _, err := r.Query("api-version")
+	if err != nil {
+		return nil, err
+	}
+	made := keyvault.Vault{Name: name, Group: p.Group, Location: want.Location, RBAC: version >= rbacByDefault}
+	if made.Tenant = want.Properties.TenantID; made.Tenant == "" || want.Properties.SKU == nil {
+		return nil, badVault("A vault needs the properties tenantId and sku.")
+	}
+	if made, err = want.into(made, true); err != nil {
+		return nil, err
+	}
+	if want.Properties.AccessPolicies == nil && !made.RBAC {
+		return nil, badVault("A vault needs the property accessPolicies, which may be empty, unless it has role-based access.")
+	}
+	if made, err = p.Vaults.CreateVault(r.Context(), manager(r), made); err != nil {
+		return nil, err
+	}
+	return api.Reply{Status: http.StatusCreated, Body: p.vault(made)}, nil
+}
+
+func (p *plane) patchVault(r *api.Request) (any, error) {
+	var want vaultRequest
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	return p.changeVault(r, want, false)
+}
+
+// changeVault puts what is given into a vault that exists. whole: tags that are not given are taken away, as PUT has it.
+func (p *plane) changeVault(r *api.Request, want vaultRequest, whole bool) (any, error) {
+	v, err := p.Vaults.UpdateVault(r.Context(), manager(r), r.Path("vault"), func(v keyvault.Vault) (keyvault.Vault, error) {
+		if want.Location != "" && place(want.Location) != place(v.Location) {
+			return v, visage.Refuse(visage.Conflict, "InvalidResourceLocation",
+				"Vault %q is in location %q, and that cannot be changed.", v.Name, v.Location)
+		}
+		if t := want.Properties.TenantID; t != "" && !strings.EqualFold(t, v.Tenant) {
+			return v, badVault("The tenant of a vault cannot be changed.")
+		}
+		return want.into(v, whole)
+	})
+	if err != nil {
+		return nil, notFound(r, err)
+	}
+	return p.vault(v), nil
+}
+
+func (p *plane) removeVault(r *api.Request) (any, error) {
+	_, err := p.Vaults.DeleteVault(r.Context(), manager(r), r.Path("vault"))
+	if isUnknown(err) {
+		return api.Reply{Status: http.StatusNoContent}, nil
+	}
+	return nil, err
+}
+
+func (p *plane) changePolicies(r *api.Request) (any, error) {
+	var want policyChange
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	change, known := policyChanges[strings.ToLower(r.Path("change"))]
+	if !known {
+		return nil, badVault("The change of access policies %q is not one of add, replace, remove.", r.Path("change"))
+	}
+	v, err := p.Vaults.UpdateVault(r.Context(), manager(r), r.Path("vault"), func(v keyvault.Vault) (keyvault.Vault, error) {
+		given, err := policiesOf(want.Properties.AccessPolicies, v.Tenant)
+		if err != nil {
+			return v, err
+		}
+		for _, g := range given {
+			v.Policies = change(v.Policies, g)
+		}
+		return v, nil
+	})
+	if err != nil {
+		return nil, notFound(r, err)
+	}
+	full := p.vault(v)
+	return policyAnswer{
+		ID: full.ID + "/accessPolicies/", Type: vaultType + "/accessPolicies", Location: v.Location,
+		Properties: policyList{full.Properties.AccessPolicies},
+	}, nil
+}
+
+func (p *plane) listDeletedVaults(r *api.Request) (any, error) {
+	all, err := p.Vaults.DeletedVaults(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	answer := deletedVaultList{Value: []deletedVault{}}
+	for _, v := range all {
+		answer.Value = append(answer.Value, p.deletedVault(v))
+	}
+	return answer, nil
+}
+
+// deletedIn returns the deleted vault of a path, which names its location too.
+func (p *plane) deletedIn(r *api.Request) (keyvault.Vault, error) {
+	v, err := p.Vaults.DeletedVault(r.Context(), r.Path("vault"))
+	if err == nil && place(v.Location) != place(r.Path("location")) {
+		err = visage.Refuse(visage.NotFound, "VaultNotFound", "There is no deleted key vault %q in %s.", r.Path("vault"),
+			r.Path("location"))
+	}
+	return v, err
+}
+
+func (p *plane) getDeletedVault(r *api.Request) (any, error) {
+	v, err := p.deletedIn(r)
+	if err != nil {
+		return nil, err
+	}
+	return p.deletedVault(v), nil
+}
+
+func (p *plane) purgeVault(r *api.Request) (any, error) {
+	v, err := p.deletedIn(r)
+	if err != nil {
+		return nil, err
+	}
+	err = p.Vaults.PurgeVault(r.Context(), manager(r), v.Name)
+	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.Denied {
+		return nil, &api.Problem{Status: http.StatusMethodNotAllowed, Code: refusal.Code, Message: refusal.Message}
+	}
+	return nil, err
+}
+
+func (p *plane) deletedVault(v keyvault.Vault) deletedVault {
+	stamp := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+	d := deletedVault{
+		ID: "/subscriptions/" + p.Subscription + "/providers/Microsoft.KeyVault/locations/" + place(v.Location) +
+			"/deletedVaults/" + v.Name,
+		Name: v.Name, Type: "Microsoft.KeyVault/deletedVaults",
+		Properties: deletedVaultProperties{
+			VaultID: p.vaultID(v), Location: v.Location, DeletionDate: stamp(v.Deleted), ScheduledPurgeDate: stamp(v.PurgeAt),
+			Tags: v.Tags,
+		},
+	}
+	if v.PurgeProtection {
+		d.Properties.PurgeProtectionEnabled = &v.PurgeProtection
+	}
+	return d
+}
+
+func (p *plane) checkVaultName(r *api.Request) (any, error) {
+	var want nameRequest
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	if err := keyvault.CheckVaultName(want.Name); err != nil {
+		refusal, ok := errors.AsType[*visage.Refusal](err)
+		if !ok {
+			return nil, err
+		}
+		return nameAnswer{Reason: "AccountNameInvalid", Message: refusal.Message}, nil
+	}
+	for _, look := range []func() error{
+		func() error { _, err := p.Vaults.Vault(r.Context(), want.Name); return err },
+		func() error { _, err := p.Vaults.DeletedVault(r.Context(), want.Name); return err },
+	} {
+		err := look()
+		if err == nil {
+			return nameAnswer{Reason: "AlreadyExists", Message: "The vault name is already in use, maybe by a deleted vault."}, nil
+		}
+		if !isUnknown(err) {
+			return nil, err
+		}
+	}
+	return nameAnswer{NameAvailable: true}, nil
+}

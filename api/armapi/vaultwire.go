@@ -1,0 +1,295 @@
+package armapi
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/keyvault"
+)
+
+// vault is a key vault as it is answered (key vault contract, part B).
+type vault struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	Type       string            `json:"type"`
+	Location   string            `json:"location"`
+	Tags       map[string]string `json:"tags"`
+	Properties vaultProperties   `json:"properties"`
+}
+
+type vaultProperties struct {
+	TenantID            string         `json:"tenantId"`
+	SKU                 vaultSKU       `json:"sku"`
+	VaultURI            string         `json:"vaultUri"`
+	AccessPolicies      []accessPolicy `json:"accessPolicies"`
+	SoftDelete          bool           `json:"enableSoftDelete"`
+	RetentionDays       int            `json:"softDeleteRetentionInDays"`
+	PurgeProtection     bool           `json:"enablePurgeProtection,omitempty"` // left out when it is off
+	RBAC                bool           `json:"enableRbacAuthorization"`
+	PublicNetworkAccess string         `json:"publicNetworkAccess"`
+	ProvisioningState   string         `json:"provisioningState"`
+}
+
+type vaultSKU struct {
+	Family string `json:"family"`
+	Name   string `json:"name"`
+}
+
+type accessPolicy struct {
+	TenantID      string      `json:"tenantId"`
+	ObjectID      string      `json:"objectId"`
+	ApplicationID string      `json:"applicationId,omitempty"`
+	Permissions   permissions `json:"permissions"`
+}
+
+type permissions struct {
+	Keys         []string `json:"keys"`
+	Secrets      []string `json:"secrets,omitempty"`
+	Certificates []string `json:"certificates,omitempty"`
+	Storage      []string `json:"storage,omitempty"`
+}
+
+type vaultList struct {
+	Value []vault `json:"value"`
+}
+
+// vaultRequest is a vault as it is sent. What it lacks is left as it is, or gets its default.
+type vaultRequest struct {
+	Location   string            `json:"location"`
+	Tags       map[string]string `json:"tags"`
+	Properties vaultWishes       `json:"properties"`
+}
+
+type vaultWishes struct {
+	TenantID            string         `json:"tenantId"`
+	SKU                 *vaultSKU      `json:"sku"`
+	AccessPolicies      []accessPolicy `json:"accessPolicies"`
+	SoftDelete          *bool          `json:"enableSoftDelete"`
+	RetentionDays       *int           `json:"softDeleteRetentionInDays"`
+	PurgeProtection     *bool          `json:"enablePurgeProtection"`
+	RBAC                *bool          `json:"enableRbacAuthorization"`
+	CreateMode          string         `json:"createMode"`
+	NetworkACLs         *networkACLs   `json:"networkAcls"`
+	PublicNetworkAccess string         `json:"publicNetworkAccess"`
+}
+
+type networkACLs struct {
+	DefaultAction string `json:"defaultAction"`
+}
+
+type policyList struct {
+	AccessPolicies []accessPolicy `json:"accessPolicies"`
+}
+
+type policyChange struct {
+	Properties policyList `json:"properties"`
+}
+
+type policyAnswer struct {
+	ID         string     `json:"id"`
+	Type       string     `json:"type"`
+	Location   string     `json:"location"`
+	Properties policyList `json:"properties"`
+}
+
+type deletedVault struct {
+	ID         string                 `json:"id"`
+	Name       string                 `json:"name"`
+	Type       string                 `json:"type"`
+	Properties deletedVaultProperties `json:"properties"`
+}
+
+type deletedVaultProperties struct {
+	VaultID                string            `json:"vaultId"`
+	Location               string            `json:"location"`
+	DeletionDate           string            `json:"deletionDate"`
+	ScheduledPurgeDate     string            `json:"scheduledPurgeDate"`
+	Tags                   map[string]string `json:"tags,omitempty"`
+	PurgeProtectionEnabled *bool             `json:"purgeProtectionEnabled,omitempty"`
+}
+
+type deletedVaultList struct {
+	Value []deletedVault `json:"value"`
+}
+
+type nameRequest struct {
+	Name string `json:"name"`
+	Type string `json:"type"`
+}
+
+type nameAnswer struct {
+	NameAvailable bool   `json:"nameAvailable"`
+	Reason        string `json:"reason,omitempty"`
+	Message       string `json:"message,omitempty"`
+}
+
+func badVault(format string, args ...any) error {
+	return visage.Refuse(visage.Invalid, "BadRequest", format, args...)
+}
+
+const (
+	skuStandard = "standard"
+	skuPremium  = "premium"
+)
+
+func (p *plane) vault(v keyvault.Vault) vault {
+	sku := vaultSKU{"A", skuStandard}
+	if v.Premium {
+		sku.Name = skuPremium
+	}
+	tags := v.Tags
+	if tags == nil {
+		tags = map[string]string{}
+	}
+	answer := vault{
+		ID: p.vaultID(v), Name: v.Name, Type: vaultType, Location: v.Location, Tags: tags,
+		Properties: vaultProperties{
+			TenantID: v.Tenant, SKU: sku, VaultURI: p.VaultAddress(v.Name), AccessPolicies: []accessPolicy{}, SoftDelete: true,
+			RetentionDays: v.RetentionDays, PurgeProtection: v.PurgeProtection, RBAC: v.RBAC, PublicNetworkAccess: "Enabled",
+			ProvisioningState: "Succeeded",
+		},
+	}
+	for _, policy := range v.Policies {
+		answer.Properties.AccessPolicies = append(answer.Properties.AccessPolicies, policyWire(policy, v.Tenant))
+	}
+	return answer
+}
+
+func policyWire(p keyvault.AccessPolicy, tenant string) accessPolicy {
+	answer := accessPolicy{TenantID: tenant, ObjectID: p.ObjectID, ApplicationID: p.AppID}
+	answer.Permissions.Keys = []string{}
+	for _, k := range p.Keys {
+		answer.Permissions.Keys = append(answer.Permissions.Keys, string(k))
+	}
+	for _, other := range p.Others {
+		kind, name, _ := strings.Cut(other, "/")
+		switch kind {
+		case "secrets":
+			answer.Permissions.Secrets = append(answer.Permissions.Secrets, name)
+		case "certificates":
+			answer.Permissions.Certificates = append(answer.Permissions.Certificates, name)
+		case "storage":
+			answer.Permissions.Storage = append(answer.Permissions.Storage, name)
+		}
+	}
+	return answer
+}
+
+// policiesOf reads access policies, all of which must be of the vault's tenant.
+func policiesOf(wire []accessPolicy, tenant string) ([]keyvault.AccessPolicy, error) {
+	policies := []keyvault.AccessPolicy{}
+	for _, w := range wire {
+		if !strings.EqualFold(w.TenantID, tenant) {
+			return nil, badVault("An access policy is of tenant %q, and the vault is of %s.", w.TenantID, tenant)
+		}
+		policy := keyvault.AccessPolicy{ObjectID: strings.ToLower(w.ObjectID), AppID: strings.ToLower(w.ApplicationID)}
+		for _, name := range w.Permissions.Keys {
+			k, err := keyvault.ParsePermission(name)
+			if err != nil {
+				return nil, err
+			}
+			policy.Keys = append(policy.Keys, k)
+		}
+		for kind, names := range map[string][]string{
+			"secrets": w.Permissions.Secrets, "certificates": w.Permissions.Certificates, "storage": w.Permissions.Storage,
+		} {
+			for _, n := range names {
+				policy.Others = append(policy.Others, kind+"/"+n)
+			}
+		}
+		slices.Sort(policy.Others)
+		policies = append(policies, policy)
+	}
+	return policies, nil
+}
+
+// into puts what is given into v. whole: tags that are not given are taken away.
+func (want vaultRequest) into(v keyvault.Vault, whole bool) (keyvault.Vault, error) {
+	w := want.Properties
+	if want.Location != "" {
+		v.Location = want.Location
+	}
+	if want.Tags != nil || whole {
+		v.Tags = want.Tags
+	}
+	if w.SKU != nil {
+		switch {
+		case strings.EqualFold(w.SKU.Name, skuPremium):
+			v.Premium = true
+		case strings.EqualFold(w.SKU.Name, skuStandard):
+			v.Premium = false
+		default:
+			return v, visage.Refuse(visage.Invalid, "SkuNotSupported", "The sku %q is not one of standard, premium.", w.SKU.Name)
+		}
+	}
+	if w.AccessPolicies != nil {
+		policies, err := policiesOf(w.AccessPolicies, v.Tenant)
+		if err != nil {
+			return v, err
+		}
+		v.Policies = policies
+	}
+	if w.SoftDelete != nil && !*w.SoftDelete {
+		return v, badVault("The property \"enableSoftDelete\" cannot be set to false: every vault has soft delete.")
+	}
+	if w.RetentionDays != nil {
+		v.RetentionDays = *w.RetentionDays
+	}
+	if w.PurgeProtection != nil {
+		if !*w.PurgeProtection {
+			return v, badVault("The property \"enablePurgeProtection\" cannot be set to false. Leave it out where it is not wanted.")
+		}
+		v.PurgeProtection = true
+	}
+	if w.RBAC != nil {
+		v.RBAC = *w.RBAC
+	}
+	// What is not enforced is not promised.
+	if w.NetworkACLs != nil && strings.EqualFold(w.NetworkACLs.DefaultAction, "Deny") ||
+		strings.EqualFold(w.PublicNetworkAccess, "Disabled") {
+		return v, badVault("Vaults here have no firewall of their own: leave networkAcls and publicNetworkAccess out, and bound the listener instead.")
+	}
+	return v, nil
+}
+
+// policyChanges are the changes of access policies by their names: each puts one policy into those there are.
+var policyChanges = map[string]func([]keyvault.AccessPolicy, keyvault.AccessPolicy) []keyvault.AccessPolicy{
+	"add": func(all []keyvault.AccessPolicy, p keyvault.AccessPolicy) []keyvault.AccessPolicy {
+		i := slices.IndexFunc(all, func(a keyvault.AccessPolicy) bool { return samePrincipal(a, p) })
+		if i < 0 {
+			return append(all, p)
+		}
+		all[i].Keys = union(all[i].Keys, p.Keys)
+		all[i].Others = union(all[i].Others, p.Others)
+		return all
+	},
+	"replace": func(all []keyvault.AccessPolicy, p keyvault.AccessPolicy) []keyvault.AccessPolicy {
+		all = slices.DeleteFunc(all, func(a keyvault.AccessPolicy) bool { return samePrincipal(a, p) })
+		return append(all, p)
+	},
+	"remove": func(all []keyvault.AccessPolicy, p keyvault.AccessPolicy) []keyvault.AccessPolicy {
+		for i, a := range all {
+			if samePrincipal(a, p) {
+				all[i].Keys = slices.DeleteFunc(a.Keys, func(k keyvault.Permission) bool { return slices.Contains(p.Keys, k) })
+				all[i].Others = slices.DeleteFunc(a.Others, func(o string) bool { return slices.Contains(p.Others, o) })
+			}
+		}
+		return slices.DeleteFunc(all, func(a keyvault.AccessPolicy) bool {
+			return samePrincipal(a, p) && len(a.Keys)+len(a.Others) == 0
+		})
+	},
+}
+
+func samePrincipal(a, b keyvault.AccessPolicy) bool {
+	return strings.EqualFold(a.ObjectID, b.ObjectID) && strings.EqualFold(a.AppID, b.AppID)
+}
+
+func union[T comparable](a, b []T) []T {
+	for _, v := range b {
+		if !slices.Contains(a, v) {
+			a = append(a, v)
+		}
+	}
+	return a
+}

@@ -1,0 +1,72 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/vaultapi"
+	"github.com/visage-face/visage/keyvault"
+	"github.com/visage-face/visage/sealed"
+)
+
+// vaultLabel stands between a vault's name and the domain in the name of its host: clients want tokens for what their
+// vault's host is a subdomain of, and Face resources have the domain's own subdomains.
+const vaultLabel = "vault"
+
+// vaultLog is the name of the log in which the key vault's operations are kept.
+const vaultLog = "keyvault"
+
+// journal keeps what happened in the key vault in an append-only sealed log, an entry in JSON for each operation.
+type journal struct{ log *sealed.Log }
+
+// Record implements keyvault.Auditor.
+func (j journal) Record(ctx context.Context, e keyvault.Event) error {
+	entry, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("encode an event: %w", err)
+	}
+	return j.log.Append(ctx, func(uint64) ([][]byte, error) { return [][]byte{entry}, nil })
+}
+
+// vaultPlane makes the plane of the key vaults.
+func (s *Server) vaultPlane(l *layers) (api.Plane, error) {
+	return vaultapi.New(vaultapi.Config{
+		Vaults: l.vaults, Address: s.vaultAddress, Tokens: l.operator,
+		Audience:  strings.TrimSuffix(s.addressOf(vaultLabel), "/"),
+		Authority: func(tenant string) string { return s.endpoint + "/" + tenant },
+	})
+}
+
+// vaultAddress is the address of one vault, with a slash at the end.
+func (s *Server) vaultAddress(vault string) string { return s.addressOf(vault + "." + vaultLabel) }
+
+// addressOf is the address of a host below the domain, with a slash at the end.
+func (s *Server) addressOf(label string) string {
+	u, err := url.Parse(s.endpoint)
+	if err != nil {
+		panic(fmt.Sprintf("the server's own endpoint %q is no URL", s.endpoint))
+	}
+	u.Host, u.Path = strings.ToLower(label)+"."+u.Host, "/"
+	return u.String()
+}
+
+// hasHost reports whether a Face resource or a vault answers at a host below the domain.
+func (l *layers) hasHost(label string) bool {
+	vault, found := strings.CutSuffix(label, "."+vaultLabel)
+	if !found {
+		return l.accounts.Exists(label)
+	}
+	_, err := l.vaults.Vault(context.Background(), vault)
+	return err == nil
+}
+
+// Token implements vaultapi.Tokens for the one bearer there is as yet: the operator's client secret itself, which is of
+// every audience. Its holder has no permission in a vault before an access policy names the operator's client id.
+func (o *operator) Token(ctx context.Context, bearer, _ string) (visage.Principal, error) {
+	return o.Principal(ctx, bearer)
+}
