@@ -36,6 +36,7 @@ vision/...                : vision/...
 gallery                   : internal/arena
 
 account                   : . sealed
+audit                     : . sealed
 keyvault                  : . sealed
 face/...                  : . sealed vision gallery face/...
 
@@ -81,11 +82,12 @@ github.com/bep/imagemeta            : vision/internal/photo
 github.com/cockroachdb/pebble/v2    : sealed/internal/pebble bench
 github.com/fxamacker/cbor/v2        : sealed
 github.com/goccy/go-yaml            : server cmd
-github.com/prometheus/client_golang : api server face gallery sealed vision account
+github.com/prometheus/client_golang : api server face gallery sealed vision account audit
 github.com/tidwall/btree              : sealed/internal/memory
 github.com/viterin/vek              : gallery
 github.com/yalue/onnxruntime_go     : vision/internal/ort
 golang.org/x/image                  : vision cmd bench
+golang.org/x/mod                    : audit
 golang.org/x/sync                   : api server face gallery sealed vision account cmd
 golang.org/x/sys                    : server cmd vision keysource sealed internal bench test
 golang.org/x/time                   : api

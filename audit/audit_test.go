@@ -1,0 +1,281 @@
+package audit_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/keysource/sourcetest"
+	"github.com/visage-face/visage/sealed"
+)
+
+// TestMain draws a byte first: the first random read of a process must not be inside a synctest bubble.
+func TestMain(m *testing.M) {
+	var b [1]byte
+	rand.Read(b[:])
+	os.Exit(m.Run())
+}
+
+func newStore(t testing.TB) *sealed.Store {
+	t.Helper()
+	store := must[*sealed.Store](t)(sealed.Open(t.Context(), sealed.Config{
+		Engine: "memory:", Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("root")}},
+	}))
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Errorf("close store: %v", err)
+		}
+	})
+	return store
+}
+
+func must[T any](t testing.TB) func(T, error) T {
+	t.Helper()
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func mustDo(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func open(t testing.TB, store *sealed.Store) *audit.Log {
+	t.Helper()
+	return must[*audit.Log](t)(audit.Open(t.Context(), audit.Config{Store: store}))
+}
+
+// event is a plain one that tells itself apart by n.
+func event(n int) audit.Event {
+	return audit.Event{Kind: audit.KeyUnwrap, Outcome: audit.Done, RequestID: fmt.Sprintf("request-%d", n)}
+}
+
+func appendN(t testing.TB, l *audit.Log, from, to int) {
+	t.Helper()
+	for n := from; n <= to; n++ {
+		mustDo(t, l.Append(t.Context(), event(n)))
+	}
+}
+
+func list(t testing.TB, h *audit.History, q audit.Query) []audit.Entry {
+	t.Helper()
+	var all []audit.Entry
+	for e, err := range h.Entries(t.Context(), q) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
+func sequences(entries []audit.Entry) []uint64 {
+	var all []uint64
+	for _, e := range entries {
+		all = append(all, e.Sequence)
+	}
+	return all
+}
+
+func TestEventsComeBackAsTheyWere(t *testing.T) {
+	l := open(t, newStore(t))
+	want := audit.Event{
+		Time: time.Date(2026, 11, 23, 12, 0, 0, 123456789, time.UTC), Kind: audit.CustodyEnable, Outcome: audit.Refused,
+		Actor:    audit.Actor{Kind: audit.Identity, ID: "6e0d1b3c-0000-4000-8000-000000000001"},
+		Resource: visage.ResourceID{1, 2, 3}, KeyID: "https://v.vault.localhost/keys/k", KeyVersion: "0123", Code: "KeyVaultAccessDenied",
+		RequestID: "r-1", Details: map[audit.Detail]string{audit.DetailVault: "v", audit.DetailGeneration: "3"},
+	}
+	mustDo(t, l.Append(t.Context(), want))
+	got := list(t, l.History, audit.Query{})
+	if len(got) != 1 {
+		t.Fatalf("%d entries, want 1", len(got))
+	}
+	if diff := cmp.Diff(want, got[0].Event); diff != "" {
+		t.Errorf("event (-want +got):\n%s", diff)
+	}
+	report := must[audit.Report](t)(l.Verify(t.Context()))
+	if report.Entries != 1 || report.Unsigned != 1 || report.Checkpoints != 0 {
+		t.Errorf("report %+v, want one entry and no checkpoint", report)
+	}
+}
+
+func TestAnotherSetIsRefused(t *testing.T) {
+	l := open(t, newStore(t))
+	for name, e := range map[string]audit.Event{
+		"kind":    {Kind: "person.greet", Outcome: audit.Done},
+		"outcome": {Kind: audit.KeyWrap, Outcome: "well"},
+		"actor":   {Kind: audit.KeyWrap, Outcome: audit.Done, Actor: audit.Actor{Kind: "ghost"}},
+		"detail":  {Kind: audit.KeyWrap, Outcome: audit.Done, Details: map[audit.Detail]string{"userData": "x"}},
+	} {
+		if err := l.Append(t.Context(), e); err == nil || !strings.Contains(err.Error(), "is not known") {
+			t.Errorf("append with another %s: %v, want that it is not known", name, err)
+		}
+		if err := l.Note(t.Context(), e); err == nil {
+			t.Errorf("note with another %s: taken", name)
+		}
+	}
+}
+
+func TestHostileTextsAreCut(t *testing.T) {
+	l := open(t, newStore(t))
+	long := strings.Repeat("ü\n", 10_000)
+	mustDo(t, l.Append(t.Context(), audit.Event{
+		Kind: audit.AccessRefuse, Outcome: audit.Refused, KeyID: long, KeyVersion: long, Code: long, RequestID: long,
+		Actor: audit.Actor{Kind: audit.Identity, ID: long}, Details: map[audit.Detail]string{audit.DetailReason: long},
+	}))
+	e := list(t, l.History, audit.Query{})[0]
+	if len(e.KeyID) != 512 || len(e.RequestID) != 128 || !strings.HasSuffix(e.KeyID, "~") || strings.ContainsAny(e.KeyID, "ü\n") {
+		t.Errorf("key id of %d bytes, request id of %d: %.20q", len(e.KeyID), len(e.RequestID), e.KeyID)
+	}
+}
+
+func TestEveryDetailFits(t *testing.T) {
+	l := open(t, newStore(t))
+	e := audit.Event{Kind: audit.OperatorAction, Outcome: audit.Done, Details: map[audit.Detail]string{}}
+	for _, d := range audit.Details() {
+		e.Details[d] = strings.Repeat("x", 10_000)
+	}
+	mustDo(t, l.Append(t.Context(), e))
+}
+
+func TestQueries(t *testing.T) {
+	l := open(t, newStore(t))
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for n := range 10 {
+		e := audit.Event{Kind: audit.KeyWrap, Outcome: audit.Done, Time: start.Add(time.Duration(n) * time.Hour)}
+		if n%2 == 0 {
+			e.Kind, e.Outcome = audit.KeyUnwrap, audit.Refused
+		}
+		if n >= 5 {
+			e.Resource, e.KeyID, e.Actor = visage.ResourceID{7}, "https://v/keys/k", audit.Actor{Kind: audit.Identity, ID: "me"}
+		}
+		mustDo(t, l.Append(t.Context(), e))
+	}
+	for _, c := range []struct {
+		name string
+		q    audit.Query
+		want []uint64
+	}{
+		{"all", audit.Query{}, []uint64{10, 9, 8, 7, 6, 5, 4, 3, 2, 1}},
+		{"oldest first", audit.Query{Oldest: true, Limit: 3}, []uint64{1, 2, 3}},
+		{"kind", audit.Query{Kind: audit.KeyUnwrap}, []uint64{9, 7, 5, 3, 1}},
+		{"outcome", audit.Query{Outcome: audit.Refused, Oldest: true}, []uint64{1, 3, 5, 7, 9}},
+		{"resource", audit.Query{Resource: visage.ResourceID{7}}, []uint64{10, 9, 8, 7, 6}},
+		{"key", audit.Query{KeyID: "https://v/keys/k", Kind: audit.KeyWrap}, []uint64{10, 8, 6}},
+		{"actor", audit.Query{Actor: "me", Limit: 1}, []uint64{10}},
+		{"time", audit.Query{From: start.Add(2 * time.Hour), To: start.Add(4 * time.Hour)}, []uint64{4, 3}},
+		{"page", audit.Query{After: 4}, []uint64{3, 2, 1}},
+		{"page, oldest first", audit.Query{After: 4, Oldest: true, Limit: 2}, []uint64{5, 6}},
+		{"behind the end", audit.Query{After: 10, Oldest: true}, nil},
+		{"far behind the end", audit.Query{After: 1 << 63, Oldest: true}, nil},
+		{"none", audit.Query{Actor: "you"}, nil},
+	} {
+		if diff := cmp.Diff(c.want, sequences(list(t, l.History, c.q))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
+		}
+	}
+}
+
+func TestExportIsOneObjectALine(t *testing.T) {
+	l := open(t, newStore(t))
+	appendN(t, l, 1, 2500) // more than one view of the store
+	var out bytes.Buffer
+	n, err := l.Export(t.Context(), &out, audit.Query{Oldest: true})
+	if err != nil || n != 2500 {
+		t.Fatalf("exported %d, %v", n, err)
+	}
+	previous := ""
+	for i, line := range slices.Collect(strings.Lines(out.String())) {
+		var e struct {
+			Sequence       int
+			Previous, Hash string
+		}
+		mustDo(t, json.Unmarshal([]byte(line), &e))
+		if e.Sequence != i+1 || previous != "" && e.Previous != previous {
+			t.Fatalf("line %d has sequence %d and previous %s, want %s", i+1, e.Sequence, e.Previous, previous)
+		}
+		previous = e.Hash
+	}
+}
+
+func TestRestartGoesOn(t *testing.T) {
+	dir, keys, root := t.TempDir(), t.TempDir(), sourcetest.NewFake("root")
+	for round := range 4 {
+		store := must[*sealed.Store](t)(sealed.Open(t.Context(), sealed.Config{
+			Engine: "pebble:" + dir, KeyDir: keys,
+			Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: root}},
+		}))
+		l := open(t, store)
+		appendN(t, l, 1, 7)
+		if round%2 == 0 { // else the process dies between an entry and its checkpoint
+			mustDo(t, l.Sign(t.Context()))
+		}
+		report := must[audit.Report](t)(l.Verify(t.Context()))
+		if want := uint64(round+1) * 7; report.Entries != want || report.Last.Size+report.Unsigned != want {
+			t.Errorf("round %d: report %+v, want %d entries", round, report, want)
+		}
+		mustDo(t, store.Close())
+	}
+}
+
+func TestAppendTogether(t *testing.T) {
+	l := open(t, newStore(t))
+	ctx, stop := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- l.Run(ctx) }()
+	const writers, each = 16, 100
+	var group sync.WaitGroup
+	for w := range writers {
+		group.Go(func() {
+			for n := range each {
+				var err error
+				if e := event(w*each + n); n%3 == 0 {
+					err = l.Note(ctx, e)
+				} else {
+					err = l.Append(ctx, e)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		group.Go(func() {
+			if _, err := l.Verify(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	stop()
+	mustDo(t, <-ran)
+	report := must[audit.Report](t)(l.Verify(t.Context()))
+	if report.Entries != writers*each || report.Unsigned != 0 || report.Checkpoints == 0 {
+		t.Errorf("report %+v, want %d entries, all signed", report, writers*each)
+	}
+	seen := map[string]int{}
+	for _, e := range list(t, l.History, audit.Query{}) {
+		seen[e.RequestID]++
+	}
+	if len(seen) != writers*each {
+		t.Errorf("%d different entries, want %d", len(seen), writers*each)
+	}
+}

@@ -1,0 +1,231 @@
+package audit
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/visage-face/visage"
+)
+
+// Kind says what was done, or was asked for and refused. The set is closed: Append takes no other.
+type Kind string
+
+// The kinds of event. A list read by a program older than the one that wrote it may hold kinds that are not here.
+const (
+	KeyWrap   Kind = "key.wrap"   // a data key was wrapped under a customer's key
+	KeyUnwrap Kind = "key.unwrap" // a data key was unwrapped
+	KeyProbe  Kind = "key.probe"  // the answer to the periodic probe changed its class; DetailClass has the new one
+	KeyLoad   Kind = "key.load"   // a resource's keys were opened into memory
+	KeyWipe   Kind = "key.wipe"   // and wiped from it
+
+	CustodyEnable  Kind = "custody.enable"  // customer-managed keys on
+	CustodySwitch  Kind = "custody.switch"  // another key
+	CustodyFollow  Kind = "custody.follow"  // a new version of the same key
+	CustodyDisable Kind = "custody.disable" // back to the service's key
+	CustodyLock    Kind = "custody.lock"
+	CustodyRestore Kind = "custody.restore"
+	CustodyGrace   Kind = "custody.grace" // the vault does not answer, or answers again; DetailState says which
+	CustodyEpoch   Kind = "custody.epoch" // an epoch was turned, or its key destroyed
+
+	ResourceCreate        Kind = "resource.create"
+	ResourceUpdate        Kind = "resource.update"
+	ResourceDelete        Kind = "resource.delete"
+	ResourceRecover       Kind = "resource.recover"
+	ResourcePurge         Kind = "resource.purge"
+	ResourceListKeys      Kind = "resource.list-keys"
+	ResourceRegenerateKey Kind = "resource.regenerate-key"
+
+	RequestSubmit   Kind = "request.submit" // an access request for customer-managed keys
+	RequestApprove  Kind = "request.approve"
+	RequestReject   Kind = "request.reject"
+	RequestWithdraw Kind = "request.withdraw"
+	RequestCapacity Kind = "request.capacity"
+
+	IdentityCreate Kind = "identity.create" // a principal or a secret of one
+	IdentityDelete Kind = "identity.delete"
+	IdentityToken  Kind = "identity.token" // a token was issued or refused
+	IdentityRole   Kind = "identity.role"  // a role was given or taken; DetailOperation says which
+	IdentityRotate Kind = "identity.rotate"
+
+	VaultOperation Kind = "vault.operation" // any operation of the built-in vault; DetailOperation has its name
+
+	PersonDelete Kind = "person.delete"
+	FaceDelete   Kind = "face.delete"
+	GroupDelete  Kind = "group.delete" // of persons, or a face list
+
+	AccessRefuse Kind = "access.refuse" // a request whose caller was not let in
+
+	OperatorAction Kind = "operator.action" // backup, restore, drill, settings; DetailOperation has its name
+	StoreEvent     Kind = "store.event"     // what the sealed store reports of itself; DetailOperation has its name
+
+	InstanceStart Kind = "instance.start"
+	InstanceStop  Kind = "instance.stop"
+)
+
+var kinds = []Kind{
+	KeyWrap, KeyUnwrap, KeyProbe, KeyLoad, KeyWipe,
+	CustodyEnable, CustodySwitch, CustodyFollow, CustodyDisable, CustodyLock, CustodyRestore, CustodyGrace, CustodyEpoch,
+	ResourceCreate, ResourceUpdate, ResourceDelete, ResourceRecover, ResourcePurge, ResourceListKeys, ResourceRegenerateKey,
+	RequestSubmit, RequestApprove, RequestReject, RequestWithdraw, RequestCapacity,
+	IdentityCreate, IdentityDelete, IdentityToken, IdentityRole, IdentityRotate,
+	VaultOperation, PersonDelete, FaceDelete, GroupDelete, AccessRefuse, OperatorAction, StoreEvent, InstanceStart, InstanceStop,
+}
+
+// Kinds returns every kind there is, in the order of their meaning.
+func Kinds() []Kind { return slices.Clone(kinds) }
+
+// Outcome says what became of it. The set is closed.
+type Outcome string
+
+// The outcomes.
+const (
+	Done    Outcome = "done"
+	Refused Outcome = "refused" // by a rule or by a key's holder; Event.Code says by which
+	Failed  Outcome = "failed"  // by a fault of ours
+	Unknown Outcome = "unknown" // no certain answer came
+)
+
+// ActorKind says what sort of actor did it. The set is closed.
+type ActorKind string
+
+// The kinds of actor.
+const (
+	Service       ActorKind = "service"      // the instance by itself
+	OperatorActor ActorKind = "operator"     // whoever holds the operator's secret
+	AccessKey     ActorKind = "access-key"   // whoever holds a resource's key; the id is the key's name
+	Identity      ActorKind = "identity"     // a proved principal; the id is its object id
+	Anonymous     ActorKind = "unidentified" // nobody has been proved
+)
+
+// Actor is who did it. The zero Actor is the instance by itself.
+type Actor struct {
+	Kind ActorKind `json:"kind"`
+	ID   string    `json:"id,omitempty"`
+}
+
+// ActorOf turns who a request comes from into an actor.
+func ActorOf(p visage.Principal) Actor {
+	switch p.Method {
+	case "operator":
+		return Actor{Kind: OperatorActor}
+	case "key":
+		return Actor{Kind: AccessKey, ID: p.KeyName}
+	case "token":
+		return Actor{Kind: Identity, ID: p.ObjectID}
+	}
+	return Actor{Kind: Anonymous}
+}
+
+// Detail names a further fact of an event. The set is closed, and none of them is for names that people gave, userData or
+// anything of a face: the log outlives what it tells of.
+type Detail string
+
+// The details. Ids of groups and persons are the ones of the wire, which tell apart and describe nobody.
+const (
+	DetailOperation       Detail = "operation"
+	DetailClass           Detail = "class" // how a key's holder answered: ok, denied, wrong, unknown, expired
+	DetailState           Detail = "state"
+	DetailReason          Detail = "reason" // a code, never a sentence with data in it
+	DetailStep            Detail = "step"
+	DetailGeneration      Detail = "generation"
+	DetailEpoch           Detail = "epoch"
+	DetailCount           Detail = "count"
+	DetailGroup           Detail = "group"
+	DetailPerson          Detail = "person"
+	DetailFace            Detail = "face"
+	DetailVault           Detail = "vault"
+	DetailKeyName         Detail = "key-name" // Key1 or Key2
+	DetailTier            Detail = "tier"
+	DetailRegion          Detail = "region"
+	DetailRole            Detail = "role"
+	DetailSubject         Detail = "subject"          // the id of whom it was done to
+	DetailProviderRequest Detail = "provider-request" // the id that a key's holder gave to the call
+	DetailBuild           Detail = "build"
+	DetailRuntime         Detail = "runtime"
+	DetailFIPS            Detail = "fips"
+	DetailNode            Detail = "node"
+)
+
+var details = []Detail{
+	DetailOperation, DetailClass, DetailState, DetailReason, DetailStep, DetailGeneration, DetailEpoch, DetailCount, DetailGroup,
+	DetailPerson, DetailFace, DetailVault, DetailKeyName, DetailTier, DetailRegion, DetailRole, DetailSubject, DetailProviderRequest,
+	DetailBuild, DetailRuntime, DetailFIPS, DetailNode,
+}
+
+// Event is one thing that happened. Texts are cut to what an entry holds (maxID, maxKeyID, maxDetail bytes; a cut one ends in
+// "~"), and what is not printable ASCII becomes "?": an event is not lost for what a client wrote into it.
+type Event struct {
+	Time       time.Time         // zero: now
+	Kind       Kind              // required
+	Outcome    Outcome           // required
+	Actor      Actor             // zero: the instance by itself
+	Resource   visage.ResourceID // zero: none, or all
+	KeyID      string            // the URI of a key without its version; empty: none
+	KeyVersion string            // the version that was used
+	Code       string            // of the refusal; empty when there was none
+	RequestID  string            // of the request that asked for it; empty: nobody asked
+	Details    map[Detail]string // nil: none
+}
+
+// The longest texts of an event, in bytes. Key vault names have 24 bytes, key names 127, versions 32, object ids 36.
+const (
+	maxID     = 128
+	maxKeyID  = 512
+	maxDetail = 256
+)
+
+// clean returns the event as it will be written, or what is wrong with it: a mistake of the caller's code.
+func (e Event) clean() (Event, error) {
+	if !slices.Contains(kinds, e.Kind) {
+		return Event{}, fmt.Errorf("audit: kind %q is not known", e.Kind)
+	}
+	switch e.Outcome {
+	case Done, Refused, Failed, Unknown:
+	default:
+		return Event{}, fmt.Errorf("audit %s: outcome %q is not known", e.Kind, e.Outcome)
+	}
+	switch e.Actor.Kind {
+	case "":
+		e.Actor.Kind = Service
+	case Service, OperatorActor, AccessKey, Identity, Anonymous:
+	default:
+		return Event{}, fmt.Errorf("audit %s: actor %q is not known", e.Kind, e.Actor.Kind)
+	}
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	e.Time = time.Unix(0, e.Time.UnixNano()).UTC()
+	e.Actor.ID = cleanText(e.Actor.ID, maxID)
+	e.KeyID, e.KeyVersion = cleanText(e.KeyID, maxKeyID), cleanText(e.KeyVersion, maxID)
+	e.Code, e.RequestID = cleanText(e.Code, maxID), cleanText(e.RequestID, maxID)
+	var cleaned map[Detail]string
+	for k, v := range e.Details {
+		if !slices.Contains(details, k) {
+			return Event{}, fmt.Errorf("audit %s: detail %q is not known", e.Kind, k)
+		}
+		if cleaned == nil {
+			cleaned = make(map[Detail]string, len(e.Details))
+		}
+		cleaned[k] = cleanText(v, maxDetail)
+	}
+	e.Details = cleaned
+	return e, nil
+}
+
+func cleanText(s string, limit int) string {
+	cut := len(s) > limit
+	if cut {
+		s = s[:limit]
+	}
+	b := []byte(s)
+	for i, c := range b {
+		if c < 0x20 || c > 0x7e {
+			b[i] = '?'
+		}
+	}
+	if cut {
+		b[limit-1] = '~'
+	}
+	return string(b)
+}
