@@ -16,6 +16,7 @@ import (
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/api/armapi"
 	"github.com/visage-face/visage/api/faceapi"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/keyvault"
 	"github.com/visage-face/visage/sealed"
@@ -26,6 +27,7 @@ import (
 // layers are the rooms of a running server.
 type layers struct {
 	store       *sealed.Store
+	audit       *audit.Log
 	accounts    *account.Accounts
 	face        *face.Service
 	vaults      *keyvault.Service
@@ -42,6 +44,9 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	}
 	opened.add("sealed store", store.Close)
 	l := &layers{store: store}
+	if l.audit, err = s.openAudit(ctx, store, opened); err != nil {
+		return nil, err
+	}
 	l.operator, l.forOperator, err = openOperator(ctx, l.store, filepath.Join(s.cfg.Dir, OperatorFile))
 	if err != nil {
 		return nil, err
@@ -53,7 +58,7 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 		return nil, err
 	}
 	l.vaults, err = keyvault.New(keyvault.Config{
-		Store: l.store, Address: s.vaultAddress, Audit: journal{l.store.Log(vaultLog)}, Logger: s.log,
+		Store: l.store, Address: s.vaultAddress, Audit: vaultAudit{l.audit}, Logger: s.log,
 	})
 	if err != nil {
 		return nil, err
@@ -168,6 +173,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	}
 	metrics := prometheus.NewRegistry()
 	all := append(h.Collectors(), l.face.Collectors()...)
+	all = append(all, l.audit.Collectors()...)
 	all = append(all, s.events)
 	all = append(all, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, c := range all {

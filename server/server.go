@@ -19,6 +19,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/internal/durable"
 )
 
@@ -46,6 +47,7 @@ type Server struct {
 	log    *slog.Logger
 	ready  chan struct{}
 	events *prometheus.CounterVec
+	audit  atomic.Pointer[audit.Log] // nil while it is not open
 
 	// Set before ready is closed, and not changed after it.
 	endpoint string

@@ -69,6 +69,7 @@ func newEvents() *prometheus.CounterVec {
 // note logs and counts what the sealed store reports.
 func (s *Server) note(e sealed.Event) {
 	s.events.WithLabelValues(string(e.Kind)).Inc()
+	s.auditStore(e)
 	attrs := []any{"kind", string(e.Kind)}
 	if e.Space != (sealed.SpaceID{}) {
 		attrs = append(attrs, "space", e.Space.String())

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
@@ -10,28 +9,11 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/api/vaultapi"
-	"github.com/visage-face/visage/keyvault"
-	"github.com/visage-face/visage/sealed"
 )
 
 // vaultLabel stands between a vault's name and the domain in the name of its host: clients want tokens for what their
 // vault's host is a subdomain of, and Face resources have the domain's own subdomains.
 const vaultLabel = "vault"
-
-// vaultLog is the name of the log in which the key vault's operations are kept.
-const vaultLog = "keyvault"
-
-// journal keeps what happened in the key vault in an append-only sealed log, an entry in JSON for each operation.
-type journal struct{ log *sealed.Log }
-
-// Record implements keyvault.Auditor.
-func (j journal) Record(ctx context.Context, e keyvault.Event) error {
-	entry, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("encode an event: %w", err)
-	}
-	return j.log.Append(ctx, func(uint64) ([][]byte, error) { return [][]byte{entry}, nil })
-}
 
 // vaultPlane makes the plane of the key vaults.
 func (s *Server) vaultPlane(l *layers) (api.Plane, error) {

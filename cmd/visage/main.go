@@ -19,7 +19,7 @@ const (
 	exitOK          = 0
 	exitFailure     = 1 // what was asked for could not be done
 	exitUsage       = 2 // the command line, the environment or the configuration file is wrong; nothing was done
-	exitDamaged     = 3 // verify: something stored does not open
+	exitDamaged     = 3 // verify, audit: something stored does not open, or is not what was signed
 	exitUnreachable = 4 // the server cannot be reached
 )
 
@@ -28,7 +28,7 @@ const exitCodes = `Exit codes:
   0  done
   1  could not be done
   2  the command line, environment or configuration file is wrong; nothing was done
-  3  verify: something stored does not open
+  3  verify, audit: something stored does not open, or is not what was signed
   4  the server cannot be reached
 `
 
@@ -54,6 +54,7 @@ func commands() []command {
 		resourceCreateCommand(), resourceListCommand(), resourceShowCommand(), resourceKeysCommand(),
 		resourceRegenerateCommand(),
 		resourceDeleteCommand(),
+		auditListCommand(), auditExportCommand(), auditVerifyCommand(),
 		verifyCommand(), evaluateCommand(), versionCommand(),
 	}
 }

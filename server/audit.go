@@ -1,0 +1,119 @@
+package server
+
+import (
+	"context"
+	"crypto/fips140"
+	"errors"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/keyvault"
+	"github.com/visage-face/visage/sealed"
+)
+
+// openAudit opens the audit log, and runs it until opened closes it. Its entries tell when the instance started and stopped.
+func (s *Server) openAudit(ctx context.Context, store *sealed.Store, opened *closers) (*audit.Log, error) {
+	l, err := audit.Open(ctx, audit.Config{Store: store, Logger: s.log})
+	if err != nil {
+		return nil, err
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx)) // it outlives all that it tells of
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(running) }()
+	s.audit.Store(l)
+	opened.add("audit log", func() error {
+		s.audit.Store(nil)
+		err := l.Append(running, audit.Event{Kind: audit.InstanceStop, Outcome: audit.Done})
+		stop()
+		return errors.Join(err, <-ended)
+	})
+	return l, l.Append(ctx, audit.Event{Kind: audit.InstanceStart, Outcome: audit.Done, Details: map[audit.Detail]string{
+		audit.DetailBuild: build(), audit.DetailRuntime: runtime.Version(), audit.DetailFIPS: fipsMode(),
+	}})
+}
+
+// build names what the program was built from.
+func build() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return info.Main.Version
+}
+
+func fipsMode() string {
+	switch {
+	case fips140.Enforced():
+		return "enforced"
+	case fips140.Enabled():
+		return "on"
+	}
+	return "off"
+}
+
+// auditStore writes what the sealed store reports of its keys and of damage. It may be called within a transaction of the store,
+// and so must not wait for one.
+func (s *Server) auditStore(e sealed.Event) {
+	l := s.audit.Load()
+	if l == nil || e.Space == sealed.Operator {
+		return // the operator's space is open as long as the instance runs
+	}
+	event := audit.Event{Kind: audit.StoreEvent, Outcome: audit.Done, Resource: visage.ResourceID(e.Space)}
+	switch e.Kind {
+	case sealed.SpaceOpened:
+		event.Kind = audit.KeyLoad
+	case sealed.SpaceWiped:
+		event.Kind = audit.KeyWipe
+	case sealed.Corrupt:
+		event.Outcome = audit.Failed
+		fallthrough
+	default:
+		event.Details = map[audit.Detail]string{audit.DetailOperation: strings.ReplaceAll(string(e.Kind), " ", "-")}
+	}
+	if err := l.Note(context.Background(), event); err != nil {
+		s.log.Error("not audited", "kind", string(e.Kind), "err", err)
+	}
+}
+
+// vaultAudit writes what happens in the built-in vault.
+type vaultAudit struct{ log *audit.Log }
+
+// Record implements keyvault.Auditor.
+func (v vaultAudit) Record(ctx context.Context, e keyvault.Event) error {
+	event := audit.Event{
+		Time: e.Time, Kind: audit.VaultOperation, Outcome: audit.Done, RequestID: e.Who.RequestID,
+		Details: map[audit.Detail]string{audit.DetailOperation: e.Operation, audit.DetailVault: e.Vault},
+	}
+	event.KeyID, event.KeyVersion = cutVersion(e.KeyID)
+	if e.Who.ObjectID != "" {
+		event.Actor = audit.Actor{Kind: audit.Identity, ID: e.Who.ObjectID}
+	}
+	switch e.Outcome {
+	case keyvault.Success:
+	case "Error":
+		event.Outcome = audit.Failed
+	default:
+		event.Outcome, event.Code = audit.Refused, e.Outcome
+	}
+	return v.log.Append(ctx, event)
+}
+
+// cutVersion parts the identifier of a key, https://HOST/keys/NAME[/VERSION], from the version.
+func cutVersion(id string) (key, version string) {
+	_, path, found := strings.Cut(id, "/keys/")
+	if !found {
+		return id, ""
+	}
+	if _, version, found = strings.Cut(path, "/"); !found {
+		return id, ""
+	}
+	return strings.TrimSuffix(id, "/"+version), version
+}
