@@ -190,7 +190,7 @@ func seal(p Public, algorithm string, plaintext []byte) ([]byte, error) {
 		if most := key.Size() - 11; len(plaintext) > most { // RFC 8017 §7.2.1
 			return nil, tooLong(most)
 		}
-		//nolint:staticcheck // the contract has it, and its clients ask for it by name
+		//lint:ignore SA1019 the contract has it, and its clients ask for it by name
 		out, err := rsa.EncryptPKCS1v15(rand.Reader, key, plaintext)
 		return out, wrap("encrypt", err)
 	}
@@ -217,7 +217,7 @@ func open(private crypto.PrivateKey, algorithm string, ciphertext []byte) ([]byt
 	}
 	var out []byte
 	if newHash == nil {
-		//nolint:staticcheck // as in seal
+		//lint:ignore SA1019 as in seal
 		out, err = rsa.DecryptPKCS1v15(nil, key, ciphertext)
 	} else {
 		out, err = rsa.DecryptOAEP(newHash(), nil, key, ciphertext, nil)
