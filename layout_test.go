@@ -28,6 +28,7 @@ internal/durable          :
 keysource                 :
 keysource/internal/local  : keysource internal/arena
 keysource/file            : keysource keysource/internal/local internal/arena
+keysource/azure           : . keysource
 keysource/env             : keysource keysource/internal/local internal/arena
 keysource/passphrase      : keysource keysource/internal/local internal/arena
 keysource/sourcetest      : keysource
@@ -92,7 +93,7 @@ golang.org/x/sync                   : api server face gallery sealed vision acco
 golang.org/x/sys                    : server cmd vision keysource sealed internal bench test
 golang.org/x/time                   : api
 google.golang.org/protobuf          : vision
-+ github.com/Azure/azure-sdk-for-go :
++ github.com/Azure/azure-sdk-for-go : keysource/azure
 + github.com/getkin/kin-openapi     : api
 + github.com/google/go-cmp          :
 + github.com/rogpeppe/go-internal   :

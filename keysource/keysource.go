@@ -35,6 +35,12 @@ type Description struct {
 	Enabled   bool      // may be used now as far as the source can tell
 	NotBefore time.Time // zero: no bound
 	Expires   time.Time // zero: no bound
+
+	// What vaults tell of their keys besides; all zero for a source that is no vault.
+	KeyType    string   // as JWK has it (RFC 7518 §6.1), for example "RSA" or "RSA-HSM"
+	Bits       int      // size of the modulus
+	Operations []string // what the key may be used for, for example "wrapKey"; nil: not told
+	Recovery   string   // what stands between a deleted key and its end, for example "Recoverable+Purgeable"
 }
 
 // The classes of failure. A class must be certain: whatever is not is ErrUnknown, so that an outage never looks like a
@@ -45,3 +51,30 @@ var (
 	ErrUnknown = errors.New("the key source gave no usable answer") // unreachable, unreadable, throttled, garbled
 	ErrExpired = errors.New("the key has expired")
 )
+
+// Reason narrows a failure down, for the sentence a person reads. What happens is decided by the class alone.
+type Reason string
+
+// The reasons. A failure may have none.
+const (
+	Permission  Reason = "permission"    // the principal may not do this with the key
+	Disabled    Reason = "disabled"      // the key, or this version of it
+	Missing     Reason = "missing"       // there is no such key or version, or it is deleted
+	Firewall    Reason = "firewall"      // the vault does not talk to this address
+	NotYetValid Reason = "not yet valid" // before the key's first day
+	Expired     Reason = "expired"       // after its last
+	NoIdentity  Reason = "identity"      // the principal is gone, or proves nothing any more
+)
+
+// Error is a failure with what is known of it. It wraps its Class.
+type Error struct {
+	Class  error // one of the four
+	Reason Reason
+	Text   string // a sentence for the operator, without secrets
+}
+
+// Error returns the sentence.
+func (e *Error) Error() string { return e.Text + ": " + e.Class.Error() }
+
+// Unwrap returns the class.
+func (e *Error) Unwrap() error { return e.Class }

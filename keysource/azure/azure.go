@@ -1,0 +1,351 @@
+// Package azure wraps under keys in vaults that speak the Azure Key Vault protocol, Azure's and the built-in ones alike.
+package azure
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/keysource"
+)
+
+// Credential gets tokens for one principal. It is asked for a fresh one each time: the source keeps what it got until
+// it ends or is refused. An error that wraps keysource.ErrDenied says for certain that the principal, or its secret, is
+// gone; any other says that no answer was to be had. It may be called from many goroutines.
+type Credential interface {
+	Token(ctx context.Context, scope string) (token string, expires time.Time, err error)
+}
+
+// Config says which vaults are spoken to, and how.
+type Config struct {
+	// Hosts are further hosts of vaults, with a port where it is not 443: "v1.vault.localhost:8443". One that begins with
+	// a dot is a suffix, and the name before it must be a vault's. Azure's own suffixes are always allowed.
+	Hosts []string
+	// Scope is what tokens are asked for, whatever a vault's challenge says, so that no host can have a token meant for
+	// another service. Default: "https://" with the host's suffix, and "/.default".
+	Scope string
+	// Roots are the authorities that a vault's certificate may come from. Default: the system's.
+	Roots *x509.CertPool
+	// Dial connects to a vault. Default: the network's.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// The HTTP policy. A source is asked again by whoever polls it, so nothing is repeated here.
+const (
+	deadline     = 5 * time.Second  // a call, with its challenge and its token
+	idleTime     = 60 * time.Second // longer than a poll apart, so that a heartbeat costs no handshake
+	maxAnswer    = 64 << 10         // bytes of an answer that are read; a key with all its tags has about 8,000
+	algorithm    = "RSA-OAEP-256"
+	apiScopeTail = "/.default"
+)
+
+// suffixes of the hosts of vaults in Azure's clouds.
+var suffixes = []string{".vault.azure.net", ".vault.azure.cn", ".vault.usgovcloudapi.net"}
+
+// vaultName is what may stand before a suffix (key vault contract §A1).
+var vaultName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{1,22})[a-z0-9]$`)
+
+// Source is a keysource.Source over one key. It has connections and a token of its own, so a second one of the same key
+// shares nothing with it. What it keeps open closes by itself a minute after its last use.
+type Source struct {
+	key    visage.KeyRef
+	client *azkeys.Client
+}
+
+// New returns a source over key; with a version in it, that is the one that wraps, else it is the newest. Nothing is
+// sent yet. It refuses hosts that are not allowed.
+func New(cfg Config, key visage.KeyRef, credential Credential) (*Source, error) {
+	checked, err := visage.NewKeyRef(key.Vault, key.Name, key.Version)
+	if err != nil {
+		return nil, fmt.Errorf("open key: %w", err)
+	}
+	host := strings.TrimPrefix(checked.Vault, "https://")
+	suffix, ok := cfg.allowed(host)
+	if !ok {
+		return nil, fmt.Errorf("open key %s: host %s is none of the vaults that this instance speaks to", checked, host)
+	}
+	if credential == nil {
+		return nil, fmt.Errorf("open key %s: no credential", checked)
+	}
+	scope := cfg.Scope
+	if scope == "" {
+		scope = "https://" + strings.TrimPrefix(suffix, ".") + apiScopeTail
+	}
+	dial := cfg.Dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	client, err := azkeys.NewClient(checked.Vault, tokens{credential, scope}, &azkeys.ClientOptions{
+		ClientOptions: azcore.ClientOptions{
+			Retry:     policy.RetryOptions{MaxRetries: -1},
+			Telemetry: policy.TelemetryOptions{Disabled: true},
+			Transport: &transport{http.Client{
+				Transport: &http.Transport{
+					DialContext:            dial,
+					TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.Roots},
+					IdleConnTimeout:        idleTime,
+					MaxIdleConns:           1,
+					MaxResponseHeaderBytes: maxAnswer,
+				},
+				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			}},
+		},
+		// The scope is pinned above, which is stricter than holding the challenge against the host.
+		DisableChallengeResourceVerification: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open key %s: %w", checked, err)
+	}
+	return &Source{key: checked, client: client}, nil
+}
+
+// allowed returns the suffix by which a host may be spoken to; it is the host itself where that was allowed by name.
+func (c Config) allowed(host string) (suffix string, ok bool) {
+	for _, h := range slices.Concat(suffixes, c.Hosts) {
+		h = strings.ToLower(h)
+		if name, found := strings.CutSuffix(host, h); found && (name == "" || h[0] == '.' && vaultName.MatchString(name)) {
+			return h, host != ""
+		}
+	}
+	return "", false
+}
+
+// Wrap implements keysource.Source. The vault wraps, at an explicit version: that asks for its permission and leaves an
+// entry in its log, which wrapping here with the public key would not.
+func (s *Source) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref, error) {
+	version := s.key.Version
+	if version == "" {
+		newest, err := s.Describe(ctx, keysource.Ref{})
+		if err != nil {
+			return nil, keysource.Ref{}, err
+		}
+		version = newest.Ref.Version
+	}
+	var blob []byte
+	err := s.call(ctx, "wrap", func(ctx context.Context) error {
+		res, err := s.client.WrapKey(ctx, s.key.Name, version, parameters(inner), nil)
+		if err != nil {
+			return err
+		}
+		blob = res.Result
+		return s.sameKey(res.KID, version)
+	})
+	if err == nil && len(blob) < 256 {
+		err = s.failure("wrap", keysource.ErrUnknown, "", fmt.Sprintf("the vault answered with %d bytes, too few for any key", len(blob)))
+	}
+	if err != nil {
+		return nil, keysource.Ref{}, err
+	}
+	return blob, keysource.Ref{URI: s.key.Unversioned(), Version: version}, nil
+}
+
+// Unwrap implements keysource.Source.
+func (s *Source) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err := s.mine("unwrap", ref); err != nil {
+		return nil, err
+	}
+	if len(blob) == 0 {
+		return nil, s.failure("unwrap", keysource.ErrWrong, "", "there is nothing to unwrap")
+	}
+	var inner []byte
+	err := s.call(ctx, "unwrap", func(ctx context.Context) error {
+		res, err := s.client.UnwrapKey(ctx, s.key.Name, ref.Version, parameters(blob), nil)
+		if err != nil {
+			return err
+		}
+		inner = res.Result
+		return s.sameKey(res.KID, ref.Version)
+	})
+	if err == nil && len(inner) == 0 {
+		err = s.failure("unwrap", keysource.ErrUnknown, "", "the vault answered without a value")
+	}
+	if err != nil {
+		clear(inner)
+		return nil, err
+	}
+	return inner, nil
+}
+
+// Describe implements keysource.Source. It needs the permission to get the key, which neither wrapping at a known
+// version nor unwrapping does.
+func (s *Source) Describe(ctx context.Context, ref keysource.Ref) (keysource.Description, error) {
+	version := s.key.Version
+	if ref != (keysource.Ref{}) {
+		if err := s.mine("get", ref); err != nil {
+			return keysource.Description{}, err
+		}
+		version = ref.Version
+	}
+	var d keysource.Description
+	err := s.call(ctx, "get", func(ctx context.Context) error {
+		res, err := s.client.GetKey(ctx, s.key.Name, version, nil)
+		if err != nil {
+			return err
+		}
+		if res.Key == nil || res.Key.KID == nil || res.Attributes == nil || res.Attributes.Enabled == nil {
+			return errors.New("the answer describes no key")
+		}
+		found := version
+		if found == "" {
+			ref, err := visage.ParseKeyRef(string(*res.Key.KID))
+			if err != nil || ref.Version == "" {
+				return errors.New("the answer names no version of a key")
+			}
+			found = ref.Version
+		}
+		d = describe(res.KeyBundle)
+		d.Ref = keysource.Ref{URI: s.key.Unversioned(), Version: found}
+		return s.sameKey(res.Key.KID, found)
+	})
+	if err != nil {
+		return keysource.Description{}, err
+	}
+	return d, nil
+}
+
+func describe(k azkeys.KeyBundle) keysource.Description {
+	d := keysource.Description{Algorithm: algorithm, Enabled: *k.Attributes.Enabled, Operations: []string{}}
+	if k.Key.Kty != nil {
+		d.KeyType = string(*k.Key.Kty)
+	}
+	if n := slices.IndexFunc(k.Key.N, func(b byte) bool { return b != 0 }); n >= 0 {
+		d.Bits = (len(k.Key.N) - n) * 8
+	}
+	for _, op := range k.Key.KeyOps {
+		if op != nil {
+			d.Operations = append(d.Operations, string(*op))
+		}
+	}
+	if k.Attributes.NotBefore != nil {
+		d.NotBefore = *k.Attributes.NotBefore
+	}
+	if k.Attributes.Expires != nil {
+		d.Expires = *k.Attributes.Expires
+	}
+	if k.Attributes.RecoveryLevel != nil {
+		d.Recovery = *k.Attributes.RecoveryLevel
+	}
+	return d
+}
+
+func parameters(value []byte) azkeys.KeyOperationParameters {
+	oaep := azkeys.EncryptionAlgorithmRSAOAEP256
+	return azkeys.KeyOperationParameters{Algorithm: &oaep, Value: value}
+}
+
+// mine makes sure that ref names a version of this key: without one the vault would take its newest.
+func (s *Source) mine(verb string, ref keysource.Ref) error {
+	if ref.URI != s.key.Unversioned() || ref.Version == "" {
+		return s.failure(verb, keysource.ErrWrong, "", fmt.Sprintf("%s, version %q, is another key", ref.URI, ref.Version))
+	}
+	return nil
+}
+
+// errOtherKey says that the vault answered with a key that was not asked for.
+type errOtherKey struct{ kid string }
+
+func (e errOtherKey) Error() string { return fmt.Sprintf("the vault answered for key %.300q", e.kid) }
+
+func (s *Source) sameKey(kid *azkeys.ID, version string) error {
+	if kid == nil {
+		return errors.New("the answer names no key")
+	}
+	got, err := visage.ParseKeyRef(string(*kid))
+	if err != nil || !got.SameKey(s.key) || got.Version != version {
+		return errOtherKey{string(*kid)}
+	}
+	return nil
+}
+
+// call makes one call within the deadline and gives its error a class.
+func (s *Source) call(ctx context.Context, verb string, do func(context.Context) error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	within, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	err := do(within)
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return s.classify(verb, err)
+}
+
+// tokens lets the official client have tokens of a credential.
+type tokens struct {
+	credential Credential
+	scope      string
+}
+
+// errToken says that no token was to be had, and why.
+type errToken struct{ err error }
+
+func (e errToken) Error() string { return "get a token: " + e.err.Error() }
+
+// GetToken implements azcore.TokenCredential. What the vault's challenge asks for is ignored: see Config.Scope.
+func (t tokens) GetToken(ctx context.Context, _ policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	token, expires, err := t.credential.Token(ctx, t.scope)
+	if err != nil {
+		return azcore.AccessToken{}, errToken{err}
+	}
+	return azcore.AccessToken{Token: token, ExpiresOn: expires}, nil
+}
+
+// transport bounds what is read of an answer, and keeps challenges that the client's parser would stumble over from it.
+type transport struct{ http.Client }
+
+// Do implements policy.Transporter.
+func (t *transport) Do(req *http.Request) (*http.Response, error) {
+	res, err := t.Client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	res.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(res.Body, maxAnswer), res.Body}
+	if challenge := res.Header.Get("WWW-Authenticate"); res.StatusCode == http.StatusUnauthorized && challenge != "" && !readable(challenge) {
+		res.Body.Close() // its content is of no use; an error of closing neither
+		return nil, errors.New("the vault's authentication challenge is garbled")
+	}
+	return res, nil
+}
+
+// readable reports whether a challenge names a token endpoint with a tenant: the client takes the fourth segment of its
+// address without looking whether there is one.
+func readable(challenge string) bool {
+	named := false
+	for part := range strings.SplitSeq(strings.ReplaceAll(challenge, "Bearer ", ""), " ") {
+		name, value, _ := strings.Cut(part, "=")
+		if name != "authorization" {
+			continue
+		}
+		u, err := url.Parse(strings.Trim(value, `",`))
+		if err != nil || u.Scheme != "https" || u.Host == "" || len(u.Path) < 2 {
+			return false
+		}
+		named = true
+	}
+	return named
+}

@@ -1,0 +1,135 @@
+package azure
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+
+	"github.com/visage-face/visage/keysource"
+)
+
+// classify gives the error of a call its class. Only what a vault says in its own words is an answer (key vault contract
+// §A8): a status alone may come from anything on the way.
+func (s *Source) classify(verb string, err error) error {
+	if e, ok := errors.AsType[errToken](err); ok {
+		if errors.Is(e.err, keysource.ErrDenied) {
+			return s.failure(verb, keysource.ErrDenied, keysource.NoIdentity, "its principal gets no token any more")
+		}
+		return s.failure(verb, keysource.ErrUnknown, "", "no token was to be had")
+	}
+	if e, ok := errors.AsType[errOtherKey](err); ok {
+		return s.failure(verb, keysource.ErrWrong, "", e.Error())
+	}
+	answer, ok := errors.AsType[*azcore.ResponseError](err)
+	if !ok || answer.RawResponse == nil {
+		return s.failure(verb, keysource.ErrUnknown, "", fmt.Sprintf("%.300s", err))
+	}
+	code, inner, ok := readError(answer.RawResponse)
+	if !ok {
+		return s.failure(verb, keysource.ErrUnknown, "", fmt.Sprintf("status %d, not in a vault's words", answer.StatusCode))
+	}
+	said := fmt.Sprintf("status %d %.60s %.60s", answer.StatusCode, code, inner)
+	switch {
+	case answer.StatusCode == http.StatusForbidden && code == "Forbidden":
+		return s.forbidden(verb, inner, said)
+	case answer.StatusCode == http.StatusNotFound && code == "KeyNotFound":
+		return s.failure(verb, keysource.ErrDenied, keysource.Missing, said)
+	case answer.StatusCode == http.StatusUnauthorized && answer.RawResponse.Header.Get("WWW-Authenticate") != "" &&
+		answer.RawResponse.Request != nil && answer.RawResponse.Request.Header.Get("Authorization") != "":
+		// The client has answered the challenge with a token that the credential made for it just now.
+		return s.failure(verb, keysource.ErrDenied, keysource.NoIdentity, said)
+	}
+	return s.failure(verb, keysource.ErrUnknown, "", said)
+}
+
+func (s *Source) forbidden(verb, inner, said string) error {
+	switch inner {
+	case "KeyDisabled":
+		return s.failure(verb, keysource.ErrDenied, keysource.Disabled, said)
+	case "KeyNotYetValid":
+		return s.failure(verb, keysource.ErrDenied, keysource.NotYetValid, said)
+	case "KeyExpired":
+		if verb == "unwrap" { // expiry does not stop a vault from unwrapping, so one that says no means it
+			return s.failure(verb, keysource.ErrDenied, keysource.Expired, said)
+		}
+		return s.failure(verb, keysource.ErrExpired, keysource.Expired, said)
+	case "ForbiddenByFirewall":
+		return s.failure(verb, keysource.ErrDenied, keysource.Firewall, said)
+	}
+	return s.failure(verb, keysource.ErrDenied, keysource.Permission, said)
+}
+
+func (s *Source) failure(verb string, class error, reason keysource.Reason, what string) error {
+	return &keysource.Error{Class: class, Reason: reason, Text: fmt.Sprintf("%s with key %s: %s", verb, s.key, what)}
+}
+
+// readError reads the codes of a vault's error. The official client gives the outer one alone. An answer that says
+// something twice says nothing.
+func readError(res *http.Response) (code, inner string, ok bool) {
+	raw, err := io.ReadAll(res.Body) // the client has read it and put it back
+	if err != nil || !unambiguous(raw) {
+		return "", "", false
+	}
+	var body struct {
+		Error struct {
+			Code  string `json:"code"`
+			Inner struct {
+				Code string `json:"code"`
+			} `json:"innererror"` // any spelling: encoding/json does not tell upper from lower case
+		} `json:"error"`
+	}
+	if json.Unmarshal(raw, &body) != nil {
+		return "", "", false
+	}
+	return body.Error.Code, body.Error.Inner.Code, body.Error.Code != ""
+}
+
+// unambiguous reports whether raw is one JSON value in which no object has a field twice.
+func unambiguous(raw []byte) bool {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	if !distinct(d, 0) {
+		return false
+	}
+	_, err := d.Token()
+	return errors.Is(err, io.EOF)
+}
+
+// maxNesting is deeper than any answer of a vault.
+const maxNesting = 16
+
+func distinct(d *json.Decoder, depth int) bool {
+	t, err := d.Token()
+	if err != nil || depth > maxNesting {
+		return false
+	}
+	opening, isDelim := t.(json.Delim)
+	if !isDelim {
+		return true
+	}
+	var names [][]byte
+	for d.More() {
+		if opening == '{' {
+			name, err := d.Token()
+			text, isText := name.(string)
+			if err != nil || !isText {
+				return false
+			}
+			folded := bytes.ToLower([]byte(text))
+			if slices.ContainsFunc(names, func(n []byte) bool { return bytes.Equal(n, folded) }) {
+				return false
+			}
+			names = append(names, folded)
+		}
+		if !distinct(d, depth+1) {
+			return false
+		}
+	}
+	_, err = d.Token()
+	return err == nil
+}
