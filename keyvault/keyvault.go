@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/visage-face/visage"
@@ -146,27 +145,4 @@ func (s *Service) KeyID(ref Ref) string {
 		id += "/" + ref.Version
 	}
 	return id
-}
-
-// ParseKeyID splits an identifier as KeyID makes it into the vault's host and the rest; Vault of the result is the first
-// label of the host. What has another form is an error.
-func ParseKeyID(id string) (host string, ref Ref, err error) {
-	rest, ok := strings.CutPrefix(id, "https://")
-	parts := strings.Split(rest, "/")
-	if !ok || len(parts) < 3 || len(parts) > 4 || parts[1] != "keys" {
-		return "", Ref{}, fmt.Errorf("key identifier %q has not the form https://vault/keys/name[/version]", id)
-	}
-	label, _, _ := strings.Cut(parts[0], ".")
-	label, _, _ = strings.Cut(label, ":")
-	ref = Ref{Vault: label, Name: parts[2]}
-	if len(parts) == 4 {
-		ref.Version = parts[3]
-		if !isVersion(ref.Version) {
-			return "", Ref{}, fmt.Errorf("key identifier %q has a version that is not 32 lower-case hexadecimal digits", id)
-		}
-	}
-	if CheckVaultName(ref.Vault) != nil || checkKeyName(ref.Name) != nil || strings.ContainsAny(parts[0], "@?#\\ ") {
-		return "", Ref{}, fmt.Errorf("key identifier %q has a vault or a key name that cannot be", id)
-	}
-	return parts[0], ref, nil
 }

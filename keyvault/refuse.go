@@ -46,7 +46,6 @@ func noVault(name string) error {
 var (
 	keyNamePattern   = regexp.MustCompile(`^[0-9a-zA-Z-]{1,127}$`)
 	vaultNamePattern = regexp.MustCompile(`^[a-zA-Z][0-9a-zA-Z-]{1,22}[0-9a-zA-Z]$`)
-	versionPattern   = regexp.MustCompile(`^[0-9a-f]{32}$`)
 )
 
 func checkKeyName(name string) error {
@@ -64,8 +63,6 @@ func CheckVaultName(name string) error {
 	}
 	return nil
 }
-
-func isVersion(s string) bool { return versionPattern.MatchString(s) }
 
 // checkTags holds the bounds of the contract, §A1.
 func checkTags(tags map[string]string) error {

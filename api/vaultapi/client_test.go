@@ -1,6 +1,7 @@
 package vaultapi_test
 
 import (
+	"crypto/fips140"
 	"crypto/sha256"
 	"errors"
 	"net/http"
@@ -61,8 +62,16 @@ func TestClientWrapsAndUnwraps(t *testing.T) {
 		t.Errorf("the challenge led to the tokens %+v", r.asked)
 	}
 	secret := []byte("a data key of thirty-two bytes!!")
-	for _, alg := range []azkeys.EncryptionAlgorithm{azkeys.EncryptionAlgorithmRSAOAEP256, azkeys.EncryptionAlgorithmRSAOAEP,
-		azkeys.EncryptionAlgorithmRSA15} {
+	algorithms := []azkeys.EncryptionAlgorithm{azkeys.EncryptionAlgorithmRSAOAEP256}
+	for _, alg := range []azkeys.EncryptionAlgorithm{azkeys.EncryptionAlgorithmRSAOAEP, azkeys.EncryptionAlgorithmRSA15} {
+		if !fips140.Enforced() {
+			algorithms = append(algorithms, alg)
+			continue
+		}
+		_, err := c.WrapKey(t.Context(), "k1", "", azkeys.KeyOperationParameters{Algorithm: &alg, Value: secret}, nil)
+		wantError(t, err, http.StatusBadRequest, "BadParameter", "")
+	}
+	for _, alg := range algorithms {
 		for _, version := range []string{"", k.Key.KID.Version()} {
 			params := azkeys.KeyOperationParameters{Algorithm: &alg, Value: secret}
 			wrapped := must[azkeys.WrapKeyResponse](t)(c.WrapKey(t.Context(), "k1", version, params, nil))

@@ -62,9 +62,10 @@ func (j *journal) last() keyvault.Event {
 
 // rig is a vault service behind TLS.
 type rig struct {
-	*testing.T
+	testing.TB
 	service *keyvault.Service
 	audit   *journal
+	handler http.Handler
 	http    *http.Client
 	base    string // of vault safe, with a slash at the end
 	aud     string
@@ -74,7 +75,7 @@ type rig struct {
 	checks specs
 }
 
-func newRig(t *testing.T, policies ...keyvault.AccessPolicy) *rig {
+func newRig(t testing.TB, policies ...keyvault.AccessPolicy) *rig {
 	t.Helper()
 	store, err := sealed.Open(t.Context(), sealed.Config{
 		Engine: "memory:", Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("root")}},
@@ -92,7 +93,7 @@ func newRig(t *testing.T, policies ...keyvault.AccessPolicy) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{T: t, audit: &journal{}, aud: "https://" + domain + ":" + port, checks: loadSpecs(t)}
+	r := &rig{TB: t, audit: &journal{}, aud: "https://" + domain + ":" + port, checks: loadSpecs(t)}
 	address := func(vault string) string {
 		return "https://" + strings.ToLower(vault) + "." + domain + ":" + port + "/"
 	}
@@ -108,9 +109,10 @@ func newRig(t *testing.T, policies ...keyvault.AccessPolicy) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if server.Config.Handler, err = api.New(api.Config{Planes: []api.Plane{plane}}); err != nil {
+	if r.handler, err = api.New(api.Config{Planes: []api.Plane{plane}}); err != nil {
 		t.Fatal(err)
 	}
+	server.Config.Handler = r.handler
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	transport := server.Client().Transport.(*http.Transport).Clone()

@@ -127,6 +127,7 @@ func (p *plane) routes() []api.Route {
 			api.Doc{Summary: "Destroy a deleted key for good", Status: http.StatusNoContent}),
 		route(http.MethodPost, oneDeleted+"/recover", p.recover,
 			api.Doc{Summary: "Bring a deleted key back", Answer: keyBundle{}}),
+		route(http.MethodPost, "/rng", noRandom, api.Doc{Summary: "Refused: random bytes come from managed HSMs"}),
 	}
 	for _, pattern := range []string{oneKey, restoring} {
 		routes = append(routes,
@@ -147,6 +148,11 @@ func (p *plane) routes() []api.Route {
 		}
 	}
 	return routes
+}
+
+// noRandom answers as vaults do, which are no managed HSMs.
+func noRandom(*api.Request) (any, error) {
+	return nil, visage.Refuse(visage.NotFound, "NotFound", "A key vault gives no random bytes; only a managed HSM does.")
 }
 
 // operations are what a key does, by their names in paths.
