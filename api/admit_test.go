@@ -84,6 +84,41 @@ func TestTokens(t *testing.T) {
 	}
 }
 
+func TestPlaneTokens(t *testing.T) {
+	p := plane(api.Route{Method: "POST", Pattern: "/t/who", Allow: api.PlaneToken, MaxBody: 1,
+		Handle: func(r *api.Request) (any, error) { return r.Principal.ObjectID, nil }})
+	p.Admit = func(r *api.Request) (visage.Principal, error) {
+		if r.Bearer() != "right" {
+			return visage.Principal{}, &api.Problem{Status: 401, Message: "Ask for " + r.Host() + ".", Challenge: `Bearer a="b"`}
+		}
+		return visage.Principal{ObjectID: "alice"}, nil
+	}
+	s := serve(t, api.Config{Planes: []api.Plane{p}})
+	for _, row := range []struct {
+		name, header, body string
+		status             int
+		want, challenge    string
+	}{
+		{"right token", "Bearer right", "", 200, `"alice"`, ""},
+		{"no token", "", "", 401, "Ask for", `Bearer a="b"`},
+		{"no token and too long a body", "", "too long", 401, "Ask for", `Bearer a="b"`},
+		{"another scheme", "Basic right", "", 401, "Ask for", `Bearer a="b"`},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			res, body := s.do(t, "POST", "/t/who", row.body, "Authorization", row.header)
+			if res.StatusCode != row.status || !strings.Contains(body, row.want) ||
+				res.Header.Get("WWW-Authenticate") != row.challenge {
+				t.Errorf("got %d %s %s, want %d with %s %s", res.StatusCode, body, res.Header.Get("WWW-Authenticate"), row.status,
+					row.want, row.challenge)
+			}
+		})
+	}
+	p.Admit = nil
+	if _, err := api.New(api.Config{Planes: []api.Plane{p}}); err == nil {
+		t.Error("a plane that cannot admit was taken")
+	}
+}
+
 // tiers knows a resource of each tier by its name.
 type tiers struct{}
 

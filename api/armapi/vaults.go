@@ -44,6 +44,9 @@ func (p *plane) vaultRoutes(route func(method, pattern string, handle func(*api.
 			api.Doc{Summary: "Get a deleted key vault", Answer: deletedVault{}}),
 		route(http.MethodPost, oneDeletedVault+"/purge", p.purgeVault,
 			api.Doc{Summary: "Destroy a deleted key vault for good"}),
+		route(http.MethodGet, "/subscriptions/{subscription}/resources", p.listResources,
+			api.Doc{Summary: "List the resources of a type", Answer: resourceList{},
+				Query: []api.Param{{Name: "$filter", Text: "resourceType eq '" + vaultType + "'", Value: ""}}}),
 		route(http.MethodPost, vaultProvider+"/checkNameAvailability", p.checkVaultName,
 			api.Doc{Summary: "Ask whether a name is free", Body: nameRequest{}, Answer: nameAnswer{}}),
 	}
@@ -68,6 +71,28 @@ func (p *plane) listVaults(r *api.Request) (any, error) {
 	answer := vaultList{Value: []vault{}}
 	for _, v := range all {
 		answer.Value = append(answer.Value, p.vault(v))
+	}
+	return answer, nil
+}
+
+// listResources is where the official clients look for "all vaults".
+func (p *plane) listResources(r *api.Request) (any, error) {
+	filter, _, err := r.Query("$filter")
+	if err != nil {
+		return nil, err
+	}
+	if !strings.EqualFold(strings.Join(strings.Fields(filter), " "), "resourceType eq '"+vaultType+"'") {
+		return nil, visage.Refuse(visage.Invalid, "InvalidFilterInQueryString",
+			"The $filter must be resourceType eq '%s'; resources of other types are listed at their own paths.", vaultType)
+	}
+	all, err := p.Vaults.Vaults(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	answer := resourceList{Value: []resourceItem{}}
+	for _, v := range all {
+		full := p.vault(v)
+		answer.Value = append(answer.Value, resourceItem{full.ID, full.Name, full.Type, full.Location, full.Tags})
 	}
 	return answer, nil
 }

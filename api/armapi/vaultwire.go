@@ -113,6 +113,19 @@ type deletedVaultList struct {
 	Value []deletedVault `json:"value"`
 }
 
+type resourceList struct {
+	Value []resourceItem `json:"value"`
+}
+
+// resourceItem is what all resources have.
+type resourceItem struct {
+	ID       string            `json:"id"`
+	Name     string            `json:"name"`
+	Type     string            `json:"type"`
+	Location string            `json:"location"`
+	Tags     map[string]string `json:"tags"`
+}
+
 type nameRequest struct {
 	Name string `json:"name"`
 	Type string `json:"type"`
