@@ -39,12 +39,14 @@ gallery                   : internal/arena
 account                   : . sealed
 audit                     : . sealed
 keyvault                  : . sealed
+identity                  : . sealed
 face/...                  : . sealed vision gallery face/...
 
 api                       : .
 api/faceapi               : . api face
 api/armapi                : . api account keyvault
 api/vaultapi              : . api keyvault
+api/tokenapi              : . api identity
 
 server/...                : *
 cmd/...                   : *

@@ -1,0 +1,187 @@
+// Package identity knows who may do what: the tenants, their applications and managed identities, the roles these hold,
+// and the tokens that prove them.
+//
+// What it stores lies in the operator's space, so that it can be read whatever becomes of a customer's key.
+package identity
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"sync"
+	"sync/atomic"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/sealed"
+)
+
+// Config is what a Directory is made of.
+type Config struct {
+	// Store keeps everything, in the operator's space. Required.
+	Store *sealed.Store
+	// Tenant is the id of the tenant there always is, a lower-case UUID; made when it is not there. Required.
+	Tenant string
+	// Issuer returns the name under which tokens of a tenant are issued: an address below that of the token service, of
+	// the same scheme and host (contract §2.1). What it returns must not change while tokens live. Required.
+	Issuer func(tenant string) string
+	// Audience reports whether there is somebody to make tokens for under that name, which has no slash at its end.
+	// Required.
+	Audience func(audience string) bool
+	// Trusted are the issuers elsewhere whose tokens an application may show instead of a secret. Default: none.
+	Trusted []Issuer
+	// Logger gets what no caller is told. Default: discard.
+	Logger *slog.Logger
+}
+
+// Directory is the tenants, identities, roles and signing keys of an instance. It is safe for concurrent use.
+type Directory struct {
+	cfg     Config
+	space   *sealed.Space
+	log     *slog.Logger
+	trusted []*trusted
+
+	changes sync.Mutex // held while something stored changes, so that states are swapped in the order of the changes
+	state   atomic.Pointer[state]
+	keys    atomic.Pointer[[]signingKey] // those that are published, oldest first
+}
+
+// Open reads the directory, and makes the tenant and the first signing key when they are not there.
+func Open(ctx context.Context, cfg Config) (*Directory, error) {
+	if cfg.Store == nil || cfg.Issuer == nil || cfg.Audience == nil || !isUUID(cfg.Tenant) {
+		return nil, errors.New("open identities: store, issuer, audience and a tenant that is a lower-case UUID are required")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	d := &Directory{cfg: cfg, space: cfg.Store.Space(sealed.Operator), log: cfg.Logger}
+	for i, issuer := range cfg.Trusted {
+		if issuer.URL == "" || issuer.Audience == "" || issuer.Keys == nil {
+			return nil, fmt.Errorf("open identities: trusted issuer %d needs an address, an audience and keys", i+1)
+		}
+		d.trusted = append(d.trusted, &trusted{Issuer: issuer})
+	}
+	err := d.change(ctx, func(tx sealed.Tx) error {
+		known, err := tenants.In().Has(tx, cfg.Tenant)
+		if err != nil || known {
+			return err
+		}
+		return tenants.In().Put(tx, cfg.Tenant, tenantRecord{ID: cfg.Tenant})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open identities: %w", err)
+	}
+	if _, err := d.tend(ctx); err != nil {
+		return nil, fmt.Errorf("open identities: %w", err)
+	}
+	return d, nil
+}
+
+// tenantRecord is a tenant as it is stored, under its id.
+type tenantRecord struct {
+	ID string
+}
+
+var tenants = sealed.NewTable[tenantRecord]("identity/tenant", 1)
+
+// CreateTenant makes a further tenant and returns its id. Identities of one tenant get no tokens of another.
+func (d *Directory) CreateTenant(ctx context.Context) (string, error) {
+	id := newUUID()
+	err := d.change(ctx, func(tx sealed.Tx) error { return tenants.In().Put(tx, id, tenantRecord{ID: id}) })
+	if err != nil {
+		return "", fmt.Errorf("create tenant: %w", err)
+	}
+	return id, nil
+}
+
+// LookupTenant returns the id of the tenant that a path of the token service names: by its id in any case or, for the
+// tenant of Config.Tenant, by the name "adfs", which makes clients take an authority they do not know (contract §1).
+func (d *Directory) LookupTenant(name string) (id string, found bool) {
+	name = lower(name)
+	if name == "adfs" {
+		return d.cfg.Tenant, true
+	}
+	return name, d.state.Load().tenants[name]
+}
+
+// change writes to the store and swaps the state. The stored state is what counts, also when ctx has ended meanwhile: a
+// change that is stored must show.
+func (d *Directory) change(ctx context.Context, fn func(sealed.Tx) error) error {
+	d.changes.Lock()
+	defer d.changes.Unlock()
+	if err := d.space.Update(ctx, fn); err != nil {
+		return err
+	}
+	s, err := d.read(context.WithoutCancel(ctx))
+	if err != nil {
+		return err
+	}
+	d.state.Store(s)
+	return nil
+}
+
+// state is what requests are answered from: one immutable value, made anew at every change.
+type state struct {
+	tenants    map[string]bool            // by id
+	principals map[string]principalRecord // by object id
+	clients    map[string]string          // object ids, by client id
+	managed    map[string]string          // object ids, by the resource in lower case
+	roles      map[string][]Assignment    // by object id
+	byID       map[string]Assignment
+}
+
+func (d *Directory) read(ctx context.Context) (*state, error) {
+	var s *state
+	err := d.space.View(ctx, func(r sealed.Reader) error {
+		s = &state{ // the function may run again
+			tenants: map[string]bool{}, principals: map[string]principalRecord{}, clients: map[string]string{},
+			managed: map[string]string{}, roles: map[string][]Assignment{}, byID: map[string]Assignment{},
+		}
+		for t, err := range tenants.In().All(r) {
+			if err != nil {
+				return err
+			}
+			s.tenants[t.ID] = true
+		}
+		for p, err := range principals.In().All(r) {
+			if err != nil {
+				return err
+			}
+			s.principals[p.ID], s.clients[p.ClientID] = p, p.ID
+			if p.Resource != "" {
+				s.managed[lower(p.Resource)] = p.ID
+			}
+		}
+		for a, err := range assignments.In().All(r) {
+			if err != nil {
+				return err
+			}
+			s.roles[a.Principal], s.byID[a.ID] = append(s.roles[a.Principal], a), a
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read identities: %w", err)
+	}
+	return s, nil
+}
+
+// newUUID returns a random UUID, version 4.
+func newUUID() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails: the runtime ends the process instead
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	h := hex.EncodeToString(b[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}
+
+var uuidPattern = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+
+func isUUID(s string) bool { return uuidPattern.MatchString(s) }
+
+func refuseUnknown(what, id string) error {
+	return visage.Refuse(visage.NotFound, "PrincipalNotFound", "There is no %s %q.", what, id)
+}

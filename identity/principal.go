@@ -1,0 +1,236 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/sealed"
+)
+
+// Kind says what an identity stands for.
+type Kind string
+
+// The kinds of identities.
+const (
+	Application    Kind = "Application"    // somebody's program; it proves itself by a secret, or a token of a trusted issuer
+	SystemAssigned Kind = "SystemAssigned" // one resource of ours, with which it lives and dies; it needs no secret
+	UserAssigned   Kind = "UserAssigned"   // a resource of its own that others act as; it needs no secret
+)
+
+// Principal is an identity, without what proves it.
+type Principal struct {
+	ID       string // object id in the tenant, a lower-case UUID: what tokens, roles and access policies name
+	ClientID string // a lower-case UUID: what an application calls itself at the token endpoint
+	Tenant   string // a lower-case UUID
+	Name     string // for people; need not be unique
+	Kind     Kind
+	Resource string // of a managed identity, the management path of its resource; else empty
+	Secrets  []Secret
+	Subjects []Subject
+	Created  time.Time
+}
+
+// Secret is what may be told of an application's secret.
+type Secret struct {
+	ID      string // a UUID
+	Created time.Time
+	Expires time.Time // from then on it proves nothing
+}
+
+// Subject is somebody whom a trusted issuer vouches for.
+type Subject struct {
+	Issuer string // Issuer.URL
+	Name   string // the claim "sub", in the case it has
+}
+
+// principalRecord is an identity as it is stored, under its object id.
+type principalRecord struct {
+	ID       string
+	ClientID string
+	Tenant   string
+	Name     string
+	Kind     Kind
+	Resource string
+	Secrets  []secretRecord
+	Subjects []Subject
+	Created  int64 // nanoseconds since 1970, UTC
+}
+
+var principals = sealed.NewTable[principalRecord]("identity/principal", 1)
+
+func (r principalRecord) principal() Principal {
+	p := Principal{
+		ID: r.ID, ClientID: r.ClientID, Tenant: r.Tenant, Name: r.Name, Kind: r.Kind, Resource: r.Resource,
+		Subjects: slices.Clone(r.Subjects), Created: time.Unix(0, r.Created).UTC(),
+	}
+	for _, s := range r.Secrets {
+		p.Secrets = append(p.Secrets, Secret{s.ID, time.Unix(0, s.Created).UTC(), time.Unix(0, s.Expires).UTC()})
+	}
+	return p
+}
+
+// maxName bounds the names of identities, in bytes.
+const maxName = 120
+
+// CreateApplication makes an application in a tenant. clientID is a lower-case UUID, or empty for a random one.
+// Refusals: InvalidPrincipal; Conflict when the client id is taken.
+func (d *Directory) CreateApplication(ctx context.Context, tenant, name, clientID string) (Principal, error) {
+	if clientID == "" {
+		clientID = newUUID()
+	}
+	if !isUUID(clientID) || name == "" || len(name) > maxName {
+		return Principal{}, visage.Refuse(visage.Invalid, "InvalidPrincipal",
+			"An application has a name of 1 to %d bytes, and a client id that is a lower-case UUID.", maxName)
+	}
+	return d.create(ctx, principalRecord{ClientID: clientID, Tenant: tenant, Name: name, Kind: Application})
+}
+
+// EnsureManaged returns the managed identity of a resource, named by its management path in any case, and makes it when
+// there is none. One that was deleted never comes back: a new one has another id, and nothing that the old one had.
+// Refusal: InvalidPrincipal.
+func (d *Directory) EnsureManaged(ctx context.Context, tenant, resource string, kind Kind) (Principal, error) {
+	if kind != SystemAssigned && kind != UserAssigned || !strings.HasPrefix(resource, "/") {
+		return Principal{}, visage.Refuse(visage.Invalid, "InvalidPrincipal",
+			"A managed identity is SystemAssigned or UserAssigned, and its resource is a path.")
+	}
+	if p, found := d.Managed(resource); found {
+		return p, nil
+	}
+	name := resource[strings.LastIndexByte(resource, '/')+1:]
+	p, err := d.create(ctx, principalRecord{
+		ClientID: newUUID(), Tenant: tenant, Name: name, Kind: kind, Resource: resource,
+	})
+	if errors.Is(err, errManaged) { // somebody else was faster
+		p, _ = d.Managed(resource)
+		return p, nil
+	}
+	return p, err
+}
+
+// errManaged says that a resource has its managed identity already.
+var errManaged = errors.New("the resource has a managed identity")
+
+func (d *Directory) create(ctx context.Context, rec principalRecord) (Principal, error) {
+	rec.ID, rec.Created = newUUID(), time.Now().UnixNano()
+	err := d.change(ctx, func(tx sealed.Tx) error {
+		s := d.state.Load() // changes come one after the other
+		if !s.tenants[rec.Tenant] {
+			return visage.Refuse(visage.Invalid, "InvalidPrincipal", "There is no tenant %q.", rec.Tenant)
+		}
+		if _, taken := s.clients[rec.ClientID]; taken {
+			return visage.Refuse(visage.Conflict, "PrincipalAlreadyExists", "There is an application %s already.", rec.ClientID)
+		}
+		if _, taken := s.managed[lower(rec.Resource)]; taken {
+			return errManaged
+		}
+		return principals.In().Put(tx, rec.ID, rec)
+	})
+	if err != nil {
+		return Principal{}, fmt.Errorf("create identity: %w", err)
+	}
+	return rec.principal(), nil
+}
+
+// Principal returns the identity with an object id. Refusal: PrincipalNotFound.
+func (d *Directory) Principal(id string) (Principal, error) {
+	rec, found := d.state.Load().principals[lower(id)]
+	if !found {
+		return Principal{}, refuseUnknown("identity", id)
+	}
+	return rec.principal(), nil
+}
+
+// LookupClient returns the identity with a client id.
+func (d *Directory) LookupClient(clientID string) (Principal, bool) {
+	s := d.state.Load()
+	rec, found := s.principals[s.clients[lower(clientID)]]
+	return rec.principal(), found
+}
+
+// Managed returns the managed identity of a resource, named by its management path in any case.
+func (d *Directory) Managed(resource string) (Principal, bool) {
+	s := d.state.Load()
+	rec, found := s.principals[s.managed[lower(resource)]]
+	return rec.principal(), found
+}
+
+// Principals returns all identities, sorted by object id.
+func (d *Directory) Principals() []Principal {
+	s := d.state.Load()
+	var all []Principal
+	for _, id := range slices.Sorted(maps.Keys(s.principals)) {
+		all = append(all, s.principals[id].principal())
+	}
+	return all
+}
+
+// Delete removes an identity with its roles. Its tokens prove nothing from then on. Refusal: PrincipalNotFound.
+func (d *Directory) Delete(ctx context.Context, id string) error {
+	id = lower(id)
+	err := d.change(ctx, func(tx sealed.Tx) error {
+		s := d.state.Load()
+		if _, found := s.principals[id]; !found {
+			return refuseUnknown("identity", id)
+		}
+		for _, a := range s.roles[id] {
+			if err := assignments.In().Delete(tx, a.ID); err != nil {
+				return err
+			}
+		}
+		return principals.In().Delete(tx, id)
+	})
+	if err != nil {
+		return fmt.Errorf("delete identity: %w", err)
+	}
+	return nil
+}
+
+// update changes a stored identity. fn may run more than once.
+func (d *Directory) update(ctx context.Context, id string, fn func(*principalRecord) error) error {
+	id = lower(id)
+	return d.change(ctx, func(tx sealed.Tx) error {
+		rec, err := principals.In().Get(tx, id)
+		if errors.Is(err, sealed.ErrNotFound) {
+			return refuseUnknown("identity", id)
+		}
+		if err != nil {
+			return err
+		}
+		if err := fn(&rec); err != nil {
+			return err
+		}
+		return principals.In().Put(tx, id, rec)
+	})
+}
+
+// SetSubjects says who, vouched for by trusted issuers, gets tokens of an application in place of those that could
+// before. Refusals: PrincipalNotFound; InvalidPrincipal for an issuer that is not trusted, and an identity that is no
+// application.
+func (d *Directory) SetSubjects(ctx context.Context, id string, subjects []Subject) error {
+	for _, s := range subjects {
+		if d.trustedBy(s.Issuer) == nil || s.Name == "" {
+			return visage.Refuse(visage.Invalid, "InvalidPrincipal",
+				"The issuer %q is not one that this instance is configured to trust, or the subject is empty.", s.Issuer)
+		}
+	}
+	err := d.update(ctx, id, func(rec *principalRecord) error {
+		if rec.Kind != Application {
+			return visage.Refuse(visage.Invalid, "InvalidPrincipal", "The identity %s is no application.", id)
+		}
+		rec.Subjects = slices.Clone(subjects)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("set subjects: %w", err)
+	}
+	return nil
+}
+
+// lower is how ids and paths are compared, which clients write in any case.
+func lower(s string) string { return strings.ToLower(s) }

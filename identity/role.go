@@ -1,0 +1,227 @@
+package identity
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/sealed"
+)
+
+// Role is a set of things that may be done, with Azure's name and id.
+type Role struct {
+	ID   string // a lower-case UUID, the same in every tenant
+	Name string
+	// Patterns of what the role allows on the management plane, what of that it does not, and what it allows on data.
+	// One "*" in a pattern stands for anything, slashes too. They match in any case.
+	Actions, NotActions, DataActions []string
+}
+
+// The roles there are, by their ids. They are Azure's, in so far as Visage has what they are about.
+const (
+	Owner                    = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
+	Contributor              = "b24988ac-6180-42a0-ab88-20f7382dd24c"
+	Reader                   = "acdd72a7-3385-48ef-bd42-f606fba81ae7"
+	CognitiveContributor     = "25fbc0a9-bd7c-42a3-aa1a-3b75d497ee68"
+	CognitiveUser            = "a97b65f3-24c7-4388-baec-2e87135dc908"
+	VaultAdministrator       = "00482a5a-887f-4fb3-b363-3b7fe8e74483"
+	VaultCryptoOfficer       = "14b46e9e-c2b7-41b4-b07b-48a6ebf60603"
+	VaultCryptoUser          = "12338af0-0e69-4776-bea7-57ae8d297424"
+	VaultServiceEncryption   = "e147488a-f6f5-4113-8e2d-b22465e65bf6"
+	VaultReader              = "21090545-7ca7-4776-b22c-e363652d74d2"
+	vaultKeys                = "Microsoft.KeyVault/vaults/keys/"
+	readCognitive            = "Microsoft.CognitiveServices/*/read"
+	readVaults               = "Microsoft.KeyVault/vaults/*read"
+	readAssignments          = "Microsoft.Authorization/*/read"
+	listKeys                 = "Microsoft.CognitiveServices/accounts/listkeys/action"
+	writeAuthorization       = "Microsoft.Authorization/*/write"
+	deleteAuthorization      = "Microsoft.Authorization/*/delete"
+	everything, anyCognitive = "*", "Microsoft.CognitiveServices/*"
+)
+
+// Roles returns all roles, in the order of their names.
+func Roles() []Role {
+	keys := func(operations ...string) []string {
+		for i, op := range operations {
+			operations[i] = vaultKeys + op
+		}
+		return operations
+	}
+	return []Role{
+		{
+			ID: CognitiveContributor, Name: "Cognitive Services Contributor",
+			Actions: []string{anyCognitive, readAssignments},
+		}, {
+			ID: CognitiveUser, Name: "Cognitive Services User",
+			Actions: []string{readCognitive, listKeys}, DataActions: []string{anyCognitive},
+		}, {
+			ID: Contributor, Name: "Contributor",
+			Actions: []string{everything}, NotActions: []string{writeAuthorization, deleteAuthorization},
+		}, {
+			ID: VaultAdministrator, Name: "Key Vault Administrator",
+			Actions: []string{readVaults, readAssignments}, DataActions: []string{"Microsoft.KeyVault/vaults/*"},
+		}, {
+			ID: VaultCryptoOfficer, Name: "Key Vault Crypto Officer",
+			Actions: []string{readVaults, readAssignments}, DataActions: []string{vaultKeys + "*"},
+		}, {
+			ID: VaultServiceEncryption, Name: "Key Vault Crypto Service Encryption User",
+			DataActions: keys("read", "wrap/action", "unwrap/action"),
+		}, {
+			ID: VaultCryptoUser, Name: "Key Vault Crypto User",
+			DataActions: keys("read", "update/action", "backup/action", "encrypt/action", "decrypt/action", "wrap/action",
+				"unwrap/action", "sign/action", "verify/action"),
+		}, {
+			ID: VaultReader, Name: "Key Vault Reader",
+			Actions: []string{readVaults, readAssignments}, DataActions: []string{"Microsoft.KeyVault/vaults/*read"},
+		}, {
+			ID: Owner, Name: "Owner",
+			Actions: []string{everything},
+		}, {
+			ID: Reader, Name: "Reader",
+			Actions: []string{"*/read"},
+		},
+	}
+}
+
+func (r Role) allows(action string, data bool) bool {
+	match := func(pattern string) bool { return matches(pattern, action) }
+	if data {
+		return slices.ContainsFunc(r.DataActions, match)
+	}
+	return slices.ContainsFunc(r.Actions, match) && !slices.ContainsFunc(r.NotActions, match)
+}
+
+// matches reports whether a pattern with at most one "*" fits, in any case.
+func matches(pattern, action string) bool {
+	before, after, wild := strings.Cut(lower(pattern), "*")
+	action = lower(action)
+	if !wild {
+		return action == before
+	}
+	return len(action) >= len(before)+len(after) && strings.HasPrefix(action, before) && strings.HasSuffix(action, after)
+}
+
+// Assignment gives a role to an identity, on a scope and all below it.
+type Assignment struct {
+	ID        string // a lower-case UUID
+	Principal string // object id
+	Role      string // Role.ID
+	Scope     string // a management path: a subscription, a resource group or a resource, as Assign stores it
+	Created   int64  // nanoseconds since 1970, UTC
+}
+
+var assignments = sealed.NewTable[Assignment]("identity/assignment", 1)
+
+// Assign gives a role to an identity on a scope. id is a UUID of the caller's choice, or empty for a random one. What
+// is assigned already is left as it is. It works at once. Refusals: PrincipalNotFound, RoleDefinitionDoesNotExist,
+// InvalidScope; RoleAssignmentExists when the identity has the role there under another id; RoleAssignmentUpdateNotPermitted
+// when the id is that of another assignment.
+func (d *Directory) Assign(ctx context.Context, id, principal, role, scope string) (Assignment, error) {
+	if id == "" {
+		id = newUUID()
+	}
+	a := Assignment{
+		ID: lower(id), Principal: lower(principal), Role: lower(role), Scope: place(scope), Created: time.Now().UnixNano(),
+	}
+	if !isUUID(a.ID) {
+		return Assignment{}, visage.Refuse(visage.Invalid, "InvalidRoleAssignmentId", "The id %q is not a UUID.", id)
+	}
+	if !strings.HasPrefix(a.Scope, "/subscriptions/") {
+		return Assignment{}, visage.Refuse(visage.Invalid, "InvalidScope",
+			"The scope %q is not a subscription, or something in one.", scope)
+	}
+	if _, found := lookupRole(a.Role); !found {
+		return Assignment{}, visage.Refuse(visage.Invalid, "RoleDefinitionDoesNotExist", "There is no role %q.", role)
+	}
+	same := func(b Assignment) bool { return b.Principal == a.Principal && b.Role == a.Role && b.Scope == a.Scope }
+	err := d.change(ctx, func(tx sealed.Tx) error {
+		s := d.state.Load()
+		if _, found := s.principals[a.Principal]; !found {
+			return refuseUnknown("identity", principal)
+		}
+		if b, found := s.byID[a.ID]; found {
+			if !same(b) {
+				return visage.Refuse(visage.Conflict, "RoleAssignmentUpdateNotPermitted",
+					"There is another role assignment %s, and they cannot be changed: make a new one.", a.ID)
+			}
+			a = b
+			return nil
+		}
+		if slices.ContainsFunc(s.roles[a.Principal], same) {
+			return visage.Refuse(visage.Conflict, "RoleAssignmentExists", "The identity has that role there already.")
+		}
+		return assignments.In().Put(tx, a.ID, a)
+	})
+	if err != nil {
+		return Assignment{}, fmt.Errorf("assign role: %w", err)
+	}
+	return a, nil
+}
+
+// Unassign takes an assignment back. It works at once. Refusal: RoleAssignmentNotFound.
+func (d *Directory) Unassign(ctx context.Context, id string) error {
+	id = lower(id)
+	err := d.change(ctx, func(tx sealed.Tx) error {
+		if _, found := d.state.Load().byID[id]; !found {
+			return visage.Refuse(visage.NotFound, "RoleAssignmentNotFound", "There is no role assignment %q.", id)
+		}
+		return assignments.In().Delete(tx, id)
+	})
+	if err != nil {
+		return fmt.Errorf("take role back: %w", err)
+	}
+	return nil
+}
+
+// Assignments returns the assignments that work on a scope: those on it, above it and below it, sorted by id. An empty
+// scope returns all.
+func (d *Directory) Assignments(scope string) []Assignment {
+	var all []Assignment
+	for _, a := range d.state.Load().byID {
+		if at := place(scope); at == "" || within(at, a.Scope) || within(a.Scope, at) {
+			all = append(all, a)
+		}
+	}
+	slices.SortFunc(all, func(a, b Assignment) int { return strings.Compare(a.ID, b.ID) })
+	return all
+}
+
+// May reports whether who has a role on scope, or above it, that allows an action of the management plane, for example
+// "Microsoft.CognitiveServices/accounts/read".
+func (d *Directory) May(who visage.Principal, action, scope string) bool {
+	return d.may(who, action, scope, false)
+}
+
+// MayData is May for what is done with data, for example "Microsoft.KeyVault/vaults/keys/wrap/action".
+func (d *Directory) MayData(who visage.Principal, action, scope string) bool {
+	return d.may(who, action, scope, true)
+}
+
+func (d *Directory) may(who visage.Principal, action, scope string, data bool) bool {
+	scope = place(scope)
+	return slices.ContainsFunc(d.state.Load().roles[lower(who.ObjectID)], func(a Assignment) bool {
+		role, found := lookupRole(a.Role)
+		return found && within(scope, a.Scope) && role.allows(action, data)
+	})
+}
+
+func lookupRole(id string) (Role, bool) {
+	all := Roles()
+	i := slices.IndexFunc(all, func(r Role) bool { return r.ID == id })
+	if i < 0 {
+		return Role{}, false
+	}
+	return all[i], true
+}
+
+// place is the form in which scopes are compared: in lower case, without a slash at the end.
+func place(scope string) string { return lower(strings.TrimRight(scope, "/")) }
+
+// within reports whether one place is another, or lies below it.
+func within(inner, outer string) bool {
+	rest, found := strings.CutPrefix(inner, outer)
+	return found && (rest == "" || rest[0] == '/')
+}

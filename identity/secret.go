@@ -1,0 +1,117 @@
+package identity
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/visage-face/visage"
+)
+
+// secretRecord is what is kept of a secret. Secrets are made here and nowhere else, of 256 random bits, so that a keyed
+// hash under a salt is enough: there is nothing to guess that a slow hash would make dearer (SP 800-132 is for
+// passwords; this is HMAC, FIPS 198-1).
+type secretRecord struct {
+	ID      string
+	Salt    []byte // 32 random bytes
+	Hash    []byte // HMAC-SHA-256 of the secret under the salt
+	Created int64  // nanoseconds since 1970, UTC
+	Expires int64
+}
+
+// What secrets may be.
+const (
+	secretBytes   = 32
+	maxSecrets    = 32                         // of one application
+	maxSecretLife = 2 * 365 * 24 * time.Hour   // as long as Azure's portal offers
+	unending      = 100 * 365 * 24 * time.Hour // longer than anything that is stored here
+)
+
+// AddSecret makes a secret for an application, beside those it has, and returns its value, which is not kept: this is
+// the only time it is told. life is at most two years; 0 stands for a secret that ends with the application. Refusals:
+// PrincipalNotFound; InvalidPrincipal for an identity that has no secrets, or as many as it can have.
+func (d *Directory) AddSecret(ctx context.Context, id string, life time.Duration) (secret Secret, value string, err error) {
+	if life == 0 {
+		life = unending
+	} else if life < 0 || life > maxSecretLife {
+		return Secret{}, "", visage.Refuse(visage.Invalid, "InvalidPrincipal", "A secret lives for at most %v.", maxSecretLife)
+	}
+	random, salt := make([]byte, secretBytes), make([]byte, sha256.Size)
+	rand.Read(random) // never fails: the runtime ends the process instead
+	rand.Read(salt)
+	value = base64.RawURLEncoding.EncodeToString(random)
+	now := time.Now()
+	rec := secretRecord{
+		ID: newUUID(), Salt: salt, Hash: hash(salt, value), Created: now.UnixNano(), Expires: now.Add(life).UnixNano(),
+	}
+	err = d.update(ctx, id, func(p *principalRecord) error {
+		if p.Kind != Application || len(p.Secrets) >= maxSecrets {
+			return visage.Refuse(visage.Invalid, "InvalidPrincipal",
+				"Only applications have secrets, and at most %d at a time.", maxSecrets)
+		}
+		p.Secrets = append(p.Secrets, rec)
+		return nil
+	})
+	if err != nil {
+		return Secret{}, "", fmt.Errorf("add secret: %w", err)
+	}
+	return Secret{rec.ID, time.Unix(0, rec.Created).UTC(), time.Unix(0, rec.Expires).UTC()}, value, nil
+}
+
+// RemoveSecret ends a secret. Tokens that were got with it live out their hour. Refusal: PrincipalNotFound.
+func (d *Directory) RemoveSecret(ctx context.Context, id, secret string) error {
+	err := d.update(ctx, id, func(p *principalRecord) error {
+		n := len(p.Secrets)
+		p.Secrets = slices.DeleteFunc(p.Secrets, func(s secretRecord) bool { return s.ID == secret })
+		if len(p.Secrets) == n {
+			return refuseUnknown("secret", secret)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("remove secret: %w", err)
+	}
+	return nil
+}
+
+// HasSecret reports whether value is a secret of the identity now.
+func (d *Directory) HasSecret(id, value string) bool {
+	rec, found := d.state.Load().principals[lower(id)]
+	return found && rec.check(value, time.Now()) == secretFits
+}
+
+// What a shown secret is worth.
+type secretCheck int
+
+const (
+	secretWrong secretCheck = iota
+	secretExpired
+	secretFits
+)
+
+// check looks at every secret, so that the time it takes tells nothing about which of them was nearly right.
+func (r principalRecord) check(value string, now time.Time) secretCheck {
+	result := secretWrong
+	for _, s := range r.Secrets {
+		if !hmac.Equal(hash(s.Salt, value), s.Hash) {
+			continue
+		}
+		if now.UnixNano() < s.Expires {
+			result = secretFits
+		} else if result == secretWrong {
+			result = secretExpired
+		}
+	}
+	return result
+}
+
+func hash(salt []byte, value string) []byte {
+	mac := hmac.New(sha256.New, salt)
+	mac.Write([]byte(value))
+	return mac.Sum(nil)
+}

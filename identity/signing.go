@@ -1,0 +1,251 @@
+package identity
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"fmt"
+	"math/big"
+	"slices"
+	"time"
+
+	"github.com/visage-face/visage/sealed"
+)
+
+// The life of a signing key. It is published ahead of its use, so that whoever keeps a copy of the published keys for
+// less than that knows it in time, and for as long after it as a token can live that it has signed.
+const (
+	signingBits  = 2048
+	signingLife  = 30 * 24 * time.Hour
+	signingAhead = 24 * time.Hour
+	signingAfter = tokenLife + leeway
+)
+
+// signingRecord is a signing key as it is stored, under its id.
+type signingRecord struct {
+	ID    string
+	Key   []byte // PKCS #8
+	From  int64  // signs from then, nanoseconds since 1970, UTC
+	Until int64  // and until then
+}
+
+var signingKeys = sealed.NewTable[signingRecord]("identity/signing-key", 1)
+
+// signingKey is a key that is published: it signs between from and until, and what it has signed is believed.
+type signingKey struct {
+	id          string
+	private     *rsa.PrivateKey
+	from, until time.Time
+}
+
+// Run makes signing keys before they are needed, and forgets them when nothing that they signed lives any more, until
+// ctx ends. A failure is logged and tried again.
+func (d *Directory) Run(ctx context.Context) error {
+	const again = time.Minute
+	for {
+		next, err := d.tend(ctx)
+		wait := time.Until(next)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			d.log.ErrorContext(ctx, "signing keys not tended", "err", err)
+			wait = again
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+	}
+}
+
+// RotateSigningKey makes a new signing key and signs with it from now on. The key before stays published for as long as
+// what it has signed can live.
+func (d *Directory) RotateSigningKey(ctx context.Context) error {
+	d.changes.Lock()
+	defer d.changes.Unlock()
+	now := time.Now()
+	fresh, err := newSigningKey(now)
+	if err != nil {
+		return err
+	}
+	err = d.space.Update(ctx, func(tx sealed.Tx) error {
+		for rec, err := range signingKeys.In().All(tx) {
+			if err != nil {
+				return err
+			}
+			if rec.Until <= now.UnixNano() {
+				continue
+			}
+			if rec.From >= now.UnixNano() { // was to come next, and has signed nothing
+				err = signingKeys.In().Delete(tx, rec.ID)
+			} else {
+				rec.Until = now.UnixNano()
+				err = signingKeys.In().Put(tx, rec.ID, rec)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return signingKeys.In().Put(tx, fresh.ID, fresh)
+	})
+	if err != nil {
+		return fmt.Errorf("rotate signing key: %w", err)
+	}
+	_, err = d.publish(context.WithoutCancel(ctx))
+	return err
+}
+
+// tend brings the stored signing keys to what the time asks for, publishes them, and returns when that is due again.
+func (d *Directory) tend(ctx context.Context) (next time.Time, err error) {
+	d.changes.Lock()
+	defer d.changes.Unlock()
+	all, err := d.publish(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	now := time.Now()
+	var until time.Time // how far the keys reach without a gap
+	var gone []string
+	for _, k := range all {
+		if !k.from.After(now) && k.until.After(until) || k.from.Equal(until) {
+			until = k.until
+		}
+		if !now.Before(k.until.Add(signingAfter)) {
+			gone = append(gone, k.id)
+		}
+	}
+	var fresh []signingRecord
+	for now.Add(signingAhead).After(until) || now.Add(signingAhead).Equal(until) {
+		rec, err := newSigningKey(later(now, until))
+		if err != nil {
+			return time.Time{}, err
+		}
+		fresh, until = append(fresh, rec), time.Unix(0, rec.Until)
+	}
+	if len(fresh)+len(gone) > 0 {
+		err := d.space.Update(ctx, func(tx sealed.Tx) error {
+			for _, rec := range fresh {
+				if err := signingKeys.In().Put(tx, rec.ID, rec); err != nil {
+					return err
+				}
+			}
+			for _, id := range gone {
+				if err := signingKeys.In().Delete(tx, id); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return time.Time{}, fmt.Errorf("change signing keys: %w", err)
+		}
+		d.log.InfoContext(ctx, "signing keys changed", "made", len(fresh), "forgotten", len(gone))
+		if all, err = d.publish(context.WithoutCancel(ctx)); err != nil {
+			return time.Time{}, err
+		}
+	}
+	next = until.Add(-signingAhead)
+	for _, k := range all {
+		if end := k.until.Add(signingAfter); end.Before(next) {
+			next = end
+		}
+	}
+	return next, nil
+}
+
+// publish reads the signing keys and swaps those that are published.
+func (d *Directory) publish(ctx context.Context) ([]signingKey, error) {
+	var all []signingKey
+	err := d.space.View(ctx, func(r sealed.Reader) error {
+		all = all[:0] // the function may run again
+		for rec, err := range signingKeys.In().All(r) {
+			if err != nil {
+				return err
+			}
+			key, err := x509.ParsePKCS8PrivateKey(rec.Key)
+			if err != nil {
+				return fmt.Errorf("decode signing key %s: %w", rec.ID, err)
+			}
+			private, ok := key.(*rsa.PrivateKey)
+			if !ok {
+				return fmt.Errorf("signing key %s is a %T", rec.ID, key)
+			}
+			all = append(all, signingKey{rec.ID, private, time.Unix(0, rec.From), time.Unix(0, rec.Until)})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read signing keys: %w", err)
+	}
+	slices.SortFunc(all, func(a, b signingKey) int { return a.from.Compare(b.from) })
+	d.keys.Store(&all)
+	return all, nil
+}
+
+func newSigningKey(from time.Time) (signingRecord, error) {
+	key, err := rsa.GenerateKey(rand.Reader, signingBits)
+	if err != nil {
+		return signingRecord{}, fmt.Errorf("make signing key: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return signingRecord{}, fmt.Errorf("encode signing key: %w", err)
+	}
+	id := sha256.Sum256(x509.MarshalPKCS1PublicKey(&key.PublicKey))
+	return signingRecord{
+		ID: base64.RawURLEncoding.EncodeToString(id[:]), Key: der,
+		From: from.UnixNano(), Until: from.Add(signingLife).UnixNano(),
+	}, nil
+}
+
+// signer returns the key that signs at a time.
+func (d *Directory) signer(now time.Time) (signingKey, bool) {
+	for _, k := range *d.keys.Load() {
+		if !now.Before(k.from) && now.Before(k.until) {
+			return k, true
+		}
+	}
+	return signingKey{}, false
+}
+
+// PublicKey is a signing key as it is published (RFC 7517).
+type PublicKey struct {
+	Type      string `json:"kty"` // "RSA"
+	Use       string `json:"use"` // "sig"
+	Algorithm string `json:"alg"` // "RS256"
+	ID        string `json:"kid"`
+	Modulus   string `json:"n"` // base64url, big-endian, without leading zeros
+	Exponent  string `json:"e"` // likewise
+}
+
+// PublicKeys returns the keys whose tokens are believed, oldest first, and the one that will sign next.
+func (d *Directory) PublicKeys() []PublicKey {
+	now := time.Now()
+	all := []PublicKey{}
+	for _, k := range *d.keys.Load() {
+		if !now.Before(k.until.Add(signingAfter)) {
+			continue // Run has not come to it yet
+		}
+		public := k.private.PublicKey
+		all = append(all, PublicKey{
+			Type: "RSA", Use: "sig", Algorithm: algorithm, ID: k.id,
+			Modulus:  base64.RawURLEncoding.EncodeToString(public.N.Bytes()),
+			Exponent: base64.RawURLEncoding.EncodeToString(big.NewInt(int64(public.E)).Bytes()),
+		})
+	}
+	return all
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}

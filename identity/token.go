@@ -1,0 +1,223 @@
+package identity
+
+import (
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage"
+)
+
+const (
+	tokenLife = time.Hour
+	leeway    = 5 * time.Minute // how far clocks may be apart (contract §5)
+)
+
+// claims are what a token says, as Entra's first version has them (contract §5).
+type claims struct {
+	Audience  string `json:"aud"`
+	Issuer    string `json:"iss"`
+	Issued    int64  `json:"iat"`
+	NotBefore int64  `json:"nbf"`
+	Expires   int64  `json:"exp"`
+	ClientID  string `json:"appid"`
+	Proof     string `json:"appidacr"` // "1" a secret, "2" something signed
+	Provider  string `json:"idp"`
+	ObjectID  string `json:"oid"`
+	Subject   string `json:"sub"`
+	Tenant    string `json:"tid"`
+	ID        string `json:"uti"`
+	Version   string `json:"ver"`
+	Type      string `json:"idtyp"`
+	Resource  string `json:"xms_mirid,omitempty"` // of a managed identity
+}
+
+// Grant is what an application shows to get a token: a secret, or the token of a trusted issuer. It does not log.
+type Grant struct {
+	Tenant    string // id, as LookupTenant returns it
+	ClientID  string
+	Secret    string
+	Assertion string
+	Audience  string // whom the token is for
+}
+
+// LogValue hides what proves the application.
+func (g Grant) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("tenant", g.Tenant), slog.String("client_id", g.ClientID))
+}
+
+// Format hides what proves the application.
+func (g Grant) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "grant to %s", g.ClientID) }
+
+// Grant returns a token for an application and when it ends. Refusals have the codes of OAuth (RFC 6749 §5.2), and in
+// Feature the number that Entra has for the case (contract §3).
+func (d *Directory) Grant(ctx context.Context, g Grant) (token string, expires time.Time, err error) {
+	s := d.state.Load()
+	rec, found := s.principals[s.clients[lower(g.ClientID)]]
+	if !found || rec.Tenant != g.Tenant || rec.Kind != Application {
+		return "", time.Time{}, refuseGrant(visage.Invalid, "unauthorized_client", "700016",
+			"There is no application %q in the tenant.", short(g.ClientID))
+	}
+	proof := "1"
+	switch {
+	case g.Secret != "" && g.Assertion != "":
+		return "", time.Time{}, refuseGrant(visage.Invalid, "invalid_request", "90014",
+			"Send a secret or an assertion, not both.")
+	case g.Assertion != "":
+		proof = "2"
+		if err := d.vouched(ctx, rec, g.Assertion); err != nil {
+			return "", time.Time{}, err
+		}
+	default:
+		switch rec.check(g.Secret, time.Now()) {
+		case secretWrong:
+			return "", time.Time{}, refuseGrant(visage.Unauthenticated, "invalid_client", "7000215",
+				"The client secret is not one of application %s: send its value, not its id.", rec.ClientID)
+		case secretExpired:
+			return "", time.Time{}, refuseGrant(visage.Unauthenticated, "invalid_client", "7000222",
+				"The client secret of application %s has expired: make a new one.", rec.ClientID)
+		}
+	}
+	return d.issue(ctx, rec, g.Audience, proof)
+}
+
+// Token returns a token for an identity, named by its object id, and when it ends: for what acts for a resource within
+// this instance, and needs no secret for it. Refusal: PrincipalNotFound.
+func (d *Directory) Token(ctx context.Context, principal, audience string) (token string, expires time.Time, err error) {
+	rec, found := d.state.Load().principals[lower(principal)]
+	if !found {
+		return "", time.Time{}, refuseUnknown("identity", principal)
+	}
+	return d.issue(ctx, rec, audience, "2")
+}
+
+func (d *Directory) issue(ctx context.Context, rec principalRecord, audience, proof string) (string, time.Time, error) {
+	if !d.cfg.Audience(strings.TrimSuffix(audience, "/")) {
+		return "", time.Time{}, refuseGrant(visage.Invalid, "invalid_resource", "500011",
+			"There is nobody called %q to make tokens for.", short(audience))
+	}
+	now := time.Now()
+	key, found := d.signer(now)
+	if !found { // the clock was set, or Run does not run
+		if _, err := d.tend(ctx); err != nil {
+			return "", time.Time{}, err
+		}
+		if key, found = d.signer(now); !found {
+			return "", time.Time{}, errors.New("there is no signing key for this time")
+		}
+	}
+	expires := now.Add(tokenLife).Truncate(time.Second)
+	c := claims{
+		Audience: audience, Issuer: d.cfg.Issuer(rec.Tenant), Provider: d.cfg.Issuer(rec.Tenant),
+		Issued: now.Unix(), NotBefore: now.Unix(), Expires: expires.Unix(), ClientID: rec.ClientID, Proof: proof,
+		ObjectID: rec.ID, Subject: rec.ID, Tenant: rec.Tenant, ID: newUUID(), Version: "1.0", Type: "app",
+		Resource: rec.Resource,
+	}
+	token, err := sign(c, key.id, key.private)
+	return token, expires, err
+}
+
+// Verify returns whom a token proves: one of ours, for one of the audiences, a slash at whose end means nothing. Every
+// other token is a refusal of kind Unauthenticated whose code says what is wrong: ExpiredAuthenticationToken,
+// InvalidAuthenticationTokenAudience, InvalidAuthenticationTokenTenant, else InvalidAuthenticationToken. An identity that
+// was deleted is proved by no token, however long it would have lived.
+func (d *Directory) Verify(_ context.Context, bearer string, allowed ...string) (visage.Principal, error) {
+	who, err := d.verify(bearer, allowed)
+	if err == nil {
+		return who, nil
+	}
+	code := "InvalidAuthenticationToken"
+	switch {
+	case errors.Is(err, errExpired):
+		code = "ExpiredAuthenticationToken"
+	case errors.Is(err, errAudience):
+		code = "InvalidAuthenticationTokenAudience"
+	case errors.Is(err, errTenant):
+		code = "InvalidAuthenticationTokenTenant"
+	}
+	return visage.Principal{}, visage.Refuse(visage.Unauthenticated, code, "The bearer token proves nothing: %v.", err)
+}
+
+var (
+	errAudience = errors.New("it was made for somebody else")
+	errTenant   = errors.New("its tenant or issuer is not one of this instance")
+)
+
+func (d *Directory) verify(bearer string, allowed []string) (visage.Principal, error) {
+	none := visage.Principal{}
+	t, err := parse(bearer)
+	if err != nil {
+		return none, err
+	}
+	now := time.Now()
+	key := d.published(t.keyID, now)
+	if key == nil {
+		return none, errors.New("the key that signed it is not known")
+	}
+	if err := t.verify(key); err != nil {
+		return none, err
+	}
+	// From here on it is one that we have made.
+	if err := t.current(now); err != nil {
+		return none, err
+	}
+	var issuer, tenant, object string
+	if text(t.claims, "iss", &issuer) != nil || text(t.claims, "tid", &tenant) != nil {
+		return none, errTenant
+	}
+	s := d.state.Load()
+	if !s.tenants[tenant] || issuer != d.cfg.Issuer(tenant) {
+		return none, errTenant
+	}
+	made, err := audiences(t.claims)
+	if err != nil {
+		return none, err
+	}
+	if !slices.ContainsFunc(allowed, func(a string) bool { return sameAudience(made, a) }) {
+		return none, errAudience
+	}
+	if err := text(t.claims, "oid", &object); err != nil {
+		return none, err
+	}
+	rec, found := s.principals[object]
+	if !found || rec.Tenant != tenant {
+		return none, errors.New("the identity that it names does not exist")
+	}
+	return visage.Principal{Method: "token", ObjectID: rec.ID, AppID: rec.ClientID, Tenant: rec.Tenant}, nil
+}
+
+// published returns the key with an id while it is published.
+func (d *Directory) published(id string, now time.Time) *rsa.PublicKey {
+	for _, k := range *d.keys.Load() {
+		if k.id == id && now.Before(k.until.Add(signingAfter)) {
+			return &k.private.PublicKey
+		}
+	}
+	return nil
+}
+
+func sameAudience(made []string, allowed string) bool {
+	return slices.ContainsFunc(made, func(m string) bool {
+		return strings.TrimSuffix(m, "/") == strings.TrimSuffix(allowed, "/")
+	})
+}
+
+func refuseGrant(kind visage.Kind, code, number, format string, args ...any) error {
+	r := visage.Refuse(kind, code, format, args...)
+	r.Feature = number
+	return r
+}
+
+// short bounds what is repeated of a request.
+func short(s string) string {
+	const most = 128
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}

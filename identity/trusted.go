@@ -1,0 +1,169 @@
+package identity
+
+import (
+	"context"
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/visage-face/visage"
+)
+
+// Issuer is an issuer of OpenID Connect elsewhere, whose word is taken for who somebody is: a token of it, shown at our
+// token endpoint, is exchanged for one of ours, as Azure's federated credentials are. The planes take tokens of ours
+// alone.
+type Issuer struct {
+	// URL is the claim "iss" of its tokens, to the letter. Required.
+	URL string
+	// Audience is what the claim "aud" of its tokens must have: a name for this instance that nobody else goes by.
+	// Required.
+	Audience string
+	// Keys returns the issuer's published keys, a JSON Web Key Set (RFC 7517 §5). It is called when they are first
+	// needed, hourly, and for a key that is not known, at most once a minute. Required.
+	Keys func(context.Context) ([]byte, error)
+}
+
+// How often the keys of a trusted issuer are asked for.
+const (
+	keysFresh = time.Hour
+	keysPause = time.Minute // between two attempts, whatever tokens say
+	// an issuer that is slower than this holds up who shows its tokens, and nobody else
+	keysTimeout = 10 * time.Second
+)
+
+// trusted is an issuer with what is known of its keys.
+type trusted struct {
+	Issuer
+
+	mu    sync.Mutex // held while the keys are asked for, so that they are asked for once
+	keys  map[string]*rsa.PublicKey
+	read  time.Time // when keys came
+	tried time.Time // when they were asked for
+}
+
+func (d *Directory) trustedBy(url string) *trusted {
+	i := slices.IndexFunc(d.trusted, func(t *trusted) bool { return t.URL == url })
+	if i < 0 {
+		return nil
+	}
+	return d.trusted[i]
+}
+
+// vouched refuses an assertion that no trusted issuer has made for a subject of the application.
+func (d *Directory) vouched(ctx context.Context, rec principalRecord, assertion string) error {
+	refuse := func(number, why string) error {
+		return refuseGrant(visage.Unauthenticated, "invalid_client", number, "The client assertion proves nothing: %s.", why)
+	}
+	t, err := parse(assertion)
+	if err != nil {
+		return refuse("50027", err.Error())
+	}
+	var issuer, subject string
+	if err := text(t.claims, "iss", &issuer); err != nil {
+		return refuse("50027", err.Error())
+	}
+	from := d.trustedBy(issuer)
+	if from == nil {
+		return refuse("700211", "its issuer is not trusted")
+	}
+	key, err := from.key(ctx, t.keyID)
+	if err != nil {
+		return fmt.Errorf("get the keys of issuer %s: %w", from.URL, err)
+	}
+	if key == nil {
+		return refuse("700027", "the key that signed it is not one of its issuer")
+	}
+	if err := t.verify(key); err != nil {
+		return refuse("700027", err.Error())
+	}
+	if err := t.current(time.Now()); err != nil {
+		return refuse("700024", err.Error())
+	}
+	made, err := audiences(t.claims)
+	if err != nil || !slices.Contains(made, from.Audience) {
+		return refuse("700212", errAudience.Error())
+	}
+	if err := text(t.claims, "sub", &subject); err != nil {
+		return refuse("50027", err.Error())
+	}
+	if !slices.Contains(rec.Subjects, Subject{issuer, subject}) {
+		return refuse("700213", "its subject is not one of the application's")
+	}
+	return nil
+}
+
+// key returns the issuer's key with an id; nil when it has none. Keys that were read stay in use while the issuer does
+// not answer, for a day.
+func (t *trusted) key(ctx context.Context, id string) (*rsa.PublicKey, error) {
+	const longest = 24 * time.Hour
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	key, known := t.keys[id]
+	if known && now.Sub(t.read) < keysFresh {
+		return key, nil
+	}
+	usable := t.keys != nil && now.Sub(t.read) < longest
+	if !t.tried.IsZero() && now.Sub(t.tried) < keysPause {
+		if !usable {
+			return nil, errors.New("they could not be had a moment ago")
+		}
+		return key, nil
+	}
+	t.tried = now
+	// The answer is for everybody who waits, so that it is not lost when the first of them goes away.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keysTimeout)
+	defer cancel()
+	document, err := t.Keys(ctx)
+	if err == nil {
+		var keys map[string]*rsa.PublicKey
+		if keys, err = parseKeys(document); err == nil {
+			t.keys, t.read = keys, now
+			return keys[id], nil
+		}
+	}
+	if usable {
+		return key, nil
+	}
+	return nil, err
+}
+
+// parseKeys reads the RSA keys for signatures of a JSON Web Key Set. Keys of other kinds are passed over: an issuer may
+// have them for others.
+func parseKeys(document []byte) (map[string]*rsa.PublicKey, error) {
+	const maxKeys, minBits, maxBits = 100, 2048, 8192
+	var set struct {
+		Keys []struct{ Kty, Use, Alg, Kid, N, E string }
+	}
+	if err := json.Unmarshal(document, &set); err != nil {
+		return nil, errors.New("the issuer's keys are not a JSON Web Key Set")
+	}
+	keys := map[string]*rsa.PublicKey{}
+	for _, k := range set.Keys {
+		if k.Kty != "RSA" || k.Kid == "" || k.Use != "" && k.Use != "sig" || k.Alg != "" && k.Alg != algorithm {
+			continue
+		}
+		n, err := encoding.DecodeString(k.N)
+		if err != nil {
+			return nil, fmt.Errorf("the modulus of the issuer's key %q is not base64url", short(k.Kid))
+		}
+		e, err := encoding.DecodeString(k.E)
+		if err != nil || len(e) > 4 {
+			return nil, fmt.Errorf("the exponent of the issuer's key %q is not one", short(k.Kid))
+		}
+		key := &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}
+		if bits := key.N.BitLen(); bits < minBits || bits > maxBits || key.E < 3 || key.E%2 == 0 {
+			return nil, fmt.Errorf("the issuer's key %q is not an RSA key of %d to %d bits", short(k.Kid), minBits, maxBits)
+		}
+		if len(keys) == maxKeys {
+			return nil, fmt.Errorf("the issuer has more than %d keys", maxKeys)
+		}
+		keys[k.Kid] = key
+	}
+	return keys, nil
+}
