@@ -102,9 +102,6 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if cfg.Store == nil {
 		return nil, errors.New("open audit log: no store")
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
 	l, err := openOn(ctx, cfg, cfg.Store.Log(entriesName), cfg.Store.Log(checkpointsName))
 	if err != nil {
 		return nil, fmt.Errorf("open audit log: %w", err)
@@ -113,6 +110,9 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 }
 
 func openOn(ctx context.Context, cfg Config, entries, checkpoints stream) (*Log, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
 	rec, err := readRecord(ctx, cfg.Store, true)
 	if err != nil {
 		return nil, err
@@ -218,7 +218,7 @@ func (l *Log) behindLocked() time.Duration {
 func (l *Log) Run(ctx context.Context) error {
 	tick := time.NewTicker(signAfter)
 	defer tick.Stop()
-	for {
+	for failing := false; ; {
 		var due bool
 		select {
 		case <-ctx.Done():
@@ -228,7 +228,11 @@ func (l *Log) Run(ctx context.Context) error {
 			due = true
 		case <-l.wake:
 		}
-		if err := l.work(ctx, due); err != nil && ctx.Err() == nil {
+		if failing && !due {
+			continue // a disk that fails is tried, and told of, once a second
+		}
+		err := l.work(ctx, due)
+		if failing = err != nil; failing {
 			l.log.ErrorContext(ctx, "audit log not written", "err", err)
 		}
 	}

@@ -196,27 +196,24 @@ func (w *walk) entries(ctx context.Context, s span) error {
 // reached holds the tree against everything that says what it must be at this size.
 func (w *walk) reached(ctx context.Context) error {
 	root := w.tail.edge.root()
-	unsigned := w.report.Last.Size + 1 // the first entry that no checkpoint before this one holds
-	for _, c := range w.fixed {
-		if c.Size == w.tail.size && tlog.Hash(c.Root) != root {
-			return &BrokenError{Sequence: unsigned, Err: errRoot}
-		}
-	}
+	unsigned := w.report.Last.Size + 1 // the first entry that no checkpoint before this size holds
 	if len(w.ahead) == 0 {
 		if err := w.more(ctx); err != nil {
 			return err
 		}
 	}
-	if len(w.ahead) == 0 || w.ahead[0].Size > w.tail.size {
-		return nil
+	if len(w.ahead) > 0 && w.ahead[0].Size == w.tail.size {
+		if tlog.Hash(w.ahead[0].Root) != root {
+			return &BrokenError{Sequence: unsigned, Checkpoint: w.report.Checkpoints + 1, Err: errRoot}
+		}
+		w.report.Checkpoints++
+		w.report.Last, w.ahead = w.ahead[0], w.ahead[1:]
 	}
-	c := w.ahead[0]
-	w.ahead = w.ahead[1:]
-	if tlog.Hash(c.Root) != root {
-		return &BrokenError{Sequence: unsigned, Checkpoint: w.report.Checkpoints + 1, Err: errRoot}
+	for _, c := range w.fixed {
+		if c.Size == w.tail.size && tlog.Hash(c.Root) != root {
+			return &BrokenError{Sequence: unsigned, Err: errRoot}
+		}
 	}
-	w.report.Checkpoints++
-	w.report.Last = c
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/visage-face/visage/sealed"
 )
@@ -11,61 +12,59 @@ import (
 // errForeign is a log that somebody else has appended to. It does not go away by trying again.
 var errForeign = errors.New("the log holds entries that were not written here")
 
-// flush writes the queue, in transactions of at most maxBatch entries. The caller holds writing. After an error those that wait for
-// the transaction are told and are off the queue; what was noted stays on it.
+// flush writes the queue, in transactions of at most maxBatch entries. The caller holds writing. With an error everyone who waits is
+// told and off the queue; what was noted stays on it.
 func (l *Log) flush(ctx context.Context) error {
 	for {
-		batch, err := l.take(ctx)
-		if err == nil && len(batch) == 0 {
-			return nil
-		}
-		if err == nil {
+		err := l.clearDoubt(ctx)
+		batch := l.front()
+		if err == nil && len(batch) > 0 {
 			err = l.write(ctx, batch)
 		}
-		l.settle(batch, err)
 		if err != nil {
 			l.metrics.failed.WithLabelValues("append").Inc()
+			l.fail(err)
 			return err
 		}
+		if len(batch) == 0 {
+			return nil
+		}
+		l.settle(len(batch))
 	}
 }
 
-// take returns the front of the queue, without taking it off. With an error it returns all that wait.
-func (l *Log) take(ctx context.Context) ([]*queued, error) {
-	err := l.clearDoubt(ctx)
+// front returns the front of the queue, and leaves it there.
+func (l *Log) front() []*queued {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := len(l.queue)
-	if err == nil {
-		n = min(n, maxBatch)
-	}
-	return append([]*queued(nil), l.queue[:n]...), err
+	return slices.Clone(l.queue[:min(len(l.queue), maxBatch)])
 }
 
-// settle tells those who wait for batch what became of it and takes off the queue what is done with.
-func (l *Log) settle(batch []*queued, err error) {
+// settle takes the first n events off the queue, which are on disk, and tells those who wait for them.
+func (l *Log) settle(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	rest := make([]*queued, 0, len(l.queue))
-	noted := 0
-	for _, q := range batch {
-		switch {
-		case q.done != nil:
-			q.done <- err
-		case err != nil:
-			rest = append(rest, q)
-			noted++
-		default:
+	for _, q := range l.queue[:n] {
+		l.metrics.written.WithLabelValues(string(q.kind)).Inc()
+		if q.done != nil {
+			q.done <- nil
+		} else {
 			l.bytes -= len(q.body)
 		}
-		if err == nil {
-			l.metrics.written.WithLabelValues(string(q.kind)).Inc()
+	}
+	l.queue = slices.Delete(l.queue, 0, n)
+}
+
+// fail tells everyone who waits, and takes them off the queue: what they wanted to do is not done.
+func (l *Log) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue = slices.DeleteFunc(l.queue, func(q *queued) bool {
+		if q.done != nil {
+			q.done <- err
 		}
-	}
-	l.queue = append(rest, l.queue[len(batch):]...)
-	if l.doubt != nil {
-		l.doubt.noted = noted
-	}
+		return q.done != nil
+	})
 }
 
 // write appends one transaction.
@@ -84,6 +83,11 @@ func (l *Log) write(ctx context.Context, batch []*queued) error {
 	})
 	if err != nil {
 		l.doubt = &doubt{after: after}
+		for _, q := range batch {
+			if q.done == nil {
+				l.doubt.noted++
+			}
+		}
 		return err
 	}
 	l.tail = after
@@ -125,13 +129,7 @@ func (l *Log) adopt(ctx context.Context) error {
 		}
 	}
 	l.tail = l.doubt.after
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, q := range l.queue[:l.doubt.noted] {
-		l.bytes -= len(q.body)
-		l.metrics.written.WithLabelValues(string(q.kind)).Inc()
-	}
-	l.queue = l.queue[l.doubt.noted:]
+	l.settle(l.doubt.noted) // those who waited were told and are gone
 	return nil
 }
 
