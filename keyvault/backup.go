@@ -43,8 +43,8 @@ type backupVersion struct {
 	PKCS8   []byte        `json:"pkcs8"`
 }
 
-// BackupKey returns a key with all its versions as a blob that RestoreKey of the same instance takes. Refusals: Forbidden,
-// KeyNotFound, VaultNotFound.
+// BackupKey returns a key with all its versions as a blob that RestoreKey of the same instance takes. Refusals:
+// Forbidden, KeyNotFound, VaultNotFound.
 func (s *Service) BackupKey(ctx context.Context, who Caller, ref Ref) (blob []byte, err error) {
 	ref.Version = ""
 	var plaintext []byte
@@ -141,13 +141,14 @@ func (s *Service) RestoreKey(ctx context.Context, who Caller, vaultName string, 
 			}
 			return keys.In(vault.ID).Put(tx, strings.ToLower(k.Name), k)
 		})
+		if err == nil {
+			s.changed(restored.Ref)
+		}
 		return wrap("restore key", err)
 	})
 	if err != nil {
 		return Key{}, err
 	}
-	s.changed(restored.Ref)
-	s.poke()
 	return restored, nil
 }
 

@@ -339,8 +339,16 @@ func TestNothingHappensUnseen(t *testing.T) {
 	if out != nil || !errors.Is(err, r.deaf) {
 		t.Errorf("got %x, %v", out, err)
 	}
-	r.deaf = nil
 	r.taken()
+	off := false
+	_, err = r.UpdateKey(t.Context(), caller(alice), key("k"), keyvault.KeyChange{Enabled: &off})
+	if !errors.Is(err, r.deaf) {
+		t.Errorf("got %v", err)
+	}
+	if _, told := r.taken(); len(told) != 1 { // a key that was disabled must be known to be
+		t.Errorf("told of %v", told)
+	}
+	r.deaf = nil
 	_, err = r.Key(t.Context(), caller(bob), key("k"))
 	wantRefusal(t, err, visage.Denied, "Forbidden", "AccessDenied")
 	if events, _ := r.taken(); !slices.Equal(events, []string{"KeyGet AccessDenied"}) {

@@ -19,7 +19,8 @@ import (
 // Auditor keeps what happened.
 type Auditor interface {
 	// Record returns when the event is on disk. Until then the outcome of the operation is withheld from its caller, and
-	// when it fails the operation fails: no key is used without a trace. It is called concurrently.
+	// when it fails the operation fails: no key is used without a trace. A change is durable by then, and stays. It is
+	// called concurrently.
 	Record(ctx context.Context, e Event) error
 }
 

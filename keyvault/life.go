@@ -24,12 +24,10 @@ func (s *Service) DeleteKey(ctx context.Context, who Caller, ref Ref) (deleted K
 	if err != nil {
 		return Key{}, err
 	}
-	s.changed(deleted.Ref)
-	s.poke()
 	return deleted, nil
 }
 
-// withDeleted is with for a deleted key.
+// withDeleted is with for a deleted key; OnChange is told of its recovery and its end.
 func (s *Service) withDeleted(
 	ctx context.Context, who Caller, ref Ref, need Permission, operation string,
 	do func(sealed.Tx, vaultRecord, keyRecord, versionRecord) error,
@@ -56,8 +54,12 @@ func (s *Service) withDeleted(
 			if err != nil {
 				return err
 			}
+			ref.Name = k.Name
 			return do(tx, vault, k, v)
 		})
+		if err == nil && (need == MayRecover || need == MayPurge) {
+			s.changed(ref)
+		}
 		return wrap("change deleted key", err)
 	})
 }
@@ -85,26 +87,21 @@ func (s *Service) RecoverKey(ctx context.Context, who Caller, ref Ref) (recovere
 	if err != nil {
 		return Key{}, err
 	}
-	s.changed(recovered.Ref)
-	s.poke()
 	return recovered, nil
 }
 
 // PurgeKey destroys a deleted key for good. Refusals: as DeletedKey; Forbidden while purge protection holds.
 func (s *Service) PurgeKey(ctx context.Context, who Caller, ref Ref) error {
-	err := s.withDeleted(ctx, who, ref, MayPurge, "KeyPurge", func(
+	return s.withDeleted(ctx, who, ref, MayPurge, "KeyPurge", func(
 		tx sealed.Tx, vault vaultRecord, k keyRecord, _ versionRecord,
 	) error {
 		if vault.PurgeProtection {
-			return forbidden("", "Operation \"purge\" is not allowed: vault %s has purge protection, and key %s stays recoverable until %s.",
-				vault.Name, k.Name, fromNanos(k.PurgeAt).Format(time.RFC3339))
+			return forbidden("",
+				"Operation \"purge\" is not allowed: vault %s has purge protection, and key %s stays recoverable until %s.", vault.Name,
+				k.Name, fromNanos(k.PurgeAt).Format(time.RFC3339))
 		}
 		return purgeKey(tx, vault, k)
 	})
-	if err == nil {
-		s.changed(ref)
-	}
-	return err
 }
 
 // purgeKey removes all there is of a key.
@@ -127,8 +124,8 @@ func purgeKey(tx sealed.Tx, vault vaultRecord, k keyRecord) error {
 // longestRest is how long Run sleeps at most: clocks are set, and what is due is found then.
 const longestRest = time.Hour
 
-// Run does what time asks for: it purges what was deleted long enough ago, and rotates keys by their policies, each at its
-// time. It returns nil when ctx has ended.
+// Run does what time asks for: it purges what was deleted long enough ago, and rotates keys by their policies, each at
+// its time. It returns nil when ctx has ended.
 func (s *Service) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		next, err := s.attend(ctx)
@@ -228,11 +225,12 @@ func (s *Service) attendKeys(ctx context.Context, vault vaultRecord, due func(ti
 // expireKey purges a key whose retention has run, unless it was recovered meanwhile.
 func (s *Service) expireKey(ctx context.Context, vault vaultRecord, k keyRecord) error {
 	ref := Ref{Vault: vault.Name, Name: k.Name}
-	return s.audited(ctx, Event{Operation: "KeyPurge", Vault: vault.Name, KeyID: s.KeyID(ref)}, func(*Event) error {
+	e := Event{Operation: "KeyPurge", Vault: vault.Name, KeyID: s.KeyID(ref)}
+	return unlessRefused(s.audited(ctx, e, func(*Event) error {
 		err := s.space.Update(ctx, func(tx sealed.Tx) error {
 			now, err := keys.In(vault.ID).Get(tx, strings.ToLower(k.Name))
 			if errors.Is(err, sealed.ErrNotFound) || err == nil && (now.ID != k.ID || now.Deleted != k.Deleted) {
-				return nil
+				return conflict("ObjectIsBeingRecovered", "Key %s is not deleted any more.", k.Name)
 			}
 			if err != nil {
 				return err
@@ -240,16 +238,16 @@ func (s *Service) expireKey(ctx context.Context, vault vaultRecord, k keyRecord)
 			return purgeKey(tx, vault, now)
 		})
 		return wrap("purge key "+k.Name, err)
-	})
+	}))
 }
 
 // expireVault purges a vault whose retention has run, unless it was recovered meanwhile.
 func (s *Service) expireVault(ctx context.Context, vault vaultRecord) error {
-	return s.audited(ctx, Event{Operation: "VaultPurge", Vault: vault.Name}, func(*Event) error {
+	return unlessRefused(s.audited(ctx, Event{Operation: "VaultPurge", Vault: vault.Name}, func(*Event) error {
 		err := s.space.Update(ctx, func(tx sealed.Tx) error {
 			now, err := vaults.In().Get(tx, strings.ToLower(vault.Name))
 			if errors.Is(err, sealed.ErrNotFound) || err == nil && (now.ID != vault.ID || now.Deleted != vault.Deleted) {
-				return nil
+				return conflict("ObjectIsBeingRecovered", "Vault %s is not deleted any more.", vault.Name)
 			}
 			if err != nil {
 				return err
@@ -257,5 +255,13 @@ func (s *Service) expireVault(ctx context.Context, vault vaultRecord) error {
 			return purgeVault(tx, now)
 		})
 		return wrap("purge vault "+vault.Name, err)
-	})
+	}))
+}
+
+// unlessRefused forgets a refusal: somebody was quicker, and there is nothing to do.
+func unlessRefused(err error) error {
+	if isRefusal(err) {
+		return nil
+	}
+	return err
 }

@@ -85,7 +85,7 @@ func (s *Service) authorise(ctx context.Context, who Caller, v Vault, want Permi
 		}
 		if !ok {
 			return forbidden("ForbiddenByRbac",
-				"Caller is not authorized to perform action on resource. Caller: appid=%s;oid=%s;tenant=%s. Action: keys/%s. Vault: %s.",
+				"The caller 'appid=%s;oid=%s;tenant=%s' has no role that allows keys %s on key vault '%s'.",
 				who.AppID, who.ObjectID, who.Tenant, want, v.Name)
 		}
 		return nil

@@ -274,8 +274,12 @@ func (s *Service) rotateDue(ctx context.Context, vault vaultRecord, k keyRecord,
 			}
 			return keys.In(vault.ID).Put(tx, strings.ToLower(now.Name), now)
 		})
+		if err != nil {
+			return wrap("rotate key "+k.Name, err)
+		}
 		e.KeyID = s.KeyID(Ref{vault.Name, k.Name, next.ID})
-		return wrap("rotate key "+k.Name, err)
+		s.changed(ref)
+		return nil
 	})
 	if isRefusal(err) {
 		s.poke() // look again at what it is now
@@ -284,7 +288,5 @@ func (s *Service) rotateDue(ctx context.Context, vault vaultRecord, k keyRecord,
 	if err != nil {
 		return fmt.Errorf("automatic rotation: %w", err)
 	}
-	s.changed(ref)
-	s.poke()
 	return nil
 }

@@ -278,12 +278,14 @@ func (s *Service) UpdateVault(
 			changed = rec.vault()
 			return vaults.In().Put(tx, strings.ToLower(name), rec)
 		})
+		if err == nil {
+			s.vaultChanged(ctx, changed)
+		}
 		return wrap("change vault", err)
 	})
 	if err != nil {
 		return Vault{}, err
 	}
-	s.vaultChanged(ctx, changed)
 	return changed, nil
 }
 
@@ -302,13 +304,14 @@ func (s *Service) DeleteVault(ctx context.Context, who Caller, name string) (del
 			deleted = rec.vault()
 			return vaults.In().Put(tx, strings.ToLower(name), rec)
 		})
+		if err == nil {
+			s.vaultChanged(ctx, deleted)
+		}
 		return wrap("delete vault", err)
 	})
 	if err != nil {
 		return Vault{}, err
 	}
-	s.vaultChanged(ctx, deleted)
-	s.poke()
 	return deleted, nil
 }
 
@@ -325,12 +328,14 @@ func (s *Service) RecoverVault(ctx context.Context, who Caller, name string) (re
 			recovered = rec.vault()
 			return vaults.In().Put(tx, strings.ToLower(name), rec)
 		})
+		if err == nil {
+			s.vaultChanged(ctx, recovered)
+		}
 		return wrap("recover vault", err)
 	})
 	if err != nil {
 		return Vault{}, err
 	}
-	s.vaultChanged(ctx, recovered)
 	return recovered, nil
 }
 
@@ -385,9 +390,15 @@ func (s *Service) vaultChanged(ctx context.Context, v Vault) {
 	for _, n := range names {
 		s.changed(Ref{Vault: v.Name, Name: n})
 	}
+	s.poke()
 }
 
-func (s *Service) changed(ref Ref) { s.cfg.OnChange(s.KeyID(Ref{Vault: ref.Vault, Name: ref.Name})) }
+// changed tells of a change that is durable. It comes before the audit's entry: whoever listens must hear of a key that
+// was disabled even when the disk is full by then.
+func (s *Service) changed(ref Ref) {
+	s.cfg.OnChange(s.KeyID(Ref{Vault: ref.Vault, Name: ref.Name}))
+	s.poke()
+}
 
 // wrap says what was being done, and leaves refusals and nil as they are.
 func wrap(doing string, err error) error {

@@ -231,8 +231,10 @@ func checkVersion(r *api.Request) error {
 		if _, err := time.Parse("06-01-02", strings.TrimSuffix(number, "-preview")); err == nil {
 			return nil
 		}
-	} else if _, err := strconv.ParseFloat(strings.SplitN(version, "-", 2)[0], 64); err == nil && strings.HasPrefix(version, "7.") {
-		return nil
+	} else if minor, seven := strings.CutPrefix(strings.TrimSuffix(version, "-preview"), "7."); seven {
+		if _, err := strconv.ParseUint(minor, 10, 8); err == nil {
+			return nil
+		}
 	}
 	return visage.Refuse(visage.Invalid, "BadParameter",
 		"The query parameter api-version must be given, as 7.0 to 7.6 or a date such as 2025-07-01.")
