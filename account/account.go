@@ -24,6 +24,8 @@ import (
 type Config struct {
 	// Store keeps the accounts, and the spaces of their data. Required.
 	Store *sealed.Store
+	// Audit keeps what happened to accounts. Default: it is kept nowhere.
+	Audit Auditor
 	// Logger gets what no caller is told. Default: discard.
 	Logger *slog.Logger
 }
@@ -101,6 +103,7 @@ var records = sealed.NewTable[record]("account", 1)
 // Accounts are the Face resources of an instance. It is safe for concurrent use.
 type Accounts struct {
 	store *sealed.Store
+	audit Auditor
 	log   *slog.Logger
 
 	changes sync.Mutex // held while accounts change, so that indexes are swapped in the order of the changes
@@ -116,7 +119,10 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &Accounts{store: cfg.Store, log: cfg.Logger}
+	if cfg.Audit == nil {
+		cfg.Audit = nobody{}
+	}
+	a := &Accounts{store: cfg.Store, audit: cfg.Audit, log: cfg.Logger}
 	a.changes.Lock()
 	defer a.changes.Unlock()
 	all, err := a.read(ctx)
@@ -140,7 +146,12 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 
 // Create makes an account with two fresh keys and a sealed space for its data. Refusals: InvalidResourceName,
 // InvalidSkuId; Conflict when the name is taken, and when there is a free account already.
-func (a *Accounts) Create(ctx context.Context, c Creation) (Account, error) {
+func (a *Accounts) Create(ctx context.Context, by Caller, c Creation) (Account, error) {
+	made, err := a.create(ctx, c)
+	return made, a.record(ctx, Event{Operation: Created, Resource: made.Resource, By: by, Err: err})
+}
+
+func (a *Accounts) create(ctx context.Context, c Creation) (Account, error) {
 	if err := CheckName(c.Name); err != nil {
 		return Account{}, err
 	}
@@ -211,7 +222,16 @@ func (a *Accounts) Exists(name string) bool {
 // Update changes an account: change gets it as it is and returns it as it shall be; only Tier and Tags of the result
 // count. change may run more than once. Refusals: ResourceNotFound, those of change, and InvalidSkuId for a tier that
 // cannot be changed to.
-func (a *Accounts) Update(ctx context.Context, name string, change func(Account) (Account, error)) (Account, error) {
+func (a *Accounts) Update(ctx context.Context, by Caller, name string, change func(Account) (Account, error)) (Account, error) {
+	e := Event{Operation: Updated, Resource: a.resource(name), By: by}
+	var changed Account
+	if changed, e.Err = a.update(ctx, name, change); e.Err == nil {
+		e.Resource = changed.Resource
+	}
+	return changed, a.record(ctx, e)
+}
+
+func (a *Accounts) update(ctx context.Context, name string, change func(Account) (Account, error)) (Account, error) {
 	rec, err := a.change(ctx, name, func(rec record) (record, error) {
 		to, err := change(rec.account())
 		if err != nil {
@@ -236,7 +256,12 @@ func (a *Accounts) Keys(ctx context.Context, name string) (Keys, error) {
 
 // Regenerate replaces one key of an account and returns both. The old key stops working at once, the other goes on.
 // Refusal: ResourceNotFound.
-func (a *Accounts) Regenerate(ctx context.Context, name string, key KeyName) (Keys, error) {
+func (a *Accounts) Regenerate(ctx context.Context, by Caller, name string, key KeyName) (Keys, error) {
+	keys, err := a.regenerate(ctx, name, key)
+	return keys, a.record(ctx, Event{Operation: Regenerated, Resource: a.resource(name), Key: key, By: by, Err: err})
+}
+
+func (a *Accounts) regenerate(ctx context.Context, name string, key KeyName) (Keys, error) {
 	rec, err := a.change(ctx, name, func(rec record) (record, error) {
 		switch key {
 		case Key1:
@@ -253,7 +278,13 @@ func (a *Accounts) Regenerate(ctx context.Context, name string, key KeyName) (Ke
 
 // Delete removes an account with all its data. From its return on nothing opens that data, wherever copies of it lie.
 // Refusal: ResourceNotFound.
-func (a *Accounts) Delete(ctx context.Context, name string) error {
+func (a *Accounts) Delete(ctx context.Context, by Caller, name string) error {
+	e := Event{Operation: Deleted, Resource: a.resource(name), By: by}
+	e.Err = a.delete(ctx, name)
+	return a.record(ctx, e)
+}
+
+func (a *Accounts) delete(ctx context.Context, name string) error {
 	a.changes.Lock()
 	defer a.changes.Unlock()
 	rec, err := a.stored(ctx, name)

@@ -43,7 +43,7 @@ func open(t *testing.T, store *sealed.Store) *account.Accounts {
 
 func create(t *testing.T, a *account.Accounts, name string, tier visage.Tier) account.Account {
 	t.Helper()
-	made, err := a.Create(t.Context(), account.Creation{Name: name, Group: "default", Location: "local", Tier: tier})
+	made, err := a.Create(t.Context(), account.Caller{}, account.Creation{Name: name, Group: "default", Location: "local", Tier: tier})
 	if err != nil {
 		t.Fatalf("create %s: %v", name, err)
 	}
@@ -128,7 +128,7 @@ func TestRegenerateLeavesTheOtherKey(t *testing.T) {
 	a := open(t, newStore(t, "", sourcetest.NewFake("root")))
 	create(t, a, "one", visage.S0)
 	before := keysOf(t, a, "one")
-	after, err := a.Regenerate(t.Context(), "ONE", account.Key2)
+	after, err := a.Regenerate(t.Context(), account.Caller{}, "ONE", account.Key2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestAccountsOutliveTheProcess(t *testing.T) {
 	store := newStore(t, dir, root)
 	a := open(t, store)
 	one := create(t, a, "one", visage.S0)
-	changed, err := a.Update(t.Context(), "one", func(a account.Account) (account.Account, error) {
+	changed, err := a.Update(t.Context(), account.Caller{}, "one", func(a account.Account) (account.Account, error) {
 		a.Tags = map[string]string{"team": "front desk"}
 		return a, nil
 	})
@@ -185,7 +185,7 @@ func TestDeleteDropsTheSpace(t *testing.T) {
 	if err := look(); err != nil {
 		t.Fatalf("the space of a new account: %v", err)
 	}
-	if err := a.Delete(t.Context(), "One"); err != nil {
+	if err := a.Delete(t.Context(), account.Caller{}, "One"); err != nil {
 		t.Fatal(err)
 	}
 	if err := look(); err == nil {
@@ -196,7 +196,7 @@ func TestDeleteDropsTheSpace(t *testing.T) {
 	}
 	_, err := a.Get(t.Context(), "one")
 	wantRefusal(t, err, visage.NotFound, "ResourceNotFound")
-	wantRefusal(t, a.Delete(t.Context(), "one"), visage.NotFound, "ResourceNotFound")
+	wantRefusal(t, a.Delete(t.Context(), account.Caller{}, "one"), visage.NotFound, "ResourceNotFound")
 	if again := create(t, a, "one", visage.S0); again.ID == one.ID {
 		t.Error("an id was used again")
 	}
@@ -224,11 +224,11 @@ func TestRefusals(t *testing.T) {
 		{"localhost", account.Creation{Name: "Localhost", Tier: visage.S0}, visage.Invalid, "InvalidResourceName"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := a.Create(t.Context(), c.what)
+			_, err := a.Create(t.Context(), account.Caller{}, c.what)
 			wantRefusal(t, err, c.kind, c.code)
 		})
 	}
-	_, err := a.Update(t.Context(), "big", func(a account.Account) (account.Account, error) {
+	_, err := a.Update(t.Context(), account.Caller{}, "big", func(a account.Account) (account.Account, error) {
 		a.Tier = visage.S0
 		return a, nil
 	})

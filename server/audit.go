@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/keyvault"
 	"github.com/visage-face/visage/sealed"
@@ -81,6 +82,35 @@ func (s *Server) auditStore(e sealed.Event) {
 	if err := l.Note(context.Background(), event); err != nil {
 		s.log.Error("not audited", "kind", string(e.Kind), "err", err)
 	}
+}
+
+// accountAudit writes what happens to Face resources.
+type accountAudit struct{ log *audit.Log }
+
+// Record implements account.Auditor.
+func (a accountAudit) Record(ctx context.Context, e account.Event) error {
+	event := audit.Event{
+		Kind: map[account.Operation]audit.Kind{
+			account.Created: audit.ResourceCreate, account.Updated: audit.ResourceUpdate, account.Deleted: audit.ResourceDelete,
+			account.Regenerated: audit.ResourceRegenerateKey,
+		}[e.Operation],
+		Outcome: audit.Done, Resource: e.Resource.ID, RequestID: e.By.RequestID, Details: map[audit.Detail]string{},
+	}
+	if e.By.Principal != (visage.Principal{}) {
+		event.Actor = audit.ActorOf(e.By.Principal)
+	}
+	if e.Resource.Tier != "" {
+		event.Details[audit.DetailTier] = string(e.Resource.Tier)
+	}
+	if e.Key != "" {
+		event.Details[audit.DetailKeyName] = string(e.Key)
+	}
+	if refusal, ok := errors.AsType[*visage.Refusal](e.Err); ok {
+		event.Outcome, event.Code = audit.Refused, refusal.Code
+	} else if e.Err != nil {
+		event.Outcome = audit.Failed
+	}
+	return a.log.Append(ctx, event)
 }
 
 // vaultAudit writes what happens in the built-in vault.

@@ -51,7 +51,9 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	if err != nil {
 		return nil, err
 	}
-	if l.accounts, err = account.Open(ctx, account.Config{Store: l.store, Logger: s.log}); err != nil {
+	if l.accounts, err = account.Open(ctx, account.Config{
+		Store: l.store, Audit: accountAudit{l.audit}, Logger: s.log,
+	}); err != nil {
 		return nil, err
 	}
 	if err := ensureDefaults(ctx, l.accounts, first); err != nil {

@@ -142,7 +142,7 @@ func (p *plane) put(r *api.Request) (any, error) {
 	if want.SKU == nil {
 		return nil, visage.Refuse(visage.Invalid, "InvalidSkuId", "The property sku.name is required: F0, S0 or E0.")
 	}
-	a, err := p.Accounts.Create(r.Context(), account.Creation{
+	a, err := p.Accounts.Create(r.Context(), by(r), account.Creation{
 		Name: name, Group: p.Group, Location: want.Location, Tier: visage.Tier(want.SKU.Name), Tags: want.Tags,
 	})
 	if err != nil {
@@ -161,7 +161,7 @@ func (p *plane) patch(r *api.Request) (any, error) {
 
 // change puts what is given into an account that exists. whole: what is not given is taken away, as PUT has it.
 func (p *plane) change(r *api.Request, want request, whole bool) (any, error) {
-	a, err := p.Accounts.Update(r.Context(), r.Path("account"), func(a account.Account) (account.Account, error) {
+	a, err := p.Accounts.Update(r.Context(), by(r), r.Path("account"), func(a account.Account) (account.Account, error) {
 		if want.Location != "" && place(want.Location) != place(a.Location) {
 			return a, visage.Refuse(visage.Conflict, "InvalidResourceLocation",
 				"Resource %q is in location %q, and that cannot be changed.", a.Name, a.Location)
@@ -184,7 +184,7 @@ func (p *plane) change(r *api.Request, want request, whole bool) (any, error) {
 func place(s string) string { return strings.ToLower(strings.ReplaceAll(s, " ", "")) }
 
 func (p *plane) remove(r *api.Request) (any, error) {
-	err := p.Accounts.Delete(r.Context(), r.Path("account"))
+	err := p.Accounts.Delete(r.Context(), by(r), r.Path("account"))
 	if isUnknown(err) {
 		return api.Reply{Status: http.StatusNoContent}, nil
 	}
@@ -208,11 +208,16 @@ func (p *plane) regenerate(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := p.Accounts.Regenerate(r.Context(), r.Path("account"), name)
+	k, err := p.Accounts.Regenerate(r.Context(), by(r), r.Path("account"), name)
 	if err != nil {
 		return nil, err
 	}
 	return keys(k), nil
+}
+
+// by is who asks, as the audit is told.
+func by(r *api.Request) account.Caller {
+	return account.Caller{Principal: r.Principal, RequestID: r.ID}
 }
 
 // isUnknown tells a resource that does not exist from all else.
