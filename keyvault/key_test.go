@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,6 +139,41 @@ func TestOldVersionsGoOn(t *testing.T) {
 	unknown.Version = strings.Repeat("0", 32)
 	_, err = r.Key(t.Context(), caller(alice), unknown)
 	wantRefusal(t, err, visage.NotFound, "KeyNotFound", "")
+}
+
+// TestManyAtOnce: whoever rotates a key while others do gets a version of his own or is told that he was too late, and
+// every version that was announced goes on working.
+func TestManyAtOnce(t *testing.T) {
+	r := newRig(t)
+	r.create("k", "EC")
+	var mu sync.Mutex
+	var made []keyvault.Ref
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			k, err := r.RotateKey(t.Context(), caller(alice), key("k"))
+			if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.Conflict {
+				return
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			made = append(made, k.Ref)
+		})
+	}
+	wg.Wait()
+	page, err := r.KeyVersions(t.Context(), caller(alice), key("k"), "", 25)
+	if err != nil || len(page.Keys) != len(made)+1 || len(made) == 0 {
+		t.Errorf("%d versions after %d rotations, %v", len(page.Keys), len(made), err)
+	}
+	for _, ref := range made {
+		if _, _, err := r.Use(t.Context(), caller(alice), ref, keyvault.Sign, "ES256", make([]byte, 32)); err != nil {
+			t.Errorf("%s: %v", ref.Version, err)
+		}
+	}
 }
 
 func TestRetentionEndsInPurge(t *testing.T) {

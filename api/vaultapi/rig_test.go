@@ -35,7 +35,8 @@ func (issuer) Token(_ context.Context, bearer, audience string) (visage.Principa
 	who, rest, _ := strings.Cut(bearer, "|")
 	aud, tid, _ := strings.Cut(rest, "|")
 	if who == "" || aud != audience {
-		return visage.Principal{}, visage.Refuse(visage.Unauthenticated, "", "AKV10022: Invalid audience.")
+		return visage.Principal{}, visage.Refuse(visage.Unauthenticated, "InvalidAuthenticationTokenAudience",
+			"The bearer token is for another audience.")
 	}
 	return visage.Principal{Method: "token", ObjectID: who, AppID: "app", Tenant: tid}, nil
 }

@@ -190,6 +190,9 @@ func caller(r *api.Request) keyvault.Caller {
 	}
 }
 
+// akvNumbers are the numbers that the contract has for what is wrong with a token (§A8), by the codes of Tokens.
+var akvNumbers = map[string]string{"InvalidAuthenticationTokenAudience": "AKV10022: "}
+
 // admit proves who calls. Clients send their first request without a token and without its body, and learn from the
 // challenge of the 401 where to get one (contract §A2).
 func (p *plane) admit(r *api.Request) (visage.Principal, error) {
@@ -209,7 +212,7 @@ func (p *plane) admit(r *api.Request) (visage.Principal, error) {
 	}
 	who, err := p.Tokens.Token(r.Context(), token, p.Audience)
 	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.Unauthenticated {
-		return refuse(refusal.Message)
+		return refuse(akvNumbers[refusal.Code] + refusal.Message)
 	}
 	if err != nil {
 		return visage.Principal{}, fmt.Errorf("look for the holder of a token: %w", err)
