@@ -136,7 +136,7 @@ func openOn(ctx context.Context, cfg Config, entries, checkpoints stream) (*Log,
 // Append writes an event and returns when its entry is on disk. Calls that come at the same time share a transaction. When it
 // fails, the operation must: it is for uses of keys and changes of who may use them. An error leaves open whether the entry
 // was written, save that of a ctx that had ended before. An event that is not one, by its kind or its details, is an error and a
-// mistake of the caller.
+// mistake of the caller. It must not be called within a transaction of the store, for which it would wait; Note may.
 func (l *Log) Append(ctx context.Context, e Event) error {
 	q, err := newQueued(e)
 	if err != nil {
