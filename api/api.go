@@ -36,6 +36,14 @@ type Tokens interface {
 	Principal(ctx context.Context, bearer string) (visage.Principal, error)
 }
 
+// Holders knows which Face resource a bearer token opens.
+type Holders interface {
+	// Resource returns the Face resource that is called at host (the request's Host header, maybe with a port), and who
+	// sends bearer, when that is somebody who may use it. Everything else is a *visage.Refusal of kind Unauthenticated. It
+	// is called concurrently, once for each request with a bearer token.
+	Resource(ctx context.Context, bearer, host string) (visage.Resource, visage.Principal, error)
+}
+
 // Plane is a family of routes that answer in one dialect.
 type Plane struct {
 	// Name is the plane's name in logs and metrics, for example "face". Required.
@@ -63,6 +71,9 @@ type Config struct {
 	Keys Keys
 	// Tokens proves bearer tokens. Required when a route allows BearerToken.
 	Tokens Tokens
+	// Holders proves bearer tokens where API keys are asked for. Where a request has both, the token counts. Default:
+	// nobody's token opens a resource.
+	Holders Holders
 	// Rate says how many requests a second a resource may make on average, and how many at once. Default: what its tier
 	// says. A rate below 0 is no limit.
 	Rate func(visage.Resource) (perSecond float64, burst int)

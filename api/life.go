@@ -149,14 +149,9 @@ func (h *Handler) admit(x *exchange, req *Request) error {
 		req.Principal = principal
 		return err
 	}
-	key := req.http.Header.Get(x.plane.KeyHeader)
-	if key == "" {
-		return visage.Refuse(visage.Unauthenticated, "",
-			"The request has no key: send one in the header %s.", x.plane.KeyHeader)
-	}
-	resource, principal, err := h.cfg.Keys.Resource(req.Context(), key, req.http.Host)
+	resource, principal, err := h.holder(x, req)
 	if err != nil {
-		return fmt.Errorf("look for the holder of a key: %w", err)
+		return err
 	}
 	req.Resource, req.Principal, x.resource = resource, principal, resource
 	perSecond, burst := h.cfg.Rate(resource)
@@ -167,6 +162,27 @@ func (h *Handler) admit(x *exchange, req *Request) error {
 		return r
 	}
 	return nil
+}
+
+// holder proves by a bearer token or else by a key which resource a request is for.
+func (h *Handler) holder(x *exchange, req *Request) (visage.Resource, visage.Principal, error) {
+	if bearer := req.Bearer(); bearer != "" && h.cfg.Holders != nil {
+		resource, principal, err := h.cfg.Holders.Resource(req.Context(), bearer, req.http.Host)
+		if err != nil {
+			err = fmt.Errorf("look for the resource of a token: %w", err)
+		}
+		return resource, principal, err
+	}
+	key := req.http.Header.Get(x.plane.KeyHeader)
+	if key == "" {
+		return visage.Resource{}, visage.Principal{}, visage.Refuse(visage.Unauthenticated, "",
+			"The request has no key: send one in the header %s.", x.plane.KeyHeader)
+	}
+	resource, principal, err := h.cfg.Keys.Resource(req.Context(), key, req.http.Host)
+	if err != nil {
+		err = fmt.Errorf("look for the holder of a key: %w", err)
+	}
+	return resource, principal, err
 }
 
 // admitBearer proves who sends a bearer token. The rates of the tiers are for the data of resources and do not bind who

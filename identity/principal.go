@@ -78,17 +78,28 @@ func (r principalRecord) principal() Principal {
 // maxName bounds the names of identities, in bytes.
 const maxName = 120
 
-// CreateApplication makes an application in a tenant. clientID is a lower-case UUID, or empty for a random one.
-// Refusals: InvalidPrincipal; Conflict when the client id is taken.
-func (d *Directory) CreateApplication(ctx context.Context, tenant, name, clientID string) (Principal, error) {
-	if clientID == "" {
-		clientID = newUUID()
+// Creation is what a new application is made of.
+type Creation struct {
+	Tenant   string
+	Name     string // 1 to 120 bytes
+	ID       string // object id, a lower-case UUID; empty: a random one
+	ClientID string // likewise
+}
+
+// CreateApplication makes an application. Refusals: InvalidPrincipal; Conflict when an id is taken.
+func (d *Directory) CreateApplication(ctx context.Context, c Creation) (Principal, error) {
+	for _, id := range []*string{&c.ID, &c.ClientID} {
+		if *id == "" {
+			*id = newUUID()
+		}
 	}
-	if !isUUID(clientID) || name == "" || len(name) > maxName {
+	if !isUUID(c.ID) || !isUUID(c.ClientID) || c.Name == "" || len(c.Name) > maxName {
 		return Principal{}, visage.Refuse(visage.Invalid, "InvalidPrincipal",
-			"An application has a name of 1 to %d bytes, and a client id that is a lower-case UUID.", maxName)
+			"An application has a name of 1 to %d bytes, and ids that are lower-case UUIDs.", maxName)
 	}
-	return d.create(ctx, principalRecord{ClientID: clientID, Tenant: tenant, Name: name, Kind: Application})
+	return d.create(ctx, principalRecord{
+		ID: c.ID, ClientID: c.ClientID, Tenant: c.Tenant, Name: c.Name, Kind: Application,
+	})
 }
 
 // EnsureManaged returns the managed identity of a resource, named by its management path in any case, and makes it when
@@ -104,7 +115,7 @@ func (d *Directory) EnsureManaged(ctx context.Context, tenant, resource string, 
 	}
 	name := resource[strings.LastIndexByte(resource, '/')+1:]
 	p, err := d.create(ctx, principalRecord{
-		ClientID: newUUID(), Tenant: tenant, Name: name, Kind: kind, Resource: resource,
+		ID: newUUID(), ClientID: newUUID(), Tenant: tenant, Name: name, Kind: kind, Resource: resource,
 	})
 	if errors.Is(err, errManaged) { // somebody else was faster
 		p, _ = d.Managed(resource)
@@ -117,13 +128,14 @@ func (d *Directory) EnsureManaged(ctx context.Context, tenant, resource string, 
 var errManaged = errors.New("the resource has a managed identity")
 
 func (d *Directory) create(ctx context.Context, rec principalRecord) (Principal, error) {
-	rec.ID, rec.Created = newUUID(), time.Now().UnixNano()
+	rec.Created = time.Now().UnixNano()
 	err := d.change(ctx, func(tx sealed.Tx) error {
 		s := d.state.Load() // changes come one after the other
 		if !s.tenants[rec.Tenant] {
 			return visage.Refuse(visage.Invalid, "InvalidPrincipal", "There is no tenant %q.", rec.Tenant)
 		}
-		if _, taken := s.clients[rec.ClientID]; taken {
+		_, sameID := s.principals[rec.ID]
+		if _, sameClient := s.clients[rec.ClientID]; sameID || sameClient {
 			return visage.Refuse(visage.Conflict, "PrincipalAlreadyExists", "There is an application %s already.", rec.ClientID)
 		}
 		if _, taken := s.managed[lower(rec.Resource)]; taken {

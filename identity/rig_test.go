@@ -67,7 +67,7 @@ func open(t *testing.T, cfg identity.Config) *identity.Directory {
 // application makes an application with a secret.
 func application(t *testing.T, d *identity.Directory) (identity.Principal, string) {
 	t.Helper()
-	p, err := d.CreateApplication(t.Context(), tenant, "program", "")
+	p, err := d.CreateApplication(t.Context(), identity.Creation{Tenant: tenant, Name: "program"})
 	if err != nil {
 		t.Fatal(err)
 	}

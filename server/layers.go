@@ -18,6 +18,7 @@ import (
 	"github.com/visage-face/visage/api/faceapi"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/face"
+	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keyvault"
 	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/vision"
@@ -32,7 +33,8 @@ type layers struct {
 	face        *face.Service
 	vaults      *keyvault.Service
 	authority   *authority // nil when certificates come from elsewhere, or there are none
-	operator    *operator
+	identities  *identity.Directory
+	instance    instanceRecord
 	forOperator Operator
 }
 
@@ -47,7 +49,13 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	if l.audit, err = s.openAudit(ctx, store, opened); err != nil {
 		return nil, err
 	}
-	l.operator, l.forOperator, err = openOperator(ctx, l.store, filepath.Join(s.cfg.Dir, OperatorFile))
+	if l.instance, err = openInstance(ctx, l.store); err != nil {
+		return nil, err
+	}
+	if l.identities, err = s.openIdentities(ctx, l); err != nil {
+		return nil, err
+	}
+	l.forOperator, err = ensureOperator(ctx, l.identities, l.instance, filepath.Join(s.cfg.Dir, OperatorFile))
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +68,8 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 		return nil, err
 	}
 	l.vaults, err = keyvault.New(keyvault.Config{
-		Store: l.store, Address: s.vaultAddress, Audit: vaultAudit{l.audit}, Logger: s.log,
+		Store: l.store, Address: s.vaultAddress, Audit: vaultAudit{l.audit},
+		Roles: vaultRoles{l.identities, l.instance}, Logger: s.log,
 	})
 	if err != nil {
 		return nil, err
@@ -159,7 +168,8 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	}
 	management, err := armapi.New(armapi.Config{
 		Accounts: l.accounts, Subscription: l.forOperator.SubscriptionID, Group: defaultGroup, Endpoint: s.resourceEndpoint,
-		Vaults: l.vaults, VaultAddress: s.vaultAddress,
+		Vaults: l.vaults, VaultAddress: s.vaultAddress, May: l.identities.May,
+		Authority: s.endpoint + "/" + l.instance.TenantID,
 	})
 	if err != nil {
 		return nil, err
@@ -168,8 +178,16 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	planes := []api.Plane{faces, management, vaults}
-	h, err := api.New(api.Config{Planes: planes, Keys: l.accounts, Tokens: l.operator, Rate: s.rate, Logger: s.log})
+	service, err := s.tokenPlane(l)
+	if err != nil {
+		return nil, err
+	}
+	planes := []api.Plane{faces, management, vaults, service}
+	proving := tokens{l.identities, l.instance, s.managementAudiences()}
+	h, err := api.New(api.Config{
+		Planes: planes, Keys: l.accounts, Tokens: proving, Holders: holders{proving, l.accounts, s.cfg.Domain},
+		Rate: s.rate, Logger: s.log,
+	})
 	if err != nil {
 		return nil, err
 	}

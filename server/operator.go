@@ -3,9 +3,6 @@ package server
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -14,6 +11,7 @@ import (
 	"os"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/internal/durable"
 	"github.com/visage-face/visage/sealed"
 )
@@ -50,68 +48,78 @@ func ReadOperator(path string) (Operator, error) {
 	return o, nil
 }
 
-// operatorRecord is what the server itself keeps, sealed. Of the secret it keeps only a digest; 32 random bytes need no
-// salt.
-type operatorRecord struct {
+// instanceRecord is what the server itself keeps, sealed: the ids of what the first start makes.
+type instanceRecord struct {
 	TenantID       string
 	SubscriptionID string
-	ClientID       string
-	SecretSHA256   []byte
+	ClientID       string // of the operator, and its object id too: people write it into access policies
 }
 
-var operators = sealed.NewTable[operatorRecord]("server/operator", 1)
+var instances = sealed.NewTable[instanceRecord]("server/instance", 1)
 
-// operator proves the operator's secret. It is immutable and safe for concurrent use.
-type operator struct {
-	record operatorRecord
+// openInstance reads the instance's record, or makes it on the first start.
+func openInstance(ctx context.Context, store *sealed.Store) (instanceRecord, error) {
+	var rec instanceRecord
+	err := store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
+		var err error
+		rec, err = instances.In().Get(tx, "instance")
+		if !errors.Is(err, sealed.ErrNotFound) {
+			return err
+		}
+		rec = instanceRecord{TenantID: newUUID(), SubscriptionID: newUUID(), ClientID: newUUID()}
+		return instances.In().Put(tx, "instance", rec)
+	})
+	if err != nil {
+		return instanceRecord{}, fmt.Errorf("open the instance's record: %w", err)
+	}
+	return rec, nil
 }
 
-// openOperator reads the operator's record, or makes it on the first start, and returns with it what operator.json
-// shall say. When the file is gone, or holds a secret that is not the operator's, it gets a new secret: whoever can
-// start the server rules it already.
-func openOperator(ctx context.Context, store *sealed.Store, path string) (*operator, Operator, error) {
+// operatorRoles are what the operator has on the subscription. Owner is not enough: it says nothing about data.
+var operatorRoles = []string{identity.Owner, identity.CognitiveUser, identity.VaultAdministrator}
+
+// ensureOperator makes the operator's application when it is not there, and returns what operator.json shall say. When
+// the file is gone, or holds a secret that is not the operator's, it gets a new secret: whoever can start the server
+// rules it already.
+func ensureOperator(
+	ctx context.Context, identities *identity.Directory, rec instanceRecord, path string,
+) (Operator, error) {
 	on, err := ReadOperator(path)
 	if err != nil {
 		on = Operator{} // whatever is wrong with the file is cured by writing it anew
 	}
-	var rec operatorRecord
-	err = store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
-		var err error
-		rec, err = operators.In().Get(tx, "operator")
-		if errors.Is(err, sealed.ErrNotFound) {
-			rec = operatorRecord{TenantID: newUUID(), SubscriptionID: newUUID(), ClientID: newUUID()}
-		} else if err != nil {
-			return err
+	p, found := identities.LookupClient(rec.ClientID)
+	if !found {
+		p, err = identities.CreateApplication(ctx, identity.Creation{
+			Tenant: rec.TenantID, Name: "operator", ID: rec.ClientID, ClientID: rec.ClientID,
+		})
+		if err != nil {
+			return Operator{}, fmt.Errorf("make the operator: %w", err)
 		}
-		digest := sha256.Sum256([]byte(on.ClientSecret))
-		if subtle.ConstantTimeCompare(digest[:], rec.SecretSHA256) == 1 {
-			return nil
+	}
+	scope := "/subscriptions/" + rec.SubscriptionID
+	for _, role := range operatorRoles {
+		_, err := identities.Assign(ctx, "", p.ID, role, scope)
+		if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.Conflict {
+			continue // it has the role
 		}
-		secret := make([]byte, 32)
-		rand.Read(secret) // never fails: the runtime ends the process instead
-		on.ClientSecret = base64.RawURLEncoding.EncodeToString(secret)
-		digest = sha256.Sum256([]byte(on.ClientSecret))
-		rec.SecretSHA256 = digest[:]
-		return operators.In().Put(tx, "operator", rec)
-	})
-	if err != nil {
-		return nil, Operator{}, fmt.Errorf("open operator's record: %w", err)
+		if err != nil {
+			return Operator{}, fmt.Errorf("give the operator a role: %w", err)
+		}
+	}
+	if !identities.HasSecret(p.ID, on.ClientSecret) {
+		for _, old := range p.Secrets {
+			if err := identities.RemoveSecret(ctx, p.ID, old.ID); err != nil {
+				return Operator{}, fmt.Errorf("end the operator's secret: %w", err)
+			}
+		}
+		if _, on.ClientSecret, err = identities.AddSecret(ctx, p.ID, 0); err != nil {
+			return Operator{}, fmt.Errorf("make the operator's secret: %w", err)
+		}
 	}
 	on.TenantID, on.SubscriptionID, on.ClientID, on.ResourceGroup = rec.TenantID, rec.SubscriptionID, rec.ClientID,
 		defaultGroup
-	return &operator{rec}, on, nil
-}
-
-// Principal implements api.Tokens for the one bearer there is as yet: the operator's client secret itself.
-func (o *operator) Principal(_ context.Context, bearer string) (visage.Principal, error) {
-	digest := sha256.Sum256([]byte(bearer)) // of equal length, so that comparing tells nothing of the secret's
-	if subtle.ConstantTimeCompare(digest[:], o.record.SecretSHA256) != 1 {
-		return visage.Principal{}, visage.Refuse(visage.Unauthenticated, "InvalidAuthenticationToken",
-			"The bearer token is not the operator's client secret; operator.json in the server's directory holds it.")
-	}
-	return visage.Principal{
-		Method: "operator", ObjectID: o.record.ClientID, AppID: o.record.ClientID, Tenant: o.record.TenantID,
-	}, nil
+	return on, nil
 }
 
 // writeOperator puts operator.json into place, whole or not at all.

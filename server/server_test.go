@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -125,13 +126,29 @@ func TestLostOperatorFileIsWrittenWithANewSecret(t *testing.T) {
 	if after.ClientSecret == before.ClientSecret || after.SubscriptionID != before.SubscriptionID {
 		t.Errorf("went from %+v to %+v, want a new secret for the same subscription", before, after)
 	}
-	if status, _ := manage(t, s, before.ClientSecret); status != http.StatusUnauthorized {
+	if status := authenticate(t, s, before); status != http.StatusUnauthorized {
 		t.Errorf("the old secret: %d, want 401", status)
 	}
-	if status, body := manage(t, s, after.ClientSecret); status != http.StatusOK || !strings.Contains(body,
+	if status, body := manage(t, s, s.Token(t, "https://management.azure.com")); status != http.StatusOK || !strings.Contains(body,
 		`"name":"default"`) {
 		t.Errorf("the new secret: %d %s", status, body)
 	}
+}
+
+// authenticate asks for a token with the secret of operator and returns the status.
+func authenticate(t *testing.T, s *servertest.Server, operator server.Operator) int {
+	t.Helper()
+	res, err := s.Client.PostForm(s.URL+"/"+operator.TenantID+"/oauth2/token", url.Values{
+		"grant_type": {"client_credentials"}, "resource": {"https://management.azure.com/"},
+		"client_id": {operator.ClientID}, "client_secret": {operator.ClientSecret},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := res.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode
 }
 
 // manage lists the accounts with a bearer token.
@@ -161,8 +178,8 @@ func manage(t *testing.T, s *servertest.Server, secret string) (int, string) {
 func TestManagementIsForTheOperatorAlone(t *testing.T) {
 	s := servertest.Start(t, server.Config{})
 	for name, secret := range map[string]string{
-		"nothing": "", "a resource's key": s.Key, "another secret": s.Operator().ClientSecret + "x",
-		"a part": s.Operator().ClientSecret[:40],
+		"nothing": "", "a resource's key": s.Key, "the operator's secret": s.Operator().ClientSecret,
+		"a token for faces": s.Token(t, "https://cognitiveservices.azure.com"),
 	} {
 		status, body := manage(t, s, secret)
 		var said struct {

@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/api/vaultapi"
 )
@@ -18,8 +17,8 @@ const vaultLabel = "vault"
 // vaultPlane makes the plane of the key vaults.
 func (s *Server) vaultPlane(l *layers) (api.Plane, error) {
 	return vaultapi.New(vaultapi.Config{
-		Vaults: l.vaults, Address: s.vaultAddress, Tokens: l.operator,
-		Audience:  strings.TrimSuffix(s.addressOf(vaultLabel), "/"),
+		Vaults: l.vaults, Address: s.vaultAddress, Tokens: tokens{l.identities, l.instance, nil},
+		Audience:  s.vaultAudience(),
 		Authority: func(tenant string) string { return s.endpoint + "/" + tenant },
 	})
 }
@@ -45,10 +44,4 @@ func (l *layers) hasHost(label string) bool {
 	}
 	_, err := l.vaults.Vault(context.Background(), vault)
 	return err == nil
-}
-
-// Token implements vaultapi.Tokens for the one bearer there is as yet: the operator's client secret itself, which is of
-// every audience. Its holder has no permission in a vault before an access policy names the operator's client id.
-func (o *operator) Token(ctx context.Context, bearer, _ string) (visage.Principal, error) {
-	return o.Principal(ctx, bearer)
 }

@@ -10,19 +10,27 @@ import (
 	"testing"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// secret is a credential whose token is the operator's client secret.
-type secret string
-
-func (s secret) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	return azcore.AccessToken{Token: string(s)}, nil
+// credential is the official identity client, unchanged, as the operator.
+func credential(t *testing.T, s *servertest.Server) azcore.TokenCredential {
+	t.Helper()
+	options := &azidentity.ClientSecretCredentialOptions{DisableInstanceDiscovery: true}
+	options.Cloud = cloud.Configuration{ActiveDirectoryAuthorityHost: s.URL}
+	options.Transport, options.Retry.MaxRetries = s.Client, -1
+	o := s.Operator()
+	c, err := azidentity.NewClientSecretCredential(o.TenantID, o.ClientID, o.ClientSecret, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // arm makes a request of the management plane as the operator.
@@ -32,7 +40,7 @@ func arm(t *testing.T, s *servertest.Server, method, path, body string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+s.Operator().ClientSecret)
+	req.Header.Set("Authorization", "Bearer "+s.Token(t, "https://management.azure.com/"))
 	res, err := s.Client.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +64,7 @@ func vaultClient(t *testing.T, s *servertest.Server, vault string) *azkeys.Clien
 	}
 	options := &azkeys.ClientOptions{}
 	options.Transport, options.Retry.MaxRetries = &http.Client{Transport: transport}, -1
-	c, err := azkeys.NewClient("https://"+vault+".vault."+endpoint.Host, secret(s.Operator().ClientSecret), options)
+	c, err := azkeys.NewClient("https://"+vault+".vault."+endpoint.Host, credential(t, s), options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ package armapi
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -29,6 +30,10 @@ type Config struct {
 	Vaults *keyvault.Service
 	// VaultAddress returns the base address of a key vault, ending in a slash. Required.
 	VaultAddress func(vault string) string
+	// May reports whether who has a role that allows an action, named as Azure's roles name it, on a path. Required.
+	May func(who visage.Principal, action, path string) bool
+	// Authority is where tokens are to be had, for clients that come without one. Required.
+	Authority string
 }
 
 // New checks cfg and makes the plane.
@@ -36,11 +41,11 @@ func New(cfg Config) (api.Plane, error) {
 	if cfg.Accounts == nil || cfg.Subscription == "" || cfg.Group == "" || cfg.Endpoint == nil {
 		return api.Plane{}, errors.New("make management plane: accounts, subscription, group and endpoint are required")
 	}
-	if cfg.Vaults == nil || cfg.VaultAddress == nil {
-		return api.Plane{}, errors.New("make management plane: vaults and their address are required")
+	if cfg.Vaults == nil || cfg.VaultAddress == nil || cfg.May == nil || cfg.Authority == "" {
+		return api.Plane{}, errors.New("make management plane: vaults, their address, may and authority are required")
 	}
 	p := &plane{cfg}
-	return api.Plane{Name: "management", Prefix: "/subscriptions/", Routes: p.routes(), Greet: greet, Problem: problem}, nil
+	return api.Plane{Name: "management", Prefix: "/subscriptions/", Routes: p.routes(), Greet: greet, Problem: p.problem}, nil
 }
 
 type plane struct {
@@ -60,6 +65,9 @@ func (p *plane) routes() []api.Route {
 			Method: method, Pattern: pattern, Allow: api.BearerToken, Timeout: time.Minute, Doc: doc,
 			Handle: func(r *api.Request) (any, error) {
 				if err := p.scope(r); err != nil {
+					return nil, err
+				}
+				if err := p.authorise(r); err != nil {
 					return nil, err
 				}
 				return handle(r)
@@ -139,16 +147,17 @@ type errorDetail struct {
 }
 
 // problem spells an error. It is the only place that does.
-func problem(h http.Header, p *api.Problem) any {
-	d := errorDetail{p.Code, p.Message}
+func (p *plane) problem(h http.Header, said *api.Problem) any {
+	d := errorDetail{said.Code, said.Message}
 	if d.Code == "" {
-		d.Code = codeOf(p.Status)
+		d.Code = codeOf(said.Status)
 	}
-	if p.Status == http.StatusInternalServerError {
-		d.Message += " It is " + p.RequestID + "."
+	if said.Status == http.StatusInternalServerError {
+		d.Message += " It is " + said.RequestID + "."
 	}
-	if p.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+	if said.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", fmt.Sprintf("Bearer authorization_uri=%q, error=%q, error_description=%q", p.Authority,
+			"invalid_token", d.Code))
 	}
 	return errorAnswer{d}
 }

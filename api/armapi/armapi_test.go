@@ -27,14 +27,14 @@ func (m manager) accounts(more string) string {
 		"/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts" + more + "?api-version=2025-09-01"
 }
 
-// do makes a request with the operator's secret and returns what was answered, decoded when it is JSON.
+// do makes a request as the operator and returns what was answered, decoded when it is JSON.
 func (m manager) do(method, path, body string) (status int, header http.Header, answer map[string]any) {
 	m.t.Helper()
 	req, err := http.NewRequestWithContext(m.t.Context(), method, m.URL+path, strings.NewReader(body))
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+m.Operator().ClientSecret)
+	req.Header.Set("Authorization", "Bearer "+m.Token(m.t, "https://management.azure.com"))
 	req.Header.Set("Content-Type", "application/json; charset=utf-8")
 	res, err := m.Client.Do(req)
 	if err != nil {

@@ -1,7 +1,6 @@
 package armapi_test
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"testing"
@@ -9,16 +8,23 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
 )
 
-// secret is a credential whose token is the operator's client secret.
-type secret string
-
-func (s secret) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	return azcore.AccessToken{Token: string(s)}, nil
+// credential is the official identity client, unchanged, as the operator.
+func (m manager) credential() azcore.TokenCredential {
+	m.t.Helper()
+	options := &azidentity.ClientSecretCredentialOptions{DisableInstanceDiscovery: true}
+	options.Cloud = cloud.Configuration{ActiveDirectoryAuthorityHost: m.URL}
+	options.Transport, options.Retry.MaxRetries = m.Client, -1
+	o := m.Operator()
+	c, err := azidentity.NewClientSecretCredential(o.TenantID, o.ClientID, o.ClientSecret, options)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return c
 }
 
 // TestOfficialClientManagesVaults walks through the life of a vault with the official client, unchanged.
@@ -30,7 +36,7 @@ func TestOfficialClientManagesVaults(t *testing.T) {
 		cloud.ResourceManager: {Endpoint: m.URL, Audience: m.URL},
 	}}
 	o := m.Operator()
-	c, err := armkeyvault.NewVaultsClient(o.SubscriptionID, secret(o.ClientSecret), options)
+	c, err := armkeyvault.NewVaultsClient(o.SubscriptionID, m.credential(), options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,8 +12,10 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/visage-face/visage/server"
@@ -23,6 +25,7 @@ import (
 type client struct {
 	operator server.Operator
 	http     *http.Client
+	bearer   string // a token that was got before; empty: none yet
 }
 
 // defineDir adds the flag that says which server is meant, and returns how to get at its directory.
@@ -82,7 +85,7 @@ const maxAnswer = 16 << 20
 // body and answer may be nil.
 func (c *client) manage(ctx context.Context, method, path string, body, answer any) error {
 	const apiVersion = "2025-09-01" // the newest the contract knows
-	url := fmt.Sprintf("%s/subscriptions/%s/resourceGroups/%s/providers/Microsoft.CognitiveServices/accounts%s?api-version=%s",
+	address := fmt.Sprintf("%s/subscriptions/%s/resourceGroups/%s/providers/Microsoft.CognitiveServices/accounts%s?api-version=%s",
 		c.operator.Endpoint, c.operator.SubscriptionID, c.operator.ResourceGroup, path, apiVersion)
 	var content io.Reader
 	if body != nil {
@@ -92,23 +95,19 @@ func (c *client) manage(ctx context.Context, method, path string, body, answer a
 		}
 		content = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, url, content)
+	req, err := http.NewRequestWithContext(ctx, method, address, content)
 	if err != nil {
 		return fmt.Errorf("make request: %w", err)
 	}
-	req.Header.Set("Authorization", "Bearer "+c.operator.ClientSecret)
-	req.Header.Set("Content-Type", "application/json")
-	res, err := c.http.Do(req)
+	token, err := c.token(ctx)
 	if err != nil {
-		return &failure{
-			err:  fmt.Errorf("reach the server at %s: %w", c.operator.Endpoint, errors.Unwrap(err)),
-			code: exitUnreachable, hint: "is it running? \"visage serve\" starts it",
-		}
+		return err
 	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	res, b, err := c.do(req)
 	if err != nil {
-		return fmt.Errorf("read answer: %w", err)
+		return err
 	}
 	if res.StatusCode >= 300 {
 		return problem(res, b)
@@ -120,6 +119,54 @@ func (c *client) manage(ctx context.Context, method, path string, body, answer a
 		return fmt.Errorf("read answer of %s %s: %w", method, path, err)
 	}
 	return nil
+}
+
+// do makes a request and reads the answer.
+func (c *client) do(req *http.Request) (*http.Response, []byte, error) {
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, nil, &failure{
+			err:  fmt.Errorf("reach the server at %s: %w", c.operator.Endpoint, errors.Unwrap(err)),
+			code: exitUnreachable, hint: "is it running? \"visage serve\" starts it",
+		}
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return nil, nil, fmt.Errorf("read answer: %w", err)
+	}
+	return res, b, nil
+}
+
+// token returns a token of the operator for the management plane. A command is over long before it ends.
+func (c *client) token(ctx context.Context) (string, error) {
+	if c.bearer != "" {
+		return c.bearer, nil
+	}
+	form := url.Values{
+		"grant_type": {"client_credentials"}, "scope": {"https://management.azure.com/.default"},
+		"client_id": {c.operator.ClientID}, "client_secret": {c.operator.ClientSecret},
+	}
+	address := c.operator.Endpoint + "/" + c.operator.TenantID + "/oauth2/v2.0/token"
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
+	if err != nil {
+		return "", fmt.Errorf("make request: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	res, b, err := c.do(req)
+	if err != nil {
+		return "", err
+	}
+	var said struct {
+		Token       string `json:"access_token"`
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	if err := json.Unmarshal(b, &said); err != nil || said.Token == "" {
+		return "", &refused{res.StatusCode, said.Error, said.Description}
+	}
+	c.bearer = said.Token
+	return c.bearer, nil
 }
 
 // refused is what the server said instead of doing it.

@@ -6,9 +6,11 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,6 +80,28 @@ func Start(t testing.TB, cfg server.Config) *Server {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// Token returns a token of the operator for an audience.
+func (s *Server) Token(t testing.TB, audience string) string {
+	t.Helper()
+	o := s.Operator()
+	res, err := s.Client.PostForm(s.URL+"/"+o.TenantID+"/oauth2/v2.0/token", url.Values{
+		"grant_type": {"client_credentials"}, "scope": {audience + "/.default"},
+		"client_id": {o.ClientID}, "client_secret": {o.ClientSecret},
+	})
+	if err != nil {
+		t.Fatalf("get a token: %v", err)
+	}
+	defer res.Body.Close()
+	var said struct {
+		Token       string `json:"access_token"`
+		Description string `json:"error_description"`
+	}
+	if err := json.NewDecoder(res.Body).Decode(&said); err != nil || said.Token == "" {
+		t.Fatalf("get a token: %d %s (%v)", res.StatusCode, said.Description, err)
+	}
+	return said.Token
 }
 
 // Stop stops the server as a signal would, waits until it has, and returns what Run returned.

@@ -1,0 +1,150 @@
+package server
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/tokenapi"
+	"github.com/visage-face/visage/identity"
+	"github.com/visage-face/visage/keyvault"
+)
+
+// Whom tokens are made for, whatever the instance's own domain is: clients have these names built in.
+const (
+	faceAudience    = "https://cognitiveservices.azure.com"
+	resourceManager = "https://management.azure.com"
+	classicManager  = "https://management.core.windows.net"
+)
+
+// managementAudiences are the names of the management plane; the last is its own address, which some clients ask for.
+func (s *Server) managementAudiences() []string {
+	return []string{resourceManager, classicManager, s.endpoint}
+}
+
+// vaultAudience is what the vaults of this instance go by.
+func (s *Server) vaultAudience() string { return strings.TrimSuffix(s.addressOf(vaultLabel), "/") }
+
+// isAudience reports whether there is a plane here of that name.
+func (s *Server) isAudience(name string) bool {
+	return name == faceAudience || name == s.vaultAudience() || slices.Contains(s.managementAudiences(), name)
+}
+
+// issuer is the name under which tokens of a tenant are issued.
+func (s *Server) issuer(tenant string) string { return s.endpoint + "/" + tenant + "/v2.0" }
+
+func (s *Server) openIdentities(ctx context.Context, l *layers) (*identity.Directory, error) {
+	return identity.Open(ctx, identity.Config{
+		Store: l.store, Tenant: l.instance.TenantID, Issuer: s.issuer, Audience: s.isAudience, Logger: s.log,
+	})
+}
+
+// tokenPlane makes the plane that gives tokens.
+func (s *Server) tokenPlane(l *layers) (api.Plane, error) {
+	return tokenapi.New(tokenapi.Config{Directory: l.identities, Authority: s.endpoint, Issuer: s.issuer})
+}
+
+// tokens proves bearer tokens for the planes.
+type tokens struct {
+	identities *identity.Directory
+	instance   instanceRecord
+	management []string // audiences
+}
+
+// Principal implements api.Tokens for the management plane: the tenant of a token must be that of the subscription.
+func (t tokens) Principal(ctx context.Context, bearer string) (visage.Principal, error) {
+	return t.ofTenant(ctx, bearer, t.management...)
+}
+
+// Token implements vaultapi.Tokens, which checks the tenant itself: every vault has its own.
+func (t tokens) Token(ctx context.Context, bearer, audience string) (visage.Principal, error) {
+	who, err := t.identities.Verify(ctx, bearer, audience)
+	return t.named(who), err
+}
+
+func (t tokens) ofTenant(ctx context.Context, bearer string, audiences ...string) (visage.Principal, error) {
+	who, err := t.identities.Verify(ctx, bearer, audiences...)
+	if err != nil {
+		return visage.Principal{}, err
+	}
+	if who.Tenant != t.instance.TenantID {
+		return visage.Principal{}, visage.Refuse(visage.Unauthenticated, "InvalidAuthenticationTokenTenant",
+			"The bearer token is of another tenant than the subscription.")
+	}
+	return t.named(who), nil
+}
+
+// named tells the operator from others, for the audit.
+func (t tokens) named(who visage.Principal) visage.Principal {
+	if who.ObjectID != "" && who.ObjectID == t.instance.ClientID {
+		who.Method = "operator"
+	}
+	return who
+}
+
+// holders knows which Face resource a bearer token opens.
+type holders struct {
+	tokens
+	accounts *account.Accounts
+	domain   string
+}
+
+// useFaces is what the data of Face resources is opened for.
+const useFaces = "Microsoft.CognitiveServices/accounts/Face/action"
+
+// Resource implements api.Holders. A token does not say which resource it is for, so the host has to.
+func (h holders) Resource(ctx context.Context, bearer, host string) (visage.Resource, visage.Principal, error) {
+	refuse := func(code, format string, args ...any) (visage.Resource, visage.Principal, error) {
+		return visage.Resource{}, visage.Principal{}, visage.Refuse(visage.Unauthenticated, code, format, args...)
+	}
+	who, err := h.ofTenant(ctx, bearer, faceAudience)
+	if err != nil {
+		return visage.Resource{}, visage.Principal{}, err
+	}
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	name, found := strings.CutSuffix(strings.ToLower(host), "."+h.domain)
+	if !found {
+		return refuse("401", "A bearer token opens a resource at its own host only, NAME.%s.", h.domain)
+	}
+	resource, err := h.accounts.Get(ctx, name)
+	if err != nil || !h.identities.MayData(who, useFaces, h.instance.accountPath(resource)) {
+		return refuse("PermissionDenied",
+			"The identity of the bearer token has no role on this resource that lets it use it, such as Cognitive Services User.")
+	}
+	who.Resource = resource.ID
+	return resource.Resource, who, nil
+}
+
+// accountPath is the management path of a Face resource.
+func (r instanceRecord) accountPath(a account.Account) string {
+	return "/subscriptions/" + r.SubscriptionID + "/resourceGroups/" + a.Group +
+		"/providers/Microsoft.CognitiveServices/accounts/" + a.Name
+}
+
+// vaultRoles decides in vaults with role-based access.
+type vaultRoles struct {
+	identities *identity.Directory
+	instance   instanceRecord
+}
+
+// Allowed implements keyvault.Roles.
+func (r vaultRoles) Allowed(_ context.Context, who keyvault.Caller, v keyvault.Vault, p keyvault.Permission) (bool, error) {
+	action := string(p) + "/action"
+	switch p { // the others are called the same in roles
+	case keyvault.MayGet, keyvault.MayList:
+		action = "read"
+	case keyvault.MayWrap:
+		action = "wrap/action"
+	case keyvault.MayUnwrap:
+		action = "unwrap/action"
+	}
+	path := "/subscriptions/" + r.instance.SubscriptionID + "/resourceGroups/" + v.Group +
+		"/providers/Microsoft.KeyVault/vaults/" + v.Name
+	return r.identities.MayData(visage.Principal{ObjectID: who.ObjectID}, "Microsoft.KeyVault/vaults/keys/"+action, path), nil
+}
