@@ -40,6 +40,7 @@ account                   : . sealed
 audit                     : . sealed
 keyvault                  : . sealed
 identity                  : . sealed
+custody                   : . sealed keysource audit
 face/...                  : . sealed vision gallery face/...
 
 api                       : .

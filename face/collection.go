@@ -347,5 +347,5 @@ func ended(lease context.Context, err error) error {
 	if cause == nil || errors.Is(cause, sealed.ErrClosed) || errors.Is(cause, sealed.ErrNoSpace) {
 		return outcome(err)
 	}
-	return outcome(sealed.ErrLocked)
+	return outcome(fmt.Errorf("%w: %w", sealed.ErrLocked, cause))
 }

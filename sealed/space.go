@@ -196,8 +196,8 @@ func (sp *Space) lock(cause error) {
 	defer sp.mu.Unlock()
 	sp.fence++
 	fresh := sp.locked == nil
-	if fresh || errors.Is(cause, ErrClosed) {
-		sp.locked = cause
+	if fresh || errors.Is(cause, ErrClosed) || !errors.Is(sp.locked, ErrClosed) && !errors.Is(sp.locked, ErrNoSpace) {
+		sp.locked = cause // a later cause says why it is locked now: no answer may become a refusal
 	}
 	sp.end(cause)
 	if sp.ring != nil {

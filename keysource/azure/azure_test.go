@@ -23,7 +23,7 @@ import (
 func told(fault http.HandlerFunc) func(testing.TB) keysource.Source {
 	return func(t testing.TB) keysource.Source {
 		v := newVault(t)
-		v.fault = fault
+		v.set(func() { v.fault = fault })
 		return v.source("one", versionOne)
 	}
 }
@@ -32,7 +32,7 @@ func told(fault http.HandlerFunc) func(testing.TB) keysource.Source {
 func edited(change func(map[string]any)) func(testing.TB) keysource.Source {
 	return func(t testing.TB) keysource.Source {
 		v := newVault(t)
-		v.edit = change
+		v.set(func() { v.edit = change })
 		return v.source("one", versionOne)
 	}
 }
@@ -41,7 +41,7 @@ func edited(change func(map[string]any)) func(testing.TB) keysource.Source {
 func before(raw http.HandlerFunc) func(testing.TB) keysource.Source {
 	return func(t testing.TB) keysource.Source {
 		v := newVault(t)
-		v.raw = raw
+		v.set(func() { v.raw = raw })
 		return v.source("one", versionOne)
 	}
 }
@@ -170,7 +170,7 @@ func TestExpiredKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.fault = answer(403, "Forbidden", "KeyExpired")
+	v.set(func() { v.fault = answer(403, "Forbidden", "KeyExpired") })
 	if _, _, err := s.Wrap(t.Context(), []byte("inner")); !errors.Is(err, keysource.ErrExpired) {
 		t.Errorf("wrap: got %v, want ErrExpired", err)
 	}
@@ -186,7 +186,7 @@ func TestReasons(t *testing.T) {
 		"AccessDenied": keysource.Permission, "ForbiddenByRbac": keysource.Permission, "": keysource.Permission,
 		"KeyDisabled": keysource.Disabled, "ForbiddenByFirewall": keysource.Firewall, "KeyNotYetValid": keysource.NotYetValid,
 	} {
-		v.fault = answer(403, "Forbidden", inner)
+		v.set(func() { v.fault = answer(403, "Forbidden", inner) })
 		_, err := s.Describe(t.Context(), keysource.Ref{})
 		if e, ok := errors.AsType[*keysource.Error](err); !ok || e.Reason != want {
 			t.Errorf("%s: got %v, want reason %s", inner, err, want)
@@ -217,7 +217,7 @@ func TestRequests(t *testing.T) {
 	if _, err := s.Unwrap(t.Context(), ref, blob); err != nil {
 		t.Fatal(err)
 	}
-	v.fault = answer(503, "ServiceUnavailable", "")
+	v.set(func() { v.fault = answer(503, "ServiceUnavailable", "") })
 	if _, err := s.Unwrap(t.Context(), ref, blob); err == nil {
 		t.Fatal("no error")
 	}
@@ -252,10 +252,10 @@ func TestHosts(t *testing.T) {
 // A vault that takes the connection and says nothing is given up after five seconds.
 func TestDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var ends []net.Conn
+		ends := make(chan net.Conn, 8)
 		s, err := azure.New(azure.Config{Dial: func(context.Context, string, string) (net.Conn, error) {
 			client, server := net.Pipe()
-			ends = append(ends, server)
+			ends <- server
 			return client, nil
 		}}, visage.KeyRef{Vault: "https://v-1.vault.azure.net", Name: "k"}, credential{})
 		if err != nil {
@@ -266,8 +266,8 @@ func TestDeadline(t *testing.T) {
 		if took := time.Since(start); !errors.Is(err, keysource.ErrUnknown) || took != 5*time.Second {
 			t.Errorf("got %v after %v, want ErrUnknown after 5 s", err, took)
 		}
-		for _, e := range ends {
-			e.Close()
+		for len(ends) > 0 {
+			(<-ends).Close()
 		}
 	})
 }

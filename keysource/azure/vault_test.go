@@ -105,6 +105,13 @@ func (v *vault) sourceAs(name, version string, c azure.Credential) *azure.Source
 	return s
 }
 
+// set changes how the vault behaves.
+func (v *vault) set(change func()) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	change()
+}
+
 // credential gives the good token, or what it was told.
 type credential struct {
 	token string

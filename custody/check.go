@@ -1,0 +1,166 @@
+package custody
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed"
+)
+
+// retryAfter is what callers are told to wait for a vault: about a poll.
+const retryAfter = 30 * time.Second
+
+// keyBits is the only size of a key that is taken, whatever a vault may have besides.
+const keyBits = 2048
+
+// check refuses what may not wrap a resource's data key, in the order of the management contract §5.2, and returns the
+// key's version.
+func (c *Custody) check(ctx context.Context, id sealed.SpaceID, b binding) (version string, err error) {
+	if b.As == "" {
+		return "", visage.Refuse(visage.Invalid, "IdentityRequired",
+			"The resource has no identity to ask the vault with: switch its system-assigned identity on.")
+	}
+	if _, err := visage.NewKeyRef(b.Key.Vault, b.Key.Name, b.Key.Version); err != nil {
+		return "", visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The key cannot be used: %v.", err)
+	}
+	if c.cfg.Vaults != nil {
+		if err := c.cfg.Vaults.Check(ctx, id, b.Key); err != nil {
+			return "", err
+		}
+	}
+	src, err := c.cfg.Open(ctx, b.Key, b.As)
+	if err != nil {
+		if errors.Is(err, keysource.ErrUnknown) {
+			return "", refusal(b, "get", err)
+		}
+		return "", visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The key %s cannot be used: %v.", b.Key, err)
+	}
+	d, err := src.Describe(ctx, keysource.Ref{})
+	if err != nil {
+		return "", refusal(b, "get", err)
+	}
+	if err := fit(b.Key, d); err != nil {
+		return "", err
+	}
+	if src, err = c.cfg.Open(ctx, b.at(d.Ref.Version), b.As); err != nil {
+		return "", refusal(b, "get", err)
+	}
+	if verb, err := roundTrip(ctx, src); err != nil {
+		return "", refusal(b, verb, err)
+	}
+	return d.Ref.Version, nil
+}
+
+// fit refuses a key that is not of the right sort, or not good now.
+func fit(key visage.KeyRef, d keysource.Description) error {
+	refuse := func(code, format string, args ...any) error {
+		return visage.Refuse(visage.Invalid, code, "The key %s %s.", key, fmt.Sprintf(format, args...))
+	}
+	now := time.Now()
+	switch {
+	case d.Recovery == "" || d.Recovery == "Purgeable":
+		return refuse("KeyVaultSoftDeleteRequired", "is in a vault without soft delete: switch it on")
+	case strings.Contains(d.Recovery, "Purgeable"):
+		return refuse("KeyVaultPurgeProtectionRequired", "is in a vault without purge protection: switch it on")
+	case d.KeyType != "RSA" && d.KeyType != "RSA-HSM":
+		return refuse("KeyVaultKeyTypeNotSupported", "is of type %.20q: only RSA and RSA-HSM wrap", d.KeyType)
+	case d.Bits != keyBits:
+		return refuse("KeyVaultKeyTypeNotSupported", "has %d bits: only %d are supported", d.Bits, keyBits)
+	case !d.Enabled:
+		return refuse("KeyVaultKeyDisabled", "is disabled: enable it in the vault")
+	case !d.Expires.IsZero() && !now.Before(d.Expires):
+		return refuse("KeyVaultKeyExpired", "has expired on %s", d.Expires.UTC().Format(time.DateOnly))
+	case !d.NotBefore.IsZero() && now.Before(d.NotBefore):
+		return refuse("KeyVaultKeyNotYetValid", "is not valid before %s", d.NotBefore.UTC().Format(time.DateOnly))
+	}
+	for _, op := range []string{"wrapKey", "unwrapKey"} {
+		if !slices.Contains(d.Operations, op) {
+			return refuse("KeyVaultAccessDenied", "does not allow the operation %s: add it to its key_ops", op)
+		}
+	}
+	return nil
+}
+
+// roundTrip wraps a random secret and unwraps it again; verb is what failed.
+func roundTrip(ctx context.Context, src keysource.Source) (verb string, err error) {
+	secret := make([]byte, 32)
+	rand.Read(secret) // never fails: the runtime ends the process instead
+	blob, ref, err := src.Wrap(ctx, secret)
+	if err != nil {
+		return "wrapKey", err
+	}
+	back, err := src.Unwrap(ctx, ref, blob)
+	if err == nil && subtle.ConstantTimeCompare(back, secret) != 1 {
+		err = fmt.Errorf("what was wrapped unwraps to something else: %w", keysource.ErrWrong)
+	}
+	return "unwrapKey", err
+}
+
+// refusal says in the contract's words why a vault's answer to verb stops a change. Errors of no class come back as they
+// are.
+func refusal(b binding, verb string, err error) error {
+	var reason keysource.Reason
+	if e, ok := errors.AsType[*keysource.Error](err); ok {
+		reason = e.Reason
+	}
+	invalid := func(code, format string, args ...any) error {
+		return visage.Refuse(visage.Invalid, code, format, args...)
+	}
+	switch {
+	case errors.Is(err, keysource.ErrUnknown):
+		r := visage.Refuse(visage.Unavailable, "KeyVaultUnavailable", "The vault of key %s gave no usable answer: try again.", b.Key)
+		r.RetryAfter = retryAfter
+		return r
+	case errors.Is(err, keysource.ErrWrong):
+		return invalid("KeyVaultKeyNotFound", "The vault answered for another key than %s.", b.Key)
+	case errors.Is(err, keysource.ErrExpired):
+		return invalid("KeyVaultKeyExpired", "The key %s has expired.", b.Key)
+	case !errors.Is(err, keysource.ErrDenied):
+		return err
+	}
+	switch reason {
+	case keysource.Missing:
+		return invalid("KeyVaultKeyNotFound", "There is no key %s, or it is deleted.", b.Key)
+	case keysource.Disabled:
+		return invalid("KeyVaultKeyDisabled", "The key %s is disabled: enable it in the vault.", b.Key)
+	case keysource.NotYetValid:
+		return invalid("KeyVaultKeyNotYetValid", "The key %s is not valid yet.", b.Key)
+	case keysource.Expired:
+		return invalid("KeyVaultKeyExpired", "The key %s has expired.", b.Key)
+	case keysource.Firewall:
+		return invalid("KeyVaultFirewall", "The firewall of the vault of key %s does not let this service in.", b.Key)
+	}
+	return invalid("KeyVaultAccessDenied", "The vault refuses %s with key %s to principal %s: give it the permissions get, wrapKey and unwrapKey.",
+		verb, b.Key, b.As)
+}
+
+// class is how a key answered.
+type class string
+
+const (
+	classOK      class = "ok"
+	classDenied  class = "denied"
+	classWrong   class = "wrong"
+	classUnknown class = "unknown"
+	classExpired class = "expired"
+)
+
+func classOf(err error) class {
+	switch {
+	case err == nil:
+		return classOK
+	case errors.Is(err, keysource.ErrDenied):
+		return classDenied
+	case errors.Is(err, keysource.ErrWrong):
+		return classWrong
+	}
+	return classUnknown // ErrExpired too: it is said of wrapping, and access goes by unwrapping
+}

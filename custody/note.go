@@ -1,0 +1,174 @@
+package custody
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed"
+)
+
+// note is what custody keeps with the keys of a resource, sealed in its bundle: docs/formats/custody.md.
+type note struct {
+	Format  int        `json:"format"`           // noteFormat
+	Key     *binding   `json:"key,omitempty"`    // nil: the service's
+	Policy  *Policy    `json:"policy,omitempty"` // nil: the instance's
+	Flow    *flow      `json:"flow,omitempty"`   // a change under way
+	Last    *Operation `json:"last,omitempty"`   // how the one before ended
+	Held    bool       `json:"held,omitempty"`   // locked by Lock, until Unlock
+	Closed  *closure   `json:"closed,omitempty"` // why it is locked; it never makes anything less locked
+	Changed time.Time  `json:"changed,omitzero"` // when the version in use last changed
+}
+
+const noteFormat = 1
+
+// binding is a key and who asks for it.
+type binding struct {
+	Key visage.KeyRef      `json:"key"` // with a version: that one, for ever; without: followed
+	As  visage.PrincipalID `json:"as,omitempty"`
+}
+
+// at is the key in one version.
+func (b binding) at(version string) visage.KeyRef {
+	k := b.Key
+	k.Version = version
+	return k
+}
+
+// closure is why a resource is locked, and since when.
+type closure struct {
+	Code   string    `json:"code"`
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
+}
+
+func decodeNote(raw []byte) (note, error) {
+	if len(raw) == 0 {
+		return note{Format: noteFormat}, nil
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	var n note
+	if err := d.Decode(&n); err != nil {
+		return note{}, fmt.Errorf("read the note of custody: %w", err)
+	}
+	if n.Format != noteFormat {
+		return note{}, fmt.Errorf("read the note of custody: format %d is not known", n.Format)
+	}
+	return n, nil
+}
+
+// space is what is known of a resource.
+type space struct {
+	id     sealed.SpaceID
+	bundle *sealed.Bundle
+	kick   chan struct{} // its flow shall try again now
+	watch  *watch        // guarded by Custody.mu
+
+	editing sync.Mutex // held while the note changes; taken before mu
+	door    sync.Mutex // held while the space is opened; taken before mu
+
+	mu       sync.Mutex // guards all below
+	note     note
+	slot     keysource.Ref // what wraps the current data key; zero for the service's
+	busy     bool          // a change is being driven, or checked
+	shut     bool          // locked here, whatever the reason
+	stopLoad context.CancelFunc
+	cond     Condition
+	since    time.Time
+	reason   string
+	code     string
+	lastOK   time.Time
+	next     time.Time
+}
+
+// read reads the keys anew.
+func (sp *space) read(ctx context.Context) error {
+	sp.editing.Lock()
+	defer sp.editing.Unlock()
+	keys, err := sp.bundle.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	n, err := decodeNote(keys.Note)
+	if err != nil {
+		return err
+	}
+	sp.adopt(n, keys)
+	return nil
+}
+
+func (sp *space) adopt(n note, keys sealed.Keys) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.note, sp.slot = n, keysource.Ref{}
+	for _, s := range keys.Slots {
+		if s.Current && s.Role == sealed.Customer {
+			sp.slot = s.Ref
+		}
+	}
+	if sp.cond == "" {
+		sp.cond = ServiceManaged
+		if n.Key != nil || sp.slot != (keysource.Ref{}) {
+			sp.cond = Unavailable
+		}
+	}
+}
+
+// edit changes the note; it is durable when edit returns nil. fn may run twice.
+func (sp *space) edit(ctx context.Context, fn func(*note)) error {
+	sp.editing.Lock()
+	defer sp.editing.Unlock()
+	for {
+		keys, err := sp.bundle.Keys(ctx)
+		if err != nil {
+			return err
+		}
+		n, err := decodeNote(keys.Note)
+		if err != nil {
+			return err
+		}
+		fn(&n)
+		raw, err := json.Marshal(n)
+		if err != nil {
+			return err
+		}
+		err = sp.bundle.SetNote(ctx, keys.Sequence, raw)
+		if errors.Is(err, sealed.ErrChanged) {
+			continue // a turn of the keys came between
+		}
+		if err != nil {
+			return fmt.Errorf("keep the note of custody: %w", err)
+		}
+		sp.adopt(n, keys)
+		return nil
+	}
+}
+
+// now returns a copy of the note, which is not to be changed.
+func (sp *space) now() note {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	return sp.note
+}
+
+// inUse returns the customer's key and the version that wraps; nil when the key is the service's.
+func (sp *space) inUse() (*binding, string) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	return sp.note.Key, sp.slot.Version
+}
+
+// policy returns what holds for the resource.
+func (c *Custody) policy(sp *space) Policy {
+	if p := sp.now().Policy; p != nil {
+		return *p
+	}
+	return c.cfg.Policy
+}

@@ -1,0 +1,162 @@
+package custody
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed"
+)
+
+func errConflict() error {
+	return visage.Refuse(visage.Conflict, "RequestConflict", "Another change of the resource's key is in progress: wait until it has ended.")
+}
+
+// Enable puts a resource under a customer's key: from the service's key, from another key, or from another version of the
+// same. key without a version means the newest, and every newer one from then on. as is who asks the vault.
+//
+// It returns when nothing stands against it any more and there is no way back; the change may still be running then, and
+// Run finishes it: see State. When it returns an error nothing has changed. Refusals: those of the management contract
+// §5.2 from IdentityRequired on; EncryptionKeyRevoked while the present key refuses; RequestConflict.
+func (c *Custody) Enable(ctx context.Context, id sealed.SpaceID, key visage.KeyRef, as visage.PrincipalID) (Operation, error) {
+	sp, err := c.space(ctx, id)
+	if err != nil {
+		return Operation{}, fmt.Errorf("enable a customer's key: %w", err)
+	}
+	if !sp.claim() {
+		return Operation{}, errConflict()
+	}
+	defer c.start()
+	defer sp.release()
+	to := binding{key, as}
+	have, slot := sp.inUse()
+	same := have != nil && have.Key.SameKey(key)
+	if same && have.As != as {
+		return c.rebind(ctx, sp, to)
+	}
+	if have != nil {
+		if err := c.present(ctx, sp, *have); err != nil {
+			return Operation{}, err
+		}
+	}
+	version, err := c.check(ctx, id, to)
+	if err == nil {
+		err = c.failPoint("any", stepChecked, "after")
+	}
+	if err != nil {
+		return Operation{}, err
+	}
+	switch {
+	case have == nil:
+		return c.change(ctx, sp, Enabling, &to, version)
+	case same && slot == version:
+		return c.settle(ctx, sp, to)
+	case same:
+		to.Key.Vault, to.Key.Name = have.Key.Vault, have.Key.Name // one spelling, or it would be two keys
+		return c.change(ctx, sp, Updating, &to, version)
+	}
+	return c.change(ctx, sp, Switching, &to, version)
+}
+
+// Disable puts a resource back under the service's key. It needs the customer's key to answer. See Enable for what its
+// return means. Refusals: EncryptionKeyRevoked, KeyVaultUnavailable, RequestConflict.
+func (c *Custody) Disable(ctx context.Context, id sealed.SpaceID) (Operation, error) {
+	sp, err := c.space(ctx, id)
+	if err != nil {
+		return Operation{}, fmt.Errorf("disable a customer's key: %w", err)
+	}
+	if !sp.claim() {
+		return Operation{}, errConflict()
+	}
+	defer c.start()
+	defer sp.release()
+	have, _ := sp.inUse()
+	if have == nil {
+		if last := sp.now().Last; last != nil {
+			return *last, nil
+		}
+		return Operation{}, nil
+	}
+	if err := c.present(ctx, sp, *have); err != nil {
+		return Operation{}, err
+	}
+	return c.change(ctx, sp, Disabling, nil, "")
+}
+
+// present refuses a change while the present key does not answer.
+func (c *Custody) present(ctx context.Context, sp *space, have binding) error {
+	sp.mu.Lock()
+	cond, held, reason := sp.cond, sp.note.Held, sp.reason
+	sp.mu.Unlock()
+	conflict := visage.Refuse(visage.Conflict, "EncryptionKeyRevoked", "The present key of the resource must answer before it can be changed.")
+	if held || cond == Revoked {
+		if reason != "" {
+			conflict.Message += " " + reason
+		}
+		return conflict
+	}
+	err := c.probe(ctx, sp, have)
+	switch classOf(err) {
+	case classOK:
+		return nil
+	case classDenied, classWrong:
+		return conflict
+	}
+	return refusal(have, "unwrapKey", err)
+}
+
+// probe asks a key, as somebody, for the probe of the data key.
+func (c *Custody) probe(ctx context.Context, sp *space, b binding) error {
+	return c.calling(ctx, func(ctx context.Context) error {
+		_, version := sp.inUse()
+		src, err := c.cfg.Open(ctx, b.at(version), b.As)
+		if err != nil {
+			return err
+		}
+		return sp.bundle.Probe(ctx, src)
+	})
+}
+
+// rebind lets another principal ask for the same key. No key changes, so it works while the resource is locked: that is
+// how one opens again whose identity was taken away and given anew.
+func (c *Custody) rebind(ctx context.Context, sp *space, to binding) (Operation, error) {
+	if to.As == "" {
+		_, err := c.check(ctx, sp.id, to)
+		return Operation{}, err
+	}
+	have, version := sp.inUse()
+	if to.Key.Version != "" && to.Key.Version != version {
+		return Operation{}, visage.Refuse(visage.Conflict, "RequestConflict",
+			"The identity and the version of the key cannot change at once: give the version in use, %s, first.", version)
+	}
+	to.Key.Vault, to.Key.Name = have.Key.Vault, have.Key.Name
+	err := c.probe(ctx, sp, to)
+	if err != nil {
+		if errors.Is(err, keysource.ErrDenied) || classOf(err) == classUnknown || errors.Is(err, keysource.ErrWrong) {
+			err = refusal(to, "unwrapKey", err)
+		}
+		return Operation{}, err
+	}
+	return c.settle(ctx, sp, to)
+}
+
+// settle keeps what changed of a reference to the key in use.
+func (c *Custody) settle(ctx context.Context, sp *space, to binding) (Operation, error) {
+	have, version := sp.inUse()
+	to.Key.Vault, to.Key.Name = have.Key.Vault, have.Key.Name
+	f := flow{Kind: Updating}
+	op := f.operation()
+	op.Progress = Succeeded
+	if err := c.record(ctx, sp, audit.CustodySwitch, audit.Done, &to, version, nil); err != nil {
+		return Operation{}, err
+	}
+	if err := sp.edit(ctx, func(n *note) { n.Key, n.Last = &to, &op }); err != nil {
+		return Operation{}, err
+	}
+	c.place(sp)
+	c.kick(sp)
+	return op, nil
+}

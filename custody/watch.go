@@ -1,0 +1,301 @@
+package custody
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed"
+)
+
+// How keys are asked after. A refusal is acted upon within pollTime × 1.2 + callTime + confirmDelay + callTime + the 2 s
+// of draining: 55 s at the very worst, 38 s with a vault that answers at once.
+const (
+	pollTime     = 30 * time.Second // ± 20 %
+	callTime     = 7 * time.Second  // more than a source takes for itself, which is 5 s
+	confirmDelay = 2 * time.Second  // between a refusal and the question whether it was meant
+	describeEach = 10               // polls between two looks at the key's dates
+	followEach   = time.Hour        // between two looks for a newer version
+	followGuard  = 10 * time.Minute // a resource follows no more often than this
+)
+
+// watchKey tells apart what has to be asked for separately: a vault may refuse one principal and not another.
+type watchKey struct {
+	uri, version string
+	as           visage.PrincipalID
+	follow       bool
+}
+
+// watch is one key in one version as one principal sees it, and the resources that stand and fall with it.
+type watch struct {
+	key  watchKey
+	ref  visage.KeyRef
+	kick chan struct{}
+
+	running bool // guarded by Custody.mu, like spaces
+	spaces  map[sealed.SpaceID]*space
+
+	// Of the goroutine that attends.
+	src      keysource.Source
+	failures int
+	good     int // polls with a good answer since the dates were looked at
+	expired  bool
+	looked   time.Time // for a newer version
+}
+
+// place puts a resource under the watch that its key now has, or under none.
+func (c *Custody) place(sp *space) {
+	sp.mu.Lock()
+	n, slot := sp.note, sp.slot
+	sp.mu.Unlock()
+	var key watchKey
+	if n.Key != nil && n.Flow == nil {
+		key = watchKey{n.Key.Key.Unversioned(), slot.Version, n.Key.As, n.Key.Key.Version == ""}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old := sp.watch; old != nil {
+		if old.key == key {
+			return
+		}
+		delete(old.spaces, sp.id)
+		nudge(old.kick) // it ends when it is empty
+		sp.watch = nil
+	}
+	if key == (watchKey{}) {
+		return
+	}
+	w := c.watches[key]
+	if w == nil {
+		w = &watch{key: key, ref: n.Key.at(slot.Version), kick: make(chan struct{}, 1), spaces: map[sealed.SpaceID]*space{},
+			looked: time.Now()}
+		c.watches[key] = w
+		c.start()
+	}
+	w.spaces[sp.id] = sp
+	sp.watch = w
+}
+
+func nudge(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+// Recheck has a key asked after now, in all its versions; it only queues. It is for whoever learns that a key changed.
+func (c *Custody) Recheck(key visage.KeyRef) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.watches {
+		if w.ref.SameKey(key) {
+			nudge(w.kick)
+		}
+	}
+	for _, sp := range c.spaces {
+		if sp.watch == nil {
+			nudge(sp.kick) // a change may be waiting for this key
+		}
+	}
+}
+
+// kick has a resource's key asked after now.
+func (c *Custody) kick(sp *space) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if sp.watch != nil {
+		nudge(sp.watch.kick)
+	}
+	nudge(sp.kick)
+}
+
+// attend polls until nobody depends on the key any more.
+func (c *Custody) attend(ctx context.Context, w *watch) {
+	defer func() {
+		c.mu.Lock()
+		w.running = false
+		c.mu.Unlock()
+	}()
+	kicked := true // the first question is asked at once
+	for {
+		wait, more := c.poll(ctx, w, kicked)
+		if !more || ctx.Err() != nil {
+			return
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-w.kick:
+			timer.Stop()
+			kicked = true
+		case <-timer.C:
+			kicked = false
+		}
+	}
+}
+
+// members returns who depends on a watch. One without any is taken out.
+func (c *Custody) members(w *watch) []*space {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []*space
+	for _, sp := range w.spaces {
+		all = append(all, sp)
+	}
+	if len(all) == 0 {
+		delete(c.watches, w.key)
+	}
+	return all
+}
+
+// poll asks once and acts upon the answer. It returns when to ask again, and whether.
+func (c *Custody) poll(ctx context.Context, w *watch, kicked bool) (wait time.Duration, more bool) {
+	all := c.members(w)
+	if len(all) == 0 {
+		return 0, false
+	}
+	err := c.ask(ctx, w, all[0], false)
+	if errors.Is(err, sealed.ErrNoSpace) {
+		c.forget(all[0])
+		return 0, true
+	}
+	if classOf(err) == classDenied {
+		if !kicked && !pause(ctx, confirmDelay) {
+			return 0, false
+		}
+		err = c.ask(ctx, w, all[0], true)
+	}
+	if ctx.Err() != nil {
+		return 0, false // an ended context is no answer
+	}
+	if err == nil {
+		w.failures = 0
+		c.dates(ctx, w, kicked)
+	} else if classOf(err) == classUnknown {
+		w.failures++
+	}
+	wait = spread(pollTime)
+	if w.failures > 0 {
+		wait = min(spread(time.Second<<min(w.failures-1, 5)), pollTime)
+	}
+	next := time.Now().Add(wait)
+	var work sync.WaitGroup
+	for _, sp := range all {
+		work.Go(func() {
+			if c.depends(w, sp) {
+				c.answered(ctx, sp, w.src, err, w.expired)
+				sp.mu.Lock()
+				sp.next = next
+				sp.mu.Unlock()
+			}
+		})
+	}
+	work.Wait() // locking waits for those inside, so all at once
+	if err == nil && w.key.follow && (kicked || time.Since(w.looked) >= followEach) {
+		c.follow(ctx, w, all)
+	}
+	return wait, true
+}
+
+func (c *Custody) depends(w *watch, sp *space) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return sp.watch == w
+}
+
+// spread varies a time by 20 % either way, so that those that started together do not stay together.
+func spread(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
+}
+
+// pause waits, and reports false when ctx has ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// ask has the probe of sp unwrapped; fresh: on a new connection, with a new token.
+func (c *Custody) ask(ctx context.Context, w *watch, sp *space, fresh bool) error {
+	return c.calling(ctx, func(ctx context.Context) error {
+		if w.src == nil || fresh {
+			ref := w.ref
+			if w.key.follow {
+				ref.Version = "" // so that it can tell the newest
+			}
+			src, err := c.cfg.Open(ctx, ref, w.key.as)
+			if err != nil {
+				return err
+			}
+			w.src = src
+		}
+		return sp.bundle.Probe(ctx, w.src)
+	})
+}
+
+// calling makes a call to a vault when there is room for it, within callTime.
+func (c *Custody) calling(ctx context.Context, do func(context.Context) error) error {
+	select {
+	case c.calls <- struct{}{}:
+		defer func() { <-c.calls }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	return do(ctx)
+}
+
+// dates looks whether the key in use has expired, which unwrapping does not show.
+func (c *Custody) dates(ctx context.Context, w *watch, kicked bool) {
+	if w.good++; w.good%describeEach != 1 && !kicked {
+		return
+	}
+	var d keysource.Description
+	err := c.calling(ctx, func(ctx context.Context) (err error) {
+		d, err = w.src.Describe(ctx, keysource.Ref{URI: w.key.uri, Version: w.key.version})
+		return err
+	})
+	if err == nil { // access goes by unwrapping alone, so a refusal to describe changes nothing
+		w.expired = !d.Expires.IsZero() && !time.Now().Before(d.Expires)
+	}
+}
+
+// follow takes resources whose reference has no version along to the newest one, if that is good.
+func (c *Custody) follow(ctx context.Context, w *watch, all []*space) {
+	w.looked = time.Now()
+	var newest keysource.Description
+	err := c.calling(ctx, func(ctx context.Context) (err error) {
+		newest, err = w.src.Describe(ctx, keysource.Ref{})
+		return err
+	})
+	if err != nil || newest.Ref.Version == w.key.version || fit(w.ref, newest) != nil {
+		return
+	}
+	for _, sp := range all {
+		n := sp.now()
+		if n.Key == nil || n.Flow != nil || n.Held {
+			continue
+		}
+		if soon := followGuard - time.Since(n.Changed); soon > 0 {
+			w.looked = time.Now().Add(soon - followEach) // look again when it may
+			continue
+		}
+		if _, err := c.change(ctx, sp, Following, n.Key, newest.Ref.Version); err != nil {
+			c.log.WarnContext(ctx, "newer version of a key not followed", "resource", sp.id.String(), "err", err)
+			c.tell(ctx, sp, audit.CustodyFollow, audit.Failed, nil)
+		}
+	}
+}
