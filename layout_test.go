@@ -86,7 +86,7 @@ github.com/bep/imagemeta            : vision/internal/photo
 github.com/cockroachdb/pebble/v2    : sealed/internal/pebble bench
 github.com/fxamacker/cbor/v2        : sealed
 github.com/goccy/go-yaml            : server cmd
-github.com/prometheus/client_golang : api server face gallery sealed vision account audit
+github.com/prometheus/client_golang : api server face gallery sealed vision account audit custody
 github.com/tidwall/btree              : sealed/internal/memory
 github.com/viterin/vek              : gallery
 github.com/yalue/onnxruntime_go     : vision/internal/ort

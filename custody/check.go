@@ -36,24 +36,29 @@ func (c *Custody) check(ctx context.Context, id sealed.SpaceID, b binding) (vers
 			return "", err
 		}
 	}
-	src, err := c.cfg.Open(ctx, b.Key, b.As)
-	if err != nil {
-		if errors.Is(err, keysource.ErrUnknown) {
-			return "", refusal(b, "get", err)
+	var d keysource.Description
+	verb := "get"
+	err = c.calling(ctx, func(ctx context.Context) error {
+		src, err := c.cfg.Open(ctx, b.Key, b.As)
+		if err == nil {
+			d, err = src.Describe(ctx, keysource.Ref{})
 		}
-		return "", visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The key %s cannot be used: %v.", b.Key, err)
-	}
-	d, err := src.Describe(ctx, keysource.Ref{})
+		return err
+	})
 	if err != nil {
-		return "", refusal(b, "get", err)
+		return "", refusal(b, verb, err)
 	}
 	if err := fit(b.Key, d); err != nil {
 		return "", err
 	}
-	if src, err = c.cfg.Open(ctx, b.at(d.Ref.Version), b.As); err != nil {
-		return "", refusal(b, "get", err)
-	}
-	if verb, err := roundTrip(ctx, src); err != nil {
+	err = c.calling(ctx, func(ctx context.Context) error {
+		src, err := c.cfg.Open(ctx, b.at(d.Ref.Version), b.As)
+		if err == nil {
+			verb, err = roundTrip(ctx, src)
+		}
+		return err
+	})
+	if err != nil {
 		return "", refusal(b, verb, err)
 	}
 	return d.Ref.Version, nil
@@ -104,8 +109,8 @@ func roundTrip(ctx context.Context, src keysource.Source) (verb string, err erro
 	return "unwrapKey", err
 }
 
-// refusal says in the contract's words why a vault's answer to verb stops a change. Errors of no class come back as they
-// are.
+// refusal says in the contract's words why a vault's answer to verb stops a change. What is a refusal already, and
+// errors of no class, come back as they are.
 func refusal(b binding, verb string, err error) error {
 	var reason keysource.Reason
 	if e, ok := errors.AsType[*keysource.Error](err); ok {
@@ -115,7 +120,9 @@ func refusal(b binding, verb string, err error) error {
 		return visage.Refuse(visage.Invalid, code, format, args...)
 	}
 	switch {
-	case errors.Is(err, keysource.ErrUnknown):
+	case errors.As(err, new(*visage.Refusal)):
+		return err
+	case errors.Is(err, keysource.ErrUnknown), errors.Is(err, context.DeadlineExceeded):
 		r := visage.Refuse(visage.Unavailable, "KeyVaultUnavailable", "The vault of key %s gave no usable answer: try again.", b.Key)
 		r.RetryAfter = retryAfter
 		return r
@@ -140,27 +147,4 @@ func refusal(b binding, verb string, err error) error {
 	}
 	return invalid("KeyVaultAccessDenied", "The vault refuses %s with key %s to principal %s: give it the permissions get, wrapKey and unwrapKey.",
 		verb, b.Key, b.As)
-}
-
-// class is how a key answered.
-type class string
-
-const (
-	classOK      class = "ok"
-	classDenied  class = "denied"
-	classWrong   class = "wrong"
-	classUnknown class = "unknown"
-	classExpired class = "expired"
-)
-
-func classOf(err error) class {
-	switch {
-	case err == nil:
-		return classOK
-	case errors.Is(err, keysource.ErrDenied):
-		return classDenied
-	case errors.Is(err, keysource.ErrWrong):
-		return classWrong
-	}
-	return classUnknown // ErrExpired too: it is said of wrapping, and access goes by unwrapping
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/keysource"
@@ -33,7 +35,8 @@ type Vaults interface {
 type Config struct {
 	Store *sealed.Store // required
 	// Open returns a source over a key as one principal sees it. Every call gets a source of its own, with a new
-	// connection and a new token: that is how a refusal is confirmed. Required.
+	// connection and a new token: that is how a refusal is confirmed. A *visage.Refusal says that the key can never be
+	// opened, such as one in a vault that this instance does not speak to. Required.
 	Open   func(ctx context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error)
 	Audit  Auditor      // required
 	Vaults Vaults       // default: nothing is checked but the key
@@ -73,6 +76,7 @@ type Custody struct {
 	calls chan struct{}            // holds one token a call
 	wake  chan struct{}            // Run has something to start
 	fault func(point string) error // tests fail here; nil otherwise
+	polls *prometheus.CounterVec
 
 	mu      sync.Mutex // guards both maps and what watches say it guards; taken before a space's mu
 	spaces  map[sealed.SpaceID]*space
@@ -95,7 +99,7 @@ func New(ctx context.Context, cfg Config) (*Custody, error) {
 		return nil, fmt.Errorf("custody: %w", err)
 	}
 	c := &Custody{
-		cfg: cfg, log: cfg.Logger, calls: make(chan struct{}, maxCalls), wake: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Logger, calls: make(chan struct{}, maxCalls), wake: make(chan struct{}, 1), polls: newPolls(),
 		spaces: map[sealed.SpaceID]*space{}, watches: map[watchKey]*watch{},
 	}
 	ids, err := cfg.Store.Spaces(ctx)
@@ -106,13 +110,9 @@ func New(ctx context.Context, cfg Config) (*Custody, error) {
 		if id == sealed.Operator {
 			continue
 		}
-		sp, err := c.space(ctx, id)
-		if err != nil { // a damaged bundle is one resource's misfortune
+		if _, err := c.space(ctx, id); err != nil { // a damaged bundle is one resource's misfortune
 			c.log.ErrorContext(ctx, "keys of a resource not read", "resource", id.String(), "err", err)
-			continue
 		}
-		c.closeAtStart(sp)
-		c.place(sp)
 	}
 	return c, nil
 }
@@ -165,13 +165,28 @@ func (c *Custody) space(ctx context.Context, id sealed.SpaceID) (*space, error) 
 	if err := sp.read(ctx); err != nil {
 		return nil, err
 	}
+	c.closeAtStart(sp)
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if other := c.spaces[id]; other != nil {
+	other := c.spaces[id]
+	if other == nil {
+		c.spaces[id] = sp
+	}
+	c.mu.Unlock()
+	if other != nil {
 		return other, nil
 	}
-	c.spaces[id] = sp
+	c.place(sp)
 	return sp, nil
+}
+
+// Forget drops what is known of a resource that was deleted. It is for whoever learns of it, and only takes a lock.
+func (c *Custody) Forget(id sealed.SpaceID) {
+	c.mu.Lock()
+	sp := c.spaces[id]
+	c.mu.Unlock()
+	if sp != nil {
+		c.forget(sp)
+	}
 }
 
 // forget drops what is known of a resource that is no more.
@@ -183,8 +198,10 @@ func (c *Custody) forget(sp *space) {
 	}
 	if w := sp.watch; w != nil {
 		delete(w.spaces, sp.id)
+		nudge(w.kick) // it ends when it is empty
 		sp.watch = nil
 	}
+	nudge(sp.kick)
 }
 
 // record writes an event about a resource.

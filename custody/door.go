@@ -16,18 +16,23 @@ import (
 // say that it is wanted.
 const longLocked = 30 * 24 * time.Hour
 
-// The causes with which a space is locked: refusals, since that is what every data operation answers from then on
-// (management contract §6).
-func revoked(reason string) *visage.Refusal {
-	return visage.Refuse(visage.KeyRevoked, "EncryptionKeyRevoked",
-		"The key that protects the data of this resource refuses access: %s. Nothing is lost; restore access to use the resource again.", reason)
-}
+// The codes of data operations on a locked resource (management contract §6).
+const (
+	codeRevoked     = "EncryptionKeyRevoked"
+	codeUnavailable = "EncryptionKeyUnavailable"
+)
 
-func unavailable(reason string) *visage.Refusal {
-	r := visage.Refuse(visage.Unavailable, "EncryptionKeyUnavailable",
-		"The key that protects the data of this resource cannot be asked for: %s.", reason)
-	r.RetryAfter = retryAfter
-	return r
+// cause is what a space in a condition is locked with: a refusal, since that is what every data operation answers from
+// then on. It says nothing of the key: who may send photos need not know where it is.
+func (cond Condition) cause() *visage.Refusal {
+	if cond == Unavailable {
+		r := visage.Refuse(visage.Unavailable, codeUnavailable,
+			"The key that protects the data of this resource cannot be asked for at present. Nothing is lost.")
+		r.RetryAfter = retryAfter
+		return r
+	}
+	return visage.Refuse(visage.KeyRevoked, codeRevoked,
+		"The key that protects the data of this resource refuses access. Nothing is lost; its owner can restore access.")
 }
 
 // closeAtStart locks what is under a customer's key, and what a change was about to put there: nothing that was stored
@@ -38,105 +43,128 @@ func (c *Custody) closeAtStart(sp *space) {
 	case n.Key == nil && n.Flow == nil:
 		return
 	case n.Held:
-		sp.shutNow(Locked, revoked("it was locked by its owner"))
-	case n.Closed != nil && n.Closed.Code == revoked("").Code:
-		sp.shutNow(Revoked, revoked(n.Closed.Reason))
+		sp.shutNow(Locked, "Its owner has locked it.")
+	case n.Closed != nil && n.Closed.Code == codeRevoked:
+		sp.shutNow(Revoked, n.Closed.Reason)
 		sp.mu.Lock()
 		sp.since = n.Closed.Since
 		sp.mu.Unlock()
 	default:
-		sp.shutNow(Unavailable, unavailable("it has not answered since the service was started"))
+		sp.shutNow(Unavailable, "The key has not answered since the service was started.")
 	}
 }
 
-// shutNow locks a space, with its keys wiped and its lease ended when it returns, and reports whether it was open.
-func (sp *space) shutNow(cond Condition, cause *visage.Refusal) (was bool) {
+// shutNow locks a space, with its keys wiped and its lease ended when it returns, and reports whether that is news.
+func (sp *space) shutNow(cond Condition, reason string) (news bool) {
+	cause := cond.cause()
 	sp.mu.Lock()
-	was = !sp.shut
+	news = !sp.shut || sp.cond != cond
 	sp.shut = true
 	if sp.cond != cond {
 		sp.cond, sp.since = cond, time.Now()
 	}
-	sp.reason, sp.code = cause.Message, cause.Code
+	sp.reason, sp.code = reason, cause.Code
 	sp.mu.Unlock()
 	sp.bundle.Lock(cause)
-	return was
+	return news
 }
 
-// close locks a space, writes that down, and tells.
-func (c *Custody) close(ctx context.Context, sp *space, cond Condition, cause *visage.Refusal, reason string) {
-	sp.mu.Lock()
-	before := sp.cond
-	sp.mu.Unlock()
-	was := sp.shutNow(cond, cause)
-	if !was && before == cond {
+// close locks a space, tells, and writes it down.
+func (c *Custody) close(ctx context.Context, sp *space, cond Condition, reason string) {
+	if !sp.shutNow(cond, reason) {
 		return
 	}
-	outcome := audit.Refused
+	code, outcome := cond.cause().Code, audit.Refused
 	if cond == Unavailable {
 		outcome = audit.Unknown
 	}
-	c.tell(ctx, sp, audit.CustodyLock, outcome, map[audit.Detail]string{audit.DetailState: string(cond), audit.DetailReason: cause.Code})
+	c.log.WarnContext(ctx, "resource locked", "resource", sp.id.String(), "state", string(cond), "reason", reason)
+	c.tell(ctx, sp, audit.CustodyLock, outcome, map[audit.Detail]string{audit.DetailState: string(cond), audit.DetailReason: code})
 	at := time.Now()
-	err := sp.edit(context.WithoutCancel(ctx), func(n *note) { n.Closed = &closure{Code: cause.Code, Reason: reason, Since: at} })
-	if err != nil {
+	err := sp.edit(context.WithoutCancel(ctx), func(n *note) { n.Closed = &closure{Code: code, Reason: reason, Since: at} })
+	if err != nil && !errors.Is(err, sealed.ErrNoSpace) {
 		c.log.ErrorContext(ctx, "state of a locked resource not kept", "resource", sp.id.String(), "err", err)
 	}
 }
 
 // answered acts upon what a key has answered for a space. expired says that the key is out of date, though it unwraps.
 func (c *Custody) answered(ctx context.Context, sp *space, src keysource.Source, err error, expired bool) {
-	policy := c.policy(sp)
-	switch classOf(err) {
-	case classOK:
-		if expired && policy.LockOnExpiry {
-			c.close(ctx, sp, Revoked, revoked("it has expired"), "it has expired")
+	policy, now := c.policy(sp), classOf(err)
+	if now == classOK && expired {
+		now = classExpired
+	}
+	sp.mu.Lock()
+	before := sp.class
+	sp.class = now
+	sp.mu.Unlock()
+	if before != now {
+		c.tell(ctx, sp, audit.KeyProbe, outcomeOf(now), map[audit.Detail]string{audit.DetailClass: string(now)})
+	}
+	switch now {
+	case classExpired:
+		if policy.LockOnExpiry {
+			c.close(ctx, sp, Revoked, "The key has expired.")
 			return
 		}
-		c.good(ctx, sp, src, policy, expired)
+		c.good(ctx, sp, src, policy, true)
+	case classOK:
+		c.good(ctx, sp, src, policy, false)
 	case classDenied:
-		c.close(ctx, sp, Revoked, revoked(why(err)), why(err))
+		c.close(ctx, sp, Revoked, why(err))
 	case classWrong:
-		c.log.ErrorContext(ctx, "another key answers for a resource", "resource", sp.id.String(), "err", err)
-		c.close(ctx, sp, Revoked, revoked("another key than it answers in its place"), "another key answers in its place")
+		c.log.ErrorContext(ctx, "wrong key: another key answers for a resource", "resource", sp.id.String(), "err", err)
+		c.close(ctx, sp, Revoked, "Another key answers in place of the resource's own.")
 	default:
 		c.silent(ctx, sp, policy, err)
 	}
+}
+
+// mayOpen reports whether a locked space may open when its key says yes.
+func (sp *space) mayOpen(policy Policy) bool {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	if sp.held {
+		return false
+	}
+	long := sp.note.Closed != nil && time.Since(sp.note.Closed.Since) > longLocked
+	return sp.cond != Revoked || !policy.ManualRestore && !long
 }
 
 // good renews the lease, and opens what is locked and may open.
 func (c *Custody) good(ctx context.Context, sp *space, src keysource.Source, policy Policy, expired bool) {
 	now := time.Now()
 	sp.mu.Lock()
-	shut, held, before := sp.shut, sp.note.Held, sp.cond
-	long := sp.note.Closed != nil && sp.cond == Revoked && now.Sub(sp.note.Closed.Since) > longLocked
-	waits := before == Revoked && policy.ManualRestore || long
+	shut, before := sp.shut, sp.cond
 	sp.lastOK = now
 	sp.mu.Unlock()
-	if held || shut && waits {
-		return
-	}
 	if shut {
+		if !sp.mayOpen(policy) {
+			return
+		}
 		if err := c.open(ctx, sp, src); err != nil {
 			c.log.WarnContext(ctx, "resource not opened", "resource", sp.id.String(), "err", err)
-			if !errors.Is(err, errHeld) && classOf(err) != classUnknown {
-				c.close(ctx, sp, Revoked, revoked(why(err)), why(err))
+			if class := classOf(err); class == classDenied || class == classWrong {
+				c.close(ctx, sp, Revoked, why(err))
 			}
 			return
 		}
 	}
-	sp.bundle.Renew(now.Add(policy.Grace))
 	cond, reason := Active, ""
 	if expired {
 		cond, reason = Degraded, "The key has expired: it still opens the data and wraps no other."
 	}
 	sp.mu.Lock()
+	if sp.shut { // Lock came between
+		sp.mu.Unlock()
+		return
+	}
 	if sp.cond != cond {
 		sp.cond, sp.since = cond, now
 	}
 	sp.code, sp.reason = "", reason
 	closed := sp.note.Closed != nil
 	sp.mu.Unlock()
+	sp.bundle.Renew(now.Add(policy.Grace))
 	if closed {
 		if err := sp.edit(ctx, func(n *note) { n.Closed = nil }); err != nil {
 			c.log.ErrorContext(ctx, "state of an opened resource not kept", "resource", sp.id.String(), "err", err)
@@ -144,6 +172,7 @@ func (c *Custody) good(ctx context.Context, sp *space, src keysource.Source, pol
 	}
 	switch {
 	case shut:
+		c.log.InfoContext(ctx, "resource opened", "resource", sp.id.String())
 		c.tell(ctx, sp, audit.CustodyRestore, audit.Done, nil)
 	case before != cond:
 		c.tell(ctx, sp, audit.CustodyGrace, audit.Done, map[audit.Detail]string{audit.DetailState: string(cond)})
@@ -158,12 +187,12 @@ func (c *Custody) silent(ctx context.Context, sp *space, policy Policy, err erro
 		sp.mu.Unlock()
 		return // an answer that is none makes nothing less locked, and a refusal stays one
 	}
-	if sp.lastOK.IsZero() {
-		sp.lastOK = now // a change towards its first customer's key: the grace begins here
-		sp.bundle.Renew(now.Add(policy.Grace))
+	first := sp.lastOK.IsZero() // a change towards its first customer's key: the grace begins here
+	if first {
+		sp.lastOK = now
 	}
-	over := now.Sub(sp.lastOK) >= policy.Grace
-	fresh := sp.cond != Degraded
+	until := sp.lastOK.Add(policy.Grace)
+	over, fresh := !now.Before(until), sp.cond != Degraded
 	if !over {
 		if fresh {
 			sp.cond, sp.since = Degraded, now
@@ -171,10 +200,12 @@ func (c *Custody) silent(ctx context.Context, sp *space, policy Policy, err erro
 		sp.reason = "The vault gives no usable answer: " + why(err)
 	}
 	sp.mu.Unlock()
+	if !over && first {
+		sp.bundle.Renew(until)
+	}
 	switch {
 	case over:
-		reason := fmt.Sprintf("its vault has given no answer for %v", policy.Grace)
-		c.close(ctx, sp, Unavailable, unavailable(reason), reason)
+		c.close(ctx, sp, Unavailable, fmt.Sprintf("The vault has given no usable answer for %v.", policy.Grace))
 	case fresh:
 		c.tell(ctx, sp, audit.CustodyGrace, audit.Unknown, map[audit.Detail]string{audit.DetailState: string(Degraded)})
 	}
@@ -189,87 +220,97 @@ func (c *Custody) open(ctx context.Context, sp *space, src keysource.Source) err
 	ctx, stop := context.WithTimeout(ctx, callTime)
 	defer stop()
 	sp.mu.Lock()
-	held := sp.note.Held
+	held := sp.held
 	sp.stopLoad = stop
 	sp.mu.Unlock()
 	if held {
 		return errHeld
 	}
-	if err := sp.bundle.Load(ctx, src); err != nil {
+	err := sp.bundle.Load(ctx, src)
+	class := classOf(err)
+	c.tell(ctx, sp, audit.KeyUnwrap, outcomeOf(class), map[audit.Detail]string{audit.DetailClass: string(class)})
+	if err != nil {
 		return err
 	}
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	if sp.note.Held {
-		return errHeld // Lock has moved the fence, or is about to
+	sp.stopLoad = nil
+	if sp.held {
+		return errHeld // Lock waits at the door, and locks again
 	}
-	sp.shut = false
+	sp.shut, sp.lastOK = false, time.Now()
 	return nil
 }
 
 // Lock closes a resource under a customer's key at once: no operation that starts after it returns succeeds, and the
 // keys are wiped. It stays locked, also over restarts, until Unlock.
-// Refusals: Conflict when the key is the service's.
+// Refusals: CustomerManagedKeyNotEnabled when the key is the service's.
 func (c *Custody) Lock(ctx context.Context, id sealed.SpaceID) error {
 	sp, err := c.space(ctx, id)
 	if err != nil {
-		return err
+		return fmt.Errorf("lock: %w", err)
 	}
+	sp.officer.Lock()
+	defer sp.officer.Unlock()
 	sp.mu.Lock()
 	if sp.note.Key == nil {
 		sp.mu.Unlock()
 		return visage.Refuse(visage.Conflict, "CustomerManagedKeyNotEnabled", "The resource has no key of its own to be locked with.")
 	}
-	sp.note.Held = true
+	sp.held = true
 	if sp.stopLoad != nil {
 		sp.stopLoad()
 	}
 	sp.mu.Unlock()
-	cause := revoked("it was locked by its owner")
-	sp.shutNow(Locked, cause)
-	sp.door.Lock() // an opening that was under way has ended after this, and none begins while Held is set
-	sp.shutNow(Locked, cause)
+	sp.shutNow(Locked, "Its owner has locked it.")
+	sp.door.Lock() // an opening that was under way has ended after this, and none begins while held is set
+	sp.shutNow(Locked, "Its owner has locked it.")
 	sp.door.Unlock()
 	if err := sp.edit(context.WithoutCancel(ctx), func(n *note) { n.Held = true }); err != nil {
 		return fmt.Errorf("the resource is locked until the next restart only: %w", err)
 	}
-	return c.record(ctx, sp, audit.CustodyLock, audit.Done, sp.now().Key, "", map[audit.Detail]string{audit.DetailState: string(Locked)})
+	key, version := sp.inUse()
+	return c.record(ctx, sp, audit.CustodyLock, audit.Done, key, version, map[audit.Detail]string{audit.DetailState: string(Locked)})
 }
 
 // Unlock ends what Lock began, allows a resource to open that was refused its key for more than 30 days or whose policy
-// is ManualRestore, and has the key asked at once. It opens when the key says yes.
+// is ManualRestore, and has the key asked at once. It opens when the key says yes; State tells.
 func (c *Custody) Unlock(ctx context.Context, id sealed.SpaceID) error {
 	sp, err := c.space(ctx, id)
 	if err != nil {
-		return err
+		return fmt.Errorf("unlock: %w", err)
+	}
+	sp.officer.Lock()
+	defer sp.officer.Unlock()
+	key, version := sp.inUse()
+	details := map[audit.Detail]string{audit.DetailOperation: "unlock"}
+	if err := c.record(ctx, sp, audit.OperatorAction, audit.Done, key, version, details); err != nil {
+		return err // what opens is told of first
 	}
 	if err := sp.edit(ctx, func(n *note) { n.Held, n.Closed = false, nil }); err != nil {
-		return err
+		return fmt.Errorf("unlock: %w", err)
 	}
 	sp.mu.Lock()
-	if sp.cond == Locked || sp.cond == Revoked {
-		sp.cond, sp.since = Unavailable, time.Now()
-		sp.code, sp.reason = unavailable("").Code, "The key is being asked."
-	}
+	sp.held = false
+	asking := sp.shut && sp.cond != Unavailable
 	sp.mu.Unlock()
-	if err := c.record(ctx, sp, audit.OperatorAction, audit.Done, sp.now().Key, "",
-		map[audit.Detail]string{audit.DetailOperation: "unlock"}); err != nil {
-		return err
+	if asking {
+		sp.shutNow(Unavailable, "The key is being asked.")
 	}
 	c.kick(sp)
 	return nil
 }
 
-// why is the text of a refusal as its owner may read it: what the vault said, without what was being done here.
+// why is a failure as the owner of a resource may read it: what the vault said, without what was being done here.
 func why(err error) string {
 	if e, ok := errors.AsType[*keysource.Error](err); ok {
-		return e.Text
+		return e.Text + "."
 	}
 	switch classOf(err) {
 	case classDenied:
-		return keysource.ErrDenied.Error()
+		return keysource.ErrDenied.Error() + "."
 	case classWrong:
-		return keysource.ErrWrong.Error()
+		return keysource.ErrWrong.Error() + "."
 	}
-	return keysource.ErrUnknown.Error()
+	return keysource.ErrUnknown.Error() + "."
 }

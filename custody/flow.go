@@ -49,8 +49,11 @@ var (
 	shortRoad = []string{stepIntended, stepRewrapped, stepDone}
 )
 
+// short reports whether the data key stays, and is wrapped anew.
+func (f flow) short() bool { return f.Kind == Updating || f.Kind == Following }
+
 func (f flow) road() []string {
-	if f.Kind == Updating || f.Kind == Following {
+	if f.short() {
 		return shortRoad
 	}
 	return longRoad
@@ -58,9 +61,8 @@ func (f flow) road() []string {
 
 // forward reports whether a flow can no longer be undone.
 func (f flow) forward() bool {
-	road := f.road()
-	point := stepPending
-	if f.Kind == Updating || f.Kind == Following {
+	road, point := f.road(), stepPending
+	if f.short() {
 		point = stepDone
 	}
 	return slices.Index(road, f.Step) >= slices.Index(road, point)
@@ -97,14 +99,8 @@ func (sp *space) release() {
 }
 
 // change begins a change towards a key that was checked and takes it to the point of no return; Run goes on from there.
-// The caller has claimed the space, except for one that follows.
+// The caller has claimed the space.
 func (c *Custody) change(ctx context.Context, sp *space, kind OperationKind, to *binding, version string) (Operation, error) {
-	if kind == Following {
-		if !sp.claim() {
-			return Operation{}, errConflict()
-		}
-		defer sp.release()
-	}
 	f := flow{ID: rand.Text(), Kind: kind, To: to, Version: version, Started: time.Now()}
 	f.Step = f.road()[0]
 	if err := sp.edit(ctx, func(n *note) { n.Flow = &f }); err != nil {
@@ -113,17 +109,18 @@ func (c *Custody) change(ctx context.Context, sp *space, kind OperationKind, to 
 	c.place(sp)
 	for !f.forward() {
 		if err := c.step(ctx, sp, &f); err != nil {
-			return Operation{}, c.undo(ctx, sp, f, err)
+			return c.undo(ctx, sp, f, err)
 		}
 	}
-	if kind == Updating || kind == Following { // one step is left, and it asks nobody
-		if err := c.step(ctx, sp, &f); err != nil {
-			c.start()
-			return f.operation(), nil
-		}
-		return *sp.now().Last, nil
+	if !f.short() {
+		return f.operation(), nil
 	}
-	return f.operation(), nil
+	if err := c.step(ctx, sp, &f); err != nil { // the last step, which asks nobody
+		c.log.WarnContext(ctx, "change of keys waits", "resource", sp.id.String(), "step", f.Step, "err", err)
+		c.start()
+		return f.operation(), nil
+	}
+	return *sp.now().Last, nil
 }
 
 // step takes the step that f stands at and writes the next one down.
@@ -192,6 +189,14 @@ func (c *Custody) take(ctx context.Context, sp *space, f *flow) error {
 // wrap makes the new generation. One that an attempt before has left behind is taken out first: nothing was sealed under
 // it.
 func (c *Custody) wrap(ctx context.Context, sp *space, f *flow, src keysource.Source) error {
+	sp.mu.Lock()
+	shut := sp.shut
+	sp.mu.Unlock()
+	if !shut { // what is not open yet would not open by itself with a second generation there
+		if err := sp.bundle.Load(ctx, src); err != nil {
+			return err
+		}
+	}
 	if err := discard(ctx, sp); err != nil {
 		return err
 	}
@@ -243,7 +248,12 @@ func (c *Custody) finish(ctx context.Context, sp *space, f flow) error {
 	}
 	op := f.operation()
 	op.Progress, op.Step, op.Ended = Succeeded, "", time.Now()
-	err := sp.edit(ctx, func(n *note) { n.Key, n.Flow, n.Last, n.Changed = f.To, nil, &op, op.Ended })
+	err := sp.edit(ctx, func(n *note) {
+		n.Key, n.Flow, n.Last = f.To, nil, &op
+		if f.Kind == Following {
+			n.Followed = op.Ended
+		}
+	})
 	if err != nil {
 		return err
 	}
@@ -271,232 +281,61 @@ func (c *Custody) finish(ctx context.Context, sp *space, f flow) error {
 	return nil
 }
 
-// undo takes back what a flow did before the point of no return. cause is why, and is returned, as a refusal where the
-// vault's answer was the reason.
-func (c *Custody) undo(ctx context.Context, sp *space, f flow, cause error) error {
+// undo takes back what a flow did before the point of no return, and fails its operation. cause is why, and is returned,
+// as a refusal where the vault's answer was the reason. A rewrapping that has come through, whatever it seemed, is finished
+// instead: the version before no longer wraps anything.
+func (c *Custody) undo(ctx context.Context, sp *space, f flow, cause error) (Operation, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime) // begun is begun
 	defer cancel()
-	key, _ := sp.inUse()
+	defer c.place(sp)
+	if f.Step == stepRewrapped {
+		keys, err := sp.bundle.Keys(ctx)
+		if err != nil {
+			c.start() // Run tries again
+			return Operation{}, errors.Join(cause, fmt.Errorf("undo: %w", err))
+		}
+		if rewrapped(keys, f.Version) {
+			if err := c.finish(ctx, sp, f); err != nil {
+				c.start()
+				return Operation{}, errors.Join(cause, err)
+			}
+			return *sp.now().Last, nil
+		}
+	}
 	said := cause
-	if _, ok := errors.AsType[*visage.Refusal](cause); !ok {
-		b := f.To
-		if b == nil {
-			b = key
-		}
-		if b != nil {
-			said = refusal(*b, f.Step, cause)
-		}
+	if b, _ := sp.inUse(); f.To != nil {
+		said = refusal(*f.To, f.verb(), cause)
+	} else if b != nil {
+		said = refusal(*b, f.verb(), cause)
 	}
 	op := f.operation()
 	op.Progress, op.Ended = Failed, time.Now()
 	if r, ok := errors.AsType[*visage.Refusal](said); ok {
 		op.Code, op.Reason = r.Code, r.Message
 	}
-	if f.road()[0] == stepWrapped {
-		if err := discard(ctx, sp); err != nil {
-			c.start() // Run tries again
-			return errors.Join(said, fmt.Errorf("undo: %w", err))
-		}
+	var err error
+	if !f.short() {
+		err = discard(ctx, sp)
 	}
-	if err := sp.edit(ctx, func(n *note) { n.Flow, n.Last = nil, &op }); err != nil {
+	if err == nil {
+		err = sp.edit(ctx, func(n *note) { n.Flow, n.Last = nil, &op })
+	}
+	if err != nil {
 		c.start()
-		return errors.Join(said, fmt.Errorf("undo: %w", err))
+		return Operation{}, errors.Join(said, fmt.Errorf("undo: %w", err))
 	}
-	c.place(sp)
 	c.tell(ctx, sp, f.kind(), audit.Failed, map[audit.Detail]string{audit.DetailStep: f.Step, audit.DetailReason: op.Code})
-	return said
+	return Operation{}, said
 }
 
-// drive finishes a change that was found or handed over. It waits while a key does not answer, and is what keeps the
-// resource's lease meanwhile: every attempt has the keys unwrap. The caller has claimed the space.
-func (c *Custody) drive(ctx context.Context, sp *space) {
-	defer sp.release()
-	failures := 0
-	for ctx.Err() == nil {
-		n := sp.now()
-		if n.Flow == nil {
-			return
-		}
-		f, err := *n.Flow, error(nil)
-		switch {
-		case n.Held:
-			err = errHeld
-		case !f.forward():
-			err = c.goBack(ctx, sp, f)
-		default:
-			err = c.goOn(ctx, sp, f)
-		}
-		switch {
-		case err == nil:
-			return
-		case errors.Is(err, sealed.ErrNoSpace):
-			c.forget(sp)
-			return
-		case ctx.Err() != nil:
-			return
-		}
-		wait := pollTime
-		if !errors.Is(err, errHeld) && (f.forward()) {
-			c.log.WarnContext(ctx, "change of keys waits", "resource", sp.id.String(), "step", f.Step, "err", err)
-			if classOf(err) == classDenied && pause(ctx, confirmDelay) {
-				err = c.goOn(ctx, sp, f) // the sources are new each time
-			}
-			if err == nil {
-				return
-			}
-			if ctx.Err() == nil {
-				c.answered(ctx, sp, nil, err, false)
-			}
-			if classOf(err) == classUnknown {
-				wait = min(time.Second<<min(failures, 5), pollTime)
-				failures++
-			}
-		}
-		timer := time.NewTimer(spread(wait))
-		select {
-		case <-ctx.Done():
-		case <-sp.kick:
-		case <-timer.C:
-		}
-		timer.Stop()
+// verb is what the step before the point of no return asks of a key.
+func (f flow) verb() string {
+	if f.To == nil {
+		return "unwrapKey"
 	}
+	return "wrapKey"
 }
 
-// goBack ends a change that was interrupted before the point of no return. A rewrapping that had come through is finished
-// instead.
-func (c *Custody) goBack(ctx context.Context, sp *space, f flow) error {
-	keys, err := sp.bundle.Keys(ctx)
-	if err != nil {
-		return err
-	}
-	if f.Step == stepRewrapped && slices.ContainsFunc(keys.Slots, func(s sealed.Slot) bool { return s.Current && s.Ref.Version == f.Version }) {
-		return c.finish(ctx, sp, f)
-	}
-	said := c.undo(ctx, sp, f, errInterrupted)
-	if sp.now().Flow != nil {
-		return said
-	}
-	key, _ := sp.inUse()
-	if key == nil { // the service's key alone opens it again
-		src := c.sources(sp, &f)
-		if err := c.open(ctx, sp, src); err != nil {
-			return err
-		}
-		sp.mu.Lock()
-		sp.cond, sp.since, sp.code, sp.reason = ServiceManaged, time.Now(), "", ""
-		sp.mu.Unlock()
-	}
-	return nil
-}
-
-var errInterrupted = visage.Refuse(visage.Unavailable, "OperationInterrupted",
-	"The service was stopped before the change could be made; nothing has changed. Ask for it again.")
-
-// goOn takes the steps that are left.
-func (c *Custody) goOn(ctx context.Context, sp *space, f flow) error {
-	sp.mu.Lock()
-	shut := sp.shut
-	sp.mu.Unlock()
-	if shut {
-		if err := c.open(ctx, sp, c.sources(sp, &f)); err != nil {
-			return err
-		}
-		c.tell(ctx, sp, audit.CustodyRestore, audit.Done, nil)
-	}
-	for {
-		last := f.Step == stepDone
-		if err := c.step(ctx, sp, &f); err != nil || last {
-			return err
-		}
-		sp.mu.Lock()
-		sp.lastOK = time.Now()
-		sp.mu.Unlock()
-		sp.bundle.Renew(time.Now().Add(c.policy(sp).Grace))
-	}
-}
-
-// sources returns a source that wraps with the key a flow goes to, and unwraps with whichever key it is asked for. The
-// keys are opened when they are first needed: one that is left behind may be gone when the flow ends.
-func (c *Custody) sources(sp *space, f *flow) *router {
-	r := &router{c: c, opened: map[string]keysource.Source{}, known: map[string]openable{}}
-	if key, version := sp.inUse(); key != nil {
-		r.known[key.Key.Unversioned()] = openable{key.at(version), key.As}
-	}
-	if f.To != nil {
-		r.target = f.To.Key.Unversioned()
-		r.known[r.target] = openable{f.To.at(f.Version), f.To.As}
-	}
-	return r
-}
-
-type openable struct {
-	key visage.KeyRef
-	as  visage.PrincipalID
-}
-
-// router is the keys of one change, for one caller at a time.
-type router struct {
-	c      *Custody
-	target string // what wraps
-	known  map[string]openable
-	opened map[string]keysource.Source
-}
-
-func (r *router) to(ctx context.Context, uri string) (keysource.Source, error) {
-	if src := r.opened[uri]; src != nil {
-		return src, nil
-	}
-	k, ok := r.known[uri]
-	if !ok {
-		return nil, fmt.Errorf("key %s has no part in this: %w", uri, keysource.ErrWrong)
-	}
-	src, err := r.c.cfg.Open(ctx, k.key, k.as)
-	if err != nil {
-		return nil, err
-	}
-	r.opened[uri] = src
-	return src, nil
-}
-
-// Wrap implements keysource.Source.
-func (r *router) Wrap(ctx context.Context, inner []byte) (blob []byte, ref keysource.Ref, err error) {
-	src, err := r.to(ctx, r.target)
-	if err != nil {
-		return nil, keysource.Ref{}, err
-	}
-	err = r.c.calling(ctx, func(ctx context.Context) error {
-		blob, ref, err = src.Wrap(ctx, inner)
-		return err
-	})
-	return blob, ref, err
-}
-
-// Unwrap implements keysource.Source.
-func (r *router) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (inner []byte, err error) {
-	src, err := r.to(ctx, ref.URI)
-	if err != nil {
-		return nil, err
-	}
-	err = r.c.calling(ctx, func(ctx context.Context) error {
-		inner, err = src.Unwrap(ctx, ref, blob)
-		return err
-	})
-	return inner, err
-}
-
-// Describe implements keysource.Source.
-func (r *router) Describe(ctx context.Context, ref keysource.Ref) (d keysource.Description, err error) {
-	uri := ref.URI
-	if uri == "" {
-		uri = r.target
-	}
-	src, err := r.to(ctx, uri)
-	if err != nil {
-		return d, err
-	}
-	err = r.c.calling(ctx, func(ctx context.Context) error {
-		d, err = src.Describe(ctx, ref)
-		return err
-	})
-	return d, err
+func rewrapped(keys sealed.Keys, version string) bool {
+	return slices.ContainsFunc(keys.Slots, func(s sealed.Slot) bool { return s.Current && s.Ref.Version == version })
 }

@@ -16,14 +16,14 @@ import (
 
 // note is what custody keeps with the keys of a resource, sealed in its bundle: docs/formats/custody.md.
 type note struct {
-	Format  int        `json:"format"`           // noteFormat
-	Key     *binding   `json:"key,omitempty"`    // nil: the service's
-	Policy  *Policy    `json:"policy,omitempty"` // nil: the instance's
-	Flow    *flow      `json:"flow,omitempty"`   // a change under way
-	Last    *Operation `json:"last,omitempty"`   // how the one before ended
-	Held    bool       `json:"held,omitempty"`   // locked by Lock, until Unlock
-	Closed  *closure   `json:"closed,omitempty"` // why it is locked; it never makes anything less locked
-	Changed time.Time  `json:"changed,omitzero"` // when the version in use last changed
+	Format   int        `json:"format"`            // noteFormat
+	Key      *binding   `json:"key,omitempty"`     // nil: the service's
+	Policy   *Policy    `json:"policy,omitempty"`  // nil: the instance's
+	Flow     *flow      `json:"flow,omitempty"`    // a change under way
+	Last     *Operation `json:"last,omitempty"`    // how the one before ended
+	Held     bool       `json:"held,omitempty"`    // locked by Lock, until Unlock
+	Closed   *closure   `json:"closed,omitempty"`  // why it is locked; it never makes anything less locked
+	Followed time.Time  `json:"followed,omitzero"` // when it was last taken along to a newer version
 }
 
 const noteFormat = 1
@@ -71,6 +71,7 @@ type space struct {
 	kick   chan struct{} // its flow shall try again now
 	watch  *watch        // guarded by Custody.mu
 
+	officer sync.Mutex // held by Lock and Unlock, so that the one that began later counts; taken first
 	editing sync.Mutex // held while the note changes; taken before mu
 	door    sync.Mutex // held while the space is opened; taken before mu
 
@@ -78,14 +79,16 @@ type space struct {
 	note     note
 	slot     keysource.Ref // what wraps the current data key; zero for the service's
 	busy     bool          // a change is being driven, or checked
+	held     bool          // locked by Lock; what the note says of it is for the next start
 	shut     bool          // locked here, whatever the reason
 	stopLoad context.CancelFunc
 	cond     Condition
 	since    time.Time
 	reason   string
 	code     string
-	lastOK   time.Time
-	next     time.Time
+	class    class     // how the key answered last; empty: not yet
+	lastOK   time.Time // when it answered well last
+	next     time.Time // when it is asked next
 }
 
 // read reads the keys anew.
@@ -101,6 +104,9 @@ func (sp *space) read(ctx context.Context) error {
 		return err
 	}
 	sp.adopt(n, keys)
+	sp.mu.Lock()
+	sp.held = n.Held
+	sp.mu.Unlock()
 	return nil
 }
 

@@ -2,12 +2,12 @@ package custody
 
 import (
 	"context"
-	"errors"
+	"crypto/rand"
 	"fmt"
+	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
-	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -31,6 +31,9 @@ func (c *Custody) Enable(ctx context.Context, id sealed.SpaceID, key visage.KeyR
 	}
 	defer c.start()
 	defer sp.release()
+	if named, err := visage.NewKeyRef(key.Vault, key.Name, key.Version); err == nil { // one spelling; check refuses the rest
+		key = named
+	}
 	to := binding{key, as}
 	have, slot := sp.inUse()
 	same := have != nil && have.Key.SameKey(key)
@@ -75,10 +78,8 @@ func (c *Custody) Disable(ctx context.Context, id sealed.SpaceID) (Operation, er
 	defer sp.release()
 	have, _ := sp.inUse()
 	if have == nil {
-		if last := sp.now().Last; last != nil {
-			return *last, nil
-		}
-		return Operation{}, nil
+		now := time.Now()
+		return Operation{ID: rand.Text(), Kind: Disabling, Progress: Succeeded, Started: now, Ended: now}, nil
 	}
 	if err := c.present(ctx, sp, *have); err != nil {
 		return Operation{}, err
@@ -89,7 +90,7 @@ func (c *Custody) Disable(ctx context.Context, id sealed.SpaceID) (Operation, er
 // present refuses a change while the present key does not answer.
 func (c *Custody) present(ctx context.Context, sp *space, have binding) error {
 	sp.mu.Lock()
-	cond, held, reason := sp.cond, sp.note.Held, sp.reason
+	cond, held, reason := sp.cond, sp.held, sp.reason
 	sp.mu.Unlock()
 	conflict := visage.Refuse(visage.Conflict, "EncryptionKeyRevoked", "The present key of the resource must answer before it can be changed.")
 	if held || cond == Revoked {
@@ -135,10 +136,7 @@ func (c *Custody) rebind(ctx context.Context, sp *space, to binding) (Operation,
 	to.Key.Vault, to.Key.Name = have.Key.Vault, have.Key.Name
 	err := c.probe(ctx, sp, to)
 	if err != nil {
-		if errors.Is(err, keysource.ErrDenied) || classOf(err) == classUnknown || errors.Is(err, keysource.ErrWrong) {
-			err = refusal(to, "unwrapKey", err)
-		}
-		return Operation{}, err
+		return Operation{}, refusal(to, "unwrapKey", err)
 	}
 	return c.settle(ctx, sp, to)
 }
@@ -147,9 +145,8 @@ func (c *Custody) rebind(ctx context.Context, sp *space, to binding) (Operation,
 func (c *Custody) settle(ctx context.Context, sp *space, to binding) (Operation, error) {
 	have, version := sp.inUse()
 	to.Key.Vault, to.Key.Name = have.Key.Vault, have.Key.Name
-	f := flow{Kind: Updating}
-	op := f.operation()
-	op.Progress = Succeeded
+	now := time.Now()
+	op := Operation{ID: rand.Text(), Kind: Updating, Progress: Succeeded, Started: now, Ended: now}
 	if err := c.record(ctx, sp, audit.CustodySwitch, audit.Done, &to, version, nil); err != nil {
 		return Operation{}, err
 	}

@@ -71,7 +71,7 @@ type State struct {
 	Operation              Operation // the one under way, else the last
 }
 
-// State tells how a resource's key stands. Errors: sealed.ErrNoSpace.
+// State tells how a resource's key stands. It asks nobody, and works whatever the state is. Errors: sealed.ErrNoSpace.
 func (c *Custody) State(ctx context.Context, id sealed.SpaceID) (State, error) {
 	sp, err := c.space(ctx, id)
 	if err != nil {
@@ -84,7 +84,7 @@ func (c *Custody) State(ctx context.Context, id sealed.SpaceID) (State, error) {
 		Condition: sp.cond, Since: sp.since, Code: sp.code, Reason: sp.reason, Version: sp.slot.Version, Policy: policy,
 		LastSuccess: sp.lastOK, NextCheck: sp.next,
 	}
-	if sp.note.Held {
+	if sp.held {
 		s.Condition = Locked
 	}
 	if sp.note.Key != nil {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/visage-face/visage"
-	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed"
 )
@@ -161,30 +160,29 @@ func (c *Custody) poll(ctx context.Context, w *watch, kicked bool) (wait time.Du
 	if len(all) == 0 {
 		return 0, false
 	}
-	err := c.ask(ctx, w, all[0], false)
-	if errors.Is(err, sealed.ErrNoSpace) {
-		c.forget(all[0])
-		return 0, true
-	}
-	if classOf(err) == classDenied {
-		if !kicked && !pause(ctx, confirmDelay) {
-			return 0, false
-		}
-		err = c.ask(ctx, w, all[0], true)
-	}
+	err, valid := c.inquire(ctx, w, all, kicked)
 	if ctx.Err() != nil {
 		return 0, false // an ended context is no answer
 	}
-	if err == nil {
+	if !valid {
+		return 0, true
+	}
+	class := classOf(err)
+	switch class {
+	case classOK:
 		w.failures = 0
 		c.dates(ctx, w, kicked)
-	} else if classOf(err) == classUnknown {
+	case classUnknown:
 		w.failures++
 	}
 	wait = spread(pollTime)
-	if w.failures > 0 {
+	if class == classUnknown {
 		wait = min(spread(time.Second<<min(w.failures-1, 5)), pollTime)
 	}
+	if class == classOK && w.expired {
+		class = classExpired
+	}
+	c.polls.WithLabelValues(string(class)).Inc()
 	next := time.Now().Add(wait)
 	var work sync.WaitGroup
 	for _, sp := range all {
@@ -202,6 +200,33 @@ func (c *Custody) poll(ctx context.Context, w *watch, kicked bool) (wait time.Du
 		c.follow(ctx, w, all)
 	}
 	return wait, true
+}
+
+// inquire asks the key by the probe of one of those that depend on it: the answer holds for all. A refusal is asked for
+// twice, the second time on a new connection and with a new token. An answer about a resource that has left the watch
+// meanwhile is not valid, and neither is one about keys that cannot be read: the next is asked then.
+func (c *Custody) inquire(ctx context.Context, w *watch, all []*space, kicked bool) (answer error, valid bool) {
+	for _, sp := range all {
+		err := c.ask(ctx, w, sp, false)
+		if classOf(err) == classDenied && c.depends(w, sp) {
+			if !kicked && !pause(ctx, confirmDelay) {
+				return nil, false
+			}
+			err = c.ask(ctx, w, sp, true)
+		}
+		_, damaged := errors.AsType[*sealed.CorruptError](err)
+		switch {
+		case errors.Is(err, sealed.ErrNoSpace):
+			c.forget(sp)
+		case !c.depends(w, sp):
+		case damaged:
+			c.log.ErrorContext(ctx, "keys of a resource not read", "resource", sp.id.String(), "err", err)
+			answer = err
+		default:
+			return err, true
+		}
+	}
+	return answer, answer != nil
 }
 
 func (c *Custody) depends(w *watch, sp *space) bool {
@@ -284,18 +309,38 @@ func (c *Custody) follow(ctx context.Context, w *watch, all []*space) {
 	if err != nil || newest.Ref.Version == w.key.version || fit(w.ref, newest) != nil {
 		return
 	}
-	for _, sp := range all {
-		n := sp.now()
-		if n.Key == nil || n.Flow != nil || n.Held {
-			continue
-		}
-		if soon := followGuard - time.Since(n.Changed); soon > 0 {
+	var work sync.WaitGroup
+	defer work.Wait()
+	for i, sp := range all {
+		if soon := followGuard - time.Since(sp.now().Followed); soon > 0 {
 			w.looked = time.Now().Add(soon - followEach) // look again when it may
 			continue
 		}
-		if _, err := c.change(ctx, sp, Following, n.Key, newest.Ref.Version); err != nil {
-			c.log.WarnContext(ctx, "newer version of a key not followed", "resource", sp.id.String(), "err", err)
-			c.tell(ctx, sp, audit.CustodyFollow, audit.Failed, nil)
+		if i == 0 { // one first: should the new version be no good after all, the others are not tried with it
+			if !c.followOne(ctx, w, sp, newest.Ref.Version) {
+				return
+			}
+			continue
 		}
+		work.Go(func() { c.followOne(ctx, w, sp, newest.Ref.Version) })
 	}
+}
+
+// followOne takes one resource along, and reports whether nothing speaks against the others.
+func (c *Custody) followOne(ctx context.Context, w *watch, sp *space, version string) bool {
+	if !c.depends(w, sp) || !sp.claim() {
+		return true
+	}
+	defer sp.release()
+	sp.mu.Lock()
+	key, closed := sp.note.Key, sp.shut
+	sp.mu.Unlock()
+	if key == nil || closed {
+		return true
+	}
+	_, err := c.change(ctx, sp, Following, key, version)
+	if err != nil {
+		c.log.WarnContext(ctx, "newer version of a key not followed", "resource", sp.id.String(), "err", err)
+	}
+	return err == nil
 }

@@ -1,0 +1,113 @@
+package custody
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/sealed"
+)
+
+// drive finishes a change that was found or handed over. It waits while a key does not answer, and is what keeps the
+// resource's lease meanwhile: every attempt has the keys unwrap. The caller has claimed the space.
+func (c *Custody) drive(ctx context.Context, sp *space) {
+	defer sp.release()
+	for failures := 0; ctx.Err() == nil; {
+		n := sp.now()
+		if n.Flow == nil {
+			return
+		}
+		f, err := *n.Flow, error(nil)
+		if f.forward() {
+			err = c.goOn(ctx, sp, f)
+			if classOf(err) == classDenied && pause(ctx, confirmDelay) {
+				err = c.goOn(ctx, sp, *sp.now().Flow) // the sources are new each time
+			}
+		} else {
+			err = c.goBack(ctx, sp, f)
+		}
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return
+		case errors.Is(err, sealed.ErrNoSpace):
+			c.forget(sp)
+			return
+		}
+		wait := pollTime
+		if !errors.Is(err, errClosed) && !errors.Is(err, errHeld) {
+			c.log.WarnContext(ctx, "change of keys waits", "resource", sp.id.String(), "step", f.Step, "err", err)
+			if f.forward() {
+				c.answered(ctx, sp, nil, err, false)
+			}
+			if classOf(err) == classUnknown {
+				wait = min(time.Second<<min(failures, 5), pollTime)
+				failures++
+			}
+		}
+		timer := time.NewTimer(spread(wait))
+		select {
+		case <-ctx.Done():
+		case <-sp.kick:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// errClosed says that a change waits until somebody lets its resource open.
+var errClosed = errors.New("the resource is locked, and opens when somebody says so")
+
+// goBack ends a change that was interrupted before the point of no return, and opens again what only the start has closed.
+func (c *Custody) goBack(ctx context.Context, sp *space, f flow) error {
+	_, err := c.undo(ctx, sp, f, errInterrupted)
+	if sp.now().Flow != nil {
+		return err
+	}
+	if key, _ := sp.inUse(); key != nil {
+		return nil // its watch opens it
+	}
+	if err := c.open(ctx, sp, c.sources(sp, &f)); err != nil { // the service's key alone opens it
+		return err
+	}
+	sp.mu.Lock()
+	sp.cond, sp.since, sp.code, sp.reason, sp.lastOK = ServiceManaged, time.Now(), "", "", time.Time{}
+	sp.mu.Unlock()
+	return nil
+}
+
+var errInterrupted = visage.Refuse(visage.Unavailable, "OperationInterrupted",
+	"The service was stopped before the change could be made; nothing has changed. Ask for it again.")
+
+// goOn takes the steps that are left.
+func (c *Custody) goOn(ctx context.Context, sp *space, f flow) error {
+	sp.mu.Lock()
+	shut, held := sp.shut, sp.held
+	sp.mu.Unlock()
+	policy := c.policy(sp)
+	switch {
+	case held:
+		return errHeld
+	case shut && !sp.mayOpen(policy):
+		return errClosed
+	case shut:
+		if err := c.open(ctx, sp, c.sources(sp, &f)); err != nil {
+			return err
+		}
+		sp.bundle.Renew(time.Now().Add(policy.Grace))
+		c.tell(ctx, sp, audit.CustodyRestore, audit.Done, nil)
+	}
+	for {
+		taken := f.Step
+		if err := c.step(ctx, sp, &f); err != nil || taken == stepDone {
+			return err
+		}
+		if taken == stepTurned || taken == stepDestroyed { // the keys have been unwrapped for it
+			sp.mu.Lock()
+			sp.lastOK = time.Now()
+			sp.mu.Unlock()
+			sp.bundle.Renew(time.Now().Add(policy.Grace))
+		}
+	}
+}

@@ -1,0 +1,71 @@
+package custody
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+var conditions = []Condition{ServiceManaged, Active, Degraded, Revoked, Unavailable, Locked}
+
+func newPolls() *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "visage_custody_polls_total", Help: "Questions to customers' keys whether they may still be used, by how they answered.",
+	}, []string{"class"})
+	for _, c := range classes {
+		v.WithLabelValues(string(c)) // so that a class that never came is seen as zero
+	}
+	return v
+}
+
+// Conditions returns how many resources are in each condition; those in which there are none are absent.
+func (c *Custody) Conditions() map[Condition]int {
+	counts, _ := c.count()
+	return counts
+}
+
+// count also returns how long the open resource whose key has been silent longest has been without an answer.
+func (c *Custody) count() (counts map[Condition]int, silence time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	counts = map[Condition]int{}
+	for _, sp := range c.spaces {
+		sp.mu.Lock()
+		cond := sp.cond
+		if sp.held {
+			cond = Locked
+		}
+		counts[cond]++
+		if (cond == Active || cond == Degraded) && !sp.lastOK.IsZero() {
+			silence = max(silence, time.Since(sp.lastOK))
+		}
+		sp.mu.Unlock()
+	}
+	return counts, silence
+}
+
+// Collectors returns the metrics of the room, to be registered once.
+func (c *Custody) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{c.polls, standing{c}}
+}
+
+// standing tells how the resources stand when it is asked.
+type standing struct{ c *Custody }
+
+var (
+	resourcesDesc = prometheus.NewDesc("visage_custody_resources", "Resources by the state of their encryption.", []string{"state"}, nil)
+	silenceDesc   = prometheus.NewDesc("visage_custody_seconds_since_success",
+		"Of the open resource whose customer's key has been silent longest, how long.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (s standing) Describe(ch chan<- *prometheus.Desc) { ch <- resourcesDesc; ch <- silenceDesc }
+
+// Collect implements prometheus.Collector.
+func (s standing) Collect(ch chan<- prometheus.Metric) {
+	counts, silence := s.c.count()
+	for _, cond := range conditions {
+		ch <- prometheus.MustNewConstMetric(resourcesDesc, prometheus.GaugeValue, float64(counts[cond]), string(cond))
+	}
+	ch <- prometheus.MustNewConstMetric(silenceDesc, prometheus.GaugeValue, silence.Seconds())
+}

@@ -1,0 +1,95 @@
+package custody
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/keysource"
+)
+
+// sources returns a source that wraps with the key a flow goes to, and unwraps with whichever key it is asked for. The
+// keys are opened when they are first needed: one that is left behind may be gone when the flow ends.
+func (c *Custody) sources(sp *space, f *flow) *router {
+	r := &router{c: c, opened: map[string]keysource.Source{}, known: map[string]openable{}}
+	if key, version := sp.inUse(); key != nil {
+		r.known[key.Key.Unversioned()] = openable{key.at(version), key.As}
+	}
+	if f.To != nil {
+		r.target = f.To.Key.Unversioned()
+		r.known[r.target] = openable{f.To.at(f.Version), f.To.As}
+	}
+	return r
+}
+
+type openable struct {
+	key visage.KeyRef
+	as  visage.PrincipalID
+}
+
+// router is the keys of one change, for one caller at a time.
+type router struct {
+	c      *Custody
+	target string // what wraps
+	known  map[string]openable
+	opened map[string]keysource.Source
+}
+
+func (r *router) to(ctx context.Context, uri string) (keysource.Source, error) {
+	if src := r.opened[uri]; src != nil {
+		return src, nil
+	}
+	k, ok := r.known[uri]
+	if !ok {
+		return nil, fmt.Errorf("key %s has no part in this: %w", uri, keysource.ErrWrong)
+	}
+	src, err := r.c.cfg.Open(ctx, k.key, k.as)
+	if err != nil {
+		return nil, err
+	}
+	r.opened[uri] = src
+	return src, nil
+}
+
+// Wrap implements keysource.Source.
+func (r *router) Wrap(ctx context.Context, inner []byte) (blob []byte, ref keysource.Ref, err error) {
+	src, err := r.to(ctx, r.target)
+	if err != nil {
+		return nil, keysource.Ref{}, err
+	}
+	err = r.c.calling(ctx, func(ctx context.Context) error {
+		blob, ref, err = src.Wrap(ctx, inner)
+		return err
+	})
+	return blob, ref, err
+}
+
+// Unwrap implements keysource.Source.
+func (r *router) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (inner []byte, err error) {
+	src, err := r.to(ctx, ref.URI)
+	if err != nil {
+		return nil, err
+	}
+	err = r.c.calling(ctx, func(ctx context.Context) error {
+		inner, err = src.Unwrap(ctx, ref, blob)
+		return err
+	})
+	return inner, err
+}
+
+// Describe implements keysource.Source.
+func (r *router) Describe(ctx context.Context, ref keysource.Ref) (d keysource.Description, err error) {
+	uri := ref.URI
+	if uri == "" {
+		uri = r.target
+	}
+	src, err := r.to(ctx, uri)
+	if err != nil {
+		return d, err
+	}
+	err = r.c.calling(ctx, func(ctx context.Context) error {
+		d, err = src.Describe(ctx, ref)
+		return err
+	})
+	return d, err
+}
