@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help check setup build run demo test lint bench prove-crash clean
+.PHONY: help check setup build run demo test fips lint bench prove-crash clean
 
 # The cryptographic module of release builds: the version with a FIPS 140-3 certificate.
 export GOFIPS140 ?= v1.0.0
@@ -58,6 +58,12 @@ test/sdk/node_modules/.package-lock.json bench/wasm/node_modules/.package-lock.j
 
 test: setup test/sdk/node_modules/.package-lock.json ## run all tests
 	@go test ./...
+
+fips: setup build test/sdk/node_modules/.package-lock.json ## run all tests with the certified module refusing whatever is not approved
+	@echo "FIPS mode enforced, module $(GOFIPS140) ..."
+	@GODEBUG=fips140=only go test ./...
+	@GODEBUG=fips140=only ./$(BIN) version
+	@echo "every use of cryptography and its standing: docs/cryptography.md"
 
 lint: check ## formatting, vet, staticcheck, known vulnerabilities, and the lattice of rooms
 	@echo "gofmt ..."; wrong=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$wrong" || { echo "run gofmt -w on: $$wrong" >&2; exit 1; }

@@ -1,35 +1,22 @@
 package keyvault
 
 import (
-	"bytes"
 	"context"
-	"crypto/ecdh"
-	"crypto/hpke"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/visage-face/visage/sealed"
 )
 
-// A backup is "VKB" and the number of its format, then HPKE (RFC 9180) of the key with all its versions, to a key pair
-// that never leaves the operator's space: what was backed up opens in the same instance and nowhere else, and since nobody
-// else has the public half either, only what was made here opens.
-// The suite is DHKEM(P-256, HKDF-SHA256), HKDF-SHA256, AES-256-GCM, in base mode; each backup has an encapsulation of its
-// own, so no nonce is ever used twice.
+// A backup is a portable value of the store: what was backed up opens in the same instance and nowhere else, and only what
+// was made here opens.
 const (
-	backupMagic = "VKB\x01"
-	backupInfo  = "visage/v1/keyvault/backup"
+	backupPurpose = "keyvault/backup/1" // the number is that of the format inside
 
 	// maxBackup bounds a blob: hundreds of versions of the largest keys.
 	maxBackup = 4 << 20
 )
-
-type backupKeyRecord struct{ Scalar []byte }
-
-var backupKeys = sealed.NewTable[backupKeyRecord]("keyvault/backup-key", 1)
 
 // backup is what lies inside.
 type backup struct {
@@ -66,42 +53,13 @@ func (s *Service) BackupKey(ctx context.Context, who Caller, ref Ref) (blob []by
 			defer clear(private.PKCS8)
 			b.Versions = append(b.Versions, backupVersion{v, private.PKCS8})
 		}
-		if plaintext, err = json.Marshal(b); err != nil {
-			return err
-		}
-		key, err := backupKey(tx)
-		if err != nil {
-			return err
-		}
-		sealedTo, err := hpke.NewDHKEMPublicKey(key.PublicKey())
-		if err != nil {
-			return err
-		}
-		body, err := hpke.Seal(sealedTo, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(backupInfo), plaintext)
-		blob = append([]byte(backupMagic), body...)
+		plaintext, err = json.Marshal(b)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return blob, nil
-}
-
-// backupKey returns the instance's key for backups, making it when there is none yet.
-func backupKey(tx sealed.Tx) (*ecdh.PrivateKey, error) {
-	rec, err := backupKeys.In().Get(tx, "backup")
-	defer clear(rec.Scalar)
-	if err == nil {
-		return ecdh.P256().NewPrivateKey(rec.Scalar)
-	}
-	if !errors.Is(err, sealed.ErrNotFound) {
-		return nil, err
-	}
-	key, err := ecdh.P256().GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("make the key for backups: %w", err)
-	}
-	return key, backupKeys.In().Put(tx, "backup", backupKeyRecord{key.Bytes()})
+	return s.cfg.Store.SealPortable(backupPurpose, plaintext)
 }
 
 // RestoreKey stores the key of a backup in a vault, under the name and with the versions it had. Refusals: BadParameter
@@ -113,15 +71,15 @@ func (s *Service) RestoreKey(ctx context.Context, who Caller, vaultName string, 
 		if err != nil {
 			return err
 		}
+		b, err := s.openBackup(blob)
+		if err != nil {
+			return err
+		}
+		defer b.wipe()
 		err = s.space.Update(ctx, func(tx sealed.Tx) error {
 			if vault, err = liveVault(tx, vaultName); err != nil {
 				return err
 			}
-			b, err := openBackup(tx, blob)
-			if err != nil {
-				return err
-			}
-			defer b.wipe()
 			ref := Ref{Vault: vault.Name, Name: b.Name}
 			e.KeyID = s.KeyID(ref)
 			k, err := keyForVersion(tx, vault, ref)
@@ -159,23 +117,17 @@ func (b backup) wipe() {
 }
 
 // openBackup reads a blob of BackupKey.
-func openBackup(tx sealed.Tx, blob []byte) (b backup, err error) {
+func (s *Service) openBackup(blob []byte) (b backup, err error) {
 	refused := invalid("The value is not a backup of a key of this instance.")
-	body, ok := bytes.CutPrefix(blob, []byte(backupMagic))
-	if !ok || len(blob) > maxBackup {
+	if len(blob) > maxBackup {
 		return b, refused
 	}
-	key, err := backupKey(tx)
-	if err != nil {
-		return b, err
-	}
-	private, err := hpke.NewDHKEMPrivateKey(key)
-	if err != nil {
-		return b, err
-	}
-	plaintext, err := hpke.Open(private, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(backupInfo), body)
-	if err != nil {
+	plaintext, err := s.cfg.Store.OpenPortable(backupPurpose, blob)
+	if errors.Is(err, sealed.ErrNotPortable) {
 		return b, refused
+	}
+	if err != nil {
+		return b, err
 	}
 	defer clear(plaintext)
 	if err := json.Unmarshal(plaintext, &b); err != nil || len(b.Versions) == 0 {

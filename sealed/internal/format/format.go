@@ -49,6 +49,7 @@ const (
 	kindInstance = 'I'
 	kindEpoch    = 'E'
 	kindLog      = 'L'
+	kindPortable = 'X'
 
 	version1 = 1 // the format of all of them
 

@@ -102,6 +102,10 @@ func (v vector) open(t testing.TB) ([]byte, error) {
 			return nil, err
 		}
 		return out, nil
+	case "log":
+		return format.OpenLogEntry(key, at.Instance, at.Space, v.Number, value)
+	case "portable":
+		return format.OpenPortable(key, at.Instance, at.Space.String(), value)
 	case "instance":
 		document, err := format.ReadInstance(value)
 		if err == nil {
@@ -160,6 +164,8 @@ func valid() (all []vector) {
 	add("bundle", "bundle", key(6), at, 0, format.SealBundle(key(6), at.Instance, at.Space, []byte("document")).Bytes())
 	add("epoch", "epoch", key(6), at, 11, format.SealEpoch(key(6), at.Instance, at.Space, 11, key(7)))
 	add("inner", "inner", key(6), at, 12, format.SealInner(key(6), at.Instance, at.Space, slot(12, at.Space), key(9)))
+	add("log entry", "log", key(6), at, 13, format.SealLogEntry(key(6), at.Instance, at.Space, 13, []byte("entry")).Bytes())
+	add("portable", "portable", key(6), at, 0, format.SealPortable(key(6), at.Instance, at.Space.String(), []byte("to take away")))
 	add("instance", "instance", key(6), at, 0, format.AuthInstance(key(6), []byte("document")).Bytes())
 	return all
 }
@@ -196,7 +202,7 @@ func invalid(v vector) (all []vector) {
 		add("other container", func(v *vector, b []byte) []byte { v.Place["container"] = format.ID{77}.String(); return b })
 		add("other record", func(v *vector, b []byte) []byte { v.Place["record"] = format.ID{77}.String(); return b })
 	}
-	if slices.Contains([]string{"record", "epoch", "inner"}, v.Format) {
+	if slices.Contains([]string{"record", "epoch", "inner", "log"}, v.Format) {
 		add("other number", func(v *vector, b []byte) []byte { v.Number++; return b })
 	}
 	return all

@@ -50,6 +50,7 @@ const (
 	labelCommitEWK = "visage/v1/commit-epoch"
 	labelCommitIRK = "visage/v1/commit-root"
 	labelProbe     = "visage/v1/probe"
+	labelPortable  = "visage/v1/portable"
 )
 
 // Context encodes a label and fields so that no two different sequences give the same bytes: their number comes first, and each has its

@@ -1,0 +1,53 @@
+package format
+
+import (
+	"fmt"
+
+	"github.com/visage-face/visage/internal/arena"
+)
+
+// A portable value:
+//
+//	'X' format suite 0 | salt 24 | nonce 12 | value | tag 16
+//
+// It leaves the store with whoever asked for it, and opens in the same instance only. Its key comes from the instance root, its purpose is bound into it.
+
+const portableFixed = headerSize + saltSize
+
+// SealPortable seals a value for a purpose.
+func SealPortable(root []byte, instance ID, purpose string, plaintext []byte) []byte {
+	b := []byte{kindPortable, version1, suiteGCM, 0}
+	arena.Do(func() {
+		key := expand(root, labelPortable, instance[:], []byte(purpose))
+		b = append(b, salted(key, plaintext)...)
+		once := expand(key, labelPortable, b)
+		b = seal(b, once, plaintext, portableContext(instance, purpose, b))
+		clear(once)
+		clear(key)
+	})
+	return b
+}
+
+// OpenPortable opens what SealPortable made for the same purpose.
+func OpenPortable(root []byte, instance ID, purpose string, value []byte) (plaintext []byte, err error) {
+	zero, _, err := header(kindPortable, value)
+	if err != nil {
+		return nil, err
+	}
+	if zero != 0 || len(value) < portableFixed+sealSize {
+		return nil, fmt.Errorf("%w: a portable value cannot have %d bytes", ErrMalformed, len(value))
+	}
+	fixed := value[:portableFixed]
+	arena.Do(func() {
+		key := expand(root, labelPortable, instance[:], []byte(purpose))
+		once := expand(key, labelPortable, fixed)
+		plaintext, err = open(nil, once, value[portableFixed:], portableContext(instance, purpose, fixed))
+		clear(once)
+		clear(key)
+	})
+	return plaintext, err
+}
+
+func portableContext(instance ID, purpose string, fixed []byte) []byte {
+	return Context(labelPortable, fixed, instance[:], []byte(purpose))
+}
