@@ -1,4 +1,5 @@
-// Package account keeps the Face resources: which there are, what each is allowed, and the keys that open them.
+// Package account keeps the Face resources: which there are, what each is allowed, the keys that open them, and who may
+// have one under a key of its own.
 //
 // What it stores lies in the operator's space, so that it can be read whatever becomes of a customer's key.
 package account
@@ -26,6 +27,11 @@ type Config struct {
 	Store *sealed.Store
 	// Audit keeps what happened to accounts. Default: it is kept nowhere.
 	Audit Auditor
+	// Identities makes the managed identities of accounts. Default: there are none.
+	Identities Identities
+	// AutoApprove lets the subscription have E0 accounts without being asked about, as far as the capacity goes. Default:
+	// the operator decides on every access request.
+	AutoApprove bool
 	// Logger gets what no caller is told. Default: discard.
 	Logger *slog.Logger
 }
@@ -33,68 +39,76 @@ type Config struct {
 // Account is a Face resource as its owner sees it, without its keys.
 type Account struct {
 	visage.Resource
-	Group    string            // the resource group it belongs to
-	Location string            // as it was given at creation
-	Tags     map[string]string // nil: none
-	Created  time.Time
-	Changed  time.Time
-	Revision int64 // rises with every change, from 1
+	Group       string            // the resource group it belongs to
+	Location    string            // as it was given at creation
+	Tags        map[string]string // nil: none
+	Subdomain   string            // as it was chosen, once and for all; empty: none was
+	KeysRefused bool              // its keys open nothing; tokens do
+	Identity    Identity
+	Created     time.Time
+	CreatedBy   string // the object id of who did; empty: the instance by itself
+	Changed     time.Time
+	ChangedBy   string    // likewise
+	Revision    int64     // rises with every change, from 1
+	Deleted     time.Time // zero: it is not
+	PurgeAt     time.Time // when a deleted account goes for good
+}
+
+// Host returns the first label of the account's own host name, in lower case: the subdomain that was chosen, else the
+// name if it can be a label. Empty: the account has no host of its own.
+func (a Account) Host() string {
+	if a.Subdomain != "" {
+		return strings.ToLower(a.Subdomain)
+	}
+	if isLabel(a.Name) {
+		return strings.ToLower(a.Name)
+	}
+	return ""
 }
 
 // Creation is what a new account is made of.
 type Creation struct {
-	Name     string // see CheckName; unique in the instance, whatever the case
-	Group    string
-	Location string
-	Tier     visage.Tier
-	Tags     map[string]string
+	Name      string // see CheckName; unique in the instance, whatever the case
+	Group     string
+	Location  string
+	Tier      visage.Tier
+	Tags      map[string]string
+	Subdomain string // see CheckSubdomain; unique in the instance, whatever the case. Empty: none
+	// KeysRefused makes an account that tokens alone open.
+	KeysRefused bool
+	Identity    Wish
 }
 
-// Keys are the two keys of an account, 32 lower-case hexadecimal digits each. They are secrets.
-type Keys struct {
-	Key1, Key2 string
-}
-
-// KeyName says which key of an account is meant.
-type KeyName string
-
-// The names of the keys, as the management plane spells them.
-const (
-	Key1 KeyName = "Key1"
-	Key2 KeyName = "Key2"
-)
-
-// ParseKeyName reads a key's name in any case.
-func ParseKeyName(s string) (KeyName, error) {
-	for _, n := range []KeyName{Key1, Key2} {
-		if strings.EqualFold(s, string(n)) {
-			return n, nil
-		}
-	}
-	return "", visage.Refuse(visage.Invalid, "InvalidRequestContent", "The key %q is not one of Key1, Key2.", s)
-}
-
-// record is an account as it is stored, under its name in lower case.
+// record is an account as it is stored, under its name in lower case. Times are nanoseconds since 1970, UTC.
 type record struct {
-	ID       string // a visage.ResourceID
-	Name     string
-	Group    string
-	Location string
-	Tier     visage.Tier
-	Tags     map[string]string
-	Keys     Keys
-	State    state
-	Created  int64 // nanoseconds since 1970, UTC
-	Changed  int64
-	Revision int64
+	ID          string // a visage.ResourceID
+	Name        string
+	Group       string
+	Location    string
+	Tier        visage.Tier
+	Tags        map[string]string
+	Subdomain   string
+	KeysRefused bool
+	Identity    Identity
+	Request     string // id of the access request whose place it has; empty: none
+	Keys        Keys
+	State       state
+	Created     int64
+	CreatedBy   string
+	Changed     int64
+	ChangedBy   string
+	Revision    int64
+	Deleted     int64 // 0: it is not
+	PurgeAt     int64
 }
 
-// state is how far an account has come. A creation or deletion that a crash interrupted is found by it.
+// state is how far an account has come. A creation or purge that a crash interrupted is found by it.
 type state string
 
 const (
 	creating state = "creating" // its space may be there or not; nobody was told that it exists
 	ready    state = "ready"
+	deleted  state = "deleted"  // it serves nobody and can be had back
 	deleting state = "deleting" // it is gone for everyone; its space may still be there
 )
 
@@ -102,15 +116,17 @@ var records = sealed.NewTable[record]("account", 1)
 
 // Accounts are the Face resources of an instance. It is safe for concurrent use.
 type Accounts struct {
+	cfg   Config
 	store *sealed.Store
 	audit Auditor
 	log   *slog.Logger
+	wake  chan struct{} // holds one: Run shall look again at what is due
 
-	changes sync.Mutex // held while accounts change, so that indexes are swapped in the order of the changes
+	changes sync.Mutex // held while something stored changes, so that indexes are swapped in the order of the changes
 	index   atomic.Pointer[index]
 }
 
-// Open reads the accounts. Creations and deletions that a crash interrupted are finished: a creation nobody was told of
+// Open reads the accounts. Creations and purges that a crash interrupted are finished: a creation nobody was told of
 // is taken back.
 func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 	if cfg.Store == nil {
@@ -122,15 +138,15 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 	if cfg.Audit == nil {
 		cfg.Audit = nobody{}
 	}
-	a := &Accounts{store: cfg.Store, audit: cfg.Audit, log: cfg.Logger}
+	a := &Accounts{cfg: cfg, store: cfg.Store, audit: cfg.Audit, log: cfg.Logger, wake: make(chan struct{}, 1)}
 	a.changes.Lock()
 	defer a.changes.Unlock()
 	all, err := a.read(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open accounts: %w", err)
 	}
-	for _, rec := range all {
-		if rec.State == ready {
+	for _, rec := range all.accounts {
+		if rec.State == ready || rec.State == deleted {
 			continue
 		}
 		a.log.InfoContext(ctx, "finishing what was interrupted", "resource", rec.ID, "step", string(rec.State))
@@ -141,34 +157,52 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 	if err := a.reindex(ctx); err != nil {
 		return nil, fmt.Errorf("open accounts: %w", err)
 	}
+	if len(a.index.Load().queue()) > 0 { // what was finished may have made space
+		if _, err := a.keep(ctx, request{}, a.index.Load().capacity); err != nil {
+			return nil, fmt.Errorf("open accounts: %w", err)
+		}
+	}
 	return a, nil
 }
 
 // Create makes an account with two fresh keys and a sealed space for its data. Refusals: InvalidResourceName,
-// InvalidSkuId; Conflict when the name is taken, and when there is a free account already.
+// InvalidSkuId, InvalidSubdomain, those of identities; Conflict when the name or the subdomain is taken, when a deleted
+// account has the name (FlagMustBeSetForRestore), and when there is a free account in the location already;
+// CustomerManagedKeyNotApproved for an E0 account that nobody has approved.
 func (a *Accounts) Create(ctx context.Context, by Caller, c Creation) (Account, error) {
-	made, err := a.create(ctx, c)
+	made, err := a.create(ctx, by, c)
 	return made, a.record(ctx, Event{Operation: Created, Resource: made.Resource, By: by, Err: err})
 }
 
-func (a *Accounts) create(ctx context.Context, c Creation) (Account, error) {
+func (a *Accounts) create(ctx context.Context, by Caller, c Creation) (Account, error) {
 	if err := CheckName(c.Name); err != nil {
+		return Account{}, err
+	}
+	if err := CheckSubdomain(c.Subdomain); err != nil && c.Subdomain != "" {
 		return Account{}, err
 	}
 	if _, err := visage.ParseTier(string(c.Tier)); err != nil {
 		return Account{}, refuseTier(c.Tier)
 	}
-	var id visage.ResourceID
-	rand.Read(id[:]) // never fails: the runtime ends the process instead
-	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	id := newID()
 	now := time.Now().UnixNano()
 	rec := record{
 		ID: id.String(), Name: c.Name, Group: c.Group, Location: c.Location, Tier: c.Tier, Tags: maps.Clone(c.Tags),
+		Subdomain: c.Subdomain, KeysRefused: c.KeysRefused,
 		Keys: Keys{newKey(), newKey()}, State: creating, Created: now, Changed: now, Revision: 1,
+		CreatedBy: by.ObjectID, ChangedBy: by.ObjectID,
 	}
 	a.changes.Lock()
 	defer a.changes.Unlock()
-	if err := a.index.Load().admit(rec); err != nil {
+	x := a.index.Load()
+	err := x.admit(rec)
+	if err == nil && rec.Tier == visage.E0 {
+		rec.Request, err = x.place(rec.Location, a.cfg.AutoApprove)
+	}
+	if err != nil {
+		return Account{}, err
+	}
+	if rec.Identity, err = a.assign(ctx, rec.account(), c.Identity); err != nil {
 		return Account{}, err
 	}
 	if err := a.put(ctx, rec); err != nil {
@@ -178,7 +212,16 @@ func (a *Accounts) create(ctx context.Context, c Creation) (Account, error) {
 		return Account{}, fmt.Errorf("create account: %w", err)
 	}
 	rec.State = ready
-	if err := a.put(ctx, rec); err != nil {
+	err = a.store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
+		if used, found := x.requestByID(rec.Request); found {
+			used.Used = true
+			if err := requests.In().Put(tx, strings.ToLower(used.Name), used); err != nil {
+				return err
+			}
+		}
+		return records.In().Put(tx, strings.ToLower(rec.Name), rec)
+	})
+	if err != nil {
 		return Account{}, fmt.Errorf("create account: %w", err)
 	}
 	return rec.account(), a.reindex(ctx)
@@ -193,17 +236,20 @@ func (a *Accounts) Get(_ context.Context, name string) (Account, error) {
 	return rec.account(), nil
 }
 
-// List returns all accounts, sorted by name.
+// List returns all accounts that are not deleted, sorted by name.
 func (a *Accounts) List(context.Context) ([]Account, error) {
-	x := a.index.Load()
-	var all []Account
-	for _, name := range slices.Sorted(maps.Keys(x.byName)) {
-		all = append(all, x.byName[name].account())
-	}
-	return all, nil
+	return sorted(a.index.Load().byName), nil
 }
 
-// IDs returns the ids of all accounts, in no order.
+func sorted(byName map[string]record) []Account {
+	all := make([]Account, 0, len(byName))
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		all = append(all, byName[name].account())
+	}
+	return all
+}
+
+// IDs returns the ids of all accounts that are not deleted, in no order.
 func (a *Accounts) IDs(context.Context) ([]visage.ResourceID, error) {
 	x := a.index.Load()
 	ids := make([]visage.ResourceID, 0, len(x.byName))
@@ -213,96 +259,53 @@ func (a *Accounts) IDs(context.Context) ([]visage.ResourceID, error) {
 	return ids, nil
 }
 
-// Exists reports whether there is an account called name, in any case.
+// Exists reports whether there is an account called name, in any case. A deleted one is none.
 func (a *Accounts) Exists(name string) bool {
 	_, found := a.index.Load().byName[strings.ToLower(name)]
 	return found
 }
 
-// Update changes an account: change gets it as it is and returns it as it shall be; only Tier and Tags of the result
-// count. change may run more than once. Refusals: ResourceNotFound, those of change, and InvalidSkuId for a tier that
-// cannot be changed to.
-func (a *Accounts) Update(ctx context.Context, by Caller, name string, change func(Account) (Account, error)) (Account, error) {
-	e := Event{Operation: Updated, Resource: a.resource(name), By: by}
-	var changed Account
-	if changed, e.Err = a.update(ctx, name, change); e.Err == nil {
-		e.Resource = changed.Resource
-	}
-	return changed, a.record(ctx, e)
+// LookupHost returns the account whose own host begins with label, in any case.
+func (a *Accounts) LookupHost(label string) (Account, bool) {
+	x := a.index.Load()
+	name, found := x.byHost[strings.ToLower(label)]
+	return x.byName[name].account(), found
 }
 
-func (a *Accounts) update(ctx context.Context, name string, change func(Account) (Account, error)) (Account, error) {
-	rec, err := a.change(ctx, name, func(rec record) (record, error) {
-		to, err := change(rec.account())
-		if err != nil {
-			return record{}, err
-		}
-		if to.Tier != rec.Tier {
-			if err := a.index.Load().admitTier(rec, to.Tier); err != nil {
-				return record{}, err
+// LookupID returns the account with an id, also a deleted one.
+func (a *Accounts) LookupID(id visage.ResourceID) (Account, bool) {
+	x := a.index.Load()
+	for _, all := range []map[string]record{x.byName, x.gone} {
+		for _, rec := range all {
+			if rec.ID == id.String() {
+				return rec.account(), true
 			}
 		}
-		rec.Tier, rec.Tags = to.Tier, maps.Clone(to.Tags)
-		return rec, nil
-	})
-	return rec.account(), err
-}
-
-// Keys returns the keys of an account. Refusal: ResourceNotFound.
-func (a *Accounts) Keys(ctx context.Context, name string) (Keys, error) {
-	rec, err := a.stored(ctx, name)
-	return rec.Keys, err
-}
-
-// Regenerate replaces one key of an account and returns both. The old key stops working at once, the other goes on.
-// Refusal: ResourceNotFound.
-func (a *Accounts) Regenerate(ctx context.Context, by Caller, name string, key KeyName) (Keys, error) {
-	keys, err := a.regenerate(ctx, name, key)
-	return keys, a.record(ctx, Event{Operation: Regenerated, Resource: a.resource(name), Key: key, By: by, Err: err})
-}
-
-func (a *Accounts) regenerate(ctx context.Context, name string, key KeyName) (Keys, error) {
-	rec, err := a.change(ctx, name, func(rec record) (record, error) {
-		switch key {
-		case Key1:
-			rec.Keys.Key1 = newKey()
-		case Key2:
-			rec.Keys.Key2 = newKey()
-		default:
-			return record{}, fmt.Errorf("regenerate key %q of an account: no such key", key)
-		}
-		return rec, nil
-	})
-	return rec.Keys, err
-}
-
-// Delete removes an account with all its data. From its return on nothing opens that data, wherever copies of it lie.
-// Refusal: ResourceNotFound.
-func (a *Accounts) Delete(ctx context.Context, by Caller, name string) error {
-	e := Event{Operation: Deleted, Resource: a.resource(name), By: by}
-	e.Err = a.delete(ctx, name)
-	return a.record(ctx, e)
-}
-
-func (a *Accounts) delete(ctx context.Context, name string) error {
-	a.changes.Lock()
-	defer a.changes.Unlock()
-	rec, err := a.stored(ctx, name)
-	if err != nil {
-		return err
 	}
-	rec.State = deleting
-	if err := a.put(ctx, rec); err != nil {
-		return fmt.Errorf("delete account: %w", err)
+	return Account{}, false
+}
+
+func (r record) account() Account {
+	id, _ := visage.ParseResourceID(r.ID) // checked when the index was made; the zero record has the zero id
+	return Account{
+		Resource: visage.Resource{ID: id, Name: r.Name, Tier: r.Tier},
+		Group:    r.Group, Location: r.Location, Tags: maps.Clone(r.Tags), Subdomain: r.Subdomain, KeysRefused: r.KeysRefused,
+		Identity: r.Identity.clone(), Created: fromNanos(r.Created), CreatedBy: r.CreatedBy, Changed: fromNanos(r.Changed),
+		ChangedBy: r.ChangedBy, Revision: r.Revision, Deleted: fromNanos(r.Deleted), PurgeAt: fromNanos(r.PurgeAt),
 	}
-	// From here on it goes forward only: the next start finishes what is begun. The keys stop working before the data
-	// goes.
-	ctx = context.WithoutCancel(ctx)
-	if err := a.reindex(ctx); err != nil {
-		return fmt.Errorf("delete account: %w", err)
+}
+
+// fromNanos is the zero time for 0.
+func fromNanos(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
 	}
-	if err := a.remove(ctx, rec); err != nil {
-		return fmt.Errorf("delete account: %w", err)
-	}
-	return nil
+	return time.Unix(0, n).UTC()
+}
+
+// newID returns a random UUID, version 4.
+func newID() (id visage.ResourceID) {
+	rand.Read(id[:]) // never fails: the runtime ends the process instead
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return id
 }

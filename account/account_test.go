@@ -34,7 +34,7 @@ func newStore(t *testing.T, dir string, src keysource.Source) *sealed.Store {
 
 func open(t *testing.T, store *sealed.Store) *account.Accounts {
 	t.Helper()
-	a, err := account.Open(t.Context(), account.Config{Store: store})
+	a, err := account.Open(t.Context(), account.Config{Store: store, AutoApprove: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,9 +150,8 @@ func TestAccountsOutliveTheProcess(t *testing.T) {
 	store := newStore(t, dir, root)
 	a := open(t, store)
 	one := create(t, a, "one", visage.S0)
-	changed, err := a.Update(t.Context(), account.Caller{}, "one", func(a account.Account) (account.Account, error) {
-		a.Tags = map[string]string{"team": "front desk"}
-		return a, nil
+	changed, err := a.Update(t.Context(), account.Caller{}, "one", func(account.Account) (account.Change, error) {
+		return account.Change{Tags: map[string]string{"team": "front desk"}}, nil
 	})
 	if err != nil || changed.Revision != one.Revision+1 {
 		t.Fatalf("update: %+v, %v", changed, err)
@@ -174,7 +173,7 @@ func TestAccountsOutliveTheProcess(t *testing.T) {
 	}
 }
 
-func TestDeleteDropsTheSpace(t *testing.T) {
+func TestPurgeDropsTheSpace(t *testing.T) {
 	store := newStore(t, "", sourcetest.NewFake("root"))
 	a := open(t, store)
 	one := create(t, a, "one", visage.S0)
@@ -188,8 +187,8 @@ func TestDeleteDropsTheSpace(t *testing.T) {
 	if err := a.Delete(t.Context(), account.Caller{}, "One"); err != nil {
 		t.Fatal(err)
 	}
-	if err := look(); err == nil {
-		t.Error("the space of a deleted account opens")
+	if err := look(); err != nil {
+		t.Errorf("the space of a deleted account: %v", err)
 	}
 	if _, _, err := a.Resource(t.Context(), keys.Key1, ""); err == nil {
 		t.Error("a key of a deleted account opens it")
@@ -197,6 +196,13 @@ func TestDeleteDropsTheSpace(t *testing.T) {
 	_, err := a.Get(t.Context(), "one")
 	wantRefusal(t, err, visage.NotFound, "ResourceNotFound")
 	wantRefusal(t, a.Delete(t.Context(), account.Caller{}, "one"), visage.NotFound, "ResourceNotFound")
+	if err := a.Purge(t.Context(), account.Caller{}, "One"); err != nil {
+		t.Fatal(err)
+	}
+	if err := look(); err == nil {
+		t.Error("the space of a purged account opens")
+	}
+	wantRefusal(t, a.Purge(t.Context(), account.Caller{}, "one"), visage.NotFound, "ResourceNotFound")
 	if again := create(t, a, "one", visage.S0); again.ID == one.ID {
 		t.Error("an id was used again")
 	}
@@ -214,13 +220,18 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"same name in another case", account.Creation{Name: "TAKEN", Tier: visage.S0}, visage.Conflict,
 			"AccountAlreadyExists"},
-		{"second free", account.Creation{Name: "free", Tier: visage.F0}, visage.Conflict, "CanNotCreateMultipleFreeAccounts"},
+		{"second free", account.Creation{Name: "free", Location: "Lo cal", Tier: visage.F0}, visage.Conflict, "CanNotCreateMultipleFreeAccounts"},
 		{"unknown tier", account.Creation{Name: "other", Tier: "S1"}, visage.Invalid, "InvalidSkuId"},
 		{"short name", account.Creation{Name: "a", Tier: visage.S0}, visage.Invalid, "InvalidResourceName"},
 		{"long name", account.Creation{Name: strings.Repeat("a", 65), Tier: visage.S0}, visage.Invalid, "InvalidResourceName"},
 		{"hyphen first", account.Creation{Name: "-ab", Tier: visage.S0}, visage.Invalid, "InvalidResourceName"},
-		{"hyphen last", account.Creation{Name: "ab-", Tier: visage.S0}, visage.Invalid, "InvalidResourceName"},
-		{"dot", account.Creation{Name: "a.b", Tier: visage.S0}, visage.Invalid, "InvalidResourceName"},
+		{"blank", account.Creation{Name: "a b", Tier: visage.S0}, visage.Invalid, "InvalidResourceName"},
+		{"hyphen last in the subdomain", account.Creation{Name: "ab", Subdomain: "ab-", Tier: visage.S0}, visage.Invalid,
+			"InvalidSubdomain"},
+		{"dot in the subdomain", account.Creation{Name: "ab", Subdomain: "a.b", Tier: visage.S0}, visage.Invalid,
+			"InvalidSubdomain"},
+		{"another's name as subdomain", account.Creation{Name: "ab", Subdomain: "Taken", Tier: visage.S0}, visage.Conflict,
+			"CustomDomainInUse"},
 		{"localhost", account.Creation{Name: "Localhost", Tier: visage.S0}, visage.Invalid, "InvalidResourceName"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -228,9 +239,9 @@ func TestRefusals(t *testing.T) {
 			wantRefusal(t, err, c.kind, c.code)
 		})
 	}
-	_, err := a.Update(t.Context(), account.Caller{}, "big", func(a account.Account) (account.Account, error) {
-		a.Tier = visage.S0
-		return a, nil
+	_, err := a.Update(t.Context(), account.Caller{}, "big", func(account.Account) (account.Change, error) {
+		to := visage.S0
+		return account.Change{Tier: &to}, nil
 	})
 	wantRefusal(t, err, visage.Invalid, "InvalidSkuId")
 	all, err := a.List(t.Context())
@@ -240,7 +251,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestLongestAndShortestNames(t *testing.T) {
-	for _, name := range []string{"ab", strings.Repeat("a", 64), "a-b", "9a", "127"} {
+	for _, name := range []string{"ab", strings.Repeat("a", 64), "a-b", "9a", "127", "a.b_c-"} {
 		if err := account.CheckName(name); err != nil {
 			t.Errorf("%q: %v", name, err)
 		}
@@ -252,10 +263,16 @@ type stored struct {
 	ID, Name, Group, Location string
 	Tier                      visage.Tier
 	Tags                      map[string]string
+	Subdomain                 string
+	KeysRefused               bool
+	Identity                  account.Identity
+	Request                   string
 	Keys                      account.Keys
 	State                     string
 	Created, Changed          int64
+	CreatedBy, ChangedBy      string
 	Revision                  int64
+	Deleted, PurgeAt          int64
 }
 
 func TestInterruptedChangesAreFinished(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// Auditor keeps what happened to accounts.
+// Auditor keeps what happened to accounts and access requests.
 type Auditor interface {
 	// Record returns when the event is on disk. When it fails the operation fails to its caller, although the change may be stored.
 	// It is called concurrently, outside of transactions.
@@ -22,7 +22,7 @@ type Caller struct {
 	RequestID string
 }
 
-// Operation is a change of an account.
+// Operation is something that is done to an account or an access request.
 type Operation string
 
 // The operations that are audited.
@@ -30,14 +30,25 @@ const (
 	Created     Operation = "create"
 	Updated     Operation = "update"
 	Deleted     Operation = "delete"
+	Recovered   Operation = "recover"
+	Purged      Operation = "purge"
+	KeysListed  Operation = "list keys"
 	Regenerated Operation = "regenerate key"
+
+	Submitted   Operation = "submit"
+	Approved    Operation = "approve" // also of what waits for space from then on, see Event.State
+	Rejected    Operation = "reject"
+	Withdrawn   Operation = "withdraw"
+	CapacitySet Operation = "set capacity"
 )
 
-// Event is one change of an account, done or refused.
+// Event is one change of an account or an access request, done or refused.
 type Event struct {
 	Operation Operation
-	Resource  visage.Resource // zero where the change was refused because there is none
+	Resource  visage.Resource // zero where the change was refused because there is none, and for requests
 	Key       KeyName         // for Regenerated
+	Request   string          // the id of an access request; empty where there is none
+	State     RequestState    // of the request after it
 	By        Caller
 	Err       error // nil: it was done
 }
@@ -50,14 +61,25 @@ func (nobody) Record(context.Context, Event) error { return nil }
 // record tells the auditor what became of a change, also when its caller has left, and returns what the caller gets.
 func (a *Accounts) record(ctx context.Context, e Event) error {
 	if err := a.audit.Record(context.WithoutCancel(ctx), e); err != nil {
-		return errors.Join(e.Err, fmt.Errorf("audit: %s resource: %w", e.Operation, err))
+		return errors.Join(e.Err, fmt.Errorf("audit: %s: %w", e.Operation, err))
 	}
 	return e.Err
 }
 
-// resource returns the account called name as an event speaks of it, zero when there is none.
+// recordedAt does something to the account called name and tells the auditor.
+func (a *Accounts) recordedAt(ctx context.Context, op Operation, by Caller, name string, do func() error) error {
+	e := Event{Operation: op, Resource: a.resource(name), By: by}
+	e.Err = do()
+	return a.record(ctx, e)
+}
+
+// resource returns the account called name, also a deleted one, as an event speaks of it; zero when there is none.
 func (a *Accounts) resource(name string) visage.Resource {
-	rec, found := a.index.Load().byName[strings.ToLower(name)]
+	x := a.index.Load()
+	rec, found := x.byName[strings.ToLower(name)]
+	if !found {
+		rec, found = x.gone[strings.ToLower(name)]
+	}
 	if !found {
 		return visage.Resource{}
 	}

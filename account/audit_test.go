@@ -35,9 +35,9 @@ func TestChangesAreAudited(t *testing.T) {
 	if _, err := a.Regenerate(t.Context(), by, "one", account.Key2); err != nil {
 		t.Fatal(err)
 	}
-	_, err = a.Update(t.Context(), by, "one", func(a account.Account) (account.Account, error) {
-		a.Tier = visage.F0
-		return a, nil
+	_, err = a.Update(t.Context(), by, "one", func(account.Account) (account.Change, error) {
+		to := visage.F0
+		return account.Change{Tier: &to}, nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +55,7 @@ func TestChangesAreAudited(t *testing.T) {
 		{Operation: account.Regenerated, Resource: made.Resource, Key: account.Key2, By: by},
 		{Operation: account.Updated, Resource: changed, By: by},
 		{Operation: account.Deleted, Resource: changed, By: by},
-		{Operation: account.Deleted, By: by, Err: refusal},
+		{Operation: account.Deleted, Resource: changed, By: by, Err: refusal}, // it can still be had back
 	}
 	same := cmp.Comparer(func(a, b error) bool { return errors.Is(a, b) })
 	if diff := cmp.Diff(want, j.events, same); diff != "" {

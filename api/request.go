@@ -72,6 +72,9 @@ func (r *Request) Query(name string) (value string, ok bool, err error) {
 	return "", false, visage.Refuse(visage.Invalid, "", "The query parameter %s is given more than once.", name)
 }
 
+// Header returns the first value of a header; empty when there is none.
+func (r *Request) Header(name string) string { return r.http.Header.Get(name) }
+
 // Host returns the host that the client called, as it wrote it, maybe with a port.
 func (r *Request) Host() string { return r.http.Host }
 

@@ -92,7 +92,11 @@ func (a accountAudit) Record(ctx context.Context, e account.Event) error {
 	event := audit.Event{
 		Kind: map[account.Operation]audit.Kind{
 			account.Created: audit.ResourceCreate, account.Updated: audit.ResourceUpdate, account.Deleted: audit.ResourceDelete,
-			account.Regenerated: audit.ResourceRegenerateKey,
+			account.Regenerated: audit.ResourceRegenerateKey, account.KeysListed: audit.ResourceListKeys,
+			account.Recovered: audit.ResourceRecover, account.Purged: audit.ResourcePurge,
+			account.Submitted: audit.RequestSubmit, account.Approved: audit.RequestApprove,
+			account.Rejected: audit.RequestReject, account.Withdrawn: audit.RequestWithdraw,
+			account.CapacitySet: audit.RequestCapacity,
 		}[e.Operation],
 		Outcome: audit.Done, Resource: e.Resource.ID, RequestID: e.By.RequestID, Details: map[audit.Detail]string{},
 	}
@@ -104,6 +108,12 @@ func (a accountAudit) Record(ctx context.Context, e account.Event) error {
 	}
 	if e.Key != "" {
 		event.Details[audit.DetailKeyName] = string(e.Key)
+	}
+	if e.Request != "" {
+		event.Details[audit.DetailSubject] = e.Request
+	}
+	if e.State != "" {
+		event.Details[audit.DetailState] = strings.ToLower(string(e.State))
 	}
 	if refusal, ok := errors.AsType[*visage.Refusal](e.Err); ok {
 		event.Outcome, event.Code = audit.Refused, refusal.Code

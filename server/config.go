@@ -65,6 +65,10 @@ type Config struct {
 	// a way into the network it stands in, for everyone who has a key. Default: false.
 	AllowPrivateURLs bool
 
+	// AutoApprove lets the subscription have resources of tier E0, and put them under keys of its own, without the
+	// operator's approval: for people who run Visage for themselves. Default: access requests wait for the operator.
+	AutoApprove bool
+
 	// RootKeys are the protectors of the instance root: any one of them opens the data. Each is one of
 	//
 	//	file:PATH               32 bytes in a file outside of the data directory; the first start makes it. Marked exposed.

@@ -59,19 +59,20 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	if err != nil {
 		return nil, err
 	}
-	if l.accounts, err = account.Open(ctx, account.Config{
-		Store: l.store, Audit: accountAudit{l.audit}, Logger: s.log,
-	}); err != nil {
-		return nil, err
-	}
-	if err := ensureDefaults(ctx, l.accounts, first); err != nil {
-		return nil, err
-	}
 	l.vaults, err = keyvault.New(keyvault.Config{
 		Store: l.store, Address: s.vaultAddress, Audit: vaultAudit{l.audit},
 		Roles: vaultRoles{l.identities, l.instance}, Logger: s.log,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if l.accounts, err = account.Open(ctx, account.Config{
+		Store: l.store, Audit: accountAudit{l.audit}, Identities: managedIdentities{l}, AutoApprove: s.cfg.AutoApprove,
+		Logger: s.log,
+	}); err != nil {
+		return nil, err
+	}
+	if err := ensureDefaults(ctx, l.accounts, first); err != nil {
 		return nil, err
 	}
 	recogniser, err := s.recogniser(opened)
@@ -167,7 +168,8 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		return nil, err
 	}
 	management, err := armapi.New(armapi.Config{
-		Accounts: l.accounts, Subscription: l.forOperator.SubscriptionID, Group: defaultGroup, Endpoint: s.resourceEndpoint,
+		Accounts: l.accounts, Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID, Group: defaultGroup,
+		Endpoint: s.resourceEndpoint, Rate: s.rate,
 		Vaults: l.vaults, VaultAddress: s.vaultAddress, May: l.identities.May,
 		Authority: s.endpoint + "/" + l.instance.TenantID,
 	})
@@ -239,8 +241,14 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	healthz(w, r)
 }
 
-// resourceEndpoint is the address of one resource, with the slash at the end that the contract has.
-func (s *Server) resourceEndpoint(resource string) string { return s.addressOf(resource) }
+// resourceEndpoint is the address of the resource whose host begins with label, with the slash at the end that the
+// contract has. Resources without a host of their own are reached at that of all.
+func (s *Server) resourceEndpoint(label string) string {
+	if label == "" {
+		return s.endpoint + "/"
+	}
+	return s.addressOf(label)
+}
 
 // rate is what a resource may ask for: F0 what its tier says, the others what the operator says.
 func (s *Server) rate(r visage.Resource) (perSecond float64, burst int) {

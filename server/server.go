@@ -173,6 +173,7 @@ func background(ctx context.Context, l *layers, failed chan<- error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for name, run := range map[string]func(context.Context) error{
 		"face service": l.face.Run, "key vault": l.vaults.Run, "sealed store": l.store.Run, "identities": l.identities.Run,
+		"accounts": l.accounts.Run,
 	} {
 		group.Go(func() error {
 			err := run(ctx)

@@ -108,12 +108,12 @@ func (h holders) Resource(ctx context.Context, bearer, host string) (visage.Reso
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
-	name, found := strings.CutSuffix(strings.ToLower(host), "."+h.domain)
+	label, found := strings.CutSuffix(strings.ToLower(host), "."+h.domain)
 	if !found {
-		return refuse("401", "A bearer token opens a resource at its own host only, NAME.%s.", h.domain)
+		return refuse("401", "A bearer token opens a resource at its own host only, SUBDOMAIN.%s.", h.domain)
 	}
-	resource, err := h.accounts.Get(ctx, name)
-	if err != nil || !h.identities.MayData(who, useFaces, h.instance.accountPath(resource)) {
+	resource, found := h.accounts.LookupHost(label)
+	if !found || !h.identities.MayData(who, useFaces, h.instance.accountPath(resource)) {
 		return refuse("PermissionDenied",
 			"The identity of the bearer token has no role on this resource that lets it use it, such as Cognitive Services User.")
 	}

@@ -40,7 +40,8 @@ func (s *Server) addressOf(label string) string {
 func (l *layers) hasHost(label string) bool {
 	vault, found := strings.CutSuffix(label, "."+vaultLabel)
 	if !found {
-		return l.accounts.Exists(label)
+		_, found := l.accounts.LookupHost(label)
+		return found
 	}
 	_, err := l.vaults.Vault(context.Background(), vault)
 	return err == nil

@@ -3,7 +3,6 @@ package armapi
 import (
 	"errors"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"github.com/visage-face/visage"
@@ -11,94 +10,20 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// resource is an account as it is answered (contract §3).
-type resource struct {
-	ID         string            `json:"id"`
-	Name       string            `json:"name"`
-	Type       string            `json:"type"`
-	ETag       string            `json:"etag"`
-	Location   string            `json:"location"`
-	Kind       string            `json:"kind"`
-	SKU        sku               `json:"sku"`
-	Tags       map[string]string `json:"tags"`
-	Properties properties        `json:"properties"`
-}
-
-type sku struct {
-	Name string `json:"name"`
-	Tier string `json:"tier,omitempty"`
-}
-
-type properties struct {
-	Endpoint            string            `json:"endpoint"`
-	Endpoints           map[string]string `json:"endpoints"`
-	InternalID          string            `json:"internalId"`
-	DateCreated         string            `json:"dateCreated"`
-	IsMigrated          bool              `json:"isMigrated"`
-	CustomSubDomainName string            `json:"customSubDomainName"`
-	PublicNetworkAccess string            `json:"publicNetworkAccess"`
-	DisableLocalAuth    bool              `json:"disableLocalAuth"`
-	PrivateEndpoints    []struct{}        `json:"privateEndpointConnections"`
-	Capabilities        []struct{}        `json:"capabilities"`
-	ProvisioningState   string            `json:"provisioningState"`
-}
-
-type list struct {
-	Value []resource `json:"value"`
-}
-
-// request is an account as it is sent. What it lacks is left as it is, or gets its default.
-type request struct {
-	Kind     string            `json:"kind"`
-	Location string            `json:"location"`
-	SKU      *sku              `json:"sku"`
-	Tags     map[string]string `json:"tags"`
-}
-
-type keys struct {
-	Key1 string `json:"key1"`
-	Key2 string `json:"key2"`
-}
-
-type regeneration struct {
-	KeyName string `json:"keyName"`
-}
-
-const kindFace = "Face"
-
-// tierNames are the words for the tiers (contract §3).
-var tierNames = map[visage.Tier]string{visage.F0: "Free", visage.S0: "Standard", visage.E0: "Enterprise"}
-
-func (p *plane) resource(a account.Account) resource {
-	endpoint := p.Endpoint(a.Name)
-	tags := a.Tags
-	if tags == nil {
-		tags = map[string]string{}
+// accountRoutes are the operations on Face resources.
+func (p *plane) accountRoutes(route routeMaker) []api.Route {
+	return []api.Route{
+		route(http.MethodGet, inSubscription, p.list, api.Doc{Summary: "List the accounts of the subscription", Answer: list{}}),
+		route(http.MethodGet, inGroup, p.list, api.Doc{Summary: "List the accounts of the resource group", Answer: list{}}),
+		route(http.MethodGet, one, p.get, api.Doc{Summary: "Get an account", Answer: resource{}}),
+		route(http.MethodPut, one, p.put,
+			api.Doc{Summary: "Create an account, change it, or recover a deleted one", Body: request{}, Answer: resource{}}),
+		route(http.MethodPatch, one, p.patch, api.Doc{Summary: "Change an account", Body: request{}, Answer: resource{}}),
+		route(http.MethodDelete, one, p.remove, api.Doc{Summary: "Delete an account; it can be recovered for 48 hours"}),
+		route(http.MethodPost, one+"/listKeys", p.keys, api.Doc{Summary: "List the keys of an account", Answer: keys{}}),
+		route(http.MethodPost, one+"/regenerateKey", p.regenerate,
+			api.Doc{Summary: "Replace a key of an account", Body: regeneration{}, Answer: keys{}}),
 	}
-	return resource{
-		ID: "/subscriptions/" + p.Subscription + "/resourceGroups/" + a.Group +
-			"/providers/Microsoft.CognitiveServices/accounts/" +
-			a.Name,
-		Name: a.Name, Type: "Microsoft.CognitiveServices/accounts", ETag: etag(a), Location: a.Location, Kind: kindFace,
-		SKU: sku{string(a.Tier), tierNames[a.Tier]}, Tags: tags,
-		Properties: properties{
-			Endpoint: endpoint, Endpoints: map[string]string{kindFace: endpoint},
-			InternalID:  strings.ReplaceAll(a.ID.String(), "-", ""),
-			DateCreated: a.Created.UTC().Format("2006-01-02T15:04:05.0000000Z"), CustomSubDomainName: strings.ToLower(a.Name),
-			PublicNetworkAccess: "Enabled", PrivateEndpoints: []struct{}{}, Capabilities: []struct{}{},
-			ProvisioningState: "Succeeded",
-		},
-	}
-}
-
-// etag changes with every change, and is another when a name is used again.
-func etag(a account.Account) string {
-	return strconv.Quote(a.ID.String()[:8] + "-" + strconv.FormatInt(a.Revision, 10))
-}
-
-// reply answers with an account and its ETag.
-func (p *plane) reply(status int, a account.Account) api.Reply {
-	return api.Reply{Status: status, Header: http.Header{"Etag": {etag(a)}}, Body: p.resource(a)}
 }
 
 func (p *plane) list(r *api.Request) (any, error) {
@@ -106,11 +31,15 @@ func (p *plane) list(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	return p.answerList(all), nil
+}
+
+func (p *plane) answerList(all []account.Account) list {
 	answer := list{Value: []resource{}}
 	for _, a := range all {
 		answer.Value = append(answer.Value, p.resource(a))
 	}
-	return answer, nil
+	return answer
 }
 
 func (p *plane) get(r *api.Request) (any, error) {
@@ -126,25 +55,59 @@ func (p *plane) put(r *api.Request) (any, error) {
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}
+	// A recovery need not say what the account is: it is what it was.
+	if want.Kind == "" && want.Properties.Restore {
+		want.Kind = kindFace
+	}
 	if !strings.EqualFold(want.Kind, kindFace) {
 		return nil, visage.Refuse(visage.Invalid, "InvalidKind", "The kind %q is not Face.", want.Kind)
 	}
+	if err := want.Properties.check(); err != nil {
+		return nil, err
+	}
 	name := r.Path("account")
-	if _, err := p.Accounts.Get(r.Context(), name); !isUnknown(err) {
-		if err != nil {
-			return nil, err
+	there, err := p.Accounts.Get(r.Context(), name)
+	if err == nil {
+		if r.Header("If-None-Match") == "*" {
+			return nil, changed(there)
 		}
 		return p.change(r, want, true)
 	}
+	if !isUnknown(err) {
+		return nil, err
+	}
+	if r.Header("If-Match") != "" {
+		return nil, precondition(visage.Refuse(visage.Conflict, preconditionFailed, "There is no resource called %q.", name))
+	}
+	if want.Properties.Restore {
+		return p.recover(r, want)
+	}
+	return p.create(r, want)
+}
+
+func (p *plane) create(r *api.Request, want request) (any, error) {
 	if want.Location == "" {
 		return nil, visage.Refuse(visage.Invalid, "LocationRequired", "The property location is required.")
 	}
 	if want.SKU == nil {
 		return nil, visage.Refuse(visage.Invalid, "InvalidSkuId", "The property sku.name is required: F0, S0 or E0.")
 	}
-	a, err := p.Accounts.Create(r.Context(), by(r), account.Creation{
-		Name: name, Group: p.Group, Location: want.Location, Tier: visage.Tier(want.SKU.Name), Tags: want.Tags,
-	})
+	c := account.Creation{
+		Name: r.Path("account"), Group: p.Group, Location: want.Location, Tier: visage.Tier(want.SKU.Name), Tags: want.Tags,
+	}
+	if s := want.Properties.CustomSubDomainName; s != nil {
+		c.Subdomain = *s
+	}
+	if d := want.Properties.DisableLocalAuth; d != nil {
+		c.KeysRefused = *d
+	}
+	if want.Identity != nil {
+		var err error
+		if c.Identity, err = want.Identity.wish(account.Identity{}); err != nil {
+			return nil, err
+		}
+	}
+	a, err := p.Accounts.Create(r.Context(), by(r), c)
 	if err != nil {
 		return nil, err
 	}
@@ -156,43 +119,89 @@ func (p *plane) patch(r *api.Request) (any, error) {
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}
+	if err := want.Properties.check(); err != nil {
+		return nil, err
+	}
 	return p.change(r, want, false)
 }
 
-// change puts what is given into an account that exists. whole: what is not given is taken away, as PUT has it.
+// change puts what is given into an account that exists. whole: tags that are not given are taken away, as PUT has it.
+// Nothing else is: who sends back less than it knows of must not end the identity that opens a customer's data.
 func (p *plane) change(r *api.Request, want request, whole bool) (any, error) {
-	a, err := p.Accounts.Update(r.Context(), by(r), r.Path("account"), func(a account.Account) (account.Account, error) {
-		if want.Location != "" && place(want.Location) != place(a.Location) {
-			return a, visage.Refuse(visage.Conflict, "InvalidResourceLocation",
+	a, err := p.Accounts.Update(r.Context(), by(r), r.Path("account"), func(a account.Account) (account.Change, error) {
+		c := account.Change{Subdomain: want.Properties.CustomSubDomainName, KeysRefused: want.Properties.DisableLocalAuth}
+		if err := matches(r, a); err != nil {
+			return c, err
+		}
+		if want.Location != "" && !account.SameLocation(want.Location, a.Location) {
+			return c, visage.Refuse(visage.Conflict, "InvalidResourceLocation",
 				"Resource %q is in location %q, and that cannot be changed.", a.Name, a.Location)
 		}
+		if want.Kind != "" && !strings.EqualFold(want.Kind, kindFace) {
+			return c, visage.Refuse(visage.Invalid, "InvalidKind", "The kind of a resource cannot be changed.")
+		}
 		if want.SKU != nil {
-			a.Tier = visage.Tier(want.SKU.Name)
+			tier := visage.Tier(want.SKU.Name)
+			c.Tier = &tier
 		}
-		if want.Tags != nil || whole {
-			a.Tags = want.Tags
+		if c.Tags = want.Tags; c.Tags == nil && whole {
+			c.Tags = map[string]string{}
 		}
-		return a, nil
+		if want.Identity != nil {
+			wish, err := want.Identity.wish(a.Identity)
+			if err != nil {
+				return c, err
+			}
+			c.Identity = &wish
+		}
+		return c, nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, precondition(err)
 	}
 	return p.reply(http.StatusOK, a), nil
 }
 
-// place brings the spellings of a location together: "West US 2" is "westus2".
-func place(s string) string { return strings.ToLower(strings.ReplaceAll(s, " ", "")) }
+// preconditionFailed is the code of a refusal by If-Match or If-None-Match, whose status no kind has.
+const preconditionFailed = "PreconditionFailed"
+
+// matches refuses a change of another state of an account than its caller has seen.
+func matches(r *api.Request, a account.Account) error {
+	if tags := r.Header("If-Match"); tags != "" && tags != "*" && !strings.Contains(tags, etag(a)) {
+		return changed(a)
+	}
+	return nil
+}
+
+func changed(a account.Account) error {
+	return visage.Refuse(visage.Conflict, preconditionFailed,
+		"The resource %q is not as the request expects: its ETag is %s. Get it, and decide anew.", a.Name, etag(a))
+}
+
+// precondition gives a refusal by If-Match its status.
+func precondition(err error) error {
+	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Code == preconditionFailed {
+		return &api.Problem{Status: http.StatusPreconditionFailed, Code: refusal.Code, Message: refusal.Message}
+	}
+	return err
+}
 
 func (p *plane) remove(r *api.Request) (any, error) {
-	err := p.Accounts.Delete(r.Context(), by(r), r.Path("account"))
+	a, err := p.Accounts.Get(r.Context(), r.Path("account"))
+	if err == nil {
+		err = matches(r, a)
+	}
+	if err == nil {
+		err = p.Accounts.Delete(r.Context(), by(r), r.Path("account"))
+	}
 	if isUnknown(err) {
 		return api.Reply{Status: http.StatusNoContent}, nil
 	}
-	return nil, err
+	return nil, precondition(err)
 }
 
 func (p *plane) keys(r *api.Request) (any, error) {
-	k, err := p.Accounts.Keys(r.Context(), r.Path("account"))
+	k, err := p.Accounts.ListKeys(r.Context(), by(r), r.Path("account"))
 	if err != nil {
 		return nil, err
 	}

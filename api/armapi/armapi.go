@@ -22,10 +22,15 @@ type Config struct {
 	Accounts *account.Accounts
 	// Subscription is the id of the one subscription there is. Required.
 	Subscription string
+	// Tenant is the id of the tenant that the subscription belongs to. Required.
+	Tenant string
 	// Group is the name of the one resource group there is. Required.
 	Group string
-	// Endpoint returns the base address of a resource, ending in a slash. Required.
-	Endpoint func(resource string) string
+	// Endpoint returns the base address of what answers at a host of its own whose name begins with label, ending in a
+	// slash; without a label, that of all resources together. Required.
+	Endpoint func(label string) string
+	// Rate says how many requests a second a resource may make on average, and how many at once. Required.
+	Rate func(visage.Resource) (perSecond float64, burst int)
 	// Vaults keeps the key vaults. Required.
 	Vaults *keyvault.Service
 	// VaultAddress returns the base address of a key vault, ending in a slash. Required.
@@ -38,11 +43,11 @@ type Config struct {
 
 // New checks cfg and makes the plane.
 func New(cfg Config) (api.Plane, error) {
-	if cfg.Accounts == nil || cfg.Subscription == "" || cfg.Group == "" || cfg.Endpoint == nil {
-		return api.Plane{}, errors.New("make management plane: accounts, subscription, group and endpoint are required")
+	if cfg.Accounts == nil || cfg.Subscription == "" || cfg.Tenant == "" || cfg.Group == "" || cfg.Endpoint == nil {
+		return api.Plane{}, errors.New("make management plane: accounts, subscription, tenant, group and endpoint are required")
 	}
-	if cfg.Vaults == nil || cfg.VaultAddress == nil || cfg.May == nil || cfg.Authority == "" {
-		return api.Plane{}, errors.New("make management plane: vaults, their address, may and authority are required")
+	if cfg.Vaults == nil || cfg.VaultAddress == nil || cfg.May == nil || cfg.Authority == "" || cfg.Rate == nil {
+		return api.Plane{}, errors.New("make management plane: vaults, their address, may, rate and authority are required")
 	}
 	p := &plane{cfg}
 	return api.Plane{Name: "management", Prefix: "/subscriptions/", Routes: p.routes(), Greet: greet, Problem: p.problem}, nil
@@ -54,13 +59,22 @@ type plane struct {
 
 // The paths of the plane (contract §2). Literals match in any case.
 const (
-	inSubscription = "/subscriptions/{subscription}/providers/Microsoft.CognitiveServices/accounts"
-	inGroup        = "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.CognitiveServices/accounts"
-	one            = inGroup + "/{account}"
+	oneSubscription = "/subscriptions/{subscription}"
+	oneGroup        = oneSubscription + "/resourceGroups/{group}"
+	provider        = oneSubscription + "/providers/Microsoft.CognitiveServices"
+	inSubscription  = provider + "/accounts"
+	inGroup         = oneGroup + "/providers/Microsoft.CognitiveServices/accounts"
+	one             = inGroup + "/{account}"
 )
 
+// handle does one operation.
+type handle = func(*api.Request) (any, error)
+
+// routeMaker makes a route of the plane: what all of them have in common.
+type routeMaker = func(method, pattern string, handle handle, doc api.Doc) api.Route
+
 func (p *plane) routes() []api.Route {
-	route := func(method, pattern string, handle func(*api.Request) (any, error), doc api.Doc) api.Route {
+	route := func(method, pattern string, handle handle, doc api.Doc) api.Route {
 		r := api.Route{
 			Method: method, Pattern: pattern, Allow: api.BearerToken, Timeout: time.Minute, Doc: doc,
 			Handle: func(r *api.Request) (any, error) {
@@ -78,24 +92,17 @@ func (p *plane) routes() []api.Route {
 		}
 		return r
 	}
-	accounts := []api.Route{
-		route(http.MethodGet, inSubscription, p.list, api.Doc{Summary: "List the accounts of the subscription",
-			Answer: list{}}),
-		route(http.MethodGet, inGroup, p.list, api.Doc{Summary: "List the accounts of the resource group", Answer: list{}}),
-		route(http.MethodGet, one, p.get, api.Doc{Summary: "Get an account", Answer: resource{}}),
-		route(http.MethodPut, one, p.put, api.Doc{Summary: "Create an account, or change it", Body: request{},
-			Answer: resource{}}),
-		route(http.MethodPatch, one, p.patch, api.Doc{Summary: "Change an account", Body: request{}, Answer: resource{}}),
-		route(http.MethodDelete, one, p.remove, api.Doc{Summary: "Delete an account with its data"}),
-		route(http.MethodPost, one+"/listKeys", p.keys, api.Doc{Summary: "List the keys of an account", Answer: keys{}}),
-		route(http.MethodPost, one+"/regenerateKey", p.regenerate,
-			api.Doc{Summary: "Replace a key of an account", Body: regeneration{}, Answer: keys{}}),
+	var all []api.Route
+	for _, some := range []func(routeMaker) []api.Route{
+		p.accountRoutes, p.deletedRoutes, p.offerRoutes, p.requestRoutes, p.subscriptionRoutes, p.vaultRoutes,
+	} {
+		all = append(all, some(route)...)
 	}
-	return append(accounts, p.vaultRoutes(route)...)
+	return all
 }
 
-// scope checks what every path of the plane says: a version of the contract, the subscription, and the group where
-// there is one.
+// scope checks what every path of the plane says: a version of the contract, and the subscription and the group where
+// there are.
 func (p *plane) scope(r *api.Request) error {
 	version, given, err := r.Query("api-version")
 	if err != nil {
@@ -103,6 +110,9 @@ func (p *plane) scope(r *api.Request) error {
 	}
 	if !given || version == "" {
 		return visage.Refuse(visage.Invalid, "MissingApiVersionParameter", "The query has no api-version; 2025-09-01 is one.")
+	}
+	if !strings.Contains(r.Route().Pattern, "{subscription}") {
+		return nil
 	}
 	if s := r.Path("subscription"); !strings.EqualFold(s, p.Subscription) {
 		return visage.Refuse(visage.NotFound, "SubscriptionNotFound", "There is no subscription %q.", s)

@@ -9,7 +9,12 @@ import (
 )
 
 // authorise refuses who has no role on what the path names that allows the route's action.
+//
+// What belongs to no subscription is for everybody who has proved who they are.
 func (p *plane) authorise(r *api.Request) error {
+	if !strings.Contains(r.Route().Pattern, "{subscription}") {
+		return nil
+	}
 	action, path := actionOf(r.Route().Method, r.Route().Pattern), pathOf(r)
 	if p.May(r.Principal, action, path) {
 		return nil
@@ -51,4 +56,16 @@ func pathOf(r *api.Request) string {
 		}
 	}
 	return strings.Join(segments, "/")
+}
+
+// forOperator lets the operator alone do something: whoever owns the subscription must not decide what it may have.
+func forOperator(do handle) handle {
+	return func(r *api.Request) (any, error) {
+		if r.Principal.Method != "operator" {
+			return nil, visage.Refuse(visage.Denied, "AuthorizationFailed",
+				"The client %q with object id %q is not the operator of this instance, who alone decides on this.",
+				r.Principal.AppID, r.Principal.ObjectID)
+		}
+		return do(r)
+	}
 }

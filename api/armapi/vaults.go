@@ -24,7 +24,7 @@ const (
 const vaultType = "Microsoft.KeyVault/vaults"
 
 // vaultRoutes are the operations on key vaults.
-func (p *plane) vaultRoutes(route func(method, pattern string, handle func(*api.Request) (any, error), doc api.Doc) api.Route) []api.Route {
+func (p *plane) vaultRoutes(route routeMaker) []api.Route {
 	return []api.Route{
 		route(http.MethodGet, vaultsInSubscription, p.listVaults,
 			api.Doc{Summary: "List the key vaults of the subscription", Answer: vaultList{}}),

@@ -26,6 +26,7 @@ type client struct {
 	operator server.Operator
 	http     *http.Client
 	bearer   string // a token that was got before; empty: none yet
+	notes    io.Writer
 }
 
 // defineDir adds the flag that says which server is meant, and returns how to get at its directory.
@@ -84,9 +85,19 @@ const maxAnswer = 16 << 20
 // manage makes one request of the management plane. path is relative to the accounts of the operator's resource group;
 // body and answer may be nil.
 func (c *client) manage(ctx context.Context, method, path string, body, answer any) error {
+	return c.arm(ctx, method, fmt.Sprintf("/resourceGroups/%s/providers/Microsoft.CognitiveServices/accounts%s",
+		c.operator.ResourceGroup, path), body, answer)
+}
+
+// provider is manage for paths of the provider in the operator's subscription.
+func (c *client) provider(ctx context.Context, method, path string, body, answer any) error {
+	return c.arm(ctx, method, "/providers/Microsoft.CognitiveServices"+path, body, answer)
+}
+
+// arm makes one request of the management plane. path is relative to the operator's subscription.
+func (c *client) arm(ctx context.Context, method, path string, body, answer any) error {
 	const apiVersion = "2025-09-01" // the newest the contract knows
-	address := fmt.Sprintf("%s/subscriptions/%s/resourceGroups/%s/providers/Microsoft.CognitiveServices/accounts%s?api-version=%s",
-		c.operator.Endpoint, c.operator.SubscriptionID, c.operator.ResourceGroup, path, apiVersion)
+	address := fmt.Sprintf("%s/subscriptions/%s%s?api-version=%s", c.operator.Endpoint, c.operator.SubscriptionID, path, apiVersion)
 	var content io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)

@@ -51,9 +51,11 @@ func commands() []command {
 	return []command{
 		serveCommand(), demoCommand(),
 		modelsConvertCommand(), modelsInstallCommand(), modelsListCommand(), modelsShowCommand(),
-		resourceCreateCommand(), resourceListCommand(), resourceShowCommand(), resourceKeysCommand(),
-		resourceRegenerateCommand(),
-		resourceDeleteCommand(),
+		resourceCreateCommand(), resourceListCommand(), resourceShowCommand(), resourceUpdateCommand(),
+		resourceKeysCommand(), resourceRegenerateCommand(), resourceIdentityCommand(),
+		resourceDeleteCommand(), resourceRecoverCommand(), resourcePurgeCommand(),
+		cmkRequestCommand(), cmkRequestsCommand(), cmkApproveCommand(), cmkRejectCommand(), cmkWithdrawCommand(),
+		cmkCapacityCommand(),
 		auditListCommand(), auditExportCommand(), auditVerifyCommand(),
 		verifyCommand(), evaluateCommand(), versionCommand(),
 	}

@@ -74,6 +74,9 @@ var table = []setting{
 	{name: "allow-private-urls", usage: "let image URLs lead to private and loopback addresses", boolean: true,
 		allowed: "true or false",
 		set:     truth(func(c *settings) *bool { return &c.server.AllowPrivateURLs })},
+	{name: "auto-approve", usage: "customer-managed keys without the operator's approval, for who runs it for themselves",
+		boolean: true, allowed: "true or false",
+		set: truth(func(c *settings) *bool { return &c.server.AutoApprove })},
 	{name: "root-key", usage: "what opens the data: file:PATH, env:NAME, passphrase-env:NAME or passphrase-file:PATH;\n" +
 		"any one of several does (default: file:<dir>/keys/root.key)", list: true,
 		allowed: "file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH",

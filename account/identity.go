@@ -1,0 +1,112 @@
+package account
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/visage-face/visage"
+)
+
+// Managed is a managed identity.
+type Managed struct {
+	PrincipalID string // object id in its tenant, a lower-case UUID: what access policies name
+	ClientID    string // a lower-case UUID
+	Tenant      string // a lower-case UUID
+}
+
+// Identity is who an account is towards others.
+type Identity struct {
+	// System is the identity that lives and dies with the account; zero: it has none.
+	System Managed
+	// Users are identities of their own that the account may act as, by their management paths as they were given. The
+	// data of Face resources is never opened by one.
+	Users map[string]Managed
+}
+
+func (i Identity) clone() Identity {
+	i.Users = maps.Clone(i.Users)
+	return i
+}
+
+// Wish says which identities an account shall have.
+type Wish struct {
+	System bool
+	Users  []string // management paths
+}
+
+// Identities makes managed identities. It is called concurrently, and while accounts change: it must not call Accounts.
+type Identities interface {
+	// Ensure returns the identity of an account, making it when there is none.
+	Ensure(ctx context.Context, a Account) (Managed, error)
+	// Remove ends the identity of an account, and takes back what it was given. It may have none.
+	Remove(ctx context.Context, a Account) error
+	// User returns the user-assigned identity with a management path.
+	User(ctx context.Context, path string) (Managed, bool)
+}
+
+// noIdentities is the Identities of an instance without any.
+type noIdentities struct{}
+
+func (noIdentities) Ensure(context.Context, Account) (Managed, error) {
+	return Managed{}, visage.Refuse(visage.Unsupported, "IdentityNotSupported", "This instance has no managed identities.")
+}
+func (noIdentities) Remove(context.Context, Account) error        { return nil }
+func (noIdentities) User(context.Context, string) (Managed, bool) { return Managed{}, false }
+
+// assign returns the identities that an account shall have, making its own when it is wished for and not there. It ends
+// none. Refusal: InvalidUserAssignedIdentity.
+func (a *Accounts) assign(ctx context.Context, of Account, wish Wish) (Identity, error) {
+	var i Identity
+	for _, path := range wish.Users {
+		user, found := a.identities().User(ctx, path)
+		if !found {
+			return Identity{}, visage.Refuse(visage.Invalid, "FailedIdentityOperation",
+				"There is no user-assigned identity %q.", path)
+		}
+		if i.Users == nil {
+			i.Users = map[string]Managed{}
+		}
+		i.Users[path] = user
+	}
+	if !wish.System {
+		return i, nil
+	}
+	if i.System = of.Identity.System; i.System != (Managed{}) {
+		return i, nil
+	}
+	var err error
+	if i.System, err = a.identities().Ensure(ctx, of); err != nil {
+		return Identity{}, fmt.Errorf("make the identity of resource %s: %w", of.ID, err)
+	}
+	return i, nil
+}
+
+func (a *Accounts) identities() Identities {
+	if a.cfg.Identities == nil {
+		return noIdentities{}
+	}
+	return a.cfg.Identities
+}
+
+// Wish returns what would leave the identities as they are.
+func (i Identity) Wish() Wish {
+	return Wish{System: i.System != (Managed{}), Users: slices.Sorted(maps.Keys(i.Users))}
+}
+
+// Type names the identities as the management plane does.
+func (i Identity) Type() string {
+	var kinds []string
+	if i.System != (Managed{}) {
+		kinds = append(kinds, "SystemAssigned")
+	}
+	if len(i.Users) > 0 {
+		kinds = append(kinds, "UserAssigned")
+	}
+	if kinds == nil {
+		return "None"
+	}
+	return strings.Join(kinds, ", ")
+}

@@ -1,0 +1,156 @@
+package account
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/sealed"
+)
+
+// Retention is how long a deleted account can be had back (contract §8).
+const Retention = 48 * time.Hour
+
+// Delete takes an account out of service: its keys and its host stop working at once, and its data stays sealed until it
+// is recovered or purged, at the latest after Retention. Its name, its subdomain and its place stay taken.
+// Refusal: ResourceNotFound.
+func (a *Accounts) Delete(ctx context.Context, by Caller, name string) error {
+	return a.recordedAt(ctx, Deleted, by, name, func() error {
+		now := time.Now()
+		_, err := a.change(ctx, by, name, func(rec record) (record, error) {
+			rec.State, rec.Deleted, rec.PurgeAt = deleted, now.UnixNano(), now.Add(Retention).UnixNano()
+			return rec, nil
+		})
+		a.poke()
+		return err
+	})
+}
+
+// Deleted returns the deleted accounts that can be had back, sorted by name.
+func (a *Accounts) Deleted(context.Context) ([]Account, error) {
+	return sorted(a.index.Load().gone), nil
+}
+
+// GetDeleted returns the deleted account called name, in any case. Refusal: ResourceNotFound.
+func (a *Accounts) GetDeleted(_ context.Context, name string) (Account, error) {
+	rec, found := a.index.Load().gone[strings.ToLower(name)]
+	if !found {
+		return Account{}, refuseGone(name)
+	}
+	return rec.account(), nil
+}
+
+// Recover brings a deleted account back as it was, with its data and its keys. If its data is under a customer's key, it
+// opens when that key answers. Refusal: ResourceNotFound.
+func (a *Accounts) Recover(ctx context.Context, by Caller, name string) (Account, error) {
+	var back Account
+	err := a.recordedAt(ctx, Recovered, by, name, func() error {
+		rec, err := a.changeStored(ctx, by, name, deleted, func(rec record) (record, error) {
+			rec.State, rec.Deleted, rec.PurgeAt = ready, 0, 0
+			return rec, nil
+		})
+		back = rec.account()
+		return err
+	})
+	return back, err
+}
+
+// Purge destroys a deleted account. From its return on nothing opens its data, wherever copies of it lie, and its name,
+// its subdomain and its place are free. Refusal: ResourceNotFound.
+func (a *Accounts) Purge(ctx context.Context, by Caller, name string) error {
+	return a.recordedAt(ctx, Purged, by, name, func() error { return a.purge(ctx, name) })
+}
+
+func (a *Accounts) purge(ctx context.Context, name string) error {
+	a.changes.Lock()
+	rec, err := a.storedIn(ctx, name, deleted)
+	if err != nil {
+		a.changes.Unlock()
+		return err
+	}
+	// From here on it goes forward only: the next start finishes what is begun.
+	ctx = context.WithoutCancel(ctx)
+	rec.State = deleting
+	err = a.put(ctx, rec)
+	if err == nil {
+		err = a.reindex(ctx)
+	}
+	if err == nil {
+		err = a.remove(ctx, rec)
+	}
+	var promoted []request
+	if err == nil {
+		promoted, err = a.vacate(ctx, rec)
+	}
+	a.changes.Unlock()
+	if err != nil {
+		return fmt.Errorf("purge account: %w", err)
+	}
+	return a.tellPromoted(ctx, promoted)
+}
+
+// remove destroys an account's space and its identity, and then forgets it. It may be called again after a crash.
+func (a *Accounts) remove(ctx context.Context, rec record) error {
+	id, err := visage.ParseResourceID(rec.ID)
+	if err != nil {
+		return fmt.Errorf("read account: %w", err)
+	}
+	if err := a.drop(ctx, sealed.SpaceID(id)); err != nil {
+		return fmt.Errorf("drop the space of resource %s: %w", rec.ID, err)
+	}
+	if rec.Identity.System != (Managed{}) {
+		if err := a.identities().Remove(ctx, rec.account()); err != nil {
+			return fmt.Errorf("end the identity of resource %s: %w", rec.ID, err)
+		}
+	}
+	err = a.store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
+		return records.In().Delete(tx, strings.ToLower(rec.Name))
+	})
+	if err != nil {
+		return fmt.Errorf("forget resource %s: %w", rec.ID, err)
+	}
+	return nil
+}
+
+// Run purges deleted accounts whose time has come, until ctx ends.
+func (a *Accounts) Run(ctx context.Context) error {
+	for {
+		var next time.Time // of the purge that comes first
+		for _, one := range sorted(a.index.Load().gone) {
+			if !one.PurgeAt.After(time.Now()) {
+				if err := a.Purge(ctx, Caller{}, one.Name); err != nil && ctx.Err() == nil {
+					a.log.ErrorContext(ctx, "deleted resource not purged", "resource", one.ID.String(), "err", err)
+					one.PurgeAt = time.Now().Add(purgeAgain)
+				} else {
+					continue
+				}
+			}
+			if next.IsZero() || one.PurgeAt.Before(next) {
+				next = one.PurgeAt
+			}
+		}
+		var due <-chan time.Time // none: it never comes
+		if !next.IsZero() {
+			due = time.After(time.Until(next))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.wake:
+		case <-due:
+		}
+	}
+}
+
+// purgeAgain is how long after a failure a purge is tried again.
+const purgeAgain = time.Minute
+
+// poke makes Run look again at what is due.
+func (a *Accounts) poke() {
+	select {
+	case a.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+}

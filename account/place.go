@@ -1,0 +1,220 @@
+package account
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/sealed"
+)
+
+// capacity is how many places for E0 accounts there are, as it is stored.
+type capacity struct {
+	Bounded bool
+	Places  int
+}
+
+var capacities = sealed.NewTable[capacity]("account/capacity", 1)
+
+// theCapacity is the name under which the one capacity is stored.
+const theCapacity = "E0"
+
+// Space is how much room there is for E0 accounts.
+type Space struct {
+	Bounded bool // there is a capacity
+	Places  int  // the capacity; 0 when there is none
+	Taken   int  // places that accounts have, or that are promised to approved requests
+	Queued  int  // requests that wait for one
+}
+
+// Space tells how much room there is for E0 accounts.
+func (a *Accounts) Space() Space {
+	x := a.index.Load()
+	s := Space{Bounded: x.capacity.Bounded, Taken: x.taken(), Queued: len(x.queue())}
+	if s.Bounded {
+		s.Places = x.capacity.Places
+	}
+	return s
+}
+
+// SetCapacity bounds the places for E0 accounts; below 0 there is no bound. What has a place keeps it.
+func (a *Accounts) SetCapacity(ctx context.Context, by Caller, places int) (Space, error) {
+	a.changes.Lock()
+	promoted, err := a.keep(ctx, request{}, capacity{Bounded: places >= 0, Places: max(0, places)})
+	a.changes.Unlock()
+	if err = a.record(ctx, Event{Operation: CapacitySet, By: by, Err: err}); err != nil {
+		return Space{}, err
+	}
+	return a.Space(), a.tellPromoted(ctx, promoted)
+}
+
+// vacate moves up whom the end of an account makes space for.
+func (a *Accounts) vacate(ctx context.Context, rec record) ([]request, error) {
+	if rec.Tier != visage.E0 {
+		return nil, a.reindex(ctx)
+	}
+	if err := a.reindex(ctx); err != nil {
+		return nil, err
+	}
+	return a.keep(ctx, request{}, a.index.Load().capacity)
+}
+
+// place finds a place for a new E0 account at a location: that of an approved request nobody has, or a free one. It
+// returns the id of the request, or nothing for a free place.
+func (x *index) place(location string, auto bool) (request string, err error) {
+	holders := x.holders()
+	approved := false
+	for _, r := range x.ordered(RequestApproved) {
+		if r.Asked.Region != "" && !SameLocation(r.Asked.Region, location) {
+			continue
+		}
+		if _, taken := holders[r.ID]; !taken {
+			return r.ID, nil
+		}
+		approved = true
+	}
+	switch {
+	case !approved && !auto:
+		return "", refuseUnapproved(location)
+	case !x.hasSpace() || len(x.queue()) > 0:
+		return "", visage.Refuse(visage.Denied, "CustomerManagedKeyNotApproved",
+			"Every place for a resource of tier E0 is taken. %s; it is approved when space becomes available.", howToAsk)
+	}
+	return "", nil
+}
+
+// howToAsk ends a refusal for want of an approval.
+const howToAsk = "Ask for one with \"visage cmk request\", or by PUT of " +
+	"/subscriptions/{subscription}/providers/Microsoft.CognitiveServices/accessRequests/{name}"
+
+func refuseUnapproved(location string) error {
+	return visage.Refuse(visage.Denied, "CustomerManagedKeyNotApproved",
+		"The subscription has no approval to use customer-managed keys in %q, which tier E0 is for. %s.", location, howToAsk)
+}
+
+// SameLocation reports whether two spellings name one location: "West US 2" is "westus2".
+func SameLocation(a, b string) bool {
+	plain := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, " ", "")) }
+	return plain(a) == plain(b)
+}
+
+// approved reports whether some request allows customers' keys at a location.
+func (x *index) approved(location string) bool {
+	return slices.ContainsFunc(x.ordered(RequestApproved), func(r request) bool {
+		return r.Asked.Region == "" || SameLocation(r.Asked.Region, location)
+	})
+}
+
+// holders returns the accounts that have the place of a request, by the request's id, deleted ones too.
+func (x *index) holders() map[string]record {
+	held := map[string]record{}
+	for _, all := range []map[string]record{x.byName, x.gone} {
+		for _, rec := range all {
+			if rec.Request != "" {
+				held[rec.Request] = rec
+			}
+		}
+	}
+	return held
+}
+
+// taken counts the places that approved requests have, and those of accounts without one.
+func (x *index) taken() int {
+	approved := map[string]bool{}
+	for _, r := range x.requests {
+		if r.State == RequestApproved {
+			approved[r.ID] = true
+		}
+	}
+	n := len(approved)
+	for _, all := range []map[string]record{x.byName, x.gone} {
+		for _, rec := range all {
+			if rec.Tier == visage.E0 && !approved[rec.Request] {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+func (x *index) requestByID(id string) (request, bool) {
+	for _, r := range x.requests {
+		if r.ID == id {
+			return r, true
+		}
+	}
+	return request{}, false
+}
+
+func (x *index) hasSpace() bool { return !x.capacity.Bounded || x.taken() < x.capacity.Places }
+
+// queue returns the requests that wait for space, the next one first.
+func (x *index) queue() []request { return x.ordered(RequestQueued) }
+
+func (x *index) ordered(in RequestState) []request {
+	var all []request
+	for _, r := range x.requests {
+		if r.State == in {
+			all = append(all, r)
+		}
+	}
+	slices.SortFunc(all, func(a, b request) int {
+		if a.Turn != b.Turn {
+			return int(a.Turn - b.Turn)
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return all
+}
+
+// grant returns a request as the last in the queue; settle takes it out of there when there is space.
+func (x *index) grant(r request, note string) request {
+	r.State, r.Note, r.Turn = RequestQueued, note, 1
+	for _, other := range x.requests {
+		r.Turn = max(r.Turn, other.Turn+1)
+	}
+	return r
+}
+
+// with returns a copy of the index in which a request, if it has an id, and the capacity are different.
+func (x *index) with(r request, c capacity) *index {
+	y := *x
+	y.capacity = c
+	y.requests = maps.Clone(x.requests)
+	if r.ID != "" {
+		y.requests[strings.ToLower(r.Name)] = r
+	}
+	return &y
+}
+
+// settle approves queued requests as far as there is space, and returns all that it changed. An approval that an account
+// has used and left is kept for as long as nobody waits: then it makes room.
+func (x *index) settle() []request {
+	var changed []request
+	set := func(r request) {
+		x.requests[strings.ToLower(r.Name)] = r
+		changed = append(changed, r)
+	}
+	for _, next := range x.queue() {
+		if !x.hasSpace() && !x.makeRoom(set) {
+			break
+		}
+		next.State = RequestApproved
+		set(next)
+	}
+	return changed
+}
+
+func (x *index) makeRoom(set func(request)) bool {
+	holders := x.holders()
+	for _, r := range x.ordered(RequestApproved) {
+		if _, held := holders[r.ID]; r.Used && !held {
+			r.State, r.Note = RequestWithdrawn, "Its resource is gone, and another request was waiting for the place."
+			set(r)
+			return x.hasSpace() || x.makeRoom(set)
+		}
+	}
+	return false
+}

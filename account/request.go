@@ -1,0 +1,276 @@
+package account
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/sealed"
+)
+
+// AccessRequest asks that the subscription may have an E0 account, and put its data under a key of its own. An approved
+// request is a place for one such account.
+type AccessRequest struct {
+	ID       string // a UUID
+	Name     string // as it was given; unique, whatever the case
+	Asked    Asked
+	State    RequestState
+	Note     string // a sentence on the last decision; may be empty
+	Position int    // in the queue, from 1; 0: it is not there
+	Account  string // the name of the account that has its place, also a deleted one; empty: none
+	Created  time.Time
+	Changed  time.Time
+	Revision int64 // rises with every change, from 1
+}
+
+// Asked is what an access request says.
+type Asked struct {
+	Service string // "Face"
+	Region  string // where the account may be; empty: anywhere
+	Contact string // whom the operator answers
+	Reason  string
+}
+
+// RequestState is how far an access request has come.
+type RequestState string
+
+// The states of an access request.
+const (
+	RequestSubmitted RequestState = "Submitted" // the operator has not decided
+	RequestQueued    RequestState = "Queued"    // granted, and waiting for space
+	RequestApproved  RequestState = "Approved"
+	RequestRejected  RequestState = "Rejected"
+	RequestWithdrawn RequestState = "Withdrawn"
+)
+
+// request is an access request as it is stored, under its name in lower case.
+type request struct {
+	ID       string
+	Name     string
+	Asked    Asked
+	State    RequestState
+	Note     string
+	Turn     int64 // its place in the queue: lower ones come first
+	Used     bool  // an account has had its place
+	Created  int64 // nanoseconds since 1970, UTC
+	Changed  int64
+	Revision int64
+}
+
+var requests = sealed.NewTable[request]("account/request", 1)
+
+// The longest texts of an access request, in bytes.
+const (
+	maxContact = 256
+	maxReason  = 4096
+	maxNote    = 1024
+)
+
+var requestName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}$`)
+
+func (q Asked) check(name string) error {
+	switch {
+	case !requestName.MatchString(name):
+		return visage.Refuse(visage.Invalid, "InvalidResourceName",
+			"The name %q is not 1 to 64 letters, digits, hyphens, underscores and dots that begin with a letter or digit.", name)
+	case !strings.EqualFold(q.Service, "Face"):
+		return visage.Refuse(visage.Invalid, "InvalidRequestContent", "The service %q is not Face.", q.Service)
+	case q.Contact == "" || len(q.Contact) > maxContact || q.Reason == "" || len(q.Reason) > maxReason:
+		return visage.Refuse(visage.Invalid, "InvalidRequestContent",
+			"A request says whom to answer, contact, in 1 to %d bytes, and what for, reason, in 1 to %d bytes.", maxContact, maxReason)
+	}
+	return nil
+}
+
+// Submit asks for access. Where approval is automatic the request is approved, or queued, at once. Refusals:
+// InvalidResourceName, InvalidRequestContent; AccessRequestAlreadyExists for a name that a request has which is not over.
+func (a *Accounts) Submit(ctx context.Context, by Caller, name string, asked Asked) (AccessRequest, error) {
+	return a.decide(ctx, Submitted, by, name, func(x *index, old request, found bool) (request, error) {
+		if err := asked.check(name); err != nil {
+			return request{}, err
+		}
+		over := old.State == RequestRejected || old.State == RequestWithdrawn
+		if found && !over {
+			return request{}, visage.Refuse(visage.Conflict, "AccessRequestAlreadyExists",
+				"There is an access request %q already, and it is %s: withdraw it first.", old.Name, strings.ToLower(string(old.State)))
+		}
+		asked.Service = "Face"
+		fresh := request{
+			ID: newID().String(), Name: name, Asked: asked, State: RequestSubmitted, Created: time.Now().UnixNano(), Revision: old.Revision,
+		}
+		if a.cfg.AutoApprove {
+			return x.grant(fresh, "Approved by the setting of this instance."), nil
+		}
+		return fresh, nil
+	})
+}
+
+// Approve grants a request: it is approved if there is space, and else waits in the queue, behind those that were granted
+// before. What is approved or queued already is left as it is. Refusals: AccessRequestNotFound;
+// AccessRequestStateInvalid for one that was withdrawn.
+func (a *Accounts) Approve(ctx context.Context, by Caller, name string) (AccessRequest, error) {
+	return a.decide(ctx, Approved, by, name, existing(name, func(x *index, r request) (request, error) {
+		switch r.State {
+		case RequestApproved, RequestQueued:
+			return r, nil
+		case RequestWithdrawn:
+			return request{}, r.refuse("approved")
+		}
+		return x.grant(r, ""), nil
+	}))
+}
+
+// Reject refuses a request, also one that was approved: accounts that are there go on, and no key can be enabled for
+// them on its ground. note says why, in at most 1,024 bytes. Refusals: as Approve.
+func (a *Accounts) Reject(ctx context.Context, by Caller, name, note string) (AccessRequest, error) {
+	return a.decide(ctx, Rejected, by, name, existing(name, func(_ *index, r request) (request, error) {
+		if r.State == RequestWithdrawn {
+			return request{}, r.refuse("rejected")
+		}
+		if len(note) > maxNote {
+			return request{}, visage.Refuse(visage.Invalid, "InvalidRequestContent", "The reason is longer than %d bytes.", maxNote)
+		}
+		r.State, r.Note = RequestRejected, note
+		return r, nil
+	}))
+}
+
+// Withdraw takes a request back, also one that was approved. Refusals: as Approve.
+func (a *Accounts) Withdraw(ctx context.Context, by Caller, name string) (AccessRequest, error) {
+	return a.decide(ctx, Withdrawn, by, name, existing(name, func(_ *index, r request) (request, error) {
+		if r.State == RequestRejected {
+			return request{}, r.refuse("withdrawn")
+		}
+		r.State, r.Note = RequestWithdrawn, ""
+		return r, nil
+	}))
+}
+
+func (r request) refuse(what string) error {
+	return visage.Refuse(visage.Conflict, "AccessRequestStateInvalid", "The access request %q is %s and cannot be %s: submit it again.",
+		r.Name, strings.ToLower(string(r.State)), what)
+}
+
+func refuseRequest(name string) error {
+	return visage.Refuse(visage.NotFound, "AccessRequestNotFound", "There is no access request %q.", name)
+}
+
+// decision returns a request as it shall be from then on; old is as it is, if it was found.
+type decision func(x *index, old request, found bool) (request, error)
+
+// existing is a decision on a request that must be there.
+func existing(name string, on func(*index, request) (request, error)) decision {
+	return func(x *index, old request, found bool) (request, error) {
+		if !found {
+			return request{}, refuseRequest(name)
+		}
+		return on(x, old)
+	}
+}
+
+// decide changes a request, lets those move up for which that makes space, and tells of all.
+func (a *Accounts) decide(ctx context.Context, op Operation, by Caller, name string, on decision) (AccessRequest, error) {
+	a.changes.Lock()
+	x := a.index.Load()
+	old, found := x.requests[strings.ToLower(name)]
+	e := Event{Operation: op, Request: old.ID, State: old.State, By: by}
+	decided, err := on(x, old, found)
+	var promoted []request
+	if err == nil {
+		e.Request = decided.ID
+		if decided != old {
+			promoted, err = a.keep(ctx, decided, x.capacity)
+		}
+	}
+	a.changes.Unlock()
+	if err != nil {
+		e.Err = err
+		return AccessRequest{}, a.record(ctx, e)
+	}
+	answer, err := a.AccessRequest(ctx, name)
+	if err != nil {
+		return AccessRequest{}, err
+	}
+	e.State = answer.State
+	if err := a.record(ctx, e); err != nil {
+		return AccessRequest{}, err
+	}
+	return answer, a.tellPromoted(ctx, slices.DeleteFunc(promoted, func(r request) bool { return r.ID == e.Request }))
+}
+
+// keep stores a request and the capacity, moves up whom that makes space for, and swaps the index. It returns who moved.
+func (a *Accounts) keep(ctx context.Context, r request, c capacity) ([]request, error) {
+	x := a.index.Load().with(r, c)
+	moved := x.settle()
+	now := time.Now().UnixNano()
+	err := a.store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
+		all := moved
+		if r.ID != "" && !slices.ContainsFunc(moved, func(m request) bool { return m.ID == r.ID }) {
+			all = append(slices.Clone(moved), r)
+		}
+		for _, one := range all {
+			one.Changed = now
+			one.Revision++
+			if err := requests.In().Put(tx, strings.ToLower(one.Name), one); err != nil {
+				return err
+			}
+		}
+		return capacities.In().Put(tx, theCapacity, c)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("change access request: %w", err)
+	}
+	return moved, a.reindex(ctx)
+}
+
+// tellPromoted records that requests moved up, or made room, by themselves.
+func (a *Accounts) tellPromoted(ctx context.Context, all []request) error {
+	for _, r := range all {
+		op := Approved
+		if r.State == RequestWithdrawn {
+			op = Withdrawn
+		}
+		if err := a.record(ctx, Event{Operation: op, Request: r.ID, State: r.State}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AccessRequest returns the request called name, in any case. Refusal: AccessRequestNotFound.
+func (a *Accounts) AccessRequest(_ context.Context, name string) (AccessRequest, error) {
+	x := a.index.Load()
+	r, found := x.requests[strings.ToLower(name)]
+	if !found {
+		return AccessRequest{}, refuseRequest(name)
+	}
+	return x.told(r), nil
+}
+
+// AccessRequests returns all requests, oldest first.
+func (a *Accounts) AccessRequests(context.Context) ([]AccessRequest, error) {
+	x := a.index.Load()
+	all := make([]AccessRequest, 0, len(x.requests))
+	for _, r := range x.requests {
+		all = append(all, x.told(r))
+	}
+	slices.SortFunc(all, func(a, b AccessRequest) int { return a.Created.Compare(b.Created) })
+	return all, nil
+}
+
+// told is a request as its readers see it.
+func (x *index) told(r request) AccessRequest {
+	t := AccessRequest{
+		ID: r.ID, Name: r.Name, Asked: r.Asked, State: r.State, Note: r.Note, Created: fromNanos(r.Created),
+		Changed: fromNanos(r.Changed), Revision: r.Revision,
+	}
+	if holder, found := x.holders()[r.ID]; found {
+		t.Account = holder.Name
+	}
+	t.Position = 1 + slices.IndexFunc(x.queue(), func(q request) bool { return q.ID == r.ID })
+	return t
+}

@@ -1,0 +1,271 @@
+package armapi
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/api"
+)
+
+// resource is an account as it is answered (contract §3).
+type resource struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	Type       string            `json:"type"`
+	ETag       string            `json:"etag"`
+	Location   string            `json:"location"`
+	Kind       string            `json:"kind"`
+	SKU        sku               `json:"sku"`
+	Tags       map[string]string `json:"tags"`
+	Identity   *identityWire     `json:"identity,omitempty"`
+	SystemData systemData        `json:"systemData"`
+	Properties properties        `json:"properties"`
+}
+
+type sku struct {
+	Name string `json:"name"`
+	Tier string `json:"tier,omitempty"`
+}
+
+type identityWire struct {
+	Type        string              `json:"type"`
+	PrincipalID string              `json:"principalId,omitempty"`
+	TenantID    string              `json:"tenantId,omitempty"`
+	Users       map[string]userWire `json:"userAssignedIdentities,omitempty"`
+}
+
+type userWire struct {
+	PrincipalID string `json:"principalId"`
+	ClientID    string `json:"clientId"`
+}
+
+// systemData says who made and changed a resource, and when. People are not told from programs here.
+type systemData struct {
+	CreatedBy          string `json:"createdBy,omitempty"`
+	CreatedByType      string `json:"createdByType,omitempty"`
+	CreatedAt          string `json:"createdAt"`
+	LastModifiedBy     string `json:"lastModifiedBy,omitempty"`
+	LastModifiedByType string `json:"lastModifiedByType,omitempty"`
+	LastModifiedAt     string `json:"lastModifiedAt"`
+}
+
+type properties struct {
+	Endpoint            string            `json:"endpoint"`
+	Endpoints           map[string]string `json:"endpoints"`
+	InternalID          string            `json:"internalId"`
+	DateCreated         string            `json:"dateCreated"`
+	IsMigrated          bool              `json:"isMigrated"`
+	CustomSubDomainName string            `json:"customSubDomainName,omitempty"`
+	PublicNetworkAccess string            `json:"publicNetworkAccess"`
+	DisableLocalAuth    bool              `json:"disableLocalAuth"`
+	PrivateEndpoints    []struct{}        `json:"privateEndpointConnections"`
+	CallRateLimit       callRateLimit     `json:"callRateLimit"`
+	Capabilities        []capability      `json:"capabilities"`
+	ProvisioningState   string            `json:"provisioningState"`
+	DeletionDate        string            `json:"deletionDate,omitempty"`
+	ScheduledPurgeDate  string            `json:"scheduledPurgeDate,omitempty"`
+}
+
+type capability struct {
+	Name string `json:"name"`
+}
+
+type callRateLimit struct {
+	Rules []rateRule `json:"rules"`
+}
+
+type rateRule struct {
+	Key           string        `json:"key"`
+	RenewalPeriod float64       `json:"renewalPeriod"` // seconds
+	Count         float64       `json:"count"`
+	Patterns      []ratePattern `json:"matchPatterns"`
+}
+
+type ratePattern struct {
+	Path   string `json:"path"`
+	Method string `json:"method"`
+}
+
+type list struct {
+	Value []resource `json:"value"`
+}
+
+// request is an account as it is sent. What it lacks is left as it is, or gets its default.
+type request struct {
+	Kind       string            `json:"kind"`
+	Location   string            `json:"location"`
+	SKU        *sku              `json:"sku"`
+	Tags       map[string]string `json:"tags"`
+	Identity   *identityRequest  `json:"identity"`
+	Properties wishes            `json:"properties"`
+}
+
+type identityRequest struct {
+	Type  string               `json:"type"`
+	Users map[string]*struct{} `json:"userAssignedIdentities"` // null takes one away
+}
+
+type wishes struct {
+	CustomSubDomainName *string      `json:"customSubDomainName"`
+	DisableLocalAuth    *bool        `json:"disableLocalAuth"`
+	PublicNetworkAccess string       `json:"publicNetworkAccess"`
+	NetworkACLs         *networkACLs `json:"networkAcls"`
+	RestrictOutbound    bool         `json:"restrictOutboundNetworkAccess"`
+	UserOwnedStorage    []struct{}   `json:"userOwnedStorage"`
+	Restore             bool         `json:"restore"`
+}
+
+type keys struct {
+	Key1 string `json:"key1"`
+	Key2 string `json:"key2"`
+}
+
+type regeneration struct {
+	KeyName string `json:"keyName"`
+}
+
+const (
+	kindFace    = "Face"
+	accountType = "Microsoft.CognitiveServices/accounts"
+)
+
+// tierNames are the words for the tiers (contract §3).
+var tierNames = map[visage.Tier]string{visage.F0: "Free", visage.S0: "Standard", visage.E0: "Enterprise"}
+
+// stamp is a time as this provider writes it.
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000000Z") }
+
+func (p *plane) accountID(a account.Account) string {
+	return "/subscriptions/" + p.Subscription + "/resourceGroups/" + a.Group + "/providers/" + accountType + "/" + a.Name
+}
+
+func (p *plane) resource(a account.Account) resource {
+	host := a.Host()
+	endpoint := p.Endpoint(host)
+	tags := a.Tags
+	if tags == nil {
+		tags = map[string]string{}
+	}
+	answer := resource{
+		ID: p.accountID(a), Name: a.Name, Type: accountType, ETag: etag(a), Location: a.Location, Kind: kindFace,
+		SKU: sku{string(a.Tier), tierNames[a.Tier]}, Tags: tags, Identity: identityOf(a.Identity),
+		SystemData: systemData{
+			CreatedBy: a.CreatedBy, CreatedByType: typeOf(a.CreatedBy), CreatedAt: stamp(a.Created),
+			LastModifiedBy: a.ChangedBy, LastModifiedByType: typeOf(a.ChangedBy), LastModifiedAt: stamp(a.Changed),
+		},
+		Properties: properties{
+			Endpoint: endpoint, Endpoints: map[string]string{kindFace: endpoint},
+			InternalID:  strings.ReplaceAll(a.ID.String(), "-", ""),
+			DateCreated: stamp(a.Created), CustomSubDomainName: host, DisableLocalAuth: a.KeysRefused,
+			PublicNetworkAccess: "Enabled", PrivateEndpoints: []struct{}{}, Capabilities: []capability{},
+			CallRateLimit: callRateLimit{[]rateRule{p.rateRule(a)}}, ProvisioningState: "Succeeded",
+		},
+	}
+	if a.Tier == visage.E0 {
+		answer.Properties.Capabilities = append(answer.Properties.Capabilities, capability{"CustomerManagedKey"})
+	}
+	if !a.Deleted.IsZero() {
+		answer.ID = p.deletedID(a)
+		answer.Properties.DeletionDate, answer.Properties.ScheduledPurgeDate = stamp(a.Deleted), stamp(a.PurgeAt)
+	}
+	return answer
+}
+
+// rateRule is the rate of the account, as many requests as may come at once in the time in which they become free again.
+func (p *plane) rateRule(a account.Account) rateRule {
+	perSecond, burst := p.Rate(a.Resource)
+	return rateRule{
+		Key: "face", RenewalPeriod: float64(burst) / perSecond, Count: float64(burst), Patterns: []ratePattern{{"face/*", "*"}},
+	}
+}
+
+// typeOf is what the contract calls all who prove themselves with a secret.
+func typeOf(principal string) string {
+	if principal == "" {
+		return ""
+	}
+	return "Application"
+}
+
+func identityOf(i account.Identity) *identityWire {
+	if i.Type() == "None" {
+		return nil
+	}
+	w := &identityWire{Type: i.Type(), PrincipalID: i.System.PrincipalID, TenantID: i.System.Tenant}
+	for path, user := range i.Users {
+		if w.Users == nil {
+			w.Users = map[string]userWire{}
+		}
+		w.Users[path] = userWire{user.PrincipalID, user.ClientID}
+	}
+	return w
+}
+
+// wish reads which identities an account shall have; those it has by now count where single ones are taken away.
+func (q *identityRequest) wish(now account.Identity) (account.Wish, error) {
+	var w account.Wish
+	user := false
+	for kind := range strings.SplitSeq(q.Type, ",") {
+		switch kind = strings.TrimSpace(kind); {
+		case strings.EqualFold(kind, "None"):
+		case strings.EqualFold(kind, "SystemAssigned"):
+			w.System = true
+		case strings.EqualFold(kind, "UserAssigned"):
+			user = true
+		default:
+			return account.Wish{}, visage.Refuse(visage.Invalid, "InvalidRequestContent",
+				"The identity type %q is not of None, SystemAssigned, UserAssigned.", q.Type)
+		}
+	}
+	if !user {
+		return w, nil
+	}
+	kept := map[string]string{} // as they were given, by lower case
+	for path := range now.Users {
+		kept[strings.ToLower(path)] = path
+	}
+	for path, given := range q.Users {
+		if given == nil {
+			delete(kept, strings.ToLower(path))
+		} else if _, there := kept[strings.ToLower(path)]; !there {
+			kept[strings.ToLower(path)] = path
+		}
+	}
+	if len(kept) == 0 {
+		return account.Wish{}, visage.Refuse(visage.Invalid, "InvalidRequestContent",
+			"The identity type is UserAssigned, and identity.userAssignedIdentities names none.")
+	}
+	for _, path := range kept {
+		w.Users = append(w.Users, path)
+	}
+	return w, nil
+}
+
+// check refuses what is asked for and would not be kept: what is not enforced is not promised.
+func (w wishes) check() error {
+	refuse := func(sentence string) error { return visage.Refuse(visage.Invalid, "FeatureNotSupported", "%s", sentence) }
+	switch {
+	case w.NetworkACLs != nil && strings.EqualFold(w.NetworkACLs.DefaultAction, "Deny"),
+		strings.EqualFold(w.PublicNetworkAccess, "Disabled"):
+		return refuse("Resources here have no firewall of their own: leave networkAcls and publicNetworkAccess out, and bound the listener instead.")
+	case w.RestrictOutbound:
+		return refuse("Single resources cannot be kept from fetching images: leave restrictOutboundNetworkAccess out, and bound the network of the instance instead.")
+	case len(w.UserOwnedStorage) > 0:
+		return refuse("Resources here have no storage of others: leave userOwnedStorage out.")
+	}
+	return nil
+}
+
+// etag changes with every change, and is another when a name is used again.
+func etag(a account.Account) string {
+	return strconv.Quote(a.ID.String()[:8] + "-" + strconv.FormatInt(a.Revision, 10))
+}
+
+// reply answers with an account and its ETag.
+func (p *plane) reply(status int, a account.Account) api.Reply {
+	return api.Reply{Status: status, Header: http.Header{"Etag": {etag(a)}}, Body: p.resource(a)}
+}

@@ -1,0 +1,86 @@
+package armapi
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/api"
+)
+
+// The paths of deleted accounts (contract §2).
+const (
+	deletedAccounts   = provider + "/deletedAccounts"
+	oneDeletedAccount = provider + "/locations/{location}/resourceGroups/{group}/deletedAccounts/{account}"
+)
+
+func (p *plane) deletedRoutes(route routeMaker) []api.Route {
+	return []api.Route{
+		route(http.MethodGet, deletedAccounts, p.listDeleted, api.Doc{Summary: "List deleted accounts", Answer: list{}}),
+		route(http.MethodGet, oneDeletedAccount, p.getDeleted, api.Doc{Summary: "Get a deleted account", Answer: resource{}}),
+		route(http.MethodDelete, oneDeletedAccount, p.purge,
+			api.Doc{Summary: "Destroy a deleted account with its data, for good"}),
+	}
+}
+
+func (p *plane) deletedID(a account.Account) string {
+	return "/subscriptions/" + p.Subscription + "/providers/Microsoft.CognitiveServices/locations/" + place(a.Location) +
+		"/resourceGroups/" + a.Group + "/deletedAccounts/" + a.Name
+}
+
+// place brings the spellings of a location together: "West US 2" is "westus2".
+func place(s string) string { return strings.ToLower(strings.ReplaceAll(s, " ", "")) }
+
+func (p *plane) listDeleted(r *api.Request) (any, error) {
+	all, err := p.Accounts.Deleted(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	return p.answerList(all), nil
+}
+
+// deletedAt returns the deleted account of a path, which names its location too.
+func (p *plane) deletedAt(r *api.Request, location string) (account.Account, error) {
+	a, err := p.Accounts.GetDeleted(r.Context(), r.Path("account"))
+	if err == nil && !account.SameLocation(a.Location, location) {
+		err = visage.Refuse(visage.NotFound, "ResourceNotFound", "There is no deleted resource %q in %q.", r.Path("account"), location)
+	}
+	return a, err
+}
+
+func (p *plane) getDeleted(r *api.Request) (any, error) {
+	a, err := p.deletedAt(r, r.Path("location"))
+	if err != nil {
+		return nil, err
+	}
+	return p.reply(http.StatusOK, a), nil
+}
+
+func (p *plane) purge(r *api.Request) (any, error) {
+	_, err := p.deletedAt(r, r.Path("location"))
+	if err == nil {
+		err = p.Accounts.Purge(r.Context(), by(r), r.Path("account"))
+	}
+	if isUnknown(err) {
+		return api.Reply{Status: http.StatusNoContent}, nil
+	}
+	return nil, err
+}
+
+// recover brings a deleted account back. What the request says besides is not looked at: it comes back as it was.
+func (p *plane) recover(r *api.Request, want request) (any, error) {
+	there, err := p.Accounts.GetDeleted(r.Context(), r.Path("account"))
+	if err != nil {
+		return nil, err
+	}
+	if want.Location != "" && !account.SameLocation(want.Location, there.Location) {
+		return nil, visage.Refuse(visage.Conflict, "InvalidResourceLocation",
+			"The deleted resource %q is in location %q, and is recovered there.", there.Name, there.Location)
+	}
+	a, err := p.Accounts.Recover(r.Context(), by(r), r.Path("account"))
+	if err != nil {
+		return nil, err
+	}
+	return p.reply(http.StatusCreated, a), nil
+}

@@ -1,0 +1,206 @@
+package armapi
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/api"
+)
+
+// offerRoutes are the operations that tell what can be had.
+func (p *plane) offerRoutes(route routeMaker) []api.Route {
+	location := provider + "/locations/{location}"
+	return []api.Route{
+		route(http.MethodGet, one+"/skus", p.accountSKUs, api.Doc{Summary: "List the tiers an account can have", Answer: accountSKUs{}}),
+		route(http.MethodGet, provider+"/skus", p.skus, api.Doc{Summary: "List the tiers there are", Answer: skuList{}}),
+		route(http.MethodPost, location+"/checkSkuAvailability", p.checkSKUs,
+			api.Doc{Summary: "Ask whether tiers can be had", Body: skuQuestion{}, Answer: skuAnswers{}}),
+		route(http.MethodPost, provider+"/checkDomainAvailability", p.checkDomain,
+			api.Doc{Summary: "Ask whether a subdomain is free", Body: domainQuestion{}, Answer: domainAnswer{}}),
+		route(http.MethodGet, one+"/usages", p.usages, api.Doc{Summary: "List quotas of an account", Answer: nothing{}}),
+		route(http.MethodGet, location+"/usages", p.noneOf, api.Doc{Summary: "List quotas of a location", Answer: nothing{}}),
+		route(http.MethodGet, one+"/privateEndpointConnections", p.noneOfAccount,
+			api.Doc{Summary: "List private connections: there are none", Answer: nothing{}}),
+		route(http.MethodGet, one+"/privateLinkResources", p.noneOfAccount,
+			api.Doc{Summary: "List what private connections lead to: there is nothing", Answer: nothing{}}),
+		route(http.MethodGet, "/providers/Microsoft.CognitiveServices/operations", p.operations,
+			api.Doc{Summary: "List the operations of the provider", Answer: operationList{}}),
+	}
+}
+
+type accountSKUs struct {
+	Value []accountSKU `json:"value"`
+}
+
+type accountSKU struct {
+	ResourceType string `json:"resourceType"`
+	SKU          sku    `json:"sku"`
+}
+
+type skuList struct {
+	Value []skuOffer `json:"value"`
+}
+
+type skuOffer struct {
+	ResourceType string     `json:"resourceType"`
+	Name         string     `json:"name"`
+	Tier         string     `json:"tier"`
+	Kind         string     `json:"kind"`
+	Locations    []string   `json:"locations"`
+	Restrictions []struct{} `json:"restrictions"`
+}
+
+type skuQuestion struct {
+	SKUs []string `json:"skus"`
+	Kind string   `json:"kind"`
+	Type string   `json:"type"`
+}
+
+type skuAnswers struct {
+	Value []skuAvailability `json:"value"`
+}
+
+type skuAvailability struct {
+	Kind      string `json:"kind"`
+	Type      string `json:"type"`
+	SKU       string `json:"skuName"`
+	Available bool   `json:"skuAvailable"`
+	Reason    string `json:"reason,omitempty"`
+	Message   string `json:"message,omitempty"`
+}
+
+type domainQuestion struct {
+	Subdomain string `json:"subdomainName"`
+	Type      string `json:"type"`
+	Kind      string `json:"kind"`
+}
+
+type domainAnswer struct {
+	Available bool   `json:"isSubdomainAvailable"`
+	Reason    string `json:"reason,omitempty"`
+	Subdomain string `json:"subdomainName"`
+	Type      string `json:"type"`
+	Kind      string `json:"kind,omitempty"`
+}
+
+// nothing is a list of what does not exist here.
+type nothing struct {
+	Value []struct{} `json:"value"`
+}
+
+type operationList struct {
+	Value []operationWire `json:"value"`
+}
+
+type operationWire struct {
+	Name         string           `json:"name"`
+	IsDataAction bool             `json:"isDataAction"`
+	Display      operationDisplay `json:"display"`
+}
+
+type operationDisplay struct {
+	Provider  string `json:"provider"`
+	Resource  string `json:"resource"`
+	Operation string `json:"operation"`
+}
+
+var tiers = []visage.Tier{visage.F0, visage.S0, visage.E0}
+
+// accountSKUs lists what an account is, and what it can become: E0 is chosen at creation, and kept.
+func (p *plane) accountSKUs(r *api.Request) (any, error) {
+	a, err := p.Accounts.Get(r.Context(), r.Path("account"))
+	if err != nil {
+		return nil, err
+	}
+	answer := accountSKUs{Value: []accountSKU{}}
+	for _, t := range tiers {
+		if (t == visage.E0) == (a.Tier == visage.E0) {
+			answer.Value = append(answer.Value, accountSKU{accountType, sku{string(t), tierNames[t]}})
+		}
+	}
+	return answer, nil
+}
+
+// skus lists the tiers, in the locations that resources are in: a location is a word here, and any will do.
+func (p *plane) skus(r *api.Request) (any, error) {
+	all, err := p.Accounts.List(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	locations := []string{"LOCAL"}
+	for _, a := range all {
+		if l := strings.ToUpper(place(a.Location)); !slices.Contains(locations, l) {
+			locations = append(locations, l)
+		}
+	}
+	slices.Sort(locations)
+	answer := skuList{Value: []skuOffer{}}
+	for _, t := range tiers {
+		answer.Value = append(answer.Value, skuOffer{"accounts", string(t), tierNames[t], kindFace, locations, []struct{}{}})
+	}
+	return answer, nil
+}
+
+func (p *plane) checkSKUs(r *api.Request) (any, error) {
+	var want skuQuestion
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	answer := skuAnswers{Value: []skuAvailability{}}
+	for _, name := range want.SKUs {
+		a := skuAvailability{Kind: want.Kind, Type: want.Type, SKU: name, Available: true}
+		if _, err := visage.ParseTier(name); err != nil || !strings.EqualFold(want.Kind, kindFace) {
+			a.Available, a.Reason, a.Message = false, "NotAvailable", "The kind is Face, and the tiers are F0, S0 and E0."
+		}
+		answer.Value = append(answer.Value, a)
+	}
+	return answer, nil
+}
+
+func (p *plane) checkDomain(r *api.Request) (any, error) {
+	var want domainQuestion
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	answer := domainAnswer{Subdomain: want.Subdomain, Type: want.Type, Kind: want.Kind}
+	switch {
+	case account.CheckSubdomain(want.Subdomain) != nil:
+		answer.Reason = "The subdomain is not 2 to 64 letters, digits and hyphens that begin and end with a letter or digit."
+	case !p.Accounts.FreeSubdomain(want.Subdomain):
+		answer.Reason = "The subdomain is taken, maybe by a deleted resource."
+	default:
+		answer.Available = true
+	}
+	return answer, nil
+}
+
+func (p *plane) usages(r *api.Request) (any, error) { return p.noneOfAccount(r) }
+
+func (p *plane) noneOf(*api.Request) (any, error) { return nothing{[]struct{}{}}, nil }
+
+func (p *plane) noneOfAccount(r *api.Request) (any, error) {
+	if _, err := p.Accounts.Get(r.Context(), r.Path("account")); err != nil {
+		return nil, err
+	}
+	return p.noneOf(r)
+}
+
+// operations lists what the routes of the provider do, as roles name it.
+func (p *plane) operations(*api.Request) (any, error) {
+	answer := operationList{Value: []operationWire{}}
+	seen := map[string]bool{}
+	for _, r := range p.routes() {
+		name := actionOf(r.Method, r.Pattern)
+		if !strings.HasPrefix(name, "Microsoft.CognitiveServices/") || seen[name] {
+			continue
+		}
+		seen[name] = true
+		answer.Value = append(answer.Value, operationWire{
+			Name: name, Display: operationDisplay{"Microsoft.CognitiveServices", "accounts", r.Doc.Summary},
+		})
+	}
+	return answer, nil
+}

@@ -1,0 +1,196 @@
+package armapi
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/api"
+)
+
+// The paths of access requests, and of the space there is for what they ask. They are our own: elsewhere one fills a form.
+const (
+	accessRequests   = provider + "/accessRequests"
+	oneAccessRequest = accessRequests + "/{request}"
+	accessCapacity   = provider + "/accessCapacity/E0"
+)
+
+func (p *plane) requestRoutes(route routeMaker) []api.Route {
+	return []api.Route{
+		route(http.MethodGet, accessRequests, p.listRequests,
+			api.Doc{Summary: "List the requests to use customer-managed keys", Answer: requestList{}}),
+		route(http.MethodGet, oneAccessRequest, p.getRequest, api.Doc{Summary: "Get an access request", Answer: requestWire{}}),
+		route(http.MethodPut, oneAccessRequest, p.submit,
+			api.Doc{Summary: "Ask for customer-managed keys", Body: requestBody{}, Answer: requestWire{}}),
+		route(http.MethodPost, oneAccessRequest+"/approve", forOperator(p.approve),
+			api.Doc{Summary: "Approve an access request, or queue it where there is no space", Answer: requestWire{}}),
+		route(http.MethodPost, oneAccessRequest+"/reject", forOperator(p.reject),
+			api.Doc{Summary: "Reject an access request", Body: rejection{}, Answer: requestWire{}}),
+		route(http.MethodPost, oneAccessRequest+"/withdraw", p.withdraw,
+			api.Doc{Summary: "Take an access request back", Answer: requestWire{}}),
+		route(http.MethodGet, accessCapacity, p.getCapacity,
+			api.Doc{Summary: "Get how much space there is for E0 resources", Answer: capacityWire{}}),
+		route(http.MethodPut, accessCapacity, forOperator(p.setCapacity),
+			api.Doc{Summary: "Bound the E0 resources there may be", Body: capacityBody{}, Answer: capacityWire{}}),
+	}
+}
+
+type requestList struct {
+	Value []requestWire `json:"value"`
+}
+
+type requestWire struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	Type       string            `json:"type"`
+	ETag       string            `json:"etag"`
+	Properties requestProperties `json:"properties"`
+}
+
+type requestProperties struct {
+	Service  string               `json:"service"`
+	Region   string               `json:"region,omitempty"`
+	Contact  string               `json:"contact"`
+	Reason   string               `json:"reason"`
+	State    account.RequestState `json:"state"`
+	Note     string               `json:"note,omitempty"`
+	Position int                  `json:"queuePosition,omitempty"`
+	Account  string               `json:"account,omitempty"`
+	Created  string               `json:"submittedAt"`
+	Changed  string               `json:"changedAt"`
+}
+
+type requestBody struct {
+	Properties struct {
+		Service string `json:"service"`
+		Region  string `json:"region"`
+		Contact string `json:"contact"`
+		Reason  string `json:"reason"`
+	} `json:"properties"`
+}
+
+type rejection struct {
+	Reason string `json:"reason"`
+}
+
+type capacityWire struct {
+	ID         string             `json:"id"`
+	Name       string             `json:"name"`
+	Type       string             `json:"type"`
+	Properties capacityProperties `json:"properties"`
+}
+
+type capacityProperties struct {
+	Capacity *int `json:"capacity"` // null: there is no bound
+	Taken    int  `json:"taken"`
+	Queued   int  `json:"queued"`
+}
+
+type capacityBody struct {
+	Properties struct {
+		Capacity *int `json:"capacity"`
+	} `json:"properties"`
+}
+
+func (p *plane) request(q account.AccessRequest) requestWire {
+	return requestWire{
+		ID:   "/subscriptions/" + p.Subscription + "/providers/Microsoft.CognitiveServices/accessRequests/" + q.Name,
+		Name: q.Name, Type: "Microsoft.CognitiveServices/accessRequests",
+		ETag: strconv.Quote(q.ID[:8] + "-" + strconv.FormatInt(q.Revision, 10)),
+		Properties: requestProperties{
+			Service: q.Asked.Service, Region: q.Asked.Region, Contact: q.Asked.Contact, Reason: q.Asked.Reason, State: q.State,
+			Note: q.Note, Position: q.Position, Account: q.Account, Created: stamp(q.Created), Changed: stamp(q.Changed),
+		},
+	}
+}
+
+// answer is a request as an operation on it leaves it.
+func (p *plane) answer(q account.AccessRequest, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return p.request(q), nil
+}
+
+func (p *plane) listRequests(r *api.Request) (any, error) {
+	all, err := p.Accounts.AccessRequests(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	answer := requestList{Value: []requestWire{}}
+	for _, q := range all {
+		answer.Value = append(answer.Value, p.request(q))
+	}
+	return answer, nil
+}
+
+func (p *plane) getRequest(r *api.Request) (any, error) {
+	return p.answer(p.Accounts.AccessRequest(r.Context(), r.Path("request")))
+}
+
+func (p *plane) submit(r *api.Request) (any, error) {
+	var want requestBody
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	w := want.Properties
+	if w.Service == "" {
+		w.Service = kindFace
+	}
+	q, err := p.Accounts.Submit(r.Context(), by(r), r.Path("request"),
+		account.Asked{Service: w.Service, Region: w.Region, Contact: w.Contact, Reason: w.Reason})
+	if err != nil {
+		return nil, err
+	}
+	return api.Reply{Status: http.StatusCreated, Body: p.request(q)}, nil
+}
+
+func (p *plane) approve(r *api.Request) (any, error) {
+	return p.answer(p.Accounts.Approve(r.Context(), by(r), r.Path("request")))
+}
+
+func (p *plane) reject(r *api.Request) (any, error) {
+	var want rejection
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	return p.answer(p.Accounts.Reject(r.Context(), by(r), r.Path("request"), want.Reason))
+}
+
+func (p *plane) withdraw(r *api.Request) (any, error) {
+	return p.answer(p.Accounts.Withdraw(r.Context(), by(r), r.Path("request")))
+}
+
+func (p *plane) capacity(s account.Space) capacityWire {
+	c := capacityWire{
+		ID:   "/subscriptions/" + p.Subscription + "/providers/Microsoft.CognitiveServices/accessCapacity/E0",
+		Name: "E0", Type: "Microsoft.CognitiveServices/accessCapacity",
+		Properties: capacityProperties{Taken: s.Taken, Queued: s.Queued},
+	}
+	if s.Bounded {
+		c.Properties.Capacity = &s.Places
+	}
+	return c
+}
+
+func (p *plane) getCapacity(*api.Request) (any, error) { return p.capacity(p.Accounts.Space()), nil }
+
+func (p *plane) setCapacity(r *api.Request) (any, error) {
+	var want capacityBody
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	places := -1
+	if c := want.Properties.Capacity; c != nil {
+		if places = *c; places < 0 {
+			return nil, visage.Refuse(visage.Invalid, "InvalidRequestContent",
+				"The capacity %d is below 0; null is for no bound.", places)
+		}
+	}
+	s, err := p.Accounts.SetCapacity(r.Context(), by(r), places)
+	if err != nil {
+		return nil, err
+	}
+	return p.capacity(s), nil
+}
