@@ -17,6 +17,7 @@ import (
 	"github.com/visage-face/visage/api/armapi"
 	"github.com/visage-face/visage/api/faceapi"
 	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keyvault"
@@ -29,10 +30,12 @@ import (
 type layers struct {
 	store       *sealed.Store
 	audit       *audit.Log
+	custody     *custody.Custody
 	accounts    *account.Accounts
 	face        *face.Service
 	vaults      *keyvault.Service
 	authority   *authority // nil when certificates come from elsewhere, or there are none
+	inner       *inner
 	identities  *identity.Directory
 	instance    instanceRecord
 	forOperator Operator
@@ -49,6 +52,10 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	if l.audit, err = s.openAudit(ctx, store, opened); err != nil {
 		return nil, err
 	}
+	if l.custody, err = s.openCustody(ctx, l); err != nil {
+		return nil, err
+	}
+	s.custody.Store(l.custody)
 	if l.instance, err = openInstance(ctx, l.store); err != nil {
 		return nil, err
 	}
@@ -61,7 +68,7 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	}
 	l.vaults, err = keyvault.New(keyvault.Config{
 		Store: l.store, Address: s.vaultAddress, Audit: vaultAudit{l.audit},
-		Roles: vaultRoles{l.identities, l.instance}, Logger: s.log,
+		Roles: vaultRoles{l.identities, l.instance}, Logger: s.log, OnChange: func(keyID string) { s.keyChanged(l, keyID) },
 	})
 	if err != nil {
 		return nil, err
@@ -125,6 +132,12 @@ func (s *Server) recogniser(opened *closers) (face.Recogniser, error) {
 
 // certificates says how TLS is spoken; nil: not at all.
 func (s *Server) certificates(ctx context.Context, l *layers) (*tls.Config, error) {
+	cert, key, err := openAuthority(ctx, l.store)
+	if err != nil {
+		return nil, err
+	}
+	own := &authority{certificate: cert, key: key, domain: s.cfg.Domain, names: s.cfg.certificateNames(), known: l.hasHost}
+	l.inner = newInner(own)
 	if s.cfg.PlainHTTP {
 		return nil, nil
 	}
@@ -137,12 +150,7 @@ func (s *Server) certificates(ctx context.Context, l *layers) (*tls.Config, erro
 		cfg.Certificates = []tls.Certificate{pair}
 		return cfg, nil
 	}
-	cert, key, err := openAuthority(ctx, l.store)
-	if err != nil {
-		return nil, err
-	}
-	l.authority = &authority{certificate: cert, key: key, domain: s.cfg.Domain, names: s.cfg.certificateNames(),
-		known: l.hasHost}
+	l.authority = own
 	cfg.GetCertificate = l.authority.forHello
 	return cfg, nil
 }
@@ -196,6 +204,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	metrics := prometheus.NewRegistry()
 	all := append(h.Collectors(), l.face.Collectors()...)
 	all = append(all, l.audit.Collectors()...)
+	all = append(all, l.custody.Collectors()...)
 	all = append(all, s.events)
 	all = append(all, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, c := range all {
@@ -212,7 +221,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		// Not by net/http's mux: it redirects paths such as "//face/v1.0/detect", which clients send and whose bodies
 		// would be lost.
 		page, isPage := map[string]http.HandlerFunc{
-			"/healthz": healthz, "/readyz": s.readyz, "/metrics": scrape.ServeHTTP, "/openapi.json": description,
+			"/healthz": healthz, "/readyz": s.readyz(l.custody), "/metrics": scrape.ServeHTTP, "/openapi.json": description,
 		}[r.URL.Path]
 		switch {
 		case !isPage:
@@ -232,13 +241,17 @@ func healthz(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-// readyz answers whether requests should be sent here: not before everything is open, and not while it stops.
-func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
-	if !s.serving.Load() {
-		http.Error(w, "stopping", http.StatusServiceUnavailable)
-		return
+// readyz answers whether requests should be sent here: not before everything is open, and not while it stops. That a
+// customer has taken a key away is told, and makes nothing less ready: the other resources are served.
+func (s *Server) readyz(c *custody.Custody) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !s.serving.Load() {
+			http.Error(w, "stopping", http.StatusServiceUnavailable)
+			return
+		}
+		healthz(w, r)
+		encryption(w, c)
 	}
-	healthz(w, r)
 }
 
 // resourceEndpoint is the address of the resource whose host begins with label, with the slash at the end that the

@@ -20,6 +20,8 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/internal/durable"
 )
 
@@ -49,10 +51,13 @@ type Server struct {
 	events *prometheus.CounterVec
 	audit  atomic.Pointer[audit.Log] // nil while it is not open
 
+	custody atomic.Pointer[custody.Custody] // likewise
+
 	// Set before ready is closed, and not changed after it.
-	endpoint string
-	operator Operator
-	accounts *account.Accounts
+	endpoint   string
+	operator   Operator
+	accounts   *account.Accounts
+	identities *identity.Directory
 
 	serving atomic.Bool // false before Run has come to serving, and while it stops
 }
@@ -146,6 +151,7 @@ func (s *Server) serve(ctx context.Context, l *layers, listener net.Listener, ce
 		}
 	}()
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx)) // the services outlive the requests
+	l.inner.serve(handler)
 	worked := make(chan error, 1)
 	go func() { worked <- background(work, l, failed) }()
 	s.serving.Store(true)
@@ -165,7 +171,7 @@ func (s *Server) serve(ctx context.Context, l *layers, listener net.Listener, ce
 		err = errors.Join(err, drainErr)
 	}
 	stopWork()
-	return errors.Join(err, <-worked)
+	return errors.Join(err, <-worked, l.inner.stop()) // the way to the vaults ends after those who go it
 }
 
 // background runs what works without being asked, until ctx ends. That one of them ends before is told to failed.
@@ -173,7 +179,7 @@ func background(ctx context.Context, l *layers, failed chan<- error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for name, run := range map[string]func(context.Context) error{
 		"face service": l.face.Run, "key vault": l.vaults.Run, "sealed store": l.store.Run, "identities": l.identities.Run,
-		"accounts": l.accounts.Run,
+		"accounts": l.accounts.Run, "custody": l.custody.Run,
 	} {
 		group.Go(func() error {
 			err := run(ctx)
@@ -205,7 +211,7 @@ func (s *Server) publish(l *layers) error {
 		l.forOperator.CAFile = ""
 	}
 	l.forOperator.Endpoint = s.endpoint
-	s.operator, s.accounts = l.forOperator, l.accounts
+	s.operator, s.accounts, s.identities = l.forOperator, l.accounts, l.identities
 	return writeOperator(filepath.Join(s.cfg.Dir, OperatorFile), l.forOperator)
 }
 

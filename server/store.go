@@ -70,6 +70,9 @@ func newEvents() *prometheus.CounterVec {
 func (s *Server) note(e sealed.Event) {
 	s.events.WithLabelValues(string(e.Kind)).Inc()
 	s.auditStore(e)
+	if c := s.custody.Load(); c != nil && e.Kind == sealed.SpaceDropped {
+		c.Forget(e.Space)
+	}
 	attrs := []any{"kind", string(e.Kind)}
 	if e.Space != (sealed.SpaceID{}) {
 		attrs = append(attrs, "space", e.Space.String())

@@ -1,0 +1,204 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/identity"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/keysource/azure"
+	"github.com/visage-face/visage/sealed"
+)
+
+// openCustody reads who holds the keys of the resources. The rooms of l that it asks, it asks when it is asked itself.
+func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, error) {
+	return custody.New(ctx, custody.Config{
+		Store: l.store, Open: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
+			return s.openKey(l, key, as)
+		},
+		Audit: l.audit, Vaults: vaultRules{s, l}, Logger: s.log,
+	})
+}
+
+// openKey opens a key as one principal: in a vault of this instance, with a token made here and over a connection that
+// does not leave the process; in one of Azure's, as the operator's application.
+func (s *Server) openKey(l *layers, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
+	if _, ours := s.ownVault(key); ours {
+		roots := x509.NewCertPool()
+		roots.AddCert(l.inner.authority.certificate)
+		return azure.New(azure.Config{
+			Hosts: []string{"." + s.vaultHost()}, Roots: roots,
+			Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.inner.dial(ctx) },
+		}, key, ownCredential{l.identities, as})
+	}
+	return nil, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
+		"The vault %s is none that this instance speaks to: its own are below %s.", key.Vault, s.vaultHost())
+}
+
+// vaultHost is what the hosts of this instance's vaults end in, after a dot.
+func (s *Server) vaultHost() string { return strings.TrimPrefix(s.vaultAudience(), "https://") }
+
+// ownVault returns the name of the vault of this instance that key lies in.
+func (s *Server) ownVault(key visage.KeyRef) (name string, ours bool) {
+	name, ours = strings.CutSuffix(strings.TrimPrefix(key.Vault, "https://"), "."+s.vaultHost())
+	return name, ours && !strings.Contains(name, ".")
+}
+
+// ownCredential proves a managed identity to a plane of this instance.
+type ownCredential struct {
+	identities *identity.Directory
+	as         visage.PrincipalID
+}
+
+// Token implements azure.Credential.
+func (c ownCredential) Token(ctx context.Context, scope string) (string, time.Time, error) {
+	token, expires, err := c.identities.Token(ctx, string(c.as), strings.TrimSuffix(scope, "/.default"))
+	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound {
+		err = fmt.Errorf("%w: %w", keysource.ErrDenied, err)
+	}
+	return token, expires, err
+}
+
+// vaultRules holds a vault of this instance against the resource that wants a key of it.
+type vaultRules struct {
+	s *Server
+	l *layers
+}
+
+// Check implements custody.Vaults.
+func (v vaultRules) Check(ctx context.Context, id sealed.SpaceID, key visage.KeyRef) error {
+	name, ours := v.s.ownVault(key)
+	if !ours {
+		return nil
+	}
+	refuse := func(code, format string, args ...any) error {
+		return visage.Refuse(visage.Invalid, code, format, args...)
+	}
+	vault, err := v.l.vaults.Vault(ctx, name)
+	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound {
+		return refuse("KeyVaultNotFound", "There is no vault %q, or it is deleted.", name)
+	}
+	if err != nil {
+		return err
+	}
+	accounts, err := v.l.accounts.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range accounts {
+		if a.ID == visage.ResourceID(id) && !sameRegion(a.Location, vault.Location) {
+			return refuse("KeyVaultRegionMismatch", "The vault %s is in the region %s and the resource in %s: they must be in the same.",
+				vault.Name, vault.Location, a.Location)
+		}
+	}
+	if vault.Tenant != v.l.instance.TenantID {
+		return refuse("KeyVaultTenantMismatch", "The vault %s belongs to another tenant than the resource.", vault.Name)
+	}
+	if !vault.PurgeProtection {
+		return refuse("KeyVaultPurgeProtectionRequired", "The vault %s is without purge protection: switch it on.", vault.Name)
+	}
+	return nil
+}
+
+// sameRegion compares regions as people write them: "West Europe" is "westeurope".
+func sameRegion(a, b string) bool {
+	return strings.EqualFold(strings.ReplaceAll(a, " ", ""), strings.ReplaceAll(b, " ", ""))
+}
+
+// keyChanged tells custody of a key of the built-in vaults that may be used otherwise than before.
+func (s *Server) keyChanged(l *layers, keyID string) {
+	key, err := visage.ParseKeyRef(keyID)
+	if err != nil { // without TLS there are no identifiers of keys that a client would take
+		s.log.Debug("key changed", "key", keyID, "err", err)
+		return
+	}
+	l.custody.Recheck(key)
+}
+
+// inner serves the planes to this process itself: what asks a built-in vault takes the road that any client takes, TLS
+// and tokens and all, but none that a firewall, a proxy or the listener's settings could close.
+type inner struct {
+	authority *authority
+	conns     chan net.Conn
+	closed    chan struct{}
+	close     func()
+	server    *http.Server
+}
+
+func newInner(a *authority) *inner {
+	in := &inner{authority: a, conns: make(chan net.Conn), closed: make(chan struct{})}
+	in.close = sync.OnceFunc(func() { close(in.closed) })
+	return in
+}
+
+// serve answers until stop.
+func (in *inner) serve(h http.Handler) {
+	in.server = &http.Server{
+		Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), ReadHeaderTimeout: 10 * time.Second,
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: in.authority.forHello},
+	}
+	go func() {
+		if err := in.server.ServeTLS(in, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			panic(fmt.Sprintf("a listener in memory failed: %v", err))
+		}
+	}()
+}
+
+func (in *inner) stop() error { return in.server.Close() }
+
+func (in *inner) dial(ctx context.Context) (net.Conn, error) {
+	near, far := net.Pipe()
+	select {
+	case in.conns <- far:
+		return near, nil
+	case <-in.closed:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// Accept implements net.Listener.
+func (in *inner) Accept() (net.Conn, error) {
+	select {
+	case c := <-in.conns:
+		return c, nil
+	case <-in.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (in *inner) Close() error { in.close(); return nil }
+
+// Addr implements net.Listener.
+func (in *inner) Addr() net.Addr { return innerAddr{} }
+
+type innerAddr struct{}
+
+func (innerAddr) Network() string { return "inner" }
+func (innerAddr) String() string  { return "127.0.0.1:0" }
+
+// encryption tells people how the resources' keys stand; machines read the metrics.
+func encryption(w io.Writer, c *custody.Custody) {
+	counts := c.Conditions()
+	for _, cond := range []custody.Condition{
+		custody.ServiceManaged, custody.Active, custody.Degraded, custody.Revoked, custody.Unavailable, custody.Locked,
+	} {
+		if n := counts[cond]; n > 0 {
+			fmt.Fprintf(w, "resources %s: %d\n", cond, n)
+		}
+	}
+}

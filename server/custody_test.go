@@ -1,0 +1,248 @@
+package server_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/server"
+	"github.com/visage-face/visage/server/servertest"
+)
+
+// officer is a server with a vault, a key and an identity for the default resource that may use it.
+type officer struct {
+	*servertest.Server
+	keys  *azkeys.Client
+	space sealed.SpaceID
+	who   visage.PrincipalID
+}
+
+const vaultPath = "/subscriptions/%s/resourceGroups/default/providers/Microsoft.KeyVault/vaults/%s?api-version=2024-11-01"
+
+func newOfficer(t *testing.T, cfg server.Config) *officer {
+	t.Helper()
+	o := &officer{Server: servertest.Start(t, cfg)}
+	o.identify(t)
+	o.vault(t, "safe", "local", true, o.who)
+	o.keys = vaultClient(t, o.Server, "safe")
+	return o
+}
+
+func (o *officer) identify(t *testing.T) {
+	t.Helper()
+	var err error
+	if o.space, o.who, err = o.Identify(t.Context(), "default"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// vault makes a vault in which the operator may do everything, and who what custody needs.
+func (o *officer) vault(t *testing.T, name, region string, protection bool, who visage.PrincipalID) {
+	t.Helper()
+	op := o.Operator()
+	policies := `{"tenantId":"` + op.TenantID + `","objectId":"` + op.ClientID + `","permissions":{"keys":["all"]}}`
+	if who != "" {
+		policies += `,{"tenantId":"` + op.TenantID + `","objectId":"` + string(who) + `","permissions":{"keys":["get","wrapKey","unwrapKey"]}}`
+	}
+	protected := ""
+	if protection {
+		protected = `"enablePurgeProtection":true,`
+	}
+	body := `{"location":"` + region + `","properties":{"tenantId":"` + op.TenantID + `","sku":{"family":"A","name":"standard"},` + protected +
+		`"accessPolicies":[` + policies + `]}}`
+	status := arm(t, o.Server, http.MethodPut, fmt.Sprintf(vaultPath, op.SubscriptionID, name), body)
+	if status != http.StatusCreated && status != http.StatusOK {
+		t.Fatalf("make a vault: %d", status)
+	}
+}
+
+func (o *officer) key(t *testing.T, name string) visage.KeyRef {
+	t.Helper()
+	made, err := o.keys.CreateKey(t.Context(), name, azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyTypeRSA)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, err := visage.ParseKeyRef(string(*made.Key.KID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ref
+}
+
+func (o *officer) enable(t *testing.T, key visage.KeyRef) {
+	t.Helper()
+	if _, err := o.Custody().Enable(t.Context(), o.space, key, o.who); err != nil {
+		t.Fatal(err)
+	}
+	o.until(t, "the change to end", func(s custody.State) bool { return s.Operation.Progress != custody.Running })
+}
+
+func (o *officer) until(t *testing.T, what string, is func(custody.State) bool) custody.State {
+	t.Helper()
+	deadline := time.After(30 * time.Second)
+	for {
+		s, err := o.Custody().State(t.Context(), o.space)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if is(s) {
+			return s
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("waited in vain for %s: %+v", what, s)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// allow says whether the key may be used.
+func (o *officer) allow(t *testing.T, key visage.KeyRef, on bool) {
+	t.Helper()
+	_, err := o.keys.UpdateKey(t.Context(), key.Name, key.Version, azkeys.UpdateKeyParameters{
+		KeyAttributes: &azkeys.KeyAttributes{Enabled: to.Ptr(on)},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// groups asks the data plane for something that is stored.
+func (o *officer) groups(t *testing.T) (status int, body string, header http.Header) {
+	t.Helper()
+	return o.face(t, http.MethodGet, "/face/v1.2/persongroups", "")
+}
+
+func (o *officer) face(t *testing.T, method, path, body string) (status int, answer string, header http.Header) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, o.URL+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Ocp-Apim-Subscription-Key", o.Key)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := o.Client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	raw, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(raw), res.Header
+}
+
+func (o *officer) page(t *testing.T, path string) string {
+	t.Helper()
+	res, err := o.Client.Get(o.URL + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	raw, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %d, %v", path, res.StatusCode, err)
+	}
+	return string(raw)
+}
+
+// TestCustomerKey walks the life of a customer's key in a vault of this instance, through the official client for keys
+// on both sides: on, revoked, restored, over a restart, a new version followed, off.
+func TestCustomerKey(t *testing.T) {
+	o := newOfficer(t, server.Config{Rate: 1000})
+	if status, body, _ := o.face(t, http.MethodPut, "/face/v1.2/persongroups/g", `{"name":"g"}`); status != http.StatusOK {
+		t.Fatalf("make a group: %d %s", status, body)
+	}
+	key := o.key(t, "k1")
+	unversioned := key
+	unversioned.Version = ""
+	o.enable(t, unversioned)
+	if s := o.until(t, "the key to be active", func(s custody.State) bool { return s.Condition == custody.Active }); s.Version != key.Version {
+		t.Errorf("%+v", s)
+	}
+
+	o.allow(t, key, false)
+	o.until(t, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+	if status, body, _ := o.groups(t); status != http.StatusForbidden || !strings.Contains(body, "EncryptionKeyRevoked") {
+		t.Errorf("while revoked: %d %s", status, body)
+	}
+	if page := o.page(t, "/readyz"); !strings.Contains(page, "resources revoked: 1") {
+		t.Errorf("ready: %q", page)
+	}
+	if page := o.page(t, "/metrics"); !strings.Contains(page, `visage_custody_resources{state="revoked"} 1`) {
+		t.Error("the metrics do not show the locked resource")
+	}
+
+	if err := o.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	o.Server = servertest.Start(t, server.Config{Rate: 1000, Dir: o.Dir(), Listen: strings.TrimPrefix(o.URL, "https://")})
+	o.keys = vaultClient(t, o.Server, "safe")
+	o.until(t, "the lock after a restart", func(s custody.State) bool { return s.Condition == custody.Revoked && !s.NextCheck.IsZero() })
+	o.allow(t, key, true)
+	o.until(t, "the restoration", func(s custody.State) bool { return s.Condition == custody.Active })
+	if status, body, _ := o.groups(t); status != http.StatusOK || !strings.Contains(body, `"g"`) {
+		t.Errorf("restored: %d %s", status, body)
+	}
+
+	next := o.key(t, "k1") // another version
+	o.until(t, "the new version to be followed", func(s custody.State) bool { return s.Version == next.Version })
+	o.allow(t, key, false) // the version before is not needed any more
+	if _, err := o.Custody().Disable(t.Context(), o.space); err != nil {
+		t.Fatal(err)
+	}
+	o.until(t, "the service's key", func(s custody.State) bool { return s.Condition == custody.ServiceManaged })
+	if status, body, _ := o.groups(t); status != http.StatusOK {
+		t.Errorf("disabled: %d %s", status, body)
+	}
+}
+
+// TestKeyPreconditions has a key in a vault of this instance refused for what the vault is.
+func TestKeyPreconditions(t *testing.T) {
+	o := newOfficer(t, server.Config{})
+	good := o.key(t, "k1")
+	o.vault(t, "unprotected", "local", false, o.who)
+	o.vault(t, "elsewhere", "mars", true, o.who)
+	o.vault(t, "closed", "local", true, "")
+	in := func(vault string) visage.KeyRef {
+		return visage.KeyRef{Vault: strings.Replace(good.Vault, "safe.", vault+".", 1), Name: "k1"}
+	}
+	for _, c := range []struct {
+		key  visage.KeyRef
+		code string
+	}{
+		{in("nowhere"), "KeyVaultNotFound"},
+		{in("unprotected"), "KeyVaultPurgeProtectionRequired"},
+		{in("elsewhere"), "KeyVaultRegionMismatch"},
+		{in("closed"), "KeyVaultAccessDenied"},
+		{visage.KeyRef{Vault: good.Vault, Name: "k2"}, "KeyVaultKeyNotFound"},
+		{visage.KeyRef{Vault: "https://key.example.com", Name: "k1"}, "InvalidKeyVaultProperties"},
+		{visage.KeyRef{Vault: "http://" + strings.TrimPrefix(good.Vault, "https://"), Name: "k1"}, "InvalidKeyVaultProperties"},
+	} {
+		_, err := o.Custody().Enable(t.Context(), o.space, c.key, o.who)
+		if refusal, ok := errors.AsType[*visage.Refusal](err); !ok || refusal.Code != c.code {
+			t.Errorf("%s: %v, want %s", c.key, err, c.code)
+		}
+	}
+	if _, err := o.Custody().Enable(t.Context(), o.space, good, "22222222-2222-2222-2222-222222222222"); err == nil {
+		t.Error("an identity that there is not was let in")
+	}
+	if s, err := o.Custody().State(t.Context(), o.space); err != nil || s.Condition != custody.ServiceManaged {
+		t.Errorf("after refusals: %+v, %v", s, err)
+	}
+	if bytes.Contains([]byte(o.page(t, "/readyz")), []byte("active")) {
+		t.Error("a refused key is active")
+	}
+}
