@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,10 +28,10 @@ type Space struct {
 	ring   *keyring   // nil: not open
 	lease  context.Context
 	end    context.CancelCauseFunc
-	until  time.Time // when the lease runs out; zero: never
-	locked error     // not nil: locked, and why
-	fence  uint64    // moves with every lock
-	last   *keyring  // the ring of the time before the lock; nil: there was none
+	until  time.Time  // when the lease runs out; zero: never
+	locked error      // not nil: locked, and why
+	fence  uint64     // moves with every lock
+	going  []*keyring // rings that nobody new may use, while somebody still does
 }
 
 func newSpace(s *Store, id SpaceID) *Space {
@@ -173,7 +174,23 @@ func (sp *Space) leave(ring *keyring) {
 // retireLocked takes a ring out of use: it is freed once nobody uses it any more.
 func (sp *Space) retireLocked(ring *keyring) {
 	ring.retired = true
+	sp.going = append(sp.going, ring)
 	sp.freeIfLeftLocked(ring)
+}
+
+// left waits until nobody uses a ring that is no longer the space's.
+func (sp *Space) left(ctx context.Context) error {
+	sp.mu.Lock()
+	going := slices.Clone(sp.going)
+	sp.mu.Unlock()
+	for _, ring := range going {
+		select {
+		case <-ring.left:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
 func (sp *Space) freeIfLeftLocked(ring *keyring) {
@@ -182,7 +199,8 @@ func (sp *Space) freeIfLeftLocked(ring *keyring) {
 	}
 	ring.free()
 	close(ring.left)
-	if sp.locked != nil {
+	sp.going = slices.DeleteFunc(sp.going, func(r *keyring) bool { return r == ring })
+	if sp.locked != nil && len(sp.going) == 0 {
 		sp.store.report(Event{Kind: SpaceWiped, Space: sp.id})
 	}
 }
@@ -201,8 +219,9 @@ func (sp *Space) lock(cause error) {
 	}
 	sp.end(cause)
 	if sp.ring != nil {
-		sp.last, sp.ring = sp.ring, nil
-		sp.retireLocked(sp.last)
+		ring := sp.ring
+		sp.ring = nil
+		sp.retireLocked(ring)
 	}
 	if fresh {
 		sp.store.report(Event{Kind: SpaceLocked, Space: sp.id, Err: cause})
@@ -211,18 +230,9 @@ func (sp *Space) lock(cause error) {
 
 // drain waits until those who were inside have left and the keys are wiped, or for drainTime.
 func (sp *Space) drain() {
-	sp.mu.Lock()
-	last := sp.last
-	sp.mu.Unlock()
-	if last == nil {
-		return
-	}
-	limit := time.NewTimer(drainTime)
-	defer limit.Stop()
-	select {
-	case <-last.left:
-	case <-limit.C:
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	_ = sp.left(ctx) // who takes longer fails at the commit, and the keys are wiped then
 }
 
 func (sp *Space) renew(until time.Time) {
@@ -248,7 +258,7 @@ func (sp *Space) load(ctx context.Context, src keysource.Source) error {
 	defer sp.loading.Unlock()
 	sp.mu.Lock()
 	err := sp.locked
-	open, fence, last := sp.ring != nil && err == nil, sp.fence, sp.last
+	open, fence := sp.ring != nil && err == nil, sp.fence
 	sp.mu.Unlock()
 	if errors.Is(err, ErrClosed) {
 		return ErrClosed
@@ -256,12 +266,8 @@ func (sp *Space) load(ctx context.Context, src keysource.Source) error {
 	if open {
 		return nil
 	}
-	if last != nil { // somebody may still be inside with the keys from before the lock
-		select {
-		case <-last.left:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+	if err := sp.left(ctx); err != nil { // somebody may still be inside with the keys from before the lock
+		return err
 	}
 	return sp.openRing(ctx, src, fence)
 }

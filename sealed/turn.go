@@ -42,7 +42,8 @@ func (b *Bundle) beginTurn(ctx context.Context, generation uint32, src keysource
 	if err == nil && !slices.ContainsFunc(doc.Generations, func(g generationDoc) bool { return g.Number == generation }) {
 		err = fmt.Errorf("there is no generation %d", generation)
 	}
-	unfinished := doc.Current.Generation == generation && (len(doc.Generations) > 1 || len(doc.Epochs) > 1)
+	// A turn that was cut off before it made its epoch current has turned nothing yet: it is begun again, with the epoch it made.
+	unfinished := err == nil && doc.Current.Generation == generation && len(doc.Epochs) > 1 && doc.Epochs[len(doc.Epochs)-1].Number == doc.Current.Epoch
 	if err == nil && !unfinished {
 		err = b.addEpoch(ctx, &doc)
 	}
@@ -182,14 +183,23 @@ func (b *Bundle) Retire(ctx context.Context, src keysource.Source) error {
 	sp := b.sp
 	sp.keying.Lock()
 	defer sp.keying.Unlock()
-	if err := sp.View(ctx, func(r Reader) error { return r.txn().onlyCurrent() }); err != nil {
+	if err := sp.left(ctx); err != nil { // a writer from before the turn may still seal under the old keys
+		return fmt.Errorf("retire the keys of space %s: %w", sp.id, err)
+	}
+	var current format.Pair
+	err := sp.View(ctx, func(r Reader) error {
+		current = r.txn().ring.current
+		return r.txn().onlyCurrent()
+	})
+	if err != nil {
 		return fmt.Errorf("retire the keys of space %s: %w", sp.id, err)
 	}
 	s := sp.store
-	var current format.Pair
 	s.using.RLock()
-	err := b.changeLocked(ctx, func(doc *bundleDoc) error {
-		current = doc.Current
+	err = b.changeLocked(ctx, func(doc *bundleDoc) error {
+		if current != doc.Current { // a turn was cut off before its keys were published: what is open here still writes under the old ones
+			return errors.New("the keys that are open are not the current ones: finish the turn first")
+		}
 		doc.Generations = slices.DeleteFunc(doc.Generations, func(g generationDoc) bool { return g.Number != current.Generation })
 		doc.Epochs = slices.DeleteFunc(doc.Epochs, func(e epochDoc) bool { return e.Number != current.Epoch })
 		return nil
