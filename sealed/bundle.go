@@ -26,6 +26,7 @@ type bundleDoc struct {
 	Generations []generationDoc `cbor:"5,keyasint"`
 	Epochs      []epochDoc      `cbor:"6,keyasint"` // in the order they were made
 	Note        []byte          `cbor:"7,keyasint"` // of whoever drives changes of keys; see Bundle.SetNote
+	Restored    bool            `cbor:"8,keyasint"` // the space is to be put in order before anybody uses it; see reconcile
 }
 
 type generationDoc struct {
@@ -242,7 +243,11 @@ func (s *Store) openKeys(ctx context.Context, id SpaceID, src keysource.Source) 
 		ring.free()
 		return nil, s.corrupt(&CorruptError{Space: id, What: "bundle", Err: fmt.Errorf("%w: the current keys are not among its keys", format.ErrMalformed)})
 	}
-	if err := s.openBlind(ctx, id, ring); err != nil {
+	err = s.openBlind(ctx, id, ring)
+	if err == nil && doc.Restored {
+		err = s.reconcile(ctx, id, ring)
+	}
+	if err != nil {
 		ring.free()
 		return nil, err
 	}

@@ -48,7 +48,7 @@ type Event struct {
 	Kind  EventKind
 	Space SpaceID // zero for the instance
 	Err   error   // for Corrupt what was found, for Locked the cause
-	Note  string  // which protector
+	Note  string  // which protector; what putting a restored space in order came to
 }
 
 // EventKind says what happened.
@@ -65,7 +65,8 @@ const (
 	SpaceLocked   EventKind = "space locked"
 	SpaceWiped    EventKind = "space wiped" // its keys are gone from memory
 	SpaceDropped  EventKind = "space dropped"
-	Corrupt       EventKind = "corrupt" // something stored does not open
+	SpaceRestored EventKind = "space restored" // it came from a backup, and was put in order
+	Corrupt       EventKind = "corrupt"        // something stored does not open
 )
 
 // Store is everything that is persisted, sealed. It is safe for concurrent use.
@@ -118,15 +119,11 @@ func (s *Store) open(ctx context.Context, cfg Config, dir string) error {
 	if err := s.openRoot(ctx, cfg.Protectors); err != nil {
 		return err
 	}
-	if dir == "" {
-		s.epochs = &keystore.Memory{}
-	} else {
-		epochs, err := keystore.Open(cfg.KeyDir, s.instance)
-		if err != nil {
-			return err
-		}
-		s.epochs = epochs
+	epochs, err := openEpochs(cfg, dir, s.instance)
+	if err != nil {
+		return err
 	}
+	s.epochs = epochs
 	if err := s.Create(ctx, Operator); err != nil && !errors.Is(err, ErrExists) {
 		return fmt.Errorf("create the operator's space: %w", err)
 	}

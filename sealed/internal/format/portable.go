@@ -1,6 +1,7 @@
 package format
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"github.com/visage-face/visage/internal/arena"
@@ -50,4 +51,34 @@ func OpenPortable(root []byte, instance ID, purpose string, value []byte) (plain
 
 func portableContext(instance ID, purpose string, fixed []byte) []byte {
 	return Context(labelPortable, fixed, instance[:], []byte(purpose))
+}
+
+// BackupKey derives the key of the code at the end of a backup stream.
+func BackupKey(root []byte, instance ID, content string) []byte {
+	return expand(root, labelBackup, instance[:], []byte(content))
+}
+
+// Restored accepts a row's value from a backup for a row of the given kind: it must look like what this package makes for such rows. Whether it is
+// authentic shows when it is opened, as with every row.
+func Restored(rowKind byte, value []byte) (Sealed, error) {
+	kind := rowKind
+	if rowKind == 'R' {
+		kind = kindRecord
+	}
+	if _, _, err := header(kind, value); err != nil {
+		return Sealed{}, err
+	}
+	return Sealed{append([]byte(nil), value...)}, nil
+}
+
+// RecordVersion returns the version that a record's row carries.
+func RecordVersion(value []byte) (uint64, error) {
+	_, rest, err := header(kindRecord, value)
+	if err != nil {
+		return 0, err
+	}
+	if len(rest) < 8 {
+		return 0, fmt.Errorf("%w: %d bytes are too few for a record", ErrMalformed, len(value))
+	}
+	return binary.BigEndian.Uint64(rest), nil
 }

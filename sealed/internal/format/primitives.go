@@ -51,6 +51,7 @@ const (
 	labelCommitIRK = "visage/v1/commit-root"
 	labelProbe     = "visage/v1/probe"
 	labelPortable  = "visage/v1/portable"
+	labelBackup    = "visage/v1/backup"
 )
 
 // Context encodes a label and fields so that no two different sequences give the same bytes: their number comes first, and each has its

@@ -1,0 +1,343 @@
+package sealed_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/visage-face/visage/keysource/sourcetest"
+	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/sealed/internal/stream"
+)
+
+// saved is a backup and a keyring in memory.
+type saved struct{ data, keyring []byte }
+
+func save(t *testing.T, s *sealed.Store) (b saved) {
+	t.Helper()
+	var data, keyring bytes.Buffer
+	if _, err := s.WriteBackup(t.Context(), &data); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.WriteKeyring(t.Context(), &keyring); err != nil {
+		t.Fatal(err)
+	}
+	return saved{data.Bytes(), keyring.Bytes()}
+}
+
+// elsewhere is a configuration like cfg in a new place: the same protectors, nothing else.
+func elsewhere(t *testing.T, cfg sealed.Config) sealed.Config {
+	t.Helper()
+	fresh := config(t, "pebble")
+	fresh.Protectors = cfg.Protectors
+	return fresh
+}
+
+func restore(t *testing.T, cfg sealed.Config, keyring, data []byte) error {
+	t.Helper()
+	return sealed.Restore(t.Context(), cfg, bytes.NewReader(keyring), bytes.NewReader(data))
+}
+
+// orders collects what putting restored spaces in order came to.
+type orders struct {
+	mu   sync.Mutex
+	said map[sealed.SpaceID]string
+}
+
+func (o *orders) watch(cfg *sealed.Config) {
+	o.said = map[sealed.SpaceID]string{}
+	cfg.Report = func(e sealed.Event) {
+		if e.Kind == sealed.SpaceRestored {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			o.said[e.Space] = e.Note
+		}
+	}
+}
+
+// world is a store with a folded and an unfolded part, and what is in it.
+func world(t *testing.T) (cfg sealed.Config, s *sealed.Store, want map[string]string) {
+	t.Helper()
+	cfg = config(t, "pebble")
+	s = open(t, cfg)
+	sp := create(t, s, spaceA)
+	want = map[string]string{}
+	add := func(from, to int) {
+		var list []note
+		for i := from; i < to; i++ {
+			n := note{fmt.Sprint(i), fmt.Sprint("text ", i)}
+			list, want[n.ID] = append(list, n), n.Text
+		}
+		put(t, sp, "a", list...)
+	}
+	add(0, 600)
+	if err := sp.Fold(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	add(600, 700)
+	put(t, sp, "b", note{"1", "another container"})
+	appendAll(t, s.Log("log"), "first", "second")
+	return cfg, s, want
+}
+
+func TestRestoreBringsBackWhatWasThere(t *testing.T) {
+	cfg, s, want := world(t)
+	b := save(t, s)
+	to := elsewhere(t, cfg)
+	var said orders
+	said.watch(&to)
+	if err := restore(t, to, b.keyring, b.data); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, to)
+	if got := all(t, r.Space(spaceA), "a"); !maps.Equal(got, want) {
+		t.Errorf("%d records, want the %d that there were", len(got), len(want))
+	}
+	if got := entries(t, r.Log("log"), 1); strings.Join(got, " ") != "1:first 2:second" {
+		t.Errorf("the log has %q", got)
+	}
+	if r.Instance() != s.Instance() {
+		t.Error("the restored store is another instance")
+	}
+	if tally := verifyClean(t, r); tally.Records < len(want) {
+		t.Errorf("verified %+v", tally)
+	}
+	if note := said.said[spaceA]; !strings.HasPrefix(note, "0 records") {
+		t.Errorf("said %q", note)
+	}
+	put(t, r.Space(spaceA), "a", note{"1", "changed"}) // and it is a store like any other
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	clear(said.said)
+	if got := all(t, open(t, to).Space(spaceA), "a"); got["1"] != "changed" || len(said.said) > 0 {
+		t.Errorf("after a restart: %q, and it was put in order again: %v", got["1"], said.said)
+	}
+}
+
+// TestErasedRecordsStayErased: yesterday's backup with today's keyring brings back the living and nobody else, and no key that still exists opens
+// the others.
+func TestErasedRecordsStayErased(t *testing.T) {
+	cfg, s, want := world(t)
+	sp := s.Space(spaceA)
+	yesterday := save(t, s)
+	update(t, sp, func(tx sealed.Tx) error { // folded and unfolded ones, and a whole container
+		for _, id := range []string{"5", "6", "650"} {
+			if err := notes.In("a").Delete(tx, id); err != nil {
+				return err
+			}
+			delete(want, id)
+		}
+		return nil
+	})
+	if err := notes.In("b").Drop(t.Context(), sp); err != nil {
+		t.Fatal(err)
+	}
+	put(t, sp, "a", note{"7", "newer"}, note{"651", "newer"}) // older in the backup
+	put(t, sp, "a", note{"after", "the backup"})
+	today := save(t, s)
+
+	to := elsewhere(t, cfg)
+	var said orders
+	said.watch(&to)
+	if err := restore(t, to, today.keyring, yesterday.data); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, to)
+	if got := all(t, r.Space(spaceA), "a"); !maps.Equal(got, want) {
+		t.Errorf("%d records, want %d; erased %q, after %q, changed since %q", len(got), len(want), got["5"], got["after"], got["7"])
+	}
+	if got := all(t, r.Space(spaceA), "b"); len(got) > 0 {
+		t.Errorf("the dropped container came back: %v", got)
+	}
+	if got, want := said.said[spaceA], "4 records had been erased since the backup, 1 were made since and are not in it, 2 are older in it"; got != want {
+		t.Errorf("said %q, want %q", got, want)
+	}
+	verifyClean(t, r)
+}
+
+func TestBackupsHoldNoKeysAndKeyringsNoRecords(t *testing.T) {
+	_, s, _ := world(t)
+	b := save(t, s)
+	kinds := func(b []byte) map[string]int {
+		in, err := stream.NewReader(bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := map[string]int{}
+		for {
+			f, err := in.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch f.Kind {
+			case stream.End:
+				return found
+			case stream.EpochKey:
+				found["epoch key"]++
+			default:
+				found[string(f.Key[16])]++
+			}
+		}
+	}
+	total := map[string]int{}
+	for _, row := range s.Rows(t) {
+		total[string(row.Kind)]++
+	}
+	data, keyring := kinds(b.data), kinds(b.keyring)
+	if len(data) != 2 || data["R"] != total["R"] || data["L"] != total["L"] {
+		t.Errorf("the backup has %v of %v", data, total)
+	}
+	if keyring["epoch key"] != 2 || keyring["R"]+keyring["L"] != 0 || keyring["P"] != total["P"] || keyring["N"] != total["N"] || keyring["B"] != 2 || keyring["I"] != 1 {
+		t.Errorf("the keyring has %v of %v", keyring, total)
+	}
+	for _, secret := range []string{"text 1", "another container", "first"} {
+		if bytes.Contains(b.data, []byte(secret)) || bytes.Contains(b.keyring, []byte(secret)) {
+			t.Errorf("%q can be read", secret)
+		}
+	}
+}
+
+// TestDamagedStreamsAreNotRestored changes, cuts and exchanges: never does a store come of it.
+func TestDamagedStreamsAreNotRestored(t *testing.T) {
+	cfg := config(t, "pebble")
+	s := open(t, cfg)
+	put(t, create(t, s, spaceA), "a", note{"1", "one"})
+	b := save(t, s)
+	foreign := config(t, "pebble")
+	other := open(t, foreign)
+	create(t, other, spaceA)
+	theirs := save(t, other)
+	try := func(what string, keyring, data []byte, protectors []sealed.Protector, want ...error) {
+		t.Helper()
+		to := elsewhere(t, cfg)
+		if protectors != nil {
+			to.Protectors = protectors
+		}
+		err := restore(t, to, keyring, data)
+		if err == nil {
+			t.Errorf("%s: it was restored", what)
+			return
+		}
+		for _, w := range want {
+			if !errors.Is(err, w) {
+				t.Errorf("%s: got %v, want %v", what, err, w)
+			}
+		}
+		if opened, err := sealed.Open(t.Context(), to); err == nil {
+			if ids, _ := opened.Spaces(t.Context()); len(ids) > 1 {
+				t.Errorf("%s: what is left opens as a store", what)
+			}
+			opened.Close()
+		}
+	}
+	changed := func(b []byte, i int) []byte {
+		c := bytes.Clone(b)
+		c[i] ^= 0x40
+		return c
+	}
+	for i := 0; i < len(b.data); i += 1 + len(b.data)/20 {
+		try(fmt.Sprint("data changed at ", i), b.keyring, changed(b.data, i), nil)
+		try(fmt.Sprint("data cut at ", i), b.keyring, b.data[:i], nil, sealed.ErrMalformed)
+	}
+	for i := 0; i < len(b.keyring); i += 1 + len(b.keyring)/20 {
+		try(fmt.Sprint("keyring changed at ", i), changed(b.keyring, i), b.data, nil)
+		try(fmt.Sprint("keyring cut at ", i), b.keyring[:i], b.data, nil, sealed.ErrMalformed)
+	}
+	last := len(b.data) - 1
+	try("the code changed", b.keyring, changed(b.data, last), nil, sealed.ErrNotAuthentic)
+	try("data of another instance", b.keyring, theirs.data, nil, sealed.ErrForeign)
+	try("keyring of another instance", theirs.keyring, b.data, foreign.Protectors, sealed.ErrForeign)
+	try("the two exchanged", b.data, b.keyring, nil, sealed.ErrMalformed)
+	try("a root that cannot be had", b.keyring, b.data, []sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("test")}})
+
+	if err := restore(t, cfg, b.keyring, b.data); !errors.Is(err, sealed.ErrInUse) {
+		t.Errorf("onto a store that is open: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := restore(t, cfg, b.keyring, b.data); !errors.Is(err, sealed.ErrNotEmpty) {
+		t.Errorf("onto a store: %v", err)
+	}
+	if got := all(t, open(t, cfg).Space(spaceA), "a"); got["1"] != "one" {
+		t.Errorf("the store that was there has %v", got)
+	}
+}
+
+// TestBackupWhileWriting: a backup is one moment, whatever goes on meanwhile, turns of the keys included.
+func TestBackupWhileWriting(t *testing.T) {
+	cfg, s, _ := world(t)
+	sp := s.Space(spaceA)
+	done := make(chan struct{})
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for round := 0; ; round++ {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			// Two records that always agree, in one transaction.
+			put(t, sp, "pair", note{"left", fmt.Sprint(round)}, note{"right", fmt.Sprint(round)})
+			if round%10 == 0 {
+				generation := uint32(1)
+				if err := s.Bundle(spaceA).Turn(t.Context(), generation, nil); err != nil {
+					t.Error(err)
+				}
+				if err := s.Bundle(spaceA).Retire(t.Context(), nil); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	for range 5 {
+		b := save(t, s)
+		to := elsewhere(t, cfg)
+		if err := restore(t, to, b.keyring, b.data); err != nil {
+			t.Fatal(err)
+		}
+		r := open(t, to)
+		if got := all(t, r.Space(spaceA), "pair"); got["left"] != got["right"] {
+			t.Errorf("half a transaction: %v", got)
+		}
+		verifyClean(t, r)
+	}
+	close(done)
+	writing.Wait()
+}
+
+// TestRestoreThatWasInterrupted: until the last row is there, what is there is no store, and says so.
+func TestRestoreThatWasInterrupted(t *testing.T) {
+	cfg, s, _ := world(t)
+	b := save(t, s)
+	to := elsewhere(t, cfg)
+	err := sealed.Restore(t.Context(), to, bytes.NewReader(b.keyring), io.MultiReader(bytes.NewReader(b.data[:len(b.data)/2]), broken{}))
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("got %v", err)
+	}
+	opened, err := sealed.Open(t.Context(), to)
+	if corrupt, ok := errors.AsType[*sealed.CorruptError](err); !ok || corrupt.What != "instance" {
+		t.Errorf("got %v, want a *CorruptError about the instance", err)
+		if err == nil {
+			opened.Close()
+		}
+	}
+	if err := restore(t, to, b.keyring, b.data); !errors.Is(err, sealed.ErrNotEmpty) {
+		t.Errorf("again, onto what is left: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(to.KeyDir, "epochs")); err != nil {
+		t.Error(err)
+	}
+}
+
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, os.ErrDeadlineExceeded }

@@ -1,0 +1,206 @@
+package sealed
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/format"
+)
+
+// reconcileRows is how many rows of a kind one transaction of a reconciliation looks at.
+const reconcileRows = 2_000
+
+// reconciled counts what putting a restored space in order came to.
+type reconciled struct{ erased, forgotten, older int }
+
+// reconcile puts a restored space in order, with keys that nobody else uses yet: the records are from a backup, their secrets from a keyring, which is
+// newer. It can be repeated after a crash, and ends by taking the mark from the bundle.
+func (s *Store) reconcile(ctx context.Context, id SpaceID, ring *keyring) error {
+	sp := &Space{store: s, id: id}
+	step := func(fn func(*txn) error) error {
+		var touched []containerCount
+		err := s.engine.Update(ctx, func(w engine.Writer) error {
+			t := &txn{sp: sp, ring: ring, r: w, w: w}
+			defer t.finish()
+			if err := fn(t); err != nil {
+				return err
+			}
+			touched = t.touched
+			return t.flush()
+		})
+		if err == nil {
+			s.folds.note(id, touched)
+		}
+		return err
+	}
+	var all []format.ID
+	err := s.engine.View(ctx, func(r engine.Reader) error {
+		t := &txn{sp: sp, ring: ring, r: r}
+		defer t.finish()
+		seen := map[format.ID]bool{rootContainer: true}
+		for _, kind := range []byte{rowRecord, rowNursery, rowPage} {
+			err := t.eachContainer(kind, func(c format.ID) error {
+				if !seen[c] {
+					all = append(all, c)
+				}
+				seen[c] = true
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	var sum reconciled
+	for _, c := range all {
+		for _, pass := range []func(*txn, format.ID, format.ID, *reconciled) (format.ID, bool, error){
+			(*txn).reconcileRecords, (*txn).reconcileNursery, (*txn).reconcilePages,
+		} {
+			position := format.ID{}
+			for more := err == nil; more && err == nil; {
+				var goOn format.ID
+				var found reconciled
+				err = step(func(t *txn) (err error) {
+					found = reconciled{} // the transaction may run again
+					goOn, more, err = pass(t, c, position, &found)
+					return err
+				})
+				position = goOn
+				sum.erased, sum.forgotten, sum.older = sum.erased+found.erased, sum.forgotten+found.forgotten, sum.older+found.older
+			}
+		}
+	}
+	if err == nil {
+		err = (&Bundle{sp}).changeLocked(ctx, func(doc *bundleDoc) error {
+			doc.Restored = false
+			return nil
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("put restored space %s in order: %w", id, err)
+	}
+	s.report(Event{Kind: SpaceRestored, Space: id, Note: fmt.Sprintf(
+		"%d records had been erased since the backup, %d were made since and are not in it, %d are older in it", sum.erased, sum.forgotten, sum.older)})
+	return nil
+}
+
+// reconcileRecords looks at records from a position on: one without a secret was erased after the backup, and goes; one of another version than its
+// secret's opens all the same, since every version has the same secret, and is put anew.
+func (t *txn) reconcileRecords(container, position format.ID, found *reconciled) (goOn format.ID, more bool, err error) {
+	lower, upper := containerRange(format.ID(t.sp.id), rowRecord, container, position)
+	type old struct {
+		id        format.ID
+		secret    format.Secret
+		schema    byte
+		plaintext []byte
+	}
+	var anew []old
+	defer func() {
+		for _, o := range anew {
+			clear(o.secret.Key)
+			clear(o.plaintext)
+		}
+	}()
+	var erased []format.ID
+	looked, last := 0, position
+	for row, err := range scanRows(t.r, lower, upper) {
+		if err != nil {
+			return position, false, err
+		}
+		_, id := idAt(row.Key)
+		last, looked = id, looked+1
+		secret, known, err := t.secret(container, id)
+		if err != nil {
+			return position, false, err
+		}
+		version, err := format.RecordVersion(row.Value)
+		switch {
+		case !known:
+			erased = append(erased, id)
+		case err == nil && version == secret.Version:
+			clear(secret.Key)
+		case err == nil:
+			o := old{id: id, secret: secret}
+			at := t.place(container, id)
+			o.plaintext, o.schema, err = format.OpenRecord(nil, at, format.Secret{Key: secret.Key, Version: version}, row.Value)
+			o.secret.Version = max(version, secret.Version)
+			anew = append(anew, o)
+		}
+		if err != nil {
+			return position, false, t.corrupt("record", container, id, err)
+		}
+		if looked == reconcileRows {
+			break
+		}
+	}
+	for _, id := range erased {
+		if err := t.w.Delete(rowKey(format.ID(t.sp.id), rowRecord, container, id)); err != nil {
+			return position, false, err
+		}
+	}
+	for _, o := range anew {
+		o.secret.Version++
+		if err := t.write(t.place(container, o.id), o.schema, o.secret, o.plaintext); err != nil {
+			return position, false, err
+		}
+	}
+	found.erased, found.older = len(erased), len(anew)
+	goOn, ok := next(last)
+	return goOn, ok && looked == reconcileRows, nil
+}
+
+// reconcileNursery takes nursery rows away whose record is not in the backup.
+func (t *txn) reconcileNursery(container, position format.ID, found *reconciled) (goOn format.ID, more bool, err error) {
+	space := format.ID(t.sp.id)
+	lower, upper := containerRange(space, rowNursery, container, position)
+	keys, err := collectKeys(t.r, lower, upper, reconcileRows)
+	last := position
+	for _, key := range keys {
+		if len(key) != keySize {
+			continue
+		}
+		_, last = idAt(key)
+		stored := false
+		if err == nil {
+			_, stored, err = t.r.Get(rowKey(space, rowRecord, container, last))
+		}
+		if err == nil && !stored {
+			found.forgotten++
+			err = t.w.Delete(key)
+		}
+	}
+	goOn, ok := next(last)
+	return goOn, ok && len(keys) == reconcileRows, err
+}
+
+// reconcilePages does the same with the entries of one page.
+func (t *txn) reconcilePages(container, position format.ID, found *reconciled) (goOn format.ID, more bool, err error) {
+	page, err := t.pageFor(container, position)
+	if err != nil || page == nil {
+		return position, false, err
+	}
+	defer page.Wipe()
+	var gone []format.ID
+	for i := range page.Len() {
+		id, _ := page.At(i)
+		_, stored, err := t.r.Get(rowKey(format.ID(t.sp.id), rowRecord, container, id))
+		if err != nil {
+			return position, false, err
+		}
+		if !stored {
+			gone = append(gone, id)
+		}
+	}
+	for _, id := range gone {
+		page.Remove(id)
+	}
+	found.forgotten = len(gone)
+	if len(gone) > 0 {
+		page.Version++
+		err = t.putPage(container, page)
+	}
+	goOn, more = next(page.Upper)
+	return goOn, more, err
+}

@@ -1,0 +1,225 @@
+package sealed
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/visage-face/visage/internal/arena"
+	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keystore"
+	"github.com/visage-face/visage/sealed/internal/stream"
+)
+
+// Why a restore is refused. Nothing that was restored before the refusal opens as a store.
+var (
+	ErrNotEmpty     = errors.New("there is data already: restore into an empty directory")
+	ErrForeign      = errors.New("the two are of different instances")
+	ErrNotAuthentic = stream.ErrNotAuthentic // changed, or made by another instance
+	ErrMalformed    = stream.ErrMalformed    // no backup, or not all of one
+)
+
+// restoreRows is how many rows one transaction of a restore writes.
+const restoreRows = 4_096
+
+// Restore makes a store out of a keyring and a backup, in an empty engine and key directory. cfg's protectors must be able to open the instance root.
+// The keyring should be the newest there is, and not older than the backup.
+//
+// Each space is put in order when it is opened for the first time: records that were erased after the backup was taken, or that are newer than the
+// keyring, do not come back; what the keyring has and the backup has not is forgotten; everything else is there as the backup has it. SpaceRestored
+// tells the numbers. Errors: ErrNotEmpty, ErrForeign, ErrNotAuthentic, ErrMalformed, *RootError. After an error, what is there is no store.
+func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.Reader) (err error) {
+	eng, dir, err := openEngine(cfg)
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	s := &Store{report: func(Event) {}, spaces: map[SpaceID]*Space{}, folds: newFolds()}
+	s.engine = placed{eng, s.corrupt}
+	s.life, s.end = context.WithCancelCause(context.Background())
+	defer func() {
+		if err = errors.Join(err, s.Close()); err != nil {
+			err = fmt.Errorf("restore: %w", err)
+		}
+	}()
+	if _, empty, err := s.readInstance(ctx); err != nil || !empty {
+		return errors.Join(err, ErrNotEmpty)
+	}
+	instance, err := s.checkKeyring(ctx, cfg, keyring)
+	if err != nil {
+		return fmt.Errorf("keyring: %w", err)
+	}
+	if s.epochs, err = openEpochs(cfg, dir, s.instance); err != nil {
+		return err
+	}
+	if _, err := keyring.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("keyring: %w", err)
+	}
+	if err := s.restoreStream(ctx, keyring, stream.Keyring); err != nil {
+		return fmt.Errorf("keyring: %w", err)
+	}
+	if err := s.restoreStream(ctx, backup, stream.Data); err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	// The instance's own row comes last: without it nothing here is a store.
+	value, err := format.Restored(rowInstance, instance)
+	if err != nil {
+		return err
+	}
+	return s.engine.Update(ctx, func(w engine.Writer) error { return w.Put(spaceKey(format.ID{}, rowInstance), value) })
+}
+
+// openEpochs opens the place of epoch keys that goes with an engine's directory, which is empty for one that has none.
+func openEpochs(cfg Config, dir string, instance format.ID) (keystore.Store, error) {
+	if dir == "" {
+		return &keystore.Memory{}, nil
+	}
+	return keystore.Open(cfg.KeyDir, instance)
+}
+
+// checkKeyring reads a keyring to its end, opens the instance root with what is in it, and makes sure that the instance wrote it. It returns the
+// instance's row.
+func (s *Store) checkKeyring(ctx context.Context, cfg Config, keyring io.Reader) (instance []byte, err error) {
+	in, err := stream.NewReader(keyring)
+	if err != nil {
+		return nil, err
+	}
+	if c := in.Header().Content; c != stream.Keyring {
+		return nil, fmt.Errorf("%w: it is a backup of %s", ErrMalformed, c)
+	}
+	for {
+		f, err := in.Next()
+		if err != nil {
+			return nil, err
+		}
+		if f.Kind == stream.End {
+			break
+		}
+		if f.Kind == stream.Row && string(f.Key) == string(spaceKey(format.ID{}, rowInstance)) {
+			instance = append([]byte(nil), f.Value...)
+		}
+	}
+	if instance == nil {
+		return nil, fmt.Errorf("%w: the row of the instance is missing", ErrMalformed)
+	}
+	if s.root, err = arena.New(format.KeySize); err != nil {
+		return nil, err
+	}
+	doc, err := s.unwrapRoot(ctx, cfg.Protectors, instance)
+	if err != nil {
+		return nil, err
+	}
+	s.instance = doc.ID
+	return instance, s.checkStream(in)
+}
+
+// checkStream makes sure that this instance wrote what was read to its end.
+func (s *Store) checkStream(in *stream.Reader) error {
+	if in.Header().Instance != s.Instance() {
+		return ErrForeign
+	}
+	var key []byte
+	arena.Do(func() { key = format.BackupKey(s.root.Bytes(), s.instance, string(in.Header().Content)) })
+	defer clear(key)
+	return in.Check(key)
+}
+
+// restoreStream writes what a stream holds, the instance's row left out.
+func (s *Store) restoreStream(ctx context.Context, from io.Reader, content stream.Content) error {
+	in, err := stream.NewReader(from)
+	if err != nil {
+		return err
+	}
+	if c := in.Header().Content; c != content {
+		return fmt.Errorf("%w: it is a backup of %s", ErrMalformed, c)
+	}
+	type row struct {
+		key   []byte
+		value format.Sealed
+	}
+	var rows []row
+	write := func() error {
+		defer func() { rows = rows[:0] }()
+		return s.engine.Update(ctx, func(w engine.Writer) error {
+			for _, r := range rows {
+				if err := w.Put(r.key, r.value); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	for {
+		f, err := in.Next()
+		if err != nil {
+			return err
+		}
+		switch f.Kind {
+		case stream.End:
+			return errors.Join(write(), s.checkStream(in))
+		case stream.EpochKey:
+			if err := s.restoreEpoch(content, f); err != nil {
+				return err
+			}
+			continue
+		}
+		value, keep, err := s.restoredRow(content, f)
+		if err != nil {
+			return err
+		}
+		if !keep {
+			continue
+		}
+		if rows = append(rows, row{append([]byte(nil), f.Key...), value}); len(rows) == restoreRows {
+			if err := write(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (s *Store) restoreEpoch(content stream.Content, f stream.Frame) error {
+	if content != stream.Keyring || len(f.Key) != 20 {
+		return fmt.Errorf("%w: an epoch key where none belongs", ErrMalformed)
+	}
+	return s.epochs.Put(format.ID(f.Key), binary.BigEndian.Uint32(f.Key[16:]), append([]byte(nil), f.Value...))
+}
+
+// restoredRow looks at a row of a stream: it must be of a kind that belongs there. Bundles are marked, so that their spaces are put in order before
+// anybody uses them.
+func (s *Store) restoredRow(content stream.Content, f stream.Frame) (value format.Sealed, keep bool, err error) {
+	if len(f.Key) < 17 {
+		return value, false, fmt.Errorf("%w: a row key of %d bytes", ErrMalformed, len(f.Key))
+	}
+	space, kind := format.ID(f.Key), f.Key[16]
+	data := kind == rowRecord && space != format.ID{} || kind == rowLog && space == format.ID{}
+	if data != (content == stream.Data) {
+		return value, false, fmt.Errorf("%w: a row of kind %q does not belong into a backup of %s", ErrMalformed, kind, content)
+	}
+	switch {
+	case kind == rowInstance && space == format.ID{}:
+		return value, false, nil
+	case kind == rowBundle && len(f.Key) == 17:
+		value, err = s.restoredBundle(SpaceID(space), f.Value)
+	default:
+		value, err = format.Restored(kind, f.Value)
+	}
+	return value, err == nil, err
+}
+
+func (s *Store) restoredBundle(id SpaceID, row []byte) (format.Sealed, error) {
+	doc, err := s.decodeBundle(id, row)
+	if err != nil {
+		return format.Sealed{}, err
+	}
+	doc.Restored = doc.State == stateActive
+	raw, err := cbor.Marshal(doc)
+	if err != nil {
+		return format.Sealed{}, err
+	}
+	return format.SealBundle(s.root.Bytes(), s.instance, format.ID(id), raw), nil
+}
