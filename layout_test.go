@@ -36,7 +36,7 @@ sealed/...                : keysource sealed/... internal/...
 vision/...                : vision/...
 gallery                   : internal/arena
 
-account                   : . sealed
+account                   : . sealed custody
 audit                     : . sealed
 keyvault                  : . sealed
 identity                  : . sealed

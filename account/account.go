@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -29,6 +30,8 @@ type Config struct {
 	Audit Auditor
 	// Identities makes the managed identities of accounts. Default: there are none.
 	Identities Identities
+	// Custody holds the keys of the accounts' data. Default: they are the service's, and stay that.
+	Custody *custody.Custody
 	// AutoApprove lets the subscription have E0 accounts without being asked about, as far as the capacity goes. Default:
 	// the operator decides on every access request.
 	AutoApprove bool
@@ -77,6 +80,7 @@ type Creation struct {
 	// KeysRefused makes an account that tokens alone open.
 	KeysRefused bool
 	Identity    Wish
+	Protection  *Protection // nil: nothing is said about it
 }
 
 // record is an account as it is stored, under its name in lower case. Times are nanoseconds since 1970, UTC.
@@ -90,6 +94,7 @@ type record struct {
 	Subdomain   string
 	KeysRefused bool
 	Identity    Identity
+	Protection  protected
 	Request     string // id of the access request whose place it has; empty: none
 	Keys        Keys
 	State       state
@@ -168,7 +173,7 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 // Create makes an account with two fresh keys and a sealed space for its data. Refusals: InvalidResourceName,
 // InvalidSkuId, InvalidSubdomain, those of identities; Conflict when the name or the subdomain is taken, when a deleted
 // account has the name (FlagMustBeSetForRestore), and when there is a free account in the location already;
-// CustomerManagedKeyNotApproved for an E0 account that nobody has approved.
+// CustomerManagedKeyNotApproved for an E0 account that nobody has approved; CustomerManagedKeyNotSupportedAtCreation.
 func (a *Accounts) Create(ctx context.Context, by Caller, c Creation) (Account, error) {
 	made, err := a.create(ctx, by, c)
 	return made, a.record(ctx, Event{Operation: Created, Resource: made.Resource, By: by, Err: err})
@@ -184,11 +189,14 @@ func (a *Accounts) create(ctx context.Context, by Caller, c Creation) (Account, 
 	if _, err := visage.ParseTier(string(c.Tier)); err != nil {
 		return Account{}, refuseTier(c.Tier)
 	}
+	if err := checkAtCreation(c); err != nil {
+		return Account{}, err
+	}
 	id := newID()
 	now := time.Now().UnixNano()
 	rec := record{
 		ID: id.String(), Name: c.Name, Group: c.Group, Location: c.Location, Tier: c.Tier, Tags: maps.Clone(c.Tags),
-		Subdomain: c.Subdomain, KeysRefused: c.KeysRefused,
+		Subdomain: c.Subdomain, KeysRefused: c.KeysRefused, Protection: protected{Said: c.Protection != nil},
 		Keys: Keys{newKey(), newKey()}, State: creating, Created: now, Changed: now, Revision: 1,
 		CreatedBy: by.ObjectID, ChangedBy: by.ObjectID,
 	}
@@ -309,3 +317,9 @@ func newID() (id visage.ResourceID) {
 	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
 	return id
 }
+
+// key is under which the account is stored.
+func (a Account) key() string { return strings.ToLower(a.Name) }
+
+// space is where the account's data lies.
+func (r record) space() sealed.SpaceID { return sealed.SpaceID(r.account().ID) }

@@ -34,6 +34,8 @@ const (
 	Purged      Operation = "purge"
 	KeysListed  Operation = "list keys"
 	Regenerated Operation = "regenerate key"
+	Locked      Operation = "lock"
+	Unlocked    Operation = "unlock"
 
 	Submitted   Operation = "submit"
 	Approved    Operation = "approve" // also of what waits for space from then on, see Event.State

@@ -100,6 +100,9 @@ func (a *Accounts) remove(ctx context.Context, rec record) error {
 	if err := a.drop(ctx, sealed.SpaceID(id)); err != nil {
 		return fmt.Errorf("drop the space of resource %s: %w", rec.ID, err)
 	}
+	if a.cfg.Custody != nil {
+		a.cfg.Custody.Forget(sealed.SpaceID(id))
+	}
 	if rec.Identity.System != (Managed{}) {
 		if err := a.identities().Remove(ctx, rec.account()); err != nil {
 			return fmt.Errorf("end the identity of resource %s: %w", rec.ID, err)

@@ -14,11 +14,17 @@ type Change struct {
 	Subdomain   *string           // where none was chosen yet; see CheckSubdomain
 	KeysRefused *bool
 	Identity    *Wish
+	Protection  *Protection
+
+	kept *protected // of a Protection that has come into force
 }
 
 // Update changes an account: decide gets it as it is and returns what shall become different. decide may run more than
 // once. Refusals: ResourceNotFound, those of decide; InvalidSkuId for a tier that cannot be changed to;
-// InvalidSubdomain, CustomDomainInUse and SubdomainCannotBeChanged; those of identities.
+// InvalidSubdomain, CustomDomainInUse and SubdomainCannotBeChanged; those of identities; those of protections (contract
+// §5.2). When it is refused nothing has changed.
+//
+// A change of who holds the key may still be under way when Update returns; see Encryption.
 func (a *Accounts) Update(ctx context.Context, by Caller, name string, decide func(Account) (Change, error)) (Account, error) {
 	e := Event{Operation: Updated, Resource: a.resource(name), By: by}
 	var changed Account
@@ -29,6 +35,22 @@ func (a *Accounts) Update(ctx context.Context, by Caller, name string, decide fu
 }
 
 func (a *Accounts) update(ctx context.Context, by Caller, name string, decide func(Account) (Change, error)) (Account, error) {
+	now, err := a.Get(ctx, name)
+	if err != nil {
+		return Account{}, err
+	}
+	c, err := decide(now)
+	if err != nil {
+		return Account{}, err
+	}
+	if c.Protection != nil {
+		return a.protect(ctx, by, name, c)
+	}
+	return a.alter(ctx, by, name, decide)
+}
+
+// alter changes what is not about keys.
+func (a *Accounts) alter(ctx context.Context, by Caller, name string, decide func(Account) (Change, error)) (Account, error) {
 	var before Account
 	rec, err := a.change(ctx, by, name, func(rec record) (record, error) {
 		before = rec.account()
@@ -42,9 +64,11 @@ func (a *Accounts) update(ctx context.Context, by Caller, name string, decide fu
 		return Account{}, err
 	}
 	if before.Identity.System != (Managed{}) && rec.Identity.System == (Managed{}) {
-		if err := a.identities().Remove(context.WithoutCancel(ctx), before); err != nil {
+		ctx := context.WithoutCancel(ctx) // the account has lost it already
+		if err := a.identities().Remove(ctx, before); err != nil {
 			return Account{}, err
 		}
+		a.recheck(ctx, before)
 	}
 	return rec.account(), nil
 }
@@ -69,6 +93,9 @@ func (a *Accounts) apply(ctx context.Context, rec record, c Change) (record, err
 	}
 	if c.KeysRefused != nil {
 		rec.KeysRefused = *c.KeysRefused
+	}
+	if c.kept != nil {
+		rec.Protection = *c.kept
 	}
 	if c.Identity != nil {
 		var err error

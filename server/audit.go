@@ -94,6 +94,7 @@ func (a accountAudit) Record(ctx context.Context, e account.Event) error {
 			account.Created: audit.ResourceCreate, account.Updated: audit.ResourceUpdate, account.Deleted: audit.ResourceDelete,
 			account.Regenerated: audit.ResourceRegenerateKey, account.KeysListed: audit.ResourceListKeys,
 			account.Recovered: audit.ResourceRecover, account.Purged: audit.ResourcePurge,
+			account.Locked: audit.OperatorAction, account.Unlocked: audit.OperatorAction,
 			account.Submitted: audit.RequestSubmit, account.Approved: audit.RequestApprove,
 			account.Rejected: audit.RequestReject, account.Withdrawn: audit.RequestWithdraw,
 			account.CapacitySet: audit.RequestCapacity,
@@ -108,6 +109,9 @@ func (a accountAudit) Record(ctx context.Context, e account.Event) error {
 	}
 	if e.Key != "" {
 		event.Details[audit.DetailKeyName] = string(e.Key)
+	}
+	if event.Kind == audit.OperatorAction {
+		event.Details[audit.DetailOperation] = string(e.Operation)
 	}
 	if e.Request != "" {
 		event.Details[audit.DetailSubject] = e.Request

@@ -74,8 +74,8 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 		return nil, err
 	}
 	if l.accounts, err = account.Open(ctx, account.Config{
-		Store: l.store, Audit: accountAudit{l.audit}, Identities: managedIdentities{l}, AutoApprove: s.cfg.AutoApprove,
-		Logger: s.log,
+		Store: l.store, Audit: accountAudit{l.audit}, Identities: managedIdentities{l, s}, Custody: l.custody,
+		AutoApprove: s.cfg.AutoApprove, Logger: s.log,
 	}); err != nil {
 		return nil, err
 	}

@@ -2,16 +2,21 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keyvault"
 )
 
 // managedIdentities makes the identities of Face resources, in the tenant of the instance.
-type managedIdentities struct{ *layers }
+type managedIdentities struct {
+	*layers
+	server *Server
+}
 
 // Ensure implements account.Identities.
 func (m managedIdentities) Ensure(ctx context.Context, a account.Account) (account.Managed, error) {
@@ -47,6 +52,51 @@ func (m managedIdentities) Remove(ctx context.Context, a account.Account) error 
 		}
 	}
 	return nil
+}
+
+// Grant implements account.Identities: by an entry in the vault's access policies or, where roles decide, by a role.
+func (m managedIdentities) Grant(ctx context.Context, by account.Caller, a account.Account, key visage.KeyRef) error {
+	name, ours := m.server.ownVault(key)
+	if !ours {
+		return nil
+	}
+	v, err := m.vaults.Vault(ctx, name)
+	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound {
+		return nil // the check of the key says so better
+	}
+	if err != nil {
+		return err
+	}
+	path := m.instance.vaultPath(v)
+	id := a.Identity.System.PrincipalID
+	if v.RBAC {
+		if !m.identities.May(by.Principal, "Microsoft.Authorization/roleAssignments/write", path) {
+			return nil
+		}
+		_, err := m.identities.Assign(ctx, "", id, identity.VaultServiceEncryption, path)
+		if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.Conflict {
+			return nil // it has the role
+		}
+		return err
+	}
+	if !m.identities.May(by.Principal, "Microsoft.KeyVault/vaults/accessPolicies/write", path) {
+		return nil
+	}
+	who := keyvault.Caller{ObjectID: by.ObjectID, AppID: by.AppID, Tenant: by.Tenant, RequestID: by.RequestID}
+	_, err = m.vaults.UpdateVault(ctx, who, name, func(v keyvault.Vault) (keyvault.Vault, error) {
+		i := slices.IndexFunc(v.Policies, func(p keyvault.AccessPolicy) bool { return p.ObjectID == id && p.AppID == "" })
+		if i < 0 {
+			i = len(v.Policies)
+			v.Policies = append(v.Policies, keyvault.AccessPolicy{ObjectID: id})
+		}
+		for _, p := range []keyvault.Permission{keyvault.MayGet, keyvault.MayWrap, keyvault.MayUnwrap} {
+			if !slices.Contains(v.Policies[i].Keys, p) {
+				v.Policies[i].Keys = append(v.Policies[i].Keys, p)
+			}
+		}
+		return v, nil
+	})
+	return err
 }
 
 // User implements account.Identities.

@@ -144,7 +144,11 @@ func (r vaultRoles) Allowed(_ context.Context, who keyvault.Caller, v keyvault.V
 	case keyvault.MayUnwrap:
 		action = "unwrap/action"
 	}
-	path := "/subscriptions/" + r.instance.SubscriptionID + "/resourceGroups/" + v.Group +
-		"/providers/Microsoft.KeyVault/vaults/" + v.Name
-	return r.identities.MayData(visage.Principal{ObjectID: who.ObjectID}, "Microsoft.KeyVault/vaults/keys/"+action, path), nil
+	return r.identities.MayData(visage.Principal{ObjectID: who.ObjectID}, "Microsoft.KeyVault/vaults/keys/"+action,
+		r.instance.vaultPath(v)), nil
+}
+
+// vaultPath is the management path of a key vault.
+func (r instanceRecord) vaultPath(v keyvault.Vault) string {
+	return "/subscriptions/" + r.SubscriptionID + "/resourceGroups/" + v.Group + "/providers/Microsoft.KeyVault/vaults/" + v.Name
 }

@@ -31,15 +31,19 @@ func (p *plane) list(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.answerList(all), nil
+	return p.answerList(r, all)
 }
 
-func (p *plane) answerList(all []account.Account) list {
+func (p *plane) answerList(r *api.Request, all []account.Account) (any, error) {
 	answer := list{Value: []resource{}}
 	for _, a := range all {
-		answer.Value = append(answer.Value, p.resource(a))
+		w, err := p.resource(r.Context(), a)
+		if err != nil {
+			return nil, err
+		}
+		answer.Value = append(answer.Value, w)
 	}
-	return answer
+	return answer, nil
 }
 
 func (p *plane) get(r *api.Request) (any, error) {
@@ -47,7 +51,7 @@ func (p *plane) get(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.reply(http.StatusOK, a), nil
+	return p.reply(r, http.StatusOK, a)
 }
 
 func (p *plane) put(r *api.Request) (any, error) {
@@ -101,8 +105,11 @@ func (p *plane) create(r *api.Request, want request) (any, error) {
 	if d := want.Properties.DisableLocalAuth; d != nil {
 		c.KeysRefused = *d
 	}
+	var err error
+	if c.Protection, err = want.Properties.Encryption.protection(); err != nil {
+		return nil, err
+	}
 	if want.Identity != nil {
-		var err error
 		if c.Identity, err = want.Identity.wish(account.Identity{}); err != nil {
 			return nil, err
 		}
@@ -111,7 +118,7 @@ func (p *plane) create(r *api.Request, want request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.reply(http.StatusCreated, a), nil
+	return p.reply(r, http.StatusCreated, a)
 }
 
 func (p *plane) patch(r *api.Request) (any, error) {
@@ -128,8 +135,14 @@ func (p *plane) patch(r *api.Request) (any, error) {
 // change puts what is given into an account that exists. whole: tags that are not given are taken away, as PUT has it.
 // Nothing else is: who sends back less than it knows of must not end the identity that opens a customer's data.
 func (p *plane) change(r *api.Request, want request, whole bool) (any, error) {
+	protection, err := want.Properties.Encryption.protection()
+	if err != nil {
+		return nil, err
+	}
 	a, err := p.Accounts.Update(r.Context(), by(r), r.Path("account"), func(a account.Account) (account.Change, error) {
-		c := account.Change{Subdomain: want.Properties.CustomSubDomainName, KeysRefused: want.Properties.DisableLocalAuth}
+		c := account.Change{
+			Subdomain: want.Properties.CustomSubDomainName, KeysRefused: want.Properties.DisableLocalAuth, Protection: protection,
+		}
 		if err := matches(r, a); err != nil {
 			return c, err
 		}
@@ -159,7 +172,7 @@ func (p *plane) change(r *api.Request, want request, whole bool) (any, error) {
 	if err != nil {
 		return nil, precondition(err)
 	}
-	return p.reply(http.StatusOK, a), nil
+	return p.reply(r, http.StatusOK, a)
 }
 
 // preconditionFailed is the code of a refusal by If-Match or If-None-Match, whose status no kind has.

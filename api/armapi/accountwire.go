@@ -1,6 +1,7 @@
 package armapi
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"strings"
@@ -65,6 +66,7 @@ type properties struct {
 	PrivateEndpoints    []struct{}        `json:"privateEndpointConnections"`
 	CallRateLimit       callRateLimit     `json:"callRateLimit"`
 	Capabilities        []capability      `json:"capabilities"`
+	Encryption          *encryption       `json:"encryption,omitempty"` // left out until somebody has said something about it
 	ProvisioningState   string            `json:"provisioningState"`
 	DeletionDate        string            `json:"deletionDate,omitempty"`
 	ScheduledPurgeDate  string            `json:"scheduledPurgeDate,omitempty"`
@@ -110,13 +112,14 @@ type identityRequest struct {
 }
 
 type wishes struct {
-	CustomSubDomainName *string      `json:"customSubDomainName"`
-	DisableLocalAuth    *bool        `json:"disableLocalAuth"`
-	PublicNetworkAccess string       `json:"publicNetworkAccess"`
-	NetworkACLs         *networkACLs `json:"networkAcls"`
-	RestrictOutbound    bool         `json:"restrictOutboundNetworkAccess"`
-	UserOwnedStorage    []struct{}   `json:"userOwnedStorage"`
-	Restore             bool         `json:"restore"`
+	CustomSubDomainName *string            `json:"customSubDomainName"`
+	DisableLocalAuth    *bool              `json:"disableLocalAuth"`
+	PublicNetworkAccess string             `json:"publicNetworkAccess"`
+	NetworkACLs         *networkACLs       `json:"networkAcls"`
+	RestrictOutbound    bool               `json:"restrictOutboundNetworkAccess"`
+	UserOwnedStorage    []struct{}         `json:"userOwnedStorage"`
+	Encryption          *encryptionRequest `json:"encryption"`
+	Restore             bool               `json:"restore"`
 }
 
 type keys struct {
@@ -143,7 +146,13 @@ func (p *plane) accountID(a account.Account) string {
 	return "/subscriptions/" + p.Subscription + "/resourceGroups/" + a.Group + "/providers/" + accountType + "/" + a.Name
 }
 
-func (p *plane) resource(a account.Account) resource {
+// The states of an account, as far as they come up here.
+const (
+	stateSucceeded = "Succeeded"
+	stateAccepted  = "Accepted" // a change of who holds the key is under way
+)
+
+func (p *plane) resource(ctx context.Context, a account.Account) (resource, error) {
 	host := a.Host()
 	endpoint := p.Endpoint(host)
 	tags := a.Tags
@@ -162,7 +171,7 @@ func (p *plane) resource(a account.Account) resource {
 			InternalID:  strings.ReplaceAll(a.ID.String(), "-", ""),
 			DateCreated: stamp(a.Created), CustomSubDomainName: host, DisableLocalAuth: a.KeysRefused,
 			PublicNetworkAccess: "Enabled", PrivateEndpoints: []struct{}{}, Capabilities: []capability{},
-			CallRateLimit: callRateLimit{[]rateRule{p.rateRule(a)}}, ProvisioningState: "Succeeded",
+			CallRateLimit: callRateLimit{[]rateRule{p.rateRule(a)}}, ProvisioningState: stateSucceeded,
 		},
 	}
 	if a.Tier == visage.E0 {
@@ -172,7 +181,15 @@ func (p *plane) resource(a account.Account) resource {
 		answer.ID = p.deletedID(a)
 		answer.Properties.DeletionDate, answer.Properties.ScheduledPurgeDate = stamp(a.Deleted), stamp(a.PurgeAt)
 	}
-	return answer
+	e, err := p.Accounts.Encryption(ctx, a)
+	if err != nil {
+		return resource{}, err
+	}
+	answer.Properties.Encryption = encryptionOf(e)
+	if e.Pending() {
+		answer.Properties.ProvisioningState = stateAccepted
+	}
+	return answer, nil
 }
 
 // rateRule is the rate of the account, as many requests as may come at once in the time in which they become free again.
@@ -247,7 +264,9 @@ func (q *identityRequest) wish(now account.Identity) (account.Wish, error) {
 
 // check refuses what is asked for and would not be kept: what is not enforced is not promised.
 func (w wishes) check() error {
-	refuse := func(sentence string) error { return visage.Refuse(visage.Invalid, "FeatureNotSupported", "%s", sentence) }
+	refuse := func(sentence string) error {
+		return visage.Refuse(visage.Invalid, "FeatureNotSupported", "%s", sentence)
+	}
 	switch {
 	case w.NetworkACLs != nil && strings.EqualFold(w.NetworkACLs.DefaultAction, "Deny"),
 		strings.EqualFold(w.PublicNetworkAccess, "Disabled"):
@@ -265,7 +284,19 @@ func etag(a account.Account) string {
 	return strconv.Quote(a.ID.String()[:8] + "-" + strconv.FormatInt(a.Revision, 10))
 }
 
-// reply answers with an account and its ETag.
-func (p *plane) reply(status int, a account.Account) api.Reply {
-	return api.Reply{Status: status, Header: http.Header{"Etag": {etag(a)}}, Body: p.resource(a)}
+// reply answers with an account and its ETag and, while a change of who holds its key is under way, with where to ask how
+// far that has come.
+func (p *plane) reply(r *api.Request, status int, a account.Account) (any, error) {
+	answer, err := p.resource(r.Context(), a)
+	if err != nil {
+		return nil, err
+	}
+	reply := api.Reply{Status: status, Header: http.Header{"Etag": {etag(a)}}, Body: answer}
+	if answer.Properties.ProvisioningState == stateAccepted && r.Route().Method != http.MethodGet {
+		if reply.Status == http.StatusOK {
+			reply.Status = http.StatusAccepted
+		}
+		p.follow(r, reply.Header, a, answer.Properties.Encryption.Status.Operation)
+	}
+	return reply, nil
 }

@@ -94,7 +94,7 @@ func (p *plane) routes() []api.Route {
 	}
 	var all []api.Route
 	for _, some := range []func(routeMaker) []api.Route{
-		p.accountRoutes, p.deletedRoutes, p.offerRoutes, p.requestRoutes, p.subscriptionRoutes, p.vaultRoutes,
+		p.accountRoutes, p.encryptionRoutes, p.deletedRoutes, p.offerRoutes, p.requestRoutes, p.subscriptionRoutes, p.vaultRoutes,
 	} {
 		all = append(all, some(route)...)
 	}
@@ -154,11 +154,12 @@ type errorAnswer struct {
 type errorDetail struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
+	Target  string `json:"target,omitempty"`
 }
 
 // problem spells an error. It is the only place that does.
 func (p *plane) problem(h http.Header, said *api.Problem) any {
-	d := errorDetail{said.Code, said.Message}
+	d := errorDetail{Code: said.Code, Message: said.Message, Target: targets[said.Code]}
 	if d.Code == "" {
 		d.Code = codeOf(said.Status)
 	}

@@ -37,7 +37,7 @@ func (p *plane) listDeleted(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.answerList(all), nil
+	return p.answerList(r, all)
 }
 
 // deletedAt returns the deleted account of a path, which names its location too.
@@ -54,7 +54,7 @@ func (p *plane) getDeleted(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.reply(http.StatusOK, a), nil
+	return p.reply(r, http.StatusOK, a)
 }
 
 func (p *plane) purge(r *api.Request) (any, error) {
@@ -82,5 +82,5 @@ func (p *plane) recover(r *api.Request, want request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.reply(http.StatusCreated, a), nil
+	return p.reply(r, http.StatusCreated, a)
 }

@@ -1,0 +1,268 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/sealed"
+)
+
+// Protection says who shall hold the key of an account's data.
+type Protection struct {
+	Customer   bool   // the customer, by the key below; else the service
+	VaultURI   string // the vault's address, or the identifier of the key, and then without a name
+	KeyName    string
+	KeyVersion string // empty: the newest, and every newer one from then on
+	ClientID   string // of a user-assigned identity, which Face resources do not open keys with
+	// Register switches the system-assigned identity on where it is off, and gives it access to the key where the caller
+	// may allow that: what people would do in steps of their own.
+	Register bool
+}
+
+// protected is what is stored of the last Protection. It is for showing: what holds is custody's to know.
+type protected struct {
+	Said     bool   // somebody has said who holds the key
+	VaultURI string // the vault's address as it was given; empty: the key is the service's
+}
+
+// Encryption is who holds the key of an account's data, and how that stands.
+type Encryption struct {
+	Said     bool          // somebody has said who holds the key; else it is the service by default
+	Key      visage.KeyRef // as it was given; zero: the service's
+	VaultURI string        // the address of its vault as it was given
+	State    custody.State
+}
+
+// Pending reports whether a change of who holds the key is under way.
+func (e Encryption) Pending() bool { return e.State.Operation.Progress == custody.Running }
+
+// Failed reports whether the last change ended with nothing changed.
+func (e Encryption) Failed() bool { return e.State.Operation.Progress == custody.Failed }
+
+// Encryption tells who holds the key of an account's data.
+func (a *Accounts) Encryption(ctx context.Context, of Account) (Encryption, error) {
+	x := a.index.Load()
+	rec := x.byName[of.key()]
+	if rec.ID != of.ID.String() {
+		rec = x.gone[of.key()]
+	}
+	e := Encryption{Said: rec.Protection.Said, State: custody.State{Condition: custody.ServiceManaged}}
+	if a.cfg.Custody == nil {
+		return e, nil
+	}
+	var err error
+	if e.State, err = a.cfg.Custody.State(ctx, sealed.SpaceID(of.ID)); err != nil {
+		return Encryption{}, fmt.Errorf("read who holds the key of resource %s: %w", of.ID, err)
+	}
+	if e.State.Key == (visage.KeyRef{}) {
+		return e, nil
+	}
+	e.Said, e.Key, e.VaultURI = true, e.State.Key, rec.Protection.VaultURI
+	if same, err := visage.NewKeyRef(e.VaultURI, e.Key.Name, ""); err != nil || !same.SameKey(e.Key) {
+		e.VaultURI = e.Key.Vault + "/" // a crash came between the change and what was to be kept of it
+	}
+	return e, nil
+}
+
+// checkAtCreation refuses a customer's key for an account that is about to be made: it begins with the service's.
+func checkAtCreation(c Creation) error {
+	if c.Protection == nil || !c.Protection.Customer {
+		return nil
+	}
+	if c.Tier != visage.E0 {
+		return refuseSKU(c.Name, c.Tier)
+	}
+	return visage.Refuse(visage.Invalid, "CustomerManagedKeyNotSupportedAtCreation",
+		"A resource begins with keys of the service: create it without encryption.keyVaultProperties, and change it then.")
+}
+
+func refuseSKU(name string, tier visage.Tier) error {
+	return visage.Refuse(visage.Invalid, "CustomerManagedKeyNotSupportedForSku",
+		"Resource %q is of tier %s, and customer-managed keys are for tier E0: create a new resource with E0.", name, tier)
+}
+
+// protect changes who holds the key of an account's data, and with it whatever else c says.
+func (a *Accounts) protect(ctx context.Context, by Caller, name string, c Change) (Account, error) {
+	rec, err := a.stored(ctx, name)
+	if err != nil {
+		return Account{}, err
+	}
+	rest := c
+	rest.Identity, rest.Protection = nil, nil
+	if _, err := a.apply(ctx, rec, rest); err != nil { // so that nothing is changed for what will be refused
+		return Account{}, err
+	}
+	kept := protected{Said: true}
+	rest.Identity = c.Identity
+	if !c.Protection.Customer {
+		err = a.release(ctx, rec, *c.Protection)
+	} else {
+		kept.VaultURI, err = a.hand(ctx, by, rec, c)
+		if c.Protection.Register {
+			rest.Identity = nil // it has what it needs
+		}
+	}
+	if err != nil {
+		return Account{}, err
+	}
+	rest.kept = &kept
+	// The key has changed, and there is no way back: what is shown of it follows.
+	return a.alter(context.WithoutCancel(ctx), by, name, func(Account) (Change, error) { return rest, nil })
+}
+
+// release gives the key of an account's data back to the service.
+func (a *Accounts) release(ctx context.Context, rec record, p Protection) error {
+	if p.VaultURI != "" || p.KeyName != "" {
+		return visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
+			"The keySource is Microsoft.CognitiveServices, and then there are no keyVaultProperties.")
+	}
+	if a.cfg.Custody == nil {
+		return nil
+	}
+	_, err := a.cfg.Custody.Disable(ctx, rec.space())
+	return err
+}
+
+// hand gives the key of an account's data to the customer, and returns the address of the vault as it is to be shown.
+// The refusals come in the order of the contract, §5.2; when there is one, nothing has changed.
+func (a *Accounts) hand(ctx context.Context, by Caller, rec record, c Change) (vaultURI string, err error) {
+	p := *c.Protection
+	if rec.Tier != visage.E0 {
+		return "", refuseSKU(rec.Name, rec.Tier)
+	}
+	if !a.cfg.AutoApprove && !a.index.Load().approved(rec.Location) {
+		return "", refuseUnapproved(rec.Location)
+	}
+	wish := rec.Identity.Wish()
+	if c.Identity != nil {
+		wish = *c.Identity
+	}
+	wish.System = wish.System || p.Register
+	switch {
+	case p.ClientID != "" || !wish.System && len(wish.Users) > 0:
+		return "", visage.Refuse(visage.Invalid, "UserAssignedIdentityNotSupported",
+			"Face resources open keys with their system-assigned identity alone: switch it on, and leave identityClientId out.")
+	case !wish.System:
+		return "", visage.Refuse(visage.Invalid, "IdentityRequired",
+			"The resource has no identity to ask the vault with: switch its system-assigned identity on.")
+	}
+	key, vaultURI, err := p.key()
+	if err != nil {
+		return "", err
+	}
+	if a.cfg.Custody == nil {
+		return "", visage.Refuse(visage.Unsupported, "CustomerManagedKeyNotSupported", "This instance keeps all keys itself.")
+	}
+	made := rec.Identity.System == (Managed{})
+	if made {
+		rec, err = a.change(ctx, by, rec.Name, func(rec record) (record, error) {
+			return a.apply(ctx, rec, Change{Identity: &wish})
+		})
+		if err != nil {
+			return "", err
+		}
+	}
+	if err = a.entrust(ctx, by, rec, key, p.Register); err != nil && made {
+		back := c.Identity
+		if none := (Wish{Users: wish.Users}); back == nil || back.System {
+			back = &none
+		}
+		_, undone := a.alter(context.WithoutCancel(ctx), by, rec.Name, func(Account) (Change, error) {
+			return Change{Identity: back}, nil
+		})
+		if undone != nil {
+			err = errors.Join(err, fmt.Errorf("take the identity back: %w", undone))
+		}
+	}
+	return vaultURI, err
+}
+
+// entrust lets a key hold the account's data.
+func (a *Accounts) entrust(ctx context.Context, by Caller, rec record, key visage.KeyRef, register bool) error {
+	as := visage.PrincipalID(rec.Identity.System.PrincipalID)
+	now, err := a.cfg.Custody.State(ctx, rec.space())
+	if err != nil {
+		return fmt.Errorf("read who holds the key of resource %s: %w", rec.ID, err)
+	}
+	if key.Version != "" && now.Key == key && now.As == as && now.Operation.Progress != custody.Running {
+		return nil // what holds already is not asked for: who sends all of a resource back may mean its tags
+	}
+	if register {
+		if err := a.identities().Grant(ctx, by, rec.account(), key); err != nil {
+			return fmt.Errorf("give resource %s access to its key: %w", rec.ID, err)
+		}
+	}
+	_, err = a.cfg.Custody.Enable(ctx, rec.space(), key, as)
+	return err
+}
+
+// key reads which key is meant. Refusal: InvalidKeyVaultProperties.
+func (p Protection) key() (key visage.KeyRef, vaultURI string, err error) {
+	if p.KeyName == "" {
+		key, err = visage.ParseKeyRef(p.VaultURI)
+		vaultURI = key.Vault + "/"
+	} else {
+		key, err = visage.NewKeyRef(p.VaultURI, p.KeyName, p.KeyVersion)
+		vaultURI = p.VaultURI
+	}
+	if err != nil {
+		return key, "", visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
+			"The keyVaultProperties name no key: %v. They are keyVaultUri, keyName and, unless every new version shall be followed, keyVersion.", err)
+	}
+	return key, vaultURI, nil
+}
+
+// Lock closes the data of an account under a customer's key at once, until Unlock. Refusals: ResourceNotFound;
+// CustomerManagedKeyNotEnabled where the key is the service's.
+func (a *Accounts) Lock(ctx context.Context, by Caller, name string) error {
+	return a.recordedAt(ctx, Locked, by, name, func() error {
+		rec, err := a.stored(ctx, name)
+		if err != nil {
+			return err
+		}
+		if a.cfg.Custody == nil {
+			return visage.Refuse(visage.Conflict, "CustomerManagedKeyNotEnabled", "The resource has no key of its own to be locked with.")
+		}
+		return a.cfg.Custody.Lock(ctx, rec.space())
+	})
+}
+
+// Unlock ends what Lock began, and has the key asked at once; where the account has got another identity since its key
+// was enabled, with that one. The data opens when the key says yes. Refusals: ResourceNotFound, those of custody.
+func (a *Accounts) Unlock(ctx context.Context, by Caller, name string) error {
+	return a.recordedAt(ctx, Unlocked, by, name, func() error {
+		rec, err := a.stored(ctx, name)
+		if err != nil || a.cfg.Custody == nil {
+			return err
+		}
+		now, err := a.cfg.Custody.State(ctx, rec.space())
+		if err != nil {
+			return fmt.Errorf("read who holds the key of resource %s: %w", rec.ID, err)
+		}
+		as := visage.PrincipalID(rec.Identity.System.PrincipalID)
+		if now.Key != (visage.KeyRef{}) && as != "" && as != now.As {
+			if _, err := a.cfg.Custody.Enable(ctx, rec.space(), now.Key, as); err != nil {
+				return err
+			}
+		}
+		return a.cfg.Custody.Unlock(ctx, rec.space())
+	})
+}
+
+// recheck has the key of an account asked at once.
+func (a *Accounts) recheck(ctx context.Context, of Account) {
+	if a.cfg.Custody == nil {
+		return
+	}
+	now, err := a.cfg.Custody.State(ctx, sealed.SpaceID(of.ID))
+	if err != nil { // the next poll asks
+		a.log.WarnContext(ctx, "key not asked for at once", "resource", of.ID.String(), "err", err)
+		return
+	}
+	if now.Key != (visage.KeyRef{}) {
+		a.cfg.Custody.Recheck(now.Key)
+	}
+}

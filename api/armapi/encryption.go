@@ -1,0 +1,223 @@
+package armapi
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/api"
+)
+
+// encryption is who holds the key of an account's data, as it is answered (contract §5).
+type encryption struct {
+	KeySource string            `json:"keySource"`
+	Key       *keyProperties    `json:"keyVaultProperties,omitempty"`
+	Status    *encryptionStatus `json:"status,omitempty"`
+}
+
+type keyProperties struct {
+	KeyName    string `json:"keyName"`
+	KeyVersion string `json:"keyVersion,omitempty"`
+	VaultURI   string `json:"keyVaultUri"`
+	ClientID   string `json:"identityClientId,omitempty"`
+}
+
+// encryptionStatus is our own: how that stands.
+type encryptionStatus struct {
+	State       string            `json:"state"`
+	Since       string            `json:"since,omitempty"`
+	Code        string            `json:"code,omitempty"`   // that data operations are refused with
+	Reason      string            `json:"reason,omitempty"` // a sentence
+	Key         string            `json:"keyIdentifier,omitempty"`
+	Version     string            `json:"keyVersion,omitempty"` // in use
+	PrincipalID string            `json:"principalId,omitempty"`
+	LastSuccess string            `json:"lastSuccess,omitempty"`
+	NextCheck   string            `json:"nextCheck,omitempty"`
+	Operation   *custodyOperation `json:"operation,omitempty"`
+}
+
+type custodyOperation struct {
+	ID       string `json:"id"`
+	Kind     string `json:"kind"`
+	Progress string `json:"progress"`
+	Step     string `json:"step,omitempty"`
+	Code     string `json:"code,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	Started  string `json:"started,omitempty"`
+	Ended    string `json:"ended,omitempty"`
+}
+
+type encryptionRequest struct {
+	KeySource string         `json:"keySource"`
+	Key       *keyProperties `json:"keyVaultProperties"`
+	// Register is our own: it switches the system-assigned identity on and gives it access to the key on the way, where the
+	// caller may do that.
+	Register bool `json:"register"`
+}
+
+// The key sources of the contract.
+const (
+	keySourceService  = "Microsoft.CognitiveServices"
+	keySourceCustomer = "Microsoft.KeyVault"
+)
+
+// stampOf is a time that there may not have been.
+func stampOf(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return stamp(t)
+}
+
+func encryptionOf(e account.Encryption) *encryption {
+	if !e.Said {
+		return nil
+	}
+	s := e.State
+	w := &encryption{KeySource: keySourceService, Status: &encryptionStatus{
+		State: string(s.Condition), Since: stampOf(s.Since), Code: s.Code, Reason: s.Reason, Version: s.Version,
+		PrincipalID: string(s.As), LastSuccess: stampOf(s.LastSuccess), NextCheck: stampOf(s.NextCheck),
+	}}
+	if e.Key != (visage.KeyRef{}) {
+		w.KeySource = keySourceCustomer
+		w.Key = &keyProperties{KeyName: e.Key.Name, KeyVersion: e.Key.Version, VaultURI: e.VaultURI}
+		inUse := e.Key
+		inUse.Version = s.Version
+		w.Status.Key = inUse.String()
+	}
+	if o := s.Operation; o.ID != "" {
+		w.Status.Operation = &custodyOperation{
+			ID: o.ID, Kind: string(o.Kind), Progress: string(o.Progress), Step: o.Step, Code: o.Code, Reason: o.Reason,
+			Started: stampOf(o.Started), Ended: stampOf(o.Ended),
+		}
+	}
+	return w
+}
+
+// protection reads who shall hold the key. The contract's default for the key source is the customer.
+func (q *encryptionRequest) protection() (*account.Protection, error) {
+	if q == nil {
+		return nil, nil
+	}
+	p := &account.Protection{Register: q.Register}
+	switch {
+	case q.KeySource == "" || strings.EqualFold(q.KeySource, keySourceCustomer):
+		p.Customer = true
+	case !strings.EqualFold(q.KeySource, keySourceService):
+		return nil, visage.Refuse(visage.Invalid, "InvalidRequestContent", "The keySource %q is not one of %s, %s.", q.KeySource,
+			keySourceCustomer, keySourceService)
+	}
+	if k := q.Key; k != nil {
+		p.VaultURI, p.KeyName, p.KeyVersion, p.ClientID = k.VaultURI, k.KeyName, k.KeyVersion, k.ClientID
+	}
+	return p, nil
+}
+
+const oneOperation = provider + "/locations/{location}/operationResults/{operation}"
+
+func (p *plane) encryptionRoutes(route routeMaker) []api.Route {
+	return []api.Route{
+		route(http.MethodPost, one+"/encryption:lock", p.lock,
+			api.Doc{Summary: "Close the data of an account under a customer's key at once", Answer: resource{}}),
+		route(http.MethodPost, one+"/encryption:unlock", p.unlock,
+			api.Doc{Summary: "Ask the customer's key again, and open the data when it says yes", Answer: resource{}}),
+		route(http.MethodGet, oneOperation, p.operation,
+			api.Doc{Summary: "Ask how far a change has come", Answer: operationStatus{}}),
+	}
+}
+
+func (p *plane) lock(r *api.Request) (any, error) {
+	if err := p.Accounts.Lock(r.Context(), by(r), r.Path("account")); err != nil {
+		return nil, err
+	}
+	return p.get(r)
+}
+
+func (p *plane) unlock(r *api.Request) (any, error) {
+	if err := p.Accounts.Unlock(r.Context(), by(r), r.Path("account")); err != nil {
+		return nil, err
+	}
+	return p.get(r)
+}
+
+// operationStatus is the document that clients poll (contract §4).
+type operationStatus struct {
+	ID     string       `json:"id"`
+	Name   string       `json:"name"`
+	Status string       `json:"status"`
+	Start  string       `json:"startTime,omitempty"`
+	End    string       `json:"endTime,omitempty"`
+	Error  *errorDetail `json:"error,omitempty"`
+}
+
+// pollEvery is what clients are told to wait before they ask how far a change has come. Most take milliseconds; a million
+// faces take about a second.
+const pollEvery = "1"
+
+// follow adds the headers that lead to an operation. Its name holds the account's id, by which it is found again.
+func (p *plane) follow(r *api.Request, h http.Header, a account.Account, o *custodyOperation) {
+	version, _, _ := r.Query("api-version") // scope has read it
+	h.Set("Azure-AsyncOperation", r.Address("/subscriptions/"+p.Subscription+"/providers/Microsoft.CognitiveServices/locations/"+
+		place(a.Location)+"/operationResults/"+a.ID.String()+"."+o.ID)+"?api-version="+version)
+	h.Set("Retry-After", pollEvery)
+}
+
+func (p *plane) operation(r *api.Request) (any, error) {
+	name := r.Path("operation")
+	unknown := visage.Refuse(visage.NotFound, "OperationNotFound", "There is no operation %q, or another has followed it.", name)
+	of, id, found := strings.Cut(name, ".")
+	resource, err := visage.ParseResourceID(of)
+	if !found || err != nil {
+		return nil, unknown
+	}
+	a, found := p.Accounts.LookupID(resource)
+	if !found {
+		return nil, unknown
+	}
+	e, err := p.Accounts.Encryption(r.Context(), a)
+	if err != nil {
+		return nil, err
+	}
+	o := e.State.Operation
+	if o.ID != id {
+		return nil, unknown
+	}
+	answer := operationStatus{
+		ID: "/subscriptions/" + p.Subscription + "/providers/Microsoft.CognitiveServices/locations/" + place(a.Location) +
+			"/operationResults/" + name,
+		Name: name, Status: stateSucceeded, Start: stampOf(o.Started), End: stampOf(o.Ended),
+	}
+	switch {
+	case e.Pending():
+		answer.Status = "InProgress"
+		return api.Reply{Status: http.StatusOK, Header: http.Header{"Retry-After": {pollEvery}}, Body: answer}, nil
+	case e.Failed():
+		answer.Status, answer.Error = "Failed", &errorDetail{Code: o.Code, Message: o.Reason}
+	}
+	return answer, nil
+}
+
+// targets are the properties that refusals are about, by their codes.
+var targets = map[string]string{
+	"CustomerManagedKeyNotSupportedForSku":     "sku.name",
+	"CustomerManagedKeyNotApproved":            "sku.name",
+	"IdentityRequired":                         "identity",
+	"UserAssignedIdentityNotSupported":         "properties.encryption.keyVaultProperties.identityClientId",
+	"CustomerManagedKeyNotSupportedAtCreation": "properties.encryption",
+	"InvalidKeyVaultProperties":                "properties.encryption.keyVaultProperties",
+	"KeyVaultNotFound":                         "properties.encryption.keyVaultProperties.keyVaultUri",
+	"KeyVaultSoftDeleteRequired":               "properties.encryption.keyVaultProperties.keyVaultUri",
+	"KeyVaultPurgeProtectionRequired":          "properties.encryption.keyVaultProperties.keyVaultUri",
+	"KeyVaultRegionMismatch":                   "properties.encryption.keyVaultProperties.keyVaultUri",
+	"KeyVaultTenantMismatch":                   "properties.encryption.keyVaultProperties.keyVaultUri",
+	"KeyVaultFirewall":                         "properties.encryption.keyVaultProperties.keyVaultUri",
+	"KeyVaultKeyNotFound":                      "properties.encryption.keyVaultProperties.keyName",
+	"KeyVaultKeyTypeNotSupported":              "properties.encryption.keyVaultProperties.keyName",
+	"KeyVaultKeyDisabled":                      "properties.encryption.keyVaultProperties.keyName",
+	"KeyVaultKeyExpired":                       "properties.encryption.keyVaultProperties.keyName",
+	"KeyVaultKeyNotYetValid":                   "properties.encryption.keyVaultProperties.keyName",
+	"KeyVaultAccessDenied":                     "properties.encryption.keyVaultProperties",
+	"EncryptionKeyRevoked":                     "properties.encryption",
+}
