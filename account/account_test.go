@@ -266,13 +266,17 @@ type stored struct {
 	Subdomain                 string
 	KeysRefused               bool
 	Identity                  account.Identity
-	Request                   string
-	Keys                      account.Keys
-	State                     string
-	Created, Changed          int64
-	CreatedBy, ChangedBy      string
-	Revision                  int64
-	Deleted, PurgeAt          int64
+	Protection                struct {
+		Said     bool
+		VaultURI string
+	}
+	Request              string
+	Keys                 account.Keys
+	State                string
+	Created, Changed     int64
+	CreatedBy, ChangedBy string
+	Revision             int64
+	Deleted, PurgeAt     int64
 }
 
 func TestInterruptedChangesAreFinished(t *testing.T) {
