@@ -3,6 +3,7 @@ package gallery
 import (
 	"unsafe"
 
+	"github.com/visage-face/visage/gallery/internal/kernel"
 	"github.com/visage-face/visage/internal/arena"
 )
 
@@ -15,38 +16,53 @@ type row struct {
 // rowBytes is the size of a row in memory.
 const rowBytes = 16 + 16 + 8
 
-// block holds vectors one after another, in memory that is not swapped or dumped and is wiped when it is given back.
+// block holds vectors in memory that is not swapped or dumped and is wiped when it is given back: for all rows the front
+// plane, then the back plane, then the marks that belong to it, then the numbers in full.
 type block struct {
-	memory  *arena.Buffer
-	numbers []float32 // the memory, as cap(rows) vectors
-	rows    []row
+	memory    *arena.Buffer
+	groups    []byte    // the front plane, kernel.GroupBytes for every kernel.Rows rows
+	back      []byte    // the back plane, kernel.BackBytes a row
+	backMarks []uint32  // one a row
+	numbers   []float32 // dim a row
+	rows      []row
 }
 
-// The sizes of blocks. A new block is an eighth of what is there, so about a ninth of a gallery is unused at most. They
-// come in steps of rows that fill whole pages when the vectors' length is a multiple of 64, and are bounded so that
-// loading a large gallery never asks for much at once.
-const (
-	stepRows = 16
-	mostRows = 64 << 10
-)
+// The sizes of blocks. Unless more is known a new block is a sixteenth of what is there, so that about as much of a
+// gallery is unused at most, and bounded so that growing a large gallery never asks for much at once.
+const mostRows = 64 << 10
 
-// blockRows returns the size of the next block of a gallery of n rows.
-func blockRows(n int) int {
-	return min(max((n/8+stepRows-1)/stepRows, 1)*stepRows, mostRows)
+// blockRows returns the size of the next block of a gallery of n rows that is known to become want.
+func blockRows(n, want int) int {
+	rows := max(n/16, 1)
+	if want > n {
+		rows = want - n
+	}
+	return min((rows+kernel.Rows-1)/kernel.Rows*kernel.Rows, mostRows)
 }
 
 // blockBytes returns the memory of a block.
-func blockBytes(rows, dim int) int64 { return int64(rows) * (int64(dim)*4 + rowBytes) }
+func (c coding) blockBytes(rows int) int64 {
+	groups, back := c.bytes(rows)
+	return int64(groups) + int64(back) + int64(rows)*int64(4+4*c.dim+rowBytes)
+}
 
-// newBlock makes an empty block for so many rows.
-func newBlock(rows, dim int) (*block, error) {
-	memory, err := arena.New(rows * dim * 4)
+// newBlock makes an empty block for so many rows, a multiple of kernel.Rows.
+func newBlock(rows int, c coding) (*block, error) {
+	groups, back := c.bytes(rows)
+	memory, err := arena.New(groups + back + rows*4 + rows*c.dim*4)
 	if err != nil {
 		return nil, err
 	}
-	// An arena begins at a page, so it is aligned for any number; and a float32 holds no pointer.
-	numbers := unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(memory.Bytes()))), rows*dim)
-	return &block{memory: memory, numbers: numbers, rows: make([]row, 0, rows)}, nil
+	b := &block{memory: memory, rows: make([]row, 0, rows)}
+	all := memory.Bytes()
+	b.groups, all = all[:groups:groups], all[groups:]
+	b.back, all = all[:back:back], all[back:]
+	// An arena begins at a page and every part is a multiple of 64 bytes long, so each is aligned for its kind; and none of
+	// them holds a pointer.
+	b.backMarks = unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(all))), rows)
+	all = all[rows*4:]
+	b.numbers = unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(all))), rows*c.dim)
+	return b, nil
 }
 
 func (b *block) full() bool { return len(b.rows) == cap(b.rows) }
@@ -54,16 +70,51 @@ func (b *block) full() bool { return len(b.rows) == cap(b.rows) }
 // vector returns the numbers of row i.
 func (b *block) vector(i, dim int) []float32 { return b.numbers[i*dim : (i+1)*dim : (i+1)*dim] }
 
-// append adds a row; the block must not be full.
-func (b *block) append(e Entry) {
-	i := len(b.rows)
-	b.rows = append(b.rows, row{id: e.ID, owner: e.Owner, order: e.Order})
-	copy(b.vector(i, len(e.Vector)), e.Vector)
+// group returns the group of row i and its number in it.
+func (b *block) group(i, dim int) ([]byte, int) {
+	size := kernel.GroupBytes(dim)
+	return b.groups[i/kernel.Rows*size:][:size], i % kernel.Rows
 }
 
-// free clears the block's memory and gives it back. Nothing may look at the numbers any more.
+// backRow returns the back plane's part of row i.
+func (b *block) backRow(i, dim int) []byte {
+	size := kernel.BackBytes(dim)
+	return b.back[i*size : (i+1)*size]
+}
+
+// append adds a row; the block must not be full.
+func (b *block) append(e *Entry, code *coded) {
+	i, dim := len(b.rows), len(e.Vector)
+	b.rows = append(b.rows, row{id: e.ID, owner: e.Owner, order: e.Order})
+	group, r := b.group(i, dim)
+	kernel.SetRow(group, r, code.frontMark, code.front)
+	copy(b.backRow(i, dim), code.back)
+	b.backMarks[i] = code.backMark
+	copy(b.vector(i, dim), e.Vector)
+}
+
+// move copies the last row of a block over row to of this one, and takes it away there.
+func (b *block) move(to int, last *block, dim int) {
+	from := len(last.rows) - 1
+	b.rows[to] = last.rows[from]
+	dst, r := b.group(to, dim)
+	src, s := last.group(from, dim)
+	kernel.CopyRow(dst, r, src, s, dim)
+	copy(b.backRow(to, dim), last.backRow(from, dim))
+	b.backMarks[to] = last.backMarks[from]
+	copy(b.vector(to, dim), last.vector(from, dim))
+
+	kernel.ClearRow(src, s, dim)
+	clear(last.backRow(from, dim))
+	last.backMarks[from] = 0
+	clear(last.vector(from, dim))
+	last.rows[from] = row{}
+	last.rows = last.rows[:from]
+}
+
+// free clears the block's memory and gives it back. Nothing may look at it any more.
 func (b *block) free() {
 	b.memory.Free()
 	clear(b.rows[:cap(b.rows)])
-	b.memory, b.numbers, b.rows = nil, nil, nil
+	*b = block{}
 }

@@ -1,8 +1,3 @@
-// Package gallery finds the vectors nearest to a probe, exactly and in memory, and keeps within a budget which sets of
-// vectors are in memory.
-//
-// It knows vectors, ids and owners (a person with several faces is one owner of several vectors) and nothing of where
-// they come from. Distances are cosine distances of unit vectors: 0 same … 2 opposite.
 package gallery
 
 import (
@@ -11,8 +6,10 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
+	"unsafe"
 
-	"github.com/viterin/vek/vek32"
+	"github.com/visage-face/visage/gallery/internal/kernel"
 )
 
 // ID names a vector or an owner.
@@ -28,30 +25,43 @@ var ErrDropped = errors.New("gallery dropped")
 // dimensions stays a hundred times below it, a vector that was never normalised far above.
 const unitTolerance = 1e-3
 
-// Gallery is a set of unit vectors. It is safe for concurrent use: searches run side by side, changes wait for them.
+// dimMost is the longest vector there is: sums over the front plane, at most 15·127 a number, keep far from 32 bits.
+const dimMost = 1 << 16
+
+// Gallery is a set of unit vectors. It is safe for concurrent use: searches run side by side or together, changes wait for
+// them.
 type Gallery struct {
-	dim     int
+	coding  coding
+	kernel  *kernel.Kernel
 	reserve func(bytes int64) error // asks the pool for memory before it is taken; nil outside of a pool
 	ctx     context.Context         // ends when the gallery is dropped; searches watch it
 	drop    context.CancelCauseFunc
+	want    atomic.Int64 // how many vectors are expected
+	turns   turns
 
-	mu     sync.RWMutex
-	blocks []*block // all full but the last
-	n      int
-	bytes  int64
+	mu      sync.RWMutex
+	blocks  []*block // all full but the last
+	n       int
+	bytes   int64
+	longest float64 // the squared length of the longest vector there ever was, at least 1
 }
 
-// New makes an empty gallery for vectors of length dim.
-func New(dim int) (*Gallery, error) {
-	if dim < 1 {
+// New makes an empty gallery for vectors of length dim, at most 65,536.
+func New(dim int) (*Gallery, error) { return newGallery(dim, best) }
+
+// best is the fastest kernel that this processor can run.
+var best = kernel.Available()[0]
+
+func newGallery(dim int, k *kernel.Kernel) (*Gallery, error) {
+	if dim < 1 || dim > dimMost {
 		return nil, fmt.Errorf("a gallery of vectors of length %d", dim)
 	}
 	ctx, drop := context.WithCancelCause(context.Background())
-	return &Gallery{dim: dim, ctx: ctx, drop: drop}, nil
+	return &Gallery{coding: newCoding(dim), kernel: k, ctx: ctx, drop: drop, longest: 1}, nil
 }
 
 // Dim returns the length of the vectors.
-func (g *Gallery) Dim() int { return g.dim }
+func (g *Gallery) Dim() int { return g.coding.dim }
 
 // Len returns the number of vectors.
 func (g *Gallery) Len() int {
@@ -75,12 +85,31 @@ type Entry struct {
 	Vector []float32 // unit length; copied
 }
 
-// Add adds a vector. The error wraps ErrVector for one that cannot be compared, is ErrDropped's cause when the gallery is
-// no longer in use, and comes from the pool's budget otherwise.
+// Expect says how many vectors the gallery will hold, so that it takes the memory for as many and not for a few more. It
+// may be wrong.
+func (g *Gallery) Expect(n int) { g.want.Store(int64(n)) }
+
+// stackDim is the longest vector whose codes are made on the stack.
+const stackDim = 1024
+
+// Add adds a vector. It may be called by many at once: coding, which takes most of the time, is done side by side. The
+// error wraps ErrVector for one that cannot be compared, is ErrDropped's cause when the gallery is no longer in use, and
+// comes from the pool's budget otherwise.
 func (g *Gallery) Add(e Entry) error {
-	if err := g.check(e.Vector); err != nil {
+	square, err := g.check(e.Vector)
+	if err != nil {
 		return err
 	}
+	var room [3*stackDim + 64]byte
+	work := room[:]
+	dim, front, back := g.coding.dim, 4*kernel.Vectors(g.coding.dim), kernel.BackBytes(g.coding.dim)
+	if need := dim + front + back; need > len(work) {
+		work = make([]byte, need)
+	}
+	code := coded{front: work[dim : dim+front], back: work[dim+front : dim+front+back]}
+	g.coding.encode(e.Vector, square, unsafe.Slice((*int8)(unsafe.Pointer(unsafe.SliceData(work))), dim), &code)
+	defer clear(work[:dim+front+back]) // as good as the face itself
+
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err := context.Cause(g.ctx); err != nil {
@@ -93,21 +122,22 @@ func (g *Gallery) Add(e Entry) error {
 		}
 		last++
 	}
-	g.blocks[last].append(e)
+	g.blocks[last].append(&e, &code)
 	g.n++
+	g.longest = max(g.longest, square)
 	return nil
 }
 
 // growLocked adds an empty block.
 func (g *Gallery) growLocked() error {
-	rows := blockRows(g.n)
-	bytes := blockBytes(rows, g.dim)
+	rows := blockRows(g.n, int(g.want.Load()))
+	bytes := g.coding.blockBytes(rows)
 	if g.reserve != nil {
 		if err := g.reserve(bytes); err != nil {
 			return err
 		}
 	}
-	b, err := newBlock(rows, g.dim)
+	b, err := newBlock(rows, g.coding)
 	if err != nil {
 		if g.reserve != nil {
 			// Giving memory back cannot be refused.
@@ -166,18 +196,13 @@ func (g *Gallery) removeIf(match func(*row) bool, limit int) int {
 // fillLocked removes a row by moving the gallery's last row over it.
 func (g *Gallery) fillLocked(bi, i int) {
 	last := g.blocks[len(g.blocks)-1]
-	end := len(last.rows) - 1
-	b := g.blocks[bi]
-	b.rows[i] = last.rows[end]
-	copy(b.vector(i, g.dim), last.vector(end, g.dim))
-	clear(last.vector(end, g.dim))
-	last.rows = last.rows[:end]
+	g.blocks[bi].move(i, last, g.coding.dim)
 	g.n--
-	if end > 0 {
+	if len(last.rows) > 0 {
 		return
 	}
 	g.blocks = g.blocks[:len(g.blocks)-1]
-	bytes := blockBytes(cap(last.rows), g.dim)
+	bytes := g.coding.blockBytes(cap(last.rows))
 	g.bytes -= bytes
 	last.free()
 	if g.reserve != nil {
@@ -198,17 +223,17 @@ func (g *Gallery) close(cause error) {
 	g.blocks, g.n, g.bytes = nil, 0, 0
 }
 
-// check refuses vectors whose distance to others would mean nothing.
-func (g *Gallery) check(v []float32) error {
-	if len(v) != g.dim {
-		return fmt.Errorf("%w: %d numbers where the gallery has %d", ErrVector, len(v), g.dim)
+// check refuses vectors whose distance to others would mean nothing, and returns the squared length of others.
+func (g *Gallery) check(v []float32) (float64, error) {
+	if len(v) != g.coding.dim {
+		return 0, fmt.Errorf("%w: %d numbers where the gallery has %d", ErrVector, len(v), g.coding.dim)
 	}
-	square := float64(vek32.Dot(v, v))
+	square := squared(v)
 	if math.IsNaN(square) || math.IsInf(square, 0) {
-		return fmt.Errorf("%w: it holds what is not a number", ErrVector)
+		return 0, fmt.Errorf("%w: it holds what is not a number", ErrVector)
 	}
 	if math.Abs(square-1) > unitTolerance {
-		return fmt.Errorf("%w: its length is %.4g, not 1", ErrVector, math.Sqrt(square))
+		return 0, fmt.Errorf("%w: its length is %.4g, not 1", ErrVector, math.Sqrt(square))
 	}
-	return nil
+	return square, nil
 }

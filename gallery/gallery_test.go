@@ -262,9 +262,9 @@ func TestMemoryPerFaceIsBounded(t *testing.T) {
 	v := random(rnd, dim)
 	for n := 1; n <= 50_000; n++ {
 		mustAdd(t, g, gallery.Entry{ID: id(n), Vector: v})
-		templates := float64(n * dim * 4)
-		// Below a hundred faces it is the size of a block that counts.
-		if most := 1.2*templates + 64*float64(n); n >= 100 && float64(g.Bytes()) > most {
+		// Codes of eight bits, and what re-ranking needs: numbers in full, id, owner and order. Below a thousand faces it is
+		// the size of a block that counts.
+		if most := 1.15 * float64(n*(dim+4*dim+40)); n >= 1000 && float64(g.Bytes()) > most {
 			t.Fatalf("%d faces take %d bytes, at most %.0f allowed", n, g.Bytes(), most)
 		}
 	}

@@ -4,18 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
-	"sync"
-	"sync/atomic"
-
-	"github.com/viterin/vek/vek32"
 )
 
 // Query says what is searched for.
 type Query struct {
 	Probes  [][]float32 // unit vectors; one pass over the gallery serves all of them
 	K       int         // how many matches each probe gets at most; at least 1
-	Within  float32     // the largest distance of a match; 0: any
+	Within  float32     // the largest distance of a match; 0: any. A search that needs only near ones is faster for saying so
 	ByOwner bool        // each owner at most once, by the nearest of its vectors
 }
 
@@ -26,18 +21,18 @@ type Match struct {
 	Distance float32 // 0 same … 2 opposite
 }
 
-const (
-	// tileRows is how many rows are compared with one probe before the next probe: 16 KiB of 128 numbers each, so that
-	// they stay in the first cache for all probes.
-	tileRows = 32
-	// strideRows is how many rows a worker takes at a time; between two it looks whether it shall stop.
-	strideRows = 1024
-	// parallelWork is the number of multiplications from which a second processor pays: about half a millisecond.
-	parallelWork = 4 << 20
-)
+// togetherMost is how many probes share a pass at most. More would not be faster, and answers come when the pass ends.
+const togetherMost = 64
+
+// togetherWork is the number of products from which searches at the same time wait for one another to share a pass, and
+// from which a pass uses several processors: below, either costs more than it saves. A processor forms some 60 a cycle.
+const togetherWork = 8 << 20
 
 // Search returns the vectors nearest to each probe, best first. The results are exact, and the same whatever order the
 // vectors were added in; equally near ones come in their Order. It stops with the cause of ctx, or of the gallery's end.
+//
+// A search of a large gallery that finds another one under way waits for its end, and shares the next pass over the
+// gallery with all who wait by then; one that finds none begins at once.
 func (g *Gallery) Search(ctx context.Context, q Query) ([][]Match, error) {
 	if q.K < 1 {
 		return nil, fmt.Errorf("search for the %d nearest", q.K)
@@ -46,87 +41,78 @@ func (g *Gallery) Search(ctx context.Context, q Query) ([][]Match, error) {
 		return nil, errors.New("search without a probe")
 	}
 	for i, p := range q.Probes {
-		if err := g.check(p); err != nil {
+		if _, err := g.check(p); err != nil {
 			return nil, fmt.Errorf("probe %d: %w", i, err)
 		}
 	}
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-
-	workers := min(runtime.GOMAXPROCS(0), 1+g.n*g.dim*len(q.Probes)/parallelWork)
-	scans := make([]*scan, workers)
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for i := range scans {
-		s := &scan{g: g, probes: q.Probes, next: &next, tops: make([]top, len(q.Probes))}
-		for p := range s.tops {
-			s.tops[p] = top{k: q.K, byOwner: q.ByOwner, least: -3}
-			if q.Within > 0 {
-				s.tops[p].least = 1 - q.Within
-			}
+	matches := make([][]Match, 0, len(q.Probes))
+	for rest := q.Probes; len(rest) > 0; {
+		n := min(len(rest), togetherMost)
+		s := newSearch(ctx, q, rest[:n])
+		g.turns.run(g, s)
+		s.forget()
+		if s.err != nil {
+			return nil, s.err
 		}
-		scans[i] = s
-		if i > 0 {
-			wg.Go(func() { s.run(ctx) })
-		}
-	}
-	scans[0].run(ctx)
-	wg.Wait()
-	if err := context.Cause(g.ctx); err != nil {
-		return nil, err
-	}
-	if err := context.Cause(ctx); err != nil {
-		return nil, err
-	}
-	matches := make([][]Match, len(q.Probes))
-	for p := range matches {
-		t := &scans[0].tops[p]
-		for _, s := range scans[1:] {
-			t.merge(&s.tops[p])
-		}
-		matches[p] = t.sorted()
+		matches, rest = append(matches, s.matches...), rest[n:]
 	}
 	return matches, nil
 }
 
-// scan is one worker of a search. The workers share next, the number of the next stride that nobody has taken.
-type scan struct {
-	g      *Gallery
-	probes [][]float32
-	next   *atomic.Int64
-	tops   []top // one a probe
+// search is a query on its way.
+type search struct {
+	ctx     context.Context
+	targets []target
+
+	// The answer, once done is closed.
+	matches [][]Match
+	err     error
+	done    chan struct{}
+	lead    chan []*search // tells a search that waits to make a pass for these, of which it is one
 }
 
-// run takes strides until none is left or one of the contexts has ended.
-func (s *scan) run(ctx context.Context) {
-	taken := s.next.Add(1) - 1
-	stride := int64(0)
-	for _, b := range s.g.blocks {
-		for from := 0; from < len(b.rows); from += strideRows {
-			if stride == taken {
-				if ctx.Err() != nil || s.g.ctx.Err() != nil {
-					return
-				}
-				s.compare(b, from, min(from+strideRows, len(b.rows)))
-				taken = s.next.Add(1) - 1
-			}
-			stride++
+// target is one probe of a search and what is wanted for it.
+type target struct {
+	probe
+	k       int
+	least   float32 // the least score
+	byOwner bool
+}
+
+func newSearch(ctx context.Context, q Query, probes [][]float32) *search {
+	s := &search{ctx: ctx, done: make(chan struct{}), lead: make(chan []*search, 1)}
+	for _, v := range probes {
+		t := target{probe: newProbe(v), k: q.K, least: -3, byOwner: q.ByOwner}
+		if q.Within > 0 {
+			t.least = 1 - q.Within
 		}
+		s.targets = append(s.targets, t)
+	}
+	return s
+}
+
+// forget clears the codes of the probes, which are as good as the faces.
+func (s *search) forget() {
+	for i := range s.targets {
+		clear(s.targets[i].codes)
 	}
 }
 
-// compare offers the rows [from, to) of a block to every probe's list.
-func (s *scan) compare(b *block, from, to int) {
-	dim := s.g.dim
-	for ; from < to; from += tileRows {
-		end := min(from+tileRows, to)
-		for p, probe := range s.probes {
-			t := &s.tops[p]
-			for i := from; i < end; i++ {
-				if score := vek32.Dot(probe, b.vector(i, dim)); score >= t.least {
-					t.offer(score, &b.rows[i])
-				}
-			}
+// answer makes a pass for several searches and closes their done.
+func (g *Gallery) answer(together []*search) {
+	g.mu.RLock()
+	tops := g.pass(together)
+	g.mu.RUnlock()
+	for _, s := range together {
+		if s.err = context.Cause(g.ctx); s.err == nil {
+			s.err = context.Cause(s.ctx)
 		}
+		for range s.targets {
+			if s.err == nil {
+				s.matches = append(s.matches, tops[0].sorted())
+			}
+			tops = tops[1:]
+		}
+		close(s.done)
 	}
 }

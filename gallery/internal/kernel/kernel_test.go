@@ -1,0 +1,145 @@
+package kernel_test
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/visage-face/visage/gallery/internal/kernel"
+)
+
+// plane is rows as kernels want them, and as they were.
+type plane struct {
+	dim          int
+	groups, back []byte
+	codes        [][]int8
+	marks        [][2]int
+}
+
+func makePlane(dim, groups int, code func() int8, mark func() int) plane {
+	p := plane{dim: dim, groups: make([]byte, groups*kernel.GroupBytes(dim)),
+		back: make([]byte, groups*kernel.Rows*kernel.BackBytes(dim))}
+	for r := range groups * kernel.Rows {
+		codes := make([]int8, dim)
+		for i := range codes {
+			codes[i] = code()
+		}
+		m := [2]int{mark(), mark()}
+		group := p.groups[r/kernel.Rows*kernel.GroupBytes(dim):][:kernel.GroupBytes(dim)]
+		back := p.back[r*kernel.BackBytes(dim):][:kernel.BackBytes(dim)]
+		front := make([]byte, 4*kernel.Vectors(dim))
+		kernel.Pack(codes, front, back)
+		kernel.SetRow(group, r%kernel.Rows, kernel.Mark(m[0], m[1]), front)
+		p.codes, p.marks = append(p.codes, codes), append(p.marks, m)
+	}
+	return p
+}
+
+type hit struct {
+	probe, row int
+	sum, back  int
+}
+
+// expect says which hits there are, by the definition and nothing else.
+func (p plane) expect(probes [][]int8, weights [][2]int, limits []kernel.Limit) []hit {
+	var hits []hit
+	for i, probe := range probes {
+		for r, codes := range p.codes {
+			front, back := int(limits[i].Start), 0
+			for d, u := range probe {
+				b := int(codes[d]) + 128
+				front += b / 16 * int(u)
+				back += b % 16 * int(u)
+			}
+			if front >= (p.marks[r][0]*weights[i][0]+p.marks[r][1]*weights[i][1])>>limits[i].Shift {
+				hits = append(hits, hit{i, r, front, back})
+			}
+		}
+	}
+	return hits
+}
+
+func TestKernelsAgreeWithTheDefinition(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	codes := map[string]func() int8{
+		"random":   func() int8 { return int8(rnd.IntN(256) - 128) },
+		"least":    func() int8 { return -128 },
+		"greatest": func() int8 { return 127 },
+		"extreme":  func() int8 { return []int8{-128, 127}[rnd.IntN(2)] },
+		"small":    func() int8 { return int8(rnd.IntN(3) - 1) },
+	}
+	probeCodes := map[string]func() int8{
+		"random":   func() int8 { return int8(rnd.IntN(255) - 127) },
+		"least":    func() int8 { return -127 },
+		"greatest": func() int8 { return 127 },
+		"extreme":  func() int8 { return []int8{-127, 127}[rnd.IntN(2)] },
+	}
+	marks := map[string]func() int{
+		"random":   func() int { return rnd.IntN(32768) },
+		"zero":     func() int { return 0 },
+		"greatest": func() int { return 32767 },
+	}
+	dims := []int{1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 192, 255, 256, 257, 512, 1000}
+	for _, k := range kernel.Available() {
+		t.Run(k.Name, func(t *testing.T) {
+			for codeName, code := range codes {
+				for probeName, probeCode := range probeCodes {
+					for markName, mark := range marks {
+						dim := dims[rnd.IntN(len(dims))]
+						groups := 1 + rnd.IntN(5)
+						p := makePlane(dim, groups, code, mark)
+						n := []int{1, 2, 3, 4, 5, 7, 12, 13, 16, 17, 20, 31, 33, 64}[rnd.IntN(14)]
+						probes, weights, limits := make([][]int8, n), make([][2]int, n), make([]kernel.Limit, n)
+						for i := range probes {
+							probes[i] = make([]int8, dim)
+							for d := range probes[i] {
+								probes[i][d] = probeCode()
+							}
+							weights[i] = [2]int{rnd.IntN(65535) - 32767, rnd.IntN(65535) - 32767}
+							limits[i] = kernel.Limit{
+								Weights: kernel.Weights(weights[i][0], weights[i][1]), Shift: uint32(rnd.IntN(32)), Start: int32(rnd.IntN(1<<18) - 1<<17),
+							}
+						}
+						prepared := k.NewProbes(dim, probes)
+						copy(prepared.Limits, limits)
+						hits := kernel.NewHits(groups*kernel.Rows, n)
+						k.Scan(prepared, p.groups, groups, hits)
+						k.Back(prepared, p.back, hits)
+						var got []hit
+						for i, at := range hits.Where {
+							got = append(got, hit{int(at >> 16), int(at & 0xffff), int(hits.Sums[i]), int(hits.Backs[i])})
+						}
+						slices.SortStableFunc(got, func(a, b hit) int { return a.probe - b.probe })
+						if want := p.expect(probes, weights, limits); !slices.Equal(got, want) {
+							t.Fatalf("codes %s, probes %s, marks %s, %d dimensions, %d groups, %d probes:\n got %d %v\nwant %d %v",
+								codeName, probeName, markName, dim, groups, n, len(got), got, len(want), want)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkScan(b *testing.B) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for _, k := range kernel.Available() {
+		for _, n := range []int{1, 4, 16, 64} {
+			b.Run(k.Name+"/"+string(rune('0'+n/10))+string(rune('0'+n%10)), func(b *testing.B) {
+				p := makePlane(128, 16, func() int8 { return int8(rnd.IntN(256) - 128) }, func() int { return 32767 })
+				probes := make([][]int8, n)
+				for i := range probes {
+					probes[i] = make([]int8, 128)
+				}
+				q := k.NewProbes(128, probes)
+				hits := kernel.NewHits(256, n)
+				for b.Loop() {
+					k.Scan(q, p.groups, 16, hits)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/256/float64(n), "ns/row/probe")
+			})
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package gallery
+
+import (
+	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/visage-face/visage/gallery/internal/kernel"
+)
+
+// strideGroups is how many groups a worker takes at a time: 1,024 rows. Between two strides it looks whether it shall
+// stop.
+const strideGroups = 64
+
+// scanHits bounds how many hits one scan may have, which with many probes bounds how many groups it takes.
+const scanHits = 16 << 10
+
+// pass compares every row with the probes of all searches, and returns what it found for them, in their order. When
+// nobody wants the answer any more it stops and what it returns means nothing. mu is held for reading.
+func (g *Gallery) pass(together []*search) []top {
+	var targets []*target
+	for _, s := range together {
+		for i := range s.targets {
+			targets = append(targets, &s.targets[i])
+		}
+	}
+	p := &pass{g: g, together: together, targets: targets, best: make([]atomic.Uint32, len(targets)),
+		longest: math.Sqrt(g.longest)}
+	for i, t := range targets {
+		p.best[i].Store(math.Float32bits(t.least))
+	}
+	workers := min(runtime.GOMAXPROCS(0), 1+g.n*g.coding.dim*len(targets)/togetherWork)
+	scans := make([]*scan, workers)
+	var wg sync.WaitGroup
+	for i := 1; i < workers; i++ {
+		wg.Go(func() { scans[i] = p.scan() })
+	}
+	scans[0] = p.scan()
+	wg.Wait()
+	tops := scans[0].tops
+	for i := range tops {
+		for _, s := range scans[1:] {
+			tops[i].merge(&s.tops[i])
+		}
+	}
+	return tops
+}
+
+// pass is one reading of the gallery, by several workers.
+type pass struct {
+	g        *Gallery
+	together []*search
+	targets  []*target
+	longest  float64 // the length of the longest vector
+
+	next atomic.Int64 // the number of the next stride that nobody has taken
+	// best is, for each target, the bits of the least score that still counts: as soon as one worker has k matches, no row
+	// of any other can be among the k best with less than the worst of them.
+	best []atomic.Uint32
+}
+
+// unwanted reports whether nobody wants the answer any more.
+func (p *pass) unwanted() bool {
+	if p.g.ctx.Err() != nil {
+		return true
+	}
+	for _, s := range p.together {
+		if s.ctx.Err() == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// raise makes least the least score for target i, unless it is higher already.
+func (p *pass) raise(i int, least float32) {
+	for {
+		old := p.best[i].Load()
+		if math.Float32frombits(old) >= least || p.best[i].CompareAndSwap(old, math.Float32bits(least)) {
+			return
+		}
+	}
+}
+
+// scan is one worker of a pass.
+type scan struct {
+	p       *pass
+	probes  *kernel.Probes
+	hits    *kernel.Hits
+	tops    []top
+	least   []float32 // for each target, the score that reach and the probes' limits stand for
+	reaches []reach
+	seen    int // groups this worker has scanned
+	most    int // groups it scans at once
+}
+
+// scan compares strides until none is left.
+func (p *pass) scan() *scan {
+	codes := make([][]int8, len(p.targets))
+	s := &scan{p: p, tops: make([]top, len(codes)), least: make([]float32, len(codes)), reaches: make([]reach, len(codes))}
+	for i, t := range p.targets {
+		codes[i] = t.codes
+		s.tops[i] = top{k: t.k, byOwner: t.byOwner, least: t.least}
+		s.least[i] = float32(math.Inf(-1)) // what no limit stands for
+	}
+	s.probes = p.g.kernel.NewProbes(p.g.coding.dim, codes)
+	defer s.probes.Clear()
+	s.most = min(strideGroups, max(scanHits/(kernel.Rows*len(codes)), 1))
+	s.hits = kernel.NewHits(s.most*kernel.Rows, len(codes))
+
+	taken := p.next.Add(1) - 1
+	stride := int64(0)
+	for _, b := range p.g.blocks {
+		groups := (len(b.rows) + kernel.Rows - 1) / kernel.Rows
+		for from := 0; from < groups; from += strideGroups {
+			if stride == taken {
+				if p.unwanted() {
+					return s
+				}
+				s.stride(b, from, min(from+strideGroups, groups))
+				taken = p.next.Add(1) - 1
+			}
+			stride++
+		}
+	}
+	return s
+}
+
+// stride compares the groups [from, to) of a block with every probe. It begins with few and takes as many more as it has
+// seen, so that what it scans without knowing what counts is always a small part.
+func (s *scan) stride(b *block, from, to int) {
+	for from < to {
+		n := min(to-from, s.most, max(s.seen, 1))
+		s.update()
+		s.scan(b, from, n)
+		from += n
+		s.seen += n
+	}
+}
+
+// update brings the limits up to what was found since.
+func (s *scan) update() {
+	for i := range s.tops {
+		if least := math.Float32frombits(s.p.best[i].Load()); least != s.least[i] {
+			s.least[i] = least
+			s.reaches[i] = s.p.targets[i].reach(least, s.p.longest)
+			s.probes.Limits[i] = s.p.targets[i].limit(s.reaches[i], s.p.g.coding)
+		}
+	}
+}
+
+// scan compares n groups of a block, and in full the rows that the planes do not rule out.
+func (s *scan) scan(b *block, from, n int) {
+	g := s.p.g
+	dim, first := g.coding.dim, from*kernel.Rows
+	g.kernel.Scan(s.probes, b.groups[from*kernel.GroupBytes(dim):], n, s.hits)
+	g.kernel.Back(s.probes, b.back[first*kernel.BackBytes(dim):], s.hits)
+	for h, where := range s.hits.Where {
+		i, r := int(where>>16), first+int(where&0xffff)
+		if r >= len(b.rows) {
+			continue // no row, only room for one
+		}
+		t := s.p.targets[i]
+		front := s.hits.Sums[h] - s.probes.Limits[i].Start
+		if !t.passes(s.reaches[i], g.coding, front, s.hits.Backs[h], b.backMarks[r]) {
+			continue
+		}
+		found := score(t.vector, b.vector(r, dim))
+		if top := &s.tops[i]; found >= max(s.least[i], top.least) {
+			top.offer(found, &b.rows[r])
+			s.p.raise(i, top.least)
+		}
+	}
+}
