@@ -34,7 +34,8 @@ keysource/passphrase      : keysource keysource/internal/local internal/arena
 keysource/sourcetest      : keysource
 sealed/...                : keysource sealed/... internal/...
 vision/...                : vision/...
-gallery                   : internal/arena
+gallery                   : internal/arena gallery/...
+gallery/internal/kernel   :
 
 account                   : . sealed custody
 audit                     : . sealed
@@ -61,7 +62,8 @@ test/... ?                : *
 const carriers = `
 os/...                    : server cmd vision keysource sealed internal bench test
 syscall                   : server cmd vision keysource sealed internal bench test
-golang.org/x/sys/...      : server cmd vision keysource sealed internal bench test
+golang.org/x/sys/unix     : server cmd vision keysource sealed internal bench test
+golang.org/x/sys/windows  : server cmd vision keysource sealed internal bench test
 io/ioutil                 :
 plugin                    :
 database/sql/...          :
@@ -93,7 +95,7 @@ github.com/yalue/onnxruntime_go     : vision/internal/ort
 golang.org/x/image                  : vision cmd bench
 golang.org/x/mod                    : audit
 golang.org/x/sync                   : api server face gallery sealed vision account cmd
-golang.org/x/sys                    : server cmd vision keysource sealed internal bench test
+golang.org/x/sys                    : server cmd vision keysource sealed internal bench test gallery/internal/kernel
 golang.org/x/time                   : api
 google.golang.org/protobuf          : vision
 + github.com/Azure/azure-sdk-for-go : keysource/azure
