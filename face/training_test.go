@@ -12,6 +12,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/face"
+	"github.com/visage-face/visage/gallery"
 )
 
 var trainedKinds = []face.Kind{face.LargeFaceList, face.PersonGroup, face.LargePersonGroup}
@@ -187,8 +188,15 @@ func TestATrainingOverTheMemoryBudgetFailsAndSaysSo(t *testing.T) {
 
 func TestGalleriesComeBackAfterEviction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const oneGallery = 16 * (4*dim + 40)
-		r := newRigOn(t, newStore(t), oneGallery)
+		one, err := gallery.New(dim)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer one.Close()
+		if err := one.Add(gallery.Entry{Vector: append(make([]float32, dim-1), 1)}); err != nil {
+			t.Fatal(err)
+		}
+		r := newRigOn(t, newStore(t), one.Bytes())
 		defer r.run(t)()
 		var groups []face.Ref
 		for i := range 4 {
