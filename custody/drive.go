@@ -23,13 +23,14 @@ func (c *Custody) drive(ctx context.Context, sp *space) {
 		if f.forward() {
 			err = c.goOn(ctx, sp, f)
 			if classOf(err) == classDenied && pause(ctx, confirmDelay) {
-				err = c.goOn(ctx, sp, *sp.now().Flow) // the sources are new each time
+				continued := sp.now().Flow        // not nil: the last step asks no key
+				err = c.goOn(ctx, sp, *continued) // the sources are new each time
 			}
 		} else {
 			err = c.goBack(ctx, sp, f)
 		}
 		switch {
-		case err == nil || ctx.Err() != nil:
+		case err == nil || ctx.Err() != nil || sp.now().Flow == nil: // the last step was taken, whatever it seemed
 			return
 		case errors.Is(err, sealed.ErrNoSpace):
 			c.forget(sp)

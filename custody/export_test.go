@@ -19,12 +19,15 @@ func Points(kind OperationKind) []string {
 
 // Forward reports whether a change has to complete from a point on, whatever happens.
 func Forward(kind OperationKind, point string) bool {
-	i := slices.Index(Points(kind), point)
-	return i >= slices.Index(Points(kind), string(kind)+" "+stepPending+" before")
+	step := stepPending
+	if (flow{Kind: kind}).short() {
+		step = stepDone
+	}
+	return slices.Index(Points(kind), point) >= slices.Index(Points(kind), string(kind)+" "+step+" before")
 }
 
 // DecodeNote is for fuzzing.
 func DecodeNote(raw []byte) error { _, err := decodeNote(raw); return err }
 
-// MaxRevocation is what the manual promises.
+// LongLocked is how long a refused resource opens by itself.
 const LongLocked = longLocked

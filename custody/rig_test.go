@@ -56,9 +56,9 @@ func newVault(address string) *vault {
 func (v *vault) add(name string) visage.KeyRef {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	secret := make([]byte, 32)
-	rand.Read(secret)
-	block, err := aes.NewCipher(secret)
+	random := make([]byte, 48)
+	rand.Read(random)
+	block, err := aes.NewCipher(random[:32])
 	if err != nil {
 		panic(err)
 	}
@@ -66,13 +66,12 @@ func (v *vault) add(name string) visage.KeyRef {
 	if err != nil {
 		panic(err)
 	}
-	id := fmt.Sprintf("%032x", time.Now().UnixNano()+int64(len(v.calls)+v.sources))
+	id := fmt.Sprintf("%x", random[32:])
 	key := v.keys[name]
 	if key == nil {
 		key = &vaultKey{}
 		v.keys[name] = key
 	}
-	id = fmt.Sprintf("%s%02x", id[:30], len(key.versions))
 	key.versions = append(key.versions, &vaultVersion{id: id, aead: aead, description: keysource.Description{
 		Ref: keysource.Ref{URI: v.address + "/keys/" + name, Version: id}, Algorithm: "RSA-OAEP-256", Enabled: true,
 		KeyType: "RSA", Bits: 2048, Operations: []string{"wrapKey", "unwrapKey"}, Recovery: "Recoverable",
@@ -289,7 +288,12 @@ const (
 
 func newRig(t *testing.T, cfg sealed.Config) *rig {
 	t.Helper()
-	r := &rig{t: t, cfg: cfg, journal: &journal{}, vaults: vaults{
+	return newRigWith(t, cfg, custody.Policy{}, nil)
+}
+
+func newRigWith(t *testing.T, cfg sealed.Config, policy custody.Policy, check custody.Vaults) *rig {
+	t.Helper()
+	r := &rig{t: t, cfg: cfg, policy: policy, check: check, journal: &journal{}, vaults: vaults{
 		firstVault: newVault(firstVault), secondVault: newVault(secondVault),
 	}}
 	r.openStore()

@@ -1,0 +1,313 @@
+package custody_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed"
+)
+
+const (
+	promised = 60 * time.Second // between a vault's first refusal and the last answer with data
+	typical  = 45 * time.Second // 99 of 100
+)
+
+// TestRevocationTime takes a thousand keys away, each at a time of its own, from vaults that answer at once and from
+// slow ones, and holds what the manual promises against when the data was refused.
+func TestRevocationTime(t *testing.T) {
+	for name, c := range map[string]struct {
+		delay time.Duration // of a vault's answer, at most
+		p99   time.Duration
+	}{
+		"quick": {0, typical},
+		"slow":  {4900 * time.Millisecond, promised},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const trials, step = 1000, 250 * time.Millisecond
+				r := newRig(t, memory())
+				r.run()
+				spaces := make([]sealed.SpaceID, trials)
+				for i := range spaces {
+					spaces[i] = sealed.SpaceID{1, byte(i >> 8), byte(i)}
+					if err := r.store.Create(t.Context(), spaces[i]); err != nil {
+						t.Fatal(err)
+					}
+					r.write(spaces[i], 2)
+					r.enabled(spaces[i], r.first().add(fmt.Sprintf("k%d", i)))
+				}
+				r.first().set(func(v *vault) {
+					v.onCall = func(string) {
+						if c.delay > 0 {
+							time.Sleep(rand.N(c.delay))
+						}
+					}
+				})
+				took := make([]time.Duration, trials)
+				var all sync.WaitGroup
+				for i, id := range spaces {
+					all.Go(func() {
+						time.Sleep(time.Minute + rand.N(2*time.Minute))
+						r.first().enable(fmt.Sprintf("k%d", i), false)
+						start := time.Now()
+						for r.read(id) == nil {
+							time.Sleep(step)
+						}
+						took[i] = time.Since(start)
+					})
+				}
+				all.Wait()
+				slices.Sort(took)
+				p99, most := took[trials*99/100], took[trials-1]
+				t.Logf("median %v, p99 %v, max %v", took[trials/2], p99, most)
+				if p99 > c.p99 || most > promised {
+					t.Errorf("p99 %v, max %v", p99, most)
+				}
+			})
+		})
+	}
+}
+
+// TestRecheck asks a key at once that is said to have changed, and locks at once what it refuses, and nothing else.
+func TestRecheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, memory())
+		other := sealed.SpaceID{0xb}
+		if err := r.store.Create(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		r.write(other, 2)
+		r.run()
+		key := r.first().add("k1")
+		r.enabled(spaceA, key)
+		r.enabled(other, r.first().add("k2"))
+		time.Sleep(time.Second)
+		r.first().enable("k1", false)
+		start := time.Now()
+		r.custody.Recheck(visage.KeyRef{Vault: key.Vault, Name: "K1"})
+		synctest.Wait()
+		wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
+		if took := time.Since(start); took > 0 {
+			t.Errorf("took %v", took)
+		}
+		if err := r.read(other); err != nil {
+			t.Errorf("another resource: %v", err)
+		}
+		if got := r.custody.Conditions(); got[custody.Revoked] != 1 || got[custody.Active] != 1 {
+			t.Errorf("conditions %v", got)
+		}
+		r.first().enable("k1", true)
+		r.custody.Recheck(key)
+		synctest.Wait()
+		if err := r.read(spaceA); err != nil {
+			t.Errorf("restored: %v", err)
+		}
+	})
+}
+
+// TestSharedKey polls a key once however many resources are under it, and they fall together.
+func TestSharedKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 50
+		r := newRig(t, memory())
+		r.run()
+		key := r.first().add("k1")
+		for i := range n {
+			id := sealed.SpaceID{2, byte(i)}
+			if err := r.store.Create(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			r.enabled(id, key)
+		}
+		time.Sleep(time.Minute)
+		before := r.first().called("unwrapKey")
+		time.Sleep(10 * time.Minute)
+		if polls := r.first().called("unwrapKey") - before; polls < 15 || polls > 26 {
+			t.Errorf("%d polls in ten minutes", polls)
+		}
+		if err := r.store.Drop(t.Context(), sealed.SpaceID{2, 0}); err != nil {
+			t.Fatal(err)
+		}
+		r.first().enable("k1", false)
+		time.Sleep(promised)
+		if got := r.custody.Conditions()[custody.Revoked]; got < n-1 {
+			t.Errorf("%d of %d are locked", got, n-1)
+		}
+	})
+}
+
+// TestGrace serves while a vault gives no answer, for the grace and no longer.
+func TestGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRigWith(t, memory(), custody.Policy{Grace: 10 * time.Minute}, nil)
+		r.run()
+		r.enabled(spaceA, r.first().add("k1"))
+		time.Sleep(5 * time.Minute)
+		r.first().set(func(v *vault) { v.fail = refuse(keysource.ErrUnknown, "", "nobody there") })
+		s := r.until(spaceA, "the outage to be seen", func(s custody.State) bool { return s.Condition == custody.Degraded })
+		if s.Code != "" || s.Reason == "" || s.LastSuccess.IsZero() || !s.NextCheck.After(time.Now()) {
+			t.Errorf("degraded: %+v", s)
+		}
+		time.Sleep(time.Until(s.LastSuccess.Add(9 * time.Minute)))
+		if err := r.read(spaceA); err != nil {
+			t.Errorf("within the grace: %v", err)
+		}
+		time.Sleep(time.Minute)
+		if err := r.read(spaceA); err == nil {
+			t.Error("beyond the grace it is served")
+		}
+		s = r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Unavailable })
+		err := r.read(spaceA)
+		wantRefusal(t, err, "EncryptionKeyUnavailable")
+		if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.RetryAfter <= 0 {
+			t.Error("it is not said when to come again")
+		}
+		if s.Code != "EncryptionKeyUnavailable" {
+			t.Errorf("%+v", s)
+		}
+		r.first().set(func(v *vault) { v.fail = refuse(keysource.ErrDenied, keysource.Missing, "deleted") })
+		r.until(spaceA, "the refusal", func(s custody.State) bool { return s.Condition == custody.Revoked })
+		wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
+		r.first().set(func(v *vault) { v.fail = refuse(keysource.ErrUnknown, "", "nobody there") })
+		time.Sleep(5 * time.Minute)
+		if s := r.state(spaceA); s.Condition != custody.Revoked {
+			t.Errorf("no answer has made a refusal into %s", s.Condition)
+		}
+		r.first().set(func(v *vault) { v.fail = nil })
+		r.until(spaceA, "the restoration", func(s custody.State) bool { return s.Condition == custody.Active })
+		if err := r.read(spaceA); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestAnswers acts upon every sort of answer as the table of classes has it.
+func TestAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer func(*vault)
+		policy custody.Policy
+		want   custody.Condition
+	}{
+		"permission":      {answer: func(v *vault) { v.denied[principal] = keysource.Permission }, want: custody.Revoked},
+		"identity gone":   {answer: func(v *vault) { v.denied[principal] = keysource.NoIdentity }, want: custody.Revoked},
+		"key deleted":     {answer: func(v *vault) { v.keys["k1"].versions[0].gone = true }, want: custody.Revoked},
+		"firewall":        {answer: func(v *vault) { v.fail = refuse(keysource.ErrDenied, keysource.Firewall, "out") }, want: custody.Revoked},
+		"somebody else's": {answer: func(v *vault) { v.lie = true }, want: custody.Revoked},
+		"garbage":         {answer: func(v *vault) { v.fail = errors.New("garbage") }, want: custody.Degraded},
+		"throttled":       {answer: func(v *vault) { v.fail = refuse(keysource.ErrUnknown, "", "429") }, want: custody.Degraded},
+		"hangs":           {answer: func(v *vault) { v.onCall = func(string) { time.Sleep(30 * time.Second) } }, want: custody.Degraded},
+		"describing refused": {answer: func(v *vault) { v.verbs["get"] = refuse(keysource.ErrDenied, keysource.Permission, "no") },
+			want: custody.Active},
+		"wrapping refused": {answer: func(v *vault) { v.verbs["wrapKey"] = refuse(keysource.ErrDenied, keysource.Permission, "no") },
+			want: custody.Active},
+		"expired": {answer: func(v *vault) { v.keys["k1"].versions[0].description.Expires = time.Now() }, want: custody.Degraded},
+		"expired, and that locks": {answer: func(v *vault) { v.keys["k1"].versions[0].description.Expires = time.Now() },
+			policy: custody.Policy{LockOnExpiry: true}, want: custody.Revoked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRigWith(t, memory(), c.policy, nil)
+				r.run()
+				r.enabled(spaceA, r.first().add("k1"))
+				time.Sleep(time.Minute)
+				r.first().set(c.answer)
+				time.Sleep(7 * time.Minute) // ten polls and more: that often the dates are looked at
+				s := r.state(spaceA)
+				if s.Condition != c.want {
+					t.Errorf("%+v, want %s", s, c.want)
+				}
+				err := r.read(spaceA)
+				if locked := s.Code != ""; locked != (err != nil) {
+					t.Errorf("%+v, and reading says %v", s, err)
+				}
+				if c.want == custody.Revoked && r.journal.count(audit.CustodyLock, audit.Refused) != 1 {
+					t.Error("the lock was not audited once")
+				}
+			})
+		})
+	}
+}
+
+// TestOneRefusal does not lock for a refusal that a new connection and a new token do not confirm.
+func TestOneRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, memory())
+		r.run()
+		r.enabled(spaceA, r.first().add("k1"))
+		sources := 0
+		r.first().set(func(v *vault) {
+			sources = v.sources
+			v.onCall = func(string) {
+				v.mu.Lock()
+				defer v.mu.Unlock()
+				delete(v.denied, principal)
+				if v.sources == sources { // the old connection
+					v.denied[principal] = keysource.Permission
+				}
+			}
+		})
+		time.Sleep(5 * time.Minute)
+		if s := r.state(spaceA); s.Condition != custody.Active || r.journal.count(audit.CustodyLock, audit.Refused) != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestRestartLocked wants a resource locked after a start until its key has answered, whatever was before.
+func TestRestartLocked(t *testing.T) {
+	r := newRig(t, onDisk(t))
+	r.run()
+	r.enabled(spaceA, r.first().add("k1"))
+	r.first().set(func(v *vault) { v.fail = refuse(keysource.ErrUnknown, "", "nobody there") })
+	r.restart()
+	wantRefusal(t, r.read(spaceA), "EncryptionKeyUnavailable")
+	r.run()
+	r.until(spaceA, "the first question", func(s custody.State) bool { return !s.NextCheck.IsZero() })
+	if s := r.state(spaceA); s.Condition != custody.Unavailable {
+		t.Errorf("%+v", s)
+	}
+	wantRefusal(t, r.read(spaceA), "EncryptionKeyUnavailable")
+	if err := r.store.Bundle(spaceA).Load(t.Context(), nil); err == nil {
+		t.Error("the space opens without its key")
+	}
+	r.first().set(func(v *vault) { v.fail = nil })
+	r.custody.Recheck(visage.KeyRef{Vault: firstVault, Name: "k1"})
+	r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+	if err := r.read(spaceA); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDeleteWhileLocked deletes a resource whose key is revoked, and forgets it.
+func TestDeleteWhileLocked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, memory())
+		r.run()
+		r.enabled(spaceA, r.first().add("k1"))
+		r.first().enable("k1", false)
+		r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+		if err := r.store.Drop(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+		r.custody.Forget(spaceA)
+		if _, err := r.custody.State(t.Context(), spaceA); !errors.Is(err, sealed.ErrNoSpace) {
+			t.Errorf("state of what is deleted: %v", err)
+		}
+		time.Sleep(time.Minute)
+		before := r.first().called("unwrapKey")
+		time.Sleep(time.Hour)
+		if n := r.first().called("unwrapKey") - before; n > 0 {
+			t.Errorf("a key was asked %d times for nobody", n)
+		}
+	})
+}

@@ -1,0 +1,184 @@
+package custody_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/custody"
+)
+
+var errFault = errors.New("a fault was made here")
+
+// journey is a kind of change, with what comes before it.
+type journey struct {
+	kind   custody.OperationKind
+	before func(r *rig) visage.KeyRef // leaves custody running, and returns the key in use
+	change func(ctx context.Context, r *rig) error
+}
+
+// journeys are all kinds of change.
+var journeys = []journey{
+	{custody.Enabling, func(r *rig) visage.KeyRef { r.first().add("k1"); return visage.KeyRef{} },
+		func(ctx context.Context, r *rig) error {
+			return r.enable(ctx, visage.KeyRef{Vault: firstVault, Name: "k1"})
+		}},
+	{custody.Switching, func(r *rig) visage.KeyRef { r.second().add("k2"); return r.underFirst() },
+		func(ctx context.Context, r *rig) error {
+			return r.enable(ctx, visage.KeyRef{Vault: secondVault, Name: "k2"})
+		}},
+	{custody.Updating, func(r *rig) visage.KeyRef { key := r.underFirst(); r.first().add("k1"); return key },
+		func(ctx context.Context, r *rig) error {
+			return r.enable(ctx, visage.KeyRef{Vault: firstVault, Name: "k1"})
+		}},
+	{custody.Disabling, func(r *rig) visage.KeyRef { return r.underFirst() },
+		func(ctx context.Context, r *rig) error { _, err := r.custody.Disable(ctx, spaceA); return err }},
+}
+
+func (r *rig) enable(ctx context.Context, key visage.KeyRef) error {
+	_, err := r.custody.Enable(ctx, spaceA, key, principal)
+	return err
+}
+
+func (r *rig) underFirst() visage.KeyRef {
+	key := r.first().add("k1")
+	r.enabled(spaceA, key)
+	return key
+}
+
+// TestFaults makes every step of every change fail once, before it was taken and after, and wants each change to be as
+// the table of states has it: not done, with everything as it was, up to the point of no return, and done from there.
+func TestFaults(t *testing.T) {
+	for _, j := range journeys {
+		for _, point := range custody.Points(j.kind) {
+			t.Run(point, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { faulty(t, j, point) })
+			})
+		}
+	}
+}
+
+func faulty(t *testing.T, j journey, point string) {
+	r := newRig(t, memory())
+	var armed, made atomic.Bool
+	r.custody.SetFault(func(at string) error {
+		if at == point && armed.Load() && made.CompareAndSwap(false, true) {
+			return errFault
+		}
+		return nil
+	})
+	r.run()
+	old := j.before(r)
+	armed.Store(true)
+	err := j.change(t.Context(), r)
+	s := r.settled(spaceA)
+	if !made.Load() {
+		t.Fatalf("the point was not passed: %v", err)
+	}
+	done := s.Operation.Kind == j.kind && s.Operation.Progress == custody.Succeeded
+	if done != (err == nil) || custody.Forward(j.kind, point) && !done {
+		t.Errorf("the change answered %v and is %+v", err, s.Operation)
+	}
+	r.consistent(j, old, done)
+}
+
+// TestKilled kills the process at every step of every change, as far as a test can: whatever was about to happen does
+// not, and the store is opened anew. The change completes or is taken back, by itself.
+func TestKilled(t *testing.T) {
+	for _, j := range journeys {
+		for _, point := range custody.Points(j.kind) {
+			t.Run(point, func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, onDisk(t))
+				r.run()
+				old := j.before(r)
+				r.halt()
+				killed := make(chan struct{})
+				r.custody.SetFault(func(at string) error {
+					if at == point {
+						close(killed)
+						runtime.Goexit()
+					}
+					return nil
+				})
+				go func() {
+					if err := j.change(t.Context(), r); err != nil {
+						t.Errorf("before the point: %v", err)
+						close(killed)
+						return
+					}
+					select {
+					case <-killed:
+					default:
+						r.run()
+					}
+				}()
+				<-killed
+				if r.stop != nil {
+					r.halt()
+				}
+				r.restart()
+				if s := r.state(spaceA); s.Condition != custody.ServiceManaged && s.Condition != custody.Unavailable {
+					t.Errorf("at the start: %+v", s)
+				}
+				r.run()
+				s := r.settled(spaceA)
+				done := s.Operation.Kind == j.kind && s.Operation.Progress == custody.Succeeded
+				if custody.Forward(j.kind, point) && !done {
+					t.Errorf("the change is %+v", s.Operation)
+				}
+				r.consistent(j, old, done)
+			})
+		}
+	}
+}
+
+// consistent wants everything to be as the key says that is in charge: which that is, that it alone is needed, and that
+// the data is there.
+func (r *rig) consistent(j journey, old visage.KeyRef, done bool) {
+	r.t.Helper()
+	want := custody.Active
+	if j.kind == custody.Enabling && !done || j.kind == custody.Disabling && done {
+		want = custody.ServiceManaged
+	}
+	s := r.until(spaceA, "the state "+string(want), func(s custody.State) bool { return s.Condition == want })
+	if s.Code != "" || s.Reason != "" {
+		r.t.Errorf("state %+v", s)
+	}
+	switch {
+	case want == custody.ServiceManaged:
+		if s.Version != "" {
+			r.t.Errorf("the service's key has the version %s", s.Version)
+		}
+	case !done && s.Version != old.Version:
+		r.t.Errorf("not done, and the version is %s, was %s", s.Version, old.Version)
+	case done && s.Version == old.Version:
+		r.t.Errorf("done, and the version is still %s", s.Version)
+	}
+	keys, err := r.store.Bundle(spaceA).Keys(r.t.Context())
+	if err != nil || len(keys.Slots) != 1 || keys.Turning {
+		r.t.Errorf("keys are left over: %+v, %v", keys, err)
+	}
+	if err := r.read(spaceA); err != nil {
+		r.t.Error(err)
+	}
+	// The keys that are not in charge are not needed: without them everything still opens, after a restart too.
+	for address, v := range r.vaults {
+		if want == custody.ServiceManaged || s.Key.Vault != address {
+			v.set(func(v *vault) { v.fail = errFault })
+		}
+	}
+	if r.cfg.KeyDir == "" {
+		return
+	}
+	r.restart()
+	r.run()
+	r.until(spaceA, "the state after a restart", func(s custody.State) bool { return s.Condition == want })
+	if err := r.read(spaceA); err != nil {
+		r.t.Error(err)
+	}
+}
