@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -60,6 +61,9 @@ func decodeNote(raw []byte) (note, error) {
 	}
 	if n.Format != noteFormat {
 		return note{}, fmt.Errorf("read the note of custody: format %d is not known", n.Format)
+	}
+	if f := n.Flow; f != nil && (!slices.Contains(kinds, f.Kind) || !slices.Contains(f.road(), f.Step)) {
+		return note{}, fmt.Errorf("read the note of custody: step %q of a change of kind %q is not known", f.Step, f.Kind)
 	}
 	return n, nil
 }

@@ -1,6 +1,7 @@
 package custody_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -23,17 +24,17 @@ import (
 // vault is a customer's vault as a test wants it to be. Its keys wrap truly: what it answered without being told to lie
 // opens with that version and nothing else.
 type vault struct {
-	mu       sync.Mutex
-	address  string
-	keys     map[string]*vaultKey
-	denied   map[visage.PrincipalID]keysource.Reason // who may do nothing, and why
-	verbs    map[string]error                        // what a verb answers instead: "get", "wrapKey", "unwrapKey"
-	fail     error                                   // what everything answers instead
-	lie      bool                                    // answers with other bytes than it should
-	calls    map[string]int
-	sources  int
-	onCall   func(verb string) // before each answer; not under mu
-	lastGood time.Time
+	mu      sync.Mutex
+	address string
+	keys    map[string]*vaultKey
+	denied  map[visage.PrincipalID]keysource.Reason // who may do nothing, and why
+	verbs   map[string]error                        // what a verb answers instead: "get", "wrapKey", "unwrapKey"
+	fail    error                                   // what everything answers instead
+	lie     bool                                    // answers with other bytes than it should
+	calls   map[string]int
+	sources int
+	onCall  func(verb string) // before each answer; not under mu
+	wrapped [][]byte          // everything it was given to wrap
 }
 
 type vaultKey struct {
@@ -174,6 +175,7 @@ func (s *vaultSource) Wrap(ctx context.Context, inner []byte) ([]byte, keysource
 	if err := version.usable(); err != nil {
 		return nil, keysource.Ref{}, err
 	}
+	s.v.wrapped = append(s.v.wrapped, bytes.Clone(inner))
 	return version.aead.Seal(nil, nil, inner, nil), version.description.Ref, nil
 }
 
@@ -198,7 +200,6 @@ func (s *vaultSource) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte
 	if s.v.lie {
 		inner[0] ^= 1
 	}
-	s.v.lastGood = time.Now()
 	return inner, nil
 }
 

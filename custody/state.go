@@ -34,6 +34,8 @@ const (
 	Disabling OperationKind = "disable" // back to the service's key
 )
 
+var kinds = []OperationKind{Enabling, Switching, Updating, Following, Disabling}
+
 // Progress is how far a change has come.
 type Progress string
 

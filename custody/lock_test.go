@@ -1,0 +1,322 @@
+package custody_test
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed"
+)
+
+// TestLock locks by the owner's word, over a restart, though the key would say yes.
+func TestLock(t *testing.T) {
+	r := newRig(t, onDisk(t))
+	r.run()
+	r.enabled(spaceA, r.first().add("k1"))
+	if err := r.custody.Lock(t.Context(), spaceA); err != nil {
+		t.Fatal(err)
+	}
+	wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
+	if s := r.state(spaceA); s.Condition != custody.Locked || s.Code != "EncryptionKeyRevoked" {
+		t.Errorf("%+v", s)
+	}
+	r.restart()
+	r.run()
+	r.until(spaceA, "the first question", func(s custody.State) bool { return !s.NextCheck.IsZero() })
+	if s := r.state(spaceA); s.Condition != custody.Locked {
+		t.Errorf("after a restart: %+v", s)
+	}
+	wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
+	_, err := r.custody.Disable(t.Context(), spaceA)
+	wantRefusal(t, err, "EncryptionKeyRevoked")
+	if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
+		t.Fatal(err)
+	}
+	r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+	if err := r.read(spaceA); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLockAgainstEverything locks while polls open, notes are written and others unlock: whoever came last has his way,
+// and nothing that starts after Lock has returned succeeds.
+func TestLockAgainstEverything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, memory())
+		r.run()
+		key := r.first().add("k1")
+		r.enabled(spaceA, key)
+		r.first().set(func(v *vault) { v.onCall = func(string) { time.Sleep(time.Millisecond) } })
+		var noise sync.WaitGroup
+		ended := make(chan struct{})
+		for range 4 {
+			noise.Go(func() {
+				for {
+					select {
+					case <-ended:
+						return
+					case <-time.After(time.Millisecond):
+						r.custody.Recheck(key)
+						if err := r.custody.SetPolicy(t.Context(), spaceA, custody.Policy{Grace: time.Hour}); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+			})
+		}
+		for range 200 {
+			if err := r.custody.Lock(t.Context(), spaceA); err != nil {
+				t.Fatal(err)
+			}
+			for range 5 {
+				if err := r.read(spaceA); !errors.Is(err, sealed.ErrLocked) {
+					t.Fatalf("after Lock: %v", err)
+				}
+				time.Sleep(time.Millisecond)
+			}
+			if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
+				t.Fatal(err)
+			}
+			r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+			if err := r.read(spaceA); err != nil {
+				t.Fatal(err)
+			}
+		}
+		close(ended)
+		noise.Wait()
+	})
+}
+
+// TestManualRestore opens nothing by itself that was refused under such a policy, and nothing that was refused for long.
+func TestManualRestore(t *testing.T) {
+	for name, c := range map[string]struct {
+		policy custody.Policy
+		locked time.Duration
+	}{
+		"policy":   {custody.Policy{ManualRestore: true}, time.Minute},
+		"for long": {custody.Policy{}, custody.LongLocked + time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRigWith(t, memory(), c.policy, nil)
+				r.run()
+				r.enabled(spaceA, r.first().add("k1"))
+				r.first().enable("k1", false)
+				r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+				// A resource that is locked for a month costs a month of polls; the vault's silence makes no difference to it.
+				time.Sleep(c.locked)
+				r.first().enable("k1", true)
+				time.Sleep(10 * time.Minute)
+				if s := r.state(spaceA); s.Condition != custody.Revoked {
+					t.Errorf("opened by itself: %+v", s)
+				}
+				if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
+					t.Fatal(err)
+				}
+				r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+			})
+		})
+	}
+}
+
+// TestRevokedInside takes the key away while a long transaction and a long read are inside: the one fails at its commit,
+// the other ends when it ends, and neither holds the lock up.
+func TestRevokedInside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, memory())
+		r.run()
+		key := r.first().add("k1")
+		r.enabled(spaceA, key)
+		lease := r.store.Space(spaceA).Lease()
+		written := make(chan error, 1)
+		go func() {
+			written <- r.store.Space(spaceA).Update(t.Context(), func(tx sealed.Tx) error {
+				time.Sleep(3 * time.Second) // longer than Lock waits
+				return items.In("list").Put(tx, "late", item{"late", "late"})
+			})
+		}()
+		time.Sleep(time.Second)
+		r.first().enable("k1", false)
+		start := time.Now()
+		r.custody.Recheck(key)
+		<-lease.Done()
+		if took := time.Since(start); took > 0 {
+			t.Errorf("the lease ended after %v", took)
+		}
+		wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
+		if err := <-written; !errors.Is(err, sealed.ErrLocked) {
+			t.Errorf("the transaction: %v", err)
+		}
+		r.first().enable("k1", true)
+		r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+		err := r.store.Space(spaceA).View(t.Context(), func(rd sealed.Reader) error {
+			_, err := items.In("list").Get(rd, "late")
+			return err
+		})
+		if !errors.Is(err, sealed.ErrNotFound) {
+			t.Errorf("what was written while the key was revoked: %v", err)
+		}
+	})
+}
+
+// TestFollow takes resources along to new versions, if their reference has no version and the new one is good.
+func TestFollow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, memory())
+		pinned := sealed.SpaceID{0xb}
+		if err := r.store.Create(t.Context(), pinned); err != nil {
+			t.Fatal(err)
+		}
+		r.run()
+		one := r.first().add("k1")
+		followed := one
+		followed.Version = ""
+		r.enabled(spaceA, followed)
+		r.enabled(pinned, one)
+
+		bad := r.first().add("k1")
+		r.first().change("k1", func(d *keysource.Description) { d.Expires = time.Now() })
+		r.custody.Recheck(one)
+		synctest.Wait()
+		if s := r.state(spaceA); s.Version != one.Version {
+			t.Errorf("followed to the expired version %s: %+v", bad.Version, s)
+		}
+		two := r.first().add("k1")
+		time.Sleep(90 * time.Minute) // it is looked for by itself
+		if s := r.state(spaceA); s.Version != two.Version || s.Operation.Kind != custody.Following || s.Condition != custody.Active {
+			t.Errorf("%+v", s)
+		}
+		if s := r.state(pinned); s.Version != one.Version {
+			t.Errorf("a pinned version was left: %+v", s)
+		}
+		three := r.first().add("k1")
+		r.custody.Recheck(one)
+		synctest.Wait()
+		four := r.first().add("k1")
+		r.custody.Recheck(one)
+		synctest.Wait()
+		if s := r.state(spaceA); s.Version != three.Version {
+			t.Errorf("twice in a moment: %+v", s)
+		}
+		time.Sleep(11 * time.Minute)
+		if s := r.state(spaceA); s.Version != four.Version {
+			t.Errorf("after the guard: %+v", s)
+		}
+		if err := r.read(spaceA); err != nil {
+			t.Error(err)
+		}
+		if n := r.journal.count(audit.CustodyFollow, audit.Done); n != 3 {
+			t.Errorf("%d follows were audited", n)
+		}
+	})
+}
+
+// TestIdentityAnew gives a locked resource another identity, which opens it: its first one was taken away.
+func TestIdentityAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, memory())
+		r.run()
+		key := r.first().add("k1")
+		r.enabled(spaceA, key)
+		r.first().set(func(v *vault) { v.denied[principal] = keysource.NoIdentity })
+		r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+		anew := visage.PrincipalID("22222222-2222-2222-2222-222222222222")
+		r.first().set(func(v *vault) { v.denied[anew] = keysource.Permission })
+		_, err := r.custody.Enable(t.Context(), spaceA, key, anew)
+		wantRefusal(t, err, "KeyVaultAccessDenied")
+		r.first().set(func(v *vault) { delete(v.denied, anew) })
+		if _, err := r.custody.Enable(t.Context(), spaceA, key, anew); err != nil {
+			t.Fatal(err)
+		}
+		if s := r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active }); s.As != anew {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestKeyGoneHalfWay takes the new key away in the middle of enabling: before the point of no return nothing has changed,
+// after it the resource is locked until the key is back, and then the change goes on.
+func TestKeyGoneHalfWay(t *testing.T) {
+	for _, point := range custody.Points(custody.Enabling) {
+		t.Run(point, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, memory())
+				r.first().add("k1")
+				var once sync.Once
+				r.custody.SetFault(func(at string) error {
+					if at == point {
+						once.Do(func() { r.first().enable("k1", false) })
+					}
+					return nil
+				})
+				r.run()
+				err := r.enable(t.Context(), visage.KeyRef{Vault: firstVault, Name: "k1"})
+				if err != nil {
+					wantRefusal(t, err, "KeyVaultKeyDisabled")
+					if s := r.state(spaceA); s.Condition != custody.ServiceManaged || s.Operation.Progress != custody.Failed {
+						t.Errorf("%+v", s)
+					}
+					if err := r.read(spaceA); err != nil {
+						t.Error(err)
+					}
+					return
+				}
+				s := r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+				wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
+				_, err = r.custody.Disable(t.Context(), spaceA)
+				if s.Operation.Progress == custody.Running {
+					wantRefusal(t, err, "RequestConflict")
+				} else {
+					wantRefusal(t, err, "EncryptionKeyRevoked")
+				}
+				r.first().enable("k1", true)
+				r.until(spaceA, "the end", func(s custody.State) bool {
+					return s.Condition == custody.Active && s.Operation.Progress == custody.Succeeded
+				})
+				if err := r.read(spaceA); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// TestVaultGoneHalfWay has the vault give no answer in the middle of a change: it waits, within the grace.
+func TestVaultGoneHalfWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRigWith(t, memory(), custody.Policy{Grace: 10 * time.Minute}, nil)
+		r.first().add("k1")
+		var once sync.Once
+		r.custody.SetFault(func(at string) error {
+			if at == "enable acked before" {
+				once.Do(func() {
+					r.first().set(func(v *vault) { v.fail = refuse(keysource.ErrUnknown, "", "nobody there") })
+				})
+			}
+			return nil
+		})
+		r.run()
+		if err := r.enable(t.Context(), visage.KeyRef{Vault: firstVault, Name: "k1"}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		if s := r.state(spaceA); s.Condition != custody.Degraded || s.Operation.Progress != custody.Running {
+			t.Errorf("within the grace: %+v", s)
+		}
+		if err := r.read(spaceA); err != nil {
+			t.Errorf("within the grace: %v", err)
+		}
+		time.Sleep(7 * time.Minute)
+		wantRefusal(t, r.read(spaceA), "EncryptionKeyUnavailable")
+		r.first().set(func(v *vault) { v.fail = nil })
+		r.until(spaceA, "the end", func(s custody.State) bool {
+			return s.Condition == custody.Active && s.Operation.Progress == custody.Succeeded
+		})
+	})
+}
