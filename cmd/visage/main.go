@@ -55,7 +55,8 @@ func commands() []command {
 		resourceKeysCommand(), resourceRegenerateCommand(), resourceIdentityCommand(),
 		resourceDeleteCommand(), resourceRecoverCommand(), resourcePurgeCommand(),
 		cmkRequestCommand(), cmkRequestsCommand(), cmkApproveCommand(), cmkRejectCommand(), cmkWithdrawCommand(),
-		cmkCapacityCommand(),
+		cmkCapacityCommand(), cmkEnableCommand(), cmkSwitchCommand(), cmkDisableCommand(), cmkStatusCommand(),
+		cmkLockCommand(), cmkUnlockCommand(),
 		auditListCommand(), auditExportCommand(), auditVerifyCommand(),
 		verifyCommand(), evaluateCommand(), versionCommand(),
 	}

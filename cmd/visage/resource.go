@@ -24,13 +24,14 @@ type account struct {
 	} `json:"sku"`
 	Identity   *accountIdentity `json:"identity,omitempty"`
 	Properties struct {
-		Endpoint           string `json:"endpoint"`
-		CustomSubDomain    string `json:"customSubDomainName,omitempty"`
-		DateCreated        string `json:"dateCreated"`
-		DisableLocalAuth   bool   `json:"disableLocalAuth"`
-		ProvisioningState  string `json:"provisioningState"`
-		DeletionDate       string `json:"deletionDate,omitempty"`
-		ScheduledPurgeDate string `json:"scheduledPurgeDate,omitempty"`
+		Endpoint           string      `json:"endpoint"`
+		CustomSubDomain    string      `json:"customSubDomainName,omitempty"`
+		DateCreated        string      `json:"dateCreated"`
+		DisableLocalAuth   bool        `json:"disableLocalAuth"`
+		Encryption         *encryption `json:"encryption,omitempty"`
+		ProvisioningState  string      `json:"provisioningState"`
+		DeletionDate       string      `json:"deletionDate,omitempty"`
+		ScheduledPurgeDate string      `json:"scheduledPurgeDate,omitempty"`
 	} `json:"properties"`
 }
 

@@ -39,7 +39,8 @@ func (r *running) stop() error {
 type runningKey struct{}
 
 // TestScripts runs the stories in testdata/script. "server DIR" starts a server with made-up faces on a directory,
-// "stop" stops it, and "damage DIR" changes a bit of the epoch key of the default resource.
+// "stop" stops it, and "damage DIR" changes a bit of the epoch key of the default resource. "safe DIR" makes a vault with a
+// key whose identifier is in $KEY from then on, and "allow DIR true|false" says whether that may be used.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -58,6 +59,17 @@ func TestScripts(t *testing.T) {
 			"server": func(ts *testscript.TestScript, _ bool, args []string) { startServer(ts, args[0]) },
 			"stop": func(ts *testscript.TestScript, _ bool, _ []string) {
 				ts.Check(ts.Value(runningKey{}).(*running).stop())
+			},
+			"safe": func(ts *testscript.TestScript, _ bool, args []string) {
+				s, err := openSafe(ts.MkAbs(args[0]))
+				ts.Check(err)
+				ts.Check(s.make(context.Background()))
+				ts.Setenv("KEY", "https://"+s.host()+"/keys/faces")
+			},
+			"allow": func(ts *testscript.TestScript, _ bool, args []string) {
+				s, err := openSafe(ts.MkAbs(args[0]))
+				ts.Check(err)
+				ts.Check(s.allow(context.Background(), args[1] == "true"))
 			},
 			"damage": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(damage(ts.MkAbs(args[0]))) },
 		},
