@@ -2,7 +2,6 @@ package armapi_test
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -41,10 +40,7 @@ func (m manager) do(method, path, body string) (status int, header http.Header, 
 		m.t.Fatal(err)
 	}
 	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		m.t.Fatal(err)
-	}
+	b := m.readAll(res, method, path)
 	if len(b) > 0 {
 		if err := json.Unmarshal(b, &answer); err != nil {
 			m.t.Fatalf("%s %s: %d %s is not JSON: %v", method, path, res.StatusCode, b, err)
