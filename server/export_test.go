@@ -22,3 +22,6 @@ func (s *Server) Identify(ctx context.Context, name string) (sealed.SpaceID, vis
 	p, err := s.identities.EnsureManaged(ctx, s.operator.TenantID, path, identity.SystemAssigned)
 	return sealed.SpaceID(a.ID), visage.PrincipalID(p.ID), err
 }
+
+// Directory returns the room that knows who is who. After Ready.
+func (s *Server) Directory() *identity.Directory { return s.identities }
