@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"runtime/debug"
@@ -30,6 +31,7 @@ type answer struct {
 	status int
 	header http.Header
 	body   []byte // nil: none
+	stream func(context.Context, io.Writer) error
 }
 
 // ServeHTTP lives a request from its line to its log line.
@@ -76,6 +78,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		attrs = append(attrs, "write_err", err.Error())
 	}
 	h.log.Info("request", attrs...)
+	if err != nil && a.stream != nil {
+		panic(http.ErrAbortHandler) // the client must not take what it has for all of it
+	}
 }
 
 // deadline notes a deadline that could not be set. Writers that have no connection (those of tests) have none.
@@ -207,7 +212,7 @@ func spell(result any) (answer, error) {
 	if !ok {
 		reply = Reply{Status: http.StatusOK, Body: result}
 	}
-	a := answer{status: reply.Status, header: reply.Header}
+	a := answer{status: reply.Status, header: reply.Header, stream: reply.Stream}
 	if reply.Body == nil {
 		return a, nil
 	}
@@ -268,6 +273,13 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange, a a
 	if x.plane != nil && x.plane.Greet != nil {
 		x.plane.Greet(header, r, x.id)
 	}
+	if a.stream != nil {
+		header.Set("Content-Type", "application/octet-stream")
+		w.WriteHeader(a.status)
+		out := &patientWriter{to: w, control: http.NewResponseController(w), handler: h}
+		err := a.stream(r.Context(), out)
+		return out.n, err
+	}
 	if a.body != nil {
 		header.Set("Content-Type", "application/json; charset=utf-8")
 	}
@@ -279,6 +291,22 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange, a a
 		return 0, nil
 	}
 	return w.Write(a.body)
+}
+
+// patientWriter gives the client WriteTimeout for each piece, however many there are.
+type patientWriter struct {
+	to      io.Writer
+	control *http.ResponseController
+	handler *Handler
+	n       int
+}
+
+// Write implements io.Writer.
+func (w *patientWriter) Write(b []byte) (int, error) {
+	w.handler.deadline(w.control.SetWriteDeadline(time.Now().Add(w.handler.cfg.WriteTimeout)))
+	n, err := w.to.Write(b)
+	w.n += n
+	return n, err
 }
 
 func (x *exchange) planeName() string {

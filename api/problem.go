@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"time"
 
@@ -14,6 +15,9 @@ type Reply struct {
 	Status int         // 200 to 299
 	Header http.Header // added to the answer's; may be nil
 	Body   any         // written as JSON; nil: none
+	// Stream, when it is there, writes the body in place of Body, for as long as its context lives and the client takes what is written. After an error the
+	// connection is cut, so that the client knows.
+	Stream func(ctx context.Context, w io.Writer) error
 }
 
 // Problem is an error answer before a plane has spelled it. Handlers return one for a status that no kind of refusal

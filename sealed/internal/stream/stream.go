@@ -104,14 +104,22 @@ func (s *Writer) Add(f Frame) error {
 		return fmt.Errorf("a row of %d and %d bytes does not fit into a backup", len(f.Key), len(f.Value))
 	}
 	var head [1 + 2*binary.MaxVarintLen64]byte
-	b := append(head[:0], f.Kind)
-	b = binary.AppendUvarint(b, uint64(len(f.Key)))
-	b = binary.AppendUvarint(b, uint64(len(f.Value)))
-	s.write(b)
+	s.write(appendLengths(head[:0], f))
 	s.write(f.Key)
 	s.write(f.Value)
 	s.total.Rows++
 	return s.err
+}
+
+func appendLengths(b []byte, f Frame) []byte {
+	b = append(b, f.Kind)
+	b = binary.AppendUvarint(b, uint64(len(f.Key)))
+	return binary.AppendUvarint(b, uint64(len(f.Value)))
+}
+
+// AppendFrame appends the one form that a frame has in a stream.
+func AppendFrame(b []byte, f Frame) []byte {
+	return append(append(appendLengths(b, f), f.Key...), f.Value...)
 }
 
 // Close ends the stream.
@@ -130,6 +138,7 @@ func (s *Writer) Close() (Total, error) {
 type Reader struct {
 	in    *bufio.Reader
 	sum   hash.Hash
+	begin []byte
 	head  Header
 	total Total
 	frame Frame
@@ -158,6 +167,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 	if s.head.Content != Data && s.head.Content != Keyring {
 		return nil, fmt.Errorf("%w: it holds %q", ErrMalformed, s.head.Content)
 	}
+	s.begin = append(b[:], head...)
 	return s, nil
 }
 
@@ -250,6 +260,14 @@ func (s *Reader) end() error {
 	}
 	s.code = code
 	return nil
+}
+
+// Beginning returns the bytes before the first frame.
+func (s *Reader) Beginning() []byte { return s.begin }
+
+// Ending returns, after the last frame, the bytes that follow it.
+func (s *Reader) Ending() []byte {
+	return append(binary.BigEndian.AppendUint64([]byte{End}, uint64(s.total.Rows)), s.code...)
 }
 
 // Total returns what was read so far.

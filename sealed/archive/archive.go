@@ -1,0 +1,271 @@
+// Package archive keeps backups of a store's data in a folder, so that what did not change between two of them is there once.
+//
+// It needs no key: what it keeps is sealed. A backup is cut into chunks at places that its own keys decide, so that a change moves no later
+// cut; every chunk is a file named by its SHA-256. docs/formats/backup.md describes the folder.
+package archive
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage/internal/durable"
+	"github.com/visage-face/visage/sealed/internal/stream"
+)
+
+// marker is the file that says that a folder is an archive, and of which format.
+const (
+	marker     = "visage-archive"
+	markerText = "visage archive 1\n"
+)
+
+// What a caller decides on.
+var (
+	ErrNotArchive = errors.New("the folder is not an archive of backups")
+	ErrNoBackup   = errors.New("there is no such backup in the archive")
+	ErrDamaged    = errors.New("the archive is damaged")
+	ErrMalformed  = stream.ErrMalformed // what was to be added is no backup of data, or not all of one
+)
+
+// Archive is a folder of backups. One process at a time should change it; reading while another adds is safe.
+type Archive struct{ dir string }
+
+// Backup is one backup in an archive.
+type Backup struct {
+	Name     string    `json:"-"`
+	Instance string    `json:"instance"`
+	Taken    time.Time `json:"taken"`
+	Rows     int64     `json:"rows"`
+	Bytes    int64     `json:"bytes"` // of the whole stream
+	Begin    []byte    `json:"begin"` // what comes before the first chunk
+	End      []byte    `json:"end"`   // and after the last
+	Chunks   []Chunk   `json:"chunks"`
+}
+
+// Chunk is a piece of a backup, in a file of its own.
+type Chunk struct {
+	SHA256 string `json:"sha256"` // hexadecimal
+	Bytes  int64  `json:"bytes"`
+}
+
+// Open opens the archive in a folder, and makes one in a folder that is empty or not there. Error: ErrNotArchive.
+func Open(dir string) (*Archive, error) {
+	b, err := os.ReadFile(filepath.Join(dir, marker))
+	switch {
+	case err == nil && string(b) != markerText:
+		return nil, fmt.Errorf("open archive %s: %w: it has another format", dir, ErrNotArchive)
+	case err == nil:
+		return &Archive{dir}, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("open archive: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open archive: %w", err)
+	}
+	if len(entries) > 0 {
+		return nil, fmt.Errorf("open archive %s: %w, and not empty", dir, ErrNotArchive)
+	}
+	for _, d := range []string{"", "chunks", "backups"} {
+		if err := durable.MkdirAll(filepath.Join(dir, d)); err != nil {
+			return nil, fmt.Errorf("make archive: %w", err)
+		}
+	}
+	if err := durable.WriteFile(filepath.Join(dir, marker), []byte(markerText)); err != nil {
+		return nil, fmt.Errorf("make archive: %w", err)
+	}
+	return &Archive{dir}, nil
+}
+
+func (a *Archive) chunkPath(sum string) string { return filepath.Join(a.dir, "chunks", sum[:2], sum) }
+
+func (a *Archive) backupPath(name string) string {
+	return filepath.Join(a.dir, "backups", name+".json")
+}
+
+// List returns the backups, oldest first. Error: ErrDamaged.
+func (a *Archive) List() ([]Backup, error) {
+	entries, err := os.ReadDir(filepath.Join(a.dir, "backups"))
+	if err != nil {
+		return nil, fmt.Errorf("list backups: %w", err)
+	}
+	var all []Backup
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), ".json")
+		if !ok {
+			continue // a file that a crash left half written
+		}
+		b, err := a.Backup(name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, b)
+	}
+	slices.SortFunc(all, func(a, b Backup) int {
+		return firstNonZero(a.Taken.Compare(b.Taken), strings.Compare(a.Name, b.Name))
+	})
+	return all, nil
+}
+
+func firstNonZero(a, b int) int {
+	if a != 0 {
+		return a
+	}
+	return b
+}
+
+// Backup returns the backup of a name; "latest" is the newest. Errors: ErrNoBackup, ErrDamaged.
+func (a *Archive) Backup(name string) (Backup, error) {
+	if name == "latest" {
+		all, err := a.List()
+		if err != nil || len(all) == 0 {
+			return Backup{}, errors.Join(err, ErrNoBackup)
+		}
+		return all[len(all)-1], nil
+	}
+	if name == "" || strings.ContainsAny(name, `/\`) || strings.HasPrefix(name, ".") {
+		return Backup{}, fmt.Errorf("%w: %q", ErrNoBackup, name)
+	}
+	raw, err := os.ReadFile(a.backupPath(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Backup{}, fmt.Errorf("%w: %q", ErrNoBackup, name)
+	}
+	if err != nil {
+		return Backup{}, fmt.Errorf("read backup: %w", err)
+	}
+	b := Backup{}
+	if err := json.Unmarshal(raw, &b); err != nil {
+		return Backup{}, fmt.Errorf("backup %s: %w: %v", name, ErrDamaged, err)
+	}
+	b.Name = name
+	for _, c := range b.Chunks {
+		if sum, err := hex.DecodeString(c.SHA256); err != nil || len(sum) != sha256.Size || c.Bytes < 0 || c.Bytes > maxChunk {
+			return Backup{}, fmt.Errorf("backup %s: %w: a chunk called %q of %d bytes", name, ErrDamaged, c.SHA256, c.Bytes)
+		}
+	}
+	return b, nil
+}
+
+// Read returns the stream of a backup. Every chunk is verified before any of it is given out; what is wrong with one is an ErrDamaged.
+func (a *Archive) Read(b Backup) io.Reader {
+	parts := []io.Reader{strings.NewReader(string(b.Begin))}
+	for _, c := range b.Chunks {
+		parts = append(parts, &lazyChunk{a: a, chunk: c})
+	}
+	return io.MultiReader(append(parts, strings.NewReader(string(b.End)))...)
+}
+
+// lazyChunk reads its file when its turn comes.
+type lazyChunk struct {
+	a     *Archive
+	chunk Chunk
+	left  io.Reader
+}
+
+// Read implements io.Reader.
+func (l *lazyChunk) Read(p []byte) (int, error) {
+	if l.left == nil {
+		b, err := l.a.load(l.chunk)
+		if err != nil {
+			return 0, err
+		}
+		l.left = strings.NewReader(string(b))
+	}
+	return l.left.Read(p)
+}
+
+// load reads a chunk and makes sure that it is what it is called.
+func (a *Archive) load(c Chunk) ([]byte, error) {
+	b, err := os.ReadFile(a.chunkPath(c.SHA256))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: chunk %s is missing", ErrDamaged, c.SHA256)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read chunk: %w", err)
+	}
+	if sum := sha256.Sum256(b); int64(len(b)) != c.Bytes || hex.EncodeToString(sum[:]) != c.SHA256 {
+		return nil, fmt.Errorf("%w: chunk %s is not what it is called", ErrDamaged, c.SHA256)
+	}
+	return b, nil
+}
+
+// Verify reads every chunk of a backup, and holds the stream that they make against what the backup says. It needs no key; that the instance wrote it
+// shows when it is restored. Error: ErrDamaged.
+func (a *Archive) Verify(ctx context.Context, b Backup) error {
+	in, err := stream.NewReader(a.Read(b))
+	if err != nil {
+		return damaged(b, err)
+	}
+	for {
+		f, err := in.Next()
+		if err != nil {
+			return damaged(b, err)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if f.Kind == stream.End {
+			break
+		}
+	}
+	if total := in.Total(); total.Rows != b.Rows || total.Bytes != b.Bytes || in.Header().Instance != b.Instance {
+		return damaged(b, fmt.Errorf("%d rows in %d bytes, where it says %d in %d", total.Rows, total.Bytes, b.Rows, b.Bytes))
+	}
+	return nil
+}
+
+func damaged(b Backup, err error) error {
+	if errors.Is(err, ErrDamaged) {
+		return fmt.Errorf("backup %s: %w", b.Name, err)
+	}
+	return fmt.Errorf("backup %s: %w: %w", b.Name, ErrDamaged, err)
+}
+
+// Prune removes all but the newest backups, and the chunks that no backup has any more. It returns how many backups and bytes went.
+func (a *Archive) Prune(keep int) (backups int, bytes int64, err error) {
+	if keep < 1 {
+		return 0, 0, errors.New("prune archive: at least one backup must be kept")
+	}
+	all, err := a.List()
+	if err != nil {
+		return 0, 0, fmt.Errorf("prune archive: %w", err)
+	}
+	gone := all[:max(0, len(all)-keep)]
+	for _, b := range gone {
+		if err := durable.Remove(a.backupPath(b.Name)); err != nil {
+			return backups, 0, fmt.Errorf("prune archive: %w", err)
+		}
+		backups++
+	}
+	needed := map[string]bool{}
+	for _, b := range all[len(gone):] {
+		for _, c := range b.Chunks {
+			needed[c.SHA256] = true
+		}
+	}
+	err = filepath.WalkDir(filepath.Join(a.dir, "chunks"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || needed[d.Name()] {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			bytes += info.Size()
+			err = os.Remove(path) // that it is gone need not survive a power cut: the next Prune removes it
+		}
+		return err
+	})
+	if err != nil {
+		return backups, bytes, fmt.Errorf("prune archive: %w", err)
+	}
+	return backups, bytes, nil
+}
