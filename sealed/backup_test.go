@@ -341,3 +341,38 @@ func TestRestoreThatWasInterrupted(t *testing.T) {
 type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, os.ErrDeadlineExceeded }
+
+// TestLostKeyDirectoryIsMended: with the data still there, a keyring brings the key directory back, and nothing that has ended since.
+func TestLostKeyDirectoryIsMended(t *testing.T) {
+	cfg, s, want := world(t)
+	b := save(t, s)
+	if err := s.Bundle(spaceA).Turn(t.Context(), 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Bundle(spaceA).Retire(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	newest := save(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(cfg.KeyDir); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, cfg)
+	if err := s.Space(spaceA).View(t.Context(), func(sealed.Reader) error { return nil }); err == nil {
+		t.Fatal("the space opens without its epoch key")
+	}
+	if _, err := s.MendKeyring(t.Context(), bytes.NewReader(newest.data)); !errors.Is(err, sealed.ErrMalformed) {
+		t.Errorf("data in place of a keyring: %v", err)
+	}
+	if n, err := s.MendKeyring(t.Context(), bytes.NewReader(b.keyring)); err != nil || n != 1 { // the operator's, which did not turn
+		t.Errorf("the older keyring mended %d, %v", n, err)
+	}
+	if n, err := s.MendKeyring(t.Context(), bytes.NewReader(newest.keyring)); err != nil || n != 1 {
+		t.Errorf("the newest keyring mended %d, %v", n, err)
+	}
+	if got := all(t, s.Space(spaceA), "a"); !maps.Equal(got, want) {
+		t.Errorf("%d records, want %d", len(got), len(want))
+	}
+}

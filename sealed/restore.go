@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -222,4 +223,71 @@ func (s *Store) restoredBundle(id SpaceID, row []byte) (format.Sealed, error) {
 		return format.Sealed{}, err
 	}
 	return format.SealBundle(s.root.Bytes(), s.instance, format.ID(id), raw), nil
+}
+
+// MendKeyring puts epoch keys that are missing back from a keyring, and returns how many. It is for a key directory that was lost while the data was not:
+// only keys that the data still speaks of are taken, so an old keyring brings nothing back that was erased. Errors: ErrForeign, ErrNotAuthentic, ErrMalformed.
+func (s *Store) MendKeyring(ctx context.Context, keyring io.Reader) (mended int, err error) {
+	s.using.RLock()
+	defer s.using.RUnlock()
+	if s.isClosed() {
+		return 0, ErrClosed
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("mend the key directory: %w", err)
+		}
+	}()
+	var keys []stream.Frame
+	in, err := stream.NewReader(keyring)
+	if err == nil && in.Header().Content != stream.Keyring {
+		err = fmt.Errorf("%w: it is a backup of %s", ErrMalformed, in.Header().Content)
+	}
+	for err == nil {
+		var f stream.Frame
+		if f, err = in.Next(); err != nil || f.Kind == stream.End {
+			break
+		}
+		if f.Kind == stream.EpochKey && len(f.Key) == 20 {
+			keys = append(keys, stream.Frame{Key: append([]byte(nil), f.Key...), Value: append([]byte(nil), f.Value...)})
+		}
+	}
+	if err == nil {
+		err = s.checkStream(in)
+	}
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range keys {
+		id, epoch := SpaceID(f.Key[:16]), binary.BigEndian.Uint32(f.Key[16:])
+		doc, err := s.readBundle(ctx, id)
+		if errors.Is(err, ErrNoSpace) {
+			continue
+		}
+		if err != nil {
+			return mended, err
+		}
+		known := slices.ContainsFunc(doc.Epochs, func(e epochDoc) bool { return e.Number == epoch })
+		if _, err := s.epochs.Get(format.ID(id), epoch); !known || !errors.Is(err, keystore.ErrNotFound) {
+			continue
+		}
+		if err := s.epochs.Put(format.ID(id), epoch, f.Value); err != nil {
+			return mended, err
+		}
+		mended++
+	}
+	return mended, nil
+}
+
+// CheckWhole reads the copy of a keyring or backup in a file, and says whether all of it is there. It needs no key, so it cannot say who wrote it.
+// Error: ErrMalformed.
+func CheckWhole(r io.Reader) error {
+	in, err := stream.NewReader(r)
+	for err == nil {
+		var f stream.Frame
+		if f, err = in.Next(); err == nil && f.Kind == stream.End {
+			return nil
+		}
+	}
+	return err
 }

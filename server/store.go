@@ -15,10 +15,8 @@ import (
 
 // openStore opens the sealed store under c.Dir, or makes it on the first start.
 func (c Config) openStore(ctx context.Context, note func(sealed.Event)) (store *sealed.Store, first bool, err error) {
-	for _, dir := range []string{c.Dir, c.dataDir(), c.keysDir()} {
-		if err := durable.MkdirAll(dir); err != nil {
-			return nil, false, fmt.Errorf("make folder: %w", err)
-		}
+	if err := c.makeFolders(); err != nil {
+		return nil, false, err
 	}
 	if first, err = isEmpty(c.dataDir()); err != nil {
 		return nil, false, fmt.Errorf("look at the data directory: %w", err)
@@ -31,6 +29,15 @@ func (c Config) openStore(ctx context.Context, note func(sealed.Event)) (store *
 		Engine: "pebble:" + c.dataDir(), KeyDir: c.keysDir(), Protectors: protectors, Report: note, Logger: c.Logger,
 	})
 	return store, first, err
+}
+
+func (c Config) makeFolders() error {
+	for _, dir := range []string{c.Dir, c.dataDir(), c.keysDir()} {
+		if err := durable.MkdirAll(dir); err != nil {
+			return fmt.Errorf("make folder: %w", err)
+		}
+	}
+	return nil
 }
 
 // OpenStore opens the store of a server that is not running, for offline work. It makes nothing: an error wraps

@@ -58,6 +58,8 @@ func commands() []command {
 		cmkCapacityCommand(), cmkEnableCommand(), cmkSwitchCommand(), cmkDisableCommand(), cmkStatusCommand(),
 		cmkLockCommand(), cmkUnlockCommand(),
 		auditListCommand(), auditExportCommand(), auditVerifyCommand(),
+		backupCreateCommand(), backupListCommand(), backupVerifyCommand(), backupPruneCommand(),
+		keyringExportCommand(), keyringImportCommand(), restoreCommand(),
 		verifyCommand(), evaluateCommand(), versionCommand(),
 	}
 }
