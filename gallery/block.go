@@ -16,10 +16,11 @@ type row struct {
 // rowBytes is the size of a row in memory.
 const rowBytes = 16 + 16 + 8
 
-// block holds vectors in memory that is not swapped or dumped and is wiped when it is given back: for all rows the front
-// plane, then the back plane, then the marks that belong to it, then the numbers in full.
+// block holds vectors in memory that is not swapped or dumped and is wiped when it is given back: for all rows the
+// sketch, then the front plane, then the back plane, then the marks that belong to it, then the numbers in full.
 type block struct {
 	memory    *arena.Buffer
+	sketch    []byte    // kernel.SketchBytes for every kernel.Rows rows
 	groups    []byte    // the front plane, kernel.GroupBytes for every kernel.Rows rows
 	back      []byte    // the back plane, kernel.BackBytes a row
 	backMarks []uint32  // one a row
@@ -42,19 +43,20 @@ func blockRows(n, want int) int {
 
 // blockBytes returns the memory of a block.
 func (c coding) blockBytes(rows int) int64 {
-	groups, back := c.bytes(rows)
-	return int64(groups) + int64(back) + int64(rows)*int64(4+4*c.dim+rowBytes)
+	sketch, groups, back := c.bytes(rows)
+	return int64(sketch) + int64(groups) + int64(back) + int64(rows)*int64(4+4*c.dim+rowBytes)
 }
 
 // newBlock makes an empty block for so many rows, a multiple of kernel.Rows.
 func newBlock(rows int, c coding) (*block, error) {
-	groups, back := c.bytes(rows)
-	memory, err := arena.New(groups + back + rows*4 + rows*c.dim*4)
+	sketch, groups, back := c.bytes(rows)
+	memory, err := arena.New(sketch + groups + back + rows*4 + rows*c.dim*4)
 	if err != nil {
 		return nil, err
 	}
 	b := &block{memory: memory, rows: make([]row, 0, rows)}
 	all := memory.Bytes()
+	b.sketch, all = all[:sketch:sketch], all[sketch:]
 	b.groups, all = all[:groups:groups], all[groups:]
 	b.back, all = all[:back:back], all[back:]
 	// An arena begins at a page and every part is a multiple of 64 bytes long, so each is aligned for its kind; and none of
@@ -70,11 +72,8 @@ func (b *block) full() bool { return len(b.rows) == cap(b.rows) }
 // vector returns the numbers of row i.
 func (b *block) vector(i, dim int) []float32 { return b.numbers[i*dim : (i+1)*dim : (i+1)*dim] }
 
-// group returns the group of row i and its number in it.
-func (b *block) group(i, dim int) ([]byte, int) {
-	size := kernel.GroupBytes(dim)
-	return b.groups[i/kernel.Rows*size:][:size], i % kernel.Rows
-}
+// group returns the group of row i on a plane with groups of that size.
+func group(plane []byte, i, size int) []byte { return plane[i/kernel.Rows*size:][:size] }
 
 // backRow returns the back plane's part of row i.
 func (b *block) backRow(i, dim int) []byte {
@@ -86,8 +85,8 @@ func (b *block) backRow(i, dim int) []byte {
 func (b *block) append(e *Entry, code *coded) {
 	i, dim := len(b.rows), len(e.Vector)
 	b.rows = append(b.rows, row{id: e.ID, owner: e.Owner, order: e.Order})
-	group, r := b.group(i, dim)
-	kernel.SetRow(group, r, code.frontMark, code.front)
+	kernel.SetRow(group(b.sketch, i, kernel.SketchBytes(dim)), i%kernel.Rows, code.sketchMark, code.sketch)
+	kernel.SetRow(group(b.groups, i, kernel.GroupBytes(dim)), i%kernel.Rows, code.frontMark, code.front)
 	copy(b.backRow(i, dim), code.back)
 	b.backMarks[i] = code.backMark
 	copy(b.vector(i, dim), e.Vector)
@@ -97,14 +96,18 @@ func (b *block) append(e *Entry, code *coded) {
 func (b *block) move(to int, last *block, dim int) {
 	from := len(last.rows) - 1
 	b.rows[to] = last.rows[from]
-	dst, r := b.group(to, dim)
-	src, s := last.group(from, dim)
-	kernel.CopyRow(dst, r, src, s, dim)
+	for _, plane := range []struct {
+		dst, src []byte
+		size     int
+	}{{b.sketch, last.sketch, kernel.SketchBytes(dim)}, {b.groups, last.groups, kernel.GroupBytes(dim)}} {
+		src := group(plane.src, from, plane.size)
+		kernel.CopyRow(group(plane.dst, to, plane.size), to%kernel.Rows, src, from%kernel.Rows)
+		kernel.ClearRow(src, from%kernel.Rows)
+	}
 	copy(b.backRow(to, dim), last.backRow(from, dim))
 	b.backMarks[to] = last.backMarks[from]
 	copy(b.vector(to, dim), last.vector(from, dim))
 
-	kernel.ClearRow(src, s, dim)
 	clear(last.backRow(from, dim))
 	last.backMarks[from] = 0
 	clear(last.vector(from, dim))

@@ -7,7 +7,6 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
-	"unsafe"
 
 	"github.com/visage-face/visage/gallery/internal/kernel"
 )
@@ -89,8 +88,8 @@ type Entry struct {
 // may be wrong.
 func (g *Gallery) Expect(n int) { g.want.Store(int64(n)) }
 
-// stackDim is the longest vector whose codes are made on the stack.
-const stackDim = 1024
+// stackWork is how much memory for coding is taken from the stack: enough for vectors of 512 numbers.
+const stackWork = 1792
 
 // Add adds a vector. It may be called by many at once: coding, which takes most of the time, is done side by side. The
 // error wraps ErrVector for one that cannot be compared, is ErrDropped's cause when the gallery is no longer in use, and
@@ -100,15 +99,14 @@ func (g *Gallery) Add(e Entry) error {
 	if err != nil {
 		return err
 	}
-	var room [3*stackDim + 64]byte
-	work := room[:]
-	dim, front, back := g.coding.dim, 4*kernel.Vectors(g.coding.dim), kernel.BackBytes(g.coding.dim)
-	if need := dim + front + back; need > len(work) {
-		work = make([]byte, need)
+	var room [stackWork]byte
+	memory := room[:]
+	if need := g.coding.size(); need > len(memory) {
+		memory = make([]byte, need)
 	}
-	code := coded{front: work[dim : dim+front], back: work[dim+front : dim+front+back]}
-	g.coding.encode(e.Vector, square, unsafe.Slice((*int8)(unsafe.Pointer(unsafe.SliceData(work))), dim), &code)
-	defer clear(work[:dim+front+back]) // as good as the face itself
+	defer clear(memory) // codes are as good as the face itself
+	w := g.coding.divide(memory)
+	g.coding.encode(e.Vector, square, w)
 
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -122,7 +120,7 @@ func (g *Gallery) Add(e Entry) error {
 		}
 		last++
 	}
-	g.blocks[last].append(&e, &code)
+	g.blocks[last].append(&e, &w.coded)
 	g.n++
 	g.longest = max(g.longest, square)
 	return nil
@@ -228,7 +226,7 @@ func (g *Gallery) check(v []float32) (float64, error) {
 	if len(v) != g.coding.dim {
 		return 0, fmt.Errorf("%w: %d numbers where the gallery has %d", ErrVector, len(v), g.coding.dim)
 	}
-	square := squared(v)
+	square := g.kernel.Dot(v, v)
 	if math.IsNaN(square) || math.IsInf(square, 0) {
 		return 0, fmt.Errorf("%w: it holds what is not a number", ErrVector)
 	}

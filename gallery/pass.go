@@ -93,6 +93,7 @@ type scan struct {
 	reaches []reach
 	seen    int // groups this worker has scanned
 	most    int // groups it scans at once
+	skip    int // groups to scan before the sketch is tried again
 }
 
 // scan compares strides until none is left.
@@ -145,17 +146,37 @@ func (s *scan) update() {
 		if least := math.Float32frombits(s.p.best[i].Load()); least != s.least[i] {
 			s.least[i] = least
 			s.reaches[i] = s.p.targets[i].reach(least, s.p.longest)
-			s.probes.Limits[i] = s.p.targets[i].limit(s.reaches[i], s.p.g.coding)
+			c := &s.p.g.coding
+			s.probes.Limits[i] = s.p.targets[i].limit(s.reaches[i], frontMost, c.frontScale)
+			if len(s.tops) == 1 {
+				s.probes.Sketch = s.p.targets[i].limit(s.reaches[i], sketchMost, c.sketchScale)
+			}
 		}
 	}
 }
 
-// scan compares n groups of a block, and in full the rows that the planes do not rule out.
+// The sketch pays while few groups have a row that passes it: reading a group here and there costs more than reading all
+// in a row, and the sketch itself is half of a front plane. Where it did not pay, the next sketchRest groups are scanned
+// without it, by when more may be known.
+const (
+	sketchPays = 4 // one in so many
+	sketchRest = 1024
+)
+
+// scan compares n groups of a block, and in full the rows that the codes do not rule out.
 func (s *scan) scan(b *block, from, n int) {
 	g := s.p.g
 	dim, first := g.coding.dim, from*kernel.Rows
-	g.kernel.Scan(s.probes, b.groups[from*kernel.GroupBytes(dim):], n, s.hits)
-	g.kernel.Back(s.probes, b.back[first*kernel.BackBytes(dim):], s.hits)
+	groups := b.groups[from*kernel.GroupBytes(dim):]
+	if len(s.tops) == 1 && !s.reaches[0].all && s.skip <= 0 {
+		if g.kernel.ScanSketched(s.probes, b.sketch[from*kernel.SketchBytes(dim):], groups, n, s.hits) > n/sketchPays {
+			s.skip = sketchRest
+		}
+	} else {
+		g.kernel.Scan(s.probes, groups, n, s.hits)
+		s.skip -= n
+	}
+	g.kernel.Back(s.probes, b.back[first*kernel.BackBytes(dim):], b.backMarks[first:], s.hits)
 	for h, where := range s.hits.Where {
 		i, r := int(where>>16), first+int(where&0xffff)
 		if r >= len(b.rows) {
@@ -163,10 +184,10 @@ func (s *scan) scan(b *block, from, n int) {
 		}
 		t := s.p.targets[i]
 		front := s.hits.Sums[h] - s.probes.Limits[i].Start
-		if !t.passes(s.reaches[i], g.coding, front, s.hits.Backs[h], b.backMarks[r]) {
+		if !t.passes(s.reaches[i], g.coding, front, s.hits.Backs[h], s.hits.Marks[h]) {
 			continue
 		}
-		found := score(t.vector, b.vector(r, dim))
+		found := float32(g.kernel.Dot(t.vector, b.vector(r, dim)))
 		if top := &s.tops[i]; found >= max(s.least[i], top.least) {
 			top.offer(found, &b.rows[r])
 			s.p.raise(i, top.least)

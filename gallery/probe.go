@@ -16,9 +16,9 @@ type probe struct {
 	off    float64 // the angle between vector and codes
 }
 
-func newProbe(v []float32) probe {
+func newProbe(v []float32, square float64) probe {
 	p := probe{vector: v, codes: make([]int8, len(v))}
-	most, square := float32(0), squared(v)
+	most := float32(0)
 	for _, x := range v {
 		most = max(most, x, -x)
 	}
@@ -35,24 +35,6 @@ func newProbe(v []float32) probe {
 	// The angle by its sine: near zero its cosine would lose half of the digits.
 	p.off = math.Asin(math.Sqrt(max(1-along*along/(square*float64(long)), 0) + 1e-15))
 	return p
-}
-
-// score returns how near two vectors are: their dot product, 1 same … -1 opposite. It is exact but for the last rounding,
-// and the same on every machine: products of two float32 are exact in float64, and the order of the sum is fixed.
-func score(a, b []float32) float32 {
-	var s0, s1, s2, s3 float64
-	b = b[:len(a)]
-	i := 0
-	for ; i+4 <= len(a); i += 4 {
-		s0 += float64(a[i]) * float64(b[i])
-		s1 += float64(a[i+1]) * float64(b[i+1])
-		s2 += float64(a[i+2]) * float64(b[i+2])
-		s3 += float64(a[i+3]) * float64(b[i+3])
-	}
-	for ; i < len(a); i++ {
-		s0 += float64(a[i]) * float64(b[i])
-	}
-	return float32(s0 + s1 + (s2 + s3))
 }
 
 // scoreSlack is more than the rounding of a score: half a unit in the last place of float32 near 1, and what the sum and
@@ -77,13 +59,14 @@ func (p *probe) reach(least float32, longest float64) reach {
 	return reach{cos: cos, sin: sin}
 }
 
-// limit says the same to a kernel. With n the numbers 0 to 15 that the front plane holds, and 2n-15 the code's vector, the
-// sum that a row must reach is Σu(2n-15) = 2Σun - 15Σu.
-func (p *probe) limit(r reach, c coding) kernel.Limit {
+// limit says the same to a kernel, about a plane whose codes' vectors have numbers of up to most, and marks of that scale.
+// With n the numbers that the plane holds, and 2n-most the code's vector, the sum that a row must reach is
+// Σu(2n-most) = 2Σun - most·Σu.
+func (p *probe) limit(r reach, most int, scale float64) kernel.Limit {
 	if r.all {
-		return kernel.Limit{Start: 1 << 29} // more than any sum: they are below 15·127·dim
+		return kernel.Limit{Start: 1 << 29} // more than any sum takes from it: they are below 15·127·dimMost
 	}
-	first, second := p.length*r.cos/(2*c.frontScale), p.length*r.sin/(2*c.frontScale)
+	first, second := p.length*r.cos/(2*scale), p.length*r.sin/(2*scale)
 	_, exp := math.Frexp(max(first, second))
 	shift := min(14-exp, 31) // weights of 14 bits; dimMost keeps the shift from being negative
 	first, second = math.Ldexp(first, shift), math.Ldexp(second, shift)
@@ -91,7 +74,7 @@ func (p *probe) limit(r reach, c coding) kernel.Limit {
 	return kernel.Limit{
 		Weights: kernel.Weights(int(math.Floor(first*(1-slack))), -int(math.Ceil(second*(1+slack)))),
 		Shift:   uint32(shift),
-		Start:   -int32(math.Floor(float64(15*p.sum) / 2)),
+		Start:   -int32(math.Floor(float64(most*p.sum) / 2)),
 	}
 }
 
@@ -104,18 +87,4 @@ func (p *probe) passes(r reach, c coding, front, back int32, mark uint32) bool {
 	sum := 2*(16*int(front)+int(back)-128*p.sum) + p.sum
 	need := p.length / c.backScale * (r.cos*float64(mark&0xffff) - r.sin*float64(mark>>16))
 	return float64(sum) >= need-1e-6*math.Abs(need)
-}
-
-// squared returns the squared length of a vector.
-func squared(v []float32) float64 {
-	var s0, s1, s2, s3 float64
-	i := 0
-	for ; i+4 <= len(v); i += 4 {
-		a, b, c, d := float64(v[i]), float64(v[i+1]), float64(v[i+2]), float64(v[i+3])
-		s0, s1, s2, s3 = s0+a*a, s1+b*b, s2+c*c, s3+d*d
-	}
-	for ; i < len(v); i++ {
-		s0 += float64(v[i]) * float64(v[i])
-	}
-	return s0 + s1 + (s2 + s3)
 }

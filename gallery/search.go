@@ -48,7 +48,7 @@ func (g *Gallery) Search(ctx context.Context, q Query) ([][]Match, error) {
 	matches := make([][]Match, 0, len(q.Probes))
 	for rest := q.Probes; len(rest) > 0; {
 		n := min(len(rest), togetherMost)
-		s := newSearch(ctx, q, rest[:n])
+		s := g.newSearch(ctx, q, rest[:n])
 		g.turns.run(g, s)
 		s.forget()
 		if s.err != nil {
@@ -79,10 +79,10 @@ type target struct {
 	byOwner bool
 }
 
-func newSearch(ctx context.Context, q Query, probes [][]float32) *search {
+func (g *Gallery) newSearch(ctx context.Context, q Query, probes [][]float32) *search {
 	s := &search{ctx: ctx, done: make(chan struct{}), lead: make(chan []*search, 1)}
 	for _, v := range probes {
-		t := target{probe: newProbe(v), k: q.K, least: -3, byOwner: q.ByOwner}
+		t := target{probe: newProbe(v, g.kernel.Dot(v, v)), k: q.K, least: -3, byOwner: q.ByOwner}
 		if q.Within > 0 {
 			t.least = 1 - q.Within
 		}

@@ -6,10 +6,15 @@
 // A row is a vector of codes of eight bits. Their upper halves form the front plane, which every search reads, their
 // lower halves the back plane, which is read for the few rows that the front plane does not rule out.
 //
+// Before both stands the sketch, of codes of two bits that are made for it alone, which a search with one probe reads to
+// learn which groups of the front plane it need not read.
+//
 // The front plane comes in groups of 16 rows. A group is 16 marks, one a row, followed by vectors of 64 bytes: bytes 4r
 // to 4r+3 of vector j belong to row r and hold the upper halves, as 0 to 15, of its codes 8j to 8j+3 in the lower
 // nibbles and of its codes 8j+4 to 8j+7 in the upper ones. So a vector is loaded, split in two and multiplied with four
 // codes of a probe in every lane, and lane r ends with the sum of row r: nothing is ever added across lanes.
+//
+// The sketch is made the same way: bits 2i and 2i+1 of byte 4r+k of vector j are code 16j+4i+k of row r.
 //
 // A mark is two numbers of 16 bits, never negative. With the weights of a Limit they say what a row's sum must reach.
 //
@@ -30,6 +35,11 @@ func Vectors(dim int) int { return (dim + 7) / 8 }
 
 // GroupBytes returns the size of a group of the front plane.
 func GroupBytes(dim int) int { return vectorBytes * (1 + Vectors(dim)) }
+
+// SketchBytes returns the size of a group of the sketch.
+func SketchBytes(dim int) int { return vectorBytes * (1 + sketchVectors(dim)) }
+
+func sketchVectors(dim int) int { return (dim + 15) / 16 }
 
 // BackBytes returns the size of a row of the back plane.
 func BackBytes(dim int) int { return (4*Vectors(dim) + 15) &^ 15 }
@@ -69,7 +79,15 @@ func Pack(codes []int8, front, back []byte) {
 	}
 }
 
-// SetRow writes a row's mark and what Pack made for the front plane into row r of a group.
+// PackSketch packs a row's codes for the sketch, 0 to 3: four bytes for every 16.
+func PackSketch(codes []byte, sketch []byte) {
+	clear(sketch)
+	for i, code := range codes {
+		sketch[i/16*4+i%4] |= code << (i % 16 / 4 * 2)
+	}
+}
+
+// SetRow writes a row's mark and what was packed for the plane into row r of a group of the front plane or the sketch.
 func SetRow(group []byte, r int, mark uint32, front []byte) {
 	binary.LittleEndian.PutUint32(group[4*r:], mark)
 	for at := 4 * r; len(front) > 0; front = front[4:] {
@@ -78,41 +96,49 @@ func SetRow(group []byte, r int, mark uint32, front []byte) {
 	}
 }
 
-// CopyRow copies row from of one group over row to of another, for rows of so many codes.
-func CopyRow(dst []byte, to int, src []byte, from, dim int) {
-	for at := range 1 + Vectors(dim) {
-		copy(dst[vectorBytes*at+4*to:][:4], src[vectorBytes*at+4*from:])
+// CopyRow copies row from of a group over row to of another one of the same plane.
+func CopyRow(dst []byte, to int, src []byte, from int) {
+	for at := 0; at < len(src); at += vectorBytes {
+		copy(dst[at+4*to:][:4], src[at+4*from:])
 	}
 }
 
 // ClearRow removes what a group holds of row r. Such a row may still pass a scan: who scans knows which rows there are.
-func ClearRow(group []byte, r, dim int) {
-	for at := range 1 + Vectors(dim) {
-		clear(group[vectorBytes*at+4*r:][:4])
+func ClearRow(group []byte, r int) {
+	for at := 4 * r; at < len(group); at += vectorBytes {
+		clear(group[at : at+4])
 	}
 }
 
 // Hits are the rows that passed a scan. Where holds the number of the probe in its upper half and that of the row,
 // counted from the first group of the scan, in its lower half; Sums what Limit was compared with; Backs, after Back, the
-// sums over the back plane.
+// sums over the back plane and Marks the marks that belong to it.
 type Hits struct {
 	Where []uint32
 	Sums  []int32
 	Backs []int32
+	Marks []uint32
+
+	groups []uint32 // room for the groups that the sketch does not rule out
 }
 
 // NewHits returns room for the hits of a scan of so many rows by so many probes.
 func NewHits(rows, probes int) *Hits {
 	room := rows*probes + Rows // a kernel stores whole vectors
-	return &Hits{Where: make([]uint32, 0, room), Sums: make([]int32, 0, room), Backs: make([]int32, room)}
+	return &Hits{
+		Where: make([]uint32, 0, room), Sums: make([]int32, 0, room), Backs: make([]int32, room), Marks: make([]uint32, room),
+		groups: make([]uint32, rows/Rows),
+	}
 }
 
 // Probes are vectors of codes that are compared with rows in one pass.
 type Probes struct {
 	Limits []Limit // one a probe; may be changed between scans
+	Sketch Limit   // of a single probe, for ScanSketched
 
 	n, dim int
 	blocks []block
+	sketch []int8 // of a single probe
 	back   []int8 // of each probe: what meets lower nibbles of the back plane, then what meets upper ones
 }
 
@@ -136,6 +162,10 @@ func (k *Kernel) NewProbes(dim int, codes [][]int8) *Probes {
 		}
 		p.blocks = append(p.blocks, b)
 		at += width
+	}
+	if p.n == 1 {
+		p.sketch = make([]int8, 16*sketchVectors(dim))
+		copy(p.sketch, codes[0])
 	}
 	last := p.blocks[len(p.blocks)-1]
 	p.Limits = make([]Limit, last.first+last.width)
@@ -175,13 +205,54 @@ func (k *Kernel) Scan(p *Probes, groups []byte, n int, hits *Hits) {
 	hits.Where, hits.Sums = hits.Where[:found], hits.Sums[:found]
 }
 
-// Back sets hits.Backs to the sums of products of the back plane. plane begins with the first row of the scan.
-func (k *Kernel) Back(p *Probes, plane []byte, hits *Hits) {
+// ScanSketched is Scan for a single probe, which does not read the groups of the front plane none of whose rows passes
+// Sketch in the sketch. It returns how many it read.
+func (k *Kernel) ScanSketched(p *Probes, sketch, groups []byte, n int, hits *Hits) (read int) {
+	hits.Where, hits.Sums = hits.Where[:0], hits.Sums[:0]
+	if n == 0 {
+		return 0
+	}
+	if p.n != 1 || cap(hits.Where) < (n+1)*Rows || n > len(hits.groups) || n*Rows > 1<<16 {
+		panic("kernel: no room for the hits of a scan")
+	}
+	size := GroupBytes(p.dim)
+	_, _ = sketch[n*SketchBytes(p.dim)-1], groups[n*size-1]
+	read = k.sketch(&sketch[0], n, sketchVectors(p.dim), &p.sketch[0], &p.Sketch, &hits.groups[0])
+	for _, g := range hits.groups[:read] {
+		k.prefetch(&groups[int(g)*size], size)
+	}
+	found := 0
+	for _, g := range hits.groups[:read] {
+		found += k.scan1(&groups[int(g)*size], 1, Vectors(p.dim), &p.blocks[0].codes[0], &p.Limits[0],
+			&hits.Where[:cap(hits.Where)][found], &hits.Sums[:cap(hits.Sums)][found], g*Rows)
+	}
+	hits.Where, hits.Sums = hits.Where[:found], hits.Sums[:found]
+	return read
+}
+
+// Back sets hits.Backs to the sums of products of the back plane, and hits.Marks to the rows' marks. plane and marks begin
+// with the first row of the scan.
+func (k *Kernel) Back(p *Probes, plane []byte, marks []uint32, hits *Hits) {
 	n := len(hits.Where)
 	if n == 0 {
 		return
 	}
-	k.back(&plane[0], BackBytes(p.dim), &hits.Where[0], n, &p.back[0], &hits.Backs[0])
+	k.back(&plane[0], BackBytes(p.dim), &marks[0], &hits.Where[0], n, &p.back[0], &hits.Backs[0], &hits.Marks[0])
+}
+
+// Dot returns the dot product of two vectors of the same length. Products of two float32 are exact in float64. Those of
+// every eighth number are added in order, the eight sums ((0+1)+(2+3))+((4+5)+(6+7)), and what is left of a length that is
+// no multiple of eight in order: so all kernels return the same.
+func (k *Kernel) Dot(a, b []float32) (sum float64) {
+	b = b[:len(a)]
+	whole := len(a) &^ 7
+	if whole > 0 {
+		sum = k.dot(&a[0], &b[0], whole)
+	}
+	for i := whole; i < len(a); i++ {
+		sum += float64(a[i]) * float64(b[i])
+	}
+	return sum
 }
 
 // Clear wipes the probes' codes, after which they must not be used.
@@ -189,5 +260,6 @@ func (p *Probes) Clear() {
 	for _, b := range p.blocks {
 		clear(b.codes)
 	}
+	clear(p.sketch)
 	clear(p.back)
 }

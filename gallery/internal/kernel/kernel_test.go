@@ -12,17 +12,21 @@ import (
 type plane struct {
 	dim          int
 	groups, back []byte
+	sketch       []byte
 	codes        [][]int8
+	coarse       [][]byte // of the sketch
 	marks        [][2]int
+	backMarks    []uint32
 }
 
 func makePlane(dim, groups int, code func() int8, mark func() int) plane {
 	p := plane{dim: dim, groups: make([]byte, groups*kernel.GroupBytes(dim)),
-		back: make([]byte, groups*kernel.Rows*kernel.BackBytes(dim))}
+		back: make([]byte, groups*kernel.Rows*kernel.BackBytes(dim)), sketch: make([]byte, groups*kernel.SketchBytes(dim))}
 	for r := range groups * kernel.Rows {
-		codes := make([]int8, dim)
+		codes, coarse := make([]int8, dim), make([]byte, dim)
 		for i := range codes {
 			codes[i] = code()
+			coarse[i] = byte(code()) >> 6
 		}
 		m := [2]int{mark(), mark()}
 		group := p.groups[r/kernel.Rows*kernel.GroupBytes(dim):][:kernel.GroupBytes(dim)]
@@ -30,7 +34,12 @@ func makePlane(dim, groups int, code func() int8, mark func() int) plane {
 		front := make([]byte, 4*kernel.Vectors(dim))
 		kernel.Pack(codes, front, back)
 		kernel.SetRow(group, r%kernel.Rows, kernel.Mark(m[0], m[1]), front)
-		p.codes, p.marks = append(p.codes, codes), append(p.marks, m)
+		packed := make([]byte, kernel.SketchBytes(dim)/kernel.Rows-4)
+		kernel.PackSketch(coarse, packed)
+		kernel.SetRow(p.sketch[r/kernel.Rows*kernel.SketchBytes(dim):][:kernel.SketchBytes(dim)], r%kernel.Rows,
+			kernel.Mark(m[0], m[1]), packed)
+		p.codes, p.marks, p.coarse = append(p.codes, codes), append(p.marks, m), append(p.coarse, coarse)
+		p.backMarks = append(p.backMarks, rand.Uint32())
 	}
 	return p
 }
@@ -38,6 +47,7 @@ func makePlane(dim, groups int, code func() int8, mark func() int) plane {
 type hit struct {
 	probe, row int
 	sum, back  int
+	mark       uint32
 }
 
 // expect says which hits there are, by the definition and nothing else.
@@ -52,11 +62,35 @@ func (p plane) expect(probes [][]int8, weights [][2]int, limits []kernel.Limit) 
 				back += b % 16 * int(u)
 			}
 			if front >= (p.marks[r][0]*weights[i][0]+p.marks[r][1]*weights[i][1])>>limits[i].Shift {
-				hits = append(hits, hit{i, r, front, back})
+				hits = append(hits, hit{i, r, front, back, p.backMarks[r]})
 			}
 		}
 	}
 	return hits
+}
+
+// sketched says which groups pass the sketch, by the definition.
+func (p plane) sketched(probe []int8, weights [2]int, limit kernel.Limit) map[int]bool {
+	passing := map[int]bool{}
+	for r, codes := range p.coarse {
+		sum := int(limit.Start)
+		for d, u := range probe {
+			sum += int(codes[d]) * int(u)
+		}
+		if sum >= (p.marks[r][0]*weights[0]+p.marks[r][1]*weights[1])>>limit.Shift {
+			passing[r/kernel.Rows] = true
+		}
+	}
+	return passing
+}
+
+func collect(hits *kernel.Hits) []hit {
+	var got []hit
+	for i, at := range hits.Where {
+		got = append(got, hit{int(at >> 16), int(at & 0xffff), int(hits.Sums[i]), int(hits.Backs[i]), hits.Marks[i]})
+	}
+	slices.SortStableFunc(got, func(a, b hit) int { return a.probe - b.probe })
+	return got
 }
 
 func TestKernelsAgreeWithTheDefinition(t *testing.T) {
@@ -90,7 +124,7 @@ func TestKernelsAgreeWithTheDefinition(t *testing.T) {
 						dim := dims[rnd.IntN(len(dims))]
 						groups := 1 + rnd.IntN(5)
 						p := makePlane(dim, groups, code, mark)
-						n := []int{1, 2, 3, 4, 5, 7, 12, 13, 16, 17, 20, 31, 33, 64}[rnd.IntN(14)]
+						n := []int{1, 1, 1, 1, 1, 2, 3, 4, 5, 7, 12, 13, 16, 17, 20, 31, 33, 64}[rnd.IntN(18)]
 						probes, weights, limits := make([][]int8, n), make([][2]int, n), make([]kernel.Limit, n)
 						for i := range probes {
 							probes[i] = make([]int8, dim)
@@ -106,20 +140,47 @@ func TestKernelsAgreeWithTheDefinition(t *testing.T) {
 						copy(prepared.Limits, limits)
 						hits := kernel.NewHits(groups*kernel.Rows, n)
 						k.Scan(prepared, p.groups, groups, hits)
-						k.Back(prepared, p.back, hits)
-						var got []hit
-						for i, at := range hits.Where {
-							got = append(got, hit{int(at >> 16), int(at & 0xffff), int(hits.Sums[i]), int(hits.Backs[i])})
-						}
-						slices.SortStableFunc(got, func(a, b hit) int { return a.probe - b.probe })
+						k.Back(prepared, p.back, p.backMarks, hits)
+						got := collect(hits)
 						if want := p.expect(probes, weights, limits); !slices.Equal(got, want) {
 							t.Fatalf("codes %s, probes %s, marks %s, %d dimensions, %d groups, %d probes:\n got %d %v\nwant %d %v",
 								codeName, probeName, markName, dim, groups, n, len(got), got, len(want), want)
+						}
+						if n > 1 {
+							continue
+						}
+						weights[0][0] >>= 3
+						prepared.Sketch = kernel.Limit{Weights: kernel.Weights(weights[0][0], weights[0][1]), Shift: limits[0].Shift, Start: limits[0].Start >> 3}
+						read := k.ScanSketched(prepared, p.sketch, p.groups, groups, hits)
+						k.Back(prepared, p.back, p.backMarks, hits)
+						passing := p.sketched(probes[0], weights[0], prepared.Sketch)
+						weights[0] = [2]int{int(int16(limits[0].Weights)), weights[0][1]}
+						want := slices.DeleteFunc(p.expect(probes, weights, limits), func(h hit) bool { return !passing[h.row/kernel.Rows] })
+						if got := collect(hits); !slices.Equal(got, want) || read != len(passing) {
+							t.Fatalf("sketch: codes %s, probes %s, marks %s, %d dimensions, %d groups:\n got %d %v (%d groups)\nwant %d %v (%d groups)",
+								codeName, probeName, markName, dim, groups, len(got), got, read, len(want), want, len(passing))
 						}
 					}
 				}
 			}
 		})
+	}
+}
+
+func TestDotIsTheSameOnAllKernels(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	all := kernel.Available()
+	for n := range 300 {
+		a, b := make([]float32, n), make([]float32, n)
+		for i := range a {
+			a[i], b[i] = float32(rnd.NormFloat64()), float32(rnd.NormFloat64()*float64(int(1)<<rnd.IntN(60)))
+		}
+		want := all[len(all)-1].Dot(a, b)
+		for _, k := range all {
+			if got := k.Dot(a, b); got != want {
+				t.Errorf("%s, %d numbers: got %v, want %v", k.Name, n, got, want)
+			}
+		}
 	}
 }
 

@@ -1,6 +1,9 @@
 package kernel
 
-import "unsafe"
+import (
+	"encoding/binary"
+	"unsafe"
+)
 
 // A Kernel is one implementation of the loops.
 type Kernel struct {
@@ -10,13 +13,20 @@ type Kernel struct {
 	// scan1, scan4 and scan16 compare n groups with one, four or sixteen probes, store the hits, and return how many there
 	// are. They may store up to 15 values behind the last. Where of row r for probe i is first + i<<16 + r.
 	scan1, scan4, scan16 scanFunc
-	// back computes the back plane's sums for n hits.
+	// sketch stores the numbers of the groups, of n, that have a row that passes, and returns how many there are.
+	sketch sketchFunc
+	// back computes the back plane's sums for n hits and copies their marks. It may read 16 values behind the last hit.
 	back backFunc
+	// dot is Dot for n numbers, a multiple of eight and not zero.
+	dot func(a, b *float32, n int) float64
+	// prefetch asks for n bytes that will be read soon.
+	prefetch func(p *byte, n int)
 }
 
 type (
-	scanFunc func(groups *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
-	backFunc func(plane *byte, rowBytes int, where *uint32, n int, codes *int8, backs *int32)
+	scanFunc   func(groups *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
+	sketchFunc func(groups *byte, n, vectors int, codes *int8, limit *Limit, found *uint32) int
+	backFunc   func(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)
 )
 
 // width returns how many of so many probes are best taken together.
@@ -30,8 +40,11 @@ func (k *Kernel) width(left int) int {
 	return 1
 }
 
-// Portable is the implementation in Go.
-var portable = Kernel{Name: "portable", scan1: scanPortable, back: backPortable}
+// portable is the implementation in Go.
+var portable = Kernel{
+	Name: "portable", scan1: scanPortable, sketch: sketchPortable, back: backPortable, dot: dotPortable,
+	prefetch: func(*byte, int) {},
+}
 
 func scanPortable(
 	groups *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32,
@@ -40,7 +53,6 @@ func scanPortable(
 	all := unsafe.Slice(groups, n*groupBytes)
 	probe := unsafe.Slice(codes, 8*vectors)
 	wheres, out := unsafe.Slice(where, n*Rows), unsafe.Slice(sums, n*Rows)
-	w1, w2 := int32(int16(limits.Weights)), int32(int16(limits.Weights>>16))
 	for g := range n {
 		group := all[g*groupBytes : (g+1)*groupBytes]
 		for r := range Rows {
@@ -52,9 +64,7 @@ func scanPortable(
 					sum += int32(x&15)*int32(u[k]) + int32(x>>4)*int32(u[4+k])
 				}
 			}
-			m1 := int32(group[4*r]) | int32(group[4*r+1])<<8
-			m2 := int32(group[4*r+2]) | int32(group[4*r+3])<<8
-			if sum >= (m1*w1+m2*w2)>>limits.Shift {
+			if sum >= limits.threshold(group[4*r:]) {
 				wheres[found], out[found] = first+uint32(g*Rows+r), sum
 				found++
 			}
@@ -63,9 +73,43 @@ func scanPortable(
 	return found
 }
 
-func backPortable(plane *byte, rowBytes int, where *uint32, n int, codes *int8, backs *int32) {
+// threshold returns what the sum of the row with that mark must reach.
+func (l *Limit) threshold(mark []byte) int32 {
+	m := binary.LittleEndian.Uint32(mark)
+	return (int32(m&0xffff)*int32(int16(l.Weights)) + int32(m>>16)*int32(int16(l.Weights>>16))) >> l.Shift
+}
+
+func sketchPortable(groups *byte, n, vectors int, codes *int8, limit *Limit, found *uint32) (count int) {
+	groupBytes := vectorBytes * (1 + vectors)
+	all := unsafe.Slice(groups, n*groupBytes)
+	probe := unsafe.Slice(codes, 16*vectors)
+	for g := range n {
+		group := all[g*groupBytes : (g+1)*groupBytes]
+		passes := false
+		for r := range Rows {
+			sum := limit.Start
+			for j := range vectors {
+				b := group[vectorBytes*(1+j)+4*r:][:4]
+				u := probe[16*j:][:16]
+				for k, x := range b {
+					sum += int32(x&3)*int32(u[k]) + int32(x>>2&3)*int32(u[4+k]) + int32(x>>4&3)*int32(u[8+k]) +
+						int32(x>>6)*int32(u[12+k])
+				}
+			}
+			passes = passes || sum >= limit.threshold(group[4*r:])
+		}
+		if passes {
+			unsafe.Slice(found, n)[count] = uint32(g)
+			count++
+		}
+	}
+	return count
+}
+
+func backPortable(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32) {
 	for i, at := range unsafe.Slice(where, n) {
-		row := unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(plane), int(at&0xffff)*rowBytes)), rowBytes)
+		r := int(at & 0xffff)
+		row := unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(plane), r*rowBytes)), rowBytes)
 		probe := unsafe.Slice((*int8)(unsafe.Add(unsafe.Pointer(codes), int(at>>16)*2*rowBytes)), 2*rowBytes)
 		lower, upper := probe[:rowBytes], probe[rowBytes:]
 		sum := int32(0)
@@ -73,5 +117,23 @@ func backPortable(plane *byte, rowBytes int, where *uint32, n int, codes *int8, 
 			sum += int32(x&15)*int32(lower[k]) + int32(x>>4)*int32(upper[k])
 		}
 		unsafe.Slice(backs, n)[i] = sum
+		unsafe.Slice(out, n)[i] = *(*uint32)(unsafe.Add(unsafe.Pointer(marks), 4*r))
 	}
+}
+
+func dotPortable(a, b *float32, n int) float64 {
+	x, y := unsafe.Slice(a, n), unsafe.Slice(b, n)
+	var s0, s1, s2, s3, s4, s5, s6, s7 float64
+	for len(x) >= 8 && len(y) >= 8 {
+		s0 += float64(x[0]) * float64(y[0])
+		s1 += float64(x[1]) * float64(y[1])
+		s2 += float64(x[2]) * float64(y[2])
+		s3 += float64(x[3]) * float64(y[3])
+		s4 += float64(x[4]) * float64(y[4])
+		s5 += float64(x[5]) * float64(y[5])
+		s6 += float64(x[6]) * float64(y[6])
+		s7 += float64(x[7]) * float64(y[7])
+		x, y = x[8:], y[8:]
+	}
+	return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
 }

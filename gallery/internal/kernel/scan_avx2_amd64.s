@@ -113,14 +113,16 @@ next:
 	MOVQ R12, ret+64(FP)
 	RET
 
-// func backAVX2(plane *byte, rowBytes int, where *uint32, n int, codes *int8, backs *int32)
-TEXT ·backAVX2(SB), NOSPLIT, $0-48
+// func backAVX2(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)
+TEXT ·backAVX2(SB), NOSPLIT, $0-64
 	MOVQ         plane+0(FP), SI
 	MOVQ         rowBytes+8(FP), DX
-	MOVQ         where+16(FP), DI
-	MOVQ         n+24(FP), CX
-	MOVQ         codes+32(FP), R8
-	MOVQ         backs+40(FP), R11
+	MOVQ         where+24(FP), DI
+	MOVQ         n+32(FP), CX
+	MOVQ         codes+40(FP), R8
+	MOVQ         backs+48(FP), R11
+	MOVQ         marks+16(FP), R13
+	MOVQ         out+56(FP), R15
 	MOVL         $0x0f0f0f0f, AX
 	VMOVD        AX, X14
 	VPBROADCASTD X14, X14
@@ -130,9 +132,12 @@ TEXT ·backAVX2(SB), NOSPLIT, $0-48
 
 row:
 	MOVWLZX    28(DI), AX          // asked for eight hits ahead; behind the last there is room, whatever it holds
+	PREFETCHT0 (R13)(AX*4)
 	IMULQ      DX, AX
 	PREFETCHT0 (SI)(AX*1)
 	MOVWLZX    (DI), R9
+	MOVL       (R13)(R9*4), AX
+	MOVL       AX, (R15)
 	IMULQ      DX, R9
 	ADDQ       SI, R9              // the row
 	MOVWLZX    2(DI), BX
@@ -164,9 +169,145 @@ vector:
 	VPADDD  X1, X0, X0
 	VMOVD   X0, (R11)
 	ADDQ    $4, R11
+	ADDQ    $4, R15
 	ADDQ    $4, DI
 	DECQ    CX
 	JNE     row
 
 	VZEROUPPER
+	RET
+
+// FIELD adds the products of one code of every byte of a vector; codes are moved down by shift bits.
+#define FIELD(shift, offset) \
+	VPBROADCASTD offset(BX), Y4  \
+	VPSRLW       $shift, Y6, Y8  \
+	VPSRLW       $shift, Y7, Y9  \
+	VPAND        Y14, Y8, Y8     \
+	VPAND        Y14, Y9, Y9     \
+	VPMADDUBSW   Y4, Y8, Y8      \
+	VPMADDUBSW   Y4, Y9, Y9      \
+	VPADDW       Y8, Y0, Y0      \
+	VPADDW       Y9, Y1, Y1
+
+// func sketchAVX2(groups *byte, n, vectors int, codes *int8, limit *Limit, found *uint32) int
+//
+// Products, added in pairs, are at most 2·3·127 = 762, and a vector adds four: sums of 16 bits hold ten vectors.
+TEXT ·sketchAVX2(SB), NOSPLIT, $0-56
+	MOVQ         groups+0(FP), SI
+	MOVQ         n+8(FP), CX
+	MOVQ         codes+24(FP), R8
+	MOVQ         limit+32(FP), R13
+	MOVQ         found+40(FP), DI
+	XORQ         R12, R12
+	XORQ         R9, R9
+	MOVL         $0x03030303, AX
+	VMOVD        AX, X14
+	VPBROADCASTD X14, Y14
+	MOVL         $0x00010001, AX
+	VMOVD        AX, X15
+	VPBROADCASTD X15, Y15
+	VPBROADCASTD (R13), Y13
+	VMOVD        8(R13), X12
+
+group:
+	VMOVDQU      (SI), Y10
+	VMOVDQU      32(SI), Y11
+	VPBROADCASTD 4(R13), Y2
+	VMOVDQA      Y2, Y3
+	VPXOR        Y0, Y0, Y0
+	VPXOR        Y1, Y1, Y1
+	ADDQ         $64, SI
+	MOVQ         R8, BX
+	MOVQ         vectors+16(FP), R10
+
+ten:
+	MOVL    $10, DX
+	CMPQ    R10, DX
+	CMOVQLT R10, DX
+	SUBQ    DX, R10
+
+vector:
+	PREFETCHT0 4096(SI)
+	VMOVDQU    (SI), Y6
+	VMOVDQU    32(SI), Y7
+	FIELD(0, 0)
+	FIELD(2, 4)
+	FIELD(4, 8)
+	FIELD(6, 12)
+	ADDQ       $16, BX
+	ADDQ       $64, SI
+	DECL       DX
+	JNE        vector
+
+	WIDEN(Y0, Y2)
+	WIDEN(Y1, Y3)
+	TESTQ R10, R10
+	JNE   ten
+
+	VPMADDWD  Y13, Y10, Y10
+	VPMADDWD  Y13, Y11, Y11
+	VPSRAD    X12, Y10, Y10
+	VPSRAD    X12, Y11, Y11
+	VPCMPGTD  Y2, Y10, Y10
+	VPCMPGTD  Y3, Y11, Y11
+	VPAND     Y11, Y10, Y10
+	VMOVMSKPS Y10, DX
+	XORL      AX, AX
+	CMPL      DX, $0xff
+	SETNE     AX
+	MOVL      R9, (DI)(R12*4) // counts only if a row passed
+	ADDQ      AX, R12
+	INCQ      R9
+	DECQ      CX
+	JNE       group
+
+	VZEROUPPER
+	MOVQ R12, ret+48(FP)
+	RET
+
+// func dotAVX2(a, b *float32, n int) float64
+//
+// Products of two float32 are exact in float64, so it does not matter that they are rounded before they are added.
+TEXT ·dotAVX2(SB), NOSPLIT, $0-32
+	MOVQ   a+0(FP), SI
+	MOVQ   b+8(FP), DI
+	MOVQ   n+16(FP), CX
+	VXORPD Y0, Y0, Y0
+	VXORPD Y1, Y1, Y1
+
+eight:
+	VCVTPS2PD (SI), Y2
+	VCVTPS2PD 16(SI), Y3
+	VCVTPS2PD (DI), Y4
+	VCVTPS2PD 16(DI), Y5
+	VMULPD    Y4, Y2, Y2
+	VMULPD    Y5, Y3, Y3
+	VADDPD    Y2, Y0, Y0
+	VADDPD    Y3, Y1, Y1
+	ADDQ      $32, SI
+	ADDQ      $32, DI
+	SUBQ      $8, CX
+	JNE       eight
+
+	VHADDPD      Y0, Y0, Y0
+	VHADDPD      Y1, Y1, Y1
+	VEXTRACTF128 $1, Y0, X2
+	VEXTRACTF128 $1, Y1, X3
+	VADDSD       X2, X0, X0
+	VADDSD       X3, X1, X1
+	VADDSD       X1, X0, X0
+	VMOVSD       X0, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func prefetchLines(p *byte, n int)
+TEXT ·prefetchLines(SB), NOSPLIT, $0-16
+	MOVQ p+0(FP), SI
+	MOVQ n+8(FP), CX
+
+line:
+	PREFETCHT0 (SI)
+	ADDQ       $64, SI
+	SUBQ       $64, CX
+	JG         line
 	RET

@@ -46,6 +46,14 @@ GLOBL lanes<>(SB), RODATA|NOPTR, $64
 	VPANDD    Z24, Z23, Z23 \
 	ADDQ      $64, SI
 
+// MASK does the same but leaves the upper half where it is, sixteen times as much, for sums that are kept apart and
+// divided at the end.
+#define MASK \
+	VMOVDQU64 (SI), Z23     \
+	VPANDD    Z24, Z23, Z22  \
+	VPANDND   Z23, Z24, Z23  \
+	ADDQ      $64, SI
+
 // TEST compares the sums of probe i of the block with its thresholds.
 #define TEST(i, sums, none) \
 	VPBROADCASTD (16*i)(R13), Z20          \
@@ -83,13 +91,14 @@ group:
 
 vector:
 	PREFETCHT0    ahead(SI)
-	SPLIT
+	MASK
 	VPDPBUSD.BCST (BX), Z22, Z0
 	VPDPBUSD.BCST 4(BX), Z23, Z1
 	ADDQ          $8, BX
 	DECQ          R10
 	JNE           vector
 
+	VPSRAD $4, Z1, Z1
 	VPADDD Z1, Z0, Z0
 	TEST(0, Z0, next)
 	STORE(0, Z0)
@@ -124,7 +133,7 @@ group:
 
 vector:
 	PREFETCHT0    ahead(SI)
-	SPLIT
+	MASK
 	VPDPBUSD.BCST 0(BX), Z22, Z0
 	VPDPBUSD.BCST 8(BX), Z22, Z1
 	VPDPBUSD.BCST 16(BX), Z22, Z2
@@ -137,6 +146,10 @@ vector:
 	DECQ          R10
 	JNE           vector
 
+	VPSRAD $4, Z4, Z4
+	VPSRAD $4, Z5, Z5
+	VPSRAD $4, Z6, Z6
+	VPSRAD $4, Z7, Z7
 	VPADDD Z4, Z0, Z0
 	VPADDD Z5, Z1, Z1
 	VPADDD Z6, Z2, Z2
@@ -303,14 +316,16 @@ none15:
 	MOVQ R12, ret+64(FP)
 	RET
 
-// func backAVX512(plane *byte, rowBytes int, where *uint32, n int, codes *int8, backs *int32)
-TEXT ·backAVX512(SB), NOSPLIT, $0-48
+// func backAVX512(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)
+TEXT ·backAVX512(SB), NOSPLIT, $0-64
 	MOVQ         plane+0(FP), SI
 	MOVQ         rowBytes+8(FP), DX
-	MOVQ         where+16(FP), DI
-	MOVQ         n+24(FP), CX
-	MOVQ         codes+32(FP), R8
-	MOVQ         backs+40(FP), R11
+	MOVQ         where+24(FP), DI
+	MOVQ         n+32(FP), CX
+	MOVQ         codes+40(FP), R8
+	MOVQ         backs+48(FP), R11
+	MOVQ         marks+16(FP), R13
+	MOVQ         out+56(FP), R15
 	MOVL         $0x0f0f0f0f, AX
 	VPBROADCASTD AX, Z24
 
@@ -321,14 +336,17 @@ TEXT ·backAVX512(SB), NOSPLIT, $0-48
 	MOVQ  $-1, AX
 	SHRQ  CX, AX
 	KMOVQ AX, K2
-	MOVQ  n+24(FP), CX
+	MOVQ  n+32(FP), CX
 
 row:
 	// The row of the hit after the next seven is asked for now. Behind the last hit there is room, whatever it holds.
 	MOVWLZX    28(DI), AX
+	PREFETCHT0 (R13)(AX*4)
 	IMULQ      DX, AX
 	PREFETCHT0 (SI)(AX*1)
 	MOVWLZX    (DI), R9
+	MOVL       (R13)(R9*4), AX
+	MOVL       AX, (R15)
 	IMULQ      DX, R9
 	ADDQ       SI, R9          // the row
 	MOVWLZX    2(DI), BX
@@ -376,9 +394,81 @@ enough:
 	VPADDD        X1, X0, X0
 	VMOVD         X0, (R11)
 	ADDQ          $4, R11
+	ADDQ          $4, R15
 	ADDQ          $4, DI
 	DECQ          CX
 	JNE           row
 
 	VZEROUPPER
+	RET
+
+// func sketchAVX512(groups *byte, n, vectors int, codes *int8, limit *Limit, found *uint32) int
+//
+// The four codes of a byte are not moved down: each is masked where it is, its products are summed apart, and the sums
+// are divided by 4, 16 and 64 at the end, which goes without a rest.
+TEXT ·sketchAVX512(SB), NOSPLIT, $0-56
+	MOVQ         groups+0(FP), SI
+	MOVQ         n+8(FP), CX
+	MOVQ         vectors+16(FP), DX
+	MOVQ         codes+24(FP), R8
+	MOVQ         limit+32(FP), R13
+	MOVQ         found+40(FP), DI
+	XORQ         R12, R12               // how many were found
+	XORQ         R9, R9                 // the group's number
+	MOVL         $0x03030303, AX
+	VPBROADCASTD AX, Z24
+	VPSLLD       $2, Z24, Z25
+	VPSLLD       $4, Z24, Z26
+	VPSLLD       $6, Z24, Z27
+	VPBROADCASTD 0(R13), Z28            // the weights
+	VPBROADCASTD 4(R13), Z29            // where sums start
+	VMOVD        8(R13), X30            // the shift
+
+group:
+	VMOVDQU64  (SI), Z21
+	PREFETCHT0 ahead(SI)
+	VMOVDQA64  Z29, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	ADDQ       $64, SI
+	MOVQ       R8, BX
+	MOVQ       DX, R10
+
+vector:
+	VMOVDQU64     (SI), Z16
+	PREFETCHT0    ahead(SI)
+	VPANDD        Z24, Z16, Z17
+	VPANDD        Z25, Z16, Z18
+	VPANDD        Z26, Z16, Z19
+	VPANDD        Z27, Z16, Z20
+	VPDPBUSD.BCST (BX), Z17, Z0
+	VPDPBUSD.BCST 4(BX), Z18, Z1
+	VPDPBUSD.BCST 8(BX), Z19, Z2
+	VPDPBUSD.BCST 12(BX), Z20, Z3
+	ADDQ          $16, BX
+	ADDQ          $64, SI
+	DECQ          R10
+	JNE           vector
+
+	VPSRAD   $2, Z1, Z1
+	VPSRAD   $4, Z2, Z2
+	VPSRAD   $6, Z3, Z3
+	VPADDD   Z1, Z0, Z0
+	VPADDD   Z3, Z2, Z2
+	VPADDD   Z2, Z0, Z0
+	VPMADDWD Z28, Z21, Z21
+	VPSRAD   X30, Z21, Z21
+	VPCMPD   $5, Z21, Z0, K1
+	XORL     AX, AX
+	KORTESTW K1, K1
+	SETNE    AX
+	MOVL     R9, (DI)(R12*4)            // counts only if a row passed
+	ADDQ     AX, R12
+	INCQ     R9
+	DECQ     CX
+	JNE      group
+
+	VZEROUPPER
+	MOVQ R12, ret+48(FP)
 	RET
