@@ -48,6 +48,13 @@ func TestOfficialClientsOnPhotos(t *testing.T) {
 	}
 }
 
+// TestOfficialManagementClients runs the life of a resource under a customer's key, told by the clients of those who look
+// after it.
+func TestOfficialManagementClients(t *testing.T) {
+	t.Parallel()
+	judge(t, "manage.mjs", server.Config{AutoApprove: true}, madeUp(t))
+}
+
 // judge runs one story against a fresh server.
 func judge(t *testing.T, script string, cfg server.Config, photos cast) {
 	t.Helper()
@@ -63,8 +70,10 @@ func judge(t *testing.T, script string, cfg server.Config, photos cast) {
 	srv := servertest.Start(t, cfg)
 	cmd := exec.CommandContext(t.Context(), node, script)
 	cmd.Dir = scripts
+	o := srv.Operator()
 	cmd.Env = append(os.Environ(), "FACE_ENDPOINT="+srv.URL, "FACE_KEY="+srv.Key, "FACE_CAST="+photos.publish(t),
-		"NODE_EXTRA_CA_CERTS="+srv.Operator().CAFile)
+		"NODE_EXTRA_CA_CERTS="+o.CAFile, "MANAGE_TENANT="+o.TenantID, "MANAGE_SUBSCRIPTION="+o.SubscriptionID,
+		"MANAGE_CLIENT="+o.ClientID, "MANAGE_SECRET="+o.ClientSecret)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	err = cmd.Run()
