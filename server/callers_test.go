@@ -1,0 +1,414 @@
+package server_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visage-face/visage/identity"
+	"github.com/visage-face/visage/keysource/file"
+	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/server"
+	"github.com/visage-face/visage/server/servertest"
+)
+
+// kind is a kind of caller, and what must be true of the answers it gets whatever the table says.
+type kind struct {
+	name             string
+	key, token, host string
+	rule             func(route) string // the only answer there may be; "" when the rules do not say
+}
+
+// world is a server with two Face resources, "mine" and "other", two vaults, and identities of all sorts.
+type world struct {
+	*servertest.Server
+	own, rotated, foreign string // keys
+	ids                   map[string]string
+	tenant                string // another one
+	signer                *signer
+}
+
+// The audiences of the planes.
+const (
+	managementAudience = "https://management.azure.com"
+	dataAudience       = "https://cognitiveservices.azure.com"
+)
+
+func (w *world) vaultAudience() string {
+	return strings.Replace(w.URL, "https://", "https://vault.", 1)
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{Server: servertest.Start(t, server.Config{Rate: 1 << 20}), ids: map[string]string{}}
+	listen := strings.Replace(strings.TrimPrefix(w.URL, "https://"), "localhost", "127.0.0.1", 1)
+	if err := w.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	w.signer = readSigner(t, w.Dir())
+	w.Server = servertest.Start(t, server.Config{Rate: 1 << 20, Dir: w.Dir(), Listen: listen})
+
+	op := w.Operator()
+	scope := "/subscriptions/" + op.SubscriptionID
+	inGroup := scope + "/resourceGroups/" + op.ResourceGroup + "/providers/"
+	account := inGroup + "Microsoft.CognitiveServices/accounts/"
+	for _, name := range []string{"mine", "other"} {
+		body := fmt.Sprintf(`{"kind":"Face","sku":{"name":"S0"},"location":"local","properties":{"customSubDomainName":%q}}`, name)
+		if status := arm(t, w.Server, http.MethodPut, account+name+"?api-version=2025-09-01", body); status != http.StatusCreated {
+			t.Fatalf("make the resource %s: %d", name, status)
+		}
+	}
+	w.rotated = w.keyOf(t, "mine")
+	if status := arm(t, w.Server, http.MethodPost, account+"mine/regenerateKey?api-version=2025-09-01", `{"keyName":"Key1"}`); status != http.StatusOK {
+		t.Fatalf("rotate a key: %d", status)
+	}
+	w.own, w.foreign = w.keyOf(t, "mine"), w.keyOf(t, "other")
+
+	d := w.Directory()
+	var err error
+	if w.tenant, err = d.CreateTenant(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for name, roles := range map[string][][2]string{
+		"nobody": nil, "all": nil,
+		"reader": {{identity.Reader, scope}}, "contributor": {{identity.Contributor, scope}}, "owner": {{identity.Owner, scope}},
+		"faces": {{identity.CognitiveUser, scope}}, "faces elsewhere": {{identity.CognitiveUser, account + "other"}},
+		"owner elsewhere": {{identity.Owner, account + "mine"}},
+		"vault reader":    {{identity.VaultReader, scope}}, "crypto user": {{identity.VaultCryptoUser, scope}},
+		"crypto officer": {{identity.VaultCryptoOfficer, scope}}, "encryption": {{identity.VaultServiceEncryption, scope}},
+		"officer elsewhere": {{identity.VaultCryptoOfficer, inGroup + "Microsoft.KeyVault/vaults/policies"}},
+	} {
+		p, err := d.CreateApplication(t.Context(), identity.Creation{Tenant: op.TenantID, Name: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.ids[name] = p.ID
+		for _, r := range roles {
+			if _, err := d.Assign(t.Context(), "", p.ID, r[0], r[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	p, err := d.CreateApplication(t.Context(), identity.Creation{Tenant: w.tenant, Name: "stranger"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.ids["stranger"] = p.ID
+	for _, role := range []string{identity.Owner, identity.CognitiveUser, identity.VaultAdministrator} {
+		if _, err := d.Assign(t.Context(), "", p.ID, role, scope); err != nil { // even that must not help
+			t.Fatal(err)
+		}
+	}
+	w.ids["operator"] = op.ClientID
+	w.vaults(t, inGroup)
+	return w
+}
+
+// vaults makes a vault in which policies decide and one in which roles do.
+func (w *world) vaults(t *testing.T, inGroup string) {
+	t.Helper()
+	op := w.Operator()
+	policy := func(name, permissions string) string {
+		return fmt.Sprintf(`{"tenantId":%q,"objectId":%q,"permissions":{"keys":[%s]}}`, op.TenantID, w.ids[name], permissions)
+	}
+	policies := strings.Join([]string{
+		policy("operator", `"all","purge","rotate","getrotationpolicy","setrotationpolicy"`), policy("all", `"all"`),
+		policy("reader", `"get","list"`),
+	}, ",")
+	for name, rbac := range map[string]bool{"policies": false, "roles": true} {
+		body := fmt.Sprintf(`{"location":"local","properties":{"tenantId":%q,"sku":{"family":"A","name":"standard"},
+			"enableRbacAuthorization":%t,"accessPolicies":[%s]}}`, op.TenantID, rbac, policies)
+		path := inGroup + "Microsoft.KeyVault/vaults/" + name + "?api-version=2024-11-01"
+		if status := arm(t, w.Server, http.MethodPut, path, body); status != http.StatusCreated {
+			t.Fatalf("make the vault %s: %d", name, status)
+		}
+	}
+}
+
+func (w *world) keyOf(t *testing.T, resource string) string {
+	t.Helper()
+	keys, err := w.Keys(t.Context(), resource)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys.Key1
+}
+
+func always(answer string) func(route) string { return func(route) string { return answer } }
+
+func unknown(route) string { return "" }
+
+// callers are the kinds of callers of a plane.
+func (w *world) callers(plane string) []kind {
+	switch plane {
+	case "face":
+		return w.faceCallers()
+	case "management":
+		return w.managementCallers()
+	case "vault":
+		return w.vaultCallers()
+	}
+	return []kind{
+		{name: "nobody", rule: always("in")},
+		{name: "a bearer token of nobody", token: "nobody", rule: always("in")},
+	}
+}
+
+func (w *world) faceCallers() []kind {
+	token := func(who string) string { return w.token(who, dataAudience) }
+	return append([]kind{
+		{name: "no credential", rule: always("401")},
+		{name: "a key that nobody holds", key: strings.Repeat("0", 32), rule: always("401")},
+		{name: "a key of the resource that was rotated away", key: w.rotated, rule: always("401")},
+		{name: "another resource's key, at this resource's host", key: w.foreign, host: "mine", rule: always("401")},
+		{name: "a key of the resource", key: w.own, rule: always("in")},
+		{name: "a key of the resource, at its host", key: w.own, host: "mine", rule: always("in")},
+		{name: "a key of the resource, with a token that proves nobody", key: w.own, token: "x", host: "mine", rule: always("401")},
+	}, append(w.badTokens(dataAudience, managementAudience, "mine"),
+		kind{name: "an identity without a role", token: token("nobody"), host: "mine", rule: always("401")},
+		kind{name: "Reader of the subscription", token: token("reader"), host: "mine", rule: always("401")},
+		kind{name: "Owner of the subscription, which is no role on data", token: token("owner"), host: "mine", rule: always("401")},
+		kind{name: "Cognitive Services User of another resource", token: token("faces elsewhere"), host: "mine", rule: always("401")},
+		kind{name: "Cognitive Services User, not at the resource's host", token: token("faces"), rule: always("401")},
+		kind{name: "Cognitive Services User, at the resource's host", token: token("faces"), host: "mine", rule: always("in")},
+	)...)
+}
+
+// managed is what a rule for the management plane says of routes that belong to a subscription; the others are for
+// everybody who is proved.
+func managed(rule func(route) string) func(route) string {
+	return func(r route) string {
+		if !strings.Contains(r.pattern, "{subscription}") {
+			return "in"
+		}
+		return rule(r)
+	}
+}
+
+func reads(r route) string {
+	if r.method == http.MethodGet {
+		return "in"
+	}
+	return "403"
+}
+
+// decides reports the operations that the operator alone may do, whatever roles say.
+func decides(r route) bool {
+	return strings.HasSuffix(r.pattern, "/approve") || strings.HasSuffix(r.pattern, "/reject") ||
+		r.method == http.MethodPut && strings.Contains(r.pattern, "/accessCapacity/")
+}
+
+func (w *world) managementCallers() []kind {
+	token := func(who string) string { return w.token(who, managementAudience) }
+	return append([]kind{
+		{name: "no credential", rule: always("401")},
+		{name: "a key of a resource", key: w.own, rule: always("401")},
+	}, append(w.badTokens(managementAudience, dataAudience, ""),
+		kind{name: "an identity without a role", token: token("nobody"), rule: managed(always("403"))},
+		kind{name: "Owner of another resource", token: token("owner elsewhere"), rule: managed(always("403"))},
+		kind{name: "Reader", token: token("reader"), rule: managed(reads)},
+		kind{name: "Cognitive Services User", token: token("faces"), rule: unknown},
+		kind{name: "Contributor", token: token("contributor"), rule: managed(func(r route) string {
+			if decides(r) {
+				return "403"
+			}
+			return "in"
+		})},
+		kind{name: "Owner", token: token("owner"), rule: managed(func(r route) string {
+			if decides(r) {
+				return "403"
+			}
+			return "in"
+		})},
+		kind{name: "the operator", token: token("operator"), rule: always("in")},
+	)...)
+}
+
+func (w *world) vaultCallers() []kind {
+	token := func(who string) string { return w.token(who, w.vaultAudience()) }
+	const byPolicy, byRole = "policies.vault", "roles.vault"
+	free := func(rule func(route) string) func(route) string {
+		return func(r route) string {
+			if r.pattern == "/rng" { // says 404 to all who are proved
+				return "in"
+			}
+			return rule(r)
+		}
+	}
+	return append([]kind{
+		{name: "no credential", host: byPolicy, rule: always("401")},
+		{name: "a key of a resource", key: w.own, host: byPolicy, rule: always("401")},
+	}, append(w.badTokens(w.vaultAudience(), managementAudience, byPolicy),
+		kind{name: "an identity without a policy", token: token("nobody"), host: byPolicy, rule: free(always("403"))},
+		kind{name: "a policy with get and list", token: token("reader"), host: byPolicy, rule: free(func(r route) string {
+			if r.method != http.MethodGet || strings.HasSuffix(r.pattern, "rotationpolicy") {
+				return "403"
+			}
+			return "in"
+		})},
+		kind{name: "Key Vault Crypto Officer, where policies decide", token: token("crypto officer"), host: byPolicy, rule: free(always("403"))},
+		kind{name: "a policy with all", token: token("all"), host: byPolicy, rule: func(r route) string {
+			if strings.Contains(r.pattern, "/rotat") || r.method == http.MethodDelete && strings.HasPrefix(r.pattern, "/deletedkeys/") {
+				return "403"
+			}
+			return "in"
+		}},
+		kind{name: "a policy with all, purge, rotate and rotation policies", token: token("operator"), host: byPolicy, rule: always("in")},
+		kind{name: "a policy with get and list, where roles decide", token: token("reader"), host: byRole, rule: free(always("403"))},
+		kind{name: "Owner of the subscription, which is no role on keys", token: token("owner"), host: byRole, rule: free(always("403"))},
+		kind{name: "Key Vault Crypto Officer of another vault", token: token("officer elsewhere"), host: byRole, rule: free(always("403"))},
+		kind{name: "Key Vault Reader", token: token("vault reader"), host: byRole, rule: unknown},
+		kind{name: "Key Vault Crypto Service Encryption User", token: token("encryption"), host: byRole, rule: unknown},
+		kind{name: "Key Vault Crypto User", token: token("crypto user"), host: byRole, rule: unknown},
+		kind{name: "Key Vault Crypto Officer", token: token("crypto officer"), host: byRole, rule: always("in")},
+	)...)
+}
+
+// badTokens are tokens that would open everything, but for one thing.
+func (w *world) badTokens(audience, wrongAudience, host string) []kind {
+	now := time.Now()
+	claims := func(change func(map[string]any)) string {
+		c := map[string]any{
+			"aud": audience, "iss": w.URL + "/" + w.Operator().TenantID + "/v2.0", "tid": w.Operator().TenantID,
+			"oid": w.ids["operator"], "sub": w.ids["operator"], "appid": w.ids["operator"], "ver": "1.0",
+			"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(time.Hour).Unix(),
+		}
+		change(c)
+		return w.signer.sign(c)
+	}
+	bad := []kind{
+		{name: "what is no token", token: "nobody"},
+		{name: "an expired token", token: claims(func(c map[string]any) { c["exp"] = now.Add(-10 * time.Minute).Unix() })},
+		{name: "a token for another audience", token: w.token("operator", wrongAudience)},
+		{name: "a token of another tenant", token: w.token("stranger", audience)},
+		{name: "a token of an issuer elsewhere", token: claims(func(c map[string]any) { c["iss"] = "https://elsewhere.example/v2.0" })},
+		{name: "a token without a signature", token: w.signer.unsigned(claims(func(map[string]any) {}))},
+		{name: "a token of an identity that was deleted", token: w.deletedToken(audience)},
+	}
+	for i := range bad {
+		bad[i].host, bad[i].rule = host, always("401")
+	}
+	// The same, whole: were it refused, the others would prove nothing.
+	good := kind{name: "a token like those, with nothing wrong", token: claims(func(map[string]any) {}), host: host, rule: always("in")}
+	return append(bad, good)
+}
+
+func (w *world) token(who, audience string) string {
+	token, _, err := w.Directory().Token(context.Background(), w.ids[who], audience)
+	if err != nil {
+		panic(fmt.Sprintf("make a token of %s for %s: %v", who, audience, err))
+	}
+	return token
+}
+
+// deletedToken returns a good token of an identity that is deleted afterwards.
+func (w *world) deletedToken(audience string) string {
+	d := w.Directory()
+	p, err := d.CreateApplication(context.Background(), identity.Creation{Tenant: w.Operator().TenantID, Name: "short-lived"})
+	if err != nil {
+		panic(err)
+	}
+	for _, role := range []string{identity.Owner, identity.CognitiveUser, identity.VaultAdministrator} {
+		if _, err := d.Assign(context.Background(), "", p.ID, role, "/subscriptions/"+w.Operator().SubscriptionID); err != nil {
+			panic(err)
+		}
+	}
+	token, _, err := d.Token(context.Background(), p.ID, audience)
+	if err != nil {
+		panic(err)
+	}
+	if err := d.Delete(context.Background(), p.ID); err != nil {
+		panic(err)
+	}
+	return token
+}
+
+// signer signs tokens with the server's own key, which a thief of the whole machine would have: so the tokens that the
+// test makes are wrong in one thing only.
+type signer struct {
+	id  string
+	key *rsa.PrivateKey
+}
+
+// readSigner reads the signing key out of a stopped server's store.
+func readSigner(t *testing.T, dir string) *signer {
+	t.Helper()
+	data := filepath.Join(dir, "data")
+	source, err := file.New(filepath.Join(dir, "keys", "root.key"), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := sealed.Open(t.Context(), sealed.Config{
+		Engine: "pebble:" + data, KeyDir: filepath.Join(dir, "keys"),
+		Protectors: []sealed.Protector{{Name: "file", Kind: "file", Exposed: true, Source: source}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type record struct {
+		ID          string
+		Key         []byte
+		From, Until int64
+	}
+	var found *signer
+	err = store.Space(sealed.Operator).View(t.Context(), func(r sealed.Reader) error {
+		for rec, err := range sealed.NewTable[record]("identity/signing-key", 1).In().All(r) {
+			if err != nil {
+				return err
+			}
+			key, err := x509.ParsePKCS8PrivateKey(rec.Key)
+			if err != nil {
+				return err
+			}
+			if now := time.Now().UnixNano(); rec.From <= now && now < rec.Until {
+				found = &signer{rec.ID, key.(*rsa.PrivateKey)}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if found == nil {
+		t.Fatal("the store holds no signing key for now")
+	}
+	return found
+}
+
+func (s *signer) sign(claims map[string]any) string {
+	part := func(v any) string {
+		b, err := json.Marshal(v)
+		if err != nil {
+			panic(err)
+		}
+		return base64.RawURLEncoding.EncodeToString(b)
+	}
+	text := part(map[string]string{"alg": "RS256", "typ": "JWT", "kid": s.id}) + "." + part(claims)
+	digest := sha256.Sum256([]byte(text))
+	signature, err := rsa.SignPKCS1v15(rand.Reader, s.key, crypto.SHA256, digest[:])
+	if err != nil {
+		panic(err)
+	}
+	return text + "." + base64.RawURLEncoding.EncodeToString(signature)
+}
+
+// unsigned says of a token that it needs no signature.
+func (s *signer) unsigned(token string) string {
+	parts := strings.Split(token, ".")
+	header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"JWT","kid":"` + s.id + `"}`))
+	return header + "." + parts[1] + "."
+}
