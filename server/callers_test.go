@@ -206,7 +206,7 @@ func reads(r route) string {
 // decides reports the operations that the operator alone may do, whatever roles say.
 func decides(r route) bool {
 	return strings.HasSuffix(r.pattern, "/approve") || strings.HasSuffix(r.pattern, "/reject") ||
-		r.method == http.MethodPut && strings.Contains(r.pattern, "/accessCapacity/")
+		r.method == http.MethodPut && strings.Contains(r.pattern, "/accessCapacity/") || strings.Contains(r.pattern, "/Visage.Operations/")
 }
 
 func (w *world) managementCallers() []kind {

@@ -58,7 +58,8 @@ func pathOf(r *api.Request) string {
 	return strings.Join(segments, "/")
 }
 
-// forOperator lets the operator alone do something: whoever owns the subscription must not decide what it may have.
+// forOperator lets the operator alone do something: whoever owns the subscription must not decide what it may have, nor
+// carry the whole instance away.
 func forOperator(do handle) handle {
 	return func(r *api.Request) (any, error) {
 		if r.Principal.Method != "operator" {

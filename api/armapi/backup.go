@@ -20,7 +20,7 @@ type Backups interface {
 // operations is the provider of what operators do with the instance. It is ours; Azure has nothing like it.
 const operations = oneSubscription + "/providers/Visage.Operations"
 
-// backupRoutes are the streams of backups. They are actions, since who may only read must not take a keyring away.
+// backupRoutes are the streams of backups, for the operator alone: they hold every resource there is.
 func (p *plane) backupRoutes(route routeMaker) []api.Route {
 	streamed := func(write func(context.Context, visage.Principal, string, io.Writer) error) handle {
 		return func(r *api.Request) (any, error) {
@@ -30,9 +30,9 @@ func (p *plane) backupRoutes(route routeMaker) []api.Route {
 		}
 	}
 	return []api.Route{
-		route(http.MethodPost, operations+"/backup", streamed(p.Backups.WriteBackup),
+		route(http.MethodPost, operations+"/backup", forOperator(streamed(p.Backups.WriteBackup)),
 			api.Doc{Summary: "Stream a backup of the data of all resources"}),
-		route(http.MethodPost, operations+"/keyring", streamed(p.Backups.WriteKeyring),
+		route(http.MethodPost, operations+"/keyring", forOperator(streamed(p.Backups.WriteKeyring)),
 			api.Doc{Summary: "Stream a copy of the keyring"}),
 	}
 }
