@@ -73,7 +73,7 @@ func (p *plane) put(r *api.Request) (any, error) {
 	there, err := p.Accounts.Get(r.Context(), name)
 	if err == nil {
 		if r.Header("If-None-Match") == "*" {
-			return nil, changed(there)
+			return nil, precondition(changed(there))
 		}
 		return p.change(r, want, true)
 	}

@@ -1,0 +1,45 @@
+package armapi
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/visage-face/visage/account"
+)
+
+// FuzzRequest: whatever a body says about a resource, what is read of it names nothing that it does not say, and a key
+// source is one of the two there are.
+func FuzzRequest(f *testing.F) {
+	for _, seed := range []string{
+		`{"kind":"Face","location":"West US 2","sku":{"name":"E0"},"tags":{"a":"b"}}`,
+		`{"identity":{"type":"SystemAssigned, UserAssigned","userAssignedIdentities":{"/a":{},"/b":null}}}`,
+		`{"Properties":{"ENCRYPTION":{"keySource":"microsoft.keyvault","keyVaultProperties":{"keyName":"k","keyVaultUri":"https://v/"}}}}`,
+		`{"properties":{"encryption":{"keySource":"Microsoft.CognitiveServices"},"restore":true,"disableLocalAuth":null}}`,
+		`{"properties":{"networkAcls":{"defaultAction":"deny"}}}`, `{"properties":null}`, `[]`, `{`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var q request
+		if json.Unmarshal(body, &q) != nil {
+			return
+		}
+		if q.Identity != nil {
+			now := account.Identity{Users: map[string]account.Managed{"/a": {}}}
+			wish, err := q.Identity.wish(now)
+			if err != nil && (wish.System || wish.Users != nil) {
+				t.Errorf("%s: refused, and yet %+v", body, wish)
+			}
+			for _, path := range wish.Users {
+				if _, given := q.Identity.Users[path]; !given && path != "/a" {
+					t.Errorf("%s: nobody spoke of %q", body, path)
+				}
+			}
+		}
+		p, err := q.Properties.Encryption.protection()
+		if err == nil && q.Properties.Encryption != nil && p == nil || err != nil && p != nil {
+			t.Errorf("%s: %+v, %v", body, p, err)
+		}
+		_ = q.Properties.check() // a refusal or none: it must come back
+	})
+}
