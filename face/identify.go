@@ -164,7 +164,8 @@ func (s *Service) identify(
 	if err != nil {
 		return nil, err
 	}
-	query := gallery.Query{K: q.MaxCandidates, ByOwner: true}
+	m := s.models[c.Model]
+	query := gallery.Query{K: q.MaxCandidates, ByOwner: true, Within: within(m, least)}
 	for _, p := range probes {
 		query.Probes = append(query.Probes, p.Template)
 	}
@@ -176,7 +177,6 @@ func (s *Service) identify(
 	if err != nil {
 		return nil, asInvalid(err) // the group may have been deleted since it was read
 	}
-	m := s.models[c.Model]
 	answer := make([]Identified, len(found))
 	for i, matches := range found {
 		answer[i] = Identified{FaceID: q.FaceIDs[i], Candidates: []Candidate{}}

@@ -36,6 +36,17 @@ func newMetrics(pool *gallery.Pool) metrics {
 		galleries: []prometheus.Collector{
 			gauge("visage_face_galleries", "Galleries in memory.", func(s gallery.Stats) float64 { return float64(s.Galleries) }),
 			gauge("visage_face_gallery_bytes", "Memory of galleries.", func(s gallery.Stats) float64 { return float64(s.Bytes) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "visage_face_galleries_loading", Help: "Galleries being loaded."},
+				func() float64 { return float64(len(pool.Loading())) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "visage_face_gallery_faces_awaited", Help: "Faces that loads under way have still to read.",
+			}, func() float64 {
+				awaited := 0
+				for _, p := range pool.Loading() {
+					awaited += max(p.Expected-p.Loaded, 0)
+				}
+				return float64(awaited)
+			}),
 			count("visage_face_gallery_hits_total", "Searches that found their gallery in memory.",
 				func(s gallery.Stats) uint64 { return s.Hits }),
 			count("visage_face_gallery_loads_total", "Galleries loaded.", func(s gallery.Stats) uint64 { return s.Loads }),

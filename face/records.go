@@ -2,7 +2,6 @@ package face
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 
@@ -144,11 +143,27 @@ func (f faceRecord) MarshalBinary() ([]byte, error) {
 
 // UnmarshalBinary decodes what MarshalBinary made.
 func (f *faceRecord) UnmarshalBinary(b []byte) error {
-	if len(b) < faceHeader {
-		return errors.New("a face record is too short")
+	if err := f.parseHeader(b); err != nil {
+		return err
+	}
+	return f.Template.UnmarshalBinary(b[faceHeader:])
+}
+
+func (f *faceRecord) parseHeader(b []byte) error {
+	if len(b) < faceHeader || (len(b)-faceHeader)%4 != 0 {
+		return fmt.Errorf("a face record of %d bytes", len(b))
 	}
 	copy(f.ID[:], b)
 	copy(f.Person[:], b[16:])
 	f.Sequence = binary.LittleEndian.Uint64(b[32:])
-	return f.Template.UnmarshalBinary(b[faceHeader:])
+	return nil
+}
+
+// parseFace decodes what MarshalBinary made, but for the template, which stays encoded.
+func parseFace(b []byte) (f faceRecord, encoded []byte, err error) {
+	err = f.parseHeader(b)
+	if err != nil {
+		return f, nil, err
+	}
+	return f, b[faceHeader:], nil
 }

@@ -171,15 +171,19 @@ func (s *Service) similarListed(
 	if err != nil {
 		return nil, err
 	}
+	m := s.models[c.Model]
+	query := gallery.Query{Probes: [][]float32{probes[0].Template}, K: most}
+	if q.Mode != MatchFace {
+		query.Within = within(m, samePerson)
+	}
 	var matches [][]gallery.Match
 	err = s.withGallery(ctx, res, list, c, version, func(g *gallery.Gallery) (err error) {
-		matches, err = g.Search(ctx, gallery.Query{Probes: [][]float32{probes[0].Template}, K: most})
+		matches, err = g.Search(ctx, query)
 		return err
 	})
 	if err != nil {
 		return nil, asInvalid(err) // the list may have been deleted since it was read
 	}
-	m := s.models[c.Model]
 	found := make([]Similar, len(matches[0]))
 	for i, match := range matches[0] {
 		found[i] = Similar{PersistedFaceID: uuid(match.ID).String(), Confidence: confidence(m, match.Distance)}

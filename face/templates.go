@@ -40,28 +40,7 @@ func (s *Service) withGallery(
 	space := s.space(res)
 	lease := space.Lease()
 	src := gallery.Source{Lease: lease, Dim: m.Dim(), Load: func(ctx context.Context, g *gallery.Gallery) error {
-		return space.View(ctx, func(r sealed.Reader) error {
-			// A collection that was deleted meanwhile may be half dropped: only its record says that it is whole.
-			if now, err := find(r, ref); err != nil {
-				return err
-			} else if now.Incarnation != c.Incarnation {
-				return ref.notFound()
-			}
-			for f, err := range faces.In(c.Incarnation.String()).All(r) {
-				if err != nil {
-					return fmt.Errorf("load faces of %s: %w", ref.Kind, err)
-				}
-				if upTo != live && f.Sequence > upTo {
-					continue
-				}
-				err := g.Add(f.entry())
-				clear(f.Template)
-				if err != nil {
-					return fmt.Errorf("load faces of %s: %w", ref.Kind, err)
-				}
-			}
-			return nil
-		})
+		return space.View(ctx, func(r sealed.Reader) error { return load(ctx, r, ref, c, upTo, g) })
 	}}
 	err = s.galleries.Use(ctx, gallery.Key{Scope: scope(res, c), Version: upTo}, src, use)
 	switch {
@@ -71,6 +50,36 @@ func (s *Service) withGallery(
 		return context.Cause(ctx)
 	}
 	return ended(lease, err)
+}
+
+// load fills a gallery with the faces of a collection up to a sequence number, or all for live. They are opened on all
+// processors, and their templates go from where they were opened into the gallery and nowhere else.
+func load(
+	ctx context.Context, r sealed.Reader, ref Ref, c collectionRecord, upTo uint64, g *gallery.Gallery,
+) error {
+	// A collection that was deleted meanwhile may be half dropped: only its record says that it is whole.
+	now, st, err := findState(r, ref)
+	if err != nil {
+		return err
+	}
+	if now.Incarnation != c.Incarnation {
+		return ref.notFound()
+	}
+	g.Expect(st.Faces) // or fewer: those that were added since the training are not searched
+	err = faces.In(c.Incarnation.String()).Each(ctx, r, func(encoded []byte) error {
+		f, template, err := parseFace(encoded)
+		if err != nil {
+			return err
+		}
+		if upTo != live && f.Sequence > upTo {
+			return nil
+		}
+		return g.AddEncoded(f.entry(), template)
+	})
+	if err != nil {
+		return fmt.Errorf("load faces of %s: %w", ref.Kind, err)
+	}
+	return nil
 }
 
 // attempts is how often an operation starts again because the gallery it used was dropped under it: by a change of the
@@ -95,6 +104,24 @@ func again(op func() error) error {
 func confidence(m Recogniser, distance float32) float64 {
 	c := min(max(m.Confidence(float64(distance)), 0), 1)
 	return math.Floor(c*1e5) / 1e5
+}
+
+// within returns a distance that no face with at least that confidence is beyond, for a search to do without others; 0
+// when every face has it, or none. A search need not be told exactly: who asks looks at the confidence anyway.
+func within(m Recogniser, least float64) float32 {
+	enough := func(distance float32) bool { return confidence(m, distance) >= least }
+	near, far := float32(0), float32(2)
+	if !enough(near) || enough(far) {
+		return 0
+	}
+	for far-near > 1e-6 { // confidence falls with the distance
+		if middle := (near + far) / 2; enough(middle) {
+			near = middle
+		} else {
+			far = middle
+		}
+	}
+	return far + 1e-6
 }
 
 // ranked is one of several templates, by its index, with its distance from a probe.

@@ -47,6 +47,11 @@ func (c coding) blockBytes(rows int) int64 {
 	return int64(sketch) + int64(groups) + int64(back) + int64(rows)*int64(4+4*c.dim+rowBytes)
 }
 
+// needs returns about how much memory the vectors that are expected need.
+func (g *Gallery) needs() int64 {
+	return g.coding.blockBytes((int(g.want.Load()) + kernel.Rows - 1) / kernel.Rows * kernel.Rows)
+}
+
 // newBlock makes an empty block for so many rows, a multiple of kernel.Rows.
 func newBlock(rows int, c coding) (*block, error) {
 	sketch, groups, back := c.bytes(rows)

@@ -2,7 +2,6 @@ package gallery
 
 import (
 	"math"
-	"unsafe"
 
 	"github.com/visage-face/visage/gallery/internal/kernel"
 )
@@ -49,27 +48,27 @@ func (c coding) bytes(rows int) (sketch, groups, back int) {
 
 // work is memory to code a vector in.
 type work struct {
-	codes []int8
-	two   []byte
+	vector []float32
+	codes  []int8
+	two    []byte
 	coded
 }
 
-// size returns how much memory divide needs.
-func (c coding) size() int {
-	return 2*c.dim + kernel.SketchBytes(c.dim)/kernel.Rows + 4*kernel.Vectors(c.dim) + kernel.BackBytes(c.dim)
+func newWork(c coding) *work {
+	w := &work{vector: make([]float32, c.dim), codes: make([]int8, c.dim), two: make([]byte, c.dim)}
+	w.sketch = make([]byte, kernel.SketchBytes(c.dim)/kernel.Rows-4)
+	w.front, w.back = make([]byte, 4*kernel.Vectors(c.dim)), make([]byte, kernel.BackBytes(c.dim))
+	return w
 }
 
-// divide makes work of memory.
-func (c coding) divide(memory []byte) *work {
-	take := func(n int) []byte {
-		part := memory[:n:n]
-		memory = memory[n:]
-		return part
-	}
-	w := &work{codes: unsafe.Slice((*int8)(unsafe.Pointer(unsafe.SliceData(take(c.dim)))), c.dim), two: take(c.dim)}
-	w.sketch = take(kernel.SketchBytes(c.dim)/kernel.Rows - 4)
-	w.front, w.back = take(4*kernel.Vectors(c.dim)), take(kernel.BackBytes(c.dim))
-	return w
+// wipe clears what is as good as the face itself.
+func (w *work) wipe() {
+	clear(w.vector)
+	clear(w.codes)
+	clear(w.two)
+	clear(w.sketch)
+	clear(w.front)
+	clear(w.back)
 }
 
 // encode codes a vector whose squared length is square.

@@ -2,6 +2,7 @@ package gallery
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -36,6 +37,7 @@ type Gallery struct {
 	ctx     context.Context         // ends when the gallery is dropped; searches watch it
 	drop    context.CancelCauseFunc
 	want    atomic.Int64 // how many vectors are expected
+	works   sync.Pool    // of *work, wiped
 	turns   turns
 
 	mu      sync.RWMutex
@@ -56,7 +58,9 @@ func newGallery(dim int, k *kernel.Kernel) (*Gallery, error) {
 		return nil, fmt.Errorf("a gallery of vectors of length %d", dim)
 	}
 	ctx, drop := context.WithCancelCause(context.Background())
-	return &Gallery{coding: newCoding(dim), kernel: k, ctx: ctx, drop: drop, longest: 1}, nil
+	g := &Gallery{coding: newCoding(dim), kernel: k, ctx: ctx, drop: drop, longest: 1}
+	g.works.New = func() any { return newWork(g.coding) }
+	return g, nil
 }
 
 // Dim returns the length of the vectors.
@@ -88,24 +92,37 @@ type Entry struct {
 // may be wrong.
 func (g *Gallery) Expect(n int) { g.want.Store(int64(n)) }
 
-// stackWork is how much memory for coding is taken from the stack: enough for vectors of 512 numbers.
-const stackWork = 1792
-
 // Add adds a vector. It may be called by many at once: coding, which takes most of the time, is done side by side. The
 // error wraps ErrVector for one that cannot be compared, is ErrDropped's cause when the gallery is no longer in use, and
 // comes from the pool's budget otherwise.
 func (g *Gallery) Add(e Entry) error {
+	w := g.works.Get().(*work)
+	defer g.works.Put(w)
+	defer w.wipe()
+	return g.add(&e, w)
+}
+
+// AddEncoded is Add for a vector whose numbers come as float32 (IEEE 754), little endian, in place of e.Vector. They are
+// copied into the gallery and nowhere else.
+func (g *Gallery) AddEncoded(e Entry, vector []byte) error {
+	w := g.works.Get().(*work)
+	defer g.works.Put(w)
+	defer w.wipe()
+	if len(vector) != 4*g.coding.dim {
+		return fmt.Errorf("%w: %d bytes for %d numbers", ErrVector, len(vector), g.coding.dim)
+	}
+	for i := range w.vector {
+		w.vector[i] = math.Float32frombits(binary.LittleEndian.Uint32(vector[4*i:]))
+	}
+	e.Vector = w.vector
+	return g.add(&e, w)
+}
+
+func (g *Gallery) add(e *Entry, w *work) error {
 	square, err := g.check(e.Vector)
 	if err != nil {
 		return err
 	}
-	var room [stackWork]byte
-	memory := room[:]
-	if need := g.coding.size(); need > len(memory) {
-		memory = make([]byte, need)
-	}
-	defer clear(memory) // codes are as good as the face itself
-	w := g.coding.divide(memory)
 	g.coding.encode(e.Vector, square, w)
 
 	g.mu.Lock()
@@ -120,7 +137,7 @@ func (g *Gallery) Add(e Entry) error {
 		}
 		last++
 	}
-	g.blocks[last].append(&e, &w.coded)
+	g.blocks[last].append(e, &w.coded)
 	g.n++
 	g.longest = max(g.longest, square)
 	return nil

@@ -293,7 +293,11 @@ func (p *Pool) reserve(e *entry, bytes int64) error {
 	}
 	if e.bytes+bytes > p.budget {
 		p.mu.Unlock()
-		return fmt.Errorf("%w: it needs more than the %d bytes that all galleries together may use", ErrTooLarge, p.budget)
+		why := fmt.Errorf("%w: it needs more than the %d bytes that all galleries together may use", ErrTooLarge, p.budget)
+		if n := e.g.want.Load(); n > 0 {
+			why = fmt.Errorf("%w: %d bytes for %d vectors", why, e.g.needs(), n)
+		}
+		return why
 	}
 	var evicted []*entry
 	victim := p.recent.Back()
@@ -341,6 +345,30 @@ func (p *Pool) Stats() Stats {
 	s := p.stats
 	s.Galleries, s.Bytes = p.recent.Len(), p.bytes
 	return s
+}
+
+// Progress says how far a load is.
+type Progress struct {
+	Key      Key
+	Loaded   int // vectors
+	Expected int // of so many, as far as the load knows
+}
+
+// Loading returns the loads under way, in no order.
+func (p *Pool) Loading() []Progress {
+	p.mu.Lock()
+	var entries []*entry
+	for _, e := range p.entries {
+		if !e.ready {
+			entries = append(entries, e)
+		}
+	}
+	p.mu.Unlock()
+	all := make([]Progress, len(entries))
+	for i, e := range entries {
+		all[i] = Progress{Key: e.key, Loaded: e.g.Len(), Expected: int(e.g.want.Load())}
+	}
+	return all
 }
 
 // Close drops every gallery and waits for the loads to end. Use fails afterwards.

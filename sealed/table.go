@@ -150,14 +150,20 @@ func (t Table[T]) encode(v T) (b []byte, err error) {
 	return padded, err
 }
 
-func (t Table[T]) decode(plaintext []byte, schema byte) (v T, err error) {
+// encoding returns what encode made of a record before it was padded.
+func (t Table[T]) encoding(plaintext []byte, schema byte) ([]byte, error) {
 	if schema != t.schema {
-		return v, fmt.Errorf("%w: encoding %d of table %s, where %d is known", format.ErrMalformed, schema, t.name, t.schema)
+		return nil, fmt.Errorf("%w: encoding %d of table %s, where %d is known", format.ErrMalformed, schema, t.name, t.schema)
 	}
-	if !t.fixed {
-		if plaintext, err = unpad(plaintext); err != nil {
-			return v, err
-		}
+	if t.fixed {
+		return plaintext, nil
+	}
+	return unpad(plaintext)
+}
+
+func (t Table[T]) decode(plaintext []byte, schema byte) (v T, err error) {
+	if plaintext, err = t.encoding(plaintext, schema); err != nil {
+		return v, err
 	}
 	if _, unmarshal, ok := binaryForm(&v); ok {
 		err = unmarshal(plaintext)

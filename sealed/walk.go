@@ -112,23 +112,14 @@ func openChunk[T any](t *txn, container format.ID, c *chunk[T], decode func([]by
 	c.out, c.errs = make([]T, len(c.items)), make([]error, len(c.items))
 	var buffer []byte
 	for i, it := range c.items {
-		var err error
-		switch {
-		case it.err != nil:
+		if it.err != nil {
 			c.errs[i] = it.err
 			continue
-		case it.secret.Key == nil:
-			err = errNoSecret
-		case it.n < 0:
-			err = errNoRow
-		default:
-			var schema byte
-			var plaintext []byte
-			plaintext, schema, err = format.OpenRecord(buffer[:0], t.place(container, it.id), it.secret, c.values[it.at:it.at+it.n])
-			if err == nil {
-				buffer = plaintext
-				c.out[i], err = decode(plaintext, schema)
-			}
+		}
+		plaintext, schema, err := t.open(buffer[:0], container, it, c.values)
+		if err == nil {
+			buffer = plaintext
+			c.out[i], err = decode(plaintext, schema)
 		}
 		if err != nil {
 			c.errs[i] = t.corrupt("record", container, it.id, err)
@@ -136,6 +127,17 @@ func openChunk[T any](t *txn, container format.ID, c *chunk[T], decode func([]by
 		clear(it.secret.Key)
 	}
 	clear(buffer[:cap(buffer)])
+}
+
+// open opens a record of a walk whose rows are in values, and appends its plaintext to dst.
+func (t *txn) open(dst []byte, container format.ID, it item, values []byte) ([]byte, byte, error) {
+	if it.secret.Key == nil {
+		return nil, 0, errNoSecret
+	}
+	if it.n < 0 {
+		return nil, 0, errNoRow
+	}
+	return format.OpenRecord(dst, t.place(container, it.id), it.secret, values[it.at:it.at+it.n])
 }
 
 // walk merges a container's records with their secrets, which come from pages and, outranking them, nursery rows; all three in the order of ids.
