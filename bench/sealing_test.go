@@ -151,27 +151,10 @@ func (silent) Fatalf(f string, args ...any) { panic(fmt.Sprintf(f, args...)) }
 
 // BenchmarkScan reads a container of a million records: every page, every record, opened and decoded.
 func BenchmarkScan(b *testing.B) {
-	const records, batch = 1_000_000, 2_000
+	const records = 1_000_000
 	store := openStore(b, b.TempDir())
 	space := makeSpace(b, store, [16]byte{1})
-	data := make([]byte, recordBytes)
-	for from := 0; from < records; from += batch {
-		err := space.Update(b.Context(), func(tx sealed.Tx) error {
-			for i := from; i < from+batch; i++ {
-				binary.BigEndian.PutUint64(data, uint64(i))
-				if err := blobs.In("all").Put(tx, strconv.Itoa(i), blob{data}); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			b.Fatalf("fill the container: %v", err)
-		}
-	}
-	if err := space.Fold(b.Context()); err != nil { // as a container is that nobody writes to at the moment
-		b.Fatalf("fold: %v", err)
-	}
+	fill(b, space, records)
 	var times []time.Duration
 	for b.Loop() {
 		if len(times) == 3 {
@@ -198,4 +181,28 @@ func BenchmarkScan(b *testing.B) {
 		}
 	}
 	atMost(b, "sealing: scan and open 1,000,000 records", median(times).Seconds(), 3, "s", fmt.Sprintf("median of %d scans", len(times)))
+}
+
+// fill writes so many records to a space, and leaves it as one is that nobody writes to at the moment.
+func fill(b *testing.B, space *sealed.Space, records int) {
+	b.Helper()
+	const batch = 2_000
+	data := make([]byte, recordBytes)
+	for from := 0; from < records; from += batch {
+		err := space.Update(b.Context(), func(tx sealed.Tx) error {
+			for i := from; i < min(from+batch, records); i++ {
+				binary.BigEndian.PutUint64(data, uint64(i))
+				if err := blobs.In("all").Put(tx, strconv.Itoa(i), blob{data}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatalf("fill the container: %v", err)
+		}
+	}
+	if err := space.Fold(b.Context()); err != nil {
+		b.Fatalf("fold: %v", err)
+	}
 }
