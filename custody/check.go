@@ -36,11 +36,11 @@ func (c *Custody) check(ctx context.Context, id sealed.SpaceID, b binding) (vers
 			return "", err
 		}
 	}
+	var src keysource.Source
 	var d keysource.Description
 	verb := "get"
-	err = c.calling(ctx, func(ctx context.Context) error {
-		src, err := c.cfg.Open(ctx, b.Key, b.As)
-		if err == nil {
+	err = c.calling(ctx, func(ctx context.Context) (err error) {
+		if src, err = c.cfg.Open(ctx, b.Key, b.As); err == nil {
 			d, err = src.Describe(ctx, keysource.Ref{})
 		}
 		return err
@@ -51,11 +51,13 @@ func (c *Custody) check(ctx context.Context, id sealed.SpaceID, b binding) (vers
 	if err := fit(b.Key, d); err != nil {
 		return "", err
 	}
-	err = c.calling(ctx, func(ctx context.Context) error {
-		src, err := c.cfg.Open(ctx, b.at(d.Ref.Version), b.As)
-		if err == nil {
-			verb, err = roundTrip(ctx, src)
+	err = c.calling(ctx, func(ctx context.Context) (err error) {
+		if b.Key.Version == "" { // the version that was looked at shall wrap, though a newer one comes meanwhile
+			if src, err = c.cfg.Open(ctx, b.at(d.Ref.Version), b.As); err != nil {
+				return err
+			}
 		}
+		verb, err = roundTrip(ctx, src)
 		return err
 	})
 	if err != nil {

@@ -1,0 +1,216 @@
+package bench_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/sealed"
+)
+
+const (
+	vaultVariable = "VISAGE_BENCH_VAULT" // a folder; the program is then a vault and no benchmark
+	vaultHost     = "far." + vaultDomain
+	customers     = 1000
+	heartbeat     = 90 * time.Second // three polls of each key
+)
+
+// BenchmarkHeartbeat has a thousand resources under a thousand customers' keys, in a vault that is another process, and
+// measures what asking after them costs at rest: processor time and memory of this process alone.
+func BenchmarkHeartbeat(b *testing.B) {
+	if _, err := os.Stat("/proc/self/statm"); err != nil {
+		skipped(b, customerTest+"heartbeat of 1,000", "no /proc on this system")
+	}
+	address, roots := startVault(b)
+	store := openStore(b, b.TempDir())
+	log, err := audit.Open(b.Context(), audit.Config{Store: store})
+	if err != nil {
+		b.Fatalf("open the audit log: %v", err)
+	}
+	background(b, log.Run)
+	spaces := make([]sealed.SpaceID, customers)
+	for i := range spaces {
+		spaces[i] = sealed.SpaceID{3, byte(i >> 8), byte(i)}
+		makeSpace(b, store, spaces[i])
+	}
+	before := resident(b)
+	c := startCustody(b, store, log, "."+vaultDomain, address, roots)
+	var work float64
+	for b.Loop() {
+		if work != 0 {
+			continue // once says it all
+		}
+		for i, id := range spaces {
+			key := visage.KeyRef{Vault: "https://" + vaultHost, Name: "k" + strconv.Itoa(i), Version: fmt.Sprintf("%032x", i)}
+			if _, err := c.Enable(b.Context(), id, key, customer); err != nil {
+				b.Fatalf("enable: %v", err)
+			}
+		}
+		for c.Conditions()[custody.Active] < customers {
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(heartbeat) // connections of the changes are closed by then, those of the polls are open
+		start, used := time.Now(), processorTime(b)
+		time.Sleep(heartbeat)
+		work = float64(processorTime(b)-used) / float64(time.Since(start))
+	}
+	if n := c.Conditions()[custody.Active]; n != customers {
+		b.Fatalf("%d of %d resources are active", n, customers)
+	}
+	atMost(b, customerTest+"heartbeat of 1,000 keys", work*100, 5, "% of a core", "user and system time of the process over 90 s")
+	each := (resident(b) - before) / customers / 1024
+	atMost(b, customerTest+"memory of a resource at rest", each, 64, "KB", "resident memory with 1,000 open ones, connections and all, over that before")
+}
+
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// resident returns the bytes of memory the process has, once what is not needed was given back.
+func resident(b *testing.B) float64 {
+	b.Helper()
+	debug.FreeOSMemory()
+	raw, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		b.Fatal(err)
+	}
+	pages, err := strconv.ParseFloat(strings.Fields(string(raw))[1], 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return pages * float64(os.Getpagesize())
+}
+
+// startVault starts this program again as a vault, and returns where it listens and who vouches for it.
+func startVault(b *testing.B) (address string, roots *x509.CertPool) {
+	b.Helper()
+	dir := b.TempDir()
+	ctx, stop := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^$")
+	cmd.Env = append(os.Environ(), vaultVariable+"="+dir)
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		b.Fatalf("start the vault: %v", err)
+	}
+	b.Cleanup(func() {
+		stop()
+		_ = cmd.Wait() // it was killed
+	})
+	address, err = bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		b.Fatalf("the vault did not say where it is: %v", err)
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	roots = x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(raw) {
+		b.Fatal("the vault's certificate is none")
+	}
+	return strings.TrimSpace(address), roots
+}
+
+// playVault answers as a vault whose keys are all there: what it wraps it keeps, and gives back for the ticket. It does
+// not return.
+func playVault(dir string) {
+	fail := func(err error) {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	certificate, err := certificateFor(vaultHost)
+	if err != nil {
+		fail(err)
+	}
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]})
+	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), block, 0o600); err != nil {
+		fail(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fail(err)
+	}
+	fmt.Println(listener.Addr())
+	server := &http.Server{Handler: &tickets{kept: map[string]string{}}, ReadHeaderTimeout: time.Minute,
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13}}
+	fail(server.ServeTLS(listener, "", ""))
+}
+
+type tickets struct {
+	mu   sync.Mutex
+	kept map[string]string
+}
+
+// ServeHTTP implements http.Handler.
+func (v *tickets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Authorization") == "" {
+		w.Header().Set("WWW-Authenticate", `Bearer authorization="https://login.localhost/`+vaultTenant+`", resource="https://`+vaultDomain+`"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/") // keys, name, version, verb
+	if len(parts) < 3 {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	kid := "https://" + vaultHost + "/" + strings.Join(parts[:3], "/")
+	w.Header().Set("Content-Type", "application/json")
+	answer := map[string]any{
+		"key": map[string]any{
+			"kid": kid, "kty": "RSA", "key_ops": []string{"wrapKey", "unwrapKey"}, "e": "AQAB",
+			"n": base64.RawURLEncoding.EncodeToString([]byte(strings.Repeat("n", 256))),
+		},
+		"attributes": map[string]any{"enabled": true, "recoveryLevel": "Recoverable"},
+	}
+	if len(parts) == 4 {
+		var asked struct {
+			Value string `json:"value"`
+		}
+		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		v.mu.Lock()
+		value := v.kept[kid+asked.Value]
+		if parts[3] == "wrapkey" {
+			ticket := make([]byte, 256)
+			rand.Read(ticket)
+			value = base64.RawURLEncoding.EncodeToString(ticket)
+			v.kept[kid+value] = asked.Value
+		}
+		v.mu.Unlock()
+		answer = map[string]any{"kid": kid, "value": value}
+	}
+	if err := json.NewEncoder(w).Encode(answer); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+}
