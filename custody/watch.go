@@ -122,7 +122,11 @@ func (c *Custody) attend(ctx context.Context, w *watch) {
 	}()
 	kicked := true // the first question is asked at once
 	for {
-		wait, more := c.poll(ctx, w, kicked)
+		var wait time.Duration
+		var more bool
+		var asking sync.WaitGroup // on a stack of its own: this one stays small, and is there for every key
+		asking.Go(func() { wait, more = c.poll(ctx, w, kicked) })
+		asking.Wait()
 		if !more || ctx.Err() != nil {
 			return
 		}

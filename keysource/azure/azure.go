@@ -49,6 +49,7 @@ type Config struct {
 const (
 	deadline     = 5 * time.Second  // a call, with its challenge and its token
 	idleTime     = 60 * time.Second // longer than a poll apart, so that a heartbeat costs no handshake
+	bufferSize   = 2 << 10          // of a connection, which there is for every key; requests and answers are about as long
 	maxAnswer    = 64 << 10         // bytes of an answer that are read; a key with all its tags has about 8,000
 	algorithm    = "RSA-OAEP-256"
 	apiScopeTail = "/.default"
@@ -100,6 +101,8 @@ func New(cfg Config, key visage.KeyRef, credential Credential) (*Source, error) 
 					TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.Roots},
 					IdleConnTimeout:        idleTime,
 					MaxIdleConns:           1,
+					ReadBufferSize:         bufferSize,
+					WriteBufferSize:        bufferSize,
 					MaxResponseHeaderBytes: maxAnswer,
 				},
 				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
