@@ -39,6 +39,7 @@ type Gallery struct {
 	want    atomic.Int64 // how many vectors are expected
 	works   sync.Pool    // of *work, wiped
 	turns   turns
+	read    atomic.Uint64 // bytes, by searches
 
 	mu      sync.RWMutex
 	blocks  []*block // all full but the last
@@ -79,6 +80,9 @@ func (g *Gallery) Bytes() int64 {
 	defer g.mu.RUnlock()
 	return g.bytes
 }
+
+// Read returns how many bytes of the gallery searches have read since it was made.
+func (g *Gallery) Read() uint64 { return g.read.Load() }
 
 // Entry is a vector to be added.
 type Entry struct {

@@ -38,6 +38,9 @@ func (g *Gallery) pass(together []*search) []top {
 	}
 	scans[0] = p.scan()
 	wg.Wait()
+	for _, s := range scans {
+		g.read.Add(uint64(s.read))
+	}
 	tops := scans[0].tops
 	for i := range tops {
 		for _, s := range scans[1:] {
@@ -94,6 +97,7 @@ type scan struct {
 	seen    int // groups this worker has scanned
 	most    int // groups it scans at once
 	skip    int // groups to scan before the sketch is tried again
+	read    int // bytes
 }
 
 // scan compares strides until none is left.
@@ -169,13 +173,17 @@ func (s *scan) scan(b *block, from, n int) {
 	dim, first := g.coding.dim, from*kernel.Rows
 	groups := b.groups[from*kernel.GroupBytes(dim):]
 	if len(s.tops) == 1 && !s.reaches[0].all && s.skip <= 0 {
-		if g.kernel.ScanSketched(s.probes, b.sketch[from*kernel.SketchBytes(dim):], groups, n, s.hits) > n/sketchPays {
+		few := g.kernel.ScanSketched(s.probes, b.sketch[from*kernel.SketchBytes(dim):], groups, n, s.hits)
+		if few > n/sketchPays {
 			s.skip = sketchRest
 		}
+		s.read += n*kernel.SketchBytes(dim) + few*kernel.GroupBytes(dim)
 	} else {
 		g.kernel.Scan(s.probes, groups, n, s.hits)
 		s.skip -= n
+		s.read += n * kernel.GroupBytes(dim)
 	}
+	s.read += len(s.hits.Where) * (kernel.BackBytes(dim) + 4)
 	g.kernel.Back(s.probes, b.back[first*kernel.BackBytes(dim):], b.backMarks[first:], s.hits)
 	for h, where := range s.hits.Where {
 		i, r := int(where>>16), first+int(where&0xffff)
@@ -187,6 +195,7 @@ func (s *scan) scan(b *block, from, n int) {
 		if !t.passes(s.reaches[i], g.coding, front, s.hits.Backs[h], s.hits.Marks[h]) {
 			continue
 		}
+		s.read += 4 * dim
 		found := float32(g.kernel.Dot(t.vector, b.vector(r, dim)))
 		if top := &s.tops[i]; found >= max(s.least[i], top.least) {
 			top.offer(found, &b.rows[r])

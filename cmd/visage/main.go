@@ -60,7 +60,7 @@ func commands() []command {
 		auditListCommand(), auditExportCommand(), auditVerifyCommand(),
 		backupCreateCommand(), backupListCommand(), backupVerifyCommand(), backupPruneCommand(),
 		keyringExportCommand(), keyringImportCommand(), restoreCommand(),
-		verifyCommand(), evaluateCommand(), versionCommand(),
+		verifyCommand(), evaluateCommand(), benchSearchCommand(), versionCommand(),
 	}
 }
 

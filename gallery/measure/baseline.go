@@ -1,0 +1,88 @@
+package measure
+
+import (
+	"encoding/binary"
+	"runtime"
+	"sync"
+
+	"github.com/viterin/vek/vek32"
+
+	"github.com/visage-face/visage/gallery/internal/kernel"
+	"github.com/visage-face/visage/internal/arena"
+)
+
+// baselines is what a search is compared with, by all processors and without threads of its own waiting.
+type baselines struct {
+	crowd  *crowd
+	kernel *kernel.Kernel
+	// plane is as much memory as codes of eight bits and a mark a row take: that of a front plane for vectors twice as long.
+	plane  *arena.Buffer
+	groups int
+}
+
+func newBaselines(c *crowd) (*baselines, error) {
+	b := &baselines{crowd: c, kernel: kernel.Available()[0], groups: (c.gallery.Len() + kernel.Rows - 1) / kernel.Rows}
+	var err error
+	if b.plane, err = arena.New(b.groups * kernel.GroupBytes(2*c.dim)); err != nil {
+		return nil, err
+	}
+	all := b.plane.Bytes() // something in every page, for the system to have given it
+	for i := 0; i+8 <= len(all); i += 8 {
+		binary.LittleEndian.PutUint64(all[i:], uint64(i)*0x9e3779b97f4a7c15)
+	}
+	return b, nil
+}
+
+func (b *baselines) close() { b.plane.Free() }
+
+// share calls f on every processor, each with its part of n.
+func share(n int, f func(from, to int)) {
+	workers := runtime.GOMAXPROCS(0)
+	var all sync.WaitGroup
+	for w := 1; w < workers; w++ {
+		all.Go(func() { f(w*n/workers, (w+1)*n/workers) })
+	}
+	f(0, n/workers)
+	all.Wait()
+}
+
+// size is how much read reads.
+func (b *baselines) size() int { return b.groups * kernel.GroupBytes(2*b.crowd.dim) }
+
+// read reads the plane from one end to the other and does next to nothing with it.
+func (b *baselines) read() {
+	all := b.plane.Bytes()
+	share(b.groups, func(from, to int) {
+		part := all[from*kernel.GroupBytes(2*b.crowd.dim) : to*kernel.GroupBytes(2*b.crowd.dim)]
+		kernel.Read(part)
+	})
+}
+
+// int8 compares a probe with the plane, as a search would that had codes of eight bits only and no proof to make: it reads
+// as many bytes, and no row passes.
+func (b *baselines) int8() {
+	dim, size := 2*b.crowd.dim, kernel.GroupBytes(2*b.crowd.dim)
+	codes := make([]int8, dim)
+	for i := range codes {
+		codes[i] = int8(i)
+	}
+	const most = 64 // groups at once
+	share(b.groups, func(from, to int) {
+		probes, hits := b.kernel.NewProbes(dim, [][]int8{codes}), kernel.NewHits(most*kernel.Rows, 1)
+		for ; from < to; from += most {
+			b.kernel.Scan(probes, b.plane.Bytes()[from*size:], min(most, to-from), hits)
+		}
+	})
+}
+
+// float32 computes the dot product of a probe with every vector.
+func (b *baselines) float32(probe []float32) {
+	c := b.crowd
+	share(c.gallery.Len(), func(from, to int) {
+		best := float32(-1)
+		for i := from; i < to; i++ {
+			best = max(best, vek32.Dot(probe, c.vectors[i*c.dim:(i+1)*c.dim]))
+		}
+		runtime.KeepAlive(best)
+	})
+}
