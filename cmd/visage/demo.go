@@ -13,7 +13,10 @@ import (
 )
 
 func demoCommand() command {
-	var opts struct{ photos, out string }
+	var opts struct {
+		photos, out string
+		crowd       int
+	}
 	c := command{
 		name: "demo", summary: "Do the main job on sample photos in a temporary directory, and show that nothing readable was stored.",
 		example: "visage demo --out demo-out",
@@ -23,21 +26,25 @@ func demoCommand() command {
 		fs.StringVar(&opts.photos, "photos", filepath.Join("models", "node_modules", "@vladmandic", "face-api", "demo"),
 			"folder with sample*.jpg (default: those of the npm package, under models/)")
 		fs.StringVar(&opts.out, "out", "demo-out", "folder for the pictures with names (default: demo-out)")
+		fs.IntVar(&opts.crowd, "crowd", 100_000, "made-up faces to enrol before a key is rotated (default: 100000, which take a minute)")
 		return func(ctx context.Context, s streams, args []string) error {
 			if len(args) > 0 {
 				return usage(&c, "takes no arguments, and was given %q", args[0])
+			}
+			if opts.crowd < 0 || opts.crowd > 1_000_000 {
+				return usage(&c, "--crowd is %d; allowed: 0 to 1000000", opts.crowd)
 			}
 			set, err := given.load()
 			if err != nil {
 				return hintUsage(err, &c)
 			}
-			return runDemo(ctx, s, set, opts.photos, opts.out)
+			return runDemo(ctx, s, set, opts.photos, opts.out, opts.crowd)
 		}
 	}
 	return c
 }
 
-func runDemo(ctx context.Context, s streams, set *settings, photos, out string) (err error) {
+func runDemo(ctx context.Context, s streams, set *settings, photos, out string, crowd int) (err error) {
 	if _, err := os.Stat(photos); errors.Is(err, fs.ErrNotExist) {
 		return hinted(fmt.Errorf("there is no folder %s", photos), "\"make setup\" fetches the sample photos")
 	}
@@ -50,5 +57,5 @@ func runDemo(ctx context.Context, s streams, set *settings, photos, out string) 
 			err = closeErr
 		}
 	}()
-	return demo.Run(ctx, demo.Config{Photos: photos, Out: out, Pipeline: pipeline, Progress: s.out, Client: trusting})
+	return demo.Run(ctx, demo.Config{Photos: photos, Out: out, Pipeline: pipeline, Crowd: crowd, Progress: s.out, Client: trusting})
 }

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/visage-face/visage/server"
@@ -24,6 +23,7 @@ type Config struct {
 	Photos   string           // folder with sample*.jpg
 	Out      string           // folder for the annotated pictures; made when it does not exist
 	Pipeline *vision.Pipeline // the model pack; Run does not close it
+	Crowd    int              // made-up faces that are enrolled before the key is rotated again
 	Progress io.Writer        // is told what happens, as it happens
 	Client   func(caFile string) (*http.Client, error)
 }
@@ -68,6 +68,12 @@ type demonstration struct {
 	steps    []step
 	summary  [][2]string
 	failures []string
+
+	officer *officer
+	vip     *client  // speaks to the resource under the customer's key
+	vips    []string // the people on it, by id
+	keyID   string   // of the customer's key, with its first version
+	onFirst int      // faces on the first photo
 }
 
 type step struct {
@@ -102,6 +108,13 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			{"identify people on photos the service has not seen", d.identify},
 			{"verify and find similar", d.compare},
 			{"delete one person", d.forget},
+			{"ask for a customer's own key", d.askForKeys},
+			{"make a vault, and an RSA key in it", d.makeKey},
+			{"put a resource under that key, and identify", d.enable},
+			{"rotate the key", d.rotate},
+			{"revoke it", d.revoke},
+			{"give it back", d.giveBack},
+			{"go back to the service's key, and delete the customer's", d.goBack},
 		} {
 			if err := d.step(s.name, func() error { return s.do(ctx) }); err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
@@ -110,6 +123,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if err := d.step("read the audit log", func() error { return d.told(ctx, filepath.Join(dir, "visage")) }); err != nil {
 		return err
 	}
 	err = d.step("search every stored byte for what was used", func() error { return d.search(dir, logs) })
@@ -136,7 +152,7 @@ func (d *demonstration) served(ctx context.Context, dir, logs string, do func() 
 	}()
 	d.say("start the service: TLS on a free port, an empty data directory, keys made on the spot")
 	srv, err := server.New(server.Config{
-		Dir: dir, Listen: "127.0.0.1:0", Recogniser: d.recorder,
+		Dir: dir, Listen: "127.0.0.1:0", Recogniser: d.recorder, Rate: 100_000, // a crowd is to be enrolled
 		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
@@ -168,6 +184,7 @@ func (d *demonstration) served(ctx context.Context, dir, logs string, do func() 
 		return err
 	}
 	d.client = &client{base: srv.Endpoint(), key: keys.Key1, http: h}
+	d.officer = &officer{operator: srv.Operator(), http: h, tokens: map[string]string{}}
 	d.say("   serving at %s", srv.Endpoint())
 	return do()
 }
@@ -314,26 +331,3 @@ func (d *demonstration) enrol(ctx context.Context) error {
 const faceData = "portrait kept for "
 
 func (d *demonstration) train(ctx context.Context) error { return d.client.train(ctx, groupID) }
-
-// recorder is the model pack, remembering the templates it made: what must not be found on disk.
-type recorder struct {
-	*vision.Pipeline
-	mu        sync.Mutex
-	templates [][]float32
-}
-
-// Detect implements face.Recogniser.
-func (r *recorder) Detect(ctx context.Context, photo []byte, want vision.Want) (*vision.Photo, error) {
-	found, err := r.Pipeline.Detect(ctx, photo, want)
-	if err != nil {
-		return nil, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, f := range found.Faces {
-		if f.Template != nil {
-			r.templates = append(r.templates, slices.Clone(f.Template)) // a copy: the service may wipe its own
-		}
-	}
-	return found, nil
-}

@@ -15,6 +15,7 @@ import (
 func (d *demonstration) search(dir, logs string) error {
 	var secrets []leak.Secret
 	texts := map[string]string{
+		"another group's name":  "The inner circle of the Thornquist evening",
 		"the group's name":      "Guests of the Thornquist evening",
 		"the group's user data": "confidential guest list, do not pass on",
 		"a face's user data":    faceData,
@@ -76,8 +77,8 @@ func (d *demonstration) report(total time.Duration) {
 	for _, row := range d.summary {
 		fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
 	}
-	fmt.Fprintf(w, "requests\t%d over HTTPS, %.1f s of them spent waiting for the tier's rate\n", d.client.calls,
-		d.client.waited.Seconds())
+	fmt.Fprintf(w, "requests\t%d over HTTPS, %.1f s of them spent waiting for the tier's rate\n", d.client.calls+d.vip.calls+d.officer.calls,
+		(d.client.waited + d.vip.waited).Seconds())
 	fmt.Fprintln(w)
 	for _, s := range d.steps {
 		fmt.Fprintf(w, "%s\t%.2f s\n", s.name, s.took.Seconds())

@@ -134,32 +134,69 @@ type Report struct {
 // chunk is how much of a file is searched at a time.
 const chunk = 4 << 20
 
+// index finds many forms in one pass: at each place it looks whether any form begins with the eight bytes there.
+type index struct {
+	forms   map[uint64][]indexed // by their first eight bytes
+	maybe   []uint64             // a bit for each hash of such a beginning, since nearly no place has one
+	overlap int                  // of two windows, so that no form is cut
+}
+
+type indexed struct {
+	what string
+	form
+}
+
+const indexBits = 20
+
+func newIndex(secrets []Secret) *index {
+	x := &index{forms: map[uint64][]indexed{}, maybe: make([]uint64, 1<<indexBits/64)}
+	for _, s := range secrets {
+		for _, f := range s.forms {
+			begin := binary.LittleEndian.Uint64(f.bytes)
+			x.forms[begin] = append(x.forms[begin], indexed{s.What, f})
+			h := hash(begin)
+			x.maybe[h/64] |= 1 << (h % 64)
+			x.overlap = max(x.overlap, len(f.bytes)-1)
+		}
+	}
+	return x
+}
+
+// hash spreads beginnings over the bits of index.maybe: multiplication by 2^64 over the golden ratio.
+func hash(begin uint64) uint64 { return begin * 0x9e3779b97f4a7c15 >> (64 - indexBits) }
+
+// each calls fn with every form in window and the place where it is.
+func (x *index) each(window []byte, fn func(indexed, int)) {
+	for i := 0; i+minForm <= len(window); i++ {
+		begin := binary.LittleEndian.Uint64(window[i:])
+		if h := hash(begin); x.maybe[h/64]>>(h%64)&1 == 0 {
+			continue
+		}
+		for _, f := range x.forms[begin] {
+			if bytes.HasPrefix(window[i:], f.bytes) {
+				fn(f, i)
+			}
+		}
+	}
+}
+
 // Search looks for the secrets in every byte of every file under the paths, and in the files' names. Each form is
 // reported once a file.
 func Search(secrets []Secret, paths ...string) (Report, error) {
 	var r Report
-	overlap := 0
-	for _, s := range secrets {
-		for _, f := range s.forms {
-			overlap = max(overlap, len(f.bytes)-1)
-		}
-	}
+	x := newIndex(secrets)
 	for _, path := range paths {
 		err := filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
 			if err != nil {
 				return err
 			}
-			for _, s := range secrets {
-				for _, f := range s.forms {
-					if bytes.Contains([]byte(d.Name()), f.bytes) {
-						r.Finds = append(r.Finds, Find{s.What, f.name + " in the file's name", name, 0})
-					}
-				}
-			}
+			x.each([]byte(d.Name()), func(f indexed, _ int) {
+				r.Finds = append(r.Finds, Find{f.what, f.name + " in the file's name", name, 0})
+			})
 			if !d.Type().IsRegular() {
 				return nil
 			}
-			return r.searchFile(name, secrets, overlap)
+			return r.searchFile(name, x)
 		})
 		if err != nil {
 			return r, fmt.Errorf("search %s: %w", path, err)
@@ -168,7 +205,7 @@ func Search(secrets []Secret, paths ...string) (Report, error) {
 	return r, nil
 }
 
-func (r *Report) searchFile(name string, secrets []Secret, overlap int) error {
+func (r *Report) searchFile(name string, x *index) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -176,29 +213,26 @@ func (r *Report) searchFile(name string, secrets []Secret, overlap int) error {
 	defer f.Close()
 	r.Files++
 	found := map[string]bool{}
-	buf := make([]byte, overlap+chunk)
+	buf := make([]byte, x.overlap+chunk)
 	kept := 0     // bytes at the start of buf that the last round has seen already
 	var pos int64 // of buf[0] in the file
 	for {
 		n, err := io.ReadFull(f, buf[kept:])
 		r.Bytes += int64(n)
 		window := buf[:kept+n]
-		for _, s := range secrets {
-			for _, form := range s.forms {
-				id := s.What + "\x00" + form.name
-				if i := bytes.Index(window, form.bytes); i >= 0 && !found[id] {
-					found[id] = true
-					r.Finds = append(r.Finds, Find{s.What, form.name, name, pos + int64(i)})
-				}
+		x.each(window, func(f indexed, at int) {
+			if id := f.what + "\x00" + f.name; !found[id] {
+				found[id] = true
+				r.Finds = append(r.Finds, Find{f.what, f.name, name, pos + int64(at)})
 			}
-		}
+		})
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		keep := min(overlap, len(window))
+		keep := min(x.overlap, len(window))
 		pos += int64(len(window) - keep)
 		kept = copy(buf, window[len(window)-keep:])
 	}
