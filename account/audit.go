@@ -36,6 +36,7 @@ const (
 	Regenerated Operation = "regenerate key"
 	Locked      Operation = "lock"
 	Unlocked    Operation = "unlock"
+	PolicySet   Operation = "set key policy"
 
 	Submitted   Operation = "submit"
 	Approved    Operation = "approve" // also of what waits for space from then on, see Event.State
@@ -49,6 +50,7 @@ type Event struct {
 	Operation Operation
 	Resource  visage.Resource // zero where the change was refused because there is none, and for requests
 	Key       KeyName         // for Regenerated
+	Under     visage.KeyRef   // for Updated: the customer's key that shall hold the data from then on; zero: nothing was said
 	Request   string          // the id of an access request; empty where there is none
 	State     RequestState    // of the request after it
 	By        Caller

@@ -28,6 +28,9 @@ type protected struct {
 	VaultURI string // the vault's address as it was given; empty: the key is the service's
 }
 
+// Policy is what happens to the data of an account when its customer's key does not simply say yes.
+type Policy = custody.Policy
+
 // Encryption is who holds the key of an account's data, and how that stands.
 type Encryption struct {
 	Said     bool          // somebody has said who holds the key; else it is the service by default
@@ -209,7 +212,7 @@ func (p Protection) key() (key visage.KeyRef, vaultURI string, err error) {
 		vaultURI = p.VaultURI
 	}
 	if err != nil {
-		return key, "", visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
+		return visage.KeyRef{}, "", visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
 			"The keyVaultProperties name no key: %v. They are keyVaultUri, keyName and, unless every new version shall be followed, keyVersion.", err)
 	}
 	return key, vaultURI, nil
@@ -249,6 +252,18 @@ func (a *Accounts) Unlock(ctx context.Context, by Caller, name string) error {
 			}
 		}
 		return a.cfg.Custody.Unlock(ctx, rec.space())
+	})
+}
+
+// SetPolicy changes what happens to the data of an account when its customer's key does not simply say yes; a grace of 0
+// is the instance's own. Refusals: ResourceNotFound, InvalidEncryptionPolicy.
+func (a *Accounts) SetPolicy(ctx context.Context, by Caller, name string, p Policy) error {
+	return a.recordedAt(ctx, PolicySet, by, name, func() error {
+		rec, err := a.stored(ctx, name)
+		if err != nil || a.cfg.Custody == nil {
+			return err
+		}
+		return a.cfg.Custody.SetPolicy(ctx, rec.space(), p)
 	})
 }
 

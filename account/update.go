@@ -28,7 +28,14 @@ type Change struct {
 func (a *Accounts) Update(ctx context.Context, by Caller, name string, decide func(Account) (Change, error)) (Account, error) {
 	e := Event{Operation: Updated, Resource: a.resource(name), By: by}
 	var changed Account
-	if changed, e.Err = a.update(ctx, by, name, decide); e.Err == nil {
+	changed, e.Err = a.update(ctx, by, name, func(now Account) (Change, error) {
+		c, err := decide(now)
+		if err == nil && c.Protection != nil {
+			e.Under, _, _ = c.Protection.key() // one that names nothing is refused where it is used
+		}
+		return c, err
+	})
+	if e.Err == nil {
 		e.Resource = changed.Resource
 	}
 	return changed, a.record(ctx, e)

@@ -95,6 +95,7 @@ func (a accountAudit) Record(ctx context.Context, e account.Event) error {
 			account.Regenerated: audit.ResourceRegenerateKey, account.KeysListed: audit.ResourceListKeys,
 			account.Recovered: audit.ResourceRecover, account.Purged: audit.ResourcePurge,
 			account.Locked: audit.OperatorAction, account.Unlocked: audit.OperatorAction,
+			account.PolicySet: audit.OperatorAction,
 			account.Submitted: audit.RequestSubmit, account.Approved: audit.RequestApprove,
 			account.Rejected: audit.RequestReject, account.Withdrawn: audit.RequestWithdraw,
 			account.CapacitySet: audit.RequestCapacity,
@@ -109,6 +110,9 @@ func (a accountAudit) Record(ctx context.Context, e account.Event) error {
 	}
 	if e.Key != "" {
 		event.Details[audit.DetailKeyName] = string(e.Key)
+	}
+	if e.Under != (visage.KeyRef{}) {
+		event.KeyID, event.KeyVersion = e.Under.Unversioned(), e.Under.Version
 	}
 	if event.Kind == audit.OperatorAction {
 		event.Details[audit.DetailOperation] = string(e.Operation)

@@ -1,6 +1,7 @@
 package armapi
 
 import (
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -35,7 +36,15 @@ type encryptionStatus struct {
 	PrincipalID string            `json:"principalId,omitempty"`
 	LastSuccess string            `json:"lastSuccess,omitempty"`
 	NextCheck   string            `json:"nextCheck,omitempty"`
+	Policy      *keyPolicy        `json:"policy,omitempty"`
 	Operation   *custodyOperation `json:"operation,omitempty"`
+}
+
+// keyPolicy is what happens when a customer's key does not simply say yes. It is our own.
+type keyPolicy struct {
+	GraceSeconds  int64 `json:"graceSeconds"`  // how long a vault may give no answer
+	LockOnExpiry  bool  `json:"lockOnExpiry"`  // an expired key locks, though it still unwraps
+	ManualRestore bool  `json:"manualRestore"` // access that returns opens only by encryption:unlock
 }
 
 type custodyOperation struct {
@@ -86,6 +95,7 @@ func encryptionOf(e account.Encryption) *encryption {
 		inUse := e.Key
 		inUse.Version = s.Version
 		w.Status.Key = inUse.String()
+		w.Status.Policy = &keyPolicy{int64(s.Policy.Grace / time.Second), s.Policy.LockOnExpiry, s.Policy.ManualRestore}
 	}
 	if o := s.Operation; o.ID != "" {
 		w.Status.Operation = &custodyOperation{
@@ -123,6 +133,8 @@ func (p *plane) encryptionRoutes(route routeMaker) []api.Route {
 			api.Doc{Summary: "Close the data of an account under a customer's key at once", Answer: resource{}}),
 		route(http.MethodPost, one+"/encryption:unlock", p.unlock,
 			api.Doc{Summary: "Ask the customer's key again, and open the data when it says yes", Answer: resource{}}),
+		route(http.MethodPut, one+"/encryption:policy", p.setPolicy,
+			api.Doc{Summary: "Say what happens when the customer's key does not simply say yes", Body: keyPolicy{}, Answer: resource{}}),
 		route(http.MethodGet, oneOperation, p.operation,
 			api.Doc{Summary: "Ask how far a change has come", Answer: operationStatus{}}),
 	}
@@ -137,6 +149,23 @@ func (p *plane) lock(r *api.Request) (any, error) {
 
 func (p *plane) unlock(r *api.Request) (any, error) {
 	if err := p.Accounts.Unlock(r.Context(), by(r), r.Path("account")); err != nil {
+		return nil, err
+	}
+	return p.get(r)
+}
+
+func (p *plane) setPolicy(r *api.Request) (any, error) {
+	var want keyPolicy
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	if most := int64(math.MaxInt64 / time.Second); want.GraceSeconds < 0 || want.GraceSeconds > most {
+		return nil, visage.Refuse(visage.Invalid, "InvalidEncryptionPolicy", "A grace of %d seconds is none.", want.GraceSeconds)
+	}
+	err := p.Accounts.SetPolicy(r.Context(), by(r), r.Path("account"), account.Policy{
+		Grace: time.Duration(want.GraceSeconds) * time.Second, LockOnExpiry: want.LockOnExpiry, ManualRestore: want.ManualRestore,
+	})
+	if err != nil {
 		return nil, err
 	}
 	return p.get(r)

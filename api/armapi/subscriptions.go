@@ -14,6 +14,7 @@ func (p *plane) subscriptionRoutes(route routeMaker) []api.Route {
 		route(http.MethodGet, oneSubscription, p.getSubscription, api.Doc{Summary: "Get a subscription", Answer: subscription{}}),
 		route(http.MethodGet, oneSubscription+"/resourceGroups", p.listGroups, api.Doc{Summary: "List the resource groups", Answer: groupList{}}),
 		route(http.MethodGet, oneGroup, p.getGroup, api.Doc{Summary: "Get a resource group", Answer: group{}}),
+		route(http.MethodPut, oneGroup, p.putGroup, api.Doc{Summary: "Make a resource group: it is there", Answer: group{}}),
 		route(http.MethodGet, provider, p.getProvider, api.Doc{Summary: "Get the registration of the provider", Answer: providerWire{}}),
 		route(http.MethodPost, provider+"/register", p.getProvider, api.Doc{Summary: "Register the provider: it is", Answer: providerWire{}}),
 	}
@@ -90,6 +91,9 @@ func (p *plane) group() group {
 func (p *plane) listGroups(*api.Request) (any, error) { return groupList{[]group{p.group()}}, nil }
 
 func (p *plane) getGroup(*api.Request) (any, error) { return p.group(), nil }
+
+// putGroup is for tools that make the group before what goes into it.
+func (p *plane) putGroup(*api.Request) (any, error) { return p.group(), nil }
 
 func (p *plane) getProvider(*api.Request) (any, error) {
 	return providerWire{

@@ -29,7 +29,12 @@ type encryption struct {
 		PrincipalID string `json:"principalId,omitempty"`
 		LastSuccess string `json:"lastSuccess,omitempty"`
 		NextCheck   string `json:"nextCheck,omitempty"`
-		Operation   *struct {
+		Policy      *struct {
+			GraceSeconds  int64 `json:"graceSeconds"`
+			LockOnExpiry  bool  `json:"lockOnExpiry"`
+			ManualRestore bool  `json:"manualRestore"`
+		} `json:"policy,omitempty"`
+		Operation *struct {
 			Kind     string `json:"kind"`
 			Progress string `json:"progress"`
 			Step     string `json:"step,omitempty"`
@@ -187,6 +192,28 @@ func cmkDoorCommand(verb, summary string) command {
 			err := c.manage(ctx, http.MethodPost, pathTo(args[0])+"/encryption:"+verb, nil, &one)
 			return custodyOf(one), err
 		}, printCustody)
+}
+
+func cmkPolicyCommand() command {
+	var opts struct {
+		grace                  time.Duration
+		lockOnExpiry, byUnlock bool
+	}
+	return resourceCommand(command{
+		name: "cmk policy", args: "NAME", summary: "Say what happens when a resource's key does not simply say yes. What is not given is the default.",
+		example: "visage cmk policy vip --grace 5m",
+	}, 1, func(fs *flag.FlagSet) {
+		fs.DurationVar(&opts.grace, "grace", 0, "how long the vault may give no answer before data is refused, 1m to 24h (default: the instance's, 1h)")
+		fs.BoolVar(&opts.lockOnExpiry, "lock-on-expiry", false, "an expired key locks, though it still unwraps")
+		fs.BoolVar(&opts.byUnlock, "manual-restore", false, "access that returns opens only by \"visage cmk unlock\"")
+	}, func(ctx context.Context, c *client, args []string) (any, error) {
+		var one account
+		body := map[string]any{
+			"graceSeconds": int64(opts.grace / time.Second), "lockOnExpiry": opts.lockOnExpiry, "manualRestore": opts.byUnlock,
+		}
+		err := c.manage(ctx, http.MethodPut, pathTo(args[0])+"/encryption:policy", body, &one)
+		return custodyOf(one), err
+	}, printCustody)
 }
 
 func printCustody(w io.Writer, answer any) {

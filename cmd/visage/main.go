@@ -56,7 +56,7 @@ func commands() []command {
 		resourceDeleteCommand(), resourceRecoverCommand(), resourcePurgeCommand(),
 		cmkRequestCommand(), cmkRequestsCommand(), cmkApproveCommand(), cmkRejectCommand(), cmkWithdrawCommand(),
 		cmkCapacityCommand(), cmkEnableCommand(), cmkSwitchCommand(), cmkDisableCommand(), cmkStatusCommand(),
-		cmkLockCommand(), cmkUnlockCommand(),
+		cmkLockCommand(), cmkUnlockCommand(), cmkPolicyCommand(),
 		auditListCommand(), auditExportCommand(), auditVerifyCommand(),
 		backupCreateCommand(), backupListCommand(), backupVerifyCommand(), backupPruneCommand(),
 		keyringExportCommand(), keyringImportCommand(), restoreCommand(),

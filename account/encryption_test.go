@@ -1,0 +1,318 @@
+package account_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/keysource/sourcetest"
+	"github.com/visage-face/visage/sealed"
+)
+
+// safe is a vault with one key, "k", that whoever has access may use.
+type safe struct {
+	*sourcetest.Fake
+	access *sync.Map // has the visage.PrincipalIDs of those
+}
+
+// open returns the key as one principal sees it.
+func (s safe) open(_ context.Context, _ visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
+	return view{s, as}, nil
+}
+
+type view struct {
+	safe
+	as visage.PrincipalID
+}
+
+func (v view) ready() error {
+	if _, may := v.access.Load(v.as); !may {
+		return &keysource.Error{Class: keysource.ErrDenied, Reason: keysource.Permission, Text: "no access"}
+	}
+	return nil
+}
+
+const (
+	safeAddress = "https://safe.example"
+	version     = "0123456789abcdef0123456789abcdef"
+)
+
+func (v view) Describe(ctx context.Context, _ keysource.Ref) (keysource.Description, error) {
+	if err := v.ready(); err != nil {
+		return keysource.Description{}, err
+	}
+	d, err := v.Fake.Describe(ctx, keysource.Ref{})
+	d.Ref = keysource.Ref{URI: safeAddress + "/keys/k", Version: version}
+	d.KeyType, d.Bits, d.Operations, d.Recovery = "RSA", 2048, []string{"wrapKey", "unwrapKey"}, "Recoverable"
+	return d, err
+}
+
+func (v view) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref, error) {
+	if err := v.ready(); err != nil {
+		return nil, keysource.Ref{}, err
+	}
+	blob, _, err := v.Fake.Wrap(ctx, inner)
+	return blob, keysource.Ref{URI: safeAddress + "/keys/k", Version: version}, err
+}
+
+func (v view) Unwrap(ctx context.Context, _ keysource.Ref, blob []byte) ([]byte, error) {
+	if err := v.ready(); err != nil {
+		return nil, err
+	}
+	d, err := v.Fake.Describe(ctx, keysource.Ref{})
+	if err != nil {
+		return nil, err
+	}
+	return v.Fake.Unwrap(ctx, d.Ref, blob)
+}
+
+// staff makes identities that are numbered, and says who is there.
+type staff struct {
+	made  int
+	there map[string]account.Managed // by the account's name
+	safe  safe
+	grant bool // callers may give access to the safe
+}
+
+func (s *staff) Ensure(_ context.Context, a account.Account) (account.Managed, error) {
+	if _, found := s.there[a.Name]; !found {
+		s.made++
+		s.there[a.Name] = account.Managed{PrincipalID: fmt.Sprintf("principal-%d", s.made)}
+	}
+	return s.there[a.Name], nil
+}
+
+func (s *staff) Remove(_ context.Context, a account.Account) error {
+	s.safe.access.Delete(visage.PrincipalID(s.there[a.Name].PrincipalID))
+	delete(s.there, a.Name)
+	return nil
+}
+
+func (s *staff) Grant(_ context.Context, _ account.Caller, a account.Account, _ visage.KeyRef) error {
+	if s.grant {
+		s.safe.access.Store(visage.PrincipalID(a.Identity.System.PrincipalID), true)
+	}
+	return nil
+}
+
+func (s *staff) User(context.Context, string) (account.Managed, bool) {
+	return account.Managed{}, false
+}
+
+type forgetful struct{}
+
+func (forgetful) Append(context.Context, audit.Event) error { return nil }
+
+// house is accounts whose customers may bring keys.
+type house struct {
+	*account.Accounts
+	t       *testing.T
+	custody *custody.Custody
+	staff   *staff
+}
+
+func newHouse(t *testing.T) house {
+	t.Helper()
+	store := newStore(t, "", sourcetest.NewFake("root"))
+	key := safe{sourcetest.NewFake("k"), &sync.Map{}}
+	keeper, err := custody.New(t.Context(), custody.Config{
+		Store: store, Audit: forgetful{}, Open: key.open,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- keeper.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	people := &staff{there: map[string]account.Managed{}, safe: key, grant: true}
+	a, err := account.Open(t.Context(), account.Config{Store: store, Custody: keeper, Identities: people})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := house{a, t, keeper, people}
+	office{a, t}.ask("place")
+	if _, err := a.Create(t.Context(), account.Caller{}, account.Creation{Name: "vip", Location: "local", Tier: visage.E0}); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// inHouse runs a test in a bubble, in which waiting takes no time.
+func inHouse(t *testing.T, test func(*testing.T, house)) {
+	synctest.Test(t, func(t *testing.T) { test(t, newHouse(t)) })
+}
+
+func (h house) protect(p account.Protection) error {
+	h.t.Helper()
+	_, err := h.Update(h.t.Context(), account.Caller{}, "vip", func(account.Account) (account.Change, error) {
+		return account.Change{Protection: &p, Tags: map[string]string{"protected": fmt.Sprint(p.Customer)}}, nil
+	})
+	return err
+}
+
+// settled returns who holds the key once no change is under way.
+func (h house) settled() (account.Account, account.Encryption) {
+	h.t.Helper()
+	for until := time.Now().Add(time.Hour); ; time.Sleep(time.Second) {
+		a, err := h.Get(h.t.Context(), "vip")
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		e, err := h.Encryption(h.t.Context(), a)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if !e.Pending() {
+			return a, e
+		}
+		if time.Now().After(until) {
+			h.t.Fatalf("the change does not end: %+v", e)
+		}
+	}
+}
+
+var mine = account.Protection{Customer: true, VaultURI: "https://SAFE.example/", KeyName: "k", Register: true}
+
+func TestRefusedProtectionChangesNothing(t *testing.T) { inHouse(t, refusedProtectionChangesNothing) }
+
+func refusedProtectionChangesNothing(t *testing.T, h house) {
+	h.staff.grant = false
+	wantRefusal(t, h.protect(mine), visage.Invalid, "KeyVaultAccessDenied")
+	a, e := h.settled()
+	if a.Identity.Type() != "None" || len(h.staff.there) != 0 || e.Said || len(a.Tags) != 0 {
+		t.Errorf("after a refusal: %+v, %+v", a, e)
+	}
+	if _, err := h.Withdraw(t.Context(), account.Caller{}, "place"); err != nil {
+		t.Fatal(err)
+	}
+	h.staff.grant = true
+	wantRefusal(t, h.protect(mine), visage.Denied, "CustomerManagedKeyNotApproved")
+}
+
+func TestProtectionIsShownAsItWasGiven(t *testing.T) { inHouse(t, protectionIsShownAsItWasGiven) }
+
+func protectionIsShownAsItWasGiven(t *testing.T, h house) {
+	if err := h.protect(mine); err != nil {
+		t.Fatal(err)
+	}
+	a, e := h.settled()
+	if a.Identity.System.PrincipalID != "principal-1" || a.Tags["protected"] != "true" || !e.Said || e.VaultURI != "https://SAFE.example/" ||
+		e.Key.Version != "" || e.State.Version != version || e.State.Condition != custody.Active {
+		t.Errorf("protected: %+v, %+v", a, e)
+	}
+	exact := mine
+	exact.VaultURI, exact.KeyName = safeAddress+"/keys/k/"+version, ""
+	if err := h.protect(exact); err != nil {
+		t.Fatal(err)
+	}
+	if _, e := h.settled(); e.VaultURI != safeAddress+"/" || e.Key.Version != version {
+		t.Errorf("named by its identifier: %+v", e)
+	}
+	if err := h.SetPolicy(t.Context(), account.Caller{}, "vip", account.Policy{Grace: 5 * time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	if _, e := h.settled(); e.State.Policy.Grace != 5*time.Minute {
+		t.Errorf("policy: %+v", e.State.Policy)
+	}
+	// What holds already asks nobody: the key may be out of reach when somebody changes a tag.
+	h.staff.safe.Fail(errors.New("down"))
+	exact.Register = false
+	if err := h.protect(exact); err != nil {
+		t.Errorf("the same again: %v", err)
+	}
+	h.staff.safe.Fail(nil)
+	if err := h.protect(account.Protection{}); err != nil {
+		t.Fatal(err)
+	}
+	if a, e := h.settled(); e.Key != (visage.KeyRef{}) || !e.Said || e.State.Condition != custody.ServiceManaged || a.Tags["protected"] != "false" {
+		t.Errorf("given back: %+v, %+v", a, e)
+	}
+}
+
+// TestCustodyIsBelieved: when a crash comes between a change and what is kept of it to be shown, what holds is shown.
+func TestCustodyIsBelieved(t *testing.T) { inHouse(t, custodyIsBelieved) }
+
+func custodyIsBelieved(t *testing.T, h house) {
+	a, _ := h.settled()
+	h.staff.safe.access.Store(visage.PrincipalID("somebody"), true)
+	key := visage.KeyRef{Vault: safeAddress, Name: "k"}
+	if _, err := h.custody.Enable(t.Context(), sealed.SpaceID(a.ID), key, "somebody"); err != nil {
+		t.Fatal(err)
+	}
+	if _, e := h.settled(); !e.Said || e.Key != key || e.VaultURI != safeAddress+"/" {
+		t.Errorf("got %+v", e)
+	}
+}
+
+// TestNewIdentityOpensAgain: the data of an account whose identity was taken away opens with a new one that has access,
+// when its owner unlocks it or names its key again.
+func TestNewIdentityOpensAgain(t *testing.T) {
+	for _, way := range []string{"unlock", "protect"} {
+		t.Run(way, func(t *testing.T) {
+			inHouse(t, func(t *testing.T, h house) { newIdentityOpensAgain(t, h, way) })
+		})
+	}
+}
+
+func newIdentityOpensAgain(t *testing.T, h house, way string) {
+	if err := h.protect(mine); err != nil {
+		t.Fatal(err)
+	}
+	h.settled()
+	identity := func(system bool) {
+		t.Helper()
+		_, err := h.Update(t.Context(), account.Caller{}, "vip", func(account.Account) (account.Change, error) {
+			return account.Change{Identity: &account.Wish{System: system}}, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	identity(false)
+	h.until(custody.Revoked)
+	identity(true)
+	if way == "protect" {
+		if err := h.protect(mine); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		err := h.Unlock(t.Context(), account.Caller{}, "vip") // it has no access yet
+		wantRefusal(t, err, visage.Invalid, "KeyVaultAccessDenied")
+		h.staff.safe.access.Store(visage.PrincipalID("principal-2"), true)
+		if err := h.Unlock(t.Context(), account.Caller{}, "vip"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := h.until(custody.Active)
+	if string(e.State.As) != "principal-2" || strings.Contains(e.State.Reason, "no access") {
+		t.Errorf("open again: %+v", e.State)
+	}
+}
+
+// until waits for a condition.
+func (h house) until(want custody.Condition) account.Encryption {
+	h.t.Helper()
+	for end := time.Now().Add(time.Hour); ; time.Sleep(time.Second) {
+		if _, e := h.settled(); e.State.Condition == want {
+			return e
+		} else if time.Now().After(end) {
+			h.t.Fatalf("waited in vain for %s: %+v", want, e.State)
+		}
+	}
+}
