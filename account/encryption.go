@@ -99,14 +99,15 @@ func (a *Accounts) protect(ctx context.Context, by Caller, name string, c Change
 		return Account{}, err
 	}
 	kept := protected{Said: true}
-	rest.Identity = c.Identity
+	if c.Identity != nil {
+		wish := *c.Identity
+		wish.System = wish.System || c.Protection.Register
+		rest.Identity = &wish
+	}
 	if !c.Protection.Customer {
 		err = a.release(ctx, rec, *c.Protection)
 	} else {
-		kept.VaultURI, err = a.hand(ctx, by, rec, c)
-		if c.Protection.Register {
-			rest.Identity = nil // it has what it needs
-		}
+		kept.VaultURI, err = a.hand(ctx, by, rec, rest.Identity, *c.Protection)
 	}
 	if err != nil {
 		return Account{}, err
@@ -129,19 +130,20 @@ func (a *Accounts) release(ctx context.Context, rec record, p Protection) error 
 	return err
 }
 
-// hand gives the key of an account's data to the customer, and returns the address of the vault as it is to be shown.
-// The refusals come in the order of the contract, §5.2; when there is one, nothing has changed.
-func (a *Accounts) hand(ctx context.Context, by Caller, rec record, c Change) (vaultURI string, err error) {
-	p := *c.Protection
+// hand gives the key of an account's data to the customer, and returns the address of the vault as it is to be shown. The
+// account gets the identities that are wished for, or keeps those it has. The refusals come in the order of the contract,
+// §5.2; when there is one, nothing of the account has changed.
+func (a *Accounts) hand(ctx context.Context, by Caller, rec record, wished *Wish, p Protection) (vaultURI string, err error) {
 	if rec.Tier != visage.E0 {
 		return "", refuseSKU(rec.Name, rec.Tier)
 	}
 	if !a.cfg.AutoApprove && !a.index.Load().approved(rec.Location) {
 		return "", refuseUnapproved(rec.Location)
 	}
-	wish := rec.Identity.Wish()
-	if c.Identity != nil {
-		wish = *c.Identity
+	before := rec.Identity.Wish()
+	wish := before
+	if wished != nil {
+		wish = *wished
 	}
 	wish.System = wish.System || p.Register
 	switch {
@@ -159,8 +161,7 @@ func (a *Accounts) hand(ctx context.Context, by Caller, rec record, c Change) (v
 	if a.cfg.Custody == nil {
 		return "", visage.Refuse(visage.Unsupported, "CustomerManagedKeyNotSupported", "This instance keeps all keys itself.")
 	}
-	made := rec.Identity.System == (Managed{})
-	if made {
+	if !before.System {
 		rec, err = a.change(ctx, by, rec.Name, func(rec record) (record, error) {
 			return a.apply(ctx, rec, Change{Identity: &wish})
 		})
@@ -168,13 +169,9 @@ func (a *Accounts) hand(ctx context.Context, by Caller, rec record, c Change) (v
 			return "", err
 		}
 	}
-	if err = a.entrust(ctx, by, rec, key, p.Register); err != nil && made {
-		back := c.Identity
-		if none := (Wish{Users: wish.Users}); back == nil || back.System {
-			back = &none
-		}
+	if err = a.entrust(ctx, by, rec, key, p.Register); err != nil && !before.System {
 		_, undone := a.alter(context.WithoutCancel(ctx), by, rec.Name, func(Account) (Change, error) {
-			return Change{Identity: back}, nil
+			return Change{Identity: &before}, nil
 		})
 		if undone != nil {
 			err = errors.Join(err, fmt.Errorf("take the identity back: %w", undone))

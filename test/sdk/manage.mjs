@@ -51,6 +51,7 @@ const under = (key) => update({ properties: { encryption: { keySource: 'Microsof
 
 let vaultUri;
 let principalId;
+let own; // the resource's own host
 
 await tell('create: E0 with a subdomain', async () => {
   await refused(accounts.accounts.beginCreateAndWait(group, 'vip', {
@@ -65,6 +66,7 @@ await tell('create: E0 with a subdomain', async () => {
   assert.equal(made.properties.customSubDomainName, 'vip-faces');
   assert.equal(made.properties.encryption, undefined);
   assert.match(made.properties.endpoint, /^https:\/\/vip-faces\.localhost:\d+\/$/);
+  own = made.properties.endpoint.replace(/\/$/, '');
   assert.ok(made.properties.dateCreated && made.etag && made.systemData.createdAt instanceof Date);
 });
 
@@ -96,15 +98,16 @@ const allow = (permissions) => vaults.vaults.updateAccessPolicy(group, 'safe', '
 });
 
 const { key1 } = await accounts.accounts.listKeys(group, 'vip');
-const face = createFaceClient(endpoint, new AzureKeyCredential(key1));
-const groups = () => face.path('/persongroups').get();
+const face = createFaceClient(own, new AzureKeyCredential(key1));
+const byToken = createFaceClient(own, credential);
+const groups = (client = face) => client.path('/persongroups').get();
 const served = async () => {
-  const { status, body } = await until(groups, (answer) => answer.status === '200');
+  const { status, body } = await until(() => groups(), (answer) => answer.status === '200');
   assert.equal(status, '200');
   assert.deepEqual(body.map((g) => g.personGroupId), ['staff']);
 };
 const locked = async () => {
-  const { body, headers } = await until(groups, (answer) => answer.status === '403');
+  const { body, headers } = await until(() => groups(), (answer) => answer.status === '403');
   assert.equal(body.error.code, 'EncryptionKeyRevoked');
   assert.equal(headers['x-ms-error-code'], 'EncryptionKeyRevoked');
 };
@@ -171,6 +174,16 @@ await tell('photos: the data plane goes on', async () => {
   });
   assert.ok(!isUnexpected(found), JSON.stringify(found.body));
   assert.match(found.body[0].faceId, uuid);
+});
+
+await tell('keys can be switched off, and tokens go on', async () => {
+  await update({ properties: { disableLocalAuth: true } });
+  const { status, body } = await groups();
+  assert.equal(status, '403');
+  assert.equal(body.error.code, 'AuthenticationTypeDisabled');
+  assert.equal((await groups(byToken)).status, '200');
+  await update({ properties: { disableLocalAuth: false } });
+  await served();
 });
 
 await tell('disable: back to the keys of the service', async () => {
