@@ -187,8 +187,17 @@ func TestPurgeDropsTheSpace(t *testing.T) {
 	if err := a.Delete(t.Context(), account.Caller{}, "One"); err != nil {
 		t.Fatal(err)
 	}
-	if err := look(); err != nil {
+	if err := look(); !errors.Is(err, sealed.ErrLocked) {
 		t.Errorf("the space of a deleted account: %v", err)
+	}
+	if _, err := a.Recover(t.Context(), account.Caller{}, "one"); err != nil {
+		t.Fatal(err)
+	}
+	if err := look(); err != nil {
+		t.Errorf("the space of a recovered account: %v", err)
+	}
+	if err := a.Delete(t.Context(), account.Caller{}, "one"); err != nil {
+		t.Fatal(err)
 	}
 	if _, _, err := a.Resource(t.Context(), keys.Key1, ""); err == nil {
 		t.Error("a key of a deleted account opens it")

@@ -7,25 +7,43 @@ import (
 	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/sealed"
 )
 
 // Retention is how long a deleted account can be had back (contract §8).
 const Retention = 48 * time.Hour
 
-// Delete takes an account out of service: its keys and its host stop working at once, and its data stays sealed until it
-// is recovered or purged, at the latest after Retention. Its name, its subdomain and its place stay taken.
+// Delete takes an account out of service: its keys and its host stop working at once, requests under way stop, and its data
+// stays sealed until it is recovered or purged, at the latest after Retention. Where the keys of its data are the service's
+// they leave the memory. Its name, its subdomain and its place stay taken.
 // Refusal: ResourceNotFound.
 func (a *Accounts) Delete(ctx context.Context, by Caller, name string) error {
 	return a.recordedAt(ctx, Deleted, by, name, func() error {
 		now := time.Now()
-		_, err := a.change(ctx, by, name, func(rec record) (record, error) {
+		rec, err := a.change(ctx, by, name, func(rec record) (record, error) {
 			rec.State, rec.Deleted, rec.PurgeAt = deleted, now.UnixNano(), now.Add(Retention).UnixNano()
 			return rec, nil
 		})
+		if err != nil {
+			return err
+		}
+		if a.serviceHolds(ctx, rec) {
+			a.store.Bundle(rec.space()).Lock(visage.Refuse(visage.Unauthenticated, "401", "The resource is deleted."))
+		}
 		a.poke()
-		return err
+		return nil
 	})
+}
+
+// serviceHolds reports whether the key of an account's data is the service's, so that the data opens without asking
+// anybody. That of others is opened and closed by custody, as its holder says.
+func (a *Accounts) serviceHolds(ctx context.Context, rec record) bool {
+	if a.cfg.Custody == nil {
+		return true
+	}
+	now, err := a.cfg.Custody.State(context.WithoutCancel(ctx), rec.space())
+	return err == nil && now.Key == (visage.KeyRef{}) && now.Operation.Progress != custody.Running
 }
 
 // Deleted returns the deleted accounts that can be had back, sorted by name.
@@ -48,6 +66,11 @@ func (a *Accounts) Recover(ctx context.Context, by Caller, name string) (Account
 	var back Account
 	err := a.recordedAt(ctx, Recovered, by, name, func() error {
 		rec, err := a.changeStored(ctx, by, name, deleted, func(rec record) (record, error) {
+			if a.serviceHolds(ctx, rec) {
+				if err := a.store.Bundle(rec.space()).Load(ctx, nil); err != nil {
+					return record{}, fmt.Errorf("open the data of resource %s: %w", rec.ID, err)
+				}
+			}
 			rec.State, rec.Deleted, rec.PurgeAt = ready, 0, 0
 			return rec, nil
 		})
