@@ -91,7 +91,7 @@ github.com/fxamacker/cbor/v2        : sealed
 github.com/goccy/go-yaml            : server cmd
 github.com/prometheus/client_golang : api server face gallery sealed vision account audit custody
 github.com/tidwall/btree              : sealed/internal/memory
-github.com/viterin/vek              : gallery
+github.com/viterin/vek              : gallery bench
 github.com/yalue/onnxruntime_go     : vision/internal/ort
 golang.org/x/image                  : vision cmd bench
 golang.org/x/mod                    : audit

@@ -1,0 +1,91 @@
+package bench_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/visage-face/visage/gallery"
+	"github.com/visage-face/visage/sealed"
+)
+
+// BenchmarkLoad fills a gallery from a million sealed faces, as the service does, beside a loop that reads and opens the same records and
+// does nothing with them. The two take turns.
+func BenchmarkLoad(b *testing.B) {
+	const faces, batch = 1_000_000, 4_000
+	store := openStore(b, b.TempDir())
+	space := makeSpace(b, store, [16]byte{1})
+	random := rand.New(rand.NewPCG(1, 1))
+	for from := 0; from < faces; from += batch {
+		err := space.Update(b.Context(), func(tx sealed.Tx) error {
+			for i := from; i < from+batch; i++ {
+				if err := blobs.In("faces").Add(tx, strconv.Itoa(i), blob{sealedFace(i, randomTemplate(random))}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatalf("fill the container: %v", err)
+		}
+	}
+	if err := space.Fold(b.Context()); err != nil { // as a container is that nobody writes to at the moment
+		b.Fatalf("fold: %v", err)
+	}
+	read := func(visit func([]byte) error) time.Duration {
+		runtime.GC()
+		start := time.Now()
+		err := space.View(b.Context(), func(r sealed.Reader) error { return blobs.In("faces").Each(b.Context(), r, visit) })
+		if err != nil {
+			b.Fatalf("read: %v", err)
+		}
+		return time.Since(start)
+	}
+	var bare, loads []time.Duration
+	for b.Loop() {
+		if len(loads) == 5 {
+			continue // the median of five will do
+		}
+		var seen atomic.Int64
+		bare = append(bare, read(func([]byte) error {
+			seen.Add(1)
+			return nil
+		}))
+		g, err := gallery.New(templateDim)
+		if err != nil {
+			b.Fatalf("make a gallery: %v", err)
+		}
+		g.Expect(faces)
+		loads = append(loads, read(func(face []byte) error {
+			e := gallery.Entry{
+				ID: gallery.ID(face[:16]), Owner: gallery.ID(face[16:32]), Order: binary.LittleEndian.Uint64(face[32:]),
+			}
+			return g.AddEncoded(e, face[40:])
+		}))
+		if g.Len() != faces || seen.Load() != faces {
+			b.Fatalf("%d faces were loaded, %d read", g.Len(), seen.Load())
+		}
+		g.Close()
+	}
+	took, plain := median(loads).Seconds(), median(bare).Seconds()
+	atMost(b, "load: 1,000,000 sealed faces", took, 3, "s", fmt.Sprintf("median of %d, %d processors", len(loads), runtime.GOMAXPROCS(0)))
+	atMost(b, "load: by reading and opening alone", took/plain, 1.3, "times", fmt.Sprintf("%.2f s", plain))
+}
+
+// sealedFace is a face as the service stores it: id, person, order, template.
+func sealedFace(i int, template []float32) []byte {
+	face := make([]byte, 40, 40+4*len(template))
+	binary.BigEndian.PutUint64(face, uint64(i)+1)
+	binary.BigEndian.PutUint64(face[16:], uint64(i)+1)
+	binary.LittleEndian.PutUint64(face[32:], uint64(i))
+	for _, x := range template {
+		face = binary.LittleEndian.AppendUint32(face, math.Float32bits(x))
+	}
+	return face
+}

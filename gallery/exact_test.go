@@ -1,0 +1,380 @@
+package gallery_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/visage-face/visage/gallery"
+	"github.com/visage-face/visage/gallery/internal/kernel"
+)
+
+// score is the score of two vectors by its definition: products in float64, every eighth added in order, the eight sums in
+// pairs, what is left in order, rounded once.
+func score(a, b []float32) float32 {
+	var s [8]float64
+	whole := len(a) &^ 7
+	for i := range whole {
+		s[i%8] += float64(a[i]) * float64(b[i])
+	}
+	sum := ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))
+	for i := whole; i < len(a); i++ {
+		sum += float64(a[i]) * float64(b[i])
+	}
+	return float32(sum)
+}
+
+// brute answers a query by comparing everything and sorting it.
+func brute(entries []gallery.Entry, probe []float32, k int, within float32, byOwner bool) []gallery.Match {
+	type hit struct {
+		e     *gallery.Entry
+		score float32
+	}
+	var hits []hit
+	for i := range entries {
+		if s := score(probe, entries[i].Vector); within == 0 || s >= 1-within {
+			hits = append(hits, hit{&entries[i], s})
+		}
+	}
+	slices.SortStableFunc(hits, func(a, b hit) int {
+		return cmp.Or(-cmp.Compare(a.score, b.score), cmp.Compare(a.e.Order, b.e.Order))
+	})
+	matches, seen := []gallery.Match{}, map[gallery.ID]bool{}
+	for _, h := range hits {
+		if len(matches) < k && (!byOwner || !seen[h.e.Owner]) {
+			seen[h.e.Owner] = true
+			matches = append(matches, gallery.Match{ID: h.e.ID, Owner: h.e.Owner, Distance: min(max(1-h.score, 0), 2)})
+		}
+	}
+	return matches
+}
+
+// unit makes a vector's length 1, as far as float32 goes.
+func unit(v []float32) []float32 {
+	square := 0.0
+	for _, x := range v {
+		square += float64(x) * float64(x)
+	}
+	if square == 0 {
+		v[0], square = 1, 1
+	}
+	for i := range v {
+		v[i] = float32(float64(v[i]) / math.Sqrt(square))
+	}
+	return v
+}
+
+// shapes are ways to make vectors, the easy ones and those that codes say little about.
+var shapes = map[string]func(rnd *rand.Rand, dim int) func() []float32{
+	"spread": func(rnd *rand.Rand, dim int) func() []float32 {
+		return func() []float32 { return random(rnd, dim) }
+	},
+	"clustered": func(rnd *rand.Rand, dim int) func() []float32 {
+		centres := [][]float32{random(rnd, dim), random(rnd, dim), random(rnd, dim)}
+		return func() []float32 {
+			v := random(rnd, dim)
+			for i, x := range centres[rnd.IntN(3)] {
+				v[i] = x + 0.3*v[i]
+			}
+			return unit(v)
+		}
+	},
+	"nearly the same": func(rnd *rand.Rand, dim int) func() []float32 {
+		centre := random(rnd, dim)
+		return func() []float32 {
+			v := random(rnd, dim)
+			for i, x := range centre {
+				v[i] = x + 1e-4*v[i]
+			}
+			return unit(v)
+		}
+	},
+	"one number each": func(rnd *rand.Rand, dim int) func() []float32 {
+		return func() []float32 {
+			v := make([]float32, dim)
+			v[rnd.IntN(dim)] = float32(1 - 2*rnd.IntN(2))
+			return v
+		}
+	},
+	"one large number": func(rnd *rand.Rand, dim int) func() []float32 {
+		return func() []float32 {
+			v := random(rnd, dim)
+			v[rnd.IntN(dim)] += float32(rnd.IntN(20) - 10)
+			return unit(v)
+		}
+	},
+	"all equal numbers": func(rnd *rand.Rand, dim int) func() []float32 {
+		return func() []float32 {
+			v := make([]float32, dim)
+			for i := range v {
+				v[i] = float32(1 - 2*(rnd.IntN(8)/7))
+			}
+			return unit(v)
+		}
+	},
+	"tiny numbers": func(rnd *rand.Rand, dim int) func() []float32 {
+		return func() []float32 {
+			v := make([]float32, dim)
+			for i := range v {
+				v[i] = float32(math.Ldexp(rnd.NormFloat64(), -rnd.IntN(140)))
+			}
+			return unit(v)
+		}
+	},
+	"not quite of length 1": func(rnd *rand.Rand, dim int) func() []float32 {
+		return func() []float32 {
+			v := random(rnd, dim)
+			scale := float32(1 + (rnd.Float64()-0.5)*9e-4)
+			for i := range v {
+				v[i] *= scale
+			}
+			return v
+		}
+	},
+}
+
+// TestTenThousandGalleriesAnswerExactly compares answers with brute force, to the bit and in order, on every kernel.
+func TestTenThousandGalleriesAnswerExactly(t *testing.T) {
+	rounds := 10_000
+	if testing.Short() {
+		rounds = 500
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	names := slices.Sorted(func(yield func(string) bool) {
+		for name := range shapes {
+			if !yield(name) {
+				return
+			}
+		}
+	})
+	kernels := kernel.Available()
+	for round := range rounds {
+		k, name := kernels[round%len(kernels)], names[rnd.IntN(len(names))]
+		dim, n := 1+rnd.IntN(70), rnd.IntN(120)
+		if round%50 == 0 {
+			dim, n = 1+rnd.IntN(300), rnd.IntN(1500)
+		}
+		checkGallery(t, rnd, k, name, dim, n)
+		if t.Failed() {
+			t.Fatalf("round %d", round)
+		}
+	}
+}
+
+func checkGallery(t *testing.T, rnd *rand.Rand, k *kernel.Kernel, name string, dim, n int) {
+	t.Helper()
+	next := shapes[name](rnd, dim)
+	g, err := gallery.NewOn(dim, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	var entries []gallery.Entry
+	for i := range n {
+		e := gallery.Entry{ID: id(i), Owner: id(rnd.IntN(1 + n/3)), Order: uint64(i), Vector: next()}
+		if i > 0 && rnd.IntN(10) == 0 {
+			e.Vector = entries[rnd.IntN(i)].Vector // a tie
+		}
+		entries = append(entries, e)
+	}
+	for _, i := range rnd.Perm(n) {
+		mustAdd(t, g, entries[i])
+	}
+	for range n / 10 {
+		gone := rnd.IntN(len(entries))
+		if !g.Remove(entries[gone].ID) {
+			t.Errorf("vector %v is missing", entries[gone].ID)
+		}
+		entries = slices.Delete(entries, gone, gone+1)
+	}
+	q := gallery.Query{K: 1 + rnd.IntN(12), ByOwner: rnd.IntN(2) == 0, Within: []float32{0, 0, 0.02, 0.5, 1.2}[rnd.IntN(5)]}
+	for range []int{1, 1, 2, 5, 17, 70}[rnd.IntN(6)] {
+		probe := next()
+		if rnd.IntN(4) == 0 && len(entries) > 0 {
+			probe = entries[rnd.IntN(len(entries))].Vector
+		}
+		q.Probes = append(q.Probes, probe)
+	}
+	got, err := g.Search(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p, probe := range q.Probes {
+		if want := brute(entries, probe, q.K, q.Within, q.ByOwner); !slices.Equal(got[p], want) {
+			t.Errorf("%s, %s, %d of %d numbers, probe %d of %d, k %d, within %g, by owner %v:\n got %v\nwant %v",
+				k.Name, name, len(entries), dim, p, len(q.Probes), q.K, q.Within, q.ByOwner, got[p], want)
+			return
+		}
+	}
+}
+
+// large makes a gallery whose searches share passes, and what it holds.
+func large(t *testing.T) (*gallery.Gallery, []gallery.Entry) {
+	t.Helper()
+	const dim = 512
+	rnd := rand.New(rand.NewPCG(5, 5))
+	g := mustNew(t, dim)
+	entries := make([]gallery.Entry, gallery.TogetherWork/dim+100)
+	for i := range entries {
+		entries[i] = gallery.Entry{ID: id(i), Owner: id(i / 3), Order: uint64(i), Vector: random(rnd, dim)}
+		mustAdd(t, g, entries[i])
+	}
+	return g, entries
+}
+
+func TestSearchesAtTheSameTimeShareAPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, entries := large(t)
+		release := g.Occupy()
+		gone := errors.New("gone")
+		leaving, leave := context.WithCancelCause(t.Context())
+		var wg sync.WaitGroup
+		for i := range 12 {
+			wg.Go(func() {
+				q := gallery.Query{Probes: [][]float32{entries[i].Vector, entries[2*i].Vector}, K: 1 + i, ByOwner: i%2 == 0,
+					Within: 0.6}
+				if i == 7 {
+					_, err := g.Search(leaving, q)
+					if !errors.Is(err, gone) {
+						t.Errorf("the search that was called off: %v", err)
+					}
+					return
+				}
+				got, err := g.Search(t.Context(), q)
+				if err != nil {
+					t.Errorf("search %d: %v", i, err)
+					return
+				}
+				for p, probe := range q.Probes {
+					if want := brute(entries, probe, q.K, q.Within, q.ByOwner); !slices.Equal(got[p], want) {
+						t.Errorf("search %d, probe %d: got %v, want %v", i, p, got[p], want)
+					}
+				}
+			})
+		}
+		synctest.Wait()
+		leave(gone)
+		synctest.Wait() // it left before anybody searched
+		if g.Read() != 0 {
+			t.Errorf("%d bytes were read while the searches waited", g.Read())
+		}
+		release()
+		wg.Wait()
+		if read, pass := g.Read(), g.PassBytes(); read < pass || read >= 2*pass {
+			t.Errorf("%d bytes were read for eleven searches, want one pass of %d and a few rows", read, pass)
+		}
+		before := g.Read()
+		if _, err := g.Search(t.Context(), gallery.Query{Probes: [][]float32{entries[0].Vector}, K: 1}); err != nil {
+			t.Errorf("a search afterwards: %v", err)
+		}
+		if g.Read() == before {
+			t.Error("a search afterwards read nothing")
+		}
+	})
+}
+
+// TestLargeGalleriesUnderChange runs searches that share passes against additions and deletions, for the race detector,
+// and checks that what was deleted before a search is not found by it.
+func TestLargeGalleriesUnderChange(t *testing.T) {
+	g, entries := large(t)
+	var wg sync.WaitGroup
+	for w := range 6 {
+		wg.Go(func() {
+			for i := range 15 {
+				mine := entries[100*w+i]
+				finds := func() bool {
+					got, err := g.Search(t.Context(), gallery.Query{Probes: [][]float32{mine.Vector}, K: 1, Within: 0.5})
+					if err != nil {
+						t.Error(err)
+						return false
+					}
+					return len(got[0]) == 1 && got[0][0].ID == mine.ID
+				}
+				if !finds() {
+					t.Error("it was not found")
+				}
+				if !g.Remove(mine.ID) {
+					t.Error("it could not be removed")
+				}
+				if finds() {
+					t.Error("it was found after it was removed")
+				}
+				if err := g.Add(mine); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if g.Len() != len(entries) {
+		t.Errorf("%d vectors, want %d", g.Len(), len(entries))
+	}
+}
+
+func TestAddEncodedIsAdd(t *testing.T) {
+	g := mustNew(t, 2)
+	half := []byte{0, 0, 0, 0, 0, 0, 0x80, 0x3f} // 0 and 1
+	if err := g.AddEncoded(gallery.Entry{ID: id(1)}, half); err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{
+		"none": nil, "short": half[:7], "long": append(slices.Clone(half), 0, 0, 0, 0), "zero": make([]byte, 8),
+		"not a number": {0, 0, 0xc0, 0x7f, 0, 0, 0x80, 0x3f},
+	} {
+		if err := g.AddEncoded(gallery.Entry{}, b); !errors.Is(err, gallery.ErrVector) {
+			t.Errorf("%s: got %v, want ErrVector", name, err)
+		}
+	}
+	got, err := g.Search(t.Context(), gallery.Query{Probes: [][]float32{{0, 1}}, K: 2})
+	if want := []gallery.Match{{ID: id(1)}}; err != nil || !slices.Equal(got[0], want) {
+		t.Errorf("got %v, %v; want %v", got, err, want)
+	}
+}
+
+func TestALoadThatLosesItsLeaseLeavesNothing(t *testing.T) {
+	p := newPool(t, 1<<20)
+	revoked := errors.New("revoked")
+	lease, revoke := context.WithCancelCause(t.Context())
+	var loading *gallery.Gallery
+	half := make(chan struct{})
+	src := gallery.Source{Lease: lease, Dim: 2, Load: func(ctx context.Context, g *gallery.Gallery) error {
+		loading = g
+		g.Expect(20)
+		for i := range 20 {
+			if i == 10 {
+				if l := p.Loading(); len(l) != 1 || l[0].Loaded != 10 || l[0].Expected != 20 || l[0].Key.Scope != "a" {
+					t.Errorf("the load is at %+v", l)
+				}
+				close(half)
+				<-ctx.Done()
+			}
+			if err := g.AddEncoded(gallery.Entry{ID: id(i)}, []byte{0, 0, 0, 0, 0, 0, 0x80, 0x3f}); err != nil {
+				return fmt.Errorf("add: %w", err)
+			}
+		}
+		return nil
+	}}
+	go func() {
+		<-half
+		revoke(revoked)
+	}()
+	if _, err := size(t.Context(), p, gallery.Key{Scope: "a"}, src); !errors.Is(err, revoked) {
+		t.Errorf("got %v, want the lease's cause", err)
+	}
+	p.Close() // waits for the load
+	if !loading.Wiped() {
+		t.Error("something of the gallery is left")
+	}
+	if l := p.Loading(); len(l) != 0 {
+		t.Errorf("still loading: %+v", l)
+	}
+}
