@@ -1,0 +1,97 @@
+package azure
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage/keysource"
+)
+
+// Application proves itself to Azure's token service by a secret: for vaults of Azure's, which know nothing of the
+// identities of this instance. It is a Credential.
+type Application struct {
+	Authority  string // where tokens are to be had; default: https://login.microsoftonline.com
+	Tenant     string // id or domain of the tenant
+	ClientID   string
+	SecretFile string // holds the secret in its first line; read anew each time, so that it can be replaced
+	// Client sends the requests. Default: one of its own.
+	Client *http.Client
+}
+
+// authority is that of Azure's public cloud.
+const authority = "https://login.microsoftonline.com"
+
+// gone are the numbers of the token service's errors that say for certain that the application, its tenant or its secret
+// is no more: unknown application, disabled service principal, unknown tenant, wrong secret, secret that has expired.
+var gone = []int{700016, 7000112, 90002, 7000215, 7000222}
+
+// Token implements Credential.
+func (a Application) Token(ctx context.Context, scope string) (token string, expires time.Time, err error) {
+	raw, err := os.ReadFile(a.SecretFile)
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("read the secret of application %s: %w", a.ClientID, err)
+	}
+	defer clear(raw)
+	secret, _, _ := strings.Cut(string(raw), "\n")
+	form := url.Values{
+		"grant_type": {"client_credentials"}, "client_id": {a.ClientID}, "client_secret": {strings.TrimSuffix(secret, "\r")}, "scope": {scope},
+	}
+	base := a.Authority
+	if base == "" {
+		base = authority
+	}
+	address := strings.TrimSuffix(base, "/") + "/" + url.PathEscape(a.Tenant) + "/oauth2/v2.0/token"
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("ask for a token: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	client := a.Client
+	if client == nil {
+		client = applicationClient
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("ask for a token: %w", err)
+	}
+	defer res.Body.Close() // its content has been read
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("ask for a token: %w", err)
+	}
+	return readToken(res.StatusCode, body)
+}
+
+// applicationClient follows no redirects: a secret is sent to one host alone.
+var applicationClient = &http.Client{
+	Timeout:       deadline,
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+func readToken(status int, body []byte) (token string, expires time.Time, err error) {
+	var said struct {
+		Token   string `json:"access_token"`
+		Expires int64  `json:"expires_in"` // seconds
+		Code    string `json:"error"`
+		Numbers []int  `json:"error_codes"`
+	}
+	if err := json.Unmarshal(body, &said); err != nil {
+		return "", time.Time{}, fmt.Errorf("ask for a token: status %d, not in a token service's words", status)
+	}
+	switch {
+	case status == http.StatusOK && said.Token != "" && said.Expires > 0:
+		return said.Token, time.Now().Add(time.Duration(min(said.Expires, 24*3600)) * time.Second), nil
+	case (status == http.StatusBadRequest || status == http.StatusUnauthorized) &&
+		slices.ContainsFunc(said.Numbers, func(n int) bool { return slices.Contains(gone, n) }):
+		return "", time.Time{}, fmt.Errorf("ask for a token: %.60s %v: %w", said.Code, said.Numbers, keysource.ErrDenied)
+	}
+	return "", time.Time{}, fmt.Errorf("ask for a token: status %d %.60s %v", status, said.Code, said.Numbers)
+}

@@ -1,0 +1,78 @@
+package azure_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/keysource/azure"
+)
+
+// TestApplication takes tokens, and tells an application that is gone from a token service that is in trouble.
+func TestApplication(t *testing.T) {
+	var status int
+	var body, asked string
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseForm(); err != nil {
+			t.Error(err)
+		}
+		asked = r.URL.Path + " " + r.PostForm.Encode()
+		w.Header().Set("Location", "/elsewhere")
+		w.WriteHeader(status)
+		if _, err := w.Write([]byte(body)); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer server.Close()
+	client := server.Client()
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("s3cret\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	app := azure.Application{Authority: server.URL + "/", Tenant: "contoso.example", ClientID: "app", SecretFile: file, Client: client}
+
+	status, body = http.StatusOK, `{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}`
+	token, expires, err := app.Token(t.Context(), "https://vault.azure.net/.default")
+	if left := time.Until(expires); err != nil || token != "abc" || left < 3500*time.Second || left > 3600*time.Second {
+		t.Errorf("%q until %v, %v", token, expires, err)
+	}
+	want := "/contoso.example/oauth2/v2.0/token client_id=app&client_secret=s3cret&grant_type=client_credentials" +
+		"&scope=https%3A%2F%2Fvault.azure.net%2F.default"
+	if asked != want {
+		t.Errorf("asked %s", asked)
+	}
+	for _, c := range []struct {
+		status int
+		body   string
+		denied bool
+	}{
+		{401, `{"error":"invalid_client","error_codes":[7000215]}`, true},
+		{401, `{"error":"invalid_client","error_codes":[7000222]}`, true},
+		{400, `{"error":"unauthorized_client","error_codes":[700016]}`, true},
+		{400, `{"error":"invalid_request","error_codes":[90002]}`, true},
+		{400, `{"error":"invalid_scope","error_codes":[70011]}`, false},
+		{429, `{"error":"invalid_client","error_codes":[7000215]}`, false},
+		{503, `{"error":"temporarily_unavailable","error_codes":[90033]}`, false},
+		{200, `{"access_token":""}`, false},
+		{200, `{"access_token":"abc"}`, false},
+		{302, ``, false},
+		{502, `<html>bad gateway</html>`, false},
+		{200, ``, false},
+	} {
+		status, body = c.status, c.body
+		token, _, err := app.Token(t.Context(), "https://vault.azure.net/.default")
+		if err == nil || token != "" || errors.Is(err, keysource.ErrDenied) != c.denied {
+			t.Errorf("%d %s: %q, %v", c.status, c.body, token, err)
+		}
+	}
+	app.SecretFile += ".gone"
+	if _, _, err := app.Token(t.Context(), "x"); err == nil || errors.Is(err, keysource.ErrDenied) {
+		t.Errorf("a secret that cannot be read: %v", err)
+	}
+}
