@@ -69,6 +69,11 @@ type Config struct {
 	// operator's approval: for people who run Visage for themselves. Default: access requests wait for the operator.
 	AutoApprove bool
 
+	// AzureTenant, AzureClient and AzureSecretFile name an application in Azure and the file with its secret: as this
+	// application, and not as their own identities, resources use keys in vaults of Azure's. All or none. Default: none;
+	// keys in this instance's own vaults alone are taken.
+	AzureTenant, AzureClient, AzureSecretFile string
+
 	// RootKeys are the protectors of the instance root: any one of them opens the data. Each is one of
 	//
 	//	file:PATH               32 bytes in a file outside of the data directory; the first start makes it. Marked exposed.
@@ -164,6 +169,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if (c.CertFile == "") != (c.KeyFile == "") {
 		bad("cert-file", "a certificate and its key go together: set both cert-file and key-file, or neither")
+	}
+	if whole := (c.AzureTenant != "") == (c.AzureClient != "") && (c.AzureClient != "") == (c.AzureSecretFile != ""); !whole {
+		bad("azure-tenant", "azure-tenant, azure-client and azure-secret-file go together: set all three, or none")
 	}
 	if c.CertFile != "" && c.PlainHTTP {
 		bad("cert-file", "there is no certificate without TLS: remove cert-file or plain-http")

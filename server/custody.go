@@ -35,16 +35,29 @@ func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, 
 // openKey opens a key as one principal: in a vault of this instance, with a token made here and over a connection that
 // does not leave the process; in one of Azure's, as the operator's application.
 func (s *Server) openKey(l *layers, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
-	if _, ours := s.ownVault(key); ours {
-		roots := x509.NewCertPool()
-		roots.AddCert(l.inner.authority.certificate)
-		return azure.New(azure.Config{
-			Hosts: []string{"." + s.vaultHost()}, Roots: roots,
-			Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.inner.dial(ctx) },
-		}, key, ownCredential{l.identities, as})
+	refuse := func(format string, args ...any) (keysource.Source, error) {
+		return nil, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", format, args...)
 	}
-	return nil, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
-		"The vault %s is none that this instance speaks to: its own are below %s.", key.Vault, s.vaultHost())
+	cfg := azure.Config{}
+	credential := azure.Credential(azure.Application{
+		Tenant: s.cfg.AzureTenant, ClientID: s.cfg.AzureClient, SecretFile: s.cfg.AzureSecretFile,
+	})
+	_, ours := s.ownVault(key)
+	switch {
+	case ours:
+		cfg.Hosts, cfg.Roots = []string{"." + s.vaultHost()}, x509.NewCertPool()
+		cfg.Roots.AddCert(l.inner.authority.certificate)
+		cfg.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) { return l.inner.dial(ctx) }
+		credential = ownCredential{l.identities, as}
+	case s.cfg.AzureTenant == "":
+		return refuse("The vault %s is none that this instance speaks to: its own are below %s, and it has no application in Azure.",
+			key.Vault, s.vaultHost())
+	}
+	src, err := azure.New(cfg, key, credential)
+	if err != nil {
+		return refuse("The key %s cannot be used: %v.", key, err)
+	}
+	return src, nil
 }
 
 // vaultHost is what the hosts of this instance's vaults end in, after a dot.

@@ -246,3 +246,15 @@ func TestKeyPreconditions(t *testing.T) {
 		t.Error("a refused key is active")
 	}
 }
+
+// TestAzureSettings wants an application whole, and speaks to vaults alone, with one too.
+func TestAzureSettings(t *testing.T) {
+	if err := (server.Config{AzureTenant: "contoso.example", AzureClient: "x"}).Validate(); err == nil {
+		t.Error("an application without a secret was accepted")
+	}
+	o := newOfficer(t, server.Config{AzureTenant: "contoso.example", AzureClient: "x", AzureSecretFile: "/does/not/exist"})
+	_, err := o.Custody().Enable(t.Context(), o.space, visage.KeyRef{Vault: "https://contoso.example", Name: "k1"}, o.who)
+	if refusal, ok := errors.AsType[*visage.Refusal](err); !ok || refusal.Code != "InvalidKeyVaultProperties" {
+		t.Errorf("a host that is no vault's: %v", err)
+	}
+}

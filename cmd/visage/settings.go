@@ -77,6 +77,12 @@ var table = []setting{
 	{name: "auto-approve", usage: "customer-managed keys without the operator's approval, for who runs it for themselves",
 		boolean: true, allowed: "true or false",
 		set: truth(func(c *settings) *bool { return &c.server.AutoApprove })},
+	{name: "azure-tenant", usage: "tenant of the application as which keys in Azure's own vaults are used", allowed: "an id or a domain",
+		set: text(func(c *settings) *string { return &c.server.AzureTenant })},
+	{name: "azure-client", usage: "client id of that application", allowed: "a client id",
+		set: text(func(c *settings) *string { return &c.server.AzureClient })},
+	{name: "azure-secret-file", usage: "file with that application's secret in its first line", allowed: "the path of a file",
+		set: text(func(c *settings) *string { return &c.server.AzureSecretFile })},
 	{name: "root-key", usage: "what opens the data: file:PATH, env:NAME, passphrase-env:NAME or passphrase-file:PATH;\n" +
 		"any one of several does (default: file:<dir>/keys/root.key)", list: true,
 		allowed: "file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH",
