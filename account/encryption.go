@@ -72,14 +72,26 @@ func (a *Accounts) Encryption(ctx context.Context, of Account) (Encryption, erro
 
 // checkAtCreation refuses a customer's key for an account that is about to be made: it begins with the service's.
 func checkAtCreation(c Creation) error {
-	if c.Protection == nil || !c.Protection.Customer {
+	if c.Protection == nil {
 		return nil
+	}
+	if !c.Protection.Customer {
+		return c.Protection.checkService()
 	}
 	if c.Tier != visage.E0 {
 		return refuseSKU(c.Name, c.Tier)
 	}
 	return visage.Refuse(visage.Invalid, "CustomerManagedKeyNotSupportedAtCreation",
 		"A resource begins with keys of the service: create it without encryption.keyVaultProperties, and change it then.")
+}
+
+// checkService refuses a key beside the wish for the service's.
+func (p Protection) checkService() error {
+	if p.VaultURI != "" || p.KeyName != "" {
+		return visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
+			"The keySource is Microsoft.CognitiveServices, and then there are no keyVaultProperties.")
+	}
+	return nil
 }
 
 func refuseSKU(name string, tier visage.Tier) error {
@@ -119,9 +131,8 @@ func (a *Accounts) protect(ctx context.Context, by Caller, name string, c Change
 
 // release gives the key of an account's data back to the service.
 func (a *Accounts) release(ctx context.Context, rec record, p Protection) error {
-	if p.VaultURI != "" || p.KeyName != "" {
-		return visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
-			"The keySource is Microsoft.CognitiveServices, and then there are no keyVaultProperties.")
+	if err := p.checkService(); err != nil {
+		return err
 	}
 	if a.cfg.Custody == nil {
 		return nil

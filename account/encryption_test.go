@@ -98,6 +98,8 @@ func (s *staff) Remove(_ context.Context, a account.Account) error {
 	return nil
 }
 
+func (s *staff) Forget(context.Context, account.Account) error { return nil }
+
 func (s *staff) Grant(_ context.Context, _ account.Caller, a account.Account, _ visage.KeyRef) error {
 	if s.grant {
 		s.safe.access.Store(visage.PrincipalID(a.Identity.System.PrincipalID), true)

@@ -43,6 +43,8 @@ type Identities interface {
 	Ensure(ctx context.Context, a Account) (Managed, error)
 	// Remove ends the identity of an account, and takes back what it was given. It may have none.
 	Remove(ctx context.Context, a Account) error
+	// Forget takes back the roles that anybody has on an account that is gone: the next of its name is another.
+	Forget(ctx context.Context, a Account) error
 	// Grant lets the identity of an account use a key, where by may allow that; where it may not, or the vault is not ours,
 	// nothing happens, and the key will say no.
 	Grant(ctx context.Context, by Caller, a Account, key visage.KeyRef) error
@@ -57,6 +59,7 @@ func (noIdentities) Ensure(context.Context, Account) (Managed, error) {
 	return Managed{}, visage.Refuse(visage.Unsupported, "IdentityNotSupported", "This instance has no managed identities.")
 }
 func (noIdentities) Remove(context.Context, Account) error                       { return nil }
+func (noIdentities) Forget(context.Context, Account) error                       { return nil }
 func (noIdentities) Grant(context.Context, Caller, Account, visage.KeyRef) error { return nil }
 func (noIdentities) User(context.Context, string) (Managed, bool)                { return Managed{}, false }
 

@@ -114,7 +114,7 @@ func (a *Accounts) purge(ctx context.Context, name string) error {
 	return a.tellPromoted(ctx, promoted)
 }
 
-// remove destroys an account's space and its identity, and then forgets it. It may be called again after a crash.
+// remove destroys an account's space, its identity and the roles on it, and then forgets it. It may be called again after a crash.
 func (a *Accounts) remove(ctx context.Context, rec record) error {
 	id, err := visage.ParseResourceID(rec.ID)
 	if err != nil {
@@ -130,6 +130,9 @@ func (a *Accounts) remove(ctx context.Context, rec record) error {
 		if err := a.identities().Remove(ctx, rec.account()); err != nil {
 			return fmt.Errorf("end the identity of resource %s: %w", rec.ID, err)
 		}
+	}
+	if err := a.identities().Forget(ctx, rec.account()); err != nil {
+		return fmt.Errorf("take back the roles on resource %s: %w", rec.ID, err)
 	}
 	err = a.store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
 		return records.In().Delete(tx, strings.ToLower(rec.Name))

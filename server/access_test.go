@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
@@ -202,6 +203,57 @@ func TestRegisterGrantsNoMoreThanTheCallerMay(t *testing.T) {
 	r.call(201, "", token, "PUT", groupPath+"/vip", `{"kind":"Face","location":"local","sku":{"name":"E0"}}`)
 	body := fmt.Sprintf(`{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":%q},"register":true}}}`, key)
 	r.call(400, "KeyVaultAccessDenied", token, "PATCH", groupPath+"/vip", body)
+}
+
+// TestRolesOnOneResource: who has a role on one resource can do all that it takes to change it, and nothing elsewhere; the
+// role is gone with the resource.
+func TestRolesOnOneResource(t *testing.T) {
+	o := newOfficer(t, server.Config{AutoApprove: true})
+	key := o.key(t, "k")
+	r := realm{o.Server, t}
+	operator := r.Token(t, managementPlane)
+	made := r.call(201, "", operator, "PUT", groupPath+"/vip",
+		`{"kind":"Face","location":"local","sku":{"name":"E0"},"identity":{"type":"SystemAssigned"}}`)
+	o.vault(t, "safe", "local", true, visage.PrincipalID(made["identity"].(map[string]any)["principalId"].(string)))
+	p, err := r.Directory().CreateApplication(t.Context(), identity.Creation{Tenant: r.Operator().TenantID, Name: "keeper"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Directory().Assign(t.Context(), "", p.ID, identity.Contributor, made["id"].(string)); err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := r.Directory().Token(t.Context(), p.ID, managementPlane)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := fmt.Sprintf(`{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":%q}}}}`, key)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, r.URL+made["id"].(string)+"?api-version=2025-09-01",
+		strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := r.Client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := res.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	operation := res.Header.Get("Azure-AsyncOperation")
+	if operation == "" && res.StatusCode != http.StatusOK { // a change this small may be over before its answer is written
+		t.Fatalf("enable: %d", res.StatusCode)
+	}
+	if operation != "" {
+		path, _, _ := strings.Cut(operation[strings.Index(operation, "/providers/"):], "?")
+		r.call(200, "", token, "GET", path, "")
+		r.call(403, "AuthorizationFailed", r.somebody("nobody", "")(managementPlane), "GET", path, "")
+	}
+	r.call(403, "AuthorizationFailed", token, "GET", groupPath+"/default", "")
+	r.call(200, "", token, "DELETE", groupPath+"/vip", "")
+	r.call(200, "", operator, "DELETE", "/providers/Microsoft.CognitiveServices/locations/local/resourceGroups/default/deletedAccounts/vip", "")
+	r.call(201, "", operator, "PUT", groupPath+"/vip", `{"kind":"Face","location":"local","sku":{"name":"S0"}}`)
+	r.call(403, "AuthorizationFailed", token, "GET", groupPath+"/vip", "")
 }
 
 // TestUserAssignedIdentities: a resource may have some, and opens no key with them.

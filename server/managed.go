@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
@@ -49,6 +50,21 @@ func (m managedIdentities) Remove(ctx context.Context, a account.Account) error 
 		})
 		if err != nil {
 			return fmt.Errorf("take identity %s out of the policies of vault %s: %w", p.ID, v.Name, err)
+		}
+	}
+	return nil
+}
+
+// Forget implements account.Identities.
+func (m managedIdentities) Forget(ctx context.Context, a account.Account) error {
+	path := strings.ToLower(m.instance.accountPath(a))
+	for _, role := range m.identities.Assignments(path) {
+		if role.Scope != path && !strings.HasPrefix(role.Scope, path+"/") {
+			continue // it works on more than this account
+		}
+		err := m.identities.Unassign(ctx, role.ID)
+		if refusal, ok := errors.AsType[*visage.Refusal](err); err != nil && !(ok && refusal.Kind == visage.NotFound) {
+			return err
 		}
 	}
 	return nil

@@ -196,14 +196,18 @@ func (p *plane) follow(r *api.Request, h http.Header, a account.Account, o *cust
 func (p *plane) operation(r *api.Request) (any, error) {
 	name := r.Path("operation")
 	unknown := visage.Refuse(visage.NotFound, "OperationNotFound", "There is no operation %q, or another has followed it.", name)
-	of, id, found := strings.Cut(name, ".")
+	of, id, _ := strings.Cut(name, ".")
 	resource, err := visage.ParseResourceID(of)
-	if !found || err != nil {
+	a, found := p.Accounts.LookupID(resource)
+	if err != nil || !found {
+		if err := p.allow(r, actionOf(r.Route().Method, r.Route().Pattern), pathOf(r)); err != nil {
+			return nil, err
+		}
 		return nil, unknown
 	}
-	a, found := p.Accounts.LookupID(resource)
-	if !found {
-		return nil, unknown
+	// Who may change an account and nothing else has begun it, and may ask how far it has come.
+	if err := p.allow(r, accountType+"/read", p.accountID(a)); err != nil {
+		return nil, err
 	}
 	e, err := p.Accounts.Encryption(r.Context(), a)
 	if err != nil {
