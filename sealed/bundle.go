@@ -22,11 +22,12 @@ type bundleDoc struct {
 	Sequence    uint64          `cbor:"1,keyasint"` // grows with every change; compare-and-set goes by it
 	Fence       uint64          `cbor:"2,keyasint"` // grows with every lock that has to outlive the process
 	State       string          `cbor:"3,keyasint"` // stateActive or stateDropped
-	Current     format.Pair     `cbor:"4,keyasint"` // what new pages and nursery rows are sealed under
+	Current     format.Pair     `cbor:"4,keyasint"` // what the head of the root container is sealed under
 	Generations []generationDoc `cbor:"5,keyasint"`
 	Epochs      []epochDoc      `cbor:"6,keyasint"` // in the order they were made
 	Note        []byte          `cbor:"7,keyasint"` // of whoever drives changes of keys; see Bundle.SetNote
 	Restored    bool            `cbor:"8,keyasint"` // the space is to be put in order before anybody uses it; see reconcile
+	Turning     bool            `cbor:"9,keyasint"` // a turn to another generation has begun, and pages are still to be rewritten
 }
 
 type generationDoc struct {
@@ -92,7 +93,7 @@ func (s *Store) Create(ctx context.Context, id SpaceID) error {
 	if err := s.epochs.Destroy(space); err != nil {
 		return err
 	}
-	if err := s.epochs.Put(space, 1, format.SealEpoch(s.root.Bytes(), s.instance, space, 1, epoch)); err != nil {
+	if err := s.epochs.Put(space, 1, format.SealEpoch(s.root.Bytes(), data, s.instance, space, 1, epoch)); err != nil {
 		return fmt.Errorf("keep the epoch key: %w", err)
 	}
 	generation := generationDoc{Number: 1, Commitment: format.DataKeyCommitment(data, space, 1)}
@@ -108,18 +109,24 @@ func (s *Store) Create(ctx context.Context, id SpaceID) error {
 	if err != nil {
 		return err
 	}
-	page := format.NewPage(format.ID{}, format.MaxID)
+	page := format.NewPage(0, format.ID{}, format.MaxID)
 	defer page.Wipe()
 	page.Version = 1
 	page.Append(format.ID{}, format.Secret{Key: blind, Version: 1})
-	pageKey := format.PageKey(data, epoch)
-	defer clear(pageKey)
+	head := &format.Head{Pair: doc.Current, Sequence: 1, Height: 1, Root: freshSecret(1)}
+	defer clear(head.Root.Key)
+	rootKey, hedge := format.RootKey(data, epoch), format.HedgeKey(data, space)
+	defer clear(rootKey)
+	defer clear(hedge)
 	at := format.Place{Instance: s.instance, Space: space, Container: rootContainer}
 	err = s.engine.Update(ctx, func(w engine.Writer) error {
 		if _, ok, err := w.Get(spaceKey(space, rowBundle)); ok || err != nil {
 			return errors.Join(err, ErrExists)
 		}
-		if err := w.Put(rowKey(space, rowPage, rootContainer, page.Upper), format.SealPage(at, doc.Current, pageKey, format.HedgeKey(data, space), page)); err != nil {
+		if err := w.Put(rowKey(space, rowPage, rootContainer, page.Upper), format.SealPage(at, head.Root.Key, hedge, page)); err != nil {
+			return err
+		}
+		if err := w.Put(rowKey(space, rowHead, rootContainer, format.ID{}), format.SealHead(at, rootKey, hedge, head)); err != nil {
 			return err
 		}
 		return w.Put(spaceKey(space, rowBundle), format.SealBundle(s.root.Bytes(), s.instance, space, raw))
@@ -212,38 +219,15 @@ func (s *Store) openKeys(ctx context.Context, id SpaceID, src keysource.Source) 
 	if doc.State != stateActive {
 		return nil, s.corrupt(&CorruptError{Space: id, What: "bundle", Err: fmt.Errorf("%w: state %q is not known", format.ErrMalformed, doc.State)})
 	}
-	ring, err := newKeyring(len(doc.Generations) * len(doc.Epochs))
-	if err != nil {
-		return nil, err
-	}
-	scratch, err := arena.New(2 * format.KeySize)
-	if err != nil {
-		return nil, err
-	}
-	defer scratch.Free()
-	data, epoch := scratch.Bytes()[:32], scratch.Bytes()[32:]
-	for _, g := range doc.Generations {
-		if err := s.unwrapDataKey(ctx, data, id, g, src); err != nil {
-			ring.free()
-			return nil, fmt.Errorf("unwrap data key of generation %d: %w", g.Number, err)
-		}
-		if g.Number == doc.Current.Generation {
-			ring.setHedge(format.HedgeKey(data, format.ID(id)))
-		}
-		for _, e := range doc.Epochs {
-			if err := s.openEpochKey(epoch, id, e); err != nil {
-				ring.free()
-				return nil, err
-			}
-			ring.add(format.Pair{Generation: g.Number, Epoch: e.Number}, format.PageKey(data, epoch))
-		}
-	}
-	ring.current = doc.Current
-	if ring.pageKey(doc.Current) == nil {
-		ring.free()
+	g, e := doc.current()
+	if g == nil || e == nil {
 		return nil, s.corrupt(&CorruptError{Space: id, What: "bundle", Err: fmt.Errorf("%w: the current keys are not among its keys", format.ErrMalformed)})
 	}
-	err = s.openBlind(ctx, id, ring)
+	ring, err := newKeyring()
+	if err != nil {
+		return nil, err
+	}
+	err = s.openRing(ctx, id, ring, doc, *g, *e, src)
 	if err == nil && doc.Restored {
 		err = s.reconcile(ctx, id, ring)
 	}
@@ -252,6 +236,40 @@ func (s *Store) openKeys(ctx context.Context, id SpaceID, src keysource.Source) 
 		return nil, err
 	}
 	return ring, nil
+}
+
+// current returns the generation and epoch that the root container is sealed under; nil where the bundle has none.
+func (d *bundleDoc) current() (g *generationDoc, e *epochDoc) {
+	for i := range d.Generations {
+		if d.Generations[i].Number == d.Current.Generation {
+			g = &d.Generations[i]
+		}
+	}
+	for i := range d.Epochs {
+		if d.Epochs[i].Number == d.Current.Epoch {
+			e = &d.Epochs[i]
+		}
+	}
+	return g, e
+}
+
+// openRing fills a keyring.
+func (s *Store) openRing(ctx context.Context, id SpaceID, ring *keyring, doc bundleDoc, g generationDoc, e epochDoc, src keysource.Source) error {
+	if err := s.unwrapDataKey(ctx, ring.data(), id, g, src); err != nil {
+		return fmt.Errorf("unwrap data key of generation %d: %w", g.Number, err)
+	}
+	ring.generation = g.Number
+	ring.take(slotHedge, format.HedgeKey(ring.data(), format.ID(id)))
+	scratch, err := arena.New(format.KeySize)
+	if err != nil {
+		return err
+	}
+	defer scratch.Free()
+	if err := s.openEpochKey(scratch.Bytes(), ring.data(), id, e); err != nil {
+		return err
+	}
+	ring.addRoot(format.Pair{Generation: g.Number, Epoch: e.Number}, format.RootKey(ring.data(), scratch.Bytes()))
+	return s.openBlind(ctx, id, ring, doc.Sequence)
 }
 
 func (s *Store) unwrapDataKey(ctx context.Context, dst []byte, id SpaceID, g generationDoc, src keysource.Source) error {
@@ -274,7 +292,7 @@ func (s *Store) unwrapDataKey(ctx context.Context, dst []byte, id SpaceID, g gen
 	return fmt.Errorf("%w: no slot of the space can be opened without its key source", ErrLocked)
 }
 
-func (s *Store) openEpochKey(dst []byte, id SpaceID, e epochDoc) error {
+func (s *Store) openEpochKey(dst, data []byte, id SpaceID, e epochDoc) error {
 	value, err := s.epochs.Get(format.ID(id), e.Number)
 	if errors.Is(err, keystore.ErrNotFound) {
 		return s.corrupt(&CorruptError{Space: id, What: "epoch key", Err: fmt.Errorf("%w; restore the key directory from its newest copy", err)})
@@ -282,7 +300,7 @@ func (s *Store) openEpochKey(dst []byte, id SpaceID, e epochDoc) error {
 	if err != nil {
 		return fmt.Errorf("read epoch key %d: %w", e.Number, err)
 	}
-	err = format.OpenEpoch(dst, s.root.Bytes(), s.instance, format.ID(id), e.Number, value)
+	err = format.OpenEpoch(dst, s.root.Bytes(), data, s.instance, format.ID(id), e.Number, value)
 	if err == nil && !hmac.Equal(format.EpochKeyCommitment(dst, format.ID(id), e.Number), e.Commitment) {
 		err = fmt.Errorf("%w: the epoch key does not match its commitment", format.ErrNotAuthentic)
 	}
@@ -292,23 +310,33 @@ func (s *Store) openEpochKey(dst []byte, id SpaceID, e epochDoc) error {
 	return nil
 }
 
-// openBlind reads the blinding key, the one entry of the root container.
-func (s *Store) openBlind(ctx context.Context, id SpaceID, ring *keyring) error {
+// openBlind reads the blinding key, an entry of the root container.
+func (s *Store) openBlind(ctx context.Context, id SpaceID, ring *keyring, bundle uint64) error {
 	return s.engine.View(ctx, func(r engine.Reader) error {
 		t := &txn{sp: &Space{store: s, id: id}, ring: ring, r: r}
-		page, err := t.pageFor(rootContainer, format.ID{})
+		defer t.finish()
+		err := t.openRoot()
+		if errors.Is(err, errStale) {
+			err = s.corrupt(&CorruptError{Space: id, Container: rootContainer.String(), What: "head", Err: fmt.Errorf("%w: it is sealed under other keys than the bundle says", format.ErrNotAuthentic)})
+		}
 		if err != nil {
 			return err
 		}
-		if page == nil {
-			return t.corrupt("key page", rootContainer, format.ID{}, errors.New("the page of the blinding key is missing"))
+		if err := s.checkAnchor(id, bundle, t.root.head, t.root.row); err != nil {
+			return err
 		}
-		defer page.Wipe()
-		secret, ok := page.Lookup(format.ID{})
+		if t.root.head.Erased > 0 {
+			ring.erased = t.root.head.Sequence
+		}
+		secret, ok, err := t.root.entry(format.ID{})
+		if err != nil {
+			return err
+		}
 		if !ok {
 			return t.corrupt("key page", rootContainer, format.ID{}, errors.New("the blinding key is missing"))
 		}
-		ring.setBlind(secret.Key)
+		ring.take(slotBlind, secret.Key)
+		ring.take(slotSet, format.SetKey(ring.blind()))
 		return nil
 	})
 }

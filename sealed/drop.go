@@ -34,6 +34,7 @@ func (s *Store) Drop(ctx context.Context, id SpaceID) error {
 	delete(s.spaces, id)
 	s.mu.Unlock()
 	s.folds.forget(id)
+	s.anchors.forget(id)
 	s.report(Event{Kind: SpaceDropped, Space: id})
 	// Begun is begun: a caller who goes away must not leave the keys behind.
 	return s.removeDropped(context.WithoutCancel(ctx), format.ID(id))
@@ -111,93 +112,118 @@ func (s *Store) removeDropped(ctx context.Context, space format.ID) error {
 	return nil
 }
 
-// Drop removes the whole container, in the order of blinded ids and in transactions of bounded size, each of which takes secrets and records
-// together and leaves a container that is whole as far as it goes. It can be repeated after a crash, works on a damaged container, and dropping
-// what is not there is no error. Nobody should write to the container meanwhile: what is put may stay.
+// Drop removes the whole container. It is gone for readers, and its records are erased like deleted ones, with the first transaction; its rows follow
+// in transactions of bounded size, and a drop that was cut off can be repeated. It works on a damaged container, and dropping what is not there is no
+// error. What somebody puts meanwhile stays.
 func (c Container[T]) Drop(ctx context.Context, sp *Space) error {
+	first := true
 	for done := false; !done; {
 		err := sp.Update(ctx, func(tx Tx) (err error) {
 			t := tx.writable()
-			done, err = t.dropStep(format.BlindContainer(t.ring.blind(), c.table.name, c.parents))
+			container := t.ring.container(c.table.name, c.parents)
+			if first {
+				err = t.markDroppedContainer(container)
+			}
+			if err == nil {
+				done, err = t.dropStep(container)
+			}
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("drop a container of table %s: %w", c.table.name, err)
 		}
+		first = false
 	}
 	return nil
 }
 
-// dropStep removes the rows at the beginning of a container, up to the end of its first page or a bounded number, and moves the lower bound of what
-// follows to the beginning.
+// markDroppedContainer puts a head that knows nothing in place of the container's own, under a fresh key.
+func (t *txn) markDroppedContainer(container format.ID) error {
+	tr, err := t.tree(container)
+	if isCorrupt(err) { // the head cannot be read, and need not be
+		known, _, err := t.root.entry(container)
+		if err != nil {
+			return err
+		}
+		tr = t.newTree(container)
+		tr.head.Sequence = known.Version
+	} else if err != nil || tr == nil || tr.head.Dropped {
+		return err
+	}
+	tr.reset()
+	tr.head.Dropped = true
+	tr.erased = append(tr.erased, format.ID{})
+	return nil
+}
+
+// reset empties a tree: what was stored of it is of no key any more.
+func (tr *tree) reset() {
+	tr.wipe()
+	clear(tr.head.Root.Key)
+	tr.head = &format.Head{Sequence: tr.head.Sequence, Root: freshSecret(0)}
+	tr.written, tr.rekey = true, true
+}
+
+// revive removes what is left of a dropped container, so that it can be written to.
+func (t *txn) revive(tr *tree) error {
+	for more := true; more; {
+		n, err := t.deleteRows(tr.container)
+		if err != nil {
+			return err
+		}
+		more = n == dropBatch
+	}
+	tr.reset()
+	return nil
+}
+
+// dropStep removes rows of a dropped container, and with the last of them the container itself.
 func (t *txn) dropStep(container format.ID) (done bool, err error) {
-	page, end, err := t.droppedPage(container)
+	tr, err := t.tree(container)
+	if err != nil || tr != nil && !tr.head.Dropped { // somebody has put something, and removed what was left
+		return true, err
+	}
+	n, err := t.deleteRows(container)
+	if err != nil || n == dropBatch || tr == nil {
+		return n < dropBatch, err
+	}
+	return true, t.removeTree(tr)
+}
+
+// removeTree takes an empty container out of the root container.
+func (t *txn) removeTree(tr *tree) error {
+	leaf, err := t.root.leaf(tr.container)
+	if err == nil {
+		err = t.root.change(leaf)
+	}
 	if err != nil {
-		return false, err
+		return err
 	}
-	if page != nil {
-		defer page.Wipe()
+	leaf.page.Remove(tr.container)
+	if tr.written { // it was marked in this transaction
+		t.root.head.Erased += uint64(len(tr.erased))
+		t.gone = append(t.gone, erasedID{container: tr.container})
 	}
-	upper := end
-	for _, kind := range []byte{rowNursery, rowRecord} {
-		if upper, err = t.deleteUpTo(kind, container, upper); err != nil {
-			return false, err
-		}
-	}
-	if upper != end { // the page reaches further than this transaction
-		if page == nil {
-			return false, nil
-		}
-		page.RemoveUpTo(upper)
-		page.Lower = format.ID{}
-		page.Version++
-		return false, t.putPage(container, page)
-	}
-	if err := t.w.Delete(rowKey(format.ID(t.sp.id), rowPage, container, end)); err != nil {
-		return false, err
-	}
-	if end == format.MaxID {
-		return true, nil
-	}
-	follower, _, err := t.droppedPage(container)
-	if err != nil || follower == nil {
-		return false, err
-	}
-	defer follower.Wipe()
-	follower.Lower = format.ID{}
-	follower.Version++
-	return false, t.putPage(container, follower)
+	delete(t.trees, tr.container)
+	return t.w.Delete(rowKey(format.ID(t.sp.id), rowHead, tr.container, format.ID{}))
 }
 
-// droppedPage returns the first page of a container and its upper bound. A page that does not open is nil: it goes like the rest. Where there is
-// none the bound is the last.
-func (t *txn) droppedPage(container format.ID) (*format.Page, format.ID, error) {
-	lower, upper := containerRange(format.ID(t.sp.id), rowPage, container, format.ID{})
-	for row, err := range scanRows(t.r, lower, upper) {
-		if err != nil {
-			return nil, format.ID{}, err
-		}
-		_, end := idAt(row.Key)
-		page, err := t.openPage(row)
-		if err != nil {
-			return nil, end, nil
-		}
-		return page, end, nil
-	}
-	return nil, format.MaxID, nil
-}
-
-// deleteUpTo deletes rows of a kind from the beginning of a container to upper, but no more than dropBatch; it returns how far it came.
-func (t *txn) deleteUpTo(kind byte, container, upper format.ID) (format.ID, error) {
+// deleteRows deletes up to dropBatch of a container's rows, save its head, and returns how many.
+func (t *txn) deleteRows(container format.ID) (n int, err error) {
 	space := format.ID(t.sp.id)
-	from, _ := containerRange(space, kind, container, format.ID{})
-	keys, err := collectKeys(t.r, from, append(rowKey(space, kind, container, upper), 0), dropBatch)
-	for _, key := range keys {
-		err = errors.Join(err, t.w.Delete(key))
+	kinds := []byte{rowRecord, rowNursery, rowPage}
+	for level := byte(1); level < format.MaxHeight; level++ {
+		kinds = append(kinds, pageRow(level))
 	}
-	if len(keys) == dropBatch {
-		last := append(keys[dropBatch-1], make([]byte, keySize)...) // an intruder's key may be shorter
-		_, upper = idAt(last)
+	for _, kind := range kinds {
+		lower, upper := containerRange(space, kind, container, format.ID{})
+		keys, err := collectKeys(t.r, lower, upper, dropBatch-n)
+		for _, key := range keys {
+			err = errors.Join(err, t.w.Delete(key))
+		}
+		if n += len(keys); err != nil || n == dropBatch {
+			return n, err
+		}
 	}
-	return upper, err
+	return n, nil
 }

@@ -35,9 +35,13 @@ func (c Container[T]) Each(ctx context.Context, r Reader, visit func(encoded []b
 			}
 		})
 	}
-	w := newWalk(t, container)
-	defer w.stop()
-	for more := true; more && ctx.Err() == nil; {
+	w, err := newWalk(t, container)
+	if err != nil {
+		stop(err)
+	} else if w != nil {
+		defer w.stop()
+	}
+	for more := w != nil; more && ctx.Err() == nil; {
 		var next *chunk[struct{}]
 		next, more = nextChunk[struct{}](w)
 		if next.failed != nil {

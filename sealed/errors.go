@@ -15,7 +15,8 @@ var (
 	ErrLocked   = errors.New("the space is locked")           // its key was refused; the error wraps the cause that Lock was given
 	ErrGrace    = errors.New("the space's lease has run out") // its key could not be asked for, for longer than its grace
 	ErrClosed   = engine.ErrClosed
-	ErrInUse    = engine.ErrInUse // Open: another process has the data directory open
+	ErrRollback = errors.New("the store is older than it was") // every *RollbackError is one
+	ErrInUse    = engine.ErrInUse                              // Open: another process has the data directory open
 )
 
 // CorruptError says that something stored does not open: it was changed, moved, put back from an older copy, or taken away. It names the place
@@ -24,7 +25,7 @@ type CorruptError struct {
 	Space     SpaceID
 	Container string // blinded id in hexadecimal; empty for what belongs to the space as a whole
 	Record    string // blinded id in hexadecimal; empty for what belongs to the container as a whole
-	What      string // "record", "nursery row", "key page", "bundle", "epoch key", "instance"
+	What      string // "record", "nursery row", "key page", "head", "bundle", "epoch key", "instance", "anchors"
 	Err       error  // what was found
 }
 
@@ -74,3 +75,20 @@ func (e *RootError) Unwrap() []error {
 	}
 	return errs
 }
+
+// RollbackError says that a space's state is older than its anchor, or another of the same age: the data, or what belongs to one space, was put back from
+// a copy. Store.AcceptRollback lets it open all the same. It is an ErrRollback.
+type RollbackError struct {
+	Space                        SpaceID
+	Stored, Anchored             uint64 // sequence numbers of the root container
+	StoredBundle, AnchoredBundle uint64 // sequence numbers of the bundle
+}
+
+// Error names both states.
+func (e *RollbackError) Error() string {
+	return fmt.Sprintf("%v: space %s has state %d (keys %d), where its anchor has seen %d (keys %d)", ErrRollback, e.Space, e.Stored, e.StoredBundle,
+		e.Anchored, e.AnchoredBundle)
+}
+
+// Is makes it an ErrRollback.
+func (e *RollbackError) Is(target error) bool { return target == ErrRollback }

@@ -59,3 +59,6 @@ func (s *Store) Overwrite(t testing.TB, key, value []byte) {
 		t.Fatal(err)
 	}
 }
+
+// SmallPages makes pages hold few entries from now on, so that few records make high trees.
+func (s *Store) SmallPages() { s.pageSlots, s.pageFill = 6, 4 }

@@ -18,8 +18,6 @@ const (
 	foldRows = 1_024
 	// foldShare is the part of a container, one in so many records, that its nursery may grow to.
 	foldShare = 4
-	// stepRows bounds the nursery rows that one step folds, and so the size of its transaction.
-	stepRows = 4_096
 	// pageFill is how full the pages are that a step splits into, so that the next rows do not split them again at once.
 	pageFill = 224
 )
@@ -48,14 +46,14 @@ func newFolds() *folds {
 }
 
 // note counts rows that were committed.
-func (f *folds) note(space SpaceID, touched []containerCount) {
-	if len(touched) == 0 {
+func (f *folds) note(space SpaceID, rows map[format.ID]int) {
+	if len(rows) == 0 {
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, t := range touched {
-		ref := containerRef{space, t.container}
+	for container, n := range rows {
+		ref := containerRef{space, container}
 		c := f.counts[ref]
 		if c == nil {
 			if len(f.counts) >= countedContainers {
@@ -64,7 +62,7 @@ func (f *folds) note(space SpaceID, touched []containerCount) {
 			c = &foldCount{limit: foldRows}
 			f.counts[ref] = c
 		}
-		if c.rows += t.rows; c.rows >= c.limit {
+		if c.rows += n; c.rows >= c.limit {
 			f.due[ref] = true
 			select {
 			case f.wake <- struct{}{}:
@@ -124,7 +122,7 @@ func (s *Store) countNurseries(ctx context.Context) error {
 	for _, id := range ids {
 		from, to := spaceKey(format.ID(id), rowNursery), after(spaceKey(format.ID(id), rowNursery))
 		for from != nil && err == nil {
-			var counts []containerCount
+			counts := map[format.ID]int{}
 			rows := 0
 			err = s.engine.View(ctx, func(r engine.Reader) error {
 				for row, err := range r.Scan(from, to) {
@@ -133,10 +131,7 @@ func (s *Store) countNurseries(ctx context.Context) error {
 					}
 					if len(row.Key) == keySize {
 						container, _ := idAt(row.Key)
-						if n := len(counts); n == 0 || counts[n-1].container != container {
-							counts = append(counts, containerCount{container, 0})
-						}
-						counts[len(counts)-1].rows++
+						counts[container]++
 					}
 					if rows++; rows == countedContainers {
 						from = append(bytes.Clone(row.Key), 0)
@@ -235,7 +230,7 @@ func (t *txn) eachContainer(kind byte, fn func(format.ID) error) error {
 	}
 }
 
-// foldContainer walks a container's pages, one step and so one transaction a page.
+// foldContainer walks a container's lowest pages, one step and so one transaction a page.
 func (sp *Space) foldContainer(ctx context.Context, container format.ID) error {
 	position := format.ID{15: 1} // the zero id is nobody's but the blinding key's
 	for more := true; more; {
@@ -252,11 +247,9 @@ func (sp *Space) foldContainer(ctx context.Context, container format.ID) error {
 	return nil
 }
 
-// foldStep folds nursery rows into the page that covers the first of them at or after position, and returns where to go on. It writes under the
-// space's current keys, whatever the page was sealed under.
+// foldStep folds nursery rows into the page that covers the first of them at or after position, and returns where to go on.
 func (t *txn) foldStep(container, position format.ID) (goOn format.ID, more bool, err error) {
-	space := format.ID(t.sp.id)
-	lower, upper := containerRange(space, rowNursery, container, position)
+	lower, upper := containerRange(format.ID(t.sp.id), rowNursery, container, position)
 	var first *format.ID
 	for row, err := range scanRows(t.r, lower, upper) {
 		if err != nil {
@@ -269,119 +262,26 @@ func (t *txn) foldStep(container, position format.ID) (goOn format.ID, more bool
 	if first == nil {
 		return position, false, nil
 	}
-	page, err := t.pageFor(container, *first)
+	tr, err := t.tree(container)
 	if err != nil {
 		return position, false, err
 	}
-	if page == nil {
-		page = format.NewPage(format.ID{}, format.MaxID)
+	if tr == nil {
+		return position, false, t.corrupt("nursery row", container, *first, errNoContainer)
 	}
-	defer page.Wipe()
-
-	ids, secrets, err := t.nurseryRows(container, *first, page.Upper)
-	defer func() {
-		for _, s := range secrets {
-			clear(s.Key)
-		}
-	}()
+	if tr.head.Dropped {
+		return position, false, nil
+	}
+	leaf, err := tr.leaf(*first)
+	if err == nil {
+		err = tr.change(leaf)
+	}
 	if err != nil {
 		return position, false, err
 	}
-	for i, id := range ids {
-		if old, ok := page.Lookup(id); ok && secrets[i].Version <= old.Version {
-			return position, false, t.corrupt("nursery row", container, id, errOldRow(secrets[i].Version, old.Version))
-		}
-	}
-	if err := t.replacePage(container, page, merge(page, ids, secrets)); err != nil {
-		return position, false, err
-	}
-	for _, id := range ids {
-		if err := t.w.Delete(rowKey(space, rowNursery, container, id)); err != nil {
-			return position, false, err
-		}
-	}
-	after, ok := next(ids[len(ids)-1])
-	return after, ok, nil
+	leaf.strict = true
+	goOn, more = next(leaf.upper)
+	return goOn, more, nil
 }
 
-// nurseryRows opens at most stepRows nursery rows from first to last, both inclusive.
-func (t *txn) nurseryRows(container, first, last format.ID) (ids []format.ID, secrets []format.Secret, err error) {
-	lower, upper := containerRange(format.ID(t.sp.id), rowNursery, container, first)
-	for row, err := range scanRows(t.r, lower, upper) {
-		if err != nil {
-			return ids, secrets, err
-		}
-		_, id := idAt(row.Key)
-		if bytes.Compare(id[:], last[:]) > 0 || len(ids) == stepRows {
-			break
-		}
-		s, err := t.openNursery(container, id, row.Value)
-		if err != nil {
-			return ids, secrets, err
-		}
-		ids, secrets = append(ids, id), append(secrets, s)
-	}
-	if len(ids) == 0 {
-		return nil, nil, errors.New("sealed: a fold step without rows")
-	}
-	return ids, secrets, nil
-}
-
-type entry struct {
-	id     format.ID
-	secret format.Secret
-}
-
-// merge joins a page's entries with nursery rows, which outrank them, in the order of ids.
-func merge(page *format.Page, ids []format.ID, secrets []format.Secret) []entry {
-	out := make([]entry, 0, page.Len()+len(ids))
-	i, j := 0, 0
-	for i < page.Len() || j < len(ids) {
-		order := 1
-		var id format.ID
-		var s format.Secret
-		if i < page.Len() {
-			id, s = page.At(i)
-			order = -1
-			if j < len(ids) {
-				order = bytes.Compare(id[:], ids[j][:])
-			}
-		}
-		if order >= 0 {
-			id, s = ids[j], secrets[j]
-			j++
-		}
-		if order <= 0 {
-			i++
-		}
-		out = append(out, entry{id, s})
-	}
-	return out
-}
-
-// replacePage writes entries in place of page: as one page or, when they are too many, as several that share its range.
-func (t *txn) replacePage(container format.ID, page *format.Page, entries []entry) error {
-	n := 1
-	if len(entries) > format.PageSlots {
-		n = (len(entries) + pageFill - 1) / pageFill
-	}
-	lower := page.Lower
-	for i := range n {
-		part := entries[i*len(entries)/n : (i+1)*len(entries)/n]
-		fresh := format.NewPage(lower, page.Upper)
-		if i < n-1 {
-			fresh.Upper = part[len(part)-1].id
-		}
-		fresh.Version = page.Version + 1
-		for _, e := range part {
-			fresh.Append(e.id, e.secret)
-		}
-		err := t.putPage(container, fresh)
-		fresh.Wipe()
-		if err != nil {
-			return err
-		}
-		lower = fresh.Upper
-	}
-	return nil
-}
+var errNoContainer = errors.New("it is of a container that does not exist")

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"github.com/visage-face/visage/internal/arena"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed/internal/engine"
@@ -180,7 +178,7 @@ func (b *Bundle) Probe(ctx context.Context, src keysource.Source) error {
 // Discard takes out a generation that nothing was ever sealed under. The current one is refused, and so is one that a Turn has begun with.
 func (b *Bundle) Discard(ctx context.Context, generation uint32) error {
 	return b.change(ctx, func(doc *bundleDoc) error {
-		if doc.Current.Generation == generation || len(doc.Epochs) > 1 {
+		if doc.Current.Generation == generation || doc.Turning {
 			return fmt.Errorf("discard generation %d: it is in use", generation)
 		}
 		doc.Generations = slices.DeleteFunc(doc.Generations, func(g generationDoc) bool { return g.Number == generation })
@@ -254,30 +252,5 @@ func (b *Bundle) change(ctx context.Context, fn func(*bundleDoc) error) error {
 
 // changeLocked is change for who holds keying and uses the root.
 func (b *Bundle) changeLocked(ctx context.Context, fn func(*bundleDoc) error) error {
-	s, key := b.sp.store, spaceKey(format.ID(b.sp.id), rowBundle)
-	return s.engine.Update(ctx, func(w engine.Writer) error {
-		row, ok, err := w.Get(key)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return ErrNoSpace
-		}
-		doc, err := s.decodeBundle(b.sp.id, row)
-		if err != nil {
-			return err
-		}
-		if doc.State != stateActive {
-			return ErrNoSpace
-		}
-		if err := fn(&doc); err != nil {
-			return err
-		}
-		doc.Sequence++
-		raw, err := cbor.Marshal(doc)
-		if err != nil {
-			return err
-		}
-		return w.Put(key, format.SealBundle(s.root.Bytes(), s.instance, format.ID(b.sp.id), raw))
-	})
+	return b.sp.store.engine.Update(ctx, func(w engine.Writer) error { return b.putBundle(w, fn) })
 }

@@ -1,22 +1,34 @@
 package sealed
 
 import (
+	"bytes"
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 
 	"github.com/visage-face/visage/internal/arena"
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// keyring holds the keys of an open space, in memory that is wiped: a page key for each pair of generation and epoch that is alive, the
-// hedging key, and the blinding key. Data keys and epoch keys are not kept: what follows from them is enough.
+// keyring holds the keys of an open space, in memory that is wiped: the data key and what follows from it, and the root key of each pair of
+// generation and epoch that the head of the root container may be sealed under. The keys of pages are in pages; those of upper ones are kept here.
 type keyring struct {
-	memory  *arena.Buffer
-	pairs   []format.Pair // pairs[i]'s page key is slot 2+i of memory
-	current format.Pair   // what is written now
+	memory *arena.Buffer
 
 	naming     sync.Mutex // guards containers
 	containers map[string]format.ID
+
+	keys  sync.RWMutex // guards the slots of root keys and what is in pairs
+	pairs [rootKeys]format.Pair
+
+	caching sync.Mutex // guards all up to the next blank line
+	pages   map[pageKey]*format.Page
+	heads   map[format.ID]openHead
+
+	turns  atomic.Uint64 // root keys that were taken out
+	erased uint64        // the root container's sequence number when it was opened, if erasures wait for a turn; else zero
+
+	generation uint32 // of the data key; whoever changes keys holds keying
 
 	// guarded by the space's mu
 	users   int           // transactions that use it
@@ -24,12 +36,40 @@ type keyring struct {
 	left    chan struct{} // closed when it is freed
 }
 
-func newKeyring(pairs int) (*keyring, error) {
-	memory, err := arena.New((2 + pairs) * format.KeySize)
+// The slots of a keyring's memory. There are two root keys while an epoch turns.
+const (
+	slotHedge = iota
+	slotBlind
+	slotSet
+	slotData
+	slotRoots
+	rootKeys = 2
+)
+
+// pageKey names the content of a page: a key never seals two versions of one.
+type pageKey struct {
+	key     [format.KeySize]byte
+	version uint64
+}
+
+// openHead is a head as it was last seen: the same row opens to the same head.
+type openHead struct {
+	row  []byte
+	head *format.Head
+}
+
+// cachedHeads bounds the heads that are kept open.
+const cachedHeads = 256
+
+// cachedPages bounds the upper pages that are kept open, 14 KiB each at most.
+const cachedPages = 128
+
+func newKeyring() (*keyring, error) {
+	memory, err := arena.New((slotRoots + rootKeys) * format.KeySize)
 	if err != nil {
 		return nil, err
 	}
-	return &keyring{memory: memory, containers: map[string]format.ID{}, left: make(chan struct{})}, nil
+	return &keyring{memory: memory, containers: map[string]format.ID{}, pages: map[pageKey]*format.Page{}, heads: map[format.ID]openHead{}, left: make(chan struct{})}, nil
 }
 
 // rememberedContainers bounds the blinded ids of containers that are kept instead of being derived anew for each record.
@@ -60,31 +100,119 @@ func (k *keyring) container(table string, parents []string) format.ID {
 
 func (k *keyring) slot(i int) []byte { return k.memory.Bytes()[i*format.KeySize:][:format.KeySize] }
 
-func (k *keyring) hedge() []byte { return k.slot(0) }
-func (k *keyring) blind() []byte { return k.slot(1) }
+func (k *keyring) hedge() []byte { return k.slot(slotHedge) }
+func (k *keyring) blind() []byte { return k.slot(slotBlind) }
+func (k *keyring) set() []byte   { return k.slot(slotSet) }
+func (k *keyring) data() []byte  { return k.slot(slotData) }
 
-// setHedge, setBlind and add take a key over: they wipe what they are given.
-func (k *keyring) setHedge(key []byte) { copy(k.slot(0), key); clear(key) }
-func (k *keyring) setBlind(key []byte) { copy(k.slot(1), key); clear(key) }
-func (k *keyring) add(pair format.Pair, key []byte) {
-	k.pairs = append(k.pairs, pair)
-	copy(k.slot(1+len(k.pairs)), key)
-	clear(key)
-}
+// take copies a key into a slot and wipes what it is given.
+func (k *keyring) take(slot int, key []byte) { copy(k.slot(slot), key); clear(key) }
 
-// pageKey returns the page key of a pair, nil when it is not alive.
-func (k *keyring) pageKey(pair format.Pair) []byte {
+// addRoot takes over the root key of a pair; it wipes what it is given.
+func (k *keyring) addRoot(pair format.Pair, key []byte) {
+	k.keys.Lock()
+	defer k.keys.Unlock()
 	for i, p := range k.pairs {
-		if p == pair {
-			return k.slot(2 + i)
+		if p == (format.Pair{}) || p == pair {
+			k.pairs[i] = pair
+			k.take(slotRoots+i, key)
+			return
 		}
 	}
-	return nil
+	panic("sealed: more root keys than a turn needs")
+}
+
+// onlyRoot wipes the root keys of all pairs but one.
+func (k *keyring) onlyRoot(pair format.Pair) {
+	k.keys.Lock()
+	defer k.keys.Unlock()
+	k.turns.Add(1)
+	for i, p := range k.pairs {
+		if p != pair {
+			k.pairs[i] = format.Pair{}
+			clear(k.slot(slotRoots + i))
+		}
+	}
+}
+
+// withRoot calls fn with the root key of a pair, and reports whether it is here.
+func (k *keyring) withRoot(pair format.Pair, fn func(key []byte)) bool {
+	k.keys.RLock()
+	defer k.keys.RUnlock()
+	for i, p := range k.pairs {
+		if p == pair && pair != (format.Pair{}) {
+			fn(k.slot(slotRoots + i))
+			return true
+		}
+	}
+	return false
+}
+
+// head returns a copy of a container's head, if it was last seen as this row.
+func (k *keyring) head(container format.ID, row []byte) *format.Head {
+	k.caching.Lock()
+	defer k.caching.Unlock()
+	o, ok := k.heads[container]
+	if !ok || !bytes.Equal(o.row, row) {
+		return nil
+	}
+	return cloneHead(o.head)
+}
+
+// keepHead keeps a copy of a head open. The row must not change any more.
+func (k *keyring) keepHead(container format.ID, row []byte, head *format.Head) {
+	k.caching.Lock()
+	defer k.caching.Unlock()
+	if len(k.heads) >= cachedHeads {
+		for _, o := range k.heads {
+			clear(o.head.Root.Key)
+		}
+		clear(k.heads)
+	} else if o, ok := k.heads[container]; ok {
+		clear(o.head.Root.Key)
+	}
+	k.heads[container] = openHead{row, cloneHead(head)}
+}
+
+func cloneHead(h *format.Head) *format.Head {
+	c := *h
+	c.Root = cloneSecret(h.Root)
+	return &c
+}
+
+// page returns an upper page that is kept open; nobody may change it.
+func (k *keyring) page(secret format.Secret) *format.Page {
+	k.caching.Lock()
+	defer k.caching.Unlock()
+	return k.pages[pageKey{[format.KeySize]byte(secret.Key), secret.Version}]
+}
+
+// keep keeps an upper page open. The one that has to make room is left to the garbage collector: somebody may be reading it.
+func (k *keyring) keep(secret format.Secret, page *format.Page) {
+	k.caching.Lock()
+	defer k.caching.Unlock()
+	for old := range k.pages {
+		if len(k.pages) < cachedPages {
+			break
+		}
+		delete(k.pages, old)
+	}
+	k.pages[pageKey{[format.KeySize]byte(secret.Key), secret.Version}] = page
 }
 
 func (k *keyring) free() {
 	k.memory.Free()
 	k.naming.Lock()
-	defer k.naming.Unlock()
 	clear(k.containers)
+	k.naming.Unlock()
+	k.caching.Lock()
+	defer k.caching.Unlock()
+	for _, page := range k.pages {
+		page.Wipe()
+	}
+	clear(k.pages)
+	for _, o := range k.heads {
+		clear(o.head.Root.Key)
+	}
+	clear(k.heads)
 }

@@ -40,10 +40,14 @@ func (m model) clone() model {
 // TestRandomTransactionsAgreeWithAModel runs random transactions, folds, drops, locks and restarts, and compares with plain maps.
 func TestRandomTransactionsAgreeWithAModel(t *testing.T) {
 	engines(t, func(t *testing.T, cfg sealed.Config) {
+		if cfg.KeyDir != "" {
+			cfg.AnchorDir = filepath.Join(t.TempDir(), "anchors")
+		}
 		seed := rand.Uint64()
 		t.Logf("seed %d", seed)
 		random := rand.New(rand.NewPCG(seed, 7))
 		s := open(t, cfg)
+		s.SmallPages()
 		spaces := []sealed.SpaceID{spaceA, spaceB}
 		want := map[sealed.SpaceID]model{}
 		for _, id := range spaces {
@@ -55,7 +59,7 @@ func TestRandomTransactionsAgreeWithAModel(t *testing.T) {
 			sp := s.Space(id)
 			next := want[id].clone()
 			giveUp := errors.New("give up")
-			err := sp.Update(t.Context(), func(tx sealed.Tx) error {
+			transaction := func(tx sealed.Tx) error {
 				next = want[id].clone()
 				for range random.IntN(40) {
 					if err := randomStep(random, tx, next, round); err != nil {
@@ -66,7 +70,13 @@ func TestRandomTransactionsAgreeWithAModel(t *testing.T) {
 					return giveUp
 				}
 				return nil
-			})
+			}
+			var err error
+			if random.IntN(3) == 0 {
+				_, err = sp.Erase(t.Context(), transaction)
+			} else {
+				err = sp.Update(t.Context(), transaction)
+			}
 			switch {
 			case err == nil:
 				want[id] = next
@@ -95,7 +105,23 @@ func TestRandomTransactionsAgreeWithAModel(t *testing.T) {
 						t.Fatal(err)
 					}
 					s = open(t, cfg)
+					s.SmallPages()
 				}
+			case 7:
+				b := s.Bundle(id)
+				generation, err := b.Wrap(t.Context(), nil)
+				if err == nil {
+					err = errors.Join(b.Turn(t.Context(), generation, nil), b.Retire(t.Context(), nil))
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			case 8:
+				if err := s.Anchor(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			case 9:
+				verifyClean(t, s)
 			case 6:
 				if err := s.Drop(t.Context(), id); err != nil {
 					t.Fatal(err)

@@ -19,18 +19,21 @@ type reconciled struct{ erased, forgotten, older int }
 func (s *Store) reconcile(ctx context.Context, id SpaceID, ring *keyring) error {
 	sp := &Space{store: s, id: id}
 	step := func(fn func(*txn) error) error {
-		var touched []containerCount
+		var rows map[format.ID]int
 		err := s.engine.Update(ctx, func(w engine.Writer) error {
 			t := &txn{sp: sp, ring: ring, r: w, w: w}
 			defer t.finish()
+			if err := t.openRoot(); err != nil {
+				return err
+			}
 			if err := fn(t); err != nil {
 				return err
 			}
-			touched = t.touched
+			rows = t.rows
 			return t.flush()
 		})
 		if err == nil {
-			s.folds.note(id, touched)
+			s.folds.note(id, rows)
 		}
 		return err
 	}
@@ -38,20 +41,24 @@ func (s *Store) reconcile(ctx context.Context, id SpaceID, ring *keyring) error 
 	err := s.engine.View(ctx, func(r engine.Reader) error {
 		t := &txn{sp: sp, ring: ring, r: r}
 		defer t.finish()
-		seen := map[format.ID]bool{rootContainer: true}
-		for _, kind := range []byte{rowRecord, rowNursery, rowPage} {
-			err := t.eachContainer(kind, func(c format.ID) error {
-				if !seen[c] {
-					all = append(all, c)
-				}
-				seen[c] = true
-				return nil
-			})
-			if err != nil {
-				return err
-			}
+		if err := t.openRoot(); err != nil {
+			return err
 		}
-		return nil
+		known, err := t.containers()
+		if err != nil {
+			return err
+		}
+		seen := map[format.ID]bool{}
+		for _, c := range known {
+			seen[c] = true
+		}
+		all = known
+		return t.eachContainer(rowRecord, func(c format.ID) error { // of containers that were dropped since
+			if !seen[c] {
+				all = append(all, c)
+			}
+			return nil
+		})
 	})
 	var sum reconciled
 	for _, c := range all {
@@ -142,7 +149,7 @@ func (t *txn) reconcileRecords(container, position format.ID, found *reconciled)
 	}
 	for _, o := range anew {
 		o.secret.Version++
-		if err := t.write(t.place(container, o.id), o.schema, o.secret, o.plaintext); err != nil {
+		if err := t.rewrite(container, o.id, o.schema, o.secret, o.plaintext); err != nil {
 			return position, false, err
 		}
 	}
@@ -153,6 +160,10 @@ func (t *txn) reconcileRecords(container, position format.ID, found *reconciled)
 
 // reconcileNursery takes nursery rows away whose record is not in the backup.
 func (t *txn) reconcileNursery(container, position format.ID, found *reconciled) (goOn format.ID, more bool, err error) {
+	tr, err := t.tree(container)
+	if err != nil || tr == nil || tr.head.Dropped {
+		return position, false, err
+	}
 	space := format.ID(t.sp.id)
 	lower, upper := containerRange(space, rowNursery, container, position)
 	keys, err := collectKeys(t.r, lower, upper, reconcileRows)
@@ -168,7 +179,9 @@ func (t *txn) reconcileNursery(container, position format.ID, found *reconciled)
 		}
 		if err == nil && !stored {
 			found.forgotten++
-			err = t.w.Delete(key)
+			if err = t.uncountStored(tr, last); err == nil {
+				err = t.w.Delete(key)
+			}
 		}
 	}
 	goOn, ok := next(last)
@@ -177,14 +190,20 @@ func (t *txn) reconcileNursery(container, position format.ID, found *reconciled)
 
 // reconcilePages does the same with the entries of one page.
 func (t *txn) reconcilePages(container, position format.ID, found *reconciled) (goOn format.ID, more bool, err error) {
-	page, err := t.pageFor(container, position)
-	if err != nil || page == nil {
+	tr, err := t.tree(container)
+	if err != nil || tr == nil || tr.head.Dropped {
 		return position, false, err
 	}
-	defer page.Wipe()
+	leaf, err := tr.leaf(position)
+	if err == nil {
+		err = tr.open(leaf)
+	}
+	if err != nil {
+		return position, false, err
+	}
 	var gone []format.ID
-	for i := range page.Len() {
-		id, _ := page.At(i)
+	for i := range leaf.page.Len() {
+		id, _ := leaf.page.At(i)
 		_, stored, err := t.r.Get(rowKey(format.ID(t.sp.id), rowRecord, container, id))
 		if err != nil {
 			return position, false, err
@@ -193,14 +212,15 @@ func (t *txn) reconcilePages(container, position format.ID, found *reconciled) (
 			gone = append(gone, id)
 		}
 	}
+	if len(gone) > 0 {
+		if err := tr.change(leaf); err != nil {
+			return position, false, err
+		}
+	}
 	for _, id := range gone {
-		page.Remove(id)
+		leaf.page.Remove(id)
 	}
 	found.forgotten = len(gone)
-	if len(gone) > 0 {
-		page.Version++
-		err = t.putPage(container, page)
-	}
-	goOn, more = next(page.Upper)
-	return goOn, more, err
+	goOn, more = next(leaf.upper)
+	return goOn, more, nil
 }

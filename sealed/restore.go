@@ -39,7 +39,7 @@ func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.R
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	s := &Store{report: func(Event) {}, spaces: map[SpaceID]*Space{}, folds: newFolds()}
+	s := &Store{report: func(Event) {}, spaces: map[SpaceID]*Space{}, folds: newFolds(), erasures: newErasures(), anchors: newAnchors(true)}
 	s.engine = placed{eng, s.corrupt}
 	s.life, s.end = context.WithCancelCause(context.Background())
 	defer func() {

@@ -7,12 +7,14 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// The kinds of rows, by the byte after the space id in a row's key. 'H' is reserved for heads: see docs/formats/containers.md.
+// The kinds of rows, by the byte after the space id in a row's key. See docs/formats/containers.md.
 const (
 	rowInstance = 'I' // under the zero space
 	rowLog      = 'L' // under the zero space
 	rowBundle   = 'B'
-	rowPage     = 'P'
+	rowHead     = 'H'
+	rowPage     = 'P' // of level 0
+	rowUpper    = '0' // plus the level: '1', '2', …
 	rowNursery  = 'N'
 	rowRecord   = 'R'
 )
@@ -20,7 +22,21 @@ const (
 // keySize is the length of the key of a page, nursery or record row.
 const keySize = 16 + 1 + 16 + 16
 
-var rootContainer format.ID // holds one entry, the blinding key, under the zero id
+// rootContainer holds the blinding key, under the zero id, and the key of every container's head, under the container's id.
+var rootContainer format.ID
+
+// pageRow returns the kind of row that pages of a level are.
+func pageRow(level byte) byte {
+	if level == 0 {
+		return rowPage
+	}
+	return rowUpper + level
+}
+
+// isPageRow reports whether a kind of row is a page's.
+func isPageRow(kind byte) bool {
+	return kind == rowPage || kind > rowUpper && kind < rowUpper+format.MaxHeight
+}
 
 func spaceKey(space format.ID, kind byte) []byte {
 	return append(append(make([]byte, 0, 17), space[:]...), kind)

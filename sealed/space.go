@@ -10,6 +10,7 @@ import (
 
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/format"
 )
 
 // drainTime is how long Lock waits for transactions that are inside. Those that take longer fail at their commit, and the keys are wiped
@@ -32,10 +33,15 @@ type Space struct {
 	locked error      // not nil: locked, and why
 	fence  uint64     // moves with every lock
 	going  []*keyring // rings that nobody new may use, while somebody still does
+
+	dirty    map[format.ID]bool // containers whose newest state the root container, or in its own case the anchor, does not know
+	erasedAt uint64             // the root container's sequence number at the newest erasure
+	turnedAt uint64             // at the newest turn; see turned
+	ended    format.Pair        // what that turn ended
 }
 
 func newSpace(s *Store, id SpaceID) *Space {
-	sp := &Space{store: s, id: id}
+	sp := &Space{store: s, id: id, dirty: map[format.ID]bool{}}
 	sp.lease, sp.end = context.WithCancelCause(s.life)
 	return sp
 }
@@ -51,16 +57,38 @@ func (sp *Space) Lease() context.Context {
 // View runs fn on a snapshot of the space. The Reader is valid until fn returns, and for one goroutine.
 // Errors: ErrNoSpace, ErrLocked, ErrGrace, ErrClosed, what fn returns, the cause of an ended ctx.
 func (sp *Space) View(ctx context.Context, fn func(Reader) error) error {
-	ring, _, err := sp.enter(ctx)
-	if err != nil {
+	return sp.within(ctx, func(ring *keyring, _ uint64) error {
+		return sp.store.engine.View(ctx, func(r engine.Reader) error {
+			t := &txn{sp: sp, ring: ring, r: r}
+			defer t.finish()
+			if err := t.openRoot(); err != nil {
+				return err
+			}
+			return fn(t)
+		})
+	})
+}
+
+// within runs fn with the space's keys. A snapshot may be older than the keys when these were turned in between: then fn, which has found the head of
+// the root container under other ones and has done nothing yet, runs again.
+func (sp *Space) within(ctx context.Context, fn func(ring *keyring, fence uint64) error) error {
+	for {
+		ring, fence, err := sp.enter(ctx)
+		if err != nil {
+			return err
+		}
+		turns := ring.turns.Load()
+		err = fn(ring, fence)
+		again := errors.Is(err, errStale) && (ring.turns.Load() != turns || sp.stillOpen(fence) != nil)
+		sp.leave(ring)
+		if again {
+			continue
+		}
+		if errors.Is(err, errStale) {
+			return sp.store.corrupt(&CorruptError{Space: sp.id, Container: rootContainer.String(), What: "head", Err: err})
+		}
 		return err
 	}
-	defer sp.leave(ring)
-	return sp.store.engine.View(ctx, func(r engine.Reader) error {
-		t := &txn{sp: sp, ring: ring, r: r}
-		defer t.finish()
-		return fn(t)
-	})
 }
 
 // Update runs fn as a transaction: when it returns nil, all that fn wrote is durable; on any other end nothing of it is, save that an error of
@@ -68,52 +96,51 @@ func (sp *Space) View(ctx context.Context, fn func(Reader) error) error {
 // run, and it is short: other writers wait. The lease is checked before fn and after it, inside the transaction.
 // Errors: as View.
 func (sp *Space) Update(ctx context.Context, fn func(Tx) error) error {
-	ring, fence, err := sp.enter(ctx)
-	if err != nil {
-		return err
-	}
-	defer sp.leave(ring)
-	var touched []containerCount
-	err = sp.store.engine.Update(ctx, func(w engine.Writer) error {
-		t := &txn{sp: sp, ring: ring, r: w, w: w}
-		defer t.finish()
-		if err := fn(t); err != nil {
-			return err
-		}
-		if err := t.flush(); err != nil {
-			return err
-		}
-		touched = t.touched
-		return sp.stillOpen(fence)
-	})
-	if err == nil {
-		sp.store.folds.note(sp.id, touched)
-	}
+	_, err := sp.update(ctx, fn)
 	return err
 }
 
-// swap publishes other keys in place of the open ones, and waits until nobody uses the old ones any more. It takes ring over.
-func (sp *Space) swap(ctx context.Context, ring *keyring, fence uint64) error {
-	sp.mu.Lock()
-	if err := sp.closedLocked(); err != nil || sp.fence != fence {
-		sp.mu.Unlock()
-		ring.free()
-		return errors.Join(err, fmt.Errorf("%w: it was locked while its keys were changed", ErrLocked))
+// committed is what a transaction did, for whoever goes on from there.
+type committed struct {
+	sequence uint64 // of the root container's head
+	gone     []erasedID
+}
+
+func (sp *Space) update(ctx context.Context, fn func(Tx) error) (c committed, err error) {
+	var rows map[format.ID]int
+	var touched []format.ID
+	err = sp.within(ctx, func(ring *keyring, fence uint64) error {
+		return sp.store.engine.Update(ctx, func(w engine.Writer) error {
+			t := &txn{sp: sp, ring: ring, r: w, w: w}
+			defer t.finish()
+			if err := t.openRoot(); err != nil {
+				return err
+			}
+			before := t.root.head.Sequence
+			if err := fn(t); err != nil {
+				return err
+			}
+			if err := t.flush(); err != nil {
+				return err
+			}
+			rows, touched = t.rows, t.touched
+			if t.root.head.Sequence != before {
+				touched = append(touched, rootContainer)
+			}
+			c = committed{t.root.head.Sequence, t.gone}
+			return sp.stillOpen(fence)
+		})
+	})
+	if err != nil {
+		return committed{}, err
 	}
-	old := sp.ring
-	sp.ring = ring
-	if old == nil {
-		sp.mu.Unlock()
-		return nil
+	sp.store.folds.note(sp.id, rows)
+	var erased uint64
+	if len(c.gone) > 0 {
+		erased = c.sequence
 	}
-	sp.retireLocked(old)
-	sp.mu.Unlock()
-	select {
-	case <-old.left:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	sp.note(touched, erased)
+	return c, nil
 }
 
 // enter counts the caller in and returns the keys, opening them when that needs nobody else.
@@ -290,6 +317,10 @@ func (sp *Space) openRing(ctx context.Context, src keysource.Source, fence uint6
 	}
 	sp.ring = ring
 	sp.until = time.Time{}
+	if ring.erased > 0 { // deleted, and then a crash came
+		sp.erasedAt = max(sp.erasedAt, ring.erased)
+		sp.store.erasures.add(sp)
+	}
 	sp.store.report(Event{Kind: SpaceOpened, Space: sp.id})
 	return nil
 }

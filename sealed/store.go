@@ -29,6 +29,11 @@ type Config struct {
 	// Protectors of the instance root, at least one. A new store is created under all of them; an existing one opens with the first that
 	// answers, and is then protected by the others as well.
 	Protectors []Protector
+	// AnchorDir is a directory, best on another volume or machine than the data, where the newest states of spaces are kept: data that is older is
+	// refused. Empty: going back to an older copy of a whole space is not seen after a restart.
+	AnchorDir string
+	// AcceptRollback takes data that is older than its anchors, as after a restore; each space for which that is so is reported.
+	AcceptRollback bool
 	// Report hears of what an audit would record. It is called from many goroutines and must not block. May be nil.
 	Report func(Event)
 	// Logger gets what the engine says. May be nil.
@@ -67,6 +72,11 @@ const (
 	SpaceDropped  EventKind = "space dropped"
 	SpaceRestored EventKind = "space restored" // it came from a backup, and was put in order
 	Corrupt       EventKind = "corrupt"        // something stored does not open
+
+	EraseDelayed     EventKind = "erase delayed"     // what was deleted still opens in older copies, because the keys could not be turned
+	AnchorMissing    EventKind = "anchor missing"    // there was no file of anchors, as at the first start with one
+	AnchorDelayed    EventKind = "anchor delayed"    // the anchors could not be brought up to date
+	RollbackAccepted EventKind = "rollback accepted" // a space is older than its anchor, and was opened all the same
 )
 
 // Store is everything that is persisted, sealed. It is safe for concurrent use.
@@ -81,7 +91,11 @@ type Store struct {
 	life context.Context // ends when the store closes; every lease descends from it
 	end  context.CancelCauseFunc
 
-	folds *folds
+	pageSlots, pageFill int // tests make them small, so that trees are high
+
+	folds    *folds
+	erasures *erasures
+	anchors  *anchors
 
 	lifecycle sync.Mutex // held while a space comes or goes; taken before mu
 
@@ -103,7 +117,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open sealed store: %w", err)
 	}
-	s := &Store{report: cfg.Report, spaces: map[SpaceID]*Space{}, folds: newFolds()}
+	s := &Store{pageSlots: format.PageSlots, pageFill: pageFill, report: cfg.Report, spaces: map[SpaceID]*Space{}, folds: newFolds(), erasures: newErasures(), anchors: newAnchors(cfg.AcceptRollback)}
 	s.engine = placed{eng, s.corrupt}
 	if s.report == nil {
 		s.report = func(Event) {}
@@ -124,6 +138,9 @@ func (s *Store) open(ctx context.Context, cfg Config, dir string) error {
 		return err
 	}
 	s.epochs = epochs
+	if err := s.openAnchors(cfg.AnchorDir); err != nil {
+		return err
+	}
 	if err := s.Create(ctx, Operator); err != nil && !errors.Is(err, ErrExists) {
 		return fmt.Errorf("create the operator's space: %w", err)
 	}
@@ -184,8 +201,8 @@ func real(path string) string {
 // Instance identifies the store for ever.
 func (s *Store) Instance() string { return SpaceID(s.instance).String() }
 
-// Run does the work that no caller waits for until ctx ends: it folds containers that have grown, and removes the rows of dropped spaces that a
-// crash left behind. It returns after all of it has ended.
+// Run does the work that no caller waits for until ctx ends: it folds containers that have grown, turns the epochs of spaces in which something was
+// deleted, keeps the anchors up to date, and finishes what a crash left of drops and turns. It returns after all of it has ended.
 func (s *Store) Run(ctx context.Context) error {
 	if err := s.sweepDropped(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("remove what dropped spaces left: %w", err)
@@ -193,11 +210,22 @@ func (s *Store) Run(ctx context.Context) error {
 	if err := s.countNurseries(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("count what is to be folded: %w", err)
 	}
+	if err := s.sweepEpochs(ctx); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("destroy epoch keys that a crash left: %w", err)
+	}
+	var all sync.WaitGroup
+	defer all.Wait()
+	all.Go(func() { s.eraseForever(ctx) })
+	all.Go(func() { s.anchorForever(ctx) })
 	return s.foldForever(ctx)
 }
 
 // Close locks every space, wipes the keys and closes the engine. Transactions that are running end first, or fail.
 func (s *Store) Close() error {
+	var anchored error
+	if s.epochs != nil && !s.isClosed() {
+		anchored = s.Anchor(context.Background())
+	}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -223,7 +251,7 @@ func (s *Store) Close() error {
 	if s.root != nil {
 		s.root.Free()
 	}
-	return err
+	return errors.Join(anchored, err)
 }
 
 // Space returns the data verbs of a space. Whether it exists shows when it is used.

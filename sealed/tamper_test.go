@@ -107,7 +107,7 @@ func TestAnyChangedByteIsFound(t *testing.T) {
 		t.Errorf("after all was put back: %v", found)
 	}
 	t.Logf("%d bytes changed, of rows %v", tried, kinds)
-	for _, kind := range []byte("BINPR") {
+	for _, kind := range []byte("BHINPR") {
 		if kinds[kind] == 0 {
 			t.Errorf("no row of kind %q was tried", kind)
 		}

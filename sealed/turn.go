@@ -7,124 +7,185 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"github.com/visage-face/visage/internal/arena"
 	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// turnPages is how many key pages one transaction of a turn rewrites: about a megabyte.
+// turnPages is how many lowest key pages one transaction of a turn rewrites: about a megabyte.
 const turnPages = 64
 
-// Turn makes a generation the current one, together with a fresh epoch key, and rewrites every key page of the space under the two; records are
-// not touched, and requests go on meanwhile. Afterwards the keys from before still open old copies; Retire ends that.
+// Turn makes a generation the current one, together with a fresh epoch key: one small transaction seals the head of the root container under the two.
+// When the generation is another one, every key page is then rewritten under a fresh key as well, so that whoever could open the old ones cannot
+// follow what is added; records are not touched, and requests go on meanwhile. Retire ends the keys from before.
 //
-// With the generation that is current already, it finishes a turn that was interrupted, or else turns the epoch alone. src opens what has a
-// customer's slot; nil will do when nothing has. The space must be open. It can be repeated after any error.
+// With the generation that is current already, it finishes a turn that was interrupted, or else turns the epoch alone, and ends the one before. src
+// opens what has a customer's slot; nil will do when nothing has. The space must be open. It can be repeated after any error.
 func (b *Bundle) Turn(ctx context.Context, generation uint32, src keysource.Source) error {
 	sp := b.sp
 	sp.keying.Lock()
 	defer sp.keying.Unlock()
-	if err := b.beginTurn(ctx, generation, src); err != nil {
-		return fmt.Errorf("begin to turn the keys of space %s: %w", sp.id, err)
+	doc, err := b.read(ctx)
+	if err != nil {
+		return fmt.Errorf("turn the keys of space %s: %w", sp.id, err)
+	}
+	if generation != doc.Current.Generation || !doc.Turning {
+		if err := b.turnRoot(ctx, generation, src); err != nil {
+			return fmt.Errorf("turn the keys of space %s: %w", sp.id, err)
+		}
+	}
+	if doc, err = b.read(ctx); err != nil || !doc.Turning {
+		return err
 	}
 	if err := sp.rewritePages(ctx); err != nil {
 		return fmt.Errorf("rewrite the key pages of space %s: %w", sp.id, err)
 	}
+	sp.store.using.RLock()
+	defer sp.store.using.RUnlock()
+	return b.changeLocked(ctx, func(now *bundleDoc) error {
+		now.Turning = false
+		return nil
+	})
+}
+
+func (b *Bundle) read(ctx context.Context) (bundleDoc, error) {
+	b.sp.store.using.RLock()
+	defer b.sp.store.using.RUnlock()
+	return b.sp.store.readBundle(ctx, b.sp.id)
+}
+
+// turnRoot seals the head of the root container under a generation and a fresh epoch key. The new key is in the key store before the transaction that
+// needs it, and the old one leaves it after: whatever is cut off in between, the bundle says which of them counts. keying is held.
+func (b *Bundle) turnRoot(ctx context.Context, generation uint32, src keysource.Source) error {
+	sp, s := b.sp, b.sp.store
+	ring, fence, err := sp.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer sp.leave(ring)
+	s.using.RLock()
+	defer s.using.RUnlock()
+	doc, err := s.readBundle(ctx, sp.id)
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(doc.Generations, func(g generationDoc) bool { return g.Number == generation })
+	if at < 0 {
+		return fmt.Errorf("there is no generation %d", generation)
+	}
+	other := ring.generation != generation
+	keys, err := arena.New(2 * format.KeySize)
+	if err != nil {
+		return err
+	}
+	defer keys.Free()
+	data, epochKey := keys.Bytes()[:format.KeySize], keys.Bytes()[format.KeySize:]
+	if other {
+		err = s.unwrapDataKey(ctx, data, sp.id, doc.Generations[at], src)
+	} else {
+		copy(data, ring.data())
+	}
+	if err != nil {
+		return fmt.Errorf("unwrap data key of generation %d: %w", generation, err)
+	}
+	rand.Read(epochKey) // never fails: the runtime ends the process instead
+	epoch, err := b.keepEpoch(doc, data, epochKey)
+	if err != nil {
+		return err
+	}
+	pair := format.Pair{Generation: generation, Epoch: epoch.Number}
+	ring.addRoot(pair, format.RootKey(data, epochKey))
+	var sequence uint64
+	err = s.engine.Update(ctx, func(w engine.Writer) error {
+		t := &txn{sp: sp, ring: ring, r: w, w: w}
+		defer t.finish()
+		if err := t.openRoot(); err != nil {
+			return err
+		}
+		sequence = t.root.head.Sequence
+		t.root.head.Pair, t.root.head.Erased = pair, 0
+		if err := t.root.write(); err != nil {
+			return err
+		}
+		err := b.putBundle(w, func(now *bundleDoc) error {
+			if now.Sequence != doc.Sequence {
+				return ErrChanged
+			}
+			now.Current, now.Epochs = pair, append(now.Epochs, epoch)
+			if other {
+				now.Turning = true
+			} else {
+				now.Epochs = []epochDoc{epoch}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return sp.stillOpen(fence)
+	})
+	if err != nil { // the key that was made stays in the key store; nothing is sealed under it unless the commit was made after all
+		ring.onlyRoot(doc.Current)
+		return err
+	}
+	ring.onlyRoot(pair)
+	if other {
+		copy(ring.data(), data)
+		ring.generation = generation
+		sp.turned(sequence, doc.Current)
+		return nil
+	}
+	// The bundle no longer speaks of the epoch before; begun is begun.
+	if err := s.destroyEpochs(format.ID(sp.id), pair.Epoch); err != nil {
+		return err
+	}
+	sp.turned(sequence, doc.Current)
 	return nil
 }
 
-// beginTurn makes the new pair known to every transaction before the first row is sealed under it, and waits until the last writer under the old pair
-// has left: from then on no row of the old pair can appear. keying is held.
-func (b *Bundle) beginTurn(ctx context.Context, generation uint32, src keysource.Source) error {
-	s := b.sp.store
-	s.using.RLock()
-	doc, err := s.readBundle(ctx, b.sp.id)
-	if err == nil && !slices.ContainsFunc(doc.Generations, func(g generationDoc) bool { return g.Number == generation }) {
-		err = fmt.Errorf("there is no generation %d", generation)
-	}
-	// A turn that was cut off before it made its epoch current has turned nothing yet: it is begun again, with the epoch it made.
-	unfinished := err == nil && doc.Current.Generation == generation && len(doc.Epochs) > 1 && doc.Epochs[len(doc.Epochs)-1].Number == doc.Current.Epoch
-	if err == nil && !unfinished {
-		err = b.addEpoch(ctx, &doc)
-	}
-	s.using.RUnlock()
-	if err != nil {
-		return err
-	}
-	if err := b.publish(ctx, src); err != nil || unfinished {
-		return err
-	}
-	pair := format.Pair{Generation: generation, Epoch: doc.Epochs[len(doc.Epochs)-1].Number}
-	s.using.RLock()
-	err = b.changeLocked(ctx, func(now *bundleDoc) error {
-		now.Current = pair
-		return nil
-	})
-	s.using.RUnlock()
-	if err != nil {
-		return err
-	}
-	return b.publish(ctx, src)
-}
-
-// addEpoch makes the next epoch, unless an interrupted turn has already.
-func (b *Bundle) addEpoch(ctx context.Context, doc *bundleDoc) error {
+// keepEpoch puts a fresh epoch key into the key store.
+func (b *Bundle) keepEpoch(doc bundleDoc, data, key []byte) (epochDoc, error) {
 	s, space := b.sp.store, format.ID(b.sp.id)
-	newest := doc.Epochs[len(doc.Epochs)-1].Number
-	if newest > doc.Current.Epoch {
-		return nil
+	number := doc.Current.Epoch
+	for _, e := range doc.Epochs {
+		number = max(number, e.Number)
 	}
-	key, err := arena.New(format.KeySize)
-	if err != nil {
-		return err
-	}
-	defer key.Free()
-	rand.Read(key.Bytes()) // never fails: the runtime ends the process instead
-	epoch := epochDoc{Number: newest + 1, Commitment: format.EpochKeyCommitment(key.Bytes(), space, newest+1)}
+	number++
 	// The bundle does not know this epoch, so a key of it was left by a crash, and nothing was ever sealed under it.
-	if err := s.epochs.DestroyEpoch(space, epoch.Number); err != nil {
-		return err
+	if err := s.epochs.DestroyEpoch(space, number); err != nil {
+		return epochDoc{}, err
 	}
-	if err := s.epochs.Put(space, epoch.Number, format.SealEpoch(s.root.Bytes(), s.instance, space, epoch.Number, key.Bytes())); err != nil {
-		return fmt.Errorf("keep the epoch key: %w", err)
+	if err := s.epochs.Put(space, number, format.SealEpoch(s.root.Bytes(), data, s.instance, space, number, key)); err != nil {
+		return epochDoc{}, fmt.Errorf("keep the epoch key: %w", err)
 	}
-	doc.Epochs = append(doc.Epochs, epoch)
-	return b.changeLocked(ctx, func(now *bundleDoc) error {
-		now.Epochs = append(now.Epochs, epoch)
-		return nil
-	})
+	return epochDoc{Number: number, Commitment: format.EpochKeyCommitment(key, space, number)}, nil
 }
 
-// publish opens the keys as the bundle now has them, and waits until nobody uses the ones before.
-func (b *Bundle) publish(ctx context.Context, src keysource.Source) error {
-	b.sp.mu.Lock()
-	fence := b.sp.fence
-	b.sp.mu.Unlock()
-	ring, err := b.sp.store.openKeys(ctx, b.sp.id, src)
+// destroyEpochs destroys the keys of all epochs before one.
+func (s *Store) destroyEpochs(space format.ID, before uint32) error {
+	epochs, err := s.epochs.List(space)
+	for _, e := range epochs {
+		if e < before {
+			err = errors.Join(err, s.epochs.DestroyEpoch(space, e))
+		}
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("destroy old epoch keys of space %s: %w", SpaceID(space), err)
 	}
-	return b.sp.swap(ctx, ring, fence)
+	return nil
 }
 
-// rewritePages brings every page under the current pair, folding the nursery rows on the way.
+// rewritePages brings every page under a fresh key, folding the nursery rows on the way.
 func (sp *Space) rewritePages(ctx context.Context) error {
 	var containers []format.ID
-	err := sp.View(ctx, func(r Reader) error {
-		seen := map[format.ID]bool{}
-		collect := func(id format.ID) error {
-			if !seen[id] {
-				containers = append(containers, id)
-			}
-			seen[id] = true
-			return nil
-		}
-		return errors.Join(r.txn().eachContainer(rowPage, collect), r.txn().eachContainer(rowNursery, collect))
+	err := sp.View(ctx, func(r Reader) (err error) {
+		containers, err = r.txn().containers()
+		return err
 	})
 	for _, c := range containers {
-		if err == nil && c != rootContainer {
-			err = sp.foldContainer(ctx, c)
-		}
 		position := format.ID{}
 		for more := true; more && err == nil; {
 			var goOn format.ID
@@ -138,102 +199,95 @@ func (sp *Space) rewritePages(ctx context.Context) error {
 	return err
 }
 
-// turnStep rewrites up to turnPages pages at or after position that are not under the current pair, and returns where to go on.
+// containers lists the containers of the space.
+func (t *txn) containers() (list []format.ID, err error) {
+	w := t.root.leaves()
+	for {
+		n, err := w.next()
+		if err != nil || n == nil {
+			return list, err
+		}
+		if err := t.root.open(n); err != nil {
+			return list, err
+		}
+		for i := range n.page.Len() {
+			if id, _ := n.page.At(i); id != rootContainer {
+				list = append(list, id)
+			}
+		}
+	}
+}
+
+// turnStep rewrites up to turnPages lowest pages of a container, those above them and its head, and returns where to go on.
 func (t *txn) turnStep(container, position format.ID) (goOn format.ID, more bool, err error) {
-	lower, upper := containerRange(format.ID(t.sp.id), rowPage, container, position)
-	var pages []*format.Page
-	defer func() {
-		for _, p := range pages {
-			p.Wipe()
+	tr, err := t.tree(container)
+	if err != nil || tr == nil || tr.head.Dropped {
+		return position, false, err
+	}
+	tr.rekey, tr.written = true, true
+	for range turnPages {
+		leaf, err := tr.leaf(position)
+		if err == nil {
+			err = tr.change(leaf)
 		}
-	}()
-	for row, err := range scanRows(t.r, lower, upper) {
 		if err != nil {
 			return position, false, err
 		}
-		pair, err := format.PeekPair(row.Value)
-		if err == nil && pair == t.ring.current {
-			continue
-		}
-		page, err := t.openPage(row)
-		if err != nil {
-			return position, false, err
-		}
-		if pages = append(pages, page); len(pages) == turnPages {
+		if position, more = next(leaf.upper); !more {
 			break
 		}
 	}
-	for _, p := range pages {
-		p.Version++
-		if err := t.putPage(container, p); err != nil {
-			return position, false, err
-		}
-		position = p.Upper
-	}
-	if len(pages) < turnPages {
-		return position, false, nil
-	}
-	goOn, more = next(position)
-	return goOn, more, nil
+	return position, more, nil
 }
 
-// Retire ends every key but the current ones: their slots leave the bundle and their epoch keys are destroyed, so that copies of old pages,
-// wherever they are, open no more. It refuses while a row is sealed under one of them. It can be repeated after any error.
+// Retire ends every key but the current ones: their slots leave the bundle and their epoch keys are destroyed, so that copies from before open no more,
+// wherever they are. It refuses while a turn is not finished. It can be repeated after any error. src is not needed any more.
 func (b *Bundle) Retire(ctx context.Context, src keysource.Source) error {
-	sp := b.sp
+	sp, s := b.sp, b.sp.store
 	sp.keying.Lock()
 	defer sp.keying.Unlock()
-	if err := sp.left(ctx); err != nil { // a writer from before the turn may still seal under the old keys
-		return fmt.Errorf("retire the keys of space %s: %w", sp.id, err)
-	}
-	var current format.Pair
-	err := sp.View(ctx, func(r Reader) error {
-		current = r.txn().ring.current
-		return r.txn().onlyCurrent()
-	})
-	if err != nil {
-		return fmt.Errorf("retire the keys of space %s: %w", sp.id, err)
-	}
-	s := sp.store
 	s.using.RLock()
-	err = b.changeLocked(ctx, func(doc *bundleDoc) error {
-		if current != doc.Current { // a turn was cut off before its keys were published: what is open here still writes under the old ones
-			return errors.New("the keys that are open are not the current ones: finish the turn first")
+	defer s.using.RUnlock()
+	var current format.Pair
+	err := b.changeLocked(ctx, func(doc *bundleDoc) error {
+		if doc.Turning {
+			return errors.New("pages are still sealed under older keys: finish the turn first")
 		}
+		current = doc.Current
 		doc.Generations = slices.DeleteFunc(doc.Generations, func(g generationDoc) bool { return g.Number != current.Generation })
 		doc.Epochs = slices.DeleteFunc(doc.Epochs, func(e epochDoc) bool { return e.Number != current.Epoch })
 		return nil
 	})
-	s.using.RUnlock()
 	if err != nil {
 		return fmt.Errorf("retire the keys of space %s: %w", sp.id, err)
 	}
-	// The bundle no longer speaks of them; begun is begun.
-	ctx = context.WithoutCancel(ctx)
-	epochs, err := s.epochs.List(format.ID(sp.id))
-	for _, e := range epochs {
-		if e != current.Epoch {
-			err = errors.Join(err, s.epochs.DestroyEpoch(format.ID(sp.id), e))
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("destroy old epoch keys of space %s: %w", sp.id, err)
-	}
-	return b.publish(ctx, src)
+	return s.destroyEpochs(format.ID(sp.id), current.Epoch)
 }
 
-// onlyCurrent refuses when a page or nursery row is not under the current pair.
-func (t *txn) onlyCurrent() error {
-	space := format.ID(t.sp.id)
-	for _, kind := range []byte{rowPage, rowNursery} {
-		for row, err := range scanRows(t.r, spaceKey(space, kind), after(spaceKey(space, kind))) {
-			if err != nil {
-				return err
-			}
-			if pair, err := format.PeekPair(row.Value); err != nil || pair != t.ring.current {
-				return errors.Join(err, errors.New("rows are still sealed under older keys: finish the turn first"))
-			}
-		}
+// putBundle changes the bundle inside a transaction.
+func (b *Bundle) putBundle(w engine.Writer, fn func(*bundleDoc) error) error {
+	s, key := b.sp.store, spaceKey(format.ID(b.sp.id), rowBundle)
+	row, ok, err := w.Get(key)
+	if err != nil {
+		return err
 	}
-	return nil
+	if !ok {
+		return ErrNoSpace
+	}
+	doc, err := s.decodeBundle(b.sp.id, row)
+	if err != nil {
+		return err
+	}
+	if doc.State != stateActive {
+		return ErrNoSpace
+	}
+	if err := fn(&doc); err != nil {
+		return err
+	}
+	doc.Sequence++
+	raw, err := cbor.Marshal(doc)
+	if err != nil {
+		return err
+	}
+	return w.Put(key, format.SealBundle(s.root.Bytes(), s.instance, format.ID(b.sp.id), raw))
 }

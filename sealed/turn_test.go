@@ -2,7 +2,6 @@ package sealed_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -214,73 +213,65 @@ func TestAnEpochThatIsRetiredOpensNoOldCopy(t *testing.T) {
 	}
 }
 
-// limited is a vault that answers so many times and then not.
-type limited struct {
-	keysource.Source
-	answers int
+// TestATurnThatTheVaultRefusedIsDoneOver: nothing has changed, and the turn that is repeated is a true one.
+func TestATurnThatTheVaultRefusedIsDoneOver(t *testing.T) {
+	ctx := t.Context()
+	cfg := config(t, "pebble")
+	s := open(t, cfg)
+	sp := create(t, s, spaceA)
+	put(t, sp, "a", note{"1", "one"})
+	b, vault := s.Bundle(spaceA), sourcetest.NewFake("customer")
+	generation, err := b.Wrap(ctx, vault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vault.Fail(keysource.ErrUnknown)
+	if err := b.Turn(ctx, generation, vault); !errors.Is(err, keysource.ErrUnknown) {
+		t.Fatalf("turn while the vault is away: %v", err)
+	}
+	if got := fmt.Sprint(all(t, sp, "a")); got != "map[1:one]" {
+		t.Errorf("got %s", got)
+	}
+	vault.Fail(nil)
+	if err := b.Turn(ctx, generation, vault); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(epochs(t, cfg)); got != "[1 2]" {
+		t.Errorf("epochs %s before the old keys are retired, want [1 2]", got)
+	}
+	if err := b.Retire(ctx, vault); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(epochs(t, cfg)); got != "[2]" {
+		t.Errorf("epochs %s, want [2]", got)
+	}
+	vault.Fail(keysource.ErrUnknown) // an epoch turns without the vault, as long as the space is open
+	if err := b.Turn(ctx, generation, nil); err != nil {
+		t.Errorf("turn the epoch: %v", err)
+	}
+	if got := fmt.Sprint(epochs(t, cfg)); got != "[3]" {
+		t.Errorf("epochs %s, want [3]", got)
+	}
+	vault.Fail(nil)
+	b.Lock(errors.New("restart"))
+	if err := b.Load(ctx, vault); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(all(t, sp, "a")); got != "map[1:one]" {
+		t.Errorf("got %s", got)
+	}
+	verifyClean(t, s)
 }
 
-func (l *limited) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte, error) {
-	if l.answers--; l.answers < 0 {
-		return nil, keysource.ErrUnknown
+// epochs lists the epochs of spaceA that have a key in the key store.
+func epochs(t *testing.T, cfg sealed.Config) (list []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(cfg.KeyDir, "epochs", "*", fmt.Sprintf("%x", spaceA[:]), "*"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return l.Source.Unwrap(ctx, ref, blob)
-}
-
-// TestATurnThatWasCutOffIsDoneOver lets the vault go away at each point of a turn: until the turn is repeated, nothing can be retired, and then it is a
-// true one, with a fresh epoch.
-func TestATurnThatWasCutOffIsDoneOver(t *testing.T) {
-	for answers := range 3 {
-		t.Run(fmt.Sprint(answers), func(t *testing.T) {
-			ctx := t.Context()
-			cfg := config(t, "pebble")
-			s := open(t, cfg)
-			sp := create(t, s, spaceA)
-			put(t, sp, "a", note{"1", "one"})
-			b, vault := s.Bundle(spaceA), sourcetest.NewFake("customer")
-			generation, err := b.Wrap(ctx, vault)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := errors.Join(b.Turn(ctx, generation, vault), b.Retire(ctx, vault)); err != nil {
-				t.Fatal(err)
-			}
-			epochs := func() (list []string) {
-				files, err := filepath.Glob(filepath.Join(cfg.KeyDir, "epochs", "*", fmt.Sprintf("%x", spaceA[:]), "*"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				for _, f := range files {
-					list = append(list, filepath.Base(f))
-				}
-				return list
-			}
-			if got := fmt.Sprint(epochs()); got != "[2]" {
-				t.Fatalf("epochs %s, want [2]", got)
-			}
-			if err := b.Turn(ctx, generation, &limited{vault, answers}); answers < 2 && !errors.Is(err, keysource.ErrUnknown) {
-				t.Fatalf("turn while the vault goes away: %v", err)
-			}
-			if err := b.Retire(ctx, vault); (err == nil) != (answers != 1) {
-				t.Errorf("retire after %d answers: %v", answers, err)
-			}
-			if got := fmt.Sprint(all(t, sp, "a")); got != "map[1:one]" {
-				t.Errorf("got %s", got)
-			}
-			if err := errors.Join(b.Turn(ctx, generation, vault), b.Retire(ctx, vault)); err != nil {
-				t.Fatal(err)
-			}
-			if got := fmt.Sprint(epochs()); got == "[2]" || len(epochs()) != 1 {
-				t.Errorf("epochs %s after a turn", got)
-			}
-			b.Lock(errors.New("restart"))
-			if err := b.Load(ctx, vault); err != nil {
-				t.Fatal(err)
-			}
-			if got := fmt.Sprint(all(t, sp, "a")); got != "map[1:one]" {
-				t.Errorf("got %s", got)
-			}
-			verifyClean(t, s)
-		})
+	for _, f := range files {
+		list = append(list, filepath.Base(f))
 	}
+	return list
 }

@@ -2,9 +2,7 @@ package sealed
 
 import (
 	"bytes"
-	"crypto/rand"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
@@ -28,26 +26,16 @@ type txn struct {
 	w        engine.Writer // nil in a View
 	finished bool
 
-	pages   map[pageID]*format.Page // pages that entries were removed from, not yet written back
-	seen    []seenPage              // pages opened for reading, so that a long transaction opens each once
-	touched []containerCount        // nursery rows written, by container, for the folder
+	root     *tree // of the root container
+	trees    map[format.ID]*tree
+	leaves   []*node           // lowest pages that are open, so that a long transaction opens each once
+	touched  []format.ID       // containers that changed
+	rows     map[format.ID]int // nursery rows written, by container, for the folder
+	gone     []erasedID        // what was erased
+	thorough bool              // nothing is taken from what the keyring keeps open
 }
 
-// seenPage is an opened page of a container, or, when page is nil, the knowledge that the container has none.
-type seenPage struct {
-	container format.ID
-	page      *format.Page
-}
-
-// maxSeen bounds the opened pages a transaction keeps: 14 KiB each.
-const maxSeen = 64
-
-type pageID struct{ container, upper format.ID }
-
-type containerCount struct {
-	container format.ID
-	rows      int
-}
+type erasedID struct{ container, record format.ID }
 
 func (t *txn) txn() *txn      { return t }
 func (t *txn) writable() *txn { return t }
@@ -61,42 +49,16 @@ func (t *txn) use() {
 
 func (t *txn) finish() {
 	t.finished = true
-	for _, p := range t.pages {
-		p.Wipe()
+	for _, tr := range t.trees {
+		tr.wipe()
+		clear(tr.key)
+		clear(tr.head.Root.Key)
 	}
-	t.pages = nil
-	t.forget(nil)
-}
-
-// readPage returns the page that covers id, nil when the container has none. It stays the transaction's.
-func (t *txn) readPage(container, id format.ID) (*format.Page, error) {
-	for _, s := range t.seen {
-		if s.container == container && (s.page == nil || s.page.Covers(id)) {
-			return s.page, nil
-		}
+	if t.root != nil {
+		t.root.wipe()
+		clear(t.root.head.Root.Key)
 	}
-	page, err := t.pageFor(container, id)
-	if err != nil {
-		return nil, err
-	}
-	if len(t.seen) >= maxSeen {
-		t.forget(nil)
-	}
-	t.seen = append(t.seen, seenPage{container, page})
-	return page, nil
-}
-
-// forget wipes the pages seen of a container, or of all when it is nil: they are about to change.
-func (t *txn) forget(container *format.ID) {
-	t.seen = slices.DeleteFunc(t.seen, func(s seenPage) bool {
-		if container != nil && s.container != *container {
-			return false
-		}
-		if s.page != nil {
-			s.page.Wipe()
-		}
-		return true
-	})
+	t.leaves = nil
 }
 
 func (t *txn) place(container, id format.ID) format.Place {
@@ -112,97 +74,44 @@ func (t *txn) corrupt(what string, container, id format.ID, err error) error {
 	return t.sp.store.corrupt(e)
 }
 
-// keyFor returns the page key that a page or nursery row names.
-func (t *txn) keyFor(value []byte) ([]byte, error) {
-	pair, err := format.PeekPair(value)
+func (t *txn) openNursery(container, id format.ID, pageKey, value []byte) (format.Secret, error) {
+	s, err := format.OpenNursery(t.place(container, id), pageKey, value)
 	if err != nil {
-		return nil, err
+		return format.Secret{}, t.corrupt("nursery row", container, id, err)
 	}
-	key := t.ring.pageKey(pair)
-	if key == nil {
-		return nil, fmt.Errorf("%w: sealed under generation %d, epoch %d, which are not among the space's keys", format.ErrNotAuthentic, pair.Generation, pair.Epoch)
-	}
-	return key, nil
-}
-
-// pageFor opens the page that covers id; nil when the container has none. The caller wipes it. Pages changed in this transaction must have been
-// flushed, or looked up in t.pages first.
-func (t *txn) pageFor(container, id format.ID) (*format.Page, error) {
-	lower, upper := containerRange(format.ID(t.sp.id), rowPage, container, id)
-	for row, err := range scanRows(t.r, lower, upper) {
-		if err != nil {
-			return nil, err
-		}
-		page, err := t.openPage(row)
-		if err != nil {
-			return nil, err
-		}
-		if !page.Covers(id) {
-			page.Wipe()
-			return nil, t.corrupt("key page", container, id, errors.New("the page that covers this id is missing"))
-		}
-		return page, nil
-	}
-	if id == (format.ID{}) || container == rootContainer {
-		return nil, nil
-	}
-	// No page at or above id. If there is one below, the last page was taken away.
-	lower, upper = containerRange(format.ID(t.sp.id), rowPage, container, format.ID{})
-	for _, err := range scanRows(t.r, lower, upper) {
-		if err != nil {
-			return nil, err
-		}
-		return nil, t.corrupt("key page", container, id, errors.New("the last page of the container is missing"))
-	}
-	return nil, nil
-}
-
-func (t *txn) openPage(row engine.Row) (*format.Page, error) {
-	container, upper := idAt(row.Key)
-	key, err := t.keyFor(row.Value)
-	if err == nil {
-		var page *format.Page
-		if page, err = format.OpenPage(t.place(container, upper), upper, key, row.Value); err == nil {
-			return page, nil
-		}
-	}
-	return nil, t.corrupt("key page", container, upper, err)
-}
-
-func (t *txn) openNursery(container, id format.ID, value []byte) (format.Secret, error) {
-	key, err := t.keyFor(value)
-	if err == nil {
-		var s format.Secret
-		if s, err = format.OpenNursery(t.place(container, id), key, value); err == nil {
-			return s, nil
-		}
-	}
-	return format.Secret{}, t.corrupt("nursery row", container, id, err)
+	return s, nil
 }
 
 // secret finds the secret of a record: its nursery row's, else its page's. The caller wipes it.
 func (t *txn) secret(container, id format.ID) (s format.Secret, ok bool, err error) {
 	t.use()
+	tr, err := t.tree(container)
+	if err != nil || tr == nil || tr.head.Dropped {
+		return format.Secret{}, false, err
+	}
+	leaf, err := tr.leaf(id)
+	if err != nil {
+		return format.Secret{}, false, err
+	}
 	value, ok, err := t.r.Get(rowKey(format.ID(t.sp.id), rowNursery, container, id))
 	if err != nil {
 		return format.Secret{}, false, err
 	}
 	if ok {
-		s, err = t.openNursery(container, id, value)
+		s, err = t.openNursery(container, id, leaf.secret.Key, value)
 		return s, err == nil, err
 	}
-	for pid, page := range t.pages {
-		if pid.container == container && page.Covers(id) {
-			s, ok = page.Lookup(id)
-			return cloneSecret(s), ok, nil
-		}
-	}
-	page, err := t.readPage(container, id)
-	if err != nil || page == nil {
+	if err := tr.open(leaf); err != nil {
 		return format.Secret{}, false, err
 	}
-	s, ok = page.Lookup(id)
+	s, ok = leaf.page.Lookup(id)
 	return cloneSecret(s), ok, nil
+}
+
+// dropped reports whether what is stored of a container is on its way out.
+func (t *txn) dropped(container format.ID) (bool, error) {
+	tr, err := t.tree(container)
+	return err == nil && tr != nil && tr.head.Dropped, err
 }
 
 func cloneSecret(s format.Secret) format.Secret {
@@ -221,6 +130,9 @@ func (t *txn) get(dst []byte, container, id format.ID) (plaintext []byte, schema
 		return nil, 0, err
 	}
 	defer clear(s.Key)
+	if dropped, err := t.dropped(container); err != nil || dropped {
+		return nil, 0, errors.Join(err, ErrNotFound)
+	}
 	value, stored, err := t.r.Get(rowKey(format.ID(t.sp.id), rowRecord, container, id))
 	switch {
 	case err != nil:
@@ -246,6 +158,9 @@ func (t *txn) has(container, id format.ID) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if dropped, err := t.dropped(container); err != nil || dropped {
+		return false, err
+	}
 	_, stored, err := t.r.Get(rowKey(format.ID(t.sp.id), rowRecord, container, id))
 	switch {
 	case err != nil:
@@ -261,6 +176,10 @@ func (t *txn) has(container, id format.ID) (bool, error) {
 // put seals a record: under a fresh secret when it is new, else under its own with the next version.
 func (t *txn) put(container, id format.ID, schema byte, plaintext []byte) error {
 	t.use()
+	tr, err := t.writableTree(container)
+	if err != nil {
+		return err
+	}
 	at := t.place(container, id)
 	// Without a row there is no record, and a fresh secret outranks whatever a page may hold: most puts are of new records, and opening the page
 	// of each would cost more than all the rest, while other writers wait.
@@ -274,41 +193,85 @@ func (t *txn) put(container, id format.ID, schema byte, plaintext []byte) error 
 		if s, known, err = t.secret(container, id); err != nil {
 			return err
 		}
+		if err := t.uncountStored(tr, id); err != nil {
+			return err
+		}
 	}
 	if !known {
-		s = format.Secret{Key: make([]byte, format.KeySize)}
-		rand.Read(s.Key) // never fails: the runtime ends the process instead
+		s = freshSecret(0)
 	}
 	defer clear(s.Key)
 	s.Version++
-	return t.write(at, schema, s, plaintext)
+	return t.write(tr, at, schema, s, plaintext)
+}
+
+// uncountStored takes the nursery row that a record has out of its container's sum, as it is about to be replaced or removed.
+func (t *txn) uncountStored(tr *tree, id format.ID) error {
+	old, ok, err := t.r.Get(rowKey(format.ID(t.sp.id), rowNursery, tr.container, id))
+	if salt := format.NurserySalt(old); err == nil && ok && salt != nil {
+		tr.uncount(id, salt)
+	}
+	return err
+}
+
+// rewrite seals a record anew, under a secret and version that the caller knows to be its own.
+func (t *txn) rewrite(container, id format.ID, schema byte, s format.Secret, plaintext []byte) error {
+	tr, err := t.writableTree(container)
+	if err == nil {
+		err = t.uncountStored(tr, id)
+	}
+	if err != nil {
+		return err
+	}
+	return t.write(tr, t.place(container, id), schema, s, plaintext)
 }
 
 // add seals a record under a fresh secret without looking whether there is one.
 func (t *txn) add(container, id format.ID, schema byte, plaintext []byte) error {
 	t.use()
-	s := format.Secret{Key: make([]byte, format.KeySize), Version: 1}
-	rand.Read(s.Key) // never fails: the runtime ends the process instead
+	tr, err := t.writableTree(container)
+	if err != nil {
+		return err
+	}
+	s := freshSecret(1)
 	defer clear(s.Key)
-	return t.write(t.place(container, id), schema, s, plaintext)
+	return t.write(tr, t.place(container, id), schema, s, plaintext)
+}
+
+// writableTree returns a container's tree, and begins the container when there is none.
+func (t *txn) writableTree(container format.ID) (*tree, error) {
+	tr, err := t.tree(container)
+	switch {
+	case err != nil:
+		return nil, err
+	case tr == nil:
+		return t.newTree(container), nil
+	case tr.head.Dropped:
+		return tr, t.revive(tr)
+	}
+	return tr, nil
 }
 
 // write stores a record and its nursery row.
-func (t *txn) write(at format.Place, schema byte, s format.Secret, plaintext []byte) error {
+func (t *txn) write(tr *tree, at format.Place, schema byte, s format.Secret, plaintext []byte) error {
+	leaf, err := tr.leaf(at.Record)
+	if err != nil {
+		return err
+	}
 	salt := format.Salt(t.ring.hedge(), at, s, plaintext)
 	record := format.SealRecord(at, schema, s, salt, plaintext)
 	if err := t.w.Put(rowKey(at.Space, rowRecord, at.Container, at.Record), record); err != nil {
 		return err
 	}
-	nursery := format.SealNursery(at, t.ring.current, t.ring.pageKey(t.ring.current), salt, s)
+	nursery := format.SealNursery(at, leaf.secret.Key, salt, s)
 	if err := t.w.Put(rowKey(at.Space, rowNursery, at.Container, at.Record), nursery); err != nil {
 		return err
 	}
-	if n := len(t.touched); n > 0 && t.touched[n-1].container == at.Container {
-		t.touched[n-1].rows++
-	} else {
-		t.touched = append(t.touched, containerCount{at.Container, 1})
+	tr.count(at.Record, salt)
+	if t.rows == nil {
+		t.rows = map[format.ID]int{}
 	}
+	t.rows[at.Container]++
 	return nil
 }
 
@@ -316,75 +279,59 @@ func (t *txn) write(at format.Place, schema byte, s format.Secret, plaintext []b
 // nursery row is damaged; a damaged key page cannot be rewritten without losing what else it holds.
 func (t *txn) delete(container, id format.ID) error {
 	t.use()
-	space := format.ID(t.sp.id)
-	found := false
-	for _, kind := range []byte{rowRecord, rowNursery} {
-		key := rowKey(space, kind, container, id)
-		_, ok, err := t.r.Get(key)
-		if err != nil {
-			return err
-		}
-		if ok {
-			found = true
-			if err := t.w.Delete(key); err != nil {
-				return err
-			}
-		}
-	}
-	page, err := t.editablePage(container, id)
+	tr, err := t.tree(container)
 	if err != nil {
 		return err
 	}
-	if page != nil && page.Remove(id) {
-		found = true
-	}
-	if !found {
+	if tr != nil && tr.head.Dropped {
 		return ErrNotFound
 	}
-	return nil
-}
-
-// editablePage returns the page that covers id, to be written back by flush.
-func (t *txn) editablePage(container, id format.ID) (*format.Page, error) {
-	for pid, page := range t.pages {
-		if pid.container == container && page.Covers(id) {
-			return page, nil
+	space := format.ID(t.sp.id)
+	_, found, err := t.r.Get(rowKey(space, rowRecord, container, id))
+	if err != nil {
+		return err
+	}
+	nursery, unfolded, err := t.r.Get(rowKey(space, rowNursery, container, id))
+	if err != nil {
+		return err
+	}
+	if found {
+		err = t.w.Delete(rowKey(space, rowRecord, container, id))
+	}
+	if unfolded && err == nil {
+		err = t.w.Delete(rowKey(space, rowNursery, container, id))
+	}
+	if err != nil {
+		return err
+	}
+	if tr == nil {
+		if !found && !unfolded {
+			return ErrNotFound
 		}
+		return nil
 	}
-	page, err := t.pageFor(container, id)
-	if err != nil || page == nil {
-		return nil, err
+	if salt := format.NurserySalt(nursery); unfolded && salt != nil {
+		tr.uncount(id, salt)
 	}
-	if _, ok := page.Lookup(id); !ok { // nothing to change: spare the rewrite
-		page.Wipe()
-		return nil, nil
+	leaf, err := tr.leaf(id)
+	if err == nil {
+		err = tr.open(leaf)
 	}
-	if t.pages == nil {
-		t.pages = map[pageID]*format.Page{}
+	if err != nil {
+		return err
 	}
-	t.pages[pageID{container, page.Upper}] = page
-	t.forget(&container)
-	return page, nil
-}
-
-// flush writes the edited pages back, so that the engine's own reads see them.
-func (t *txn) flush() error {
-	for pid, page := range t.pages {
-		page.Version++
-		if err := t.putPage(pid.container, page); err != nil {
-			return err
-		}
-		page.Wipe()
+	_, folded := leaf.page.Lookup(id)
+	if !found && !unfolded && !folded {
+		return ErrNotFound
 	}
-	clear(t.pages)
+	// Every key that led to the secret ends: the page's, which its nursery row is sealed under as well, those above it, and the head's.
+	if err := tr.change(leaf); err != nil {
+		return err
+	}
+	leaf.page.Remove(id)
+	tr.rekey = true
+	tr.erased = append(tr.erased, id)
 	return nil
-}
-
-func (t *txn) putPage(container format.ID, page *format.Page) error {
-	t.forget(&container)
-	at := t.place(container, page.Upper)
-	value := format.SealPage(at, t.ring.current, t.ring.pageKey(t.ring.current), t.ring.hedge(), page)
-	return t.w.Put(rowKey(format.ID(t.sp.id), rowPage, container, page.Upper), value)
 }
 
 // collectKeys returns the keys of at most limit rows of a range.

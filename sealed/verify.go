@@ -22,8 +22,8 @@ type Tally struct {
 	Findings                    int
 }
 
-// Verify opens every log entry, and every bundle, key page, nursery row and record of every space that opens without a customer's key, and calls report with everything
-// that does not open or is not where it belongs. It knows no tables. The error is of the verification itself: the engine's, or an ended ctx's.
+// Verify opens every log entry, and every bundle, head, key page, nursery row and record of every space that is open or opens without a customer's key,
+// and calls report with everything that does not open or is not where it belongs. It knows no tables. The error is of the verification itself: the engine's, or an ended ctx's.
 func (s *Store) Verify(ctx context.Context, report func(Finding)) (Tally, error) {
 	var tally Tally
 	found := func(space SpaceID, err error) {
@@ -49,7 +49,7 @@ func (s *Store) Verify(ctx context.Context, report func(Finding)) (Tally, error)
 		case err == nil:
 		case ctx.Err() != nil:
 			return tally, context.Cause(ctx)
-		case errors.As(err, &corrupt), errors.Is(err, ErrLocked), errors.Is(err, ErrGrace):
+		case errors.As(err, &corrupt), errors.Is(err, ErrLocked), errors.Is(err, ErrGrace), errors.Is(err, ErrRollback):
 			found(id, err)
 		case errors.Is(err, ErrNoSpace): // dropped meanwhile
 		default:
@@ -110,7 +110,7 @@ func strange(key []byte) error {
 func (t *txn) strangeRows(found func(error)) error {
 	space := format.ID(t.sp.id)
 	from := space[:]
-	for _, kind := range []byte{rowBundle, rowNursery, rowPage, rowRecord, 0xff} {
+	for _, kind := range append(rowKinds(), 0xff) {
 		for row, err := range t.r.Scan(from, spaceKey(space, kind)) { // between two kinds
 			if err != nil {
 				return err
@@ -125,12 +125,7 @@ func (t *txn) strangeRows(found func(error)) error {
 			if err != nil {
 				return err
 			}
-			isRow := kind != rowBundle && len(row.Key) == keySize
-			if isRow {
-				container, id := idAt(row.Key)
-				isRow = container != rootContainer || kind == rowPage && id == format.MaxID
-			}
-			if !isRow && !(kind == rowBundle && len(row.Key) == 17) {
+			if !possible(kind, row.Key) {
 				found(t.sp.store.corrupt(&CorruptError{Space: t.sp.id, What: "row", Err: strange(row.Key)}))
 			}
 		}
@@ -138,19 +133,56 @@ func (t *txn) strangeRows(found func(error)) error {
 	return nil
 }
 
+// rowKinds lists the kinds of rows that a space has, in the order of their keys.
+func rowKinds() (kinds []byte) {
+	for level := byte(1); level < format.MaxHeight; level++ {
+		kinds = append(kinds, pageRow(level))
+	}
+	return append(kinds, rowBundle, rowHead, rowNursery, rowPage, rowRecord)
+}
+
+func possible(kind byte, key []byte) bool {
+	if kind == rowBundle {
+		return len(key) == 17
+	}
+	if len(key) != keySize {
+		return false
+	}
+	container, id := idAt(key)
+	return (kind != rowHead || id == format.ID{}) && (container != rootContainer || kind == rowHead || isPageRow(kind))
+}
+
 func (t *txn) verify(ctx context.Context, tally *Tally, found func(error)) error {
+	t.thorough = true
 	if err := t.strangeRows(found); err != nil {
 		return err
 	}
-	seen := map[format.ID]bool{rootContainer: true} // the root container was opened with the keys
-	for _, kind := range []byte{rowPage, rowNursery, rowRecord} {
+	known := map[format.ID]bool{rootContainer: true}
+	containers, err := t.containers()
+	if isCorrupt(err) {
+		found(err)
+	} else if err != nil {
+		return err
+	}
+	if err := t.strayPages(t.root, found); err != nil {
+		return err
+	}
+	for _, c := range containers {
+		known[c] = true
+		if err := t.verifyContainer(ctx, c, tally, found); err != nil {
+			return err
+		}
+	}
+	for _, kind := range rowKinds() {
+		if kind == rowBundle {
+			continue
+		}
 		err := t.eachContainer(kind, func(container format.ID) error {
-			if seen[container] {
-				return nil
+			if !known[container] {
+				known[container] = true
+				found(t.corrupt("row", container, format.ID{}, errNoContainer))
 			}
-			seen[container] = true
-			tally.Containers++
-			return t.verifyContainer(ctx, container, tally, found)
+			return nil
 		})
 		if err != nil {
 			return err
@@ -159,7 +191,59 @@ func (t *txn) verify(ctx context.Context, tally *Tally, found func(error)) error
 	return nil
 }
 
+// strayPages finds rows of key pages that a container's tree does not reach.
+func (t *txn) strayPages(tr *tree, found func(error)) error {
+	reached := map[byte]int{}
+	var count func(n *node) error
+	count = func(n *node) error {
+		if n.stored {
+			reached[n.level]++
+		}
+		if n.level == 0 {
+			return nil
+		}
+		if err := tr.open(n); err != nil {
+			return err
+		}
+		for i := range n.page.Len() {
+			if err := count(n.kid(i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := count(tr.topNode()); isCorrupt(err) {
+		found(err)
+		return nil
+	} else if err != nil {
+		return err
+	}
+	for level := byte(0); level < format.MaxHeight; level++ {
+		rows, err := countRows(t, pageRow(level), tr.container)
+		if err != nil {
+			return err
+		}
+		if rows != reached[level] {
+			found(t.corrupt("key page", tr.container, format.ID{}, fmt.Errorf("%d rows of level %d, where the container has %d pages", rows, level, reached[level])))
+		}
+	}
+	return nil
+}
+
 func (t *txn) verifyContainer(ctx context.Context, container format.ID, tally *Tally, found func(error)) (failed error) {
+	tr, err := t.openTree(container)
+	if isCorrupt(err) {
+		found(err)
+		return nil
+	}
+	if err != nil || tr == nil || tr.head.Dropped {
+		return err
+	}
+	tally.Containers++
+	if err := t.strayPages(tr, found); err != nil {
+		return err
+	}
+	tr.wipe()
 	opened := func([]byte, byte) (struct{}, error) { return struct{}{}, nil }
 	walkRecords(t, container, opened, func(_ struct{}, err error) bool {
 		var corrupt *CorruptError

@@ -35,7 +35,14 @@ type chunk[T any] struct {
 
 // walkRecords opens every record of a container in the order of blinded ids and yields what decode makes of it. See Container.All.
 func walkRecords[T any](t *txn, container format.ID, decode func([]byte, byte) (T, error), yield func(T, error) bool) {
-	w := newWalk(t, container)
+	w, err := newWalk(t, container)
+	if err != nil || w == nil {
+		if err != nil {
+			var zero T
+			yield(zero, err)
+		}
+		return
+	}
 	defer w.stop()
 	first, more := nextChunk[T](w)
 	openChunk(t, container, first, decode)
@@ -140,37 +147,61 @@ func (t *txn) open(dst []byte, container format.ID, it item, values []byte) ([]b
 	return format.OpenRecord(dst, t.place(container, it.id), it.secret, values[it.at:it.at+it.n])
 }
 
-// walk merges a container's records with their secrets, which come from pages and, outranking them, nursery rows; all three in the order of ids.
+// walk merges a container's records with their secrets, which come from pages and, outranking them, nursery rows; all three in the order of ids. It
+// has a tree of its own, since it may run beside the transaction's own goroutine.
 type walk struct {
 	t         *txn
 	container format.ID
+	tree      *tree // nil: there is no such container, and all that is found is strange
 	nursery   *cursor
-	pages     *cursor
 	records   *cursor
 
-	page     *format.Page // the page that is being walked, nil before the first and after the last
-	entry    int          // the next of its entries
-	lastPage *format.ID   // the upper bound of the page before, nil before the first
+	pages    *leaves
+	page     *node // the page that is being walked, nil before the first and after the last
+	entry    int   // the next of its entries
 	pagesEnd bool
-	room     int // how much the values of the last chunk took, as a guess for the next
+
+	covers    *leaves // a second way over the pages, for the keys that nursery rows are sealed under
+	cover     *node
+	coversEnd bool
+
+	rows    uint64 // nursery rows met
+	sum     format.Sum
+	checked bool // against the head
+
+	room int // how much the values of the last chunk took, as a guess for the next
 }
 
-func newWalk(t *txn, container format.ID) *walk {
+// newWalk begins a walk; nil when the container was dropped.
+func newWalk(t *txn, container format.ID) (*walk, error) {
+	tr, err := t.openTree(container)
+	if err != nil || tr != nil && tr.head.Dropped {
+		return nil, err
+	}
 	space := format.ID(t.sp.id)
-	return &walk{
-		t: t, container: container,
+	w := &walk{
+		t: t, container: container, tree: tr,
 		nursery: newCursor(t.r, space, rowNursery, container),
-		pages:   newCursor(t.r, space, rowPage, container),
 		records: newCursor(t.r, space, rowRecord, container),
 	}
+	if tr == nil {
+		w.pagesEnd, w.coversEnd, w.checked = true, true, true
+	} else {
+		w.pages, w.covers = tr.leaves(), tr.leaves()
+	}
+	return w, nil
 }
 
 func (w *walk) stop() {
 	w.nursery.stop()
-	w.pages.stop()
 	w.records.stop()
 	if w.page != nil {
-		w.page.Wipe()
+		w.page.close()
+	}
+	if w.tree != nil {
+		w.tree.wipe()
+		clear(w.tree.key)
+		clear(w.tree.head.Root.Key)
 	}
 }
 
@@ -189,6 +220,9 @@ func nextChunk[T any](w *walk) (*chunk[T], bool) {
 			return c, false
 		}
 		if !ok {
+			if err := w.check(); err != nil {
+				c.items = append(c.items, item{err: err, n: -1})
+			}
 			return c, false
 		}
 		it := item{id: id, n: -1}
@@ -225,75 +259,105 @@ func (w *walk) lowest() (id format.ID, ok bool, err error) {
 		}
 	}
 	if w.page != nil {
-		entry, _ := w.page.At(w.entry)
+		entry, _ := w.page.page.At(w.entry)
 		consider(entry)
 	}
 	return id, ok, nil
 }
 
-// takeSecret returns the secret of id, which lowest named, and moves past it. The error is a *CorruptError.
+// takeSecret returns the secret of id, which lowest named, and moves past it. The error is a *CorruptError, or the engine's.
 func (w *walk) takeSecret(id format.ID) (s format.Secret, err error) {
 	if w.page != nil {
-		if entry, secret := w.page.At(w.entry); entry == id {
+		if entry, secret := w.page.page.At(w.entry); entry == id {
 			s = cloneSecret(secret)
 			w.entry++
 		}
 	}
-	if value, ok := w.nursery.take(id); ok {
-		folded := s.Version
-		clear(s.Key)
-		if s, err = w.t.openNursery(w.container, id, value); err == nil && s.Version <= folded {
-			err = w.t.corrupt("nursery row", w.container, id, errOldRow(s.Version, folded))
-		}
-		if failed := w.nursery.advance(); failed != nil {
-			return s, failed
-		}
+	value, ok := w.nursery.take(id)
+	if !ok {
+		return s, nil
+	}
+	folded := s.Version
+	clear(s.Key)
+	s = format.Secret{}
+	var key []byte
+	if key, err = w.coverKey(id); err == nil {
+		s, err = w.t.openNursery(w.container, id, key, value)
+	}
+	if err == nil && s.Version <= folded {
+		err = w.t.corrupt("nursery row", w.container, id, errOldRow(s.Version, folded))
+	}
+	if salt := format.NurserySalt(value); salt != nil && !w.checked {
+		w.rows++
+		w.sum.Add(format.Term(w.t.ring.set(), w.container, id, salt))
+	}
+	if failed := w.nursery.advance(); failed != nil {
+		return s, failed
 	}
 	return s, err
+}
+
+// coverKey returns the key of the page that covers id, which comes after all ids it was asked for before.
+func (w *walk) coverKey(id format.ID) ([]byte, error) {
+	for !w.coversEnd && (w.cover == nil || bytes.Compare(w.cover.upper[:], id[:]) < 0) {
+		n, err := w.covers.next()
+		if isCorrupt(err) {
+			continue // the walk over the pages tells of it
+		}
+		if err != nil {
+			return nil, err
+		}
+		w.cover, w.coversEnd = n, n == nil
+	}
+	if w.cover == nil || w.cover.lower != (format.ID{}) && bytes.Compare(w.cover.lower[:], id[:]) >= 0 {
+		return nil, w.t.corrupt("nursery row", w.container, id, errors.New("no page covers it"))
+	}
+	return w.cover.secret.Key, nil
 }
 
 func errOldRow(nursery, page uint64) error {
 	return fmt.Errorf("version %d, where the key page has %d: an old row was put back", nursery, page)
 }
 
-// loadPage makes page the one whose entries come next, checking that pages follow one another without a gap. A page that is damaged or missing is a
-// *CorruptError, after which the walk goes on; records whose secrets were in it are then found to have none.
+// check holds the nursery rows that were met against the head: none may be missing, added, or another than the head knows.
+func (w *walk) check() error {
+	if w.checked {
+		return nil
+	}
+	w.checked = true
+	if w.rows == w.tree.head.Rows && w.sum == w.tree.head.Sum {
+		return nil
+	}
+	return w.t.corrupt("head", w.container, format.ID{}, fmt.Errorf("%w: %d nursery rows, where the head has %d others: rows were taken away, added or put back",
+		format.ErrNotAuthentic, w.rows, w.tree.head.Rows))
+}
+
+// loadPage makes page the one whose entries come next. A page that is damaged or missing is a *CorruptError, after which the walk goes on; records whose
+// secrets were in it are then found to have none.
 func (w *walk) loadPage() error {
-	for !w.pagesEnd && (w.page == nil || w.entry == w.page.Len()) {
+	for !w.pagesEnd && (w.page == nil || w.entry == w.page.page.Len()) {
 		if w.page != nil {
-			w.page.Wipe()
+			w.page.close()
 			w.page = nil
 		}
-		if err := w.pages.start(); err != nil {
+		n, err := w.pages.next()
+		if err != nil {
 			return err
 		}
-		if !w.pages.ok {
+		if n == nil {
 			w.pagesEnd = true
-			if w.lastPage != nil && *w.lastPage != format.MaxID {
-				return w.t.corrupt("key page", w.container, *w.lastPage, errors.New("the last page of the container is missing"))
-			}
 			return nil
 		}
-		var before format.ID
-		if w.lastPage != nil {
-			before = *w.lastPage
+		if n.stored {
+			n.page, err = w.t.readPage(w.container, n)
+		} else {
+			n.page = format.NewPage(0, n.lower, n.upper)
 		}
-		upper := w.pages.id
-		page, damage := w.t.openPage(w.pages.row)
-		w.lastPage = &upper
-		if err := w.pages.advance(); err != nil {
-			if page != nil {
-				page.Wipe()
-			}
+		if err != nil {
 			return err
 		}
-		if damage != nil {
-			return damage
-		}
-		w.page, w.entry = page, 0
-		if page.Lower != before {
-			return w.t.corrupt("key page", w.container, upper, errors.New("the page before this one is missing"))
-		}
+		n.own = true
+		w.page, w.entry = n, 0
 	}
 	return nil
 }

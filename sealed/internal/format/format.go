@@ -49,6 +49,8 @@ const (
 	kindInstance = 'I'
 	kindEpoch    = 'E'
 	kindLog      = 'L'
+	kindHead     = 'H'
+	kindAnchor   = 'A'
 	kindPortable = 'X'
 
 	version1 = 1 // the format of all of them

@@ -82,16 +82,27 @@ func (v vector) open(t testing.TB) ([]byte, error) {
 		}
 		return fmt.Appendf(nil, "%d %x", s.Version, s.Key), nil
 	case "page":
-		p, err := format.OpenPage(at, at.Record, key, value)
+		p, err := format.OpenPage(at, byte(v.Number>>32), format.ID{1}, at.Record, key, v.Number&0xffffffff, value)
 		if err != nil {
 			return nil, err
 		}
 		return describe(p), nil
+	case "head":
+		h, err := format.OpenHead(at, key, value)
+		if err != nil {
+			return nil, err
+		}
+		return fmt.Appendf(nil, "%d %d %d %t %d %x %d %d %x %d %x", h.Pair.Generation, h.Pair.Epoch, h.Sequence, h.Dropped, h.Height, h.Root.Key, h.Root.Version,
+			h.Rows, h.Sum, h.Erased, h.Previous), nil
+	case "log entry":
+		return format.OpenLogEntry(key, at.Instance, at.Space, v.Number, value)
+	case "anchor":
+		return format.OpenAnchor(key, at.Instance, value)
 	case "bundle":
 		return format.OpenBundle(key, at.Instance, at.Space, value)
 	case "epoch":
 		out := make([]byte, format.KeySize)
-		if err := format.OpenEpoch(out, key, at.Instance, at.Space, uint32(v.Number), value); err != nil {
+		if err := format.OpenEpoch(out, key[:32], key[32:], at.Instance, at.Space, uint32(v.Number), value); err != nil {
 			return nil, err
 		}
 		return out, nil
@@ -121,7 +132,7 @@ func (v vector) open(t testing.TB) ([]byte, error) {
 }
 
 func describe(p *format.Page) []byte {
-	out := fmt.Appendf(nil, "%d %d %d %s %s", p.Pair.Generation, p.Pair.Epoch, p.Version, p.Lower, p.Upper)
+	out := fmt.Appendf(nil, "%d %d %s %s", p.Level, p.Version, p.Lower, p.Upper)
 	for i := range p.Len() {
 		id, s := p.At(i)
 		out = fmt.Appendf(out, " %s:%d:%x", id, s.Version, s.Key)
@@ -134,8 +145,8 @@ func slot(generation uint32, space format.ID) format.Slot {
 		Commitment: format.DataKeyCommitment(key(9), space, generation)}
 }
 
-func page(entries int, upper format.ID) *format.Page {
-	p := format.NewPage(format.ID{1}, upper)
+func page(level byte, entries int, upper format.ID) *format.Page {
+	p := format.NewPage(level, format.ID{1}, upper)
 	p.Version = 5
 	for i := range entries {
 		p.Append(format.ID{2, byte(i >> 8), byte(i)}, format.Secret{Key: key(byte(i)), Version: uint64(i + 1)})
@@ -145,7 +156,6 @@ func page(entries int, upper format.ID) *format.Page {
 
 // valid makes one vector of each sort.
 func valid() (all []vector) {
-	pair := format.Pair{Generation: 3, Epoch: 4}
 	add := func(name, kind string, k []byte, at format.Place, number uint64, value []byte) {
 		all = append(all, vector{Name: name, Format: kind, Key: hex.EncodeToString(k), Place: places(at), Number: number, Value: hex.EncodeToString(value)})
 	}
@@ -154,15 +164,22 @@ func valid() (all []vector) {
 		add(fmt.Sprint("record of ", size), "record", key(1), place(1), 8,
 			format.SealRecord(place(1), 2, format.Secret{Key: key(1), Version: 8}, format.Salt(key(2), place(1), format.Secret{Key: key(1), Version: 8}, plain), plain).Bytes())
 	}
-	add("nursery", "nursery", key(3), place(2), 0, format.SealNursery(place(2), pair, key(3), format.Salt(key(2), place(2), format.Secret{Key: key(4), Version: 9}, nil), format.Secret{Key: key(4), Version: 9}).Bytes())
+	add("nursery", "nursery", key(3), place(2), 0, format.SealNursery(place(2), key(3), format.Salt(key(2), place(2), format.Secret{Key: key(4), Version: 9}, nil), format.Secret{Key: key(4), Version: 9}).Bytes())
 	for _, n := range []int{0, 1, 16, 17, 64, 65, 256} {
 		at := place(3)
 		at.Record = format.MaxID
-		add(fmt.Sprint("page of ", n), "page", key(5), at, 0, format.SealPage(at, pair, key(5), key(2), page(n, format.MaxID)).Bytes())
+		level := byte(n % 3)
+		add(fmt.Sprintf("page of %d, level %d", n, level), "page", key(5), at, uint64(level)<<32|5, format.SealPage(at, key(5), key(2), page(level, n, format.MaxID)).Bytes())
 	}
 	at := place(4)
 	add("bundle", "bundle", key(6), at, 0, format.SealBundle(key(6), at.Instance, at.Space, []byte("document")).Bytes())
-	add("epoch", "epoch", key(6), at, 11, format.SealEpoch(key(6), at.Instance, at.Space, 11, key(7)))
+	add("head", "head", key(3), place(5), 0, format.SealHead(place(5), key(3), key(2), &format.Head{Pair: format.Pair{Generation: 3, Epoch: 4}, Sequence: 5, Height: 2,
+		Root: format.Secret{Key: key(8), Version: 6}, Rows: 7, Sum: format.Sum(key(9)), Erased: 10, Previous: format.Sum(key(11))}).Bytes())
+	add("head of a dropped container", "head", key(3), place(6), 0,
+		format.SealHead(place(6), key(3), key(2), &format.Head{Sequence: 1, Dropped: true, Root: format.Secret{Key: key(8)}}).Bytes())
+	add("log entry", "log entry", key(6), at, 13, format.SealLogEntry(key(6), at.Instance, at.Space, 13, []byte("entry")).Bytes())
+	add("anchor", "anchor", key(6), at, 0, format.AuthAnchor(key(6), at.Instance, []byte("document")))
+	add("epoch", "epoch", append(key(6), key(8)...), at, 11, format.SealEpoch(key(6), key(8), at.Instance, at.Space, 11, key(7)))
 	add("inner", "inner", key(6), at, 12, format.SealInner(key(6), at.Instance, at.Space, slot(12, at.Space), key(9)))
 	add("log entry", "log", key(6), at, 13, format.SealLogEntry(key(6), at.Instance, at.Space, 13, []byte("entry")).Bytes())
 	add("portable", "portable", key(6), at, 0, format.SealPortable(key(6), at.Instance, at.Space.String(), []byte("to take away")))
@@ -193,12 +210,17 @@ func invalid(v vector) (all []vector) {
 	add("cut", func(_ *vector, b []byte) []byte { return b[:len(b)-1] })
 	add("longer", func(_ *vector, b []byte) []byte { return append(b, 0) })
 	add("empty", func(*vector, []byte) []byte { return nil })
-	add("other key", func(v *vector, b []byte) []byte { v.Key = hex.EncodeToString(key(99)); return b })
+	add("other key", func(v *vector, b []byte) []byte {
+		v.Key = hex.EncodeToString(append(key(99), key(8)...)[:len(v.Key)/2])
+		return b
+	})
 	if v.Format != "instance" {
 		add("other instance", func(v *vector, b []byte) []byte { v.Place["instance"] = format.ID{77}.String(); return b })
+	}
+	if !slices.Contains([]string{"instance", "anchor"}, v.Format) {
 		add("other space", func(v *vector, b []byte) []byte { v.Place["space"] = format.ID{77}.String(); return b })
 	}
-	if slices.Contains([]string{"record", "nursery", "page"}, v.Format) {
+	if slices.Contains([]string{"record", "nursery", "page", "head"}, v.Format) {
 		add("other container", func(v *vector, b []byte) []byte { v.Place["container"] = format.ID{77}.String(); return b })
 		add("other record", func(v *vector, b []byte) []byte { v.Place["record"] = format.ID{77}.String(); return b })
 	}
@@ -236,7 +258,7 @@ func TestVectors(t *testing.T) {
 				if bad.Class = class(err); bad.Class == "" {
 					t.Fatalf("%s opens", bad.Name)
 				}
-				if v.Name == "record of 600" || v.Name == "page of 1" || len(v.Value) < 400 {
+				if v.Name == "record of 600" || v.Name == "page of 1, level 1" || len(v.Value) < 400 {
 					all = append(all, bad)
 				}
 			}
@@ -377,7 +399,7 @@ func FuzzOpen(f *testing.F) {
 		if len(value) > 1<<16 || valid[hex.EncodeToString(value)] {
 			return
 		}
-		for _, kind := range []string{"record", "nursery", "page", "bundle", "epoch", "inner", "instance"} {
+		for _, kind := range []string{"record", "nursery", "page", "bundle", "inner", "instance", "head", "log entry", "anchor"} {
 			v := vector{Name: "fuzz", Format: kind, Key: hex.EncodeToString(key(42)), Place: places(place(42)), Number: 1, Value: hex.EncodeToString(value)}
 			if out, err := v.open(t); err == nil || out != nil || class(err)[0] == 'o' {
 				t.Errorf("%s: %x, %v", kind, out, err)
@@ -394,14 +416,14 @@ func FuzzPageContent(f *testing.F) {
 	f.Add([]byte{}, uint8(0))
 	f.Add(bytes.Repeat([]byte{7}, 56*3), uint8(1))
 	f.Fuzz(func(t *testing.T, content []byte, lower uint8) {
-		p := format.NewPage(format.ID{lower}, format.MaxID)
+		p := format.NewPage(0, format.ID{lower}, format.MaxID)
 		for len(content) >= 17 && p.Len() < format.PageSlots {
 			p.Append(format.ID(content), format.Secret{Key: key(content[16]), Version: 1 + uint64(content[16])})
 			content = content[17:]
 		}
 		want := describe(p)
 		at := place(1)
-		got, err := format.OpenPage(at, format.MaxID, key(5), format.SealPage(at, format.Pair{}, key(5), key(2), p).Bytes())
+		got, err := format.OpenPage(at, 0, format.ID{lower}, format.MaxID, key(5), 0, format.SealPage(at, key(5), key(2), p).Bytes())
 		if err != nil {
 			if !errors.Is(err, format.ErrMalformed) {
 				t.Error(err)

@@ -11,36 +11,32 @@ import (
 
 // A key page:
 //
-//	'P' format suite 0 | generation u32 | epoch u32 | page version u64 | lower 16 | salt 24 | nonce 12 | n × 56 | tag 16
+//	'P' format suite level | page version u64 | salt 24 | nonce 12 | n × 56 | tag 16
 //
 // with n of 16, 64 or 256 slots, each { id 16, secret 32, version u64 }, sorted by id, unused ones zero and last. Its upper bound is its row's key.
+// A page of level 0 holds the secrets of records; one above holds the keys and versions of pages, under their upper bounds. The key of a page is
+// random, its own, and lies in the page above it or in the container's head.
 //
-// A nursery row, a secret that no page holds yet:
+// A nursery row, a secret that no page holds yet, sealed under the key of the page that covers it:
 //
-//	'N' format suite 0 | generation u32 | epoch u32 | salt 24 | nonce 12 | secret 32, version u64 | tag 16
+//	'N' format suite 0 | salt 24 | nonce 12 | secret 32, version u64 | tag 16
 
 // PageSlots is the most entries a page can hold.
 const PageSlots = 256
 
 const (
 	entrySize    = 16 + KeySize + 8
-	pageFixed    = headerSize + 4 + 4 + 8 + 16 + saltSize
-	nurseryFixed = headerSize + 4 + 4 + saltSize
+	pageFixed    = headerSize + 8 + saltSize
+	nurseryFixed = headerSize + saltSize
 	nurserySize  = nurseryFixed + nonceSize + KeySize + 8 + tagSize
 )
 
 // slotClasses are the sizes a page may have, so that its length tells little about how full it is.
 var slotClasses = [...]int{16, 64, PageSlots}
 
-// Pair names the keys that a page or nursery row is sealed under.
-type Pair struct {
-	Generation uint32 // of the resource data key
-	Epoch      uint32 // of the epoch key
-}
-
 // Page is an opened key page. It holds secrets: Wipe it.
 type Page struct {
-	Pair    Pair
+	Level   byte
 	Version uint64 // how often this page was rewritten
 	Lower   ID     // exclusive; zero: none, this is the first page
 	Upper   ID     // inclusive
@@ -49,7 +45,16 @@ type Page struct {
 }
 
 // NewPage returns an empty page for the range (lower, upper].
-func NewPage(lower, upper ID) *Page { return &Page{Lower: lower, Upper: upper} }
+func NewPage(level byte, lower, upper ID) *Page {
+	return &Page{Level: level, Lower: lower, Upper: upper}
+}
+
+// Clone returns a page of its own with the same content.
+func (p *Page) Clone() *Page {
+	c := *p
+	c.entries = append(make([]byte, 0, PageSlots*entrySize), p.entries...)
+	return &c
+}
 
 // Covers reports whether id lies in the page's range. A page whose lower bound is zero is the first one and begins with the zero id itself.
 func (p *Page) Covers(id ID) bool {
@@ -88,25 +93,35 @@ func (p *Page) Remove(id ID) bool {
 	return true
 }
 
-// RemoveUpTo takes the entries out whose ids are not above id.
-func (p *Page) RemoveUpTo(id ID) {
-	i, ok := p.search(id)
-	if ok {
-		i++
-	}
-	n := copy(p.entries, p.entries[i*entrySize:])
-	clear(p.entries[n:])
-	p.entries = p.entries[:n]
+// Find returns the index of the first entry whose id is not below id, Len when there is none.
+func (p *Page) Find(id ID) int {
+	i, _ := p.search(id)
+	return i
 }
 
 // Append adds an entry after all others; the caller adds them in order. It copies the secret.
 func (p *Page) Append(id ID, s Secret) {
-	if p.entries == nil {
-		p.entries = make([]byte, 0, PageSlots*entrySize)
+	if len(p.entries)+entrySize > cap(p.entries) {
+		grown := append(make([]byte, 0, max(PageSlots*entrySize, 2*cap(p.entries))), p.entries...)
+		clear(p.entries)
+		p.entries = grown
 	}
 	p.entries = append(p.entries, id[:]...)
 	p.entries = append(p.entries, s.Key...)
 	p.entries = binary.BigEndian.AppendUint64(p.entries, s.Version)
+}
+
+// Set puts an entry in its place, or in place of the one of the same id. It copies the secret.
+func (p *Page) Set(id ID, s Secret) {
+	i, ok := p.search(id)
+	if !ok {
+		p.Append(id, s)
+		copy(p.entries[(i+1)*entrySize:], p.entries[i*entrySize:])
+	}
+	e := p.entries[i*entrySize:][:entrySize]
+	copy(e, id[:])
+	copy(e[16:], s.Key)
+	binary.BigEndian.PutUint64(e[48:], s.Version)
 }
 
 // Wipe clears the page's secrets; the page is empty afterwards.
@@ -131,8 +146,8 @@ func (p *Page) search(id ID) (int, bool) {
 	return lo, false
 }
 
-// SealPage seals a page for its place (at.Record is ignored: the upper bound takes its part) under the page key of pair.
-func SealPage(at Place, pair Pair, pageKey, hedge []byte, p *Page) Sealed {
+// SealPage seals a page for its place (at.Record is ignored: the upper bound takes its part) under its own key.
+func SealPage(at Place, pageKey, hedge []byte, p *Page) Sealed {
 	i := slices.IndexFunc(slotClasses[:], func(n int) bool { return n >= p.Len() })
 	if i < 0 {
 		panic(fmt.Sprintf("format: page of %d entries", p.Len()))
@@ -140,11 +155,8 @@ func SealPage(at Place, pair Pair, pageKey, hedge []byte, p *Page) Sealed {
 	size := slotClasses[i] * entrySize
 	at.Record = p.Upper
 	b := make([]byte, 0, pageFixed+sealSize+size)
-	b = append(b, kindPage, version1, suiteGCM, 0)
-	b = binary.BigEndian.AppendUint32(b, pair.Generation)
-	b = binary.BigEndian.AppendUint32(b, pair.Epoch)
+	b = append(b, kindPage, version1, suiteGCM, p.Level)
 	b = binary.BigEndian.AppendUint64(b, p.Version)
-	b = append(b, p.Lower[:]...)
 	arena.Do(func() {
 		plain := make([]byte, size)
 		copy(plain, p.entries)
@@ -157,29 +169,19 @@ func SealPage(at Place, pair Pair, pageKey, hedge []byte, p *Page) Sealed {
 	return Sealed{b}
 }
 
-// PeekPair returns the pair a page or nursery row says it is sealed under, so that its key can be chosen. Nothing is authenticated yet.
-func PeekPair(value []byte) (Pair, error) {
-	if len(value) < headerSize+8 || value[0] != kindPage && value[0] != kindNursery {
-		return Pair{}, fmt.Errorf("%w: neither a key page nor a nursery row", ErrMalformed)
-	}
-	return Pair{binary.BigEndian.Uint32(value[headerSize:]), binary.BigEndian.Uint32(value[headerSize+4:])}, nil
-}
-
-// OpenPage opens the page with the given upper bound.
-func OpenPage(at Place, upper ID, pageKey, value []byte) (*Page, error) {
-	zero, rest, err := header(kindPage, value)
+// OpenPage opens the page of a level and range under its own key. It must be the version that the page above names: an older copy does not open.
+func OpenPage(at Place, level byte, lower, upper ID, pageKey []byte, version uint64, value []byte) (*Page, error) {
+	got, rest, err := header(kindPage, value)
 	if err != nil {
 		return nil, err
 	}
 	slots := (len(value) - pageFixed - sealSize) / entrySize
-	if zero != 0 || len(value) < pageFixed || len(value) != pageFixed+sealSize+slots*entrySize || !slices.Contains(slotClasses[:], slots) {
-		return nil, fmt.Errorf("%w: a key page cannot have %d bytes", ErrMalformed, len(value))
+	if got != level || len(value) < pageFixed || len(value) != pageFixed+sealSize+slots*entrySize || !slices.Contains(slotClasses[:], slots) {
+		return nil, fmt.Errorf("%w: a key page of level %d cannot begin so and have %d bytes", ErrMalformed, level, len(value))
 	}
-	p := &Page{
-		Pair:    Pair{binary.BigEndian.Uint32(rest), binary.BigEndian.Uint32(rest[4:])},
-		Version: binary.BigEndian.Uint64(rest[8:]),
-		Lower:   ID(rest[16:32]),
-		Upper:   upper,
+	p := &Page{Level: level, Version: binary.BigEndian.Uint64(rest), Lower: lower, Upper: upper}
+	if p.Version != version {
+		return nil, fmt.Errorf("%w: the page has version %d, where %d belongs", ErrNotAuthentic, p.Version, version)
 	}
 	at.Record = upper
 	arena.Do(func() {
@@ -214,11 +216,9 @@ func OpenPage(at Place, upper ID, pageKey, value []byte) (*Page, error) {
 }
 
 // SealNursery seals a record's secret for its nursery row; salt is that of the record's version.
-func SealNursery(at Place, pair Pair, pageKey, salt []byte, s Secret) Sealed {
+func SealNursery(at Place, pageKey, salt []byte, s Secret) Sealed {
 	b := make([]byte, 0, nurserySize)
 	b = append(b, kindNursery, version1, suiteGCM, 0)
-	b = binary.BigEndian.AppendUint32(b, pair.Generation)
-	b = binary.BigEndian.AppendUint32(b, pair.Epoch)
 	arena.Do(func() {
 		plain := binary.BigEndian.AppendUint64(append(make([]byte, 0, KeySize+8), s.Key...), s.Version)
 		b = append(b, salt...)
@@ -253,6 +253,14 @@ func OpenNursery(at Place, pageKey, value []byte) (s Secret, err error) {
 		return Secret{}, fmt.Errorf("%w: version zero", ErrMalformed)
 	}
 	return s, err
+}
+
+// NurserySalt returns the salt of a nursery row, which names it among all rows of its place. Nothing is authenticated. A row that is too short has none.
+func NurserySalt(value []byte) []byte {
+	if len(value) < nurseryFixed {
+		return nil
+	}
+	return value[headerSize:nurseryFixed]
 }
 
 // pageContext derives the single-use key of a page or nursery row from everything that stands before its nonce (the salt is its end), and the context

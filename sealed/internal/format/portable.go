@@ -62,8 +62,11 @@ func BackupKey(root []byte, instance ID, content string) []byte {
 // authentic shows when it is opened, as with every row.
 func Restored(rowKind byte, value []byte) (Sealed, error) {
 	kind := rowKind
-	if rowKind == 'R' {
+	switch {
+	case rowKind == 'R':
 		kind = kindRecord
+	case rowKind > '0' && rowKind <= '9': // the level of a page
+		kind = kindPage
 	}
 	if _, _, err := header(kind, value); err != nil {
 		return Sealed{}, err

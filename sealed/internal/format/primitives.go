@@ -50,6 +50,9 @@ const (
 	labelCommitEWK = "visage/v1/commit-epoch"
 	labelCommitIRK = "visage/v1/commit-root"
 	labelProbe     = "visage/v1/probe"
+	labelHead      = "visage/v1/head"
+	labelSet       = "visage/v1/set"
+	labelAnchor    = "visage/v1/anchor"
 	labelPortable  = "visage/v1/portable"
 	labelBackup    = "visage/v1/backup"
 )
@@ -161,18 +164,21 @@ func ProbeSum(probe []byte, space ID, generation uint32) []byte {
 	return sum[:]
 }
 
-// PageKey derives the key that a space's pages are sealed under, for one pair of data key and epoch key: with either of them alone it cannot
-// be had.
-func PageKey(dataKey, epochKey []byte) (key []byte) {
+// RootKey derives the key that the head of a space's root container is sealed under, for one pair of data key and epoch key: with either of them
+// alone it cannot be had. Every other key of the space lies below that head.
+func RootKey(dataKey, epochKey []byte) (key []byte) {
 	arena.Do(func() {
 		k, err := hkdf.Extract(sha256.New, dataKey, epochKey)
 		if err != nil {
-			panic("format: extract a page key: " + err.Error())
+			panic("format: extract a root key: " + err.Error())
 		}
 		key = k
 	})
 	return key
 }
+
+// SetKey derives, from the blinding key, the key of the set hashes in heads.
+func SetKey(blind []byte) []byte { return expand(blind, labelSet) }
 
 // HedgeKey derives the key that salts of a space are hedged with.
 func HedgeKey(dataKey []byte, space ID) []byte { return expand(dataKey, labelHedge, space[:]) }

@@ -1,6 +1,7 @@
 package format
 
 import (
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
@@ -118,11 +119,23 @@ func OpenBundle(root []byte, instance, space ID, value []byte) (document []byte,
 	return document, err
 }
 
-// SealEpoch seals an epoch key for the key store.
-func SealEpoch(root []byte, instance, space ID, epoch uint32, epochKey []byte) []byte {
+// epochStoreKey derives what a space's epoch keys are sealed under. It takes the data key as well: a copy of the key store from before the data key
+// was changed opens with the old data key alone, which lives in no slot any more.
+func epochStoreKey(root, dataKey []byte, instance, space ID) []byte {
+	store := expand(root, labelEpochs, instance[:], space[:])
+	defer clear(store)
+	key, err := hkdf.Extract(sha256.New, dataKey, store)
+	if err != nil {
+		panic("format: extract the key of epoch keys: " + err.Error())
+	}
+	return key
+}
+
+// SealEpoch seals an epoch key for the key store, under the instance root and the data key of its generation.
+func SealEpoch(root, dataKey []byte, instance, space ID, epoch uint32, epochKey []byte) []byte {
 	b := binary.BigEndian.AppendUint32([]byte{kindEpoch, version1, suiteGCM, 0}, epoch)
 	arena.Do(func() {
-		store := expand(root, labelEpochs, instance[:], space[:])
+		store := epochStoreKey(root, dataKey, instance, space)
 		b = append(b, salted(store, space[:], epochKey)...)
 		key := expand(store, labelEpochs, b)
 		b = seal(b, key, epochKey, Context(labelEpochs, b, instance[:], space[:]))
@@ -133,7 +146,7 @@ func SealEpoch(root []byte, instance, space ID, epoch uint32, epochKey []byte) [
 }
 
 // OpenEpoch opens an epoch key into dst, which has KeySize bytes.
-func OpenEpoch(dst, root []byte, instance, space ID, epoch uint32, value []byte) error {
+func OpenEpoch(dst, root, dataKey []byte, instance, space ID, epoch uint32, value []byte) error {
 	zero, rest, err := header(kindEpoch, value)
 	if err != nil {
 		return err
@@ -146,7 +159,7 @@ func OpenEpoch(dst, root []byte, instance, space ID, epoch uint32, value []byte)
 	}
 	fixed := value[:epochFixed]
 	arena.Do(func() {
-		store := expand(root, labelEpochs, instance[:], space[:])
+		store := epochStoreKey(root, dataKey, instance, space)
 		key := expand(store, labelEpochs, fixed)
 		var plain []byte
 		plain, err = open(nil, key, value[epochFixed:], Context(labelEpochs, fixed, instance[:], space[:]))
@@ -195,4 +208,20 @@ func instanceMAC(root, b []byte) (sum []byte) {
 		clear(key)
 	})
 	return sum
+}
+
+// authenticated returns the document inside a value that carries its MAC at the end.
+func authenticated(kind byte, value []byte, sum func([]byte) []byte) ([]byte, error) {
+	zero, rest, err := header(kind, value)
+	if err != nil {
+		return nil, err
+	}
+	if zero != 0 || len(rest) < sha256.Size {
+		return nil, fmt.Errorf("%w: a document of kind %q cannot have %d bytes", ErrMalformed, kind, len(value))
+	}
+	end := len(value) - sha256.Size
+	if !hmac.Equal(sum(value[:end]), value[end:]) {
+		return nil, fmt.Errorf("%w: the document was changed", ErrNotAuthentic)
+	}
+	return value[headerSize:end], nil
 }
