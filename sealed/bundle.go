@@ -265,6 +265,15 @@ func (s *Store) openRing(ctx context.Context, id SpaceID, ring *keyring, doc bun
 		return err
 	}
 	defer scratch.Free()
+	// A space under two keys, while one takes over from the other, needs both to open, as whoever refuses one of them expects.
+	for _, other := range doc.Generations {
+		if other.Number == g.Number {
+			continue
+		}
+		if err := s.unwrapDataKey(ctx, scratch.Bytes(), id, other, src); err != nil {
+			return fmt.Errorf("unwrap data key of generation %d: %w", other.Number, err)
+		}
+	}
 	if err := s.openEpochKey(scratch.Bytes(), ring.data(), id, e); err != nil {
 		return err
 	}
