@@ -48,14 +48,15 @@ func (c coding) bytes(rows int) (sketch, groups, back int) {
 
 // work is memory to code a vector in.
 type work struct {
-	vector []float32
-	codes  []int8
-	two    []byte
+	vector     []float32
+	codes, two []byte // of both planes, plus 128, and of the sketch
+	found      kernel.Coded
 	coded
 }
 
 func newWork(c coding) *work {
-	w := &work{vector: make([]float32, c.dim), codes: make([]int8, c.dim), two: make([]byte, c.dim)}
+	padded := (c.dim + 15) &^ 15
+	w := &work{vector: make([]float32, c.dim), codes: make([]byte, padded), two: make([]byte, padded)}
 	w.sketch = make([]byte, kernel.SketchBytes(c.dim)/kernel.Rows-4)
 	w.front, w.back = make([]byte, 4*kernel.Vectors(c.dim)), make([]byte, kernel.BackBytes(c.dim))
 	return w
@@ -71,50 +72,23 @@ func (w *work) wipe() {
 	clear(w.back)
 }
 
-// encode codes a vector whose squared length is square.
-//
-// A code c, -128 to 127, stands for the middle of the cell [c, c+1) of 128 equal ones on either side of zero; its upper
-// half h = ⌊c/16⌋ for the middle of [h, h+1) of eight. In halves of a cell these are 2c+1 and 2h+1, odd numbers with the
-// sign of what they stand for. The sketch has two cells on either side, the outer ones without end: -3, -1, 1 and 3.
-func (c coding) encode(v []float32, square float64, w *work) {
-	most := float32(0)
-	for _, x := range v {
-		most = max(most, x, -x)
-	}
-	scale := 128 / float64(most)
-	var sketch, front, back float64         // products with the vector
-	var sketchLong, frontLong, backLong int // squared lengths
-	codes, two := w.codes[:len(v)], w.two[:len(v)]
-	for i, x := range v {
-		code := min(int(math.Floor(float64(x)*scale)), 127)
-		s := 1
-		if x >= c.cell || x < -c.cell {
-			s = 3
-		}
-		if x < 0 {
-			s = -s
-		}
-		codes[i], two[i] = int8(code), byte(s+3)>>1
-		f, b := 2*(code>>4)+1, 2*code+1
-		sketch += float64(x) * float64(s)
-		front += float64(x) * float64(f)
-		back += float64(x) * float64(b)
-		sketchLong += s * s
-		frontLong += f * f
-		backLong += b * b
-	}
-	kernel.PackSketch(two, w.sketch)
-	kernel.Pack(codes, w.front, w.back)
-	length := math.Sqrt(square)
-	w.sketchMark = mark(sketch/length, sketchLong, c.sketchScale, frontFull)
-	w.frontMark = mark(front/length, frontLong, c.frontScale, frontFull)
-	w.backMark = mark(back/length, backLong, c.backScale, backFull)
+// encode codes a vector whose squared length is square. Codes have 128 equal cells on either side of zero, the outermost
+// of which the largest number lies in; their upper halves have eight. The sketch has two, of which the outer ones have
+// no end.
+func (c coding) encode(k *kernel.Kernel, v []float32, square float64, w *work) {
+	k.Code(v, 128/k.Peak(v), c.cell, w.codes, w.two, &w.found)
+	kernel.PackSketch(w.two, w.sketch)
+	kernel.Pack(w.codes, w.front, w.back)
+	length, along, long := math.Sqrt(square), &w.found.Along, &w.found.Long
+	w.sketchMark = mark(along[0]/length, long[0], c.sketchScale, frontFull)
+	w.frontMark = mark(along[1]/length, long[1], c.frontScale, frontFull)
+	w.backMark = mark(along[2]/length, long[2], c.backScale, backFull)
 }
 
 // mark makes the mark of a code's vector: how far it reaches along the vector it stands for, rounded down, and how far
 // beside it, rounded up. along² and long differ by what is beside, so rounding of either weighs more there: slack covers
 // it a thousand times over.
-func mark(along float64, long int, scale float64, full int) uint32 {
+func mark(along float64, long int64, scale float64, full int) uint32 {
 	const slack = 1e-9
 	beside := math.Sqrt(max(float64(long)*(1+slack)-along*along, 0))
 	first := int(math.Floor(along * (1 - slack) * scale))

@@ -25,8 +25,8 @@ var ErrDropped = errors.New("gallery dropped")
 // dimensions stays a hundred times below it, a vector that was never normalised far above.
 const unitTolerance = 1e-3
 
-// dimMost is the longest vector there is: sums over the front plane, at most 15·127 a number, keep far from 32 bits.
-const dimMost = 1 << 16
+// dimMost is the longest vector there is: sums of squares, at most 255² a number, and all others stay within 32 bits.
+const dimMost = 1 << 15
 
 // Gallery is a set of unit vectors. It is safe for concurrent use: searches run side by side or together, changes wait for
 // them.
@@ -48,7 +48,7 @@ type Gallery struct {
 	longest float64 // the squared length of the longest vector there ever was, at least 1
 }
 
-// New makes an empty gallery for vectors of length dim, at most 65,536.
+// New makes an empty gallery for vectors of length dim, at most 32,768.
 func New(dim int) (*Gallery, error) { return newGallery(dim, best) }
 
 // best is the fastest kernel that this processor can run.
@@ -127,7 +127,7 @@ func (g *Gallery) add(e *Entry, w *work) error {
 	if err != nil {
 		return err
 	}
-	g.coding.encode(e.Vector, square, w)
+	g.coding.encode(g.kernel, e.Vector, square, w)
 
 	g.mu.Lock()
 	defer g.mu.Unlock()

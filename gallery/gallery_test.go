@@ -345,3 +345,33 @@ func BenchmarkSearch(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkAdd is the part of loading that is the gallery's.
+func BenchmarkAdd(b *testing.B) {
+	for _, dim := range []int{128, 512} {
+		b.Run(fmt.Sprint(dim), func(b *testing.B) {
+			const n = 10_000
+			rnd := rand.New(rand.NewPCG(1, 1))
+			vectors := make([][]byte, 100)
+			for i := range vectors {
+				for _, x := range random(rnd, dim) {
+					vectors[i] = binary.LittleEndian.AppendUint32(vectors[i], math.Float32bits(x))
+				}
+			}
+			for b.Loop() {
+				g, err := gallery.New(dim)
+				if err != nil {
+					b.Fatal(err)
+				}
+				g.Expect(n)
+				for i := range n {
+					if err := g.AddEncoded(gallery.Entry{ID: id(i)}, vectors[i%len(vectors)]); err != nil {
+						b.Fatal(err)
+					}
+				}
+				g.Close()
+			}
+			b.ReportMetric(b.Elapsed().Seconds()/float64(b.N)/n*1e9, "ns/face")
+		})
+	}
+}

@@ -64,26 +64,24 @@ func Weights(first, second int) uint32 {
 // Never is a limit that no row passes.
 func Never() Limit { return Limit{Start: -1 << 30} }
 
-// Pack splits a row's codes, -128 to 127, into what the two planes keep of them: four bytes a vector for the front plane,
-// BackBytes for the back plane.
-func Pack(codes []int8, front, back []byte) {
+// Pack splits a row's codes, plus 128, into what the two planes keep of them: four bytes a vector for the front plane,
+// BackBytes for the back plane. codes is a multiple of 16 long and zero behind the last code.
+func Pack(codes, front, back []byte) {
 	clear(back)
-	for j := range Vectors(len(codes)) {
-		var eight [8]byte // as 0 to 255: the upper half is then 0 to 15, and the lower one the same whatever the sign
-		for k, code := range codes[8*j : min(8*j+8, len(codes))] {
-			eight[k] = byte(code) ^ 0x80
-		}
-		low, high := binary.LittleEndian.Uint32(eight[:4]), binary.LittleEndian.Uint32(eight[4:])
-		binary.LittleEndian.PutUint32(front[4*j:], low>>4&0x0f0f0f0f|high&0xf0f0f0f0)
-		binary.LittleEndian.PutUint32(back[4*j:], low&0x0f0f0f0f|high&0x0f0f0f0f<<4)
+	for j := 0; j < len(front); j += 4 {
+		low, high := binary.LittleEndian.Uint32(codes[2*j:]), binary.LittleEndian.Uint32(codes[2*j+4:])
+		binary.LittleEndian.PutUint32(front[j:], low>>4&0x0f0f0f0f|high&0xf0f0f0f0)
+		binary.LittleEndian.PutUint32(back[j:], low&0x0f0f0f0f|high&0x0f0f0f0f<<4)
 	}
 }
 
-// PackSketch packs a row's codes for the sketch, 0 to 3: four bytes for every 16.
-func PackSketch(codes []byte, sketch []byte) {
-	clear(sketch)
-	for i, code := range codes {
-		sketch[i/16*4+i%4] |= code << (i % 16 / 4 * 2)
+// PackSketch packs a row's codes for the sketch, 0 to 3: four bytes for every 16. codes is a multiple of 16 long and zero
+// behind the last code.
+func PackSketch(codes, sketch []byte) {
+	for j := 0; j < len(sketch); j += 4 {
+		c := codes[4*j:][:16]
+		binary.LittleEndian.PutUint32(sketch[j:], binary.LittleEndian.Uint32(c)|binary.LittleEndian.Uint32(c[4:])<<2|
+			binary.LittleEndian.Uint32(c[8:])<<4|binary.LittleEndian.Uint32(c[12:])<<6)
 	}
 }
 

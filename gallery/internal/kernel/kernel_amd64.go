@@ -11,12 +11,12 @@ func Available() []*Kernel {
 		cpu.X86.HasPOPCNT && cpu.X86.HasAVX2 {
 		all = append(all, &Kernel{
 			Name: "AVX-512 VNNI", scan1: scanAVX512, scan4: scan4AVX512, scan16: scan16AVX512, sketch: sketchAVX512,
-			back: backAVX512, dot: dotAVX2, prefetch: prefetchLines,
+			back: backAVX512, dot: dotAVX2, peak: peakAVX2, code: codeAVX2, prefetch: prefetchLines,
 		})
 	}
 	if cpu.X86.HasAVX2 {
 		all = append(all, &Kernel{
-			Name: "AVX2", scan1: scanAVX2, sketch: sketchAVX2, back: backAVX2, dot: dotAVX2, prefetch: prefetchLines,
+			Name: "AVX2", scan1: scanAVX2, sketch: sketchAVX2, back: backAVX2, dot: dotAVX2, peak: peakAVX2, code: codeAVX2, prefetch: prefetchLines,
 		})
 	}
 	return append(all, &portable)
@@ -51,3 +51,9 @@ func dotAVX2(a, b *float32, n int) float64
 
 //go:noescape
 func prefetchLines(p *byte, n int)
+
+//go:noescape
+func peakAVX2(v *float32, n int) float32
+
+//go:noescape
+func codeAVX2(v *float32, n int, scale, cell float32, codes, sketch *byte, along *[3]float64, long *[3]int32)

@@ -10,7 +10,8 @@ func Available() []*Kernel {
 		return []*Kernel{&portable}
 	}
 	neon := &Kernel{
-		Name: "NEON", scan1: scanNEON, sketch: sketchNEON, back: backNEON, dot: dotPortable, prefetch: prefetchLines,
+		Name: "NEON", scan1: scanNEON, sketch: sketchNEON, back: backNEON, dot: dotPortable, peak: peakPortable,
+		code: codePortable, prefetch: prefetchLines,
 	}
 	return []*Kernel{neon, &portable}
 }

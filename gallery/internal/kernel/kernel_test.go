@@ -1,6 +1,7 @@
 package kernel_test
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -32,10 +33,10 @@ func makePlane(dim, groups int, code func() int8, mark func() int) plane {
 		group := p.groups[r/kernel.Rows*kernel.GroupBytes(dim):][:kernel.GroupBytes(dim)]
 		back := p.back[r*kernel.BackBytes(dim):][:kernel.BackBytes(dim)]
 		front := make([]byte, 4*kernel.Vectors(dim))
-		kernel.Pack(codes, front, back)
+		kernel.Pack(pad(codes, 128), front, back)
 		kernel.SetRow(group, r%kernel.Rows, kernel.Mark(m[0], m[1]), front)
 		packed := make([]byte, kernel.SketchBytes(dim)/kernel.Rows-4)
-		kernel.PackSketch(coarse, packed)
+		kernel.PackSketch(pad(coarse, 0), packed)
 		kernel.SetRow(p.sketch[r/kernel.Rows*kernel.SketchBytes(dim):][:kernel.SketchBytes(dim)], r%kernel.Rows,
 			kernel.Mark(m[0], m[1]), packed)
 		p.codes, p.marks, p.coarse = append(p.codes, codes), append(p.marks, m), append(p.coarse, coarse)
@@ -48,6 +49,15 @@ type hit struct {
 	probe, row int
 	sum, back  int
 	mark       uint32
+}
+
+// pad returns codes plus something, followed by zeros, in a multiple of 16.
+func pad[C int8 | byte](codes []C, plus int) []byte {
+	padded := make([]byte, (len(codes)+15)&^15)
+	for i, c := range codes {
+		padded[i] = byte(int(c) + plus)
+	}
+	return padded
 }
 
 // expect says which hits there are, by the definition and nothing else.
@@ -179,6 +189,44 @@ func TestDotIsTheSameOnAllKernels(t *testing.T) {
 		for _, k := range all {
 			if got := k.Dot(a, b); got != want {
 				t.Errorf("%s, %d numbers: got %v, want %v", k.Name, n, got, want)
+			}
+		}
+	}
+}
+
+func TestCodesAreTheSameOnAllKernels(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	all := kernel.Available()
+	coded := func(k *kernel.Kernel, v []float32) (codes, sketch []byte, out kernel.Coded) {
+		codes, sketch = make([]byte, len(v)), make([]byte, len(v))
+		k.Code(v, 128/k.Peak(v), 0.1, codes, sketch, &out)
+		return codes, sketch, out
+	}
+	for n := 1; n < 300; n++ {
+		v := make([]float32, n)
+		for i := range v {
+			v[i] = []float32{float32(rnd.NormFloat64()) * 0.1, 0.1, -0.1, 0, float32(math.Copysign(0, -1)), 1e-40, -1e-40, 0.7}[rnd.IntN(8)]
+		}
+		v[rnd.IntN(n)] = 1
+		codes, sketch, want := coded(all[len(all)-1], v)
+		for i, x := range v {
+			low, high := float64(int(codes[i])-128)/128, float64(int(codes[i])-127)/128
+			if float64(x) < low || float64(x) > high || x == 1 && codes[i] != 255 {
+				t.Fatalf("%g has code %d of [%g, %g)", x, codes[i], low, high)
+			}
+			if s := []float32{-2, -0.1, 0, 0.1, 2}; x != 0 && (x < s[sketch[i]] || x > s[sketch[i]+1]) {
+				t.Fatalf("%g has code %d in the sketch", x, sketch[i])
+			}
+		}
+		for _, k := range all {
+			codes2, sketch2, got := coded(k, v)
+			if !slices.Equal(codes2, codes) || !slices.Equal(sketch2, sketch) || got.Long != want.Long {
+				t.Fatalf("%s, %d numbers: got %v %v %v, want %v %v %v", k.Name, n, codes2, sketch2, got.Long, codes, sketch, want.Long)
+			}
+			for i := range got.Along { // sums of float64 in another order
+				if math.Abs(got.Along[i]-want.Along[i]) > 1e-12*math.Abs(want.Along[i]) {
+					t.Errorf("%s, %d numbers: along %v, want %v", k.Name, n, got.Along, want.Along)
+				}
 			}
 		}
 	}

@@ -19,6 +19,9 @@ type Kernel struct {
 	back backFunc
 	// dot is Dot for n numbers, a multiple of eight and not zero.
 	dot func(a, b *float32, n int) float64
+	// peak and code are Peak and Code for n numbers, a multiple of eight and not zero.
+	peak func(v *float32, n int) float32
+	code func(v *float32, n int, scale, cell float32, codes, sketch *byte, along *[3]float64, long *[3]int32)
 	// prefetch asks for n bytes that will be read soon.
 	prefetch func(p *byte, n int)
 }
@@ -43,16 +46,16 @@ func (k *Kernel) width(left int) int {
 // portable is the implementation in Go.
 var portable = Kernel{
 	Name: "portable", scan1: scanPortable, sketch: sketchPortable, back: backPortable, dot: dotPortable,
-	prefetch: func(*byte, int) {},
+	peak: peakPortable, code: codePortable, prefetch: func(*byte, int) {},
 }
 
 func scanPortable(
 	groups *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32,
 ) (found int) {
 	groupBytes := vectorBytes * (1 + vectors)
-	all := unsafe.Slice(groups, n*groupBytes)
-	probe := unsafe.Slice(codes, 8*vectors)
-	wheres, out := unsafe.Slice(where, n*Rows), unsafe.Slice(sums, n*Rows)
+	all := slice(groups, n*groupBytes)
+	probe := slice(codes, 8*vectors)
+	wheres, out := slice(where, n*Rows), slice(sums, n*Rows)
 	for g := range n {
 		group := all[g*groupBytes : (g+1)*groupBytes]
 		for r := range Rows {
@@ -81,8 +84,8 @@ func (l *Limit) threshold(mark []byte) int32 {
 
 func sketchPortable(groups *byte, n, vectors int, codes *int8, limit *Limit, found *uint32) (count int) {
 	groupBytes := vectorBytes * (1 + vectors)
-	all := unsafe.Slice(groups, n*groupBytes)
-	probe := unsafe.Slice(codes, 16*vectors)
+	all := slice(groups, n*groupBytes)
+	probe := slice(codes, 16*vectors)
 	for g := range n {
 		group := all[g*groupBytes : (g+1)*groupBytes]
 		passes := false
@@ -99,7 +102,7 @@ func sketchPortable(groups *byte, n, vectors int, codes *int8, limit *Limit, fou
 			passes = passes || sum >= limit.threshold(group[4*r:])
 		}
 		if passes {
-			unsafe.Slice(found, n)[count] = uint32(g)
+			slice(found, n)[count] = uint32(g)
 			count++
 		}
 	}
@@ -107,22 +110,22 @@ func sketchPortable(groups *byte, n, vectors int, codes *int8, limit *Limit, fou
 }
 
 func backPortable(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32) {
-	for i, at := range unsafe.Slice(where, n) {
+	for i, at := range slice(where, n) {
 		r := int(at & 0xffff)
-		row := unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(plane), r*rowBytes)), rowBytes)
-		probe := unsafe.Slice((*int8)(unsafe.Add(unsafe.Pointer(codes), int(at>>16)*2*rowBytes)), 2*rowBytes)
+		row := slice((*byte)(unsafe.Add(unsafe.Pointer(plane), r*rowBytes)), rowBytes)
+		probe := slice((*int8)(unsafe.Add(unsafe.Pointer(codes), int(at>>16)*2*rowBytes)), 2*rowBytes)
 		lower, upper := probe[:rowBytes], probe[rowBytes:]
 		sum := int32(0)
 		for k, x := range row {
 			sum += int32(x&15)*int32(lower[k]) + int32(x>>4)*int32(upper[k])
 		}
-		unsafe.Slice(backs, n)[i] = sum
-		unsafe.Slice(out, n)[i] = *(*uint32)(unsafe.Add(unsafe.Pointer(marks), 4*r))
+		slice(backs, n)[i] = sum
+		slice(out, n)[i] = *(*uint32)(unsafe.Add(unsafe.Pointer(marks), 4*r))
 	}
 }
 
 func dotPortable(a, b *float32, n int) float64 {
-	x, y := unsafe.Slice(a, n), unsafe.Slice(b, n)
+	x, y := slice(a, n), slice(b, n)
 	var s0, s1, s2, s3, s4, s5, s6, s7 float64
 	for len(x) >= 8 && len(y) >= 8 {
 		s0 += float64(x[0]) * float64(y[0])
@@ -137,3 +140,6 @@ func dotPortable(a, b *float32, n int) float64 {
 	}
 	return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
 }
+
+// slice returns n values beginning at p.
+func slice[T any](p *T, n int) []T { return unsafe.Slice(p, n) }
