@@ -42,7 +42,7 @@ func (s *Server) openKey(l *layers, key visage.KeyRef, as visage.PrincipalID) (k
 	credential := azure.Credential(azure.Application{
 		Tenant: s.cfg.AzureTenant, ClientID: s.cfg.AzureClient, SecretFile: s.cfg.AzureSecretFile,
 	})
-	_, ours := s.ownVault(key)
+	vault, ours := s.ownVault(key)
 	switch {
 	case ours:
 		cfg.Hosts, cfg.Roots = []string{"." + s.vaultHost()}, x509.NewCertPool()
@@ -56,6 +56,9 @@ func (s *Server) openKey(l *layers, key visage.KeyRef, as visage.PrincipalID) (k
 	src, err := azure.New(cfg, key, credential)
 	if err != nil {
 		return refuse("The key %s cannot be used: %v.", key, err)
+	}
+	if ours {
+		return ownKey{src, l.vaults, vault}, nil
 	}
 	return src, nil
 }

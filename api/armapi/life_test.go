@@ -227,3 +227,20 @@ func TestOneChangeAtATime(t *testing.T) {
 	m.finish(path, bodies[1])
 	m.wantFaces("vip", 200, nil)
 }
+
+// TestVaultComesBeforeItsResource: a resource whose vault is deleted is locked, also when it is recovered itself; with the
+// vault and the key everything is back.
+func TestVaultComesBeforeItsResource(t *testing.T) {
+	m := startApproved(t)
+	path, _ := m.vip()
+	m.want(200, "", http.MethodDelete, m.vaults("/safe"), "")
+	m.wantFaces("vip", 403, "EncryptionKeyRevoked")
+	m.want(200, "", http.MethodDelete, path, "")
+	back := m.want(201, "", http.MethodPut, path, `{"location":"local","properties":{"restore":true}}`)
+	if at(back, "properties.encryption.status.state") != "revoked" || at(back, "properties.encryption.status.reason") == nil {
+		t.Errorf("recovered before its vault: %v", at(back, "properties.encryption"))
+	}
+	m.wantFaces("vip", 403, "EncryptionKeyRevoked")
+	m.want(200, "", http.MethodPut, m.vaults("/safe"), `{"location":"local","properties":{"createMode":"recover"}}`)
+	m.wantFaces("vip", 200, nil)
+}
