@@ -70,7 +70,7 @@ plugin                    :
 database/sql/...          :
 crypto/aes                : sealed keysource
 crypto/cipher             : sealed keysource
-crypto/rsa                : keyvault keysource identity
+crypto/rsa                : keyvault keysource identity cmd
 crypto/des                :
 crypto/rc4                :
 crypto/md5                :
@@ -99,7 +99,7 @@ golang.org/x/sync                   : api server face gallery sealed vision acco
 golang.org/x/sys                    : server cmd vision keysource sealed internal bench test gallery/internal/kernel
 golang.org/x/time                   : api
 google.golang.org/protobuf          : vision
-+ github.com/Azure/azure-sdk-for-go : keysource/azure
++ github.com/Azure/azure-sdk-for-go : keysource/azure cmd
 + github.com/getkin/kin-openapi     : api
 + github.com/google/go-cmp          :
 + github.com/rogpeppe/go-internal   :

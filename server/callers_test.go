@@ -206,7 +206,8 @@ func reads(r route) string {
 // decides reports the operations that the operator alone may do, whatever roles say.
 func decides(r route) bool {
 	return strings.HasSuffix(r.pattern, "/approve") || strings.HasSuffix(r.pattern, "/reject") ||
-		r.method == http.MethodPut && strings.Contains(r.pattern, "/accessCapacity/") || strings.Contains(r.pattern, "/Visage.Operations/")
+		r.method == http.MethodPut && strings.Contains(r.pattern, "/accessCapacity/") || strings.Contains(r.pattern, "/Visage.Operations/") ||
+		r.method != http.MethodGet && strings.Contains(r.pattern, "/Visage.Identity/")
 }
 
 func (w *world) managementCallers() []kind {
@@ -220,7 +221,7 @@ func (w *world) managementCallers() []kind {
 		kind{name: "Reader", token: token("reader"), rule: managed(reads)},
 		kind{name: "Cognitive Services User", token: token("faces"), rule: unknown},
 		kind{name: "Contributor", token: token("contributor"), rule: managed(func(r route) string {
-			if decides(r) {
+			if decides(r) || r.method != http.MethodGet && strings.Contains(r.pattern, "/Microsoft.Authorization/") {
 				return "403"
 			}
 			return "in"

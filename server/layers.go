@@ -179,7 +179,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		Accounts: l.accounts, Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID, Group: defaultGroup,
 		Endpoint: s.resourceEndpoint, Rate: s.rate,
 		Vaults: l.vaults, VaultAddress: s.vaultAddress, May: l.identities.May,
-		Authority: s.endpoint + "/" + l.instance.TenantID, Backups: backups{l.store, l.audit},
+		Authority: s.endpoint + "/" + l.instance.TenantID, Backups: backups{l.store, l.audit}, Identities: directory{l.identities, l.instance.TenantID, l.audit},
 	})
 	if err != nil {
 		return nil, err

@@ -39,6 +39,8 @@ type Config struct {
 	May func(who visage.Principal, action, path string) bool
 	// Authority is where tokens are to be had, for clients that come without one. Required.
 	Authority string
+	// Identities keeps who there is, and who may do what. Required.
+	Identities Identities
 	// Backups streams what an operator takes away. Required.
 	Backups Backups
 }
@@ -48,8 +50,8 @@ func New(cfg Config) (api.Plane, error) {
 	if cfg.Accounts == nil || cfg.Subscription == "" || cfg.Tenant == "" || cfg.Group == "" || cfg.Endpoint == nil {
 		return api.Plane{}, errors.New("make management plane: accounts, subscription, tenant, group and endpoint are required")
 	}
-	if cfg.Vaults == nil || cfg.VaultAddress == nil || cfg.May == nil || cfg.Authority == "" || cfg.Rate == nil || cfg.Backups == nil {
-		return api.Plane{}, errors.New("make management plane: vaults, their address, may, rate, authority and backups are required")
+	if cfg.Vaults == nil || cfg.VaultAddress == nil || cfg.May == nil || cfg.Authority == "" || cfg.Rate == nil || cfg.Backups == nil || cfg.Identities == nil {
+		return api.Plane{}, errors.New("make management plane: vaults, their address, may, rate, authority, backups and identities are required")
 	}
 	p := &plane{cfg}
 	return api.Plane{Name: "management", Prefix: "/subscriptions/", Routes: p.routes(), Greet: greet, Problem: p.problem}, nil
@@ -96,7 +98,7 @@ func (p *plane) routes() []api.Route {
 	}
 	var all []api.Route
 	for _, some := range []func(routeMaker) []api.Route{
-		p.accountRoutes, p.encryptionRoutes, p.deletedRoutes, p.offerRoutes, p.requestRoutes, p.subscriptionRoutes, p.vaultRoutes, p.backupRoutes,
+		p.accountRoutes, p.encryptionRoutes, p.deletedRoutes, p.offerRoutes, p.requestRoutes, p.subscriptionRoutes, p.vaultRoutes, p.backupRoutes, p.identityRoutes, p.roleRoutes,
 	} {
 		all = append(all, some(route)...)
 	}

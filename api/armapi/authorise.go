@@ -33,9 +33,9 @@ func (p *plane) allow(r *api.Request, action, path string) error {
 
 // actionOf names what a route does as roles name it: the provider and the types in the path, and then what is done.
 func actionOf(method, pattern string) string {
-	_, of, found := strings.Cut(pattern, "/providers/")
-	if !found {
-		of = "Microsoft.Resources" + pattern
+	of := "Microsoft.Resources" + pattern
+	if at := strings.LastIndex(pattern, "/providers/"); at >= 0 { // the last is what it is about, those before it are where
+		of = pattern[at+len("/providers/"):]
 	}
 	var action strings.Builder
 	for segment := range strings.SplitSeq(of, "/") {

@@ -151,11 +151,20 @@ func (c *client) do(req *http.Request) (*http.Response, []byte, error) {
 
 // token returns a token of the operator for the management plane. A command is over long before it ends.
 func (c *client) token(ctx context.Context) (string, error) {
-	if c.bearer != "" {
-		return c.bearer, nil
+	if c.bearer == "" {
+		token, err := c.tokenFor(ctx, "https://management.azure.com/.default")
+		if err != nil {
+			return "", err
+		}
+		c.bearer = token
 	}
+	return c.bearer, nil
+}
+
+// tokenFor gets a new token of the operator.
+func (c *client) tokenFor(ctx context.Context, scope string) (string, error) {
 	form := url.Values{
-		"grant_type": {"client_credentials"}, "scope": {"https://management.azure.com/.default"},
+		"grant_type": {"client_credentials"}, "scope": {scope},
 		"client_id": {c.operator.ClientID}, "client_secret": {c.operator.ClientSecret},
 	}
 	address := c.operator.Endpoint + "/" + c.operator.TenantID + "/oauth2/v2.0/token"
@@ -176,8 +185,7 @@ func (c *client) token(ctx context.Context) (string, error) {
 	if err := json.Unmarshal(b, &said); err != nil || said.Token == "" {
 		return "", &refused{res.StatusCode, said.Error, said.Description}
 	}
-	c.bearer = said.Token
-	return c.bearer, nil
+	return said.Token, nil
 }
 
 // refused is what the server said instead of doing it.

@@ -1,0 +1,197 @@
+package armapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/identity"
+)
+
+// Caller is who asks for a change, and in which request.
+type Caller struct {
+	Principal visage.Principal
+	RequestID string
+}
+
+func callerOf(r *api.Request) Caller { return Caller{r.Principal, r.ID} }
+
+// Identities keeps who there is, and who may do what.
+type Identities interface {
+	// Principals returns all identities; Principal one of them, by its object id. Refusal: PrincipalNotFound.
+	Principals() []identity.Principal
+	Principal(id string) (identity.Principal, error)
+	// CreateApplication makes an application with one secret, which is told this one time; life is as AddSecret has it.
+	CreateApplication(ctx context.Context, by Caller, name string, life time.Duration) (identity.Principal, NewSecret, error)
+	// Delete removes an identity with its roles. Refusal: PrincipalNotFound.
+	Delete(ctx context.Context, by Caller, id string) error
+	// AddSecret makes a further secret for an application; 0 stands for a life without end. Refusals: PrincipalNotFound, InvalidPrincipal.
+	AddSecret(ctx context.Context, by Caller, id string, life time.Duration) (NewSecret, error)
+	// RemoveSecret ends one. Refusal: PrincipalNotFound.
+	RemoveSecret(ctx context.Context, by Caller, id, secret string) error
+	// Assign gives a role on a scope, Unassign takes it back; Assignments returns those that work on a scope. See identity.Directory.
+	Assign(ctx context.Context, by Caller, id, principal, role, scope string) (identity.Assignment, error)
+	Unassign(ctx context.Context, by Caller, id string) error
+	Assignments(scope string) []identity.Assignment
+}
+
+// NewSecret is a secret that was just made.
+type NewSecret struct {
+	identity.Secret
+	Value string // told this one time
+}
+
+// identityRoutes are the operations on identities. They are ours: Azure has them in another service. The operator alone changes
+// anything here, since whoever makes secrets can be anybody.
+func (p *plane) identityRoutes(route routeMaker) []api.Route {
+	const (
+		all       = oneSubscription + "/providers/Visage.Identity/servicePrincipals"
+		principal = all + "/{principal}"
+	)
+	return []api.Route{
+		route(http.MethodGet, all, p.listPrincipals, api.Doc{Summary: "List identities", Answer: principalList{}}),
+		route(http.MethodGet, principal, p.getPrincipal, api.Doc{Summary: "Get an identity", Answer: servicePrincipal{}}),
+		route(http.MethodPost, all, forOperator(p.createPrincipal),
+			api.Doc{Summary: "Make an application, with one secret", Status: http.StatusCreated, Body: newPrincipal{}, Answer: madePrincipal{}}),
+		route(http.MethodDelete, principal, forOperator(p.deletePrincipal), api.Doc{Summary: "Remove an identity with its roles", Status: http.StatusNoContent}),
+		route(http.MethodPost, principal+"/addPassword", forOperator(p.addPassword),
+			api.Doc{Summary: "Make a further secret for an application", Body: newPassword{}, Answer: password{}}),
+		route(http.MethodPost, principal+"/removePassword", forOperator(p.removePassword),
+			api.Doc{Summary: "End a secret of an application", Status: http.StatusNoContent, Body: passwordID{}}),
+	}
+}
+
+type servicePrincipal struct {
+	ObjectID string            `json:"objectId"`
+	AppID    string            `json:"appId"`
+	TenantID string            `json:"tenantId"`
+	Name     string            `json:"displayName"`
+	Kind     string            `json:"kind" enum:"Application SystemAssigned UserAssigned"`
+	Resource string            `json:"resourceId,omitempty"` // of a managed identity
+	Created  string            `json:"createdDateTime"`
+	Secrets  []principalSecret `json:"passwordCredentials"`
+}
+
+type principalSecret struct {
+	KeyID   string `json:"keyId"`
+	Created string `json:"startDateTime"`
+	Expires string `json:"endDateTime"`
+}
+
+type principalList struct {
+	Value []servicePrincipal `json:"value"`
+}
+
+type newPrincipal struct {
+	Name string `json:"displayName" api:"required"`
+	Days int    `json:"passwordLifetimeDays"`
+}
+
+type madePrincipal struct {
+	servicePrincipal
+	Password string `json:"password"`
+}
+
+type newPassword struct {
+	Days int `json:"passwordLifetimeDays"`
+}
+
+type password struct {
+	principalSecret
+	Text string `json:"secretText"`
+}
+
+type passwordID struct {
+	KeyID string `json:"keyId" api:"required"`
+}
+
+func principalOf(p identity.Principal) servicePrincipal {
+	s := servicePrincipal{
+		ObjectID: p.ID, AppID: p.ClientID, TenantID: p.Tenant, Name: p.Name, Kind: string(p.Kind), Resource: p.Resource,
+		Created: stamp(p.Created), Secrets: []principalSecret{},
+	}
+	for _, secret := range p.Secrets {
+		s.Secrets = append(s.Secrets, secretOf(secret))
+	}
+	return s
+}
+
+func secretOf(s identity.Secret) principalSecret {
+	return principalSecret{s.ID, stamp(s.Created), stamp(s.Expires)}
+}
+
+func (p *plane) listPrincipals(*api.Request) (any, error) {
+	answer := principalList{Value: []servicePrincipal{}}
+	for _, one := range p.Identities.Principals() {
+		answer.Value = append(answer.Value, principalOf(one))
+	}
+	return answer, nil
+}
+
+func (p *plane) getPrincipal(r *api.Request) (any, error) {
+	one, err := p.Identities.Principal(r.Path("principal"))
+	if err != nil {
+		return nil, err
+	}
+	return principalOf(one), nil
+}
+
+func (p *plane) createPrincipal(r *api.Request) (any, error) {
+	var want newPrincipal
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	life, err := lifeOf(want.Days)
+	if err != nil {
+		return nil, err
+	}
+	made, secret, err := p.Identities.CreateApplication(r.Context(), callerOf(r), want.Name, life)
+	if err != nil {
+		return nil, err
+	}
+	return api.Reply{Status: http.StatusCreated, Body: madePrincipal{principalOf(made), secret.Value}}, nil
+}
+
+// lifeOf is the life of a secret; 0 days stand for one that ends with its application.
+func lifeOf(days int) (time.Duration, error) {
+	if days < 0 || days > 730 {
+		return 0, visage.Refuse(visage.Invalid, "InvalidPrincipal", "passwordLifetimeDays must be from 1 to 730, or 0 for a secret that ends with its application.")
+	}
+	return time.Duration(days) * 24 * time.Hour, nil
+}
+
+func (p *plane) deletePrincipal(r *api.Request) (any, error) {
+	if err := p.Identities.Delete(r.Context(), callerOf(r), r.Path("principal")); err != nil {
+		return nil, err
+	}
+	return api.Reply{Status: http.StatusNoContent}, nil
+}
+
+func (p *plane) addPassword(r *api.Request) (any, error) {
+	var want newPassword
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	life, err := lifeOf(want.Days)
+	if err != nil {
+		return nil, err
+	}
+	made, err := p.Identities.AddSecret(r.Context(), callerOf(r), r.Path("principal"), life)
+	if err != nil {
+		return nil, err
+	}
+	return password{secretOf(made.Secret), made.Value}, nil
+}
+
+func (p *plane) removePassword(r *api.Request) (any, error) {
+	var which passwordID
+	if err := read(r, &which); err != nil {
+		return nil, err
+	}
+	if err := p.Identities.RemoveSecret(r.Context(), callerOf(r), r.Path("principal"), which.KeyID); err != nil {
+		return nil, err
+	}
+	return api.Reply{Status: http.StatusNoContent}, nil
+}
