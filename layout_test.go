@@ -47,7 +47,7 @@ face/...                  : . sealed vision gallery face/...
 
 api                       : .
 api/faceapi               : . api face
-api/armapi                : . api account keyvault
+api/armapi                : . api account keyvault identity
 api/vaultapi              : . api keyvault
 api/tokenapi              : . api identity
 
