@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"net"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,6 +55,7 @@ func benchmarkChanges(b *testing.B, r *custodian, id sealed.SpaceID) {
 	one, two := r.newKey(b, "one"), r.newKey(b, "two")
 	stop := r.read(b, id)
 	var enabling, switching, disabling []time.Duration
+	used := processorTime(b)
 	for b.Loop() {
 		if len(enabling) == 3 {
 			continue // the median of three will do
@@ -66,8 +68,10 @@ func benchmarkChanges(b *testing.B, r *custodian, id sealed.SpaceID) {
 		}))
 	}
 	reads, failed := stop()
+	each := (processorTime(b) - used).Seconds() / float64(3*len(enabling))
+	note := fmt.Sprintf("median of %d; %.1f s of processor time each, with all that reads meanwhile", len(enabling), each)
 	for what, times := range map[string][]time.Duration{"enable": enabling, "switch": switching, "disable": disabling} {
-		atMost(b, customerTest+what+", 1,000,000 records", median(times).Seconds(), 3, "s", fmt.Sprintf("median of %d", len(times)))
+		atMost(b, customerTest+what+", 1,000,000 records", median(times).Seconds(), 3, "s", note)
 	}
 	atMost(b, customerTest+"reads that failed meanwhile", float64(failed), 0, "errors", fmt.Sprintf("%d reads", reads))
 }
@@ -75,6 +79,7 @@ func benchmarkChanges(b *testing.B, r *custodian, id sealed.SpaceID) {
 // benchmarkUpdate goes to new versions of a key, by turns with a million records and with ten.
 func benchmarkUpdate(b *testing.B, r *custodian, many, few sealed.SpaceID) {
 	var times [2][]time.Duration
+	var ratios []float64
 	update := func(i int, id sealed.SpaceID, name string) {
 		key := r.newKey(b, name)
 		start := time.Now()
@@ -87,13 +92,20 @@ func benchmarkUpdate(b *testing.B, r *custodian, many, few sealed.SpaceID) {
 		r.change(b, id, func() error { return r.enable(b, id, r.newKey(b, "update"+strconv.Itoa(i))) })
 	}
 	for b.Loop() {
-		for range 3 {
-			update(0, many, "update0")
+		for i := range 4 { // who is first takes turns
+			if i%2 == 0 {
+				update(0, many, "update0")
+			}
 			update(1, few, "update1")
+			if i%2 == 1 {
+				update(0, many, "update0")
+			}
+			ratios = append(ratios, float64(times[0][len(times[0])-1])/float64(times[1][len(times[1])-1]))
 		}
 	}
-	note := fmt.Sprintf("medians of %d each: %.1f ms and %.1f ms", len(times[0]), milliseconds(median(times[0])), milliseconds(median(times[1])))
-	atMost(b, customerTest+"update to a new version, 1,000,000 records against 10", float64(median(times[0]))/float64(median(times[1])), 1.2, "times", note)
+	slices.Sort(ratios)
+	note := fmt.Sprintf("median of %d pairs; %.1f ms and %.1f ms", len(ratios), milliseconds(median(times[0])), milliseconds(median(times[1])))
+	atMost(b, customerTest+"update to a new version, 1,000,000 records against 10", ratios[len(ratios)/2], 1.2, "times", note)
 	atMost(b, customerTest+"update to a new version", milliseconds(median(times[0])), 100, "ms", note)
 }
 

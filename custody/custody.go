@@ -79,6 +79,7 @@ type Custody struct {
 	wake  chan struct{}            // Run has something to start
 	fault func(point string) error // tests fail here; nil otherwise
 	polls *prometheus.CounterVec
+	opens sync.WaitGroup // openings under way
 
 	mu      sync.Mutex // guards both maps and what watches say it guards; taken before a space's mu
 	spaces  map[sealed.SpaceID]*space
@@ -123,6 +124,7 @@ func New(ctx context.Context, cfg Config) (*Custody, error) {
 // returns when all it started has ended.
 func (c *Custody) Run(ctx context.Context) error {
 	var work sync.WaitGroup
+	defer c.opens.Wait()
 	defer work.Wait()
 	for {
 		c.mu.Lock()

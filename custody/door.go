@@ -60,6 +60,7 @@ func (sp *space) shutNow(cond Condition, reason string) (news bool) {
 	sp.mu.Lock()
 	news = !sp.shut || sp.cond != cond
 	sp.shut = true
+	sp.shuts++
 	if sp.cond != cond {
 		sp.cond, sp.since = cond, time.Now()
 	}
@@ -130,48 +131,67 @@ func (sp *space) mayOpen(policy Policy) bool {
 	return sp.cond != Revoked || !policy.ManualRestore && !long
 }
 
-// good renews the lease, and opens what is locked and may open.
+// good renews the lease, or has what is locked opened if it may open.
 func (c *Custody) good(ctx context.Context, sp *space, src keysource.Source, policy Policy, expired bool) {
-	now := time.Now()
 	sp.mu.Lock()
-	shut, before := sp.shut, sp.cond
-	sp.lastOK = now
+	sp.lastOK = time.Now()
+	shut, opening := sp.shut, sp.opening
+	sp.opening = shut
 	sp.mu.Unlock()
-	if shut {
+	if !shut {
+		c.serve(ctx, sp, policy, expired, false)
+		return
+	}
+	if opening {
+		return
+	}
+	// Beside the polls: opening reads what it opens, and others depend on the same key.
+	c.opens.Go(func() {
+		defer func() {
+			sp.mu.Lock()
+			defer sp.mu.Unlock()
+			sp.opening = false
+		}()
 		if !sp.mayOpen(policy) {
 			return
 		}
-		if err := c.open(ctx, sp, src); err != nil {
+		switch err := c.open(ctx, sp, src); {
+		case err == nil:
+			c.serve(ctx, sp, policy, expired, true)
+		case classOf(err) == classDenied, classOf(err) == classWrong:
+			c.close(ctx, sp, Revoked, why(err))
+		default:
 			c.log.WarnContext(ctx, "resource not opened", "resource", sp.id.String(), "err", err)
-			if class := classOf(err); class == classDenied || class == classWrong {
-				c.close(ctx, sp, Revoked, why(err))
-			}
-			return
 		}
-	}
+	})
+}
+
+// serve has an open resource run on: its key has answered.
+func (c *Custody) serve(ctx context.Context, sp *space, policy Policy, expired, opened bool) {
 	cond, reason := Active, ""
 	if expired {
 		cond, reason = Degraded, "The key has expired: it still opens the data and wraps no other."
 	}
 	sp.mu.Lock()
-	if sp.shut { // Lock came between
+	if sp.shut { // locked meanwhile
 		sp.mu.Unlock()
 		return
 	}
-	if sp.cond != cond {
-		sp.cond, sp.since = cond, now
+	before := sp.cond
+	if before != cond {
+		sp.cond, sp.since = cond, time.Now()
 	}
 	sp.code, sp.reason = "", reason
-	closed := sp.note.Closed != nil
+	closed, until := sp.note.Closed != nil, sp.lastOK.Add(policy.Grace)
 	sp.mu.Unlock()
-	sp.bundle.Renew(now.Add(policy.Grace))
+	sp.bundle.Renew(until)
 	if closed {
 		if err := sp.edit(ctx, func(n *note) { n.Closed = nil }); err != nil {
 			c.log.ErrorContext(ctx, "state of an opened resource not kept", "resource", sp.id.String(), "err", err)
 		}
 	}
 	switch {
-	case shut:
+	case opened:
 		c.log.InfoContext(ctx, "resource opened", "resource", sp.id.String())
 		c.tell(ctx, sp, audit.CustodyRestore, audit.Done, nil)
 	case before != cond:
@@ -213,18 +233,25 @@ func (c *Custody) silent(ctx context.Context, sp *space, policy Policy, err erro
 
 var errHeld = errors.New("the resource is locked by its owner")
 
-// open opens a locked space by what src unwraps. Lock ends it.
+// errShut says that what was being opened was locked meanwhile.
+var errShut = errors.New("the resource was locked while it was opened")
+
+// open opens a locked space by what src unwraps, however long reading it takes. Lock ends it, and what locks meanwhile
+// counts.
 func (c *Custody) open(ctx context.Context, sp *space, src keysource.Source) error {
 	sp.door.Lock()
 	defer sp.door.Unlock()
-	ctx, stop := context.WithTimeout(ctx, callTime)
+	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	sp.mu.Lock()
-	held := sp.held
+	held, shuts := sp.held, sp.shuts
 	sp.stopLoad = stop
 	sp.mu.Unlock()
 	if held {
 		return errHeld
+	}
+	if _, ok := src.(*router); !ok {
+		src = bounded{c, src}
 	}
 	err := sp.bundle.Load(ctx, src)
 	class := classOf(err)
@@ -235,8 +262,8 @@ func (c *Custody) open(ctx context.Context, sp *space, src keysource.Source) err
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	sp.stopLoad = nil
-	if sp.held {
-		return errHeld // Lock waits at the door, and locks again
+	if sp.shuts != shuts {
+		return errShut
 	}
 	sp.shut, sp.lastOK = false, time.Now()
 	return nil

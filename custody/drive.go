@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/visage-face/visage"
-	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -96,8 +95,7 @@ func (c *Custody) goOn(ctx context.Context, sp *space, f flow) error {
 		if err := c.open(ctx, sp, c.sources(sp, &f)); err != nil {
 			return err
 		}
-		sp.bundle.Renew(time.Now().Add(policy.Grace))
-		c.tell(ctx, sp, audit.CustodyRestore, audit.Done, nil)
+		c.serve(ctx, sp, policy, false, true)
 	}
 	for {
 		taken := f.Step

@@ -85,6 +85,8 @@ type space struct {
 	busy     bool          // a change is being driven, or checked
 	held     bool          // locked by Lock; what the note says of it is for the next start
 	shut     bool          // locked here, whatever the reason
+	shuts    uint64        // how often it was
+	opening  bool          // somebody is about to open it
 	stopLoad context.CancelFunc
 	cond     Condition
 	since    time.Time

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -310,6 +311,57 @@ func TestDeleteWhileLocked(t *testing.T) {
 		time.Sleep(time.Hour)
 		if n := r.first().called("unwrapKey") - before; n > 0 {
 			t.Errorf("a key was asked %d times for nobody", n)
+		}
+	})
+}
+
+// TestSlowOpening opens a resource slowly while another under the same key lives on: the polls go on meanwhile, and a
+// refusal that comes while the first is being opened keeps it locked.
+func TestSlowOpening(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, memory())
+		other := sealed.SpaceID{0xb}
+		if err := r.store.Create(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		r.write(other, 2)
+		r.run()
+		key := r.first().add("k1")
+		r.enabled(spaceA, key)
+		r.enabled(other, key)
+		if err := r.custody.Lock(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+		var slow atomic.Int64 // calls that take their time: the first ones are those of the opening
+		r.first().set(func(v *vault) {
+			v.onCall = func(verb string) {
+				if verb == "unwrapKey" && slow.Add(-1) == 0 {
+					time.Sleep(6 * time.Second)
+				}
+			}
+		})
+		slow.Store(2) // the probe is quick, the opening is not
+		if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		r.first().enable("k1", false)
+		r.custody.Recheck(key)
+		time.Sleep(time.Second)
+		wantRefusal(t, r.read(other), "EncryptionKeyRevoked")
+		time.Sleep(10 * time.Second)
+		for _, id := range []sealed.SpaceID{spaceA, other} {
+			wantRefusal(t, r.read(id), "EncryptionKeyRevoked")
+			if s := r.state(id); s.Condition != custody.Revoked {
+				t.Errorf("%+v", s)
+			}
+		}
+		r.first().enable("k1", true)
+		for _, id := range []sealed.SpaceID{spaceA, other} {
+			r.until(id, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+			if err := r.read(id); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }
