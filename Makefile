@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help check setup build run demo test fips lint bench prove-crash clean
+.PHONY: help check setup build run demo test fips lint bench prove clean
 
 # The cryptographic module of release builds: the version with a FIPS 140-3 certificate.
 export GOFIPS140 ?= v1.0.0
@@ -75,8 +75,11 @@ lint: check ## formatting, vet, staticcheck, known vulnerabilities, and the latt
 bench: setup bench/wasm/node_modules/.package-lock.json ## measure: vision, sealing, search, memory; ratios in one run
 	@go test ./bench -run '^$$' -bench . -benchtime 10x -timeout 30m
 
-prove-crash: setup ## kill the service at random moments while it writes, 200 times, and verify what is there
-	@VISAGE_ROUNDS=$${VISAGE_ROUNDS:-200} go test ./test/prove -run SurvivesKill -count 1 -v -timeout 60m
+prove: setup ## attack the guarantees, part by part; the report goes to prove-out/
+	@go run ./test/prove/report
+
+prove-%: setup
+	@go run ./test/prove/report $*
 
 clean: ## remove what was built; the fetched weights stay
-	@rm -rf bin demo-out
+	@rm -rf bin demo-out prove-out

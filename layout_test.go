@@ -86,7 +86,7 @@ log/syslog                :
 // all. A "+" before the name means that any test may import it too; a module used by tests alone has no rooms.
 const modules = `
 github.com/bep/imagemeta            : vision/internal/photo
-github.com/cockroachdb/pebble/v2    : sealed/internal/pebble bench
++ github.com/cockroachdb/pebble/v2  : sealed/internal/pebble bench
 github.com/fxamacker/cbor/v2        : sealed
 github.com/goccy/go-yaml            : server cmd
 github.com/prometheus/client_golang : api server face gallery sealed vision account audit custody

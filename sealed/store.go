@@ -117,6 +117,11 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open sealed store: %w", err)
 	}
+	return newStore(ctx, cfg, eng, dir)
+}
+
+// newStore opens a store over an engine, which it closes when that fails. dir is the engine's directory, if it has one.
+func newStore(ctx context.Context, cfg Config, eng engine.Engine, dir string) (*Store, error) {
 	s := &Store{pageSlots: format.PageSlots, pageFill: pageFill, report: cfg.Report, spaces: map[SpaceID]*Space{}, folds: newFolds(), erasures: newErasures(), anchors: newAnchors(cfg.AcceptRollback)}
 	s.engine = placed{eng, s.corrupt}
 	if s.report == nil {

@@ -41,6 +41,7 @@ func TestCryptographyIsListed(t *testing.T) {
 			t.Errorf("%s lists %s in %s, which does not use it", cryptographyTable, u.function, u.room)
 		}
 	}
+	t.Attr("uses-of-cryptography", strconv.Itoa(len(found)))
 	t.Logf("%d uses of cryptography, all listed", len(found))
 }
 

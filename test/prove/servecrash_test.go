@@ -80,6 +80,9 @@ func TestServiceSurvivesKill(t *testing.T) {
 	}
 	t.Logf("%d kills, %d requests acknowledged, %d under way at a kill, %d persons with %d faces alive: nothing lost", total, acked, inDoubt,
 		persons, faces)
+	t.Attr("kills", fmt.Sprint(total))
+	t.Attr("requests-acknowledged", fmt.Sprint(acked))
+	t.Attr("lost", "0")
 	for _, w := range worlds {
 		searchDisk(t, dir, w.canaries())
 	}

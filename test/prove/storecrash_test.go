@@ -66,6 +66,9 @@ func TestStoreSurvivesKill(t *testing.T) {
 			t.Fatalf("round %d: close the store: %v", round, err)
 		}
 	}
+	t.Attr("kills", strconv.Itoa(total))
+	t.Attr("transactions-acknowledged", strconv.Itoa(acked))
+	t.Attr("lost", "0")
 	things := 0
 	for _, m := range model {
 		things += len(m)

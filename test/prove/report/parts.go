@@ -1,0 +1,26 @@
+package main
+
+const here = "./test/prove"
+
+// parts are the proof, in the order in which they run: what ends soonest comes first.
+var parts = []Part{
+	{"authorisation", "Every route of every plane answers every kind of caller as docs/authorisation.md says.", []Run{
+		{Packages: "./server", Tests: "^(TestAuthorisation|TestPagesForMachines)$"},
+	}},
+	{"fips", "Every use of cryptography is listed with its standing, and the rooms that have one work with the certified module " +
+		"refusing whatever is not approved.", []Run{
+		{Packages: here, Tests: "^TestCryptographyIsListed$"},
+		{
+			Packages: "./sealed/... ./keysource/... ./keyvault/... ./identity/... ./audit/... ./account/...", Tests: ".",
+			Env: []string{"GODEBUG=fips140=only", "GOFIPS140=v1.0.0"},
+		},
+	}},
+	{"crash", "What was acknowledged is never lost, and nothing else is ever there: power cuts at every operation of the file system, with torn " +
+		"and lost writes; a disk that fails or is full; kill -9 of the running program.", []Run{
+		{
+			Packages: "./sealed", Tests: "^(TestPowerCutAtEveryOperation|TestFailingDisk)$", Env: []string{"VISAGE_CRASH_POINTS=4800"},
+			Timeout: "20m",
+		},
+		{Packages: here, Tests: "SurvivesKill", Env: []string{"VISAGE_ROUNDS=60"}, Timeout: "30m"},
+	}},
+}
