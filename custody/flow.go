@@ -103,7 +103,8 @@ func (sp *space) release() {
 func (c *Custody) change(ctx context.Context, sp *space, kind OperationKind, to *binding, version string) (Operation, error) {
 	f := flow{ID: rand.Text(), Kind: kind, To: to, Version: version, Started: time.Now()}
 	f.Step = f.road()[0]
-	if err := sp.edit(ctx, func(n *note) { n.Flow = &f }); err != nil {
+	begun := f // the note is read while f moves on
+	if err := sp.edit(ctx, func(n *note) { n.Flow = &begun }); err != nil {
 		return Operation{}, err
 	}
 	c.place(sp)
