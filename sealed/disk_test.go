@@ -14,5 +14,5 @@ func OpenOn(ctx context.Context, cfg Config, fs vfs.FS) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newStore(ctx, cfg, eng, "data")
+	return openOver(ctx, cfg, eng, "data")
 }

@@ -3,12 +3,17 @@ package sealed
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"unsafe"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keystore"
+	"github.com/visage-face/visage/sealed/internal/memory"
 )
 
 // Row is a stored row as an intruder sees it.
@@ -62,3 +67,245 @@ func (s *Store) Overwrite(t testing.TB, key, value []byte) {
 
 // SmallPages makes pages hold few entries from now on, so that few records make high trees.
 func (s *Store) SmallPages() { s.pageSlots, s.pageFill = 6, 4 }
+
+// Loot is what somebody has who collects: every key that he could find, and every row of some copies of the data.
+type Loot struct {
+	keys map[string]bool
+	rows map[string]map[string]bool // values by key
+}
+
+// NewLoot begins a collection.
+func NewLoot() *Loot { return &Loot{map[string]bool{}, map[string]map[string]bool{}} }
+
+// Copy takes a copy of all rows as they are now.
+func (l *Loot) Copy(t testing.TB, s *Store) {
+	for _, row := range s.Rows(t) {
+		if l.rows[string(row.Key)] == nil {
+			l.rows[string(row.Key)] = map[string]bool{}
+		}
+		l.rows[string(row.Key)][string(row.Value)] = true
+	}
+}
+
+// Keys takes every key of a space that exists now: the root key, those of all heads and pages, and the secrets of all records.
+func (l *Loot) Keys(t testing.TB, sp *Space) {
+	take := func(key []byte) { l.keys[string(key)] = true }
+	err := sp.View(context.Background(), func(r Reader) error {
+		tx := r.txn()
+		tx.thorough = true
+		tx.ring.withRoot(tx.root.head.Pair, take)
+		containers, err := tx.containers()
+		if err != nil {
+			return err
+		}
+		var rob func(tr *tree) error
+		rob = func(tr *tree) error {
+			take(tr.key)
+			take(tr.head.Root.Key)
+			all := tr.leaves()
+			for {
+				n, err := all.next()
+				if err != nil || n == nil {
+					return err
+				}
+				for at := n; at != nil; at = at.parent {
+					take(at.secret.Key)
+				}
+				if err := tr.open(n); err != nil {
+					return err
+				}
+				for i := range n.page.Len() {
+					_, s := n.page.At(i)
+					take(s.Key)
+				}
+			}
+		}
+		if err := rob(tx.root); err != nil {
+			return err
+		}
+		for _, c := range containers {
+			tr, err := tx.openTree(c)
+			if err == nil {
+				err = rob(tr)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Open tries every key on every row, with every key that this brings, until there are no more, and returns the plaintexts of the records that open.
+func (l *Loot) Open(t testing.TB, s *Store, id SpaceID) (plaintexts [][]byte) {
+	type row struct {
+		kind  byte
+		at    format.Place
+		value []byte
+	}
+	var rows []row
+	for key, values := range l.rows {
+		if len(key) != keySize || SpaceID([]byte(key[:16])) != id {
+			continue
+		}
+		container, record := idAt([]byte(key))
+		for value := range values {
+			rows = append(rows, row{key[16], format.Place{Instance: s.instance, Space: format.ID(id), Container: container, Record: record}, []byte(value)})
+		}
+	}
+	fresh := []string{}
+	for key := range l.keys {
+		fresh = append(fresh, key)
+	}
+	found := func(key []byte) {
+		if !l.keys[string(key)] {
+			l.keys[string(key)] = true
+			fresh = append(fresh, string(key))
+		}
+	}
+	opened := map[string]bool{}
+	for len(fresh) > 0 {
+		key := []byte(fresh[0])
+		fresh = fresh[1:]
+		if len(key) != format.KeySize {
+			continue
+		}
+		for _, r := range rows {
+			switch {
+			case r.kind == rowHead:
+				at := r.at
+				at.Record = format.ID{}
+				if h, err := format.OpenHead(at, key, r.value); err == nil {
+					found(h.Root.Key)
+				}
+			case isPageRow(r.kind):
+				level := r.value[3]
+				version := binary.BigEndian.Uint64(r.value[4:])
+				if p, err := format.OpenPage(r.at, level, format.ID{}, r.at.Record, key, version, r.value); err == nil {
+					for i := range p.Len() {
+						_, s := p.At(i)
+						found(s.Key)
+					}
+				}
+			case r.kind == rowNursery:
+				if s, err := format.OpenNursery(r.at, key, r.value); err == nil {
+					found(s.Key)
+				}
+			case r.kind == rowRecord:
+				version, err := format.RecordVersion(r.value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if plain, _, err := format.OpenRecord(nil, r.at, format.Secret{Key: key, Version: version}, r.value); err == nil && !opened[string(plain)] {
+					opened[string(plain)] = true
+					plaintexts = append(plaintexts, plain)
+				}
+			}
+		}
+	}
+	return plaintexts
+}
+
+// Machine is what outlives a process: the rows, and the key store. It can be told to die at an operation.
+type Machine struct {
+	engine engine.Engine
+	keys   keystore.Memory
+
+	mu   sync.Mutex // guards all below
+	ops  int        // operations that change something, since it was last started
+	die  int        // the operation at which it dies; negative: it does not
+	done bool       // that operation is done all the same
+	dead bool
+}
+
+// ErrDied is what everything on a dead machine says.
+var ErrDied = errors.New("the machine has died")
+
+// NewMachine returns a machine with nothing on it.
+func NewMachine() *Machine { return &Machine{engine: memory.New(), die: -1} }
+
+// Start starts it anew, to die at an operation, before or after that is done. A negative one does not come.
+func (m *Machine) Start(t testing.TB, cfg Config, die int, done bool) (*Store, error) {
+	m.mu.Lock()
+	m.ops, m.die, m.done, m.dead = 0, die, done, false
+	m.mu.Unlock()
+	s := newStore(cfg, mortalEngine{m.engine, m})
+	if err := s.openRoot(t.Context(), cfg.Protectors); err != nil {
+		return nil, err
+	}
+	s.epochs = mortalKeys{&m.keys, m}
+	if err := s.Create(t.Context(), Operator); err != nil && !errors.Is(err, ErrExists) {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Died reports whether the operation to die at has come.
+func (m *Machine) Died() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.dead
+}
+
+func (m *Machine) do(op func() error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.dead {
+		return ErrDied
+	}
+	m.ops++
+	if m.ops-1 != m.die {
+		return op()
+	}
+	m.dead = true
+	if m.done {
+		if err := op(); err != nil {
+			return err
+		}
+	}
+	return ErrDied
+}
+
+type mortalEngine struct {
+	engine.Engine
+	m *Machine
+}
+
+func (e mortalEngine) View(ctx context.Context, fn func(engine.Reader) error) error {
+	if e.m.Died() {
+		return ErrDied
+	}
+	return e.Engine.View(ctx, fn)
+}
+
+func (e mortalEngine) Update(ctx context.Context, fn func(engine.Writer) error) error {
+	return e.m.do(func() error { return e.Engine.Update(ctx, fn) })
+}
+
+func (e mortalEngine) Close() error { return nil }
+
+type mortalKeys struct {
+	keystore.Store
+	m *Machine
+}
+
+func (k mortalKeys) Put(space format.ID, epoch uint32, sealed []byte) error {
+	return k.m.do(func() error { return k.Store.Put(space, epoch, sealed) })
+}
+
+func (k mortalKeys) DestroyEpoch(space format.ID, epoch uint32) error {
+	return k.m.do(func() error { return k.Store.DestroyEpoch(space, epoch) })
+}
+
+func (k mortalKeys) Destroy(space format.ID) error {
+	return k.m.do(func() error { return k.Store.Destroy(space) })
+}
+
+// Epochs lists the epochs of a space that have a key.
+func (m *Machine) Epochs(id SpaceID) []uint32 {
+	list, _ := m.keys.List(format.ID(id))
+	return list
+}

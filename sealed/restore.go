@@ -39,9 +39,9 @@ func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.R
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	s := &Store{report: func(Event) {}, spaces: map[SpaceID]*Space{}, folds: newFolds(), erasures: newErasures(), anchors: newAnchors(true)}
-	s.engine = placed{eng, s.corrupt}
-	s.life, s.end = context.WithCancelCause(context.Background())
+	quiet := cfg
+	quiet.Report, quiet.AcceptRollback = nil, true
+	s := newStore(quiet, eng)
 	defer func() {
 		if err = errors.Join(err, s.Close()); err != nil {
 			err = fmt.Errorf("restore: %w", err)

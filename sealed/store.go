@@ -117,21 +117,30 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open sealed store: %w", err)
 	}
-	return newStore(ctx, cfg, eng, dir)
+	return openOver(ctx, cfg, eng, dir)
 }
 
-// newStore opens a store over an engine, which it closes when that fails. dir is the engine's directory, if it has one.
-func newStore(ctx context.Context, cfg Config, eng engine.Engine, dir string) (*Store, error) {
-	s := &Store{pageSlots: format.PageSlots, pageFill: pageFill, report: cfg.Report, spaces: map[SpaceID]*Space{}, folds: newFolds(), erasures: newErasures(), anchors: newAnchors(cfg.AcceptRollback)}
+// openOver opens a store over an engine, which it closes when that fails. dir is the engine's directory, if it has one.
+func openOver(ctx context.Context, cfg Config, eng engine.Engine, dir string) (*Store, error) {
+	s := newStore(cfg, eng)
+	if err := s.open(ctx, cfg, dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("open sealed store: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+// newStore returns a store over an engine, with nothing opened.
+func newStore(cfg Config, eng engine.Engine) *Store {
+	s := &Store{
+		pageSlots: format.PageSlots, pageFill: pageFill, report: cfg.Report, spaces: map[SpaceID]*Space{},
+		folds: newFolds(), erasures: newErasures(), anchors: newAnchors(cfg.AcceptRollback),
+	}
 	s.engine = placed{eng, s.corrupt}
 	if s.report == nil {
 		s.report = func(Event) {}
 	}
 	s.life, s.end = context.WithCancelCause(context.Background())
-	if err := s.open(ctx, cfg, dir); err != nil {
-		return nil, errors.Join(fmt.Errorf("open sealed store: %w", err), s.Close())
-	}
-	return s, nil
+	return s
 }
 
 func (s *Store) open(ctx context.Context, cfg Config, dir string) error {
