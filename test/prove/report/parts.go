@@ -15,6 +15,10 @@ var parts = []Part{
 			Env: []string{"GODEBUG=fips140=only", "GOFIPS140=v1.0.0"},
 		},
 	}},
+	{"cryptography", "The primitives do what published vectors say; a second reader, in another language, reads our formats; no salt or nonce comes twice.", []Run{
+		{Packages: here, Tests: "^(TestPublishedVectors|TestIndependentDecoder)$"},
+		{Packages: "./sealed/internal/format", Tests: ".", Env: []string{"VISAGE_SEALS=500000"}},
+	}},
 	{"crash", "What was acknowledged is never lost, and nothing else is ever there: power cuts at every operation of the file system, with torn " +
 		"and lost writes; a disk that fails or is full; kill -9 of the running program.", []Run{
 		{
