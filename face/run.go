@@ -9,7 +9,7 @@ import (
 )
 
 // round is how often Run looks at every resource, for what no request of this process announced: trainings that a crash
-// interrupted, resources that were locked and came back.
+// interrupted, and what could not be done then. See also Resume.
 const round = time.Minute
 
 // trainers is how many resources are trained at the same time. Loading is bound by memory and decryption; more would
@@ -43,6 +43,12 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	wg.Wait()
 	return nil
+}
+
+// Resume has Run look at a resource now: it has been opened, so that what a lock interrupted can go on. It only queues.
+func (s *Service) Resume(id visage.ResourceID) {
+	s.trainings.add(id)
+	s.sweeps.add(id)
 }
 
 // agenda is a set of resources that something is to be done for. A resource is worked on by one worker at a time; one

@@ -2,11 +2,14 @@ package server_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -132,6 +135,9 @@ func (o *officer) face(t *testing.T, method, path, body string) (status int, ans
 	}
 	req.Header.Set("Ocp-Apim-Subscription-Key", o.Key)
 	req.Header.Set("Content-Type", "application/json")
+	if strings.HasPrefix(body, "\x89PNG") {
+		req.Header.Set("Content-Type", "application/octet-stream")
+	}
 	res, err := o.Client.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -256,5 +262,123 @@ func TestAzureSettings(t *testing.T) {
 	_, err := o.Custody().Enable(t.Context(), o.space, visage.KeyRef{Vault: "https://contoso.example", Name: "k1"}, o.who)
 	if refusal, ok := errors.AsType[*visage.Refusal](err); !ok || refusal.Code != "InvalidKeyVaultProperties" {
 		t.Errorf("a host that is no vault's: %v", err)
+	}
+}
+
+// TestRevokedAtWork takes the key away again and again while a group is trained and searched. A request is answered
+// whole, or refused for the key and nothing else; none is answered that began after the lock; and with the key back
+// everything is there.
+func TestRevokedAtWork(t *testing.T) {
+	o := newOfficer(t, server.Config{Rate: 100_000})
+	const group = "/face/v1.2/persongroups/g"
+	must := func(method, path, body string) string {
+		t.Helper()
+		status, answer, _ := o.face(t, method, path, body)
+		if status/100 != 2 {
+			t.Fatalf("%s %s: %d %s", method, path, status, answer)
+		}
+		return answer
+	}
+	must(http.MethodPut, group, `{"name":"g","recognitionModel":"recognition_04"}`)
+	for i := range 5 {
+		var made struct {
+			PersonID string `json:"personId"`
+		}
+		if err := json.Unmarshal([]byte(must(http.MethodPost, group+"/persons", `{"name":"p"}`)), &made); err != nil {
+			t.Fatal(err)
+		}
+		photo := string(servertest.Photo(i, fmt.Sprintf("person %d", i)))
+		must(http.MethodPost, group+"/persons/"+made.PersonID+"/persistedfaces?detectionModel=detection_03", photo)
+	}
+	key := o.key(t, "k1")
+	o.enable(t, key)
+	identify := func() (status int, answer string) {
+		status, found, _ := o.face(t, http.MethodPost, "/face/v1.2/detect?recognitionModel=recognition_04&detectionModel=detection_03",
+			string(servertest.Photo(9, "person 3")))
+		if status != http.StatusOK {
+			return status, found
+		}
+		var faces []struct {
+			FaceID string `json:"faceId"`
+		}
+		if err := json.Unmarshal([]byte(found), &faces); err != nil || len(faces) != 1 {
+			t.Errorf("detect: %s", found)
+			return 0, found
+		}
+		status, answer, _ = o.face(t, http.MethodPost, "/face/v1.2/identify", `{"faceIds":["`+faces[0].FaceID+`"],"personGroupId":"g"}`)
+		return status, answer
+	}
+	trained := func() bool {
+		status, answer, _ := o.face(t, http.MethodGet, group+"/training", "")
+		return status == http.StatusOK && strings.Contains(answer, "succeeded")
+	}
+	must(http.MethodPost, group+"/train", "")
+	for !trained() {
+		<-time.After(time.Millisecond)
+	}
+	if status, answer := identify(); status != http.StatusOK || !strings.Contains(answer, "personId") {
+		t.Fatalf("before: %d %s", status, answer)
+	}
+
+	var work sync.WaitGroup
+	ended := make(chan struct{})
+	for worker := range 3 {
+		work.Go(func() {
+			for {
+				select {
+				case <-ended:
+					return
+				default:
+				}
+				status, answer := 0, ""
+				if worker == 0 {
+					status, answer, _ = o.face(t, http.MethodPost, group+"/train", "")
+				} else {
+					status, answer = identify()
+				}
+				switch {
+				case status/100 == 2:
+				case status == http.StatusForbidden && strings.Contains(answer, "EncryptionKeyRevoked"):
+				case strings.Contains(answer, "NotTrained"), strings.Contains(answer, "TrainingNotFinished"):
+				default:
+					t.Errorf("at work: %d %s", status, answer)
+				}
+			}
+		})
+	}
+	var took []time.Duration
+	for range 20 {
+		start := time.Now()
+		o.allow(t, key, false)
+		for {
+			status, _, _ := o.groups(t)
+			if status == http.StatusForbidden {
+				break
+			}
+		}
+		took = append(took, time.Since(start))
+		o.until(t, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+		for range 3 {
+			if status, answer := identify(); status != http.StatusForbidden || !strings.Contains(answer, "EncryptionKeyRevoked") {
+				t.Errorf("after the lock: %d %s", status, answer)
+			}
+		}
+		o.allow(t, key, true)
+		o.until(t, "the restoration", func(s custody.State) bool { return s.Condition == custody.Active })
+	}
+	close(ended)
+	work.Wait()
+	slices.Sort(took)
+	t.Logf("from disabling the key to the first 403: median %v, longest %v", took[len(took)/2], took[len(took)-1])
+
+	for !trained() { // what a lock has interrupted goes on, and ends
+		<-time.After(time.Millisecond)
+	}
+	must(http.MethodPost, group+"/train", "")
+	for !trained() {
+		<-time.After(time.Millisecond)
+	}
+	if status, answer := identify(); status != http.StatusOK || !strings.Contains(answer, "personId") {
+		t.Errorf("afterwards: %d %s", status, answer)
 	}
 }

@@ -92,6 +92,7 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.face.Store(l.face)
 	return l, nil
 }
 

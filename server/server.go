@@ -21,6 +21,7 @@ import (
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/internal/durable"
 )
@@ -52,6 +53,7 @@ type Server struct {
 	audit  atomic.Pointer[audit.Log] // nil while it is not open
 
 	custody atomic.Pointer[custody.Custody] // likewise
+	face    atomic.Pointer[face.Service]    // likewise
 
 	// Set before ready is closed, and not changed after it.
 	endpoint   string

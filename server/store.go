@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/internal/durable"
 	"github.com/visage-face/visage/sealed"
 )
@@ -79,6 +80,9 @@ func (s *Server) note(e sealed.Event) {
 	s.auditStore(e)
 	if c := s.custody.Load(); c != nil && e.Kind == sealed.SpaceDropped {
 		c.Forget(e.Space)
+	}
+	if f := s.face.Load(); f != nil && e.Kind == sealed.SpaceOpened && e.Space != sealed.Operator {
+		f.Resume(visage.ResourceID(e.Space))
 	}
 	attrs := []any{"kind", string(e.Kind)}
 	if e.Space != (sealed.SpaceID{}) {
