@@ -2,6 +2,7 @@ package face
 
 import (
 	"regexp"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -31,17 +32,35 @@ func units(s string) int {
 	return n
 }
 
-// printable shortens what a caller sent so that it can be quoted in a sentence.
+// printable shortens what a caller sent so that it can be quoted in a sentence. It need not be UTF-8.
 func printable(s string) string {
 	const most = 64
 	if len(s) <= most {
 		return s
 	}
-	cut := most
-	for !utf8.RuneStart(s[cut]) {
-		cut--
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// parseID reads the id of a face or a person that a caller gave in a body; what says of which.
+func parseID(what, text string) (uuid, error) {
+	if text == "" {
+		return uuid{}, badArgument("The id of a %s is missing or empty.", what)
 	}
-	return s[:cut] + "…"
+	id, err := parseUUID(text)
+	if err != nil {
+		return uuid{}, badArgument("The %s id %q is not a lower-case UUID.", what, printable(text))
+	}
+	return id, nil
+}
+
+// checkIDs refuses ids that no face or person can have, before anything is read.
+func checkIDs(what string, ids ...string) error {
+	for _, id := range ids {
+		if _, err := parseID(what, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // badArgument is the contract's answer to what does not fit.

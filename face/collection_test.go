@@ -114,7 +114,7 @@ func TestCollectionLimits(t *testing.T) {
 func TestUnknownAndMalformedCollectionsAreNotFound(t *testing.T) {
 	forAllKinds(t, func(t *testing.T, r *rig, kind face.Kind) {
 		ctx, code := t.Context(), kind.String()+"NotFound"
-		for _, id := range []string{"unknown", "Malformed!", "", strings.Repeat("x", 65)} {
+		for _, id := range []string{"unknown", "Malformed!", "", strings.Repeat("x", 65), strings.Repeat("\x80", 65)} {
 			ref := face.Ref{Kind: kind, ID: id}
 			person := face.PersonRef{Group: ref, ID: unknownID}
 			enrolment := face.Enrolment{Photo: []byte("ann")}

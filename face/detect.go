@@ -157,9 +157,9 @@ func (s *Service) probes(r sealed.Reader, kind visage.Kind, ids ...string) ([]de
 	now := time.Now()
 	found := make([]detectionRecord, len(ids))
 	for i, text := range ids {
-		id, err := parseUUID(text)
+		id, err := parseID("face", text)
 		if err != nil {
-			return nil, badArgument("The face id %q is not a lower-case UUID.", printable(text))
+			return nil, err
 		}
 		d, err := detections.In(hourName(hourOf(id, hourNumber(now)))).Get(r, text)
 		if err != nil && !errors.Is(err, sealed.ErrNotFound) {
@@ -174,16 +174,6 @@ func (s *Service) probes(r sealed.Reader, kind visage.Kind, ids ...string) ([]de
 		found[i] = d
 	}
 	return found, nil
-}
-
-// checkFaceIDs refuses ids that no face can have, before anything is read.
-func checkFaceIDs(ids ...string) error {
-	for _, id := range ids {
-		if _, err := parseUUID(id); err != nil {
-			return badArgument("The face id %q is not a lower-case UUID.", printable(id))
-		}
-	}
-	return nil
 }
 
 // sameModel refuses faces that cannot be compared.

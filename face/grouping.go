@@ -34,7 +34,7 @@ func (s *Service) Group(ctx context.Context, res visage.Resource, faceIDs []stri
 	if err := between("The number of faceIds", len(faceIDs), leastGrouped, mostGrouped); err != nil {
 		return Grouping{}, err
 	}
-	if err := checkFaceIDs(faceIDs...); err != nil {
+	if err := checkIDs("face", faceIDs...); err != nil {
 		return Grouping{}, err
 	}
 	ids := distinct(faceIDs)

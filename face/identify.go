@@ -91,10 +91,8 @@ func (q IdentifyQuery) checkDirectory() error {
 		return err
 	}
 	if len(q.PersonIDs) > 1 || q.PersonIDs[0] != "*" {
-		for _, id := range q.PersonIDs {
-			if _, err := parseUUID(id); err != nil {
-				return badArgument("The person id %q is not a lower-case UUID.", printable(id))
-			}
+		if err := checkIDs("person", q.PersonIDs...); err != nil {
+			return err
 		}
 	}
 	return noDirectory(q.PersonIDs[0])
@@ -105,7 +103,7 @@ func (q IdentifyQuery) check() (Ref, float64, error) {
 	if err := between("The number of faceIds", len(q.FaceIDs), 1, mostProbes); err != nil {
 		return Ref{}, 0, err
 	}
-	if err := checkFaceIDs(q.FaceIDs...); err != nil {
+	if err := checkIDs("face", q.FaceIDs...); err != nil {
 		return Ref{}, 0, err
 	}
 	if err := between("maxNumOfCandidatesReturned", q.MaxCandidates, 1, mostCandidates); err != nil {

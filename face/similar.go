@@ -42,7 +42,7 @@ const (
 // check refuses what does not fit and returns the list that is to be searched, zero for detected faces, and how many
 // candidates are wanted.
 func (q SimilarQuery) check() (list Ref, most int, err error) {
-	if err := checkFaceIDs(q.FaceID); err != nil {
+	if err := checkIDs("face", q.FaceID); err != nil {
 		return Ref{}, 0, err
 	}
 	sources := 0
@@ -64,7 +64,7 @@ func (q SimilarQuery) check() (list Ref, most int, err error) {
 		if err := between("The number of faceIds", len(q.FaceIDs), 1, mostSimilar); err != nil {
 			return Ref{}, 0, err
 		}
-		if err := checkFaceIDs(q.FaceIDs...); err != nil {
+		if err := checkIDs("face", q.FaceIDs...); err != nil {
 			return Ref{}, 0, err
 		}
 	} else if !validID(list.ID) {

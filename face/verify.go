@@ -48,7 +48,7 @@ func (s *Service) Verify(ctx context.Context, res visage.Resource, q VerifyQuery
 }
 
 func (s *Service) verifyFaces(ctx context.Context, res visage.Resource, id1, id2 string) (Verdict, error) {
-	if err := checkFaceIDs(id1, id2); err != nil {
+	if err := checkIDs("face", id1, id2); err != nil {
 		return Verdict{}, err
 	}
 	var probes []detectionRecord
@@ -67,11 +67,11 @@ func (s *Service) verifyFaces(ctx context.Context, res visage.Resource, id1, id2
 }
 
 func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q VerifyQuery) (Verdict, error) {
-	if err := checkFaceIDs(q.FaceID); err != nil {
+	if err := checkIDs("face", q.FaceID); err != nil {
 		return Verdict{}, err
 	}
-	if _, err := parseUUID(q.PersonID); err != nil {
-		return Verdict{}, badArgument("The person id %q is not a lower-case UUID.", printable(q.PersonID))
+	if err := checkIDs("person", q.PersonID); err != nil {
+		return Verdict{}, err
 	}
 	group := Ref{Kind: PersonGroup, ID: q.PersonGroupID}
 	if q.LargePersonGroupID != "" {
