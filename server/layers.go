@@ -43,6 +43,11 @@ type layers struct {
 
 // open opens the rooms from the bottom up and adds what closes them to opened.
 func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
+	// Networks come first: without them nothing is to be made on disk.
+	recogniser, err := s.recogniser(opened)
+	if err != nil {
+		return nil, err
+	}
 	store, first, err := s.cfg.openStore(ctx, s.note)
 	if err != nil {
 		return nil, err
@@ -80,10 +85,6 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 		return nil, err
 	}
 	if err := ensureDefaults(ctx, l.accounts, first); err != nil {
-		return nil, err
-	}
-	recogniser, err := s.recogniser(opened)
-	if err != nil {
 		return nil, err
 	}
 	l.face, err = face.New(face.Config{

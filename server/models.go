@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/visage-face/visage/vision/pack"
@@ -76,5 +77,5 @@ func bases() []string {
 	if exe, err := os.Executable(); err == nil {
 		all = append(all, filepath.Dir(filepath.Dir(exe)))
 	}
-	return all
+	return slices.Compact(all)
 }
