@@ -79,7 +79,7 @@ func (p *Pipeline) examine(ctx context.Context, img *photo.RGB, want Want) (*Pho
 	}
 	if want.Landmarks {
 		for i, c := range chosen {
-			l := Landmarks(geometry.LandmarksOf(&shapes[i]))
+			l := geometry.LandmarksOf(&shapes[i])
 			faces[c].Landmarks = &l
 		}
 	}

@@ -122,17 +122,6 @@ func (g Grade) String() string {
 	return "ungraded"
 }
 
-// Landmarks are the 27 points of the Face contract. Left and right are sides of the picture, not of the person.
-type Landmarks struct {
-	PupilLeft, PupilRight                                     Point
-	NoseTip                                                   Point
-	MouthLeft, MouthRight                                     Point
-	EyebrowLeftOuter, EyebrowLeftInner                        Point
-	EyeLeftOuter, EyeLeftTop, EyeLeftBottom, EyeLeftInner     Point
-	EyebrowRightInner, EyebrowRightOuter                      Point
-	EyeRightInner, EyeRightTop, EyeRightBottom, EyeRightOuter Point
-	NoseRootLeft, NoseRootRight                               Point
-	NoseLeftAlarTop, NoseRightAlarTop                         Point
-	NoseLeftAlarOutTip, NoseRightAlarOutTip                   Point
-	UpperLipTop, UpperLipBottom, UnderLipTop, UnderLipBottom  Point
-}
+// Landmarks are the 27 points of the Face contract, in fields of their contract's names. Left and right are sides of the
+// picture, not of the person.
+type Landmarks = geometry.Landmarks
