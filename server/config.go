@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/face"
 )
 
@@ -73,6 +74,11 @@ type Config struct {
 	// application, and not as their own identities, resources use keys in vaults of Azure's. All or none. Default: none;
 	// keys in this instance's own vaults alone are taken.
 	AzureTenant, AzureClient, AzureSecretFile string
+
+	// KeyGrace is how long the data of a resource is served while the vault with its customer's key gives no answer, for
+	// resources that have said nothing else: 1 min to 24 h. Whoever can cut the vault off can delay a revocation by it.
+	// Default: 60 min.
+	KeyGrace time.Duration
 
 	// RootKeys are the protectors of the instance root: any one of them opens the data. Each is one of
 	//
@@ -146,6 +152,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.GalleryBytes, 1<<30)
 	setDefault(&c.Rate, int(visage.S0.Limits().Requests))
 	setDefault(&c.DrainTimeout, 20*time.Second)
+	setDefault(&c.KeyGrace, custody.DefaultGrace)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -169,6 +176,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if (c.CertFile == "") != (c.KeyFile == "") {
 		bad("cert-file", "a certificate and its key go together: set both cert-file and key-file, or neither")
+	}
+	if c.KeyGrace < custody.MinGrace || c.KeyGrace > custody.MaxGrace {
+		bad("key-grace", "%v is not between %v and %v", c.KeyGrace, custody.MinGrace, custody.MaxGrace)
 	}
 	if whole := (c.AzureTenant != "") == (c.AzureClient != "") && (c.AzureClient != "") == (c.AzureSecretFile != ""); !whole {
 		bad("azure-tenant", "azure-tenant, azure-client and azure-secret-file go together: set all three, or none")

@@ -28,7 +28,7 @@ func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, 
 		Store: l.store, Open: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
 			return s.openKey(l, key, as)
 		},
-		Audit: l.audit, Vaults: vaultRules{s, l}, Logger: s.log,
+		Audit: l.audit, Vaults: vaultRules{s, l}, Policy: custody.Policy{Grace: s.cfg.KeyGrace}, Logger: s.log,
 	})
 }
 

@@ -77,6 +77,8 @@ var table = []setting{
 	{name: "auto-approve", usage: "customer-managed keys without the operator's approval, for who runs it for themselves",
 		boolean: true, allowed: "true or false",
 		set: truth(func(c *settings) *bool { return &c.server.AutoApprove })},
+	{name: "key-grace", usage: "how long data is served while the vault with a customer's key gives no answer (default: 1h)",
+		allowed: "a duration from 1m to 24h", set: duration(func(c *settings) *time.Duration { return &c.server.KeyGrace })},
 	{name: "azure-tenant", usage: "tenant of the application as which keys in Azure's own vaults are used", allowed: "an id or a domain",
 		set: text(func(c *settings) *string { return &c.server.AzureTenant })},
 	{name: "azure-client", usage: "client id of that application", allowed: "a client id",

@@ -1,0 +1,218 @@
+package custody_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"fmt"
+	"sync"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/keysource"
+)
+
+// vault is a customer's vault as a test wants it to be. Its keys wrap truly: what it answered without being told to lie
+// opens with that version and nothing else.
+type vault struct {
+	mu      sync.Mutex
+	address string
+	keys    map[string]*vaultKey
+	denied  map[visage.PrincipalID]keysource.Reason // who may do nothing, and why
+	verbs   map[string]error                        // what a verb answers instead: "get", "wrapKey", "unwrapKey"
+	fail    error                                   // what everything answers instead
+	lie     bool                                    // answers with other bytes than it should
+	calls   map[string]int
+	sources int
+	onCall  func(verb string) // before each answer; not under mu
+	wrapped [][]byte          // everything it was given to wrap
+}
+
+type vaultKey struct {
+	versions []*vaultVersion // the newest last
+}
+
+type vaultVersion struct {
+	id          string
+	aead        cipher.AEAD
+	description keysource.Description
+	gone        bool
+}
+
+func newVault(address string) *vault {
+	return &vault{address: address, keys: map[string]*vaultKey{}, denied: map[visage.PrincipalID]keysource.Reason{},
+		verbs: map[string]error{}, calls: map[string]int{}}
+}
+
+// add makes a new version of a key and returns a reference with that version.
+func (v *vault) add(name string) visage.KeyRef {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	random := make([]byte, 48)
+	rand.Read(random)
+	block, err := aes.NewCipher(random[:32])
+	if err != nil {
+		panic(err)
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		panic(err)
+	}
+	id := fmt.Sprintf("%x", random[32:])
+	key := v.keys[name]
+	if key == nil {
+		key = &vaultKey{}
+		v.keys[name] = key
+	}
+	key.versions = append(key.versions, &vaultVersion{id: id, aead: aead, description: keysource.Description{
+		Ref: keysource.Ref{URI: v.address + "/keys/" + name, Version: id}, Algorithm: "RSA-OAEP-256", Enabled: true,
+		KeyType: "RSA", Bits: 2048, Operations: []string{"wrapKey", "unwrapKey"}, Recovery: "Recoverable",
+	}})
+	return visage.KeyRef{Vault: v.address, Name: name, Version: id}
+}
+
+// change changes the newest version of a key.
+func (v *vault) change(name string, fn func(*keysource.Description)) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	versions := v.keys[name].versions
+	fn(&versions[len(versions)-1].description)
+}
+
+// enable sets whether the versions of a key may be used.
+func (v *vault) enable(name string, on bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, version := range v.keys[name].versions {
+		version.description.Enabled = on
+	}
+}
+
+func (v *vault) set(fn func(*vault)) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	fn(v)
+}
+
+func (v *vault) called(verb string) int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.calls[verb]
+}
+
+// vaults are all vaults there are, and the way to them.
+type vaults map[string]*vault
+
+func (all vaults) open(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
+	v := all[key.Vault]
+	if v == nil {
+		return nil, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The vault is none of those spoken to.")
+	}
+	v.set(func(v *vault) { v.sources++ })
+	return &vaultSource{v, key, as}, nil
+}
+
+type vaultSource struct {
+	v   *vault
+	key visage.KeyRef
+	as  visage.PrincipalID
+}
+
+func refuse(class error, reason keysource.Reason, text string) error {
+	return &keysource.Error{Class: class, Reason: reason, Text: text}
+}
+
+// version finds a version; empty: the newest. v.mu is held.
+func (s *vaultSource) version(ctx context.Context, verb, version string) (*vaultVersion, error) {
+	v := s.v
+	v.calls[verb]++
+	switch reason, denied := v.denied[s.as]; {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case v.fail != nil:
+		return nil, v.fail
+	case denied:
+		return nil, refuse(keysource.ErrDenied, reason, verb+" is not for "+string(s.as))
+	case v.verbs[verb] != nil:
+		return nil, v.verbs[verb]
+	}
+	if key := v.keys[s.key.Name]; key != nil {
+		for i := len(key.versions) - 1; i >= 0; i-- {
+			if found := key.versions[i]; !found.gone && (version == "" || version == found.id) {
+				return found, nil
+			}
+		}
+	}
+	return nil, refuse(keysource.ErrDenied, keysource.Missing, "no such key")
+}
+
+func (s *vaultSource) hook(verb string) {
+	s.v.mu.Lock()
+	hook := s.v.onCall
+	s.v.mu.Unlock()
+	if hook != nil {
+		hook(verb)
+	}
+}
+
+func (s *vaultSource) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref, error) {
+	s.hook("wrapKey")
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	version, err := s.version(ctx, "wrapKey", s.key.Version)
+	if err != nil {
+		return nil, keysource.Ref{}, err
+	}
+	if err := version.usable(); err != nil {
+		return nil, keysource.Ref{}, err
+	}
+	s.v.wrapped = append(s.v.wrapped, bytes.Clone(inner))
+	return version.aead.Seal(nil, nil, inner, nil), version.description.Ref, nil
+}
+
+func (s *vaultSource) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte, error) {
+	s.hook("unwrapKey")
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	if ref.URI != s.key.Unversioned() {
+		return nil, refuse(keysource.ErrWrong, "", "another key")
+	}
+	version, err := s.version(ctx, "unwrapKey", ref.Version)
+	if err != nil {
+		return nil, err
+	}
+	if err := version.usable(); err != nil {
+		return nil, err
+	}
+	inner, err := version.aead.Open(nil, nil, blob, nil)
+	if err != nil {
+		return nil, refuse(keysource.ErrWrong, "", "does not open")
+	}
+	if s.v.lie {
+		inner[0] ^= 1
+	}
+	return inner, nil
+}
+
+func (v *vaultVersion) usable() error {
+	if !v.description.Enabled {
+		return refuse(keysource.ErrDenied, keysource.Disabled, "the key is disabled")
+	}
+	return nil
+}
+
+func (s *vaultSource) Describe(ctx context.Context, ref keysource.Ref) (keysource.Description, error) {
+	s.hook("get")
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	want := s.key.Version
+	if ref != (keysource.Ref{}) {
+		want = ref.Version
+	}
+	version, err := s.version(ctx, "get", want)
+	if err != nil {
+		return keysource.Description{}, err
+	}
+	return version.description, nil
+}
