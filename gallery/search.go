@@ -98,11 +98,15 @@ func (s *search) forget() {
 	}
 }
 
-// answer makes a pass for several searches and closes their done.
+// answer makes a pass for several searches and closes their done, whatever happens on the way: others wait for it.
 func (g *Gallery) answer(together []*search) {
+	for _, s := range together {
+		s.err = errors.New("the search was broken off")
+		defer close(s.done)
+	}
 	g.mu.RLock()
+	defer g.mu.RUnlock()
 	tops := g.pass(together)
-	g.mu.RUnlock()
 	for _, s := range together {
 		if s.err = context.Cause(g.ctx); s.err == nil {
 			s.err = context.Cause(s.ctx)
@@ -113,6 +117,5 @@ func (g *Gallery) answer(together []*search) {
 			}
 			tops = tops[1:]
 		}
-		close(s.done)
 	}
 }
