@@ -8,10 +8,12 @@
 //
 // Of a vector x its numbers in full are kept, and a code: for each number the cell, of 256 equal ones, that it lies in.
 // The upper halves of the codes of all vectors lie together, the front plane, and so do the lower halves, the back plane.
-// Besides there is the sketch, a code of four cells a number. A search with one probe reads the sketch of every vector,
-// the front plane where the sketch does not rule out sixteen neighbours at once, the back plane of those that may still be
-// near enough, and compares in full what is left. Several probes share the reading of the front plane, and do without the
-// sketch, which would help only where it helps all. What a search leaves out it has proved to be too far.
+// Besides there is the sketch, a code of four cells a number. What a search leaves out it has proved to be too far:
+//
+//   - With one probe it reads the sketch of every vector and compares in full what the sketch does not rule out. Where that
+//     is much, it reads the planes instead for a while.
+//   - With several it reads the front plane of every vector once for all, the back plane of those that may still be near
+//     enough for one of them, and compares in full what is left.
 //
 // The proof needs three vectors in angles. Let g be the vector that a code stands for, the middle of each number's cell,
 // in any unit: only its direction counts. Let p be the probe and u the probe rounded to codes of its own. Angles between

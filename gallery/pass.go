@@ -9,9 +9,9 @@ import (
 	"github.com/visage-face/visage/gallery/internal/kernel"
 )
 
-// strideGroups is how many groups a worker takes at a time: 1,024 rows. Between two strides it looks whether it shall
+// strideGroups is how many groups a worker takes at a time: 4,096 rows. Between two strides it looks whether it shall
 // stop.
-const strideGroups = 64
+const strideGroups = 256
 
 // scanHits bounds how many hits one scan may have, which with many probes bounds how many groups it takes.
 const scanHits = 16 << 10
@@ -91,12 +91,14 @@ type scan struct {
 	p       *pass
 	probes  *kernel.Probes
 	hits    *kernel.Hits
+	near    [2]*kernel.Hits // of the sketch, of this step and the one before
 	tops    []top
 	least   []float32 // for each target, the score that reach and the probes' limits stand for
 	reaches []reach
 	seen    int // groups this worker has scanned
 	most    int // groups it scans at once
-	skip    int // groups to scan before the sketch is tried again
+	skip    int // groups to scan without the sketch before it is tried again
+	rest    int // what skip was the last time
 	read    int // bytes
 }
 
@@ -113,6 +115,9 @@ func (p *pass) scan() *scan {
 	defer s.probes.Clear()
 	s.most = min(strideGroups, max(scanHits/(kernel.Rows*len(codes)), 1))
 	s.hits = kernel.NewHits(s.most*kernel.Rows, len(codes))
+	if len(codes) == 1 {
+		s.near = [2]*kernel.Hits{kernel.NewHits(sketchStep*kernel.Rows, 1), kernel.NewHits(sketchStep*kernel.Rows, 1)}
+	}
 
 	taken := p.next.Add(1) - 1
 	stride := int64(0)
@@ -136,9 +141,14 @@ func (p *pass) scan() *scan {
 // seen, so that what it scans without knowing what counts is always a small part.
 func (s *scan) stride(b *block, from, to int) {
 	for from < to {
-		n := min(to-from, s.most, max(s.seen, 1))
 		s.update()
-		s.scan(b, from, n)
+		n := min(to-from, s.most, max(s.seen, 1))
+		if len(s.tops) == 1 && !s.reaches[0].all && s.skip <= 0 {
+			n = s.sketched(b, from, to)
+		} else {
+			s.scan(b, from, n)
+			s.skip -= n
+		}
 		from += n
 		s.seen += n
 	}
@@ -159,47 +169,83 @@ func (s *scan) update() {
 	}
 }
 
-// The sketch pays while few groups have a row that passes it: reading a group here and there costs more than reading all
-// in a row, and the sketch itself is half of a front plane. Where it did not pay, the next sketchRest groups are scanned
-// without it, by when more may be known.
 const (
-	sketchPays = 4 // one in so many
-	sketchRest = 1024
+	sketchStep = 32 // groups of the sketch that are read at once
+	// The sketch pays while it rules out all but one row in so many: what it leaves is compared in full, each from a place
+	// of its own in memory. Where it does not pay, the next sketchRest groups are scanned without, and then it is tried
+	// again, for more may be known by then; if in vain, after twice as many, and so on.
+	sketchPays     = 32
+	sketchRest     = 256
+	sketchRestMost = 8192
 )
 
-// scan compares n groups of a block, and in full the rows that the codes do not rule out.
+// sketched compares groups of a block, from from on and below to, with the only probe: in full the rows that the sketch
+// does not rule out. It returns how many groups it took; it stops where the sketch does not pay.
+func (s *scan) sketched(b *block, from, to int) (groups int) {
+	g := s.p.g
+	dim, size := g.coding.dim, kernel.SketchBytes(g.coding.dim)
+	here, before := s.near[0], s.near[1]
+	before.Where = before.Where[:0]
+	first := 0 // row of the step before
+	for at := from; at < to && s.skip <= 0; at += sketchStep {
+		n := min(sketchStep, to-at)
+		s.update()
+		g.kernel.Sketch(s.probes, b.sketch[at*size:], n, here)
+		s.read += n * size
+		if len(here.Where) > n*kernel.Rows/sketchPays {
+			s.rest = min(max(2*s.rest, sketchRest), sketchRestMost)
+			s.skip = s.rest
+			break
+		}
+		groups += n
+		// Rows that are left are asked for now and compared after the next step, when memory has answered.
+		for _, r := range here.Where {
+			if r := at*kernel.Rows + int(r); r < len(b.rows) {
+				g.kernel.Prefetch(b.vector(r, dim))
+			}
+		}
+		s.compareAll(b, first, before)
+		here, before, first = before, here, at*kernel.Rows
+	}
+	s.compareAll(b, first, before)
+	return groups
+}
+
+// compareAll compares the rows of hits, counted from first, with the only probe in full.
+func (s *scan) compareAll(b *block, first int, hits *kernel.Hits) {
+	for _, r := range hits.Where {
+		if r := first + int(r); r < len(b.rows) {
+			s.compare(b, r, 0)
+		}
+	}
+}
+
+// compare compares row r of a block with probe i in full.
+func (s *scan) compare(b *block, r, i int) {
+	g := s.p.g
+	s.read += 4 * g.coding.dim
+	found := float32(g.kernel.Dot(s.p.targets[i].vector, b.vector(r, g.coding.dim)))
+	if top := &s.tops[i]; found >= max(s.least[i], top.least) {
+		top.offer(found, &b.rows[r])
+		s.p.raise(i, top.least)
+	}
+}
+
+// scan compares n groups of a block, and in full the rows that the planes do not rule out.
 func (s *scan) scan(b *block, from, n int) {
 	g := s.p.g
 	dim, first := g.coding.dim, from*kernel.Rows
-	groups := b.groups[from*kernel.GroupBytes(dim):]
-	if len(s.tops) == 1 && !s.reaches[0].all && s.skip <= 0 {
-		few := g.kernel.ScanSketched(s.probes, b.sketch[from*kernel.SketchBytes(dim):], groups, n, s.hits)
-		if few > n/sketchPays {
-			s.skip = sketchRest
-		}
-		s.read += n*kernel.SketchBytes(dim) + few*kernel.GroupBytes(dim)
-	} else {
-		g.kernel.Scan(s.probes, groups, n, s.hits)
-		s.skip -= n
-		s.read += n * kernel.GroupBytes(dim)
-	}
-	s.read += len(s.hits.Where) * (kernel.BackBytes(dim) + 4)
+	g.kernel.Scan(s.probes, b.groups[from*kernel.GroupBytes(dim):], n, s.hits)
 	g.kernel.Back(s.probes, b.back[first*kernel.BackBytes(dim):], b.backMarks[first:], s.hits)
+	s.read += n*kernel.GroupBytes(dim) + len(s.hits.Where)*(kernel.BackBytes(dim)+4)
 	for h, where := range s.hits.Where {
 		i, r := int(where>>16), first+int(where&0xffff)
 		if r >= len(b.rows) {
 			continue // no row, only room for one
 		}
-		t := s.p.targets[i]
 		front := s.hits.Sums[h] - s.probes.Limits[i].Start
-		if !t.passes(s.reaches[i], g.coding, front, s.hits.Backs[h], s.hits.Marks[h]) {
-			continue
-		}
-		s.read += 4 * dim
-		found := float32(g.kernel.Dot(t.vector, b.vector(r, dim)))
-		if top := &s.tops[i]; found >= max(s.least[i], top.least) {
-			top.offer(found, &b.rows[r])
-			s.p.raise(i, top.least)
+		if s.p.targets[i].passes(s.reaches[i], g.coding, front, s.hits.Backs[h], s.hits.Marks[h]) {
+			s.compare(b, r, i)
 		}
 	}
 }

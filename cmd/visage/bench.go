@@ -87,8 +87,8 @@ func runBenchSearch(ctx context.Context, s streams, cfg measure.Config, output s
 	report := searchReport{
 		Kernel: r.Kernel, Faces: r.Faces, Dim: r.Dim, BytesPerFace: r.BytesPerFace, Bandwidth: r.ReadBandwidth,
 		Searches: []searchLine{
-			one("the same person", r.Near), one("the nearest, however far", r.Any),
-			many("the same person", r.NearAll), many("the nearest, however far", r.AnyAll),
+			one("the same person", r.Best), one("10 who may be the same person", r.Near), one("the 10 nearest, however far", r.Any),
+			many("10 who may be the same person", r.NearAll), many("the 10 nearest, however far", r.AnyAll),
 			baseline("for comparison: 8-bit codes alone", r.Int8), baseline("for comparison: float32", r.Float32),
 		},
 	}

@@ -6,8 +6,8 @@
 // A row is a vector of codes of eight bits. Their upper halves form the front plane, which every search reads, their
 // lower halves the back plane, which is read for the few rows that the front plane does not rule out.
 //
-// Before both stands the sketch, of codes of two bits that are made for it alone, which a search with one probe reads to
-// learn which groups of the front plane it need not read.
+// Beside them stands the sketch, of codes of two bits that are made for it alone, which tells a search with one probe that
+// wants only what is near enough without the planes.
 //
 // The front plane comes in groups of 16 rows. A group is 16 marks, one a row, followed by vectors of 64 bytes: bytes 4r
 // to 4r+3 of vector j belong to row r and hold the upper halves, as 0 to 15, of its codes 8j to 8j+3 in the lower
@@ -116,8 +116,6 @@ type Hits struct {
 	Sums  []int32
 	Backs []int32
 	Marks []uint32
-
-	groups []uint32 // room for the groups that the sketch does not rule out
 }
 
 // NewHits returns room for the hits of a scan of so many rows by so many probes.
@@ -125,14 +123,13 @@ func NewHits(rows, probes int) *Hits {
 	room := rows*probes + Rows // a kernel stores whole vectors
 	return &Hits{
 		Where: make([]uint32, 0, room), Sums: make([]int32, 0, room), Backs: make([]int32, room), Marks: make([]uint32, room),
-		groups: make([]uint32, rows/Rows),
 	}
 }
 
 // Probes are vectors of codes that are compared with rows in one pass.
 type Probes struct {
 	Limits []Limit // one a probe; may be changed between scans
-	Sketch Limit   // of a single probe, for ScanSketched
+	Sketch Limit   // the same for Sketch, of a single probe
 
 	n, dim int
 	blocks []block
@@ -203,30 +200,23 @@ func (k *Kernel) Scan(p *Probes, groups []byte, n int, hits *Hits) {
 	hits.Where, hits.Sums = hits.Where[:found], hits.Sums[:found]
 }
 
-// ScanSketched is Scan for a single probe, which does not read the groups of the front plane none of whose rows passes
-// Sketch in the sketch. It returns how many it read.
-func (k *Kernel) ScanSketched(p *Probes, sketch, groups []byte, n int, hits *Hits) (read int) {
-	hits.Where, hits.Sums = hits.Where[:0], hits.Sums[:0]
+// Sketch compares n groups at the start of the sketch with a single probe and sets hits.Where to the rows that pass the
+// probes' Sketch.
+func (k *Kernel) Sketch(p *Probes, sketch []byte, n int, hits *Hits) {
+	hits.Where = hits.Where[:0]
 	if n == 0 {
-		return 0
+		return
 	}
-	if p.n != 1 || cap(hits.Where) < (n+1)*Rows || n > len(hits.groups) || n*Rows > 1<<16 {
-		panic("kernel: no room for the hits of a scan")
+	if p.n != 1 || cap(hits.Where) < (n+1)*Rows {
+		panic("kernel: no room for the hits of a sketch")
 	}
-	size := GroupBytes(p.dim)
-	_, _ = sketch[n*SketchBytes(p.dim)-1], groups[n*size-1]
-	read = k.sketch(&sketch[0], n, sketchVectors(p.dim), &p.sketch[0], &p.Sketch, &hits.groups[0])
-	for _, g := range hits.groups[:read] {
-		k.prefetch(&groups[int(g)*size], size)
-	}
-	found := 0
-	for _, g := range hits.groups[:read] {
-		found += k.scan1(&groups[int(g)*size], 1, Vectors(p.dim), &p.blocks[0].codes[0], &p.Limits[0],
-			&hits.Where[:cap(hits.Where)][found], &hits.Sums[:cap(hits.Sums)][found], g*Rows)
-	}
-	hits.Where, hits.Sums = hits.Where[:found], hits.Sums[:found]
-	return read
+	_ = sketch[n*SketchBytes(p.dim)-1]
+	found := k.sketch(&sketch[0], n, sketchVectors(p.dim), &p.sketch[0], &p.Sketch, &hits.Where[:1][0])
+	hits.Where = hits.Where[:found]
 }
+
+// Prefetch asks for memory that will be read soon.
+func (k *Kernel) Prefetch(v []float32) { k.prefetch(&v[0], 4*len(v)) }
 
 // Back sets hits.Backs to the sums of products of the back plane, and hits.Marks to the rows' marks. plane and marks begin
 // with the first row of the scan.

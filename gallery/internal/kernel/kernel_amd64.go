@@ -41,16 +41,16 @@ func scanAVX2(groups *byte, n, vectors int, codes *int8, limits *Limit, where *u
 func backAVX2(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)
 
 //go:noescape
-func sketchAVX512(groups *byte, n, vectors int, codes *int8, limit *Limit, found *uint32) int
+func sketchAVX512(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32) int
 
 //go:noescape
-func sketchAVX2(groups *byte, n, vectors int, codes *int8, limit *Limit, found *uint32) int
+func sketchAVX2(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32) int
 
 //go:noescape
 func dotAVX2(a, b *float32, n int) float64
 
 //go:noescape
-func prefetchLines(p *byte, n int)
+func prefetchLines(p *float32, n int)
 
 //go:noescape
 func peakAVX2(v *float32, n int) float32

@@ -13,7 +13,8 @@ type Kernel struct {
 	// scan1, scan4 and scan16 compare n groups with one, four or sixteen probes, store the hits, and return how many there
 	// are. They may store up to 15 values behind the last. Where of row r for probe i is first + i<<16 + r.
 	scan1, scan4, scan16 scanFunc
-	// sketch stores the numbers of the groups, of n, that have a row that passes, and returns how many there are.
+	// sketch stores the numbers of the rows of n groups that pass, and returns how many there are. It may store up to 15
+	// values behind the last.
 	sketch sketchFunc
 	// back computes the back plane's sums for n hits and copies their marks. It may read 16 values behind the last hit.
 	back backFunc
@@ -23,12 +24,12 @@ type Kernel struct {
 	peak func(v *float32, n int) float32
 	code func(v *float32, n int, scale, cell float32, codes, sketch *byte, along *[3]float64, long *[3]int32)
 	// prefetch asks for n bytes that will be read soon.
-	prefetch func(p *byte, n int)
+	prefetch func(p *float32, n int)
 }
 
 type (
 	scanFunc   func(groups *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
-	sketchFunc func(groups *byte, n, vectors int, codes *int8, limit *Limit, found *uint32) int
+	sketchFunc func(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32) int
 	backFunc   func(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)
 )
 
@@ -46,7 +47,7 @@ func (k *Kernel) width(left int) int {
 // portable is the implementation in Go.
 var portable = Kernel{
 	Name: "portable", scan1: scanPortable, sketch: sketchPortable, back: backPortable, dot: dotPortable,
-	peak: peakPortable, code: codePortable, prefetch: func(*byte, int) {},
+	peak: peakPortable, code: codePortable, prefetch: func(*float32, int) {},
 }
 
 func scanPortable(
@@ -82,13 +83,12 @@ func (l *Limit) threshold(mark []byte) int32 {
 	return (int32(m&0xffff)*int32(int16(l.Weights)) + int32(m>>16)*int32(int16(l.Weights>>16))) >> l.Shift
 }
 
-func sketchPortable(groups *byte, n, vectors int, codes *int8, limit *Limit, found *uint32) (count int) {
+func sketchPortable(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32) (found int) {
 	groupBytes := vectorBytes * (1 + vectors)
 	all := slice(groups, n*groupBytes)
-	probe := slice(codes, 16*vectors)
+	probe, wheres := slice(codes, 16*vectors), slice(where, n*Rows)
 	for g := range n {
 		group := all[g*groupBytes : (g+1)*groupBytes]
-		passes := false
 		for r := range Rows {
 			sum := limit.Start
 			for j := range vectors {
@@ -99,14 +99,13 @@ func sketchPortable(groups *byte, n, vectors int, codes *int8, limit *Limit, fou
 						int32(x>>6)*int32(u[12+k])
 				}
 			}
-			passes = passes || sum >= limit.threshold(group[4*r:])
-		}
-		if passes {
-			slice(found, n)[count] = uint32(g)
-			count++
+			if sum >= limit.threshold(group[4*r:]) {
+				wheres[found] = uint32(g*Rows + r)
+				found++
+			}
 		}
 	}
-	return count
+	return found
 }
 
 func backPortable(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32) {

@@ -122,14 +122,14 @@ next:
 	MOVD R8, ret+64(FP)
 	RET
 
-// func sketchNEON(groups *byte, n, vectors int, codes *int8, limit *Limit, found *uint32) int
-TEXT ·sketchNEON(SB), NOSPLIT, $0-56
+// func sketchNEON(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32) int
+TEXT ·sketchNEON(SB), NOSPLIT, $64-56
 	MOVD  groups+0(FP), R0
 	MOVD  n+8(FP), R1
 	MOVD  vectors+16(FP), R2
 	MOVD  codes+24(FP), R3
 	MOVD  limit+32(FP), R4
-	MOVD  found+40(FP), R5
+	MOVD  where+40(FP), R5
 	MOVD  $0, R7
 	MOVD  $0, R8
 	VMOVI $3, V24.B16
@@ -210,10 +210,25 @@ vector:
 	VORR V0.B16, V1.B16, V0.B16
 	WORD $0x6eb0a800 // UMAXV S0, V0.4S
 	VMOV V0.S[0], R11
-	MOVW R7, (R5)(R8<<2) // counts only if a row passed
-	CMP  $0, R11
-	CINC NE, R8, R8
-	ADD  $1, R7
+	CBZ  R11, next
+	MOVD $scratch-64(SP), R11
+	VST1 [V28.B16, V29.B16, V30.B16, V31.B16], (R11)
+	MOVD $0, R12
+
+hit:
+	MOVWU (R11)(R12<<2), R14
+	CBZ   R14, miss
+	ADD   R7, R12, R15
+	MOVW  R15, (R5)(R8<<2)
+	ADD   $1, R8
+
+miss:
+	ADD $1, R12
+	CMP $16, R12
+	BNE hit
+
+next:
+	ADD  $16, R7
 	SUBS $1, R1
 	BNE  group
 	MOVD R8, ret+48(FP)
@@ -266,7 +281,7 @@ vector:
 	BNE    row
 	RET
 
-// func prefetchLines(p *byte, n int)
+// func prefetchLines(p *float32, n int)
 TEXT ·prefetchLines(SB), NOSPLIT, $0-16
 	MOVD p+0(FP), R0
 	MOVD n+8(FP), R1

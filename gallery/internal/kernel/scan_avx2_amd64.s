@@ -189,7 +189,7 @@ vector:
 	VPADDW       Y8, Y0, Y0      \
 	VPADDW       Y9, Y1, Y1
 
-// func sketchAVX2(groups *byte, n, vectors int, codes *int8, limit *Limit, found *uint32) int
+// func sketchAVX2(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32) int
 //
 // Products, added in pairs, are at most 2·3·127 = 762, and a vector adds four: sums of 16 bits hold ten vectors.
 TEXT ·sketchAVX2(SB), NOSPLIT, $0-56
@@ -197,7 +197,7 @@ TEXT ·sketchAVX2(SB), NOSPLIT, $0-56
 	MOVQ         n+8(FP), CX
 	MOVQ         codes+24(FP), R8
 	MOVQ         limit+32(FP), R13
-	MOVQ         found+40(FP), DI
+	MOVQ         where+40(FP), DI
 	XORQ         R12, R12
 	XORQ         R9, R9
 	MOVL         $0x03030303, AX
@@ -250,16 +250,26 @@ vector:
 	VPSRAD    X12, Y11, Y11
 	VPCMPGTD  Y2, Y10, Y10
 	VPCMPGTD  Y3, Y11, Y11
-	VPAND     Y11, Y10, Y10
-	VMOVMSKPS Y10, DX
-	XORL      AX, AX
-	CMPL      DX, $0xff
-	SETNE     AX
-	MOVL      R9, (DI)(R12*4) // counts only if a row passed
-	ADDQ      AX, R12
-	INCQ      R9
-	DECQ      CX
-	JNE       group
+	VMOVMSKPS Y10, AX
+	VMOVMSKPS Y11, DX
+	SHLL      $8, DX
+	ORL       DX, AX
+	XORL      $0xffff, AX
+	JEQ       next
+
+hit:
+	BSFL AX, DX
+	ADDL R9, DX
+	MOVL DX, (DI)(R12*4)
+	INCQ R12
+	LEAL -1(AX), DX
+	ANDL DX, AX
+	JNE  hit
+
+next:
+	ADDL $16, R9
+	DECQ CX
+	JNE  group
 
 	VZEROUPPER
 	MOVQ R12, ret+48(FP)
@@ -300,7 +310,7 @@ eight:
 	VZEROUPPER
 	RET
 
-// func prefetchLines(p *byte, n int)
+// func prefetchLines(p *float32, n int)
 TEXT ·prefetchLines(SB), NOSPLIT, $0-16
 	MOVQ p+0(FP), SI
 	MOVQ n+8(FP), CX

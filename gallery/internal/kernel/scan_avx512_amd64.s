@@ -19,7 +19,7 @@ GLOBL lanes<>(SB), RODATA|NOPTR, $64
 
 // ahead is how far the next data is asked for: far enough that memory answers in time, near enough that it is still in
 // the first cache when it is used.
-#define ahead 4096
+#define ahead 8192
 
 #define SETUP \
 	MOVQ         groups+0(FP), SI    \
@@ -402,7 +402,7 @@ enough:
 	VZEROUPPER
 	RET
 
-// func sketchAVX512(groups *byte, n, vectors int, codes *int8, limit *Limit, found *uint32) int
+// func sketchAVX512(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32) int
 //
 // The four codes of a byte are not moved down: each is masked where it is, its products are summed apart, and the sums
 // are divided by 4, 16 and 64 at the end, which goes without a rest.
@@ -412,9 +412,11 @@ TEXT ·sketchAVX512(SB), NOSPLIT, $0-56
 	MOVQ         vectors+16(FP), DX
 	MOVQ         codes+24(FP), R8
 	MOVQ         limit+32(FP), R13
-	MOVQ         found+40(FP), DI
+	MOVQ         where+40(FP), DI
 	XORQ         R12, R12               // how many were found
-	XORQ         R9, R9                 // the group's number
+	VMOVDQU64    lanes<>(SB), Z22       // the rows' numbers
+	MOVL         $16, AX
+	VPBROADCASTD AX, Z23
 	MOVL         $0x03030303, AX
 	VPBROADCASTD AX, Z24
 	VPSLLD       $2, Z24, Z25
@@ -460,14 +462,19 @@ vector:
 	VPMADDWD Z28, Z21, Z21
 	VPSRAD   X30, Z21, Z21
 	VPCMPD   $5, Z21, Z0, K1
-	XORL     AX, AX
 	KORTESTW K1, K1
-	SETNE    AX
-	MOVL     R9, (DI)(R12*4)            // counts only if a row passed
-	ADDQ     AX, R12
-	INCQ     R9
-	DECQ     CX
-	JNE      group
+	JEQ      none
+
+	VPCOMPRESSD.Z Z22, K1, Z21
+	VMOVDQU32     Z21, (DI)(R12*4)
+	KMOVW         K1, AX
+	POPCNTL       AX, AX
+	ADDQ          AX, R12
+
+none:
+	VPADDD Z23, Z22, Z22
+	DECQ   CX
+	JNE    group
 
 	VZEROUPPER
 	MOVQ R12, ret+48(FP)
