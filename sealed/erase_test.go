@@ -178,49 +178,58 @@ func TestYesterdaysCopyOpensNothingErased(t *testing.T) {
 	}
 }
 
-// TestOldKeyringsEndWithTheGeneration: an epoch key from before the customer changed keys needs the data key of that time.
-func TestOldKeyringsEndWithTheGeneration(t *testing.T) {
+// TestOldKeyringsEndWithTheKey: an epoch key from before the customer changed keys, or the version of the key, needs the data key of that time.
+func TestOldKeyringsEndWithTheKey(t *testing.T) {
 	ctx := t.Context()
 	cfg := config(t, "pebble")
 	s := open(t, cfg)
 	sp := create(t, s, spaceA)
 	put(t, sp, "a", note{"1", "one"})
-	files, err := filepath.Glob(filepath.Join(cfg.KeyDir, "epochs", "*", fmt.Sprintf("%x", spaceA[:]), "1"))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("%v, %v", files, err)
-	}
-	old, err := os.ReadFile(files[0])
-	if err != nil {
-		t.Fatal(err)
-	}
 	b, vault := s.Bundle(spaceA), sourcetest.NewFake("customer")
-	generation, err := b.Wrap(ctx, vault)
-	if err == nil {
-		err = errors.Join(b.Turn(ctx, generation, vault), b.Retire(ctx, vault))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	now := filepath.Join(filepath.Dir(files[0]), "2")
-	current, err := os.ReadFile(now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// In place of the current one, under its number too, it does not open.
-	for i, value := range [][]byte{old, slices.Concat(old[:4], current[4:8], old[8:])} {
-		if err := os.WriteFile(now, value, 0o600); err != nil {
+	file := func() (name string, value []byte) {
+		files, err := filepath.Glob(filepath.Join(cfg.KeyDir, "epochs", "*", fmt.Sprintf("%x", spaceA[:]), "*"))
+		if err != nil || len(files) != 1 {
+			t.Fatalf("%v, %v", files, err)
+		}
+		if value, err = os.ReadFile(files[0]); err != nil {
 			t.Fatal(err)
 		}
-		b.Lock(errors.New("read again"))
-		if err := b.Load(ctx, vault); !isCorruption(err) {
-			t.Errorf("%d: an old epoch key opens: %v", i, err)
+		return files[0], value
+	}
+	for name, change := range map[string]func() error{
+		"another key": func() error {
+			generation, err := b.Wrap(ctx, vault)
+			if err == nil {
+				err = errors.Join(b.Turn(ctx, generation, vault), b.Retire(ctx, vault))
+			}
+			return err
+		},
+		"another version": func() error { return b.Rewrap(ctx, vault) },
+	} {
+		_, old := file()
+		if err := change(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		path, current := file()
+		// In place of the current one, under its number too, it does not open.
+		for i, value := range [][]byte{old, slices.Concat(old[:4], current[4:8], old[8:])} {
+			if err := os.WriteFile(path, value, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			b.Lock(errors.New("read again"))
+			if err := b.Load(ctx, vault); !isCorruption(err) {
+				t.Errorf("%s, %d: an old epoch key opens: %v", name, i, err)
+			}
+		}
+		if err := os.WriteFile(path, current, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Load(ctx, vault); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(now, current, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Load(ctx, vault); err != nil {
-		t.Fatal(err)
+	if got := fmt.Sprint(all(t, sp, "a")); got != "map[1:one]" {
+		t.Errorf("got %s", got)
 	}
 }
 

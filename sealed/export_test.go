@@ -98,8 +98,7 @@ func (l *Loot) Keys(t testing.TB, sp *Space) {
 		if err != nil {
 			return err
 		}
-		var rob func(tr *tree) error
-		rob = func(tr *tree) error {
+		rob := func(tr *tree) error {
 			take(tr.key)
 			take(tr.head.Root.Key)
 			all := tr.leaves()

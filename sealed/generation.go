@@ -94,16 +94,10 @@ func (b *Bundle) Wrap(ctx context.Context, src keysource.Source) (generation uin
 	}
 	defer data.Free()
 	rand.Read(data.Bytes()) // never fails: the runtime ends the process instead
-	g := generationDoc{Number: 1}
-	for _, old := range doc.Generations {
-		g.Number = max(g.Number, old.Number+1)
-	}
-	g.Commitment = format.DataKeyCommitment(data.Bytes(), format.ID(b.sp.id), g.Number)
-	slot, err := s.wrapSlot(ctx, b.sp.id, g, 1, data.Bytes(), src)
+	g, err := s.wrapNext(ctx, b.sp.id, doc, data.Bytes(), src)
 	if err != nil {
-		return 0, fmt.Errorf("wrap data key of generation %d: %w", g.Number, err)
+		return 0, err
 	}
-	g.Slots = []slotDoc{slot}
 	return g.Number, b.changeLocked(ctx, func(now *bundleDoc) error {
 		if now.Sequence != doc.Sequence {
 			return ErrChanged
@@ -113,8 +107,26 @@ func (b *Bundle) Wrap(ctx context.Context, src keysource.Source) (generation uin
 	})
 }
 
-// Rewrap wraps the current data key anew, under the key that src wraps with now, and takes the slot before it out. No page and no record changes. src
-// must still open what is there.
+// wrapNext makes the next generation of a space out of a data key.
+func (s *Store) wrapNext(ctx context.Context, id SpaceID, doc bundleDoc, data []byte, src keysource.Source) (generationDoc, error) {
+	g := generationDoc{Number: 1}
+	for _, old := range doc.Generations {
+		g.Number = max(g.Number, old.Number+1)
+	}
+	g.Commitment = format.DataKeyCommitment(data, format.ID(id), g.Number)
+	slot, err := s.wrapSlot(ctx, id, g, 1, data, src)
+	if err != nil {
+		return generationDoc{}, fmt.Errorf("wrap data key of generation %d: %w", g.Number, err)
+	}
+	g.Slots = []slotDoc{slot}
+	return g, nil
+}
+
+// Rewrap goes from the key that wraps now to the one that src wraps with now, another version of it as a rule, in one small transaction: no page and no
+// record changes. src must still open what is there.
+//
+// In a space that is open it is a fresh data key, under which the head of the root container is sealed together with a fresh epoch key: what opens copies
+// of the keyring from before is then wrapped by the version before alone. In one that is not, the data key is the same, wrapped anew.
 func (b *Bundle) Rewrap(ctx context.Context, src keysource.Source) error {
 	b.sp.keying.Lock()
 	defer b.sp.keying.Unlock()
@@ -137,6 +149,25 @@ func (b *Bundle) Rewrap(ctx context.Context, src keysource.Source) error {
 	defer data.Free()
 	if err := s.unwrapDataKey(ctx, data.Bytes(), b.sp.id, g, src); err != nil {
 		return fmt.Errorf("unwrap data key of generation %d: %w", g.Number, err)
+	}
+	b.sp.mu.Lock()
+	ring, fence := b.sp.ring, b.sp.fence
+	if ring != nil && b.sp.closedLocked() == nil && !doc.Turning {
+		ring.users++
+	} else {
+		ring = nil
+	}
+	b.sp.mu.Unlock()
+	if ring != nil {
+		defer b.sp.leave(ring)
+		rand.Read(data.Bytes()) // never fails: the runtime ends the process instead
+		fresh, err := s.wrapNext(ctx, b.sp.id, doc, data.Bytes(), src)
+		if err != nil {
+			return err
+		}
+		return b.sealRoot(ctx, ring, fence, doc, fresh.Number, data.Bytes(), func(now *bundleDoc, epoch epochDoc) {
+			now.Generations, now.Epochs = []generationDoc{fresh}, []epochDoc{epoch}
+		})
 	}
 	number := uint32(1)
 	for _, sd := range g.Slots {

@@ -57,8 +57,7 @@ func (b *Bundle) read(ctx context.Context) (bundleDoc, error) {
 	return b.sp.store.readBundle(ctx, b.sp.id)
 }
 
-// turnRoot seals the head of the root container under a generation and a fresh epoch key. The new key is in the key store before the transaction that
-// needs it, and the old one leaves it after: whatever is cut off in between, the bundle says which of them counts. keying is held.
+// turnRoot turns the head of the root container to a generation that the bundle has, and a fresh epoch. keying is held.
 func (b *Bundle) turnRoot(ctx context.Context, generation uint32, src keysource.Source) error {
 	sp, s := b.sp, b.sp.store
 	ring, fence, err := sp.enter(ctx)
@@ -76,29 +75,46 @@ func (b *Bundle) turnRoot(ctx context.Context, generation uint32, src keysource.
 	if at < 0 {
 		return fmt.Errorf("there is no generation %d", generation)
 	}
-	other := ring.generation != generation
-	keys, err := arena.New(2 * format.KeySize)
+	data, err := arena.New(format.KeySize)
 	if err != nil {
 		return err
 	}
-	defer keys.Free()
-	data, epochKey := keys.Bytes()[:format.KeySize], keys.Bytes()[format.KeySize:]
-	if other {
-		err = s.unwrapDataKey(ctx, data, sp.id, doc.Generations[at], src)
-	} else {
-		copy(data, ring.data())
-	}
-	if err != nil {
+	defer data.Free()
+	if ring.generation == generation {
+		copy(data.Bytes(), ring.data())
+	} else if err := s.unwrapDataKey(ctx, data.Bytes(), sp.id, doc.Generations[at], src); err != nil {
 		return fmt.Errorf("unwrap data key of generation %d: %w", generation, err)
 	}
-	rand.Read(epochKey) // never fails: the runtime ends the process instead
-	epoch, err := b.keepEpoch(doc, data, epochKey)
+	return b.sealRoot(ctx, ring, fence, doc, generation, data.Bytes(), func(now *bundleDoc, epoch epochDoc) {
+		if ring.generation == generation {
+			now.Epochs = []epochDoc{epoch}
+		} else {
+			now.Epochs, now.Turning = append(now.Epochs, epoch), true
+		}
+	})
+}
+
+// sealRoot seals the head of the root container under a data key and a fresh epoch key, and changes the bundle in the same transaction; change says
+// which epochs it then has. The new epoch key is in the key store before the transaction that needs it, and those that the bundle no longer has leave it
+// after: whatever is cut off in between, the bundle says which of them counts. keying is held, and the root is in use.
+func (b *Bundle) sealRoot(
+	ctx context.Context, ring *keyring, fence uint64, doc bundleDoc, generation uint32, data []byte, change func(*bundleDoc, epochDoc),
+) error {
+	sp, s := b.sp, b.sp.store
+	key, err := arena.New(format.KeySize)
+	if err != nil {
+		return err
+	}
+	defer key.Free()
+	rand.Read(key.Bytes()) // never fails: the runtime ends the process instead
+	epoch, err := b.keepEpoch(doc, data, key.Bytes())
 	if err != nil {
 		return err
 	}
 	pair := format.Pair{Generation: generation, Epoch: epoch.Number}
-	ring.addRoot(pair, format.RootKey(data, epochKey))
+	ring.addRoot(pair, format.RootKey(data, key.Bytes()))
 	var sequence uint64
+	kept := 0
 	err = s.engine.Update(ctx, func(w engine.Writer) error {
 		t := &txn{sp: sp, ring: ring, r: w, w: w}
 		defer t.finish()
@@ -114,12 +130,9 @@ func (b *Bundle) turnRoot(ctx context.Context, generation uint32, src keysource.
 			if now.Sequence != doc.Sequence {
 				return ErrChanged
 			}
-			now.Current, now.Epochs = pair, append(now.Epochs, epoch)
-			if other {
-				now.Turning = true
-			} else {
-				now.Epochs = []epochDoc{epoch}
-			}
+			now.Current = pair
+			change(now, epoch)
+			kept = len(now.Epochs)
 			return nil
 		})
 		if err != nil {
@@ -132,15 +145,12 @@ func (b *Bundle) turnRoot(ctx context.Context, generation uint32, src keysource.
 		return err
 	}
 	ring.onlyRoot(pair)
-	if other {
-		copy(ring.data(), data)
-		ring.generation = generation
-		sp.turned(sequence, doc.Current)
-		return nil
-	}
-	// The bundle no longer speaks of the epoch before; begun is begun.
-	if err := s.destroyEpochs(format.ID(sp.id), pair.Epoch); err != nil {
-		return err
+	copy(ring.data(), data)
+	ring.generation = generation
+	if kept == 1 { // the bundle no longer speaks of the epochs before; begun is begun
+		if err := s.destroyEpochs(format.ID(sp.id), pair.Epoch); err != nil {
+			return err
+		}
 	}
 	sp.turned(sequence, doc.Current)
 	return nil

@@ -139,7 +139,7 @@ func TestRewrapChangesNoPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	after, err := b.Keys(ctx)
-	if err != nil || len(after.Slots) != 1 || after.Slots[0].Generation != before.Slots[0].Generation || after.Sequence != before.Sequence+1 {
+	if err != nil || len(after.Slots) != 1 || after.Slots[0].Generation != before.Slots[0].Generation+1 || after.Sequence != before.Sequence+1 || after.Turning {
 		t.Errorf("before %+v, after %+v, %v", before, after, err)
 	}
 	b.Lock(errors.New("restart"))

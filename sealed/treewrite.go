@@ -1,0 +1,251 @@
+package sealed
+
+import (
+	"bytes"
+	"crypto/sha256"
+
+	"github.com/visage-face/visage/sealed/internal/format"
+)
+
+// flush writes what the transaction changed of containers: their pages and heads, and with those that got fresh keys the root container.
+func (t *txn) flush() error {
+	for _, tr := range t.trees {
+		if !tr.written {
+			continue
+		}
+		if err := tr.write(); err != nil {
+			return err
+		}
+		t.touched = append(t.touched, tr.container)
+	}
+	clear(t.leaves)
+	t.leaves = t.leaves[:0]
+	if !t.root.written {
+		return nil
+	}
+	return t.root.write()
+}
+
+// write writes a container's dirty pages and its head.
+func (tr *tree) write() error {
+	if tr.top != nil && tr.top.dirty {
+		if err := tr.writePages(); err != nil {
+			return err
+		}
+	}
+	tr.head.Sequence++
+	if tr.container == rootContainer {
+		return tr.writeRoot()
+	}
+	if tr.rekey {
+		tr.key = freshSecret(0).Key
+		if err := tr.t.root.set(tr.container, format.Secret{Key: tr.key, Version: tr.head.Sequence}); err != nil {
+			return err
+		}
+		tr.floor = tr.head.Sequence
+		tr.t.root.head.Erased += uint64(len(tr.erased))
+		for _, id := range tr.erased {
+			tr.t.gone = append(tr.t.gone, erasedID{tr.container, id})
+		}
+	}
+	at := tr.t.place(tr.container, format.ID{})
+	row := format.SealHead(at, tr.key, tr.t.ring.hedge(), tr.head)
+	tr.t.ring.keepHead(tr.container, row.Bytes(), tr.head)
+	err := tr.t.w.Put(rowKey(at.Space, rowHead, tr.container, format.ID{}), row)
+	tr.written, tr.rekey, tr.erased = false, false, nil
+	tr.wipe()
+	return err
+}
+
+func (tr *tree) writeRoot() error {
+	tr.head.Previous = sha256.Sum256(tr.row)
+	at := tr.t.place(rootContainer, format.ID{})
+	var value format.Sealed
+	if !tr.t.ring.withRoot(tr.head.Pair, func(key []byte) { value = format.SealHead(at, key, tr.t.ring.hedge(), tr.head) }) {
+		return errStale
+	}
+	tr.row = value.Bytes()
+	tr.written = false
+	tr.wipe()
+	return tr.t.w.Put(rowKey(at.Space, rowHead, rootContainer, format.ID{}), value)
+}
+
+// set puts an entry into the root container.
+func (tr *tree) set(id format.ID, s format.Secret) error {
+	leaf, err := tr.leaf(id)
+	if err == nil {
+		err = tr.change(leaf)
+	}
+	if err == nil {
+		leaf.page.Set(id, s)
+	}
+	return err
+}
+
+// writePages writes the dirty pages, lowest first, each under a fresh key, and makes the tree higher when the topmost has to be split.
+func (tr *tree) writePages() error {
+	level := tr.top.level
+	entries, err := tr.writeNode(tr.top)
+	for err == nil && len(entries) > 1 {
+		level++
+		entries, err = tr.writeParts(level, format.ID{}, format.MaxID, 0, entries)
+	}
+	if err == nil {
+		tr.head.Height, tr.head.Root = level+1, entries[0].secret
+	}
+	return err
+}
+
+// writeNode writes a dirty page and what is dirty below it, and returns the entries of what takes its place.
+func (tr *tree) writeNode(n *node) ([]entry, error) {
+	if n.level == 0 {
+		return tr.writeLeaf(n)
+	}
+	var below []entry
+	for i := range n.page.Len() {
+		upper, secret := n.page.At(i)
+		k := n.kids[upper]
+		if k == nil || !k.dirty {
+			below = append(below, entry{upper, secret})
+			continue
+		}
+		written, err := tr.writeNode(k)
+		if err != nil {
+			return nil, err
+		}
+		below = append(below, written...)
+	}
+	return tr.writeParts(n.level, n.lower, n.upper, n.secret.Version, below)
+}
+
+// writeLeaf folds the nursery rows of the page's range into it: they are sealed under its key, which ends here.
+func (tr *tree) writeLeaf(n *node) ([]entry, error) {
+	entries := make([]entry, 0, n.page.Len())
+	for i := range n.page.Len() {
+		id, secret := n.page.At(i)
+		entries = append(entries, entry{id, secret})
+	}
+	if tr.container == rootContainer {
+		return tr.writeParts(0, n.lower, n.upper, n.secret.Version, entries)
+	}
+	folded, err := tr.takeNursery(n)
+	defer wipeEntries(folded)
+	if err == nil {
+		entries, err = tr.merge(entries, folded, n.strict)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return tr.writeParts(0, n.lower, n.upper, n.secret.Version, entries)
+}
+
+// writeParts writes entries as the page of a range or, when they are too many, as several that share it.
+func (tr *tree) writeParts(level byte, lower, upper format.ID, version uint64, entries []entry) (written []entry, err error) {
+	n := 1
+	if s := tr.t.sp.store; len(entries) > s.pageSlots {
+		n = (len(entries) + s.pageFill - 1) / s.pageFill
+	}
+	for i := range n {
+		part := entries[i*len(entries)/n : (i+1)*len(entries)/n]
+		page := format.NewPage(level, lower, upper)
+		if i < n-1 {
+			page.Upper = part[len(part)-1].id
+		}
+		secret := freshSecret(version + 1)
+		page.Version = secret.Version
+		for _, e := range part {
+			page.Append(e.id, e.secret)
+		}
+		err := tr.putPage(page, secret.Key)
+		page.Wipe()
+		if err != nil {
+			return nil, err
+		}
+		written = append(written, entry{page.Upper, secret})
+		lower = page.Upper
+	}
+	return written, nil
+}
+
+func (tr *tree) putPage(page *format.Page, key []byte) error {
+	at := tr.t.place(tr.container, page.Upper)
+	return tr.t.w.Put(rowKey(at.Space, pageRow(page.Level), tr.container, page.Upper), format.SealPage(at, key, tr.t.ring.hedge(), page))
+}
+
+// takeNursery takes the nursery rows of a page's range away, all of them, and returns what they hold: no row and no page may stay under the key that
+// ends here, or an older copy of what was sealed under it would open.
+func (tr *tree) takeNursery(n *node) (folded []entry, err error) {
+	t, space := tr.t, format.ID(tr.t.sp.id)
+	from, to := rowKey(space, rowNursery, tr.container, n.lower), append(rowKey(space, rowNursery, tr.container, n.upper), 0)
+	if n.lower != (format.ID{}) {
+		from = append(from, 0)
+	}
+	type named struct {
+		id   format.ID
+		salt []byte
+	}
+	var rows []named
+	for row, err := range scanRows(t.r, from, to) {
+		if err != nil {
+			return folded, err
+		}
+		_, id := idAt(row.Key)
+		secret, err := t.openNursery(tr.container, id, n.secret.Key, row.Value)
+		if isCorrupt(err) && !n.strict {
+			continue // it stays, and stays damaged; what is erased beside it must go all the same
+		}
+		if err != nil {
+			return folded, err
+		}
+		folded = append(folded, entry{id, secret})
+		rows = append(rows, named{id, bytes.Clone(format.NurserySalt(row.Value))})
+	}
+	for _, r := range rows {
+		if err := t.w.Delete(rowKey(space, rowNursery, tr.container, r.id)); err != nil {
+			return folded, err
+		}
+		tr.uncount(r.id, r.salt)
+	}
+	return folded, nil
+}
+
+type entry struct {
+	id     format.ID
+	secret format.Secret
+}
+
+func wipeEntries(list []entry) {
+	for _, e := range list {
+		clear(e.secret.Key)
+	}
+}
+
+// merge joins a page's entries with nursery rows, which outrank them, in the order of ids.
+func (tr *tree) merge(page, folded []entry, strict bool) ([]entry, error) {
+	out := make([]entry, 0, len(page)+len(folded))
+	for len(page) > 0 || len(folded) > 0 {
+		order := 1
+		if len(page) > 0 {
+			order = -1
+			if len(folded) > 0 {
+				order = bytes.Compare(page[0].id[:], folded[0].id[:])
+			}
+		}
+		switch {
+		case order < 0:
+			out, page = append(out, page[0]), page[1:]
+		case order > 0:
+			out, folded = append(out, folded[0]), folded[1:]
+		default:
+			if folded[0].secret.Version <= page[0].secret.Version {
+				err := tr.t.corrupt("nursery row", tr.container, folded[0].id, errOldRow(folded[0].secret.Version, page[0].secret.Version))
+				if strict {
+					return nil, err
+				}
+				folded[0].secret, page[0].secret = page[0].secret, folded[0].secret // the page knows better, and the head's sum keeps telling
+			}
+			out, page, folded = append(out, folded[0]), page[1:], folded[1:]
+		}
+	}
+	return out, nil
+}
