@@ -51,8 +51,19 @@ type service struct {
 // startService starts the service on dir and waits until it serves.
 func startService(t *testing.T, dir string, real bool) *service {
 	t.Helper()
+	return startServiceAt(t, dir, real, "127.0.0.1:0")
+}
+
+// again starts the service anew where it was before: the names of keys in its vaults hold its address.
+func (s *service) again(t *testing.T) *service {
+	t.Helper()
+	return startServiceAt(t, s.dir, false, strings.Replace(strings.TrimPrefix(s.endpoint, "https://"), "localhost", "127.0.0.1", 1))
+}
+
+func startServiceAt(t *testing.T, dir string, real bool, listen string) *service {
+	t.Helper()
 	s := &service{dir: dir, program: program(t), log: &tail{}}
-	args := []string{"serve", "--dir", dir, "--listen", "127.0.0.1:0", "--log-format", "json"}
+	args := []string{"serve", "--dir", dir, "--listen", listen, "--log-format", "json"}
 	if real {
 		s.cmd = exec.CommandContext(t.Context(), s.program, args...)
 		s.cmd.Dir = filepath.Join("..", "..") // where the models are
@@ -62,7 +73,7 @@ func startService(t *testing.T, dir string, real bool) *service {
 		if err != nil {
 			t.Fatalf("find the test binary: %v", err)
 		}
-		s.cmd = exec.CommandContext(t.Context(), self, dir)
+		s.cmd = exec.CommandContext(t.Context(), self, dir, listen)
 		s.cmd.Env = append(cleanEnviron(), childEnv+"=serve")
 	}
 	said, err := s.cmd.StderrPipe()
@@ -181,7 +192,7 @@ func (l *tail) add(line []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, line)
-	if len(l.lines) > 50 {
+	if len(l.lines) > 5000 {
 		l.lines = l.lines[1:]
 	}
 }
@@ -195,11 +206,11 @@ func (l *tail) String() string {
 
 // serveChild serves like `visage serve`, but for the networks: it recognises made-up people.
 func serveChild(args []string) error {
-	if len(args) != 1 {
-		return errors.New("want the argument: directory")
+	if len(args) != 2 {
+		return errors.New("want the arguments: directory, address")
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
-	srv, err := server.New(server.Config{Dir: args[0], Listen: "127.0.0.1:0", Logger: log, Recogniser: servertest.Faces{}})
+	srv, err := server.New(server.Config{Dir: args[0], Listen: args[1], Logger: log, Recogniser: servertest.Faces{}})
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,15 @@ var parts = []Part{
 		{Packages: here, Tests: "^(TestPublishedVectors|TestIndependentDecoder)$"},
 		{Packages: "./sealed/internal/format", Tests: ".", Env: []string{"VISAGE_SEALS=500000"}},
 	}},
+	{"leak", "Names, userData and templates are in no file, log, metric, audit entry or temporary file in any form; after the lock of a resource its " +
+		"templates are nowhere in the memory of the process; a copy of the disk without the root key opens nothing.", []Run{
+		{Packages: here, Tests: "^(TestNothingLeaks|TestStolenDataOpensNothing|TestProgramRefusesStolenData)$"},
+		{Packages: "./sealed", Tests: "^(TestNothingReadableOnDisk|TestBlindedIDsTellNothing)$"},
+	}},
+	{"tamper", "Whatever is changed in what is stored is found and named, and never read as something else.", []Run{
+		{Packages: "./sealed", Tests: "Changed|Swap|Replay|Tamper|Rollback|Found", Timeout: "20m"},
+		{Packages: here, Tests: "^(TestVerifyReportsDamage|TestDamagedDirectory)$", Timeout: "20m"},
+	}},
 	{"crash", "What was acknowledged is never lost, and nothing else is ever there: power cuts at every operation of the file system, with torn " +
 		"and lost writes; a disk that fails or is full; kill -9 of the running program.", []Run{
 		{

@@ -1,0 +1,301 @@
+package prove_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf16"
+
+	"github.com/visage-face/visage/server/servertest"
+	"github.com/visage-face/visage/vision"
+)
+
+// form is a secret in one of the forms in which it could be written.
+type form struct {
+	name  string
+	bytes []byte
+}
+
+// textForms are the forms of a name, or of userData.
+func textForms(what, text string) []form {
+	var wide []byte
+	for _, unit := range utf16.Encode([]rune(text)) {
+		wide = binary.LittleEndian.AppendUint16(wide, unit)
+	}
+	forms := []form{{what + " as text", []byte(text)}, {what + " as UTF-16", wide}}
+	return append(forms, encoded(what, []byte(text))...)
+}
+
+// templateForms are the forms of a template: of a run of its numbers, since it may be stored in parts.
+func templateForms(what string, template []float32) []form {
+	const run = 6
+	var forms []form
+	for _, at := range []int{0, len(template) / 2} {
+		var f32, i8 []byte
+		var text []string
+		for _, v := range template[at : at+run] {
+			f32 = binary.LittleEndian.AppendUint32(f32, math.Float32bits(v))
+			text = append(text, fmt.Sprint(v))
+		}
+		for _, v := range template[at : at+4*run] { // unit vectors in 127 steps, as a plain quantisation would have them
+			i8 = append(i8, byte(int8(math.RoundToEven(float64(v)*127))))
+		}
+		name := fmt.Sprintf("%s from %d", what, at)
+		forms = append(forms, form{name + " as float32", f32}, form{name + " as int8", i8}, form{name + " as JSON", []byte(strings.Join(text, ","))})
+		forms = append(forms, encoded(name, f32)...)
+	}
+	return forms
+}
+
+// encoded are b in hexadecimal, and in base64 at each of three alignments, without the characters that hold neighbours.
+func encoded(what string, b []byte) []form {
+	forms := []form{{what + " in hexadecimal", []byte(hex.EncodeToString(b))}}
+	for offset := range 3 {
+		padded := append(make([]byte, offset), b...)
+		text := base64.RawStdEncoding.EncodeToString(padded[:len(padded)/3*3])
+		forms = append(forms, form{fmt.Sprintf("%s in base64, %d", what, offset), []byte(text[4*min(offset, 1):])})
+	}
+	return forms
+}
+
+// searchFor reports each form that is among the bytes of a place.
+func searchFor(t *testing.T, place string, content []byte, forms []form) {
+	t.Helper()
+	for _, f := range forms {
+		if bytes.Contains(content, f.bytes) {
+			t.Errorf("%s holds %s", place, f.name)
+		}
+	}
+}
+
+// templateOf is what the serve child's recogniser makes of the one face of a photo.
+func templateOf(t *testing.T, photo []byte) []float32 {
+	t.Helper()
+	found, err := servertest.Faces{}.Detect(t.Context(), photo, vision.Want{Templates: true})
+	if err != nil || len(found.Faces) != 1 {
+		t.Fatalf("look at a photo: %v", err)
+	}
+	return found.Faces[0].Template
+}
+
+// TestNothingLeaks gives the service canaries wherever customers name things and faces whose templates are known, has it refuse
+// and fail, and looks for them in everything it writes; then it locks the resource and looks for templates in all of the
+// process's memory.
+func TestNothingLeaks(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("reads /proc")
+	}
+	dir := filepath.Join(t.TempDir(), "visage")
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	s := startService(t, dir, false)
+	s.underCustomerKey(t)
+	const canary = "zq-Canary-Kx93"
+	photos := [][]byte{servertest.Photo(1, "ann"), servertest.Photo(2, "ben"), servertest.Photo(3, "cid")}
+	var forms, templates []form
+	forms = append(forms, textForms("the canary", canary)...)
+	for i, photo := range photos {
+		templates = append(templates, templateForms(fmt.Sprintf("template %d", i), templateOf(t, photo))...)
+	}
+	forms = append(forms, templates...)
+
+	var answers bytes.Buffer // of requests that are refused
+	api := s.client(t, keysOf(t, s, "vip"))
+	group := "/largepersongroups/g"
+	must := func(method, path string, body, out any) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); ; {
+			status, ok := api.call(t.Context(), method, path, body, out)
+			if ok && status/100 == 2 {
+				return
+			}
+			if status != http.StatusServiceUnavailable || time.Now().After(deadline) { // after a start, until the key was asked for
+				t.Fatalf("%s %s: %d\n%s", method, path, status, s.log)
+			}
+		}
+	}
+	must("PUT", group, map[string]any{"name": canary, "userData": canary}, nil)
+	for _, photo := range photos {
+		var made struct{ PersonID string }
+		must("POST", group+"/persons", map[string]any{"name": canary, "userData": canary}, &made)
+		must("POST", group+"/persons/"+made.PersonID+"/persistedfaces?userData="+canary, photo, nil)
+	}
+	for _, c := range []struct {
+		method, path, body string
+	}{
+		{"POST", group + "/persons", `{"name":"` + canary + `"`}, {"PUT", "/largepersongroups/" + canary + "!", `{"name":"` + canary + `"}`},
+		{"POST", group + "/persons", `{"` + canary + `":1}`}, {"GET", group + "/persons?start=" + canary, ""},
+		{"POST", "/verify", `{"faceId1":"` + canary + `","faceId2":"` + canary + `"}`}, {"POST", "/detect", `{"url":"https://` + canary + `.invalid/"}`},
+		{"POST", group + "/persons/" + canary + "/persistedfaces", "{"}, {"GET", "/" + canary, ""},
+	} {
+		answers.Write(api.raw(t, c.method, c.path, c.body))
+	}
+	s.train(t, api, group)
+	log := s.log.String()
+	s.kill(t)
+
+	// From here on the templates come from the store alone: what a process has made of a photo is garbage of its heap for a while, as
+	// docs/threat-model.md says.
+	s = s.again(t)
+	api = s.client(t, keysOf(t, s, "vip"))
+	searched := 0
+	var probe []struct{ FaceID string }
+	must("POST", "/detect?returnFaceId=true", servertest.Photo(9, "eve"), &probe)
+	must("POST", "/identify", map[string]any{"faceIds": []string{probe[0].FaceID}, "largePersonGroupId": "g"}, nil)
+	open, _ := searchMemory(t, s.cmd.Process.Pid, templates)
+	s.run(t, "cmk", "lock", "vip")
+	refused := api.raw(t, "GET", group, "")
+	if !bytes.Contains(refused, []byte("EncryptionKeyRevoked")) {
+		t.Fatalf("the locked resource answers %s", refused)
+	}
+	var locked map[string]int
+	var size int64
+	for deadline := time.Now().Add(20 * time.Second); ; { // those inside leave, and what they had is cleared behind them
+		locked, size = searchMemory(t, s.cmd.Process.Pid, templates)
+		if total(locked) == 0 || time.Now().After(deadline) {
+			break
+		}
+	}
+	for name, n := range locked {
+		if n > 0 {
+			t.Errorf("memory after the lock holds %s %d times", name, n)
+		}
+	}
+	// The search is worth something: what the process must know is found.
+	if seen, _ := searchMemory(t, s.cmd.Process.Pid, []form{{"its directory", []byte(dir)}}); total(seen) == 0 {
+		t.Error("the search of the memory does not find what is there")
+	}
+	answers.Write(refused)
+	metrics, err := api.http.Get(s.endpoint + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := io.ReadAll(metrics.Body)
+	metrics.Body.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log += s.log.String()
+	s.kill(t)
+	exported := s.run(t, "audit", "export")
+	for place, content := range map[string][]byte{"the log": []byte(log), "the metrics": page, "the audit export": exported} {
+		if len(content) == 0 {
+			t.Errorf("%s is empty: the search proves nothing", place)
+		}
+		searchFor(t, place, content, forms)
+	}
+	searchFor(t, "an error body", answers.Bytes(), templates)
+	for _, where := range []string{dir, temporary} {
+		for name := range storedFilesIn(t, where) {
+			content, err := os.ReadFile(filepath.Join(where, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			searched++
+			searchFor(t, name, content, forms)
+		}
+	}
+	t.Attr("forms-searched", fmt.Sprint(len(forms)))
+	t.Attr("files-searched", fmt.Sprint(searched))
+	t.Attr("memory-searched", fmt.Sprintf("%d-MiB", size>>20))
+	t.Attr("templates-in-memory-while-open", fmt.Sprint(total(open)))
+	t.Attr("templates-in-memory-after-lock", fmt.Sprint(total(locked)))
+}
+
+func total(counts map[string]int) (n int) {
+	for c := range maps.Values(counts) {
+		n += c
+	}
+	return n
+}
+
+// storedFilesIn lists the files under a directory, relative to it.
+func storedFilesIn(t *testing.T, dir string) map[string]bool {
+	t.Helper()
+	files := map[string]bool{}
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			rel, _ := filepath.Rel(dir, path)
+			files[rel] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// underCustomerKey makes the resource vip, of tier E0, under a key in a vault of this instance.
+func (s *service) underCustomerKey(t *testing.T) {
+	t.Helper()
+	s.run(t, "cmk", "request", "pilot", "--contact", "ann@example.org", "--reason", "a pilot")
+	s.run(t, "cmk", "approve", "pilot")
+	s.run(t, "resource", "create", "vip", "--sku", "E0")
+	s.run(t, "vault", "create", "safe")
+	s.run(t, "key", "create", "faces", "--vault", "safe")
+	s.run(t, "cmk", "enable", "vip", "--vault", "safe", "--key-name", "faces")
+}
+
+func keysOf(t *testing.T, s *service, resource string) string {
+	t.Helper()
+	var keys struct{ Key1 string }
+	if err := json.Unmarshal(s.run(t, "resource", "keys", resource, "-o", "json"), &keys); err != nil {
+		t.Fatalf("read the keys of %s: %v", resource, err)
+	}
+	return keys.Key1
+}
+
+func (s *service) train(t *testing.T, api *client, group string) {
+	t.Helper()
+	if status, ok := api.call(t.Context(), "POST", group+"/train", nil, nil); !ok || status != http.StatusAccepted {
+		t.Fatalf("train: %d", status)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for {
+		var state struct{ Status string }
+		if _, ok := api.call(ctx, "GET", group+"/training", nil, &state); !ok || state.Status == "failed" {
+			t.Fatalf("training: %q", state.Status)
+		}
+		if state.Status == "succeeded" {
+			return
+		}
+	}
+}
+
+// raw sends a body as it is and returns the answer's.
+func (c *client) raw(t *testing.T, method, path, body string) []byte {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, c.endpoint+"/face/v1.2"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Ocp-Apim-Subscription-Key", c.key)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := c.http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Concat([]byte(res.Status+" "), answer, []byte("\n"))
+}
