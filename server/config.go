@@ -32,6 +32,10 @@ type Config struct {
 	// key. Default: "localhost".
 	Domain string
 
+	// PublicPort is the port that clients use, where it is not Listen's own: behind what forwards to it. It is part of the
+	// identifiers of vaults and keys. Default: Listen's.
+	PublicPort int
+
 	// Names are further DNS names and IP addresses that the server's certificate shall be good for. Domain, localhost,
 	// 127.0.0.1 and ::1 always are.
 	Names []string
@@ -185,6 +189,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.CertFile != "" && c.PlainHTTP {
 		bad("cert-file", "there is no certificate without TLS: remove cert-file or plain-http")
+	}
+	if c.PublicPort < 0 || c.PublicPort > 65535 {
+		bad("public-port", "%d is not a port", c.PublicPort)
 	}
 	if c.Parallel < 0 || c.Parallel > maxParallel {
 		bad("parallel", "%d is not between 1 and %d", c.Parallel, maxParallel)

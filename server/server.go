@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -56,6 +57,7 @@ type Server struct {
 	face    atomic.Pointer[face.Service]    // likewise
 
 	// Set before ready is closed, and not changed after it.
+	address    net.Addr
 	endpoint   string
 	operator   Operator
 	accounts   *account.Accounts
@@ -82,6 +84,9 @@ func (s *Server) Dir() string { return s.cfg.Dir }
 
 // Endpoint is the base address of all planes, without a slash at the end. It is known after Ready.
 func (s *Server) Endpoint() string { return s.endpoint }
+
+// Addr is where the server listens. It is known after Ready.
+func (s *Server) Addr() net.Addr { return s.address }
 
 // Operator is what operator.json holds. It is known after Ready.
 func (s *Server) Operator() Operator { return s.operator }
@@ -118,7 +123,8 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		}
 		return nil // the HTTP server has closed it
 	})
-	s.endpoint = s.cfg.endpointAt(listener.Addr())
+	s.address = listener.Addr()
+	s.endpoint = s.cfg.endpointAt(s.address)
 	certificates, err := s.certificates(ctx, layers)
 	if err != nil {
 		return err
@@ -224,6 +230,9 @@ func (c Config) endpointAt(addr net.Addr) string {
 		scheme = "http"
 	}
 	_, port, _ := net.SplitHostPort(addr.String()) // a listener's own address has both parts
+	if c.PublicPort != 0 {
+		port = strconv.Itoa(c.PublicPort)
+	}
 	return scheme + "://" + net.JoinHostPort(c.Domain, port)
 }
 

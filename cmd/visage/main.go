@@ -64,6 +64,7 @@ func commands() []command {
 		keyRotateCommand(), keyPolicyCommand(), keyDeleteCommand(), keyRecoverCommand(), keyPurgeCommand(), keyBackupCommand(), keyRestoreCommand(),
 		identityCreateCommand(), identityListCommand(), identityShowCommand(), identityDeleteCommand(), identityResetCommand(),
 		identityAssignCommand(), identityRolesCommand(), identityUnassignCommand(),
+		drillRevokeCommand(),
 		backupCreateCommand(), backupListCommand(), backupVerifyCommand(), backupPruneCommand(),
 		keyringExportCommand(), keyringImportCommand(), restoreCommand(),
 		verifyCommand(), evaluateCommand(), benchSearchCommand(), versionCommand(),

@@ -50,6 +50,8 @@ var table = []setting{
 	{name: "domain", usage: "resources are also reached at <name>.<domain> (default: localhost)",
 		allowed: "a host name in lower case",
 		set:     text(func(c *settings) *string { return &c.server.Domain })},
+	{name: "public-port", usage: "port that clients use, where something forwards to the listener (default: the listener's own)",
+		allowed: "a number from 1 to 65535", set: number(1, 65535, func(c *settings) *int { return &c.server.PublicPort })},
 	{name: "names", usage: "further host names and IP addresses the certificate shall be good for", list: true,
 		allowed: "host names and IP addresses", set: texts(func(c *settings) *[]string { return &c.server.Names })},
 	{name: "cert-file", usage: "certificate chain to use instead of the server's own authority",
