@@ -46,6 +46,7 @@ custody                   : . sealed keysource audit
 face/...                  : . sealed vision gallery face/...
 
 api                       : .
+api/apitest               :
 api/faceapi               : . api face
 api/armapi                : . api account keyvault identity
 api/vaultapi              : . api keyvault
@@ -61,7 +62,7 @@ test/... ?                : *
 // "/..." means that package and all below it. Test files are free here: they have to look at disks and speak to
 // servers.
 const carriers = `
-os/...                    : server cmd vision keysource sealed internal bench test
+os/...                    : server cmd vision keysource sealed internal bench test api/apitest
 syscall                   : server cmd vision keysource sealed internal bench test
 golang.org/x/sys/unix     : server cmd vision keysource sealed internal bench test
 golang.org/x/sys/windows  : server cmd vision keysource sealed internal bench test

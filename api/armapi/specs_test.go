@@ -11,20 +11,16 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/getkin/kin-openapi/openapi2"
-	"github.com/getkin/kin-openapi/openapi2conv"
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/visage-face/visage/api/apitest"
 )
 
 // specs is the official description of Face resources; nil when it is not on this machine.
 type specs map[string]*openapi3.PathItem
 
 var officialSpec = sync.OnceValues(func() (specs, error) {
-	shared := os.Getenv("VISAGE_SHARED")
-	if shared == "" {
-		shared = filepath.Join("..", "..", "..", "shared")
-	}
-	root := filepath.Join(shared, "specs", "specification")
+	root := apitest.Path()
 	common := filepath.Join(root, "common-types", "resource-management", "v2")
 	var raw, types, links map[string]any
 	for file, into := range map[string]*map[string]any{
@@ -59,57 +55,23 @@ var officialSpec = sync.OnceValues(func() (specs, error) {
 		tier = definitions[strings.TrimPrefix(ref, "#/definitions/")].(map[string]any)
 	}
 	tier["enum"] = append(tier["enum"].([]any), "Enterprise")
-	for _, section := range []string{"parameters", "securityDefinitions", "security"} {
-		delete(raw, section)
-	}
-	for _, item := range raw["paths"].(map[string]any) {
-		for _, operation := range item.(map[string]any) {
-			for _, part := range []string{"parameters", "x-ms-examples"} {
-				delete(operation.(map[string]any), part)
-			}
-		}
-	}
-	trimmed, err := json.Marshal(raw)
-	if err != nil {
-		return nil, err
-	}
-	var two openapi2.T
-	if err := json.Unmarshal(trimmed, &two); err != nil {
-		return nil, err
-	}
-	three, err := openapi2conv.ToV3(&two)
+	three, err := apitest.Convert(raw)
 	if err != nil {
 		return nil, err
 	}
 	return three.Paths.Map(), nil
 })
 
-// loadSpecs returns the description. Without it the tests run all the same, and hold only the contract's own rules.
+// loadSpecs returns the description, or none.
 func loadSpecs(t testing.TB) specs {
 	t.Helper()
-	s, err := officialSpec()
-	if os.IsNotExist(err) {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("the official description is missing: %v", err)
-		}
-		t.Logf("answers are held against the contract's own rules alone: %v", err)
-		return nil
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return apitest.Load(t, officialSpec)
 }
 
 // find returns the operation that a request is one of.
 func (s specs) find(method, path string) *openapi3.Operation {
-	segments := strings.FieldsFunc(path, func(c rune) bool { return c == '/' })
 	for pattern, item := range s {
-		parts := strings.Split(strings.Trim(pattern, "/"), "/")
-		fits := len(parts) == len(segments)
-		for i := 0; fits && i < len(parts); i++ {
-			fits = strings.HasPrefix(parts[i], "{") || strings.EqualFold(parts[i], segments[i])
-		}
+		_, fits := apitest.Matches(apitest.Segments(pattern), apitest.Segments(path))
 		if op := item.GetOperation(method); fits && op != nil {
 			return op
 		}
@@ -140,39 +102,8 @@ func (s specs) check(t testing.TB, method, path string, status int, body []byte)
 		}
 		return
 	}
-	response := operation.Responses.Status(status)
-	if response == nil && status >= 400 {
-		response = operation.Responses.Default()
-	}
-	if response == nil {
-		t.Errorf("%s: the description has no status %d", what, status)
-		return
-	}
-	content := response.Value.Content.Get("application/json")
-	if content == nil {
-		if len(body) > 0 {
-			t.Errorf("%s: the description has no body for status %d: %s", what, status, body)
-		}
-		return
-	}
-	var value any
-	if err := json.Unmarshal(body, &value); err != nil {
-		t.Errorf("%s: %d has no JSON: %v", what, status, err)
-		return
-	}
-	if err := content.Schema.Value.VisitJSON(value, openapi3.VisitAsResponse(), openapi3.MultiErrors()); err != nil {
-		t.Errorf("%s: %s does not fit the description: %v", what, body, err)
-	}
+	apitest.CheckAnswer(t, what, operation, status, body)
 }
-
-// recorder is a test that only notes that it failed.
-type recorder struct {
-	testing.TB
-	failed bool
-}
-
-func (r *recorder) Helper()               {}
-func (r *recorder) Errorf(string, ...any) { r.failed = true }
 
 // TestSpecsCanFail proves that the description refuses what it should.
 func TestSpecsCanFail(t *testing.T) {
@@ -196,9 +127,10 @@ func TestSpecsCanFail(t *testing.T) {
 		{"DELETE", one, `{}`, 200, false},
 		{"GET", one + "/secrets", `{}`, 200, false},
 	} {
-		var seen recorder
-		s.check(&seen, row.method, row.path+"?api-version=1", row.status, []byte(row.body))
-		if fits := !seen.failed; fits != row.fits {
+		fits := !apitest.Fails(func(t testing.TB) {
+			s.check(t, row.method, row.path+"?api-version=1", row.status, []byte(row.body))
+		})
+		if fits != row.fits {
 			t.Errorf("%s %s %d %s: fits %t, want %t", row.method, row.path, row.status, row.body, fits, row.fits)
 		}
 	}

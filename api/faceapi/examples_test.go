@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/apitest"
 )
 
 // TestOfficialExamplesAreUnderstood sends the request of every example that comes with the official descriptions: none
@@ -21,7 +22,7 @@ func TestOfficialExamplesAreUnderstood(t *testing.T) {
 	}
 	r := newRig(t)
 	for base, file := range officialFiles {
-		file = filepath.Join(sharedDir(), "specs", "specification", file)
+		file = apitest.Path(file)
 		var doc map[string]map[string]map[string]struct {
 			Examples map[string]struct {
 				Ref string `json:"$ref"`

@@ -1,19 +1,17 @@
 package faceapi_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
-	"github.com/getkin/kin-openapi/openapi2"
-	"github.com/getkin/kin-openapi/openapi2conv"
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/visage-face/visage/api/apitest"
 )
 
 // specs are the official descriptions by base path; empty when they are not on this machine.
@@ -26,23 +24,19 @@ var officialFiles = map[string]string{
 	"/face/v1.2": "ai/data-plane/Face/preview/v1.2-preview.1/Face.json",
 }
 
-// sharedDir returns the directory that accompanies the repository, if it is there.
-func sharedDir() string {
-	if dir := os.Getenv("VISAGE_SHARED"); dir != "" {
-		return dir
-	}
-	return filepath.Join("..", "..", "..", "shared")
-}
-
 var officialSpecs = sync.OnceValues(func() (specs, error) {
 	openapi3.DefineStringFormatValidator("uuid", openapi3.NewRegexpFormatValidator(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`))
 	s := specs{}
 	for base, file := range officialFiles {
-		data, err := os.ReadFile(filepath.Join(sharedDir(), "specs", "specification", file))
+		data, err := os.ReadFile(apitest.Path(file))
 		if err != nil {
 			return nil, err
 		}
-		doc, err := convert(data)
+		var raw map[string]any
+		if err := json.Unmarshal(data, &raw); err != nil {
+			return nil, err
+		}
+		doc, err := apitest.Convert(raw)
 		if err != nil {
 			return nil, err
 		}
@@ -52,49 +46,10 @@ var officialSpecs = sync.OnceValues(func() (specs, error) {
 	return s, nil
 })
 
-// loadSpecs returns the descriptions. Without them the tests run all the same, and hold only the contract's own rules.
+// loadSpecs returns the descriptions, or none.
 func loadSpecs(t testing.TB) specs {
 	t.Helper()
-	s, err := officialSpecs()
-	if os.IsNotExist(err) {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("the official descriptions are missing: %v", err)
-		}
-		t.Logf("answers are held against the contract's own rules alone: %v", err)
-		return specs{}
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// convert turns an OpenAPI 2 file into a document of version 3, without what describes requests and examples.
-func convert(data []byte) (*openapi3.T, error) {
-	var raw map[string]any
-	if err := json.Unmarshal(data, &raw); err != nil {
-		return nil, err
-	}
-	for _, section := range []string{"x-ms-paths", "x-ms-parameterized-host", "parameters", "securityDefinitions", "security"} {
-		delete(raw, section)
-	}
-	for _, item := range raw["paths"].(map[string]any) {
-		delete(item.(map[string]any), "parameters")
-		for _, operation := range item.(map[string]any) {
-			for _, part := range []string{"parameters", "x-ms-examples", "security"} {
-				delete(operation.(map[string]any), part)
-			}
-		}
-	}
-	trimmed, err := json.Marshal(raw)
-	if err != nil {
-		return nil, err
-	}
-	var two openapi2.T
-	if err := json.Unmarshal(trimmed, &two); err != nil {
-		return nil, err
-	}
-	return openapi2conv.ToV3(&two)
+	return apitest.Load(t, officialSpecs)
 }
 
 // knownDifferences loosens a description where what is served differs from it, and why.
@@ -129,27 +84,20 @@ func knownDifferences(base string, doc *openapi3.T) {
 
 // find returns the operation a request is one of; nil when the description has none.
 func (s specs) find(method, path string) (*openapi3.T, *openapi3.Operation) {
-	path = "/" + strings.Join(strings.FieldsFunc(path, func(c rune) bool { return c == '/' }), "/")
+	path = "/" + strings.Join(apitest.Segments(path), "/")
 	for base, doc := range s {
-		rest, ok := strings.CutPrefix(path, base)
+		rest, ok := strings.CutPrefix(path, base+"/")
 		if !ok {
 			continue
 		}
-		segments := strings.Split(rest, "/")
 		for pattern, item := range doc.Paths.Map() {
-			if matches(strings.Split(pattern, "/"), segments) {
+			if _, ok := apitest.Matches(apitest.Segments(pattern), apitest.Segments(rest)); ok {
 				return doc, item.GetOperation(method)
 			}
 		}
 		return doc, nil
 	}
 	return nil, nil
-}
-
-func matches(pattern, segments []string) bool {
-	return slices.EqualFunc(pattern, segments, func(p, s string) bool {
-		return strings.HasPrefix(p, "{") || strings.EqualFold(p, s)
-	})
 }
 
 // check holds an answer against the official description.
@@ -166,25 +114,10 @@ func (s specs) check(t testing.TB, method, path string, a reply) {
 		if a.status < 400 {
 			t.Errorf("%s %s: got %d, and the description has no such operation", method, path, a.status)
 		}
-		checkSchema(t, method+" "+path, errorSchema(doc), a)
+		apitest.CheckBody(t, method+" "+path, errorSchema(doc), []byte(a.body))
 		return
 	}
-	response := operation.Responses.Status(a.status)
-	if response == nil && a.status >= 400 {
-		response = operation.Responses.Default()
-	}
-	if response == nil {
-		t.Errorf("%s %s: the description has no status %d", method, path, a.status)
-		return
-	}
-	content := response.Value.Content.Get("application/json")
-	if content == nil {
-		if a.body != "" {
-			t.Errorf("%s %s: the description has no body for status %d: %s", method, path, a.status, a.body)
-		}
-		return
-	}
-	checkSchema(t, method+" "+path, content.Schema, a)
+	apitest.CheckAnswer(t, method+" "+path, operation, a.status, []byte(a.body))
 }
 
 // errorSchema is what an error of any operation looks like.
@@ -193,19 +126,6 @@ func errorSchema(doc *openapi3.T) *openapi3.SchemaRef {
 		return ref
 	}
 	return doc.Components.Schemas["APIError"]
-}
-
-func checkSchema(t testing.TB, what string, schema *openapi3.SchemaRef, a reply) {
-	t.Helper()
-	var value any
-	d := json.NewDecoder(bytes.NewReader([]byte(a.body)))
-	if err := d.Decode(&value); err != nil {
-		t.Errorf("%s: the description wants a body for %d: %v", what, a.status, err)
-		return
-	}
-	if err := schema.Value.VisitJSON(value, openapi3.VisitAsResponse(), openapi3.MultiErrors()); err != nil {
-		t.Errorf("%s: %s does not fit the description: %v", what, a.body, err)
-	}
 }
 
 // TestSpecsCanFail proves that the descriptions refuse what they should: a check that accepts everything would be
@@ -230,20 +150,12 @@ func TestSpecsCanFail(t *testing.T) {
 		{"/group", `{"groups":[],"messyGroup":[]}`, 201, false},
 	} {
 		for base := range officialFiles {
-			var seen recorder
-			s.check(&seen, http.MethodPost, base+row.path, reply{status: row.status, body: row.body})
-			if fits := !seen.failed; fits != row.fits {
+			fits := !apitest.Fails(func(t testing.TB) {
+				s.check(t, http.MethodPost, base+row.path, reply{status: row.status, body: row.body})
+			})
+			if fits != row.fits {
 				t.Errorf("%s%s %d %s: fits %t, want %t", base, row.path, row.status, row.body, fits, row.fits)
 			}
 		}
 	}
 }
-
-// recorder is a test that only notes that it failed.
-type recorder struct {
-	testing.TB
-	failed bool
-}
-
-func (r *recorder) Helper()               {}
-func (r *recorder) Errorf(string, ...any) { r.failed = true }

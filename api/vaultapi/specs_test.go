@@ -12,9 +12,9 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/getkin/kin-openapi/openapi2"
-	"github.com/getkin/kin-openapi/openapi2conv"
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/visage-face/visage/api/apitest"
 )
 
 // specs is the official description of the keys of a vault; nil when it is not on this machine. That of 7.5 is; the
@@ -22,11 +22,7 @@ import (
 type specs map[string]*openapi3.PathItem
 
 var officialSpec = sync.OnceValues(func() (specs, error) {
-	shared := os.Getenv("VISAGE_SHARED")
-	if shared == "" {
-		shared = filepath.Join("..", "..", "..", "shared")
-	}
-	dir := filepath.Join(shared, "specs", "specification", "keyvault", "data-plane", "Microsoft.KeyVault", "stable", "7.5")
+	dir := apitest.Path("keyvault", "data-plane", "Microsoft.KeyVault", "stable", "7.5")
 	var raw, common map[string]any
 	for file, into := range map[string]*map[string]any{"keys.json": &raw, "common.json": &common} {
 		data, err := os.ReadFile(filepath.Join(dir, file))
@@ -42,26 +38,7 @@ var officialSpec = sync.OnceValues(func() (specs, error) {
 	for name, d := range common["definitions"].(map[string]any) {
 		definitions[name] = d
 	}
-	for _, section := range []string{"x-ms-paths", "x-ms-parameterized-host", "parameters", "securityDefinitions", "security"} {
-		delete(raw, section)
-	}
-	for _, item := range raw["paths"].(map[string]any) {
-		delete(item.(map[string]any), "parameters")
-		for _, operation := range item.(map[string]any) {
-			for _, part := range []string{"parameters", "x-ms-examples", "security"} {
-				delete(operation.(map[string]any), part)
-			}
-		}
-	}
-	trimmed, err := json.Marshal(raw)
-	if err != nil {
-		return nil, err
-	}
-	var two openapi2.T
-	if err := json.Unmarshal(trimmed, &two); err != nil {
-		return nil, err
-	}
-	three, err := openapi2conv.ToV3(&two)
+	three, err := apitest.Convert(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -75,42 +52,25 @@ var officialSpec = sync.OnceValues(func() (specs, error) {
 	return three.Paths.Map(), nil
 })
 
-// loadSpecs returns the description. Without it the tests run all the same, and hold only the contract's own rules.
+// loadSpecs returns the description, or none.
 func loadSpecs(t testing.TB) specs {
 	t.Helper()
-	s, err := officialSpec()
-	if os.IsNotExist(err) {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("the official description is missing: %v", err)
-		}
-		t.Logf("answers are held against the contract's own rules alone: %v", err)
-		return nil
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return apitest.Load(t, officialSpec)
 }
 
 // find returns the operation that a request is one of.
 func (s specs) find(method, path string) *openapi3.Operation {
-	segments := strings.FieldsFunc(path, func(c rune) bool { return c == '/' })
+	segments := apitest.Segments(path)
 	var best *openapi3.Operation
 	literals := -1
 	for pattern, item := range s {
-		parts := strings.Split(strings.Trim(pattern, "/"), "/")
+		parts := apitest.Segments(pattern)
 		if parts[len(parts)-1] == "{key-version}" && len(segments) == len(parts)-1 {
 			parts = parts[:len(parts)-1] // the newest version
 		} else if i := slices.Index(parts, "{key-version}"); i >= 0 && len(segments) == len(parts)-1 {
 			parts = slices.Delete(parts, i, i+1)
 		}
-		n, fits := 0, len(parts) == len(segments)
-		for i := 0; fits && i < len(parts); i++ {
-			if !strings.HasPrefix(parts[i], "{") {
-				fits = strings.EqualFold(parts[i], segments[i])
-				n++
-			}
-		}
+		n, fits := apitest.Matches(parts, segments)
 		if op := item.GetOperation(method); fits && op != nil && n > literals {
 			best, literals = op, n
 		}
@@ -137,39 +97,8 @@ func (s specs) check(t testing.TB, req *http.Request, res *http.Response) {
 		}
 		return
 	}
-	response := operation.Responses.Status(res.StatusCode)
-	if response == nil && res.StatusCode >= 400 {
-		response = operation.Responses.Default()
-	}
-	if response == nil {
-		t.Errorf("%s: the description has no status %d", what, res.StatusCode)
-		return
-	}
-	content := response.Value.Content.Get("application/json")
-	if content == nil {
-		if len(body) > 0 {
-			t.Errorf("%s: the description has no body for status %d: %s", what, res.StatusCode, body)
-		}
-		return
-	}
-	var value any
-	if err := json.Unmarshal(body, &value); err != nil {
-		t.Errorf("%s: %d has no JSON: %v", what, res.StatusCode, err)
-		return
-	}
-	if err := content.Schema.Value.VisitJSON(value, openapi3.VisitAsResponse(), openapi3.MultiErrors()); err != nil {
-		t.Errorf("%s: %s does not fit the description: %v", what, body, err)
-	}
+	apitest.CheckAnswer(t, what, operation, res.StatusCode, body)
 }
-
-// recorder is a test that only notes that it failed.
-type recorder struct {
-	testing.TB
-	failed bool
-}
-
-func (r *recorder) Helper()               {}
-func (r *recorder) Errorf(string, ...any) { r.failed = true }
 
 // TestSpecsCanFail proves that the description refuses what it should.
 func TestSpecsCanFail(t *testing.T) {
@@ -195,9 +124,10 @@ func TestSpecsCanFail(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var seen recorder
-		s.check(&seen, req, &http.Response{StatusCode: row.status, Body: io.NopCloser(strings.NewReader(row.body))})
-		if fits := !seen.failed; fits != row.fits {
+		fits := !apitest.Fails(func(t testing.TB) {
+			s.check(t, req, &http.Response{StatusCode: row.status, Body: io.NopCloser(strings.NewReader(row.body))})
+		})
+		if fits != row.fits {
 			t.Errorf("%s %s %d %s: fits %t, want %t", row.method, row.path, row.status, row.body, fits, row.fits)
 		}
 	}
