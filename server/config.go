@@ -70,6 +70,13 @@ type Config struct {
 	// a way into the network it stands in, for everyone who has a key. Default: false.
 	AllowPrivateURLs bool
 
+	// Anchors is the folder where the newest states of the data are kept, an absolute path, best on another volume: data that is
+	// older is refused. Default: <Dir>/keys/anchors, which tells when the data alone was put back.
+	Anchors string
+
+	// AcceptRollback opens data that is older than its anchors, as after a restore of files; it is audited.
+	AcceptRollback bool
+
 	// AutoApprove lets the subscription have resources of tier E0, and put them under keys of its own, without the
 	// operator's approval: for people who run Visage for themselves. Default: access requests wait for the operator.
 	AutoApprove bool

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -28,8 +29,17 @@ func (c Config) openStore(ctx context.Context, note func(sealed.Event)) (store *
 	}
 	store, err = sealed.Open(ctx, sealed.Config{
 		Engine: "pebble:" + c.dataDir(), KeyDir: c.keysDir(), Protectors: protectors, Report: note, Logger: c.Logger,
+		AnchorDir: c.anchorDir(), AcceptRollback: c.AcceptRollback,
 	})
 	return store, first, err
+}
+
+// anchorDir is where the anchors are.
+func (c Config) anchorDir() string {
+	if c.Anchors != "" {
+		return c.Anchors
+	}
+	return filepath.Join(c.keysDir(), "anchors")
 }
 
 func (c Config) makeFolders() error {
