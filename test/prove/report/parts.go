@@ -25,8 +25,17 @@ var parts = []Part{
 		{Packages: "./sealed", Tests: "^(TestNothingReadableOnDisk|TestBlindedIDsTellNothing)$"},
 	}},
 	{"tamper", "Whatever is changed in what is stored is found and named, and never read as something else.", []Run{
-		{Packages: "./sealed", Tests: "Changed|Swap|Replay|Tamper|Rollback|Found", Timeout: "20m"},
+		{Packages: "./sealed", Tests: "Changed|Replayed|AreFound|IsFound|Refused$|Protected$", Timeout: "20m"},
 		{Packages: here, Tests: "^(TestVerifyReportsDamage|TestDamagedDirectory)$", Timeout: "20m"},
+	}},
+	{"api", "Whatever is sent to any operation of any plane, the service does not fail, spells each refusal as the plane's contract has it, and has nothing " +
+		"damaged in the end.", []Run{
+		{Packages: here, Tests: "^TestAPIFuzz$", Env: []string{"VISAGE_FUZZ=2m"}, Timeout: "90m"},
+	}},
+	{"vault", "A vault that delays, fails, denies or lies never makes a resource be in a state that its life does not name; a denial locks in time, an outage " +
+		"does not count as one, and nothing opens without the vault.", []Run{
+		{Packages: "./custody", Tests: ".", Timeout: "20m"},
+		{Packages: "./server", Tests: "^TestCustomerKey$"},
 	}},
 	{"crash", "What was acknowledged is never lost, and nothing else is ever there: power cuts at every operation of the file system, with torn " +
 		"and lost writes; a disk that fails or is full; kill -9 of the running program.", []Run{
