@@ -9,9 +9,9 @@ import (
 	"github.com/visage-face/visage/gallery/internal/kernel"
 )
 
-// strideGroups is how many groups a worker takes at a time: 4,096 rows. Between two strides it looks whether it shall
+// strideGroups is how many groups a worker takes at a time: 8,192 rows. Between two strides it looks whether it shall
 // stop.
-const strideGroups = 256
+const strideGroups = 512
 
 // scanHits bounds how many hits one scan may have, which with many probes bounds how many groups it takes.
 const scanHits = 16 << 10
@@ -91,7 +91,7 @@ type scan struct {
 	p       *pass
 	probes  *kernel.Probes
 	hits    *kernel.Hits
-	near    [2]*kernel.Hits // of the sketch, of this step and the one before
+	left    []candidate // rows that the sketch did not rule out and that have not been compared
 	tops    []top
 	least   []float32 // for each target, the score that reach and the probes' limits stand for
 	reaches []reach
@@ -115,9 +115,6 @@ func (p *pass) scan() *scan {
 	defer s.probes.Clear()
 	s.most = min(strideGroups, max(scanHits/(kernel.Rows*len(codes)), 1))
 	s.hits = kernel.NewHits(s.most*kernel.Rows, len(codes))
-	if len(codes) == 1 {
-		s.near = [2]*kernel.Hits{kernel.NewHits(sketchStep*kernel.Rows, 1), kernel.NewHits(sketchStep*kernel.Rows, 1)}
-	}
 
 	taken := p.next.Add(1) - 1
 	stride := int64(0)
@@ -128,12 +125,16 @@ func (p *pass) scan() *scan {
 				if p.unwanted() {
 					return s
 				}
+				if len(s.left) >= mostLeft {
+					s.compareLeft()
+				}
 				s.stride(b, from, min(from+strideGroups, groups))
 				taken = p.next.Add(1) - 1
 			}
 			stride++
 		}
 	}
+	s.compareLeft()
 	return s
 }
 
@@ -179,45 +180,72 @@ const (
 	sketchRestMost = 8192
 )
 
-// sketched compares groups of a block, from from on and below to, with the only probe: in full the rows that the sketch
-// does not rule out. It returns how many groups it took; it stops where the sketch does not pay.
+// candidate is a row that the sketch did not rule out, with its sum there.
+type candidate struct {
+	b        *block
+	row, sum int32
+	mark     uint32
+}
+
+// mostLeft is how many candidates are kept before they are compared.
+const mostLeft = 8192
+
+// sketched reads the sketch of groups of a block, from from on and below to, and keeps the rows that it does not rule out
+// for the only probe. It returns how many groups it took; it stops where the sketch does not pay.
 func (s *scan) sketched(b *block, from, to int) (groups int) {
-	g := s.p.g
-	dim, size := g.coding.dim, kernel.SketchBytes(g.coding.dim)
-	here, before := s.near[0], s.near[1]
-	before.Where = before.Where[:0]
-	first := 0 // row of the step before
-	for at := from; at < to && s.skip <= 0; at += sketchStep {
+	g, size := s.p.g, kernel.SketchBytes(s.p.g.coding.dim)
+	for at := from; at < to; at += sketchStep {
 		n := min(sketchStep, to-at)
-		s.update()
-		g.kernel.Sketch(s.probes, b.sketch[at*size:], n, here)
+		g.kernel.Sketch(s.probes, b.sketch[at*size:], n, s.hits)
 		s.read += n * size
-		if len(here.Where) > n*kernel.Rows/sketchPays {
+		if len(s.hits.Where) > n*kernel.Rows/sketchPays {
 			s.rest = min(max(2*s.rest, sketchRest), sketchRestMost)
 			s.skip = s.rest
 			break
 		}
 		groups += n
-		// Rows that are left are asked for now and compared after the next step, when memory has answered.
-		for _, r := range here.Where {
+		for h, r := range s.hits.Where {
 			if r := at*kernel.Rows + int(r); r < len(b.rows) {
-				g.kernel.Prefetch(b.vector(r, dim))
+				mark := kernel.RowMark(group(b.sketch, r, size), r%kernel.Rows)
+				s.left = append(s.left, candidate{b: b, row: int32(r), sum: s.hits.Sums[h], mark: mark})
 			}
 		}
-		s.compareAll(b, first, before)
-		here, before, first = before, here, at*kernel.Rows
 	}
-	s.compareAll(b, first, before)
 	return groups
 }
 
-// compareAll compares the rows of hits, counted from first, with the only probe in full.
-func (s *scan) compareAll(b *block, first int, hits *kernel.Hits) {
-	for _, r := range hits.Where {
-		if r := first + int(r); r < len(b.rows) {
-			s.compare(b, r, 0)
+// compareLeft compares candidates in full, the most promising first: once they are known, the sketch rules out most of the
+// others after all, and these cost nothing but their place in the list.
+func (s *scan) compareLeft() {
+	const first = 4 // so many of the greatest sums come before all others
+	for range min(first, len(s.left)) {
+		best := 0
+		for i := range s.left {
+			if s.left[i].sum > s.left[best].sum {
+				best = i
+			}
+		}
+		c := s.left[best]
+		s.left[best] = s.left[len(s.left)-1]
+		s.left = s.left[:len(s.left)-1]
+		s.compare(c.b, int(c.row), 0)
+	}
+	s.update()
+	dim := s.p.g.coding.dim
+	still := s.left[:0]
+	for _, c := range s.left {
+		if s.probes.Sketch.Passes(c.sum, c.mark) {
+			still = append(still, c)
 		}
 	}
+	const ahead = 4 // candidates that are asked for before they are compared
+	for i, c := range still {
+		if i+ahead < len(still) {
+			s.p.g.kernel.Prefetch(still[i+ahead].b.vector(int(still[i+ahead].row), dim))
+		}
+		s.compare(c.b, int(c.row), 0)
+	}
+	s.left = s.left[:0]
 }
 
 // compare compares row r of a block with probe i in full.

@@ -61,6 +61,12 @@ func Weights(first, second int) uint32 {
 	return uint32(uint16(int16(first))) | uint32(uint16(int16(second)))<<16
 }
 
+// Passes says whether a row with that mark passes with a sum.
+func (l *Limit) Passes(sum int32, mark uint32) bool { return sum >= l.threshold(mark) }
+
+// RowMark returns the mark of row r of a group of the front plane or the sketch.
+func RowMark(group []byte, r int) uint32 { return binary.LittleEndian.Uint32(group[4*r:]) }
+
 // Never is a limit that no row passes.
 func Never() Limit { return Limit{Start: -1 << 30} }
 
@@ -200,10 +206,10 @@ func (k *Kernel) Scan(p *Probes, groups []byte, n int, hits *Hits) {
 	hits.Where, hits.Sums = hits.Where[:found], hits.Sums[:found]
 }
 
-// Sketch compares n groups at the start of the sketch with a single probe and sets hits.Where to the rows that pass the
-// probes' Sketch.
+// Sketch compares n groups at the start of the sketch with a single probe and sets hits.Where and hits.Sums to the rows that
+// pass the probes' Sketch.
 func (k *Kernel) Sketch(p *Probes, sketch []byte, n int, hits *Hits) {
-	hits.Where = hits.Where[:0]
+	hits.Where, hits.Sums = hits.Where[:0], hits.Sums[:0]
 	if n == 0 {
 		return
 	}
@@ -211,8 +217,9 @@ func (k *Kernel) Sketch(p *Probes, sketch []byte, n int, hits *Hits) {
 		panic("kernel: no room for the hits of a sketch")
 	}
 	_ = sketch[n*SketchBytes(p.dim)-1]
-	found := k.sketch(&sketch[0], n, sketchVectors(p.dim), &p.sketch[0], &p.Sketch, &hits.Where[:1][0])
-	hits.Where = hits.Where[:found]
+	found := k.sketch(&sketch[0], n, sketchVectors(p.dim), &p.sketch[0], &p.Sketch, &hits.Where[:1][0],
+		&hits.Sums[:1][0])
+	hits.Where, hits.Sums = hits.Where[:found], hits.Sums[:found]
 }
 
 // Prefetch asks for memory that will be read soon.

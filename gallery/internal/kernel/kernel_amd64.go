@@ -41,10 +41,10 @@ func scanAVX2(groups *byte, n, vectors int, codes *int8, limits *Limit, where *u
 func backAVX2(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)
 
 //go:noescape
-func sketchAVX512(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32) int
+func sketchAVX512(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32, sums *int32) int
 
 //go:noescape
-func sketchAVX2(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32) int
+func sketchAVX2(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32, sums *int32) int
 
 //go:noescape
 func dotAVX2(a, b *float32, n int) float64

@@ -20,7 +20,7 @@ func Available() []*Kernel {
 func scanNEON(groups *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
 
 //go:noescape
-func sketchNEON(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32) int
+func sketchNEON(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32, sums *int32) int
 
 //go:noescape
 func backNEON(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)

@@ -80,17 +80,17 @@ func (p plane) expect(probes [][]int8, weights [][2]int, limits []kernel.Limit) 
 }
 
 // sketched says which rows pass the sketch, by the definition.
-func (p plane) sketched(probe []int8, weights [2]int, limit kernel.Limit) (passing []uint32) {
+func (p plane) sketched(probe []int8, weights [2]int, limit kernel.Limit) (passing []uint32, sums []int32) {
 	for r, codes := range p.coarse {
 		sum := int(limit.Start)
 		for d, u := range probe {
 			sum += int(codes[d]) * int(u)
 		}
 		if sum >= (p.marks[r][0]*weights[0]+p.marks[r][1]*weights[1])>>limit.Shift {
-			passing = append(passing, uint32(r))
+			passing, sums = append(passing, uint32(r)), append(sums, int32(sum))
 		}
 	}
-	return passing
+	return passing, sums
 }
 
 func collect(hits *kernel.Hits) []hit {
@@ -161,8 +161,8 @@ func TestKernelsAgreeWithTheDefinition(t *testing.T) {
 						prepared.Sketch = limits[0]
 						prepared.Sketch.Start >>= 3 // sums are smaller here
 						k.Sketch(prepared, p.sketch, groups, hits)
-						want := p.sketched(probes[0], weights[0], prepared.Sketch)
-						if !slices.Equal(hits.Where, want) {
+						want, sums := p.sketched(probes[0], weights[0], prepared.Sketch)
+						if !slices.Equal(hits.Where, want) || !slices.Equal(hits.Sums, sums) {
 							t.Fatalf("sketch: codes %s, probes %s, marks %s, %d dimensions, %d groups:\n got %v\nwant %v",
 								codeName, probeName, markName, dim, groups, hits.Where, want)
 						}

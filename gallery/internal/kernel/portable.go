@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"encoding/binary"
 	"unsafe"
 )
 
@@ -13,7 +12,7 @@ type Kernel struct {
 	// scan1, scan4 and scan16 compare n groups with one, four or sixteen probes, store the hits, and return how many there
 	// are. They may store up to 15 values behind the last. Where of row r for probe i is first + i<<16 + r.
 	scan1, scan4, scan16 scanFunc
-	// sketch stores the numbers of the rows of n groups that pass, and returns how many there are. It may store up to 15
+	// sketch stores the numbers and the sums of the rows of n groups that pass, and returns how many there are. It may store up to 15
 	// values behind the last.
 	sketch sketchFunc
 	// back computes the back plane's sums for n hits and copies their marks. It may read 16 values behind the last hit.
@@ -29,7 +28,7 @@ type Kernel struct {
 
 type (
 	scanFunc   func(groups *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
-	sketchFunc func(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32) int
+	sketchFunc func(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32, sums *int32) int
 	backFunc   func(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)
 )
 
@@ -68,7 +67,7 @@ func scanPortable(
 					sum += int32(x&15)*int32(u[k]) + int32(x>>4)*int32(u[4+k])
 				}
 			}
-			if sum >= limits.threshold(group[4*r:]) {
+			if sum >= limits.threshold(RowMark(group, r)) {
 				wheres[found], out[found] = first+uint32(g*Rows+r), sum
 				found++
 			}
@@ -78,15 +77,14 @@ func scanPortable(
 }
 
 // threshold returns what the sum of the row with that mark must reach.
-func (l *Limit) threshold(mark []byte) int32 {
-	m := binary.LittleEndian.Uint32(mark)
+func (l *Limit) threshold(m uint32) int32 {
 	return (int32(m&0xffff)*int32(int16(l.Weights)) + int32(m>>16)*int32(int16(l.Weights>>16))) >> l.Shift
 }
 
-func sketchPortable(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32) (found int) {
+func sketchPortable(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32, sums *int32) (found int) {
 	groupBytes := vectorBytes * (1 + vectors)
 	all := slice(groups, n*groupBytes)
-	probe, wheres := slice(codes, 16*vectors), slice(where, n*Rows)
+	probe, wheres, out := slice(codes, 16*vectors), slice(where, n*Rows), slice(sums, n*Rows)
 	for g := range n {
 		group := all[g*groupBytes : (g+1)*groupBytes]
 		for r := range Rows {
@@ -99,8 +97,8 @@ func sketchPortable(groups *byte, n, vectors int, codes *int8, limit *Limit, whe
 						int32(x>>6)*int32(u[12+k])
 				}
 			}
-			if sum >= limit.threshold(group[4*r:]) {
-				wheres[found] = uint32(g*Rows + r)
+			if sum >= limit.threshold(RowMark(group, r)) {
+				wheres[found], out[found] = uint32(g*Rows+r), sum
 				found++
 			}
 		}

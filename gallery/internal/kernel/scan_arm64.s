@@ -122,14 +122,15 @@ next:
 	MOVD R8, ret+64(FP)
 	RET
 
-// func sketchNEON(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32) int
-TEXT ·sketchNEON(SB), NOSPLIT, $64-56
+// func sketchNEON(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32, sums *int32) int
+TEXT ·sketchNEON(SB), NOSPLIT, $128-64
 	MOVD  groups+0(FP), R0
 	MOVD  n+8(FP), R1
 	MOVD  vectors+16(FP), R2
 	MOVD  codes+24(FP), R3
 	MOVD  limit+32(FP), R4
 	MOVD  where+40(FP), R5
+	MOVD  sums+48(FP), R6
 	MOVD  $0, R7
 	MOVD  $0, R8
 	VMOVI $3, V24.B16
@@ -211,15 +212,20 @@ vector:
 	WORD $0x6eb0a800 // UMAXV S0, V0.4S
 	VMOV V0.S[0], R11
 	CBZ  R11, next
-	MOVD $scratch-64(SP), R11
+	MOVD $scratch-128(SP), R11
+	VST1.P [V16.B16, V17.B16, V18.B16, V19.B16], 64(R11)
 	VST1 [V28.B16, V29.B16, V30.B16, V31.B16], (R11)
+	SUB  $64, R11
 	MOVD $0, R12
 
 hit:
-	MOVWU (R11)(R12<<2), R14
+	ADD   R12<<2, R11, R13
+	MOVWU 64(R13), R14
 	CBZ   R14, miss
+	MOVWU (R13), R14
 	ADD   R7, R12, R15
 	MOVW  R15, (R5)(R8<<2)
+	MOVW  R14, (R6)(R8<<2)
 	ADD   $1, R8
 
 miss:
@@ -231,7 +237,7 @@ next:
 	ADD  $16, R7
 	SUBS $1, R1
 	BNE  group
-	MOVD R8, ret+48(FP)
+	MOVD R8, ret+56(FP)
 	RET
 
 // func backNEON(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)

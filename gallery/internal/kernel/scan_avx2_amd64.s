@@ -189,15 +189,16 @@ vector:
 	VPADDW       Y8, Y0, Y0      \
 	VPADDW       Y9, Y1, Y1
 
-// func sketchAVX2(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32) int
+// func sketchAVX2(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32, sums *int32) int
 //
 // Products, added in pairs, are at most 2·3·127 = 762, and a vector adds four: sums of 16 bits hold ten vectors.
-TEXT ·sketchAVX2(SB), NOSPLIT, $0-56
+TEXT ·sketchAVX2(SB), NOSPLIT, $64-64
 	MOVQ         groups+0(FP), SI
 	MOVQ         n+8(FP), CX
 	MOVQ         codes+24(FP), R8
 	MOVQ         limit+32(FP), R13
 	MOVQ         where+40(FP), DI
+	MOVQ         sums+48(FP), R11
 	XORQ         R12, R12
 	XORQ         R9, R9
 	MOVL         $0x03030303, AX
@@ -257,10 +258,15 @@ vector:
 	XORL      $0xffff, AX
 	JEQ       next
 
+	VMOVDQU Y2, sums-64(SP)
+	VMOVDQU Y3, sums-32(SP)
+
 hit:
 	BSFL AX, DX
-	ADDL R9, DX
-	MOVL DX, (DI)(R12*4)
+	LEAL (R9)(DX*1), BX
+	MOVL BX, (DI)(R12*4)
+	MOVL sums-64(SP)(DX*4), BX
+	MOVL BX, (R11)(R12*4)
 	INCQ R12
 	LEAL -1(AX), DX
 	ANDL DX, AX
@@ -272,7 +278,7 @@ next:
 	JNE  group
 
 	VZEROUPPER
-	MOVQ R12, ret+48(FP)
+	MOVQ R12, ret+56(FP)
 	RET
 
 // func dotAVX2(a, b *float32, n int) float64

@@ -402,17 +402,18 @@ enough:
 	VZEROUPPER
 	RET
 
-// func sketchAVX512(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32) int
+// func sketchAVX512(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32, sums *int32) int
 //
 // The four codes of a byte are not moved down: each is masked where it is, its products are summed apart, and the sums
 // are divided by 4, 16 and 64 at the end, which goes without a rest.
-TEXT ·sketchAVX512(SB), NOSPLIT, $0-56
+TEXT ·sketchAVX512(SB), NOSPLIT, $0-64
 	MOVQ         groups+0(FP), SI
 	MOVQ         n+8(FP), CX
 	MOVQ         vectors+16(FP), DX
 	MOVQ         codes+24(FP), R8
 	MOVQ         limit+32(FP), R13
 	MOVQ         where+40(FP), DI
+	MOVQ         sums+48(FP), R11
 	XORQ         R12, R12               // how many were found
 	VMOVDQU64    lanes<>(SB), Z22       // the rows' numbers
 	MOVL         $16, AX
@@ -467,6 +468,8 @@ vector:
 
 	VPCOMPRESSD.Z Z22, K1, Z21
 	VMOVDQU32     Z21, (DI)(R12*4)
+	VPCOMPRESSD.Z Z0, K1, Z21
+	VMOVDQU32     Z21, (R11)(R12*4)
 	KMOVW         K1, AX
 	POPCNTL       AX, AX
 	ADDQ          AX, R12
@@ -477,5 +480,5 @@ none:
 	JNE    group
 
 	VZEROUPPER
-	MOVQ R12, ret+48(FP)
+	MOVQ R12, ret+56(FP)
 	RET
