@@ -10,8 +10,8 @@
 // The upper halves of the codes of all vectors lie together, the front plane, and so do the lower halves, the back plane.
 // Besides there is the sketch, a code of four cells a number. What a search leaves out it has proved to be too far:
 //
-//   - With one probe it reads the sketch of every vector and compares in full what the sketch does not rule out. Where that
-//     is much, it reads the planes instead for a while.
+//   - With one probe it reads the sketch of every vector and compares in full what the sketch does not rule out, the most
+//     promising first. Where that is much, it reads the planes instead for a while.
 //   - With several it reads the front plane of every vector once for all, the back plane of those that may still be near
 //     enough for one of them, and compares in full what is left.
 //

@@ -13,8 +13,12 @@ import (
 // stop.
 const strideGroups = 512
 
-// scanHits bounds how many hits one scan may have, which with many probes bounds how many groups it takes.
-const scanHits = 16 << 10
+// mostGroups is how many groups are scanned at once, and scanHits bounds how many hits that may give, so that with many
+// probes fewer are.
+const (
+	mostGroups = 64
+	scanHits   = 16 << 10
+)
 
 // pass compares every row with the probes of all searches, and returns what it found for them, in their order. When
 // nobody wants the answer any more it stops and what it returns means nothing. mu is held for reading.
@@ -113,7 +117,7 @@ func (p *pass) scan() *scan {
 	}
 	s.probes = p.g.kernel.NewProbes(p.g.coding.dim, codes)
 	defer s.probes.Clear()
-	s.most = min(strideGroups, max(scanHits/(kernel.Rows*len(codes)), 1))
+	s.most = min(mostGroups, max(scanHits/(kernel.Rows*len(codes)), 1))
 	s.hits = kernel.NewHits(s.most*kernel.Rows, len(codes))
 
 	taken := p.next.Add(1) - 1
