@@ -22,6 +22,7 @@ func (c Container[T]) Each(ctx context.Context, r Reader, visit func(encoded []b
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	work := make(chan *chunk[struct{}], runtime.GOMAXPROCS(0))
+	used := make(chan *chunk[struct{}], 2*cap(work)+1) // as many as there are at a time
 	var workers sync.WaitGroup
 	for range cap(work) {
 		workers.Go(func() {
@@ -32,6 +33,7 @@ func (c Container[T]) Each(ctx context.Context, r Reader, visit func(encoded []b
 					}
 				}
 				chunk.wipe()
+				used <- chunk
 			}
 		})
 	}
@@ -43,7 +45,11 @@ func (c Container[T]) Each(ctx context.Context, r Reader, visit func(encoded []b
 	}
 	for more := w != nil; more && ctx.Err() == nil; {
 		var next *chunk[struct{}]
-		next, more = nextChunk[struct{}](w)
+		select {
+		case next = <-used:
+		default:
+		}
+		next, more = nextChunk(w, next)
 		if next.failed != nil {
 			stop(next.failed)
 		}

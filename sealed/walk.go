@@ -44,7 +44,7 @@ func walkRecords[T any](t *txn, container format.ID, decode func([]byte, byte) (
 		return
 	}
 	defer w.stop()
-	first, more := nextChunk[T](w)
+	first, more := nextChunk[T](w, nil)
 	openChunk(t, container, first, decode)
 	if !yieldChunk(first, yield) || !more {
 		return
@@ -54,7 +54,7 @@ func walkRecords[T any](t *txn, container format.ID, decode func([]byte, byte) (
 		// The loop may write to other containers, and a transaction is for one goroutine: read here, in step with it.
 		for more {
 			var c *chunk[T]
-			c, more = nextChunk[T](w)
+			c, more = nextChunk[T](w, nil)
 			if openChunk(t, container, c, decode); !yieldChunk(c, yield) {
 				return
 			}
@@ -74,7 +74,7 @@ func walkRecords[T any](t *txn, container format.ID, decode func([]byte, byte) (
 		defer close(order)
 		for more {
 			var c *chunk[T]
-			c, more = nextChunk[T](w)
+			c, more = nextChunk[T](w, nil)
 			for _, to := range []chan *chunk[T]{work, order} {
 				select {
 				case to <- c:
@@ -205,9 +205,15 @@ func (w *walk) stop() {
 	}
 }
 
-// nextChunk reads the next piece of the container, and reports whether more may follow.
-func nextChunk[T any](w *walk) (*chunk[T], bool) {
-	c := &chunk[T]{done: make(chan struct{}), items: make([]item, 0, chunkSize), values: make([]byte, 0, w.room)}
+// nextChunk reads the next piece of the container, and reports whether more may follow. It uses the memory of a chunk that
+// nobody needs any more, if there is one.
+func nextChunk[T any](w *walk, used *chunk[T]) (*chunk[T], bool) {
+	c := &chunk[T]{done: make(chan struct{})}
+	if used != nil {
+		c.items, c.values = used.items[:0], used.values[:0]
+	} else {
+		c.items, c.values = make([]item, 0, chunkSize), make([]byte, 0, w.room)
+	}
 	defer func() { w.room = len(c.values) }()
 	for len(c.items) < chunkSize {
 		id, ok, err := w.lowest()
