@@ -258,6 +258,9 @@ func TestAPIFuzz(t *testing.T) {
 		if status >= 500 {
 			t.Fatalf("%s %s with %q: %d %s\n%s", o.method, o.path(""), o.body, status, answer, s.log)
 		}
+		if status == http.StatusNotFound && slices.Contains(o.values, "") && len(answer) == 0 {
+			continue // an empty segment made it the path of no plane, which nobody has words for
+		}
 		var decoded any
 		if len(answer) > 0 {
 			if err := json.Unmarshal(answer, &decoded); err != nil {

