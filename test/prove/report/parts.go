@@ -26,7 +26,7 @@ var parts = []Part{
 	}},
 	{"tamper", "Whatever is changed in what is stored is found and named, and never read as something else.", []Run{
 		{Packages: "./sealed", Tests: "Changed|Replayed|AreFound|IsFound|Refused$|Protected$", Timeout: "20m"},
-		{Packages: here, Tests: "^(TestVerifyReportsDamage|TestDamagedDirectory)$", Timeout: "20m"},
+		{Packages: here, Tests: "^(TestVerifyReportsDamage|TestDamagedDirectory|TestFlippedByteIsNeverWrongData)$", Env: []string{"VISAGE_ROUNDS=300"}, Timeout: "20m"},
 	}},
 	{"api", "Whatever is sent to any operation of any plane, the service does not fail, spells each refusal as the plane's contract has it, and has nothing " +
 		"damaged in the end.", []Run{
