@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -17,8 +18,9 @@ import (
 const maxDepth = 16
 
 // DecodeJSON decodes an object into a pointer to a struct, strictly: fields the struct lacks, fields given twice,
-// values of the wrong type, text that is not UTF-8, and anything after the object are refusals of kind Invalid that
-// name the field and never repeat its value. Names match in any case, as the clients of the contracts expect.
+// values of the wrong type, text that is not UTF-8 or has half a surrogate pair, and anything after the object are
+// refusals of kind Invalid that name the field where they can and never repeat its value. Names match in any case, as
+// the clients of the contracts expect.
 func DecodeJSON(data []byte, into any) error {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return visage.Refuse(visage.Invalid, "", "The body is empty; it must be a JSON object.")
@@ -29,12 +31,42 @@ func DecodeJSON(data []byte, into any) error {
 	if err := scan(data); err != nil {
 		return err
 	}
+	if halfPair(data) {
+		return visage.Refuse(visage.Invalid, "", "The body has text with half of a surrogate pair, which stands for no character.")
+	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
 		return misfit(err)
 	}
 	return nil
+}
+
+// halfPair says whether valid JSON has a \u escape of half a surrogate pair (RFC 8259 §8.2). encoding/json would put
+// another character in its place, so that other text would be stored than was sent.
+func halfPair(data []byte) bool {
+	open := false // a first half wants its second
+	for {
+		i := bytes.IndexByte(data, '\\')
+		if i < 0 || open && i > 0 {
+			return open
+		}
+		data = data[i+1:]
+		if data[0] != 'u' {
+			if open {
+				return true
+			}
+			data = data[1:]
+			continue
+		}
+		r, err := strconv.ParseUint(string(data[1:5]), 16, 16)
+		second := 0xdc00 <= r && r < 0xe000
+		if err != nil || open != second {
+			return true
+		}
+		open = 0xd800 <= r && r < 0xdc00
+		data = data[5:]
+	}
 }
 
 // scan checks what encoding/json lets pass: fields given twice, a body that is no object, and what follows it.

@@ -55,6 +55,12 @@ func TestDecodeJSON(t *testing.T) {
 		{"twice inside", `{"in":{"deep":"a","deep":"canary"}}`, `"deep" is given more than once`},
 		{"too deep", `{"x":` + strings.Repeat("[", 20) + strings.Repeat("]", 20) + `}`, "nests deeper"},
 		{"not UTF-8", "{\"name\":\"\xff\"}", "not UTF-8"},
+		{"a pair", `{"name":"\ud83d\uDE00 \\ud800 \n\u0041"}`, ""},
+		{"first half alone", `{"name":"\ud83d"}`, "half of a surrogate pair"},
+		{"first half before other text", `{"name":"\ud83d-\ude00"}`, "half of a surrogate pair"},
+		{"first half before a line break", `{"name":"\ud83d\n"}`, "half of a surrogate pair"},
+		{"first half twice", `{"name":"\ud83d\ud83d\ude00"}`, "half of a surrogate pair"},
+		{"second half alone", `{"ids":["\uDE00"]}`, "half of a surrogate pair"},
 		{"long unknown name", `{"` + strings.Repeat("x", 1000) + `":1}`, "…\" is unknown"},
 		{"control characters in a name", `{"a\u0000\nb":1}`, "is unknown"},
 	} {
@@ -104,6 +110,11 @@ func FuzzDecodeJSON(f *testing.F) {
 		}
 		if err := json.Unmarshal(data, &loose); err != nil {
 			t.Fatalf("accepted what encoding/json refuses: %v", err)
+		}
+		const replacement = "\ufffd"
+		if strings.Contains(strict.Name, replacement) && !strings.Contains(string(data), replacement) &&
+			!strings.Contains(strings.ToLower(string(data)), `\ufffd`) {
+			t.Fatalf("accepted %q with another text in its place", data)
 		}
 		if !reflect.DeepEqual(strict, loose) {
 			t.Fatalf("got %+v, encoding/json got %+v", strict, loose)
