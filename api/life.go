@@ -132,6 +132,7 @@ func (h *Handler) run(x *exchange, req *Request) (result any, err error) {
 	if err := h.admit(x, req); err != nil {
 		return nil, err
 	}
+	req.http = req.http.WithContext(visage.WithCaller(req.Context(), visage.Caller{Principal: req.Principal, RequestID: x.id}))
 	// What waits here holds a connection and no memory for its body. Bodies are let in before they are read, and count
 	// until the handler is done with them.
 	release, err := h.bodies.hold(req.Context(), req.Resource.ID, x.route.MaxBody)

@@ -145,12 +145,14 @@ const (
 	DetailRuntime         Detail = "runtime"
 	DetailFIPS            Detail = "fips"
 	DetailNode            Detail = "node"
+	DetailGrade           Detail = "grade"  // how far an erasure reaches: docs/erasure.md
+	DetailErased          Detail = "erased" // SHA-256 over what a receipt says of each container's blinded ids, hexadecimal
 )
 
 var details = []Detail{
 	DetailOperation, DetailClass, DetailState, DetailReason, DetailStep, DetailGeneration, DetailEpoch, DetailCount, DetailGroup,
 	DetailPerson, DetailFace, DetailVault, DetailKeyName, DetailTier, DetailRegion, DetailRole, DetailSubject, DetailProviderRequest,
-	DetailBuild, DetailRuntime, DetailFIPS, DetailNode,
+	DetailBuild, DetailRuntime, DetailFIPS, DetailNode, DetailGrade, DetailErased,
 }
 
 // Event is one thing that happened. Texts are cut to what an entry holds (maxID, maxKeyID, maxDetail bytes; a cut one ends in

@@ -231,8 +231,9 @@ func (s *Service) Delete(ctx context.Context, res visage.Resource, ref Ref) erro
 	}
 	defer release()
 	var record collectionRecord
-	err = s.update(ctx, res, func(tx sealed.Tx) error {
+	receipt, err := s.erase(ctx, res, func(tx sealed.Tx) error {
 		var st stateRecord
+		var err error
 		if record, st, err = findIdle(tx, ref); err != nil {
 			return err
 		}
@@ -261,6 +262,7 @@ func (s *Service) Delete(ctx context.Context, res visage.Resource, ref Ref) erro
 	s.orders.change(order, idChange{id: ref.ID})
 	s.orders.forget(contentsOrder(res, record))
 	s.sweeps.add(res.ID)
+	s.told(ctx, res, Erasure{What: ErasedGroup, Ref: ref, Receipt: receipt})
 	return nil
 }
 

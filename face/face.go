@@ -50,6 +50,8 @@ type Config struct {
 	// GalleryBytes bounds the memory of all loaded galleries together, in bytes. Default 1 GiB. A collection that needs
 	// more than this alone cannot be searched.
 	GalleryBytes int64
+	// Audit writes down what is erased. Default: nobody does.
+	Audit Auditor
 	// Logger gets what no caller is told. Default: discard.
 	Logger *slog.Logger
 }
@@ -69,6 +71,7 @@ type Service struct {
 	modelNames string // for sentences
 	resources  func(ctx context.Context) ([]visage.ResourceID, error)
 	log        *slog.Logger
+	audit      Auditor
 
 	galleries *gallery.Pool
 	orders    *orders
@@ -103,7 +106,11 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Audit == nil {
+		cfg.Audit = nobody{}
+	}
 	s := &Service{
+		audit: cfg.Audit,
 		store: cfg.Store, models: maps.Clone(cfg.Models), resources: cfg.Resources, log: cfg.Logger,
 		modelNames: strings.Join(slices.Sorted(maps.Keys(cfg.Models)), ", "),
 		galleries:  galleries, orders: newOrders(mostOrdered),

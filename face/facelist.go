@@ -172,7 +172,7 @@ func (s *Service) DeleteFace(ctx context.Context, res visage.Resource, list Ref,
 	}
 	var c collectionRecord
 	var f faceRecord
-	err := s.update(ctx, res, func(tx sealed.Tx) error {
+	receipt, err := s.erase(ctx, res, func(tx sealed.Tx) error {
 		var st stateRecord
 		var err error
 		if c, st, err = findIdle(tx, list); err != nil {
@@ -195,6 +195,7 @@ func (s *Service) DeleteFace(ctx context.Context, res visage.Resource, list Ref,
 		return nil
 	})
 	s.orders.change(contentsOrder(res, c), idChange{id: string(f.ID[:])})
+	s.told(ctx, res, Erasure{What: ErasedFace, Ref: list, Face: f.ID.String(), Receipt: receipt})
 	return nil
 }
 

@@ -153,6 +153,25 @@ func (s *Service) changePerson(
 	ctx context.Context, res visage.Resource, ref PersonRef,
 	change func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (write bool, err error),
 ) (c collectionRecord, err error) {
+	return s.withPerson(ctx, res, ref, func(fn func(sealed.Tx) error) error { return s.update(ctx, res, fn) }, change)
+}
+
+// erasePerson is changePerson for what deletes.
+func (s *Service) erasePerson(
+	ctx context.Context, res visage.Resource, ref PersonRef,
+	change func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (write bool, err error),
+) (c collectionRecord, receipt sealed.Receipt, err error) {
+	c, err = s.withPerson(ctx, res, ref, func(fn func(sealed.Tx) error) (err error) {
+		receipt, err = s.erase(ctx, res, fn)
+		return err
+	}, change)
+	return c, receipt, err
+}
+
+func (s *Service) withPerson(
+	ctx context.Context, res visage.Resource, ref PersonRef, commit func(func(sealed.Tx) error) error,
+	change func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (write bool, err error),
+) (c collectionRecord, err error) {
 	if err := ref.Group.want(true); err != nil {
 		return c, err
 	}
@@ -161,7 +180,7 @@ func (s *Service) changePerson(
 		return c, err
 	}
 	defer release()
-	err = s.update(ctx, res, func(tx sealed.Tx) error {
+	err = commit(func(tx sealed.Tx) error {
 		var st stateRecord
 		if c, st, err = findIdle(tx, ref.Group); err != nil {
 			return err
@@ -198,7 +217,7 @@ func (s *Service) UpdatePerson(ctx context.Context, res visage.Resource, ref Per
 // DeletePerson removes a person with its faces. It is not found by any search that begins afterwards.
 func (s *Service) DeletePerson(ctx context.Context, res visage.Resource, ref PersonRef) error {
 	var gone uuid
-	c, err := s.changePerson(ctx, res, ref,
+	c, receipt, err := s.erasePerson(ctx, res, ref,
 		func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (bool, error) {
 			gone = p.ID
 			for _, f := range p.Faces {
@@ -229,6 +248,7 @@ func (s *Service) DeletePerson(ctx context.Context, res visage.Resource, ref Per
 		return nil
 	})
 	s.orders.change(contentsOrder(res, c), idChange{id: string(gone[:])})
+	s.told(ctx, res, Erasure{What: ErasedPerson, Ref: ref.Group, Person: gone.String(), Receipt: receipt})
 	return nil
 }
 
@@ -337,7 +357,7 @@ func (s *Service) UpdatePersonFace(
 // DeletePersonFace removes a face of a person. It is not found by any search that begins afterwards.
 func (s *Service) DeletePersonFace(ctx context.Context, res visage.Resource, ref PersonRef, faceID string) error {
 	var gone uuid
-	c, err := s.changePerson(ctx, res, ref,
+	c, receipt, err := s.erasePerson(ctx, res, ref,
 		func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (bool, error) {
 			f, err := findFace(tx, c, p.ID, faceID)
 			if err != nil {
@@ -358,5 +378,6 @@ func (s *Service) DeletePersonFace(ctx context.Context, res visage.Resource, ref
 		g.Remove(gallery.ID(gone))
 		return nil
 	})
+	s.told(ctx, res, Erasure{What: ErasedFace, Ref: ref.Group, Person: ref.ID, Face: gone.String(), Receipt: receipt})
 	return nil
 }

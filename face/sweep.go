@@ -71,5 +71,9 @@ func (s *Service) dropContents(ctx context.Context, res visage.Resource, of uuid
 			return fmt.Errorf("drop contents of a deleted collection: %w", outcome(err))
 		}
 	}
-	return s.update(ctx, res, func(tx sealed.Tx) error { return remove(tx, trash.In(), name) })
+	receipt, err := s.erase(ctx, res, func(tx sealed.Tx) error { return remove(tx, trash.In(), name) })
+	if err == nil {
+		s.told(ctx, res, Erasure{What: ErasedContents, Receipt: receipt})
+	}
+	return err
 }

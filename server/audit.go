@@ -3,14 +3,18 @@ package server
 import (
 	"context"
 	"crypto/fips140"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/keyvault"
 	"github.com/visage-face/visage/sealed"
 )
@@ -164,4 +168,45 @@ func cutVersion(id string) (key, version string) {
 		return id, ""
 	}
 	return strings.TrimSuffix(id, "/"+version), version
+}
+
+// faceAudit writes down what was erased, and with which key's end.
+type faceAudit struct{ log *audit.Log }
+
+// Erased implements face.Auditor.
+func (a faceAudit) Erased(ctx context.Context, e face.Erasure) error {
+	event := audit.Event{
+		Kind: map[face.Erased]audit.Kind{
+			face.ErasedPerson: audit.PersonDelete, face.ErasedFace: audit.FaceDelete, face.ErasedGroup: audit.GroupDelete,
+			face.ErasedContents: audit.GroupDelete,
+		}[e.What],
+		Outcome: audit.Done, Resource: e.Resource, RequestID: e.By.RequestID, Details: map[audit.Detail]string{},
+	}
+	if e.By.Principal != (visage.Principal{}) {
+		event.Actor = audit.ActorOf(e.By.Principal)
+	}
+	for detail, text := range map[audit.Detail]string{audit.DetailPerson: e.Person, audit.DetailFace: e.Face} {
+		if text != "" {
+			event.Details[detail] = text
+		}
+	}
+	if e.Ref != (face.Ref{}) {
+		event.Details[audit.DetailGroup] = e.Ref.Kind.String() + "/" + e.Ref.ID
+	}
+	if e.What == face.ErasedContents {
+		event.Details[audit.DetailOperation] = "contents"
+	}
+	if e.Receipt.Epoch != 0 {
+		records, sums := 0, sha256.New()
+		for _, c := range e.Receipt.Erased {
+			records += c.Count
+			sums.Write(c.Hash[:])
+		}
+		event.Details[audit.DetailGeneration] = strconv.FormatUint(uint64(e.Receipt.Generation), 10)
+		event.Details[audit.DetailEpoch] = strconv.FormatUint(uint64(e.Receipt.Epoch), 10)
+		event.Details[audit.DetailCount] = strconv.Itoa(records)
+		event.Details[audit.DetailGrade] = string(e.Receipt.Grade)
+		event.Details[audit.DetailErased] = hex.EncodeToString(sums.Sum(nil))
+	}
+	return a.log.Append(ctx, event)
 }

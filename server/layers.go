@@ -88,7 +88,7 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 		return nil, err
 	}
 	l.face, err = face.New(face.Config{
-		Store: l.store, Models: models(recogniser), Resources: l.accounts.IDs, GalleryBytes: s.cfg.GalleryBytes, Logger: s.log,
+		Store: l.store, Models: models(recogniser), Resources: l.accounts.IDs, GalleryBytes: s.cfg.GalleryBytes, Audit: faceAudit{l.audit}, Logger: s.log,
 	})
 	if err != nil {
 		return nil, err
@@ -182,6 +182,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		Endpoint: s.resourceEndpoint, Rate: s.rate,
 		Vaults: l.vaults, VaultAddress: s.vaultAddress, May: l.identities.May,
 		Authority: s.endpoint + "/" + l.instance.TenantID, Backups: backups{l.store, l.audit}, Identities: directory{l.identities, l.instance.TenantID, l.audit},
+		AuditEvents: auditEvents{audit.Read(l.store)},
 	})
 	if err != nil {
 		return nil, err

@@ -41,6 +41,8 @@ type Config struct {
 	Authority string
 	// Identities keeps who there is, and who may do what. Required.
 	Identities Identities
+	// AuditEvents tells owners what happened to their resources. Required.
+	AuditEvents AuditEvents
 	// Backups streams what an operator takes away. Required.
 	Backups Backups
 }
@@ -50,8 +52,8 @@ func New(cfg Config) (api.Plane, error) {
 	if cfg.Accounts == nil || cfg.Subscription == "" || cfg.Tenant == "" || cfg.Group == "" || cfg.Endpoint == nil {
 		return api.Plane{}, errors.New("make management plane: accounts, subscription, tenant, group and endpoint are required")
 	}
-	if cfg.Vaults == nil || cfg.VaultAddress == nil || cfg.May == nil || cfg.Authority == "" || cfg.Rate == nil || cfg.Backups == nil || cfg.Identities == nil {
-		return api.Plane{}, errors.New("make management plane: vaults, their address, may, rate, authority, backups and identities are required")
+	if cfg.Vaults == nil || cfg.VaultAddress == nil || cfg.May == nil || cfg.Authority == "" || cfg.Rate == nil || cfg.Backups == nil || cfg.Identities == nil || cfg.AuditEvents == nil {
+		return api.Plane{}, errors.New("make management plane: vaults, their address, may, rate, authority, backups, identities and audit events are required")
 	}
 	p := &plane{cfg}
 	return api.Plane{Name: "management", Prefix: "/subscriptions/", Routes: p.routes(), Greet: greet, Problem: p.problem}, nil
@@ -98,7 +100,7 @@ func (p *plane) routes() []api.Route {
 	}
 	var all []api.Route
 	for _, some := range []func(routeMaker) []api.Route{
-		p.accountRoutes, p.encryptionRoutes, p.deletedRoutes, p.offerRoutes, p.requestRoutes, p.subscriptionRoutes, p.vaultRoutes, p.backupRoutes, p.identityRoutes, p.roleRoutes,
+		p.accountRoutes, p.encryptionRoutes, p.deletedRoutes, p.offerRoutes, p.requestRoutes, p.subscriptionRoutes, p.vaultRoutes, p.backupRoutes, p.identityRoutes, p.roleRoutes, p.auditRoutes,
 	} {
 		all = append(all, some(route)...)
 	}

@@ -97,7 +97,11 @@ func (c *client) provider(ctx context.Context, method, path string, body, answer
 // arm makes one request of the management plane. path is relative to the operator's subscription.
 func (c *client) arm(ctx context.Context, method, path string, body, answer any) error {
 	const apiVersion = "2025-09-01" // the newest the contract knows
-	address := fmt.Sprintf("%s/subscriptions/%s%s?api-version=%s", c.operator.Endpoint, c.operator.SubscriptionID, path, apiVersion)
+	separator := "?"
+	if strings.Contains(path, "?") {
+		separator = "&"
+	}
+	address := fmt.Sprintf("%s/subscriptions/%s%s%sapi-version=%s", c.operator.Endpoint, c.operator.SubscriptionID, path, separator, apiVersion)
 	var content io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)

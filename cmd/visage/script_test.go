@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,6 +73,14 @@ func TestScripts(t *testing.T) {
 				ts.Check(err)
 				ts.Check(s.allow(context.Background(), args[1] == "true"))
 			},
+			"faces": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(deleteGroup(ts.MkAbs(args[0]), args[1]))
+			},
+			"forge": func(ts *testscript.TestScript, _ bool, args []string) {
+				b, err := os.ReadFile(ts.MkAbs(args[0]))
+				ts.Check(err)
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), bytes.Replace(b, []byte("guests"), []byte("others"), 1), 0o600))
+			},
 			"damage": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(damage(ts.MkAbs(args[0]))) },
 		},
 	})
@@ -92,6 +102,31 @@ func startServer(ts *testscript.TestScript, dir string) {
 	case <-srv.Ready():
 		r.ended = ended
 	}
+}
+
+// deleteGroup makes a person group and deletes it, as an application does.
+func deleteGroup(dir, id string) error {
+	c, err := dial(dir)
+	if err != nil {
+		return err
+	}
+	var keys accountKeys
+	if err := c.manage(context.Background(), http.MethodPost, pathTo("default")+"/listKeys", nil, &keys); err != nil {
+		return err
+	}
+	for _, method := range []string{http.MethodPut, http.MethodDelete} {
+		body := `{"name":"x","recognitionModel":"recognition_04"}`
+		req, err := http.NewRequest(method, c.operator.Endpoint+"/face/v1.2/persongroups/"+id, strings.NewReader(body))
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Ocp-Apim-Subscription-Key", keys.Key1)
+		if res, b, err := c.do(req); err != nil || res.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s: %s (%v)", method, b, err)
+		}
+	}
+	return nil
 }
 
 // damage flips a bit in the epoch key of the default resource, which is the one beside the operator's own.

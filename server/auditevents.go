@@ -1,0 +1,57 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
+)
+
+// auditEvents tells owners of resources what happened to them.
+type auditEvents struct{ history *audit.History }
+
+// Events implements armapi.AuditEvents.
+func (a auditEvents) Events(
+	ctx context.Context, resource visage.ResourceID, kind string, since time.Time, most int,
+) ([]json.RawMessage, error) {
+	if kind != "" && !slices.Contains(audit.Kinds(), audit.Kind(kind)) {
+		return nil, visage.Refuse(visage.Invalid, "InvalidQueryParameter", "There are no entries of the kind %q.", kind)
+	}
+	found := []json.RawMessage{}
+	q := audit.Query{Resource: resource, Kind: audit.Kind(kind), From: since, Limit: most}
+	for e, err := range a.history.Entries(ctx, q) {
+		if err != nil {
+			return nil, err
+		}
+		b, err := e.MarshalJSON()
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, b)
+	}
+	return found, nil
+}
+
+// Proof implements armapi.AuditEvents.
+func (a auditEvents) Proof(ctx context.Context, resource visage.ResourceID, sequence uint64) (json.RawMessage, error) {
+	missing := visage.Refuse(visage.NotFound, "AuditEventNotFound", "There is no entry %d of this resource.", sequence)
+	p, err := a.history.Prove(ctx, sequence)
+	var broken *audit.BrokenError
+	switch {
+	case errors.Is(err, audit.ErrUnsigned):
+		refusal := visage.Refuse(visage.Unavailable, "AuditEventNotSigned", "No checkpoint covers the entry yet.")
+		refusal.RetryAfter = time.Second
+		return nil, refusal
+	case errors.As(err, &broken) && broken.Sequence == sequence && sequence != 0:
+		return nil, missing
+	case err != nil:
+		return nil, err
+	case p.Entry.Resource != resource:
+		return nil, missing
+	}
+	return json.Marshal(p)
+}
