@@ -91,6 +91,14 @@ type Config struct {
 	// Default: 60 min.
 	KeyGrace time.Duration
 
+	// TrustedIssuers are issuers of OpenID Connect elsewhere whose tokens applications may show instead of a secret, each as URL=AUDIENCE: the claim "iss" of
+	// its tokens, to the letter, an https address below which it publishes its keys, and the claim "aud" that its tokens for this instance have. Who of
+	// an issuer is which application is said for each application. Default: none.
+	TrustedIssuers []string
+
+	// IssuerCAFile holds authorities in PEM that trusted issuers' certificates may come from, besides the system's.
+	IssuerCAFile string
+
 	// RootKeys are the protectors of the instance root: any one of them opens the data. Each is one of
 	//
 	//	file:PATH               32 bytes in a file outside of the data directory; the first start makes it. Marked exposed.
@@ -196,6 +204,11 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.CertFile != "" && c.PlainHTTP {
 		bad("cert-file", "there is no certificate without TLS: remove cert-file or plain-http")
+	}
+	for _, text := range c.TrustedIssuers {
+		if _, _, err := parseIssuer(text); err != nil {
+			mistakes = append(mistakes, err)
+		}
 	}
 	if c.PublicPort < 0 || c.PublicPort > 65535 {
 		bad("public-port", "%d is not a port", c.PublicPort)

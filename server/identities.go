@@ -80,6 +80,18 @@ func (d directory) Delete(ctx context.Context, by armapi.Caller, id string) erro
 	return d.Directory.Delete(ctx, p.ID)
 }
 
+// SetSubjects implements armapi.Identities.
+func (d directory) SetSubjects(ctx context.Context, by armapi.Caller, id string, subjects []identity.Subject) error {
+	if _, err := d.Principal(id); err != nil {
+		return err
+	}
+	err := d.tell(ctx, by, audit.IdentityCreate, map[audit.Detail]string{audit.DetailSubject: id, audit.DetailOperation: "federated-subjects"})
+	if err == nil {
+		err = d.Directory.SetSubjects(ctx, id, subjects)
+	}
+	return err
+}
+
 // Assign implements armapi.Identities.
 func (d directory) Assign(ctx context.Context, by armapi.Caller, id, principal, role, scope string) (identity.Assignment, error) {
 	a, err := d.Directory.Assign(ctx, id, principal, role, scope)

@@ -38,8 +38,12 @@ func (s *Server) isAudience(name string) bool {
 func (s *Server) issuer(tenant string) string { return s.endpoint + "/" + tenant + "/v2.0" }
 
 func (s *Server) openIdentities(ctx context.Context, l *layers) (*identity.Directory, error) {
+	trusted, err := s.cfg.trusted()
+	if err != nil {
+		return nil, err
+	}
 	return identity.Open(ctx, identity.Config{
-		Store: l.store, Tenant: l.instance.TenantID, Issuer: s.issuer, Audience: s.isAudience, Logger: s.log,
+		Store: l.store, Tenant: l.instance.TenantID, Issuer: s.issuer, Audience: s.isAudience, Trusted: trusted, Logger: s.log,
 	})
 }
 

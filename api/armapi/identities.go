@@ -31,6 +31,8 @@ type Identities interface {
 	AddSecret(ctx context.Context, by Caller, id string, life time.Duration) (NewSecret, error)
 	// RemoveSecret ends one. Refusal: PrincipalNotFound.
 	RemoveSecret(ctx context.Context, by Caller, id, secret string) error
+	// SetSubjects says who, vouched for by trusted issuers, gets tokens of an application, in place of those before. Refusals: PrincipalNotFound, InvalidPrincipal.
+	SetSubjects(ctx context.Context, by Caller, id string, subjects []identity.Subject) error
 	// Assign gives a role on a scope, Unassign takes it back; Assignments returns those that work on a scope. See identity.Directory.
 	Assign(ctx context.Context, by Caller, id, principal, role, scope string) (identity.Assignment, error)
 	Unassign(ctx context.Context, by Caller, id string) error
@@ -56,6 +58,8 @@ func (p *plane) identityRoutes(route routeMaker) []api.Route {
 		route(http.MethodPost, all, forOperator(p.createPrincipal),
 			api.Doc{Summary: "Make an application, with one secret", Status: http.StatusCreated, Body: newPrincipal{}, Answer: madePrincipal{}}),
 		route(http.MethodDelete, principal, forOperator(p.deletePrincipal), api.Doc{Summary: "Remove an identity with its roles", Status: http.StatusNoContent}),
+		route(http.MethodPut, principal+"/federatedSubjects", forOperator(p.setSubjects),
+			api.Doc{Summary: "Say who, vouched for by trusted issuers, is an application", Body: subjectList{}, Answer: servicePrincipal{}}),
 		route(http.MethodPost, principal+"/addPassword", forOperator(p.addPassword),
 			api.Doc{Summary: "Make a further secret for an application", Body: newPassword{}, Answer: password{}}),
 		route(http.MethodPost, principal+"/removePassword", forOperator(p.removePassword),
@@ -72,6 +76,17 @@ type servicePrincipal struct {
 	Resource string            `json:"resourceId,omitempty"` // of a managed identity
 	Created  string            `json:"createdDateTime"`
 	Secrets  []principalSecret `json:"passwordCredentials"`
+	Subjects []subject         `json:"federatedSubjects"`
+}
+
+// subject is somebody whom a trusted issuer vouches for.
+type subject struct {
+	Issuer string `json:"issuer" api:"required"`
+	Name   string `json:"subject" api:"required"`
+}
+
+type subjectList struct {
+	Value []subject `json:"value" api:"required"`
 }
 
 type principalSecret struct {
@@ -110,10 +125,13 @@ type passwordID struct {
 func principalOf(p identity.Principal) servicePrincipal {
 	s := servicePrincipal{
 		ObjectID: p.ID, AppID: p.ClientID, TenantID: p.Tenant, Name: p.Name, Kind: string(p.Kind), Resource: p.Resource,
-		Created: stamp(p.Created), Secrets: []principalSecret{},
+		Created: stamp(p.Created), Secrets: []principalSecret{}, Subjects: []subject{},
 	}
 	for _, secret := range p.Secrets {
 		s.Secrets = append(s.Secrets, secretOf(secret))
+	}
+	for _, of := range p.Subjects {
+		s.Subjects = append(s.Subjects, subject(of))
 	}
 	return s
 }
@@ -194,4 +212,19 @@ func (p *plane) removePassword(r *api.Request) (any, error) {
 		return nil, err
 	}
 	return api.Reply{Status: http.StatusNoContent}, nil
+}
+
+func (p *plane) setSubjects(r *api.Request) (any, error) {
+	var want subjectList
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	subjects := []identity.Subject{}
+	for _, s := range want.Value {
+		subjects = append(subjects, identity.Subject(s))
+	}
+	if err := p.Identities.SetSubjects(r.Context(), callerOf(r), r.Path("principal"), subjects); err != nil {
+		return nil, err
+	}
+	return p.getPrincipal(r)
 }

@@ -147,6 +147,29 @@ func identityResetCommand() command {
 	}, printPrincipals)
 }
 
+func identityTrustCommand() command {
+	issuer, subject := "", ""
+	return resourceCommand(command{
+		name: "identity trust", args: "NAME|ID", summary: "Say who, vouched for by an issuer that --trust-issuer names, is an application; without --subject: nobody.",
+		example: "visage identity trust shop-app --issuer https://login.example --subject system:serviceaccount:shop:web",
+	}, 1, func(fs *flag.FlagSet) {
+		fs.StringVar(&issuer, "issuer", "", "the issuer's address, as its tokens have it")
+		fs.StringVar(&subject, "subject", "", "the claim \"sub\" of its tokens")
+	}, func(ctx context.Context, c *client, args []string) (any, error) {
+		p, err := c.principal(ctx, args[0])
+		if err != nil {
+			return nil, err
+		}
+		list := []map[string]string{}
+		if subject != "" {
+			list = append(list, map[string]string{"issuer": issuer, "subject": subject})
+		}
+		var now servicePrincipal
+		err = c.arm(ctx, http.MethodPut, principals+"/"+url.PathEscape(p.ObjectID)+"/federatedSubjects", map[string]any{"value": list}, &now)
+		return []servicePrincipal{now}, err
+	}, printPrincipals)
+}
+
 func printPrincipals(w io.Writer, answer any) {
 	fmt.Fprint(w, "NAME\tKIND\tOBJECT ID\tAPP ID\tSECRETS\tCREATED\n")
 	password := ""

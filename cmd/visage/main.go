@@ -62,7 +62,7 @@ func commands() []command {
 		vaultRecoverCommand(), vaultPurgeCommand(),
 		keyCreateCommand(), keyImportCommand(), keyListCommand(), keyVersionsCommand(), keyShowCommand(), keyUpdateCommand(),
 		keyRotateCommand(), keyPolicyCommand(), keyDeleteCommand(), keyRecoverCommand(), keyPurgeCommand(), keyBackupCommand(), keyRestoreCommand(),
-		identityCreateCommand(), identityListCommand(), identityShowCommand(), identityDeleteCommand(), identityResetCommand(),
+		identityCreateCommand(), identityListCommand(), identityShowCommand(), identityDeleteCommand(), identityResetCommand(), identityTrustCommand(),
 		identityAssignCommand(), identityRolesCommand(), identityUnassignCommand(),
 		eraseProofCommand(), eraseProofCheckCommand(), drillRevokeCommand(),
 		backupCreateCommand(), backupListCommand(), backupVerifyCommand(), backupPruneCommand(),

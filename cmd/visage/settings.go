@@ -91,6 +91,10 @@ var table = []setting{
 		set: text(func(c *settings) *string { return &c.server.AzureClient })},
 	{name: "azure-secret-file", usage: "file with that application's secret in its first line", allowed: "the path of a file",
 		set: text(func(c *settings) *string { return &c.server.AzureSecretFile })},
+	{name: "trust-issuer", usage: "issuer of OpenID Connect elsewhere whose tokens applications may show instead of a secret", list: true,
+		allowed: "URL=AUDIENCE", set: texts(func(c *settings) *[]string { return &c.server.TrustedIssuers })},
+	{name: "issuer-ca-file", usage: "authorities that trusted issuers' certificates may come from, besides the system's",
+		allowed: "the path of a PEM file", set: text(func(c *settings) *string { return &c.server.IssuerCAFile })},
 	{name: "root-key", usage: "what opens the data: file:PATH, env:NAME, passphrase-env:NAME or passphrase-file:PATH;\n" +
 		"any one of several does (default: file:<dir>/keys/root.key)", list: true,
 		allowed: "file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH",
