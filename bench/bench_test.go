@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"testing"
@@ -87,6 +88,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(vaultVariable); dir != "" {
 		playVault(dir)
 		return
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400) // as in cmd/visage
 	}
 	code := m.Run()
 	results.Lock()

@@ -44,7 +44,8 @@ type Gallery struct {
 	mu      sync.RWMutex
 	blocks  []*block // all full but the last
 	n       int
-	bytes   int64
+	next    *coming // the block after the last, on its way; nil when none is expected
+	bytes   int64   // with that one's
 	longest float64 // the squared length of the longest vector there ever was, at least 1
 }
 
@@ -147,26 +148,56 @@ func (g *Gallery) add(e *Entry, w *work) error {
 	return nil
 }
 
-// growLocked adds an empty block.
+// coming is a block whose memory is being asked for while the one before is filled: the system zeroes and locks it, which for a
+// large gallery takes as long as a good part of the filling.
+type coming struct {
+	rows  int
+	ready chan struct{} // closed when block and err are set
+	block *block
+	err   error
+}
+
+// growLocked adds an empty block, and has the next one made ready when so many vectors are expected that it will be needed.
 func (g *Gallery) growLocked() error {
-	rows := blockRows(g.n, int(g.want.Load()))
-	bytes := g.coding.blockBytes(rows)
-	if g.reserve != nil {
-		if err := g.reserve(bytes); err != nil {
+	b := g.next
+	g.next = nil
+	if b == nil {
+		var err error
+		if b, err = g.orderLocked(blockRows(g.n, int(g.want.Load()))); err != nil {
 			return err
 		}
 	}
-	b, err := newBlock(rows, g.coding)
-	if err != nil {
+	<-b.ready
+	if b.err != nil {
+		bytes := g.coding.blockBytes(b.rows)
+		g.bytes -= bytes
 		if g.reserve != nil {
-			// Giving memory back cannot be refused.
-			_ = g.reserve(-bytes)
+			_ = g.reserve(-bytes) // giving memory back cannot be refused
 		}
-		return fmt.Errorf("memory for %d vectors: %w", rows, err)
+		return fmt.Errorf("memory for %d vectors: %w", b.rows, b.err)
 	}
-	g.blocks = append(g.blocks, b)
-	g.bytes += bytes
+	g.blocks = append(g.blocks, b.block)
+	if room, want := g.n+b.rows, int(g.want.Load()); want > room {
+		g.next, _ = g.orderLocked(blockRows(room, want)) // if it is refused, whoever needs it asks again and hears why
+	}
 	return nil
+}
+
+// orderLocked reserves the memory of a block and asks the system for it, meanwhile.
+func (g *Gallery) orderLocked(rows int) (*coming, error) {
+	bytes := g.coding.blockBytes(rows)
+	if g.reserve != nil {
+		if err := g.reserve(bytes); err != nil {
+			return nil, err
+		}
+	}
+	g.bytes += bytes
+	c := &coming{rows: rows, ready: make(chan struct{})}
+	go func() { // close and growLocked wait for it
+		defer close(c.ready)
+		c.block, c.err = newBlock(rows, g.coding)
+	}()
+	return c, nil
 }
 
 // Has says whether a vector of that id is in the gallery. It looks at every one.
@@ -238,6 +269,12 @@ func (g *Gallery) close(cause error) {
 	defer g.mu.Unlock()
 	for _, b := range g.blocks {
 		b.free()
+	}
+	if g.next != nil {
+		if <-g.next.ready; g.next.block != nil {
+			g.next.block.free()
+		}
+		g.next = nil
 	}
 	g.blocks, g.n, g.bytes = nil, 0, 0
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -71,7 +72,14 @@ func commands() []command {
 	}
 }
 
+// garbage is how much garbage is let grow, in percent of what lives, unless GOGC says so. What lives is little, for templates and keys have memory
+// of their own, and opening a record leaves two kilobytes behind: at the usual 100 a third of the time of reading goes into collecting.
+const garbage = 400
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbage)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, streams{out: os.Stdout, err: os.Stderr}, os.Args[1:])
 	stop()

@@ -64,7 +64,10 @@ func Context(label string, fields ...[]byte) []byte {
 	for _, f := range fields {
 		n += 4 + len(f)
 	}
-	b := make([]byte, 0, n)
+	return appendContext(make([]byte, 0, n), label, fields...)
+}
+
+func appendContext(b []byte, label string, fields ...[]byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(1+len(fields)))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(label)))
 	b = append(b, label...)
@@ -80,7 +83,8 @@ func u64(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
 
 // expand derives a key of KeySize bytes from key, which must itself be uniformly random, for the use that label and fields name.
 func expand(key []byte, label string, fields ...[]byte) []byte {
-	k, err := hkdf.Expand(sha256.New, key, string(Context(label, fields...)), KeySize)
+	var room [128]byte // for most contexts, so that they are copied once
+	k, err := hkdf.Expand(sha256.New, key, string(appendContext(room[:0], label, fields...)), KeySize)
 	if err != nil {
 		panic("format: derive a key: " + err.Error()) // only for lengths that HKDF or the module forbids
 	}
