@@ -254,7 +254,11 @@ func (a *Accounts) Unlock(ctx context.Context, by Caller, name string) error {
 			return fmt.Errorf("read who holds the key of resource %s: %w", rec.ID, err)
 		}
 		as := visage.PrincipalID(rec.Identity.System.PrincipalID)
-		if now.Key != (visage.KeyRef{}) && as != "" && as != now.As {
+		underWay, err := a.cfg.Custody.Reassign(ctx, rec.space(), as)
+		if err != nil {
+			return err
+		}
+		if !underWay && now.Key != (visage.KeyRef{}) && as != "" && as != now.As {
 			if _, err := a.cfg.Custody.Enable(ctx, rec.space(), now.Key, as); err != nil {
 				return err
 			}

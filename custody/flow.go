@@ -140,7 +140,12 @@ func (c *Custody) step(ctx context.Context, sp *space, f *flow) error {
 	road := f.road()
 	next := *f
 	next.Step = road[slices.Index(road, name)+1]
-	if err := sp.edit(ctx, func(n *note) { n.Flow = &next }); err != nil {
+	err = sp.edit(ctx, func(n *note) {
+		step := next
+		step.To = n.to(next)
+		n.Flow = &step
+	})
+	if err != nil {
 		return err
 	}
 	*f = next
@@ -250,7 +255,7 @@ func (c *Custody) finish(ctx context.Context, sp *space, f flow) error {
 	op := f.operation()
 	op.Progress, op.Step, op.Ended = Succeeded, "", time.Now()
 	err := sp.edit(ctx, func(n *note) {
-		n.Key, n.Flow, n.Last = f.To, nil, &op
+		n.Key, n.Flow, n.Last = n.to(f), nil, &op
 		if f.Kind == Following {
 			n.Followed = op.Ended
 		}

@@ -42,6 +42,14 @@ func (b binding) at(version string) visage.KeyRef {
 	return k
 }
 
+// to is the key that f goes to, as it is to be asked now: another principal may have taken over since f was read.
+func (n *note) to(f flow) *binding {
+	if n.Flow != nil && n.Flow.ID == f.ID {
+		return n.Flow.To
+	}
+	return f.To
+}
+
 // closure is why a resource is locked, and since when.
 type closure struct {
 	Code   string    `json:"code"`

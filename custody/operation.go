@@ -26,14 +26,19 @@ func (c *Custody) Enable(ctx context.Context, id sealed.SpaceID, key visage.KeyR
 	if err != nil {
 		return Operation{}, fmt.Errorf("enable a customer's key: %w", err)
 	}
+	if named, err := visage.NewKeyRef(key.Vault, key.Name, key.Version); err == nil { // one spelling; check refuses the rest
+		key = named
+	}
 	if !sp.claim() {
+		if f := sp.now().Flow; f != nil && f.To != nil && f.To.Key == key && f.To.As != as {
+			if op, found, err := c.reassign(ctx, sp, as); found || err != nil {
+				return op, err
+			}
+		}
 		return Operation{}, errConflict()
 	}
 	defer c.start()
 	defer sp.release()
-	if named, err := visage.NewKeyRef(key.Vault, key.Name, key.Version); err == nil { // one spelling; check refuses the rest
-		key = named
-	}
 	to := binding{key, as}
 	have, slot := sp.inUse()
 	same := have != nil && have.Key.SameKey(key)
@@ -139,6 +144,48 @@ func (c *Custody) rebind(ctx context.Context, sp *space, to binding) (Operation,
 		return Operation{}, refusal(to, "unwrapKey", err)
 	}
 	return c.settle(ctx, sp, to)
+}
+
+// Reassign has the change that is under way ask its keys as another principal from now on, and reports whether there is
+// one that can no longer be taken back. Without that, a change whose identity is gone could neither end nor be undone.
+func (c *Custody) Reassign(ctx context.Context, id sealed.SpaceID, as visage.PrincipalID) (underWay bool, err error) {
+	sp, err := c.space(ctx, id)
+	if err != nil {
+		return false, fmt.Errorf("ask as another principal: %w", err)
+	}
+	_, underWay, err = c.reassign(ctx, sp, as)
+	return underWay, err
+}
+
+func (c *Custody) reassign(ctx context.Context, sp *space, as visage.PrincipalID) (op Operation, underWay bool, err error) {
+	n := sp.now()
+	if n.Flow == nil || !n.Flow.forward() || as == "" {
+		return Operation{}, false, nil
+	}
+	f := *n.Flow
+	if (f.To == nil || f.To.As == as) && (n.Key == nil || n.Key.As == as) {
+		return f.operation(), true, nil
+	}
+	of := f.To
+	if of == nil {
+		of = n.Key
+	}
+	if err := c.record(ctx, sp, audit.CustodySwitch, audit.Done, of, f.Version, nil); err != nil {
+		return Operation{}, true, err
+	}
+	err = sp.edit(ctx, func(n *note) {
+		underWay = n.Flow != nil && n.Flow.ID == f.ID
+		if !underWay {
+			return
+		}
+		for _, b := range []*binding{n.Key, n.Flow.To} { // freshly read: nobody else has them
+			if b != nil {
+				b.As = as
+			}
+		}
+	})
+	c.kick(sp)
+	return f.operation(), underWay, err
 }
 
 // settle keeps what changed of a reference to the key in use.

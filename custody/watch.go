@@ -42,7 +42,8 @@ type watch struct {
 	// Of the goroutine that attends.
 	src      keysource.Source
 	failures int
-	good     int // polls with a good answer since the dates were looked at
+	good     int       // polls with a good answer since the dates were looked at
+	expires  time.Time // of the key, when it was looked at last; zero: never
 	expired  bool
 	looked   time.Time // for a newer version
 }
@@ -287,9 +288,11 @@ func (c *Custody) calling(ctx context.Context, do func(context.Context) error) e
 	return do(ctx)
 }
 
-// dates looks whether the key in use has expired, which unwrapping does not show.
+// dates looks whether the key in use has expired, which unwrapping does not show. The date is the last that was read; it is
+// read anew now and then, and at every poll of a key that has expired: a later one opens what is locked for that.
 func (c *Custody) dates(ctx context.Context, w *watch, kicked bool) {
-	if w.good++; w.good%describeEach != 1 && !kicked {
+	defer func() { w.expired = !w.expires.IsZero() && !time.Now().Before(w.expires) }()
+	if w.good++; w.good%describeEach != 1 && !kicked && !w.expired {
 		return
 	}
 	var d keysource.Description
@@ -298,7 +301,7 @@ func (c *Custody) dates(ctx context.Context, w *watch, kicked bool) {
 		return err
 	})
 	if err == nil { // access goes by unwrapping alone, so a refusal to describe changes nothing
-		w.expired = !d.Expires.IsZero() && !time.Now().Before(d.Expires)
+		w.expires = d.Expires
 	}
 }
 

@@ -1,0 +1,138 @@
+package custody_test
+
+import (
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/keysource"
+)
+
+// TestChangeSurvivesItsIdentity takes the identity away under which a change is past the point of no return, and gives
+// another one that has access: naming the key again as that one, or Reassign, has the change go on.
+func TestChangeSurvivesItsIdentity(t *testing.T) {
+	for _, j := range journeys {
+		for _, point := range custody.Points(j.kind) {
+			// Short changes do not wait, and the last step asks no key.
+			if !custody.Forward(j.kind, point) || j.kind == custody.Updating || !slices.Contains([]string{
+				string(j.kind) + " acked before", string(j.kind) + " turned before", string(j.kind) + " turned after",
+				string(j.kind) + " destroyed before",
+			}, point) {
+				continue
+			}
+			t.Run(point, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { survivesItsIdentity(t, j, point) })
+			})
+		}
+	}
+}
+
+func survivesItsIdentity(t *testing.T, j journey, point string) {
+	r := newRig(t, memory())
+	var waiting atomic.Bool
+	waiting.Store(true)
+	r.custody.SetFault(func(at string) error {
+		if at == point && waiting.Load() {
+			return &keysource.Error{Class: keysource.ErrDenied, Text: "gone"}
+		}
+		return nil
+	})
+	r.run()
+	j.before(r)
+	if err := j.change(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range r.vaults {
+		v.set(func(v *vault) { v.denied[principal] = keysource.Permission })
+	}
+	const successor = visage.PrincipalID("33333333-3333-3333-3333-333333333333")
+	key := visage.KeyRef{Vault: firstVault, Name: "k1"}
+	if j.kind == custody.Switching {
+		key = visage.KeyRef{Vault: secondVault, Name: "k2"}
+	}
+	time.Sleep(10 * time.Minute)
+	waiting.Store(false)
+	if j.kind == custody.Disabling {
+		if found, err := r.custody.Reassign(t.Context(), spaceA, successor); err != nil || !found {
+			t.Fatalf("another identity: %v, %v", found, err)
+		}
+		if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+	} else if _, err := r.custody.Enable(t.Context(), spaceA, key, successor); err != nil {
+		t.Fatalf("another identity: %v", err)
+	}
+	s := r.settled(spaceA)
+	if s.Operation.Kind != j.kind || s.Operation.Progress != custody.Succeeded {
+		t.Errorf("the change is %+v", s.Operation)
+	}
+	if j.kind != custody.Disabling && s.As != successor {
+		t.Errorf("the key is asked as %s", s.As)
+	}
+	if err := r.read(spaceA); err != nil {
+		t.Errorf("read: %v", err)
+	}
+}
+
+// TestLockWhileEnabling: a resource whose change to a customer's key is past the point of no return can be locked.
+func TestLockWhileEnabling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, memory())
+		var waiting atomic.Bool
+		waiting.Store(true)
+		r.custody.SetFault(func(at string) error {
+			if at == "enable turned before" && waiting.Load() {
+				return &keysource.Error{Class: keysource.ErrUnknown, Text: "down"}
+			}
+			return nil
+		})
+		r.run()
+		if err := r.enable(t.Context(), r.first().add("k1")); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.custody.Lock(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+		wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
+		waiting.Store(false)
+		time.Sleep(10 * time.Minute)
+		wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
+		if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+		if s := r.settled(spaceA); s.Operation.Progress != custody.Succeeded || s.Condition != custody.Active {
+			t.Errorf("unlocked: %+v", s)
+		}
+		if err := r.read(spaceA); err != nil {
+			t.Errorf("unlocked: %v", err)
+		}
+	})
+}
+
+// TestExpiryLocksWithinThePromise: where expiry locks, it does so as soon as any refusal does, and a later date opens
+// with the next poll.
+func TestExpiryLocksWithinThePromise(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRigWith(t, memory(), custody.Policy{LockOnExpiry: true}, nil)
+		r.run()
+		r.first().add("k1")
+		expires := time.Now().Add(time.Hour)
+		r.first().change("k1", func(d *keysource.Description) { d.Expires = expires })
+		r.enabled(spaceA, visage.KeyRef{Vault: firstVault, Name: "k1"})
+		time.Sleep(time.Until(expires) - time.Second)
+		if err := r.read(spaceA); err != nil {
+			t.Errorf("before its end: %v", err)
+		}
+		time.Sleep(promised)
+		wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
+		r.first().change("k1", func(d *keysource.Description) { d.Expires = time.Time{} })
+		time.Sleep(promised)
+		if err := r.read(spaceA); err != nil {
+			t.Errorf("after a new date: %v", err)
+		}
+	})
+}
