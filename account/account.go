@@ -127,7 +127,8 @@ type Accounts struct {
 	log   *slog.Logger
 	wake  chan struct{} // holds one: Run shall look again at what is due
 
-	changes sync.Mutex // held while something stored changes, so that indexes are swapped in the order of the changes
+	changes sync.Mutex      // held while something stored changes, so that indexes are swapped in the order of the changes
+	handing map[string]bool // guarded by changes: the accounts, by name in lower case, whose key is about to change hands
 	index   atomic.Pointer[index]
 }
 
@@ -143,7 +144,7 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 	if cfg.Audit == nil {
 		cfg.Audit = nobody{}
 	}
-	a := &Accounts{cfg: cfg, store: cfg.Store, audit: cfg.Audit, log: cfg.Logger, wake: make(chan struct{}, 1)}
+	a := &Accounts{cfg: cfg, store: cfg.Store, audit: cfg.Audit, log: cfg.Logger, wake: make(chan struct{}, 1), handing: map[string]bool{}}
 	a.changes.Lock()
 	defer a.changes.Unlock()
 	all, err := a.read(ctx)
@@ -171,7 +172,7 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 }
 
 // Create makes an account with two fresh keys and a sealed space for its data. Refusals: InvalidResourceName,
-// InvalidSkuId, InvalidSubdomain, those of identities; Conflict when the name or the subdomain is taken, when a deleted
+// InvalidSkuId, InvalidSubdomain, LocationNotAvailableForResourceType, those of identities; Conflict when the name or the subdomain is taken, when a deleted
 // account has the name (FlagMustBeSetForRestore), and when there is a free account in the location already;
 // CustomerManagedKeyNotApproved for an E0 account that nobody has approved; CustomerManagedKeyNotSupportedAtCreation.
 func (a *Accounts) Create(ctx context.Context, by Caller, c Creation) (Account, error) {
@@ -188,6 +189,10 @@ func (a *Accounts) create(ctx context.Context, by Caller, c Creation) (Account, 
 	}
 	if _, err := visage.ParseTier(string(c.Tier)); err != nil {
 		return Account{}, refuseTier(c.Tier)
+	}
+	if c.Location != "" && !locationPattern.MatchString(c.Location) {
+		return Account{}, visage.Refuse(visage.Invalid, "LocationNotAvailableForResourceType",
+			"The location %q is not 1 to 64 letters, digits, blanks and hyphens that begin with a letter or digit.", c.Location)
 	}
 	if err := checkAtCreation(c); err != nil {
 		return Account{}, err

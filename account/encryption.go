@@ -112,6 +112,9 @@ func (a *Accounts) protect(ctx context.Context, by Caller, name string, c Change
 	}
 	kept := protected{Said: true}
 	if c.Identity != nil {
+		if _, err := a.assign(ctx, rec.account(), Wish{Users: c.Identity.Users}); err != nil { // makes none
+			return Account{}, err
+		}
 		wish := *c.Identity
 		wish.System = wish.System || c.Protection.Register
 		rest.Identity = &wish
@@ -148,8 +151,8 @@ func (a *Accounts) hand(ctx context.Context, by Caller, rec record, wished *Wish
 	if rec.Tier != visage.E0 {
 		return "", refuseSKU(rec.Name, rec.Tier)
 	}
-	if !a.cfg.AutoApprove && !a.index.Load().approved(rec.Location) {
-		return "", refuseUnapproved(rec.Location)
+	if !a.cfg.AutoApprove && !a.index.Load().approved(rec.Location) && a.serviceHolds(ctx, rec) {
+		return "", refuseUnapproved(rec.Location) // who has a key of his own already may change it: he must be able to leave an old one
 	}
 	before := rec.Identity.Wish()
 	wish := before
@@ -158,12 +161,12 @@ func (a *Accounts) hand(ctx context.Context, by Caller, rec record, wished *Wish
 	}
 	wish.System = wish.System || p.Register
 	switch {
-	case p.ClientID != "" || !wish.System && len(wish.Users) > 0:
-		return "", visage.Refuse(visage.Invalid, "UserAssignedIdentityNotSupported",
-			"Face resources open keys with their system-assigned identity alone: switch it on, and leave identityClientId out.")
-	case !wish.System:
+	case !wish.System && len(wish.Users) == 0:
 		return "", visage.Refuse(visage.Invalid, "IdentityRequired",
 			"The resource has no identity to ask the vault with: switch its system-assigned identity on.")
+	case p.ClientID != "" || !wish.System:
+		return "", visage.Refuse(visage.Invalid, "UserAssignedIdentityNotSupported",
+			"Face resources open keys with their system-assigned identity alone: switch it on, and leave identityClientId out.")
 	}
 	key, vaultURI, err := p.key()
 	if err != nil {
@@ -215,6 +218,9 @@ func (p Protection) key() (key visage.KeyRef, vaultURI string, err error) {
 	if p.KeyName == "" {
 		key, err = visage.ParseKeyRef(p.VaultURI)
 		vaultURI = key.Vault + "/"
+		if err == nil && p.KeyVersion != "" && p.KeyVersion != key.Version {
+			err = errors.New("the identifier of the key and its keyVersion do not agree")
+		}
 	} else {
 		key, err = visage.NewKeyRef(p.VaultURI, p.KeyName, p.KeyVersion)
 		vaultURI = p.VaultURI

@@ -82,6 +82,8 @@ type staff struct {
 	there map[string]account.Managed // by the account's name
 	safe  safe
 	grant bool // callers may give access to the safe
+
+	during func() // called while a key changes hands
 }
 
 func (s *staff) Ensure(_ context.Context, a account.Account) (account.Managed, error) {
@@ -101,6 +103,9 @@ func (s *staff) Remove(_ context.Context, a account.Account) error {
 func (s *staff) Forget(context.Context, account.Account) error { return nil }
 
 func (s *staff) Grant(_ context.Context, _ account.Caller, a account.Account, _ visage.KeyRef) error {
+	if s.during != nil {
+		s.during()
+	}
 	if s.grant {
 		s.safe.access.Store(visage.PrincipalID(a.Identity.System.PrincipalID), true)
 	}
@@ -315,6 +320,94 @@ func (h house) until(want custody.Condition) account.Encryption {
 			return e
 		} else if time.Now().After(end) {
 			h.t.Fatalf("waited in vain for %s: %+v", want, e.State)
+		}
+	}
+}
+
+// TestKeyIsChangedWithoutAnApproval: an approval that is taken back stops nobody from changing or keeping a key that holds
+// already: a customer who cannot leave an old version is worse off than one who may not begin.
+func TestKeyIsChangedWithoutAnApproval(t *testing.T) { inHouse(t, keyIsChangedWithoutAnApproval) }
+
+func keyIsChangedWithoutAnApproval(t *testing.T, h house) {
+	if err := h.protect(mine); err != nil {
+		t.Fatal(err)
+	}
+	h.settled()
+	if _, err := h.Withdraw(t.Context(), account.Caller{}, "place"); err != nil {
+		t.Fatal(err)
+	}
+	exact := mine
+	exact.KeyVersion = version
+	for range 2 {
+		if err := h.protect(exact); err != nil {
+			t.Errorf("another version: %v", err)
+		}
+		if _, e := h.settled(); e.Key.Version != version {
+			t.Errorf("got %+v", e)
+		}
+	}
+	if err := h.protect(account.Protection{}); err != nil {
+		t.Fatal(err)
+	}
+	h.settled()
+	wantRefusal(t, h.protect(mine), visage.Denied, "CustomerManagedKeyNotApproved")
+}
+
+// TestProtectionsAreRefusedInOrder holds refusals against the order of the contract, §5.2.
+func TestProtectionsAreRefusedInOrder(t *testing.T) { inHouse(t, protectionsAreRefusedInOrder) }
+
+func protectionsAreRefusedInOrder(t *testing.T, h house) {
+	p := mine
+	p.Register, p.ClientID = false, "somebody"
+	wantRefusal(t, h.protect(p), visage.Invalid, "IdentityRequired")
+	p.Register = true
+	wantRefusal(t, h.protect(p), visage.Invalid, "UserAssignedIdentityNotSupported")
+	p.ClientID = ""
+	p.VaultURI, p.KeyName, p.KeyVersion = safeAddress+"/keys/k/"+version, "", strings.Repeat("f", 32)
+	wantRefusal(t, h.protect(p), visage.Invalid, "InvalidKeyVaultProperties")
+}
+
+// TestTwoChangesAtOnce: while a key changes hands nothing else of the account does, and a condition on its state holds until
+// the change is stored.
+func TestTwoChangesAtOnce(t *testing.T) { inHouse(t, twoChangesAtOnce) }
+
+func twoChangesAtOnce(t *testing.T, h house) {
+	tag := func(value string) error {
+		_, err := h.Update(t.Context(), account.Caller{}, "vip", func(account.Account) (account.Change, error) {
+			return account.Change{Tags: map[string]string{"protected": value}}, nil
+		})
+		return err
+	}
+	h.staff.during = func() {
+		wantRefusal(t, tag("meanwhile"), visage.Conflict, "RequestConflict")
+		wantRefusal(t, h.protect(account.Protection{}), visage.Conflict, "RequestConflict")
+	}
+	if err := h.protect(mine); err != nil {
+		t.Fatal(err)
+	}
+	if a, e := h.settled(); a.Tags["protected"] != "true" || e.State.Condition != custody.Active {
+		t.Errorf("got %+v, %+v", a, e)
+	}
+	if err := tag("after"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWrongIdentityChangesNoKey: what is wrong beside the key is found before the key changes.
+func TestWrongIdentityChangesNoKey(t *testing.T) { inHouse(t, wrongIdentityChangesNoKey) }
+
+func wrongIdentityChangesNoKey(t *testing.T, h house) {
+	if err := h.protect(mine); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := h.settled()
+	for _, p := range []account.Protection{{}, {Customer: true, VaultURI: safeAddress, KeyName: "k", KeyVersion: version}} {
+		_, err := h.Update(t.Context(), account.Caller{}, "vip", func(account.Account) (account.Change, error) {
+			return account.Change{Protection: &p, Identity: &account.Wish{System: true, Users: []string{"/nobody"}}}, nil
+		})
+		wantRefusal(t, err, visage.Invalid, "FailedIdentityOperation")
+		if a, e := h.settled(); e.Key.Name != "k" || e.Key.Version != "" || a.Revision != before.Revision {
+			t.Errorf("after a refusal: %+v, %+v", a, e)
 		}
 	}
 }

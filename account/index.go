@@ -184,6 +184,8 @@ func (x *index) admitFree(rec record, tier visage.Tier) error {
 
 // Names of accounts and of subdomains (contract §3). A subdomain is the first label of a host name.
 var (
+	locationPattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9 -]{0,63}$`)
+
 	namePattern  = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,63}$`)
 	labelPattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9-]{0,62}[a-zA-Z0-9]$`)
 )

@@ -79,6 +79,9 @@ func (q Asked) check(name string) error {
 			"The name %q is not 1 to 64 letters, digits, hyphens, underscores and dots that begin with a letter or digit.", name)
 	case !strings.EqualFold(q.Service, "Face"):
 		return visage.Refuse(visage.Invalid, "InvalidRequestContent", "The service %q is not Face.", q.Service)
+	case q.Region != "" && !locationPattern.MatchString(q.Region):
+		return visage.Refuse(visage.Invalid, "InvalidRequestContent",
+			"The region %q is not 1 to 64 letters, digits, blanks and hyphens that begin with a letter or digit.", q.Region)
 	case q.Contact == "" || len(q.Contact) > maxContact || q.Reason == "" || len(q.Reason) > maxReason:
 		return visage.Refuse(visage.Invalid, "InvalidRequestContent",
 			"A request says whom to answer, contact, in 1 to %d bytes, and what for, reason, in 1 to %d bytes.", maxContact, maxReason)

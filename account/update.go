@@ -22,7 +22,7 @@ type Change struct {
 // Update changes an account: decide gets it as it is and returns what shall become different. decide may run more than
 // once. Refusals: ResourceNotFound, those of decide; InvalidSkuId for a tier that cannot be changed to;
 // InvalidSubdomain, CustomDomainInUse and SubdomainCannotBeChanged; those of identities; those of protections (contract
-// §5.2). When it is refused nothing has changed.
+// §5.2); RequestConflict while another Update is changing who holds the key. When it is refused nothing has changed.
 //
 // A change of who holds the key may still be under way when Update returns; see Encryption.
 func (a *Accounts) Update(ctx context.Context, by Caller, name string, decide func(Account) (Change, error)) (Account, error) {
@@ -50,10 +50,51 @@ func (a *Accounts) update(ctx context.Context, by Caller, name string, decide fu
 	if err != nil {
 		return Account{}, err
 	}
-	if c.Protection != nil {
-		return a.protect(ctx, by, name, c)
+	if c.Protection == nil {
+		return a.alter(ctx, by, name, func(now Account) (Change, error) {
+			if a.handing[now.key()] { // changes is held
+				return Change{}, refuseAtOnce(now)
+			}
+			return decide(now)
+		})
 	}
-	return a.alter(ctx, by, name, decide)
+	if err := a.beginHanding(now); err != nil {
+		return Account{}, err
+	}
+	defer a.endHanding(now)
+	// Decided again, now that nobody else changes it before this is done.
+	if now, err = a.Get(ctx, name); err == nil {
+		c, err = decide(now)
+	}
+	if err != nil {
+		return Account{}, err
+	}
+	if c.Protection == nil {
+		return a.alter(ctx, by, name, decide)
+	}
+	return a.protect(ctx, by, name, c)
+}
+
+// beginHanding keeps others from changing an account until endHanding: asking a vault takes its time.
+func (a *Accounts) beginHanding(of Account) error {
+	a.changes.Lock()
+	defer a.changes.Unlock()
+	if a.handing[of.key()] {
+		return refuseAtOnce(of)
+	}
+	a.handing[of.key()] = true
+	return nil
+}
+
+func (a *Accounts) endHanding(of Account) {
+	a.changes.Lock()
+	defer a.changes.Unlock()
+	delete(a.handing, of.key())
+}
+
+func refuseAtOnce(of Account) error {
+	return visage.Refuse(visage.Conflict, "RequestConflict",
+		"Another change of resource %q is in progress: wait until it has ended.", of.Name)
 }
 
 // alter changes what is not about keys.
