@@ -60,6 +60,7 @@ func (a *Accounts) Encryption(ctx context.Context, of Account) (Encryption, erro
 	if e.State, err = a.cfg.Custody.State(ctx, sealed.SpaceID(of.ID)); err != nil {
 		return Encryption{}, fmt.Errorf("read who holds the key of resource %s: %w", of.ID, err)
 	}
+	e.Said = e.Said || e.Pending() // a crash may have come before that was kept
 	if e.State.Key == (visage.KeyRef{}) {
 		return e, nil
 	}

@@ -262,6 +262,9 @@ func custodyIsBelieved(t *testing.T, h house) {
 	if _, err := h.custody.Enable(t.Context(), sealed.SpaceID(a.ID), key, "somebody"); err != nil {
 		t.Fatal(err)
 	}
+	if e, err := h.Encryption(t.Context(), a); err != nil || e.Pending() && !e.Said {
+		t.Errorf("under way: %+v, %v", e, err)
+	}
 	if _, e := h.settled(); !e.Said || e.Key != key || e.VaultURI != safeAddress+"/" {
 		t.Errorf("got %+v", e)
 	}

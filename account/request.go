@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/sealed"
@@ -85,8 +87,16 @@ func (q Asked) check(name string) error {
 	case q.Contact == "" || len(q.Contact) > maxContact || q.Reason == "" || len(q.Reason) > maxReason:
 		return visage.Refuse(visage.Invalid, "InvalidRequestContent",
 			"A request says whom to answer, contact, in 1 to %d bytes, and what for, reason, in 1 to %d bytes.", maxContact, maxReason)
+	case !isText(q.Contact), !isText(strings.NewReplacer("\n", "", "\t", "").Replace(q.Reason)):
+		return visage.Refuse(visage.Invalid, "InvalidRequestContent",
+			"The contact and the reason of a request are text: without control characters, but for the ends of lines of the reason.")
 	}
 	return nil
+}
+
+// isText reports whether a terminal shows s as it is, whoever wrote it.
+func isText(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // Submit asks for access. Where approval is automatic the request is approved, or queued, at once. Refusals:
@@ -134,8 +144,9 @@ func (a *Accounts) Reject(ctx context.Context, by Caller, name, note string) (Ac
 		if r.State == RequestWithdrawn {
 			return request{}, r.refuse("rejected")
 		}
-		if len(note) > maxNote {
-			return request{}, visage.Refuse(visage.Invalid, "InvalidRequestContent", "The reason is longer than %d bytes.", maxNote)
+		if len(note) > maxNote || !isText(note) {
+			return request{}, visage.Refuse(visage.Invalid, "InvalidRequestContent",
+				"The reason is longer than %d bytes, or has control characters.", maxNote)
 		}
 		r.State, r.Note = RequestRejected, note
 		return r, nil

@@ -212,3 +212,21 @@ func TestRequestRefusals(t *testing.T) {
 		t.Errorf("to ask again after withdrawing: %v", err)
 	}
 }
+
+// TestRequestsAreText: what a request says is shown in terminals, to whoever decides.
+func TestRequestsAreText(t *testing.T) {
+	o := newOffice(t, newStore(t, "", sourcetest.NewFake("root")))
+	for _, asked := range []account.Asked{
+		{Service: "Face", Contact: "ann\x1b[2Jbob", Reason: "r"}, {Service: "Face", Contact: "ann\nx", Reason: "r"},
+		{Service: "Face", Contact: "ann", Reason: "a\x1b]0;x\a"}, {Service: "Face", Contact: "ann", Reason: "\xff"},
+		{Service: "Face", Contact: "ann", Reason: "\u202etxt"},
+	} {
+		_, err := o.Submit(t.Context(), account.Caller{}, "r", asked)
+		wantRefusal(t, err, visage.Invalid, "InvalidRequestContent")
+	}
+	if _, err := o.Submit(t.Context(), account.Caller{}, "r", account.Asked{Service: "Face", Contact: "Änn", Reason: "two\nlines"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := o.Reject(t.Context(), account.Caller{}, "r", "no\x1b[2J")
+	wantRefusal(t, err, visage.Invalid, "InvalidRequestContent")
+}

@@ -109,6 +109,9 @@ func (v vaultRules) Check(ctx context.Context, id sealed.SpaceID, key visage.Key
 	if err != nil {
 		return err
 	}
+	if !vault.PurgeProtection {
+		return refuse("KeyVaultPurgeProtectionRequired", "The vault %s is without purge protection: switch it on.", vault.Name)
+	}
 	accounts, err := v.l.accounts.List(ctx)
 	if err != nil {
 		return err
@@ -121,9 +124,6 @@ func (v vaultRules) Check(ctx context.Context, id sealed.SpaceID, key visage.Key
 	}
 	if vault.Tenant != v.l.instance.TenantID {
 		return refuse("KeyVaultTenantMismatch", "The vault %s belongs to another tenant than the resource.", vault.Name)
-	}
-	if !vault.PurgeProtection {
-		return refuse("KeyVaultPurgeProtectionRequired", "The vault %s is without purge protection: switch it on.", vault.Name)
 	}
 	return nil
 }

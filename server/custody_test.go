@@ -221,6 +221,7 @@ func TestKeyPreconditions(t *testing.T) {
 	good := o.key(t, "k1")
 	o.vault(t, "unprotected", "local", false, o.who)
 	o.vault(t, "elsewhere", "mars", true, o.who)
+	o.vault(t, "astray", "mars", false, o.who)
 	o.vault(t, "closed", "local", true, "")
 	in := func(vault string) visage.KeyRef {
 		return visage.KeyRef{Vault: strings.Replace(good.Vault, "safe.", vault+".", 1), Name: "k1"}
@@ -232,6 +233,7 @@ func TestKeyPreconditions(t *testing.T) {
 		{in("nowhere"), "KeyVaultNotFound"},
 		{in("unprotected"), "KeyVaultPurgeProtectionRequired"},
 		{in("elsewhere"), "KeyVaultRegionMismatch"},
+		{in("astray"), "KeyVaultPurgeProtectionRequired"}, // the contract's order
 		{in("closed"), "KeyVaultAccessDenied"},
 		{visage.KeyRef{Vault: good.Vault, Name: "k2"}, "KeyVaultKeyNotFound"},
 		{visage.KeyRef{Vault: "https://key.example.com", Name: "k1"}, "InvalidKeyVaultProperties"},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -107,6 +108,9 @@ func (p *plane) routes() []api.Route {
 	return all
 }
 
+// apiVersion is what a version of the contract looks like. All are taken: every client has its own.
+var apiVersion = regexp.MustCompile(`^20\d\d-\d\d-\d\d(-[a-zA-Z0-9.]+)?$`)
+
 // scope checks what every path of the plane says: a version of the contract, and the subscription and the group where
 // there are.
 func (p *plane) scope(r *api.Request) error {
@@ -116,6 +120,9 @@ func (p *plane) scope(r *api.Request) error {
 	}
 	if !given || version == "" {
 		return visage.Refuse(visage.Invalid, "MissingApiVersionParameter", "The query has no api-version; 2025-09-01 is one.")
+	}
+	if !apiVersion.MatchString(version) {
+		return visage.Refuse(visage.Invalid, "InvalidApiVersionParameter", "The api-version %q is none; 2025-09-01 is one.", version)
 	}
 	if !strings.Contains(r.Route().Pattern, "{subscription}") {
 		return nil

@@ -155,7 +155,7 @@ func (c *client) encrypt(ctx context.Context, name string, want map[string]any) 
 	var one account
 	body := map[string]any{"properties": map[string]any{"encryption": want}}
 	err := c.manage(ctx, http.MethodPatch, pathTo(name), body, &one)
-	step := ""
+	step, waited := "", false
 	for err == nil && one.Properties.ProvisioningState == "Accepted" {
 		if s := one.Properties.Encryption.Status; s.Operation != nil && s.Operation.Step != step {
 			step = s.Operation.Step
@@ -166,12 +166,12 @@ func (c *client) encrypt(ctx context.Context, name string, want map[string]any) 
 			return nil, ctx.Err()
 		case <-time.After(askAgain):
 		}
-		err = c.manage(ctx, http.MethodGet, pathTo(name), nil, &one)
+		err, waited = c.manage(ctx, http.MethodGet, pathTo(name), nil, &one), true
 	}
 	if err != nil {
 		return nil, err
 	}
-	if s := one.Properties.Encryption.Status; s.Operation != nil && s.Operation.Progress == "failed" {
+	if s := one.Properties.Encryption.Status; waited && s.Operation != nil && s.Operation.Progress == "failed" { // else it is one from before, which changed nothing
 		return nil, &refused{http.StatusConflict, s.Operation.Code, s.Operation.Reason}
 	}
 	return custodyOf(one), nil
