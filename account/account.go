@@ -152,7 +152,13 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 		return nil, fmt.Errorf("open accounts: %w", err)
 	}
 	for _, rec := range all.accounts {
-		if rec.State == ready || rec.State == deleted {
+		if rec.State == ready {
+			continue
+		}
+		if rec.State == deleted {
+			if err := a.suspend(ctx, rec); err != nil { // a damaged bundle is one resource's misfortune
+				a.log.ErrorContext(ctx, "deleted resource not suspended", "resource", rec.ID, "err", err)
+			}
 			continue
 		}
 		a.log.InfoContext(ctx, "finishing what was interrupted", "resource", rec.ID, "step", string(rec.State))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +24,7 @@ import (
 type safe struct {
 	*sourcetest.Fake
 	access *sync.Map // has the visage.PrincipalIDs of those
+	asked  *atomic.Int64
 }
 
 // open returns the key as one principal sees it.
@@ -36,6 +38,7 @@ type view struct {
 }
 
 func (v view) ready() error {
+	v.asked.Add(1)
 	if _, may := v.access.Load(v.as); !may {
 		return &keysource.Error{Class: keysource.ErrDenied, Reason: keysource.Permission, Text: "no access"}
 	}
@@ -84,6 +87,9 @@ type staff struct {
 	grant bool // callers may give access to the safe
 
 	during func() // called while a key changes hands
+
+	store *sealed.Store
+	stop  func() // of custody
 }
 
 func (s *staff) Ensure(_ context.Context, a account.Account) (account.Managed, error) {
@@ -130,32 +136,42 @@ type house struct {
 
 func newHouse(t *testing.T) house {
 	t.Helper()
-	store := newStore(t, "", sourcetest.NewFake("root"))
-	key := safe{sourcetest.NewFake("k"), &sync.Map{}}
-	keeper, err := custody.New(t.Context(), custody.Config{
-		Store: store, Audit: forgetful{}, Open: key.open,
-	})
-	if err != nil {
+	key := safe{sourcetest.NewFake("k"), &sync.Map{}, &atomic.Int64{}}
+	h := house{t: t, staff: &staff{
+		there: map[string]account.Managed{}, safe: key, grant: true, store: newStore(t, "", sourcetest.NewFake("root")),
+	}}
+	h = h.restarted()
+	t.Cleanup(func() { h.staff.stop() })
+	office{h.Accounts, t}.ask("place")
+	if _, err := h.Create(t.Context(), account.Caller{}, account.Creation{Name: "vip", Location: "local", Tier: visage.E0}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
+	return h
+}
+
+// restarted is the house with everything but its store made anew.
+func (h house) restarted() house {
+	h.t.Helper()
+	if h.staff.stop != nil {
+		h.staff.stop()
+	}
+	var err error
+	h.custody, err = custody.New(h.t.Context(), custody.Config{Store: h.staff.store, Audit: forgetful{}, Open: h.staff.safe.open})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	keeper := h.custody
+	ctx, stop := context.WithCancel(context.WithoutCancel(h.t.Context()))
 	ended := make(chan error, 1)
+	if h.Accounts, err = account.Open(h.t.Context(), account.Config{Store: h.staff.store, Custody: keeper, Identities: h.staff}); err != nil {
+		h.t.Fatal(err)
+	}
 	go func() { ended <- keeper.Run(ctx) }()
-	t.Cleanup(func() {
+	h.staff.stop = func() {
 		stop()
 		if err := <-ended; err != nil {
-			t.Error(err)
+			h.t.Error(err)
 		}
-	})
-	people := &staff{there: map[string]account.Managed{}, safe: key, grant: true}
-	a, err := account.Open(t.Context(), account.Config{Store: store, Custody: keeper, Identities: people})
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := house{a, t, keeper, people}
-	office{a, t}.ask("place")
-	if _, err := a.Create(t.Context(), account.Caller{}, account.Creation{Name: "vip", Location: "local", Tier: visage.E0}); err != nil {
-		t.Fatal(err)
 	}
 	return h
 }
@@ -413,4 +429,61 @@ func wrongIdentityChangesNoKey(t *testing.T, h house) {
 			t.Errorf("after a refusal: %+v, %+v", a, e)
 		}
 	}
+}
+
+// TestDeletedAccountsAskNoKey: while an account is deleted nothing of it is open, and its customer's key is left alone, also
+// after a restart; recovered it is open when the key says yes.
+func TestDeletedAccountsAskNoKey(t *testing.T) { inHouse(t, deletedAccountsAskNoKey) }
+
+func deletedAccountsAskNoKey(t *testing.T, h house) {
+	if err := h.protect(mine); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := h.settled()
+	open := func() error {
+		return h.staff.store.Space(sealed.SpaceID(a.ID)).View(t.Context(), func(sealed.Reader) error { return nil })
+	}
+	if err := open(); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Delete(t.Context(), account.Caller{}, "vip"); err != nil {
+		t.Fatal(err)
+	}
+	h.staff.safe.asked.Store(0)
+	rest := func(what string) {
+		t.Helper()
+		time.Sleep(time.Hour)
+		if err := open(); err == nil {
+			t.Errorf("%s: its data is open", what)
+		}
+		if n := h.staff.safe.asked.Load(); n != 0 {
+			t.Errorf("%s: its key was asked %d times", what, n)
+		}
+	}
+	rest("deleted")
+	h = h.restarted()
+	rest("deleted, after a restart")
+	if got := h.custody.Conditions(); got[custody.Locked]+got[custody.Unavailable] != 0 {
+		t.Errorf("conditions: %v", got)
+	}
+	if _, err := h.Recover(t.Context(), account.Caller{}, "vip"); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(); err != nil {
+		t.Errorf("recovered: %v", err)
+	}
+	if e := h.until(custody.Active); e.Key.Name != "k" {
+		t.Errorf("recovered: %+v", e)
+	}
+	if err := h.Delete(t.Context(), account.Caller{}, "vip"); err != nil {
+		t.Fatal(err)
+	}
+	h.staff.safe.access.Delete(visage.PrincipalID(a.Identity.System.PrincipalID))
+	if _, err := h.Recover(t.Context(), account.Caller{}, "vip"); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(); err == nil {
+		t.Error("recovered without access: its data is open")
+	}
+	h.until(custody.Revoked)
 }

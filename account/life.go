@@ -15,8 +15,8 @@ import (
 const Retention = 48 * time.Hour
 
 // Delete takes an account out of service: its keys and its host stop working at once, requests under way stop, and its data
-// stays sealed until it is recovered or purged, at the latest after Retention. Where the keys of its data are the service's
-// they leave the memory. Its name, its subdomain and its place stay taken.
+// stays sealed until it is recovered or purged, at the latest after Retention. The keys of its data leave the memory, and a
+// customer's key is asked no more. Its name, its subdomain and its place stay taken.
 // Refusal: ResourceNotFound.
 func (a *Accounts) Delete(ctx context.Context, by Caller, name string) error {
 	return a.recordedAt(ctx, Deleted, by, name, func() error {
@@ -28,12 +28,21 @@ func (a *Accounts) Delete(ctx context.Context, by Caller, name string) error {
 		if err != nil {
 			return err
 		}
-		if a.serviceHolds(ctx, rec) {
-			a.store.Bundle(rec.space()).Lock(visage.Refuse(visage.Unauthenticated, "401", "The resource is deleted."))
-		}
+		a.store.Bundle(rec.space()).Lock(visage.Refuse(visage.Unauthenticated, "401", "The resource is deleted."))
 		a.poke()
-		return nil
+		return a.suspend(ctx, rec)
 	})
+}
+
+// suspend has the customer's key of a deleted account, if there is one, used no more.
+func (a *Accounts) suspend(ctx context.Context, rec record) error {
+	if a.cfg.Custody == nil {
+		return nil
+	}
+	if err := a.cfg.Custody.Suspend(context.WithoutCancel(ctx), rec.space()); err != nil {
+		return fmt.Errorf("close the data of deleted resource %s: %w", rec.ID, err)
+	}
+	return nil
 }
 
 // serviceHolds reports whether the key of an account's data is the service's, so that the data opens without asking
@@ -75,6 +84,9 @@ func (a *Accounts) Recover(ctx context.Context, by Caller, name string) (Account
 			return rec, nil
 		})
 		back = rec.account()
+		if err == nil && a.cfg.Custody != nil {
+			err = a.cfg.Custody.Resume(context.WithoutCancel(ctx), rec.space())
+		}
 		return err
 	})
 	return back, err

@@ -124,7 +124,7 @@ func (c *Custody) answered(ctx context.Context, sp *space, src keysource.Source,
 func (sp *space) mayOpen(policy Policy) bool {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	if sp.held {
+	if sp.held || sp.gone {
 		return false
 	}
 	long := sp.note.Closed != nil && time.Since(sp.note.Closed.Since) > longLocked
@@ -231,7 +231,7 @@ func (c *Custody) silent(ctx context.Context, sp *space, policy Policy, err erro
 	}
 }
 
-var errHeld = errors.New("the resource is locked by its owner")
+var errHeld = errors.New("the resource is locked by its owner, or deleted")
 
 // errShut says that what was being opened was locked meanwhile.
 var errShut = errors.New("the resource was locked while it was opened")
@@ -244,7 +244,7 @@ func (c *Custody) open(ctx context.Context, sp *space, src keysource.Source) err
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	sp.mu.Lock()
-	held, shuts := sp.held, sp.shuts
+	held, shuts := sp.held || sp.gone, sp.shuts
 	sp.stopLoad = stop
 	sp.mu.Unlock()
 	if held {

@@ -83,7 +83,7 @@ var errInterrupted = visage.Refuse(visage.Unavailable, "OperationInterrupted",
 // goOn takes the steps that are left.
 func (c *Custody) goOn(ctx context.Context, sp *space, f flow) error {
 	sp.mu.Lock()
-	shut, held := sp.shut, sp.held
+	shut, held := sp.shut, sp.held || sp.gone
 	sp.mu.Unlock()
 	policy := c.policy(sp)
 	switch {

@@ -18,7 +18,7 @@ func newPolls() *prometheus.CounterVec {
 	return v
 }
 
-// Conditions returns how many resources are in each condition; those in which there are none are absent.
+// Conditions returns how many resources, without those that are suspended, are in each condition; those in which there are none are absent.
 func (c *Custody) Conditions() map[Condition]int {
 	counts, _ := c.count()
 	return counts
@@ -31,6 +31,10 @@ func (c *Custody) count() (counts map[Condition]int, silence time.Duration) {
 	counts = map[Condition]int{}
 	for _, sp := range c.spaces {
 		sp.mu.Lock()
+		if sp.gone {
+			sp.mu.Unlock()
+			continue
+		}
 		cond := sp.cond
 		if sp.held {
 			cond = Locked

@@ -92,6 +92,7 @@ type space struct {
 	slot     keysource.Ref // what wraps the current data key; zero for the service's
 	busy     bool          // a change is being driven, or checked
 	held     bool          // locked by Lock; what the note says of it is for the next start
+	gone     bool          // suspended: its resource is deleted, and may come back
 	shut     bool          // locked here, whatever the reason
 	shuts    uint64        // how often it was
 	opening  bool          // somebody is about to open it

@@ -51,10 +51,10 @@ type watch struct {
 // place puts a resource under the watch that its key now has, or under none.
 func (c *Custody) place(sp *space) {
 	sp.mu.Lock()
-	n, slot := sp.note, sp.slot
+	n, slot, gone := sp.note, sp.slot, sp.gone
 	sp.mu.Unlock()
 	var key watchKey
-	if n.Key != nil && n.Flow == nil {
+	if n.Key != nil && n.Flow == nil && !gone {
 		key = watchKey{n.Key.Key.Unversioned(), slot.Version, n.Key.As, n.Key.Key.Version == ""}
 	}
 	c.mu.Lock()
