@@ -156,9 +156,7 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 			continue
 		}
 		if rec.State == deleted {
-			if err := a.suspend(ctx, rec); err != nil { // a damaged bundle is one resource's misfortune
-				a.log.ErrorContext(ctx, "deleted resource not suspended", "resource", rec.ID, "err", err)
-			}
+			a.suspend(ctx, rec)
 			continue
 		}
 		a.log.InfoContext(ctx, "finishing what was interrupted", "resource", rec.ID, "step", string(rec.State))

@@ -45,7 +45,7 @@ func (e Encryption) Pending() bool { return e.State.Operation.Progress == custod
 // Failed reports whether the last change ended with nothing changed.
 func (e Encryption) Failed() bool { return e.State.Operation.Progress == custody.Failed }
 
-// Encryption tells who holds the key of an account's data.
+// Encryption tells who holds the key of an account's data. Where that cannot be read the State says so, and the Key is zero.
 func (a *Accounts) Encryption(ctx context.Context, of Account) (Encryption, error) {
 	x := a.index.Load()
 	rec := x.byName[of.key()]
@@ -57,8 +57,15 @@ func (a *Accounts) Encryption(ctx context.Context, of Account) (Encryption, erro
 		return e, nil
 	}
 	var err error
-	if e.State, err = a.cfg.Custody.State(ctx, sealed.SpaceID(of.ID)); err != nil {
-		return Encryption{}, fmt.Errorf("read who holds the key of resource %s: %w", of.ID, err)
+	e.State, err = a.cfg.Custody.State(ctx, sealed.SpaceID(of.ID))
+	switch {
+	case ctx.Err() != nil:
+		return Encryption{}, context.Cause(ctx)
+	case err != nil: // one account's misfortune: it can be seen, and others beside it
+		a.log.ErrorContext(ctx, "keys of a resource not read", "resource", of.ID.String(), "err", err)
+		e.VaultURI, e.Said = rec.Protection.VaultURI, true
+		e.State = custody.State{Condition: custody.Unavailable, Reason: "The keys of the resource cannot be read: the log of its operator says why."}
+		return e, nil
 	}
 	e.Said = e.Said || e.Pending() // a crash may have come before that was kept
 	if e.State.Key == (visage.KeyRef{}) {

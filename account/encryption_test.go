@@ -400,6 +400,7 @@ func twoChangesAtOnce(t *testing.T, h house) {
 	h.staff.during = func() {
 		wantRefusal(t, tag("meanwhile"), visage.Conflict, "RequestConflict")
 		wantRefusal(t, h.protect(account.Protection{}), visage.Conflict, "RequestConflict")
+		wantRefusal(t, h.Delete(t.Context(), account.Caller{}, "vip"), visage.Conflict, "RequestConflict")
 	}
 	if err := h.protect(mine); err != nil {
 		t.Fatal(err)
@@ -486,4 +487,30 @@ func deletedAccountsAskNoKey(t *testing.T, h house) {
 		t.Error("recovered without access: its data is open")
 	}
 	h.until(custody.Revoked)
+}
+
+// TestUnreadableKeysAreOneAccountsMisfortune: an account whose keys cannot be read is shown, deleted and purged like others.
+func TestUnreadableKeysAreOneAccountsMisfortune(t *testing.T) {
+	inHouse(t, unreadableKeysAreOneAccountsMisfortune)
+}
+
+func unreadableKeysAreOneAccountsMisfortune(t *testing.T, h house) {
+	if err := h.protect(mine); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := h.settled()
+	if err := h.staff.store.Drop(t.Context(), sealed.SpaceID(a.ID)); err != nil {
+		t.Fatal(err)
+	}
+	h = h.restarted()
+	e, err := h.Encryption(t.Context(), a)
+	if err != nil || !e.Said || e.VaultURI != mine.VaultURI || e.State.Condition != custody.Unavailable || e.State.Reason == "" {
+		t.Errorf("got %+v, %v", e, err)
+	}
+	if err := h.Delete(t.Context(), account.Caller{}, "vip"); err != nil {
+		t.Error(err)
+	}
+	if err := h.Purge(t.Context(), account.Caller{}, "vip"); err != nil {
+		t.Error(err)
+	}
 }

@@ -17,11 +17,14 @@ const Retention = 48 * time.Hour
 // Delete takes an account out of service: its keys and its host stop working at once, requests under way stop, and its data
 // stays sealed until it is recovered or purged, at the latest after Retention. The keys of its data leave the memory, and a
 // customer's key is asked no more. Its name, its subdomain and its place stay taken.
-// Refusal: ResourceNotFound.
+// Refusals: ResourceNotFound; RequestConflict while an Update is changing who holds the key.
 func (a *Accounts) Delete(ctx context.Context, by Caller, name string) error {
 	return a.recordedAt(ctx, Deleted, by, name, func() error {
 		now := time.Now()
 		rec, err := a.change(ctx, by, name, func(rec record) (record, error) {
+			if a.handing[strings.ToLower(rec.Name)] { // changes is held
+				return record{}, refuseAtOnce(rec.account())
+			}
 			rec.State, rec.Deleted, rec.PurgeAt = deleted, now.UnixNano(), now.Add(Retention).UnixNano()
 			return rec, nil
 		})
@@ -30,19 +33,20 @@ func (a *Accounts) Delete(ctx context.Context, by Caller, name string) error {
 		}
 		a.store.Bundle(rec.space()).Lock(visage.Refuse(visage.Unauthenticated, "401", "The resource is deleted."))
 		a.poke()
-		return a.suspend(ctx, rec)
+		a.suspend(ctx, rec)
+		return nil
 	})
 }
 
-// suspend has the customer's key of a deleted account, if there is one, used no more.
-func (a *Accounts) suspend(ctx context.Context, rec record) error {
+// suspend has the customer's key of a deleted account, if there is one, used no more. Where the account's keys cannot be read
+// nothing is open.
+func (a *Accounts) suspend(ctx context.Context, rec record) {
 	if a.cfg.Custody == nil {
-		return nil
+		return
 	}
 	if err := a.cfg.Custody.Suspend(context.WithoutCancel(ctx), rec.space()); err != nil {
-		return fmt.Errorf("close the data of deleted resource %s: %w", rec.ID, err)
+		a.log.ErrorContext(ctx, "keys of a deleted resource not read", "resource", rec.ID, "err", err)
 	}
-	return nil
 }
 
 // serviceHolds reports whether the key of an account's data is the service's, so that the data opens without asking

@@ -89,6 +89,9 @@ func encryptionOf(e account.Encryption) *encryption {
 		State: string(s.Condition), Since: stampOf(s.Since), Code: s.Code, Reason: s.Reason, Version: s.Version,
 		PrincipalID: string(s.As), LastSuccess: stampOf(s.LastSuccess), NextCheck: stampOf(s.NextCheck),
 	}}
+	if e.Key == (visage.KeyRef{}) && e.VaultURI != "" { // whose key it is cannot be read
+		w.KeySource, w.Key = keySourceCustomer, &keyProperties{VaultURI: e.VaultURI}
+	}
 	if e.Key != (visage.KeyRef{}) {
 		w.KeySource = keySourceCustomer
 		w.Key = &keyProperties{KeyName: e.Key.Name, KeyVersion: e.Key.Version, VaultURI: e.VaultURI}

@@ -53,7 +53,7 @@ func drillRevokeCommand() command {
 		example: "visage drill revoke vip --report drill.json",
 	}
 	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {
-		given, output := defineSettings(fs, "dir", "root-key", "domain"), defineOutput(fs)
+		given, output := defineSettings(fs, "dir", "root-key", "domain", "azure-tenant", "azure-client", "azure-secret-file"), defineOutput(fs)
 		report := fs.String("report", "", "file for the report, as JSON (default: none)")
 		return func(ctx context.Context, s streams, args []string) error {
 			if len(args) != 1 {
@@ -181,6 +181,7 @@ func (d *drill) copyServer(ctx context.Context, live *client, cfg server.Config,
 	}
 	rehearsal := server.Config{
 		Dir: filepath.Join(dir, "copy"), Listen: "127.0.0.1:0", Domain: endpoint.Hostname(), Recogniser: blind{}, RootKeys: cfg.RootKeys, Rate: 100_000,
+		AzureTenant: cfg.AzureTenant, AzureClient: cfg.AzureClient, AzureSecretFile: cfg.AzureSecretFile, // a copy opens by the same answers
 		Logger: slog.New(slog.DiscardHandler),
 	}
 	if len(rehearsal.RootKeys) == 0 {
