@@ -207,14 +207,21 @@ func (x *index) settle() []request {
 	return changed
 }
 
+// makeRoom takes back as many approvals that accounts have used and left as one place needs, the oldest first; none where all
+// of them would not do.
 func (x *index) makeRoom(set func(request)) bool {
 	holders := x.holders()
-	for _, r := range x.ordered(RequestApproved) {
-		if _, held := holders[r.ID]; r.Used && !held {
-			r.State, r.Note = RequestWithdrawn, "Its resource is gone, and another request was waiting for the place."
-			set(r)
-			return x.hasSpace() || x.makeRoom(set)
-		}
+	idle := slices.DeleteFunc(x.ordered(RequestApproved), func(r request) bool {
+		_, held := holders[r.ID]
+		return !r.Used || held
+	})
+	needed := x.taken() - x.capacity.Places + 1
+	if needed > len(idle) {
+		return false
 	}
-	return false
+	for _, r := range idle[:needed] {
+		r.State, r.Note = RequestWithdrawn, "Its resource is gone, and another request was waiting for the place."
+		set(r)
+	}
+	return true
 }

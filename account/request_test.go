@@ -163,6 +163,32 @@ func TestUnusedApprovalsAreKept(t *testing.T) {
 	o.want("a:Withdrawn b:Approved")
 }
 
+// TestNobodyYieldsForNothing: an approval yields when that lets another in, and not when the capacity is exceeded all the same.
+func TestNobodyYieldsForNothing(t *testing.T) {
+	o := newOffice(t, newStore(t, "", sourcetest.NewFake("root")))
+	o.ask("a", "b")
+	for _, name := range []string{"one", "two"} {
+		if err := o.tryE0(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove := func(name string) {
+		t.Helper()
+		if err := o.Delete(t.Context(), account.Caller{}, name); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.Purge(t.Context(), account.Caller{}, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove("two")
+	o.bound(1)
+	o.ask("c")
+	o.want("a:Approved b:Approved c:Queued(1)")
+	remove("one")
+	o.want("a:Withdrawn b:Withdrawn c:Approved")
+}
+
 func TestAutomaticApproval(t *testing.T) {
 	a := open(t, newStore(t, "", sourcetest.NewFake("root"))) // which approves by itself
 	o := office{a, t}

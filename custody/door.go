@@ -40,10 +40,10 @@ func (cond Condition) cause() *visage.Refusal {
 func (c *Custody) closeAtStart(sp *space) {
 	n := sp.now()
 	switch {
+	case n.Held: // also where the key has gone back to the service meanwhile
+		sp.shutNow(Locked, "Its owner has locked it.")
 	case n.Key == nil && n.Flow == nil:
 		return
-	case n.Held:
-		sp.shutNow(Locked, "Its owner has locked it.")
 	case n.Closed != nil && n.Closed.Code == codeRevoked:
 		sp.shutNow(Revoked, n.Closed.Reason)
 		sp.mu.Lock()
@@ -320,7 +320,14 @@ func (c *Custody) Unlock(ctx context.Context, id sealed.SpaceID) error {
 	sp.mu.Lock()
 	sp.held = false
 	asking := sp.shut && sp.cond != Unavailable
+	own := sp.shut && sp.note.Key == nil && sp.note.Flow == nil // it was locked while its key went back to the service
 	sp.mu.Unlock()
+	if own {
+		if err := c.openOwn(ctx, sp); err != nil {
+			return fmt.Errorf("unlock: %w", err)
+		}
+		return nil
+	}
 	if asking {
 		sp.shutNow(Unavailable, "The key is being asked.")
 	}

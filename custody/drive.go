@@ -68,7 +68,12 @@ func (c *Custody) goBack(ctx context.Context, sp *space, f flow) error {
 	if key, _ := sp.inUse(); key != nil {
 		return nil // its watch opens it
 	}
-	if err := c.open(ctx, sp, c.sources(sp, &f)); err != nil { // the service's key alone opens it
+	return c.openOwn(ctx, sp)
+}
+
+// openOwn opens what the service's key alone opens.
+func (c *Custody) openOwn(ctx context.Context, sp *space) error {
+	if err := c.open(ctx, sp, c.sources(sp, &flow{})); err != nil {
 		return err
 	}
 	sp.mu.Lock()

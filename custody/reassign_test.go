@@ -136,3 +136,46 @@ func TestExpiryLocksWithinThePromise(t *testing.T) {
 		}
 	})
 }
+
+// TestLockBeforeTheLastStep locks a resource at the moment in which it goes back to the service's key: it stays locked, also
+// over a restart, and opens when it is unlocked.
+func TestLockBeforeTheLastStep(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		t.Run(map[bool]string{false: "running", true: "restarted"}[restart], func(t *testing.T) {
+			r := newRig(t, onDisk(t))
+			locked := make(chan error, 1)
+			r.custody.SetFault(func(at string) error {
+				if at == "disable done before" {
+					locked <- r.custody.Lock(t.Context(), spaceA)
+				}
+				return nil
+			})
+			r.run()
+			r.underFirst()
+			if _, err := r.custody.Disable(t.Context(), spaceA); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-locked; err != nil {
+				t.Fatal(err)
+			}
+			r.settled(spaceA)
+			if restart {
+				r.restart()
+				r.run()
+			}
+			if s := r.state(spaceA); s.Condition != custody.Locked {
+				t.Errorf("locked: %+v", s)
+			}
+			wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
+			if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
+				t.Fatal(err)
+			}
+			if s := r.state(spaceA); s.Condition != custody.ServiceManaged || s.Code != "" {
+				t.Errorf("unlocked: %+v", s)
+			}
+			if err := r.read(spaceA); err != nil {
+				t.Errorf("unlocked: %v", err)
+			}
+		})
+	}
+}
