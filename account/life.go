@@ -31,9 +31,9 @@ func (a *Accounts) Delete(ctx context.Context, by Caller, name string) error {
 		if err != nil {
 			return err
 		}
-		a.store.Bundle(rec.space()).Lock(visage.Refuse(visage.Unauthenticated, "401", "The resource is deleted."))
-		a.poke()
 		a.suspend(ctx, rec)
+		a.store.Bundle(rec.space()).Lock(visage.Refuse(visage.Unauthenticated, "401", "The resource is deleted.")) // the last cause is what is answered
+		a.poke()
 		return nil
 	})
 }

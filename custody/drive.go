@@ -3,9 +3,11 @@ package custody
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -38,8 +40,12 @@ func (c *Custody) drive(ctx context.Context, sp *space) {
 		wait := pollTime
 		if !errors.Is(err, errClosed) && !errors.Is(err, errHeld) {
 			c.log.WarnContext(ctx, "change of keys waits", "resource", sp.id.String(), "step", f.Step, "err", err)
-			if f.forward() {
+			switch {
+			case !f.forward():
+			case ofKey(err):
 				c.answered(ctx, sp, nil, err, false)
+			default:
+				c.askMeanwhile(ctx, sp, *n.Flow)
 			}
 			if classOf(err) == classUnknown {
 				wait = min(time.Second<<min(failures, 5), pollTime)
@@ -113,5 +119,34 @@ func (c *Custody) goOn(ctx context.Context, sp *space, f flow) error {
 			sp.mu.Unlock()
 			sp.bundle.Renew(time.Now().Add(policy.Grace))
 		}
+	}
+}
+
+// ofKey tells what a key has answered, or not, from all else that may hold a change up.
+func ofKey(err error) bool {
+	return classOf(err) != classUnknown || errors.Is(err, keysource.ErrUnknown) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// askMeanwhile asks the key of an open resource whose change is held up by something else: no watch does, and neither may a
+// full disk keep a refusal from being noticed, nor the want of a question let the lease run out.
+func (c *Custody) askMeanwhile(ctx context.Context, sp *space, f flow) {
+	keys, err := sp.bundle.Keys(ctx)
+	if err != nil || !slices.ContainsFunc(keys.Slots, func(s sealed.Slot) bool { return s.Current && s.Role == sealed.Customer }) {
+		return // the service's key is asked by nobody
+	}
+	sp.mu.Lock()
+	shut := sp.shut
+	sp.mu.Unlock()
+	if shut {
+		return // going on begins with opening it, which asks
+	}
+	src := c.sources(sp, &f)
+	err = sp.bundle.Probe(ctx, src)
+	if classOf(err) == classDenied && pause(ctx, confirmDelay) {
+		src = c.sources(sp, &f)
+		err = sp.bundle.Probe(ctx, src)
+	}
+	if ctx.Err() == nil && (err == nil || ofKey(err)) {
+		c.answered(ctx, sp, src, err, false)
 	}
 }

@@ -82,9 +82,16 @@ func (sp *space) claimFlow() bool {
 	return true
 }
 
+// claim takes a space for a change, if there is none. One that everybody sees has ended is none: its rest is waited for.
 func (sp *space) claim() bool {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
+	for sp.note.Flow == nil && sp.busy && sp.ending != nil {
+		rest := sp.ending
+		sp.mu.Unlock()
+		<-rest
+		sp.mu.Lock()
+	}
 	if sp.note.Flow != nil || sp.busy {
 		return false
 	}
@@ -92,10 +99,23 @@ func (sp *space) claim() bool {
 	return true
 }
 
+// end says that the change is over as soon as the note says so.
+func (sp *space) end() {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	if sp.busy && sp.ending == nil {
+		sp.ending = make(chan struct{})
+	}
+}
+
 func (sp *space) release() {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	sp.busy = false
+	if sp.ending != nil {
+		close(sp.ending)
+		sp.ending = nil
+	}
 }
 
 // change begins a change towards a key that was checked and takes it to the point of no return; Run goes on from there.
@@ -254,6 +274,7 @@ func (c *Custody) finish(ctx context.Context, sp *space, f flow) error {
 	}
 	op := f.operation()
 	op.Progress, op.Step, op.Ended = Succeeded, "", time.Now()
+	sp.end()
 	err := sp.edit(ctx, func(n *note) {
 		n.Key, n.Flow, n.Last = n.to(f), nil, &op
 		if f.Kind == Following {
@@ -324,6 +345,7 @@ func (c *Custody) undo(ctx context.Context, sp *space, f flow, cause error) (Ope
 		err = discard(ctx, sp)
 	}
 	if err == nil {
+		sp.end()
 		err = sp.edit(ctx, func(n *note) { n.Flow, n.Last = nil, &op })
 	}
 	if err != nil {

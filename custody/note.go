@@ -91,6 +91,7 @@ type space struct {
 	note     note
 	slot     keysource.Ref // what wraps the current data key; zero for the service's
 	busy     bool          // a change is being driven, or checked
+	ending   chan struct{} // not nil: the change is over once the note says so; closed when busy ends
 	held     bool          // locked by Lock; what the note says of it is for the next start
 	gone     bool          // suspended: its resource is deleted, and may come back
 	shut     bool          // locked here, whatever the reason

@@ -179,3 +179,78 @@ func TestLockBeforeTheLastStep(t *testing.T) {
 		})
 	}
 }
+
+// TestRevokedWhileAChangeIsStuck: a change that cannot go on for want of something else, such as space on a disk, keeps
+// nobody from taking the key away, and takes nothing away by itself.
+func TestRevokedWhileAChangeIsStuck(t *testing.T) {
+	for _, point := range []string{"enable turned after", "enable destroyed after", "switch destroyed after"} {
+		t.Run(point, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { revokedWhileStuck(t, point) }) })
+	}
+}
+
+func revokedWhileStuck(t *testing.T, point string) {
+	r := newRig(t, memory())
+	var stuck atomic.Bool
+	stuck.Store(true)
+	r.custody.SetFault(func(at string) error {
+		if at == point && stuck.Load() {
+			return errFault
+		}
+		return nil
+	})
+	r.run()
+	v, name := r.first(), "k1"
+	if point[0] == 's' {
+		r.underFirst()
+		v, name = r.second(), "k2"
+	}
+	v.add(name)
+	if err := r.enable(t.Context(), visage.KeyRef{Vault: v.address, Name: name}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(3 * time.Hour)
+	if err := r.read(spaceA); err != nil {
+		t.Errorf("stuck, and its key answers: %v", err)
+	}
+	v.enable(name, false)
+	time.Sleep(promised)
+	wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
+	v.enable(name, true)
+	time.Sleep(promised)
+	if err := r.read(spaceA); err != nil {
+		t.Errorf("restored: %v", err)
+	}
+	stuck.Store(false)
+	if s := r.settled(spaceA); s.Operation.Progress != custody.Succeeded || s.Condition != custody.Active {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestNextChange: whoever sees that a change has ended can ask for the next one.
+func TestNextChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, memory())
+		tail := make(chan struct{})
+		r.custody.SetFault(func(at string) error {
+			if at == "enable done after" {
+				<-tail
+			}
+			return nil
+		})
+		r.run()
+		if err := r.enable(t.Context(), r.first().add("k1")); err != nil {
+			t.Fatal(err)
+		}
+		r.settled(spaceA)
+		next := make(chan error, 1)
+		go func() { _, err := r.custody.Disable(t.Context(), spaceA); next <- err }()
+		synctest.Wait()
+		close(tail)
+		if err := <-next; err != nil {
+			t.Errorf("the next change: %v", err)
+		}
+		if s := r.settled(spaceA); s.Condition != custody.ServiceManaged {
+			t.Errorf("%+v", s)
+		}
+	})
+}
