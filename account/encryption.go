@@ -209,13 +209,21 @@ func (a *Accounts) entrust(ctx context.Context, by Caller, rec record, key visag
 	if err != nil {
 		return fmt.Errorf("read who holds the key of resource %s: %w", rec.ID, err)
 	}
-	if key.Version != "" && now.Key == key && now.As == as && now.Operation.Progress != custody.Running {
-		return nil // what holds already is not asked for: who sends all of a resource back may mean its tags
+	// What holds already is not asked for: who sends all of a resource back may mean its tags. An open one may be taken to a
+	// newer version by it.
+	same := now.Key == key && now.As == as && now.Operation.Progress != custody.Running
+	closed := now.Condition != custody.Active && now.Condition != custody.Degraded
+	if same && (closed || key.Version != "") && !(register && closed) {
+		return nil
 	}
 	if register {
 		if err := a.identities().Grant(ctx, by, rec.account(), key); err != nil {
 			return fmt.Errorf("give resource %s access to its key: %w", rec.ID, err)
 		}
+	}
+	if same && closed {
+		a.cfg.Custody.Recheck(key)
+		return nil
 	}
 	_, err = a.cfg.Custody.Enable(ctx, rec.space(), key, as)
 	return err

@@ -514,3 +514,40 @@ func unreadableKeysAreOneAccountsMisfortune(t *testing.T, h house) {
 		t.Error(err)
 	}
 }
+
+// TestSameKeyWhileRevoked: who sends all of a resource back to change its tags changes no key, also while that is refused,
+// and whether it was named with a version or not; registering again gives the access back.
+func TestSameKeyWhileRevoked(t *testing.T) {
+	for _, named := range []string{"", version} {
+		t.Run("version "+named, func(t *testing.T) {
+			inHouse(t, func(t *testing.T, h house) { sameKeyWhileRevoked(t, h, named) })
+		})
+	}
+}
+
+func sameKeyWhileRevoked(t *testing.T, h house, named string) {
+	key := mine
+	key.KeyVersion = named
+	if err := h.protect(key); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := h.settled()
+	h.staff.safe.access.Delete(visage.PrincipalID(a.Identity.System.PrincipalID))
+	h.until(custody.Revoked)
+	again := key
+	again.Register = false
+	if err := h.protect(again); err != nil {
+		t.Errorf("the same again: %v", err)
+	}
+	other := again
+	other.KeyVersion = strings.Repeat("f", 32)
+	wantRefusal(t, h.protect(other), visage.Conflict, "EncryptionKeyRevoked")
+	wantRefusal(t, h.protect(account.Protection{}), visage.Conflict, "EncryptionKeyRevoked")
+	if _, e := h.settled(); e.State.Condition != custody.Revoked {
+		t.Errorf("got %+v", e.State)
+	}
+	if err := h.protect(key); err != nil {
+		t.Errorf("registered again: %v", err)
+	}
+	h.until(custody.Active)
+}
