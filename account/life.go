@@ -88,10 +88,13 @@ func (a *Accounts) Recover(ctx context.Context, by Caller, name string) (Account
 			return rec, nil
 		})
 		back = rec.account()
-		if err == nil && a.cfg.Custody != nil {
-			err = a.cfg.Custody.Resume(context.WithoutCancel(ctx), rec.space())
+		if err != nil || a.cfg.Custody == nil {
+			return err
 		}
-		return err
+		if err := a.cfg.Custody.Resume(context.WithoutCancel(ctx), rec.space()); err != nil { // it is back, and says so itself
+			a.log.ErrorContext(ctx, "keys of a recovered resource not read", "resource", rec.ID, "err", err)
+		}
+		return nil
 	})
 	return back, err
 }

@@ -1,0 +1,229 @@
+package account_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/sealed"
+)
+
+// TestKeyIsChangedWithoutAnApproval: an approval that is taken back stops nobody from changing or keeping a key that holds
+// already: a customer who cannot leave an old version is worse off than one who may not begin.
+func TestKeyIsChangedWithoutAnApproval(t *testing.T) { inHouse(t, keyIsChangedWithoutAnApproval) }
+
+func keyIsChangedWithoutAnApproval(t *testing.T, h house) {
+	if err := h.protect(mine); err != nil {
+		t.Fatal(err)
+	}
+	h.settled()
+	if _, err := h.Withdraw(t.Context(), account.Caller{}, "place"); err != nil {
+		t.Fatal(err)
+	}
+	exact := mine
+	exact.KeyVersion = version
+	for range 2 {
+		if err := h.protect(exact); err != nil {
+			t.Errorf("another version: %v", err)
+		}
+		if _, e := h.settled(); e.Key.Version != version {
+			t.Errorf("got %+v", e)
+		}
+	}
+	if err := h.protect(account.Protection{}); err != nil {
+		t.Fatal(err)
+	}
+	h.settled()
+	wantRefusal(t, h.protect(mine), visage.Denied, "CustomerManagedKeyNotApproved")
+}
+
+// TestProtectionsAreRefusedInOrder holds refusals against the order of the contract, §5.2.
+func TestProtectionsAreRefusedInOrder(t *testing.T) { inHouse(t, protectionsAreRefusedInOrder) }
+
+func protectionsAreRefusedInOrder(t *testing.T, h house) {
+	p := mine
+	p.Register, p.ClientID = false, "somebody"
+	wantRefusal(t, h.protect(p), visage.Invalid, "IdentityRequired")
+	p.Register = true
+	wantRefusal(t, h.protect(p), visage.Invalid, "UserAssignedIdentityNotSupported")
+	p.ClientID = ""
+	p.VaultURI, p.KeyName, p.KeyVersion = safeAddress+"/keys/k/"+version, "", strings.Repeat("f", 32)
+	wantRefusal(t, h.protect(p), visage.Invalid, "InvalidKeyVaultProperties")
+}
+
+// TestTwoChangesAtOnce: while a key changes hands nothing else of the account does, and a condition on its state holds until
+// the change is stored.
+func TestTwoChangesAtOnce(t *testing.T) { inHouse(t, twoChangesAtOnce) }
+
+func twoChangesAtOnce(t *testing.T, h house) {
+	tag := func(value string) error {
+		_, err := h.Update(t.Context(), account.Caller{}, "vip", func(account.Account) (account.Change, error) {
+			return account.Change{Tags: map[string]string{"protected": value}}, nil
+		})
+		return err
+	}
+	h.staff.during = func() {
+		wantRefusal(t, tag("meanwhile"), visage.Conflict, "RequestConflict")
+		wantRefusal(t, h.protect(account.Protection{}), visage.Conflict, "RequestConflict")
+		wantRefusal(t, h.Delete(t.Context(), account.Caller{}, "vip"), visage.Conflict, "RequestConflict")
+	}
+	if err := h.protect(mine); err != nil {
+		t.Fatal(err)
+	}
+	if a, e := h.settled(); a.Tags["protected"] != "true" || e.State.Condition != custody.Active {
+		t.Errorf("got %+v, %+v", a, e)
+	}
+	if err := tag("after"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWrongIdentityChangesNoKey: what is wrong beside the key is found before the key changes.
+func TestWrongIdentityChangesNoKey(t *testing.T) { inHouse(t, wrongIdentityChangesNoKey) }
+
+func wrongIdentityChangesNoKey(t *testing.T, h house) {
+	if err := h.protect(mine); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := h.settled()
+	for _, p := range []account.Protection{{}, {Customer: true, VaultURI: safeAddress, KeyName: "k", KeyVersion: version}} {
+		_, err := h.Update(t.Context(), account.Caller{}, "vip", func(account.Account) (account.Change, error) {
+			return account.Change{Protection: &p, Identity: &account.Wish{System: true, Users: []string{"/nobody"}}}, nil
+		})
+		wantRefusal(t, err, visage.Invalid, "FailedIdentityOperation")
+		if a, e := h.settled(); e.Key.Name != "k" || e.Key.Version != "" || a.Revision != before.Revision {
+			t.Errorf("after a refusal: %+v, %+v", a, e)
+		}
+	}
+}
+
+// TestDeletedAccountsAskNoKey: while an account is deleted nothing of it is open, and its customer's key is left alone, also
+// after a restart; recovered it is open when the key says yes.
+func TestDeletedAccountsAskNoKey(t *testing.T) { inHouse(t, deletedAccountsAskNoKey) }
+
+func deletedAccountsAskNoKey(t *testing.T, h house) {
+	if err := h.protect(mine); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := h.settled()
+	open := func() error {
+		return h.staff.store.Space(sealed.SpaceID(a.ID)).View(t.Context(), func(sealed.Reader) error { return nil })
+	}
+	if err := open(); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Delete(t.Context(), account.Caller{}, "vip"); err != nil {
+		t.Fatal(err)
+	}
+	h.staff.safe.asked.Store(0)
+	rest := func(what string) {
+		t.Helper()
+		time.Sleep(time.Hour)
+		if err := open(); err == nil {
+			t.Errorf("%s: its data is open", what)
+		}
+		if n := h.staff.safe.asked.Load(); n != 0 {
+			t.Errorf("%s: its key was asked %d times", what, n)
+		}
+	}
+	rest("deleted")
+	h = h.restarted()
+	rest("deleted, after a restart")
+	if got := h.custody.Conditions(); got[custody.Locked]+got[custody.Unavailable] != 0 {
+		t.Errorf("conditions: %v", got)
+	}
+	if _, err := h.Recover(t.Context(), account.Caller{}, "vip"); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(); err != nil {
+		t.Errorf("recovered: %v", err)
+	}
+	if e := h.until(custody.Active); e.Key.Name != "k" {
+		t.Errorf("recovered: %+v", e)
+	}
+	if err := h.Delete(t.Context(), account.Caller{}, "vip"); err != nil {
+		t.Fatal(err)
+	}
+	h.staff.safe.access.Delete(visage.PrincipalID(a.Identity.System.PrincipalID))
+	if _, err := h.Recover(t.Context(), account.Caller{}, "vip"); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(); err == nil {
+		t.Error("recovered without access: its data is open")
+	}
+	h.until(custody.Revoked)
+}
+
+// TestUnreadableKeysAreOneAccountsMisfortune: an account whose keys cannot be read is shown, deleted and purged like others.
+func TestUnreadableKeysAreOneAccountsMisfortune(t *testing.T) {
+	inHouse(t, unreadableKeysAreOneAccountsMisfortune)
+}
+
+func unreadableKeysAreOneAccountsMisfortune(t *testing.T, h house) {
+	if err := h.protect(mine); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := h.settled()
+	if err := h.staff.store.Drop(t.Context(), sealed.SpaceID(a.ID)); err != nil {
+		t.Fatal(err)
+	}
+	h = h.restarted()
+	e, err := h.Encryption(t.Context(), a)
+	if err != nil || !e.Said || e.VaultURI != mine.VaultURI || e.State.Condition != custody.Unavailable || e.State.Reason == "" {
+		t.Errorf("got %+v, %v", e, err)
+	}
+	for range 2 {
+		if err := h.Delete(t.Context(), account.Caller{}, "vip"); err != nil {
+			t.Error(err)
+		}
+		if _, err := h.Recover(t.Context(), account.Caller{}, "vip"); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := h.Delete(t.Context(), account.Caller{}, "vip"); err != nil {
+		t.Error(err)
+	}
+	if err := h.Purge(t.Context(), account.Caller{}, "vip"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSameKeyWhileRevoked: who sends all of a resource back to change its tags changes no key, also while that is refused,
+// and whether it was named with a version or not; registering again gives the access back.
+func TestSameKeyWhileRevoked(t *testing.T) {
+	for _, named := range []string{"", version} {
+		t.Run("version "+named, func(t *testing.T) {
+			inHouse(t, func(t *testing.T, h house) { sameKeyWhileRevoked(t, h, named) })
+		})
+	}
+}
+
+func sameKeyWhileRevoked(t *testing.T, h house, named string) {
+	key := mine
+	key.KeyVersion = named
+	if err := h.protect(key); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := h.settled()
+	h.staff.safe.access.Delete(visage.PrincipalID(a.Identity.System.PrincipalID))
+	h.until(custody.Revoked)
+	again := key
+	again.Register = false
+	if err := h.protect(again); err != nil {
+		t.Errorf("the same again: %v", err)
+	}
+	other := again
+	other.KeyVersion = strings.Repeat("f", 32)
+	wantRefusal(t, h.protect(other), visage.Conflict, "EncryptionKeyRevoked")
+	wantRefusal(t, h.protect(account.Protection{}), visage.Conflict, "EncryptionKeyRevoked")
+	if _, e := h.settled(); e.State.Condition != custody.Revoked {
+		t.Errorf("got %+v", e.State)
+	}
+	if err := h.protect(key); err != nil {
+		t.Errorf("registered again: %v", err)
+	}
+	h.until(custody.Active)
+}
