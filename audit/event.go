@@ -54,6 +54,10 @@ const (
 	FaceDelete   Kind = "face.delete"
 	GroupDelete  Kind = "group.delete" // of persons, or a face list
 
+	RetentionSet Kind = "retention.set" // how long persons or faces are kept
+	HoldPlace    Kind = "hold.place"    // a legal hold
+	HoldRelease  Kind = "hold.release"
+
 	AccessRefuse Kind = "access.refuse" // a request whose caller was not let in
 
 	OperatorAction Kind = "operator.action" // backup, restore, drill, settings; DetailOperation has its name
@@ -69,7 +73,7 @@ var kinds = []Kind{
 	ResourceCreate, ResourceUpdate, ResourceDelete, ResourceRecover, ResourcePurge, ResourceListKeys, ResourceRegenerateKey,
 	RequestSubmit, RequestApprove, RequestReject, RequestWithdraw, RequestCapacity,
 	IdentityCreate, IdentityDelete, IdentityToken, IdentityRole, IdentityRotate,
-	VaultOperation, PersonDelete, FaceDelete, GroupDelete, AccessRefuse, OperatorAction, StoreEvent, InstanceStart, InstanceStop,
+	VaultOperation, PersonDelete, FaceDelete, GroupDelete, RetentionSet, HoldPlace, HoldRelease, AccessRefuse, OperatorAction, StoreEvent, InstanceStart, InstanceStop,
 }
 
 // Kinds returns every kind there is, in the order of their meaning.

@@ -237,6 +237,9 @@ func (s *Service) Delete(ctx context.Context, res visage.Resource, ref Ref) erro
 		if record, st, err = findIdle(tx, ref); err != nil {
 			return err
 		}
+		if err := mayDeleteAll(tx, record); err != nil {
+			return err
+		}
 		t, err := getTotals(tx)
 		if err != nil {
 			return err
@@ -251,6 +254,9 @@ func (s *Service) Delete(ctx context.Context, res visage.Resource, ref Ref) erro
 			return fmt.Errorf("note what is to be dropped: %w", err)
 		}
 		if err := remove(tx, states.In(ref.Kind.String()), incarnation); err != nil {
+			return err
+		}
+		if err := remove(tx, retentions.In(), incarnation); err != nil {
 			return err
 		}
 		return remove(tx, collections.In(ref.Kind.String()), ref.ID)

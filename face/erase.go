@@ -36,13 +36,46 @@ const (
 type Auditor interface {
 	// Erased is called after the erasure, which it cannot undo: an error is the operator's to know.
 	Erased(ctx context.Context, e Erasure) error
+	// Decided is called after somebody has decided how long others are kept.
+	Decided(ctx context.Context, d Decision) error
 }
+
+// Decision is a change of how long somebody is kept.
+type Decision struct {
+	What      Decided
+	Resource  visage.ResourceID
+	By        visage.Caller
+	Ref       Ref        // the group or list; zero: the resource
+	Item      string     // the person or persisted face; empty: all
+	Retention *Retention // of RetentionSet; nil: it was taken back
+}
+
+// Decided says what was decided.
+type Decided string
+
+// What can be decided.
+const (
+	RetentionSet Decided = "retention"
+	HoldPlaced   Decided = "hold"
+	HoldReleased Decided = "release"
+)
 
 // nobody audits nothing.
 type nobody struct{}
 
 // Erased implements Auditor.
 func (nobody) Erased(context.Context, Erasure) error { return nil }
+
+// Decided implements Auditor.
+func (nobody) Decided(context.Context, Decision) error { return nil }
+
+// decided writes down what was decided.
+func (s *Service) decided(ctx context.Context, res visage.Resource, d Decision) {
+	d.Resource, d.By = res.ID, visage.CallerFrom(ctx)
+	if err := s.audit.Decided(context.WithoutCancel(ctx), d); err != nil {
+		s.log.ErrorContext(ctx, "decision not audited", "resource", res.ID.String(), "what", string(d.What), "err", err)
+	}
+}
 
 // erase is update, for what deletes: it returns when the keys of what was deleted are destroyed. When they cannot be for the
 // moment the records are deleted all the same, and the store goes on trying.

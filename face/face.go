@@ -13,6 +13,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/gallery"
@@ -78,6 +79,8 @@ type Service struct {
 	locks     locks
 	trainings *agenda // resources with a training to be run
 	sweeps    *agenda // resources with contents to be dropped
+	matches   *matchLog
+	expired   map[visage.ResourceID]time.Time // when each was last looked at; of the one goroutine that sweeps
 	metrics   metrics
 }
 
@@ -114,7 +117,7 @@ func New(cfg Config) (*Service, error) {
 		store: cfg.Store, models: maps.Clone(cfg.Models), resources: cfg.Resources, log: cfg.Logger,
 		modelNames: strings.Join(slices.Sorted(maps.Keys(cfg.Models)), ", "),
 		galleries:  galleries, orders: newOrders(mostOrdered),
-		trainings: newAgenda(), sweeps: newAgenda(),
+		trainings: newAgenda(), sweeps: newAgenda(), matches: newMatchLog(), expired: make(map[visage.ResourceID]time.Time),
 	}
 	s.metrics = newMetrics(galleries)
 	return s, nil

@@ -181,6 +181,9 @@ func (s *Service) DeleteFace(ctx context.Context, res visage.Resource, list Ref,
 		if f, err = findFace(tx, c, uuid{}, faceID); err != nil {
 			return err
 		}
+		if err := mayDelete(tx, c, faceID); err != nil {
+			return err
+		}
 		if err := removeFace(tx, c, f.ID); err != nil {
 			return err
 		}
@@ -221,6 +224,11 @@ func putFace(tx sealed.Tx, kind Kind, c collectionRecord, st *stateRecord, f *fa
 			return fmt.Errorf("write userData of a face: %w", err)
 		}
 	}
+	if !kind.isGroup() {
+		if err := noteDay(tx, c, st); err != nil {
+			return err
+		}
+	}
 	return putState(tx, kind, c, *st)
 }
 
@@ -228,6 +236,9 @@ func putFace(tx sealed.Tx, kind Kind, c collectionRecord, st *stateRecord, f *fa
 func removeFace(tx sealed.Tx, c collectionRecord, id uuid) error {
 	of := c.Incarnation.String()
 	if err := remove(tx, faces.In(of), id.String()); err != nil {
+		return err
+	}
+	if err := remove(tx, matched.In(of), id.String()); err != nil {
 		return err
 	}
 	return remove(tx, userData.In(of), id.String())

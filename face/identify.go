@@ -178,7 +178,10 @@ func (s *Service) identify(
 	answer := make([]Identified, len(found))
 	for i, matches := range found {
 		answer[i] = Identified{FaceID: q.FaceIDs[i], Candidates: []Candidate{}}
-		for _, match := range matches {
+		for k, match := range matches {
+			if k == 0 && confidence(m, match.Distance) >= samePerson {
+				s.recognised(res, group.Kind, c.Incarnation, uuid(match.Owner))
+			}
 			if score := confidence(m, match.Distance); score >= least {
 				answer[i].Candidates = append(answer[i].Candidates, Candidate{uuid(match.Owner).String(), score})
 			}

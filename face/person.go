@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/gallery"
@@ -44,7 +45,7 @@ func (s *Service) CreatePerson(
 	if err := (Change{Name: &name, UserData: userData}).check(); err != nil {
 		return "", err
 	}
-	p := personRecord{ID: newUUID(), Name: name, UserData: userData}
+	p := personRecord{ID: newUUID(), Name: name, UserData: userData, Enrolled: time.Now().Unix()}
 	var c collectionRecord
 	err := s.update(ctx, res, func(tx sealed.Tx) error {
 		var st stateRecord
@@ -220,25 +221,13 @@ func (s *Service) DeletePerson(ctx context.Context, res visage.Resource, ref Per
 	c, receipt, err := s.erasePerson(ctx, res, ref,
 		func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (bool, error) {
 			gone = p.ID
-			for _, f := range p.Faces {
-				if err := removeFace(tx, c, f); err != nil {
-					return false, err
-				}
-			}
-			t, err := getTotals(tx)
-			if err != nil {
+			if err := mayDelete(tx, c, ref.ID); err != nil {
 				return false, err
 			}
-			t.Persons[ref.Group.Kind]--
-			if err := totals.In().Put(tx, totalsID, t); err != nil {
-				return false, fmt.Errorf("write totals: %w", err)
-			}
-			st.Persons--
-			st.Faces -= len(p.Faces)
-			if err := putState(tx, ref.Group.Kind, c, *st); err != nil {
+			if err := removePerson(tx, ref.Group.Kind, c, st, *p); err != nil {
 				return false, err
 			}
-			return false, remove(tx, persons.In(c.Incarnation.String()), ref.ID)
+			return false, putState(tx, ref.Group.Kind, c, *st)
 		})
 	if err != nil {
 		return fmt.Errorf("delete person: %w", err)
@@ -250,6 +239,30 @@ func (s *Service) DeletePerson(ctx context.Context, res visage.Resource, ref Per
 	s.orders.change(contentsOrder(res, c), idChange{id: string(gone[:])})
 	s.told(ctx, res, Erasure{What: ErasedPerson, Ref: ref.Group, Person: gone.String(), Receipt: receipt})
 	return nil
+}
+
+// removePerson removes a person with its faces, and from the state and totals, of which the state is the caller's to write.
+func removePerson(tx sealed.Tx, kind Kind, c collectionRecord, st *stateRecord, p personRecord) error {
+	for _, f := range p.Faces {
+		if err := removeFace(tx, c, f); err != nil {
+			return err
+		}
+	}
+	t, err := getTotals(tx)
+	if err != nil {
+		return err
+	}
+	t.Persons[kind]--
+	if err := totals.In().Put(tx, totalsID, t); err != nil {
+		return fmt.Errorf("write totals: %w", err)
+	}
+	st.Persons--
+	st.Faces -= len(p.Faces)
+	of := c.Incarnation.String()
+	if err := remove(tx, matched.In(of), p.ID.String()); err != nil {
+		return err
+	}
+	return remove(tx, persons.In(of), p.ID.String())
 }
 
 // AddPersonFace adds the one face on a photo to a person and returns its persisted face id. The refusals are those of
@@ -292,6 +305,7 @@ func (s *Service) AddPersonFace(ctx context.Context, res visage.Resource, ref Pe
 				return false, err
 			}
 			f.Person = p.ID
+			p.Enrolled = time.Now().Unix()
 			p.Faces = append(slices.Clip(p.Faces), f.ID)
 			st.Faces++
 			return true, putFace(tx, ref.Group.Kind, c, st, &f, e.UserData)
@@ -361,6 +375,9 @@ func (s *Service) DeletePersonFace(ctx context.Context, res visage.Resource, ref
 		func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (bool, error) {
 			f, err := findFace(tx, c, p.ID, faceID)
 			if err != nil {
+				return false, err
+			}
+			if err := mayDelete(tx, c, ref.ID); err != nil {
 				return false, err
 			}
 			gone = f.ID

@@ -44,6 +44,7 @@ type stateRecord struct {
 	Sequence uint64         `cbor:"3,keyasint"` // of the face added last; never falls
 	Trained  uint64         `cbor:"4,keyasint"` // searches see faces up to this number: that of the last successful training
 	Training trainingRecord `cbor:"5,keyasint"`
+	Day      int64          `cbor:"6,keyasint"` // of the last enrolment in a list, since the Unix epoch; see dayRecord
 }
 
 // trainingRecord is the latest training. Times are Unix microseconds; zero: not yet.
@@ -62,6 +63,7 @@ type personRecord struct {
 	Name     string  `cbor:"2,keyasint"`
 	UserData *string `cbor:"3,keyasint"`
 	Faces    []uuid  `cbor:"4,keyasint"` // in the order they were added
+	Enrolled int64   `cbor:"5,keyasint"` // Unix seconds: when the last face was added, at first when it was created; zero: before such times were written
 }
 
 // faceRecord has the same size for every face of a collection.

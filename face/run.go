@@ -42,7 +42,32 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 	}
 	wg.Wait()
+	s.writeAllMatches(context.WithoutCancel(ctx))
 	return nil
+}
+
+// lastWords bounds how long a shutdown is held up by what was to be written.
+const lastWords = 5 * time.Second
+
+// writeAllMatches stores what waits, of all resources that are open.
+func (s *Service) writeAllMatches(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lastWords)
+	defer cancel()
+	for _, id := range s.matches.resources() {
+		s.report(ctx, "write matches", id, s.writeMatches(ctx, visage.Resource{ID: id}))
+	}
+}
+
+// expireIfDue expires a resource once an hour, and otherwise stores who was recognised.
+func (s *Service) expireIfDue(ctx context.Context, res visage.Resource) error {
+	if last, ok := s.expired[res.ID]; ok && time.Since(last) < expireEvery {
+		return s.writeMatches(ctx, res)
+	}
+	_, err := s.Expire(ctx, res, false)
+	if err == nil {
+		s.expired[res.ID] = time.Now()
+	}
+	return err
 }
 
 // Resume has Run look at a resource now: it has been opened, so that what a lock interrupted can go on. It only queues.

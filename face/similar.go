@@ -186,6 +186,9 @@ func (s *Service) similarListed(
 	}
 	found := make([]Similar, len(matches[0]))
 	for i, match := range matches[0] {
+		if confidence(m, match.Distance) >= samePerson {
+			s.recognised(res, list.Kind, c.Incarnation, uuid(match.ID))
+		}
 		found[i] = Similar{PersistedFaceID: uuid(match.ID).String(), Confidence: confidence(m, match.Distance)}
 	}
 	return found, nil

@@ -45,6 +45,9 @@ func (s *Service) sweep(ctx context.Context, id visage.ResourceID) {
 			err = s.dropContents(ctx, res, of)
 		}
 	}
+	if err == nil {
+		err = s.expireIfDue(ctx, res)
+	}
 	s.report(ctx, "sweep", id, err)
 }
 
@@ -65,7 +68,7 @@ func (s *Service) dropHour(ctx context.Context, res visage.Resource, hour int64)
 func (s *Service) dropContents(ctx context.Context, res visage.Resource, of uuid) error {
 	name, space := of.String(), s.space(res)
 	for _, drop := range []func(context.Context, *sealed.Space) error{
-		persons.In(name).Drop, faces.In(name).Drop, userData.In(name).Drop,
+		persons.In(name).Drop, faces.In(name).Drop, userData.In(name).Drop, enrolled.In(name).Drop, matched.In(name).Drop,
 	} {
 		if err := drop(ctx, space); err != nil {
 			return fmt.Errorf("drop contents of a deleted collection: %w", outcome(err))

@@ -83,6 +83,7 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 	case group.ID != "" && !validID(group.ID):
 		return Verdict{}, badArgument("The group id %q has not the shape of one.", printable(group.ID))
 	}
+	var of, person uuid
 	var probes []detectionRecord
 	var templates [][]float32
 	defer func() {
@@ -102,6 +103,7 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 		if err != nil {
 			return asInvalid(err)
 		}
+		of = c.Incarnation
 		p, err := findPerson(r, c, q.PersonID)
 		if err != nil {
 			return asInvalid(err)
@@ -112,7 +114,7 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 		if _, err := s.recogniserOf(c); err != nil {
 			return err
 		}
-		templates = nil
+		person, templates = p.ID, nil
 		for _, id := range p.Faces {
 			f, err := faces.In(c.Incarnation.String()).Get(r, id.String())
 			if err != nil {
@@ -128,7 +130,11 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 	if len(templates) == 0 {
 		return Verdict{}, visage.Refuse(visage.NotFound, "PersistedFaceNotFound", "The person %s has no face.", q.PersonID)
 	}
-	return s.verdict(ctx, probes[0], templates...)
+	v, err := s.verdict(ctx, probes[0], templates...)
+	if v.Identical {
+		s.recognised(res, group.Kind, of, person)
+	}
+	return v, err
 }
 
 // verdict compares a probe with the nearest of some templates of its model.

@@ -173,6 +173,32 @@ func cutVersion(id string) (key, version string) {
 // faceAudit writes down what was erased, and with which key's end.
 type faceAudit struct{ log *audit.Log }
 
+// Decided implements face.Auditor.
+func (a faceAudit) Decided(ctx context.Context, d face.Decision) error {
+	event := audit.Event{
+		Kind: map[face.Decided]audit.Kind{
+			face.RetentionSet: audit.RetentionSet, face.HoldPlaced: audit.HoldPlace, face.HoldReleased: audit.HoldRelease,
+		}[d.What],
+		Outcome: audit.Done, Resource: d.Resource, RequestID: d.By.RequestID, Details: map[audit.Detail]string{},
+	}
+	if d.By.Principal != (visage.Principal{}) {
+		event.Actor = audit.ActorOf(d.By.Principal)
+	}
+	if d.Ref != (face.Ref{}) {
+		event.Details[audit.DetailGroup] = d.Ref.Kind.String() + "/" + d.Ref.ID
+	}
+	if d.Item != "" {
+		event.Details[audit.DetailPerson] = d.Item
+	}
+	if d.What == face.RetentionSet {
+		event.Details[audit.DetailOperation] = "removed"
+		if r := d.Retention; r != nil {
+			event.Details[audit.DetailOperation] = strconv.Itoa(r.Days) + " days since " + string(r.Since)
+		}
+	}
+	return a.log.Append(ctx, event)
+}
+
 // Erased implements face.Auditor.
 func (a faceAudit) Erased(ctx context.Context, e face.Erasure) error {
 	event := audit.Event{

@@ -1,0 +1,499 @@
+package face
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/gallery"
+	"github.com/visage-face/visage/sealed"
+)
+
+// expireEvery is how often Run looks in each resource for those whose time is up.
+const expireEvery = time.Hour
+
+// expireTogether is how many persons or faces are erased in one transaction: each costs a few rows, and other writers wait.
+const expireTogether = 100
+
+// Expired counts those whose time is up.
+type Expired struct {
+	Persons int // of groups, with all their faces
+	Faces   int // of lists
+	Held    int // of both, those that are kept because of a hold; not in the other counts
+}
+
+// Expire erases everybody in a resource whose time is up and who is not held, as a deletion by request does; with dry, it only
+// counts them. A group or list that is being trained is left for the next time. Run calls it every hour.
+func (s *Service) Expire(ctx context.Context, res visage.Resource, dry bool) (Expired, error) {
+	var sum Expired
+	if err := s.writeMatches(ctx, res); err != nil {
+		return sum, fmt.Errorf("expire: %w", err)
+	}
+	var due []expiry
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
+		due, err = s.expiries(r, res)
+		return err
+	})
+	for _, e := range due {
+		if err == nil {
+			err = s.expireOne(ctx, e, dry, &sum)
+		}
+	}
+	if err != nil {
+		return sum, fmt.Errorf("expire: %w", err)
+	}
+	return sum, nil
+}
+
+// expiry is a group or list whose contents have a limited time.
+type expiry struct {
+	res       visage.Resource
+	ref       Ref
+	of        uuid // incarnation
+	retention retentionRecord
+	days      []dayRecord // of a list, in their order
+}
+
+// expiries returns what has a retention, of its own or the resource's.
+func (s *Service) expiries(r sealed.Reader, res visage.Resource) ([]expiry, error) {
+	rule, err := rules(r)
+	if err != nil || len(rule) == 0 {
+		return nil, err
+	}
+	var all []expiry
+	for kind := FaceList; kind <= LargePersonGroup; kind++ {
+		for c, err := range collections.In(kind.String()).All(r) {
+			if err != nil {
+				return nil, err
+			}
+			retention := rule.of(c.Incarnation)
+			if retention.Days == 0 {
+				continue
+			}
+			e := expiry{res: res, ref: Ref{kind, c.ID}, of: c.Incarnation, retention: retention}
+			if !kind.isGroup() {
+				if e.days, err = enrolmentDays(r, c.Incarnation); err != nil {
+					return nil, err
+				}
+			}
+			all = append(all, e)
+		}
+	}
+	return all, nil
+}
+
+// ruleSet is the retentions of a resource, by the id they are stored under.
+type ruleSet map[string]retentionRecord
+
+// of returns the retention of a collection; of none, one of no days.
+func (rs ruleSet) of(incarnation uuid) retentionRecord {
+	if own, ok := rs[incarnation.String()]; ok {
+		return own
+	}
+	return rs[wholeResource]
+}
+
+func rules(r sealed.Reader) (ruleSet, error) {
+	rs := ruleSet{}
+	for record, err := range retentions.In().All(r) {
+		if err != nil {
+			return nil, fmt.Errorf("read retention: %w", err)
+		}
+		if record.Kind == 0 {
+			rs[wholeResource] = record
+			continue
+		}
+		c, err := find(r, Ref{record.Kind, record.ID})
+		if err != nil {
+			return nil, err
+		}
+		rs[c.Incarnation.String()] = record
+	}
+	return rs, nil
+}
+
+func enrolmentDays(r sealed.Reader, of uuid) (days []dayRecord, err error) {
+	for d, err := range enrolled.In(of.String()).All(r) {
+		if err != nil {
+			return nil, fmt.Errorf("read days of enrolment: %w", err)
+		}
+		days = append(days, d)
+	}
+	slices.SortFunc(days, func(a, b dayRecord) int { return int(a.Day - b.Day) })
+	return days, nil
+}
+
+// from returns from when the time of somebody counts who was enrolled then; zero: nobody knows when.
+func (e *expiry) from(r sealed.Reader, when time.Time, id uuid) (time.Time, error) {
+	if when.IsZero() {
+		when = time.Unix(e.retention.Set, 0)
+	}
+	if e.retention.Since != SinceMatch {
+		return when, nil
+	}
+	m, err := matched.In(e.of.String()).Get(r, id.String())
+	if errors.Is(err, sealed.ErrNotFound) {
+		return when, nil
+	}
+	if err != nil {
+		return when, fmt.Errorf("read a match: %w", err)
+	}
+	if end := dayEnd(m.Day); end.After(when) {
+		when = end
+	}
+	return when, nil
+}
+
+// over says whether somebody's time is up. What does not need a look at matches is said without.
+func (e *expiry) over(r sealed.Reader, when time.Time, id uuid) (bool, error) {
+	age := time.Duration(e.retention.Days) * day
+	if !when.IsZero() && time.Since(when) < age {
+		return false, nil
+	}
+	from, err := e.from(r, when, id)
+	return err == nil && time.Since(from) >= age, err
+}
+
+func (p personRecord) enrolledAt() time.Time {
+	if p.Enrolled == 0 {
+		return time.Time{}
+	}
+	return time.Unix(p.Enrolled, 0)
+}
+
+// faceEnrolledAt returns the end of the day on which a list got a face.
+func (e *expiry) faceEnrolledAt(f faceRecord) time.Time {
+	for i := len(e.days) - 1; i >= 0; i-- {
+		if e.days[i].First <= f.Sequence {
+			return dayEnd(e.days[i].Day)
+		}
+	}
+	return time.Time{}
+}
+
+// expireOne expires a collection.
+func (s *Service) expireOne(ctx context.Context, e expiry, dry bool, sum *Expired) error {
+	var gone []string
+	held := 0
+	err := s.view(ctx, e.res, func(r sealed.Reader) error {
+		gone, held = nil, 0
+		return e.each(r, func(id uuid) error {
+			kept, err := isHeld(r, e.of, id.String())
+			switch {
+			case err != nil:
+				return err
+			case kept:
+				held++
+			default:
+				gone = append(gone, id.String())
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	sum.Held += held
+	n := len(gone)
+	if !dry {
+		n = 0
+		for part := range slices.Chunk(gone, expireTogether) {
+			erased, err := s.expirePart(ctx, e, part)
+			n += erased
+			if refusal, ok := errors.AsType[*visage.Refusal](err); ok && (refusal.Kind == visage.Conflict || refusal.Kind == visage.NotFound) {
+				break // in training, or deleted meanwhile
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	if e.ref.Kind.isGroup() {
+		sum.Persons += n
+	} else {
+		sum.Faces += n
+	}
+	return nil
+}
+
+// each calls found with everybody of the collection whose time is up.
+func (e *expiry) each(r sealed.Reader, found func(uuid) error) error {
+	offer := func(when time.Time, id uuid) error {
+		over, err := e.over(r, when, id)
+		if err == nil && over {
+			err = found(id)
+		}
+		return err
+	}
+	if e.ref.Kind.isGroup() {
+		for p, err := range persons.In(e.of.String()).All(r) {
+			if err == nil {
+				err = offer(p.enrolledAt(), p.ID)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for f, err := range faces.In(e.of.String()).All(r) {
+		clear(f.Template)
+		if err == nil {
+			err = offer(e.faceEnrolledAt(f), f.ID)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// expirePart erases some of a collection, after another look at each: since the first they may have been held, recognised or
+// enrolled anew.
+func (s *Service) expirePart(ctx context.Context, e expiry, ids []string) (int, error) {
+	var c collectionRecord
+	var gone []uuid
+	receipt, err := s.erase(ctx, e.res, func(tx sealed.Tx) error {
+		gone = nil
+		var st stateRecord
+		var err error
+		if c, st, err = findIdle(tx, e.ref); err != nil {
+			return err
+		}
+		if c.Incarnation != e.of {
+			return e.ref.notFound()
+		}
+		for _, id := range ids {
+			is, err := e.remove(tx, c, &st, id)
+			if err != nil {
+				return err
+			}
+			if is != (uuid{}) {
+				gone = append(gone, is)
+			}
+		}
+		if len(gone) == 0 {
+			return nil
+		}
+		return putState(tx, e.ref.Kind, c, st)
+	})
+	if err != nil || len(gone) == 0 {
+		return 0, err
+	}
+	s.galleries.Change(scope(e.res, c), func(g *gallery.Gallery) error {
+		for _, id := range gone {
+			if e.ref.Kind.isGroup() {
+				g.RemoveOwner(gallery.ID(id))
+			} else {
+				g.Remove(gallery.ID(id))
+			}
+		}
+		return nil
+	})
+	for _, id := range gone {
+		s.orders.change(contentsOrder(e.res, c), idChange{id: string(id[:])})
+		erasure := Erasure{What: ErasedFace, Ref: e.ref, Face: id.String(), Receipt: receipt}
+		if e.ref.Kind.isGroup() {
+			erasure = Erasure{What: ErasedPerson, Ref: e.ref, Person: id.String(), Receipt: receipt}
+		}
+		s.told(ctx, e.res, erasure)
+	}
+	return len(gone), nil
+}
+
+// remove removes one whose time is up, and returns its id; the zero id when it is not to go.
+func (e *expiry) remove(tx sealed.Tx, c collectionRecord, st *stateRecord, id string) (gone uuid, err error) {
+	if held, err := isHeld(tx, e.of, id); err != nil || held {
+		return gone, err
+	}
+	if e.ref.Kind.isGroup() {
+		p, err := persons.In(e.of.String()).Get(tx, id)
+		if errors.Is(err, sealed.ErrNotFound) {
+			return gone, nil
+		}
+		if err != nil {
+			return gone, fmt.Errorf("read person: %w", err)
+		}
+		if over, err := e.over(tx, p.enrolledAt(), p.ID); err != nil || !over {
+			return gone, err
+		}
+		return p.ID, removePerson(tx, e.ref.Kind, c, st, p)
+	}
+	f, err := faces.In(e.of.String()).Get(tx, id)
+	if errors.Is(err, sealed.ErrNotFound) {
+		return gone, nil
+	}
+	if err != nil {
+		return gone, fmt.Errorf("read face: %w", err)
+	}
+	clear(f.Template)
+	if over, err := e.over(tx, e.faceEnrolledAt(f), f.ID); err != nil || !over {
+		return gone, err
+	}
+	st.Faces--
+	return f.ID, removeFace(tx, c, f.ID)
+}
+
+// mostMatches bounds how many matches wait to be written, about 100 bytes each. Run writes them every minute.
+const mostMatches = 1_000_000
+
+// matchKey is somebody in a collection.
+type matchKey struct {
+	res    visage.ResourceID
+	of, id uuid
+}
+
+// matchLog is who was recognised since it was last written. A crash loses it: at most a minute of matches.
+type matchLog struct {
+	mu   sync.Mutex // guards all below
+	refs map[uuid]Kind
+	days map[matchKey]int64
+}
+
+func newMatchLog() *matchLog {
+	return &matchLog{refs: make(map[uuid]Kind), days: make(map[matchKey]int64)}
+}
+
+// recognised notes that somebody was recognised.
+func (s *Service) recognised(res visage.Resource, kind Kind, of uuid, id uuid) {
+	m := s.matches
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := matchKey{res.ID, of, id}
+	if _, ok := m.days[key]; !ok && len(m.days) >= mostMatches {
+		return
+	}
+	m.refs[of] = kind
+	m.days[key] = dayNumber(time.Now())
+}
+
+// take returns and removes what waits of a resource.
+func (m *matchLog) take(res visage.ResourceID) map[matchKey]int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var taken map[matchKey]int64
+	for key, when := range m.days {
+		if key.res == res {
+			if taken == nil {
+				taken = make(map[matchKey]int64)
+			}
+			taken[key] = when
+			delete(m.days, key)
+		}
+	}
+	if len(m.days) == 0 {
+		clear(m.refs)
+	}
+	return taken
+}
+
+func (m *matchLog) putBack(some map[matchKey]int64, kinds map[uuid]Kind) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key, when := range some {
+		m.days[key] = max(m.days[key], when)
+		m.refs[key.of] = kinds[key.of]
+	}
+}
+
+func (m *matchLog) kinds() map[uuid]Kind {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	kinds := make(map[uuid]Kind, len(m.refs))
+	for of, kind := range m.refs {
+		kinds[of] = kind
+	}
+	return kinds
+}
+
+// resources returns the resources of which something waits.
+func (m *matchLog) resources() []visage.ResourceID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []visage.ResourceID
+	for key := range m.days {
+		if !slices.Contains(all, key.res) {
+			all = append(all, key.res)
+		}
+	}
+	return all
+}
+
+// writeMatches stores who was recognised, where a retention asks for it. What cannot be stored now waits on.
+func (s *Service) writeMatches(ctx context.Context, res visage.Resource) error {
+	kinds := s.matches.kinds()
+	taken := s.matches.take(res.ID)
+	if len(taken) == 0 {
+		return nil
+	}
+	var rule ruleSet
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
+		rule, err = rules(r)
+		return err
+	})
+	keys := make([]matchKey, 0, len(taken))
+	for key := range taken {
+		if retention := rule.of(key.of); retention.Since == SinceMatch && retention.Days > 0 {
+			keys = append(keys, key)
+		} else if err == nil {
+			delete(taken, key)
+		}
+	}
+	slices.SortFunc(keys, func(a, b matchKey) int {
+		return strings.Compare(string(a.of[:])+string(a.id[:]), string(b.of[:])+string(b.id[:]))
+	})
+	for part := range slices.Chunk(keys, 10*expireTogether) {
+		if err == nil {
+			err = s.update(ctx, res, func(tx sealed.Tx) error {
+				for _, key := range part {
+					if err := putMatch(tx, kinds[key.of], key, taken[key]); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+		if err == nil {
+			for _, key := range part {
+				delete(taken, key)
+			}
+		}
+	}
+	if err != nil {
+		s.matches.putBack(taken, kinds)
+		return err
+	}
+	return nil
+}
+
+// putMatch writes one match, of somebody who is still there and was not recognised that day already.
+func putMatch(tx sealed.Tx, kind Kind, key matchKey, when int64) error {
+	of, id := key.of.String(), key.id.String()
+	var err error
+	if kind.isGroup() {
+		_, err = persons.In(of).Get(tx, id)
+	} else {
+		var f faceRecord
+		f, err = faces.In(of).Get(tx, id)
+		clear(f.Template)
+	}
+	if errors.Is(err, sealed.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read who was recognised: %w", err)
+	}
+	old, err := matched.In(of).Get(tx, id)
+	if err != nil && !errors.Is(err, sealed.ErrNotFound) {
+		return fmt.Errorf("read a match: %w", err)
+	}
+	if err == nil && old.Day >= when {
+		return nil
+	}
+	return matched.In(of).Put(tx, id, matchRecord{Day: when})
+}

@@ -1,0 +1,179 @@
+package face
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/sealed"
+)
+
+// Held names what a legal hold is on: a whole resource (the zero Held), a group or list, or one person or persisted face.
+type Held struct {
+	Ref  Ref
+	Item string // id of a person of the group, or of a persisted face of the list; empty: all of it
+}
+
+// Hold is a legal hold: what it is on is neither erased because a time is up nor deleted by request, until it is released.
+// Names and userData can still be changed.
+type Hold struct {
+	On     Held
+	Reason string
+	By     string // who placed it
+	Placed time.Time
+}
+
+var holds = sealed.NewTable[holdRecord]("face.hold", 1) // In(), by what is held
+
+type holdRecord struct {
+	Of     uuid   `cbor:"1,keyasint"` // incarnation; zero: the whole resource
+	Kind   Kind   `cbor:"2,keyasint"`
+	ID     string `cbor:"3,keyasint"`
+	Item   string `cbor:"4,keyasint"`
+	Reason string `cbor:"5,keyasint"`
+	By     string `cbor:"6,keyasint"`
+	Placed int64  `cbor:"7,keyasint"` // Unix seconds
+}
+
+func (h holdRecord) hold() Hold {
+	return Hold{On: Held{Ref{h.Kind, h.ID}, h.Item}, Reason: h.Reason, By: h.By, Placed: time.Unix(h.Placed, 0).UTC()}
+}
+
+// holdID names a hold in the store.
+func holdID(of uuid, item string) string {
+	switch {
+	case of == uuid{}:
+		return wholeResource
+	case item == "":
+		return of.String()
+	}
+	return of.String() + "/" + item
+}
+
+// mostReason bounds why something is held, in UTF-16 code units.
+const mostReason = 1024
+
+// Hold places a legal hold, or gives the one there is another reason. Refusals: BadArgument, FaceListNotFound and so on,
+// PersonNotFound, PersistedFaceNotFound.
+func (s *Service) Hold(ctx context.Context, res visage.Resource, on Held, reason string) error {
+	if reason == "" {
+		return badArgument("A hold needs a reason.")
+	}
+	if err := checkUserData(&reason, mostReason); err != nil {
+		return err
+	}
+	by := visage.CallerFrom(ctx).Principal
+	err := s.update(ctx, res, func(tx sealed.Tx) error {
+		of, err := findHeld(tx, on, true)
+		if err != nil {
+			return err
+		}
+		return holds.In().Put(tx, holdID(of, on.Item), holdRecord{
+			Of: of, Kind: on.Ref.Kind, ID: on.Ref.ID, Item: on.Item, Reason: reason, By: nameOf(by), Placed: time.Now().Unix(),
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("place a hold: %w", err)
+	}
+	s.decided(ctx, res, Decision{What: HoldPlaced, Ref: on.Ref, Item: on.Item})
+	return nil
+}
+
+// Release ends a hold. What is over its time goes with the next sweep. Refusal: LegalHoldNotFound.
+func (s *Service) Release(ctx context.Context, res visage.Resource, on Held) error {
+	none := visage.Refuse(visage.NotFound, "LegalHoldNotFound", "There is no such hold.")
+	err := s.update(ctx, res, func(tx sealed.Tx) error {
+		of, err := findHeld(tx, on, false)
+		if err != nil {
+			return err
+		}
+		if err := holds.In().Delete(tx, holdID(of, on.Item)); !errors.Is(err, sealed.ErrNotFound) {
+			return err
+		}
+		return none
+	})
+	if err != nil {
+		return fmt.Errorf("release a hold: %w", err)
+	}
+	s.decided(ctx, res, Decision{What: HoldReleased, Ref: on.Ref, Item: on.Item})
+	return nil
+}
+
+// findHeld returns the incarnation of the collection that a hold is about, and looks whether the item is in it.
+func findHeld(r sealed.Reader, on Held, item bool) (of uuid, err error) {
+	if on.Ref == (Ref{}) {
+		if on.Item != "" {
+			return of, badArgument("A person or face is in a group or list, and none is named.")
+		}
+		return of, nil
+	}
+	c, err := find(r, on.Ref)
+	if err != nil || on.Item == "" || !item {
+		return c.Incarnation, err
+	}
+	if on.Ref.Kind.isGroup() {
+		_, err = findPerson(r, c, on.Item)
+	} else {
+		_, err = findFace(r, c, uuid{}, on.Item)
+	}
+	return c.Incarnation, err
+}
+
+// nameOf says who somebody is, for people.
+func nameOf(p visage.Principal) string {
+	switch {
+	case p.ObjectID != "":
+		return p.ObjectID
+	case p.KeyName != "":
+		return p.KeyName
+	}
+	return p.Method
+}
+
+// isHeld says whether an item of a collection is held, by a hold on it or on what it is in.
+func isHeld(r sealed.Reader, of uuid, item string) (bool, error) {
+	for _, id := range []string{holdID(uuid{}, ""), holdID(of, ""), holdID(of, item)} {
+		switch _, err := holds.In().Get(r, id); {
+		case err == nil:
+			return true, nil
+		case !errors.Is(err, sealed.ErrNotFound):
+			return false, fmt.Errorf("read holds: %w", err)
+		}
+	}
+	return false, nil
+}
+
+// mayDelete refuses to delete what is held.
+func mayDelete(r sealed.Reader, c collectionRecord, item string) error {
+	held, err := isHeld(r, c.Incarnation, item)
+	if err == nil && held {
+		err = errHeld()
+	}
+	return err
+}
+
+// mayDeleteAll refuses to delete a collection that is held, or in which somebody is.
+func mayDeleteAll(r sealed.Reader, c collectionRecord) error {
+	for h, err := range holds.In().All(r) {
+		switch {
+		case err != nil:
+			return fmt.Errorf("read holds: %w", err)
+		case h.Of == uuid{} || h.Of == c.Incarnation:
+			return errHeld()
+		}
+	}
+	return nil
+}
+
+func errHeld() error {
+	return visage.Refuse(visage.Conflict, "LegalHold",
+		"It is under a legal hold, or holds somebody who is. It can be deleted when the hold has been released.")
+}
+
+// Held reports whether anything of a resource is held.
+func (s *Service) Held(ctx context.Context, res visage.Resource) (bool, error) {
+	k, err := s.Keeping(ctx, res)
+	return len(k.Holds) > 0, err
+}
