@@ -147,10 +147,16 @@ func newRig(t testing.TB) *rig {
 // newRigOn makes a service on a store. Several on one store behave like one process after the other.
 func newRigOn(t testing.TB, store *sealed.Store, galleryBytes int64) *rig {
 	t.Helper()
-	return newRigWith(t, store, galleryBytes, &fake{name: "fake", supports: measurable})
+	return newRigWith(t, store, galleryBytes, &fake{name: "fake", supports: measurable}, nil)
 }
 
-func newRigWith(t testing.TB, store *sealed.Store, galleryBytes int64, model *fake) *rig {
+// newRigAudited makes a service that tells somebody what is erased and decided.
+func newRigAudited(t testing.TB, auditor face.Auditor) *rig {
+	t.Helper()
+	return newRigWith(t, newStore(t), 0, &fake{name: "fake", supports: measurable}, auditor)
+}
+
+func newRigWith(t testing.TB, store *sealed.Store, galleryBytes int64, model *fake, auditor face.Auditor) *rig {
 	t.Helper()
 	r := &rig{
 		res:   visage.Resource{ID: visage.ResourceID{1}, Name: "default", Tier: visage.S0},
@@ -164,7 +170,7 @@ func newRigWith(t testing.TB, store *sealed.Store, galleryBytes int64, model *fa
 		Resources: func(context.Context) ([]visage.ResourceID, error) {
 			return []visage.ResourceID{r.res.ID}, nil
 		},
-		GalleryBytes: galleryBytes,
+		GalleryBytes: galleryBytes, Audit: auditor,
 		Logger:       slog.New(slog.NewTextHandler(testLog{t}, nil)),
 	})
 	if err != nil {

@@ -144,14 +144,14 @@ func TestAnUnreachableKeyStoreIsNoRevocation(t *testing.T) {
 
 func TestTemplatesOfAnotherModelPackAreNotCompared(t *testing.T) {
 	store := newStore(t)
-	before := newRigWith(t, store, 0, &fake{name: "old pack", supports: measurable})
+	before := newRigWith(t, store, 0, &fake{name: "old pack", supports: measurable}, nil)
 	group := before.create(t, face.PersonGroup, "g")
 	before.enrol(t, group, "Ann", "ann")
 	mustDo(t, before.Train(t.Context(), before.res, group))
 	before.TrainNow(t.Context(), before.res)
 	old := before.detect(t, "ann")
 
-	r := newRigWith(t, store, 0, &fake{name: "new pack", supports: measurable})
+	r := newRigWith(t, store, 0, &fake{name: "new pack", supports: measurable}, nil)
 	identify := face.IdentifyQuery{FaceIDs: old, PersonGroupID: "g", MaxCandidates: 1}
 	_, err := r.Identify(t.Context(), r.res, identify)
 	wantRefusal(t, err, visage.Invalid, "FaceNotFound")
