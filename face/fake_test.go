@@ -171,7 +171,7 @@ func newRigWith(t testing.TB, store *sealed.Store, galleryBytes int64, model *fa
 			return []visage.ResourceID{r.res.ID}, nil
 		},
 		GalleryBytes: galleryBytes, Audit: auditor,
-		Logger:       slog.New(slog.NewTextHandler(testLog{t}, nil)),
+		Logger: slog.New(slog.NewTextHandler(testLog{t}, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)

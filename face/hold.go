@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/sealed"
@@ -58,11 +61,8 @@ const mostReason = 1024
 // Hold places a legal hold, or gives the one there is another reason. Refusals: BadArgument, FaceListNotFound and so on,
 // PersonNotFound, PersistedFaceNotFound.
 func (s *Service) Hold(ctx context.Context, res visage.Resource, on Held, reason string) error {
-	if reason == "" {
-		return badArgument("A hold needs a reason.")
-	}
-	if err := checkUserData(&reason, mostReason); err != nil {
-		return err
+	if n := units(reason); n < 1 || n > mostReason || !utf8.ValidString(reason) || strings.ContainsFunc(reason, unicode.IsControl) {
+		return badArgument("A hold needs a reason, of 1 to %d characters without control characters.", mostReason)
 	}
 	by := visage.CallerFrom(ctx).Principal
 	err := s.update(ctx, res, func(tx sealed.Tx) error {

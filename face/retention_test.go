@@ -257,6 +257,10 @@ func (d *decisions) note(what string, by visage.Caller) error {
 	return nil
 }
 
-func (d *decisions) Erased(_ context.Context, e face.Erasure) error { return d.note(string(e.What), e.By) }
+func (d *decisions) Erased(_ context.Context, e face.Erasure) error {
+	return d.note(string(e.What), e.By)
+}
 
-func (d *decisions) Decided(_ context.Context, e face.Decision) error { return d.note(string(e.What), e.By) }
+func (d *decisions) Decided(_ context.Context, e face.Decision) error {
+	return d.note(string(e.What), e.By)
+}

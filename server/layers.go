@@ -182,7 +182,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		Endpoint: s.resourceEndpoint, Rate: s.rate,
 		Vaults: l.vaults, VaultAddress: s.vaultAddress, May: l.identities.May,
 		Authority: s.endpoint + "/" + l.instance.TenantID, Backups: backups{l.store, l.audit}, Identities: directory{l.identities, l.instance.TenantID, l.audit},
-		AuditEvents: auditEvents{audit.Read(l.store)},
+		AuditEvents: auditEvents{audit.Read(l.store)}, Retentions: retentions{l.face},
 	})
 	if err != nil {
 		return nil, err

@@ -205,6 +205,9 @@ func (p *plane) remove(r *api.Request) (any, error) {
 		err = matches(r, a)
 	}
 	if err == nil {
+		err = p.mayRemove(r.Context(), a.Resource)
+	}
+	if err == nil {
 		err = p.Accounts.Delete(r.Context(), by(r), r.Path("account"))
 	}
 	if isUnknown(err) {

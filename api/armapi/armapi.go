@@ -44,6 +44,8 @@ type Config struct {
 	Identities Identities
 	// AuditEvents tells owners what happened to their resources. Required.
 	AuditEvents AuditEvents
+	// Retentions decides how long people are kept. Required.
+	Retentions Retentions
 	// Backups streams what an operator takes away. Required.
 	Backups Backups
 }
@@ -53,8 +55,9 @@ func New(cfg Config) (api.Plane, error) {
 	if cfg.Accounts == nil || cfg.Subscription == "" || cfg.Tenant == "" || cfg.Group == "" || cfg.Endpoint == nil {
 		return api.Plane{}, errors.New("make management plane: accounts, subscription, tenant, group and endpoint are required")
 	}
-	if cfg.Vaults == nil || cfg.VaultAddress == nil || cfg.May == nil || cfg.Authority == "" || cfg.Rate == nil || cfg.Backups == nil || cfg.Identities == nil || cfg.AuditEvents == nil {
-		return api.Plane{}, errors.New("make management plane: vaults, their address, may, rate, authority, backups, identities and audit events are required")
+	if cfg.Vaults == nil || cfg.VaultAddress == nil || cfg.May == nil || cfg.Authority == "" || cfg.Rate == nil || cfg.Backups == nil ||
+		cfg.Identities == nil || cfg.AuditEvents == nil || cfg.Retentions == nil {
+		return api.Plane{}, errors.New("make management plane: vaults, their address, may, rate, authority, backups, identities, audit events and retentions are required")
 	}
 	p := &plane{cfg}
 	return api.Plane{Name: "management", Prefix: "/subscriptions/", Routes: p.routes(), Greet: greet, Problem: p.problem}, nil
@@ -102,6 +105,7 @@ func (p *plane) routes() []api.Route {
 	var all []api.Route
 	for _, some := range []func(routeMaker) []api.Route{
 		p.accountRoutes, p.encryptionRoutes, p.deletedRoutes, p.offerRoutes, p.requestRoutes, p.subscriptionRoutes, p.vaultRoutes, p.backupRoutes, p.identityRoutes, p.roleRoutes, p.auditRoutes,
+		p.retentionRoutes,
 	} {
 		all = append(all, some(route)...)
 	}

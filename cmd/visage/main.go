@@ -66,6 +66,8 @@ func commands() []command {
 		identityCreateCommand(), identityListCommand(), identityShowCommand(), identityDeleteCommand(), identityResetCommand(), identityTrustCommand(),
 		identityAssignCommand(), identityRolesCommand(), identityUnassignCommand(),
 		eraseProofCommand(), eraseProofCheckCommand(), drillRevokeCommand(),
+		retentionShowCommand(), retentionSetCommand(), retentionClearCommand(), retentionRunCommand(),
+		holdListCommand(), holdPlaceCommand(), holdReleaseCommand(),
 		backupCreateCommand(), backupListCommand(), backupVerifyCommand(), backupPruneCommand(),
 		keyringExportCommand(), keyringImportCommand(), restoreCommand(),
 		verifyCommand(), evaluateCommand(), benchSearchCommand(), versionCommand(),

@@ -108,6 +108,8 @@ func resourceHint(err error, args []string) error {
 		return hinted(err, "\"visage resource list\" shows the resources there are")
 	case "AccessRequestNotFound":
 		return hinted(err, "\"visage cmk requests\" shows the requests there are")
+	case "LegalHold", "LegalHoldNotFound":
+		return hinted(err, "\"visage hold list %s\" shows the holds there are", args[0])
 	case "FlagMustBeSetForRestore":
 		return hinted(err, "\"visage resource recover %s\" brings it back, \"visage resource purge %s --yes\" destroys it", args[0], args[0])
 	case "CustomerManagedKeyNotApproved":

@@ -41,7 +41,7 @@ func (r *running) stop() error {
 type runningKey struct{}
 
 // TestScripts runs the stories in testdata/script. "server DIR" starts a server with made-up faces on a directory,
-// "stop" stops it, and "damage DIR" changes a bit of the epoch key of the default resource. "safe DIR" makes a vault with a
+// "stop" stops it, "group DIR PUT|DELETE ID" makes or deletes a person group as an application does, and "damage DIR" changes a bit of the epoch key of the default resource. "safe DIR" makes a vault with a
 // key whose identifier is in $KEY from then on, and "allow DIR true|false" says whether that may be used.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -73,8 +73,11 @@ func TestScripts(t *testing.T) {
 				ts.Check(err)
 				ts.Check(s.allow(context.Background(), args[1] == "true"))
 			},
-			"faces": func(ts *testscript.TestScript, _ bool, args []string) {
-				ts.Check(deleteGroup(ts.MkAbs(args[0]), args[1]))
+			"group": func(ts *testscript.TestScript, refused bool, args []string) {
+				err := group(ts.MkAbs(args[0]), args[1], args[2])
+				if refused != (err != nil) {
+					ts.Fatalf("%s of the group %s: %v", args[1], args[2], err)
+				}
 			},
 			"forge": func(ts *testscript.TestScript, _ bool, args []string) {
 				b, err := os.ReadFile(ts.MkAbs(args[0]))
@@ -104,8 +107,8 @@ func startServer(ts *testscript.TestScript, dir string) {
 	}
 }
 
-// deleteGroup makes a person group and deletes it, as an application does.
-func deleteGroup(dir, id string) error {
+// group makes a person group or deletes it.
+func group(dir, method, id string) error {
 	c, err := dial(dir)
 	if err != nil {
 		return err
@@ -114,17 +117,15 @@ func deleteGroup(dir, id string) error {
 	if err := c.manage(context.Background(), http.MethodPost, pathTo("default")+"/listKeys", nil, &keys); err != nil {
 		return err
 	}
-	for _, method := range []string{http.MethodPut, http.MethodDelete} {
-		body := `{"name":"x","recognitionModel":"recognition_04"}`
-		req, err := http.NewRequest(method, c.operator.Endpoint+"/face/v1.2/persongroups/"+id, strings.NewReader(body))
-		if err != nil {
-			return err
-		}
-		req.Header.Set("Content-Type", "application/json")
-		req.Header.Set("Ocp-Apim-Subscription-Key", keys.Key1)
-		if res, b, err := c.do(req); err != nil || res.StatusCode != http.StatusOK {
-			return fmt.Errorf("%s: %s (%v)", method, b, err)
-		}
+	body := `{"name":"x","recognitionModel":"recognition_04"}`
+	req, err := http.NewRequest(method, c.operator.Endpoint+"/face/v1.2/persongroups/"+id, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Ocp-Apim-Subscription-Key", keys.Key1)
+	if res, b, err := c.do(req); err != nil || res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s (%v)", method, b, err)
 	}
 	return nil
 }

@@ -1,0 +1,102 @@
+package server
+
+import (
+	"context"
+	"strings"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api/armapi"
+	"github.com/visage-face/visage/face"
+)
+
+// retentions lets owners of resources decide how long people are kept.
+type retentions struct{ face *face.Service }
+
+// Keeping implements armapi.Retentions.
+func (r retentions) Keeping(ctx context.Context, of visage.Resource) (armapi.Keeping, error) {
+	k, err := r.face.Keeping(ctx, of)
+	if err != nil {
+		return armapi.Keeping{}, err
+	}
+	answer := armapi.Keeping{Collections: []armapi.Retention{}, Holds: []armapi.Hold{}}
+	if k.Default != nil {
+		answer.Default = &armapi.Retention{Days: &k.Default.Days, Since: string(k.Default.Since)}
+	}
+	for _, c := range k.Collections {
+		answer.Collections = append(answer.Collections, armapi.Retention{
+			Kind: kindName(c.Ref.Kind), ID: c.Ref.ID, Days: &c.Retention.Days, Since: string(c.Retention.Since),
+		})
+	}
+	for _, h := range k.Holds {
+		answer.Holds = append(answer.Holds, armapi.Hold{
+			Kind: kindName(h.On.Ref.Kind), ID: h.On.Ref.ID, Item: h.On.Item, Reason: h.Reason, By: h.By, Placed: &h.Placed,
+		})
+	}
+	return answer, nil
+}
+
+// SetRetention implements armapi.Retentions.
+func (r retentions) SetRetention(ctx context.Context, of visage.Resource, want armapi.Retention) error {
+	ref, err := refOf(want.Kind, want.ID)
+	if err != nil || want.Days == nil {
+		if err == nil {
+			err = r.face.SetRetention(ctx, of, ref, nil)
+		}
+		return err
+	}
+	since := face.Since(want.Since)
+	if since == "" {
+		since = face.SinceEnrolment
+	}
+	return r.face.SetRetention(ctx, of, ref, &face.Retention{Days: *want.Days, Since: since})
+}
+
+// Expire implements armapi.Retentions.
+func (r retentions) Expire(ctx context.Context, of visage.Resource, dry bool) (armapi.Expired, error) {
+	gone, err := r.face.Expire(ctx, of, dry)
+	return armapi.Expired(gone), err
+}
+
+// Hold implements armapi.Retentions.
+func (r retentions) Hold(ctx context.Context, of visage.Resource, h armapi.Hold) error {
+	ref, err := refOf(h.Kind, h.ID)
+	if err != nil {
+		return err
+	}
+	return r.face.Hold(ctx, of, face.Held{Ref: ref, Item: h.Item}, h.Reason)
+}
+
+// Release implements armapi.Retentions.
+func (r retentions) Release(ctx context.Context, of visage.Resource, h armapi.Hold) error {
+	ref, err := refOf(h.Kind, h.ID)
+	if err != nil {
+		return err
+	}
+	return r.face.Release(ctx, of, face.Held{Ref: ref, Item: h.Item})
+}
+
+// Held implements armapi.Retentions.
+func (r retentions) Held(ctx context.Context, of visage.Resource) (bool, error) {
+	return r.face.Held(ctx, of)
+}
+
+// kindName names a kind of collection as its paths do; the zero kind, which stands for the resource, has no name.
+func kindName(k face.Kind) string {
+	if k == 0 {
+		return ""
+	}
+	return strings.ToLower(k.String())
+}
+
+// refOf reads the name of a group or list; neither kind nor id stand for the resource.
+func refOf(kind, id string) (face.Ref, error) {
+	if kind == "" && id == "" {
+		return face.Ref{}, nil
+	}
+	for k := face.FaceList; k <= face.LargePersonGroup; k++ {
+		if strings.EqualFold(kind, k.String()) {
+			return face.Ref{Kind: k, ID: id}, nil
+		}
+	}
+	return face.Ref{}, visage.Refuse(visage.Invalid, "BadArgument", "kind must be facelist, largefacelist, persongroup or largepersongroup.")
+}
