@@ -205,7 +205,7 @@ func (l *tail) String() string {
 	return string(bytes.Join(l.lines, nil))
 }
 
-// serveChild serves like `visage serve`, but for the networks: it recognises made-up people.
+// serveChild serves like `visage serve`, but for the networks, as it recognises made-up people, and for its memory, which its user may read.
 func serveChild(args []string) error {
 	if len(args) != 2 {
 		return errors.New("want the arguments: directory, address")
@@ -221,6 +221,9 @@ func serveChild(args []string) error {
 	case err := <-stopped:
 		return err
 	case <-srv.Ready():
+	}
+	if err := letOthersRead(); err != nil {
+		return err
 	}
 	log.Info("serving", "endpoint", srv.Endpoint())
 	return <-stopped

@@ -21,7 +21,7 @@ func searchMemory(t *testing.T, pid int, forms []form) (found map[string]int, re
 	defer maps.Close()
 	memory, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
 	if err != nil {
-		t.Skipf("the memory of a process that keeps others out can be read by root alone: %v", err)
+		t.Fatal(err)
 	}
 	defer memory.Close()
 	found = map[string]int{}
