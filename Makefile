@@ -8,6 +8,11 @@ SHELL := /bin/bash
 # The cryptographic module of release builds: the version with a FIPS 140-3 certificate.
 export GOFIPS140 ?= v1.0.0
 
+# Where git does not answer (no checkout, or somebody else's), a build does not know its revision, and needs none.
+ifneq ($(shell git rev-parse --is-inside-work-tree 2>/dev/null),true)
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+endif
+
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 PACK    := models/packs/default
 BIN     := bin/visage
@@ -66,7 +71,7 @@ fips: setup build test/sdk/node_modules/.package-lock.json ## run all tests with
 	@echo "every use of cryptography and its standing: docs/cryptography.md"
 
 lint: check ## formatting, vet, staticcheck, known vulnerabilities, and the lattice of rooms
-	@echo "gofmt ..."; wrong=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$wrong" || { echo "run gofmt -w on: $$wrong" >&2; exit 1; }
+	@echo "gofmt ..."; wrong=$$(gofmt -l $(SOURCES)); test -z "$$wrong" || { echo "run gofmt -w on: $$wrong" >&2; exit 1; }
 	@echo "go vet ..."; go vet ./...
 	@echo "staticcheck ..."; go tool -modfile=tools/go.mod staticcheck ./...
 	@./tools/vulncheck
