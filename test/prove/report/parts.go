@@ -32,8 +32,9 @@ var parts = []Part{
 		"damaged in the end.", []Run{
 		{Packages: here, Tests: "^TestAPIFuzz$", Env: []string{"VISAGE_FUZZ=2m"}, Timeout: "90m"},
 	}},
-	{"vault", "A vault that delays, fails, denies or lies never makes a resource be in a state that its life does not name; a denial locks in time, an outage " +
-		"does not count as one, and nothing opens without the vault.", []Run{
+	{"vault", "A vault that delays, fails, denies or lies, or a proxy before it that does, never makes a resource be in a state that its life does not name, nor " +
+		"lose what was stored; a denial locks in time, an outage does not count as one, and nothing opens without the vault.", []Run{
+		{Packages: here, Tests: "^(TestVaultStorm|TestTimeToBlock)$", Env: []string{"VISAGE_ROUNDS=60"}, Timeout: "30m"},
 		{Packages: "./custody", Tests: ".", Timeout: "20m"},
 		{Packages: "./server", Tests: "^TestCustomerKey$"},
 	}},

@@ -1,0 +1,545 @@
+package prove_test
+
+import (
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	random "math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/keysource/azure"
+	"github.com/visage-face/visage/keysource/sourcetest"
+	"github.com/visage-face/visage/keyvault"
+	"github.com/visage-face/visage/sealed"
+)
+
+// counted is the only record of a resource in the storm: a number that only rises.
+type counted struct {
+	N int
+}
+
+var numbers = sealed.NewTable[counted]("prove.numbers", 1)
+
+// storm is resources whose customers' keys lie in vaults behind a bad network, in a bubble.
+type storm struct {
+	t      *testing.T
+	store  *sealed.Store
+	vaults *stormyVaults
+	policy custody.Policy
+	all    []*resource
+
+	inside  chan struct{} // holds a token for each that uses custody; a mutex would stop the bubble's time
+	custody *custody.Custody
+	halt    func()
+}
+
+// mostInside is how many may use custody at once.
+const mostInside = 64
+
+// resource is one of them, and what is true of it.
+type resource struct {
+	id    sealed.SpaceID
+	vault string
+
+	mu        sync.Mutex
+	granted   bool      // its vault lets its keys be used
+	withdrawn time.Time // since when it does not; zero: it does
+
+	acked int // the number that was stored last. Of its observer.
+}
+
+func newStorm(t *testing.T, n int, policy custody.Policy, pairs []*rsa.PrivateKey, chance *random.Rand) *storm {
+	t.Helper()
+	memory := func(name string) *sealed.Store {
+		store, err := sealed.Open(t.Context(), sealed.Config{
+			Engine: "memory:", Protectors: []sealed.Protector{{Name: name, Kind: "fake", Source: sourcetest.NewFake(name)}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}
+	s := &storm{t: t, store: memory("service"), policy: policy, inside: make(chan struct{}, mostInside)}
+	s.vaults = newStormyVaults(t, memory("vaults"), pairs, chance)
+	for i := range n {
+		r := &resource{id: sealed.SpaceID{1, byte(i)}, vault: fmt.Sprintf("vault%03d", i), granted: true}
+		if err := s.store.Create(t.Context(), r.id); err != nil {
+			t.Fatal(err)
+		}
+		s.vaults.vault(r.vault)
+		s.all = append(s.all, r)
+		s.raise(r)
+	}
+	s.start()
+	return s
+}
+
+// start makes a custody and runs it; what it replaces has ended.
+func (s *storm) start() {
+	c, err := custody.New(s.t.Context(), custody.Config{
+		Store: s.store, Audit: noAudit{}, Policy: s.policy,
+		Open: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
+			return azure.New(azure.Config{
+				Hosts: []string{"." + vaultSuffix}, Roots: s.vaults.roots, Dial: s.vaults.listener.dial,
+			}, key, vaultCredential{as})
+		},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(s.t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := c.Run(ctx); err != nil {
+			s.t.Errorf("run custody: %v", err)
+		}
+	}()
+	s.custody, s.halt = c, func() { cancel(); <-ended }
+}
+
+// restart ends custody when nobody uses it, and starts another.
+func (s *storm) restart() {
+	for range mostInside {
+		s.inside <- struct{}{}
+	}
+	s.halt()
+	s.start()
+	for range mostInside {
+		<-s.inside
+	}
+}
+
+// with runs do with the custody there is.
+func (s *storm) with(do func(c *custody.Custody)) {
+	s.inside <- struct{}{}
+	defer func() { <-s.inside }()
+	do(s.custody)
+}
+
+// end halts custody and waits until the connections that it kept have closed themselves.
+func (s *storm) end() {
+	s.halt()
+	time.Sleep(5 * time.Minute)
+}
+
+func (s *storm) state(r *resource) (state custody.State) {
+	s.with(func(c *custody.Custody) {
+		var err error
+		if state, err = c.State(s.t.Context(), r.id); err != nil {
+			s.t.Errorf("state of %s: %v", r.vault, err)
+		}
+	})
+	return state
+}
+
+// raise stores the next number.
+func (s *storm) raise(r *resource) error {
+	err := s.store.Space(r.id).Update(s.t.Context(), func(tx sealed.Tx) error {
+		return numbers.In().Put(tx, "n", counted{r.acked + 1})
+	})
+	if err == nil {
+		r.acked++
+	}
+	return err
+}
+
+// read reads the number; another than the last that was stored is an error of the test.
+func (s *storm) read(r *resource) error {
+	return s.store.Space(r.id).View(s.t.Context(), func(rd sealed.Reader) error {
+		got, err := numbers.In().Get(rd, "n")
+		if err == nil && got.N != r.acked {
+			s.t.Errorf("%s: read %d, and %d was stored", r.vault, got.N, r.acked)
+		}
+		return err
+	})
+}
+
+// use reads or writes, and returns what came of it in the words of the lifecycle: "" for done, else the code of the refusal.
+func (s *storm) use(r *resource, write bool) string {
+	err := s.read(r)
+	if err == nil && write {
+		err = s.raise(r)
+	}
+	refusal, ok := errors.AsType[*visage.Refusal](err)
+	switch {
+	case err == nil:
+		return ""
+	case ok:
+		return refusal.Code
+	case errors.Is(err, sealed.ErrGrace): // before custody has told: the lease ends by itself
+		return answers[custody.Unavailable]
+	}
+	s.t.Errorf("%s: %v", r.vault, err)
+	return "error"
+}
+
+// grant has the vault let the keys be used, or not, in one of three ways.
+func (s *storm) grant(r *resource, on bool, way int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ctx := s.t.Context()
+	var err error
+	switch way % 3 {
+	case 0:
+		_, err = s.vaults.keys.UpdateVault(ctx, officer(), r.vault, func(v keyvault.Vault) (keyvault.Vault, error) {
+			v.Policies = vaultPolicies(on)
+			return v, nil
+		})
+	case 1:
+		for _, ref := range s.vaults.versions(r.vault) {
+			_, e := s.vaults.keys.UpdateKey(ctx, officer(), ref, keyvault.KeyChange{Enabled: &on})
+			err = errors.Join(err, e)
+		}
+	case 2:
+		for _, name := range []string{"one", "two"} {
+			do := s.vaults.keys.DeleteKey
+			if on {
+				do = s.vaults.keys.RecoverKey
+			}
+			_, e := do(ctx, officer(), keyvault.Ref{Vault: r.vault, Name: name})
+			err = errors.Join(err, e)
+		}
+	}
+	if err != nil {
+		s.t.Errorf("%s: grant %t, way %d: %v", r.vault, on, way, err)
+	}
+	r.granted, r.withdrawn = on, time.Time{}
+	if !on {
+		r.withdrawn = time.Now()
+	}
+}
+
+// enable puts a resource under its first key and waits until that is done.
+func (s *storm) enable(r *resource) {
+	s.t.Helper()
+	for _, name := range []string{"two", "one"} {
+		key, err := s.vaults.key(r.vault, name)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if name == "one" {
+			s.with(func(c *custody.Custody) {
+				key.Version = ""
+				if _, err := c.Enable(s.t.Context(), r.id, key, vaultIdentity); err != nil {
+					s.t.Fatal(err)
+				}
+			})
+		}
+	}
+	s.until(r, time.Minute, func(st custody.State) bool {
+		return st.Condition == custody.Active && st.Operation.Progress == custody.Succeeded
+	})
+}
+
+// until waits for a state and returns how long that took.
+func (s *storm) until(r *resource, most time.Duration, is func(custody.State) bool) time.Duration {
+	s.t.Helper()
+	began := time.Now()
+	for !is(s.state(r)) {
+		if time.Since(began) > most {
+			s.t.Errorf("%s: not in %v: %+v", r.vault, most, s.state(r))
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return time.Since(began)
+}
+
+type noAudit struct{}
+
+// Append implements custody.Auditor.
+func (noAudit) Append(context.Context, audit.Event) error { return nil }
+
+// answers says how data is answered in each state that the life of a key names.
+var answers = map[custody.Condition]string{
+	custody.ServiceManaged: "", custody.Active: "", custody.Degraded: "",
+	custody.Revoked: "EncryptionKeyRevoked", custody.Locked: "EncryptionKeyRevoked", custody.Unavailable: "EncryptionKeyUnavailable",
+}
+
+// TestVaultStorm walks resources through every change there is, their owners taking keys away and giving them back, while
+// half of all requests to the vaults go wrong in every way that a network or a lying proxy can make them, and the service
+// restarts now and then. Whatever happens, each resource is in a state that its life names, its data answers as that state
+// says, no number that was stored is lost or another, nothing is served for longer than the grace after the vault said no,
+// and when the weather clears all is well within minutes.
+func TestVaultStorm(t *testing.T) {
+	r := chance(t)
+	resources, hours := 4, 1
+	if n := rounds(t, 0); n > 0 {
+		resources, hours = 12, n
+	}
+	pairs := someKeys(t, 5)
+	var met map[custody.Condition]int
+	var did map[fault]int
+	var looks, changes, recovered int
+	var slowest time.Duration
+	synctest.Test(t, func(t *testing.T) {
+		const grace = 10 * time.Minute
+		s := newStorm(t, resources, custody.Policy{Grace: grace}, pairs, random.New(random.NewPCG(r.Uint64(), 1)))
+		for _, one := range s.all {
+			s.enable(one)
+		}
+		s.vaults.turn(weather{"storm", 0.5, allFaults})
+		ctx, stop := context.WithTimeout(t.Context(), time.Duration(hours)*time.Hour)
+		defer stop()
+		var actors sync.WaitGroup
+		met = map[custody.Condition]int{}
+		var mu sync.Mutex // guards what is counted
+		for i, one := range s.all {
+			walk, watch := random.New(random.NewPCG(r.Uint64(), uint64(i))), random.New(random.NewPCG(r.Uint64(), uint64(i)))
+			actors.Go(func() {
+				n := s.walk(ctx, one, walk)
+				mu.Lock()
+				defer mu.Unlock()
+				changes += n
+			})
+			actors.Go(func() {
+				seen := s.watch(ctx, one, watch, grace)
+				mu.Lock()
+				defer mu.Unlock()
+				for cond, n := range seen {
+					met[cond] += n
+					looks += n
+				}
+			})
+		}
+		for pause(ctx, 23*time.Minute) {
+			s.restart()
+		}
+		actors.Wait()
+		s.vaults.turn(weather{})
+		for _, one := range s.all {
+			s.with(func(c *custody.Custody) {
+				if err := c.Unlock(t.Context(), one.id); err != nil && !isRefusal(err) {
+					t.Errorf("unlock %s: %v", one.vault, err)
+				}
+			})
+			if !one.granted {
+				for _, way := range []int{2, 0, 1} { // one of them it was, and the others change nothing
+					s.giveBack(one, way)
+				}
+			}
+			took := s.until(one, 5*time.Minute, func(st custody.State) bool {
+				return answers[st.Condition] == "" && st.Operation.Progress != custody.Running && s.use(one, true) == ""
+			})
+			slowest = max(slowest, took)
+			recovered++
+		}
+		did = s.vaults.counts()
+		s.end()
+	})
+	for cond, want := range answers {
+		if met[cond] == 0 && hours > 1 {
+			t.Errorf("no resource was ever %s (data answered with %q): the storm proves less than it says", cond, want)
+		}
+		t.Attr("looks-"+string(cond), fmt.Sprint(met[cond]))
+	}
+	total := 0
+	for _, f := range append([]fault{pass}, allFaults...) {
+		total += did[f]
+		if did[f] == 0 && hours > 1 {
+			t.Errorf("the proxy never did %q", f)
+		}
+	}
+	t.Attr("requests", fmt.Sprint(total))
+	t.Attr("faults", fmt.Sprint(total-did[pass]))
+	t.Attr("changes", fmt.Sprint(changes))
+	t.Attr("looks", fmt.Sprint(looks))
+	t.Attr("resources-well-in-the-end", fmt.Sprintf("%d-of-%d", recovered, resources))
+	t.Attr("slowest-to-be-well", slowest.String())
+}
+
+func isRefusal(err error) bool {
+	_, ok := errors.AsType[*visage.Refusal](err)
+	return ok
+}
+
+// giveBack undoes one way of withdrawing, also where that was not the way.
+func (s *storm) giveBack(r *resource, way int) {
+	if way == 2 {
+		for _, name := range []string{"one", "two"} {
+			_, err := s.vaults.keys.RecoverKey(s.t.Context(), officer(), keyvault.Ref{Vault: r.vault, Name: name})
+			if err != nil && !isRefusal(err) {
+				s.t.Errorf("recover %s: %v", name, err)
+			}
+		}
+		return
+	}
+	s.grant(r, true, way)
+}
+
+// walk changes a resource now and then until ctx ends, and returns how often.
+func (s *storm) walk(ctx context.Context, r *resource, chance *random.Rand) (n int) {
+	way := 0
+	for ; pause(ctx, 30*time.Second+time.Duration(chance.Int64N(int64(4*time.Minute)))); n++ {
+		name := []string{"one", "two"}[chance.IntN(2)]
+		var err error
+		switch draw := chance.IntN(100); {
+		case draw < 30 && r.granted:
+			way = chance.IntN(3)
+			s.grant(r, false, way)
+		case draw < 50 || !r.granted && draw < 75:
+			if !r.granted {
+				s.grant(r, true, way)
+			}
+		case draw < 70:
+			var key visage.KeyRef
+			if key, err = visage.NewKeyRef("https://"+r.vault+"."+vaultSuffix, name, ""); err == nil {
+				s.with(func(c *custody.Custody) { _, err = c.Enable(ctx, r.id, key, vaultIdentity) })
+			}
+		case draw < 74:
+			s.with(func(c *custody.Custody) { _, err = c.Disable(ctx, r.id) })
+		case draw < 86:
+			if r.granted {
+				_, err = s.vaults.key(r.vault, name) // a new version, which is followed
+			}
+		case draw < 88:
+			s.with(func(c *custody.Custody) { err = c.Lock(ctx, r.id) })
+		case draw < 98:
+			s.with(func(c *custody.Custody) { err = c.Unlock(ctx, r.id) })
+		default:
+			s.with(func(c *custody.Custody) {
+				c.Recheck(visage.KeyRef{Vault: "https://" + r.vault + "." + vaultSuffix, Name: name})
+			})
+		}
+		if err != nil && !isRefusal(err) && ctx.Err() == nil {
+			s.t.Errorf("%s: %v", r.vault, err)
+		}
+	}
+	return n
+}
+
+// watch looks at a resource until ctx ends, and counts the states that it saw.
+func (s *storm) watch(ctx context.Context, r *resource, chance *random.Rand, grace time.Duration) map[custody.Condition]int {
+	const settling = 10 * time.Second // in which requests that were inside leave, and a change of state is told
+	seen := map[custody.Condition]int{}
+	var wrong time.Time // since when state and data contradict each other
+	for pause(ctx, time.Second+time.Duration(chance.Int64N(int64(6*time.Second)))) {
+		before := s.state(r)
+		code := s.use(r, chance.IntN(3) == 0)
+		after := s.state(r)
+		seen[after.Condition]++
+		want, named := answers[after.Condition]
+		if !named {
+			s.t.Errorf("%s: the state %q is none", r.vault, after.Condition)
+		}
+		if op := after.Operation; op.ID != "" && op.Progress != custody.Running && op.Progress != custody.Succeeded && op.Progress != custody.Failed {
+			s.t.Errorf("%s: the operation is %+v", r.vault, op)
+		}
+		if after.Code != want {
+			s.t.Errorf("%s: %s tells the code %q, want %q", r.vault, after.Condition, after.Code, want)
+		}
+		switch {
+		case code == want || before.Condition != after.Condition:
+			wrong = time.Time{}
+		case wrong.IsZero():
+			wrong = time.Now()
+		case time.Since(wrong) > settling:
+			s.t.Errorf("%s: %s since %v, and its data is answered with %q", r.vault, after.Condition, after.Since, code)
+			wrong = time.Time{}
+		}
+		r.mu.Lock()
+		withdrawn := r.withdrawn
+		r.mu.Unlock()
+		if code == "" && !withdrawn.IsZero() && time.Since(withdrawn) > grace+time.Minute && after.Operation.Progress != custody.Running &&
+			(after.Condition == custody.Active || after.Condition == custody.Degraded) {
+			s.t.Errorf("%s: served %v after the vault began to say no: %+v", r.vault, time.Since(withdrawn), after)
+		}
+	}
+	return seen
+}
+
+// TestTimeToBlock measures how long data is still served after a customer has taken the key away, and refused after they
+// have given it back, in good and bad weather.
+func TestTimeToBlock(t *testing.T) {
+	r := chance(t)
+	resources, each := 5, 1
+	if n := rounds(t, 0); n > 0 {
+		resources, each = 50, max(1, n/10)
+	}
+	pairs := someKeys(t, 5)
+	const grace = 15 * time.Minute
+	const minute = time.Minute
+	for _, c := range []struct {
+		weather
+		block, recover time.Duration // at most
+	}{
+		{weather{"clear", 0, nil}, minute, minute},
+		{weather{"slow", 1, []fault{late}}, minute, minute},
+		{weather{"lossy", 0.5, losses}, grace + minute, grace},
+		{weather{"throttled", 0.5, burdens}, grace + minute, grace},
+		{weather{"lying", 0.2, slices.Concat(nonsense, lies)}, grace + minute, grace},
+		{weather{"storm", 0.5, allFaults}, grace + minute, 2 * grace},
+		{weather{"dark", 1, []fault{dropped}}, grace + minute, minute}, // given back when the outage is over
+	} {
+		var block, back []time.Duration
+		synctest.Test(t, func(t *testing.T) {
+			s := newStorm(t, resources, custody.Policy{Grace: grace}, pairs, random.New(random.NewPCG(r.Uint64(), 1)))
+			for _, one := range s.all {
+				s.enable(one)
+			}
+			for range each {
+				s.vaults.turn(weather{})
+				for _, one := range s.all {
+					s.until(one, 2*minute, func(st custody.State) bool { return st.Condition == custody.Active })
+				}
+				s.vaults.turn(c.weather)
+				block = append(block, s.each(func(i int, one *resource) time.Duration {
+					s.grant(one, false, i)
+					return s.while(one, c.block, func(code string) bool { return code == "" })
+				})...)
+				if c.share == 1 && c.what[0] == dropped {
+					s.vaults.turn(weather{})
+				}
+				back = append(back, s.each(func(i int, one *resource) time.Duration {
+					s.grant(one, true, i)
+					return s.while(one, c.recover, func(code string) bool { return code != "" })
+				})...)
+			}
+			s.end()
+		})
+		for what, took := range map[string][]time.Duration{"block": block, "recover": back} {
+			slices.Sort(took)
+			at := func(p int) time.Duration {
+				return took[min(len(took)*p/100, len(took)-1)].Round(100 * time.Millisecond)
+			}
+			t.Attr(c.name+"-"+what, fmt.Sprintf("p50-%v-p99-%v-max-%v-of-%d", at(50), at(99), at(100), len(took)))
+		}
+	}
+}
+
+// each does something with every resource at a time of its own.
+func (s *storm) each(do func(int, *resource) time.Duration) []time.Duration {
+	took := make([]time.Duration, len(s.all))
+	var all sync.WaitGroup
+	for i, one := range s.all {
+		all.Go(func() {
+			time.Sleep(time.Duration(i) * 700 * time.Millisecond)
+			took[i] = do(i, one)
+		})
+	}
+	all.Wait()
+	return took
+}
+
+// while waits as long as data is answered so, and returns how long that was.
+func (s *storm) while(r *resource, most time.Duration, so func(code string) bool) time.Duration {
+	began := time.Now()
+	for so(s.use(r, false)) {
+		if time.Since(began) > most {
+			s.t.Errorf("%s: still so after %v: %+v", r.vault, most, s.state(r))
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return time.Since(began)
+}
