@@ -89,7 +89,11 @@ func (l *Loot) Copy(t testing.TB, s *Store) {
 
 // Keys takes every key of a space that exists now: the root key, those of all heads and pages, and the secrets of all records.
 func (l *Loot) Keys(t testing.TB, sp *Space) {
-	take := func(key []byte) { l.keys[string(key)] = true }
+	sp.EachKey(t, func(key []byte) { l.keys[string(key)] = true })
+}
+
+// EachKey shows every key of a space that exists now, which is take's to read and not to keep.
+func (sp *Space) EachKey(t testing.TB, take func(key []byte)) {
 	err := sp.View(context.Background(), func(r Reader) error {
 		tx := r.txn()
 		tx.thorough = true

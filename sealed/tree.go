@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/visage-face/visage/internal/arena"
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
@@ -39,9 +40,12 @@ type node struct {
 // errStale says that the root was turned under a transaction that has not begun: it begins anew.
 var errStale = errors.New("the keys were turned meanwhile")
 
-func freshSecret(version uint64) format.Secret {
-	s := format.Secret{Key: make([]byte, format.KeySize), Version: version}
-	rand.Read(s.Key) // never fails: the runtime ends the process instead
+// freshSecret makes a key. It is made where the collector erases what it frees, in builds that can.
+func freshSecret(version uint64) (s format.Secret) {
+	arena.Do(func() {
+		s = format.Secret{Key: make([]byte, format.KeySize), Version: version}
+		rand.Read(s.Key) // never fails: the runtime ends the process instead
+	})
 	return s
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/visage-face/visage/internal/arena"
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 )
@@ -114,8 +115,9 @@ func (t *txn) dropped(container format.ID) (bool, error) {
 	return err == nil && tr != nil && tr.head.Dropped, err
 }
 
-func cloneSecret(s format.Secret) format.Secret {
-	return format.Secret{Key: bytes.Clone(s.Key), Version: s.Version}
+func cloneSecret(s format.Secret) (c format.Secret) {
+	arena.Do(func() { c = format.Secret{Key: bytes.Clone(s.Key), Version: s.Version} })
+	return c
 }
 
 var (

@@ -105,16 +105,17 @@ func TestNothingLeaks(t *testing.T) {
 	t.Setenv("TMPDIR", temporary)
 	s := startService(t, dir, false)
 	s.underCustomerKey(t)
-	const canary = "zq-Canary-Kx93"
+	const canary, echo = "zq-Canary-Kx93", "vb-Parrot-Qm71" // what is stored, and what refused requests say: an error may give that back
 	photos := [][]byte{servertest.Photo(1, "ann"), servertest.Photo(2, "ben"), servertest.Photo(3, "cid")}
 	var forms, templates []form
-	forms = append(forms, textForms("the canary", canary)...)
+	stored := textForms("the canary", canary)
+	forms = append(append(forms, stored...), textForms("the parrot", echo)...)
 	for i, photo := range photos {
 		templates = append(templates, templateForms(fmt.Sprintf("template %d", i), templateOf(t, photo))...)
 	}
 	forms = append(forms, templates...)
 
-	var answers bytes.Buffer // of requests that are refused
+	var refusals bytes.Buffer
 	api := s.client(t, keysOf(t, s, "vip"))
 	group := "/largepersongroups/g"
 	must := func(method, path string, body, out any) {
@@ -130,20 +131,32 @@ func TestNothingLeaks(t *testing.T) {
 		}
 	}
 	must("PUT", group, map[string]any{"name": canary, "userData": canary}, nil)
+	var persons []string
 	for _, photo := range photos {
 		var made struct{ PersonID string }
 		must("POST", group+"/persons", map[string]any{"name": canary, "userData": canary}, &made)
 		must("POST", group+"/persons/"+made.PersonID+"/persistedfaces?userData="+canary, photo, nil)
+		persons = append(persons, made.PersonID)
 	}
 	for _, c := range []struct {
 		method, path, body string
 	}{
-		{"POST", group + "/persons", `{"name":"` + canary + `"`}, {"PUT", "/largepersongroups/" + canary + "!", `{"name":"` + canary + `"}`},
-		{"POST", group + "/persons", `{"` + canary + `":1}`}, {"GET", group + "/persons?start=" + canary, ""},
-		{"POST", "/verify", `{"faceId1":"` + canary + `","faceId2":"` + canary + `"}`}, {"POST", "/detect", `{"url":"https://` + canary + `.invalid/"}`},
-		{"POST", group + "/persons/" + canary + "/persistedfaces", "{"}, {"GET", "/" + canary, ""},
+		{"POST", group + "/persons", `{"name":"` + echo + `"`}, {"PUT", "/largepersongroups/" + echo + "!", `{"name":"` + echo + `"}`},
+		{"POST", group + "/persons", `{"` + echo + `":1}`}, {"GET", group + "/persons?top=" + echo, ""},
+		{"POST", "/verify", `{"faceId1":"` + echo + `","faceId2":"` + echo + `"}`}, {"POST", "/detect", `{"url":"https://` + echo + `.invalid/"}`},
+		{"POST", group + "/persons/" + echo + "/persistedfaces", "{"}, {"GET", "/" + echo, ""},
+		{"PUT", group, `{"name":"again"}`}, {"PUT", "/persongroups/g", `{"name":7}`}, {"POST", group + "/persons", `{"name":""}`},
+		{"PATCH", group + "/persons/" + persons[0], `{"userData":[]}`}, {"GET", group + "/training", ""},
+		{"DELETE", group + "/persons/" + persons[0] + "/persistedfaces/" + persons[0], ""},
+		{"POST", "/identify", `{"faceIds":["` + persons[0] + `"],"largePersonGroupId":"g"}`},
+		{"POST", "/verify", `{"faceId":"` + persons[0] + `","personId":"` + persons[0] + `","largePersonGroupId":"g"}`},
+		{"POST", "/findsimilars", `{"faceId":"` + persons[0] + `","largeFaceListId":"g"}`},
 	} {
-		answers.Write(api.raw(t, c.method, c.path, c.body))
+		said := api.raw(t, c.method, c.path, c.body)
+		if said[0] != '4' {
+			t.Errorf("%s %s: %s", c.method, c.path, said)
+		}
+		refusals.Write(said)
 	}
 	s.train(t, api, group)
 	log := s.log.String()
@@ -180,7 +193,7 @@ func TestNothingLeaks(t *testing.T) {
 	if seen, _ := searchMemory(t, s.cmd.Process.Pid, []form{{"its directory", []byte(dir)}}); total(seen) == 0 {
 		t.Error("the search of the memory does not find what is there")
 	}
-	answers.Write(refused)
+	refusals.Write(refused)
 	metrics, err := api.http.Get(s.endpoint + "/metrics")
 	if err != nil {
 		t.Fatal(err)
@@ -199,7 +212,7 @@ func TestNothingLeaks(t *testing.T) {
 		}
 		searchFor(t, place, content, forms)
 	}
-	searchFor(t, "an error body", answers.Bytes(), templates)
+	searchFor(t, "an error body", refusals.Bytes(), slices.Concat(stored, templates))
 	for _, where := range []string{dir, temporary} {
 		for name := range storedFilesIn(t, where) {
 			content, err := os.ReadFile(filepath.Join(where, name))

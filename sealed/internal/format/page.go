@@ -52,7 +52,7 @@ func NewPage(level byte, lower, upper ID) *Page {
 // Clone returns a page of its own with the same content.
 func (p *Page) Clone() *Page {
 	c := *p
-	c.entries = append(make([]byte, 0, PageSlots*entrySize), p.entries...)
+	arena.Do(func() { c.entries = append(make([]byte, 0, PageSlots*entrySize), p.entries...) })
 	return &c
 }
 
@@ -102,9 +102,11 @@ func (p *Page) Find(id ID) int {
 // Append adds an entry after all others; the caller adds them in order. It copies the secret.
 func (p *Page) Append(id ID, s Secret) {
 	if len(p.entries)+entrySize > cap(p.entries) {
-		grown := append(make([]byte, 0, max(PageSlots*entrySize, 2*cap(p.entries))), p.entries...)
-		clear(p.entries)
-		p.entries = grown
+		arena.Do(func() {
+			grown := append(make([]byte, 0, max(PageSlots*entrySize, 2*cap(p.entries))), p.entries...)
+			clear(p.entries)
+			p.entries = grown
+		})
 	}
 	p.entries = append(p.entries, id[:]...)
 	p.entries = append(p.entries, s.Key...)
