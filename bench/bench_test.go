@@ -89,6 +89,10 @@ func TestMain(m *testing.M) {
 		playVault(dir)
 		return
 	}
+	if order := os.Getenv(backupVariable); order != "" {
+		takeBackups(order)
+		return
+	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400) // as in cmd/visage
 	}

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/api/faceapi"
 	"github.com/visage-face/visage/face"
+	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/vision"
 )
 
@@ -109,6 +111,8 @@ func reportIdentify(b *testing.B, what string, times []time.Duration, enrolled i
 
 // crowd is a service with a trained group, and detected faces of some of its persons.
 type crowd struct {
+	dir     string // of the data
+	store   *sealed.Store
 	service *face.Service
 	web     *httptest.Server
 	probes  []string // face ids
@@ -117,9 +121,10 @@ type crowd struct {
 
 func newCrowd(b *testing.B, enrolled int) *crowd {
 	b.Helper()
-	store := openStore(b, b.TempDir())
+	dir := b.TempDir()
+	store := openStore(b, dir)
 	makeSpace(b, store, account.ID)
-	c := &crowd{}
+	c := &crowd{dir: filepath.Join(dir, "data"), store: store}
 	var err error
 	c.service, err = face.New(face.Config{
 		Store:     store,

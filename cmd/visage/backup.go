@@ -52,6 +52,7 @@ func backupCreateCommand() command {
 	}, 1, func(fs *flag.FlagSet) func(context.Context, streams, *archive.Archive, []string) error {
 		source := defineSource(fs)
 		return func(ctx context.Context, s streams, a *archive.Archive, _ []string) error {
+			standBack()
 			var added archive.Added
 			err := source(ctx, "backup", (*sealed.Store).WriteBackup, func(r io.Reader) (err error) {
 				added, err = a.Add(ctx, r)

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,10 +10,12 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/visage-face/visage/internal/durable"
 	"github.com/visage-face/visage/sealed/internal/stream"
@@ -50,6 +53,9 @@ func (a *Archive) Add(ctx context.Context, r io.Reader) (Added, error) {
 	if waited := out.wait(); err == nil {
 		err = waited
 	}
+	if err == nil {
+		err = out.settle()
+	}
 	if err != nil {
 		return Added{}, fmt.Errorf("add backup: %w", err)
 	}
@@ -77,7 +83,9 @@ type cutter struct {
 	work   chan piece
 	all    sync.WaitGroup
 
-	mu        sync.Mutex // guards all below and the elements of chunks
+	mu        sync.Mutex          // guards all below and the elements of chunks
+	folders   map[string]bool     // of chunks, whose names are not durable yet
+	prepared  []*durable.Prepared // chunks that are written and not in place
 	newChunks int
 	newBytes  int64
 	failed    error
@@ -89,8 +97,8 @@ type piece struct {
 }
 
 func (a *Archive) newCutter(ctx context.Context) *cutter {
-	c := &cutter{a: a, work: make(chan piece, 1)}
-	for range max(2, runtime.GOMAXPROCS(0)) {
+	c := &cutter{a: a, work: make(chan piece, 1), folders: map[string]bool{}}
+	for range writers {
 		c.all.Go(func() {
 			for p := range c.work {
 				c.finish(p, ctx)
@@ -100,10 +108,40 @@ func (a *Archive) newCutter(ctx context.Context) *cutter {
 	return c
 }
 
+// writers is how many chunks are written at once. They wait for the disk, not for processors.
+const writers = 8
+
+// together is how many chunks are put in place at once: the disk is waited for as often.
+const together = 32
+
+// place puts chunks in place.
+func (c *cutter) place(all []*durable.Prepared) {
+	err := durable.Place(all...)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failed == nil {
+		c.failed = err
+	}
+}
+
+// settle makes the names of the chunks durable.
+func (c *cutter) settle() error {
+	if err := durable.SyncDir(filepath.Join(c.a.dir, "chunks")); err != nil {
+		return err
+	}
+	var all errgroup.Group
+	all.SetLimit(writers)
+	for folder := range c.folders {
+		all.Go(func() error { return durable.SyncDir(folder) })
+	}
+	return all.Wait()
+}
+
 // wait returns when everything is written.
 func (c *cutter) wait() error {
 	close(c.work)
 	c.all.Wait()
+	c.place(c.prepared)
 	return c.failed
 }
 
@@ -150,36 +188,56 @@ func (c *cutter) cut(ctx context.Context, in *stream.Reader) error {
 func (c *cutter) finish(p piece, ctx context.Context) {
 	sum := sha256.Sum256(p.data)
 	chunk := Chunk{SHA256: hex.EncodeToString(sum[:]), Bytes: int64(len(p.data))}
-	fresh, err := false, context.Cause(ctx)
+	var file *durable.Prepared // nil: it is there already
+	err := context.Cause(ctx)
 	if err == nil {
-		fresh, err = c.a.store(chunk, p.data)
+		file, err = c.a.prepare(chunk, p.data)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.chunks[p.index] = chunk
-	if fresh {
-		c.newChunks++
-		c.newBytes += chunk.Bytes
-	}
-	if c.failed == nil {
-		c.failed = err
+	if all := c.done(p.index, chunk, file, err); len(all) > 0 {
+		c.place(all)
 	}
 }
 
-// store writes a chunk that is not there yet, and reads it back.
-func (a *Archive) store(chunk Chunk, data []byte) (fresh bool, err error) {
+// done notes a chunk, and returns the files to be put in place when there are enough.
+func (c *cutter) done(index int, chunk Chunk, file *durable.Prepared, err error) (all []*durable.Prepared) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.chunks[index] = chunk
+	c.folders[filepath.Dir(c.a.chunkPath(chunk.SHA256))] = true // also of a chunk that an interrupted Add has left
+	if c.failed == nil {
+		c.failed = err
+	}
+	if file == nil {
+		return nil
+	}
+	c.newChunks++
+	c.newBytes += chunk.Bytes
+	if c.prepared = append(c.prepared, file); len(c.prepared) >= together {
+		all, c.prepared = c.prepared, nil
+	}
+	return all
+}
+
+// prepare writes a chunk that is not there yet, and reads it back.
+func (a *Archive) prepare(chunk Chunk, data []byte) (*durable.Prepared, error) {
 	path := a.chunkPath(chunk.SHA256)
 	if info, err := os.Stat(path); err == nil && info.Size() == chunk.Bytes {
-		return false, nil // its name vouches for it; Verify reads it
+		return nil, nil // its name vouches for it; Verify reads it
 	}
-	if err := durable.MkdirAll(filepath.Dir(path)); err != nil {
-		return false, err
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
 	}
-	if err := durable.WriteFile(path, data); err != nil {
-		return false, err
+	file, err := durable.Prepare(path, data)
+	if err != nil {
+		return nil, err
 	}
-	if _, err := a.load(chunk); err != nil {
-		return false, errors.Join(fmt.Errorf("read back what was written: %w", err), os.Remove(path))
+	written, err := file.Read()
+	if err == nil && !bytes.Equal(written, data) {
+		err = fmt.Errorf("%w: chunk %s is not what was written", ErrDamaged, chunk.SHA256)
 	}
-	return true, nil
+	if err != nil {
+		file.Discard()
+		return nil, fmt.Errorf("read back what was written: %w", err)
+	}
+	return file, nil
 }

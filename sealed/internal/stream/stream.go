@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"runtime"
 	"time"
 )
 
@@ -76,13 +77,22 @@ type Writer struct {
 	err   error
 }
 
+// polite lets everybody who waits for a processor go first after each piece of a stream, which nobody waits for.
+type polite struct{ w io.Writer }
+
+func (p polite) Write(b []byte) (int, error) {
+	n, err := p.w.Write(b)
+	runtime.Gosched()
+	return n, err
+}
+
 // NewWriter begins a stream. key is the instance's, for streams of this content.
 func NewWriter(w io.Writer, key []byte, h Header) (*Writer, error) {
 	b, err := json.Marshal(h)
 	if err != nil {
 		return nil, err
 	}
-	s := &Writer{sum: sha256.New(), code: hmac.New(sha256.New, key), out: bufio.NewWriterSize(w, 1<<20)}
+	s := &Writer{sum: sha256.New(), code: hmac.New(sha256.New, key), out: bufio.NewWriterSize(polite{w}, 32<<10)}
 	s.write([]byte(magic))
 	s.write(binary.BigEndian.AppendUint32(nil, uint32(len(b))))
 	s.write(b)
