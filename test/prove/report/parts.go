@@ -30,8 +30,8 @@ var parts = []Part{
 		{Packages: here, Tests: "^(TestVerifyReportsDamage|TestDamagedDirectory|TestFlippedByteIsNeverWrongData)$", Env: []string{"VISAGE_ROUNDS=300"}, Timeout: "20m"},
 	}},
 	{"api", "Whatever is sent to any operation of any plane, the service does not fail, spells each refusal as the plane's contract has it, and has nothing " +
-		"damaged in the end.", []Run{
-		{Packages: here, Tests: "^TestAPIFuzz$", Env: []string{"VISAGE_FUZZ=2m"}, Timeout: "90m"},
+		"damaged in the end; both versions of the Face API answer alike but for what the contract has otherwise.", []Run{
+		{Packages: here, Tests: "^(TestAPIFuzz|TestVersionsAgree)$", Env: []string{"VISAGE_FUZZ=2m"}, Timeout: "90m"},
 	}},
 	{"vault", "A vault that delays, fails, denies or lies, or a proxy before it that does, never makes a resource be in a state that its life does not name, nor " +
 		"lose what was stored; a denial locks in time, an outage does not count as one, and nothing opens without the vault.", []Run{
