@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -77,6 +78,15 @@ func (r *Request) Header(name string) string { return r.http.Header.Get(name) }
 
 // Host returns the host that the client called, as it wrote it, maybe with a port.
 func (r *Request) Host() string { return r.http.Host }
+
+// ClientAddress returns the address that the request came from; the zero Addr for one that came over no network.
+func (r *Request) ClientAddress() netip.Addr {
+	from, err := netip.ParseAddrPort(r.http.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return from.Addr().Unmap()
+}
 
 // Bearer returns the bearer token of the header Authorization (RFC 6750 §2.1); empty when there is none.
 func (r *Request) Bearer() string {
