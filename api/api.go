@@ -85,6 +85,10 @@ type Config struct {
 	BodyTimeout time.Duration
 	// WriteTimeout bounds the time a client may take to receive an answer. Default 60 s.
 	WriteTimeout time.Duration
+	// Inner says that the requests are those of the process to itself, over connections that nobody else can open: the
+	// rates do not bind them, their metrics have names of their own, and Request.Inner tells the planes. Such a Handler
+	// shares no pool with the one for everybody, so that what strangers fill does not stop it. Default: false.
+	Inner bool
 	// Logger gets one line a request, and the text of internal errors. Default: discard.
 	Logger *slog.Logger
 }
@@ -124,7 +128,7 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Rate == nil {
 		cfg.Rate = rateOfTier
 	}
-	h := &Handler{cfg: cfg, root: newNode(), rates: newRates(), metrics: newMetrics(), log: cfg.Logger}
+	h := &Handler{cfg: cfg, root: newNode(), rates: newRates(), metrics: newMetrics(cfg.Inner), log: cfg.Logger}
 	h.bodies = newBodies(cfg.BodyBytes)
 	for i := range cfg.Planes {
 		p := &cfg.Planes[i]

@@ -104,7 +104,7 @@ func (h *Handler) answer(
 	defer cancel()
 	req := &Request{
 		ID: x.id, http: r.WithContext(ctx), route: x.route, path: values, names: found.names, control: control,
-		timeout: h.cfg.BodyTimeout, body: x.body,
+		timeout: h.cfg.BodyTimeout, body: x.body, inner: h.cfg.Inner,
 	}
 	result, err := h.run(x, req)
 	if err != nil {
@@ -160,6 +160,9 @@ func (h *Handler) admit(x *exchange, req *Request) error {
 		return err
 	}
 	req.Resource, req.Principal, x.resource = resource, principal, resource
+	if h.cfg.Inner {
+		return nil
+	}
 	perSecond, burst := h.cfg.Rate(resource)
 	if wait := h.rates.take(resource.ID, perSecond, burst, time.Now()); wait > 0 {
 		r := visage.Refuse(visage.TooMany, "",

@@ -14,18 +14,23 @@ type metrics struct {
 	inFlight *prometheus.GaugeVec
 }
 
-func newMetrics() *metrics {
+// newMetrics names the metrics of inner requests differently: two handlers of one process are registered side by side.
+func newMetrics(inner bool) *metrics {
+	name := "visage_api"
+	if inner {
+		name += "_inner"
+	}
 	return &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "visage_api_requests_total", Help: "Requests answered, by plane, route and status.",
+			Name: name + "_requests_total", Help: "Requests answered, by plane, route and status.",
 		}, []string{"plane", "route", "status"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "visage_api_request_duration_seconds",
+			Name:    name + "_request_duration_seconds",
 			Help:    "Time from the request's header to the end of its answer, by plane and route.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 60},
 		}, []string{"plane", "route"}),
 		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "visage_api_requests_in_flight", Help: "Requests being worked on, by plane.",
+			Name: name + "_requests_in_flight", Help: "Requests being worked on, by plane.",
 		}, []string{"plane"}),
 	}
 }

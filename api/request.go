@@ -30,7 +30,12 @@ type Request struct {
 	control *http.ResponseController
 	timeout time.Duration // for the body
 	body    *countingBody
+	inner   bool
 }
+
+// Inner reports whether the process sent the request to itself; see Config.Inner. Rules about where a request comes from
+// do not apply to it.
+func (r *Request) Inner() bool { return r.inner }
 
 // Context returns the request's context. It ends when the client leaves or the route's Timeout is over.
 func (r *Request) Context() context.Context { return r.http.Context() }

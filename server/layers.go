@@ -36,6 +36,7 @@ type layers struct {
 	vaults      *keyvault.Service
 	authority   *authority // nil when certificates come from elsewhere, or there are none
 	inner       *inner
+	forInner    http.Handler // what inner serves
 	identities  *identity.Directory
 	instance    instanceRecord
 	forOperator Operator
@@ -197,15 +198,24 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	}
 	planes := []api.Plane{faces, management, vaults, service}
 	proving := tokens{l.identities, l.instance, s.managementAudiences()}
-	h, err := api.New(api.Config{
+	gate := api.Config{
 		Planes: planes, Keys: l.accounts, Tokens: proving, Holders: holders{proving, l.accounts, s.cfg.Domain},
 		Rate: s.rate, Logger: s.log,
-	})
+	}
+	h, err := api.New(gate)
 	if err != nil {
 		return nil, err
 	}
+	// The built-in vaults alone are asked from inside.
+	gate.Planes, gate.Inner, gate.BodyBytes = []api.Plane{vaults}, true, innerBodyBytes
+	within, err := api.New(gate)
+	if err != nil {
+		return nil, err
+	}
+	l.forInner = within
 	metrics := prometheus.NewRegistry()
-	all := append(h.Collectors(), l.face.Collectors()...)
+	all := append(h.Collectors(), within.Collectors()...)
+	all = append(all, l.face.Collectors()...)
 	all = append(all, l.audit.Collectors()...)
 	all = append(all, l.custody.Collectors()...)
 	all = append(all, s.events)
@@ -237,6 +247,9 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		}
 	}), nil
 }
+
+// innerBodyBytes is enough for more wrapped keys at a time than there are connections of the process to itself.
+const innerBodyBytes = 64 << 20
 
 // healthz answers while the process can answer at all.
 func healthz(w http.ResponseWriter, _ *http.Request) {

@@ -159,7 +159,7 @@ func (s *Server) serve(ctx context.Context, l *layers, listener net.Listener, ce
 		}
 	}()
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx)) // the services outlive the requests
-	l.inner.serve(handler)
+	l.inner.serve(l.forInner)
 	worked := make(chan error, 1)
 	go func() { worked <- background(work, l, failed) }()
 	s.serving.Store(true)
