@@ -48,6 +48,8 @@ type Account struct {
 	Subdomain   string            // as it was chosen, once and for all; empty: none was
 	KeysRefused bool              // its keys open nothing; tokens do
 	Identity    Identity
+	Network     visage.NetworkRules // from where its data may be used
+	Origins     []string            // whose pages may use its data from a browser; see CheckOrigin
 	Created     time.Time
 	CreatedBy   string // the object id of who did; empty: the instance by itself
 	Changed     time.Time
@@ -79,6 +81,8 @@ type Creation struct {
 	Subdomain string // see CheckSubdomain; unique in the instance, whatever the case. Empty: none
 	// KeysRefused makes an account that tokens alone open.
 	KeysRefused bool
+	Network     visage.NetworkRules
+	Origins     []string
 	Identity    Wish
 	Protection  *Protection // nil: nothing is said about it
 }
@@ -94,6 +98,8 @@ type record struct {
 	Subdomain   string
 	KeysRefused bool
 	Identity    Identity
+	Network     visage.NetworkRules
+	Origins     []string
 	Protection  protected
 	Request     string // id of the access request whose place it has; empty: none
 	Keys        Keys
@@ -201,11 +207,14 @@ func (a *Accounts) create(ctx context.Context, by Caller, c Creation) (Account, 
 	if err := checkAtCreation(c); err != nil {
 		return Account{}, err
 	}
+	if err := checkOpenness(c.Network, c.Origins); err != nil {
+		return Account{}, err
+	}
 	id := newID()
 	now := time.Now().UnixNano()
 	rec := record{
 		ID: id.String(), Name: c.Name, Group: c.Group, Location: c.Location, Tier: c.Tier, Tags: maps.Clone(c.Tags),
-		Subdomain: c.Subdomain, KeysRefused: c.KeysRefused, Protection: protected{Said: c.Protection != nil},
+		Subdomain: c.Subdomain, KeysRefused: c.KeysRefused, Network: c.Network.Clone(), Origins: slices.Clone(c.Origins), Protection: protected{Said: c.Protection != nil},
 		Keys: Keys{newKey(), newKey()}, State: creating, Created: now, Changed: now, Revision: 1,
 		CreatedBy: by.ObjectID, ChangedBy: by.ObjectID,
 	}
@@ -307,7 +316,7 @@ func (r record) account() Account {
 	return Account{
 		Resource: visage.Resource{ID: id, Name: r.Name, Tier: r.Tier},
 		Group:    r.Group, Location: r.Location, Tags: maps.Clone(r.Tags), Subdomain: r.Subdomain, KeysRefused: r.KeysRefused,
-		Identity: r.Identity.clone(), Created: fromNanos(r.Created), CreatedBy: r.CreatedBy, Changed: fromNanos(r.Changed),
+		Identity: r.Identity.clone(), Network: r.Network.Clone(), Origins: slices.Clone(r.Origins), Created: fromNanos(r.Created), CreatedBy: r.CreatedBy, Changed: fromNanos(r.Changed),
 		ChangedBy: r.ChangedBy, Revision: r.Revision, Deleted: fromNanos(r.Deleted), PurgeAt: fromNanos(r.PurgeAt),
 	}
 }

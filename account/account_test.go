@@ -275,6 +275,8 @@ type stored struct {
 	Subdomain                 string
 	KeysRefused               bool
 	Identity                  account.Identity
+	Network                   visage.NetworkRules
+	Origins                   []string
 	Protection                struct {
 		Said     bool
 		VaultURI string

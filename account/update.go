@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"maps"
+	"slices"
 
 	"github.com/visage-face/visage"
 )
@@ -13,6 +14,8 @@ type Change struct {
 	Tags        map[string]string // in place of those there are
 	Subdomain   *string           // where none was chosen yet; see CheckSubdomain
 	KeysRefused *bool
+	Network     *visage.NetworkRules
+	Origins     *[]string // in place of those there are
 	Identity    *Wish
 	Protection  *Protection
 
@@ -141,6 +144,15 @@ func (a *Accounts) apply(ctx context.Context, rec record, c Change) (record, err
 	}
 	if c.KeysRefused != nil {
 		rec.KeysRefused = *c.KeysRefused
+	}
+	if c.Network != nil {
+		rec.Network = c.Network.Clone()
+	}
+	if c.Origins != nil {
+		rec.Origins = slices.Clone(*c.Origins)
+	}
+	if err := checkOpenness(rec.Network, rec.Origins); err != nil {
+		return record{}, err
 	}
 	if c.kept != nil {
 		rec.Protection = *c.kept

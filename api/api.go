@@ -74,6 +74,9 @@ type Config struct {
 	// Holders proves bearer tokens where API keys are asked for. Where a request has both, the token counts. Default:
 	// nobody's token opens a resource.
 	Holders Holders
+	// Openness says from where the data of resources may be used. Default: from everywhere, and by no page of another
+	// origin in a browser.
+	Openness Openness
 	// Rate says how many requests a second a resource may make on average, and how many at once. Default: what its tier
 	// says. A rate below 0 is no limit.
 	Rate func(visage.Resource) (perSecond float64, burst int)

@@ -98,6 +98,9 @@ func (h *Handler) answer(
 		return h.refuse(x, &Problem{Status: http.StatusNotFound, Message: "There is no such path."})
 	}
 	if x.route == nil {
+		if a, ok := h.preflight(x, r, found); ok {
+			return a
+		}
 		return h.refuse(x, notAllowed(found))
 	}
 	ctx, cancel := context.WithTimeoutCause(r.Context(), x.route.Timeout, errTooLong)
@@ -143,7 +146,7 @@ func (h *Handler) run(x *exchange, req *Request) (result any, err error) {
 	return x.route.Handle(req)
 }
 
-// admit proves who calls and counts the request against the rate of the resource.
+// admit proves who calls, from where, and counts the request against the rate of the resource.
 func (h *Handler) admit(x *exchange, req *Request) error {
 	switch x.route.Allow {
 	case Anyone:
@@ -162,6 +165,11 @@ func (h *Handler) admit(x *exchange, req *Request) error {
 	req.Resource, req.Principal, x.resource = resource, principal, resource
 	if h.cfg.Inner {
 		return nil
+	}
+	if h.cfg.Openness != nil {
+		if err := h.cfg.Openness.AdmitAddress(resource, req.ClientAddress()); err != nil {
+			return err
+		}
 	}
 	perSecond, burst := h.cfg.Rate(resource)
 	if wait := h.rates.take(resource.ID, perSecond, burst, time.Now()); wait > 0 {
@@ -277,6 +285,7 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange, a a
 	if x.plane != nil && x.plane.Greet != nil {
 		x.plane.Greet(header, r, x.id)
 	}
+	h.allowOrigin(header, x, r)
 	if a.stream != nil {
 		header.Set("Content-Type", "application/octet-stream")
 		w.WriteHeader(a.status)

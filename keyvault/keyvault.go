@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/visage-face/visage"
@@ -37,6 +38,11 @@ type Caller struct {
 	AppID     string // the client id of its application; may be empty
 	Tenant    string // a lower-case UUID
 	RequestID string // the id of the request, for the audit
+
+	// From is the address that the request came from, for the vault's network rules.
+	From netip.Addr
+	// Service says that it is the service itself, in this process, which uses the key of a resource.
+	Service bool
 }
 
 // Config is what a Service is made of.

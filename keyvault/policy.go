@@ -78,6 +78,9 @@ func (s *Service) authorise(ctx context.Context, who Caller, v Vault, want Permi
 	if who.ObjectID == "" || !strings.EqualFold(who.Tenant, v.Tenant) {
 		return forbidden("AccessDenied", "The caller is not of the tenant of vault %s.", v.Name)
 	}
+	if err := v.admit(who); err != nil {
+		return err
+	}
 	if v.RBAC {
 		ok, err := s.cfg.Roles.Allowed(ctx, who, v, want)
 		if err != nil {
@@ -96,4 +99,21 @@ func (s *Service) authorise(ctx context.Context, who Caller, v Vault, want Permi
 	return forbidden("AccessDenied",
 		"The user, group or application 'appid=%s;oid=%s;tenant=%s' does not have keys %s permission on key vault '%s'.",
 		who.AppID, who.ObjectID, who.Tenant, want, v.Name)
+}
+
+// admit refuses a caller whom the network rules of the vault keep out. The codes are the contract's (§A8).
+func (v Vault) admit(who Caller) error {
+	switch {
+	case who.Service && v.Network.AdmitService(), !who.Service && v.Network.Admit(who.From):
+		return nil
+	case v.Network.Closed:
+		return forbidden("ForbiddenByConnection",
+			"Public network access of key vault '%s' is disabled, and the request is not from a trusted service that may bypass that.", v.Name)
+	case who.Service:
+		return forbidden("ForbiddenByFirewall",
+			"The network rules of key vault '%s' let no trusted service in: set networkAcls.bypass to AzureServices.", v.Name)
+	}
+	return forbidden("ForbiddenByFirewall",
+		"Client address is not authorized and caller is not a trusted service. Client address: %s. Caller: appid=%s;oid=%s. Vault: %s.",
+		who.From, who.AppID, who.ObjectID, v.Name)
 }

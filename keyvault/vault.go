@@ -28,6 +28,7 @@ type Vault struct {
 	PurgeProtection bool // nobody purges before the retention has run; once on, it stays
 	RBAC            bool // roles decide, and Policies are kept and not looked at
 	Policies        []AccessPolicy
+	Network         visage.NetworkRules // from where its keys may be used
 	Created         time.Time
 	Changed         time.Time
 	Revision        int64     // rises with every change, from 1
@@ -68,6 +69,7 @@ type vaultRecord struct {
 	PurgeProtection bool
 	RBAC            bool
 	Policies        []AccessPolicy
+	Network         visage.NetworkRules
 	Created         int64
 	Changed         int64
 	Revision        int64
@@ -86,7 +88,7 @@ func (r vaultRecord) vault() Vault {
 	return Vault{
 		ID: r.ID, Name: r.Name, Group: r.Group, Location: r.Location, Tenant: r.Tenant, Tags: maps.Clone(r.Tags),
 		Premium: r.Premium, RetentionDays: r.RetentionDays, PurgeProtection: r.PurgeProtection, RBAC: r.RBAC,
-		Policies: policies, Created: fromNanos(r.Created), Changed: fromNanos(r.Changed), Revision: r.Revision,
+		Policies: policies, Network: r.Network.Clone(), Created: fromNanos(r.Created), Changed: fromNanos(r.Changed), Revision: r.Revision,
 		Deleted: fromNanos(r.Deleted), PurgeAt: fromNanos(r.PurgeAt),
 	}
 }
@@ -106,7 +108,7 @@ func newVersion() string {
 }
 
 // CreateVault makes a vault from v, of which Name, Group, Location, Tenant, Tags, Premium, RetentionDays (0: the
-// default), PurgeProtection, RBAC and Policies count. Refusals: VaultNameNotValid, BadRequest, VaultAlreadyExists.
+// default), PurgeProtection, RBAC, Policies and Network count. Refusals: VaultNameNotValid, BadRequest, VaultAlreadyExists.
 func (s *Service) CreateVault(ctx context.Context, who Caller, v Vault) (made Vault, err error) {
 	err = s.audited(ctx, Event{Operation: "VaultPut", Vault: v.Name, Who: who}, func(*Event) error {
 		if v.RetentionDays == 0 {
@@ -119,7 +121,7 @@ func (s *Service) CreateVault(ctx context.Context, who Caller, v Vault) (made Va
 		rec := vaultRecord{
 			ID: newVersion(), Name: v.Name, Group: v.Group, Location: v.Location, Tenant: strings.ToLower(v.Tenant),
 			Tags: maps.Clone(v.Tags), Premium: v.Premium, RetentionDays: v.RetentionDays, PurgeProtection: v.PurgeProtection,
-			RBAC: v.RBAC, Policies: v.Policies, Created: now, Changed: now, Revision: 1,
+			RBAC: v.RBAC, Policies: v.Policies, Network: v.Network.Clone(), Created: now, Changed: now, Revision: 1,
 		}
 		err := s.space.Update(ctx, func(tx sealed.Tx) error {
 			taken, err := vaults.In().Has(tx, strings.ToLower(v.Name))
@@ -170,6 +172,9 @@ func checkVault(v Vault) error {
 				return bad("The key permission %q is not one of %v.", k, allPermissions)
 			}
 		}
+	}
+	if err := v.Network.Check(); err != nil {
+		return err
 	}
 	return checkTags(v.Tags)
 }
@@ -245,7 +250,7 @@ func (s *Service) DeletedVault(ctx context.Context, name string) (Vault, error) 
 }
 
 // UpdateVault changes a vault: change gets it as it is and returns it as it shall be; of the result Tags, Premium,
-// PurgeProtection, RBAC and Policies count. change may run more than once. Refusals: VaultNotFound, BadRequest (purge
+// PurgeProtection, RBAC, Policies and Network count. change may run more than once. Refusals: VaultNotFound, BadRequest (purge
 // protection cannot be turned off, the retention cannot be changed), those of change.
 func (s *Service) UpdateVault(
 	ctx context.Context, who Caller, name string, change func(Vault) (Vault, error),
@@ -273,7 +278,7 @@ func (s *Service) UpdateVault(
 				return err
 			}
 			rec.Tags, rec.Premium, rec.PurgeProtection, rec.RBAC = maps.Clone(to.Tags), to.Premium, to.PurgeProtection, to.RBAC
-			rec.Policies = to.Policies
+			rec.Policies, rec.Network = to.Policies, to.Network.Clone()
 			rec.Changed, rec.Revision = time.Now().UnixNano(), rec.Revision+1
 			changed = rec.vault()
 			return vaults.In().Put(tx, strings.ToLower(name), rec)

@@ -199,7 +199,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	planes := []api.Plane{faces, management, vaults, service}
 	proving := tokens{l.identities, l.instance, s.managementAudiences()}
 	gate := api.Config{
-		Planes: planes, Keys: l.accounts, Tokens: proving, Holders: holders{proving, l.accounts, s.cfg.Domain},
+		Planes: planes, Keys: l.accounts, Tokens: proving, Holders: holders{proving, l.accounts, s.cfg.Domain}, Openness: l.accounts,
 		Rate: s.rate, Logger: s.log,
 	}
 	h, err := api.New(gate)

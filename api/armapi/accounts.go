@@ -106,6 +106,12 @@ func (p *plane) create(r *api.Request, want request) (any, error) {
 		c.KeysRefused = *d
 	}
 	var err error
+	if c.Network, err = network(c.Network, want.Properties.NetworkACLs, want.Properties.PublicNetworkAccess); err != nil {
+		return nil, err
+	}
+	if want.Properties.CORS != nil {
+		c.Origins = want.Properties.CORS.AllowedOrigins
+	}
 	if c.Protection, err = want.Properties.Encryption.protection(); err != nil {
 		return nil, err
 	}
@@ -159,6 +165,14 @@ func (p *plane) change(r *api.Request, want request, whole bool) (any, error) {
 		}
 		if c.Tags = want.Tags; c.Tags == nil && whole {
 			c.Tags = map[string]string{}
+		}
+		rules, err := network(a.Network, want.Properties.NetworkACLs, want.Properties.PublicNetworkAccess)
+		if err != nil {
+			return c, err
+		}
+		c.Network = &rules
+		if want.Properties.CORS != nil {
+			c.Origins = &want.Properties.CORS.AllowedOrigins
 		}
 		if want.Identity != nil {
 			wish, err := want.Identity.wish(a.Identity)

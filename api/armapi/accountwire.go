@@ -62,6 +62,8 @@ type properties struct {
 	IsMigrated          bool              `json:"isMigrated"`
 	CustomSubDomainName string            `json:"customSubDomainName,omitempty"`
 	PublicNetworkAccess string            `json:"publicNetworkAccess"`
+	NetworkACLs         *networkACLs      `json:"networkAcls,omitempty"` // likewise
+	CORS                *cors             `json:"cors,omitempty"`        // likewise; not of the contract
 	DisableLocalAuth    bool              `json:"disableLocalAuth"`
 	PrivateEndpoints    []struct{}        `json:"privateEndpointConnections"`
 	CallRateLimit       callRateLimit     `json:"callRateLimit"`
@@ -70,6 +72,11 @@ type properties struct {
 	ProvisioningState   string            `json:"provisioningState"`
 	DeletionDate        string            `json:"deletionDate,omitempty"`
 	ScheduledPurgeDate  string            `json:"scheduledPurgeDate,omitempty"`
+}
+
+// cors says whose pages may use the data from a browser, as other resource providers spell it.
+type cors struct {
+	AllowedOrigins []string `json:"allowedOrigins"`
 }
 
 type capability struct {
@@ -116,6 +123,7 @@ type wishes struct {
 	DisableLocalAuth    *bool              `json:"disableLocalAuth"`
 	PublicNetworkAccess string             `json:"publicNetworkAccess"`
 	NetworkACLs         *networkACLs       `json:"networkAcls"`
+	CORS                *cors              `json:"cors"`
 	RestrictOutbound    bool               `json:"restrictOutboundNetworkAccess"`
 	UserOwnedStorage    []struct{}         `json:"userOwnedStorage"`
 	Encryption          *encryptionRequest `json:"encryption"`
@@ -170,9 +178,15 @@ func (p *plane) resource(ctx context.Context, a account.Account) (resource, erro
 			Endpoint: endpoint, Endpoints: map[string]string{kindFace: endpoint},
 			InternalID:  strings.ReplaceAll(a.ID.String(), "-", ""),
 			DateCreated: stamp(a.Created), CustomSubDomainName: host, DisableLocalAuth: a.KeysRefused,
-			PublicNetworkAccess: "Enabled", PrivateEndpoints: []struct{}{}, Capabilities: []capability{},
+			PublicNetworkAccess: publicAccess(a.Network), PrivateEndpoints: []struct{}{}, Capabilities: []capability{},
 			CallRateLimit: callRateLimit{[]rateRule{p.rateRule(a)}}, ProvisioningState: stateSucceeded,
 		},
+	}
+	if a.Network.Set {
+		answer.Properties.NetworkACLs = networkOf(a.Network)
+	}
+	if len(a.Origins) > 0 {
+		answer.Properties.CORS = &cors{a.Origins}
 	}
 	if a.Tier == visage.E0 {
 		answer.Properties.Capabilities = append(answer.Properties.Capabilities, capability{"CustomerManagedKey"})
@@ -268,9 +282,6 @@ func (w wishes) check() error {
 		return visage.Refuse(visage.Invalid, "FeatureNotSupported", "%s", sentence)
 	}
 	switch {
-	case w.NetworkACLs != nil && strings.EqualFold(w.NetworkACLs.DefaultAction, "Deny"),
-		strings.EqualFold(w.PublicNetworkAccess, "Disabled"):
-		return refuse("Resources here have no firewall of their own: leave networkAcls and publicNetworkAccess out, and bound the listener instead.")
 	case w.RestrictOutbound:
 		return refuse("Single resources cannot be kept from fetching images: leave restrictOutboundNetworkAccess out, and bound the network of the instance instead.")
 	case len(w.UserOwnedStorage) > 0:

@@ -27,6 +27,7 @@ type vaultProperties struct {
 	RetentionDays       int            `json:"softDeleteRetentionInDays"`
 	PurgeProtection     bool           `json:"enablePurgeProtection,omitempty"` // left out when it is off
 	RBAC                bool           `json:"enableRbacAuthorization"`
+	NetworkACLs         *networkACLs   `json:"networkAcls"`
 	PublicNetworkAccess string         `json:"publicNetworkAccess"`
 	ProvisioningState   string         `json:"provisioningState"`
 }
@@ -72,10 +73,6 @@ type vaultWishes struct {
 	CreateMode          string         `json:"createMode"`
 	NetworkACLs         *networkACLs   `json:"networkAcls"`
 	PublicNetworkAccess string         `json:"publicNetworkAccess"`
-}
-
-type networkACLs struct {
-	DefaultAction string `json:"defaultAction"`
 }
 
 type policyList struct {
@@ -159,8 +156,8 @@ func (p *plane) vault(v keyvault.Vault) vault {
 		ID: p.vaultID(v), Name: v.Name, Type: vaultType, Location: v.Location, Tags: tags,
 		Properties: vaultProperties{
 			TenantID: v.Tenant, SKU: sku, VaultURI: p.VaultAddress(v.Name), AccessPolicies: []accessPolicy{}, SoftDelete: true,
-			RetentionDays: v.RetentionDays, PurgeProtection: v.PurgeProtection, RBAC: v.RBAC, PublicNetworkAccess: "Enabled",
-			ProvisioningState: "Succeeded",
+			RetentionDays: v.RetentionDays, PurgeProtection: v.PurgeProtection, RBAC: v.RBAC, NetworkACLs: networkOf(v.Network),
+			PublicNetworkAccess: publicAccess(v.Network), ProvisioningState: "Succeeded",
 		},
 	}
 	for _, policy := range v.Policies {
@@ -258,12 +255,9 @@ func (want vaultRequest) into(v keyvault.Vault, whole bool) (keyvault.Vault, err
 	if w.RBAC != nil {
 		v.RBAC = *w.RBAC
 	}
-	// What is not enforced is not promised.
-	if w.NetworkACLs != nil && strings.EqualFold(w.NetworkACLs.DefaultAction, "Deny") ||
-		strings.EqualFold(w.PublicNetworkAccess, "Disabled") {
-		return v, badVault("Vaults here have no firewall of their own: leave networkAcls and publicNetworkAccess out, and bound the listener instead.")
-	}
-	return v, nil
+	var err error
+	v.Network, err = network(v.Network, w.NetworkACLs, w.PublicNetworkAccess)
+	return v, err
 }
 
 // policyChanges are the changes of access policies by their names: each puts one policy into those there are.

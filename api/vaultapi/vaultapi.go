@@ -187,6 +187,7 @@ func ref(r *api.Request) keyvault.Ref {
 func caller(r *api.Request) keyvault.Caller {
 	return keyvault.Caller{
 		ObjectID: r.Principal.ObjectID, AppID: r.Principal.AppID, Tenant: r.Principal.Tenant, RequestID: r.ID,
+		From: r.ClientAddress(), Service: r.Inner(),
 	}
 }
 

@@ -59,7 +59,7 @@ func (s *Source) forbidden(verb, inner, said string) error {
 			return s.failure(verb, keysource.ErrDenied, keysource.Expired, said)
 		}
 		return s.failure(verb, keysource.ErrExpired, keysource.Expired, said)
-	case "ForbiddenByFirewall":
+	case "ForbiddenByFirewall", "ForbiddenByConnection":
 		return s.failure(verb, keysource.ErrDenied, keysource.Firewall, said)
 	}
 	return s.failure(verb, keysource.ErrDenied, keysource.Permission, said)

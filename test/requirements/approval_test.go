@@ -184,11 +184,21 @@ func TestPreconditions(t *testing.T) {
 			t.Logf("refused as %s", a.text("error.code"))
 		})
 	}
-	t.Run("39 a vault with a firewall of its own is refused when it is made", func(t *testing.T) {
+	t.Run("39 a vault with a firewall must let the service in", func(t *testing.T) {
 		w := w.in(t)
-		if a := w.makeVault("walled", "westus2", protected+`,"networkAcls":{"defaultAction":"Deny","bypass":"None"}`, who, allowed...); a.status != 400 {
-			t.Errorf("got %d %s", a.status, a.body)
+		w.want(w.makeVault("walled", "westus2", protected, who, allowed...), 201, "")
+		w.makeKey("walled", "k", rsa2048)
+		wall := func(acls string) {
+			w.want(w.arm("PATCH", vault("walled"), `{"properties":{"networkAcls":`+acls+`}}`), 200, "")
 		}
+		wall(`{"defaultAction":"Deny","bypass":"None"}`)
+		refused(w, "vip", key(w, "walled", "k"), "KeyVaultFirewall")
+		wall(`{"defaultAction":"Deny","bypass":"AzureServices"}`)
+		if a := w.keyOf("walled", "GET", "/keys/k", ""); a.status != 403 || a.text("error.innererror.code") != "ForbiddenByFirewall" {
+			t.Errorf("a client that no rule names: %d %s", a.status, a.body)
+		}
+		w.encrypt("vip", key(w, "walled", "k"))
+		w.encrypt("vip", serviceKeys)
 	})
 	t.Run("40 access by roles does as well", func(t *testing.T) {
 		w := w.in(t)

@@ -1,0 +1,96 @@
+package armapi
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/visage-face/visage"
+)
+
+// networkACLs are network rules on the wire, of accounts and of vaults.
+type networkACLs struct {
+	Bypass        string   `json:"bypass,omitempty"`
+	DefaultAction string   `json:"defaultAction"`
+	IPRules       []ipRule `json:"ipRules"`
+	// VirtualNetworkRules name networks of Azure's, which nothing here can tell: they are always empty.
+	VirtualNetworkRules []json.RawMessage `json:"virtualNetworkRules"`
+}
+
+type ipRule struct {
+	Value string `json:"value"`
+}
+
+// The words of network rules.
+const (
+	actionAllow, actionDeny       = "Allow", "Deny"
+	bypassServices, bypassNone    = "AzureServices", "None"
+	accessEnabled, accessDisabled = "Enabled", "Disabled"
+)
+
+// networkOf spells rules.
+func networkOf(n visage.NetworkRules) *networkACLs {
+	w := &networkACLs{Bypass: bypassServices, DefaultAction: actionAllow, IPRules: []ipRule{}, VirtualNetworkRules: []json.RawMessage{}}
+	if n.NoBypass {
+		w.Bypass = bypassNone
+	}
+	if n.Deny {
+		w.DefaultAction = actionDeny
+	}
+	for _, address := range n.Addresses {
+		w.IPRules = append(w.IPRules, ipRule{address})
+	}
+	return w
+}
+
+func publicAccess(n visage.NetworkRules) string {
+	if n.Closed {
+		return accessDisabled
+	}
+	return accessEnabled
+}
+
+// network puts rules that were sent in place of those there are: networkAcls as a whole, or those there are when it was
+// left out; the same for publicNetworkAccess.
+func network(now visage.NetworkRules, acls *networkACLs, public string) (visage.NetworkRules, error) {
+	refuse := func(format string, args ...any) (visage.NetworkRules, error) {
+		return now, visage.Refuse(visage.Invalid, "BadRequest", format, args...)
+	}
+	switch {
+	case public == "":
+	case strings.EqualFold(public, accessEnabled):
+		now.Closed = false
+	case strings.EqualFold(public, accessDisabled):
+		now.Closed = true
+	default:
+		return refuse("The property publicNetworkAccess is %q and must be Enabled or Disabled.", public)
+	}
+	if acls == nil {
+		return now, nil
+	}
+	to := visage.NetworkRules{Set: true, Closed: now.Closed}
+	switch {
+	case acls.DefaultAction == "" || strings.EqualFold(acls.DefaultAction, actionAllow):
+	case strings.EqualFold(acls.DefaultAction, actionDeny):
+		to.Deny = true
+	default:
+		return refuse("The property networkAcls.defaultAction is %q and must be Allow or Deny.", acls.DefaultAction)
+	}
+	switch bypass := strings.TrimSpace(acls.Bypass); {
+	case bypass == "" || strings.EqualFold(bypass, bypassServices):
+	case strings.EqualFold(bypass, bypassNone):
+		to.NoBypass = true
+	default:
+		return refuse("The property networkAcls.bypass is %q and must be AzureServices or None.", acls.Bypass)
+	}
+	if len(acls.VirtualNetworkRules) > 0 {
+		return refuse("Rules of virtual networks cannot be enforced here, since a client's virtual network is not known: " +
+			"leave networkAcls.virtualNetworkRules empty, and name addresses in networkAcls.ipRules.")
+	}
+	for _, rule := range acls.IPRules {
+		if !slices.Contains(to.Addresses, rule.Value) {
+			to.Addresses = append(to.Addresses, rule.Value)
+		}
+	}
+	return to, to.Check()
+}
