@@ -155,7 +155,17 @@ func (w *world) callers(plane string) []kind {
 	case "face":
 		return w.faceCallers()
 	case "management":
-		return w.managementCallers()
+		kinds := w.managementCallers()
+		for i := range kinds { // clients read the description of the instance before they have a token
+			rule := kinds[i].rule
+			kinds[i].rule = func(r route) string {
+				if r.pattern == "/metadata/endpoints" {
+					return "in"
+				}
+				return rule(r)
+			}
+		}
+		return kinds
 	case "vault":
 		return w.vaultCallers()
 	}
@@ -197,7 +207,7 @@ func managed(rule func(route) string) func(route) string {
 }
 
 func reads(r route) string {
-	if r.method == http.MethodGet {
+	if r.method == http.MethodGet || r.method == http.MethodHead {
 		return "in"
 	}
 	return "403"

@@ -105,7 +105,7 @@ func (p *plane) routes() []api.Route {
 	var all []api.Route
 	for _, some := range []func(routeMaker) []api.Route{
 		p.accountRoutes, p.encryptionRoutes, p.deletedRoutes, p.offerRoutes, p.requestRoutes, p.subscriptionRoutes, p.vaultRoutes, p.backupRoutes, p.identityRoutes, p.roleRoutes, p.auditRoutes,
-		p.retentionRoutes,
+		p.retentionRoutes, p.metadataRoutes,
 	} {
 		all = append(all, some(route)...)
 	}

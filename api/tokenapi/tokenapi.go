@@ -64,6 +64,9 @@ func (p *plane) routes() []api.Route {
 		get("/{tenant}/discovery/v2.0/keys", p.keys, keys),
 		token("/{tenant}/oauth2/token", first),
 		token("/{tenant}/oauth2/v2.0/token", second),
+		// Some clients put the tenant after an authority that ends in "/adfs", as the metadata of old versions has it.
+		token("/adfs/{tenant}/oauth2/token", first),
+		token("/adfs/{tenant}/oauth2/v2.0/token", second),
 	}
 }
 
