@@ -51,6 +51,7 @@ api/faceapi               : . api face
 api/armapi                : . api account keyvault identity
 api/vaultapi              : . api keyvault
 api/tokenapi              : . api identity
+api/identityapi           : . api identity
 
 server/...                : *
 cmd/...                   : *

@@ -92,6 +92,8 @@ type Config struct {
 	// rates do not bind them, their metrics have names of their own, and Request.Inner tells the planes. Such a Handler
 	// shares no pool with the one for everybody, so that what strangers fill does not stop it. Default: false.
 	Inner bool
+	// Beside is another handler of the same process, whose metrics count the requests of this one too. Optional.
+	Beside *Handler
 	// Logger gets one line a request, and the text of internal errors. Default: discard.
 	Logger *slog.Logger
 }
@@ -133,6 +135,9 @@ func New(cfg Config) (*Handler, error) {
 	}
 	h := &Handler{cfg: cfg, root: newNode(), rates: newRates(), metrics: newMetrics(cfg.Inner), log: cfg.Logger}
 	h.bodies = newBodies(cfg.BodyBytes)
+	if cfg.Beside != nil {
+		h.metrics = cfg.Beside.metrics
+	}
 	for i := range cfg.Planes {
 		p := &cfg.Planes[i]
 		if err := h.add(p); err != nil {

@@ -99,6 +99,20 @@ type Config struct {
 	// IssuerCAFile holds authorities in PEM that trusted issuers' certificates may come from, besides the system's.
 	IssuerCAFile string
 
+	// IdentityEndpoint is the address, host:port on loopback, of a managed identity endpoint: there, over plain HTTP, programs
+	// on this machine get tokens of the identities that IdentityEndpointFor names, without a secret of their own. A port of
+	// 0 takes a free one; <Dir>/identity-endpoint.env tells it. Default: there is none.
+	IdentityEndpoint string
+
+	// IdentityEndpointFor names the identities whose tokens the managed identity endpoint gives: applications by name or
+	// client id, managed identities by the path of their resource or an id. The operator's are given only when it is
+	// among them. Required with IdentityEndpoint.
+	IdentityEndpointFor []string
+
+	// IdentityEndpointIMDS serves the form of the instance metadata service at the managed identity endpoint too. That form
+	// has no secret: every process on this machine gets the tokens. Default: false.
+	IdentityEndpointIMDS bool
+
 	// RootKeys are the protectors of the instance root: any one of them opens the data. Each is one of
 	//
 	//	file:PATH               32 bytes in a file outside of the data directory; the first start makes it. Marked exposed.
@@ -225,6 +239,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.DrainTimeout < 0 || c.DrainTimeout > maxDrainTimeout {
 		bad("drain-timeout", "%v is not between 0 and %v", c.DrainTimeout, maxDrainTimeout)
 	}
+	c.checkIdentityEndpoint(bad)
 	seen := map[string]bool{}
 	for _, k := range c.RootKeys {
 		if _, err := parseRootKey(k); err != nil {

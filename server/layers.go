@@ -40,6 +40,8 @@ type layers struct {
 	identities  *identity.Directory
 	instance    instanceRecord
 	forOperator Operator
+	api         *api.Handler      // nil until handler has made it
+	endpoint    *identityEndpoint // nil when there is none
 }
 
 // open opens the rooms from the bottom up and adds what closes them to opened.
@@ -212,7 +214,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.forInner = within
+	l.forInner, l.api = within, h
 	metrics := prometheus.NewRegistry()
 	all := append(h.Collectors(), within.Collectors()...)
 	all = append(all, l.face.Collectors()...)

@@ -133,6 +133,9 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if layers.endpoint, err = s.openIdentityEndpoint(ctx, layers, layers.api, &opened); err != nil {
+		return err
+	}
 	if err := s.publish(layers); err != nil {
 		return err
 	}
@@ -185,10 +188,14 @@ func (s *Server) serve(ctx context.Context, l *layers, listener net.Listener, ce
 // background runs what works without being asked, until ctx ends. That one of them ends before is told to failed.
 func background(ctx context.Context, l *layers, failed chan<- error) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for name, run := range map[string]func(context.Context) error{
+	all := map[string]func(context.Context) error{
 		"face service": l.face.Run, "key vault": l.vaults.Run, "sealed store": l.store.Run, "identities": l.identities.Run,
 		"accounts": l.accounts.Run, "custody": l.custody.Run,
-	} {
+	}
+	if l.endpoint != nil {
+		all["managed identity endpoint"] = l.endpoint.run
+	}
+	for name, run := range all {
 		group.Go(func() error {
 			err := run(ctx)
 			if err == nil && ctx.Err() == nil {

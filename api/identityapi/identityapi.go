@@ -1,0 +1,274 @@
+// Package identityapi speaks the wire contract of Azure's managed identity endpoints, so that programs that ask their
+// machine for an identity get tokens here unchanged: App Service's form, which has a secret, and that of the instance
+// metadata service (IMDS), which has none. It is served on a loopback listener of its own, over plain HTTP, as clients
+// expect it.
+package identityapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/identity"
+)
+
+// The paths of the two forms.
+const (
+	AppServicePath = "/msi/token"
+	IMDSPath       = "/metadata/identity/oauth2/token"
+)
+
+// Identities gives tokens of the identities that the operator named, and of no others.
+type Identities interface {
+	// Assigned returns the identities that may be had here, as they are now, in the order they were named.
+	Assigned() []identity.Principal
+	// Token returns a token for one of them, by its object id, and when it ends. Refusals: PrincipalNotFound;
+	// invalid_resource for an audience that nobody here has.
+	Token(ctx context.Context, objectID, audience string) (token string, expires time.Time, err error)
+}
+
+// Config is what the plane is made of.
+type Config struct {
+	// Identities gives the tokens. Required.
+	Identities Identities
+	// Header is the secret that callers of App Service's form show. Required.
+	Header string
+	// IMDS serves the form of the instance metadata service too. It has no secret: every process of this machine that
+	// reaches the listener gets tokens.
+	IMDS bool
+	// Local reports whether an address is one of this machine. Required.
+	Local func(netip.Addr) bool
+}
+
+// New checks cfg and makes the plane.
+func New(cfg Config) (api.Plane, error) {
+	if cfg.Identities == nil || cfg.Header == "" || cfg.Local == nil {
+		return api.Plane{}, errors.New("make managed identity plane: identities, header and local are required")
+	}
+	p := &plane{Config: cfg, header: sha256.Sum256([]byte(cfg.Header))}
+	route := func(path, summary string, handle func(*api.Request) (any, error)) api.Route {
+		return api.Route{
+			Method: http.MethodGet, Pattern: path, Allow: api.Anyone, Timeout: 10 * time.Second, Handle: handle,
+			Doc: api.Doc{Summary: summary, Query: queries, Answer: tokenAnswer{}},
+		}
+	}
+	routes := []api.Route{route(AppServicePath, "Get a token of a managed identity, as in App Service", p.appService)}
+	if cfg.IMDS {
+		routes = append(routes, route(IMDSPath, "Get a token of a managed identity, as on a virtual machine", p.imds))
+	}
+	return api.Plane{Name: "identity", Prefix: "/", Routes: routes, Greet: greet, Problem: problem}, nil
+}
+
+var queries = []api.Param{
+	{Name: "api-version", Text: "The version of the contract, a date.", Value: ""},
+	{Name: "resource", Text: "Whom the token is for.", Value: ""},
+	{Name: "client_id", Text: "The identity, by its client id.", Value: ""},
+	{Name: "object_id", Text: "The identity, by its object id.", Value: ""},
+	{Name: "mi_res_id", Text: "The identity, by the path of its resource.", Value: ""},
+}
+
+type plane struct {
+	Config
+	header [sha256.Size]byte
+}
+
+// appService answers App Service's form. Its older version, of 2017, has other names for the header and the client id.
+func (p *plane) appService(r *api.Request) (any, error) {
+	if err := p.near(r); err != nil {
+		return nil, err
+	}
+	version, err := query(r, "api-version")
+	if err != nil {
+		return nil, err
+	}
+	shown := r.Header("X-IDENTITY-HEADER")
+	switch version {
+	case "2019-08-01":
+	case "2017-09-01":
+		shown = r.Header("secret")
+	default:
+		return nil, refuse("invalid_request", "The api-version of this endpoint is 2019-08-01, or 2017-09-01.")
+	}
+	// Both are hashed, so that the comparison tells neither their bytes nor their length.
+	if sum := sha256.Sum256([]byte(shown)); subtle.ConstantTimeCompare(sum[:], p.header[:]) != 1 {
+		return nil, visage.Refuse(visage.Unauthenticated, "unauthorized",
+			"The header X-IDENTITY-HEADER is not the value of IDENTITY_HEADER.")
+	}
+	return p.token(r)
+}
+
+var dates = regexp.MustCompile(`^20[0-9]{2}-[01][0-9]-[0-3][0-9]$`)
+
+// imds answers the form of the instance metadata service. The header that it asks for is one that no page in a browser
+// can send across origins, and that no proxy adds.
+func (p *plane) imds(r *api.Request) (any, error) {
+	if err := p.near(r); err != nil {
+		return nil, err
+	}
+	if !strings.EqualFold(r.Header("Metadata"), "true") {
+		return nil, refuse("bad_request_102", "Required metadata header not specified: send \"Metadata: true\".")
+	}
+	version, err := query(r, "api-version")
+	if err != nil {
+		return nil, err
+	}
+	if !dates.MatchString(version) || version < "2018-02-01" {
+		return nil, refuse("invalid_request", "The api-version of this endpoint is a date from 2018-02-01 on.")
+	}
+	return p.token(r)
+}
+
+// near refuses whatever was sent on for somebody else: by a proxy, from another machine, or by a browser whose page has
+// had its name resolved to this machine.
+func (p *plane) near(r *api.Request) error {
+	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "Via"} {
+		if r.Header(name) != "" {
+			return refuse("invalid_request", "Requests that a proxy has sent on, with the header %s, are not answered.", name)
+		}
+	}
+	if !isLiteral(r.Host()) {
+		return refuse("invalid_request", "The Host of this endpoint is an IP address or localhost.")
+	}
+	if from := r.ClientAddress(); !from.IsLoopback() && !p.Local(from) {
+		return visage.Refuse(visage.Denied, "invalid_request", "This endpoint answers the machine it runs on alone.")
+	}
+	return nil
+}
+
+// isLiteral reports whether a Host header names a machine by its address, or is localhost.
+func isLiteral(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil || strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
+}
+
+// tokenAnswer is what both forms answer. Numbers are text, as the clients of both take them.
+type tokenAnswer struct {
+	Token     string `json:"access_token"`
+	ClientID  string `json:"client_id"`
+	Expires   string `json:"expires_in"`
+	ExpiresOn string `json:"expires_on"` // seconds since 1970
+	Extended  string `json:"ext_expires_in"`
+	NotBefore string `json:"not_before"`
+	Resource  string `json:"resource"`
+	Type      string `json:"token_type"`
+}
+
+func (p *plane) token(r *api.Request) (any, error) {
+	audience, err := query(r, "resource")
+	if err != nil {
+		return nil, err
+	}
+	if audience == "" {
+		return nil, refuse("invalid_resource", "The query needs a resource: whom the token is for.")
+	}
+	who, err := p.selected(r)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	token, expires, err := p.Identities.Token(r.Context(), who.ID, audience)
+	if err != nil {
+		return nil, err
+	}
+	seconds := strconv.FormatInt(int64(expires.Sub(now).Seconds()), 10) // rounded down
+	return tokenAnswer{
+		Token: token, ClientID: who.ClientID, Expires: seconds, ExpiresOn: strconv.FormatInt(expires.Unix(), 10),
+		Extended: seconds, NotBefore: strconv.FormatInt(now.Unix(), 10), Resource: audience, Type: "Bearer",
+	}, nil
+}
+
+// selected returns the identity that a request is about: the one it names or, when it names none, the only one or the
+// only system-assigned one there is.
+func (p *plane) selected(r *api.Request) (identity.Principal, error) {
+	fits := func(identity.Principal) bool { return true }
+	named := false
+	for name, field := range selectors {
+		value, err := query(r, name)
+		if err != nil {
+			return identity.Principal{}, err
+		}
+		if value == "" {
+			continue
+		}
+		if named {
+			return identity.Principal{}, refuse("invalid_request", "Name the identity in one way: client_id, object_id or mi_res_id.")
+		}
+		named = true
+		fits = func(p identity.Principal) bool { return strings.EqualFold(field(p), value) }
+	}
+	var found, system []identity.Principal
+	for _, one := range p.Identities.Assigned() {
+		if !fits(one) {
+			continue
+		}
+		found = append(found, one)
+		if one.Kind == identity.SystemAssigned {
+			system = append(system, one)
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(system) == 1 && !named:
+		return system[0], nil
+	case len(found) > 1:
+		return identity.Principal{}, refuse("invalid_request",
+			"Several identities can be had here: name one by client_id, object_id or mi_res_id.")
+	}
+	return identity.Principal{}, refuse("invalid_request", "Identity not found: the operator has named no such identity.")
+}
+
+var selectors = map[string]func(identity.Principal) string{
+	"client_id":    func(p identity.Principal) string { return p.ClientID },
+	"clientid":     func(p identity.Principal) string { return p.ClientID }, // of 2017
+	"object_id":    func(p identity.Principal) string { return p.ID },
+	"principal_id": func(p identity.Principal) string { return p.ID },
+	"mi_res_id":    func(p identity.Principal) string { return p.Resource },
+	"msi_res_id":   func(p identity.Principal) string { return p.Resource },
+}
+
+// query returns a query parameter; empty when it is not given.
+func query(r *api.Request, name string) (string, error) {
+	value, _, err := r.Query(name)
+	return value, err
+}
+
+func refuse(code, format string, args ...any) error {
+	return visage.Refuse(visage.Invalid, code, format, args...)
+}
+
+func greet(h http.Header, _ *http.Request, requestID string) {
+	h.Set("x-ms-request-id", requestID)
+	h.Set("Pragma", "no-cache")
+}
+
+// errorAnswer is how both forms tell of an error.
+type errorAnswer struct {
+	Error       string `json:"error"`
+	Description string `json:"error_description"`
+}
+
+// problem spells an error. It is the only place that does.
+func problem(_ http.Header, p *api.Problem) any {
+	a := errorAnswer{p.Code, p.Message}
+	if a.Error == "" {
+		a.Error = "invalid_request"
+		if p.Status >= http.StatusInternalServerError {
+			a.Error = "unknown"
+		}
+	}
+	return a
+}
