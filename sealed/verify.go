@@ -13,50 +13,97 @@ import (
 // Finding is something stored that does not open, or a space that cannot be looked into.
 type Finding struct {
 	Space SpaceID
-	Err   error // a *CorruptError, or why the space does not open
+	Err   error // a *CorruptError, a *RollbackError or, when Locked, why the space is not open
+	// Locked says that nothing was found wrong: the key of the space is not here, or was refused, so that its content could not be opened. What can be
+	// checked without it was checked, and has findings of its own.
+	Locked bool
 }
 
 // Tally counts what Verify looked at.
 type Tally struct {
 	Spaces, Containers, Records int
-	Findings                    int
+	Findings                    int // damage and rollbacks
+	Locked                      int // spaces that are closed, of which only the outside was looked at
+	Sealed                      int // records of those, which nobody opened
 }
 
 // Verify opens every log entry, and every bundle, head, key page, nursery row and record of every space that is open or opens without a customer's key,
-// and calls report with everything that does not open or is not where it belongs. It knows no tables. The error is of the verification itself: the engine's, or an ended ctx's.
+// and calls report with everything that does not open or is not where it belongs. Of a space that is locked it looks at what shows without the key, and
+// reports that it is Locked. It knows no tables. The error is of the verification itself: the engine's, or an ended ctx's.
 func (s *Store) Verify(ctx context.Context, report func(Finding)) (Tally, error) {
-	var tally Tally
-	found := func(space SpaceID, err error) {
-		tally.Findings++
-		if report != nil {
-			report(Finding{space, err})
-		}
-	}
-	if err := s.verifyOutside(ctx, found); err != nil {
-		return tally, fmt.Errorf("verify: %w", err)
+	v := verification{report: report}
+	if err := s.verifyOutside(ctx, v.found); err != nil {
+		return v.tally, fmt.Errorf("verify: %w", err)
 	}
 	ids, err := s.Spaces(ctx)
 	if err != nil {
-		return tally, err
+		return v.tally, err
 	}
 	for _, id := range ids {
-		tally.Spaces++
-		err := s.Space(id).View(ctx, func(r Reader) error {
-			return r.txn().verify(ctx, &tally, func(err error) { found(id, err) })
-		})
-		var corrupt *CorruptError
-		switch {
-		case err == nil:
-		case ctx.Err() != nil:
-			return tally, context.Cause(ctx)
-		case errors.As(err, &corrupt), errors.Is(err, ErrLocked), errors.Is(err, ErrGrace), errors.Is(err, ErrRollback):
-			found(id, err)
-		case errors.Is(err, ErrNoSpace): // dropped meanwhile
-		default:
-			return tally, fmt.Errorf("verify space %s: %w", id, err)
+		if err := s.verifySpace(ctx, id, &v); err != nil {
+			return v.tally, err
 		}
 	}
-	return tally, nil
+	return v.tally, nil
+}
+
+// VerifySpace does what Verify does for one space. Errors: ErrNoSpace, and those of Verify.
+func (s *Store) VerifySpace(ctx context.Context, id SpaceID, report func(Finding)) (Tally, error) {
+	v := verification{report: report}
+	s.using.RLock()
+	_, err := s.readBundle(ctx, id)
+	s.using.RUnlock()
+	if _, damaged := errors.AsType[*CorruptError](err); err != nil && !damaged {
+		return v.tally, fmt.Errorf("verify space %s: %w", id, err)
+	}
+	err = s.verifySpace(ctx, id, &v)
+	return v.tally, err
+}
+
+// verification is one run of Verify.
+type verification struct {
+	tally  Tally
+	report func(Finding) // may be nil
+}
+
+func (v *verification) found(space SpaceID, err error) {
+	v.tally.Findings++
+	v.tell(Finding{Space: space, Err: err})
+}
+
+func (v *verification) tell(f Finding) {
+	if v.report != nil {
+		v.report(f)
+	}
+}
+
+func (s *Store) verifySpace(ctx context.Context, id SpaceID, v *verification) error {
+	v.tally.Spaces++
+	err := s.Space(id).View(ctx, func(r Reader) error {
+		return r.txn().verify(ctx, &v.tally, func(err error) { v.found(id, err) })
+	})
+	var corrupt *CorruptError
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.As(err, &corrupt), errors.Is(err, ErrRollback):
+		v.found(id, err)
+	case errors.Is(err, ErrLocked), errors.Is(err, ErrGrace):
+		before := v.tally.Findings
+		if closedErr := s.verifyClosed(ctx, id, v); closedErr != nil {
+			return fmt.Errorf("verify locked space %s: %w", id, closedErr)
+		}
+		if v.tally.Findings == before {
+			v.tally.Locked++
+			v.tell(Finding{Space: id, Err: err, Locked: true})
+		}
+	case errors.Is(err, ErrNoSpace): // dropped meanwhile
+		v.tally.Spaces--
+	default:
+		return fmt.Errorf("verify space %s: %w", id, err)
+	}
+	return nil
 }
 
 // verifyOutside looks at what belongs to no open space: the instance document as it is stored now, and rows of spaces without a bundle.

@@ -15,6 +15,8 @@ type Backups interface {
 	WriteBackup(ctx context.Context, by visage.Principal, requestID string, w io.Writer) error
 	// WriteKeyring writes the keys of that data, as they are wrapped.
 	WriteKeyring(ctx context.Context, by visage.Principal, requestID string, w io.Writer) error
+	// WriteVerification opens all that is stored, as far as its keys let it be opened now, and writes a line of JSON for each resource.
+	WriteVerification(ctx context.Context, by visage.Principal, requestID string, w io.Writer) error
 }
 
 // operations is the provider of what operators do with the instance. It is ours; Azure has nothing like it.
@@ -34,5 +36,7 @@ func (p *plane) backupRoutes(route routeMaker) []api.Route {
 			api.Doc{Summary: "Stream a backup of the data of all resources"}),
 		route(http.MethodPost, operations+"/keyring", forOperator(streamed(p.Backups.WriteKeyring)),
 			api.Doc{Summary: "Stream a copy of the keyring"}),
+		route(http.MethodPost, operations+"/verify", forOperator(streamed(p.Backups.WriteVerification)),
+			api.Doc{Summary: "Open all that is stored and stream what does not open, resource by resource"}),
 	}
 }

@@ -1,0 +1,32 @@
+package account
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/sealed"
+)
+
+// Names returns what the resources of a store are called, deleted ones among them, for work on a store that no server has open.
+func Names(ctx context.Context, store *sealed.Store) (map[visage.ResourceID]string, error) {
+	names := map[visage.ResourceID]string{}
+	err := store.Space(sealed.Operator).View(ctx, func(r sealed.Reader) error {
+		clear(names) // the function may run again
+		for rec, err := range records.In().All(r) {
+			if err != nil {
+				return err
+			}
+			id, err := visage.ParseResourceID(rec.ID)
+			if err != nil {
+				return err
+			}
+			names[id] = rec.Name
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the names of resources: %w", err)
+	}
+	return names, nil
+}
