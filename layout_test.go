@@ -25,6 +25,7 @@ const lattice = `
 .                         :
 internal/arena            :
 internal/durable          :
+internal/weakkey          :
 keysource                 :
 keysource/internal/local  : keysource internal/arena
 keysource/file            : keysource keysource/internal/local internal/arena
@@ -40,8 +41,8 @@ gallery/measure           : internal/arena gallery gallery/internal/kernel
 
 account                   : . sealed custody
 audit                     : . sealed
-keyvault                  : . sealed
-identity                  : . sealed
+keyvault                  : . sealed internal/weakkey
+identity                  : . sealed internal/weakkey
 custody                   : . sealed keysource audit
 face/...                  : . sealed vision gallery face/...
 

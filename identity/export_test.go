@@ -3,6 +3,7 @@ package identity
 import (
 	"crypto/x509"
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -37,6 +38,12 @@ func Parse(token string) error {
 
 // ParseKeys reads a key set and keeps nothing of it.
 func ParseKeys(document []byte) error {
-	_, err := parseKeys(document)
+	_, _, err := parseKeys(document)
 	return err
+}
+
+// KeysOf returns the ids of the keys of a set that count.
+func KeysOf(document []byte) ([]string, error) {
+	keys, _, err := parseKeys(document)
+	return slices.Sorted(maps.Keys(keys)), err
 }

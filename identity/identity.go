@@ -62,7 +62,7 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 		if issuer.URL == "" || issuer.Audience == "" || issuer.Keys == nil {
 			return nil, fmt.Errorf("open identities: trusted issuer %d needs an address, an audience and keys", i+1)
 		}
-		d.trusted = append(d.trusted, &trusted{Issuer: issuer})
+		d.trusted = append(d.trusted, &trusted{Issuer: issuer, log: d.log})
 	}
 	err := d.change(ctx, func(tx sealed.Tx) error {
 		known, err := tenants.In().Has(tx, cfg.Tenant)

@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/internal/weakkey"
 )
 
 // Issuer is an issuer of OpenID Connect elsewhere, whose word is taken for who somebody is: a token of it, shown at our
@@ -39,6 +41,7 @@ const (
 // trusted is an issuer with what is known of its keys.
 type trusted struct {
 	Issuer
+	log *slog.Logger
 
 	mu    sync.Mutex // held while the keys are asked for, so that they are asked for once
 	keys  map[string]*rsa.PublicKey
@@ -122,7 +125,12 @@ func (t *trusted) key(ctx context.Context, id string) (*rsa.PublicKey, error) {
 	document, err := t.Keys(ctx)
 	if err == nil {
 		var keys map[string]*rsa.PublicKey
-		if keys, err = parseKeys(document); err == nil {
+		var skipped []error
+		keys, skipped, err = parseKeys(document)
+		for _, why := range skipped {
+			t.log.Warn("a key of a trusted issuer is passed over", "issuer", t.URL, "err", why)
+		}
+		if err == nil {
 			t.keys, t.read = keys, now
 			return keys[id], nil
 		}
@@ -134,36 +142,63 @@ func (t *trusted) key(ctx context.Context, id string) (*rsa.PublicKey, error) {
 }
 
 // parseKeys reads the RSA keys for signatures of a JSON Web Key Set. Keys of other kinds are passed over: an issuer may
-// have them for others.
-func parseKeys(document []byte) (map[string]*rsa.PublicKey, error) {
-	const maxKeys, minBits, maxBits = 100, 2048, 8192
-	var set struct {
-		Keys []struct{ Kty, Use, Alg, Kid, N, E string }
-	}
+// have them for others. A key that is weak or cannot be read is passed over too, so that it does not cost the others,
+// and skipped says which and why; a set of none but such keys is an error.
+func parseKeys(document []byte) (keys map[string]*rsa.PublicKey, skipped []error, err error) {
+	const maxKeys = 100
+	var set struct{ Keys []json.RawMessage }
 	if err := json.Unmarshal(document, &set); err != nil {
-		return nil, errors.New("the issuer's keys are not a JSON Web Key Set")
+		return nil, nil, errors.New("the issuer's keys are not a JSON Web Key Set")
 	}
-	keys := map[string]*rsa.PublicKey{}
-	for _, k := range set.Keys {
+	if len(set.Keys) > maxKeys {
+		return nil, nil, fmt.Errorf("the issuer has more than %d keys", maxKeys)
+	}
+	keys = map[string]*rsa.PublicKey{}
+	for i, text := range set.Keys {
+		var k publishedKey
+		if err := json.Unmarshal(text, &k); err != nil {
+			skipped = append(skipped, fmt.Errorf("key %d of the set is not a JSON Web Key", i+1))
+			continue
+		}
 		if k.Kty != "RSA" || k.Kid == "" || k.Use != "" && k.Use != "sig" || k.Alg != "" && k.Alg != algorithm {
 			continue
 		}
-		n, err := encoding.DecodeString(k.N)
+		key, err := k.public()
 		if err != nil {
-			return nil, fmt.Errorf("the modulus of the issuer's key %q is not base64url", short(k.Kid))
-		}
-		e, err := encoding.DecodeString(k.E)
-		if err != nil || len(e) > 4 {
-			return nil, fmt.Errorf("the exponent of the issuer's key %q is not one", short(k.Kid))
-		}
-		key := &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}
-		if bits := key.N.BitLen(); bits < minBits || bits > maxBits || key.E < 3 || key.E%2 == 0 {
-			return nil, fmt.Errorf("the issuer's key %q is not an RSA key of %d to %d bits", short(k.Kid), minBits, maxBits)
-		}
-		if len(keys) == maxKeys {
-			return nil, fmt.Errorf("the issuer has more than %d keys", maxKeys)
+			skipped = append(skipped, fmt.Errorf("key %q: %w", short(k.Kid), err))
+			continue
 		}
 		keys[k.Kid] = key
 	}
-	return keys, nil
+	if len(keys) == 0 && len(skipped) > 0 {
+		return nil, skipped, fmt.Errorf("none of the issuer's keys can be used: %w", skipped[0])
+	}
+	return keys, skipped, nil
+}
+
+// publishedKey is a key of a JSON Web Key Set, with the parts that a verifier of RSA signatures needs.
+type publishedKey struct{ Kty, Use, Alg, Kid, N, E string }
+
+// public returns the key when it is one and not weak.
+func (k publishedKey) public() (*rsa.PublicKey, error) {
+	const minBits, maxBits = 2048, 8192
+	n, err := encoding.DecodeString(k.N)
+	if err != nil {
+		return nil, errors.New("its modulus is not base64url")
+	}
+	e, err := encoding.DecodeString(k.E)
+	if err != nil {
+		return nil, errors.New("its exponent is not base64url")
+	}
+	modulus, exponent := new(big.Int).SetBytes(n), new(big.Int).SetBytes(e)
+	if bits := modulus.BitLen(); bits < minBits || bits > maxBits {
+		return nil, fmt.Errorf("its modulus has %d bits; %d to %d are accepted", bits, minBits, maxBits)
+	}
+	if exponent.BitLen() > 31 {
+		return nil, errors.New("its exponent is above 2^31")
+	}
+	if err := weakkey.Public(modulus, exponent); err != nil {
+		return nil, err
+	}
+	return &rsa.PublicKey{N: modulus, E: int(exponent.Int64())}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -63,7 +64,7 @@ func (s *Service) BackupKey(ctx context.Context, who Caller, ref Ref) (blob []by
 }
 
 // RestoreKey stores the key of a backup in a vault, under the name and with the versions it had. Refusals: BadParameter
-// for what is no backup of this instance; Conflict when the vault has a key of the name, deleted or not; Forbidden,
+// for what is no backup of this instance and for a key that is refused as an import; Conflict when the vault has a key of the name, deleted or not; Forbidden,
 // VaultNotFound.
 func (s *Service) RestoreKey(ctx context.Context, who Caller, vaultName string, blob []byte) (restored Key, err error) {
 	err = s.audited(ctx, Event{Operation: "KeyRestore", Vault: vaultName, Who: who}, func(e *Event) error {
@@ -76,6 +77,9 @@ func (s *Service) RestoreKey(ctx context.Context, who Caller, vaultName string, 
 			return err
 		}
 		defer b.wipe()
+		if err := b.check(ctx); err != nil {
+			return err
+		}
 		err = s.space.Update(ctx, func(tx sealed.Tx) error {
 			if vault, err = liveVault(tx, vaultName); err != nil {
 				return err
@@ -108,6 +112,22 @@ func (s *Service) RestoreKey(ctx context.Context, who Caller, vaultName string, 
 		return Key{}, err
 	}
 	return restored, nil
+}
+
+// check refuses a backup with a key that would be refused as an import: earlier builds took weaker ones.
+func (b backup) check(ctx context.Context) error {
+	for _, v := range b.Versions {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := checkStored(v.Version.Public, v.PKCS8); err != nil {
+			if refusal, ok := errors.AsType[*visage.Refusal](err); ok {
+				return invalid("Version %s of key %s cannot be restored. %s", v.Version.ID, b.Name, refusal.Message)
+			}
+			return err
+		}
+	}
+	return nil
 }
 
 func (b backup) wipe() {

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"crypto/ecdh"
 	"crypto/fips140"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -90,6 +93,18 @@ func TestImportsFitTogether(t *testing.T) {
 		(*p)[len(*p)-1] ^= 2
 		return j
 	}
+	made, err := rsa.GenerateKey(rand.Reader, 2048)
+	ok(t, err)
+	derived := func(change func(*rsa.PrivateKey)) keyvault.JWK {
+		k := *made
+		k.Precomputed.Dp, k.Precomputed.Dq = new(big.Int).Set(k.Precomputed.Dp), new(big.Int).Set(k.Precomputed.Dq)
+		k.Precomputed.Qinv = new(big.Int).Set(k.Precomputed.Qinv)
+		change(&k)
+		return keyvault.JWK{
+			Type: "RSA", N: k.N.Bytes(), E: []byte{1, 0, 1}, D: k.D.Bytes(), P: k.Primes[0].Bytes(), Q: k.Primes[1].Bytes(),
+			DP: k.Precomputed.Dp.Bytes(), DQ: k.Precomputed.Dq.Bytes(), QI: k.Precomputed.Qinv.Bytes(),
+		}
+	}
 	for _, c := range []struct {
 		name string
 		jwk  keyvault.JWK
@@ -101,6 +116,19 @@ func TestImportsFitTogether(t *testing.T) {
 		{"RSA, another p", change(knownKey(t), func(j *keyvault.JWK) *[]byte { return &j.P }), false},
 		{"RSA, another q", change(knownKey(t), func(j *keyvault.JWK) *[]byte { return &j.Q }), false},
 		{"RSA, another e", change(knownKey(t), func(j *keyvault.JWK) *[]byte { return &j.E }), false},
+		{"RSA, with derived numbers", derived(func(*rsa.PrivateKey) {}), true},
+		{"RSA, another dp", derived(func(k *rsa.PrivateKey) { k.Precomputed.Dp.SetBit(k.Precomputed.Dp, 1, 1^k.Precomputed.Dp.Bit(1)) }), false},
+		{"RSA, another dq", derived(func(k *rsa.PrivateKey) { k.Precomputed.Dq.SetBit(k.Precomputed.Dq, 1, 1^k.Precomputed.Dq.Bit(1)) }), false},
+		{"RSA, another qi", derived(func(k *rsa.PrivateKey) {
+			k.Precomputed.Qinv.SetBit(k.Precomputed.Qinv, 1, 1^k.Precomputed.Qinv.Bit(1))
+		}), false},
+		{"RSA of three primes", func() keyvault.JWK { j := knownKey(t); j.Others = true; return j }(), false},
+		{"RSA, a prime of 64 bits", uneven(t, 64, 65537), false},
+		{"RSA, a prime of 1000 bits", uneven(t, 1000, 65537), false},
+		{"RSA, e of 3", uneven(t, 1024, 3), false},
+		{"RSA, e of 257", uneven(t, 1024, 257), false},
+		{"RSA, e of 65539", uneven(t, 1024, 65539), true},
+		{"RSA, e of 2^31+11", uneven(t, 1024, 1<<31+11), false},
 		{"RSA, public parts alone", keyvault.JWK{Type: "RSA", N: knownKey(t).N, E: []byte{1, 0, 1}}, false},
 		{"RSA of 512 bits", keyvault.JWK{Type: "RSA", N: bytes.Repeat([]byte{255}, 64), E: []byte{1, 0, 1}, D: []byte{3},
 			P: []byte{5}, Q: []byte{7}}, false},
@@ -109,6 +137,8 @@ func TestImportsFitTogether(t *testing.T) {
 		{"EC, another y", change(ec, func(j *keyvault.JWK) *[]byte { return &j.Y }), false},
 		{"EC, another d", change(ec, func(j *keyvault.JWK) *[]byte { return &j.D }), false},
 		{"EC, d of zero", keyvault.JWK{Type: "EC", Curve: "P-256", D: make([]byte, 32), X: ec.X, Y: ec.Y}, false},
+		{"EC, d of one", smallScalar(t, 1), false},
+		{"EC, d of a few bits", smallScalar(t, 1<<40+7), false},
 		{"EC, d above the order", keyvault.JWK{Type: "EC", Curve: "P-256", D: bytes.Repeat([]byte{255}, 32), X: ec.X, Y: ec.Y}, false},
 		{"EC, d too long", keyvault.JWK{Type: "EC", Curve: "P-256", D: bytes.Repeat([]byte{255}, 99), X: ec.X, Y: ec.Y}, false},
 		{"EC of another curve", keyvault.JWK{Type: "EC", Curve: "P-384", D: ec.D, X: ec.X, Y: ec.Y}, false},
@@ -125,6 +155,35 @@ func TestImportsFitTogether(t *testing.T) {
 			wantRefusal(t, err, visage.Invalid, "BadParameter", "")
 		})
 	}
+}
+
+// uneven is a key of 2,048 bits with a prime of so many.
+func uneven(t *testing.T, bits int, e int64) keyvault.JWK {
+	t.Helper()
+	one, exponent := big.NewInt(1), big.NewInt(e)
+	for {
+		p, err := rand.Prime(rand.Reader, bits)
+		ok(t, err)
+		q, err := rand.Prime(rand.Reader, 2048-bits)
+		ok(t, err)
+		d := new(big.Int).ModInverse(exponent, new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one)))
+		if d == nil {
+			continue
+		}
+		return keyvault.JWK{
+			Type: "RSA", N: new(big.Int).Mul(p, q).Bytes(), E: exponent.Bytes(), D: d.Bytes(), P: p.Bytes(), Q: q.Bytes(),
+		}
+	}
+}
+
+// smallScalar is an EC key that anyone can guess.
+func smallScalar(t *testing.T, d int64) keyvault.JWK {
+	t.Helper()
+	scalar := big.NewInt(d).FillBytes(make([]byte, 32))
+	private, err := ecdh.P256().NewPrivateKey(scalar)
+	ok(t, err)
+	point := private.PublicKey().Bytes()
+	return keyvault.JWK{Type: "EC", Curve: "P-256", D: scalar, X: point[1:33], Y: point[33:]}
 }
 
 func FuzzParsePeriod(f *testing.F) {

@@ -1,6 +1,7 @@
 package keyvault
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,6 +11,8 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
+
+	"github.com/visage-face/visage/internal/weakkey"
 )
 
 // Public is the public part of a key. Numbers are big endian.
@@ -128,11 +131,13 @@ type JWK struct {
 	Type  string
 	Curve string
 
-	N, E, D, P, Q []byte // RSA; the numbers that follow from them are not looked at
+	N, E, D, P, Q []byte // RSA
+	DP, DQ, QI    []byte // RSA; not looked at when they are left out, since they follow from the others
+	Others        bool   // RSA: that there are more than two primes (RFC 7518 §6.3.2.7)
 	X, Y          []byte // EC; its private number is D
 }
 
-// material checks a key that was made elsewhere: whatever is not consistent with itself is a refusal.
+// material checks a key that was made elsewhere: whatever is weak, or not consistent with itself, is a refusal.
 func (j JWK) material(hsm, premium bool) (material, error) {
 	kty := strings.ToUpper(j.Type)
 	if hsm && !strings.HasSuffix(kty, "-HSM") {
@@ -154,22 +159,102 @@ func (j JWK) rsa(kty string) (material, error) {
 	if p.Sign() == 0 || q.Sign() == 0 || d.Sign() == 0 {
 		return material{}, invalid("An RSA key is imported with its private parts: n, e, d, p and q are required.")
 	}
-	if err := checkBits(n.BitLen()); err != nil {
+	if j.Others {
+		return material{}, invalid("An RSA key has two primes, p and q; one with others (oth) is not taken.")
+	}
+	for _, part := range []*big.Int{d, p, q} {
+		if part.BitLen() > n.BitLen() {
+			return material{}, invalid("The RSA key is refused: its parts do not belong together.")
+		}
+	}
+	if err := checkRSA(n, e, d, p, q); err != nil {
 		return material{}, err
 	}
-	const exponent = 65537 // the one that clients and other vaults use, and FIPS 186-5 §A.1.1 allows
-	if !e.IsInt64() || e.Int64() != exponent {
-		return material{}, invalid("The public exponent of an imported RSA key must be %d.", exponent)
+	given := func(b []byte) *big.Int {
+		if b == nil {
+			return nil
+		}
+		return number(b)
 	}
-	if d.BitLen() > n.BitLen() || p.BitLen() > n.BitLen() || q.BitLen() > n.BitLen() {
-		return material{}, invalid("The parts of the RSA key do not belong together.")
+	if err := weakkey.Derived(d, p, q, given(j.DP), given(j.DQ), given(j.QI)); err != nil {
+		return material{}, refusedRSA(err)
 	}
-	key := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: n, E: exponent}, D: d, Primes: []*big.Int{p, q}}
+	key := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: n, E: int(e.Int64())}, D: d, Primes: []*big.Int{p, q}}
 	key.Precompute()
 	if err := key.Validate(); err != nil {
-		return material{}, invalid("The parts of the RSA key do not belong together.")
+		return material{}, invalid("The RSA key is refused: its parts do not belong together.")
 	}
 	return fromPrivate(kty, key)
+}
+
+// checkRSA refuses an RSA key that was not made here and is weak, or is not one.
+func checkRSA(n, e, d, p, q *big.Int) error {
+	if err := checkBits(n.BitLen()); err != nil {
+		return err
+	}
+	const most = 1<<31 - 1 // what crypto/rsa computes with
+	if e.BitLen() <= 256 && e.Cmp(big.NewInt(most)) > 0 {
+		return invalid("The RSA key is refused: its public exponent e is above %d; most keys have 65537.", most)
+	}
+	if err := weakkey.Private(n, e, d, p, q); err != nil {
+		return refusedRSA(err)
+	}
+	return nil
+}
+
+func refusedRSA(why error) error {
+	return invalid("The RSA key is refused: %s. Make a new one, with a current program or in the vault.", why)
+}
+
+// checkStored refuses the private key of a backup when it would be refused as an import.
+func checkStored(public Public, pkcs8 []byte) error {
+	parsed, err := x509.ParsePKCS8PrivateKey(pkcs8)
+	if err != nil {
+		return invalid("The private key does not belong to its public part, or is none.")
+	}
+	switch key := parsed.(type) {
+	case *rsa.PrivateKey:
+		if len(key.Primes) != 2 {
+			return invalid("An RSA key has two primes.")
+		}
+		if err := checkRSA(key.N, big.NewInt(int64(key.E)), key.D, key.Primes[0], key.Primes[1]); err != nil {
+			return err
+		}
+	case *ecdsa.PrivateKey:
+		scalar, err := key.Bytes()
+		if err != nil {
+			return invalid("The private key does not belong to its curve.")
+		}
+		defer clear(scalar)
+		if err := checkScalar(key.Curve, scalar); err != nil {
+			return err
+		}
+	}
+	m, err := fromPrivate(public.Type, parsed)
+	if err != nil {
+		return err
+	}
+	defer m.wipe()
+	for _, part := range [][2][]byte{
+		{m.public.N, public.N}, {m.public.E, public.E}, {m.public.X, public.X}, {m.public.Y, public.Y},
+	} {
+		if !bytes.Equal(part[0], part[1]) {
+			return invalid("The private key does not belong to its public part.")
+		}
+	}
+	return nil
+}
+
+// checkScalar refuses private numbers of EC keys that anyone would try: a random one has its upper half empty, or is
+// that close to the order of the curve, less than once in 2^100.
+func checkScalar(curve elliptic.Curve, scalar []byte) error {
+	half := curve.Params().BitSize / 2
+	d := number(scalar)
+	if d.BitLen() <= half || new(big.Int).Sub(curve.Params().N, d).BitLen() <= half {
+		return invalid("The private part d of the EC key is not random: it has at most %d bits, or is next to the order of the curve. "+
+			"Make a new key.", half)
+	}
+	return nil
 }
 
 func (j JWK) ec(kty string) (material, error) {
@@ -185,6 +270,9 @@ func (j JWK) ec(kty string) (material, error) {
 	key, err := ecdsa.ParseRawPrivateKey(curve, scalar)
 	if err != nil {
 		return material{}, invalid("The private part d of the EC key does not belong to the curve %s.", j.Curve)
+	}
+	if err := checkScalar(curve, scalar); err != nil {
+		return material{}, err
 	}
 	m, err := fromPrivate(kty, key)
 	if err != nil {

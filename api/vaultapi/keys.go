@@ -43,9 +43,9 @@ func (p *plane) importKey(r *api.Request) (any, error) {
 	}
 	j := body.Key
 	defer func() {
-		clear(j.D)
-		clear(j.P)
-		clear(j.Q)
+		for _, private := range []bytes{j.D, j.P, j.Q, j.DP, j.DQ, j.QI} {
+			clear(private)
+		}
 	}()
 	if err := noRelease(body.ReleasePolicy); err != nil {
 		return nil, err
@@ -58,7 +58,10 @@ func (p *plane) importKey(r *api.Request) (any, error) {
 		return nil, err
 	}
 	k, err := p.Vaults.ImportKey(r.Context(), caller(r), ref(r), keyvault.ImportedKey{
-		JWK: keyvault.JWK{Type: j.Kty, Curve: j.Crv, N: j.N, E: j.E, D: j.D, P: j.P, Q: j.Q, X: j.X, Y: j.Y},
+		JWK: keyvault.JWK{
+			Type: j.Kty, Curve: j.Crv, N: j.N, E: j.E, D: j.D, P: j.P, Q: j.Q, DP: j.DP, DQ: j.DQ, QI: j.QI,
+			Others: len(j.Oth) > 0, X: j.X, Y: j.Y,
+		},
 		HSM: body.HSM, Operations: operationsOf(j.KeyOps), Attributes: attributes, Tags: body.Tags,
 	})
 	if err != nil {

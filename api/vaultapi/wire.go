@@ -44,10 +44,14 @@ type jsonWebKey struct {
 // privateKey is a key that is imported.
 type privateKey struct {
 	jsonWebKey
-	D      bytes `json:"d"`
-	P      bytes `json:"p"`
-	Q      bytes `json:"q"`
-	KeyHSM bytes `json:"key_hsm"`
+	D      bytes             `json:"d"`
+	P      bytes             `json:"p"`
+	Q      bytes             `json:"q"`
+	DP     bytes             `json:"dp"`
+	DQ     bytes             `json:"dq"`
+	QI     bytes             `json:"qi"`
+	Oth    []json.RawMessage `json:"oth"`
+	KeyHSM bytes             `json:"key_hsm"`
 }
 
 type attributes struct {
