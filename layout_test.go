@@ -53,6 +53,7 @@ api/armapi                : . api account keyvault identity
 api/vaultapi              : . api keyvault
 api/tokenapi              : . api identity
 api/identityapi           : . api identity
+api/graphapi              : . api identity
 
 server/...                : *
 cmd/...                   : *

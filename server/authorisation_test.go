@@ -33,7 +33,7 @@ func TestAuthorisation(t *testing.T) {
 	page.WriteString(authorisationPreface)
 	routes := w.routes(t)
 	asked := 0
-	for _, plane := range []string{"face", "management", "vault", "token"} {
+	for _, plane := range []string{"face", "management", "vault", "token", "graph"} {
 		kinds := w.callers(plane)
 		fmt.Fprintf(&page, "\n## Plane `%s`\n\n", plane)
 		for i, k := range kinds {

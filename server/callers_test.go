@@ -168,6 +168,8 @@ func (w *world) callers(plane string) []kind {
 		return kinds
 	case "vault":
 		return w.vaultCallers()
+	case "graph":
+		return w.graphCallers()
 	}
 	return []kind{
 		{name: "nobody", rule: always("in")},
@@ -242,6 +244,32 @@ func (w *world) managementCallers() []kind {
 			}
 			return "in"
 		})},
+		kind{name: "the operator", token: token("operator"), rule: always("in")},
+	)...)
+}
+
+// graphCallers may read the whole directory or themselves alone; lists then hold nobody else.
+func (w *world) graphCallers() []kind {
+	const graph = "https://graph.microsoft.com"
+	token := func(who string) string { return w.token(who, graph) }
+	themselves := func(r route) string {
+		switch {
+		case r.method == http.MethodPost || strings.HasSuffix(r.pattern, "/{addressed}"):
+			return "" // what they ask for is refused before who asks
+		case strings.Contains(r.pattern, "{") || strings.HasSuffix(r.pattern, "/users") || strings.HasSuffix(r.pattern, "/groups"):
+			return "403"
+		}
+		return "in"
+	}
+	return append([]kind{
+		{name: "no credential", rule: always("401")},
+		{name: "a key of a resource", key: w.own, rule: always("401")},
+	}, append(w.badTokens(graph, dataAudience, ""),
+		kind{name: "an identity without a role", token: token("nobody"), rule: themselves},
+		kind{name: "Owner of another resource", token: token("owner elsewhere"), rule: themselves},
+		kind{name: "Cognitive Services User", token: token("faces"), rule: themselves},
+		kind{name: "Reader", token: token("reader"), rule: always("in")},
+		kind{name: "Owner", token: token("owner"), rule: always("in")},
 		kind{name: "the operator", token: token("operator"), rule: always("in")},
 	)...)
 }

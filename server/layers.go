@@ -198,7 +198,11 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	planes := []api.Plane{faces, management, vaults, service}
+	graph, err := s.graphPlane(l)
+	if err != nil {
+		return nil, err
+	}
+	planes := []api.Plane{faces, management, vaults, service, graph}
 	proving := tokens{l.identities, l.instance, s.managementAudiences()}
 	gate := api.Config{
 		Planes: planes, Keys: l.accounts, Tokens: proving, Holders: holders{proving, l.accounts, s.cfg.Domain}, Openness: l.accounts,

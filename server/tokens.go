@@ -31,7 +31,7 @@ func (s *Server) vaultAudience() string { return strings.TrimSuffix(s.addressOf(
 
 // isAudience reports whether there is a plane here of that name.
 func (s *Server) isAudience(name string) bool {
-	return name == faceAudience || name == s.vaultAudience() || slices.Contains(s.managementAudiences(), name)
+	return name == faceAudience || name == graphAudience || name == s.vaultAudience() || slices.Contains(s.managementAudiences(), name)
 }
 
 // issuer is the name under which tokens of a tenant are issued.

@@ -1,0 +1,132 @@
+package graphapi
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/identity"
+)
+
+// object is one thing in the directory, by the names of its properties.
+type object = map[string]any
+
+const odataType = "@odata.type"
+
+// collection is a set of objects that has a path.
+type collection struct {
+	name    string
+	objects func(identity.Principal) []object // those that an identity is
+}
+
+var (
+	servicePrincipals = collection{"servicePrincipals", func(p identity.Principal) []object { return []object{principalObject(p)} }}
+	applications      = collection{"applications", applicationObjects}
+	users             = collection{"users", func(identity.Principal) []object { return nil }}
+	groups            = collection{"groups", func(identity.Principal) []object { return nil }}
+	// An application here is its own service principal, and has one id for both. As in Graph, where they have two, that of
+	// the service principal is what roles name.
+	directoryObjects = collection{"directoryObjects", func(p identity.Principal) []object {
+		o := principalObject(p)
+		o[odataType] = "#microsoft.graph.servicePrincipal"
+		return []object{o}
+	}}
+)
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
+
+func principalObject(p identity.Principal) object {
+	kind, names, alternative := "Application", []string{p.ClientID}, []string{}
+	if p.Kind != identity.Application {
+		kind = "ManagedIdentity"
+		alternative = []string{"isExplicit=" + map[bool]string{true: "True", false: "False"}[p.Kind == identity.UserAssigned], p.Resource}
+	}
+	return object{
+		"id": p.ID, "deletedDateTime": nil, "accountEnabled": true, "alternativeNames": alternative, "appDisplayName": p.Name,
+		"appId": p.ClientID, "appOwnerOrganizationId": p.Tenant, "createdDateTime": stamp(p.Created), "displayName": p.Name,
+		"servicePrincipalNames": names, "servicePrincipalType": kind, "signInAudience": "AzureADMyOrg", "tags": []string{},
+		"appRoles": []any{}, "keyCredentials": []any{}, "passwordCredentials": []any{},
+	}
+}
+
+func applicationObjects(p identity.Principal) []object {
+	if p.Kind != identity.Application {
+		return nil
+	}
+	secrets := []any{}
+	for _, s := range p.Secrets {
+		secrets = append(secrets, object{
+			"keyId": s.ID, "startDateTime": stamp(s.Created), "endDateTime": stamp(s.Expires), "displayName": nil, "hint": nil, "secretText": nil,
+		})
+	}
+	return []object{{
+		"id": p.ID, "deletedDateTime": nil, "appId": p.ClientID, "createdDateTime": stamp(p.Created), "displayName": p.Name,
+		"identifierUris": []string{}, "publisherDomain": nil, "signInAudience": "AzureADMyOrg", "tags": []string{},
+		"keyCredentials": []any{}, "passwordCredentials": secrets,
+	}}
+}
+
+// selected returns an object with the properties that a request asks for.
+func selected(r *api.Request, o object) (object, error) {
+	text, given, err := r.Query("$select")
+	if err != nil {
+		return nil, err
+	}
+	chosen := object{}
+	wanted := map[string]bool{}
+	for name := range strings.SplitSeq(text, ",") {
+		wanted[strings.ToLower(strings.TrimSpace(name))] = true
+	}
+	for name, value := range o {
+		if !given || text == "" || name == odataType || wanted[strings.ToLower(name)] {
+			chosen[name] = value
+		}
+	}
+	return chosen, nil
+}
+
+// page answers a part of a list, with an address for the rest.
+func (p *plane) page(r *api.Request, name string, all []object) (any, error) {
+	const most = 999
+	top, from := most, 0
+	for parameter, into := range map[string]*int{"$top": &top, "$skiptoken": &from} {
+		text, given, err := r.Query(parameter)
+		if err != nil {
+			return nil, err
+		}
+		if !given {
+			continue
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 || parameter == "$top" && (n < 1 || n > most) {
+			return nil, visage.Refuse(visage.Invalid, "BadRequest", "The value of the query parameter %s is none that it can have.", parameter)
+		}
+		*into = n
+	}
+	answer := map[string]any{"@odata.context": p.Origin + "/v1.0/$metadata#" + name}
+	from = min(from, len(all))
+	to := min(from+top, len(all))
+	value := []object{}
+	for _, o := range all[from:to] {
+		chosen, err := selected(r, o)
+		if err != nil {
+			return nil, err
+		}
+		value = append(value, chosen)
+	}
+	answer["value"] = value
+	if to < len(all) {
+		query := url.Values{"$skiptoken": {strconv.Itoa(to)}, "$top": {strconv.Itoa(top)}}
+		for _, keep := range []string{"$filter", "$select"} {
+			if text, given, _ := r.Query(keep); given {
+				query.Set(keep, text)
+			}
+		}
+		answer["@odata.nextLink"] = fmt.Sprintf("%s/v1.0/%s?%s", p.Origin, name, query.Encode())
+	}
+	return answer, nil
+}
