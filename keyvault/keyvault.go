@@ -30,6 +30,9 @@ type Roles interface {
 	// Allowed reports whether who has a role on the vault that holds the permission. It is called concurrently, once for
 	// each operation.
 	Allowed(ctx context.Context, who Caller, vault Vault, permission Permission) (bool, error)
+	// MayGiveAccess reports whether who has a role on the vault that lets it give roles there, as Azure's
+	// Microsoft.Authorization/roleAssignments/write does.
+	MayGiveAccess(ctx context.Context, who Caller, vault Vault) (bool, error)
 }
 
 // Caller is who asks for an operation, as far as it has been proved, and in which request.
@@ -92,6 +95,7 @@ func New(cfg Config) (*Service, error) {
 type noRoles struct{}
 
 func (noRoles) Allowed(context.Context, Caller, Vault, Permission) (bool, error) { return false, nil }
+func (noRoles) MayGiveAccess(context.Context, Caller, Vault) (bool, error)       { return false, nil }
 
 // Event is one operation, done or refused.
 type Event struct {
@@ -101,6 +105,8 @@ type Event struct {
 	KeyID     string // the identifier of the key, with the version that was used where there is one; empty for vaults
 	Who       Caller // zero for what the service does by itself
 	Outcome   string // "Success", the code of the refusal, or "Error" for a failure of ours
+	// Access is what the operation changed of who may do what in the vault, or would have changed where it was refused.
+	Access []Access
 }
 
 // Success is the outcome of an operation that was done.

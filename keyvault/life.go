@@ -243,7 +243,7 @@ func (s *Service) expireKey(ctx context.Context, vault vaultRecord, k keyRecord)
 
 // expireVault purges a vault whose retention has run, unless it was recovered meanwhile.
 func (s *Service) expireVault(ctx context.Context, vault vaultRecord) error {
-	return unlessRefused(s.audited(ctx, Event{Operation: "VaultPurge", Vault: vault.Name}, func(*Event) error {
+	return unlessRefused(s.audited(ctx, Event{Operation: "VaultPurge", Vault: vault.Name}, func(e *Event) error {
 		err := s.space.Update(ctx, func(tx sealed.Tx) error {
 			now, err := vaults.In().Get(tx, strings.ToLower(vault.Name))
 			if errors.Is(err, sealed.ErrNotFound) || err == nil && (now.ID != vault.ID || now.Deleted != vault.Deleted) {
@@ -252,6 +252,7 @@ func (s *Service) expireVault(ctx context.Context, vault vaultRecord) error {
 			if err != nil {
 				return err
 			}
+			e.Access = accessBetween(now.vault(), Vault{})
 			return purgeVault(tx, now)
 		})
 		return wrap("purge vault "+vault.Name, err)

@@ -58,6 +58,11 @@ func (r roles) Allowed(_ context.Context, who keyvault.Caller, v keyvault.Vault,
 	return r[who.ObjectID+" "+v.Name+" "+string(p)], nil
 }
 
+// MayGiveAccess is for who has the role "give access" on the vault.
+func (r roles) MayGiveAccess(_ context.Context, who keyvault.Caller, v keyvault.Vault) (bool, error) {
+	return r[who.ObjectID+" "+v.Name+" give access"], nil
+}
+
 func (r *rig) Record(_ context.Context, e keyvault.Event) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

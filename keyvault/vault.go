@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -110,7 +111,7 @@ func newVersion() string {
 // CreateVault makes a vault from v, of which Name, Group, Location, Tenant, Tags, Premium, RetentionDays (0: the
 // default), PurgeProtection, RBAC, Policies and Network count. Refusals: VaultNameNotValid, BadRequest, VaultAlreadyExists.
 func (s *Service) CreateVault(ctx context.Context, who Caller, v Vault) (made Vault, err error) {
-	err = s.audited(ctx, Event{Operation: "VaultPut", Vault: v.Name, Who: who}, func(*Event) error {
+	err = s.audited(ctx, Event{Operation: "VaultPut", Vault: v.Name, Who: who}, func(e *Event) error {
 		if v.RetentionDays == 0 {
 			v.RetentionDays = DefaultRetentionDays
 		}
@@ -123,6 +124,7 @@ func (s *Service) CreateVault(ctx context.Context, who Caller, v Vault) (made Va
 			Tags: maps.Clone(v.Tags), Premium: v.Premium, RetentionDays: v.RetentionDays, PurgeProtection: v.PurgeProtection,
 			RBAC: v.RBAC, Policies: v.Policies, Network: v.Network.Clone(), Created: now, Changed: now, Revision: 1,
 		}
+		e.Access = accessBetween(Vault{}, rec.vault())
 		err := s.space.Update(ctx, func(tx sealed.Tx) error {
 			taken, err := vaults.In().Has(tx, strings.ToLower(v.Name))
 			if err != nil {
@@ -143,6 +145,8 @@ func (s *Service) CreateVault(ctx context.Context, who Caller, v Vault) (made Va
 	return made, nil
 }
 
+var tenantPattern = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
+
 func checkVault(v Vault) error {
 	if err := CheckVaultName(v.Name); err != nil {
 		return err
@@ -152,6 +156,9 @@ func checkVault(v Vault) error {
 	}
 	if v.Location == "" || v.Tenant == "" {
 		return bad("A vault needs a location and a tenantId.")
+	}
+	if !tenantPattern.MatchString(v.Tenant) {
+		return bad("The tenantId of a vault is a UUID.")
 	}
 	if v.RetentionDays < minRetentionDays || v.RetentionDays > maxRetentionDays {
 		return bad("softDeleteRetentionInDays is %d and must be from %d to %d.", v.RetentionDays, minRetentionDays,
@@ -250,19 +257,35 @@ func (s *Service) DeletedVault(ctx context.Context, name string) (Vault, error) 
 }
 
 // UpdateVault changes a vault: change gets it as it is and returns it as it shall be; of the result Tags, Premium,
-// PurgeProtection, RBAC, Policies and Network count. change may run more than once. Refusals: VaultNotFound, BadRequest (purge
-// protection cannot be turned off, the retention cannot be changed), those of change.
+// PurgeProtection, RBAC, Policies and Network count. change may run more than once. Refusals: VaultNotFound, BadRequest
+// (purge protection cannot be turned off, the retention cannot be changed), those of change; AuthorizationFailed for another
+// RBAC, and other Policies where roles decide, by a caller that may not give access.
 func (s *Service) UpdateVault(
 	ctx context.Context, who Caller, name string, change func(Vault) (Vault, error),
 ) (changed Vault, err error) {
-	err = s.audited(ctx, Event{Operation: "VaultPatch", Vault: name, Who: who}, func(*Event) error {
-		err := s.space.Update(ctx, func(tx sealed.Tx) error {
+	err = s.audited(ctx, Event{Operation: "VaultPatch", Vault: name, Who: who}, func(e *Event) error {
+		now, err := s.Vault(ctx, name)
+		if err != nil {
+			return err
+		}
+		may, err := s.mayGiveAccess(ctx, who, now)
+		if err != nil {
+			return err
+		}
+		err = s.space.Update(ctx, func(tx sealed.Tx) error {
 			rec, err := liveVault(tx, name)
 			if err != nil {
 				return err
 			}
+			if rec.ID != now.ID { // what was asked about is gone, and another has its name
+				return noVault(name)
+			}
 			to, err := change(rec.vault())
 			if err != nil {
+				return err
+			}
+			e.Access = accessBetween(rec.vault(), to)
+			if err := guardAccess(may, who, rec.vault(), to); err != nil {
 				return err
 			}
 			if rec.PurgeProtection && !to.PurgeProtection {
@@ -347,12 +370,13 @@ func (s *Service) RecoverVault(ctx context.Context, who Caller, name string) (re
 // PurgeVault destroys a deleted vault and its keys for good. Refusals: VaultNotFound, and Denied with MethodNotAllowed
 // while purge protection holds.
 func (s *Service) PurgeVault(ctx context.Context, who Caller, name string) error {
-	return s.audited(ctx, Event{Operation: "VaultPurge", Vault: name, Who: who}, func(*Event) error {
+	return s.audited(ctx, Event{Operation: "VaultPurge", Vault: name, Who: who}, func(e *Event) error {
 		err := s.space.Update(ctx, func(tx sealed.Tx) error {
 			rec, err := deletedVault(tx, name)
 			if err != nil {
 				return err
 			}
+			e.Access = accessBetween(rec.vault(), Vault{})
 			if rec.PurgeProtection {
 				return visage.Refuse(visage.Denied, "MethodNotAllowed",
 					"Operation \"DeletedVaultPurge\" is not allowed: vault %s has purge protection until %s.", rec.Name,

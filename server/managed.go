@@ -86,7 +86,7 @@ func (m managedIdentities) Grant(ctx context.Context, by account.Caller, a accou
 	path := m.instance.vaultPath(v)
 	id := a.Identity.System.PrincipalID
 	if v.RBAC {
-		if !m.identities.May(by.Principal, "Microsoft.Authorization/roleAssignments/write", path) {
+		if !m.identities.May(by.Principal, giveRoles, path) {
 			return nil
 		}
 		_, err := m.identities.Assign(ctx, "", id, identity.VaultServiceEncryption, path)

@@ -152,6 +152,14 @@ func (r vaultRoles) Allowed(_ context.Context, who keyvault.Caller, v keyvault.V
 		r.instance.vaultPath(v)), nil
 }
 
+// MayGiveAccess implements keyvault.Roles.
+func (r vaultRoles) MayGiveAccess(_ context.Context, who keyvault.Caller, v keyvault.Vault) (bool, error) {
+	return r.identities.May(visage.Principal{ObjectID: who.ObjectID}, giveRoles, r.instance.vaultPath(v)), nil
+}
+
+// giveRoles is what a role must allow that shall let its holder give roles.
+const giveRoles = "Microsoft.Authorization/roleAssignments/write"
+
 // vaultPath is the management path of a key vault.
 func (r instanceRecord) vaultPath(v keyvault.Vault) string {
 	return "/subscriptions/" + r.SubscriptionID + "/resourceGroups/" + v.Group + "/providers/Microsoft.KeyVault/vaults/" + v.Name

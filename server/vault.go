@@ -19,8 +19,17 @@ func (s *Server) vaultPlane(l *layers) (api.Plane, error) {
 	return vaultapi.New(vaultapi.Config{
 		Vaults: l.vaults, Address: s.vaultAddress, Tokens: tokens{l.identities, l.instance, nil},
 		Audience:  s.vaultAudience(),
-		Authority: func(tenant string) string { return s.endpoint + "/" + tenant },
+		Authority: func(tenant string) string { return s.endpoint + "/" + l.knownTenant(tenant) },
 	})
+}
+
+// knownTenant returns the id of a tenant that a stored vault names, or that of the instance where there is no such tenant:
+// what is put before clients as the place to show their credentials must be ours.
+func (l *layers) knownTenant(name string) string {
+	if id, found := l.identities.LookupTenant(name); found {
+		return id
+	}
+	return l.instance.TenantID
 }
 
 // vaultAddress is the address of one vault, with a slash at the end.

@@ -145,6 +145,9 @@ func (p *plane) putVault(r *api.Request) (any, error) {
 	if made.Tenant = want.Properties.TenantID; made.Tenant == "" || want.Properties.SKU == nil {
 		return nil, badVault("A vault needs the properties tenantId and sku.")
 	}
+	if !strings.EqualFold(made.Tenant, p.Tenant) {
+		return nil, badVault("The property tenantId of a vault must be the tenant of the subscription, %s.", p.Tenant)
+	}
 	if made, err = want.into(made, true); err != nil {
 		return nil, err
 	}

@@ -106,6 +106,7 @@ func TestPurgedVaultFreesItsName(t *testing.T) {
 
 func TestVaultRefusals(t *testing.T) {
 	m := start(t)
+	tenant := m.Operator().TenantID
 	for name, c := range map[string]struct{ code, vault, body string }{
 		"purge protection off": {"BadRequest", "safe1", m.vaultBody(`,"enablePurgeProtection":false`)},
 		"soft delete off":      {"BadRequest", "safe1", m.vaultBody(`,"enableSoftDelete":false`)},
@@ -117,14 +118,16 @@ func TestVaultRefusals(t *testing.T) {
 		"public access":        {"BadRequest", "safe1", m.vaultBody(`,"publicNetworkAccess":"Sometimes"`)},
 		"name":                 {"VaultNameNotValid", "1safe", m.vaultBody("")},
 		"no policies": {"BadRequest", "safe1",
-			`{"location":"x","properties":{"tenantId":"t","sku":{"family":"A","name":"standard"}}}`},
+			`{"location":"x","properties":{"tenantId":"` + tenant + `","sku":{"family":"A","name":"standard"}}}`},
 		"sku": {"SkuNotSupported", "safe1",
-			`{"location":"x","properties":{"tenantId":"t","accessPolicies":[],"sku":{"family":"A","name":"gold"}}}`},
-		"another tenant's policy": {"BadRequest", "safe1", `{"location":"x","properties":{"tenantId":"t",
+			`{"location":"x","properties":{"tenantId":"` + tenant + `","accessPolicies":[],"sku":{"family":"A","name":"gold"}}}`},
+		"another tenant's policy": {"BadRequest", "safe1", `{"location":"x","properties":{"tenantId":"` + tenant + `",
 			"sku":{"name":"standard"},"accessPolicies":[{"tenantId":"u","objectId":"o","permissions":{"keys":["get"]}}]}}`},
-		"unknown permission": {"BadRequest", "safe1", `{"location":"x","properties":{"tenantId":"t",
-			"sku":{"name":"standard"},"accessPolicies":[{"tenantId":"t","objectId":"o","permissions":{"keys":["fly"]}}]}}`},
-		"no JSON": {"InvalidRequestContent", "safe1", `{`},
+		"unknown permission": {"BadRequest", "safe1", `{"location":"x","properties":{"tenantId":"` + tenant + `",
+			"sku":{"name":"standard"},"accessPolicies":[{"tenantId":"` + tenant + `","objectId":"o","permissions":{"keys":["fly"]}}]}}`},
+		"another tenant":        {"BadRequest", "safe1", strings.Replace(m.vaultBody(""), tenant, "00000000-0000-4000-8000-000000000000", 1)},
+		"no tenant that is one": {"BadRequest", "safe1", strings.Replace(m.vaultBody(""), tenant, "elsewhere", 1)},
+		"no JSON":               {"InvalidRequestContent", "safe1", `{`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := manager{m.Server, t}

@@ -88,7 +88,7 @@ func TestEncryptionIsAlwaysOn(t *testing.T) {
 	})
 	t.Run("05 nothing switches it off", func(t *testing.T) {
 		settings := reflect.TypeFor[server.Config]()
-		var on server.Config
+		on := server.Config{IdentityEndpoint: "127.0.0.1:0", IdentityEndpointFor: []string{"operator"}}
 		for i := range settings.NumField() {
 			name := settings.Field(i).Name
 			if regexp.MustCompile(`(?i)encrypt|cipher|seal|insecure|plain(text)?data`).MatchString(name) {

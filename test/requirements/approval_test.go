@@ -103,8 +103,8 @@ func TestPreconditions(t *testing.T) {
 		w := w.in(t)
 		body := strings.ReplaceAll(`{"location":"westus2","properties":{"tenantId":"T","sku":{"family":"A","name":"standard"},"enablePurgeProtection":true,"accessPolicies":[]}}`,
 			"T", "00000000-0000-4000-8000-000000000000")
-		w.want(w.arm("PUT", vault("foreign"), body), 201, "")
-		refused(w, "vip", key(w, "foreign", "k"), "KeyVaultTenantMismatch")
+		w.want(w.arm("PUT", vault("foreign"), body), 400, "BadRequest")
+		refused(w, "vip", key(w, "foreign", "k"), "KeyVaultNotFound")
 	})
 	t.Run("25 a resource without an identity cannot have a customer's key", func(t *testing.T) {
 		w := w.in(t)
