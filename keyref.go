@@ -9,7 +9,7 @@ import (
 
 // KeyRef names a key in a vault, as its owner does.
 type KeyRef struct {
-	Vault   string // the vault's address: scheme and host in lower case, a port if it has one, no slash at the end
+	Vault   string // the vault's address as Origin.String writes it
 	Name    string
 	Version string // empty: the newest, and every newer one from then on
 }
@@ -21,7 +21,6 @@ type PrincipalID string
 var (
 	keyNamePattern    = regexp.MustCompile(`^[0-9a-zA-Z-]{1,127}$`)
 	keyVersionPattern = regexp.MustCompile(`^[0-9a-f]{32}$`)
-	vaultHostPattern  = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?$`)
 )
 
 // NewKeyRef makes a reference of the three parts in which the management plane has it. vault may end in a slash.
@@ -36,14 +35,15 @@ func NewKeyRef(vault, name, version string) (KeyRef, error) {
 	return newKeyRef(u, name, version)
 }
 
-// ParseKeyRef reads a key identifier, https://{vault}/keys/{name} or https://{vault}/keys/{name}/{version}, and nothing
-// that merely looks like one: no user, query, fragment, escape or further segment.
+// ParseKeyRef reads a key identifier, https://{vault}/keys/{name} or https://{vault}/keys/{name}/{version}, with or
+// without a slash at its end, and nothing that merely looks like one: no user, query, fragment, escape or further
+// segment.
 func ParseKeyRef(id string) (KeyRef, error) {
 	u, err := url.Parse(id)
 	if err != nil {
 		return KeyRef{}, fmt.Errorf("key identifier %.300q is not a URL", id)
 	}
-	parts := strings.Split(u.Path, "/")
+	parts := strings.Split(strings.TrimSuffix(u.Path, "/"), "/")
 	if len(parts) < 3 || len(parts) > 4 || parts[0] != "" || parts[1] != "keys" || len(parts) == 4 && parts[3] == "" {
 		return KeyRef{}, fmt.Errorf("key identifier %.300q is not https://{vault}/keys/{name}/{version}", id)
 	}
@@ -51,20 +51,24 @@ func ParseKeyRef(id string) (KeyRef, error) {
 }
 
 func newKeyRef(u *url.URL, name, version string) (KeyRef, error) {
-	host := strings.ToLower(u.Host)
-	switch {
-	case u.Scheme != "https":
+	if strings.ToLower(u.Scheme) != "https" {
 		return KeyRef{}, fmt.Errorf("a vault is spoken to over https, not %.20q", u.Scheme)
-	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.RawPath != "" || u.Opaque != "":
-		return KeyRef{}, fmt.Errorf("the address of a key in vault %.200q has more than a host and a path", host)
-	case !vaultHostPattern.MatchString(host) || strings.Contains(host, ".."):
-		return KeyRef{}, fmt.Errorf("%.200q is not the host of a vault", host)
+	}
+	if u.RawPath != "" {
+		return KeyRef{}, fmt.Errorf("the address of a key in vault %.200q has more than a host and a path", u.Host)
+	}
+	vault, err := originOf(u)
+	if err != nil {
+		return KeyRef{}, fmt.Errorf("%.200q is not the address of a vault: %w", u.Host, err)
+	}
+	version = strings.ToLower(version)
+	switch {
 	case !keyNamePattern.MatchString(name):
 		return KeyRef{}, fmt.Errorf("key name %.200q is not of 1 to 127 letters, digits and hyphens", name)
 	case version != "" && !keyVersionPattern.MatchString(version):
 		return KeyRef{}, fmt.Errorf("key version %.200q is not of 32 hexadecimal digits", version)
 	}
-	return KeyRef{Vault: "https://" + strings.TrimSuffix(host, ":443"), Name: name, Version: version}, nil
+	return KeyRef{Vault: vault.String(), Name: name, Version: version}, nil
 }
 
 // String returns the key identifier, with the version if there is one.

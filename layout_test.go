@@ -99,6 +99,7 @@ github.com/viterin/vek              : gallery bench
 github.com/yalue/onnxruntime_go     : vision/internal/ort
 golang.org/x/image                  : vision cmd bench
 golang.org/x/mod                    : audit
+golang.org/x/net/idna               : .
 golang.org/x/sync                   : api server face gallery sealed vision account cmd
 golang.org/x/sys                    : server cmd vision keysource sealed internal bench test gallery/internal/kernel
 golang.org/x/time                   : api

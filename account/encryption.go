@@ -209,6 +209,9 @@ func (a *Accounts) entrust(ctx context.Context, by Caller, rec record, key visag
 	if err != nil {
 		return fmt.Errorf("read who holds the key of resource %s: %w", rec.ID, err)
 	}
+	if key.SameKey(now.Kept) { // another name of the same
+		key.Vault, key.Name = now.Key.Vault, now.Key.Name
+	}
 	// What holds already is not asked for: who sends all of a resource back may mean its tags. An open one may be taken to a
 	// newer version by it.
 	same := now.Key == key && now.As == as && now.Operation.Progress != custody.Running

@@ -37,7 +37,11 @@ type Config struct {
 	// Open returns a source over a key as one principal sees it. Every call gets a source of its own, with a new
 	// connection and a new token: that is how a refusal is confirmed. A *visage.Refusal says that the key can never be
 	// opened, such as one in a vault that this instance does not speak to. Required.
-	Open   func(ctx context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error)
+	Open func(ctx context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error)
+	// Today returns a key as it is addressed now. The vaults of an instance move with its public address, and what is
+	// stored of a key names the address of the day: two references that are the same today are the same key. Default: a
+	// key's address never changes.
+	Today  func(visage.KeyRef) visage.KeyRef
 	Audit  Auditor      // required
 	Vaults Vaults       // default: nothing is checked but the key
 	Policy Policy       // what holds for resources without a policy of their own
@@ -94,6 +98,9 @@ func New(ctx context.Context, cfg Config) (*Custody, error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Today == nil {
+		cfg.Today = func(key visage.KeyRef) visage.KeyRef { return key }
 	}
 	if cfg.Store == nil || cfg.Open == nil || cfg.Audit == nil {
 		return nil, errors.New("custody: a store, a way to open keys and an auditor are needed")
@@ -213,7 +220,7 @@ func (c *Custody) record(ctx context.Context, sp *space, kind audit.Kind, outcom
 	details map[audit.Detail]string) error {
 	e := audit.Event{Kind: kind, Outcome: outcome, Resource: visage.ResourceID(sp.id), Details: details}
 	if key != nil {
-		e.KeyID, e.KeyVersion = key.Key.Unversioned(), version
+		e.KeyID, e.KeyVersion = c.cfg.Today(key.Key).Unversioned(), version
 	}
 	if err := c.cfg.Audit.Append(ctx, e); err != nil {
 		return fmt.Errorf("audit %s: %w", kind, err)

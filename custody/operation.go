@@ -30,7 +30,7 @@ func (c *Custody) Enable(ctx context.Context, id sealed.SpaceID, key visage.KeyR
 		key = named
 	}
 	if !sp.claim() {
-		if f := sp.now().Flow; f != nil && f.To != nil && f.To.Key == key && f.To.As != as {
+		if f := sp.now().Flow; f != nil && f.To != nil && c.sameKey(f.To.Key, key) && f.To.Key.Version == key.Version && f.To.As != as {
 			if op, found, err := c.reassign(ctx, sp, as); found || err != nil {
 				return op, err
 			}
@@ -39,9 +39,13 @@ func (c *Custody) Enable(ctx context.Context, id sealed.SpaceID, key visage.KeyR
 	}
 	defer c.start()
 	defer sp.release()
-	to := binding{key, as}
 	have, slot := sp.inUse()
-	same := have != nil && have.Key.SameKey(key)
+	same := have != nil && c.sameKey(have.Key, key)
+	if same {
+		now := c.cfg.Today(have.Key)
+		key.Vault, key.Name = now.Vault, now.Name
+	}
+	to := binding{key, as}
 	if same && have.As != as {
 		return c.rebind(ctx, sp, to)
 	}
@@ -67,6 +71,12 @@ func (c *Custody) Enable(ctx context.Context, id sealed.SpaceID, key visage.KeyR
 		return c.change(ctx, sp, Updating, &to, version)
 	}
 	return c.change(ctx, sp, Switching, &to, version)
+}
+
+// sameKey reports whether a reference that is kept is of the key that somebody names: as it was addressed when it was
+// kept, or as it is today.
+func (c *Custody) sameKey(kept, named visage.KeyRef) bool {
+	return kept.SameKey(named) || c.cfg.Today(kept).SameKey(named)
 }
 
 // Disable puts a resource back under the service's key. It needs the customer's key to answer. See Enable for what its

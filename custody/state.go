@@ -62,9 +62,10 @@ type Operation struct {
 type State struct {
 	Condition Condition
 	Since     time.Time
-	Code      string // the code that data operations are refused with; empty when they are not
-	Reason    string // a sentence; empty when all is well
-	Key       visage.KeyRef
+	Code      string        // the code that data operations are refused with; empty when they are not
+	Reason    string        // a sentence; empty when all is well
+	Key       visage.KeyRef // as it is addressed today
+	Kept      visage.KeyRef // as it was addressed when the resource was put under it
 	As        visage.PrincipalID
 	Version   string // the version in use; empty when the key is the service's
 	Policy    Policy
@@ -90,7 +91,8 @@ func (c *Custody) State(ctx context.Context, id sealed.SpaceID) (State, error) {
 		s.Condition = Locked
 	}
 	if sp.note.Key != nil {
-		s.Key, s.As = sp.note.Key.Key, sp.note.Key.As
+		s.Kept, s.As = sp.note.Key.Key, sp.note.Key.As
+		s.Key = c.cfg.Today(s.Kept)
 	}
 	switch {
 	case sp.note.Flow != nil:

@@ -93,7 +93,7 @@ func (c *Custody) Recheck(key visage.KeyRef) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, w := range c.watches {
-		if w.ref.SameKey(key) {
+		if c.sameKey(w.ref, key) {
 			nudge(w.kick)
 		}
 	}

@@ -28,8 +28,8 @@ type Config struct {
 	// Issuer returns the name under which tokens of a tenant are issued: an address below that of the token service, of
 	// the same scheme and host (contract §2.1). What it returns must not change while tokens live. Required.
 	Issuer func(tenant string) string
-	// Audience reports whether there is somebody to make tokens for under that name, which has no slash at its end.
-	// Required.
+	// Audience reports whether there is somebody to make tokens for under that name, which has no slash at its end and,
+	// when it is an origin, is written as visage.Origin.String does. Required.
 	Audience func(audience string) bool
 	// Trusted are the issuers elsewhere whose tokens an application may show instead of a secret. Default: none.
 	Trusted []Issuer

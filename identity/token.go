@@ -97,7 +97,8 @@ func (d *Directory) Token(ctx context.Context, principal, audience string) (toke
 }
 
 func (d *Directory) issue(ctx context.Context, rec principalRecord, audience, proof string) (string, time.Time, error) {
-	if !d.cfg.Audience(strings.TrimSuffix(audience, "/")) {
+	name := oneAudience(audience)
+	if !d.cfg.Audience(name) {
 		return "", time.Time{}, refuseGrant(visage.Invalid, "invalid_resource", "500011",
 			"There is nobody called %q to make tokens for.", short(audience))
 	}
@@ -111,9 +112,12 @@ func (d *Directory) issue(ctx context.Context, rec principalRecord, audience, pr
 			return "", time.Time{}, errors.New("there is no signing key for this time")
 		}
 	}
+	if strings.HasSuffix(audience, "/") { // clients hold what they get against what they asked for
+		name += "/"
+	}
 	expires := now.Add(tokenLife).Truncate(time.Second)
 	c := claims{
-		Audience: audience, Issuer: d.cfg.Issuer(rec.Tenant), Provider: d.cfg.Issuer(rec.Tenant),
+		Audience: name, Issuer: d.cfg.Issuer(rec.Tenant), Provider: d.cfg.Issuer(rec.Tenant),
 		Issued: now.Unix(), NotBefore: now.Unix(), Expires: expires.Unix(), ClientID: rec.ClientID, Proof: proof,
 		ObjectID: rec.ID, Subject: rec.ID, Tenant: rec.Tenant, ID: newUUID(), Version: "1.0", Type: "app",
 		Resource: rec.Resource,
@@ -203,8 +207,17 @@ func (d *Directory) published(id string, now time.Time) *rsa.PublicKey {
 
 func sameAudience(made []string, allowed string) bool {
 	return slices.ContainsFunc(made, func(m string) bool {
-		return strings.TrimSuffix(m, "/") == strings.TrimSuffix(allowed, "/")
+		return oneAudience(m) == oneAudience(allowed)
 	})
+}
+
+// oneAudience returns the one form of whom a token is for, without a slash at the end: most are origins, which clients
+// spell with or without a port, and in any case.
+func oneAudience(name string) string {
+	if o, err := visage.ParseOrigin(name); err == nil {
+		return o.String()
+	}
+	return strings.TrimSuffix(name, "/")
 }
 
 func refuseGrant(kind visage.Kind, code, number, format string, args ...any) error {

@@ -27,6 +27,16 @@ type Config struct {
 	// Default: "127.0.0.1:8443", which this machine alone can reach.
 	Listen string
 
+	// PublicURL is the origin that clients use, where something stands in front of Listen, such as a proxy that speaks TLS:
+	// a scheme, a host name and, where it is not the scheme's own, a port. It is in every address that the server gives,
+	// those of vaults and keys included, and takes the place of Domain and PublicPort. Default: https, or http with
+	// PlainHTTP, and Domain at PublicPort.
+	PublicURL string
+
+	// TrustedProxies are the addresses and CIDR blocks of proxies whose word is taken on where a request came from: see
+	// docs/operations/running.md. Default: nobody's.
+	TrustedProxies []string
+
 	// Domain is the name under which resources have a host of their own: resource r answers at https://r.<domain>.
 	// Clients have to be able to look such names up; every resource answers at <domain> itself too, told apart by its
 	// key. Default: "localhost".
@@ -181,6 +191,7 @@ func (c Config) withDefaults() (Config, error) {
 		bad("dir", "%v", err)
 	}
 	setDefault(&c.Listen, "127.0.0.1:8443")
+	c.takePublicURL(bad)
 	setDefault(&c.Domain, "localhost")
 	setDefault(&c.GalleryBytes, 1<<30)
 	setDefault(&c.Rate, int(visage.S0.Limits().Requests))
@@ -199,8 +210,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.PlainHTTP && err == nil && !isLoopback(host) {
 		bad("plain-http", "without TLS only a loopback address can be listened on, and %q is not one", host)
 	}
-	if !hostPattern.MatchString(c.Domain) {
+	if o, err := visage.ParseOrigin("https://" + c.Domain); err != nil || o.Host() != c.Domain {
 		bad("domain", "%q is not a host name in lower case", c.Domain)
+	}
+	if _, err := parseProxies(c.TrustedProxies); err != nil {
+		bad("trusted-proxy", "%v", err)
 	}
 	for _, n := range c.Names {
 		if net.ParseIP(n) == nil && !hostPattern.MatchString(strings.TrimPrefix(n, "*.")) {

@@ -28,7 +28,7 @@ func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, 
 		Store: l.store, Open: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
 			return s.openKey(l, key, as)
 		},
-		Audit: l.audit, Vaults: vaultRules{s, l}, Policy: custody.Policy{Grace: s.cfg.KeyGrace}, Logger: s.log,
+		Today: s.today, Audit: l.audit, Vaults: vaultRules{s, l}, Policy: custody.Policy{Grace: s.cfg.KeyGrace}, Logger: s.log,
 	})
 }
 
@@ -42,34 +42,32 @@ func (s *Server) openKey(l *layers, key visage.KeyRef, as visage.PrincipalID) (k
 	credential := azure.Credential(azure.Application{
 		Tenant: s.cfg.AzureTenant, ClientID: s.cfg.AzureClient, SecretFile: s.cfg.AzureSecretFile,
 	})
-	vault, ours := s.ownVault(key)
+	now := s.today(key)
+	vault, ours := s.ownVault(now)
 	switch {
 	case ours:
-		cfg.Hosts, cfg.Roots = []string{"." + s.vaultHost()}, x509.NewCertPool()
+		cfg.Hosts, cfg.Roots = []string{"." + s.vaultsOrigin().Host()}, x509.NewCertPool()
 		cfg.Roots.AddCert(l.inner.authority.certificate)
 		cfg.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) { return l.inner.dial(ctx) }
 		credential = ownCredential{l.identities, as}
 	case s.cfg.AzureTenant == "":
-		return refuse("The vault %s is none that this instance speaks to: its own are below %s, and it has no application in Azure.",
-			key.Vault, s.vaultHost())
+		return nil, s.refuseForeign(key)
 	}
-	src, err := azure.New(cfg, key, credential)
+	src, err := azure.New(cfg, now, credential)
 	if err != nil {
 		return refuse("The key %s cannot be used: %v.", key, err)
 	}
 	if ours {
-		return ownKey{src, l.vaults, vault}, nil
+		return ownKey{src, l.vaults, vault, now.Unversioned(), key.Unversioned()}, nil
 	}
 	return src, nil
 }
 
-// vaultHost is what the hosts of this instance's vaults end in, after a dot.
-func (s *Server) vaultHost() string { return strings.TrimPrefix(s.vaultAudience(), "https://") }
-
-// ownVault returns the name of the vault of this instance that key lies in.
-func (s *Server) ownVault(key visage.KeyRef) (name string, ours bool) {
-	name, ours = strings.CutSuffix(strings.TrimPrefix(key.Vault, "https://"), "."+s.vaultHost())
-	return name, ours && !strings.Contains(name, ".")
+// refuseForeign says of a vault that this instance does not speak to it.
+func (s *Server) refuseForeign(key visage.KeyRef) error {
+	return visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
+		"The vault %s is none that this instance speaks to: its own are below %s, and it has no application in Azure.",
+		key.Vault, s.vaultsOrigin().Host())
 }
 
 // ownCredential proves a managed identity to a plane of this instance.
@@ -95,6 +93,9 @@ type vaultRules struct {
 
 // Check implements custody.Vaults.
 func (v vaultRules) Check(ctx context.Context, id sealed.SpaceID, key visage.KeyRef) error {
+	if v.s.isEarlier(key) { // custody knows the keys that it has by today's address; this is another
+		return v.s.refuseForeign(key)
+	}
 	name, ours := v.s.ownVault(key)
 	if !ours {
 		return nil

@@ -16,9 +16,9 @@ const readDirectory = "Visage.Identity/servicePrincipals/read"
 
 // graphPlane makes the plane that tells who there is.
 func (s *Server) graphPlane(l *layers) (api.Plane, error) {
-	proving := tokens{l.identities, l.instance, []string{graphAudience, s.endpoint}}
+	proving := tokens{l.identities, l.instance, []string{graphAudience, s.Endpoint()}}
 	return graphapi.New(graphapi.Config{
-		Identities: l.identities, Tenant: l.instance.TenantID, Origin: s.endpoint,
+		Identities: l.identities, Tenant: l.instance.TenantID, Origin: s.Endpoint(),
 		Principal: func(ctx context.Context, bearer string) (visage.Principal, error) {
 			return proving.Principal(ctx, bearer)
 		},

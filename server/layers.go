@@ -184,7 +184,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		Accounts: l.accounts, Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID, Group: defaultGroup,
 		Endpoint: s.resourceEndpoint, Rate: s.rate,
 		Vaults: l.vaults, VaultAddress: s.vaultAddress, May: l.identities.May,
-		Authority: s.endpoint + "/" + l.instance.TenantID, Backups: backups{l.store, l.audit}, Identities: directory{l.identities, l.instance.TenantID, l.audit},
+		Authority: s.Endpoint() + "/" + l.instance.TenantID, Backups: backups{l.store, l.audit}, Identities: directory{l.identities, l.instance.TenantID, l.audit},
 		AuditEvents: auditEvents{audit.Read(l.store)}, Retentions: retentions{l.face},
 	})
 	if err != nil {
@@ -205,7 +205,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	planes := []api.Plane{faces, management, vaults, service, graph}
 	proving := tokens{l.identities, l.instance, s.managementAudiences()}
 	gate := api.Config{
-		Planes: planes, Keys: l.accounts, Tokens: proving, Holders: holders{proving, l.accounts, s.cfg.Domain}, Openness: l.accounts,
+		Planes: planes, Keys: l.accounts, Tokens: proving, Holders: holders{proving, l.accounts, s.origin}, Openness: l.accounts,
 		Rate: s.rate, Logger: s.log,
 	}
 	h, err := api.New(gate)
@@ -274,15 +274,6 @@ func (s *Server) readyz(c *custody.Custody) http.HandlerFunc {
 		healthz(w, r)
 		encryption(w, c)
 	}
-}
-
-// resourceEndpoint is the address of the resource whose host begins with label, with the slash at the end that the
-// contract has. Resources without a host of their own are reached at that of all.
-func (s *Server) resourceEndpoint(label string) string {
-	if label == "" {
-		return s.endpoint + "/"
-	}
-	return s.addressOf(label)
 }
 
 // rate is what a resource may ask for: F0 what its tier says, the others what the operator says.

@@ -22,6 +22,7 @@ const OperatorFile = "operator.json"
 // Operator is what operator.json holds. Whoever can read it rules the instance: it has mode 0600.
 type Operator struct {
 	Endpoint       string `json:"endpoint"`     // the base of all planes, without a slash at the end
+	Listen         string `json:"listen"`       // the same, as this machine reaches it without what stands before it
 	CAFile         string `json:"caFile"`       // PEM; empty when the server uses a certificate from elsewhere, or none
 	TenantID       string `json:"tenantId"`     // UUID
 	SubscriptionID string `json:"subscription"` // UUID

@@ -12,10 +12,13 @@ import (
 
 // ownKey is a key in a vault of this instance, of which it knows for certain whether it is there. From outside a deleted
 // vault looks like one that cannot be reached, and that is no refusal; whoever deletes a vault here means its keys too.
+//
+// What was wrapped names the key as it was addressed on that day, and its source knows the key as it is addressed today.
 type ownKey struct {
-	keysource.Source
-	vaults *keyvault.Service
-	vault  string
+	source       keysource.Source
+	vaults       *keyvault.Service
+	vault        string
+	today, named string // the key's identifier without a version
 }
 
 // Wrap implements keysource.Source.
@@ -23,7 +26,8 @@ func (k ownKey) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref, 
 	if err := k.there(ctx, "wrap"); err != nil {
 		return nil, keysource.Ref{}, err
 	}
-	return k.Source.Wrap(ctx, inner)
+	blob, ref, err := k.source.Wrap(ctx, inner)
+	return blob, renamed(ref, k.today, k.named), err
 }
 
 // Unwrap implements keysource.Source.
@@ -31,7 +35,7 @@ func (k ownKey) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]b
 	if err := k.there(ctx, "unwrap"); err != nil {
 		return nil, err
 	}
-	return k.Source.Unwrap(ctx, ref, blob)
+	return k.source.Unwrap(ctx, renamed(ref, k.named, k.today), blob)
 }
 
 // Describe implements keysource.Source.
@@ -39,7 +43,17 @@ func (k ownKey) Describe(ctx context.Context, ref keysource.Ref) (keysource.Desc
 	if err := k.there(ctx, "get"); err != nil {
 		return keysource.Description{}, err
 	}
-	return k.Source.Describe(ctx, ref)
+	d, err := k.source.Describe(ctx, renamed(ref, k.named, k.today))
+	d.Ref = renamed(d.Ref, k.today, k.named)
+	return d, err
+}
+
+// renamed returns ref with the identifier to, where it had from.
+func renamed(ref keysource.Ref, from, to string) keysource.Ref {
+	if ref.URI == from {
+		ref.URI = to
+	}
+	return ref
 }
 
 func (k ownKey) there(ctx context.Context, verb string) error {

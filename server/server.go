@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -58,7 +57,7 @@ type Server struct {
 
 	// Set before ready is closed, and not changed after it.
 	address    net.Addr
-	endpoint   string
+	origin     visage.Origin
 	operator   Operator
 	accounts   *account.Accounts
 	identities *identity.Directory
@@ -83,7 +82,7 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 func (s *Server) Dir() string { return s.cfg.Dir }
 
 // Endpoint is the base address of all planes, without a slash at the end. It is known after Ready.
-func (s *Server) Endpoint() string { return s.endpoint }
+func (s *Server) Endpoint() string { return s.origin.String() }
 
 // Addr is where the server listens. It is known after Ready.
 func (s *Server) Addr() net.Addr { return s.address }
@@ -124,7 +123,9 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		return nil // the HTTP server has closed it
 	})
 	s.address = listener.Addr()
-	s.endpoint = s.cfg.endpointAt(s.address)
+	if s.origin, err = s.cfg.originAt(s.address); err != nil {
+		return err
+	}
 	certificates, err := s.certificates(ctx, layers)
 	if err != nil {
 		return err
@@ -144,12 +145,18 @@ func (s *Server) Run(ctx context.Context) (err error) {
 
 // serve answers requests until ctx ends or something fails, and then drains.
 func (s *Server) serve(ctx context.Context, l *layers, listener net.Listener, certificates *tls.Config, handler http.Handler) error {
+	trusted, err := parseProxies(s.cfg.TrustedProxies)
+	if err != nil {
+		return err
+	}
 	hs := &http.Server{
-		Handler:           handler,
+		Handler:           trusted.before(handler, s.origin),
 		TLSConfig:         certificates,
 		ReadHeaderTimeout: 10 * time.Second, // slow headers hold a connection and nothing else
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
+		// "OPTIONS *" is refused like any other path that there is not
+		DisableGeneralOptionsHandler: true,
 		// what clients do wrong before they are a request
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
@@ -167,7 +174,6 @@ func (s *Server) serve(ctx context.Context, l *layers, listener net.Listener, ce
 	go func() { worked <- background(work, l, failed) }()
 	s.serving.Store(true)
 	close(s.ready)
-	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
@@ -225,22 +231,9 @@ func (s *Server) publish(l *layers) error {
 	} else {
 		l.forOperator.CAFile = ""
 	}
-	l.forOperator.Endpoint = s.endpoint
+	l.forOperator.Endpoint, l.forOperator.Listen = s.Endpoint(), s.cfg.nearby(s.address)
 	s.operator, s.accounts, s.identities = l.forOperator, l.accounts, l.identities
 	return writeOperator(filepath.Join(s.cfg.Dir, OperatorFile), l.forOperator)
-}
-
-// endpointAt is the address clients use for a listener at addr: the domain, at the port that was given or taken.
-func (c Config) endpointAt(addr net.Addr) string {
-	scheme := "https"
-	if c.PlainHTTP {
-		scheme = "http"
-	}
-	_, port, _ := net.SplitHostPort(addr.String()) // a listener's own address has both parts
-	if c.PublicPort != 0 {
-		port = strconv.Itoa(c.PublicPort)
-	}
-	return scheme + "://" + net.JoinHostPort(c.Domain, port)
 }
 
 // ensureDefaults makes the default resource on the first start.

@@ -100,7 +100,7 @@ func TestRestartKeepsKeysAuthorityAndSecret(t *testing.T) {
 	}
 	s = servertest.Start(t, server.Config{Dir: s.Dir()})
 	again := s.Operator()
-	again.Endpoint = operator.Endpoint // another free port
+	again.Endpoint, again.Listen = operator.Endpoint, operator.Listen // another free port
 	if again != operator {
 		t.Errorf("operator.json went from %+v to %+v", operator, again)
 	}

@@ -2,9 +2,7 @@ package server
 
 import (
 	"context"
-	"net"
 	"slices"
-	"strings"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
@@ -23,19 +21,16 @@ const (
 
 // managementAudiences are the names of the management plane; the last is its own address, which some clients ask for.
 func (s *Server) managementAudiences() []string {
-	return []string{resourceManager, classicManager, s.endpoint}
+	return []string{resourceManager, classicManager, s.Endpoint()}
 }
-
-// vaultAudience is what the vaults of this instance go by.
-func (s *Server) vaultAudience() string { return strings.TrimSuffix(s.addressOf(vaultLabel), "/") }
 
 // isAudience reports whether there is a plane here of that name.
 func (s *Server) isAudience(name string) bool {
-	return name == faceAudience || name == graphAudience || name == s.vaultAudience() || slices.Contains(s.managementAudiences(), name)
+	return name == faceAudience || name == graphAudience || name == s.vaultsOrigin().String() || slices.Contains(s.managementAudiences(), name)
 }
 
 // issuer is the name under which tokens of a tenant are issued.
-func (s *Server) issuer(tenant string) string { return s.endpoint + "/" + tenant + "/v2.0" }
+func (s *Server) issuer(tenant string) string { return s.Endpoint() + "/" + tenant + "/v2.0" }
 
 func (s *Server) openIdentities(ctx context.Context, l *layers) (*identity.Directory, error) {
 	trusted, err := s.cfg.trusted()
@@ -49,7 +44,7 @@ func (s *Server) openIdentities(ctx context.Context, l *layers) (*identity.Direc
 
 // tokenPlane makes the plane that gives tokens.
 func (s *Server) tokenPlane(l *layers) (api.Plane, error) {
-	return tokenapi.New(tokenapi.Config{Directory: l.identities, Authority: s.endpoint, Issuer: s.issuer})
+	return tokenapi.New(tokenapi.Config{Directory: l.identities, Authority: s.origin, Issuer: s.issuer})
 }
 
 // tokens proves bearer tokens for the planes.
@@ -94,7 +89,7 @@ func (t tokens) named(who visage.Principal) visage.Principal {
 type holders struct {
 	tokens
 	accounts *account.Accounts
-	domain   string
+	origin   visage.Origin
 }
 
 // useFaces is what the data of Face resources is opened for.
@@ -109,12 +104,9 @@ func (h holders) Resource(ctx context.Context, bearer, host string) (visage.Reso
 	if err != nil {
 		return visage.Resource{}, visage.Principal{}, err
 	}
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	label, found := strings.CutSuffix(strings.ToLower(host), "."+h.domain)
+	label, found := h.origin.BelowHost(host)
 	if !found {
-		return refuse("401", "A bearer token opens a resource at its own host only, SUBDOMAIN.%s.", h.domain)
+		return refuse("401", "A bearer token opens a resource at its own host only, SUBDOMAIN.%s.", h.origin.Hostname())
 	}
 	resource, found := h.accounts.LookupHost(label)
 	if !found || !h.identities.MayData(who, useFaces, h.instance.accountPath(resource)) {

@@ -2,8 +2,6 @@ package server
 
 import (
 	"context"
-	"fmt"
-	"net/url"
 	"strings"
 
 	"github.com/visage-face/visage/api"
@@ -18,8 +16,8 @@ const vaultLabel = "vault"
 func (s *Server) vaultPlane(l *layers) (api.Plane, error) {
 	return vaultapi.New(vaultapi.Config{
 		Vaults: l.vaults, Address: s.vaultAddress, Tokens: tokens{l.identities, l.instance, nil},
-		Audience:  s.vaultAudience(),
-		Authority: func(tenant string) string { return s.endpoint + "/" + l.knownTenant(tenant) },
+		Audience:  s.vaultsOrigin().String(),
+		Authority: func(tenant string) string { return s.Endpoint() + "/" + l.knownTenant(tenant) },
 	})
 }
 
@@ -30,19 +28,6 @@ func (l *layers) knownTenant(name string) string {
 		return id
 	}
 	return l.instance.TenantID
-}
-
-// vaultAddress is the address of one vault, with a slash at the end.
-func (s *Server) vaultAddress(vault string) string { return s.addressOf(vault + "." + vaultLabel) }
-
-// addressOf is the address of a host below the domain, with a slash at the end.
-func (s *Server) addressOf(label string) string {
-	u, err := url.Parse(s.endpoint)
-	if err != nil {
-		panic(fmt.Sprintf("the server's own endpoint %q is no URL", s.endpoint))
-	}
-	u.Host, u.Path = strings.ToLower(label)+"."+u.Host, "/"
-	return u.String()
 }
 
 // hasHost reports whether a Face resource or a vault answers at a host below the domain.

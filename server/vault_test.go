@@ -58,12 +58,16 @@ func vaultClient(t *testing.T, s *servertest.Server, vault string) *azkeys.Clien
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport := s.Client.Transport.(*http.Transport).Clone()
-	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort("127.0.0.1", endpoint.Port()))
+	client := s.Client
+	if transport, ok := client.Transport.(*http.Transport); ok {
+		transport = transport.Clone()
+		transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, s.Addr().String())
+		}
+		client = &http.Client{Transport: transport}
 	}
 	options := &azkeys.ClientOptions{}
-	options.Transport, options.Retry.MaxRetries = &http.Client{Transport: transport}, -1
+	options.Transport, options.Retry.MaxRetries = client, -1
 	c, err := azkeys.NewClient("https://"+vault+".vault."+endpoint.Host, credential(t, s), options)
 	if err != nil {
 		t.Fatal(err)

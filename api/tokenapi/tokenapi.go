@@ -19,26 +19,24 @@ import (
 type Config struct {
 	// Directory knows the applications and makes the tokens. Required.
 	Directory *identity.Directory
-	// Authority is the address of the token service, below which every tenant has a path, without a slash at the end. It
-	// is never taken from a request: clients believe what the documents here say. Required.
-	Authority string
+	// Authority is the origin of the token service, below which every tenant has a path. It is never taken from a request:
+	// clients believe what the documents here say. Required.
+	Authority visage.Origin
 	// Issuer returns the name under which tokens of a tenant are issued; the same that Directory was given. Required.
 	Issuer func(tenant string) string
 }
 
 // New checks cfg and makes the plane.
 func New(cfg Config) (api.Plane, error) {
-	authority, err := url.Parse(cfg.Authority)
-	if cfg.Directory == nil || cfg.Issuer == nil || err != nil || authority.Host == "" {
-		return api.Plane{}, errors.New("make token plane: directory, issuer and an authority that is an address are required")
+	if cfg.Directory == nil || cfg.Issuer == nil || cfg.Authority.IsZero() {
+		return api.Plane{}, errors.New("make token plane: directory, issuer and authority are required")
 	}
-	p := &plane{cfg, authority.Host}
+	p := &plane{cfg}
 	return api.Plane{Name: "token", Prefix: "/common/", Routes: p.routes(), Greet: greet, Problem: problem}, nil
 }
 
 type plane struct {
 	Config
-	host string
 }
 
 func (p *plane) routes() []api.Route {
@@ -109,7 +107,7 @@ func (p *plane) openID(style style) func(*api.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		at := p.Authority + "/" + tenant
+		at := p.Authority.String() + "/" + tenant
 		c := configuration{
 			Issuer: p.Issuer(tenant), AuthorizationEndpoint: at + "/oauth2/v2.0/authorize",
 			TokenEndpoint: at + "/oauth2/v2.0/token", KeysAddress: at + "/discovery/v2.0/keys",
@@ -152,9 +150,14 @@ type instanceNames struct {
 }
 
 func (p *plane) instance(*api.Request) (any, error) {
+	host := p.Authority.Host()
+	names := []string{host}
+	if full := p.Authority.Hostname() + ":" + p.Authority.Port(); full != host { // clients compare what they were given
+		names = append(names, full)
+	}
 	return instance{
-		DiscoveryEndpoint: p.Authority + "/adfs/.well-known/openid-configuration", Version: "1.1",
-		Metadata: []instanceNames{{p.host, p.host, []string{p.host}}},
+		DiscoveryEndpoint: p.Authority.String() + "/adfs/.well-known/openid-configuration", Version: "1.1",
+		Metadata: []instanceNames{{host, host, names}},
 	}, nil
 }
 

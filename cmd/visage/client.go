@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,12 +19,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/server"
 )
 
 // client speaks to a running server over HTTPS, as its operator.
 type client struct {
 	operator server.Operator
+	origin   visage.Origin // operator.Endpoint
 	http     *http.Client
 	bearer   string // a token that was got before; empty: none yet
 	notes    io.Writer
@@ -54,17 +57,34 @@ func dial(dir string) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := trusting(operator.CAFile)
+	origin, err := visage.ParseOrigin(operator.Endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("%s names no server: %w", path, err)
+	}
+	h, err := trusting(operator)
 	if err != nil {
 		return nil, err
 	}
-	return &client{operator: operator, http: h}, nil
+	return &client{operator: operator, origin: origin, http: h}, nil
 }
 
-// trusting returns an HTTP client that trusts the authority in caFile alone or, with none, what the system trusts.
-func trusting(caFile string) (*http.Client, error) {
+// trusting returns an HTTP client that trusts the server's own authority alone or, where it has none, what the system
+// trusts. It connects to the listener on this machine, whatever stands before that for others: nobody has to look the
+// server's names up, and no proxy sees the secret.
+func trusting(operator server.Operator) (*http.Client, error) {
+	caFile := operator.CAFile
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.Proxy = nil // the server is named by a file on this machine; a proxy in between would see the secret
+	transport.Proxy = nil
+	var listen visage.Origin
+	if operator.Listen != "" { // servers before this version did not say
+		var err error
+		if listen, err = visage.ParseOrigin(operator.Listen); err != nil {
+			return nil, fmt.Errorf("read the address of the server's listener: %w", err)
+		}
+		transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(listen.Hostname(), listen.Port()))
+		}
+	}
 	if caFile != "" {
 		pem, err := os.ReadFile(caFile)
 		if err != nil {
@@ -76,7 +96,23 @@ func trusting(caFile string) (*http.Client, error) {
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	}
+	if listen.Scheme() == "http" {
+		return &http.Client{Transport: plain{transport}, Timeout: time.Minute}, nil
+	}
 	return &http.Client{Transport: transport, Timeout: time.Minute}, nil
+}
+
+// plain sends requests without TLS, which does not leave this machine: to a listener that a proxy with TLS stands before.
+type plain struct{ *http.Transport }
+
+// RoundTrip implements http.RoundTripper.
+func (p plain) RoundTrip(req *http.Request) (*http.Response, error) {
+	req = req.Clone(req.Context())
+	if req.Host == "" {
+		req.Host = req.URL.Host
+	}
+	req.URL.Scheme = "http"
+	return p.Transport.RoundTrip(req)
 }
 
 // maxAnswer bounds what the client reads of an answer.

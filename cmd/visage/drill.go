@@ -8,14 +8,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/internal/durable"
 	"github.com/visage-face/visage/sealed/archive"
 	"github.com/visage-face/visage/server"
@@ -175,20 +175,16 @@ func (d *drill) copyServer(ctx context.Context, live *client, cfg server.Config,
 		return cfg, err
 	}
 	defer keys.Close()
-	endpoint, err := url.Parse(live.operator.Endpoint)
-	if err != nil {
-		return cfg, err
-	}
 	rehearsal := server.Config{
-		Dir: filepath.Join(dir, "copy"), Listen: "127.0.0.1:0", Domain: endpoint.Hostname(), Recogniser: blind{}, RootKeys: cfg.RootKeys, Rate: 100_000,
+		Dir: filepath.Join(dir, "copy"), Listen: "127.0.0.1:0", Domain: live.origin.Hostname(), Recogniser: blind{}, RootKeys: cfg.RootKeys, Rate: 100_000,
 		AzureTenant: cfg.AzureTenant, AzureClient: cfg.AzureClient, AzureSecretFile: cfg.AzureSecretFile, // a copy opens by the same answers
 		Logger: slog.New(slog.DiscardHandler),
 	}
 	if len(rehearsal.RootKeys) == 0 {
 		rehearsal.RootKeys = []string{"file:" + filepath.Join(cfg.Dir, "keys", "root.key")}
 	}
-	if _, err := fmt.Sscan(endpoint.Port(), &rehearsal.PublicPort); err != nil {
-		return cfg, fmt.Errorf("the server's address %s has no port: %w", live.operator.Endpoint, err)
+	if rehearsal.PublicPort, err = strconv.Atoi(live.origin.Port()); err != nil {
+		return cfg, err
 	}
 	return rehearsal, server.Restore(ctx, rehearsal, keys, a.Read(added.Backup))
 }
@@ -224,10 +220,6 @@ func (d *drill) run(ctx context.Context, cfg server.Config) error {
 	c, err := dial(srv.Dir())
 	if err != nil {
 		return err
-	}
-	transport := c.http.Transport.(*http.Transport)
-	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, srv.Addr().String()) // its name is the live server's
 	}
 	var keys accountKeys
 	if err := c.manage(ctx, http.MethodPost, pathTo(d.Resource)+"/listKeys", nil, &keys); err != nil {
@@ -273,10 +265,11 @@ func (d *drill) run(ctx context.Context, cfg server.Config) error {
 // road says how the key is taken away on the copy, and given back: the vault is deleted and recovered where it is one of this server's, which needs no right on the key; else the
 // resource is locked, since a vault elsewhere is not a copy.
 func (d *drill) road(ctx context.Context, c *client) (take, giveBack func() error) {
-	key, err := url.Parse(d.Key)
+	key, err := visage.ParseKeyRef(d.Key)
 	name, ours := "", false
 	if err == nil {
-		name, ours = strings.CutSuffix(key.Host, "."+vaultDomain+"."+strings.TrimPrefix(c.operator.Endpoint, "https://"))
+		vault, _ := visage.ParseOrigin(key.Vault) // a reference that was read has an address
+		name, ours = c.origin.Sub(vaultDomain).Below(vault)
 	}
 	var one keyVault
 	if !ours || c.arm(ctx, http.MethodGet, c.vaultPath(name), nil, &one) != nil {

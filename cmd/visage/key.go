@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -34,18 +33,9 @@ func (c *client) keys(vault string) (*azkeys.Client, error) {
 	if vault == "" {
 		return nil, &failure{err: errors.New("--vault is needed: which vault, by its name"), code: exitUsage, hint: "\"visage vault list\" shows the vaults there are"}
 	}
-	server, err := url.Parse(c.operator.Endpoint)
-	if err != nil {
-		return nil, err
-	}
-	domain := vaultDomain + "." + server.Host
-	transport := c.http.Transport.(*http.Transport).Clone()
-	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, server.Host) // nobody has to look the vault's host up
-	}
 	options := &azkeys.ClientOptions{}
-	options.Transport, options.Retry.MaxRetries = &http.Client{Transport: transport, Timeout: time.Minute}, -1
-	return azkeys.NewClient("https://"+vault+"."+domain, credential{c}, options)
+	options.Transport, options.Retry.MaxRetries = c.http, -1
+	return azkeys.NewClient(c.origin.Sub(vaultDomain).Sub(vault).String(), credential{c}, options)
 }
 
 // vaultDomain is what stands between a vault's name and the server's host.

@@ -47,6 +47,11 @@ var table = []setting{
 		set: text(func(c *settings) *string { return &c.server.Dir })},
 	{name: "listen", usage: "address to listen on (default: 127.0.0.1:8443)", allowed: "host:port",
 		set: text(func(c *settings) *string { return &c.server.Listen })},
+	{name: "public-url", usage: "address that clients use, where something such as a TLS proxy stands before the listener;\n" +
+		"in place of domain and public-port (default: of the two)", allowed: "a scheme, a host name and maybe a port",
+		set: text(func(c *settings) *string { return &c.server.PublicURL })},
+	{name: "trusted-proxy", usage: "address or CIDR block of a proxy whose X-Forwarded-For or Forwarded is believed", list: true,
+		allowed: "addresses and CIDR blocks", set: texts(func(c *settings) *[]string { return &c.server.TrustedProxies })},
 	{name: "domain", usage: "resources are also reached at <name>.<domain> (default: localhost)",
 		allowed: "a host name in lower case",
 		set:     text(func(c *settings) *string { return &c.server.Domain })},

@@ -33,7 +33,7 @@ type Credential interface {
 
 // Config says which vaults are spoken to, and how.
 type Config struct {
-	// Hosts are further hosts of vaults, with a port where it is not 443: "v1.vault.localhost:8443". One that begins with
+	// Hosts are further hosts of vaults, as visage.Origin.Host writes them: "v1.vault.localhost:8443". One that begins with
 	// a dot is a suffix, and the name before it must be a vault's. Azure's own suffixes are always allowed.
 	Hosts []string
 	// Scope is what tokens are asked for, whatever a vault's challenge says, so that no host can have a token meant for
@@ -115,6 +115,12 @@ func New(cfg Config, key visage.KeyRef, credential Credential) (*Source, error) 
 		return nil, fmt.Errorf("open key %s: %w", checked, err)
 	}
 	return &Source{key: checked, client: client}, nil
+}
+
+// InAzure reports whether key lies in a vault of one of Azure's clouds.
+func InAzure(key visage.KeyRef) bool {
+	_, ok := Config{}.allowed(strings.TrimPrefix(key.Vault, "https://"))
+	return ok
 }
 
 // allowed returns the suffix by which a host may be spoken to; it is the host itself where that was allowed by name.

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -27,7 +28,7 @@ type Server struct {
 	URL string
 	// Key opens the default resource.
 	Key string
-	// Client trusts the server's own authority and nothing else.
+	// Client trusts the server's own authority and nothing else. Under a public URL it reaches the listener all the same.
 	Client *http.Client
 
 	cancel  context.CancelFunc
@@ -76,7 +77,7 @@ func Start(t testing.TB, cfg server.Config) *Server {
 		t.Fatalf("keys of the default resource: %v", err)
 	}
 	s.Key = keys.Key1
-	if s.Client, err = client(srv.Operator().CAFile); err != nil {
+	if s.Client, err = client(srv.Operator(), cfg.PublicURL != ""); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -113,10 +114,20 @@ func (s *Server) Stop() error {
 	return s.stopped()
 }
 
-func client(caFile string) (*http.Client, error) {
+// client returns the client of a server. nearby: names are looked up by nobody, and it goes to the listener.
+func client(o server.Operator, nearby bool) (*http.Client, error) {
 	transport := &http.Transport{ForceAttemptHTTP2: true}
-	if caFile != "" {
-		pem, err := os.ReadFile(caFile)
+	listen, err := url.Parse(o.Listen)
+	if err != nil {
+		return nil, err
+	}
+	if nearby {
+		transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, listen.Host)
+		}
+	}
+	if o.CAFile != "" {
+		pem, err := os.ReadFile(o.CAFile)
 		if err != nil {
 			return nil, err
 		}
@@ -126,7 +137,23 @@ func client(caFile string) (*http.Client, error) {
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	}
+	if nearby && listen.Scheme == "http" {
+		return &http.Client{Transport: plain{transport}}, nil
+	}
 	return &http.Client{Transport: transport}, nil
+}
+
+// plain does without TLS, as a proxy that speaks it in front of the server does.
+type plain struct{ *http.Transport }
+
+// RoundTrip implements http.RoundTripper.
+func (p plain) RoundTrip(req *http.Request) (*http.Response, error) {
+	req = req.Clone(req.Context())
+	if req.Host == "" {
+		req.Host = req.URL.Host
+	}
+	req.URL.Scheme = "http"
+	return p.Transport.RoundTrip(req)
 }
 
 // testLog writes log lines to a test's log.

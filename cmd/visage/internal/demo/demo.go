@@ -25,7 +25,7 @@ type Config struct {
 	Pipeline *vision.Pipeline // the model pack; Run does not close it
 	Crowd    int              // made-up faces that are enrolled before the key is rotated again
 	Progress io.Writer        // is told what happens, as it happens
-	Client   func(caFile string) (*http.Client, error)
+	Client   func(server.Operator) (*http.Client, error)
 }
 
 // people are the names that are given to who is met. They and what is said of them are made up, and long enough to be
@@ -179,7 +179,7 @@ func (d *demonstration) served(ctx context.Context, dir, logs string, do func() 
 	if err != nil {
 		return err
 	}
-	h, err := d.Client(srv.Operator().CAFile)
+	h, err := d.Client(srv.Operator())
 	if err != nil {
 		return err
 	}

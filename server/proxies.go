@@ -1,0 +1,159 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/visage-face/visage"
+)
+
+// proxies are the addresses whose word is taken on where a request came from.
+type proxies []netip.Prefix
+
+// parseProxies reads addresses and CIDR blocks.
+func parseProxies(texts []string) (proxies, error) {
+	var all proxies
+	for _, text := range texts {
+		block, err := netip.ParsePrefix(text)
+		if addr, addrErr := netip.ParseAddr(text); addrErr == nil && addr.Zone() == "" {
+			addr = addr.Unmap()
+			block, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%q is neither an address nor a CIDR block such as 10.0.0.0/8", text)
+		}
+		all = append(all, block.Masked())
+	}
+	return all, nil
+}
+
+func (p proxies) trusts(addr netip.Addr) bool {
+	for _, block := range p {
+		if block.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// before passes requests on with the address that they came from, and the host that was called, as trusted proxies say.
+// What anybody else says of them is passed on unread: it counts for nothing.
+func (p proxies) before(next http.Handler, origin visage.Origin) http.Handler {
+	if len(p) == 0 {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		peer, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err != nil || !p.trusts(peer.Addr().Unmap()) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		named := *r // handlers must not change what they were given
+		client, sure := p.client(peer.Addr().Unmap(), r.Header)
+		if !sure {
+			refuseForwarded(w)
+			return
+		}
+		named.RemoteAddr = netip.AddrPortFrom(client, 0).String()
+		// A proxy that passes the client's Host on needs no other header, and then none is believed.
+		if host := last(r.Header.Values("X-Forwarded-Host")); host != "" && !ownHost(origin, r.Host) && ownHost(origin, host) {
+			named.Host = host
+		}
+		next.ServeHTTP(w, &named)
+	})
+}
+
+// ownHost reports whether host is that of the instance, or of a resource or vault of it.
+func ownHost(origin visage.Origin, host string) bool {
+	_, below := origin.BelowHost(host)
+	return below || origin.HasHost(host)
+}
+
+// client returns the address that a request came from, which reached us from a trusted peer: the one nearest to us that is
+// no trusted proxy. Each proxy adds, on the right, the address that it was called from, so what stands further left than
+// that may be anybody's invention. sure is false where the two headers that there are for it say different things: a
+// proxy writes one of them, and passes on what its client wrote into the other.
+func (p proxies) client(peer netip.Addr, h http.Header) (client netip.Addr, sure bool) {
+	var found []netip.Addr
+	if hops := list(h.Values("X-Forwarded-For")); len(hops) > 0 {
+		found = append(found, p.nearest(peer, hops))
+	}
+	if hops := list(h.Values("Forwarded")); len(hops) > 0 {
+		for i, hop := range hops {
+			hops[i] = forwardedFor(hop)
+		}
+		found = append(found, p.nearest(peer, hops))
+	}
+	switch {
+	case len(found) == 0:
+		return peer, true
+	case len(found) == 2 && found[0] != found[1]:
+		return netip.Addr{}, false
+	}
+	return found[0], true
+}
+
+// nearest walks from peer to the left. A hop that is no address ends the walk: all that is known then is who told of it.
+func (p proxies) nearest(peer netip.Addr, hops []string) netip.Addr {
+	at := peer
+	for i := len(hops) - 1; i >= 0 && p.trusts(at); i-- {
+		addr, ok := hopAddress(hops[i])
+		if !ok {
+			break
+		}
+		at = addr
+	}
+	return at
+}
+
+// hopAddress reads an address as headers have it: bare, in brackets, or with a port.
+func hopAddress(text string) (netip.Addr, bool) {
+	text = strings.Trim(strings.TrimSpace(text), `"`)
+	if with, err := netip.ParseAddrPort(text); err == nil {
+		return with.Addr().Unmap(), true
+	}
+	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"))
+	return addr.Unmap(), err == nil && addr.Zone() == ""
+}
+
+// forwardedFor returns the parameter "for" of an element of the header Forwarded (RFC 7239 §4); empty when there is none.
+func forwardedFor(element string) string {
+	for pair := range strings.SplitSeq(element, ";") {
+		if name, value, _ := strings.Cut(pair, "="); strings.EqualFold(strings.TrimSpace(name), "for") {
+			return value
+		}
+	}
+	return ""
+}
+
+// list returns the elements of a header that is a list, given in one line or several.
+func list(lines []string) []string {
+	var all []string
+	for _, line := range lines {
+		for element := range strings.SplitSeq(line, ",") {
+			if element = strings.TrimSpace(element); element != "" {
+				all = append(all, element)
+			}
+		}
+	}
+	return all
+}
+
+// last returns the last element of a header that is a list, which the nearest proxy wrote.
+func last(lines []string) string {
+	all := list(lines)
+	if len(all) == 0 {
+		return ""
+	}
+	return all[len(all)-1]
+}
+
+// refuseForwarded answers a request whose origin cannot be known. It is for who set up the proxy to read: no plane is
+// reached, so no dialect fits better than another.
+func refuseForwarded(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(http.StatusBadRequest)
+	fmt.Fprint(w, `{"error":{"code":"InvalidForwardedHeaders","message":"The headers X-Forwarded-For and Forwarded name different clients: the proxy must write one of them and remove the other."}}`)
+}
