@@ -89,12 +89,12 @@ log/syslog                :
 // modules says who may import each module that is not ours; see docs/decisions/dependencies.md for why it is here at
 // all. A "+" before the name means that any test may import it too; a module used by tests alone has no rooms.
 const modules = `
-github.com/bep/imagemeta            : vision/internal/photo
 + github.com/cockroachdb/pebble/v2  : sealed/internal/pebble bench
 github.com/fxamacker/cbor/v2        : sealed
 github.com/goccy/go-yaml            : server cmd
 github.com/prometheus/client_golang : api server face gallery sealed vision account audit custody
 github.com/tidwall/btree              : sealed/internal/memory
+github.com/tetratelabs/wazero       : vision/internal/sandbox
 github.com/viterin/vek              : gallery bench
 github.com/yalue/onnxruntime_go     : vision/internal/ort
 golang.org/x/image                  : vision cmd bench

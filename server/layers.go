@@ -126,7 +126,10 @@ func (s *Server) recogniser(opened *closers) (face.Recogniser, error) {
 	if err != nil {
 		return nil, err
 	}
-	pipeline, err := vision.Open(vision.Config{Pack: p, Library: library, Parallel: s.cfg.Parallel})
+	pipeline, err := vision.Open(vision.Config{
+		Pack: p, Library: library, Parallel: s.cfg.Parallel,
+		Warn: func(text string) { s.log.Warn("an image has faults and was read all the same", "fault", text) },
+	})
 	if err != nil {
 		return nil, err
 	}

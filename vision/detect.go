@@ -36,17 +36,20 @@ func (p *Pipeline) Detect(ctx context.Context, photo []byte, want Want) (_ *Phot
 		return nil, context.Cause(ctx)
 	}
 	done := p.stage(StageDecode)
-	img, err := decode(photo)
+	img, err := decode(ctx, p.photos, photo)
 	done()
 	if err != nil {
 		return nil, err
+	}
+	if img.Note != "" {
+		p.warn(img.Note)
 	}
 	return p.examine(ctx, img, want)
 }
 
 // decode returns the picture in the photo's bytes.
-func decode(file []byte) (*photo.RGB, error) {
-	img, err := photo.Decode(file)
+func decode(ctx context.Context, photos *photo.Decoder, file []byte) (*photo.RGB, error) {
+	img, err := photos.Decode(ctx, file)
 	if bad, ok := errors.AsType[*photo.Error](err); ok {
 		return nil, &ImageError{Kind: ImageErrorKind(bad.Kind), Message: bad.Message, Cause: bad.Cause}
 	}

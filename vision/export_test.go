@@ -141,7 +141,11 @@ func stretch(p planes, square *photo.RGB, size int) {
 }
 
 // Decode is the pipeline's own decoding.
-func Decode(file []byte) (*photo.RGB, error) { return decode(file) }
+func Decode(file []byte) (*photo.RGB, error) {
+	photos := photo.NewDecoder()
+	defer photos.Close()
+	return decode(context.Background(), photos, file)
+}
 
 // Once is how many faces one look finds, without a border around the picture.
 func (p *Pipeline) Once(ctx context.Context, img *photo.RGB) (int, error) {

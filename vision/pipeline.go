@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/visage-face/visage/vision/internal/ort"
+	"github.com/visage-face/visage/vision/internal/photo"
 	"github.com/visage-face/visage/vision/internal/yunet"
 	"github.com/visage-face/visage/vision/pack"
 )
@@ -25,6 +26,9 @@ type Config struct {
 	Threads int
 	// Trace, if set, is told how long each stage of each Detect took. It may be called from several goroutines at once.
 	Trace func(stage Stage, took time.Duration)
+	// Warn, if set, is told what was wrong with a photo that could be read all the same. The text holds nothing of the
+	// photo but numbers. It may be called from several goroutines at once.
+	Warn func(text string)
 }
 
 // Stage is a part of Detect's work, for Config.Trace.
@@ -48,6 +52,8 @@ type Pipeline struct {
 	sessions   []*ort.Session
 	turns      chan struct{}
 	trace      func(Stage, time.Duration)
+	warn       func(string)
+	photos     *photo.Decoder
 }
 
 // Open loads the networks of cfg.Pack. The caller closes the pipeline.
@@ -67,10 +73,15 @@ func Open(cfg Config) (_ *Pipeline, err error) {
 	if cfg.Trace == nil {
 		cfg.Trace = func(Stage, time.Duration) {}
 	}
+	if cfg.Warn == nil {
+		cfg.Warn = func(string) {}
+	}
 	if err := ort.Load(cfg.Library); err != nil {
 		return nil, fmt.Errorf("open vision pipeline: %w", err)
 	}
-	p := &Pipeline{pack: cfg.Pack, turns: make(chan struct{}, cfg.Parallel), trace: cfg.Trace}
+	p := &Pipeline{
+		pack: cfg.Pack, turns: make(chan struct{}, cfg.Parallel), trace: cfg.Trace, warn: cfg.Warn, photos: photo.NewDecoder(),
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.Close())
@@ -122,7 +133,7 @@ func newDetector(
 
 // Close waits for running calls and frees the networks. The pipeline cannot be used afterwards.
 func (p *Pipeline) Close() error {
-	var err error
+	err := p.photos.Close()
 	for _, s := range p.sessions {
 		err = errors.Join(err, s.Close())
 	}

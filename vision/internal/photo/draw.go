@@ -8,6 +8,9 @@ import (
 // draw turns a decoded picture, which lies somewhere in a frame of the given size, into RGB, upright, on white. Colour
 // differences are mixed as mix says.
 func draw(src image.Image, width, height int, o orientation, mix *mixture) *RGB {
+	if whole, ok := src.(*packed); ok && o == upright {
+		return &RGB{Pix: whole.Pix, W: width, H: height}
+	}
 	at, w, h := o.place(width, height)
 	dst := &RGB{Pix: make([]byte, 3*w*h), W: w, H: h}
 	b := src.Bounds()
@@ -64,6 +67,15 @@ func draw(src image.Image, width, height int, o orientation, mix *mixture) *RGB 
 				p += at.right
 			}
 		}
+	case *packed:
+		for y := range size.Y {
+			row := src.Pix[3*y*size.X : 3*(y+1)*size.X]
+			p := at.start + y*at.down
+			for ; len(row) >= 3; row = row[3:] {
+				dst.Pix[p], dst.Pix[p+1], dst.Pix[p+2] = row[0], row[1], row[2]
+				p += at.right
+			}
+		}
 	case *image.CMYK:
 		for y := range size.Y {
 			row := src.Pix[y*src.Stride : y*src.Stride+4*size.X]
@@ -77,6 +89,21 @@ func draw(src image.Image, width, height int, o orientation, mix *mixture) *RGB 
 		drawAny(dst.Pix, at, src)
 	}
 	return dst
+}
+
+// packed is a picture as a sandbox hands it over: as RGB has it, and as large as its file's frame.
+type packed RGB
+
+// ColorModel implements image.Image.
+func (p *packed) ColorModel() color.Model { return color.NRGBAModel }
+
+// Bounds implements image.Image.
+func (p *packed) Bounds() image.Rectangle { return image.Rect(0, 0, p.W, p.H) }
+
+// At implements image.Image.
+func (p *packed) At(x, y int) color.Color {
+	c := p.Pix[3*(y*p.W+x):]
+	return color.NRGBA{c[0], c[1], c[2], 255}
 }
 
 // onWhite lays a channel with the opacity a on white, rounding to the nearest.

@@ -41,7 +41,7 @@ func FuzzDecode(f *testing.F) {
 	for _, file := range files {
 		f.Add(file)
 		f.Add(file[:len(file)*3/4])
-		if _, err := photo.Decode(long(file)); err == nil {
+		if _, err := decode(long(file)); err == nil {
 			decoded++
 		}
 	}
@@ -53,7 +53,7 @@ func FuzzDecode(f *testing.F) {
 		if w, h := declared(file); w*h > 1<<20 {
 			t.Skip("large pictures are slow, and no different")
 		}
-		p, err := photo.Decode(file)
+		p, err := decode(file)
 		if err != nil {
 			e, ok := errors.AsType[*photo.Error](err)
 			if !ok || e.Kind < photo.NotAnImage || e.Kind > photo.TooManyPixels || e.Message == "" || p != nil {
@@ -64,7 +64,7 @@ func FuzzDecode(f *testing.F) {
 		if p.W < 1 || p.H < 1 || p.W > photo.MaxSide || p.H > photo.MaxSide || len(p.Pix) != 3*p.W*p.H {
 			t.Fatalf("picture is %d × %d in %d bytes", p.W, p.H, len(p.Pix))
 		}
-		again, err := photo.Decode(file)
+		again, err := decode(file)
 		if err != nil || string(again.Pix) != string(p.Pix) {
 			t.Fatalf("decoded differently the second time (%v)", err)
 		}

@@ -12,7 +12,7 @@ import (
 func allocated(file []byte) (bytes uint64, p *photo.RGB, err error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	p, err = photo.Decode(file)
+	p, err = decode(file)
 	runtime.ReadMemStats(&after)
 	return after.TotalAlloc - before.TotalAlloc, p, err
 }
@@ -40,7 +40,7 @@ func TestDecodeKeepsToMaxMemory(t *testing.T) {
 				t.Fatalf("error is %v", err)
 			}
 			// The header is at the limit: a picture a tenth higher is not let in.
-			_, err = photo.Decode(blocks{columns: 2, rows: 2, samples: patch, components: c.components, adobe: c.adobe,
+			_, err = decode(blocks{columns: 2, rows: 2, samples: patch, components: c.components, adobe: c.adobe,
 				progressive: c.progressive, width: c.w, height: c.h * 11 / 10}.file())
 			if err == nil || kindOf(t, err) != photo.TooManyPixels {
 				t.Errorf("a tenth higher, the error is %v", err)

@@ -1,12 +1,5 @@
 package photo
 
-import (
-	"bytes"
-	"fmt"
-
-	"github.com/bep/imagemeta"
-)
-
 // orientation is how the stored picture is turned and mirrored: the EXIF values 1 to 8.
 type orientation int
 
@@ -14,43 +7,6 @@ const upright orientation = 1
 
 // turned reports whether the stored rows are the upright picture's columns.
 func (o orientation) turned() bool { return o >= 5 }
-
-// orientationOf reads the EXIF orientation of a file. Whatever is broken, missing or out of range is upright: the picture
-// is worth more than its metadata.
-func orientationOf(file []byte, f *format) (o orientation) {
-	o = upright
-	if f.exif == 0 {
-		return o
-	}
-	defer func() {
-		if recover() != nil {
-			o = upright
-		}
-	}()
-	var found orientation
-	// Its error is not asked for: one after the orientation was read does not unread it.
-	_, _ = imagemeta.Decode(imagemeta.Options{
-		R:            bytes.NewReader(file),
-		ImageFormat:  f.exif,
-		Sources:      imagemeta.EXIF,
-		LimitNumTags: 1000,
-		LimitTagSize: 1000,
-		ShouldHandleTag: func(tag imagemeta.TagInfo) bool {
-			return tag.Tag == "Orientation" && tag.Namespace == "IFD0"
-		},
-		HandleTag: func(tag imagemeta.TagInfo) error {
-			var v int
-			if _, err := fmt.Sscan(fmt.Sprint(tag.Value), &v); err == nil && v >= 1 && v <= 8 {
-				found = orientation(v)
-			}
-			return imagemeta.ErrStopWalking
-		},
-	})
-	if found == 0 {
-		return upright
-	}
-	return found
-}
 
 // place says where the stored picture's pixels go in the upright one: the pixel (x, y) to the byte
 // start + x·right + y·down.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"image"
 	"testing"
-
-	"github.com/visage-face/visage/vision/internal/photo"
 )
 
 // stored returns the place in the stored picture of the upright picture's pixel (x, y), of w × h stored pixels. It is the
@@ -59,7 +57,7 @@ func jpegWith(file, exif []byte) []byte {
 func TestDecodeTurnsPicturesUpright(t *testing.T) {
 	m := scene(48, 40)
 	// A JPEG is compared with its own decoding, turned: it is not the scene to the last bit.
-	plain, err := photo.Decode(encode(t, "jpeg", m))
+	plain, err := decode(encode(t, "jpeg", m))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +78,7 @@ func TestDecodeTurnsPicturesUpright(t *testing.T) {
 				{"webp", webpOf(m, 48, 40, exif), m},
 			} {
 				t.Run(fmt.Sprintf("%s/%d/%v", c.name, orientation, order), func(t *testing.T) {
-					got, err := photo.Decode(c.file)
+					got, err := decode(c.file)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -116,7 +114,7 @@ func TestBrokenOrientationIsIgnored(t *testing.T) {
 			{"webp", webpOf(m, 48, 40, exif), 0},
 		} {
 			t.Run(name+"/"+c.format, func(t *testing.T) {
-				got, err := photo.Decode(c.file)
+				got, err := decode(c.file)
 				if err != nil {
 					t.Fatal(err)
 				}

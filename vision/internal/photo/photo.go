@@ -1,13 +1,18 @@
 // Package photo turns the bytes of an image file, whoever sent them, into an upright picture, at a bounded cost.
 //
-// JPEG (baseline and progressive; grey, YCbCr, RGB, CMYK and YCCK), PNG, GIF (the first frame only), BMP and WebP (no
-// animations) are told apart by their first bytes. Colour profiles are ignored. What is transparent is laid on white,
-// as on paper.
+// What browsers show is read: JPEG, PNG, GIF (the first frame only), BMP and WebP (no animations), told apart by their
+// first bytes, with the faults that browsers step over. Colour profiles are ignored. What is transparent is laid on
+// white, as on paper. Decoders that are not written in Go run in a sandbox.
 package photo
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"image"
+	"time"
+
+	"github.com/visage-face/visage/vision/internal/sandbox"
 )
 
 // Limits of what Decode accepts, each inclusive. MinBytes and MaxBytes are those of the Face contract; the others bound
@@ -29,6 +34,9 @@ const (
 type RGB struct {
 	Pix  []byte // 3 * W * H bytes
 	W, H int    // pixels
+	// Note says what was wrong with the file and did not hinder its decoding, in words for a log; usually it is empty. It
+	// holds nothing of the file but numbers.
+	Note string
 }
 
 // Kind says what is wrong with a file.
@@ -69,37 +77,84 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// Decode returns the picture in a file, turned upright as its EXIF orientation says. A broken or missing orientation is
-// no error. Every error is an *Error. The caller owns the picture, which shares nothing with file.
-func Decode(file []byte) (*RGB, error) {
-	switch {
-	case len(file) < MinBytes:
-		return nil, &Error{Kind: TooFewBytes,
-			Message: fmt.Sprintf("the image has %d bytes, the least allowed is %d", len(file), MinBytes)}
-	case len(file) > MaxBytes:
-		return nil, &Error{Kind: TooManyBytes,
-			Message: fmt.Sprintf("the image has %d bytes, the most allowed is %d", len(file), MaxBytes)}
+// Decoder decodes files. It is safe for concurrent use.
+type Decoder struct {
+	jpeg *sandbox.Program
+}
+
+// NewDecoder returns a Decoder. It costs nothing until a file needs a sandbox. The caller closes it.
+func NewDecoder() *Decoder {
+	return &Decoder{jpeg: sandbox.New(jpegProgram, sandbox.Limits{Memory: MaxMemory, Time: sandboxTime})}
+}
+
+// sandboxTime is the most that a decoder in a sandbox may take for a file. The largest pictures take a quarter of it on a
+// slow machine.
+const sandboxTime = 30 * time.Second
+
+// Close frees what the sandboxes hold. No Decode may be under way.
+func (d *Decoder) Close() error { return d.jpeg.Close() }
+
+// Decode returns the picture in a file, turned upright as its metadata says. A broken or missing orientation is no error.
+// An error is an *Error; or the cause of ctx, when it ended first; or a failure of a sandbox, which says nothing of the
+// file. The caller owns the picture, which shares nothing with file.
+func (d *Decoder) Decode(ctx context.Context, file []byte) (*RGB, error) {
+	if err := checkBytes(file); err != nil {
+		return nil, err
 	}
 	f := formatOf(file)
 	if f == nil {
-		return nil, &Error{Kind: NotAnImage, Message: "the image format is not one of JPEG, PNG, GIF, BMP and WebP"}
+		return nil, notAnImage(file)
 	}
 	width, height, err := f.measure(file)
 	if err != nil {
 		return nil, err
 	}
-	src, err := f.read(file)
-	if err != nil {
-		return nil, err
+	type result struct {
+		m    image.Image
+		note string
+	}
+	src, err := guard(func() (r result, err error) {
+		r.m, r.note, err = f.read(ctx, d, file)
+		return r, err
+	})
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case errors.Is(err, sandbox.ErrUnavailable):
+		return nil, fmt.Errorf("decode %s file: %w", f.name, err)
+	case errors.Is(err, sandbox.ErrTime):
+		return nil, &Error{Kind: TooManyPixels, Message: "the image takes too long to decode", Cause: err}
+	case err != nil:
+		return nil, broken(f.name, file, err)
 	}
 	// The decoders read the size again on their own. Should one ever disagree with its header, the limits above were
 	// not those of this picture, and the buffer below would not fit.
-	if b := src.Bounds(); !b.In(image.Rect(0, 0, width, height)) {
-		return nil, broken(fmt.Errorf("%s picture of %v in a frame of %d × %d", f.name, b, width, height))
+	if b := src.m.Bounds(); !b.In(image.Rect(0, 0, width, height)) {
+		return nil, broken(f.name, file, fmt.Errorf("%s picture of %v in a frame of %d × %d", f.name, b, width, height))
 	}
-	return draw(src, width, height, orientationOf(file, f), f.mix), nil
+	turn := upright
+	if f.metadata != nil {
+		turn = f.metadata(file).orientation()
+	}
+	p := draw(src.m, width, height, turn, f.mix)
+	p.Note = src.note
+	return p, nil
 }
 
-func broken(cause error) *Error {
-	return &Error{Kind: Broken, Message: "the image cannot be decoded", Cause: cause}
+// checkBytes holds a file to the limits of its length.
+func checkBytes(file []byte) error {
+	switch {
+	case len(file) == 0:
+		return &Error{Kind: TooFewBytes, Message: "the body is empty; send the bytes of an image"}
+	case len(file) < MinBytes:
+		message := fmt.Sprintf("the image has %d bytes, the least allowed is %d", len(file), MinBytes)
+		if cause := mistaken(file); cause != "" {
+			message += ", and " + cause
+		}
+		return &Error{Kind: TooFewBytes, Message: message}
+	case len(file) > MaxBytes:
+		return &Error{Kind: TooManyBytes,
+			Message: fmt.Sprintf("the image has %d bytes, the most allowed is %d", len(file), MaxBytes)}
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package photo_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"image"
 	"image/color"
@@ -18,6 +19,19 @@ import (
 
 	"github.com/visage-face/visage/vision/internal/photo"
 )
+
+// decoder is that of all tests: what a sandbox runs is compiled once.
+var decoder = photo.NewDecoder()
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := decoder.Close(); err != nil {
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func decode(file []byte) (*photo.RGB, error) { return decoder.Decode(context.Background(), file) }
 
 // scene is a picture whose corners and middle tell apart every way to turn it, with noise enough that its files are not
 // too small to be accepted.
@@ -101,7 +115,7 @@ func TestDecodeReadsEveryFormat(t *testing.T) {
 		most int
 	}{{"jpeg", m, 24}, {"png", m, 0}, {"png", few, 0}, {"gif", few, 0}, {"bmp", m, 0}, {"bmp", few, 0}} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := photo.Decode(encode(t, c.name, c.from))
+			got, err := decode(encode(t, c.name, c.from))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -123,7 +137,7 @@ func TestDecodeReadsSharedPhotos(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := photo.Decode(file)
+		got, err := decode(file)
 		if err != nil {
 			t.Errorf("%s: %v", filepath.Base(name), err)
 			continue

@@ -26,7 +26,7 @@ func TestLossyWebPHasTheRightColours(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := photo.Decode(long(file))
+		p, err := decode(long(file))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

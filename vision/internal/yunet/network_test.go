@@ -74,13 +74,15 @@ func TestNetworkFindsRealFaces(t *testing.T) {
 	if err := json.Unmarshal(raw, &photos); err != nil {
 		t.Fatal(err)
 	}
+	decoder := photo.NewDecoder()
+	defer decoder.Close()
 	wanted, found, more, covered := 0, 0, 0, 0
 	for name, want := range photos {
 		file, err := os.ReadFile(filepath.Join(shared, "testdata", "faces", name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := photo.Decode(file)
+		p, err := decoder.Decode(t.Context(), file)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

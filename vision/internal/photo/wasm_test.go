@@ -1,0 +1,25 @@
+package photo_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// The programs that run in sandboxes are those that wasm/README.md tells of.
+func TestProgramsAreTheOnesDocumented(t *testing.T) {
+	for name, want := range map[string]string{
+		"jpeg.wasm.gz": "6d2ffa6ed36114e095e45d552e683aa24930292005f24f69524bcd0844ee400e",
+	} {
+		b, err := os.ReadFile(filepath.Join("wasm", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(b)
+		if got := hex.EncodeToString(sum[:]); got != want {
+			t.Errorf("%s has the hash %s, want %s", name, got, want)
+		}
+	}
+}
