@@ -25,6 +25,7 @@ const lattice = `
 .                         :
 internal/arena            :
 internal/durable          :
+internal/owned            :
 internal/weakkey          :
 keysource                 :
 keysource/internal/local  : keysource internal/arena

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/visage-face/visage/internal/durable"
+	"github.com/visage-face/visage/internal/owned"
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
@@ -59,7 +59,8 @@ func (s *Store) openAnchors(dir string) error {
 		return fmt.Errorf("make the directory of anchors: %w", err)
 	}
 	s.anchors.file = filepath.Join(dir, SpaceID(s.instance).String())
-	value, err := os.ReadFile(s.anchors.file)
+	const maxAnchors = 256 << 20 // bytes: millions of spaces
+	value, err := owned.ReadSecret(s.anchors.file, maxAnchors)
 	if errors.Is(err, fs.ErrNotExist) {
 		s.report(Event{Kind: AnchorMissing, Note: s.anchors.file})
 		return nil

@@ -8,11 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/internal/durable"
+	"github.com/visage-face/visage/internal/owned"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -31,9 +31,11 @@ type Operator struct {
 	ClientSecret   string `json:"clientSecret"`
 }
 
-// ReadOperator reads the operator.json at path.
+// ReadOperator reads the operator.json at path. The error wraps owned.ErrNotOwned for a link, for what is no regular
+// file, and for a file that belongs to somebody else or that others can read or change: nothing of it is used.
 func ReadOperator(path string) (Operator, error) {
-	b, err := os.ReadFile(path)
+	const longest = 64 << 10 // bytes; it has a few hundred
+	b, err := owned.ReadSecret(path, longest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Operator{}, fmt.Errorf("%s does not exist: no server was started with this directory yet: %w", path,
 			fs.ErrNotExist)
@@ -86,8 +88,11 @@ func ensureOperator(
 	ctx context.Context, identities *identity.Directory, rec instanceRecord, path string,
 ) (Operator, error) {
 	on, err := ReadOperator(path)
+	if errors.Is(err, owned.ErrNotOwned) {
+		return Operator{}, fmt.Errorf("%w; or delete it, and the next start writes a new one with a new secret", err)
+	}
 	if err != nil {
-		on = Operator{} // whatever is wrong with the file is cured by writing it anew
+		on = Operator{} // whatever else is wrong with the file is cured by writing it anew
 	}
 	p, found := identities.LookupClient(rec.ClientID)
 	if !found {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -100,6 +101,9 @@ func (s *Server) Keys(ctx context.Context, name string) (account.Keys, error) {
 func (s *Server) Run(ctx context.Context) (err error) {
 	if err := harden(); err != nil {
 		return err
+	}
+	if os.Geteuid() == 0 {
+		s.log.Warn("the server runs as root, which it does not need: a fault in it would put the whole machine in other hands; run it as a user of its own")
 	}
 	// What is opened is closed in reverse, whatever happens in between; the first error is the one that counts.
 	var opened closers

@@ -206,8 +206,11 @@ func TestStartFailures(t *testing.T) {
 		{"key file gone", func(t *testing.T, cfg *server.Config) { remove(t, cfg.Dir, "keys/root.key") },
 			keysource.ErrUnknown, "is missing: restore it from its backup"},
 		{"key file of another instance", func(t *testing.T, cfg *server.Config) {
-			write(t, cfg.Dir, "keys/root.key", bytes.Repeat([]byte{7}, 32), 0o600)
+			write(t, cfg.Dir, "keys/root.key", []byte("another key, as random as can be"), 0o600)
 		}, keysource.ErrWrong, "put that file back"},
+		{"key file of zeros", func(t *testing.T, cfg *server.Config) {
+			write(t, cfg.Dir, "keys/root.key", make([]byte, 32), 0o600)
+		}, keysource.ErrDenied, "is all zeros"},
 		{"key file readable by others", func(t *testing.T, cfg *server.Config) { chmod(t, cfg.Dir, "keys/root.key", 0o644) },
 			keysource.ErrDenied, "run \"chmod 600"},
 		{"key file cut short", func(t *testing.T, cfg *server.Config) {
@@ -266,7 +269,7 @@ func startAndFail(t *testing.T, cfg server.Config) error {
 }
 
 func TestRootKeyFromEnvironmentAndPassphrase(t *testing.T) {
-	t.Setenv("VISAGE_SECRET_ROOT", strings.Repeat("5a", 32))
+	t.Setenv("VISAGE_SECRET_ROOT", "a0f1c2d3e4b5968778695a4b3c2d1e0f102132435465768798a9bacbdcedfe0f")
 	t.Setenv("VISAGE_SECRET_WORDS", "correct horse battery staple")
 	dir := filepath.Join(t.TempDir(), "visage")
 	s := servertest.Start(t, server.Config{Dir: dir, RootKeys: []string{"env:VISAGE_SECRET_ROOT",

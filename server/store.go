@@ -12,6 +12,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/internal/durable"
+	"github.com/visage-face/visage/internal/owned"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -46,6 +47,15 @@ func (c Config) makeFolders() error {
 	for _, dir := range []string{c.Dir, c.dataDir(), c.keysDir()} {
 		if err := durable.MkdirAll(dir); err != nil {
 			return fmt.Errorf("make folder: %w", err)
+		}
+	}
+	// Dir itself is the operator's word and may be a link; below it nothing is followed.
+	if err := owned.CheckFolder(c.Dir); err != nil {
+		return err
+	}
+	for _, dir := range []string{c.dataDir(), c.keysDir()} {
+		if err := owned.CheckDir(dir); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -35,6 +35,10 @@ func Prepare(path string, data []byte) (*Prepared, error) {
 		return nil, fmt.Errorf("make temporary file: %w", err)
 	}
 	p := &Prepared{f, path}
+	if err := f.Chmod(0o600); err != nil { // whatever the umask took of it
+		p.Discard()
+		return nil, fmt.Errorf("set the mode of %s: %w", path, err)
+	}
 	if _, err := f.Write(data); err != nil {
 		p.Discard()
 		return nil, fmt.Errorf("write %s: %w", path, err)
@@ -96,7 +100,12 @@ func MkdirAll(dir string) error {
 	if err := MkdirAll(parent); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	switch err := os.Mkdir(dir, 0o700); {
+	case err == nil:
+		if err := os.Chmod(dir, 0o700); err != nil { // whatever the umask took of it
+			return err
+		}
+	case !errors.Is(err, fs.ErrExist):
 		return err
 	}
 	return SyncDir(parent)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/visage-face/visage/keysource"
@@ -62,6 +63,16 @@ func TestSource(t *testing.T) {
 				func(p string) error { return os.Chmod(filepath.Dir(filepath.Dir(p)), 0o772) }),
 			broken("sticky folder holds it directly", keysource.ErrDenied, "run \"chmod go-w",
 				func(p string) error { return os.Chmod(filepath.Dir(p), 0o777|fs.ModeSticky) }),
+			broken("zeros", keysource.ErrDenied, "is all zeros", func(p string) error { return os.WriteFile(p, make([]byte, 32), 0o600) }),
+			broken("a link", keysource.ErrDenied, "is a symbolic link", func(p string) error {
+				return errors.Join(os.Rename(p, p+".real"), os.Symlink(p+".real", p))
+			}),
+			broken("a link to nothing", keysource.ErrDenied, "is a symbolic link", func(p string) error {
+				return errors.Join(os.Remove(p), os.Symlink(p+".no", p))
+			}),
+			broken("a pipe", keysource.ErrDenied, "is not a regular file", func(p string) error {
+				return errors.Join(os.Remove(p), syscall.Mkfifo(p, 0o600))
+			}),
 			broken("short", keysource.ErrUnknown, "has 31 bytes, not 32", func(p string) error { return os.Truncate(p, 31) }),
 			broken("long", keysource.ErrUnknown, "is longer than 32 bytes", func(p string) error { return os.Truncate(p, 33) }),
 			broken("empty", keysource.ErrUnknown, "has 0 bytes, not 32", func(p string) error { return os.Truncate(p, 0) }),

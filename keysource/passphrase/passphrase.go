@@ -82,6 +82,11 @@ func (s *Source) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref,
 			"the passphrase has %d characters; a new one needs at least %d (five random words are a good one)", len(words),
 			minLength)
 	}
+	const fewest = 5 // different characters
+	if local.Distinct(words) < fewest {
+		return nil, keysource.Ref{}, local.Fail(keysource.ErrUnknown, nil,
+			"the passphrase has fewer than %d different characters, and anyone would try it; five random words are a good one", fewest)
+	}
 	params := binary.BigEndian.AppendUint32(nil, iterations)
 	params = append(params, make([]byte, saltSize)...)
 	rand.Read(params[4:]) // never fails: the runtime ends the process instead

@@ -30,6 +30,17 @@ func fromFile(text string, mode os.FileMode) func(testing.TB) keysource.Source {
 	}
 }
 
+func linked(t testing.TB) keysource.Source {
+	path := filepath.Join(t.TempDir(), "words")
+	if err := os.WriteFile(path, []byte(words), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(path, path+".link"); err != nil {
+		t.Fatal(err)
+	}
+	return passphrase.FromFile(path + ".link")
+}
+
 func TestSource(t *testing.T) {
 	sourcetest.Run(t, sourcetest.Provider{
 		Open:   fromEnv("VISAGE_TEST_WORDS", words),
@@ -43,6 +54,7 @@ func TestSource(t *testing.T) {
 			{Name: "missing file", Source: func(t testing.TB) keysource.Source { return passphrase.FromFile(filepath.Join(t.TempDir(), "no")) },
 				Class: keysource.ErrUnknown, Says: "does not exist"},
 			{Name: "readable by others", Source: fromFile(words, 0o644), Class: keysource.ErrDenied, Says: "run \"chmod 600"},
+			{Name: "a link", Source: linked, Class: keysource.ErrDenied, Says: "is a symbolic link"},
 			{Name: "empty file", Source: fromFile("\nsecond line\n", 0o600), Class: keysource.ErrUnknown,
 				Says: "its first line must be the passphrase"},
 		},
@@ -63,6 +75,15 @@ func TestShortPassphraseMakesNothingNew(t *testing.T) {
 	_, _, err := fromEnv("VISAGE_TEST_WORDS", "short")(t).Wrap(t.Context(), []byte("secret"))
 	if err == nil || !strings.Contains(err.Error(), "needs at least 12") {
 		t.Errorf("got %v, want the least length", err)
+	}
+}
+
+func TestGuessablePassphraseMakesNothingNew(t *testing.T) {
+	for _, guess := range []string{strings.Repeat("a", 32), strings.Repeat("\x00", 32), strings.Repeat("1234", 5)} {
+		_, _, err := fromFile(guess, 0o600)(t).Wrap(t.Context(), []byte("secret"))
+		if err == nil || !strings.Contains(err.Error(), "different characters") {
+			t.Errorf("%q: got %v", guess, err)
+		}
 	}
 }
 

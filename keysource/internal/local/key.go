@@ -79,6 +79,11 @@ func (k Key) read(ctx context.Context) ([]byte, keysource.Ref, error) {
 	if err != nil {
 		return nil, keysource.Ref{}, err
 	}
+	if why := Degenerate(key); why != "" {
+		clear(key)
+		return nil, keysource.Ref{}, Fail(keysource.ErrDenied, nil,
+			"%s holds no random key: it %s, and anyone would try it; make one with \"head -c 32 /dev/urandom\"", k.at.Name, why)
+	}
 	version, err := Fingerprint(key)
 	if err != nil {
 		clear(key)

@@ -13,8 +13,8 @@ import (
 )
 
 // ReadPrivate reads a small file that holds a secret. what names it in errors, for example "root key file". It refuses
-// a file that anyone but the owner can read or change, and one in a folder where somebody else could put another in its
-// place. Its errors have keysource's classes; fs.ErrNotExist and fs.ErrPermission are found in them too. The caller
+// a symbolic link, a file that anyone but the owner can read or change, and one in a folder where somebody else could put
+// another in its place. Its errors have keysource's classes; fs.ErrNotExist and fs.ErrPermission are found in them too. The caller
 // wipes the result.
 func ReadPrivate(what, path string, maxBytes int) ([]byte, error) {
 	if err := CheckFolder(what, filepath.Dir(path)); err != nil {
@@ -22,8 +22,12 @@ func ReadPrivate(what, path string, maxBytes int) ([]byte, error) {
 	}
 	// Opened first and looked at through the handle, so that what was checked is what is read.
 	// not blocking: a pipe of that name must not hang the start
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	switch {
+	case errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.EMLINK):
+		return nil, Fail(keysource.ErrDenied, nil,
+			"%s %s is a symbolic link, and links are not followed here: put the file itself in its place, or name the file that it leads to",
+			what, path)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, Fail(keysource.ErrUnknown, fs.ErrNotExist, "%s %s does not exist", what, path)
 	case errors.Is(err, fs.ErrPermission):
@@ -119,7 +123,10 @@ func CreatePrivate(what, path string, content []byte) (err error) {
 			err = fmt.Errorf("remove temporary name of the %s: %w", what, rmErr)
 		}
 	}()
-	_, err = tmp.Write(content)
+	err = tmp.Chmod(0o600) // whatever the umask took of it
+	if err == nil {
+		_, err = tmp.Write(content)
+	}
 	if err == nil {
 		err = tmp.Sync()
 	}

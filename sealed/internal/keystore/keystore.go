@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/visage-face/visage/internal/durable"
+	"github.com/visage-face/visage/internal/owned"
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
@@ -32,6 +33,9 @@ type Store interface {
 	Destroy(space format.ID) error
 }
 
+// maxKey bounds the file of an epoch key, in bytes; it has about a hundred.
+const maxKey = 64 << 10
+
 // Directory keeps the epoch keys of one instance below a directory: <instance>/<space>/<epoch>.
 type Directory struct{ root string }
 
@@ -40,6 +44,11 @@ func Open(dir string, instance format.ID) (*Directory, error) {
 	root := filepath.Join(dir, "epochs", instance.String())
 	if err := durable.MkdirAll(root); err != nil {
 		return nil, fmt.Errorf("make the directory of epoch keys: %w", err)
+	}
+	for _, dir := range []string{filepath.Dir(root), root} {
+		if err := owned.CheckDir(dir); err != nil {
+			return nil, fmt.Errorf("the directory of epoch keys: %w", err)
+		}
 	}
 	return &Directory{root}, nil
 }
@@ -63,7 +72,7 @@ func (d *Directory) Put(space format.ID, epoch uint32, sealed []byte) error {
 // Get implements Store.
 func (d *Directory) Get(space format.ID, epoch uint32) ([]byte, error) {
 	path := d.path(space, epoch)
-	b, err := os.ReadFile(path)
+	b, err := owned.ReadSecret(path, maxKey)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, path)
 	}
@@ -122,7 +131,7 @@ func (d *Directory) Destroy(space format.ID) error {
 }
 
 func overwrite(path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	f, err := owned.Open(path, os.O_WRONLY) // never through a link: what it leads to is no key
 	if err != nil {
 		return err
 	}

@@ -47,9 +47,12 @@ func Open(cfg Config) (*Engine, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.FS == nil {
-		cfg.FS = vfs.Default
-	}
-	if err := cfg.FS.MkdirAll(cfg.Dir, 0o700); err != nil {
+		fs, err := openPrivate(cfg.Dir)
+		if err != nil {
+			return nil, err
+		}
+		cfg.FS = fs
+	} else if err := cfg.FS.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
 	lock, err := pebble.LockDirectory(cfg.Dir, cfg.FS)

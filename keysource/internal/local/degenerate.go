@@ -1,0 +1,51 @@
+package local
+
+import "bytes"
+
+// Degenerate says in words why a key cannot have come from a random generator; empty when it can have. All of these
+// together come about less than once in 2^100 keys.
+func Degenerate(key []byte) string {
+	if len(key) < 2 {
+		return ""
+	}
+	for period := 1; period <= len(key)/2; period++ {
+		if !bytes.Equal(key[period:], key[:len(key)-period]) {
+			continue
+		}
+		switch {
+		case period > 1:
+			return "repeats itself"
+		case key[0] == 0:
+			return "is all zeros"
+		default:
+			return "is one byte again and again"
+		}
+	}
+	step := key[1] - key[0]
+	for i := 2; i < len(key); i++ {
+		if key[i]-key[i-1] != step {
+			step = 0
+			break
+		}
+	}
+	if step != 0 {
+		return "counts up or down"
+	}
+	if Distinct(key) < len(key)/4 {
+		return "has only a few different bytes"
+	}
+	return ""
+}
+
+// Distinct counts the different bytes of b.
+func Distinct(b []byte) int {
+	var seen [256]bool
+	n := 0
+	for _, x := range b {
+		if !seen[x] {
+			seen[x] = true
+			n++
+		}
+	}
+	return n
+}
