@@ -61,6 +61,10 @@ type Plane struct {
 	Greet func(h http.Header, r *http.Request, requestID string)
 	// Problem spells an error answer: it returns the body, to be written as JSON, and may set headers. Required.
 	Problem func(h http.Header, p *Problem) any
+	// Share is the plane's part of Config.BodyBytes, in relation to those of the others. Default 1.
+	Share int
+
+	memory *memory
 }
 
 // Config is what a Handler is made of.
@@ -80,14 +84,21 @@ type Config struct {
 	// Rate says how many requests a second a resource may make on average, and how many at once. Default: what its tier
 	// says. A rate below 0 is no limit.
 	Rate func(visage.Resource) (perSecond float64, burst int)
-	// BodyBytes bounds the memory that all requests together may need for their bodies, in bytes: each counts with its
-	// route's MaxBody, and those beyond it wait before their body is read. One resource has at most a quarter of it at
-	// a time. Default 512 MiB.
+	// BodyBytes bounds the memory for bodies, in bytes. Every plane has a share of it that no other takes, and one caller
+	// at most a quarter of that: a resource, an identity, or, where no credential is needed, a sixteenth an address. What
+	// is beyond it waits. Memory counts as bytes come, the first 4 KiB of a body never. Default 512 MiB.
 	BodyBytes int64
 	// BodyTimeout bounds the time a client may take to send a body. Default 60 s.
 	BodyTimeout time.Duration
+	// BodyGrace and BodyRate are the least rate of bodies: after so long a time, so many bytes a second must have come on
+	// average. Defaults 5 s and 4096.
+	BodyGrace time.Duration
+	BodyRate  int64
 	// WriteTimeout bounds the time a client may take to receive an answer. Default 60 s.
 	WriteTimeout time.Duration
+	// Proved is called when the sender of a request has proved who they are, with the request's context: http.Server's
+	// ConnContext tells whose connection that is. It must return at once. Optional.
+	Proved func(context.Context)
 	// Inner says that the requests are those of the process to itself, over connections that nobody else can open: the
 	// rates do not bind them, their metrics have names of their own, and Request.Inner tells the planes. Such a Handler
 	// shares no pool with the one for everybody, so that what strangers fill does not stop it. Default: false.
@@ -105,7 +116,7 @@ type Handler struct {
 	planes  []*Plane
 	root    *node
 	rates   *rates
-	bodies  *bodies
+	pending *pending
 	metrics *metrics
 	log     *slog.Logger
 }
@@ -118,29 +129,32 @@ func New(cfg Config) (*Handler, error) {
 	if len(cfg.Planes) == 0 {
 		return nil, errors.New("make api handler: no planes")
 	}
-	if cfg.BodyTimeout == 0 {
-		cfg.BodyTimeout = time.Minute
+	setDefault(&cfg.BodyTimeout, defaultBodyTimeout)
+	setDefault(&cfg.BodyGrace, defaultBodyGrace)
+	setDefault(&cfg.BodyRate, defaultBodyRate)
+	setDefault(&cfg.BodyBytes, defaultBodyBytes)
+	if cfg.Proved == nil {
+		cfg.Proved = func(context.Context) {}
 	}
-	if cfg.BodyBytes == 0 {
-		cfg.BodyBytes = defaultBodyBytes
-	}
-	if cfg.WriteTimeout == 0 {
-		cfg.WriteTimeout = time.Minute
-	}
+	setDefault(&cfg.WriteTimeout, time.Minute)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Rate == nil {
 		cfg.Rate = rateOfTier
 	}
-	h := &Handler{cfg: cfg, root: newNode(), rates: newRates(), metrics: newMetrics(cfg.Inner), log: cfg.Logger}
-	h.bodies = newBodies(cfg.BodyBytes)
+	h := &Handler{cfg: cfg, root: newNode(), rates: newRates(), pending: newPending(), metrics: newMetrics(cfg.Inner), log: cfg.Logger}
 	if cfg.Beside != nil {
 		h.metrics = cfg.Beside.metrics
 	}
+	shares := 0
+	for i := range cfg.Planes {
+		setDefault(&cfg.Planes[i].Share, 1)
+		shares += cfg.Planes[i].Share
+	}
 	for i := range cfg.Planes {
 		p := &cfg.Planes[i]
-		if err := h.add(p); err != nil {
+		if err := h.add(p, cfg.BodyBytes/int64(shares)*int64(p.Share)); err != nil {
 			return nil, fmt.Errorf("make api handler: plane %q: %w", p.Name, err)
 		}
 		h.planes = append(h.planes, p)
@@ -148,10 +162,19 @@ func New(cfg Config) (*Handler, error) {
 	return h, nil
 }
 
-func (h *Handler) add(p *Plane) error {
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// add makes the routes of a plane known. memory is the plane's for bodies, in bytes.
+func (h *Handler) add(p *Plane, memory int64) error {
 	if p.Name == "" || p.Prefix == "" || p.Problem == nil {
 		return errors.New("name, prefix and problem are required")
 	}
+	longest := int64(0)
 	for i := range p.Routes {
 		r := &p.Routes[i]
 		if r.Allow == ResourceKey && (h.cfg.Keys == nil || p.KeyHeader == "") {
@@ -163,14 +186,15 @@ func (h *Handler) add(p *Plane) error {
 		if r.Allow == PlaneToken && p.Admit == nil {
 			return fmt.Errorf("route %s needs the plane's admit", r.Label())
 		}
-		if r.MaxBody > h.cfg.BodyBytes {
-			return fmt.Errorf("route %s takes bodies of %d bytes, more than all together may have", r.Label(), r.MaxBody)
+		if longest = max(longest, r.MaxBody); longest > memory {
+			return fmt.Errorf("route %s takes bodies of %d bytes, and all of the plane together may have %d", r.Label(), r.MaxBody, memory)
 		}
 		if err := h.root.add(p, r); err != nil {
 			return err
 		}
 		h.metrics.know(p.Name)
 	}
+	p.memory = newMemory(memory, longest)
 	return nil
 }
 

@@ -23,7 +23,7 @@ type exchange struct {
 	plane    *Plane // nil when no plane has such a path
 	route    *Route // nil when there is none
 	resource visage.Resource
-	body     *countingBody
+	body     *body
 }
 
 // answer is what will be written, once.
@@ -51,20 +51,25 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	done := h.metrics.begin(x)
 	control := http.NewResponseController(w)
-	// A body that nobody reads is read by the server, and must end some time too.
-	if r.ContentLength != 0 {
-		h.deadline(control.SetReadDeadline(begin.Add(h.cfg.BodyTimeout)))
-	}
-	var maxBody int64
-	if x.route != nil {
-		maxBody = x.route.MaxBody
-	}
-	x.body = &countingBody{ReadCloser: http.MaxBytesReader(w, r.Body, maxBody)}
+	x.body = h.body(x, r, control)
+	defer x.body.close()
 
-	a := h.answer(x, r, control, found, values)
+	a := h.answer(x, r, found, values)
 
+	h.readOn(x, r)
+	unread := r.ProtoMajor < 2 && x.body.unread()
+	if unread {
+		w.Header().Set("Connection", "close")
+		if !x.withheld(r) {
+			// So that the server lets the client go on sending while it is answered.
+			h.deadline(control.EnableFullDuplex())
+		}
+	}
 	h.deadline(control.SetWriteDeadline(time.Now().Add(h.cfg.WriteTimeout)))
 	written, err := h.write(w, r, x, a)
+	if err == nil && unread && !x.withheld(r) {
+		err = h.linger(x, control)
+	}
 	took := time.Since(begin)
 	done(a.status, took)
 	attrs := []any{
@@ -92,7 +97,7 @@ func (h *Handler) deadline(err error) {
 
 // answer makes the one answer of a request.
 func (h *Handler) answer(
-	x *exchange, r *http.Request, control *http.ResponseController, found *node, values []string,
+	x *exchange, r *http.Request, found *node, values []string,
 ) answer {
 	if found == nil {
 		return h.refuse(x, &Problem{Status: http.StatusNotFound, Message: "There is no such path."})
@@ -106,8 +111,8 @@ func (h *Handler) answer(
 	ctx, cancel := context.WithTimeoutCause(r.Context(), x.route.Timeout, errTooLong)
 	defer cancel()
 	req := &Request{
-		ID: x.id, http: r.WithContext(ctx), route: x.route, path: values, names: found.names, control: control,
-		timeout: h.cfg.BodyTimeout, body: x.body, inner: h.cfg.Inner,
+		ID: x.id, http: r.WithContext(ctx), route: x.route, path: values, names: found.names, body: x.body,
+		inner: h.cfg.Inner,
 	}
 	result, err := h.run(x, req)
 	if err != nil {
@@ -135,14 +140,12 @@ func (h *Handler) run(x *exchange, req *Request) (result any, err error) {
 	if err := h.admit(x, req); err != nil {
 		return nil, err
 	}
-	req.http = req.http.WithContext(visage.WithCaller(req.Context(), visage.Caller{Principal: req.Principal, RequestID: x.id}))
-	// What waits here holds a connection and no memory for its body. Bodies are let in before they are read, and count
-	// until the handler is done with them.
-	release, err := h.bodies.hold(req.Context(), req.Resource.ID, x.route.MaxBody)
-	if err != nil {
-		return nil, err
+	if x.route.Allow != Anyone {
+		h.cfg.Proved(req.Context())
 	}
-	defer release()
+	req.http = req.http.WithContext(visage.WithCaller(req.Context(), visage.Caller{Principal: req.Principal, RequestID: x.id}))
+	x.body.holder, x.body.proved = holderOf(req), x.route.Allow != Anyone
+	defer x.plane.memory.release(x.body) // the body counts until the handler is done with it
 	return x.route.Handle(req)
 }
 

@@ -1,17 +1,14 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/visage-face/visage"
 )
@@ -22,15 +19,13 @@ type Request struct {
 	Resource  visage.Resource  // whose credential opened the route; zero when Anyone may use it
 	Principal visage.Principal // likewise
 
-	http    *http.Request
-	route   *Route
-	path    []string // the values of the route's wildcards
-	names   []string
-	query   url.Values // by lower-case name; nil until it is needed
-	control *http.ResponseController
-	timeout time.Duration // for the body
-	body    *countingBody
-	inner   bool
+	http  *http.Request
+	route *Route
+	path  []string // the values of the route's wildcards
+	names []string
+	query url.Values // by lower-case name; nil until it is needed
+	body  *body
+	inner bool
 }
 
 // Inner reports whether the process sent the request to itself; see Config.Inner. Rules about where a request comes from
@@ -121,50 +116,6 @@ func (r *Request) ContentType() string {
 	return mediaType
 }
 
-// ReadBody returns the whole body. A body longer than the route's MaxBody is a refusal of kind TooLarge, one that does
-// not arrive in time a Problem of status 408, and one that breaks off a refusal of kind Invalid. It can be called once.
-func (r *Request) ReadBody() ([]byte, error) {
-	if r.http.ContentLength > r.route.MaxBody {
-		return nil, r.tooLarge()
-	}
-	// The deadline that was set when the request arrived may be partly used up by waiting for our turn.
-	deadline := time.Now().Add(r.timeout)
-	if err := r.control.SetReadDeadline(deadline); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return nil, fmt.Errorf("set the body's deadline: %w", err)
-	}
-	var buf bytes.Buffer
-	if n := r.http.ContentLength; n > 0 {
-		buf.Grow(int(n) + bytes.MinRead) // so that reading to the end does not grow it again
-	}
-	_, err := buf.ReadFrom(r.body)
-	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
-		return nil, r.tooLarge()
-	}
-	if timeout, ok := errors.AsType[interface {
-		error
-		Timeout() bool
-	}](err); ok && timeout.Timeout() {
-		return nil, &Problem{
-			Status:  http.StatusRequestTimeout,
-			Message: fmt.Sprintf("The body did not arrive within %v.", r.timeout),
-		}
-	}
-	if err != nil {
-		return nil, visage.Refuse(visage.Invalid, "", "The body broke off before its end.")
-	}
-	// From here on the server watches the connection for the client leaving; a deadline that still ran would look like
-	// that.
-	if err := r.control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return nil, fmt.Errorf("clear the body's deadline: %w", err)
-	}
-	return buf.Bytes(), nil
-}
-
-func (r *Request) tooLarge() error {
-	return visage.Refuse(visage.TooLarge, "",
-		"The body is longer than the %d bytes this operation accepts.", r.route.MaxBody)
-}
-
 // ReadJSON decodes the body, which must be said to be application/json, into a pointer to a struct; see DecodeJSON.
 func (r *Request) ReadJSON(into any) error {
 	if err := r.NeedContentType("application/json"); err != nil {
@@ -189,16 +140,4 @@ func (r *Request) NeedContentType(allowed ...string) error {
 		Status:  http.StatusUnsupportedMediaType,
 		Message: "The Content-Type of this operation is " + strings.Join(allowed, " or ") + ".",
 	}
-}
-
-// countingBody counts what was read of a body, for the log.
-type countingBody struct {
-	io.ReadCloser
-	n int64
-}
-
-func (b *countingBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.n += int64(n)
-	return n, err
 }

@@ -206,32 +206,33 @@ func TestLifeOverHTTP2(t *testing.T) {
 
 // TestBodiesWaitForMemory has a resource use up its part of the memory, then all of it be used up.
 func TestBodiesWaitForMemory(t *testing.T) {
-	const whole = 16
+	const part = 64 << 10
 	begun, done := make(chan struct{}), make(chan struct{})
 	read := func(r *api.Request) (any, error) {
 		b, err := r.ReadBody()
-		return string(b), err
+		return len(b), err
 	}
 	hold := func(r *api.Request) (any, error) {
+		n, err := read(r)
 		begun <- struct{}{}
 		<-done
-		return read(r)
+		return n, err
 	}
-	route := func(pattern string, most int64, timeout time.Duration, handle func(*api.Request) (any, error)) api.Route {
+	route := func(pattern string, timeout time.Duration, handle func(*api.Request) (any, error)) api.Route {
 		return api.Route{
-			Method: "POST", Pattern: pattern, Allow: api.ResourceKey, MaxBody: most, Timeout: timeout, Handle: handle,
+			Method: "POST", Pattern: pattern, Allow: api.ResourceKey, MaxBody: part, Timeout: timeout, Handle: handle,
 		}
 	}
-	s := serve(t, api.Config{BodyBytes: whole, Keys: tiers{}, Planes: []api.Plane{plane(
-		route("/t/hold", whole/4, time.Minute, hold),
-		route("/t/hasty", whole/4, 20*time.Millisecond, read),
-		route("/t/patient", whole/4, time.Minute, read),
-		route("/t/no-body", 0, time.Minute, func(*api.Request) (any, error) { return nil, nil }),
+	s := serve(t, api.Config{BodyBytes: 4 * part, Keys: tiers{}, Planes: []api.Plane{plane(
+		route("/t/hold", time.Minute, hold),
+		route("/t/hasty", 20*time.Millisecond, read),
+		route("/t/patient", time.Minute, read),
 	)}})
 	var waiting sync.WaitGroup
-	post := func(path, resource string, want int) {
+	long, short := strings.Repeat("x", part), "ab"
+	post := func(path, resource, body string, want int) {
 		t.Helper()
-		res, _ := s.do(t, "POST", path, "ab", "X-Key", resource)
+		res, _ := s.do(t, "POST", path, body, "X-Key", resource)
 		if res.StatusCode != want {
 			t.Errorf("%s of %s: got %d, want %d", path, resource, res.StatusCode, want)
 		}
@@ -239,18 +240,19 @@ func TestBodiesWaitForMemory(t *testing.T) {
 			t.Errorf("%s of %s: got Retry-After %q", path, resource, retry)
 		}
 	}
-	wait := func(path, resource string) { waiting.Go(func() { post(path, resource, http.StatusOK) }) }
+	wait := func(path, resource string) { waiting.Go(func() { post(path, resource, long, http.StatusOK) }) }
 
 	wait("/t/hold", "S0a")
 	<-begun
-	post("/t/hasty", "S0a", http.StatusServiceUnavailable)
-	post("/t/no-body", "S0a", http.StatusOK)
-	post("/t/hasty", "S0b", http.StatusOK) // others have not noticed
+	post("/t/hasty", "S0a", long, http.StatusServiceUnavailable)
+	post("/t/hasty", "S0a", short, http.StatusOK)
+	post("/t/hasty", "S0b", long, http.StatusOK) // others have not noticed
 	for _, resource := range []string{"S0b", "S0c", "S0d"} {
 		wait("/t/hold", resource)
 		<-begun
 	}
-	post("/t/hasty", "S0e", http.StatusServiceUnavailable)
+	post("/t/hasty", "S0e", long, http.StatusServiceUnavailable)
+	post("/t/hasty", "S0e", short, http.StatusOK)
 	wait("/t/patient", "S0e")
 	wait("/t/patient", "S0a")
 	close(done)

@@ -76,6 +76,10 @@ type Config struct {
 	// contract has it. F0 keeps its 20 a minute.
 	Rate int
 
+	// Connections bounds the connections at a time; half of them may come from one address. Beyond that, the oldest goes
+	// over which nobody has proved who they are. Default: 2048.
+	Connections int
+
 	// AllowPrivateURLs lets detect fetch images from private, loopback and link-local addresses. That makes the server
 	// a way into the network it stands in, for everyone who has a key. Default: false.
 	AllowPrivateURLs bool
@@ -161,6 +165,7 @@ const (
 	maxParallel     = 256
 	minGalleryBytes = 1 << 20
 	maxDrainTimeout = time.Hour
+	minConnections  = 16
 )
 
 var hostPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
@@ -195,6 +200,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Domain, "localhost")
 	setDefault(&c.GalleryBytes, 1<<30)
 	setDefault(&c.Rate, int(visage.S0.Limits().Requests))
+	setDefault(&c.Connections, 2048)
 	setDefault(&c.DrainTimeout, 20*time.Second)
 	setDefault(&c.KeyGrace, custody.DefaultGrace)
 	if c.Logger == nil {
@@ -246,6 +252,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Rate < 1 {
 		bad("rate", "%d requests a second are none", c.Rate)
+	}
+	if c.Connections < minConnections {
+		bad("connections", "%d are fewer than the least, %d", c.Connections, minConnections)
 	}
 	if c.GalleryBytes < minGalleryBytes {
 		bad("gallery-memory", "%d bytes are less than the least, 1 MiB", c.GalleryBytes)

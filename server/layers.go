@@ -37,6 +37,7 @@ type layers struct {
 	authority   *authority // nil when certificates come from elsewhere, or there are none
 	inner       *inner
 	forInner    http.Handler // what inner serves
+	connections *conns       // of everybody else
 	identities  *identity.Directory
 	instance    instanceRecord
 	forOperator Operator
@@ -209,7 +210,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	proving := tokens{l.identities, l.instance, s.managementAudiences()}
 	gate := api.Config{
 		Planes: planes, Keys: l.accounts, Tokens: proving, Holders: holders{proving, l.accounts, s.origin}, Openness: l.accounts,
-		Rate: s.rate, Logger: s.log,
+		Rate: s.rate, Proved: proved, Logger: s.log,
 	}
 	h, err := api.New(gate)
 	if err != nil {
@@ -227,7 +228,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	all = append(all, l.face.Collectors()...)
 	all = append(all, l.audit.Collectors()...)
 	all = append(all, l.custody.Collectors()...)
-	all = append(all, s.events)
+	all = append(all, s.events, l.connections.closed)
 	all = append(all, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, c := range all {
 		if err := metrics.Register(c); err != nil {

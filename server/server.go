@@ -116,10 +116,12 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", s.cfg.Listen)
+	bare, err := net.Listen("tcp", s.cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	listener := newConns(bare, s.cfg.Connections, max(1, s.cfg.Connections/2))
+	layers.connections = listener
 	opened.add("listener", func() error {
 		if err := listener.Close(); !errors.Is(err, net.ErrClosed) {
 			return err
@@ -158,7 +160,9 @@ func (s *Server) serve(ctx context.Context, l *layers, listener net.Listener, ce
 		TLSConfig:         certificates,
 		ReadHeaderTimeout: 10 * time.Second, // slow headers hold a connection and nothing else
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
+		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             http2(),
+		ConnContext:       remember,
 		// "OPTIONS *" is refused like any other path that there is not
 		DisableGeneralOptionsHandler: true,
 		// what clients do wrong before they are a request

@@ -78,6 +78,8 @@ var table = []setting{
 	{name: "rate", usage: "requests a second that a resource of tier S0 or E0 may make (default: 10)",
 		allowed: "a number from 1 to 100000",
 		set:     number(1, 100_000, func(c *settings) *int { return &c.server.Rate })},
+	{name: "connections", usage: "connections at a time, half of them from one address (default: 2048)",
+		allowed: "a number from 16 to 1000000", set: number(16, 1_000_000, func(c *settings) *int { return &c.server.Connections })},
 	{name: "anchors", usage: "folder of anchors, best on another volume: data older than they say is refused (default: keys/anchors in dir)",
 		allowed: "an absolute path", set: text(func(c *settings) *string { return &c.server.Anchors })},
 	{name: "accept-rollback", usage: "open data that is older than its anchors, as after a restore; audited", boolean: true,
