@@ -209,7 +209,7 @@ func (s *Service) Key(ctx context.Context, who Caller, ref Ref) (found Key, err 
 			return wrap("read key", err)
 		}
 		e.KeyID = s.KeyID(found.Ref)
-		if !found.Enabled {
+		if !found.Enabled && !who.Manager { // who manages keys looks at the disabled ones too
 			return disabled(found.Ref)
 		}
 		return nil

@@ -46,6 +46,9 @@ type Caller struct {
 	From netip.Addr
 	// Service says that it is the service itself, in this process, which uses the key of a resource.
 	Service bool
+	// Manager says that the roles of the management plane have decided that the caller may do what it asks for: what the vault
+	// says about who may, and from where, is not asked.
+	Manager bool
 }
 
 // Config is what a Service is made of.

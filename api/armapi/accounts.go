@@ -13,8 +13,8 @@ import (
 // accountRoutes are the operations on Face resources.
 func (p *plane) accountRoutes(route routeMaker) []api.Route {
 	return []api.Route{
-		route(http.MethodGet, inSubscription, p.list, api.Doc{Summary: "List the accounts of the subscription", Answer: list{}}),
-		route(http.MethodGet, inGroup, p.list, api.Doc{Summary: "List the accounts of the resource group", Answer: list{}}),
+		route(http.MethodGet, inSubscription, p.list, api.Doc{Summary: "List the accounts of the subscription", Answer: list{}, Query: pageParams}),
+		route(http.MethodGet, inGroup, p.list, api.Doc{Summary: "List the accounts of the resource group", Answer: list{}, Query: pageParams}),
 		route(http.MethodGet, one, p.get, api.Doc{Summary: "Get an account", Answer: resource{}}),
 		route(http.MethodPut, one, p.put,
 			api.Doc{Summary: "Create an account, change it, or recover a deleted one", Body: request{}, Answer: resource{}}),
@@ -35,15 +35,15 @@ func (p *plane) list(r *api.Request) (any, error) {
 }
 
 func (p *plane) answerList(r *api.Request, all []account.Account) (any, error) {
-	answer := list{Value: []resource{}}
+	var wire []resource
 	for _, a := range all {
 		w, err := p.resource(r.Context(), a)
 		if err != nil {
 			return nil, err
 		}
-		answer.Value = append(answer.Value, w)
+		wire = append(wire, w)
 	}
-	return answer, nil
+	return page(p, r, wire, func(a resource) string { return a.ID })
 }
 
 func (p *plane) get(r *api.Request) (any, error) {

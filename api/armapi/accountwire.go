@@ -99,9 +99,7 @@ type ratePattern struct {
 	Method string `json:"method"`
 }
 
-type list struct {
-	Value []resource `json:"value"`
-}
+type list struct{ pageOf[resource] }
 
 // request is an account as it is sent. What it lacks is left as it is, or gets its default.
 type request struct {

@@ -104,12 +104,33 @@ func (p *plane) routes() []api.Route {
 	}
 	var all []api.Route
 	for _, some := range []func(routeMaker) []api.Route{
-		p.accountRoutes, p.encryptionRoutes, p.deletedRoutes, p.offerRoutes, p.requestRoutes, p.subscriptionRoutes, p.vaultRoutes, p.backupRoutes, p.identityRoutes, p.roleRoutes, p.auditRoutes,
-		p.retentionRoutes, p.metadataRoutes,
+		p.accountRoutes, p.encryptionRoutes, p.deletedRoutes, p.offerRoutes, p.requestRoutes, p.subscriptionRoutes, p.vaultRoutes,
+		p.backupRoutes, p.identityRoutes, p.roleRoutes, p.auditRoutes, p.retentionRoutes, p.metadataRoutes, p.resourceRoutes, p.groupRoutes, p.providerRoutes, p.assignmentRoutes, p.absentRoutes,
+		p.vaultKeyRoutes,
 	} {
 		all = append(all, some(route)...)
 	}
-	return all
+	return append(all, heads(all)...)
+}
+
+// heads are the questions whether something exists: what can be got by its name can be asked for without its content.
+func heads(all []api.Route) []api.Route {
+	var heads []api.Route
+	for _, get := range all {
+		if get.Method != http.MethodGet || !strings.HasPrefix(get.Pattern, oneSubscription) || !strings.HasSuffix(get.Pattern, "}") {
+			continue
+		}
+		head := get
+		head.Method, head.Doc = http.MethodHead, api.Doc{Summary: "Ask whether it exists: " + get.Doc.Summary, Status: http.StatusNoContent}
+		head.Handle = func(r *api.Request) (any, error) {
+			if _, err := get.Handle(r); err != nil {
+				return nil, err
+			}
+			return api.Reply{Status: http.StatusNoContent}, nil
+		}
+		heads = append(heads, head)
+	}
+	return heads
 }
 
 // apiVersion is what a version of the contract looks like. All are taken: every client has its own.
@@ -137,8 +158,12 @@ func (p *plane) scope(r *api.Request) error {
 	if !strings.Contains(r.Route().Pattern, "{group}") {
 		return nil
 	}
-	if g := r.Path("group"); !strings.EqualFold(g, p.Group) {
-		return visage.Refuse(visage.NotFound, "ResourceGroupNotFound", "There is no resource group %q.", g)
+	if g := r.Path("group"); !p.isGroup(g) {
+		method := ""
+		if r.Route().Pattern == oneGroup {
+			method = r.Route().Method
+		}
+		return p.noSuchGroup(method, g)
 	}
 	return nil
 }

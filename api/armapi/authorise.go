@@ -18,7 +18,11 @@ func (p *plane) authorise(r *api.Request) error {
 	if r.Route().Pattern == oneOperation {
 		return nil // whose it is decides, and operation asks for that
 	}
-	return p.allow(r, actionOf(r.Route().Method, r.Route().Pattern), pathOf(r))
+	pattern := r.Route().Pattern
+	if r.Route().Method != http.MethodGet && strings.Contains(pattern, anyProvider) { // to register a provider is an action of its own
+		pattern = strings.Replace(pattern, anyProvider, "/providers/"+r.Path("namespace"), 1)
+	}
+	return p.allow(r, actionOf(r.Route().Method, pattern), pathOf(r))
 }
 
 // allow refuses who has no role on a path that allows an action.
@@ -31,10 +35,13 @@ func (p *plane) allow(r *api.Request, action, path string) error {
 		r.Principal.AppID, r.Principal.ObjectID, action, path)
 }
 
+// anyProvider is in the paths that are about a provider and not about what it provides.
+const anyProvider = "/providers/{namespace}"
+
 // actionOf names what a route does as roles name it: the provider and the types in the path, and then what is done.
 func actionOf(method, pattern string) string {
 	of := "Microsoft.Resources" + pattern
-	if at := strings.LastIndex(pattern, "/providers/"); at >= 0 { // the last is what it is about, those before it are where
+	if at := strings.LastIndex(pattern, "/providers/"); at >= 0 && !strings.Contains(pattern, anyProvider) { // the last is what it is about, those before it are where
 		of = pattern[at+len("/providers/"):]
 	}
 	var action strings.Builder
@@ -44,7 +51,7 @@ func actionOf(method, pattern string) string {
 		}
 	}
 	switch method {
-	case http.MethodGet:
+	case http.MethodGet, http.MethodHead:
 		return action.String() + "read"
 	case http.MethodPut, http.MethodPatch:
 		return action.String() + "write"

@@ -17,7 +17,7 @@ const (
 
 func (p *plane) deletedRoutes(route routeMaker) []api.Route {
 	return []api.Route{
-		route(http.MethodGet, deletedAccounts, p.listDeleted, api.Doc{Summary: "List deleted accounts", Answer: list{}}),
+		route(http.MethodGet, deletedAccounts, p.listDeleted, api.Doc{Summary: "List deleted accounts", Answer: list{}, Query: pageParams}),
 		route(http.MethodGet, oneDeletedAccount, p.getDeleted, api.Doc{Summary: "Get a deleted account", Answer: resource{}}),
 		route(http.MethodDelete, oneDeletedAccount, p.purge,
 			api.Doc{Summary: "Destroy a deleted account with its data, for good"}),

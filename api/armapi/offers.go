@@ -20,13 +20,9 @@ func (p *plane) offerRoutes(route routeMaker) []api.Route {
 			api.Doc{Summary: "Ask whether tiers can be had", Body: skuQuestion{}, Answer: skuAnswers{}}),
 		route(http.MethodPost, provider+"/checkDomainAvailability", p.checkDomain,
 			api.Doc{Summary: "Ask whether a subdomain is free", Body: domainQuestion{}, Answer: domainAnswer{}}),
-		route(http.MethodGet, one+"/usages", p.usages, api.Doc{Summary: "List quotas of an account", Answer: nothing{}}),
-		route(http.MethodGet, location+"/usages", p.noneOf, api.Doc{Summary: "List quotas of a location", Answer: nothing{}}),
-		route(http.MethodGet, one+"/privateEndpointConnections", p.noneOfAccount,
-			api.Doc{Summary: "List private connections: there are none", Answer: nothing{}}),
-		route(http.MethodGet, one+"/privateLinkResources", p.noneOfAccount,
-			api.Doc{Summary: "List what private connections lead to: there is nothing", Answer: nothing{}}),
-		route(http.MethodGet, "/providers/Microsoft.CognitiveServices/operations", p.operations,
+		route(http.MethodGet, "/providers/Microsoft.CognitiveServices/operations", p.operations("Microsoft.CognitiveServices"),
+			api.Doc{Summary: "List the operations of the provider", Answer: operationList{}}),
+		route(http.MethodGet, "/providers/Microsoft.KeyVault/operations", p.operations("Microsoft.KeyVault"),
 			api.Doc{Summary: "List the operations of the provider", Answer: operationList{}}),
 	}
 }
@@ -177,30 +173,21 @@ func (p *plane) checkDomain(r *api.Request) (any, error) {
 	return answer, nil
 }
 
-func (p *plane) usages(r *api.Request) (any, error) { return p.noneOfAccount(r) }
-
-func (p *plane) noneOf(*api.Request) (any, error) { return nothing{[]struct{}{}}, nil }
-
-func (p *plane) noneOfAccount(r *api.Request) (any, error) {
-	if _, err := p.Accounts.Get(r.Context(), r.Path("account")); err != nil {
-		return nil, err
-	}
-	return p.noneOf(r)
-}
-
-// operations lists what the routes of the provider do, as roles name it.
-func (p *plane) operations(*api.Request) (any, error) {
-	answer := operationList{Value: []operationWire{}}
-	seen := map[string]bool{}
-	for _, r := range p.routes() {
-		name := actionOf(r.Method, r.Pattern)
-		if !strings.HasPrefix(name, "Microsoft.CognitiveServices/") || seen[name] {
-			continue
+// operations lists what the routes of a provider do, as roles name it.
+func (p *plane) operations(namespace string) handle {
+	return func(*api.Request) (any, error) {
+		answer := operationList{Value: []operationWire{}}
+		seen := map[string]bool{}
+		for _, r := range p.routes() {
+			name := actionOf(r.Method, r.Pattern)
+			rest, ours := strings.CutPrefix(name, namespace+"/")
+			if !ours || seen[name] {
+				continue
+			}
+			seen[name] = true
+			kind, _, _ := strings.Cut(rest, "/")
+			answer.Value = append(answer.Value, operationWire{Name: name, Display: operationDisplay{namespace, kind, r.Doc.Summary}})
 		}
-		seen[name] = true
-		answer.Value = append(answer.Value, operationWire{
-			Name: name, Display: operationDisplay{"Microsoft.CognitiveServices", "accounts", r.Doc.Summary},
-		})
+		return answer, nil
 	}
-	return answer, nil
 }

@@ -14,16 +14,21 @@ import (
 // authorization is the provider of role assignments, with Azure's name.
 const authorization = "/providers/Microsoft.Authorization"
 
-// roleRoutes are role assignments and the roles there are, on every kind of scope.
-func (p *plane) roleRoutes(route routeMaker) []api.Route {
-	var all []api.Route
-	for _, scope := range []string{oneSubscription, oneGroup, one, oneVault} {
+// scopes are what roles can be given on.
+var scopes = []string{oneSubscription, oneGroup, one, oneVault}
+
+// assignmentRoutes are role assignments, on every kind of scope.
+func (p *plane) assignmentRoutes(route routeMaker) []api.Route {
+	query := append([]api.Param{{Name: "$filter", Text: assignmentGrammar.example, Value: ""}}, pageParams...)
+	all := []api.Route{
+		route(http.MethodGet, authorization+"/roleAssignments", p.listAllAssignments,
+			api.Doc{Summary: "List the role assignments that the caller may see", Query: query, Answer: assignmentList{}}),
+	}
+	for _, scope := range scopes {
 		assignments := scope + authorization + "/roleAssignments"
 		all = append(all,
-			route(http.MethodGet, scope+authorization+"/roleDefinitions", p.listRoles, api.Doc{Summary: "List the roles there are",
-				Query: roleFilter, Answer: roleList{}}),
 			route(http.MethodGet, assignments, p.listAssignments, api.Doc{Summary: "List the role assignments that work on a scope",
-				Query: assignmentFilter, Answer: assignmentList{}}),
+				Query: query, Answer: assignmentList{}}),
 			route(http.MethodGet, assignments+"/{assignment}", p.getAssignment, api.Doc{Summary: "Get a role assignment", Answer: roleAssignment{}}),
 			route(http.MethodPut, assignments+"/{assignment}", p.putAssignment,
 				api.Doc{Summary: "Assign a role", Status: http.StatusCreated, Body: assignmentRequest{}, Answer: roleAssignment{}}),
@@ -34,41 +39,12 @@ func (p *plane) roleRoutes(route routeMaker) []api.Route {
 	return all
 }
 
-var (
-	roleFilter = []api.Param{{Name: "$filter", Text: "roleName eq 'NAME'", Value: ""}}
-
-	assignmentFilter = []api.Param{{Name: "$filter", Text: "principalId eq 'ID', or atScope()", Value: ""}}
-)
-
-type roleList struct {
-	Value []roleDefinition `json:"value"`
+var assignmentGrammar = grammar{
+	code: "UnsupportedFilter", properties: []string{"principalId", "roleDefinitionId"}, functions: []string{"atScope()", "assignedTo('ID')"},
+	example: "atScope() and principalId eq 'ID'",
 }
 
-type roleDefinition struct {
-	ID         string         `json:"id"`
-	Name       string         `json:"name"`
-	Type       string         `json:"type"`
-	Properties roleProperties `json:"properties"`
-}
-
-type roleProperties struct {
-	Name        string            `json:"roleName"`
-	Type        string            `json:"type"`
-	Description string            `json:"description"`
-	Scopes      []string          `json:"assignableScopes"`
-	Permissions []rolePermissions `json:"permissions"`
-}
-
-type rolePermissions struct {
-	Actions        []string `json:"actions"`
-	NotActions     []string `json:"notActions"`
-	DataActions    []string `json:"dataActions"`
-	NotDataActions []string `json:"notDataActions"`
-}
-
-type assignmentList struct {
-	Value []roleAssignment `json:"value"`
-}
+type assignmentList struct{ pageOf[roleAssignment] }
 
 type roleAssignment struct {
 	ID         string               `json:"id"`
@@ -89,11 +65,8 @@ type assignmentRequest struct {
 	Properties struct {
 		RoleDefinitionID string `json:"roleDefinitionId" api:"required"`
 		PrincipalID      string `json:"principalId" api:"required"`
+		Condition        string `json:"condition"`
 	} `json:"properties" api:"required"`
-}
-
-func (p *plane) roleID(id string) string {
-	return "/subscriptions/" + p.Subscription + authorization + "/roleDefinitions/" + id
 }
 
 func (p *plane) assignmentOf(a identity.Assignment) roleAssignment {
@@ -112,63 +85,54 @@ func scopeOf(r *api.Request) string {
 	return path[:strings.LastIndex(path, authorization)]
 }
 
-// filtered reads the one kind of filter that clients send: a property and the text that it must equal. An empty text: no filter.
-func filtered(r *api.Request, property string) (text string, err error) {
-	filter, _, err := r.Query("$filter")
-	if err != nil || filter == "" || strings.EqualFold(filter, "atScope()") {
-		return "", err
-	}
-	rest, ok := strings.CutPrefix(filter, property+" eq '")
-	text, closed := strings.CutSuffix(rest, "'")
-	if !ok || !closed || strings.Contains(text, "'") {
-		return "", visage.Refuse(visage.Invalid, "UnsupportedFilter", "The filter must be %s eq 'TEXT'.", property)
-	}
-	return text, nil
-}
-
-func (p *plane) listRoles(r *api.Request) (any, error) {
-	name, err := filtered(r, "roleName")
-	if err != nil {
-		return nil, err
-	}
-	answer := roleList{Value: []roleDefinition{}}
-	for _, role := range identity.Roles() {
-		if name != "" && !strings.EqualFold(name, role.Name) {
-			continue
-		}
-		answer.Value = append(answer.Value, roleDefinition{
-			ID: p.roleID(role.ID), Name: role.ID, Type: "Microsoft.Authorization/roleDefinitions",
-			Properties: roleProperties{
-				Name: role.Name, Type: "BuiltInRole", Description: role.Name, Scopes: []string{"/"},
-				Permissions: []rolePermissions{{
-					Actions: orNone(role.Actions), NotActions: orNone(role.NotActions), DataActions: orNone(role.DataActions), NotDataActions: []string{},
-				}},
-			},
-		})
-	}
-	return answer, nil
-}
-
-// orNone makes a list that is not there an empty one, as JSON has it.
-func orNone(list []string) []string {
-	if list == nil {
-		return []string{}
-	}
-	return list
-}
-
 func (p *plane) listAssignments(r *api.Request) (any, error) {
-	principal, err := filtered(r, "principalId")
+	return p.answerAssignments(r, scopeOf(r), func(identity.Assignment) bool { return true })
+}
+
+// listAllAssignments lists those of all scopes that the caller may see on each.
+func (p *plane) listAllAssignments(r *api.Request) (any, error) {
+	return p.answerAssignments(r, "", func(a identity.Assignment) bool {
+		return p.May(r.Principal, "Microsoft.Authorization/roleAssignments/read", a.Scope)
+	})
+}
+
+// answerAssignments lists what works on a scope: what is on it, above it and below it, as far as the filter of the request has it.
+func (p *plane) answerAssignments(r *api.Request, scope string, seen func(identity.Assignment) bool) (any, error) {
+	text, _, err := r.Query("$filter")
 	if err != nil {
 		return nil, err
 	}
-	answer := assignmentList{Value: []roleAssignment{}}
-	for _, a := range p.Identities.Assignments(scopeOf(r)) {
-		if principal == "" || strings.EqualFold(principal, a.Principal) {
-			answer.Value = append(answer.Value, p.assignmentOf(a))
+	passes, err := assignmentGrammar.parse(text)
+	if err != nil {
+		return nil, err
+	}
+	var all []roleAssignment
+	for _, a := range p.Identities.Assignments(scope) {
+		about := facts{
+			of: func(property string) []string {
+				if property == "principalid" {
+					return []string{a.Principal}
+				}
+				return []string{a.Role, p.roleID(a.Role)}
+			},
+			call: func(function, argument string) bool {
+				if function == "assignedto" { // there are no groups through which more could be assigned
+					return strings.EqualFold(a.Principal, argument)
+				}
+				return isAtOrAbove(a.Scope, scope)
+			},
+		}
+		if seen(a) && passes(about) {
+			all = append(all, p.assignmentOf(a))
 		}
 	}
-	return answer, nil
+	return page(p, r, all, func(a roleAssignment) string { return a.ID })
+}
+
+// isAtOrAbove reports whether what is given on a place works on all of a scope.
+func isAtOrAbove(place, scope string) bool {
+	place, scope = strings.ToLower(place), strings.ToLower(scope)
+	return place == scope || strings.HasPrefix(scope, place+"/")
 }
 
 // assignment finds the assignment that a request names, on the scope that it names: one above or below is another.
@@ -194,6 +158,9 @@ func (p *plane) putAssignment(r *api.Request) (any, error) {
 	var want assignmentRequest
 	if err := read(r, &want); err != nil {
 		return nil, err
+	}
+	if want.Properties.Condition != "" { // a role without it would be more than was asked for
+		return nil, visage.Refuse(visage.Invalid, "FeatureNotSupported", "Role assignments here have no conditions: give the role on a narrower scope instead.")
 	}
 	role := want.Properties.RoleDefinitionID
 	role = role[strings.LastIndex(role, "/")+1:]

@@ -1,11 +1,11 @@
 package armapi_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -16,51 +16,107 @@ import (
 	"github.com/visage-face/visage/api/apitest"
 )
 
-// specs is the official description of Face resources; nil when it is not on this machine.
+// specs are the official descriptions of Face resources and key vaults; nil when they are not on this machine.
 type specs map[string]*openapi3.PathItem
 
 var officialSpec = sync.OnceValues(func() (specs, error) {
-	root := apitest.Path()
-	common := filepath.Join(root, "common-types", "resource-management", "v2")
-	var raw, types, links map[string]any
-	for file, into := range map[string]*map[string]any{
-		filepath.Join(root, "cognitiveservices", "resource-manager", "Microsoft.CognitiveServices", "stable", "2023-05-01",
-			"cognitiveservices.json"): &raw,
-		filepath.Join(common, "types.json"):        &types,
-		filepath.Join(common, "privatelinks.json"): &links,
+	all := specs{}
+	for _, file := range []string{
+		"cognitiveservices/resource-manager/Microsoft.CognitiveServices/stable/2023-05-01/cognitiveservices.json",
+		vaultSpecs + "keyvault.json", vaultSpecs + "keys.json", vaultSpecs + "managedHsm.json", vaultSpecs + "providers.json", vaultSpecs + "secrets.json",
 	} {
-		data, err := os.ReadFile(file)
+		raw, err := readSpec(file, map[string]map[string]any{})
 		if err != nil {
 			return nil, err
 		}
-		// What is common is put beside the rest, so that one document holds all.
-		for _, elsewhere := range []string{"../../../../../common-types/resource-management/v2/", "./"} {
-			for _, name := range []string{"types.json#", "privatelinks.json#"} {
-				data = bytes.ReplaceAll(data, []byte(`"`+elsewhere+name), []byte(`"#`))
-			}
-		}
-		if err := json.Unmarshal(data, into); err != nil {
+		widen(raw["definitions"].(map[string]any))
+		three, err := apitest.Convert(raw)
+		if err != nil {
 			return nil, err
 		}
-	}
-	definitions := raw["definitions"].(map[string]any)
-	for _, more := range []map[string]any{types, links} {
-		for name, d := range more["definitions"].(map[string]any) {
-			definitions[name] = d
+		for pattern, item := range three.Paths.Map() {
+			all[pattern] = item
 		}
 	}
-	// Later descriptions have one tier more, which E0 is of (contract §3).
-	tier := definitions["Sku"].(map[string]any)["properties"].(map[string]any)["tier"].(map[string]any)
-	if ref, ok := tier["$ref"].(string); ok {
-		tier = definitions[strings.TrimPrefix(ref, "#/definitions/")].(map[string]any)
-	}
-	tier["enum"] = append(tier["enum"].([]any), "Enterprise")
-	three, err := apitest.Convert(raw)
+	return all, nil
+})
+
+const vaultSpecs = "keyvault/resource-manager/Microsoft.KeyVault/stable/2023-07-01/"
+
+// readSpec reads a description with all that it refers to, as one document: a definition is called by its file and its name.
+func readSpec(file string, read map[string]map[string]any) (map[string]any, error) {
+	data, err := os.ReadFile(apitest.Path(filepath.FromSlash(file)))
 	if err != nil {
 		return nil, err
 	}
-	return three.Paths.Map(), nil
-})
+	var raw map[string]any
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return nil, err
+	}
+	delete(raw, "parameters")
+	read[file] = raw
+	var others []string
+	label := func(file, name string) string {
+		return strings.NewReplacer("/", ".", "-", ".").Replace(file) + "." + name
+	}
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case []any:
+			for _, item := range v {
+				walk(item)
+			}
+		case map[string]any:
+			delete(v, "x-ms-examples")
+			delete(v, "parameters")
+			for _, item := range v {
+				walk(item)
+			}
+			if ref, ok := v["$ref"].(string); ok {
+				where, name, _ := strings.Cut(ref, "#/definitions/")
+				if where = path.Join(path.Dir(file), where); where == path.Dir(file) {
+					where = file
+				}
+				others = append(others, where)
+				v["$ref"] = "#/definitions/" + label(where, name)
+			}
+		}
+	}
+	walk(raw)
+	definitions := map[string]any{}
+	own, _ := raw["definitions"].(map[string]any)
+	for name, d := range own {
+		definitions[label(file, name)] = d
+	}
+	raw["definitions"] = definitions
+	for _, other := range others {
+		if read[other] == nil {
+			if _, err := readSpec(other, read); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, other := range read {
+		for name, d := range other["definitions"].(map[string]any) {
+			definitions[name] = d
+		}
+	}
+	return raw, nil
+}
+
+// widen adds what later descriptions have: a tier that E0 is of (contract §3), and levels of recovery of vaults with a retention of their own.
+func widen(definitions map[string]any) {
+	for name, d := range definitions {
+		if strings.HasSuffix(name, ".SkuTier") {
+			d := d.(map[string]any)
+			d["enum"] = append(d["enum"].([]any), "Enterprise")
+		}
+		if strings.HasSuffix(name, ".KeyAttributes") {
+			level := d.(map[string]any)["properties"].(map[string]any)["recoveryLevel"].(map[string]any)
+			level["enum"] = append(level["enum"].([]any), "CustomizedRecoverable", "CustomizedRecoverable+Purgeable")
+		}
+	}
+}
 
 // loadSpecs returns the description, or none.
 func loadSpecs(t testing.TB) specs {
@@ -80,13 +136,15 @@ func (s specs) find(method, path string) *openapi3.Operation {
 }
 
 // ourOwn are parts of the paths that elsewhere do not exist, or lead to a status document.
-var ourOwn = []string{"/accessRequests", "/accessCapacity", "/encryption:", "/operationResults/"}
+var ourOwn = []string{"/accessRequests", "/accessCapacity", "/encryption:", "/operationResults/", "/auditEvents", "/retention", "/register", "/resourceTypes"}
 
 // check holds an answer against the description, if it is one that is described.
 func (s specs) check(t testing.TB, method, path string, status int, body []byte) {
 	t.Helper()
 	path, _, _ = strings.Cut(path, "?")
-	if s == nil || !strings.Contains(strings.ToLower(path), "/providers/microsoft.cognitiveservices/") {
+	_, provider, found := strings.Cut(strings.ToLower(path), "/providers/microsoft.")
+	if s == nil || !found || strings.Contains(provider, "/providers/") || // the roles on a resource, for example
+		!strings.HasPrefix(provider, "cognitiveservices/") && !strings.HasPrefix(provider, "keyvault/") || method == http.MethodHead {
 		return
 	}
 	what := method + " " + path

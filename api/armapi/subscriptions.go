@@ -2,6 +2,8 @@ package armapi
 
 import (
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/visage-face/visage/api"
 )
@@ -12,11 +14,7 @@ func (p *plane) subscriptionRoutes(route routeMaker) []api.Route {
 		route(http.MethodGet, "/tenants", p.listTenants, api.Doc{Summary: "List the tenants", Answer: tenantList{}}),
 		route(http.MethodGet, "/subscriptions", p.listSubscriptions, api.Doc{Summary: "List the subscriptions", Answer: subscriptionList{}}),
 		route(http.MethodGet, oneSubscription, p.getSubscription, api.Doc{Summary: "Get a subscription", Answer: subscription{}}),
-		route(http.MethodGet, oneSubscription+"/resourceGroups", p.listGroups, api.Doc{Summary: "List the resource groups", Answer: groupList{}}),
-		route(http.MethodGet, oneGroup, p.getGroup, api.Doc{Summary: "Get a resource group", Answer: group{}}),
-		route(http.MethodPut, oneGroup, p.putGroup, api.Doc{Summary: "Make a resource group: it is there", Answer: group{}}),
-		route(http.MethodGet, provider, p.getProvider, api.Doc{Summary: "Get the registration of the provider", Answer: providerWire{}}),
-		route(http.MethodPost, provider+"/register", p.getProvider, api.Doc{Summary: "Register the provider: it is", Answer: providerWire{}}),
+		route(http.MethodGet, oneSubscription+"/locations", p.listLocations, api.Doc{Summary: "List the locations that are in use", Answer: locationList{}}),
 	}
 }
 
@@ -27,6 +25,8 @@ type tenantList struct {
 type tenant struct {
 	ID       string `json:"id"`
 	TenantID string `json:"tenantId"`
+	Category string `json:"tenantCategory"`
+	Name     string `json:"displayName"`
 }
 
 type subscriptionList struct {
@@ -39,36 +39,49 @@ type subscription struct {
 	TenantID       string `json:"tenantId"`
 	DisplayName    string `json:"displayName"`
 	State          string `json:"state"`
+	Source         string `json:"authorizationSource"`
+	// ManagedBy are the tenants that manage the subscription for its owner: there are none.
+	ManagedBy []struct{}           `json:"managedByTenants"`
+	Policies  subscriptionPolicies `json:"subscriptionPolicies"`
 }
 
-type groupList struct {
-	Value []group `json:"value"`
+type subscriptionPolicies struct {
+	Placement     string `json:"locationPlacementId"`
+	Quota         string `json:"quotaId"`
+	SpendingLimit string `json:"spendingLimit"`
 }
 
-type group struct {
-	ID         string          `json:"id"`
-	Name       string          `json:"name"`
-	Type       string          `json:"type"`
-	Location   string          `json:"location"`
-	Properties groupProperties `json:"properties"`
+type locationList struct {
+	Value []locationWire `json:"value"`
 }
 
-type groupProperties struct {
-	ProvisioningState string `json:"provisioningState"`
+type locationWire struct {
+	ID                  string           `json:"id"`
+	Name                string           `json:"name"`
+	Type                string           `json:"type"`
+	DisplayName         string           `json:"displayName"`
+	RegionalDisplayName string           `json:"regionalDisplayName"`
+	Metadata            locationMetadata `json:"metadata"`
 }
 
-type providerWire struct {
-	ID                string `json:"id"`
-	Namespace         string `json:"namespace"`
-	RegistrationState string `json:"registrationState"`
+type locationMetadata struct {
+	RegionType       string     `json:"regionType"`
+	RegionCategory   string     `json:"regionCategory"`
+	Geography        string     `json:"geography"`
+	GeographyGroup   string     `json:"geographyGroup"`
+	PhysicalLocation string     `json:"physicalLocation"`
+	Paired           []struct{} `json:"pairedRegion"`
 }
 
 func (p *plane) listTenants(*api.Request) (any, error) {
-	return tenantList{[]tenant{{"/tenants/" + p.Tenant, p.Tenant}}}, nil
+	return tenantList{[]tenant{{"/tenants/" + p.Tenant, p.Tenant, "Home", cloudName}}}, nil
 }
 
 func (p *plane) subscription() subscription {
-	return subscription{"/subscriptions/" + p.Subscription, p.Subscription, p.Tenant, "Visage", "Enabled"}
+	return subscription{
+		ID: "/subscriptions/" + p.Subscription, SubscriptionID: p.Subscription, TenantID: p.Tenant, DisplayName: cloudName, State: "Enabled",
+		Source: "RoleBased", ManagedBy: []struct{}{}, Policies: subscriptionPolicies{"Public_2014-09-01", "Internal_2014-09-01", "Off"},
+	}
 }
 
 // listSubscriptions lists the one there is, for who may see it.
@@ -81,22 +94,35 @@ func (p *plane) listSubscriptions(r *api.Request) (any, error) {
 
 func (p *plane) getSubscription(*api.Request) (any, error) { return p.subscription(), nil }
 
-func (p *plane) group() group {
-	return group{
-		"/subscriptions/" + p.Subscription + "/resourceGroups/" + p.Group, p.Group, "Microsoft.Resources/resourceGroups", "local",
-		groupProperties{"Succeeded"},
+// locations are those that resources are in, as they were given, and that of the group: a location is a word here, and any will do.
+func (p *plane) locations(r *api.Request) ([]string, error) {
+	all, err := p.resources(r)
+	if err != nil {
+		return nil, err
 	}
+	locations := []string{groupLocation}
+	for _, item := range all {
+		if !slices.ContainsFunc(locations, func(l string) bool { return place(l) == place(item.Location) }) {
+			locations = append(locations, item.Location)
+		}
+	}
+	slices.SortFunc(locations, func(a, b string) int { return strings.Compare(place(a), place(b)) })
+	return locations, nil
 }
 
-func (p *plane) listGroups(*api.Request) (any, error) { return groupList{[]group{p.group()}}, nil }
-
-func (p *plane) getGroup(*api.Request) (any, error) { return p.group(), nil }
-
-// putGroup is for tools that make the group before what goes into it.
-func (p *plane) putGroup(*api.Request) (any, error) { return p.group(), nil }
-
-func (p *plane) getProvider(*api.Request) (any, error) {
-	return providerWire{
-		"/subscriptions/" + p.Subscription + "/providers/Microsoft.CognitiveServices", "Microsoft.CognitiveServices", "Registered",
-	}, nil
+func (p *plane) listLocations(r *api.Request) (any, error) {
+	all, err := p.locations(r)
+	if err != nil {
+		return nil, err
+	}
+	answer := locationList{Value: []locationWire{}}
+	for _, l := range all {
+		answer.Value = append(answer.Value, locationWire{
+			ID: "/subscriptions/" + p.Subscription + "/locations/" + place(l), Name: place(l), Type: "Region", DisplayName: l, RegionalDisplayName: l,
+			Metadata: locationMetadata{
+				RegionType: "Physical", RegionCategory: "Other", Geography: l, GeographyGroup: l, PhysicalLocation: l, Paired: []struct{}{},
+			},
+		})
+	}
+	return answer, nil
 }

@@ -27,9 +27,9 @@ const vaultType = "Microsoft.KeyVault/vaults"
 func (p *plane) vaultRoutes(route routeMaker) []api.Route {
 	return []api.Route{
 		route(http.MethodGet, vaultsInSubscription, p.listVaults,
-			api.Doc{Summary: "List the key vaults of the subscription", Answer: vaultList{}}),
+			api.Doc{Summary: "List the key vaults of the subscription", Answer: vaultList{}, Query: pageParams}),
 		route(http.MethodGet, vaultsInGroup, p.listVaults,
-			api.Doc{Summary: "List the key vaults of the resource group", Answer: vaultList{}}),
+			api.Doc{Summary: "List the key vaults of the resource group", Answer: vaultList{}, Query: pageParams}),
 		route(http.MethodGet, oneVault, p.getVault, api.Doc{Summary: "Get a key vault", Answer: vault{}}),
 		route(http.MethodPut, oneVault, p.putVault,
 			api.Doc{Summary: "Create a key vault, or change it", Body: vaultRequest{}, Answer: vault{}}),
@@ -39,14 +39,11 @@ func (p *plane) vaultRoutes(route routeMaker) []api.Route {
 		route(http.MethodPut, oneVault+"/accessPolicies/{change}", p.changePolicies,
 			api.Doc{Summary: "Change who may use the keys of a vault", Body: policyChange{}, Answer: policyAnswer{}}),
 		route(http.MethodGet, deletedVaults, p.listDeletedVaults,
-			api.Doc{Summary: "List deleted key vaults", Answer: deletedVaultList{}}),
+			api.Doc{Summary: "List deleted key vaults", Answer: deletedVaultList{}, Query: pageParams}),
 		route(http.MethodGet, oneDeletedVault, p.getDeletedVault,
 			api.Doc{Summary: "Get a deleted key vault", Answer: deletedVault{}}),
 		route(http.MethodPost, oneDeletedVault+"/purge", p.purgeVault,
 			api.Doc{Summary: "Destroy a deleted key vault for good"}),
-		route(http.MethodGet, "/subscriptions/{subscription}/resources", p.listResources,
-			api.Doc{Summary: "List the resources of a type", Answer: resourceList{},
-				Query: []api.Param{{Name: "$filter", Text: "resourceType eq '" + vaultType + "'", Value: ""}}}),
 		route(http.MethodPost, vaultProvider+"/checkNameAvailability", p.checkVaultName,
 			api.Doc{Summary: "Ask whether a name is free", Body: nameRequest{}, Answer: nameAnswer{}}),
 	}
@@ -68,33 +65,11 @@ func (p *plane) listVaults(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer := vaultList{Value: []vault{}}
+	var wire []vault
 	for _, v := range all {
-		answer.Value = append(answer.Value, p.vault(v))
+		wire = append(wire, p.vault(v))
 	}
-	return answer, nil
-}
-
-// listResources is where the official clients look for "all vaults".
-func (p *plane) listResources(r *api.Request) (any, error) {
-	filter, _, err := r.Query("$filter")
-	if err != nil {
-		return nil, err
-	}
-	if !strings.EqualFold(strings.Join(strings.Fields(filter), " "), "resourceType eq '"+vaultType+"'") {
-		return nil, visage.Refuse(visage.Invalid, "InvalidFilterInQueryString",
-			"The $filter must be resourceType eq '%s'; resources of other types are listed at their own paths.", vaultType)
-	}
-	all, err := p.Vaults.Vaults(r.Context())
-	if err != nil {
-		return nil, err
-	}
-	answer := resourceList{Value: []resourceItem{}}
-	for _, v := range all {
-		full := p.vault(v)
-		answer.Value = append(answer.Value, resourceItem{full.ID, full.Name, full.Type, full.Location, full.Tags})
-	}
-	return answer, nil
+	return page(p, r, wire, func(v vault) string { return v.ID })
 }
 
 // notFound gives a vault that does not exist the code that resources have.
@@ -228,11 +203,11 @@ func (p *plane) listDeletedVaults(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer := deletedVaultList{Value: []deletedVault{}}
+	var wire []deletedVault
 	for _, v := range all {
-		answer.Value = append(answer.Value, p.deletedVault(v))
+		wire = append(wire, p.deletedVault(v))
 	}
-	return answer, nil
+	return page(p, r, wire, func(v deletedVault) string { return v.ID })
 }
 
 // deletedIn returns the deleted vault of a path, which names its location too.

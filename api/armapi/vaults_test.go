@@ -57,7 +57,7 @@ func TestLifeOfAVault(t *testing.T) {
 	}
 	m.want(200, "", http.MethodGet, m.provider("/vaults"), "")
 	m.want(400, "InvalidFilterInQueryString", http.MethodGet,
-		"/subscriptions/"+m.Operator().SubscriptionID+"/resources?api-version=2015-11-01", "")
+		"/subscriptions/"+m.Operator().SubscriptionID+"/resources?api-version=2015-11-01&$filter=colour+eq+'red'", "")
 	m.want(409, "InvalidResourceLocation", http.MethodPatch, m.vaults("/safe1"), `{"location":"eastus"}`)
 	changed := m.want(200, "", http.MethodPatch, m.vaults("/safe1"), `{"tags":{"a":"b"},"properties":{"enablePurgeProtection":true}}`)
 	if at(changed, "tags.a") != "b" || at(changed, "properties.enablePurgeProtection") != true {

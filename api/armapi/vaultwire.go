@@ -51,9 +51,7 @@ type permissions struct {
 	Storage      []string `json:"storage,omitempty"`
 }
 
-type vaultList struct {
-	Value []vault `json:"value"`
-}
+type vaultList struct{ pageOf[vault] }
 
 // vaultRequest is a vault as it is sent. What it lacks is left as it is, or gets its default.
 type vaultRequest struct {
@@ -106,22 +104,7 @@ type deletedVaultProperties struct {
 	PurgeProtectionEnabled *bool             `json:"purgeProtectionEnabled,omitempty"`
 }
 
-type deletedVaultList struct {
-	Value []deletedVault `json:"value"`
-}
-
-type resourceList struct {
-	Value []resourceItem `json:"value"`
-}
-
-// resourceItem is what all resources have.
-type resourceItem struct {
-	ID       string            `json:"id"`
-	Name     string            `json:"name"`
-	Type     string            `json:"type"`
-	Location string            `json:"location"`
-	Tags     map[string]string `json:"tags"`
-}
+type deletedVaultList struct{ pageOf[deletedVault] }
 
 type nameRequest struct {
 	Name string `json:"name"`

@@ -1,0 +1,200 @@
+package armapi
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api"
+)
+
+// absence is a collection of the providers that is always empty here. Clients look into it before they do their work, and
+// must not take that for a failure: it is listed as empty, an item of it is not found, deleting one is done already, and
+// making one is refused with a sentence.
+type absence struct {
+	collection string   // its pattern
+	item       string   // the wildcard of an item; empty: there is nothing but the list
+	writes     []string // the methods that would make or change an item
+	sentence   string   // why there is none, and what to do in its place
+	below      []string // patterns below an item: none is found
+	unlisted   bool     // there is no list of all
+}
+
+var (
+	makes   = []string{http.MethodPut}
+	changes = []string{http.MethodPut, http.MethodPatch}
+)
+
+// absences are, together with the lists below, all that the official descriptions of the providers have and this instance has
+// not. A test goes through the descriptions and finds each path either here or served.
+var absences = []absence{
+	{collection: one + "/privateEndpointConnections", item: "{connection}", writes: makes, sentence: noPrivateEndpoints},
+	{collection: oneVault + "/privateEndpointConnections", item: "{connection}", writes: makes, sentence: noPrivateEndpoints},
+	{collection: one + "/deployments", item: "{deployment}", writes: makes, sentence: "A Face resource deploys no models: it works as it is."},
+	{collection: one + "/commitmentPlans", item: "{plan}", writes: makes, sentence: noPlans},
+	{
+		collection: groupPlans, item: "{plan}", writes: changes, sentence: noPlans,
+		below: []string{"/accountAssociations", "/accountAssociations/{association}"},
+	},
+	{collection: provider + "/commitmentPlans"},
+	{collection: provider + "/locations/{location}/commitmentTiers"},
+	{collection: provider + "/locations/{location}/models"},
+	{collection: provider + "/locations/{location}/usages"},
+	{collection: one + "/models"},
+	{collection: one + "/usages"},
+	{collection: one + "/privateLinkResources"},
+	{collection: oneVault + "/privateLinkResources"},
+	{collection: one + "/raiPolicies", item: "{policy}", writes: makes, sentence: noContent},
+	{collection: one + "/raiBlocklists", item: "{blocklist}", writes: makes, sentence: noContent},
+	{collection: one + "/defenderForAISettings", item: "{setting}", writes: changes, sentence: noContent},
+	{collection: one + "/encryptionScopes", item: "{scope}", writes: makes, sentence: "A Face resource has one key for all its data: set properties.encryption."},
+	{collection: one + "/projects", item: "{project}", writes: changes, sentence: "A Face resource has no projects."},
+	{collection: one + "/connections", item: "{connection}", writes: changes, sentence: "A Face resource has no connections to other services."},
+	{collection: one + "/networkSecurityPerimeterConfigurations", item: "{perimeter}"},
+	{
+		collection: oneVault + "/secrets", item: "{secret}", writes: changes,
+		sentence: "The built-in vault keeps keys and no secrets: see keys of this vault.",
+	},
+	{
+		collection: groupHSMs, item: "{hsm}", writes: changes, sentence: noHSMs,
+		below: []string{
+			"/keys", "/keys/{key}", "/keys/{key}/versions", "/keys/{key}/versions/{version}", "/privateEndpointConnections",
+			"/privateEndpointConnections/{connection}", "/privateLinkResources", "/regions",
+		},
+	},
+	{collection: vaultProvider + "/managedHSMs"},
+	{collection: vaultProvider + "/deletedManagedHSMs"},
+	{collection: vaultProvider + "/locations/{location}/deletedManagedHSMs", item: "{hsm}", unlisted: true, below: []string{"/purge"}},
+}
+
+const (
+	groupPlans = oneGroup + "/providers/Microsoft.CognitiveServices/commitmentPlans"
+	groupHSMs  = oneGroup + "/providers/Microsoft.KeyVault/managedHSMs"
+
+	noPrivateEndpoints = "There are no private endpoints here: bound the listener, or set networkAcls."
+	noPlans            = "There are no commitment plans here: nothing is paid for."
+	noContent          = "A Face resource makes no text: there is nothing to filter."
+	noHSMs             = "There are no managed HSMs here: make a key vault, with sku premium for keys of the types RSA-HSM and EC-HSM."
+)
+
+// emptyScopes are what every scope can have in the contract, and none has here.
+var emptyScopes = []string{"denyAssignments", "locks", "policyAssignments"}
+
+// absentRoutes answer for what there is not.
+func (p *plane) absentRoutes(route routeMaker) []api.Route {
+	var all []api.Route
+	for _, a := range absences {
+		if !a.unlisted {
+			all = append(all, route(http.MethodGet, a.collection, p.none, api.Doc{Summary: "List " + lastWord(a.collection) + ": there are none", Answer: nothing{}}))
+		}
+		if a.item == "" {
+			continue
+		}
+		item, what := a.collection+"/"+a.item, "one of "+lastWord(a.collection)+": there are none"
+		all = append(all, route(http.MethodGet, item, p.notThere, api.Doc{Summary: "Get " + what}))
+		for _, method := range a.writes {
+			all = append(all, route(method, item, p.refuseAbsent(a.sentence), api.Doc{Summary: "Make " + what}))
+		}
+		if len(a.writes) > 0 && lastWord(a.collection) != "secrets" {
+			all = append(all, route(http.MethodDelete, item, p.alreadyGone, api.Doc{Summary: "Delete " + what, Status: http.StatusNoContent}))
+		}
+		for _, below := range a.below {
+			all = append(all, p.belowAbsent(route, item+below, a.sentence)...)
+		}
+	}
+	all = append(all,
+		route(http.MethodPost, vaultProvider+"/checkMhsmNameAvailability", p.noHSMName,
+			api.Doc{Summary: "Ask whether a name of a managed HSM is free: there are none", Body: nameRequest{}, Answer: nameAnswer{}}),
+	)
+	for _, scope := range scopes {
+		for _, empty := range emptyScopes {
+			all = append(all, route(http.MethodGet, scope+authorization+"/"+empty, p.none, api.Doc{Summary: "List " + empty + ": there are none", Answer: nothing{}}))
+		}
+	}
+	return append(all, route(http.MethodGet, oneSubscription+authorization+"/classicAdministrators", p.none,
+		api.Doc{Summary: "List administrators without a role: there are none", Answer: nothing{}}))
+}
+
+// belowAbsent are the operations on what would lie below an item that is not there.
+func (p *plane) belowAbsent(route routeMaker, pattern, sentence string) []api.Route {
+	if lastWord(pattern) == "purge" {
+		return []api.Route{route(http.MethodPost, pattern, p.notThere, api.Doc{Summary: "Purge what was deleted: it is not there"})}
+	}
+	what := strings.TrimSuffix(lastWord(pattern), "s") + " of what is not there"
+	all := []api.Route{route(http.MethodGet, pattern, p.notThere, api.Doc{Summary: "Get a " + what})}
+	if strings.HasSuffix(pattern, "}") && !strings.HasSuffix(pattern, "{version}") {
+		all = append(all, route(http.MethodPut, pattern, p.refuseAbsent(sentence), api.Doc{Summary: "Make a " + what}))
+		if !strings.HasSuffix(pattern, "{key}") {
+			all = append(all, route(http.MethodDelete, pattern, p.alreadyGone, api.Doc{Summary: "Delete a " + what, Status: http.StatusNoContent}))
+		}
+	}
+	return all
+}
+
+// lastWord is the last part of a pattern that is no wildcard.
+func lastWord(pattern string) string {
+	segments := strings.Split(pattern, "/")
+	for i := len(segments) - 1; i > 0; i-- {
+		if !strings.HasPrefix(segments[i], "{") {
+			return segments[i]
+		}
+	}
+	return ""
+}
+
+// parent refuses a path below a resource that does not exist.
+func (p *plane) parent(r *api.Request) error {
+	pattern := r.Route().Pattern
+	if strings.HasPrefix(pattern, one+"/") {
+		_, err := p.Accounts.Get(r.Context(), r.Path("account"))
+		return err
+	}
+	if strings.HasPrefix(pattern, oneVault+"/") {
+		_, err := p.Vaults.Vault(r.Context(), r.Path("vault"))
+		return notFound(r, err)
+	}
+	return nil
+}
+
+// none lists what there is none of.
+func (p *plane) none(r *api.Request) (any, error) {
+	if err := p.parent(r); err != nil {
+		return nil, err
+	}
+	return nothing{[]struct{}{}}, nil
+}
+
+// notThere says that an item of an empty collection does not exist.
+func (p *plane) notThere(r *api.Request) (any, error) {
+	if err := p.parent(r); err != nil {
+		return nil, err
+	}
+	path := pathOf(r)
+	return nil, visage.Refuse(visage.NotFound, "ResourceNotFound", "The Resource '%s' was not found.", path[strings.LastIndex(path, "/providers/")+len("/providers/"):])
+}
+
+// refuseAbsent refuses to make what there cannot be.
+func (p *plane) refuseAbsent(sentence string) handle {
+	return func(r *api.Request) (any, error) {
+		if err := p.parent(r); err != nil {
+			return nil, err
+		}
+		return nil, visage.Refuse(visage.Invalid, "FeatureNotSupported", "%s", sentence)
+	}
+}
+
+// alreadyGone answers that what is to be deleted is not there.
+func (p *plane) alreadyGone(r *api.Request) (any, error) {
+	if err := p.parent(r); err != nil {
+		return nil, err
+	}
+	return api.Reply{Status: http.StatusNoContent}, nil
+}
+
+func (p *plane) noHSMName(r *api.Request) (any, error) {
+	var want nameRequest
+	if err := read(r, &want); err != nil {
+		return nil, err
+	}
+	return nameAnswer{Reason: "AccountNameInvalid", Message: noHSMs}, nil
+}
