@@ -204,6 +204,9 @@ func (a *Accounts) create(ctx context.Context, by Caller, c Creation) (Account, 
 		return Account{}, visage.Refuse(visage.Invalid, "LocationNotAvailableForResourceType",
 			"The location %q is not 1 to 64 letters, digits, blanks and hyphens that begin with a letter or digit.", c.Location)
 	}
+	if err := visage.CheckTags(c.Tags); err != nil {
+		return Account{}, err
+	}
 	if err := checkAtCreation(c); err != nil {
 		return Account{}, err
 	}

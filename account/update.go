@@ -53,6 +53,9 @@ func (a *Accounts) update(ctx context.Context, by Caller, name string, decide fu
 	if err != nil {
 		return Account{}, err
 	}
+	if err := visage.CheckTags(c.Tags); err != nil {
+		return Account{}, err
+	}
 	if c.Protection == nil {
 		return a.alter(ctx, by, name, func(now Account) (Change, error) {
 			if a.handing[now.key()] { // changes is held
@@ -140,6 +143,9 @@ func (a *Accounts) apply(ctx context.Context, rec record, c Change) (record, err
 		rec.Subdomain = *c.Subdomain
 	}
 	if c.Tags != nil {
+		if err := visage.CheckTags(c.Tags); err != nil {
+			return record{}, err
+		}
 		rec.Tags = maps.Clone(c.Tags)
 	}
 	if c.KeysRefused != nil {

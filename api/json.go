@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/visage-face/visage"
@@ -16,6 +17,9 @@ import (
 
 // maxDepth is how deep JSON of a request may nest; no contract of ours nests deeper than 4.
 const maxDepth = 16
+
+// maxLenientDepth is that of bodies with parts that are passed over, such as policies and network rules.
+const maxLenientDepth = 64
 
 // DecodeJSON decodes an object into a pointer to a struct, strictly: fields the struct lacks, fields given twice,
 // values of the wrong type, text that is not UTF-8 or has half a surrogate pair, and anything after the object are
@@ -41,6 +45,32 @@ func DecodeJSON(data []byte, into any) error {
 	}
 	return nil
 }
+
+// DecodeLenient decodes JSON into a pointer as encoding/json does, for contracts that pass over what they do not know,
+// save that it refuses what two readers may understand in two ways: an object with a field given twice, in whatever
+// case, at any depth. Everything that is refused is of kind Invalid, with code as its code; where it helps, the sentence
+// names the field, and it never repeats a value.
+func DecodeLenient(data []byte, into any, code string) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	err := scanValue(d, 0, maxLenientDepth)
+	if err == nil {
+		if _, err = d.Token(); errors.Is(err, io.EOF) {
+			err = json.Unmarshal(data, into)
+		} else {
+			err = errTrailing
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.Invalid {
+		return visage.Refuse(visage.Invalid, code, "%s", refusal.Message)
+	}
+	return visage.Refuse(visage.Invalid, code, "The body is not the JSON this operation takes.")
+}
+
+var errTrailing = errors.New("something follows the value")
 
 // halfPair says whether valid JSON has a \u escape of half a surrogate pair (RFC 8259 §8.2). encoding/json would put
 // another character in its place, so that other text would be stored than was sent.
@@ -80,7 +110,7 @@ func scan(data []byte) error {
 	if first != json.Delim('{') {
 		return visage.Refuse(visage.Invalid, "", "The body must be a JSON object.")
 	}
-	if err := scanObject(d, 1); err != nil {
+	if err := scanObject(d, 1, maxDepth); err != nil {
 		return err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
@@ -89,7 +119,7 @@ func scan(data []byte) error {
 	return nil
 }
 
-func scanObject(d *json.Decoder, depth int) error {
+func scanObject(d *json.Decoder, depth, most int) error {
 	seen := map[string]bool{}
 	for d.More() {
 		token, err := d.Token()
@@ -100,12 +130,12 @@ func scanObject(d *json.Decoder, depth int) error {
 		if !ok {
 			return visage.Refuse(visage.Invalid, "", "The body is not valid JSON.")
 		}
-		if folded := strings.ToLower(name); seen[folded] {
+		if folded := fold(name); seen[folded] {
 			return visage.Refuse(visage.Invalid, "", "The field %s is given more than once.", quote(name))
 		} else {
 			seen[folded] = true
 		}
-		if err := scanValue(d, depth); err != nil {
+		if err := scanValue(d, depth, most); err != nil {
 			return err
 		}
 	}
@@ -113,7 +143,19 @@ func scanObject(d *json.Decoder, depth int) error {
 	return misfit(err)
 }
 
-func scanValue(d *json.Decoder, depth int) error {
+// fold returns a name in the case in which encoding/json compares the names of fields: that has more letters for one
+// than lower case shows, such as the long s.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		least := r
+		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+			least = min(least, next)
+		}
+		return least
+	}, name)
+}
+
+func scanValue(d *json.Decoder, depth, most int) error {
 	token, err := d.Token()
 	if err != nil {
 		return misfit(err)
@@ -121,14 +163,14 @@ func scanValue(d *json.Decoder, depth int) error {
 	if _, nested := token.(json.Delim); !nested {
 		return nil
 	}
-	if depth == maxDepth {
-		return visage.Refuse(visage.Invalid, "", "The body nests deeper than %d levels.", maxDepth)
+	if depth == most {
+		return visage.Refuse(visage.Invalid, "", "The body nests deeper than %d levels.", most)
 	}
 	if token == json.Delim('{') {
-		return scanObject(d, depth+1)
+		return scanObject(d, depth+1, most)
 	}
 	for d.More() {
-		if err := scanValue(d, depth+1); err != nil {
+		if err := scanValue(d, depth+1, most); err != nil {
 			return err
 		}
 	}

@@ -53,6 +53,7 @@ func TestDecodeJSON(t *testing.T) {
 		{"twice", `{"name":"a","name":"canary"}`, `"name" is given more than once`},
 		{"twice in two cases", `{"name":"a","Name":"canary"}`, `"Name" is given more than once`},
 		{"twice inside", `{"in":{"deep":"a","deep":"canary"}}`, `"deep" is given more than once`},
+		{"twice to encoding/json", `{"ids":[],"id\u017f":["canary"]}`, `given more than once`},
 		{"too deep", `{"x":` + strings.Repeat("[", 20) + strings.Repeat("]", 20) + `}`, "nests deeper"},
 		{"not UTF-8", "{\"name\":\"\xff\"}", "not UTF-8"},
 		{"a pair", `{"name":"\ud83d\uDE00 \\ud800 \n\u0041"}`, ""},
@@ -85,6 +86,49 @@ func TestDecodeJSON(t *testing.T) {
 			}
 			if strings.ContainsAny(refusal.Message, "\n\x00") || len(refusal.Message) > 200 {
 				t.Errorf("%s: the sentence is not fit to be shown: %q", row.body, refusal.Message)
+			}
+		})
+	}
+}
+
+// TestDecodeLenient: what a contract passes over is passed over, and nothing may be read in two ways.
+func TestDecodeLenient(t *testing.T) {
+	for _, row := range []struct {
+		name, body, want string // want: a part of the refusal's sentence; empty: decodes
+	}{
+		{"everything", `{"name":"n","ids":["a","b"],"top":3,"in":{"deep":"d"}}`, ""},
+		{"unknown fields", `{"name":"n","x":{"y":[{"z":1},{"z":2}]}}`, ""},
+		{"one name in two objects", `{"x":{"name":"a"},"y":{"name":"b"},"name":"n"}`, ""},
+		{"deep", `{"x":` + strings.Repeat("[", 60) + strings.Repeat("]", 60) + `}`, ""},
+		{"null", `null`, ""},
+		{"twice", `{"name":"n","name":"canary"}`, `"name" is given more than once`},
+		{"twice in two cases", `{"name":"n","NAME":"canary"}`, `"NAME" is given more than once`},
+		{"twice to encoding/json", `{"ids":[],"id\u017f":["canary"]}`, "given more than once"},
+		{"twice by an escape", `{"name":"n","n\u0061me":"canary"}`, `"name" is given more than once`},
+		{"twice inside", `{"in":{"deep":"a","deep":"canary"}}`, `"deep" is given more than once`},
+		{"twice in what is passed over", `{"x":[{"y":1,"y":"canary"}]}`, `"y" is given more than once`},
+		{"too deep", `{"x":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`, "nests deeper"},
+		{"wrong type", `{"name":["canary"]}`, "not the JSON"},
+		{"trailing object", `{} {}`, "not the JSON"},
+		{"trailing junk", `{}x`, "not the JSON"},
+		{"nothing", ``, "not valid JSON"},
+		{"no JSON", `{"name":`, "not valid JSON"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var into decoded
+			err := api.DecodeLenient([]byte(row.body), &into, "Odd")
+			if row.want == "" {
+				if err != nil {
+					t.Fatalf("%s: %v", row.body, err)
+				}
+				return
+			}
+			refusal, ok := errors.AsType[*visage.Refusal](err)
+			if !ok || refusal.Kind != visage.Invalid || refusal.Code != "Odd" || !strings.Contains(refusal.Message, row.want) {
+				t.Errorf("%s: got %v, want %q", row.body, err, row.want)
+			}
+			if ok && strings.Contains(refusal.Message, "canary") {
+				t.Errorf("%s: the sentence repeats a value: %q", row.body, refusal.Message)
 			}
 		})
 	}

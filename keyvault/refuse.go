@@ -64,15 +64,18 @@ func CheckVaultName(name string) error {
 	return nil
 }
 
-// checkTags holds the bounds of the contract, §A1.
+// checkTags holds the bounds of the contract for keys, §A1; vaults have those of visage.CheckTags.
 func checkTags(tags map[string]string) error {
 	const mostTags, longest = 15, 256
 	if len(tags) > mostTags {
 		return invalid("There are %d tags; at most %d are possible.", len(tags), mostTags)
 	}
 	for name, value := range tags {
-		if len(name) > longest || len(value) > longest {
-			return invalid("The name and the value of a tag have at most %d characters.", longest)
+		if n := visage.UTF16Len(name); n == 0 || n > longest {
+			return invalid("The name of a tag has 1 to %d characters.", longest)
+		}
+		if visage.UTF16Len(value) > longest {
+			return invalid("The value of a tag has at most %d characters.", longest)
 		}
 	}
 	return nil

@@ -118,6 +118,9 @@ func (s *Service) CreateVault(ctx context.Context, who Caller, v Vault) (made Va
 		if err := checkVault(v); err != nil {
 			return err
 		}
+		if err := visage.CheckTags(v.Tags); err != nil {
+			return err
+		}
 		now := time.Now().UnixNano()
 		rec := vaultRecord{
 			ID: newVersion(), Name: v.Name, Group: v.Group, Location: v.Location, Tenant: strings.ToLower(v.Tenant),
@@ -183,7 +186,7 @@ func checkVault(v Vault) error {
 	if err := v.Network.Check(); err != nil {
 		return err
 	}
-	return checkTags(v.Tags)
+	return nil
 }
 
 // Vault returns the vault called name, in any case. Refusal: VaultNotFound, also for one that is deleted.
@@ -295,6 +298,11 @@ func (s *Service) UpdateVault(
 			if to.RetentionDays != rec.RetentionDays {
 				return visage.Refuse(visage.Invalid, "BadRequest",
 					"The property \"softDeleteRetentionInDays\" has been set already and it can't be modified.")
+			}
+			if !maps.Equal(to.Tags, rec.Tags) { // those of earlier builds may stay
+				if err := visage.CheckTags(to.Tags); err != nil {
+					return err
+				}
 			}
 			to.Name, to.Location, to.Tenant = rec.Name, rec.Location, rec.Tenant
 			if err := checkVault(to); err != nil {

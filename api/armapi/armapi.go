@@ -3,7 +3,6 @@
 package armapi
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -168,16 +167,14 @@ func (p *plane) scope(r *api.Request) error {
 	return nil
 }
 
-// read decodes a body as lenient as the contract is (§1): property names in any case, unknown ones ignored.
+// read decodes a body as lenient as the contract is (§1): property names in any case, unknown ones ignored,
+// none given twice.
 func read(r *api.Request, into any) error {
 	body, err := r.ReadBody()
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return visage.Refuse(visage.Invalid, "InvalidRequestContent", "The body is not the JSON this operation takes.")
-	}
-	return nil
+	return api.DecodeLenient(body, into, "InvalidRequestContent")
 }
 
 func greet(h http.Header, r *http.Request, requestID string) {

@@ -127,6 +127,8 @@ func TestVaultRefusals(t *testing.T) {
 			"sku":{"name":"standard"},"accessPolicies":[{"tenantId":"` + tenant + `","objectId":"o","permissions":{"keys":["fly"]}}]}}`},
 		"another tenant":        {"BadRequest", "safe1", strings.Replace(m.vaultBody(""), tenant, "00000000-0000-4000-8000-000000000000", 1)},
 		"no tenant that is one": {"BadRequest", "safe1", strings.Replace(m.vaultBody(""), tenant, "elsewhere", 1)},
+		"odd tag":               {"InvalidTagNameCharacters", "safe1", strings.Replace(m.vaultBody(""), "{", `{"tags":{"a%b":""},`, 1)},
+		"a field twice":         {"InvalidRequestContent", "safe1", m.vaultBody(`,"enablePurgeProtection":true,"enablePurgeProtection":null`)},
 		"no JSON":               {"InvalidRequestContent", "safe1", `{`},
 	} {
 		t.Run(name, func(t *testing.T) {

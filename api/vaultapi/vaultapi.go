@@ -6,7 +6,6 @@ package vaultapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -245,16 +244,13 @@ func checkVersion(r *api.Request) error {
 }
 
 // read decodes a body as lenient as the contract is: property names in any case, null for what is not set, unknown ones
-// ignored.
+// ignored, none given twice.
 func read(r *api.Request, into any) error {
 	body, err := r.ReadBody()
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return visage.Refuse(visage.Invalid, "BadParameter", "The body is not the JSON this operation takes.")
-	}
-	return nil
+	return api.DecodeLenient(body, into, "BadParameter")
 }
 
 // window returns where a list begins and how long it may be.
