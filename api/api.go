@@ -81,6 +81,8 @@ type Config struct {
 	// Openness says from where the data of resources may be used. Default: from everywhere, and by no page of another
 	// origin in a browser.
 	Openness Openness
+	// Origin is where clients reach the planes, for addresses in answers. Default: such addresses have a path alone.
+	Origin visage.Origin
 	// Rate says how many requests a second a resource may make on average, and how many at once. Default: what its tier
 	// says. A rate below 0 is no limit.
 	Rate func(visage.Resource) (perSecond float64, burst int)

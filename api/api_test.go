@@ -145,7 +145,7 @@ func TestRequestLife(t *testing.T) {
 	refuse := func(kind visage.Kind) func(*api.Request) (any, error) {
 		return func(*api.Request) (any, error) { return nil, visage.Refuse(kind, "Code", "Words.") }
 	}
-	s := serve(t, api.Config{Planes: []api.Plane{plane(
+	s := serve(t, api.Config{Origin: origin(t, "https://faces.example"), Planes: []api.Plane{plane(
 		api.Route{Method: "POST", Pattern: "/t/panic", Handle: func(*api.Request) (any, error) { panic("a secret") }},
 		api.Route{Method: "POST", Pattern: "/t/error", Handle: func(*api.Request) (any, error) { return nil, errors.New("a secret") }},
 		api.Route{Method: "POST", Pattern: "/t/empty", Handle: func(*api.Request) (any, error) { return nil, nil }},
@@ -206,7 +206,7 @@ func TestRequestLife(t *testing.T) {
 					t.Errorf("Retry-After: got %q, want 2", got)
 				}
 			case "reply":
-				if got := res.Header.Get("Operation-Location"); got != s.URL+"/t/x" {
+				if got := res.Header.Get("Operation-Location"); got != "https://faces.example/t/x" {
 					t.Errorf("Operation-Location: got %q", got)
 				}
 			}
@@ -233,4 +233,14 @@ func pool(s *httptest.Server) *x509.CertPool {
 	p := x509.NewCertPool()
 	p.AddCert(s.Certificate())
 	return p
+}
+
+// origin reads an origin.
+func origin(t testing.TB, text string) visage.Origin {
+	t.Helper()
+	o, err := visage.ParseOrigin(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
 }

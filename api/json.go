@@ -24,8 +24,12 @@ const maxLenientDepth = 64
 // DecodeJSON decodes an object into a pointer to a struct, strictly: fields the struct lacks, fields given twice,
 // values of the wrong type, text that is not UTF-8 or has half a surrogate pair, and anything after the object are
 // refusals of kind Invalid that name the field where they can and never repeat its value. Names match in any case, as
-// the clients of the contracts expect.
+// the clients of the contracts expect. The mark with which some begin UTF-8 is passed over.
 func DecodeJSON(data []byte, into any) error {
+	data, err := text(data)
+	if err != nil {
+		return err
+	}
 	if len(bytes.TrimSpace(data)) == 0 {
 		return visage.Refuse(visage.Invalid, "", "The body is empty; it must be a JSON object.")
 	}

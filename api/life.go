@@ -111,7 +111,7 @@ func (h *Handler) answer(
 	ctx, cancel := context.WithTimeoutCause(r.Context(), x.route.Timeout, errTooLong)
 	defer cancel()
 	req := &Request{
-		ID: x.id, http: r.WithContext(ctx), route: x.route, path: values, names: found.names, body: x.body,
+		ID: x.id, http: r.WithContext(ctx), origin: h.cfg.Origin, route: x.route, path: values, names: found.names, body: x.body,
 		inner: h.cfg.Inner,
 	}
 	result, err := h.run(x, req)

@@ -19,13 +19,14 @@ type Request struct {
 	Resource  visage.Resource  // whose credential opened the route; zero when Anyone may use it
 	Principal visage.Principal // likewise
 
-	http  *http.Request
-	route *Route
-	path  []string // the values of the route's wildcards
-	names []string
-	query url.Values // by lower-case name; nil until it is needed
-	body  *body
-	inner bool
+	http   *http.Request
+	origin visage.Origin
+	route  *Route
+	path   []string // the values of the route's wildcards
+	names  []string
+	query  url.Values // by lower-case name; nil until it is needed
+	body   *body
+	inner  bool
 }
 
 // Inner reports whether the process sent the request to itself; see Config.Inner. Rules about where a request comes from
@@ -97,13 +98,18 @@ func (r *Request) Bearer() string {
 	return token
 }
 
-// Address returns the absolute URL of path at the host the client called.
+// Address returns the URL of path at Config.Origin or, where the client called a host below it, at that. What a request
+// names as its host is never repeated otherwise.
 func (r *Request) Address(path string) string {
-	u := url.URL{Scheme: "http", Host: r.http.Host, Path: path}
-	if r.http.TLS != nil {
-		u.Scheme = "https"
+	u := url.URL{Path: path}
+	if r.origin.IsZero() {
+		return u.EscapedPath()
 	}
-	return u.String()
+	at := r.origin
+	if label, below := at.BelowHost(r.http.Host); below {
+		at = at.Sub(label)
+	}
+	return at.String() + u.EscapedPath()
 }
 
 // ContentType returns the media type of the body in lower case, without parameters; empty when none was said or it
@@ -114,6 +120,16 @@ func (r *Request) ContentType() string {
 		return ""
 	}
 	return mediaType
+}
+
+// ReadText is ReadBody for JSON: without the mark with which some clients begin UTF-8. Text in another encoding is a refusal
+// of kind Invalid.
+func (r *Request) ReadText() ([]byte, error) {
+	body, err := r.ReadBody()
+	if err != nil {
+		return nil, err
+	}
+	return text(body)
 }
 
 // ReadJSON decodes the body, which must be said to be application/json, into a pointer to a struct; see DecodeJSON.

@@ -48,7 +48,7 @@ func parseID(what, text string) (uuid, error) {
 	}
 	id, err := parseUUID(text)
 	if err != nil {
-		return uuid{}, badArgument("The %s id %q is not a lower-case UUID.", what, printable(text))
+		return uuid{}, badArgument("The %s id %q is not a UUID.", what, printable(text))
 	}
 	return id, nil
 }

@@ -65,6 +65,7 @@ func (d *Directory) AddSecret(ctx context.Context, id string, life time.Duration
 
 // RemoveSecret ends a secret. Tokens that were got with it live out their hour. Refusal: PrincipalNotFound.
 func (d *Directory) RemoveSecret(ctx context.Context, id, secret string) error {
+	secret = lower(secret)
 	err := d.update(ctx, id, func(p *principalRecord) error {
 		n := len(p.Secrets)
 		p.Secrets = slices.DeleteFunc(p.Secrets, func(s secretRecord) bool { return s.ID == secret })

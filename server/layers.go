@@ -210,7 +210,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	proving := tokens{l.identities, l.instance, s.managementAudiences()}
 	gate := api.Config{
 		Planes: planes, Keys: l.accounts, Tokens: proving, Holders: holders{proving, l.accounts, s.origin}, Openness: l.accounts,
-		Rate: s.rate, Proved: proved, Logger: s.log,
+		Origin: s.origin, Rate: s.rate, Proved: proved, Logger: s.log,
 	}
 	h, err := api.New(gate)
 	if err != nil {

@@ -63,7 +63,7 @@ func (r retentions) Hold(ctx context.Context, of visage.Resource, h armapi.Hold)
 	if err != nil {
 		return err
 	}
-	return r.face.Hold(ctx, of, face.Held{Ref: ref, Item: h.Item}, h.Reason)
+	return r.face.Hold(ctx, of, face.Held{Ref: ref, Item: visage.FoldUUID(h.Item)}, h.Reason)
 }
 
 // Release implements armapi.Retentions.
@@ -72,7 +72,7 @@ func (r retentions) Release(ctx context.Context, of visage.Resource, h armapi.Ho
 	if err != nil {
 		return err
 	}
-	return r.face.Release(ctx, of, face.Held{Ref: ref, Item: h.Item})
+	return r.face.Release(ctx, of, face.Held{Ref: ref, Item: visage.FoldUUID(h.Item)})
 }
 
 // Held implements armapi.Retentions.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
 
@@ -132,9 +131,6 @@ func heads(all []api.Route) []api.Route {
 	return heads
 }
 
-// apiVersion is what a version of the contract looks like. All are taken: every client has its own.
-var apiVersion = regexp.MustCompile(`^20\d\d-\d\d-\d\d(-[a-zA-Z0-9.]+)?$`)
-
 // scope checks what every path of the plane says: a version of the contract, and the subscription and the group where
 // there are.
 func (p *plane) scope(r *api.Request) error {
@@ -145,7 +141,7 @@ func (p *plane) scope(r *api.Request) error {
 	if !given || version == "" {
 		return visage.Refuse(visage.Invalid, "MissingApiVersionParameter", "The query has no api-version; 2025-09-01 is one.")
 	}
-	if !apiVersion.MatchString(version) {
+	if !api.ValidVersion(version) {
 		return visage.Refuse(visage.Invalid, "InvalidApiVersionParameter", "The api-version %q is none; 2025-09-01 is one.", version)
 	}
 	if !strings.Contains(r.Route().Pattern, "{subscription}") {
@@ -170,7 +166,7 @@ func (p *plane) scope(r *api.Request) error {
 // read decodes a body as lenient as the contract is (§1): property names in any case, unknown ones ignored,
 // none given twice.
 func read(r *api.Request, into any) error {
-	body, err := r.ReadBody()
+	body, err := r.ReadText()
 	if err != nil {
 		return err
 	}

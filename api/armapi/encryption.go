@@ -191,8 +191,8 @@ const pollEvery = "1"
 // follow adds the headers that lead to an operation. Its name holds the account's id, by which it is found again.
 func (p *plane) follow(r *api.Request, h http.Header, a account.Account, o *custodyOperation) {
 	version, _, _ := r.Query("api-version") // scope has read it
-	h.Set("Azure-AsyncOperation", r.Address("/subscriptions/"+p.Subscription+"/providers/Microsoft.CognitiveServices/locations/"+
-		place(a.Location)+"/operationResults/"+a.ID.String()+"."+o.ID)+"?api-version="+version)
+	h.Set("Azure-AsyncOperation", p.Endpoint("")+"subscriptions/"+p.Subscription+"/providers/Microsoft.CognitiveServices/locations/"+
+		place(a.Location)+"/operationResults/"+a.ID.String()+"."+o.ID+"?api-version="+version)
 	h.Set("Retry-After", pollEvery)
 }
 
@@ -200,7 +200,7 @@ func (p *plane) operation(r *api.Request) (any, error) {
 	name := r.Path("operation")
 	unknown := visage.Refuse(visage.NotFound, "OperationNotFound", "There is no operation %q, or another has followed it.", name)
 	of, id, _ := strings.Cut(name, ".")
-	resource, err := visage.ParseResourceID(of)
+	resource, err := visage.ParseResourceID(visage.FoldUUID(of))
 	a, found := p.Accounts.LookupID(resource)
 	if err != nil || !found {
 		if err := p.allow(r, actionOf(r.Route().Method, r.Route().Pattern), pathOf(r)); err != nil {

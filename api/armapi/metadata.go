@@ -30,8 +30,8 @@ const (
 	firstAsOne      = "2022-09-01" // of that list
 )
 
-// metadataVersion is what a version looks like. One client sends "2022-06", and the oldest version is called 1.0.
-var metadataVersion = regexp.MustCompile(`^(1\.0|20\d\d-\d\d(-\d\d)?(-[a-zA-Z0-9.]+)?)$`)
+// yearAndMonth is a version of this document alone: one client sends "2022-06".
+var yearAndMonth = regexp.MustCompile(`^20\d\d-\d\d$`)
 
 // oldCloud is the instance as versions before 2019-05-01 describe one. Those since 2018 have what may be left out.
 type oldCloud struct {
@@ -76,7 +76,7 @@ func (p *plane) metadata(r *api.Request) (any, error) {
 	if !given || version == "" {
 		return nil, visage.Refuse(visage.Invalid, "MissingApiVersionParameter", "The query has no api-version; %s is one.", firstAsOne)
 	}
-	if !metadataVersion.MatchString(version) {
+	if !api.ValidVersion(version) && !yearAndMonth.MatchString(version) {
 		return nil, visage.Refuse(visage.Invalid, "InvalidApiVersionParameter", "The api-version %q is none; %s is one.", version, firstAsOne)
 	}
 	origin := strings.TrimSuffix(p.Endpoint(""), "/")

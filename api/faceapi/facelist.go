@@ -67,7 +67,7 @@ func (p *plane) listFaces(f family) handle {
 
 func (p *plane) getFace(f family) handle {
 	return func(r *api.Request) (any, error) {
-		found, err := p.service.GetFace(r.Context(), r.Resource, f.ref(r), r.Path("persistedFaceId"))
+		found, err := p.service.GetFace(r.Context(), r.Resource, f.ref(r), idIn(r, "persistedFaceId"))
 		if err != nil {
 			return nil, err
 		}
@@ -81,12 +81,12 @@ func (p *plane) updateFace(f family) handle {
 		if err := r.ReadJSON(&body); err != nil {
 			return nil, err
 		}
-		return nil, p.service.UpdateFace(r.Context(), r.Resource, f.ref(r), r.Path("persistedFaceId"), body.UserData)
+		return nil, p.service.UpdateFace(r.Context(), r.Resource, f.ref(r), idIn(r, "persistedFaceId"), body.UserData)
 	}
 }
 
 func (p *plane) deleteFace(f family) handle {
 	return func(r *api.Request) (any, error) {
-		return nil, p.service.DeleteFace(r.Context(), r.Resource, f.ref(r), r.Path("persistedFaceId"))
+		return nil, p.service.DeleteFace(r.Context(), r.Resource, f.ref(r), idIn(r, "persistedFaceId"))
 	}
 }

@@ -172,4 +172,6 @@ var pageQuery = []api.Param{
 	{Name: "top", Text: "How many to return, 1 to 1000; default 1000.", Value: 0},
 }
 
-func (q *query) page() face.Page { return face.Page{Start: q.text("start"), Top: q.number("top")} }
+func (q *query) page() face.Page {
+	return face.Page{Start: visage.FoldUUID(q.text("start")), Top: q.number("top")}
+}

@@ -31,7 +31,7 @@ func encodePerson(p face.Person) personAnswer {
 
 // person names the person on the request's path.
 func (f family) person(r *api.Request) face.PersonRef {
-	return face.PersonRef{Group: f.ref(r), ID: r.Path("personId")}
+	return face.PersonRef{Group: f.ref(r), ID: idIn(r, "personId")}
 }
 
 // personRoutes are the persons of a group and their faces.
@@ -135,7 +135,7 @@ func (p *plane) addPersonFace(f family) handle {
 
 func (p *plane) getPersonFace(f family) handle {
 	return func(r *api.Request) (any, error) {
-		found, err := p.service.GetPersonFace(r.Context(), r.Resource, f.person(r), r.Path("persistedFaceId"))
+		found, err := p.service.GetPersonFace(r.Context(), r.Resource, f.person(r), idIn(r, "persistedFaceId"))
 		if err != nil {
 			return nil, err
 		}
@@ -149,12 +149,12 @@ func (p *plane) updatePersonFace(f family) handle {
 		if err := r.ReadJSON(&body); err != nil {
 			return nil, err
 		}
-		return nil, p.service.UpdatePersonFace(r.Context(), r.Resource, f.person(r), r.Path("persistedFaceId"), body.UserData)
+		return nil, p.service.UpdatePersonFace(r.Context(), r.Resource, f.person(r), idIn(r, "persistedFaceId"), body.UserData)
 	}
 }
 
 func (p *plane) deletePersonFace(f family) handle {
 	return func(r *api.Request) (any, error) {
-		return nil, p.service.DeletePersonFace(r.Context(), r.Resource, f.person(r), r.Path("persistedFaceId"))
+		return nil, p.service.DeletePersonFace(r.Context(), r.Resource, f.person(r), idIn(r, "persistedFaceId"))
 	}
 }

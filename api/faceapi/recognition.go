@@ -25,6 +25,7 @@ func (p *plane) verify(r *api.Request) (any, error) {
 	if err := r.ReadJSON(&body); err != nil {
 		return nil, err
 	}
+	foldIDs(&body.FaceID1, &body.FaceID2, &body.FaceID, &body.PersonID)
 	verdict, err := p.service.Verify(r.Context(), r.Resource, face.VerifyQuery(body))
 	if err != nil {
 		return nil, err
@@ -57,6 +58,8 @@ func (p *plane) identify(r *api.Request) (any, error) {
 	if err := r.ReadJSON(&body); err != nil {
 		return nil, err
 	}
+	foldAll(body.FaceIDs)
+	foldAll(body.PersonIDs)
 	want := face.IdentifyQuery{
 		FaceIDs: body.FaceIDs, PersonGroupID: body.PersonGroupID, LargePersonGroupID: body.LargePersonGroupID,
 		DynamicPersonGroupID: body.DynamicPersonGroupID, PersonIDs: body.PersonIDs, MaxCandidates: p.candidates,
@@ -100,6 +103,8 @@ func (p *plane) findSimilar(r *api.Request) (any, error) {
 	if err := r.ReadJSON(&body); err != nil {
 		return nil, err
 	}
+	foldIDs(&body.FaceID)
+	foldAll(body.FaceIDs)
 	found, err := p.service.FindSimilar(r.Context(), r.Resource, face.SimilarQuery(body))
 	if err != nil {
 		return nil, err
@@ -125,6 +130,7 @@ func (p *plane) group(r *api.Request) (any, error) {
 	if err := r.ReadJSON(&body); err != nil {
 		return nil, err
 	}
+	foldAll(body.FaceIDs)
 	grouping, err := p.service.Group(r.Context(), r.Resource, body.FaceIDs)
 	if err != nil {
 		return nil, err

@@ -109,7 +109,12 @@ func newRig(t testing.TB, options ...option) *rig {
 	if r.plane, err = faceapi.New(faceapi.Config{Service: r.service, AllowPrivate: true}); err != nil {
 		t.Fatal(err)
 	}
+	origin, err := visage.ParseOrigin("https://face.example:8443")
+	if err != nil {
+		t.Fatal(err)
+	}
 	cfg := api.Config{
+		Origin: origin,
 		Planes: []api.Plane{r.plane}, Keys: r.keys, Logger: slog.New(slog.NewJSONHandler(r.log, nil)),
 		Rate: func(visage.Resource) (float64, int) { return -1, 0 },
 	}

@@ -84,6 +84,23 @@ var families = []family{
 // ref names the collection on the request's path.
 func (f family) ref(r *api.Request) face.Ref { return face.Ref{Kind: f.kind, ID: r.Path(f.id)} }
 
+// idIn returns the id of a person or a face on the request's path.
+func idIn(r *api.Request, name string) string { return visage.FoldUUID(r.Path(name)) }
+
+// foldIDs folds ids of persons and faces in a body: answers and services have one form of them.
+func foldIDs(ids ...*string) {
+	for _, id := range ids {
+		*id = visage.FoldUUID(*id)
+	}
+}
+
+// foldAll is foldIDs for a list.
+func foldAll(ids []string) {
+	for i := range ids {
+		ids[i] = visage.FoldUUID(ids[i])
+	}
+}
+
 // handle is a handler of this plane.
 type handle = func(*api.Request) (any, error)
 

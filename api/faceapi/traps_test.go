@@ -43,7 +43,10 @@ func TestTrap03TrainingHasAnAbsoluteOperationLocation(t *testing.T) {
 	for _, base := range versions {
 		for _, path := range []string{"/largefacelists/x-1", "/persongroups/x-1", "/largepersongroups/x-1"} {
 			r.put(t, base+path, object{"name": "x"})
-			for host, want := range map[string]string{"": r.URL, "alice.face.example:8443": "https://alice.face.example:8443"} {
+			for host, want := range map[string]string{
+				"": "https://face.example:8443", "alice.face.example:8443": "https://alice.face.example:8443",
+				"Alice.Face.example.": "https://alice.face.example:8443", "evil.example": "https://face.example:8443",
+			} {
 				for {
 					a := r.do(t, call{method: "POST", path: "/" + base + path + "/train", host: host})
 					if a.status == http.StatusConflict {
@@ -212,13 +215,16 @@ func TestTrap10UnconfiguredClientsGetRecognition01(t *testing.T) {
 
 // Further ground rules, contract §1.
 
-func TestPathsMatchInAnyCaseAndIDsDoNot(t *testing.T) {
+func TestPathsAndUUIDsMatchInAnyCaseAndChosenIDsDoNot(t *testing.T) {
 	r := newRig(t)
 	r.put(t, "/face/v1.2/PersonGroups/g", object{"name": "g"})
 	person := r.enrol(t, "/face/v1.2/persongroups/g", "Ann")
 	r.addFace(t, "/Face/V1.2/personGroups/g/Persons/"+person+"/persistedFaces", "ann")
 	r.do(t, call{method: "GET", path: "/face/v1.2/persongroups/G"}).want(t, 404, "PersonGroupNotFound")
-	r.do(t, call{method: "GET", path: "/face/v1.2/persongroups/g/persons/" + strings.ToUpper(person)}).want(t, 404, "PersonNotFound")
+	a := r.do(t, call{method: "GET", path: "/face/v1.2/persongroups/g/persons/" + strings.ToUpper(person)}).want(t, 200, "")
+	if !strings.Contains(a.body, `"personId":"`+person+`"`) {
+		t.Errorf("got %s", a.body)
+	}
 }
 
 func TestClientRequestIDIsEchoed(t *testing.T) {

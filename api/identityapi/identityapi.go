@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -107,8 +106,6 @@ func (p *plane) appService(r *api.Request) (any, error) {
 	return p.token(r)
 }
 
-var dates = regexp.MustCompile(`^20[0-9]{2}-[01][0-9]-[0-3][0-9]$`)
-
 // imds answers the form of the instance metadata service. The header that it asks for is one that no page in a browser
 // can send across origins, and that no proxy adds.
 func (p *plane) imds(r *api.Request) (any, error) {
@@ -122,7 +119,7 @@ func (p *plane) imds(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !dates.MatchString(version) || version < "2018-02-01" {
+	if !api.ValidVersion(version) || version < "2018-02-01" {
 		return nil, refuse("invalid_request", "The api-version of this endpoint is a date from 2018-02-01 on.")
 	}
 	return p.token(r)

@@ -149,7 +149,14 @@ type instanceNames struct {
 	Aliases []string `json:"aliases"`
 }
 
-func (p *plane) instance(*api.Request) (any, error) {
+func (p *plane) instance(r *api.Request) (any, error) {
+	version, given, err := r.Query("api-version")
+	if err != nil {
+		return nil, err
+	}
+	if given && !api.ValidVersion(version) {
+		return nil, refuse("invalid_request", "90014", "The api-version %q is none; 1.1 is one.", short(version))
+	}
 	host := p.Authority.Host()
 	names := []string{host}
 	if full := p.Authority.Hostname() + ":" + p.Authority.Port(); full != host { // clients compare what they were given

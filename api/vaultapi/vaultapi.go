@@ -177,7 +177,7 @@ func ref(r *api.Request) keyvault.Ref {
 		ref.Name = reserved
 	}
 	if strings.Contains(pattern, "{"+segVersion+"}") {
-		ref.Version = r.Path(segVersion)
+		ref.Version = strings.ToLower(r.Path(segVersion))
 	}
 	return ref
 }
@@ -229,15 +229,8 @@ func checkVersion(r *api.Request) error {
 	if err != nil {
 		return err
 	}
-	number, dated := strings.CutPrefix(version, "20")
-	if dated {
-		if _, err := time.Parse("06-01-02", strings.TrimSuffix(number, "-preview")); err == nil {
-			return nil
-		}
-	} else if minor, seven := strings.CutPrefix(strings.TrimSuffix(version, "-preview"), "7."); seven {
-		if _, err := strconv.ParseUint(minor, 10, 8); err == nil {
-			return nil
-		}
+	if api.ValidVersion(version) {
+		return nil
 	}
 	return visage.Refuse(visage.Invalid, "BadParameter",
 		"The query parameter api-version must be given, as 7.0 to 7.6 or a date such as 2025-07-01.")
@@ -246,7 +239,7 @@ func checkVersion(r *api.Request) error {
 // read decodes a body as lenient as the contract is: property names in any case, null for what is not set, unknown ones
 // ignored, none given twice.
 func read(r *api.Request, into any) error {
-	body, err := r.ReadBody()
+	body, err := r.ReadText()
 	if err != nil {
 		return err
 	}

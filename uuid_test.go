@@ -1,0 +1,23 @@
+package visage_test
+
+import (
+	"testing"
+
+	"github.com/visage-face/visage"
+)
+
+func TestFoldUUID(t *testing.T) {
+	for text, want := range map[string]string{
+		"F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6": "f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
+		"f81d4fae-7DEC-11d0-a765-00a0c91e6bf6": "f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
+		"f81d4fae-7dec-11d0-a765-00a0c91e6bf6": "f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
+		"G81D4FAE-7DEC-11D0-A765-00A0C91E6BF6": "G81D4FAE-7DEC-11D0-A765-00A0C91E6BF6",
+		"F81D4FAE7DEC11D0A76500A0C91E6BF6":     "F81D4FAE7DEC11D0A76500A0C91E6BF6",
+		"F81D4FAE-7DEC-11D0-A765-00A0C91E6BF":  "F81D4FAE-7DEC-11D0-A765-00A0C91E6BF",
+		"Guests":                               "Guests", "": "",
+	} {
+		if got := visage.FoldUUID(text); got != want {
+			t.Errorf("%q became %q, want %q", text, got, want)
+		}
+	}
+}
