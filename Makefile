@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help check setup build run demo test fips lint bench prove clean
+.PHONY: help check setup build run demo test clients fips lint bench prove clean
 
 # The cryptographic module of release builds: the version with a FIPS 140-3 certificate.
 export GOFIPS140 ?= v1.0.0
@@ -63,6 +63,16 @@ test/sdk/node_modules/.package-lock.json bench/wasm/node_modules/.package-lock.j
 
 test: setup test/sdk/node_modules/.package-lock.json ## run all tests
 	@go test ./...
+
+# Programs of others that reach key vaults, pinned by modules of their own: what they are made of is no part of the service.
+FORCE:
+bin/clients/%: FORCE
+	@echo "building $* ..."
+	@cd test/clients/$* && go build -trimpath -o ../../../$@ $$(case $* in sops) echo github.com/getsops/sops/v3/cmd/sops;; *) echo .;; esac)
+
+clients: setup test/sdk/node_modules/.package-lock.json $(addprefix bin/clients/,sops sigstore kmswrapping gocloud) ## run every client that docs/clients.md tells of, and write its table
+	@go test ./test/clients -count=1 -timeout 30m -args -every -update
+	@sed -n '/^<!-- table -->/,/^<!-- end of table -->/p' docs/clients.md | grep '^|'
 
 fips: setup build test/sdk/node_modules/.package-lock.json ## run all tests with the certified module refusing whatever is not approved
 	@echo "FIPS mode enforced, module $(GOFIPS140) ..."

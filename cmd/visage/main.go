@@ -50,7 +50,7 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		serveCommand(), demoCommand(),
+		serveCommand(), demoCommand(), envCommand(),
 		modelsConvertCommand(), modelsInstallCommand(), modelsListCommand(), modelsShowCommand(),
 		resourceCreateCommand(), resourceListCommand(), resourceShowCommand(), resourceUpdateCommand(),
 		resourceKeysCommand(), resourceRegenerateCommand(), resourceIdentityCommand(),
