@@ -11,7 +11,7 @@ type ImageErrorKind uint8
 
 // The kinds of ImageError.
 const (
-	// UnknownFormat: the bytes are none of JPEG, PNG, GIF, BMP and WebP.
+	// UnknownFormat: the bytes are none of JPEG, PNG, GIF, BMP, WebP, HEIC and AVIF.
 	UnknownFormat = ImageErrorKind(photo.NotAnImage)
 	// Broken: the format is known, the content cannot be decoded.
 	Broken = ImageErrorKind(photo.Broken)

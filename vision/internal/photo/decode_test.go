@@ -228,7 +228,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"text", bytes.Repeat([]byte("not an image. "), 200), photo.NotAnImage},
 		{"PDF", append([]byte("%PDF-1.7\n"), make([]byte, 4096)...), photo.NotAnImage},
 		{"TIFF", append([]byte("II*\x00"), make([]byte, 4096)...), photo.NotAnImage},
-		{"HEIC", append([]byte("\x00\x00\x00\x18ftypheic"), make([]byte, 4096)...), photo.NotAnImage},
+		{"HEIC of nothing", append([]byte("\x00\x00\x00\x18ftypheic"), make([]byte, 4096)...), photo.Broken},
 		{"sound in a RIFF file", append([]byte("RIFF\x00\x10\x00\x00WAVEfmt "), make([]byte, 4096)...), photo.NotAnImage},
 
 		{"JPEG cut off", jpegFile[:len(jpegFile)*2/3], photo.Broken},

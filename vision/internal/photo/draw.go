@@ -123,6 +123,28 @@ var (
 	studio = mixture{16, 76309, 104597, 25675, 53279, 132201}
 )
 
+// mixtureOf returns the mixture that a file asks for; without a word, that of phones and JPEG.
+func mixtureOf(n *nclx) *mixture {
+	if n == nil {
+		return &jfif
+	}
+	red, blue := 0.299, 0.114 // luma's shares, of ITU-R BT.601
+	switch n.matrix {
+	case 1:
+		red, blue = 0.2126, 0.0722 // BT.709
+	case 9, 10:
+		red, blue = 0.2627, 0.0593 // BT.2020
+	}
+	luma, difference, black := 1.0, 1.0, int32(0)
+	if !n.full {
+		luma, difference, black = 255.0/219, 255.0/224, 16
+	}
+	fixed := func(v float64) int32 { return int32(v*65536 + 0.5) }
+	green := 1 - red - blue
+	return &mixture{black, fixed(luma), fixed(difference * 2 * (1 - red)), fixed(difference * 2 * (1 - blue) * blue / green),
+		fixed(difference * 2 * (1 - red) * red / green), fixed(difference * 2 * (1 - blue))}
+}
+
 // drawYCbCr mixes colours, rounding to the nearest; image/color rounds down, and the networks' reference results were
 // made by a decoder that does not.
 func drawYCbCr(dst []byte, at place, src *image.YCbCr, mix *mixture) {

@@ -22,24 +22,32 @@ type format struct {
 	read func(ctx context.Context, d *Decoder, file []byte) (m image.Image, note string, err error)
 	// perPixel returns the most bytes that the decoder holds for each pixel of a picture with this header.
 	perPixel func(file []byte, c image.Config) int
-	// metadata finds where the file says how it is to be turned; nil where formats cannot.
-	metadata func(file []byte) metadata
+	// turn returns how the picture is to be turned; nil for formats that do not say it.
+	turn func(file []byte) orientation
 	// mix is how the format's colour differences are meant.
 	mix *mixture
 }
 
 // formats are all that Decode knows.
 var formats = [...]format{
-	{"JPEG", "\xff\xd8", configJPEG, readJPEG, jpegPerPixel, metadataOfJPEG, &jfif},
-	{"PNG", pngSignature, configPNG, plain(readPNG), modelPerPixel, metadataOfPNG, nil},
+	{"JPEG", "\xff\xd8", configJPEG, readJPEG, jpegPerPixel, turnBy(metadataOfJPEG), &jfif},
+	{"PNG", pngSignature, configPNG, plain(readPNG), modelPerPixel, turnBy(metadataOfPNG), nil},
 	{"GIF", "GIF8?a", configGIF, plain(readGIF), modelPerPixel, nil, nil},
 	{"BMP", "BM", configBMP, plain(readBMPPixels), modelPerPixel, nil, nil},
-	{"WebP", "RIFF????WEBP", configWebP, plain(readWebP), webpPerPixel, metadataOfWebP, &studio},
+	{"WebP", "RIFF????WEBP", configWebP, plain(readWebP), webpPerPixel, turnBy(metadataOfWebP), &studio},
 }
 
 // plain is the read of a format that needs neither a sandbox nor much time.
 func plain(read func([]byte) (image.Image, string, error)) func(context.Context, *Decoder, []byte) (image.Image, string, error) {
 	return func(_ context.Context, _ *Decoder, file []byte) (image.Image, string, error) { return read(file) }
+}
+
+// heifs is the format of HEIC and AVIF files, which are told by the brands that they list.
+var heifs = format{"HEIF", "????ftyp", configHEIF, decodeHEIF, heifPerPixel, turnHEIF, nil}
+
+// turnBy is the turn of a format with metadata.
+func turnBy(find func([]byte) metadata) func([]byte) orientation {
+	return func(file []byte) orientation { return find(file).orientation() }
 }
 
 // formatOf returns the file's format by its first bytes, or nil.
@@ -48,6 +56,9 @@ func formatOf(file []byte) *format {
 		if starts(file, formats[i].magic) {
 			return &formats[i]
 		}
+	}
+	if isHEIF(file) {
+		return &heifs
 	}
 	return nil
 }
@@ -122,6 +133,10 @@ func modelPerPixel(_ []byte, c image.Config) int {
 // webpPerPixel is perPixel for WebP, whose lossless sort keeps a second copy while it expands a palette. The alpha of the
 // lossy sort is stored as a lossless picture.
 func webpPerPixel([]byte, image.Config) int { return 9 }
+
+// heifPerPixel is perPixel for HEIC and AVIF: a picture of RGB while it is turned. What the decoder holds lies in its
+// sandbox, which has a bound of its own.
+func heifPerPixel([]byte, image.Config) int { return 3 }
 
 // configWebP is the config of a format. Films are refused here, by their name.
 func configWebP(r io.Reader) (image.Config, error) {

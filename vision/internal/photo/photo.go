@@ -1,6 +1,7 @@
 // Package photo turns the bytes of an image file, whoever sent them, into an upright picture, at a bounded cost.
 //
-// What browsers show is read: JPEG, PNG, GIF (the first frame only), BMP and WebP (no animations), told apart by their
+// What browsers show is read, and what phones make: JPEG, PNG, GIF (the first frame only), BMP, WebP (no animations),
+// HEIC and AVIF, told apart by their
 // first bytes, with the faults that browsers step over. Colour profiles are ignored. What is transparent is laid on
 // white, as on paper. Decoders that are not written in Go run in a sandbox.
 package photo
@@ -28,6 +29,9 @@ const (
 	// picture it makes. It refuses pictures with fewer pixels than MaxPixels if they are progressive JPEGs with little or
 	// no subsampling, whose decoder keeps all coefficients (from 19 megapixels on), or of 16 bits a channel (from 35 on).
 	MaxMemory = 512 << 20
+	// MaxSandbox is the most bytes that a decoder in a sandbox has, beside MaxMemory: for HEIC, AVIF, and the JPEG files
+	// that Go's decoder refuses.
+	MaxSandbox = 1 << 30
 )
 
 // RGB is a picture. Its pixels are packed row after row from the top, each as its red, green and blue.
@@ -79,12 +83,15 @@ func (e *Error) Unwrap() error { return e.Cause }
 
 // Decoder decodes files. It is safe for concurrent use.
 type Decoder struct {
-	jpeg *sandbox.Program
+	jpeg, heif, avif *sandbox.Program
 }
 
 // NewDecoder returns a Decoder. It costs nothing until a file needs a sandbox. The caller closes it.
 func NewDecoder() *Decoder {
-	return &Decoder{jpeg: sandbox.New(jpegProgram, sandbox.Limits{Memory: MaxMemory, Time: sandboxTime})}
+	limits := sandbox.Limits{Memory: MaxSandbox, Time: sandboxTime}
+	return &Decoder{
+		jpeg: sandbox.New(jpegProgram, limits), heif: sandbox.New(heifProgram, limits), avif: sandbox.New(avifProgram, limits),
+	}
 }
 
 // sandboxTime is the most that a decoder in a sandbox may take for a file. The largest pictures take a quarter of it on a
@@ -92,7 +99,7 @@ func NewDecoder() *Decoder {
 const sandboxTime = 30 * time.Second
 
 // Close frees what the sandboxes hold. No Decode may be under way.
-func (d *Decoder) Close() error { return d.jpeg.Close() }
+func (d *Decoder) Close() error { return errors.Join(d.jpeg.Close(), d.heif.Close(), d.avif.Close()) }
 
 // Decode returns the picture in a file, turned upright as its metadata says. A broken or missing orientation is no error.
 // An error is an *Error; or the cause of ctx, when it ended first; or a failure of a sandbox, which says nothing of the
@@ -133,8 +140,8 @@ func (d *Decoder) Decode(ctx context.Context, file []byte) (*RGB, error) {
 		return nil, broken(f.name, file, fmt.Errorf("%s picture of %v in a frame of %d × %d", f.name, b, width, height))
 	}
 	turn := upright
-	if f.metadata != nil {
-		turn = f.metadata(file).orientation()
+	if f.turn != nil {
+		turn = f.turn(file)
 	}
 	p := draw(src.m, width, height, turn, f.mix)
 	p.Note = src.note

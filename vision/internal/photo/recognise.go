@@ -9,7 +9,7 @@ import (
 )
 
 // formatNames are the formats as messages list them.
-const formatNames = "JPEG, PNG, GIF, BMP and WebP"
+const formatNames = "JPEG, PNG, GIF, BMP, WebP, HEIC and AVIF"
 
 // notAnImage says that a file is of none of the formats, and what it is instead if that can be told.
 func notAnImage(file []byte) error {

@@ -67,11 +67,13 @@ func (p *Program) load() (wazero.Runtime, wazero.CompiledModule, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("unpack program: %w", err)
 	}
+	if code, err = stoppable(code); err != nil {
+		return nil, nil, fmt.Errorf("prepare program: %w", err)
+	}
 	const page = 1 << 16
 	ctx := context.Background() // compiling is for all runs to come, not for the one that asks first
 	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
-		WithMemoryLimitPages(uint32(p.limits.Memory/page)).
-		WithCloseOnContextDone(true))
+		WithMemoryLimitPages(uint32(p.limits.Memory/page)))
 	// The interface of programs to a system, which here has nothing: the module's configuration below names no files,
 	// arguments, variables or streams, and the clock stands.
 	if _, err := wasi_snapshot_preview1.Instantiate(ctx, r); err != nil {
@@ -95,15 +97,23 @@ func (p *Program) Run(ctx context.Context, use func(*Instance) error) error {
 	limited, cancel := context.WithTimeoutCause(ctx, p.limits.Time, ErrTime)
 	defer cancel()
 	limited = experimental.WithMemoryAllocator(limited, allocator(p.limits.Memory))
-	module, err := runtime.InstantiateModule(limited, compiled, wazero.NewModuleConfig().WithName("").
-		WithStartFunctions("_initialize"))
-	if err != nil && limited.Err() != nil {
+	if limited.Err() != nil {
 		return context.Cause(limited)
 	}
+	module, err := runtime.InstantiateModule(limited, compiled, wazero.NewModuleConfig().WithName("").
+		WithStartFunctions("_initialize"))
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
+	// The program reads the flag while this sets it. No lock is between them: it is one word, and a program that sees it
+	// late runs on for as long.
+	flag, ok := module.ExportedGlobal(stopFlag).(api.MutableGlobal)
+	if !ok {
+		return fmt.Errorf("%w: the program cannot be stopped", ErrUnavailable)
+	}
+	spared := context.AfterFunc(limited, func() { flag.Set(1) })
 	err = use(&Instance{module, limited})
+	spared()
 	if closing := module.Close(context.WithoutCancel(limited)); closing != nil && err == nil {
 		err = fmt.Errorf("stop program: %w", closing)
 	}

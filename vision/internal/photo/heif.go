@@ -1,0 +1,282 @@
+package photo
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"io"
+	"slices"
+)
+
+// heif is what is said of the main picture of a HEIF file (ISO/IEC 23008-12), which HEIC and AVIF files are.
+type heif struct {
+	width, height int // as stored, before it is turned
+	codec         string
+	turn          orientation
+	cropped       bool
+	alike         *nclx // how colours are meant, if it is said
+}
+
+// nclx is how luma and colour differences are meant, in the numbers of ITU-T H.273.
+type nclx struct {
+	matrix uint16
+	full   bool
+}
+
+// box is one box of an ISO base media file.
+type box struct {
+	name string
+	data []byte
+}
+
+// boxes splits data into its boxes, up to the first that is broken or a bound. The last may reach beyond the data.
+func boxes(data []byte) (all []box) {
+	const most = 1000
+	for len(data) >= 8 && len(all) < most {
+		size, head := uint64(binary.BigEndian.Uint32(data)), uint64(8)
+		switch {
+		case size == 0: // to the end
+			size = uint64(len(data))
+		case size == 1 && len(data) >= 16:
+			size, head = binary.BigEndian.Uint64(data[8:]), 16
+		}
+		if size < head {
+			break
+		}
+		size = min(size, uint64(len(data)))
+		all = append(all, box{string(data[4:8]), data[head:size]})
+		data = data[size:]
+	}
+	return all
+}
+
+// find returns the data of the first box with a name, or nil.
+func find(all []box, name string) []byte {
+	i := slices.IndexFunc(all, func(b box) bool { return b.name == name })
+	if i < 0 {
+		return nil
+	}
+	return all[i].data
+}
+
+// brandsOf returns the brands that a file says it is of, the main one first.
+func brandsOf(file []byte) (brands []string) {
+	const most = 64
+	if len(file) < 16 || string(file[4:8]) != "ftyp" {
+		return nil
+	}
+	list := file[8:min(int(max(binary.BigEndian.Uint32(file), 12)), len(file), 8+4*most)]
+	for i := 0; i+4 <= len(list); i += 4 {
+		if i != 4 { // the version
+			brands = append(brands, string(list[i:i+4]))
+		}
+	}
+	return brands
+}
+
+// isHEIF reports whether a file is of one of the formats that are read, or of another of their family.
+func isHEIF(file []byte) bool {
+	return slices.ContainsFunc(brandsOf(file), func(b string) bool {
+		switch b {
+		case "heic", "heix", "hevc", "hevx", "heim", "heis", "hevm", "hevs", "mif1", "mif2", "msf1", "miaf", "avif", "avis",
+			"MA1A", "MA1B", "avci", "jpeg", "vvic", "j2ki":
+			return true
+		}
+		return false
+	})
+}
+
+// readHEIF reads what is said of the main picture.
+func readHEIF(file []byte) (h heif, err error) {
+	meta := find(boxes(file), "meta")
+	if len(meta) < 4 {
+		if slices.Contains(brandsOf(file), "msf1") || slices.Contains(brandsOf(file), "avis") {
+			return h, unsupported("the image is a film without a still image (HEIF image sequence), which is not supported; " +
+				"send one of its frames as a still image")
+		}
+		return h, errors.New("a HEIF file without a description of its pictures")
+	}
+	all := boxes(meta[4:])
+	main, ok := mainItem(find(all, "pitm"))
+	if !ok {
+		return h, errors.New("a HEIF file without a main picture")
+	}
+	properties := boxes(find(all, "iprp"))
+	set := boxes(find(properties, "ipco"))
+	h.codec = itemType(find(all, "iinf"), main)
+	turn := [4]int{1, 0, 0, 1} // where a step to the right, and one down, lead
+	for _, p := range properties {
+		if p.name != "ipma" {
+			continue
+		}
+		for _, i := range associated(p.data, main) {
+			if i < 1 || i > len(set) {
+				continue
+			}
+			switch d := set[i-1].data; set[i-1].name {
+			case "ispe":
+				if len(d) >= 12 {
+					h.width, h.height = int(binary.BigEndian.Uint32(d[4:])), int(binary.BigEndian.Uint32(d[8:]))
+				}
+			case "irot": // anticlockwise
+				for range int(at0(d) & 3) {
+					turn = [4]int{turn[1], -turn[0], turn[3], -turn[2]}
+				}
+			case "imir":
+				if at0(d)&1 == 0 { // top and bottom change places
+					turn[1], turn[3] = -turn[1], -turn[3]
+				} else {
+					turn[0], turn[2] = -turn[0], -turn[2]
+				}
+			case "clap":
+				h.cropped = true
+			case "colr":
+				if len(d) >= 11 && string(d[:4]) == "nclx" {
+					h.alike = &nclx{binary.BigEndian.Uint16(d[8:]), d[10]&0x80 != 0}
+				}
+			}
+		}
+	}
+	h.turn = turnOf(turn)
+	if h.codec == "grid" || h.codec == "iovl" || h.codec == "iden" || h.codec == "tmap" { // made of others
+		for _, p := range set {
+			if codec := map[string]string{"hvcC": "hvc1", "av1C": "av01"}[p.name]; codec != "" {
+				h.codec = codec
+				break
+			}
+		}
+	}
+	if h.width < 1 || h.height < 1 || h.width > 1<<30 || h.height > 1<<30 {
+		return h, fmt.Errorf("a HEIF file with a picture of %d × %d pixels", h.width, h.height)
+	}
+	return h, nil
+}
+
+func at0(d []byte) byte {
+	if len(d) == 0 {
+		return 0
+	}
+	return d[0]
+}
+
+// turnOf names a turn by what becomes of a step to the right (x, y) and one down (x, y).
+func turnOf(t [4]int) orientation {
+	for o, m := range [...][4]int{
+		1: {1, 0, 0, 1}, {-1, 0, 0, 1}, {-1, 0, 0, -1}, {1, 0, 0, -1}, {0, 1, 1, 0}, {0, 1, -1, 0}, {0, -1, -1, 0}, {0, -1, 1, 0},
+	} {
+		if m == t {
+			return orientation(o)
+		}
+	}
+	return upright
+}
+
+// mainItem reads the number of the main picture.
+func mainItem(pitm []byte) (id uint32, ok bool) {
+	switch {
+	case len(pitm) >= 8 && pitm[0] > 0:
+		return binary.BigEndian.Uint32(pitm[4:]), true
+	case len(pitm) >= 6:
+		return uint32(binary.BigEndian.Uint16(pitm[4:])), true
+	}
+	return 0, false
+}
+
+// itemType returns the type of an item: its codec, or how it is made of others.
+func itemType(iinf []byte, id uint32) string {
+	if len(iinf) < 6 {
+		return ""
+	}
+	skip := 6
+	if iinf[0] > 0 {
+		skip = 8
+	}
+	for _, entry := range boxes(iinf[min(skip, len(iinf)):]) {
+		d := entry.data
+		switch {
+		case entry.name != "infe" || len(d) < 12:
+		case d[0] == 2 && uint32(binary.BigEndian.Uint16(d[4:])) == id:
+			return string(d[8:12])
+		case d[0] == 3 && len(d) >= 14 && binary.BigEndian.Uint32(d[4:]) == id:
+			return string(d[10:14])
+		}
+	}
+	return ""
+}
+
+// associated returns the places, from 1, of an item's properties in the set of all.
+func associated(ipma []byte, id uint32) (places []int) {
+	if len(ipma) < 8 {
+		return nil
+	}
+	wideID, widePlace := ipma[0] > 0, ipma[3]&1 != 0
+	d := ipma[8:]
+	for len(d) > 0 {
+		size := 2
+		if wideID {
+			size = 4
+		}
+		if len(d) < size+1 {
+			return places
+		}
+		item := uint32(binary.BigEndian.Uint16(d))
+		if wideID {
+			item = binary.BigEndian.Uint32(d)
+		}
+		n := int(d[size])
+		d = d[size+1:]
+		for ; n > 0; n-- {
+			var place int
+			switch {
+			case widePlace && len(d) >= 2:
+				place, d = int(binary.BigEndian.Uint16(d)&0x7fff), d[2:]
+			case !widePlace && len(d) >= 1:
+				place, d = int(d[0]&0x7f), d[1:]
+			default:
+				return places
+			}
+			if item == id {
+				places = append(places, place)
+			}
+		}
+	}
+	return places
+}
+
+// configHEIF is the config of a format. The size is that of the picture as its decoder returns it: libheif's turns it.
+func configHEIF(r io.Reader) (image.Config, error) {
+	file, err := io.ReadAll(r)
+	if err != nil {
+		return image.Config{}, err
+	}
+	h, err := readHEIF(file)
+	if err != nil {
+		return image.Config{}, err
+	}
+	c := image.Config{ColorModel: color.YCbCrModel, Width: h.width, Height: h.height}
+	switch h.codec {
+	case "hvc1", "hev1":
+		if h.turn.turned() {
+			c.Width, c.Height = h.height, h.width
+		}
+	case "av01":
+		c.ColorModel = color.RGBAModel
+	default:
+		return c, unsupported(fmt.Sprintf("the image is a HEIF file with pictures of the sort %q; HEIC (H.265) and AVIF (AV1) "+
+			"are supported", printable(h.codec)))
+	}
+	return c, nil
+}
+
+// printable returns what of a name can be shown.
+func printable(name string) string {
+	b := []byte(name)
+	for i, c := range b {
+		if c < ' ' || c > '~' {
+			b[i] = '?'
+		}
+	}
+	return string(b)
+}

@@ -1,0 +1,204 @@
+package photo
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"image"
+
+	"github.com/visage-face/visage/vision/internal/sandbox"
+)
+
+// heifProgram is libheif with libde265, avifProgram libavif with libaom; see wasm/README.md.
+var (
+	//go:embed wasm/heif.wasm.gz
+	heifProgram []byte
+	//go:embed wasm/avif.wasm.gz
+	avifProgram []byte
+)
+
+// decodeHEIF decodes the main picture of a HEIC or AVIF file.
+func decodeHEIF(ctx context.Context, d *Decoder, file []byte) (image.Image, string, error) {
+	h, err := readHEIF(file)
+	if err != nil {
+		return nil, "", err
+	}
+	var p *packed
+	decode, program := h.heic, d.heif
+	if h.codec == "av01" {
+		decode, program = h.avif, d.avif
+	}
+	err = program.Run(ctx, func(run *sandbox.Instance) (err error) {
+		p, err = decode(run, file)
+		return err
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return p, "", nil
+}
+
+// turnHEIF is the turn of a picture as its decoder returns it: libheif's is upright already. EXIF in such files is a copy
+// that does not count.
+func turnHEIF(file []byte) orientation {
+	h, err := readHEIF(file)
+	if err != nil || h.codec != "av01" {
+		return upright
+	}
+	return h.turn
+}
+
+var errSandboxed = errors.New("the decoder refuses the file without saying why")
+
+// heic runs libheif: once for the size and the kind of colours, once for the pixels.
+func (h heif) heic(run *sandbox.Instance, file []byte) (*packed, error) {
+	const (
+		colours, grey, rgb = 0, 2, 1 // kinds of colours
+		align              = 16      // of rows in libheif
+	)
+	// It looks at the main brand alone, and generic ones are not enough for it.
+	file = bytes.Clone(file)
+	copy(file[8:], "heic")
+	in, err := run.Place("malloc", file)
+	if err != nil {
+		return nil, err
+	}
+	said, err := run.Place("malloc", make([]byte, 5*4)) // width, height, kind, sampling, whether alpha is multiplied
+	if err != nil {
+		return nil, err
+	}
+	call := func(only, out uint32) error {
+		ok, err := run.Call("decode", in, uint32(len(file)), only, said, said+4, said+8, said+12, said+16, out)
+		if err == nil && ok == 0 {
+			err = errSandboxed
+		}
+		return err
+	}
+	if err := call(1, 0); err != nil {
+		return nil, err
+	}
+	var v [5]uint32
+	for i := range v {
+		if v[i], err = run.Word(said + 4*uint32(i)); err != nil {
+			return nil, err
+		}
+	}
+	w, height, want := int(v[0]), int(v[1]), image.Pt(h.width, h.height)
+	if h.turn.turned() {
+		want.X, want.Y = want.Y, want.X
+	}
+	if w < 1 || height < 1 || !h.cropped && image.Pt(w, height) != want || w > want.X || height > want.Y {
+		return nil, fmt.Errorf("a HEIC picture of %d × %d pixels, not of %v", w, height, want)
+	}
+	// The bytes of a row of n pixels as libheif keeps them: of an even number, no fewer than 64.
+	up := func(n, channels int) int { return (max(n+n%2, 64)*channels + align - 1) / align * align }
+	stride, cw, ch := up(w, 1), w, height
+	ratio := image.YCbCrSubsampleRatio444
+	switch v[3] {
+	case 1:
+		ratio, cw, ch = image.YCbCrSubsampleRatio420, (w+1)/2, (height+1)/2
+	case 2:
+		ratio, cw = image.YCbCrSubsampleRatio422, (w+1)/2
+	}
+	cstride := up(cw, 1)
+	size := stride*height + 2*cstride*ch
+	if v[2] == rgb {
+		stride = up(w, 4)
+		size = stride * height
+	}
+	out, err := run.Call("malloc", uint32(size))
+	if err != nil || out == 0 {
+		return nil, errors.Join(errors.New("the picture does not fit into the sandbox"), err)
+	}
+	if err := call(0, out); err != nil {
+		return nil, err
+	}
+	pix, err := run.Read(out, uint32(size))
+	if err != nil {
+		return nil, err
+	}
+	frame := image.Rect(0, 0, w, height)
+	var src image.Image
+	switch v[2] {
+	case colours:
+		n, c := stride*height, cstride*ch
+		src = &image.YCbCr{Y: pix[:n], Cb: pix[n : n+c], Cr: pix[n+c:], YStride: stride, CStride: cstride,
+			SubsampleRatio: ratio, Rect: frame}
+	case grey:
+		src = &image.Gray{Pix: pix, Stride: stride, Rect: frame}
+	case rgb:
+		if v[4] == 1 {
+			src = &image.RGBA{Pix: pix, Stride: stride, Rect: frame}
+		} else {
+			src = &image.NRGBA{Pix: pix, Stride: stride, Rect: frame}
+		}
+	default:
+		return nil, fmt.Errorf("a HEIC picture of the kind %d", v[2])
+	}
+	return (*packed)(draw(src, w, height, upright, mixtureOf(h.alike))), nil
+}
+
+// avif runs libavif: once for the size, once for the pixels, which come as RGB with alpha multiplied in.
+func (h heif) avif(run *sandbox.Instance, file []byte) (*packed, error) {
+	in, err := run.Place("malloc", file)
+	if err != nil {
+		return nil, err
+	}
+	said, err := run.Place("malloc", make([]byte, 4*4+8)) // width, height, depth, how many, for how long
+	if err != nil {
+		return nil, err
+	}
+	call := func(only, out uint32) error {
+		ok, err := run.Call("decode", in, uint32(len(file)), only, 0, said, said+4, said+8, said+12, said+16, out)
+		if err == nil && ok == 0 {
+			err = errSandboxed
+		}
+		return err
+	}
+	if err := call(1, 0); err != nil {
+		return nil, err
+	}
+	var v [3]uint32
+	for i := range v {
+		if v[i], err = run.Word(said + 4*uint32(i)); err != nil {
+			return nil, err
+		}
+	}
+	if int(v[0]) != h.width || int(v[1]) != h.height {
+		return nil, fmt.Errorf("an AVIF picture of %d × %d pixels, not of %d × %d", v[0], v[1], h.width, h.height)
+	}
+	channel := 1
+	if v[2] > 8 {
+		channel = 2
+	}
+	size := uint32(4 * channel * h.width * h.height)
+	out, err := run.Place("malloc", make([]byte, size)) // zeros tell what was not decoded
+	if err != nil {
+		return nil, errors.Join(errors.New("the picture does not fit into the sandbox"), err)
+	}
+	if err := call(0, out); err != nil {
+		return nil, err
+	}
+	pix, err := run.Read(out, size)
+	if err != nil {
+		return nil, err
+	}
+	if len(bytes.TrimLeft(pix, "\x00")) == 0 {
+		return nil, errSandboxed // it gives no pixels and says nothing
+	}
+	p := &packed{Pix: make([]byte, 3*h.width*h.height), W: h.width, H: h.height}
+	for i := range h.width * h.height {
+		c := pix[4*channel*i : 4*channel*(i+1)]
+		if channel == 1 {
+			white := 255 - c[3]
+			p.Pix[3*i], p.Pix[3*i+1], p.Pix[3*i+2] = c[0]+white, c[1]+white, c[2]+white
+			continue
+		}
+		at := func(j int) uint32 { return uint32(c[2*j]) | uint32(c[2*j+1])<<8 }
+		rgb := flat(at(0), at(1), at(2), at(3))
+		copy(p.Pix[3*i:], rgb[:])
+	}
+	return p, nil
+}
