@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -50,28 +51,49 @@ type authority struct {
 	leaves map[string]*tls.Certificate
 }
 
-// openAuthority reads the authority from the operator's space, making it there when there is none.
-func openAuthority(ctx context.Context, store *sealed.Store) (*x509.Certificate, *ecdsa.PrivateKey, error) {
-	var rec authorityRecord
+// openAuthority reads the authority from the operator's space, making it there when there is none. Its certificate is
+// good for names and what lies below them alone: when it is good for others, as it was made before these were set or by
+// a build that set no bounds, it is made anew with the same key and subject, so that clients with the earlier one go on.
+func openAuthority(ctx context.Context, store *sealed.Store, names []string) (*x509.Certificate, *ecdsa.PrivateKey, error) {
+	var cert *x509.Certificate
+	var key *ecdsa.PrivateKey
 	err := store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
-		var err error
-		rec, err = authorities.In().Get(tx, "ca")
-		if !errors.Is(err, sealed.ErrNotFound) {
+		rec, err := authorities.In().Get(tx, "ca")
+		made := errors.Is(err, sealed.ErrNotFound)
+		if made {
+			rec, err = newAuthority(names)
+		}
+		if err != nil {
 			return err
 		}
-		if rec, err = newAuthority(); err != nil {
+		if cert, key, err = rec.parse(); err != nil {
 			return err
+		}
+		if !made && boundTo(cert, names) {
+			return nil
+		}
+		if !made {
+			if rec.Certificate, err = certify(key, cert, names); err != nil {
+				return err
+			}
+			if cert, key, err = rec.parse(); err != nil {
+				return err
+			}
 		}
 		return authorities.In().Put(tx, "ca", rec)
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("open certificate authority: %w", err)
 	}
-	cert, err := x509.ParseCertificate(rec.Certificate)
+	return cert, key, nil
+}
+
+func (r authorityRecord) parse() (*x509.Certificate, *ecdsa.PrivateKey, error) {
+	cert, err := x509.ParseCertificate(r.Certificate)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read certificate of the authority: %w", err)
 	}
-	key, err := x509.ParsePKCS8PrivateKey(rec.Key)
+	key, err := x509.ParsePKCS8PrivateKey(r.Key)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read key of the authority: %w", err)
 	}
@@ -82,16 +104,29 @@ func openAuthority(ctx context.Context, store *sealed.Store) (*x509.Certificate,
 	return cert, ec, nil
 }
 
-func newAuthority() (authorityRecord, error) {
+// newAuthority makes an authority for names.
+func newAuthority(names []string) (authorityRecord, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return authorityRecord{}, fmt.Errorf("make key of the authority: %w", err)
 	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return authorityRecord{}, fmt.Errorf("encode key of the authority: %w", err)
+	}
+	der, err := certify(key, nil, names)
+	return authorityRecord{Certificate: der, Key: pkcs8}, err
+}
+
+// certify makes the authority's certificate for names; with the subject and the key identifier of the one before, if
+// there was one: clients find by them which key has signed.
+func certify(key *ecdsa.PrivateKey, before *x509.Certificate, names []string) ([]byte, error) {
 	serial, err := newSerial()
 	if err != nil {
-		return authorityRecord{}, err
+		return nil, err
 	}
 	now := time.Now()
+	domains, addresses := bounds(names)
 	template := &x509.Certificate{
 		SerialNumber: serial,
 		Subject: pkix.Name{Organization: []string{"Visage"}, CommonName: fmt.Sprintf("Visage local CA %x",
@@ -102,16 +137,46 @@ func newAuthority() (authorityRecord, error) {
 		BasicConstraintsValid: true,
 		IsCA:                  true,
 		MaxPathLenZero:        true,
+		// RFC 5280 §4.2.1.10: with it, this key cannot speak for any other host to those who trust it.
+		PermittedDNSDomainsCritical: true,
+		PermittedDNSDomains:         domains,
+		PermittedIPRanges:           addresses,
+	}
+	if before != nil {
+		template.RawSubject, template.SubjectKeyId = before.RawSubject, before.SubjectKeyId
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
-		return authorityRecord{}, fmt.Errorf("make certificate of the authority: %w", err)
+		return nil, fmt.Errorf("make certificate of the authority: %w", err)
 	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return authorityRecord{}, fmt.Errorf("encode key of the authority: %w", err)
+	return der, nil
+}
+
+// bounds returns what names, some of which may be addresses or begin with "*.", let an authority sign for: the domains
+// with all below them, and the addresses. Neither is ever empty, since an empty list would bound nothing.
+func bounds(names []string) (domains []string, addresses []*net.IPNet) {
+	for _, n := range append([]string{"localhost", "127.0.0.1", "::1"}, names...) {
+		ip := net.ParseIP(n)
+		if v4 := ip.To4(); v4 != nil {
+			ip = v4
+		}
+		if ip != nil {
+			addresses = append(addresses, &net.IPNet{IP: ip, Mask: net.CIDRMask(len(ip)*8, len(ip)*8)})
+			continue
+		}
+		domains = append(domains, strings.TrimPrefix(n, "*."))
 	}
-	return authorityRecord{Certificate: der, Key: pkcs8}, nil
+	slices.Sort(domains)
+	slices.SortFunc(addresses, func(a, b *net.IPNet) int { return strings.Compare(a.String(), b.String()) })
+	return slices.Compact(domains), slices.CompactFunc(addresses, func(a, b *net.IPNet) bool { return a.String() == b.String() })
+}
+
+// boundTo reports whether an authority's certificate is good for names, and for no others.
+func boundTo(cert *x509.Certificate, names []string) bool {
+	domains, addresses := bounds(names)
+	same := func(a, b *net.IPNet) bool { return a.String() == b.String() }
+	return cert.PermittedDNSDomainsCritical && slices.Equal(cert.PermittedDNSDomains, domains) &&
+		slices.EqualFunc(cert.PermittedIPRanges, addresses, same)
 }
 
 // pem returns the authority's certificate as clients take it.
@@ -160,7 +225,7 @@ func (a *authority) issue(names []string) (*tls.Certificate, error) {
 	now := time.Now()
 	template := &x509.Certificate{
 		SerialNumber: serial,
-		Subject:      pkix.Name{Organization: []string{"Visage"}, CommonName: names[0]},
+		Subject:      pkix.Name{Organization: []string{"Visage"}, CommonName: "Visage server"},
 		NotBefore:    now.Add(-time.Hour),
 		NotAfter:     now.Add(leafLife),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
@@ -172,6 +237,10 @@ func (a *authority) issue(names []string) (*tls.Certificate, error) {
 		} else {
 			template.DNSNames = append(template.DNSNames, n)
 		}
+	}
+	// An address would not do as a common name: without DNS names OpenSSL holds it to the domains that are permitted.
+	if len(template.DNSNames) > 0 {
+		template.Subject.CommonName = template.DNSNames[0]
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, &key.PublicKey, a.key)
 	if err != nil {

@@ -2,6 +2,9 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -49,3 +52,46 @@ func Behind(trusted []string, origin, peer, host string, header http.Header) (st
 	}), o).ServeHTTP(w, r)
 	return w.Code, from, called, err
 }
+
+// Authority is a certificate authority outside of any server.
+type Authority struct{ own authority }
+
+// NewAuthority makes an authority that is bound to names.
+func NewAuthority(names ...string) (*Authority, error) {
+	rec, err := newAuthority(names)
+	if err != nil {
+		return nil, err
+	}
+	cert, key, err := rec.parse()
+	return &Authority{authority{certificate: cert, key: key}}, err
+}
+
+// Unbound is the same authority with a certificate that has no bounds, as earlier builds made it.
+func (a *Authority) Unbound() (*Authority, error) {
+	old := *a.own.certificate
+	old.PermittedDNSDomains, old.PermittedIPRanges, old.PermittedDNSDomainsCritical = nil, nil, false
+	old.ExtraExtensions = nil
+	der, err := x509.CreateCertificate(rand.Reader, &old, &old, &a.own.key.PublicKey, a.own.key)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	return &Authority{authority{certificate: cert, key: a.own.key}}, err
+}
+
+// Keep puts the authority into a store, as that of its server.
+func (a *Authority) Keep(ctx context.Context, store *sealed.Store) error {
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(a.own.key)
+	if err != nil {
+		return err
+	}
+	return store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
+		return authorities.In().Put(tx, "ca", authorityRecord{Certificate: a.own.certificate.Raw, Key: pkcs8})
+	})
+}
+
+// Certificate returns the authority's certificate in PEM.
+func (a *Authority) Certificate() []byte { return a.own.pem() }
+
+// Issue signs a certificate for names, whatever the authority is bound to.
+func (a *Authority) Issue(names ...string) (*tls.Certificate, error) { return a.own.issue(names) }

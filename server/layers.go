@@ -141,11 +141,12 @@ func (s *Server) recogniser(opened *closers) (face.Recogniser, error) {
 
 // certificates says how TLS is spoken; nil: not at all.
 func (s *Server) certificates(ctx context.Context, l *layers) (*tls.Config, error) {
-	cert, key, err := openAuthority(ctx, l.store)
+	names := s.cfg.certificateNames()
+	cert, key, err := openAuthority(ctx, l.store, names)
 	if err != nil {
 		return nil, err
 	}
-	own := &authority{certificate: cert, key: key, domain: s.cfg.Domain, names: s.cfg.certificateNames(), known: l.hasHost}
+	own := &authority{certificate: cert, key: key, domain: s.cfg.Domain, names: names, known: l.hasHost}
 	l.inner = newInner(own)
 	if s.cfg.PlainHTTP {
 		return nil, nil
