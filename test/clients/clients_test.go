@@ -32,6 +32,7 @@ type client struct {
 	imports string // the Python module that has to be there
 	keeper  bool   // signs in by the managed identity endpoint
 	port443 bool   // takes no port in the address of a vault
+	imds    bool   // finds its identity as on a virtual machine
 }
 
 var clients = []client{
@@ -46,12 +47,14 @@ var clients = []client{
 	{name: "sigstore", needs: "sigstore", keeper: true},
 	{name: "go-kms-wrapping", needs: "kmswrapping", keeper: true},
 	{name: "Go CDK, port 443", needs: "gocloud", keeper: true, port443: true},
+	{name: "Go, as on a virtual machine", needs: "go", keeper: true, imds: true},
+	{name: "az, as on a virtual machine", needs: "az", keeper: true, imds: true},
 }
 
 // TestClients runs the page, client by client, each against a server of its own.
 func TestClients(t *testing.T) {
 	all := readPage(t)
-	known := []string{"setup", "keeper"}
+	known := []string{"setup", "keeper", "route"}
 	var order []string
 	for _, c := range clients {
 		known, order = append(known, c.name), append(order, c.name)
@@ -109,8 +112,9 @@ func (c client) run(t *testing.T, all []block) map[string]bool {
 	write(t, filepath.Join(home, "photo.jpg"), string(servertest.Photo(1, "ann")))
 	c.libraries(t, home)
 	script := "set -euo pipefail\n"
-	if c.port443 {
-		script += standalone
+	if c.apart() {
+		port := map[bool]int{true: 443, false: 8443}[c.port443]
+		script += fmt.Sprintf(standalone, port, c.imds)
 	} else {
 		s := servertest.Start(t, server.Config{AutoApprove: true, IdentityEndpoint: "127.0.0.1:0", IdentityEndpointFor: []string{"keeper"}})
 		if err := os.Symlink(s.Dir(), filepath.Join(home, ".visage")); err != nil {
@@ -121,7 +125,11 @@ func (c client) run(t *testing.T, all []block) map[string]bool {
 	if c.keeper {
 		preamble = "keeper"
 	}
-	for _, b := range append(of(all, "block", preamble), blocks...) {
+	before := of(all, "block", preamble)
+	if c.imds {
+		before = append(before, of(all, "block", "route")...)
+	}
+	for _, b := range append(before, blocks...) {
 		script += b.text + fmt.Sprintf("echo '::passed %d'\n", b.line)
 	}
 	said, err := c.bash(t, home, bin, script)
@@ -143,12 +151,16 @@ func (c client) run(t *testing.T, all []block) map[string]bool {
 	return done
 }
 
-// standalone starts a server of its own on port 443, in the network namespace of the script.
+// apart reports whether a client needs a network of its own, in which ports and routes are free to choose.
+func (c client) apart() bool { return c.port443 || c.imds }
+
+// standalone starts a server in the network namespace of the script. It takes its port and whether it serves IMDS.
 const standalone = `ip link set lo up
-visage serve --listen 127.0.0.1:443 --identity-endpoint 127.0.0.1:8444 --identity-endpoint-for keeper 2> serve.log &
+port=%d
+visage serve --listen 127.0.0.1:$port --identity-endpoint 127.0.0.1:8444 --identity-endpoint-for keeper --identity-endpoint-imds=%t 2> serve.log &
 serving=$!
 trap 'kill $serving 2> /dev/null; wait $serving || true' EXIT
-until curl -fsS --cacert ~/.visage/ca.pem https://localhost/readyz > /dev/null 2>&1; do kill -0 $serving || { cat serve.log; exit 1; }; sleep 0.2; done
+until curl -fsS --cacert ~/.visage/ca.pem https://localhost:$port/readyz > /dev/null 2>&1; do kill -0 $serving || { cat serve.log; exit 1; }; sleep 0.2; done
 `
 
 // visageProgram is the command, built once.
@@ -186,6 +198,11 @@ func (c client) programs(t *testing.T) (folders string) {
 	if _, err := os.Stat(filepath.Join(built, c.needs)); err != nil {
 		if _, err := exec.LookPath(c.needs); err != nil {
 			absent(t, "%s is not installed", c.needs)
+		}
+	}
+	if c.imds {
+		if _, err := exec.LookPath("nft"); err != nil {
+			absent(t, "nft is not installed")
 		}
 	}
 	if c.imports != "" {
@@ -246,7 +263,7 @@ func (c client) bash(t *testing.T, home, path, script string) (string, error) {
 	if os.Getuid() != 0 {
 		apart = append(apart, "--map-root-user")
 	}
-	if c.port443 {
+	if c.apart() {
 		apart = append(apart, "--net")
 	}
 	if err := exec.CommandContext(t.Context(), "unshare", append(apart, "mount", "--bind", filepath.Join(home, "hosts"), "/etc/hosts")...).Run(); err != nil {
@@ -268,7 +285,7 @@ func (c client) bash(t *testing.T, home, path, script string) (string, error) {
 	for setting, pattern := range map[string]string{
 		"VISAGE_PACK": "models/packs/default", "VISAGE_LIBRARY": filepath.Join("models/node_modules/onnxruntime-node/bin/napi-v*/linux", machine, "libonnxruntime.so*"),
 	} {
-		if found, err := filepath.Glob(filepath.Join(module, pattern)); err == nil && len(found) > 0 && c.port443 {
+		if found, err := filepath.Glob(filepath.Join(module, pattern)); err == nil && len(found) > 0 && c.apart() {
 			at, err := filepath.Abs(found[0])
 			if err != nil {
 				t.Fatal(err)
