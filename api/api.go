@@ -63,6 +63,9 @@ type Plane struct {
 	Problem func(h http.Header, p *Problem) any
 	// Share is the plane's part of Config.BodyBytes, in relation to those of the others. Default 1.
 	Share int
+	// CallerRate bounds the requests of each identity that has shown a bearer token, AddressRate those from each address;
+	// requests with the key of a resource have the rate of its tier instead. Default: no limit.
+	CallerRate, AddressRate Rate
 
 	memory *memory
 }
@@ -119,6 +122,7 @@ type Handler struct {
 	root    *node
 	rates   *rates
 	pending *pending
+	signIns *signIns
 	metrics *metrics
 	log     *slog.Logger
 }
@@ -145,7 +149,7 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Rate == nil {
 		cfg.Rate = rateOfTier
 	}
-	h := &Handler{cfg: cfg, root: newNode(), rates: newRates(), pending: newPending(), metrics: newMetrics(cfg.Inner), log: cfg.Logger}
+	h := &Handler{cfg: cfg, root: newNode(), rates: newRates(), pending: newPending(), signIns: newSignIns(), metrics: newMetrics(cfg.Inner), log: cfg.Logger}
 	if cfg.Beside != nil {
 		h.metrics = cfg.Beside.metrics
 	}

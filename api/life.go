@@ -112,7 +112,7 @@ func (h *Handler) answer(
 	defer cancel()
 	req := &Request{
 		ID: x.id, http: r.WithContext(ctx), origin: h.cfg.Origin, route: x.route, path: values, names: found.names, body: x.body,
-		inner: h.cfg.Inner,
+		handler: h, plane: x.plane,
 	}
 	result, err := h.run(x, req)
 	if err != nil {
@@ -137,11 +137,14 @@ func (h *Handler) run(x *exchange, req *Request) (result any, err error) {
 			result, err = nil, fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	if err := h.admit(x, req); err != nil {
-		return nil, err
+	if err := h.prove(x, req); err != nil {
+		return nil, h.turnedAway(x, req, err)
 	}
 	if x.route.Allow != Anyone {
 		h.cfg.Proved(req.Context())
+	}
+	if err := h.admit(x, req); err != nil {
+		return nil, err
 	}
 	req.http = req.http.WithContext(visage.WithCaller(req.Context(), visage.Caller{Principal: req.Principal, RequestID: x.id}))
 	x.body.holder, x.body.proved = holderOf(req), x.route.Allow != Anyone
@@ -149,39 +152,32 @@ func (h *Handler) run(x *exchange, req *Request) (result any, err error) {
 	return x.route.Handle(req)
 }
 
-// admit proves who calls, from where, and counts the request against the rate of the resource.
-func (h *Handler) admit(x *exchange, req *Request) error {
+// prove finds out who calls.
+func (h *Handler) prove(x *exchange, req *Request) (err error) {
 	switch x.route.Allow {
 	case Anyone:
-		return nil
 	case BearerToken:
-		return h.admitBearer(req)
+		err = h.admitBearer(req)
 	case PlaneToken:
-		principal, err := x.plane.Admit(req)
-		req.Principal = principal
-		return err
+		req.Principal, err = x.plane.Admit(req)
+	case ResourceKey:
+		req.Resource, req.Principal, err = h.holder(x, req)
+		x.resource = req.Resource
 	}
-	resource, principal, err := h.holder(x, req)
-	if err != nil {
-		return err
-	}
-	req.Resource, req.Principal, x.resource = resource, principal, resource
+	return err
+}
+
+// admit refuses requests from where a resource takes none, and those above their rate.
+func (h *Handler) admit(x *exchange, req *Request) error {
 	if h.cfg.Inner {
 		return nil
 	}
-	if h.cfg.Openness != nil {
-		if err := h.cfg.Openness.AdmitAddress(resource, req.ClientAddress()); err != nil {
+	if x.route.Allow == ResourceKey && h.cfg.Openness != nil {
+		if err := h.cfg.Openness.AdmitAddress(req.Resource, req.ClientAddress()); err != nil {
 			return err
 		}
 	}
-	perSecond, burst := h.cfg.Rate(resource)
-	if wait := h.rates.take(resource.ID, perSecond, burst, time.Now()); wait > 0 {
-		r := visage.Refuse(visage.TooMany, "",
-			"The requests of this resource are above the rate of its tier. Try again in %d s.", seconds(wait))
-		r.RetryAfter = wait
-		return r
-	}
-	return nil
+	return h.count(x, req)
 }
 
 // holder proves by a bearer token or else by a key which resource a request is for.

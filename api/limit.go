@@ -11,34 +11,79 @@ import (
 	"github.com/visage-face/visage"
 )
 
+// Rate says how many requests may come: PerSecond on average, and Burst at once.
+type Rate struct {
+	PerSecond float64
+	Burst     int
+}
+
 // rateOfTier is what a resource may ask for when nobody says otherwise.
 func rateOfTier(r visage.Resource) (perSecond float64, burst int) {
 	limits := r.Tier.Limits()
 	return limits.Requests, limits.Burst
 }
 
-// maxRates bounds how many resources are remembered. The one that was idle longest is forgotten first; when it comes
+// count holds a request against the rates of its resource or its plane. One without a credential whose body is still to
+// come is counted when it has: those that never bring it are bounded by themselves, and must not use up what others at
+// the same address may ask for.
+func (h *Handler) count(x *exchange, r *Request) error {
+	switch {
+	case x.route.Allow == ResourceKey:
+		perSecond, burst := h.cfg.Rate(r.Resource)
+		return h.take(holderOf(r), Rate{perSecond, burst}, "The requests of this resource are above the rate of its tier. Try again in %d s.")
+	case x.route.Allow == Anyone && x.route.MaxBody > 0:
+		r.arrived = func() error { return h.countAddress(x) }
+		return nil
+	case x.route.Allow != Anyone && x.plane.CallerRate != (Rate{}):
+		if err := h.take(caller(x.plane.Name+" ")+holderOf(r), x.plane.CallerRate,
+			"The requests of this identity are above the rate that the service allows. Try again in %d s."); err != nil {
+			return err
+		}
+	}
+	return h.countAddress(x)
+}
+
+func (h *Handler) countAddress(x *exchange) error {
+	if x.plane.AddressRate == (Rate{}) {
+		return nil
+	}
+	return h.take(caller(x.plane.Name+" ")+x.body.address, x.plane.AddressRate,
+		"The requests from this address are above the rate that the service allows. Try again in %d s.")
+}
+
+// take counts one request, or refuses it with a sentence that has a place for seconds.
+func (h *Handler) take(who caller, r Rate, sentence string) error {
+	wait := h.rates.take(who, r.PerSecond, r.Burst, time.Now())
+	if wait == 0 {
+		return nil
+	}
+	refusal := visage.Refuse(visage.TooMany, "", sentence, seconds(wait))
+	refusal.RetryAfter = wait
+	return refusal
+}
+
+// maxRates bounds how many callers are remembered. The one that was idle longest is forgotten first; when it comes
 // back it may have its whole burst again, which it nearly always would have anyway.
 const maxRates = 10_000
 
-// rates holds a token bucket for each resource that was seen lately.
+// rates holds a token bucket for each caller that was seen lately.
 type rates struct {
 	mu     sync.Mutex
 	recent *list.List // of *bucket, the latest in front
-	byID   map[visage.ResourceID]*list.Element
+	byID   map[caller]*list.Element
 }
 
 type bucket struct {
-	id      visage.ResourceID
+	id      caller
 	limiter *rate.Limiter
 }
 
 func newRates() *rates {
-	return &rates{recent: list.New(), byID: map[visage.ResourceID]*list.Element{}}
+	return &rates{recent: list.New(), byID: map[caller]*list.Element{}}
 }
 
-// take counts one request at now. It returns how long to wait when the resource is over its rate, else 0.
-func (r *rates) take(id visage.ResourceID, perSecond float64, burst int, now time.Time) time.Duration {
+// take counts one request at now. It returns how long to wait when the caller is over its rate, else 0.
+func (r *rates) take(id caller, perSecond float64, burst int, now time.Time) time.Duration {
 	limit := rate.Limit(perSecond)
 	if perSecond < 0 || math.IsInf(perSecond, 1) {
 		return 0
@@ -46,7 +91,7 @@ func (r *rates) take(id visage.ResourceID, perSecond float64, burst int, now tim
 	l := r.limiter(id, limit, burst)
 	reservation := l.ReserveN(now, 1)
 	if !reservation.OK() {
-		return time.Minute // nothing is allowed to this resource at all
+		return time.Minute // nothing is allowed to this caller at all
 	}
 	wait := reservation.DelayFrom(now)
 	if wait > 0 {
@@ -55,7 +100,7 @@ func (r *rates) take(id visage.ResourceID, perSecond float64, burst int, now tim
 	return wait
 }
 
-func (r *rates) limiter(id visage.ResourceID, limit rate.Limit, burst int) *rate.Limiter {
+func (r *rates) limiter(id caller, limit rate.Limit, burst int) *rate.Limiter {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.byID[id]

@@ -12,6 +12,8 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	inFlight *prometheus.GaugeVec
+	failed   *prometheus.CounterVec // sign-ins
+	slowed   *prometheus.CounterVec // likewise
 }
 
 // newMetrics names the metrics of inner requests differently: two handlers of one process are registered side by side.
@@ -32,15 +34,25 @@ func newMetrics(inner bool) *metrics {
 		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: name + "_requests_in_flight", Help: "Requests being worked on, by plane.",
 		}, []string{"plane"}),
+		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: name + "_sign_ins_failed_total", Help: "Secrets, assertions, keys and bearer tokens that proved nobody, by plane.",
+		}, []string{"plane"}),
+		slowed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: name + "_sign_ins_slowed_total", Help: "Sign-ins that were refused because too many had failed, by plane.",
+		}, []string{"plane"}),
 	}
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.duration, m.inFlight}
+	return []prometheus.Collector{m.requests, m.duration, m.inFlight, m.failed, m.slowed}
 }
 
 // know makes a plane visible before its first request.
-func (m *metrics) know(plane string) { m.inFlight.WithLabelValues(plane) }
+func (m *metrics) know(plane string) {
+	m.inFlight.WithLabelValues(plane)
+	m.failed.WithLabelValues(plane)
+	m.slowed.WithLabelValues(plane)
+}
 
 // begin counts a request in; the function it returns counts it out.
 func (m *metrics) begin(x *exchange) (done func(status int, took time.Duration)) {

@@ -19,19 +19,21 @@ type Request struct {
 	Resource  visage.Resource  // whose credential opened the route; zero when Anyone may use it
 	Principal visage.Principal // likewise
 
-	http   *http.Request
-	origin visage.Origin
-	route  *Route
-	path   []string // the values of the route's wildcards
-	names  []string
-	query  url.Values // by lower-case name; nil until it is needed
-	body   *body
-	inner  bool
+	http    *http.Request
+	origin  visage.Origin
+	route   *Route
+	path    []string // the values of the route's wildcards
+	names   []string
+	query   url.Values // by lower-case name; nil until it is needed
+	body    *body
+	handler *Handler
+	plane   *Plane
+	arrived func() error // counts the request once its body is there; nil: it was counted before
 }
 
 // Inner reports whether the process sent the request to itself; see Config.Inner. Rules about where a request comes from
 // do not apply to it.
-func (r *Request) Inner() bool { return r.inner }
+func (r *Request) Inner() bool { return r.handler.cfg.Inner }
 
 // Context returns the request's context. It ends when the client leaves or the route's Timeout is over.
 func (r *Request) Context() context.Context { return r.http.Context() }

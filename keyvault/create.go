@@ -28,7 +28,9 @@ func (s *Service) CreateKey(ctx context.Context, who Caller, ref Ref, want NewKe
 		if err != nil {
 			return material{}, v, err
 		}
-		m, err := generate(want.Type, want.Bits, want.Curve, vault.Premium)
+		m, err := s.forge.make(ctx, who, want.Type, func() (material, error) {
+			return generate(want.Type, want.Bits, want.Curve, vault.Premium)
+		})
 		v.Public = m.public
 		return m, v, err
 	})
@@ -47,7 +49,9 @@ type ImportedKey struct {
 func (s *Service) ImportKey(ctx context.Context, who Caller, ref Ref, want ImportedKey) (Key, error) {
 	e := Event{Operation: "KeyImport"}
 	return s.add(ctx, who, ref, MayImport, e, func(vault vaultRecord, _ *versionRecord) (material, versionRecord, error) {
-		m, err := want.JWK.material(want.HSM, vault.Premium)
+		m, err := s.forge.make(ctx, who, want.JWK.Type, func() (material, error) {
+			return want.JWK.material(want.HSM, vault.Premium) // to look for weakness takes long too
+		})
 		if err != nil {
 			return material{}, versionRecord{}, err
 		}

@@ -74,6 +74,7 @@ type Service struct {
 	cfg   Config
 	space *sealed.Space
 	log   *slog.Logger
+	forge *forge
 	wake  chan struct{} // holds one: Run shall look again at what is due
 }
 
@@ -91,7 +92,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{cfg: cfg, space: cfg.Store.Space(sealed.Operator), log: cfg.Logger, wake: make(chan struct{}, 1)}
+	s := &Service{cfg: cfg, space: cfg.Store.Space(sealed.Operator), log: cfg.Logger, forge: newForge(), wake: make(chan struct{}, 1)}
 	return s, nil
 }
 

@@ -171,7 +171,9 @@ func (s *Service) RotateKey(ctx context.Context, who Caller, ref Ref) (Key, erro
 	if err != nil {
 		return Key{}, err
 	}
-	return s.add(ctx, who, ref, MayRotate, Event{Operation: "KeyRotate"}, successor(ref, policy))
+	return s.add(ctx, who, ref, MayRotate, Event{Operation: "KeyRotate"}, successor(ref, policy, func(p Public) (material, error) {
+		return s.forge.make(ctx, who, p.Type, func() (material, error) { return alike(p) })
+	}))
 }
 
 // policyOf reads a policy for a rotation, which needs no permission of its own.
@@ -196,14 +198,16 @@ func (s *Service) policyOf(ctx context.Context, who Caller, ref Ref) (policy Rot
 	return policy, wrap("read rotation policy", err)
 }
 
-// successor builds the version that follows the present one.
-func successor(ref Ref, policy RotationPolicy) func(vaultRecord, *versionRecord) (material, versionRecord, error) {
+// alike generates a key of the same kind. What the sku allows was asked when the first was made.
+func alike(p Public) (material, error) { return generate(p.Type, p.Bits(), p.Curve, true) }
+
+// successor builds the version that follows the present one, with a key that make makes.
+func successor(ref Ref, policy RotationPolicy, make func(Public) (material, error)) func(vaultRecord, *versionRecord) (material, versionRecord, error) {
 	return func(vault vaultRecord, present *versionRecord) (material, versionRecord, error) {
 		if present == nil {
 			return material{}, versionRecord{}, noKey(ref)
 		}
-		p := present.Public
-		m, err := generate(p.Type, p.Bits(), p.Curve, true) // what the sku allows was asked when the key was made
+		m, err := make(present.Public)
 		if err != nil {
 			return material{}, versionRecord{}, err
 		}
@@ -255,7 +259,7 @@ func (s *Service) rotateDue(ctx context.Context, vault vaultRecord, k keyRecord,
 	ref := Ref{Vault: vault.Name, Name: k.Name}
 	e := Event{Operation: "KeyRotateIfDue", Vault: vault.Name, KeyID: s.KeyID(ref)}
 	err := s.audited(ctx, e, func(e *Event) error {
-		m, next, err := successor(ref, *k.Policy)(vault, &v)
+		m, next, err := successor(ref, *k.Policy, alike)(vault, &v)
 		if err != nil {
 			return err
 		}

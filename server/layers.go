@@ -207,6 +207,11 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	for plane, perSecond := range map[*api.Plane]int{&management: s.cfg.ManagementRate, &graph: s.cfg.ManagementRate, &vaults: s.cfg.VaultRate} {
+		plane.CallerRate = api.Rate{PerSecond: float64(perSecond), Burst: 10 * perSecond}
+		plane.AddressRate = api.Rate{PerSecond: 5 * float64(perSecond), Burst: 50 * perSecond}
+	}
+	service.AddressRate = api.Rate{PerSecond: float64(s.cfg.TokenRate), Burst: 10 * s.cfg.TokenRate}
 	planes := []api.Plane{faces, management, vaults, service, graph}
 	proving := tokens{l.identities, l.instance, s.managementAudiences()}
 	gate := api.Config{

@@ -206,7 +206,13 @@ func (p *plane) token(r *api.Request, style style) (any, error) {
 	}
 	grant.Tenant = tenant
 	now := time.Now()
-	token, expires, err := p.Directory.Grant(r.Context(), grant)
+	var token string
+	var expires time.Time
+	err = r.SignIn(grant.ClientID, func() error {
+		var err error
+		token, expires, err = p.Directory.Grant(r.Context(), grant)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -99,13 +99,13 @@ func (p *plane) routes() []api.Route {
 		{Name: "maxresults", Text: "At most so many, 1 to 25.", Value: 0},
 		{Name: "$skiptoken", Text: "Where the list goes on, from a nextLink.", Value: ""},
 	}
-	restore := route(http.MethodPost, restoring, p.restore,
+	restore := route(http.MethodPost, restoring, p.permitted(keyvault.MayRestore, p.restore),
 		api.Doc{Summary: "Restore a key from a backup", Body: blobBody{}, Answer: keyBundle{}})
 	restore.MaxBody = 8 << 20
 	routes := []api.Route{
 		restore,
 		route(http.MethodGet, allKeys, p.list, api.Doc{Summary: "List keys", Query: paging, Answer: keyList{}}),
-		route(http.MethodPost, oneKey+"/create", p.create,
+		route(http.MethodPost, oneKey+"/create", p.permitted(keyvault.MayCreate, p.create),
 			api.Doc{Summary: "Make a key, or a version of one", Body: createBody{}, Answer: keyBundle{}}),
 		route(http.MethodGet, oneKey+"/versions", p.versions,
 			api.Doc{Summary: "List the versions of a key", Query: paging, Answer: keyList{}}),
@@ -114,10 +114,10 @@ func (p *plane) routes() []api.Route {
 			api.Doc{Summary: "Make the next version of a key", Answer: keyBundle{}}),
 		route(http.MethodGet, oneKey+"/rotationpolicy", p.policy,
 			api.Doc{Summary: "Get the rotation policy of a key", Answer: policyBody{}}),
-		route(http.MethodPut, oneKey+"/rotationpolicy", p.setPolicy,
+		route(http.MethodPut, oneKey+"/rotationpolicy", p.permitted(keyvault.MaySetRotationPolicy, p.setPolicy),
 			api.Doc{Summary: "Set the rotation policy of a key", Body: policyBody{}, Answer: policyBody{}}),
 		route(http.MethodGet, oneVersion, p.get, api.Doc{Summary: "Get a version of a key", Answer: keyBundle{}}),
-		route(http.MethodPatch, oneVersion, p.update,
+		route(http.MethodPatch, oneVersion, p.permitted(keyvault.MayUpdate, p.update),
 			api.Doc{Summary: "Change a version of a key", Body: updateBody{}, Answer: keyBundle{}}),
 		route(http.MethodGet, allDeleted, p.listDeleted,
 			api.Doc{Summary: "List deleted keys", Query: paging, Answer: deletedList{}}),
@@ -130,10 +130,10 @@ func (p *plane) routes() []api.Route {
 	}
 	for _, pattern := range []string{oneKey, restoring} {
 		routes = append(routes,
-			route(http.MethodPut, pattern, p.importKey,
+			route(http.MethodPut, pattern, p.permitted(keyvault.MayImport, p.importKey),
 				api.Doc{Summary: "Import a key", Body: importBody{}, Answer: keyBundle{}}),
 			route(http.MethodGet, pattern, p.get, api.Doc{Summary: "Get a key", Answer: keyBundle{}}),
-			route(http.MethodPatch, pattern, p.update,
+			route(http.MethodPatch, pattern, p.permitted(keyvault.MayUpdate, p.update),
 				api.Doc{Summary: "Change a key", Body: updateBody{}, Answer: keyBundle{}}),
 			route(http.MethodDelete, pattern, p.remove, api.Doc{Summary: "Delete a key", Answer: deletedBundle{}}))
 	}
@@ -143,10 +143,24 @@ func (p *plane) routes() []api.Route {
 			use.Answer = verifyAnswer{}
 		}
 		for _, pattern := range []string{oneKey, oneVersion} {
-			routes = append(routes, route(http.MethodPost, pattern+"/"+path, p.use(op), use))
+			routes = append(routes, route(http.MethodPost, pattern+"/"+path, p.permitted(op.Needs(), p.use(op)), use))
 		}
 	}
 	return routes
+}
+
+// permitted lets nobody send a body for what they may not do: what is long is not waited for.
+func (p *plane) permitted(need keyvault.Permission, do func(*api.Request) (any, error)) func(*api.Request) (any, error) {
+	return func(r *api.Request) (any, error) {
+		about := ref(r)
+		if need == keyvault.MayRestore {
+			about = keyvault.Ref{Vault: vaultOf(r)} // the body names the key
+		}
+		if err := p.Vaults.Admit(r.Context(), caller(r), about, need); err != nil {
+			return nil, err
+		}
+		return do(r)
+	}
 }
 
 // noRandom answers as vaults do, which are no managed HSMs.

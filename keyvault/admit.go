@@ -1,0 +1,31 @@
+package keyvault
+
+import "context"
+
+// Needs is the permission that an operation asks for; empty for one that does not exist.
+func (o Operation) Needs() Permission { return uses[o].need }
+
+// withBody names the operations whose requests are long, by the permission that they need, as the audit does.
+var withBody = map[Permission]string{
+	MayCreate: "KeyCreate", MayImport: "KeyImport", MayUpdate: "KeyUpdate", MayRestore: "KeyRestore",
+	MaySetRotationPolicy: "KeyRotationPolicySet",
+}
+
+// Admit refuses who lacks a permission in a vault before what they send has been read, as the operation itself would, and
+// records it like that. What it lets pass is asked again by the operation. Refusals: Forbidden, VaultNotFound.
+func (s *Service) Admit(ctx context.Context, who Caller, ref Ref, need Permission) error {
+	_, err := s.enter(ctx, who, ref.Vault, need)
+	if !isRefusal(err) {
+		return err
+	}
+	e := Event{Operation: withBody[need], Vault: ref.Vault, Who: who}
+	for _, u := range uses {
+		if u.need == need {
+			e.Operation = u.event
+		}
+	}
+	if ref.Name != "" {
+		e.KeyID = s.KeyID(ref)
+	}
+	return s.audited(ctx, e, func(*Event) error { return err })
+}
