@@ -88,10 +88,11 @@ func (c *Custody) close(ctx context.Context, sp *space, cond Condition, reason s
 	}
 }
 
-// answered acts upon what a key has answered for a space. expired says that the key is out of date, though it unwraps.
-func (c *Custody) answered(ctx context.Context, sp *space, src keysource.Source, err error, expired bool) {
+// answered acts upon what a key has answered for a space.
+func (c *Custody) answered(ctx context.Context, sp *space, src keysource.Source, v verdict) {
+	err := v.err
 	policy, now := c.policy(sp), classOf(err)
-	if now == classOK && expired {
+	if now == classOK && v.expired {
 		now = classExpired
 	}
 	sp.mu.Lock()
@@ -104,17 +105,17 @@ func (c *Custody) answered(ctx context.Context, sp *space, src keysource.Source,
 	switch now {
 	case classExpired:
 		if policy.LockOnExpiry {
-			c.close(ctx, sp, Revoked, "The key has expired.")
+			c.close(ctx, sp, Revoked, c.named(sp, "has expired."))
 			return
 		}
 		c.good(ctx, sp, src, policy, true)
 	case classOK:
 		c.good(ctx, sp, src, policy, false)
 	case classDenied:
-		c.close(ctx, sp, Revoked, why(err))
+		c.close(ctx, sp, Revoked, c.refused(sp, v))
 	case classWrong:
 		c.log.ErrorContext(ctx, "wrong key: another key answers for a resource", "resource", sp.id.String(), "err", err)
-		c.close(ctx, sp, Revoked, "Another key answers in place of the resource's own.")
+		c.close(ctx, sp, Revoked, c.named(sp, "does not open the data: another key answers in its place."))
 	default:
 		c.silent(ctx, sp, policy, err)
 	}
@@ -159,7 +160,7 @@ func (c *Custody) good(ctx context.Context, sp *space, src keysource.Source, pol
 		case err == nil:
 			c.serve(ctx, sp, policy, expired, true)
 		case classOf(err) == classDenied, classOf(err) == classWrong:
-			c.close(ctx, sp, Revoked, why(err))
+			c.close(ctx, sp, Revoked, c.refused(sp, verdict{err: err}))
 		default:
 			c.log.WarnContext(ctx, "resource not opened", "resource", sp.id.String(), "err", err)
 		}
@@ -170,7 +171,7 @@ func (c *Custody) good(ctx context.Context, sp *space, src keysource.Source, pol
 func (c *Custody) serve(ctx context.Context, sp *space, policy Policy, expired, opened bool) {
 	cond, reason := Active, ""
 	if expired {
-		cond, reason = Degraded, "The key has expired: it still opens the data and wraps no other."
+		cond, reason = Degraded, c.named(sp, "has expired: it still opens the data and wraps no other.")
 	}
 	sp.mu.Lock()
 	if sp.shut { // locked meanwhile
@@ -202,6 +203,7 @@ func (c *Custody) serve(ctx context.Context, sp *space, policy Policy, expired, 
 // silent lets the lease run into the grace, and locks when that is over. It never renews.
 func (c *Custody) silent(ctx context.Context, sp *space, policy Policy, err error) {
 	now := time.Now()
+	silence := c.named(sp, "gets no usable answer from its vault: "+why(err))
 	sp.mu.Lock()
 	if sp.shut {
 		sp.mu.Unlock()
@@ -217,7 +219,7 @@ func (c *Custody) silent(ctx context.Context, sp *space, policy Policy, err erro
 		if fresh {
 			sp.cond, sp.since = Degraded, now
 		}
-		sp.reason = "The vault gives no usable answer: " + why(err)
+		sp.reason = silence
 	}
 	sp.mu.Unlock()
 	if !over && first {
@@ -225,7 +227,7 @@ func (c *Custody) silent(ctx context.Context, sp *space, policy Policy, err erro
 	}
 	switch {
 	case over:
-		c.close(ctx, sp, Unavailable, fmt.Sprintf("The vault has given no usable answer for %v.", policy.Grace))
+		c.close(ctx, sp, Unavailable, c.named(sp, fmt.Sprintf("has got no usable answer from its vault for %v.", policy.Grace)))
 	case fresh:
 		c.tell(ctx, sp, audit.CustodyGrace, audit.Unknown, map[audit.Detail]string{audit.DetailState: string(Degraded)})
 	}

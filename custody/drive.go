@@ -43,7 +43,7 @@ func (c *Custody) drive(ctx context.Context, sp *space) {
 			switch {
 			case !f.forward():
 			case ofKey(err):
-				c.answered(ctx, sp, nil, err, false)
+				c.answered(ctx, sp, nil, verdict{err: err})
 			default:
 				c.askMeanwhile(ctx, sp, *n.Flow)
 			}
@@ -147,6 +147,6 @@ func (c *Custody) askMeanwhile(ctx context.Context, sp *space, f flow) {
 		err = sp.bundle.Probe(ctx, src)
 	}
 	if ctx.Err() == nil && (err == nil || ofKey(err)) {
-		c.answered(ctx, sp, src, err, false)
+		c.answered(ctx, sp, src, verdict{err: err})
 	}
 }

@@ -188,12 +188,16 @@ func (c *Custody) poll(ctx context.Context, w *watch, kicked bool) (wait time.Du
 		class = classExpired
 	}
 	c.polls.WithLabelValues(string(class)).Inc()
+	answer := verdict{err: err, expired: w.expired}
+	if class == classDenied && reasonOf(err) == keysource.Disabled {
+		answer.newest = c.newest(ctx, w)
+	}
 	next := time.Now().Add(wait)
 	var work sync.WaitGroup
 	for _, sp := range all {
 		work.Go(func() {
 			if c.depends(w, sp) {
-				c.answered(ctx, sp, w.src, err, w.expired)
+				c.answered(ctx, sp, w.src, answer)
 				sp.mu.Lock()
 				sp.next = next
 				sp.mu.Unlock()

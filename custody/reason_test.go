@@ -1,0 +1,115 @@
+package custody_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/keysource"
+)
+
+// enableVersion sets whether one version of a key may be used.
+func (v *vault) enableVersion(key visage.KeyRef, on bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, version := range v.keys[key.Name].versions {
+		if version.id == key.Version {
+			version.description.Enabled = on
+		}
+	}
+}
+
+// TestDisabledAfterRotation disables a version as soon as there is a newer one: the reason says which version is disabled,
+// that it is still needed, and until when; doing so opens the resource, which goes over to the newer one.
+func TestDisabledAfterRotation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, memory())
+		r.run()
+		one := r.first().add("k1")
+		followed := one
+		followed.Version = ""
+		r.enabled(spaceA, followed)
+		two := r.first().add("k1")
+		r.first().enableVersion(one, false)
+		r.custody.Recheck(one)
+		s := r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+		wants(t, s.Reason, "Version "+one.Version, one.Unversioned(), "is disabled", "still wrapped by it", "enable it again until",
+			"version "+two.Version)
+		if refusal, ok := errors.AsType[*visage.Refusal](r.read(spaceA)); !ok || strings.Contains(refusal.Message, one.Vault) {
+			t.Errorf("who sends photos is told where the key is: %v", refusal)
+		}
+		r.first().enableVersion(one, true)
+		r.custody.Recheck(one)
+		r.until(spaceA, "the restoration", func(s custody.State) bool { return s.Condition == custody.Active })
+		time.Sleep(2 * time.Hour)
+		if s := r.state(spaceA); s.Version != two.Version || s.Reason != "" {
+			t.Errorf("later: %+v", s)
+		}
+		r.first().enableVersion(one, false) // it is not needed any more
+		r.custody.Recheck(one)
+		time.Sleep(time.Minute)
+		if s := r.state(spaceA); s.Condition != custody.Active {
+			t.Errorf("with the version disabled that is not in use any more: %+v", s)
+		}
+	})
+}
+
+// TestReasonsNameTheVersion takes a key away in every way there is.
+func TestReasonsNameTheVersion(t *testing.T) {
+	for name, c := range map[string]struct {
+		take func(v *vault, key visage.KeyRef)
+		want custody.Condition
+		says []string
+	}{
+		"disabled": {func(v *vault, _ visage.KeyRef) { v.enable("k1", false) }, custody.Revoked, []string{"is disabled", "enable it again."}},
+		"deleted": {func(v *vault, _ visage.KeyRef) {
+			v.set(func(v *vault) {
+				v.verbs["unwrapKey"] = refuse(keysource.ErrDenied, keysource.Missing, "404 in the vault's words")
+			})
+		}, custody.Revoked, []string{"recover the key", "404 in the vault's words"}},
+		"permission": {func(v *vault, _ visage.KeyRef) {
+			v.set(func(v *vault) { v.verbs["unwrapKey"] = refuse(keysource.ErrDenied, keysource.Permission, "403") })
+		}, custody.Revoked, []string{"refused to principal", "get, wrapKey and unwrapKey"}},
+		"firewall": {func(v *vault, _ visage.KeyRef) {
+			v.set(func(v *vault) { v.verbs["unwrapKey"] = refuse(keysource.ErrDenied, keysource.Firewall, "403") })
+		}, custody.Revoked, []string{"firewall"}},
+		"another key": {func(v *vault, _ visage.KeyRef) {
+			v.set(func(v *vault) { v.verbs["unwrapKey"] = refuse(keysource.ErrWrong, "", "no") })
+		}, custody.Revoked, []string{"another key answers"}},
+		"no reason": {func(v *vault, _ visage.KeyRef) {
+			v.set(func(v *vault) { v.verbs["unwrapKey"] = refuse(keysource.ErrDenied, "", "no") })
+		}, custody.Revoked, []string{"is refused"}},
+		"silence": {func(v *vault, _ visage.KeyRef) {
+			v.set(func(v *vault) { v.fail = refuse(keysource.ErrUnknown, "", "nobody there") })
+		}, custody.Degraded, []string{"gets no usable answer", "nobody there"}},
+		"expiry": {func(v *vault, _ visage.KeyRef) {
+			v.change("k1", func(d *keysource.Description) { d.Expires = time.Now() })
+		}, custody.Degraded, []string{"has expired"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, memory())
+				r.run()
+				key := r.first().add("k1")
+				r.enabled(spaceA, key)
+				c.take(r.first(), key)
+				r.custody.Recheck(key)
+				s := r.until(spaceA, "the answer", func(s custody.State) bool { return s.Condition == c.want })
+				wants(t, s.Reason, append(c.says, "Version "+key.Version+" of key "+key.Unversioned()+" ")...)
+			})
+		})
+	}
+}
+
+func wants(t *testing.T, text string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q is not in %q", part, text)
+		}
+	}
+}
