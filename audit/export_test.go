@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"golang.org/x/mod/sumdb/note"
@@ -10,18 +11,38 @@ import (
 )
 
 // Streams is where the tests put a log whose streams they can get at.
-type Streams struct{ Entries, Checkpoints stream }
+type Streams struct{ Entries, Checkpoints, Nodes stream }
+
+// nodes are the stream of nodes of a test, or one of its own in the store.
+func (s Streams) nodes(store *sealed.Store) stream {
+	if s.Nodes != nil {
+		return s.Nodes
+	}
+	return store.Log(fmt.Sprintf("%s of %p", nodesName, s.Entries))
+}
+
+// The sizes of what is kept of the tree.
+const (
+	BlockLeaves = blockLeaves
+	KeepAtOnce  = keepAtOnce
+	MaxUnkept   = maxUnkept
+)
 
 // OpenOn is Open on the streams of a test.
 func OpenOn(ctx context.Context, cfg Config, s Streams) (*Log, error) {
-	return openOn(ctx, cfg, s.Entries, s.Checkpoints)
+	return openOn(ctx, cfg, s.Entries, s.Checkpoints, s.nodes(cfg.Store))
 }
 
 // ReadOn is Read on the streams of a test.
-func ReadOn(cfg Config, s Streams) *History { return newHistory(cfg.Store, s.Entries, s.Checkpoints) }
+func ReadOn(cfg Config, s Streams) *History {
+	return newHistory(cfg.Store, s.Entries, s.Checkpoints, s.nodes(cfg.Store))
+}
 
 // Sign is the tick of Run.
 func (l *Log) Sign(ctx context.Context) error { return l.work(ctx, true) }
+
+// Keep makes one step of the nodes that are missing, as Run does.
+func (l *Log) Keep(ctx context.Context) (more bool, err error) { return l.keepNodes(ctx) }
 
 // Details returns every detail there is.
 func Details() []Detail { return details }

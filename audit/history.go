@@ -21,18 +21,18 @@ type reader interface {
 
 // History is what the log has on disk: it lists, exports and verifies, and writes nothing. It is safe for concurrent use.
 type History struct {
-	store                *sealed.Store
-	entries, checkpoints reader
-	origin               string
+	store                       *sealed.Store
+	entries, checkpoints, nodes reader
+	origin                      string
 }
 
 // Read returns the history of a store, without opening the log for writing: a broken log can be read too.
 func Read(store *sealed.Store) *History {
-	return newHistory(store, store.Log(entriesName), store.Log(checkpointsName))
+	return newHistory(store, store.Log(entriesName), store.Log(checkpointsName), store.Log(nodesName))
 }
 
-func newHistory(store *sealed.Store, entries, checkpoints reader) *History {
-	return &History{store: store, entries: entries, checkpoints: checkpoints, origin: "visage/audit/" + store.Instance()}
+func newHistory(store *sealed.Store, entries, checkpoints, nodes reader) *History {
+	return &History{store: store, entries: entries, checkpoints: checkpoints, nodes: nodes, origin: "visage/audit/" + store.Instance()}
 }
 
 // Query says which entries are wanted. Zero fields do not filter.

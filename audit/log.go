@@ -25,6 +25,7 @@ const (
 	maxBatch  = 1000             // entries a transaction; other writers of the store wait for it
 	signEvery = 1000             // entries a checkpoint, when there are many
 	signAfter = time.Second      // and the time between checkpoints, when there are few
+	keepPause = time.Minute      // between two attempts to keep nodes, after one has failed
 )
 
 // ErrBehind is returned by Note when the disk does not keep up: what is not audited is not done.
@@ -34,6 +35,7 @@ var ErrBehind = errors.New("the audit log is behind: what happened lately is not
 const (
 	entriesName     = "audit/entries"
 	checkpointsName = "audit/checkpoints"
+	nodesName       = "audit/nodes"
 )
 
 // stream is what the log asks of an append-only stream. sealed.Log has the words of the contract.
@@ -53,11 +55,14 @@ type Config struct {
 // Log is the audit log of an instance. It is safe for concurrent use. What it has on disk is read through History.
 type Log struct {
 	*History
-	entries, checkpoints stream
-	signer               *signer
-	log                  *slog.Logger
-	metrics              *metrics
-	wake                 chan struct{} // holds one: Run shall look at the queue
+	entries, checkpoints, nodes stream
+	signer                      *signer
+	log                         *slog.Logger
+	metrics                     *metrics
+	wake                        chan struct{} // holds one: Run shall look at the queue
+
+	keeping sync.Mutex // held while nodes are kept; no other lock is taken with it
+	keeper  keeper     // guarded by keeping
 
 	// writing is held, by whoever has put something into it, while entries and checkpoints are written. It is taken before mu.
 	writing chan struct{}
@@ -102,14 +107,14 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if cfg.Store == nil {
 		return nil, errors.New("open audit log: no store")
 	}
-	l, err := openOn(ctx, cfg, cfg.Store.Log(entriesName), cfg.Store.Log(checkpointsName))
+	l, err := openOn(ctx, cfg, cfg.Store.Log(entriesName), cfg.Store.Log(checkpointsName), cfg.Store.Log(nodesName))
 	if err != nil {
 		return nil, fmt.Errorf("open audit log: %w", err)
 	}
 	return l, nil
 }
 
-func openOn(ctx context.Context, cfg Config, entries, checkpoints stream) (*Log, error) {
+func openOn(ctx context.Context, cfg Config, entries, checkpoints, nodes stream) (*Log, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -117,13 +122,13 @@ func openOn(ctx context.Context, cfg Config, entries, checkpoints stream) (*Log,
 	if err != nil {
 		return nil, err
 	}
-	h := newHistory(cfg.Store, entries, checkpoints)
+	h := newHistory(cfg.Store, entries, checkpoints, nodes)
 	signer, _, err := newSigner(h.origin, rec.PrivateKey)
 	if err != nil {
 		return nil, err
 	}
 	l := &Log{
-		History: h, entries: entries, checkpoints: checkpoints, signer: signer, log: cfg.Logger,
+		History: h, entries: entries, checkpoints: checkpoints, nodes: nodes, signer: signer, log: cfg.Logger,
 		wake: make(chan struct{}, 1), writing: make(chan struct{}, 1),
 	}
 	l.metrics = newMetrics(l)
@@ -184,11 +189,16 @@ func (l *Log) Note(ctx context.Context, e Event) error {
 	}
 	l.queue = append(l.queue, q)
 	l.bytes += len(q.body)
+	l.wakeUp()
+	return nil
+}
+
+// wakeUp has Run look at what there is to do.
+func (l *Log) wakeUp() {
 	select {
 	case l.wake <- struct{}{}:
 	default: // it will look anyway
 	}
-	return nil
 }
 
 func newQueued(e Event) (*queued, error) {
@@ -218,6 +228,7 @@ func (l *Log) behindLocked() time.Duration {
 func (l *Log) Run(ctx context.Context) error {
 	tick := time.NewTicker(signAfter)
 	defer tick.Stop()
+	var rest time.Time // nodes are not tried before: they follow from the entries, and nothing waits for them
 	for failing := false; ; {
 		var due bool
 		select {
@@ -234,6 +245,18 @@ func (l *Log) Run(ctx context.Context) error {
 		err := l.work(ctx, due)
 		if failing = err != nil; failing {
 			l.log.ErrorContext(ctx, "audit log not written", "err", err)
+			continue
+		}
+		if time.Now().Before(rest) {
+			continue
+		}
+		more, err := l.keepNodes(ctx)
+		if err != nil && ctx.Err() == nil {
+			l.log.ErrorContext(ctx, "nodes of the audit log not kept", "err", err)
+			rest = time.Now().Add(keepPause)
+		}
+		if more {
+			l.wakeUp()
 		}
 	}
 }

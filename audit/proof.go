@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/visage-face/visage/sealed"
 )
 
 // Proof shows that an entry is in the log, to whoever trusts the key that signs its checkpoints and has nothing else of the log: the entry, the
@@ -26,58 +28,77 @@ type Proof struct {
 // ErrUnsigned says that no checkpoint covers an entry yet; the next one does, a second later.
 var ErrUnsigned = errors.New("no checkpoint covers the entry yet: ask again in a second")
 
-// Prove makes the proof of an entry, over the last checkpoint. Errors: ErrUnsigned, *BrokenError.
+// Prove makes the proof of an entry, over the last checkpoint. It reads the entry, the checkpoint, and of the nodes of the
+// tree as many as the logarithm of the log's length says; Verify reads everything. Errors: ErrUnsigned, ErrCatchingUp,
+// *BrokenError, also when what was read does not lead to the root that was signed.
 func (h *History) Prove(ctx context.Context, sequence uint64) (Proof, error) {
-	report, err := h.Verify(ctx)
+	last, verifier, err := h.last(ctx) // first: the log goes on meanwhile
 	if err != nil {
 		return Proof{}, err
 	}
-	size := report.Last.Size
-	if sequence == 0 || sequence > report.Entries {
+	next, err := h.entries.Next(ctx)
+	if err != nil {
+		return Proof{}, broken(0, err)
+	}
+	if sequence == 0 || sequence >= next {
 		return Proof{}, &BrokenError{Sequence: sequence, Err: errMissing}
 	}
-	if sequence > size {
+	if sequence > last.Size {
 		return Proof{}, ErrUnsigned
 	}
-	p := Proof{Index: sequence - 1, Checkpoint: string(report.Last.Note), Verifier: report.Verifier}
-	leaves := make([]tlog.Hash, 0, size)
-	for e, err := range h.entries.From(ctx, 1) {
-		if err != nil {
-			return Proof{}, broken(e.Sequence, err)
-		}
-		if uint64(len(leaves)) == size {
-			break
-		}
-		leaves = append(leaves, tlog.RecordHash(e.Data))
-		if uint64(len(leaves)) == sequence {
-			p.Encoded = bytes.Clone(e.Data)
-		}
+	if last.Size >= next {
+		return Proof{}, &BrokenError{Sequence: next, Err: errShorter}
 	}
-	if uint64(len(leaves)) < size {
-		return Proof{}, &BrokenError{Sequence: uint64(len(leaves)) + 1, Err: errMissing}
+	p := Proof{Index: sequence - 1, Checkpoint: string(last.Note), Verifier: verifier}
+	if p.Encoded, err = one(ctx, h.entries, sequence); err == nil {
+		p.Entry, err = decodeEntry(p.Encoded)
 	}
-	if p.Entry, err = decodeEntry(p.Encoded); err != nil {
+	if err != nil {
 		return Proof{}, &BrokenError{Sequence: sequence, Err: err}
 	}
-	p.Path = path(leaves, int(p.Index))
-	return p, p.Check()
+	t, err := h.tree(ctx, last.Size)
+	if err != nil {
+		return Proof{}, err
+	}
+	if p.Path, err = t.path(ctx, p.Index); err != nil {
+		return Proof{}, err
+	}
+	if err := p.Check(); err != nil {
+		return Proof{}, &BrokenError{Err: err} // of an entry or of nodes: "visage audit verify" tells
+	}
+	return p, nil
 }
 
-// path is the audit path of a leaf (RFC 6962 §2.1.1).
-func path(leaves []tlog.Hash, index int) [][]byte {
-	if len(leaves) <= 1 {
-		return nil
+// last returns the last checkpoint, the zero value when there is none, and what it is verified with.
+func (h *History) last(ctx context.Context) (c Checkpoint, verifier string, err error) {
+	rec, err := readRecord(ctx, h.store, false)
+	if errors.Is(err, sealed.ErrNotFound) {
+		return Checkpoint{}, "", &BrokenError{Err: errors.New("the key of the log is missing")}
 	}
-	left := 1 // the largest power of two below the number of leaves
-	for left*2 < len(leaves) {
-		left *= 2
+	if err != nil {
+		return Checkpoint{}, "", err
 	}
-	if index < left {
-		sibling := rootOver(leaves[left:])
-		return append(path(leaves[:left], index), sibling[:])
+	signer, verifier, err := newSigner(h.origin, rec.PrivateKey)
+	if err != nil {
+		return Checkpoint{}, "", err
 	}
-	sibling := rootOver(leaves[:left])
-	return append(path(leaves[left:], index-left), sibling[:])
+	next, err := h.checkpoints.Next(ctx)
+	if err != nil {
+		return Checkpoint{}, "", brokenCheckpoint(0, err)
+	}
+	if next > 1 {
+		data, err := one(ctx, h.checkpoints, next-1)
+		if err != nil {
+			return Checkpoint{}, "", brokenCheckpoint(next-1, err)
+		}
+		if c, _, err = decodeCheckpoint(data, signer); err != nil {
+			return Checkpoint{}, "", &BrokenError{Checkpoint: next - 1, Err: err}
+		}
+	}
+	if c.Size < rec.Size {
+		return Checkpoint{}, "", &BrokenError{Checkpoint: next, Err: errUnsigned}
+	}
+	return c, verifier, nil
 }
 
 func rootOver(leaves []tlog.Hash) tlog.Hash {

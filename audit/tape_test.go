@@ -64,18 +64,19 @@ func (s *tape) breakWith(before, after error) {
 type rig struct {
 	store                *sealed.Store
 	entries, checkpoints *tape
+	nodes                *tape
 	log                  *audit.Log
 }
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{store: newStore(t), entries: &tape{}, checkpoints: &tape{}}
+	r := &rig{store: newStore(t), entries: &tape{}, checkpoints: &tape{}, nodes: &tape{}}
 	r.log = must[*audit.Log](t)(r.open(t))
 	return r
 }
 
 func (r *rig) streams() audit.Streams {
-	return audit.Streams{Entries: r.entries, Checkpoints: r.checkpoints}
+	return audit.Streams{Entries: r.entries, Checkpoints: r.checkpoints, Nodes: r.nodes}
 }
 
 func (r *rig) open(t testing.TB) (*audit.Log, error) {
@@ -101,7 +102,7 @@ func TestEveryTamperingIsFoundAtItsPlace(t *testing.T) {
 	setFloor := func(size uint64) { mustDo(t, audit.SetFloor(t.Context(), r.store, signed[size])) }
 	// another continuation of the first 20, by somebody with the signing key
 	forked := &rig{store: r.store, entries: &tape{data: slices.Clone(r.entries.data[:20])},
-		checkpoints: &tape{data: slices.Clone(r.checkpoints.data[:2])}}
+		checkpoints: &tape{data: slices.Clone(r.checkpoints.data[:2])}, nodes: &tape{}}
 	setFloor(20)
 	forked.log = must[*audit.Log](t)(forked.open(t))
 	appendN(t, forked.log, 1001, 1010)

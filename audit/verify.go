@@ -129,6 +129,11 @@ type walk struct {
 	read     uint64       // checkpoints read
 	stop     uint64       // the number of the first checkpoint that is not looked at; 0: not known yet
 	drained  bool         // none is left to read
+
+	kept   uint64      // blocks of nodes that there were when this began
+	leaves []tlog.Hash // of the block that is being read
+	blocks edge        // over the blocks before it
+	nodes  [][]byte    // records of nodes that were read and not reached yet
 }
 
 func (w *walk) run(ctx context.Context) error {
@@ -136,6 +141,11 @@ func (w *walk) run(ctx context.Context) error {
 	if err := w.more(ctx); err != nil {
 		return err
 	}
+	nodes, err := w.history.nodes.Next(ctx)
+	if err != nil {
+		return brokenNodes(0, err)
+	}
+	w.kept = nodes - 1
 	next, err := w.history.entries.Next(ctx)
 	if err != nil {
 		return broken(0, err)
@@ -157,6 +167,9 @@ func (w *walk) run(ctx context.Context) error {
 		if c.Size > w.tail.size {
 			return &BrokenError{Sequence: next, Err: errShorter}
 		}
+	}
+	if w.kept > w.tail.size/blockLeaves {
+		return &BrokenError{Sequence: next, Err: errNodes}
 	}
 	w.report.Unsigned = w.tail.size - w.report.Last.Size
 	return nil
@@ -180,7 +193,11 @@ func (w *walk) entries(ctx context.Context, s span) error {
 		}
 		w.tail = w.tail.add(data)
 		w.report.Entries++
+		w.leaves = append(w.leaves, tlog.RecordHash(data))
 		if err := w.reached(ctx); err != nil {
+			return err
+		}
+		if err := w.block(ctx); err != nil {
 			return err
 		}
 	}
@@ -190,6 +207,35 @@ func (w *walk) entries(ctx context.Context, s span) error {
 	if len(raw) < s.count {
 		return &BrokenError{Sequence: w.tail.size + 1, Err: errMissing}
 	}
+	return nil
+}
+
+// block holds the kept nodes of a block against its entries, once all of them were read.
+func (w *walk) block(ctx context.Context) error {
+	if len(w.leaves) < blockLeaves {
+		return nil
+	}
+	n := w.tail.size/blockLeaves - 1
+	var want block
+	want, w.blocks = w.blocks.growBlock(n, w.leaves)
+	w.leaves = w.leaves[:0]
+	if n >= w.kept {
+		return nil // they are made later
+	}
+	if len(w.nodes) == 0 {
+		var err error
+		w.nodes, err = gather(ctx, w.history.nodes, span{n + 1, int(min(chunk, w.kept-n))})
+		if len(w.nodes) == 0 && err == nil {
+			err = errMissing
+		}
+		if len(w.nodes) == 0 {
+			return brokenNodes(n*blockLeaves+1, err)
+		}
+	}
+	if !bytes.Equal(w.nodes[0], want.encode()) {
+		return &BrokenError{Sequence: n*blockLeaves + 1, Err: errNodes}
+	}
+	w.nodes = w.nodes[1:]
 	return nil
 }
 

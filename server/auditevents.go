@@ -46,6 +46,10 @@ func (a auditEvents) Proof(ctx context.Context, resource visage.ResourceID, sequ
 		refusal := visage.Refuse(visage.Unavailable, "AuditEventNotSigned", "No checkpoint covers the entry yet.")
 		refusal.RetryAfter = time.Second
 		return nil, refusal
+	case errors.Is(err, audit.ErrCatchingUp):
+		refusal := visage.Refuse(visage.Unavailable, "AuditEventNotSigned", "The tree over the log of an earlier build is still being made.")
+		refusal.RetryAfter = 10 * time.Second
+		return nil, refusal
 	case errors.As(err, &broken) && broken.Sequence == sequence && sequence != 0:
 		return nil, missing
 	case err != nil:
