@@ -70,7 +70,7 @@ bin/clients/%: FORCE
 	@echo "building $* ..."
 	@cd test/clients/$* && go build -trimpath -o ../../../$@ $$(case $* in sops) echo github.com/getsops/sops/v3/cmd/sops;; *) echo .;; esac)
 
-clients: setup test/sdk/node_modules/.package-lock.json $(addprefix bin/clients/,sops sigstore kmswrapping gocloud) ## run every client that docs/clients.md tells of, and write its table
+clients: setup test/sdk/node_modules/.package-lock.json $(addprefix bin/clients/,sops sigstore kmswrapping gocloud azuresdk) ## run every client that docs/clients.md tells of, and write its table
 	@go test ./test/clients -count=1 -timeout 30m -args -every -update
 	@sed -n '/^<!-- table -->/,/^<!-- end of table -->/p' docs/clients.md | grep '^|'
 

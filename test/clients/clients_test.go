@@ -41,6 +41,7 @@ var clients = []client{
 	{name: "Go", needs: "go"},
 	{name: "JavaScript", needs: "node"},
 	{name: "Python", needs: "/usr/bin/python3", imports: "azure.mgmt.cognitiveservices"},
+	{name: "Terraform's library", needs: "azuresdk"},
 	{name: "JavaScript, managed identity", needs: "node", keeper: true},
 	{name: "Python, managed identity", needs: "/usr/bin/python3", imports: "azure.keyvault.keys", keeper: true},
 	{name: "sops", needs: "sops", keeper: true},
