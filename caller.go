@@ -1,11 +1,15 @@
 package visage
 
-import "context"
+import (
+	"context"
+	"net/netip"
+)
 
 // Caller is who asks for something, and in which request.
 type Caller struct {
 	Principal Principal
 	RequestID string
+	Address   netip.Addr // where the request came from; the zero Addr for one that came over no network
 }
 
 type callerKey struct{}

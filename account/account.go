@@ -231,6 +231,9 @@ func (a *Accounts) create(ctx context.Context, by Caller, c Creation) (Account, 
 	if err != nil {
 		return Account{}, err
 	}
+	if err := a.identities().Remove(ctx, rec.account()); err != nil { // of an earlier resource of its name
+		return Account{}, fmt.Errorf("create account: %w", err)
+	}
 	if rec.Identity, err = a.assign(ctx, rec.account(), c.Identity); err != nil {
 		return Account{}, err
 	}
@@ -292,6 +295,16 @@ func (a *Accounts) IDs(context.Context) ([]visage.ResourceID, error) {
 func (a *Accounts) Exists(name string) bool {
 	_, found := a.index.Load().byName[strings.ToLower(name)]
 	return found
+}
+
+// Find returns the account called name, in any case, also one that is deleted and can be had back.
+func (a *Accounts) Find(name string) (Account, bool) {
+	x := a.index.Load()
+	rec, found := x.byName[strings.ToLower(name)]
+	if !found {
+		rec, found = x.gone[strings.ToLower(name)]
+	}
+	return rec.account(), found
 }
 
 // LookupHost returns the account whose own host begins with label, in any case.

@@ -145,10 +145,9 @@ func (a *Accounts) remove(ctx context.Context, rec record) error {
 	if a.cfg.Custody != nil {
 		a.cfg.Custody.Forget(sealed.SpaceID(id))
 	}
-	if rec.Identity.System != (Managed{}) {
-		if err := a.identities().Remove(ctx, rec.account()); err != nil {
-			return fmt.Errorf("end the identity of resource %s: %w", rec.ID, err)
-		}
+	// Also where it has none any more: a crash may have kept one from being ended, and the next of its name would get it.
+	if err := a.identities().Remove(ctx, rec.account()); err != nil {
+		return fmt.Errorf("end the identity of resource %s: %w", rec.ID, err)
 	}
 	if err := a.identities().Forget(ctx, rec.account()); err != nil {
 		return fmt.Errorf("take back the roles on resource %s: %w", rec.ID, err)

@@ -120,6 +120,9 @@ func (h *Handler) answer(
 		if internal {
 			h.log.Error("request failed", "request_id", x.id, "route", x.label(), "err", err)
 		}
+		if h.cfg.Refused != nil && (p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden) {
+			h.cfg.Refused(x.plane.Name, req, p)
+		}
 		return h.refuse(x, p)
 	}
 	a, err := spell(result)
@@ -146,7 +149,9 @@ func (h *Handler) run(x *exchange, req *Request) (result any, err error) {
 	if err := h.admit(x, req); err != nil {
 		return nil, err
 	}
-	req.http = req.http.WithContext(visage.WithCaller(req.Context(), visage.Caller{Principal: req.Principal, RequestID: x.id}))
+	req.http = req.http.WithContext(visage.WithCaller(req.Context(), visage.Caller{
+		Principal: req.Principal, RequestID: x.id, Address: req.ClientAddress(),
+	}))
 	x.body.holder, x.body.proved = holderOf(req), x.route.Allow != Anyone
 	defer x.plane.memory.release(x.body) // the body counts until the handler is done with it
 	return x.route.Handle(req)

@@ -52,6 +52,17 @@ func (r *Request) Path(name string) string {
 	panic(fmt.Sprintf("route %s has no segment {%s}", r.route.Label(), name))
 }
 
+// Where returns the path of the request in the spelling of its route, with what its wildcards matched.
+func (r *Request) Where() string {
+	segments := strings.Split(r.route.Pattern, "/")
+	for i, segment := range segments {
+		if name, found := wildcard(segment); found {
+			segments[i] = r.Path(name)
+		}
+	}
+	return strings.Join(segments, "/")
+}
+
 // Query returns the value of a query parameter; names match in any case. ok is false when it was not given. A query
 // that cannot be read, and a parameter given twice, are refusals of kind Invalid.
 func (r *Request) Query(name string) (value string, ok bool, err error) {

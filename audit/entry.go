@@ -22,7 +22,7 @@ const (
 	genesisLabel = "visage/v1/audit-genesis\x00"
 
 	// MaxEntry is the longest encoding an entry may have, in bytes.
-	MaxEntry = 8 << 10
+	MaxEntry = 12 << 10
 )
 
 // hash is a SHA-256.

@@ -49,6 +49,7 @@ const (
 	IdentityRotate Kind = "identity.rotate"
 
 	VaultOperation Kind = "vault.operation" // any operation of the built-in vault; DetailOperation has its name
+	VaultAccess    Kind = "vault.access"    // what somebody may do in a vault, or what decides there: DetailBefore and DetailAfter
 
 	PersonDelete Kind = "person.delete"
 	FaceDelete   Kind = "face.delete"
@@ -73,7 +74,7 @@ var kinds = []Kind{
 	ResourceCreate, ResourceUpdate, ResourceDelete, ResourceRecover, ResourcePurge, ResourceListKeys, ResourceRegenerateKey,
 	RequestSubmit, RequestApprove, RequestReject, RequestWithdraw, RequestCapacity,
 	IdentityCreate, IdentityDelete, IdentityToken, IdentityRole, IdentityRotate,
-	VaultOperation, PersonDelete, FaceDelete, GroupDelete, RetentionSet, HoldPlace, HoldRelease, AccessRefuse, OperatorAction, StoreEvent, InstanceStart, InstanceStop,
+	VaultOperation, VaultAccess, PersonDelete, FaceDelete, GroupDelete, RetentionSet, HoldPlace, HoldRelease, AccessRefuse, OperatorAction, StoreEvent, InstanceStart, InstanceStop,
 }
 
 // Kinds returns every kind there is, in the order of their meaning.
@@ -151,12 +152,24 @@ const (
 	DetailNode            Detail = "node"
 	DetailGrade           Detail = "grade"  // how far an erasure reaches: docs/erasure.md
 	DetailErased          Detail = "erased" // SHA-256 over what a receipt says of each container's blinded ids, hexadecimal
+	DetailScope           Detail = "scope"  // the management path that a role is given on, or a request was about
+	DetailBefore          Detail = "before" // what was true before a change; "none": nothing
+	DetailAfter           Detail = "after"
+	DetailChange          Detail = "change"     // an id that the entries of one change share
+	DetailAssignment      Detail = "assignment" // the id of a role assignment
+	DetailSecret          Detail = "secret-id"
+	DetailClient          Detail = "client"   // the client id of an application
+	DetailAudience        Detail = "audience" // whom a token is for
+	DetailAddress         Detail = "address"  // where a request came from: an IPv4 address, or the first 64 bits of an IPv6 one
+	DetailPlane           Detail = "plane"
+	DetailSince           Detail = "since" // of an entry that tells of many alike (DetailCount): when the first of them was
 )
 
 var details = []Detail{
 	DetailOperation, DetailClass, DetailState, DetailReason, DetailStep, DetailGeneration, DetailEpoch, DetailCount, DetailGroup,
 	DetailPerson, DetailFace, DetailVault, DetailKeyName, DetailTier, DetailRegion, DetailRole, DetailSubject, DetailProviderRequest,
-	DetailBuild, DetailRuntime, DetailFIPS, DetailNode, DetailGrade, DetailErased,
+	DetailBuild, DetailRuntime, DetailFIPS, DetailNode, DetailGrade, DetailErased, DetailScope, DetailBefore, DetailAfter, DetailChange,
+	DetailAssignment, DetailSecret, DetailClient, DetailAudience, DetailAddress, DetailPlane, DetailSince,
 }
 
 // Event is one thing that happened. Texts are cut to what an entry holds (maxID, maxKeyID, maxDetail bytes; a cut one ends in

@@ -31,6 +31,12 @@ type Config struct {
 	// Audience reports whether there is somebody to make tokens for under that name, which has no slash at its end and,
 	// when it is an origin, is written as visage.Origin.String does. Required.
 	Audience func(audience string) bool
+	// Place returns the thing that a scope of roles names now, in the form that Assign stores. Refusals: NotFound for what is
+	// not there; Invalid for what cannot be a scope. It is called concurrently, for every question about rights: never within a
+	// transaction. Required.
+	Place func(ctx context.Context, scope string) (Place, error)
+	// Audit keeps what changed, and who got tokens. Default: it is kept nowhere.
+	Audit Auditor
 	// Trusted are the issuers elsewhere whose tokens an application may show instead of a secret. Default: none.
 	Trusted []Issuer
 	// Logger gets what no caller is told. Default: discard.
@@ -43,6 +49,7 @@ type Directory struct {
 	space   *sealed.Space
 	log     *slog.Logger
 	trusted []*trusted
+	audit   Auditor
 
 	changes sync.Mutex // held while something stored changes, so that states are swapped in the order of the changes
 	state   atomic.Pointer[state]
@@ -51,13 +58,16 @@ type Directory struct {
 
 // Open reads the directory, and makes the tenant and the first signing key when they are not there.
 func Open(ctx context.Context, cfg Config) (*Directory, error) {
-	if cfg.Store == nil || cfg.Issuer == nil || cfg.Audience == nil || !isUUID(cfg.Tenant) {
-		return nil, errors.New("open identities: store, issuer, audience and a tenant that is a lower-case UUID are required")
+	if cfg.Store == nil || cfg.Issuer == nil || cfg.Audience == nil || cfg.Place == nil || !isUUID(cfg.Tenant) {
+		return nil, errors.New("open identities: store, issuer, audience, place and a tenant that is a lower-case UUID are required")
+	}
+	if cfg.Audit == nil {
+		cfg.Audit = nobody{}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &Directory{cfg: cfg, space: cfg.Store.Space(sealed.Operator), log: cfg.Logger}
+	d := &Directory{cfg: cfg, space: cfg.Store.Space(sealed.Operator), log: cfg.Logger, audit: cfg.Audit}
 	for i, issuer := range cfg.Trusted {
 		if issuer.URL == "" || issuer.Audience == "" || issuer.Keys == nil {
 			return nil, fmt.Errorf("open identities: trusted issuer %d needs an address, an audience and keys", i+1)
@@ -72,6 +82,9 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 		return tenants.In().Put(tx, cfg.Tenant, tenantRecord{ID: cfg.Tenant})
 	})
 	if err != nil {
+		return nil, fmt.Errorf("open identities: %w", err)
+	}
+	if err := d.deliver(ctx); err != nil { // what a crash kept from being told
 		return nil, fmt.Errorf("open identities: %w", err)
 	}
 	if _, err := d.tend(ctx); err != nil {
@@ -108,7 +121,7 @@ func (d *Directory) LookupTenant(name string) (id string, found bool) {
 }
 
 // change writes to the store and swaps the state. The stored state is what counts, also when ctx has ended meanwhile: a
-// change that is stored must show.
+// change that is stored must show. What says who there is, or who may do what, goes through power.
 func (d *Directory) change(ctx context.Context, fn func(sealed.Tx) error) error {
 	d.changes.Lock()
 	defer d.changes.Unlock()
@@ -136,35 +149,41 @@ type state struct {
 func (d *Directory) read(ctx context.Context) (*state, error) {
 	var s *state
 	err := d.space.View(ctx, func(r sealed.Reader) error {
-		s = &state{ // the function may run again
-			tenants: map[string]bool{}, principals: map[string]principalRecord{}, clients: map[string]string{},
-			managed: map[string]string{}, roles: map[string][]Assignment{}, byID: map[string]Assignment{},
-		}
-		for t, err := range tenants.In().All(r) {
-			if err != nil {
-				return err
-			}
-			s.tenants[t.ID] = true
-		}
-		for p, err := range principals.In().All(r) {
-			if err != nil {
-				return err
-			}
-			s.principals[p.ID], s.clients[p.ClientID] = p, p.ID
-			if p.Resource != "" {
-				s.managed[lower(p.Resource)] = p.ID
-			}
-		}
-		for a, err := range assignments.In().All(r) {
-			if err != nil {
-				return err
-			}
-			s.roles[a.Principal], s.byID[a.ID] = append(s.roles[a.Principal], a), a
-		}
-		return nil
+		var err error
+		s, err = readState(r)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read identities: %w", err)
+	}
+	return s, nil
+}
+
+func readState(r sealed.Reader) (*state, error) {
+	s := &state{
+		tenants: map[string]bool{}, principals: map[string]principalRecord{}, clients: map[string]string{},
+		managed: map[string]string{}, roles: map[string][]Assignment{}, byID: map[string]Assignment{},
+	}
+	for t, err := range tenants.In().All(r) {
+		if err != nil {
+			return nil, err
+		}
+		s.tenants[t.ID] = true
+	}
+	for p, err := range principals.In().All(r) {
+		if err != nil {
+			return nil, err
+		}
+		s.principals[p.ID], s.clients[p.ClientID] = p, p.ID
+		if p.Resource != "" {
+			s.managed[lower(p.Resource)] = p.ID
+		}
+	}
+	for a, err := range assignments.In().All(r) {
+		if err != nil {
+			return nil, err
+		}
+		s.roles[a.Principal], s.byID[a.ID] = append(s.roles[a.Principal], a), a
 	}
 	return s, nil
 }

@@ -129,7 +129,8 @@ var errManaged = errors.New("the resource has a managed identity")
 
 func (d *Directory) create(ctx context.Context, rec principalRecord) (Principal, error) {
 	rec.Created = time.Now().UnixNano()
-	err := d.change(ctx, func(tx sealed.Tx) error {
+	about := Event{Operation: PrincipalMade, Subject: rec.ID, Scope: rec.Resource, After: string(rec.Kind)}
+	err := d.power(ctx, about, func(tx sealed.Tx, tell func(Event)) error {
 		s := d.state.Load() // changes come one after the other
 		if !s.tenants[rec.Tenant] {
 			return visage.Refuse(visage.Invalid, "InvalidPrincipal", "There is no tenant %q.", rec.Tenant)
@@ -141,6 +142,7 @@ func (d *Directory) create(ctx context.Context, rec principalRecord) (Principal,
 		if _, taken := s.managed[lower(rec.Resource)]; taken {
 			return errManaged
 		}
+		tell(about)
 		return principals.In().Put(tx, rec.ID, rec)
 	})
 	if err != nil {
@@ -182,19 +184,32 @@ func (d *Directory) Principals() []Principal {
 	return all
 }
 
-// Delete removes an identity with its roles. Its tokens prove nothing from then on. Refusal: PrincipalNotFound.
+// Delete removes an identity with its roles. Its tokens prove nothing from then on. Refusals: PrincipalNotFound; LastOwner
+// where nobody else who can sign in owns the subscription.
 func (d *Directory) Delete(ctx context.Context, id string) error {
+	return d.DeleteIf(ctx, id, func(Principal) error { return nil })
+}
+
+// DeleteIf is Delete for an identity that allowed does not refuse to remove.
+func (d *Directory) DeleteIf(ctx context.Context, id string, allowed func(Principal) error) error {
 	id = lower(id)
-	err := d.change(ctx, func(tx sealed.Tx) error {
+	rec := d.state.Load().principals[id]
+	about := Event{Operation: PrincipalEnded, Subject: id, Scope: rec.Resource, Before: string(rec.Kind)}
+	err := d.power(ctx, about, func(tx sealed.Tx, tell func(Event)) error {
 		s := d.state.Load()
-		if _, found := s.principals[id]; !found {
+		rec, found := s.principals[id]
+		if !found {
 			return refuseUnknown("identity", id)
 		}
+		if err := allowed(rec.principal()); err != nil {
+			return err
+		}
 		for _, a := range s.roles[id] {
-			if err := assignments.In().Delete(tx, a.ID); err != nil {
+			if err := endRole(tx, tell, a); err != nil {
 				return err
 			}
 		}
+		tell(about)
 		return principals.In().Delete(tx, id)
 	})
 	if err != nil {
@@ -203,10 +218,12 @@ func (d *Directory) Delete(ctx context.Context, id string) error {
 	return nil
 }
 
-// update changes a stored identity. fn may run more than once.
-func (d *Directory) update(ctx context.Context, id string, fn func(*principalRecord) error) error {
-	id = lower(id)
-	return d.change(ctx, func(tx sealed.Tx) error {
+// update changes a stored identity and tells of it as about, which fn completes. fn may run more than once.
+func (d *Directory) update(ctx context.Context, about Event, fn func(*principalRecord, *Event) error) error {
+	id := lower(about.Subject)
+	about.Subject = id
+	return d.power(ctx, about, func(tx sealed.Tx, tell func(Event)) error {
+		about := about
 		rec, err := principals.In().Get(tx, id)
 		if errors.Is(err, sealed.ErrNotFound) {
 			return refuseUnknown("identity", id)
@@ -214,9 +231,10 @@ func (d *Directory) update(ctx context.Context, id string, fn func(*principalRec
 		if err != nil {
 			return err
 		}
-		if err := fn(&rec); err != nil {
+		if err := fn(&rec, &about); err != nil {
 			return err
 		}
+		tell(about)
 		return principals.In().Put(tx, id, rec)
 	})
 }
@@ -225,16 +243,17 @@ func (d *Directory) update(ctx context.Context, id string, fn func(*principalRec
 // before. Refusals: PrincipalNotFound; InvalidPrincipal for an issuer that is not trusted, and an identity that is no
 // application.
 func (d *Directory) SetSubjects(ctx context.Context, id string, subjects []Subject) error {
-	for _, s := range subjects {
-		if d.trustedBy(s.Issuer) == nil || s.Name == "" {
-			return visage.Refuse(visage.Invalid, "InvalidPrincipal",
-				"The issuer %q is not one that this instance is configured to trust, or the subject is empty.", s.Issuer)
+	err := d.update(ctx, Event{Operation: SubjectsChanged, Subject: id, After: written(subjects)}, func(rec *principalRecord, e *Event) error {
+		for _, s := range subjects {
+			if d.trustedBy(s.Issuer) == nil || s.Name == "" {
+				return visage.Refuse(visage.Invalid, "InvalidPrincipal",
+					"The issuer %q is not one that this instance is configured to trust, or the subject is empty.", short(s.Issuer))
+			}
 		}
-	}
-	err := d.update(ctx, id, func(rec *principalRecord) error {
 		if rec.Kind != Application {
-			return visage.Refuse(visage.Invalid, "InvalidPrincipal", "The identity %s is no application.", id)
+			return visage.Refuse(visage.Invalid, "InvalidPrincipal", "The identity %s is no application.", rec.ID)
 		}
+		e.Before = written(rec.Subjects)
 		rec.Subjects = slices.Clone(subjects)
 		return nil
 	})
@@ -242,6 +261,15 @@ func (d *Directory) SetSubjects(ctx context.Context, id string, subjects []Subje
 		return fmt.Errorf("set subjects: %w", err)
 	}
 	return nil
+}
+
+// written is how subjects are told of.
+func written(subjects []Subject) string {
+	all := make([]string, len(subjects))
+	for i, s := range subjects {
+		all[i] = s.Issuer + " " + s.Name
+	}
+	return short(strings.Join(all, ","))
 }
 
 // lower is how ids and paths are compared, which clients write in any case.

@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -29,6 +30,7 @@ func config(store *sealed.Store) identity.Config {
 	return identity.Config{
 		Store: store, Tenant: tenant, Issuer: issuerOf,
 		Audience: func(a string) bool { return a == management || a == faces },
+		Place:    func(context.Context, string) (identity.Place, error) { return identity.Place{}, nil },
 	}
 }
 

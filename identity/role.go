@@ -110,49 +110,60 @@ type Assignment struct {
 	Principal string // object id
 	Role      string // Role.ID
 	Scope     string // a management path: a subscription, a resource group or a resource, as Assign stores it
-	Created   int64  // nanoseconds since 1970, UTC
+	Spelling  string // Scope as it was given; empty where an earlier version of the program made the assignment
+	// Instance is what the thing that Scope named then is told from others by (Place.Instance): the role is on that thing, and on
+	// none that has its name later.
+	Instance string
+	Created  int64 // nanoseconds since 1970, UTC
 }
 
 var assignments = sealed.NewTable[Assignment]("identity/assignment", 1)
 
 // Assign gives a role to an identity on a scope. id is a UUID of the caller's choice, or empty for a random one. What
-// is assigned already is left as it is. It works at once. Refusals: PrincipalNotFound, RoleDefinitionDoesNotExist,
-// InvalidScope; RoleAssignmentExists when the identity has the role there under another id; RoleAssignmentUpdateNotPermitted
-// when the id is that of another assignment.
+// is assigned already is left as it is. It works at once, and until the thing that the scope names ends. Refusals:
+// PrincipalNotFound, RoleDefinitionDoesNotExist, InvalidScope, those of Config.Place, ResourceNotFound for what is deleted;
+// RoleAssignmentExists when the identity has the role there under another id; RoleAssignmentUpdateNotPermitted when the id is
+// that of another assignment.
 func (d *Directory) Assign(ctx context.Context, id, principal, role, scope string) (Assignment, error) {
 	if id == "" {
 		id = newUUID()
 	}
 	a := Assignment{
-		ID: lower(id), Principal: lower(principal), Role: lower(role), Scope: place(scope), Created: time.Now().UnixNano(),
+		ID: lower(id), Principal: lower(principal), Role: lower(role), Scope: place(scope), Spelling: strings.TrimRight(scope, "/"),
+		Created: time.Now().UnixNano(),
 	}
-	if !isUUID(a.ID) {
-		return Assignment{}, visage.Refuse(visage.Invalid, "InvalidRoleAssignmentId", "The id %q is not a UUID.", id)
+	refused := d.checkAssignment(ctx, &a)
+	dead := false // whether the id is that of an assignment on what is gone
+	if b, found := d.state.Load().byID[a.ID]; found && refused == nil {
+		dead = !d.stands(b)
 	}
-	if !strings.HasPrefix(a.Scope, "/subscriptions/") {
-		return Assignment{}, visage.Refuse(visage.Invalid, "InvalidScope",
-			"The scope %q is not a subscription, or something in one.", scope)
+	same := func(b Assignment) bool {
+		return b.Principal == a.Principal && b.Role == a.Role && b.Scope == a.Scope && b.Instance == a.Instance
 	}
-	if _, found := lookupRole(a.Role); !found {
-		return Assignment{}, visage.Refuse(visage.Invalid, "RoleDefinitionDoesNotExist", "There is no role %q.", role)
-	}
-	same := func(b Assignment) bool { return b.Principal == a.Principal && b.Role == a.Role && b.Scope == a.Scope }
-	err := d.change(ctx, func(tx sealed.Tx) error {
+	about := a.event(RoleGiven)
+	err := d.power(ctx, about, func(tx sealed.Tx, tell func(Event)) error {
+		if refused != nil {
+			return refused
+		}
 		s := d.state.Load()
 		if _, found := s.principals[a.Principal]; !found {
 			return refuseUnknown("identity", principal)
 		}
-		if b, found := s.byID[a.ID]; found {
-			if !same(b) {
-				return visage.Refuse(visage.Conflict, "RoleAssignmentUpdateNotPermitted",
-					"There is another role assignment %s, and they cannot be changed: make a new one.", a.ID)
-			}
+		b, found := s.byID[a.ID]
+		switch {
+		case found && same(b):
 			a = b
 			return nil
+		case found && !dead:
+			return visage.Refuse(visage.Conflict, "RoleAssignmentUpdateNotPermitted",
+				"There is another role assignment %s, and they cannot be changed: make a new one.", a.ID)
+		case found:
+			tell(b.event(RoleEnded))
 		}
 		if slices.ContainsFunc(s.roles[a.Principal], same) {
 			return visage.Refuse(visage.Conflict, "RoleAssignmentExists", "The identity has that role there already.")
 		}
+		tell(a.event(RoleGiven))
 		return assignments.In().Put(tx, a.ID, a)
 	})
 	if err != nil {
@@ -161,13 +172,47 @@ func (d *Directory) Assign(ctx context.Context, id, principal, role, scope strin
 	return a, nil
 }
 
-// Unassign takes an assignment back. It works at once. Refusal: RoleAssignmentNotFound.
+// checkAssignment refuses what cannot be an assignment, and finds what it is on.
+func (d *Directory) checkAssignment(ctx context.Context, a *Assignment) error {
+	if !isUUID(a.ID) {
+		return visage.Refuse(visage.Invalid, "InvalidRoleAssignmentId", "The id %q is not a UUID.", short(a.ID))
+	}
+	if !strings.HasPrefix(a.Scope, "/subscriptions/") {
+		return visage.Refuse(visage.Invalid, "InvalidScope", "The scope %q is not a subscription, or something in one.", short(a.Spelling))
+	}
+	if _, found := lookupRole(a.Role); !found {
+		return visage.Refuse(visage.Invalid, "RoleDefinitionDoesNotExist", "There is no role %q.", short(a.Role))
+	}
+	on, err := d.cfg.Place(ctx, a.Scope)
+	if err != nil {
+		return err
+	}
+	if a.Instance = on.Instance; on.Deleted {
+		return visage.Refuse(visage.NotFound, "ResourceNotFound",
+			"What the scope %q names is deleted: no role is given on it before it is recovered.", short(a.Spelling))
+	}
+	return nil
+}
+
+// Has reports whether an identity was given a role on that very scope, where it still stands.
+func (d *Directory) Has(principal, role, scope string) bool {
+	return slices.ContainsFunc(d.state.Load().roles[lower(principal)], func(a Assignment) bool {
+		return a.Role == lower(role) && a.Scope == place(scope) && d.stands(a)
+	})
+}
+
+// Unassign takes an assignment back. It works at once. Refusals: RoleAssignmentNotFound; LastOwner where nobody else who can
+// sign in owns the subscription.
 func (d *Directory) Unassign(ctx context.Context, id string) error {
 	id = lower(id)
-	err := d.change(ctx, func(tx sealed.Tx) error {
-		if _, found := d.state.Load().byID[id]; !found {
+	about := d.state.Load().byID[id].event(RoleTaken)
+	about.Assignment = id
+	err := d.power(ctx, about, func(tx sealed.Tx, tell func(Event)) error {
+		a, found := d.state.Load().byID[id]
+		if !found {
 			return visage.Refuse(visage.NotFound, "RoleAssignmentNotFound", "There is no role assignment %q.", id)
 		}
+		tell(a.event(RoleTaken))
 		return assignments.In().Delete(tx, id)
 	})
 	if err != nil {
@@ -177,7 +222,7 @@ func (d *Directory) Unassign(ctx context.Context, id string) error {
 }
 
 // Assignments returns the assignments that work on a scope: those on it, above it and below it, sorted by id. An empty
-// scope returns all.
+// scope returns all. Those on things that are gone work no more and are left out.
 func (d *Directory) Assignments(scope string) []Assignment {
 	var all []Assignment
 	for _, a := range d.state.Load().byID {
@@ -185,6 +230,18 @@ func (d *Directory) Assignments(scope string) []Assignment {
 			all = append(all, a)
 		}
 	}
+	on := map[string]string{} // the instances of scopes, each asked for once
+	all = slices.DeleteFunc(all, func(a Assignment) bool {
+		instance, asked := on[a.Scope]
+		if !asked {
+			now, err := d.cfg.Place(context.Background(), a.Scope)
+			if instance = now.Instance; err != nil {
+				instance = "none"
+			}
+			on[a.Scope] = instance
+		}
+		return instance != a.Instance
+	})
 	slices.SortFunc(all, func(a, b Assignment) int { return strings.Compare(a.ID, b.ID) })
 	return all
 }
@@ -204,7 +261,7 @@ func (d *Directory) may(who visage.Principal, action, scope string, data bool) b
 	scope = place(scope)
 	return slices.ContainsFunc(d.state.Load().roles[lower(who.ObjectID)], func(a Assignment) bool {
 		role, found := lookupRole(a.Role)
-		return found && within(scope, a.Scope) && role.allows(action, data)
+		return found && within(scope, a.Scope) && role.allows(action, data) && d.stands(a)
 	})
 }
 

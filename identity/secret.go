@@ -36,10 +36,9 @@ const (
 // the only time it is told. life is at most two years; 0 stands for a secret that ends with the application. Refusals:
 // PrincipalNotFound; InvalidPrincipal for an identity that has no secrets, or as many as it can have.
 func (d *Directory) AddSecret(ctx context.Context, id string, life time.Duration) (secret Secret, value string, err error) {
+	tooLong := life < 0 || life > maxSecretLife
 	if life == 0 {
 		life = unending
-	} else if life < 0 || life > maxSecretLife {
-		return Secret{}, "", visage.Refuse(visage.Invalid, "InvalidPrincipal", "A secret lives for at most %v.", maxSecretLife)
 	}
 	random, salt := make([]byte, secretBytes), make([]byte, sha256.Size)
 	rand.Read(random) // never fails: the runtime ends the process instead
@@ -49,7 +48,11 @@ func (d *Directory) AddSecret(ctx context.Context, id string, life time.Duration
 	rec := secretRecord{
 		ID: newUUID(), Salt: salt, Hash: hash(salt, value), Created: now.UnixNano(), Expires: now.Add(life).UnixNano(),
 	}
-	err = d.update(ctx, id, func(p *principalRecord) error {
+	about := Event{Operation: SecretMade, Subject: id, Secret: rec.ID, After: time.Unix(0, rec.Expires).UTC().Format(time.RFC3339)}
+	err = d.update(ctx, about, func(p *principalRecord, e *Event) error {
+		if tooLong {
+			return visage.Refuse(visage.Invalid, "InvalidPrincipal", "A secret lives for at most %v.", maxSecretLife)
+		}
 		if p.Kind != Application || len(p.Secrets) >= maxSecrets {
 			return visage.Refuse(visage.Invalid, "InvalidPrincipal",
 				"Only applications have secrets, and at most %d at a time.", maxSecrets)
@@ -63,15 +66,17 @@ func (d *Directory) AddSecret(ctx context.Context, id string, life time.Duration
 	return Secret{rec.ID, time.Unix(0, rec.Created).UTC(), time.Unix(0, rec.Expires).UTC()}, value, nil
 }
 
-// RemoveSecret ends a secret. Tokens that were got with it live out their hour. Refusal: PrincipalNotFound.
+// RemoveSecret ends a secret. Tokens that were got with it live out their hour. Refusals: PrincipalNotFound; LastOwner where
+// nobody else who can sign in owns the subscription.
 func (d *Directory) RemoveSecret(ctx context.Context, id, secret string) error {
-	secret = lower(secret)
-	err := d.update(ctx, id, func(p *principalRecord) error {
-		n := len(p.Secrets)
-		p.Secrets = slices.DeleteFunc(p.Secrets, func(s secretRecord) bool { return s.ID == secret })
-		if len(p.Secrets) == n {
-			return refuseUnknown("secret", secret)
+	about := Event{Operation: SecretEnded, Subject: id, Secret: secret}
+	err := d.update(ctx, about, func(p *principalRecord, e *Event) error {
+		i := slices.IndexFunc(p.Secrets, func(s secretRecord) bool { return s.ID == lower(secret) })
+		if i < 0 {
+			return refuseUnknown("secret", short(secret))
 		}
+		e.Secret, e.Before = p.Secrets[i].ID, time.Unix(0, p.Secrets[i].Expires).UTC().Format(time.RFC3339)
+		p.Secrets = slices.Delete(p.Secrets, i, i+1)
 		return nil
 	})
 	if err != nil {

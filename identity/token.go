@@ -57,8 +57,16 @@ func (g Grant) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "grant to %s", g.Cli
 // Grant returns a token for an application and when it ends. Refusals have the codes of OAuth (RFC 6749 §5.2), and in
 // Feature the number that Entra has for the case (contract §3).
 func (d *Directory) Grant(ctx context.Context, g Grant) (token string, expires time.Time, err error) {
+	attempt := Attempt{ClientID: g.ClientID, Audience: g.Audience, Proof: "secret"}
+	if g.Assertion != "" {
+		attempt.Proof = "assertion"
+	}
+	defer func() { token, expires, err = d.granted(ctx, attempt, token, expires, err) }()
 	s := d.state.Load()
 	rec, found := s.principals[s.clients[lower(g.ClientID)]]
+	if found {
+		attempt.Subject = rec.ID
+	}
 	if !found || rec.Tenant != g.Tenant || rec.Kind != Application {
 		return "", time.Time{}, refuseGrant(visage.Invalid, "unauthorized_client", "700016",
 			"There is no application %q in the tenant.", short(g.ClientID))
@@ -93,7 +101,19 @@ func (d *Directory) Token(ctx context.Context, principal, audience string) (toke
 	if !found {
 		return "", time.Time{}, refuseUnknown("identity", principal)
 	}
-	return d.issue(ctx, rec, audience, "2")
+	token, expires, err = d.issue(ctx, rec, audience, "2")
+	if visage.CallerFrom(ctx).RequestID == "" { // within this instance: what it is used for is told of where it is used
+		return token, expires, err
+	}
+	return d.granted(ctx, Attempt{Subject: rec.ID, ClientID: rec.ClientID, Audience: audience, Proof: "none"}, token, expires, err)
+}
+
+// granted tells of a token that was asked for from outside. One that cannot be told of is not given.
+func (d *Directory) granted(ctx context.Context, a Attempt, token string, expires time.Time, err error) (string, time.Time, error) {
+	if auditErr := d.audit.Granted(context.WithoutCancel(ctx), a, err); auditErr != nil && err == nil {
+		return "", time.Time{}, fmt.Errorf("audit a token: %w", auditErr)
+	}
+	return token, expires, err
 }
 
 func (d *Directory) issue(ctx context.Context, rec principalRecord, audience, proof string) (string, time.Time, error) {

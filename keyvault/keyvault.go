@@ -65,6 +65,9 @@ type Config struct {
 	// its vault's policies. keyID has no version. It is called after the change is durable and must return at once: it
 	// may queue and nothing else. Optional.
 	OnChange func(keyID string)
+	// OnEnd is told of a vault that is gone for good, by request or because its retention has run, once its end is durable, and
+	// before anybody who asked for it is answered. It must not call the Service. Optional.
+	OnEnd func(ctx context.Context, v Vault)
 	// Logger gets what no caller is told. Default: discard.
 	Logger *slog.Logger
 }
@@ -88,6 +91,9 @@ func New(cfg Config) (*Service, error) {
 	}
 	if cfg.OnChange == nil {
 		cfg.OnChange = func(string) {}
+	}
+	if cfg.OnEnd == nil {
+		cfg.OnEnd = func(context.Context, Vault) {}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

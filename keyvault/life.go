@@ -255,6 +255,9 @@ func (s *Service) expireVault(ctx context.Context, vault vaultRecord) error {
 			e.Access = accessBetween(now.vault(), Vault{})
 			return purgeVault(tx, now)
 		})
+		if err == nil {
+			s.cfg.OnEnd(context.WithoutCancel(ctx), vault.vault())
+		}
 		return wrap("purge vault "+vault.Name, err)
 	}))
 }

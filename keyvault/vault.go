@@ -245,6 +245,22 @@ func (s *Service) vaults(ctx context.Context, deleted bool) ([]Vault, error) {
 	return found, wrap("list vaults", err)
 }
 
+// Find returns the vault called name, in any case, also one that is deleted and can be had back. Refusal: VaultNotFound.
+func (s *Service) Find(ctx context.Context, name string) (Vault, error) {
+	var rec vaultRecord
+	err := s.space.View(ctx, func(r sealed.Reader) error {
+		var err error
+		if rec, err = vaults.In().Get(r, strings.ToLower(name)); errors.Is(err, sealed.ErrNotFound) {
+			return noVault(name)
+		}
+		return err
+	})
+	if err != nil {
+		return Vault{}, wrap("find vault", err)
+	}
+	return rec.vault(), nil
+}
+
 // DeletedVault returns the deleted vault called name. Refusal: VaultNotFound.
 func (s *Service) DeletedVault(ctx context.Context, name string) (Vault, error) {
 	var rec vaultRecord
@@ -379,12 +395,14 @@ func (s *Service) RecoverVault(ctx context.Context, who Caller, name string) (re
 // while purge protection holds.
 func (s *Service) PurgeVault(ctx context.Context, who Caller, name string) error {
 	return s.audited(ctx, Event{Operation: "VaultPurge", Vault: name, Who: who}, func(e *Event) error {
+		var gone Vault
 		err := s.space.Update(ctx, func(tx sealed.Tx) error {
 			rec, err := deletedVault(tx, name)
 			if err != nil {
 				return err
 			}
-			e.Access = accessBetween(rec.vault(), Vault{})
+			gone = rec.vault()
+			e.Access = accessBetween(gone, Vault{})
 			if rec.PurgeProtection {
 				return visage.Refuse(visage.Denied, "MethodNotAllowed",
 					"Operation \"DeletedVaultPurge\" is not allowed: vault %s has purge protection until %s.", rec.Name,
@@ -392,6 +410,9 @@ func (s *Service) PurgeVault(ctx context.Context, who Caller, name string) error
 			}
 			return purgeVault(tx, rec)
 		})
+		if err == nil {
+			s.cfg.OnEnd(context.WithoutCancel(ctx), gone)
+		}
 		return wrap("purge vault", err)
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"maps"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -20,22 +21,28 @@ import (
 )
 
 // openAudit opens the audit log, and runs it until opened closes it. Its entries tell when the instance started and stopped.
-func (s *Server) openAudit(ctx context.Context, store *sealed.Store, opened *closers) (*audit.Log, error) {
+func (s *Server) openAudit(ctx context.Context, store *sealed.Store, opened *closers) (*audit.Log, *audit.Runs, error) {
 	l, err := audit.Open(ctx, audit.Config{Store: store, Logger: s.log})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx)) // it outlives all that it tells of
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(running) }()
+	runs := audit.NewRuns(l)
+	counting, stopRuns := context.WithCancel(running)
+	counted := make(chan error, 1)
+	go func() { counted <- runs.Run(counting) }()
 	s.audit.Store(l)
 	opened.add("audit log", func() error {
 		s.audit.Store(nil)
-		err := l.Append(running, audit.Event{Kind: audit.InstanceStop, Outcome: audit.Done})
+		stopRuns()
+		err := <-counted
+		err = errors.Join(err, l.Append(running, audit.Event{Kind: audit.InstanceStop, Outcome: audit.Done}))
 		stop()
 		return errors.Join(err, <-ended)
 	})
-	return l, l.Append(ctx, audit.Event{Kind: audit.InstanceStart, Outcome: audit.Done, Details: map[audit.Detail]string{
+	return l, runs, l.Append(ctx, audit.Event{Kind: audit.InstanceStart, Outcome: audit.Done, Details: map[audit.Detail]string{
 		audit.DetailBuild: build(), audit.DetailRuntime: runtime.Version(), audit.DetailFIPS: fipsMode(),
 	}})
 }
@@ -136,7 +143,10 @@ func (a accountAudit) Record(ctx context.Context, e account.Event) error {
 }
 
 // vaultAudit writes what happens in the built-in vault.
-type vaultAudit struct{ log *audit.Log }
+type vaultAudit struct {
+	log      *audit.Log
+	instance instanceRecord
+}
 
 // Record implements keyvault.Auditor.
 func (v vaultAudit) Record(ctx context.Context, e keyvault.Event) error {
@@ -145,7 +155,11 @@ func (v vaultAudit) Record(ctx context.Context, e keyvault.Event) error {
 		Details: map[audit.Detail]string{audit.DetailOperation: e.Operation, audit.DetailVault: e.Vault},
 	}
 	event.KeyID, event.KeyVersion = cutVersion(e.KeyID)
-	if e.Who.ObjectID != "" {
+	switch e.Who.ObjectID {
+	case "":
+	case v.instance.ClientID:
+		event.Actor = audit.Actor{Kind: audit.OperatorActor}
+	default:
 		event.Actor = audit.Actor{Kind: audit.Identity, ID: e.Who.ObjectID}
 	}
 	switch e.Outcome {
@@ -154,6 +168,19 @@ func (v vaultAudit) Record(ctx context.Context, e keyvault.Event) error {
 		event.Outcome = audit.Failed
 	default:
 		event.Outcome, event.Code = audit.Refused, e.Outcome
+	}
+	if len(e.Access) > 0 {
+		event.Details[audit.DetailChange] = newUUID()
+	}
+	for _, a := range e.Access { // they are written with the event, and before it
+		change := event
+		change.Kind, change.Details = audit.VaultAccess, maps.Clone(event.Details)
+		change.Details[audit.DetailScope] = v.instance.vaultPath(keyvault.Vault{Group: defaultGroup, Name: e.Vault})
+		note(change.Details, map[audit.Detail]string{audit.DetailSubject: a.ObjectID, audit.DetailClient: a.AppID})
+		beforeAndAfter(change.Details, a.Before, a.After)
+		if err := v.log.Note(ctx, change); err != nil {
+			return err
+		}
 	}
 	return v.log.Append(ctx, event)
 }

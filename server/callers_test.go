@@ -80,7 +80,7 @@ func newWorld(t *testing.T) *world {
 	if w.tenant, err = d.CreateTenant(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for name, roles := range map[string][][2]string{
+	roles := map[string][][2]string{
 		"nobody": nil, "all": nil,
 		"reader": {{identity.Reader, scope}}, "contributor": {{identity.Contributor, scope}}, "owner": {{identity.Owner, scope}},
 		"faces": {{identity.CognitiveUser, scope}}, "faces elsewhere": {{identity.CognitiveUser, account + "other"}},
@@ -88,14 +88,19 @@ func newWorld(t *testing.T) *world {
 		"vault reader":    {{identity.VaultReader, scope}}, "crypto user": {{identity.VaultCryptoUser, scope}},
 		"crypto officer": {{identity.VaultCryptoOfficer, scope}}, "encryption": {{identity.VaultServiceEncryption, scope}},
 		"officer elsewhere": {{identity.VaultCryptoOfficer, inGroup + "Microsoft.KeyVault/vaults/policies"}},
-	} {
+	}
+	for name := range roles {
 		p, err := d.CreateApplication(t.Context(), identity.Creation{Tenant: op.TenantID, Name: name})
 		if err != nil {
 			t.Fatal(err)
 		}
 		w.ids[name] = p.ID
-		for _, r := range roles {
-			if _, err := d.Assign(t.Context(), "", p.ID, r[0], r[1]); err != nil {
+	}
+	w.ids["operator"] = op.ClientID
+	w.vaults(t, inGroup)
+	for name, some := range roles { // on vaults that are there
+		for _, r := range some {
+			if _, err := d.Assign(t.Context(), "", w.ids[name], r[0], r[1]); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -110,8 +115,6 @@ func newWorld(t *testing.T) *world {
 			t.Fatal(err)
 		}
 	}
-	w.ids["operator"] = op.ClientID
-	w.vaults(t, inGroup)
 	return w
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"path/filepath"
 
@@ -30,6 +31,7 @@ import (
 type layers struct {
 	store       *sealed.Store
 	audit       *audit.Log
+	runs        *audit.Runs
 	custody     *custody.Custody
 	accounts    *account.Accounts
 	face        *face.Service
@@ -41,6 +43,7 @@ type layers struct {
 	identities  *identity.Directory
 	instance    instanceRecord
 	forOperator Operator
+	log         *slog.Logger
 	api         *api.Handler      // nil until handler has made it
 	endpoint    *identityEndpoint // nil when there is none
 }
@@ -57,8 +60,8 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 		return nil, err
 	}
 	opened.add("sealed store", store.Close)
-	l := &layers{store: store}
-	if l.audit, err = s.openAudit(ctx, store, opened); err != nil {
+	l := &layers{store: store, log: s.log}
+	if l.audit, l.runs, err = s.openAudit(ctx, store, opened); err != nil {
 		return nil, err
 	}
 	if l.custody, err = s.openCustody(ctx, l); err != nil {
@@ -76,7 +79,7 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 		return nil, err
 	}
 	l.vaults, err = keyvault.New(keyvault.Config{
-		Store: l.store, Address: s.vaultAddress, Audit: vaultAudit{l.audit},
+		Store: l.store, Address: s.vaultAddress, Audit: vaultAudit{l.audit, l.instance}, OnEnd: l.vaultEnded,
 		Roles: vaultRoles{l.identities, l.instance}, Logger: s.log, OnChange: func(keyID string) { s.keyChanged(l, keyID) },
 	})
 	if err != nil {
@@ -86,6 +89,9 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 		Store: l.store, Audit: accountAudit{l.audit}, Identities: managedIdentities{l, s}, Custody: l.custody,
 		AutoApprove: s.cfg.AutoApprove, Logger: s.log,
 	}); err != nil {
+		return nil, err
+	}
+	if err := l.identities.Settle(ctx); err != nil {
 		return nil, err
 	}
 	if err := ensureDefaults(ctx, l.accounts, first); err != nil {
@@ -189,7 +195,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		Accounts: l.accounts, Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID, Group: defaultGroup,
 		Endpoint: s.resourceEndpoint, Rate: s.rate,
 		Vaults: l.vaults, VaultAddress: s.vaultAddress, May: l.identities.May,
-		Authority: s.Endpoint() + "/" + l.instance.TenantID, Backups: backups{l.store, l.audit}, Identities: directory{l.identities, l.instance.TenantID, l.audit},
+		Authority: s.Endpoint() + "/" + l.instance.TenantID, Backups: backups{l.store, l.audit}, Identities: directory{l.identities, l.instance.TenantID},
 		AuditEvents: auditEvents{audit.Read(l.store)}, Retentions: retentions{l.face},
 	})
 	if err != nil {
@@ -216,7 +222,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	proving := tokens{l.identities, l.instance, s.managementAudiences()}
 	gate := api.Config{
 		Planes: planes, Keys: l.accounts, Tokens: proving, Holders: holders{proving, l.accounts, s.origin}, Openness: l.accounts,
-		Origin: s.origin, Rate: s.rate, Proved: proved, Logger: s.log,
+		Origin: s.origin, Rate: s.rate, Proved: proved, Refused: refusals{l.accounts, l.runs, s.log}.refused, Logger: s.log,
 	}
 	h, err := api.New(gate)
 	if err != nil {

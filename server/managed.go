@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
@@ -57,17 +56,15 @@ func (m managedIdentities) Remove(ctx context.Context, a account.Account) error 
 
 // Forget implements account.Identities.
 func (m managedIdentities) Forget(ctx context.Context, a account.Account) error {
-	path := strings.ToLower(m.instance.accountPath(a))
-	for _, role := range m.identities.Assignments(path) {
-		if role.Scope != path && !strings.HasPrefix(role.Scope, path+"/") {
-			continue // it works on more than this account
-		}
-		err := m.identities.Unassign(ctx, role.ID)
-		if refusal, ok := errors.AsType[*visage.Refusal](err); err != nil && !(ok && refusal.Kind == visage.NotFound) {
-			return err
-		}
+	return m.identities.Forget(ctx, m.instance.accountPath(a), a.ID.String())
+}
+
+// vaultEnded takes back the roles on a vault that is gone. What it cannot take back now gives nothing, since no other vault has
+// the id of that one, and is taken back at the next start.
+func (l *layers) vaultEnded(ctx context.Context, v keyvault.Vault) {
+	if err := l.identities.Forget(ctx, l.instance.vaultPath(v), v.ID); err != nil {
+		l.log.ErrorContext(ctx, "roles on a vault that is gone are kept until the next start", "vault", v.Name, "err", err)
 	}
-	return nil
 }
 
 // Grant implements account.Identities: by an entry in the vault's access policies or, where roles decide, by a role.
@@ -87,6 +84,9 @@ func (m managedIdentities) Grant(ctx context.Context, by account.Caller, a accou
 	id := a.Identity.System.PrincipalID
 	if v.RBAC {
 		if !m.identities.May(by.Principal, giveRoles, path) {
+			return nil
+		}
+		if m.identities.Has(id, identity.VaultServiceEncryption, path) {
 			return nil
 		}
 		_, err := m.identities.Assign(ctx, "", id, identity.VaultServiceEncryption, path)

@@ -105,6 +105,9 @@ func ensureOperator(
 	}
 	scope := "/subscriptions/" + rec.SubscriptionID
 	for _, role := range operatorRoles {
+		if identities.Has(p.ID, role, scope) {
+			continue
+		}
 		_, err := identities.Assign(ctx, "", p.ID, role, scope)
 		if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.Conflict {
 			continue // it has the role
@@ -114,13 +117,13 @@ func ensureOperator(
 		}
 	}
 	if !identities.HasSecret(p.ID, on.ClientSecret) {
+		if _, on.ClientSecret, err = identities.AddSecret(ctx, p.ID, 0); err != nil { // first: there must be one at any time
+			return Operator{}, fmt.Errorf("make the operator's secret: %w", err)
+		}
 		for _, old := range p.Secrets {
 			if err := identities.RemoveSecret(ctx, p.ID, old.ID); err != nil {
 				return Operator{}, fmt.Errorf("end the operator's secret: %w", err)
 			}
-		}
-		if _, on.ClientSecret, err = identities.AddSecret(ctx, p.ID, 0); err != nil {
-			return Operator{}, fmt.Errorf("make the operator's secret: %w", err)
 		}
 	}
 	on.TenantID, on.SubscriptionID, on.ClientID, on.ResourceGroup = rec.TenantID, rec.SubscriptionID, rec.ClientID,

@@ -1,0 +1,330 @@
+package identity_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/identity"
+	"github.com/visage-face/visage/keysource/sourcetest"
+	"github.com/visage-face/visage/sealed"
+)
+
+const (
+	vaultScope = scope + "/resourceGroups/default/providers/Microsoft.KeyVault/vaults/safe"
+	readVault  = "Microsoft.KeyVault/vaults/read"
+)
+
+// world is what scopes name, by the scope in lower case, and what was audited.
+type world struct {
+	mu     sync.Mutex
+	places map[string]identity.Place
+	told   []string
+	events []identity.Event
+	deaf   error // what the audit fails with
+}
+
+func newWorld() *world {
+	return &world{places: map[string]identity.Place{scope: {}}}
+}
+
+func (w *world) config(store *sealed.Store) identity.Config {
+	cfg := config(store)
+	cfg.Place, cfg.Audit = w.place, w
+	return cfg
+}
+
+func (w *world) place(_ context.Context, scope string) (identity.Place, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p, found := w.places[scope]
+	if !found {
+		return p, visage.Refuse(visage.NotFound, "ResourceNotFound", "There is no %s.", scope)
+	}
+	return p, nil
+}
+
+func (w *world) put(scope string, p identity.Place) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.places[strings.ToLower(scope)] = p
+}
+
+func (w *world) Record(_ context.Context, e identity.Event, outcome error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.deaf != nil {
+		return w.deaf
+	}
+	text := string(e.Operation)
+	if outcome != nil {
+		text += " refused"
+		if refusal, ok := errors.AsType[*visage.Refusal](outcome); ok {
+			text = string(e.Operation) + " " + refusal.Code
+		}
+	}
+	w.told, w.events = append(w.told, text), append(w.events, e)
+	return nil
+}
+
+func (w *world) Granted(context.Context, identity.Attempt, error) error { return w.deaf }
+
+// taken returns what was told since the last call.
+func (w *world) taken() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	told := w.told
+	w.told, w.events = nil, nil
+	return told
+}
+
+func TestRolesAreOnTheThingAndNotOnItsName(t *testing.T) {
+	w := newWorld()
+	d := open(t, w.config(nil))
+	p, _ := application(t, d)
+	who := visage.Principal{ObjectID: p.ID}
+	assign := func(at string) error {
+		_, err := d.Assign(t.Context(), "", p.ID, identity.VaultReader, at)
+		return err
+	}
+	may := func() bool { return d.May(who, readVault, vaultScope) }
+	wantRefusal(t, "a role on what is not there", assign(vaultScope), "ResourceNotFound", "")
+	if may() {
+		t.Error("a refused role works")
+	}
+	w.put(vaultScope, identity.Place{Instance: "first", Deleted: true})
+	wantRefusal(t, "a role on what is deleted", assign(vaultScope), "ResourceNotFound", "")
+	w.put(vaultScope, identity.Place{Instance: "first"})
+	if err := assign(vaultScope); err != nil || !may() {
+		t.Fatalf("a role on what is there: %v", err)
+	}
+	if again := assign(vaultScope); again == nil {
+		t.Error("it was given twice")
+	}
+	first := d.Assignments(vaultScope)[0]
+
+	// Another of its name, before anybody was told of the end of the first: nothing of it is inherited, nor listed.
+	w.put(vaultScope, identity.Place{Instance: "second"})
+	if may() || len(d.Assignments("")) != 0 || d.Has(p.ID, identity.VaultReader, vaultScope) {
+		t.Error("the second of its name has roles of the first")
+	}
+	if err := assign(vaultScope); err != nil || !may() {
+		t.Errorf("the same role on the second: %v", err)
+	}
+	w.taken()
+	if err := d.Forget(t.Context(), vaultScope, "first"); err != nil {
+		t.Fatal(err)
+	}
+	if told := w.taken(); !slices.Equal(told, []string{"end role"}) {
+		t.Errorf("told of %v", told)
+	}
+	left := d.Assignments("")
+	if len(left) != 1 || left[0].ID == first.ID || !may() {
+		t.Fatalf("after the first was forgotten: %+v", left)
+	}
+	// The id of an assignment on what is gone can be used for another.
+	w.put(vaultScope, identity.Place{Instance: "third"})
+	if _, err := d.Assign(t.Context(), left[0].ID, p.ID, identity.Reader, scope); err != nil {
+		t.Error(err)
+	}
+	if told := w.taken(); !slices.Equal(told, []string{"end role", "give role"}) {
+		t.Errorf("told of %v", told)
+	}
+}
+
+// TestSettle: at the start, roles on what is gone end, and those of before there were instances are bound to what was meant.
+func TestSettle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, src := t.TempDir(), sourcetest.NewFake("root")
+		w := newWorld()
+		begin := time.Now()
+		old := func(scope string, created time.Time) identity.Assignment {
+			return identity.Assignment{Principal: stranger, Role: identity.VaultReader, Scope: strings.ToLower(scope), Created: created.UnixNano()}
+		}
+		place := func(n string) string { return strings.Replace(vaultScope, "safe", n, 1) }
+		w.put(place("older"), identity.Place{Instance: "older", Created: begin})
+		w.put(place("newer"), identity.Place{Instance: "newer", Created: begin.Add(2 * time.Hour)})
+		w.put(place("turned"), identity.Place{Instance: "after", Created: begin})
+		w.put(place("same"), identity.Place{Instance: "same", Created: begin})
+		store := newStore(t, dir, src)
+		table := sealed.NewTable[identity.Assignment]("identity/assignment", 1)
+		err := store.Space(sealed.Operator).Update(t.Context(), func(tx sealed.Tx) error {
+			for id, a := range map[string]identity.Assignment{
+				"1": old(place("older"), begin.Add(time.Hour)), "2": old(place("newer"), begin.Add(time.Hour)), "3": old(place("none"), begin),
+				"4": old(scope, begin), "5": old(place("turned"), begin.Add(time.Hour)), "6": old(place("same"), begin.Add(time.Hour)),
+			} {
+				a.ID = id
+				a.Instance = map[string]string{"5": "before", "6": "same"}[id]
+				if err := table.In().Put(tx, id, a); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := open(t, w.config(store))
+		if err := d.Settle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var left []string
+		for _, a := range d.Assignments("") {
+			left = append(left, a.ID+" "+a.Instance)
+		}
+		if want := []string{"1 older", "4 ", "6 same"}; !slices.Equal(left, want) {
+			t.Errorf("left are %q, want %q", left, want)
+		}
+		if told := w.taken(); !slices.Equal(told, []string{"end role", "end role", "end role"}) {
+			t.Errorf("told of %v", told)
+		}
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestEveryChangeIsToldOnce: done after it is durable, refused as refused, and never done when it was not.
+func TestEveryChangeIsToldOnce(t *testing.T) {
+	dir, src := t.TempDir(), sourcetest.NewFake("root")
+	store := newStore(t, dir, src)
+	w := newWorld()
+	d := open(t, w.config(store))
+	who := visage.Caller{Principal: visage.Principal{Method: "token", ObjectID: stranger}, RequestID: "request"}
+	ctx := visage.WithCaller(t.Context(), who)
+	p, err := d.CreateApplication(ctx, identity.Creation{Tenant: tenant, Name: "program"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(step string, told ...string) {
+		t.Helper()
+		w.mu.Lock()
+		for _, e := range w.events {
+			if e.By != who.Principal || e.RequestID != "request" || e.Change == "" || e.Time == 0 {
+				t.Errorf("%s: told %+v", step, e)
+			}
+		}
+		w.mu.Unlock()
+		if got := w.taken(); !slices.Equal(got, told) {
+			t.Errorf("%s: told %q, want %q", step, got, told)
+		}
+	}
+	want("create", "make principal")
+	secret, _, err := d.AddSecret(ctx, p.ID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want("secret", "make secret")
+	d.AddSecret(ctx, stranger, 0)
+	want("a secret of nobody", "make secret PrincipalNotFound")
+	d.AddSecret(ctx, p.ID, -1)
+	want("a secret of no life", "make secret InvalidPrincipal")
+	a, err := d.Assign(ctx, "", p.ID, identity.Reader, scope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := w.events[0]; e.Subject != p.ID || e.Role != identity.Reader || e.Scope != scope || e.Before != "" || e.After != "Reader" {
+		t.Errorf("a role is told of as %+v", e)
+	}
+	want("role", "give role")
+	d.Assign(ctx, a.ID, p.ID, identity.Reader, scope)
+	want("the same again")
+	d.Assign(ctx, "", p.ID, identity.Reader, scope)
+	want("the same under another id", "give role RoleAssignmentExists")
+	d.Assign(ctx, "", p.ID, "none", scope)
+	want("a role there is not", "give role RoleDefinitionDoesNotExist")
+	d.Assign(ctx, "", p.ID, identity.Reader, vaultScope)
+	want("a role on nothing", "give role ResourceNotFound")
+	d.Unassign(ctx, stranger)
+	want("taking what is not there", "take role RoleAssignmentNotFound")
+	d.SetSubjects(ctx, p.ID, []identity.Subject{{Issuer: "https://none", Name: "s"}})
+	want("subjects of nobody", "change subjects InvalidPrincipal")
+	d.RemoveSecret(ctx, p.ID, secret.ID)
+	want("removed secret", "end secret")
+	managed, err := d.EnsureManaged(ctx, tenant, vaultScope, identity.SystemAssigned)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want("managed", "make principal")
+	if _, err := d.EnsureManaged(ctx, tenant, vaultScope, identity.SystemAssigned); err != nil {
+		t.Fatal(err)
+	}
+	want("managed again")
+	d.Delete(ctx, managed.ID)
+	want("end", "end principal")
+
+	// A log that cannot be written to fails the change for its caller, and is told what is durable when it can.
+	w.deaf = errors.New("the disk is full")
+	if _, err := d.Assign(ctx, "", p.ID, identity.Owner, scope); !errors.Is(err, w.deaf) {
+		t.Errorf("a change that could not be told of: %v", err)
+	}
+	if !d.May(visage.Principal{ObjectID: p.ID}, "x/write", scope) {
+		t.Error("what is stored does not show")
+	}
+	if err := store.Close(); err != nil { // and the process ends
+		t.Fatal(err)
+	}
+	w.deaf = nil
+	store = newStore(t, dir, src)
+	defer store.Close()
+	d = open(t, w.config(store))
+	want("the next start", "give role")
+	d.Delete(ctx, p.ID)
+	want("an identity with roles", "end role", "end role", "end principal")
+}
+
+// TestTheLastOwnerStays: whoever owns the subscription and can sign in is not removed, in no way, while nobody else does.
+func TestTheLastOwnerStays(t *testing.T) {
+	w := newWorld()
+	cfg := w.config(nil)
+	cfg.Trusted = []identity.Issuer{{URL: "https://issuer", Audience: "a", Keys: func(context.Context) ([]byte, error) { return nil, nil }}}
+	d := open(t, cfg)
+	p, err := d.CreateApplication(t.Context(), identity.Creation{Tenant: tenant, Name: "first"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, _, err := d.AddSecret(t.Context(), p.ID, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := d.Assign(t.Context(), "", p.ID, identity.Owner, scope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(step string) {
+		t.Helper()
+		wantRefusal(t, step+": take the role", d.Unassign(t.Context(), a.ID), "LastOwner", "")
+		wantRefusal(t, step+": end the secret", d.RemoveSecret(t.Context(), p.ID, secret.ID), "LastOwner", "")
+		wantRefusal(t, step+": delete", d.Delete(t.Context(), p.ID), "LastOwner", "")
+	}
+	refused("alone")
+	q, err := d.CreateApplication(t.Context(), identity.Creation{Tenant: tenant, Name: "second"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused("beside one without a role")
+	if _, err := d.Assign(t.Context(), "", q.ID, identity.Owner, scope); err != nil {
+		t.Fatal(err)
+	}
+	refused("beside one that cannot sign in")
+	if err := d.SetSubjects(t.Context(), q.ID, []identity.Subject{{Issuer: "https://issuer", Name: "s"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.RemoveSecret(t.Context(), p.ID, secret.ID); err != nil {
+		t.Errorf("beside one that is vouched for: %v", err)
+	}
+	wantRefusal(t, "nobody vouches any more", d.SetSubjects(t.Context(), q.ID, nil), "LastOwner", "")
+	wantRefusal(t, "the only one that can sign in", d.Delete(t.Context(), q.ID), "LastOwner", "")
+	if err := d.Unassign(t.Context(), a.ID); err != nil {
+		t.Errorf("one that cannot sign in: %v", err)
+	}
+	if err := d.Delete(t.Context(), p.ID); err != nil {
+		t.Errorf("one without roles: %v", err)
+	}
+}

@@ -1,0 +1,215 @@
+package server_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/identity"
+	"github.com/visage-face/visage/server"
+	"github.com/visage-face/visage/server/servertest"
+)
+
+// entries reads the audit log of a stopped server, oldest first.
+func entries(t *testing.T, dir string) (all []audit.Entry) {
+	t.Helper()
+	store := openStopped(t, dir)
+	history := audit.Read(store)
+	for e, err := range history.Entries(t.Context(), audit.Query{Oldest: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, e)
+	}
+	if _, err := history.Verify(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// said writes an entry as the tests compare it: what, what became of it, by whom, and the details that are asked for.
+func said(e audit.Entry, details ...audit.Detail) string {
+	text := string(e.Kind) + " " + string(e.Outcome)
+	if e.Code != "" {
+		text += ":" + e.Code
+	}
+	text += " " + string(e.Actor.Kind)
+	for _, d := range details {
+		if v, found := e.Details[d]; found {
+			text += fmt.Sprintf(" %s=%s", d, v)
+		}
+	}
+	return text
+}
+
+// TestTheLogSaysWhatWasGranted: every change of power is told with whom, where, and what was before and after; what was
+// refused is never said to be done; and the operator is the operator.
+func TestTheLogSaysWhatWasGranted(t *testing.T) {
+	r := realm{servertest.Start(t, server.Config{}), t}
+	operator := r.Token(t, managementPlane)
+	subscription := "/subscriptions/" + r.Operator().SubscriptionID
+	const roles = "/providers/Microsoft.Authorization/roleAssignments/"
+	const apps = "/providers/Visage.Identity/servicePrincipals"
+	made := r.call(201, "", operator, "POST", apps, `{"displayName":"app"}`)
+	app, _ := made["objectId"].(string)
+	owner, given := newID(t), newID(t)
+	r.call(201, "", operator, "PUT", roles+owner, roleOf(identity.Owner, app))
+	r.call(201, "", operator, "PUT", groupPath+"/default"+roles+given, roleOf(identity.Reader, app))
+	r.call(409, "RoleAssignmentExists", operator, "PUT", roles+newID(t), roleOf(identity.Owner, app))
+	r.call(404, "ResourceNotFound", operator, "PUT", vaultsPath+"/none"+roles+newID(t), roleOf(identity.Owner, app))
+	r.call(200, "", operator, "DELETE", groupPath+"/default"+roles+given, "")
+	password := r.call(200, "", operator, "POST", apps+"/"+app+"/addPassword", `{}`)
+	r.call(204, "", operator, "POST", apps+"/"+app+"/removePassword", fmt.Sprintf(`{"keyId":%q}`, password["keyId"]))
+	r.call(404, "PrincipalNotFound", operator, "POST", apps+"/"+app+"/removePassword", fmt.Sprintf(`{"keyId":%q}`, password["keyId"]))
+	r.call(409, "PrincipalInUse", operator, "DELETE", apps+"/"+r.Operator().ClientID, "")
+	r.call(201, "", operator, "PUT", vaultsPath+"/safe", r.vaultOf(false, r.policyOf(app)))
+	r.call(200, "", operator, "PUT", vaultsPath+"/safe/accessPolicies/replace",
+		fmt.Sprintf(`{"properties":{"accessPolicies":[{"tenantId":%q,"objectId":%q,"permissions":{"keys":["get","list"]}}]}}`, r.Operator().TenantID, app))
+	r.call(200, "", operator, "PATCH", vaultsPath+"/safe", `{"properties":{"enableRbacAuthorization":true}}`)
+	contributor := r.somebody("contributor", "", identity.Contributor)(managementPlane)
+	r.call(403, "AuthorizationFailed", contributor, "PATCH", vaultsPath+"/safe", `{"properties":{"enableRbacAuthorization":false}}`)
+	r.call(403, "AuthorizationFailed", contributor, "PUT", roles+newID(t), roleOf(identity.Owner, app))
+	for range 5 {
+		r.call(403, "AuthorizationFailed", contributor, "POST", apps, `{"displayName":"x"}`)
+	}
+	r.call(204, "", operator, "DELETE", apps+"/"+app, "")
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	var got []string
+	seen := map[string]bool{}
+	for _, e := range entries(t, r.Dir()) {
+		switch e.Kind {
+		case audit.IdentityCreate, audit.IdentityDelete, audit.IdentityRole, audit.VaultAccess, audit.AccessRefuse:
+		default:
+			continue
+		}
+		if e.Details[audit.DetailSubject] != "" && e.Details[audit.DetailSubject] != app {
+			continue
+		}
+		if e.Kind != audit.AccessRefuse && e.Details[audit.DetailChange] == "" {
+			t.Errorf("entry %d is of no change", e.Sequence)
+		}
+		text := said(e, audit.DetailOperation, audit.DetailBefore, audit.DetailAfter, audit.DetailCount, audit.DetailScope)
+		if !seen[text] {
+			got = append(got, strings.ReplaceAll(strings.ReplaceAll(text, subscription, "S"), "/resourcegroups/default/providers/", "/…/"))
+		}
+	}
+	for i, text := range got { // times of secrets
+		if strings.Contains(text, "=secret") && strings.Contains(text, " before=") {
+			got[i], _, _ = strings.Cut(text, " before=")
+		}
+	}
+	all := "all,purge"
+	const account, vault = "S/…/microsoft.cognitiveservices/accounts/default", "S/resourceGroups/default/providers/Microsoft.KeyVault/vaults/safe"
+	want := []string{
+		"identity.create done operator operation=principal before=none after=Application",
+		"identity.create done operator operation=secret",
+		"identity.role done operator operation=assign before=none after=Owner scope=S",
+		"identity.role done operator operation=assign before=none after=Reader scope=" + account,
+		"identity.role refused:RoleAssignmentExists operator operation=assign before=none after=Owner scope=S",
+		"identity.role refused:ResourceNotFound operator operation=assign before=none after=Owner scope=S/…/microsoft.keyvault/vaults/none",
+		"identity.role done operator operation=unassign before=Reader after=none scope=" + account,
+		"identity.create done operator operation=secret",
+		"identity.delete done operator operation=secret",
+		"identity.delete refused:PrincipalNotFound operator operation=secret",
+		"vault.access done operator operation=VaultPut before=none after=" + all + " scope=" + vault,
+		"vault.access done operator operation=VaultPatch before=" + all + " after=get,list scope=" + vault,
+		"vault.access done operator operation=VaultPatch before=access-policies after=roles scope=" + vault,
+		"vault.access refused:AuthorizationFailed identity operation=VaultPatch before=roles after=access-policies scope=" + vault,
+		"access.refuse refused:AuthorizationFailed identity operation=PATCH /subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.KeyVault/vaults/{vault} scope=" + vault,
+		"access.refuse refused:AuthorizationFailed identity operation=PUT /subscriptions/{subscription}/providers/Microsoft.Authorization/roleAssignments/{assignment} scope=S" + roles,
+		"access.refuse refused:AuthorizationFailed identity operation=POST /subscriptions/{subscription}/providers/Visage.Identity/servicePrincipals scope=S" + apps,
+		"identity.role done operator operation=end before=Owner after=none scope=S",
+		"identity.delete done operator operation=principal before=Application after=none",
+		"access.refuse refused:AuthorizationFailed identity operation=POST /subscriptions/{subscription}/providers/Visage.Identity/servicePrincipals count=4 scope=S" + apps,
+	}
+	for i, text := range got {
+		if at := strings.Index(text, roles); at > 0 && strings.HasPrefix(text, "access") && strings.HasSuffix(want[min(i, len(want)-1)], roles) {
+			got[i] = text[:strings.LastIndex(text, roles)+len(roles)] // the id that was asked for
+		}
+	}
+	if !slices.Equal(got, want) {
+		for i := range max(len(got), len(want)) {
+			g, w := "-", "-"
+			if i < len(got) {
+				g = got[i]
+			}
+			if i < len(want) {
+				w = want[i]
+			}
+			if g != w {
+				t.Errorf("entry %d is\n%s\nwant\n%s", i, g, w)
+			}
+		}
+	}
+}
+
+// TestTheLogSaysWhoSignedIn: each token is told of, and each refusal, a flood of them by its number; and the operator's new
+// secret.
+func TestTheLogSaysWhoSignedIn(t *testing.T) {
+	r := realm{servertest.Start(t, server.Config{}), t}
+	ask := func(client, secret string) int {
+		res, err := r.Client.PostForm(r.URL+"/"+r.Operator().TenantID+"/oauth2/v2.0/token", url.Values{
+			"grant_type": {"client_credentials"}, "scope": {managementPlane + "/.default"}, "client_id": {client}, "client_secret": {secret},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	if status := ask(r.Operator().ClientID, r.Operator().ClientSecret); status != http.StatusOK {
+		t.Fatalf("a token: %d", status)
+	}
+	const flood = 300
+	for i := range flood {
+		ask(r.Operator().ClientID, "wrong")
+		ask(fmt.Sprintf("77777777-7777-4777-8777-%012d", i), "wrong")
+	}
+	ask("my secret in the wrong field", "x")
+	r.call(401, "InvalidAuthenticationToken", "x.y.z", "GET", groupPath, "")
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	count, counted := map[string]int{}, map[string]int{}
+	for _, e := range entries(t, r.Dir()) {
+		if strings.Contains(fmt.Sprint(e.Details), "wrong field") {
+			t.Errorf("what a stranger wrote is in entry %d", e.Sequence)
+		}
+		if e.Kind != audit.IdentityToken && e.Kind != audit.AccessRefuse {
+			continue
+		}
+		text := said(e, audit.DetailReason)
+		count[text]++
+		n := 1
+		if c := e.Details[audit.DetailCount]; c != "" {
+			fmt.Sscan(c, &n)
+		}
+		counted[text] += n
+	}
+	if n := counted["identity.token done identity"]; n < 1 {
+		t.Errorf("the token was told of %d times: %v", n, count)
+	}
+	if n := count["identity.token refused:invalid_client unidentified reason=AADSTS7000215"]; n != 2 ||
+		counted["identity.token refused:invalid_client unidentified reason=AADSTS7000215"] != flood {
+		t.Errorf("%d wrong secrets were told of in %d entries: %v", flood, n, counted)
+	}
+	if n := count["identity.token refused:unauthorized_client unidentified reason=AADSTS700016"]; n < 10 || n > 40 {
+		t.Errorf("as many unknown applications were told of in %d entries", n)
+	}
+	if n := counted["identity.token refused unidentified"]; n < flood-40 {
+		t.Errorf("%d unknown applications were counted together", n)
+	}
+	if n := counted["access.refuse refused:InvalidAuthenticationToken unidentified"]; n != 1 {
+		t.Errorf("a token that proves nobody was told of %d times: %v", n, counted)
+	}
+}
