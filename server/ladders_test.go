@@ -70,6 +70,29 @@ func TestAContributorTakesOverNoVault(t *testing.T) {
 	r.call(200, "", owner, "PATCH", vaultsPath+"/roles", `{"properties":{"enableRbacAuthorization":false}}`)
 }
 
+// TestAnIdentityIsLentByWhoMay: whoever may change one account alone lets it act as nobody else.
+func TestAnIdentityIsLentByWhoMay(t *testing.T) {
+	r := realm{servertest.Start(t, server.Config{}), t}
+	path := "/subscriptions/" + r.Operator().SubscriptionID +
+		"/resourceGroups/default/providers/Microsoft.ManagedIdentity/userAssignedIdentities/worker"
+	if _, err := r.Directory().EnsureManaged(t.Context(), r.Operator().TenantID, path, identity.UserAssigned); err != nil {
+		t.Fatal(err)
+	}
+	contributor := r.somebody("contributor", "", identity.Contributor)(managementPlane)
+	r.somebody("keeper", "")
+	keeper := r.tokenOf("keeper")
+	for _, p := range r.Directory().Principals() {
+		if p.Name == "keeper" {
+			r.call(201, "", r.Token(t, managementPlane), "PUT",
+				groupPath+"/default/providers/Microsoft.Authorization/roleAssignments/"+newID(t), roleOf(identity.Contributor, p.ID))
+		}
+	}
+	body := `{"identity":{"type":"UserAssigned","userAssignedIdentities":{"` + path + `":{}}}}`
+	r.call(403, "LinkedAuthorizationFailed", keeper, "PATCH", groupPath+"/default", body)
+	r.call(200, "", contributor, "PATCH", groupPath+"/default", body)
+	r.call(200, "", keeper, "PATCH", groupPath+"/default", strings.Replace(body, `{"identity"`, `{"tags":{"a":"b"},"identity"`, 1)) // it is lent already
+}
+
 // TestAVaultIsOfTheTenant: what a vault says its tenant is goes into challenges, which tell clients where to show their
 // credentials.
 func TestAVaultIsOfTheTenant(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -151,6 +153,100 @@ func TestTheLogSaysWhatWasGranted(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestTheLogSaysWhatRegisterGave, by whom and to whom, and that a start made a new secret for the operator.
+func TestTheLogSaysWhatRegisterGave(t *testing.T) {
+	o := newOfficer(t, server.Config{AutoApprove: true})
+	r := realm{o.Server, t}
+	operator := r.Token(t, managementPlane)
+	key := o.key(t, "k")
+	r.call(200, "", operator, "PATCH", vaultsPath+"/safe", `{"properties":{"enableRbacAuthorization":true}}`)
+	r.call(201, "", operator, "PUT", vaultsPath+"/safe/providers/Microsoft.Authorization/roleAssignments/"+newID(t),
+		roleOf(identity.VaultAdministrator, r.Operator().ClientID))
+	r.call(201, "", operator, "PUT", groupPath+"/vip", `{"kind":"Face","location":"local","sku":{"name":"E0"}}`)
+	owner := r.somebody("owner", "", identity.Owner)(managementPlane)
+	body := fmt.Sprintf(`{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":%q},"register":true}}}`, key)
+	status := r.status(owner, "PATCH", groupPath+"/vip", body)
+	if status != http.StatusOK && status != http.StatusAccepted {
+		t.Fatalf("enable: %d", status)
+	}
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(r.Dir(), server.OperatorFile)); err != nil {
+		t.Fatal(err)
+	}
+	r.Server = servertest.Start(t, server.Config{Dir: r.Dir(), AutoApprove: true})
+	client := r.Operator().ClientID
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	var given, made, ended int
+	for _, e := range entries(t, r.Dir()) {
+		if e.Kind == audit.IdentityRole && e.Details[audit.DetailRole] == identity.VaultServiceEncryption {
+			given++
+			if e.Actor.Kind != audit.Identity || e.RequestID == "" || !strings.HasSuffix(e.Details[audit.DetailScope], "/vaults/safe") ||
+				e.Details[audit.DetailAfter] != "Key Vault Crypto Service Encryption User" {
+				t.Errorf("register is told of as %+v", e.Event)
+			}
+		}
+		if e.Details[audit.DetailSubject] == client && e.Details[audit.DetailOperation] == "secret" && e.Actor.Kind == audit.Service {
+			if e.Kind == audit.IdentityCreate {
+				made++
+			} else {
+				ended++
+			}
+		}
+	}
+	if given != 1 || made != 2 || ended != 1 {
+		t.Errorf("register gave %d roles, starts made %d secrets of the operator and ended %d", given, made, ended)
+	}
+}
+
+// status makes a request and returns the status of its answer.
+func (r realm) status(token, method, path, body string) int {
+	r.t.Helper()
+	req, err := http.NewRequestWithContext(r.t.Context(), method,
+		r.URL+"/subscriptions/"+r.Operator().SubscriptionID+path+"?api-version=2025-09-01", strings.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := r.Client.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	res.Body.Close()
+	return res.StatusCode
+}
+
+// TestTheOperatorStays: its last way in is not taken away, by itself or anybody, while nobody else could give it back.
+func TestTheOperatorStays(t *testing.T) {
+	r := realm{servertest.Start(t, server.Config{}), t}
+	operator := r.Token(t, managementPlane)
+	id := ""
+	for _, a := range r.Directory().Assignments("") {
+		if a.Principal == r.Operator().ClientID && a.Role == identity.Owner {
+			id = a.ID
+		}
+	}
+	p, err := r.Directory().Principal(r.Operator().ClientID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const roles, apps = "/providers/Microsoft.Authorization/roleAssignments/", "/providers/Visage.Identity/servicePrincipals/"
+	end := func(want int, code string) {
+		t.Helper()
+		r.call(want, code, operator, "POST", apps+p.ID+"/removePassword", fmt.Sprintf(`{"keyId":%q}`, p.Secrets[0].ID))
+	}
+	r.call(409, "LastOwner", operator, "DELETE", roles+id, "")
+	end(409, "LastOwner")
+	owner := r.somebody("owner", "", identity.Owner)(managementPlane)
+	r.call(200, "", owner, "DELETE", roles+id, "")
+	r.call(403, "AuthorizationFailed", operator, "PATCH", groupPath+"/default", `{"tags":{}}`)
+	r.call(201, "", owner, "PUT", roles+newID(t), roleOf(identity.Owner, p.ID))
+	end(204, "")
 }
 
 // TestTheLogSaysWhoSignedIn: each token is told of, and each refusal, a flood of them by its number; and the operator's new

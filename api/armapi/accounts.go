@@ -116,7 +116,7 @@ func (p *plane) create(r *api.Request, want request) (any, error) {
 		return nil, err
 	}
 	if want.Identity != nil {
-		if c.Identity, err = want.Identity.wish(account.Identity{}); err != nil {
+		if c.Identity, err = p.wish(r, want.Identity, account.Identity{}); err != nil {
 			return nil, err
 		}
 	}
@@ -175,7 +175,7 @@ func (p *plane) change(r *api.Request, want request, whole bool) (any, error) {
 			c.Origins = &want.Properties.CORS.AllowedOrigins
 		}
 		if want.Identity != nil {
-			wish, err := want.Identity.wish(a.Identity)
+			wish, err := p.wish(r, want.Identity, a.Identity)
 			if err != nil {
 				return c, err
 			}

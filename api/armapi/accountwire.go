@@ -3,6 +3,7 @@ package armapi
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/identity"
 )
 
 // resource is an account as it is answered (contract §3).
@@ -232,6 +234,31 @@ func identityOf(i account.Identity) *identityWire {
 		w.Users[path] = userWire{user.PrincipalID, user.ClientID}
 	}
 	return w
+}
+
+// wish is identityRequest.wish for the caller of a request, who may let an account act as an identity of its own only where he
+// may assign that, as in Azure.
+func (p *plane) wish(r *api.Request, q *identityRequest, now account.Identity) (account.Wish, error) {
+	w, err := q.wish(now)
+	if err != nil {
+		return w, err
+	}
+	for _, path := range w.Users {
+		if _, has := now.Users[path]; has {
+			continue
+		}
+		named := func(one identity.Principal) bool { return one.Resource != "" && strings.EqualFold(one.Resource, path) }
+		if !slices.ContainsFunc(p.Identities.Principals(), named) {
+			continue // which is refused in other words
+		}
+		const assign = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
+		if !p.May(r.Principal, assign, path) {
+			return w, visage.Refuse(visage.Denied, "LinkedAuthorizationFailed",
+				"The client %q with object id %q may change the account, and has no role that allows the action %q on %q.",
+				r.Principal.AppID, r.Principal.ObjectID, assign, path)
+		}
+	}
+	return w, nil
 }
 
 // wish reads which identities an account shall have; those it has by now count where single ones are taken away.
