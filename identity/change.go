@@ -26,6 +26,7 @@ const (
 	RoleGiven       Operation = "give role"
 	RoleTaken       Operation = "take role"
 	RoleEnded       Operation = "end role" // with the thing that it was given on, or with its holder
+	SigningKeyMade  Operation = "make signing key"
 )
 
 // Event is one change, done or refused. It holds no name that somebody gave, and nothing that proves anybody.

@@ -58,7 +58,8 @@ func (d *Directory) Settle(ctx context.Context) error {
 		refusal, refused := errors.AsType[*visage.Refusal](err)
 		switch {
 		case err != nil && !(refused && (refusal.Kind == visage.NotFound || refusal.Kind == visage.Invalid)):
-			return fmt.Errorf("find what roles are on: %w", err)
+			// It gives nothing while nobody knows what it is on, and must not keep everything else from starting.
+			d.log.ErrorContext(ctx, "a role is on what cannot be read", "assignment", a.ID, "err", err)
 		case err != nil, now.Instance != a.Instance && (a.Instance != "" || now.Created.UnixNano() > a.Created):
 			all = append(all, verdict{a, true})
 		case now.Instance != a.Instance:

@@ -171,6 +171,7 @@ func TestSettle(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := open(t, w.config(store))
+		w.taken()
 		if err := d.Settle(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -196,6 +197,9 @@ func TestEveryChangeIsToldOnce(t *testing.T) {
 	store := newStore(t, dir, src)
 	w := newWorld()
 	d := open(t, w.config(store))
+	if told := w.taken(); !slices.Equal(told, []string{"make signing key"}) {
+		t.Errorf("the first start: told of %q", told)
+	}
 	who := visage.Caller{Principal: visage.Principal{Method: "token", ObjectID: stranger}, RequestID: "request"}
 	ctx := visage.WithCaller(t.Context(), who)
 	p, err := d.CreateApplication(ctx, identity.Creation{Tenant: tenant, Name: "program"})

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -98,8 +99,19 @@ func (d *Directory) RotateSigningKey(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("rotate signing key: %w", err)
 	}
-	_, err = d.publish(context.WithoutCancel(ctx))
-	return err
+	if _, err = d.publish(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	return d.tellSigning(ctx, fresh)
+}
+
+// tellSigning tells of a new signing key by its id, which is public.
+func (d *Directory) tellSigning(ctx context.Context, rec signingRecord) error {
+	caller := visage.CallerFrom(ctx)
+	return d.audit.Record(context.WithoutCancel(ctx), Event{
+		Change: newUUID(), Time: time.Now().UnixNano(), By: caller.Principal, RequestID: caller.RequestID, Operation: SigningKeyMade,
+		Subject: rec.ID, After: time.Unix(0, rec.Until).UTC().Format(time.RFC3339),
+	}, nil)
 }
 
 // tend brings the stored signing keys to what the time asks for, publishes them, and returns when that is due again.
@@ -149,6 +161,11 @@ func (d *Directory) tend(ctx context.Context) (next time.Time, err error) {
 		d.log.InfoContext(ctx, "signing keys changed", "made", len(fresh), "forgotten", len(gone))
 		if all, err = d.publish(context.WithoutCancel(ctx)); err != nil {
 			return time.Time{}, err
+		}
+		for _, rec := range fresh {
+			if err := d.tellSigning(ctx, rec); err != nil {
+				return time.Time{}, err
+			}
 		}
 	}
 	next = until.Add(-signingAhead)

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/sealed"
 )
 
 // Access is a change of what somebody may do with the keys of a vault or, with an empty ObjectID, of what decides there.
@@ -15,6 +17,64 @@ type Access struct {
 	// Before and After are the key permissions of the policy in the order of their names, with commas between, or ModelRoles
 	// and ModelPolicies. Empty: there was none, or is none any more.
 	Before, After string
+}
+
+// untold holds events of what changed who may do what, from the change on until the auditor has them: they are written with the
+// change, so that none is ever done untold.
+var untold = sealed.NewTable[Event]("keyvault/untold", 1)
+
+// remember writes an event with the change that it is of, when somebody may do another thing after it.
+func (e *Event) remember(tx sealed.Tx) error {
+	if len(e.Access) == 0 {
+		return nil
+	}
+	if e.Change == "" { // the transaction may run again
+		e.Change, e.Time = newVersion(), time.Now()
+	}
+	done := *e
+	done.Outcome = Success
+	return untold.In().Put(tx, e.Change, done)
+}
+
+// told forgets events that the auditor has.
+func (s *Service) told(ctx context.Context, changes ...string) error {
+	err := s.space.Update(ctx, func(tx sealed.Tx) error {
+		for _, c := range changes {
+			if err := untold.In().Delete(tx, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return wrap("forget what was audited", err)
+}
+
+// tellRest tells the auditor of changes that a crash, or a full disk, kept it from hearing of.
+func (s *Service) tellRest(ctx context.Context) error {
+	var rest []Event
+	err := s.space.View(ctx, func(r sealed.Reader) error {
+		rest = nil // the function may run again
+		for e, err := range untold.In().All(r) {
+			if err != nil {
+				return err
+			}
+			rest = append(rest, e)
+		}
+		return nil
+	})
+	if err != nil || len(rest) == 0 {
+		return wrap("read what is not audited", err)
+	}
+	slices.SortFunc(rest, func(a, b Event) int { return a.Time.Compare(b.Time) })
+	for _, e := range rest {
+		if err := s.cfg.Audit.Record(ctx, e); err != nil {
+			return fmt.Errorf("audit %s: %w", e.Operation, err)
+		}
+		if err := s.told(ctx, e.Change); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // What decides who may use the keys of a vault.

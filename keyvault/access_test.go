@@ -1,8 +1,12 @@
 package keyvault_test
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keyvault"
@@ -106,4 +110,35 @@ func TestAccessIsToldBeforeAndAfter(t *testing.T) {
 	ok(t, err)
 	ok(t, r.PurgeVault(t.Context(), caller(bob), "safe"))
 	want("the end", keyvault.Access{ObjectID: alice, Before: "get,list,wrapKey"})
+}
+
+// TestAccessIsNeverChangedUntold: what could not be told when it was done is told later, once.
+func TestAccessIsNeverChangedUntold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.taken()
+		r.deaf = errors.New("the disk is full")
+		_, err := r.UpdateVault(t.Context(), caller(bob), "safe", func(v keyvault.Vault) (keyvault.Vault, error) {
+			v.Policies = append(v.Policies, keyvault.AccessPolicy{ObjectID: bob, Keys: []keyvault.Permission{keyvault.MayGet}})
+			return v, nil
+		})
+		if !errors.Is(err, r.deaf) {
+			t.Fatalf("a change that could not be told of: %v", err)
+		}
+		r.deaf = nil
+		r.taken()
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- r.Run(ctx) }()
+		synctest.Wait()
+		time.Sleep(2 * time.Hour)
+		stop()
+		ok(t, <-ended)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if len(r.events) != 1 || r.events[0].Outcome != keyvault.Success || r.events[0].Who != caller(bob) ||
+			!slices.Equal(r.events[0].Access, []keyvault.Access{{ObjectID: bob, After: "get"}}) {
+			t.Errorf("told of %+v", r.events)
+		}
+	})
 }

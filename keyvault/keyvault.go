@@ -117,6 +117,7 @@ type Event struct {
 	Outcome   string // "Success", the code of the refusal, or "Error" for a failure of ours
 	// Access is what the operation changed of who may do what in the vault, or would have changed where it was refused.
 	Access []Access
+	Change string // where Access is not empty: an id of the change. After a crash an event may be told twice, with the same
 }
 
 // Success is the outcome of an operation that was done.
@@ -127,9 +128,12 @@ func (s *Service) audited(ctx context.Context, e Event, do func(e *Event) error)
 	err := do(&e)
 	e.Time = time.Now()
 	e.Outcome = outcomeOf(err)
-	// What was done is told even when its caller has left.
-	if auditErr := s.cfg.Audit.Record(context.WithoutCancel(ctx), e); auditErr != nil {
+	ctx = context.WithoutCancel(ctx) // what was done is told even when its caller has left
+	if auditErr := s.cfg.Audit.Record(ctx, e); auditErr != nil {
 		return errors.Join(err, fmt.Errorf("audit %s: %w", e.Operation, auditErr))
+	}
+	if err == nil && e.Change != "" {
+		return s.told(ctx, e.Change)
 	}
 	return err
 }

@@ -129,6 +129,7 @@ const longestRest = time.Hour
 func (s *Service) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		next, err := s.attend(ctx)
+		err = errors.Join(s.tellRest(ctx), err)
 		if err != nil && ctx.Err() == nil {
 			// What fails once, a full disk for example, is tried again; the vault goes on serving meanwhile.
 			s.log.ErrorContext(ctx, "key vault's due work failed", "err", err)
@@ -253,6 +254,9 @@ func (s *Service) expireVault(ctx context.Context, vault vaultRecord) error {
 				return err
 			}
 			e.Access = accessBetween(now.vault(), Vault{})
+			if err := e.remember(tx); err != nil {
+				return err
+			}
 			return purgeVault(tx, now)
 		})
 		if err == nil {

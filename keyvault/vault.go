@@ -137,6 +137,9 @@ func (s *Service) CreateVault(ctx context.Context, who Caller, v Vault) (made Va
 				return visage.Refuse(visage.Conflict, "VaultAlreadyExists",
 					"The vault name %q is already in use. A deleted vault keeps its name: recover it or purge it first.", v.Name)
 			}
+			if err := e.remember(tx); err != nil {
+				return err
+			}
 			return vaults.In().Put(tx, strings.ToLower(v.Name), rec)
 		})
 		made = rec.vault()
@@ -328,6 +331,9 @@ func (s *Service) UpdateVault(
 			rec.Policies, rec.Network = to.Policies, to.Network.Clone()
 			rec.Changed, rec.Revision = time.Now().UnixNano(), rec.Revision+1
 			changed = rec.vault()
+			if err := e.remember(tx); err != nil {
+				return err
+			}
 			return vaults.In().Put(tx, strings.ToLower(name), rec)
 		})
 		if err == nil {
@@ -407,6 +413,9 @@ func (s *Service) PurgeVault(ctx context.Context, who Caller, name string) error
 				return visage.Refuse(visage.Denied, "MethodNotAllowed",
 					"Operation \"DeletedVaultPurge\" is not allowed: vault %s has purge protection until %s.", rec.Name,
 					fromNanos(rec.PurgeAt).Format(time.RFC3339))
+			}
+			if err := e.remember(tx); err != nil {
+				return err
 			}
 			return purgeVault(tx, rec)
 		})

@@ -170,7 +170,10 @@ func (v vaultAudit) Record(ctx context.Context, e keyvault.Event) error {
 		event.Outcome, event.Code = audit.Refused, e.Outcome
 	}
 	if len(e.Access) > 0 {
-		event.Details[audit.DetailChange] = newUUID()
+		event.Details[audit.DetailChange] = e.Change
+		if e.Change == "" { // it was refused
+			event.Details[audit.DetailChange] = newUUID()
+		}
 	}
 	for _, a := range e.Access { // they are written with the event, and before it
 		change := event

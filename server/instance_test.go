@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"crypto/rand"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -89,12 +90,13 @@ func roleOf(role, principal string) string {
 	return fmt.Sprintf(`{"properties":{"roleDefinitionId":"/x/roleDefinitions/%s","principalId":%q}}`, role, principal)
 }
 
-var ids = 0
-
+// newID returns a random UUID.
 func newID(t *testing.T) string {
 	t.Helper()
-	ids++
-	return fmt.Sprintf("66666666-6666-4666-8666-%012d", ids)
+	b := make([]byte, 16)
+	rand.Read(b)
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // TestANewVaultInheritsNothing: neither roles nor policies of an earlier vault of its name, whether that was purged by
@@ -155,6 +157,26 @@ func (r realm) tokenOf(name string) string {
 	}
 	r.t.Fatalf("there is no %s", name)
 	return ""
+}
+
+// TestANewResourceGetsAnIdentityOfItsOwn, also where one of an earlier resource of its name was not ended.
+func TestANewResourceGetsAnIdentityOfItsOwn(t *testing.T) {
+	r := realm{servertest.Start(t, server.Config{}), t}
+	operator := r.Token(t, managementPlane)
+	path := "/subscriptions/" + r.Operator().SubscriptionID + groupPath + "/vip"
+	left, err := r.Directory().EnsureManaged(t.Context(), r.Operator().TenantID, path, identity.SystemAssigned)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.call(201, "", operator, "PUT", vaultsPath+"/safe", r.vaultOf(false, r.policyOf(left.ID)))
+	made := r.call(201, "", operator, "PUT", groupPath+"/vip",
+		`{"kind":"Face","location":"local","sku":{"name":"S0"},"identity":{"type":"SystemAssigned"}}`)
+	if id := made["identity"].(map[string]any)["principalId"]; id == left.ID || id == "" {
+		t.Errorf("the new resource is %v", id)
+	}
+	if v := r.call(200, "", operator, "GET", vaultsPath+"/safe", "")["properties"].(map[string]any); len(v["accessPolicies"].([]any)) > 0 {
+		t.Errorf("what was left of the old one may still use keys: %v", v)
+	}
 }
 
 // TestARecoveredVaultKeepsItsRoles, for it is the same one; meanwhile none is given on it.

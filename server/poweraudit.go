@@ -36,6 +36,7 @@ var changes = map[identity.Operation]struct {
 	identity.RoleGiven:       {audit.IdentityRole, "assign"},
 	identity.RoleTaken:       {audit.IdentityRole, "unassign"},
 	identity.RoleEnded:       {audit.IdentityRole, "end"},
+	identity.SigningKeyMade:  {audit.IdentityRotate, "signing-key"},
 }
 
 // Record implements identity.Auditor.

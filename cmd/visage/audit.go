@@ -222,10 +222,25 @@ func resourceText(e audit.Entry) string {
 	return e.Resource.String()
 }
 
+// firstDetails are those that one reads for, in the order of a sentence: what was done to whom, where, and what changed.
+var firstDetails = []audit.Detail{
+	audit.DetailOperation, audit.DetailCount, audit.DetailSubject, audit.DetailScope, audit.DetailBefore, audit.DetailAfter,
+}
+
 func detailText(e audit.Entry) string {
 	var all []string
+	add := func(k audit.Detail) {
+		if v, found := e.Details[k]; found {
+			all = append(all, string(k)+"="+v)
+		}
+	}
+	for _, k := range firstDetails {
+		add(k)
+	}
 	for _, k := range slices.Sorted(maps.Keys(e.Details)) {
-		all = append(all, string(k)+"="+e.Details[k])
+		if !slices.Contains(firstDetails, k) {
+			add(k)
+		}
 	}
 	return strings.Join(all, " ")
 }
