@@ -89,8 +89,8 @@ type Config struct {
 	// Rate says how many requests a second a resource may make on average, and how many at once. Default: what its tier
 	// says. A rate below 0 is no limit.
 	Rate func(visage.Resource) (perSecond float64, burst int)
-	// Refused is told of every request that is answered with 401 or 403: the plane, and who asked, as far as it was proved. It must
-	// return at once. Optional.
+	// Refused is told of every request that is answered with 401, 403 or 429: the plane, and who asked, as far as it was proved. It
+	// must return at once. Optional.
 	Refused func(plane string, r *Request, p *Problem)
 	// BodyBytes bounds the memory for bodies, in bytes. Every plane has a share of it that no other takes, and one caller
 	// at most a quarter of that: a resource, an identity, or, where no credential is needed, a sixteenth an address. What

@@ -120,7 +120,7 @@ func (h *Handler) answer(
 		if internal {
 			h.log.Error("request failed", "request_id", x.id, "route", x.label(), "err", err)
 		}
-		if h.cfg.Refused != nil && (p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden) {
+		if h.cfg.Refused != nil && turnsAway(p.Status) {
 			h.cfg.Refused(x.plane.Name, req, p)
 		}
 		return h.refuse(x, p)
@@ -131,6 +131,11 @@ func (h *Handler) answer(
 		return h.refuse(x, blank())
 	}
 	return a
+}
+
+// turnsAway reports whether an answer says that somebody is not let in, or not now.
+func turnsAway(status int) bool {
+	return status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusTooManyRequests
 }
 
 // run admits the request and lets the handler work. A panic is an internal error whose text holds the stack.

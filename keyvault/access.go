@@ -24,12 +24,13 @@ type Access struct {
 var untold = sealed.NewTable[Event]("keyvault/untold", 1)
 
 // remember writes an event with the change that it is of, when somebody may do another thing after it.
-func (e *Event) remember(tx sealed.Tx) error {
+func (s *Service) remember(tx sealed.Tx, e *Event) error {
 	if len(e.Access) == 0 {
 		return nil
 	}
 	if e.Change == "" { // the transaction may run again
 		e.Change, e.Time = newVersion(), time.Now()
+		s.telling.Store(e.Change, true)
 	}
 	done := *e
 	done.Outcome = Success
@@ -67,6 +68,9 @@ func (s *Service) tellRest(ctx context.Context) error {
 	}
 	slices.SortFunc(rest, func(a, b Event) int { return a.Time.Compare(b.Time) })
 	for _, e := range rest {
+		if _, now := s.telling.Load(e.Change); now {
+			continue // whoever made the change is about to
+		}
 		if err := s.cfg.Audit.Record(ctx, e); err != nil {
 			return fmt.Errorf("audit %s: %w", e.Operation, err)
 		}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/visage-face/visage"
@@ -74,6 +75,8 @@ type Config struct {
 
 // Service is the vaults of an instance. It is safe for concurrent use.
 type Service struct {
+	telling sync.Map // the changes whose events are on their way to the auditor, by Event.Change
+
 	cfg   Config
 	space *sealed.Space
 	log   *slog.Logger
@@ -126,6 +129,7 @@ const Success = "Success"
 // audited runs do and hands what became of it to the auditor. do may complete the event.
 func (s *Service) audited(ctx context.Context, e Event, do func(e *Event) error) error {
 	err := do(&e)
+	defer func() { s.telling.Delete(e.Change) }()
 	e.Time = time.Now()
 	e.Outcome = outcomeOf(err)
 	ctx = context.WithoutCancel(ctx) // what was done is told even when its caller has left

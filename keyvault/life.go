@@ -254,7 +254,7 @@ func (s *Service) expireVault(ctx context.Context, vault vaultRecord) error {
 				return err
 			}
 			e.Access = accessBetween(now.vault(), Vault{})
-			if err := e.remember(tx); err != nil {
+			if err := s.remember(tx, e); err != nil {
 				return err
 			}
 			return purgeVault(tx, now)

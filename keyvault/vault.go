@@ -137,7 +137,7 @@ func (s *Service) CreateVault(ctx context.Context, who Caller, v Vault) (made Va
 				return visage.Refuse(visage.Conflict, "VaultAlreadyExists",
 					"The vault name %q is already in use. A deleted vault keeps its name: recover it or purge it first.", v.Name)
 			}
-			if err := e.remember(tx); err != nil {
+			if err := s.remember(tx, e); err != nil {
 				return err
 			}
 			return vaults.In().Put(tx, strings.ToLower(v.Name), rec)
@@ -331,7 +331,7 @@ func (s *Service) UpdateVault(
 			rec.Policies, rec.Network = to.Policies, to.Network.Clone()
 			rec.Changed, rec.Revision = time.Now().UnixNano(), rec.Revision+1
 			changed = rec.vault()
-			if err := e.remember(tx); err != nil {
+			if err := s.remember(tx, e); err != nil {
 				return err
 			}
 			return vaults.In().Put(tx, strings.ToLower(name), rec)
@@ -414,7 +414,7 @@ func (s *Service) PurgeVault(ctx context.Context, who Caller, name string) error
 					"Operation \"DeletedVaultPurge\" is not allowed: vault %s has purge protection until %s.", rec.Name,
 					fromNanos(rec.PurgeAt).Format(time.RFC3339))
 			}
-			if err := e.remember(tx); err != nil {
+			if err := s.remember(tx, e); err != nil {
 				return err
 			}
 			return purgeVault(tx, rec)

@@ -107,17 +107,25 @@ type refusals struct {
 	log      *slog.Logger
 }
 
-// refused implements api.Config.Refused. The vaults tell themselves of who was proved and may not.
+// refused implements api.Config.Refused. The vaults tell themselves of who was proved and may not; that somebody who was proved
+// asks too often is no news.
 func (f refusals) refused(plane string, r *api.Request, p *api.Problem) {
-	if p.Status != http.StatusUnauthorized && plane != "management" || plane == "vault" && r.Bearer() == "" {
+	proved := r.Principal != (visage.Principal{})
+	code := p.Code
+	switch {
+	case plane == "vault" && r.Bearer() == "":
 		return // clients of vaults ask first without a token, to learn where to get one
+	case p.Status == http.StatusForbidden && plane != "management", p.Status == http.StatusTooManyRequests && proved:
+		return
+	case p.Status == http.StatusTooManyRequests:
+		code = "TooManyRequests"
 	}
 	event := audit.Event{
-		Kind: audit.AccessRefuse, Outcome: audit.Refused, Code: p.Code, Actor: audit.ActorOf(r.Principal), RequestID: r.ID,
+		Kind: audit.AccessRefuse, Outcome: audit.Refused, Code: code, Actor: audit.ActorOf(r.Principal), RequestID: r.ID,
 		Details: map[audit.Detail]string{audit.DetailPlane: plane, audit.DetailOperation: r.Route().Label()},
 	}
 	note(event.Details, map[audit.Detail]string{audit.DetailAddress: addressText(r.ClientAddress())})
-	if r.Principal != (visage.Principal{}) && plane == "management" {
+	if proved && plane == "management" {
 		event.Details[audit.DetailScope] = r.Where()
 		if strings.Contains(r.Route().Pattern, "/{account}") {
 			if a, found := f.accounts.Find(r.Path("account")); found {
