@@ -49,6 +49,7 @@ var clients = []client{
 	{name: "go-kms-wrapping", needs: "kmswrapping", keeper: true},
 	{name: "Go CDK, port 443", needs: "gocloud", keeper: true, port443: true},
 	{name: "Go, as on a virtual machine", needs: "go", keeper: true, imds: true},
+	{name: "JavaScript, as on a virtual machine", needs: "node", keeper: true, imds: true},
 	{name: "az, as on a virtual machine", needs: "az", keeper: true, imds: true},
 }
 
@@ -61,12 +62,14 @@ func TestClients(t *testing.T) {
 		known, order = append(known, c.name), append(order, c.name)
 	}
 	for _, b := range all {
-		name := b.name
+		about := []string{b.name}
 		if b.kind == "file" {
-			name = b.about
+			about = b.clients()
 		}
-		if !slices.Contains(known, name) {
-			t.Errorf("clients.md:%d: this test does not know the client %q", b.line, name)
+		for _, name := range about {
+			if !slices.Contains(known, name) {
+				t.Errorf("clients.md:%d: this test does not know the client %q", b.line, name)
+			}
 		}
 	}
 	var mu sync.Mutex
@@ -106,7 +109,7 @@ func (c client) run(t *testing.T, all []block) map[string]bool {
 	}
 	home := t.TempDir()
 	for _, b := range all {
-		if b.kind == "file" && b.about == c.name {
+		if b.kind == "file" && slices.Contains(b.clients(), c.name) {
 			write(t, filepath.Join(home, b.name), b.text)
 		}
 	}
@@ -164,12 +167,16 @@ trap 'kill $serving 2> /dev/null; wait $serving || true' EXIT
 until curl -fsS --cacert ~/.visage/ca.pem https://localhost:$port/readyz > /dev/null 2>&1; do kill -0 $serving || { cat serve.log; exit 1; }; sleep 0.2; done
 `
 
+// built is the folder of the command; empty before it is built.
+var built string
+
 // visageProgram is the command, built once.
 var visageProgram = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "visage-clients-")
 	if err != nil {
 		return "", err
 	}
+	built = dir
 	path := filepath.Join(dir, "visage")
 	build := exec.Command("go", "build", "-o", path, "./cmd/visage")
 	build.Dir = module
@@ -183,8 +190,8 @@ var visageProgram = sync.OnceValues(func() (string, error) {
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
-	if path, err := visageProgram(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
+	if built != "" {
+		os.RemoveAll(built)
 	}
 	os.Exit(code)
 }
@@ -192,11 +199,11 @@ func TestMain(m *testing.M) {
 // programs returns the folders in which the programs of a client are, and skips the test when they are not there.
 func (c client) programs(t *testing.T) (folders string) {
 	t.Helper()
-	built, err := filepath.Abs(filepath.Join(module, "bin", "clients")) // by make clients
+	others, err := filepath.Abs(filepath.Join(module, "bin", "clients")) // where make clients builds them
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(built, c.needs)); err != nil {
+	if _, err := os.Stat(filepath.Join(others, c.needs)); err != nil {
 		if _, err := exec.LookPath(c.needs); err != nil {
 			absent(t, "%s is not installed", c.needs)
 		}
@@ -215,7 +222,7 @@ func (c client) programs(t *testing.T) (folders string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Dir(visage) + ":" + built + ":" + os.Getenv("PATH")
+	return filepath.Dir(visage) + ":" + others + ":" + os.Getenv("PATH")
 }
 
 // libraries lays what a client's language would have fetched.

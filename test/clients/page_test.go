@@ -22,12 +22,15 @@ var flows = []string{"sign in", "vault keys", "CMK enable", "face"}
 type block struct {
 	kind  string // "block" or "file"
 	name  string // of the client, or of the file
-	about string // the flows of a block, the client of a file
+	about string // the flows of a block, the clients of a file
 	text  string
 	line  int
 }
 
-// marker is the comment before a block: "block: CLIENT; FLOW, FLOW" or "file: NAME; CLIENT".
+// clients are those that a file is for.
+func (b block) clients() []string { return strings.Split(b.about, " + ") }
+
+// marker is the comment before a block: "block: CLIENT; FLOW, FLOW" or "file: NAME; CLIENT + CLIENT".
 var marker = regexp.MustCompile(`^<!-- (block|file): ([^;]+?)(?:; (.+))? -->$`)
 
 // readPage returns the marked blocks of the page, in order.
