@@ -2,6 +2,7 @@ package faceapi
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -89,8 +90,15 @@ func (f *fetcher) fetch(ctx context.Context, address string) ([]byte, error) {
 		return nil, downloadError(ctx, err)
 	}
 	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return nil, invalidURL("The image could not be downloaded: its server answered with status %d.", res.StatusCode)
+	switch res.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
+		return nil, undownloaded("its server answered with status %d: it must give the image to anyone, without a sign-in",
+			res.StatusCode)
+	case http.StatusNotFound, http.StatusGone:
+		return nil, undownloaded("its server answered with status %d: there is nothing at the address", res.StatusCode)
+	default:
+		return nil, undownloaded("its server answered with status %d", res.StatusCode)
 	}
 	if res.ContentLength > maxImage {
 		return nil, imageTooLarge()
@@ -99,8 +107,11 @@ func (f *fetcher) fetch(ctx context.Context, address string) ([]byte, error) {
 	if err != nil {
 		return nil, downloadError(ctx, err)
 	}
-	if len(data) > maxImage {
+	switch {
+	case len(data) > maxImage:
 		return nil, imageTooLarge()
+	case len(data) == 0:
+		return nil, undownloaded("its server answered with an empty body")
 	}
 	return data, nil
 }
@@ -108,6 +119,8 @@ func (f *fetcher) fetch(ctx context.Context, address string) ([]byte, error) {
 // checkURL refuses addresses that are not plain http or https.
 func checkURL(u *url.URL) error {
 	switch {
+	case u.Scheme == "data":
+		return invalidURL("A data URI is not an address: decode it, and send the bytes of the image as %s.", bytesType)
 	case u.Scheme != "http" && u.Scheme != "https":
 		return invalidURL("The address must begin with http:// or https://.")
 	case u.Hostname() == "":
@@ -122,8 +135,13 @@ func invalidURL(format string, args ...any) error {
 	return visage.Refuse(visage.Invalid, "InvalidURL", format, args...)
 }
 
-// downloadError says in general words why a download failed. It tells nothing of names or addresses: whether an
-// internal name resolves, and whether something listens there, is what a prober would want to know.
+// undownloaded is the refusal of an address whose image could not be had, for the reason given without a full stop.
+func undownloaded(format string, args ...any) error {
+	return invalidURL("The image could not be downloaded: %s.", fmt.Sprintf(format, args...))
+}
+
+// downloadError says why a download failed. It repeats no names or addresses, and it does not say whether an internal
+// name resolves: that is what a prober would want to know. What a public server does, anyone can find out.
 func downloadError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("download image: %w", context.Cause(ctx))
@@ -132,9 +150,22 @@ func downloadError(ctx context.Context, err error) error {
 		return refusal
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-		return invalidURL("The image could not be downloaded: its server did not answer in time.")
+		return undownloaded("its server did not answer in time")
 	}
-	return invalidURL("The image could not be downloaded from the address.")
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return undownloaded("the certificate of its server is not valid: it is of another name, has expired, or comes from an " +
+			"authority that is not trusted here")
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
+		return undownloaded("its server does not speak TLS at that port; the address may have to begin with http://")
+	}
+	if _, ok := errors.AsType[tls.AlertError](err); ok {
+		return undownloaded("the TLS handshake with its server failed")
+	}
+	if _, ok := errors.AsType[*net.OpError](err); ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return undownloaded("the connection to its server broke off")
+	}
+	return undownloaded("its server does not answer as a web server does")
 }
 
 // dialer connects to addresses it has checked.
@@ -148,10 +179,17 @@ func (d *dialer) dial(ctx context.Context, network, hostPort string) (net.Conn, 
 	if err != nil {
 		return nil, fmt.Errorf("split host and port: %w", err)
 	}
-	// A refused name and one that does not exist are told alike.
-	unreachable := invalidURL("The image could not be downloaded: the host of the address has no public address.")
+	// A name that is not public and one that does not exist are told alike.
+	unreachable := undownloaded("the host name of the address does not resolve to a public address; check how it is spelt")
+	if _, err := netip.ParseAddr(host); err == nil {
+		unreachable = undownloaded("the address is in a private or reserved network; only public addresses are called")
+	}
 	addresses, err := d.lookup(ctx, "ip", host)
 	if err != nil {
+		if dns, ok := errors.AsType[*net.DNSError](err); ok && !dns.IsNotFound && (dns.IsTimeout || dns.IsTemporary) {
+			return nil, undownloaded("the host name of the address could not be resolved, because no name server answered; " +
+				"try again later")
+		}
 		return nil, unreachable
 	}
 	tries := 0
@@ -166,7 +204,11 @@ func (d *dialer) dial(ctx context.Context, network, hostPort string) (net.Conn, 
 		if err == nil {
 			return conn, nil
 		}
-		unreachable = fmt.Errorf("connect: %w", err)
+		if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() || ctx.Err() != nil {
+			unreachable = fmt.Errorf("connect: %w", err)
+			continue
+		}
+		unreachable = undownloaded("no connection to its server could be made at that port")
 	}
 	return nil, unreachable
 }

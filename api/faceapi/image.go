@@ -1,6 +1,7 @@
 package faceapi
 
 import (
+	"bytes"
 	"errors"
 	"strconv"
 	"strings"
@@ -30,7 +31,7 @@ type sessionBody struct {
 // image returns the photo of a request: its body, or what lies at the address in it.
 func (p *plane) image(r *api.Request, sessions bool) ([]byte, error) {
 	if err := r.NeedContentType(jsonType, bytesType); err != nil {
-		return nil, err
+		return nil, explained(r.ContentType(), err)
 	}
 	body, err := r.ReadBody()
 	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.TooLarge {
@@ -45,6 +46,10 @@ func (p *plane) image(r *api.Request, sessions bool) ([]byte, error) {
 	if len(body) > maxJSON {
 		return nil, visage.Refuse(visage.Invalid, "BadArgument",
 			"The body is too long for an address; send the bytes of an image as %s.", bytesType)
+	}
+	if isImage(body) {
+		return nil, visage.Refuse(visage.Invalid, "BadArgument",
+			"The body is the bytes of an image, and its Content-Type is %s; send it as %s.", jsonType, bytesType)
 	}
 	var where sessionBody
 	if sessions {
@@ -64,6 +69,32 @@ func (p *plane) image(r *api.Request, sessions bool) ([]byte, error) {
 		return nil, visage.Refuse(visage.Invalid, "BadArgument", "The field \"url\" is required.")
 	}
 	return p.images.fetch(r.Context(), *where.URL)
+}
+
+// explained adds to the refusal of a content type how the image is to be sent.
+func explained(contentType string, err error) error {
+	problem, ok := errors.AsType[*api.Problem](err)
+	if !ok {
+		return err
+	}
+	told := *problem
+	switch {
+	case strings.HasPrefix(contentType, "multipart/"):
+		told.Message += " Send the bytes of the image alone, without a form around them."
+	case strings.HasPrefix(contentType, "image/"):
+		told.Message += " Send the bytes of the image as " + bytesType + ", whatever its format."
+	}
+	return &told
+}
+
+// isImage reports whether a body begins as the files of images do, and not as JSON.
+func isImage(body []byte) bool {
+	for _, magic := range []string{"\xff\xd8\xff", "\x89PNG", "GIF8", "BM", "RIFF"} {
+		if bytes.HasPrefix(body, []byte(magic)) {
+			return true
+		}
+	}
+	return len(body) > 8 && string(body[4:8]) == "ftyp"
 }
 
 func imageTooLarge() error {

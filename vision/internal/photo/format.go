@@ -160,12 +160,16 @@ func readWebP(file []byte) (image.Image, string, error) {
 // broken says that a file of a known format cannot be decoded. An error that already is in words for the sender stays;
 // of the others, some have a cause that the bytes show.
 func broken(name string, file []byte, cause error) error {
-	if told, ok := errors.AsType[*Error](cause); ok {
+	told, known := errors.AsType[*Error](cause)
+	if known && told.Kind != Broken {
 		return told
 	}
 	if reason := spoilt(file); reason != "" {
 		return &Error{Kind: Broken, Message: "the image cannot be decoded: " + reason, Cause: cause}
 	}
-	return &Error{Kind: Broken, Message: fmt.Sprintf("the image cannot be decoded: the %s data is damaged or incomplete", name),
-		Cause: cause}
+	if known {
+		return told
+	}
+	message := fmt.Sprintf("the image cannot be decoded: the %s data is damaged or incomplete", name)
+	return &Error{Kind: Broken, Message: message, Cause: cause}
 }

@@ -15,6 +15,7 @@ type heif struct {
 	width, height int // as stored, before it is turned
 	codec         string
 	turn          orientation
+	turns         []box // the properties that turn it, within the file
 	cropped       bool
 	alike         *nclx // how colours are meant, if it is said
 }
@@ -28,6 +29,7 @@ type nclx struct {
 // box is one box of an ISO base media file.
 type box struct {
 	name string
+	head []byte // length and name
 	data []byte
 }
 
@@ -46,7 +48,7 @@ func boxes(data []byte) (all []box) {
 			break
 		}
 		size = min(size, uint64(len(data)))
-		all = append(all, box{string(data[4:8]), data[head:size]})
+		all = append(all, box{string(data[4:8]), data[:head], data[head:size]})
 		data = data[size:]
 	}
 	return all
@@ -114,6 +116,9 @@ func readHEIF(file []byte) (h heif, err error) {
 		for _, i := range associated(p.data, main) {
 			if i < 1 || i > len(set) {
 				continue
+			}
+			if name := set[i-1].name; name == "irot" || name == "imir" {
+				h.turns = append(h.turns, set[i-1])
 			}
 			switch d := set[i-1].data; set[i-1].name {
 			case "ispe":
@@ -245,7 +250,7 @@ func associated(ipma []byte, id uint32) (places []int) {
 	return places
 }
 
-// configHEIF is the config of a format. The size is that of the picture as its decoder returns it: libheif's turns it.
+// configHEIF is the config of a format.
 func configHEIF(r io.Reader) (image.Config, error) {
 	file, err := io.ReadAll(r)
 	if err != nil {
@@ -258,9 +263,6 @@ func configHEIF(r io.Reader) (image.Config, error) {
 	c := image.Config{ColorModel: color.YCbCrModel, Width: h.width, Height: h.height}
 	switch h.codec {
 	case "hvc1", "hev1":
-		if h.turn.turned() {
-			c.Width, c.Height = h.height, h.width
-		}
 	case "av01":
 		c.ColorModel = color.RGBAModel
 	default:

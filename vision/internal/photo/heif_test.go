@@ -60,6 +60,7 @@ type grid struct {
 	turns         [][]byte
 	exif          []byte
 	brand         string
+	depth         byte // bits a channel, if it is said
 }
 
 func (g grid) file() []byte {
@@ -71,6 +72,10 @@ func (g grid) file() []byte {
 	size := func(w, h int) []byte { return boxOf("ispe", be(4, 0, w, h)) }
 	properties := [][]byte{g.tile.config, size(side, side), size(g.width, g.height)}
 	whole := []int{3}
+	if g.depth > 0 {
+		properties = append(properties, boxOf("pixi", be(4, 0), []byte{3, g.depth, g.depth, g.depth}))
+		whole = append(whole, len(properties))
+	}
 	for _, turn := range g.turns {
 		properties = append(properties, turn)
 		whole = append(whole, len(properties))
@@ -182,7 +187,7 @@ var turns = []struct {
 
 // Pictures of tiles come out whole and upright; EXIF, which says the same once more, does not turn them twice.
 func TestDecodeReadsGridsUpright(t *testing.T) {
-	for _, name := range []string{"tile.heic", "tile.avif"} {
+	for _, name := range []string{"tile.heic", "tile10.heic", "tile.avif"} {
 		_, tl := tileOf(t, name)
 		one, err := decode(grid{tile: tl, columns: 1, rows: 1}.file())
 		if err != nil {

@@ -40,14 +40,30 @@ func decodeHEIF(ctx context.Context, d *Decoder, file []byte) (image.Image, stri
 	return p, "", nil
 }
 
-// turnHEIF is the turn of a picture as its decoder returns it: libheif's is upright already. EXIF in such files is a copy
-// that does not count.
+// turnHEIF is the turn of a picture. EXIF in such files is a copy that does not count.
 func turnHEIF(file []byte) orientation {
 	h, err := readHEIF(file)
-	if err != nil || h.codec != "av01" {
+	if err != nil {
 		return upright
 	}
 	return h.turn
+}
+
+// unturned returns a copy of a file for libheif, which turns pictures itself, but not all: it mirrors none of more than 8
+// bits. The properties that turn the picture become turns by nothing. It also looks at the main brand alone, and generic
+// ones are not enough for it.
+func unturned(file []byte) []byte {
+	file = bytes.Clone(file)
+	h, err := readHEIF(file)
+	if err != nil {
+		return file // it was read before
+	}
+	for _, p := range h.turns {
+		copy(p.head[4:], "irot")
+		clear(p.data)
+	}
+	copy(file[8:], "heic")
+	return file
 }
 
 var errSandboxed = errors.New("the decoder refuses the file without saying why")
@@ -58,9 +74,7 @@ func (h heif) heic(run *sandbox.Instance, file []byte) (*packed, error) {
 		colours, grey, rgb = 0, 2, 1 // kinds of colours
 		align              = 16      // of rows in libheif
 	)
-	// It looks at the main brand alone, and generic ones are not enough for it.
-	file = bytes.Clone(file)
-	copy(file[8:], "heic")
+	file = unturned(file)
 	in, err := run.Place("malloc", file)
 	if err != nil {
 		return nil, err
@@ -85,12 +99,9 @@ func (h heif) heic(run *sandbox.Instance, file []byte) (*packed, error) {
 			return nil, err
 		}
 	}
-	w, height, want := int(v[0]), int(v[1]), image.Pt(h.width, h.height)
-	if h.turn.turned() {
-		want.X, want.Y = want.Y, want.X
-	}
-	if w < 1 || height < 1 || !h.cropped && image.Pt(w, height) != want || w > want.X || height > want.Y {
-		return nil, fmt.Errorf("a HEIC picture of %d × %d pixels, not of %v", w, height, want)
+	w, height := int(v[0]), int(v[1])
+	if w < 1 || height < 1 || !h.cropped && (w != h.width || height != h.height) || w > h.width || height > h.height {
+		return nil, fmt.Errorf("a HEIC picture of %d × %d pixels, not of %d × %d", w, height, h.width, h.height)
 	}
 	// The bytes of a row of n pixels as libheif keeps them: of an even number, no fewer than 64.
 	up := func(n, channels int) int { return (max(n+n%2, 64)*channels + align - 1) / align * align }

@@ -6,8 +6,35 @@ import (
 	"strings"
 )
 
-// noEnd is the note of a file that lacks its last marker.
-const noEnd = "no end marker"
+const (
+	noEnd           = "no end marker" // the note of a file that lacks its last marker
+	betweenSegments = "bytes between segments"
+)
+
+// filling reports whether bytes are nothing but 0xff, which may stand before every marker.
+func filling(b []byte) bool { return bytes.Count(b, []byte{0xff}) == len(b) }
+
+// headerNote tells of what the standard library's decoder steps over without a word.
+func headerNote(file []byte) string {
+	for at := 2; at+4 <= len(file); {
+		from := at
+		for at+4 <= len(file) && (file[at] != 0xff || file[at+1] == 0 || file[at+1] == 0xff) {
+			at++
+		}
+		if !filling(file[from:at]) {
+			return said([]string{betweenSegments})
+		}
+		switch marker := file[at+1]; {
+		case marker == 0xda || marker == 0xd9:
+			return ""
+		case marker == 1 || marker >= 0xd0 && marker <= 0xd8:
+			at += 2
+		default:
+			at += 2 + max(int(file[at+2])<<8+int(file[at+3]), 2)
+		}
+	}
+	return ""
+}
 
 // repair is a JPEG file that is written anew, segment after segment, without what does not belong there.
 type repair struct {
@@ -44,8 +71,8 @@ func (r *repair) segment() bool {
 	for r.at+1 < len(r.in) && (r.in[r.at] != 0xff || r.in[r.at+1] == 0 || r.in[r.at+1] == 0xff) {
 		r.at++
 	}
-	if gap := bytes.Trim(r.in[from:min(r.at, len(r.in))], "\xff"); len(gap) > 0 {
-		r.note("bytes between segments")
+	if !filling(r.in[from:min(r.at, len(r.in))]) {
+		r.note(betweenSegments)
 	}
 	if r.at+4 > len(r.in) {
 		r.end()
@@ -100,7 +127,7 @@ func (r *repair) scan(header []byte) bool {
 	for {
 		next := bytes.IndexByte(r.in[r.at:], 0xff)
 		if next < 0 || r.at+next+1 >= len(r.in) {
-			r.out.Write(bytes.TrimRight(r.in[r.at:], "\xff"))
+			r.out.Write(bytes.TrimSuffix(r.in[r.at:], []byte{0xff}))
 			r.at = len(r.in)
 			r.note(noEnd)
 			return false

@@ -23,7 +23,7 @@ var jpegProgram []byte
 func readJPEG(ctx context.Context, d *Decoder, file []byte) (_ image.Image, note string, err error) {
 	m, first := jpeg.Decode(bytes.NewReader(file))
 	if first == nil {
-		return m, "", nil
+		return m, headerNote(file), nil
 	}
 	if ctx.Err() != nil {
 		return nil, "", context.Cause(ctx)

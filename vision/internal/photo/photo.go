@@ -139,6 +139,9 @@ func (d *Decoder) Decode(ctx context.Context, file []byte) (*RGB, error) {
 	if b := src.m.Bounds(); !b.In(image.Rect(0, 0, width, height)) {
 		return nil, broken(f.name, file, fmt.Errorf("%s picture of %v in a frame of %d × %d", f.name, b, width, height))
 	}
+	if whole, ok := src.m.(*packed); ok { // a crop within a HEIC file
+		width, height = whole.W, whole.H
+	}
 	turn := upright
 	if f.turn != nil {
 		turn = f.turn(file)

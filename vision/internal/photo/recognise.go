@@ -90,7 +90,9 @@ func mistaken(file []byte) string {
 		}
 	}
 	switch {
-	case len(bytes.Trim(file, "\x00")) == 0:
+	case replaced(file):
+		return encoded
+	case bytes.Count(file, []byte{0}) == len(file):
 		return "the file is nothing but zeros"
 	case utf8.Valid(file[:max(len(file)-utf8.UTFMax, 0)]) && !bytes.ContainsRune(file, 0):
 		return "the body is text, not an image; its format is not one of " + formatNames
@@ -101,13 +103,11 @@ func mistaken(file []byte) string {
 // altered tells what was done to an image's first bytes by programs that took it for text.
 func altered(file []byte) string {
 	const (
-		encoded = "the image went through a text encoding (UTF-8), which destroys it; read, keep and send the file as bytes, " +
-			"not as a string"
 		lines = "the line ends in the PNG file were converted, which destroys it; transfer the file in binary mode"
 		seven = "the image was reduced to seven bits a byte, which destroys it; transfer the file in binary mode"
 	)
 	for _, a := range []struct{ magic, cause string }{
-		{"\xef\xbf\xbd\xef\xbf\xbd", encoded}, {"\xef\xbf\xbdPNG", encoded}, // what is not UTF-8 was replaced
+		{"\xef\xbf\xbd", encoded},                                                             // what is not UTF-8 was replaced
 		{"\xc3\xbf\xc3\x98", encoded}, {"\xc2\x89PNG", encoded}, {"\xe2\x80\xb0PNG", encoded}, // it was taken for Latin-1
 		{"\xff\xfe\xff\x00\xd8\x00", encoded}, {"\xfe\xff\x00\xff\x00\xd8", encoded}, {"??PNG", encoded},
 		{"\x89PNG\n\x1a\n", lines}, {"\x89PNG\r\r\n", lines}, {"\x89PNG\r\x1a\r", lines}, {"\x89PNG\n\n", lines},
@@ -121,18 +121,25 @@ func altered(file []byte) string {
 	return ""
 }
 
+// encoded is the cause of files that programs took for text.
+const encoded = "the image went through a text encoding (UTF-8), which destroys it; read, keep and send the file as bytes, " +
+	"not as a string"
+
+// replaced reports whether a text decoder put the replacement character in the place of each byte that is not text. By
+// chance it would be there once in sixteen million bytes.
+func replaced(file []byte) bool {
+	const some = 20
+	return bytes.Count(file, []byte("\xef\xbf\xbd")) > some
+}
+
 // spoilt tells what was done to the bytes of a file that begins as it should and cannot be decoded; empty if that cannot
 // be told.
 func spoilt(file []byte) string {
-	const some = 20
 	if cause := altered(file); cause != "" {
 		return cause
 	}
-	// A text decoder puts the replacement character in the place of each byte that is not text. By chance it would be
-	// there once in sixteen million bytes.
-	if bytes.Count(file, []byte("\xef\xbf\xbd")) > some {
-		return "it went through a text encoding (UTF-8), which destroys it; read, keep and send the file as bytes, " +
-			"not as a string"
+	if replaced(file) {
+		return encoded
 	}
 	return ""
 }
