@@ -46,7 +46,8 @@ type run struct {
 // NewRuns makes Runs that write to l. It starts nothing; see Run.
 func NewRuns(l *Log) *Runs { return &Runs{log: l, open: map[string]*run{}, of: map[string]int{}} }
 
-// Note takes an event as Log.Note does, and returns what that does for the first event of a run, else nil.
+// Note takes an event and returns at once. While the log is behind, because the disk is full for example, events are counted, and
+// told when it is not: nobody has to be kept from signing in by that. An error is a mistake of the caller, as that of Log.Note.
 func (r *Runs) Note(ctx context.Context, e Event) error {
 	now := time.Now()
 	family := string(e.Kind) + " " + string(e.Outcome)
@@ -69,10 +70,14 @@ func (r *Runs) Note(ctx context.Context, e Event) error {
 		}
 		return nil
 	}
-	if err := r.log.Note(ctx, e); err != nil {
+	begun := &run{event: e, family: family, due: now.Add(firstSpan), span: firstSpan}
+	switch err := r.log.Note(ctx, e); {
+	case errors.Is(err, ErrBehind):
+		begun.count, begun.since = 1, now
+	case err != nil:
 		return err
 	}
-	r.open[key] = &run{event: e, family: family, due: now.Add(firstSpan), span: firstSpan}
+	r.open[key] = begun
 	r.of[family]++
 	return nil
 }

@@ -85,3 +85,44 @@ func TestRunsAreCounted(t *testing.T) {
 		}
 	})
 }
+
+// TestRunsOutliveAFullDisk: nobody is kept from signing in by it, and everything is told when it is over.
+func TestRunsOutliveAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		ctx, stop := context.WithCancel(t.Context())
+		ended, counted := make(chan error, 1), make(chan error, 1)
+		runs := audit.NewRuns(r.log)
+		counting, stopRuns := context.WithCancel(ctx)
+		go func() { ended <- r.log.Run(ctx) }()
+		go func() { counted <- runs.Run(counting) }()
+		r.entries.breakWith(errDisk, nil)
+		const each = 60
+		for range each {
+			for _, app := range []string{"a", "b"} {
+				mustDo(t, runs.Note(ctx, audit.Event{
+					Kind: audit.IdentityToken, Outcome: audit.Done, Actor: audit.Actor{Kind: audit.Identity, ID: app},
+				}))
+			}
+			time.Sleep(3 * time.Second)
+		}
+		mustDo(t, runs.Note(ctx, audit.Event{Kind: audit.IdentityToken, Outcome: audit.Done, Actor: audit.Actor{Kind: audit.Identity, ID: "late"}}))
+		r.entries.breakWith(nil, nil)
+		time.Sleep(time.Hour)
+		stopRuns()
+		mustDo(t, <-counted)
+		stop()
+		mustDo(t, <-ended)
+		told := map[string]int{}
+		for _, e := range list(t, r.log.History, audit.Query{Oldest: true}) {
+			n := 1
+			if c := e.Details[audit.DetailCount]; c != "" {
+				fmt.Sscan(c, &n)
+			}
+			told[e.Actor.ID] += n
+		}
+		if told["a"] != each || told["b"] != each || told["late"] != 1 {
+			t.Errorf("told of %v", told)
+		}
+	})
+}

@@ -53,7 +53,8 @@ type Auditor interface {
 	// Record returns when the event is on disk. outcome nil says that it was done, and is durable; else nothing of it was.
 	// An event that could not be kept is told again, after the next change or at the next start.
 	Record(ctx context.Context, e Event, outcome error) error
-	// Granted is told of each token that somebody outside was given or refused. When it fails, no token is given.
+	// Granted is told of each token that somebody outside was given or refused, and returns at once. When it fails, no token is
+	// given.
 	Granted(ctx context.Context, a Attempt, outcome error) error
 }
 
