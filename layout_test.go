@@ -30,7 +30,7 @@ internal/weakkey          :
 keysource                 :
 keysource/internal/local  : keysource internal/arena
 keysource/file            : keysource keysource/internal/local internal/arena
-keysource/azure           : . keysource
+keysource/azure           : . keysource internal/weakkey
 keysource/env             : keysource keysource/internal/local internal/arena
 keysource/passphrase      : keysource keysource/internal/local internal/arena
 keysource/sourcetest      : keysource

@@ -81,6 +81,8 @@ func fit(key visage.KeyRef, d keysource.Description) error {
 		return refuse("KeyVaultKeyTypeNotSupported", "is of type %.20q: only RSA and RSA-HSM wrap", d.KeyType)
 	case d.Bits != keyBits:
 		return refuse("KeyVaultKeyTypeNotSupported", "has %d bits: only %d are supported", d.Bits, keyBits)
+	case d.Weak != "":
+		return refuse("KeyVaultKeyTypeNotSupported", "is weak, %s: make a new one in the vault", d.Weak)
 	case !d.Enabled:
 		return refuse("KeyVaultKeyDisabled", "is disabled: enable it in the vault")
 	case !d.Expires.IsZero() && !now.Before(d.Expires):

@@ -48,6 +48,7 @@ func TestPreconditions(t *testing.T) {
 			code: "KeyVaultPurgeProtectionRequired"},
 		"elliptic curve": {change: describe(func(d *keysource.Description) { d.KeyType, d.Bits = "EC", 0 }), code: "KeyVaultKeyTypeNotSupported"},
 		"3072 bits":      {change: describe(func(d *keysource.Description) { d.Bits = 3072 }), code: "KeyVaultKeyTypeNotSupported"},
+		"weak":           {change: describe(func(d *keysource.Description) { d.Weak = "its primes are close" }), code: "KeyVaultKeyTypeNotSupported", says: "its primes are close"},
 		"disabled":       {change: describe(func(d *keysource.Description) { d.Enabled = false }), code: "KeyVaultKeyDisabled"},
 		"expired":        {change: describe(func(d *keysource.Description) { d.Expires = time.Now() }), code: "KeyVaultKeyExpired"},
 		"not yet valid":  {change: describe(func(d *keysource.Description) { d.NotBefore = time.Now().Add(time.Hour) }), code: "KeyVaultKeyNotYetValid"},

@@ -39,6 +39,7 @@ type Description struct {
 	// What vaults tell of their keys besides; all zero for a source that is no vault.
 	KeyType    string   // as JWK has it (RFC 7518 §6.1), for example "RSA" or "RSA-HSM"
 	Bits       int      // size of the modulus
+	Weak       string   // why the key is easier to break than its size says, as the end of a sentence; empty: nothing is known
 	Operations []string // what the key may be used for, for example "wrapKey"; nil: not told
 	Recovery   string   // what stands between a deleted key and its end, for example "Recoverable+Purgeable"
 }

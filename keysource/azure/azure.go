@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/url"
@@ -21,6 +22,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/internal/weakkey"
 	"github.com/visage-face/visage/keysource"
 )
 
@@ -237,6 +239,9 @@ func describe(k azkeys.KeyBundle) keysource.Description {
 	}
 	if n := slices.IndexFunc(k.Key.N, func(b byte) bool { return b != 0 }); n >= 0 {
 		d.Bits = (len(k.Key.N) - n) * 8
+		if err := weakkey.Public(new(big.Int).SetBytes(k.Key.N), new(big.Int).SetBytes(k.Key.E)); err != nil {
+			d.Weak = err.Error()
+		}
 	}
 	for _, op := range k.Key.KeyOps {
 		if op != nil {

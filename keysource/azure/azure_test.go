@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
+	"math/big"
 	"net"
 	"net/http"
 	"slices"
@@ -203,6 +205,25 @@ func TestDescribe(t *testing.T) {
 	if d.Ref.Version != versionOne || d.KeyType != "RSA" || d.Bits != 2048 || d.Recovery != "Recoverable" || !d.Enabled ||
 		d.NotBefore.Unix() != 1600000000 || d.Expires.Unix() != 4000000000 || !slices.Equal(d.Operations, []string{"wrapKey", "unwrapKey"}) {
 		t.Errorf("got %+v", d)
+	}
+}
+
+// TestDescribeWeak: a key that anyone can factor is told from one that is good.
+func TestDescribeWeak(t *testing.T) {
+	for name, n := range map[string]*big.Int{
+		"small factor": new(big.Int).Mul(big.NewInt(65521), pair()[0].N),
+		"a square":     new(big.Int).Mul(pair()[0].Primes[0], pair()[0].Primes[0]),
+	} {
+		d, err := edited(func(m map[string]any) {
+			m["key"].(map[string]any)["n"] = base64.RawURLEncoding.EncodeToString(n.Bytes())
+		})(t).Describe(t.Context(), keysource.Ref{})
+		if err != nil || d.Weak == "" {
+			t.Errorf("%s: %+v, %v", name, d, err)
+		}
+	}
+	d, err := newVault(t).source("one", "").Describe(t.Context(), keysource.Ref{})
+	if err != nil || d.Weak != "" {
+		t.Errorf("a good key: %+v, %v", d, err)
 	}
 }
 
