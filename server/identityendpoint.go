@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/api/identityapi"
 	"github.com/visage-face/visage/identity"
@@ -49,13 +50,18 @@ func (s *Server) openIdentityEndpoint(ctx context.Context, l *layers, beside *ap
 	for _, name := range named.missing() {
 		s.log.Warn("the managed identity endpoint has no such identity yet, or several", "name", name)
 	}
+	refused := refusals{l.accounts, l.runs, s.log}.refused
 	plane, err := identityapi.New(identityapi.Config{
 		Identities: named, Header: header, IMDS: s.cfg.IdentityEndpointIMDS, Local: isOwnAddress,
+		Refused: func(r *api.Request, why *visage.Refusal) {
+			refused("identity", r, &api.Problem{Status: http.StatusBadRequest, Code: why.Code})
+		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	handler, err := api.New(api.Config{Planes: []api.Plane{plane}, Logger: s.log, Beside: beside})
+	plane.AddressRate = api.Rate{PerSecond: float64(s.cfg.TokenRate), Burst: 10 * s.cfg.TokenRate}
+	handler, err := api.New(api.Config{Planes: []api.Plane{plane}, Refused: refused, Logger: s.log, Beside: beside})
 	if err != nil {
 		return nil, err
 	}

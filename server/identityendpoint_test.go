@@ -14,6 +14,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
@@ -163,6 +164,30 @@ func TestManagedIdentityEndpoint(t *testing.T) {
 	var text strings.Builder
 	if err := res.Write(&text); err != nil || !strings.Contains(text.String(), `visage_api_requests_total{plane="identity",route="GET /msi/token",status="401"} 3`) {
 		t.Errorf("the metrics do not count what was refused: %v", err)
+	}
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, e := range entries(t, s.Dir()) {
+		switch {
+		case e.Kind == audit.IdentityToken:
+			seen[string(e.Outcome)+" "+e.Details[audit.DetailSubject]+" "+e.Details[audit.DetailAudience]] = true
+		case e.Kind == audit.AccessRefuse && e.Details[audit.DetailPlane] == "identity":
+			seen[e.Code+" "+e.Details[audit.DetailOperation]] = true
+		}
+	}
+	for _, want := range []string{
+		string(audit.Done) + " " + app.ID + " " + managementPlane + "/", string(audit.Done) + " " + system.ID + " " + facePlane,
+		string(audit.Refused) + " " + app.ID + " ", "unauthorized GET /msi/token", "invalid_request GET /msi/token",
+		"invalid_request GET /metadata/identity/oauth2/token",
+	} {
+		if !seen[want] {
+			t.Errorf("the audit log does not tell of %q: %v", want, seen)
+		}
+	}
+	if seen["bad_request_102 GET /metadata/identity/oauth2/token"] {
+		t.Error("the audit log tells of a client's probe")
 	}
 }
 

@@ -47,6 +47,10 @@ type Config struct {
 	IMDS bool
 	// Local reports whether an address is one of this machine. Required.
 	Local func(netip.Addr) bool
+	// Refused is told of requests that were sent on by somebody, or ask for an identity that was not named: nobody who is
+	// meant to use the endpoint makes those. Of wrong secrets api.Config.Refused is told, of tokens Identities knows.
+	// Optional.
+	Refused func(*api.Request, *visage.Refusal)
 }
 
 // New checks cfg and makes the plane.
@@ -84,7 +88,7 @@ type plane struct {
 // appService answers App Service's form. Its older version, of 2017, has other names for the header and the client id.
 func (p *plane) appService(r *api.Request) (any, error) {
 	if err := p.near(r); err != nil {
-		return nil, err
+		return nil, p.told(r, err)
 	}
 	version, err := query(r, "api-version")
 	if err != nil {
@@ -110,7 +114,7 @@ func (p *plane) appService(r *api.Request) (any, error) {
 // can send across origins, and that no proxy adds.
 func (p *plane) imds(r *api.Request) (any, error) {
 	if err := p.near(r); err != nil {
-		return nil, err
+		return nil, p.told(r, err)
 	}
 	if !strings.EqualFold(r.Header("Metadata"), "true") {
 		return nil, refuse("bad_request_102", "Required metadata header not specified: send \"Metadata: true\".")
@@ -140,6 +144,15 @@ func (p *plane) near(r *api.Request) error {
 		return visage.Refuse(visage.Denied, "invalid_request", "This endpoint answers the machine it runs on alone.")
 	}
 	return nil
+}
+
+// told tells of a refusal and returns it.
+func (p *plane) told(r *api.Request, err error) error {
+	refusal, ok := errors.AsType[*visage.Refusal](err)
+	if ok && refusal.Kind == visage.Invalid && p.Refused != nil { // of other kinds api.Config.Refused is told
+		p.Refused(r, refusal)
+	}
+	return err
 }
 
 // isLiteral reports whether a Host header names a machine by its address, or is localhost.
@@ -173,7 +186,7 @@ func (p *plane) token(r *api.Request) (any, error) {
 	}
 	who, err := p.selected(r)
 	if err != nil {
-		return nil, err
+		return nil, p.told(r, err)
 	}
 	now := time.Now()
 	token, expires, err := p.Identities.Token(r.Context(), who.ID, audience)
