@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -51,6 +50,16 @@ type Plane struct {
 	// Prefix is what the paths of the plane begin with, for example "/face/", in lower case: it decides in which dialect an unknown
 	// path is refused. Required; one "/" matches all that no other plane has.
 	Prefix string
+	// Paths reports whether a path is the plane's too, where it has no route and no plane's Prefix fits. The path is in lower
+	// case, with a slash at both ends. Default: none is.
+	Paths func(path string) bool
+	// Hosts reports whether a Host header names a host of the plane: what has no route there is refused in its dialect,
+	// whatever the path is. It is called for each request. Default: the plane has none.
+	Hosts func(host string) bool
+	// Alone: at Hosts no other plane answers, and Admit proves who calls before anybody is told what paths there are.
+	Alone bool
+	// Unknown is the sentence for a path that has no route. Default: one that fits all planes.
+	Unknown string
 	// Routes are the plane's operations. Required.
 	Routes []Route
 	// KeyHeader is the header that carries an API key. Required when a route allows ResourceKey.
@@ -209,15 +218,3 @@ func (h *Handler) add(p *Plane, memory int64) error {
 
 // Collectors returns the metrics, to be registered once.
 func (h *Handler) Collectors() []prometheus.Collector { return h.metrics.collectors() }
-
-// planeOf returns the plane whose dialect fits a path that has no route; nil for none.
-func (h *Handler) planeOf(path string) *Plane {
-	path = strings.ToLower("/" + strings.TrimLeft(path, "/") + "/")
-	var best *Plane
-	for _, p := range h.planes {
-		if strings.HasPrefix(path, p.Prefix) && (best == nil || len(p.Prefix) > len(best.Prefix)) {
-			best = p
-		}
-	}
-	return best
-}

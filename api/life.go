@@ -44,17 +44,22 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if fine {
 		found, values = h.root.find(segments)
 	}
+	home := h.homeOf(r.Host)
 	if found != nil {
 		x.plane, x.route = found.end(r.Method)
-	} else {
-		x.plane = h.planeOf(r.URL.Path)
+	}
+	if home != nil && home.Alone && x.plane != home {
+		found, x.route = nil, nil
+	}
+	if found == nil {
+		x.plane = h.planeOf(home, r.URL.Path)
 	}
 	done := h.metrics.begin(x)
 	control := http.NewResponseController(w)
 	x.body = h.body(x, r, control)
 	defer x.body.close()
 
-	a := h.answer(x, r, found, values)
+	a := h.answer(x, r, home, found, values)
 
 	h.readOn(x, r)
 	unread := r.ProtoMajor < 2 && x.body.unread()
@@ -97,21 +102,28 @@ func (h *Handler) deadline(err error) {
 
 // answer makes the one answer of a request.
 func (h *Handler) answer(
-	x *exchange, r *http.Request, found *node, values []string,
+	x *exchange, r *http.Request, home *Plane, found *node, values []string,
 ) answer {
-	if found == nil {
-		return h.refuse(x, &Problem{Status: http.StatusNotFound, Message: "There is no such path."})
+	var names []string
+	if found != nil {
+		names = found.names
 	}
 	if x.route == nil {
-		if a, ok := h.preflight(x, r, found); ok {
-			return a
+		if found != nil {
+			if a, ok := h.preflight(x, r, found); ok {
+				return a
+			}
 		}
-		return h.refuse(x, notAllowed(found))
+		refusal := x.unknown(found)
+		if home == nil || !home.Alone || home.Admit == nil {
+			return h.refuse(x, refusal)
+		}
+		x.route = nowhere(r.Method, refusal)
 	}
 	ctx, cancel := context.WithTimeoutCause(r.Context(), x.route.Timeout, errTooLong)
 	defer cancel()
 	req := &Request{
-		ID: x.id, http: r.WithContext(ctx), origin: h.cfg.Origin, route: x.route, path: values, names: found.names, body: x.body,
+		ID: x.id, http: r.WithContext(ctx), route: x.route, path: values, names: names, body: x.body,
 		handler: h, plane: x.plane,
 	}
 	result, err := h.run(x, req)
@@ -257,10 +269,11 @@ func (h *Handler) refuse(x *exchange, p *Problem) answer {
 	if p.Challenge != "" {
 		a.header.Set("WWW-Authenticate", p.Challenge)
 	}
-	if x.plane == nil {
-		return a
+	var spelled any = plainly(p)
+	if x.plane != nil {
+		spelled = x.plane.Problem(a.header, p)
 	}
-	body, err := encode(x.plane.Problem(a.header, p))
+	body, err := encode(spelled)
 	if err != nil {
 		h.log.Error("problem not spelled", "request_id", x.id, "err", err)
 		return a
@@ -340,7 +353,7 @@ func (x *exchange) planeName() string {
 
 // label is the route's label, or none: never the path, which may hold what customers call their people.
 func (x *exchange) label() string {
-	if x.route == nil {
+	if x.route == nil || x.route.Pattern == "" {
 		return none
 	}
 	return x.route.Label()

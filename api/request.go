@@ -20,7 +20,6 @@ type Request struct {
 	Principal visage.Principal // likewise
 
 	http    *http.Request
-	origin  visage.Origin
 	route   *Route
 	path    []string // the values of the route's wildcards
 	names   []string
@@ -115,10 +114,10 @@ func (r *Request) Bearer() string {
 // names as its host is never repeated otherwise.
 func (r *Request) Address(path string) string {
 	u := url.URL{Path: path}
-	if r.origin.IsZero() {
+	if r.handler.cfg.Origin.IsZero() {
 		return u.EscapedPath()
 	}
-	at := r.origin
+	at := r.handler.cfg.Origin
 	if label, below := at.BelowHost(r.http.Host); below {
 		at = at.Sub(label)
 	}

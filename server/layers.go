@@ -218,6 +218,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		plane.AddressRate = api.Rate{PerSecond: 5 * float64(perSecond), Burst: 50 * perSecond}
 	}
 	service.AddressRate = api.Rate{PerSecond: float64(s.cfg.TokenRate), Burst: 10 * s.cfg.TokenRate}
+	faces.Hosts, vaults.Hosts, vaults.Alone = func(host string) bool { return s.isFaceHost(l, host) }, s.isVaultHost, true
 	planes := []api.Plane{faces, management, vaults, service, graph}
 	proving := tokens{l.identities, l.instance, s.managementAudiences()}
 	gate := api.Config{
@@ -259,11 +260,11 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 			"/healthz": healthz, "/readyz": s.readyz(l.custody), "/metrics": scrape.ServeHTTP, "/openapi.json": description,
 		}[r.URL.Path]
 		switch {
-		case !isPage:
+		case !isPage, s.isVaultHost(r.Host):
 			h.ServeHTTP(w, r)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD")
-			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+			refusePlainly(w, http.StatusMethodNotAllowed, "MethodNotAllowed", "This page can be read alone, with GET or HEAD.")
 		default:
 			page(w, r)
 		}

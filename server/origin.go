@@ -72,6 +72,22 @@ func (s *Server) vaultsOrigin() visage.Origin { return s.origin.Sub(vaultLabel) 
 // vaultAddress is the address of one vault, with a slash at the end.
 func (s *Server) vaultAddress(vault string) string { return s.vaultsOrigin().Sub(vault).String() + "/" }
 
+// isVaultHost reports whether a Host header is below that of the vaults, whether or not there is such a vault.
+func (s *Server) isVaultHost(host string) bool {
+	_, below := s.vaultsOrigin().BelowHost(host)
+	return below
+}
+
+// isFaceHost reports whether a Host header is that of a Face resource.
+func (s *Server) isFaceHost(l *layers, host string) bool {
+	label, below := s.origin.BelowHost(host)
+	if !below {
+		return false
+	}
+	_, found := l.accounts.LookupHost(label)
+	return found
+}
+
 // ownVault returns the name of the vault of this instance that key lies in, as it is addressed today.
 func (s *Server) ownVault(key visage.KeyRef) (name string, ours bool) {
 	o, err := visage.ParseOrigin(key.Vault)

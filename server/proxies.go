@@ -53,7 +53,7 @@ func (p proxies) before(next http.Handler, origin visage.Origin) http.Handler {
 		named := *r // handlers must not change what they were given
 		client, sure := p.client(peer.Addr().Unmap(), r.Header)
 		if !sure {
-			refuseForwarded(w)
+			refusePlainly(w, http.StatusBadRequest, "InvalidForwardedHeaders", "The headers X-Forwarded-For and Forwarded name different clients: the proxy must write one of them and remove the other.")
 			return
 		}
 		named.RemoteAddr = netip.AddrPortFrom(client, 0).String()
@@ -148,12 +148,4 @@ func last(lines []string) string {
 		return ""
 	}
 	return all[len(all)-1]
-}
-
-// refuseForwarded answers a request whose origin cannot be known. It is for who set up the proxy to read: no plane is
-// reached, so no dialect fits better than another.
-func refuseForwarded(w http.ResponseWriter) {
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.WriteHeader(http.StatusBadRequest)
-	fmt.Fprint(w, `{"error":{"code":"InvalidForwardedHeaders","message":"The headers X-Forwarded-For and Forwarded name different clients: the proxy must write one of them and remove the other."}}`)
 }

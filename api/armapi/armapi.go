@@ -58,11 +58,21 @@ func New(cfg Config) (api.Plane, error) {
 		return api.Plane{}, errors.New("make management plane: vaults, their address, may, rate, authority, backups, identities, audit events and retentions are required")
 	}
 	p := &plane{cfg}
-	return api.Plane{Name: "management", Prefix: "/subscriptions/", Routes: p.routes(), Greet: greet, Problem: p.problem}, nil
+	return api.Plane{Name: "management", Prefix: "/subscriptions/", Paths: isPath, Routes: p.routes(), Greet: greet, Problem: p.problem}, nil
 }
 
 type plane struct {
 	Config
+}
+
+// isPath reports whether a path without a subscription is one of the resource manager's.
+func isPath(path string) bool {
+	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	switch first {
+	case "providers", "tenants", "metadata", "locations":
+		return true
+	}
+	return false
 }
 
 // The paths of the plane (contract §2). Literals match in any case.

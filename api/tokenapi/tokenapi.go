@@ -32,11 +32,27 @@ func New(cfg Config) (api.Plane, error) {
 		return api.Plane{}, errors.New("make token plane: directory, issuer and authority are required")
 	}
 	p := &plane{cfg}
-	return api.Plane{Name: "token", Prefix: "/common/", Routes: p.routes(), Greet: greet, Problem: problem}, nil
+	return api.Plane{Name: "token", Prefix: "/common/", Paths: isPath, Routes: p.routes(), Greet: greet, Problem: problem}, nil
 }
 
 type plane struct {
 	Config
+}
+
+// isPath reports whether a path begins with a tenant, or goes on as paths below one do.
+func isPath(path string) bool {
+	first, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	switch first {
+	case "adfs", "organizations", "consumers":
+		return true
+	}
+	isUUID := strings.Count(first, "-") == 4 && len(first) == 36 && strings.Trim(first, "0123456789abcdef-") == ""
+	second, _, _ := strings.Cut(rest, "/")
+	switch second {
+	case "oauth2", "v2.0", "discovery", ".well-known":
+		return true
+	}
+	return isUUID
 }
 
 func (p *plane) routes() []api.Route {

@@ -50,12 +50,23 @@ func New(cfg Config) (api.Plane, error) {
 	}
 	p := &plane{cfg}
 	return api.Plane{
-		Name: "vault", Prefix: "/keys/", Routes: p.routes(), Admit: p.admit, Greet: greet, Problem: problem,
+		Name: "vault", Prefix: "/keys/", Paths: isPath, Routes: p.routes(), Admit: p.admit, Greet: greet, Problem: problem,
+		Unknown: "There is no such path: a vault here holds keys, and neither secrets nor certificates.",
 	}, nil
 }
 
 type plane struct {
 	Config
+}
+
+// isPath reports whether a path is one of the contract of Key Vault.
+func isPath(path string) bool {
+	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	switch strings.TrimPrefix(first, "deleted") {
+	case "keys", "secrets", "certificates", "storage", "rng":
+		return true
+	}
+	return false
 }
 
 // Names of segments in patterns.
