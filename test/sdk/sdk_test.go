@@ -1,9 +1,6 @@
 package sdk_test
 
 import (
-	"bytes"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -58,27 +55,6 @@ func TestOfficialManagementClients(t *testing.T) {
 // judge runs one story against a fresh server.
 func judge(t *testing.T, script string, cfg server.Config, photos cast) {
 	t.Helper()
-	node, err := exec.LookPath("node")
-	if err != nil {
-		missing(t, "node is not installed")
-	}
-	scripts := filepath.Join(module, "test", "sdk")
-	if !exists(filepath.Join(scripts, "node_modules")) {
-		missing(t, "the official clients are not installed: run npm ci --ignore-scripts in test/sdk")
-	}
 	cfg.AllowPrivateURLs = true // the photos are served on loopback
-	srv := servertest.Start(t, cfg)
-	cmd := exec.CommandContext(t.Context(), node, script)
-	cmd.Dir = scripts
-	o := srv.Operator()
-	cmd.Env = append(os.Environ(), "FACE_ENDPOINT="+srv.URL, "FACE_KEY="+srv.Key, "FACE_CAST="+photos.publish(t),
-		"NODE_EXTRA_CA_CERTS="+o.CAFile, "MANAGE_TENANT="+o.TenantID, "MANAGE_SUBSCRIPTION="+o.SubscriptionID,
-		"MANAGE_CLIENT="+o.ClientID, "MANAGE_SECRET="+o.ClientSecret)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	err = cmd.Run()
-	t.Logf("%s said:\n%s", script, said.String())
-	if err != nil {
-		t.Fatalf("%s: %v", script, err)
-	}
+	tell(t, script, placeOf(servertest.Start(t, cfg)), photos)
 }
