@@ -62,6 +62,13 @@ func (r *Request) Where() string {
 	return strings.Join(segments, "/")
 }
 
+// Written returns the first n segments of the path, decoded, as the client wrote them: the literals of the pattern match in any
+// case, and some clients want theirs back.
+func (r *Request) Written(n int) []string {
+	segments, _ := segmentsOf(r.http.URL) // it was read before: the route was found by it
+	return segments[:min(n, len(segments))]
+}
+
 // Query returns the value of a query parameter; names match in any case. ok is false when it was not given. A query
 // that cannot be read, and a parameter given twice, are refusals of kind Invalid.
 func (r *Request) Query(name string) (value string, ok bool, err error) {

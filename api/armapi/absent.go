@@ -63,27 +63,52 @@ var absences = []absence{
 		},
 	},
 	{collection: vaultProvider + "/managedHSMs"},
+	{collection: vaultProvider + "/locations/{location}/operationResults", item: "{operation}", unlisted: true},
+	{collection: oneSubscription + deployments, item: "{deployment}", writes: makes, sentence: noTemplates, below: []string{"/operations"}},
+	{collection: oneGroup + deployments, item: "{deployment}", writes: makes, sentence: noTemplates, below: []string{"/operations"}},
+	{collection: oneSubscription + authorization + "/policyDefinitions", item: "{policy}", writes: makes, sentence: noPolicies},
+	{collection: oneSubscription + authorization + "/policySetDefinitions", item: "{policy}", writes: makes, sentence: noPolicies},
+	{collection: oneSubscription + authorization + "/policyExemptions"},
+	{collection: oneSubscription + authorization + "/roleAssignmentSchedules"},
+	{collection: oneSubscription + authorization + "/roleAssignmentScheduleInstances"},
+	{collection: oneSubscription + authorization + "/roleEligibilitySchedules"},
+	{collection: oneSubscription + authorization + "/roleEligibilityScheduleInstances"},
+	{collection: oneSubscription + authorization + "/classicAdministrators"},
 	{collection: vaultProvider + "/deletedManagedHSMs"},
 	{collection: vaultProvider + "/locations/{location}/deletedManagedHSMs", item: "{hsm}", unlisted: true, below: []string{"/purge"}},
 }
 
 const (
-	groupPlans = oneGroup + "/providers/Microsoft.CognitiveServices/commitmentPlans"
-	groupHSMs  = oneGroup + "/providers/Microsoft.KeyVault/managedHSMs"
+	groupPlans  = oneGroup + "/providers/Microsoft.CognitiveServices/commitmentPlans"
+	deployments = "/providers/Microsoft.Resources/deployments"
+	groupHSMs   = oneGroup + "/providers/Microsoft.KeyVault/managedHSMs"
 
 	noPrivateEndpoints = "There are no private endpoints here: bound the listener, or set networkAcls."
 	noPlans            = "There are no commitment plans here: nothing is paid for."
 	noContent          = "A Face resource makes no text: there is nothing to filter."
+	noTemplates        = "Templates are not run here: make each resource by its own PUT, by az, or by Terraform."
+	noPolicies         = "There are no policies here: roles decide who may do what."
+	noLocks            = "Nothing can be locked here: give fewer people a role that may delete, and use purge protection."
 	noHSMs             = "There are no managed HSMs here: make a key vault, with sku premium for keys of the types RSA-HSM and EC-HSM."
 )
 
-// emptyScopes are what every scope can have in the contract, and none has here.
-var emptyScopes = []string{"denyAssignments", "locks", "policyAssignments"}
+// scopedAbsences are what every scope can have in the contract, and none has here.
+func scopedAbsences() []absence {
+	var all []absence
+	for _, scope := range scopes {
+		all = append(all,
+			absence{collection: scope + authorization + "/denyAssignments", item: "{assignment}"},
+			absence{collection: scope + authorization + "/locks", item: "{lock}", writes: makes, sentence: noLocks},
+			absence{collection: scope + authorization + "/policyAssignments", item: "{assignment}", writes: makes, sentence: noPolicies},
+		)
+	}
+	return all
+}
 
 // absentRoutes answer for what there is not.
 func (p *plane) absentRoutes(route routeMaker) []api.Route {
 	var all []api.Route
-	for _, a := range absences {
+	for _, a := range append(scopedAbsences(), absences...) {
 		if !a.unlisted {
 			all = append(all, route(http.MethodGet, a.collection, p.none, api.Doc{Summary: "List " + lastWord(a.collection) + ": there are none", Answer: nothing{}}))
 		}
@@ -102,17 +127,8 @@ func (p *plane) absentRoutes(route routeMaker) []api.Route {
 			all = append(all, p.belowAbsent(route, item+below, a.sentence)...)
 		}
 	}
-	all = append(all,
-		route(http.MethodPost, vaultProvider+"/checkMhsmNameAvailability", p.noHSMName,
-			api.Doc{Summary: "Ask whether a name of a managed HSM is free: there are none", Body: nameRequest{}, Answer: nameAnswer{}}),
-	)
-	for _, scope := range scopes {
-		for _, empty := range emptyScopes {
-			all = append(all, route(http.MethodGet, scope+authorization+"/"+empty, p.none, api.Doc{Summary: "List " + empty + ": there are none", Answer: nothing{}}))
-		}
-	}
-	return append(all, route(http.MethodGet, oneSubscription+authorization+"/classicAdministrators", p.none,
-		api.Doc{Summary: "List administrators without a role: there are none", Answer: nothing{}}))
+	return append(all, route(http.MethodPost, vaultProvider+"/checkMhsmNameAvailability", p.noHSMName,
+		api.Doc{Summary: "Ask whether a name of a managed HSM is free: there are none", Body: nameRequest{}, Answer: nameAnswer{}}))
 }
 
 // belowAbsent are the operations on what would lie below an item that is not there.

@@ -114,7 +114,7 @@ func (p *plane) routes() []api.Route {
 	for _, some := range []func(routeMaker) []api.Route{
 		p.accountRoutes, p.encryptionRoutes, p.deletedRoutes, p.offerRoutes, p.requestRoutes, p.subscriptionRoutes, p.vaultRoutes,
 		p.backupRoutes, p.identityRoutes, p.roleRoutes, p.auditRoutes, p.retentionRoutes, p.metadataRoutes, p.resourceRoutes, p.groupRoutes, p.providerRoutes, p.assignmentRoutes, p.absentRoutes,
-		p.vaultKeyRoutes,
+		p.vaultKeyRoutes, p.tagRoutes, p.operationRoutes,
 	} {
 		all = append(all, some(route)...)
 	}

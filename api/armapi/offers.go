@@ -20,10 +20,6 @@ func (p *plane) offerRoutes(route routeMaker) []api.Route {
 			api.Doc{Summary: "Ask whether tiers can be had", Body: skuQuestion{}, Answer: skuAnswers{}}),
 		route(http.MethodPost, provider+"/checkDomainAvailability", p.checkDomain,
 			api.Doc{Summary: "Ask whether a subdomain is free", Body: domainQuestion{}, Answer: domainAnswer{}}),
-		route(http.MethodGet, "/providers/Microsoft.CognitiveServices/operations", p.operations("Microsoft.CognitiveServices"),
-			api.Doc{Summary: "List the operations of the provider", Answer: operationList{}}),
-		route(http.MethodGet, "/providers/Microsoft.KeyVault/operations", p.operations("Microsoft.KeyVault"),
-			api.Doc{Summary: "List the operations of the provider", Answer: operationList{}}),
 	}
 }
 
@@ -85,22 +81,6 @@ type domainAnswer struct {
 // nothing is a list of what does not exist here.
 type nothing struct {
 	Value []struct{} `json:"value"`
-}
-
-type operationList struct {
-	Value []operationWire `json:"value"`
-}
-
-type operationWire struct {
-	Name         string           `json:"name"`
-	IsDataAction bool             `json:"isDataAction"`
-	Display      operationDisplay `json:"display"`
-}
-
-type operationDisplay struct {
-	Provider  string `json:"provider"`
-	Resource  string `json:"resource"`
-	Operation string `json:"operation"`
 }
 
 var tiers = []visage.Tier{visage.F0, visage.S0, visage.E0}
@@ -171,23 +151,4 @@ func (p *plane) checkDomain(r *api.Request) (any, error) {
 		answer.Available = true
 	}
 	return answer, nil
-}
-
-// operations lists what the routes of a provider do, as roles name it.
-func (p *plane) operations(namespace string) handle {
-	return func(*api.Request) (any, error) {
-		answer := operationList{Value: []operationWire{}}
-		seen := map[string]bool{}
-		for _, r := range p.routes() {
-			name := actionOf(r.Method, r.Pattern)
-			rest, ours := strings.CutPrefix(name, namespace+"/")
-			if !ours || seen[name] {
-				continue
-			}
-			seen[name] = true
-			kind, _, _ := strings.Cut(rest, "/")
-			answer.Value = append(answer.Value, operationWire{Name: name, Display: operationDisplay{namespace, kind, r.Doc.Summary}})
-		}
-		return answer, nil
-	}
 }

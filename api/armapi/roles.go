@@ -70,10 +70,14 @@ type assignmentRequest struct {
 }
 
 func (p *plane) assignmentOf(a identity.Assignment) roleAssignment {
+	scope := a.Spelling
+	if scope == "" { // it was assigned before spellings were kept
+		scope = a.Scope
+	}
 	return roleAssignment{
-		ID: a.Scope + authorization + "/roleAssignments/" + a.ID, Name: a.ID, Type: "Microsoft.Authorization/roleAssignments",
+		ID: scope + authorization + "/roleAssignments/" + a.ID, Name: a.ID, Type: "Microsoft.Authorization/roleAssignments",
 		Properties: assignmentProperties{
-			RoleDefinitionID: p.roleID(a.Role), PrincipalID: a.Principal, PrincipalType: "ServicePrincipal", Scope: a.Scope,
+			RoleDefinitionID: p.roleID(a.Role), PrincipalID: a.Principal, PrincipalType: "ServicePrincipal", Scope: scope,
 			Created: stamp(time.Unix(0, a.Created)),
 		},
 	}
@@ -83,6 +87,11 @@ func (p *plane) assignmentOf(a identity.Assignment) roleAssignment {
 func scopeOf(r *api.Request) string {
 	path := pathOf(r)
 	return path[:strings.LastIndex(path, authorization)]
+}
+
+// spelledScope is scopeOf as the client wrote it. Terraform compares it with what it sent, letter by letter.
+func spelledScope(r *api.Request) string {
+	return "/" + strings.Join(r.Written(strings.Count(scopeOf(r), "/")), "/")
 }
 
 func (p *plane) listAssignments(r *api.Request) (any, error) {
@@ -164,7 +173,7 @@ func (p *plane) putAssignment(r *api.Request) (any, error) {
 	}
 	role := want.Properties.RoleDefinitionID
 	role = role[strings.LastIndex(role, "/")+1:]
-	a, err := p.Identities.Assign(r.Context(), callerOf(r), r.Path("assignment"), want.Properties.PrincipalID, role, scopeOf(r))
+	a, err := p.Identities.Assign(r.Context(), callerOf(r), r.Path("assignment"), want.Properties.PrincipalID, role, spelledScope(r))
 	if err != nil {
 		return nil, err
 	}

@@ -84,6 +84,34 @@ func TestRoleAssignmentsByFilter(t *testing.T) {
 	}
 }
 
+// TestScopesKeepTheirSpelling assigns roles on paths as clients write them, and finds each as it was written.
+func TestScopesKeepTheirSpelling(t *testing.T) {
+	m := start(t)
+	m.vault("Safe1", "local", "", "", "")
+	m.want(201, "", http.MethodPut, m.accounts("/Front"), `{"kind":"Face","location":"local","sku":{"name":"S0"}}`)
+	ann := at(m.want(201, "", http.MethodPost, m.subscription("/providers/Visage.Identity/servicePrincipals?api-version=2025-09-01"), `{"displayName":"ann"}`), "objectId").(string)
+	s := m.subscription("")
+	for i, scope := range []string{
+		s, strings.ToUpper(s[:15]) + s[15:], s + "/resourceGroups/default", s + "/resourcegroups/DEFAULT",
+		s + "/resourceGroups/default/providers/Microsoft.KeyVault/vaults/Safe1", s + "/resourceGroups/default/providers/microsoft.keyvault/vaults/SAFE1",
+		s + "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/Front",
+	} {
+		id := strings.Replace("00000000-0000-4000-8000-00000000000x", "x", string(rune('1'+i)), 1)
+		roles := []string{identity.Reader, identity.VaultReader}
+		path := scope + "/providers/Microsoft.Authorization/roleAssignments/" + id
+		made := m.want(201, "", http.MethodPut, path+"?api-version=2022-04-01",
+			`{"properties":{"roleDefinitionId":"`+s+"/providers/Microsoft.Authorization/roleDefinitions/"+roles[i%2]+`","principalId":"`+ann+`"}}`)
+		got := m.want(200, "", http.MethodGet, strings.ToLower(path)+"?api-version=2022-04-01", "")
+		for _, a := range []map[string]any{made, got} {
+			if at(a, "properties.scope") != scope || at(a, "id") != path {
+				t.Errorf("%s: id %v, scope %v", scope, at(a, "id"), at(a, "properties.scope"))
+			}
+		}
+	}
+	m.want(409, "RoleAssignmentExists", http.MethodPut, strings.ToUpper(s)+"/providers/Microsoft.Authorization/roleAssignments/00000000-0000-4000-8000-00000000000f?api-version=2022-04-01",
+		`{"properties":{"roleDefinitionId":"`+identity.Reader+`","principalId":"`+ann+`"}}`)
+}
+
 func actionsOf(permissions map[string]any) (all []string) {
 	for _, p := range at(permissions, "value").([]any) {
 		for _, a := range at(p.(map[string]any), "actions").([]any) {
