@@ -35,17 +35,13 @@ var yearAndMonth = regexp.MustCompile(`^20\d\d-\d\d$`)
 
 // oldCloud is the instance as versions before 2019-05-01 describe one. Those since 2018 have what may be left out.
 type oldCloud struct {
-	Gallery        string                  `json:"galleryEndpoint"`
-	Graph          string                  `json:"graphEndpoint"`
-	Portal         string                  `json:"portalEndpoint"`
-	GraphAudience  string                  `json:"graphAudience,omitempty"`
-	Authentication cloudAuthentication     `json:"authentication"`
-	Clouds         map[string]cloudManager `json:"cloudEndpoint,omitempty"`
-}
-
-type cloudManager struct {
-	Endpoint  string   `json:"endpoint"`
-	Locations []string `json:"locations"`
+	Gallery        string              `json:"galleryEndpoint"`
+	Graph          string              `json:"graphEndpoint"`
+	Portal         string              `json:"portalEndpoint"`
+	GraphAudience  string              `json:"graphAudience,omitempty"`
+	Authentication cloudAuthentication `json:"authentication"`
+	// Clouds are clouds with their locations. None is told: Terraform refuses a location that is not listed, and here any word is one.
+	Clouds map[string]struct{} `json:"cloudEndpoint,omitzero"`
 }
 
 type cloudAuthentication struct {
@@ -91,10 +87,8 @@ func (p *plane) metadata(r *api.Request) (any, error) {
 	}
 	login.Tenant, login.IdentityProvider = "common", "AAD"
 	if version < firstAsList {
-		_, host, _ := strings.Cut(origin, "://")
 		return oldCloud{
-			Gallery: origin + "/", Graph: origin + "/", Portal: origin + "/", GraphAudience: origin + "/", Authentication: login,
-			Clouds: map[string]cloudManager{"public": {host, []string{p.group().Location}}},
+			Gallery: origin + "/", Graph: origin + "/", Portal: origin + "/", GraphAudience: origin + "/", Authentication: login, Clouds: map[string]struct{}{},
 		}, nil
 	}
 	vaults, err := p.vaultSuffix()
