@@ -31,6 +31,7 @@ static char said[JMSG_LENGTH_MAX];
 static uint32_t ended;     /* the file ended before its end marker */
 static uint32_t units;     /* of a scan, and those of them without data */
 static uint32_t missing;
+static int refining;
 static uint32_t worst;     /* missing of units in 65536, in the worst scan */
 static uint8_t seen[MAX_COMPONENTS]; /* components that some scan has */
 
@@ -114,8 +115,10 @@ static void (*start_input_pass)(j_decompress_ptr d);
 static void (*start_pass)(j_decompress_ptr d);
 static boolean (*decode_mcu)(j_decompress_ptr d, JBLOCKROW *blocks);
 
+/* A scan that adds no more than the last bit of details is worth a quarter: without it the picture is there. */
 static void account(void) {
   uint32_t share = units == 0 ? 0 : (uint32_t)(((uint64_t)missing << 16) / units);
+  if (refining) share /= 4;
   if (share > worst) worst = share;
 }
 
@@ -129,6 +132,7 @@ static void begin_scan(j_decompress_ptr d) {
   account();
   missing = 0;
   units = d->MCUs_per_row * d->MCU_rows_in_scan;
+  refining = d->progressive_mode && d->Ss > 0 && d->Ah == 1 && d->Al == 0;
   for (int i = 0; i < d->comps_in_scan; i++) seen[d->cur_comp_info[i]->component_index] = 1;
   if (d->entropy->decode_mcu != counted_mcu) {
     decode_mcu = d->entropy->decode_mcu;

@@ -20,3 +20,24 @@ func Orientation(file []byte) int {
 	}
 	return int(upright)
 }
+
+// Parse does all that Decode does before it decodes, and what it does to JPEG files whose decoding failed.
+func Parse(file []byte) (repaired []byte, notes []string) {
+	f := formatOf(file)
+	if f == nil {
+		_ = notAnImage(file)
+		return nil, nil
+	}
+	_, _, _ = f.measure(file)
+	if f.turn != nil {
+		f.turn(file)
+	}
+	switch f.name {
+	case "JPEG":
+		_ = headerNote(file)
+		return repairJPEG(file)
+	case heifs.name:
+		return unturned(file), nil
+	}
+	return nil, nil
+}

@@ -8,8 +8,6 @@ import (
 	"image"
 	"image/color"
 	"io"
-
-	"golang.org/x/image/webp"
 )
 
 // format is one sort of file.
@@ -43,7 +41,7 @@ func plain(read func([]byte) (image.Image, string, error)) func(context.Context,
 }
 
 // heifs is the format of HEIC and AVIF files, which are told by the brands that they list.
-var heifs = format{"HEIF", "????ftyp", configHEIF, decodeHEIF, heifPerPixel, turnHEIF, nil}
+var heifs = format{"HEIC or AVIF", "????ftyp", configHEIF, decodeHEIF, heifPerPixel, turnHEIF, nil}
 
 // turnBy is the turn of a format with metadata.
 func turnBy(find func([]byte) metadata) func([]byte) orientation {
@@ -130,32 +128,9 @@ func modelPerPixel(_ []byte, c image.Config) int {
 	return 6
 }
 
-// webpPerPixel is perPixel for WebP, whose lossless sort keeps a second copy while it expands a palette. The alpha of the
-// lossy sort is stored as a lossless picture.
-func webpPerPixel([]byte, image.Config) int { return 9 }
-
 // heifPerPixel is perPixel for HEIC and AVIF: a picture of RGB while it is turned. What the decoder holds lies in its
 // sandbox, which has a bound of its own.
 func heifPerPixel([]byte, image.Config) int { return 3 }
-
-// configWebP is the config of a format. Films are refused here, by their name.
-func configWebP(r io.Reader) (image.Config, error) {
-	file, err := io.ReadAll(r)
-	if err != nil {
-		return image.Config{}, err
-	}
-	const animated = 1 << 1 // in the flags of an extended header
-	if len(file) > 20 && string(file[12:16]) == "VP8X" && file[20]&animated != 0 {
-		return image.Config{}, unsupported("the image is an animated WebP file, which is not supported; " +
-			"send one of its frames as a still image")
-	}
-	return webp.DecodeConfig(bytes.NewReader(file))
-}
-
-func readWebP(file []byte) (image.Image, string, error) {
-	m, err := webp.Decode(bytes.NewReader(file))
-	return m, "", err
-}
 
 // broken says that a file of a known format cannot be decoded. An error that already is in words for the sender stays;
 // of the others, some have a cause that the bytes show.

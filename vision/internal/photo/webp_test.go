@@ -1,6 +1,9 @@
 package photo_test
 
 import (
+	"bytes"
+	"encoding/binary"
+	"image"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,4 +52,32 @@ func TestLossyWebPHasTheRightColours(t *testing.T) {
 			t.Errorf("%s is brighter by %.2f levels than it should be", lossy, off)
 		}
 	}
+}
+
+// A file that lost its last bytes, or says a wrong length, is read; one that lost more is not.
+func TestDecodeReadsWebPWithFaults(t *testing.T) {
+	m := scene(60, 40)
+	whole := webpOf(m, 60, 40, nil)
+	length := func(n uint32) []byte {
+		b := bytes.Clone(whole)
+		binary.LittleEndian.PutUint32(b[4:], n)
+		return b
+	}
+	for name, file := range map[string][]byte{
+		"a length of nothing": length(4), "too short a length": length(uint32(len(whole) / 2)),
+		"too long a length": length(1 << 20), "bytes behind the end": append(bytes.Clone(whole), "trailing"...),
+	} {
+		got, err := decode(file)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		compare(t, got, m, 0)
+	}
+	almost, err := decode(whole[:len(whole)*19/20])
+	if err != nil || !strings.Contains(almost.Note, "ends early") {
+		t.Fatalf("nineteen of twenty bytes: %v", err)
+	}
+	compare(t, &photo.RGB{Pix: almost.Pix[:3*60*30], W: 60, H: 30}, m.SubImage(image.Rect(0, 0, 60, 30)), 0)
+	refused(t, whole[:len(whole)/2], "incomplete")
 }

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 	"time"
 
@@ -92,6 +93,14 @@ func TestProgramsThatNeverEndAreStopped(t *testing.T) {
 	gone := errors.New("the caller is gone")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	patient := open(t, time.Hour)
+	collected := make(chan struct{})
+	go func() { // a collection of garbage waits for every goroutine to stop, the program's among them
+		defer close(collected)
+		for ctx.Err() == nil {
+			runtime.GC()
+		}
+	}()
+	defer func() { <-collected }()
 	time.AfterFunc(20*time.Millisecond, func() { cancel(gone) })
 	if _, err := call(ctx, patient, "loop"); !errors.Is(err, gone) {
 		t.Errorf("a loop without end and without a caller gives %v", err)

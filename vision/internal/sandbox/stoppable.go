@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 )
@@ -8,9 +9,14 @@ import (
 // stopFlag is the name under which a program exports the flag that ends it.
 const stopFlag = "visage_stop"
 
-// stoppable returns a WebAssembly module that looks at a flag, a global variable, wherever a loop begins anew and a
-// function begins, and traps when it is set: nothing else lasts. The runtime has such a check of its own, but leaves the
-// program for each, which makes decoders up to four times as slow.
+// pause is after how many turns of loops and calls of functions a program goes back to Go: some ten microseconds.
+const pause = 4096
+
+// stoppable returns a WebAssembly module that counts wherever a loop begins anew and a function begins, for nothing else
+// lasts. After so many it goes back to Go for a moment, by asking for no more memory: Go cannot interrupt machine code
+// that it did not make, and its garbage collector would hold all goroutines while it waits for this one. And it looks at
+// a flag, and traps when it is set. The runtime has a check of its own, but goes back to Go for each turn, which makes
+// decoders up to four times as slow.
 func stoppable(module []byte) ([]byte, error) {
 	const preamble = 8
 	if len(module) < preamble {
@@ -28,11 +34,11 @@ func stoppable(module []byte) ([]byte, error) {
 		switch id {
 		case 2:
 			global = importedGlobals(&body)
-		case 6: // the globals: one more
+		case 6: // the globals: two more variables i32, the flag and the count
 			n := body.number()
 			global += n
-			whole = append(leb(n+1), body.b...)
-			whole = append(whole, 0x7f, 1, 0x41, 0, 0x0b) // a variable i32, 0 at first
+			whole = append(leb(n+2), body.b...)
+			whole = append(whole, 0x7f, 1, 0x41, 0, 0x0b, 0x7f, 1, 0x41, pause&0x7f|0x80, pause>>7, 0x0b)
 			done++
 		case 7: // the exports: one more
 			whole = append(leb(body.number()+1), body.b...)
@@ -40,9 +46,8 @@ func stoppable(module []byte) ([]byte, error) {
 			whole = append(append(whole, 3), leb(global)...)
 			done++
 		case 10:
-			check := append(append([]byte{0x23}, leb(global)...), 0x04, 0x40, 0x00, 0x0b) // if the flag is set, trap
 			var err error
-			if whole, err = checked(&body, check); err != nil {
+			if whole, err = checked(&body, check(global, global+1)); err != nil {
 				return nil, err
 			}
 			done++
@@ -56,6 +61,20 @@ func stoppable(module []byte) ([]byte, error) {
 		return nil, errors.New("a module without variables, exports or code")
 	}
 	return out, nil
+}
+
+// check returns the instructions that are put into loops and functions.
+func check(flag, count uint32) []byte {
+	get := func(v uint32) []byte { return append([]byte{0x23}, leb(v)...) }
+	set := func(v uint32) []byte { return append([]byte{0x24}, leb(v)...) }
+	return bytes.Join([][]byte{
+		get(count), {0x41, 1, 0x6b}, set(count), // count down
+		get(count), {0x45, 0x04, 0x40}, // and at zero
+		{0x41, pause&0x7f | 0x80, pause >> 7}, set(count), // begin anew,
+		{0x41, 0, 0x40, 0, 0x1a},         // ask for no memory,
+		get(flag), {0x04, 0x40, 0, 0x0b}, // and if the flag is set, trap
+		{0x0b},
+	}, nil)
 }
 
 // importedGlobals counts the variables among the imports, which are numbered before the module's own.
