@@ -153,6 +153,11 @@ func TestSettle(t *testing.T) {
 		w.put(place("turned"), identity.Place{Instance: "after", Created: begin})
 		w.put(place("same"), identity.Place{Instance: "same", Created: begin})
 		store := newStore(t, dir, src)
+		type before struct { // as earlier versions of the program stored them
+			ID, Principal, Role, Scope string
+			Created                    int64
+		}
+		earlier := sealed.NewTable[before]("identity/assignment", 1)
 		table := sealed.NewTable[identity.Assignment]("identity/assignment", 1)
 		err := store.Space(sealed.Operator).Update(t.Context(), func(tx sealed.Tx) error {
 			for id, a := range map[string]identity.Assignment{
@@ -161,7 +166,11 @@ func TestSettle(t *testing.T) {
 			} {
 				a.ID = id
 				a.Instance = map[string]string{"5": "before", "6": "same"}[id]
-				if err := table.In().Put(tx, id, a); err != nil {
+				err := earlier.In().Put(tx, id, before{a.ID, a.Principal, a.Role, a.Scope, a.Created})
+				if a.Instance != "" {
+					err = table.In().Put(tx, id, a)
+				}
+				if err != nil {
 					return err
 				}
 			}

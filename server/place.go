@@ -34,16 +34,19 @@ func (l *layers) place(ctx context.Context, scope string) (identity.Place, error
 	if len(segments) == 4 {
 		return identity.Place{}, nil
 	}
-	name := segments[7]
-	switch kind := segments[5] + "/" + segments[6]; {
-	case strings.EqualFold(kind, "Microsoft.CognitiveServices/accounts"):
+	kind, name := segments[5]+"/"+segments[6], segments[7]
+	const accounts, vaults = "Microsoft.CognitiveServices/accounts", "Microsoft.KeyVault/vaults"
+	switch {
+	case strings.EqualFold(kind, accounts):
+		kind = accounts
 		if l.accounts == nil {
 			return identity.Place{}, errors.New("the resources are not open yet")
 		}
 		if a, found := l.accounts.Find(name); found {
 			return identity.Place{Instance: a.ID.String(), Created: a.Created, Deleted: !a.Deleted.IsZero()}, nil
 		}
-	case strings.EqualFold(kind, "Microsoft.KeyVault/vaults"):
+	case strings.EqualFold(kind, vaults):
+		kind = vaults
 		if l.vaults == nil {
 			return identity.Place{}, errors.New("the vaults are not open yet")
 		}
@@ -55,5 +58,5 @@ func (l *layers) place(ctx context.Context, scope string) (identity.Place, error
 			return identity.Place{}, err
 		}
 	}
-	return missing("ResourceNotFound", "The Resource '%s/%s/%s' was not found.", segments[5], segments[6], name)
+	return missing("ResourceNotFound", "The Resource '%s/%s' was not found.", kind, name)
 }

@@ -67,6 +67,15 @@ func TestTheLogSaysWhatWasGranted(t *testing.T) {
 	r.call(409, "RoleAssignmentExists", operator, "PUT", roles+newID(t), roleOf(identity.Owner, app))
 	r.call(404, "ResourceNotFound", operator, "PUT", vaultsPath+"/none"+roles+newID(t), roleOf(identity.Owner, app))
 	r.call(200, "", operator, "DELETE", groupPath+"/default"+roles+given, "")
+	ofResource := 0
+	for _, e := range r.call(200, "", operator, "GET", groupPath+"/default/auditEvents", "")["value"].([]any) {
+		if e.(map[string]any)["kind"] == "identity.role" {
+			ofResource++
+		}
+	}
+	if ofResource != 2 {
+		t.Errorf("the log of the resource has %d changes of roles on it, want 2", ofResource)
+	}
 	password := r.call(200, "", operator, "POST", apps+"/"+app+"/addPassword", `{}`)
 	r.call(204, "", operator, "POST", apps+"/"+app+"/removePassword", fmt.Sprintf(`{"keyId":%q}`, password["keyId"]))
 	r.call(404, "PrincipalNotFound", operator, "POST", apps+"/"+app+"/removePassword", fmt.Sprintf(`{"keyId":%q}`, password["keyId"]))
@@ -292,7 +301,7 @@ func TestTheLogSaysWhoSignedIn(t *testing.T) {
 		}
 		counted[text] += n
 	}
-	if n := counted["identity.token done identity"]; n < 1 {
+	if n := counted["identity.token done operator"]; n < 1 {
 		t.Errorf("the token was told of %d times: %v", n, count)
 	}
 	if n := count["identity.token refused:invalid_client unidentified reason=AADSTS7000215"]; n != 2 ||

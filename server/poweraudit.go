@@ -19,8 +19,9 @@ import (
 
 // identityAudit writes what changes of who there is and who may do what.
 type identityAudit struct {
-	log  *audit.Log
-	runs *audit.Runs
+	log      *audit.Log
+	runs     *audit.Runs
+	operator string // object id
 }
 
 // changes says what each operation on identities is called in the audit log.
@@ -68,7 +69,11 @@ func (a identityAudit) Granted(ctx context.Context, t identity.Attempt, outcome 
 		Details: map[audit.Detail]string{audit.DetailOperation: t.Proof},
 	}
 	event.Outcome, event.Code = outcomeOf(outcome)
-	if event.Outcome == audit.Done {
+	switch {
+	case event.Outcome != audit.Done:
+	case t.Subject == a.operator:
+		event.Actor = audit.Actor{Kind: audit.OperatorActor}
+	default:
 		event.Actor = audit.Actor{Kind: audit.Identity, ID: t.Subject}
 	}
 	if refusal, ok := errors.AsType[*visage.Refusal](outcome); ok && refusal.Feature != "" {

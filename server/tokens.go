@@ -39,7 +39,7 @@ func (s *Server) openIdentities(ctx context.Context, l *layers) (*identity.Direc
 	}
 	return identity.Open(ctx, identity.Config{
 		Store: l.store, Tenant: l.instance.TenantID, Issuer: s.issuer, Audience: s.isAudience, Trusted: trusted, Logger: s.log,
-		Place: l.place, Audit: identityAudit{l.audit, l.runs},
+		Place: l.place, Audit: identityAudit{l.audit, l.runs, l.instance.ClientID},
 	})
 }
 

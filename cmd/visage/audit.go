@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -231,6 +232,9 @@ func detailText(e audit.Entry) string {
 	var all []string
 	add := func(k audit.Detail) {
 		if v, found := e.Details[k]; found {
+			if strings.Contains(v, " ") {
+				v = strconv.Quote(v)
+			}
 			all = append(all, string(k)+"="+v)
 		}
 	}
