@@ -232,8 +232,6 @@ func (b *body) all(ctx context.Context) ([]byte, error) {
 func (r *Request) ReadBody() ([]byte, error) {
 	data, err := r.body.all(r.Context())
 	switch {
-	case err == nil && r.arrived != nil:
-		return data, r.arrived()
 	case err == nil:
 		return data, nil
 	case errors.Is(err, errBodyTooLong):

@@ -124,7 +124,7 @@ func (h *Handler) answer(
 	defer cancel()
 	req := &Request{
 		ID: x.id, http: r.WithContext(ctx), route: x.route, path: values, names: names, body: x.body,
-		handler: h, plane: x.plane,
+		handler: h, x: x,
 	}
 	result, err := h.run(x, req)
 	if err != nil {
@@ -171,7 +171,11 @@ func (h *Handler) run(x *exchange, req *Request) (result any, err error) {
 	}))
 	x.body.holder, x.body.proved = holderOf(req), x.route.Allow != Anyone
 	defer x.plane.memory.release(x.body) // the body counts until the handler is done with it
-	return x.route.Handle(req)
+	result, err = x.route.Handle(req)
+	if over := h.countRest(x, req); over != nil {
+		return nil, over
+	}
+	return result, err
 }
 
 // prove finds out who calls.

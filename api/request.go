@@ -26,8 +26,9 @@ type Request struct {
 	query   url.Values // by lower-case name; nil until it is needed
 	body    *body
 	handler *Handler
-	plane   *Plane
-	arrived func() error // counts the request once its body is there; nil: it was counted before
+	x       *exchange
+
+	uncounted bool // it is still to be counted against the rate of its address
 }
 
 // Inner reports whether the process sent the request to itself; see Config.Inner. Rules about where a request comes from

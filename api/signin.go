@@ -137,29 +137,39 @@ func (r *Request) SignIn(name string, prove func() error) error {
 	if len(name) > maxName {
 		name = name[:maxName]
 	}
+	r.uncounted = false
 	at := r.body.address
 	atName := at + caller("\x00"+strings.ToLower(name))
 	wait, proved := h.signIns.pause(atName, now)
 	ofAddress, _ := h.signIns.pause(at, now)
 	wait = max(wait, ofAddress)
 	if wait > 0 && !proved {
-		h.metrics.slowed.WithLabelValues(r.plane.Name).Inc()
+		h.metrics.slowed.WithLabelValues(r.x.plane.Name).Inc()
 		return errSlowed(wait)
+	}
+	if !proved {
+		if err := h.countAddress(r.x); err != nil {
+			return err
+		}
 	}
 	err := prove()
 	if err == nil {
+		if proved && r.x.plane.AddressRate != (Rate{}) { // of its own, so that others at the address do not use it up
+			err = h.take(atName, r.x.plane.AddressRate,
+				"The sign-ins of this client are above the rate that the service allows. Try again in %d s.")
+		}
 		h.signIns.succeed(atName)
 		h.cfg.Proved(r.Context())
-		return nil
+		return err
 	}
 	if !isFailedSignIn(err) {
 		return err
 	}
-	h.metrics.failed.WithLabelValues(r.plane.Name).Inc()
+	h.metrics.failed.WithLabelValues(r.x.plane.Name).Inc()
 	h.signIns.fail(atName, freeOfName, now)
 	h.signIns.fail(at, freeOfAddress, now)
 	if wait > 0 {
-		h.metrics.slowed.WithLabelValues(r.plane.Name).Inc()
+		h.metrics.slowed.WithLabelValues(r.x.plane.Name).Inc()
 		return errSlowed(wait)
 	}
 	return err

@@ -174,3 +174,32 @@ func TestRatesOfIdentitiesAndAddresses(t *testing.T) {
 		}
 	}
 }
+
+// TestAFloodOfSignInsLeavesTheirRateToOthers tries wrong secrets of a client that has signed in from the same address.
+func TestAFloodOfSignInsLeavesTheirRateToOthers(t *testing.T) {
+	p := plane(api.Route{Method: "POST", Pattern: "/t/token", MaxBody: 100, Handle: func(r *api.Request) (any, error) {
+		body, err := r.ReadBody()
+		if err != nil {
+			return nil, err
+		}
+		return nil, r.SignIn("app", func() error {
+			if string(body) != "right" {
+				return visage.Refuse(visage.Unauthenticated, "invalid_client", "Wrong.")
+			}
+			return nil
+		})
+	}})
+	p.AddressRate = api.Rate{PerSecond: 0.001, Burst: 4}
+	s := serve(t, api.Config{Planes: []api.Plane{p}})
+	for _, row := range []struct {
+		secret string
+		times  int
+		status int
+	}{{"right", 1, 200}, {"wrong", 40, 0}, {"right", 3, 200}} {
+		for range row.times {
+			if res := s.from(t, "127.0.0.1", "POST", "/t/token", row.secret); row.status != 0 && res.StatusCode != row.status {
+				t.Errorf("%s: got %d, want %d", row.secret, res.StatusCode, row.status)
+			}
+		}
+	}
+}

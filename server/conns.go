@@ -18,6 +18,7 @@ const (
 	maxHeaderBytes   = 32 << 10  // of a request
 	connectionWindow = 1 << 20   // bytes of bodies on their way in that no handler has read yet
 	streamWindow     = 256 << 10 // likewise, of one request
+	maxDisplaced     = 100       // connections a second that make room for others
 )
 
 // http2 are the bounds of connections that speak HTTP/2.
@@ -30,14 +31,16 @@ func http2() *http.HTTP2Config {
 
 // conns bounds how many connections there are, altogether and from one address. When there are too many, one goes on
 // which nobody has proved who they are, the oldest: a stranger who opens connections drives out their own, and nobody who
-// works. Only when all have proved it is a new one closed.
+// works. When all have proved it, or many make room each second already, the new one is closed.
 type conns struct {
 	net.Listener
 	all, ofOne int
 	closed     prometheus.Counter
 
 	mu        sync.Mutex
-	strangers []*conn // the oldest first
+	allowance float64   // connections that may make room for others now
+	allowed   time.Time // when that was looked at
+	strangers []*conn   // the oldest first
 	count     int
 	byAddress map[netip.Addr]int
 }
@@ -85,6 +88,9 @@ func (l *conns) admit(accepted net.Conn) (c *conn, rid net.Conn) {
 	defer l.mu.Unlock()
 	full, crowded := l.count >= l.all, l.byAddress[c.address] >= l.ofOne
 	if full || crowded {
+		if !l.mayDisplace(time.Now()) {
+			return nil, accepted
+		}
 		oldest := l.oldest(func(o *conn) bool { return !crowded || o.address == c.address })
 		if oldest == nil {
 			return nil, accepted
@@ -96,6 +102,18 @@ func (l *conns) admit(accepted net.Conn) (c *conn, rid net.Conn) {
 	l.byAddress[c.address]++
 	l.strangers = append(l.strangers, c)
 	return c, rid
+}
+
+// mayDisplace holds how often connections make room for others: each costs a handshake, and who opens them without end
+// shall not have all of the processor. It needs mu.
+func (l *conns) mayDisplace(now time.Time) bool {
+	l.allowance = min(maxDisplaced, l.allowance+now.Sub(l.allowed).Seconds()*maxDisplaced)
+	l.allowed = now
+	if l.allowance < 1 {
+		return false
+	}
+	l.allowance--
+	return true
 }
 
 func (l *conns) oldest(those func(*conn) bool) *conn {
