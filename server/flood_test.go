@@ -3,14 +3,12 @@ package server_test
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,81 +18,6 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/server"
 )
-
-// flood holds requests open whose bodies never come. When one ends, another takes its place, until stop.
-type flood struct {
-	ctx    context.Context
-	stop   func()
-	client []*http.Client
-	all    sync.WaitGroup
-	begun  sync.WaitGroup
-}
-
-// newFlood makes a flood over connections of its own, each with as many requests as the server lets it have.
-func newFlood(t *testing.T, o *officer, connections int) *flood {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	f := &flood{ctx: ctx, stop: cancel}
-	config := o.Client.Transport.(*http.Transport).TLSClientConfig
-	for range connections {
-		f.client = append(f.client, &http.Client{Transport: &http.Transport{
-			ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: config.RootCAs, ServerName: "localhost"},
-			HTTP2: &http.HTTP2Config{StrictMaxConcurrentRequests: true},
-		}})
-	}
-	t.Cleanup(func() {
-		cancel()
-		f.all.Wait()
-		for _, c := range f.client {
-			c.CloseIdleConnections()
-		}
-	})
-	return f
-}
-
-// stalled is a body that never has a byte. It tells when it is asked for one, which is when its header has left.
-type stalled struct {
-	begun  func()
-	ctx    context.Context // ends with Close
-	cancel func()
-}
-
-// Read implements io.Reader.
-func (b stalled) Read([]byte) (int, error) {
-	b.begun()
-	<-b.ctx.Done()
-	return 0, io.ErrUnexpectedEOF
-}
-
-// Close implements io.Closer: the request has its answer.
-func (b stalled) Close() error { b.cancel(); return nil }
-
-// add stalls n requests, one after another at each place. host is the Host header; empty: the address's own.
-func (f *flood) add(n int, method, url, host string, header http.Header) {
-	f.begun.Add(n)
-	for i := range n {
-		f.all.Go(func() {
-			begun := sync.OnceFunc(f.begun.Done)
-			defer begun()
-			for f.ctx.Err() == nil {
-				ctx, cancel := context.WithCancel(f.ctx)
-				req, err := http.NewRequestWithContext(f.ctx, method, url, stalled{begun, ctx, cancel})
-				if err != nil {
-					panic(err) // the test's own address
-				}
-				req.Header, req.Host = header.Clone(), host
-				res, err := f.client[i%len(f.client)].Do(req)
-				if err == nil {
-					_, _ = io.Copy(io.Discard, res.Body) // whatever it says
-					res.Body.Close()
-				}
-			}
-		})
-	}
-}
-
-// on waits until every request has been begun.
-func (f *flood) on() { f.begun.Wait() }
 
 // revoke disables or deletes a key and returns how long the data of its resource was served after that was asked for.
 func (o *officer) revoke(ctx context.Context, revoke func(context.Context) error) (time.Duration, error) {
@@ -147,7 +70,7 @@ func TestRevocationUnderFlood(t *testing.T) {
 	o.enable(t, key)
 	powerless := realm{o.Server, t}.somebody("powerless", "")
 
-	f := newFlood(t, o, 24)
+	f := o.NewFlood(t, 24)
 	form := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
 	json := http.Header{"Content-Type": {"application/json"}}
 	with := func(h http.Header, name, value string) http.Header {
@@ -159,15 +82,15 @@ func TestRevocationUnderFlood(t *testing.T) {
 	_, port, _ := strings.Cut(strings.TrimPrefix(o.URL, "https://"), ":")
 	safe := "safe.vault.localhost:" + port
 	atVault, atManagement := "Bearer "+powerless("https://vault.localhost:"+port), "Bearer "+powerless(managementPlane)
-	f.add(2100, http.MethodPost, o.URL+"/"+op.TenantID+"/oauth2/v2.0/token", "", form)
-	f.add(20, http.MethodPost, o.URL+"/keys/restore?api-version=7.4", safe, with(json, "Authorization", atVault))
-	f.add(20, http.MethodPost, o.URL+"/keys/restore?api-version=7.4", safe, json)
+	f.Add(2100, http.MethodPost, o.URL+"/"+op.TenantID+"/oauth2/v2.0/token", "", form)
+	f.Add(20, http.MethodPost, o.URL+"/keys/restore?api-version=7.4", safe, with(json, "Authorization", atVault))
+	f.Add(20, http.MethodPost, o.URL+"/keys/restore?api-version=7.4", safe, json)
 	image := http.Header{"Content-Type": {"application/octet-stream"}}
-	f.add(40, http.MethodPost, o.URL+"/face/v1.0/detect", "", image)
-	f.add(40, http.MethodPost, o.URL+"/face/v1.0/detect", "", with(image, "Ocp-Apim-Subscription-Key", o.Key))
-	f.add(20, http.MethodPut, o.URL+fmt.Sprintf(vaultPath, op.SubscriptionID, "other"), "", with(json, "Authorization", atManagement))
-	f.add(20, http.MethodPut, o.URL+fmt.Sprintf(vaultPath, op.SubscriptionID, "other"), "", json)
-	f.on()
+	f.Add(40, http.MethodPost, o.URL+"/face/v1.0/detect", "", image)
+	f.Add(40, http.MethodPost, o.URL+"/face/v1.0/detect", "", with(image, "Ocp-Apim-Subscription-Key", o.Key))
+	f.Add(20, http.MethodPut, o.URL+fmt.Sprintf(vaultPath, op.SubscriptionID, "other"), "", with(json, "Authorization", atManagement))
+	f.Add(20, http.MethodPut, o.URL+fmt.Sprintf(vaultPath, op.SubscriptionID, "other"), "", json)
+	f.Wait()
 
 	var took []time.Duration
 	for range rounds {
