@@ -272,7 +272,7 @@ func TestAPIFuzz(t *testing.T) {
 		}
 		if status >= 400 {
 			refused++
-			if !wellSpelled(o.plane, answer) {
+			if o.method != http.MethodHead && !wellSpelled(o.plane, answer) { // an answer to HEAD has no body
 				t.Fatalf("%s %s: %d spelled as %s", o.method, o.path(""), status, answer)
 			}
 		} else {

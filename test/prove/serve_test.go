@@ -211,7 +211,11 @@ func serveChild(args []string) error {
 		return errors.New("want the arguments: directory, address")
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
-	srv, err := server.New(server.Config{Dir: args[0], Listen: args[1], Logger: log, Recogniser: servertest.Faces{}, Rate: 1 << 20})
+	const rate = 1 << 20
+	srv, err := server.New(server.Config{
+		Dir: args[0], Listen: args[1], Logger: log, Recogniser: servertest.Faces{},
+		Rate: rate, VaultRate: rate, ManagementRate: rate, TokenRate: rate,
+	})
 	if err != nil {
 		return err
 	}
