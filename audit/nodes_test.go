@@ -239,3 +239,23 @@ func BenchmarkProve(b *testing.B) {
 		})
 	}
 }
+
+// TestOpensBehindACheckpoint: a log opens at every distance of its end from its last checkpoint, which a crash decides.
+func TestOpensBehindACheckpoint(t *testing.T) {
+	for signed := 0; signed <= 70; signed += 7 {
+		r := newRig(t)
+		if signed > 0 {
+			appendN(t, r.log, 1, signed)
+			mustDo(t, r.log.Sign(t.Context()))
+		}
+		for n := signed + 1; n <= signed+40; n++ {
+			appendN(t, r.log, n, n)
+			l, err := r.open(t)
+			if err != nil {
+				t.Fatalf("%d entries, the last checkpoint at %d: %v", n, signed, err)
+			}
+			keep(t, l)
+			must[audit.Report](t)(l.Verify(t.Context()))
+		}
+	}
+}

@@ -86,7 +86,7 @@ func (h *History) Verify(ctx context.Context, kept ...[]byte) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	w := walk{history: h, verifier: signer, tail: tail{last: genesis(h.store.Instance())}, report: Report{Verifier: text}}
+	w := walk{history: h, verifier: signer, tail: tail{last: genesis(h.store.Instance())}, whole: true, report: Report{Verifier: text}}
 	if rec.Size > 0 {
 		w.fixed = append(w.fixed, Checkpoint{Size: rec.Size, Root: hash(rec.Root)})
 	}
@@ -130,6 +130,7 @@ type walk struct {
 	stop     uint64       // the number of the first checkpoint that is not looked at; 0: not known yet
 	drained  bool         // none is left to read
 
+	whole  bool        // it begins with the first entry, so that the kept nodes can be held against the entries
 	kept   uint64      // blocks of nodes that there were when this began
 	leaves []tlog.Hash // of the block that is being read
 	blocks edge        // over the blocks before it
@@ -193,11 +194,10 @@ func (w *walk) entries(ctx context.Context, s span) error {
 		}
 		w.tail = w.tail.add(data)
 		w.report.Entries++
-		w.leaves = append(w.leaves, tlog.RecordHash(data))
 		if err := w.reached(ctx); err != nil {
 			return err
 		}
-		if err := w.block(ctx); err != nil {
+		if err := w.block(ctx, data); err != nil {
 			return err
 		}
 	}
@@ -210,9 +210,12 @@ func (w *walk) entries(ctx context.Context, s span) error {
 	return nil
 }
 
-// block holds the kept nodes of a block against its entries, once all of them were read.
-func (w *walk) block(ctx context.Context) error {
-	if len(w.leaves) < blockLeaves {
+// block takes one more entry, and holds the kept nodes of a block against its entries once all of them were read.
+func (w *walk) block(ctx context.Context, data []byte) error {
+	if !w.whole {
+		return nil
+	}
+	if w.leaves = append(w.leaves, tlog.RecordHash(data)); len(w.leaves) < blockLeaves {
 		return nil
 	}
 	n := w.tail.size/blockLeaves - 1
