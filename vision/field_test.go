@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -99,4 +100,42 @@ func overlap(a, b vision.Box) float64 {
 		return 0
 	}
 	return float64(w*h) / float64(a.Width*a.Height+b.Width*b.Height-w*h)
+}
+
+// A photo as phones store it has the same faces as the JPEG that it was made of. No encoder of HEIC or AVIF is written in
+// Go, so this needs those of libheif and libavif.
+func TestPhonesPhotosHaveTheSameFaces(t *testing.T) {
+	p := open(t, vision.Config{Parallel: 1})
+	source := shared(t, "faces", "Family1-Dad1.jpg")
+	want, err := p.Detect(t.Context(), read(t, source), vision.Want{})
+	if err != nil || len(want.Faces) == 0 {
+		t.Fatalf("no faces on the JPEG: %v", err)
+	}
+	for _, c := range []struct {
+		name    string
+		command []string
+	}{
+		{"photo.heic", []string{"heif-enc", "-q", "80", source, "-o"}},
+		{"photo.avif", []string{"avifenc", "-s", "8", "--min", "10", "--max", "20", source}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := exec.LookPath(c.command[0]); err != nil {
+				t.Skipf("%s is not installed", c.command[0])
+			}
+			file := filepath.Join(t.TempDir(), c.name)
+			if out, err := exec.CommandContext(t.Context(), c.command[0], append(c.command[1:], file)...).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			got, err := p.Detect(t.Context(), read(t, file), vision.Want{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Width != want.Width || got.Height != want.Height || len(got.Faces) != len(want.Faces) {
+				t.Fatalf("%d faces on %d × %d, want %d", len(got.Faces), got.Width, got.Height, len(want.Faces))
+			}
+			if o := overlap(got.Faces[0].Box, want.Faces[0].Box); o < 0.85 {
+				t.Errorf("face at %+v, want %+v", got.Faces[0].Box, want.Faces[0].Box)
+			}
+		})
+	}
 }
