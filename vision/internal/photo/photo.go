@@ -98,7 +98,7 @@ func NewDecoder() *Decoder {
 // slow machine.
 const sandboxTime = 30 * time.Second
 
-// Close frees what the sandboxes hold. No Decode may be under way.
+// Close waits for what runs in the sandboxes and frees them.
 func (d *Decoder) Close() error { return errors.Join(d.jpeg.Close(), d.heif.Close(), d.avif.Close()) }
 
 // Decode returns the picture in a file, turned upright as its metadata says. A broken or missing orientation is no error.

@@ -40,6 +40,7 @@ type Program struct {
 	packed []byte
 	limits Limits
 
+	running  sync.RWMutex // read by runs, written by Close, which waits for them
 	mu       sync.Mutex
 	runtime  wazero.Runtime
 	compiled wazero.CompiledModule
@@ -90,6 +91,8 @@ func (p *Program) load() (wazero.Runtime, wazero.CompiledModule, error) {
 // Run starts the program afresh, hands it to use, and takes its memory away afterwards. It returns the error of use,
 // ErrTime or the cause of ctx when these ended the run.
 func (p *Program) Run(ctx context.Context, use func(*Instance) error) error {
+	p.running.RLock()
+	defer p.running.RUnlock()
 	runtime, compiled, err := p.load()
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -123,8 +126,10 @@ func (p *Program) Run(ctx context.Context, use func(*Instance) error) error {
 	return err
 }
 
-// Close frees the machine code. No run may be under way.
+// Close waits for the runs under way and frees the machine code. No run succeeds afterwards.
 func (p *Program) Close() error {
+	p.running.Lock()
+	defer p.running.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true

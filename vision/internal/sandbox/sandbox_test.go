@@ -110,6 +110,28 @@ func TestProgramsThatNeverEndAreStopped(t *testing.T) {
 	}
 }
 
+func TestCloseWaitsForRuns(t *testing.T) {
+	p := sandbox.New(program(t), sandbox.Limits{Memory: 4 << 20, Time: 50 * time.Millisecond})
+	started, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- p.Run(t.Context(), func(run *sandbox.Instance) error {
+			close(started)
+			_, err := run.Call("loop")
+			return err
+		})
+	}()
+	<-started
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; !errors.Is(err, sandbox.ErrTime) {
+		t.Errorf("the run under way ended with %v", err)
+	}
+	if _, err := call(t.Context(), p, "add", 1); !errors.Is(err, sandbox.ErrUnavailable) {
+		t.Errorf("a run after the end gives %v", err)
+	}
+}
+
 func TestMemoryHasABound(t *testing.T) {
 	p := open(t, time.Minute)
 	const pages = 4 << 20 >> 16
