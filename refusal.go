@@ -53,3 +53,9 @@ func (r *Refusal) Error() string { return r.Code + ": " + r.Message }
 func Refuse(kind Kind, code, format string, args ...any) *Refusal {
 	return &Refusal{Kind: kind, Code: code, Message: fmt.Sprintf(format, args...)}
 }
+
+// Shortage is an error that is an answer too: there is no room for what is new. A store says it in words for the caller, so that no service can forget to.
+type Shortage interface {
+	error
+	Shortage() string // a sentence a person can act on
+}

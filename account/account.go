@@ -194,6 +194,9 @@ func (a *Accounts) create(ctx context.Context, by Caller, c Creation) (Account, 
 	if err := CheckName(c.Name); err != nil {
 		return Account{}, err
 	}
+	if err := a.store.MayGrow(); err != nil {
+		return Account{}, err
+	}
 	if err := CheckSubdomain(c.Subdomain); err != nil && c.Subdomain != "" {
 		return Account{}, err
 	}

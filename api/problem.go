@@ -84,6 +84,9 @@ func problemOf(ctx context.Context, err error) (p *Problem, internal bool) {
 		}
 		return p, p.Status == http.StatusInternalServerError
 	}
+	if short, ok := errors.AsType[visage.Shortage](err); ok {
+		return &Problem{Status: http.StatusInsufficientStorage, Code: "InsufficientStorage", Message: short.Shortage()}, false
+	}
 	switch {
 	case errors.Is(context.Cause(ctx), errTooLong):
 		return &Problem{

@@ -65,7 +65,7 @@ func (s *Service) Hold(ctx context.Context, res visage.Resource, on Held, reason
 		return badArgument("A hold needs a reason, of 1 to %d characters without control characters.", mostReason)
 	}
 	by := visage.CallerFrom(ctx).Principal
-	err := s.update(ctx, res, func(tx sealed.Tx) error {
+	err := s.update(sealed.FromReserve(ctx), res, func(tx sealed.Tx) error {
 		of, err := findHeld(tx, on, true)
 		if err != nil {
 			return err
@@ -84,7 +84,7 @@ func (s *Service) Hold(ctx context.Context, res visage.Resource, on Held, reason
 // Release ends a hold. What is over its time goes with the next sweep. Refusal: LegalHoldNotFound.
 func (s *Service) Release(ctx context.Context, res visage.Resource, on Held) error {
 	none := visage.Refuse(visage.NotFound, "LegalHoldNotFound", "There is no such hold.")
-	err := s.update(ctx, res, func(tx sealed.Tx) error {
+	err := s.update(sealed.FromReserve(ctx), res, func(tx sealed.Tx) error {
 		of, err := findHeld(tx, on, false)
 		if err != nil {
 			return err

@@ -140,9 +140,11 @@ func (s *Service) writeMatches(ctx context.Context, res visage.Resource) error {
 	}
 	if err != nil {
 		s.matches.putBack(taken, kinds)
-		return err
 	}
-	return nil
+	if errors.Is(err, sealed.ErrFull) {
+		return nil // who was recognised is written once there is room again
+	}
+	return err
 }
 
 // putMatch writes one match, of somebody who is still there and was not recognised that day already.

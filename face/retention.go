@@ -113,7 +113,7 @@ func (s *Service) SetRetention(ctx context.Context, res visage.Resource, ref Ref
 			return err
 		}
 	}
-	err := s.update(ctx, res, func(tx sealed.Tx) error {
+	err := s.update(sealed.FromReserve(ctx), res, func(tx sealed.Tx) error {
 		id := wholeResource
 		if ref != (Ref{}) {
 			c, err := find(tx, ref)

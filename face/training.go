@@ -57,7 +57,7 @@ func (s *Service) Train(ctx context.Context, res visage.Resource, ref Ref) error
 	if ref.Kind == FaceList {
 		return badArgument("A face list is searched as it is and cannot be trained.")
 	}
-	err := s.update(ctx, res, func(tx sealed.Tx) error {
+	err := s.update(sealed.FromReserve(ctx), res, func(tx sealed.Tx) error {
 		c, st, err := findIdle(tx, ref)
 		if err != nil {
 			return err
@@ -196,7 +196,7 @@ func (s *Service) step(
 	ctx context.Context, res visage.Resource, job jobRecord, change func(*stateRecord),
 ) (c collectionRecord, st stateRecord, err error) {
 	ref := Ref{Kind: job.Kind, ID: job.ID}
-	err = s.update(ctx, res, func(tx sealed.Tx) error {
+	err = s.update(sealed.FromReserve(ctx), res, func(tx sealed.Tx) error {
 		c, st, err = findState(tx, ref)
 		if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound {
 			c, st = collectionRecord{}, stateRecord{}

@@ -97,6 +97,9 @@ func (d *Directory) CreateApplication(ctx context.Context, c Creation) (Principa
 		return Principal{}, visage.Refuse(visage.Invalid, "InvalidPrincipal",
 			"An application has a name of 1 to %d bytes, and ids that are lower-case UUIDs.", maxName)
 	}
+	if err := d.space.MayGrow(); err != nil {
+		return Principal{}, fmt.Errorf("create identity: %w", err)
+	}
 	return d.create(ctx, principalRecord{
 		ID: c.ID, ClientID: c.ClientID, Tenant: c.Tenant, Name: c.Name, Kind: Application,
 	})

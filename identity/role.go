@@ -163,6 +163,9 @@ func (d *Directory) Assign(ctx context.Context, id, principal, role, scope strin
 		if slices.ContainsFunc(s.roles[a.Principal], same) {
 			return visage.Refuse(visage.Conflict, "RoleAssignmentExists", "The identity has that role there already.")
 		}
+		if err := d.space.MayGrow(); err != nil {
+			return err
+		}
 		tell(a.event(RoleGiven))
 		return assignments.In().Put(tx, a.ID, a)
 	})

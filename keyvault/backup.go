@@ -80,6 +80,9 @@ func (s *Service) RestoreKey(ctx context.Context, who Caller, vaultName string, 
 		if err := b.check(ctx); err != nil {
 			return err
 		}
+		if err := s.space.MayGrow(); err != nil {
+			return err
+		}
 		err = s.space.Update(ctx, func(tx sealed.Tx) error {
 			if vault, err = liveVault(tx, vaultName); err != nil {
 				return err

@@ -106,6 +106,11 @@ func (s *Service) add(
 		if err != nil {
 			return err
 		}
+		if need != MayRotate { // the successor of a key that must go has to be made on a full disk too
+			if err := s.space.MayGrow(); err != nil {
+				return err
+			}
+		}
 		present, err := s.present(ctx, vault, ref)
 		if need == MayRotate && isRefusal(err) {
 			return noKey(ref) // it is deleted, and only a name that is to be used again is in conflict with that

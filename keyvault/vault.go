@@ -121,6 +121,9 @@ func (s *Service) CreateVault(ctx context.Context, who Caller, v Vault) (made Va
 		if err := visage.CheckTags(v.Tags); err != nil {
 			return err
 		}
+		if err := s.space.MayGrow(); err != nil {
+			return err
+		}
 		now := time.Now().UnixNano()
 		rec := vaultRecord{
 			ID: newVersion(), Name: v.Name, Group: v.Group, Location: v.Location, Tenant: strings.ToLower(v.Tenant),

@@ -33,6 +33,7 @@ type anchorDoc struct {
 
 // anchors are the newest states of spaces, kept outside the engine. Without a file they last as long as the process.
 type anchors struct {
+	dir    string // empty: there are none
 	file   string
 	accept bool // take what is older
 
@@ -58,6 +59,7 @@ func (s *Store) openAnchors(dir string) error {
 	if err := durable.MkdirAll(dir); err != nil {
 		return fmt.Errorf("make the directory of anchors: %w", err)
 	}
+	s.anchors.dir = dir
 	s.anchors.file = filepath.Join(dir, SpaceID(s.instance).String())
 	const maxAnchors = 256 << 20 // bytes: millions of spaces
 	value, err := owned.ReadSecret(s.anchors.file, maxAnchors)

@@ -68,7 +68,7 @@ func (d generationDoc) slot(sd slotDoc) format.Slot {
 }
 
 // Create makes a space under the service-managed slot: its first data key, sealed under the instance root, its first epoch key, in the key
-// store, and its root container. Refusing errors: ErrExists.
+// store, and its root container. Refusing errors: ErrExists, *FullError.
 func (s *Store) Create(ctx context.Context, id SpaceID) error {
 	if !id.valid() {
 		return fmt.Errorf("create space %s: not an id a space can have", id)
@@ -78,6 +78,11 @@ func (s *Store) Create(ctx context.Context, id SpaceID) error {
 	s.lifecycle.Lock()
 	defer s.lifecycle.Unlock()
 	space := format.ID(id)
+	if id != Operator {
+		if err := errors.Join(s.MayGrow(), s.mayKeepKeys()); err != nil {
+			return fmt.Errorf("create space %s: %w", id, err)
+		}
+	}
 	if err := s.vacant(ctx, id); err != nil {
 		return err
 	}

@@ -94,7 +94,7 @@ func (sp *Space) within(ctx context.Context, fn func(ring *keyring, fence uint64
 // Update runs fn as a transaction: when it returns nil, all that fn wrote is durable; on any other end nothing of it is, save that an error of
 // the disk itself may leave that open. fn sees its own writes, and the space alone. It may run twice, so it keeps nothing from an earlier
 // run, and it is short: other writers wait. The lease is checked before fn and after it, inside the transaction.
-// Errors: as View.
+// Errors: as View, and a *FullError when fn writes and deletes nothing while the volume is full; see FromReserve.
 func (sp *Space) Update(ctx context.Context, fn func(Tx) error) error {
 	_, err := sp.update(ctx, fn)
 	return err
@@ -121,6 +121,9 @@ func (sp *Space) update(ctx context.Context, fn func(Tx) error) (c committed, er
 				return err
 			}
 			if err := t.flush(); err != nil {
+				return err
+			}
+			if err := t.refuseGrowth(ctx); err != nil {
 				return err
 			}
 			rows, touched = t.rows, t.touched

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/visage-face/visage/internal/arena"
 	"github.com/visage-face/visage/internal/durable"
@@ -34,6 +35,9 @@ type Config struct {
 	AnchorDir string
 	// AcceptRollback takes data that is older than its anchors, as after a restore; each space for which that is so is reported.
 	AcceptRollback bool
+	// Reserve is how many bytes of the data's volume are kept for deletions, keys and the store's own work: below that nothing new is taken. Zero: a
+	// sixth of the volume, of at most 256 MiB.
+	Reserve uint64
 	// Report hears of what an audit would record. It is called from many goroutines and must not block. May be nil.
 	Report func(Event)
 	// Logger gets what the engine says. May be nil.
@@ -76,13 +80,18 @@ const (
 	EraseDelayed     EventKind = "erase delayed"     // what was deleted still opens in older copies, because the keys could not be turned
 	AnchorMissing    EventKind = "anchor missing"    // there was no file of anchors, as at the first start with one
 	AnchorDelayed    EventKind = "anchor delayed"    // the anchors could not be brought up to date
+	RoomLow          EventKind = "room low"          // the volume is nearly full: nothing new is taken
+	RoomRegained     EventKind = "room regained"     // and it is not any more
 	RollbackAccepted EventKind = "rollback accepted" // a space is older than its anchor, and was opened all the same
 )
 
 // Store is everything that is persisted, sealed. It is safe for concurrent use.
 type Store struct {
 	engine   engine.Engine
+	volume   engine.Volume // nil: the engine has none
+	full     atomic.Bool   // nothing new was taken when somebody last asked
 	epochs   keystore.Store
+	keyDir   string // where they are, empty: in memory
 	instance format.ID
 	using    sync.RWMutex  // held for reading while root is used: Close waits for it
 	root     *arena.Buffer // the instance root key
@@ -135,6 +144,9 @@ func newStore(cfg Config, eng engine.Engine) *Store {
 		pageSlots: format.PageSlots, pageFill: pageFill, report: cfg.Report, spaces: map[SpaceID]*Space{},
 		folds: newFolds(), erasures: newErasures(), anchors: newAnchors(cfg.AcceptRollback),
 	}
+	if s.volume = volumeOf(eng); s.volume != nil {
+		eng = bounded{eng, s.volume}
+	}
 	s.engine = placed{eng, s.corrupt}
 	if s.report == nil {
 		s.report = func(Event) {}
@@ -152,6 +164,9 @@ func (s *Store) open(ctx context.Context, cfg Config, dir string) error {
 		return err
 	}
 	s.epochs = epochs
+	if dir != "" {
+		s.keyDir = cfg.KeyDir
+	}
 	if err := s.openAnchors(cfg.AnchorDir); err != nil {
 		return err
 	}
@@ -180,7 +195,7 @@ func openEngine(cfg Config) (engine.Engine, string, error) {
 		if err := durable.MkdirAll(rest); err != nil {
 			return nil, "", fmt.Errorf("make the data directory: %w", err)
 		}
-		e, err := pebble.Open(pebble.Config{Dir: rest, Logger: cfg.Logger})
+		e, err := pebble.Open(pebble.Config{Dir: rest, Logger: cfg.Logger, Reserve: cfg.Reserve})
 		return e, rest, err
 	}
 	return nil, "", fmt.Errorf("storage engine %q is neither of pebble:/directory, memory: (nothing after it)", cfg.Engine)
@@ -215,23 +230,33 @@ func real(path string) string {
 // Instance identifies the store for ever.
 func (s *Store) Instance() string { return SpaceID(s.instance).String() }
 
-// Run does the work that no caller waits for until ctx ends: it folds containers that have grown, turns the epochs of spaces in which something was
+// Run does the work that no caller waits for until ctx ends or the disk fails, which is an ErrBroken: it folds containers that have grown, turns the epochs of spaces in which something was
 // deleted, keeps the anchors up to date, and finishes what a crash left of drops and turns. It returns after all of it has ended.
 func (s *Store) Run(ctx context.Context) error {
-	if err := s.sweepDropped(ctx); err != nil && ctx.Err() == nil {
+	if err := s.sweepDropped(ctx); err != nil && ctx.Err() == nil && !isFull(err) {
 		return fmt.Errorf("remove what dropped spaces left: %w", err)
 	}
 	if err := s.countNurseries(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("count what is to be folded: %w", err)
 	}
-	if err := s.sweepEpochs(ctx); err != nil && ctx.Err() == nil {
+	if err := s.sweepEpochs(ctx); err != nil && ctx.Err() == nil && !isFull(err) {
 		return fmt.Errorf("destroy epoch keys that a crash left: %w", err)
 	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var broken error
 	var all sync.WaitGroup
-	defer all.Wait()
 	all.Go(func() { s.eraseForever(ctx) })
 	all.Go(func() { s.anchorForever(ctx) })
-	return s.foldForever(ctx)
+	all.Go(func() {
+		if broken = s.watchVolume(ctx); broken != nil {
+			stop()
+		}
+	})
+	err := s.foldForever(ctx)
+	stop()
+	all.Wait()
+	return errors.Join(broken, err)
 }
 
 // Close locks every space, wipes the keys and closes the engine. Transactions that are running end first, or fail.
@@ -239,6 +264,10 @@ func (s *Store) Close() error {
 	var anchored error
 	if s.epochs != nil && !s.isClosed() {
 		anchored = s.Anchor(context.Background())
+		if isFull(anchored) { // the anchors from before hold on: data may be newer than they say
+			s.report(Event{Kind: AnchorDelayed, Err: anchored})
+			anchored = nil
+		}
 	}
 	s.mu.Lock()
 	if s.closed {

@@ -72,6 +72,10 @@ type Config struct {
 	// GalleryBytes bounds the memory of the galleries that are loaded for searching, in bytes. Default: 1 GiB.
 	GalleryBytes int64
 
+	// DiskReserve is how many bytes of the data's volume are kept for deletions, keys and the store's own work: with less free, what is new is refused.
+	// Default: a sixth of the volume, of at most 256 MiB.
+	DiskReserve int64
+
 	// Rate is how many requests a second a resource of tier S0 or E0 may make, and how many at once. Default: 10, as the
 	// contract has it. F0 keeps its 20 a minute.
 	Rate int
@@ -173,6 +177,7 @@ func DefaultDir() (string, error) {
 const (
 	maxParallel     = 256
 	minGalleryBytes = 1 << 20
+	minDiskReserve  = 4 << 20
 	maxDrainTimeout = time.Hour
 	minConnections  = 16
 )
@@ -275,6 +280,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.GalleryBytes < minGalleryBytes {
 		bad("gallery-memory", "%d bytes are less than the least, 1 MiB", c.GalleryBytes)
+	}
+	if c.DiskReserve != 0 && c.DiskReserve < minDiskReserve {
+		bad("disk-reserve", "%d bytes are less than the least, 4 MiB", c.DiskReserve)
 	}
 	if c.DrainTimeout < 0 || c.DrainTimeout > maxDrainTimeout {
 		bad("drain-timeout", "%v is not between 0 and %v", c.DrainTimeout, maxDrainTimeout)

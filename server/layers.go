@@ -241,7 +241,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	all = append(all, l.face.Collectors()...)
 	all = append(all, l.audit.Collectors()...)
 	all = append(all, l.custody.Collectors()...)
-	all = append(all, s.events, l.connections.closed)
+	all = append(all, s.events, l.connections.closed, volumes{l.store})
 	all = append(all, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, c := range all {
 		if err := metrics.Register(c); err != nil {
@@ -257,7 +257,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		// Not by net/http's mux: it redirects paths such as "//face/v1.0/detect", which clients send and whose bodies
 		// would be lost.
 		page, isPage := map[string]http.HandlerFunc{
-			"/healthz": healthz, "/readyz": s.readyz(l.custody), "/metrics": scrape.ServeHTTP, "/openapi.json": description,
+			"/healthz": healthz, "/readyz": s.readyz(l), "/metrics": scrape.ServeHTTP, "/openapi.json": description,
 		}[r.URL.Path]
 		switch {
 		case !isPage, s.isVaultHost(r.Host):
@@ -281,15 +281,21 @@ func healthz(w http.ResponseWriter, _ *http.Request) {
 }
 
 // readyz answers whether requests should be sent here: not before everything is open, and not while it stops. That a
-// customer has taken a key away is told, and makes nothing less ready: the other resources are served.
-func (s *Server) readyz(c *custody.Custody) http.HandlerFunc {
+// customer has taken a key away is told, and makes nothing less ready: the other resources are served. A full disk is told in place of "ok", and with the same
+// status: everything but what is new is served.
+func (s *Server) readyz(l *layers) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !s.serving.Load() {
 			http.Error(w, "stopping", http.StatusServiceUnavailable)
 			return
 		}
-		healthz(w, r)
-		encryption(w, c)
+		if full := storage(l.store); full == "" {
+			healthz(w, r)
+		} else {
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			fmt.Fprint(w, "degraded\n"+full)
+		}
+		encryption(w, l.custody)
 	}
 }
 

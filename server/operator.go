@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -137,10 +138,18 @@ func writeOperator(path string, o Operator) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", OperatorFile, err)
 	}
-	if err := durable.WriteFile(path, append(b, '\n')); err != nil {
+	if err := writeUnlessThere(path, append(b, '\n')); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
+}
+
+// writeUnlessThere writes a file for its owner alone, unless it is there as it shall be: then a start needs no room on the disk for it.
+func writeUnlessThere(path string, data []byte) error {
+	if old, err := owned.ReadSecret(path, int64(len(data))); err == nil && bytes.Equal(old, data) {
+		return nil
+	}
+	return durable.WriteFile(path, data)
 }
 
 // newUUID returns a random UUID, version 4.

@@ -24,7 +24,6 @@ import (
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/identity"
-	"github.com/visage-face/visage/internal/durable"
 )
 
 // What lies under Config.Dir.
@@ -232,7 +231,7 @@ func background(ctx context.Context, l *layers, failed chan<- error) error {
 func (s *Server) publish(l *layers) error {
 	if l.authority != nil {
 		ca := filepath.Join(s.cfg.Dir, caFile)
-		if err := durable.WriteFile(ca, l.authority.pem()); err != nil {
+		if err := writeUnlessThere(ca, l.authority.pem()); err != nil {
 			return fmt.Errorf("write %s: %w", ca, err)
 		}
 		l.forOperator.CAFile = ca

@@ -30,7 +30,7 @@ func (c Config) openStore(ctx context.Context, note func(sealed.Event)) (store *
 	}
 	store, err = sealed.Open(ctx, sealed.Config{
 		Engine: "pebble:" + c.dataDir(), KeyDir: c.keysDir(), Protectors: protectors, Report: note, Logger: c.Logger,
-		AnchorDir: c.anchorDir(), AcceptRollback: c.AcceptRollback,
+		AnchorDir: c.anchorDir(), AcceptRollback: c.AcceptRollback, Reserve: uint64(c.DiskReserve),
 	})
 	return store, first, err
 }
@@ -115,6 +115,10 @@ func (s *Server) note(e sealed.Event) {
 	case sealed.Corrupt:
 		s.log.Error("something stored does not open; \"visage verify\" on the stopped server lists all of it",
 			append(attrs, "err", e.Err)...)
+	case sealed.RoomLow:
+		s.log.Error("the disk is nearly full: what is new is refused until there is room", append(attrs, "err", e.Err)...)
+	case sealed.AnchorDelayed, sealed.EraseDelayed:
+		s.log.Warn("sealed store", append(attrs, "err", e.Err)...)
 	case sealed.RootExposed:
 		s.log.Warn("the root key lies beside the data on this machine: whoever copies both can open them", attrs...)
 	case sealed.SpaceOpened, sealed.SpaceWiped:

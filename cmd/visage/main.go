@@ -13,6 +13,9 @@ import (
 	"strings"
 	"syscall"
 	"text/tabwriter"
+
+	"github.com/visage-face/visage/internal/durable"
+	"github.com/visage-face/visage/sealed"
 )
 
 // Exit codes, the same for every command.
@@ -22,6 +25,7 @@ const (
 	exitUsage       = 2 // the command line, the environment or the configuration file is wrong; nothing was done
 	exitDamaged     = 3 // verify, audit: something stored does not open, or is not what was signed
 	exitUnreachable = 4 // the server cannot be reached
+	exitDisk        = 5 // the disk is full or failed; what was acknowledged is there when it is well again
 )
 
 // exitCodes is what every help text ends with.
@@ -31,6 +35,7 @@ const exitCodes = `Exit codes:
   2  the command line, environment or configuration file is wrong; nothing was done
   3  verify, audit: something stored does not open, or is not what was signed
   4  the server cannot be reached
+  5  the disk is full or failed; what was acknowledged is there
 `
 
 // streams are where a command reads and writes: answers on out, progress and errors on err.
@@ -229,6 +234,9 @@ func report(s streams, err error) int {
 	f, ok := errors.AsType[*failure](err)
 	if !ok {
 		f = &failure{err: err, code: exitFailure}
+	}
+	if f.code == exitFailure && (errors.Is(err, sealed.ErrFull) || errors.Is(err, sealed.ErrBroken) || durable.IsFull(err)) {
+		f.code = exitDisk
 	}
 	for i, line := range strings.Split(err.Error(), "\n") {
 		if i == 0 {

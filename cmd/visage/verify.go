@@ -48,6 +48,9 @@ func runVerify(ctx context.Context, s streams, cfg server.Config) (err error) {
 	if corrupt, ok := errors.AsType[*sealed.CorruptError](err); ok {
 		return &failure{err: corrupt, code: exitDamaged, hint: (&verifyReport{}).advice(err)}
 	}
+	if errors.Is(err, sealed.ErrFull) {
+		return err
+	}
 	if err != nil {
 		return hinted(err, "verify needs the data for itself: is the server of this directory still running?")
 	}

@@ -16,7 +16,26 @@ var (
 	ErrInUse    = errors.New("the data directory is in use by another process")
 	ErrDamaged  = errors.New("the storage engine's own files are damaged")
 	ErrUnsealed = errors.New("refused to store what is not sealed")
+	ErrFull     = errors.New("the disk is full")                                   // Open: there is too little room to open what is there
+	ErrBroken   = errors.New("the disk failed, and the store must be opened anew") // nothing is answered any more
 )
+
+// Room is what the volume of an engine has left, in bytes. What is not known is zero, save for Free, which then is without bound.
+type Room struct {
+	Free    uint64 // what may be used, with what is kept in reserve
+	Total   uint64
+	Reserve uint64 // what is to be left for deletions, keys and the engine's own work
+}
+
+// Volume is an engine that lives on a volume which can be full.
+type Volume interface {
+	// Room looks at the volume. It is cheap enough for every transaction.
+	Room() Room
+	// Tend takes what is kept in reserve back into keeping once there is room again. It is called now and then.
+	Tend()
+	// Broken is closed when the disk has failed: see ErrBroken.
+	Broken() <-chan struct{}
+}
 
 // Engine stores rows. All methods may be called at the same time.
 type Engine interface {

@@ -23,6 +23,8 @@ type Config struct {
 	Dir    string
 	FS     vfs.FS       // nil: the operating system's
 	Logger *slog.Logger // nil: silent
+	// Reserve is how many bytes of the volume are kept for deletions, keys and the engine's own work; see engine.Room. Zero: a share of the volume.
+	Reserve uint64
 }
 
 // Engine is an open directory. One process at a time can have it open.
@@ -32,13 +34,14 @@ type Engine struct {
 
 	gate   engine.Gate
 	lock   *pebble.Lock
+	disk   *disk
 	broken atomic.Pointer[error] // why nothing can be trusted until the directory is opened anew
+	failed chan struct{}         // closed when broken is set
 }
 
 const (
-	cacheBytes    = 64 << 20 // of decoded blocks; galleries, not this, are what makes searching fast
-	memTableBytes = 32 << 20
-	blockBytes    = 32 << 10 // loading a gallery reads whole ranges; small blocks would mostly cost index
+	cacheBytes = 64 << 20 // of decoded blocks; galleries, not this, are what makes searching fast
+	blockBytes = 32 << 10 // loading a gallery reads whole ranges; small blocks would mostly cost index
 )
 
 // Open opens the engine's directory, and makes it if it is not there. When somebody else has it open, the error is engine.ErrInUse.
@@ -49,28 +52,39 @@ func Open(cfg Config) (*Engine, error) {
 	if cfg.FS == nil {
 		fs, err := openPrivate(cfg.Dir)
 		if err != nil {
-			return nil, err
+			return nil, cause(err)
 		}
 		cfg.FS = fs
 	} else if err := cfg.FS.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data directory: %w", err)
+		return nil, fmt.Errorf("make the data directory: %w", cause(err))
 	}
+	disk := newDisk(cfg)
+	cfg.FS = disk.guarded()
 	lock, err := pebble.LockDirectory(cfg.Dir, cfg.FS)
 	if err != nil {
 		if _, file := errors.AsType[*os.PathError](err); file {
-			return nil, fmt.Errorf("lock %s: %w", cfg.Dir, err)
+			return nil, fmt.Errorf("lock %s: %w", cfg.Dir, cause(err))
 		}
 		return nil, fmt.Errorf("lock %s: %w", cfg.Dir, engine.ErrInUse) // what else a lock can say is that somebody holds it
 	}
 	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
 	opts := &pebble.Options{
-		FS:                 cfg.FS,
-		Lock:               lock,
-		Cache:              cache,
-		MemTableSize:       memTableBytes,
-		FormatMajorVersion: pebble.FormatNewest,
-		Logger:             logger{cfg.Logger},
+		FS:            cfg.FS,
+		Lock:          lock,
+		Cache:         cache,
+		MemTableSize:  disk.unit(),
+		LBaseMaxBytes: 2 * int64(disk.unit()),
+		// While compactions have no room, deletions go on; tables that wait for one only make reading slower.
+		L0StopWritesThreshold: 1 << 10,
+		FormatMajorVersion:    pebble.FormatNewest,
+		Logger:                logger{cfg.Logger},
+	}
+	if table := int64(disk.unit()) / 4; table < smallTable {
+		// On a small volume tables are small throughout: what a compaction writes before it can remove anything has to fit into the reserve.
+		for i := range opts.TargetFileSizes {
+			opts.TargetFileSizes[i] = table
+		}
 	}
 	for i := range opts.Levels {
 		opts.Levels[i].BlockSize = blockBytes
@@ -79,15 +93,28 @@ func Open(cfg Config) (*Engine, error) {
 	// What is sealed does not compress.
 	opts.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
 	// Left to itself, Pebble ends the process when a compaction meets a damaged table. Whoever reads what is damaged hears of it; the rest goes on.
-	opts.EventListener = &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) {
-		cfg.Logger.Error("storage engine found damage", "file", info.Path, "err", info.Details)
-	}}
-	db, err := pebble.Open(cfg.Dir, opts)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, damaged(err)), lock.Close())
+	opts.EventListener = &pebble.EventListener{
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			cfg.Logger.Error("storage engine found damage", "file", info.Path, "err", info.Details)
+		},
+		BackgroundError: disk.failedBehind,
 	}
-	return &Engine{db: db, lock: lock, writing: make(chan struct{}, 1)}, nil
+	db, err := disk.open(func() (*pebble.DB, error) { return pebble.Open(cfg.Dir, opts) })
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, cause(damaged(err))), lock.Close())
+	}
+	disk.opened()
+	return &Engine{db: db, lock: lock, writing: make(chan struct{}, 1), disk: disk, failed: make(chan struct{})}, nil
 }
+
+// Room implements engine.Volume.
+func (e *Engine) Room() engine.Room { return e.disk.Room() }
+
+// Tend implements engine.Volume.
+func (e *Engine) Tend() { e.disk.Tend() }
+
+// Broken implements engine.Volume.
+func (e *Engine) Broken() <-chan struct{} { return e.failed }
 
 // enter lets a transaction in.
 func (e *Engine) enter(ctx context.Context) error {
@@ -109,8 +136,10 @@ func (e *Engine) enter(ctx context.Context) error {
 // fail ends the engine's use. After a failed write of the log, what was applied in memory may not be on the disk, so nothing may be answered from
 // it any more.
 func (e *Engine) fail(err error) error {
-	err = fmt.Errorf("the disk failed, and the store must be opened anew: %w", err)
-	e.broken.CompareAndSwap(nil, &err)
+	err = fmt.Errorf("%w: %w", engine.ErrBroken, cause(err))
+	if e.broken.CompareAndSwap(nil, &err) {
+		close(e.failed)
+	}
 	return err
 }
 
@@ -135,6 +164,7 @@ func (e *Engine) Update(ctx context.Context, fn func(engine.Writer) error) error
 		return err
 	}
 	defer e.gate.Leave()
+	e.disk.prepare()
 	batch := e.db.NewIndexedBatch()
 	defer batch.Close() // of a batch that was applied and synced, or never was
 	wait, err := e.apply(ctx, batch, fn)

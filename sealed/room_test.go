@@ -1,0 +1,169 @@
+package sealed_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/visage-face/visage/sealed"
+)
+
+// small mounts a volume of so many MiB, which is gone after the test.
+func small(t *testing.T, size int) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "volume")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm", size), "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("a small volume cannot be mounted here: %s", out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+			t.Errorf("umount: %s", out)
+		}
+	})
+	return dir
+}
+
+// running runs a store until halt, or the end of the test.
+func running(t *testing.T, s *sealed.Store) (halt func()) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	halt = sync.OnceFunc(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	t.Cleanup(halt)
+	return halt
+}
+
+// TestAFullDiskRefusesWhatIsNewAlone fills a volume: reads, deletions and erasures go on, after a restart too, and it heals when space is freed.
+func TestAFullDiskRefusesWhatIsNewAlone(t *testing.T) {
+	dir := small(t, 60)
+	cfg := config(t, "pebble")
+	cfg.Engine, cfg.KeyDir, cfg.AnchorDir = "pebble:"+filepath.Join(dir, "data"), filepath.Join(dir, "keys"), filepath.Join(dir, "anchors")
+	s := open(t, cfg)
+	halt := running(t, s)
+	sp := create(t, s, spaceA)
+	text := strings.Repeat("x", 4<<10)
+	n := 0
+	// The engine tidies up behind the scenes, so that there is room again for a while: it is full when it has refused for a second on end.
+	fill := func() (err error) {
+		var refused time.Time
+		for n < 60_000 {
+			err = sp.Update(t.Context(), func(tx sealed.Tx) error { return notes.In("a").Put(tx, fmt.Sprint(n), note{fmt.Sprint(n), text}) })
+			switch {
+			case err == nil:
+				n, refused = n+1, time.Time{}
+			case !errors.Is(err, sealed.ErrFull) || !refused.IsZero() && time.Since(refused) > time.Second:
+				return err
+			case refused.IsZero():
+				refused = time.Now()
+			}
+		}
+		return err
+	}
+	err := fill()
+	full, ok := errors.AsType[*sealed.FullError](err)
+	if !ok || !errors.Is(err, sealed.ErrFull) || full.Free >= full.Needed || full.Holds != "data" {
+		t.Fatalf("after %d notes: %v", n, err)
+	}
+	t.Logf("%d notes, %v", n, err)
+	if n < 2000 {
+		t.Errorf("%d notes of 4 kB fill a volume of 60 MB", n)
+	}
+	if v := s.Volumes(); len(v) != 3 || !v[0].Full || v[0].Spent || v[0].Total != 60<<20 {
+		t.Errorf("the volumes are said to be %+v", v)
+	}
+	works := func(when string, i int) {
+		t.Helper()
+		err := sp.View(t.Context(), func(r sealed.Reader) error {
+			for _, id := range []int{i, n - 1} {
+				if got, err := notes.In("a").Get(r, fmt.Sprint(id)); err != nil || got.Text != text {
+					return fmt.Errorf("read note %d: %w", id, err)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Errorf("%s: %v", when, err)
+		}
+		receipt, err := sp.Erase(t.Context(), func(tx sealed.Tx) error { return notes.In("a").Delete(tx, fmt.Sprint(i)) })
+		if err != nil || len(receipt.Erased) != 1 {
+			t.Errorf("%s: erase: %+v, %v", when, receipt, err)
+		}
+		if err := sp.Update(t.Context(), func(tx sealed.Tx) error { return notes.In("b").Put(tx, "1", note{"1", text}) }); !errors.Is(err, sealed.ErrFull) {
+			t.Errorf("%s: a new note: %v", when, err)
+		}
+		err = sp.Update(sealed.FromReserve(t.Context()), func(tx sealed.Tx) error { return notes.In("c").Put(tx, "1", note{"1", "it must"}) })
+		if err != nil {
+			t.Errorf("%s: what has to go on: %v", when, err)
+		}
+	}
+	for i := range 50 {
+		works("full", i)
+	}
+	if err := s.Create(t.Context(), spaceB); !errors.Is(err, sealed.ErrFull) {
+		t.Errorf("a new space: %v", err)
+	}
+
+	// Others take what is left of the volume.
+	others, err := os.Create(filepath.Join(dir, "others"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := make([]byte, 64<<10)
+	for err == nil {
+		_, err = others.Write(block)
+	}
+	others.Close()
+	t.Logf("with nothing left: %+v", s.Volumes()[0])
+	for i := range 20 {
+		works("with nothing left but the reserve", 50+i)
+	}
+	halt()
+	if err := s.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	s = open(t, cfg)
+	running(t, s)
+	sp = s.Space(spaceA)
+	works("after a restart with nothing left", 90)
+	if err := os.Remove(others.Name()); err != nil {
+		t.Fatal(err)
+	}
+	if err := fill(); !errors.Is(err, sealed.ErrFull) {
+		t.Errorf("fill again: %v", err)
+	}
+	works("full, by its own records", 91)
+	t.Logf("%d notes, %+v", n, s.Volumes())
+
+	count := 0
+	err = sp.View(t.Context(), func(r sealed.Reader) error {
+		for got, err := range notes.In("a").All(r) {
+			if err != nil {
+				return err
+			}
+			if got.Text != text {
+				return fmt.Errorf("note %s is another", got.ID)
+			}
+			count++
+		}
+		return nil
+	})
+	if err != nil || count != n-72 {
+		t.Errorf("%d notes, %v; want %d", count, err, n-72)
+	}
+}

@@ -1,0 +1,68 @@
+package server
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/visage-face/visage/sealed"
+)
+
+// storage says which volumes are full, a line each; it is empty when none is. It names no paths: anyone may ask.
+func storage(store *sealed.Store) string {
+	var b strings.Builder
+	for _, v := range store.Volumes() {
+		if !v.Full {
+			continue
+		}
+		means := "new records are refused with 507; reading, deleting and keys go on"
+		switch {
+		case v.Holds == "anchors":
+			means = "requests go on, and going back to older data is noticed less exactly"
+		case v.Holds == "epoch keys":
+			means = "new resources are refused with 507, and what is deleted is erased from older copies later"
+		case v.Spent:
+			means = "nothing is written, and deleting is refused with 507 too; reading goes on"
+		}
+		fmt.Fprintf(&b, "storage: full: the volume of the %s has %s free of %s, and %s are kept in reserve: %s\n", v.Holds, sealed.Bytes(v.Free),
+			sealed.Bytes(v.Total), sealed.Bytes(v.Reserve), means)
+	}
+	return b.String()
+}
+
+// volumes are the metrics of what the volumes have left.
+type volumes struct{ store *sealed.Store }
+
+var (
+	diskFree  = volumeMetric("visage_server_disk_free_bytes", "What the volume has free, the part among it that is kept in reserve.")
+	diskTotal = volumeMetric("visage_server_disk_total_bytes", "The size of the volume.")
+	diskKept  = volumeMetric("visage_server_disk_reserve_bytes", "What is kept in reserve for deletions and keys: with less free, what is new is refused.")
+	diskFull  = volumeMetric("visage_server_disk_full", "1 while what is new is refused for want of room, else 0.")
+)
+
+func volumeMetric(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, []string{"holds"}, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (volumes) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{diskFree, diskTotal, diskKept, diskFull} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c volumes) Collect(ch chan<- prometheus.Metric) {
+	for _, v := range c.store.Volumes() {
+		full := 0.0
+		if v.Full {
+			full = 1
+		}
+		for desc, value := range map[*prometheus.Desc]float64{
+			diskFree: float64(v.Free), diskTotal: float64(v.Total), diskKept: float64(v.Reserve), diskFull: full,
+		} {
+			ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, strings.ReplaceAll(v.Holds, " ", "_"))
+		}
+	}
+}
