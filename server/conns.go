@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,7 +19,7 @@ const (
 	maxHeaderBytes   = 32 << 10  // of a request
 	connectionWindow = 1 << 20   // bytes of bodies on their way in that no handler has read yet
 	streamWindow     = 256 << 10 // likewise, of one request
-	maxDisplaced     = 100       // connections a second that make room for others
+	maxDisplaced     = 100       // answered connections of one address a second that make room for others of it
 )
 
 // http2 are the bounds of connections that speak HTTP/2.
@@ -29,34 +30,43 @@ func http2() *http.HTTP2Config {
 	}
 }
 
-// conns bounds how many connections there are, altogether and from one address. When there are too many, one goes on
-// which nobody has proved who they are, the oldest: a stranger who opens connections drives out their own, and nobody who
-// works. When all have proved it, or many make room each second already, the new one is closed.
+// conns bounds how many connections there are, altogether and from one address. When there are too many, it closes one whose
+// client has not authenticated, so that authenticated clients keep theirs: of the same address where that has too many, else
+// of the address that has most. A client at another address thus always gets in. Among the connections of one address, those
+// that were never answered go first: they have not cost a handshake, and a client that speaks at once is answered before it
+// is their turn. How many answered ones of an address are closed in a second is bounded; beyond that, and when all are
+// authenticated, the new connection is closed.
 type conns struct {
 	net.Listener
 	all, ofOne int
 	closed     prometheus.Counter
 
 	mu        sync.Mutex
-	allowance float64   // connections that may make room for others now
-	allowed   time.Time // when that was looked at
-	strangers []*conn   // the oldest first
+	strangers []*conn // not authenticated; the oldest first
 	count     int
-	byAddress map[netip.Addr]int
+	byAddress map[netip.Addr]*origins
+}
+
+// origins is what is counted of one address. It is guarded by conns.mu, and forgotten with the last connection.
+type origins struct {
+	count     int
+	allowance float64   // answered connections that may be closed for new ones now
+	allowed   time.Time // when allowance was last computed
 }
 
 // conn is a connection that is counted.
 type conn struct {
 	net.Conn
-	from    *conns
-	address netip.Addr
+	from     *conns
+	address  netip.Addr
+	answered atomic.Bool // whether the server has written anything
 
 	gone, known bool // guarded by conns.mu
 }
 
 func newConns(l net.Listener, all, ofOne int) *conns {
 	return &conns{
-		Listener: l, all: all, ofOne: ofOne, byAddress: map[netip.Addr]int{},
+		Listener: l, all: all, ofOne: ofOne, byAddress: map[netip.Addr]*origins{},
 		closed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "visage_server_connections_displaced_total", Help: "Connections that were closed because there were too many.",
 		}),
@@ -86,33 +96,70 @@ func (l *conns) admit(accepted net.Conn) (c *conn, rid net.Conn) {
 	c = &conn{Conn: accepted, from: l, address: networkOf(accepted.RemoteAddr())}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	full, crowded := l.count >= l.all, l.byAddress[c.address] >= l.ofOne
+	now := time.Now()
+	full, crowded := l.count >= l.all, l.byAddress[c.address] != nil && l.byAddress[c.address].count >= l.ofOne
 	if full || crowded {
-		if !l.mayDisplace(time.Now()) {
-			return nil, accepted
+		from := c.address
+		if !crowded {
+			from = l.mostCrowded(c.address)
 		}
-		oldest := l.oldest(func(o *conn) bool { return !crowded || o.address == c.address })
+		oldest := l.toDisplace(from, c.address, now)
 		if oldest == nil {
 			return nil, accepted
 		}
 		l.forget(oldest)
 		rid = oldest.Conn
 	}
+	of := l.byAddress[c.address]
+	if of == nil {
+		of = &origins{allowance: maxDisplaced, allowed: now}
+		l.byAddress[c.address] = of
+	}
+	of.count++
 	l.count++
-	l.byAddress[c.address]++
 	l.strangers = append(l.strangers, c)
 	return c, rid
 }
 
-// mayDisplace holds how often connections make room for others: each costs a handshake, and who opens them without end
-// shall not have all of the processor. It needs mu.
-func (l *conns) mayDisplace(now time.Time) bool {
-	l.allowance = min(maxDisplaced, l.allowance+now.Sub(l.allowed).Seconds()*maxDisplaced)
-	l.allowed = now
-	if l.allowance < 1 {
+// mostCrowded returns the address that has most of the connections that may be closed; address where none has more than
+// that. It needs mu.
+func (l *conns) mostCrowded(address netip.Addr) netip.Addr {
+	of := map[netip.Addr]int{}
+	for _, s := range l.strangers {
+		of[s.address]++
+	}
+	most := address
+	for a, n := range of {
+		if n > of[most] {
+			most = a
+		}
+	}
+	return most
+}
+
+// toDisplace returns the connection of an address that makes room for a new one from another or the same; nil: none may. It
+// needs mu.
+func (l *conns) toDisplace(from, to netip.Addr, now time.Time) *conn {
+	silent := l.oldest(func(o *conn) bool { return o.address == from && !o.answered.Load() })
+	if silent != nil {
+		return silent
+	}
+	oldest := l.oldest(func(o *conn) bool { return o.address == from })
+	if oldest == nil || from == to && !l.byAddress[from].mayDisplace(now) {
+		return nil
+	}
+	return oldest
+}
+
+// mayDisplace bounds how often answered connections of an address make room for others of it: each costs a handshake, and a
+// client that opens connections without end must not take all of the processor.
+func (of *origins) mayDisplace(now time.Time) bool {
+	of.allowance = min(maxDisplaced, of.allowance+now.Sub(of.allowed).Seconds()*maxDisplaced)
+	of.allowed = now
+	if of.allowance < 1 {
 		return false
 	}
-	l.allowance--
+	of.allowance--
 	return true
 }
 
@@ -130,7 +177,8 @@ func (l *conns) forget(c *conn) {
 	}
 	c.gone = true
 	l.count--
-	if l.byAddress[c.address]--; l.byAddress[c.address] == 0 {
+	of := l.byAddress[c.address]
+	if of.count--; of.count == 0 {
 		delete(l.byAddress, c.address)
 	}
 	l.know(c)
@@ -149,6 +197,12 @@ func (c *conn) Close() error {
 	c.from.forget(c)
 	c.from.mu.Unlock()
 	return c.Conn.Close()
+}
+
+// Write implements net.Conn. It notes that the client gets an answer, a handshake's included.
+func (c *conn) Write(b []byte) (int, error) {
+	c.answered.Store(true)
+	return c.Conn.Write(b)
 }
 
 // CloseWrite lets a client that is still sending read its answer, as net/http does for connections of TCP.

@@ -40,3 +40,47 @@ func TestStrangersDriveOutTheirOwn(t *testing.T) {
 		t.Error("no metric tells of the displaced connections")
 	}
 }
+
+// TestSilentConnectionsGoFirst opens connections that send nothing, many more than are displaced in a second, from the address
+// of a client that comes new, and from two others that may hold all connections between them.
+func TestSilentConnectionsGoFirst(t *testing.T) {
+	const most = 16
+	for _, c := range []struct {
+		name string
+		from []string
+	}{
+		{"from the client's address", []string{"127.0.0.1"}},
+		{"from two others", []string{"127.0.0.2", "127.0.0.3"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := servertest.Start(t, server.Config{Connections: most})
+			config := s.Client.Transport.(*http.Transport).TLSClientConfig.Clone()
+			config.ServerName, config.NextProtos = "localhost", []string{"http/1.1"}
+			for _, from := range c.from {
+				dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+				for i := range 300 {
+					silent, err := dialer.DialContext(t.Context(), "tcp", s.Addr().String())
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer silent.Close()
+					if i < most/2 && len(c.from) > 1 { // that were answered, so that closing them is bounded
+						if err := tls.Client(silent, config).HandshakeContext(t.Context()); err != nil {
+							t.Fatalf("handshake %d from %s: %v", i, from, err)
+						}
+					}
+				}
+			}
+			client := http.Client{Transport: s.Client.Transport.(*http.Transport).Clone()}
+			defer client.CloseIdleConnections()
+			res, err := client.Get(s.URL + "/healthz")
+			if err != nil {
+				t.Fatalf("a client that comes new: %v", err)
+			}
+			defer res.Body.Close()
+			if res.StatusCode != http.StatusOK {
+				t.Errorf("a client that comes new: %d", res.StatusCode)
+			}
+		})
+	}
+}
