@@ -49,7 +49,7 @@ type Account struct {
 	KeysRefused bool              // its keys open nothing; tokens do
 	Identity    Identity
 	Network     visage.NetworkRules // from where its data may be used
-	Origins     []string            // whose pages may use its data from a browser; see CheckOrigin
+	Origins     []string            // whose pages may use its data from a browser; each a scheme, a host and a port, or AnyOrigin
 	Created     time.Time
 	CreatedBy   string // the object id of who did; empty: the instance by itself
 	Changed     time.Time
@@ -213,21 +213,25 @@ func (a *Accounts) create(ctx context.Context, by Caller, c Creation) (Account, 
 	if err := checkAtCreation(c); err != nil {
 		return Account{}, err
 	}
-	if err := checkOpenness(c.Network, c.Origins); err != nil {
+	if err := c.Network.Check(); err != nil {
+		return Account{}, err
+	}
+	origins, err := foldOrigins(c.Origins)
+	if err != nil {
 		return Account{}, err
 	}
 	id := newID()
 	now := time.Now().UnixNano()
 	rec := record{
 		ID: id.String(), Name: c.Name, Group: c.Group, Location: c.Location, Tier: c.Tier, Tags: maps.Clone(c.Tags),
-		Subdomain: c.Subdomain, KeysRefused: c.KeysRefused, Network: c.Network.Clone(), Origins: slices.Clone(c.Origins), Protection: protected{Said: c.Protection != nil},
+		Subdomain: c.Subdomain, KeysRefused: c.KeysRefused, Network: c.Network.Clone(), Origins: origins, Protection: protected{Said: c.Protection != nil},
 		Keys: Keys{newKey(), newKey()}, State: creating, Created: now, Changed: now, Revision: 1,
 		CreatedBy: by.ObjectID, ChangedBy: by.ObjectID,
 	}
 	a.changes.Lock()
 	defer a.changes.Unlock()
 	x := a.index.Load()
-	err := x.admit(rec)
+	err = x.admit(rec)
 	if err == nil && rec.Tier == visage.E0 {
 		rec.Request, err = x.place(rec.Location, a.cfg.AutoApprove)
 	}

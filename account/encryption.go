@@ -25,7 +25,7 @@ type Protection struct {
 // protected is what is stored of the last Protection. It is for showing: what holds is custody's to know.
 type protected struct {
 	Said     bool   // somebody has said who holds the key
-	VaultURI string // the vault's address as it was given; empty: the key is the service's
+	VaultURI string // the vault's address; empty: the key is the service's
 }
 
 // Policy is what happens to the data of an account when its customer's key does not simply say yes.
@@ -35,7 +35,7 @@ type Policy = custody.Policy
 type Encryption struct {
 	Said     bool          // somebody has said who holds the key; else it is the service by default
 	Key      visage.KeyRef // as it was given; zero: the service's
-	VaultURI string        // the address of its vault as it was given
+	VaultURI string        // the address of its vault, with a slash at the end
 	State    custody.State
 }
 
@@ -232,23 +232,22 @@ func (a *Accounts) entrust(ctx context.Context, by Caller, rec record, key visag
 	return err
 }
 
-// key reads which key is meant. Refusal: InvalidKeyVaultProperties.
+// key reads which key is meant, and the address of its vault in the one form in which it is answered. Refusal:
+// InvalidKeyVaultProperties.
 func (p Protection) key() (key visage.KeyRef, vaultURI string, err error) {
 	if p.KeyName == "" {
 		key, err = visage.ParseKeyRef(p.VaultURI)
-		vaultURI = key.Vault + "/"
 		if err == nil && p.KeyVersion != "" && p.KeyVersion != key.Version {
 			err = errors.New("the identifier of the key and its keyVersion do not agree")
 		}
 	} else {
 		key, err = visage.NewKeyRef(p.VaultURI, p.KeyName, p.KeyVersion)
-		vaultURI = p.VaultURI
 	}
 	if err != nil {
 		return visage.KeyRef{}, "", visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
 			"The keyVaultProperties name no key: %v. They are keyVaultUri, keyName and, unless every new version shall be followed, keyVersion.", err)
 	}
-	return key, vaultURI, nil
+	return key, key.Vault + "/", nil
 }
 
 // Lock closes the data of an account under a customer's key at once, until Unlock. Refusals: ResourceNotFound;

@@ -235,7 +235,7 @@ func protectionIsShownAsItWasGiven(t *testing.T, h house) {
 		t.Fatal(err)
 	}
 	a, e := h.settled()
-	if a.Identity.System.PrincipalID != "principal-1" || a.Tags["protected"] != "true" || !e.Said || e.VaultURI != "https://SAFE.example/" ||
+	if a.Identity.System.PrincipalID != "principal-1" || a.Tags["protected"] != "true" || !e.Said || e.VaultURI != safeAddress+"/" ||
 		e.Key.Version != "" || e.State.Version != version || e.State.Condition != custody.Active {
 		t.Errorf("protected: %+v, %+v", a, e)
 	}

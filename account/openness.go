@@ -2,7 +2,6 @@ package account
 
 import (
 	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -15,32 +14,28 @@ const AnyOrigin = "*"
 // maxOrigins bounds the origins of one account.
 const maxOrigins = 64
 
-// CheckOrigin refuses what is neither AnyOrigin nor the origin of a web page as browsers send it (RFC 6454 §6.2): scheme
-// and host in lower case, the port where it is not the scheme's own, no path. Refusal: InvalidCorsOrigin.
-func CheckOrigin(origin string) error {
-	if origin == AnyOrigin {
-		return nil
-	}
-	u, err := url.Parse(origin)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+u.Host != origin ||
-		origin != strings.ToLower(origin) || u.Scheme == "https" && u.Port() == "443" || u.Scheme == "http" && u.Port() == "80" {
-		return visage.Refuse(visage.Invalid, "InvalidCorsOrigin",
-			"The allowed origin %q is neither * nor an origin as browsers send it, such as https://app.example.org.", origin)
-	}
-	return nil
-}
-
-// checkOpenness refuses rules that cannot be kept.
-func checkOpenness(network visage.NetworkRules, origins []string) error {
+// foldOrigins returns the one form of each origin, as browsers send it (RFC 6454 §6.2), without those that are there twice.
+// AnyOrigin stays. Refusal: InvalidCorsOrigin.
+func foldOrigins(origins []string) ([]string, error) {
 	if len(origins) > maxOrigins {
-		return visage.Refuse(visage.Invalid, "InvalidCorsOrigin", "There are %d allowed origins; at most %d are possible.", len(origins), maxOrigins)
+		return nil, visage.Refuse(visage.Invalid, "InvalidCorsOrigin", "There are %d allowed origins; at most %d are possible.", len(origins), maxOrigins)
 	}
-	for _, origin := range origins {
-		if err := CheckOrigin(origin); err != nil {
-			return err
+	var folded []string
+	for _, text := range origins {
+		one := text
+		if text != AnyOrigin {
+			origin, err := visage.ParseOrigin(text)
+			if err != nil {
+				return nil, visage.Refuse(visage.Invalid, "InvalidCorsOrigin",
+					"The allowed origin %.200q is not valid: use a scheme, a host and, where it is not the scheme's own, a port, such as https://app.example.org, or * for every origin.", text)
+			}
+			one = origin.String()
+		}
+		if !slices.Contains(folded, one) {
+			folded = append(folded, one)
 		}
 	}
-	return network.Check()
+	return folded, nil
 }
 
 // AdmitAddress refuses a client whom the network rules of a resource keep out; the zero Addr is none. A resource that is
@@ -79,5 +74,9 @@ func (a *Accounts) AdmitOriginAt(host, origin string) bool {
 }
 
 func (r record) admitsOrigin(origin string) bool {
-	return slices.Contains(r.Origins, origin) || slices.Contains(r.Origins, AnyOrigin)
+	if slices.Contains(r.Origins, AnyOrigin) {
+		return true
+	}
+	page, err := visage.ParseOrigin(origin)
+	return err == nil && slices.Contains(r.Origins, page.String())
 }

@@ -172,7 +172,7 @@ func unreadableKeysAreOneAccountsMisfortune(t *testing.T, h house) {
 	}
 	h = h.restarted()
 	e, err := h.Encryption(t.Context(), a)
-	if err != nil || !e.Said || e.VaultURI != mine.VaultURI || e.State.Condition != custody.Unavailable || e.State.Reason == "" {
+	if err != nil || !e.Said || e.VaultURI != safeAddress+"/" || e.State.Condition != custody.Unavailable || e.State.Reason == "" {
 		t.Errorf("got %+v, %v", e, err)
 	}
 	for range 2 {

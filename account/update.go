@@ -3,7 +3,6 @@ package account
 import (
 	"context"
 	"maps"
-	"slices"
 
 	"github.com/visage-face/visage"
 )
@@ -155,9 +154,12 @@ func (a *Accounts) apply(ctx context.Context, rec record, c Change) (record, err
 		rec.Network = c.Network.Clone()
 	}
 	if c.Origins != nil {
-		rec.Origins = slices.Clone(*c.Origins)
+		var err error
+		if rec.Origins, err = foldOrigins(*c.Origins); err != nil {
+			return record{}, err
+		}
 	}
-	if err := checkOpenness(rec.Network, rec.Origins); err != nil {
+	if err := rec.Network.Check(); err != nil {
 		return record{}, err
 	}
 	if c.kept != nil {

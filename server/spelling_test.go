@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"unicode/utf16"
@@ -300,5 +301,20 @@ func TestAddressesComeFromThePublicURL(t *testing.T) {
 		if got := res.Header.Get(c.header); !strings.HasPrefix(got, "https://faces.example.org/") {
 			t.Errorf("%s %s: %d %s: %s is %q", c.method, c.path, res.StatusCode, raw, c.header, got)
 		}
+	}
+}
+
+// TestFormsWithAByteOrderMark signs in with a form from a file that begins as some programs begin UTF-8.
+func TestFormsWithAByteOrderMark(t *testing.T) {
+	s := servertest.Start(t, server.Config{})
+	op := s.Operator()
+	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {op.ClientID}, "client_secret": {op.ClientSecret}, "scope": {s.URL + "/.default"}}
+	res, err := s.Client.Post(s.URL+"/"+op.TenantID+"/oauth2/v2.0/token", "application/x-www-form-urlencoded", strings.NewReader("\ufeff"+form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		t.Errorf("got %d, want 200", res.StatusCode)
 	}
 }

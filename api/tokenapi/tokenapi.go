@@ -247,9 +247,9 @@ func (p *plane) token(r *api.Request, style style) (any, error) {
 type form url.Values
 
 // parseForm reads a form in which nothing is given twice. What is unknown is passed over: clients send what they like to
-// tell about themselves.
+// tell about themselves. So is the mark with which some programs begin every file in UTF-8.
 func parseForm(body []byte) (form, error) {
-	values, err := url.ParseQuery(string(body))
+	values, err := url.ParseQuery(strings.TrimPrefix(string(body), "\ufeff"))
 	if err != nil { // its text repeats what was sent
 		return nil, refuse("invalid_request", "900144", "The body is not a form.")
 	}

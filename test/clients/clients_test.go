@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -53,6 +54,9 @@ var clients = []client{
 	{name: "az, as on a virtual machine", needs: "az", keeper: true, imds: true},
 }
 
+// builtHere are the programs that make clients builds, of modules in the folders below.
+var builtHere = []string{"azuresdk", "gocloud", "kmswrapping", "sigstore", "sops"}
+
 // TestClients runs the page, client by client, each against a server of its own.
 func TestClients(t *testing.T) {
 	all := readPage(t)
@@ -90,10 +94,11 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// absent ends the test of a client that is not installed.
-func absent(t *testing.T, format string, args ...any) {
+// absent ends the test of a client that is not installed. Continuous integration has installed what Debian has; what
+// make clients builds may be absent there.
+func absent(t *testing.T, built bool, format string, args ...any) {
 	t.Helper()
-	if *every {
+	if *every || os.Getenv("CI") == "true" && !built {
 		t.Fatalf(format, args...)
 	}
 	t.Skipf(format, args...)
@@ -205,17 +210,17 @@ func (c client) programs(t *testing.T) (folders string) {
 	}
 	if _, err := os.Stat(filepath.Join(others, c.needs)); err != nil {
 		if _, err := exec.LookPath(c.needs); err != nil {
-			absent(t, "%s is not installed", c.needs)
+			absent(t, slices.Contains(builtHere, c.needs), "%s is not installed", c.needs)
 		}
 	}
 	if c.imds {
 		if _, err := exec.LookPath("nft"); err != nil {
-			absent(t, "nft is not installed")
+			absent(t, false, "nft is not installed")
 		}
 	}
 	if c.imports != "" {
 		if said, err := exec.CommandContext(t.Context(), c.needs, "-c", "import "+c.imports).CombinedOutput(); err != nil {
-			absent(t, "Python's module %s is not installed: %s", c.imports, said)
+			absent(t, false, "Python's module %s is not installed: %s", c.imports, said)
 		}
 	}
 	visage, err := visageProgram()
@@ -235,7 +240,7 @@ func (c client) libraries(t *testing.T, home string) {
 			t.Fatal(err)
 		}
 		if _, err := os.Stat(modules); err != nil {
-			absent(t, "the official clients are not installed: run npm ci --ignore-scripts in test/sdk")
+			absent(t, false, "the official clients are not installed: run npm ci --ignore-scripts in test/sdk")
 		}
 		if err := os.Symlink(modules, filepath.Join(home, "node_modules")); err != nil {
 			t.Fatal(err)
@@ -275,7 +280,7 @@ func (c client) bash(t *testing.T, home, path, script string) (string, error) {
 		apart = append(apart, "--net")
 	}
 	if err := exec.CommandContext(t.Context(), "unshare", append(apart, "mount", "--bind", filepath.Join(home, "hosts"), "/etc/hosts")...).Run(); err != nil {
-		absent(t, "names cannot be made to resolve: no namespace of mounts: %v", err)
+		absent(t, false, "names cannot be made to resolve: no namespace of mounts: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
@@ -303,6 +308,8 @@ func (c client) bash(t *testing.T, home, path, script string) (string, error) {
 	}
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // with the server that the script started
 	cmd.WaitDelay = 5 * time.Second
 	err = cmd.Run()
 	return said.String(), err

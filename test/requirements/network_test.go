@@ -1,6 +1,7 @@
 package requirements_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -116,7 +117,15 @@ func TestPagesOfAllowedOrigins(t *testing.T) {
 	if res := ask("OPTIONS", "mine", page, "", true); res.StatusCode != 405 || allowed(res) != "" {
 		t.Errorf("before any origin is named: %d %v", res.StatusCode, res.Header)
 	}
-	w.want(w.arm("PATCH", account("mine"), `{"properties":{"cors":{"allowedOrigins":["`+page+`"]}}}`), 200, "")
+	spelled := strings.Replace(page, "https://", "HTTPS://", 1) + ".:443/"
+	named := w.arm("PATCH", account("mine"), `{"properties":{"cors":{"allowedOrigins":["`+spelled+`","`+page+`"]}}}`)
+	w.want(named, 200, "")
+	if got, want := fmt.Sprint(named.at("properties.cors.allowedOrigins")), "["+page+"]"; got != want {
+		t.Errorf("the origins are answered as %s, want %s", got, want)
+	}
+	for _, wrong := range []string{"https://*.example.org", "https://app.example.org/x", "null", "app.example.org", "ftp://app.example.org"} {
+		w.want(w.arm("PATCH", account("mine"), `{"properties":{"cors":{"allowedOrigins":["`+wrong+`"]}}}`), 400, "InvalidCorsOrigin")
+	}
 	key := w.app("mine").key
 	for _, host := range []string{"mine", ""} {
 		res := ask("OPTIONS", host, page, "", true)

@@ -65,7 +65,7 @@ func again(t *testing.T) {
 		})
 	}
 	if err != nil {
-		t.Skipf("a network namespace cannot be made here: %v", err)
+		missing(t, "a network namespace cannot be made here: "+err.Error())
 	}
 	err = cmd.Wait()
 	t.Logf("%s", said.String())
