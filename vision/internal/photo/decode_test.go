@@ -359,3 +359,12 @@ func TestDecodeCountsOnlyScans(t *testing.T) {
 		}
 	}
 }
+
+// Lossy files keep channels multiplied by alpha so roughly that some are larger than it. They are white, and not black.
+func TestMultipliedChannelsDoNotWrapAround(t *testing.T) {
+	for _, c := range [][3]byte{{0, 0, 255}, {10, 10, 255}, {13, 10, 255}, {255, 0, 255}, {0, 10, 245}, {7, 255, 7}} {
+		if got := photo.OnPaper(c[0], c[1]); got != c[2] {
+			t.Errorf("%d of an opacity of %d on white is %d, want %d", c[0], c[1], got, c[2])
+		}
+	}
+}

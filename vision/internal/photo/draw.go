@@ -51,9 +51,8 @@ func draw(src image.Image, width, height int, o orientation, mix *mixture) *RGB 
 			row := src.Pix[y*src.Stride : y*src.Stride+4*size.X]
 			p := at.start + y*at.down
 			for ; len(row) >= 4; row = row[4:] {
-				// The channels are multiplied by alpha already; they cannot be larger than it.
-				white := 255 - row[3]
-				dst.Pix[p], dst.Pix[p+1], dst.Pix[p+2] = row[0]+white, row[1]+white, row[2]+white
+				a := row[3]
+				dst.Pix[p], dst.Pix[p+1], dst.Pix[p+2] = onPaper(row[0], a), onPaper(row[1], a), onPaper(row[2], a)
 				p += at.right
 			}
 		}
@@ -108,6 +107,10 @@ func (p *packed) At(x, y int) color.Color {
 
 // onWhite lays a channel with the opacity a on white, rounding to the nearest.
 func onWhite(v byte, a uint32) byte { return byte((uint32(v)*a + 255*(255-a) + 127) / 255) }
+
+// onPaper lays a channel that is multiplied by its opacity a on white. It should not be larger than a; lossy files in
+// which it was stored so have some that are.
+func onPaper(v, a byte) byte { return min(v, a) + (255 - a) }
 
 // mixture says how luma and colour differences make a colour, in units of 1/65536.
 type mixture struct {

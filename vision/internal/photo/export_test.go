@@ -41,3 +41,6 @@ func Parse(file []byte) (repaired []byte, notes []string) {
 	}
 	return nil, nil
 }
+
+// OnPaper is what becomes of a channel that is multiplied by its opacity already.
+func OnPaper(v, a byte) byte { return onPaper(v, a) }

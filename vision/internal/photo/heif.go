@@ -16,6 +16,7 @@ type heif struct {
 	codec         string
 	turn          orientation
 	turns         []box // the properties that turn it, within the file
+	grey          []box // the properties of its H.265 data that say that there are no colours
 	cropped       bool
 	alike         *nclx // how colours are meant, if it is said
 }
@@ -120,6 +121,9 @@ func readHEIF(file []byte) (h heif, err error) {
 			if name := set[i-1].name; name == "irot" || name == "imir" {
 				h.turns = append(h.turns, set[i-1])
 			}
+			if isGrey(set[i-1]) {
+				h.grey = append(h.grey, set[i-1])
+			}
 			switch d := set[i-1].data; set[i-1].name {
 			case "ispe":
 				if len(d) >= 12 {
@@ -149,6 +153,9 @@ func readHEIF(file []byte) (h heif, err error) {
 		for _, p := range set {
 			if codec := map[string]string{"hvcC": "hvc1", "av1C": "av01"}[p.name]; codec != "" {
 				h.codec = codec
+				if isGrey(p) {
+					h.grey = append(h.grey, p)
+				}
 				break
 			}
 		}
@@ -158,6 +165,11 @@ func readHEIF(file []byte) (h heif, err error) {
 	}
 	return h, nil
 }
+
+// greyAt is the byte of an hvcC property whose lowest two bits name the sampling of colours, 0 for none.
+const greyAt = 16
+
+func isGrey(p box) bool { return p.name == "hvcC" && len(p.data) > greyAt && p.data[greyAt]&3 == 0 }
 
 func at0(d []byte) byte {
 	if len(d) == 0 {

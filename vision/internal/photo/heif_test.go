@@ -170,6 +170,38 @@ func TestDecodeReadsHEICAndAVIF(t *testing.T) {
 	}
 }
 
+// libheif takes a picture without colours for one with colours where only its H.265 data says that it has none.
+func TestDecodeReadsGreyHEIC(t *testing.T) {
+	file, tl := tileOf(t, "tilegrey.heic")
+	want, err := decode(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want.Pix[0] != want.Pix[1] || want.Pix[1] != want.Pix[2] {
+		t.Errorf("a grey picture has the colour %v", want.Pix[:3])
+	}
+	for name, g := range map[string]grid{
+		"one tile":    {tile: tl, columns: 1, rows: 1},
+		"cut, turned": {tile: tl, columns: 1, rows: 1, width: 63, height: 61, turns: [][]byte{boxOf("irot", []byte{2})}},
+	} {
+		got, err := decode(g.file())
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		at := 0 // of the first pixel, which a turn by half brings to the end
+		if len(g.turns) > 0 {
+			at = len(got.Pix) - 3
+		}
+		for c := range 3 {
+			if d := int(got.Pix[at+c]) - int(want.Pix[c]); d < -3 || d > 3 {
+				t.Errorf("%s: the first pixel is %v, want %v", name, got.Pix[at:at+3], want.Pix[:3])
+				break
+			}
+		}
+	}
+}
+
 // turns are the ways in which properties turn a picture, and the EXIF values of the same.
 var turns = []struct {
 	turns       [][]byte

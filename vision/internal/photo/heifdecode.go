@@ -51,7 +51,8 @@ func turnHEIF(file []byte) orientation {
 
 // unturned returns a copy of a file for libheif, which turns pictures itself, but not all: it mirrors none of more than 8
 // bits. The properties that turn the picture become turns by nothing. It also looks at the main brand alone, and generic
-// ones are not enough for it.
+// ones are not enough for it. A picture without colours it decodes only if another property says so as well: here it is
+// asked for grey colours, which it adds.
 func unturned(file []byte) []byte {
 	file = bytes.Clone(file)
 	h, err := readHEIF(file)
@@ -61,6 +62,9 @@ func unturned(file []byte) []byte {
 	for _, p := range h.turns {
 		copy(p.head[4:], "irot")
 		clear(p.data)
+	}
+	for _, p := range h.grey {
+		p.data[greyAt] |= 1 // 4:2:0
 	}
 	copy(file[8:], "heic")
 	return file
@@ -185,14 +189,19 @@ func (h heif) avif(run *sandbox.Instance, file []byte) (*packed, error) {
 		channel = 2
 	}
 	size := uint32(4 * channel * h.width * h.height)
-	out, err := run.Place("malloc", make([]byte, size)) // zeros tell what was not decoded
-	if err != nil {
+	out, err := run.Call("malloc", size)
+	if err != nil || out == 0 {
 		return nil, errors.Join(errors.New("the picture does not fit into the sandbox"), err)
 	}
+	before, err := run.Read(out, size)
+	if err != nil {
+		return nil, err
+	}
+	clear(before) // zeros tell what was not decoded
 	if err := call(0, out); err != nil {
 		return nil, err
 	}
-	pix, err := run.Read(out, size)
+	pix, err := run.Read(out, size) // not before: the memory may have grown, and moved
 	if err != nil {
 		return nil, err
 	}
@@ -203,8 +212,7 @@ func (h heif) avif(run *sandbox.Instance, file []byte) (*packed, error) {
 	for i := range h.width * h.height {
 		c := pix[4*channel*i : 4*channel*(i+1)]
 		if channel == 1 {
-			white := 255 - c[3]
-			p.Pix[3*i], p.Pix[3*i+1], p.Pix[3*i+2] = c[0]+white, c[1]+white, c[2]+white
+			p.Pix[3*i], p.Pix[3*i+1], p.Pix[3*i+2] = onPaper(c[0], c[3]), onPaper(c[1], c[3]), onPaper(c[2], c[3])
 			continue
 		}
 		at := func(j int) uint32 { return uint32(c[2*j]) | uint32(c[2*j+1])<<8 }

@@ -128,6 +128,45 @@ func jpegScans(file []byte) int {
 	return scans
 }
 
+// lacksTables reports whether a JPEG has a component whose quantisation table is nowhere up to the end of the picture. The
+// standard library's decoder takes such a table for zeros and gives a grey picture, on which there is nobody.
+func lacksTables(file []byte) bool {
+	var tables, used [256]bool
+	scans := false
+	for at := 2; at+4 <= len(file); {
+		marker := file[at+1]
+		if file[at] != 0xff || marker == 0 || marker == 0xff || marker >= 0xd0 && marker <= 0xd8 || marker == 1 {
+			at++
+			continue
+		}
+		if marker == 0xd9 {
+			break
+		}
+		n := max(int(file[at+2])<<8+int(file[at+3]), 2)
+		body := file[at+4 : max(min(at+2+n, len(file)), at+4)]
+		switch {
+		case marker == 0xdb:
+			for len(body) > 0 {
+				tables[body[0]&15] = true
+				body = body[min(1+64*(1+int(body[0]>>4)), len(body)):]
+			}
+		case marker == 0xda:
+			scans = true
+		case marker >= 0xc0 && marker <= 0xc2 && !scans: // within scans it would be a stray marker
+			for c := 8; c < len(body); c += 3 {
+				used[body[c]] = true
+			}
+		}
+		at += 2 + n
+	}
+	for i, needed := range used {
+		if needed && !tables[i] {
+			return true
+		}
+	}
+	return false
+}
+
 // jpegPerPixel counts the samples, and the coefficients that a progressive picture is kept as, by what is in the header
 // of its frame.
 func jpegPerPixel(file []byte, _ image.Config) int {

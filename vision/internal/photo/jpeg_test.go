@@ -236,6 +236,7 @@ func TestDecodeNamesTheJPEGsThatAreNotRead(t *testing.T) {
 	refused(t, change(func(b []byte) { b[4] = 16 }), "16 bits a sample")
 	refused(t, change(func(b []byte) { b[5], b[6] = 0, 0 }), "does not say its height")
 	refused(t, blocks{columns: 2, rows: 2, samples: patch, components: 2, adobe: -1}.file(), "2 components")
+	refused(t, without(plain, 0xdb), "damaged") // there are no standard tables of quantisation
 }
 
 // Four components that no Adobe segment explains are inks, inverted as Adobe stores them: browsers show them so.

@@ -21,6 +21,9 @@ var jpegProgram []byte
 // the file needs no more than to be put in order; and with libjpeg, which reads every sampling of colours and guesses
 // where data is lost.
 func readJPEG(ctx context.Context, d *Decoder, file []byte) (_ image.Image, note string, err error) {
+	if lacksTables(file) {
+		return nil, "", errors.New("a JPEG file without the quantisation table of a component")
+	}
 	m, first := jpeg.Decode(bytes.NewReader(file))
 	if first == nil {
 		return m, headerNote(file), nil

@@ -95,6 +95,7 @@ func TestDecodeReadsPNGsWithFaults(t *testing.T) {
 			{"one surplus byte", "too much", pngOf(head, chunk("IDAT", deflated(t, append(bytes.Clone(raw), 7))), end)},
 			{"surplus data behind the pixels", "", pngOf(head, idat, chunk("IDAT", []byte("surplus")), end)},
 			{"no end", "EOF", pngOf(head, idat)},
+			{"end with a wrong checksum", "checksum", pngOf(head, idat, spoiled(end))},
 			{"pixels without their checksum", "", pngOf(head, idat[:len(idat)-2])},
 			{"bytes behind the end", "", append(pngOf(head, idat, end), "trailing"...)},
 			{"wrong checksum of the data", "checksum", pngOf(head, chunk("IDAT", badSum), end)},

@@ -90,7 +90,7 @@ func mistaken(file []byte) string {
 		}
 	}
 	switch {
-	case replaced(file):
+	case replaced(file), isText(file):
 		return encoded
 	case bytes.Count(file, []byte{0}) == len(file):
 		return "the file is nothing but zeros"
@@ -103,12 +103,12 @@ func mistaken(file []byte) string {
 // altered tells what was done to an image's first bytes by programs that took it for text.
 func altered(file []byte) string {
 	const (
-		lines = "the line ends in the PNG file were converted, which destroys it; transfer the file in binary mode"
 		seven = "the image was reduced to seven bits a byte, which destroys it; transfer the file in binary mode"
 	)
 	for _, a := range []struct{ magic, cause string }{
 		{"\xef\xbf\xbd", encoded},                                                             // what is not UTF-8 was replaced
 		{"\xc3\xbf\xc3\x98", encoded}, {"\xc2\x89PNG", encoded}, {"\xe2\x80\xb0PNG", encoded}, // it was taken for Latin-1
+		{"\x00\x10JFIF\x00", encoded}, {"PNG\r\n\x1a\n", encoded}, {"????\x00", encoded}, // or left out, or made to "?"
 		{"\xff\xfe\xff\x00\xd8\x00", encoded}, {"\xfe\xff\x00\xff\x00\xd8", encoded}, {"??PNG", encoded},
 		{"\x89PNG\n\x1a\n", lines}, {"\x89PNG\r\r\n", lines}, {"\x89PNG\r\x1a\r", lines}, {"\x89PNG\n\n", lines},
 		{"\x09PNG", seven}, {"\x7fX\x7f", seven},
@@ -121,6 +121,9 @@ func altered(file []byte) string {
 	return ""
 }
 
+// lines is the cause of files whose line feeds were taken for ends of lines.
+const lines = "the line ends in the file were converted, which destroys it; transfer the file in binary mode"
+
 // encoded is the cause of files that programs took for text.
 const encoded = "the image went through a text encoding (UTF-8), which destroys it; read, keep and send the file as bytes, " +
 	"not as a string"
@@ -128,8 +131,25 @@ const encoded = "the image went through a text encoding (UTF-8), which destroys 
 // replaced reports whether a text decoder put the replacement character in the place of each byte that is not text. By
 // chance it would be there once in sixteen million bytes.
 func replaced(file []byte) bool {
-	const some = 20
 	return bytes.Count(file, []byte("\xef\xbf\xbd")) > some
+}
+
+// some is how often something has to be there to be no chance.
+const some = 20
+
+// isText reports whether bytes that should be an image are text in UTF-8, with zeros and characters beyond ASCII as no
+// text has them: each byte became a character, or those that are none were left out.
+func isText(file []byte) bool {
+	if bytes.IndexByte(file, 0) < 0 || !utf8.Valid(file) {
+		return false
+	}
+	return len(file)-utf8.RuneCount(file) > some
+}
+
+// isLined reports whether each of many line feeds stands behind a carriage return, which one in 256 does by chance.
+func isLined(file []byte) bool {
+	n := bytes.Count(file, []byte("\n"))
+	return n > some && bytes.Count(file, []byte("\r\n")) == n
 }
 
 // spoilt tells what was done to the bytes of a file that begins as it should and cannot be decoded; empty if that cannot
@@ -138,15 +158,18 @@ func spoilt(file []byte) string {
 	if cause := altered(file); cause != "" {
 		return cause
 	}
-	if replaced(file) {
+	switch {
+	case replaced(file), isText(file):
 		return encoded
+	case isLined(file):
+		return lines
 	}
 	return ""
 }
 
 // isBase64 reports whether a text begins as an image in Base64, of either alphabet.
 func isBase64(text string) bool {
-	const enough = 16
+	const enough = 24 // digits, of which a HEIC file has its brand in the last
 	text = strings.NewReplacer("\r", "", "\n", "", "-", "+", "_", "/", `"`, "", "'", "").Replace(text)
 	text = strings.TrimPrefix(text, "base64,")
 	if len(text) < enough {

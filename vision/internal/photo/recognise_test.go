@@ -22,6 +22,8 @@ func TestDecodeNamesTheCause(t *testing.T) {
 	m := scene(64, 64)
 	jpegFile, pngFile, gifFile, bmpFile := encode(t, "jpeg", m), encode(t, "png", m), encode(t, "gif", m), encode(t, "bmp", m)
 	webpFile := webpOf(m, 64, 64, nil)
+	heicFile, _ := tileOf(t, "tile.heic")
+	large := encode(t, "jpeg", scene(640, 480))
 	film := bytes.Clone(webpFile)
 	film[20] |= 2
 	encoded := func(b []byte) []byte { return []byte(base64.StdEncoding.EncodeToString(b)) }
@@ -61,6 +63,13 @@ func TestDecodeNamesTheCause(t *testing.T) {
 		"WebP, not UTF-8 replaced":  {eachReplaced(webpFile), "text encoding"},
 		"JPEG, taken for Latin-1":   {latin1(jpegFile), "text encoding"},
 		"PNG, taken for Latin-1":    {latin1(pngFile), "text encoding"},
+		"HEIC in Base64":            {encoded(heicFile), "Base64"},
+		"JPEG, not UTF-8 left out":  {bytes.ToValidUTF8(jpegFile, nil), "text encoding"},
+		"PNG, not UTF-8 left out":   {bytes.ToValidUTF8(pngFile, nil), "text encoding"},
+		"JPEG, each made to a mark": {questioned(jpegFile), "text encoding"},
+		"WebP, taken for Latin-1":   {latin1(webpFile), "text encoding"},
+		"HEIC, taken for Latin-1":   {latin1(heicFile), "text encoding"},
+		"JPEG, LF made CR LF":       {bytes.ReplaceAll(large, []byte("\n"), []byte("\r\n")), "line ends"},
 		"PNG, CR LF made LF":        {bytes.ReplaceAll(pngFile, []byte("\r\n"), []byte("\n")), "line ends"},
 		"PNG, LF made CR LF":        {bytes.ReplaceAll(pngFile, []byte("\n"), []byte("\r\n")), "line ends"},
 		"PNG of seven bits":         {seven, "seven bits"},
@@ -93,6 +102,11 @@ func TestDecodeNamesTheCause(t *testing.T) {
 			refused(t, c.file, c.words)
 		})
 	}
+}
+
+// questioned puts a question mark in the place of each byte that is not ASCII.
+func questioned(b []byte) []byte {
+	return bytes.ReplaceAll(eachReplaced(b), []byte("\uFFFD"), []byte("?"))
 }
 
 // eachReplaced puts the replacement character in the place of each byte that is not ASCII.

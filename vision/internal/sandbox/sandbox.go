@@ -88,9 +88,9 @@ func (p *Program) load() (wazero.Runtime, wazero.CompiledModule, error) {
 	return r, compiled, nil
 }
 
-// Run starts the program afresh, hands it to use, and takes its memory away afterwards. It returns the error of use,
-// ErrTime or the cause of ctx when these ended the run.
-func (p *Program) Run(ctx context.Context, use func(*Instance) error) error {
+// Run starts the program afresh, hands it to use, and takes its memory away afterwards, also when use panics. It returns
+// the error of use, ErrTime or the cause of ctx when these ended the run.
+func (p *Program) Run(ctx context.Context, use func(*Instance) error) (err error) {
 	p.running.RLock()
 	defer p.running.RUnlock()
 	runtime, compiled, err := p.load()
@@ -110,16 +110,18 @@ func (p *Program) Run(ctx context.Context, use func(*Instance) error) error {
 	}
 	// The program reads the flag while this sets it. No lock is between them: it is one word, and a program that sees it
 	// late runs on for as long.
+	defer func() {
+		if closing := module.Close(context.WithoutCancel(limited)); closing != nil && err == nil {
+			err = fmt.Errorf("stop program: %w", closing)
+		}
+	}()
 	flag, ok := module.ExportedGlobal(stopFlag).(api.MutableGlobal)
 	if !ok {
 		return fmt.Errorf("%w: the program cannot be stopped", ErrUnavailable)
 	}
 	spared := context.AfterFunc(limited, func() { flag.Set(1) })
+	defer spared()
 	err = use(&Instance{module, limited})
-	spared()
-	if closing := module.Close(context.WithoutCancel(limited)); closing != nil && err == nil {
-		err = fmt.Errorf("stop program: %w", closing)
-	}
 	if err != nil && limited.Err() != nil {
 		return context.Cause(limited)
 	}

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -171,6 +172,36 @@ func TestMemoryHasABound(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// The memory of a run is given back when its user panics, too.
+func TestPanicsLeaveNoMemory(t *testing.T) {
+	maps := func() int {
+		b, err := os.ReadFile("/proc/self/maps")
+		if err != nil {
+			t.Skip(err)
+		}
+		return bytes.Count(b, []byte("\n"))
+	}
+	p := open(t, time.Minute)
+	const runs = 100
+	panics := func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was lost")
+			}
+		}()
+		err := p.Run(t.Context(), func(*sandbox.Instance) error { panic("a bug") })
+		t.Errorf("a run whose user panics returned %v", err)
+	}
+	panics() // which compiles the program
+	before := maps()
+	for range runs {
+		panics()
+	}
+	if after := maps(); after-before > runs/2 {
+		t.Errorf("%d runs left %d mappings", runs, after-before)
 	}
 }
 
