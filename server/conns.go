@@ -39,6 +39,7 @@ func http2() *http.HTTP2Config {
 type conns struct {
 	net.Listener
 	all, ofOne int
+	shared     proxies // from whose addresses the clients of all come
 	closed     prometheus.Counter
 
 	mu        sync.Mutex
@@ -64,9 +65,9 @@ type conn struct {
 	gone, known bool // guarded by conns.mu
 }
 
-func newConns(l net.Listener, all, ofOne int) *conns {
+func newConns(l net.Listener, all, ofOne int, shared proxies) *conns {
 	return &conns{
-		Listener: l, all: all, ofOne: ofOne, byAddress: map[netip.Addr]*origins{},
+		Listener: l, all: all, ofOne: ofOne, shared: shared, byAddress: map[netip.Addr]*origins{},
 		closed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "visage_server_connections_displaced_total", Help: "Connections that were closed because there were too many.",
 		}),
@@ -97,7 +98,7 @@ func (l *conns) admit(accepted net.Conn) (c *conn, rid net.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	full, crowded := l.count >= l.all, l.byAddress[c.address] != nil && l.byAddress[c.address].count >= l.ofOne
+	full, crowded := l.count >= l.all, l.crowded(c.address)
 	if full || crowded {
 		from := c.address
 		if !crowded {
@@ -119,6 +120,13 @@ func (l *conns) admit(accepted net.Conn) (c *conn, rid net.Conn) {
 	l.count++
 	l.strangers = append(l.strangers, c)
 	return c, rid
+}
+
+// crowded reports whether an address has as many connections as one may have. A trusted proxy has those of many clients.
+// mu is held.
+func (l *conns) crowded(address netip.Addr) bool {
+	o := l.byAddress[address]
+	return o != nil && o.count >= l.ofOne && !l.shared.trusts(address)
 }
 
 // mostCrowded returns the address that has most of the connections that may be closed; address where none has more than

@@ -84,3 +84,28 @@ func TestSilentConnectionsGoFirst(t *testing.T) {
 		})
 	}
 }
+
+// TestProxiesMayHaveAllConnections opens more connections from a trusted proxy than there may be from another address.
+func TestProxiesMayHaveAllConnections(t *testing.T) {
+	const most = 16
+	s := servertest.Start(t, server.Config{Connections: most, TrustedProxies: []string{"127.0.0.1"}})
+	config := s.Client.Transport.(*http.Transport).TLSClientConfig.Clone()
+	config.ServerName, config.NextProtos = "localhost", []string{"http/1.1"}
+	var all []net.Conn
+	for range most - 2 {
+		c, err := tls.Dial("tcp", s.Addr().String(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		all = append(all, c)
+	}
+	for i, c := range all {
+		if _, err := c.Write([]byte("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")); err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Errorf("connection %d: %v", i, err)
+		}
+	}
+}

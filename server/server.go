@@ -119,7 +119,11 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	listener := newConns(bare, s.cfg.Connections, max(1, s.cfg.Connections/2))
+	trusted, err := parseProxies(s.cfg.TrustedProxies)
+	if err != nil {
+		return errors.Join(err, bare.Close())
+	}
+	listener := newConns(bare, s.cfg.Connections, max(1, s.cfg.Connections/2), trusted)
 	layers.connections = listener
 	opened.add("listener", func() error {
 		if err := listener.Close(); !errors.Is(err, net.ErrClosed) {

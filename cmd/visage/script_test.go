@@ -40,7 +40,8 @@ func (r *running) stop() error {
 
 type runningKey struct{}
 
-// TestScripts runs the stories in testdata/script. "server DIR" starts a server with made-up faces on a directory,
+// TestScripts runs the stories in testdata/script. "server DIR [URL]" starts a server with made-up faces on a directory, without TLS where
+// something stands before it at a public URL,
 // "stop" stops it, "group DIR PUT|DELETE ID" makes or deletes a person group as an application does, and "damage DIR" changes a bit of the epoch key of the default resource. "safe DIR" makes a vault with a
 // key whose identifier is in $KEY from then on, and "allow DIR true|false" says whether that may be used.
 func TestScripts(t *testing.T) {
@@ -58,7 +59,13 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"server": func(ts *testscript.TestScript, _ bool, args []string) { startServer(ts, args[0]) },
+			"server": func(ts *testscript.TestScript, _ bool, args []string) {
+				cfg := server.Config{}
+				if len(args) > 1 {
+					cfg.PublicURL, cfg.PlainHTTP = args[1], true
+				}
+				startServer(ts, args[0], cfg)
+			},
 			"stop": func(ts *testscript.TestScript, _ bool, _ []string) {
 				ts.Check(ts.Value(runningKey{}).(*running).stop())
 			},
@@ -89,8 +96,9 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-func startServer(ts *testscript.TestScript, dir string) {
-	srv, err := server.New(server.Config{Dir: ts.MkAbs(dir), Listen: "127.0.0.1:0", Recogniser: servertest.Faces{}})
+func startServer(ts *testscript.TestScript, dir string, cfg server.Config) {
+	cfg.Dir, cfg.Listen, cfg.Recogniser = ts.MkAbs(dir), "127.0.0.1:0", servertest.Faces{}
+	srv, err := server.New(cfg)
 	ts.Check(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	r := ts.Value(runningKey{}).(*running)
