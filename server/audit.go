@@ -145,7 +145,13 @@ func (a accountAudit) Record(ctx context.Context, e account.Event) error {
 // vaultAudit writes what happens in the built-in vault.
 type vaultAudit struct {
 	log      *audit.Log
+	runs     *audit.Runs
 	instance instanceRecord
+}
+
+// turnedAway names the refusals that any identity can cause without end, one that has no right in any vault included.
+var turnedAway = map[string]bool{
+	"AccessDenied": true, "ForbiddenByRbac": true, "ForbiddenByConnection": true, "ForbiddenByFirewall": true, "VaultNotFound": true,
 }
 
 // Record implements keyvault.Auditor.
@@ -174,6 +180,9 @@ func (v vaultAudit) Record(ctx context.Context, e keyvault.Event) error {
 		if e.Change == "" { // it was refused
 			event.Details[audit.DetailChange] = newUUID()
 		}
+	}
+	if turnedAway[event.Code] && len(e.Access) == 0 {
+		return v.runs.Note(ctx, event)
 	}
 	for _, a := range e.Access { // they are written with the event, and before it
 		change := event

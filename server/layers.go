@@ -79,7 +79,7 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 		return nil, err
 	}
 	l.vaults, err = keyvault.New(keyvault.Config{
-		Store: l.store, Address: s.vaultAddress, Audit: vaultAudit{l.audit, l.instance}, OnEnd: l.vaultEnded,
+		Store: l.store, Address: s.vaultAddress, Audit: vaultAudit{l.audit, l.runs, l.instance}, OnEnd: l.vaultEnded,
 		Roles: vaultRoles{l.identities, l.instance}, Logger: s.log, OnChange: func(keyID string) { s.keyChanged(l, keyID) },
 	})
 	if err != nil {

@@ -319,3 +319,56 @@ func TestTheLogSaysWhoSignedIn(t *testing.T) {
 		t.Errorf("a token that proves nobody was told of %d times: %v", n, counted)
 	}
 }
+
+// TestTheLogCountsWhatVaultsRefuse: an identity without rights cannot fill the log by what it asks of the vaults.
+func TestTheLogCountsWhatVaultsRefuse(t *testing.T) {
+	o := newOfficer(t, server.Config{})
+	nobody := realm{o.Server, t}.somebody("nobody", "")
+	_, port, _ := strings.Cut(strings.TrimPrefix(o.URL, "https://"), ":")
+	token := nobody("https://vault.localhost:" + port)
+	const flood = 200
+	ask := func(host, path string, want int) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, o.URL+path+"?api-version=7.4", strings.NewReader(`{"kty":"RSA"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host + ".vault.localhost:" + port
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", "Bearer "+token)
+		res, err := o.Client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != want {
+			t.Fatalf("%s of %s: %d, want %d", path, host, res.StatusCode, want)
+		}
+	}
+	for i := range flood {
+		ask("safe", "/keys/same/create", http.StatusForbidden)
+		ask("safe", fmt.Sprintf("/keys/k%d/create", i), http.StatusForbidden)
+	}
+	if err := o.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	told, counted := map[string]int{}, 0
+	for _, e := range entries(t, o.Dir()) {
+		if e.Kind != audit.VaultOperation || e.Outcome != audit.Refused {
+			continue
+		}
+		key := e.KeyID[strings.LastIndex(e.KeyID, "/")+1:]
+		told[key]++
+		n := 1
+		if c := e.Details[audit.DetailCount]; c != "" {
+			fmt.Sscan(c, &n)
+		}
+		counted += n
+	}
+	if told["same"] < 1 || told["same"] > 2 {
+		t.Errorf("what was refused again and again is told of in %d entries: %v", told["same"], told)
+	}
+	if all := len(told); all > 40 || counted != 2*flood {
+		t.Errorf("%d refusals on %d keys are told of as %d: %v", 2*flood, all, counted, told)
+	}
+}
