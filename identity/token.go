@@ -120,7 +120,7 @@ func (d *Directory) issue(ctx context.Context, rec principalRecord, audience, pr
 	name := oneAudience(audience)
 	if !d.cfg.Audience(name) {
 		return "", time.Time{}, refuseGrant(visage.Invalid, "invalid_resource", "500011",
-			"There is nobody called %q to make tokens for.", short(audience))
+			"The resource %q is not one of this instance: ask for a token of its management address, of its vaults or of https://cognitiveservices.azure.com.", short(audience))
 	}
 	now := time.Now()
 	key, found := d.signer(now)
@@ -164,11 +164,11 @@ func (d *Directory) Verify(_ context.Context, bearer string, allowed ...string) 
 	case errors.Is(err, errTenant):
 		code = "InvalidAuthenticationTokenTenant"
 	}
-	return visage.Principal{}, visage.Refuse(visage.Unauthenticated, code, "The bearer token proves nothing: %v.", err)
+	return visage.Principal{}, visage.Refuse(visage.Unauthenticated, code, "The bearer token is not valid: %v.", err)
 }
 
 var (
-	errAudience = errors.New("it was made for somebody else")
+	errAudience = errors.New("it was made for another audience")
 	errTenant   = errors.New("its tenant or issuer is not one of this instance")
 )
 

@@ -66,7 +66,7 @@ func (s *Server) openKey(l *layers, key visage.KeyRef, as visage.PrincipalID) (k
 // refuseForeign says of a vault that this instance does not speak to it.
 func (s *Server) refuseForeign(key visage.KeyRef) error {
 	return visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
-		"The vault %s is none that this instance speaks to: its own are below %s, and it has no application in Azure.",
+		"This instance cannot use the vault %s: use one of its own vaults, whose addresses end in .%s, or configure an application in Azure.",
 		key.Vault, s.vaultsOrigin().Host())
 }
 

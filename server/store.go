@@ -120,7 +120,7 @@ func (s *Server) note(e sealed.Event) {
 	case sealed.AnchorDelayed, sealed.EraseDelayed:
 		s.log.Warn("sealed store", append(attrs, "err", e.Err)...)
 	case sealed.RootExposed:
-		s.log.Warn("the root key lies beside the data on this machine: whoever copies both can open them", attrs...)
+		s.log.Warn("the root key lies beside the data on this machine: anyone who can copy both can open the data", attrs...)
 	case sealed.SpaceOpened, sealed.SpaceWiped:
 		s.log.Debug("sealed store", attrs...)
 	default:

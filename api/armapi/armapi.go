@@ -149,10 +149,10 @@ func (p *plane) scope(r *api.Request) error {
 		return err
 	}
 	if !given || version == "" {
-		return visage.Refuse(visage.Invalid, "MissingApiVersionParameter", "The query has no api-version; 2025-09-01 is one.")
+		return visage.Refuse(visage.Invalid, "MissingApiVersionParameter", "The query parameter api-version is missing: give a date such as 2025-09-01.")
 	}
 	if !api.ValidVersion(version) {
-		return visage.Refuse(visage.Invalid, "InvalidApiVersionParameter", "The api-version %q is none; 2025-09-01 is one.", version)
+		return visage.Refuse(visage.Invalid, "InvalidApiVersionParameter", "The api-version %.64q is not valid: give a date such as 2025-09-01.", version)
 	}
 	if !strings.Contains(r.Route().Pattern, "{subscription}") {
 		return nil

@@ -163,7 +163,7 @@ func (p *plane) setPolicy(r *api.Request) (any, error) {
 		return nil, err
 	}
 	if most := int64(math.MaxInt64 / time.Second); want.GraceSeconds < 0 || want.GraceSeconds > most {
-		return nil, visage.Refuse(visage.Invalid, "InvalidEncryptionPolicy", "A grace of %d seconds is none.", want.GraceSeconds)
+		return nil, visage.Refuse(visage.Invalid, "InvalidEncryptionPolicy", "The property graceSeconds is %d; it must be from 60 to 86400.", want.GraceSeconds)
 	}
 	err := p.Accounts.SetPolicy(r.Context(), by(r), r.Path("account"), account.Policy{
 		Grace: time.Duration(want.GraceSeconds) * time.Second, LockOnExpiry: want.LockOnExpiry, ManualRestore: want.ManualRestore,

@@ -70,10 +70,10 @@ func (p *plane) metadata(r *api.Request) (any, error) {
 		return nil, err
 	}
 	if !given || version == "" {
-		return nil, visage.Refuse(visage.Invalid, "MissingApiVersionParameter", "The query has no api-version; %s is one.", firstAsOne)
+		return nil, visage.Refuse(visage.Invalid, "MissingApiVersionParameter", "The query parameter api-version is missing: give a date such as %s.", firstAsOne)
 	}
 	if !api.ValidVersion(version) && !yearAndMonth.MatchString(version) {
-		return nil, visage.Refuse(visage.Invalid, "InvalidApiVersionParameter", "The api-version %q is none; %s is one.", version, firstAsOne)
+		return nil, visage.Refuse(visage.Invalid, "InvalidApiVersionParameter", "The api-version %.64q is not valid: give a date such as %s.", version, firstAsOne)
 	}
 	origin := strings.TrimSuffix(p.Endpoint(""), "/")
 	// The command line of Azure asks a service of its maker whether an authority is one, unless the address ends in

@@ -35,7 +35,7 @@ func parseFilter(text string) (test, error) {
 	for rest := strings.TrimRight(text, " \t"); rest != ""; {
 		m := tokenPattern.FindStringSubmatchIndex(rest)
 		if m == nil {
-			return nil, invalidFilter("it has a character that nothing begins with")
+			return nil, invalidFilter("it has a character that is not allowed there, or text without its closing quote")
 		}
 		switch {
 		case m[2] >= 0:

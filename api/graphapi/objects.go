@@ -103,7 +103,7 @@ func (p *plane) page(r *api.Request, name string, all []object) (any, error) {
 		}
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 0 || parameter == "$top" && (n < 1 || n > most) {
-			return nil, visage.Refuse(visage.Invalid, "BadRequest", "The value of the query parameter %s is none that it can have.", parameter)
+			return nil, visage.Refuse(visage.Invalid, "BadRequest", "The value of the query parameter %s is not valid: it is a whole number, for $top from 1 to %d.", parameter, most)
 		}
 		*into = n
 	}

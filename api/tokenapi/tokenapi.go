@@ -171,7 +171,7 @@ func (p *plane) instance(r *api.Request) (any, error) {
 		return nil, err
 	}
 	if given && !api.ValidVersion(version) {
-		return nil, refuse("invalid_request", "90014", "The api-version %q is none; 1.1 is one.", short(version))
+		return nil, refuse("invalid_request", "90014", "The api-version %q is not valid: give 1.1.", short(version))
 	}
 	host := p.Authority.Host()
 	names := []string{host}

@@ -245,10 +245,14 @@ func defineSettings(fs *flag.FlagSet, only ...string) *flags {
 			f.given[s.name] = append(f.given[s.name], v)
 			return nil
 		}
+		usage := s.usage
+		if s.list {
+			usage += "; may be repeated"
+		}
 		if s.boolean {
-			fs.BoolFunc(s.name, s.usage, add)
+			fs.BoolFunc(s.name, usage, add)
 		} else {
-			fs.Func(s.name, s.usage, add)
+			fs.Func(s.name, usage, add)
 		}
 	}
 	return f
