@@ -55,6 +55,9 @@ func DecodeJSON(data []byte, into any) error {
 // case, at any depth. Everything that is refused is of kind Invalid, with code as its code; where it helps, the sentence
 // names the field, and it never repeats a value.
 func DecodeLenient(data []byte, into any, code string) error {
+	if len(bytes.TrimSpace(data)) == 0 {
+		return visage.Refuse(visage.Invalid, code, "The body is empty; it must be a JSON object.")
+	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	err := scanValue(d, 0, maxLenientDepth)
@@ -68,8 +71,14 @@ func DecodeLenient(data []byte, into any, code string) error {
 	if err == nil {
 		return nil
 	}
+	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		err = misfit(err)
+	}
 	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.Invalid {
 		return visage.Refuse(visage.Invalid, code, "%s", refusal.Message)
+	}
+	if errors.Is(err, errTrailing) {
+		return visage.Refuse(visage.Invalid, code, "The body goes on after its JSON value.")
 	}
 	return visage.Refuse(visage.Invalid, code, "The body is not the JSON this operation takes.")
 }

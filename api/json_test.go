@@ -108,10 +108,12 @@ func TestDecodeLenient(t *testing.T) {
 		{"twice inside", `{"in":{"deep":"a","deep":"canary"}}`, `"deep" is given more than once`},
 		{"twice in what is passed over", `{"x":[{"y":1,"y":"canary"}]}`, `"y" is given more than once`},
 		{"too deep", `{"x":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`, "nests deeper"},
-		{"wrong type", `{"name":["canary"]}`, "not the JSON"},
-		{"trailing object", `{} {}`, "not the JSON"},
-		{"trailing junk", `{}x`, "not the JSON"},
-		{"nothing", ``, "not valid JSON"},
+		{"wrong type", `{"name":["canary"]}`, `"name" must be a string`},
+		{"wrong type inside", `{"in":{"deep":1}}`, `"in.deep" must be a string`},
+		{"no object", `[]`, "must be a JSON object"},
+		{"trailing object", `{} {}`, "goes on after"},
+		{"trailing junk", `{}x`, "goes on after"},
+		{"nothing", ``, "is empty"},
 		{"no JSON", `{"name":`, "not valid JSON"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
