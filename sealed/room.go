@@ -11,8 +11,9 @@ import (
 	"github.com/visage-face/visage/sealed/internal/pebble"
 )
 
-// What is kept of a volume, and for what. Below its reserve a space takes nothing new; deletions, keys, logs and the store's own work go on until one part of
-// it is left, so that nothing ever fails within the engine.
+// What is kept of a volume, and for what. Below its reserve a space takes nothing new. Deletions go on until three parts in sixteen of it are left, for their
+// marks take room until the engine tidies up, which takes room as well. What is left then is for keys, logs and the store's own work, so that a key can still
+// be revoked and its use be logged. Below the last part nothing is written at all, so that nothing ever fails within the engine.
 const (
 	lastShare  = 8           // of the reserve, one part: below it nothing is written at all
 	healShare  = 8           // of the reserve, one part: so much more than it must be free before new records are taken again
@@ -30,6 +31,7 @@ var ErrBroken = engine.ErrBroken
 type FullError struct {
 	Holds        string // what the volume holds: "data" or "epoch keys"
 	Free, Needed uint64 // bytes
+	Spent        bool   // deletions are refused as well
 }
 
 // Bytes writes a number of bytes for people.
@@ -45,6 +47,10 @@ func (e *FullError) Is(target error) bool { return target == ErrFull }
 
 // Shortage is the sentence for a caller.
 func (e *FullError) Shortage() string {
+	if e.Spent {
+		return fmt.Sprintf("The disk of the service is full: %s are free, and this needs %s. Nothing was written, and deleting is refused as well until the operator "+
+			"frees space on the volume or enlarges it. Reading goes on.", pebble.Bytes(e.Free), pebble.Bytes(e.Needed))
+	}
 	return fmt.Sprintf("The disk of the service is nearly full: %s are free, and writing needs %s. Nothing was written. Reading and deleting go on; delete what "+
 		"is not needed, or have the operator free space on the volume or enlarge it.", pebble.Bytes(e.Free), pebble.Bytes(e.Needed))
 }
@@ -55,7 +61,7 @@ type VolumeState struct {
 	Free, Total uint64 // bytes
 	Reserve     uint64 // bytes that are kept for deletions, keys and the store's own work
 	Full        bool   // what is new is refused
-	Spent       bool   // nothing can be written at all
+	Spent       bool   // deletions are refused as well
 }
 
 // Volumes says how full the volumes are. What is not known is left out.
@@ -64,7 +70,7 @@ func (s *Store) Volumes() (all []VolumeState) {
 		r := s.volume.Room()
 		if r.Reserve > 0 {
 			all = append(all, VolumeState{
-				Holds: "data", Free: r.Free, Total: r.Total, Reserve: r.Reserve, Full: s.growth() != nil, Spent: r.Free < r.Reserve/lastShare,
+				Holds: "data", Free: r.Free, Total: r.Total, Reserve: r.Reserve, Full: s.growth() != nil, Spent: s.exhaustion() != nil,
 			})
 		}
 	}
@@ -109,6 +115,19 @@ func (s *Store) growth() *FullError {
 	return &FullError{Holds: "data", Free: r.Free, Needed: need}
 }
 
+// exhaustion refuses deletions, so that they leave some room for keys and logs.
+func (s *Store) exhaustion() *FullError {
+	if s.volume == nil {
+		return nil
+	}
+	r := s.volume.Room()
+	need := r.Reserve / lastShare * 3 / 2
+	if r.Free >= need {
+		return nil
+	}
+	return &FullError{Holds: "data", Free: r.Free, Needed: need, Spent: true}
+}
+
 // mayKeepKeys refuses what needs a new file of an epoch key.
 func (s *Store) mayKeepKeys() error {
 	if s.keyDir == "" {
@@ -129,7 +148,7 @@ type bounded struct {
 // Update implements engine.Engine.
 func (b bounded) Update(ctx context.Context, fn func(engine.Writer) error) error {
 	if r := b.volume.Room(); r.Free < r.Reserve/lastShare {
-		return &FullError{Holds: "data", Free: r.Free, Needed: r.Reserve / lastShare}
+		return &FullError{Holds: "data", Free: r.Free, Needed: r.Reserve / lastShare, Spent: true}
 	}
 	return b.Engine.Update(ctx, fn)
 }
@@ -142,13 +161,21 @@ func FromReserve(ctx context.Context) context.Context {
 	return context.WithValue(ctx, fromReserve{}, true)
 }
 
-// refuseGrowth refuses a transaction that adds or changes records while the volume is full, unless it deletes some as well, or is marked. The operator's space
-// holds accounts, keys and rights, whose changes must go on; what adds to it asks MayGrow.
+// refuseGrowth refuses a transaction that adds or changes records while the volume is full, unless it deletes some as well, or is marked; and one that deletes
+// when too little is left for that. The operator's space holds accounts, keys and rights, whose changes must go on; what adds to it asks MayGrow.
 func (t *txn) refuseGrowth(ctx context.Context) error {
-	if len(t.rows) == 0 || len(t.gone) > 0 || t.sp.id == Operator || ctx.Value(fromReserve{}) != nil {
-		return nil
+	var full *FullError
+	switch {
+	case t.sp.id == Operator || ctx.Value(fromReserve{}) != nil:
+	case len(t.gone) > 0:
+		full = t.sp.store.exhaustion()
+	case len(t.rows) > 0:
+		full = t.sp.store.growth()
 	}
-	return t.sp.store.MayGrow()
+	if full != nil {
+		return full
+	}
+	return nil
 }
 
 // watchVolume looks at the volume until ctx ends or its disk has failed, which is the error it returns.

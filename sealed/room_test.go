@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visage-face/visage/internal/durable"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -165,5 +166,63 @@ func TestAFullDiskRefusesWhatIsNewAlone(t *testing.T) {
 	})
 	if err != nil || count != n-72 {
 		t.Errorf("%d notes, %v; want %d", count, err, n-72)
+	}
+}
+
+// TestDeletionsLeaveRoomForKeys lets other programs take a volume, and deletions what was kept in reserve: what keys and logs write goes on.
+func TestDeletionsLeaveRoomForKeys(t *testing.T) {
+	const reserve, left = 8 << 20, 3 << 19
+	dir := small(t, 60)
+	cfg := config(t, "pebble")
+	cfg.Engine, cfg.Reserve = "pebble:"+filepath.Join(dir, "data"), reserve
+	s := open(t, cfg)
+	running(t, s)
+	sp := create(t, s, spaceA)
+	const count = 2000
+	text := strings.Repeat("x", 2<<10)
+	for i := range count {
+		if err := sp.Update(t.Context(), func(tx sealed.Tx) error { return notes.In("a").Put(tx, fmt.Sprint(i), note{fmt.Sprint(i), text}) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	others, err := os.Create(filepath.Join(dir, "others"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for free := uint64(reserve); err == nil && free > left; free, _, err = durable.Room(dir) {
+		_, err = others.Write(make([]byte, 64<<10))
+	}
+	if err := errors.Join(err, others.Close()); err != nil {
+		t.Fatal(err)
+	}
+	deleted := 0
+	for err = nil; err == nil && deleted < count; {
+		if err = sp.Update(t.Context(), func(tx sealed.Tx) error { return notes.In("a").Delete(tx, fmt.Sprint(deleted)) }); err == nil {
+			deleted++
+		}
+	}
+	full, ok := errors.AsType[*sealed.FullError](err)
+	if !ok || !full.Spent || deleted < 20 {
+		t.Fatalf("after %d deletions: %v", deleted, err)
+	}
+	if words := full.Shortage(); !strings.Contains(words, "deleting is refused") {
+		t.Errorf("deletions are refused with %q", words)
+	}
+	if v := s.Volumes(); !v[0].Full || !v[0].Spent {
+		t.Errorf("the volume is said to be %+v", v[0])
+	}
+	operator := s.Space(sealed.Operator)
+	for i := range 50 {
+		appendAll(t, s.Log("audit"), strings.Repeat("x", 300))
+		if err := operator.Update(t.Context(), func(tx sealed.Tx) error { return notes.In("keys").Put(tx, "1", note{"1", fmt.Sprint(i)}) }); err != nil {
+			t.Fatalf("change %d of a key: %v", i, err)
+		}
+	}
+	t.Logf("%d deletions; %+v", deleted, s.Volumes()[0])
+	if err := os.Remove(others.Name()); err != nil {
+		t.Fatal(err)
+	}
+	if err := sp.Update(t.Context(), func(tx sealed.Tx) error { return notes.In("a").Delete(tx, fmt.Sprint(deleted)) }); err != nil {
+		t.Errorf("a deletion when there is room again: %v", err)
 	}
 }

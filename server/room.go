@@ -23,7 +23,7 @@ func storage(store *sealed.Store) string {
 		case v.Holds == "epoch keys":
 			means = "new resources are refused with 507, and what is deleted is erased from older copies later"
 		case v.Spent:
-			means = "nothing is written, and deleting is refused with 507 too; reading goes on"
+			means = "deleting is refused with 507 too, and soon whatever writes; reading goes on"
 		}
 		fmt.Fprintf(&b, "storage: full: the volume of the %s has %s free of %s, and %s are kept in reserve: %s\n", v.Holds, sealed.Bytes(v.Free),
 			sealed.Bytes(v.Total), sealed.Bytes(v.Reserve), means)
