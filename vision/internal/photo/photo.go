@@ -158,7 +158,7 @@ func checkBytes(file []byte) error {
 		return &Error{Kind: TooFewBytes, Message: "the body is empty; send the bytes of an image"}
 	case len(file) < MinBytes:
 		message := fmt.Sprintf("the image has %d bytes, the least allowed is %d", len(file), MinBytes)
-		if cause := mistaken(file); cause != "" {
+		if cause := mistaken(file); cause != "" && formatOf(file) == nil {
 			message += ", and " + cause
 		}
 		return &Error{Kind: TooFewBytes, Message: message}

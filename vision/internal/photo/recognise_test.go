@@ -104,6 +104,17 @@ func TestDecodeNamesTheCause(t *testing.T) {
 	}
 }
 
+// A file of a format that is read is not taken for another because it is short.
+func TestDecodeOfShortFiles(t *testing.T) {
+	for _, name := range []string{"tile.avif", "tilegrey.heic"} {
+		file, _ := tileOf(t, name)
+		_, err := decode(file[:400])
+		if err == nil || !strings.HasSuffix(err.Error(), "the image has 400 bytes, the least allowed is 1024") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // questioned puts a question mark in the place of each byte that is not ASCII.
 func questioned(b []byte) []byte {
 	return bytes.ReplaceAll(eachReplaced(b), []byte("\uFFFD"), []byte("?"))
