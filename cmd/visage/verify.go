@@ -42,17 +42,16 @@ func verifyCommand() command {
 
 func runVerify(ctx context.Context, s streams, cfg server.Config) (err error) {
 	store, err := server.OpenStore(ctx, cfg)
-	if errors.Is(err, fs.ErrNotExist) {
-		return hinted(err, "say with --dir where the server keeps its data")
-	}
 	if corrupt, ok := errors.AsType[*sealed.CorruptError](err); ok {
 		return &failure{err: corrupt, code: exitDamaged, hint: (&verifyReport{}).advice(err)}
 	}
-	if errors.Is(err, sealed.ErrFull) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return hinted(err, "say with --dir where the server keeps its data")
+	case errors.Is(err, sealed.ErrInUse):
+		return hinted(err, "the server of this directory still runs: stop it, or ask it with \"visage verify --online\"")
+	case err != nil:
 		return err
-	}
-	if err != nil {
-		return hinted(err, "verify needs the data for itself: is the server of this directory still running?")
 	}
 	defer func() {
 		if closeErr := store.Close(); err == nil {

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"log/slog"
 	"os"
+	"strings"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -101,7 +102,7 @@ func Open(cfg Config) (*Engine, error) {
 	}
 	db, err := disk.open(func() (*pebble.DB, error) { return pebble.Open(cfg.Dir, opts) })
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, cause(damaged(err))), lock.Close())
+		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, cause(unopened(err))), lock.Close())
 	}
 	disk.opened()
 	return &Engine{db: db, lock: lock, writing: make(chan struct{}, 1), disk: disk, failed: make(chan struct{})}, nil
@@ -236,10 +237,28 @@ func (e *Engine) Close() (err error) {
 // damaged tells a failed checksum from other failures.
 func damaged(err error) error {
 	if pebble.IsCorruptionError(err) { // errors.Is does not see the mark that Pebble uses
-		return fmt.Errorf("%w: %w", engine.ErrDamaged, err)
+		return fmt.Errorf("%w: %w", engine.ErrDamaged, oneLine{err})
 	}
 	return err
 }
+
+// unopened is damaged for the opening of a directory, in which a file that is named by another may be missing or cut. Pebble gives these no mark.
+func unopened(err error) error {
+	if err != nil && (errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), "object size mismatch")) {
+		return fmt.Errorf("%w: %w", engine.ErrDamaged, oneLine{err})
+	}
+	return damaged(err)
+}
+
+// oneLine is an error without the further lines that Pebble adds to its own.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string {
+	first, _, _ := strings.Cut(e.error.Error(), "\n")
+	return first
+}
+
+func (e oneLine) Unwrap() error { return e.error }
 
 // reader reads from a snapshot, or from a batch over the database.
 type reader struct{ src pebble.Reader }
