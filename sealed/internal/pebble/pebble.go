@@ -68,6 +68,9 @@ func Open(cfg Config) (*Engine, error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", cfg.Dir, engine.ErrInUse) // what else a lock can say is that somebody holds it
 	}
+	if err := checkMarker(cfg.Dir, cfg.FS); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, cause(err)), lock.Close())
+	}
 	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
 	opts := &pebble.Options{
@@ -248,6 +251,25 @@ func unopened(err error) error {
 		return fmt.Errorf("%w: %w", engine.ErrDamaged, oneLine{err})
 	}
 	return damaged(err)
+}
+
+// checkMarker refuses a directory that holds logs or tables, and no marker that says which manifest names them: Pebble would take it for a new one, and
+// remove all that is there.
+func checkMarker(dir string, fs vfs.FS) error {
+	d, err := pebble.Peek(dir, fs)
+	if err != nil || d.Exists {
+		return damaged(err)
+	}
+	names, err := fs.List(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".log") {
+			return fmt.Errorf("%w: there is %s, and no marker.manifest file that belongs to it", engine.ErrDamaged, name)
+		}
+	}
+	return nil
 }
 
 // oneLine is an error without the further lines that Pebble adds to its own.
