@@ -192,6 +192,13 @@ func vaultOf(r *api.Request) string {
 	return label
 }
 
+// isVaultHost reports whether a Host header, in any spelling, is that of the vault that its first label names.
+func (p *plane) isVaultHost(host string) bool {
+	name, _, _ := strings.Cut(host, ".")
+	own, err := visage.ParseOrigin(p.Address(name))
+	return err == nil && own.HasHost(host)
+}
+
 // ref returns the key that a request is for.
 func ref(r *api.Request) keyvault.Ref {
 	pattern := r.Route().Pattern
@@ -221,6 +228,10 @@ var akvNumbers = map[string]string{"InvalidAuthenticationTokenAudience": "AKV100
 // admit proves who calls. Clients send their first request without a token and without its body, and learn from the
 // challenge of the 401 where to get one (contract §A2).
 func (p *plane) admit(r *api.Request) (visage.Principal, error) {
+	if !p.isVaultHost(r.Host()) {
+		return visage.Principal{}, visage.Refuse(visage.NotFound, "VaultNotFound",
+			"The host %.200q is not that of a key vault: use the address that the vault has as vaultUri, such as %s.", r.Host(), p.Address("name"))
+	}
 	vault, err := p.Vaults.Vault(r.Context(), vaultOf(r))
 	if err != nil {
 		return visage.Principal{}, err

@@ -108,6 +108,10 @@ func TestVaultsAreToldByTheirHost(t *testing.T) {
 	nobody := strings.Replace(r.base, "safe", "nobody", 1)
 	_, err = r.client(nobody, alice).GetKey(t.Context(), "k1", "", nil)
 	wantError(t, err, http.StatusNotFound, "VaultNotFound", "")
+	for _, before := range []string{"safe.elsewhere.", "safe.x."} { // the first label alone makes no vault of a host
+		_, err = r.client(strings.Replace(r.base, "safe.", before, 1), alice).GetKey(t.Context(), "k1", "", nil)
+		wantError(t, err, http.StatusNotFound, "VaultNotFound", "")
+	}
 }
 
 // TestPathsAsTheyArrive holds the spellings of the official clients (contract §A1).
