@@ -29,6 +29,10 @@ import (
 // the managed identity endpoint and prove that it may use it. It has mode 0600.
 const IdentityEndpointFile = "identity-endpoint.env"
 
+// maxIdentityConns bounds the connections to the endpoint at a time, so that no program of this machine uses up the files
+// that the process may have open. Beyond it the oldest is closed.
+const maxIdentityConns = 256
+
 // identityEndpoint is the managed identity endpoint: a listener of its own, on loopback.
 type identityEndpoint struct {
 	listener net.Listener
@@ -81,7 +85,7 @@ func (s *Server) openIdentityEndpoint(ctx context.Context, l *layers, beside *ap
 		return nil, fmt.Errorf("write %s: %w", path, err)
 	}
 	s.log.Info("managed identity endpoint", "endpoint", at, "imds", s.cfg.IdentityEndpointIMDS, "file", path)
-	return &identityEndpoint{listener, &http.Server{
+	return &identityEndpoint{newConns(listener, maxIdentityConns, maxIdentityConns, nil), &http.Server{
 		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}}, nil

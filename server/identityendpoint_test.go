@@ -2,12 +2,15 @@ package server_test
 
 import (
 	"encoding/json"
+	"errors"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
@@ -64,6 +67,38 @@ func askIdentity(t *testing.T, address string, headers ...string) (status int, a
 		t.Errorf("%s: %d %v", address, res.StatusCode, answer)
 	}
 	return res.StatusCode, answer
+}
+
+// TestManagedIdentityConnections opens more connections to the endpoint than it holds.
+func TestManagedIdentityConnections(t *testing.T) {
+	t.Parallel()
+	s := servertest.Start(t, server.Config{IdentityEndpoint: "127.0.0.1:0", IdentityEndpointFor: []string{"app"}})
+	if _, err := s.Directory().CreateApplication(t.Context(), identity.Creation{Tenant: s.Operator().TenantID, Name: "app"}); err != nil {
+		t.Fatal(err)
+	}
+	endpoint, header := identityVariables(t, s)
+	at, err := url.Parse(endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var silent []net.Conn
+	for range 300 {
+		c, err := net.Dial("tcp", at.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		silent = append(silent, c)
+	}
+	if status, answer := askIdentity(t, endpoint+"?api-version=2019-08-01&resource="+url.QueryEscape(managementPlane), "X-IDENTITY-HEADER", header); status != 200 {
+		t.Errorf("beside silent connections: %d %v", status, answer)
+	}
+	if err := silent[0].SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil { // the server itself waits longer for a header
+		t.Fatal(err)
+	}
+	if _, err := silent[0].Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) || err == nil {
+		t.Errorf("the oldest of 300 connections: %v, want it closed", err)
+	}
 }
 
 // TestManagedIdentityEndpoint asks the endpoint in both forms, rightly and wrongly.

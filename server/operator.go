@@ -20,7 +20,7 @@ import (
 // OperatorFile is the name of the file, in Config.Dir, that tells the command line and tests how to reach the server.
 const OperatorFile = "operator.json"
 
-// Operator is what operator.json holds. Whoever can read it rules the instance: it has mode 0600.
+// Operator is what operator.json holds. Anyone who can read this file has full control of the instance: it has mode 0600.
 type Operator struct {
 	Endpoint       string `json:"endpoint"`     // the base of all planes, without a slash at the end
 	Listen         string `json:"listen"`       // the same, as this machine reaches it without what stands before it
@@ -83,8 +83,8 @@ func openInstance(ctx context.Context, store *sealed.Store) (instanceRecord, err
 var operatorRoles = []string{identity.Owner, identity.CognitiveUser, identity.VaultAdministrator}
 
 // ensureOperator makes the operator's application when it is not there, and returns what operator.json shall say. When
-// the file is gone, or holds a secret that is not the operator's, it gets a new secret: whoever can start the server
-// rules it already.
+// the file is gone, or holds a secret that is not the operator's, it gets a new secret: anyone who can start the server
+// controls it already.
 func ensureOperator(
 	ctx context.Context, identities *identity.Directory, rec instanceRecord, path string,
 ) (Operator, error) {
