@@ -17,7 +17,7 @@ import (
 func verifyCommand() command {
 	c := command{
 		name:    "verify",
-		summary: "Open every record of a server that is not running or, with --online, of one that is, and report what does not open. A resource that is locked is told apart from a damaged one.",
+		summary: "Open every record of a server that is not running or, with --online, of one that is, and report what does not open. A resource that is locked is counted and is no damage: the exit code stays 0.",
 		example: "visage verify --dir ~/.visage",
 	}
 	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {

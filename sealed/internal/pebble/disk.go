@@ -124,11 +124,11 @@ func (d *disk) prepare() {
 
 func (d *disk) releaseLocked() {
 	if err := d.fs.Remove(d.ballastPath()); err != nil {
-		d.log.Error("what was kept of the disk could not be given back", "err", err)
+		d.log.Error("the file BALLAST, which keeps space in reserve, cannot be removed", "err", err)
 		return
 	}
 	d.held = false
-	d.log.Warn("the disk is nearly full: what was kept of it is used now", "bytes", d.ballast)
+	d.log.Warn("the disk is nearly full: the file BALLAST was removed to use its space", "bytes", d.ballast)
 }
 
 // refused is called when a write found the volume full, before it is tried again.
@@ -180,7 +180,7 @@ func (d *disk) take(size uint64) bool {
 	err = errors.Join(err, f.Close())
 	if err != nil {
 		err = errors.Join(err, d.fs.Remove(d.ballastPath()))
-		d.log.Debug("the disk has no room to keep some in reserve", "err", err)
+		d.log.Debug("the disk has no room for the file BALLAST, which keeps space in reserve", "err", err)
 	}
 	return err == nil
 }

@@ -247,7 +247,7 @@ func damaged(err error) error {
 
 // unopened is damaged for the opening of a directory, in which a file that is named by another may be missing or cut. Pebble gives these no mark.
 func unopened(err error) error {
-	if err != nil && (errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), "object size mismatch")) {
+	if err != nil && (errors.Is(err, os.ErrNotExist) || errors.Is(err, pebble.ErrDBNotPristine) || strings.Contains(err.Error(), "object size mismatch")) {
 		return fmt.Errorf("%w: %w", engine.ErrDamaged, oneLine{err})
 	}
 	return damaged(err)

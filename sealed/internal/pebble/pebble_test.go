@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -133,34 +134,41 @@ func TestFaultsByIndex(t *testing.T) {
 
 func crashRandom(seed int) *rand.Rand { return rand.New(rand.NewPCG(uint64(seed), 1)) }
 
-// TestADirectoryWithoutItsMarkerIsDamaged: the engine would take the directory for a new one, and remove everything in it.
-func TestADirectoryWithoutItsMarkerIsDamaged(t *testing.T) {
-	fs := vfs.NewMem()
-	open := func() (*pebble.Engine, error) { return pebble.Open(pebble.Config{Dir: "data", FS: fs}) }
-	e, err := open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = e.Update(t.Context(), func(w engine.Writer) error { return w.Put([]byte("key"), enginetest.Value(1)) })
-	if err := errors.Join(err, e.Close()); err != nil {
-		t.Fatal(err)
-	}
-	before, err := fs.List("data")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range before {
-		if strings.HasPrefix(name, "marker.manifest") {
-			if err := fs.Remove(fs.PathJoin("data", name)); err != nil {
+// TestADirectoryWithoutItsMarkersIsDamaged: the engine would take the directory for a new one, and remove everything in it.
+func TestADirectoryWithoutItsMarkersIsDamaged(t *testing.T) {
+	for _, marker := range []string{"marker.manifest", "marker.format-version"} {
+		fs := vfs.NewMem()
+		open := func() (*pebble.Engine, error) { return pebble.Open(pebble.Config{Dir: "data", FS: fs}) }
+		e, err := open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = e.Update(t.Context(), func(w engine.Writer) error { return w.Put([]byte("key"), enginetest.Value(1)) })
+		if err := errors.Join(err, e.Close()); err != nil {
+			t.Fatal(err)
+		}
+		files := func() (names []string) {
+			names, err := fs.List("data")
+			if err != nil {
 				t.Fatal(err)
 			}
+			return names
 		}
-	}
-	if _, err := open(); !errors.Is(err, engine.ErrDamaged) {
-		t.Errorf("got %v, want %v", err, engine.ErrDamaged)
-	}
-	after, err := fs.List("data")
-	if err != nil || len(after) != len(before)-1 {
-		t.Errorf("the files were %q and are %q, %v", before, after, err)
+		for _, name := range files() {
+			if strings.HasPrefix(name, marker) {
+				if err := fs.Remove(fs.PathJoin("data", name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		before := files()
+		if _, err := open(); !errors.Is(err, engine.ErrDamaged) {
+			t.Errorf("without %s: got %v, want %v", marker, err, engine.ErrDamaged)
+		}
+		for _, name := range before {
+			if strings.HasSuffix(name, ".sst") && !slices.Contains(files(), name) {
+				t.Errorf("without %s: %s was removed", marker, name)
+			}
+		}
 	}
 }
