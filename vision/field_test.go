@@ -120,7 +120,7 @@ func TestPhonesPhotosHaveTheSameFaces(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if _, err := exec.LookPath(c.command[0]); err != nil {
-				t.Skipf("%s is not installed", c.command[0])
+				missing(t, c.command[0]+" is not installed")
 			}
 			file := filepath.Join(t.TempDir(), c.name)
 			if out, err := exec.CommandContext(t.Context(), c.command[0], append(c.command[1:], file)...).CombinedOutput(); err != nil {
