@@ -297,3 +297,12 @@ func TestMain(m *testing.M) {
 	pair() // randomness is drawn once before a bubble stops the clock that its source is timed by
 	m.Run()
 }
+
+// TestAnswersWithoutAnInnerCode checks that no space is left where an answer has no inner code: users read these texts.
+func TestAnswersWithoutAnInnerCode(t *testing.T) {
+	source := told(answer(http.StatusNotFound, "KeyNotFound", ""))(t)
+	_, _, err := source.Wrap(t.Context(), make([]byte, 32))
+	if err == nil || !strings.Contains(err.Error(), "status 404 KeyNotFound:") {
+		t.Errorf("got %q, want the vault's code with a colon right behind it", err)
+	}
+}

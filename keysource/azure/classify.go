@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
@@ -34,7 +35,7 @@ func (s *Source) classify(verb string, err error) error {
 	if !ok {
 		return s.failure(verb, keysource.ErrUnknown, "", fmt.Sprintf("status %d, not in a vault's words", answer.StatusCode))
 	}
-	said := fmt.Sprintf("status %d %.60s %.60s", answer.StatusCode, code, inner)
+	said := strings.TrimSpace(fmt.Sprintf("status %d %.60s %.60s", answer.StatusCode, code, inner))
 	switch {
 	case answer.StatusCode == http.StatusForbidden && code == "Forbidden":
 		return s.forbidden(verb, inner, said)
