@@ -106,6 +106,7 @@ func metadataOfJPEG(file []byte) (m metadata) {
 // metadataOfPNG finds EXIF in its own chunk and in the text chunks that ImageMagick writes, and XMP.
 func metadataOfPNG(file []byte) (m metadata) {
 	rest := file[min(len(pngSignature), len(file)):]
+	text := int64(mostText)
 	for {
 		c, after, ok := nextPNGChunk(rest)
 		if !ok {
@@ -119,26 +120,35 @@ func metadataOfPNG(file []byte) (m metadata) {
 		if c.name != "tEXt" && c.name != "zTXt" && c.name != "iTXt" {
 			continue
 		}
-		key, text, ok := pngText(c)
+		key, words, ok := pngText(c, &text)
 		switch {
 		case !ok:
-		case strings.EqualFold(key, "Raw profile type exif"), strings.EqualFold(key, "Raw profile type APP1"):
-			if raw := rawProfile(text); bytes.Contains(raw[:min(64, len(raw))], []byte("ns.adobe.com/xap")) {
+		case key == "XML:com.adobe.xmp":
+			m.xmp = append(m.xmp, words)
+		default:
+			if raw := rawProfile(words); bytes.Contains(raw[:min(64, len(raw))], []byte("ns.adobe.com/xap")) {
 				m.xmp = append(m.xmp, raw)
 			} else {
 				m.exif = append(m.exif, raw)
 			}
-		case key == "XML:com.adobe.xmp":
-			m.xmp = append(m.xmp, text)
 		}
 	}
 }
 
-// pngText returns the key and the text of a text chunk, unpacked up to a bound.
-func pngText(c pngChunk) (key string, text []byte, ok bool) {
-	const most = 1 << 20
+// tellsOrientation reports whether the text under a key may hold EXIF or XMP.
+func tellsOrientation(key string) bool {
+	return strings.EqualFold(key, "Raw profile type exif") || strings.EqualFold(key, "Raw profile type APP1") ||
+		key == "XML:com.adobe.xmp"
+}
+
+// mostText is the most bytes of such texts that are unpacked of a PNG file: a few megabytes of it can hold thousands of chunks,
+// each of which unpacks to a thousand times its size.
+const mostText = 4 << 20
+
+// pngText returns the key and the text of a text chunk, unpacked as far as left goes, which becomes less by that.
+func pngText(c pngChunk, left *int64) (key string, text []byte, ok bool) {
 	before, text, ok := bytes.Cut(c.data, []byte{0})
-	if !ok || len(before) > 79 {
+	if !ok || !tellsOrientation(string(before)) {
 		return "", nil, false
 	}
 	packed := c.name == "zTXt"
@@ -155,7 +165,8 @@ func pngText(c pngChunk) (key string, text []byte, ok bool) {
 		if err != nil {
 			return "", nil, false
 		}
-		text, _ = io.ReadAll(io.LimitReader(z, most)) // what comes before an error counts
+		text, _ = io.ReadAll(io.LimitReader(z, *left)) // what comes before an error counts
+		*left -= int64(len(text))
 	}
 	return string(before), text, true
 }

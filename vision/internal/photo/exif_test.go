@@ -107,3 +107,22 @@ func TestOrientationIsReadInEverySpelling(t *testing.T) {
 		}
 	}
 }
+
+// A PNG file of a few megabytes can hold gigabytes of packed text: no more than some of it is unpacked, and only what may
+// say the orientation.
+func TestPackedTextHasABound(t *testing.T) {
+	packed := func(key string, text []byte) []byte {
+		return append([]byte(key+"\x00\x00"), deflated(t, text)...)
+	}
+	profile := "\nexif\n      32\n" + hex.EncodeToString(tiff(binary.BigEndian, 6)) + "\n"
+	turned := pngWith(encode(t, "png", scene(40, 20)), "zTXt", packed("Raw profile type exif", []byte(profile)))
+	for key, want := range map[string]int{"Comment": 6, "Raw profile type exif": 1} {
+		file := turned
+		for range 5 { // each goes before the ones that are there
+			file = pngWith(file, "zTXt", packed(key, bytes.Repeat([]byte{'\n'}, 1<<20)))
+		}
+		if got := photo.Orientation(file); got != want {
+			t.Errorf("behind 5 MiB under the key %q: orientation %d, want %d", key, got, want)
+		}
+	}
+}
