@@ -89,8 +89,9 @@ type Config struct {
 	// fail slow down long before. Default: 200.
 	TokenRate int
 
-	// Connections bounds the connections at a time; half of them may come from one address. Beyond that, the oldest goes
-	// over which nobody has proved who they are. Default: 2048.
+	// Connections bounds the connections at a time; half of them may come from one address that is not a trusted proxy's.
+	// Beyond that, a connection is closed whose client has not authenticated: one of the same address, else of the address
+	// that has most, first those that no request was answered on. Default: 2048.
 	Connections int
 
 	// AllowPrivateURLs lets detect fetch images from private, loopback and link-local addresses. That makes the server

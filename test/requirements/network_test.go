@@ -30,8 +30,11 @@ func TestNetworkRulesOfResources(t *testing.T) {
 		{"nobody", `"networkAcls":{"defaultAction":"Deny"}`, "Access denied due to Virtual Network/Firewall rules."},
 		{"somebody else", `"networkAcls":{"defaultAction":"Deny","ipRules":[{"value":"203.0.113.0/24"}]}`, "Access denied due to"},
 		{"we", `"networkAcls":{"defaultAction":"Deny","ipRules":` + here + `}`, ""},
+		{"we, as before a change that says null", `"networkAcls":null,"publicNetworkAccess":null`, ""},
 		{"nobody at all", `"publicNetworkAccess":"Disabled"`, "Public access is disabled."},
 		{"we again, by the rules that stayed", `"publicNetworkAccess":"Enabled"`, ""},
+		{"somebody else, whatever null says", `"networkAcls":{"defaultAction":"Deny","ipRules":[{"value":"203.0.113.0/24"}]}`, "Access denied due to"},
+		{"still somebody else", `"networkAcls":null`, "Access denied due to"},
 		{"everybody", `"networkAcls":{"defaultAction":"Allow"}`, ""},
 	} {
 		t.Run(step.name, func(t *testing.T) {
