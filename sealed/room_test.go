@@ -196,10 +196,12 @@ func TestDeletionsLeaveRoomForKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	deleted := 0
-	for err = nil; err == nil && deleted < count; {
-		if err = sp.Update(t.Context(), func(tx sealed.Tx) error { return notes.In("a").Delete(tx, fmt.Sprint(deleted)) }); err == nil {
-			deleted++
-		}
+	err = nil
+	for ; err == nil && deleted < count; deleted++ {
+		err = sp.Update(t.Context(), func(tx sealed.Tx) error { return notes.In("a").Delete(tx, fmt.Sprint(deleted)) })
+	}
+	if err != nil {
+		deleted-- // the last was refused
 	}
 	full, ok := errors.AsType[*sealed.FullError](err)
 	if !ok || !full.Spent || deleted < 20 {

@@ -201,28 +201,6 @@ func mainItem(pitm []byte) (id uint32, ok bool) {
 	return 0, false
 }
 
-// itemType returns the type of an item: its codec, or how it is made of others.
-func itemType(iinf []byte, id uint32) string {
-	if len(iinf) < 6 {
-		return ""
-	}
-	skip := 6
-	if iinf[0] > 0 {
-		skip = 8
-	}
-	for _, entry := range boxes(iinf[min(skip, len(iinf)):]) {
-		d := entry.data
-		switch {
-		case entry.name != "infe" || len(d) < 12:
-		case d[0] == 2 && uint32(binary.BigEndian.Uint16(d[4:])) == id:
-			return string(d[8:12])
-		case d[0] == 3 && len(d) >= 14 && binary.BigEndian.Uint32(d[4:]) == id:
-			return string(d[10:14])
-		}
-	}
-	return ""
-}
-
 // associated returns the places, from 1, of an item's properties in the set of all.
 func associated(ipma []byte, id uint32) (places []int) {
 	if len(ipma) < 8 {

@@ -245,6 +245,31 @@ func TestDecodeReadsGridsUpright(t *testing.T) {
 	}
 }
 
+// Encoders copy EXIF and leave the pixels as they lie: where no property turns a picture, EXIF does; where one says that it is
+// upright, EXIF does not.
+func TestDecodeTurnsByEXIFWithoutProperties(t *testing.T) {
+	for _, name := range []string{"tile.heic", "tile.avif"} {
+		_, tl := tileOf(t, name)
+		for o := 1; o <= 8; o++ {
+			g := grid{tile: tl, columns: 2, rows: 1, exif: tiff(binary.LittleEndian, uint16(o))}
+			if got := photo.Orientation(g.file()); got != o {
+				t.Errorf("%s with EXIF %d alone: turned by %d", name, o, got)
+			}
+			if _, err := decode(g.file()); err != nil {
+				t.Errorf("%s with EXIF %d: %v", name, o, err)
+			}
+			g.turns = [][]byte{boxOf("irot", []byte{0})}
+			if got := photo.Orientation(g.file()); got != 1 {
+				t.Errorf("%s with EXIF %d and a turn by nothing: turned by %d", name, o, got)
+			}
+		}
+		whole := grid{tile: tl, columns: 2, rows: 1, exif: tiff(binary.BigEndian, 6)}.file()
+		for cut := range whole { // whatever is missing, nothing is read behind the end
+			photo.Orientation(whole[:cut])
+		}
+	}
+}
+
 // Some phones name a brand that says only that there is a picture.
 func TestDecodeReadsGenericBrands(t *testing.T) {
 	for _, name := range []string{"tile.heic", "tile.avif"} {

@@ -40,11 +40,14 @@ func decodeHEIF(ctx context.Context, d *Decoder, file []byte) (image.Image, stri
 	return p, "", nil
 }
 
-// turnHEIF is the turn of a picture. EXIF in such files is a copy that does not count.
+// turnHEIF is the turn of a picture: by its properties or, where it has none that turn it, by its metadata.
 func turnHEIF(file []byte) orientation {
 	h, err := readHEIF(file)
 	if err != nil {
 		return upright
+	}
+	if len(h.turns) == 0 {
+		return metadataOfHEIF(file).orientation()
 	}
 	return h.turn
 }
