@@ -190,7 +190,9 @@ func TestDeletionsLeaveRoomForKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	for free := uint64(reserve); err == nil && free > left; free, _, err = durable.Room(dir) {
-		_, err = others.Write(make([]byte, 64<<10))
+		if _, err := others.Write(make([]byte, 64<<10)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := errors.Join(err, others.Close()); err != nil {
 		t.Fatal(err)
