@@ -125,15 +125,15 @@ func TestSecure(t *testing.T) {
 			t.Errorf("%s has mode %o", name, info.Mode().Perm())
 		}
 	}
-	for name, place := range map[string]func(string) error{
-		"a link":  func(p string) error { return os.Symlink(filepath.Join(dir, "a"), p) },
-		"a pipe":  func(p string) error { return syscall.Mkfifo(p, 0o600) },
-		"another": func(p string) error { write(t, p, 0o600); give(t, p); return nil },
+	for name, place := range map[string]func(*testing.T, string){
+		"a link":  func(t *testing.T, p string) { ok(t, os.Symlink(filepath.Join(dir, "a"), p)) },
+		"a pipe":  func(t *testing.T, p string) { ok(t, syscall.Mkfifo(p, 0o600)) },
+		"another": func(t *testing.T, p string) { write(t, p, 0o600); give(t, p) },
 	} {
 		path := filepath.Join(dir, "odd")
 		t.Run(name, func(t *testing.T) {
 			defer os.Remove(path)
-			ok(t, place(path))
+			place(t, path)
 			if err := owned.Secure(dir); !errors.Is(err, owned.ErrNotOwned) {
 				t.Errorf("got %v", err)
 			}
