@@ -21,6 +21,7 @@ type index struct {
 	gone     map[string]record // those that are deleted and can be had back, likewise
 	byHost   map[string]string // names in lower case, by Account.Host, of those in service
 	byKey    map[[sha256.Size]byte]holder
+	origins  map[string]bool    // that any of those in service names
 	requests map[string]request // by name in lower case
 	capacity capacity
 }
@@ -35,7 +36,7 @@ type holder struct {
 func newIndex(all everything) (*index, error) {
 	x := &index{
 		byName: map[string]record{}, gone: map[string]record{}, byHost: map[string]string{},
-		byKey: map[[sha256.Size]byte]holder{}, requests: map[string]request{}, capacity: all.capacity,
+		byKey: map[[sha256.Size]byte]holder{}, requests: map[string]request{}, origins: map[string]bool{}, capacity: all.capacity,
 	}
 	rand.Read(x.secret[:]) // never fails: the runtime ends the process instead
 	for _, r := range all.requests {
@@ -57,6 +58,9 @@ func newIndex(all everything) (*index, error) {
 		x.byKey[x.digest(keys.Key1)] = holder{name, Key1}
 		x.byKey[x.digest(keys.Key2)] = holder{name, Key2}
 		x.byName[name] = rec
+		for _, origin := range rec.Origins {
+			x.origins[origin] = true
+		}
 		if host := rec.account().Host(); host != "" {
 			x.byHost[host] = name
 		}

@@ -65,18 +65,18 @@ func (a *Accounts) AdmitOriginAt(host, origin string) bool {
 		rec := x.byName[name]
 		return rec.admitsOrigin(origin)
 	}
-	for _, rec := range x.byName {
-		if rec.admitsOrigin(origin) {
-			return true
-		}
-	}
-	return false
+	return admitsOrigin(func(o string) bool { return x.origins[o] }, origin)
 }
 
 func (r record) admitsOrigin(origin string) bool {
-	if slices.Contains(r.Origins, AnyOrigin) {
+	return admitsOrigin(func(o string) bool { return slices.Contains(r.Origins, o) }, origin)
+}
+
+// admitsOrigin reports whether a page's origin, in whatever spelling, is one of those that are named, or every one is.
+func admitsOrigin(named func(string) bool, origin string) bool {
+	if named(AnyOrigin) {
 		return true
 	}
 	page, err := visage.ParseOrigin(origin)
-	return err == nil && slices.Contains(r.Origins, page.String())
+	return err == nil && named(page.String())
 }
