@@ -42,7 +42,7 @@ type DetectQuery struct {
 
 // Face is one detected face.
 type Face struct {
-	ID               string // a UUID; empty when no id was asked for
+	ID               string // a UUID; empty when no id was asked for, or the face is too poor to be recognised by
 	RecognitionModel string // the model of the query, always set
 	Box              Box
 	Landmarks        *Landmarks  // nil when not asked for
@@ -51,7 +51,8 @@ type Face struct {
 
 // Detect finds the faces on a photo (the bytes of an image file), largest first, at most 100. A photo of nobody gives an
 // empty list. With q.ReturnFaceID the template of each face is kept, sealed, for q.TimeToLive, and its id can be used in
-// Verify, Identify, FindSimilar and Group.
+// Verify, Identify, FindSimilar and Group. A face of which no template can be made, because it is blurred, covered or not
+// a face at all, is in the answer without an id.
 //
 // Refusals: BadArgument, InvalidImage, InvalidImageSize; and InvalidRequest of kind visage.Unsupported, with Feature
 // "UnsupportedFeature", for attributes that are retired, need an approval, or that no installed network gives.
@@ -96,7 +97,7 @@ func (s *Service) Detect(ctx context.Context, res visage.Resource, photo []byte,
 			answer[i].Attributes = measured(f)
 		}
 	}
-	if q.ReturnFaceID && len(answer) > 0 {
+	if q.ReturnFaceID {
 		expires := time.Now().Add(time.Duration(ttl) * time.Second)
 		if err := s.keep(ctx, res, recogniser, model, expires, found.Faces, answer); err != nil {
 			return nil, fmt.Errorf("keep detected faces: %w", err)
@@ -106,19 +107,28 @@ func (s *Service) Detect(ctx context.Context, res visage.Resource, photo []byte,
 	return answer, nil
 }
 
-// keep stores the templates of detected faces until they expire, and then gives the faces their ids.
+// keep stores the templates of detected faces until they expire, and then gives the faces their ids. Faces without a
+// template get none.
 func (s *Service) keep(
 	ctx context.Context, res visage.Resource, m Recogniser, model string, expires time.Time, found []vision.Face, answer []Face,
 ) error {
 	hour := hourNumber(expires)
-	records := make([]detectionRecord, len(found))
+	var records []detectionRecord
+	var of []int // the index of each record's face
 	for i, f := range found {
+		if f.Template == nil {
+			continue
+		}
 		if err := checkTemplate(m, f.Template); err != nil {
 			return err
 		}
-		records[i] = detectionRecord{
+		of = append(of, i)
+		records = append(records, detectionRecord{
 			ID: newFaceID(hour), Expires: expires.UnixMilli(), Model: model, Networks: m.Name(), Template: f.Template,
-		}
+		})
+	}
+	if len(records) == 0 {
+		return nil
 	}
 	err := s.update(ctx, res, func(tx sealed.Tx) error {
 		name := hourName(hour)
@@ -139,8 +149,8 @@ func (s *Service) keep(
 	if err != nil {
 		return err
 	}
-	for i := range answer {
-		answer[i].ID = records[i].ID.String()
+	for i, d := range records {
+		answer[of[i]].ID = d.ID.String()
 	}
 	return nil
 }

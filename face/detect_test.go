@@ -51,6 +51,25 @@ func TestDetectOfNobodyIsAnEmptyList(t *testing.T) {
 	}
 }
 
+func TestDetectGivesNoIDToAFaceWithoutTemplate(t *testing.T) {
+	r := newRig(t)
+	photo := []byte("?blurred ann ?cat bob")
+	got := must[[]face.Face](t)(r.Detect(t.Context(), r.res, photo, face.DetectQuery{ReturnFaceID: true}))
+	if len(got) != 4 || got[0].ID != "" || got[2].ID != "" {
+		t.Fatalf("got %+v, want four faces, the first and the third without an id", got)
+	}
+	for i, name := range map[int]string{1: "ann.1", 3: "bob.1"} {
+		probe := r.detect(t, name)[0]
+		if v := must[face.Verdict](t)(r.Verify(t.Context(), r.res, face.VerifyQuery{FaceID1: got[i].ID, FaceID2: probe})); !v.Identical {
+			t.Errorf("the id of face %d is not that of %s", i, name)
+		}
+	}
+	alone := must[[]face.Face](t)(r.Detect(t.Context(), r.res, []byte("?cat"), face.DetectQuery{ReturnFaceID: true}))
+	if len(alone) != 1 || alone[0].ID != "" {
+		t.Errorf("got %+v, want one face without an id", alone)
+	}
+}
+
 func TestDetectAsksForNoMoreThanItNeeds(t *testing.T) {
 	r := newRig(t)
 	var asked vision.Want

@@ -87,6 +87,10 @@ func (s *Service) enrol(ctx context.Context, c collectionRecord, e Enrolment) ([
 			"There are %d faces on the image. Say with targetFace which one is meant.", len(photo.Faces))
 	}
 	template := photo.Faces[chosen].Template
+	if template == nil {
+		return nil, visage.Refuse(visage.Invalid, "InvalidImage", "The quality of the face is too low to recognise anybody by: "+
+			"it is too blurred, dark, small or covered, or it is not a face. Use a sharp, well lit photo of the whole face.")
+	}
 	return template, checkTemplate(recogniser, template)
 }
 

@@ -32,7 +32,7 @@ const dim = 128
 
 // fake sees on a photo what its bytes say: words like "ann" or "ann.2", each a face, the largest first. Faces of the same
 // name are near one another, the nearer the closer their numbers; different names are far apart. Other words make it
-// fail. The picture is 1000 by 1000 pixels, face i is at 100·i, 100·i and (100-i) pixels wide and high.
+// fail. Of a word that begins with a question mark, no template can be made. The picture is 1000 by 1000 pixels, face i is at 100·i, 100·i and (100-i) pixels wide and high.
 type fake struct {
 	name     string
 	supports vision.Attributes
@@ -80,8 +80,8 @@ func (f *fake) Detect(ctx context.Context, photo []byte, want vision.Want) (*vis
 		chosen = want.Select(p.Faces)
 	}
 	for _, i := range chosen {
-		if want.Templates {
-			p.Faces[i].Template = template(strings.Fields(string(photo))[i])
+		if word := strings.Fields(string(photo))[i]; want.Templates && !strings.HasPrefix(word, "?") {
+			p.Faces[i].Template = template(word)
 		}
 		if want.Landmarks {
 			p.Faces[i].Landmarks = &vision.Landmarks{PupilLeft: vision.Point{X: 1, Y: 2}}

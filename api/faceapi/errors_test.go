@@ -241,6 +241,7 @@ func TestErrors(t *testing.T) {
 		add("DELETE unknown face", "DELETE", faces+"/{nobody}", "", 404, "PersistedFaceNotFound")
 		add("DELETE malformed face", "DELETE", faces+"/{malformed}", "", 404, "PersistedFaceNotFound")
 		add("POST photo of nobody", "POST", faces, " ", 400, "InvalidImage")
+		add("POST photo too blurred for a template", "POST", faces, "?blurred", 400, "InvalidImage")
 		add("POST photo of two", "POST", faces, "ann ben", 400, "InvalidImage")
 		add("POST broken photo", "POST", faces, "!broken", 400, "InvalidImage")
 		add("POST small photo", "POST", faces, "!few", 400, "InvalidImageSize")

@@ -179,6 +179,10 @@ func TestDetectAnswersWhatWasAskedFor(t *testing.T) {
 		if len(marks) != 27 || marks["pupilLeft"]["x"] != 1.3 || strings.Contains(a.body, "-0,") || strings.Contains(a.body, "-0}") {
 			t.Errorf("landmarks: got %d, %s", len(marks), a.body)
 		}
+		a = r.do(t, call{method: "POST", path: base + "/detect", image: "?blurred"}).want(t, 200, "")
+		if want := `[{"faceRectangle":{"top":10,"left":0,"width":100,"height":100}}]`; a.body != want {
+			t.Errorf("no template: got %s, want %s", a.body, want)
+		}
 		if a := r.do(t, call{method: "POST", path: base + "/detect", image: " "}).want(t, 200, ""); a.body != "[]" {
 			t.Errorf("nobody: got %s", a.body)
 		}
