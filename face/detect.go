@@ -177,8 +177,7 @@ func (s *Service) probes(r sealed.Reader, kind visage.Kind, ids ...string) ([]de
 		}
 		// A template of networks that are not installed any more can be compared with nothing: the face must be detected
 		// again, as when its time is up.
-		m := s.models[d.Model]
-		if err != nil || now.UnixMilli() >= d.Expires || m == nil || m.Name() != d.Networks {
+		if err != nil || now.UnixMilli() >= d.Expires || s.packs[d.Networks] == nil {
 			return nil, visage.Refuse(kind, "FaceNotFound", "The face %s is unknown, or its time to live is over.", text)
 		}
 		found[i] = d
@@ -186,12 +185,16 @@ func (s *Service) probes(r sealed.Reader, kind visage.Kind, ids ...string) ([]de
 	return found, nil
 }
 
-// sameModel refuses faces that cannot be compared.
-func sameModel(model string, found ...detectionRecord) error {
+// sameModel refuses faces that cannot be compared with what a model and networks made.
+func sameModel(model, networks string, found ...detectionRecord) error {
 	for _, d := range found {
-		if d.Model != model {
+		switch {
+		case d.Model != model:
 			return badArgument("recognitionModel incompatible: the face %s was detected with %s, which cannot be compared with %s.",
 				d.ID, d.Model, model)
+		case d.Networks != networks:
+			return badArgument("recognitionModel incompatible: the face %s was detected by the model pack %s, which cannot be compared with %s.",
+				d.ID, d.Networks, networks)
 		}
 	}
 	return nil

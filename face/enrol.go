@@ -122,15 +122,25 @@ func overlap(a, b Box) float64 {
 	return both / (float64(a.Width)*float64(a.Height) + float64(b.Width)*float64(b.Height) - both)
 }
 
-// recogniserOf returns the recogniser that a collection's faces are comparable by. An operator may have changed what
-// serves a model since; comparing across packs would give answers that mean nothing.
+// recogniserOf returns the recogniser that a collection's faces are comparable by: the one that it was made with, whatever
+// serves its model by now. Comparing across packs would give answers that mean nothing.
 func (s *Service) recogniserOf(c collectionRecord) (Recogniser, error) {
-	m, ok := s.models[c.Model]
-	if !ok || m.Name() != c.Networks {
+	m := s.packs[c.Networks]
+	if m == nil {
 		return nil, visage.Refuse(visage.Unavailable, "ServiceUnavailable",
-			"%q was made with the model pack %q, with which this server does not serve %s any more.", c.ID, c.Networks, c.Model)
+			"%q was made with the model pack %q, which this server does not have open; its operator can install it.", c.ID, c.Networks)
 	}
 	return m, nil
+}
+
+// comparable returns the recogniser of a collection, and refuses faces that it did not make or that were detected with
+// another model.
+func (s *Service) comparable(c collectionRecord, found ...detectionRecord) (Recogniser, error) {
+	m, err := s.recogniserOf(c)
+	if err != nil {
+		return nil, err
+	}
+	return m, sameModel(c.Model, c.Networks, found...)
 }
 
 // checkTemplate keeps a broken recogniser from storing what would make a whole collection unsearchable.

@@ -42,9 +42,13 @@ type Recogniser interface {
 type Config struct {
 	// Store keeps what must last. Each resource has the space of its own id. Required.
 	Store *sealed.Store
-	// Models maps a recognition model's name on the wire to what serves it. It must hold DefaultRecognitionModel.
-	// Several names may share one recogniser; faces of different names are never compared all the same.
+	// Models maps a recognition model's name on the wire to what makes the templates of new lists, groups and detected
+	// faces. It must hold DefaultRecognitionModel. Several names may share one recogniser; faces of different names are
+	// never compared all the same.
 	Models map[string]Recogniser
+	// Packs holds, by its Name, every recogniser that is open besides those of Models: lists, groups and faces go on with
+	// the one that they were made with, whatever serves their model by now. Without it they are refused.
+	Packs map[string]Recogniser
 	// Resources lists the resources that exist, for the work that no request starts: resuming trainings and sweeping what
 	// has expired. Required.
 	Resources func(ctx context.Context) ([]visage.ResourceID, error)
@@ -69,7 +73,8 @@ const defaultGalleryBytes = 1 << 30
 type Service struct {
 	store      *sealed.Store
 	models     map[string]Recogniser
-	modelNames string // for sentences
+	packs      map[string]Recogniser // by name: those of Config.Models and Config.Packs
+	modelNames string                // for sentences
 	resources  func(ctx context.Context) ([]visage.ResourceID, error)
 	log        *slog.Logger
 	audit      Auditor
@@ -94,10 +99,18 @@ func New(cfg Config) (*Service, error) {
 	case cfg.Models[DefaultRecognitionModel] == nil:
 		return nil, fmt.Errorf("the face service needs a recogniser for %s", DefaultRecognitionModel)
 	}
+	packs := make(map[string]Recogniser)
 	for name, m := range cfg.Models {
 		if m == nil || m.Dim() < 1 {
 			return nil, fmt.Errorf("the recogniser for %s makes no templates", name)
 		}
+		packs[m.Name()] = m
+	}
+	for name, m := range cfg.Packs {
+		if m == nil || m.Name() != name {
+			return nil, fmt.Errorf("the face service was given another recogniser as %s", name)
+		}
+		packs[name] = m
 	}
 	if cfg.GalleryBytes == 0 {
 		cfg.GalleryBytes = defaultGalleryBytes
@@ -114,7 +127,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		audit: cfg.Audit,
-		store: cfg.Store, models: maps.Clone(cfg.Models), resources: cfg.Resources, log: cfg.Logger,
+		store: cfg.Store, models: maps.Clone(cfg.Models), packs: packs, resources: cfg.Resources, log: cfg.Logger,
 		modelNames: strings.Join(slices.Sorted(maps.Keys(cfg.Models)), ", "),
 		galleries:  galleries, orders: newOrders(mostOrdered),
 		trainings: newAgenda(), sweeps: newAgenda(), matches: newMatchLog(), expired: make(map[visage.ResourceID]time.Time),

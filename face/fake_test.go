@@ -156,14 +156,18 @@ func newRigAudited(t testing.TB, auditor face.Auditor) *rig {
 	return newRigWith(t, newStore(t), 0, &fake{name: "fake", supports: measurable}, auditor)
 }
 
-func newRigWith(t testing.TB, store *sealed.Store, galleryBytes int64, model *fake, auditor face.Auditor) *rig {
+func newRigWith(t testing.TB, store *sealed.Store, galleryBytes int64, model *fake, auditor face.Auditor, others ...*fake) *rig {
 	t.Helper()
 	r := &rig{
 		res:   visage.Resource{ID: visage.ResourceID{1}, Name: "default", Tier: visage.S0},
 		store: store, model: model,
 	}
+	packs := map[string]face.Recogniser{}
+	for _, other := range others {
+		packs[other.name] = other
+	}
 	s, err := face.New(face.Config{
-		Store: store,
+		Store: store, Packs: packs,
 		Models: map[string]face.Recogniser{
 			"recognition_01": r.model, "recognition_02": r.model, "recognition_03": r.model, "recognition_04": r.model,
 		},

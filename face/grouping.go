@@ -47,10 +47,10 @@ func (s *Service) Group(ctx context.Context, res visage.Resource, faceIDs []stri
 	if err != nil {
 		return Grouping{}, fmt.Errorf("group: %w", err)
 	}
-	if err := sameModel(probes[0].Model, probes[1:]...); err != nil {
+	if err := sameModel(probes[0].Model, probes[0].Networks, probes[1:]...); err != nil {
 		return Grouping{}, err
 	}
-	m := s.models[probes[0].Model]
+	m := s.packs[probes[0].Networks]
 	clusters, err := cluster(ctx, probes, func(distance float64) bool { return m.Confidence(distance) >= samePerson })
 	if err != nil {
 		return Grouping{}, fmt.Errorf("group: %w", err)

@@ -144,6 +144,7 @@ func (s *Service) identify(
 	ctx context.Context, res visage.Resource, group Ref, least float64, q IdentifyQuery,
 ) ([]Identified, error) {
 	var c collectionRecord
+	var m Recogniser
 	var st stateRecord
 	var probes []detectionRecord
 	defer forget(&probes)
@@ -154,7 +155,7 @@ func (s *Service) identify(
 		if probes, err = s.probes(r, visage.Invalid, q.FaceIDs...); err != nil {
 			return err
 		}
-		if err := sameModel(c.Model, probes...); err != nil {
+		if m, err = s.comparable(c, probes...); err != nil {
 			return err
 		}
 		return st.searchable(group)
@@ -162,7 +163,6 @@ func (s *Service) identify(
 	if err != nil {
 		return nil, err
 	}
-	m := s.models[c.Model]
 	query := gallery.Query{K: q.MaxCandidates, ByOwner: true, Within: within(m, least)}
 	for _, p := range probes {
 		query.Probes = append(query.Probes, p.Template)

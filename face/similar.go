@@ -120,14 +120,14 @@ func (s *Service) similarDetected(ctx context.Context, res visage.Resource, q Si
 		return nil, err
 	}
 	probe, candidates := probes[0], probes[1:]
-	if err := sameModel(probe.Model, candidates...); err != nil {
+	if err := sameModel(probe.Model, probe.Networks, candidates...); err != nil {
 		return nil, err
 	}
 	templates := make([][]float32, len(candidates))
 	for i, c := range candidates {
 		templates[i] = c.Template
 	}
-	m := s.models[probe.Model]
+	m := s.packs[probe.Networks]
 	ranked, err := rank(ctx, m, probe.Template, templates, most)
 	if err != nil {
 		return nil, err
@@ -144,6 +144,7 @@ func (s *Service) similarListed(
 	ctx context.Context, res visage.Resource, list Ref, q SimilarQuery, most int,
 ) ([]Similar, error) {
 	var c collectionRecord
+	var m Recogniser
 	var probes []detectionRecord
 	defer forget(&probes)
 	version := uint64(live)
@@ -156,7 +157,7 @@ func (s *Service) similarListed(
 		if probes, err = s.probes(r, visage.Invalid, q.FaceID); err != nil {
 			return err
 		}
-		if err := sameModel(c.Model, probes...); err != nil {
+		if m, err = s.comparable(c, probes...); err != nil {
 			return err
 		}
 		if list.Kind == LargeFaceList {
@@ -171,7 +172,6 @@ func (s *Service) similarListed(
 	if err != nil {
 		return nil, err
 	}
-	m := s.models[c.Model]
 	query := gallery.Query{Probes: [][]float32{probes[0].Template}, K: most}
 	if q.Mode != MatchFace {
 		query.Within = within(m, samePerson)

@@ -60,7 +60,7 @@ func (s *Service) verifyFaces(ctx context.Context, res visage.Resource, id1, id2
 	if err != nil {
 		return Verdict{}, err
 	}
-	if err := sameModel(probes[0].Model, probes[1]); err != nil {
+	if err := sameModel(probes[0].Model, probes[0].Networks, probes[1]); err != nil {
 		return Verdict{}, err
 	}
 	return s.verdict(ctx, probes[0], probes[1].Template)
@@ -108,10 +108,7 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 		if err != nil {
 			return asInvalid(err)
 		}
-		if err := sameModel(c.Model, probes...); err != nil {
-			return err
-		}
-		if _, err := s.recogniserOf(c); err != nil {
+		if _, err := s.comparable(c, probes...); err != nil {
 			return err
 		}
 		person, templates = p.ID, nil
@@ -139,7 +136,7 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 
 // verdict compares a probe with the nearest of some templates of its model.
 func (s *Service) verdict(ctx context.Context, probe detectionRecord, templates ...[]float32) (Verdict, error) {
-	m := s.models[probe.Model]
+	m := s.packs[probe.Networks]
 	ranked, err := rank(ctx, m, probe.Template, templates, 1)
 	if err != nil {
 		return Verdict{}, err
