@@ -93,6 +93,7 @@ const modules = `
 + github.com/cockroachdb/pebble/v2  : sealed/internal/pebble bench
 github.com/fxamacker/cbor/v2        : sealed
 github.com/goccy/go-yaml            : server cmd
+github.com/google/flatbuffers       : vision/internal/tflite
 github.com/prometheus/client_golang : api server face gallery sealed vision account audit custody
 github.com/tidwall/btree              : sealed/internal/memory
 github.com/tetratelabs/wazero       : vision/internal/sandbox

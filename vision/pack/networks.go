@@ -61,7 +61,7 @@ func (b *builder) conv(x onnx.Value, weight, bias string, size, in, out, stride 
 		Weights: filters(b.tensor(weight, size, size, in, out), size, in, out, nil),
 		Shape:   [4]int{out, in, size, size},
 		Bias:    b.tensor(bias, out),
-		Stride:  stride, Same: true, Groups: 1,
+		Stride:  stride, Padding: onnx.SameEven, Groups: 1,
 	})
 }
 
@@ -74,7 +74,7 @@ func (b *builder) depthwise(
 		Weights: filters(b.tensor(weight, 3, 3, channels, 1), 3, 1, channels, scale),
 		Shape:   [4]int{channels, 1, 3, 3},
 		Bias:    bias,
-		Stride:  stride, Same: true, Groups: channels,
+		Stride:  stride, Padding: onnx.SameEven, Groups: channels,
 	})
 }
 
@@ -163,7 +163,7 @@ func (b *builder) faceScores(x onnx.Value, prefix string, in, boxes int) onnx.Va
 	bias := b.tensor(prefix+"biases", classes*boxes)
 	kept := onnx.Conv{
 		Weights: make([]float32, boxes*in), Shape: [4]int{boxes, in, 1, 1}, Bias: make([]float32, boxes),
-		Stride: 1, Same: true, Groups: 1,
+		Stride: 1, Padding: onnx.SameEven, Groups: 1,
 	}
 	for o := range boxes {
 		kept.Bias[o] = bias[o*classes+face]
@@ -270,14 +270,18 @@ func buildRecogniser(set weights.Set) ([]byte, error) {
 			scale[o] = float64(factor[o])
 			shift[o] = float32(float64(float64(bias[o])*scale[o]) + float64(offset[o]))
 		}
+		padding := onnx.SameEven
+		if stride > 1 {
+			padding = onnx.Valid
+		}
 		return b.Conv(x, onnx.Conv{
 			Weights: filters(weight, size, in, out, scale), Shape: [4]int{out, in, size, size}, Bias: shift,
-			Stride: stride, Same: stride == 1, Groups: 1,
+			Stride: stride, Padding: padding, Groups: 1,
 		})
 	}
 
 	x = b.Relu(scaled(x, "conv32_down", 7, 3, 32, 2))
-	x = b.MaxPool(x, 3, 2)
+	x = b.MaxPool(x, 3, 2, onnx.Valid)
 	rows := 35 // (150-7)/2+1 = 72, then (72-3)/2+1 = 35
 	in := 32
 	for _, block := range [...]struct {

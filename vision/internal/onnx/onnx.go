@@ -1,6 +1,6 @@
 // Package onnx writes ONNX files: a graph is built node by node and marshalled to the same bytes every time.
 //
-// It knows the dozen operators that model conversion needs, with weights in 32-bit floats. The field numbers below are
+// It knows the score of operators that model conversion needs, with weights in 32-bit floats. The field numbers below are
 // those of onnx.proto (ONNX 1.12, IR version 8).
 package onnx
 
@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -26,8 +27,9 @@ const (
 
 // Types of AttributeProto.
 const (
-	attrInt  = 2
-	attrInts = 7
+	attrInt    = 2
+	attrString = 3
+	attrInts   = 7
 )
 
 // Value is the name of a tensor in a graph.
@@ -62,6 +64,36 @@ func (g *Graph) Output(v Value, name string, shape ...Dim) {
 	g.outputs = append(g.outputs, valueInfo(name, shape))
 }
 
+// Padding says where the windows of a convolution or a pooling lie at the edges of the input.
+type Padding int
+
+const (
+	// Valid pads nothing: every window lies within the input.
+	Valid Padding = iota
+	// SameEven pads so that the output is as large as the input divided by the stride, rounded up. With a stride of 2 all
+	// padding goes to the end, so that windows start on even rows and columns whatever the input's size; with a stride
+	// of 1 it is spread evenly.
+	SameEven
+	// SameUpper gives an output of the same size, and spreads what padding an input of the given size needs evenly, with
+	// an odd one at the end: what TensorFlow calls SAME.
+	SameUpper
+)
+
+// attrs describes windows of the given size and stride.
+func (p Padding) attrs(size [2]int, stride int) [][]byte {
+	rows, columns := int64(size[0]), int64(size[1])
+	attrs := [][]byte{ints("kernel_shape", rows, columns), ints("strides", int64(stride), int64(stride))}
+	switch {
+	case p == SameUpper:
+		attrs = append(attrs, text("auto_pad", "SAME_UPPER"))
+	case p == SameEven && stride > 1:
+		attrs = append(attrs, ints("pads", 0, 0, rows-1, columns-1))
+	case p == SameEven:
+		attrs = append(attrs, ints("pads", (rows-1)/2, (columns-1)/2, (rows-1)/2, (columns-1)/2))
+	}
+	return attrs
+}
+
 // Conv is what distinguishes one convolution from another.
 type Conv struct {
 	// Weights are in the order output channel, input channel of the group, row, column; Shape says so in numbers.
@@ -70,11 +102,8 @@ type Conv struct {
 	// Bias has one number an output channel.
 	Bias []float32
 	// Stride is the same in both directions.
-	Stride int
-	// Same pads so that the output is as large as the input divided by the stride, rounded up. With a stride of 2 all
-	// padding goes to the end, so that windows start on even rows and columns whatever the input's size; with a stride
-	// of 1 it is spread evenly. Otherwise nothing is padded.
-	Same bool
+	Stride  int
+	Padding Padding
 	// Groups is 1, or the number of channels for a depthwise convolution.
 	Groups int
 }
@@ -87,23 +116,29 @@ func (g *Graph) Conv(x Value, c Conv) Value {
 	dims := []int64{int64(c.Shape[0]), int64(c.Shape[1]), int64(c.Shape[2]), int64(c.Shape[3])}
 	w := g.floats(dims, c.Weights)
 	b := g.floats(dims[:1], c.Bias)
-	attrs := [][]byte{
-		ints("kernel_shape", dims[2], dims[3]),
-		ints("strides", int64(c.Stride), int64(c.Stride)),
-		integer("group", int64(c.Groups)),
-	}
-	if c.Same {
-		first, last := (dims[2]-1)/2, (dims[2]-1)/2
-		if c.Stride > 1 {
-			first, last = 0, dims[2]-1
-		}
-		attrs = append(attrs, ints("pads", first, first, last, last))
-	}
+	attrs := c.Padding.attrs([2]int{c.Shape[2], c.Shape[3]}, c.Stride)
+	attrs = slices.Insert(attrs, 2, integer("group", int64(c.Groups)))
 	return g.op("Conv", []Value{x, w, b}, attrs...)
 }
 
 // Relu adds max(x, 0).
 func (g *Graph) Relu(x Value) Value { return g.op("Relu", []Value{x}) }
+
+// PRelu adds x where it is positive, and elsewhere x times the slope of its channel, which is the second dimension. rank
+// is the number of x's dimensions.
+func (g *Graph) PRelu(x Value, slopes []float32, rank int) Value {
+	dims := make([]int64, rank-1)
+	for i := range dims {
+		dims[i] = 1
+	}
+	dims[0] = int64(len(slopes))
+	return g.op("PRelu", []Value{x, g.floats(dims, slopes)})
+}
+
+// Softmax adds e^x over the sum of e^x along an axis.
+func (g *Graph) Softmax(x Value, axis int) Value {
+	return g.op("Softmax", []Value{x}, integer("axis", int64(axis)))
+}
 
 // Clip adds min(max(x, low), high).
 func (g *Graph) Clip(x Value, low, high float32) Value {
@@ -116,17 +151,21 @@ func (g *Graph) Add(a, b Value) Value { return g.op("Add", []Value{a, b}) }
 // Sigmoid adds 1 / (1 + e^-x).
 func (g *Graph) Sigmoid(x Value) Value { return g.op("Sigmoid", []Value{x}) }
 
-// MaxPool adds a maximum over size × size windows without padding.
-func (g *Graph) MaxPool(x Value, size, stride int) Value { return g.pool("MaxPool", x, size, stride) }
+// MaxPool adds a maximum over size × size windows; padding never is the maximum.
+func (g *Graph) MaxPool(x Value, size, stride int, padding Padding) Value {
+	return g.op("MaxPool", []Value{x}, padding.attrs([2]int{size, size}, stride)...)
+}
 
 // AveragePool adds a mean over size × size windows without padding.
 func (g *Graph) AveragePool(x Value, size, stride int) Value {
-	return g.pool("AveragePool", x, size, stride)
+	return g.op("AveragePool", []Value{x}, Valid.attrs([2]int{size, size}, stride)...)
 }
 
-func (g *Graph) pool(op string, x Value, size, stride int) Value {
-	return g.op(op, []Value{x},
-		ints("kernel_shape", int64(size), int64(size)), ints("strides", int64(stride), int64(stride)))
+// Enlarge multiplies the rows and columns, and fills them by linear interpolation between the centres of the old ones.
+func (g *Graph) Enlarge(x Value, factor int) Value {
+	f := float32(factor)
+	return g.op("Resize", []Value{x, "", g.floats([]int64{4}, []float32{1, 1, f, f})},
+		text("mode", "linear"), text("coordinate_transformation_mode", "half_pixel"))
 }
 
 // GlobalAveragePool adds the mean over all rows and columns.
@@ -271,6 +310,10 @@ func ints(name string, values ...int64) []byte {
 
 func integer(name string, value int64) []byte {
 	return intField(intField(bytesField(nil, 1, []byte(name)), 3, uint64(value)), 20, attrInt)
+}
+
+func text(name, value string) []byte {
+	return intField(bytesField(bytesField(nil, 1, []byte(name)), 4, []byte(value)), 20, attrString)
 }
 
 func bytesField(b []byte, field protowire.Number, value []byte) []byte {
