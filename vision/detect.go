@@ -29,12 +29,11 @@ func (p *Pipeline) Detect(ctx context.Context, photo []byte, want Want) (_ *Phot
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	select {
-	case p.turns <- struct{}{}:
-		defer func() { <-p.turns }()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	release, err := p.limit.take(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer release()
 	done := p.stage(StageDecode)
 	img, err := decode(ctx, p.photos, photo)
 	done()

@@ -1,6 +1,7 @@
 package vision
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -21,6 +22,9 @@ type Config struct {
 	// Parallel is how many photos are worked on at the same time; further calls wait their turn. It bounds memory.
 	// Default: the number of processors.
 	Parallel int
+	// Limit bounds the photos at work together with the other pipelines that share it; none may be of more than Parallel.
+	// Default: one of this pipeline's own, of Parallel.
+	Limit *Limit
 	// Threads is how many processors the work on one photo may use. Default: the number of processors, at most 4; the
 	// networks are too small to gain from more, and photos that wait gain from the rest.
 	Threads int
@@ -50,10 +54,12 @@ type Pipeline struct {
 	marker     *marker // nil when the pack has no landmarks; the detector then gives five points
 	recogniser *recogniser
 	sessions   []*ort.Session
-	turns      chan struct{}
+	limit      *Limit
 	trace      func(Stage, time.Duration)
 	warn       func(string)
 	photos     *photo.Decoder
+
+	fingerprint []float32
 }
 
 // Open loads the networks of cfg.Pack. The caller closes the pipeline.
@@ -70,6 +76,9 @@ func Open(cfg Config) (_ *Pipeline, err error) {
 	if cfg.Threads < 1 {
 		cfg.Threads = min(runtime.NumCPU(), 4)
 	}
+	if cfg.Limit == nil {
+		cfg.Limit = NewLimit(cfg.Parallel)
+	}
 	if cfg.Trace == nil {
 		cfg.Trace = func(Stage, time.Duration) {}
 	}
@@ -80,7 +89,7 @@ func Open(cfg Config) (_ *Pipeline, err error) {
 		return nil, fmt.Errorf("open vision pipeline: %w", err)
 	}
 	p := &Pipeline{
-		pack: cfg.Pack, turns: make(chan struct{}, cfg.Parallel), trace: cfg.Trace, warn: cfg.Warn, photos: photo.NewDecoder(),
+		pack: cfg.Pack, limit: cfg.Limit, trace: cfg.Trace, warn: cfg.Warn, photos: photo.NewDecoder(),
 	}
 	defer func() {
 		if err != nil {
@@ -113,6 +122,9 @@ func Open(cfg Config) (_ *Pipeline, err error) {
 		return nil, err
 	}
 	p.recogniser = &recogniser{m.Recogniser, s}
+	if err := p.probe(context.Background()); err != nil {
+		return nil, fmt.Errorf("open model pack %s: %w", cfg.Pack.Name(), err)
+	}
 	return p, nil
 }
 

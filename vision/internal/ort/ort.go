@@ -131,7 +131,8 @@ func Open(cfg Config) (_ *Session, err error) {
 }
 
 // Run computes the outputs for one input, in the order of Config.Outputs. It waits for its turn, and stops when ctx ends.
-// The caller owns what it returns. An error means that there is no result, never a part of one.
+// The caller owns what it returns. An error means that there is no result, never a part of one; a number that is not finite
+// is an error too, for it would pass for a photo without faces.
 func (s *Session) Run(ctx context.Context, input Tensor) (_ []Tensor, err error) {
 	defer recovered("run network", &err)
 	if n, ok := input.elements(); !ok || n != len(input.Data) {
@@ -183,6 +184,11 @@ func (s *Session) Run(ctx context.Context, input Tensor) (_ []Tensor, err error)
 			return nil, fmt.Errorf("run network: output %s is not of 32-bit floats", s.outputs[i])
 		}
 		results[i] = Tensor{Shape: t.GetShape(), Data: t.GetData()}
+		for _, x := range results[i].Data {
+			if x-x != 0 {
+				return nil, fmt.Errorf("run network: output %s holds %g: its weights are damaged", s.outputs[i], x)
+			}
+		}
 	}
 	return results, nil
 }

@@ -1,0 +1,27 @@
+package vision
+
+import (
+	"context"
+	"runtime"
+)
+
+// Limit bounds how many photos several pipelines together work on at the same time; further calls wait their turn.
+type Limit struct{ turns chan struct{} }
+
+// NewLimit makes a limit of so many photos; less than 1: the number of processors.
+func NewLimit(photos int) *Limit {
+	if photos < 1 {
+		photos = runtime.NumCPU()
+	}
+	return &Limit{make(chan struct{}, photos)}
+}
+
+// take waits for a turn, which done ends. The error is ctx's cause.
+func (l *Limit) take(ctx context.Context) (done func(), err error) {
+	select {
+	case l.turns <- struct{}{}:
+		return func() { <-l.turns }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
