@@ -287,5 +287,8 @@ func (numbers) Name() string { return "numbers" }
 
 // Confidence puts strangers, whose random directions are about 1 apart, well below 0.5.
 func (numbers) Confidence(distance float64) float64 { return max(0, 1-distance) }
-func (numbers) Dim() int                            { return templateDim }
-func (numbers) Supports() vision.Attributes         { return vision.Quality }
+
+// Threshold accepts what is alike enough, in a group of any size.
+func (numbers) Threshold(int) float64       { return 0.5 }
+func (numbers) Dim() int                    { return templateDim }
+func (numbers) Supports() vision.Attributes { return vision.Quality }

@@ -32,6 +32,9 @@ type Recogniser interface {
 	// Confidence turns a cosine distance (0 same … 2 opposite) into a confidence (0 … 1), falling; 0.5 is the line
 	// between same and different persons.
 	Confidence(distance float64) float64
+	// Threshold is the least confidence of a candidate among so many faces when a caller sets none: the more faces there
+	// are to be taken for, the higher. At least 0.5.
+	Threshold(faces int) float64
 	// Dim is the length of a template.
 	Dim() int
 	// Supports are the attributes Detect can give.

@@ -43,6 +43,7 @@ func (f *fake) Name() string                 { return f.name }
 func (f *fake) Dim() int                     { return dim }
 func (f *fake) Supports() vision.Attributes  { return f.supports }
 func (f *fake) Confidence(d float64) float64 { return 1 - d/0.8 } // 0.5 at 0.4
+func (f *fake) Threshold(n int) float64      { return min(0.5+float64(n)/20, 0.99) }
 func (f *fake) String() string               { return f.name }
 
 func (f *fake) Detect(ctx context.Context, photo []byte, want vision.Want) (*vision.Photo, error) {

@@ -18,7 +18,7 @@ type IdentifyQuery struct {
 	DynamicPersonGroupID string
 	PersonIDs            []string // 1 to 30 persons of the directory, or {"*"}; a list that is not nil counts as given
 	MaxCandidates        int      // for each face, 1 to 100; its default differs by version, so the caller fills it in
-	Threshold            *float64 // the least confidence of a candidate, 0 to 1; nil: 0.5
+	Threshold            *float64 // the least confidence of a candidate, 0 to 1; nil: the model's for so many faces
 }
 
 // Identified holds the persons that one query face may be.
@@ -98,26 +98,21 @@ func (q IdentifyQuery) checkDirectory() error {
 	return noDirectory(q.PersonIDs[0])
 }
 
-// check refuses what does not fit and returns the group to be searched and the least confidence.
-func (q IdentifyQuery) check() (Ref, float64, error) {
+// check refuses what does not fit and returns the group to be searched.
+func (q IdentifyQuery) check() (Ref, error) {
 	if err := between("The number of faceIds", len(q.FaceIDs), 1, mostProbes); err != nil {
-		return Ref{}, 0, err
+		return Ref{}, err
 	}
 	if err := checkIDs("face", q.FaceIDs...); err != nil {
-		return Ref{}, 0, err
+		return Ref{}, err
 	}
 	if err := between("maxNumOfCandidatesReturned", q.MaxCandidates, 1, mostCandidates); err != nil {
-		return Ref{}, 0, err
+		return Ref{}, err
 	}
-	least := samePerson
-	if q.Threshold != nil {
-		least = *q.Threshold
-		if !(least >= 0 && least <= 1) {
-			return Ref{}, 0, badArgument("confidenceThreshold must be 0 to 1, not %g.", least)
-		}
+	if t := q.Threshold; t != nil && !(*t >= 0 && *t <= 1) {
+		return Ref{}, badArgument("confidenceThreshold must be 0 to 1, not %g.", *t)
 	}
-	group, err := q.scope()
-	return group, least, err
+	return q.scope()
 }
 
 // Identify finds, for each query face in the order of the request, the persons of a group that it may be. The group is
@@ -125,13 +120,13 @@ func (q IdentifyQuery) check() (Ref, float64, error) {
 // Refusals: BadArgument; FaceNotFound, PersonGroupNotFound and so on, PersonGroupNotTrained and so on, all of kind
 // Invalid; PersonGroupTrainingNotFinished and so on; the codes of contract §5.2 for a wrong combination of scopes.
 func (s *Service) Identify(ctx context.Context, res visage.Resource, q IdentifyQuery) ([]Identified, error) {
-	group, least, err := q.check()
+	group, err := q.check()
 	if err != nil {
 		return nil, err
 	}
 	var answer []Identified
 	err = again(func() error {
-		answer, err = s.identify(ctx, res, group, least, q)
+		answer, err = s.identify(ctx, res, group, q)
 		return err
 	})
 	if err != nil {
@@ -141,7 +136,7 @@ func (s *Service) Identify(ctx context.Context, res visage.Resource, q IdentifyQ
 }
 
 func (s *Service) identify(
-	ctx context.Context, res visage.Resource, group Ref, least float64, q IdentifyQuery,
+	ctx context.Context, res visage.Resource, group Ref, q IdentifyQuery,
 ) ([]Identified, error) {
 	var c collectionRecord
 	var m Recogniser
@@ -163,12 +158,18 @@ func (s *Service) identify(
 	if err != nil {
 		return nil, err
 	}
-	query := gallery.Query{K: q.MaxCandidates, ByOwner: true, Within: within(m, least)}
+	query := gallery.Query{K: q.MaxCandidates, ByOwner: true}
 	for _, p := range probes {
 		query.Probes = append(query.Probes, p.Template)
 	}
 	var found [][]gallery.Match
+	var least float64
 	err = s.withGallery(ctx, res, group, c, st.Trained, func(g *gallery.Gallery) (err error) {
+		// Each further face is one more that a stranger may be taken for.
+		if least = m.Threshold(g.Len()); q.Threshold != nil {
+			least = *q.Threshold
+		}
+		query.Within = within(m, least)
 		found, err = g.Search(ctx, query)
 		return err
 	})

@@ -130,6 +130,34 @@ func TestIdentifyThresholdReplacesTheSamePersonLine(t *testing.T) {
 	})
 }
 
+func TestIdentifyAsksForMoreInALargerGroup(t *testing.T) {
+	running(t, func(t *testing.T, r *rig) {
+		group := r.create(t, face.PersonGroup, "g")
+		ann := r.enrol(t, group, "Ann", "ann.9")
+		r.train(t, group)
+		if got := r.identify(t, group, "ann"); len(got) != 1 || got[0].Confidence >= 0.95 {
+			t.Fatalf("alone in the group: %v, want one candidate short of certain", got)
+		}
+		for _, name := range []string{"bob", "cid", "dan", "eve", "fay", "gil", "hal", "ian", "joe"} {
+			r.enrol(t, group, name, name)
+		}
+		if got := r.identify(t, group, "ann"); len(got) != 1 {
+			t.Errorf("%v: those added since the training count already", got)
+		}
+		r.train(t, group)
+		if got := r.identify(t, group, "ann"); len(got) != 0 {
+			t.Errorf("one of ten: %v, want nobody", got)
+		}
+		q := face.IdentifyQuery{
+			FaceIDs: r.detect(t, "ann"), PersonGroupID: "g", MaxCandidates: 1, Threshold: ptr(0.5),
+		}
+		got := must[[]face.Identified](t)(r.Identify(t.Context(), r.res, q))[0].Candidates
+		if len(got) != 1 || got[0].PersonID != ann.ID {
+			t.Errorf("with a threshold of 0.5: %v, want %s", got, ann.ID)
+		}
+	})
+}
+
 func TestPersonsAddedSinceTheTrainingAreNotFound(t *testing.T) {
 	running(t, func(t *testing.T, r *rig) {
 		group := r.create(t, face.LargePersonGroup, "g")

@@ -167,5 +167,10 @@ func (p *Pipeline) Supports() Attributes {
 }
 
 // Confidence turns the cosine distance of two templates (0 same … 2 opposite) into the confidence that they are of one
-// person, 0 to 1, falling as the distance grows. It is 0.5 where the pack accepts one in 1,000 pairs of strangers.
+// person, 0 to 1, falling as the distance grows. It is 0.5 where the pack accepts one in 1,000 pairs of strangers, in the
+// worst group of people that its calibration tells apart.
 func (p *Pipeline) Confidence(distance float64) float64 { return p.pack.Confidence(distance) }
+
+// Threshold returns the least confidence with which a stranger is taken for somebody of a group of so many faces in at
+// most 1 % of searches; never below 0.5.
+func (p *Pipeline) Threshold(faces int) float64 { return p.pack.Threshold(faces) }

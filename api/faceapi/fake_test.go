@@ -22,6 +22,7 @@ const dim = 16
 
 func (fake) Name() string                 { return "fake" }
 func (fake) Dim() int                     { return dim }
+func (fake) Threshold(int) float64        { return 0.5 }
 func (fake) Confidence(d float64) float64 { return max(0, 1-d) } // 0.5 at a distance of 0.5
 func (fake) Supports() vision.Attributes {
 	return vision.HeadPose | vision.Blur | vision.Exposure | vision.Noise | vision.Quality

@@ -192,11 +192,12 @@ func (d *drill) copyServer(ctx context.Context, live *client, cfg server.Config,
 // blind recognises nobody: a rehearsal has no photos.
 type blind struct{}
 
-// Name, Dim, Supports, Confidence and Detect implement face.Recogniser.
+// Name, Dim, Supports, Confidence, Threshold and Detect implement face.Recogniser.
 func (blind) Name() string                { return "none" }
 func (blind) Dim() int                    { return 128 }
 func (blind) Supports() vision.Attributes { return 0 }
 func (blind) Confidence(float64) float64  { return 0 }
+func (blind) Threshold(int) float64       { return 0.5 }
 func (blind) Detect(context.Context, []byte, vision.Want) (*vision.Photo, error) {
 	return nil, errors.New("a rehearsal looks at no photos")
 }

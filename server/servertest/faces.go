@@ -57,6 +57,9 @@ func (Faces) Supports() vision.Attributes {
 // Confidence implements face.Recogniser: 0.5 at a distance of 0.5.
 func (Faces) Confidence(distance float64) float64 { return max(0, min(1, 1-distance)) }
 
+// Threshold implements face.Recogniser.
+func (Faces) Threshold(int) float64 { return 0.5 }
+
 // Detect implements face.Recogniser.
 func (Faces) Detect(ctx context.Context, photo []byte, want vision.Want) (*vision.Photo, error) {
 	if ctx.Err() != nil {

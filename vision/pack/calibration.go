@@ -14,15 +14,32 @@ const halfRate = 1e-3
 // rate of 1e-4 is a confidence of 0.76, 1e-5 of 0.91, 1e-6 of 0.97; and 1e-2 of 0.24.
 const steepness = 0.5
 
+// searchRate is the part of searches in which a stranger may be taken for somebody, which Threshold keeps.
+const searchRate = 0.01
+
 // Calibration says how often the faces of two strangers come as near as a given distance, and how that is known.
+//
+// One that was counted names its worst group of people, and confidence goes by the rates of that group. One without
+// goes by Rates.
 type Calibration struct {
 	// Pairs of photos of strangers, of People different persons, were measured.
 	Pairs  int `json:"pairs"`
 	People int `json:"people"`
+	// Photos gave a template each; 0 when not known.
+	Photos int `json:"photos,omitempty"`
 	// Method says in words how the table was made and how uncertain it is.
 	Method string `json:"method"`
-	// Rates is the table, distance and rate rising.
+	// Subjects says in words who is on the photos, and who is not.
+	Subjects string `json:"subjects,omitempty"`
+	// Recogniser is the SHA-256 of the network whose distances these are, in lower-case hexadecimal; empty when not
+	// known. A pack with another recogniser does not open with this calibration.
+	Recogniser string `json:"recogniser,omitempty"`
+	// Rates is the table over all pairs, distance and rate rising.
 	Rates []Rate `json:"rates"`
+	// Worst is the group with the most false accepts; nil when groups were not told apart.
+	Worst *Worst `json:"worst,omitempty"`
+	// Groups are the groups that were told apart, those of one grouping together.
+	Groups []Group `json:"groups,omitempty"`
 }
 
 // Rate is one row of a calibration.
@@ -31,35 +48,129 @@ type Rate struct {
 	Distance float64 `json:"distance"`
 	// FalseAccepts is the part of all pairs of strangers at this distance or nearer.
 	FalseAccepts float64 `json:"falseAccepts"`
+	// Counted is how many pairs were that near, Low and High are the 95 % interval of FalseAccepts; 0 when the row was not
+	// counted.
+	Counted int     `json:"counted,omitempty"`
+	Low     float64 `json:"low,omitempty"`
+	High    float64 `json:"high,omitempty"`
+	// TrueAccepts is the part of all pairs of one person at this distance or nearer; 0 when not known.
+	TrueAccepts float64 `json:"trueAccepts,omitempty"`
 }
 
-func (c *Calibration) check() error {
-	if c.Pairs < 0 || c.People < 0 {
-		return errors.New("pairs and people cannot be negative")
+// Group is what was counted in a group of people, or of photos.
+type Group struct {
+	// Grouping is by what groups were told apart, such as "name" or "yaw"; Name is the group's.
+	Grouping string `json:"grouping"`
+	Name     string `json:"name"`
+	// Photos of People gave Pairs of strangers and Genuine pairs of one person within the group.
+	Photos  int `json:"photos"`
+	People  int `json:"people"`
+	Pairs   int `json:"pairs"`
+	Genuine int `json:"genuine"`
+	// Rates are the group's own, distance and rate rising, as far down as they could be counted.
+	Rates []Rate `json:"rates"`
+}
+
+// Worst is the table that confidence goes by.
+type Worst struct {
+	// Grouping and Name say which group it is.
+	Grouping string `json:"grouping"`
+	Name     string `json:"name"`
+	// Rates are the group's, distance and rate rising. Below those that could be counted, it takes the shape of the
+	// rates over all pairs.
+	Rates []Rate `json:"rates"`
+}
+
+// empty says that there is no calibration.
+func (c *Calibration) empty() bool { return c.Method == "" && len(c.Rates) == 0 }
+
+// check refuses what does not hold together, or was counted with another recogniser than the one of this SHA-256.
+func (c *Calibration) check(recogniser string) error {
+	if c.empty() {
+		return errors.New("the pack has none, so that no distance means anything; " +
+			"`visage models calibrate` makes one from photos")
+	}
+	if c.Recogniser != "" && c.Recogniser != recogniser {
+		return fmt.Errorf("it was counted with another network: the recogniser of SHA-256 %s, and the pack's is %s",
+			c.Recogniser, recogniser)
+	}
+	if c.Pairs < 0 || c.People < 0 || c.Photos < 0 {
+		return errors.New("pairs, people and photos cannot be negative")
 	}
 	if c.Method == "" {
 		return errors.New("method is missing")
 	}
-	if len(c.Rates) < 2 || len(c.Rates) > 1024 {
-		return fmt.Errorf("rates: want 2 to 1024 rows, have %d", len(c.Rates))
+	if err := checkRates(c.Rates, 2); err != nil {
+		return fmt.Errorf("rates: %w", err)
 	}
-	last := Rate{Distance: 0, FalseAccepts: 0}
-	for i, r := range c.Rates {
-		if !(r.Distance > last.Distance && r.Distance < 2) || !(r.FalseAccepts > last.FalseAccepts && r.FalseAccepts < 1) {
-			return fmt.Errorf("rates: row %d does not rise above the one before, or leaves (0, 2) or (0, 1)", i)
+	if err := reach(c.Rates); err != nil {
+		return fmt.Errorf("rates: %w", err)
+	}
+	if c.Worst != nil {
+		if err := checkRates(c.Worst.Rates, 2); err != nil {
+			return fmt.Errorf("worst: rates: %w", err)
 		}
-		last = r
+		if err := reach(c.Worst.Rates); err != nil {
+			return fmt.Errorf("worst: rates: %w", err)
+		}
 	}
-	if c.Rates[0].FalseAccepts > halfRate || last.FalseAccepts < halfRate {
-		return fmt.Errorf("rates: the table does not reach over a rate of %g", halfRate)
+	if len(c.Groups) > 256 {
+		return fmt.Errorf("groups: want at most 256, have %d", len(c.Groups))
+	}
+	for _, g := range c.Groups {
+		if g.Photos < 0 || g.People < 0 || g.Pairs < 0 || g.Genuine < 0 {
+			return fmt.Errorf("group %q: a count cannot be negative", g.Name)
+		}
+		if err := checkRates(g.Rates, 0); err != nil {
+			return fmt.Errorf("group %q: rates: %w", g.Name, err)
+		}
 	}
 	return nil
 }
 
+func checkRates(rates []Rate, least int) error {
+	if len(rates) < least || len(rates) > 1024 {
+		return fmt.Errorf("want %d to 1024 rows, have %d", least, len(rates))
+	}
+	last := Rate{Distance: 0, FalseAccepts: 0}
+	for i, r := range rates {
+		if !(r.Distance > last.Distance && r.Distance < 2) || !(r.FalseAccepts > last.FalseAccepts && r.FalseAccepts < 1) {
+			return fmt.Errorf("row %d does not rise above the one before, or leaves (0, 2) or (0, 1)", i)
+		}
+		if r.Counted < 0 || !(r.Low >= 0 && r.Low <= 1) || !(r.High >= 0 && r.High <= 1) ||
+			!(r.TrueAccepts >= 0 && r.TrueAccepts <= 1) {
+			return fmt.Errorf("row %d: a count is negative, or a rate leaves 0 to 1", i)
+		}
+		last = r
+	}
+	return nil
+}
+
+// reach refuses a table that does not say where confidence is one half.
+func reach(rates []Rate) error {
+	if rates[0].FalseAccepts > halfRate || rates[len(rates)-1].FalseAccepts < halfRate {
+		return fmt.Errorf("the table does not reach over a rate of %g", halfRate)
+	}
+	return nil
+}
+
+// curve is the table that confidence goes by.
+func (c *Calibration) curve() []Rate {
+	if c.Worst != nil {
+		return c.Worst.Rates
+	}
+	return c.Rates
+}
+
 // Confidence turns a cosine distance into a confidence from 0 to 1. It falls as the distance grows, from 1 at a distance
-// of 0 to 0 at 2, and is one half where one in 1,000 pairs of strangers is accepted.
+// of 0 to 0 at 2, and is one half where one in 1,000 pairs of strangers is accepted: in the worst group, where that was
+// counted, and so in every other at most that many.
 func (c *Calibration) Confidence(distance float64) float64 {
-	first, last := c.Rates[0], c.Rates[len(c.Rates)-1]
+	rates := c.curve()
+	if len(rates) == 0 {
+		return 0 // not calibrated: nothing is known of the distance
+	}
+	first, last := rates[0], rates[len(rates)-1]
 	switch {
 	case math.IsNaN(distance) || distance >= 2:
 		return 0
@@ -71,11 +182,39 @@ func (c *Calibration) Confidence(distance float64) float64 {
 	case distance >= last.Distance:
 		return ConfidenceAt(last.FalseAccepts) * (2 - distance) / (2 - last.Distance)
 	}
-	above := sort.Search(len(c.Rates), func(i int) bool { return c.Rates[i].Distance > distance })
-	a, b := c.Rates[above-1], c.Rates[above]
+	above := sort.Search(len(rates), func(i int) bool { return rates[i].Distance > distance })
+	a, b := rates[above-1], rates[above]
 	part := (distance - a.Distance) / (b.Distance - a.Distance)
 	// Rates span orders of magnitude; between two rows their log-odds are a straight line.
 	return fromOdds(logOdds(a.FalseAccepts) + part*(logOdds(b.FalseAccepts)-logOdds(a.FalseAccepts)))
+}
+
+// Threshold returns the least confidence with which a stranger is taken for somebody of a group of so many faces in at
+// most 1 % of searches: each face may be taken for the stranger in 1 % divided by their number, over all pairs. It is
+// never below one half. A calibration without groups was not counted that far down, and gives one half for any group.
+func (c *Calibration) Threshold(faces int) float64 {
+	if c.Worst == nil || faces < 1 {
+		return 0.5
+	}
+	return max(0.5, c.Confidence(distanceAt(c.Rates, searchRate/float64(faces))))
+}
+
+// distanceAt returns the distance with a rate, between the rows of a table by its log-odds. Beyond the first row it
+// follows the line through the rows of its lowest decade, which is the cautious side: the tails of distances fall faster.
+func distanceAt(rates []Rate, rate float64) float64 {
+	above := sort.Search(len(rates), func(i int) bool { return rates[i].FalseAccepts >= rate })
+	if above == len(rates) {
+		return rates[len(rates)-1].Distance
+	}
+	a := above - 1
+	if above == 0 {
+		a, above = 0, sort.Search(len(rates)-2, func(i int) bool {
+			return rates[i+1].FalseAccepts >= 10*rates[0].FalseAccepts
+		})+1
+	}
+	low, high := rates[a], rates[above]
+	part := (logOdds(rate) - logOdds(low.FalseAccepts)) / (logOdds(high.FalseAccepts) - logOdds(low.FalseAccepts))
+	return max(0, low.Distance+part*(high.Distance-low.Distance))
 }
 
 // ConfidenceAt returns the confidence that stands for a false-accept rate, whatever the pack: one half at 1e-3.

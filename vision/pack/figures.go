@@ -16,9 +16,14 @@ func calibration() Calibration {
 			"Rates below 1e-3 are extrapolated: of the 1364 pairs measured one or two are nearer than the distance at 1e-3. " +
 			"Drawing the 39 people again puts that distance between 0.048 and 0.076.",
 		Rates: []Rate{
-			{0.0107, 1e-9}, {0.0150, 1e-8}, {0.0204, 1e-7}, {0.0271, 1e-6}, {0.0356, 1e-5},
-			{0.0464, 0.0001}, {0.0527, 0.0003}, {0.0606, 0.001}, {0.0692, 0.003}, {0.0805, 0.01},
-			{0.0934, 0.03}, {0.1123, 0.1}, {0.1386, 0.3}, {0.1584, 0.5}, {0.2125, 0.9},
+			{Distance: 0.0107, FalseAccepts: 1e-9}, {Distance: 0.0150, FalseAccepts: 1e-8},
+			{Distance: 0.0204, FalseAccepts: 1e-7}, {Distance: 0.0271, FalseAccepts: 1e-6},
+			{Distance: 0.0356, FalseAccepts: 1e-5}, {Distance: 0.0464, FalseAccepts: 0.0001},
+			{Distance: 0.0527, FalseAccepts: 0.0003}, {Distance: 0.0606, FalseAccepts: 0.001},
+			{Distance: 0.0692, FalseAccepts: 0.003}, {Distance: 0.0805, FalseAccepts: 0.01},
+			{Distance: 0.0934, FalseAccepts: 0.03}, {Distance: 0.1123, FalseAccepts: 0.1},
+			{Distance: 0.1386, FalseAccepts: 0.3}, {Distance: 0.1584, FalseAccepts: 0.5},
+			{Distance: 0.2125, FalseAccepts: 0.9},
 		},
 	}
 }

@@ -193,10 +193,20 @@ func (m *Manifest) check() error {
 	if err := m.Recogniser.check(files); err != nil {
 		return fmt.Errorf("recogniser: %w", err)
 	}
-	if err := m.Calibration.check(); err != nil {
+	if err := m.Calibration.check(m.digest(m.Recogniser.File)); err != nil {
 		return fmt.Errorf("calibration: %w", err)
 	}
 	return nil
+}
+
+// digest returns the SHA-256 that the manifest promises of one of its files.
+func (m *Manifest) digest(file string) string {
+	for _, f := range m.Files {
+		if f.Name == file {
+			return f.SHA256
+		}
+	}
+	return ""
 }
 
 func (m *Manifest) checkFiles() (map[string]bool, error) {

@@ -110,9 +110,76 @@ func TestConfidence(t *testing.T) {
 	}
 }
 
+// counted is a manifest whose calibration tells a worst group from all pairs.
+func counted(t testing.TB) map[string]any {
+	t.Helper()
+	row := func(distance, rate float64) any { return map[string]any{"distance": distance, "falseAccepts": rate} }
+	m := manifest(network)
+	m["calibration"] = map[string]any{
+		"pairs": 1000000, "people": 2000, "photos": 3000, "method": "counted", "recogniser": sum(network),
+		"rates": []any{row(0.2, 1e-6), row(0.3, 1e-5), row(0.4, 1e-4), row(0.5, 1e-3), row(0.9, 0.5)},
+		"worst": map[string]any{
+			"grouping": "name", "name": "some", "rates": []any{row(0.1, 1e-6), row(0.3, 1e-4), row(0.4, 1e-3), row(0.8, 0.5)},
+		},
+	}
+	return m
+}
+
+func TestConfidenceGoesByTheWorstGroup(t *testing.T) {
+	p, err := openManifest(t, encode(t, counted(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for distance, rate := range map[float64]float64{0.1: 1e-6, 0.3: 1e-4, 0.4: 1e-3} {
+		if got, want := p.Confidence(distance), pack.ConfidenceAt(rate); math.Abs(got-want) > 1e-12 {
+			t.Errorf("confidence at %g is %g, want %g", distance, got, want)
+		}
+	}
+}
+
+func TestThresholdGrowsWithTheGroup(t *testing.T) {
+	p, err := openManifest(t, encode(t, counted(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for faces, distance := range map[int]float64{1: 0.4, 10: 0.4, 100: 0.4, 1000: 0.3, 10_000: 0.2, 100_000: 0.1} {
+		if got, want := p.Threshold(faces), p.Confidence(distance); math.Abs(got-want) > 1e-6 {
+			t.Errorf("for %d faces %g, want %g, that at %g", faces, got, want, distance)
+		}
+	}
+	last := 0.5
+	for faces := 1; faces < 1<<40; faces *= 3 {
+		got := p.Threshold(faces)
+		if !(got >= last && got <= 1) {
+			t.Fatalf("for %d faces %g, after %g", faces, got, last)
+		}
+		last = got
+	}
+	if p, err = openManifest(t, encode(t, manifest(network))); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Threshold(1 << 20); got != 0.5 {
+		t.Errorf("%g without groups, want 0.5 for any number", got)
+	}
+}
+
+func TestCalibrationOfAnotherNetworkIsRefused(t *testing.T) {
+	m := counted(t)
+	m["calibration"].(map[string]any)["recogniser"] = sum([]byte("another"))
+	if _, err := openManifest(t, encode(t, m)); err == nil || !strings.Contains(err.Error(), "another network") {
+		t.Errorf("got %v", err)
+	}
+	m = manifest(network)
+	delete(m, "calibration")
+	if _, err := openManifest(t, encode(t, m)); err == nil || !strings.Contains(err.Error(), "has none") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // FuzzManifest looks for manifests that open and yet break a promise.
 func FuzzManifest(f *testing.F) {
 	f.Add(encode(f, manifest(network)))
+	f.Add(encode(f, counted(f)))
 	f.Add([]byte(`{"format":1}`))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -125,6 +192,9 @@ func FuzzManifest(f *testing.F) {
 		}
 		if strings.ContainsAny(p.Name(), "/\\.") || p.Dim() < 1 {
 			t.Errorf("opened %q of %d", p.Name(), p.Dim())
+		}
+		if c := p.Threshold(1000); !(c >= 0.5 && c <= 1) {
+			t.Errorf("threshold of 1,000 faces is %g", c)
 		}
 		for d := 0.0; d <= 2; d += 0.25 {
 			if c := p.Confidence(d); !(c >= 0 && c <= 1) {

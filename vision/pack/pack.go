@@ -57,6 +57,9 @@ func (p *Pack) Confidence(distance float64) float64 {
 	return p.manifest.Calibration.Confidence(distance)
 }
 
+// Threshold returns the least confidence for somebody of a group of so many faces; see Calibration.
+func (p *Pack) Threshold(faces int) float64 { return p.manifest.Calibration.Threshold(faces) }
+
 func readManifest(dir string) ([]byte, error) {
 	f, err := os.Open(filepath.Join(dir, ManifestName))
 	if err != nil {
