@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,9 +59,19 @@ type Config struct {
 	// PlainHTTP serves without TLS. It is refused unless Listen is a loopback address: for a proxy on the same machine.
 	PlainHTTP bool
 
-	// Pack is the folder of the model pack. Default: the first that exists of <Dir>/packs/default, models/packs/default
-	// in the working directory, and the same beside the program.
+	// Pack is the model pack, by its folder or name, that makes the templates of all recognition models that Models does
+	// not name. A name is looked for in <Dir>/packs, models/packs of the working directory, and the same beside the program.
+	// Default: as the store remembers it; a new store takes "mobileface", and one from before packs were remembered keeps
+	// "default", which made its templates.
 	Pack string
+
+	// Models says which model pack, by its folder or name, makes the templates of a recognition model, such as
+	// "recognition_04". Templates of different packs are never compared. Default: see Pack.
+	Models map[string]string
+
+	// ForgetPacks are names of packs, serving no model any more, that nothing stored needs: they are opened no longer, and
+	// what they made, should there be any, is refused.
+	ForgetPacks []string
 
 	// Library is the path of the ONNX Runtime shared library. Default: as the npm package onnxruntime-node has it, in
 	// models/node_modules of the working directory or beside the program.
@@ -157,9 +169,12 @@ type Config struct {
 	// Logger gets what an operator should know. Default: discard.
 	Logger *slog.Logger
 
-	// Recogniser is used instead of the networks in Pack: for tests of all that is not vision. Pack and Library are not
-	// looked at.
+	// Recogniser serves every recognition model instead of model packs: for tests of all that is not vision. Packs and
+	// Library are not looked at, and the store remembers nothing of it.
 	Recogniser face.Recogniser
+
+	// Recognisers are used instead of the installed packs of their names: for tests of several packs.
+	Recognisers map[string]face.Recogniser
 }
 
 // DefaultDir returns where a server keeps everything when nothing else is said: $XDG_DATA_HOME/visage, or ~/.visage.
@@ -260,6 +275,14 @@ func (c Config) withDefaults() (Config, error) {
 	for _, text := range c.TrustedIssuers {
 		if _, _, err := parseIssuer(text); err != nil {
 			mistakes = append(mistakes, err)
+		}
+	}
+	for _, model := range slices.Sorted(maps.Keys(c.Models)) {
+		switch {
+		case !slices.Contains(RecognitionModels(), model):
+			bad("model", "there is no recognition model %q; allowed: %s", model, strings.Join(RecognitionModels(), ", "))
+		case c.Models[model] == "":
+			bad("model", "%s is mapped to no pack", model)
 		}
 	}
 	if c.PublicPort < 0 || c.PublicPort > 65535 {

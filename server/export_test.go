@@ -95,3 +95,9 @@ func (a *Authority) Certificate() []byte { return a.own.pem() }
 
 // Issue signs a certificate for names, whatever the authority is bound to.
 func (a *Authority) Issue(names ...string) (*tls.Certificate, error) { return a.own.issue(names) }
+
+// The packs of new stores, and of those from before packs were remembered.
+const (
+	NewStorePack = newStorePack
+	FormerPack   = formerPack
+)

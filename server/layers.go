@@ -23,8 +23,6 @@ import (
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keyvault"
 	"github.com/visage-face/visage/sealed"
-	"github.com/visage-face/visage/vision"
-	"github.com/visage-face/visage/vision/pack"
 )
 
 // layers are the rooms of a running server.
@@ -42,6 +40,7 @@ type layers struct {
 	connections *conns       // of everybody else
 	identities  *identity.Directory
 	instance    instanceRecord
+	packs       *packs
 	forOperator Operator
 	log         *slog.Logger
 	api         *api.Handler      // nil until handler has made it
@@ -50,18 +49,36 @@ type layers struct {
 
 // open opens the rooms from the bottom up and adds what closes them to opened.
 func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
-	// Networks come first: without them nothing is to be made on disk.
-	recogniser, err := s.recogniser(opened)
+	l := &layers{log: s.log}
+	empty, err := isEmpty(s.cfg.dataDir())
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("look at the data directory: %w", err)
+	}
+	choice, remembered := allOf(newStorePack), false
+	if empty { // without networks nothing is to be made on disk
+		if l.packs, err = s.openPacks(choice, opened); err != nil {
+			return nil, err
+		}
 	}
 	store, first, err := s.cfg.openStore(ctx, s.note)
 	if err != nil {
 		return nil, err
 	}
 	opened.add("sealed store", store.Close)
-	l := &layers{store: store, log: s.log}
+	l.store = store
+	if !empty {
+		if choice, remembered, err = readPackChoice(ctx, store); err != nil {
+			return nil, err
+		}
+		if l.packs, err = s.openPacks(choice, opened); err != nil {
+			return nil, err
+		}
+	}
+	s.tellPacks(l.packs)
 	if l.audit, l.runs, err = s.openAudit(ctx, store, opened); err != nil {
+		return nil, err
+	}
+	if err := s.rememberPacks(ctx, l, choice, remembered, first); err != nil {
 		return nil, err
 	}
 	if l.custody, err = s.openCustody(ctx, l); err != nil {
@@ -98,51 +115,13 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 		return nil, err
 	}
 	l.face, err = face.New(face.Config{
-		Store: l.store, Models: models(recogniser), Resources: l.accounts.IDs, GalleryBytes: s.cfg.GalleryBytes, Audit: faceAudit{l.audit}, Logger: s.log,
+		Store: l.store, Models: l.packs.models(), Packs: l.packs.open, Resources: l.accounts.IDs, GalleryBytes: s.cfg.GalleryBytes, Audit: faceAudit{l.audit}, Logger: s.log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.face.Store(l.face)
 	return l, nil
-}
-
-// models serves every recognition model of the contract by the one pack there is: clients name one, and all must work.
-func models(r face.Recogniser) map[string]face.Recogniser {
-	all := map[string]face.Recogniser{}
-	for _, name := range []string{"recognition_01", "recognition_02", "recognition_03", "recognition_04"} {
-		all[name] = r
-	}
-	return all
-}
-
-// recogniser opens the model pack.
-func (s *Server) recogniser(opened *closers) (face.Recogniser, error) {
-	if s.cfg.Recogniser != nil {
-		return s.cfg.Recogniser, nil
-	}
-	folder, err := FindPack(s.cfg.Pack, s.cfg.Dir)
-	if err != nil {
-		return nil, err
-	}
-	library, err := FindLibrary(s.cfg.Library)
-	if err != nil {
-		return nil, err
-	}
-	p, err := pack.Open(folder)
-	if err != nil {
-		return nil, err
-	}
-	pipeline, err := vision.Open(vision.Config{
-		Pack: p, Library: library, Parallel: s.cfg.Parallel,
-		Warn: func(text string) { s.log.Warn("an image has faults and was read all the same", "fault", text) },
-	})
-	if err != nil {
-		return nil, err
-	}
-	opened.add("vision", pipeline.Close)
-	s.log.Info("model pack opened", "pack", p.Name(), "folder", p.Dir(), "library", library)
-	return pipeline, nil
 }
 
 // certificates says how TLS is spoken; nil: not at all.
@@ -241,7 +220,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	all = append(all, l.face.Collectors()...)
 	all = append(all, l.audit.Collectors()...)
 	all = append(all, l.custody.Collectors()...)
-	all = append(all, s.events, l.connections.closed, volumes{l.store})
+	all = append(all, s.events, l.connections.closed, volumes{l.store}, l.packs)
 	all = append(all, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, c := range all {
 		if err := metrics.Register(c); err != nil {
@@ -296,6 +275,7 @@ func (s *Server) readyz(l *layers) http.HandlerFunc {
 			fmt.Fprint(w, "degraded\n"+full)
 		}
 		encryption(w, l.custody)
+		fmt.Fprint(w, l.packs.lines())
 	}
 }
 

@@ -23,22 +23,34 @@ func PackFolders(dir string) []string {
 	return folders
 }
 
-// FindPack returns the folder of the model pack to use: the one that was asked for or, when that is empty, the first
-// default one there is.
+// FindPack returns the folder of a model pack: asked is a folder, or the name of a pack that is looked for in PackFolders.
+// Empty: the pack that new stores use. The error wraps fs.ErrNotExist when there is none of the name.
 func FindPack(asked, dir string) (string, error) {
-	if asked != "" {
+	if asked == "" {
+		asked = newStorePack
+	}
+	if strings.ContainsRune(asked, filepath.Separator) || strings.HasPrefix(asked, ".") {
 		return asked, nil
 	}
 	var looked []string
 	for _, folder := range PackFolders(dir) {
-		at := filepath.Join(folder, "default")
-		if _, err := os.Stat(filepath.Join(at, pack.ManifestName)); err == nil {
+		at := filepath.Join(folder, asked)
+		if isPack(at) {
 			return at, nil
 		}
 		looked = append(looked, at)
 	}
-	return "", fmt.Errorf("no model pack: none in %s; say with --pack where one is: %w", strings.Join(looked, ", "),
-		fs.ErrNotExist)
+	if isPack(asked) { // a folder of the working directory
+		return asked, nil
+	}
+	return "", fmt.Errorf("the model pack %s is not installed: looked for %s; \"make setup\" makes the packs of this version, "+
+		"\"visage models install\" installs others: %w", asked, strings.Join(looked, ", "), fs.ErrNotExist)
+}
+
+// isPack reports whether a folder holds a model pack, whole or not.
+func isPack(folder string) bool {
+	_, err := os.Stat(filepath.Join(folder, pack.ManifestName))
+	return err == nil
 }
 
 // FindLibrary returns the path of the ONNX Runtime library to use: the one that was asked for or, when that is empty,

@@ -61,17 +61,19 @@ type instanceRecord struct {
 
 var instances = sealed.NewTable[instanceRecord]("server/instance", 1)
 
+const instanceID = "instance"
+
 // openInstance reads the instance's record, or makes it on the first start.
 func openInstance(ctx context.Context, store *sealed.Store) (instanceRecord, error) {
 	var rec instanceRecord
 	err := store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
 		var err error
-		rec, err = instances.In().Get(tx, "instance")
+		rec, err = instances.In().Get(tx, instanceID)
 		if !errors.Is(err, sealed.ErrNotFound) {
 			return err
 		}
 		rec = instanceRecord{TenantID: newUUID(), SubscriptionID: newUUID(), ClientID: newUUID()}
-		return instances.In().Put(tx, "instance", rec)
+		return instances.In().Put(tx, instanceID, rec)
 	})
 	if err != nil {
 		return instanceRecord{}, fmt.Errorf("open the instance's record: %w", err)

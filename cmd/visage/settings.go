@@ -66,8 +66,13 @@ var table = []setting{
 		set: text(func(c *settings) *string { return &c.server.KeyFile })},
 	{name: "plain-http", usage: "serve without TLS, on a loopback address only", boolean: true, allowed: "true or false",
 		set: truth(func(c *settings) *bool { return &c.server.PlainHTTP })},
-	{name: "pack", usage: "folder of the model pack (default: models/packs/default)", allowed: "the path of a model pack",
+	{name: "pack", usage: "model pack, by name or folder, for recognition models that model does not name\n" +
+		"(default: what the store uses already; for a new one the pack that setup makes for it)", allowed: "the name or folder of a model pack",
 		set: text(func(c *settings) *string { return &c.server.Pack })},
+	{name: "model", usage: "model pack of one recognition model, such as recognition_04=mobileface", list: true,
+		allowed: "MODEL=PACK, the pack by its name or folder", set: setModel},
+	{name: "forget-pack", usage: "model pack, by name, that nothing stored needs any more: it is opened no longer", list: true,
+		allowed: "names of model packs", set: texts(func(c *settings) *[]string { return &c.server.ForgetPacks })},
 	{name: "library", usage: "ONNX Runtime shared library (default: as npm installed it under models/)", allowed: "a path",
 		set: text(func(c *settings) *string { return &c.server.Library })},
 	{name: "parallel", usage: "photos worked on at once (default: number of processors)", allowed: "a number from 1 to 256",
@@ -206,6 +211,21 @@ func size(field func(*settings) *int64) func(*settings, string) error {
 		}
 		return fmt.Errorf("is %q", v)
 	}
+}
+
+func setModel(c *settings, v string) error {
+	model, pack, _ := strings.Cut(v, "=")
+	if model == "" || pack == "" {
+		return fmt.Errorf("is %q", v)
+	}
+	if c.server.Models[model] != "" {
+		return fmt.Errorf("names %s twice", model)
+	}
+	if c.server.Models == nil {
+		c.server.Models = map[string]string{}
+	}
+	c.server.Models[model] = pack
+	return nil
 }
 
 func setLogLevel(c *settings, v string) error {

@@ -36,7 +36,7 @@ type Server struct {
 }
 
 // Start runs a server. What cfg leaves out: Dir is a new temporary directory, Listen a free port of 127.0.0.1,
-// Recogniser is Faces unless a Pack is named, the rates of identities are more than a test reaches, Logger writes to the test's log. A server that does not start fails the
+// Recogniser is Faces unless a Pack or Recognisers are named, the rates of identities are more than a test reaches, Logger writes to the test's log. A server that does not start fails the
 // test.
 func Start(t testing.TB, cfg server.Config) *Server {
 	t.Helper()
@@ -46,7 +46,7 @@ func Start(t testing.TB, cfg server.Config) *Server {
 	if cfg.Listen == "" {
 		cfg.Listen = "127.0.0.1:0"
 	}
-	if cfg.Recogniser == nil && cfg.Pack == "" {
+	if cfg.Recogniser == nil && cfg.Recognisers == nil && cfg.Pack == "" {
 		cfg.Recogniser = Faces{}
 	}
 	for _, rate := range []*int{&cfg.VaultRate, &cfg.ManagementRate, &cfg.TokenRate} {

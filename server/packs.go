@@ -1,0 +1,356 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/face"
+	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/vision"
+	"github.com/visage-face/visage/vision/pack"
+)
+
+// The model packs that setup makes, by name.
+const (
+	newStorePack = "default" // serves every recognition model of a new store
+	formerPack   = "default" // made the templates of all stores from before packs were remembered
+)
+
+// RecognitionModels returns the names of the contract's recognition models, oldest first. Clients may ask for any of
+// them, so each is served, by the pack that it is mapped to.
+func RecognitionModels() []string {
+	return []string{"recognition_01", "recognition_02", "recognition_03", "recognition_04"}
+}
+
+// packChoice is what the store remembers of model packs, sealed, so that neither another default nor a setting that was
+// left out changes what makes its templates.
+type packChoice struct {
+	// Models has the name of the pack that makes new templates, by recognition model.
+	Models map[string]string
+	// Used has every pack that a model was ever mapped to and that was not forgotten since, by name: templates of it may
+	// be stored.
+	Used map[string]usedPack
+}
+
+// usedPack is what is known of a pack that made templates.
+type usedPack struct {
+	Folder string // where it was last
+	// Fingerprint is vision.Pipeline.Fingerprint. Empty: not known, in a store from before packs were remembered.
+	Fingerprint []float32
+}
+
+var packChoices = sealed.NewTable[packChoice]("server/packs", 1)
+
+const packChoiceID = "choice"
+
+// allOf maps every recognition model to one pack.
+func allOf(name string) packChoice {
+	c := packChoice{Models: map[string]string{}, Used: map[string]usedPack{name: {}}}
+	for _, model := range RecognitionModels() {
+		c.Models[model] = name
+	}
+	return c
+}
+
+// readPackChoice returns what the store remembers and whether it did. A store without a record is either new, when the
+// instance's record is missing too, or one from before packs were remembered.
+func readPackChoice(ctx context.Context, store *sealed.Store) (choice packChoice, remembered bool, err error) {
+	err = store.Space(sealed.Operator).View(ctx, func(r sealed.Reader) error {
+		var err error
+		choice, err = packChoices.In().Get(r, packChoiceID)
+		remembered = err == nil
+		if !errors.Is(err, sealed.ErrNotFound) {
+			return err
+		}
+		choice = allOf(formerPack)
+		if _, err = instances.In().Get(r, instanceID); errors.Is(err, sealed.ErrNotFound) {
+			choice, err = allOf(newStorePack), nil // the first start ended early
+		}
+		return err
+	})
+	if err != nil {
+		return packChoice{}, false, fmt.Errorf("read which model packs the store uses: %w", err)
+	}
+	return choice, remembered, nil
+}
+
+// packs are the model packs of a running server.
+type packs struct {
+	choice  packChoice                 // as it is from now on
+	open    map[string]face.Recogniser // by name
+	missing map[string]error           // packs in choice.Used that no model is mapped to and that cannot be opened, by name
+	limit   *vision.Limit              // of the photos at work in all of them
+}
+
+// models returns what makes new templates, by recognition model.
+func (p *packs) models() map[string]face.Recogniser {
+	models := map[string]face.Recogniser{}
+	for model, name := range p.choice.Models {
+		models[model] = p.open[name]
+	}
+	return models
+}
+
+// serves returns the recognition models that are mapped to a pack.
+func (c packChoice) serves(name string) []string {
+	var models []string
+	for _, model := range RecognitionModels() {
+		if c.Models[model] == name {
+			models = append(models, model)
+		}
+	}
+	return models
+}
+
+// String lists the mapping.
+func (c packChoice) String() string {
+	var all []string
+	for _, model := range RecognitionModels() {
+		all = append(all, model+"="+c.Models[model])
+	}
+	return strings.Join(all, " ")
+}
+
+// openPacks opens the model packs that the settings name, or else those that the store remembers, and those that may
+// have made templates before. A pack of the last kind that cannot be opened is no reason not to start: what it made is
+// refused until it is back, all else is served.
+func (s *Server) openPacks(known packChoice, opened *closers) (*packs, error) {
+	p := &packs{
+		choice: packChoice{Models: map[string]string{}, Used: map[string]usedPack{}},
+		open:   map[string]face.Recogniser{}, missing: map[string]error{},
+	}
+	if r := s.cfg.Recogniser; r != nil {
+		p.choice = allOf(r.Name())
+		p.open[r.Name()] = r
+		return p, nil
+	}
+	p.limit = vision.NewLimit(s.cfg.Parallel)
+	for _, model := range RecognitionModels() {
+		name, err := s.openFor(model, known, p, opened)
+		if err != nil {
+			return nil, err
+		}
+		p.choice.Models[model] = name
+	}
+	for _, name := range slices.Sorted(maps.Keys(known.Used)) {
+		if p.open[name] != nil {
+			continue
+		}
+		if slices.Contains(s.cfg.ForgetPacks, name) {
+			s.log.Info("model pack forgotten: what it made is refused from now on", "pack", name)
+			continue
+		}
+		p.choice.Used[name] = known.Used[name]
+		if err := s.openFormer(name, known, p, opened); err != nil {
+			p.missing[name] = err
+			s.log.Warn("a model pack that this store has used cannot be opened: lists, groups and faces that it made are refused until it is back",
+				"pack", name, "err", err)
+		}
+	}
+	for _, name := range s.cfg.ForgetPacks {
+		if models := p.choice.serves(name); len(models) > 0 {
+			return nil, fmt.Errorf("forget-pack: the model pack %s serves %s: map them to another pack first, with --model or --pack",
+				name, strings.Join(models, ", "))
+		}
+	}
+	return p, nil
+}
+
+// openFor opens the pack that is to make a model's templates, unless it is open, and returns its name.
+func (s *Server) openFor(model string, known packChoice, p *packs, opened *closers) (string, error) {
+	asked := newStorePack // for a model that a later program has than the one that wrote the record
+	for _, named := range []string{s.cfg.Models[model], s.cfg.Pack, known.Models[model]} {
+		if named != "" {
+			asked = named
+			break
+		}
+	}
+	found, err := s.findPack(asked, known)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", model, err)
+	}
+	switch used, open := p.choice.Used[found.name]; {
+	case !open:
+		return found.name, s.openPack(found, known, p, opened)
+	case used.Folder != found.folder:
+		return "", fmt.Errorf("the model packs in %s and %s are both called %s: packs that are used together need names of their own",
+			used.Folder, found.folder, found.name)
+	}
+	return found.name, nil
+}
+
+// openFormer opens a pack for what it made before.
+func (s *Server) openFormer(name string, known packChoice, p *packs, opened *closers) error {
+	found, err := s.findPack(name, known)
+	if err != nil {
+		return err
+	}
+	return s.openPack(found, known, p, opened)
+}
+
+// foundPack is a model pack that is installed and whole.
+type foundPack struct {
+	name, folder string
+	pack         *pack.Pack
+	made         face.Recogniser // in place of pack, in tests
+}
+
+// findPack finds a pack by its folder or name; by name also where it was when the store used it last.
+func (s *Server) findPack(asked string, known packChoice) (foundPack, error) {
+	if r := s.cfg.Recognisers[asked]; r != nil {
+		return foundPack{name: asked, made: r}, nil
+	}
+	folder, err := FindPack(asked, s.cfg.Dir)
+	if last := known.Used[asked].Folder; err != nil && last != "" && isPack(last) {
+		folder, err = last, nil
+	}
+	if err != nil {
+		return foundPack{}, err
+	}
+	if folder, err = filepath.Abs(folder); err != nil {
+		return foundPack{}, err
+	}
+	opened, err := pack.Open(folder)
+	if err != nil {
+		return foundPack{}, err
+	}
+	if _, isName := known.Used[asked]; isName && opened.Name() != asked {
+		return foundPack{}, fmt.Errorf("the model pack in %s calls itself %s, not %s: put it into a folder of its own name", folder, opened.Name(), asked)
+	}
+	return foundPack{name: opened.Name(), folder: folder, pack: opened}, nil
+}
+
+// openPack loads the networks of a pack, looks whether they are those that made what is stored, and adds it to p.
+func (s *Server) openPack(found foundPack, known packChoice, p *packs, opened *closers) error {
+	recogniser, fingerprint := found.made, []float32(nil)
+	if found.pack != nil {
+		library, err := FindLibrary(s.cfg.Library)
+		if err != nil {
+			return err
+		}
+		pipeline, err := vision.Open(vision.Config{
+			Pack: found.pack, Library: library, Parallel: s.cfg.Parallel, Limit: p.limit,
+			Warn: func(text string) { s.log.Warn("an image has faults and was read all the same", "fault", text) },
+		})
+		if err != nil {
+			return err
+		}
+		opened.add("model pack "+found.name, pipeline.Close)
+		recogniser, fingerprint = pipeline, pipeline.Fingerprint()
+	}
+	if before := known.Used[found.name].Fingerprint; len(before) > 0 && !alike(before, fingerprint) {
+		return fmt.Errorf("the model pack %s in %s is another than the %s that this store has used: "+
+			"their templates of one picture differ; put the former back, or give this one a name of its own in its %s",
+			found.name, found.folder, found.name, pack.ManifestName)
+	}
+	p.open[found.name] = recogniser
+	p.choice.Used[found.name] = usedPack{Folder: found.folder, Fingerprint: fingerprint}
+	return nil
+}
+
+// alike reports whether two fingerprints are of one recogniser. The same network gives the same numbers but for the order
+// in which processors add; the distance of different networks is that of strangers.
+func alike(a, b []float32) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	var product float64 // both have length 1
+	for i := range a {
+		product += float64(a[i]) * float64(b[i])
+	}
+	return product > 0.99
+}
+
+// tellPacks logs which pack serves what.
+func (s *Server) tellPacks(p *packs) {
+	for _, name := range slices.Sorted(maps.Keys(p.open)) {
+		attrs := []any{"pack", name, "folder", p.choice.Used[name].Folder}
+		if models := p.choice.serves(name); len(models) > 0 {
+			s.log.Info("model pack opened", append(attrs, "models", strings.Join(models, " "))...)
+			continue
+		}
+		s.log.Info("model pack opened for what it made before; once nothing is left of that, start once with --forget-pack", attrs...)
+	}
+	if newStorePack != formerPack && s.cfg.Pack == "" && len(s.cfg.Models) == 0 && len(p.choice.serves(formerPack)) > 0 {
+		s.log.Info("this store uses the model pack of earlier versions, so that what is stored stays comparable; "+
+			"docs/operations/models.md says how to move to the better one", "pack", formerPack, "better", newStorePack)
+	}
+}
+
+// rememberPacks keeps the choice for later starts. That another pack makes the templates of a model is audited first.
+func (s *Server) rememberPacks(ctx context.Context, l *layers, known packChoice, remembered, first bool) error {
+	if s.cfg.Recogniser != nil {
+		return nil
+	}
+	now := l.packs.choice
+	if before := known.String(); !first && before != now.String() {
+		if err := l.audit.Append(ctx, audit.Event{
+			Kind: audit.OperatorAction, Outcome: audit.Done, Details: map[audit.Detail]string{
+				audit.DetailOperation: "model-packs", audit.DetailBefore: before, audit.DetailAfter: now.String(),
+			},
+		}); err != nil {
+			return fmt.Errorf("audit the change of model packs: %w", err)
+		}
+		s.log.Info("recognition models changed packs: what the former ones made stays comparable with itself alone",
+			"before", before, "after", now.String())
+	}
+	if remembered && reflect.DeepEqual(known, now) {
+		return nil
+	}
+	err := l.store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
+		return packChoices.In().Put(tx, packChoiceID, now)
+	})
+	if err != nil {
+		return fmt.Errorf("write which model packs the store uses: %w", err)
+	}
+	return nil
+}
+
+// lines says for people which pack serves what, a line each.
+func (p *packs) lines() string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(p.choice.Used)) {
+		models := strings.Join(p.choice.serves(name), ", ")
+		switch {
+		case p.missing[name] != nil:
+			models = "cannot be opened; what it made is refused"
+		case models == "":
+			models = "what it made before"
+		}
+		fmt.Fprintf(&b, "model pack %s: %s\n", name, models)
+	}
+	return b.String()
+}
+
+var packInfo = prometheus.NewDesc("visage_model_pack_info",
+	"Model packs of this instance, by the recognition model that each serves; model \"none\": open for what it made before. 1: open, 0: it cannot be opened.",
+	[]string{"pack", "model"}, nil)
+
+// Describe implements prometheus.Collector.
+func (p *packs) Describe(to chan<- *prometheus.Desc) { to <- packInfo }
+
+// Collect implements prometheus.Collector.
+func (p *packs) Collect(to chan<- prometheus.Metric) {
+	for name := range p.choice.Used {
+		open := 0.0
+		if p.open[name] != nil {
+			open = 1
+		}
+		models := p.choice.serves(name)
+		if len(models) == 0 {
+			models = []string{"none"}
+		}
+		for _, model := range models {
+			to <- prometheus.MustNewConstMetric(packInfo, prometheus.GaugeValue, open, name, model)
+		}
+	}
+}
