@@ -15,6 +15,26 @@ type Attributes struct {
 	Exposure *Level // "underExposure", "goodExposure", "overExposure"
 	Noise    *Level // "low", "medium", "high"
 	Quality  string // qualityForRecognition: "low", "medium", "high"; empty when not asked for
+
+	Glasses     string      // "noGlasses", "readingGlasses", "sunglasses"; empty when not asked for
+	Mask        *Mask       // what covers the lower half of the face
+	Occlusion   *Occlusion  // what parts of the face are hidden
+	Accessories []Accessory // nil when not asked for, empty when nothing is worn
+}
+
+// Mask says what covers the lower half of a face: "noMask", "faceMask", "otherMaskOrOcclusion" or "uncertain".
+type Mask struct {
+	Type                string
+	NoseAndMouthCovered bool
+}
+
+// Occlusion says which parts of a face something lies over.
+type Occlusion = vision.Hidden
+
+// Accessory is "headwear", "glasses" or "mask", with a confidence of 0.5 to 1.
+type Accessory struct {
+	Type       string
+	Confidence float64
 }
 
 // Level is a measured attribute: the value, 0 to 1, and the name of the range it lies in, spelled as contract §3.3 does.
@@ -69,16 +89,21 @@ var refusedAttributes = map[string]string{
 var withoutQuality = []string{"recognition_01", "recognition_02"}
 
 // parseAttributes reads the names of attributes and refuses those that the models named in the request do not give, then
-// those that nobody gets, then those that the installed networks do not give.
+// those that nobody gets, then those that the installed networks do not give. No refusal names an attribute as given that
+// the same request would be refused.
 func parseAttributes(names []string, d detector, model string, supported vision.Attributes) (vision.Attributes, error) {
+	given := d.attributes & supported
+	if slices.Contains(withoutQuality, model) {
+		given &^= vision.Quality
+	}
 	var asked vision.Attributes
 	var refused []string
 	for _, name := range names {
 		lower := strings.ToLower(strings.TrimSpace(name))
 		bit, known := attributeBits[lower]
 		if !known && refusedAttributes[lower] == "" {
-			return 0, badArgument("%q is not a face attribute; those are %s.", printable(name),
-				strings.Join(vision.Attributes(^vision.Attributes(0)).Names(), ", "))
+			return 0, badArgument("%q is not a face attribute; with %s and %s this service gives %s.", printable(name),
+				d.name, model, listed(given))
 		}
 		if !known {
 			refused = append(refused, refusedAttributes[lower])
@@ -89,28 +114,37 @@ func parseAttributes(names []string, d detector, model string, supported vision.
 		return 0, badArgument("%s gives no attributes.", d.name)
 	}
 	if missing := asked &^ d.attributes; missing != 0 {
-		return 0, badArgument("%s does not give %s; it gives %s.", d.name, strings.Join(missing.Names(), ", "),
-			strings.Join(d.attributes.Names(), ", "))
+		return 0, badArgument("%s does not give %s; with it and %s this service gives %s.", d.name, listed(missing), model,
+			listed(given))
 	}
 	if asked&vision.Quality != 0 && slices.Contains(withoutQuality, model) {
 		return 0, badArgument("%s does not give qualityForRecognition; recognition_03 and recognition_04 do.", model)
 	}
-	if len(refused) > 0 {
-		return 0, unsupportedAttributes(refused, supported)
-	}
 	if missing := asked &^ supported; missing != 0 {
-		return 0, unsupportedAttributes(missing.Names(), supported)
+		refused = append(refused, missing.Names()...)
+	}
+	if len(refused) > 0 {
+		return 0, unsupportedAttributes(refused, given)
 	}
 	return asked, nil
 }
 
-// unsupportedAttributes is the answer of contract §1.5 for attributes that nobody here gets.
-func unsupportedAttributes(names []string, supported vision.Attributes) error {
+// unsupportedAttributes is the answer of contract §1.5 for attributes that nobody here gets. Those given are what the same
+// request could have asked for.
+func unsupportedAttributes(names []string, given vision.Attributes) error {
 	refusal := visage.Refuse(visage.Unsupported, "InvalidRequest",
-		"This service does not give the attributes %s. It gives %s.", strings.Join(slices.Compact(names), ", "),
-		strings.Join(supported.Names(), ", "))
+		"This service does not give the attributes %s. With the models of this request it gives %s.",
+		strings.Join(slices.Compact(names), ", "), listed(given))
 	refusal.Feature = "UnsupportedFeature"
 	return refusal
+}
+
+// listed names attributes in a sentence.
+func listed(a vision.Attributes) string {
+	if a == 0 {
+		return "none"
+	}
+	return strings.Join(a.Names(), ", ")
 }
 
 // measured turns what was measured on a face into the contract's words and ranges (§3.3).
@@ -123,6 +157,19 @@ func measured(f vision.Face) *Attributes {
 	}
 	if f.Quality != vision.Ungraded {
 		a.Quality = f.Quality.String()
+	}
+	if f.Eyewear != vision.AnyEyewear {
+		a.Glasses = f.Eyewear.String()
+	}
+	if c := f.Covering; c != nil {
+		a.Mask = &Mask{Type: c.Type.String(), NoseAndMouthCovered: c.NoseAndMouth}
+	}
+	a.Occlusion = f.Hidden
+	if f.Worn != nil {
+		a.Accessories = make([]Accessory, len(f.Worn))
+		for i, w := range f.Worn {
+			a.Accessories[i] = Accessory{Type: w.Type.String(), Confidence: w.Confidence}
+		}
 	}
 	return a
 }

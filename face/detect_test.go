@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/vision"
@@ -135,11 +137,56 @@ func TestDetectRefuses(t *testing.T) {
 			_, err := r.Detect(t.Context(), r.res, []byte(tt.photo), tt.query)
 			wantRefusal(t, err, tt.kind, tt.code)
 			if refusal, ok := err.(*visage.Refusal); ok && tt.kind == visage.Unsupported {
-				if refusal.Feature != feature || !strings.Contains(refusal.Message, "headPose, blur, exposure, noise") {
+				if refusal.Feature != feature || !strings.Contains(refusal.Message, "headPose, blur, exposure") {
 					t.Errorf("%+v does not say what is supported", refusal)
 				}
 			}
 		})
+	}
+}
+
+// TestRefusalsNameOnlyWhatIsGiven: a program that asks for what a refusal lists must not be refused again.
+func TestRefusalsNameOnlyWhatIsGiven(t *testing.T) {
+	r := newRig(t)
+	for _, detection := range []string{"detection_01", "detection_03"} {
+		for _, recognition := range []string{"recognition_01", "recognition_04"} {
+			for _, asked := range []string{"beauty", "emotion", "glasses", "mask", "noise"} {
+				q := face.DetectQuery{DetectionModel: detection, RecognitionModel: recognition, Attributes: []string{asked}}
+				_, err := r.Detect(t.Context(), r.res, []byte("ann"), q)
+				if err == nil {
+					continue
+				}
+				_, list, found := strings.Cut(err.Error(), " gives ")
+				if !found {
+					t.Fatalf("%s: %v lists nothing", asked, err)
+				}
+				q.Attributes = strings.Split(strings.TrimSuffix(list, "."), ", ")
+				if _, err := r.Detect(t.Context(), r.res, []byte("ann"), q); err != nil {
+					t.Errorf("%s, %s: asked for %s, then for what the refusal lists: %v", detection, recognition, asked, err)
+				}
+			}
+		}
+	}
+}
+
+func TestDetectSaysWhatIsWorn(t *testing.T) {
+	r := newRig(t)
+	r.model.supports |= vision.Glasses | vision.Occlusion | vision.Accessories | vision.Mask
+	get := func(detection string, attributes ...string) *face.Attributes {
+		return must[[]face.Face](t)(r.Detect(t.Context(), r.res, []byte("ann"), face.DetectQuery{
+			DetectionModel: detection, Attributes: attributes,
+		}))[0].Attributes
+	}
+	want := &face.Attributes{
+		Glasses: "sunglasses", Occlusion: &face.Occlusion{Eyes: true},
+		Accessories: []face.Accessory{{Type: "headwear", Confidence: 0.75}},
+	}
+	if diff := cmp.Diff(want, get("", "glasses", "occlusion", "accessories")); diff != "" {
+		t.Error(diff)
+	}
+	want = &face.Attributes{Mask: &face.Mask{Type: "otherMaskOrOcclusion", NoseAndMouthCovered: true}}
+	if diff := cmp.Diff(want, get("detection_03", "mask")); diff != "" {
+		t.Error(diff)
 	}
 }
 

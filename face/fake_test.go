@@ -103,6 +103,18 @@ func (f *fake) Detect(ctx context.Context, photo []byte, want vision.Want) (*vis
 		if want.Attributes&vision.Quality != 0 {
 			p.Faces[i].Quality = vision.High
 		}
+		if want.Attributes&vision.Glasses != 0 {
+			p.Faces[i].Eyewear = vision.Sunglasses
+		}
+		if want.Attributes&vision.Mask != 0 {
+			p.Faces[i].Covering = &vision.Covering{Type: vision.OtherCovering, NoseAndMouth: true}
+		}
+		if want.Attributes&vision.Occlusion != 0 {
+			p.Faces[i].Hidden = &vision.Hidden{Eyes: true}
+		}
+		if want.Attributes&vision.Accessories != 0 {
+			p.Faces[i].Worn = []vision.Accessory{{Type: vision.Headwear, Confidence: 0.75}}
+		}
 	}
 	return p, nil
 }

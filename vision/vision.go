@@ -75,6 +75,12 @@ type Face struct {
 	Blur, Exposure, Noise *float64
 	// Quality says how fit the face is for recognition.
 	Quality Grade
+	// Eyewear, Covering, Hidden and Worn answer for the attributes Glasses, Mask, Occlusion and Accessories. Worn is empty
+	// and not nil when nothing is worn.
+	Eyewear  Eyewear
+	Covering *Covering
+	Hidden   *Hidden
+	Worn     []Accessory
 	// Template stands for the face: Pipeline.Dim numbers, of unit length. It is biometric data; the caller owns it.
 	Template []float32
 }

@@ -2,6 +2,7 @@ package faceapi
 
 import (
 	"math"
+	"strings"
 
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/face"
@@ -48,6 +49,27 @@ type attributesAnswer struct {
 	Exposure              *exposureLevel `json:"exposure,omitempty"`
 	Noise                 *noiseLevel    `json:"noise,omitempty"`
 	QualityForRecognition string         `json:"qualityForRecognition,omitempty" enum:"low medium high"`
+	// The versions write the values of glasses differently, see dialect.
+	Glasses     string       `json:"glasses,omitempty"`
+	Occlusion   *occlusion   `json:"occlusion,omitempty"`
+	Accessories *[]accessory `json:"accessories,omitempty"` // empty when nothing is worn, absent when not asked for
+	Mask        *mask        `json:"mask,omitempty"`
+}
+
+type occlusion struct {
+	Forehead bool `json:"foreheadOccluded"`
+	Eye      bool `json:"eyeOccluded"`
+	Mouth    bool `json:"mouthOccluded"`
+}
+
+type accessory struct {
+	Type       string  `json:"type" enum:"headwear glasses mask"`
+	Confidence float64 `json:"confidence"`
+}
+
+type mask struct {
+	Type                string `json:"type" enum:"noMask faceMask otherMaskOrOcclusion uncertain"`
+	NoseAndMouthCovered bool   `json:"noseAndMouthCovered"`
 }
 
 type headPose struct {
@@ -106,13 +128,13 @@ func (p *plane) detect(r *api.Request) (any, error) {
 			answer[i].FaceLandmarks = landmarksOf(f.Landmarks)
 		}
 		if f.Attributes != nil {
-			answer[i].FaceAttributes = attributesOf(f.Attributes)
+			answer[i].FaceAttributes = p.attributesOf(f.Attributes)
 		}
 	}
 	return answer, nil
 }
 
-func attributesOf(a *face.Attributes) *attributesAnswer {
+func (d dialect) attributesOf(a *face.Attributes) *attributesAnswer {
 	answer := &attributesAnswer{QualityForRecognition: a.Quality}
 	if a.HeadPose != nil {
 		answer.HeadPose = &headPose{round(a.HeadPose.Pitch, 10), round(a.HeadPose.Roll, 10), round(a.HeadPose.Yaw, 10)}
@@ -125,6 +147,23 @@ func attributesOf(a *face.Attributes) *attributesAnswer {
 	}
 	if a.Noise != nil {
 		answer.Noise = &noiseLevel{a.Noise.Name, round(a.Noise.Value, 100)}
+	}
+	answer.Glasses = a.Glasses
+	if d.capitals && a.Glasses != "" {
+		answer.Glasses = strings.ToUpper(a.Glasses[:1]) + a.Glasses[1:]
+	}
+	if o := a.Occlusion; o != nil {
+		answer.Occlusion = &occlusion{Forehead: o.Forehead, Eye: o.Eyes, Mouth: o.Mouth}
+	}
+	if a.Mask != nil {
+		answer.Mask = &mask{a.Mask.Type, a.Mask.NoseAndMouthCovered}
+	}
+	if a.Accessories != nil {
+		worn := make([]accessory, len(a.Accessories))
+		for i, w := range a.Accessories {
+			worn[i] = accessory{w.Type, round(w.Confidence, 100)}
+		}
+		answer.Accessories = &worn
 	}
 	return answer
 }

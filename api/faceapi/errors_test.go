@@ -85,7 +85,7 @@ func TestErrors(t *testing.T) {
 		{"retired attribute", "POST", "/detect?returnFaceAttributes=emotion", "ann", 403, "InvalidRequest"},
 		{"retired among others", "POST", "/detect?returnFaceAttributes=blur,Gender", "ann", 403, "InvalidRequest"},
 		{"attribute that needs approval", "POST", "/detect?returnFaceAttributes=age", "ann", 403, "InvalidRequest"},
-		{"attribute without a network", "POST", "/detect?returnFaceAttributes=glasses", "ann", 403, "InvalidRequest"},
+		{"attribute without a network", "POST", "/detect?recognitionModel=recognition_02&returnFaceAttributes=glasses", "ann", 403, "InvalidRequest"},
 
 		// Verify, contract §5.1.
 		{"verify nothing", "POST", "/verify", `{}`, 400, "BadArgument"},

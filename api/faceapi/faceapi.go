@@ -53,10 +53,11 @@ type dialect struct {
 	candidates int    // Identify's default (contract §5.2)
 	notStarted string // how a training that waits is spelled (contract §8)
 	liveness   bool   // whether the version has liveness sessions (contract §10)
+	capitals   bool   // whether values of glasses begin with a capital (contract §3.3)
 }
 
 var dialects = []dialect{
-	{base: "/face/v1.0", candidates: 1, notStarted: "notstarted"},
+	{base: "/face/v1.0", candidates: 1, notStarted: "notstarted", capitals: true},
 	{base: "/face/v1.2", candidates: 10, notStarted: string(face.NotStarted), liveness: true},
 }
 

@@ -15,7 +15,10 @@ import (
 // 1000 by 1000 pixels. Faces of one name are the same but for what follows the name after a dot ("ann", "ann.1"), which
 // moves them a little. Of a word with a question mark, no template can be made. Words with an exclamation mark are what is
 // wrong with the photo.
-type fake struct{}
+// Everybody but "ben" wears glasses, a hat and a mask.
+type fake struct {
+	bare bool // no network sees what faces wear
+}
 
 // dim is the length of the fake's templates.
 const dim = 16
@@ -24,8 +27,12 @@ func (fake) Name() string                 { return "fake" }
 func (fake) Dim() int                     { return dim }
 func (fake) Threshold(int) float64        { return 0.5 }
 func (fake) Confidence(d float64) float64 { return max(0, 1-d) } // 0.5 at a distance of 0.5
-func (fake) Supports() vision.Attributes {
-	return vision.HeadPose | vision.Blur | vision.Exposure | vision.Noise | vision.Quality
+func (f fake) Supports() vision.Attributes {
+	measured := vision.HeadPose | vision.Blur | vision.Exposure | vision.Noise | vision.Quality
+	if f.bare {
+		return measured
+	}
+	return measured | vision.Glasses | vision.Occlusion | vision.Accessories | vision.Mask
 }
 
 var flaws = map[string]error{
@@ -84,6 +91,29 @@ func describe(f *vision.Face, word string, want vision.Want) {
 	}
 	if want.Attributes&vision.Quality != 0 {
 		f.Quality = vision.High
+	}
+	dressed := word != "ben"
+	if want.Attributes&vision.Glasses != 0 {
+		f.Eyewear = vision.NoGlasses
+		if dressed {
+			f.Eyewear = vision.ReadingGlasses
+		}
+	}
+	if want.Attributes&vision.Mask != 0 {
+		f.Covering = &vision.Covering{}
+		if dressed {
+			f.Covering = &vision.Covering{Type: vision.FaceMask, NoseAndMouth: true}
+		}
+	}
+	if want.Attributes&vision.Occlusion != 0 {
+		f.Hidden = &vision.Hidden{Forehead: true, Mouth: dressed}
+	}
+	if want.Attributes&vision.Accessories != 0 {
+		f.Worn = []vision.Accessory{}
+		if dressed {
+			f.Worn = append(f.Worn, vision.Accessory{Type: vision.Headwear, Confidence: 0.987},
+				vision.Accessory{Type: vision.GlassesWorn, Confidence: 1})
+		}
 	}
 }
 

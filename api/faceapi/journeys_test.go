@@ -161,6 +161,14 @@ func TestDetectAnswersWhatWasAskedFor(t *testing.T) {
 					`"qualityForRecognition":"high"}}]`},
 			{"one attribute", "returnFaceId=false&returnFaceAttributes=blur",
 				`[{"faceRectangle":{"top":10,"left":0,"width":100,"height":100},"faceAttributes":{"blur":{"blurLevel":"low","value":0.12}}}]`},
+			{"what is worn", "returnFaceId=false&returnFaceAttributes=glasses,occlusion,accessories",
+				`[{"faceRectangle":{"top":10,"left":0,"width":100,"height":100},"faceAttributes":{"glasses":"` +
+					map[string]string{"/face/v1.0": "ReadingGlasses", "/face/v1.2": "readingGlasses"}[base] + `",` +
+					`"occlusion":{"foreheadOccluded":true,"eyeOccluded":false,"mouthOccluded":true},` +
+					`"accessories":[{"type":"headwear","confidence":0.99},{"type":"glasses","confidence":1}]}}]`},
+			{"a mask", "returnFaceId=false&detectionModel=detection_03&returnFaceAttributes=mask",
+				`[{"faceRectangle":{"top":10,"left":0,"width":100,"height":100},"faceAttributes":{` +
+					`"mask":{"type":"faceMask","noseAndMouthCovered":true}}}]`},
 		} {
 			t.Run(base+" "+row.name, func(t *testing.T) {
 				a := r.do(t, call{method: "POST", path: base + "/detect?" + row.query, image: "ann"}).want(t, 200, "")
@@ -178,6 +186,12 @@ func TestDetectAnswersWhatWasAskedFor(t *testing.T) {
 		}
 		if len(marks) != 27 || marks["pupilLeft"]["x"] != 1.3 || strings.Contains(a.body, "-0,") || strings.Contains(a.body, "-0}") {
 			t.Errorf("landmarks: got %d, %s", len(marks), a.body)
+		}
+		a = r.do(t, call{
+			method: "POST", path: base + "/detect?returnFaceId=false&returnFaceAttributes=accessories", image: "ben",
+		}).want(t, 200, "")
+		if !strings.Contains(a.body, `"accessories":[]`) {
+			t.Errorf("nothing worn: got %s, want an empty list", a.body)
 		}
 		a = r.do(t, call{method: "POST", path: base + "/detect", image: "?blurred"}).want(t, 200, "")
 		if want := `[{"faceRectangle":{"top":10,"left":0,"width":100,"height":100}}]`; a.body != want {

@@ -69,6 +69,14 @@ func knownDifferences(base string, doc *openapi3.T) {
 				if base == "/face/v1.0" { // the live service writes its v1.0 values in lower case (contract §3.3)
 					widen("low", "medium", "high", "underExposure", "goodExposure", "overExposure")
 				}
+			case "glasses":
+				if base == "/face/v1.0" { // the live service writes its v1.0 values with a capital (contract §3.3)
+					widen("NoGlasses", "ReadingGlasses", "Sunglasses", "SwimmingGoggles")
+				}
+			case "type":
+				if base == "/face/v1.0" && name == "Accessory" { // the live service writes it in lower case (contract §3.3)
+					widen("headwear")
+				}
 			case "status":
 				if name == "TrainingStatus" {
 					widen("notstarted") // the description has the misprint "nonstarted" (contract §8)
