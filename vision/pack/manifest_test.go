@@ -29,7 +29,7 @@ func TestManifestRefuses(t *testing.T) {
 		bend  func(m object)
 		words string
 	}{
-		{"another format", func(m object) { m["format"] = 2 }, "format 2 is not supported"},
+		{"another format", func(m object) { m["format"] = 3 }, "format 3 is not supported"},
 		{"an unknown field", func(m object) { m["colour"] = "red" }, "unknown field"},
 		{"a name that climbs", func(m object) { m["name"] = "../x" }, "lower-case letters"},
 		{"no licence", func(m object) { m["licence"] = "" }, "licence is missing"},
