@@ -75,13 +75,13 @@ func (p *Pipeline) examine(ctx context.Context, img *photo.RGB, want Want) (*Pho
 	if err != nil || len(chosen) == 0 {
 		return found, err
 	}
-	shapes, err := p.mark(ctx, img, findings, chosen, want)
+	marked, err := p.mark(ctx, img, findings, chosen, want)
 	if err != nil {
 		return nil, err
 	}
 	if want.Landmarks {
 		for i, c := range chosen {
-			l := geometry.LandmarksOf(&shapes[i])
+			l := geometry.LandmarksOf(&marked[i].shape)
 			faces[c].Landmarks = &l
 		}
 	}
@@ -89,8 +89,8 @@ func (p *Pipeline) examine(ctx context.Context, img *photo.RGB, want Want) (*Pho
 		done := p.stage(StageAttributes)
 		for i, c := range chosen {
 			var shape *geometry.Shape
-			if shapes != nil {
-				shape = &shapes[i]
+			if marked != nil {
+				shape = &marked[i].shape
 			}
 			attributes(&faces[c], img, shape, want.Attributes)
 		}
@@ -100,8 +100,8 @@ func (p *Pipeline) examine(ctx context.Context, img *photo.RGB, want Want) (*Pho
 		done := p.stage(StageTemplate)
 		fives := make([][5]geometry.Point, len(chosen))
 		for i, c := range chosen {
-			if shapes != nil {
-				fives[i] = shapes[i].Five()
+			if marked != nil {
+				fives[i] = marked[i].shape.Five()
 			} else {
 				fives[i] = *findings[c].five
 			}
@@ -118,24 +118,16 @@ func (p *Pipeline) examine(ctx context.Context, img *photo.RGB, want Want) (*Pho
 	return found, nil
 }
 
-// mark returns the shapes of the chosen faces, or nil when nothing that is wanted needs them or the pack has no network
-// for them.
+// mark returns the points of the chosen faces, or nil when nothing that is wanted needs them or the pack has no network for
+// them.
 func (p *Pipeline) mark(
 	ctx context.Context, img *photo.RGB, findings []finding, chosen []int, want Want,
-) ([]geometry.Shape, error) {
+) ([]settled, error) {
 	if p.marker == nil || !(want.Landmarks || want.Templates || want.Attributes&(HeadPose|Quality) != 0) {
 		return nil, nil
 	}
 	defer p.stage(StageLandmarks)()
-	boxes := make([]rect, len(chosen))
-	for i, c := range chosen {
-		boxes[i] = findings[c].box
-	}
-	shapes, err := p.marker.find(ctx, img, boxes)
-	if err != nil {
-		return nil, fmt.Errorf("find landmarks: %w", err)
-	}
-	return shapes, nil
+	return p.settle(ctx, img, findings, chosen)
 }
 
 // fills is how large a face must be for the second look to count, in parts of the picture's shorter side.

@@ -45,6 +45,8 @@ func inside(a, b rect) float64 {
 type finding struct {
 	box   rect
 	score float64
+	// turn is how many quarter turns clockwise bring the face upright, 0 to 3, as far as the detector can tell.
+	turn int
 	// five points, if the detector gives them: eyes, nose, corners of the mouth.
 	five *[5]geometry.Point
 }

@@ -28,10 +28,18 @@ func atOnce(in pack.Input) int {
 	return 8
 }
 
-// find returns the shape of the face in each box. The network sees the box in the middle of a black square.
-func (m *marker) find(ctx context.Context, img *photo.RGB, boxes []rect) ([]geometry.Shape, error) {
+// view is how a face is shown to a network.
+type view struct {
+	// toPicture maps the network's input to the picture.
+	toPicture geometry.Affine
+	// within is the part of the picture that is shown; all else is black.
+	within image.Rectangle
+}
+
+// find returns the shape of the face in each view.
+func (m *marker) find(ctx context.Context, img *photo.RGB, views []view) ([]geometry.Shape, error) {
 	var shapes []geometry.Shape
-	for some := range slices.Chunk(boxes, atOnce(m.about.Input)) {
+	for some := range slices.Chunk(views, atOnce(m.about.Input)) {
 		found, err := m.findSome(ctx, img, some)
 		if err != nil {
 			return nil, err
@@ -41,25 +49,21 @@ func (m *marker) find(ctx context.Context, img *photo.RGB, boxes []rect) ([]geom
 	return shapes, nil
 }
 
-func (m *marker) findSome(ctx context.Context, img *photo.RGB, boxes []rect) ([]geometry.Shape, error) {
+func (m *marker) findSome(ctx context.Context, img *photo.RGB, views []view) ([]geometry.Shape, error) {
 	in := m.about.Input
-	t := newTensor(len(boxes), in.Width, in.Height)
-	views := make([]geometry.Affine, len(boxes))
-	for i, b := range boxes {
-		views[i] = squareAround(b, in)
-		within := image.Rect(
-			int(math.Floor(b.left)), int(math.Floor(b.top)), int(math.Ceil(b.right)), int(math.Ceil(b.bottom)))
-		plane(t, i, in).fillSmooth(img, within, views[i])
+	t := newTensor(len(views), in.Width, in.Height)
+	for i, v := range views {
+		plane(t, i, in).fillSmooth(img, v.within, v.toPicture)
 	}
 	out, err := m.session.Run(ctx, t)
 	if err != nil {
 		return nil, err
 	}
 	points := out[0].Data
-	if len(points) != len(boxes)*2*len(geometry.Shape{}) {
-		return nil, fmt.Errorf("landmark network gave %d numbers for %d faces", len(points), len(boxes))
+	if len(points) != len(views)*2*len(geometry.Shape{}) {
+		return nil, fmt.Errorf("landmark network gave %d numbers for %d faces", len(points), len(views))
 	}
-	shapes := make([]geometry.Shape, len(boxes))
+	shapes := make([]geometry.Shape, len(views))
 	for i := range shapes {
 		for j := range shapes[i] {
 			at := points[2*(i*len(shapes[i])+j):]
@@ -67,17 +71,18 @@ func (m *marker) findSome(ctx context.Context, img *photo.RGB, boxes []rect) ([]
 			if math.IsNaN(x) || math.IsInf(x, 0) || math.IsNaN(y) || math.IsInf(y, 0) {
 				return nil, errors.New("landmark network gave a point that is nowhere")
 			}
-			shapes[i][j] = views[i].Apply(geometry.Point{X: x, Y: y})
+			shapes[i][j] = views[i].toPicture.Apply(geometry.Point{X: x, Y: y})
 		}
 	}
 	return shapes, nil
 }
 
-// squareAround maps a network's input to the square that has the box in its middle.
-func squareAround(b rect, in pack.Input) geometry.Affine {
-	side := max(b.width(), b.height())
-	return geometry.Affine{
-		A: side / float64(in.Width), C: (b.left+b.right)/2 - side/2,
-		E: side / float64(in.Height), F: (b.top+b.bottom)/2 - side/2,
-	}
+// around shows the box in the middle of a black square, after turning the picture clockwise by quarters.
+func (m *marker) around(b rect, turn int) view {
+	side, in := max(b.width(), b.height()), m.about.Input
+	square := geometry.Affine{A: side / float64(in.Width), C: -side / 2, E: side / float64(in.Height), F: -side / 2}
+	back := [4]geometry.Affine{{A: 1, E: 1}, {B: 1, D: -1}, {A: -1, E: -1}, {B: -1, D: 1}}[turn]
+	back.C, back.F = (b.left+b.right)/2, (b.top+b.bottom)/2
+	return view{square.Then(back), image.Rect(
+		int(math.Floor(b.left)), int(math.Floor(b.top)), int(math.Ceil(b.right)), int(math.Ceil(b.bottom)))}
 }

@@ -27,7 +27,7 @@ func (p *Pipeline) probe(ctx context.Context) error {
 		return fmt.Errorf("try detector: %w", err)
 	}
 	if p.marker != nil {
-		shapes, err := p.marker.find(ctx, rings, []rect{{16, 16, 112, 112}})
+		shapes, err := p.marker.find(ctx, rings, []view{p.marker.around(rect{16, 16, 112, 112}, 0)})
 		if err != nil {
 			return fmt.Errorf("try landmarks: %w", err)
 		}
