@@ -2,6 +2,7 @@ package tflite
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -58,13 +59,9 @@ var networks = []struct {
 	{"onet.tflite", Options{Input: "image", Outputs: []string{"scores", "boxes", "points"}, Transposed: true}, 48, 48},
 }
 
-// The converted networks compute what the files say.
+// The converted networks compute what the files say, operator by operator.
 func TestConvertedNetworksAgree(t *testing.T) {
-	arch := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
-	if err := ort.Load(need(t, filepath.Join(modules, "onnxruntime-node", "bin", "napi-v6", runtime.GOOS, arch,
-		"libonnxruntime.*"))); err != nil {
-		t.Fatal(err)
-	}
+	loadRuntime(t)
 	for _, n := range networks {
 		t.Run(n.file, func(t *testing.T) {
 			file := asset(t, n.file)
@@ -101,31 +98,107 @@ func TestConvertedNetworksAgree(t *testing.T) {
 				if len(got[i].Data) != len(w.data) {
 					t.Fatalf("output %d has shape %v, want %v", i, got[i].Shape, w.shape)
 				}
-				// Outputs with rows and columns have channels first, and upright.
-				order := func(j int) int { return j }
-				if len(w.shape) == 4 {
-					rows, columns, channels := int(got[i].Shape[2]), int(got[i].Shape[3]), w.shape[3]
-					order = func(j int) int {
-						c, r, k := j/(rows*columns), j/columns%rows, j%columns
-						if n.opts.Transposed {
-							return (k*rows+r)*channels + c
-						}
-						return (r*columns+k)*channels + c
-					}
-				}
-				var dot, a, b, worst float64
+				order := storedOrder(got[i], n.opts.Transposed)
+				sorted := make([]float64, len(w.data))
 				for j, v := range got[i].Data {
-					x, y := float64(v), w.data[order(j)]
-					dot, a, b = dot+x*y, a+x*x, b+y*y
-					worst = math.Max(worst, math.Abs(x-y))
+					sorted[order(j)] = float64(v)
 				}
-				cosine := dot / math.Sqrt(a*b)
-				t.Logf("%s: cosine %.9f, largest difference %.2g of length %.3g", n.opts.Outputs[i], cosine, worst, math.Sqrt(b))
+				cosine, worst := compare(sorted, w.data)
+				t.Logf("%s: cosine %.9f, largest difference %.2g", n.opts.Outputs[i], cosine, worst)
 				if !(cosine > 0.9999999) {
 					t.Errorf("%s: cosine %v", n.opts.Outputs[i], cosine)
 				}
 			}
 		})
+	}
+}
+
+// The converted networks compute what TensorFlow Lite itself does; testdata/reference.cjs asked it.
+func TestConvertedNetworksAgreeWithTensorFlowLite(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join("testdata", "reference.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reference map[string]struct {
+		Step    int
+		Outputs [][]float64
+	}
+	if err := json.Unmarshal(raw, &reference); err != nil {
+		t.Fatal(err)
+	}
+	loadRuntime(t)
+	for _, n := range networks {
+		ref := reference[n.file]
+		rows, columns := n.rows, n.columns
+		if n.file == "pnet.tflite" {
+			if rows, columns = 960, 1280; !n.opts.Transposed {
+				continue // the reference saw a picture
+			}
+		}
+		drawn := make([]float32, 0, 3*rows*columns)
+		for c := range 3 {
+			for y := range rows {
+				for x := range columns {
+					drawn = append(drawn, float32((float64((7*x+13*y+29*c+x*y)%256)-127.5)/128))
+				}
+			}
+		}
+		got := runONNX(t, asset(t, n.file), n.opts, ort.Tensor{Shape: []int64{1, 3, int64(rows), int64(columns)}, Data: drawn})
+		// The runtime of the reference lists outputs in the file's order.
+		for i, want := range ref.Outputs {
+			order := storedOrder(got[i], n.opts.Transposed)
+			kept := make([]float64, (len(got[i].Data)+ref.Step-1)/ref.Step)
+			if len(kept) != len(want) {
+				t.Fatalf("%s: %s has shape %v, and %d numbers of the reference", n.file, n.opts.Outputs[i], got[i].Shape, len(want))
+			}
+			for j, v := range got[i].Data {
+				if at := order(j); at%ref.Step == 0 {
+					kept[at/ref.Step] = float64(v)
+				}
+			}
+			cosine, worst := compare(kept, want)
+			t.Logf("%s: %s: cosine %.9f, largest difference %.2g", n.file, n.opts.Outputs[i], cosine, worst)
+			if !(cosine > 0.999999) {
+				t.Errorf("%s: %s: cosine %v", n.file, n.opts.Outputs[i], cosine)
+			}
+		}
+	}
+}
+
+// storedOrder returns where a number of an output lies in the file's order: with channels last, and rows and columns
+// exchanged if the network is transposed.
+func storedOrder(out ort.Tensor, transposed bool) func(int) int {
+	if len(out.Shape) != 4 {
+		return func(i int) int { return i }
+	}
+	channels, rows, columns := int(out.Shape[1]), int(out.Shape[2]), int(out.Shape[3])
+	return func(i int) int {
+		c, r, k := i/(rows*columns), i/columns%rows, i%columns
+		if transposed {
+			return (k*rows+r)*channels + c
+		}
+		return (r*columns+k)*channels + c
+	}
+}
+
+// compare returns the cosine of two lists of numbers and their largest difference.
+func compare(got, want []float64) (cosine, worst float64) {
+	var dot, a, b float64
+	for i, x := range got {
+		y := want[i]
+		dot, a, b = dot+x*y, a+x*x, b+y*y
+		worst = math.Max(worst, math.Abs(x-y))
+	}
+	return dot / math.Sqrt(a*b), worst
+}
+
+// loadRuntime loads ONNX Runtime.
+func loadRuntime(t *testing.T) {
+	t.Helper()
+	arch := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
+	if err := ort.Load(need(t, filepath.Join(modules, "onnxruntime-node", "bin", "napi-v6", runtime.GOOS, arch,
+		"libonnxruntime.*"))); err != nil {
+		t.Fatal(err)
 	}
 }
 
