@@ -47,7 +47,7 @@ func plane(t ort.Tensor, i int, in pack.Input) planes {
 // fillSmooth is fill for maps that may skip pixels of the picture: it averages them first, so that fine patterns do not
 // turn into coarse ones.
 func (p planes) fillSmooth(img *photo.RGB, within image.Rectangle, m geometry.Affine) {
-	within = within.Intersect(image.Rect(0, 0, img.W, img.H))
+	img, within, m = p.pixels(img, within.Intersect(image.Rect(0, 0, img.W, img.H)), m)
 	times := int(max(math.Hypot(m.A, m.D), math.Hypot(m.B, m.E)))
 	if times < 2 || within.Empty() {
 		p.fill(img, within, m)
@@ -66,6 +66,34 @@ func (p planes) fillSmooth(img *photo.RGB, within image.Rectangle, m geometry.Af
 		E: 1 / k, F: -(float64(part.Min.Y) + middle) / k,
 	}
 	p.fill(small, image.Rect(0, 0, small.W, small.H), m.Then(to))
+}
+
+// pixels returns a picture with the pixels that m shows, and what within and m are on it. A picture that was decoded at a
+// reduced scale serves where m would skip pixels of it; elsewhere the part that m shows is decoded in full.
+func (p planes) pixels(
+	img *photo.RGB, within image.Rectangle, m geometry.Affine,
+) (*photo.RGB, image.Rectangle, geometry.Affine) {
+	whole, scale := img.Reduced()
+	if whole == img || within.Empty() {
+		return img, within, m
+	}
+	step := max(math.Hypot(m.A, m.D), math.Hypot(m.B, m.E)) * scale.By
+	if step >= 1 {
+		to := geometry.Affine{A: scale.By, C: scale.X, E: scale.By, F: scale.Y}
+		edge := func(x, y int) image.Point { // between pixels
+			at := to.Apply(geometry.Point{X: float64(x) - 0.5, Y: float64(y) - 0.5})
+			return image.Pt(int(math.Round(at.X+0.5)), int(math.Round(at.Y+0.5)))
+		}
+		within = image.Rectangle{Min: edge(within.Min.X, within.Min.Y), Max: edge(within.Max.X, within.Max.Y)}
+		return whole, within, m.Then(to)
+	}
+	shown := within.Intersect(p.seen(m).Inset(-2 * int(step/scale.By+1)))
+	if shown.Empty() {
+		return whole, image.Rectangle{}, m // black
+	}
+	part, at := img.Part(shown, 0)
+	move := at.Min.Sub(shown.Min)
+	return part, at, m.Then(geometry.Affine{A: 1, C: float64(move.X), E: 1, F: float64(move.Y)})
 }
 
 // seen is the rectangle of the picture that m shows.
@@ -115,6 +143,14 @@ func shrink(img *photo.RGB, part image.Rectangle, times int) *photo.RGB {
 // rectangle within, all is black. Pixels on its edge blend into the black.
 func (p planes) fill(img *photo.RGB, within image.Rectangle, m geometry.Affine) {
 	within = within.Intersect(image.Rect(0, 0, img.W, img.H))
+	if within.Empty() { // also a picture without pixels
+		for c := range 3 {
+			for i := range p.channel[c] {
+				p.channel[c][i] = p.add[c]
+			}
+		}
+		return
+	}
 	if m.B == 0 && m.D == 0 {
 		p.fillUpright(img, within, m)
 		return

@@ -31,11 +31,11 @@ func Face(p *photo.RGB, box image.Rectangle) Values {
 	if inner.Empty() {
 		return Values{Blur: 1}
 	}
-	small := shrunk(p, inner)
+	small := shrunk(p.Part(inner, 2*side))
 	// Noise is of single pixels, and of a large face a part tells enough.
 	middle := inner.Min.Add(inner.Size().Sub(image.Pt(window, window)).Div(2))
 	part := image.Rectangle{middle, middle.Add(image.Pt(window, window))}.Intersect(inner)
-	return Values{Blur: blur(small), Exposure: exposure(small), Noise: noise(greyOf(p, part))}
+	return Values{Blur: blur(small), Exposure: exposure(small), Noise: noise(greyOf(p.Part(part, 0)))}
 }
 
 // grey is the luma of a picture (ITU-R BT.601), 0 to 255.

@@ -7,8 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"image/jpeg"
+	stdjpeg "image/jpeg"
 
+	"github.com/visage-face/visage/vision/internal/jpeg"
 	"github.com/visage-face/visage/vision/internal/sandbox"
 )
 
@@ -17,14 +18,17 @@ import (
 //go:embed wasm/jpeg.wasm.gz
 var jpegProgram []byte
 
-// readJPEG decodes the picture: with the standard library's decoder, which is the fast one; once more with it, where
-// the file needs no more than to be put in order; and with libjpeg, which reads every sampling of colours and guesses
-// where data is lost.
+// readJPEG decodes the picture: with our own decoder, which is the fast one and reads what cameras make; with the standard
+// library's, which reads progressive files too; once more with both, where the file needs no more than to be put in
+// order; and with libjpeg, which reads every sampling of colours and guesses where data is lost.
 func readJPEG(ctx context.Context, d *Decoder, file []byte) (_ image.Image, note string, err error) {
 	if lacksTables(file) {
 		return nil, "", errors.New("a JPEG file without the quantisation table of a component")
 	}
-	m, first := jpeg.Decode(bytes.NewReader(file))
+	if m := readBaseline(file); m != nil {
+		return m, headerNote(file), nil
+	}
+	m, first := stdjpeg.Decode(bytes.NewReader(file))
 	if first == nil {
 		return m, headerNote(file), nil
 	}
@@ -38,7 +42,10 @@ func readJPEG(ctx context.Context, d *Decoder, file []byte) (_ image.Image, note
 	repaired, notes := repairJPEG(file)
 	// A progressive file without its end may be decoded from the first of its scans: libjpeg says what it lacks.
 	if len(notes) > 0 && !f.progressive() {
-		if m, err := jpeg.Decode(bytes.NewReader(repaired)); err == nil {
+		if m := readBaseline(repaired); m != nil {
+			return m, said(notes), nil
+		}
+		if m, err := stdjpeg.Decode(bytes.NewReader(repaired)); err == nil {
 			return m, said(notes), nil
 		}
 	}
@@ -56,6 +63,23 @@ func readJPEG(ctx context.Context, d *Decoder, file []byte) (_ image.Image, note
 		note = said(notes)
 	}
 	return p, note, nil
+}
+
+// readBaseline decodes a plain baseline file, at a reduced scale if it is large; nil for all others.
+func readBaseline(file []byte) image.Image {
+	f, err := jpeg.Parse(file)
+	if err != nil {
+		return nil
+	}
+	n := reduction(f.Width, f.Height)
+	m, err := f.Decode(n)
+	if err != nil {
+		return nil
+	}
+	if n == jpeg.Full {
+		return m
+	}
+	return &large{small: m, file: f, n: n}
 }
 
 // libjpeg decodes a file in the sandbox. It returns libjpeg's first warning, if there was one.

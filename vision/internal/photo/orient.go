@@ -1,5 +1,7 @@
 package photo
 
+import "image"
+
 // orientation is how the stored picture is turned and mirrored: the EXIF values 1 to 8.
 type orientation int
 
@@ -40,4 +42,36 @@ func (o orientation) place(width, height int) (p place, w, h int) {
 		p = place{0, pixel, row}
 	}
 	return p, w, h
+}
+
+// mirrors reports whether the upright picture's columns, and its rows, run against those that they are stored as.
+func (o orientation) mirrors() (columns, rows bool) {
+	return o == 2 || o == 3 || o == 6 || o == 7, o == 3 || o == 4 || o == 7 || o == 8
+}
+
+// moved returns where a rectangle of the stored picture, of the given size, lies on the upright one.
+func (o orientation) moved(r image.Rectangle, width, height int) image.Rectangle {
+	if o.turned() {
+		r = image.Rect(r.Min.Y, r.Min.X, r.Max.Y, r.Max.X)
+		width, height = height, width
+	}
+	columns, rows := o.mirrors()
+	if columns {
+		r.Min.X, r.Max.X = width-r.Max.X, width-r.Min.X
+	}
+	if rows {
+		r.Min.Y, r.Max.Y = height-r.Max.Y, height-r.Min.Y
+	}
+	return r
+}
+
+// inverse is the orientation that turns the upright picture into the stored one.
+func (o orientation) inverse() orientation {
+	switch o {
+	case 6:
+		return 8
+	case 8:
+		return 6
+	}
+	return o
 }

@@ -36,11 +36,15 @@ const (
 
 // RGB is a picture. Its pixels are packed row after row from the top, each as its red, green and blue.
 type RGB struct {
-	Pix  []byte // 3 * W * H bytes
-	W, H int    // pixels
+	// Pix has 3 * W * H bytes. It is nil for a picture that is large and was decoded at a reduced scale: Part and Reduced
+	// return the pixels of every picture.
+	Pix  []byte
+	W, H int // pixels of the picture as it is in the file, upright
 	// Note says what was wrong with the file and did not hinder its decoding, in words for a log; usually it is empty. It
 	// holds nothing of the file but numbers.
 	Note string
+
+	reduced *reduced // nil if Pix is there
 }
 
 // Kind says what is wrong with a file.
@@ -103,7 +107,7 @@ func (d *Decoder) Close() error { return errors.Join(d.jpeg.Close(), d.heif.Clos
 
 // Decode returns the picture in a file, turned upright as its metadata says. A broken or missing orientation is no error.
 // An error is an *Error; or the cause of ctx, when it ended first; or a failure of a sandbox, which says nothing of the
-// file. The caller owns the picture, which shares nothing with file.
+// file. The caller owns the picture, which may keep the file's bytes: they must not change while it is used.
 func (d *Decoder) Decode(ctx context.Context, file []byte) (*RGB, error) {
 	if err := checkBytes(file); err != nil {
 		return nil, err
@@ -145,6 +149,11 @@ func (d *Decoder) Decode(ctx context.Context, file []byte) (*RGB, error) {
 	turn := upright
 	if f.turn != nil {
 		turn = f.turn(file)
+	}
+	if large, ok := src.m.(*large); ok {
+		p := large.upright(turn)
+		p.Note = src.note
+		return p, nil
 	}
 	p := draw(src.m, width, height, turn, f.mix)
 	p.Note = src.note
