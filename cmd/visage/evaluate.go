@@ -14,20 +14,28 @@ import (
 )
 
 func evaluateCommand() command {
-	var opts struct{ pairs, html string }
+	var opts struct{ pairs, groups, html, output string }
 	c := command{
 		name: "evaluate", args: "FOLDER",
 		summary: "Measure how well a model pack tells people apart, on a folder that has a folder of photos for each person.",
-		example: "visage evaluate photos/ --html report.html\n  visage evaluate lfw/ --pairs pairs.txt",
+		example: "visage evaluate photos/ --html report.html\n  visage evaluate photos/ --groups groups.csv -o json\n" +
+			"  visage evaluate lfw/ --pairs pairs.txt",
 	}
 	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {
 		given := defineSettings(fs, "dir", "pack", "library", "parallel")
 		fs.StringVar(&opts.pairs, "pairs", "",
 			"file with the pairs to compare, in LFW's format (default: every photo with every other)")
-		fs.StringVar(&opts.html, "html", "", "file to write the report to as a page, with the curve")
+		defineGroups(fs, &opts.groups)
+		fs.StringVar(&opts.html, "html", "", "file to write the report to as a page, with curves and the worst errors' photos")
+		fs.StringVar(&opts.output, "o", "text", "form of the report: text, json or markdown")
 		return func(ctx context.Context, s streams, args []string) error {
-			if len(args) != 1 {
+			switch {
+			case len(args) != 1:
 				return usage(&c, "takes the folder with the photos")
+			case opts.pairs != "" && opts.groups != "":
+				return usage(&c, "--groups needs every photo compared with every other, so it does not go with --pairs")
+			case opts.output != "text" && opts.output != "json" && opts.output != "markdown":
+				return usage(&c, "-o takes text, json or markdown, not %q", opts.output)
 			}
 			set, err := given.load()
 			if err != nil {
@@ -37,18 +45,51 @@ func evaluateCommand() command {
 			if opts.pairs != "" {
 				photos, err = evaluation.ReadPairs(opts.pairs, args[0])
 			} else {
-				photos, err = evaluation.ReadFolder(args[0])
+				photos, err = readPhotos(s, args[0], opts.groups)
 			}
 			if err != nil {
 				return err
 			}
-			return runEvaluate(ctx, s, set.server, photos, opts.html)
+			return runEvaluate(ctx, s, set.server, photos, opts.html, opts.output)
 		}
 	}
 	return c
 }
 
-func runEvaluate(ctx context.Context, s streams, cfg server.Config, photos evaluation.Set, html string) (err error) {
+// defineGroups defines the flag that says how people are told apart.
+func defineGroups(fs *flag.FlagSet, groups *string) {
+	fs.StringVar(groups, "groups", "", "tell groups apart: a CSV file with a header (person, then a column for each "+
+		"grouping), \"folders\" for a level of folders above the people's, or \"names\" for common names of regions and sexes")
+}
+
+// readPhotos reads the photos in a folder, and the groups of the people on them.
+func readPhotos(s streams, folder, groups string) (evaluation.Set, error) {
+	if groups == "folders" {
+		return evaluation.ReadGrouped(folder)
+	}
+	photos, err := evaluation.ReadFolder(folder)
+	if err != nil {
+		return evaluation.Set{}, err
+	}
+	switch groups {
+	case "":
+	case "names":
+		photos.GroupByName()
+	default:
+		odd, err := photos.ReadGroups(groups)
+		if err != nil {
+			return evaluation.Set{}, err
+		}
+		for _, sentence := range odd {
+			fmt.Fprintf(s.err, "warning: %s\n", sentence)
+		}
+	}
+	return photos, nil
+}
+
+func runEvaluate(
+	ctx context.Context, s streams, cfg server.Config, photos evaluation.Set, html, output string,
+) (err error) {
 	pipeline, err := openPipeline(cfg)
 	if err != nil {
 		return err
@@ -58,24 +99,50 @@ func runEvaluate(ctx context.Context, s streams, cfg server.Config, photos evalu
 			err = closeErr
 		}
 	}()
-	result, err := evaluation.Measure(ctx, photos, pipeline, func(done, of int) {
+	faces, err := look(ctx, s, cfg, photos, pipeline)
+	if err != nil {
+		return err
+	}
+	result, err := faces.Measure(ctx, pipeline)
+	if err != nil {
+		return err
+	}
+	if err := writePage(result, html); err != nil {
+		return err
+	}
+	switch output {
+	case "json":
+		return result.WriteJSON(s.out)
+	case "markdown":
+		return result.WriteMarkdown(s.out)
+	}
+	return result.WriteText(s.out)
+}
+
+// look finds the faces on photos, and tells how far it is.
+func look(
+	ctx context.Context, s streams, cfg server.Config, photos evaluation.Set, pipeline *vision.Pipeline,
+) (*evaluation.Faces, error) {
+	return evaluation.Look(ctx, photos, pipeline, cfg.Parallel, func(done, of int) {
 		if done%100 == 0 || done == of {
 			fmt.Fprintf(s.err, "%d of %d photos\n", done, of)
 		}
 	})
-	if err != nil {
-		return err
+}
+
+// writePage writes the report as a page to a file, if one is named.
+func writePage(result *evaluation.Result, html string) error {
+	if html == "" {
+		return nil
 	}
-	if html != "" {
-		var page bytes.Buffer
-		if err := result.WriteHTML(&page); err != nil {
-			return fmt.Errorf("make report: %w", err)
-		}
-		if err := os.WriteFile(html, page.Bytes(), 0o644); err != nil {
-			return fmt.Errorf("write report: %w", err)
-		}
+	var page bytes.Buffer
+	if err := result.WriteHTML(&page); err != nil {
+		return fmt.Errorf("make report: %w", err)
 	}
-	return result.WriteText(s.out)
+	if err := os.WriteFile(html, page.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
 }
 
 // openPipeline opens the model pack that cfg names, or the one that would be served.
@@ -99,5 +166,6 @@ func openPipeline(cfg server.Config) (*vision.Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	return vision.Open(vision.Config{Pack: p, Library: library, Parallel: cfg.Parallel})
+	// Photos are many and nobody waits for one of them: a processor a photo does most.
+	return vision.Open(vision.Config{Pack: p, Library: library, Parallel: cfg.Parallel, Threads: 1})
 }

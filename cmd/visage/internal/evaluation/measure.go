@@ -1,213 +1,392 @@
 package evaluation
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"math/rand/v2"
-	"os"
+	"math"
 	"slices"
-
-	"github.com/visage-face/visage/vision"
 )
 
-// Recogniser makes templates of faces. *vision.Pipeline is one.
-type Recogniser interface {
-	Detect(ctx context.Context, photo []byte, want vision.Want) (*vision.Photo, error)
+// Scale turns distances into confidences. *vision.Pipeline and *pack.Calibration are some.
+type Scale interface {
+	// Confidence falls as the distance grows; see vision.Pipeline.
 	Confidence(distance float64) float64
-	Name() string
+	// Threshold is the least confidence for somebody of a group of so many faces.
+	Threshold(faces int) float64
 }
 
 // Result is what was measured. The same photos and pack give the same result.
 type Result struct {
-	Pack           string
-	Photos, People int
-	Undetected     []Missed
-	Genuine        int // compared pairs of one person
-	Strangers      int // compared pairs of two people
-	Lost           int // genuine pairs that could not be compared, because a face was not found
-	Detection      Proportion
-	Rates          []Rate
-	RankOne        Proportion
-	Curve          []Point // false accepts rising
+	Pack   string `json:"pack"`
+	Photos int    `json:"photos"`
+	People int    `json:"people"`
+	// Undetected are photos without a face, or that cannot be used; Refused are those with a face of which no template
+	// could be made. Detection and Templates are the shares of photos that had a face, and a template.
+	Undetected []Missed   `json:"undetected"`
+	Refused    []Missed   `json:"refused"`
+	Detection  Proportion `json:"detection"`
+	Templates  Proportion `json:"templates"`
+	// Genuine are the compared pairs of one person, Strangers those of two people, and Lost the pairs of one person that
+	// could not be compared, because a template is missing.
+	Genuine   int `json:"genuine"`
+	Strangers int `json:"strangers"`
+	Lost      int `json:"lost"`
+	// Rates are the true accepts at some rates of false accepts, the largest first.
+	Rates []Rate `json:"rates"`
+	// Half is what happens at a confidence of one half.
+	Half Half `json:"half"`
+	// EqualError is where as many of the strangers are accepted as of the pairs of one person are not.
+	EqualError Rate `json:"equalError"`
+	// RankOne is how often the nearest of all other photos is of the same person.
+	RankOne Proportion `json:"rankOne"`
+	// Search is nil for a list of pairs, Accuracy for everything else.
+	Search   *Search   `json:"search,omitempty"`
+	Accuracy *Accuracy `json:"accuracy,omitempty"`
+	// Groups are those of at least 20 people, by grouping.
+	Groups []Group `json:"groups"`
+	// Curve has false accepts rising.
+	Curve []Point `json:"curve"`
+	// Nearest are the strangers who look most alike, Farthest the photos of one person that look least alike.
+	Nearest  []Mistake `json:"nearest"`
+	Farthest []Mistake `json:"farthest"`
 }
 
 // Missed is a photo that gave no template.
 type Missed struct {
-	Path   string
-	Reason string
+	Path   string `json:"path"`
+	Reason string `json:"reason"`
 }
 
 // Rate is how many of a person's pairs are accepted when so many of the strangers' are.
 type Rate struct {
-	FalseAccepts float64 // the rate that is aimed at
-	Measurable   bool    // false: too few pairs of strangers to speak of such a rate; nothing below is set
-	Threshold    float64 // pairs nearer than this distance are accepted
-	Confidence   float64 // the pack's, at the threshold
-	TrueAccepts  Proportion
-	All          float64 // true accepts when pairs with a face that was not found count as refused
+	FalseAccepts float64    `json:"falseAccepts"` // the rate that is aimed at
+	Measurable   bool       `json:"measurable"`   // false: too few pairs to speak of such a rate; nothing below is set
+	Threshold    float64    `json:"threshold"`    // pairs nearer than this distance are accepted
+	Confidence   float64    `json:"confidence"`   // the pack's, at the threshold
+	TrueAccepts  Proportion `json:"trueAccepts"`
+	All          float64    `json:"all"` // true accepts when pairs that could not be compared count as refused
+}
+
+// Half is what is accepted at a confidence of one half.
+type Half struct {
+	Distance     float64    `json:"distance"`
+	FalseAccepts Proportion `json:"falseAccepts"`
+	TrueAccepts  Proportion `json:"trueAccepts"`
 }
 
 // Proportion is a share with its 95 % confidence interval.
 type Proportion struct {
-	Count, Of int
-	Value     float64
-	Low, High float64
+	Count int     `json:"count"`
+	Of    int     `json:"of"`
+	Value float64 `json:"value"`
+	Low   float64 `json:"low"`
+	High  float64 `json:"high"`
 }
 
 // Point is a point of the curve of true accepts against false accepts.
 type Point struct {
-	FalseAccepts, TrueAccepts float64
+	FalseAccepts float64 `json:"falseAccepts"`
+	TrueAccepts  float64 `json:"trueAccepts"`
+}
+
+// Mistake is a pair that lies on the wrong end.
+type Mistake struct {
+	A          string  `json:"a"` // paths
+	B          string  `json:"b"`
+	Distance   float64 `json:"distance"`
+	Confidence float64 `json:"confidence"`
+}
+
+// Group is what was measured within a group of people or photos.
+type Group struct {
+	Grouping  string `json:"grouping"`
+	Name      string `json:"name"`
+	Photos    int    `json:"photos"`
+	People    int    `json:"people"`
+	Strangers int    `json:"strangers"`
+	Genuine   int    `json:"genuine"`
+	// Half is what is accepted in the group at a confidence of one half, FalseAccepts and TrueAccepts at the thresholds of
+	// Result.Rates, in their order.
+	Half         Half      `json:"half"`
+	FalseAccepts []float64 `json:"falseAccepts"`
+	TrueAccepts  []float64 `json:"trueAccepts"`
+	// Crowd is a group of one photo of each of these people, and how often a stranger of the same group matches somebody
+	// in it.
+	Crowd Crowd `json:"crowd"`
 }
 
 // Targets are the false-accept rates that are reported.
-var Targets = []float64{1e-2, 1e-3}
+var Targets = []float64{1e-2, 1e-3, 1e-4, 1e-5, 1e-6}
 
-// maxStrangers bounds the pairs of strangers that are kept. When there are more, they are chosen at random, the same
-// ones each time.
-const maxStrangers = 2_000_000
+// leastCounted are the pairs of strangers below which a rate is not spoken of.
+const leastCounted = 10
 
-// pair is two photos and how far apart their faces are.
-type pair struct {
-	a, b     int // people, by number
-	distance float64
-}
+// mistakes is how many of each kind are reported.
+const mistakes = 20
 
-// Measure looks at every photo, takes the largest face on it, and compares. progress, if set, is told of each photo
-// done.
-func Measure(ctx context.Context, s Set, r Recogniser, progress func(done, of int)) (*Result, error) {
-	people := map[string]int{}
-	for _, p := range s.Photos {
-		if _, found := people[p.Person]; !found {
-			people[p.Person] = len(people)
-		}
-	}
-	res := &Result{Pack: r.Name(), Photos: len(s.Photos), People: len(people)}
-	templates := make([][]float32, len(s.Photos))
-	for i, p := range s.Photos {
-		t, reason, err := templateOf(ctx, r, p.Path)
-		if err != nil {
-			return nil, fmt.Errorf("photo %s: %w", p.Path, err)
-		}
-		if t == nil {
-			res.Undetected = append(res.Undetected, Missed{p.Path, reason})
-		}
-		templates[i] = t
-		if progress != nil {
-			progress(i+1, len(s.Photos))
-		}
-	}
-	res.Detection = wilson(len(s.Photos)-len(res.Undetected), len(s.Photos))
-	genuine, strangers := compare(s, people, templates, res)
-	res.Genuine, res.Strangers = len(genuine), len(strangers)
-	slices.SortStableFunc(strangers, func(x, y pair) int { return cmp.Compare(x.distance, y.distance) })
-	for _, target := range Targets {
-		res.Rates = append(res.Rates, rate(genuine, strangers, len(people), res.Lost, target, s.Pairs != nil, r))
-	}
-	res.Curve = curve(genuine, strangers)
-	res.RankOne = rankOne(s, people, templates)
-	return res, nil
-}
-
-// templateOf returns that of the largest face on a photo, or nil and why there is none.
-func templateOf(ctx context.Context, r Recogniser, path string) (t []float32, reason string, err error) {
-	b, err := os.ReadFile(path)
+// Measure compares the faces with one another, and tells by a scale what that means.
+func (f *Faces) Measure(ctx context.Context, scale Scale) (*Result, error) {
+	d, err := f.compare(ctx)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	photo, err := r.Detect(ctx, b, vision.Want{Templates: true, Select: func(faces []vision.Face) []int {
-		if len(faces) == 0 {
-			return nil
-		}
-		return []int{0}
-	}})
-	if unusable, ok := errors.AsType[*vision.ImageError](err); ok {
-		return nil, unusable.Message, nil
-	}
-	if err != nil {
-		return nil, "", err
-	}
-	if len(photo.Faces) == 0 {
-		return nil, "no face found", nil
-	}
-	return photo.Faces[0].Template, "", nil
+	return d.measure(ctx, scale)
 }
 
-// compare makes the pairs and their distances.
-func compare(s Set, people map[string]int, templates [][]float32, res *Result) (genuine, strangers []pair) {
-	random := rand.New(rand.NewPCG(1, 2)) // the same choice each time
-	seen := 0
-	add := func(i, j int) {
-		a, b := people[s.Photos[i].Person], people[s.Photos[j].Person]
-		if templates[i] == nil || templates[j] == nil {
-			if a == b {
-				res.Lost++
+func (d *distances) measure(ctx context.Context, scale Scale) (*Result, error) {
+	photos := len(d.seen)
+	r := &Result{
+		Pack: d.pack, Photos: photos, People: d.people, Genuine: len(d.genuine), Strangers: d.strangers, Lost: d.lost,
+		Undetected: []Missed{}, Refused: []Missed{}, Groups: []Group{}, Nearest: []Mistake{}, Farthest: []Mistake{},
+	}
+	for i := range d.seen {
+		switch s := &d.seen[i]; {
+		case s.template != nil:
+		case s.found:
+			r.Refused = append(r.Refused, Missed{d.set.Photos[i].Path, s.reason})
+		default:
+			r.Undetected = append(r.Undetected, Missed{d.set.Photos[i].Path, s.reason})
+		}
+	}
+	r.Detection = wilson(photos-len(r.Undetected), photos)
+	r.Templates = wilson(len(d.usable), photos)
+	everybody, drawn := d.everybody(), d.draw()
+	r.Rates = d.rates(everybody, drawn, scale)
+	half := distanceOf(scale, 0.5)
+	r.Half = d.atHalf(everybody, func(pair) bool { return true }, half, drawn)
+	r.EqualError = d.equalError(everybody, scale)
+	r.RankOne = d.rankOne()
+	r.Curve = d.curve(everybody)
+	r.Nearest, r.Farthest = d.mistakes(scale)
+	if d.set.Pairs != nil {
+		r.Accuracy = d.accuracy()
+		return r, nil
+	}
+	var err error
+	if r.Search, err = d.search(ctx, scale, drawn); err != nil {
+		return nil, err
+	}
+	for k := range d.groups {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		r.Groups = append(r.Groups, d.measureGroup(k, scale, half, r.Rates, drawn))
+	}
+	return r, nil
+}
+
+// distanceOf returns the largest distance with at least a confidence.
+func distanceOf(scale Scale, confidence float64) float64 {
+	near, far := 0.0, 2.0
+	for far-near > 1e-9 {
+		if middle := (near + far) / 2; scale.Confidence(middle) >= confidence {
+			near = middle
+		} else {
+			far = middle
+		}
+	}
+	return near
+}
+
+// rates finds, for each target, the threshold at which no more of the strangers are accepted, and how many genuine pairs
+// are then.
+func (d *distances) rates(c *crowd, drawn draws, scale Scale) []Rate {
+	all := make([]Rate, len(Targets))
+	var measured []int
+	var rising []float64
+	for i, target := range slices.Backward(Targets) {
+		all[i].FalseAccepts = target
+		allowed := int(target * float64(c.all))
+		threshold, known := c.distance(allowed)
+		if allowed < leastCounted || !known || len(d.genuine) == 0 {
+			continue
+		}
+		measured, rising = append(measured, i), append(rising, target)
+		all[i].Measurable, all[i].Threshold, all[i].Confidence = true, threshold, scale.Confidence(threshold)
+	}
+	thresholds := c.thresholds(rising, drawn)
+	for k, i := range measured {
+		r := &all[i]
+		accepted := d.acceptedBelow(r.Threshold)
+		r.TrueAccepts = wilson(accepted, len(d.genuine))
+		r.All = float64(accepted) / float64(len(d.genuine)+d.lost)
+		// Threshold and all: where the threshold lies is uncertain too.
+		r.TrueAccepts.Low, r.TrueAccepts.High = d.genuineRates(thresholds[k], c.listed, drawn).spread(r.TrueAccepts)
+	}
+	return all
+}
+
+// acceptedBelow counts the pairs of one person nearer than a distance.
+func (d *distances) acceptedBelow(distance float64) int {
+	k, _ := slices.BinarySearchFunc(d.genuine, distance, func(p pair, d float64) int {
+		if float64(p.distance) < d {
+			return -1
+		}
+		return 1
+	})
+	return k
+}
+
+// genuineRates returns, by round, the part of the pairs of one person that are nearer than the round's threshold.
+func (d *distances) genuineRates(thresholds interval, listed bool, drawn draws) interval {
+	rates := make(interval, len(drawn))
+	drawn.each(func(round int, weights []uint8) {
+		var accepted, of float64
+		pairs := crowd{of: d, near: d.genuine, listed: listed}
+		if listed {
+			weights = pairs.drawn(len(drawn)+round, weights)
+		}
+		for i := range d.genuine {
+			w := 0.0
+			if listed {
+				w = float64(weights[i])
+			} else {
+				w = float64(weights[d.person[d.genuine[i].a]])
 			}
-			return
+			of += w
+			if float64(d.genuine[i].distance) < thresholds[round] {
+				accepted += w
+			}
 		}
-		if a == b {
-			genuine = append(genuine, pair{a, b, distance(templates[i], templates[j])})
-			return
+		rates[round] = accepted / of
+		if math.IsNaN(thresholds[round]) {
+			rates[round] = math.NaN()
 		}
-		seen++
-		if len(strangers) < maxStrangers {
-			strangers = append(strangers, pair{a, b, distance(templates[i], templates[j])})
-		} else if k := random.IntN(seen); k < maxStrangers { // reservoir sampling: each pair is kept with the same probability
-			strangers[k] = pair{a, b, distance(templates[i], templates[j])}
-		}
-	}
-	if s.Pairs != nil {
-		for _, p := range s.Pairs {
-			add(p[0], p[1])
-		}
-		return genuine, strangers
-	}
-	for i := range s.Photos {
-		for j := range i {
-			add(i, j)
-		}
-	}
-	return genuine, strangers
+	})
+	return rates
 }
 
-// distance is the cosine distance of two templates of unit length: 0 same … 2 opposite.
-func distance(a, b []float32) float64 {
-	var dot float64
-	for i := range a {
-		dot += float64(a[i]) * float64(b[i])
+// atHalf returns what is accepted of a crowd, and of the pairs of one person that belong to it.
+func (d *distances) atHalf(c *crowd, belongs func(pair) bool, distance float64, drawn draws) Half {
+	h := Half{Distance: distance, FalseAccepts: c.rate(distance, drawn)}
+	accepted, of := 0, 0
+	for _, p := range d.genuine {
+		if belongs(p) {
+			of++
+			if float64(p.distance) < distance {
+				accepted++
+			}
+		}
 	}
-	return 1 - dot
+	h.TrueAccepts = wilson(accepted, of)
+	return h
+}
+
+// equalError finds the threshold where both errors are the same.
+func (d *distances) equalError(c *crowd, scale Scale) Rate {
+	if len(d.genuine) == 0 || c.all == 0 {
+		return Rate{}
+	}
+	near, far := 0.0, 2.0
+	for far-near > 1e-6 {
+		middle := (near + far) / 2
+		accepted, _ := c.below(middle)
+		missed := len(d.genuine) - d.acceptedBelow(middle)
+		if float64(accepted)/float64(c.all) < float64(missed)/float64(len(d.genuine)) {
+			near = middle
+		} else {
+			far = middle
+		}
+	}
+	accepted, _ := c.below(far)
+	genuine := d.acceptedBelow(far)
+	return Rate{
+		FalseAccepts: float64(accepted) / float64(c.all), Measurable: true, Threshold: far,
+		Confidence: scale.Confidence(far), TrueAccepts: wilson(genuine, len(d.genuine)),
+		All: float64(genuine) / float64(len(d.genuine)+d.lost),
+	}
 }
 
 // rankOne takes each photo of a person who has another as a probe, and asks whether the nearest of all other photos is
 // of that person.
-func rankOne(s Set, people map[string]int, templates [][]float32) Proportion {
-	count := map[int]int{}
-	for i, t := range templates {
-		if t != nil {
-			count[people[s.Photos[i].Person]]++
-		}
+func (d *distances) rankOne() Proportion {
+	count := map[int32]int{}
+	for _, i := range d.usable {
+		count[d.person[i]]++
 	}
 	right, of := 0, 0
-	for i, t := range templates {
-		person := people[s.Photos[i].Person]
-		if t == nil || count[person] < 2 {
+	for _, i := range d.usable {
+		if count[d.person[i]] < 2 || d.nearest[i] < 0 {
 			continue
 		}
 		of++
-		nearest, least := -1, 3.0
-		for j, other := range templates {
-			if j == i || other == nil {
-				continue
-			}
-			if d := distance(t, other); d < least {
-				nearest, least = people[s.Photos[j].Person], d
-			}
-		}
-		if nearest == person {
+		if d.person[d.nearest[i]] == d.person[i] {
 			right++
 		}
 	}
 	return wilson(right, of)
+}
+
+// curve returns the true-accept rate at false-accept rates from one pair to all, evenly spaced by their logarithm.
+func (d *distances) curve(c *crowd) []Point {
+	points := []Point{}
+	if len(d.genuine) == 0 || c.all == 0 {
+		return points
+	}
+	const steps = 160
+	least := math.Log(1 / float64(c.all))
+	last := 0
+	for i := range steps + 1 {
+		accepted := int(math.Round(math.Exp(least*(1-float64(i)/steps)) * float64(c.all)))
+		if accepted == last || accepted < 1 {
+			continue
+		}
+		last = accepted
+		threshold, known := c.distance(accepted)
+		if !known {
+			threshold = math.Inf(1)
+		}
+		points = append(points, Point{
+			float64(accepted) / float64(c.all), float64(d.acceptedBelow(threshold)) / float64(len(d.genuine)),
+		})
+	}
+	return points
+}
+
+// mistakes returns the strangers nearest to one another, and the photos of one person farthest from one another.
+func (d *distances) mistakes(scale Scale) (nearest, farthest []Mistake) {
+	made := func(p pair) Mistake {
+		return Mistake{
+			d.set.Photos[p.a].Path, d.set.Photos[p.b].Path, float64(p.distance), scale.Confidence(float64(p.distance)),
+		}
+	}
+	nearest, farthest = []Mistake{}, []Mistake{}
+	for _, p := range d.near[:min(mistakes, len(d.near))] {
+		nearest = append(nearest, made(p))
+	}
+	for _, p := range slices.Backward(d.genuine[max(0, len(d.genuine)-mistakes):]) {
+		farthest = append(farthest, made(p))
+	}
+	return nearest, farthest
+}
+
+// measureGroup measures within a group.
+func (d *distances) measureGroup(k int, scale Scale, half float64, overall []Rate, drawn draws) Group {
+	c := d.within(k)
+	bit := uint64(1) << k
+	belongs := func(p pair) bool { return d.masks[p.a]&d.masks[p.b]&bit != 0 }
+	g := Group{Grouping: d.groups[k].grouping, Name: d.groups[k].name, Strangers: c.all}
+	for _, n := range c.photos {
+		if n > 0 {
+			g.People++
+			g.Photos += int(n)
+		}
+	}
+	g.Half = d.atHalf(c, belongs, half, drawn)
+	g.Genuine = g.Half.TrueAccepts.Of
+	for _, r := range overall {
+		if !r.Measurable {
+			continue
+		}
+		accepted, _ := c.below(r.Threshold)
+		g.FalseAccepts = append(g.FalseAccepts, float64(accepted)/float64(c.all))
+		genuine := 0
+		for _, p := range d.genuine[:d.acceptedBelow(r.Threshold)] {
+			if belongs(p) {
+				genuine++
+			}
+		}
+		g.TrueAccepts = append(g.TrueAccepts, wilson(genuine, g.Genuine).Value)
+	}
+	g.Crowd = d.crowded(k, scale)
+	return g
 }

@@ -1,41 +1,194 @@
 package evaluation
 
 import (
+	"encoding/json"
 	"fmt"
-	"html/template"
 	"io"
 	"math"
 	"strings"
+	"text/tabwriter"
 )
+
+// WriteJSON writes a result for programs.
+func (r *Result) WriteJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}
 
 // WriteText writes a result for a terminal.
 func (r *Result) WriteText(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "pack                 %s\n", r.Pack)
-	fmt.Fprintf(&b, "photos               %d of %d people\n", r.Photos, r.People)
-	fmt.Fprintf(&b, "failures to detect   %d of %d (%s)\n", len(r.Undetected), r.Photos, r.Detection.flipped())
-	fmt.Fprintf(&b, "pairs                %d of one person, %d of strangers", r.Genuine, r.Strangers)
-	if r.Lost > 0 {
-		fmt.Fprintf(&b, "; %d of one person could not be compared, because a face was not found", r.Lost)
+	for _, row := range r.summary() {
+		name := row[0]
+		if name[1] >= 'a' { // no abbreviation
+			name = strings.ToLower(name[:1]) + name[1:]
+		}
+		fmt.Fprintf(&b, "%-22s %s\n", name, row[1])
 	}
-	b.WriteString("\n")
-	for _, rate := range r.Rates {
-		fmt.Fprintf(&b, "TAR at FAR %-9s %s\n", percent(rate.FalseAccepts), rate.words())
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, table := range r.tables() {
+		if len(table.rows) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "\n%s\n", table.title)
+		fmt.Fprintln(t, strings.Join(table.head, "\t"))
+		for _, row := range table.rows {
+			fmt.Fprintln(t, strings.Join(row, "\t"))
+		}
+		t.Flush()
 	}
-	fmt.Fprintf(&b, "rank-1               %s\n", r.RankOne.words())
+	for _, list := range []struct {
+		title string
+		pairs []Mistake
+	}{{"The nearest strangers", r.Nearest}, {"The farthest photos of one person", r.Farthest}} {
+		if len(list.pairs) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "\n%s\n", list.title)
+		for _, m := range list.pairs[:min(5, len(list.pairs))] {
+			fmt.Fprintf(t, "%.4f\tconfidence %.3f\t%s\t%s\n", m.Distance, m.Confidence, m.A, m.B)
+		}
+		t.Flush()
+	}
 	for _, m := range r.Undetected {
 		fmt.Fprintf(&b, "  not used: %s: %s\n", m.Path, m.Reason)
+	}
+	for _, m := range r.Refused {
+		fmt.Fprintf(&b, "  no template: %s: %s\n", m.Path, m.Reason)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
+// WriteMarkdown writes the figures as tables for a document, without a path of any photo.
+func (r *Result) WriteMarkdown(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString("| | |\n| --- | --- |\n")
+	for _, row := range r.summary() {
+		fmt.Fprintf(&b, "| %s | %s |\n", row[0], row[1])
+	}
+	for _, t := range r.tables() {
+		if len(t.rows) > 0 {
+			fmt.Fprintf(&b, "\n%s\n\n%s", t.title, t.markdown())
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// summary is the figures over all photos, a line each.
+func (r *Result) summary() [][2]string {
+	rows := [][2]string{
+		{"Pack", r.Pack},
+		{"Photos", fmt.Sprintf("%d of %d people", r.Photos, r.People)},
+		{"Failures to detect", fmt.Sprintf("%d of %d (%s)", len(r.Undetected), r.Photos, r.Detection.flipped())},
+		{"Faces without template", fmt.Sprintf("%d", len(r.Refused))},
+	}
+	pairs := fmt.Sprintf("%d of one person, %d of strangers", r.Genuine, r.Strangers)
+	if r.Lost > 0 {
+		pairs += fmt.Sprintf("; %d of one person could not be compared, because a template is missing", r.Lost)
+	}
+	rows = append(rows, [2]string{"Pairs", pairs})
+	for _, rate := range r.Rates {
+		rows = append(rows, [2]string{"TAR at FAR " + percent(rate.FalseAccepts), rate.words()})
+		if !rate.Measurable {
+			break // nor are lower ones
+		}
+	}
+	half := "no pairs of strangers"
+	if r.Half.FalseAccepts.Of > 0 {
+		half = fmt.Sprintf("distance %.4f; false accepts %s; true accepts %s", r.Half.Distance, r.Half.FalseAccepts.rare(),
+			r.Half.TrueAccepts.words())
+	}
+	rows = append(rows, [2]string{"At confidence 0.5", half})
+	if r.EqualError.Measurable {
+		rows = append(rows, [2]string{"Equal error rate", fmt.Sprintf("%s at distance %.4f (confidence %.3f)",
+			percent(1-r.EqualError.TrueAccepts.Value), r.EqualError.Threshold, r.EqualError.Confidence)})
+	}
+	rows = append(rows, [2]string{"Rank-1", r.RankOne.words()})
+	if a := r.Accuracy; a != nil {
+		rows = append(rows, [2]string{"Accuracy", fmt.Sprintf("%s ± %s over %d folds, undetected faces counted as refused",
+			percent(a.Mean), percent(a.Error), a.Folds)})
+	}
+	if s := r.Search; s != nil {
+		for _, i := range s.Rates {
+			words := fmt.Sprintf("cannot be measured: it takes at least %.0f people with one photo, and some with more",
+				1/i.FalseAlarms)
+			if i.Measurable {
+				words = fmt.Sprintf("%s at distance %.4f (confidence %.3f); %d enrolled, %d strangers",
+					i.Found.words(), i.Threshold, i.Confidence, s.Enrolled, s.NonMates)
+			}
+			rows = append(rows, [2]string{"TPIR at FPIR " + percent(i.FalseAlarms), words})
+		}
+	}
+	return rows
+}
+
+// table is one of a report.
+type table struct {
+	title string
+	head  []string
+	rows  [][]string
+}
+
+func (t table) markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(t.head, " | "), strings.Repeat(" --- |", len(t.head)))
+	for _, row := range t.rows {
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(row, " | "))
+	}
+	return b.String()
+}
+
+// tables are the figures by the size of a group, and within groups of people and photos.
+func (r *Result) tables() []table {
+	sizes := table{
+		title: "Searches in groups of n faces, one of each person: strangers who match somebody (FPIR), and people found (TPIR)",
+		head:  []string{"faces", "FPIR at 0.5", "TPIR at 0.5", "threshold by default", "FPIR", "TPIR"},
+	}
+	if r.Search != nil {
+		for _, c := range r.Search.Sizes {
+			sizes.rows = append(sizes.rows, []string{
+				fmt.Sprint(c.Faces), percent(c.AtHalf.FalseAlarms.Value), percent(c.AtHalf.Found.Value),
+				fmt.Sprintf("%.3f", c.Default), percent(c.AtDefault.FalseAlarms.Value), percent(c.AtDefault.Found.Value),
+			})
+		}
+	}
+	groups := table{
+		title: "Within groups: false and true accepts at 0.5, false accepts at thresholds over all, and strangers who match " +
+			"somebody in a group of their own",
+		head: []string{"by", "group", "people", "photos", "pairs of strangers", "FAR at 0.5 (95 %)", "TAR at 0.5"},
+	}
+	for _, rate := range r.Rates {
+		if rate.Measurable {
+			groups.head = append(groups.head, fmt.Sprintf("FAR at %.0e", rate.FalseAccepts))
+		}
+	}
+	groups.head = append(groups.head, "FPIR at 0.5", "by default")
+	for _, g := range r.Groups {
+		row := []string{
+			g.Grouping, g.Name, fmt.Sprint(g.People), fmt.Sprint(g.Photos), fmt.Sprint(g.Strangers),
+			g.Half.FalseAccepts.rare(), percent(g.Half.TrueAccepts.Value),
+		}
+		if g.Genuine == 0 {
+			row[len(row)-1] = "no pairs"
+		}
+		for _, far := range g.FalseAccepts {
+			row = append(row, fmt.Sprintf("%.2g", far))
+		}
+		row = append(row, percent(g.Crowd.AtHalf.FalseAlarms.Value), percent(g.Crowd.AtDefault.FalseAlarms.Value))
+		groups.rows = append(groups.rows, row)
+	}
+	return []table{sizes, groups}
+}
+
 func (r Rate) words() string {
 	if !r.Measurable {
 		return fmt.Sprintf("cannot be measured: it takes at least %.0f pairs of strangers and one of one person",
-			1/r.FalseAccepts)
+			leastCounted/r.FalseAccepts)
 	}
-	return fmt.Sprintf("%s at distance %.4f (confidence %.3f); %s with undetected faces counted as refused",
+	return fmt.Sprintf("%s at distance %.4f (confidence %.3f); %s with missing templates counted as refused",
 		r.TrueAccepts.words(), r.Threshold, r.Confidence, percent(r.All))
 }
 
@@ -47,6 +200,9 @@ func (p Proportion) words() string {
 		p.Count, p.Of)
 }
 
+// rare words a share that is small.
+func (p Proportion) rare() string { return fmt.Sprintf("%.2g (%.2g to %.2g)", p.Value, p.Low, p.High) }
+
 // flipped words the share of what did not happen.
 func (p Proportion) flipped() string {
 	if p.Of == 0 {
@@ -56,74 +212,3 @@ func (p Proportion) flipped() string {
 }
 
 func percent(v float64) string { return fmt.Sprintf("%.4g %%", math.Round(v*1e6)/1e4) }
-
-// WriteHTML writes a result as one page that needs nothing else.
-func (r *Result) WriteHTML(w io.Writer) error {
-	var rows [][2]string
-	rows = append(rows,
-		[2]string{"Pack", r.Pack},
-		[2]string{"Photos", fmt.Sprintf("%d of %d people", r.Photos, r.People)},
-		[2]string{"Failures to detect", fmt.Sprintf("%d (%s)", len(r.Undetected), r.Detection.flipped())},
-		[2]string{"Pairs", fmt.Sprintf("%d of one person, %d of strangers, %d of one person not comparable", r.Genuine,
-			r.Strangers, r.Lost)},
-	)
-	for _, rate := range r.Rates {
-		rows = append(rows, [2]string{"TAR at FAR " + percent(rate.FalseAccepts), rate.words()})
-	}
-	rows = append(rows, [2]string{"Rank-1", r.RankOne.words()})
-	return page.Execute(w, map[string]any{"Rows": rows, "Missed": r.Undetected, "Plot": plot(r.Curve)})
-}
-
-// The plot: false accepts from 10^-6 to 1 by their logarithm to the right, true accepts from 0 to 1 upwards, in a box
-// of these pixels.
-const plotWidth, plotHeight, decades = 600.0, 360.0, 6.0
-
-type drawing struct {
-	Line  string
-	Ticks []tick
-	Rows  []tick
-}
-
-type tick struct {
-	At    float64
-	Label string
-}
-
-func plot(curve []Point) drawing {
-	var d drawing
-	var line []string
-	for _, p := range curve {
-		x := plotWidth * (1 + math.Log10(p.FalseAccepts)/decades)
-		line = append(line, fmt.Sprintf("%.1f,%.1f", max(0, x), plotHeight*(1-p.TrueAccepts)))
-	}
-	d.Line = strings.Join(line, " ")
-	for e := range int(decades) + 1 {
-		d.Ticks = append(d.Ticks, tick{plotWidth * float64(e) / decades, fmt.Sprintf("1e%d", e-int(decades))})
-	}
-	for i := range 6 {
-		d.Rows = append(d.Rows, tick{plotHeight * (1 - float64(i)/5), fmt.Sprintf("%d %%", i*20)})
-	}
-	return d
-}
-
-var page = template.Must(template.New("page").Parse(`<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Visage: evaluation</title>
-<style>
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse}td,th{padding:.3rem .8rem .3rem 0;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}
-svg{margin:1rem 0 2rem 3rem;overflow:visible}svg text{font-size:12px;fill:#555}code{font-size:.9em}
-</style></head><body>
-<h1>Evaluation</h1>
-<table>{{range .Rows}}<tr><th>{{index . 0}}</th><td>{{index . 1}}</td></tr>
-{{end}}</table>
-<h2>True accepts against false accepts</h2>
-<svg width="600" height="380" viewBox="0 0 600 380" role="img" aria-label="ROC curve">
-{{range .Plot.Ticks}}<line x1="{{.At}}" x2="{{.At}}" y1="0" y2="360" stroke="#eee"/><text x="{{.At}}" y="376" text-anchor="middle">{{.Label}}</text>
-{{end}}{{range .Plot.Rows}}<line x1="0" x2="600" y1="{{.At}}" y2="{{.At}}" stroke="#eee"/><text x="-6" y="{{.At}}" dy="4" text-anchor="end">{{.Label}}</text>
-{{end}}<polyline points="{{.Plot.Line}}" fill="none" stroke="#0a58ca" stroke-width="2"/></svg>
-<p>Intervals are Wilson's; that of a true-accept rate is the wider of Wilson's and one from drawing the people anew
-500 times, threshold and all.</p>
-{{if .Missed}}<h2>Photos not used</h2><table>{{range .Missed}}<tr><td><code>{{.Path}}</code></td><td>{{.Reason}}</td></tr>
-{{end}}</table>{{end}}
-</body></html>
-`))

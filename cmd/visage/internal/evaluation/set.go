@@ -18,6 +18,10 @@ type Set struct {
 	Photos []Photo
 	// Pairs are the pairs to compare, by index into Photos; nil means every photo with every other.
 	Pairs [][2]int
+	// Folds is into how many parts of equal size the list of pairs is divided, as its first line says; 0: not.
+	Folds int
+	// Groupings tell the people apart.
+	Groupings []Grouping
 }
 
 // Photo is one photo of one person.
@@ -26,10 +30,18 @@ type Photo struct {
 	Path   string
 }
 
-var photoEndings = []string{".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"}
+var photoEndings = []string{".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".heic", ".heif", ".avif"}
 
 // ReadFolder reads a folder that has a folder for each person, named after them, with their photos in it.
 func ReadFolder(dir string) (Set, error) {
+	s, err := readFolder(dir)
+	if err == nil && len(s.Photos) == 0 {
+		err = fmt.Errorf("%s has no photos: it must have a folder for each person, with their photos in it", dir)
+	}
+	return s, err
+}
+
+func readFolder(dir string) (Set, error) {
 	var s Set
 	people, err := os.ReadDir(dir)
 	if err != nil {
@@ -48,9 +60,6 @@ func ReadFolder(dir string) (Set, error) {
 				s.Photos = append(s.Photos, Photo{person.Name(), filepath.Join(dir, person.Name(), f.Name())})
 			}
 		}
-	}
-	if len(s.Photos) == 0 {
-		return Set{}, fmt.Errorf("%s has no photos: it must have a folder for each person, with their photos in it", dir)
 	}
 	return s, nil
 }
@@ -96,8 +105,17 @@ func ReadPairs(file, dir string) (Set, error) {
 		var first, second int
 		var err error
 		switch {
-		case len(fields) == 0, number == 1 && len(fields) <= 2:
-			continue // how many sets and pairs there are
+		case len(fields) == 0:
+			continue
+		case number == 1 && len(fields) <= 2: // how many folds and pairs there are
+			if len(fields) == 2 {
+				folds, err := strconv.Atoi(fields[0])
+				if err != nil || folds < 0 {
+					return Set{}, fmt.Errorf("%s:1: %q is not a number of folds", file, fields[0])
+				}
+				s.Folds = folds
+			}
+			continue
 		case len(fields) == 3:
 			first, err = photo(fields[0], fields[1])
 			if err == nil {

@@ -1,0 +1,176 @@
+package evaluation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"runtime"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/visage-face/visage/vision"
+)
+
+// Recogniser makes templates of faces. *vision.Pipeline is one.
+type Recogniser interface {
+	Detect(ctx context.Context, photo []byte, want vision.Want) (*vision.Photo, error)
+	Supports() vision.Attributes
+	Name() string
+}
+
+// Faces are the largest faces on the photos of a set. They hold biometric data, in memory alone.
+type Faces struct {
+	pack   string
+	set    Set
+	people int
+	// By photo:
+	person []int32
+	seen   []sighting
+	// usable are the photos with a template, in order.
+	usable []int32
+	// groups tell photos apart; masks has a bit for each that a photo belongs to.
+	groups []group
+	masks  []uint64
+}
+
+// sighting is what is known of the largest face on a photo. Angles and measures are NaN when not known.
+type sighting struct {
+	template   []float32 // nil when there is none
+	found      bool      // a face was found
+	reason     string    // why there is no template
+	width      int       // of the face, in pixels
+	yaw, light float64
+}
+
+// maxPhoto is more than any photo that is taken has, in bytes.
+const maxPhoto = 64 << 20
+
+// Look finds the largest face on every photo, several photos at the same time: parallel, or as many as there are
+// processors when that is 0. progress, if set, is told of each photo done, by one goroutine at a time or another.
+func Look(ctx context.Context, s Set, r Recogniser, parallel int, progress func(done, of int)) (*Faces, error) {
+	if parallel < 1 {
+		parallel = runtime.NumCPU()
+	}
+	f := &Faces{pack: r.Name(), set: s, person: make([]int32, len(s.Photos)), seen: make([]sighting, len(s.Photos))}
+	numbers := map[string]int32{}
+	for i, p := range s.Photos {
+		n, found := numbers[p.Person]
+		if !found {
+			n = int32(len(numbers))
+			numbers[p.Person] = n
+		}
+		f.person[i] = n
+	}
+	f.people = len(numbers)
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(parallel)
+	var done atomic.Int64
+	for i, p := range s.Photos {
+		if ctx.Err() != nil {
+			break
+		}
+		work.Go(func() error {
+			seen, err := lookAt(ctx, r, p.Path)
+			if err != nil {
+				return fmt.Errorf("photo %s: %w", p.Path, err)
+			}
+			f.seen[i] = seen
+			if n := int(done.Add(1)); progress != nil {
+				progress(n, len(s.Photos))
+			}
+			return nil
+		})
+	}
+	if err := work.Wait(); err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil && done.Load() < int64(len(s.Photos)) {
+		return nil, context.Cause(ctx)
+	}
+	for i := range f.seen {
+		if f.seen[i].template != nil {
+			f.usable = append(f.usable, int32(i))
+		}
+	}
+	return f, f.group()
+}
+
+// lookAt finds the largest face on the photo in a file. A photo that cannot be used is no error.
+func lookAt(ctx context.Context, r Recogniser, path string) (sighting, error) {
+	nothing := func(reason string) sighting { return sighting{reason: reason, yaw: math.NaN(), light: math.NaN()} }
+	b, err := readPhoto(path)
+	if err != nil {
+		return nothing(err.Error()), nil
+	}
+	measured := r.Supports() & (vision.HeadPose | vision.Exposure)
+	photo, err := r.Detect(ctx, b, vision.Want{
+		Templates: true, Attributes: measured,
+		Select: func(faces []vision.Face) []int {
+			if len(faces) == 0 {
+				return nil
+			}
+			return []int{0}
+		},
+	})
+	if unusable, ok := errors.AsType[*vision.ImageError](err); ok {
+		return nothing(unusable.Message), nil
+	}
+	if err != nil {
+		return sighting{}, err
+	}
+	if len(photo.Faces) == 0 {
+		return nothing("no face found"), nil
+	}
+	face := photo.Faces[0]
+	seen := nothing("")
+	seen.found, seen.template, seen.width = true, face.Template, face.Box.Width
+	if face.Template == nil {
+		seen.reason = "a face was found, but no template could be made of it"
+	}
+	if face.Pose != nil {
+		seen.yaw = face.Pose.Yaw
+	}
+	if face.Exposure != nil {
+		seen.light = *face.Exposure
+	}
+	return seen, nil
+}
+
+func readPhoto(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, errors.Unwrap(err) // the path is printed beside it
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxPhoto+1))
+	if err != nil {
+		return nil, errors.New("cannot be read")
+	}
+	if len(b) > maxPhoto {
+		return nil, fmt.Errorf("more than %d bytes", maxPhoto)
+	}
+	return b, nil
+}
+
+// half returns the faces of every other person, by a choice that is the same each time: side is 0 or 1.
+func (f *Faces) half(side int) *Faces {
+	h := *f
+	h.usable = nil
+	for _, i := range f.usable {
+		if int(mix(uint32(f.person[i])))&1 == side {
+			h.usable = append(h.usable, i)
+		}
+	}
+	return &h
+}
+
+// mix spreads a number over all bits.
+func mix(x uint32) uint32 {
+	x = (x ^ x>>16) * 0x7feb352d
+	x = (x ^ x>>15) * 0x846ca68b
+	return x ^ x>>16
+}
