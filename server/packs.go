@@ -315,6 +315,10 @@ func (s *Server) rememberPacks(ctx context.Context, l *layers, known packChoice,
 	return nil
 }
 
+// PackLine begins each line of /readyz that says what a model pack is used for: after it come the pack's name, a colon, a
+// space and words.
+const PackLine = "model pack "
+
 // lines says for people which pack serves what, a line each.
 func (p *packs) lines() string {
 	var b strings.Builder
@@ -326,7 +330,7 @@ func (p *packs) lines() string {
 		case models == "":
 			models = "what it made before"
 		}
-		fmt.Fprintf(&b, "model pack %s: %s\n", name, models)
+		fmt.Fprintf(&b, "%s%s: %s\n", PackLine, name, models)
 	}
 	return b.String()
 }

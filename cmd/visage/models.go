@@ -47,7 +47,7 @@ func modelsInstallCommand() command {
 		example: "visage models install https://example.org/packs/yunet-sface.tar.gz --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 	}
 	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {
-		dir := defineDir(fs)
+		given := defineSettings(fs, "dir", "library")
 		fs.StringVar(&opts.sha256, "sha256", "",
 			"digest of the archive or, for a folder, of its manifest, in hexadecimal; required")
 		fs.StringVar(&opts.into, "into", "", "folder that holds the packs (default: <dir>/packs)")
@@ -58,20 +58,25 @@ func modelsInstallCommand() command {
 			if len(opts.sha256) != 64 {
 				return usage(&c, "--sha256 is required, 64 hexadecimal digits: a pack is code that decides who is who, so it is pinned")
 			}
+			set, err := given.load()
+			if err != nil {
+				return hintUsage(err, &c)
+			}
 			if opts.into == "" {
-				at, err := dir()
-				if err != nil {
-					return hintUsage(err, &c)
+				if opts.into, err = packsFolder(set.server); err != nil {
+					return err
 				}
-				opts.into = filepath.Join(at, "packs")
 			}
 			fmt.Fprintf(s.err, "installing %s ...\n", args[0])
-			p, err := pack.Install(ctx, opts.into, pack.Source{Location: args[0], SHA256: strings.ToLower(opts.sha256)})
+			p, err := pack.Install(ctx, opts.into, pack.Source{
+				Location: args[0], SHA256: strings.ToLower(opts.sha256),
+				Check: func(p *pack.Pack) error { return tryPack(s, set.server.Library, p) },
+			})
 			if err != nil {
 				return err
 			}
 			fmt.Fprintf(s.out, "%s\n", p.Dir())
-			fmt.Fprintf(s.err, "use it with: visage serve --pack %s\n", p.Dir())
+			fmt.Fprintf(s.err, "new lists, groups and faces use it with: visage serve --pack %s; docs/operations/models.md tells of what is there already\n", p.Name())
 			return nil
 		}
 	}
@@ -90,16 +95,17 @@ func modelsListCommand() command {
 			if err != nil {
 				return hintUsage(err, &c)
 			}
-			return listModels(s, server.PackFolders(at))
+			return listModels(s, server.PackFolders(at), packUses(ctx, at))
 		}
 	}
 	return c
 }
 
-// listModels lists the packs in roots. One that is damaged is listed as such: it is the one the operator looks for.
-func listModels(s streams, roots []string) error {
+// listModels lists the packs in roots, with what a running server uses them for. One that is damaged is listed as such: it
+// is the one the operator looks for.
+func listModels(s streams, roots []string, uses map[string]string) error {
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-	fmt.Fprint(w, "NAME\tTEMPLATE\tLICENCE\tFOLDER\n")
+	fmt.Fprint(w, "NAME\tTEMPLATE\tLICENCE\tUSED FOR\tFOLDER\n")
 	found := 0
 	for _, root := range roots {
 		entries, err := os.ReadDir(root)
@@ -114,12 +120,15 @@ func listModels(s streams, roots []string) error {
 			found++
 			p, err := pack.Open(at)
 			if err != nil {
-				fmt.Fprintf(w, "%s\tdamaged\t\t%s\n", e.Name(), at)
+				fmt.Fprintf(w, "%s\tdamaged\t\t\t%s\n", e.Name(), at)
 				fmt.Fprintf(s.err, "%v\n", err)
 				continue
 			}
-			fmt.Fprintf(w, "%s\t%d floats\t%s\t%s\n", p.Name(), p.Dim(), p.Manifest().Licence, at)
+			fmt.Fprintf(w, "%s\t%d floats\t%s\t%s\t%s\n", p.Name(), p.Dim(), p.Manifest().Licence, uses[p.Name()], at)
 		}
+	}
+	if uses == nil {
+		fmt.Fprintln(s.err, "what they are used for is known of a running server alone, and none answers")
 	}
 	if found == 0 {
 		return hinted(errors.New("no model pack is installed in "+strings.Join(roots, " or ")),

@@ -23,6 +23,8 @@ type Source struct {
 	// SHA256 is the digest, 64 hexadecimal digits, of the archive; for a folder, of its manifest, which in turn names
 	// the digests of the other files. Required.
 	SHA256 string
+	// Check, if set, is given the pack when all its files are what its manifest says; its error is why it is not installed.
+	Check func(*Pack) error
 }
 
 // maxArchive bounds an archive and what comes out of it, in bytes.
@@ -68,10 +70,16 @@ func install(ctx context.Context, root string, src Source) (*Pack, error) {
 	if err := keepListed(files, p.manifest.Files); err != nil {
 		return nil, err
 	}
-	p.dir = filepath.Join(root, p.Name())
-	if _, err := os.Lstat(p.dir); err == nil {
-		return nil, fmt.Errorf("%w: %s", ErrExists, p.dir)
+	into := filepath.Join(root, p.Name())
+	if _, err := os.Lstat(into); err == nil {
+		return nil, fmt.Errorf("%w: %s", ErrExists, into)
 	}
+	if src.Check != nil {
+		if err := src.Check(p); err != nil {
+			return nil, err
+		}
+	}
+	p.dir = into
 	if err := publish(files, p.dir); err != nil {
 		return nil, err
 	}
