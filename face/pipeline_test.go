@@ -23,13 +23,13 @@ func missing(t testing.TB, what string) {
 	t.Skip(what)
 }
 
-// pipeline opens the default model pack.
+// pipeline opens the model pack of new stores.
 func pipeline(t testing.TB) *vision.Pipeline {
 	t.Helper()
 	models := filepath.Join("..", "models")
 	dir := os.Getenv("VISAGE_MODELS")
 	if dir == "" {
-		dir = filepath.Join(models, "packs", "default")
+		dir = filepath.Join(models, "packs", "mobileface")
 	}
 	if _, err := os.Stat(filepath.Join(dir, pack.ManifestName)); err != nil {
 		missing(t, "no model pack at "+dir+": run `make setup`")

@@ -21,8 +21,8 @@ import (
 
 // The model packs that setup makes, by name.
 const (
-	newStorePack = "default" // serves every recognition model of a new store
-	formerPack   = "default" // made the templates of all stores from before packs were remembered
+	newStorePack = "mobileface" // serves every recognition model of a new store
+	formerPack   = "default"    // made the templates of all stores from before packs were remembered
 )
 
 // RecognitionModels returns the names of the contract's recognition models, oldest first. Clients may ask for any of
@@ -52,9 +52,9 @@ var packChoices = sealed.NewTable[packChoice]("server/packs", 1)
 
 const packChoiceID = "choice"
 
-// allOf maps every recognition model to one pack.
+// allOf maps every recognition model to one pack, which has made nothing yet.
 func allOf(name string) packChoice {
-	c := packChoice{Models: map[string]string{}, Used: map[string]usedPack{name: {}}}
+	c := packChoice{Models: map[string]string{}, Used: map[string]usedPack{}}
 	for _, model := range RecognitionModels() {
 		c.Models[model] = name
 	}
@@ -72,6 +72,7 @@ func readPackChoice(ctx context.Context, store *sealed.Store) (choice packChoice
 			return err
 		}
 		choice = allOf(formerPack)
+		choice.Used[formerPack] = usedPack{}
 		if _, err = instances.In().Get(r, instanceID); errors.Is(err, sealed.ErrNotFound) {
 			choice, err = allOf(newStorePack), nil // the first start ended early
 		}
@@ -130,6 +131,7 @@ func (s *Server) openPacks(known packChoice, opened *closers) (*packs, error) {
 	}
 	if r := s.cfg.Recogniser; r != nil {
 		p.choice = allOf(r.Name())
+		p.choice.Used[r.Name()] = usedPack{}
 		p.open[r.Name()] = r
 		return p, nil
 	}
@@ -178,12 +180,15 @@ func (s *Server) openFor(model string, known packChoice, p *packs, opened *close
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", model, err)
 	}
-	switch used, open := p.choice.Used[found.name]; {
-	case !open:
-		return found.name, s.openPack(found, known, p, opened)
-	case used.Folder != found.folder:
-		return "", fmt.Errorf("the model packs in %s and %s are both called %s: packs that are used together need names of their own",
+	used, open := p.choice.Used[found.name]
+	if !open {
+		err = s.openPack(found, known, p, opened)
+	} else if used.Folder != found.folder {
+		err = fmt.Errorf("the model packs in %s and %s are both called %s: packs that are used together need names of their own",
 			used.Folder, found.folder, found.name)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", model, err)
 	}
 	return found.name, nil
 }
@@ -216,6 +221,7 @@ func (s *Server) findPack(asked string, known packChoice) (foundPack, error) {
 	if err != nil {
 		return foundPack{}, err
 	}
+	byName := folder != asked
 	if folder, err = filepath.Abs(folder); err != nil {
 		return foundPack{}, err
 	}
@@ -223,7 +229,7 @@ func (s *Server) findPack(asked string, known packChoice) (foundPack, error) {
 	if err != nil {
 		return foundPack{}, err
 	}
-	if _, isName := known.Used[asked]; isName && opened.Name() != asked {
+	if byName && opened.Name() != asked {
 		return foundPack{}, fmt.Errorf("the model pack in %s calls itself %s, not %s: put it into a folder of its own name", folder, opened.Name(), asked)
 	}
 	return foundPack{name: opened.Name(), folder: folder, pack: opened}, nil
@@ -280,9 +286,9 @@ func (s *Server) tellPacks(p *packs) {
 		}
 		s.log.Info("model pack opened for what it made before; once nothing is left of that, start once with --forget-pack", attrs...)
 	}
-	if newStorePack != formerPack && s.cfg.Pack == "" && len(s.cfg.Models) == 0 && len(p.choice.serves(formerPack)) > 0 {
+	if s.cfg.Pack == "" && len(s.cfg.Models) == 0 && len(p.choice.serves(formerPack)) > 0 {
 		s.log.Info("this store uses the model pack of earlier versions, so that what is stored stays comparable; "+
-			"docs/operations/models.md says how to move to the better one", "pack", formerPack, "better", newStorePack)
+			"docs/operations/packs.md says how to move to the better one", "pack", formerPack, "better", newStorePack)
 	}
 }
 

@@ -156,7 +156,7 @@ func openPipeline(cfg server.Config) (*vision.Pipeline, error) {
 	}
 	folder, err := server.FindPack(cfg.Pack, dir)
 	if err != nil {
-		return nil, hinted(err, "\"make setup\" makes the default pack")
+		return nil, hinted(err, "\"make setup\" makes the pack of new stores; --pack names another")
 	}
 	library, err := server.FindLibrary(cfg.Library)
 	if err != nil {

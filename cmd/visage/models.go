@@ -132,7 +132,7 @@ func listModels(s streams, roots []string, uses map[string]string) error {
 	}
 	if found == 0 {
 		return hinted(errors.New("no model pack is installed in "+strings.Join(roots, " or ")),
-			"\"make setup\" makes the default pack, \"visage models install\" installs another")
+			"\"make setup\" makes those of this version, \"visage models install\" installs another")
 	}
 	return w.Flush()
 }
@@ -141,13 +141,13 @@ func modelsShowCommand() command {
 	c := command{
 		name: "models show", args: "[PACK]",
 		summary: "Show a model pack: its networks, and how its confidence relates to false accepts.",
-		example: "visage models show models/packs/default",
+		example: "visage models show mobileface",
 	}
 	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {
 		dir := defineDir(fs)
 		return func(ctx context.Context, s streams, args []string) error {
 			if len(args) > 1 {
-				return usage(&c, "takes the folder of one pack, or nothing for the one that would be served")
+				return usage(&c, "takes the name or folder of one pack, or nothing for that of new stores")
 			}
 			at, err := dir()
 			if err != nil {
@@ -158,7 +158,7 @@ func modelsShowCommand() command {
 				folder = args[0]
 			}
 			if folder, err = server.FindPack(folder, at); err != nil {
-				return hinted(err, "\"make setup\" makes the default pack")
+				return hinted(err, "\"make setup\" makes it, and \"visage models list\" lists what is there")
 			}
 			p, err := pack.Open(folder)
 			if err != nil {

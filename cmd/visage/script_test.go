@@ -164,7 +164,7 @@ func TestServeServesUntilItIsTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pack := filepath.Join(root, "models", "packs", "default")
+	pack := filepath.Join(root, "models", "packs", "mobileface")
 	if _, err := os.Stat(filepath.Join(pack, "pack.json")); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("the model pack must be there in CI: %v", err)

@@ -23,12 +23,12 @@ func TestOfficialClients(t *testing.T) {
 	}
 }
 
-// TestOfficialClientsOnPhotos runs them against the default model pack on real photos: it judges the whole.
+// TestOfficialClientsOnPhotos runs them against the model pack of new stores on real photos: it judges the whole.
 func TestOfficialClientsOnPhotos(t *testing.T) {
 	t.Parallel()
-	pack := filepath.Join(module, "models", "packs", "default")
+	pack := filepath.Join(module, "models", "packs", "mobileface")
 	if !exists(pack) {
-		missing(t, "the default model pack is not there: run make setup")
+		missing(t, "the model pack is not there: run make setup")
 	}
 	machine := filepath.Join(runtime.GOOS, map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH])
 	libraries, err := filepath.Glob(filepath.Join(module, "models", "node_modules", "onnxruntime-node", "bin", "*", machine, "libonnxruntime.*"))
