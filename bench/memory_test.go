@@ -31,7 +31,7 @@ func BenchmarkMemory(b *testing.B) {
 	if err := pipeline.Close(); err != nil {
 		b.Fatalf("close the pipeline: %v", err)
 	}
-	photo, _, err := onePhoto(b)
+	pictures, err := onePhoto()
 	if err != nil {
 		skipped(b, what, err.Error())
 	}
@@ -47,7 +47,7 @@ func BenchmarkMemory(b *testing.B) {
 		s := serve(b, program)
 		idle = s.residentMB(b)
 		for range 5 {
-			s.detect(b, photo)
+			s.detect(b, pictures.Small)
 		}
 		worked = s.residentMB(b)
 		s.stop(b)

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/visage-face/visage/cmd/visage/internal/evaluation"
 	"github.com/visage-face/visage/server"
@@ -145,8 +146,13 @@ func writePage(result *evaluation.Result, html string) error {
 	return nil
 }
 
-// openPipeline opens the model pack that cfg names, or the one that would be served.
-func openPipeline(cfg server.Config) (*vision.Pipeline, error) {
+// openPipeline opens the model pack that cfg names, or the one that would be served, for many photos at once: nobody waits
+// for one of them, and a processor a photo does most.
+func openPipeline(cfg server.Config) (*vision.Pipeline, error) { return openTraced(cfg, 1, nil) }
+
+// openTraced is openPipeline for any number of processors a photo, 0 for the service's own, with a trace, which may be
+// nil, of how long stages take.
+func openTraced(cfg server.Config, threads int, trace func(vision.Stage, time.Duration)) (*vision.Pipeline, error) {
 	dir := cfg.Dir
 	if dir == "" {
 		var err error
@@ -166,6 +172,5 @@ func openPipeline(cfg server.Config) (*vision.Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Photos are many and nobody waits for one of them: a processor a photo does most.
-	return vision.Open(vision.Config{Pack: p, Library: library, Parallel: cfg.Parallel, Threads: 1})
+	return vision.Open(vision.Config{Pack: p, Library: library, Parallel: cfg.Parallel, Threads: threads, Trace: trace})
 }

@@ -75,7 +75,7 @@ func commands() []command {
 		holdListCommand(), holdPlaceCommand(), holdReleaseCommand(),
 		backupCreateCommand(), backupListCommand(), backupVerifyCommand(), backupPruneCommand(),
 		keyringExportCommand(), keyringImportCommand(), restoreCommand(),
-		verifyCommand(), evaluateCommand(), benchSearchCommand(), versionCommand(),
+		verifyCommand(), evaluateCommand(), benchSearchCommand(), benchVisionCommand(), versionCommand(),
 	}
 }
 
