@@ -128,7 +128,7 @@ func (s *Service) recogniserOf(c collectionRecord) (Recogniser, error) {
 	m := s.packs[c.Networks]
 	if m == nil {
 		return nil, visage.Refuse(visage.Unavailable, "ServiceUnavailable",
-			"%q was made with the model pack %q, which this server does not have open; its operator can install it.", c.ID, c.Networks)
+			"%q was made with the model pack %q, which this server does not have open. Its operator can open it.", c.ID, c.Networks)
 	}
 	return m, nil
 }

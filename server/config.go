@@ -69,9 +69,9 @@ type Config struct {
 	// "recognition_04". Templates of different packs are never compared. Default: see Pack.
 	Models map[string]string
 
-	// ForgetPacks are names of packs, serving no model any more, that nothing stored needs: they are opened no longer, and
-	// what they made, should there be any, is refused.
-	ForgetPacks []string
+	// ClosedPacks are names of packs, serving no model any more, that are left closed though they made something before, for
+	// nothing needs it: it is refused. Default: all packs that a store has used are open.
+	ClosedPacks []string
 
 	// Library is the path of the ONNX Runtime shared library. Default: as the npm package onnxruntime-node has it, in
 	// models/node_modules of the working directory or beside the program.

@@ -36,8 +36,7 @@ func RecognitionModels() []string {
 type packChoice struct {
 	// Models has the name of the pack that makes new templates, by recognition model.
 	Models map[string]string
-	// Used has every pack that a model was ever mapped to and that was not forgotten since, by name: templates of it may
-	// be stored.
+	// Used has every pack that a model was ever mapped to, by name: templates of it may be stored.
 	Used map[string]usedPack
 }
 
@@ -147,20 +146,20 @@ func (s *Server) openPacks(known packChoice, opened *closers) (*packs, error) {
 		if p.open[name] != nil {
 			continue
 		}
-		if slices.Contains(s.cfg.ForgetPacks, name) {
-			s.log.Info("model pack forgotten: what it made is refused from now on", "pack", name)
+		p.choice.Used[name] = known.Used[name]
+		if slices.Contains(s.cfg.ClosedPacks, name) {
+			s.log.Info("model pack left closed: what it made is refused", "pack", name)
 			continue
 		}
-		p.choice.Used[name] = known.Used[name]
 		if err := s.openFormer(name, known, p, opened); err != nil {
 			p.missing[name] = err
 			s.log.Warn("a model pack that this store has used cannot be opened: lists, groups and faces that it made are refused until it is back",
 				"pack", name, "err", err)
 		}
 	}
-	for _, name := range s.cfg.ForgetPacks {
+	for _, name := range s.cfg.ClosedPacks {
 		if models := p.choice.serves(name); len(models) > 0 {
-			return nil, fmt.Errorf("forget-pack: the model pack %s serves %s: map them to another pack first, with --model or --pack",
+			return nil, fmt.Errorf("closed-pack: the model pack %s serves %s: map them to another pack first, with --model or --pack",
 				name, strings.Join(models, ", "))
 		}
 	}
@@ -284,7 +283,7 @@ func (s *Server) tellPacks(p *packs) {
 			s.log.Info("model pack opened", append(attrs, "models", strings.Join(models, " "))...)
 			continue
 		}
-		s.log.Info("model pack opened for what it made before; once nothing is left of that, start once with --forget-pack", attrs...)
+		s.log.Info("model pack opened for what it made before; once nothing is left of that, --closed-pack leaves it closed", attrs...)
 	}
 	if s.cfg.Pack == "" && len(s.cfg.Models) == 0 && len(p.choice.serves(formerPack)) > 0 {
 		s.log.Info("this store uses the model pack of earlier versions, so that what is stored stays comparable; "+
@@ -333,6 +332,8 @@ func (p *packs) lines() string {
 		switch {
 		case p.missing[name] != nil:
 			models = "cannot be opened; what it made is refused"
+		case p.open[name] == nil:
+			models = "left closed; what it made is refused"
 		case models == "":
 			models = "what it made before"
 		}
@@ -342,7 +343,7 @@ func (p *packs) lines() string {
 }
 
 var packInfo = prometheus.NewDesc("visage_model_pack_info",
-	"Model packs of this instance, by the recognition model that each serves; model \"none\": open for what it made before. 1: open, 0: it cannot be opened.",
+	"Model packs of this instance, by the recognition model that each serves; model \"none\": what it made before. 1: open, 0: closed, what it made is refused.",
 	[]string{"pack", "model"}, nil)
 
 // Describe implements prometheus.Collector.

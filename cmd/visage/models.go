@@ -76,7 +76,7 @@ func modelsInstallCommand() command {
 				return err
 			}
 			fmt.Fprintf(s.out, "%s\n", p.Dir())
-			fmt.Fprintf(s.err, "new lists, groups and faces use it with: visage serve --pack %s; docs/operations/models.md tells of what is there already\n", p.Name())
+			fmt.Fprintf(s.err, "new lists, groups and faces use it with: visage serve --pack %s; docs/operations/packs.md tells of what is there already\n", p.Name())
 			return nil
 		}
 	}
