@@ -68,7 +68,7 @@ func (p *Pipeline) examine(ctx context.Context, img *photo.RGB, want Want) (*Pho
 	if err != nil {
 		return nil, fmt.Errorf("detect faces: %w", err)
 	}
-	faces, findings := arrange(findings, img.W, img.H)
+	faces, findings := arrange(findings, img.W, img.H, p.leastFace(img))
 	done()
 	found := &Photo{Width: img.W, Height: img.H, Faces: faces}
 	chosen, err := choose(faces, want)
@@ -128,33 +128,6 @@ func (p *Pipeline) mark(
 	}
 	defer p.stage(StageLandmarks)()
 	return p.settle(ctx, img, findings, chosen)
-}
-
-// fills is how large a face must be for the second look to count, in parts of the picture's shorter side.
-const fills = 1.0 / 3
-
-// look runs the detector on the picture and, for the faces that fill it, on the picture with a border; one suppression
-// pass merges both. Where both see a face, the first look's box is the better one.
-func (p *Pipeline) look(ctx context.Context, img *photo.RGB) ([]finding, error) {
-	about := p.pack.Manifest().Detector
-	all, err := p.detector.find(ctx, img, look{side: about.Input.Width})
-	if err != nil {
-		return nil, err
-	}
-	byScore(all)
-	if about.Border > 0 {
-		more, err := p.detector.find(ctx, img, look{side: about.BorderSide, border: about.Border})
-		if err != nil {
-			return nil, err
-		}
-		least := fills * float64(min(img.W, img.H))
-		for _, f := range byScore(more) {
-			if max(f.box.width(), f.box.height()) >= least {
-				all = append(all, f)
-			}
-		}
-	}
-	return suppress(all, about.MaxOverlap), nil
 }
 
 // choose returns the faces that want is for, in order and once each.

@@ -92,15 +92,14 @@ func smallest(width, height int) float64 {
 // maxFaces is the most faces that a photo has.
 const maxFaces = 100
 
-// arrange turns findings into faces: clipped to the picture, rounded to whole pixels, without those too small, sorted by
-// area. The findings are returned in the same order.
-func arrange(all []finding, width, height int) ([]Face, []finding) {
+// arrange turns findings into faces: clipped to the picture, rounded to whole pixels, without those that are less than
+// least pixels wide or high, sorted by area. The findings are returned in the same order.
+func arrange(all []finding, width, height int, least float64) ([]Face, []finding) {
 	type pair struct {
 		face    Face
 		finding finding
 	}
 	var pairs []pair
-	least := smallest(width, height)
 	for _, f := range all {
 		b := image.Rect(
 			int(math.Round(f.box.left)), int(math.Round(f.box.top)), int(math.Round(f.box.right)), int(math.Round(f.box.bottom)),

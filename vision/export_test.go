@@ -186,6 +186,6 @@ func Arrange(boxes [][4]float64, width, height int) []Face {
 	for _, b := range boxes {
 		all = append(all, finding{box: rect{b[0], b[1], b[2], b[3]}, score: 0.9})
 	}
-	faces, _ := arrange(all, width, height)
+	faces, _ := arrange(all, width, height, smallest(width, height))
 	return faces
 }

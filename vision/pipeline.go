@@ -139,6 +139,22 @@ func newDetector(
 	case pack.YuNet:
 		s, err := open(about.File, about.Input.Name, yunet.Outputs()...)
 		return &yuNet{about, s}, err
+	case pack.MTCNN:
+		var sessions [3]*ort.Session
+		for i, n := range []struct {
+			file, input string
+			outputs     []string
+		}{
+			{about.File, about.Input.Name, proposed},
+			{about.Stages[0].File, about.Stages[0].Input.Name, proposed},
+			{about.Stages[1].File, about.Stages[1].Input.Name, decided},
+		} {
+			var err error
+			if sessions[i], err = open(n.file, n.input, n.outputs...); err != nil {
+				return nil, err
+			}
+		}
+		return &mtcnn{about, sessions[0], sessions[1], sessions[2]}, nil
 	}
 	return nil, fmt.Errorf("open vision pipeline: detectors of kind %q are not known", about.Kind)
 }

@@ -40,7 +40,9 @@ var converted = map[string]map[string]string{
 		"recogniser.onnx": "f3c3afe38155a94c800dd89cd9b3f0f4dbf756c84c780a49e8a6417755315ca6",
 	},
 	"mobileface": {
-		"detector.onnx":   "fdc42cf75cfb9fd4b45e039f749b28bc99c62ef3a204b1f83e21e2f1227bfa24",
+		"proposals.onnx":  "f4daaa41470e1d1c188944c3b2488f293f70f86a0f95a9c244de613350a1a1a2",
+		"refinement.onnx": "145b082bcb39cf464b5db1d799a57eeacea3d2bcc961f249730d60f0cc91871f",
+		"detector.onnx":   "2160e0caee6b6f5d08e2fa88d8d49c2f152daf298401ce0f4b95dd6810644fbe",
 		"landmarks.onnx":  "7d4978cb783661e5667bb376f2fcb2ce6377f3fc57ef8583c0fac1d0abfcf5a6",
 		"recogniser.onnx": "acb3160ec922f4a1f5a2c30d8c7103f7c0dba16ad0772a65d2e620d0caddf962",
 	},

