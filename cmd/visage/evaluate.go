@@ -153,6 +153,15 @@ func openPipeline(cfg server.Config) (*vision.Pipeline, error) { return openTrac
 // openTraced is openPipeline for any number of processors a photo, 0 for the service's own, with a trace, which may be
 // nil, of how long stages take.
 func openTraced(cfg server.Config, threads int, trace func(vision.Stage, time.Duration)) (*vision.Pipeline, error) {
+	p, err := openPack(cfg, pack.Open)
+	if err != nil {
+		return nil, err
+	}
+	return openNetworks(cfg, p, threads, trace)
+}
+
+// openPack opens the model pack that cfg names, or the one that would be served, by pack.Open or pack.OpenToCalibrate.
+func openPack(cfg server.Config, open func(dir string) (*pack.Pack, error)) (*pack.Pack, error) {
 	dir := cfg.Dir
 	if dir == "" {
 		var err error
@@ -164,13 +173,16 @@ func openTraced(cfg server.Config, threads int, trace func(vision.Stage, time.Du
 	if err != nil {
 		return nil, hinted(err, "\"make setup\" makes the pack of new stores; --pack names another")
 	}
+	return open(folder)
+}
+
+// openNetworks loads the networks of a pack.
+func openNetworks(
+	cfg server.Config, p *pack.Pack, threads int, trace func(vision.Stage, time.Duration),
+) (*vision.Pipeline, error) {
 	library, err := server.FindLibrary(cfg.Library)
 	if err != nil {
 		return nil, hinted(err, "\"make setup\" fetches the library")
-	}
-	p, err := pack.Open(folder)
-	if err != nil {
-		return nil, err
 	}
 	return vision.Open(vision.Config{Pack: p, Library: library, Parallel: cfg.Parallel, Threads: threads, Trace: trace})
 }

@@ -56,7 +56,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		serveCommand(), demoCommand(), envCommand(),
-		modelsConvertCommand(), modelsInstallCommand(), modelsListCommand(), modelsShowCommand(),
+		modelsConvertCommand(), modelsInstallCommand(), modelsListCommand(), modelsShowCommand(), modelsCalibrateCommand(),
 		resourceCreateCommand(), resourceListCommand(), resourceShowCommand(), resourceUpdateCommand(),
 		resourceKeysCommand(), resourceRegenerateCommand(), resourceIdentityCommand(),
 		resourceDeleteCommand(), resourceRecoverCommand(), resourcePurgeCommand(),

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -181,15 +180,8 @@ func showPack(out io.Writer, p *pack.Pack) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\nConfidence against false accepts, over %d pairs of %d people.\n%s\n\n", m.Calibration.Pairs,
-		m.Calibration.People,
-		m.Calibration.Method)
-	w = tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(w, "confidence\tdistance\tone stranger in\t\n")
-	rates := slices.Clone(m.Calibration.Rates)
-	slices.Reverse(rates)
-	for _, r := range rates {
-		fmt.Fprintf(w, "%.4f\t%.4f\t%.0f\t\n", p.Confidence(r.Distance), r.Distance, 1/r.FalseAccepts)
+	if p.Own() != "" {
+		fmt.Fprintf(out, "\nCalibrated on photos of your own: %s. Remove the file to go back to the maker's.\n", p.Own())
 	}
-	return w.Flush()
+	return showCalibration(out, &m.Calibration)
 }

@@ -36,6 +36,8 @@ type Calibration struct {
 	Recogniser string `json:"recogniser,omitempty"`
 	// Rates is the table over all pairs, distance and rate rising.
 	Rates []Rate `json:"rates"`
+	// Half is what is accepted over all pairs at a confidence of one half; nil when it was not counted.
+	Half *Rate `json:"half,omitempty"`
 	// Worst is the group with the most false accepts; nil when groups were not told apart.
 	Worst *Worst `json:"worst,omitempty"`
 	// Groups are the groups that were told apart, those of one grouping together.
@@ -67,6 +69,8 @@ type Group struct {
 	People  int `json:"people"`
 	Pairs   int `json:"pairs"`
 	Genuine int `json:"genuine"`
+	// Half is what is accepted of them at a confidence of one half; nil when it was not counted.
+	Half *Rate `json:"half,omitempty"`
 	// Rates are the group's own, distance and rate rising, as far down as they could be counted.
 	Rates []Rate `json:"rates"`
 }
@@ -86,10 +90,6 @@ func (c *Calibration) empty() bool { return c.Method == "" && len(c.Rates) == 0 
 
 // check refuses what does not hold together, or was counted with another recogniser than the one of this SHA-256.
 func (c *Calibration) check(recogniser string) error {
-	if c.empty() {
-		return errors.New("the pack has none, so that no distance means anything; " +
-			"`visage models calibrate` makes one from photos")
-	}
 	if c.Recogniser != "" && c.Recogniser != recogniser {
 		return fmt.Errorf("it was counted with another network: the recogniser of SHA-256 %s, and the pack's is %s",
 			c.Recogniser, recogniser)
@@ -166,10 +166,10 @@ func (c *Calibration) curve() []Rate {
 // of 0 to 0 at 2, and is one half where one in 1,000 pairs of strangers is accepted: in the worst group, where that was
 // counted, and so in every other at most that many.
 func (c *Calibration) Confidence(distance float64) float64 {
-	rates := c.curve()
-	if len(rates) == 0 {
-		return 0 // not calibrated: nothing is known of the distance
+	if c.empty() {
+		return 0 // nothing is known of the distance
 	}
+	rates := c.curve()
 	first, last := rates[0], rates[len(rates)-1]
 	switch {
 	case math.IsNaN(distance) || distance >= 2:
@@ -182,11 +182,30 @@ func (c *Calibration) Confidence(distance float64) float64 {
 	case distance >= last.Distance:
 		return ConfidenceAt(last.FalseAccepts) * (2 - distance) / (2 - last.Distance)
 	}
+	return fromOdds(oddsBetween(rates, distance))
+}
+
+// oddsBetween returns the log-odds of the rate at a distance between the rows of a table. Rates span orders of magnitude;
+// between two rows their log-odds are a straight line.
+func oddsBetween(rates []Rate, distance float64) float64 {
 	above := sort.Search(len(rates), func(i int) bool { return rates[i].Distance > distance })
 	a, b := rates[above-1], rates[above]
 	part := (distance - a.Distance) / (b.Distance - a.Distance)
-	// Rates span orders of magnitude; between two rows their log-odds are a straight line.
-	return fromOdds(logOdds(a.FalseAccepts) + part*(logOdds(b.FalseAccepts)-logOdds(a.FalseAccepts)))
+	return logOdds(a.FalseAccepts) + part*(logOdds(b.FalseAccepts)-logOdds(a.FalseAccepts))
+}
+
+// FalseAccepts returns the part of all pairs of strangers at a distance or nearer, between the rows of Rates. Nearer than
+// the first row, it is at most that of the first row; farther than the last, at least that of the last.
+func (c *Calibration) FalseAccepts(distance float64) float64 {
+	first, last := c.Rates[0], c.Rates[len(c.Rates)-1]
+	switch {
+	case distance <= first.Distance:
+		return first.FalseAccepts
+	case distance >= last.Distance:
+		return last.FalseAccepts
+	}
+	odds := oddsBetween(c.Rates, distance)
+	return 1 / (1 + math.Exp(-odds))
 }
 
 // Threshold returns the least confidence with which a stranger is taken for somebody of a group of so many faces in at

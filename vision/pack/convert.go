@@ -47,6 +47,10 @@ func Convert(ctx context.Context, name, packages, dst string) (*Pack, error) {
 		m.Files = append(m.Files, File{Name: n.file, Bytes: int64(len(network)), SHA256: hex.EncodeToString(sum[:])})
 	}
 
+	// What was counted with another network says nothing of this one: the pack is then to be calibrated.
+	if counted := m.Calibration.Recogniser; counted != "" && counted != m.digest(m.Recogniser.File) {
+		m.Calibration = Calibration{}
+	}
 	raw, err := m.encode()
 	if err != nil {
 		return nil, fmt.Errorf("convert models: write manifest: %w", err)
@@ -57,5 +61,5 @@ func Convert(ctx context.Context, name, packages, dst string) (*Pack, error) {
 	if err := publish(tmp, dst); err != nil {
 		return nil, fmt.Errorf("convert models: %w", err)
 	}
-	return Open(dst)
+	return OpenToCalibrate(dst)
 }

@@ -63,7 +63,7 @@ func install(ctx context.Context, root string, src Source) (*Pack, error) {
 	if err := bring(ctx, tmp, files, src); err != nil {
 		return nil, err
 	}
-	p, err := Open(files)
+	p, err := OpenToCalibrate(files)
 	if err != nil {
 		return nil, err
 	}

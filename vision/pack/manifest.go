@@ -222,6 +222,9 @@ func (m *Manifest) check() error {
 	if err := m.Recogniser.check(files); err != nil {
 		return fmt.Errorf("recogniser: %w", err)
 	}
+	if m.Calibration.empty() {
+		return nil // to be calibrated; Open refuses it until then
+	}
 	if err := m.Calibration.check(m.digest(m.Recogniser.File)); err != nil {
 		return fmt.Errorf("calibration: %w", err)
 	}

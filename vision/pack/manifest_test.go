@@ -171,7 +171,7 @@ func TestCalibrationOfAnotherNetworkIsRefused(t *testing.T) {
 	}
 	m = manifest(network)
 	delete(m, "calibration")
-	if _, err := openManifest(t, encode(t, m)); err == nil || !strings.Contains(err.Error(), "has none") {
+	if _, err := openManifest(t, encode(t, m)); err == nil || !strings.Contains(err.Error(), "no calibration") {
 		t.Errorf("got %v", err)
 	}
 }

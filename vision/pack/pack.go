@@ -17,10 +17,32 @@ import (
 type Pack struct {
 	dir      string
 	manifest Manifest
+	own      string // the file of the operator's own calibration, if the pack goes by one
 }
 
-// Open reads the manifest in the folder dir and verifies the length and SHA-256 of every file it names.
+// ErrUncalibrated says that nobody has counted what the distances of a pack mean.
+var ErrUncalibrated = errors.New("the pack has no calibration, so that no distance of its templates means anything; " +
+	"`visage models calibrate` makes one from photos of people whose names are known")
+
+// Open reads the manifest in the folder dir and verifies the length and SHA-256 of every file it names. Where an operator
+// has calibrated the pack, it goes by that; see OwnCalibration. A pack without any calibration is ErrUncalibrated.
 func Open(dir string) (*Pack, error) {
+	p, err := OpenToCalibrate(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.goByOwn(); err != nil {
+		return nil, fmt.Errorf("open model pack %s: %w", p.Name(), err)
+	}
+	if p.manifest.Calibration.empty() {
+		return nil, fmt.Errorf("open model pack %s: %w", p.Name(), ErrUncalibrated)
+	}
+	return p, nil
+}
+
+// OpenToCalibrate is Open for a pack whose distances are yet to be counted. It goes by no calibration of an operator's, and
+// may have none at all: its confidences are then 0.
+func OpenToCalibrate(dir string) (*Pack, error) {
 	raw, err := readManifest(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open model pack: %w", err)
@@ -48,6 +70,12 @@ func (p *Pack) Dim() int { return p.manifest.Recogniser.Length }
 
 // Manifest returns the pack's description. The caller must not change what it points to.
 func (p *Pack) Manifest() Manifest { return p.manifest }
+
+// Recogniser returns the SHA-256 of the network that makes templates, in lower-case hexadecimal.
+func (p *Pack) Recogniser() string { return p.manifest.digest(p.manifest.Recogniser.File) }
+
+// Own returns the path of the operator's own calibration that the pack goes by; empty when it goes by its maker's.
+func (p *Pack) Own() string { return p.own }
 
 // Path returns the path of one of the pack's files.
 func (p *Pack) Path(file string) string { return filepath.Join(p.dir, file) }

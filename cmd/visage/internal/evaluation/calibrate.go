@@ -28,7 +28,6 @@ func (f *Faces) Calibrate(ctx context.Context) (*pack.Calibration, error) {
 }
 
 func (d *distances) calibrate() (*pack.Calibration, error) {
-	everybody, drawn := d.everybody(), d.draw()
 	if d.strangers == 0 {
 		return nil, errors.New("there is nobody to compare: it takes faces of at least two people")
 	}
@@ -37,6 +36,9 @@ func (d *distances) calibrate() (*pack.Calibration, error) {
 			"such as those of %.0f people with a photo each", d.strangers, leastCounted/halfRate,
 			math.Ceil(math.Sqrt(2*leastCounted/halfRate))+1)
 	}
+	labelled := d.strangers
+	d = d.withoutDoubts()
+	everybody, drawn := d.everybody(), d.draw()
 	c := &pack.Calibration{Pairs: d.strangers, Photos: len(d.usable)}
 	for _, n := range everybody.photos {
 		if n > 0 {
@@ -44,14 +46,13 @@ func (d *distances) calibrate() (*pack.Calibration, error) {
 		}
 	}
 	c.Rates = d.count(everybody, d.genuine, drawn)
+	if _, counted := at(c.Rates, halfRate); !counted {
+		return nil, errors.New("one in 1,000 pairs of strangers are at no distance from one another: " +
+			"look for the same photos in the folders of two people")
+	}
+	c.Worst = &pack.Worst{Grouping: "all", Name: "all pairs", Rates: c.Rates}
 	for k, g := range d.groups {
-		some := d.within(k)
-		var genuine []pair
-		for _, p := range d.genuine {
-			if d.masks[p.a]&d.masks[p.b]&(1<<k) != 0 {
-				genuine = append(genuine, p)
-			}
-		}
+		some, genuine := d.within(k), d.genuineWithin(k)
 		counted := pack.Group{
 			Grouping: g.grouping, Name: g.name, Pairs: some.all, Genuine: len(genuine), Rates: d.count(some, genuine, drawn),
 		}
@@ -62,12 +63,107 @@ func (d *distances) calibrate() (*pack.Calibration, error) {
 			}
 		}
 		c.Groups = append(c.Groups, counted)
+		cautious := extend(some.cautious(counted.Rates, drawn), c.Rates)
+		if distance, known := at(cautious, halfRate); known {
+			if nearest, _ := at(c.Worst.Rates, halfRate); distance < nearest {
+				c.Worst = &pack.Worst{Grouping: g.grouping, Name: g.name, Rates: cautious}
+			}
+		}
 	}
-	c.Worst = worst(c)
-	least := c.Rates[0].FalseAccepts
-	c.Method = fmt.Sprintf("Counted on all %d pairs of strangers, of %d people on %d photos, down to a rate of %.1g. "+
-		"Intervals are of 95 %%, from drawing the people anew %d times.", c.Pairs, c.People, c.Photos, least, rounds)
+	half := distanceOf(c, 0.5)
+	c.Half = atDistance(everybody, d.genuine, half, drawn)
+	for k := range d.groups {
+		c.Groups[k].Half = atDistance(d.within(k), d.genuineWithin(k), half, drawn)
+	}
+	c.Method = fmt.Sprintf("Counted on all %d pairs of strangers, of %d people on %d photos, down to a rate of %.0e. "+
+		"Intervals are of 95 %%, from drawing the people anew %d times.", c.Pairs, c.People, c.Photos,
+		c.Rates[0].FalseAccepts, rounds)
+	if n := labelled - d.strangers; n > 0 {
+		c.Method += fmt.Sprintf(" %d pairs were left out: they are nearer than half of all pairs of one person, "+
+			"and so most likely one person under two names.", n)
+	}
 	return c, nil
+}
+
+// mostDoubts is the part of the pairs of strangers that may be left out.
+const mostDoubts = 2e-6
+
+// withoutDoubts leaves out strangers who most likely are none: nearer than half of all pairs of one person. Every public
+// set has some people under two names, and they would make up all of the lowest rates. A network for which more
+// strangers are that near does not tell them apart well enough to judge the labels; then all are kept.
+func (d *distances) withoutDoubts() *distances {
+	if len(d.genuine) == 0 {
+		return d
+	}
+	doubtful := acceptedOf(d.near, float64(d.genuine[len(d.genuine)/2].distance))
+	if doubtful == 0 || float64(doubtful) > max(1, mostDoubts*float64(d.strangers)) {
+		return d
+	}
+	clean := *d
+	clean.near, clean.histogram = d.near[doubtful:], slices.Clone(d.histogram)
+	clean.strangers -= doubtful
+	for _, p := range d.near[:doubtful] {
+		clean.histogram[bin(p.distance)]--
+	}
+	return &clean
+}
+
+// caution is the part of the bootstrap's rounds in which a group comes nearer than the table that confidence goes by
+// says. Other people of the group will be judged by it, and few were counted.
+const caution = 0.25
+
+// cautious returns a group's table with distances that are on the near side of what drawing the people anew gives.
+func (c *crowd) cautious(rates []pack.Rate, drawn draws) []pack.Rate {
+	var rising []float64
+	for _, r := range rates {
+		rising = append(rising, r.FalseAccepts)
+	}
+	var rows []pack.Rate
+	var distances []float64
+	last := 0.0
+	for i, values := range c.thresholds(rising, drawn) {
+		values = slices.DeleteFunc(values, math.IsNaN)
+		if len(values) == 0 {
+			continue
+		}
+		slices.Sort(values)
+		distance := min(rates[i].Distance, math.Floor(values[int(caution*float64(len(values)))]*1e5)/1e5)
+		if distance <= last {
+			continue
+		}
+		last = distance
+		n, _ := c.below(distance)
+		rows = append(rows, pack.Rate{Distance: distance, FalseAccepts: rates[i].FalseAccepts, Counted: n})
+		distances = append(distances, distance)
+	}
+	for i, values := range c.rates(distances, drawn) {
+		low, high := middle(values)
+		rows[i].Low, rows[i].High = round(low, 8), round(high, 8)
+	}
+	return rows
+}
+
+// genuineWithin returns the pairs of one person of which a group has both photos, nearest first.
+func (d *distances) genuineWithin(group int) []pair {
+	var some []pair
+	for _, p := range d.genuine {
+		if d.masks[p.a]&d.masks[p.b]&(1<<group) != 0 {
+			some = append(some, p)
+		}
+	}
+	return some
+}
+
+// atDistance counts what is accepted of a crowd, and of pairs of one person, at a distance.
+func atDistance(c *crowd, genuine []pair, distance float64, drawn draws) *pack.Rate {
+	p := c.rate(distance, drawn)
+	r := &pack.Rate{
+		Distance: round(distance, 6), FalseAccepts: round(p.Value, 9), Counted: p.Count, Low: round(p.Low, 9), High: round(p.High, 9),
+	}
+	if len(genuine) > 0 {
+		r.TrueAccepts = round(float64(acceptedOf(genuine, distance))/float64(len(genuine)), 4)
+	}
+	return r
 }
 
 // count makes a crowd's table: the distance for each rate that at least leastCounted pairs stand behind.
@@ -85,15 +181,9 @@ func (d *distances) count(c *crowd, genuine []pair, drawn draws) []pack.Rate {
 		}
 		last = distance
 		n, _ := c.below(distance)
-		true, _ := slices.BinarySearchFunc(genuine, distance, func(p pair, d float64) int {
-			if float64(p.distance) < d {
-				return -1
-			}
-			return 1
-		})
 		row := pack.Rate{Distance: distance, FalseAccepts: rate, Counted: n}
 		if len(genuine) > 0 {
-			row.TrueAccepts = round(float64(true)/float64(len(genuine)), 4)
+			row.TrueAccepts = round(float64(acceptedOf(genuine, distance))/float64(len(genuine)), 4)
 		}
 		rows, distances = append(rows, row), append(distances, distance)
 	}
@@ -113,20 +203,9 @@ func round(v float64, decimals int) float64 {
 	return math.Round(v*scale) / scale
 }
 
-// worst returns the table that confidence goes by: that of the group whose pairs are nearest where one in 1,000 is
-// accepted. Where the group has too few pairs to count, the table over all pairs goes on with it, moved by as much as
-// the two differ at the last rate that both have.
-func worst(c *pack.Calibration) *pack.Worst {
-	w := &pack.Worst{Grouping: "all", Name: "all pairs", Rates: c.Rates}
-	nearest, _ := at(c.Rates, halfRate)
-	for _, g := range c.Groups {
-		if d, counted := at(g.Rates, halfRate); counted && d < nearest {
-			nearest = d
-			w = &pack.Worst{Grouping: g.Grouping, Name: g.Name, Rates: extend(g.Rates, c.Rates)}
-		}
-	}
-	return w
-}
+// leastExtended is the rate down to which a group must be counted for its table to go on below: one decade above that of
+// a confidence of one half.
+const leastExtended = 1e-2
 
 // at returns the distance of the row with a rate.
 func at(rows []pack.Rate, rate float64) (distance float64, found bool) {
@@ -138,8 +217,12 @@ func at(rows []pack.Rate, rate float64) (distance float64, found bool) {
 	return 0, false
 }
 
-// extend goes on with a group's table below and above what could be counted, by the table over all pairs.
+// extend goes on with a group's table below and above what could be counted, by the table over all pairs, moved by as
+// much as the two differ at the last rate that both have. It returns nil for a group too small to be counted at all.
 func extend(group, all []pack.Rate) []pack.Rate {
+	if len(group) == 0 || group[0].FalseAccepts > leastExtended {
+		return nil
+	}
 	first, last := group[0], group[len(group)-1]
 	below, _ := at(all, first.FalseAccepts)
 	above, _ := at(all, last.FalseAccepts)

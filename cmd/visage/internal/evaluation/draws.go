@@ -123,12 +123,7 @@ func (c *crowd) distance(pairs int) (float64, bool) {
 
 // below counts the pairs nearer than a distance. known is false when it lies beyond the nearest pairs.
 func (c *crowd) below(distance float64) (pairs int, known bool) {
-	k, _ := slices.BinarySearchFunc(c.near, distance, func(p pair, d float64) int {
-		if float64(p.distance) < d {
-			return -1
-		}
-		return 1
-	})
+	k := acceptedOf(c.near, distance)
 	if k < len(c.near) || len(c.near) == c.all {
 		return k, true
 	}

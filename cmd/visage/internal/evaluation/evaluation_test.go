@@ -10,11 +10,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/visage-face/visage/cmd/visage/internal/evaluation"
 	"github.com/visage-face/visage/vision"
+	"github.com/visage-face/visage/vision/pack"
 )
 
 // recogniser reads a template from the photo's text: a direction in the plane, in degrees. "blind" is a photo without a
@@ -174,6 +176,122 @@ func TestSameInputSameReport(t *testing.T) {
 	for _, want := range []string{"TAR at FAR 1 %", "rank-1", "failures to detect     0 of 120"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("report lacks %q:\n%s", want, text)
+		}
+	}
+}
+
+// directions reads a template from the photo's text: a seed for a direction among 16, how far it leans to a common one,
+// and a seed for a little noise.
+type directions struct{ recogniser }
+
+func (directions) Detect(_ context.Context, photo []byte, want vision.Want) (*vision.Photo, error) {
+	var person, noise uint64
+	var lean float64
+	if _, err := fmt.Sscan(string(photo), &person, &lean, &noise); err != nil {
+		return nil, err
+	}
+	p := &vision.Photo{Faces: []vision.Face{{}}}
+	who, what := rand.New(rand.NewPCG(person, 1)), rand.New(rand.NewPCG(noise, 2))
+	v := make([]float64, 16)
+	square := 0.0
+	for i := range v {
+		v[i] = who.NormFloat64() + lean + 0.1*what.NormFloat64()
+		square += v[i] * v[i]
+	}
+	for _, x := range v {
+		p.Faces[0].Template = append(p.Faces[0].Template, float32(x/math.Sqrt(square)))
+	}
+	return p, nil
+}
+
+// leaning makes people of whom every other leans to one side, so that they look alike, and the grouping to tell.
+func leaning(t *testing.T) *evaluation.Faces {
+	t.Helper()
+	photos, side := map[string][]string{}, map[string]string{}
+	for i := range 240 {
+		name, lean := fmt.Sprintf("p%03d", i), 0.0
+		side[name] = "far"
+		if i%2 == 0 {
+			lean, side[name] = 0.5, "near"
+		}
+		photos[name] = []string{fmt.Sprint(i, lean, 2*i), fmt.Sprint(i, lean, 2*i+1)}
+	}
+	s, err := evaluation.ReadFolder(folder(t, photos))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Groupings = []evaluation.Grouping{{Name: "side", Of: side}}
+	return lookAt(t, s, directions{})
+}
+
+func lookAt(t *testing.T, s evaluation.Set, r evaluation.Recogniser) *evaluation.Faces {
+	t.Helper()
+	faces, err := evaluation.Look(t.Context(), s, r, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return faces
+}
+
+func TestCalibrationGoesByTheWorstGroup(t *testing.T) {
+	faces := leaning(t)
+	c, err := faces.Calibrate(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.People != 240 || c.Photos != 480 || c.Pairs > 480*478/2 || c.Pairs < 480*478/2-1 {
+		t.Errorf("counted %d people, %d photos, %d pairs", c.People, c.Photos, c.Pairs)
+	}
+	if c.Worst == nil || c.Worst.Name != "near" {
+		t.Fatalf("worst is %+v, want the group that is close together", c.Worst)
+	}
+	r, err := faces.Measure(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range r.Groups {
+		if got := g.Half.FalseAccepts; got.Value > 1.1e-3 {
+			t.Errorf("%s: %g strangers are accepted at 0.5, want at most one in 1,000", g.Name, got.Value)
+		}
+	}
+	for _, row := range c.Rates {
+		if row.Counted < 10 || row.High > 0 && !(row.Low <= row.FalseAccepts && row.FalseAccepts <= row.High) {
+			t.Errorf("row %+v does not hold together", row)
+		}
+	}
+	checked, err := faces.CrossCheck(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := checked.Sides[0].People + checked.Sides[1].People; got != 240 {
+		t.Errorf("the halves have %d people together", got)
+	}
+	// What is written must be read again.
+	c.Recogniser = strings.Repeat("0", 64)
+	file := filepath.Join(t.TempDir(), "calibration.json")
+	if err := c.Write(file); err != nil {
+		t.Fatal(err)
+	}
+	if read, err := pack.ReadCalibration(file); err != nil || !reflect.DeepEqual(read, c) {
+		t.Errorf("read %+v, %v", read, err)
+	}
+}
+
+func TestTooFewToCalibrate(t *testing.T) {
+	for name, c := range map[string]struct {
+		people map[string][]string
+		want   string
+	}{
+		"one person": {map[string][]string{"ada": {"0", "1"}}, "at least two people"},
+		"no face":    {map[string][]string{"ada": {"blind"}, "bob": {"broken"}}, "at least two people"},
+		"few":        {map[string][]string{"ada": {"0", "1"}, "bob": {"90"}}, "too few to count one in 1,000"},
+	} {
+		s, err := evaluation.ReadFolder(folder(t, c.people))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lookAt(t, s, recogniser{}).Calibrate(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
 	}
 }

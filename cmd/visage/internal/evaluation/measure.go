@@ -217,7 +217,12 @@ func (d *distances) rates(c *crowd, drawn draws, scale Scale) []Rate {
 
 // acceptedBelow counts the pairs of one person nearer than a distance.
 func (d *distances) acceptedBelow(distance float64) int {
-	k, _ := slices.BinarySearchFunc(d.genuine, distance, func(p pair, d float64) int {
+	return acceptedOf(d.genuine, distance)
+}
+
+// acceptedOf counts the pairs nearer than a distance, of some that are sorted.
+func acceptedOf(pairs []pair, distance float64) int {
+	k, _ := slices.BinarySearchFunc(pairs, distance, func(p pair, d float64) int {
 		if float64(p.distance) < d {
 			return -1
 		}
