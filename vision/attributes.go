@@ -9,11 +9,15 @@ import (
 	"github.com/visage-face/visage/vision/internal/photo"
 )
 
-// attributes fills in what is wanted of a face. Pose and quality need its shape.
-func attributes(f *Face, img *photo.RGB, shape *geometry.Shape, want Attributes) {
+// attributes fills in what is wanted of a face. Pose and quality need its points.
+func (p *Pipeline) attributes(f *Face, img *photo.RGB, s *subject, want Attributes) {
 	box := image.Rect(f.Box.Left, f.Box.Top, f.Box.Left+f.Box.Width, f.Box.Top+f.Box.Height)
 	subject := measure.Subject{Width: float64(f.Box.Width), Height: float64(f.Box.Height)}
-	if want&(Blur|Exposure|Noise|Quality) != 0 {
+	byPixels := Blur | Exposure | Noise
+	if p.grading() == nil {
+		byPixels |= Quality
+	}
+	if want&byPixels != 0 {
 		subject.Values = measure.Face(img, box)
 	}
 	set := func(to **float64, attribute Attributes, value float64) {
@@ -27,6 +31,7 @@ func attributes(f *Face, img *photo.RGB, shape *geometry.Shape, want Attributes)
 	if want&(HeadPose|Quality) == 0 {
 		return
 	}
+	shape := &s.settled.shape
 	five := shape.Five()
 	subject.Pupils = math.Hypot(five[1].X-five[0].X, five[1].Y-five[0].Y)
 	pose, ok := geometry.PoseOf(shape)
@@ -36,10 +41,10 @@ func attributes(f *Face, img *photo.RGB, shape *geometry.Shape, want Attributes)
 	}
 	subject.Pose = pose
 	if want&HeadPose != 0 {
-		p := Pose(pose)
-		f.Pose = &p
+		pose := Pose(pose)
+		f.Pose = &pose
 	}
 	if want&Quality != 0 {
-		f.Quality = Grade(measure.QualityOf(subject))
+		f.Quality = p.grade(s, subject)
 	}
 }

@@ -70,64 +70,49 @@ func (p *Pipeline) examine(ctx context.Context, img *photo.RGB, want Want) (*Pho
 	}
 	faces, findings := arrange(findings, img.W, img.H, p.leastFace(img))
 	done()
+	subjects := make([]subject, len(findings))
+	for i, f := range findings {
+		subjects[i].finding = f
+	}
+	if faces, subjects, err = p.sift(ctx, img, faces, subjects); err != nil {
+		return nil, err
+	}
 	found := &Photo{Width: img.W, Height: img.H, Faces: faces}
 	chosen, err := choose(faces, want)
 	if err != nil || len(chosen) == 0 {
 		return found, err
 	}
-	marked, err := p.mark(ctx, img, findings, chosen, want)
-	if err != nil {
-		return nil, err
+	some := make([]*subject, len(chosen))
+	for i, c := range chosen {
+		some[i] = &subjects[c]
 	}
-	if want.Landmarks {
-		for i, c := range chosen {
-			l := geometry.LandmarksOf(&marked[i].shape)
+	if want.Landmarks || want.Templates || want.Attributes&(HeadPose|Quality) != 0 {
+		if err := p.mark(ctx, img, some); err != nil {
+			return nil, err
+		}
+	}
+	if want.Templates || want.Attributes&Quality != 0 && p.grading() != nil {
+		if err := p.describe(ctx, img, some); err != nil {
+			return nil, err
+		}
+	}
+	for i, c := range chosen {
+		if want.Landmarks {
+			l := geometry.LandmarksOf(&some[i].settled.shape)
 			faces[c].Landmarks = &l
+		}
+		if want.Templates && !p.below(some[i]) {
+			faces[c].Template = some[i].described.template
 		}
 	}
 	if want.Attributes != 0 {
 		done := p.stage(StageAttributes)
 		for i, c := range chosen {
-			var shape *geometry.Shape
-			if marked != nil {
-				shape = &marked[i].shape
-			}
-			attributes(&faces[c], img, shape, want.Attributes)
-		}
-		done()
-	}
-	if want.Templates {
-		done := p.stage(StageTemplate)
-		fives := make([][5]geometry.Point, len(chosen))
-		for i, c := range chosen {
-			if marked != nil {
-				fives[i] = marked[i].shape.Five()
-			} else {
-				fives[i] = *findings[c].five
-			}
-		}
-		templates, err := p.recogniser.describe(ctx, img, fives)
-		if err != nil {
-			return nil, fmt.Errorf("make templates: %w", err)
-		}
-		for i, c := range chosen {
-			faces[c].Template = templates[i]
+			p.attributes(&faces[c], img, some[i], want.Attributes)
 		}
 		done()
 	}
 	return found, nil
-}
-
-// mark returns the points of the chosen faces, or nil when nothing that is wanted needs them or the pack has no network for
-// them.
-func (p *Pipeline) mark(
-	ctx context.Context, img *photo.RGB, findings []finding, chosen []int, want Want,
-) ([]settled, error) {
-	if p.marker == nil || !(want.Landmarks || want.Templates || want.Attributes&(HeadPose|Quality) != 0) {
-		return nil, nil
-	}
-	defer p.stage(StageLandmarks)()
-	return p.settle(ctx, img, findings, chosen)
 }
 
 // choose returns the faces that want is for, in order and once each.

@@ -42,7 +42,7 @@ func (p *Pipeline) probe(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("try recogniser: %w", err)
 		}
-		templates[i] = made[0]
+		templates[i] = made[0].template
 	}
 	var product float64
 	for i, x := range templates[0] {

@@ -26,13 +26,13 @@ const (
 	reframings = 3
 )
 
-// settle marks the chosen findings. Where the points do not fit, nor do so in the frame that they ask for, it looks at the
+// settle marks the findings. Where the points do not fit, nor do so in the frame that they ask for, it looks at the
 // face in four orientations, for the landmark network marks eyes and a mouth wherever it is told that a face stands
 // upright. It keeps the points that fit best.
-func (p *Pipeline) settle(ctx context.Context, img *photo.RGB, findings []finding, chosen []int) ([]settled, error) {
-	views := make([]view, len(chosen))
-	for i, c := range chosen {
-		views[i] = p.marker.around(findings[c].box, findings[c].turn)
+func (p *Pipeline) settle(ctx context.Context, img *photo.RGB, findings []finding) ([]settled, error) {
+	views := make([]view, len(findings))
+	for i, f := range findings {
+		views[i] = p.marker.around(f.box, f.turn)
 	}
 	faces, err := p.marked(ctx, img, views)
 	if err != nil {
@@ -68,7 +68,7 @@ func (p *Pipeline) settle(ctx context.Context, img *photo.RGB, findings []findin
 	views = nil
 	for _, i := range some {
 		for turn := range 4 {
-			views = append(views, p.marker.around(findings[chosen[i]].box, turn))
+			views = append(views, p.marker.around(findings[i].box, turn))
 		}
 	}
 	for range 1 + reframings {

@@ -29,7 +29,7 @@ func degreesApart(a, b float64) float64 { return math.Abs(math.Remainder(a-b, 36
 // Photos that stand on their side or head show the same people as upright, and no strangers for one person; the roll and
 // the landmarks are those of the picture as it was sent.
 func TestTurnedPhotos(t *testing.T) {
-	p := open(t, vision.Config{})
+	p := open(t, vision.Config{Pack: packNamed(t, "mobileface")})
 	files, err := filepath.Glob(shared(t, "faces", "Family*1.jpg"))
 	if err != nil {
 		t.Fatal(err)

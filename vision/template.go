@@ -20,20 +20,27 @@ type recogniser struct {
 	session *ort.Session
 }
 
-// describe returns the template of the face with each five points.
-func (r *recogniser) describe(ctx context.Context, img *photo.RGB, fives [][5]geometry.Point) ([][]float32, error) {
-	var templates [][]float32
+// described is what the recogniser makes of a face.
+type described struct {
+	template []float32
+	// length is that of the network's output, before it was made a template.
+	length float64
+}
+
+// describe says what the recogniser makes of the face with each five points.
+func (r *recogniser) describe(ctx context.Context, img *photo.RGB, fives [][5]geometry.Point) ([]described, error) {
+	var all []described
 	for some := range slices.Chunk(fives, atOnce(r.about.Input)) {
 		made, err := r.describeSome(ctx, img, some)
 		if err != nil {
 			return nil, err
 		}
-		templates = append(templates, made...)
+		all = append(all, made...)
 	}
-	return templates, nil
+	return all, nil
 }
 
-func (r *recogniser) describeSome(ctx context.Context, img *photo.RGB, fives [][5]geometry.Point) ([][]float32, error) {
+func (r *recogniser) describeSome(ctx context.Context, img *photo.RGB, fives [][5]geometry.Point) ([]described, error) {
 	in := r.about.Input
 	t := newTensor(len(fives), in.Width, in.Height)
 	for i, five := range fives {
@@ -51,30 +58,30 @@ func (r *recogniser) describeSome(ctx context.Context, img *photo.RGB, fives [][
 	if len(out[0].Data) != len(fives)*n {
 		return nil, fmt.Errorf("recogniser gave %d numbers for %d faces of %d", len(out[0].Data), len(fives), n)
 	}
-	templates := make([][]float32, len(fives))
-	for i := range templates {
-		templates[i] = make([]float32, n)
-		if err := unit(templates[i], out[0].Data[i*n:(i+1)*n]); err != nil {
+	made := make([]described, len(fives))
+	for i := range made {
+		made[i].template = make([]float32, n)
+		if made[i].length, err = unit(made[i].template, out[0].Data[i*n:(i+1)*n]); err != nil {
 			return nil, err
 		}
 	}
-	return templates, nil
+	return made, nil
 }
 
-// unit writes v at length 1 to dst.
-func unit(dst, v []float32) error {
+// unit writes v at length 1 to dst, and returns v's own length.
+func unit(dst, v []float32) (float64, error) {
 	var sum float64
 	for _, x := range v {
 		sum += float64(x) * float64(x)
 	}
 	length := math.Sqrt(sum)
 	if !(length > 1e-6) || math.IsInf(length, 0) {
-		return errors.New("recogniser gave a template without direction")
+		return 0, errors.New("recogniser gave a template without direction")
 	}
 	for i, x := range v {
 		dst[i] = float32(float64(x) / length)
 	}
-	return nil
+	return length, nil
 }
 
 // align returns the map from the network's input to the picture that brings the five points as near as a turn, a scale

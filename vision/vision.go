@@ -73,7 +73,7 @@ type Face struct {
 	// Blur, Exposure and Noise are measured on the face's own pixels, each from 0 to 1: sharp to blurred, dark to bright
 	// (0.25 to 0.75 is good), clean to noisy.
 	Blur, Exposure, Noise *float64
-	// Quality says how fit the face is for recognition.
+	// Quality says how fit the face is for recognition: High to be enrolled, Medium to be identified, Low for neither.
 	Quality Grade
 	// Eyewear, Covering, Hidden and Worn answer for the attributes Glasses, Mask, Occlusion and Accessories. Worn is empty
 	// and not nil when nothing is worn.
@@ -81,7 +81,9 @@ type Face struct {
 	Covering *Covering
 	Hidden   *Hidden
 	Worn     []Accessory
-	// Template stands for the face: Pipeline.Dim numbers, of unit length. It is biometric data; the caller owns it.
+	// Template stands for the face: Pipeline.Dim numbers, of unit length. It is biometric data; the caller owns it. It is nil
+	// when it was not asked for, and of a face too blurred, dark, small or covered, or too unlike a face, for anybody to be
+	// recognised by; the quality of such a face is Low.
 	Template []float32
 }
 

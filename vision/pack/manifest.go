@@ -50,6 +50,9 @@ type Manifest struct {
 	Recogniser Recogniser `json:"recogniser"`
 	// Calibration says how often strangers come as near as a given distance.
 	Calibration Calibration `json:"calibration"`
+	// Quality says how the quality of a face follows from what is measured of it. Without it, the grades go by size, pose,
+	// blur, noise and exposure alone, and a template is made of every face.
+	Quality *Quality `json:"quality,omitempty"`
 }
 
 // File is one file of a pack.
@@ -221,6 +224,14 @@ func (m *Manifest) check() error {
 	}
 	if err := m.Recogniser.check(files); err != nil {
 		return fmt.Errorf("recogniser: %w", err)
+	}
+	if q := m.Quality; q != nil {
+		if m.Landmarks == nil {
+			return errors.New("quality: the pack has no landmarks to tell it by")
+		}
+		if err := q.check(m.Recogniser.Length); err != nil {
+			return fmt.Errorf("quality: %w", err)
+		}
 	}
 	if m.Calibration.empty() {
 		return nil // to be calibrated; Open refuses it until then

@@ -22,6 +22,46 @@ func openManifest(t testing.TB, raw []byte) (*pack.Pack, error) {
 	return pack.Open(dir)
 }
 
+// quality is the part of a manifest that tells the quality of faces.
+func quality() map[string]any {
+	return map[string]any{
+		"method": "guessed", "base": 0.1, "floor": 0.3, "medium": 0.5, "high": 0.7,
+		"terms": []any{
+			map[string]any{"measure": "length", "from": 30, "to": 60, "weight": 0.5},
+			map[string]any{"measure": "misfit", "from": 0.1, "to": 0.02, "weight": 0.3},
+		},
+		"noFace": map[string]any{"score": 0.9, "misfit": 0.03, "quality": 0.2},
+	}
+}
+
+// graded adds landmarks and a quality to a manifest.
+func graded(m map[string]any, bend func(quality map[string]any)) {
+	q := quality()
+	bend(q)
+	m["quality"] = q
+	m["landmarks"] = map[string]any{"file": "net.onnx", "output": "points", "input": m["recogniser"].(map[string]any)["input"]}
+}
+
+func TestQualityIsASumOfItsTerms(t *testing.T) {
+	m := manifest(network)
+	graded(m, func(q map[string]any) { q["direction"] = append(make([]float64, 127), 0.5) })
+	p, err := openManifest(t, encode(t, m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := append(make([]float32, 127), 1)
+	for _, row := range []struct{ length, misfit, want float64 }{
+		{0, 1, 0.6}, {30, 0.1, 0.6}, {45, 0.1, 0.85}, {60, 0.06, 1.25}, {90, 0.02, 1.4}, {90, 0, 1.4},
+	} {
+		got := p.Manifest().Quality.Rate(func(m pack.Measure) float64 {
+			return map[pack.Measure]float64{pack.Length: row.length, pack.Misfit: row.misfit}[m]
+		}, template)
+		if math.Abs(got-row.want) > 1e-9 {
+			t.Errorf("length %g, misfit %g: %.4f, want %.4f", row.length, row.misfit, got, row.want)
+		}
+	}
+}
+
 func TestManifestRefuses(t *testing.T) {
 	type object = map[string]any
 	for _, row := range []struct {
@@ -51,6 +91,19 @@ func TestManifestRefuses(t *testing.T) {
 		{"eyes the wrong way", func(m object) {
 			m["recogniser"].(object)["alignment"] = [][]int{{74, 52}, {38, 52}, {56, 72}, {42, 92}, {71, 92}}
 		}, "left of the right"},
+		{"quality without landmarks", func(m object) { m["quality"] = quality() }, "no landmarks to tell it by"},
+		{"quality", func(m object) { graded(m, func(object) {}) }, ""},
+		{"quality without terms", func(m object) { graded(m, func(q object) { q["terms"] = []any{} }) }, "want 1 to 64 terms"},
+		{"an unknown measure", func(m object) {
+			graded(m, func(q object) { q["terms"].([]any)[0].(object)["measure"] = "beauty" })
+		}, `"beauty" is not known; known are length, misfit`},
+		{"a term without a slope", func(m object) {
+			graded(m, func(q object) { q["terms"].([]any)[0].(object)["to"] = 30 })
+		}, "from is to"},
+		{"a direction for other templates", func(m object) {
+			graded(m, func(q object) { q["direction"] = []int{1, 2, 3} })
+		}, "direction has 3 numbers, templates have 128"},
+		{"grades that fall", func(m object) { graded(m, func(q object) { q["floor"] = 0.6 }) }, "do not rise"},
 		{"no rates", func(m object) { m["calibration"].(object)["rates"] = []any{} }, "rates: want 2"},
 		{"falling rates", func(m object) {
 			r := m["calibration"].(object)["rates"].([]any)

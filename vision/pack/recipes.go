@@ -77,6 +77,7 @@ func mobileFaceRecipe() recipe {
 			Alignment: mobileFaceAlignment,
 		},
 		Calibration: mobileFaceCalibration(),
+		Quality:     mobileFaceQuality(),
 	}
 	// The output keeps its length, which tells how well the network could see the face.
 	recogniser := fromTFLite(faceDetection+"MobileFaceNet.tflite", tflite.Options{

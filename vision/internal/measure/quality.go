@@ -58,8 +58,20 @@ func QualityOf(s Subject) Quality {
 	return Low
 }
 
+// LargeAndFrontal reports whether the face is within the limits of High that do not depend on how well it can be seen.
+func LargeAndFrontal(s Subject) bool {
+	return forHigh.large(s) && forHigh.faces(s)
+}
+
+func (l limits) large(s Subject) bool {
+	return min(s.Width, s.Height) >= l.side || s.Pupils >= l.pupils
+}
+
+func (l limits) faces(s Subject) bool {
+	return math.Abs(s.Pose.Yaw) <= l.yaw && math.Abs(s.Pose.Pitch) <= l.pitch && math.Abs(s.Pose.Roll) <= l.roll
+}
+
 func (l limits) meets(s Subject) bool {
-	return (min(s.Width, s.Height) >= l.side || s.Pupils >= l.pupils) &&
-		math.Abs(s.Pose.Yaw) <= l.yaw && math.Abs(s.Pose.Pitch) <= l.pitch && math.Abs(s.Pose.Roll) <= l.roll &&
+	return l.large(s) && l.faces(s) &&
 		s.Blur < l.blur && s.Noise < l.noise && s.Exposure >= l.dark && s.Exposure < l.bright
 }

@@ -1,0 +1,115 @@
+package pack
+
+import (
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+//go:embed quality-mobileface.json
+var mobileFaceQualityFile []byte
+
+// mobileFaceQuality is how the mobileface pack tells quality.
+func mobileFaceQuality() *Quality {
+	var q Quality
+	if err := json.Unmarshal(mobileFaceQualityFile, &q); err != nil {
+		panic("quality-mobileface.json: " + err.Error())
+	}
+	return &q
+}
+
+// Measure names what the quality of a face is told by.
+type Measure string
+
+// The measures of a face.
+const (
+	// Length is that of the recogniser's output, before it is made a template of length 1. Networks that were trained to
+	// tell people apart by direction alone give the shorter outputs the less they see of a face.
+	Length Measure = "length"
+	// Misfit is how far the 68 points are from being those of a face, in parts of its size.
+	Misfit Measure = "misfit"
+)
+
+// Measures lists all of them.
+func Measures() []Measure { return []Measure{Length, Misfit} }
+
+// Quality says how the quality of a face follows from what is measured of it: a score is the sum of a base, of terms and of the
+// template's numbers times those of Direction; the grades are intervals of the score. The figures hold for one recogniser,
+// whose mistakes they predict.
+type Quality struct {
+	// Method says how the figures were found.
+	Method string `json:"method"`
+	// Base and Terms are added up.
+	Base  float64 `json:"base"`
+	Terms []Term  `json:"terms"`
+	// Direction is as long as a template, or left out: templates of what cannot be recognised lie near each other.
+	Direction []float64 `json:"direction,omitempty"`
+	// Below Floor no template is made; from Medium a face is good enough to be identified by, from High to be enrolled.
+	Floor  float64 `json:"floor"`
+	Medium float64 `json:"medium"`
+	High   float64 `json:"high"`
+	// NoFace says what is taken for no face at all.
+	NoFace NoFace `json:"noFace"`
+}
+
+// Term is 0 where the measure is From or beyond, Weight where it is To or beyond, and linear between.
+type Term struct {
+	Measure Measure `json:"measure"`
+	From    float64 `json:"from"`
+	To      float64 `json:"to"`
+	Weight  float64 `json:"weight"`
+}
+
+// NoFace says which finding of the detector is left out: one of which everything is doubtful. It has a detector's score below
+// Score, a misfit above Misfit and a score of quality below Quality.
+type NoFace struct {
+	Score   float64 `json:"score"`
+	Misfit  float64 `json:"misfit"`
+	Quality float64 `json:"quality"`
+}
+
+// Rate returns the score of a face, given what each measure says and its template.
+func (q *Quality) Rate(of func(Measure) float64, template []float32) float64 {
+	score := q.Base
+	for _, t := range q.Terms {
+		score += t.Weight * min(max((of(t.Measure)-t.From)/(t.To-t.From), 0), 1)
+	}
+	for i, x := range q.Direction {
+		score += x * float64(template[i])
+	}
+	return score
+}
+
+// maxTerms bounds the terms of a quality.
+const maxTerms = 64
+
+func (q *Quality) check(length int) error {
+	if len(q.Terms) == 0 || len(q.Terms) > maxTerms {
+		return fmt.Errorf("want 1 to %d terms, have %d", maxTerms, len(q.Terms))
+	}
+	for i, t := range q.Terms {
+		switch {
+		case !slices.Contains(Measures(), t.Measure):
+			var known []string
+			for _, m := range Measures() {
+				known = append(known, string(m))
+			}
+			return fmt.Errorf("term %d: measure %q is not known; known are %s", i, t.Measure, strings.Join(known, ", "))
+		case !finite(t.From, t.To, t.Weight) || t.From == t.To:
+			return fmt.Errorf("term %d: from, to or weight is not finite, or from is to", i)
+		}
+	}
+	if len(q.Direction) != 0 && len(q.Direction) != length {
+		return fmt.Errorf("direction has %d numbers, templates have %d", len(q.Direction), length)
+	}
+	if !finite(q.Direction...) || !finite(q.Base, q.NoFace.Score, q.NoFace.Misfit, q.NoFace.Quality) {
+		return errors.New("a number of base, direction or noFace is not finite")
+	}
+	if !finite(q.Floor, q.Medium, q.High) || q.Floor > q.Medium || q.Medium > q.High {
+		return errors.New("floor, medium and high do not rise")
+	}
+	return nil
+}
