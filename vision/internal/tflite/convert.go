@@ -29,8 +29,8 @@ type Options struct {
 var ErrUnsupported = errors.New("not supported")
 
 // Convert returns the network of a TensorFlow Lite file as an ONNX file. Its input has the shape (N, channels, rows,
-// columns), as have its outputs of four dimensions; the others keep their shape. Weights are 32-bit floats, widened from
-// 16 bits where they are stored so. Equal input gives equal bytes.
+// columns), as have its outputs of four dimensions; the others keep their shape. Weights are 32-bit floats. Equal input
+// gives equal bytes.
 //
 // The error is ErrMalformed for a file that is damaged and ErrUnsupported for a network that is too unusual.
 func Convert(file []byte, opts Options) ([]byte, error) {
@@ -99,9 +99,6 @@ func (c *converter) dims(shape []int, suffix string) []onnx.Dim {
 	for i := 1; i < len(shape); i++ {
 		dims = append(dims, size(i))
 	}
-	if c.opts.FreeSize && len(shape) == 3 {
-		dims[1] = onnx.Dim{Name: "B"}
-	}
 	return dims
 }
 
@@ -160,12 +157,6 @@ func (c *converter) build(op operator) (value, error) {
 		v, err = c.maxPool(op)
 	case opReshape:
 		v, err = c.reshape(op)
-	case opConcatenation:
-		v, err = c.concatenation(op)
-	case opPad:
-		v, err = c.pad(op)
-	case opResizeBilinear:
-		v, err = c.resize(op)
 	case opSoftmax, opDiv:
 		v, err = c.softmax(op)
 	default:
@@ -196,15 +187,7 @@ func (c *converter) constant(tensor int, shape ...int) ([]float32, error) {
 	if !slices.Equal(t.shape, shape) {
 		return nil, fmt.Errorf("%w: %s has shape %v, want %v", ErrMalformed, t.name, t.shape, shape)
 	}
-	if op, ok := c.producers[tensor]; ok && op.code == opDequantize && len(op.inputs) == 1 && op.inputs[0] >= 0 {
-		// Weights of 16 bits that the file widens before their use.
-		stored := c.tensors[op.inputs[0]]
-		if stored.kind != typeFloat16 || !slices.Equal(stored.shape, shape) {
-			return nil, fmt.Errorf("%s: weights of type %d: %w", t.name, stored.kind, ErrUnsupported)
-		}
-		t = stored
-	}
-	c.weights -= len(t.data) / 2
+	c.weights -= len(t.data) / 4
 	if c.weights < 0 {
 		return nil, fmt.Errorf("%w: more than %d weights", ErrUnsupported, maxElements)
 	}

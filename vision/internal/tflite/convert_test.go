@@ -212,8 +212,14 @@ func runONNX(t *testing.T, file []byte, opts Options, input ort.Tensor) []ort.Te
 	if again, err := Convert(file, opts); err != nil || !bytes.Equal(made, again) {
 		t.Errorf("the second conversion differs (%v)", err)
 	}
+	return run(t, made, opts, input)
+}
+
+// run runs an ONNX file.
+func run(t *testing.T, network []byte, opts Options, input ort.Tensor) []ort.Tensor {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "network.onnx")
-	if err := os.WriteFile(path, made, 0o644); err != nil {
+	if err := os.WriteFile(path, network, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	session, err := ort.Open(ort.Config{Model: path, Input: opts.Input, Outputs: opts.Outputs, Threads: 1, Runs: 1})
@@ -232,17 +238,36 @@ func runONNX(t *testing.T, file []byte, opts Options, input ort.Tensor) []ort.Te
 	return out
 }
 
-func TestWiden(t *testing.T) {
-	for h, want := range map[uint16]float32{
-		0: 0, 0x8000: float32(math.Copysign(0, -1)), 1: 5.9604645e-08, 0x83ff: -6.097555e-05, 0x0400: 6.1035156e-05,
-		0x3c00: 1, 0xc500: -5, 0x3555: 0.33325195, 0x7bff: 65504, 0x7c00: float32(math.Inf(1)), 0xfc00: float32(math.Inf(-1)),
-	} {
-		if got := widen(h); math.Float32bits(got) != math.Float32bits(want) {
-			t.Errorf("%#x is %v, want %v", h, got, want)
+// A softmax that is one operator is the same as one that is five.
+func TestSoftmax(t *testing.T) {
+	loadRuntime(t)
+	picture := tensor{name: "picture", shape: []int{1, 2, 2, 3}}
+	m := &model{
+		tensors:   []tensor{picture, picture},
+		operators: []operator{{code: opSoftmax, inputs: []int{0}, outputs: []int{1}, options: options{beta: 1}}},
+		inputs:    []int{0}, outputs: []int{1},
+	}
+	opts := Options{Input: "x", Outputs: []string{"y"}}
+	made, err := convert(m, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := []float32{1, 2, 3, 4, 0, 0, 0, 0, 5, 4, 3, 2}
+	got := run(t, made, opts, ort.Tensor{Shape: []int64{1, 3, 2, 2}, Data: x})[0]
+	for i := range 4 {
+		var sum float64
+		for c := range 3 {
+			sum += math.Exp(float64(x[4*c+i]))
+		}
+		for c := range 3 {
+			if want := math.Exp(float64(x[4*c+i])) / sum; math.Abs(float64(got.Data[4*c+i])-want) > 1e-6 {
+				t.Errorf("pixel %d, channel %d: %v, want %v", i, c, got.Data[4*c+i], want)
+			}
 		}
 	}
-	if got := widen(0x7e00); got == got {
-		t.Errorf("NaN became %v", got)
+	m.operators[0].options.beta = 2
+	if _, err := convert(m, opts); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("a softmax of double steepness: %v", err)
 	}
 }
 
@@ -330,7 +355,7 @@ func TestConvertRefuses(t *testing.T) {
 }
 
 func FuzzConvert(f *testing.F) {
-	for _, code := range []byte{opConv, opDepthwiseConv, opFullyConnected, opMaxPool, opReshape, opAdd, opSoftmax, opPad} {
+	for _, code := range []byte{opConv, opDepthwiseConv, opFullyConnected, opMaxPool, opReshape, opAdd, opSoftmax, opMul} {
 		f.Add(small(code))
 	}
 	f.Fuzz(func(t *testing.T, file []byte) {

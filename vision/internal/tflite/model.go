@@ -41,25 +41,20 @@ type elementType int8
 
 const (
 	typeFloat32 elementType = 0
-	typeFloat16 elementType = 1
 	typeInt32   elementType = 2
 )
 
 // The operators' codes in the schema.
 const (
 	opAdd            = 0
-	opConcatenation  = 2
 	opConv           = 3
 	opDepthwiseConv  = 4
-	opDequantize     = 6
 	opFullyConnected = 9
 	opMaxPool        = 17
 	opMul            = 18
 	opRelu           = 19
 	opReshape        = 22
-	opResizeBilinear = 23
 	opSoftmax        = 25
-	opPad            = 34
 	opSub            = 41
 	opDiv            = 42
 	opExp            = 47
@@ -79,14 +74,12 @@ type operator struct {
 
 // options are what the schema says of operators beside their tensors; each kind has some of them.
 type options struct {
-	valid               bool   // windows lie within the input; otherwise it is padded as TensorFlow's SAME
-	strides, size       [2]int // of windows: across, down
-	dilations           [2]int
-	activation          int8
-	axis                int
-	keepDimensions      bool
-	beta                float32
-	aligned, halfPixels bool
+	valid          bool   // windows lie within the input; otherwise it is padded as TensorFlow's SAME
+	strides, size  [2]int // of windows: across, down
+	dilations      [2]int
+	activation     int8
+	keepDimensions bool
+	beta           float32
 }
 
 // readOptions reads the table of an operator of the given code.
@@ -104,14 +97,10 @@ func readOptions(code int, t table) options {
 		o.valid, o.strides, o.size, o.activation = t.int8(0) == 1, pair(1, 0), pair(3, 0), t.int8(5)
 	case opFullyConnected, opAdd, opSub, opMul, opDiv:
 		o.activation = t.int8(0)
-	case opConcatenation:
-		o.axis, o.activation = int(t.int32(0, 0)), t.int8(1)
 	case opSum, opReduceMax:
 		o.keepDimensions = t.int8(0) != 0
 	case opSoftmax:
 		o.beta = t.float32(0)
-	case opResizeBilinear:
-		o.aligned, o.halfPixels = t.int8(2) != 0, t.int8(3) != 0
 	}
 	return o
 }
@@ -212,11 +201,7 @@ func readTensor(t table, buffers []table) (tensor, error) {
 	if t.table(6).Bytes != nil {
 		return tensor{}, fmt.Errorf("%s is sparse: %w", made.name, ErrUnsupported)
 	}
-	width := 4
-	if made.kind == typeFloat16 {
-		width = 2
-	}
-	if (made.kind == typeFloat32 || made.kind == typeFloat16 || made.kind == typeInt32) && len(data) != width*n {
+	if (made.kind == typeFloat32 || made.kind == typeInt32) && len(data) != 4*n {
 		return tensor{}, fmt.Errorf("%w: %d bytes do not make shape %v", ErrMalformed, len(data), made.shape)
 	}
 	made.data = data
@@ -234,12 +219,6 @@ func (t tensor) floats() ([]float32, error) {
 			out[i] = math.Float32frombits(binary.LittleEndian.Uint32(t.data[4*i:]))
 		}
 		return out, nil
-	case t.kind == typeFloat16:
-		out := make([]float32, len(t.data)/2)
-		for i := range out {
-			out[i] = widen(binary.LittleEndian.Uint16(t.data[2*i:]))
-		}
-		return out, nil
 	}
 	return nil, fmt.Errorf("%s has elements of type %d, and floats are needed: %w", t.name, t.kind, ErrUnsupported)
 }
@@ -254,22 +233,6 @@ func (t tensor) integers() ([]int, error) {
 		out[i] = int(int32(binary.LittleEndian.Uint32(t.data[4*i:])))
 	}
 	return out, nil
-}
-
-// widen turns a 16-bit float into the 32-bit one of the same value.
-func widen(h uint16) float32 {
-	sign, exponent, fraction := uint32(h>>15), int(h>>10&31), uint32(h&1023)
-	switch exponent {
-	case 0:
-		v := float32(math.Ldexp(float64(fraction), -24))
-		if sign != 0 {
-			v = -v
-		}
-		return v
-	case 31:
-		return math.Float32frombits(sign<<31 | 0xff<<23 | fraction<<13)
-	}
-	return math.Float32frombits(sign<<31 | uint32(exponent-15+127)<<23 | fraction<<13)
 }
 
 // field returns where the value of a field lies, and whether it is there.

@@ -24,8 +24,6 @@ func (c *converter) activation(v onnx.Value, kind int8) (onnx.Value, error) {
 		return v, nil
 	case 1:
 		return c.Relu(v), nil
-	case 3:
-		return c.Clip(v, 0, 6), nil
 	}
 	return "", fmt.Errorf("activation %d: %w", kind, ErrUnsupported)
 }
@@ -187,7 +185,7 @@ func (c *converter) dense(op operator) (onnx.Value, error) {
 	return c.activation(c.Dense(x, turned, in, out, bias), op.options.activation)
 }
 
-// reshape adds RESHAPE to two or three dimensions, of which the first stays the number of pictures.
+// reshape adds RESHAPE of one pixel to its channels.
 func (c *converter) reshape(op operator) (onnx.Value, error) {
 	ts, err := c.operands(op, 1)
 	if err != nil {
@@ -197,24 +195,15 @@ func (c *converter) reshape(op operator) (onnx.Value, error) {
 	if product(from) != product(to) {
 		return "", fmt.Errorf("%w: shape %v cannot become %v", ErrMalformed, from, to)
 	}
-	if len(from) != 4 || len(to) < 2 || len(to) > 3 || from[0] != to[0] {
+	// Several pixels have their numbers in another order in the graph.
+	if len(from) != 4 || from[1]*from[2] != 1 || len(to) != 2 || from[0] != to[0] {
 		return "", fmt.Errorf("change of shape from %v to %v: %w", from, to, ErrUnsupported)
 	}
 	x, err := c.value(op.inputs[0])
 	if err != nil {
 		return "", err
 	}
-	// One pixel has its numbers in the same order either way, several have not.
-	if from[1]*from[2] > 1 {
-		if c.opts.Transposed {
-			return "", fmt.Errorf("change of shape from %v to %v, transposed: %w", from, to, ErrUnsupported)
-		}
-		x = c.ChannelsLast(x)
-	}
-	if len(to) == 2 {
-		return c.Flatten(x), nil
-	}
-	return c.Reshape(x, 0, -1, int64(to[2])), nil
+	return c.Flatten(x), nil
 }
 
 func product(shape []int) int {
@@ -223,75 +212,6 @@ func product(shape []int) int {
 		n *= d
 	}
 	return n
-}
-
-// concatenation adds CONCATENATION of values without rows and columns.
-func (c *converter) concatenation(op operator) (onnx.Value, error) {
-	ts, err := c.operands(op, len(op.inputs))
-	if err != nil {
-		return "", err
-	}
-	axis := op.options.axis
-	var xs []onnx.Value
-	for i, t := range ts {
-		if len(t.shape) > 3 || axis < 1 || axis >= len(t.shape) {
-			return "", fmt.Errorf("concatenation of shape %v along %d: %w", t.shape, axis, ErrUnsupported)
-		}
-		x, err := c.value(op.inputs[i])
-		if err != nil {
-			return "", err
-		}
-		xs = append(xs, x)
-	}
-	if len(xs) == 0 {
-		return "", fmt.Errorf("%w: concatenation of nothing", ErrMalformed)
-	}
-	return c.activation(c.Concat(axis, xs...), op.options.activation)
-}
-
-// pad adds PAD by channels, rows and columns at the end.
-func (c *converter) pad(op operator) (onnx.Value, error) {
-	ts, err := c.operands(op, 2)
-	if err != nil {
-		return "", err
-	}
-	pads, err := ts[1].integers()
-	if err != nil {
-		return "", err
-	}
-	if len(pads) != 8 {
-		return "", fmt.Errorf("%w: padding by %v", ErrMalformed, pads)
-	}
-	for i, p := range pads {
-		if p < 0 || p > maxItems || (i%2 == 0 || i < 2) && p != 0 {
-			return "", fmt.Errorf("padding by %v: %w", pads, ErrUnsupported)
-		}
-	}
-	if c.opts.Transposed {
-		pads[3], pads[5] = pads[5], pads[3]
-	}
-	x, err := c.spatial(op)
-	if err != nil {
-		return "", err
-	}
-	return c.PadEnd(x, pads[7], pads[3], pads[5]), nil
-}
-
-// resize adds RESIZE_BILINEAR to a multiple of the size.
-func (c *converter) resize(op operator) (onnx.Value, error) {
-	x, err := c.spatial(op)
-	if err != nil {
-		return "", err
-	}
-	from, to := c.tensors[op.inputs[0]].shape, c.tensors[op.outputs[0]].shape
-	if len(to) != 4 || to[3] != from[3] {
-		return "", fmt.Errorf("%w: shape %v cannot be resized to %v", ErrMalformed, from, to)
-	}
-	factor := to[1] / from[1]
-	if op.options.aligned || !op.options.halfPixels || factor < 1 || to[1] != factor*from[1] || to[2] != factor*from[2] {
-		return "", fmt.Errorf("resizing from %v to %v: %w", from, to, ErrUnsupported)
-	}
-	return c.Enlarge(x, factor), nil
 }
 
 // softmax adds SOFTMAX, or the quotient that other files have in its place: e^(x-max) over its sum along the channels.

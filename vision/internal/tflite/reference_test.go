@@ -109,32 +109,12 @@ func (p *plain) step(op operator) array {
 		return each(math.Abs)
 	case opExp:
 		return each(math.Exp)
-	case opDequantize:
-		return each(func(v float64) float64 { return v })
 	case opSum:
 		return channels(add)
 	case opReduceMax:
 		return channels(math.Max)
 	case opReshape:
 		return array{p.tensors[op.outputs[0]].shape, p.value(op.inputs[0]).data}
-	case opConcatenation:
-		var out array
-		for _, i := range op.inputs { // of one picture, along the second dimension
-			x := p.value(i)
-			out.data = append(out.data, x.data...)
-			out.shape = []int{1, len(out.data) / x.shape[2], x.shape[2]}
-		}
-		return out
-	case opPad:
-		x := p.value(op.inputs[0]) // by channels
-		out := zeros(p.tensors[op.outputs[0]].shape...)
-		from, to := x.shape[3], out.shape[3]
-		for i := 0; i*from < len(x.data); i++ {
-			copy(out.data[i*to:], x.data[i*from:(i+1)*from])
-		}
-		return out
-	case opResizeBilinear:
-		return bilinear(p.value(op.inputs[0]), p.tensors[op.outputs[0]].shape)
 	case opFullyConnected:
 		x, w, b := p.value(op.inputs[0]), p.value(op.inputs[1]), p.value(op.inputs[2])
 		out := zeros(1, len(b.data))
@@ -220,34 +200,9 @@ func windows(x array, o options, high, wide, channels int, f func(inside []cell,
 
 func activated(x array, kind int8) array {
 	for i, v := range x.data {
-		switch kind {
-		case 1:
+		if kind == 1 {
 			x.data[i] = math.Max(v, 0)
-		case 3:
-			x.data[i] = math.Min(math.Max(v, 0), 6)
 		}
 	}
 	return x
-}
-
-// bilinear enlarges a picture with half-pixel centres.
-func bilinear(x array, shape []int) array {
-	out := zeros(shape...)
-	source := func(i, from, to int) (low, high int, part float64) {
-		at := math.Max((float64(i)+0.5)*float64(from)/float64(to)-0.5, 0)
-		low = int(at)
-		return low, min(low+1, from-1), at - float64(low)
-	}
-	for r := range shape[1] {
-		r0, r1, down := source(r, x.shape[1], shape[1])
-		for k := range shape[2] {
-			k0, k1, right := source(k, x.shape[2], shape[2])
-			for c := range shape[3] {
-				v := func(r, k int) float64 { return x.data[(r*x.shape[2]+k)*shape[3]+c] }
-				out.data[(r*shape[2]+k)*shape[3]+c] = (1-down)*((1-right)*v(r0, k0)+right*v(r0, k1)) +
-					down*((1-right)*v(r1, k0)+right*v(r1, k1))
-			}
-		}
-	}
-	return out
 }
