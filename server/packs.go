@@ -235,7 +235,7 @@ func (s *Server) findPack(asked string, known packChoice) (foundPack, error) {
 }
 
 // openPack loads the networks of a pack, looks whether they are those that made what is stored, and adds it to p.
-func (s *Server) openPack(found foundPack, known packChoice, p *packs, opened *closers) error {
+func (s *Server) openPack(found foundPack, known packChoice, p *packs, opened *closers) (err error) {
 	recogniser, fingerprint := found.made, []float32(nil)
 	if found.pack != nil {
 		library, err := FindLibrary(s.cfg.Library)
@@ -249,7 +249,13 @@ func (s *Server) openPack(found foundPack, known packChoice, p *packs, opened *c
 		if err != nil {
 			return err
 		}
-		opened.add("model pack "+found.name, pipeline.Close)
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, pipeline.Close())
+				return
+			}
+			opened.add("model pack "+found.name, pipeline.Close)
+		}()
 		recogniser, fingerprint = pipeline, pipeline.Fingerprint()
 	}
 	if before := known.Used[found.name].Fingerprint; len(before) > 0 && !alike(before, fingerprint) {

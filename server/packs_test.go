@@ -250,12 +250,14 @@ func TestPacksAreNeverMixed(t *testing.T) {
 	cfg := server.Config{Recognisers: both}
 	c := serving(t, dir, cfg)
 	old := c.face("recognition_04", servertest.Photo(2, "Ann"))
+	c.ask(200, "PUT", "/facelists/old", map[string]any{"name": "old", "recognitionModel": "recognition_04"})
 	c.stop()
 	cfg.Models = map[string]string{"recognition_04": "better"}
 	c = serving(t, dir, cfg)
 	now := c.face("recognition_04", servertest.Photo(2, "Ann"))
 	other := c.face("recognition_03", servertest.Photo(2, "Ann")) // by the former pack, under another model
 	newAnn := c.group("new", "recognition_04", servertest.Photo(3, "Ann"))
+	c.ask(200, "POST", "/facelists/old/persistedfaces", servertest.Photo(3, "Ann")) // by the former pack, like all in the list
 	incompatible := func(said map[string]any) {
 		t.Helper()
 		refusal := said["error"].(map[string]any)
@@ -267,6 +269,7 @@ func TestPacksAreNeverMixed(t *testing.T) {
 		incompatible(c.verify(400, id, ann, "old"))
 		incompatible(c.ask(400, "POST", "/verify", map[string]any{"faceId1": id, "faceId2": old}))
 		incompatible(c.ask(400, "POST", "/findsimilars", map[string]any{"faceId": id, "faceIds": []string{old}}))
+		incompatible(c.ask(400, "POST", "/findsimilars", map[string]any{"faceId": id, "faceListId": "old"}))
 		incompatible(c.ask(400, "POST", "/group", map[string]any{"faceIds": []string{id, old}}))
 	}
 	incompatible(c.verify(400, old, newAnn, "new"))
@@ -274,6 +277,9 @@ func TestPacksAreNeverMixed(t *testing.T) {
 		if same["isIdentical"] != true {
 			t.Errorf("Ann is not Ann: %v", same)
 		}
+	}
+	if found := c.ask(200, "POST", "/findsimilars", map[string]any{"faceId": old, "faceListId": "old"})["list"].([]any); len(found) != 1 {
+		t.Errorf("in the old list %d are like Ann, want 1", len(found))
 	}
 	// What is added to the old group is made by the former pack.
 	c.ask(200, "POST", "/largepersongroups/old/persons/"+ann+"/persistedfaces", servertest.Photo(4, "Ann"))

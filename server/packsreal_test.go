@@ -141,12 +141,21 @@ func TestAPackOfATakenName(t *testing.T) {
 	if want := "calls itself other, not " + server.NewStorePack; !strings.Contains(err.Error(), want) {
 		t.Errorf("the start failed with %v, want %s", err, want)
 	}
+	// For what it made before alone, it costs no more than that.
+	copyPack(t, server.NewStorePack, nearer, func(m *pack.Manifest, _ map[string][]byte) { m.Recogniser.Input.Mean = [3]float64{} })
+	other := filepath.Join(t.TempDir(), "other")
+	copyPack(t, server.NewStorePack, other, func(m *pack.Manifest, _ map[string][]byte) { m.Name = "other" })
+	c := serving(t, dir, server.Config{Pack: other})
+	c.wantLines("/readyz", "ok", "model pack "+server.NewStorePack+": cannot be opened; what it made is refused")
+	if _, log := c.stop(); !strings.Contains(log, "is another than the "+server.NewStorePack+" that this store has used") {
+		t.Errorf("the log does not say why:\n%s", log)
+	}
 	twice := filepath.Join(t.TempDir(), "twice")
 	copyPack(t, server.NewStorePack, twice, func(*pack.Manifest, map[string][]byte) {})
 	if err := os.RemoveAll(nearer); err != nil {
 		t.Fatal(err)
 	}
-	err = startAndFail(t, server.Config{Dir: dir, Listen: "127.0.0.1:0", Models: map[string]string{"recognition_04": twice}})
+	err = startAndFail(t, server.Config{Dir: dir, Listen: "127.0.0.1:0", Pack: server.NewStorePack, Models: map[string]string{"recognition_04": twice}})
 	if want := "are both called " + server.NewStorePack; !strings.Contains(err.Error(), want) {
 		t.Errorf("the start failed with %v, want %s", err, want)
 	}
