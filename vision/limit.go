@@ -25,3 +25,6 @@ func (l *Limit) take(ctx context.Context) (done func(), err error) {
 		return nil, context.Cause(ctx)
 	}
 }
+
+// alone reports whether at most one photo is being worked on.
+func (l *Limit) alone() bool { return len(l.turns) <= 1 }

@@ -25,8 +25,9 @@ type Config struct {
 	// Limit bounds the photos at work together with the other pipelines that share it; none may be of more than Parallel.
 	// Default: one of this pipeline's own, of Parallel.
 	Limit *Limit
-	// Threads is how many processors the work on one photo may use. Default: the number of processors, at most 4; the
-	// networks are too small to gain from more, and photos that wait gain from the rest.
+	// Threads is how many processors the work on one photo may use while no other photo is worked on; otherwise each uses
+	// one, which gets most photos done. Default: the number of processors, at most 4; the networks are too small to gain
+	// from more.
 	Threads int
 	// Trace, if set, is told how long each stage of each Detect took. It may be called from several goroutines at once.
 	Trace func(stage Stage, took time.Duration)
@@ -100,6 +101,7 @@ func Open(cfg Config) (_ *Pipeline, err error) {
 	open := func(file, input string, outputs ...string) (*ort.Session, error) {
 		s, err := ort.Open(ort.Config{
 			Model: cfg.Pack.Path(file), Input: input, Outputs: outputs, Threads: cfg.Threads, Runs: cfg.Parallel,
+			Alone: cfg.Limit.alone,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("open model pack %s: %w", cfg.Pack.Name(), err)

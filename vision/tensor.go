@@ -69,7 +69,8 @@ func (p planes) fillSmooth(img *photo.RGB, within image.Rectangle, m geometry.Af
 }
 
 // pixels returns a picture with the pixels that m shows, and what within and m are on it. A picture that was decoded at a
-// reduced scale serves where m would skip pixels of it; elsewhere the part that m shows is decoded in full.
+// reduced scale serves where m would skip pixels of it, and where m shows much of it and needs not twice as many;
+// elsewhere the part that m shows is decoded in full.
 func (p planes) pixels(
 	img *photo.RGB, within image.Rectangle, m geometry.Affine,
 ) (*photo.RGB, image.Rectangle, geometry.Affine) {
@@ -78,7 +79,8 @@ func (p planes) pixels(
 		return img, within, m
 	}
 	step := max(math.Hypot(m.A, m.D), math.Hypot(m.B, m.E)) * scale.By
-	if step >= 1 {
+	shown := within.Intersect(p.seen(m).Inset(-2 * int(step/scale.By+1)))
+	if much := 4*shown.Dx()*shown.Dy() > img.W*img.H; step >= 1 || much && step > 0.5 {
 		to := geometry.Affine{A: scale.By, C: scale.X, E: scale.By, F: scale.Y}
 		edge := func(x, y int) image.Point { // between pixels
 			at := to.Apply(geometry.Point{X: float64(x) - 0.5, Y: float64(y) - 0.5})
@@ -87,7 +89,6 @@ func (p planes) pixels(
 		within = image.Rectangle{Min: edge(within.Min.X, within.Min.Y), Max: edge(within.Max.X, within.Max.Y)}
 		return whole, within, m.Then(to)
 	}
-	shown := within.Intersect(p.seen(m).Inset(-2 * int(step/scale.By+1)))
 	if shown.Empty() {
 		return whole, image.Rectangle{}, m // black
 	}
@@ -118,6 +119,17 @@ func shrink(img *photo.RGB, part image.Rectangle, times int) *photo.RGB {
 		top, bottom := part.Min.Y+y*times, min(part.Min.Y+(y+1)*times, part.Max.Y)
 		for row := top; row < bottom; row++ {
 			from := img.Pix[3*(row*img.W+part.Min.X) : 3*(row*img.W+part.Max.X)]
+			if times == 2 { // the most frequent
+				for to := sums; len(from) >= 6 && len(to) >= 3; from, to = from[6:], to[3:] {
+					to[0] += uint32(from[0]) + uint32(from[3])
+					to[1] += uint32(from[1]) + uint32(from[4])
+					to[2] += uint32(from[2]) + uint32(from[5])
+				}
+				for c, v := range from { // a last column without a second
+					sums[len(sums)-3+c] += uint32(v)
+				}
+				continue
+			}
 			for x := 0; x < small.W; x++ {
 				sum := sums[3*x : 3*x+3 : 3*x+3]
 				for n := min(times, len(from)/3); n > 0; n-- {
@@ -130,9 +142,12 @@ func shrink(img *photo.RGB, part image.Rectangle, times int) *photo.RGB {
 		}
 		out := small.Pix[3*y*small.W : 3*(y+1)*small.W]
 		for x := range small.W {
-			n := uint32((bottom - top) * min(times, part.Dx()-x*times))
-			for c := range 3 {
-				out[3*x+c] = byte((sums[3*x+c] + n/2) / n)
+			if n := uint32((bottom - top) * min(times, part.Dx()-x*times)); n == 4 {
+				out[3*x], out[3*x+1], out[3*x+2] = byte((sums[3*x]+2)>>2), byte((sums[3*x+1]+2)>>2), byte((sums[3*x+2]+2)>>2)
+			} else {
+				for c := range 3 {
+					out[3*x+c] = byte((sums[3*x+c] + n/2) / n)
+				}
 			}
 		}
 	}
@@ -155,9 +170,24 @@ func (p planes) fill(img *photo.RGB, within image.Rectangle, m geometry.Affine) 
 		p.fillUpright(img, within, m)
 		return
 	}
+	inner := image.Rectangle{Min: within.Min, Max: within.Max.Sub(image.Pt(1, 1))} // of a pixel with all its neighbours
 	for y := range p.height {
 		for x := range p.width {
-			p.put(y*p.width+x, sampleAt(img, within, m.Apply(geometry.Point{X: float64(x), Y: float64(y)})))
+			at := m.Apply(geometry.Point{X: float64(x), Y: float64(y)})
+			left, top := math.Floor(at.X), math.Floor(at.Y)
+			if left < float64(inner.Min.X) || top < float64(inner.Min.Y) ||
+				left >= float64(inner.Max.X) || top >= float64(inner.Max.Y) {
+				p.put(y*p.width+x, sampleAt(img, within, at))
+				continue
+			}
+			fx, fy := float32(at.X-left), float32(at.Y-top)
+			w00, w01, w10, w11 := (1-fx)*(1-fy), fx*(1-fy), (1-fx)*fy, fx*fy
+			i := 3 * (int(top)*img.W + int(left))
+			a, b := (*[6]byte)(img.Pix[i:]), (*[6]byte)(img.Pix[i+3*img.W:])
+			for c := range 3 {
+				v := w00*float32(a[c]) + w01*float32(a[c+3]) + w10*float32(b[c]) + w11*float32(b[c+3])
+				p.channel[c][y*p.width+x] = v*p.mul[c] + p.add[c]
+			}
 		}
 	}
 }
@@ -209,16 +239,18 @@ func (p planes) fillUpright(img *photo.RGB, within image.Rectangle, m geometry.A
 	for y := range p.height {
 		row := between(m.E*float64(y)+m.F, within.Min.Y, within.Max.Y, 3*img.W)
 		upper, lower := img.Pix[row.left:], img.Pix[row.right:]
-		for x, c := range columns {
+		start, end := y*p.width, (y+1)*p.width
+		red, green, blue := p.channel[0][start:end], p.channel[1][start:end:end], p.channel[2][start:end:end]
+		for x := range red {
+			c := &columns[x]
 			w00, w01 := row.wLeft*c.wLeft, row.wLeft*c.wRight
 			w10, w11 := row.wRight*c.wLeft, row.wRight*c.wRight
-			a, b := upper[c.left:c.left+3:c.left+3], upper[c.right:c.right+3:c.right+3]
-			d, e := lower[c.left:c.left+3:c.left+3], lower[c.right:c.right+3:c.right+3]
-			at := y*p.width + x
-			for k := range 3 {
-				v := w00*float32(a[k]) + w01*float32(b[k]) + w10*float32(d[k]) + w11*float32(e[k])
-				p.channel[k][at] = v*p.mul[k] + p.add[k]
-			}
+			a, b := (*[3]byte)(upper[c.left:]), (*[3]byte)(upper[c.right:])
+			d, e := (*[3]byte)(lower[c.left:]), (*[3]byte)(lower[c.right:])
+			r := w00*float32(a[0]) + w01*float32(b[0]) + w10*float32(d[0]) + w11*float32(e[0])
+			g := w00*float32(a[1]) + w01*float32(b[1]) + w10*float32(d[1]) + w11*float32(e[1])
+			bl := w00*float32(a[2]) + w01*float32(b[2]) + w10*float32(d[2]) + w11*float32(e[2])
+			red[x], green[x], blue[x] = r*p.mul[0]+p.add[0], g*p.mul[1]+p.add[1], bl*p.mul[2]+p.add[2]
 		}
 	}
 }

@@ -30,6 +30,9 @@ type table struct {
 // newTable makes the table of a code that has counts[i] codes of i+1 bits.
 func newTable(counts [16]byte, symbols []byte, ac bool) (*table, error) {
 	t := &table{ac: ac}
+	for i := range t.direct {
+		t.direct[i] = long
+	}
 	copy(t.symbols[:], symbols)
 	code, at := uint32(0), int32(0)
 	for i, n := range counts {
@@ -103,7 +106,7 @@ func (t *table) join() {
 				take += e >> 16
 			}
 			advance := e >> 8 & 0xff
-			if e == 0 || bits+take > look || n+advance&^last > 63 {
+			if e == long || bits+take > look || n+advance&^last > 63 {
 				break
 			}
 			bits, n = bits+take, n+advance
@@ -118,7 +121,7 @@ func (t *table) join() {
 // code takes apart what the bits begin with, of which e is the entry in direct: bits of the code, bits of the value
 // behind it, coefficients to go on. Without a code all are 0. Where the value was in the entry, size is part of length.
 func (t *table) code(e uint32, bits uint64) (length, size, advance int) {
-	if e != 0 {
+	if e != long {
 		length, advance = int(e&0x7f), int(e>>8&0xff)
 		if e&long != 0 {
 			size = int(e >> 16)

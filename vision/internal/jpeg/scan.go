@@ -22,10 +22,8 @@ func (b *bits) at() int { return 8*b.pos - int(b.n) }
 
 // fill loads bits until there are at least 32.
 func (b *bits) fill() {
-	if b.n < 32 {
-		b.acc |= uint64(binary.BigEndian.Uint32(b.data[b.pos:b.pos+4])) << (32 - b.n)
-		b.pos, b.n = b.pos+4, b.n+32
-	}
+	b.acc |= binary.BigEndian.Uint64(b.data[b.pos:b.pos+8]) >> b.n
+	b.pos, b.n = b.pos+int((63-b.n)>>3), b.n|56
 }
 
 // row decodes a row of units, which begins at a place, onto the canvas, as far as they lie on it. It returns where the
@@ -41,6 +39,12 @@ func (f *File) row(dst *canvas, row int, from place) (place, error) {
 	}
 	end := f.starts[interval+1]
 	var b block
+	var steps [3][64]step
+	for i := range f.parts {
+		for k := range 64 {
+			steps[i][k] = step{f.parts[i].quant[k], slotsOf[dst.n][k]}
+		}
+	}
 	for x := range f.across {
 		shown := x >= dst.units.Min.X && x < dst.units.Max.X
 		for i := range f.parts {
@@ -57,7 +61,7 @@ func (f *File) row(dst *canvas, row int, from place) (place, error) {
 					ok := false
 					b.clear(dst.n)
 					b.values[0] = dc[i] * p.quant[0]
-					if b.reached, ok = r.ac(p.ac, &p.quant, &b.values, dst.n); !ok {
+					if b.reached, ok = r.ac(p.ac, &steps[i], &b.values, wantedOf[dst.n]); !ok {
 						return place{}, declined("a broken block")
 					}
 					to := &dst.planes[i]
@@ -87,7 +91,7 @@ func (f *File) row(dst *canvas, row int, from place) (place, error) {
 func (b *bits) dc(t *table, mean *int32) bool {
 	b.fill()
 	e := t.direct[b.acc>>(64-look)]
-	if e != 0 && e&long == 0 {
+	if e&long == 0 {
 		b.acc, b.n = b.acc<<(e&0x7f), b.n-uint(e&0x7f)
 		*mean += int32(e) >> 16
 		return true
@@ -109,37 +113,37 @@ func (b *bits) value(length, size int) int32 {
 
 // ac decodes a block's other coefficients into values, dequantised, as far as a block of n × n pixels needs them. It
 // returns beyond which of them, in the order of the file, all are zero, and reports false for what is no block.
-func (b *bits) ac(t *table, quant *[64]int32, values *[64]int32, n int) (reached int, ok bool) {
-	slots, wanted := &slotsOf[n], wantedOf[n]
+func (b *bits) ac(t *table, steps *[64]step, values *[64]int32, wanted int) (reached int, ok bool) {
 	data, pos, acc, have := b.data, b.pos, b.acc, b.n
 	k := 1 // the next coefficient
 	for k < wanted {
-		if have < 32 {
-			acc |= uint64(binary.BigEndian.Uint32(data[pos:pos+4])) << (32 - have)
-			pos, have = pos+4, have+32
-		}
-		e := t.direct[acc>>(64-look)]
-		if e&long == 0 && e != 0 {
-			take := uint(e & 0x7f)
-			acc, have = acc<<take, have-take
-			k += int(e >> 8 & 0xff)
+		acc |= binary.BigEndian.Uint64(data[pos:pos+8]) >> have
+		pos, have = pos+int((63-have)>>3), have|56
+		for range 2 { // two codes with their values have at most 54 bits
+			var value int32
+			e := t.direct[acc>>(64-look)]
+			if e&long == 0 {
+				acc, have = acc<<(e&0x7f), have-uint(e&0x7f)
+				k += int(e >> 8 & 0xff)
+				value = int32(e) >> 16
+			} else {
+				length, size, advance := t.code(e, acc)
+				if length == 0 {
+					return 0, false
+				}
+				value = extend(int32(acc<<length>>1>>(63-size)), size)
+				acc, have = acc<<(length+size), have-uint(length+size)
+				k += advance
+			}
 			if k > 64 {
 				break
 			}
-			values[slots[(k-1)&63]&63] = (int32(e) >> 16) * quant[(k-1)&63]
-			continue
+			s := &steps[(k-1)&63]
+			values[s.slot&63] = value * s.quant
+			if k >= wanted {
+				break
+			}
 		}
-		length, size, advance := t.code(e, acc)
-		if length == 0 {
-			return 0, false
-		}
-		b.acc, b.n = acc, have
-		v := b.value(length, size)
-		acc, have = b.acc, b.n
-		if k += advance; k > 64 {
-			break
-		}
-		values[slots[(k-1)&63]&63] = v * quant[(k-1)&63]
 	}
 	b.pos, b.acc, b.n = pos, acc, have
 	switch {
@@ -153,19 +157,32 @@ func (b *bits) ac(t *table, quant *[64]int32, values *[64]int32, n int) (reached
 	return k, b.skip(t, k)
 }
 
+// step is what is done with a coefficient: it is multiplied and put into a slot of the block.
+type step struct {
+	quant int32
+	slot  uint8
+}
+
 // skip steps over a block's coefficients from the k-th. It reports false for what is no block.
 func (b *bits) skip(t *table, k int) bool {
 	data, pos, acc, have := b.data, b.pos, b.acc, b.n
 	for k < 64 {
-		if have < 32 {
-			acc |= uint64(binary.BigEndian.Uint32(data[pos:pos+4])) << (32 - have)
-			pos, have = pos+4, have+32
-		}
-		s := t.skip[acc>>(64-look)]
-		if next := k + int(s>>8&0x7f); s != 0 && next < 64 {
+		acc |= binary.BigEndian.Uint64(data[pos:pos+8]) >> have
+		pos, have = pos+int((63-have)>>3), have|56
+		for range 4 {
+			s := t.skip[acc>>(64-look)]
+			if next := k + int(s>>8&0x7f); s == 0 || next >= 64 {
+				break
+			}
 			// Several coefficients; what is behind the 64th is another block's.
 			k += int(s >> 8)
 			acc, have = acc<<(s&0xff), have-uint(s&0xff)
+			if k >= last {
+				b.pos, b.acc, b.n = pos, acc, have
+				return true
+			}
+		}
+		if have < 32 {
 			continue
 		}
 		length, size, advance := t.code(t.direct[acc>>(64-look)], acc)

@@ -63,8 +63,8 @@ const (
 	// side is the most pixels on a side that blur and exposure are measured at: about what recognisers see. What is lost
 	// in shrinking a face to it does not matter. Smaller faces are measured as they are.
 	side = 112
-	// window is the most pixels on a side that noise is measured at.
-	window = 512
+	// window is the most pixels on a side that noise is measured at: a thousand blocks.
+	window = 256
 )
 
 // shrunk returns what is in the box with the longer side at most side, each pixel the mean of those it stands for.

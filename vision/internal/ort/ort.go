@@ -84,6 +84,10 @@ type Config struct {
 	Outputs []string
 	// Threads is how many processors one run may use. Required.
 	Threads int
+	// Alone, if set, is asked at each run whether it may use Threads processors; otherwise it uses one, which is the
+	// cheaper way for several runs at the same time: threads of one run that wait for each other gain nothing then. The
+	// network is held twice for it.
+	Alone func() bool
 	// Runs is how many runs may go on at the same time; more wait. It bounds memory. Required.
 	Runs int
 }
@@ -92,6 +96,8 @@ type Config struct {
 type Session struct {
 	outputs []string
 	session *ort.DynamicAdvancedSession
+	single  *ort.DynamicAdvancedSession // on one processor, for runs that are not alone; nil without Config.Alone
+	alone   func() bool
 	turns   chan struct{}
 
 	// life is read-locked by runs, and locked by Close, which so waits for them.
@@ -102,13 +108,28 @@ type Session struct {
 // Open reads the network. Load comes first.
 func Open(cfg Config) (_ *Session, err error) {
 	defer recovered("open network", &err)
+	s := &Session{outputs: cfg.Outputs, alone: cfg.Alone, turns: make(chan struct{}, max(cfg.Runs, 1))}
+	if s.session, err = open(cfg, cfg.Threads); err != nil {
+		return nil, fmt.Errorf("open network %s: %w", filepath.Base(cfg.Model), err)
+	}
+	if cfg.Alone == nil || cfg.Threads < 2 {
+		return s, nil
+	}
+	if s.single, err = open(cfg, 1); err != nil {
+		return nil, errors.Join(fmt.Errorf("open network %s: %w", filepath.Base(cfg.Model), err), s.Close())
+	}
+	return s, nil
+}
+
+// open reads the network for runs on so many processors.
+func open(cfg Config, threads int) (_ *ort.DynamicAdvancedSession, err error) {
 	options, err := ort.NewSessionOptions()
 	if err != nil {
-		return nil, fmt.Errorf("open network %s: %w", filepath.Base(cfg.Model), err)
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, options.Destroy()) }()
 	if err := errors.Join(
-		options.SetIntraOpNumThreads(cfg.Threads),
+		options.SetIntraOpNumThreads(threads),
 		options.SetInterOpNumThreads(1),
 		// The arena keeps the memory of the largest runs, which Runs bounds. Without it the C allocator keeps more (a
 		// process that had worked held 60 MB more), or, told to return it, spends as long again on page faults.
@@ -121,13 +142,9 @@ func Open(cfg Config) (_ *Session, err error) {
 		// What remains on denormal numbers is noise, but takes a hundred times as long.
 		options.AddSessionConfigEntry("session.set_denormal_as_zero", "1"),
 	); err != nil {
-		return nil, fmt.Errorf("open network %s: %w", filepath.Base(cfg.Model), err)
+		return nil, err
 	}
-	session, err := ort.NewDynamicAdvancedSession(cfg.Model, []string{cfg.Input}, cfg.Outputs, options)
-	if err != nil {
-		return nil, fmt.Errorf("open network %s: %w", filepath.Base(cfg.Model), err)
-	}
-	return &Session{outputs: cfg.Outputs, session: session, turns: make(chan struct{}, max(cfg.Runs, 1))}, nil
+	return ort.NewDynamicAdvancedSession(cfg.Model, []string{cfg.Input}, cfg.Outputs, options)
 }
 
 // Run computes the outputs for one input, in the order of Config.Outputs. It waits for its turn, and stops when ctx ends.
@@ -211,7 +228,11 @@ func (s *Session) run(ctx context.Context, in ort.Value, outputs []ort.Value) (e
 			<-stopped // the options must outlive their use
 		}
 	}()
-	return s.session.RunWithOptions([]ort.Value{in}, outputs, options)
+	session := s.session
+	if s.single != nil && !s.alone() {
+		session = s.single
+	}
+	return session.RunWithOptions([]ort.Value{in}, outputs, options)
 }
 
 // Close waits for running runs and frees the network. Further runs fail. Closing twice is fine.
@@ -222,7 +243,11 @@ func (s *Session) Close() error {
 		return nil
 	}
 	s.closed = true
-	if err := s.session.Destroy(); err != nil {
+	err := s.session.Destroy()
+	if s.single != nil {
+		err = errors.Join(err, s.single.Destroy())
+	}
+	if err != nil {
 		return fmt.Errorf("close network: %w", err)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/visage-face/visage/vision/internal/onnx"
@@ -85,6 +86,35 @@ func TestRunsDoNotDisturbEachOther(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// Runs that share the processors give what runs alone give, and a session closes with both.
+func TestRunsAreAloneOrNot(t *testing.T) {
+	load(t)
+	var alone, asked atomic.Int64
+	s, err := ort.Open(ort.Config{
+		Model: doubling(t, 3), Input: "x", Outputs: []string{"y"}, Threads: 2, Runs: 2,
+		Alone: func() bool { return asked.Add(1) > 0 && alone.Load() > 0 },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 4 {
+		alone.Store(int64(i % 2))
+		out, err := s.Run(t.Context(), ort.Tensor{Shape: []int64{1, 3}, Data: []float32{1, 2, float32(i)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := []float32{2, 4, 2 * float32(i)}; !slices.Equal(out[0].Data, want) {
+			t.Errorf("got %v, want %v", out[0].Data, want)
+		}
+	}
+	if asked.Load() != 4 {
+		t.Errorf("asked %d times", asked.Load())
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestFailedRunsAreErrors(t *testing.T) {

@@ -157,18 +157,40 @@ func drawYCbCr(dst []byte, at place, src *image.YCbCr, mix *mixture) {
 		c := src.COffset(src.Rect.Min.X, src.Rect.Min.Y+y)
 		row, cbs, crs := src.Y[l:l+size.X], src.Cb[c:], src.Cr[c:]
 		p := at.start + y*at.down
-		for x, v := range row {
-			i := uint(x) >> shift
-			luma, cb, cr := (int32(v)-mix.black)*mix.luma+1<<15, int32(cbs[i])-128, int32(crs[i])-128
-			r, g, b := (luma+mix.crRed*cr)>>16, (luma-mix.cbGreen*cb-mix.crGreen*cr)>>16, (luma+mix.cbBlue*cb)>>16
-			if uint32(r|g|b) > 255 { // one of them is out of range
-				r, g, b = min(max(r, 0), 255), min(max(g, 0), 255), min(max(b, 0), 255)
+		if shift == 1 {
+			for i := range len(row) / 2 { // two pixels of the same differences
+				red, green, blue := mix.differences(cbs[i], crs[i])
+				l, next := (int32(row[2*i])-mix.black)*mix.luma, (int32(row[2*i+1])-mix.black)*mix.luma
+				q := dst[p : p+3 : p+3]
+				q[0], q[1], q[2] = whole(l+red), whole(l+green), whole(l+blue)
+				p += at.right
+				q = dst[p : p+3 : p+3]
+				q[0], q[1], q[2] = whole(next+red), whole(next+green), whole(next+blue)
+				p += at.right
 			}
-			q := dst[p : p+3 : p+3]
-			q[0], q[1], q[2] = byte(r), byte(g), byte(b)
+			cbs, crs, row = cbs[len(row)/2:], crs[len(row)/2:], row[len(row)&^1:]
+		}
+		for x, v := range row {
+			red, green, blue := mix.differences(cbs[uint(x)>>shift], crs[uint(x)>>shift])
+			l, q := (int32(v)-mix.black)*mix.luma, dst[p:p+3:p+3]
+			q[0], q[1], q[2] = whole(l+red), whole(l+green), whole(l+blue)
 			p += at.right
 		}
 	}
+}
+
+// differences returns what differences of colour add to luma, and half a level to round by.
+func (m *mixture) differences(blueness, redness byte) (red, green, blue int32) {
+	cb, cr := int32(blueness)-128, int32(redness)-128
+	return m.crRed*cr + 1<<15, 1<<15 - m.cbGreen*cb - m.crGreen*cr, m.cbBlue*cb + 1<<15
+}
+
+// whole makes a level of one in units of 1/65536.
+func whole(v int32) byte {
+	if v>>16&^255 != 0 { // out of range
+		return byte(^v >> 31)
+	}
+	return byte(v >> 16)
 }
 
 // columnShift is from a column to that of its differences. Decoders make pictures that begin at 0, so that this is all

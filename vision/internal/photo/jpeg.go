@@ -1,6 +1,7 @@
 package photo
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"image"
@@ -115,7 +116,14 @@ func jpegScans(file []byte) int {
 	for at := 2; at+4 <= len(file); {
 		marker := file[at+1]
 		switch {
-		case file[at] != 0xff || marker == 0 || marker == 0xff || marker >= 0xd0 && marker <= 0xd7:
+		case file[at] != 0xff: // data of a scan
+			next := bytes.IndexByte(file[at:], 0xff)
+			if next < 0 {
+				return scans
+			}
+			at += next
+			continue
+		case marker == 0 || marker == 0xff || marker >= 0xd0 && marker <= 0xd7:
 			at++ // data of a scan, filling, or a restart within a scan
 			continue
 		case marker == 0xd9:

@@ -22,11 +22,11 @@ var jpegProgram []byte
 // library's, which reads progressive files too; once more with both, where the file needs no more than to be put in
 // order; and with libjpeg, which reads every sampling of colours and guesses where data is lost.
 func readJPEG(ctx context.Context, d *Decoder, file []byte) (_ image.Image, note string, err error) {
-	if lacksTables(file) {
-		return nil, "", errors.New("a JPEG file without the quantisation table of a component")
-	}
 	if m := readBaseline(file); m != nil {
 		return m, headerNote(file), nil
+	}
+	if lacksTables(file) {
+		return nil, "", errors.New("a JPEG file without the quantisation table of a component")
 	}
 	m, first := stdjpeg.Decode(bytes.NewReader(file))
 	if first == nil {

@@ -9,9 +9,8 @@ import (
 	"github.com/visage-face/visage/vision/internal/jpeg"
 )
 
-// enoughSide is how many pixels the longer side of a reduced picture has at least. Faces that count are 36 pixels high
-// on 1920 × 1080, and in proportion to the picture beyond: on this, still 24 or more.
-const enoughSide = 1280
+// enoughSide is how many pixels the longer side of a reduced picture has at least: as many as detectors look at.
+const enoughSide = 1000
 
 // reduction returns the scale, in eighths, at which a picture of a size is decoded; jpeg.Full for those that gain
 // nothing.
@@ -72,6 +71,9 @@ func (p *RGB) Part(box image.Rectangle, enough int) (*RGB, image.Rectangle) {
 	return found.img, box.Sub(found.box.Min)
 }
 
+// widest is the most pixels on each side that are decoded beside what was asked for.
+const widest = 64
+
 // part returns a part of a picture of width × height pixels that has the box on it.
 func (r *reduced) part(box image.Rectangle, width, height int) part {
 	r.mu.Lock()
@@ -82,7 +84,7 @@ func (r *reduced) part(box image.Rectangle, width, height int) part {
 		}
 	}
 	// The next to ask for the same face asks for a little more or less of it.
-	around := box.Inset(-max(box.Dx(), box.Dy()) / 4).Intersect(image.Rect(0, 0, width, height))
+	around := box.Inset(-min(max(box.Dx(), box.Dy())/4, widest)).Intersect(image.Rect(0, 0, width, height))
 	src, err := r.file.Part(r.turn.inverse().moved(around, width, height))
 	if err != nil {
 		panic(fmt.Sprintf("a part of a picture cannot be decoded, and the whole could: %v", err))

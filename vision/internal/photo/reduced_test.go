@@ -74,7 +74,7 @@ func TestLargeJPEGsAreReduced(t *testing.T) {
 			w, h = h, w
 		}
 		small, scale := p.Reduced()
-		if p.W != w || p.H != h || p.Pix != nil || max(small.W, small.H) < 1280 || max(small.W, small.H) > 1600 {
+		if p.W != w || p.H != h || p.Pix != nil || max(small.W, small.H) < 1000 || max(small.W, small.H) > 1280 {
 			t.Fatalf("orientation %d: %d × %d, reduced to %d × %d", orientation, p.W, p.H, small.W, small.H)
 		}
 		for y := 0; y < h; y += 97 {
@@ -99,9 +99,9 @@ func TestLargeJPEGsAreReduced(t *testing.T) {
 			}
 		}
 		// Where fewer pixels are enough, it is the reduced picture.
-		part, at := p.Part(image.Rect(200, 300, 1200, 1300), 400)
-		if part != small || at.Dx() < 400 {
-			t.Fatalf("a part of 400 pixels is %v of %d × %d", at, part.W, part.H)
+		part, at := p.Part(image.Rect(200, 300, 1200, 1300), 300)
+		if part != small || at.Dx() < 300 {
+			t.Fatalf("a part of 300 pixels is %v of %d × %d", at, part.W, part.H)
 		}
 		near(t, "reduced part", part, at.Min.X, at.Min.Y, turnedAt(m, orientation, 200, 300), 4)
 		near(t, "reduced part", part, at.Max.X-1, at.Max.Y-1, turnedAt(m, orientation, 1199, 1299), 4)
