@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"image"
 	"math"
 	"slices"
 
@@ -65,11 +64,12 @@ func (d *mtcnn) find(ctx context.Context, img *photo.RGB, _ look) ([]finding, er
 	if img.W < 1 || img.H < 1 {
 		return nil, nil
 	}
-	boxes, err := d.proposals(ctx, img)
+	all := newHalves(img)
+	boxes, err := d.proposals(ctx, img, all)
 	if err != nil {
 		return nil, err
 	}
-	boxes, err = d.through(ctx, d.refine, d.about.Stages[0], img, boxes[:min(len(boxes), maxProposals)])
+	boxes, err = d.through(ctx, d.refine, d.about.Stages[0], all, boxes[:min(len(boxes), maxProposals)])
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (d *mtcnn) find(ctx context.Context, img *photo.RGB, _ look) ([]finding, er
 		boxes[i] = b.moved()
 	}
 	boxes = squares(boxes)
-	boxes, err = d.through(ctx, d.decide, d.about.Stages[1], img, boxes[:min(len(boxes), maxRefined)])
+	boxes, err = d.through(ctx, d.decide, d.about.Stages[1], all, boxes[:min(len(boxes), maxRefined)])
 	if err != nil {
 		return nil, err
 	}
@@ -102,13 +102,14 @@ func (d *mtcnn) framed(b rect) rect {
 }
 
 // proposals returns the squares that the first network believes to hold a face, best first.
-func (d *mtcnn) proposals(ctx context.Context, img *photo.RGB) ([]candidate, error) {
+func (d *mtcnn) proposals(ctx context.Context, img *photo.RGB, sizes *halves) ([]candidate, error) {
 	// Boxes are about as large as the faces that they report once they are framed.
 	least := mismeasured * smallest(img.W, img.H)
 	if f := d.about.Frame; f != nil {
 		least /= max(f.Width, f.Height)
 	}
-	base, scale := d.base(img, least)
+	base, scale := d.base(img, sizes, least)
+	levels := newHalves(base)
 	border := math.Round(rim * float64(min(base.W, base.H)))
 	var all []candidate
 	for s := cell / (least * scale); ; s *= shrinkage {
@@ -123,7 +124,7 @@ func (d *mtcnn) proposals(ctx context.Context, img *photo.RGB) ([]candidate, err
 			}
 			w, h = max(w, cell), max(h, cell)
 		}
-		found, err := d.level(ctx, base, w, h, geometry.Affine{A: 1 / s, C: -around, E: 1 / s, F: -around})
+		found, err := d.level(ctx, levels, w, h, geometry.Affine{A: 1 / s, C: -around, E: 1 / s, F: -around})
 		if err != nil {
 			return nil, err
 		}
@@ -142,7 +143,7 @@ func (d *mtcnn) proposals(ctx context.Context, img *photo.RGB) ([]candidate, err
 
 // base returns a copy of the picture on which the pyramid stands, and how large it is: large enough for the smallest face,
 // so that the picture itself is read once.
-func (d *mtcnn) base(img *photo.RGB, least float64) (*photo.RGB, float64) {
+func (d *mtcnn) base(img *photo.RGB, sizes *halves, least float64) (*photo.RGB, float64) {
 	scale := cell / least
 	if scale >= 1 {
 		return img, 1
@@ -150,7 +151,7 @@ func (d *mtcnn) base(img *photo.RGB, least float64) (*photo.RGB, float64) {
 	w, h := max(1, int(float64(img.W)*scale)), max(1, int(float64(img.H)*scale))
 	in := pack.Input{Channels: "RGB", Divisor: [3]float64{1, 1, 1}}
 	t := newTensor(1, w, h)
-	plane(t, 0, in).fillSmooth(img, image.Rect(0, 0, img.W, img.H), geometry.Affine{A: 1 / scale, E: 1 / scale})
+	sizes.fill(plane(t, 0, in), geometry.Affine{A: 1 / scale, E: 1 / scale})
 	base := &photo.RGB{W: w, H: h, Pix: make([]byte, 3*w*h)}
 	for i := range w * h {
 		for c := range 3 {
@@ -161,9 +162,9 @@ func (d *mtcnn) base(img *photo.RGB, least float64) (*photo.RGB, float64) {
 }
 
 // level runs the first network on one picture of the pyramid, w × h pixels, of which toBase leads to those of the base.
-func (d *mtcnn) level(ctx context.Context, base *photo.RGB, w, h int, toBase geometry.Affine) ([]candidate, error) {
+func (d *mtcnn) level(ctx context.Context, base *halves, w, h int, toBase geometry.Affine) ([]candidate, error) {
 	t := newTensor(1, w, h)
-	plane(t, 0, d.about.Input).fillSmooth(base, image.Rect(0, 0, base.W, base.H), toBase)
+	base.fill(plane(t, 0, d.about.Input), toBase)
 	out, err := d.propose.Run(ctx, t)
 	if err != nil {
 		return nil, err
@@ -192,7 +193,7 @@ func (d *mtcnn) level(ctx context.Context, base *photo.RGB, w, h int, toBase geo
 
 // through shows boxes to the second or third network and returns those it takes for faces, with what it says of them.
 func (d *mtcnn) through(
-	ctx context.Context, session *ort.Session, stage pack.Stage, img *photo.RGB, boxes []candidate,
+	ctx context.Context, session *ort.Session, stage pack.Stage, img *halves, boxes []candidate,
 ) ([]candidate, error) {
 	in := stage.Input
 	var kept []candidate
@@ -203,7 +204,7 @@ func (d *mtcnn) through(
 				A: c.box.width() / float64(in.Width), C: c.box.left,
 				E: c.box.height() / float64(in.Height), F: c.box.top,
 			}
-			plane(t, i, in).fillSmooth(img, image.Rect(0, 0, img.W, img.H), view)
+			img.fill(plane(t, i, in), view)
 		}
 		out, err := session.Run(ctx, t)
 		if err != nil {

@@ -47,7 +47,11 @@ func plane(t ort.Tensor, i int, in pack.Input) planes {
 // fillSmooth is fill for maps that may skip pixels of the picture: it averages them first, so that fine patterns do not
 // turn into coarse ones.
 func (p planes) fillSmooth(img *photo.RGB, within image.Rectangle, m geometry.Affine) {
-	img, within, m = p.pixels(img, within.Intersect(image.Rect(0, 0, img.W, img.H)), m)
+	p.fillAveraged(p.pixels(img, within.Intersect(image.Rect(0, 0, img.W, img.H)), m))
+}
+
+// fillAveraged is fillSmooth for a picture that has all its pixels.
+func (p planes) fillAveraged(img *photo.RGB, within image.Rectangle, m geometry.Affine) {
 	times := int(max(math.Hypot(m.A, m.D), math.Hypot(m.B, m.E)))
 	if times < 2 || within.Empty() {
 		p.fill(img, within, m)
