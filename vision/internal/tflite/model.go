@@ -13,7 +13,9 @@ import (
 // Bounds on what a file may claim. The largest network that we convert has 5 MB, 200 operators and 8 million numbers.
 const (
 	maxFile     = 64 << 20
-	maxItems    = 4096
+	maxItems    = 4096 // tensors, buffers, operators, bytes of a name
+	maxOperands = 16   // of an operator, and inputs and outputs of the graph
+	maxRank     = 8
 	maxElements = 1 << 25
 )
 
@@ -127,7 +129,7 @@ func read(file []byte) (_ *model, err error) {
 		return nil, fmt.Errorf("%w: %d subgraphs, want 1", ErrMalformed, len(graphs))
 	}
 	g, codes, buffers := graphs[0], root.tables(1), root.tables(4)
-	m := &model{inputs: g.ints(1), outputs: g.ints(2)}
+	m := &model{inputs: g.ints(1, maxOperands), outputs: g.ints(2, maxOperands)}
 	for i, t := range g.tables(0) {
 		made, err := readTensor(t, buffers)
 		if err != nil {
@@ -146,7 +148,10 @@ func read(file []byte) (_ *model, err error) {
 		}
 		// Codes up to 127 may stand in the older field alone, which has one byte.
 		c := codes[code]
-		op := operator{code: max(int(c.int8(0)), int(c.int32(3, 0))), inputs: t.ints(1), outputs: t.ints(2)}
+		op := operator{
+			code:   max(int(c.int8(0)), int(c.int32(3, 0))),
+			inputs: t.ints(1, maxOperands), outputs: t.ints(2, maxOperands),
+		}
 		op.options = readOptions(op.code, t.table(4))
 		for _, in := range op.inputs {
 			if in < -1 || in >= len(m.tensors) || in >= 0 && m.tensors[in].data == nil && !ready[in] {
@@ -182,7 +187,7 @@ func (m *model) checkComputed(list []int) error {
 }
 
 func readTensor(t table, buffers []table) (tensor, error) {
-	made := tensor{name: t.text(3), shape: t.ints(0), kind: elementType(t.int8(1))}
+	made := tensor{name: t.text(3), shape: t.ints(0, maxRank), kind: elementType(t.int8(1))}
 	n := 1
 	for _, d := range made.shape {
 		if d < 1 || d > maxElements || n > maxElements/d {
@@ -297,11 +302,19 @@ func (t table) bytes(number int) []byte {
 	return t.Bytes[start : start+length]
 }
 
-func (t table) text(number int) string { return string(t.bytes(number)) }
+// text returns a field that is a short string.
+func (t table) text(number int) string {
+	b := t.bytes(number)
+	if len(b) > maxItems {
+		panic(outside{})
+	}
+	return string(b)
+}
 
-func (t table) ints(number int) []int {
+// ints returns a field that is a list of at most so many integers.
+func (t table) ints(number, most int) []int {
 	start, length := t.vector(number, 4)
-	if length > maxItems {
+	if length > most {
 		panic(outside{})
 	}
 	out := make([]int, length)
@@ -324,7 +337,7 @@ func (t table) tables(number int) []table {
 	return out
 }
 
-// outside is the panic of a length that leads out of the file.
+// outside is the panic of a length that is out of bounds.
 type outside struct{}
 
 // malformed turns the panics of damaged files into ErrMalformed. All others go on.
@@ -332,7 +345,7 @@ func malformed(err *error) {
 	switch r := recover().(type) {
 	case nil:
 	case outside:
-		*err = fmt.Errorf("%w: a length leads out of the file", ErrMalformed)
+		*err = fmt.Errorf("%w: a length is out of bounds", ErrMalformed)
 	case runtime.Error:
 		*err = fmt.Errorf("%w: an offset leads out of the file", ErrMalformed)
 	default:
