@@ -52,18 +52,19 @@ func calibrationTables(out io.Writer, c *pack.Calibration) error {
 
 // about says in sentences how a calibration was made.
 func about(c *pack.Calibration) string {
-	text := fmt.Sprintf("Confidence against false accepts, over %d pairs of strangers, of %d people. %s", c.Pairs, c.People,
-		c.Method)
+	text := fmt.Sprintf("Confidence against false accepts, over %d pairs of strangers, of %d people", c.Pairs, c.People)
+	if c.Photos > 0 {
+		text += fmt.Sprintf(" on %d photos", c.Photos)
+	}
+	text += ". " + c.Method
 	if c.Subjects != "" {
 		text += "\nThe people: " + c.Subjects
 	}
 	if w := c.Worst; w != nil {
-		text += fmt.Sprintf("\nA confidence of 0.5 is at most one stranger in 1,000 in the worst group: %s.", groupName(w.Grouping, w.Name))
+		text += fmt.Sprintf("\nA confidence of 0.5 is at most one stranger in 1,000 in the worst group: %s: %s.", w.Grouping, w.Name)
 	}
 	return text
 }
-
-func groupName(grouping, name string) string { return grouping + ": " + name }
 
 // grids are the tables of a calibration: by confidence, by group, and by the size of a group that is searched.
 func grids(c *pack.Calibration) []grid {
@@ -79,7 +80,9 @@ func confidenceGrid(c *pack.Calibration) grid {
 	rates := c.Rates
 	if c.Worst != nil {
 		rates = c.Worst.Rates
-		g.head = []string{"confidence", "distance", "one stranger in, worst group", "95 %", "one stranger in, all", "true accepts, all"}
+		g.head = []string{
+			"confidence", "distance", "one stranger in, worst group", "95 %", "one stranger in, all", "true accepts, all",
+		}
 	}
 	for _, r := range slices.Backward(rates) {
 		row := []string{fmt.Sprintf("%.4f", c.Confidence(r.Distance)), fmt.Sprintf("%.4f", r.Distance), oneIn(r.FalseAccepts)}
@@ -138,8 +141,9 @@ func groupGrid(c *pack.Calibration) grid {
 
 func sizeGrid(c *pack.Calibration) grid {
 	g := grid{
-		title: "In a group of n faces: searches for strangers that match somebody at 0.5, and the threshold of identify when none is given",
-		head:  []string{"faces", "at 0.5, all", "at 0.5, worst group", "threshold by default"},
+		title: "In a group of n faces: searches for strangers that match somebody at 0.5 if each face " +
+			"is matched by itself, and the threshold of identify when none is given",
+		head: []string{"faces", "at 0.5, all", "at 0.5, worst group", "threshold by default"},
 	}
 	half := distanceAtHalf(c)
 	for _, n := range []int{1, 10, 100, 1000, 10_000, 100_000, 1_000_000} {
@@ -165,7 +169,11 @@ func distanceAtHalf(c *pack.Calibration) float64 {
 
 // somebody words how many searches for strangers match one of n faces, if each face is matched at a rate by itself.
 func somebody(rate float64, n int) string {
-	return fmt.Sprintf("%.2g %%", 100*(1-math.Pow(1-rate, float64(n))))
+	share := 100 * (1 - math.Pow(1-rate, float64(n)))
+	if share >= 10 {
+		return fmt.Sprintf("%.0f %%", share)
+	}
+	return fmt.Sprintf("%.2g %%", share)
 }
 
 // oneIn words a small rate with two or three digits.

@@ -27,7 +27,8 @@ func evaluateCommand() command {
 		fs.StringVar(&opts.pairs, "pairs", "",
 			"file with the pairs to compare, in LFW's format (default: every photo with every other)")
 		defineGroups(fs, &opts.groups)
-		fs.StringVar(&opts.html, "html", "", "file to write the report to as a page, with curves and the worst errors' photos")
+		fs.StringVar(&opts.html, "html", "",
+			"file to write the report to as a page, with curves and the worst errors' photos")
 		fs.StringVar(&opts.output, "o", "text", "form of the report: text, json or markdown")
 		return func(ctx context.Context, s streams, args []string) error {
 			switch {
@@ -60,7 +61,8 @@ func evaluateCommand() command {
 // defineGroups defines the flag that says how people are told apart.
 func defineGroups(fs *flag.FlagSet, groups *string) {
 	fs.StringVar(groups, "groups", "", "tell groups apart: a CSV file with a header (person, then a column for each "+
-		"grouping), \"folders\" for a level of folders above the people's, or \"names\" for common names of regions and sexes")
+		"grouping), \"folders\" for a level of folders above the people's, or \"names\" for common names of regions and "+
+		"sexes")
 }
 
 // readPhotos reads the photos in a folder, and the groups of the people on them.
@@ -146,8 +148,8 @@ func writePage(result *evaluation.Result, html string) error {
 	return nil
 }
 
-// openPipeline opens the model pack that cfg names, or the one that would be served, for many photos at once: nobody waits
-// for one of them, and a processor a photo does most.
+// openPipeline opens the model pack that cfg names, or the one that would be served, for many photos at once: nobody
+// waits for one of them, and a processor a photo does most.
 func openPipeline(cfg server.Config) (*vision.Pipeline, error) { return openTraced(cfg, 1, nil) }
 
 // openTraced is openPipeline for any number of processors a photo, 0 for the service's own, with a trace, which may be

@@ -50,8 +50,8 @@ type Rate struct {
 	Distance float64 `json:"distance"`
 	// FalseAccepts is the part of all pairs of strangers at this distance or nearer.
 	FalseAccepts float64 `json:"falseAccepts"`
-	// Counted is how many pairs were that near, Low and High are the 95 % interval of FalseAccepts; 0 when the row was not
-	// counted.
+	// Counted is how many pairs were that near, Low and High are the 95 % interval of FalseAccepts; 0 when the row was
+	// not counted.
 	Counted int     `json:"counted,omitempty"`
 	Low     float64 `json:"low,omitempty"`
 	High    float64 `json:"high,omitempty"`
@@ -162,9 +162,9 @@ func (c *Calibration) curve() []Rate {
 	return c.Rates
 }
 
-// Confidence turns a cosine distance into a confidence from 0 to 1. It falls as the distance grows, from 1 at a distance
-// of 0 to 0 at 2, and is one half where one in 1,000 pairs of strangers is accepted: in the worst group, where that was
-// counted, and so in every other at most that many.
+// Confidence turns a cosine distance into a confidence from 0 to 1. It falls as the distance grows, from 1 at a
+// distance of 0 to 0 at 2, and is one half where one in 1,000 pairs of strangers is accepted: in the worst group, where
+// that was counted, and so in every other at most that many.
 func (c *Calibration) Confidence(distance float64) float64 {
 	if c.empty() {
 		return 0 // nothing is known of the distance
@@ -185,8 +185,8 @@ func (c *Calibration) Confidence(distance float64) float64 {
 	return fromOdds(oddsBetween(rates, distance))
 }
 
-// oddsBetween returns the log-odds of the rate at a distance between the rows of a table. Rates span orders of magnitude;
-// between two rows their log-odds are a straight line.
+// oddsBetween returns the log-odds of the rate at a distance between the rows of a table. Rates span orders of
+// magnitude; between two rows their log-odds are a straight line.
 func oddsBetween(rates []Rate, distance float64) float64 {
 	above := sort.Search(len(rates), func(i int) bool { return rates[i].Distance > distance })
 	a, b := rates[above-1], rates[above]
@@ -194,8 +194,8 @@ func oddsBetween(rates []Rate, distance float64) float64 {
 	return logOdds(a.FalseAccepts) + part*(logOdds(b.FalseAccepts)-logOdds(a.FalseAccepts))
 }
 
-// FalseAccepts returns the part of all pairs of strangers at a distance or nearer, between the rows of Rates. Nearer than
-// the first row, it is at most that of the first row; farther than the last, at least that of the last.
+// FalseAccepts returns the part of all pairs of strangers at a distance or nearer, between the rows of Rates. Nearer
+// than the first row, it is at most that of the first row; farther than the last, at least that of the last.
 func (c *Calibration) FalseAccepts(distance float64) float64 {
 	first, last := c.Rates[0], c.Rates[len(c.Rates)-1]
 	switch {
@@ -219,7 +219,8 @@ func (c *Calibration) Threshold(faces int) float64 {
 }
 
 // distanceAt returns the distance with a rate, between the rows of a table by its log-odds. Beyond the first row it
-// follows the line through the rows of its lowest decade, which is the cautious side: the tails of distances fall faster.
+// follows the line through the rows of its lowest decade, which is the cautious side: the tails of distances fall
+// faster.
 func distanceAt(rates []Rate, rate float64) float64 {
 	above := sort.Search(len(rates), func(i int) bool { return rates[i].FalseAccepts >= rate })
 	if above == len(rates) {

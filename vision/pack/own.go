@@ -11,12 +11,13 @@ import (
 	"path/filepath"
 )
 
-// OwnCalibration returns the path of the file that holds an operator's own calibration of the pack in the folder dir. It
-// lies beside the folder, so that the pack itself stays what its maker published; without the file, the pack goes by the
-// calibration in its manifest.
+// OwnCalibration returns the path of the file that holds an operator's own calibration of the pack in the folder dir.
+// It lies beside the folder, so that the pack itself stays what its maker published; without the file, the pack goes by
+// the calibration in its manifest.
 func OwnCalibration(dir string) string { return filepath.Clean(dir) + ".calibration.json" }
 
-// ReadCalibration reads the calibration in a file. Networks are compared with those of a pack when one is opened with it.
+// ReadCalibration reads the calibration in a file. Networks are compared with those of a pack when one is opened with
+// it.
 func ReadCalibration(path string) (*Calibration, error) {
 	f, err := os.Open(path)
 	if err != nil {

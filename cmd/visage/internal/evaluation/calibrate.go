@@ -18,6 +18,9 @@ var ladder = []float64{
 	1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 0.3, 0.5, 0.9,
 }
 
+// ErrTooFew says that a set has too few people to be calibrated with.
+var ErrTooFew = errors.New("there are too few people")
+
 // Calibrate counts how often strangers come how near, over all and by group, and makes a calibration of it.
 func (f *Faces) Calibrate(ctx context.Context) (*pack.Calibration, error) {
 	d, err := f.compare(ctx)
@@ -29,11 +32,11 @@ func (f *Faces) Calibrate(ctx context.Context) (*pack.Calibration, error) {
 
 func (d *distances) calibrate() (*pack.Calibration, error) {
 	if d.strangers == 0 {
-		return nil, errors.New("there is nobody to compare: it takes faces of at least two people")
+		return nil, fmt.Errorf("%w: it takes faces of at least two people", ErrTooFew)
 	}
 	if float64(d.strangers)*halfRate < leastCounted {
-		return nil, fmt.Errorf("%d pairs of strangers are too few to count one in 1,000 of them: it takes %.0f pairs, "+
-			"such as those of %.0f people with a photo each", d.strangers, leastCounted/halfRate,
+		return nil, fmt.Errorf("%w to count one in 1,000 of them, %d pairs of strangers: it takes %.0f pairs, "+
+			"such as those of %.0f people with a photo each", ErrTooFew, d.strangers, leastCounted/halfRate,
 			math.Ceil(math.Sqrt(2*leastCounted/halfRate))+1)
 	}
 	labelled := d.strangers
@@ -75,9 +78,8 @@ func (d *distances) calibrate() (*pack.Calibration, error) {
 	for k := range d.groups {
 		c.Groups[k].Half = atDistance(d.within(k), d.genuineWithin(k), half, drawn)
 	}
-	c.Method = fmt.Sprintf("Counted on all %d pairs of strangers, of %d people on %d photos, down to a rate of %.0e. "+
-		"Intervals are of 95 %%, from drawing the people anew %d times.", c.Pairs, c.People, c.Photos,
-		c.Rates[0].FalseAccepts, rounds)
+	c.Method = fmt.Sprintf("Every photo was compared with every other; rates are counted down to %.0e. "+
+		"Intervals are of 95 %%, from drawing the people anew %d times.", c.Rates[0].FalseAccepts, rounds)
 	if n := labelled - d.strangers; n > 0 {
 		c.Method += fmt.Sprintf(" %d pairs were left out: they are nearer than half of all pairs of one person, "+
 			"and so most likely one person under two names.", n)
@@ -88,8 +90,8 @@ func (d *distances) calibrate() (*pack.Calibration, error) {
 // mostDoubts is the part of the pairs of strangers that may be left out.
 const mostDoubts = 2e-6
 
-// withoutDoubts leaves out strangers who most likely are none: nearer than half of all pairs of one person. Every public
-// set has some people under two names, and they would make up all of the lowest rates. A network for which more
+// withoutDoubts leaves out strangers who most likely are none: nearer than half of all pairs of one person. Every
+// public set has some people under two names, and they would make up all of the lowest rates. A network for which more
 // strangers are that near does not tell them apart well enough to judge the labels; then all are kept.
 func (d *distances) withoutDoubts() *distances {
 	if len(d.genuine) == 0 {
@@ -158,7 +160,8 @@ func (d *distances) genuineWithin(group int) []pair {
 func atDistance(c *crowd, genuine []pair, distance float64, drawn draws) *pack.Rate {
 	p := c.rate(distance, drawn)
 	r := &pack.Rate{
-		Distance: round(distance, 6), FalseAccepts: round(p.Value, 9), Counted: p.Count, Low: round(p.Low, 9), High: round(p.High, 9),
+		Distance: round(distance, 6), FalseAccepts: round(p.Value, 9), Counted: p.Count,
+		Low: round(p.Low, 9), High: round(p.High, 9),
 	}
 	if len(genuine) > 0 {
 		r.TrueAccepts = round(float64(acceptedOf(genuine, distance))/float64(len(genuine)), 4)
@@ -203,8 +206,8 @@ func round(v float64, decimals int) float64 {
 	return math.Round(v*scale) / scale
 }
 
-// leastExtended is the rate down to which a group must be counted for its table to go on below: one decade above that of
-// a confidence of one half.
+// leastExtended is the rate down to which a group must be counted for its table to go on below: one decade above that
+// of a confidence of one half.
 const leastExtended = 1e-2
 
 // at returns the distance of the row with a rate.

@@ -26,8 +26,8 @@ type CrossSide struct {
 	Groups []Group // with Half set
 }
 
-// CrossCheck parts the people in halves by a choice that is the same each time. It fails where a half is too small to be
-// calibrated.
+// CrossCheck parts the people in halves by a choice that is the same each time. It fails where a half is too small to
+// be calibrated.
 func (f *Faces) CrossCheck(ctx context.Context) (*CrossCheck, error) {
 	var made [2]*pack.Calibration
 	var halves [2]*distances

@@ -41,7 +41,8 @@ type distances struct {
 	nearest []int32
 }
 
-// mostNear is about how many pairs of strangers are kept one by one: the nearest ones, whose people the bootstrap draws.
+// mostNear is about how many pairs of strangers are kept one by one: the nearest ones, whose people the bootstrap
+// draws.
 const mostNear = 3_000_000
 
 // compare counts the distances of every usable face to every other, or of the pairs that the set lists.

@@ -69,7 +69,8 @@ type crowd struct {
 	all  int
 	// photos has, by person, how many usable photos belong.
 	photos []int32
-	// listed says that the pairs are a list, whose makers chose them to be independent: then pairs are drawn, not people.
+	// listed says that the pairs are a list, whose makers chose them to be independent: then pairs are drawn, not
+	// people.
 	listed bool
 }
 

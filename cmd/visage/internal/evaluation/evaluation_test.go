@@ -284,7 +284,7 @@ func TestTooFewToCalibrate(t *testing.T) {
 	}{
 		"one person": {map[string][]string{"ada": {"0", "1"}}, "at least two people"},
 		"no face":    {map[string][]string{"ada": {"blind"}, "bob": {"broken"}}, "at least two people"},
-		"few":        {map[string][]string{"ada": {"0", "1"}, "bob": {"90"}}, "too few to count one in 1,000"},
+		"few":        {map[string][]string{"ada": {"0", "1"}, "bob": {"90"}}, "too few people to count one in 1,000"},
 	} {
 		s, err := evaluation.ReadFolder(folder(t, c.people))
 		if err != nil {

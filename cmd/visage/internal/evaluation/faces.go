@@ -44,6 +44,7 @@ type sighting struct {
 	reason     string    // why there is no template
 	width      int       // of the face, in pixels
 	yaw, light float64
+	eyewear    vision.Eyewear
 }
 
 // maxPhoto is more than any photo that is taken has, in bytes.
@@ -106,7 +107,7 @@ func lookAt(ctx context.Context, r Recogniser, path string) (sighting, error) {
 	if err != nil {
 		return nothing(err.Error()), nil
 	}
-	measured := r.Supports() & (vision.HeadPose | vision.Exposure)
+	measured := r.Supports() & (vision.HeadPose | vision.Exposure | vision.Glasses)
 	photo, err := r.Detect(ctx, b, vision.Want{
 		Templates: true, Attributes: measured,
 		Select: func(faces []vision.Face) []int {
@@ -127,7 +128,7 @@ func lookAt(ctx context.Context, r Recogniser, path string) (sighting, error) {
 	}
 	face := photo.Faces[0]
 	seen := nothing("")
-	seen.found, seen.template, seen.width = true, face.Template, face.Box.Width
+	seen.found, seen.template, seen.width, seen.eyewear = true, face.Template, face.Box.Width, face.Eyewear
 	if face.Template == nil {
 		seen.reason = "a face was found, but no template could be made of it"
 	}

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/visage-face/visage/vision"
 )
 
 // Grouping tells people apart by something.
@@ -119,6 +121,11 @@ var measures = []struct {
 		}
 		return "turned right by more than 30°"
 	}},
+	{"eyewear", func(s *sighting) string {
+		return map[vision.Eyewear]string{
+			vision.NoGlasses: "no glasses", vision.ReadingGlasses: "glasses", vision.Sunglasses: "sunglasses",
+		}[s.eyewear]
+	}},
 	{"light", func(s *sighting) string {
 		switch {
 		case math.IsNaN(s.light):
@@ -136,8 +143,8 @@ var measures = []struct {
 const mostRows = 1_000_000
 
 // ReadGroups reads a CSV file with a header: the first column holds the names of the people's folders, each further one
-// is a grouping with the name in its header. It adds the groupings to the set and returns what is odd about the file, in
-// sentences.
+// is a grouping with the name in its header. It adds the groupings to the set and returns what is odd about the file,
+// in sentences.
 func (s *Set) ReadGroups(file string) (odd []string, err error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -234,7 +241,8 @@ func (s *Set) GroupByName() {
 			both[p.Person] = where + ", " + gender
 		}
 	}
-	s.Groupings = append(s.Groupings, Grouping{"surname", region}, Grouping{"given name", sex}, Grouping{"both names", both})
+	s.Groupings = append(s.Groupings,
+		Grouping{"surname", region}, Grouping{"given name", sex}, Grouping{"both names", both})
 }
 
 // names are lists of names by kind: whole names, and endings after a *, with the group that they belong to.

@@ -25,8 +25,8 @@ type Result struct {
 	Refused    []Missed   `json:"refused"`
 	Detection  Proportion `json:"detection"`
 	Templates  Proportion `json:"templates"`
-	// Genuine are the compared pairs of one person, Strangers those of two people, and Lost the pairs of one person that
-	// could not be compared, because a template is missing.
+	// Genuine are the compared pairs of one person, Strangers those of two people, and Lost the pairs of one person
+	// that could not be compared, because a template is missing.
 	Genuine   int `json:"genuine"`
 	Strangers int `json:"strangers"`
 	Lost      int `json:"lost"`
@@ -104,13 +104,13 @@ type Group struct {
 	People    int    `json:"people"`
 	Strangers int    `json:"strangers"`
 	Genuine   int    `json:"genuine"`
-	// Half is what is accepted in the group at a confidence of one half, FalseAccepts and TrueAccepts at the thresholds of
-	// Result.Rates, in their order.
+	// Half is what is accepted in the group at a confidence of one half, FalseAccepts and TrueAccepts at the thresholds
+	// of Result.Rates, in their order.
 	Half         Half      `json:"half"`
 	FalseAccepts []float64 `json:"falseAccepts"`
 	TrueAccepts  []float64 `json:"trueAccepts"`
-	// Crowd is a group of one photo of each of these people, and how often a stranger of the same group matches somebody
-	// in it.
+	// Crowd is a group of one photo of each of these people, and how often a stranger of the same group matches
+	// somebody in it.
 	Crowd Crowd `json:"crowd"`
 }
 
@@ -187,8 +187,8 @@ func distanceOf(scale Scale, confidence float64) float64 {
 	return near
 }
 
-// rates finds, for each target, the threshold at which no more of the strangers are accepted, and how many genuine pairs
-// are then.
+// rates finds, for each target, the threshold at which no more of the strangers are accepted, and how many genuine
+// pairs are then.
 func (d *distances) rates(c *crowd, drawn draws, scale Scale) []Rate {
 	all := make([]Rate, len(Targets))
 	var measured []int

@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// WriteHTML writes a result as one page. It needs nothing else but, to show the worst errors, the photos where they are.
+// WriteHTML writes a result as one page. It needs nothing else but, to show the worst errors, the photos where they
+// are.
 func (r *Result) WriteHTML(w io.Writer) error {
 	var tables []map[string]any
 	for _, t := range r.tables() {

@@ -102,6 +102,10 @@ func (r *Result) summary() [][2]string {
 			r.Half.TrueAccepts.words())
 	}
 	rows = append(rows, [2]string{"At confidence 0.5", half})
+	if g := r.worst(); g != nil {
+		rows = append(rows, [2]string{"Worst group at 0.5", fmt.Sprintf("%s, %s: false accepts %s; true accepts %s",
+			g.Grouping, g.Name, g.Half.FalseAccepts.rare(), g.Half.TrueAccepts.words())})
+	}
 	if r.EqualError.Measurable {
 		rows = append(rows, [2]string{"Equal error rate", fmt.Sprintf("%s at distance %.4f (confidence %.3f)",
 			percent(1-r.EqualError.TrueAccepts.Value), r.EqualError.Threshold, r.EqualError.Confidence)})
@@ -125,6 +129,19 @@ func (r *Result) summary() [][2]string {
 	return rows
 }
 
+// worst returns the group with the most false accepts at 0.5, of those with pairs enough to tell; nil when there is none.
+func (r *Result) worst() *Group {
+	var worst *Group
+	for i := range r.Groups {
+		g := &r.Groups[i]
+		if g.Strangers >= leastCounted/halfRate &&
+			(worst == nil || g.Half.FalseAccepts.Value > worst.Half.FalseAccepts.Value) {
+			worst = g
+		}
+	}
+	return worst
+}
+
 // table is one of a report.
 type table struct {
 	title string
@@ -144,8 +161,9 @@ func (t table) markdown() string {
 // tables are the figures by the size of a group, and within groups of people and photos.
 func (r *Result) tables() []table {
 	sizes := table{
-		title: "Searches in groups of n faces, one of each person: strangers who match somebody (FPIR), and people found (TPIR)",
-		head:  []string{"faces", "FPIR at 0.5", "TPIR at 0.5", "threshold by default", "FPIR", "TPIR"},
+		title: "Searches in groups of n faces, one of each person: strangers who match somebody (FPIR), and people found " +
+			"(TPIR)",
+		head: []string{"faces", "FPIR at 0.5", "TPIR at 0.5", "threshold by default", "FPIR", "TPIR"},
 	}
 	if r.Search != nil {
 		for _, c := range r.Search.Sizes {
@@ -156,8 +174,8 @@ func (r *Result) tables() []table {
 		}
 	}
 	groups := table{
-		title: "Within groups: false and true accepts at 0.5, false accepts at thresholds over all, and strangers who match " +
-			"somebody in a group of their own",
+		title: "Within groups: false and true accepts at 0.5, false accepts at thresholds over all, and strangers who " +
+			"match somebody in a group of their own",
 		head: []string{"by", "group", "people", "photos", "pairs of strangers", "FAR at 0.5 (95 %)", "TAR at 0.5"},
 	}
 	for _, rate := range r.Rates {

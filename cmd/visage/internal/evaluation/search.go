@@ -38,8 +38,8 @@ type Identification struct {
 // Crowd is what becomes of searches in groups of a size.
 type Crowd struct {
 	Faces int `json:"faces"`
-	// AtHalf is what happens at a confidence of one half, AtDefault at the threshold that identify uses by itself, whose
-	// confidence is Default.
+	// AtHalf is what happens at a confidence of one half, AtDefault at the threshold that identify uses by itself,
+	// whose confidence is Default.
 	AtHalf    Outcome `json:"atHalf"`
 	AtDefault Outcome `json:"atDefault"`
 	Default   float64 `json:"default"`
