@@ -25,6 +25,13 @@ func (r rect) width() float64  { return r.right - r.left }
 func (r rect) height() float64 { return r.bottom - r.top }
 func (r rect) area() float64   { return max(r.width(), 0) * max(r.height(), 0) }
 
+// lies reports whether the rectangle is one that lies somewhere near a picture: networks that are shown what no picture
+// holds give others.
+func (r rect) lies() bool {
+	return r.right > r.left && r.bottom > r.top &&
+		min(r.left, r.top) > -farthest && max(r.right, r.bottom) < farthest
+}
+
 // common is the area that two rectangles share.
 func common(a, b rect) float64 {
 	return rect{max(a.left, b.left), max(a.top, b.top), min(a.right, b.right), min(a.bottom, b.bottom)}.area()
@@ -101,6 +108,9 @@ func arrange(all []finding, width, height int, least float64) ([]Face, []finding
 	}
 	var pairs []pair
 	for _, f := range all {
+		if !f.box.lies() {
+			continue
+		}
 		b := image.Rect(
 			int(math.Round(f.box.left)), int(math.Round(f.box.top)), int(math.Round(f.box.right)), int(math.Round(f.box.bottom)),
 		).Intersect(image.Rect(0, 0, width, height))

@@ -158,6 +158,20 @@ func (p *Pipeline) Examine(ctx context.Context, img *photo.RGB, want Want) (*Pho
 	return p.examine(ctx, img, want)
 }
 
+// Find returns what the detector sees at the first look: boxes (left, top, right, bottom) and five points each.
+func (p *Pipeline) Find(ctx context.Context, img *photo.RGB) (boxes [][4]float64, fives [][5][2]float64, err error) {
+	found, err := p.look(ctx, img)
+	for _, f := range found {
+		boxes = append(boxes, [4]float64{f.box.left, f.box.top, f.box.right, f.box.bottom})
+		var five [5][2]float64
+		for k, at := range f.five {
+			five[k] = [2]float64{at.X, at.Y}
+		}
+		fives = append(fives, five)
+	}
+	return boxes, fives, err
+}
+
 // Sample fills a picture of the given size through m, by the fast road for maps that do not turn or by the simple one.
 func Sample(img *photo.RGB, width, height int, within image.Rectangle, m geometry.Affine, simple bool) []float32 {
 	t := newTensor(1, width, height)

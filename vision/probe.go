@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image"
 	"math"
 	"slices"
 
 	"github.com/visage-face/visage/vision/internal/geometry"
+	"github.com/visage-face/visage/vision/internal/ort"
 	"github.com/visage-face/visage/vision/internal/photo"
 )
 
@@ -25,6 +27,11 @@ func (p *Pipeline) probe(ctx context.Context) error {
 	rings, bands := probePictures()
 	if _, err := p.detector.find(ctx, rings, look{side: probeSide}); err != nil {
 		return fmt.Errorf("try detector: %w", err)
+	}
+	if d, ok := p.detector.(*mtcnn); ok {
+		if err := d.try(ctx, rings); err != nil {
+			return fmt.Errorf("try detector: %w", err)
+		}
 	}
 	if p.marker != nil {
 		shapes, err := p.marker.find(ctx, rings, []view{p.marker.around(rect{16, 16, 112, 112}, 0)})
@@ -52,6 +59,27 @@ func (p *Pipeline) probe(ctx context.Context) error {
 		return errors.New("try recogniser: two pictures that are nothing alike have the same template, so it would take everybody for one person")
 	}
 	p.fingerprint = templates[0]
+	return nil
+}
+
+// try shows the whole picture to the second and third network: where the first sees no face they are not asked.
+func (d *mtcnn) try(ctx context.Context, img *photo.RGB) error {
+	for i, session := range []*ort.Session{d.refine, d.decide} {
+		in := d.about.Stages[i].Input
+		t := newTensor(1, in.Width, in.Height)
+		plane(t, 0, in).fillSmooth(img, image.Rect(0, 0, img.W, img.H), geometry.Affine{
+			A: float64(img.W) / float64(in.Width), E: float64(img.H) / float64(in.Height),
+		})
+		out, err := session.Run(ctx, t)
+		if err != nil {
+			return err
+		}
+		for k, o := range out {
+			if want := []int{2, 4, 10}[k]; len(o.Data) != want {
+				return fmt.Errorf("network %d gave %d %s for a box, want %d", i+2, len(o.Data), decided[k], want)
+			}
+		}
+	}
 	return nil
 }
 

@@ -19,7 +19,12 @@ import (
 // changedPack is the default pack with other files, whole by its manifest.
 func changedPack(t *testing.T, change func(m *pack.Manifest, files map[string][]byte)) *pack.Pack {
 	t.Helper()
-	base := defaultPack(t)
+	return altered(t, defaultPack(t), change)
+}
+
+// altered is a pack with other files, whole by its manifest.
+func altered(t *testing.T, base *pack.Pack, change func(m *pack.Manifest, files map[string][]byte)) *pack.Pack {
+	t.Helper()
 	m, files, dir := base.Manifest(), map[string][]byte{}, t.TempDir()
 	for _, f := range m.Files {
 		files[f.Name] = read(t, base.Path(f.Name))
