@@ -40,7 +40,7 @@ const (
 	rim = 0.25
 	// Overlaps above which one of two boxes is dropped: on one picture of the pyramid, between them, and after the second
 	// network. After the third the manifest's holds.
-	overlapLevel, overlapAll, overlapRefined = 0.5, 0.7, 0.7
+	overlapLevel, overlapAll, overlapRefined = 0.5, 0.7, 0.5
 	// maxProposals and maxRefined bound the boxes that go through the second and third network. A photo has at most 100
 	// faces, and each comes with a few boxes.
 	maxProposals, maxRefined = 600, 250
@@ -48,8 +48,8 @@ const (
 	boxesAtOnce = 64
 )
 
-// mismeasured is how much smaller than the face the detector's box may be: it frames the same face now wider, now narrower,
-// and one of the least size is to be found.
+// mismeasured is how small a box may be in sizes of the least face: the detector frames the same face now wider, now
+// narrower, and one of the least size is to be found.
 const mismeasured = 0.85
 
 // candidate is a box that may hold a face, in pixels of the picture.
@@ -85,86 +85,44 @@ func (d *mtcnn) find(ctx context.Context, img *photo.RGB, _ look) ([]finding, er
 	found := make([]finding, len(boxes))
 	for i, b := range boxes {
 		found[i] = b.finding
-		found[i].box = d.framed(b.moved().box)
+		found[i].box = b.moved().box
 	}
 	return found, nil
 }
 
-// framed returns the box of the face that a box of the network holds; see pack.Frame.
-func (d *mtcnn) framed(b rect) rect {
-	f := d.about.Frame
-	if f == nil {
-		return b
-	}
-	w, h := f.Width*b.width(), f.Height*b.height()
-	x, y := (b.left+b.right)/2, (b.top+b.bottom)/2+f.Down*b.height()
-	return rect{x - w/2, y - h/2, x + w/2, y + h/2}
-}
-
 // proposals returns the squares that the first network believes to hold a face, best first.
-func (d *mtcnn) proposals(ctx context.Context, img *photo.RGB, sizes *halves) ([]candidate, error) {
-	// Boxes are about as large as the faces that they report once they are framed.
-	least := mismeasured * smallest(img.W, img.H)
-	if f := d.about.Frame; f != nil {
-		least /= max(f.Width, f.Height)
-	}
-	base, scale := d.base(img, sizes, least)
-	levels := newHalves(base)
-	border := math.Round(rim * float64(min(base.W, base.H)))
-	var all []candidate
-	for s := cell / (least * scale); ; s *= shrinkage {
-		around := 0.0
-		if cell/s*3 > float64(min(base.W, base.H)) {
-			around = border
+func (d *mtcnn) proposals(ctx context.Context, img *photo.RGB, all *halves) ([]candidate, error) {
+	width, height := float64(img.W), float64(img.H)
+	short := min(width, height)
+	var found []candidate
+	for side := smallest(img.W, img.H); ; side /= shrinkage { // of the faces on this level
+		border := 0.0
+		if 3*side > short {
+			border = rim * short
 		}
-		w, h := int(math.Ceil((float64(base.W)+2*around)*s)), int(math.Ceil((float64(base.H)+2*around)*s))
-		if min(w, h) < cell {
-			if cell/s > float64(min(base.W, base.H)) {
-				break
-			}
-			w, h = max(w, cell), max(h, cell)
+		scale := cell / side
+		w, h := int(math.Ceil((width+2*border)*scale)), int(math.Ceil((height+2*border)*scale))
+		if side > short && min(w, h) < cell {
+			break
 		}
-		found, err := d.level(ctx, levels, w, h, geometry.Affine{A: 1 / s, C: -around, E: 1 / s, F: -around})
+		some, err := d.level(ctx, all, max(w, cell), max(h, cell),
+			geometry.Affine{A: 1 / scale, C: -border, E: 1 / scale, F: -border})
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, keepApart(found, overlapLevel)...)
+		found = append(found, keepApart(some, overlapLevel)...)
 	}
-	for i := range all {
-		b := &all[i].box
-		b.left, b.top, b.right, b.bottom = b.left/scale, b.top/scale, b.right/scale, b.bottom/scale
+	found = keepApart(found, overlapAll)
+	for i, c := range found {
+		found[i] = c.moved()
 	}
-	all = keepApart(all, overlapAll)
-	for i, c := range all {
-		all[i] = c.moved()
-	}
-	return squares(all), nil
+	return squares(found), nil
 }
 
-// base returns a copy of the picture on which the pyramid stands, and how large it is: large enough for the smallest face,
-// so that the picture itself is read once.
-func (d *mtcnn) base(img *photo.RGB, sizes *halves, least float64) (*photo.RGB, float64) {
-	scale := cell / least
-	if scale >= 1 {
-		return img, 1
-	}
-	w, h := max(1, int(float64(img.W)*scale)), max(1, int(float64(img.H)*scale))
-	in := pack.Input{Channels: "RGB", Divisor: [3]float64{1, 1, 1}}
+// level runs the first network on one picture of the pyramid, w × h pixels, which toPicture maps to the photo.
+func (d *mtcnn) level(ctx context.Context, all *halves, w, h int, toPicture geometry.Affine) ([]candidate, error) {
 	t := newTensor(1, w, h)
-	sizes.fill(plane(t, 0, in), geometry.Affine{A: 1 / scale, E: 1 / scale})
-	base := &photo.RGB{W: w, H: h, Pix: make([]byte, 3*w*h)}
-	for i := range w * h {
-		for c := range 3 {
-			base.Pix[3*i+c] = byte(t.Data[c*w*h+i] + 0.5)
-		}
-	}
-	return base, scale
-}
-
-// level runs the first network on one picture of the pyramid, w × h pixels, of which toBase leads to those of the base.
-func (d *mtcnn) level(ctx context.Context, base *halves, w, h int, toBase geometry.Affine) ([]candidate, error) {
-	t := newTensor(1, w, h)
-	base.fill(plane(t, 0, d.about.Input), toBase)
+	all.fill(plane(t, 0, d.about.Input), toPicture)
 	out, err := d.propose.Run(ctx, t)
 	if err != nil {
 		return nil, err
@@ -180,8 +138,8 @@ func (d *mtcnn) level(ctx context.Context, base *halves, w, h int, toBase geomet
 			continue
 		}
 		x, y := float64(i%cols*step), float64(i/cols*step)
-		a := toBase.Apply(geometry.Point{X: x, Y: y})
-		b := toBase.Apply(geometry.Point{X: x + cell, Y: y + cell})
+		a := toPicture.Apply(geometry.Point{X: x, Y: y})
+		b := toPicture.Apply(geometry.Point{X: x + cell, Y: y + cell})
 		c := candidate{finding: finding{box: rect{a.X, a.Y, b.X, b.Y}, score: float64(score)}}
 		for k := range c.offsets {
 			c.offsets[k] = float64(offsets.Data[k*rows*cols+i])
@@ -193,7 +151,7 @@ func (d *mtcnn) level(ctx context.Context, base *halves, w, h int, toBase geomet
 
 // through shows boxes to the second or third network and returns those it takes for faces, with what it says of them.
 func (d *mtcnn) through(
-	ctx context.Context, session *ort.Session, stage pack.Stage, img *halves, boxes []candidate,
+	ctx context.Context, session *ort.Session, stage pack.Stage, all *halves, boxes []candidate,
 ) ([]candidate, error) {
 	in := stage.Input
 	var kept []candidate
@@ -204,7 +162,7 @@ func (d *mtcnn) through(
 				A: c.box.width() / float64(in.Width), C: c.box.left,
 				E: c.box.height() / float64(in.Height), F: c.box.top,
 			}
-			img.fill(plane(t, i, in), view)
+			all.fill(plane(t, i, in), view)
 		}
 		out, err := session.Run(ctx, t)
 		if err != nil {

@@ -112,8 +112,6 @@ type Detector struct {
 	Levels []Level `json:"levels,omitempty"`
 	// Stages are the second and the third network of an MTCNN detector.
 	Stages []Stage `json:"stages,omitempty"`
-	// Frame says how the boxes of an MTCNN detector become those that are reported. Nil: as they are.
-	Frame *Frame `json:"frame,omitempty"`
 }
 
 // Stage is a later network of a cascade: it is shown the boxes that the one before it left.
@@ -122,14 +120,6 @@ type Stage struct {
 	Input Input  `json:"input"`
 	// MinScore is the least score of a box that is kept; that of the last stage is the least score of a face.
 	MinScore float64 `json:"minScore"`
-}
-
-// Frame says where the face is in a detector's box, in parts of the box: how wide and high, and how far its middle lies
-// below that of the box.
-type Frame struct {
-	Width  float64 `json:"width"`
-	Height float64 `json:"height"`
-	Down   float64 `json:"down"`
 }
 
 // Level is one grid of an SSD detector.
@@ -293,15 +283,12 @@ func (d *Detector) check(files map[string]bool) error {
 		return errors.New("levels are missing")
 	case d.Kind != SSD && len(d.Levels) != 0:
 		return fmt.Errorf("levels belong to kind %q", SSD)
-	case d.Kind != MTCNN && (len(d.Stages) != 0 || d.Frame != nil):
-		return fmt.Errorf("stages and frame belong to kind %q", MTCNN)
+	case d.Kind != MTCNN && len(d.Stages) != 0:
+		return fmt.Errorf("stages belong to kind %q", MTCNN)
 	case d.Kind == MTCNN && len(d.Stages) != 2:
 		return errors.New("stages: a detector of kind mtcnn has two beside its first network")
 	case d.Kind == MTCNN && d.Border != 0:
 		return errors.New("border: a detector of kind mtcnn has one of its own")
-	case d.Frame != nil && !(d.Frame.Width > 0.1 && d.Frame.Width < 10 && d.Frame.Height > 0.1 && d.Frame.Height < 10 &&
-		math.Abs(d.Frame.Down) < 10):
-		return errors.New("frame is out of bounds")
 	}
 	for i, s := range d.Stages {
 		if err := checkNetwork(files, s.File, "scores", s.Input); err != nil {
