@@ -33,7 +33,7 @@ models/node_modules/.package-lock.json: models/package.json models/package-lock.
 	@touch $@
 
 # What makes the packs: when it changes, they are made again.
-CONVERTER := $(filter-out %_test.go,$(wildcard vision/pack/*.go vision/pack/*.json vision/internal/weights/*.go \
+CONVERTER := $(filter-out %_test.go,$(wildcard vision/pack/*.go vision/pack/*.json vision/pack/*.bin vision/internal/weights/*.go \
 	vision/internal/tflite/*.go vision/internal/onnx/*.go))
 
 models/packs/%/pack.json: models/node_modules/.package-lock.json $(CONVERTER)

@@ -86,7 +86,7 @@ func (p *Pipeline) examine(ctx context.Context, img *photo.RGB, want Want) (*Pho
 	for i, c := range chosen {
 		some[i] = &subjects[c]
 	}
-	if want.Landmarks || want.Templates || want.Attributes&(HeadPose|Quality) != 0 {
+	if want.Landmarks || want.Templates || want.Attributes&(HeadPose|Quality|wearing) != 0 {
 		if err := p.mark(ctx, img, some); err != nil {
 			return nil, err
 		}
@@ -109,6 +109,9 @@ func (p *Pipeline) examine(ctx context.Context, img *photo.RGB, want Want) (*Pho
 		done := p.stage(StageAttributes)
 		for i, c := range chosen {
 			p.attributes(&faces[c], img, some[i], want.Attributes)
+		}
+		if err := p.wear(ctx, img, faces, chosen, some, want.Attributes); err != nil {
+			return nil, err
 		}
 		done()
 	}

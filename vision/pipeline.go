@@ -54,6 +54,7 @@ type Pipeline struct {
 	detector   detector
 	marker     *marker // nil when the pack has no landmarks; the detector then gives five points
 	recogniser *recogniser
+	wearers    []wearer
 	sessions   []*ort.Session
 	limit      *Limit
 	trace      func(Stage, time.Duration)
@@ -124,6 +125,13 @@ func Open(cfg Config) (_ *Pipeline, err error) {
 		return nil, err
 	}
 	p.recogniser = &recogniser{m.Recogniser, s}
+	for _, w := range m.Wear {
+		s, err := open(w.File, w.Input.Name, w.Output)
+		if err != nil {
+			return nil, err
+		}
+		p.wearers = append(p.wearers, wearer{w, s})
+	}
 	if err := p.probe(context.Background()); err != nil {
 		return nil, fmt.Errorf("open model pack %s: %w", cfg.Pack.Name(), err)
 	}
@@ -178,10 +186,11 @@ func (p *Pipeline) Dim() int { return p.pack.Dim() }
 
 // Supports returns the attributes that Detect can give.
 func (p *Pipeline) Supports() Attributes {
-	if p.marker == nil {
-		return Blur | Exposure | Noise
+	supported := Blur | Exposure | Noise | wearable(p.wearers)
+	if p.marker != nil {
+		supported |= HeadPose | Quality
 	}
-	return HeadPose | Blur | Exposure | Noise | Quality
+	return supported
 }
 
 // Confidence turns the cosine distance of two templates (0 same … 2 opposite) into the confidence that they are of one

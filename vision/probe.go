@@ -58,6 +58,11 @@ func (p *Pipeline) probe(ctx context.Context) error {
 	if 1-product < sameTemplate {
 		return errors.New("try recogniser: two pictures that are nothing alike have the same template, so it would take everybody for one person")
 	}
+	for _, w := range p.wearers {
+		if err := w.look(ctx, rings, [][5]geometry.Point{five}, []signs{{}}); err != nil {
+			return fmt.Errorf("try %s: %w", w.about.File, err)
+		}
+	}
 	p.fingerprint = templates[0]
 	return nil
 }

@@ -44,7 +44,7 @@ func (r *recogniser) describeSome(ctx context.Context, img *photo.RGB, fives [][
 	in := r.about.Input
 	t := newTensor(len(fives), in.Width, in.Height)
 	for i, five := range fives {
-		view, err := r.align(five)
+		view, err := align(r.about.Alignment, five)
 		if err != nil {
 			return nil, err
 		}
@@ -84,11 +84,11 @@ func unit(dst, v []float32) (float64, error) {
 	return length, nil
 }
 
-// align returns the map from the network's input to the picture that brings the five points as near as a turn, a scale
-// and a shift can to where the recogniser wants them.
-func (r *recogniser) align(five [5]geometry.Point) (geometry.Affine, error) {
+// align returns the map from a network's input to the picture that brings five points of a face as near as a turn, a scale
+// and a shift can to where the network wants them.
+func align(alignment [5][2]float64, five [5]geometry.Point) (geometry.Affine, error) {
 	var wanted [5]geometry.Point
-	for i, p := range r.about.Alignment {
+	for i, p := range alignment {
 		wanted[i] = geometry.Point{X: p[0], Y: p[1]}
 	}
 	view, ok := geometry.Similarity(wanted[:], five[:])

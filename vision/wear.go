@@ -1,5 +1,18 @@
 package vision
 
+import (
+	"context"
+	"fmt"
+	"image"
+	"math"
+	"slices"
+
+	"github.com/visage-face/visage/vision/internal/geometry"
+	"github.com/visage-face/visage/vision/internal/ort"
+	"github.com/visage-face/visage/vision/internal/photo"
+	"github.com/visage-face/visage/vision/pack"
+)
+
 // Eyewear is what a face wears before its eyes.
 type Eyewear uint8
 
@@ -86,4 +99,173 @@ func (a AccessoryType) String() string {
 		return "glasses"
 	}
 	return "mask"
+}
+
+// needs are the signs that each attribute for what faces wear is made from.
+var needs = map[Attributes][]pack.Sign{
+	Glasses:     {pack.SignGlasses, pack.SignSunglasses},
+	Occlusion:   {pack.SignForeheadOccluded, pack.SignEyesOccluded, pack.SignMouthOccluded},
+	Accessories: {pack.SignHeadwear, pack.SignGlasses, pack.SignMask},
+	Mask:        {pack.SignMask, pack.SignMouthOccluded, pack.SignNoseOccluded},
+}
+
+// wearing is the set of all attributes for what faces wear.
+const wearing = Glasses | Occlusion | Accessories | Mask
+
+// wearer sees signs of what a face wears.
+type wearer struct {
+	about   pack.Wear
+	session *ort.Session
+}
+
+// wearable returns the attributes that the pack's networks see all signs for.
+func wearable(networks []wearer) Attributes {
+	var able Attributes
+	for attribute, signs := range needs {
+		if !slices.ContainsFunc(signs, func(s pack.Sign) bool {
+			return !slices.ContainsFunc(networks, func(w wearer) bool { return slices.Contains(w.about.Signs, s) })
+		}) {
+			able |= attribute
+		}
+	}
+	return able
+}
+
+// signs are the probabilities of what was looked for on a face.
+type signs map[pack.Sign]float64
+
+// shows says whether a sign is more likely there than not.
+func (s signs) shows(sign pack.Sign) bool { return s[sign] >= 0.5 }
+
+// wear fills in what is wanted of what the chosen faces wear. Only the networks that see a sign for it run.
+func (p *Pipeline) wear(
+	ctx context.Context, img *photo.RGB, faces []Face, chosen []int, some []*subject, want Attributes,
+) error {
+	if want&wearing == 0 {
+		return nil
+	}
+	seen, fives := make([]signs, len(some)), make([][5]geometry.Point, len(some))
+	for i, s := range some {
+		seen[i] = signs{}
+		if s.settled != nil {
+			fives[i] = s.settled.shape.Five()
+		} else {
+			fives[i] = *s.finding.five
+		}
+	}
+	for _, w := range p.wearers {
+		wanted := slices.ContainsFunc(w.about.Signs, func(s pack.Sign) bool {
+			for attribute, signs := range needs {
+				if want&attribute != 0 && slices.Contains(signs, s) {
+					return true
+				}
+			}
+			return false
+		})
+		if !wanted {
+			continue
+		}
+		if err := w.look(ctx, img, fives, seen); err != nil {
+			return fmt.Errorf("see what faces wear: %w", err)
+		}
+	}
+	for i, c := range chosen {
+		pupils := math.Hypot(fives[i][1].X-fives[i][0].X, fives[i][1].Y-fives[i][0].Y)
+		faces[c].dress(seen[i], pupils, want)
+	}
+	return nil
+}
+
+// look adds the signs that the network sees on the face with each five points.
+func (w *wearer) look(ctx context.Context, img *photo.RGB, fives [][5]geometry.Point, seen []signs) error {
+	in := w.about.Input
+	for some := range slices.Chunk(fives, atOnce(in)) {
+		t := newTensor(len(some), in.Width, in.Height)
+		for i, five := range some {
+			view, err := align(w.about.Alignment, five)
+			if err != nil {
+				return err
+			}
+			plane(t, i, in).fillSmooth(img, image.Rect(0, 0, img.W, img.H), view)
+		}
+		out, err := w.session.Run(ctx, t)
+		if err != nil {
+			return err
+		}
+		n := len(w.about.Signs)
+		if len(out[0].Data) != n*len(some) {
+			return fmt.Errorf("%s gave %d numbers for %d faces of %d signs", w.about.File, len(out[0].Data), len(some), n)
+		}
+		for i := range some {
+			for k, sign := range w.about.Signs {
+				p := float64(out[0].Data[i*n+k])
+				if !(p >= 0 && p <= 1) {
+					return fmt.Errorf("%s gave %v as the probability of %s", w.about.File, p, sign)
+				}
+				seen[i][sign] = p
+			}
+		}
+		seen = seen[len(some):]
+	}
+	return nil
+}
+
+// Where a mask, or anything over mouth or nose, is less probable than this, there is none; from one half on there is one.
+// Between the two, and where the pupils are fewer pixels apart, nobody can tell.
+const (
+	surelyNot   = 0.25
+	leastPupils = 10
+)
+
+// dress fills in what is wanted of what the signs say.
+func (f *Face) dress(s signs, pupils float64, want Attributes) {
+	if want&Glasses != 0 {
+		switch {
+		case !s.shows(pack.SignGlasses):
+			f.Eyewear = NoGlasses
+		case s.shows(pack.SignSunglasses):
+			f.Eyewear = Sunglasses
+		default:
+			f.Eyewear = ReadingGlasses
+		}
+	}
+	if want&Mask != 0 {
+		f.Covering = covering(s, pupils)
+	}
+	if want&Occlusion != 0 {
+		f.Hidden = &Hidden{
+			Forehead: s.shows(pack.SignForeheadOccluded), Eyes: s.shows(pack.SignEyesOccluded),
+			Mouth: s.shows(pack.SignMouthOccluded),
+		}
+	}
+	if want&Accessories != 0 {
+		f.Worn = []Accessory{}
+		for _, a := range []struct {
+			sign pack.Sign
+			kind AccessoryType
+		}{{pack.SignHeadwear, Headwear}, {pack.SignGlasses, GlassesWorn}, {pack.SignMask, MaskWorn}} {
+			if s.shows(a.sign) {
+				f.Worn = append(f.Worn, Accessory{Type: a.kind, Confidence: s[a.sign]})
+			}
+		}
+	}
+}
+
+// covering says what the signs tell of the lower half of a face.
+func covering(s signs, pupils float64) *Covering {
+	over := max(s[pack.SignMouthOccluded], s[pack.SignNoseOccluded])
+	c := Covering{
+		Type: UncertainCovering, NoseAndMouth: s.shows(pack.SignMouthOccluded) && s.shows(pack.SignNoseOccluded),
+	}
+	switch mask := s[pack.SignMask]; {
+	case pupils < leastPupils:
+	case s.shows(pack.SignMask):
+		c.Type = FaceMask
+	case mask >= surelyNot:
+	case over >= 0.5:
+		c.Type = OtherCovering
+	case over < surelyNot:
+		c.Type = NoCovering
+	}
+	return &c
 }

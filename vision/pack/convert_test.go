@@ -45,6 +45,8 @@ var converted = map[string]map[string]string{
 		"detector.onnx":   "2160e0caee6b6f5d08e2fa88d8d49c2f152daf298401ce0f4b95dd6810644fbe",
 		"landmarks.onnx":  "7d4978cb783661e5667bb376f2fcb2ce6377f3fc57ef8583c0fac1d0abfcf5a6",
 		"recogniser.onnx": "acb3160ec922f4a1f5a2c30d8c7103f7c0dba16ad0772a65d2e620d0caddf962",
+		"wear-eyes.onnx":  "f16b3cafa7ec6c976518bff60c3c7cfd06e5ef81561e613b7f791e079411a13b",
+		"wear-face.onnx":  "ed39e169cb603555f7cc7379ac81a0e686c69a599c3a4da383acc18b54cd45dc",
 	},
 }
 

@@ -48,6 +48,8 @@ type Manifest struct {
 	Landmarks *Landmarks `json:"landmarks,omitempty"`
 	// Recogniser turns a face into a template.
 	Recogniser Recogniser `json:"recogniser"`
+	// Wear are networks that see what faces wear; a pack may have none.
+	Wear []Wear `json:"wear,omitempty"`
 	// Calibration says how often strangers come as near as a given distance.
 	Calibration Calibration `json:"calibration"`
 	// Quality says how the quality of a face follows from what is measured of it. Without it, the grades go by size, pose,
@@ -215,6 +217,9 @@ func (m *Manifest) check() error {
 	if err := m.Recogniser.check(files); err != nil {
 		return fmt.Errorf("recogniser: %w", err)
 	}
+	if err := checkWear(files, m.Wear); err != nil {
+		return fmt.Errorf("wear: %w", err)
+	}
 	if q := m.Quality; q != nil {
 		if m.Landmarks == nil {
 			return errors.New("quality: the pack has no landmarks to tell it by")
@@ -318,12 +323,16 @@ func (r *Recogniser) check(files map[string]bool) error {
 	if r.Length < 1 || r.Length > maxLength {
 		return fmt.Errorf("length is not between 1 and %d", maxLength)
 	}
-	for _, p := range r.Alignment {
+	return checkAlignment(r.Alignment)
+}
+
+func checkAlignment(points [5][2]float64) error {
+	for _, p := range points {
 		if !finite(p[:]...) || math.Abs(p[0]) > 4*maxSide || math.Abs(p[1]) > 4*maxSide {
 			return fmt.Errorf("alignment point %v is out of bounds", p)
 		}
 	}
-	if r.Alignment[0][0] >= r.Alignment[1][0] {
+	if points[0][0] >= points[1][0] {
 		return errors.New("alignment: the left eye is not left of the right one")
 	}
 	return nil

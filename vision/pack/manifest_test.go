@@ -62,6 +62,17 @@ func TestQualityIsASumOfItsTerms(t *testing.T) {
 	}
 }
 
+// wears describes a network that sees signs of what a face wears.
+func wears(signs ...string) map[string]any {
+	return map[string]any{
+		"file": "net.onnx", "output": "signs", "signs": signs,
+		"input": map[string]any{
+			"name": "face", "width": 64, "height": 64, "channels": "RGB", "mean": []int{0, 0, 0}, "divisor": []int{1, 1, 1},
+		},
+		"alignment": [][]int{{20, 20}, {40, 20}, {30, 30}, {22, 40}, {38, 40}},
+	}
+}
+
 func TestManifestRefuses(t *testing.T) {
 	type object = map[string]any
 	for _, row := range []struct {
@@ -104,6 +115,15 @@ func TestManifestRefuses(t *testing.T) {
 			graded(m, func(q object) { q["direction"] = []int{1, 2, 3} })
 		}, "direction has 3 numbers, templates have 128"},
 		{"grades that fall", func(m object) { graded(m, func(q object) { q["floor"] = 0.6 }) }, "do not rise"},
+		{"an unknown sign", func(m object) { m["wear"] = []any{wears("glasses", "beard")} }, `sign "beard" is not known`},
+		{"a sign twice", func(m object) { m["wear"] = []any{wears("glasses"), wears("mask", "glasses")} }, "listed twice"},
+		{"no signs", func(m object) { m["wear"] = []any{wears()} }, "signs are missing"},
+		{"signs of an unlisted file", func(m object) {
+			w := wears("mask")
+			w["file"] = "other"
+			m["wear"] = []any{w}
+		}, "wear: file"},
+		{"signs of two networks", func(m object) { m["wear"] = []any{wears("glasses"), wears("mask", "headwear")} }, ""},
 		{"no rates", func(m object) { m["calibration"].(object)["rates"] = []any{} }, "rates: want 2"},
 		{"falling rates", func(m object) {
 			r := m["calibration"].(object)["rates"].([]any)

@@ -84,7 +84,7 @@ func mobileFaceRecipe() recipe {
 	recogniser := fromTFLite(faceDetection+"MobileFaceNet.tflite", tflite.Options{
 		Name: "mobilefacenet", Input: m.Recogniser.Input.Name, Outputs: []string{m.Recogniser.Output},
 	})
-	return recipe{m, nil}.withCascade().withLandmarks().with(m.Recogniser.File, recogniser)
+	return recipe{m, nil}.withCascade().withLandmarks().with(m.Recogniser.File, recogniser).withWear()
 }
 
 // with returns the recipe with one more network.
