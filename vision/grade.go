@@ -127,7 +127,7 @@ func (p *Pipeline) sift(
 	}
 	n := 0
 	for _, s := range doubtful {
-		if s.settled.misfit > q.NoFace.Misfit {
+		if s.settled.misfit > q.NoFace.Misfit || s.settled.apart(&s.finding) > q.NoFace.Apart {
 			doubtful[n] = s
 			n++
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"image"
+	"math"
 
 	"github.com/visage-face/visage/vision/internal/geometry"
 	"github.com/visage-face/visage/vision/internal/photo"
@@ -14,6 +15,24 @@ type settled struct {
 	shape geometry.Shape
 	// misfit is geometry.Misfit of the shape.
 	misfit float64
+}
+
+// doubt is the misfit, and more of it the farther the detector's own points are from there: the points of a face that is
+// hard to mark may fit by accident in an orientation that the detector has not seen it in.
+func (s *settled) doubt(f *finding) float64 { return s.misfit * (1 + s.apart(f)) }
+
+// apart is how far the detector's five points lie from the same among the 68, on average and in parts of the mean distance
+// of the 68 from their middle; 0 if the detector gives none. They are found by different networks, and agree on faces alone.
+func (s *settled) apart(f *finding) float64 {
+	if f.five == nil {
+		return 0
+	}
+	sum := 0.0
+	for i, p := range s.shape.Five() {
+		sum += math.Hypot(p.X-f.five[i].X, p.Y-f.five[i].Y) / 5
+	}
+	frame := geometry.FrameOf(&s.shape)
+	return sum / max(math.Hypot(frame.A, frame.D), 1e-9)
 }
 
 const (
@@ -46,12 +65,13 @@ func (p *Pipeline) settle(ctx context.Context, img *photo.RGB, findings []findin
 		}
 		return which
 	}
-	// try marks the views, as many for each of some faces, and keeps what fits better.
+	// try marks the views, as many for each of some faces, and keeps what fits better and is still the same face.
 	try := func(which []int, views []view) ([]settled, error) {
 		tried, err := p.marked(ctx, img, views)
 		for i, f := range tried {
-			if face := &faces[which[i*len(which)/len(views)]]; f.misfit < face.misfit {
-				*face = f
+			at := which[i*len(which)/len(views)]
+			if of := &findings[at]; f.doubt(of) < faces[at].doubt(of) && inBox(&f.shape, of.box) {
+				faces[at] = f
 			}
 		}
 		return tried, err
@@ -102,6 +122,13 @@ const (
 	pointsSpread = 0.295
 	pointsBelow  = 0.07
 )
+
+// inBox reports whether the points are those of the face in a box, and not of something beside it or on it.
+func inBox(s *geometry.Shape, box rect) bool {
+	frame := geometry.FrameOf(s)
+	size := math.Hypot(frame.A, frame.D) / (pointsSpread * max(box.width(), box.height()))
+	return frame.C > box.left && frame.C < box.right && frame.F > box.top && frame.F < box.bottom && size > 0.5 && size < 2
+}
 
 // frame shows a face as its points ask for: upright, and as large and as far up as the network knows faces.
 func (m *marker) frame(s *geometry.Shape, img *photo.RGB) view {

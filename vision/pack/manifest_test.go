@@ -30,7 +30,7 @@ func quality() map[string]any {
 			map[string]any{"measure": "length", "from": 30, "to": 60, "weight": 0.5},
 			map[string]any{"measure": "misfit", "from": 0.1, "to": 0.02, "weight": 0.3},
 		},
-		"noFace": map[string]any{"score": 0.9, "misfit": 0.03, "quality": 0.2},
+		"noFace": map[string]any{"score": 0.9, "quality": 0.2, "misfit": 0.03, "apart": 0.5},
 	}
 }
 

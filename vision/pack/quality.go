@@ -64,11 +64,13 @@ type Term struct {
 }
 
 // NoFace says which finding of the detector is left out: one of which everything is doubtful. It has a detector's score below
-// Score, a misfit above Misfit and a score of quality below Quality.
+// Score and a score of quality below Quality; and a misfit above Misfit, or the detector's five points lie farther than
+// Apart from the same among the 68, on average and in parts of the face's size (as Misfit).
 type NoFace struct {
 	Score   float64 `json:"score"`
-	Misfit  float64 `json:"misfit"`
 	Quality float64 `json:"quality"`
+	Misfit  float64 `json:"misfit"`
+	Apart   float64 `json:"apart"`
 }
 
 // Rate returns the score of a face, given what each measure says and its template.
@@ -105,7 +107,7 @@ func (q *Quality) check(length int) error {
 	if len(q.Direction) != 0 && len(q.Direction) != length {
 		return fmt.Errorf("direction has %d numbers, templates have %d", len(q.Direction), length)
 	}
-	if !finite(q.Direction...) || !finite(q.Base, q.NoFace.Score, q.NoFace.Misfit, q.NoFace.Quality) {
+	if !finite(q.Direction...) || !finite(q.Base, q.NoFace.Score, q.NoFace.Quality, q.NoFace.Misfit, q.NoFace.Apart) {
 		return errors.New("a number of base, direction or noFace is not finite")
 	}
 	if !finite(q.Floor, q.Medium, q.High) || q.Floor > q.Medium || q.Medium > q.High {
