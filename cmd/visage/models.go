@@ -75,6 +75,11 @@ func modelsInstallCommand() command {
 				return err
 			}
 			fmt.Fprintf(s.out, "%s\n", p.Dir())
+			if !p.Calibrated() {
+				fmt.Fprintf(s.err, "it has no calibration and cannot serve before there is one: visage models calibrate FOLDER "+
+					"--pack %s counts it, on photos of people whose names are known\n", p.Name())
+				return nil
+			}
 			fmt.Fprintf(s.err, "new lists, groups and faces use it with: visage serve --pack %s; docs/operations/packs.md tells of what is there already\n", p.Name())
 			return nil
 		}
@@ -119,7 +124,11 @@ func listModels(s streams, roots []string, uses map[string]string) error {
 			found++
 			p, err := pack.Open(at)
 			if err != nil {
-				fmt.Fprintf(w, "%s\tdamaged\t\t\t%s\n", e.Name(), at)
+				state := "damaged"
+				if errors.Is(err, pack.ErrUncalibrated) {
+					state = "not calibrated"
+				}
+				fmt.Fprintf(w, "%s\t%s\t\t\t%s\n", e.Name(), state, at)
 				fmt.Fprintf(s.err, "%v\n", err)
 				continue
 			}

@@ -208,14 +208,19 @@ func (c *Calibration) FalseAccepts(distance float64) float64 {
 	return 1 / (1 + math.Exp(-odds))
 }
 
+// mostAsked is the highest threshold that is used without being asked for: beyond it, more people who are in a group are
+// missed than found, whatever its size.
+const mostAsked = 0.95
+
 // Threshold returns the least confidence with which a stranger is taken for somebody of a group of so many faces in at
 // most 1 % of searches: each face may be taken for the stranger in 1 % divided by their number, over all pairs. It is
-// never below one half. A calibration without groups was not counted that far down, and gives one half for any group.
+// never below one half, and never above 0.95: a group so large that it would take more has more false alarms. A
+// calibration without groups was not counted that far down, and gives one half for any group.
 func (c *Calibration) Threshold(faces int) float64 {
 	if c.Worst == nil || faces < 1 {
 		return 0.5
 	}
-	return max(0.5, c.Confidence(distanceAt(c.Rates, searchRate/float64(faces))))
+	return min(max(0.5, c.Confidence(distanceAt(c.Rates, searchRate/float64(faces)))), mostAsked)
 }
 
 // distanceAt returns the distance with a rate, between the rows of a table by its log-odds. Beyond the first row it

@@ -215,10 +215,13 @@ func TestThresholdGrowsWithTheGroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for faces, distance := range map[int]float64{1: 0.4, 10: 0.4, 100: 0.4, 1000: 0.3, 10_000: 0.2, 100_000: 0.1} {
+	for faces, distance := range map[int]float64{1: 0.4, 10: 0.4, 100: 0.4, 1000: 0.3, 10_000: 0.2} {
 		if got, want := p.Threshold(faces), p.Confidence(distance); math.Abs(got-want) > 1e-6 {
 			t.Errorf("for %d faces %g, want %g, that at %g", faces, got, want, distance)
 		}
+	}
+	if got := p.Threshold(100_000_000); got != 0.95 {
+		t.Errorf("%g for a group that no threshold is good for, want the most that is used unasked, 0.95", got)
 	}
 	last := 0.5
 	for faces := 1; faces < 1<<40; faces *= 3 {

@@ -34,7 +34,7 @@ func Open(dir string) (*Pack, error) {
 	if err := p.goByOwn(); err != nil {
 		return nil, fmt.Errorf("open model pack %s: %w", p.Name(), err)
 	}
-	if p.manifest.Calibration.empty() {
+	if !p.Calibrated() {
 		return nil, fmt.Errorf("open model pack %s: %w", p.Name(), ErrUncalibrated)
 	}
 	return p, nil
@@ -76,6 +76,9 @@ func (p *Pack) Recogniser() string { return p.manifest.digest(p.manifest.Recogni
 
 // Own returns the path of the operator's own calibration that the pack goes by; empty when it goes by its maker's.
 func (p *Pack) Own() string { return p.own }
+
+// Calibrated says whether the pack's distances have been counted; Open gives no other pack.
+func (p *Pack) Calibrated() bool { return !p.manifest.Calibration.empty() }
 
 // Path returns the path of one of the pack's files.
 func (p *Pack) Path(file string) string { return filepath.Join(p.dir, file) }
