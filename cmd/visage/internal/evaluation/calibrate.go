@@ -88,7 +88,7 @@ func (d *distances) calibrate() (*pack.Calibration, error) {
 }
 
 // mostDoubts is the part of the pairs of strangers that may be left out.
-const mostDoubts = 2e-6
+const mostDoubts = 5e-6
 
 // withoutDoubts leaves out strangers who most likely are none: nearer than half of all pairs of one person. Every
 // public set has some people under two names, and they would make up all of the lowest rates. A network for which more
