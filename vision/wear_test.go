@@ -145,6 +145,10 @@ func TestWhatFacesWear(t *testing.T) {
 		}
 		for _, f := range detect(masked.file(t)) {
 			faces++
+			a, b := f.Landmarks.PupilLeft, f.Landmarks.PupilRight
+			if math.Hypot(a.X-b.X, a.Y-b.Y) < float64(f.Box.Width)/5 {
+				t.Errorf("%s: pupils at %v and %v in %+v", filepath.Base(file), a, b, f.Box)
+			}
 			if f.Covering.Type == vision.FaceMask {
 				masks++
 			}
