@@ -298,6 +298,28 @@ func TestTooFewToCalibrate(t *testing.T) {
 	}
 }
 
+func TestTooManyGroupsAreRefusedBeforePhotosAreRead(t *testing.T) {
+	s := evaluation.Set{}
+	of := map[string]string{}
+	for i := range 49 * 20 {
+		person := fmt.Sprint("person ", i)
+		s.Photos = append(s.Photos, evaluation.Photo{Person: person, Path: "nowhere"})
+		of[person] = fmt.Sprint("group ", i/20)
+	}
+	s.Groupings = []evaluation.Grouping{{Name: "by number", Of: of}}
+	look := func() error {
+		_, err := evaluation.Look(t.Context(), s, recogniser{}, 0, nil)
+		return err
+	}
+	if err := look(); err == nil || !strings.Contains(err.Error(), "49 groups of at least 20 people, and at most 48") {
+		t.Errorf("got %v", err)
+	}
+	of["person 0"] = "" // the first group is too small to be one
+	if err := look(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestGroupsOfACSV(t *testing.T) {
 	dir := spread(t, 120, 0.8)
 	s, err := evaluation.ReadFolder(dir)

@@ -53,8 +53,11 @@ const maxPhoto = 64 << 20
 // Look finds the subject's face on every photo, several photos at the same time: parallel, or as many as there are
 // processors when that is 0. progress, if set, is told of each photo done, by one goroutine at a time or another.
 func Look(ctx context.Context, s Set, r Recogniser, parallel int, progress func(done, of int)) (*Faces, error) {
+	if err := s.checkGroups(); err != nil {
+		return nil, err
+	}
 	if parallel < 1 {
-		parallel = runtime.NumCPU()
+		parallel = runtime.GOMAXPROCS(0) // as many as a container may use
 	}
 	f := &Faces{pack: r.Name(), set: s, person: make([]int32, len(s.Photos)), seen: make([]sighting, len(s.Photos))}
 	numbers := map[string]int32{}
@@ -97,7 +100,8 @@ func Look(ctx context.Context, s Set, r Recogniser, parallel int, progress func(
 			f.usable = append(f.usable, int32(i))
 		}
 	}
-	return f, f.group()
+	f.group()
+	return f, nil
 }
 
 // subject is the face of the person that a photo shows: of those at least half as wide as the widest, the one nearest to
