@@ -46,8 +46,9 @@ const (
 	// network. After the third the manifest's holds.
 	overlapLevel, overlapAll, overlapRefined = 0.5, 0.7, 0.5
 	// maxProposals and maxRefined bound the boxes that go through the second and third network. A photo has at most 100
-	// faces, and each comes with a few boxes.
-	maxProposals, maxRefined = 600, 250
+	// faces, and each comes with a few boxes. maxOfLevel bounds those of one picture of the pyramid: nobody has as many
+	// faces, but a picture made for it has a face in every cell, and to compare all with all would take many seconds.
+	maxProposals, maxRefined, maxOfLevel = 600, 250, 2400
 	// boxesAtOnce is how many boxes go through a network in one run.
 	boxesAtOnce = 64
 )
@@ -73,16 +74,16 @@ func (d *mtcnn) find(ctx context.Context, img *photo.RGB, _ look) ([]finding, er
 	if err != nil {
 		return nil, err
 	}
-	boxes, err = d.through(ctx, d.refine, d.about.Stages[0], all, boxes[:min(len(boxes), maxProposals)])
+	boxes, err = d.through(ctx, d.refine, d.about.Stages[0], all, boxes)
 	if err != nil {
 		return nil, err
 	}
-	boxes = keepApart(boxes, overlapRefined)
+	boxes = keepApart(boxes, overlapRefined, maxRefined)
 	for i, b := range boxes {
 		boxes[i] = b.moved()
 	}
 	boxes = squares(boxes)
-	boxes, err = d.through(ctx, d.decide, d.about.Stages[1], all, boxes[:min(len(boxes), maxRefined)])
+	boxes, err = d.through(ctx, d.decide, d.about.Stages[1], all, boxes)
 	if err != nil {
 		return nil, err
 	}
@@ -132,9 +133,9 @@ func (d *mtcnn) proposals(ctx context.Context, img *photo.RGB, all *halves) ([]c
 	}
 	var found []candidate
 	for _, l := range levels {
-		found = append(found, keepApart(l.found, overlapLevel)...)
+		found = append(found, keepApart(l.found, overlapLevel, maxOfLevel)...)
 	}
-	found = keepApart(found, overlapAll)
+	found = keepApart(found, overlapAll, maxProposals)
 	for i, c := range found {
 		found[i] = c.moved()
 	}
@@ -266,12 +267,16 @@ func (c candidate) moved() candidate {
 	return c
 }
 
-// keepApart sorts boxes, best first, and drops those that overlap a better one by more than most.
-func keepApart(all []candidate, most float64) []candidate {
+// keepApart sorts boxes, best first, and drops those that overlap a better one by more than overlapping. It keeps at most
+// so many.
+func keepApart(all []candidate, overlapping float64, most int) []candidate {
 	slices.SortStableFunc(all, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
 	var kept []candidate
 	for _, c := range all {
-		if !slices.ContainsFunc(kept, func(k candidate) bool { return overlap(k.box, c.box) > most }) {
+		if len(kept) == most {
+			break
+		}
+		if !slices.ContainsFunc(kept, func(k candidate) bool { return overlap(k.box, c.box) > overlapping }) {
 			kept = append(kept, c)
 		}
 	}
