@@ -64,7 +64,7 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// defaultGalleryBytes holds about 1.7 million faces of 128 numbers.
+// defaultGalleryBytes holds about a million faces of 192 numbers.
 const defaultGalleryBytes = 1 << 30
 
 // Service performs the operations of the Face contract. It is safe for concurrent use.

@@ -77,6 +77,34 @@ func measure(t *testing.T, s evaluation.Set) *evaluation.Result {
 	return r
 }
 
+func TestLinksToFoldersAndPhotosAreFollowed(t *testing.T) {
+	of, dir := folder(t, map[string][]string{"ada": {"0", "1"}}), t.TempDir()
+	photos, err := filepath.Glob(filepath.Join(of, "ada", "*"))
+	if err != nil || len(photos) != 2 {
+		t.Fatal(photos, err)
+	}
+	links := map[string]string{
+		"ada": filepath.Join(of, "ada"), "bob/1.jpg": photos[0], "bob/2.jpg": filepath.Join(of, "nowhere"), "cid": "cid",
+	}
+	if err := os.Mkdir(filepath.Join(dir, "bob"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range links {
+		if err := os.Symlink(to, filepath.Join(dir, from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := evaluation.ReadFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := measure(t, s)
+	if r.Photos != 4 || r.Genuine != 1 || r.Strangers != 2 || len(r.Undetected) != 1 {
+		t.Errorf("got %d photos, %d pairs of one person, %d of strangers, not read: %v", r.Photos, r.Genuine, r.Strangers,
+			r.Undetected)
+	}
+}
+
 func TestSmallSetByHand(t *testing.T) {
 	s, err := evaluation.ReadFolder(folder(t, map[string][]string{
 		"ada": {"0", "1", "2"}, "bob": {"90", "92"}, "eve": {"blind", "broken", "1.5"},

@@ -321,7 +321,7 @@ func ReadGrouped(dir string) (Set, error) {
 	var s Set
 	of := map[string]string{}
 	for _, g := range groups {
-		if !g.IsDir() {
+		if !isFolder(dir, g) {
 			continue
 		}
 		some, err := readFolder(filepath.Join(dir, g.Name()))

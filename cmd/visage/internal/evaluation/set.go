@@ -48,7 +48,7 @@ func readFolder(dir string) (Set, error) {
 		return Set{}, fmt.Errorf("read photos: %w", err)
 	}
 	for _, person := range people {
-		if !person.IsDir() {
+		if !isFolder(dir, person) {
 			continue
 		}
 		files, err := os.ReadDir(filepath.Join(dir, person.Name()))
@@ -56,12 +56,26 @@ func readFolder(dir string) (Set, error) {
 			return Set{}, fmt.Errorf("read photos of %s: %w", person.Name(), err)
 		}
 		for _, f := range files {
-			if slices.Contains(photoEndings, strings.ToLower(filepath.Ext(f.Name()))) && f.Type().IsRegular() {
-				s.Photos = append(s.Photos, Photo{person.Name(), filepath.Join(dir, person.Name(), f.Name())})
+			path := filepath.Join(dir, person.Name(), f.Name())
+			if !slices.Contains(photoEndings, strings.ToLower(filepath.Ext(f.Name()))) {
+				continue
+			}
+			// A link that leads nowhere is a photo that cannot be read.
+			if info, err := os.Stat(path); err != nil || info.Mode().IsRegular() {
+				s.Photos = append(s.Photos, Photo{person.Name(), path})
 			}
 		}
 	}
 	return s, nil
+}
+
+// isFolder says whether an entry of dir is a folder, or a link to one, as sets that are parts of another set have.
+func isFolder(dir string, e fs.DirEntry) bool {
+	if e.Type()&fs.ModeSymlink == 0 {
+		return e.IsDir()
+	}
+	info, err := os.Stat(filepath.Join(dir, e.Name()))
+	return err == nil && info.IsDir()
 }
 
 // maxPairs bounds what a pairs file may ask for.
