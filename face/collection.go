@@ -250,8 +250,16 @@ func (s *Service) Delete(ctx context.Context, res visage.Resource, ref Ref) erro
 			return fmt.Errorf("write totals: %w", err)
 		}
 		incarnation := record.Incarnation.String()
-		if err := trash.In().Put(tx, incarnation, trashRecord{Of: record.Incarnation}); err != nil {
-			return fmt.Errorf("note what is to be dropped: %w", err)
+		if err := putTrash(tx, trashRecord{Of: record.Incarnation}); err != nil {
+			return err
+		}
+		for _, side := range record.sides() {
+			if side.Templates == (uuid{}) {
+				continue // they lie under the incarnation
+			}
+			if err := putTrash(tx, trashRecord{Of: side.Templates, Templates: true}); err != nil {
+				return err
+			}
 		}
 		if err := remove(tx, states.In(ref.Kind.String()), incarnation); err != nil {
 			return err
@@ -264,7 +272,9 @@ func (s *Service) Delete(ctx context.Context, res visage.Resource, ref Ref) erro
 	if err != nil {
 		return fmt.Errorf("delete %s: %w", ref.Kind, err)
 	}
-	s.galleries.Drop(scope(res, record), nil)
+	for _, side := range record.sides() {
+		s.galleries.Drop(scope(res, side), nil)
+	}
 	s.orders.change(order, idChange{id: ref.ID})
 	s.orders.forget(contentsOrder(res, record))
 	s.sweeps.add(res.ID)

@@ -94,6 +94,27 @@ func (s *Service) enrol(ctx context.Context, c collectionRecord, e Enrolment) ([
 	return template, checkTemplate(recogniser, template)
 }
 
+// enrolAll returns the templates of the one face that is meant, one for each side of a collection: all or none.
+func (s *Service) enrolAll(ctx context.Context, c collectionRecord, e Enrolment) ([]template, error) {
+	var templates []template
+	for _, side := range c.sides() {
+		t, err := s.enrol(ctx, side, e)
+		if err != nil {
+			wipe(templates)
+			return nil, err
+		}
+		templates = append(templates, t)
+	}
+	return templates, nil
+}
+
+// wipe clears templates, which are biometric data, once they have been used.
+func wipe(templates []template) {
+	for _, t := range templates {
+		clear(t)
+	}
+}
+
 // choose returns the index of the face that is meant: the only one, or the one that overlaps the target most; else -1.
 func choose(found []vision.Face, target *Box) int {
 	if target == nil {
@@ -133,14 +154,17 @@ func (s *Service) recogniserOf(c collectionRecord) (Recogniser, error) {
 	return m, nil
 }
 
-// comparable returns the recogniser of a collection, and refuses faces that it did not make or that were detected with
-// another model.
-func (s *Service) comparable(c collectionRecord, found ...detectionRecord) (Recogniser, error) {
+// comparable returns the side of a collection that detected faces can be compared with, and its recogniser. It refuses faces
+// that no side's recogniser made, that were detected with another model, or that differ among themselves.
+func (s *Service) comparable(c collectionRecord, found ...detectionRecord) (collectionRecord, Recogniser, error) {
+	if next := c.Migration; next != nil && found[0].Model == next.Model && found[0].Networks == next.Networks {
+		c = c.next()
+	}
 	m, err := s.recogniserOf(c)
 	if err != nil {
-		return nil, err
+		return c, nil, err
 	}
-	return m, sameModel(c.Model, c.Networks, found...)
+	return c, m, sameModel(c.Model, c.Networks, found...)
 }
 
 // checkTemplate keeps a broken recogniser from storing what would make a whole collection unsearchable.

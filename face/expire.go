@@ -53,6 +53,7 @@ type expiry struct {
 	res       visage.Resource
 	ref       Ref
 	of        uuid // incarnation
+	faces     sealed.Container[faceRecord]
 	retention retentionRecord
 	days      []dayRecord // of a list, in their order
 }
@@ -73,7 +74,7 @@ func (s *Service) expiries(r sealed.Reader, res visage.Resource) ([]expiry, erro
 			if retention.Days == 0 {
 				continue
 			}
-			e := expiry{res: res, ref: Ref{kind, c.ID}, of: c.Incarnation, retention: retention}
+			e := expiry{res: res, ref: Ref{kind, c.ID}, of: c.Incarnation, faces: c.faces(), retention: retention}
 			if !kind.isGroup() {
 				if e.days, err = enrolmentDays(r, c.Incarnation); err != nil {
 					return nil, err
@@ -239,7 +240,7 @@ func (e *expiry) each(r sealed.Reader, found func(uuid) error) error {
 		}
 		return nil
 	}
-	for f, err := range faces.In(e.of.String()).All(r) {
+	for f, err := range e.faces.All(r) {
 		clear(f.Template)
 		if err == nil {
 			err = offer(e.faceEnrolledAt(f), f.ID)
@@ -283,7 +284,7 @@ func (s *Service) expirePart(ctx context.Context, e expiry, ids []string) (int, 
 	if err != nil || len(gone) == 0 {
 		return 0, err
 	}
-	s.galleries.Change(scope(e.res, c), func(g *gallery.Gallery) error {
+	s.changeGalleries(e.res, c, func(g *gallery.Gallery) error {
 		for _, id := range gone {
 			if e.ref.Kind.isGroup() {
 				g.RemoveOwner(gallery.ID(id))
@@ -322,7 +323,7 @@ func (e *expiry) remove(tx sealed.Tx, c collectionRecord, st *stateRecord, id st
 		}
 		return p.ID, removePerson(tx, e.ref.Kind, c, st, p)
 	}
-	f, err := faces.In(e.of.String()).Get(tx, id)
+	f, err := c.faces().Get(tx, id)
 	if errors.Is(err, sealed.ErrNotFound) {
 		return gone, nil
 	}
@@ -333,6 +334,5 @@ func (e *expiry) remove(tx sealed.Tx, c collectionRecord, st *stateRecord, id st
 	if over, err := e.over(tx, e.faceEnrolledAt(f), f.ID); err != nil || !over {
 		return gone, err
 	}
-	st.Faces--
-	return f.ID, removeFace(tx, c, f.ID)
+	return f.ID, removeFace(tx, c, st, f.ID)
 }

@@ -145,6 +145,9 @@ func (s *Service) GalleryBytes() int64 { return s.galleries.Stats().Bytes }
 // TrainNow performs the trainings of a resource that are under way, as Run does.
 func (s *Service) TrainNow(ctx context.Context, res visage.Resource) { s.train(ctx, res.ID) }
 
+// SweepNow removes from a resource's space what nobody can ask for, as Run does.
+func (s *Service) SweepNow(ctx context.Context, res visage.Resource) { s.sweep(ctx, res.ID) }
+
 // EncodeFace encodes the record of a face.
 func EncodeFace(id, person [16]byte, sequence uint64, template []float32) ([]byte, error) {
 	return faceRecord{ID: id, Person: person, Sequence: sequence, Template: template}.MarshalBinary()

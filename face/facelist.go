@@ -2,6 +2,7 @@ package face
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/visage-face/visage"
@@ -35,10 +36,11 @@ func (s *Service) AddFace(ctx context.Context, res visage.Resource, list Ref, e 
 		return "", fmt.Errorf("add face to %s: %w", list.Kind, err)
 	}
 	f := faceRecord{ID: newUUID()}
+	templates, err := s.enrolAll(ctx, c, e)
 	if list.Kind != FaceList { // a gallery of a small list that is being loaded takes the template later
-		defer func() { clear(f.Template) }()
+		defer wipe(templates)
 	}
-	if f.Template, err = s.enrol(ctx, c, e); err != nil {
+	if err != nil {
 		return "", fmt.Errorf("add face to %s: %w", list.Kind, err)
 	}
 	err = s.update(ctx, res, func(tx sealed.Tx) error {
@@ -49,8 +51,10 @@ func (s *Service) AddFace(ctx context.Context, res visage.Resource, list Ref, e 
 		if now.Incarnation != c.Incarnation {
 			return list.notFound() // the list that the template was made for
 		}
-		st.Faces++
-		return putFace(tx, list.Kind, c, &st, &f, e.UserData)
+		if err := now.sameSides(c); err != nil {
+			return err
+		}
+		return putFace(tx, list.Kind, now, &st, &f, templates, e.UserData)
 	})
 	if err != nil {
 		return "", fmt.Errorf("add face to %s: %w", list.Kind, err)
@@ -59,12 +63,11 @@ func (s *Service) AddFace(ctx context.Context, res visage.Resource, list Ref, e 
 	if list.Kind == FaceList {
 		// Small lists are searched as they are. The gallery comes before the order: whoever learns the id from a list can
 		// be sure that deleting the face finds it in both.
-		s.galleries.Change(scope(res, c), func(g *gallery.Gallery) error {
-			if g.Has(gallery.ID(f.ID)) {
-				return nil
-			}
-			return g.Add(f.entry())
-		})
+		for i, side := range c.sides() {
+			added := f
+			added.Template = templates[i]
+			s.galleries.Change(scope(res, side), added.addTo)
+		}
 	}
 	s.orders.change(contentsOrder(res, c), idChange{id: string(f.ID[:]), added: true})
 	return f.ID.String(), nil
@@ -87,28 +90,22 @@ func (s *Service) Faces(ctx context.Context, res visage.Resource, list Ref, p Pa
 	if err != nil {
 		return nil, fmt.Errorf("list faces: %w", err)
 	}
-	of := faces.In(c.Incarnation.String())
-	listed := listing{
-		lease: s.space(res).Lease(), name: contentsOrder(res, c), text: rawText,
-		scan: func(add func(string)) error {
-			return s.view(ctx, res, func(r sealed.Reader) error {
-				for f, err := range of.All(r) {
-					if err != nil {
-						return err
-					}
-					add(string(f.ID[:]))
+	page, err := readPage(ctx, s, res, s.contents(ctx, res, list, c), p.Start, top,
+		func(r sealed.Reader, id string) (PersistedFace, error) {
+			there, err := c.faces().Has(r, rawText(id))
+			if err == nil && !there { // or a migration has ended since
+				if c, err = find(r, list); err == nil {
+					there, err = c.faces().Has(r, rawText(id))
 				}
-				return nil
-			})
-		},
-	}
-	page, err := readPage(ctx, s, res, listed, p.Start, top, func(r sealed.Reader, id string) (PersistedFace, error) {
-		f, err := of.Get(r, rawText(id))
-		if err != nil {
-			return PersistedFace{}, err
-		}
-		return persisted(r, c, f)
-	})
+			}
+			if err == nil && !there {
+				err = sealed.ErrNotFound
+			}
+			if err != nil {
+				return PersistedFace{}, err
+			}
+			return persisted(r, c, faceRecord{ID: uuid([]byte(id))})
+		})
 	if err != nil {
 		return nil, fmt.Errorf("list faces: %w", err)
 	}
@@ -184,16 +181,15 @@ func (s *Service) DeleteFace(ctx context.Context, res visage.Resource, list Ref,
 		if err := mayDelete(tx, c, faceID); err != nil {
 			return err
 		}
-		if err := removeFace(tx, c, f.ID); err != nil {
+		if err := removeFace(tx, c, &st, f.ID); err != nil {
 			return err
 		}
-		st.Faces--
 		return putState(tx, list.Kind, c, st)
 	})
 	if err != nil {
 		return fmt.Errorf("delete face: %w", err)
 	}
-	s.galleries.Change(scope(res, c), func(g *gallery.Gallery) error {
+	s.changeGalleries(res, c, func(g *gallery.Gallery) error {
 		g.Remove(gallery.ID(f.ID))
 		return nil
 	})
@@ -211,16 +207,26 @@ func persisted(r sealed.Reader, c collectionRecord, f faceRecord) (PersistedFace
 	return PersistedFace{ID: f.ID.String(), UserData: data}, err
 }
 
-// putFace stores a new face as the next in the enrolment order of its collection, and the state with it.
-func putFace(tx sealed.Tx, kind Kind, c collectionRecord, st *stateRecord, f *faceRecord, data *string) error {
+// putFace stores a new face, with a template for each side, as the next in the enrolment order of its collection, and the
+// state with it.
+func putFace(
+	tx sealed.Tx, kind Kind, c collectionRecord, st *stateRecord, f *faceRecord, templates []template, data *string,
+) error {
 	st.Sequence++
 	f.Sequence = st.Sequence
-	of := c.Incarnation.String()
-	if err := faces.In(of).Add(tx, f.ID.String(), *f); err != nil {
-		return fmt.Errorf("write face: %w", err)
+	for i, side := range c.sides() {
+		record := *f
+		record.Template = templates[i]
+		if err := side.faces().Add(tx, f.ID.String(), record); err != nil {
+			return fmt.Errorf("write face: %w", err)
+		}
+	}
+	st.Faces++
+	if c.Migration != nil {
+		st.Sent++
 	}
 	if data != nil {
-		if err := userData.In(of).Add(tx, f.ID.String(), userDataRecord{UserData: *data}); err != nil {
+		if err := userData.In(c.Incarnation.String()).Add(tx, f.ID.String(), userDataRecord{UserData: *data}); err != nil {
 			return fmt.Errorf("write userData of a face: %w", err)
 		}
 	}
@@ -232,11 +238,20 @@ func putFace(tx sealed.Tx, kind Kind, c collectionRecord, st *stateRecord, f *fa
 	return putState(tx, kind, c, *st)
 }
 
-// removeFace deletes a face with its userData.
-func removeFace(tx sealed.Tx, c collectionRecord, id uuid) error {
+// removeFace deletes a face with its userData, and takes it from the state, which is the caller's to write.
+func removeFace(tx sealed.Tx, c collectionRecord, st *stateRecord, id uuid) error {
 	of := c.Incarnation.String()
-	if err := remove(tx, faces.In(of), id.String()); err != nil {
+	if err := remove(tx, c.faces(), id.String()); err != nil {
 		return err
+	}
+	st.Faces--
+	if c.Migration != nil {
+		switch err := c.next().faces().Delete(tx, id.String()); {
+		case err == nil:
+			st.Sent--
+		case !errors.Is(err, sealed.ErrNotFound):
+			return fmt.Errorf("delete the face of a migration: %w", err)
+		}
 	}
 	if err := remove(tx, matched.In(of), id.String()); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package face_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -37,10 +38,11 @@ type fake struct {
 	name     string
 	supports vision.Attributes
 	want     func(vision.Want) // if set, is told what was asked for
+	numbers  int               // length of its templates; 0: dim
 }
 
 func (f *fake) Name() string                 { return f.name }
-func (f *fake) Dim() int                     { return dim }
+func (f *fake) Dim() int                     { return cmp.Or(f.numbers, dim) }
 func (f *fake) Supports() vision.Attributes  { return f.supports }
 func (f *fake) Confidence(d float64) float64 { return 1 - d/0.8 } // 0.5 at 0.4
 func (f *fake) Threshold(n int) float64      { return min(0.5+float64(n)/20, 0.99) }
@@ -82,7 +84,7 @@ func (f *fake) Detect(ctx context.Context, photo []byte, want vision.Want) (*vis
 	}
 	for _, i := range chosen {
 		if word := strings.Fields(string(photo))[i]; want.Templates && !strings.HasPrefix(word, "?") {
-			p.Faces[i].Template = template(word)
+			p.Faces[i].Template = templateOf(word, f.Dim())
 		}
 		if want.Landmarks {
 			p.Faces[i].Landmarks = &vision.Landmarks{PupilLeft: vision.Point{X: 1, Y: 2}}
@@ -120,20 +122,22 @@ func (f *fake) Detect(ctx context.Context, photo []byte, want vision.Want) (*vis
 }
 
 // template makes a unit vector of a word: "ann" near "ann.1", nearer than to "ann.9".
-func template(word string) []float32 {
+func template(word string) []float32 { return templateOf(word, dim) }
+
+func templateOf(word string, numbers int) []float32 {
 	name, number, _ := strings.Cut(word, ".")
 	var n float64
 	fmt.Sscanf(number, "%g", &n)
 	h := fnv.New64a()
 	h.Write([]byte(name))
 	base, aside := mathrand.New(mathrand.NewPCG(h.Sum64(), 1)), mathrand.New(mathrand.NewPCG(h.Sum64(), 2))
-	v := make([]float64, dim)
+	v := make([]float64, numbers)
 	square := 0.0
 	for i := range v {
 		v[i] = base.NormFloat64() + 0.05*n*aside.NormFloat64()
 		square += v[i] * v[i]
 	}
-	t := make([]float32, dim)
+	t := make([]float32, numbers)
 	for i := range v {
 		t[i] = float32(v[i] / math.Sqrt(square))
 	}
@@ -171,19 +175,29 @@ func newRigAudited(t testing.TB, auditor face.Auditor) *rig {
 
 func newRigWith(t testing.TB, store *sealed.Store, galleryBytes int64, model *fake, auditor face.Auditor, others ...*fake) *rig {
 	t.Helper()
+	models := map[string]face.Recogniser{
+		"recognition_01": model, "recognition_02": model, "recognition_03": model, "recognition_04": model,
+	}
+	r := newRigServing(t, store, galleryBytes, models, auditor, others...)
+	r.model = model
+	return r
+}
+
+// newRigServing makes a service whose models are served by several packs.
+func newRigServing(
+	t testing.TB, store *sealed.Store, galleryBytes int64, models map[string]face.Recogniser, auditor face.Auditor, others ...*fake,
+) *rig {
+	t.Helper()
 	r := &rig{
 		res:   visage.Resource{ID: visage.ResourceID{1}, Name: "default", Tier: visage.S0},
-		store: store, model: model,
+		store: store,
 	}
 	packs := map[string]face.Recogniser{}
 	for _, other := range others {
 		packs[other.name] = other
 	}
 	s, err := face.New(face.Config{
-		Store: store, Packs: packs,
-		Models: map[string]face.Recogniser{
-			"recognition_01": r.model, "recognition_02": r.model, "recognition_03": r.model, "recognition_04": r.model,
-		},
+		Store: store, Packs: packs, Models: models,
 		Resources: func(context.Context) ([]visage.ResourceID, error) {
 			return []visage.ResourceID{r.res.ID}, nil
 		},

@@ -150,7 +150,7 @@ func (s *Service) identify(
 		if probes, err = s.probes(r, visage.Invalid, q.FaceIDs...); err != nil {
 			return err
 		}
-		if m, err = s.comparable(c, probes...); err != nil {
+		if c, m, err = s.comparable(c, probes...); err != nil {
 			return err
 		}
 		return st.searchable(group)
@@ -181,7 +181,7 @@ func (s *Service) identify(
 		answer[i] = Identified{FaceID: q.FaceIDs[i], Candidates: []Candidate{}}
 		for k, match := range matches {
 			if k == 0 && confidence(m, match.Distance) >= samePerson {
-				s.recognised(res, group.Kind, c.Incarnation, uuid(match.Owner))
+				s.recognised(res, group, c, uuid(match.Owner))
 			}
 			if score := confidence(m, match.Distance); score >= least {
 				answer[i].Candidates = append(answer[i].Candidates, Candidate{uuid(match.Owner).String(), score})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -25,24 +26,24 @@ type matchKey struct {
 // matchLog is who was recognised since it was last written. A crash loses it: at most a minute of matches.
 type matchLog struct {
 	mu   sync.Mutex // guards all below
-	refs map[uuid]Kind
+	refs map[uuid]Ref
 	days map[matchKey]int64
 }
 
 func newMatchLog() *matchLog {
-	return &matchLog{refs: make(map[uuid]Kind), days: make(map[matchKey]int64)}
+	return &matchLog{refs: make(map[uuid]Ref), days: make(map[matchKey]int64)}
 }
 
 // recognised notes that somebody was recognised.
-func (s *Service) recognised(res visage.Resource, kind Kind, of uuid, id uuid) {
+func (s *Service) recognised(res visage.Resource, ref Ref, c collectionRecord, id uuid) {
 	m := s.matches
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key := matchKey{res.ID, of, id}
+	key := matchKey{res.ID, c.Incarnation, id}
 	if _, ok := m.days[key]; !ok && len(m.days) >= mostMatches {
 		return
 	}
-	m.refs[of] = kind
+	m.refs[c.Incarnation] = ref
 	m.days[key] = dayNumber(time.Now())
 }
 
@@ -66,23 +67,20 @@ func (m *matchLog) take(res visage.ResourceID) map[matchKey]int64 {
 	return taken
 }
 
-func (m *matchLog) putBack(some map[matchKey]int64, kinds map[uuid]Kind) {
+func (m *matchLog) putBack(some map[matchKey]int64, refs map[uuid]Ref) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for key, when := range some {
 		m.days[key] = max(m.days[key], when)
-		m.refs[key.of] = kinds[key.of]
+		m.refs[key.of] = refs[key.of]
 	}
 }
 
-func (m *matchLog) kinds() map[uuid]Kind {
+// collections returns the lists and groups in which somebody was recognised, by incarnation.
+func (m *matchLog) collections() map[uuid]Ref {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	kinds := make(map[uuid]Kind, len(m.refs))
-	for of, kind := range m.refs {
-		kinds[of] = kind
-	}
-	return kinds
+	return maps.Clone(m.refs)
 }
 
 // resources returns the resources of which something waits.
@@ -100,7 +98,7 @@ func (m *matchLog) resources() []visage.ResourceID {
 
 // writeMatches stores who was recognised, where a retention asks for it. What cannot be stored now waits on.
 func (s *Service) writeMatches(ctx context.Context, res visage.Resource) error {
-	kinds := s.matches.kinds()
+	refs := s.matches.collections()
 	taken := s.matches.take(res.ID)
 	if len(taken) == 0 {
 		return nil
@@ -125,7 +123,7 @@ func (s *Service) writeMatches(ctx context.Context, res visage.Resource) error {
 		if err == nil {
 			err = s.update(ctx, res, func(tx sealed.Tx) error {
 				for _, key := range part {
-					if err := putMatch(tx, kinds[key.of], key, taken[key]); err != nil {
+					if err := putMatch(tx, refs[key.of], key, taken[key]); err != nil {
 						return err
 					}
 				}
@@ -139,7 +137,7 @@ func (s *Service) writeMatches(ctx context.Context, res visage.Resource) error {
 		}
 	}
 	if err != nil {
-		s.matches.putBack(taken, kinds)
+		s.matches.putBack(taken, refs)
 	}
 	if errors.Is(err, sealed.ErrFull) {
 		return nil // who was recognised is written once there is room again
@@ -148,15 +146,23 @@ func (s *Service) writeMatches(ctx context.Context, res visage.Resource) error {
 }
 
 // putMatch writes one match, of somebody who is still there and was not recognised that day already.
-func putMatch(tx sealed.Tx, kind Kind, key matchKey, when int64) error {
+func putMatch(tx sealed.Tx, ref Ref, key matchKey, when int64) error {
 	of, id := key.of.String(), key.id.String()
 	var err error
-	if kind.isGroup() {
+	if ref.Kind.isGroup() {
 		_, err = persons.In(of).Get(tx, id)
 	} else {
-		var f faceRecord
-		f, err = faces.In(of).Get(tx, id)
-		clear(f.Template)
+		var c collectionRecord
+		c, err = find(tx, ref)
+		if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound || c.Incarnation != key.of {
+			return nil
+		}
+		if err == nil {
+			var there bool
+			if there, err = c.faces().Has(tx, id); err == nil && !there {
+				return nil
+			}
+		}
 	}
 	if errors.Is(err, sealed.ErrNotFound) {
 		return nil

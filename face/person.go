@@ -120,21 +120,7 @@ func (s *Service) Persons(ctx context.Context, res visage.Resource, group Ref, p
 		return nil, fmt.Errorf("list persons: %w", err)
 	}
 	of := persons.In(c.Incarnation.String())
-	listed := listing{
-		lease: s.space(res).Lease(), name: contentsOrder(res, c), text: rawText,
-		scan: func(add func(string)) error {
-			return s.view(ctx, res, func(r sealed.Reader) error {
-				for p, err := range of.All(r) {
-					if err != nil {
-						return err
-					}
-					add(string(p.ID[:]))
-				}
-				return nil
-			})
-		},
-	}
-	found, err := readPage(ctx, s, res, listed, page.Start, top, func(r sealed.Reader, id string) (Person, error) {
+	found, err := readPage(ctx, s, res, s.contents(ctx, res, group, c), page.Start, top, func(r sealed.Reader, id string) (Person, error) {
 		p, err := of.Get(r, rawText(id))
 		return p.person(), err
 	})
@@ -232,7 +218,7 @@ func (s *Service) DeletePerson(ctx context.Context, res visage.Resource, ref Per
 	if err != nil {
 		return fmt.Errorf("delete person: %w", err)
 	}
-	s.galleries.Change(scope(res, c), func(g *gallery.Gallery) error {
+	s.changeGalleries(res, c, func(g *gallery.Gallery) error {
 		g.RemoveOwner(gallery.ID(gone))
 		return nil
 	})
@@ -244,7 +230,7 @@ func (s *Service) DeletePerson(ctx context.Context, res visage.Resource, ref Per
 // removePerson removes a person with its faces, and from the state and totals, of which the state is the caller's to write.
 func removePerson(tx sealed.Tx, kind Kind, c collectionRecord, st *stateRecord, p personRecord) error {
 	for _, f := range p.Faces {
-		if err := removeFace(tx, c, f); err != nil {
+		if err := removeFace(tx, c, st, f); err != nil {
 			return err
 		}
 	}
@@ -257,7 +243,6 @@ func removePerson(tx sealed.Tx, kind Kind, c collectionRecord, st *stateRecord, 
 		return fmt.Errorf("write totals: %w", err)
 	}
 	st.Persons--
-	st.Faces -= len(p.Faces)
 	of := c.Incarnation.String()
 	if err := remove(tx, matched.In(of), p.ID.String()); err != nil {
 		return err
@@ -293,8 +278,9 @@ func (s *Service) AddPersonFace(ctx context.Context, res visage.Resource, ref Pe
 		return "", fmt.Errorf("add face to person: %w", err)
 	}
 	f := faceRecord{ID: newUUID()}
-	defer func() { clear(f.Template) }()
-	if f.Template, err = s.enrol(ctx, before, e); err != nil {
+	templates, err := s.enrolAll(ctx, before, e)
+	defer wipe(templates)
+	if err != nil {
 		return "", fmt.Errorf("add face to person: %w", err)
 	}
 	// No gallery follows: a group is searched as it was trained.
@@ -304,11 +290,13 @@ func (s *Service) AddPersonFace(ctx context.Context, res visage.Resource, ref Pe
 			if err := room(*p); err != nil {
 				return false, err
 			}
+			if err := c.sameSides(before); err != nil {
+				return false, err
+			}
 			f.Person = p.ID
 			p.Enrolled = time.Now().Unix()
 			p.Faces = append(slices.Clip(p.Faces), f.ID)
-			st.Faces++
-			return true, putFace(tx, ref.Group.Kind, c, st, &f, e.UserData)
+			return true, putFace(tx, ref.Group.Kind, c, st, &f, templates, e.UserData)
 		})
 	if err != nil {
 		return "", fmt.Errorf("add face to person: %w", err)
@@ -382,8 +370,7 @@ func (s *Service) DeletePersonFace(ctx context.Context, res visage.Resource, ref
 			}
 			gone = f.ID
 			p.Faces = slices.DeleteFunc(slices.Clone(p.Faces), func(id uuid) bool { return id == f.ID })
-			st.Faces--
-			if err := removeFace(tx, c, f.ID); err != nil {
+			if err := removeFace(tx, c, st, f.ID); err != nil {
 				return false, err
 			}
 			return true, putState(tx, ref.Group.Kind, c, *st)
@@ -391,7 +378,7 @@ func (s *Service) DeletePersonFace(ctx context.Context, res visage.Resource, ref
 	if err != nil {
 		return fmt.Errorf("delete face of person: %w", err)
 	}
-	s.galleries.Change(scope(res, c), func(g *gallery.Gallery) error {
+	s.changeGalleries(res, c, func(g *gallery.Gallery) error {
 		g.Remove(gallery.ID(gone))
 		return nil
 	})

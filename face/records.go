@@ -15,13 +15,13 @@ var (
 	collections = sealed.NewTable[collectionRecord]("face.collection", 1)         // In(kind), by the caller's id
 	states      = sealed.NewTable[stateRecord]("face.state", 1)                   // In(kind), by incarnation
 	persons     = sealed.NewTable[personRecord]("face.person", 1)                 // In(incarnation), by person id
-	faces       = sealed.NewTable[faceRecord]("face.face", 1, sealed.FixedSize()) // In(incarnation), by persisted face id
+	faces       = sealed.NewTable[faceRecord]("face.face", 1, sealed.FixedSize()) // In(collectionRecord.templates), by persisted face id
 	userData    = sealed.NewTable[userDataRecord]("face.userdata", 1)             // In(incarnation), by persisted face id; only where set
 	detections  = sealed.NewTable[detectionRecord]("face.detection", 1)           // In(hour), by face id
 	hours       = sealed.NewTable[hourRecord]("face.hour", 1)                     // In(), by hour: the containers of detections there are
 	totals      = sealed.NewTable[totalsRecord]("face.totals", 1)                 // In(), one record
 	jobs        = sealed.NewTable[jobRecord]("face.job", 1)                       // In(), by incarnation: trainings not yet ended
-	trash       = sealed.NewTable[trashRecord]("face.trash", 1)                   // In(), by incarnation: contents to be dropped
+	trash       = sealed.NewTable[trashRecord]("face.trash", 1)                   // In(), by name of the containers: contents to be dropped
 )
 
 // totalsID is the id of the only record of totals.
@@ -34,7 +34,19 @@ type collectionRecord struct {
 	Name        string  `cbor:"3,keyasint"`
 	UserData    *string `cbor:"4,keyasint"`
 	Model       string  `cbor:"5,keyasint"` // the recognition model
-	Networks    string  `cbor:"6,keyasint"` // the recogniser's Name at creation
+	Networks    string  `cbor:"6,keyasint"` // the recogniser's Name at creation, or at the last completed migration
+	// Templates names the container of the faces; zero: the incarnation does. A migration makes one of its own.
+	Templates uuid             `cbor:"7,keyasint,omitzero"`
+	Migration *migrationRecord `cbor:"8,keyasint,omitempty"` // nil: none is under way
+}
+
+// migrationRecord is a migration to another pack, while it is under way. Its templates lie beside those of the collection
+// until it is complete, under the same ids, persons and sequence numbers.
+type migrationRecord struct {
+	Model     string `cbor:"1,keyasint"`
+	Networks  string `cbor:"2,keyasint"`
+	Templates uuid   `cbor:"3,keyasint"`
+	Started   int64  `cbor:"4,keyasint"` // Unix seconds
 }
 
 // stateRecord is what changes with the contents of a collection, in the same transactions.
@@ -44,7 +56,8 @@ type stateRecord struct {
 	Sequence uint64         `cbor:"3,keyasint"` // of the face added last; never falls
 	Trained  uint64         `cbor:"4,keyasint"` // searches see faces up to this number: that of the last successful training
 	Training trainingRecord `cbor:"5,keyasint"`
-	Day      int64          `cbor:"6,keyasint"` // of the last enrolment in a list, since the Unix epoch; see dayRecord
+	Day      int64          `cbor:"6,keyasint"`           // of the last enrolment in a list, since the Unix epoch; see dayRecord
+	Sent     int            `cbor:"7,keyasint,omitempty"` // of Faces, those that have a template of the migration under way
 }
 
 // trainingRecord is the latest training. Times are Unix microseconds; zero: not yet.
@@ -103,7 +116,16 @@ type jobRecord struct {
 }
 
 type trashRecord struct {
-	Of uuid `cbor:"1,keyasint"`
+	Of        uuid `cbor:"1,keyasint"`
+	Templates bool `cbor:"2,keyasint,omitempty"` // only faces lie there, those of one pack: the collection may live on
+}
+
+// id keeps what is to be dropped while a collection lives apart from what is when it is deleted.
+func (t trashRecord) id() string {
+	if t.Templates {
+		return "templates/" + t.Of.String()
+	}
+	return t.Of.String()
 }
 
 // template is a face's vector. Encoded: each number as a float32 (IEEE 754), little endian.

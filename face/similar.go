@@ -157,7 +157,7 @@ func (s *Service) similarListed(
 		if probes, err = s.probes(r, visage.Invalid, q.FaceID); err != nil {
 			return err
 		}
-		if m, err = s.comparable(c, probes...); err != nil {
+		if c, m, err = s.comparable(c, probes...); err != nil {
 			return err
 		}
 		if list.Kind == LargeFaceList {
@@ -187,7 +187,7 @@ func (s *Service) similarListed(
 	found := make([]Similar, len(matches[0]))
 	for i, match := range matches[0] {
 		if confidence(m, match.Distance) >= samePerson {
-			s.recognised(res, list.Kind, c.Incarnation, uuid(match.ID))
+			s.recognised(res, list, c, uuid(match.ID))
 		}
 		found[i] = Similar{PersistedFaceID: uuid(match.ID).String(), Confidence: confidence(m, match.Distance)}
 	}

@@ -130,7 +130,7 @@ func findFace(r sealed.Reader, c collectionRecord, person uuid, id string) (face
 	if _, err := parseUUID(id); err != nil {
 		return faceRecord{}, notFound
 	}
-	f, err := faces.In(c.Incarnation.String()).Get(r, id)
+	f, err := c.faces().Get(r, id)
 	if errors.Is(err, sealed.ErrNotFound) || err == nil && f.Person != person {
 		return faceRecord{}, notFound
 	}

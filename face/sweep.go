@@ -16,7 +16,7 @@ func (s *Service) sweep(ctx context.Context, id visage.ResourceID) {
 	res := visage.Resource{ID: id}
 	now := hourNumber(time.Now())
 	var over []int64
-	var dropped []uuid
+	var dropped []trashRecord
 	err := s.view(ctx, res, func(r sealed.Reader) error {
 		over, dropped = nil, nil
 		for h, err := range hours.In().All(r) {
@@ -31,7 +31,7 @@ func (s *Service) sweep(ctx context.Context, id visage.ResourceID) {
 			if err != nil {
 				return err
 			}
-			dropped = append(dropped, t.Of)
+			dropped = append(dropped, t)
 		}
 		return nil
 	})
@@ -40,9 +40,9 @@ func (s *Service) sweep(ctx context.Context, id visage.ResourceID) {
 			err = s.dropHour(ctx, res, hour)
 		}
 	}
-	for _, of := range dropped {
+	for _, t := range dropped {
 		if err == nil {
-			err = s.dropContents(ctx, res, of)
+			err = s.dropContents(ctx, res, t)
 		}
 	}
 	if err == nil {
@@ -64,19 +64,33 @@ func (s *Service) dropHour(ctx context.Context, res visage.Resource, hour int64)
 	return err
 }
 
-// dropContents removes what was in a deleted collection.
-func (s *Service) dropContents(ctx context.Context, res visage.Resource, of uuid) error {
-	name, space := of.String(), s.space(res)
-	for _, drop := range []func(context.Context, *sealed.Space) error{
-		persons.In(name).Drop, faces.In(name).Drop, userData.In(name).Drop, enrolled.In(name).Drop, matched.In(name).Drop,
-	} {
+// putTrash notes what is to be dropped.
+func putTrash(tx sealed.Tx, t trashRecord) error {
+	if err := trash.In().Put(tx, t.id(), t); err != nil {
+		return fmt.Errorf("note what is to be dropped: %w", err)
+	}
+	return nil
+}
+
+// dropContents removes what was in a deleted collection, or the templates that a migration left.
+func (s *Service) dropContents(ctx context.Context, res visage.Resource, t trashRecord) error {
+	name, space := t.Of.String(), s.space(res)
+	drops := []func(context.Context, *sealed.Space) error{faces.In(name).Drop}
+	if !t.Templates {
+		drops = append(drops, persons.In(name).Drop, userData.In(name).Drop, enrolled.In(name).Drop, matched.In(name).Drop)
+	}
+	for _, drop := range drops {
 		if err := drop(ctx, space); err != nil {
 			return fmt.Errorf("drop contents of a deleted collection: %w", outcome(err))
 		}
 	}
-	receipt, err := s.erase(ctx, res, func(tx sealed.Tx) error { return remove(tx, trash.In(), name) })
+	receipt, err := s.erase(ctx, res, func(tx sealed.Tx) error { return remove(tx, trash.In(), t.id()) })
 	if err == nil {
-		s.told(ctx, res, Erasure{What: ErasedContents, Receipt: receipt})
+		what := ErasedContents
+		if t.Templates {
+			what = ErasedTemplates
+		}
+		s.told(ctx, res, Erasure{What: what, Receipt: receipt})
 	}
 	return err
 }

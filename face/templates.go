@@ -23,9 +23,25 @@ func (f faceRecord) entry() gallery.Entry {
 	return gallery.Entry{ID: gallery.ID(f.ID), Owner: gallery.ID(f.Person), Order: f.Sequence, Vector: f.Template}
 }
 
-// scope names the galleries of a collection.
+// addTo adds the face to a gallery, unless it is in it already.
+func (f faceRecord) addTo(g *gallery.Gallery) error {
+	if g.Has(gallery.ID(f.ID)) {
+		return nil
+	}
+	return g.Add(f.entry())
+}
+
+// scope names the galleries of a collection by one pack.
 func scope(res visage.Resource, c collectionRecord) string {
-	return string(res.ID[:]) + string(c.Incarnation[:])
+	of := c.templates()
+	return string(res.ID[:]) + string(of[:])
+}
+
+// changeGalleries applies a change to the galleries of a collection, by whichever pack.
+func (s *Service) changeGalleries(res visage.Resource, c collectionRecord, change func(*gallery.Gallery) error) {
+	for _, side := range c.sides() {
+		s.galleries.Change(scope(res, side), change)
+	}
 }
 
 // withGallery calls use with the faces of a collection up to a sequence number, or all for live, loading them first if
@@ -65,8 +81,16 @@ func load(
 	if now.Incarnation != c.Incarnation {
 		return ref.notFound()
 	}
-	g.Expect(st.Faces) // or fewer: those that were added since the training are not searched
-	err = faces.In(c.Incarnation.String()).Each(ctx, r, func(encoded []byte) error {
+	expected := st.Faces // or fewer: those that were added since the training are not searched
+	switch {
+	case now.templates() == c.templates():
+	case now.Migration != nil && now.Migration.Templates == c.templates():
+		expected = st.Sent
+	default:
+		return gallery.ErrDropped // a migration has ended, and what c names may be half dropped
+	}
+	g.Expect(expected)
+	err = c.faces().Each(ctx, r, func(encoded []byte) error {
 		f, template, err := parseFace(encoded)
 		if err != nil {
 			return err

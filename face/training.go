@@ -186,7 +186,9 @@ func (s *Service) trainOne(ctx context.Context, res visage.Resource, job jobReco
 		return nil
 	}
 	s.metrics.trainings.WithLabelValues(string(Succeeded)).Inc()
-	s.galleries.Drop(scope(res, c), &st.Training.UpTo)
+	for _, side := range c.sides() {
+		s.galleries.Drop(scope(res, side), &st.Training.UpTo)
+	}
 	return nil
 }
 

@@ -83,7 +83,8 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 	case group.ID != "" && !validID(group.ID):
 		return Verdict{}, badArgument("The group id %q has not the shape of one.", printable(group.ID))
 	}
-	var of, person uuid
+	var c collectionRecord
+	var person uuid
 	var probes []detectionRecord
 	var templates [][]float32
 	defer func() {
@@ -99,21 +100,23 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 		if group.ID == "" {
 			return noDirectory(q.PersonID)
 		}
-		c, err := find(r, group)
-		if err != nil {
+		if c, err = find(r, group); err != nil {
 			return asInvalid(err)
 		}
-		of = c.Incarnation
 		p, err := findPerson(r, c, q.PersonID)
 		if err != nil {
 			return asInvalid(err)
 		}
-		if _, err := s.comparable(c, probes...); err != nil {
+		side, _, err := s.comparable(c, probes...)
+		if err != nil {
 			return err
 		}
 		person, templates = p.ID, nil
 		for _, id := range p.Faces {
-			f, err := faces.In(c.Incarnation.String()).Get(r, id.String())
+			f, err := side.faces().Get(r, id.String())
+			if side.templates() != c.templates() && errors.Is(err, sealed.ErrNotFound) {
+				continue // not sent yet
+			}
 			if err != nil {
 				return fmt.Errorf("read face of person: %w", noLonger(err))
 			}
@@ -125,11 +128,11 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 		return Verdict{}, err
 	}
 	if len(templates) == 0 {
-		return Verdict{}, visage.Refuse(visage.NotFound, "PersistedFaceNotFound", "The person %s has no face.", q.PersonID)
+		return Verdict{}, visage.Refuse(visage.NotFound, "PersistedFaceNotFound", "The person %s has no face, or none by this model.", q.PersonID)
 	}
 	v, err := s.verdict(ctx, probes[0], templates...)
 	if v.Identical {
-		s.recognised(res, group.Kind, of, person)
+		s.recognised(res, group, c, person)
 	}
 	return v, err
 }

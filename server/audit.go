@@ -243,7 +243,7 @@ func (a faceAudit) Erased(ctx context.Context, e face.Erasure) error {
 	event := audit.Event{
 		Kind: map[face.Erased]audit.Kind{
 			face.ErasedPerson: audit.PersonDelete, face.ErasedFace: audit.FaceDelete, face.ErasedGroup: audit.GroupDelete,
-			face.ErasedContents: audit.GroupDelete,
+			face.ErasedContents: audit.GroupDelete, face.ErasedTemplates: audit.GroupDelete,
 		}[e.What],
 		Outcome: audit.Done, Resource: e.Resource, RequestID: e.By.RequestID, Details: map[audit.Detail]string{},
 	}
@@ -258,8 +258,8 @@ func (a faceAudit) Erased(ctx context.Context, e face.Erasure) error {
 	if e.Ref != (face.Ref{}) {
 		event.Details[audit.DetailGroup] = e.Ref.Kind.String() + "/" + e.Ref.ID
 	}
-	if e.What == face.ErasedContents {
-		event.Details[audit.DetailOperation] = "contents"
+	if e.What == face.ErasedContents || e.What == face.ErasedTemplates {
+		event.Details[audit.DetailOperation] = string(e.What)
 	}
 	if e.Receipt.Epoch != 0 {
 		records, sums := 0, sha256.New()

@@ -103,7 +103,7 @@ func (p *plane) collectionRoutes(f family) []api.Route {
 	if f.trained {
 		routes = append(routes, p.trainingRoutes(f)...)
 	}
-	return routes
+	return append(routes, p.migrationRoutes(f)...)
 }
 
 func (p *plane) create(f family) handle {

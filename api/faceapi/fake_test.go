@@ -18,13 +18,12 @@ import (
 // Everybody but "ben" wears glasses, a hat and a mask.
 type fake struct {
 	bare bool // no network sees what faces wear
+	wide bool // it is of another pack, whose templates are longer
 }
 
 // dim is the length of the fake's templates.
 const dim = 16
 
-func (fake) Name() string                 { return "fake" }
-func (fake) Dim() int                     { return dim }
 func (fake) Threshold(int) float64        { return 0.5 }
 func (fake) Confidence(d float64) float64 { return max(0, 1-d) } // 0.5 at a distance of 0.5
 func (f fake) Supports() vision.Attributes {
@@ -33,6 +32,20 @@ func (f fake) Supports() vision.Attributes {
 		return measured
 	}
 	return measured | vision.Glasses | vision.Occlusion | vision.Accessories | vision.Mask
+}
+
+func (f fake) Name() string {
+	if f.wide {
+		return "wide fake"
+	}
+	return "fake"
+}
+
+func (f fake) Dim() int {
+	if f.wide {
+		return 2 * dim
+	}
+	return dim
 }
 
 var flaws = map[string]error{
@@ -44,7 +57,7 @@ var flaws = map[string]error{
 	"!panic":  nil,
 }
 
-func (fake) Detect(_ context.Context, photo []byte, want vision.Want) (*vision.Photo, error) {
+func (f fake) Detect(_ context.Context, photo []byte, want vision.Want) (*vision.Photo, error) {
 	words := strings.Fields(string(photo))
 	p := &vision.Photo{Width: 1000, Height: 1000}
 	for i, word := range words {
@@ -64,14 +77,14 @@ func (fake) Detect(_ context.Context, photo []byte, want vision.Want) (*vision.P
 		chosen = want.Select(p.Faces)
 	}
 	for _, i := range chosen {
-		describe(&p.Faces[i], words[i], want)
+		describe(&p.Faces[i], words[i], want, f.Dim())
 	}
 	return p, nil
 }
 
-func describe(f *vision.Face, word string, want vision.Want) {
+func describe(f *vision.Face, word string, want vision.Want, dim int) {
 	if want.Templates && !strings.HasPrefix(word, "?") {
-		f.Template = template(word)
+		f.Template = template(word, dim)
 	}
 	if want.Landmarks {
 		f.Landmarks = &vision.Landmarks{PupilLeft: vision.Point{X: 1.26, Y: 2}, PupilRight: vision.Point{X: 3, Y: -0.04}}
@@ -118,7 +131,7 @@ func describe(f *vision.Face, word string, want vision.Want) {
 }
 
 // template makes a unit vector of a word.
-func template(word string) []float32 {
+func template(word string, dim int) []float32 {
 	name, variant, _ := strings.Cut(word, ".")
 	direction := func(s string) *mathrand.Rand {
 		h := fnv.New64a()

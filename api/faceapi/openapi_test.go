@@ -63,6 +63,9 @@ func TestOurOpenAPIDescribesTheTable(t *testing.T) {
 		r.addFace(t, base+"/facelists/l/persistedfaces", "ann")
 		r.get(t, base+"/facelists/l")
 		r.get(t, base+"/facelists")
+		r.post(t, base+"/facelists/l/migration", object{"recognitionModel": "recognition_03"})
+		r.get(t, base+"/facelists/l/migration")
+		r.get(t, base+"/facelists/l/migration/missing")
 		r.do(t, call{method: "DELETE", path: group}).want(t, 200, "")
 		r.do(t, call{method: "DELETE", path: base + "/facelists/l"}).want(t, 200, "")
 	}

@@ -95,7 +95,7 @@ func newRig(t testing.TB, options ...option) *rig {
 	}
 	models := map[string]face.Recogniser{}
 	for _, name := range []string{"recognition_01", "recognition_02", "recognition_03", "recognition_04"} {
-		models[name] = fake{bare: name == "recognition_02"}
+		models[name] = fake{bare: name == "recognition_02", wide: name == "recognition_03"}
 	}
 	var err error
 	r.service, err = face.New(face.Config{

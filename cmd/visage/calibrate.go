@@ -51,14 +51,6 @@ func modelsCalibrateCommand() command {
 }
 
 func runCalibrate(ctx context.Context, s streams, cfg server.Config, folder string, opts calibrating) (err error) {
-	if err := writable(opts.file, opts.html); err != nil {
-		return err
-	}
-	if opts.tables != "" {
-		if err := insert(opts.tables, "calibration", nil); err != nil {
-			return err
-		}
-	}
 	photos, err := readPhotos(s, folder, opts.groups)
 	if err != nil {
 		return err
@@ -67,12 +59,6 @@ func runCalibrate(ctx context.Context, s streams, cfg server.Config, folder stri
 	p, err := openPack(cfg, pack.OpenToCalibrate)
 	if err != nil {
 		return err
-	}
-	if opts.file == "" {
-		opts.file = pack.OwnCalibration(p.Dir())
-		if err := writable(opts.file); err != nil {
-			return err
-		}
 	}
 	pipeline, err := openNetworks(cfg, p, 1, nil)
 	if err != nil {
@@ -92,6 +78,9 @@ func runCalibrate(ctx context.Context, s streams, cfg server.Config, folder stri
 		return err
 	}
 	made.Recogniser, made.Subjects = p.Recogniser(), opts.subjects
+	if opts.file == "" {
+		opts.file = pack.OwnCalibration(p.Dir())
+	}
 	if err := made.Write(opts.file); err != nil {
 		return err
 	}
@@ -132,11 +121,11 @@ func runCalibrate(ctx context.Context, s streams, cfg server.Config, folder stri
 			return err
 		}
 	}
-	return insert(opts.tables, "calibration", b.Bytes())
+	return insert(opts.tables, "calibration", b.String())
 }
 
-// insert replaces what is in a document between two marks. Without a text it only looks whether it can.
-func insert(document, mark string, text []byte) error {
+// insert replaces what is in a document between two marks.
+func insert(document, mark, text string) error {
 	raw, err := os.ReadFile(document)
 	if err != nil {
 		return fmt.Errorf("write tables: %w", err)
@@ -148,8 +137,5 @@ func insert(document, mark string, text []byte) error {
 		return fmt.Errorf("write tables: %s has no lines %q and %q", document, strings.TrimSpace(begin),
 			strings.TrimSpace(end))
 	}
-	if text == nil {
-		return writable(document)
-	}
-	return os.WriteFile(document, []byte(before+begin+"\n"+string(text)+"\n"+end+after), 0o644)
+	return os.WriteFile(document, []byte(before+begin+"\n"+text+"\n"+end+after), 0o644)
 }

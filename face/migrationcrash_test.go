@@ -1,0 +1,212 @@
+package face_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/visage-face/visage/face"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed"
+)
+
+// crashDir tells a process of this test where the store is that it works on until it is killed.
+const crashDir = "VISAGE_MIGRATION_CRASH_DIR"
+
+// stepWord begins the lines that such a process writes before each step.
+const stepWord = "step: "
+
+// TestAMigrationIsKilledAtEveryStep has a process move a group to and fro between two packs, and kills it when it is
+// about to make a step, or in the middle of it, for one step after the other. What is left must be the state before the step or after it:
+// everybody is there and recognised by the pack that served the group, and by the next one everybody who was sent; and
+// the next process goes on from there.
+func TestAMigrationIsKilledAtEveryStep(t *testing.T) {
+	dir := t.TempDir()
+	people := map[string]string{} // who a photo is of
+	t.Run("create", func(t *testing.T) {
+		r := movingRig(t, openStore(t, crashConfig(dir), true), nil)
+		mustDo(t, r.Create(t.Context(), r.res, moving, face.Creation{Name: "g", RecognitionModel: oldModel}))
+		people["ann"] = r.enrol(t, moving, "ann", "ann.1", "ann.2").ID
+		people["ben"] = r.enrol(t, moving, "ben", "ben").ID
+		r.trainNow(t, moving)
+	})
+	for _, step := range []string{"start", "add", "delete", "send", "complete", "sweep", "cancel"} {
+		for n := 1; n <= 3 && !t.Failed(); n++ {
+			t.Run(fmt.Sprint(step, n), func(t *testing.T) {
+				killAt(t, dir, step, n)
+				r := movingRig(t, openStore(t, crashConfig(dir), false), nil)
+				r.SweepNow(t.Context(), r.res)
+				r.checkMoving(t, people)
+			})
+		}
+	}
+}
+
+// killAt runs a process until it says for the n-th time that it is about to make a step, and kills it.
+func killAt(t *testing.T, dir, step string, n int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), must[string](t)(os.Executable()), "-test.run=^TestMovesUntilItIsKilled$")
+	cmd.Env = append(os.Environ(), crashDir+"="+dir)
+	var complaints bytes.Buffer
+	cmd.Stderr = &complaints
+	out := must[io.ReadCloser](t)(cmd.StdoutPipe())
+	mustDo(t, cmd.Start())
+	lines := bufio.NewScanner(out)
+	for n > 0 && lines.Scan() {
+		if name, ok := strings.CutPrefix(lines.Text(), stepWord); !ok {
+			complaints.WriteString(lines.Text() + "\n")
+		} else if name == step {
+			n--
+		}
+	}
+	if n > 0 {
+		_ = cmd.Wait()
+		t.Fatalf("the process ended by itself:\n%s", complaints.String())
+	}
+	mustDo(t, cmd.Process.Kill())
+	_ = cmd.Wait() // says that it was killed
+}
+
+// TestMovesUntilItIsKilled is the process that is killed.
+func TestMovesUntilItIsKilled(t *testing.T) {
+	dir := os.Getenv(crashDir)
+	if dir == "" {
+		t.Skip("is started by another test, and killed")
+	}
+	r := movingRig(t, openStore(t, crashConfig(dir), false), nil)
+	for {
+		r.moveOn(t, func(step string) { fmt.Println(stepWord + step) })
+	}
+}
+
+var moving = face.Ref{Kind: face.PersonGroup, ID: "g"}
+
+// moveOn completes a migration, from wherever it is, and cancels another.
+func (r *rig) moveOn(t testing.TB, say func(step string)) {
+	ctx := t.Context()
+	for _, p := range must[[]face.Person](t)(r.Persons(ctx, r.res, moving, face.Page{})) {
+		if p.Name == "ann" && len(p.FaceIDs) > 2 { // the last process was killed before it could delete it
+			say("delete")
+			mustDo(t, r.DeletePersonFace(ctx, r.res, face.PersonRef{Group: moving, ID: p.ID}, p.FaceIDs[2]))
+		}
+	}
+	r.startMoving(t, say)
+	names := map[string]string{}
+	var ann face.PersonRef
+	for _, p := range must[[]face.Person](t)(r.Persons(ctx, r.res, moving, face.Page{})) {
+		if names[p.ID] = p.Name; p.Name == "ann" {
+			ann = face.PersonRef{Group: moving, ID: p.ID}
+		}
+	}
+	send := func(most int) {
+		for _, missing := range must[[]face.Missing](t)(r.MissingFaces(ctx, r.res, moving, face.Page{})) {
+			for _, id := range missing.FaceIDs {
+				if most--; most < 0 {
+					return
+				}
+				say("send")
+				photo := face.Enrolment{Photo: []byte(names[missing.PersonID])}
+				mustDo(t, r.MigrateFace(ctx, r.res, moving, missing.PersonID, id, photo, false))
+			}
+		}
+	}
+	say("add")
+	added := r.addFace(t, ann, "ann.3")
+	say("delete")
+	mustDo(t, r.DeletePersonFace(ctx, r.res, ann, added))
+	send(3)
+	say("complete")
+	mustDo(t, r.CompleteMigration(ctx, r.res, moving, false))
+	say("sweep")
+	r.SweepNow(ctx, r.res)
+	r.startMoving(t, say)
+	send(1)
+	say("cancel")
+	mustDo(t, r.CancelMigration(ctx, r.res, moving))
+	say("sweep")
+	r.SweepNow(ctx, r.res)
+}
+
+// startMoving begins a migration to the other model, unless one is under way.
+func (r *rig) startMoving(t testing.TB, say func(step string)) {
+	if _, err := r.Migration(t.Context(), r.res, moving); err == nil {
+		return
+	}
+	to := newModel
+	if must[face.Collection](t)(r.Get(t.Context(), r.res, moving)).RecognitionModel == newModel {
+		to = oldModel
+	}
+	say("start")
+	mustDo(t, r.StartMigration(t.Context(), r.res, moving, to))
+}
+
+// checkMoving holds a group to what must be true of it at any moment.
+func (r *rig) checkMoving(t *testing.T, people map[string]string) {
+	t.Helper()
+	ctx := t.Context()
+	c := must[face.Collection](t)(r.Get(ctx, r.res, moving))
+	for photo, who := range people {
+		if got := r.found(t, moving, photo, c.RecognitionModel); got != who {
+			t.Errorf("%s by %s is taken for %q, want %q", photo, c.RecognitionModel, got, who)
+		}
+	}
+	if m, err := r.Migration(ctx, r.res, moving); err == nil {
+		unsent := 0
+		wholly := map[string]bool{} // missing with all faces that the training saw
+		for _, missing := range must[[]face.Missing](t)(r.MissingFaces(ctx, r.res, moving, face.Page{})) {
+			unsent += len(missing.FaceIDs)
+			p := must[face.Person](t)(r.GetPerson(ctx, r.res, face.PersonRef{Group: moving, ID: missing.PersonID}))
+			trained := p.FaceIDs[:min(2, len(p.FaceIDs))]
+			wholly[p.ID] = !slices.ContainsFunc(trained, func(id string) bool { return !slices.Contains(missing.FaceIDs, id) })
+		}
+		if m.Sent+unsent != m.Faces {
+			t.Errorf("%+v, and %d are missing", m, unsent)
+		}
+		for photo, who := range people {
+			if wholly[who] {
+				who = ""
+			}
+			if got := r.found(t, moving, photo, m.To); got != who {
+				t.Errorf("%s by %s, the next model, is taken for %q, want %q", photo, m.To, got, who)
+			}
+		}
+	}
+	if _, _, waiting, err := r.Records(ctx, r.res, nil); err != nil || waiting != 0 {
+		t.Errorf("%d containers wait to be dropped (%v), want none", waiting, err)
+	}
+	if _, err := r.store.Verify(ctx, func(f sealed.Finding) { t.Errorf("the store: %v", f.Err) }); err != nil {
+		t.Errorf("verify the store: %v", err)
+	}
+}
+
+func crashConfig(dir string) sealed.Config {
+	return sealed.Config{
+		Engine: "pebble:" + filepath.Join(dir, "data"), KeyDir: filepath.Join(dir, "keys"),
+		Protectors: []sealed.Protector{{Name: "test", Kind: "open", Source: openSource{}}},
+	}
+}
+
+// openSource protects nothing, and so opens in every process.
+type openSource struct{}
+
+var openRef = keysource.Ref{URI: "open:root", Version: "1"}
+
+func (openSource) Wrap(_ context.Context, inner []byte) ([]byte, keysource.Ref, error) {
+	return slices.Clone(inner), openRef, nil
+}
+
+func (openSource) Unwrap(_ context.Context, _ keysource.Ref, blob []byte) ([]byte, error) {
+	return slices.Clone(blob), nil
+}
+
+func (openSource) Describe(context.Context, keysource.Ref) (keysource.Description, error) {
+	return keysource.Description{Enabled: true}, nil
+}
