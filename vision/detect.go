@@ -106,14 +106,16 @@ func (p *Pipeline) examine(ctx context.Context, img *photo.RGB, want Want) (*Pho
 		}
 	}
 	if want.Attributes != 0 {
-		done := p.stage(StageAttributes)
+		defer p.stage(StageAttributes)()
 		for i, c := range chosen {
+			if ctx.Err() != nil { // a hundred large faces take a second
+				return nil, context.Cause(ctx)
+			}
 			p.attributes(&faces[c], img, some[i], want.Attributes)
 		}
 		if err := p.wear(ctx, img, faces, chosen, some, want.Attributes); err != nil {
 			return nil, err
 		}
-		done()
 	}
 	return found, nil
 }

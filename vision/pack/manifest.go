@@ -294,10 +294,15 @@ func (d *Detector) check(files map[string]bool) error {
 		return errors.New("stages: a detector of kind mtcnn has two beside its first network")
 	case d.Kind == MTCNN && d.Border != 0:
 		return errors.New("border: a detector of kind mtcnn has one of its own")
+	case d.Kind == MTCNN && d.Input.Fixed:
+		return errors.New("input: fixed, and a detector of kind mtcnn sees pictures of all sizes")
 	}
 	for i, s := range d.Stages {
 		if err := checkNetwork(files, s.File, "scores", s.Input); err != nil {
 			return fmt.Errorf("stage %d: %w", i+2, err)
+		}
+		if s.Input.Fixed {
+			return fmt.Errorf("stage %d: input: fixed, and a detector of kind mtcnn sees many boxes at a time", i+2)
 		}
 		if !(s.MinScore > 0 && s.MinScore < 1) {
 			return fmt.Errorf("stage %d: minScore is not between 0 and 1", i+2)

@@ -1,6 +1,7 @@
 package pack_test
 
 import (
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -62,6 +63,19 @@ func TestQualityIsASumOfItsTerms(t *testing.T) {
 	}
 }
 
+// cascade gives a manifest a detector of kind mtcnn.
+func cascade(m map[string]any, bend func(detector map[string]any, stages []any)) {
+	d := m["detector"].(map[string]any)
+	d["kind"] = "mtcnn"
+	stages := make([]any, 2)
+	for i := range stages {
+		input := maps.Clone(d["input"].(map[string]any))
+		stages[i] = map[string]any{"file": "net.onnx", "input": input, "minScore": 0.7}
+	}
+	d["stages"] = stages
+	bend(d, stages)
+}
+
 // wears describes a network that sees signs of what a face wears.
 func wears(signs ...string) map[string]any {
 	return map[string]any{
@@ -95,6 +109,28 @@ func TestManifestRefuses(t *testing.T) {
 			d["kind"], d["levels"] = "ssd", []any{object{"stride": 16, "sizes": [][]float64{{1, 1}}}}
 		}, "landmarks: missing"},
 		{"an SSD without levels", func(m object) { m["detector"].(object)["kind"] = "ssd" }, "levels are missing"},
+		{"a cascade", func(m object) { cascade(m, func(object, []any) {}) }, ""},
+		{"a cascade of two", func(m object) {
+			cascade(m, func(d object, stages []any) { d["stages"] = stages[:1] })
+		}, "has two beside its first network"},
+		{"stages of another kind", func(m object) {
+			cascade(m, func(d object, _ []any) { d["kind"] = "yunet" })
+		}, `stages belong to kind "mtcnn"`},
+		{"a stage of score 0", func(m object) {
+			cascade(m, func(_ object, stages []any) { stages[1].(object)["minScore"] = 0 })
+		}, "stage 3: minScore"},
+		{"a stage of an unlisted file", func(m object) {
+			cascade(m, func(_ object, stages []any) { stages[0].(object)["file"] = "other" })
+		}, "stage 2: file"},
+		{"a stage for one box at a time", func(m object) {
+			cascade(m, func(_ object, stages []any) { stages[0].(object)["input"].(object)["fixed"] = true })
+		}, "stage 2: input: fixed"},
+		{"a cascade for one size", func(m object) {
+			cascade(m, func(d object, _ []any) { d["input"].(object)["fixed"] = true })
+		}, "input: fixed"},
+		{"a border around a cascade", func(m object) {
+			cascade(m, func(d object, _ []any) { d["border"], d["borderSide"] = 0.25, 256 })
+		}, "border: a detector of kind mtcnn"},
 		{"a score of 1", func(m object) { m["detector"].(object)["minScore"] = 1 }, "minScore"},
 		{"other channels", func(m object) { m["detector"].(object)["input"].(object)["channels"] = "HSV" }, "RGB or BGR"},
 		{"a divisor of 0", func(m object) { m["recogniser"].(object)["input"].(object)["divisor"] = []int{1, 0, 1} }, "divisor is 0"},

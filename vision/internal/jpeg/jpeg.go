@@ -71,6 +71,9 @@ type headers struct {
 
 // Parse reads a file's headers up to its pixels.
 func Parse(file []byte) (*File, error) {
+	if !bytes.HasPrefix(file, []byte{0xff, 0xd8}) {
+		return nil, declined("no beginning")
+	}
 	h := headers{f: &File{}, adobe: -1}
 	for at := 2; at+4 <= len(file); {
 		marker, n := file[at+1], int(file[at+2])<<8+int(file[at+3])

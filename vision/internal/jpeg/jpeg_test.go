@@ -178,6 +178,7 @@ func TestDecodeDeclines(t *testing.T) {
 	}
 	for name, bad := range map[string][]byte{
 		"nothing":         nil,
+		"no beginning":    changed(1, 0xd7),
 		"headers alone":   file[:at+30],
 		"no end":          file[:len(file)-2],
 		"cut off":         append(bytes.Clone(file[:len(file)*2/3]), 0xff, 0xd9),
