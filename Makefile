@@ -18,6 +18,9 @@ PACKS   := models/packs/mobileface models/packs/default
 BIN     := bin/visage
 SOURCES := $(shell find . -name '*.go' -not -path './models/node_modules/*' -not -path './test/*/node_modules/*' \
 	-not -path './bench/*/node_modules/*')
+# What the program holds beside its sources.
+EMBEDDED := $(wildcard vision/pack/*.json vision/pack/*.bin vision/internal/geometry/*.txt vision/internal/photo/wasm/*.gz \
+	cmd/visage/internal/evaluation/*.txt)
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -45,7 +48,7 @@ models/packs/%/pack.json: models/node_modules/.package-lock.json $(CONVERTER)
 build: check ## build bin/visage
 	@$(MAKE) --no-print-directory $(BIN)
 
-$(BIN): go.mod go.sum $(SOURCES) $(wildcard vision/pack/*.json)
+$(BIN): go.mod go.sum $(SOURCES) $(EMBEDDED)
 	@echo "building $(BIN) (GOFIPS140=$(GOFIPS140)) ..."
 	@go build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN) ./cmd/visage
 

@@ -118,7 +118,7 @@ func parseAttributes(names []string, d detector, model string, supported vision.
 			listed(given))
 	}
 	if asked&vision.Quality != 0 && slices.Contains(withoutQuality, model) {
-		return 0, badArgument("%s does not give qualityForRecognition; recognition_03 and recognition_04 do.", model)
+		return 0, badArgument("%s does not give qualityForRecognition; with it and %s this service gives %s.", model, d.name, listed(given))
 	}
 	if missing := asked &^ supported; missing != 0 {
 		refused = append(refused, missing.Names()...)
@@ -133,7 +133,7 @@ func parseAttributes(names []string, d detector, model string, supported vision.
 // request could have asked for.
 func unsupportedAttributes(names []string, given vision.Attributes) error {
 	refusal := visage.Refuse(visage.Unsupported, "InvalidRequest",
-		"This service does not give the attributes %s. With the models of this request it gives %s.",
+		"This service does not give %s. With the models of this request it gives %s.",
 		strings.Join(slices.Compact(names), ", "), listed(given))
 	refusal.Feature = "UnsupportedFeature"
 	return refusal

@@ -158,6 +158,9 @@ func (s *Server) openPacks(known packChoice, opened *closers) (*packs, error) {
 		}
 	}
 	for _, name := range s.cfg.ClosedPacks {
+		if _, used := p.choice.Used[name]; !used {
+			s.log.Warn("closed-pack names a model pack that this store has never used", "pack", name)
+		}
 		if models := p.choice.serves(name); len(models) > 0 {
 			return nil, fmt.Errorf("closed-pack: the model pack %s serves %s: map them to another pack first, with --model or --pack",
 				name, strings.Join(models, ", "))

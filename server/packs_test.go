@@ -323,8 +323,11 @@ func TestAPackThatIsGone(t *testing.T) {
 	c.wantLines("/readyz", "model pack "+server.FormerPack+": left closed; what it made is refused")
 	c.ask(503, "POST", "/largepersongroups/old/persons/"+ann+"/persistedfaces", servertest.Photo(5, "Ann"))
 	c.stop()
-	c = serving(t, dir, server.Config{Recognisers: both})
+	c = serving(t, dir, server.Config{Recognisers: both, ClosedPacks: []string{"fromer"}})
 	c.ask(200, "POST", "/largepersongroups/old/persons/"+ann+"/persistedfaces", servertest.Photo(5, "Ann"))
+	if _, log := c.stop(); !strings.Contains(log, "closed-pack names a model pack that this store has never used") {
+		t.Errorf("a name that was mistyped is not in the log:\n%s", log)
+	}
 }
 
 // auditEntries returns the details of the audit log's entries of a stopped server.

@@ -142,6 +142,20 @@ func TestCascadeReadsWhatItsNetworksSay(t *testing.T) {
 	}
 }
 
+// TestEverythingIsAFace to networks that are sure of it, as to a picture that was made to look like faces all over: no more
+// boxes go on than a photo may have.
+func TestEverythingIsAFace(t *testing.T) {
+	still, points := []float32{0, 0, 0, 0}, []float32{0.3, 0.7, 0.5, 0.35, 0.65, 0.31, 0.32, 0.53, 0.74, 0.76}
+	p := open(t, vision.Config{Pack: changedMobileFace(t, func(m *pack.Manifest, files map[string][]byte) {
+		files[m.Detector.File] = stage{side: 12, step: 2, sure: true, offsets: still}.network()
+		files[m.Detector.Stages[0].File] = stage{side: 24, step: 1, sure: true, offsets: still}.network()
+		files[m.Detector.Stages[1].File] = stage{side: 48, step: 1, sure: true, offsets: still, points: points}.network()
+	})})
+	if n := len(faces(t, p, plain(1920, 1080, 128))); n != 100 {
+		t.Errorf("%d faces, want the 100 that a photo may have", n)
+	}
+}
+
 // TestBoxesThatAreNowhere are no faces.
 func TestBoxesThatAreNowhere(t *testing.T) {
 	for _, offsets := range [][]float32{

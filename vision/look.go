@@ -2,6 +2,7 @@ package vision
 
 import (
 	"context"
+	"image"
 
 	"github.com/visage-face/visage/vision/internal/geometry"
 	"github.com/visage-face/visage/vision/internal/photo"
@@ -64,14 +65,15 @@ const (
 // lookAround runs the detector on the picture, made bright if it is dark, and, unless it surely shows a face that way, in
 // the three other orientations.
 func (p *Pipeline) lookAround(ctx context.Context, img *photo.RGB) ([]finding, error) {
-	shown := aspect{img: img, toPicture: geometry.Affine{A: 1, E: 1}}
 	all, err := p.detector.find(ctx, img, look{})
 	if err != nil {
 		return nil, err
 	}
+	var shown aspect
 	if best(all) < sureScore {
-		if gain := shortfall(img); gain > 1 {
-			shown = brightened(img, gain)
+		shown = overview(img)
+		if gain := shortfall(shown.img); gain > 1 {
+			shown = shown.brightened(gain)
 			more, err := p.lookAt(ctx, shown)
 			if err != nil {
 				return nil, err
@@ -104,7 +106,7 @@ func best(all []finding) (score float64) {
 	return score
 }
 
-// aspect is a picture as it is shown to a detector, and the map from there to the places of the photo.
+// aspect is a picture as it is shown to a detector, with all its pixels, and the map from there to the places of the photo.
 type aspect struct {
 	img       *photo.RGB
 	toPicture geometry.Affine
@@ -131,12 +133,24 @@ func (p *Pipeline) lookAt(ctx context.Context, a aspect) ([]finding, error) {
 	return found, nil
 }
 
-// copied is an aspect whose picture may be changed: that of the pixels that were decoded.
-func copied(img *photo.RGB) aspect {
+// overviewSide is how many pixels the longer side of an overview has at least, of pictures that have as many: the smallest
+// faces sought on it are large enough for the detector then. More would cost memory and time.
+const overviewSide = 1000
+
+// overview is the aspect of a picture whose pixels are those that were decoded, or, of a very large one, the mean of some.
+func overview(img *photo.RGB) aspect {
 	whole, scale := img.Reduced()
-	c := &photo.RGB{W: whole.W, H: whole.H, Pix: make([]byte, len(whole.Pix))}
-	copy(c.Pix, whole.Pix)
-	return aspect{c, geometry.Affine{A: 1 / scale.By, C: -scale.X / scale.By, E: 1 / scale.By, F: -scale.Y / scale.By}}
+	times := max(whole.W, whole.H) / overviewSide
+	if times < 2 {
+		times = 1
+	} else {
+		whole = shrink(whole, image.Rect(0, 0, whole.W, whole.H), times)
+	}
+	k, middle := float64(times), float64(times-1)/2
+	return aspect{whole, geometry.Affine{
+		A: k / scale.By, C: (middle - scale.X) / scale.By,
+		E: k / scale.By, F: (middle - scale.Y) / scale.By,
+	}}
 }
 
 const (
@@ -148,11 +162,10 @@ const (
 
 // shortfall is how many times brighter a picture should be, 1 for one that is bright enough.
 func shortfall(img *photo.RGB) float64 {
-	whole, _ := img.Reduced()
 	var counts [256]int
 	n := 0
-	for i := 0; i+3 <= len(whole.Pix); i += 3 * 7 { // every seventh pixel tells as much as all
-		counts[max(whole.Pix[i], whole.Pix[i+1], whole.Pix[i+2])]++
+	for i := 0; i+3 <= len(img.Pix); i += 3 * 7 { // every seventh pixel tells as much as all
+		counts[max(img.Pix[i], img.Pix[i+1], img.Pix[i+2])]++
 		n++
 	}
 	for level, above := 255, 0; level > 0; level-- {
@@ -166,28 +179,27 @@ func shortfall(img *photo.RGB) float64 {
 	return 1 // black
 }
 
-// brightened returns the picture with all values multiplied.
-func brightened(img *photo.RGB, gain float64) aspect {
+// brightened returns the aspect with all values multiplied.
+func (a aspect) brightened(gain float64) aspect {
 	var table [256]byte
 	for v := range table {
 		table[v] = byte(min(float64(v)*gain+0.5, 255))
 	}
-	a := copied(img)
+	img := &photo.RGB{W: a.img.W, H: a.img.H, Pix: make([]byte, len(a.img.Pix))}
 	for i, v := range a.img.Pix {
-		a.img.Pix[i] = table[v]
+		img.Pix[i] = table[v]
 	}
-	return a
+	return aspect{img, a.toPicture}
 }
 
 // turned returns the aspect turned clockwise by quarters, 1 to 3.
 func (a aspect) turned(quarters int) aspect {
-	whole, scale := a.img.Reduced()
-	w, h := whole.W, whole.H
+	w, h := a.img.W, a.img.H
 	img := &photo.RGB{W: w, H: h, Pix: make([]byte, 3*w*h)}
 	if quarters != 2 {
 		img.W, img.H = h, w
 	}
-	// back leads from the turned picture's pixels to the whole one's.
+	// back leads from the turned picture's pixels to those of this one.
 	back := [4]geometry.Affine{
 		{}, {B: 1, D: -1, F: float64(h - 1)}, {A: -1, C: float64(w - 1), E: -1, F: float64(h - 1)},
 		{B: -1, C: float64(w - 1), D: 1},
@@ -197,10 +209,9 @@ func (a aspect) turned(quarters int) aspect {
 		from := back.Apply(geometry.Point{Y: float64(y)})
 		i, step := 3*(int(from.Y)*w+int(from.X)), 3*(int(back.D)*w+int(back.A))
 		for range img.W {
-			copy(img.Pix[at:at+3], whole.Pix[i:i+3])
+			copy(img.Pix[at:at+3], a.img.Pix[i:i+3])
 			at, i = at+3, i+step
 		}
 	}
-	full := geometry.Affine{A: 1 / scale.By, C: -scale.X / scale.By, E: 1 / scale.By, F: -scale.Y / scale.By}
-	return aspect{img, back.Then(full).Then(a.toPicture)}
+	return aspect{img, back.Then(a.toPicture)}
 }

@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/visage-face/visage/vision/internal/geometry"
 	"github.com/visage-face/visage/vision/internal/ort"
 	"github.com/visage-face/visage/vision/internal/photo"
@@ -17,7 +19,9 @@ import (
 // Alignment using Multitask Cascaded Convolutional Networks"): a first network proposes squares all over the picture and at
 // all sizes, a second drops most of them, a third decides and marks the points.
 type mtcnn struct {
-	about                   pack.Detector
+	about pack.Detector
+	// atOnce is how many runs of its networks one look may make at the same time.
+	atOnce                  func() int
 	propose, refine, decide *ort.Session
 }
 
@@ -42,8 +46,9 @@ const (
 	// network. After the third the manifest's holds.
 	overlapLevel, overlapAll, overlapRefined = 0.5, 0.7, 0.5
 	// maxProposals and maxRefined bound the boxes that go through the second and third network. A photo has at most 100
-	// faces, and each comes with a few boxes.
-	maxProposals, maxRefined = 600, 250
+	// faces, and each comes with a few boxes. maxOfLevel bounds those of one picture of the pyramid: nobody has as many
+	// faces, but a picture made for it has a face in every cell, and to compare all with all would take many seconds.
+	maxProposals, maxRefined, maxOfLevel = 600, 250, 2400
 	// boxesAtOnce is how many boxes go through a network in one run.
 	boxesAtOnce = 64
 )
@@ -69,16 +74,16 @@ func (d *mtcnn) find(ctx context.Context, img *photo.RGB, _ look) ([]finding, er
 	if err != nil {
 		return nil, err
 	}
-	boxes, err = d.through(ctx, d.refine, d.about.Stages[0], all, boxes[:min(len(boxes), maxProposals)])
+	boxes, err = d.through(ctx, d.refine, d.about.Stages[0], all, boxes)
 	if err != nil {
 		return nil, err
 	}
-	boxes = keepApart(boxes, overlapRefined)
+	boxes = keepApart(boxes, overlapRefined, maxRefined)
 	for i, b := range boxes {
 		boxes[i] = b.moved()
 	}
 	boxes = squares(boxes)
-	boxes, err = d.through(ctx, d.decide, d.about.Stages[1], all, boxes[:min(len(boxes), maxRefined)])
+	boxes, err = d.through(ctx, d.decide, d.about.Stages[1], all, boxes)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +99,12 @@ func (d *mtcnn) find(ctx context.Context, img *photo.RGB, _ look) ([]finding, er
 func (d *mtcnn) proposals(ctx context.Context, img *photo.RGB, all *halves) ([]candidate, error) {
 	width, height := float64(img.W), float64(img.H)
 	short := min(width, height)
-	var found []candidate
+	type level struct {
+		input     ort.Tensor
+		toPicture geometry.Affine
+		found     []candidate
+	}
+	var levels []level
 	for side := smallest(img.W, img.H); ; side /= shrinkage { // of the faces on this level
 		border := 0.0
 		if 3*side > short {
@@ -105,25 +115,36 @@ func (d *mtcnn) proposals(ctx context.Context, img *photo.RGB, all *halves) ([]c
 		if side > short && min(w, h) < cell {
 			break
 		}
-		some, err := d.level(ctx, all, max(w, cell), max(h, cell),
-			geometry.Affine{A: 1 / scale, C: -border, E: 1 / scale, F: -border})
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, keepApart(some, overlapLevel)...)
+		l := level{newTensor(1, max(w, cell), max(h, cell)), geometry.Affine{A: 1 / scale, C: -border, E: 1 / scale, F: -border}, nil}
+		all.fill(plane(l.input, 0, d.about.Input), l.toPicture)
+		levels = append(levels, l)
 	}
-	found = keepApart(found, overlapAll)
+	runs, ctx := errgroup.WithContext(ctx)
+	runs.SetLimit(d.atOnce())
+	for i := range levels {
+		l := &levels[i]
+		runs.Go(func() (err error) {
+			l.found, err = d.scan(ctx, l.input, l.toPicture)
+			return err
+		})
+	}
+	if err := runs.Wait(); err != nil {
+		return nil, err
+	}
+	var found []candidate
+	for _, l := range levels {
+		found = append(found, keepApart(l.found, overlapLevel, maxOfLevel)...)
+	}
+	found = keepApart(found, overlapAll, maxProposals)
 	for i, c := range found {
 		found[i] = c.moved()
 	}
 	return squares(found), nil
 }
 
-// level runs the first network on one picture of the pyramid, w × h pixels, which toPicture maps to the photo.
-func (d *mtcnn) level(ctx context.Context, all *halves, w, h int, toPicture geometry.Affine) ([]candidate, error) {
-	t := newTensor(1, w, h)
-	all.fill(plane(t, 0, d.about.Input), toPicture)
-	out, err := d.propose.Run(ctx, t)
+// scan runs the first network on one picture of the pyramid, which toPicture maps to the photo.
+func (d *mtcnn) scan(ctx context.Context, input ort.Tensor, toPicture geometry.Affine) ([]candidate, error) {
+	out, err := d.propose.Run(ctx, input)
 	if err != nil {
 		return nil, err
 	}
@@ -153,9 +174,13 @@ func (d *mtcnn) level(ctx context.Context, all *halves, w, h int, toPicture geom
 func (d *mtcnn) through(
 	ctx context.Context, session *ort.Session, stage pack.Stage, all *halves, boxes []candidate,
 ) ([]candidate, error) {
-	in := stage.Input
-	var kept []candidate
-	for some := range slices.Chunk(boxes, boxesAtOnce) {
+	if len(boxes) == 0 {
+		return nil, nil
+	}
+	in, workers := stage.Input, d.atOnce()
+	var inputs []ort.Tensor
+	chunks := slices.Collect(slices.Chunk(boxes, min((len(boxes)+workers-1)/workers, boxesAtOnce)))
+	for _, some := range chunks {
 		t := newTensor(len(some), in.Width, in.Height)
 		for i, c := range some {
 			view := geometry.Affine{
@@ -164,32 +189,56 @@ func (d *mtcnn) through(
 			}
 			all.fill(plane(t, i, in), view)
 		}
-		out, err := session.Run(ctx, t)
+		inputs = append(inputs, t)
+	}
+	outputs := make([][]ort.Tensor, len(inputs))
+	runs, ctx := errgroup.WithContext(ctx)
+	runs.SetLimit(workers)
+	for i := range inputs {
+		runs.Go(func() (err error) {
+			outputs[i], err = session.Run(ctx, inputs[i])
+			return err
+		})
+	}
+	if err := runs.Wait(); err != nil {
+		return nil, err
+	}
+	var kept []candidate
+	for i, some := range chunks {
+		faces, err := read(outputs[i], stage.MinScore, some)
 		if err != nil {
 			return nil, err
 		}
-		if len(out[0].Data) != 2*len(some) || len(out[1].Data) != 4*len(some) || len(out) > 2 && len(out[2].Data) != 10*len(some) {
-			return nil, fmt.Errorf("detector's network gave %d scores for %d boxes", len(out[0].Data), len(some))
+		kept = append(kept, faces...)
+	}
+	return kept, nil
+}
+
+// read returns the boxes that the second or third network takes for faces.
+func read(out []ort.Tensor, minScore float64, boxes []candidate) ([]candidate, error) {
+	n := len(boxes)
+	if len(out[0].Data) != 2*n || len(out[1].Data) != 4*n || len(out) > 2 && len(out[2].Data) != 10*n {
+		return nil, fmt.Errorf("detector's network gave %d scores for %d boxes", len(out[0].Data), n)
+	}
+	var kept []candidate
+	for i, c := range boxes {
+		c.score = float64(out[0].Data[2*i+1])
+		if c.score < minScore {
+			continue
 		}
-		for i, c := range some {
-			c.score = float64(out[0].Data[2*i+1])
-			if c.score < stage.MinScore {
-				continue
-			}
-			for k := range c.offsets {
-				c.offsets[k] = float64(out[1].Data[4*i+k])
-			}
-			if len(out) > 2 {
-				c.five = new([5]geometry.Point)
-				for k := range c.five {
-					c.five[k] = geometry.Point{
-						X: c.box.left + float64(out[2].Data[10*i+k])*c.box.width(),
-						Y: c.box.top + float64(out[2].Data[10*i+5+k])*c.box.height(),
-					}
+		for k := range c.offsets {
+			c.offsets[k] = float64(out[1].Data[4*i+k])
+		}
+		if len(out) > 2 {
+			c.five = new([5]geometry.Point)
+			for k := range c.five {
+				c.five[k] = geometry.Point{
+					X: c.box.left + float64(out[2].Data[10*i+k])*c.box.width(),
+					Y: c.box.top + float64(out[2].Data[10*i+5+k])*c.box.height(),
 				}
 			}
-			kept = append(kept, c)
 		}
+		kept = append(kept, c)
 	}
 	return kept, nil
 }
@@ -218,12 +267,16 @@ func (c candidate) moved() candidate {
 	return c
 }
 
-// keepApart sorts boxes, best first, and drops those that overlap a better one by more than most.
-func keepApart(all []candidate, most float64) []candidate {
+// keepApart sorts boxes, best first, and drops those that overlap a better one by more than overlapping. It keeps at most
+// so many.
+func keepApart(all []candidate, overlapping float64, most int) []candidate {
 	slices.SortStableFunc(all, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
 	var kept []candidate
 	for _, c := range all {
-		if !slices.ContainsFunc(kept, func(k candidate) bool { return overlap(k.box, c.box) > most }) {
+		if len(kept) == most {
+			break
+		}
+		if !slices.ContainsFunc(kept, func(k candidate) bool { return overlap(k.box, c.box) > overlapping }) {
 			kept = append(kept, c)
 		}
 	}

@@ -126,6 +126,30 @@ func TestFacesInTheDark(t *testing.T) {
 	}
 }
 
+// Very large pictures that are not JPEG files have all their pixels when they are seen in the dark and turned.
+func TestLargePicturesInTheDarkAndTurned(t *testing.T) {
+	p := openMobileFace(t)
+	img := familyPortraits(t)[0]
+	on, at := plain(4001, 3003, 40), image.Rect(2500, 400, 3300, 1200)
+	paste(on, img, at)
+	for i, v := range on.Pix {
+		on.Pix[i] = byte(0.15*float64(v) + 0.5)
+	}
+	upright := faces(t, p, on)
+	sideways := faces(t, p, turned(on, 1))
+	if len(upright) != 1 || len(sideways) != 1 {
+		t.Fatalf("%d faces upright, %d turned", len(upright), len(sideways))
+	}
+	u := upright[0].Box
+	want := vision.Box{Left: on.H - u.Top - u.Height, Top: u.Left, Width: u.Height, Height: u.Width}
+	if o := overlap(sideways[0].Box, want); o < 0.8 {
+		t.Errorf("the turned face is at %v, want %v", sideways[0].Box, want)
+	}
+	if middle := image.Pt(u.Left+u.Width/2, u.Top+u.Height/2); !middle.In(at.Inset(200)) {
+		t.Errorf("the face is at %v, on a portrait at %v", u, at)
+	}
+}
+
 // A face that is turned is where it would be if the upright one's box were turned.
 func TestTurnedFacesAreFound(t *testing.T) {
 	p := openMobileFace(t)

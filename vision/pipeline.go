@@ -99,10 +99,10 @@ func Open(cfg Config) (_ *Pipeline, err error) {
 		}
 	}()
 	m := cfg.Pack.Manifest()
-	open := func(file, input string, outputs ...string) (*ort.Session, error) {
+	open := func(threads int, file, input string, outputs ...string) (*ort.Session, error) {
 		s, err := ort.Open(ort.Config{
-			Model: cfg.Pack.Path(file), Input: input, Outputs: outputs, Threads: cfg.Threads, Runs: cfg.Parallel,
-			Alone: cfg.Limit.alone,
+			Model: cfg.Pack.Path(file), Input: input, Outputs: outputs, Threads: threads,
+			Runs: max(cfg.Parallel, cfg.Threads), Alone: cfg.Limit.alone,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("open model pack %s: %w", cfg.Pack.Name(), err)
@@ -110,23 +110,23 @@ func Open(cfg Config) (_ *Pipeline, err error) {
 		p.sessions = append(p.sessions, s)
 		return s, nil
 	}
-	if p.detector, err = newDetector(m.Detector, open); err != nil {
+	if p.detector, err = newDetector(m.Detector, cfg, open); err != nil {
 		return nil, err
 	}
 	if m.Landmarks != nil {
-		s, err := open(m.Landmarks.File, m.Landmarks.Input.Name, m.Landmarks.Output)
+		s, err := open(cfg.Threads, m.Landmarks.File, m.Landmarks.Input.Name, m.Landmarks.Output)
 		if err != nil {
 			return nil, err
 		}
 		p.marker = &marker{*m.Landmarks, s}
 	}
-	s, err := open(m.Recogniser.File, m.Recogniser.Input.Name, m.Recogniser.Output)
+	s, err := open(cfg.Threads, m.Recogniser.File, m.Recogniser.Input.Name, m.Recogniser.Output)
 	if err != nil {
 		return nil, err
 	}
 	p.recogniser = &recogniser{m.Recogniser, s}
 	for _, w := range m.Wear {
-		s, err := open(w.File, w.Input.Name, w.Output)
+		s, err := open(cfg.Threads, w.File, w.Input.Name, w.Output)
 		if err != nil {
 			return nil, err
 		}
@@ -140,14 +140,14 @@ func Open(cfg Config) (_ *Pipeline, err error) {
 
 // newDetector returns the detector that a manifest describes.
 func newDetector(
-	about pack.Detector, open func(file, input string, outputs ...string) (*ort.Session, error),
+	about pack.Detector, cfg Config, open func(threads int, file, input string, outputs ...string) (*ort.Session, error),
 ) (detector, error) {
 	switch about.Kind {
 	case pack.SSD:
-		s, err := open(about.File, about.Input.Name, "boxes", "scores")
+		s, err := open(cfg.Threads, about.File, about.Input.Name, "boxes", "scores")
 		return &ssd{about, s}, err
 	case pack.YuNet:
-		s, err := open(about.File, about.Input.Name, yunet.Outputs()...)
+		s, err := open(cfg.Threads, about.File, about.Input.Name, yunet.Outputs()...)
 		return &yuNet{about, s}, err
 	case pack.MTCNN:
 		var sessions [3]*ort.Session
@@ -159,12 +159,19 @@ func newDetector(
 			{about.Stages[0].File, about.Stages[0].Input.Name, proposed},
 			{about.Stages[1].File, about.Stages[1].Input.Name, decided},
 		} {
+			// The networks are so small that their layers gain little from several processors; whole runs gain more.
 			var err error
-			if sessions[i], err = open(n.file, n.input, n.outputs...); err != nil {
+			if sessions[i], err = open(1, n.file, n.input, n.outputs...); err != nil {
 				return nil, err
 			}
 		}
-		return &mtcnn{about, sessions[0], sessions[1], sessions[2]}, nil
+		atOnce := func() int {
+			if cfg.Limit.alone() {
+				return cfg.Threads
+			}
+			return 1
+		}
+		return &mtcnn{about, atOnce, sessions[0], sessions[1], sessions[2]}, nil
 	}
 	return nil, fmt.Errorf("open vision pipeline: detectors of kind %q are not known", about.Kind)
 }

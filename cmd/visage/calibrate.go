@@ -51,6 +51,14 @@ func modelsCalibrateCommand() command {
 }
 
 func runCalibrate(ctx context.Context, s streams, cfg server.Config, folder string, opts calibrating) (err error) {
+	if err := writable(opts.file, opts.html); err != nil {
+		return err
+	}
+	if opts.tables != "" {
+		if err := insert(opts.tables, "calibration", nil); err != nil {
+			return err
+		}
+	}
 	photos, err := readPhotos(s, folder, opts.groups)
 	if err != nil {
 		return err
@@ -59,6 +67,12 @@ func runCalibrate(ctx context.Context, s streams, cfg server.Config, folder stri
 	p, err := openPack(cfg, pack.OpenToCalibrate)
 	if err != nil {
 		return err
+	}
+	if opts.file == "" {
+		opts.file = pack.OwnCalibration(p.Dir())
+		if err := writable(opts.file); err != nil {
+			return err
+		}
 	}
 	pipeline, err := openNetworks(cfg, p, 1, nil)
 	if err != nil {
@@ -78,9 +92,6 @@ func runCalibrate(ctx context.Context, s streams, cfg server.Config, folder stri
 		return err
 	}
 	made.Recogniser, made.Subjects = p.Recogniser(), opts.subjects
-	if opts.file == "" {
-		opts.file = pack.OwnCalibration(p.Dir())
-	}
 	if err := made.Write(opts.file); err != nil {
 		return err
 	}
@@ -121,11 +132,11 @@ func runCalibrate(ctx context.Context, s streams, cfg server.Config, folder stri
 			return err
 		}
 	}
-	return insert(opts.tables, "calibration", b.String())
+	return insert(opts.tables, "calibration", b.Bytes())
 }
 
-// insert replaces what is in a document between two marks.
-func insert(document, mark, text string) error {
+// insert replaces what is in a document between two marks. Without a text it only looks whether it can.
+func insert(document, mark string, text []byte) error {
 	raw, err := os.ReadFile(document)
 	if err != nil {
 		return fmt.Errorf("write tables: %w", err)
@@ -137,5 +148,8 @@ func insert(document, mark, text string) error {
 		return fmt.Errorf("write tables: %s has no lines %q and %q", document, strings.TrimSpace(begin),
 			strings.TrimSpace(end))
 	}
-	return os.WriteFile(document, []byte(before+begin+"\n"+text+"\n"+end+after), 0o644)
+	if text == nil {
+		return writable(document)
+	}
+	return os.WriteFile(document, []byte(before+begin+"\n"+string(text)+"\n"+end+after), 0o644)
 }

@@ -60,7 +60,9 @@ func about(c *pack.Calibration) string {
 	if c.Subjects != "" {
 		text += "\nThe people: " + c.Subjects
 	}
-	if w := c.Worst; w != nil {
+	if w := c.Worst; w == nil {
+		text += "\nGroups of people were not told apart: in some, more strangers are accepted, and by how many is not known."
+	} else {
 		text += fmt.Sprintf("\nA confidence of 0.5 is at most one stranger in 1,000 in the worst group: %s: %s.", w.Grouping, w.Name)
 	}
 	return text
@@ -143,13 +145,19 @@ func sizeGrid(c *pack.Calibration) grid {
 	g := grid{
 		title: "In a group of n faces: searches for strangers that match somebody at 0.5 if each face " +
 			"is matched by itself, and the threshold of identify when none is given",
-		head: []string{"faces", "at 0.5, all", "at 0.5, worst group", "threshold by default"},
+		head: []string{"faces", "at 0.5, all"},
 	}
+	if c.Worst != nil {
+		g.head = append(g.head, "at 0.5, worst group")
+	}
+	g.head = append(g.head, "threshold by default")
 	half := distanceAtHalf(c)
 	for _, n := range []int{1, 10, 100, 1000, 10_000, 100_000, 1_000_000} {
-		g.rows = append(g.rows, []string{
-			fmt.Sprint(n), somebody(c.FalseAccepts(half), n), somebody(1e-3, n), fmt.Sprintf("%.4f", c.Threshold(n)),
-		})
+		row := []string{fmt.Sprint(n), somebody(c.FalseAccepts(half), n)}
+		if c.Worst != nil {
+			row = append(row, somebody(1e-3, n))
+		}
+		g.rows = append(g.rows, append(row, fmt.Sprintf("%.4f", c.Threshold(n))))
 	}
 	return g
 }

@@ -3,9 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/visage-face/visage/cmd/visage/internal/evaluation"
@@ -42,6 +45,9 @@ func evaluateCommand() command {
 			set, err := given.load()
 			if err != nil {
 				return hintUsage(err, &c)
+			}
+			if err := writable(opts.html); err != nil {
+				return err
 			}
 			var photos evaluation.Set
 			if opts.pairs != "" {
@@ -110,9 +116,12 @@ func runEvaluate(
 	if err != nil {
 		return err
 	}
-	if err := writePage(result, html); err != nil {
-		return err
-	}
+	// The report is printed even where the page cannot be written: it may have taken hours.
+	defer func() {
+		if pageErr := writePage(result, html); err == nil {
+			err = pageErr
+		}
+	}()
 	switch output {
 	case "json":
 		return result.WriteJSON(s.out)
@@ -131,6 +140,27 @@ func look(
 			fmt.Fprintf(s.err, "%d of %d photos\n", done, of)
 		}
 	})
+}
+
+// writable refuses files that cannot be written to, before the hours that their content takes. An empty path is none. What
+// is there stays as it is.
+func writable(paths ...string) error {
+	for _, path := range paths {
+		if path == "" {
+			continue
+		}
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			if f, err = os.CreateTemp(filepath.Dir(path), ".visage-*"); err == nil {
+				defer os.Remove(f.Name())
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("%s cannot be written: %w", path, err)
+		}
+		f.Close()
+	}
+	return nil
 }
 
 // writePage writes the report as a page to a file, if one is named.

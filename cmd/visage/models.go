@@ -166,7 +166,7 @@ func modelsShowCommand() command {
 				folder = args[0]
 			}
 			if folder, err = server.FindPack(folder, at); err != nil {
-				return hinted(err, "\"make setup\" makes it, and \"visage models list\" lists what is there")
+				return hinted(err, "\"visage models list\" lists what is there")
 			}
 			p, err := pack.Open(folder)
 			if err != nil {

@@ -89,6 +89,9 @@ func (p *Pack) goByOwn() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if err == nil && own.Recogniser == "" {
+		err = errors.New("it does not say in recogniser with which network it was counted")
+	}
 	if err == nil {
 		err = own.check(p.manifest.digest(p.manifest.Recogniser.File))
 	}

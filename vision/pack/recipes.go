@@ -123,7 +123,7 @@ func (r recipe) withCascade() recipe {
 		}
 	}
 	r.manifest.Detector = Detector{
-		File: "proposals.onnx", Kind: MTCNN, Input: input(12), MinScore: 0.6, MaxOverlap: 0.5,
+		File: "proposals.onnx", Kind: MTCNN, Input: input(12), MinScore: 0.8, MaxOverlap: 0.35,
 		Stages: []Stage{
 			{File: "refinement.onnx", Input: input(24), MinScore: 0.7},
 			{File: "detector.onnx", Input: input(48), MinScore: 0.7},

@@ -27,36 +27,54 @@ type table struct {
 	symbols [256]byte
 }
 
-// newTable makes the table of a code that has counts[i] codes of i+1 bits.
-func newTable(counts [16]byte, symbols []byte, ac bool) (*table, error) {
-	t := &table{ac: ac}
+// code is a Huffman code as a file has it: counts[i] codes of i+1 bits, for the symbols in turn. Where symbols is nil
+// there is no code.
+type code struct {
+	counts  [16]byte
+	symbols []byte
+	ac      bool
+}
+
+// check declines what is no code, and what has values that no baseline file has.
+func (c code) check() error {
+	end := 0
+	for i, n := range c.counts {
+		if end += int(n); end > 2<<i {
+			return declined("a Huffman code with too many codes")
+		}
+		end *= 2
+	}
+	for _, symbol := range c.symbols {
+		if !c.ac && symbol > 11 || c.ac && symbol&15 > 10 {
+			return declined("a value of too many bits")
+		}
+	}
+	return nil
+}
+
+// newTable makes the table of a checked code.
+func newTable(c code) *table {
+	t := &table{ac: c.ac}
 	for i := range t.direct {
 		t.direct[i] = long
 	}
-	copy(t.symbols[:], symbols)
-	code, at := uint32(0), int32(0)
-	for i, n := range counts {
+	copy(t.symbols[:], c.symbols)
+	next, at := uint32(0), int32(0)
+	for i, n := range c.counts {
 		length := i + 1
-		t.offset[length] = at - int32(code)
+		t.offset[length] = at - int32(next)
 		for range n {
-			if code >= 1<<length {
-				return nil, declined("a Huffman code with too many codes")
-			}
-			symbol := t.symbols[at]
-			if !ac && symbol > 11 || ac && symbol&15 > 10 {
-				return nil, declined("a value of too many bits")
-			}
 			if length <= look {
-				t.enter(code, length, symbol)
+				t.enter(next, length, t.symbols[at])
 			}
-			code++
+			next++
 			at++
 		}
-		t.beyond[length] = code << (16 - length)
-		code <<= 1
+		t.beyond[length] = next << (16 - length)
+		next <<= 1
 	}
 	t.join()
-	return t, nil
+	return t
 }
 
 // enter fills the entries of one code that is no longer than look.

@@ -64,7 +64,7 @@ type headers struct {
 	f        *File
 	quant    [4][64]int32
 	hasQuant [4]bool
-	huffman  [2][4]*table // DC and AC
+	huffman  [2][4]code // DC and AC
 	jfif     bool
 	adobe    int // the transform of an Adobe segment; -1 without one
 }
@@ -182,17 +182,18 @@ func (h *headers) codes(b []byte) error {
 		if n > 256 || len(b) < 17+n {
 			return declined("a broken Huffman code")
 		}
-		t, err := newTable([16]byte(counts), b[17:17+n], class == 1)
-		if err != nil {
+		c := code{[16]byte(counts), b[17 : 17+n], class == 1}
+		if err := c.check(); err != nil {
 			return err
 		}
-		h.huffman[class][id] = t
+		h.huffman[class][id] = c
 		b = b[17+n:]
 	}
 	return nil
 }
 
-// scan reads the header of the only scan, and gives each component its tables.
+// scan reads the header of the only scan, and gives each component its tables. Only the codes that it names become tables:
+// a file may hold hundreds of thousands of others.
 func (h *headers) scan(b []byte) error {
 	f := h.f
 	n := len(f.parts)
@@ -205,16 +206,22 @@ func (h *headers) scan(b []byte) error {
 	if n == 3 && !h.jfif && f.parts[0].id == 'R' && f.parts[1].id == 'G' && f.parts[2].id == 'B' || h.adobe >= 0 && h.adobe != n/2 {
 		return declined("colours other than luma and differences")
 	}
+	var tables [2][4]*table
 	for i := range f.parts {
 		p := &f.parts[i]
 		dc, ac := b[2+2*i]>>4, b[2+2*i]&15
 		if b[1+2*i] != p.id || dc > 3 || ac > 3 || p.table > 3 || !h.hasQuant[p.table] {
 			return declined("a scan without a table")
 		}
-		p.quant, p.dc, p.ac = h.quant[p.table], h.huffman[0][dc], h.huffman[1][ac]
-		if p.dc == nil || p.ac == nil {
-			return declined("a scan without a Huffman code")
+		for class, id := range [2]byte{dc, ac} {
+			if h.huffman[class][id].symbols == nil {
+				return declined("a scan without a Huffman code")
+			}
+			if tables[class][id] == nil {
+				tables[class][id] = newTable(h.huffman[class][id])
+			}
 		}
+		p.quant, p.dc, p.ac = h.quant[p.table], tables[0][dc], tables[1][ac]
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"image/color"
 	stdjpeg "image/jpeg"
 	"math"
+	"runtime"
 	"testing"
 
 	"github.com/visage-face/visage/vision/internal/jpeg"
@@ -199,6 +200,26 @@ func TestDecodeDeclines(t *testing.T) {
 		if !errors.Is(err, jpeg.ErrDeclined) {
 			t.Errorf("%s: error is %v", name, err)
 		}
+	}
+}
+
+// A file of nothing but Huffman codes costs no more than to read past them.
+func TestParseMakesTablesOfWhatTheScanUses(t *testing.T) {
+	file := encoded(t, waves(64, 64), 90)
+	many := bytes.Repeat([]byte{0x10, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3}, 3000)
+	segment := append([]byte{0xff, 0xc4, byte((len(many) + 2) >> 8), byte(len(many) + 2)}, many...)
+	padded := append(bytes.Clone(file[:2]), bytes.Repeat(segment, 20)...)
+	padded = append(padded, file[2:]...)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, got := decode(t, padded, jpeg.Full)
+	runtime.ReadMemStats(&after)
+	if made := after.TotalAlloc - before.TotalAlloc; made > 1<<20 {
+		t.Errorf("a file with 60,000 codes takes %d bytes", made)
+	}
+	_, want := decode(t, file, jpeg.Full)
+	if sample(got, 20, 30) != sample(want, 20, 30) {
+		t.Error("the codes that came last do not hold")
 	}
 }
 

@@ -23,7 +23,7 @@ import (
 // face, "broken" no photo.
 type recogniser struct{}
 
-func (recogniser) Detect(_ context.Context, photo []byte, want vision.Want) (*vision.Photo, error) {
+func (recogniser) Detect(_ context.Context, photo []byte, _ vision.Want) (*vision.Photo, error) {
 	if string(photo) == "broken" {
 		return nil, &vision.ImageError{Kind: vision.Broken, Message: "cannot be decoded"}
 	}
@@ -32,11 +32,13 @@ func (recogniser) Detect(_ context.Context, photo []byte, want vision.Want) (*vi
 		return &vision.Photo{}, nil
 	}
 	sin, cos := math.Sincos(degrees * math.Pi / 180)
-	p := &vision.Photo{Faces: []vision.Face{{}, {}}}
-	for _, i := range want.Select(p.Faces) {
-		p.Faces[i].Template = []float32{float32(cos), float32(sin)}
-	}
-	return p, nil
+	// The subject is in the middle. Beside it stands somebody whose face is larger, and somebody passes far behind.
+	other := []float32{float32(-sin), float32(cos)}
+	return &vision.Photo{Width: 250, Height: 250, Faces: []vision.Face{
+		{Box: vision.Box{Left: 150, Top: 10, Width: 100, Height: 130}, Template: other},
+		{Box: vision.Box{Left: 70, Top: 60, Width: 90, Height: 120}, Template: []float32{float32(cos), float32(sin)}},
+		{Box: vision.Box{Left: 105, Top: 105, Width: 40, Height: 40}, Template: other},
+	}}, nil
 }
 
 func (recogniser) Confidence(distance float64) float64 { return 1 - distance/2 }
@@ -324,6 +326,28 @@ func TestTooFewToCalibrate(t *testing.T) {
 	}
 }
 
+func TestTooManyGroupsAreRefusedBeforePhotosAreRead(t *testing.T) {
+	s := evaluation.Set{}
+	of := map[string]string{}
+	for i := range 49 * 20 {
+		person := fmt.Sprint("person ", i)
+		s.Photos = append(s.Photos, evaluation.Photo{Person: person, Path: "nowhere"})
+		of[person] = fmt.Sprint("group ", i/20)
+	}
+	s.Groupings = []evaluation.Grouping{{Name: "by number", Of: of}}
+	look := func() error {
+		_, err := evaluation.Look(t.Context(), s, recogniser{}, 0, nil)
+		return err
+	}
+	if err := look(); err == nil || !strings.Contains(err.Error(), "49 groups of at least 20 people, and at most 48") {
+		t.Errorf("got %v", err)
+	}
+	of["person 0"] = "" // the first group is too small to be one
+	if err := look(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestGroupsOfACSV(t *testing.T) {
 	dir := spread(t, 120, 0.8)
 	s, err := evaluation.ReadFolder(dir)
@@ -358,7 +382,7 @@ func TestGroupsOfACSV(t *testing.T) {
 			}
 		}
 	}
-	if want := "quarter q0; quarter q1; quarter q2; quarter q3; parity even; "; names != want {
+	if want := "quarter q0; quarter q1; quarter q2; quarter q3; parity even; face 80 to 119 px wide; "; names != want {
 		t.Errorf("got groups %q, want %q", names, want)
 	}
 }

@@ -22,7 +22,7 @@ type Recogniser interface {
 	Name() string
 }
 
-// Faces are the largest faces on the photos of a set. They hold biometric data, in memory alone.
+// Faces are those of the subjects of a set's photos. They hold biometric data, in memory alone.
 type Faces struct {
 	pack   string
 	set    Set
@@ -37,7 +37,7 @@ type Faces struct {
 	masks  []uint64
 }
 
-// sighting is what is known of the largest face on a photo. Angles and measures are NaN when not known.
+// sighting is what is known of the subject's face on a photo. Angles and measures are NaN when not known.
 type sighting struct {
 	template   []float32 // nil when there is none
 	found      bool      // a face was found
@@ -50,11 +50,14 @@ type sighting struct {
 // maxPhoto is more than any photo that is taken has, in bytes.
 const maxPhoto = 64 << 20
 
-// Look finds the largest face on every photo, several photos at the same time: parallel, or as many as there are
+// Look finds the subject's face on every photo, several photos at the same time: parallel, or as many as there are
 // processors when that is 0. progress, if set, is told of each photo done, by one goroutine at a time or another.
 func Look(ctx context.Context, s Set, r Recogniser, parallel int, progress func(done, of int)) (*Faces, error) {
+	if err := s.checkGroups(); err != nil {
+		return nil, err
+	}
 	if parallel < 1 {
-		parallel = runtime.NumCPU()
+		parallel = runtime.GOMAXPROCS(0) // as many as a container may use
 	}
 	f := &Faces{pack: r.Name(), set: s, person: make([]int32, len(s.Photos)), seen: make([]sighting, len(s.Photos))}
 	numbers := map[string]int32{}
@@ -97,10 +100,30 @@ func Look(ctx context.Context, s Set, r Recogniser, parallel int, progress func(
 			f.usable = append(f.usable, int32(i))
 		}
 	}
-	return f, f.group()
+	f.group()
+	return f, nil
 }
 
-// lookAt finds the largest face on the photo in a file. A photo that cannot be used is no error.
+// subject is the face of the person that a photo shows: of those at least half as wide as the widest, the one nearest to
+// the middle. Who stands beside the subject is often nearer to the camera, and cut by the edge. photo has a face.
+func subject(photo *vision.Photo) vision.Face {
+	widest := 0
+	for _, f := range photo.Faces {
+		widest = max(widest, f.Box.Width)
+	}
+	away := func(f vision.Face) float64 {
+		return math.Hypot(float64(2*f.Box.Left+f.Box.Width-photo.Width), float64(2*f.Box.Top+f.Box.Height-photo.Height))
+	}
+	found := -1
+	for i, f := range photo.Faces {
+		if 2*f.Box.Width >= widest && (found < 0 || away(f) < away(photo.Faces[found])) {
+			found = i
+		}
+	}
+	return photo.Faces[found]
+}
+
+// lookAt finds the subject's face on the photo in a file. A photo that cannot be used is no error.
 func lookAt(ctx context.Context, r Recogniser, path string) (sighting, error) {
 	nothing := func(reason string) sighting { return sighting{reason: reason, yaw: math.NaN(), light: math.NaN()} }
 	b, err := readPhoto(path)
@@ -108,15 +131,7 @@ func lookAt(ctx context.Context, r Recogniser, path string) (sighting, error) {
 		return nothing(err.Error()), nil
 	}
 	measured := r.Supports() & (vision.HeadPose | vision.Exposure | vision.Glasses)
-	photo, err := r.Detect(ctx, b, vision.Want{
-		Templates: true, Attributes: measured,
-		Select: func(faces []vision.Face) []int {
-			if len(faces) == 0 {
-				return nil
-			}
-			return []int{0}
-		},
-	})
+	photo, err := r.Detect(ctx, b, vision.Want{Templates: true, Attributes: measured})
 	if unusable, ok := errors.AsType[*vision.ImageError](err); ok {
 		return nothing(unusable.Message), nil
 	}
@@ -126,7 +141,7 @@ func lookAt(ctx context.Context, r Recogniser, path string) (sighting, error) {
 	if len(photo.Faces) == 0 {
 		return nothing("no face found"), nil
 	}
-	face := photo.Faces[0]
+	face := subject(photo)
 	seen := nothing("")
 	seen.found, seen.template, seen.width, seen.eyewear = true, face.Template, face.Box.Width, face.Eyewear
 	if face.Template == nil {

@@ -32,14 +32,42 @@ type group struct {
 	grouping, name string
 }
 
-// leastPeople are needed to speak of a group at all, mostGroups are told apart.
+// leastPeople are needed to speak of a group at all. mostGroups of a set's own are told apart: with those by what is
+// measured on photos, a mask of 64 bits holds them.
 const (
 	leastPeople = 20
-	mostGroups  = 64
+	mostGroups  = 48
 )
 
+// checkGroups refuses more groups than can be told apart, before anything is looked for on photos.
+func (s *Set) checkGroups() error {
+	people := map[string]bool{}
+	for _, p := range s.Photos {
+		people[p.Person] = true
+	}
+	groups := 0
+	for _, g := range s.Groupings {
+		size := map[string]int{}
+		for person := range people {
+			if name := g.Of[person]; name != "" {
+				size[name]++
+			}
+		}
+		for _, n := range size {
+			if n >= leastPeople {
+				groups++
+			}
+		}
+	}
+	if groups > mostGroups {
+		return fmt.Errorf("there are %d groups of at least %d people, and at most %d can be told apart: merge some", groups,
+			leastPeople, mostGroups)
+	}
+	return nil
+}
+
 // group sorts the usable photos into groups: those of the set's groupings, and by what was measured on the photos.
-func (f *Faces) group() error {
+func (f *Faces) group() {
 	type key struct{ grouping, name string }
 	photos := map[key][]int32{}
 	var groupings []string
@@ -67,16 +95,12 @@ func (f *Faces) group() error {
 			if k.grouping != grouping || f.peopleOn(photos[k]) < leastPeople {
 				continue
 			}
-			if len(f.groups) == mostGroups {
-				return fmt.Errorf("more than %d groups of at least %d people: merge some", mostGroups, leastPeople)
-			}
 			for _, i := range photos[k] {
 				f.masks[i] |= 1 << len(f.groups)
 			}
 			f.groups = append(f.groups, group{grouping, k.name})
 		}
 	}
-	return nil
 }
 
 // peopleOn counts the people on some photos.

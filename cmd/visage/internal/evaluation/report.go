@@ -168,8 +168,8 @@ func (r *Result) tables() []table {
 	if r.Search != nil {
 		for _, c := range r.Search.Sizes {
 			sizes.rows = append(sizes.rows, []string{
-				fmt.Sprint(c.Faces), percent(c.AtHalf.FalseAlarms.Value), percent(c.AtHalf.Found.Value),
-				fmt.Sprintf("%.3f", c.Default), percent(c.AtDefault.FalseAlarms.Value), percent(c.AtDefault.Found.Value),
+				fmt.Sprint(c.Faces), c.AtHalf.FalseAlarms.short(), c.AtHalf.Found.short(),
+				fmt.Sprintf("%.3f", c.Default), c.AtDefault.FalseAlarms.short(), c.AtDefault.Found.short(),
 			})
 		}
 	}
@@ -195,7 +195,7 @@ func (r *Result) tables() []table {
 		for _, far := range g.FalseAccepts {
 			row = append(row, fmt.Sprintf("%.2g", far))
 		}
-		row = append(row, percent(g.Crowd.AtHalf.FalseAlarms.Value), percent(g.Crowd.AtDefault.FalseAlarms.Value))
+		row = append(row, g.Crowd.AtHalf.FalseAlarms.short(), g.Crowd.AtDefault.FalseAlarms.short())
 		groups.rows = append(groups.rows, row)
 	}
 	return []table{sizes, groups}
@@ -216,6 +216,14 @@ func (p Proportion) words() string {
 	}
 	return fmt.Sprintf("%s, 95 %% interval %s to %s (%d of %d)", percent(p.Value), percent(p.Low), percent(p.High),
 		p.Count, p.Of)
+}
+
+// short words a share without its interval.
+func (p Proportion) short() string {
+	if p.Of == 0 {
+		return "nobody"
+	}
+	return percent(p.Value)
 }
 
 // rare words a share that is small.
