@@ -154,8 +154,8 @@ func (s *Service) recogniserOf(c collectionRecord) (Recogniser, error) {
 	return m, nil
 }
 
-// comparable returns the side of a collection that detected faces can be compared with, and its recogniser. It refuses faces
-// that no side's recogniser made, that were detected with another model, or that differ among themselves.
+// comparable returns the side of a collection that detected faces can be compared with, and its recogniser. It refuses
+// faces that no side's recogniser made, that were detected with another model, or that differ among themselves.
 func (s *Service) comparable(c collectionRecord, found ...detectionRecord) (collectionRecord, Recogniser, error) {
 	if next := c.Migration; next != nil && found[0].Model == next.Model && found[0].Networks == next.Networks {
 		c = c.next()

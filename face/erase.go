@@ -30,7 +30,7 @@ const (
 	ErasedFace     Erased = "face"
 	ErasedGroup    Erased = "group"    // a group or list: its name and settings
 	ErasedContents Erased = "contents" // of a deleted group or list: everybody in it, a moment after the group
-	// ErasedTemplates are those by one pack of a whole group or list, a moment after a migration that ended, or after the group.
+	// ErasedTemplates are those by one pack of a whole group or list, a moment after its migration ended, or after it.
 	ErasedTemplates Erased = "templates"
 )
 

@@ -185,7 +185,8 @@ func newRigWith(t testing.TB, store *sealed.Store, galleryBytes int64, model *fa
 
 // newRigServing makes a service whose models are served by several packs.
 func newRigServing(
-	t testing.TB, store *sealed.Store, galleryBytes int64, models map[string]face.Recogniser, auditor face.Auditor, others ...*fake,
+	t testing.TB, store *sealed.Store, galleryBytes int64, models map[string]face.Recogniser, auditor face.Auditor,
+	others ...*fake,
 ) *rig {
 	t.Helper()
 	r := &rig{

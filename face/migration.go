@@ -195,9 +195,8 @@ func (s *Service) MissingFaces(ctx context.Context, res visage.Resource, ref Ref
 	if st.Sent == st.Faces {
 		return []Missing{}, nil
 	}
-	missing, err := readPage(ctx, s, res, s.contents(ctx, res, ref, c), page.Start, top, func(r sealed.Reader, id string) (Missing, error) {
-		return missingOf(r, ref, c, rawText(id))
-	})
+	missing, err := readPage(ctx, s, res, s.contents(ctx, res, ref, c), page.Start, top,
+		func(r sealed.Reader, id string) (Missing, error) { return missingOf(r, ref, c, rawText(id)) })
 	if err != nil {
 		return nil, fmt.Errorf("list missing faces: %w", err)
 	}
@@ -309,7 +308,7 @@ func (s *Service) MigrateFace(
 		return fmt.Errorf("migrate face: %w", err)
 	}
 	next := scope(res, c.next())
-	var searched, again bool
+	var searched, replaced bool
 	err = s.update(ctx, res, func(tx sealed.Tx) error {
 		now, st, err := findMigrating(tx, ref)
 		if err != nil {
@@ -326,26 +325,26 @@ func (s *Service) MigrateFace(
 		is.Template = f.Template
 		f = is
 		container := now.next().faces()
-		if again, err = container.Has(tx, faceID); err != nil {
+		if replaced, err = container.Has(tx, faceID); err != nil {
 			return fmt.Errorf("read face: %w", err)
 		}
 		if err := container.Put(tx, faceID, f); err != nil {
 			return fmt.Errorf("write face: %w", err)
 		}
-		if !again {
+		if !replaced {
 			st.Sent++
 		}
 		if err := putState(tx, ref.Kind, now, st); err != nil {
 			return err
 		}
 		// Inside the transaction, so that a deletion of the face, which comes after it, finds the face in the gallery.
-		if searched = ref.Kind == FaceList || f.Sequence <= st.Trained; searched && !again {
+		if searched = ref.Kind == FaceList || f.Sequence <= st.Trained; searched && !replaced {
 			s.galleries.Change(next, f.addTo)
 		}
 		return nil
 	})
 	switch {
-	case err != nil, searched && again:
+	case err != nil, searched && replaced:
 		s.galleries.Drop(next, nil)
 	case searched:
 		s.galleries.Change(next, func(g *gallery.Gallery) error {

@@ -1,8 +1,11 @@
 package face_test
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,7 +140,8 @@ func TestACollectionMovesToAnotherPack(t *testing.T) {
 			}
 			mustDo(t, r.MigrateFace(ctx, r.res, ref, benPerson, benFace, photo("ben"), false))
 			want("ben", newModel, ben) // without a training
-			if m := must[face.Migration](t)(r.Migration(ctx, r.res, ref)); m.Faces != 3 || m.Sent != 3 || m.From != oldModel || m.To != newModel {
+			m := must[face.Migration](t)(r.Migration(ctx, r.res, ref))
+			if m.Faces != 3 || m.Sent != 3 || m.From != oldModel || m.To != newModel {
 				t.Errorf("migration: %+v", m)
 			}
 			if missing := must[[]face.Missing](t)(r.MissingFaces(ctx, r.res, ref, face.Page{})); len(missing) != 0 {
@@ -147,7 +151,8 @@ func TestACollectionMovesToAnotherPack(t *testing.T) {
 			r.sweepOnce(t)
 			want("ann", newModel, ann)
 			want("ben", newModel, ben)
-			if c := must[face.Collection](t)(r.Get(ctx, r.res, ref)); c.RecognitionModel != newModel || kind == face.FaceList && len(c.Faces) != 3 {
+			c := must[face.Collection](t)(r.Get(ctx, r.res, ref))
+			if c.RecognitionModel != newModel || kind == face.FaceList && len(c.Faces) != 3 {
 				t.Errorf("afterwards: %+v", c)
 			}
 			if kind == face.PersonGroup || kind == face.LargePersonGroup {
@@ -240,9 +245,11 @@ func TestMigrationRefuses(t *testing.T) {
 	other := face.PersonRef{Group: group, ID: must[string](t)(r.CreatePerson(ctx, r.res, group, "Ben", nil))}
 	wantRefusal(t, r.MigrateFace(ctx, r.res, group, other.ID, faceID, photo, false), visage.NotFound, "PersistedFaceNotFound")
 	wantRefusal(t, r.MigrateFace(ctx, r.res, group, "x", faceID, photo, false), visage.NotFound, "PersonNotFound")
-	wantRefusal(t, r.MigrateFace(ctx, r.res, group, ann.ID, faceID, face.Enrolment{Photo: []byte("ann ben")}, false), visage.Invalid, "InvalidImage")
+	two := face.Enrolment{Photo: []byte("ann ben")}
+	wantRefusal(t, r.MigrateFace(ctx, r.res, group, ann.ID, faceID, two, false), visage.Invalid, "InvalidImage")
 	mixed := face.IdentifyQuery{
-		FaceIDs: []string{r.detectAs(t, "ann", oldModel)[0], r.detectAs(t, "ann", newModel)[0]}, PersonGroupID: "g", MaxCandidates: 1,
+		FaceIDs:       []string{r.detectAs(t, "ann", oldModel)[0], r.detectAs(t, "ann", newModel)[0]},
+		PersonGroupID: "g", MaxCandidates: 1,
 	}
 	r.trainNow(t, group)
 	_, err = r.Identify(ctx, r.res, mixed)
@@ -250,8 +257,9 @@ func TestMigrationRefuses(t *testing.T) {
 	_, err = r.Verify(ctx, r.res, face.VerifyQuery{FaceID: mixed.FaceIDs[1], PersonID: ann.ID, PersonGroupID: "g"})
 	wantRefusal(t, err, visage.NotFound, "PersistedFaceNotFound")
 	mustDo(t, r.Train(ctx, r.res, group))
-	wantRefusal(t, r.MigrateFace(ctx, r.res, group, ann.ID, faceID, photo, false), visage.Conflict, "PersonGroupTrainingNotFinished")
-	wantRefusal(t, r.CompleteMigration(ctx, r.res, group, true), visage.Conflict, "PersonGroupTrainingNotFinished")
+	const busy = "PersonGroupTrainingNotFinished"
+	wantRefusal(t, r.MigrateFace(ctx, r.res, group, ann.ID, faceID, photo, false), visage.Conflict, busy)
+	wantRefusal(t, r.CompleteMigration(ctx, r.res, group, true), visage.Conflict, busy)
 }
 
 // TestAMigrationNeedsNoOldPack: where it cannot be opened any more, its faces are sent again all the same.
@@ -271,7 +279,58 @@ func TestAMigrationNeedsNoOldPack(t *testing.T) {
 	}
 }
 
-// TestExpiryReachesBothPacks: whose time is up goes from the templates of both, and what a migration has moved expires too.
+// TestSendingWhileOthersDeleteAndSearch: whoever is deleted while sent is found by neither pack, and everybody else by both.
+func TestSendingWhileOthersDeleteAndSearch(t *testing.T) {
+	r, ctx := movingRig(t, newStore(t), nil), t.Context()
+	group := face.Ref{Kind: face.PersonGroup, ID: "g"}
+	mustDo(t, r.Create(ctx, r.res, group, face.Creation{Name: "g", RecognitionModel: oldModel}))
+	people := make([]face.PersonRef, 40)
+	faceIDs := make([]string, len(people))
+	name := func(i int) string { return fmt.Sprintf("p%d", i) }
+	for i := range people {
+		people[i] = r.enrol(t, group, name(i))
+		faceIDs[i] = r.addFace(t, people[i], name(i))
+	}
+	r.trainNow(t, group)
+	mustDo(t, r.StartMigration(ctx, r.res, group, newModel))
+	var wg sync.WaitGroup
+	for i, p := range people {
+		wg.Go(func() {
+			err := r.MigrateFace(ctx, r.res, group, p.ID, faceIDs[i], face.Enrolment{Photo: []byte(name(i))}, false)
+			refusal, refused := errors.AsType[*visage.Refusal](err)
+			if err != nil && (i%2 == 0 || !refused || refusal.Kind != visage.NotFound) {
+				t.Errorf("send %d: %v", i, err)
+			}
+		})
+		wg.Go(func() {
+			if i%2 == 0 {
+				q := face.IdentifyQuery{FaceIDs: r.detectAs(t, name(i), newModel), PersonGroupID: "g", MaxCandidates: 1}
+				if _, err := r.Identify(ctx, r.res, q); err != nil {
+					t.Errorf("search %d: %v", i, err)
+				}
+			} else if err := r.DeletePerson(ctx, r.res, p); err != nil {
+				t.Errorf("delete %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	for i, p := range people {
+		want := p.ID
+		if i%2 == 1 {
+			want = ""
+		}
+		for _, model := range []string{oldModel, newModel} {
+			if got := r.found(t, group, name(i), model); got != want {
+				t.Errorf("%d by %s is taken for %q, want %q", i, model, got, want)
+			}
+		}
+	}
+	if m := must[face.Migration](t)(r.Migration(ctx, r.res, group)); m.Faces != 20 || m.Sent != 20 {
+		t.Errorf("migration: %+v", m)
+	}
+}
+
+// TestExpiryReachesBothPacks: whose time is up goes from the templates of both, and what was moved expires too.
 func TestExpiryReachesBothPacks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, ctx := movingRig(t, newStore(t), nil), t.Context()

@@ -25,9 +25,9 @@ const crashDir = "VISAGE_MIGRATION_CRASH_DIR"
 const stepWord = "step: "
 
 // TestAMigrationIsKilledAtEveryStep has a process move a group to and fro between two packs, and kills it when it is
-// about to make a step, or in the middle of it, for one step after the other. What is left must be the state before the step or after it:
-// everybody is there and recognised by the pack that served the group, and by the next one everybody who was sent; and
-// the next process goes on from there.
+// about to make a step, or in the middle of it, for one step after the other. What is left must be the state before the
+// step or after it: everybody is there and recognised by the pack that served the group, and by the next one everybody
+// who was sent; and the next process goes on from there.
 func TestAMigrationIsKilledAtEveryStep(t *testing.T) {
 	dir := t.TempDir()
 	people := map[string]string{} // who a photo is of

@@ -120,10 +120,11 @@ func (s *Service) Persons(ctx context.Context, res visage.Resource, group Ref, p
 		return nil, fmt.Errorf("list persons: %w", err)
 	}
 	of := persons.In(c.Incarnation.String())
-	found, err := readPage(ctx, s, res, s.contents(ctx, res, group, c), page.Start, top, func(r sealed.Reader, id string) (Person, error) {
-		p, err := of.Get(r, rawText(id))
-		return p.person(), err
-	})
+	found, err := readPage(ctx, s, res, s.contents(ctx, res, group, c), page.Start, top,
+		func(r sealed.Reader, id string) (Person, error) {
+			p, err := of.Get(r, rawText(id))
+			return p.person(), err
+		})
 	if err != nil {
 		return nil, fmt.Errorf("list persons: %w", err)
 	}

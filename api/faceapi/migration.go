@@ -50,16 +50,19 @@ func (p *plane) migrationRoutes(f family) []api.Route {
 		}),
 		p.get(migration, p.migration(f),
 			api.Doc{Summary: "Return how far the migration of a " + f.noun + " is", Answer: migrationAnswer{}}),
-		p.delete(migration, p.cancelMigration(f), api.Doc{Summary: "End the migration of a " + f.noun + " as if it had not begun"}),
+		p.delete(migration, p.cancelMigration(f),
+			api.Doc{Summary: "End the migration of a " + f.noun + " as if it had not begun"}),
 		// All who were sent are passed over, and there may be very many.
 		p.route(http.MethodGet, migration+"/missing", 0, patient, p.missing(f), api.Doc{
-			Summary: "List whose photos are still to be sent for the migration of a " + f.noun, Query: pageQuery, Answer: []missingAnswer{},
+			Summary: "List whose photos are still to be sent for the migration of a " + f.noun, Query: pageQuery,
+			Answer: []missingAnswer{},
 		}),
 		p.route(http.MethodPost, migration+"/complete", maxJSON, patient, p.completeMigration(f), api.Doc{
 			Summary: "End the migration of a " + f.noun + ": the new model answers alone", Body: completionBody{},
 		}),
 		p.route(http.MethodPut, faces+"/{persistedFaceId}/migration", maxImage, patient, p.migrateFace(f), api.Doc{
-			Summary: "Send the photo of a face again for the migration of a " + f.noun, Query: sendQuery, Body: urlBody{}, Image: true,
+			Summary: "Send the photo of a face again for the migration of a " + f.noun, Query: sendQuery,
+			Body: urlBody{}, Image: true,
 		}),
 	}
 }
