@@ -90,7 +90,8 @@ func (s stage) network() []byte {
 	return g.Marshal()
 }
 
-// squareFinder is the pack mobileface with a detector that finds white squares, and its last network's offsets and points.
+// squareFinder is the pack mobileface with a detector that finds white squares, and its last network's offsets and
+// points.
 func squareFinder(t *testing.T, offsets, points []float32) *pack.Pack {
 	return changedMobileFace(t, func(m *pack.Manifest, files map[string][]byte) {
 		still := []float32{0, 0, 0, 0}
@@ -100,8 +101,8 @@ func squareFinder(t *testing.T, offsets, points []float32) *pack.Pack {
 	})
 }
 
-// TestCascadeReadsWhatItsNetworksSay with networks of which is known what they say: where a box lies, which offset moves
-// which of its edges, and where the points are.
+// TestCascadeReadsWhatItsNetworksSay with networks of which is known what they say: where a box lies, which offset
+// moves which of its edges, and where the points are.
 func TestCascadeReadsWhatItsNetworksSay(t *testing.T) {
 	offsets := []float32{1. / 6, 1. / 4, -1. / 6, -1. / 12}
 	points := []float32{0.3, 0.7, 0.5, 0.35, 0.65, 0.31, 0.32, 0.53, 0.74, 0.76}
@@ -142,8 +143,8 @@ func TestCascadeReadsWhatItsNetworksSay(t *testing.T) {
 	}
 }
 
-// TestEverythingIsAFace to networks that are sure of it, as to a picture that was made to look like faces all over: no more
-// boxes go on than a photo may have.
+// TestEverythingIsAFace to networks that are sure of it, as to a picture that was made to look like faces all over: no
+// more boxes go on than a photo may have.
 func TestEverythingIsAFace(t *testing.T) {
 	still, points := []float32{0, 0, 0, 0}, []float32{0.3, 0.7, 0.5, 0.35, 0.65, 0.31, 0.32, 0.53, 0.74, 0.76}
 	p := open(t, vision.Config{Pack: changedMobileFace(t, func(m *pack.Manifest, files map[string][]byte) {

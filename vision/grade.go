@@ -90,8 +90,8 @@ func (p *Pipeline) below(s *subject) bool {
 	return q != nil && p.rate(s) < q.Floor
 }
 
-// grade returns the quality of a face. A pack that tells it says how well the face can be seen; to be High it must also be
-// as large and as frontal as the contract recommends for enrolment.
+// grade returns the quality of a face. A pack that tells it says how well the face can be seen; to be High it must also
+// be as large and as frontal as the contract recommends for enrolment.
 func (p *Pipeline) grade(s *subject, m measure.Subject) Grade {
 	q := p.grading()
 	if q == nil {
@@ -107,8 +107,8 @@ func (p *Pipeline) grade(s *subject, m measure.Subject) Grade {
 }
 
 // sift leaves out what is certainly no face: what the detector is unsure of, has no points like a face's in any
-// orientation, and looks like nobody to the recogniser. It does so whatever is wanted, so that all answers about a photo
-// have the same faces.
+// orientation, and looks like nobody to the recogniser. It does so whatever is wanted, so that all answers about a
+// photo have the same faces.
 func (p *Pipeline) sift(
 	ctx context.Context, img *photo.RGB, faces []Face, subjects []subject,
 ) ([]Face, []subject, error) {

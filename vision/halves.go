@@ -8,8 +8,8 @@ import (
 	"github.com/visage-face/visage/vision/internal/photo"
 )
 
-// halves are a picture, as it was decoded, and copies of it each half as wide and high as the one before, made when they
-// are first needed: many views of large parts cost no more than their own pixels. It is for one goroutine.
+// halves are a picture, as it was decoded, and copies of it each half as wide and high as the one before, made when
+// they are first needed: many views of large parts cost no more than their own pixels. It is for one goroutine.
 type halves struct {
 	sizes []*photo.RGB
 	scale photo.Scale // from the picture's places to those of the first
@@ -20,8 +20,8 @@ func newHalves(img *photo.RGB) *halves {
 	return &halves{[]*photo.RGB{whole}, scale}
 }
 
-// fill fills a network's input with what m shows of the picture, from the copy that has just as many pixels as needed or
-// up to twice as many in each direction. A picture that was decoded at a reduced scale is not decoded again.
+// fill fills a network's input with what m shows of the picture, from the copy that has just as many pixels as needed
+// or up to twice as many in each direction. A picture that was decoded at a reduced scale is not decoded again.
 func (h *halves) fill(p planes, m geometry.Affine) {
 	m = m.Then(geometry.Affine{A: h.scale.By, C: h.scale.X, E: h.scale.By, F: h.scale.Y})
 	step := max(math.Hypot(m.A, m.D), math.Hypot(m.B, m.E))

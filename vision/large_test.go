@@ -15,8 +15,8 @@ import (
 	"github.com/visage-face/visage/vision/internal/photo"
 )
 
-// enlarged returns a photo scaled to a part of a picture of the given size, which is grey elsewhere, as a JPEG file, and
-// the same picture with all its pixels.
+// enlarged returns a photo scaled to a part of a picture of the given size, which is grey elsewhere, as a JPEG file,
+// and the same picture with all its pixels.
 func enlarged(t *testing.T, file []byte, width, height int, part image.Rectangle) ([]byte, *photo.RGB) {
 	t.Helper()
 	src, err := jpeg.Decode(bytes.NewReader(file))

@@ -29,8 +29,8 @@ func (p *Pipeline) leastFace(img *photo.RGB) float64 {
 	return least
 }
 
-// lookTwice runs the detector on the picture and, for the faces that fill it, on the picture with a border; one suppression
-// pass merges both. Where both see a face, the first look's box is the better one.
+// lookTwice runs the detector on the picture and, for the faces that fill it, on the picture with a border; one
+// suppression pass merges both. Where both see a face, the first look's box is the better one.
 func (p *Pipeline) lookTwice(ctx context.Context, img *photo.RGB) ([]finding, error) {
 	about := p.pack.Manifest().Detector
 	all, err := p.detector.find(ctx, img, look{side: about.Input.Width})
@@ -54,16 +54,17 @@ func (p *Pipeline) lookTwice(ctx context.Context, img *photo.RGB) ([]finding, er
 }
 
 const (
-	// sureScore is the score from which the picture is taken to stand upright. Of upright portraits 99.5 in 100 have such a
-	// face; of faces on their side or head, which the detector sees too now and then, 1 in 100, and settle turns those.
+	// sureScore is the score from which the picture is taken to stand upright. Of upright portraits 99.5 in 100 have
+	// such a face; of faces on their side or head, which the detector sees too now and then, 1 in 100, and settle turns
+	// those.
 	sureScore = 0.995
 	// turnedScore is the least score of a face on a turned picture: three more looks would otherwise take three times as
 	// many things for faces. In its right orientation a face has as much, or as good as never.
 	turnedScore = 0.98
 )
 
-// lookAround runs the detector on the picture, made bright if it is dark, and, unless it surely shows a face that way, in
-// the three other orientations.
+// lookAround runs the detector on the picture, made bright if it is dark, and, unless it surely shows a face that way,
+// in the three other orientations.
 func (p *Pipeline) lookAround(ctx context.Context, img *photo.RGB) ([]finding, error) {
 	all, err := p.detector.find(ctx, img, look{})
 	if err != nil {
@@ -106,7 +107,8 @@ func best(all []finding) (score float64) {
 	return score
 }
 
-// aspect is a picture as it is shown to a detector, with all its pixels, and the map from there to the places of the photo.
+// aspect is a picture as it is shown to a detector, with all its pixels, and the map from there to the places of the
+// photo.
 type aspect struct {
 	img       *photo.RGB
 	toPicture geometry.Affine
@@ -133,11 +135,12 @@ func (p *Pipeline) lookAt(ctx context.Context, a aspect) ([]finding, error) {
 	return found, nil
 }
 
-// overviewSide is how many pixels the longer side of an overview has at least, of pictures that have as many: the smallest
-// faces sought on it are large enough for the detector then. More would cost memory and time.
+// overviewSide is how many pixels the longer side of an overview has at least, of pictures that have as many: the
+// smallest faces sought on it are large enough for the detector then. More would cost memory and time.
 const overviewSide = 1000
 
-// overview is the aspect of a picture whose pixels are those that were decoded, or, of a very large one, the mean of some.
+// overview is the aspect of a picture whose pixels are those that were decoded, or, of a very large one, the mean of
+// some.
 func overview(img *photo.RGB) aspect {
 	whole, scale := img.Reduced()
 	times := max(whole.W, whole.H) / overviewSide

@@ -16,8 +16,8 @@ import (
 )
 
 // mtcnn finds faces, with five points each, with a detector of kind MTCNN (Zhang et al. 2016, "Joint Face Detection and
-// Alignment using Multitask Cascaded Convolutional Networks"): a first network proposes squares all over the picture and at
-// all sizes, a second drops most of them, a third decides and marks the points.
+// Alignment using Multitask Cascaded Convolutional Networks"): a first network proposes squares all over the picture
+// and at all sizes, a second drops most of them, a third decides and marks the points.
 type mtcnn struct {
 	about pack.Detector
 	// atOnce is how many runs of its networks one look may make at the same time.
@@ -33,8 +33,8 @@ var (
 )
 
 const (
-	// cell is the side of the square that the first network looks at, and step the distance of two of them, in pixels of its
-	// input.
+	// cell is the side of the square that the first network looks at, and step the distance of two of them, in pixels
+	// of its input.
 	cell = 12
 	step = 2
 	// shrinkage is how much smaller each picture of the pyramid is than the one before.
@@ -115,7 +115,10 @@ func (d *mtcnn) proposals(ctx context.Context, img *photo.RGB, all *halves) ([]c
 		if side > short && min(w, h) < cell {
 			break
 		}
-		l := level{newTensor(1, max(w, cell), max(h, cell)), geometry.Affine{A: 1 / scale, C: -border, E: 1 / scale, F: -border}, nil}
+		l := level{
+			input:     newTensor(1, max(w, cell), max(h, cell)),
+			toPicture: geometry.Affine{A: 1 / scale, C: -border, E: 1 / scale, F: -border},
+		}
 		all.fill(plane(l.input, 0, d.about.Input), l.toPicture)
 		levels = append(levels, l)
 	}
@@ -150,7 +153,8 @@ func (d *mtcnn) scan(ctx context.Context, input ort.Tensor, toPicture geometry.A
 	}
 	scores, offsets := out[0], out[1]
 	if len(scores.Shape) != 4 || scores.Shape[1] != 2 || len(offsets.Data) != 2*len(scores.Data) {
-		return nil, fmt.Errorf("detector's first network gave scores of shape %v and %d offsets", scores.Shape, len(offsets.Data))
+		return nil, fmt.Errorf("detector's first network gave scores of shape %v and %d offsets", scores.Shape,
+			len(offsets.Data))
 	}
 	rows, cols := int(scores.Shape[2]), int(scores.Shape[3])
 	var found []candidate
@@ -267,8 +271,8 @@ func (c candidate) moved() candidate {
 	return c
 }
 
-// keepApart sorts boxes, best first, and drops those that overlap a better one by more than overlapping. It keeps at most
-// so many.
+// keepApart sorts boxes, best first, and drops those that overlap a better one by more than overlapping. It keeps at
+// most so many.
 func keepApart(all []candidate, overlapping float64, most int) []candidate {
 	slices.SortStableFunc(all, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
 	var kept []candidate

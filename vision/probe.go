@@ -16,12 +16,12 @@ import (
 // probeSide is the width and height of the pictures that networks are tried on, in pixels.
 const probeSide = 128
 
-// sameTemplate is the cosine distance below which two pictures that are nothing alike have one and the same template. Those
-// of the networks that we know are 0.1 and more apart.
+// sameTemplate is the cosine distance below which two pictures that are nothing alike have one and the same template.
+// Those of the networks that we know are 0.1 and more apart.
 const sameTemplate = 1e-3
 
-// probe runs every network on made-up pictures, so that one that cannot work is refused before it is used: weights that are
-// no numbers, outputs of other lengths than the manifest says, a recogniser that sees no difference between any two
+// probe runs every network on made-up pictures, so that one that cannot work is refused before it is used: weights that
+// are no numbers, outputs of other lengths than the manifest says, a recogniser that sees no difference between any two
 // pictures. It notes the recogniser's fingerprint.
 func (p *Pipeline) probe(ctx context.Context) error {
 	rings, bands := probePictures()
@@ -56,7 +56,8 @@ func (p *Pipeline) probe(ctx context.Context) error {
 		product += float64(x) * float64(templates[1][i])
 	}
 	if 1-product < sameTemplate {
-		return errors.New("try recogniser: two pictures that are nothing alike have the same template, so it would take everybody for one person")
+		return errors.New("try recogniser: two pictures that are nothing alike have the same template, " +
+			"so it would take everybody for one person")
 	}
 	for _, w := range p.wearers {
 		if err := w.look(ctx, rings, [][5]geometry.Point{five}, []signs{{}}); err != nil {
@@ -112,6 +113,6 @@ func probePictures() (rings, bands *photo.RGB) {
 	return rings, bands
 }
 
-// Fingerprint returns the template of a picture that is always the same. Where it is that of another pipeline, but for the
-// last digits, their templates are comparable. The caller owns it.
+// Fingerprint returns the template of a picture that is always the same. Where it is that of another pipeline, but for
+// the last digits, their templates are comparable. The caller owns it.
 func (p *Pipeline) Fingerprint() []float32 { return slices.Clone(p.fingerprint) }

@@ -52,8 +52,8 @@ func altered(t *testing.T, base *pack.Pack, change func(m *pack.Manifest, files 
 	return p
 }
 
-// dense is a network from a face of some pixels a side to out numbers, of which it adds up its mean colour with weights that are
-// all the same, and a bias.
+// dense is a network from a face of some pixels a side to out numbers, of which it adds up its mean colour with weights
+// that are all the same, and a bias.
 func dense(output string, side, out int, weight, bias float32) []byte {
 	g := onnx.NewGraph("dense")
 	n := onnx.Dim{Name: "N"}

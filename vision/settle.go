@@ -17,12 +17,13 @@ type settled struct {
 	misfit float64
 }
 
-// doubt is the misfit, and more of it the farther the detector's own points are from there: the points of a face that is
-// hard to mark may fit by accident in an orientation that the detector has not seen it in.
+// doubt is the misfit, and more of it the farther the detector's own points are from there: the points of a face that
+// is hard to mark may fit by accident in an orientation that the detector has not seen it in.
 func (s *settled) doubt(f *finding) float64 { return s.misfit * (1 + s.apart(f)) }
 
-// apart is how far the detector's five points lie from the same among the 68, on average and in parts of the mean distance
-// of the 68 from their middle; 0 if the detector gives none. They are found by different networks, and agree on faces alone.
+// apart is how far the detector's five points lie from the same among the 68, on average and in parts of the mean
+// distance of the 68 from their middle; 0 if the detector gives none. They are found by different networks, and agree
+// on faces alone.
 func (s *settled) apart(f *finding) float64 {
 	if f.five == nil {
 		return 0

@@ -26,8 +26,8 @@ func turned(p *photo.RGB, quarters int) *photo.RGB {
 // degreesApart is the difference of two directions.
 func degreesApart(a, b float64) float64 { return math.Abs(math.Remainder(a-b, 360)) }
 
-// Photos that stand on their side or head show the same people as upright, and no strangers for one person; the roll and
-// the landmarks are those of the picture as it was sent.
+// Photos that stand on their side or head show the same people as upright, and no strangers for one person; the roll
+// and the landmarks are those of the picture as it was sent.
 func TestTurnedPhotos(t *testing.T) {
 	p := open(t, vision.Config{Pack: packNamed(t, "mobileface")})
 	files, err := filepath.Glob(shared(t, "faces", "Family*1.jpg"))

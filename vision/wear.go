@@ -210,8 +210,8 @@ func (w *wearer) look(ctx context.Context, img *photo.RGB, fives [][5]geometry.P
 	return nil
 }
 
-// Where a mask, or anything over mouth or nose, is less probable than this, there is none; from one half on there is one.
-// Between the two, and where the pupils are fewer pixels apart, nobody can tell.
+// Where a mask, or anything over mouth or nose, is less probable than this, there is none; from one half on there is
+// one. Between the two, and where the pupils are fewer pixels apart, nobody can tell.
 const (
 	surelyNot   = 0.25
 	leastPupils = 10

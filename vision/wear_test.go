@@ -18,8 +18,8 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// wearing are the attributes for what faces wear that the pack mobileface gives. What hides the eyes it sees too badly for
-// vision.Occlusion.
+// wearing are the attributes for what faces wear that the pack mobileface gives. What hides the eyes it sees too badly
+// for vision.Occlusion.
 const wearing = vision.Glasses | vision.Accessories | vision.Mask
 
 // openWear opens a pipeline whose pack sees what faces wear.
@@ -76,7 +76,8 @@ func (c canvas) file(t testing.TB) []byte {
 	return b.Bytes()
 }
 
-// frame places points on a face: x and y in distances of the pupils from the middle between them, along the eyes and down.
+// frame places points on a face: x and y in distances of the pupils from the middle between them, along the eyes and
+// down.
 func frame(l *vision.Landmarks) func(x, y float64) vision.Point {
 	a, b := l.PupilLeft, l.PupilRight
 	dx, dy := b.X-a.X, b.Y-a.Y

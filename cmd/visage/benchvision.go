@@ -35,7 +35,8 @@ func benchVisionCommand() command {
 	}
 	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {
 		given := defineSettings(fs, "dir", "pack", "library", "parallel")
-		fs.StringVar(&photo, "photo", "", "JPEG or PNG file with a face in its middle (default: the sample photo that make setup fetches)")
+		fs.StringVar(&photo, "photo", "",
+			"JPEG or PNG file with a face in its middle (default: the sample photo that make setup fetches)")
 		fs.StringVar(&baseline, "baseline", baselineFolder, "folder of the WebAssembly baseline (default bench/wasm)")
 		fs.IntVar(&cfg.Rounds, "rounds", 15, "how often everything is measured; medians count (default 15)")
 		fs.IntVar(&cfg.Clients, "clients", 8, "callers at the same time (default 8)")
@@ -76,7 +77,8 @@ func benchPictures(file string) (timing.Pictures, error) {
 	}
 	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) && !part.Empty() {
-		return timing.Pictures{}, fmt.Errorf("there is no sample photo in this folder; name one with --photo, or run make setup in the source's")
+		return timing.Pictures{}, errors.New("there is no sample photo in this folder; " +
+			"name one with --photo, or run make setup in the source's")
 	}
 	if err != nil {
 		return timing.Pictures{}, fmt.Errorf("read the photo: %w", err)

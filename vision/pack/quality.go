@@ -36,9 +36,9 @@ const (
 // Measures lists all of them.
 func Measures() []Measure { return []Measure{Length, Misfit} }
 
-// Quality says how the quality of a face follows from what is measured of it: a score is the sum of a base, of terms and of the
-// template's numbers times those of Direction; the grades are intervals of the score. The figures hold for one recogniser,
-// whose mistakes they predict.
+// Quality says how the quality of a face follows from what is measured of it: a score is the sum of a base, of terms
+// and of the template's numbers times those of Direction; the grades are intervals of the score. The figures hold for
+// one recogniser, whose mistakes they predict.
 type Quality struct {
 	// Method says how the figures were found.
 	Method string `json:"method"`
@@ -63,9 +63,9 @@ type Term struct {
 	Weight  float64 `json:"weight"`
 }
 
-// NoFace says which finding of the detector is left out: one of which everything is doubtful. It has a detector's score below
-// Score and a score of quality below Quality; and a misfit above Misfit, or the detector's five points lie farther than
-// Apart from the same among the 68, on average and in parts of the face's size (as Misfit).
+// NoFace says which finding of the detector is left out: one of which everything is doubtful. It has a detector's score
+// below Score and a score of quality below Quality; and a misfit above Misfit, or the detector's five points lie
+// farther than Apart from the same among the 68, on average and in parts of the face's size (as Misfit).
 type NoFace struct {
 	Score   float64 `json:"score"`
 	Quality float64 `json:"quality"`

@@ -41,7 +41,8 @@ func recipeOf(name string) (recipe, error) {
 		return mobileFaceRecipe(), nil
 	}
 	known := slices.Clone(Convertible())
-	return recipe{}, fmt.Errorf("no pack %q is made from the pinned packages; those are %s", name, strings.Join(known, " and "))
+	return recipe{}, fmt.Errorf("no pack %q is made from the pinned packages; those are %s", name,
+		strings.Join(known, " and "))
 }
 
 // defaultRecipe makes the pack with the three networks of face-api 1.7.15.

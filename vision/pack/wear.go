@@ -85,8 +85,8 @@ func (r recipe) withWear() recipe {
 }
 
 // wearCoefficients begins with a line that says what follows. Then come the layers of the networks in the order of
-// wearNetworks, each output for itself: scale and bias as 32-bit floats, and 8-bit weights that the scale multiplies, in the
-// order input channel, row, column.
+// wearNetworks, each output for itself: scale and bias as 32-bit floats, and 8-bit weights that the scale multiplies,
+// in the order input channel, row, column.
 //
 //go:embed wear.bin
 var wearCoefficients []byte

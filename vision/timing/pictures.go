@@ -64,7 +64,9 @@ func middle(b image.Rectangle) image.Rectangle {
 }
 
 // scaled returns a part of a picture as a JPEG file of the given size, and the pixels that went into it.
-func scaled(src image.Image, part image.Rectangle, w, h int, noise float64, quality int) (file, pixels []byte, err error) {
+func scaled(
+	src image.Image, part image.Rectangle, w, h int, noise float64, quality int,
+) (file, pixels []byte, err error) {
 	canvas := image.NewRGBA(image.Rect(0, 0, w, h))
 	draw.CatmullRom.Scale(canvas, canvas.Bounds(), src, part, draw.Src, nil)
 	random := rand.New(rand.NewPCG(1, 2)) // the same for all

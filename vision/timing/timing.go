@@ -1,4 +1,5 @@
-// Package timing measures how long a pipeline takes for a photo, stage by stage, and how many photos a second it manages.
+// Package timing measures how long a pipeline takes for a photo, stage by stage, and how many photos a second it
+// manages.
 //
 // What is compared takes turns within one run, so that whatever else the machine does falls on all of it.
 package timing

@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// shapeFile holds the mean shape of a face and, a line each, the ways in which faces differ from it: the first principal
-// components of shapes, with both coordinates of each point in turn, in ten thousandths. They are those of what the
-// landmark network marked on 1,100 portraits of Labeled Faces in the Wild and of their mirror images, in boxes as detected
-// and in boxes up to a third larger, smaller or aside, without the 1 % that fit least. The mean is centred, and its points
-// are 1 from the middle in the root mean square.
+// shapeFile holds the mean shape of a face and, a line each, the ways in which faces differ from it: the first
+// principal components of shapes, with both coordinates of each point in turn, in ten thousandths. They are those of
+// what the landmark network marked on 1,100 portraits of Labeled Faces in the Wild and of their mirror images, in boxes
+// as detected and in boxes up to a third larger, smaller or aside, without the 1 % that fit least. The mean is centred,
+// and its points are 1 from the middle in the root mean square.
 //
 //go:embed shapes.txt
 var shapeFile string
@@ -47,17 +47,18 @@ var faceMean = func() (mean Shape) {
 	return mean
 }()
 
-// FrameOf maps the frame of the mean face to that of a shape: the middle of its points is at 0, they are 1 from there in
-// the root mean square, and it is upright.
+// FrameOf maps the frame of the mean face to that of a shape: the middle of its points is at 0, they are 1 from there
+// in the root mean square, and it is upright.
 func FrameOf(s *Shape) Affine {
 	frame, _ := Similarity(faceMean[:], s[:])
 	return frame
 }
 
-// Misfit says how far the points are from being those of a face: the root mean square distance that is left when they are
-// brought onto the mean face by a turn, a scale and a shift, and all that faces differ in has been taken away. It is in
-// parts of the mean distance of the points from their middle. Networks mark upright faces with 0.006 to 0.03, and faces
-// on their side or head, or what is no face, with more. It is at most 1, which points that are not finite have too.
+// Misfit says how far the points are from being those of a face: the root mean square distance that is left when they
+// are brought onto the mean face by a turn, a scale and a shift, and all that faces differ in has been taken away. It
+// is in parts of the mean distance of the points from their middle. Networks mark upright faces with 0.006 to 0.03, and
+// faces on their side or head, or what is no face, with more. It is at most 1, which points that are not finite have
+// too.
 func Misfit(s *Shape) float64 {
 	// The mean is brought onto the points, and the points back by the same map: brought onto the mean themselves, points
 	// that are nothing like it would shrink to nothing, which is an even distance from it.

@@ -1,9 +1,9 @@
-// Package jpeg decodes the JPEG files that cameras and phones make (baseline, Huffman-coded, with the usual samplings of
-// colour) in less time than the standard library does: as a whole, at a reduced scale, or in part.
+// Package jpeg decodes the JPEG files that cameras and phones make (baseline, Huffman-coded, with the usual samplings
+// of colour) in less time than the standard library does: as a whole, at a reduced scale, or in part.
 //
-// At a reduced scale each block of 8 × 8 pixels is computed as one of n × n, out of its n × n lowest frequencies, and the
-// bits of the others are only stepped over. A decode of the whole keeps where each row of blocks begins in the file, so
-// that a part can be decoded again without what is above it.
+// At a reduced scale each block of 8 × 8 pixels is computed as one of n × n, out of its n × n lowest frequencies, and
+// the bits of the others are only stepped over. A decode of the whole keeps where each row of blocks begins in the
+// file, so that a part can be decoded again without what is above it.
 //
 // The package reads only files without a fault: it declines all others, and what a decoder makes of a fault is decided
 // elsewhere.
@@ -192,8 +192,8 @@ func (h *headers) codes(b []byte) error {
 	return nil
 }
 
-// scan reads the header of the only scan, and gives each component its tables. Only the codes that it names become tables:
-// a file may hold hundreds of thousands of others.
+// scan reads the header of the only scan, and gives each component its tables. Only the codes that it names become
+// tables: a file may hold hundreds of thousands of others.
 func (h *headers) scan(b []byte) error {
 	f := h.f
 	n := len(f.parts)
@@ -203,7 +203,10 @@ func (h *headers) scan(b []byte) error {
 	if b[1+2*n] != 0 || b[2+2*n] != 63 || b[3+2*n] != 0 {
 		return declined("a scan of a part of the frequencies")
 	}
-	if n == 3 && !h.jfif && f.parts[0].id == 'R' && f.parts[1].id == 'G' && f.parts[2].id == 'B' || h.adobe >= 0 && h.adobe != n/2 {
+	named := func(names string) bool {
+		return string([]byte{f.parts[0].id, f.parts[1].id, f.parts[2].id}) == names
+	}
+	if n == 3 && !h.jfif && named("RGB") || h.adobe >= 0 && h.adobe != n/2 {
 		return declined("colours other than luma and differences")
 	}
 	var tables [2][4]*table
@@ -291,8 +294,8 @@ func (f *File) Decode(n int) (image.Image, error) {
 	return dst.picture(bounds), nil
 }
 
-// Part returns the part of the picture around a rectangle at full scale, rounded outwards to whole units, with bounds in
-// the picture's pixels. Decode comes first, and its success is that of Part. The rectangle must touch the picture.
+// Part returns the part of the picture around a rectangle at full scale, rounded outwards to whole units, with bounds
+// in the picture's pixels. Decode comes first, and its success is that of Part. The rectangle must touch the picture.
 func (f *File) Part(r image.Rectangle) (image.Image, error) {
 	all := image.Rect(0, 0, f.Width, f.Height)
 	if r = r.Intersect(all); r.Empty() || f.rows == nil {

@@ -31,7 +31,8 @@ func waves(w, h int) *image.NRGBA {
 	return m
 }
 
-// encoded is a picture as the standard library encodes it: with half the differences of colour in each direction, or grey.
+// encoded is a picture as the standard library encodes it: with half the differences of colour in each direction, or
+// grey.
 func encoded(t testing.TB, m image.Image, quality int) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -104,7 +105,8 @@ func TestDecodeAgreesWithTheStandardLibrary(t *testing.T) {
 	}
 }
 
-// At a reduced scale the picture is what is left of it without its finer frequencies: on slopes, the mean of the pixels.
+// At a reduced scale the picture is what is left of it without its finer frequencies: on slopes, the mean of the
+// pixels.
 func TestDecodeReduces(t *testing.T) {
 	m := image.NewNRGBA(image.Rect(0, 0, 333, 250))
 	for y := range 250 {
@@ -223,8 +225,8 @@ func TestParseMakesTablesOfWhatTheScanUses(t *testing.T) {
 	}
 }
 
-// FuzzDecode holds the decoder to its word on any bytes: a file is declined at every scale or at none, and its parts are
-// those of the whole.
+// FuzzDecode holds the decoder to its word on any bytes: a file is declined at every scale or at none, and its parts
+// are those of the whole.
 func FuzzDecode(f *testing.F) {
 	for _, m := range []image.Image{waves(40, 30), grey(waves(40, 30)), waves(16, 90)} {
 		for _, quality := range []int{1, 75, 100} {

@@ -53,9 +53,9 @@ func (p *RGB) Reduced() (*RGB, Scale) {
 	return p.reduced.whole, p.reduced.scale
 }
 
-// Part returns a picture that shows at least a box of p, and where the box lies on it. It may have fewer pixels than p if
-// those of the box's longer side are still enough; otherwise it has all of them, and they are decoded if they were not
-// yet. The box is cut to the picture. It is safe for concurrent use.
+// Part returns a picture that shows at least a box of p, and where the box lies on it. It may have fewer pixels than p
+// if those of the box's longer side are still enough; otherwise it has all of them, and they are decoded if they were
+// not yet. The box is cut to the picture. It is safe for concurrent use.
 func (p *RGB) Part(box image.Rectangle, enough int) (*RGB, image.Rectangle) {
 	box = box.Intersect(image.Rect(0, 0, p.W, p.H))
 	r := p.reduced
