@@ -308,7 +308,7 @@ func (s *Service) MigrateFace(
 		return fmt.Errorf("migrate face: %w", err)
 	}
 	next := scope(res, c.next())
-	var searched, replaced bool
+	var searched, replaced, entered bool
 	err = s.update(ctx, res, func(tx sealed.Tx) error {
 		now, st, err := findMigrating(tx, ref)
 		if err != nil {
@@ -339,25 +339,36 @@ func (s *Service) MigrateFace(
 		}
 		// Inside the transaction, so that a deletion of the face, which comes after it, finds the face in the gallery.
 		if searched = ref.Kind == FaceList || f.Sequence <= st.Trained; searched && !replaced {
+			entered = true
 			s.galleries.Change(next, f.addTo)
 		}
 		return nil
 	})
 	switch {
-	case err != nil, searched && replaced:
+	case err != nil && entered, err == nil && searched && replaced:
 		s.galleries.Drop(next, nil)
-	case searched:
+	case err == nil && searched:
 		s.galleries.Change(next, func(g *gallery.Gallery) error {
-			if !g.Has(gallery.ID(f.ID)) {
-				return gallery.ErrDropped // it was loaded from what was there before the transaction
+			if g.Has(gallery.ID(f.ID)) || s.isGone(ctx, res, c.next(), faceID) {
+				return nil
 			}
-			return nil
+			return gallery.ErrDropped // it was loaded from what was there before the transaction
 		})
 	}
 	if err != nil {
 		return fmt.Errorf("migrate face: %w", err)
 	}
 	return nil
+}
+
+// isGone says whether a face has surely been deleted.
+func (s *Service) isGone(ctx context.Context, res visage.Resource, c collectionRecord, faceID string) bool {
+	var there bool
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
+		there, err = c.faces().Has(r, faceID)
+		return err
+	})
+	return err == nil && !there
 }
 
 // findOf reads a face of a list, or of a person.
