@@ -87,7 +87,7 @@ func readPackChoice(ctx context.Context, store *sealed.Store) (choice packChoice
 type packs struct {
 	choice  packChoice                 // as it is from now on
 	open    map[string]face.Recogniser // by name
-	missing map[string]error           // packs in choice.Used that no model is mapped to and that cannot be opened, by name
+	missing map[string]error           // by name: packs of choice.Used that serve no model and cannot be opened
 	limit   *vision.Limit              // of the photos at work in all of them
 }
 
@@ -153,8 +153,8 @@ func (s *Server) openPacks(known packChoice, opened *closers) (*packs, error) {
 		}
 		if err := s.openFormer(name, known, p, opened); err != nil {
 			p.missing[name] = err
-			s.log.Warn("a model pack that this store has used cannot be opened: lists, groups and faces that it made are refused until it is back",
-				"pack", name, "err", err)
+			s.log.Warn("a model pack that this store has used cannot be opened: "+
+				"lists, groups and faces that it made are refused until it is back", "pack", name, "err", err)
 		}
 	}
 	for _, name := range s.cfg.ClosedPacks {
@@ -162,8 +162,8 @@ func (s *Server) openPacks(known packChoice, opened *closers) (*packs, error) {
 			s.log.Warn("closed-pack names a model pack that this store has never used", "pack", name)
 		}
 		if models := p.choice.serves(name); len(models) > 0 {
-			return nil, fmt.Errorf("closed-pack: the model pack %s serves %s: map them to another pack first, with --model or --pack",
-				name, strings.Join(models, ", "))
+			return nil, fmt.Errorf("closed-pack: the model pack %s serves %s: "+
+				"map them to another pack first, with --model or --pack", name, strings.Join(models, ", "))
 		}
 	}
 	return p, nil
@@ -186,8 +186,8 @@ func (s *Server) openFor(model string, known packChoice, p *packs, opened *close
 	if !open {
 		err = s.openPack(found, known, p, opened)
 	} else if used.Folder != found.folder {
-		err = fmt.Errorf("the model packs in %s and %s are both called %s: packs that are used together need names of their own",
-			used.Folder, found.folder, found.name)
+		err = fmt.Errorf("the model packs in %s and %s are both called %s: "+
+			"packs that are used together need names of their own", used.Folder, found.folder, found.name)
 	}
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", model, err)
@@ -232,7 +232,8 @@ func (s *Server) findPack(asked string, known packChoice) (foundPack, error) {
 		return foundPack{}, err
 	}
 	if byName && opened.Name() != asked {
-		return foundPack{}, fmt.Errorf("the model pack in %s calls itself %s, not %s: put it into a folder of its own name", folder, opened.Name(), asked)
+		return foundPack{}, fmt.Errorf("the model pack in %s calls itself %s, not %s: put it into a folder of its own name",
+			folder, opened.Name(), asked)
 	}
 	return foundPack{name: opened.Name(), folder: folder, pack: opened}, nil
 }
@@ -292,7 +293,8 @@ func (s *Server) tellPacks(p *packs) {
 			s.log.Info("model pack opened", append(attrs, "models", strings.Join(models, " "))...)
 			continue
 		}
-		s.log.Info("model pack opened for what it made before; once nothing is left of that, --closed-pack leaves it closed", attrs...)
+		s.log.Info("model pack opened for what it made before; once nothing is left of that, --closed-pack leaves it closed",
+			attrs...)
 	}
 	if s.cfg.Pack == "" && len(s.cfg.Models) == 0 && len(p.choice.serves(formerPack)) > 0 {
 		s.log.Info("this store uses the model pack of earlier versions, so that what is stored stays comparable; "+
@@ -352,7 +354,8 @@ func (p *packs) lines() string {
 }
 
 var packInfo = prometheus.NewDesc("visage_model_pack_info",
-	"Model packs of this instance, by the recognition model that each serves; model \"none\": what it made before. 1: open, 0: closed, what it made is refused.",
+	"Model packs of this instance, by the recognition model that each serves; model \"none\": what it made before. "+
+		"1: open, 0: closed, what it made is refused.",
 	[]string{"pack", "model"}, nil)
 
 // Describe implements prometheus.Collector.

@@ -40,7 +40,8 @@ func calibrationTables(out io.Writer, c *pack.Calibration) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n", about(c))
 	for _, g := range grids(c) {
-		fmt.Fprintf(&b, "%s\n\n| %s |\n|%s\n", g.title, strings.Join(g.head, " | "), strings.Repeat(" --- |", len(g.head)))
+		fmt.Fprintf(&b, "%s\n\n| %s |\n|%s\n", g.title, strings.Join(g.head, " | "),
+			strings.Repeat(" --- |", len(g.head)))
 		for _, row := range g.rows {
 			fmt.Fprintf(&b, "| %s |\n", strings.Join(row, " | "))
 		}
@@ -63,7 +64,8 @@ func about(c *pack.Calibration) string {
 	if w := c.Worst; w == nil {
 		text += "\nGroups of people were not told apart: in some, more strangers are accepted, and by how many is not known."
 	} else {
-		text += fmt.Sprintf("\nA confidence of 0.5 is at most one stranger in 1,000 in the worst group: %s: %s.", w.Grouping, w.Name)
+		text += fmt.Sprintf("\nA confidence of 0.5 is at most one stranger in 1,000 in the worst group: %s: %s.",
+			w.Grouping, w.Name)
 	}
 	return text
 }

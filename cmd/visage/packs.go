@@ -55,7 +55,8 @@ func packUses(ctx context.Context, dir string) map[string]string {
 	}
 	uses := map[string]string{}
 	for line := range strings.Lines(string(page)) {
-		if name, use, found := strings.Cut(strings.TrimPrefix(line, server.PackLine), ": "); found && strings.HasPrefix(line, server.PackLine) {
+		rest, ours := strings.CutPrefix(line, server.PackLine)
+		if name, use, found := strings.Cut(rest, ": "); ours && found {
 			uses[name] = strings.TrimSpace(use)
 		}
 	}

@@ -117,13 +117,39 @@ func (c *Calibration) check(recogniser string) error {
 	if len(c.Groups) > 256 {
 		return fmt.Errorf("groups: want at most 256, have %d", len(c.Groups))
 	}
+	if err := checkHalf(c.Half); err != nil {
+		return fmt.Errorf("half: %w", err)
+	}
 	for _, g := range c.Groups {
+		if err := checkHalf(g.Half); err != nil {
+			return fmt.Errorf("group %q: half: %w", g.Name, err)
+		}
 		if g.Photos < 0 || g.People < 0 || g.Pairs < 0 || g.Genuine < 0 {
 			return fmt.Errorf("group %q: a count cannot be negative", g.Name)
 		}
 		if err := checkRates(g.Rates, 0); err != nil {
 			return fmt.Errorf("group %q: rates: %w", g.Name, err)
 		}
+	}
+	return nil
+}
+
+// checkHalf refuses what cannot have been counted at a confidence of one half. Nil: it was not.
+func checkHalf(r *Rate) error {
+	if r == nil {
+		return nil
+	}
+	if !(r.Distance > 0 && r.Distance < 2) || !(r.FalseAccepts >= 0 && r.FalseAccepts <= 1) {
+		return errors.New("the distance is not between 0 and 2, or the rate not from 0 to 1")
+	}
+	return r.checkCount()
+}
+
+// checkCount refuses counts and intervals that none can have.
+func (r Rate) checkCount() error {
+	if r.Counted < 0 || !(r.Low >= 0 && r.Low <= 1) || !(r.High >= 0 && r.High <= 1) ||
+		!(r.TrueAccepts >= 0 && r.TrueAccepts <= 1) {
+		return errors.New("a count is negative, or a rate leaves 0 to 1")
 	}
 	return nil
 }
@@ -137,9 +163,8 @@ func checkRates(rates []Rate, least int) error {
 		if !(r.Distance > last.Distance && r.Distance < 2) || !(r.FalseAccepts > last.FalseAccepts && r.FalseAccepts < 1) {
 			return fmt.Errorf("row %d does not rise above the one before, or leaves (0, 2) or (0, 1)", i)
 		}
-		if r.Counted < 0 || !(r.Low >= 0 && r.Low <= 1) || !(r.High >= 0 && r.High <= 1) ||
-			!(r.TrueAccepts >= 0 && r.TrueAccepts <= 1) {
-			return fmt.Errorf("row %d: a count is negative, or a rate leaves 0 to 1", i)
+		if err := r.checkCount(); err != nil {
+			return fmt.Errorf("row %d: %w", i, err)
 		}
 		last = r
 	}

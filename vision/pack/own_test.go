@@ -62,6 +62,14 @@ func TestOwnCalibrationThatDoesNotFit(t *testing.T) {
 	for name, c := range map[string]struct{ file, want string }{
 		"another network": {strings.Replace(string(encode(t, counted(t)["calibration"])), sum(network), sum([]byte("x")), 1),
 			"another network"},
+		"no network": {strings.Replace(string(encode(t, counted(t)["calibration"])), sum(network), "", 1),
+			"does not say in recogniser with which network"},
+		"a distance at 0.5 that is none": {
+			strings.Replace(string(encode(t, counted(t)["calibration"])), "{", `{"half":{"distance":-5,"falseAccepts":0},`, 1),
+			"half: the distance is not between 0 and 2"},
+		"a rate at 0.5 that is none": {
+			strings.Replace(string(encode(t, counted(t)["calibration"])), "{", `{"groups":[{"name":"some","rates":[],`+
+				`"half":{"distance":0.4,"falseAccepts":0,"high":7}}],`, 1), `group "some": half: a count is negative, or a rate`},
 		"no JSON":          {"oops", "invalid character"},
 		"an unknown field": {`{"colour":"red"}`, "unknown field"},
 		"more after it":    {string(encode(t, counted(t)["calibration"])) + "{}", "something follows"},
