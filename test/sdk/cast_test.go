@@ -79,7 +79,7 @@ func strangers(dir string) cast {
 	at := func(name string, face int) photo { return photo{File: filepath.Join(dir, name), Face: face} }
 	return cast{
 		People: []person{
-			{Name: "one", Photos: []photo{at("sample1.jpg", 0)}, Probe: at("sample3.jpg", 0)},
+			{Name: "one", Photos: []photo{at("sample1.jpg", 1)}, Probe: at("sample3.jpg", 0)},
 			{Name: "two", Photos: []photo{at("sample4.jpg", 0)}, Probe: at("sample4.jpg", 0)},
 			{Name: "three", Photos: []photo{at("sample6.jpg", 0)}, Probe: at("sample6.jpg", 0)},
 		},
