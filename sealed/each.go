@@ -2,6 +2,7 @@ package sealed
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"sync"
 
@@ -10,8 +11,9 @@ import (
 
 // Each calls visit with the encoding of every record, as the table's T would marshal it, on all processors at once and in
 // no order: for who wants the bytes in a place of its own without a T on the way. What visit gets is overwritten after it
-// has returned, and wiped in the end. Each ends with the first error, be it of visit or a *CorruptError, or with the cause of ctx; calls of visit
-// have returned by then.
+// has returned, and wiped in the end. Each ends with the first error, be it of visit or a *CorruptError, or with the cause
+// of ctx; calls of visit have returned by then. What visit refuses with an error that wraps ErrRecord is a *CorruptError that
+// names the record.
 func (c Container[T]) Each(ctx context.Context, r Reader, visit func(encoded []byte) error) error {
 	t := r.txn()
 	t.use()
@@ -74,14 +76,22 @@ func (c Container[T]) visitChunk(
 			return it.err
 		}
 		plaintext, schema, err := t.open(buffer[:0], container, it, chunk.values)
+		var own bool
 		if err == nil {
 			buffer = plaintext
-			plaintext, err = c.table.encoding(plaintext, schema)
+			plaintext, own, err = c.table.encoding(plaintext, schema)
 		}
 		if err != nil {
 			return t.corrupt("record", container, it.id, err)
 		}
-		if err := visit(plaintext); err != nil {
+		err = visit(plaintext)
+		if own {
+			clear(plaintext)
+		}
+		if errors.Is(err, ErrRecord) {
+			return t.corrupt("record", container, it.id, err)
+		}
+		if err != nil {
 			return err
 		}
 	}

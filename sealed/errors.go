@@ -14,6 +14,7 @@ var (
 	ErrExists   = errors.New("the space exists already")
 	ErrLocked   = errors.New("the space is locked")           // its key was refused; the error wraps the cause that Lock was given
 	ErrGrace    = errors.New("the space's lease has run out") // its key could not be asked for, for longer than its grace
+	ErrRecord   = errors.New("not a usable record")           // for Each: what was opened is no record of its table
 	ErrClosed   = engine.ErrClosed
 	ErrRollback = errors.New("the store is older than it was") // every *RollbackError is one
 	ErrInUse    = engine.ErrInUse                              // Open: another process has the data directory open

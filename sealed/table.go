@@ -12,19 +12,29 @@ import (
 type Table[T any] struct {
 	name   string
 	schema byte
-	fixed  bool
+	tableOptions
 }
 
 // A TableOption changes how a table's records are stored.
 type TableOption func(*tableOptions)
 
-type tableOptions struct{ fixed bool }
+type tableOptions struct {
+	fixed   bool
+	earlier byte // the version that convert is for; 0: none
+	convert func(encoding []byte) ([]byte, error)
+}
 
 // FixedSize says that every record of the table encodes to the same length, which therefore tells nothing and needs no padding.
 func FixedSize() TableOption { return func(o *tableOptions) { o.fixed = true } }
 
+// Earlier says how the encoding of records of an earlier version becomes that of the table's: they are read so, and are of
+// the new version once they are written again. convert returns new memory, and its errors must not quote the content.
+func Earlier(schema byte, convert func(encoding []byte) ([]byte, error)) TableOption {
+	return func(o *tableOptions) { o.earlier, o.convert = schema, convert }
+}
+
 // NewTable declares a table. The name tells tables apart and is blinded with the ids; schema is the version of the encoding, kept with every
-// record: one with another version is refused.
+// record: one with another version is refused, but see Earlier.
 //
 // A T whose pointer implements encoding.BinaryUnmarshaler, and encoding.BinaryAppender or encoding.BinaryMarshaler, is stored as these say; their
 // errors must not quote the content. Every other T is stored as CBOR (RFC 8949), where fields that are not known are refused.
@@ -33,7 +43,7 @@ func NewTable[T any](name string, schema byte, options ...TableOption) Table[T] 
 	for _, option := range options {
 		option(&o)
 	}
-	return Table[T]{name, schema, o.fixed}
+	return Table[T]{name, schema, o}
 }
 
 // In returns the table's container under parents, for example the faces of one list. It need not be made: it exists by what is put into it.
@@ -150,20 +160,31 @@ func (t Table[T]) encode(v T) (b []byte, err error) {
 	return padded, err
 }
 
-// encoding returns what encode made of a record before it was padded.
-func (t Table[T]) encoding(plaintext []byte, schema byte) ([]byte, error) {
-	if schema != t.schema {
-		return nil, fmt.Errorf("%w: encoding %d of table %s, where %d is known", format.ErrMalformed, schema, t.name, t.schema)
+// encoding returns what encode makes of a record before it is padded. Where that is new memory, own is true.
+func (t Table[T]) encoding(plaintext []byte, schema byte) (encoding []byte, own bool, err error) {
+	if schema != t.schema && (t.convert == nil || schema != t.earlier) {
+		return nil, false, fmt.Errorf("%w: encoding %d of table %s, where %d is known", format.ErrMalformed, schema, t.name,
+			t.schema)
 	}
-	if t.fixed {
-		return plaintext, nil
+	if !t.fixed {
+		if plaintext, err = unpad(plaintext); err != nil {
+			return nil, false, err
+		}
 	}
-	return unpad(plaintext)
+	if schema == t.schema {
+		return plaintext, false, nil
+	}
+	encoding, err = t.convert(plaintext)
+	return encoding, true, err
 }
 
 func (t Table[T]) decode(plaintext []byte, schema byte) (v T, err error) {
-	if plaintext, err = t.encoding(plaintext, schema); err != nil {
+	plaintext, own, err := t.encoding(plaintext, schema)
+	if err != nil {
 		return v, err
+	}
+	if own {
+		defer clear(plaintext)
 	}
 	if _, unmarshal, ok := binaryForm(&v); ok {
 		err = unmarshal(plaintext)
