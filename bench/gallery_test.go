@@ -56,11 +56,20 @@ func fillGallery(b *testing.B, n int) *gallery.Gallery {
 		var id, owner gallery.ID
 		binary.BigEndian.PutUint64(id[:], uint64(i+1))
 		binary.BigEndian.PutUint64(owner[8:], uint64(i+1))
-		if err := g.Add(gallery.Entry{ID: id, Owner: owner, Order: uint64(i), Vector: randomTemplate(r)}); err != nil {
+		if err := g.Add(gallery.Entry{ID: id, Owner: owner, Order: uint64(i), Code: code(randomTemplate(r))}); err != nil {
 			b.Fatalf("add a face: %v", err)
 		}
 	}
 	return g
+}
+
+// code returns the code of a template.
+func code(template []float32) gallery.Code {
+	c, err := gallery.Encode(template)
+	if err != nil {
+		panic(err)
+	}
+	return c
 }
 
 // randomTemplate returns a random direction.

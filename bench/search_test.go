@@ -79,18 +79,20 @@ func BenchmarkRecall(b *testing.B) {
 			return v
 		}
 		inParallel(faces, func(i int) {
-			templates[i] = face(i/perPerson, i%perPerson)
-			if err := g.Add(gallery.Entry{ID: number(i), Owner: number(i / perPerson), Order: uint64(i), Vector: templates[i]}); err != nil {
+			c := code(face(i/perPerson, i%perPerson))
+			templates[i] = c.Vector()
+			if err := g.Add(gallery.Entry{ID: number(i), Owner: number(i / perPerson), Order: uint64(i), Code: c}); err != nil {
 				b.Errorf("add a face: %v", err)
 			}
 		})
 		var first, tenth atomic.Int64
 		inParallel(probes/together, func(batch int) {
-			wanted := make([][]float32, together)
+			wanted, probe := make([][]float32, together), make([]gallery.Code, together)
 			for i := range wanted {
-				wanted[i] = face((batch*together+i)*(faces/perPerson/probes), perPerson)
+				probe[i] = code(face((batch*together+i)*(faces/perPerson/probes), perPerson))
+				wanted[i] = probe[i].Vector()
 			}
-			got, err := g.Search(b.Context(), gallery.Query{Probes: wanted, K: k})
+			got, err := g.Search(b.Context(), gallery.Query{Probes: probe, K: k})
 			if err != nil {
 				b.Errorf("search: %v", err)
 				return

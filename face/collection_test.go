@@ -325,7 +325,7 @@ func TestACollectionMadeAgainIsAnother(t *testing.T) {
 
 		r.enrol(t, group, "Ann", "ann")
 		r.train(t, group)
-		err = r.DuringSearch(ctx, r.res, group, template("ann"), func() { replace(group) }, func() {})
+		err = r.DuringSearch(ctx, r.res, group, codeOf("ann"), func() { replace(group) }, func() {})
 		wantRefusal(t, err, visage.NotFound, "PersonGroupNotFound")
 	})
 }

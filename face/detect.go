@@ -114,17 +114,20 @@ func (s *Service) keep(
 ) error {
 	hour := hourNumber(expires)
 	var records []detectionRecord
+	defer forget(&records)
 	var of []int // the index of each record's face
 	for i, f := range found {
 		if f.Template == nil {
 			continue
 		}
-		if err := checkTemplate(m, f.Template); err != nil {
+		code, err := encode(m, f.Template)
+		if err != nil {
 			return err
 		}
 		of = append(of, i)
 		records = append(records, detectionRecord{
-			ID: newFaceID(hour), Expires: expires.UnixMilli(), Model: model, Networks: m.Name(), Template: f.Template,
+			ID: newFaceID(hour), Expires: expires.UnixMilli(), Model: model, Networks: m.Name(),
+			Code: storedCode(code),
 		})
 	}
 	if len(records) == 0 {

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/vision"
 )
 
@@ -46,8 +46,8 @@ func checkTarget(b Box) error {
 	return nil
 }
 
-// enrol returns the template of the one face that is meant.
-func (s *Service) enrol(ctx context.Context, c collectionRecord, e Enrolment) ([]float32, error) {
+// enrol returns the code of the one face that is meant.
+func (s *Service) enrol(ctx context.Context, c collectionRecord, e Enrolment) (gallery.Code, error) {
 	if err := checkUserData(e.UserData, mostFaceUserData); err != nil {
 		return nil, err
 	}
@@ -91,27 +91,27 @@ func (s *Service) enrol(ctx context.Context, c collectionRecord, e Enrolment) ([
 		return nil, visage.Refuse(visage.Invalid, "InvalidImage", "The quality of the face is too low to recognise anybody by: "+
 			"it is too blurred, dark, small or covered, or it is not a face. Use a sharp, well lit photo of the whole face.")
 	}
-	return template, checkTemplate(recogniser, template)
+	return encode(recogniser, template)
 }
 
-// enrolAll returns the templates of the one face that is meant, one for each side of a collection: all or none.
-func (s *Service) enrolAll(ctx context.Context, c collectionRecord, e Enrolment) ([]template, error) {
-	var templates []template
+// enrolAll returns the codes of the one face that is meant, one for each side of a collection: all or none.
+func (s *Service) enrolAll(ctx context.Context, c collectionRecord, e Enrolment) ([]gallery.Code, error) {
+	var codes []gallery.Code
 	for _, side := range c.sides() {
-		t, err := s.enrol(ctx, side, e)
+		code, err := s.enrol(ctx, side, e)
 		if err != nil {
-			wipe(templates)
+			wipe(codes)
 			return nil, err
 		}
-		templates = append(templates, t)
+		codes = append(codes, code)
 	}
-	return templates, nil
+	return codes, nil
 }
 
-// wipe clears templates, which are biometric data, once they have been used.
-func wipe(templates []template) {
-	for _, t := range templates {
-		clear(t)
+// wipe clears codes, which are biometric data, once they have been used.
+func wipe(codes []gallery.Code) {
+	for _, c := range codes {
+		clear(c)
 	}
 }
 
@@ -167,19 +167,18 @@ func (s *Service) comparable(c collectionRecord, found ...detectionRecord) (coll
 	return c, m, sameModel(c.Model, c.Networks, found...)
 }
 
-// checkTemplate keeps a broken recogniser from storing what would make a whole collection unsearchable.
-func checkTemplate(m Recogniser, template []float32) error {
+// encode returns the code of a template, and clears the template. It keeps a broken recogniser from storing what would make
+// a whole collection unsearchable.
+func encode(m Recogniser, template []float32) (gallery.Code, error) {
+	defer clear(template)
 	if len(template) != m.Dim() {
-		return fmt.Errorf("recogniser %s made a template of %d numbers, not %d", m.Name(), len(template), m.Dim())
+		return nil, fmt.Errorf("recogniser %s made a template of %d numbers, not %d", m.Name(), len(template), m.Dim())
 	}
-	square := 0.0
-	for _, x := range template {
-		square += float64(x) * float64(x)
+	code, err := gallery.Encode(template)
+	if err != nil {
+		return nil, fmt.Errorf("recogniser %s made a template that cannot be used: %w", m.Name(), err)
 	}
-	if !(math.Abs(square-1) < 1e-3) { // so that NaN is refused too
-		return fmt.Errorf("recogniser %s made a template of length %g, not 1", m.Name(), math.Sqrt(square))
-	}
-	return nil
+	return code, nil
 }
 
 // imageError turns what vision says of a photo into the contract's words.

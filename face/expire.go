@@ -241,7 +241,7 @@ func (e *expiry) each(r sealed.Reader, found func(uuid) error) error {
 		return nil
 	}
 	for f, err := range e.faces.All(r) {
-		clear(f.Template)
+		clear(f.Code)
 		if err == nil {
 			err = offer(e.faceEnrolledAt(f), f.ID)
 		}
@@ -330,7 +330,7 @@ func (e *expiry) remove(tx sealed.Tx, c collectionRecord, st *stateRecord, id st
 	if err != nil {
 		return gone, fmt.Errorf("read face: %w", err)
 	}
-	clear(f.Template)
+	clear(f.Code)
 	if over, err := e.over(tx, e.faceEnrolledAt(f), f.ID); err != nil || !over {
 		return gone, err
 	}

@@ -106,7 +106,7 @@ func (s *Service) KeepOrders(most int) { s.orders = newOrders(most) }
 // DuringSearch searches a trained group, and calls before between reading the group and asking for its gallery, and
 // during while the gallery is in use.
 func (s *Service) DuringSearch(
-	ctx context.Context, res visage.Resource, ref Ref, probe []float32, before, during func(),
+	ctx context.Context, res visage.Resource, ref Ref, probe gallery.Code, before, during func(),
 ) error {
 	var c collectionRecord
 	var st stateRecord
@@ -120,7 +120,7 @@ func (s *Service) DuringSearch(
 	before()
 	return s.withGallery(ctx, res, ref, c, st.Trained, func(g *gallery.Gallery) error {
 		during()
-		_, err := g.Search(ctx, gallery.Query{Probes: [][]float32{probe}, K: 1})
+		_, err := g.Search(ctx, gallery.Query{Probes: []gallery.Code{probe}, K: 1})
 		return err
 	})
 }
@@ -149,16 +149,19 @@ func (s *Service) TrainNow(ctx context.Context, res visage.Resource) { s.train(c
 func (s *Service) SweepNow(ctx context.Context, res visage.Resource) { s.sweep(ctx, res.ID) }
 
 // EncodeFace encodes the record of a face.
-func EncodeFace(id, person [16]byte, sequence uint64, template []float32) ([]byte, error) {
-	return faceRecord{ID: id, Person: person, Sequence: sequence, Template: template}.MarshalBinary()
+func EncodeFace(id, person [16]byte, sequence uint64, code gallery.Code) ([]byte, error) {
+	return faceRecord{ID: id, Person: person, Sequence: sequence, Code: code}.MarshalBinary()
 }
 
 // DecodeFace decodes the record of a face.
-func DecodeFace(b []byte) (id, person [16]byte, sequence uint64, template []float32, err error) {
+func DecodeFace(b []byte) (id, person [16]byte, sequence uint64, code gallery.Code, err error) {
 	var f faceRecord
 	err = f.UnmarshalBinary(b)
-	return f.ID, f.Person, f.Sequence, f.Template, err
+	return f.ID, f.Person, f.Sequence, f.Code, err
 }
+
+// EarlierFace makes the record of a face of one of encoding 1.
+func EarlierFace(b []byte) ([]byte, error) { return earlierFace(b) }
 
 // ParseID reads an id and writes it again.
 func ParseID(s string) (string, error) {

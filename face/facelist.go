@@ -36,9 +36,9 @@ func (s *Service) AddFace(ctx context.Context, res visage.Resource, list Ref, e 
 		return "", fmt.Errorf("add face to %s: %w", list.Kind, err)
 	}
 	f := faceRecord{ID: newUUID()}
-	templates, err := s.enrolAll(ctx, c, e)
-	if list.Kind != FaceList { // a gallery of a small list that is being loaded takes the template later
-		defer wipe(templates)
+	codes, err := s.enrolAll(ctx, c, e)
+	if list.Kind != FaceList { // a gallery of a small list that is being loaded takes the code later
+		defer wipe(codes)
 	}
 	if err != nil {
 		return "", fmt.Errorf("add face to %s: %w", list.Kind, err)
@@ -49,12 +49,12 @@ func (s *Service) AddFace(ctx context.Context, res visage.Resource, list Ref, e 
 			return err
 		}
 		if now.Incarnation != c.Incarnation {
-			return list.notFound() // the list that the template was made for
+			return list.notFound() // the list that the code was made for
 		}
 		if err := now.sameSides(c); err != nil {
 			return err
 		}
-		return putFace(tx, list.Kind, now, &st, &f, templates, e.UserData)
+		return putFace(tx, list.Kind, now, &st, &f, codes, e.UserData)
 	})
 	if err != nil {
 		return "", fmt.Errorf("add face to %s: %w", list.Kind, err)
@@ -65,7 +65,7 @@ func (s *Service) AddFace(ctx context.Context, res visage.Resource, list Ref, e 
 		// be sure that deleting the face finds it in both.
 		for i, side := range c.sides() {
 			added := f
-			added.Template = templates[i]
+			added.Code = codes[i]
 			s.galleries.Change(scope(res, side), added.addTo)
 		}
 	}
@@ -207,16 +207,16 @@ func persisted(r sealed.Reader, c collectionRecord, f faceRecord) (PersistedFace
 	return PersistedFace{ID: f.ID.String(), UserData: data}, err
 }
 
-// putFace stores a new face, with a template for each side, as the next in the enrolment order of its collection, and the
+// putFace stores a new face, with a code for each side, as the next in the enrolment order of its collection, and the
 // state with it.
 func putFace(
-	tx sealed.Tx, kind Kind, c collectionRecord, st *stateRecord, f *faceRecord, templates []template, data *string,
+	tx sealed.Tx, kind Kind, c collectionRecord, st *stateRecord, f *faceRecord, codes []gallery.Code, data *string,
 ) error {
 	st.Sequence++
 	f.Sequence = st.Sequence
 	for i, side := range c.sides() {
 		record := *f
-		record.Template = templates[i]
+		record.Code = codes[i]
 		if err := side.faces().Add(tx, f.ID.String(), record); err != nil {
 			return fmt.Errorf("write face: %w", err)
 		}

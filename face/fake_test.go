@@ -16,6 +16,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/face"
+	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/vision"
 )
@@ -121,8 +122,16 @@ func (f *fake) Detect(ctx context.Context, photo []byte, want vision.Want) (*vis
 	return p, nil
 }
 
-// template makes a unit vector of a word: "ann" near "ann.1", nearer than to "ann.9".
-func template(word string) []float32 { return templateOf(word, dim) }
+// codeOf makes the code of a word: "ann" near "ann.1", nearer than to "ann.9".
+func codeOf(word string) gallery.Code { return encode(templateOf(word, dim)) }
+
+func encode(template []float32) gallery.Code {
+	code, err := gallery.Encode(template)
+	if err != nil {
+		panic(err)
+	}
+	return code
+}
 
 func templateOf(word string, numbers int) []float32 {
 	name, number, _ := strings.Cut(word, ".")

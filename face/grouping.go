@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -82,12 +83,11 @@ func cluster(ctx context.Context, probes []detectionRecord, alike func(distance 
 		members[i] = []int{i}
 		between[i] = make([]float64, n)
 		for j := range i {
-			dot := 0.0
-			for k, x := range probes[i].Template {
-				dot += float64(x) * float64(probes[j].Template[k])
+			d, err := gallery.Distance(probes[i].code(), probes[j].code())
+			if err != nil {
+				return nil, fmt.Errorf("compare: %w", err)
 			}
-			d := min(max(1-dot, 0), 2)
-			between[i][j], between[j][i] = d, d
+			between[i][j], between[j][i] = float64(d), float64(d)
 		}
 		if err := context.Cause(ctx); err != nil {
 			return nil, err

@@ -160,7 +160,7 @@ func (s *Service) identify(
 	}
 	query := gallery.Query{K: q.MaxCandidates, ByOwner: true}
 	for _, p := range probes {
-		query.Probes = append(query.Probes, p.Template)
+		query.Probes = append(query.Probes, p.code())
 	}
 	var found [][]gallery.Match
 	var least float64

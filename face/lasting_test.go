@@ -113,7 +113,7 @@ func TestSearchesStopWhenTheResourceIsLocked(t *testing.T) {
 		group := r.create(t, face.PersonGroup, "g")
 		r.enrol(t, group, "Ann", "ann")
 		r.train(t, group)
-		err := r.DuringSearch(t.Context(), r.res, group, template("ann"), func() {}, func() {
+		err := r.DuringSearch(t.Context(), r.res, group, codeOf("ann"), func() {}, func() {
 			r.store.Bundle(sealed.SpaceID(r.res.ID)).Lock(errors.New("the customer said no"))
 			synctest.Wait()
 		})

@@ -234,7 +234,7 @@ func eachItem(r sealed.Reader, ref Ref, c collectionRecord, add func(string)) er
 		return nil
 	}
 	for f, err := range c.faces().All(r) {
-		clear(f.Template)
+		clear(f.Code)
 		if err != nil {
 			return err
 		}
@@ -288,7 +288,7 @@ func (s *Service) MigrateFace(
 	e.UserData = nil
 	var c collectionRecord
 	var old, f faceRecord
-	defer func() { clear(old.Template) }()
+	defer func() { clear(old.Code) }()
 	err := s.view(ctx, res, func(r sealed.Reader) (err error) { // before the photo is looked at, which costs much
 		if c, _, err = findMigrating(r, ref); err != nil {
 			return err
@@ -304,7 +304,7 @@ func (s *Service) MigrateFace(
 			return fmt.Errorf("migrate face: %w", err)
 		}
 	}
-	if f.Template, err = s.enrol(ctx, c.next(), e); err != nil {
+	if f.Code, err = s.enrol(ctx, c.next(), e); err != nil {
 		return fmt.Errorf("migrate face: %w", err)
 	}
 	next := scope(res, c.next())
@@ -321,8 +321,8 @@ func (s *Service) MigrateFace(
 		if err != nil {
 			return err
 		}
-		clear(is.Template)
-		is.Template = f.Template
+		clear(is.Code)
+		is.Code = f.Code
 		f = is
 		container := now.next().faces()
 		if replaced, err = container.Has(tx, faceID); err != nil {
@@ -394,7 +394,7 @@ func (s *Service) sameAs(ctx context.Context, c collectionRecord, stored faceRec
 		return err
 	}
 	defer clear(seen)
-	ranked, err := rank(ctx, m, seen, [][]float32{stored.Template}, 1)
+	ranked, err := rank(seen, []gallery.Code{stored.Code}, 1)
 	if err != nil {
 		return err
 	}

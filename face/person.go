@@ -279,8 +279,8 @@ func (s *Service) AddPersonFace(ctx context.Context, res visage.Resource, ref Pe
 		return "", fmt.Errorf("add face to person: %w", err)
 	}
 	f := faceRecord{ID: newUUID()}
-	templates, err := s.enrolAll(ctx, before, e)
-	defer wipe(templates)
+	codes, err := s.enrolAll(ctx, before, e)
+	defer wipe(codes)
 	if err != nil {
 		return "", fmt.Errorf("add face to person: %w", err)
 	}
@@ -297,7 +297,7 @@ func (s *Service) AddPersonFace(ctx context.Context, res visage.Resource, ref Pe
 			f.Person = p.ID
 			p.Enrolled = time.Now().Unix()
 			p.Faces = append(slices.Clip(p.Faces), f.ID)
-			return true, putFace(tx, ref.Group.Kind, c, st, &f, templates, e.UserData)
+			return true, putFace(tx, ref.Group.Kind, c, st, &f, codes, e.UserData)
 		})
 	if err != nil {
 		return "", fmt.Errorf("add face to person: %w", err)

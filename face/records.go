@@ -1,10 +1,13 @@
 package face
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 
+	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -12,16 +15,17 @@ import (
 // that each creation gets anew: deleting a collection is one transaction that forgets the incarnation, and whoever
 // creates the same id again starts empty, though the old rows may still wait to be dropped.
 var (
-	collections = sealed.NewTable[collectionRecord]("face.collection", 1)         // In(kind), by the caller's id
-	states      = sealed.NewTable[stateRecord]("face.state", 1)                   // In(kind), by incarnation
-	persons     = sealed.NewTable[personRecord]("face.person", 1)                 // In(incarnation), by person id
-	faces       = sealed.NewTable[faceRecord]("face.face", 1, sealed.FixedSize()) // In(collectionRecord.templates), by persisted face id
-	userData    = sealed.NewTable[userDataRecord]("face.userdata", 1)             // In(incarnation), by persisted face id; only where set
-	detections  = sealed.NewTable[detectionRecord]("face.detection", 1)           // In(hour), by face id
-	hours       = sealed.NewTable[hourRecord]("face.hour", 1)                     // In(), by hour: the containers of detections there are
-	totals      = sealed.NewTable[totalsRecord]("face.totals", 1)                 // In(), one record
-	jobs        = sealed.NewTable[jobRecord]("face.job", 1)                       // In(), by incarnation: trainings not yet ended
-	trash       = sealed.NewTable[trashRecord]("face.trash", 1)                   // In(), by name of the containers: contents to be dropped
+	collections = sealed.NewTable[collectionRecord]("face.collection", 1) // In(kind), by the caller's id
+	states      = sealed.NewTable[stateRecord]("face.state", 1)           // In(kind), by incarnation
+	persons     = sealed.NewTable[personRecord]("face.person", 1)         // In(incarnation), by person id
+	// In(collectionRecord.templates), by persisted face id
+	faces      = sealed.NewTable[faceRecord]("face.face", 2, sealed.FixedSize(), sealed.Earlier(1, earlierFace))
+	userData   = sealed.NewTable[userDataRecord]("face.userdata", 1)   // In(incarnation), by persisted face id; only where set
+	detections = sealed.NewTable[detectionRecord]("face.detection", 1) // In(hour), by face id
+	hours      = sealed.NewTable[hourRecord]("face.hour", 1)           // In(), by hour: the containers of detections there are
+	totals     = sealed.NewTable[totalsRecord]("face.totals", 1)       // In(), one record
+	jobs       = sealed.NewTable[jobRecord]("face.job", 1)             // In(), by incarnation: trainings not yet ended
+	trash      = sealed.NewTable[trashRecord]("face.trash", 1)         // In(), by name of the containers: contents to be dropped
 )
 
 // totalsID is the id of the only record of totals.
@@ -84,7 +88,7 @@ type faceRecord struct {
 	ID       uuid
 	Person   uuid   // zero in a list
 	Sequence uint64 // from 1, rising in the order of enrolment
-	Template template
+	Code     gallery.Code
 }
 
 type userDataRecord struct {
@@ -93,11 +97,12 @@ type userDataRecord struct {
 
 // detectionRecord is a detected face until its time is up.
 type detectionRecord struct {
-	ID       uuid     `cbor:"1,keyasint"`
-	Expires  int64    `cbor:"2,keyasint"` // Unix milliseconds; from then on it is not found
-	Model    string   `cbor:"3,keyasint"`
-	Networks string   `cbor:"4,keyasint"`
-	Template template `cbor:"5,keyasint"`
+	ID       uuid        `cbor:"1,keyasint"`
+	Expires  int64       `cbor:"2,keyasint"` // Unix milliseconds; from then on it is not found
+	Model    string      `cbor:"3,keyasint"`
+	Networks string      `cbor:"4,keyasint"`
+	Earlier  earlierCode `cbor:"5,keyasint,omitempty"` // in place of Code, in records from before there were codes
+	Code     storedCode  `cbor:"6,keyasint,omitempty"`
 }
 
 type hourRecord struct {
@@ -128,66 +133,104 @@ func (t trashRecord) id() string {
 	return t.Of.String()
 }
 
-// template is a face's vector. Encoded: each number as a float32 (IEEE 754), little endian.
-type template []float32
-
-// MarshalBinary encodes the template.
-func (v template) MarshalBinary() ([]byte, error) { return v.append(make([]byte, 0, 4*len(v))), nil }
-
-func (v template) append(b []byte) []byte {
-	for _, x := range v {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+// code returns the code of the face's template. It is never nil.
+func (d detectionRecord) code() gallery.Code {
+	if d.Code == nil {
+		return gallery.Code(d.Earlier)
 	}
-	return b
+	return gallery.Code(d.Code)
 }
 
-// UnmarshalBinary decodes what MarshalBinary made.
-func (v *template) UnmarshalBinary(b []byte) error {
-	if len(b)%4 != 0 {
-		return fmt.Errorf("a template of %d bytes", len(b))
+// storedCode is a code in a record.
+type storedCode gallery.Code
+
+// MarshalBinary returns a copy.
+func (c storedCode) MarshalBinary() ([]byte, error) { return bytes.Clone(c), nil }
+
+// UnmarshalBinary refuses what is no code.
+func (c *storedCode) UnmarshalBinary(b []byte) error {
+	if err := gallery.Code(b).Check(len(b) / 2); err != nil {
+		return err
 	}
-	*v = make(template, len(b)/4)
-	for i := range *v {
-		(*v)[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
-	}
+	*c = bytes.Clone(b)
 	return nil
 }
 
-// faceHeader is what precedes the template of an encoded face: two ids and a number.
+// earlierCode is a code that was stored as a template: each number as a float32 (IEEE 754), little endian.
+type earlierCode gallery.Code
+
+// MarshalBinary is called for those there are none of: what is stored is a storedCode.
+func (c earlierCode) MarshalBinary() ([]byte, error) {
+	if len(c) != 0 {
+		return nil, errors.New("a template is stored as a code")
+	}
+	return nil, nil
+}
+
+// UnmarshalBinary encodes a template.
+func (c *earlierCode) UnmarshalBinary(b []byte) error {
+	if len(b)%4 != 0 {
+		return fmt.Errorf("a template of %d bytes", len(b))
+	}
+	v := make([]float32, len(b)/4)
+	defer clear(v)
+	for i := range v {
+		v[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+	}
+	code, err := gallery.Encode(v)
+	*c = earlierCode(code)
+	return err
+}
+
+// faceHeader is what precedes the code of an encoded face: two ids and a number.
 const faceHeader = 16 + 16 + 8
 
-// MarshalBinary encodes the face: id, person, sequence (little endian), template.
+// MarshalBinary encodes the face: id, person, sequence (little endian), code.
 func (f faceRecord) MarshalBinary() ([]byte, error) {
-	b := make([]byte, 0, faceHeader+4*len(f.Template))
+	b := make([]byte, 0, faceHeader+len(f.Code))
 	b = append(b, f.ID[:]...)
 	b = append(b, f.Person[:]...)
 	b = binary.LittleEndian.AppendUint64(b, f.Sequence)
-	return f.Template.append(b), nil
+	return append(b, f.Code...), nil
 }
 
 // UnmarshalBinary decodes what MarshalBinary made.
 func (f *faceRecord) UnmarshalBinary(b []byte) error {
-	if err := f.parseHeader(b); err != nil {
+	found, err := parseFace(b)
+	if err != nil {
 		return err
 	}
-	return f.Template.UnmarshalBinary(b[faceHeader:])
+	if err := found.Code.Check(len(found.Code) / 2); err != nil {
+		return err
+	}
+	found.Code = bytes.Clone(found.Code)
+	*f = found
+	return nil
 }
 
-func (f *faceRecord) parseHeader(b []byte) error {
-	if len(b) < faceHeader || (len(b)-faceHeader)%4 != 0 {
-		return fmt.Errorf("a face record of %d bytes", len(b))
+// parseFace decodes what MarshalBinary made, except that it does not look at the code, which lies in b.
+func parseFace(b []byte) (f faceRecord, err error) {
+	if len(b) < faceHeader {
+		return f, fmt.Errorf("a face record of %d bytes", len(b))
 	}
 	copy(f.ID[:], b)
 	copy(f.Person[:], b[16:])
 	f.Sequence = binary.LittleEndian.Uint64(b[32:])
-	return nil
+	f.Code = b[faceHeader:]
+	return f, nil
 }
 
-// parseFace decodes what MarshalBinary made, but for the template, which stays encoded.
-func parseFace(b []byte) (f faceRecord, encoded []byte, err error) {
-	err = f.parseHeader(b)
+// earlierFace makes the encoding of a face of one that has a template in place of the code: see earlierCode.
+func earlierFace(b []byte) ([]byte, error) {
+	f, err := parseFace(b)
 	if err != nil {
-		return f, nil, err
+		return nil, err
 	}
-	return f, b[faceHeader:], nil
+	var code earlierCode
+	if err := code.UnmarshalBinary(f.Code); err != nil {
+		return nil, err
+	}
+	defer clear(code)
+	f.Code = gallery.Code(code)
+	return f.MarshalBinary()
 }

@@ -123,12 +123,12 @@ func (s *Service) similarDetected(ctx context.Context, res visage.Resource, q Si
 	if err := sameModel(probe.Model, probe.Networks, candidates...); err != nil {
 		return nil, err
 	}
-	templates := make([][]float32, len(candidates))
+	codes := make([]gallery.Code, len(candidates))
 	for i, c := range candidates {
-		templates[i] = c.Template
+		codes[i] = c.code()
 	}
 	m := s.packs[probe.Networks]
-	ranked, err := rank(ctx, m, probe.Template, templates, most)
+	ranked, err := rank(probe.code(), codes, most)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +172,7 @@ func (s *Service) similarListed(
 	if err != nil {
 		return nil, err
 	}
-	query := gallery.Query{Probes: [][]float32{probes[0].Template}, K: most}
+	query := gallery.Query{Probes: []gallery.Code{probes[0].code()}, K: most}
 	if q.Mode != MatchFace {
 		query.Within = within(m, samePerson)
 	}

@@ -1,10 +1,12 @@
 package face
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/gallery"
@@ -20,7 +22,7 @@ const live = 0
 
 // entry is the face as a gallery keeps it.
 func (f faceRecord) entry() gallery.Entry {
-	return gallery.Entry{ID: gallery.ID(f.ID), Owner: gallery.ID(f.Person), Order: f.Sequence, Vector: f.Template}
+	return gallery.Entry{ID: gallery.ID(f.ID), Owner: gallery.ID(f.Person), Order: f.Sequence, Code: f.Code}
 }
 
 // addTo adds the face to a gallery, unless it is in it already.
@@ -69,7 +71,7 @@ func (s *Service) withGallery(
 }
 
 // load fills a gallery with the faces of a collection up to a sequence number, or all for live. They are opened on all
-// processors, and their templates go from where they were opened into the gallery and nowhere else.
+// processors, and their codes go from where they were opened into the gallery and nowhere else.
 func load(
 	ctx context.Context, r sealed.Reader, ref Ref, c collectionRecord, upTo uint64, g *gallery.Gallery,
 ) error {
@@ -91,14 +93,18 @@ func load(
 	}
 	g.Expect(expected)
 	err = c.faces().Each(ctx, r, func(encoded []byte) error {
-		f, template, err := parseFace(encoded)
+		f, err := parseFace(encoded)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", sealed.ErrRecord, err)
 		}
 		if upTo != live && f.Sequence > upTo {
 			return nil
 		}
-		return g.AddEncoded(f.entry(), template)
+		if err := g.Add(f.entry()); errors.Is(err, gallery.ErrVector) {
+			return fmt.Errorf("%w: %w", sealed.ErrRecord, err)
+		} else {
+			return err
+		}
 	})
 	if err != nil {
 		return fmt.Errorf("load faces of %s: %w", ref.Kind, err)
@@ -148,41 +154,30 @@ func within(m Recogniser, least float64) float32 {
 	return far + 1e-6
 }
 
-// ranked is one of several templates, by its index, with its distance from a probe.
+// ranked is one of several codes, by its index, with its distance from a probe.
 type ranked struct {
 	index    int
 	distance float32
 }
 
-// rank returns the k templates nearest to a probe, the nearest first; equally near ones keep their order.
-func rank(ctx context.Context, m Recogniser, probe []float32, templates [][]float32, k int) ([]ranked, error) {
-	g, err := gallery.New(m.Dim())
-	if err != nil {
-		return nil, err
-	}
-	defer g.Close() // clears the templates from memory
-	for i, t := range templates {
-		var id gallery.ID
-		id[0], id[1], id[2] = byte(i>>16), byte(i>>8), byte(i)
-		if err := g.Add(gallery.Entry{ID: id, Order: uint64(i), Vector: t}); err != nil {
+// rank returns the k codes nearest to a probe, the nearest first; equally near ones keep their order.
+func rank(probe gallery.Code, codes []gallery.Code, k int) ([]ranked, error) {
+	order := make([]ranked, len(codes))
+	for i, c := range codes {
+		distance, err := gallery.Distance(probe, c)
+		if err != nil {
 			return nil, fmt.Errorf("compare: %w", err)
 		}
+		order[i] = ranked{index: i, distance: distance}
 	}
-	found, err := g.Search(ctx, gallery.Query{Probes: [][]float32{probe}, K: k})
-	if err != nil {
-		return nil, fmt.Errorf("compare: %w", err)
-	}
-	order := make([]ranked, len(found[0]))
-	for i, match := range found[0] {
-		order[i] = ranked{index: int(match.ID[0])<<16 | int(match.ID[1])<<8 | int(match.ID[2]), distance: match.Distance}
-	}
-	return order, nil
+	slices.SortStableFunc(order, func(a, b ranked) int { return cmp.Compare(a.distance, b.distance) })
+	return order[:min(k, len(order))], nil
 }
 
-// forget clears the templates of detected faces, which are biometric data, once they have been used.
+// forget clears the codes of detected faces, which are biometric data, once they have been used.
 func forget(probes *[]detectionRecord) {
 	for _, d := range *probes {
-		clear(d.Template)
+		clear(d.code())
 	}
 }
 

@@ -193,7 +193,7 @@ func TestGalleriesComeBackAfterEviction(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer one.Close()
-		if err := one.Add(gallery.Entry{Vector: append(make([]float32, dim-1), 1)}); err != nil {
+		if err := one.Add(gallery.Entry{Code: codeOf("ann")}); err != nil {
 			t.Fatal(err)
 		}
 		r := newRigOn(t, newStore(t), one.Bytes())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -63,7 +64,7 @@ func (s *Service) verifyFaces(ctx context.Context, res visage.Resource, id1, id2
 	if err := sameModel(probes[0].Model, probes[0].Networks, probes[1]); err != nil {
 		return Verdict{}, err
 	}
-	return s.verdict(ctx, probes[0], probes[1].Template)
+	return s.verdict(probes[0], probes[1].code())
 }
 
 func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q VerifyQuery) (Verdict, error) {
@@ -86,12 +87,10 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 	var c collectionRecord
 	var person uuid
 	var probes []detectionRecord
-	var templates [][]float32
+	var codes []gallery.Code
 	defer func() {
 		forget(&probes)
-		for _, t := range templates {
-			clear(t)
-		}
+		wipe(codes)
 	}()
 	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
 		if probes, err = s.probes(r, visage.NotFound, q.FaceID); err != nil {
@@ -111,7 +110,8 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 		if err != nil {
 			return err
 		}
-		person, templates = p.ID, nil
+		wipe(codes)
+		person, codes = p.ID, nil
 		for _, id := range p.Faces {
 			f, err := side.faces().Get(r, id.String())
 			if side.templates() != c.templates() && errors.Is(err, sealed.ErrNotFound) {
@@ -120,27 +120,27 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 			if err != nil {
 				return fmt.Errorf("read face of person: %w", noLonger(err))
 			}
-			templates = append(templates, f.Template)
+			codes = append(codes, f.Code)
 		}
 		return nil
 	})
 	if err != nil {
 		return Verdict{}, err
 	}
-	if len(templates) == 0 {
+	if len(codes) == 0 {
 		return Verdict{}, visage.Refuse(visage.NotFound, "PersistedFaceNotFound", "The person %s has no face, or none by this model.", q.PersonID)
 	}
-	v, err := s.verdict(ctx, probes[0], templates...)
+	v, err := s.verdict(probes[0], codes...)
 	if v.Identical {
 		s.recognised(res, group, c, person)
 	}
 	return v, err
 }
 
-// verdict compares a probe with the nearest of some templates of its model.
-func (s *Service) verdict(ctx context.Context, probe detectionRecord, templates ...[]float32) (Verdict, error) {
+// verdict compares a probe with the nearest of some codes of its model.
+func (s *Service) verdict(probe detectionRecord, codes ...gallery.Code) (Verdict, error) {
 	m := s.packs[probe.Networks]
-	ranked, err := rank(ctx, m, probe.Template, templates, 1)
+	ranked, err := rank(probe.code(), codes, 1)
 	if err != nil {
 		return Verdict{}, err
 	}

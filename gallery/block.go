@@ -87,14 +87,14 @@ func (b *block) backRow(i, dim int) []byte {
 }
 
 // append adds a row; the block must not be full.
-func (b *block) append(e *Entry, code *coded) {
-	i, dim := len(b.rows), len(e.Vector)
+func (b *block) append(e *Entry, code *work) {
+	i, dim := len(b.rows), len(code.vector)
 	b.rows = append(b.rows, row{id: e.ID, owner: e.Owner, order: e.Order})
 	kernel.SetRow(group(b.sketch, i, kernel.SketchBytes(dim)), i%kernel.Rows, code.sketchMark, code.sketch)
 	kernel.SetRow(group(b.groups, i, kernel.GroupBytes(dim)), i%kernel.Rows, code.frontMark, code.front)
 	copy(b.backRow(i, dim), code.back)
 	b.backMarks[i] = code.backMark
-	copy(b.vector(i, dim), e.Vector)
+	copy(b.vector(i, dim), code.vector)
 }
 
 // move copies the last row of a block over row to of this one, and takes it away there.

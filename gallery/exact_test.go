@@ -32,14 +32,15 @@ func score(a, b []float32) float32 {
 }
 
 // brute answers a query by comparing everything and sorting it.
-func brute(entries []gallery.Entry, probe []float32, k int, within float32, byOwner bool) []gallery.Match {
+func brute(entries []gallery.Entry, code gallery.Code, k int, within float32, byOwner bool) []gallery.Match {
 	type hit struct {
 		e     *gallery.Entry
 		score float32
 	}
 	var hits []hit
+	probe := code.Vector()
 	for i := range entries {
-		if s := score(probe, entries[i].Vector); within == 0 || s >= 1-within {
+		if s := score(probe, entries[i].Code.Vector()); within == 0 || s >= 1-within {
 			hits = append(hits, hit{&entries[i], s})
 		}
 	}
@@ -180,9 +181,9 @@ func checkGallery(t *testing.T, rnd *rand.Rand, k *kernel.Kernel, name string, d
 	defer g.Close()
 	var entries []gallery.Entry
 	for i := range n {
-		e := gallery.Entry{ID: id(i), Owner: id(rnd.IntN(1 + n/3)), Order: uint64(i), Vector: next()}
+		e := gallery.Entry{ID: id(i), Owner: id(rnd.IntN(1 + n/3)), Order: uint64(i), Code: code(next()...)}
 		if i > 0 && rnd.IntN(10) == 0 {
-			e.Vector = entries[rnd.IntN(i)].Vector // a tie
+			e.Code = entries[rnd.IntN(i)].Code // a tie
 		}
 		entries = append(entries, e)
 	}
@@ -198,9 +199,9 @@ func checkGallery(t *testing.T, rnd *rand.Rand, k *kernel.Kernel, name string, d
 	}
 	q := gallery.Query{K: 1 + rnd.IntN(12), ByOwner: rnd.IntN(2) == 0, Within: []float32{0, 0, 0.02, 0.5, 1.2}[rnd.IntN(5)]}
 	for range []int{1, 1, 2, 5, 17, 70}[rnd.IntN(6)] {
-		probe := next()
+		probe := code(next()...)
 		if rnd.IntN(4) == 0 && len(entries) > 0 {
-			probe = entries[rnd.IntN(len(entries))].Vector
+			probe = entries[rnd.IntN(len(entries))].Code
 		}
 		q.Probes = append(q.Probes, probe)
 	}
@@ -225,7 +226,7 @@ func large(t *testing.T) (*gallery.Gallery, []gallery.Entry) {
 	g := mustNew(t, dim)
 	entries := make([]gallery.Entry, gallery.TogetherWork/dim+100)
 	for i := range entries {
-		entries[i] = gallery.Entry{ID: id(i), Owner: id(i / 3), Order: uint64(i), Vector: random(rnd, dim)}
+		entries[i] = gallery.Entry{ID: id(i), Owner: id(i / 3), Order: uint64(i), Code: code(random(rnd, dim)...)}
 		mustAdd(t, g, entries[i])
 	}
 	return g, entries
@@ -240,7 +241,7 @@ func TestSearchesAtTheSameTimeShareAPass(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 12 {
 			wg.Go(func() {
-				q := gallery.Query{Probes: [][]float32{entries[i].Vector, entries[2*i].Vector}, K: 1 + i, ByOwner: i%2 == 0,
+				q := gallery.Query{Probes: []gallery.Code{entries[i].Code, entries[2*i].Code}, K: 1 + i, ByOwner: i%2 == 0,
 					Within: 0.6}
 				if i == 7 {
 					_, err := g.Search(leaving, q)
@@ -273,7 +274,7 @@ func TestSearchesAtTheSameTimeShareAPass(t *testing.T) {
 			t.Errorf("%d bytes were read for eleven searches, want one pass of %d and a few rows", read, pass)
 		}
 		before := g.Read()
-		if _, err := g.Search(t.Context(), gallery.Query{Probes: [][]float32{entries[0].Vector}, K: 1}); err != nil {
+		if _, err := g.Search(t.Context(), gallery.Query{Probes: []gallery.Code{entries[0].Code}, K: 1}); err != nil {
 			t.Errorf("a search afterwards: %v", err)
 		}
 		if g.Read() == before {
@@ -292,7 +293,7 @@ func TestLargeGalleriesUnderChange(t *testing.T) {
 			for i := range 15 {
 				mine := entries[100*w+i]
 				finds := func() bool {
-					got, err := g.Search(t.Context(), gallery.Query{Probes: [][]float32{mine.Vector}, K: 1, Within: 0.5})
+					got, err := g.Search(t.Context(), gallery.Query{Probes: []gallery.Code{mine.Code}, K: 1, Within: 0.5})
 					if err != nil {
 						t.Error(err)
 						return false
@@ -320,26 +321,6 @@ func TestLargeGalleriesUnderChange(t *testing.T) {
 	}
 }
 
-func TestAddEncodedIsAdd(t *testing.T) {
-	g := mustNew(t, 2)
-	half := []byte{0, 0, 0, 0, 0, 0, 0x80, 0x3f} // 0 and 1
-	if err := g.AddEncoded(gallery.Entry{ID: id(1)}, half); err != nil {
-		t.Fatal(err)
-	}
-	for name, b := range map[string][]byte{
-		"none": nil, "short": half[:7], "long": append(slices.Clone(half), 0, 0, 0, 0), "zero": make([]byte, 8),
-		"not a number": {0, 0, 0xc0, 0x7f, 0, 0, 0x80, 0x3f},
-	} {
-		if err := g.AddEncoded(gallery.Entry{}, b); !errors.Is(err, gallery.ErrVector) {
-			t.Errorf("%s: got %v, want ErrVector", name, err)
-		}
-	}
-	got, err := g.Search(t.Context(), gallery.Query{Probes: [][]float32{{0, 1}}, K: 2})
-	if want := []gallery.Match{{ID: id(1)}}; err != nil || !slices.Equal(got[0], want) {
-		t.Errorf("got %v, %v; want %v", got, err, want)
-	}
-}
-
 func TestALoadThatLosesItsLeaseLeavesNothing(t *testing.T) {
 	p := newPool(t, 1<<20)
 	revoked := errors.New("revoked")
@@ -357,7 +338,7 @@ func TestALoadThatLosesItsLeaseLeavesNothing(t *testing.T) {
 				close(half)
 				<-ctx.Done()
 			}
-			if err := g.AddEncoded(gallery.Entry{ID: id(i)}, []byte{0, 0, 0, 0, 0, 0, 0x80, 0x3f}); err != nil {
+			if err := g.Add(gallery.Entry{ID: id(i), Code: code(0, 1)}); err != nil {
 				return fmt.Errorf("add: %w", err)
 			}
 		}

@@ -2,7 +2,6 @@ package gallery
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -87,10 +86,10 @@ func (g *Gallery) Read() uint64 { return g.read.Load() }
 
 // Entry is a vector to be added.
 type Entry struct {
-	ID     ID        // distinct within the gallery; that is the caller's duty, Has helps
-	Owner  ID        // whose vector it is; zero where owners do not matter
-	Order  uint64    // when it was enrolled: of equally near vectors the lower order comes first
-	Vector []float32 // unit length; copied
+	ID    ID     // distinct within the gallery; that is the caller's duty, Has helps
+	Owner ID     // whose vector it is; zero where owners do not matter
+	Order uint64 // when it was enrolled: of equally near vectors the lower order comes first
+	Code  Code   // copied
 }
 
 // Expect says how many vectors the gallery will hold, so that it takes the memory for as many and not for a few more. It
@@ -98,37 +97,18 @@ type Entry struct {
 func (g *Gallery) Expect(n int) { g.want.Store(int64(n)) }
 
 // Add adds a vector. It may be called by many at once: coding, which takes most of the time, is done side by side. The
-// error wraps ErrVector for one that cannot be compared, is ErrDropped's cause when the gallery is no longer in use, and
-// comes from the pool's budget otherwise.
+// error wraps ErrVector for what is no code of the gallery's length, is ErrDropped's cause when the gallery is no longer in
+// use, and comes from the pool's budget otherwise.
 func (g *Gallery) Add(e Entry) error {
 	w := g.works.Get().(*work)
 	defer g.works.Put(w)
 	defer w.wipe()
-	return g.add(&e, w)
-}
-
-// AddEncoded is Add for a vector whose numbers come as float32 (IEEE 754), little endian, in place of e.Vector. They are
-// copied into the gallery and nowhere else.
-func (g *Gallery) AddEncoded(e Entry, vector []byte) error {
-	w := g.works.Get().(*work)
-	defer g.works.Put(w)
-	defer w.wipe()
-	if len(vector) != 4*g.coding.dim {
-		return fmt.Errorf("%w: %d bytes for %d numbers", ErrVector, len(vector), g.coding.dim)
-	}
-	for i := range w.vector {
-		w.vector[i] = math.Float32frombits(binary.LittleEndian.Uint32(vector[4*i:]))
-	}
-	e.Vector = w.vector
-	return g.add(&e, w)
-}
-
-func (g *Gallery) add(e *Entry, w *work) error {
-	square, err := g.check(e.Vector)
-	if err != nil {
+	if err := e.Code.Check(g.coding.dim); err != nil {
 		return err
 	}
-	g.coding.encode(g.kernel, e.Vector, square, w)
+	e.Code.decode(w.vector)
+	square := g.kernel.Dot(w.vector, w.vector)
+	g.coding.encode(g.kernel, w.vector, square, w)
 
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -142,7 +122,7 @@ func (g *Gallery) add(e *Entry, w *work) error {
 		}
 		last++
 	}
-	g.blocks[last].append(e, &w.coded)
+	g.blocks[last].append(&e, w)
 	g.n++
 	g.longest = max(g.longest, square)
 	return nil
@@ -277,19 +257,4 @@ func (g *Gallery) close(cause error) {
 		g.next = nil
 	}
 	g.blocks, g.n, g.bytes = nil, 0, 0
-}
-
-// check refuses vectors whose distance to others would mean nothing, and returns the squared length of others.
-func (g *Gallery) check(v []float32) (float64, error) {
-	if len(v) != g.coding.dim {
-		return 0, fmt.Errorf("%w: %d numbers where the gallery has %d", ErrVector, len(v), g.coding.dim)
-	}
-	square := g.kernel.Dot(v, v)
-	if math.IsNaN(square) || math.IsInf(square, 0) {
-		return 0, fmt.Errorf("%w: it holds what is not a number", ErrVector)
-	}
-	if math.Abs(square-1) > unitTolerance {
-		return 0, fmt.Errorf("%w: its length is %.4g, not 1", ErrVector, math.Sqrt(square))
-	}
-	return square, nil
 }

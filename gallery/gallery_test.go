@@ -23,6 +23,15 @@ func id(n int) gallery.ID {
 	return id
 }
 
+// code returns the code of a vector of unit length.
+func code(v ...float32) gallery.Code {
+	c, err := gallery.Encode(v)
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
 // random returns a unit vector.
 func random(rnd *rand.Rand, dim int) []float32 {
 	v := make([]float32, dim)
@@ -54,16 +63,17 @@ func exact(rnd *rand.Rand) []float32 {
 // model is a gallery done the plain way.
 type model []gallery.Entry
 
-func (m model) search(probe []float32, k int, within float32, byOwner bool) []gallery.Match {
+func (m model) search(code gallery.Code, k int, within float32, byOwner bool) []gallery.Match {
 	type hit struct {
 		e gallery.Entry
 		d float32
 	}
 	var hits []hit
+	probe := code.Vector()
 	for _, e := range m {
-		dot := float32(0)
+		dot, stored := float32(0), e.Code.Vector()
 		for i := range probe {
-			dot += probe[i] * e.Vector[i]
+			dot += probe[i] * stored[i]
 		}
 		if d := 1 - dot; within == 0 || d <= within {
 			hits = append(hits, hit{e, d})
@@ -111,7 +121,7 @@ func TestSearchAgreesWithBruteForceUnderChange(t *testing.T) {
 		g := mustNew(t, 16)
 		var m model
 		for n := range 1 + rnd.IntN(1500) {
-			e := gallery.Entry{ID: id(n), Owner: id(rnd.IntN(200)), Order: uint64(rnd.Uint32()), Vector: exact(rnd)}
+			e := gallery.Entry{ID: id(n), Owner: id(rnd.IntN(200)), Order: uint64(rnd.Uint32()), Code: code(exact(rnd)...)}
 			mustAdd(t, g, e)
 			m = append(m, e)
 			switch rnd.IntN(12) {
@@ -135,7 +145,7 @@ func TestSearchAgreesWithBruteForceUnderChange(t *testing.T) {
 			t.Fatalf("round %d: %d vectors, want %d", round, g.Len(), len(m))
 		}
 		q := gallery.Query{
-			Probes: [][]float32{exact(rnd), exact(rnd), exact(rnd)}, K: 1 + rnd.IntN(60), ByOwner: rnd.IntN(2) == 0,
+			Probes: []gallery.Code{code(exact(rnd)...), code(exact(rnd)...), code(exact(rnd)...)}, K: 1 + rnd.IntN(60), ByOwner: rnd.IntN(2) == 0,
 			Within: []float32{0, 0.5, 1}[rnd.IntN(3)],
 		}
 		got, err := g.Search(t.Context(), q)
@@ -157,10 +167,10 @@ func TestSearchOnSeveralProcessorsAgreesWithBruteForce(t *testing.T) {
 	g := mustNew(t, dim)
 	m := make(model, n)
 	for i := range m {
-		m[i] = gallery.Entry{ID: id(i), Owner: id(i / 3), Order: uint64(i), Vector: random(rnd, dim)}
+		m[i] = gallery.Entry{ID: id(i), Owner: id(i / 3), Order: uint64(i), Code: code(random(rnd, dim)...)}
 		mustAdd(t, g, m[i])
 	}
-	probes := [][]float32{random(rnd, dim), m[n/2].Vector}
+	probes := []gallery.Code{code(random(rnd, dim)...), m[n/2].Code}
 	got, err := g.Search(t.Context(), gallery.Query{Probes: probes, K: 10, ByOwner: true})
 	if err != nil {
 		t.Fatal(err)
@@ -179,36 +189,34 @@ func TestSearchOnSeveralProcessorsAgreesWithBruteForce(t *testing.T) {
 }
 
 func TestSearchOfAnEmptyGalleryFindsNothing(t *testing.T) {
-	got, err := mustNew(t, 2).Search(t.Context(), gallery.Query{Probes: [][]float32{{1, 0}, {0, 1}}, K: 5})
+	got, err := mustNew(t, 2).Search(t.Context(), gallery.Query{Probes: []gallery.Code{code(1, 0), code(0, 1)}, K: 5})
 	if err != nil || len(got) != 2 || got[0] == nil || len(got[0]) != 0 {
 		t.Errorf("got %v, %v; want two empty lists", got, err)
 	}
 }
 
-func TestUnusableVectorsAreRefused(t *testing.T) {
-	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+func TestUnusableCodesAreRefused(t *testing.T) {
 	for _, tt := range []struct {
-		name   string
-		vector []float32
+		name string
+		code gallery.Code
 	}{
 		{"none", nil},
-		{"too short", []float32{1}},
-		{"too long", []float32{1, 0, 0}},
-		{"zero", []float32{0, 0}},
-		{"not a number", []float32{nan, 1}},
-		{"infinite", []float32{inf, 0}},
-		{"not normalised", []float32{3, 4}},
-		{"overflowing", []float32{math.MaxFloat32, math.MaxFloat32}},
+		{"too short", code(1)},
+		{"too long", code(1, 0, 0)},
+		{"half a number", code(1, 0)[:3]},
+		{"zero", gallery.Code{0, 0, 0, 0}},
+		{"out of range", gallery.Code{0x80, 0x7f, 0, 0}},
+		{"out of range below", gallery.Code{0, 0, 0x80, 0x80}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			g := mustNew(t, 2)
-			if err := g.Add(gallery.Entry{Vector: tt.vector}); !errors.Is(err, gallery.ErrVector) {
+			if err := g.Add(gallery.Entry{Code: tt.code}); !errors.Is(err, gallery.ErrVector) {
 				t.Errorf("Add: got %v, want ErrVector", err)
 			}
 			if g.Len() != 0 {
 				t.Errorf("the gallery holds %d vectors, want none", g.Len())
 			}
-			q := gallery.Query{Probes: [][]float32{{1, 0}, tt.vector}, K: 1}
+			q := gallery.Query{Probes: []gallery.Code{code(1, 0), tt.code}, K: 1}
 			if _, err := g.Search(t.Context(), q); !errors.Is(err, gallery.ErrVector) {
 				t.Errorf("Search: got %v, want ErrVector", err)
 			}
@@ -218,7 +226,7 @@ func TestUnusableVectorsAreRefused(t *testing.T) {
 
 func TestSearchRefusesEmptyQuestions(t *testing.T) {
 	g := mustNew(t, 2)
-	if _, err := g.Search(t.Context(), gallery.Query{Probes: [][]float32{{1, 0}}}); err == nil {
+	if _, err := g.Search(t.Context(), gallery.Query{Probes: []gallery.Code{code(1, 0)}}); err == nil {
 		t.Error("k = 0: got no error")
 	}
 	if _, err := g.Search(t.Context(), gallery.Query{K: 1}); err == nil {
@@ -231,10 +239,10 @@ func TestSearchRefusesEmptyQuestions(t *testing.T) {
 
 func TestSearchStops(t *testing.T) {
 	cause := errors.New("enough")
-	q := gallery.Query{Probes: [][]float32{{1, 0}}, K: 1}
+	q := gallery.Query{Probes: []gallery.Code{code(1, 0)}, K: 1}
 	t.Run("with its context", func(t *testing.T) {
 		g := mustNew(t, 2)
-		mustAdd(t, g, gallery.Entry{Vector: []float32{1, 0}})
+		mustAdd(t, g, gallery.Entry{Code: code(1, 0)})
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(cause)
 		if got, err := g.Search(ctx, q); !errors.Is(err, cause) || got != nil {
@@ -243,12 +251,12 @@ func TestSearchStops(t *testing.T) {
 	})
 	t.Run("with the gallery", func(t *testing.T) {
 		g := mustNew(t, 2)
-		mustAdd(t, g, gallery.Entry{Vector: []float32{1, 0}})
+		mustAdd(t, g, gallery.Entry{Code: code(1, 0)})
 		g.Close()
 		if got, err := g.Search(t.Context(), q); !errors.Is(err, gallery.ErrDropped) || got != nil {
 			t.Errorf("got %v, %v; want ErrDropped", got, err)
 		}
-		if err := g.Add(gallery.Entry{Vector: []float32{1, 0}}); !errors.Is(err, gallery.ErrDropped) {
+		if err := g.Add(gallery.Entry{Code: code(1, 0)}); !errors.Is(err, gallery.ErrDropped) {
 			t.Errorf("Add: got %v, want ErrDropped", err)
 		}
 		if g.Bytes() != 0 || g.Len() != 0 {
@@ -261,9 +269,9 @@ func TestMemoryPerFaceIsBounded(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 3))
 	const dim = 128
 	g := mustNew(t, dim)
-	v := random(rnd, dim)
+	c := code(random(rnd, dim)...)
 	for n := 1; n <= 50_000; n++ {
-		mustAdd(t, g, gallery.Entry{ID: id(n), Vector: v})
+		mustAdd(t, g, gallery.Entry{ID: id(n), Code: c})
 		// Codes of eight bits, and what re-ranking needs: numbers in full, id, owner and order. Below a thousand faces it is
 		// the size of a block that counts.
 		if most := 1.15 * float64(n*(dim+4*dim+40)); n >= 1000 && float64(g.Bytes()) > most {
@@ -288,17 +296,25 @@ func ExampleGallery_Search() {
 	}
 	defer g.Close()
 	ann, bob := gallery.ID{1}, gallery.ID{2}
+	code := func(v ...float32) gallery.Code {
+		c, err := gallery.Encode(v)
+		if err != nil {
+			panic(err)
+		}
+		return c
+	}
 	for i, e := range []gallery.Entry{
-		{ID: gallery.ID{10}, Owner: ann, Vector: []float32{1, 0}},
-		{ID: gallery.ID{11}, Owner: ann, Vector: []float32{0.6, 0.8}},
-		{ID: gallery.ID{12}, Owner: bob, Vector: []float32{0, -1}},
+		{ID: gallery.ID{10}, Owner: ann, Code: code(1, 0)},
+		{ID: gallery.ID{11}, Owner: ann, Code: code(0.6, 0.8)},
+		{ID: gallery.ID{12}, Owner: bob, Code: code(0, -1)},
 	} {
 		e.Order = uint64(i)
 		if err := g.Add(e); err != nil {
 			panic(err)
 		}
 	}
-	found, err := g.Search(context.Background(), gallery.Query{Probes: [][]float32{{0.8, 0.6}}, K: 2, ByOwner: true})
+	query := gallery.Query{Probes: []gallery.Code{code(0.8, 0.6)}, K: 2, ByOwner: true}
+	found, err := g.Search(context.Background(), query)
 	if err != nil {
 		panic(err)
 	}
@@ -333,9 +349,9 @@ func BenchmarkSearch(b *testing.B) {
 			rnd := rand.New(rand.NewPCG(1, 1))
 			g := mustNew(b, 128)
 			for i := range n {
-				mustAdd(b, g, gallery.Entry{ID: id(i), Owner: id(i), Order: uint64(i), Vector: random(rnd, 128)})
+				mustAdd(b, g, gallery.Entry{ID: id(i), Owner: id(i), Order: uint64(i), Code: code(random(rnd, 128)...)})
 			}
-			q := gallery.Query{Probes: [][]float32{random(rnd, 128)}, K: 10, ByOwner: true}
+			q := gallery.Query{Probes: []gallery.Code{code(random(rnd, 128)...)}, K: 10, ByOwner: true}
 			for b.Loop() {
 				if _, err := g.Search(b.Context(), q); err != nil {
 					b.Fatal(err)
@@ -352,11 +368,9 @@ func BenchmarkAdd(b *testing.B) {
 		b.Run(fmt.Sprint(dim), func(b *testing.B) {
 			const n = 10_000
 			rnd := rand.New(rand.NewPCG(1, 1))
-			vectors := make([][]byte, 100)
-			for i := range vectors {
-				for _, x := range random(rnd, dim) {
-					vectors[i] = binary.LittleEndian.AppendUint32(vectors[i], math.Float32bits(x))
-				}
+			codes := make([]gallery.Code, 100)
+			for i := range codes {
+				codes[i] = code(random(rnd, dim)...)
 			}
 			for b.Loop() {
 				g, err := gallery.New(dim)
@@ -365,7 +379,7 @@ func BenchmarkAdd(b *testing.B) {
 				}
 				g.Expect(n)
 				for i := range n {
-					if err := g.AddEncoded(gallery.Entry{ID: id(i)}, vectors[i%len(vectors)]); err != nil {
+					if err := g.Add(gallery.Entry{ID: id(i), Code: codes[i%len(codes)]}); err != nil {
 						b.Fatal(err)
 					}
 				}

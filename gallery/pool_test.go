@@ -29,7 +29,7 @@ func newPool(t *testing.T, budget int64) *gallery.Pool {
 func filled(lease context.Context, n int) gallery.Source {
 	return gallery.Source{Lease: lease, Dim: 2, Load: func(ctx context.Context, g *gallery.Gallery) error {
 		for i := range n {
-			if err := g.Add(gallery.Entry{ID: id(i), Owner: id(i), Order: uint64(i), Vector: []float32{1, 0}}); err != nil {
+			if err := g.Add(gallery.Entry{ID: id(i), Owner: id(i), Order: uint64(i), Code: code(1, 0)}); err != nil {
 				return err
 			}
 		}
@@ -170,7 +170,7 @@ func TestPoolDropsAGalleryWhenItsLeaseEnds(t *testing.T) {
 			kept = g
 			lock(locked)
 			synctest.Wait()
-			_, err := g.Search(t.Context(), gallery.Query{Probes: [][]float32{{1, 0}}, K: 1})
+			_, err := g.Search(t.Context(), gallery.Query{Probes: []gallery.Code{code(1, 0)}, K: 1})
 			return err
 		})
 		if !errors.Is(err, locked) {
@@ -317,7 +317,7 @@ func TestPoolUnderPressure(t *testing.T) {
 				lease, end := context.WithCancel(t.Context())
 				key := gallery.Key{Scope: string(rune('a' + (w+i)%5)), Version: uint64(i % 2)}
 				err := p.Use(t.Context(), key, filled(lease, 1+i%16), func(g *gallery.Gallery) error {
-					_, err := g.Search(t.Context(), gallery.Query{Probes: [][]float32{{1, 0}}, K: 2})
+					_, err := g.Search(t.Context(), gallery.Query{Probes: []gallery.Code{code(1, 0)}, K: 2})
 					return err
 				})
 				for _, allowed := range []error{nil, gallery.ErrDropped, gallery.ErrBusy, context.Canceled} {

@@ -8,10 +8,10 @@ import (
 
 // Query says what is searched for.
 type Query struct {
-	Probes  [][]float32 // unit vectors; one pass over the gallery serves all of them
-	K       int         // how many matches each probe gets at most; at least 1
-	Within  float32     // the largest distance of a match; 0: any. A search that needs only near ones is faster for saying so
-	ByOwner bool        // each owner at most once, by the nearest of its vectors
+	Probes  []Code  // one pass over the gallery serves all of them
+	K       int     // how many matches each probe gets at most; at least 1
+	Within  float32 // the largest distance of a match; 0: any. A search that needs only near ones is faster for saying so
+	ByOwner bool    // each owner at most once, by the nearest of its vectors
 }
 
 // Match is a vector that was found.
@@ -41,7 +41,7 @@ func (g *Gallery) Search(ctx context.Context, q Query) ([][]Match, error) {
 		return nil, errors.New("search without a probe")
 	}
 	for i, p := range q.Probes {
-		if _, err := g.check(p); err != nil {
+		if err := p.Check(g.coding.dim); err != nil {
 			return nil, fmt.Errorf("probe %d: %w", i, err)
 		}
 	}
@@ -79,9 +79,10 @@ type target struct {
 	byOwner bool
 }
 
-func (g *Gallery) newSearch(ctx context.Context, q Query, probes [][]float32) *search {
+func (g *Gallery) newSearch(ctx context.Context, q Query, probes []Code) *search {
 	s := &search{ctx: ctx, done: make(chan struct{}), lead: make(chan []*search, 1)}
-	for _, v := range probes {
+	for _, c := range probes {
+		v := c.Vector()
 		t := target{probe: newProbe(v, g.kernel.Dot(v, v)), k: q.K, least: -3, byOwner: q.ByOwner}
 		if q.Within > 0 {
 			t.least = 1 - q.Within
@@ -91,9 +92,10 @@ func (g *Gallery) newSearch(ctx context.Context, q Query, probes [][]float32) *s
 	return s
 }
 
-// forget clears the codes of the probes, which are as good as the faces.
+// forget clears the vectors and codes of the probes, which are as good as the faces.
 func (s *search) forget() {
 	for i := range s.targets {
+		clear(s.targets[i].vector)
 		clear(s.targets[i].codes)
 	}
 }

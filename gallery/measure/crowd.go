@@ -26,7 +26,7 @@ type crowd struct {
 	memory  *arena.Buffer
 	vectors []float32
 	dim     int
-	probes  [][]float32
+	probes  []gallery.Code
 }
 
 func newCrowd(ctx context.Context, cfg Config) (*crowd, error) {
@@ -68,7 +68,12 @@ func newCrowd(ctx context.Context, cfg Config) (*crowd, error) {
 		}
 		probe := make([]float32, c.dim)
 		c.face(rnd, person, probe)
-		c.probes = append(c.probes, probe)
+		code, err := gallery.Encode(probe)
+		if err != nil {
+			c.close()
+			return nil, err
+		}
+		c.probes = append(c.probes, code)
 	}
 	return c, nil
 }
@@ -114,7 +119,11 @@ func (c *crowd) addPerson(p, faces int) error {
 	for i := p * facesPerPerson; i < min((p+1)*facesPerPerson, faces); i++ {
 		v := c.vectors[i*c.dim : (i+1)*c.dim]
 		c.face(rnd, person, v)
-		if err := c.gallery.Add(gallery.Entry{ID: id(i), Owner: id(p), Order: uint64(i), Vector: v}); err != nil {
+		code, err := gallery.Encode(v)
+		if err != nil {
+			return err
+		}
+		if err := c.gallery.Add(gallery.Entry{ID: id(i), Owner: id(p), Order: uint64(i), Code: code}); err != nil {
 			return err
 		}
 	}

@@ -95,7 +95,7 @@ func measure(ctx context.Context, cfg Config, crowd *crowd, b *baselines) (Resul
 		f()
 		return time.Since(start)
 	}
-	search := func(k int, within float32, probes ...[]float32) func() {
+	search := func(k int, within float32, probes ...gallery.Code) func() {
 		return func() {
 			_, failed := g.Search(ctx, gallery.Query{Probes: probes, K: k, ByOwner: true, Within: within})
 			if failed != nil && err == nil {
@@ -125,7 +125,8 @@ func measure(ctx context.Context, cfg Config, crowd *crowd, b *baselines) (Resul
 			kinds[k].bytes += g.Read() - before
 		}
 		int8s = append(int8s, timed(b.int8))
-		floats = append(floats, timed(func() { b.float32(crowd.probes[0]) }))
+		probe := crowd.probes[0].Vector()
+		floats = append(floats, timed(func() { b.float32(probe) }))
 		nearAll = append(nearAll, timed(search(Nearest, Line, crowd.probes...)))
 		anyAll = append(anyAll, timed(search(Nearest, 0, crowd.probes...)))
 	}

@@ -1,0 +1,193 @@
+package gallery_test
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"math"
+	"math/big"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/visage-face/visage/gallery"
+)
+
+// numbers returns those of a code.
+func numbers(c gallery.Code) []int {
+	n := make([]int, len(c)/2)
+	for i := range n {
+		n[i] = int(int16(binary.LittleEndian.Uint16(c[2*i:])))
+	}
+	return n
+}
+
+func TestEncodeVectors(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		vector []float32
+		want   string
+	}{
+		{"one number", []float32{-1}, "8180"},                // -32639
+		{"axes", []float32{0, 1}, "0000" + "7f7f"},           // 32639
+		{"three and four", []float32{0.6, -0.8}, "9f5f8180"}, // 24479.25, -32639
+		{"halves", []float32{0.5, 0.5, -0.5, 0.5}, "7f7f7f7f81807f7f"},
+		{"a half away from zero", []float32{32768. / 32769, 32768. / 32769 / (2 * 32639), -32768. / 32769 / (2 * 32639)},
+			"7f7f0100ffff"},
+		{"tiny numbers", []float32{1, 1e-30, math.SmallestNonzeroFloat32, -1e-5}, "7f7f000000000000"},
+	} {
+		got, err := gallery.Encode(tt.vector)
+		if err != nil || hex.EncodeToString(got) != tt.want {
+			t.Errorf("%s: got %x (%v), %v; want %s", tt.name, got, numbers(got), err, tt.want)
+		}
+		if err := got.Check(len(tt.vector)); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+func TestEncodeRefusesWhatIsNoUnitVector(t *testing.T) {
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	for name, v := range map[string][]float32{
+		"none": nil, "zero": {0, 0}, "not a number": {nan, 1}, "infinite": {inf, 0}, "infinite below": {1, -inf},
+		"too long": {3, 4}, "a little too long": {1.001, 0}, "too short": {0.5, 0.5}, "denormal": {1e-40, -1e-42},
+		"overflowing": {math.MaxFloat32, math.MaxFloat32},
+	} {
+		if c, err := gallery.Encode(v); !errors.Is(err, gallery.ErrVector) || c != nil {
+			t.Errorf("%s: got %x, %v; want ErrVector", name, c, err)
+		}
+	}
+}
+
+func TestACodeIsItsVectorWithinHalfAStep(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	for name, shape := range shapes {
+		for range 200 {
+			dim := 1 + rnd.IntN(300)
+			v := shape(rnd, dim)()
+			c := code(v...)
+			if err := c.Check(dim); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			square, peak := 0.0, float32(0)
+			for _, x := range v {
+				square += float64(x) * float64(x)
+				peak = max(peak, x, -x)
+			}
+			for i, n := range numbers(c) {
+				if exact := float64(v[i]) / float64(peak) * gallery.CodeMost; math.Abs(float64(n)-exact) > 0.5000001 {
+					t.Fatalf("%s: number %d is %d, want %g", name, i, n, exact)
+				}
+			}
+			// Rounding moves the length as well, by less than the vector.
+			step := float64(peak) / gallery.CodeMost
+			for i, x := range c.Vector() {
+				if want := float64(v[i]) / math.Sqrt(square); math.Abs(float64(x)-want) > step*(1+math.Sqrt(float64(dim)))+1e-7 {
+					t.Fatalf("%s: number %d of %d is %g, want %g", name, i, dim, x, want)
+				}
+			}
+			if again := code(c.Vector()...); !slices.Equal(again, c) {
+				t.Fatalf("%s: %x becomes %x when it is encoded once more", name, c, again)
+			}
+		}
+	}
+}
+
+// TestDistanceFollowsItsDefinition compares it with arithmetic of 200 bits, but for the two roundings that the definition
+// has.
+func TestDistanceFollowsItsDefinition(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	number := func(x float64) *big.Float { return new(big.Float).SetPrec(200).SetFloat64(x) }
+	dot := func(a, b []int) *big.Float {
+		sum := new(big.Int)
+		for i := range a {
+			sum.Add(sum, big.NewInt(int64(a[i])*int64(b[i])))
+		}
+		return number(0).SetInt(sum)
+	}
+	for _, shape := range shapes {
+		for range 200 {
+			next := shape(rnd, 1+rnd.IntN(300))
+			a, b := code(next()...), code(next()...)
+			x, y := numbers(a), numbers(b)
+			kept, _ := number(0).Quo(number(1), number(0).Sqrt(dot(y, y))).Float32()
+			score := number(0).Quo(dot(x, y), number(0).Sqrt(dot(x, x)))
+			exact, _ := score.Mul(score, number(float64(kept))).Float64()
+			got, err := gallery.Distance(a, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// An ulp of float32 for the score's last rounding: the definition's own error in float64 may move it by one.
+			if want := min(max(1-exact, 0), 2); math.Abs(float64(got)-want) > 1.2e-7 {
+				t.Fatalf("%x and %x: got %g, want %g", a, b, got, want)
+			}
+			if self, err := gallery.Distance(a, a); err != nil || self > 1.2e-7 {
+				t.Fatalf("%x from itself: %g, %v", a, self, err)
+			}
+		}
+	}
+}
+
+// TestDistanceVectors holds the distances of some codes to the bit: they must be the same on every machine.
+func TestDistanceVectors(t *testing.T) {
+	for _, tt := range []struct {
+		probe, stored gallery.Code
+		want          uint32
+	}{
+		{code(1, 0), code(0, 1), math.Float32bits(1)},
+		{code(1, 0), code(-1, 0), math.Float32bits(2)},
+		{code(0.6, 0.8), code(0.8, 0.6), 0x3d23d9e0},
+		{code(0.8, 0.6), code(0.6, 0.8), 0x3d23d9e0},
+		{gallery.Code{1, 0, 2, 0, 3, 0}, gallery.Code{3, 0, 2, 0, 1, 0}, 0x3e924926},
+		{gallery.Code{1, 0, 2, 0, 3, 0}, gallery.Code{2, 0, 4, 0, 6, 0}, 0},
+	} {
+		got, err := gallery.Distance(tt.probe, tt.stored)
+		if err != nil || math.Float32bits(got) != tt.want {
+			t.Errorf("%v and %v: got %#x (%g), %v; want %#x", tt.probe, tt.stored, math.Float32bits(got), got, err, tt.want)
+		}
+	}
+}
+
+func TestDistanceRefusesWhatAreNoTwoCodes(t *testing.T) {
+	good := code(1, 0)
+	for name, bad := range map[string]gallery.Code{
+		"none": nil, "short": good[:2], "odd": good[:3], "long": code(1, 0, 0), "zero": make(gallery.Code, 4),
+		"out of range": {0, 0x80, 0, 0},
+	} {
+		if _, err := gallery.Distance(good, bad); !errors.Is(err, gallery.ErrVector) {
+			t.Errorf("%s: got %v, want ErrVector", name, err)
+		}
+		if _, err := gallery.Distance(bad, good); !errors.Is(err, gallery.ErrVector) {
+			t.Errorf("%s first: got %v, want ErrVector", name, err)
+		}
+	}
+	if _, err := gallery.Distance(nil, nil); !errors.Is(err, gallery.ErrVector) {
+		t.Errorf("twice none: got %v, want ErrVector", err)
+	}
+}
+
+// FuzzCode: whatever bytes there are, they are refused or a vector that lies at a distance.
+func FuzzCode(f *testing.F) {
+	f.Add([]byte(code(0.6, 0.8)))
+	f.Add([]byte{0, 0x80})
+	f.Add([]byte{0})
+	f.Add([]byte{})
+	f.Add(make([]byte, 8))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := gallery.Code(b)
+		d, err := gallery.Distance(c, c)
+		if (c.Check(len(b)/2) == nil) != (err == nil) {
+			t.Fatalf("%x: Check and Distance disagree: %v", b, err)
+		}
+		if err == nil && !(d >= 0 && d <= 1.2e-7) {
+			t.Errorf("%x is %g from itself", b, d)
+		}
+		if err == nil && len(c.Vector()) != len(b)/2 {
+			t.Errorf("%x has %d numbers", b, len(c.Vector()))
+		}
+	})
+}
