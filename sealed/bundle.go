@@ -228,7 +228,7 @@ func (s *Store) openKeys(ctx context.Context, id SpaceID, src keysource.Source) 
 	if g == nil || e == nil {
 		return nil, s.corrupt(&CorruptError{Space: id, What: "bundle", Err: fmt.Errorf("%w: the current keys are not among its keys", format.ErrMalformed)})
 	}
-	ring, err := newKeyring()
+	ring, err := newKeyring(&s.rings)
 	if err != nil {
 		return nil, err
 	}

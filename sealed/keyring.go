@@ -64,8 +64,8 @@ const cachedHeads = 256
 // cachedPages bounds the upper pages that are kept open, 14 KiB each at most.
 const cachedPages = 128
 
-func newKeyring() (*keyring, error) {
-	memory, err := arena.New((slotRoots + rootKeys) * format.KeySize)
+func newKeyring(memories *arena.Slab) (*keyring, error) {
+	memory, err := memories.New((slotRoots + rootKeys) * format.KeySize)
 	if err != nil {
 		return nil, err
 	}

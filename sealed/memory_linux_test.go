@@ -108,13 +108,14 @@ func (w *wanted) count(t *testing.T) (n int, read int64) {
 }
 
 // TestLockedKeysAreNowhere looks for every key of a locked space in all memory of the process: its root keys, those of heads and pages, and
-// the secret of every record.
+// the secret of every record. A neighbour, whose keys lie on the same page, stays open.
 func TestLockedKeysAreNowhere(t *testing.T) {
 	if !arena.Erasing {
 		t.Skip("the build is without GOEXPERIMENT=runtimesecret: what the standard library made of the keys stays on the heap until its place is used again")
 	}
 	store := open(t, config(t, "pebble"))
-	space := create(t, store, spaceA)
+	space, neighbour := create(t, store, spaceA), create(t, store, spaceB)
+	put(t, neighbour, "list", note{"neighbour", "text"})
 	const records = 500
 	for i := range records {
 		put(t, space, "list", note{fmt.Sprintf("note %d", i), "text"})
@@ -135,6 +136,9 @@ func TestLockedKeysAreNowhere(t *testing.T) {
 		t.Fatal("the search does not find keys of an open space")
 	}
 	store.Bundle(spaceA).Lock(errors.New("taken away"))
+	if got := all(t, neighbour, "list"); len(got) != 1 {
+		t.Errorf("the space beside the locked one has %d records", len(got))
+	}
 	for range 3 { // erasing is the collector's
 		runtime.GC()
 	}

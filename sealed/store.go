@@ -95,6 +95,7 @@ type Store struct {
 	instance format.ID
 	using    sync.RWMutex  // held for reading while root is used: Close waits for it
 	root     *arena.Buffer // the instance root key
+	rings    arena.Slab    // what the keys of open spaces lie in
 	report   func(Event)
 
 	life context.Context // ends when the store closes; every lease descends from it

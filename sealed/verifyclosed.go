@@ -58,7 +58,7 @@ func (s *Store) openClosed(ctx context.Context, id SpaceID, doc bundleDoc) error
 	if g == nil || e == nil {
 		return s.corrupt(&CorruptError{Space: id, What: "bundle", Err: fmt.Errorf("%w: the current keys are not among its keys", format.ErrMalformed)})
 	}
-	ring, err := newKeyring()
+	ring, err := newKeyring(&s.rings)
 	if err != nil {
 		return err
 	}

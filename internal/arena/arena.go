@@ -19,9 +19,10 @@ type Buffer struct {
 // state is what the cleanup of an unreachable Buffer still needs; it must not point back at the Buffer.
 type state struct {
 	once   sync.Once
-	whole  []byte // whole pages, as the system gave them
+	whole  []byte // whole pages, as the system gave them, or a slot of page
 	data   []byte // what the caller sees
 	locked bool
+	page   *slabPage // nil: the pages are this buffer's alone
 }
 
 // New returns size bytes of zeroed secret memory, on pages of their own. The memory is locked against swapping as far as the process's limit
@@ -69,7 +70,11 @@ func (b *Buffer) GoString() string { return "[secret]" }
 func (s *state) free() {
 	s.once.Do(func() {
 		clear(s.whole)
-		unmapPages(s.whole)
-		s.whole, s.data = nil, nil
+		if s.page != nil {
+			s.page.leave()
+		} else {
+			unmapPages(s.whole)
+		}
+		s.whole, s.data, s.page = nil, nil, nil
 	})
 }
