@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -187,12 +188,19 @@ func playVault(dir string) {
 		fail(err)
 	}
 	fmt.Println(listener.Addr())
-	server := &http.Server{Handler: &tickets{kept: map[string]string{}}, ReadHeaderTimeout: time.Minute,
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		fail(err)
+	}
+	vault := &tickets{modulus: base64.RawURLEncoding.EncodeToString(key.N.Bytes()), kept: map[string]string{}}
+	server := &http.Server{Handler: vault, ReadHeaderTimeout: time.Minute,
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13}}
 	fail(server.ServeTLS(listener, "", ""))
 }
 
 type tickets struct {
+	modulus string // of every key: one that a resource takes
+
 	mu   sync.Mutex
 	kept map[string]string
 }
@@ -214,7 +222,7 @@ func (v *tickets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer := map[string]any{
 		"key": map[string]any{
 			"kid": kid, "kty": "RSA", "key_ops": []string{"wrapKey", "unwrapKey"}, "e": "AQAB",
-			"n": base64.RawURLEncoding.EncodeToString([]byte(strings.Repeat("n", 256))),
+			"n": v.modulus,
 		},
 		"attributes": map[string]any{"enabled": true, "recoveryLevel": "Recoverable"},
 	}
