@@ -39,7 +39,7 @@ const earlierFaceVector = faceHeader + "0000003f" + "0000003f" + "000000bf" + "0
 
 func TestEarlierFaceRecordVector(t *testing.T) {
 	got, err := face.EarlierFace(must[[]byte](t)(hex.DecodeString(earlierFaceVector)))
-	if want := faceHeader + "7f7f" + "7f7f" + "8180" + "7f7f"; err != nil || hex.EncodeToString(got) != want {
+	if want := faceHeader + "8180" + "7f7f" + "8180" + "8180"; err != nil || hex.EncodeToString(got) != want {
 		t.Errorf("got %x, %v; want %s", got, err, want)
 	}
 	for name, template := range map[string]string{

@@ -38,9 +38,9 @@ func brute(entries []gallery.Entry, code gallery.Code, k int, within float32, by
 		score float32
 	}
 	var hits []hit
-	probe := code.Vector()
+	probe := code.Decoded()
 	for i := range entries {
-		if s := score(probe, entries[i].Code.Vector()); within == 0 || s >= 1-within {
+		if s := score(probe, entries[i].Code.Decoded()); within == 0 || s >= 1-within {
 			hits = append(hits, hit{&entries[i], s})
 		}
 	}

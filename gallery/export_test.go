@@ -36,3 +36,10 @@ func (g *Gallery) Wiped() bool {
 	}
 	return len(g.blocks) == 0 && g.bytes == 0
 }
+
+// Decoded is the vector of a code, turned as it is.
+func (c Code) Decoded() []float32 {
+	v := make([]float32, len(c)/codeBytes)
+	c.decode(v)
+	return v
+}

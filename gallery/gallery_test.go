@@ -1,7 +1,6 @@
 package gallery_test
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -64,36 +63,7 @@ func exact(rnd *rand.Rand) []float32 {
 type model []gallery.Entry
 
 func (m model) search(code gallery.Code, k int, within float32, byOwner bool) []gallery.Match {
-	type hit struct {
-		e gallery.Entry
-		d float32
-	}
-	var hits []hit
-	probe := code.Vector()
-	for _, e := range m {
-		dot, stored := float32(0), e.Code.Vector()
-		for i := range probe {
-			dot += probe[i] * stored[i]
-		}
-		if d := 1 - dot; within == 0 || d <= within {
-			hits = append(hits, hit{e, d})
-		}
-	}
-	slices.SortFunc(hits, func(a, b hit) int {
-		return cmp.Or(cmp.Compare(a.d, b.d), cmp.Compare(a.e.Order, b.e.Order))
-	})
-	seen := make(map[gallery.ID]bool)
-	matches := []gallery.Match{}
-	for _, h := range hits {
-		if byOwner && seen[h.e.Owner] {
-			continue
-		}
-		seen[h.e.Owner] = true
-		if len(matches) < k {
-			matches = append(matches, gallery.Match{ID: h.e.ID, Owner: h.e.Owner, Distance: h.d})
-		}
-	}
-	return matches
+	return brute(m, code, k, within, byOwner)
 }
 
 func mustNew(t testing.TB, dim int) *gallery.Gallery {

@@ -82,7 +82,8 @@ type target struct {
 func (g *Gallery) newSearch(ctx context.Context, q Query, probes []Code) *search {
 	s := &search{ctx: ctx, done: make(chan struct{}), lead: make(chan []*search, 1)}
 	for _, c := range probes {
-		v := c.Vector()
+		v := make([]float32, g.coding.dim)
+		c.decode(v)
 		t := target{probe: newProbe(v, g.kernel.Dot(v, v)), k: q.K, least: -3, byOwner: q.ByOwner}
 		if q.Within > 0 {
 			t.least = 1 - q.Within
