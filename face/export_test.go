@@ -2,6 +2,8 @@ package face
 
 import (
 	"context"
+	"encoding/binary"
+	"math"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/gallery"
@@ -162,6 +164,143 @@ func DecodeFace(b []byte) (id, person [16]byte, sequence uint64, code gallery.Co
 
 // EarlierFace makes the record of a face of one of encoding 1.
 func EarlierFace(b []byte) ([]byte, error) { return earlierFace(b) }
+
+// earlierFaceRecord is a face as encoding 1 of its table had it, with a template.
+type earlierFaceRecord struct {
+	faceRecord
+	template []float32
+}
+
+func (f earlierFaceRecord) MarshalBinary() ([]byte, error) {
+	f.Code = floats(f.template)
+	return f.faceRecord.MarshalBinary()
+}
+
+func (f *earlierFaceRecord) UnmarshalBinary(b []byte) (err error) {
+	f.faceRecord, err = parseFace(b)
+	return err
+}
+
+// floats encodes a template as it was stored: each number as a float32 (IEEE 754), little endian.
+func floats(template []float32) (b []byte) {
+	for _, x := range template {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+	}
+	return b
+}
+
+// earlierDetectionRecord is a detected face as it was, with a template.
+type earlierDetectionRecord struct {
+	ID       uuid   `cbor:"1,keyasint"`
+	Expires  int64  `cbor:"2,keyasint"`
+	Model    string `cbor:"3,keyasint"`
+	Networks string `cbor:"4,keyasint"`
+	Template []byte `cbor:"5,keyasint"`
+}
+
+var (
+	earlierFaces      = sealed.NewTable[earlierFaceRecord]("face.face", 1, sealed.FixedSize())
+	earlierDetections = sealed.NewTable[earlierDetectionRecord]("face.detection", 1)
+)
+
+// Age writes the faces of collections, and all detected faces, as they were written before there were codes. Where broken
+// is set, it makes of a template what is written.
+func (s *Service) Age(ctx context.Context, res visage.Resource, broken func([]float32), refs ...Ref) error {
+	template := func(c gallery.Code) []float32 {
+		v := c.Vector()
+		if broken != nil {
+			broken(v)
+		}
+		return v
+	}
+	return s.update(ctx, res, func(tx sealed.Tx) error {
+		for _, ref := range refs {
+			c, err := find(tx, ref)
+			if err != nil {
+				return err
+			}
+			var all []faceRecord
+			for f, err := range c.faces().All(tx) {
+				if err != nil {
+					return err
+				}
+				all = append(all, f)
+			}
+			for _, f := range all {
+				record := earlierFaceRecord{faceRecord: f, template: template(f.Code)}
+				if err := earlierFaces.In(c.templates().String()).Put(tx, f.ID.String(), record); err != nil {
+					return err
+				}
+			}
+		}
+		for h, err := range hours.In().All(tx) {
+			if err != nil {
+				return err
+			}
+			var all []detectionRecord
+			for d, err := range detections.In(hourName(h.Hour)).All(tx) {
+				if err != nil {
+					return err
+				}
+				all = append(all, d)
+			}
+			for _, d := range all {
+				record := earlierDetectionRecord{d.ID, d.Expires, d.Model, d.Networks, floats(template(d.code()))}
+				if err := earlierDetections.In(hourName(h.Hour)).Put(tx, d.ID.String(), record); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// Aged counts the faces of a collection that are written as before there were codes, and all.
+func (s *Service) Aged(ctx context.Context, res visage.Resource, ref Ref) (aged, all int, err error) {
+	err = s.view(ctx, res, func(r sealed.Reader) error {
+		c, err := find(r, ref)
+		if err != nil {
+			return err
+		}
+		for _, err := range c.faces().All(r) {
+			if err != nil {
+				return err
+			}
+			all++
+		}
+		for _, err := range earlierFaces.In(c.templates().String()).All(r) {
+			if err == nil {
+				aged++
+			}
+		}
+		return nil
+	})
+	return aged, all, err
+}
+
+// Spoil puts a code that no template has in place of that of every face of a collection.
+func (s *Service) Spoil(ctx context.Context, res visage.Resource, ref Ref, code gallery.Code) error {
+	return s.update(ctx, res, func(tx sealed.Tx) error {
+		c, err := find(tx, ref)
+		if err != nil {
+			return err
+		}
+		var all []faceRecord
+		for f, err := range c.faces().All(tx) {
+			if err != nil {
+				return err
+			}
+			all = append(all, f)
+		}
+		for _, f := range all {
+			f.Code = code
+			if err := c.faces().Put(tx, f.ID.String(), f); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
 
 // ParseID reads an id and writes it again.
 func ParseID(s string) (string, error) {
