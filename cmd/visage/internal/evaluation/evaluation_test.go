@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/visage-face/visage/cmd/visage/internal/evaluation"
+	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/vision"
 	"github.com/visage-face/visage/vision/pack"
 )
@@ -233,6 +234,70 @@ func (directions) Detect(_ context.Context, photo []byte, want vision.Want) (*vi
 	}
 	return p, nil
 }
+
+// TestCodingIsCountedOverAllPairs compares templates with their codes pair by pair, the plain way.
+func TestCodingIsCountedOverAllPairs(t *testing.T) {
+	people, texts := map[string][]string{}, []string{}
+	for i := range 40 {
+		texts = append(texts, fmt.Sprint(i/2, 0.3, i))
+		people[fmt.Sprintf("p%02d", i/2)] = append(people[fmt.Sprintf("p%02d", i/2)], texts[i])
+	}
+	s, err := evaluation.ReadFolder(folder(t, people))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A scale so steep that most pairs' decimals move.
+	r, err := lookAt(t, s, directions{}).Measure(t.Context(), steep{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made [][]float32
+	var codes []gallery.Code
+	for _, text := range texts {
+		photo, err := directions{}.Detect(t.Context(), []byte(text), vision.Want{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		code, err := gallery.Encode(photo.Faces[0].Template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, codes = append(made, photo.Faces[0].Template), append(codes, code)
+	}
+	pairs, moved, most := 0, 0, 0.0
+	for i := range codes {
+		for k := range i {
+			dot := 0.0
+			for j, x := range made[i] {
+				dot += float64(x) * float64(made[k][j])
+			}
+			coded, err := gallery.Distance(codes[i], codes[k])
+			if err != nil {
+				t.Fatal(err)
+			}
+			pairs++
+			before, after := steep{}.Confidence(1-dot), steep{}.Confidence(float64(coded))
+			if most = max(most, math.Abs(before-after)); math.Floor(before*1e5) != math.Floor(after*1e5) {
+				moved++
+			}
+		}
+	}
+	c := r.Coding
+	if c.Pairs != pairs || pairs != r.Genuine+r.Strangers || c.Moved.Of != pairs {
+		t.Errorf("%d pairs, want %d", c.Pairs, pairs)
+	}
+	// Both sides round to float32 in places of their own, by 1e-7 of distance, which the scale magnifies.
+	if math.Abs(c.Confidence-most) > 1e-4 || math.Abs(float64(c.Moved.Count-moved)) > 0.1*float64(pairs) || moved < pairs/2 {
+		t.Errorf("confidence within %g, want %g; %d moved, want %d of %d", c.Confidence, most, c.Moved.Count, moved, pairs)
+	}
+	if math.Abs(100*c.Distance-c.Confidence) > 1e-9 || c.Distance > 1e-4 {
+		t.Errorf("distance within %g, where confidence is within %g", c.Distance, c.Confidence)
+	}
+}
+
+type steep struct{ directions }
+
+func (steep) Confidence(distance float64) float64 { return 100 * (2 - distance) }
 
 // leaning makes people of whom every other leans to one side, so that they look alike, and the grouping to tell.
 func leaning(t *testing.T) *evaluation.Faces {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/vision"
 )
 
@@ -39,7 +40,8 @@ type Faces struct {
 
 // sighting is what is known of the subject's face on a photo. Angles and measures are NaN when not known.
 type sighting struct {
-	template   []float32 // nil when there is none
+	template   []float32 // of the code that is stored of it; nil when there is none
+	made       []float32 // the template as the recogniser made it
 	found      bool      // a face was found
 	reason     string    // why there is no template
 	width      int       // of the face, in pixels
@@ -143,9 +145,13 @@ func lookAt(ctx context.Context, r Recogniser, path string) (sighting, error) {
 	}
 	face := subject(photo)
 	seen := nothing("")
-	seen.found, seen.template, seen.width, seen.eyewear = true, face.Template, face.Box.Width, face.Eyewear
+	seen.found, seen.made, seen.width, seen.eyewear = true, face.Template, face.Box.Width, face.Eyewear
 	if face.Template == nil {
 		seen.reason = "a face was found, but no template could be made of it"
+	} else if code, err := gallery.Encode(face.Template); err != nil {
+		return sighting{}, err
+	} else {
+		seen.template = code.Vector() // what is stored and compared when the photo is served
 	}
 	if face.Pose != nil {
 		seen.yaw = face.Pose.Yaw

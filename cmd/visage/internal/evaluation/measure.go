@@ -36,6 +36,8 @@ type Result struct {
 	Half Half `json:"half"`
 	// EqualError is where as many of the strangers are accepted as of the pairs of one person are not.
 	EqualError Rate `json:"equalError"`
+	// Coding is what the codes change that stand for templates.
+	Coding Coding `json:"coding"`
 	// RankOne is how often the nearest of all other photos is of the same person.
 	RankOne Proportion `json:"rankOne"`
 	// Search is nil for a list of pairs, Accuracy for everything else.
@@ -155,13 +157,16 @@ func (d *distances) measure(ctx context.Context, scale Scale) (*Result, error) {
 	r.Half = d.atHalf(everybody, func(pair) bool { return true }, half, drawn)
 	r.EqualError = d.equalError(everybody, scale)
 	r.RankOne = d.rankOne()
+	var err error
+	if r.Coding, err = d.coding(ctx, scale); err != nil {
+		return nil, err
+	}
 	r.Curve = d.curve(everybody)
 	r.Nearest, r.Farthest = d.mistakes(scale)
 	if d.set.Pairs != nil {
 		r.Accuracy = d.accuracy()
 		return r, nil
 	}
-	var err error
 	if r.Search, err = d.search(ctx, scale, drawn); err != nil {
 		return nil, err
 	}

@@ -90,6 +90,11 @@ func (r *Result) summary() [][2]string {
 		pairs += fmt.Sprintf("; %d of one person could not be compared, because a template is missing", r.Lost)
 	}
 	rows = append(rows, [2]string{"Pairs", pairs})
+	if c := r.Coding; c.Pairs > 0 {
+		rows = append(rows, [2]string{"Stored as 16-bit codes", fmt.Sprintf(
+			"of %d pairs, against float32: distance within %.1e, confidence within %.1e; of %s the five decimals differ",
+			c.Pairs, c.Distance, c.Confidence, percent(c.Moved.Value))})
+	}
 	for _, rate := range r.Rates {
 		rows = append(rows, [2]string{"TAR at FAR " + percent(rate.FalseAccepts), rate.words()})
 		if !rate.Measurable {
