@@ -21,6 +21,7 @@ import (
 	"time"
 	"unicode/utf16"
 
+	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/server/servertest"
 	"github.com/visage-face/visage/vision"
 )
@@ -41,10 +42,30 @@ func textForms(what, text string) []form {
 	return append(forms, encoded(what, []byte(text))...)
 }
 
-// templateForms are the forms of a template: of a run of its numbers, since it may be stored in parts.
-func templateForms(what string, template []float32) []form {
+// templateForms are the forms of a template and of its code: of a run of their numbers, since they may be stored in parts.
+func templateForms(t *testing.T, what string, template []float32) []form {
+	t.Helper()
 	const run = 6
+	code, err := gallery.Encode(template)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var forms []form
+	for _, at := range []int{0, len(template) / 2} {
+		little := code[2*at:][:4*run]
+		var big, upper, lower []byte
+		for i := 0; i < len(little); i += 2 {
+			big = append(big, little[i+1], little[i])
+		}
+		for i := 2 * at; i < 2*at+8*run; i += 2 { // a code's two digits, each of -128 to 127
+			upper = append(upper, byte((int(int16(binary.LittleEndian.Uint16(code[i:])))+128)>>8))
+			lower = append(lower, code[i])
+		}
+		name := fmt.Sprintf("%s as a code from %d", what, at)
+		forms = append(forms, form{name, little}, form{name + ", big endian", big}, form{name + ", upper digits", upper},
+			form{name + ", lower digits", lower})
+		forms = append(forms, encoded(name, little)...)
+	}
 	for _, at := range []int{0, len(template) / 2} {
 		var f32, i8 []byte
 		var text []string
@@ -111,7 +132,7 @@ func TestNothingLeaks(t *testing.T) {
 	stored := textForms("the canary", canary)
 	forms = append(append(forms, stored...), textForms("the parrot", echo)...)
 	for i, photo := range photos {
-		templates = append(templates, templateForms(fmt.Sprintf("template %d", i), templateOf(t, photo))...)
+		templates = append(templates, templateForms(t, fmt.Sprintf("template %d", i), templateOf(t, photo))...)
 	}
 	forms = append(forms, templates...)
 

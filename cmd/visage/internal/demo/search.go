@@ -32,7 +32,11 @@ func (d *demonstration) search(dir, logs string) error {
 		secrets = append(secrets, s)
 	}
 	for i, t := range d.recorder.templates {
-		secrets = append(secrets, leak.Template(fmt.Sprintf("template %d", i+1), t))
+		s, err := leak.Template(fmt.Sprintf("template %d", i+1), t)
+		if err != nil {
+			return err
+		}
+		secrets = append(secrets, s)
 	}
 	data := filepath.Join(dir, "visage")
 	planted := filepath.Join(data, "data", "planted")

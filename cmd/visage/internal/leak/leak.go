@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"math"
 	"os"
 	"path/filepath"
@@ -18,6 +19,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf16"
+
+	"github.com/visage-face/visage/gallery"
 )
 
 // Secret is something to look for, in all its forms.
@@ -59,16 +62,16 @@ func Text(what, text string) (Secret, error) {
 	return s, nil
 }
 
-// Template returns a template to look for: any of a few runs of its numbers, as float32 and float64 in both byte
-// orders, those in hexadecimal and base64, and as JSON. Runs, because a template may be stored in parts.
-func Template(what string, template []float32) Secret {
+// Template returns a template to look for: any of a few runs of its numbers, as float32 and float64, and of those of its
+// code, as integers of 16 bits, in both byte orders, all these in hexadecimal and base64, and as JSON. Runs, because a
+// template may be stored in parts. It is an error when the template has no code.
+func Template(what string, template []float32) (Secret, error) {
+	code, err := gallery.Encode(template)
+	if err != nil {
+		return Secret{}, fmt.Errorf("%s: %w", what, err)
+	}
 	s := Secret{What: what}
-	const run = 4 // 16 bytes as float32: beyond chance
-	for _, at := range []int{0, len(template) / 2, len(template) - run} {
-		if at < 0 || at+run > len(template) {
-			continue
-		}
-		part := template[at : at+run]
+	for part := range runs(template, 4) {
 		var le32, be32, le64, be64 []byte
 		var text []string
 		for _, v := range part {
@@ -85,10 +88,44 @@ func Template(what string, template []float32) Secret {
 			s.add(f.name, f.bytes)
 			s.addEncoded(f.name, f.bytes)
 		}
-		s.add("json", []byte(strings.Join(text, ",")))
-		s.add("json with blanks", []byte(strings.Join(text, ", ")))
+		s.addJSON("json", text)
 	}
-	return s
+	numbers := make([]int16, len(template))
+	for i := range numbers {
+		numbers[i] = int16(binary.LittleEndian.Uint16(code[2*i:]))
+	}
+	for part := range runs(numbers, 8) {
+		var little, big []byte
+		var text []string
+		for _, n := range part {
+			little = binary.LittleEndian.AppendUint16(little, uint16(n))
+			big = binary.BigEndian.AppendUint16(big, uint16(n))
+			text = append(text, strconv.Itoa(int(n)))
+		}
+		s.add("code little endian", little)
+		s.addEncoded("code little endian", little)
+		s.add("code big endian", big)
+		s.addEncoded("code big endian", big)
+		s.addJSON("code as json", text)
+	}
+	return s, nil
+}
+
+// runs yields a few runs of n numbers: from the beginning, the middle and the end.
+func runs[T any](numbers []T, n int) iter.Seq[[]T] {
+	return func(yield func([]T) bool) {
+		for _, at := range []int{0, len(numbers) / 2, len(numbers) - n} {
+			if at >= 0 && at+n <= len(numbers) && !yield(numbers[at:at+n]) {
+				return
+			}
+		}
+	}
+}
+
+// addJSON adds numbers as a list has them, with blanks and without.
+func (s *Secret) addJSON(name string, numbers []string) {
+	s.add(name, []byte(strings.Join(numbers, ",")))
+	s.add(name+" with blanks", []byte(strings.Join(numbers, ", ")))
 }
 
 func (s *Secret) add(name string, b []byte) {

@@ -13,12 +13,17 @@ import (
 	"testing"
 
 	"github.com/visage-face/visage/cmd/visage/internal/leak"
+	"github.com/visage-face/visage/gallery"
 )
 
 var template = func() []float32 {
-	t := make([]float32, 128)
+	t, square := make([]float32, 128), 0.0
 	for i := range t {
-		t[i] = float32(math.Sin(float64(i)*1.7)) / 11
+		t[i] = float32(math.Sin(float64(i) * 1.7))
+		square += float64(t[i]) * float64(t[i])
+	}
+	for i := range t {
+		t[i] /= float32(math.Sqrt(square))
 	}
 	return t
 }()
@@ -29,7 +34,11 @@ func secrets(t *testing.T) []leak.Secret {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return []leak.Secret{name, leak.Template("a template", template)}
+	face, err := leak.Template("a template", template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []leak.Secret{name, face}
 }
 
 func TestSearchFindsEveryForm(t *testing.T) {
@@ -38,6 +47,20 @@ func TestSearchFindsEveryForm(t *testing.T) {
 		raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(v))
 	}
 	asJSON, err := json.Marshal(map[string]any{"t": template})
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := gallery.Encode(template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var big []byte
+	var numbers []int16
+	for i := range template {
+		n := binary.LittleEndian.Uint16(code[2*i:])
+		big, numbers = binary.BigEndian.AppendUint16(big, n), append(numbers, int16(n))
+	}
+	codeJSON, err := json.Marshal(numbers)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,6 +76,13 @@ func TestSearchFindsEveryForm(t *testing.T) {
 		"template, base64+": []byte(base64.StdEncoding.EncodeToString(append([]byte("ab"), raw...))),
 		"template in hex":   []byte(hex.EncodeToString(raw)),
 		"template as json":  asJSON,
+		"code":              append([]byte("1"), code...),
+		"part of a code":    code[100:],
+		"code, big endian":  big,
+		"code in hex":       []byte(hex.EncodeToString(code)),
+		"code, base64":      []byte(base64.StdEncoding.EncodeToString(code)),
+		"code, base64+":     []byte(base64.StdEncoding.EncodeToString(append([]byte("a"), code...))),
+		"code as json":      codeJSON,
 		"across chunks":     append(make([]byte, 4<<20-3), []byte("Ada Lindqvist é")...),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,7 +123,12 @@ func TestSearchFindsAllThatIsPlanted(t *testing.T) {
 	for _, f := range r.Finds {
 		forms[f.What+f.Form] = true
 	}
-	if n < 20 || len(forms) < 15 {
+	for _, form := range []string{"float32 little endian", "code little endian", "code big endian in base64", "code as json"} {
+		if !forms["a template"+form] {
+			t.Errorf("%s was planted and is not found", form)
+		}
+	}
+	if n < 100 || len(forms) < 25 {
 		t.Errorf("%d forms planted, %d kinds found", n, len(forms))
 	}
 }
