@@ -187,12 +187,17 @@ func newCustodian(b *testing.B) *custodian {
 // startCustody has custody run over a store, with all hosts below domain reached at address.
 func startCustody(b *testing.B, store *sealed.Store, log custody.Auditor, domain, address string, roots *x509.CertPool) *custody.Custody {
 	b.Helper()
+	cfg := azure.Config{Hosts: []string{domain}, Roots: roots, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}}
+	shared := azure.NewVaults(cfg)
 	c, err := custody.New(b.Context(), custody.Config{
 		Store: store, Audit: log,
 		Open: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
-			return azure.New(azure.Config{Hosts: []string{domain}, Roots: roots, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-				return new(net.Dialer).DialContext(ctx, network, address)
-			}}, key, idToken(as))
+			return azure.New(cfg, key, idToken(as))
+		},
+		Watch: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
+			return shared.Open(key, idToken(as))
 		},
 	})
 	if err != nil {

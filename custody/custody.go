@@ -38,6 +38,9 @@ type Config struct {
 	// connection and a new token: that is how a refusal is confirmed. A *visage.Refusal says that the key can never be
 	// opened, such as one in a vault that this instance does not speak to. Required.
 	Open func(ctx context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error)
+	// Watch opens a source over a key that is asked after for as long as a resource is under it. It has a token of its
+	// own, and may use connections that others use. Default: Open.
+	Watch func(ctx context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error)
 	// Today returns a key as it is addressed now. The vaults of an instance move with its public address, and what is
 	// stored of a key names the address of the day: two references that are the same today are the same key. Default: a
 	// key's address never changes.
@@ -81,6 +84,7 @@ type Custody struct {
 	log   *slog.Logger
 	calls chan struct{}            // holds one token a call
 	wake  chan struct{}            // Run has something to start
+	dues  chan *watch              // whose time has come
 	fault func(point string) error // tests fail here; nil otherwise
 	polls *prometheus.CounterVec
 	opens sync.WaitGroup // openings under way
@@ -102,6 +106,9 @@ func New(ctx context.Context, cfg Config) (*Custody, error) {
 	if cfg.Today == nil {
 		cfg.Today = func(key visage.KeyRef) visage.KeyRef { return key }
 	}
+	if cfg.Watch == nil {
+		cfg.Watch = cfg.Open
+	}
 	if cfg.Store == nil || cfg.Open == nil || cfg.Audit == nil {
 		return nil, errors.New("custody: a store, a way to open keys and an auditor are needed")
 	}
@@ -109,7 +116,7 @@ func New(ctx context.Context, cfg Config) (*Custody, error) {
 		return nil, fmt.Errorf("custody: %w", err)
 	}
 	c := &Custody{
-		cfg: cfg, log: cfg.Logger, calls: make(chan struct{}, maxCalls), wake: make(chan struct{}, 1), polls: newPolls(),
+		cfg: cfg, log: cfg.Logger, calls: make(chan struct{}, maxCalls), wake: make(chan struct{}, 1), dues: make(chan *watch), polls: newPolls(),
 		spaces: map[sealed.SpaceID]*space{}, watches: map[watchKey]*watch{},
 	}
 	ids, err := cfg.Store.Spaces(ctx)
@@ -133,24 +140,43 @@ func (c *Custody) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer c.opens.Wait()
 	defer work.Wait()
+	defer c.rest()
+	c.begin(ctx, &work)
 	for {
-		c.mu.Lock()
-		for _, w := range c.watches {
-			if !w.running {
-				w.running = true
-				work.Go(func() { c.attend(ctx, w) })
-			}
-		}
-		for _, sp := range c.spaces {
-			if sp.claimFlow() {
-				work.Go(func() { c.drive(ctx, sp) })
-			}
-		}
-		c.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-c.wake:
+			c.begin(ctx, &work)
+		case w := <-c.dues:
+			c.attend(ctx, &work, w)
+		}
+	}
+}
+
+// begin starts what is new: the first question after a key, and changes that nobody drives.
+func (c *Custody) begin(ctx context.Context, work *sync.WaitGroup) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.watches {
+		if w.timer == nil {
+			w.timer = time.AfterFunc(0, func() { c.due(ctx, w) })
+		}
+	}
+	for _, sp := range c.spaces {
+		if sp.claimFlow() {
+			work.Go(func() { c.drive(ctx, sp) })
+		}
+	}
+}
+
+// rest stops all timers.
+func (c *Custody) rest() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.watches {
+		if w.timer != nil {
+			w.timer.Stop()
 		}
 	}
 }
@@ -209,7 +235,7 @@ func (c *Custody) forget(sp *space) {
 	}
 	if w := sp.watch; w != nil {
 		delete(w.spaces, sp.id)
-		nudge(w.kick) // it ends when it is empty
+		w.kick() // it ends when it is empty
 		sp.watch = nil
 	}
 	nudge(sp.kick)

@@ -1,12 +1,18 @@
 package custody_test
 
 import (
+	"context"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -80,6 +86,68 @@ func TestRevoke(t *testing.T) {
 		r.until(spaceA, "the restoration", func(s custody.State) bool { return s.Condition == custody.Active })
 		if err := r.read(spaceA); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// A key is asked after over what others use too, a refusal confirmed over a connection of its own; and that one makes room
+// again when all has been well for some polls.
+func TestConfirmsApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, memory())
+		var mu sync.Mutex
+		var opened []string
+		as := func(how string) func(context.Context, visage.KeyRef, visage.PrincipalID) (keysource.Source, error) {
+			return func(ctx context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				opened = append(opened, how)
+				return r.vaults.open(ctx, key, as)
+			}
+		}
+		since := func(want ...string) {
+			t.Helper()
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Equal(opened, want) {
+				t.Errorf("opened %q, want %q", opened, want)
+			}
+			opened = nil
+		}
+		c, err := custody.New(t.Context(), custody.Config{Store: r.store, Open: as("apart"), Watch: as("shared"), Audit: r.journal})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.custody = c
+		r.run()
+		r.enabled(spaceA, r.first().add("k1"))
+		time.Sleep(2 * time.Minute)
+		mu.Lock()
+		if last := opened[len(opened)-1]; last != "shared" {
+			t.Errorf("the key is asked after over what is %s", last)
+		}
+		opened = nil
+		mu.Unlock()
+		r.first().set(func(v *vault) {
+			first := true
+			v.onCall = func(verb string) {
+				if verb == "unwrapKey" { // no to one question, and yes to the next
+					v.set(func(v *vault) {
+						v.verbs[verb] = nil
+						if first {
+							v.verbs[verb] = refuse(keysource.ErrDenied, keysource.Permission, "not now")
+						}
+						first = false
+					})
+				}
+			}
+		})
+		time.Sleep(2 * time.Minute)
+		since("apart")
+		time.Sleep(6 * time.Minute)
+		since("shared")
+		if s := r.state(spaceA); s.Condition != custody.Active {
+			t.Errorf("the condition is %s", s.Condition)
 		}
 	})
 }

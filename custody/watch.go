@@ -18,6 +18,7 @@ const (
 	pollTime     = 30 * time.Second // ± 20 %
 	callTime     = 7 * time.Second  // more than a source takes for itself, which is 5 s
 	confirmDelay = 2 * time.Second  // between a refusal and the question whether it was meant
+	apartFor     = 10               // questions over the connection that a refusal was confirmed on, before others' are used again
 	describeEach = 10               // polls between two looks at the key's dates
 	followEach   = time.Hour        // between two looks for a newer version
 	followGuard  = 10 * time.Minute // a resource follows no more often than this
@@ -31,16 +32,21 @@ type watchKey struct {
 }
 
 // watch is one key in one version as one principal sees it, and the resources that stand and fall with it.
+//
+// Between two polls it is a timer and no goroutine: there may be very many.
 type watch struct {
-	key  watchKey
-	ref  visage.KeyRef
-	kick chan struct{}
+	key watchKey
+	ref visage.KeyRef
 
-	running bool // guarded by Custody.mu, like spaces
-	spaces  map[sealed.SpaceID]*space
+	// guarded by Custody.mu
+	spaces map[sealed.SpaceID]*space
+	timer  *time.Timer // has Run attend to it when it goes off; nil: Run does not know it yet
+	asking bool        // a goroutine attends to it
+	kicked bool        // it is to be asked at once
 
-	// Of the goroutine that attends.
+	// Of the goroutine that attends to it.
 	src      keysource.Source
+	apart    int // questions left until src, which has a connection of its own, makes room for one that shares
 	failures int
 	good     int       // polls with a good answer since the dates were looked at
 	expires  time.Time // of the key, when it was looked at last; zero: never
@@ -64,7 +70,7 @@ func (c *Custody) place(sp *space) {
 			return
 		}
 		delete(old.spaces, sp.id)
-		nudge(old.kick) // it ends when it is empty
+		old.kick() // it ends when it is empty
 		sp.watch = nil
 	}
 	if key == (watchKey{}) {
@@ -72,13 +78,21 @@ func (c *Custody) place(sp *space) {
 	}
 	w := c.watches[key]
 	if w == nil {
-		w = &watch{key: key, ref: n.Key.at(slot.Version), kick: make(chan struct{}, 1), spaces: map[sealed.SpaceID]*space{},
+		w = &watch{key: key, ref: n.Key.at(slot.Version), spaces: map[sealed.SpaceID]*space{}, kicked: true,
 			looked: time.Now()}
 		c.watches[key] = w
 		c.start()
 	}
 	w.spaces[sp.id] = sp
 	sp.watch = w
+}
+
+// kick has a key asked after now. Custody.mu is held.
+func (w *watch) kick() {
+	w.kicked = true
+	if w.timer != nil && !w.asking {
+		w.timer.Reset(0)
+	}
 }
 
 func nudge(ch chan struct{}) {
@@ -94,7 +108,7 @@ func (c *Custody) Recheck(key visage.KeyRef) {
 	defer c.mu.Unlock()
 	for _, w := range c.watches {
 		if c.sameKey(w.ref, key) {
-			nudge(w.kick)
+			w.kick()
 		}
 	}
 	for _, sp := range c.spaces {
@@ -109,40 +123,40 @@ func (c *Custody) kick(sp *space) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if sp.watch != nil {
-		nudge(sp.watch.kick)
+		sp.watch.kick()
 	}
 	nudge(sp.kick)
 }
 
-// attend polls until nobody depends on the key any more.
-func (c *Custody) attend(ctx context.Context, w *watch) {
-	defer func() {
-		c.mu.Lock()
-		w.running = false
-		c.mu.Unlock()
-	}()
-	kicked := true // the first question is asked at once
-	for {
-		var wait time.Duration
-		var more bool
-		var asking sync.WaitGroup // on a stack of its own: this one stays small, and is there for every key
-		asking.Go(func() { wait, more = c.poll(ctx, w, kicked) })
-		asking.Wait()
-		if !more || ctx.Err() != nil {
-			return
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-w.kick:
-			timer.Stop()
-			kicked = true
-		case <-timer.C:
-			kicked = false
-		}
+// due has Run attend to a watch.
+func (c *Custody) due(ctx context.Context, w *watch) {
+	select {
+	case c.dues <- w:
+	case <-ctx.Done():
 	}
+}
+
+// attend polls once, unless that is under way, and sets the timer for the next time if anybody still depends on the key.
+func (c *Custody) attend(ctx context.Context, work *sync.WaitGroup, w *watch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w.asking { // it was kicked just when its time had come
+		return
+	}
+	kicked := w.kicked
+	w.asking, w.kicked = true, false
+	work.Go(func() {
+		wait, more := c.poll(ctx, w, kicked)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		w.asking = false
+		if w.kicked {
+			wait = 0
+		}
+		if more && ctx.Err() == nil {
+			w.timer.Reset(wait)
+		}
+	})
 }
 
 // members returns who depends on a watch. One without any is taken out.
@@ -264,17 +278,22 @@ func pause(ctx context.Context, d time.Duration) bool {
 // ask has the probe of sp unwrapped; fresh: on a new connection, with a new token.
 func (c *Custody) ask(ctx context.Context, w *watch, sp *space, fresh bool) error {
 	return c.calling(ctx, func(ctx context.Context) error {
-		if w.src == nil || fresh {
+		open, apart := c.cfg.Watch, max(w.apart-1, 0)
+		if fresh {
+			open, apart = c.cfg.Open, apartFor
+		}
+		if w.src == nil || fresh || w.apart == 1 {
 			ref := w.ref
 			if w.key.follow {
 				ref.Version = "" // so that it can tell the newest
 			}
-			src, err := c.cfg.Open(ctx, ref, w.key.as)
+			src, err := open(ctx, ref, w.key.as)
 			if err != nil {
 				return err
 			}
 			w.src = src
 		}
+		w.apart = apart
 		return sp.bundle.Probe(ctx, w.src)
 	})
 }

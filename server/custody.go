@@ -24,21 +24,38 @@ import (
 
 // openCustody reads who holds the keys of the resources. The rooms of l that it asks, it asks when it is asked itself.
 func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, error) {
+	fresh := roads{
+		own: func() *azure.Vaults {
+			roots := x509.NewCertPool()
+			roots.AddCert(l.inner.authority.certificate)
+			return azure.NewVaults(azure.Config{Hosts: []string{"." + s.vaultsOrigin().Host()}, Roots: roots,
+				Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.inner.dial(ctx) }})
+		},
+		foreign: func() *azure.Vaults { return azure.NewVaults(azure.Config{}) },
+	}
+	shared := roads{sync.OnceValue(fresh.own), sync.OnceValue(fresh.foreign)}
 	return custody.New(ctx, custody.Config{
-		Store: l.store, Open: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
-			return s.openKey(l, key, as)
+		Store: l.store,
+		Open: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
+			return s.openKey(l, fresh, key, as)
+		},
+		Watch: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
+			return s.openKey(l, shared, key, as)
 		},
 		Today: s.today, Audit: l.audit, Vaults: vaultRules{s, l}, Policy: custody.Policy{Grace: s.cfg.KeyGrace}, Logger: s.log,
 	})
 }
 
-// openKey opens a key as one principal: in a vault of this instance, with a token made here and over a connection that
-// does not leave the process; in one of Azure's, as the operator's application.
-func (s *Server) openKey(l *layers, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
+// roads lead to the vaults of this instance, over connections that do not leave the process, and to Azure's.
+type roads struct{ own, foreign func() *azure.Vaults }
+
+// openKey opens a key as one principal: in a vault of this instance, with a token made here; in one of Azure's, as the operator's
+// application.
+func (s *Server) openKey(l *layers, by roads, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
 	refuse := func(format string, args ...any) (keysource.Source, error) {
 		return nil, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", format, args...)
 	}
-	cfg := azure.Config{}
+	road := by.foreign
 	credential := azure.Credential(azure.Application{
 		Tenant: s.cfg.AzureTenant, ClientID: s.cfg.AzureClient, SecretFile: s.cfg.AzureSecretFile,
 	})
@@ -46,14 +63,11 @@ func (s *Server) openKey(l *layers, key visage.KeyRef, as visage.PrincipalID) (k
 	vault, ours := s.ownVault(now)
 	switch {
 	case ours:
-		cfg.Hosts, cfg.Roots = []string{"." + s.vaultsOrigin().Host()}, x509.NewCertPool()
-		cfg.Roots.AddCert(l.inner.authority.certificate)
-		cfg.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) { return l.inner.dial(ctx) }
-		credential = ownCredential{l.identities, as}
+		road, credential = by.own, ownCredential{l.identities, as}
 	case s.cfg.AzureTenant == "":
 		return nil, s.refuseForeign(key)
 	}
-	src, err := azure.New(cfg, now, credential)
+	src, err := road().Open(now, credential)
 	if err != nil {
 		return refuse("The key %s cannot be used: %v.", key, err)
 	}

@@ -51,7 +51,8 @@ type Config struct {
 const (
 	deadline     = 5 * time.Second  // a call, with its challenge and its token
 	idleTime     = 60 * time.Second // longer than a poll apart, so that a heartbeat costs no handshake
-	bufferSize   = 2 << 10          // of a connection, which there is for every key; requests and answers are about as long
+	idlePerVault = 8                // connections that are kept open between calls: a vault is asked for many keys a few at a time
+	bufferSize   = 2 << 10          // of a connection; requests and answers are about as long
 	maxAnswer    = 64 << 10         // bytes of an answer that are read; a key with all its tags has about 8,000
 	algorithm    = "RSA-OAEP-256"
 	apiScopeTail = "/.default"
@@ -63,52 +64,68 @@ var suffixes = []string{".vault.azure.net", ".vault.azure.cn", ".vault.usgovclou
 // vaultName is what may stand before a suffix (key vault contract §A1).
 var vaultName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{1,22})[a-z0-9]$`)
 
-// Source is a keysource.Source over one key. It has connections and a token of its own, so a second one of the same key
-// shares nothing with it. What it keeps open closes by itself a minute after its last use.
+// Vaults opens sources that use the same connections, those to one vault at least: keys of which there are many need no
+// connection each. What it keeps open closes by itself a minute after its last use. It is safe for concurrent use.
+type Vaults struct {
+	cfg       Config
+	transport *transport
+}
+
+// NewVaults returns the vaults that cfg allows. Nothing is sent yet.
+func NewVaults(cfg Config) *Vaults {
+	dial := cfg.Dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	return &Vaults{cfg, &transport{http.Client{
+		Transport: &http.Transport{
+			DialContext:            dial,
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.Roots},
+			IdleConnTimeout:        idleTime,
+			MaxIdleConnsPerHost:    idlePerVault,
+			ReadBufferSize:         bufferSize,
+			WriteBufferSize:        bufferSize,
+			MaxResponseHeaderBytes: maxAnswer,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}}
+}
+
+// Source is a keysource.Source over one key. It has a token of its own, and its Vaults' connections.
 type Source struct {
 	key    visage.KeyRef
 	client *azkeys.Client
 }
 
-// New returns a source over key; with a version in it, that is the one that wraps, else it is the newest. Nothing is
-// sent yet. It refuses hosts that are not allowed.
+// New returns a source over key that shares nothing with any other, not even with one of the same key; else as Open.
 func New(cfg Config, key visage.KeyRef, credential Credential) (*Source, error) {
+	return NewVaults(cfg).Open(key, credential)
+}
+
+// Open returns a source over key; with a version in it, that is the one that wraps, else it is the newest. Nothing is
+// sent yet. It refuses hosts that are not allowed.
+func (v *Vaults) Open(key visage.KeyRef, credential Credential) (*Source, error) {
 	checked, err := visage.NewKeyRef(key.Vault, key.Name, key.Version)
 	if err != nil {
 		return nil, fmt.Errorf("open key: %w", err)
 	}
 	host := strings.TrimPrefix(checked.Vault, "https://")
-	suffix, ok := cfg.allowed(host)
+	suffix, ok := v.cfg.allowed(host)
 	if !ok {
 		return nil, fmt.Errorf("open key %s: host %s is none of the vaults that this instance speaks to", checked, host)
 	}
 	if credential == nil {
 		return nil, fmt.Errorf("open key %s: no credential", checked)
 	}
-	scope := cfg.Scope
+	scope := v.cfg.Scope
 	if scope == "" {
 		scope = "https://" + strings.TrimPrefix(suffix, ".") + apiScopeTail
-	}
-	dial := cfg.Dial
-	if dial == nil {
-		dial = (&net.Dialer{}).DialContext
 	}
 	client, err := azkeys.NewClient(checked.Vault, tokens{credential, scope}, &azkeys.ClientOptions{
 		ClientOptions: azcore.ClientOptions{
 			Retry:     policy.RetryOptions{MaxRetries: -1},
 			Telemetry: policy.TelemetryOptions{Disabled: true},
-			Transport: &transport{http.Client{
-				Transport: &http.Transport{
-					DialContext:            dial,
-					TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.Roots},
-					IdleConnTimeout:        idleTime,
-					MaxIdleConns:           1,
-					ReadBufferSize:         bufferSize,
-					WriteBufferSize:        bufferSize,
-					MaxResponseHeaderBytes: maxAnswer,
-				},
-				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			}},
+			Transport: v.transport,
 		},
 		// The scope is pinned above, which is stricter than holding the challenge against the host.
 		DisableChallengeResourceVerification: true,
