@@ -24,13 +24,13 @@ type Saved struct {
 // stored, and holds no key and no wrapped key: without a keyring (WriteKeyring) of the same time or later it is noise. It needs no customer's
 // key, and works while spaces are locked. docs/formats/backup.md describes the stream.
 func (s *Store) WriteBackup(ctx context.Context, w io.Writer) (Saved, error) {
-	return s.writeStream(ctx, w, stream.Data, func(out *stream.Writer) error {
+	return s.writeStream(ctx, w, stream.Data, func(add func(stream.Frame) error) error {
 		return s.engine.View(ctx, func(r engine.Reader) error {
 			return eachRange(r, func(from, to []byte, data bool) error {
 				if !data {
 					return nil
 				}
-				return copyRows(ctx, out, r, from, to)
+				return copyRows(ctx, add, r, from, to)
 			})
 		})
 	})
@@ -40,7 +40,7 @@ func (s *Store) WriteBackup(ctx context.Context, w io.Writer) (Saved, error) {
 // the instance root is needed, and the key of a customer whose key it is under. Only the newest one is ever needed; an older one holds the keys of
 // what was erased since.
 func (s *Store) WriteKeyring(ctx context.Context, w io.Writer) (Saved, error) {
-	return s.writeStream(ctx, w, stream.Keyring, func(out *stream.Writer) error {
+	return s.writeStream(ctx, w, stream.Keyring, func(add func(stream.Frame) error) error {
 		for {
 			err := s.engine.View(ctx, func(r engine.Reader) error {
 				epochs, err := s.epochsOf(r)
@@ -48,7 +48,7 @@ func (s *Store) WriteKeyring(ctx context.Context, w io.Writer) (Saved, error) {
 					return err
 				}
 				for _, e := range epochs {
-					if err := out.Add(e); err != nil {
+					if err := add(e); err != nil {
 						return err
 					}
 				}
@@ -56,7 +56,7 @@ func (s *Store) WriteKeyring(ctx context.Context, w io.Writer) (Saved, error) {
 					if data {
 						return nil
 					}
-					return copyRows(ctx, out, r, from, to)
+					return copyRows(ctx, add, r, from, to)
 				})
 			})
 			if !errors.Is(err, keystore.ErrNotFound) || ctx.Err() != nil {
@@ -103,7 +103,7 @@ func eachRange(r engine.Reader, fn func(from, to []byte, data bool) error) error
 	return eachSpace(r, func(space format.ID) error { return cut(space, rowRecord, after(space[:])) })
 }
 
-func copyRows(ctx context.Context, out *stream.Writer, r engine.Reader, from, to []byte) error {
+func copyRows(ctx context.Context, add func(stream.Frame) error, r engine.Reader, from, to []byte) error {
 	for row, err := range r.Scan(from, to) {
 		if err != nil {
 			return err
@@ -111,14 +111,16 @@ func copyRows(ctx context.Context, out *stream.Writer, r engine.Reader, from, to
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := out.Add(stream.Frame{Kind: stream.Row, Key: row.Key, Value: row.Value}); err != nil {
+		if err := add(stream.Frame{Kind: stream.Row, Key: row.Key, Value: row.Value}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Store) writeStream(ctx context.Context, w io.Writer, content stream.Content, write func(*stream.Writer) error) (Saved, error) {
+func (s *Store) writeStream(
+	ctx context.Context, w io.Writer, content stream.Content, fill func(add func(stream.Frame) error) error,
+) (Saved, error) {
 	s.using.RLock()
 	defer s.using.RUnlock()
 	if s.isClosed() {
@@ -127,14 +129,7 @@ func (s *Store) writeStream(ctx context.Context, w io.Writer, content stream.Con
 	var key []byte
 	arena.Do(func() { key = format.BackupKey(s.root.Bytes(), s.instance, string(content)) })
 	defer clear(key)
-	out, err := stream.NewWriter(w, key, stream.Header{Content: content, Instance: s.Instance(), Taken: time.Now().UTC()})
-	if err == nil {
-		err = write(out)
-	}
-	var total stream.Total
-	if err == nil {
-		total, err = out.Close()
-	}
+	total, err := stream.Write(ctx, w, key, stream.Header{Content: content, Instance: s.Instance(), Taken: time.Now().UTC()}, fill)
 	if err != nil {
 		return Saved{}, fmt.Errorf("write %s backup: %w", content, err)
 	}

@@ -172,20 +172,20 @@ func TestBackupsHoldNoKeysAndKeyringsNoRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 		found := map[string]int{}
-		for {
-			f, err := in.Next()
-			if err != nil {
-				t.Fatal(err)
+		err = in.Each(t.Context(), 1, func(*stream.Segment) error { return nil }, func(g *stream.Segment) error {
+			for f := range g.All() {
+				if f.Kind == stream.EpochKey {
+					found["epoch key"]++
+				} else {
+					found[string(f.Key[16])]++
+				}
 			}
-			switch f.Kind {
-			case stream.End:
-				return found
-			case stream.EpochKey:
-				found["epoch key"]++
-			default:
-				found[string(f.Key[16])]++
-			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
+		return found
 	}
 	total := map[string]int{}
 	for _, row := range s.Rows(t) {

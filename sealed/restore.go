@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 
 	"github.com/fxamacker/cbor/v2"
@@ -92,17 +93,14 @@ func (s *Store) checkKeyring(ctx context.Context, cfg Config, keyring io.Reader)
 	if c := in.Header().Content; c != stream.Keyring {
 		return nil, fmt.Errorf("%w: it is a backup of %s", ErrMalformed, c)
 	}
-	for {
-		f, err := in.Next()
-		if err != nil {
-			return nil, err
-		}
-		if f.Kind == stream.End {
-			break
-		}
+	err = eachFrame(ctx, in, func(f stream.Frame) error {
 		if f.Kind == stream.Row && string(f.Key) == string(spaceKey(format.ID{}, rowInstance)) {
 			instance = append([]byte(nil), f.Value...)
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	if instance == nil {
 		return nil, fmt.Errorf("%w: the row of the instance is missing", ErrMalformed)
@@ -129,6 +127,21 @@ func (s *Store) checkStream(in *stream.Reader) error {
 	return in.Check(key)
 }
 
+// readers is how many segments of a stream are looked at at once, while others are written.
+func readers() int { return max(1, runtime.GOMAXPROCS(0)-1) }
+
+// eachFrame reads a stream to its end and visits its frames in order. A frame is valid during the visit.
+func eachFrame(ctx context.Context, in *stream.Reader, visit func(stream.Frame) error) error {
+	return in.Each(ctx, readers(), func(*stream.Segment) error { return nil }, func(g *stream.Segment) error {
+		for f := range g.All() {
+			if err := visit(f); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // restoreStream writes what a stream holds, the instance's row left out.
 func (s *Store) restoreStream(ctx context.Context, from io.Reader, content stream.Content) error {
 	in, err := stream.NewReader(from)
@@ -138,11 +151,22 @@ func (s *Store) restoreStream(ctx context.Context, from io.Reader, content strea
 	if c := in.Header().Content; c != content {
 		return fmt.Errorf("%w: it is a backup of %s", ErrMalformed, c)
 	}
+	err = in.Each(ctx, readers(), func(*stream.Segment) error { return nil }, func(g *stream.Segment) error {
+		return s.restoreSegment(ctx, content, g)
+	})
+	if err != nil {
+		return err
+	}
+	return s.checkStream(in)
+}
+
+// restoreSegment writes the rows of a segment, which its memory holds until they are written.
+func (s *Store) restoreSegment(ctx context.Context, content stream.Content, g *stream.Segment) error {
 	type row struct {
 		key   []byte
 		value format.Sealed
 	}
-	var rows []row
+	rows := make([]row, 0, min(g.Rows, restoreRows))
 	write := func() error {
 		defer func() { rows = rows[:0] }()
 		return s.engine.Update(ctx, func(w engine.Writer) error {
@@ -154,15 +178,8 @@ func (s *Store) restoreStream(ctx context.Context, from io.Reader, content strea
 			return nil
 		})
 	}
-	for {
-		f, err := in.Next()
-		if err != nil {
-			return err
-		}
-		switch f.Kind {
-		case stream.End:
-			return errors.Join(write(), s.checkStream(in))
-		case stream.EpochKey:
+	for f := range g.All() {
+		if f.Kind == stream.EpochKey {
 			if err := s.restoreEpoch(content, f); err != nil {
 				return err
 			}
@@ -175,12 +192,13 @@ func (s *Store) restoreStream(ctx context.Context, from io.Reader, content strea
 		if !keep {
 			continue
 		}
-		if rows = append(rows, row{append([]byte(nil), f.Key...), value}); len(rows) == restoreRows {
+		if rows = append(rows, row{f.Key, value}); len(rows) == restoreRows {
 			if err := write(); err != nil {
 				return err
 			}
 		}
 	}
+	return write()
 }
 
 func (s *Store) restoreEpoch(content stream.Content, f stream.Frame) error {
@@ -243,14 +261,13 @@ func (s *Store) MendKeyring(ctx context.Context, keyring io.Reader) (mended int,
 	if err == nil && in.Header().Content != stream.Keyring {
 		err = fmt.Errorf("%w: it is a backup of %s", ErrMalformed, in.Header().Content)
 	}
-	for err == nil {
-		var f stream.Frame
-		if f, err = in.Next(); err != nil || f.Kind == stream.End {
-			break
-		}
-		if f.Kind == stream.EpochKey && len(f.Key) == 20 {
-			keys = append(keys, stream.Frame{Key: append([]byte(nil), f.Key...), Value: append([]byte(nil), f.Value...)})
-		}
+	if err == nil {
+		err = eachFrame(ctx, in, func(f stream.Frame) error {
+			if f.Kind == stream.EpochKey && len(f.Key) == 20 {
+				keys = append(keys, stream.Frame{Key: append([]byte(nil), f.Key...), Value: append([]byte(nil), f.Value...)})
+			}
+			return nil
+		})
 	}
 	if err == nil {
 		err = s.checkStream(in)
@@ -279,15 +296,12 @@ func (s *Store) MendKeyring(ctx context.Context, keyring io.Reader) (mended int,
 	return mended, nil
 }
 
-// CheckWhole reads the copy of a keyring or backup in a file, and says whether all of it is there. It needs no key, so it cannot say who wrote it.
-// Error: ErrMalformed.
-func CheckWhole(r io.Reader) error {
+// CheckWhole reads the copy of a keyring or backup in a file, and says whether all of it is there and as it was written. It needs no key, so it cannot
+// say who wrote it. Error: ErrMalformed.
+func CheckWhole(ctx context.Context, r io.Reader) error {
 	in, err := stream.NewReader(r)
-	for err == nil {
-		var f stream.Frame
-		if f, err = in.Next(); err == nil && f.Kind == stream.End {
-			return nil
-		}
+	if err != nil {
+		return err
 	}
-	return err
+	return eachFrame(ctx, in, func(stream.Frame) error { return nil })
 }

@@ -262,7 +262,7 @@ func exportKeyring(ctx context.Context, path string, source func(context.Context
 		_, err = f.Seek(0, io.SeekStart)
 	}
 	if err == nil {
-		err = sealed.CheckWhole(f)
+		err = sealed.CheckWhole(ctx, f)
 	}
 	if err == nil {
 		err = errors.Join(f.Sync(), f.Close())

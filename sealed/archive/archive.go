@@ -5,6 +5,7 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -15,18 +16,21 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/visage-face/visage/internal/durable"
+	"github.com/visage-face/visage/sealed/internal/pipeline"
 	"github.com/visage-face/visage/sealed/internal/stream"
 )
 
 // marker is the file that says that a folder is an archive, and of which format.
 const (
 	marker     = "visage-archive"
-	markerText = "visage archive 1\n"
+	markerText = "visage archive 2\n"
+	firstText  = "visage archive 1\n" // all its backups are streams of the first form
 )
 
 // What a caller decides on.
@@ -38,7 +42,11 @@ var (
 )
 
 // Archive is a folder of backups. One process at a time should change it; reading while another adds is safe.
-type Archive struct{ dir string }
+type Archive struct {
+	dir    string
+	first  bool                                       // its marker is of the first format still
+	before func(step durable.Step, file string) error // a fault in a test; nil outside of tests
+}
 
 // Backup is one backup in an archive.
 type Backup struct {
@@ -62,10 +70,10 @@ type Chunk struct {
 func Open(dir string) (*Archive, error) {
 	b, err := os.ReadFile(filepath.Join(dir, marker))
 	switch {
-	case err == nil && string(b) != markerText:
+	case err == nil && string(b) != markerText && string(b) != firstText:
 		return nil, fmt.Errorf("open archive %s: %w: it has another format", dir, ErrNotArchive)
 	case err == nil:
-		return &Archive{dir}, nil
+		return &Archive{dir: dir, first: string(b) == firstText}, nil
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("open archive: %w", err)
 	}
@@ -84,7 +92,19 @@ func Open(dir string) (*Archive, error) {
 	if err := durable.WriteFile(filepath.Join(dir, marker), []byte(markerText)); err != nil {
 		return nil, fmt.Errorf("make archive: %w", err)
 	}
-	return &Archive{dir}, nil
+	return &Archive{dir: dir}, nil
+}
+
+// mark makes the marker say that there may be backups of today's format, which programs that know the first alone would take for damage.
+func (a *Archive) mark() error {
+	if !a.first {
+		return nil
+	}
+	if err := durable.WriteFile(filepath.Join(a.dir, marker), []byte(markerText)); err != nil {
+		return fmt.Errorf("mark archive: %w", err)
+	}
+	a.first = false
+	return nil
 }
 
 func (a *Archive) chunkPath(sum string) string { return filepath.Join(a.dir, "chunks", sum[:2], sum) }
@@ -149,7 +169,7 @@ func (a *Archive) Backup(name string) (Backup, error) {
 	}
 	b.Name = name
 	for _, c := range b.Chunks {
-		if sum, err := hex.DecodeString(c.SHA256); err != nil || len(sum) != sha256.Size || c.Bytes < 0 || c.Bytes > maxChunk {
+		if sum, err := hex.DecodeString(c.SHA256); err != nil || len(sum) != sha256.Size || c.Bytes < 0 || c.Bytes > stream.MaxSegment {
 			return Backup{}, fmt.Errorf("backup %s: %w: a chunk called %q of %d bytes", name, ErrDamaged, c.SHA256, c.Bytes)
 		}
 	}
@@ -158,68 +178,112 @@ func (a *Archive) Backup(name string) (Backup, error) {
 
 // Read returns the stream of a backup. Every chunk is verified before any of it is given out; what is wrong with one is an ErrDamaged.
 func (a *Archive) Read(b Backup) io.Reader {
-	parts := []io.Reader{strings.NewReader(string(b.Begin))}
+	parts := []io.Reader{bytes.NewReader(b.Begin)}
 	for _, c := range b.Chunks {
-		parts = append(parts, &lazyChunk{a: a, chunk: c})
+		before, after := c.around(b)
+		parts = append(parts, bytes.NewReader(before), &lazyChunk{a: a, chunk: c}, bytes.NewReader(after))
 	}
-	return io.MultiReader(append(parts, strings.NewReader(string(b.End)))...)
+	return io.MultiReader(append(parts, bytes.NewReader(b.End))...)
 }
 
-// lazyChunk reads its file when its turn comes.
+// around returns what stands before and after a chunk in the stream of its backup.
+func (c Chunk) around(b Backup) (before, after []byte) {
+	sum, _ := hex.DecodeString(c.SHA256) // Backup has looked at it
+	return stream.Around(b.Begin, c.Bytes, sum)
+}
+
+// lazyChunk reads its file when its turn comes, and lets it go when it was read.
 type lazyChunk struct {
 	a     *Archive
 	chunk Chunk
-	left  io.Reader
+	left  *bytes.Reader
 }
 
 // Read implements io.Reader.
 func (l *lazyChunk) Read(p []byte) (int, error) {
 	if l.left == nil {
-		b, err := l.a.load(l.chunk)
+		b, err := l.a.load(l.chunk, nil)
 		if err != nil {
 			return 0, err
 		}
-		l.left = strings.NewReader(string(b))
+		l.left = bytes.NewReader(b)
 	}
-	return l.left.Read(p)
+	n, err := l.left.Read(p)
+	if err != nil {
+		l.left.Reset(nil)
+	}
+	return n, err
 }
 
-// load reads a chunk and makes sure that it is what it is called.
-func (a *Archive) load(c Chunk) ([]byte, error) {
-	b, err := os.ReadFile(a.chunkPath(c.SHA256))
+// load reads a chunk into memory, or more if that is too small, and makes sure that it is what it is called.
+func (a *Archive) load(c Chunk, memory []byte) ([]byte, error) {
+	f, err := os.Open(a.chunkPath(c.SHA256))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: chunk %s is missing", ErrDamaged, c.SHA256)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read chunk: %w", err)
 	}
-	if sum := sha256.Sum256(b); int64(len(b)) != c.Bytes || hex.EncodeToString(sum[:]) != c.SHA256 {
+	defer f.Close()
+	memory = slices.Grow(memory[:0], int(c.Bytes)+1)[:c.Bytes+1] // one more, to see a file that is too long
+	n, err := io.ReadFull(f, memory)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, fmt.Errorf("read chunk: %w", err)
+	}
+	if sum := sha256.Sum256(memory[:n]); int64(n) != c.Bytes || hex.EncodeToString(sum[:]) != c.SHA256 {
 		return nil, fmt.Errorf("%w: chunk %s is not what it is called", ErrDamaged, c.SHA256)
 	}
-	return b, nil
+	return memory[:n], nil
 }
 
-// Verify reads every chunk of a backup, and holds the stream that they make against what the backup says. It needs no key; that the instance wrote it
-// shows when it is restored. Error: ErrDamaged.
+// Verify reads every chunk of a backup, several at once, and holds them and the stream that they make against what the backup says. It needs no key;
+// that the instance wrote it shows when it is restored. Error: ErrDamaged.
 func (a *Archive) Verify(ctx context.Context, b Backup) error {
-	in, err := stream.NewReader(a.Read(b))
+	in, err := stream.NewReader(bytes.NewReader(b.Begin))
 	if err != nil {
 		return damaged(b, err)
 	}
-	for {
-		f, err := in.Next()
-		if err != nil {
-			return damaged(b, err)
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if f.Kind == stream.End {
-			break
-		}
+	rows, total := int64(0), int64(len(b.Begin)+len(b.End))
+	// piece is a chunk on its way: at first where it is, then how many rows it has.
+	type piece struct {
+		chunk Chunk
+		rows  int64
 	}
-	if total := in.Total(); total.Rows != b.Rows || total.Bytes != b.Bytes || in.Header().Instance != b.Instance {
-		return damaged(b, fmt.Errorf("%d rows in %d bytes, where it says %d in %d", total.Rows, total.Bytes, b.Rows, b.Bytes))
+	workers := max(1, runtime.GOMAXPROCS(0))
+	memory := make(chan []byte, workers)
+	for range workers {
+		memory <- nil
+	}
+	err = pipeline.Run(ctx, workers, func(put func(*piece) error) error {
+		for _, c := range b.Chunks {
+			if err := put(&piece{chunk: c}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func(p *piece) error {
+		buffer := <-memory // there is one for each worker
+		frames, err := a.load(p.chunk, buffer)
+		if err == nil {
+			p.rows, err = stream.CheckFrames(frames)
+			buffer = frames
+		}
+		memory <- buffer
+		return err
+	}, func(p *piece) error {
+		before, after := p.chunk.around(b)
+		rows += p.rows
+		total += int64(len(before)) + p.chunk.Bytes + int64(len(after))
+		return nil
+	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return damaged(b, err)
+	}
+	if rows != b.Rows || total != b.Bytes || in.Header().Instance != b.Instance || !stream.IsEnding(b.End, rows) {
+		return damaged(b, fmt.Errorf("%d rows in %d bytes, where it says %d in %d", rows, total, b.Rows, b.Bytes))
 	}
 	return nil
 }

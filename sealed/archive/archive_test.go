@@ -20,30 +20,35 @@ import (
 // rows makes a backup stream of rows with random-looking keys; those whose number is in changed have another value.
 func rows(t *testing.T, n int, at time.Time, changed ...int) []byte {
 	t.Helper()
-	var out bytes.Buffer
-	w, err := stream.NewWriter(&out, make([]byte, 32), stream.Header{Content: stream.Data, Instance: "abc", Taken: at})
-	if err != nil {
-		t.Fatal(err)
-	}
-	random := rand.New(rand.NewPCG(1, 2))
-	for i := range n {
-		key, value := make([]byte, 49), make([]byte, 100)
-		for j := range key {
-			key[j] = byte(random.Uint32())
-		}
-		for j := range value {
-			value[j] = byte(random.Uint32())
-		}
+	random := rand.NewChaCha8([32]byte{1})
+	return written(t, n, at, func(i int) (key, value []byte) {
+		key, value = make([]byte, 49), make([]byte, 1000)
+		random.Read(key)
+		random.Read(value)
 		for _, c := range changed {
 			if c == i {
 				value[0]++
 			}
 		}
-		if err := w.Add(stream.Frame{Kind: stream.Row, Key: key, Value: value}); err != nil {
-			t.Fatal(err)
+		return key, value
+	})
+}
+
+// written makes a backup stream of n rows.
+func written(t *testing.T, n int, at time.Time, row func(i int) (key, value []byte)) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	head := stream.Header{Content: stream.Data, Instance: "abc", Taken: at}
+	_, err := stream.Write(t.Context(), &out, make([]byte, 32), head, func(add func(stream.Frame) error) error {
+		for i := range n {
+			key, value := row(i)
+			if err := add(stream.Frame{Kind: stream.Row, Key: key, Value: value}); err != nil {
+				return err
+			}
 		}
-	}
-	if _, err := w.Close(); err != nil {
+		return nil
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()
@@ -173,8 +178,8 @@ func TestDamageIsFound(t *testing.T) {
 
 func TestWhatIsNoBackupIsNotAdded(t *testing.T) {
 	a, dir := open(t)
-	whole := rows(t, 9_000, time.Unix(1, 0))
-	for name, b := range map[string][]byte{"nothing": nil, "something else": []byte(strings.Repeat("x", 100)), "half of one": whole[:len(whole)/2]} {
+	whole := rows(t, 60_000, time.Unix(1, 0))
+	for name, b := range map[string][]byte{"nothing": nil, "something else": []byte(strings.Repeat("x", 100)), "most of one": whole[:len(whole)*9/10]} {
 		if _, err := a.Add(t.Context(), bytes.NewReader(b)); !errors.Is(err, archive.ErrMalformed) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -182,6 +187,7 @@ func TestWhatIsNoBackupIsNotAdded(t *testing.T) {
 	if all, err := a.List(); err != nil || len(all) != 0 {
 		t.Errorf("%d backups are listed, %v", len(all), err)
 	}
+	// Of the chunks before the cut, at most ten were on their way.
 	if added := add(t, a, whole); added.NewChunks == len(added.Chunks) {
 		t.Error("what the interrupted backup had written is not used")
 	}
@@ -193,7 +199,7 @@ func TestWhatIsNoBackupIsNotAdded(t *testing.T) {
 	if _, err := archive.Open(filepath.Dir(dir)); !errors.Is(err, archive.ErrNotArchive) {
 		t.Errorf("a folder with something in it: %v", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "visage-archive"), []byte("visage archive 2\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "visage-archive"), []byte("visage archive 3\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := archive.Open(dir); !errors.Is(err, archive.ErrNotArchive) {
@@ -204,21 +210,9 @@ func TestWhatIsNoBackupIsNotAdded(t *testing.T) {
 // TestManyChunksKeepTheirOrder cuts by size where keys do not.
 func TestManyChunksKeepTheirOrder(t *testing.T) {
 	a, _ := open(t)
-	var out bytes.Buffer
-	w, err := stream.NewWriter(&out, make([]byte, 32), stream.Header{Content: stream.Data, Instance: "abc", Taken: time.Unix(1, 0)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 40 {
-		if err := w.Add(stream.Frame{Kind: stream.Row, Key: fmt.Append(nil, i), Value: bytes.Repeat([]byte{byte(i)}, 1<<20)}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	b := add(t, a, out.Bytes())
-	if got, err := io.ReadAll(a.Read(b.Backup)); err != nil || !bytes.Equal(got, out.Bytes()) || len(b.Chunks) < 5 {
-		t.Errorf("%d bytes of %d in %d chunks, %v", len(got), out.Len(), len(b.Chunks), err)
+	whole := written(t, 40, time.Unix(1, 0), func(i int) (key, value []byte) { return fmt.Append(nil, i), bytes.Repeat([]byte{byte(i)}, 1<<20) })
+	b := add(t, a, whole)
+	if got, err := io.ReadAll(a.Read(b.Backup)); err != nil || !bytes.Equal(got, whole) || len(b.Chunks) < 5 {
+		t.Errorf("%d bytes of %d in %d chunks, %v", len(got), len(whole), len(b.Chunks), err)
 	}
 }

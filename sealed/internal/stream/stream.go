@@ -1,19 +1,17 @@
-// Package stream is how rows travel between a store and its backups: one after the other, in the order of their keys, with a
-// code at the end that only the instance can make.
+// Package stream is how rows travel between a store and its backups: in segments, one after the other and in the order of their keys, each with
+// its SHA-256, and with a code at the end that only the instance can make.
 //
 // docs/formats/backup.md describes it byte by byte.
 package stream
 
 import (
-	"bufio"
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
-	"io"
+	"iter"
 	"runtime"
 	"time"
 )
@@ -43,7 +41,7 @@ type Frame struct {
 
 // The kinds of frames.
 const (
-	End      byte = 0
+	End      byte = 0 // in streams of the first form, where the frames end
 	Row      byte = 1
 	EpochKey byte = 2
 )
@@ -61,65 +59,47 @@ var ErrMalformed = errors.New("not a backup stream, or not all of one")
 var ErrNotAuthentic = errors.New("the stream was changed, or another instance made it")
 
 const (
-	magic = "VISAGE BACKUP 1\n"
+	magic = "VISAGE BACKUP 2\n"
 
 	maxHeader = 1 << 10
 	maxKey    = 256
 	maxValue  = 2 << 20 // more than the largest record with its seal
+
+	// Before and after the frames of a segment.
+	segmentMark = 1
+	segmentHead = 1 + 4 // the mark, and the length of the frames
+	segmentTail = sha256.Size
+	endMark     = 0
+	endSize     = 8 + sha256.Size // after the mark: the number of frames, and the code
 )
 
-// Writer writes a stream.
-type Writer struct {
-	out   *bufio.Writer
-	sum   hash.Hash
-	code  hash.Hash // over the sum of everything
-	total Total
-	err   error
-}
+// Where segments end. What follows from the keys alone follows from them again next time, so that what did not change between two backups is in the same
+// segments. On average one has 4 MiB, whatever the size of its rows.
+const (
+	minSegment  = 1 << 20 // none but the last is smaller
+	meanSegment = 4 << 20
+	fullSegment = 8 << 20 // ends whatever its keys are
+	// MaxSegment is what a segment can have at most: one frame more than a full one.
+	MaxSegment = fullSegment + 4<<20
+)
 
-// polite lets everybody who waits for a processor go first after each piece of a stream, which nobody waits for.
-type polite struct{ w io.Writer }
-
-func (p polite) Write(b []byte) (int, error) {
-	n, err := p.w.Write(b)
-	runtime.Gosched()
-	return n, err
-}
-
-// NewWriter begins a stream. key is the instance's, for streams of this content.
-func NewWriter(w io.Writer, key []byte, h Header) (*Writer, error) {
-	b, err := json.Marshal(h)
-	if err != nil {
-		return nil, err
+// cuts reports whether a segment ends after a frame: the chance is in proportion to the frame's size, and decided by the end of its key, which is
+// blinded in records and a counter in logs.
+func cuts(size int, f Frame, frame int) bool {
+	if size < minSegment {
+		return false
 	}
-	s := &Writer{sum: sha256.New(), code: hmac.New(sha256.New, key), out: bufio.NewWriterSize(polite{w}, 32<<10)}
-	s.write([]byte(magic))
-	s.write(binary.BigEndian.AppendUint32(nil, uint32(len(b))))
-	s.write(b)
-	return s, s.err
+	if size >= fullSegment {
+		return true
+	}
+	var last [8]byte
+	copy(last[:], f.Key[max(0, len(f.Key)-8):])
+	const odd = 0x9e3779b97f4a7c15 // 2^64 by the golden ratio: spreads counters
+	return binary.BigEndian.Uint64(last[:])*odd>>32*(meanSegment-minSegment) < uint64(frame)<<32
 }
 
-func (s *Writer) write(b []byte) {
-	if s.err != nil {
-		return
-	}
-	s.sum.Write(b)
-	s.total.Bytes += int64(len(b))
-	_, s.err = s.out.Write(b)
-}
-
-// Add appends a frame.
-func (s *Writer) Add(f Frame) error {
-	if len(f.Key) > maxKey || len(f.Value) > maxValue {
-		return fmt.Errorf("a row of %d and %d bytes does not fit into a backup", len(f.Key), len(f.Value))
-	}
-	var head [1 + 2*binary.MaxVarintLen64]byte
-	s.write(appendLengths(head[:0], f))
-	s.write(f.Key)
-	s.write(f.Value)
-	s.total.Rows++
-	return s.err
-}
+// workers is how many segments are hashed at once: all processors but one, which is left to what the process is for.
+func workers() int { return max(1, runtime.GOMAXPROCS(0)-1) }
 
 func appendLengths(b []byte, f Frame) []byte {
 	b = append(b, f.Kind)
@@ -132,166 +112,102 @@ func AppendFrame(b []byte, f Frame) []byte {
 	return append(append(appendLengths(b, f), f.Key...), f.Value...)
 }
 
-// Close ends the stream.
-func (s *Writer) Close() (Total, error) {
-	b := binary.BigEndian.AppendUint64([]byte{End}, uint64(s.total.Rows))
-	s.write(b)
-	s.code.Write(s.sum.Sum(nil))
-	s.write(s.code.Sum(nil))
-	if s.err == nil {
-		s.err = s.out.Flush()
+// parse returns the frame that b begins with, and how many bytes it takes. It accepts the one form that AppendFrame gives it.
+func parse(b []byte) (f Frame, n int, err error) {
+	if len(b) == 0 || b[0] != Row && b[0] != EpochKey {
+		return Frame{}, 0, fmt.Errorf("%w: there is no frame where one should be", ErrMalformed)
 	}
-	return s.total, s.err
-}
-
-// Reader reads a stream. It is for one goroutine.
-type Reader struct {
-	in    *bufio.Reader
-	sum   hash.Hash
-	begin []byte
-	head  Header
-	total Total
-	frame Frame
-
-	digest, code []byte // of everything before the code, and the code; known at the end
-}
-
-// NewReader reads the beginning of a stream. Error: ErrMalformed, and what r says.
-func NewReader(r io.Reader) (*Reader, error) {
-	s := &Reader{in: bufio.NewReaderSize(r, 1<<20), sum: sha256.New()}
-	var b [len(magic) + 4]byte
-	if err := s.read(b[:]); err != nil {
-		return nil, err
-	}
-	n := binary.BigEndian.Uint32(b[len(magic):])
-	if string(b[:len(magic)]) != magic || n > maxHeader {
-		return nil, ErrMalformed
-	}
-	head := make([]byte, n)
-	if err := s.read(head); err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(head, &s.head); err != nil {
-		return nil, fmt.Errorf("%w: %v", ErrMalformed, err)
-	}
-	if s.head.Content != Data && s.head.Content != Keyring {
-		return nil, fmt.Errorf("%w: it holds %q", ErrMalformed, s.head.Content)
-	}
-	s.begin = append(b[:], head...)
-	return s, nil
-}
-
-// Header returns what the stream says it is. Nothing of it is proven before Check.
-func (s *Reader) Header() Header { return s.head }
-
-// read fills b; an end before that is a malformed stream.
-func (s *Reader) read(b []byte) error {
-	if _, err := io.ReadFull(s.in, b); err != nil {
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return fmt.Errorf("%w: it ends too early", ErrMalformed)
+	f.Kind, n = b[0], 1
+	var size [2]int
+	for i, most := range [...]uint64{maxKey, maxValue} {
+		v, took := binary.Uvarint(b[n:])
+		if took <= 0 || v > most || took > 1 && b[n+took-1] == 0 {
+			return Frame{}, 0, fmt.Errorf("%w: a length is out of bounds", ErrMalformed)
 		}
-		return err
+		size[i], n = int(v), n+took
 	}
-	s.sum.Write(b)
-	s.total.Bytes += int64(len(b))
-	return nil
+	if len(b)-n < size[0]+size[1] {
+		return Frame{}, 0, fmt.Errorf("%w: a frame ends too early", ErrMalformed)
+	}
+	end := n + size[0] + size[1]
+	f.Key, f.Value = b[n:n+size[0]:n+size[0]], b[n+size[0]:end:end]
+	return f, end, nil
 }
 
-func (s *Reader) length(most uint64) (int, error) {
-	var b [1]byte
-	var n uint64
-	for shift := 0; shift < 35; shift += 7 {
-		if err := s.read(b[:]); err != nil {
+// Segment is a piece of a stream.
+type Segment struct {
+	Frames []byte // one after the other
+	Rows   int64  // how many
+	Sum    [sha256.Size]byte
+	memory []byte // what Frames is in
+}
+
+// CheckFrames reads the frames of a segment and returns how many there are. Error: ErrMalformed.
+func CheckFrames(frames []byte) (rows int64, err error) {
+	for len(frames) > 0 {
+		_, n, err := parse(frames)
+		if err != nil {
 			return 0, err
 		}
-		if n |= uint64(b[0]&0x7f) << shift; b[0] < 0x80 {
-			if n > most || shift > 0 && b[0] == 0 {
-				break
+		frames, rows = frames[n:], rows+1
+	}
+	return rows, nil
+}
+
+// All yields the frames of a segment that Reader.Each has handed out. They lie in the segment's memory.
+func (s *Segment) All() iter.Seq[Frame] {
+	return func(yield func(Frame) bool) {
+		for b := s.Frames; len(b) > 0; {
+			f, n, err := parse(b)
+			if err != nil {
+				panic("stream: the frames of a segment were not checked")
 			}
-			return int(n), nil
+			if b = b[n:]; !yield(f) {
+				return
+			}
 		}
 	}
-	return 0, fmt.Errorf("%w: a length is out of bounds", ErrMalformed)
 }
 
-// Next returns the next frame, which is valid until the call after it. After the last it is a frame of kind End, and what
-// follows in the reader was not looked at. Error: ErrMalformed, and what the reader says.
-func (s *Reader) Next() (Frame, error) {
-	var kind [1]byte
-	if err := s.read(kind[:]); err != nil {
-		return Frame{}, err
-	}
-	s.frame.Kind = kind[0]
-	switch kind[0] {
-	case End:
-		return Frame{}, s.end()
-	case Row, EpochKey:
+// pool keeps the memory of segments for others. It never has more than are on their way.
+type pool chan []byte
+
+func (p pool) get() []byte {
+	select {
+	case b := <-p:
+		return b[:0]
 	default:
-		return Frame{}, fmt.Errorf("%w: a frame of kind %d", ErrMalformed, kind[0])
+		return nil
 	}
-	nk, err := s.length(maxKey)
-	if err != nil {
-		return Frame{}, err
-	}
-	nv, err := s.length(maxValue)
-	if err != nil {
-		return Frame{}, err
-	}
-	s.frame.Key, s.frame.Value = sized(s.frame.Key, nk), sized(s.frame.Value, nv)
-	if err := s.read(s.frame.Key); err != nil {
-		return Frame{}, err
-	}
-	if err := s.read(s.frame.Value); err != nil {
-		return Frame{}, err
-	}
-	s.total.Rows++
-	return s.frame, nil
 }
 
-func sized(b []byte, n int) []byte {
-	if cap(b) < n {
-		return make([]byte, n)
+func (p pool) put(b []byte) {
+	select {
+	case p <- b:
+	default:
 	}
-	return b[:n]
 }
 
-func (s *Reader) end() error {
-	var n [8]byte
-	if err := s.read(n[:]); err != nil {
-		return err
-	}
-	if rows := binary.BigEndian.Uint64(n[:]); rows != uint64(s.total.Rows) {
-		return fmt.Errorf("%w: %d rows, where it says %d", ErrMalformed, s.total.Rows, rows)
-	}
-	s.digest = s.sum.Sum(nil)
-	code := make([]byte, sha256.Size)
-	if err := s.read(code); err != nil {
-		return err
-	}
-	s.code = code
-	return nil
-}
-
-// Beginning returns the bytes before the first frame.
-func (s *Reader) Beginning() []byte { return s.begin }
-
-// Ending returns, after the last frame, the bytes that follow it.
-func (s *Reader) Ending() []byte {
-	return append(binary.BigEndian.AppendUint64([]byte{End}, uint64(s.total.Rows)), s.code...)
-}
-
-// Total returns what was read so far.
-func (s *Reader) Total() Total { return s.total }
-
-// Check says, after the last frame, whether the instance with this key wrote exactly what was read. Error: ErrNotAuthentic.
-func (s *Reader) Check(key []byte) error {
-	if s.code == nil {
-		return fmt.Errorf("%w: its end was not read", ErrMalformed)
-	}
+// code is what only the instance can make of a stream's beginning, the sums of its segments, and its end.
+func code(key, begin, sums []byte, rows int64) []byte {
 	m := hmac.New(sha256.New, key)
-	m.Write(s.digest)
-	if !hmac.Equal(m.Sum(nil), s.code) {
-		return ErrNotAuthentic
+	m.Write(begin)
+	m.Write(sums)
+	m.Write(ending(rows))
+	return m.Sum(nil)
+}
+
+func ending(rows int64) []byte { return binary.BigEndian.AppendUint64([]byte{endMark}, uint64(rows)) }
+
+// IsEnding reports whether b is the end of a stream with so many rows. Whether its code is right only the instance can say.
+func IsEnding(b []byte, rows int64) bool {
+	return len(b) == 1+endSize && bytes.HasPrefix(b, ending(rows))
+}
+
+// Around returns what stands before and after the frames of a segment with this sum, in a stream that begins so.
+func Around(begin []byte, frames int64, sum []byte) (before, after []byte) {
+	if bytes.HasPrefix(begin, []byte(firstMagic)) {
+		return nil, nil
 	}
-	return nil
+	return binary.BigEndian.AppendUint32([]byte{segmentMark}, uint32(frames)), sum
 }

@@ -1,0 +1,102 @@
+package durable
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// ErrReadBack says that what is on the disk is not what was written there.
+var ErrReadBack = errors.New("what is on the disk is not what was written")
+
+// Step is what WriteVerified does next.
+type Step string
+
+// The steps of WriteVerified, in their order.
+const (
+	StepWrite    Step = "write"
+	StepSync     Step = "sync"
+	StepReadBack Step = "read back"
+	StepPlace    Step = "place"
+)
+
+// readPiece is how much is read back at once. It is a multiple of every block size there is.
+const readPiece = 1 << 20
+
+// WriteVerified makes or replaces the file at path with data, readable by its owner only, and reads it back before it gives it its name: from the disk,
+// where the system lets it go around its cache, after the disk said that it has it. When it returns nil, the file's content survives a power cut, and
+// its name does once SyncDir has returned for its directory. When it returns an error, the old file, if there was one, is as it was.
+//
+// before is called before each step with the name that the file has meanwhile, and ends it all with an error. Error: ErrReadBack.
+func WriteVerified(path string, data []byte, before func(step Step, file string) error) error {
+	f, err := create(path)
+	if err != nil {
+		return err
+	}
+	for _, s := range []struct {
+		step Step
+		do   func() error
+	}{
+		{StepWrite, func() error { return writeAround(f, data) }},
+		{StepSync, func() error { defer forget(f); return f.Sync() }},
+		{StepReadBack, func() error { return compare(f.Name(), data) }},
+		{StepPlace, func() error { return nil }},
+	} {
+		if err = before(s.step, f.Name()); err == nil {
+			err = s.do()
+		}
+		if err != nil {
+			err = fmt.Errorf("%s: %w", s.step, err)
+			break
+		}
+	}
+	return finish(f, path, err)
+}
+
+// writeAround writes around the system's cache as far as whole blocks go and the system lets it, and the rest as usual.
+func writeAround(f *os.File, data []byte) error {
+	whole := len(data) - len(data)%directBlock
+	if whole > 0 && direct(f, true) {
+		n, err := f.Write(data[:whole])
+		direct(f, false)
+		if data = data[n:]; err != nil && !isUnaligned(err) {
+			return err
+		}
+	}
+	_, err := f.Write(data)
+	return err
+}
+
+// compare opens a file anew and holds it against what it must be.
+func compare(name string, want []byte) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	around := direct(f, true)
+	piece := make([]byte, min(readPiece, len(want)+1))
+	for {
+		n, err := f.Read(piece)
+		if around && isUnaligned(err) { // after the last whole block, or at once
+			around = direct(f, false)
+			continue
+		}
+		if n > len(want) || !bytes.Equal(piece[:n], want[:n]) {
+			return ErrReadBack
+		}
+		want = want[n:]
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(want) > 0 {
+		return ErrReadBack
+	}
+	return nil
+}
