@@ -16,16 +16,18 @@ type row struct {
 // rowBytes is the size of a row in memory.
 const rowBytes = 16 + 16 + 8
 
-// block holds vectors in memory that is not swapped or dumped and is wiped when it is given back: for all rows the
-// sketch, then the front plane, then the back plane, then the marks that belong to it, then the numbers in full.
+// block holds vectors in memory that is not swapped or dumped and is wiped when it is given back: the planes of their codes,
+// one after another, with the marks that belong to them, and one by the length of each code.
 type block struct {
-	memory    *arena.Buffer
-	sketch    []byte    // kernel.SketchBytes for every kernel.Rows rows
-	groups    []byte    // the front plane, kernel.GroupBytes for every kernel.Rows rows
-	back      []byte    // the back plane, kernel.BackBytes a row
-	backMarks []uint32  // one a row
-	numbers   []float32 // dim a row
-	rows      []row
+	memory *arena.Buffer
+	sketch []byte    // kernel.SketchBytes for every kernel.Rows rows, marks and all
+	second []byte    // kernel.SecondBytes a row
+	upper  []uint32  // the marks of sketch and second plane together, one a row
+	third  []byte    // kernel.ThirdBytes a row
+	marks  []uint32  // the marks of these three planes together, one a row
+	last   []byte    // kernel.LastBytes a row
+	scales []float32 // one a row
+	rows   []row
 }
 
 // The sizes of blocks. Unless more is known a new block is a sixteenth of what is there, so that about as much of a
@@ -43,8 +45,14 @@ func blockRows(n, want int) int {
 
 // blockBytes returns the memory of a block.
 func (c coding) blockBytes(rows int) int64 {
-	sketch, groups, back := c.bytes(rows)
-	return int64(sketch) + int64(groups) + int64(back) + int64(rows)*int64(4+4*c.dim+rowBytes)
+	return int64(c.planeBytes(rows)) + int64(rows)*rowBytes
+}
+
+// planeBytes returns the memory of the planes of so many rows, a multiple of kernel.Rows, with what belongs to them. Kernels
+// may read a little behind the last plane, as they may behind the others, where the next one is.
+func (c coding) planeBytes(rows int) int {
+	row := kernel.SecondBytes(c.dim) + kernel.ThirdBytes(c.dim) + kernel.LastBytes(c.dim) + 4 + 4 + 4
+	return rows/kernel.Rows*kernel.SketchBytes(c.dim) + rows*row + kernel.Slack
 }
 
 // needs returns about how much memory the vectors that are expected need.
@@ -54,68 +62,78 @@ func (g *Gallery) needs() int64 {
 
 // newBlock makes an empty block for so many rows, a multiple of kernel.Rows.
 func newBlock(rows int, c coding) (*block, error) {
-	sketch, groups, back := c.bytes(rows)
-	memory, err := arena.New(sketch + groups + back + rows*4 + rows*c.dim*4)
+	memory, err := arena.New(c.planeBytes(rows))
 	if err != nil {
 		return nil, err
 	}
 	b := &block{memory: memory, rows: make([]row, 0, rows)}
 	all := memory.Bytes()
-	b.sketch, all = all[:sketch:sketch], all[sketch:]
-	b.groups, all = all[:groups:groups], all[groups:]
-	b.back, all = all[:back:back], all[back:]
-	// An arena begins at a page and every part is a multiple of 64 bytes long, so each is aligned for its kind; and none of
-	// them holds a pointer.
-	b.backMarks = unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(all))), rows)
-	all = all[rows*4:]
-	b.numbers = unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(all))), rows*c.dim)
+	take := func(n int) (part []byte) {
+		part, all = all[:n:n], all[n:]
+		return part
+	}
+	b.sketch = take(rows / kernel.Rows * kernel.SketchBytes(c.dim))
+	b.upper, b.marks = numbers[uint32](take(4*rows)), numbers[uint32](take(4*rows))
+	b.scales = numbers[float32](take(4 * rows))
+	b.second, b.third = take(rows*kernel.SecondBytes(c.dim)), take(rows*kernel.ThirdBytes(c.dim))
+	b.last = take(rows * kernel.LastBytes(c.dim))
 	return b, nil
+}
+
+// numbers returns memory as numbers of four bytes. An arena begins at a page and every part of a block is a multiple of 64
+// bytes long, so each is aligned for its kind; and none of them holds a pointer.
+func numbers[T uint32 | float32](b []byte) []T {
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
 }
 
 func (b *block) full() bool { return len(b.rows) == cap(b.rows) }
 
-// vector returns the numbers of row i.
-func (b *block) vector(i, dim int) []float32 { return b.numbers[i*dim : (i+1)*dim : (i+1)*dim] }
-
-// group returns the group of row i on a plane with groups of that size.
-func group(plane []byte, i, size int) []byte { return plane[i/kernel.Rows*size:][:size] }
-
-// backRow returns the back plane's part of row i.
-func (b *block) backRow(i, dim int) []byte {
-	size := kernel.BackBytes(dim)
-	return b.back[i*size : (i+1)*size]
+// group returns the group of row i of the sketch.
+func (b *block) group(i, dim int) []byte {
+	size := kernel.SketchBytes(dim)
+	return b.sketch[i/kernel.Rows*size:][:size]
 }
 
+// line returns row i of a plane with rows of that size.
+func line(plane []byte, i, size int) []byte { return plane[i*size : (i+1)*size : (i+1)*size] }
+
 // append adds a row; the block must not be full.
-func (b *block) append(e *Entry, code *work) {
-	i, dim := len(b.rows), len(code.vector)
+func (b *block) append(e *Entry, w *work) {
+	i, dim := len(b.rows), len(e.Code)/codeBytes
 	b.rows = append(b.rows, row{id: e.ID, owner: e.Owner, order: e.Order})
-	kernel.SetRow(group(b.sketch, i, kernel.SketchBytes(dim)), i%kernel.Rows, code.sketchMark, code.sketch)
-	kernel.SetRow(group(b.groups, i, kernel.GroupBytes(dim)), i%kernel.Rows, code.frontMark, code.front)
-	copy(b.backRow(i, dim), code.back)
-	b.backMarks[i] = code.backMark
-	copy(b.vector(i, dim), code.vector)
+	kernel.SetRow(b.group(i, dim), i%kernel.Rows, w.sketchMark, w.sketch)
+	copy(line(b.second, i, kernel.SecondBytes(dim)), w.second)
+	copy(line(b.third, i, kernel.ThirdBytes(dim)), w.third)
+	copy(line(b.last, i, kernel.LastBytes(dim)), w.last)
+	b.upper[i], b.marks[i], b.scales[i] = w.upperMark, w.mark, w.scale
+}
+
+// code puts the numbers of row i together.
+func (b *block) code(i int, numbers []int16) {
+	dim := len(numbers)
+	kernel.Row(numbers, b.group(i, dim), i%kernel.Rows, line(b.second, i, kernel.SecondBytes(dim)),
+		line(b.third, i, kernel.ThirdBytes(dim)), line(b.last, i, kernel.LastBytes(dim)))
 }
 
 // move copies the last row of a block over row to of this one, and takes it away there.
 func (b *block) move(to int, last *block, dim int) {
 	from := len(last.rows) - 1
 	b.rows[to] = last.rows[from]
+	kernel.CopyRow(b.group(to, dim), to%kernel.Rows, last.group(from, dim), from%kernel.Rows)
+	kernel.ClearRow(last.group(from, dim), from%kernel.Rows)
 	for _, plane := range []struct {
-		dst, src []byte
+		to, from []byte
 		size     int
-	}{{b.sketch, last.sketch, kernel.SketchBytes(dim)}, {b.groups, last.groups, kernel.GroupBytes(dim)}} {
-		src := group(plane.src, from, plane.size)
-		kernel.CopyRow(group(plane.dst, to, plane.size), to%kernel.Rows, src, from%kernel.Rows)
-		kernel.ClearRow(src, from%kernel.Rows)
+	}{
+		{b.second, last.second, kernel.SecondBytes(dim)}, {b.third, last.third, kernel.ThirdBytes(dim)},
+		{b.last, last.last, kernel.LastBytes(dim)},
+	} {
+		gone := line(plane.from, from, plane.size)
+		copy(line(plane.to, to, plane.size), gone)
+		clear(gone)
 	}
-	copy(b.backRow(to, dim), last.backRow(from, dim))
-	b.backMarks[to] = last.backMarks[from]
-	copy(b.vector(to, dim), last.vector(from, dim))
-
-	clear(last.backRow(from, dim))
-	last.backMarks[from] = 0
-	clear(last.vector(from, dim))
+	b.upper[to], b.marks[to], b.scales[to] = last.upper[from], last.marks[from], last.scales[from]
+	last.upper[from], last.marks[from], last.scales[from] = 0, 0, 0
 	last.rows[from] = row{}
 	last.rows = last.rows[:from]
 }

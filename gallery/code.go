@@ -6,83 +6,61 @@ import (
 	"github.com/visage-face/visage/gallery/internal/kernel"
 )
 
-// coded is a vector as the planes keep it: the codes, packed, and what its code leaves out. The package documentation
-// says what the marks are for.
-type coded struct {
-	sketch, front, back             []byte
-	sketchMark, frontMark, backMark uint32
-}
-
 // coding holds the scales of marks for one length of vectors. A mark's two numbers are the legs of a triangle whose
 // hypotenuse is the length of the code's vector, so that bounds both.
 type coding struct {
-	dim                                int
-	cell                               float32 // of the sketch
-	sketchScale, frontScale, backScale float64
+	dim                            int
+	sketchScale, upperScale, scale float64 // of marks of the sketch, of it and the second plane, and of all but the last
 }
 
 const (
-	sketchMost = 3   // the largest number of a code's vector in the sketch
-	frontMost  = 15  // on the front plane
-	backMost   = 255 // and on both planes
-	frontFull  = math.MaxInt16
-	backFull   = math.MaxUint16
+	sketchMost = 3   // the largest number of what the sketch stands for
+	upperMost  = 15  // of what sketch and second plane stand for
+	mostMost   = 255 // and of what they and the third plane stand for
+	markFull   = math.MaxInt16
+	mostFull   = math.MaxUint16
 )
 
 func newCoding(dim int) coding {
 	root := math.Sqrt(float64(dim))
 	return coding{
-		dim:         dim,
-		cell:        float32(0.996 / root), // loses least of numbers that are spread like the bell curve
-		sketchScale: frontFull / (sketchMost * root),
-		frontScale:  frontFull / (frontMost * root),
-		backScale:   backFull / (backMost * root),
+		dim: dim, sketchScale: markFull / (sketchMost * root), upperScale: markFull / (upperMost * root),
+		scale: mostFull / (mostMost * root),
 	}
 }
 
-// bytes returns the memory that the sketch and the planes take for so many rows, a multiple of kernel.Rows.
-func (c coding) bytes(rows int) (sketch, groups, back int) {
-	groups = rows / kernel.Rows
-	return groups * kernel.SketchBytes(c.dim), groups * kernel.GroupBytes(c.dim), rows * kernel.BackBytes(c.dim)
-}
-
-// work is memory to code a vector in.
+// work is what planes hold of one vector, and its marks.
 type work struct {
-	vector     []float32
-	codes, two []byte // of both planes, plus 128, and of the sketch
-	found      kernel.Coded
-	coded
+	sketch, second, third, last []byte
+	sketchMark, upperMark, mark uint32
+	scale                       float32
 }
 
 func newWork(c coding) *work {
-	padded := (c.dim + 15) &^ 15
-	w := &work{vector: make([]float32, c.dim), codes: make([]byte, padded), two: make([]byte, padded)}
-	w.sketch = make([]byte, kernel.SketchBytes(c.dim)/kernel.Rows-4)
-	w.front, w.back = make([]byte, 4*kernel.Vectors(c.dim)), make([]byte, kernel.BackBytes(c.dim))
-	return w
+	return &work{
+		sketch: make([]byte, kernel.SecondBytes(c.dim)), second: make([]byte, kernel.SecondBytes(c.dim)),
+		third: make([]byte, kernel.ThirdBytes(c.dim)), last: make([]byte, kernel.LastBytes(c.dim)),
+	}
 }
 
 // wipe clears what is as good as the face itself.
 func (w *work) wipe() {
-	clear(w.vector)
-	clear(w.codes)
-	clear(w.two)
 	clear(w.sketch)
-	clear(w.front)
-	clear(w.back)
+	clear(w.second)
+	clear(w.third)
+	clear(w.last)
+	*w = work{sketch: w.sketch, second: w.second, third: w.third, last: w.last}
 }
 
-// encode codes a vector whose squared length is square. Codes have 128 equal cells on either side of zero, the outermost
-// of which the largest number lies in; their upper halves have eight. The sketch has two, of which the outer ones have
-// no end.
-func (c coding) encode(k *kernel.Kernel, v []float32, square float64, w *work) {
-	k.Code(v, 128/k.Peak(v), c.cell, w.codes, w.two, &w.found)
-	kernel.PackSketch(w.two, w.sketch)
-	kernel.Pack(w.codes, w.front, w.back)
-	length, along, long := math.Sqrt(square), &w.found.Along, &w.found.Long
-	w.sketchMark = mark(along[0]/length, long[0], c.sketchScale, frontFull)
-	w.frontMark = mark(along[1]/length, long[1], c.frontScale, frontFull)
-	w.backMark = mark(along[2]/length, long[2], c.backScale, backFull)
+// encode takes a code apart.
+func (c coding) encode(k *kernel.Kernel, code Code, w *work) {
+	var found kernel.Coded
+	k.Code(code, w.sketch, w.second, w.third, w.last, &found)
+	inverse := 1 / math.Sqrt(float64(found.Square))
+	w.scale = float32(inverse)
+	w.sketchMark = mark(float64(found.Along[0])*inverse, found.Long[0], c.sketchScale, markFull)
+	w.upperMark = mark(float64(found.Along[1])*inverse, found.Long[1], c.upperScale, markFull)
+	w.mark = mark(float64(found.Along[2])*inverse, found.Long[2], c.scale, mostFull)
 }
 
 // mark makes the mark of a code's vector: how far it reaches along the vector it stands for, rounded down, and how far

@@ -16,19 +16,17 @@ import (
 	"github.com/visage-face/visage/gallery/internal/kernel"
 )
 
-// score is the score of two vectors by its definition: products in float64, every eighth added in order, the eight sums in
-// pairs, what is left in order, rounded once.
-func score(a, b []float32) float32 {
-	var s [8]float64
-	whole := len(a) &^ 7
-	for i := range whole {
-		s[i%8] += float64(a[i]) * float64(b[i])
+// score is the score of two codes by its definition.
+func score(probe, stored gallery.Code) float32 {
+	a, b := numbers(probe), numbers(stored)
+	var sum, first, second int64
+	for i := range a {
+		sum += int64(a[i] * b[i])
+		first += int64(a[i] * a[i])
+		second += int64(b[i] * b[i])
 	}
-	sum := ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))
-	for i := whole; i < len(a); i++ {
-		sum += float64(a[i]) * float64(b[i])
-	}
-	return float32(sum)
+	inverse := float32(1 / math.Sqrt(float64(second)))
+	return float32(float64(sum) * (1 / math.Sqrt(float64(first))) * float64(inverse))
 }
 
 // brute answers a query by comparing everything and sorting it.
@@ -38,9 +36,8 @@ func brute(entries []gallery.Entry, code gallery.Code, k int, within float32, by
 		score float32
 	}
 	var hits []hit
-	probe := code.Decoded()
 	for i := range entries {
-		if s := score(probe, entries[i].Code.Decoded()); within == 0 || s >= 1-within {
+		if s := score(code, entries[i].Code); within == 0 || s >= 1-within {
 			hits = append(hits, hit{&entries[i], s})
 		}
 	}
@@ -167,6 +164,21 @@ func TestTenThousandGalleriesAnswerExactly(t *testing.T) {
 		checkGallery(t, rnd, k, name, dim, n)
 		if t.Failed() {
 			t.Fatalf("round %d", round)
+		}
+	}
+}
+
+// TestGalleriesOfEverySmallSizeAnswerExactly goes over the sizes around a group of rows and a tile of groups.
+func TestGalleriesOfEverySmallSizeAnswerExactly(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(rand.Uint64(), 1))
+	for _, k := range kernel.Available() {
+		for _, n := range []int{0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 1023, 1024, 1025} {
+			for _, dim := range []int{128, 192, 512} {
+				checkGallery(t, rnd, k, "clustered", dim, n)
+			}
+			if t.Failed() {
+				t.Fatalf("%d rows", n)
+			}
 		}
 	}
 }

@@ -16,30 +16,21 @@ func (g *Gallery) Occupy() (release func()) {
 	return g.turns.next
 }
 
-// PassBytes returns how much of the front plane a pass reads.
+// PassBytes returns how much of its upper planes a pass reads.
 func (g *Gallery) PassBytes() uint64 {
-	return uint64((g.n + kernel.Rows - 1) / kernel.Rows * kernel.GroupBytes(g.coding.dim))
+	dim, groups := g.coding.dim, (g.n+kernel.Rows-1)/kernel.Rows
+	return uint64(groups * (kernel.SketchBytes(dim) + kernel.Rows*(kernel.SecondBytes(dim)+4)))
 }
 
 // Wiped reports whether the gallery holds no memory, and none of the work of adding vectors to it holds anything.
 func (g *Gallery) Wiped() bool {
 	w := g.works.Get().(*work)
-	for _, x := range w.vector {
-		if x != 0 {
-			return false
-		}
-	}
-	for _, code := range w.codes {
-		if code != 0 {
-			return false
+	for _, plane := range [][]byte{w.sketch, w.second, w.third, w.last} {
+		for _, b := range plane {
+			if b != 0 {
+				return false
+			}
 		}
 	}
 	return len(g.blocks) == 0 && g.bytes == 0
-}
-
-// Decoded is the vector of a code, turned as it is.
-func (c Code) Decoded() []float32 {
-	v := make([]float32, len(c)/codeBytes)
-	c.decode(v)
-	return v
 }

@@ -24,8 +24,8 @@ var ErrDropped = errors.New("gallery dropped")
 // dimensions stays a hundred times below it, a vector that was never normalised far above.
 const unitTolerance = 1e-3
 
-// dimMost is the longest vector there is: sums of squares, at most 255² a number, and all others stay within 32 bits.
-const dimMost = 1 << 15
+// dimMost is the longest vector there is; see kernel.DimMost.
+const dimMost = kernel.DimMost
 
 // Gallery is a set of unit vectors. It is safe for concurrent use: searches run side by side or together, changes wait for
 // them.
@@ -40,15 +40,14 @@ type Gallery struct {
 	turns   turns
 	read    atomic.Uint64 // bytes, by searches
 
-	mu      sync.RWMutex
-	blocks  []*block // all full but the last
-	n       int
-	next    *coming // the block after the last, on its way; nil when none is expected
-	bytes   int64   // with that one's
-	longest float64 // the squared length of the longest vector there ever was, at least 1
+	mu     sync.RWMutex
+	blocks []*block // all full but the last
+	n      int
+	next   *coming // the block after the last, on its way; nil when none is expected
+	bytes  int64   // with that one's
 }
 
-// New makes an empty gallery for vectors of length dim, at most 32,768.
+// New makes an empty gallery for vectors of dim numbers, at most 2,048.
 func New(dim int) (*Gallery, error) { return newGallery(dim, best) }
 
 // best is the fastest kernel that this processor can run.
@@ -59,7 +58,7 @@ func newGallery(dim int, k *kernel.Kernel) (*Gallery, error) {
 		return nil, fmt.Errorf("a gallery of vectors of length %d", dim)
 	}
 	ctx, drop := context.WithCancelCause(context.Background())
-	g := &Gallery{coding: newCoding(dim), kernel: k, ctx: ctx, drop: drop, longest: 1}
+	g := &Gallery{coding: newCoding(dim), kernel: k, ctx: ctx, drop: drop}
 	g.works.New = func() any { return newWork(g.coding) }
 	return g, nil
 }
@@ -106,9 +105,7 @@ func (g *Gallery) Add(e Entry) error {
 	if err := e.Code.Check(g.coding.dim); err != nil {
 		return err
 	}
-	e.Code.decode(w.vector)
-	square := g.kernel.Dot(w.vector, w.vector)
-	g.coding.encode(g.kernel, w.vector, square, w)
+	g.coding.encode(g.kernel, e.Code, w)
 
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -124,7 +121,6 @@ func (g *Gallery) Add(e Entry) error {
 	}
 	g.blocks[last].append(&e, w)
 	g.n++
-	g.longest = max(g.longest, square)
 	return nil
 }
 

@@ -13,12 +13,8 @@ import (
 // stop.
 const strideGroups = 512
 
-// mostGroups is how many groups are scanned at once, and scanHits bounds how many hits that may give, so that with many
-// probes fewer are.
-const (
-	mostGroups = 64
-	scanHits   = 16 << 10
-)
+// mostGroups is how many groups are scanned between two looks at what the others have found.
+const mostGroups = 64
 
 // pass compares every row with the probes of all searches, and returns what it found for them, in their order. When
 // nobody wants the answer any more it stops and what it returns means nothing. mu is held for reading.
@@ -29,8 +25,7 @@ func (g *Gallery) pass(together []*search) []top {
 			targets = append(targets, &s.targets[i])
 		}
 	}
-	p := &pass{g: g, together: together, targets: targets, best: make([]atomic.Uint32, len(targets)),
-		longest: math.Sqrt(g.longest)}
+	p := &pass{g: g, together: together, targets: targets, best: make([]atomic.Uint32, len(targets))}
 	for i, t := range targets {
 		p.best[i].Store(math.Float32bits(t.least))
 	}
@@ -59,7 +54,6 @@ type pass struct {
 	g        *Gallery
 	together []*search
 	targets  []*target
-	longest  float64 // the length of the longest vector
 
 	next atomic.Int64 // the number of the next stride that nobody has taken
 	// best is, for each target, the bits of the least score that still counts: as soon as one worker has k matches, no row
@@ -95,30 +89,45 @@ type scan struct {
 	p       *pass
 	probes  *kernel.Probes
 	hits    *kernel.Hits
-	left    []candidate // rows that the sketch did not rule out and that have not been compared
 	tops    []top
 	least   []float32 // for each target, the score that reach and the probes' limits stand for
 	reaches []reach
+	tile    []byte // of some groups; nil until it is needed
+	groups  int    // of a tile
+	code    []int16
 	seen    int // groups this worker has scanned
-	most    int // groups it scans at once
 	skip    int // groups to scan without the sketch before it is tried again
 	rest    int // what skip was the last time
 	read    int // bytes
 }
 
+// tileBytes is about as much of a tile as stays in a processor's first cache while all probes meet it.
+const tileBytes = 16 << 10
+
 // scan compares strides until none is left.
 func (p *pass) scan() *scan {
 	codes := make([][]int8, len(p.targets))
-	s := &scan{p: p, tops: make([]top, len(codes)), least: make([]float32, len(codes)), reaches: make([]reach, len(codes))}
+	dim := p.g.coding.dim
+	s := &scan{
+		p: p, tops: make([]top, len(codes)), least: make([]float32, len(codes)), reaches: make([]reach, len(codes)),
+		code: make([]int16, dim),
+	}
 	for i, t := range p.targets {
 		codes[i] = t.codes
 		s.tops[i] = top{k: t.k, byOwner: t.byOwner, least: t.least}
 		s.least[i] = float32(math.Inf(-1)) // what no limit stands for
 	}
-	s.probes = p.g.kernel.NewProbes(p.g.coding.dim, codes)
-	defer s.probes.Clear()
-	s.most = min(mostGroups, max(scanHits/(kernel.Rows*len(codes)), 1))
-	s.hits = kernel.NewHits(s.most*kernel.Rows, len(codes))
+	s.probes = p.g.kernel.NewProbes(dim, codes)
+	s.groups = max(tileBytes/kernel.TileBytes(dim)/kernel.TileGroups, 1) * kernel.TileGroups
+	s.hits = kernel.NewHits(s.groups*kernel.Rows, len(codes))
+	if len(codes) == 1 {
+		s.hits = kernel.NewHits(max(s.groups, sketchStep)*kernel.Rows, 1)
+	}
+	defer func() {
+		s.probes.Clear()
+		clear(s.tile)
+		clear(s.code)
+	}()
 
 	taken := p.next.Add(1) - 1
 	stride := int64(0)
@@ -129,16 +138,12 @@ func (p *pass) scan() *scan {
 				if p.unwanted() {
 					return s
 				}
-				if len(s.left) >= mostLeft {
-					s.compareLeft()
-				}
 				s.stride(b, from, min(from+strideGroups, groups))
 				taken = p.next.Add(1) - 1
 			}
 			stride++
 		}
 	}
-	s.compareLeft()
 	return s
 }
 
@@ -147,11 +152,12 @@ func (p *pass) scan() *scan {
 func (s *scan) stride(b *block, from, to int) {
 	for from < to {
 		s.update()
-		n := min(to-from, s.most, max(s.seen, 1))
+		n := min(to-from, mostGroups, max(s.seen, 1))
 		if len(s.tops) == 1 && !s.reaches[0].all && s.skip <= 0 {
-			n = s.sketched(b, from, to)
+			n = min(n, sketchStep)
+			s.sketched(b, from, n)
 		} else {
-			s.scan(b, from, n)
+			s.tiled(b, from, n)
 			s.skip -= n
 		}
 		from += n
@@ -163,121 +169,106 @@ func (s *scan) stride(b *block, from, to int) {
 func (s *scan) update() {
 	for i := range s.tops {
 		if least := math.Float32frombits(s.p.best[i].Load()); least != s.least[i] {
+			t, c := s.p.targets[i], &s.p.g.coding
 			s.least[i] = least
-			s.reaches[i] = s.p.targets[i].reach(least, s.p.longest)
-			c := &s.p.g.coding
-			s.probes.Limits[i] = s.p.targets[i].limit(s.reaches[i], frontMost, c.frontScale)
-			if len(s.tops) == 1 {
-				s.probes.Sketch = s.p.targets[i].limit(s.reaches[i], sketchMost, c.sketchScale)
-			}
+			s.reaches[i] = t.reach(least)
+			s.probes.Sketch[i] = t.limit(s.reaches[i], sketchMost, c.sketchScale)
+			s.probes.Upper[i] = t.limit(s.reaches[i], upperMost, c.upperScale)
 		}
 	}
 }
 
 const (
-	sketchStep = 32 // groups of the sketch that are read at once
-	// The sketch pays while it rules out all but one row in so many: what it leaves is compared in full, each from a place
-	// of its own in memory. Where it does not pay, the next sketchRest groups are scanned without, and then it is tried
-	// again, for more may be known by then; if in vain, after twice as many, and so on.
-	sketchPays     = 32
+	sketchStep = 64 // groups of the sketch that are read at once
+	// The sketch pays while it rules out all but one row in so many: of what it leaves each row is looked at by itself. Where
+	// it does not pay, the next sketchRest groups are scanned without, and then it is tried again, for more may be known by
+	// then; if in vain, after twice as many, and so on.
+	sketchPays     = 4
 	sketchRest     = 256
 	sketchRestMost = 8192
 )
 
-// candidate is a row that the sketch did not rule out, with its sum there.
-type candidate struct {
-	b        *block
-	row, sum int32
-	mark     uint32
+// sketched compares n groups of a block with the only probe, by the sketch first.
+func (s *scan) sketched(b *block, from, n int) {
+	g, size, first := s.p.g, kernel.SketchBytes(s.p.g.coding.dim), from*kernel.Rows
+	g.kernel.ScanSketch(s.probes, 0, b.sketch[from*size:], n, s.hits)
+	s.read += n * size
+	if len(s.hits.Where) > n*kernel.Rows/sketchPays {
+		s.rest = min(max(2*s.rest, sketchRest), sketchRestMost)
+		s.skip = s.rest
+	}
+	second := kernel.SecondBytes(g.coding.dim)
+	s.read += len(s.hits.Where) * (second + 4)
+	g.kernel.Second(s.probes, 0, b.second[first*second:], b.upper[first:], s.hits)
+	s.finish(b, first)
 }
 
-// mostLeft is how many candidates are kept before they are compared.
-const mostLeft = 8192
-
-// sketched reads the sketch of groups of a block, from from on and below to, and keeps the rows that it does not rule out
-// for the only probe. It returns how many groups it took; it stops where the sketch does not pay.
-func (s *scan) sketched(b *block, from, to int) (groups int) {
-	g, size := s.p.g, kernel.SketchBytes(s.p.g.coding.dim)
-	for at := from; at < to; at += sketchStep {
-		n := min(sketchStep, to-at)
-		g.kernel.Sketch(s.probes, b.sketch[at*size:], n, s.hits)
-		s.read += n * size
-		if len(s.hits.Where) > n*kernel.Rows/sketchPays {
-			s.rest = min(max(2*s.rest, sketchRest), sketchRestMost)
-			s.skip = s.rest
-			break
-		}
-		groups += n
-		for h, r := range s.hits.Where {
-			if r := at*kernel.Rows + int(r); r < len(b.rows) {
-				mark := kernel.RowMark(group(b.sketch, r, size), r%kernel.Rows)
-				s.left = append(s.left, candidate{b: b, row: int32(r), sum: s.hits.Sums[h], mark: mark})
-			}
-		}
-	}
-	return groups
-}
-
-// compareLeft compares candidates in full, the most promising first: once they are known, the sketch rules out most of the
-// others after all, and these cost nothing but their place in the list.
-func (s *scan) compareLeft() {
-	const first = 4 // so many of the greatest sums come before all others
-	for range min(first, len(s.left)) {
-		best := 0
-		for i := range s.left {
-			if s.left[i].sum > s.left[best].sum {
-				best = i
-			}
-		}
-		c := s.left[best]
-		s.left[best] = s.left[len(s.left)-1]
-		s.left = s.left[:len(s.left)-1]
-		s.compare(c.b, int(c.row), 0)
-	}
-	s.update()
-	dim := s.p.g.coding.dim
-	still := s.left[:0]
-	for _, c := range s.left {
-		if s.probes.Sketch.Passes(c.sum, c.mark) {
-			still = append(still, c)
-		}
-	}
-	const ahead = 4 // candidates that are asked for before they are compared
-	for i, c := range still {
-		if i+ahead < len(still) {
-			s.p.g.kernel.Prefetch(still[i+ahead].b.vector(int(still[i+ahead].row), dim))
-		}
-		s.compare(c.b, int(c.row), 0)
-	}
-	s.left = s.left[:0]
-}
-
-// compare compares row r of a block with probe i in full.
-func (s *scan) compare(b *block, r, i int) {
-	g := s.p.g
-	s.read += 4 * g.coding.dim
-	found := float32(g.kernel.Dot(s.p.targets[i].vector, b.vector(r, g.coding.dim)))
-	if top := &s.tops[i]; found >= max(s.least[i], top.least) {
-		top.offer(found, &b.rows[r])
-		s.p.raise(i, top.least)
-	}
-}
-
-// scan compares n groups of a block, and in full the rows that the planes do not rule out.
-func (s *scan) scan(b *block, from, n int) {
+// tiled compares n groups of a block with all probes, by their upper four bits at once.
+func (s *scan) tiled(b *block, from, n int) {
 	g := s.p.g
 	dim, first := g.coding.dim, from*kernel.Rows
-	g.kernel.Scan(s.probes, b.groups[from*kernel.GroupBytes(dim):], n, s.hits)
-	g.kernel.Back(s.probes, b.back[first*kernel.BackBytes(dim):], b.backMarks[first:], s.hits)
-	s.read += n*kernel.GroupBytes(dim) + len(s.hits.Where)*(kernel.BackBytes(dim)+4)
+	sketch, second, size := kernel.SketchBytes(dim), kernel.SecondBytes(dim), kernel.TileBytes(dim)
+	if s.tile == nil {
+		s.tile = make([]byte, s.groups*size)
+	}
+	s.hits.Reset()
+	for at := from; at < from+n; at += s.groups {
+		groups, row := min(s.groups, from+n-at), at*kernel.Rows
+		whole := (groups + kernel.TileGroups - 1) / kernel.TileGroups * kernel.TileGroups
+		g.kernel.Tile(dim, groups, b.sketch[at*sketch:], b.second[row*second:], b.upper[row:], s.tile)
+		if s.hits.Room() < whole*kernel.Rows*len(s.tops) {
+			s.finish(b, first)
+			s.hits.Reset()
+		}
+		before := len(s.hits.Where)
+		g.kernel.ScanTile(s.probes, s.tile, whole, row-first, s.hits)
+		if groups < whole {
+			s.dropFrom(before, row-first+groups*kernel.Rows)
+		}
+	}
+	s.read += n * (sketch + kernel.Rows*(second+4))
+	s.finish(b, first)
+}
+
+// dropFrom drops hits, from the given one on, in rows from the given one on: what fills up a tile.
+func (s *scan) dropFrom(hit, row int) {
+	kept := hit
+	for i := hit; i < len(s.hits.Where); i++ {
+		if int(s.hits.Where[i]&0xffff) < row {
+			s.hits.Where[kept], s.hits.Sums[kept] = s.hits.Where[i], s.hits.Sums[i]
+			kept++
+		}
+	}
+	s.hits.Where, s.hits.Sums = s.hits.Where[:kept], s.hits.Sums[:kept]
+}
+
+// finish looks at the rows of a block that sketch and second plane do not rule out, counted from first: by the third plane,
+// and by the whole code if that does not rule them out either.
+func (s *scan) finish(b *block, first int) {
+	g := s.p.g
+	third := kernel.ThirdBytes(g.coding.dim)
+	g.kernel.Third(s.probes, b.third[first*third:], b.marks[first:], s.hits)
+	s.read += len(s.hits.Where) * (third + 4)
 	for h, where := range s.hits.Where {
 		i, r := int(where>>16), first+int(where&0xffff)
 		if r >= len(b.rows) {
 			continue // no row, only room for one
 		}
-		front := s.hits.Sums[h] - s.probes.Limits[i].Start
-		if s.p.targets[i].passes(s.reaches[i], g.coding, front, s.hits.Backs[h], s.hits.Marks[h]) {
+		upper := s.hits.Sums[h] - s.probes.Upper[i].Start
+		if s.p.targets[i].passes(s.reaches[i], g.coding, upper, s.hits.Backs[h], s.hits.Marks[h]) {
 			s.compare(b, r, i)
 		}
+	}
+}
+
+// compare compares the whole code of row r of a block with probe i.
+func (s *scan) compare(b *block, r, i int) {
+	g := s.p.g
+	s.read += codeBytes*g.coding.dim + 4
+	b.code(r, s.code)
+	found := s.p.targets[i].score(g.kernel, s.code, b.scales[r])
+	if top := &s.tops[i]; found >= max(s.least[i], top.least) {
+		top.offer(found, &b.rows[r])
+		s.p.raise(i, top.least)
 	}
 }

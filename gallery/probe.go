@@ -6,40 +6,46 @@ import (
 	"github.com/visage-face/visage/gallery/internal/kernel"
 )
 
-// probe is a vector that is searched for, in full and as codes.
+// probe is a vector that is searched for: its code, and the same to the upper eight bits, which meet the planes.
 type probe struct {
-	vector []float32
-	norm   float64
-	codes  []int8  // -127 to 127
-	sum    int     // of the codes
-	length float64 // of the codes as a vector
-	off    float64 // the angle between vector and codes
+	numbers []int16
+	inverse float64 // one by the length of the code
+	codes   []int8  // -127 to 127
+	sum     int     // of the codes
+	length  float64 // of the codes as a vector
+	off     float64 // the angle between the two
 }
 
-func newProbe(v []float32, square float64) probe {
-	p := probe{vector: v, codes: make([]int8, len(v))}
-	most := float32(0)
-	for _, x := range v {
-		most = max(most, x, -x)
-	}
-	var along float64
-	long := 0
-	for i, x := range v {
-		code := int(math.Round(float64(x) * 127 / float64(most)))
-		p.codes[i] = int8(code)
+func newProbe(c Code) probe {
+	dim := len(c) / codeBytes
+	p := probe{numbers: make([]int16, dim), inverse: c.inverse(), codes: make([]int8, dim)}
+	var along, long int64
+	for i := range dim {
+		number := c.number(i)
+		code := (number + 128) >> 8
+		p.numbers[i], p.codes[i] = int16(number), int8(code)
 		p.sum += code
-		along += float64(x) * float64(code)
-		long += code * code
+		along += int64(number) * int64(code)
+		long += int64(code) * int64(code)
 	}
-	p.norm, p.length = math.Sqrt(square), math.Sqrt(float64(long))
-	// The angle by its sine: near zero its cosine would lose half of the digits.
-	p.off = math.Asin(math.Sqrt(max(1-along*along/(square*float64(long)), 0) + 1e-15))
+	p.length = math.Sqrt(float64(long))
+	// The angle by its sine: near zero its cosine would lose half of the digits. Codes that are all zero say nothing.
+	cos := 0.0
+	if long > 0 {
+		cos = float64(along) * p.inverse / p.length
+	}
+	p.off = math.Asin(math.Sqrt(max(1-cos*cos, 0) + 1e-15))
 	return p
 }
 
-// scoreSlack is more than the rounding of a score: half a unit in the last place of float32 near 1, and what the sum and
-// the angles lose in float64.
-const scoreSlack = 2e-7
+// forget clears what is as good as the face.
+func (p *probe) forget() {
+	clear(p.numbers)
+	clear(p.codes)
+}
+
+// scoreSlack is more than a score is off by its definition: it is rounded to float32, and so is one of its factors.
+const scoreSlack = 4e-7
 
 // reach is what a row must have for its score to be at least a given one: an angle from the probe's codes that is at most
 // wide, the sum of the angle that the score allows and the one between the probe and its codes.
@@ -48,10 +54,9 @@ type reach struct {
 	cos, sin float64
 }
 
-// reach returns what a row must have for a score of least; longest is the length of the longest vector among the rows.
-func (p *probe) reach(least float32, longest float64) reach {
-	cos := (float64(least) - scoreSlack) / (p.norm * longest)
-	wide := math.Acos(min(max(cos, -1), 1)) + p.off
+// reach returns what a row must have for a score of least.
+func (p *probe) reach(least float32) reach {
+	wide := math.Acos(min(max(float64(least)-scoreSlack, -1), 1)) + p.off
 	if wide >= math.Pi/2 {
 		return reach{all: true}
 	}
@@ -59,9 +64,8 @@ func (p *probe) reach(least float32, longest float64) reach {
 	return reach{cos: cos, sin: sin}
 }
 
-// limit says the same to a kernel, about a plane whose codes' vectors have numbers of up to most, and marks of that scale.
-// With n the numbers that the plane holds, and 2n-most the code's vector, the sum that a row must reach is
-// Σu(2n-most) = 2Σun - most·Σu.
+// limit says the same to a kernel, about planes that stand for numbers of up to most, and marks of that scale. With n what
+// the planes hold, and 2n-most what they stand for, the sum that a row must reach is Σu(2n-most) = 2Σun - most·Σu.
 func (p *probe) limit(r reach, most int, scale float64) kernel.Limit {
 	if r.all {
 		return kernel.Limit{Start: 1 << 29} // more than any sum takes from it: they stay below 15·127·dimMost
@@ -78,13 +82,17 @@ func (p *probe) limit(r reach, most int, scale float64) kernel.Limit {
 	}
 }
 
-// passes says the same of a row whose sums over both planes are known. front is Σun, back the sum over the lower halves,
-// 0 to 15: the codes are 16n+l-128, and their vector twice that and one.
-func (p *probe) passes(r reach, c coding, front, back int32, mark uint32) bool {
+// passes says the same of a row whose sums are known: upper that over sketch and second plane, third that over the third.
+func (p *probe) passes(r reach, c coding, upper, third int32, mark uint32) bool {
 	if r.all {
 		return true
 	}
-	sum := 2*(16*int(front)+int(back)-128*p.sum) + p.sum
-	need := p.length / c.backScale * (r.cos*float64(mark&0xffff) - r.sin*float64(mark>>16))
+	sum := 2*(16*int(upper)+int(third)) - mostMost*p.sum
+	need := p.length / c.scale * (r.cos*float64(mark&0xffff) - r.sin*float64(mark>>16))
 	return float64(sum) >= need-1e-6*math.Abs(need)
+}
+
+// score is the score of a row's code, one by whose length is scale.
+func (p *probe) score(k *kernel.Kernel, code []int16, scale float32) float32 {
+	return score(k.Dot(p.numbers, code), p.inverse, scale)
 }

@@ -82,9 +82,7 @@ type target struct {
 func (g *Gallery) newSearch(ctx context.Context, q Query, probes []Code) *search {
 	s := &search{ctx: ctx, done: make(chan struct{}), lead: make(chan []*search, 1)}
 	for _, c := range probes {
-		v := make([]float32, g.coding.dim)
-		c.decode(v)
-		t := target{probe: newProbe(v, g.kernel.Dot(v, v)), k: q.K, least: -3, byOwner: q.ByOwner}
+		t := target{probe: newProbe(c), k: q.K, least: -3, byOwner: q.ByOwner}
 		if q.Within > 0 {
 			t.least = 1 - q.Within
 		}
@@ -93,11 +91,10 @@ func (g *Gallery) newSearch(ctx context.Context, q Query, probes []Code) *search
 	return s
 }
 
-// forget clears the vectors and codes of the probes, which are as good as the faces.
+// forget clears what is as good as the faces.
 func (s *search) forget() {
 	for i := range s.targets {
-		clear(s.targets[i].vector)
-		clear(s.targets[i].codes)
+		s.targets[i].forget()
 	}
 }
 

@@ -102,7 +102,7 @@ func (t *top) merge(other *top) {
 	}
 }
 
-// sorted returns the matches, best first. Rounding may take the distance of equal vectors below 0: it is put right here.
+// sorted returns the matches, best first.
 func (t *top) sorted() []Match {
 	slices.SortFunc(t.heap, func(a, b scored) int {
 		switch {
@@ -115,7 +115,7 @@ func (t *top) sorted() []Match {
 	})
 	matches := make([]Match, len(t.heap))
 	for i, s := range t.heap {
-		matches[i] = Match{ID: s.row.id, Owner: s.row.owner, Distance: min(max(1-s.score, 0), 2)}
+		matches[i] = Match{ID: s.row.id, Owner: s.row.owner, Distance: distance(s.score)}
 	}
 	return matches
 }

@@ -15,15 +15,18 @@ import (
 type baselines struct {
 	crowd  *crowd
 	kernel *kernel.Kernel
-	// plane is as much memory as codes of eight bits and a mark a row take: that of a front plane for vectors twice as long.
+	// plane is as much memory as codes of eight bits and a mark a row take: it is scanned as a tile.
 	plane  *arena.Buffer
 	groups int
 }
 
 func newBaselines(c *crowd) (*baselines, error) {
-	b := &baselines{crowd: c, kernel: kernel.Available()[0], groups: (c.gallery.Len() + kernel.Rows - 1) / kernel.Rows}
+	const rows = kernel.Rows * kernel.TileGroups
+	b := &baselines{
+		crowd: c, kernel: kernel.Available()[0], groups: (c.gallery.Len() + rows - 1) / rows * kernel.TileGroups,
+	}
 	var err error
-	if b.plane, err = arena.New(b.groups * kernel.GroupBytes(2*c.dim)); err != nil {
+	if b.plane, err = arena.New(b.groups * kernel.TileBytes(c.dim)); err != nil {
 		return nil, err
 	}
 	all := b.plane.Bytes() // something in every page, for the system to have given it
@@ -47,30 +50,28 @@ func share(n int, f func(from, to int)) {
 }
 
 // size is how much read reads.
-func (b *baselines) size() int { return b.groups * kernel.GroupBytes(2*b.crowd.dim) }
+func (b *baselines) size() int { return b.groups * kernel.TileBytes(b.crowd.dim) }
 
 // read reads the plane from one end to the other and does next to nothing with it.
 func (b *baselines) read() {
-	all := b.plane.Bytes()
-	share(b.groups, func(from, to int) {
-		part := all[from*kernel.GroupBytes(2*b.crowd.dim) : to*kernel.GroupBytes(2*b.crowd.dim)]
-		kernel.Read(part)
-	})
+	all, size := b.plane.Bytes(), kernel.TileBytes(b.crowd.dim)
+	share(b.groups, func(from, to int) { kernel.Read(all[from*size : to*size]) })
 }
 
 // int8 compares a probe with the plane, as a search would that had codes of eight bits only and no proof to make: it reads
 // as many bytes, and no row passes.
 func (b *baselines) int8() {
-	dim, size := 2*b.crowd.dim, kernel.GroupBytes(2*b.crowd.dim)
+	dim, size := b.crowd.dim, kernel.TileBytes(b.crowd.dim)
 	codes := make([]int8, dim)
 	for i := range codes {
 		codes[i] = int8(i)
 	}
 	const most = 64 // groups at once
-	share(b.groups, func(from, to int) {
+	share(b.groups/kernel.TileGroups, func(from, to int) {
 		probes, hits := b.kernel.NewProbes(dim, [][]int8{codes}), kernel.NewHits(most*kernel.Rows, 1)
-		for ; from < to; from += most {
-			b.kernel.Scan(probes, b.plane.Bytes()[from*size:], min(most, to-from), hits)
+		for from, to = from*kernel.TileGroups, to*kernel.TileGroups; from < to; from += most {
+			hits.Reset()
+			b.kernel.ScanTile(probes, b.plane.Bytes()[from*size:], min(most, to-from), 0, hits)
 		}
 	})
 }

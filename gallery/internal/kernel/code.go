@@ -1,80 +1,79 @@
 package kernel
 
-import "math"
+import "encoding/binary"
 
-// Coded is what Code finds out about a vector's codes: for the sketch, the front plane and both planes together, the
-// product of the vector with that of the codes, and the squared length of the latter.
+// Coded is what Code finds out about a row: for the sketch, the sketch and the second plane, and these with the third, the
+// product of its codes with what the planes stand for, and the squared length of the latter; and the squared length of the
+// codes themselves.
 //
-// The vector of a code is made of odd numbers, the middles of cells in halves of a cell: of a code c of both planes,
-// -128 to 127, 2c+1; of its upper half h = ⌊c/16⌋, 2h+1; and of a sketch's code q, 2q-3.
+// What n bits of a code stand for is the middle of the codes that begin with them, in halves of as many codes as there
+// are: of the upper n bits h, 0 to 2ⁿ-1, it is 2h+1-2ⁿ.
 type Coded struct {
-	Along [3]float64
-	Long  [3]int64
-
-	sums [3]int32 // of the part that is coded by a kernel
+	Along, Long [3]int64
+	Square      int64
 }
 
-// Peak returns the largest number of a vector, whatever its sign.
-func (k *Kernel) Peak(v []float32) float32 {
-	whole := len(v) &^ 7
-	most := float32(0)
-	if whole > 0 {
-		most = k.peak(&v[0], whole)
-	}
-	for _, x := range v[whole:] {
-		most = max(most, x, -x)
-	}
-	return most
-}
-
-// Code codes a vector. It writes codes of both planes plus 128 to codes, the cell ⌊x·scale⌋ of each number as far as
-// there are cells, and those of the sketch to sketch: 2 for what is at least 0 and 3 for what is at least cell, 1 and 0 for
-// the same below zero.
-func (k *Kernel) Code(v []float32, scale, cell float32, codes, sketch []byte, out *Coded) {
+// Code takes a row apart: its codes, of 16 bits, little endian, none of them below -32,767, become what the planes hold of
+// it. sketch and second have SecondBytes, third ThirdBytes and last LastBytes bytes.
+func (k *Kernel) Code(codes []byte, sketch, second, third, last []byte, out *Coded) {
+	dim := len(codes) / 2
 	*out = Coded{}
-	codes, sketch = codes[:len(v)], sketch[:len(v)]
-	whole := len(v) &^ 7
+	whole := dim &^ 31
 	if whole > 0 {
-		k.code(&v[0], whole, scale, cell, &codes[0], &sketch[0], &out.Along, &out.sums)
+		_, _, _, _ = sketch[whole/4-1], second[whole/4-1], third[whole/2-1], last[whole-1]
+		k.code(&codes[0], whole, &sketch[0], &second[0], &third[0], &last[0], out)
 	}
-	for i, sum := range out.sums {
-		out.Long[i] = int64(sum)
-	}
-	for i := whole; i < len(v); i++ {
-		code(v[i], scale, cell, &codes[i], &sketch[i], &out.Along, &out.Long)
-	}
-}
-
-// code codes one number.
-func code[N int32 | int64](x, scale, cell float32, c, s *byte, along *[3]float64, long *[3]N) {
-	both := int(min(max(math.Floor(float64(x*scale)), -128), 127))
-	sketch := 1
-	if x >= cell || x <= -cell {
-		sketch = 3
-	}
-	if math.Signbit(float64(x)) {
-		sketch = -sketch
-	}
-	*c, *s = byte(both+128), byte((sketch+3)/2)
-	for i, n := range [3]int{sketch, 2*(both>>4) + 1, 2*both + 1} {
-		along[i] += float64(x) * float64(n)
-		long[i] += N(n * n)
+	if whole < dim {
+		clear(third[whole/2:])
+		codeRest(codes[2*whole:], sketch[whole/4:], second[whole/4:], third[whole/2:], last[whole:], out)
 	}
 }
 
-func codePortable(
-	v *float32, n int, scale, cell float32, codes, sketch *byte, along *[3]float64, long *[3]int32,
-) {
-	vs, cs, ss := slice(v, n), slice(codes, n), slice(sketch, n)
-	for i, x := range vs {
-		code(x, scale, cell, &cs[i], &ss[i], along, long)
+// codeRest is Code in Go, for any number of codes. It adds to out.
+func codeRest(codes []byte, sketch, second, third, last []byte, out *Coded) {
+	clear(sketch)
+	clear(second)
+	clear(third)
+	clear(last)
+	for d := range len(codes) / 2 {
+		c := int64(int16(binary.LittleEndian.Uint16(codes[2*d:])))
+		bits := uint16(c + 1<<15)
+		place, shift := d/16*4+d%4, d/4%4*2
+		sketch[place] |= byte(bits>>14) << shift
+		second[place] |= byte(bits>>12&3) << shift
+		third[d/8*4+d%4] |= byte(bits>>8&15) << (d / 4 % 2 * 4)
+		last[d] = byte(bits)
+		for i, n := range [3]int{2, 4, 8} {
+			middle := int64(2*int(bits>>(16-n)) + 1 - 1<<n)
+			out.Along[i] += c * middle
+			out.Long[i] += middle * middle
+		}
+		out.Square += c * c
 	}
 }
 
-func peakPortable(v *float32, n int) float32 {
-	most := float32(0)
-	for _, x := range slice(v, n) {
-		most = max(most, x, -x)
+// Row puts the codes of a row together again, row r of a group of the sketch and rows of the other planes. It is the
+// reverse of Code.
+func Row(codes []int16, group []byte, r int, second, third, last []byte) {
+	for j := 0; 16*j < len(codes); j++ {
+		upper := binary.LittleEndian.Uint32(group[vectorBytes*(1+j)+4*r:])
+		lower := binary.LittleEndian.Uint32(second[4*j:])
+		for i := 0; i < 4 && 16*j+4*i < len(codes); i++ {
+			// Four codes at once, a byte of each. A half of the third plane serves four, then the other half.
+			half := binary.LittleEndian.Uint32(third[8*j+i/2*4:]) >> (i % 2 * 4) & 0x0f0f0f0f
+			high := upper>>(2*i)&0x03030303<<6 | lower>>(2*i)&0x03030303<<4 | half
+			four := spread(high)<<8 | spread(binary.LittleEndian.Uint32(last[16*j+4*i:]))
+			for k := 16*j + 4*i; k < min(16*j+4*i+4, len(codes)); k++ {
+				codes[k] = int16(four ^ 1<<15)
+				four >>= 16
+			}
+		}
 	}
-	return most
+}
+
+// spread puts four bytes into lanes of 16 bits.
+func spread(b uint32) uint64 {
+	x := uint64(b)
+	x = (x | x<<16) & 0x0000ffff0000ffff
+	return (x | x<<8) & 0x00ff00ff00ff00ff
 }

@@ -1,53 +1,74 @@
 // Package kernel compares probes with many rows of small integers at once: the inner loops of a search, in assembly where
 // the processor has the instructions, and in Go, which says what the others must do to the bit.
 //
-// # Layout
+// # Planes
 //
-// A row is a vector of codes of eight bits. Their upper halves form the front plane, which every search reads, their
-// lower halves the back plane, which is read for the few rows that the front plane does not rule out.
+// A row is a vector of codes of 16 bits, signed, in offset binary: code plus 32,768. Its bits are spread over four planes,
+// and nothing of it is held anywhere else:
 //
-// Beside them stands the sketch, of codes of two bits that are made for it alone, which tells a search with one probe that
-// wants only what is near enough without the planes.
+//	sketch  bits 15 and 14   0 to 3     2 bits a code
+//	second  bits 13 and 12   0 to 3     2 bits a code
+//	third   bits 11 to 8     0 to 15    4 bits a code
+//	last    bits 7 to 0      0 to 255   8 bits a code
 //
-// The front plane comes in groups of 16 rows. A group is 16 marks, one a row, followed by vectors of 64 bytes: bytes 4r
-// to 4r+3 of vector j belong to row r and hold the upper halves, as 0 to 15, of its codes 8j to 8j+3 in the lower
-// nibbles and of its codes 8j+4 to 8j+7 in the upper ones. So a vector is loaded, split in two and multiplied with four
+// What a plane adds to a sum of products with a probe's codes is a sum of its own, so the sum over the upper n bits of a row
+// follows from that over fewer and one plane more.
+//
+// The sketch comes in groups of 16 rows. A group is 16 marks, one a row, followed by vectors of 64 bytes: bits 2i and 2i+1
+// of byte 4r+k of vector j belong to code 16j+4i+k of row r. So a vector is loaded, split in four and multiplied with four
 // codes of a probe in every lane, and lane r ends with the sum of row r: nothing is ever added across lanes.
 //
-// The sketch is made the same way: bits 2i and 2i+1 of byte 4r+k of vector j are code 16j+4i+k of row r.
+// The others are one row after another. The second plane has the bytes of a row in the order of the sketch: bits 2i and
+// 2i+1 of byte 4j+k belong to code 16j+4i+k. Byte 4j+k of the third plane holds the bits of code 8j+k in its lower half
+// and those of code 8j+4+k in its upper one. Byte i of the last plane belongs to code i. Rows of the third and the last
+// plane are multiples of 16 bytes long.
+//
+// A tile is the upper four bits of some groups, 0 to 15, taken apart for many probes to meet: of each group its marks, and
+// vectors of 64 bytes of which byte 4r+k of vector j is code 4j+k of row r.
+//
+// Codes behind the last are zero in probes and on every plane.
 //
 // A mark is two numbers of 16 bits, never negative. With the weights of a Limit they say what a row's sum must reach.
-//
-// The back plane is one row after another, each of a multiple of 16 bytes: byte 4j+k holds the lower halves of codes
-// 8j+k and 8j+4+k. Codes behind the last are zero, in rows and probes alike.
 package kernel
 
 import "encoding/binary"
 
-// Rows is the number of rows in a group of the front plane.
+// Rows is the number of rows in a group.
 const Rows = 16
 
-// vectorBytes is the size of a vector of the front plane, and of a group's marks.
+// vectorBytes is the size of a vector of a group, and of a group's marks.
 const vectorBytes = 64
 
-// Vectors returns the number of vectors that hold so many codes a row.
-func Vectors(dim int) int { return (dim + 7) / 8 }
+// DimMost is the largest number of codes a row may have: sums of products of a code with one of 8 bits stay within 32 bits
+// in every lane.
+const DimMost = 2048
 
-// GroupBytes returns the size of a group of the front plane.
-func GroupBytes(dim int) int { return vectorBytes * (1 + Vectors(dim)) }
+// Words returns the number of vectors that a group of the sketch has for so many codes a row: 16 codes each.
+func Words(dim int) int { return (dim + 15) / 16 }
 
 // SketchBytes returns the size of a group of the sketch.
-func SketchBytes(dim int) int { return vectorBytes * (1 + sketchVectors(dim)) }
+func SketchBytes(dim int) int { return vectorBytes * (1 + Words(dim)) }
 
-func sketchVectors(dim int) int { return (dim + 15) / 16 }
+// SecondBytes returns the size of a row of the second plane.
+func SecondBytes(dim int) int { return 4 * Words(dim) }
 
-// BackBytes returns the size of a row of the back plane.
-func BackBytes(dim int) int { return (4*Vectors(dim) + 15) &^ 15 }
+// ThirdBytes returns the size of a row of the third plane.
+func ThirdBytes(dim int) int { return (4*((dim+7)/8) + 15) &^ 15 }
 
-// Mark packs the two numbers that the front plane keeps of a row beside its codes, each 0 to 32,767.
+// LastBytes returns the size of a row of the last plane.
+func LastBytes(dim int) int { return 16 * Words(dim) }
+
+// TileBytes returns the size of a group in a tile.
+func TileBytes(dim int) int { return vectorBytes * (1 + 4*Words(dim)) }
+
+// Slack is how many bytes behind the rows of a plane a kernel may read, whatever they hold.
+const Slack = 64
+
+// Mark packs the two numbers that a plane keeps of a row beside its codes, each 0 to 65,535. Those of marks that kernels
+// compare with are at most 32,767.
 func Mark(first, second int) uint32 { return uint32(first) | uint32(second)<<16 }
 
-// Limit says which rows pass a scan: those for which Start plus the sum of products is at least
+// Limit says which rows pass: those for which Start plus the sum of products is at least
 // (mark1·weight1 + mark2·weight2) >> Shift. No sum that is formed here may leave 32 bits; that is the caller's duty.
 type Limit struct {
 	Weights uint32 // two signed numbers of 16 bits, the lower half for the first of a mark
@@ -61,46 +82,24 @@ func Weights(first, second int) uint32 {
 	return uint32(uint16(int16(first))) | uint32(uint16(int16(second)))<<16
 }
 
-// Passes says whether a row with that mark passes with a sum.
-func (l *Limit) Passes(sum int32, mark uint32) bool { return sum >= l.threshold(mark) }
-
-// RowMark returns the mark of row r of a group of the front plane or the sketch.
-func RowMark(group []byte, r int) uint32 { return binary.LittleEndian.Uint32(group[4*r:]) }
-
 // Never is a limit that no row passes.
 func Never() Limit { return Limit{Start: -1 << 30} }
 
-// Pack splits a row's codes, plus 128, into what the two planes keep of them: four bytes a vector for the front plane,
-// BackBytes for the back plane. codes is a multiple of 16 long and zero behind the last code.
-func Pack(codes, front, back []byte) {
-	clear(back)
-	for j := 0; j < len(front); j += 4 {
-		low, high := binary.LittleEndian.Uint32(codes[2*j:]), binary.LittleEndian.Uint32(codes[2*j+4:])
-		binary.LittleEndian.PutUint32(front[j:], low>>4&0x0f0f0f0f|high&0xf0f0f0f0)
-		binary.LittleEndian.PutUint32(back[j:], low&0x0f0f0f0f|high&0x0f0f0f0f<<4)
-	}
+// threshold returns what the sum of the row with that mark must reach.
+func (l *Limit) threshold(m uint32) int32 {
+	return (int32(m&0xffff)*int32(int16(l.Weights)) + int32(m>>16)*int32(int16(l.Weights>>16))) >> l.Shift
 }
 
-// PackSketch packs a row's codes for the sketch, 0 to 3: four bytes for every 16. codes is a multiple of 16 long and zero
-// behind the last code.
-func PackSketch(codes, sketch []byte) {
-	for j := 0; j < len(sketch); j += 4 {
-		c := codes[4*j:][:16]
-		binary.LittleEndian.PutUint32(sketch[j:], binary.LittleEndian.Uint32(c)|binary.LittleEndian.Uint32(c[4:])<<2|
-			binary.LittleEndian.Uint32(c[8:])<<4|binary.LittleEndian.Uint32(c[12:])<<6)
-	}
-}
-
-// SetRow writes a row's mark and what was packed for the plane into row r of a group of the front plane or the sketch.
-func SetRow(group []byte, r int, mark uint32, front []byte) {
+// SetRow writes a row's mark and what the sketch holds of it into row r of a group.
+func SetRow(group []byte, r int, mark uint32, sketch []byte) {
 	binary.LittleEndian.PutUint32(group[4*r:], mark)
-	for at := 4 * r; len(front) > 0; front = front[4:] {
+	for at := 4 * r; len(sketch) > 0; sketch = sketch[4:] {
 		at += vectorBytes
-		copy(group[at:at+4], front[:4])
+		copy(group[at:at+4], sketch[:4])
 	}
 }
 
-// CopyRow copies row from of a group over row to of another one of the same plane.
+// CopyRow copies row from of a group of the sketch over row to of another one.
 func CopyRow(dst []byte, to int, src []byte, from int) {
 	for at := 0; at < len(src); at += vectorBytes {
 		copy(dst[at+4*to:][:4], src[at+4*from:])
@@ -114,9 +113,9 @@ func ClearRow(group []byte, r int) {
 	}
 }
 
-// Hits are the rows that passed a scan. Where holds the number of the probe in its upper half and that of the row,
-// counted from the first group of the scan, in its lower half; Sums what Limit was compared with; Backs, after Back, the
-// sums over the back plane and Marks the marks that belong to it.
+// Hits are rows that passed. Where holds the number of the probe in its upper half and that of the row, counted from the
+// first of the scan, in its lower half; Sums what Limit was compared with; Backs, after Third, the sums over the third
+// plane and Marks the marks that belong to it.
 type Hits struct {
 	Where []uint32
 	Sums  []int32
@@ -132,46 +131,61 @@ func NewHits(rows, probes int) *Hits {
 	}
 }
 
-// Probes are vectors of codes that are compared with rows in one pass.
+// Reset empties the hits.
+func (h *Hits) Reset() { h.Where, h.Sums = h.Where[:0], h.Sums[:0] }
+
+// Room returns how many hits more there is room for.
+func (h *Hits) Room() int { return cap(h.Where) - Rows - len(h.Where) }
+
+// Probes are vectors of codes of 8 bits that are compared with rows in one pass.
 type Probes struct {
-	Limits []Limit // one a probe; may be changed between scans
-	Sketch Limit   // the same for Sketch, of a single probe
+	Sketch []Limit // one a probe: the least that a row of the sketch must have. They may be changed between calls
+	Upper  []Limit // the same over sketch and second plane together
 
 	n, dim int
-	blocks []block
-	sketch []int8 // of a single probe
-	back   []int8 // of each probe: what meets lower nibbles of the back plane, then what meets upper ones
+	blocks []block // of the probes in order
+	sketch []int8  // of each probe, its codes
+	second []int8  // of each probe, four rows of the second plane: the codes that meet the bits 0 and 1, 2 and 3, and so on; and Slack
+	third  []int8  // of each probe, two rows of the third plane: the codes that meet lower halves, and those that meet upper ones
 }
 
-// block is a number of probes that a kernel takes together.
+// block is some probes that meet a tile together. Their codes stand as they are needed: four of each probe for every vector.
 type block struct {
 	first, width int
-	codes        []int8 // for each vector, of each probe, eight codes
+	codes        []int8
 }
 
 // NewProbes prepares probes of dim codes each, of which -128 is not one, for a kernel.
 func (k *Kernel) NewProbes(dim int, codes [][]int8) *Probes {
-	p := &Probes{n: len(codes), dim: dim, back: make([]int8, 2*BackBytes(dim)*len(codes))}
-	for at := 0; at < p.n; {
-		width := k.width(p.n - at)
-		b := block{first: at, width: width, codes: make([]int8, width*8*Vectors(dim))}
-		for i := range min(width, p.n-at) {
+	n, padded := len(codes), 16*Words(dim)
+	p := &Probes{
+		n: n, dim: dim, sketch: make([]int8, n*padded), second: make([]int8, n*4*SecondBytes(dim)+Slack),
+		third: make([]int8, n*2*ThirdBytes(dim)),
+	}
+	for i, c := range codes {
+		copy(p.sketch[i*padded:], c)
+		second, third := p.second[i*4*SecondBytes(dim):], p.third[i*2*ThirdBytes(dim):]
+		for d, code := range c {
+			second[d/4%4*SecondBytes(dim)+d/16*4+d%4] = code
+			third[d/4%2*ThirdBytes(dim)+d/8*4+d%4] = code
+		}
+	}
+	limits := 0
+	for at := 0; at < n; {
+		width := k.width(n - at)
+		b := block{first: at, width: width, codes: make([]int8, width*padded)}
+		for i := range min(width, n-at) {
 			for d, code := range codes[at+i] {
-				b.codes[(d/8*width+i)*8+d%8] = code
-				p.back[(2*(at+i)+d/4%2)*BackBytes(dim)+d/8*4+d%4] = code
+				b.codes[(d/4*width+i)*4+d%4] = code
 			}
 		}
 		p.blocks = append(p.blocks, b)
 		at += width
+		limits = at
 	}
-	if p.n == 1 {
-		p.sketch = make([]int8, 16*sketchVectors(dim))
-		copy(p.sketch, codes[0])
-	}
-	last := p.blocks[len(p.blocks)-1]
-	p.Limits = make([]Limit, last.first+last.width)
-	for i := range p.Limits {
-		p.Limits[i] = Never()
+	p.Sketch, p.Upper = make([]Limit, limits), make([]Limit, limits)
+	for i := range limits {
+		p.Sketch[i], p.Upper[i] = Never(), Never()
 	}
 	return p
 }
@@ -179,82 +193,109 @@ func (k *Kernel) NewProbes(dim int, codes [][]int8) *Probes {
 // Len returns the number of probes.
 func (p *Probes) Len() int { return p.n }
 
-// Scan compares n groups at the start of groups with every probe and sets hits to those that pass. A probe's hits are in
-// the order of rows, mixed with those of other probes. hits must have room for them.
-func (k *Kernel) Scan(p *Probes, groups []byte, n int, hits *Hits) {
-	hits.Where, hits.Sums = hits.Where[:0], hits.Sums[:0]
-	if n == 0 {
-		return
-	}
-	_ = groups[n*GroupBytes(p.dim)-1]
-	if room := n*Rows*p.n + Rows; cap(hits.Where) < room || n*Rows > 1<<16 {
-		panic("kernel: no room for the hits of a scan")
-	}
-	found := 0
-	for i := range p.blocks {
-		b := &p.blocks[i]
-		scan := k.scan1
-		switch b.width {
-		case 4:
-			scan = k.scan4
-		case 16:
-			scan = k.scan16
-		}
-		found += scan(&groups[0], n, Vectors(p.dim), &b.codes[0], &p.Limits[b.first],
-			&hits.Where[:cap(hits.Where)][found], &hits.Sums[:cap(hits.Sums)][found], uint32(b.first)<<16)
-	}
-	hits.Where, hits.Sums = hits.Where[:found], hits.Sums[:found]
-}
-
-// Sketch compares n groups at the start of the sketch with a single probe and sets hits.Where and hits.Sums to the rows that
-// pass the probes' Sketch.
-func (k *Kernel) Sketch(p *Probes, sketch []byte, n int, hits *Hits) {
-	hits.Where, hits.Sums = hits.Where[:0], hits.Sums[:0]
-	if n == 0 {
-		return
-	}
-	if p.n != 1 || cap(hits.Where) < (n+1)*Rows {
-		panic("kernel: no room for the hits of a sketch")
-	}
-	_ = sketch[n*SketchBytes(p.dim)-1]
-	found := k.sketch(&sketch[0], n, sketchVectors(p.dim), &p.sketch[0], &p.Sketch, &hits.Where[:1][0],
-		&hits.Sums[:1][0])
-	hits.Where, hits.Sums = hits.Where[:found], hits.Sums[:found]
-}
-
-// Prefetch asks for memory that will be read soon.
-func (k *Kernel) Prefetch(v []float32) { k.prefetch(&v[0], 4*len(v)) }
-
-// Back sets hits.Backs to the sums of products of the back plane, and hits.Marks to the rows' marks. plane and marks begin
-// with the first row of the scan.
-func (k *Kernel) Back(p *Probes, plane []byte, marks []uint32, hits *Hits) {
-	n := len(hits.Where)
-	if n == 0 {
-		return
-	}
-	k.back(&plane[0], BackBytes(p.dim), &marks[0], &hits.Where[0], n, &p.back[0], &hits.Backs[0], &hits.Marks[0])
-}
-
-// Dot returns the dot product of two vectors of the same length. Products of two float32 are exact in float64. Those of
-// every eighth number are added in order, the eight sums ((0+1)+(2+3))+((4+5)+(6+7)), and what is left of a length that is
-// no multiple of eight in order: so all kernels return the same.
-func (k *Kernel) Dot(a, b []float32) (sum float64) {
-	b = b[:len(a)]
-	whole := len(a) &^ 7
-	if whole > 0 {
-		sum = k.dot(&a[0], &b[0], whole)
-	}
-	for i := whole; i < len(a); i++ {
-		sum += float64(a[i]) * float64(b[i])
-	}
-	return sum
-}
-
 // Clear wipes the probes' codes, after which they must not be used.
 func (p *Probes) Clear() {
 	for _, b := range p.blocks {
 		clear(b.codes)
 	}
 	clear(p.sketch)
-	clear(p.back)
+	clear(p.second)
+	clear(p.third)
 }
+
+// ScanSketch compares n groups at the start of the sketch with probe i and sets hits.Where, for which the number of the
+// probe is in no upper half, and hits.Sums to the rows that pass.
+func (k *Kernel) ScanSketch(p *Probes, i int, sketch []byte, n int, hits *Hits) {
+	hits.Reset()
+	if n == 0 {
+		return
+	}
+	if hits.Room() < n*Rows || n*Rows > 1<<16 {
+		panic("kernel: no room for the hits of a sketch")
+	}
+	_ = sketch[n*SketchBytes(p.dim)-1]
+	found := k.sketch(&sketch[0], n, Words(p.dim), &p.sketch[i*16*Words(p.dim)], &p.Sketch[i], &hits.Where[:1][0],
+		&hits.Sums[:1][0])
+	hits.Where, hits.Sums = hits.Where[:found], hits.Sums[:found]
+}
+
+// Second keeps of the hits of ScanSketch by probe i those that pass with the second plane as well, and sets their sums to
+// those over both planes. plane and marks begin with the first row of the scan.
+func (k *Kernel) Second(p *Probes, i int, plane []byte, marks []uint32, hits *Hits) {
+	n := len(hits.Where)
+	if n == 0 {
+		return
+	}
+	// A sum of the sketch began with its limit's start; four times that gives way to the other limit's.
+	add := p.Upper[i].Start - 4*p.Sketch[i].Start
+	left := k.second(&plane[0], SecondBytes(p.dim), &marks[0], &hits.Where[0], &hits.Sums[0], n,
+		&p.second[i*4*SecondBytes(p.dim)], &p.Upper[i], add)
+	hits.Where, hits.Sums = hits.Where[:left], hits.Sums[:left]
+}
+
+// Tile makes a tile of n groups, of which the sketch, the second plane and its marks begin at the start of theirs.
+func (k *Kernel) Tile(dim, n int, sketch, second []byte, marks []uint32, tile []byte) {
+	if n == 0 {
+		return
+	}
+	_, _ = sketch[n*SketchBytes(dim)-1], second[n*Rows*SecondBytes(dim)-1]
+	_, _ = marks[n*Rows-1], tile[n*TileBytes(dim)-1]
+	k.tile(&sketch[0], &second[0], &marks[0], n, Words(dim), &tile[0])
+}
+
+// ScanTile compares n groups, a multiple of TileGroups, with every probe and adds those that pass to the hits, which must
+// have room for them. first is the number of the tile's first row. A probe's hits are in the order of rows, mixed with
+// those of others.
+func (k *Kernel) ScanTile(p *Probes, tile []byte, n, first int, hits *Hits) {
+	if n == 0 {
+		return
+	}
+	if hits.Room() < n*Rows*p.n || first+n*Rows > 1<<16 || n%TileGroups != 0 {
+		panic("kernel: no room for the hits of a tile")
+	}
+	_ = tile[n*TileBytes(p.dim)-1]
+	found := len(hits.Where)
+	for i := range p.blocks {
+		b := &p.blocks[i]
+		scan := k.scan1
+		switch b.width {
+		case 4:
+			scan = k.scan4
+		case 8:
+			scan = k.scan8
+		}
+		found += scan(&tile[0], n, 4*Words(p.dim), &b.codes[0], &p.Upper[b.first], &hits.Where[:cap(hits.Where)][found],
+			&hits.Sums[:cap(hits.Sums)][found], uint32(b.first)<<16+uint32(first))
+	}
+	hits.Where, hits.Sums = hits.Where[:found], hits.Sums[:found]
+}
+
+// TileGroups is the least number of groups of a tile, which those of every tile are a multiple of: kernels take some at
+// once. Groups that fill it up may hold anything.
+const TileGroups = 4
+
+// Third sets hits.Backs to the sums of products of the third plane, and hits.Marks to the rows' marks. plane and marks
+// begin with the row that hits.Where counts from.
+func (k *Kernel) Third(p *Probes, plane []byte, marks []uint32, hits *Hits) {
+	n := len(hits.Where)
+	if n == 0 {
+		return
+	}
+	k.third(&plane[0], ThirdBytes(p.dim), &marks[0], &hits.Where[0], n, &p.third[0], &hits.Backs[0], &hits.Marks[0])
+}
+
+// Dot returns the dot product of two vectors of codes of the same length, none of which is below -32,767.
+func (k *Kernel) Dot(a, b []int16) (sum int64) {
+	b = b[:len(a)]
+	whole := len(a) &^ 15
+	if whole > 0 {
+		sum = k.dot(&a[0], &b[0], whole)
+	}
+	for i := whole; i < len(a); i++ {
+		sum += int64(a[i]) * int64(b[i])
+	}
+	return sum
+}
+
+// Prefetch asks for memory that will be read soon.
+func (k *Kernel) Prefetch(b []byte) { k.prefetch(&b[0], len(b)) }

@@ -10,20 +10,37 @@ func Available() []*Kernel {
 		return []*Kernel{&portable}
 	}
 	neon := &Kernel{
-		Name: "NEON", scan1: scanNEON, sketch: sketchNEON, back: backNEON, dot: dotPortable, peak: peakPortable,
-		code: codePortable, prefetch: prefetchLines,
+		Name: "NEON", sketch: sketchNEON, second: secondNEON, tile: tileNEON, scan1: scanNEON, scan4: scan4NEON,
+		third: thirdNEON, dot: dotNEON, code: codeNEON, prefetch: prefetchLines,
 	}
 	return []*Kernel{neon, &portable}
 }
 
 //go:noescape
-func scanNEON(groups *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
-
-//go:noescape
 func sketchNEON(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32, sums *int32) int
 
 //go:noescape
-func backNEON(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)
+func secondNEON(
+	plane *byte, rowBytes int, marks, where *uint32, sums *int32, n int, codes *int8, limit *Limit, add int32,
+) int
 
 //go:noescape
-func prefetchLines(p *float32, n int)
+func tileNEON(sketch, second *byte, marks *uint32, n, words int, tile *byte)
+
+//go:noescape
+func scanNEON(tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
+
+//go:noescape
+func scan4NEON(tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
+
+//go:noescape
+func thirdNEON(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)
+
+//go:noescape
+func codeNEON(codes *byte, n int, sketch, second, third, last *byte, out *Coded)
+
+//go:noescape
+func dotNEON(a, b *int16, n int) int64
+
+//go:noescape
+func prefetchLines(p *byte, n int)

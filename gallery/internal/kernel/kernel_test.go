@@ -1,48 +1,114 @@
 package kernel_test
 
 import (
-	"math"
+	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"github.com/visage-face/visage/gallery/internal/kernel"
 )
 
-// plane is rows as kernels want them, and as they were.
-type plane struct {
-	dim          int
-	groups, back []byte
-	sketch       []byte
-	codes        [][]int8
-	coarse       [][]byte // of the sketch
-	marks        [][2]int
-	backMarks    []uint32
+// planes is rows as kernels want them, and as they were.
+type planes struct {
+	dim                         int
+	sketch, second, third, last []byte
+	upper, marks                []uint32 // of the second plane, and of the third
+	codes                       [][]int16
+	sketchMarks                 []uint32
 }
 
-func makePlane(dim, groups int, code func() int8, mark func() int) plane {
-	p := plane{dim: dim, groups: make([]byte, groups*kernel.GroupBytes(dim)),
-		back: make([]byte, groups*kernel.Rows*kernel.BackBytes(dim)), sketch: make([]byte, groups*kernel.SketchBytes(dim))}
-	for r := range groups * kernel.Rows {
-		codes, coarse := make([]int8, dim), make([]byte, dim)
+// memory returns so many bytes.
+type memory func(n int) []byte
+
+// ordinary memory is what a program has.
+func ordinary(n int) []byte { return make([]byte, n) }
+
+// odd memory is aligned to four bytes and no more if that much may be made of words, and to nothing otherwise.
+func odd(n int) []byte {
+	b := make([]byte, n+8)
+	if n%4 == 0 {
+		return b[4 : 4+n : 4+n]
+	}
+	return b[3 : 3+n : 3+n]
+}
+
+// room returns room for n values.
+func room[T int8 | int16 | int32 | uint32](m memory, n int) []T {
+	var zero T
+	b := m(n * int(unsafe.Sizeof(zero)))
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), n)
+}
+
+// plane returns a plane of so many bytes, behind which there is what kernels may read, and it is not zero.
+func plane(m memory, n int) []byte {
+	b := m(n + kernel.Slack)
+	copy(b[n:], noise(kernel.Slack))
+	return b
+}
+
+func newHits(m memory, rows, probes int) *kernel.Hits {
+	model := kernel.NewHits(rows, probes)
+	return &kernel.Hits{
+		Where: room[uint32](m, cap(model.Where))[:0], Sums: room[int32](m, cap(model.Sums))[:0],
+		Backs: room[int32](m, len(model.Backs)), Marks: room[uint32](m, len(model.Marks)),
+	}
+}
+
+func makePlanes(k *kernel.Kernel, m memory, dim, groups int, code func() int16, mark func() int) planes {
+	rows := groups * kernel.Rows
+	p := planes{
+		dim: dim, sketch: plane(m, groups*kernel.SketchBytes(dim)), second: plane(m, rows*kernel.SecondBytes(dim)),
+		third: plane(m, rows*kernel.ThirdBytes(dim)), last: plane(m, rows*kernel.LastBytes(dim)),
+		upper: room[uint32](m, rows), marks: room[uint32](m, rows),
+	}
+	for r := range rows {
+		codes, encoded := make([]int16, dim), make([]byte, 2*dim)
 		for i := range codes {
 			codes[i] = code()
-			coarse[i] = byte(code()) >> 6
+			binary.LittleEndian.PutUint16(encoded[2*i:], uint16(codes[i]))
 		}
-		m := [2]int{mark(), mark()}
-		group := p.groups[r/kernel.Rows*kernel.GroupBytes(dim):][:kernel.GroupBytes(dim)]
-		back := p.back[r*kernel.BackBytes(dim):][:kernel.BackBytes(dim)]
-		front := make([]byte, 4*kernel.Vectors(dim))
-		kernel.Pack(pad(codes, 128), front, back)
-		kernel.SetRow(group, r%kernel.Rows, kernel.Mark(m[0], m[1]), front)
-		packed := make([]byte, kernel.SketchBytes(dim)/kernel.Rows-4)
-		kernel.PackSketch(pad(coarse, 0), packed)
-		kernel.SetRow(p.sketch[r/kernel.Rows*kernel.SketchBytes(dim):][:kernel.SketchBytes(dim)], r%kernel.Rows,
-			kernel.Mark(m[0], m[1]), packed)
-		p.codes, p.marks, p.coarse = append(p.codes, codes), append(p.marks, m), append(p.coarse, coarse)
-		p.backMarks = append(p.backMarks, rand.Uint32())
+		sketch := make([]byte, kernel.SecondBytes(dim))
+		var out kernel.Coded
+		k.Code(encoded, sketch, p.secondRow(r), p.thirdRow(r), p.lastRow(r), &out)
+		of := kernel.Mark(mark(), mark())
+		kernel.SetRow(p.group(r), r%kernel.Rows, of, sketch)
+		p.codes, p.sketchMarks = append(p.codes, codes), append(p.sketchMarks, of)
+		p.upper[r], p.marks[r] = kernel.Mark(mark(), mark()), rand.Uint32()
 	}
 	return p
+}
+
+func (p planes) group(r int) []byte {
+	size := kernel.SketchBytes(p.dim)
+	return p.sketch[r/kernel.Rows*size:][:size]
+}
+
+func (p planes) secondRow(r int) []byte { return row(p.second, r, kernel.SecondBytes(p.dim)) }
+func (p planes) thirdRow(r int) []byte  { return row(p.third, r, kernel.ThirdBytes(p.dim)) }
+func (p planes) lastRow(r int) []byte   { return row(p.last, r, kernel.LastBytes(p.dim)) }
+
+func row(plane []byte, r, size int) []byte { return plane[r*size:][:size] }
+
+// sum is the sum of products of a probe with bits from to to of a row's codes, plus 32,768.
+func (p planes) sum(probe []int8, r, from, to int) (sum int) {
+	for d, u := range probe {
+		sum += int(u) * ((int(p.codes[r][d]) + 1<<15) >> from % (1 << (to - from)))
+	}
+	return sum
+}
+
+// limit is a Limit and what it says.
+type limit struct{ first, second, start, shift int }
+
+func (l limit) kernel() kernel.Limit {
+	return kernel.Limit{Weights: kernel.Weights(l.first, l.second), Start: int32(l.start), Shift: uint32(l.shift)}
+}
+
+func (l limit) passes(sum int, mark uint32) bool {
+	return l.start+sum >= (int(mark&0xffff)*l.first+int(mark>>16)*l.second)>>l.shift
 }
 
 type hit struct {
@@ -51,199 +117,407 @@ type hit struct {
 	mark       uint32
 }
 
-// pad returns codes plus something, followed by zeros, in a multiple of 16.
-func pad[C int8 | byte](codes []C, plus int) []byte {
-	padded := make([]byte, (len(codes)+15)&^15)
-	for i, c := range codes {
-		padded[i] = byte(int(c) + plus)
-	}
-	return padded
-}
-
-// expect says which hits there are, by the definition and nothing else.
-func (p plane) expect(probes [][]int8, weights [][2]int, limits []kernel.Limit) []hit {
-	var hits []hit
-	for i, probe := range probes {
-		for r, codes := range p.codes {
-			front, back := int(limits[i].Start), 0
-			for d, u := range probe {
-				b := int(codes[d]) + 128
-				front += b / 16 * int(u)
-				back += b % 16 * int(u)
-			}
-			if front >= (p.marks[r][0]*weights[i][0]+p.marks[r][1]*weights[i][1])>>limits[i].Shift {
-				hits = append(hits, hit{i, r, front, back, p.backMarks[r]})
-			}
+// sketched says what ScanSketch finds with a probe, by the definition and nothing else.
+func (p planes) sketched(probe []int8, l limit) (hits []hit) {
+	for r := range p.codes {
+		if sum := p.sum(probe, r, 14, 16); l.passes(sum, p.sketchMarks[r]) {
+			hits = append(hits, hit{row: r, sum: l.start + sum})
 		}
 	}
 	return hits
 }
 
-// sketched says which rows pass the sketch, by the definition.
-func (p plane) sketched(probe []int8, weights [2]int, limit kernel.Limit) (passing []uint32, sums []int32) {
-	for r, codes := range p.coarse {
-		sum := int(limit.Start)
-		for d, u := range probe {
-			sum += int(codes[d]) * int(u)
-		}
-		if sum >= (p.marks[r][0]*weights[0]+p.marks[r][1]*weights[1])>>limit.Shift {
-			passing, sums = append(passing, uint32(r)), append(sums, int32(sum))
+// uppers says which of some rows pass with both upper planes, and what Third finds of them.
+func (p planes) uppers(i int, probe []int8, l limit, rows []int) (hits []hit) {
+	for _, r := range rows {
+		if sum := p.sum(probe, r, 12, 16); l.passes(sum, p.upper[r]) {
+			hits = append(hits, hit{i, r, l.start + sum, p.sum(probe, r, 8, 12), p.marks[r]})
 		}
 	}
-	return passing, sums
+	return hits
 }
 
-func collect(hits *kernel.Hits) []hit {
-	var got []hit
+func collect(hits *kernel.Hits, third bool) (got []hit) {
 	for i, at := range hits.Where {
-		got = append(got, hit{int(at >> 16), int(at & 0xffff), int(hits.Sums[i]), int(hits.Backs[i]), hits.Marks[i]})
+		h := hit{probe: int(at >> 16), row: int(at & 0xffff), sum: int(hits.Sums[i])}
+		if third {
+			h.back, h.mark = int(hits.Backs[i]), hits.Marks[i]
+		}
+		got = append(got, h)
 	}
 	slices.SortStableFunc(got, func(a, b hit) int { return a.probe - b.probe })
 	return got
 }
 
+var codeKinds = map[string]func(rnd *rand.Rand) int16{
+	"random":   func(rnd *rand.Rand) int16 { return int16(rnd.IntN(65535) - 32767) },
+	"least":    func(*rand.Rand) int16 { return -32767 },
+	"greatest": func(*rand.Rand) int16 { return 32767 },
+	"extreme":  func(rnd *rand.Rand) int16 { return []int16{-32767, 32767}[rnd.IntN(2)] },
+	"small":    func(rnd *rand.Rand) int16 { return int16(rnd.IntN(3) - 1) },
+}
+
+var probeKinds = map[string]func(rnd *rand.Rand) int8{
+	"random":   func(rnd *rand.Rand) int8 { return int8(rnd.IntN(255) - 127) },
+	"least":    func(*rand.Rand) int8 { return -127 },
+	"greatest": func(*rand.Rand) int8 { return 127 },
+	"extreme":  func(rnd *rand.Rand) int8 { return []int8{-127, 127}[rnd.IntN(2)] },
+}
+
+var markKinds = map[string]func(rnd *rand.Rand) int{
+	"random":   func(rnd *rand.Rand) int { return rnd.IntN(32768) },
+	"zero":     func(*rand.Rand) int { return 0 },
+	"greatest": func(*rand.Rand) int { return 32767 },
+}
+
+var dims = []int{
+	1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 63, 64, 65, 95, 96, 127, 128, 129, 160, 192, 255, 256, 257, 320, 512,
+	1000, kernel.DimMost,
+}
+
 func TestKernelsAgreeWithTheDefinition(t *testing.T) {
+	for _, k := range kernel.Available() {
+		t.Run(k.Name, func(t *testing.T) { checkKinds(t, k, ordinary) })
+		t.Run(k.Name+"/odd", func(t *testing.T) { checkKinds(t, k, odd) })
+	}
+}
+
+// checkKinds compares a kernel with the definition for all kinds of codes, probes and marks.
+func checkKinds(t *testing.T, k *kernel.Kernel, m memory) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	codes := map[string]func() int8{
-		"random":   func() int8 { return int8(rnd.IntN(256) - 128) },
-		"least":    func() int8 { return -128 },
-		"greatest": func() int8 { return 127 },
-		"extreme":  func() int8 { return []int8{-128, 127}[rnd.IntN(2)] },
-		"small":    func() int8 { return int8(rnd.IntN(3) - 1) },
-	}
-	probeCodes := map[string]func() int8{
-		"random":   func() int8 { return int8(rnd.IntN(255) - 127) },
-		"least":    func() int8 { return -127 },
-		"greatest": func() int8 { return 127 },
-		"extreme":  func() int8 { return []int8{-127, 127}[rnd.IntN(2)] },
-	}
-	marks := map[string]func() int{
-		"random":   func() int { return rnd.IntN(32768) },
-		"zero":     func() int { return 0 },
-		"greatest": func() int { return 32767 },
-	}
-	dims := []int{1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 192, 255, 256, 257, 512, 1000}
-	for _, k := range kernel.Available() {
-		t.Run(k.Name, func(t *testing.T) {
-			for codeName, code := range codes {
-				for probeName, probeCode := range probeCodes {
-					for markName, mark := range marks {
-						dim := dims[rnd.IntN(len(dims))]
-						groups := 1 + rnd.IntN(5)
-						p := makePlane(dim, groups, code, mark)
-						n := []int{1, 1, 1, 1, 1, 2, 3, 4, 5, 7, 12, 13, 16, 17, 20, 31, 33, 64}[rnd.IntN(18)]
-						probes, weights, limits := make([][]int8, n), make([][2]int, n), make([]kernel.Limit, n)
-						for i := range probes {
-							probes[i] = make([]int8, dim)
-							for d := range probes[i] {
-								probes[i][d] = probeCode()
-							}
-							weights[i] = [2]int{rnd.IntN(65535) - 32767, rnd.IntN(65535) - 32767}
-							limits[i] = kernel.Limit{
-								Weights: kernel.Weights(weights[i][0], weights[i][1]), Shift: uint32(rnd.IntN(32)), Start: int32(rnd.IntN(1<<18) - 1<<17),
-							}
-						}
-						prepared := k.NewProbes(dim, probes)
-						copy(prepared.Limits, limits)
-						hits := kernel.NewHits(groups*kernel.Rows, n)
-						k.Scan(prepared, p.groups, groups, hits)
-						k.Back(prepared, p.back, p.backMarks, hits)
-						got := collect(hits)
-						if want := p.expect(probes, weights, limits); !slices.Equal(got, want) {
-							t.Fatalf("codes %s, probes %s, marks %s, %d dimensions, %d groups, %d probes:\n got %d %v\nwant %d %v",
-								codeName, probeName, markName, dim, groups, n, len(got), got, len(want), want)
-						}
-						if n > 1 {
-							continue
-						}
-						prepared.Sketch = limits[0]
-						prepared.Sketch.Start >>= 3 // sums are smaller here
-						k.Sketch(prepared, p.sketch, groups, hits)
-						want, sums := p.sketched(probes[0], weights[0], prepared.Sketch)
-						if !slices.Equal(hits.Where, want) || !slices.Equal(hits.Sums, sums) {
-							t.Fatalf("sketch: codes %s, probes %s, marks %s, %d dimensions, %d groups:\n got %v\nwant %v",
-								codeName, probeName, markName, dim, groups, hits.Where, want)
-						}
+	for codeName, code := range codeKinds {
+		for probeName, probe := range probeKinds {
+			for markName, mark := range markKinds {
+				dim := dims[rnd.IntN(len(dims))]
+				p := makePlanes(k, m, dim, 1+rnd.IntN(20), func() int16 { return code(rnd) }, func() int { return mark(rnd) })
+				probes := make([][]int8, []int{1, 1, 1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 31, 64}[rnd.IntN(16)])
+				for i := range probes {
+					probes[i] = make([]int8, dim)
+					for d := range probes[i] {
+						probes[i][d] = probe(rnd)
 					}
 				}
-			}
-		})
-	}
-}
-
-func TestDotIsTheSameOnAllKernels(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(3, 4))
-	all := kernel.Available()
-	for n := range 300 {
-		a, b := make([]float32, n), make([]float32, n)
-		for i := range a {
-			a[i], b[i] = float32(rnd.NormFloat64()), float32(rnd.NormFloat64()*float64(int(1)<<rnd.IntN(60)))
-		}
-		want := all[len(all)-1].Dot(a, b)
-		for _, k := range all {
-			if got := k.Dot(a, b); got != want {
-				t.Errorf("%s, %d numbers: got %v, want %v", k.Name, n, got, want)
+				what := fmt.Sprintf("codes %s, probes %s, marks %s, %d numbers", codeName, probeName, markName, dim)
+				checkPlanes(t, k, m, rnd, p, probes, what, func() limit {
+					return limit{rnd.IntN(32767) - 16383, rnd.IntN(32767) - 16383, rnd.IntN(1<<20) - 1<<19, rnd.IntN(32)}
+				})
 			}
 		}
 	}
 }
 
-func TestCodesAreTheSameOnAllKernels(t *testing.T) {
+// TestAnyRowsPass lets chosen rows pass, from none to all, whatever their codes are.
+func TestAnyRowsPass(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(7, 8))
+	const dim = 48
+	for _, k := range kernel.Available() {
+		for groups := 1; groups <= 20; groups++ {
+			for _, failing := range []float64{0, 1. / 256, 1. / 16, 1. / 2, 15. / 16, 255. / 256, 1} {
+				p := makePlanes(k, ordinary, dim, groups, func() int16 { return int16(rnd.IntN(65535) - 32767) }, func() int {
+					if rnd.Float64() < failing {
+						return 32767
+					}
+					return 0
+				})
+				probes := make([][]int8, 1+rnd.IntN(9))
+				for i := range probes {
+					probes[i] = make([]int8, dim)
+					for d := range probes[i] {
+						probes[i][d] = int8(rnd.IntN(255) - 127)
+					}
+				}
+				what := fmt.Sprintf("%v of the rows fail", failing)
+				// No sum reaches what the greatest mark demands, or falls short of nothing.
+				checkPlanes(t, k, ordinary, rnd, p, probes, what, func() limit { return limit{16383, 0, 1 << 20, 0} })
+			}
+		}
+	}
+}
+
+func checkPlanes(
+	t *testing.T, k *kernel.Kernel, m memory, rnd *rand.Rand, p planes, probes [][]int8, what string, draw func() limit,
+) {
+	t.Helper()
+	groups, n := len(p.codes)/kernel.Rows, len(probes)
+	sketch, upper := make([]limit, n), make([]limit, n)
+	for i := range probes {
+		sketch[i], upper[i] = draw(), draw()
+	}
+	prepared := k.NewProbes(p.dim, probes)
+	defer prepared.Clear()
+	prepared.Move(func(n int) []int8 { return room[int8](m, n) })
+	for i := range probes {
+		prepared.Sketch[i], prepared.Upper[i] = sketch[i].kernel(), upper[i].kernel()
+	}
+
+	hits := newHits(m, len(p.codes), 1)
+	for i, probe := range probes {
+		k.ScanSketch(prepared, i, p.sketch, groups, hits)
+		want := p.sketched(probe, sketch[i])
+		if got := collect(hits, false); !slices.Equal(got, want) {
+			t.Fatalf("sketch: %s, %d groups:\n got %d %v\nwant %d %v", what, groups, len(got), got, len(want), want)
+		}
+		var rows []int
+		for _, h := range want {
+			rows = append(rows, h.row)
+		}
+		k.Second(prepared, i, p.second, p.upper, hits)
+		want = p.uppers(0, probe, upper[i], rows)
+		for j := range want {
+			want[j] = hit{row: want[j].row, sum: want[j].sum}
+		}
+		if got := collect(hits, false); !slices.Equal(got, want) {
+			t.Fatalf("second plane: %s, %d of %d rows:\n got %d %v\nwant %d %v", what, len(rows), len(p.codes), len(got), got,
+				len(want), want)
+		}
+	}
+
+	padded := (groups + kernel.TileGroups - 1) / kernel.TileGroups * kernel.TileGroups
+	tile, first := m(padded*kernel.TileBytes(p.dim)), rnd.IntN(1<<16-padded*kernel.Rows+1)
+	k.Tile(p.dim, groups, p.sketch, p.second, p.upper, tile)
+	hits = newHits(m, padded*kernel.Rows, n)
+	k.ScanTile(prepared, tile, padded, first, hits)
+	var want []hit
+	all := make([]int, len(p.codes))
+	for r := range all {
+		all[r] = r
+	}
+	for i, probe := range probes {
+		want = append(want, p.uppers(i, probe, upper[i], all)...)
+	}
+	kept := hits.Where[:0] // without the rows that fill the tile up
+	for i, at := range hits.Where {
+		if r := at&0xffff - uint32(first); int(r) < len(p.codes) {
+			hits.Sums[len(kept)] = hits.Sums[i]
+			kept = append(kept, at&^0xffff|r)
+		}
+	}
+	hits.Where, hits.Sums = kept, hits.Sums[:len(kept)]
+	k.Third(prepared, p.third, p.marks, hits)
+	if got := collect(hits, true); !slices.Equal(got, want) {
+		t.Fatalf("tile: %s, %d groups, %d probes:\n got %d %v\nwant %d %v", what, groups, n, len(got), got, len(want), want)
+	}
+}
+
+func TestCodesComeApartAndTogether(t *testing.T) {
+	for _, k := range kernel.Available() {
+		t.Run(k.Name, func(t *testing.T) { checkCodes(t, k, ordinary) })
+		t.Run(k.Name+"/odd", func(t *testing.T) { checkCodes(t, k, odd) })
+	}
+}
+
+func checkCodes(t *testing.T, k *kernel.Kernel, m memory) {
 	rnd := rand.New(rand.NewPCG(5, 6))
-	all := kernel.Available()
-	coded := func(k *kernel.Kernel, v []float32) (codes, sketch []byte, out kernel.Coded) {
-		codes, sketch = make([]byte, len(v)), make([]byte, len(v))
-		k.Code(v, 128/k.Peak(v), 0.1, codes, sketch, &out)
-		return codes, sketch, out
+	noisy := func(n int) []byte {
+		b := m(n)
+		copy(b, noise(n))
+		return b
 	}
-	for n := 1; n < 300; n++ {
-		v := make([]float32, n)
-		for i := range v {
-			v[i] = []float32{float32(rnd.NormFloat64()) * 0.1, 0.1, -0.1, 0, float32(math.Copysign(0, -1)), 1e-40, -1e-40, 0.7}[rnd.IntN(8)]
+	for _, dim := range dims {
+		for name, code := range codeKinds {
+			codes, encoded := make([]int16, dim), m(2*dim)
+			for i := range codes {
+				codes[i] = code(rnd)
+				binary.LittleEndian.PutUint16(encoded[2*i:], uint16(codes[i]))
+			}
+			group, sketch := make([]byte, kernel.SketchBytes(dim)), noisy(kernel.SecondBytes(dim))
+			second, third, last := noisy(kernel.SecondBytes(dim)), noisy(kernel.ThirdBytes(dim)), noisy(kernel.LastBytes(dim))
+			var out, want kernel.Coded
+			k.Code(encoded, sketch, second, third, last, &out)
+			r := rnd.IntN(kernel.Rows)
+			kernel.SetRow(group, r, 0, sketch)
+			again := make([]int16, dim)
+			kernel.Row(again, group, r, second, third, last)
+			if !slices.Equal(again, codes) {
+				t.Fatalf("%s, %d numbers: got %v, want %v", name, dim, again, codes)
+			}
+			for _, c := range codes {
+				for i, n := range [3]int{2, 4, 8} {
+					middle := int64(2*((int(c)+1<<15)>>(16-n)) + 1 - 1<<n)
+					want.Along[i] += int64(c) * middle
+					want.Long[i] += middle * middle
+				}
+				want.Square += int64(c) * int64(c)
+			}
+			if out != want {
+				t.Fatalf("%s, %d numbers: got %+v, want %+v", name, dim, out, want)
+			}
+			behind := slices.Concat(last[dim:], third[4*((dim+7)/8):])
+			for i := dim; i < 16*kernel.Words(dim); i++ {
+				place, shift := i/16*4+i%4, i/4%4*2
+				behind = append(behind, sketch[place]>>shift&3, second[place]>>shift&3)
+			}
+			for i := dim; i < (dim+7)/8*8; i++ {
+				behind = append(behind, third[i/8*4+i%4]>>(i/4%2*4)&15)
+			}
+			if slices.ContainsFunc(behind, func(b byte) bool { return b != 0 }) {
+				t.Fatalf("%s, %d numbers: something is behind the last", name, dim)
+			}
 		}
-		v[rnd.IntN(n)] = 1
-		codes, sketch, want := coded(all[len(all)-1], v)
-		for i, x := range v {
-			low, high := float64(int(codes[i])-128)/128, float64(int(codes[i])-127)/128
-			if float64(x) < low || float64(x) > high || x == 1 && codes[i] != 255 {
-				t.Fatalf("%g has code %d of [%g, %g)", x, codes[i], low, high)
-			}
-			if s := []float32{-2, -0.1, 0, 0.1, 2}; x != 0 && (x < s[sketch[i]] || x > s[sketch[i]+1]) {
-				t.Fatalf("%g has code %d in the sketch", x, sketch[i])
-			}
-		}
-		for _, k := range all {
-			codes2, sketch2, got := coded(k, v)
-			if !slices.Equal(codes2, codes) || !slices.Equal(sketch2, sketch) || got.Long != want.Long {
-				t.Fatalf("%s, %d numbers: got %v %v %v, want %v %v %v", k.Name, n, codes2, sketch2, got.Long, codes, sketch, want.Long)
-			}
-			for i := range got.Along { // sums of float64 in another order
-				if math.Abs(got.Along[i]-want.Along[i]) > 1e-12*math.Abs(want.Along[i]) {
-					t.Errorf("%s, %d numbers: along %v, want %v", k.Name, n, got.Along, want.Along)
+	}
+}
+
+// noise is memory that holds something.
+func noise(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(rand.Uint32())
+	}
+	return b
+}
+
+func TestDot(t *testing.T) {
+	for _, k := range kernel.Available() {
+		t.Run(k.Name, func(t *testing.T) { checkDots(t, k, ordinary) })
+		t.Run(k.Name+"/odd", func(t *testing.T) { checkDots(t, k, odd) })
+	}
+}
+
+func checkDots(t *testing.T, k *kernel.Kernel, m memory) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for _, dim := range dims {
+		for aName, aCode := range codeKinds {
+			for bName, bCode := range codeKinds {
+				a, b := room[int16](m, dim), room[int16](m, dim)
+				var want int64
+				for i := range a {
+					a[i], b[i] = aCode(rnd), bCode(rnd)
+					want += int64(a[i]) * int64(b[i])
+				}
+				if got := k.Dot(a, b); got != want {
+					t.Errorf("%s by %s, %d numbers: got %d, want %d", aName, bName, dim, got, want)
 				}
 			}
 		}
 	}
+	if got := k.Dot(nil, nil); got != 0 {
+		t.Errorf("no numbers: got %d", got)
+	}
 }
 
-func BenchmarkScan(b *testing.B) {
+func BenchmarkSketch(b *testing.B) {
+	const groups = 16
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for _, k := range kernel.Available() {
-		for _, n := range []int{1, 4, 16, 64} {
-			b.Run(k.Name+"/"+string(rune('0'+n/10))+string(rune('0'+n%10)), func(b *testing.B) {
-				p := makePlane(128, 16, func() int8 { return int8(rnd.IntN(256) - 128) }, func() int { return 32767 })
+		for _, dim := range []int{128, 192, 512} {
+			p := makePlanes(k, ordinary, dim, groups, func() int16 { return int16(rnd.IntN(65279) - 32639) }, func() int { return 32767 })
+			q := k.NewProbes(dim, [][]int8{make([]int8, dim)})
+			hits := kernel.NewHits(groups*kernel.Rows, 1)
+			b.Run(fmt.Sprintf("%s/%d", k.Name, dim), func(b *testing.B) {
+				for b.Loop() {
+					k.ScanSketch(q, 0, p.sketch, groups, hits)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/groups/kernel.Rows, "ns/row")
+			})
+		}
+	}
+}
+
+func BenchmarkTile(b *testing.B) {
+	const groups, dim = 16, 128
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for _, k := range kernel.Available() {
+		p := makePlanes(k, ordinary, dim, groups, func() int16 { return int16(rnd.IntN(65279) - 32639) }, func() int { return 32767 })
+		tile := make([]byte, groups*kernel.TileBytes(dim))
+		b.Run(k.Name+"/make", func(b *testing.B) {
+			for b.Loop() {
+				k.Tile(dim, groups, p.sketch, p.second, p.upper, tile)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/groups, "ns/group")
+		})
+		for _, n := range []int{1, 4, 8, 64} {
+			b.Run(fmt.Sprintf("%s/%d", k.Name, n), func(b *testing.B) {
 				probes := make([][]int8, n)
 				for i := range probes {
-					probes[i] = make([]int8, 128)
+					probes[i] = make([]int8, dim)
 				}
-				q := k.NewProbes(128, probes)
-				hits := kernel.NewHits(256, n)
+				q := k.NewProbes(dim, probes)
+				hits := kernel.NewHits(groups*kernel.Rows, n)
 				for b.Loop() {
-					k.Scan(q, p.groups, 16, hits)
+					hits.Reset()
+					k.ScanTile(q, tile, groups, 0, hits)
 				}
-				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/256/float64(n), "ns/row/probe")
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/groups/kernel.Rows/float64(n), "ns/row/probe")
+			})
+		}
+	}
+}
+
+func BenchmarkSecond(b *testing.B) {
+	const groups = 16
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for _, k := range kernel.Available() {
+		for _, dim := range []int{128, 192, 512} {
+			p := makePlanes(k, ordinary, dim, groups, func() int16 { return int16(rnd.IntN(65279) - 32639) }, func() int { return 32767 })
+			b.Run(fmt.Sprintf("%s/%d", k.Name, dim), func(b *testing.B) {
+				q := k.NewProbes(dim, [][]int8{make([]int8, dim)})
+				q.Upper[0] = kernel.Limit{Start: 0, Weights: kernel.Weights(1, 1)}
+				hits := kernel.NewHits(groups*kernel.Rows, 1)
+				for b.Loop() {
+					hits.Where, hits.Sums = hits.Where[:groups*kernel.Rows], hits.Sums[:groups*kernel.Rows]
+					for i := range hits.Where {
+						hits.Where[i] = uint32(i)
+					}
+					k.Second(q, 0, p.second, p.upper, hits)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/groups/kernel.Rows, "ns/row")
+			})
+		}
+	}
+}
+
+func BenchmarkThird(b *testing.B) {
+	const groups = 16
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for _, k := range kernel.Available() {
+		for _, dim := range []int{128, 192, 512} {
+			p := makePlanes(k, ordinary, dim, groups, func() int16 { return int16(rnd.IntN(65279) - 32639) }, func() int { return 32767 })
+			q := k.NewProbes(dim, [][]int8{make([]int8, dim)})
+			hits := kernel.NewHits(groups*kernel.Rows, 1)
+			hits.Where = hits.Where[:groups*kernel.Rows]
+			for i := range hits.Where {
+				hits.Where[i] = uint32(i)
+			}
+			b.Run(fmt.Sprintf("%s/%d", k.Name, dim), func(b *testing.B) {
+				for b.Loop() {
+					k.Third(q, p.third, p.marks, hits)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/groups/kernel.Rows, "ns/row")
+			})
+		}
+	}
+}
+
+func BenchmarkCode(b *testing.B) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for _, k := range kernel.Available() {
+		for _, dim := range []int{128, 192, 512} {
+			encoded := make([]byte, 2*dim)
+			for i := range dim {
+				binary.LittleEndian.PutUint16(encoded[2*i:], uint16(rnd.IntN(65279)-32639))
+			}
+			sketch, second := make([]byte, kernel.SecondBytes(dim)), make([]byte, kernel.SecondBytes(dim))
+			third, last := make([]byte, kernel.ThirdBytes(dim)), make([]byte, kernel.LastBytes(dim))
+			b.Run(fmt.Sprintf("%s/%d", k.Name, dim), func(b *testing.B) {
+				var out kernel.Coded
+				for b.Loop() {
+					k.Code(encoded, sketch, second, third, last, &out)
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkDot(b *testing.B) {
+	for _, k := range kernel.Available() {
+		for _, dim := range []int{128, 192, 512} {
+			x, y := make([]int16, dim), make([]int16, dim)
+			b.Run(fmt.Sprintf("%s/%d", k.Name, dim), func(b *testing.B) {
+				for b.Loop() {
+					k.Dot(x, y)
+				}
 			})
 		}
 	}

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"unsafe"
 )
 
@@ -9,34 +10,41 @@ type Kernel struct {
 	// Name says which instructions it uses.
 	Name string
 
-	// scan1, scan4 and scan16 compare n groups with one, four or sixteen probes, store the hits, and return how many there
-	// are. They may store up to 15 values behind the last. Where of row r for probe i is first + i<<16 + r.
-	scan1, scan4, scan16 scanFunc
-	// sketch stores the numbers and the sums of the rows of n groups that pass, and returns how many there are. It may store up to 15
-	// values behind the last.
+	// sketch stores the numbers and the sums of the rows of n groups that pass, and returns how many there are. It may store
+	// up to 15 values behind the last.
 	sketch sketchFunc
-	// back computes the back plane's sums for n hits and copies their marks. It may read 16 values behind the last hit.
-	back backFunc
-	// dot is Dot for n numbers, a multiple of eight and not zero.
-	dot func(a, b *float32, n int) float64
-	// peak and code are Peak and Code for n numbers, a multiple of eight and not zero.
-	peak func(v *float32, n int) float32
-	code func(v *float32, n int, scale, cell float32, codes, sketch *byte, along *[3]float64, long *[3]int32)
+	// second keeps those of n hits that pass, and returns how many there are. The threshold is limit's, of a sum that is
+	// four times the hit's, the second plane's and add.
+	second secondFunc
+	// tile makes a tile of n groups of words vectors in the sketch.
+	tile func(sketch, second *byte, marks *uint32, n, words int, tile *byte)
+	// scan1, scan4 and scan8 compare n groups of a tile, a multiple of TileGroups, with one, four or eight probes, store the
+	// hits, and return how many there are. They may store up to 15 values behind the last. Where of row r for probe i is
+	// first + i<<16 + r.
+	scan1, scan4, scan8 scanFunc
+	// third computes the third plane's sums for n hits and copies their marks. It may read 16 values behind the last hit.
+	third thirdFunc
+	// dot is Dot for n numbers, a multiple of 16 and not zero.
+	dot func(a, b *int16, n int) int64
+	// code is Code for n codes, a multiple of 32 and not zero.
+	code codeFunc
 	// prefetch asks for n bytes that will be read soon.
-	prefetch func(p *float32, n int)
+	prefetch func(p *byte, n int)
 }
 
 type (
-	scanFunc   func(groups *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
 	sketchFunc func(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32, sums *int32) int
-	backFunc   func(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)
+	secondFunc func(plane *byte, rowBytes int, marks, where *uint32, sums *int32, n int, codes *int8, limit *Limit, add int32) int
+	scanFunc   func(tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
+	thirdFunc  func(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)
+	codeFunc   func(codes *byte, n int, sketch, second, third, last *byte, out *Coded)
 )
 
 // width returns how many of so many probes are best taken together.
 func (k *Kernel) width(left int) int {
 	switch {
-	case k.scan16 != nil && left > 12:
-		return 16
+	case k.scan8 != nil && left > 4:
+		return 8
 	case k.scan4 != nil && left > 1:
 		return 4
 	}
@@ -45,40 +53,8 @@ func (k *Kernel) width(left int) int {
 
 // portable is the implementation in Go.
 var portable = Kernel{
-	Name: "portable", scan1: scanPortable, sketch: sketchPortable, back: backPortable, dot: dotPortable,
-	peak: peakPortable, code: codePortable, prefetch: func(*float32, int) {},
-}
-
-func scanPortable(
-	groups *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32,
-) (found int) {
-	groupBytes := vectorBytes * (1 + vectors)
-	all := slice(groups, n*groupBytes)
-	probe := slice(codes, 8*vectors)
-	wheres, out := slice(where, n*Rows), slice(sums, n*Rows)
-	for g := range n {
-		group := all[g*groupBytes : (g+1)*groupBytes]
-		for r := range Rows {
-			sum := limits.Start
-			for j := range vectors {
-				b := group[vectorBytes*(1+j)+4*r:][:4]
-				u := probe[8*j:][:8]
-				for k, x := range b {
-					sum += int32(x&15)*int32(u[k]) + int32(x>>4)*int32(u[4+k])
-				}
-			}
-			if sum >= limits.threshold(RowMark(group, r)) {
-				wheres[found], out[found] = first+uint32(g*Rows+r), sum
-				found++
-			}
-		}
-	}
-	return found
-}
-
-// threshold returns what the sum of the row with that mark must reach.
-func (l *Limit) threshold(m uint32) int32 {
-	return (int32(m&0xffff)*int32(int16(l.Weights)) + int32(m>>16)*int32(int16(l.Weights>>16))) >> l.Shift
+	Name: "portable", sketch: sketchPortable, second: secondPortable, tile: tilePortable, scan1: scanPortable,
+	third: thirdPortable, dot: dotPortable, code: codePortable, prefetch: func(*byte, int) {},
 }
 
 func sketchPortable(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32, sums *int32) (found int) {
@@ -90,14 +66,9 @@ func sketchPortable(groups *byte, n, vectors int, codes *int8, limit *Limit, whe
 		for r := range Rows {
 			sum := limit.Start
 			for j := range vectors {
-				b := group[vectorBytes*(1+j)+4*r:][:4]
-				u := probe[16*j:][:16]
-				for k, x := range b {
-					sum += int32(x&3)*int32(u[k]) + int32(x>>2&3)*int32(u[4+k]) + int32(x>>4&3)*int32(u[8+k]) +
-						int32(x>>6)*int32(u[12+k])
-				}
+				sum += twoBits(group[vectorBytes*(1+j)+4*r:][:4], probe[16*j:][:16])
 			}
-			if sum >= limit.threshold(RowMark(group, r)) {
+			if sum >= limit.threshold(rowMark(group, r)) {
 				wheres[found], out[found] = uint32(g*Rows+r), sum
 				found++
 			}
@@ -106,7 +77,81 @@ func sketchPortable(groups *byte, n, vectors int, codes *int8, limit *Limit, whe
 	return found
 }
 
-func backPortable(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32) {
+// twoBits is the sum of products of 16 codes of two bits with those of a probe.
+func twoBits(b []byte, u []int8) (sum int32) {
+	for k, x := range b {
+		sum += int32(x&3)*int32(u[k]) + int32(x>>2&3)*int32(u[4+k]) + int32(x>>4&3)*int32(u[8+k]) + int32(x>>6)*int32(u[12+k])
+	}
+	return sum
+}
+
+func rowMark(group []byte, r int) uint32 { return binary.LittleEndian.Uint32(group[4*r:]) }
+
+func secondPortable(
+	plane *byte, rowBytes int, marks, where *uint32, sums *int32, n int, codes *int8, limit *Limit, add int32,
+) (left int) {
+	probe, wheres, all := slice(codes, 4*rowBytes), slice(where, n), slice(sums, n)
+	for i, at := range wheres {
+		row := slice((*byte)(unsafe.Add(unsafe.Pointer(plane), int(at)*rowBytes)), rowBytes)
+		sum := 4*all[i] + add
+		for k, x := range row {
+			sum += int32(x&3)*int32(probe[k]) + int32(x>>2&3)*int32(probe[rowBytes+k]) +
+				int32(x>>4&3)*int32(probe[2*rowBytes+k]) + int32(x>>6)*int32(probe[3*rowBytes+k])
+		}
+		if sum >= limit.threshold(*(*uint32)(unsafe.Add(unsafe.Pointer(marks), 4*int(at)))) {
+			wheres[left], all[left] = at, sum
+			left++
+		}
+	}
+	return left
+}
+
+func tilePortable(sketch, second *byte, marks *uint32, n, words int, tile *byte) {
+	groupBytes, tileBytes := vectorBytes*(1+words), vectorBytes*(1+4*words)
+	groups, rows, mark := slice(sketch, n*groupBytes), slice(second, n*Rows*4*words), slice(marks, n*Rows)
+	out := slice(tile, n*tileBytes)
+	for g := range n {
+		group, to := groups[g*groupBytes:][:groupBytes], out[g*tileBytes:][:tileBytes]
+		for r := range Rows {
+			binary.LittleEndian.PutUint32(to[4*r:], mark[g*Rows+r])
+			for j := range words {
+				upper := group[vectorBytes*(1+j)+4*r:][:4]
+				lower := rows[(g*Rows+r)*4*words+4*j:][:4]
+				for k := range 4 {
+					for i := range 4 {
+						to[vectorBytes*(1+4*j+i)+4*r+k] = upper[k]>>(2*i)&3<<2 | lower[k]>>(2*i)&3
+					}
+				}
+			}
+		}
+	}
+}
+
+func scanPortable(
+	tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32,
+) (found int) {
+	groupBytes := vectorBytes * (1 + vectors)
+	all := slice(tile, n*groupBytes)
+	probe := slice(codes, 4*vectors)
+	wheres, out := slice(where, n*Rows), slice(sums, n*Rows)
+	for g := range n {
+		group := all[g*groupBytes : (g+1)*groupBytes]
+		for r := range Rows {
+			sum := limits.Start
+			for j := range vectors {
+				b, u := group[vectorBytes*(1+j)+4*r:][:4], probe[4*j:][:4]
+				sum += int32(b[0])*int32(u[0]) + int32(b[1])*int32(u[1]) + int32(b[2])*int32(u[2]) + int32(b[3])*int32(u[3])
+			}
+			if sum >= limits.threshold(rowMark(group, r)) {
+				wheres[found], out[found] = first+uint32(g*Rows+r), sum
+				found++
+			}
+		}
+	}
+	return found
+}
+
+func thirdPortable(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32) {
 	for i, at := range slice(where, n) {
 		r := int(at & 0xffff)
 		row := slice((*byte)(unsafe.Add(unsafe.Pointer(plane), r*rowBytes)), rowBytes)
@@ -121,21 +166,16 @@ func backPortable(plane *byte, rowBytes int, marks, where *uint32, n int, codes 
 	}
 }
 
-func dotPortable(a, b *float32, n int) float64 {
+func dotPortable(a, b *int16, n int) (sum int64) {
 	x, y := slice(a, n), slice(b, n)
-	var s0, s1, s2, s3, s4, s5, s6, s7 float64
-	for len(x) >= 8 && len(y) >= 8 {
-		s0 += float64(x[0]) * float64(y[0])
-		s1 += float64(x[1]) * float64(y[1])
-		s2 += float64(x[2]) * float64(y[2])
-		s3 += float64(x[3]) * float64(y[3])
-		s4 += float64(x[4]) * float64(y[4])
-		s5 += float64(x[5]) * float64(y[5])
-		s6 += float64(x[6]) * float64(y[6])
-		s7 += float64(x[7]) * float64(y[7])
-		x, y = x[8:], y[8:]
+	for i, v := range x {
+		sum += int64(v) * int64(y[i])
 	}
-	return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+	return sum
+}
+
+func codePortable(codes *byte, n int, sketch, second, third, last *byte, out *Coded) {
+	codeRest(slice(codes, 2*n), slice(sketch, n/4), slice(second, n/4), slice(third, n/2), slice(last, n), out)
 }
 
 // slice returns n values beginning at p.

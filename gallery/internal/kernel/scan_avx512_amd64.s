@@ -2,11 +2,6 @@
 
 #include "textflag.h"
 
-// Registers, in all scans: SI the vector that comes next, CX the groups left, DX the vectors of a group, R8 the probes'
-// codes, BX those that come next, R10 the vectors left, R13 the limits, DI and R11 where hits go, R12 how many there are,
-// Z20 thresholds, Z21 the marks, Z22 and Z23 the two halves of a vector, Z24 the mask of the lower one, Z25 the rows'
-// numbers, Z26 sixteen in every lane.
-
 DATA lanes<>+0(SB)/8, $0x0000000100000000
 DATA lanes<>+8(SB)/8, $0x0000000300000002
 DATA lanes<>+16(SB)/8, $0x0000000500000004
@@ -22,303 +17,750 @@ GLOBL lanes<>(SB), RODATA|NOPTR, $64
 // there already, waits for memory itself, and is slower than none.
 #define ahead 512
 
+// Registers, in all scans of a tile: SI the group that comes next, CX the groups left, DX the vectors of a group, R9 the
+// bytes of a group, R10 three times that, R8 the probes' codes, BX those that come next, AX the vector that comes next, R14
+// the vectors left, R13 the limits, DI and R11 where hits go, R12 how many there are, Z25 the rows' numbers, Z26 sixteen
+// in every lane.
+
 #define SETUP \
-	MOVQ         groups+0(FP), SI    \
-	MOVQ         n+8(FP), CX         \
-	MOVQ         vectors+16(FP), DX  \
-	MOVQ         codes+24(FP), R8    \
-	MOVQ         limits+32(FP), R13  \
-	MOVQ         where+40(FP), DI    \
-	MOVQ         sums+48(FP), R11    \
-	MOVL         first+56(FP), AX    \
-	VPBROADCASTD AX, Z25             \
+	MOVQ         tile+0(FP), SI        \
+	MOVQ         n+8(FP), CX           \
+	MOVQ         vectors+16(FP), DX    \
+	MOVQ         codes+24(FP), R8      \
+	MOVQ         limits+32(FP), R13    \
+	MOVQ         where+40(FP), DI      \
+	MOVQ         sums+48(FP), R11      \
+	MOVL         first+56(FP), AX      \
+	VPBROADCASTD AX, Z25               \
 	VPADDD       lanes<>(SB), Z25, Z25 \
-	MOVL         $0x0f0f0f0f, AX     \
-	VPBROADCASTD AX, Z24             \
-	MOVL         $16, AX             \
-	VPBROADCASTD AX, Z26             \
+	MOVL         $16, AX               \
+	VPBROADCASTD AX, Z26               \
+	LEAQ         1(DX), R9             \
+	SHLQ         $6, R9                \
+	LEAQ         (R9)(R9*2), R10       \
 	XORQ         R12, R12
 
-// SPLIT loads a vector and splits it into halves.
-#define SPLIT \
-	VMOVDQU64 (SI), Z23    \
-	VPANDD    Z24, Z23, Z22 \
-	VPSRLW    $4, Z23, Z23 \
-	VPANDD    Z24, Z23, Z23 \
-	ADDQ      $64, SI
+// STORE stores the hits of probe i in a group, of which K1 or another says where they are; it is rare.
+#define STORE(i, rows, sums, mask, done) \
+	KTESTW        mask, mask       \
+	JEQ           done             \
+	MOVL          $(i<<16), AX     \
+	VPBROADCASTD  AX, Z20          \
+	VPADDD        rows, Z20, Z20   \
+	VPCOMPRESSD.Z Z20, mask, Z20   \
+	VMOVDQU32     Z20, (DI)(R12*4) \
+	VPCOMPRESSD.Z sums, mask, Z20  \
+	VMOVDQU32     Z20, (R11)(R12*4) \
+	KMOVW         mask, AX         \
+	POPCNTL       AX, AX           \
+	ADDQ          AX, R12
 
-// MASK does the same but leaves the upper half where it is, sixteen times as much, for sums that are kept apart and
-// divided at the end.
-#define MASK \
-	VMOVDQU64 (SI), Z23     \
-	VPANDD    Z24, Z23, Z22  \
-	VPANDND   Z23, Z24, Z23  \
-	ADDQ      $64, SI
-
-// TEST compares the sums of probe i of the block with its thresholds.
-#define TEST(i, sums, none) \
-	VPBROADCASTD (16*i)(R13), Z20          \
-	VPMADDWD     Z20, Z21, Z20             \
-	VPSRAVD.BCST (16*i+8)(R13), Z20, Z20   \
-	VPCMPD       $5, Z20, sums, K1         \
-	KORTESTW     K1, K1                    \
-	JEQ          none
-
-// STORE stores the hits of probe i; it is rare.
-#define STORE(i, sums) \
-	MOVL         $(i<<16), AX     \
-	VPBROADCASTD AX, Z20          \
-	VPADDD       Z25, Z20, Z20    \
-	VPCOMPRESSD.Z Z20, K1, Z20    \
-	VMOVDQU32    Z20, (DI)(R12*4) \
-	VPCOMPRESSD.Z sums, K1, Z20   \
-	VMOVDQU32    Z20, (R11)(R12*4) \
-	KMOVW        K1, AX           \
-	POPCNTL      AX, AX           \
-	ADDQ         AX, R12
-
-// func scanAVX512(groups *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
+// func scanAVX512(tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
+//
+// Four groups at once.
 TEXT ·scanAVX512(SB), NOSPLIT, $0-72
 	SETUP
+	VPBROADCASTD 0(R13), Z28 // the weights
+	VPBROADCASTD 8(R13), Z29 // the shift
+	VPADDD       Z26, Z25, Z22
+	VPADDD       Z26, Z22, Z23
+	VPADDD       Z26, Z23, Z24
+	VPSLLD       $2, Z26, Z26
 
 group:
-	VMOVDQU64    (SI), Z21
-	PREFETCHT0   ahead(SI)
 	VPBROADCASTD 4(R13), Z0
-	VPXORD       Z1, Z1, Z1
-	ADDQ         $64, SI
+	VMOVDQA64    Z0, Z1
+	VMOVDQA64    Z0, Z2
+	VMOVDQA64    Z0, Z3
+	LEAQ         64(SI), AX
 	MOVQ         R8, BX
-	MOVQ         DX, R10
+	MOVQ         DX, R14
 
 vector:
-	PREFETCHT0    ahead(SI)
-	MASK
-	VPDPBUSD.BCST (BX), Z22, Z0
-	VPDPBUSD.BCST 4(BX), Z23, Z1
-	ADDQ          $8, BX
-	DECQ          R10
-	JNE           vector
+	VPBROADCASTD (BX), Z8
+	VMOVDQU64    (AX), Z4
+	VMOVDQU64    (AX)(R9*1), Z5
+	VMOVDQU64    (AX)(R9*2), Z6
+	VMOVDQU64    (AX)(R10*1), Z7
+	VPDPBUSD     Z8, Z4, Z0
+	VPDPBUSD     Z8, Z5, Z1
+	VPDPBUSD     Z8, Z6, Z2
+	VPDPBUSD     Z8, Z7, Z3
+	ADDQ         $64, AX
+	ADDQ         $4, BX
+	DECQ         R14
+	JNE          vector
 
-	VPSRAD $4, Z1, Z1
-	VPADDD Z1, Z0, Z0
-	TEST(0, Z0, next)
-	STORE(0, Z0)
+	VPMADDWD (SI), Z28, Z4
+	VPMADDWD (SI)(R9*1), Z28, Z5
+	VPMADDWD (SI)(R9*2), Z28, Z6
+	VPMADDWD (SI)(R10*1), Z28, Z7
+	VPSRAVD  Z29, Z4, Z4
+	VPSRAVD  Z29, Z5, Z5
+	VPSRAVD  Z29, Z6, Z6
+	VPSRAVD  Z29, Z7, Z7
+	VPCMPD   $5, Z4, Z0, K1
+	VPCMPD   $5, Z5, Z1, K2
+	VPCMPD   $5, Z6, Z2, K3
+	VPCMPD   $5, Z7, Z3, K4
+	KORW     K1, K2, K5
+	KORW     K3, K4, K6
+	KORTESTW K5, K6
+	JEQ      none
+	STORE(0, Z25, Z0, K1, none1)
 
-next:
+none1:
+	STORE(0, Z22, Z1, K2, none2)
+
+none2:
+	STORE(0, Z23, Z2, K3, none3)
+
+none3:
+	STORE(0, Z24, Z3, K4, none)
+
+none:
 	VPADDD Z26, Z25, Z25
-	DECQ   CX
+	VPADDD Z26, Z22, Z22
+	VPADDD Z26, Z23, Z23
+	VPADDD Z26, Z24, Z24
+	LEAQ   (SI)(R9*4), SI
+	SUBQ   $4, CX
 	JNE    group
 
 	VZEROUPPER
 	MOVQ R12, ret+64(FP)
 	RET
 
-// func scan4AVX512(groups *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
+// func scan4AVX512(tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
+//
+// Four groups at once, of which the sums for probe i are in registers 4i to 4i+3.
 TEXT ·scan4AVX512(SB), NOSPLIT, $0-72
 	SETUP
+	VPADDD Z26, Z25, Z22
+	VPADDD Z26, Z22, Z23
+	VPADDD Z26, Z23, Z24
+	VPSLLD $2, Z26, Z26
 
 group:
-	VMOVDQU64    (SI), Z21
-	PREFETCHT0   ahead(SI)
 	VPBROADCASTD 4(R13), Z0
-	VPBROADCASTD 20(R13), Z1
-	VPBROADCASTD 36(R13), Z2
-	VPBROADCASTD 52(R13), Z3
-	VPXORD       Z4, Z4, Z4
-	VPXORD       Z5, Z5, Z5
-	VPXORD       Z6, Z6, Z6
-	VPXORD       Z7, Z7, Z7
-	ADDQ         $64, SI
+	VMOVDQA64    Z0, Z1
+	VMOVDQA64    Z0, Z2
+	VMOVDQA64    Z0, Z3
+	VPBROADCASTD 20(R13), Z4
+	VMOVDQA64    Z4, Z5
+	VMOVDQA64    Z4, Z6
+	VMOVDQA64    Z4, Z7
+	VPBROADCASTD 36(R13), Z8
+	VMOVDQA64    Z8, Z9
+	VMOVDQA64    Z8, Z10
+	VMOVDQA64    Z8, Z11
+	VPBROADCASTD 52(R13), Z12
+	VMOVDQA64    Z12, Z13
+	VMOVDQA64    Z12, Z14
+	VMOVDQA64    Z12, Z15
+	LEAQ         64(SI), AX
 	MOVQ         R8, BX
-	MOVQ         DX, R10
+	MOVQ         DX, R14
 
 vector:
-	PREFETCHT0    ahead(SI)
-	MASK
-	VPDPBUSD.BCST 0(BX), Z22, Z0
-	VPDPBUSD.BCST 8(BX), Z22, Z1
-	VPDPBUSD.BCST 16(BX), Z22, Z2
-	VPDPBUSD.BCST 24(BX), Z22, Z3
-	VPDPBUSD.BCST 4(BX), Z23, Z4
-	VPDPBUSD.BCST 12(BX), Z23, Z5
-	VPDPBUSD.BCST 20(BX), Z23, Z6
-	VPDPBUSD.BCST 28(BX), Z23, Z7
-	ADDQ          $32, BX
-	DECQ          R10
-	JNE           vector
+	VMOVDQU64    (AX), Z16
+	VMOVDQU64    (AX)(R9*1), Z17
+	VMOVDQU64    (AX)(R9*2), Z18
+	VMOVDQU64    (AX)(R10*1), Z19
+	VPBROADCASTD 0(BX), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VPBROADCASTD 4(BX), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VPBROADCASTD 8(BX), Z27
+	VPDPBUSD     Z27, Z16, Z8
+	VPDPBUSD     Z27, Z17, Z9
+	VPDPBUSD     Z27, Z18, Z10
+	VPDPBUSD     Z27, Z19, Z11
+	VPBROADCASTD 12(BX), Z31
+	VPDPBUSD     Z31, Z16, Z12
+	VPDPBUSD     Z31, Z17, Z13
+	VPDPBUSD     Z31, Z18, Z14
+	VPDPBUSD     Z31, Z19, Z15
+	ADDQ         $64, AX
+	ADDQ         $16, BX
+	DECQ         R14
+	JNE          vector
 
-	VPSRAD $4, Z4, Z4
-	VPSRAD $4, Z5, Z5
-	VPSRAD $4, Z6, Z6
-	VPSRAD $4, Z7, Z7
-	VPADDD Z4, Z0, Z0
-	VPADDD Z5, Z1, Z1
-	VPADDD Z6, Z2, Z2
-	VPADDD Z7, Z3, Z3
-	TEST(0, Z0, none0)
-	STORE(0, Z0)
+	VPBROADCASTD 0(R13), Z28
+	VPBROADCASTD 8(R13), Z29
+	VPMADDWD     (SI), Z28, Z16
+	VPMADDWD     (SI)(R9*1), Z28, Z17
+	VPMADDWD     (SI)(R9*2), Z28, Z18
+	VPMADDWD     (SI)(R10*1), Z28, Z19
+	VPSRAVD      Z29, Z16, Z16
+	VPSRAVD      Z29, Z17, Z17
+	VPSRAVD      Z29, Z18, Z18
+	VPSRAVD      Z29, Z19, Z19
+	VPCMPD       $5, Z16, Z0, K1
+	VPCMPD       $5, Z17, Z1, K2
+	VPCMPD       $5, Z18, Z2, K3
+	VPCMPD       $5, Z19, Z3, K4
+	KORW         K1, K2, K5
+	KORW         K3, K4, K6
+	KORTESTW     K5, K6
+	JEQ          probe1
+	STORE(0, Z25, Z0, K1, probe0a)
 
-none0:
-	TEST(1, Z1, none1)
-	STORE(1, Z1)
+probe0a:
+	STORE(0, Z22, Z1, K2, probe0b)
 
-none1:
-	TEST(2, Z2, none2)
-	STORE(2, Z2)
+probe0b:
+	STORE(0, Z23, Z2, K3, probe0c)
 
-none2:
-	TEST(3, Z3, none3)
-	STORE(3, Z3)
+probe0c:
+	STORE(0, Z24, Z3, K4, probe1)
 
-none3:
+probe1:
+	VPBROADCASTD 16(R13), Z28
+	VPBROADCASTD 24(R13), Z29
+	VPMADDWD     (SI), Z28, Z16
+	VPMADDWD     (SI)(R9*1), Z28, Z17
+	VPMADDWD     (SI)(R9*2), Z28, Z18
+	VPMADDWD     (SI)(R10*1), Z28, Z19
+	VPSRAVD      Z29, Z16, Z16
+	VPSRAVD      Z29, Z17, Z17
+	VPSRAVD      Z29, Z18, Z18
+	VPSRAVD      Z29, Z19, Z19
+	VPCMPD       $5, Z16, Z4, K1
+	VPCMPD       $5, Z17, Z5, K2
+	VPCMPD       $5, Z18, Z6, K3
+	VPCMPD       $5, Z19, Z7, K4
+	KORW         K1, K2, K5
+	KORW         K3, K4, K6
+	KORTESTW     K5, K6
+	JEQ          probe2
+	STORE(1, Z25, Z4, K1, probe1a)
+
+probe1a:
+	STORE(1, Z22, Z5, K2, probe1b)
+
+probe1b:
+	STORE(1, Z23, Z6, K3, probe1c)
+
+probe1c:
+	STORE(1, Z24, Z7, K4, probe2)
+
+probe2:
+	VPBROADCASTD 32(R13), Z28
+	VPBROADCASTD 40(R13), Z29
+	VPMADDWD     (SI), Z28, Z16
+	VPMADDWD     (SI)(R9*1), Z28, Z17
+	VPMADDWD     (SI)(R9*2), Z28, Z18
+	VPMADDWD     (SI)(R10*1), Z28, Z19
+	VPSRAVD      Z29, Z16, Z16
+	VPSRAVD      Z29, Z17, Z17
+	VPSRAVD      Z29, Z18, Z18
+	VPSRAVD      Z29, Z19, Z19
+	VPCMPD       $5, Z16, Z8, K1
+	VPCMPD       $5, Z17, Z9, K2
+	VPCMPD       $5, Z18, Z10, K3
+	VPCMPD       $5, Z19, Z11, K4
+	KORW         K1, K2, K5
+	KORW         K3, K4, K6
+	KORTESTW     K5, K6
+	JEQ          probe3
+	STORE(2, Z25, Z8, K1, probe2a)
+
+probe2a:
+	STORE(2, Z22, Z9, K2, probe2b)
+
+probe2b:
+	STORE(2, Z23, Z10, K3, probe2c)
+
+probe2c:
+	STORE(2, Z24, Z11, K4, probe3)
+
+probe3:
+	VPBROADCASTD 48(R13), Z28
+	VPBROADCASTD 56(R13), Z29
+	VPMADDWD     (SI), Z28, Z16
+	VPMADDWD     (SI)(R9*1), Z28, Z17
+	VPMADDWD     (SI)(R9*2), Z28, Z18
+	VPMADDWD     (SI)(R10*1), Z28, Z19
+	VPSRAVD      Z29, Z16, Z16
+	VPSRAVD      Z29, Z17, Z17
+	VPSRAVD      Z29, Z18, Z18
+	VPSRAVD      Z29, Z19, Z19
+	VPCMPD       $5, Z16, Z12, K1
+	VPCMPD       $5, Z17, Z13, K2
+	VPCMPD       $5, Z18, Z14, K3
+	VPCMPD       $5, Z19, Z15, K4
+	KORW         K1, K2, K5
+	KORW         K3, K4, K6
+	KORTESTW     K5, K6
+	JEQ          probe4
+	STORE(3, Z25, Z12, K1, probe3a)
+
+probe3a:
+	STORE(3, Z22, Z13, K2, probe3b)
+
+probe3b:
+	STORE(3, Z23, Z14, K3, probe3c)
+
+probe3c:
+	STORE(3, Z24, Z15, K4, probe4)
+
+probe4:
 	VPADDD Z26, Z25, Z25
-	DECQ   CX
+	VPADDD Z26, Z22, Z22
+	VPADDD Z26, Z23, Z23
+	VPADDD Z26, Z24, Z24
+	LEAQ   (SI)(R9*4), SI
+	SUBQ   $4, CX
 	JNE    group
 
 	VZEROUPPER
 	MOVQ R12, ret+64(FP)
 	RET
 
-// func scan16AVX512(groups *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
-TEXT ·scan16AVX512(SB), NOSPLIT, $0-72
+// func scan8AVX512(tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
+//
+// Two groups at once, of which the sums for probe i are in registers 2i and 2i+1.
+TEXT ·scan8AVX512(SB), NOSPLIT, $0-72
 	SETUP
+	VPADDD Z26, Z25, Z22
+	VPSLLD $1, Z26, Z26
 
 group:
-	VMOVDQU64    (SI), Z21
-	PREFETCHT0   ahead(SI)
 	VPBROADCASTD 4(R13), Z0
-	VPBROADCASTD 20(R13), Z1
-	VPBROADCASTD 36(R13), Z2
-	VPBROADCASTD 52(R13), Z3
-	VPBROADCASTD 68(R13), Z4
-	VPBROADCASTD 84(R13), Z5
-	VPBROADCASTD 100(R13), Z6
-	VPBROADCASTD 116(R13), Z7
-	VPBROADCASTD 132(R13), Z8
-	VPBROADCASTD 148(R13), Z9
-	VPBROADCASTD 164(R13), Z10
-	VPBROADCASTD 180(R13), Z11
-	VPBROADCASTD 196(R13), Z12
-	VPBROADCASTD 212(R13), Z13
-	VPBROADCASTD 228(R13), Z14
-	VPBROADCASTD 244(R13), Z15
-	ADDQ         $64, SI
+	VMOVDQA64    Z0, Z1
+	VPBROADCASTD 20(R13), Z2
+	VMOVDQA64    Z2, Z3
+	VPBROADCASTD 36(R13), Z4
+	VMOVDQA64    Z4, Z5
+	VPBROADCASTD 52(R13), Z6
+	VMOVDQA64    Z6, Z7
+	VPBROADCASTD 68(R13), Z8
+	VMOVDQA64    Z8, Z9
+	VPBROADCASTD 84(R13), Z10
+	VMOVDQA64    Z10, Z11
+	VPBROADCASTD 100(R13), Z12
+	VMOVDQA64    Z12, Z13
+	VPBROADCASTD 116(R13), Z14
+	VMOVDQA64    Z14, Z15
+	LEAQ         64(SI), AX
 	MOVQ         R8, BX
-	MOVQ         DX, R10
+	MOVQ         DX, R14
 
 vector:
-	PREFETCHT0    ahead(SI)
-	SPLIT
-	VPDPBUSD.BCST 0(BX), Z22, Z0
-	VPDPBUSD.BCST 8(BX), Z22, Z1
-	VPDPBUSD.BCST 16(BX), Z22, Z2
-	VPDPBUSD.BCST 24(BX), Z22, Z3
-	VPDPBUSD.BCST 32(BX), Z22, Z4
-	VPDPBUSD.BCST 40(BX), Z22, Z5
-	VPDPBUSD.BCST 48(BX), Z22, Z6
-	VPDPBUSD.BCST 56(BX), Z22, Z7
-	VPDPBUSD.BCST 64(BX), Z22, Z8
-	VPDPBUSD.BCST 72(BX), Z22, Z9
-	VPDPBUSD.BCST 80(BX), Z22, Z10
-	VPDPBUSD.BCST 88(BX), Z22, Z11
-	VPDPBUSD.BCST 96(BX), Z22, Z12
-	VPDPBUSD.BCST 104(BX), Z22, Z13
-	VPDPBUSD.BCST 112(BX), Z22, Z14
-	VPDPBUSD.BCST 120(BX), Z22, Z15
-	VPDPBUSD.BCST 4(BX), Z23, Z0
-	VPDPBUSD.BCST 12(BX), Z23, Z1
-	VPDPBUSD.BCST 20(BX), Z23, Z2
-	VPDPBUSD.BCST 28(BX), Z23, Z3
-	VPDPBUSD.BCST 36(BX), Z23, Z4
-	VPDPBUSD.BCST 44(BX), Z23, Z5
-	VPDPBUSD.BCST 52(BX), Z23, Z6
-	VPDPBUSD.BCST 60(BX), Z23, Z7
-	VPDPBUSD.BCST 68(BX), Z23, Z8
-	VPDPBUSD.BCST 76(BX), Z23, Z9
-	VPDPBUSD.BCST 84(BX), Z23, Z10
-	VPDPBUSD.BCST 92(BX), Z23, Z11
-	VPDPBUSD.BCST 100(BX), Z23, Z12
-	VPDPBUSD.BCST 108(BX), Z23, Z13
-	VPDPBUSD.BCST 116(BX), Z23, Z14
-	VPDPBUSD.BCST 124(BX), Z23, Z15
-	ADDQ          $128, BX
-	DECQ          R10
-	JNE           vector
+	VMOVDQU64    (AX), Z16
+	VMOVDQU64    (AX)(R9*1), Z17
+	VPBROADCASTD 0(BX), Z18
+	VPDPBUSD     Z18, Z16, Z0
+	VPDPBUSD     Z18, Z17, Z1
+	VPBROADCASTD 4(BX), Z19
+	VPDPBUSD     Z19, Z16, Z2
+	VPDPBUSD     Z19, Z17, Z3
+	VPBROADCASTD 8(BX), Z20
+	VPDPBUSD     Z20, Z16, Z4
+	VPDPBUSD     Z20, Z17, Z5
+	VPBROADCASTD 12(BX), Z21
+	VPDPBUSD     Z21, Z16, Z6
+	VPDPBUSD     Z21, Z17, Z7
+	VPBROADCASTD 16(BX), Z18
+	VPDPBUSD     Z18, Z16, Z8
+	VPDPBUSD     Z18, Z17, Z9
+	VPBROADCASTD 20(BX), Z19
+	VPDPBUSD     Z19, Z16, Z10
+	VPDPBUSD     Z19, Z17, Z11
+	VPBROADCASTD 24(BX), Z20
+	VPDPBUSD     Z20, Z16, Z12
+	VPDPBUSD     Z20, Z17, Z13
+	VPBROADCASTD 28(BX), Z21
+	VPDPBUSD     Z21, Z16, Z14
+	VPDPBUSD     Z21, Z17, Z15
+	ADDQ         $64, AX
+	ADDQ         $32, BX
+	DECQ         R14
+	JNE          vector
 
-	TEST(0, Z0, none0)
-	STORE(0, Z0)
+	VMOVDQU64 (SI), Z16
+	VMOVDQU64 (SI)(R9*1), Z17
 
-none0:
-	TEST(1, Z1, none1)
-	STORE(1, Z1)
+	VPBROADCASTD 0(R13), Z18
+	VPBROADCASTD 8(R13), Z19
+	VPMADDWD     Z18, Z16, Z20
+	VPMADDWD     Z18, Z17, Z21
+	VPSRAVD      Z19, Z20, Z20
+	VPSRAVD      Z19, Z21, Z21
+	VPCMPD       $5, Z20, Z0, K1
+	VPCMPD       $5, Z21, Z1, K2
+	KORTESTW     K1, K2
+	JEQ          probe1
+	STORE(0, Z25, Z0, K1, probe0a)
 
-none1:
-	TEST(2, Z2, none2)
-	STORE(2, Z2)
+probe0a:
+	STORE(0, Z22, Z1, K2, probe1)
 
-none2:
-	TEST(3, Z3, none3)
-	STORE(3, Z3)
+probe1:
+	VPBROADCASTD 16(R13), Z18
+	VPBROADCASTD 24(R13), Z19
+	VPMADDWD     Z18, Z16, Z20
+	VPMADDWD     Z18, Z17, Z21
+	VPSRAVD      Z19, Z20, Z20
+	VPSRAVD      Z19, Z21, Z21
+	VPCMPD       $5, Z20, Z2, K1
+	VPCMPD       $5, Z21, Z3, K2
+	KORTESTW     K1, K2
+	JEQ          probe2
+	STORE(1, Z25, Z2, K1, probe1a)
 
-none3:
-	TEST(4, Z4, none4)
-	STORE(4, Z4)
+probe1a:
+	STORE(1, Z22, Z3, K2, probe2)
 
-none4:
-	TEST(5, Z5, none5)
-	STORE(5, Z5)
+probe2:
+	VPBROADCASTD 32(R13), Z18
+	VPBROADCASTD 40(R13), Z19
+	VPMADDWD     Z18, Z16, Z20
+	VPMADDWD     Z18, Z17, Z21
+	VPSRAVD      Z19, Z20, Z20
+	VPSRAVD      Z19, Z21, Z21
+	VPCMPD       $5, Z20, Z4, K1
+	VPCMPD       $5, Z21, Z5, K2
+	KORTESTW     K1, K2
+	JEQ          probe3
+	STORE(2, Z25, Z4, K1, probe2a)
 
-none5:
-	TEST(6, Z6, none6)
-	STORE(6, Z6)
+probe2a:
+	STORE(2, Z22, Z5, K2, probe3)
 
-none6:
-	TEST(7, Z7, none7)
-	STORE(7, Z7)
+probe3:
+	VPBROADCASTD 48(R13), Z18
+	VPBROADCASTD 56(R13), Z19
+	VPMADDWD     Z18, Z16, Z20
+	VPMADDWD     Z18, Z17, Z21
+	VPSRAVD      Z19, Z20, Z20
+	VPSRAVD      Z19, Z21, Z21
+	VPCMPD       $5, Z20, Z6, K1
+	VPCMPD       $5, Z21, Z7, K2
+	KORTESTW     K1, K2
+	JEQ          probe4
+	STORE(3, Z25, Z6, K1, probe3a)
 
-none7:
-	TEST(8, Z8, none8)
-	STORE(8, Z8)
+probe3a:
+	STORE(3, Z22, Z7, K2, probe4)
 
-none8:
-	TEST(9, Z9, none9)
-	STORE(9, Z9)
+probe4:
+	VPBROADCASTD 64(R13), Z18
+	VPBROADCASTD 72(R13), Z19
+	VPMADDWD     Z18, Z16, Z20
+	VPMADDWD     Z18, Z17, Z21
+	VPSRAVD      Z19, Z20, Z20
+	VPSRAVD      Z19, Z21, Z21
+	VPCMPD       $5, Z20, Z8, K1
+	VPCMPD       $5, Z21, Z9, K2
+	KORTESTW     K1, K2
+	JEQ          probe5
+	STORE(4, Z25, Z8, K1, probe4a)
 
-none9:
-	TEST(10, Z10, none10)
-	STORE(10, Z10)
+probe4a:
+	STORE(4, Z22, Z9, K2, probe5)
 
-none10:
-	TEST(11, Z11, none11)
-	STORE(11, Z11)
+probe5:
+	VPBROADCASTD 80(R13), Z18
+	VPBROADCASTD 88(R13), Z19
+	VPMADDWD     Z18, Z16, Z20
+	VPMADDWD     Z18, Z17, Z21
+	VPSRAVD      Z19, Z20, Z20
+	VPSRAVD      Z19, Z21, Z21
+	VPCMPD       $5, Z20, Z10, K1
+	VPCMPD       $5, Z21, Z11, K2
+	KORTESTW     K1, K2
+	JEQ          probe6
+	STORE(5, Z25, Z10, K1, probe5a)
 
-none11:
-	TEST(12, Z12, none12)
-	STORE(12, Z12)
+probe5a:
+	STORE(5, Z22, Z11, K2, probe6)
 
-none12:
-	TEST(13, Z13, none13)
-	STORE(13, Z13)
+probe6:
+	VPBROADCASTD 96(R13), Z18
+	VPBROADCASTD 104(R13), Z19
+	VPMADDWD     Z18, Z16, Z20
+	VPMADDWD     Z18, Z17, Z21
+	VPSRAVD      Z19, Z20, Z20
+	VPSRAVD      Z19, Z21, Z21
+	VPCMPD       $5, Z20, Z12, K1
+	VPCMPD       $5, Z21, Z13, K2
+	KORTESTW     K1, K2
+	JEQ          probe7
+	STORE(6, Z25, Z12, K1, probe6a)
 
-none13:
-	TEST(14, Z14, none14)
-	STORE(14, Z14)
+probe6a:
+	STORE(6, Z22, Z13, K2, probe7)
 
-none14:
-	TEST(15, Z15, none15)
-	STORE(15, Z15)
+probe7:
+	VPBROADCASTD 112(R13), Z18
+	VPBROADCASTD 120(R13), Z19
+	VPMADDWD     Z18, Z16, Z20
+	VPMADDWD     Z18, Z17, Z21
+	VPSRAVD      Z19, Z20, Z20
+	VPSRAVD      Z19, Z21, Z21
+	VPCMPD       $5, Z20, Z14, K1
+	VPCMPD       $5, Z21, Z15, K2
+	KORTESTW     K1, K2
+	JEQ          probe8
+	STORE(7, Z25, Z14, K1, probe7a)
 
-none15:
+probe7a:
+	STORE(7, Z22, Z15, K2, probe8)
+
+probe8:
 	VPADDD Z26, Z25, Z25
-	DECQ   CX
+	VPADDD Z26, Z22, Z22
+	LEAQ   (SI)(R9*2), SI
+	SUBQ   $2, CX
 	JNE    group
 
 	VZEROUPPER
 	MOVQ R12, ret+64(FP)
 	RET
 
-// func backAVX512(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)
-TEXT ·backAVX512(SB), NOSPLIT, $0-64
+// MERGE takes a vector of the sketch and the same codes of the second plane apart, into four vectors of a tile. Z24 has
+// twelve in every byte, Z25 three.
+#define MERGE(upper, lower) \
+	VPSLLW     $2, upper, Z16            \
+	VPSRLW     $2, upper, Z17            \
+	VPSRLW     $4, upper, Z18            \
+	VPSRLW     $2, lower, Z19            \
+	VPSRLW     $4, lower, Z20            \
+	VPSRLW     $6, lower, Z21            \
+	VPANDD     Z24, Z16, Z16             \
+	VPANDD     Z24, upper, Z22           \
+	VPANDD     Z24, Z17, Z17             \
+	VPANDD     Z24, Z18, Z18             \
+	VPTERNLOGD $0xf8, Z25, lower, Z16    \
+	VPTERNLOGD $0xf8, Z25, Z19, Z22      \
+	VPTERNLOGD $0xf8, Z25, Z20, Z17      \
+	VPTERNLOGD $0xf8, Z25, Z21, Z18      \
+	VMOVDQU64  Z16, (DI)                 \
+	VMOVDQU64  Z22, 64(DI)               \
+	VMOVDQU64  Z17, 128(DI)              \
+	VMOVDQU64  Z18, 192(DI)              \
+	ADDQ       $256, DI
+
+// FOUR loads 16 bytes of rows r, r+4, r+8 and r+12, of which AX is the first. R9, R10 and R11 are four, eight and twelve
+// rows.
+#define FOUR(out) \
+	VMOVDQU32    (AX), X16                        \
+	VINSERTI32X4 $1, (AX)(R9*1), Z16, Z16         \
+	VINSERTI32X4 $2, (AX)(R10*1), Z16, Z16        \
+	VINSERTI32X4 $3, (AX)(R11*1), Z16, out        \
+	ADDQ         DX, AX
+
+// func tileAVX512(sketch, second *byte, marks *uint32, n, words int, tile *byte)
+TEXT ·tileAVX512(SB), NOSPLIT, $0-48
+	MOVQ         sketch+0(FP), SI
+	MOVQ         second+8(FP), R8
+	MOVQ         marks+16(FP), R13
+	MOVQ         n+24(FP), CX
+	MOVQ         words+32(FP), R12
+	MOVQ         tile+40(FP), DI
+	MOVL         $0x0c0c0c0c, AX
+	VPBROADCASTD AX, Z24
+	MOVL         $0x03030303, AX
+	VPBROADCASTD AX, Z25
+	LEAQ         (R12*4), DX           // the bytes of a row
+	VPBROADCASTD DX, Z26
+	VPMULLD      lanes<>(SB), Z26, Z26 // where the rows of a group are
+	LEAQ         (DX*4), R9
+	LEAQ         (DX*8), R10
+	LEAQ         (R9)(R9*2), R11
+
+group:
+	VMOVDQU64 (R13), Z0
+	VMOVDQU64 Z0, (DI)
+	ADDQ      $64, R13
+	ADDQ      $64, SI
+	ADDQ      $64, DI
+	MOVQ      R8, BX
+	MOVQ      R12, R14
+	JMP       enough
+
+four:
+	MOVQ        BX, AX
+	FOUR(Z0)
+	FOUR(Z1)
+	FOUR(Z2)
+	FOUR(Z3)
+	VPUNPCKLDQ  Z1, Z0, Z4
+	VPUNPCKHDQ  Z1, Z0, Z5
+	VPUNPCKLDQ  Z3, Z2, Z6
+	VPUNPCKHDQ  Z3, Z2, Z7
+	VPUNPCKLQDQ Z6, Z4, Z0
+	VPUNPCKHQDQ Z6, Z4, Z1
+	VPUNPCKLQDQ Z7, Z5, Z2
+	VPUNPCKHQDQ Z7, Z5, Z3
+	VMOVDQU64   (SI), Z4
+	VMOVDQU64   64(SI), Z5
+	VMOVDQU64   128(SI), Z6
+	VMOVDQU64   192(SI), Z7
+	MERGE(Z4, Z0)
+	MERGE(Z5, Z1)
+	MERGE(Z6, Z2)
+	MERGE(Z7, Z3)
+	ADDQ        $256, SI
+	ADDQ        $16, BX
+	SUBQ        $4, R14
+
+enough:
+	CMPQ  R14, $4
+	JGE   four
+	TESTQ R14, R14
+	JEQ   next
+
+one:
+	KXNORW     K1, K1, K1
+	VPGATHERDD (BX)(Z26*1), K1, Z0
+	VMOVDQU64  (SI), Z4
+	MERGE(Z4, Z0)
+	ADDQ       $64, SI
+	ADDQ       $4, BX
+	DECQ       R14
+	JNE        one
+
+next:
+	MOVQ DX, AX
+	SHLQ $4, AX
+	ADDQ AX, R8
+	DECQ CX
+	JNE  group
+
+	VZEROUPPER
+	RET
+
+// QUARTERS takes the codes of two bits apart that Z16 has, into Z16 to Z19. Z24 has three in every byte.
+#define QUARTERS \
+	VPSRLW $2, Z16, Z17   \
+	VPSRLW $4, Z16, Z18   \
+	VPSRLW $6, Z16, Z19   \
+	VPANDD Z24, Z16, Z16  \
+	VPANDD Z24, Z17, Z17  \
+	VPANDD Z24, Z18, Z18  \
+	VPANDD Z24, Z19, Z19
+
+// func secondAVX512(plane *byte, rowBytes int, marks, where *uint32, sums *int32, n int, codes *int8, limit *Limit, add int32) int
+TEXT ·secondAVX512(SB), NOSPLIT, $0-80
+	MOVQ         plane+0(FP), SI
+	MOVQ         rowBytes+8(FP), DX
+	MOVQ         marks+16(FP), R13
+	MOVQ         where+24(FP), DI
+	MOVQ         sums+32(FP), R11
+	MOVQ         codes+48(FP), R8
+	MOVQ         limit+56(FP), BX
+	VMOVD        (BX), X28           // the weights
+	VMOVD        8(BX), X29          // the shift
+	MOVL         $0x03030303, AX
+	VPBROADCASTD AX, Z24
+	XORQ         R12, R12
+
+	// K2 keeps of the last 64 bytes of a row those that it has: all when its size is a multiple of 64.
+	MOVQ  DX, CX
+	NEGQ  CX
+	ANDQ  $63, CX
+	MOVQ  $-1, AX
+	SHRQ  CX, AX
+	KMOVQ AX, K2
+	MOVQ  n+40(FP), CX
+
+	// The last 64 bytes of the probe's codes stay in registers: they are all that most probes have.
+	LEAQ       -1(DX), R15
+	ANDQ       $-64, R15
+	LEAQ       (R8)(R15*1), AX
+	VMOVDQU8.Z (AX), K2, Z20
+	ADDQ       DX, AX
+	VMOVDQU8.Z (AX), K2, Z21
+	ADDQ       DX, AX
+	VMOVDQU8.Z (AX), K2, Z22
+	ADDQ       DX, AX
+	VMOVDQU8.Z (AX), K2, Z23
+	LEAQ       (DX)(DX*2), R14
+
+row:
+	// The row of the hit after the next seven is asked for now. Behind the last hit there is room, whatever it holds.
+	MOVWLZX    32(DI), AX
+	PREFETCHT0 (R13)(AX*4)
+	IMULQ      DX, AX
+	PREFETCHT0 (SI)(AX*1)
+
+	MOVL   (DI), R9
+	MOVL   (R13)(R9*4), R10
+	IMULQ  DX, R9
+	ADDQ   SI, R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	XORQ   BX, BX
+	JMP    enough
+
+vector:
+	VMOVDQU64 (R9)(BX*1), Z16
+	QUARTERS
+	LEAQ      (R8)(BX*1), AX
+	VPDPBUSD  (AX), Z16, Z0
+	VPDPBUSD  (AX)(DX*1), Z17, Z1
+	VPDPBUSD  (AX)(DX*2), Z18, Z0
+	VPDPBUSD  (AX)(R14*1), Z19, Z1
+	ADDQ      $64, BX
+
+enough:
+	CMPQ BX, R15
+	JLT  vector
+
+	VMOVDQU8.Z (R9)(BX*1), K2, Z16
+	QUARTERS
+	VPDPBUSD   Z20, Z16, Z0
+	VPDPBUSD   Z21, Z17, Z1
+	VPDPBUSD   Z22, Z18, Z0
+	VPDPBUSD   Z23, Z19, Z1
+
+	VPADDD        Z1, Z0, Z0
+	VEXTRACTI64X4 $1, Z0, Y1
+	VPADDD        Y1, Y0, Y0
+	VEXTRACTI128  $1, Y0, X1
+	VPADDD        X1, X0, X0
+	VPSHUFD       $0x4e, X0, X1
+	VPADDD        X1, X0, X0
+	VPSHUFD       $0xb1, X0, X1
+	VPADDD        X1, X0, X0
+	VMOVD         X0, AX
+	VMOVD         R10, X1
+	VPMADDWD      X28, X1, X1
+	VPSRAD        X29, X1, X1
+	VMOVD         X1, R10
+	MOVL          (R11), BX
+	SHLL          $2, BX
+	ADDL          add+64(FP), BX
+	ADDL          BX, AX
+	MOVL          (DI), BX
+	MOVQ          where+24(FP), R9
+	MOVL          BX, (R9)(R12*4)
+	MOVQ          sums+32(FP), R9
+	MOVL          AX, (R9)(R12*4)
+	XORL          BX, BX
+	CMPL          AX, R10
+	SETGE         BX
+	ADDQ          BX, R12
+	ADDQ          $4, DI
+	ADDQ          $4, R11
+	DECQ          CX
+	JNE           row
+
+	VZEROUPPER
+	MOVQ R12, ret+72(FP)
+	RET
+
+// func thirdAVX512(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)
+TEXT ·thirdAVX512(SB), NOSPLIT, $0-64
 	MOVQ         plane+0(FP), SI
 	MOVQ         rowBytes+8(FP), DX
 	MOVQ         where+24(FP), DI

@@ -1,0 +1,16 @@
+package kernel
+
+// Move moves what is prepared of probes into other memory.
+func (p *Probes) Move(room func(n int) []int8) {
+	move := func(codes *[]int8) {
+		to := room(len(*codes))
+		copy(to, *codes)
+		*codes = to
+	}
+	for i := range p.blocks {
+		move(&p.blocks[i].codes)
+	}
+	move(&p.sketch)
+	move(&p.second)
+	move(&p.third)
+}
