@@ -125,11 +125,11 @@ func (a *anchors) set(doc anchorDoc) {
 	a.changed = true
 }
 
-// committed counts commits, and wakes whoever anchors when there are many.
-func (a *anchors) committed() {
+// committed counts transactions, and wakes whoever anchors when there are many.
+func (a *anchors) committed(transactions int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.commits++; a.commits < anchorCommits {
+	if a.commits += transactions; a.commits < anchorCommits {
 		return
 	}
 	a.commits = 0
@@ -192,8 +192,7 @@ func (sp *Space) anchor(ctx context.Context) error {
 	sp.keying.Lock() // so that the bundle is of the same time
 	defer sp.keying.Unlock()
 	var doc anchorDoc
-	err := sp.Update(ctx, func(tx Tx) error {
-		t := tx.writable()
+	err := sp.updateAlone(ctx, func(t *txn) error {
 		for id := range changed {
 			if id == rootContainer {
 				continue
@@ -218,7 +217,7 @@ func (sp *Space) anchor(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
-		sp.note(keysOf(changed), 0)
+		sp.note(0, nil, keysOf(changed), committed{})
 		return err
 	}
 	bundle, err := (&Bundle{sp}).read(ctx)

@@ -124,7 +124,7 @@ func (s *Store) Create(ctx context.Context, id SpaceID) error {
 	defer clear(rootKey)
 	defer clear(hedge)
 	at := format.Place{Instance: s.instance, Space: space, Container: rootContainer}
-	err = s.engine.Update(ctx, func(w engine.Writer) error {
+	err = s.updateIn(ctx, space, func(w engine.Writer) error {
 		if _, ok, err := w.Get(spaceKey(space, rowBundle)); ok || err != nil {
 			return errors.Join(err, ErrExists)
 		}

@@ -57,7 +57,7 @@ func (s *Store) markDropped(ctx context.Context, id SpaceID) error {
 		return err
 	}
 	mark := format.SealBundle(s.root.Bytes(), s.instance, format.ID(id), raw)
-	return s.engine.Update(ctx, func(w engine.Writer) error { return w.Put(spaceKey(format.ID(id), rowBundle), mark) })
+	return s.updateIn(ctx, format.ID(id), func(w engine.Writer) error { return w.Put(spaceKey(format.ID(id), rowBundle), mark) })
 }
 
 // sweepDropped finishes what a crash interrupted.
@@ -89,7 +89,7 @@ func (s *Store) removeDropped(ctx context.Context, space format.ID) error {
 	}
 	mark := spaceKey(space, rowBundle)
 	for done := false; !done; {
-		err := s.engine.Update(ctx, func(w engine.Writer) error {
+		err := s.updateIn(ctx, space, func(w engine.Writer) error {
 			keys, err := collectKeys(w, space[:], after(space[:]), dropBatch)
 			if err != nil {
 				return err
@@ -118,8 +118,7 @@ func (s *Store) removeDropped(ctx context.Context, space format.ID) error {
 func (c Container[T]) Drop(ctx context.Context, sp *Space) error {
 	first := true
 	for done := false; !done; {
-		err := sp.Update(ctx, func(tx Tx) (err error) {
-			t := tx.writable()
+		err := sp.updateAlone(ctx, func(t *txn) (err error) {
 			container := t.ring.container(c.table.name, c.parents)
 			if first {
 				err = t.markDroppedContainer(container)

@@ -17,10 +17,10 @@ import (
 func (c Container[T]) Each(ctx context.Context, r Reader, visit func(encoded []byte) error) error {
 	t := r.txn()
 	t.use()
-	if err := t.flush(); err != nil { // the scan reads what the engine has
+	container := t.ring.container(c.table.name, c.parents)
+	if err := t.scannable(container); err != nil {
 		return err
 	}
-	container := t.ring.container(c.table.name, c.parents)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	work := make(chan *chunk[struct{}], runtime.GOMAXPROCS(0))

@@ -133,20 +133,24 @@ func (sp *Space) turned(sequence uint64, ended format.Pair) {
 	sp.dirty[rootContainer] = true
 }
 
-// note keeps what a commit leaves to be done: containers whose state the root container, or the anchor, does not know yet, and erasures that wait for a turn.
-func (sp *Space) note(touched []format.ID, erased uint64) {
+// note keeps what a commit of so many transactions leaves to be done: nursery rows to be folded, containers whose state the root container, or the anchor, does
+// not know yet, and erasures that wait for a turn.
+func (sp *Space) note(transactions int, rows map[format.ID]int, touched []format.ID, c committed) {
+	sp.store.folds.note(sp.id, rows)
 	sp.mu.Lock()
 	for _, id := range touched {
 		sp.dirty[id] = true
 	}
-	sp.erasedAt = max(sp.erasedAt, erased)
+	if len(c.gone) > 0 {
+		sp.erasedAt = max(sp.erasedAt, c.sequence)
+	}
 	waiting := sp.erasedAt > sp.turnedAt
 	sp.mu.Unlock()
 	if waiting {
 		sp.store.erasures.add(sp)
 	}
-	if len(touched) > 0 || erased > 0 {
-		sp.store.anchors.committed()
+	if len(touched) > 0 {
+		sp.store.anchors.committed(transactions)
 	}
 }
 

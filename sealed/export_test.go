@@ -288,6 +288,14 @@ func (e mortalEngine) Update(ctx context.Context, fn func(engine.Writer) error) 
 	return e.m.do(func() error { return e.Engine.Update(ctx, fn) })
 }
 
+func (e mortalEngine) Commit(ctx context.Context, scope format.ID, fn func(engine.Writer) error) (wait func() error, err error) {
+	err = e.m.do(func() error {
+		wait, err = e.Engine.Commit(ctx, scope, fn)
+		return err
+	})
+	return wait, err
+}
+
 func (e mortalEngine) Close() error { return nil }
 
 type mortalKeys struct {

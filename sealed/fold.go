@@ -235,8 +235,8 @@ func (sp *Space) foldContainer(ctx context.Context, container format.ID) error {
 	position := format.ID{15: 1} // the zero id is nobody's but the blinding key's
 	for more := true; more; {
 		var goOn format.ID
-		err := sp.Update(ctx, func(tx Tx) (err error) {
-			goOn, more, err = tx.writable().foldStep(container, position)
+		err := sp.updateAlone(ctx, func(t *txn) (err error) {
+			goOn, more, err = t.foldStep(container, position)
 			return err
 		})
 		if err != nil {

@@ -283,5 +283,5 @@ func (b *Bundle) change(ctx context.Context, fn func(*bundleDoc) error) error {
 
 // changeLocked is change for who holds keying and uses the root.
 func (b *Bundle) changeLocked(ctx context.Context, fn func(*bundleDoc) error) error {
-	return b.sp.store.engine.Update(ctx, func(w engine.Writer) error { return b.putBundle(w, fn) })
+	return b.sp.store.updateIn(ctx, format.ID(b.sp.id), func(w engine.Writer) error { return b.putBundle(w, fn) })
 }

@@ -44,7 +44,7 @@ func (l *Log) Append(ctx context.Context, fn func(first uint64) ([][]byte, error
 	if s.isClosed() {
 		return ErrClosed
 	}
-	return s.engine.Update(ctx, func(w engine.Writer) error {
+	return s.updateIn(ctx, format.ID{}, func(w engine.Writer) error {
 		next, err := l.next(w)
 		if err != nil {
 			return err

@@ -26,6 +26,11 @@ func (e placed) Update(ctx context.Context, fn func(engine.Writer) error) error 
 	return e.Engine.Update(ctx, func(w engine.Writer) error { return fn(placedWriter{placedReader{w, e.corrupt}, w}) })
 }
 
+// Commit implements engine.Engine.
+func (e placed) Commit(ctx context.Context, scope format.ID, fn func(engine.Writer) error) (wait func() error, err error) {
+	return e.Engine.Commit(ctx, scope, func(w engine.Writer) error { return fn(placedWriter{placedReader{w, e.corrupt}, w}) })
+}
+
 type placedReader struct {
 	r       engine.Reader
 	corrupt func(*CorruptError) error

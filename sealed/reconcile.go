@@ -20,7 +20,7 @@ func (s *Store) reconcile(ctx context.Context, id SpaceID, ring *keyring) error 
 	sp := &Space{store: s, id: id}
 	step := func(fn func(*txn) error) error {
 		var rows map[format.ID]int
-		err := s.engine.Update(ctx, func(w engine.Writer) error {
+		err := s.updateIn(ctx, format.ID(id), func(w engine.Writer) error {
 			t := &txn{sp: sp, ring: ring, r: w, w: w}
 			defer t.finish()
 			if err := t.openRoot(); err != nil {

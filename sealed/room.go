@@ -8,6 +8,7 @@ import (
 
 	"github.com/visage-face/visage/internal/durable"
 	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/pebble"
 )
 
@@ -147,10 +148,25 @@ type bounded struct {
 
 // Update implements engine.Engine.
 func (b bounded) Update(ctx context.Context, fn func(engine.Writer) error) error {
+	if err := b.refuse(); err != nil {
+		return err
+	}
+	return b.Engine.Update(ctx, fn)
+}
+
+// Commit implements engine.Engine.
+func (b bounded) Commit(ctx context.Context, scope format.ID, fn func(engine.Writer) error) (wait func() error, err error) {
+	if err := b.refuse(); err != nil {
+		return nil, err
+	}
+	return b.Engine.Commit(ctx, scope, fn)
+}
+
+func (b bounded) refuse() error {
 	if r := b.volume.Room(); r.Free < r.Reserve/lastShare {
 		return &FullError{Holds: "data", Free: r.Free, Needed: r.Reserve / lastShare, Spent: true}
 	}
-	return b.Engine.Update(ctx, fn)
+	return nil
 }
 
 type fromReserve struct{}
@@ -163,13 +179,13 @@ func FromReserve(ctx context.Context) context.Context {
 
 // refuseGrowth refuses a transaction that adds or changes records while the volume is full, unless it deletes some as well, or is marked; and one that deletes
 // when too little is left for that. The operator's space holds accounts, keys and rights, whose changes must go on; what adds to it asks MayGrow.
-func (t *txn) refuseGrowth(ctx context.Context) error {
+func (t *txn) refuseGrowth(ctx context.Context, adds, deletes bool) error {
 	var full *FullError
 	switch {
 	case t.sp.id == Operator || ctx.Value(fromReserve{}) != nil:
-	case len(t.gone) > 0:
+	case deletes:
 		full = t.sp.store.exhaustion()
-	case len(t.rows) > 0:
+	case adds:
 		full = t.sp.store.growth()
 	}
 	if full != nil {

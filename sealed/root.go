@@ -170,7 +170,7 @@ func (s *Store) protectRoot(ctx context.Context, protectors []Protector, doc ins
 	if err != nil {
 		return err
 	}
-	err = s.engine.Update(ctx, func(w engine.Writer) error {
+	err = s.updateIn(ctx, format.ID{}, func(w engine.Writer) error {
 		return w.Put(spaceKey(format.ID{}, rowInstance), format.AuthInstance(s.root.Bytes(), raw))
 	})
 	if err == nil && created {

@@ -22,8 +22,9 @@ type Space struct {
 	store *Store
 	id    SpaceID
 
-	keying  sync.Mutex // held while keys are changed; taken before loading and mu
+	keying  sync.Mutex // held while keys are changed; taken before loading, writing and mu
 	loading sync.Mutex // held while keys are opened; taken before mu
+	writing floor      // whose turn to write it is; taken before mu
 
 	mu     sync.Mutex // guards all below
 	ring   *keyring   // nil: not open
@@ -77,10 +78,14 @@ func (sp *Space) within(ctx context.Context, fn func(ring *keyring, fence uint64
 		if err != nil {
 			return err
 		}
-		turns := ring.turns.Load()
-		err = fn(ring, fence)
-		again := errors.Is(err, errStale) && (ring.turns.Load() != turns || sp.stillOpen(fence) != nil)
-		sp.leave(ring)
+		again := false
+		err = func() error {
+			defer sp.leave(ring) // after a panic of fn as well
+			turns := ring.turns.Load()
+			err := fn(ring, fence)
+			again = errors.Is(err, errStale) && (ring.turns.Load() != turns || sp.stillOpen(fence) != nil)
+			return err
+		}()
 		if again {
 			continue
 		}
@@ -92,58 +97,13 @@ func (sp *Space) within(ctx context.Context, fn func(ring *keyring, fence uint64
 }
 
 // Update runs fn as a transaction: when it returns nil, all that fn wrote is durable; on any other end nothing of it is, save that an error of
-// the disk itself may leave that open. fn sees its own writes, and the space alone. It may run twice, so it keeps nothing from an earlier
-// run, and it is short: other writers wait. The lease is checked before fn and after it, inside the transaction.
+// the disk itself may leave that open. fn sees its own writes, those of transactions before it, and the space alone. It runs on the caller's goroutine;
+// it may run twice, so it keeps nothing from an earlier run, and it is short: other writers of the space wait. Those that wait for each other share one
+// commit. The lease is checked before fn and after it, inside the commit.
 // Errors: as View, and a *FullError when fn writes and deletes nothing while the volume is full; see FromReserve.
 func (sp *Space) Update(ctx context.Context, fn func(Tx) error) error {
 	_, err := sp.update(ctx, fn)
 	return err
-}
-
-// committed is what a transaction did, for whoever goes on from there.
-type committed struct {
-	sequence uint64 // of the root container's head
-	gone     []erasedID
-}
-
-func (sp *Space) update(ctx context.Context, fn func(Tx) error) (c committed, err error) {
-	var rows map[format.ID]int
-	var touched []format.ID
-	err = sp.within(ctx, func(ring *keyring, fence uint64) error {
-		return sp.store.engine.Update(ctx, func(w engine.Writer) error {
-			t := &txn{sp: sp, ring: ring, r: w, w: w}
-			defer t.finish()
-			if err := t.openRoot(); err != nil {
-				return err
-			}
-			before := t.root.head.Sequence
-			if err := fn(t); err != nil {
-				return err
-			}
-			if err := t.flush(); err != nil {
-				return err
-			}
-			if err := t.refuseGrowth(ctx); err != nil {
-				return err
-			}
-			rows, touched = t.rows, t.touched
-			if t.root.head.Sequence != before {
-				touched = append(touched, rootContainer)
-			}
-			c = committed{t.root.head.Sequence, t.gone}
-			return sp.stillOpen(fence)
-		})
-	})
-	if err != nil {
-		return committed{}, err
-	}
-	sp.store.folds.note(sp.id, rows)
-	var erased uint64
-	if len(c.gone) > 0 {
-		erased = c.sequence
-	}
-	sp.note(touched, erased)
-	return c, nil
 }
 
 // enter counts the caller in and returns the keys, opening them when that needs nobody else.

@@ -298,6 +298,15 @@ func (s *Store) Close() error {
 	return errors.Join(anchored, err)
 }
 
+// updateIn runs fn as a transaction that writes rows of one space alone; the zero space is the instance's.
+func (s *Store) updateIn(ctx context.Context, space format.ID, fn func(engine.Writer) error) error {
+	wait, err := s.engine.Commit(ctx, space, fn)
+	if err != nil {
+		return err
+	}
+	return wait()
+}
+
 // Space returns the data verbs of a space. Whether it exists shows when it is used.
 func (s *Store) Space(id SpaceID) *Space {
 	s.mu.Lock()

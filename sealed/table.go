@@ -113,12 +113,12 @@ func (c Container[T]) All(r Reader) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		t := r.txn()
 		t.use()
-		if err := t.flush(); err != nil { // the scan reads what the engine has
+		container := t.ring.container(c.table.name, c.parents)
+		if err := t.scannable(container); err != nil {
 			var zero T
 			yield(zero, err)
 			return
 		}
-		container := t.ring.container(c.table.name, c.parents)
 		walkRecords(t, container, c.table.decode, yield)
 	}
 }

@@ -21,6 +21,7 @@ type tree struct {
 	written   bool   // the head has to be written
 	rekey     bool   // under a fresh key: something of the container was erased, or the container is new
 	erased    []format.ID
+	taken     map[format.ID]bool // records whose nursery rows are replaced or removed with the same commit, so that no page takes them
 }
 
 // node is a page in its place: under its parent, or its container's head.
@@ -77,6 +78,12 @@ func (t *txn) openRoot() error {
 
 // tree returns a container's tree; nil when there is no such container.
 func (t *txn) tree(container format.ID) (*tree, error) {
+	if t.stage != nil {
+		return t.stage.group.base.tree(container)
+	}
+	if t.failed != nil {
+		return nil, t.failed
+	}
 	if tr, ok := t.trees[container]; ok {
 		return tr, nil
 	}

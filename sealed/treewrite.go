@@ -52,7 +52,7 @@ func (tr *tree) write() error {
 	row := format.SealHead(at, tr.key, tr.t.ring.hedge(), tr.head)
 	tr.t.ring.keepHead(tr.container, row.Bytes(), tr.head)
 	err := tr.t.w.Put(rowKey(at.Space, rowHead, tr.container, format.ID{}), row)
-	tr.written, tr.rekey, tr.erased = false, false, nil
+	tr.written, tr.rekey, tr.erased, tr.taken = false, false, nil, nil
 	tr.wipe()
 	return err
 }
@@ -190,6 +190,9 @@ func (tr *tree) takeNursery(n *node) (folded []entry, err error) {
 			return folded, err
 		}
 		_, id := idAt(row.Key)
+		if tr.taken[id] {
+			continue
+		}
 		secret, err := t.openNursery(tr.container, id, n.secret.Key, row.Value)
 		if isCorrupt(err) && !n.strict {
 			continue // it stays, and stays damaged; what is erased beside it must go all the same

@@ -115,7 +115,7 @@ func (b *Bundle) sealRoot(
 	ring.addRoot(pair, format.RootKey(data, key.Bytes()))
 	var sequence uint64
 	kept := 0
-	err = s.engine.Update(ctx, func(w engine.Writer) error {
+	err = sp.commitAlone(ctx, func(w engine.Writer) error {
 		t := &txn{sp: sp, ring: ring, r: w, w: w}
 		defer t.finish()
 		if err := t.openRoot(); err != nil {
@@ -199,8 +199,8 @@ func (sp *Space) rewritePages(ctx context.Context) error {
 		position := format.ID{}
 		for more := true; more && err == nil; {
 			var goOn format.ID
-			err = sp.Update(ctx, func(tx Tx) (err error) {
-				goOn, more, err = tx.writable().turnStep(c, position)
+			err = sp.updateAlone(ctx, func(t *txn) (err error) {
+				goOn, more, err = t.turnStep(c, position)
 				return err
 			})
 			position = goOn

@@ -19,7 +19,7 @@ type Tx interface {
 	writable() *txn
 }
 
-// txn is a View or an Update under way.
+// txn is a View or an Update under way. An Update writes to its stage, or, when it is alone, to the engine.
 type txn struct {
 	sp       *Space
 	ring     *keyring
@@ -34,6 +34,13 @@ type txn struct {
 	rows     map[format.ID]int // nursery rows written, by container, for the folder
 	gone     []erasedID        // what was erased
 	thorough bool              // nothing is taken from what the keyring keeps open
+
+	before uint64 // of the root container's sequence, when it was opened
+
+	// of an Update that shares its commit
+	member *member
+	failed error  // it could not leave its group
+	stage  *stage // what it wrote; its trees are the group's
 }
 
 type erasedID struct{ container, record format.ID }
@@ -127,6 +134,11 @@ var (
 
 // get opens a record and appends its plaintext to dst. Errors: ErrNotFound, *CorruptError.
 func (t *txn) get(dst []byte, container, id format.ID) (plaintext []byte, schema byte, err error) {
+	if t.stage != nil {
+		if r := t.stage.find(recordRef{container, id}); r != nil {
+			return r.read(dst)
+		}
+	}
 	s, known, err := t.secret(container, id)
 	if err != nil {
 		return nil, 0, err
@@ -155,6 +167,11 @@ func (t *txn) get(dst []byte, container, id format.ID) (plaintext []byte, schema
 
 // has looks for a record without opening it. Its secret and its row disagreeing is never "no".
 func (t *txn) has(container, id format.ID) (bool, error) {
+	if t.stage != nil {
+		if r := t.stage.find(recordRef{container, id}); r != nil {
+			return r.there, nil
+		}
+	}
 	s, known, err := t.secret(container, id)
 	clear(s.Key)
 	if err != nil {
@@ -178,6 +195,9 @@ func (t *txn) has(container, id format.ID) (bool, error) {
 // put seals a record: under a fresh secret when it is new, else under its own with the next version.
 func (t *txn) put(container, id format.ID, schema byte, plaintext []byte) error {
 	t.use()
+	if t.stage != nil {
+		return t.stagePut(container, id, schema, plaintext)
+	}
 	tr, err := t.writableTree(container)
 	if err != nil {
 		return err
@@ -231,6 +251,9 @@ func (t *txn) rewrite(container, id format.ID, schema byte, s format.Secret, pla
 // add seals a record under a fresh secret without looking whether there is one.
 func (t *txn) add(container, id format.ID, schema byte, plaintext []byte) error {
 	t.use()
+	if t.stage != nil {
+		return t.stageAdd(container, id, schema, plaintext)
+	}
 	tr, err := t.writableTree(container)
 	if err != nil {
 		return err
@@ -281,6 +304,9 @@ func (t *txn) write(tr *tree, at format.Place, schema byte, s format.Secret, pla
 // nursery row is damaged; a damaged key page cannot be rewritten without losing what else it holds.
 func (t *txn) delete(container, id format.ID) error {
 	t.use()
+	if t.stage != nil {
+		return t.stageDelete(container, id)
+	}
 	tr, err := t.tree(container)
 	if err != nil {
 		return err

@@ -50,7 +50,7 @@ func walkRecords[T any](t *txn, container format.ID, decode func([]byte, byte) (
 		return
 	}
 
-	if t.w != nil {
+	if t.w != nil || t.stage != nil {
 		// The loop may write to other containers, and a transaction is for one goroutine: read here, in step with it.
 		for more {
 			var c *chunk[T]

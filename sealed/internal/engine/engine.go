@@ -38,9 +38,16 @@ type Volume interface {
 }
 
 // Engine stores rows. All methods may be called at the same time.
+//
+// A scope is the rows whose keys begin with an id. What is of one scope alone does not wait for what is of others.
 type Engine interface {
 	// View runs fn on a snapshot: what was committed when View began, and nothing later.
 	View(ctx context.Context, fn func(Reader) error) error
+
+	// Commit runs fn as a transaction that reads and writes rows of one scope alone: no other one of the scope, and no Update, runs meanwhile. When it
+	// returns nil, everybody sees what fn wrote, and wait says when that is durable. wait must be called once, on any goroutine; the engine does not close
+	// before. Else it is as Update.
+	Commit(ctx context.Context, scope format.ID, fn func(Writer) error) (wait func() error, err error)
 
 	// Update runs fn as a transaction: alone, or as if alone. When it returns nil, all of fn's writes are durable; when fn or ctx ends it with
 	// an error, none of them happens. An error of the commit itself leaves open which of the two it is. fn may run more than once before the

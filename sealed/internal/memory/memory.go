@@ -15,9 +15,8 @@ import (
 
 // Engine keeps rows in a tree that is copied on write: a snapshot is a copy of its root.
 type Engine struct {
-	writing chan struct{} // holds a token while a transaction runs
-
-	gate engine.Gate
+	gate  engine.Gate
+	locks engine.Locks
 
 	mu   sync.Mutex // guards all below
 	rows *btree.BTreeG[engine.Row]
@@ -26,10 +25,7 @@ type Engine struct {
 // New returns an empty engine.
 func New() *Engine {
 	less := func(a, b engine.Row) bool { return bytes.Compare(a.Key, b.Key) < 0 }
-	return &Engine{
-		writing: make(chan struct{}, 1),
-		rows:    btree.NewBTreeGOptions(less, btree.Options{NoLocks: true}),
-	}
+	return &Engine{rows: btree.NewBTreeGOptions(less, btree.Options{NoLocks: true})}
 }
 
 // View implements engine.Engine.
@@ -50,17 +46,32 @@ func (e *Engine) Update(ctx context.Context, fn func(engine.Writer) error) error
 		return err
 	}
 	defer e.gate.Leave()
-	select {
-	case e.writing <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := e.locks.LockAll(ctx); err != nil {
+		return err
 	}
-	defer func() { <-e.writing }()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	defer e.locks.UnlockAll()
+	return e.apply(ctx, fn)
+}
+
+// Commit implements engine.Engine.
+func (e *Engine) Commit(ctx context.Context, scope format.ID, fn func(engine.Writer) error) (wait func() error, err error) {
+	if err := e.gate.Enter(); err != nil {
+		return nil, err
 	}
-	rows := e.snapshot()
-	if err := fn(txn{rows}); err != nil {
+	defer e.gate.Leave()
+	if err := e.locks.Lock(ctx, scope); err != nil {
+		return nil, err
+	}
+	defer e.locks.Unlock(scope)
+	if err := e.apply(ctx, fn); err != nil {
+		return nil, err
+	}
+	return func() error { return nil }, nil
+}
+
+func (e *Engine) apply(ctx context.Context, fn func(engine.Writer) error) error {
+	w := &writer{txn: txn{e.snapshot()}}
+	if err := fn(w); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
@@ -68,7 +79,13 @@ func (e *Engine) Update(ctx context.Context, fn func(engine.Writer) error) error
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.rows = rows
+	for _, row := range w.written {
+		if row.Value == nil {
+			e.rows.Delete(row)
+		} else {
+			e.rows.Set(row)
+		}
+	}
 	return nil
 }
 
@@ -99,15 +116,25 @@ func (t txn) Scan(from, to []byte) iter.Seq2[engine.Row, error] {
 	}
 }
 
-func (t txn) Put(key []byte, value format.Sealed) error {
+// writer writes to its snapshot, and notes what is to be written to the rows that others have.
+type writer struct {
+	txn
+	written []engine.Row // without a value: deleted
+}
+
+func (w *writer) Put(key []byte, value format.Sealed) error {
 	if len(value.Bytes()) == 0 {
 		return engine.ErrUnsealed
 	}
-	t.rows.Set(engine.Row{Key: bytes.Clone(key), Value: value.Bytes()})
+	row := engine.Row{Key: bytes.Clone(key), Value: value.Bytes()}
+	w.rows.Set(row)
+	w.written = append(w.written, row)
 	return nil
 }
 
-func (t txn) Delete(key []byte) error {
-	t.rows.Delete(engine.Row{Key: key})
+func (w *writer) Delete(key []byte) error {
+	row := engine.Row{Key: bytes.Clone(key)}
+	w.rows.Delete(row)
+	w.written = append(w.written, row)
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -30,8 +31,9 @@ type Config struct {
 
 // Engine is an open directory. One process at a time can have it open.
 type Engine struct {
-	db      *pebble.DB
-	writing chan struct{} // holds a token while a transaction's function runs; see docs/decisions/0002
+	db       *pebble.DB
+	locks    engine.Locks // see docs/decisions/0012
+	applying sync.Mutex   // held while a batch is applied, after locks: a failure within Pebble leaves its own locks held
 
 	gate   engine.Gate
 	lock   *pebble.Lock
@@ -108,7 +110,7 @@ func Open(cfg Config) (*Engine, error) {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, cause(unopened(err))), lock.Close())
 	}
 	disk.opened()
-	return &Engine{db: db, lock: lock, writing: make(chan struct{}, 1), disk: disk, failed: make(chan struct{})}, nil
+	return &Engine{db: db, lock: lock, disk: disk, failed: make(chan struct{})}, nil
 }
 
 // Room implements engine.Volume.
@@ -162,47 +164,71 @@ func (e *Engine) View(ctx context.Context, fn func(engine.Reader) error) (err er
 	return fn(reader{snap})
 }
 
-// Update implements engine.Engine. The wait for the disk happens outside the writers' lock, so commits that queue up share one sync.
+// Update implements engine.Engine.
 func (e *Engine) Update(ctx context.Context, fn func(engine.Writer) error) error {
-	if err := e.enter(ctx); err != nil {
+	wait, err := e.commit(ctx, e.locks.LockAll, e.locks.UnlockAll, fn)
+	if err != nil {
 		return err
 	}
-	defer e.gate.Leave()
-	e.disk.prepare()
-	batch := e.db.NewIndexedBatch()
-	defer batch.Close() // of a batch that was applied and synced, or never was
-	wait, err := e.apply(ctx, batch, fn)
-	if err != nil || !wait {
-		return err
-	}
-	if err := batch.SyncWait(); err != nil {
-		return e.fail(fmt.Errorf("wait for the commit to be durable: %w", err))
-	}
-	return nil
+	return wait()
 }
 
-// apply runs fn and applies what it wrote, under the writers' lock. It reports whether there is something to wait for.
-func (e *Engine) apply(ctx context.Context, batch *pebble.Batch, fn func(engine.Writer) error) (wait bool, err error) {
-	select {
-	case e.writing <- struct{}{}:
-	case <-ctx.Done():
-		return false, context.Cause(ctx)
+// Commit implements engine.Engine. The wait for the disk happens outside the lock, so commits that queue up share one sync.
+func (e *Engine) Commit(ctx context.Context, scope format.ID, fn func(engine.Writer) error) (wait func() error, err error) {
+	lock := func(ctx context.Context) error { return e.locks.Lock(ctx, scope) }
+	return e.commit(ctx, lock, func() { e.locks.Unlock(scope) }, fn)
+}
+
+func (e *Engine) commit(
+	ctx context.Context, lock func(context.Context) error, unlock func(), fn func(engine.Writer) error,
+) (wait func() error, err error) {
+	if err := e.enter(ctx); err != nil {
+		return nil, err
 	}
-	defer func() { <-e.writing }()
+	w := &writer{db: e.db}
+	done := func() {
+		w.close()
+		e.gate.Leave()
+	}
+	waiting := false
+	defer func() {
+		if !waiting {
+			done()
+		}
+	}()
+	if err := lock(ctx); err != nil {
+		return nil, err
+	}
+	defer unlock()
+	e.disk.prepare()
+	if err := fn(w); err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if w.batch == nil || w.batch.Empty() {
+		return func() error { return nil }, nil
+	}
+	if err := e.apply(w.batch); err != nil {
+		return nil, err
+	}
+	waiting = true
+	return func() error {
+		defer done()
+		if err := w.batch.SyncWait(); err != nil {
+			return e.fail(fmt.Errorf("wait for the commit to be durable: %w", err))
+		}
+		return nil
+	}, nil
+}
+
+// apply applies a batch, which is durable after SyncWait.
+func (e *Engine) apply(batch *pebble.Batch) (err error) {
+	e.applying.Lock()
+	defer e.applying.Unlock()
 	if broken := e.broken.Load(); broken != nil {
-		return false, *broken
-	}
-	if ctx.Err() != nil {
-		return false, context.Cause(ctx)
-	}
-	if err := fn(writer{reader{batch}, batch}); err != nil {
-		return false, err
-	}
-	if ctx.Err() != nil {
-		return false, context.Cause(ctx)
-	}
-	if batch.Empty() {
-		return false, nil
+		return *broken
 	}
 	defer func() {
 		if r := recover(); r != nil {
@@ -210,13 +236,13 @@ func (e *Engine) apply(ctx context.Context, batch *pebble.Batch, fn func(engine.
 			if !ours {
 				panic(r)
 			}
-			wait, err = false, e.fail(cause.err)
+			err = e.fail(cause.err)
 		}
 	}()
 	if err := e.db.ApplyNoSyncWait(batch, pebble.Sync); err != nil {
-		return false, e.fail(fmt.Errorf("commit: %w", err))
+		return e.fail(fmt.Errorf("commit: %w", err))
 	}
-	return true, nil
+	return nil
 }
 
 // Close implements engine.Engine.
@@ -321,19 +347,73 @@ func (r reader) Scan(from, to []byte) iter.Seq2[engine.Row, error] {
 	}
 }
 
+// writer is a transaction. Nobody else writes to what it reads, so that it reads the database as it is, until it has written something itself: only then
+// is its batch indexed. Most transactions read first, and an index costs as much as the rest of a batch.
 type writer struct {
-	reader
-	batch *pebble.Batch
+	db      *pebble.DB
+	batch   *pebble.Batch // nil: nothing was written
+	indexed bool
 }
 
-func (w writer) Put(key []byte, value format.Sealed) error {
+func (w *writer) reader() (reader, error) {
+	if w.batch == nil {
+		return reader{w.db}, nil
+	}
+	if !w.indexed {
+		index := w.db.NewIndexedBatch()
+		if err := index.Apply(w.batch, nil); err != nil {
+			return reader{}, errors.Join(fmt.Errorf("index a batch: %w", err), index.Close())
+		}
+		plain := w.batch
+		w.batch, w.indexed = index, true
+		if err := plain.Close(); err != nil {
+			return reader{}, fmt.Errorf("close a batch: %w", err)
+		}
+	}
+	return reader{w.batch}, nil
+}
+
+func (w *writer) Get(key []byte) ([]byte, bool, error) {
+	r, err := w.reader()
+	if err != nil {
+		return nil, false, err
+	}
+	return r.Get(key)
+}
+
+func (w *writer) Scan(from, to []byte) iter.Seq2[engine.Row, error] {
+	r, err := w.reader()
+	if err != nil {
+		return func(yield func(engine.Row, error) bool) { yield(engine.Row{}, err) }
+	}
+	return r.Scan(from, to)
+}
+
+func (w *writer) Put(key []byte, value format.Sealed) error {
 	if len(value.Bytes()) == 0 {
 		return engine.ErrUnsealed
 	}
+	w.begin()
 	return w.batch.Set(key, value.Bytes(), nil)
 }
 
-func (w writer) Delete(key []byte) error { return w.batch.Delete(key, nil) }
+func (w *writer) Delete(key []byte) error {
+	w.begin()
+	return w.batch.Delete(key, nil)
+}
+
+func (w *writer) begin() {
+	if w.batch == nil {
+		w.batch = w.db.NewBatch()
+	}
+}
+
+// close gives the batch back: one that was applied and synced, or never was.
+func (w *writer) close() {
+	if w.batch != nil {
+		_ = w.batch.Close() // it always returns nil
+	}
+}
 
 // logger hands what Pebble says to slog. It says nothing of rows but their blinded keys, and those only in errors.
 type logger struct{ log *slog.Logger }
