@@ -144,8 +144,8 @@ func (d detectionRecord) code() gallery.Code {
 // storedCode is a code in a record.
 type storedCode gallery.Code
 
-// MarshalBinary returns a copy.
-func (c storedCode) MarshalBinary() ([]byte, error) { return bytes.Clone(c), nil }
+// MarshalBinary returns the code itself, so that there is no copy to be cleared.
+func (c storedCode) MarshalBinary() ([]byte, error) { return c, nil }
 
 // UnmarshalBinary refuses what is no code.
 func (c *storedCode) UnmarshalBinary(b []byte) error {

@@ -91,7 +91,7 @@ func (r *Result) summary() [][2]string {
 	}
 	rows = append(rows, [2]string{"Pairs", pairs})
 	if c := r.Coding; c.Pairs > 0 {
-		rows = append(rows, [2]string{"Stored as 16-bit codes", fmt.Sprintf(
+		rows = append(rows, [2]string{"As 16-bit codes", fmt.Sprintf(
 			"of %d pairs, against float32: distance within %.1e, confidence within %.1e; of %s the five decimals differ",
 			c.Pairs, c.Distance, c.Confidence, percent(c.Moved.Value))})
 	}
