@@ -117,12 +117,20 @@ func (c Code) Vector() []float32 {
 // inverse returns 1 divided by the length of the numbers together. Their squares add up exactly: dimMost of them stay
 // within 46 bits.
 func (c Code) inverse() float64 {
-	square := int64(0)
-	for i := range len(c) / codeBytes {
-		n := int64(c.number(i))
-		square += n * n
+	_, square, _ := products(c, c)
+	return inverse(square)
+}
+
+func inverse(square int64) float64 { return 1 / math.Sqrt(float64(square)) }
+
+// products returns the product of the numbers of two codes of one length, and of either with themselves.
+func products(a, b Code) (both, one, other int64) {
+	for len(a) >= codeBytes && len(b) >= codeBytes {
+		x, y := int64(int16(binary.LittleEndian.Uint16(a))), int64(int16(binary.LittleEndian.Uint16(b)))
+		both, one, other = both+x*y, one+x*x, other+y*y
+		a, b = a[codeBytes:], b[codeBytes:]
 	}
-	return 1 / math.Sqrt(float64(square))
+	return both, one, other
 }
 
 // Distance returns the cosine distance of a stored vector from a probe, 0 same … 2 opposite, to the bit as a search finds
@@ -136,11 +144,8 @@ func Distance(probe, stored Code) (float32, error) {
 	if err := stored.Check(len(probe) / codeBytes); err != nil {
 		return 0, err
 	}
-	sum := int64(0)
-	for i := range len(probe) / codeBytes {
-		sum += int64(probe.number(i)) * int64(stored.number(i))
-	}
-	return distance(score(sum, probe.inverse(), float32(stored.inverse()))), nil
+	both, one, other := products(probe, stored)
+	return distance(score(both, inverse(one), float32(inverse(other)))), nil
 }
 
 // score is the score of two codes by the product of their numbers and one by the length of each, that of the stored one
