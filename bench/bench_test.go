@@ -93,6 +93,10 @@ func TestMain(m *testing.M) {
 		takeBackups(order)
 		return
 	}
+	if order := os.Getenv(clientVariable); order != "" {
+		beClients(order)
+		return
+	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400) // as in cmd/visage
 	}
