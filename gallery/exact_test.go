@@ -233,10 +233,11 @@ func checkGallery(t *testing.T, rnd *rand.Rand, k *kernel.Kernel, name string, d
 // large makes a gallery whose searches share passes, and what it holds.
 func large(t *testing.T) (*gallery.Gallery, []gallery.Entry) {
 	t.Helper()
-	const dim = 512
+	const dim, products = 512, 4 << 20
 	rnd := rand.New(rand.NewPCG(5, 5))
 	g := mustNew(t, dim)
-	entries := make([]gallery.Entry, gallery.TogetherWork/dim+100)
+	g.ShareFrom(products)
+	entries := make([]gallery.Entry, products/dim+100)
 	for i := range entries {
 		entries[i] = gallery.Entry{ID: id(i), Owner: id(i / 3), Order: uint64(i), Code: code(random(rnd, dim)...)}
 		mustAdd(t, g, entries[i])

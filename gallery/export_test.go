@@ -5,8 +5,8 @@ import "github.com/visage-face/visage/gallery/internal/kernel"
 // NewOn is New with a kernel of choice.
 func NewOn(dim int, k *kernel.Kernel) (*Gallery, error) { return newGallery(dim, k) }
 
-// TogetherWork is the number of products from which searches share passes.
-const TogetherWork = togetherWork
+// ShareFrom sets the number of products from which searches share passes.
+func (g *Gallery) ShareFrom(products int) { g.share = products }
 
 // Occupy makes searches wait as if a pass were under way, until release is called.
 func (g *Gallery) Occupy() (release func()) {

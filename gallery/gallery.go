@@ -37,7 +37,9 @@ type Gallery struct {
 	drop    context.CancelCauseFunc
 	want    atomic.Int64 // how many vectors are expected
 	works   sync.Pool    // of *work, wiped
+	scratch sync.Pool    // of *scratch for one probe, wiped
 	turns   turns
+	share   int           // products from which passes are shared: togetherWork
 	read    atomic.Uint64 // bytes, by searches
 
 	mu     sync.RWMutex
@@ -58,8 +60,9 @@ func newGallery(dim int, k *kernel.Kernel) (*Gallery, error) {
 		return nil, fmt.Errorf("a gallery of vectors of length %d", dim)
 	}
 	ctx, drop := context.WithCancelCause(context.Background())
-	g := &Gallery{coding: newCoding(dim), kernel: k, ctx: ctx, drop: drop}
+	g := &Gallery{coding: newCoding(dim), kernel: k, ctx: ctx, drop: drop, share: togetherWork}
 	g.works.New = func() any { return newWork(g.coding) }
+	g.scratch.New = func() any { return newScratch(dim, 1) }
 	return g, nil
 }
 

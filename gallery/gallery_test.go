@@ -133,8 +133,9 @@ func TestSearchAgreesWithBruteForceUnderChange(t *testing.T) {
 
 func TestSearchOnSeveralProcessorsAgreesWithBruteForce(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 7))
-	const dim, n = 128, 80_000 // ten million multiplications a probe: enough for all processors
+	const dim, n = 128, 80_000
 	g := mustNew(t, dim)
+	g.ShareFrom(8 << 20) // enough for all processors
 	m := make(model, n)
 	for i := range m {
 		m[i] = gallery.Entry{ID: id(i), Owner: id(i / 3), Order: uint64(i), Code: code(random(rnd, dim)...)}

@@ -29,7 +29,7 @@ func (g *Gallery) pass(together []*search) []top {
 	for i, t := range targets {
 		p.best[i].Store(math.Float32bits(t.least))
 	}
-	workers := min(runtime.GOMAXPROCS(0), 1+g.n*g.coding.dim*len(targets)/togetherWork)
+	workers := min(runtime.GOMAXPROCS(0), 1+g.n*g.coding.dim*len(targets)/g.share)
 	scans := make([]*scan, workers)
 	var wg sync.WaitGroup
 	for i := 1; i < workers; i++ {
@@ -86,48 +86,68 @@ func (p *pass) raise(i int, least float32) {
 
 // scan is one worker of a pass.
 type scan struct {
-	p       *pass
+	p *pass
+	*scratch
 	probes  *kernel.Probes
-	hits    *kernel.Hits
 	tops    []top
 	least   []float32 // for each target, the score that reach and the probes' limits stand for
 	reaches []reach
-	tile    []byte // of some groups; nil until it is needed
-	groups  int    // of a tile
-	code    []int16
 	seen    int // groups this worker has scanned
 	skip    int // groups to scan without the sketch before it is tried again
 	rest    int // what skip was the last time
 	read    int // bytes
 }
 
+// scratch is memory that a scan works in.
+type scratch struct {
+	hits   *kernel.Hits
+	tile   []byte // of some groups; nil until it is needed
+	groups int    // of a tile
+	code   []int16
+}
+
 // tileBytes is about as much of a tile as stays in a processor's first cache while all probes meet it.
 const tileBytes = 16 << 10
+
+// newScratch makes memory for scans of so many probes.
+func newScratch(dim, probes int) *scratch {
+	s := &scratch{code: make([]int16, dim)}
+	s.groups = max(tileBytes/kernel.TileBytes(dim)/kernel.TileGroups, 1) * kernel.TileGroups
+	groups := s.groups
+	if probes == 1 {
+		groups = max(groups, sketchStep)
+	}
+	s.hits = kernel.NewHits(groups*kernel.Rows, probes)
+	return s
+}
+
+// wipe clears what was made of templates.
+func (s *scratch) wipe() {
+	s.hits.Clear()
+	clear(s.tile)
+	clear(s.code)
+}
 
 // scan compares strides until none is left.
 func (p *pass) scan() *scan {
 	codes := make([][]int8, len(p.targets))
 	dim := p.g.coding.dim
-	s := &scan{
-		p: p, tops: make([]top, len(codes)), least: make([]float32, len(codes)), reaches: make([]reach, len(codes)),
-		code: make([]int16, dim),
-	}
+	s := &scan{p: p, tops: make([]top, len(codes)), least: make([]float32, len(codes)), reaches: make([]reach, len(codes))}
 	for i, t := range p.targets {
 		codes[i] = t.codes
 		s.tops[i] = top{k: t.k, byOwner: t.byOwner, least: t.least}
 		s.least[i] = float32(math.Inf(-1)) // what no limit stands for
 	}
 	s.probes = p.g.kernel.NewProbes(dim, codes)
-	s.groups = max(tileBytes/kernel.TileBytes(dim)/kernel.TileGroups, 1) * kernel.TileGroups
-	s.hits = kernel.NewHits(s.groups*kernel.Rows, len(codes))
 	if len(codes) == 1 {
-		s.hits = kernel.NewHits(max(s.groups, sketchStep)*kernel.Rows, 1)
+		// Most searches have one probe: their memory is used again, rather than left to the collector after each.
+		s.scratch = p.g.scratch.Get().(*scratch)
+		defer p.g.scratch.Put(s.scratch)
+	} else {
+		s.scratch = newScratch(dim, len(codes))
 	}
-	defer func() {
-		s.probes.Clear()
-		clear(s.tile)
-		clear(s.code)
-	}()
+	defer s.wipe()
+	defer s.probes.Clear()
 
 	taken := p.next.Add(1) - 1
 	stride := int64(0)

@@ -16,7 +16,7 @@ type turns struct {
 
 // run answers a search, alone or with others.
 func (t *turns) run(g *Gallery, s *search) {
-	if g.Len()*g.coding.dim*len(s.targets) < togetherWork {
+	if g.Len()*g.coding.dim*len(s.targets) < g.share {
 		g.answer([]*search{s})
 		return
 	}

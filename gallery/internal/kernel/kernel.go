@@ -134,6 +134,16 @@ func NewHits(rows, probes int) *Hits {
 // Reset empties the hits.
 func (h *Hits) Reset() { h.Where, h.Sums = h.Where[:0], h.Sums[:0] }
 
+// Clear empties the hits and wipes what they were.
+func (h *Hits) Clear() {
+	h.Reset()
+	for _, sums := range [][]int32{h.Sums, h.Backs} {
+		clear(sums[:cap(sums)])
+	}
+	clear(h.Where[:cap(h.Where)])
+	clear(h.Marks)
+}
+
 // Room returns how many hits more there is room for.
 func (h *Hits) Room() int { return cap(h.Where) - Rows - len(h.Where) }
 
