@@ -177,7 +177,7 @@ func (s *scan) stride(b *block, from, to int) {
 			n = min(n, sketchStep)
 			s.sketched(b, from, n)
 		} else {
-			s.tiled(b, from, n)
+			s.whole(b, from, n)
 			s.skip -= n
 		}
 		from += n
@@ -223,43 +223,26 @@ func (s *scan) sketched(b *block, from, n int) {
 	s.finish(b, first)
 }
 
-// tiled compares n groups of a block with all probes, by their upper four bits at once.
-func (s *scan) tiled(b *block, from, n int) {
+// whole compares n groups of a block with all probes, by sketch and second plane at once.
+func (s *scan) whole(b *block, from, n int) {
 	g := s.p.g
 	dim, first := g.coding.dim, from*kernel.Rows
-	sketch, second, size := kernel.SketchBytes(dim), kernel.SecondBytes(dim), kernel.TileBytes(dim)
+	sketch, second := kernel.SketchBytes(dim), kernel.SecondBytes(dim)
 	if s.tile == nil {
-		s.tile = make([]byte, s.groups*size)
+		s.tile = make([]byte, s.groups*kernel.TileBytes(dim))
 	}
 	s.hits.Reset()
 	for at := from; at < from+n; at += s.groups {
-		groups, row := min(s.groups, from+n-at), at*kernel.Rows
-		whole := (groups + kernel.TileGroups - 1) / kernel.TileGroups * kernel.TileGroups
-		g.kernel.Tile(dim, groups, b.sketch[at*sketch:], b.second[row*second:], b.upper[row:], s.tile)
-		if s.hits.Room() < whole*kernel.Rows*len(s.tops) {
+		if s.hits.Room() < s.groups*kernel.Rows*len(s.tops) {
 			s.finish(b, first)
 			s.hits.Reset()
 		}
-		before := len(s.hits.Where)
-		g.kernel.ScanTile(s.probes, s.tile, whole, row-first, s.hits)
-		if groups < whole {
-			s.dropFrom(before, row-first+groups*kernel.Rows)
-		}
+		row := at * kernel.Rows
+		g.kernel.ScanUpper(s.probes, b.sketch[at*sketch:], b.second[row*second:], b.upper[row:], min(s.groups, from+n-at),
+			row-first, s.tile, s.hits)
 	}
 	s.read += n * (sketch + kernel.Rows*(second+4))
 	s.finish(b, first)
-}
-
-// dropFrom drops hits, from the given one on, in rows from the given one on: what fills up a tile.
-func (s *scan) dropFrom(hit, row int) {
-	kept := hit
-	for i := hit; i < len(s.hits.Where); i++ {
-		if int(s.hits.Where[i]&0xffff) < row {
-			s.hits.Where[kept], s.hits.Sums[kept] = s.hits.Where[i], s.hits.Sums[i]
-			kept++
-		}
-	}
-	s.hits.Where, s.hits.Sums = s.hits.Where[:kept], s.hits.Sums[:kept]
 }
 
 // finish looks at the rows of a block that sketch and second plane do not rule out, counted from first: by the third plane,

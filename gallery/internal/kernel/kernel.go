@@ -243,6 +243,37 @@ func (k *Kernel) Second(p *Probes, i int, plane []byte, marks []uint32, hits *Hi
 	hits.Where, hits.Sums = hits.Where[:left], hits.Sums[:left]
 }
 
+// ScanUpper compares n groups with every probe by sketch and second plane and adds those that pass to the hits, which must
+// have room for them and for as many as fill up a tile. The three begin with the first row; first is its number. tile is
+// memory for a tile of them.
+func (k *Kernel) ScanUpper(p *Probes, sketch, second []byte, marks []uint32, n, first int, tile []byte, hits *Hits) {
+	if p.n == 1 && k.upper != nil && n > 0 {
+		if hits.Room() < n*Rows || first+n*Rows > 1<<16 {
+			panic("kernel: no room for the hits of a scan")
+		}
+		_, _, _ = sketch[n*SketchBytes(p.dim)-1], second[n*Rows*SecondBytes(p.dim)-1], marks[n*Rows-1]
+		found := len(hits.Where)
+		found += k.upper(&sketch[0], &second[0], &marks[0], n, Words(p.dim), &p.blocks[0].codes[0], &p.Upper[0],
+			&hits.Where[:found+1][found], &hits.Sums[:found+1][found], uint32(first))
+		hits.Where, hits.Sums = hits.Where[:found], hits.Sums[:found]
+		return
+	}
+	k.Tile(p.dim, n, sketch, second, marks, tile)
+	whole, before := (n+TileGroups-1)/TileGroups*TileGroups, len(hits.Where)
+	k.ScanTile(p, tile, whole, first, hits)
+	if n == whole {
+		return
+	}
+	kept := before // without what fills the tile up
+	for i := before; i < len(hits.Where); i++ {
+		if int(hits.Where[i]&0xffff) < first+n*Rows {
+			hits.Where[kept], hits.Sums[kept] = hits.Where[i], hits.Sums[i]
+			kept++
+		}
+	}
+	hits.Where, hits.Sums = hits.Where[:kept], hits.Sums[:kept]
+}
+
 // Tile makes a tile of n groups, of which the sketch, the second plane and its marks begin at the start of theirs.
 func (k *Kernel) Tile(dim, n int, sketch, second []byte, marks []uint32, tile []byte) {
 	if n == 0 {

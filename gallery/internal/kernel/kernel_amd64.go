@@ -10,7 +10,7 @@ func Available() []*Kernel {
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512VNNI &&
 		cpu.X86.HasPOPCNT && cpu.X86.HasAVX2 {
 		all = append(all, &Kernel{
-			Name: "AVX-512 VNNI", sketch: sketchAVX512, second: secondAVX512, tile: tileAVX512, scan1: scanAVX512,
+			Name: "AVX-512 VNNI", sketch: sketchAVX512, second: secondAVX512, upper: upperAVX512, tile: tileAVX512, scan1: scanAVX512,
 			scan4: scan4AVX512, scan8: scan8AVX512, third: thirdAVX512, dot: dotAVX2, code: codeAVX2,
 			prefetch: prefetchLines,
 		})
@@ -30,6 +30,12 @@ func sketchAVX512(groups *byte, n, vectors int, codes *int8, limit *Limit, where
 //go:noescape
 func secondAVX512(
 	plane *byte, rowBytes int, marks, where *uint32, sums *int32, n int, codes *int8, limit *Limit, add int32,
+) int
+
+//go:noescape
+func upperAVX512(
+	sketch, second *byte, marks *uint32, n, words int, codes *int8, limit *Limit, where *uint32, sums *int32,
+	first uint32,
 ) int
 
 //go:noescape

@@ -299,6 +299,15 @@ func checkPlanes(
 	if got := collect(hits, true); !slices.Equal(got, want) {
 		t.Fatalf("tile: %s, %d groups, %d probes:\n got %d %v\nwant %d %v", what, groups, n, len(got), got, len(want), want)
 	}
+
+	hits.Reset()
+	k.ScanUpper(prepared, p.sketch, p.second, p.upper, groups, first, tile, hits)
+	for i := range want {
+		want[i] = hit{probe: want[i].probe, row: want[i].row + first, sum: want[i].sum}
+	}
+	if got := collect(hits, false); !slices.Equal(got, want) {
+		t.Fatalf("upper planes: %s, %d groups, %d probes:\n got %d %v\nwant %d %v", what, groups, n, len(got), got, len(want), want)
+	}
 }
 
 func TestCodesComeApartAndTogether(t *testing.T) {
@@ -426,6 +435,15 @@ func BenchmarkTile(b *testing.B) {
 				k.Tile(dim, groups, p.sketch, p.second, p.upper, tile)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/groups, "ns/group")
+		})
+		b.Run(k.Name+"/alone", func(b *testing.B) {
+			q := k.NewProbes(dim, [][]int8{make([]int8, dim)})
+			hits := kernel.NewHits(groups*kernel.Rows, 1)
+			for b.Loop() {
+				hits.Reset()
+				k.ScanUpper(q, p.sketch, p.second, p.upper, groups, 0, tile, hits)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/groups/kernel.Rows, "ns/row")
 		})
 		for _, n := range []int{1, 4, 8, 64} {
 			b.Run(fmt.Sprintf("%s/%d", k.Name, n), func(b *testing.B) {

@@ -16,6 +16,9 @@ type Kernel struct {
 	// second keeps those of n hits that pass, and returns how many there are. The threshold is limit's, of a sum that is
 	// four times the hit's, the second plane's and add.
 	second secondFunc
+	// upper compares n groups with one probe, by sketch and second plane at once, stores the hits, and returns how many there
+	// are. It may store up to 15 values behind the last. nil: a tile serves as well.
+	upper upperFunc
 	// tile makes a tile of n groups of words vectors in the sketch.
 	tile func(sketch, second *byte, marks *uint32, n, words int, tile *byte)
 	// scan1, scan4 and scan8 compare n groups of a tile, a multiple of TileGroups, with one, four or eight probes, store the
@@ -35,6 +38,7 @@ type Kernel struct {
 type (
 	sketchFunc func(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32, sums *int32) int
 	secondFunc func(plane *byte, rowBytes int, marks, where *uint32, sums *int32, n int, codes *int8, limit *Limit, add int32) int
+	upperFunc  func(sketch, second *byte, marks *uint32, n, words int, codes *int8, limit *Limit, where *uint32, sums *int32, first uint32) int
 	scanFunc   func(tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
 	thirdFunc  func(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)
 	codeFunc   func(codes *byte, n int, sketch, second, third, last *byte, out *Coded)

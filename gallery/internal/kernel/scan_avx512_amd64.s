@@ -526,9 +526,9 @@ probe8:
 	MOVQ R12, ret+64(FP)
 	RET
 
-// MERGE takes a vector of the sketch and the same codes of the second plane apart, into four vectors of a tile. Z24 has
-// twelve in every byte, Z25 three.
-#define MERGE(upper, lower) \
+// QUARTER takes a vector of the sketch and the same codes of the second plane apart: into Z16, Z22, Z17 and Z18, what four
+// vectors of a tile hold. Z24 has twelve in every byte, Z25 three.
+#define QUARTER(upper, lower) \
 	VPSLLW     $2, upper, Z16            \
 	VPSRLW     $2, upper, Z17            \
 	VPSRLW     $4, upper, Z18            \
@@ -542,12 +542,25 @@ probe8:
 	VPTERNLOGD $0xf8, Z25, lower, Z16    \
 	VPTERNLOGD $0xf8, Z25, Z19, Z22      \
 	VPTERNLOGD $0xf8, Z25, Z20, Z17      \
-	VPTERNLOGD $0xf8, Z25, Z21, Z18      \
-	VMOVDQU64  Z16, (DI)                 \
-	VMOVDQU64  Z22, 64(DI)               \
-	VMOVDQU64  Z17, 128(DI)              \
-	VMOVDQU64  Z18, 192(DI)              \
+	VPTERNLOGD $0xf8, Z25, Z21, Z18
+
+// MERGE writes them to a tile.
+#define MERGE(upper, lower) \
+	QUARTER(upper, lower)        \
+	VMOVDQU64  Z16, (DI)         \
+	VMOVDQU64  Z22, 64(DI)       \
+	VMOVDQU64  Z17, 128(DI)      \
+	VMOVDQU64  Z18, 192(DI)      \
 	ADDQ       $256, DI
+
+// MEET multiplies them with a probe's codes.
+#define MEET(upper, lower) \
+	QUARTER(upper, lower)             \
+	VPDPBUSD.BCST 0(DI), Z16, Z8      \
+	VPDPBUSD.BCST 4(DI), Z22, Z9      \
+	VPDPBUSD.BCST 8(DI), Z17, Z10     \
+	VPDPBUSD.BCST 12(DI), Z18, Z11    \
+	ADDQ          $16, DI
 
 // FOUR loads 16 bytes of rows r, r+4, r+8 and r+12, of which AX is the first. R9, R10 and R11 are four, eight and twelve
 // rows.
@@ -924,4 +937,124 @@ none:
 
 	VZEROUPPER
 	MOVQ R12, ret+56(FP)
+	RET
+
+// func upperAVX512(sketch, second *byte, marks *uint32, n, words int, codes *int8, limit *Limit, where *uint32, sums *int32, first uint32) int
+//
+// What tileAVX512 writes meets one probe at once.
+TEXT ·upperAVX512(SB), NOSPLIT, $0-88
+	MOVQ         sketch+0(FP), SI
+	MOVQ         second+8(FP), R8
+	MOVQ         marks+16(FP), R13
+	MOVQ         n+24(FP), CX
+	MOVQ         words+32(FP), R12
+	MOVL         $0x0c0c0c0c, AX
+	VPBROADCASTD AX, Z24
+	MOVL         $0x03030303, AX
+	VPBROADCASTD AX, Z25
+	LEAQ         (R12*4), DX           // the bytes of a row
+	VPBROADCASTD DX, Z26
+	VPMULLD      lanes<>(SB), Z26, Z26 // where the rows of a group are
+	LEAQ         (DX*4), R9
+	LEAQ         (DX*8), R10
+	LEAQ         (R9)(R9*2), R11
+	MOVQ         limit+48(FP), AX
+	VPBROADCASTD 0(AX), Z28            // the weights
+	VPBROADCASTD 4(AX), Z29            // where sums start
+	VPBROADCASTD 8(AX), Z30            // the shift
+	MOVL         first+72(FP), AX
+	VPBROADCASTD AX, Z27
+	VPADDD       lanes<>(SB), Z27, Z27 // the rows' numbers
+	XORQ         R15, R15              // how many were found
+
+group:
+	ADDQ      $64, SI
+	MOVQ      codes+40(FP), DI
+	MOVQ      R8, BX
+	MOVQ      R12, R14
+	VMOVDQA64 Z29, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
+	VPXORD    Z11, Z11, Z11
+	JMP       enough
+
+four:
+	MOVQ        BX, AX
+	FOUR(Z0)
+	FOUR(Z1)
+	FOUR(Z2)
+	FOUR(Z3)
+	VPUNPCKLDQ  Z1, Z0, Z4
+	VPUNPCKHDQ  Z1, Z0, Z5
+	VPUNPCKLDQ  Z3, Z2, Z6
+	VPUNPCKHDQ  Z3, Z2, Z7
+	VPUNPCKLQDQ Z6, Z4, Z0
+	VPUNPCKHQDQ Z6, Z4, Z1
+	VPUNPCKLQDQ Z7, Z5, Z2
+	VPUNPCKHQDQ Z7, Z5, Z3
+	VMOVDQU64   (SI), Z4
+	VMOVDQU64   64(SI), Z5
+	VMOVDQU64   128(SI), Z6
+	VMOVDQU64   192(SI), Z7
+	PREFETCHT0  ahead(SI)
+	PREFETCHT0  (ahead+64)(SI)
+	PREFETCHT0  (ahead+128)(SI)
+	PREFETCHT0  (ahead+192)(SI)
+	MEET(Z4, Z0)
+	MEET(Z5, Z1)
+	MEET(Z6, Z2)
+	MEET(Z7, Z3)
+	ADDQ        $256, SI
+	ADDQ        $16, BX
+	SUBQ        $4, R14
+
+enough:
+	CMPQ  R14, $4
+	JGE   four
+	TESTQ R14, R14
+	JEQ   test
+
+one:
+	KXNORW     K1, K1, K1
+	VPGATHERDD (BX)(Z26*1), K1, Z0
+	VMOVDQU64  (SI), Z4
+	MEET(Z4, Z0)
+	ADDQ       $64, SI
+	ADDQ       $4, BX
+	DECQ       R14
+	JNE        one
+
+test:
+	VPADDD   Z9, Z8, Z8
+	VPADDD   Z11, Z10, Z10
+	VPADDD   Z10, Z8, Z8
+	VPMADDWD (R13), Z28, Z21
+	VPSRAVD  Z30, Z21, Z21
+	VPCMPD   $5, Z21, Z8, K1
+	KORTESTW K1, K1
+	JEQ      next
+
+	MOVQ          where+56(FP), AX
+	VPCOMPRESSD.Z Z27, K1, Z21
+	VMOVDQU32     Z21, (AX)(R15*4)
+	MOVQ          sums+64(FP), AX
+	VPCOMPRESSD.Z Z8, K1, Z21
+	VMOVDQU32     Z21, (AX)(R15*4)
+	KMOVW         K1, AX
+	POPCNTL       AX, AX
+	ADDQ          AX, R15
+
+next:
+	MOVL         $16, AX
+	VPBROADCASTD AX, Z21
+	VPADDD       Z21, Z27, Z27
+	ADDQ         $64, R13
+	MOVQ         DX, AX
+	SHLQ         $4, AX
+	ADDQ         AX, R8
+	DECQ         CX
+	JNE          group
+
+	VZEROUPPER
+	MOVQ R15, ret+80(FP)
 	RET
