@@ -10,7 +10,7 @@ func Available() []*Kernel {
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512VNNI &&
 		cpu.X86.HasPOPCNT && cpu.X86.HasAVX2 {
 		all = append(all, &Kernel{
-			Name: "AVX-512 VNNI", sketch: sketchAVX512, second: secondAVX512, upper: upperAVX512, tile: tileAVX512, scan1: scanAVX512,
+			Name: "AVX-512 VNNI", sketch: sketchAVX512, second: secondVNNI, upper: upperAVX512, tile: tileAVX512, scan1: scanAVX512,
 			scan4: scan4AVX512, scan8: scan8AVX512, third: thirdAVX512, dot: dotAVX2, code: codeAVX2,
 			prefetch: prefetchLines,
 		})
@@ -22,6 +22,17 @@ func Available() []*Kernel {
 		})
 	}
 	return append(all, &portable)
+}
+
+// secondVNNI leaves short rows to AVX2: a vector of 64 bytes that begins with such a row touches the next line of memory
+// too, even when what is there is masked out.
+func secondVNNI(
+	plane *byte, rowBytes int, marks, where *uint32, sums *int32, n int, codes *int8, limit *Limit, add int32,
+) int {
+	if rowBytes <= 32 {
+		return secondAVX2(plane, rowBytes, marks, where, sums, n, codes, limit, add)
+	}
+	return secondAVX512(plane, rowBytes, marks, where, sums, n, codes, limit, add)
 }
 
 //go:noescape

@@ -14,7 +14,7 @@ type Kernel struct {
 	// up to 15 values behind the last.
 	sketch sketchFunc
 	// second keeps those of n hits that pass, and returns how many there are. The threshold is limit's, of a sum that is
-	// four times the hit's, the second plane's and add.
+	// four times the hit's, the second plane's and add. It may read 16 values behind the last hit.
 	second secondFunc
 	// upper compares n groups with one probe, by sketch and second plane at once, stores the hits, and returns how many there
 	// are. It may store up to 15 values behind the last. nil: a tile serves as well.

@@ -421,6 +421,17 @@ TEXT ·secondNEON(SB), NOSPLIT, $0-80
 	VLD1 (R10), [V23.B16]
 
 row:
+	// The row fifteen hits ahead is asked for now. Behind the last hit there is room, whatever it holds.
+	MOVWU 60(R3), R9
+	ADD   R9<<2, R2, R10
+	PRFM  (R10), PLDL1KEEP
+	MUL   R1, R9, R9
+	ADD   R0, R9
+	PRFM  (R9), PLDL1KEEP
+	ADD   R1, R9
+	SUB   $1, R9
+	PRFM  (R9), PLDL1KEEP
+
 	MOVWU.P 4(R3), R9
 	MUL     R1, R9, R10
 	ADD     R0, R10                   // the row

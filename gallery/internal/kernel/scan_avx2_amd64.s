@@ -565,13 +565,20 @@ TEXT ·secondAVX2(SB), NOSPLIT, $0-80
 	VMOVDQU (AX)(R14*1), Y10
 
 row:
-	MOVL  (DI), R9
-	MOVL  (R13)(R9*4), R10
-	IMULQ DX, R9
-	ADDQ  SI, R9
-	VPXOR Y0, Y0, Y0
-	XORQ  BX, BX
-	JMP   enough
+	// The row fifteen hits ahead is asked for now. Behind the last hit there is room, whatever it holds.
+	MOVL       60(DI), AX
+	PREFETCHT0 (R13)(AX*4)
+	IMULQ      DX, AX
+	ADDQ       SI, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 -1(AX)(DX*1)
+	MOVL       (DI), R9
+	MOVL       (R13)(R9*4), R10
+	IMULQ      DX, R9
+	ADDQ       SI, R9
+	VPXOR      Y0, Y0, Y0
+	XORQ       BX, BX
+	JMP        enough
 
 vector:
 	VMOVDQU (R9)(BX*1), Y1

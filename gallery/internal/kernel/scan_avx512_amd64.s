@@ -700,20 +700,21 @@ TEXT ·secondAVX512(SB), NOSPLIT, $0-80
 	LEAQ       (DX)(DX*2), R14
 
 row:
-	// The row of the hit after the next seven is asked for now. Behind the last hit there is room, whatever it holds.
-	MOVWLZX    32(DI), AX
+	// The row fifteen hits ahead is asked for now. Behind the last hit there is room, whatever it holds.
+	MOVL       60(DI), AX
 	PREFETCHT0 (R13)(AX*4)
 	IMULQ      DX, AX
-	PREFETCHT0 (SI)(AX*1)
-
-	MOVL   (DI), R9
-	MOVL   (R13)(R9*4), R10
-	IMULQ  DX, R9
-	ADDQ   SI, R9
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	XORQ   BX, BX
-	JMP    enough
+	ADDQ       SI, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 -1(AX)(DX*1)
+	MOVL       (DI), R9
+	MOVL       (R13)(R9*4), R10
+	IMULQ      DX, R9
+	ADDQ       SI, R9
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	XORQ       BX, BX
+	JMP        enough
 
 vector:
 	VMOVDQU64 (R9)(BX*1), Z16
