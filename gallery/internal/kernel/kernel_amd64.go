@@ -10,8 +10,8 @@ func Available() []*Kernel {
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512VNNI &&
 		cpu.X86.HasPOPCNT && cpu.X86.HasAVX2 {
 		all = append(all, &Kernel{
-			Name: "AVX-512 VNNI", sketch: sketchAVX512, second: secondVNNI, upper: upperAVX512, tile: tileAVX512, scan1: scanAVX512,
-			scan4: scan4AVX512, scan8: scan8AVX512, third: thirdAVX512, dot: dotAVX2, code: codeAVX2,
+			Name: "AVX-512 VNNI", sketch: sketchAVX512, second: secondVNNI, upper: upperAVX512, tile: tileAVX512,
+			scan1: scanAVX512, scan4: scan4AVX512, scan8: scan8AVX512, third: thirdAVX512, dot: dotAVX2, code: codeAVX2,
 			prefetch: prefetchLines,
 		})
 	}

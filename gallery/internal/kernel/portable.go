@@ -38,10 +38,13 @@ type Kernel struct {
 type (
 	sketchFunc func(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32, sums *int32) int
 	secondFunc func(plane *byte, rowBytes int, marks, where *uint32, sums *int32, n int, codes *int8, limit *Limit, add int32) int
-	upperFunc  func(sketch, second *byte, marks *uint32, n, words int, codes *int8, limit *Limit, where *uint32, sums *int32, first uint32) int
-	scanFunc   func(tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
-	thirdFunc  func(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)
-	codeFunc   func(codes *byte, n int, sketch, second, third, last *byte, out *Coded)
+	upperFunc  func(
+		sketch, second *byte, marks *uint32, n, words int, codes *int8, limit *Limit, where *uint32, sums *int32,
+		first uint32,
+	) int
+	scanFunc  func(tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
+	thirdFunc func(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)
+	codeFunc  func(codes *byte, n int, sketch, second, third, last *byte, out *Coded)
 )
 
 // width returns how many of so many probes are best taken together.
