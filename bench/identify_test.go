@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -107,6 +108,7 @@ type crowd struct {
 	web     *httptest.Server
 	probes  []string // face ids
 	persons []string // the person on each
+	ballast []byte   // as in cmd/visage
 }
 
 func newCrowd(b *testing.B, enrolled int) *crowd {
@@ -114,7 +116,7 @@ func newCrowd(b *testing.B, enrolled int) *crowd {
 	dir := b.TempDir()
 	store := openStore(b, dir)
 	makeSpace(b, store, account.ID)
-	c := &crowd{dir: filepath.Join(dir, "data"), store: store}
+	c := &crowd{dir: filepath.Join(dir, "data"), store: store, ballast: make([]byte, 24<<20)}
 	var err error
 	c.service, err = face.New(face.Config{
 		Store:     store,
@@ -131,7 +133,7 @@ func newCrowd(b *testing.B, enrolled int) *crowd {
 			b.Errorf("run the service: %v", err)
 		}
 	})
-	b.Cleanup(func() { cancel(); background.Wait() })
+	b.Cleanup(func() { cancel(); background.Wait(); runtime.KeepAlive(c.ballast) })
 
 	group := face.Ref{Kind: face.LargePersonGroup, ID: groupID}
 	if err := c.service.Create(ctx, account, group, face.Creation{Name: "everybody"}); err != nil {
