@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -206,8 +207,7 @@ func (c *client) stream(ctx context.Context, operation string, read func(io.Read
 		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
-	patient := *c.http
-	patient.Timeout = 0 // it takes as long as it takes
+	patient := http.Client{Transport: inOneStream(c.http.Transport)} // it takes as long as it takes
 	res, err := patient.Do(req)
 	if err != nil {
 		return fmt.Errorf("reach the server: %w", err)
@@ -218,6 +218,26 @@ func (c *client) stream(ctx context.Context, operation string, read func(io.Read
 		return errors.Join(problem(res, b), err)
 	}
 	return read(res.Body)
+}
+
+// inOneStream returns a transport like t that speaks HTTP/1.1: the frames and windows of HTTP/2 serve many small answers, and cost a large one a tenth of
+// its time.
+func inOneStream(t http.RoundTripper) http.RoundTripper {
+	alone := func(t *http.Transport) *http.Transport {
+		t = t.Clone()
+		t.ForceAttemptHTTP2, t.TLSNextProto = false, map[string]func(string, *tls.Conn) http.RoundTripper{}
+		if t.TLSClientConfig != nil {
+			t.TLSClientConfig.NextProtos = nil
+		}
+		return t
+	}
+	switch t := t.(type) {
+	case *http.Transport:
+		return alone(t)
+	case plain:
+		return plain{alone(t.Transport)}
+	}
+	return t
 }
 
 func keyringExportCommand() command {
