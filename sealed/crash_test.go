@@ -240,6 +240,16 @@ func readKeys(dir string) map[string][]byte {
 	return files
 }
 
+func writeKeys(t *testing.T, dir string, keys map[string][]byte) {
+	t.Helper()
+	for name, b := range keys {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, b, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // examine opens what a crash left: it must be one of the states that it may be in, whole, and it must work.
 func (w *wreck) examine(t *testing.T, cfg sealed.Config) {
 	t.Helper()
@@ -248,12 +258,7 @@ func (w *wreck) examine(t *testing.T, cfg sealed.Config) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	for name, b := range w.keys {
-		path := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, b, 0o600)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	writeKeys(t, dir, w.keys)
 	cfg.KeyDir = dir
 	store, err := sealed.OpenOn(t.Context(), cfg, w.disk)
 	if err != nil {

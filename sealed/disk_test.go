@@ -5,6 +5,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/pebble"
 )
 
@@ -15,4 +17,49 @@ func OpenOn(ctx context.Context, cfg Config, fs vfs.FS) (*Store, error) {
 		return nil, err
 	}
 	return openOver(ctx, cfg, eng, "data")
+}
+
+// Phase is a moment of a commit.
+type Phase string
+
+// The phases of a commit.
+const (
+	BeforeSealing Phase = "before it is sealed"
+	AfterSealing  Phase = "after it was sealed"
+	AfterApplying Phase = "after it was applied, before it is durable"
+)
+
+// OpenWatched is OpenOn, and calls watch in each phase of every commit to a space.
+func OpenWatched(ctx context.Context, cfg Config, fs vfs.FS, watch func(SpaceID, Phase)) (*Store, error) {
+	eng, err := pebble.Open(pebble.Config{Dir: "data", FS: fs})
+	if err != nil {
+		return nil, err
+	}
+	return openOver(ctx, cfg, watched{eng, eng, watch}, "data")
+}
+
+type watched struct {
+	engine.Engine
+	engine.Volume
+	watch func(SpaceID, Phase)
+}
+
+func (e watched) Commit(ctx context.Context, scope format.ID, fn func(engine.Writer) error) (wait func() error, err error) {
+	e.watch(SpaceID(scope), BeforeSealing)
+	wait, err = e.Engine.Commit(ctx, scope, func(w engine.Writer) error {
+		err := fn(w)
+		e.watch(SpaceID(scope), AfterSealing)
+		return err
+	})
+	if err == nil {
+		e.watch(SpaceID(scope), AfterApplying)
+	}
+	return wait, err
+}
+
+// Queued is how many wait for their turn to write to the space.
+func (sp *Space) Queued() int {
+	sp.writing.mu.Lock()
+	defer sp.writing.mu.Unlock()
+	return len(sp.writing.waiting)
 }

@@ -8,7 +8,9 @@ import (
 
 // floor says whose turn it is to write to a space: one at a time, in the order in which they came. Whoever has it hands it to the next.
 type floor struct {
-	open *group // whoever has the floor may look at it: a group that the next may join
+	// for whoever has the floor
+	open    *group // that the next may join
+	crowded bool   // the last group had more than one member
 
 	mu      sync.Mutex // guards all below
 	taken   bool

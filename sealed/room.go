@@ -186,12 +186,24 @@ func (t *txn) refuseGrowth(ctx context.Context, adds, deletes bool) error {
 	case deletes:
 		full = t.sp.store.exhaustion()
 	case adds:
-		full = t.sp.store.growth()
+		full = t.growth()
 	}
 	if full != nil {
 		return full
 	}
 	return nil
+}
+
+// growth refuses what is new, and looks at the volume once for all members of a group.
+func (t *txn) growth() *FullError {
+	if t.stage == nil {
+		return t.sp.store.growth()
+	}
+	g := t.stage.group
+	if !g.looked {
+		g.looked, g.full = true, t.sp.store.growth()
+	}
+	return g.full
 }
 
 // watchVolume looks at the volume until ctx ends or its disk has failed, which is the error it returns.

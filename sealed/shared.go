@@ -3,6 +3,9 @@ package sealed
 import (
 	"context"
 	"errors"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
@@ -24,6 +27,8 @@ type group struct {
 	base    *txn // the trees
 	stage   stage
 	members int // transactions that take part
+	looked  bool
+	full    *FullError // when looked: what refuses new records
 
 	done     chan struct{} // closed when all below is settled
 	err      error         // of all members
@@ -220,7 +225,13 @@ func (sp *Space) giveFloor() {
 	if sp.writing.passWithin(g) {
 		return
 	}
-	sp.writing.open = nil
+	if sp.writing.crowded { // those who shared the last commit are about to come back
+		runtime.Gosched()
+		if sp.writing.passWithin(g) {
+			return
+		}
+	}
+	sp.writing.open, sp.writing.crowded = nil, g.members > 1
 	defer close(g.done)
 	g.err = errUnsettled
 	wait := func() func() error {
@@ -275,63 +286,21 @@ func (g *group) settle(wait func() error) {
 func (t *txn) seal(s *stage) error {
 	before := t.root.head.Sequence
 	for _, ref := range s.order { // first what ends keys, so that nothing is sealed under one of them
-		if r := s.records[ref]; r.erased {
+		if s.records[ref].erased {
 			if err := t.eraseStaged(ref); err != nil {
 				return err
 			}
 		}
 	}
-	type row struct {
-		key   []byte
-		value format.Sealed // zero: it is removed
+	all := make([]sealing, len(s.order))
+	for i, ref := range s.order {
+		if err := all[i].begin(t, ref, s.records[ref]); err != nil {
+			return err
+		}
 	}
-	var rows []row
-	space := format.ID(t.sp.id)
-	for _, ref := range s.order {
-		r := s.records[ref]
-		tr, err := t.writableTree(ref.container)
-		if err != nil {
-			return err
-		}
-		if r.salt != nil {
-			tr.uncount(ref.id, r.salt)
-		}
-		recordKey, nurseryKey := rowKey(space, rowRecord, ref.container, ref.id), rowKey(space, rowNursery, ref.container, ref.id)
-		if !r.there {
-			if r.stored {
-				rows = append(rows, row{key: recordKey})
-			}
-			if r.unfolded {
-				rows = append(rows, row{key: nurseryKey})
-			}
-			continue
-		}
-		leaf, err := tr.leaf(ref.id)
-		if err != nil {
-			return err
-		}
-		if r.secret.Key == nil {
-			r.secret = freshSecret(0)
-		}
-		r.secret.Version++
-		at := t.place(ref.container, ref.id)
-		salt := format.Salt(t.ring.hedge(), at, r.secret, r.plaintext)
-		rows = append(rows, row{recordKey, format.SealRecord(at, r.schema, r.secret, salt, r.plaintext)})
-		tr.written = true
-		if leaf.dirty { // it is rewritten anyway
-			leaf.page.Set(ref.id, r.secret)
-			tr.take(ref.id)
-			if r.unfolded {
-				rows = append(rows, row{key: nurseryKey})
-			}
-			continue
-		}
-		rows = append(rows, row{nurseryKey, format.SealNursery(at, leaf.secret.Key, salt, r.secret)})
-		tr.count(ref.id, salt)
-		if t.rows == nil {
-			t.rows = map[format.ID]int{}
-		}
-		t.rows[ref.container]++
+	sealAll(t, all)
+	for i := range all {
+		all[i].end(t)
 	}
 	if err := t.flush(); err != nil {
 		return err
@@ -339,12 +308,121 @@ func (t *txn) seal(s *stage) error {
 	if t.root.head.Sequence != before {
 		t.touched = append(t.touched, rootContainer)
 	}
-	for _, row := range rows {
+	for i := range all { // last, since what was read before is not searched for in the batch then
+		if err := all[i].write(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sealing is a staged record that is being sealed.
+type sealing struct {
+	recordRef
+	staged *stagedRecord
+	tree   *tree
+	key    []byte // of the page that covers it; nil: that is rewritten, and takes the secret
+
+	record, nursery format.Sealed // zero: there is none
+	added, removed  []byte        // terms of the head's sum
+}
+
+// begin finds the record's place.
+func (s *sealing) begin(t *txn, ref recordRef, r *stagedRecord) error {
+	tr, err := t.writableTree(ref.container)
+	if err != nil {
+		return err
+	}
+	*s = sealing{recordRef: ref, staged: r, tree: tr}
+	if !r.there {
+		return nil
+	}
+	tr.written = true
+	leaf, err := tr.leaf(ref.id)
+	if err != nil {
+		return err
+	}
+	if r.secret.Key == nil {
+		r.secret = freshSecret(0)
+	}
+	r.secret.Version++
+	if leaf.dirty {
+		leaf.page.Set(ref.id, r.secret)
+		tr.take(ref.id)
+		return nil
+	}
+	s.key = leaf.secret.Key
+	return nil
+}
+
+// sealAll seals on all processors, in pieces that are worth a goroutine.
+func sealAll(t *txn, all []sealing) {
+	const piece = 4
+	var workers sync.WaitGroup
+	var next atomic.Int64
+	work := func() {
+		for {
+			from := int(next.Add(piece)) - piece
+			if from >= len(all) {
+				return
+			}
+			for i := from; i < min(from+piece, len(all)); i++ {
+				all[i].seal(t)
+			}
+		}
+	}
+	for range min(runtime.GOMAXPROCS(0), (len(all)+piece-1)/piece) - 1 {
+		workers.Go(work)
+	}
+	work()
+	workers.Wait()
+}
+
+// seal seals the record. It uses nothing of t but the keys, so that many can run at once.
+func (s *sealing) seal(t *txn) {
+	r, set := s.staged, t.ring.set()
+	if r.salt != nil {
+		s.removed = format.Term(set, s.container, s.id, r.salt)
+	}
+	if !r.there {
+		return
+	}
+	at := t.place(s.container, s.id)
+	salt := format.Salt(t.ring.hedge(), at, r.secret, r.plaintext)
+	s.record = format.SealRecord(at, r.schema, r.secret, salt, r.plaintext)
+	if s.key != nil {
+		s.nursery = format.SealNursery(at, s.key, salt, r.secret)
+		s.added = format.Term(set, s.container, s.id, salt)
+	}
+}
+
+// end brings the head up to date.
+func (s *sealing) end(t *txn) {
+	if s.removed != nil {
+		s.tree.uncountTerm(s.removed)
+	}
+	if s.added == nil {
+		return
+	}
+	s.tree.countTerm(s.added)
+	if t.rows == nil {
+		t.rows = map[format.ID]int{}
+	}
+	t.rows[s.container]++
+}
+
+// write writes the record's rows, or removes them.
+func (s *sealing) write(t *txn) error {
+	for _, row := range []struct {
+		kind   byte
+		value  format.Sealed
+		stored bool
+	}{{rowRecord, s.record, s.staged.stored}, {rowNursery, s.nursery, s.staged.unfolded}} {
 		var err error
-		if len(row.value.Bytes()) == 0 {
-			err = t.w.Delete(row.key)
-		} else {
-			err = t.w.Put(row.key, row.value)
+		if len(row.value.Bytes()) > 0 {
+			err = t.w.Put(rowKey(format.ID(t.sp.id), row.kind, s.container, s.id), row.value)
+		} else if row.stored {
+			err = t.w.Delete(rowKey(format.ID(t.sp.id), row.kind, s.container, s.id))
 		}
 		if err != nil {
 			return err

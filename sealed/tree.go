@@ -302,14 +302,22 @@ func (n *node) wipe() {
 
 // count and uncount keep the head's hash of nursery rows.
 func (tr *tree) count(id format.ID, salt []byte) {
-	tr.head.Rows++
-	tr.head.Sum.Add(format.Term(tr.t.ring.set(), tr.container, id, salt))
-	tr.written = true
+	tr.countTerm(format.Term(tr.t.ring.set(), tr.container, id, salt))
 }
 
 func (tr *tree) uncount(id format.ID, salt []byte) {
+	tr.uncountTerm(format.Term(tr.t.ring.set(), tr.container, id, salt))
+}
+
+func (tr *tree) countTerm(term []byte) {
+	tr.head.Rows++
+	tr.head.Sum.Add(term)
+	tr.written = true
+}
+
+func (tr *tree) uncountTerm(term []byte) {
 	tr.head.Rows--
-	tr.head.Sum.Subtract(format.Term(tr.t.ring.set(), tr.container, id, salt))
+	tr.head.Sum.Subtract(term)
 	tr.written = true
 }
 

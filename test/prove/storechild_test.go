@@ -42,7 +42,7 @@ var (
 var proveSpace = sealed.SpaceID{'p', 'r', 'o', 'v', 'e'}
 
 // writers is how many write at the same time, each to containers of its own.
-const writers = 4
+const writers = 16
 
 // storeChild runs with the arguments: directory, seed.
 func storeChild(args []string) error {

@@ -42,7 +42,7 @@ var parts = []Part{
 	{"crash", "What was acknowledged is never lost, and nothing else is ever there: power cuts at every operation of the file system, with torn " +
 		"and lost writes; a disk that fails or is full; kill -9 of the running program.", []Run{
 		{
-			Packages: "./sealed", Tests: "^(TestPowerCutAtEveryOperation|TestFailingDisk)$", Env: []string{"VISAGE_CRASH_POINTS=4800"},
+			Packages: "./sealed", Tests: "^(TestPowerCutAtEveryOperation|TestFailingDisk|TestRevocation|TestPowerCut.*OfSharedCommits|TestFailingDiskUnderSharedCommits)", Env: []string{"VISAGE_CRASH_POINTS=4800"},
 			Timeout: "20m",
 		},
 		{Packages: here, Tests: "SurvivesKill", Env: []string{"VISAGE_ROUNDS=60"}, Timeout: "30m"},
