@@ -43,7 +43,7 @@ type Engine struct {
 }
 
 const (
-	cacheBytes = 64 << 20 // of decoded blocks; galleries, not this, are what makes searching fast
+	cacheBytes = 32 << 20 // of blocks of tables; galleries, not this, are what makes searching fast
 	blockBytes = 32 << 10 // loading a gallery reads whole ranges; small blocks would mostly cost index
 )
 
@@ -73,7 +73,9 @@ func Open(cfg Config) (*Engine, error) {
 	if err := checkMarker(cfg.Dir, cfg.FS); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, cause(err)), lock.Close())
 	}
-	cache := pebble.NewCache(cacheBytes)
+	// The memory that takes what is written, and that which is kept for the next, count as part of the cache: on a large
+	// volume they would leave nothing of it for blocks, and every look-up would read its block from the file.
+	cache := pebble.NewCache(cacheBytes + 2*int64(disk.unit()))
 	defer cache.Unref()
 	opts := &pebble.Options{
 		FS:            cfg.FS,

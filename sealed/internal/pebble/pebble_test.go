@@ -172,3 +172,63 @@ func TestADirectoryWithoutItsMarkersIsDamaged(t *testing.T) {
 		}
 	}
 }
+
+// TestReadAgain reads the same row many times after much was written: its block is kept, however much memory writing takes.
+func TestReadAgain(t *testing.T) {
+	var reads atomic.Int64
+	counted := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileReadAt && strings.HasSuffix(op.Path, ".sst") {
+			reads.Add(1)
+		}
+		return nil
+	}))
+	e, err := pebble.Open(pebble.Config{Dir: "data", FS: counted})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const parts, rows = 48, 512
+	long := strings.Repeat("k", 8<<10)
+	key := func(part, row int) []byte { return fmt.Appendf(nil, "%d/%d/%s", part, row, long) }
+	for part := range parts { // 192 MiB, 4 MiB at a time: all memory for what is written is in use
+		err := e.Update(t.Context(), func(w engine.Writer) error {
+			for row := range rows {
+				if err := w.Put(key(part, row), enginetest.Value(row)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer e.Close()
+	read := func() {
+		t.Helper()
+		err := e.View(t.Context(), func(r engine.Reader) error {
+			_, ok, err := r.Get(key(1, 1))
+			if err == nil && !ok {
+				err = errors.New("the row is gone")
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	read()
+	if reads.Load() == 0 {
+		t.Fatal("the row is not in a table")
+	}
+	for range 1000 {
+		before := reads.Load()
+		for range 100 {
+			read()
+		}
+		if reads.Load() == before {
+			return
+		}
+		// a compaction may have read
+	}
+	t.Error("a row that is read again and again comes from its table each time")
+}
