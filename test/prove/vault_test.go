@@ -85,12 +85,15 @@ func newStorm(t *testing.T, n int, policy custody.Policy, pairs []*rsa.PrivateKe
 
 // start makes a custody and runs it; what it replaces has ended.
 func (s *storm) start() {
+	cfg := azure.Config{Hosts: []string{"." + vaultSuffix}, Roots: s.vaults.roots, Dial: s.vaults.listener.dial}
+	shared := azure.NewVaults(cfg) // as in a server
 	c, err := custody.New(s.t.Context(), custody.Config{
 		Store: s.store, Audit: noAudit{}, Policy: s.policy,
 		Open: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
-			return azure.New(azure.Config{
-				Hosts: []string{"." + vaultSuffix}, Roots: s.vaults.roots, Dial: s.vaults.listener.dial,
-			}, key, vaultCredential{as})
+			return azure.New(cfg, key, vaultCredential{as})
+		},
+		Watch: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
+			return shared.Open(key, vaultCredential{as})
 		},
 	})
 	if err != nil {
