@@ -25,11 +25,13 @@ const (
 // readPiece is how much is read back at once. It is a multiple of every block size there is.
 const readPiece = 1 << 20
 
-// WriteVerified makes or replaces the file at path with data, readable by its owner only, and reads it back before it gives it its name: from the disk,
-// where the system lets it go around its cache, after the disk said that it has it. When it returns nil, the file's content survives a power cut, and
-// its name does once SyncDir has returned for its directory. When it returns an error, the old file, if there was one, is as it was.
+// WriteVerified makes or replaces the file at path with data, readable by its owner only, and reads it back before it
+// gives it its name: from the disk, where the system lets it go around its cache, after the disk said that it has it.
+// When it returns nil, the file's content survives a power cut, and its name does once SyncDir has returned for its
+// directory. When it returns an error, the old file, if there was one, is as it was.
 //
-// before is called before each step with the name that the file has meanwhile, and ends it all with an error. Error: ErrReadBack.
+// before is called before each step with the name that the file has meanwhile, and ends it all with an error. Error:
+// ErrReadBack.
 func WriteVerified(path string, data []byte, before func(step Step, file string) error) error {
 	f, err := create(path)
 	if err != nil {

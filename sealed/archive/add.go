@@ -26,8 +26,9 @@ type Added struct {
 	NewBytes  int64
 }
 
-// Add reads a backup of data to its end and keeps it. Each new chunk is read back after it was written; the backup is listed when everything of it is
-// on the disk, and not before. An interrupted Add leaves chunks that the next one uses, or Prune removes. Error: ErrMalformed.
+// Add reads a backup of data to its end and keeps it. Each new chunk is read back after it was written; the backup is
+// listed when everything of it is on the disk, and not before. An interrupted Add leaves chunks that the next one uses,
+// or Prune removes. Error: ErrMalformed.
 func (a *Archive) Add(ctx context.Context, r io.Reader) (Added, error) {
 	in, err := stream.NewReader(r)
 	if err != nil {
@@ -87,7 +88,8 @@ func chunkOf(g *stream.Segment) Chunk {
 	return Chunk{SHA256: hex.EncodeToString(g.Sum[:]), Bytes: int64(len(g.Frames))}
 }
 
-// store writes a chunk that is not there yet, and reports whether it did. A chunk gets its name when it is on the disk and was read back from there.
+// store writes a chunk that is not there yet, and reports whether it did. A chunk gets its name when it is on the disk
+// and was read back from there.
 func (a *Archive) store(ctx context.Context, chunk Chunk, data []byte) (isNew bool, err error) {
 	path := a.chunkPath(chunk.SHA256)
 	if info, err := os.Stat(path); err == nil && info.Size() == chunk.Bytes {

@@ -20,8 +20,8 @@ import (
 	"github.com/visage-face/visage/sealed/archive"
 )
 
-// untouched makes sure that an Add that failed left an archive as if it had not been: nothing is listed, no file is half there, and what an earlier Add
-// had kept is as it was.
+// untouched makes sure that an Add that failed left an archive as if it had not been: nothing is listed, no file is
+// half there, and what an earlier Add had kept is as it was.
 func untouched(t *testing.T, a *archive.Archive, dir string, kept ...archive.Backup) {
 	t.Helper()
 	all, err := a.List()
@@ -44,8 +44,8 @@ func untouched(t *testing.T, a *archive.Archive, dir string, kept ...archive.Bac
 	}
 }
 
-// TestFaultsByIndex fails, fills the disk or cancels at each step of writing the nth chunk, for n = 0, 1, 2 … until a run ends clean: every fault is
-// noticed, and what was written before the fault is used by the next run.
+// TestFaultsByIndex fails, fills the disk or cancels at each step of writing the nth chunk, for n = 0, 1, 2 … until a
+// run ends clean: every fault is noticed, and what was written before the fault is used by the next run.
 func TestFaultsByIndex(t *testing.T) {
 	whole := rows(t, 12_000, time.Unix(1, 0))
 	broken := errors.New("broken")

@@ -1,4 +1,5 @@
-// Package pipeline works on several things at once and hands them on in the order they came in, with a bound on how many are on their way.
+// Package pipeline works on several things at once and hands them on in the order they came in, with a bound on how
+// many are on their way.
 package pipeline
 
 import (
@@ -12,11 +13,12 @@ type entry[T any] struct {
 	done  chan struct{} // closed when it was worked on
 }
 
-// Run has produce put things in, works on them in so many goroutines, and hands each to next, one at a time and in the order they were put in. At most
-// 2*workers+2 are on their way. produce runs in the caller's goroutine; when Run returns, every goroutine has ended.
+// Run has produce put things in, works on them in so many goroutines, and hands each to next, one at a time and in the
+// order they were put in. At most 2*workers+2 are on their way. produce runs in the caller's goroutine; when Run
+// returns, every goroutine has ended.
 //
-// The first error, be it of produce, work, next or ctx's cause, ends all of it and is Run's: put then returns it, and neither work nor next is called
-// again.
+// The first error, be it of produce, work, next or ctx's cause, ends all of it and is Run's: put then returns it, and
+// neither work nor next is called again.
 func Run[T any](ctx context.Context, workers int, produce func(put func(T) error) error, work, next func(T) error) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)

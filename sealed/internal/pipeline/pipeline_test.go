@@ -42,7 +42,8 @@ func TestOrderIsKept(t *testing.T) {
 	}
 }
 
-// TestFirstErrorEndsAll: whichever of the four fails, Run returns that error, and all goroutines have ended, which the bubble checks.
+// TestFirstErrorEndsAll: whichever of the four fails, Run returns that error, and all goroutines have ended, which the
+// bubble checks.
 func TestFirstErrorEndsAll(t *testing.T) {
 	broken := errors.New("broken")
 	at := func(n int) func(*int) error {

@@ -10,7 +10,8 @@ import (
 	"io"
 )
 
-// firstMagic begins streams of the form before today's: without segments, and with a code over all their bytes. Nothing writes it any more.
+// firstMagic begins streams of the form before today's: without segments, and with a code over all their bytes. Nothing
+// writes it any more.
 const firstMagic = "VISAGE BACKUP 1\n"
 
 // firstForm reads the rest of such a stream.

@@ -70,9 +70,10 @@ func tooEarly(err error) error {
 	return err
 }
 
-// Each reads the stream to its end and hands out its segments: to work, so many at once, as soon as a segment was read and was found to be what its sum
-// says; and then to next, in order and one at a time. A segment's memory is used again when next has returned. What follows the stream in the reader
-// is not looked at. Errors: ErrMalformed, ctx's cause, and what the reader, work and next say.
+// Each reads the stream to its end and hands out its segments: to work, so many at once, as soon as a segment was read
+// and was found to be what its sum says; and then to next, in order and one at a time. A segment's memory is used again
+// when next has returned. What follows the stream in the reader is not looked at. Errors: ErrMalformed, ctx's cause,
+// and what the reader, work and next say.
 func (s *Reader) Each(ctx context.Context, workers int, work, next func(*Segment) error) error {
 	used := make(pool, 2*workers+2)
 	produce := s.segments

@@ -1,5 +1,5 @@
-// Package stream is how rows travel between a store and its backups: in segments, one after the other and in the order of their keys, each with
-// its SHA-256, and with a code at the end that only the instance can make.
+// Package stream is how rows travel between a store and its backups: in segments, one after the other and in the order
+// of their keys, each with its SHA-256, and with a code at the end that only the instance can make.
 //
 // docs/formats/backup.md describes it byte by byte.
 package stream
@@ -73,8 +73,8 @@ const (
 	endSize     = 8 + sha256.Size // after the mark: the number of frames, and the code
 )
 
-// Where segments end. What follows from the keys alone follows from them again next time, so that what did not change between two backups is in the same
-// segments. On average one has 4 MiB, whatever the size of its rows.
+// Where segments end. What follows from the keys alone follows from them again next time, so that what did not change
+// between two backups is in the same segments. On average one has 4 MiB, whatever the size of its rows.
 const (
 	minSegment  = 1 << 20 // none but the last is smaller
 	meanSegment = 4 << 20
@@ -83,8 +83,8 @@ const (
 	MaxSegment = fullSegment + 4<<20
 )
 
-// cuts reports whether a segment ends after a frame: the chance is in proportion to the frame's size, and decided by the end of its key, which is
-// blinded in records and a counter in logs.
+// cuts reports whether a segment ends after a frame: the chance is in proportion to the frame's size, and decided by
+// the end of its key, which is blinded in records and a counter in logs.
 func cuts(size int, f Frame, frame int) bool {
 	if size < minSegment {
 		return false
@@ -112,7 +112,8 @@ func AppendFrame(b []byte, f Frame) []byte {
 	return append(append(appendLengths(b, f), f.Key...), f.Value...)
 }
 
-// parse returns the frame that b begins with, and how many bytes it takes. It accepts the one form that AppendFrame gives it.
+// parse returns the frame that b begins with, and how many bytes it takes. It accepts the one form that AppendFrame
+// gives it.
 func parse(b []byte) (f Frame, n int, err error) {
 	if len(b) == 0 || b[0] != Row && b[0] != EpochKey {
 		return Frame{}, 0, fmt.Errorf("%w: there is no frame where one should be", ErrMalformed)
@@ -199,7 +200,8 @@ func code(key, begin, sums []byte, rows int64) []byte {
 
 func ending(rows int64) []byte { return binary.BigEndian.AppendUint64([]byte{endMark}, uint64(rows)) }
 
-// IsEnding reports whether b is the end of a stream with so many rows. Whether its code is right only the instance can say.
+// IsEnding reports whether b is the end of a stream with so many rows. Whether its code is right only the instance can
+// say.
 func IsEnding(b []byte, rows int64) bool {
 	return len(b) == 1+endSize && bytes.HasPrefix(b, ending(rows))
 }

@@ -118,7 +118,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestSegmentsEndWhereKeysSay: segments have the sizes that they are to have, and one frame more or less changes those around it alone.
+// TestSegmentsEndWhereKeysSay: segments have the sizes that they are to have, and one frame more or less changes those
+// around it alone.
 func TestSegmentsEndWhereKeysSay(t *testing.T) {
 	frames := many(30_000)
 	sums := func(frames []stream.Frame) (sums [][32]byte, sizes []int) {
@@ -261,8 +262,8 @@ func (l *limited) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// FuzzRead: no input makes the reader fail otherwise than with a word for it, only what was written is authentic, and what can be read is written again
-// as it was.
+// FuzzRead: no input makes the reader fail otherwise than with a word for it, only what was written is authentic, and
+// what can be read is written again as it was.
 func FuzzRead(f *testing.F) {
 	for _, write := range forms {
 		good := write(f, stream.Frame{Kind: stream.Row, Key: []byte("key"), Value: []byte("value")})

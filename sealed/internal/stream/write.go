@@ -12,7 +12,8 @@ import (
 	"github.com/visage-face/visage/sealed/internal/pipeline"
 )
 
-// piece is how much is written at once. After each, everybody who waits for a processor goes first: nobody waits for a backup.
+// piece is how much is written at once. After each, everybody who waits for a processor goes first: nobody waits for a
+// backup.
 const piece = 256 << 10
 
 // polite writes in pieces.
@@ -34,8 +35,9 @@ func (p *polite) write(b []byte) error {
 	return nil
 }
 
-// Write writes a stream of what fill adds. key is the instance's, for streams of this content. Keys and values are copied as they are added. add
-// blocks while w is slow, and returns an error as soon as one ends the stream, which Write returns too.
+// Write writes a stream of what fill adds. key is the instance's, for streams of this content. Keys and values are
+// copied as they are added. add blocks while w is slow, and returns an error as soon as one ends the stream, which
+// Write returns too.
 func Write(ctx context.Context, w io.Writer, key []byte, h Header, fill func(add func(Frame) error) error) (Total, error) {
 	head, err := json.Marshal(h)
 	if err != nil {
