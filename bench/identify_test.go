@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -108,7 +107,6 @@ type crowd struct {
 	web     *httptest.Server
 	probes  []string // face ids
 	persons []string // the person on each
-	ballast []byte   // as in cmd/visage
 }
 
 func newCrowd(b *testing.B, enrolled int) *crowd {
@@ -116,7 +114,7 @@ func newCrowd(b *testing.B, enrolled int) *crowd {
 	dir := b.TempDir()
 	store := openStore(b, dir)
 	makeSpace(b, store, account.ID)
-	c := &crowd{dir: filepath.Join(dir, "data"), store: store, ballast: make([]byte, 24<<20)}
+	c := &crowd{dir: filepath.Join(dir, "data"), store: store}
 	var err error
 	c.service, err = face.New(face.Config{
 		Store:     store,
@@ -133,7 +131,7 @@ func newCrowd(b *testing.B, enrolled int) *crowd {
 			b.Errorf("run the service: %v", err)
 		}
 	})
-	b.Cleanup(func() { cancel(); background.Wait(); runtime.KeepAlive(c.ballast) })
+	b.Cleanup(func() { cancel(); background.Wait() })
 
 	group := face.Ref{Kind: face.LargePersonGroup, ID: groupID}
 	if err := c.service.Create(ctx, account, group, face.Creation{Name: "everybody"}); err != nil {

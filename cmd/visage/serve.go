@@ -4,9 +4,7 @@ import (
 	"context"
 	"flag"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"runtime"
 
 	"github.com/visage-face/visage/server"
 )
@@ -55,24 +53,7 @@ func runServe(ctx context.Context, s streams, set *settings) error {
 		return err
 	case <-srv.Ready():
 	}
-	defer runtime.KeepAlive(ballast())
 	set.server.Logger.Info("serving", "endpoint", srv.Endpoint(), "operator_file", filepath.Join(srv.Dir(),
 		server.OperatorFile))
 	return <-stopped
-}
-
-// ballastBytes is memory that is never touched, so that none of it is resident, and that the collector takes for alive:
-// 96 MiB more of garbage grow before it collects, as garbage says. What lives while people are identified is 8 MB.
-// Without ballast a collection came every 360 requests or so, and those that met one, several at a time on a machine
-// with two processors, were the slowest hundredth; now it comes every 1,500, and the 99th percentile is lower by 15 to
-// 50 %. More is no better: with no collection at all each request pays for pages that were never used before.
-const ballastBytes = 24 << 20
-
-// ballast returns it, unless whoever runs the program has decided how much is collected when. It is for after the
-// start, so that the garbage of the start does not stay resident.
-func ballast() []byte {
-	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
-		return nil
-	}
-	return make([]byte, ballastBytes)
 }
