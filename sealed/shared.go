@@ -1,6 +1,7 @@
 package sealed
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"runtime"
@@ -18,6 +19,10 @@ const (
 	groupMembers = 64
 	groupRecords = 1_024
 	groupBytes   = 1 << 20
+
+	// what a group keeps of records that its members have read, since many read the same
+	seenRecords = 64
+	seenBytes   = 8 << 10 // of one
 )
 
 // group is transactions that share one commit. Their functions run one after the other, each on its caller's goroutine, on what those before have
@@ -28,7 +33,8 @@ type group struct {
 	stage   stage
 	members int // transactions that take part
 	looked  bool
-	full    *FullError // when looked: what refuses new records
+	full    *FullError                  // when looked: what refuses new records
+	seen    map[recordRef]*stagedRecord // as the engine has them
 
 	done     chan struct{} // closed when all below is settled
 	err      error         // of all members
@@ -209,6 +215,27 @@ func (sp *Space) openGroup(as claim, r engine.Reader) (*group, error) {
 	return g, nil
 }
 
+// remember keeps a record that a member has read, and reports whether it does; the secret is the group's then.
+func (g *group) remember(ref recordRef, r *stagedRecord, plaintext []byte) bool {
+	if len(g.seen) >= seenRecords || len(plaintext) > seenBytes {
+		return false
+	}
+	if g.seen == nil {
+		g.seen = map[recordRef]*stagedRecord{}
+	}
+	r.plaintext = bytes.Clone(plaintext)
+	g.seen[ref] = r
+	return true
+}
+
+// wipe clears what the group holds in the clear.
+func (g *group) wipe() {
+	g.stage.wipe()
+	for _, r := range g.seen {
+		r.wipe()
+	}
+}
+
 // mayTake reports whether one more transaction may join.
 func (g *group) mayTake(as claim) bool {
 	return !as.alone && as.ring == g.ring && as.fence == g.fence &&
@@ -247,7 +274,7 @@ var errUnsettled = errors.New("the commit broke down")
 // commit seals what a group has staged and commits it. Where that succeeds, wait waits until it is durable.
 func (g *group) commit() (wait func() error) {
 	t := g.base
-	defer g.stage.wipe()
+	defer g.wipe()
 	defer t.finish()
 	g.sequence = t.root.head.Sequence
 	if len(g.stage.order) == 0 {

@@ -62,12 +62,18 @@ func (s *stage) own(ref recordRef) *stagedRecord {
 	if r == nil || s.records[ref] != nil {
 		return r
 	}
+	c := r.facts()
+	s.set(ref, c)
+	return c
+}
+
+// facts returns a copy without the plaintext.
+func (r *stagedRecord) facts() *stagedRecord {
 	c := *r
 	c.plaintext = nil
 	if r.secret.Key != nil {
 		c.secret = cloneSecret(r.secret)
 	}
-	s.set(ref, &c)
 	return &c
 }
 
@@ -121,6 +127,12 @@ func (t *txn) stagePut(container, id format.ID, schema byte, plaintext []byte) e
 	ref := recordRef{container, id}
 	r := t.stage.own(ref)
 	if r == nil {
+		if seen := t.stage.group.seen[ref]; seen != nil {
+			r = seen.facts()
+			t.stage.set(ref, r)
+		}
+	}
+	if r == nil {
 		staging, err := t.staging(container)
 		if err != nil {
 			return err
@@ -144,16 +156,9 @@ func (t *txn) stagePut(container, id format.ID, schema byte, plaintext []byte) e
 }
 
 // stageStored looks at what a record that is about to be replaced has.
-func (t *txn) stageStored(r *stagedRecord, ref recordRef) (err error) {
-	r.stored = true
-	nursery, unfolded, err := t.r.Get(rowKey(format.ID(t.sp.id), rowNursery, ref.container, ref.id))
-	if err != nil {
-		return err
-	}
-	if r.unfolded = unfolded; unfolded {
-		r.salt = format.NurserySalt(nursery)
-	}
-	secret, known, err := t.secret(ref.container, ref.id)
+func (t *txn) stageStored(r *stagedRecord, ref recordRef) error {
+	secret, nursery, known, err := t.secretAndRow(ref.container, ref.id)
+	r.stored, r.unfolded, r.salt = true, nursery != nil, format.NurserySalt(nursery)
 	if known {
 		r.secret = secret
 	}

@@ -92,28 +92,34 @@ func (t *txn) openNursery(container, id format.ID, pageKey, value []byte) (forma
 
 // secret finds the secret of a record: its nursery row's, else its page's. The caller wipes it.
 func (t *txn) secret(container, id format.ID) (s format.Secret, ok bool, err error) {
+	s, _, ok, err = t.secretAndRow(container, id)
+	return s, ok, err
+}
+
+// secretAndRow is secret, and returns the nursery row as well, nil when there is none.
+func (t *txn) secretAndRow(container, id format.ID) (s format.Secret, nursery []byte, ok bool, err error) {
 	t.use()
 	tr, err := t.tree(container)
 	if err != nil || tr == nil || tr.head.Dropped {
-		return format.Secret{}, false, err
+		return format.Secret{}, nil, false, err
 	}
 	leaf, err := tr.leaf(id)
 	if err != nil {
-		return format.Secret{}, false, err
+		return format.Secret{}, nil, false, err
 	}
-	value, ok, err := t.r.Get(rowKey(format.ID(t.sp.id), rowNursery, container, id))
+	nursery, ok, err = t.r.Get(rowKey(format.ID(t.sp.id), rowNursery, container, id))
 	if err != nil {
-		return format.Secret{}, false, err
+		return format.Secret{}, nil, false, err
 	}
 	if ok {
-		s, err = t.openNursery(container, id, leaf.secret.Key, value)
-		return s, err == nil, err
+		s, err = t.openNursery(container, id, leaf.secret.Key, nursery)
+		return s, nursery, err == nil, err
 	}
 	if err := tr.open(leaf); err != nil {
-		return format.Secret{}, false, err
+		return format.Secret{}, nil, false, err
 	}
 	s, ok = leaf.page.Lookup(id)
-	return cloneSecret(s), ok, nil
+	return cloneSecret(s), nil, ok, nil
 }
 
 // dropped reports whether what is stored of a container is on its way out.
@@ -138,12 +144,15 @@ func (t *txn) get(dst []byte, container, id format.ID) (plaintext []byte, schema
 		if r := t.stage.find(recordRef{container, id}); r != nil {
 			return r.read(dst)
 		}
+		if r := t.stage.group.seen[recordRef{container, id}]; r != nil {
+			return r.read(dst)
+		}
 	}
-	s, known, err := t.secret(container, id)
+	s, nursery, known, err := t.secretAndRow(container, id)
 	if err != nil {
 		return nil, 0, err
 	}
-	defer clear(s.Key)
+	defer func() { clear(s.Key) }()
 	if dropped, err := t.dropped(container); err != nil || dropped {
 		return nil, 0, errors.Join(err, ErrNotFound)
 	}
@@ -161,6 +170,12 @@ func (t *txn) get(dst []byte, container, id format.ID) (plaintext []byte, schema
 	plaintext, schema, err = format.OpenRecord(dst, t.place(container, id), s, value)
 	if err != nil {
 		return nil, 0, t.corrupt("record", container, id, err)
+	}
+	if t.stage != nil {
+		r := &stagedRecord{there: true, schema: schema, secret: s, stored: true, unfolded: nursery != nil, salt: format.NurserySalt(nursery)}
+		if t.stage.group.remember(recordRef{container, id}, r, plaintext[len(dst):]) {
+			s = format.Secret{} // it is the group's now
+		}
 	}
 	return plaintext, schema, nil
 }
