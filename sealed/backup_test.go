@@ -376,3 +376,67 @@ func TestLostKeyDirectoryIsMended(t *testing.T) {
 		t.Errorf("%d records, want %d", len(got), len(want))
 	}
 }
+
+// TestSpaceThatGoesDuringABackup: what is dropped while a backup is written is in it as it was when it began, and comes back with a keyring of that time
+// alone.
+func TestSpaceThatGoesDuringABackup(t *testing.T) {
+	cfg, s, want := world(t)
+	gone := sealed.SpaceID{9}
+	sp := create(t, s, gone)
+	const large = 1500 // of more than one segment together
+	for i := range large / 500 {
+		var list []note
+		for j := range 500 {
+			list = append(list, note{fmt.Sprint(i, "-", j), strings.Repeat("x", 4_000)})
+		}
+		put(t, sp, "a", list...)
+	}
+	earlier := save(t, s)
+	w := &dropping{drop: func() error { return s.Drop(t.Context(), gone) }}
+	if _, err := s.WriteBackup(t.Context(), w); err != nil {
+		t.Fatal(err)
+	}
+	if w.after < 1<<20 {
+		t.Fatalf("%d bytes were written after the space was dropped", w.after)
+	}
+	later := save(t, s)
+	for name, keyring := range map[string][]byte{"of then": earlier.keyring, "of now": later.keyring} {
+		to := elsewhere(t, cfg)
+		if err := restore(t, to, keyring, w.Bytes()); err != nil {
+			t.Fatalf("with the keyring %s: %v", name, err)
+		}
+		r := open(t, to)
+		if got := all(t, r.Space(spaceA), "a"); !maps.Equal(got, want) {
+			t.Errorf("with the keyring %s: %d records, want %d", name, len(got), len(want))
+		}
+		if name == "of then" {
+			if got := all(t, r.Space(gone), "a"); len(got) != large {
+				t.Errorf("%d records of the space, want %d", len(got), large)
+			}
+			continue
+		}
+		err := r.Space(gone).View(t.Context(), func(sealed.Reader) error { return nil })
+		if !errors.Is(err, sealed.ErrNoSpace) {
+			t.Errorf("the dropped space came back: %v", err)
+		}
+	}
+}
+
+// dropping is a buffer that does something once rows arrive in it.
+type dropping struct {
+	bytes.Buffer
+	drop  func() error
+	after int
+}
+
+func (d *dropping) Write(b []byte) (int, error) {
+	if d.drop == nil {
+		d.after += len(b)
+	} else if len(b) > 1<<10 {
+		err := d.drop()
+		if d.drop = nil; err != nil {
+			return 0, err
+		}
+	}
+	return d.Buffer.Write(b)
+}

@@ -14,7 +14,8 @@ import (
 	"github.com/visage-face/visage/sealed/archive"
 )
 
-// TestFirstFormIsRestored: archives and keyrings from before streams had segments are listed, verified, restored and added to.
+// TestFirstFormIsRestored: archives and keyrings from before streams had segments are listed, verified, restored and
+// added to.
 func TestFirstFormIsRestored(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS("testdata/first")); err != nil {
