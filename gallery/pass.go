@@ -213,7 +213,7 @@ func (s *scan) sketched(b *block, from, n int) {
 	g, size, first := s.p.g, kernel.SketchBytes(s.p.g.coding.dim), from*kernel.Rows
 	g.kernel.ScanSketch(s.probes, 0, b.sketch[from*size:], n, s.hits)
 	s.read += n * size
-	if len(s.hits.Where) > n*kernel.Rows/sketchPays {
+	if n == sketchStep && len(s.hits.Where) > n*kernel.Rows/sketchPays { // a few groups may be so by chance
 		s.rest = min(max(2*s.rest, sketchRest), sketchRestMost)
 		s.skip = s.rest
 	}
