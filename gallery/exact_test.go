@@ -3,8 +3,10 @@ package gallery_test
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -37,7 +39,7 @@ func brute(entries []gallery.Entry, code gallery.Code, k int, within float32, by
 	}
 	var hits []hit
 	for i := range entries {
-		if s := score(code, entries[i].Code); within == 0 || s >= 1-within {
+		if s := score(code, entries[i].Code); within == 0 || min(max(1-s, 0), 2) <= within {
 			hits = append(hits, hit{&entries[i], s})
 		}
 	}
@@ -138,6 +140,40 @@ var shapes = map[string]func(rnd *rand.Rand, dim int) func() []float32{
 	},
 }
 
+// codeShapes are ways to make codes that no vector may have, but that a store may hold: what they have in their upper
+// digits says nothing, or nothing but what is false by as much as can be.
+var codeShapes = map[string]func(rnd *rand.Rand) int{
+	"codes within one step":    func(rnd *rand.Rand) int { return rnd.IntN(3) - 1 },
+	"codes below a digit":      func(rnd *rand.Rand) int { return rnd.IntN(255) - 127 },
+	"codes about a digit":      func(rnd *rand.Rand) int { return (126 + rnd.IntN(4)) * (1 - 2*rnd.IntN(2)) },
+	"codes of the extremes":    func(rnd *rand.Rand) int { return (gallery.CodeMost - rnd.IntN(2)) * (1 - 2*rnd.IntN(2)) },
+	"codes of sizes unlike":    func(rnd *rand.Rand) int { return rnd.IntN(1<<rnd.IntN(15)+1) * (1 - 2*rnd.IntN(2)) },
+	"codes at edges of cells":  func(rnd *rand.Rand) int { return (rnd.IntN(3)-1)<<(8+2*rnd.IntN(4)) - rnd.IntN(2) },
+	"codes of one cell":        func(rnd *rand.Rand) int { return rnd.IntN(16384) },
+	"codes at ends of a cell":  func(rnd *rand.Rand) int { return 16383*rnd.IntN(2) - 16384*rnd.IntN(2) },
+	"one code, and not others": func(rnd *rand.Rand) int { return gallery.CodeMost * (rnd.IntN(30) / 29) },
+}
+
+// codesOf returns a way to make codes of a shape.
+func codesOf(rnd *rand.Rand, name string, dim int) func() gallery.Code {
+	if shape := shapes[name]; shape != nil {
+		next := shape(rnd, dim)
+		return func() gallery.Code { return code(next()...) }
+	}
+	return func() gallery.Code {
+		c, some := make(gallery.Code, 2*dim), false
+		for i := range dim {
+			n := codeShapes[name](rnd)
+			some = some || n != 0
+			binary.LittleEndian.PutUint16(c[2*i:], uint16(int16(n)))
+		}
+		if !some {
+			c[0] = 1
+		}
+		return c
+	}
+}
+
 // TestTenThousandGalleriesAnswerExactly compares answers with brute force, to the bit and in order, on every kernel.
 func TestTenThousandGalleriesAnswerExactly(t *testing.T) {
 	rounds := 10_000
@@ -147,19 +183,16 @@ func TestTenThousandGalleriesAnswerExactly(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	names := slices.Sorted(func(yield func(string) bool) {
-		for name := range shapes {
-			if !yield(name) {
-				return
-			}
-		}
-	})
+	names := slices.Concat(slices.Sorted(maps.Keys(shapes)), slices.Sorted(maps.Keys(codeShapes)))
 	kernels := kernel.Available()
 	for round := range rounds {
 		k, name := kernels[round%len(kernels)], names[rnd.IntN(len(names))]
 		dim, n := 1+rnd.IntN(70), rnd.IntN(120)
-		if round%50 == 0 {
+		switch {
+		case round%50 == 0:
 			dim, n = 1+rnd.IntN(300), rnd.IntN(1500)
+		case round%50 == 1:
+			dim, n = 2048-rnd.IntN(40), rnd.IntN(70)
 		}
 		checkGallery(t, rnd, k, name, dim, n)
 		if t.Failed() {
@@ -185,7 +218,7 @@ func TestGalleriesOfEverySmallSizeAnswerExactly(t *testing.T) {
 
 func checkGallery(t *testing.T, rnd *rand.Rand, k *kernel.Kernel, name string, dim, n int) {
 	t.Helper()
-	next := shapes[name](rnd, dim)
+	next := codesOf(rnd, name, dim)
 	g, err := gallery.NewOn(dim, k)
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +226,7 @@ func checkGallery(t *testing.T, rnd *rand.Rand, k *kernel.Kernel, name string, d
 	defer g.Close()
 	var entries []gallery.Entry
 	for i := range n {
-		e := gallery.Entry{ID: id(i), Owner: id(rnd.IntN(1 + n/3)), Order: uint64(i), Code: code(next()...)}
+		e := gallery.Entry{ID: id(i), Owner: id(rnd.IntN(1 + n/3)), Order: uint64(i), Code: next()}
 		if i > 0 && rnd.IntN(10) == 0 {
 			e.Code = entries[rnd.IntN(i)].Code // a tie
 		}
@@ -211,11 +244,17 @@ func checkGallery(t *testing.T, rnd *rand.Rand, k *kernel.Kernel, name string, d
 	}
 	q := gallery.Query{K: 1 + rnd.IntN(12), ByOwner: rnd.IntN(2) == 0, Within: []float32{0, 0, 0.02, 0.5, 1.2}[rnd.IntN(5)]}
 	for range []int{1, 1, 2, 5, 17, 70}[rnd.IntN(6)] {
-		probe := code(next()...)
+		probe := next()
 		if rnd.IntN(4) == 0 && len(entries) > 0 {
 			probe = entries[rnd.IntN(len(entries))].Code
 		}
 		q.Probes = append(q.Probes, probe)
+	}
+	if rnd.IntN(3) == 0 && len(entries) > 0 { // as far as one of them and no further, or not quite as far
+		q.Within, _ = gallery.Distance(q.Probes[0], entries[rnd.IntN(len(entries))].Code)
+		if rnd.IntN(2) == 0 {
+			q.Within = math.Nextafter32(q.Within, 0)
+		}
 	}
 	got, err := g.Search(t.Context(), q)
 	if err != nil {

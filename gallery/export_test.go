@@ -1,6 +1,10 @@
 package gallery
 
-import "github.com/visage-face/visage/gallery/internal/kernel"
+import (
+	"math"
+
+	"github.com/visage-face/visage/gallery/internal/kernel"
+)
 
 // NewOn is New with a kernel of choice.
 func NewOn(dim int, k *kernel.Kernel) (*Gallery, error) { return newGallery(dim, k) }
@@ -33,4 +37,39 @@ func (g *Gallery) Wiped() bool {
 		}
 	}
 	return len(g.blocks) == 0 && g.bytes == 0
+}
+
+// Margins returns by how much a stored code passes the tests of the sketch, of it and the second plane, and of these and
+// the third, when its own score is the least that is asked for: in parts of the most that the sums can be, and below zero
+// where it does not pass. ok is false where the probe says nothing and every code passes.
+func Margins(probe, stored Code) (margins [3]float64, ok bool) {
+	dim := len(stored) / codeBytes
+	c, w, p, numbers := newCoding(dim), newWork(newCoding(dim)), newProbe(probe), make([]int16, dim)
+	c.encode(best, stored, w)
+	var sums [3]int // over the upper 2, 4 and 8 bits
+	for i := range numbers {
+		numbers[i] = int16(stored.number(i))
+		for j, n := range [3]int{2, 4, 8} {
+			sums[j] += int(p.codes[i]) * ((stored.number(i) + 1<<15) >> (16 - n))
+		}
+	}
+	r := p.reach(p.score(best, numbers, w.scale))
+	if r.all {
+		return margins, false
+	}
+	whole := func(most int) float64 { return 1 + p.length*float64(most)*math.Sqrt(float64(dim)) }
+	margin := func(most int, scale float64, mark uint32, sum int) float64 {
+		l := p.limit(r, most, scale)
+		first, second := int64(int16(l.Weights)), int64(int16(l.Weights>>16))
+		least := (int64(mark&0xffff)*first + int64(mark>>16)*second) >> l.Shift
+		return float64(int64(sum)+int64(l.Start)-least) / whole(most)
+	}
+	margins[0] = margin(sketchMost, c.sketchScale, w.sketchMark, sums[0])
+	margins[1] = margin(upperMost, c.upperScale, w.upperMark, sums[1])
+	margins[2] = float64(2*sums[2]-mostMost*p.sum) - p.length/c.scale*(r.cos*float64(w.mark&0xffff)-r.sin*float64(w.mark>>16))
+	margins[2] /= whole(mostMost)
+	if !p.passes(r, c, int32(sums[1]), int32(sums[2]-16*sums[1]), w.mark) {
+		margins[2] = min(margins[2], -1)
+	}
+	return margins, true
 }

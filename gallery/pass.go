@@ -269,8 +269,9 @@ func (s *scan) compare(b *block, r, i int) {
 	g := s.p.g
 	s.read += codeBytes*g.coding.dim + 4
 	b.code(r, s.code)
-	found := s.p.targets[i].score(g.kernel, s.code, b.scales[r])
-	if top := &s.tops[i]; found >= max(s.least[i], top.least) {
+	t := s.p.targets[i]
+	found := t.score(g.kernel, s.code, b.scales[r])
+	if top := &s.tops[i]; found >= max(s.least[i], top.least) && distance(found) <= t.within {
 		top.offer(found, &b.rows[r])
 		s.p.raise(i, top.least)
 	}

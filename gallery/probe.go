@@ -29,12 +29,13 @@ func newProbe(c Code) probe {
 		long += int64(code) * int64(code)
 	}
 	p.length = math.Sqrt(float64(long))
-	// The angle by its sine: near zero its cosine would lose half of the digits. Codes that are all zero say nothing.
+	// The angle by its sine: near zero its cosine would lose half of the digits. Codes that are all zero, of numbers that
+	// are all below 128, say nothing: a right angle, and every row passes.
 	cos := 0.0
 	if long > 0 {
 		cos = float64(along) * p.inverse / p.length
 	}
-	p.off = math.Asin(math.Sqrt(max(1-cos*cos, 0) + 1e-15))
+	p.off = math.Asin(math.Sqrt(min(max(1-cos*cos, 0)+1e-15, 1)))
 	return p
 }
 

@@ -77,16 +77,20 @@ type search struct {
 type target struct {
 	probe
 	k       int
-	least   float32 // the least score
+	within  float32 // the largest distance
+	least   float32 // a score that no row within that distance is below
 	byOwner bool
 }
+
+// distanceSlack is more than a distance and the score that it comes from are off by rounding, together.
+const distanceSlack = 0x1p-23
 
 func (g *Gallery) newSearch(ctx context.Context, q Query, probes []Code) *search {
 	s := &search{ctx: ctx, done: make(chan struct{}), lead: make(chan []*search, 1)}
 	for _, c := range probes {
-		t := target{probe: newProbe(c), k: q.K, least: -3, byOwner: q.ByOwner}
-		if q.Within > 0 {
-			t.least = 1 - q.Within
+		t := target{probe: newProbe(c), k: q.K, within: 2, least: -3, byOwner: q.ByOwner}
+		if q.Within > 0 && q.Within < 2 {
+			t.within, t.least = q.Within, float32(1-float64(q.Within)-distanceSlack)
 		}
 		s.targets = append(s.targets, t)
 	}
