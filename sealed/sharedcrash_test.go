@@ -313,7 +313,7 @@ func TestFailingDiskUnderSharedCommits(t *testing.T) {
 		t.Run(fault.name, func(t *testing.T) {
 			counts := map[string]int{}
 			for n := range each {
-				crowdFails(t, seed+uint64(n/faultsPerWorkload), n%faultsPerWorkload, fault.name, fault.err, fault.stays, counts)
+				crowdFails(t, seed+uint64(n/crowdFaults), n%crowdFaults, fault.name, fault.err, fault.stays, counts)
 			}
 			if counts["met"] == 0 || counts["noticed"]+counts["process-ends"] == 0 {
 				t.Errorf("%v: the test looks at the wrong operations", counts)
@@ -324,6 +324,9 @@ func TestFailingDiskUnderSharedCommits(t *testing.T) {
 		})
 	}
 }
+
+// crowdFaults is how many operations of one workload fail, each in a run of its own: it has about as many.
+const crowdFaults = 16
 
 func crowdFails(t *testing.T, seed uint64, at int, name string, fault error, stays bool, counts map[string]int) {
 	t.Helper()
