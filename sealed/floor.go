@@ -9,8 +9,8 @@ import (
 // floor says whose turn it is to write to a space: one at a time, in the order in which they came. Whoever has it hands it to the next.
 type floor struct {
 	// for whoever has the floor
-	open    *group // that the next may join
-	crowded bool   // the last group had more than one member
+	open     *group // that the next may join
+	expected int    // how many may come soon, by the size of the last groups
 
 	mu      sync.Mutex // guards all below
 	taken   bool

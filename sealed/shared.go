@@ -252,13 +252,14 @@ func (sp *Space) giveFloor() {
 	if sp.writing.passWithin(g) {
 		return
 	}
-	if sp.writing.crowded { // those who shared the last commit are about to come back
+	// Those who shared the last commit are about to come back: it is worth to let them run for a moment.
+	for range min(sp.writing.expected, 8) {
 		runtime.Gosched()
 		if sp.writing.passWithin(g) {
 			return
 		}
 	}
-	sp.writing.open, sp.writing.crowded = nil, g.members > 1
+	sp.writing.open, sp.writing.expected = nil, max(g.members-1, sp.writing.expected/2)
 	defer close(g.done)
 	g.err = errUnsettled
 	wait := func() func() error {
