@@ -40,10 +40,13 @@ var parts = []Part{
 		{Packages: "./server", Tests: "^TestCustomerKey$"},
 	}},
 	{"crash", "What was acknowledged is never lost, and nothing else is ever there: power cuts at every operation of the file system, with torn " +
-		"and lost writes; a disk that fails or is full; kill -9 of the running program.", []Run{
+		"and lost writes, with one writer and with 16 that share commits; a disk that fails or is full; a revocation in every phase of a shared " +
+		"commit; kill -9 of the running program.", []Run{
 		{
-			Packages: "./sealed", Tests: "^(TestPowerCutAtEveryOperation|TestFailingDisk|TestRevocation|TestPowerCut.*OfSharedCommits|TestFailingDiskUnderSharedCommits)", Env: []string{"VISAGE_CRASH_POINTS=4800"},
-			Timeout: "20m",
+			Packages: "./sealed",
+			Tests: "^(TestPowerCutAtEveryOperation|TestFailingDisk|TestPowerCutAtEveryOperationOfSharedCommits|TestFailingDiskUnderSharedCommits" +
+				"|TestRevocationInEveryPhaseOfASharedCommit|TestWritersThatShareCommitsAgreeWithAModel)$",
+			Env: []string{"VISAGE_CRASH_POINTS=4800"}, Timeout: "40m",
 		},
 		{Packages: here, Tests: "SurvivesKill", Env: []string{"VISAGE_ROUNDS=60"}, Timeout: "30m"},
 	}},
