@@ -215,15 +215,3 @@ sixteen:
 	MOVQ         AX, ret+24(FP)
 	VZEROUPPER
 	RET
-
-// func prefetchLines(p *byte, n int)
-TEXT ·prefetchLines(SB), NOSPLIT, $0-16
-	MOVQ p+0(FP), SI
-	MOVQ n+8(FP), CX
-
-line:
-	PREFETCHT0 (SI)
-	ADDQ       $64, SI
-	SUBQ       $64, CX
-	JG         line
-	RET

@@ -146,15 +146,3 @@ sixteen:
 	ADD  R1, R0
 	MOVD R0, ret+24(FP)
 	RET
-
-// func prefetchLines(p *byte, n int)
-TEXT ·prefetchLines(SB), NOSPLIT, $0-16
-	MOVD p+0(FP), R0
-	MOVD n+8(FP), R1
-
-line:
-	PRFM (R0), PLDL1KEEP
-	ADD  $64, R0
-	SUBS $64, R1
-	BGT  line
-	RET

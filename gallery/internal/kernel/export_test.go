@@ -14,3 +14,8 @@ func (p *Probes) Move(room func(n int) []int8) {
 	move(&p.second)
 	move(&p.third)
 }
+
+// Tile makes a tile.
+func (k *Kernel) Tile(dim, n int, sketch, second []byte, marks []uint32, tile []byte) {
+	k.makeTile(dim, n, sketch, second, marks, tile)
+}

@@ -200,9 +200,6 @@ func (k *Kernel) NewProbes(dim int, codes [][]int8) *Probes {
 	return p
 }
 
-// Len returns the number of probes.
-func (p *Probes) Len() int { return p.n }
-
 // Clear wipes the probes' codes, after which they must not be used.
 func (p *Probes) Clear() {
 	for _, b := range p.blocks {
@@ -258,7 +255,7 @@ func (k *Kernel) ScanUpper(p *Probes, sketch, second []byte, marks []uint32, n, 
 		hits.Where, hits.Sums = hits.Where[:found], hits.Sums[:found]
 		return
 	}
-	k.Tile(p.dim, n, sketch, second, marks, tile)
+	k.makeTile(p.dim, n, sketch, second, marks, tile)
 	whole, before := (n+TileGroups-1)/TileGroups*TileGroups, len(hits.Where)
 	k.ScanTile(p, tile, whole, first, hits)
 	if n == whole {
@@ -274,8 +271,8 @@ func (k *Kernel) ScanUpper(p *Probes, sketch, second []byte, marks []uint32, n, 
 	hits.Where, hits.Sums = hits.Where[:kept], hits.Sums[:kept]
 }
 
-// Tile makes a tile of n groups, of which the sketch, the second plane and its marks begin at the start of theirs.
-func (k *Kernel) Tile(dim, n int, sketch, second []byte, marks []uint32, tile []byte) {
+// makeTile makes a tile of n groups, of which the sketch, the second plane and its marks begin at the start of theirs.
+func (k *Kernel) makeTile(dim, n int, sketch, second []byte, marks []uint32, tile []byte) {
 	if n == 0 {
 		return
 	}
@@ -337,6 +334,3 @@ func (k *Kernel) Dot(a, b []int16) (sum int64) {
 	}
 	return sum
 }
-
-// Prefetch asks for memory that will be read soon.
-func (k *Kernel) Prefetch(b []byte) { k.prefetch(&b[0], len(b)) }

@@ -12,13 +12,12 @@ func Available() []*Kernel {
 		all = append(all, &Kernel{
 			Name: "AVX-512 VNNI", sketch: sketchAVX512, second: secondVNNI, upper: upperAVX512, tile: tileAVX512,
 			scan1: scanAVX512, scan4: scan4AVX512, scan8: scan8AVX512, third: thirdAVX512, dot: dotAVX2, code: codeAVX2,
-			prefetch: prefetchLines,
 		})
 	}
 	if cpu.X86.HasAVX2 {
 		all = append(all, &Kernel{
 			Name: "AVX2", sketch: sketchAVX2, second: secondAVX2, tile: tileAVX2, scan1: scanAVX2, scan4: scan4AVX2,
-			third: thirdAVX2, dot: dotAVX2, code: codeAVX2, prefetch: prefetchLines,
+			third: thirdAVX2, dot: dotAVX2, code: codeAVX2,
 		})
 	}
 	return append(all, &portable)
@@ -89,6 +88,3 @@ func codeAVX2(codes *byte, n int, sketch, second, third, last *byte, out *Coded)
 
 //go:noescape
 func dotAVX2(a, b *int16, n int) int64
-
-//go:noescape
-func prefetchLines(p *byte, n int)

@@ -11,7 +11,7 @@ func Available() []*Kernel {
 	}
 	neon := &Kernel{
 		Name: "NEON", sketch: sketchNEON, second: secondNEON, tile: tileNEON, scan1: scanNEON, scan4: scan4NEON,
-		third: thirdNEON, dot: dotNEON, code: codeNEON, prefetch: prefetchLines,
+		third: thirdNEON, dot: dotNEON, code: codeNEON,
 	}
 	return []*Kernel{neon, &portable}
 }
@@ -41,6 +41,3 @@ func codeNEON(codes *byte, n int, sketch, second, third, last *byte, out *Coded)
 
 //go:noescape
 func dotNEON(a, b *int16, n int) int64
-
-//go:noescape
-func prefetchLines(p *byte, n int)

@@ -31,8 +31,6 @@ type Kernel struct {
 	dot func(a, b *int16, n int) int64
 	// code is Code for n codes, a multiple of 32 and not zero.
 	code codeFunc
-	// prefetch asks for n bytes that will be read soon.
-	prefetch func(p *byte, n int)
 }
 
 type (
@@ -61,7 +59,7 @@ func (k *Kernel) width(left int) int {
 // portable is the implementation in Go.
 var portable = Kernel{
 	Name: "portable", sketch: sketchPortable, second: secondPortable, tile: tilePortable, scan1: scanPortable,
-	third: thirdPortable, dot: dotPortable, code: codePortable, prefetch: func(*byte, int) {},
+	third: thirdPortable, dot: dotPortable, code: codePortable,
 }
 
 func sketchPortable(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32, sums *int32) (found int) {
