@@ -35,19 +35,15 @@ func (t *txn) depart() error {
 	d := &departure{
 		member: m, t: t, writer: make(chan engine.Writer), outcome: make(chan error, 1), result: make(chan transactionResult, 1),
 	}
-	m.apart = d
 	g := m.group
 	sp.writing.open = nil
 	wait := g.commit()
-	settled := func() {
-		defer close(g.done)
-		g.settle(wait)
-	}
+	m.apart = d
 	d.again = m.stage.borrowed && (g.again || g.err != nil)
 	if wait == nil {
-		settled()
+		g.settle(nil)
 	} else {
-		go settled() // its members wait for it
+		go g.settle(wait) // its members wait for it, and so does this one where it has to
 	}
 	t.stage, t.root, t.trees = nil, nil, nil
 	go func() {
@@ -121,17 +117,22 @@ func (d *departure) end() {
 // settle returns what became of the transaction, whose function has returned err.
 func (d *departure) settle(err error) (c committed, again bool, _ error) {
 	r := <-d.result
+	if err == nil {
+		err = r.err
+	}
+	if err == nil && !d.again {
+		err = r.wait()
+	}
 	switch {
 	case d.again:
 		return committed{}, true, nil
-	case err != nil:
-		return committed{}, false, err
-	case r.err != nil:
-		return committed{}, false, r.err
+	case err == nil: // and with it all that came before
+		d.t.sp.note(1, d.t.rows, d.t.touched, d.committed)
+		return d.committed, false, nil
+	case d.member.stage.borrowed: // what it failed for may be what others have written
+		if <-d.member.group.done; d.member.group.err != nil {
+			return committed{}, true, nil
+		}
 	}
-	if err := r.wait(); err != nil {
-		return committed{}, false, err
-	}
-	d.t.sp.note(1, d.t.rows, d.t.touched, d.committed)
-	return d.committed, false, nil
+	return committed{}, false, err
 }

@@ -79,6 +79,9 @@ func (sp *Space) writeAlone(ctx context.Context, ring *keyring, fence uint64, fn
 	err = sp.commitAlone(ctx, func(w engine.Writer) error {
 		t = &txn{sp: sp, ring: ring, r: w, w: w}
 		defer t.finish()
+		if err := sp.stillOpen(fence); err != nil { // it may have waited for long
+			return err
+		}
 		if err := t.openRoot(); err != nil {
 			return err
 		}
@@ -162,6 +165,9 @@ func (m *member) run(sp *Space, fn func(Tx) error) (err error) {
 	var t *txn
 	joined := false
 	defer func() {
+		if !joined {
+			m.stage.wipe()
+		}
 		if m.apart != nil {
 			m.apart.end()
 			t.finish()
@@ -170,12 +176,12 @@ func (m *member) run(sp *Space, fn func(Tx) error) (err error) {
 		if t != nil {
 			t.finished = true
 		}
-		if !joined {
-			m.stage.wipe()
-		}
 		sp.giveFloor()
 	}()
 	err = sp.store.engine.View(m.ctx, func(r engine.Reader) (err error) {
+		if err := sp.stillOpen(m.fence); err != nil { // it may have waited for long
+			return err
+		}
 		if m.group, err = sp.openGroup(m.claim, r); err != nil {
 			return err
 		}
@@ -260,8 +266,6 @@ func (sp *Space) giveFloor() {
 		}
 	}
 	sp.writing.open, sp.writing.expected = nil, max(g.members-1, sp.writing.expected/2)
-	defer close(g.done)
-	g.err = errUnsettled
 	wait := func() func() error {
 		defer sp.writing.pass()
 		return g.commit()
@@ -272,8 +276,15 @@ func (sp *Space) giveFloor() {
 // errUnsettled is what members hear when committing itself broke down.
 var errUnsettled = errors.New("the commit broke down")
 
-// commit seals what a group has staged and commits it. Where that succeeds, wait waits until it is durable.
+// commit seals what a group has staged and commits it. Where that succeeds, wait waits until it is durable. settle comes
+// next, unless this panics: then the members have been told.
 func (g *group) commit() (wait func() error) {
+	g.err = errUnsettled
+	defer func() {
+		if g.err == errUnsettled {
+			close(g.done)
+		}
+	}()
 	t := g.base
 	defer g.wipe()
 	defer t.finish()
@@ -299,6 +310,7 @@ func (g *group) commit() (wait func() error) {
 
 // settle waits for the disk and tells the members.
 func (g *group) settle(wait func() error) {
+	defer close(g.done)
 	if g.err == nil && wait != nil {
 		g.err = wait()
 	}
