@@ -13,8 +13,12 @@ import (
 // stop.
 const strideGroups = 512
 
-// mostGroups is how many groups are scanned between two looks at what the others have found.
-const mostGroups = 64
+// mostGroups is how many groups are scanned between two looks at what was found. With several probes they are fewer: each
+// look spares all of them rows that no longer count.
+const (
+	mostGroups   = 64
+	mostTogether = 16
+)
 
 // pass compares every row with the probes of all searches, and returns what it found for them, in their order. When
 // nobody wants the answer any more it stops and what it returns means nothing. mu is held for reading.
@@ -92,6 +96,7 @@ type scan struct {
 	tops    []top
 	least   []float32 // for each target, the score that reach and the probes' limits stand for
 	reaches []reach
+	most    int // groups it scans at once
 	seen    int // groups this worker has scanned
 	skip    int // groups to scan without the sketch before it is tried again
 	rest    int // what skip was the last time
@@ -139,7 +144,9 @@ func (p *pass) scan() *scan {
 		s.least[i] = float32(math.Inf(-1)) // what no limit stands for
 	}
 	s.probes = p.g.kernel.NewProbes(dim, codes)
+	s.most = mostTogether
 	if len(codes) == 1 {
+		s.most = mostGroups
 		// Most searches have one probe: their memory is used again, rather than left to the collector after each.
 		s.scratch = p.g.scratch.Get().(*scratch)
 		defer p.g.scratch.Put(s.scratch)
@@ -172,7 +179,7 @@ func (p *pass) scan() *scan {
 func (s *scan) stride(b *block, from, to int) {
 	for from < to {
 		s.update()
-		n := min(to-from, mostGroups, max(s.seen, 1))
+		n := min(to-from, s.most, max(s.seen, 1))
 		if len(s.tops) == 1 && !s.reaches[0].all && s.skip <= 0 {
 			n = min(n, sketchStep)
 			s.sketched(b, from, n)

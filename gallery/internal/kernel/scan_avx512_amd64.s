@@ -796,11 +796,13 @@ TEXT ·thirdAVX512(SB), NOSPLIT, $0-64
 	MOVQ  n+32(FP), CX
 
 row:
-	// The row of the hit after the next seven is asked for now. Behind the last hit there is room, whatever it holds.
-	MOVWLZX    28(DI), AX
+	// The row fifteen hits ahead is asked for now. Behind the last hit there is room, whatever it holds.
+	MOVWLZX    60(DI), AX
 	PREFETCHT0 (R13)(AX*4)
 	IMULQ      DX, AX
-	PREFETCHT0 (SI)(AX*1)
+	ADDQ       SI, AX
+	PREFETCHT0 (AX)
+	PREFETCHT0 -1(AX)(DX*1)
 	MOVWLZX    (DI), R9
 	MOVL       (R13)(R9*4), AX
 	MOVL       AX, (R15)
