@@ -309,6 +309,11 @@ func (s *Service) MigrateFace(
 	}
 	next := scope(res, c.next())
 	var searched, replaced, entered bool
+	defer func() {
+		if !entered { // or a gallery that is being loaded takes the code later
+			clear(f.Code)
+		}
+	}()
 	err = s.update(ctx, res, func(tx sealed.Tx) error {
 		now, st, err := findMigrating(tx, ref)
 		if err != nil {

@@ -50,15 +50,21 @@ func (g *Gallery) Search(ctx context.Context, q Query) ([][]Match, error) {
 	matches := make([][]Match, 0, len(q.Probes))
 	for rest := q.Probes; len(rest) > 0; {
 		n := min(len(rest), togetherMost)
-		s := g.newSearch(ctx, q, rest[:n])
-		g.turns.run(g, s)
-		s.forget()
-		if s.err != nil {
-			return nil, s.err
+		found, err := g.searchTogether(ctx, q, rest[:n])
+		if err != nil {
+			return nil, err
 		}
-		matches, rest = append(matches, s.matches...), rest[n:]
+		matches, rest = append(matches, found...), rest[n:]
 	}
 	return matches, nil
+}
+
+// searchTogether searches for as many probes as share a pass. It clears what it made of them however it ends.
+func (g *Gallery) searchTogether(ctx context.Context, q Query, probes []Code) ([][]Match, error) {
+	s := g.newSearch(ctx, q, probes)
+	defer s.forget()
+	g.turns.run(g, s)
+	return s.matches, s.err
 }
 
 // search is a query on its way.
