@@ -242,6 +242,9 @@ func checkGallery(t *testing.T, rnd *rand.Rand, k *kernel.Kernel, name string, d
 		}
 		entries = slices.Delete(entries, gone, gone+1)
 	}
+	if !g.Removed() {
+		t.Error("something of a removed vector is left")
+	}
 	q := gallery.Query{K: 1 + rnd.IntN(12), ByOwner: rnd.IntN(2) == 0, Within: []float32{0, 0, 0.02, 0.5, 1.2}[rnd.IntN(5)]}
 	for range []int{1, 1, 2, 5, 17, 70}[rnd.IntN(6)] {
 		probe := next()

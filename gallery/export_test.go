@@ -1,7 +1,9 @@
 package gallery
 
 import (
+	"encoding/binary"
 	"math"
+	"slices"
 
 	"github.com/visage-face/visage/gallery/internal/kernel"
 )
@@ -37,6 +39,26 @@ func (g *Gallery) Wiped() bool {
 		}
 	}
 	return len(g.blocks) == 0 && g.bytes == 0
+}
+
+// Removed reports whether nothing is left of the vectors that were removed: what blocks have room for is zero.
+func (g *Gallery) Removed() bool {
+	dim, blank := g.coding.dim, make([]byte, kernel.SketchBytes(g.coding.dim))
+	for _, b := range g.blocks {
+		for i := len(b.rows); i < cap(b.rows); i++ {
+			numbers, zero := make([]int16, dim), uint32(0)
+			if b.code(i, numbers); slices.ContainsFunc(numbers, func(n int16) bool { return n != math.MinInt16 }) {
+				return false
+			}
+			last := kernel.Rows - 1
+			kernel.CopyRow(blank, last, b.group(i, dim), i%kernel.Rows)
+			if b.upper[i] != zero || b.marks[i] != zero || b.scales[i] != 0 || b.rows[:i+1][i] != (row{}) ||
+				binary.LittleEndian.Uint32(blank[4*last:]) != zero {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // Margins returns by how much a stored code passes the tests of the sketch, of it and the second plane, and of these and
