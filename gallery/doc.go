@@ -43,8 +43,9 @@
 // On the left is a sum of products of small integers, which processors form sixty-four at a time. On the right are two
 // weights that belong to the probe and two numbers that belong to the vector, its mark: how far g reaches along x and how
 // far it reaches beside. A vector that fails cannot have the score. All is rounded so that this stays true: |g|cos β and
-// its weight down, |g|sin β and its weight up, the score itself down by more than a float32 can be wrong, and |x| is that
-// of the longest vector of the gallery. If θ+γ is a right angle or more the test says nothing and every vector passes.
+// its weight down, |g|sin β and its weight up, and the score itself down by more than a float32 can be wrong. If θ+γ is a
+// right angle or more the test says nothing and every vector passes; so it is for a probe whose upper eight bits are all
+// zero, for which γ counts as a right angle.
 //
 // The test is the same for the sketch, for it and the second plane, and for these and the third; only g, and with it β,
 // differs: for templates of 128 to 512 numbers β is about 23 to 25, 6 and 0.4 degrees.
