@@ -8,7 +8,8 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// Locks lets one transaction of a scope in at a time, or one of all scopes, in the order in which they came. The zero Locks is free.
+// Locks lets one transaction of a scope in at a time, or one of all scopes, in the order in which they came. The zero
+// Locks is free.
 type Locks struct {
 	mu      sync.Mutex
 	held    []claim
@@ -71,7 +72,8 @@ func (l *Locks) lock(ctx context.Context, c claim) error {
 
 // freeLocked reports whether a claim excludes none that is held, and none that came before it.
 func (l *Locks) freeLocked(c claim, before []*claim) bool {
-	return !slices.ContainsFunc(l.held, c.excludes) && !slices.ContainsFunc(before, func(w *claim) bool { return c.excludes(*w) })
+	waits := func(w *claim) bool { return c.excludes(*w) }
+	return !slices.ContainsFunc(l.held, c.excludes) && !slices.ContainsFunc(before, waits)
 }
 
 func (l *Locks) unlock(c claim) {

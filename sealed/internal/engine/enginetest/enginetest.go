@@ -35,6 +35,7 @@ func Run(t *testing.T, newPlace func(t *testing.T) Place) {
 		{"scans in order", testScan},
 		{"keeps a snapshot", testSnapshot},
 		{"makes transactions serial", testSerial},
+		{"keeps scopes apart", testScopes},
 		{"refuses what is not sealed", testUnsealed},
 		{"stops with its context", testContext},
 		{"waits to close", testClose},
@@ -238,6 +239,80 @@ func testSerial(t *testing.T, p Place) {
 			t.Errorf("%d rows, want %d: transactions overlapped", got, writers*each)
 		}
 	})
+}
+
+// testScopes has transactions of one scope, of another and of all wait for each other where they must, and nowhere else.
+func testScopes(t *testing.T, p Place) {
+	e := open(t, p)
+	one, other := format.ID{'a'}, format.ID{'b'}
+	cause := errors.New("cause")
+	waited := 0
+	write := func(key string, n int) func(engine.Writer) error {
+		return func(w engine.Writer) error { return w.Put([]byte(key), Value(n)) }
+	}
+	wait, err := e.Commit(t.Context(), one, func(w engine.Writer) error {
+		for name, run := range map[string]func(context.Context) error{
+			"a commit of the scope": func(ctx context.Context) error {
+				_, err := e.Commit(ctx, one, write("a", 2))
+				return err
+			},
+			"an update": func(ctx context.Context) error { return e.Update(ctx, write("a", 2)) },
+		} {
+			ctx, end := context.WithCancelCause(t.Context())
+			result := make(chan error, 1)
+			go func() { result <- run(ctx) }()
+			for range 1_000 { // long enough for it to run, if it could
+				runtime.Gosched()
+			}
+			end(cause)
+			if err := <-result; !errors.Is(err, cause) {
+				t.Errorf("%s ran beside a commit of the scope: %v", name, err)
+			}
+			waited++
+		}
+		wait, err := e.Commit(t.Context(), other, write("b", 1)) // does not wait
+		if err != nil {
+			return err
+		}
+		view(t, e, func(r engine.Reader) { holds(t, r, "b", 1) })
+		if err := wait(); err != nil {
+			return err
+		}
+		if err := write("a", 1)(w); err != nil {
+			return err
+		}
+		holds(t, w, "a", 1)
+		view(t, e, func(r engine.Reader) { holds(t, r, "a", -1) })
+		return nil
+	})
+	if err != nil || waited != 2 {
+		t.Fatalf("commit: %v", err)
+	}
+	view(t, e, func(r engine.Reader) { holds(t, r, "a", 1) })
+	again, err := e.Commit(t.Context(), one, func(w engine.Writer) error { // before the first is durable
+		holds(t, w, "a", 1)
+		return write("a", 3)(w)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, wait := range []func() error{again, wait} {
+		if err := wait(); err != nil {
+			t.Error(err)
+		}
+	}
+	failed := errors.New("failed")
+	if _, err := e.Commit(t.Context(), one, func(w engine.Writer) error {
+		return errors.Join(write("a", 4)(w), failed)
+	}); !errors.Is(err, failed) {
+		t.Errorf("commit of a function that fails: %v", err)
+	}
+	if err := e.Update(t.Context(), func(w engine.Writer) error { // nothing is held any more
+		holds(t, w, "a", 3)
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
 }
 
 func testUnsealed(t *testing.T, p Place) {
