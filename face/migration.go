@@ -350,7 +350,8 @@ func (s *Service) MigrateFace(
 		return nil
 	})
 	switch {
-	case err != nil && entered, err == nil && searched && replaced:
+	// It may have entered in an earlier run of the function, of which nothing is left.
+	case entered && (err != nil || !searched), err == nil && searched && replaced:
 		s.galleries.Drop(next, nil)
 	case err == nil && searched:
 		s.galleries.Change(next, func(g *gallery.Gallery) error {
