@@ -7,9 +7,10 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// departure is what becomes of a member of a group that does what cannot be staged: it reads a whole container to which something was staged, or
-// writes to one that was dropped. What those before it have staged is committed then, and from there on it writes to the engine alone. A goroutine of
-// its own is inside the engine's transaction meanwhile, since its function is on the stack already.
+// departure is what becomes of a member of a group that does what cannot be staged: it reads a whole container to
+// which something was staged, or writes to one that was dropped. What those before it have staged is committed then,
+// and from there on it writes to the engine alone. A goroutine of its own is inside the engine's transaction
+// meanwhile, since its function is on the stack already.
 type departure struct {
 	member  *member
 	t       *txn
@@ -33,7 +34,8 @@ var errAbandoned = errors.New("the transaction was given up")
 func (t *txn) depart() error {
 	m, sp := t.member, t.sp
 	d := &departure{
-		member: m, t: t, writer: make(chan engine.Writer), outcome: make(chan error, 1), result: make(chan transactionResult, 1),
+		member: m, t: t,
+		writer: make(chan engine.Writer), outcome: make(chan error, 1), result: make(chan transactionResult, 1),
 	}
 	g := m.group
 	sp.writing.open = nil
@@ -65,8 +67,8 @@ func (t *txn) depart() error {
 	return t.failed
 }
 
-// takeOver writes to the engine what the transaction had staged. What the engine has of these records was looked at before those of the group were
-// committed, so it is looked at again.
+// takeOver writes to the engine what the transaction had staged. What the engine has of these records was looked at
+// before those of the group were committed, so it is looked at again.
 func (t *txn) takeOver(s *stage) error {
 	defer s.wipe()
 	if err := t.openRoot(); err != nil {

@@ -6,7 +6,8 @@ import (
 	"sync"
 )
 
-// floor says whose turn it is to write to a space: one at a time, in the order in which they came. Whoever has it hands it to the next.
+// floor says whose turn it is to write to a space: one at a time, in the order in which they came. Whoever has it
+// hands it to the next.
 type floor struct {
 	// for whoever has the floor
 	open     *group // that the next may join
@@ -17,7 +18,8 @@ type floor struct {
 	waiting []*waiter
 }
 
-// claim is what somebody wants the floor for: to write to the engine alone, or as a member of a group that has the same keys.
+// claim is what somebody wants the floor for: to write to the engine alone, or as a member of a group that has the
+// same keys.
 type claim struct {
 	alone bool
 	ring  *keyring
@@ -78,7 +80,8 @@ func (f *floor) passLocked() {
 	close(next.granted)
 }
 
-// passWithin lets the next in line have the floor with a group that is open, and reports whether there is one that may join it.
+// passWithin lets the next in line have the floor with a group that is open, and reports whether there is one that may
+// join it.
 func (f *floor) passWithin(g *group) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

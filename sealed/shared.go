@@ -25,8 +25,9 @@ const (
 	seenBytes   = 8 << 10 // of one
 )
 
-// group is transactions that share one commit. Their functions run one after the other, each on its caller's goroutine, on what those before have
-// staged; the last of them seals all of it and commits. Whoever has the floor may use it, until done is closed.
+// group is transactions that share one commit. Their functions run one after the other, each on its caller's
+// goroutine, on what those before have staged; the last of them seals all of it and commits. Whoever has the floor may
+// use it, until done is closed.
 type group struct {
 	claim
 	base    *txn // the trees
@@ -38,7 +39,7 @@ type group struct {
 
 	done     chan struct{} // closed when all below is settled
 	err      error         // of all members
-	again    bool          // nothing was committed, for a reason that may be of one member alone: each tries again by itself
+	again    bool          // nothing was committed, for what may be the fault of one member: each tries again by itself
 	sequence uint64        // of the root container's head
 }
 
@@ -74,7 +75,9 @@ func (sp *Space) updateAlone(ctx context.Context, fn func(*txn) error) error {
 }
 
 // writeAlone runs fn on the engine's transaction itself, which it has for itself.
-func (sp *Space) writeAlone(ctx context.Context, ring *keyring, fence uint64, fn func(Tx) error) (c committed, err error) {
+func (sp *Space) writeAlone(
+	ctx context.Context, ring *keyring, fence uint64, fn func(Tx) error,
+) (c committed, err error) {
 	var t *txn
 	err = sp.commitAlone(ctx, func(w engine.Writer) error {
 		t = &txn{sp: sp, ring: ring, r: w, w: w}
@@ -160,7 +163,8 @@ type member struct {
 	apart *departure // it has left the group
 }
 
-// run runs fn with the floor, which it gives to the next whatever becomes of fn, be it a panic or the end of the goroutine.
+// run runs fn with the floor, which it gives to the next whatever becomes of fn, be it a panic or the end of the
+// goroutine.
 func (m *member) run(sp *Space, fn func(Tx) error) (err error) {
 	var t *txn
 	joined := false
@@ -276,8 +280,8 @@ func (sp *Space) giveFloor() {
 // errUnsettled is what members hear when committing itself broke down.
 var errUnsettled = errors.New("the commit broke down")
 
-// commit seals what a group has staged and commits it. Where that succeeds, wait waits until it is durable. settle comes
-// next, unless this panics: then the members have been told.
+// commit seals what a group has staged and commits it. Where that succeeds, wait waits until it is durable. settle
+// comes next, unless this panics: then the members have been told.
 func (g *group) commit() (wait func() error) {
 	g.err = errUnsettled
 	defer func() {

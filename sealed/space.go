@@ -99,7 +99,8 @@ func (sp *Space) within(ctx context.Context, fn func(ring *keyring, fence uint64
 // Update runs fn as a transaction: when it returns nil, all that fn wrote is durable; on any other end nothing of it is, save that an error of
 // the disk itself may leave that open. fn sees its own writes, those of transactions before it, and the space alone. It runs on the caller's goroutine;
 // it may run twice, so it keeps nothing from an earlier run, and it is short: other writers of the space wait. Those that wait for each other share one
-// commit. The lease is checked before fn and after it, inside the commit.
+// commit. fn must not begin another transaction that writes to the space, or change its keys: it would wait for itself. The lease is checked before fn,
+// and after it inside the commit.
 // Errors: as View, and a *FullError when fn writes and deletes nothing while the volume is full; see FromReserve.
 func (sp *Space) Update(ctx context.Context, fn func(Tx) error) error {
 	_, err := sp.update(ctx, fn)

@@ -4,8 +4,8 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// stage is what a transaction, or a group of them, has written and nobody has sealed yet. Like a plaintext that is being sealed it lies in ordinary
-// memory, and it is wiped after.
+// stage is what a transaction, or a group of them, has written and nobody has sealed yet. Like a plaintext that is
+// being sealed it lies in ordinary memory, and it is wiped after.
 type stage struct {
 	group   *group // of a transaction's: what those before it have staged
 	records map[recordRef]*stagedRecord
@@ -113,7 +113,8 @@ func (s *stage) write(r *stagedRecord, schema byte, plaintext []byte) {
 	s.puts++
 }
 
-// staging prepares a container to be written to. It reports false when that cannot be staged: the transaction has left its group then.
+// staging prepares a container to be written to. It reports false when that cannot be staged: the transaction has left
+// its group then.
 func (t *txn) staging(container format.ID) (bool, error) {
 	tr, err := t.tree(container)
 	if err == nil && tr != nil && tr.head.Dropped {
@@ -184,7 +185,8 @@ func (t *txn) stageAdd(container, id format.ID, schema byte, plaintext []byte) e
 	return nil
 }
 
-// stageDelete is delete. It opens the pages that have to be rewritten, so that what is damaged is told to whoever deletes.
+// stageDelete is delete. It opens the pages that have to be rewritten, so that what is damaged is told to whoever
+// deletes.
 func (t *txn) stageDelete(container, id format.ID) error {
 	ref := recordRef{container, id}
 	r := t.stage.find(ref)
