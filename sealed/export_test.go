@@ -320,3 +320,14 @@ func (m *Machine) Epochs(id SpaceID) []uint32 {
 	list, _ := m.keys.List(format.ID(id))
 	return list
 }
+
+// Staged returns what a transaction and its group hold in the clear: plaintexts, and the secrets of records.
+func Staged(tx Tx) (all [][]byte) {
+	t := tx.writable()
+	for _, records := range []map[recordRef]*stagedRecord{t.stage.records, t.stage.group.stage.records, t.stage.group.seen} {
+		for _, r := range records {
+			all = append(all, r.plaintext, r.secret.Key)
+		}
+	}
+	return all
+}

@@ -1,6 +1,7 @@
 package sealed_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -289,4 +290,76 @@ func TestStoreClosesUnderWriters(t *testing.T) {
 			writers.Wait()
 		}
 	})
+}
+
+// TestNothingStagedIsLeft has transactions end in every way, and looks at the memory in which they had what they wrote and read.
+func TestNothingStagedIsLeft(t *testing.T) {
+	scan := func(tx sealed.Tx) error {
+		for _, err := range notes.In("x").All(tx) {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	failed := errors.New("failed")
+	for name, end := range map[string]func(tx sealed.Tx, cancel func(), lock func()) error{
+		"well":               func(sealed.Tx, func(), func()) error { return nil },
+		"failed":             func(sealed.Tx, func(), func()) error { return failed },
+		"panicked":           func(sealed.Tx, func(), func()) error { panic("writer 0") },
+		"exited":             func(sealed.Tx, func(), func()) error { runtime.Goexit(); return nil },
+		"given up":           func(_ sealed.Tx, cancel func(), _ func()) error { cancel(); return nil },
+		"locked":             func(_ sealed.Tx, _, lock func()) error { lock(); return nil },
+		"scanned":            func(tx sealed.Tx, _, _ func()) error { return scan(tx) },
+		"scanned, failed":    func(tx sealed.Tx, _, _ func()) error { return errors.Join(scan(tx), failed) },
+		"scanned, exited":    func(tx sealed.Tx, _, _ func()) error { _ = scan(tx); runtime.Goexit(); return nil },
+		"given up, scanned":  func(tx sealed.Tx, cancel func(), _ func()) error { cancel(); return scan(tx) },
+		"locked, scanned":    func(tx sealed.Tx, _, lock func()) error { lock(); return scan(tx) },
+		"deleted and failed": func(tx sealed.Tx, _, _ func()) error { return errors.Join(notes.In("x").Delete(tx, "1"), failed) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := open(t, config(t, "memory"))
+			sp := create(t, store, spaceA)
+			put(t, sp, "x", note{"1", "old"}, note{"2", "old"})
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var locking sync.WaitGroup
+			lock := func() {
+				lease := sp.Lease()
+				locking.Go(func() { store.Bundle(spaceA).Lock(nil) })
+				<-lease.Done()
+			}
+			var staged [][]byte
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				defer func() { _ = recover() }()
+				_ = sp.Update(ctx, func(tx sealed.Tx) error {
+					if _, err := notes.In("x").Get(tx, "2"); err != nil {
+						return err
+					}
+					for _, text := range []string{"new", "newer"} {
+						if err := notes.In("x").Put(tx, "1", note{"1", text}); err != nil {
+							return err
+						}
+						if err := notes.In("x").Add(tx, text, note{text, text}); err != nil {
+							return err
+						}
+						staged = append(staged, sealed.Staged(tx)...)
+					}
+					return end(tx, cancel, lock)
+				})
+			}()
+			<-done
+			locking.Wait()
+			if len(staged) < 8 {
+				t.Errorf("%d pieces were staged: the test looks at the wrong things", len(staged))
+			}
+			for i, piece := range staged {
+				if bytes.ContainsFunc(piece, func(r rune) bool { return r != 0 }) {
+					t.Errorf("piece %d of what was staged is left: %q", i, piece)
+				}
+			}
+		})
+	}
 }
