@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -292,7 +293,8 @@ func TestStoreClosesUnderWriters(t *testing.T) {
 	})
 }
 
-// TestNothingStagedIsLeft has transactions end in every way, and looks at the memory in which they had what they wrote and read.
+// TestNothingStagedIsLeft has transactions end in every way, and looks at the memory in which they had what they wrote
+// and read.
 func TestNothingStagedIsLeft(t *testing.T) {
 	scan := func(tx sealed.Tx) error {
 		for _, err := range notes.In("x").All(tx) {
@@ -362,4 +364,136 @@ func TestNothingStagedIsLeft(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestGroupsAreBounded has more transactions stand in line than one commit takes, by number, by records and by size.
+func TestGroupsAreBounded(t *testing.T) {
+	for name, c := range map[string]struct{ writers, records, size, least, most int }{
+		"members": {150, 1, 10, 3, 3},
+		"records": {6, 600, 10, 3, 3},
+		"bytes":   {12, 1, 200 << 10, 3, 3}, // padded to a quarter of a megabyte
+		"scans":   {150, 1, 10, 18, 45},     // every tenth leaves its group, the one before it committed and it alone
+	} {
+		t.Run(name, func(t *testing.T) {
+			var commits atomic.Int64
+			watch := func(id sealed.SpaceID, phase sealed.Phase) {
+				if id == spaceA && phase == sealed.BeforeSealing {
+					commits.Add(1)
+				}
+			}
+			keys := sealed.Protector{Name: "test", Kind: "fake", Source: protector(t)}
+			cfg := sealed.Config{KeyDir: filepath.Join(t.TempDir(), "keys"), Protectors: []sealed.Protector{keys}}
+			store, err := sealed.OpenWatched(t.Context(), cfg, vfs.NewMem(), watch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer store.Close()
+			sp := create(t, store, spaceA)
+			all := make([]func(sealed.Tx) error, c.writers)
+			for i := range all {
+				all[i] = func(tx sealed.Tx) error {
+					n, err := counters.In().Get(tx, "common")
+					if err != nil && !errors.Is(err, sealed.ErrNotFound) {
+						return err
+					}
+					if name == "scans" && i%10 == 9 {
+						seen := 0
+						for _, err := range notes.In("x").All(tx) {
+							if err != nil {
+								return err
+							}
+							seen++
+						}
+						if seen != n.N*c.records {
+							return fmt.Errorf("a scan finds %d records, and the counter says %d", seen, n.N)
+						}
+					}
+					for k := range c.records {
+						id := fmt.Sprint(i, "/", k)
+						if err := notes.In("x").Add(tx, id, note{id, strings.Repeat("x", c.size)}); err != nil {
+							return err
+						}
+					}
+					return counters.In().Put(tx, "common", counter{n.N + 1})
+				}
+			}
+			before := commits.Load()
+			for i, err := range inOneGroup(t, sp, all...) {
+				if err != nil {
+					t.Errorf("writer %d: %v", i, err)
+				}
+			}
+			if n := int(commits.Load() - before); n < c.least || n > c.most {
+				t.Errorf("%d commits, want %d to %d", n, c.least, c.most)
+			}
+			err = sp.View(t.Context(), func(r sealed.Reader) error {
+				n, err := counters.In().Get(r, "common")
+				if n.N != c.writers {
+					t.Errorf("the counter is at %d, want %d", n.N, c.writers)
+				}
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			verifyClean(t, store)
+		})
+	}
+}
+
+// scarce is a file system that says how much of it is free.
+type scarce struct {
+	vfs.FS
+	free *atomic.Uint64
+}
+
+func (fs scarce) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	const total = 100 << 30
+	free := fs.free.Load()
+	return vfs.DiskUsage{AvailBytes: free, TotalBytes: total, UsedBytes: total - free}, nil
+}
+
+// TestFullVolumeRefusesItsOwn has transactions share a commit while the volume is full: those that add are refused,
+// each by itself, and those that delete are not.
+func TestFullVolumeRefusesItsOwn(t *testing.T) {
+	var free atomic.Uint64
+	free.Store(50 << 30)
+	keys := sealed.Protector{Name: "test", Kind: "fake", Source: protector(t)}
+	cfg := sealed.Config{KeyDir: filepath.Join(t.TempDir(), "keys"), Protectors: []sealed.Protector{keys}}
+	store, err := sealed.OpenOn(t.Context(), cfg, scarce{vfs.NewMem(), &free})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	sp := create(t, store, spaceA)
+	put(t, sp, "x", note{"1", "old"}, note{"2", "old"}, note{"3", "old"})
+	volumes := store.Volumes()
+	if len(volumes) == 0 || volumes[0].Reserve == 0 {
+		t.Fatalf("the volume is not known: %+v", volumes)
+	}
+	free.Store(volumes[0].Reserve / 2)
+	write := func(id string) func(sealed.Tx) error {
+		return func(tx sealed.Tx) error { return notes.In("x").Put(tx, id, note{id, "new"}) }
+	}
+	remove := func(id string) func(sealed.Tx) error {
+		return func(tx sealed.Tx) error { return notes.In("x").Delete(tx, id) }
+	}
+	errs := inOneGroup(t, sp, write("1"), remove("2"), write("2"),
+		func(tx sealed.Tx) error { return errors.Join(write("3")(tx), remove("1")(tx)) },
+		func(tx sealed.Tx) error {
+			if there, err := notes.In("x").Has(tx, "2"); err != nil || there {
+				return fmt.Errorf("has 2: %t, %w", there, err)
+			}
+			return nil
+		},
+		write("4"))
+	for i, err := range errs {
+		if refused := i == 0 || i == 2 || i == 5; refused != errors.Is(err, sealed.ErrFull) || !refused && err != nil {
+			t.Errorf("member %d: %v", i, err)
+		}
+	}
+	if got := all(t, sp, "x"); len(got) != 1 || got["3"] != "new" {
+		t.Errorf("got %v", got)
+	}
+	verifyClean(t, store)
 }
