@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"text/tabwriter"
 
+	"github.com/visage-face/visage/internal/durable"
 	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/sealed/archive"
 	"github.com/visage-face/visage/server"
@@ -107,7 +108,7 @@ func backupVerifyCommand() command {
 			for _, b := range all {
 				err := a.Verify(ctx, b)
 				if errors.Is(err, archive.ErrDamaged) {
-					return &failure{err: err, code: exitDamaged, hint: "take a new backup; the chunks that are damaged are written again when they are removed from the archive"}
+					return &failure{err: err, code: exitDamaged, hint: "take a new backup: it writes again what is damaged"}
 				}
 				if err != nil {
 					return err
@@ -289,6 +290,9 @@ func exportKeyring(ctx context.Context, path string, source func(context.Context
 	}
 	if err == nil {
 		err = os.Rename(f.Name(), path)
+	}
+	if err == nil {
+		err = durable.SyncDir(filepath.Dir(path))
 	}
 	return n, err
 }

@@ -71,6 +71,13 @@ func writeAround(f *os.File, data []byte) error {
 	return err
 }
 
+// Holds reports whether the file at path holds exactly want. It is read from the disk, where the system lets it go
+// around its cache. A file that is not there, or that the disk cannot read any more, does not.
+func Holds(path string, want []byte) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Size() == int64(len(want)) && compare(path, want) == nil
+}
+
 // compare opens a file anew and holds it against what it must be.
 func compare(name string, want []byte) error {
 	f, err := os.Open(name)
@@ -79,6 +86,9 @@ func compare(name string, want []byte) error {
 	}
 	defer f.Close()
 	around := direct(f, true)
+	if !around {
+		forget(f)
+	}
 	piece := make([]byte, min(readPiece, len(want)+1))
 	for {
 		n, err := f.Read(piece)

@@ -26,8 +26,9 @@ type Added struct {
 	NewBytes  int64
 }
 
-// Add reads a backup of data to its end and keeps it. Each new chunk is read back after it was written; the backup is
-// listed when everything of it is on the disk, and not before. An interrupted Add leaves chunks that the next one uses,
+// Add reads a backup of data to its end and keeps it. Each chunk is read back from the disk: a new one after it was
+// written, and one that is there already to see that it still is what it was; if not, it is written again. The backup
+// is listed when everything of it is on the disk, and not before. An interrupted Add leaves chunks that the next one uses,
 // or Prune removes. Error: ErrMalformed.
 func (a *Archive) Add(ctx context.Context, r io.Reader) (Added, error) {
 	in, err := stream.NewReader(r)
@@ -74,7 +75,8 @@ func (a *Archive) Add(ctx context.Context, r io.Reader) (Added, error) {
 		return Added{}, fmt.Errorf("add backup: %w", err)
 	}
 	sum := sha256.Sum256(raw)
-	b.Name = head.Taken.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(sum[:4])
+	b.Name = head.Taken.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(sum[:sumInName])
+	b.asNamed = true
 	if err := durable.WriteFile(a.backupPath(b.Name), raw); err != nil {
 		return Added{}, fmt.Errorf("add backup: %w", err)
 	}
@@ -88,12 +90,12 @@ func chunkOf(g *stream.Segment) Chunk {
 	return Chunk{SHA256: hex.EncodeToString(g.Sum[:]), Bytes: int64(len(g.Frames))}
 }
 
-// store writes a chunk that is not there yet, and reports whether it did. A chunk gets its name when it is on the disk
-// and was read back from there.
+// store writes a chunk that is not there, or not as it should be, and reports whether it did. A chunk gets its name when
+// it is on the disk and was read back from there.
 func (a *Archive) store(ctx context.Context, chunk Chunk, data []byte) (isNew bool, err error) {
 	path := a.chunkPath(chunk.SHA256)
-	if info, err := os.Stat(path); err == nil && info.Size() == chunk.Bytes {
-		return false, nil // its name vouches for it; Verify reads it
+	if durable.Holds(path, data) {
+		return false, nil // and its content was durable before it had its name
 	}
 	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return false, err

@@ -58,7 +58,11 @@ type Backup struct {
 	Begin    []byte    `json:"begin"` // what comes before the first chunk
 	End      []byte    `json:"end"`   // and after the last
 	Chunks   []Chunk   `json:"chunks"`
+	asNamed  bool      // its file has the sum that its name ends with
 }
+
+// sumInName is how many bytes of the SHA-256 of a backup's file its name ends with.
+const sumInName = 4
 
 // Chunk is a piece of a backup, in a file of its own.
 type Chunk struct {
@@ -168,6 +172,8 @@ func (a *Archive) Backup(name string) (Backup, error) {
 		return Backup{}, fmt.Errorf("backup %s: %w: %v", name, ErrDamaged, err)
 	}
 	b.Name = name
+	sum := sha256.Sum256(raw)
+	b.asNamed = strings.HasSuffix(name, "-"+hex.EncodeToString(sum[:sumInName]))
 	for _, c := range b.Chunks {
 		if sum, err := hex.DecodeString(c.SHA256); err != nil || len(sum) != sha256.Size || c.Bytes < 0 || c.Bytes > stream.MaxSegment {
 			return Backup{}, fmt.Errorf("backup %s: %w: a chunk called %q of %d bytes", name, ErrDamaged, c.SHA256, c.Bytes)
@@ -239,6 +245,9 @@ func (a *Archive) load(c Chunk, memory []byte) ([]byte, error) {
 // Verify reads every chunk of a backup, several at once, and holds them and the stream that they make against what the backup says. It needs no key;
 // that the instance wrote it shows when it is restored. Error: ErrDamaged.
 func (a *Archive) Verify(ctx context.Context, b Backup) error {
+	if !b.asNamed {
+		return damaged(b, errors.New("its file is not what its name says"))
+	}
 	in, err := stream.NewReader(bytes.NewReader(b.Begin))
 	if err != nil {
 		return damaged(b, err)
