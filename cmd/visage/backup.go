@@ -38,6 +38,9 @@ func backupCommandOf(c command, nArgs int, define func(fs *flag.FlagSet) func(co
 				return err
 			}
 			err = start(ctx, s, a, args[1:])
+			if errors.Is(err, archive.ErrBusy) {
+				return hinted(err, "try again when the other command has ended")
+			}
 			if errors.Is(err, archive.ErrNoBackup) {
 				return hinted(err, "\"visage backup list %s\" shows the backups there are", args[0])
 			}

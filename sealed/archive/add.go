@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -39,6 +40,11 @@ func (a *Archive) Add(ctx context.Context, r io.Reader) (Added, error) {
 	if head.Content != stream.Data {
 		return Added{}, fmt.Errorf("add backup: %w: it is a %s; archives keep data, and keys are kept apart from it", ErrMalformed, head.Content)
 	}
+	unlock, err := a.share(ctx)
+	if err != nil {
+		return Added{}, fmt.Errorf("add backup: %w", err)
+	}
+	defer unlock()
 	var added Added
 	var all sync.Mutex // guards the counts, which workers add to
 	folders := map[string]bool{}
@@ -82,6 +88,24 @@ func (a *Archive) Add(ctx context.Context, r io.Reader) (Added, error) {
 	}
 	return added, nil
 }
+
+// share keeps Prune away from chunks that no backup has yet. It waits for one that is at work.
+func (a *Archive) share(ctx context.Context) (unlock func(), err error) {
+	for {
+		unlock, err := durable.LockDir(a.dir, true)
+		if !errors.Is(err, durable.ErrLocked) {
+			return unlock, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(lookAgain):
+		}
+	}
+}
+
+// lookAgain is how long Add waits between two looks whether Prune has ended.
+const lookAgain = 100 * time.Millisecond
 
 // writers is how many chunks are written at once. They wait for the disk more than for processors.
 const writers = 4

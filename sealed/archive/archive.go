@@ -38,10 +38,12 @@ var (
 	ErrNotArchive = errors.New("the folder is not an archive of backups")
 	ErrNoBackup   = errors.New("there is no such backup in the archive")
 	ErrDamaged    = errors.New("the archive is damaged")
+	ErrBusy       = errors.New("a backup is being added to the archive, or old ones are being removed")
 	ErrMalformed  = stream.ErrMalformed // what was to be added is no backup of data, or not all of one
 )
 
-// Archive is a folder of backups. One process at a time should change it; reading while another adds is safe.
+// Archive is a folder of backups. Several processes may read it and add to it at once. On Linux, Prune keeps away while
+// one adds, where the file system knows locks; elsewhere that is the caller's to see to.
 type Archive struct {
 	dir    string
 	first  bool                                       // its marker is of the first format still
@@ -304,11 +306,20 @@ func damaged(b Backup, err error) error {
 	return fmt.Errorf("backup %s: %w: %w", b.Name, ErrDamaged, err)
 }
 
-// Prune removes all but the newest backups, and the chunks that no backup has any more. It returns how many backups and bytes went.
+// Prune removes all but the newest backups, and the chunks that no backup has any more. It returns how many backups and
+// bytes went. Error: ErrBusy, while a backup is being added.
 func (a *Archive) Prune(keep int) (backups int, bytes int64, err error) {
 	if keep < 1 {
 		return 0, 0, errors.New("prune archive: at least one backup must be kept")
 	}
+	unlock, err := durable.LockDir(a.dir, false)
+	if errors.Is(err, durable.ErrLocked) {
+		err = ErrBusy
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("prune archive: %w", err)
+	}
+	defer unlock()
 	all, err := a.List()
 	if err != nil {
 		return 0, 0, fmt.Errorf("prune archive: %w", err)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -223,4 +224,36 @@ func TestVerifyEndsWithItsContext(t *testing.T) {
 	if err := a.Verify(ctx, b); !errors.Is(err, context.Canceled) || errors.Is(err, archive.ErrDamaged) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestPruneWhileAdding: a chunk that an Add counts on is not removed under it by another process.
+func TestPruneWhileAdding(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("nothing is locked on this system")
+	}
+	a, dir := open(t)
+	other, err := archive.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pruned atomic.Int32
+	a.Before(func(step durable.Step, _ string) error {
+		if step == durable.StepPlace {
+			if _, _, err := other.Prune(1); err == nil {
+				pruned.Add(1)
+			} else if !errors.Is(err, archive.ErrBusy) {
+				return err
+			}
+		}
+		return nil
+	})
+	added := add(t, a, rows(t, 20_000, time.Unix(1, 0)))
+	if pruned.Load() > 0 {
+		t.Errorf("pruned %d times while a backup was added", pruned.Load())
+	}
+	untouched(t, a, dir, added.Backup)
+	if _, _, err := other.Prune(1); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	untouched(t, a, dir, added.Backup)
 }
