@@ -91,13 +91,10 @@ const lanes = 0x0001_0001_0001_0001
 // beyond is not zero when one of four numbers is beyond CodeMost either way: a load looks at many, and four at once take a
 // quarter of the time.
 func beyond(four uint64) uint64 {
-	// Each number plus CodeMost, modulo 65,536: 0 to 0xfefe for those that are not beyond.
-	plus := (four&(0x7fff*lanes) + CodeMost*lanes) ^ four&(0x8000*lanes)
-	return zeroLane(^plus&(0xff00*lanes)) | zeroLane(plus^0xfeff*lanes)
+	negative := four >> 15 & lanes
+	size := (four^negative*0x7fff)&(0x7fff*lanes) + negative // of each number, whatever its sign
+	return (size + (1<<15-1-CodeMost)*lanes) & (1 << 15 * lanes)
 }
-
-// zeroLane is not zero when one of four lanes is.
-func zeroLane(x uint64) uint64 { return (x - lanes) &^ x & (0x8000 * lanes) }
 
 // Vector returns the vector of unit length, for those who compute with it.
 func (c Code) Vector() []float32 {

@@ -230,6 +230,25 @@ func TestDistanceRefusesWhatAreNoTwoCodes(t *testing.T) {
 	}
 }
 
+// TestCheckKnowsEveryNumber tries every number in each of four places, beside the least and the greatest that are allowed.
+func TestCheckKnowsEveryNumber(t *testing.T) {
+	for _, beside := range [][2]byte{{0x81, 0x80}, {0x7f, 0x7f}, {1, 0}} { // -32,639, 32,639 and 1
+		for place := range 4 {
+			c := make(gallery.Code, 8)
+			for i := range c {
+				c[i] = beside[i%2]
+			}
+			for n := -1 << 15; n < 1<<15; n++ {
+				c[2*place], c[2*place+1] = byte(n), byte(n>>8)
+				want := n >= -gallery.CodeMost && n <= gallery.CodeMost
+				if err := c.Check(4); (err == nil) != want || err != nil && !errors.Is(err, gallery.ErrVector) {
+					t.Fatalf("%d in place %d beside %v: %v", n, place, beside, err)
+				}
+			}
+		}
+	}
+}
+
 // FuzzCode: whatever bytes there are, they are refused or a vector that lies at a distance.
 func FuzzCode(f *testing.F) {
 	f.Add([]byte(code(0.6, 0.8)))
