@@ -3,6 +3,7 @@
 package keystore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -64,7 +65,12 @@ func (d *Directory) Put(space format.ID, epoch uint32, sealed []byte) error {
 		return fmt.Errorf("make the directory of epoch keys: %w", err)
 	}
 	if _, err := os.Lstat(path); err == nil {
-		return fmt.Errorf("epoch key %s exists already", path)
+		if _, err := d.Get(space, epoch); !errors.Is(err, ErrNotFound) {
+			return fmt.Errorf("epoch key %s exists already", path)
+		}
+		if err := destroy(path); err != nil { // it has been overwritten
+			return err
+		}
 	}
 	return durable.WriteFile(path, sealed)
 }
@@ -75,6 +81,10 @@ func (d *Directory) Get(space format.ID, epoch uint32) ([]byte, error) {
 	b, err := owned.ReadSecret(path, maxKey)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, path)
+	}
+	if err == nil && len(b) > 0 && bytes.Count(b, []byte{0}) == len(b) {
+		// It is being destroyed at this moment, or a crash came in between: it has been overwritten and not yet removed.
+		return nil, fmt.Errorf("%w: %s has been overwritten", ErrNotFound, path)
 	}
 	return b, err
 }
