@@ -88,8 +88,7 @@ func (c Code) Check(dim int) error {
 // lanes is a one in each of four lanes of 16 bits.
 const lanes = 0x0001_0001_0001_0001
 
-// beyond is not zero when one of four numbers is beyond CodeMost either way: a load looks at many, and four at once take a
-// quarter of the time.
+// beyond is not zero when one of four numbers is beyond CodeMost either way: a load looks at very many.
 func beyond(four uint64) uint64 {
 	negative := four >> 15 & lanes
 	size := (four^negative*0x7fff)&(0x7fff*lanes) + negative // of each number, whatever its sign

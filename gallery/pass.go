@@ -235,7 +235,7 @@ func (s *scan) whole(b *block, from, n int) {
 	g := s.p.g
 	dim, first := g.coding.dim, from*kernel.Rows
 	sketch, second := kernel.SketchBytes(dim), kernel.SecondBytes(dim)
-	if s.tile == nil {
+	if s.tile == nil && g.kernel.Tiles(len(s.tops)) {
 		s.tile = make([]byte, s.groups*kernel.TileBytes(dim))
 	}
 	s.hits.Reset()

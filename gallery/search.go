@@ -27,7 +27,8 @@ const togetherMost = 64
 // togetherWork is the number of products from which searches at the same time wait for one another to share a pass, and
 // from which a pass uses several processors: below, either costs more than it saves. A pass of so many takes a quarter of a
 // millisecond, for which a search would rather have one processor to itself than wait for a second one, which others use
-// as well: among 100,000 vectors of 128 numbers, 90 of 100 searches by four clients took at most half as long alone.
+// as well: among 100,000 vectors of 128 numbers, the slowest tenth of the searches of four clients took
+// about half as long alone.
 const togetherWork = 16 << 20
 
 // Search returns the vectors nearest to each probe, best first. The results are exact, and the same whatever order the

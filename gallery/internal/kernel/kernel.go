@@ -240,11 +240,14 @@ func (k *Kernel) Second(p *Probes, i int, plane []byte, marks []uint32, hits *Hi
 	hits.Where, hits.Sums = hits.Where[:left], hits.Sums[:left]
 }
 
+// Tiles says whether ScanUpper makes tiles for so many probes.
+func (k *Kernel) Tiles(probes int) bool { return probes > 1 || k.upper == nil }
+
 // ScanUpper compares n groups with every probe by sketch and second plane and adds those that pass to the hits, which must
 // have room for them and for as many as fill up a tile. The three begin with the first row; first is its number. tile is
-// memory for a tile of them.
+// memory for a tile of them, where Tiles says that one is made.
 func (k *Kernel) ScanUpper(p *Probes, sketch, second []byte, marks []uint32, n, first int, tile []byte, hits *Hits) {
-	if p.n == 1 && k.upper != nil && n > 0 {
+	if !k.Tiles(p.n) && n > 0 {
 		if hits.Room() < n*Rows || first+n*Rows > 1<<16 {
 			panic("kernel: no room for the hits of a scan")
 		}
