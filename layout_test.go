@@ -132,7 +132,8 @@ func TestLayout(t *testing.T) {
 	for _, p := range pkgs {
 		i := lineFor(rooms, p.dir)
 		if i < 0 {
-			t.Errorf("room %s has no line in the lattice of layout_test.go: add one, with the rooms it may import", p.dir)
+			t.Errorf("room %s has no line in the lattice of layout_test.go: add one, with the rooms it may import",
+				p.dir)
 			continue
 		}
 		used[i] = true
@@ -142,12 +143,14 @@ func TestLayout(t *testing.T) {
 				continue
 			}
 			if !slices.ContainsFunc(rooms[i].allowed, func(pat string) bool { return pat == "*" || under(room, pat) }) {
-				t.Errorf("%s imports %s (in %s), which the lattice does not allow", p.dir, room, strings.Join(files, ", "))
+				t.Errorf("%s imports %s (in %s), which the lattice does not allow", p.dir, room,
+					strings.Join(files, ", "))
 			}
 			wires := slices.ContainsFunc(wirers, func(w string) bool { return under(p.dir, w) })
 			if under(room, "cmd/...") && !under(p.dir, "cmd/...") || under(room, "server/...") && !wires {
-				t.Errorf("%s imports %s (in %s): nobody imports what puts the rooms together", p.dir, room, strings.Join(files,
-					", "))
+				t.Errorf("%s imports %s (in %s): nobody imports what puts the rooms together", p.dir, room,
+					strings.Join(files,
+						", "))
 			}
 		}
 	}
@@ -165,7 +168,8 @@ func TestCarriers(t *testing.T) {
 		for imp, files := range p.imports {
 			for _, r := range rules {
 				if under(imp, r.name) && !allows(r, p.dir) {
-					t.Errorf("%s imports %q (in %s); only these may: %v", p.dir, imp, strings.Join(files, ", "), r.allowed)
+					t.Errorf("%s imports %q (in %s); only these may: %v", p.dir, imp, strings.Join(files, ", "),
+						r.allowed)
 				}
 			}
 		}
@@ -183,12 +187,14 @@ func TestModules(t *testing.T) {
 		}
 		i := slices.IndexFunc(rules, func(r rule) bool { return under(imp, r.name+"/...") })
 		if i < 0 {
-			t.Errorf("%s imports %q (in %s), a module without a line in layout_test.go", p.dir, imp, strings.Join(files, ", "))
+			t.Errorf("%s imports %q (in %s), a module without a line in layout_test.go", p.dir, imp,
+				strings.Join(files, ", "))
 			return
 		}
 		used[i] = true
 		if !allows(rules[i], p.dir) && !(test && rules[i].mark) {
-			t.Errorf("%s imports %q (in %s); only these may: %v", p.dir, imp, strings.Join(files, ", "), rules[i].allowed)
+			t.Errorf("%s imports %q (in %s); only these may: %v", p.dir, imp, strings.Join(files, ", "),
+				rules[i].allowed)
 		}
 	}
 	for _, p := range readPackages(t) {

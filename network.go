@@ -19,7 +19,8 @@ type NetworkRules struct {
 	Closed bool
 }
 
-// MaxNetworkAddresses bounds the addresses and prefixes of one set of rules (Azure: 200 for accounts, 1,000 for vaults).
+// MaxNetworkAddresses bounds the addresses and prefixes of one set of rules (Azure: 200 for accounts, 1,000 for
+// vaults).
 const MaxNetworkAddresses = 1000
 
 // ParseNetwork reads an IP address, or a prefix in CIDR notation whose bits behind the prefix are zero or not.
@@ -39,7 +40,8 @@ func ParseNetwork(text string) (netip.Prefix, error) {
 // Check refuses rules with an address that cannot be read, or with too many. Refusal: BadRequest.
 func (n NetworkRules) Check() error {
 	if len(n.Addresses) > MaxNetworkAddresses {
-		return Refuse(Invalid, "BadRequest", "There are %d IP rules; at most %d are possible.", len(n.Addresses), MaxNetworkAddresses)
+		return Refuse(Invalid, "BadRequest", "There are %d IP rules; at most %d are possible.", len(n.Addresses),
+			MaxNetworkAddresses)
 	}
 	for _, text := range n.Addresses {
 		if _, err := ParseNetwork(text); err != nil {

@@ -8,7 +8,8 @@ import (
 )
 
 func TestNetworkRulesAdmitWhomTheyName(t *testing.T) {
-	deny := visage.NetworkRules{Deny: true, Addresses: []string{"203.0.113.7", "198.51.100.0/24", "2001:db8::/32", "192.0.2.77/24"}}
+	deny := visage.NetworkRules{Deny: true,
+		Addresses: []string{"203.0.113.7", "198.51.100.0/24", "2001:db8::/32", "192.0.2.77/24"}}
 	for name, test := range map[string]struct {
 		rules visage.NetworkRules
 		from  string
@@ -23,9 +24,10 @@ func TestNetworkRulesAdmitWhomTheyName(t *testing.T) {
 		"IPv6 within the prefix":         {deny, "2001:db8:1::1", true},
 		"IPv6 with a zone":               {deny, "2001:db8::1%eth0", true},
 		"IPv6 elsewhere":                 {deny, "2001:db9::1", false},
-		"closed to all":                  {visage.NetworkRules{Closed: true, Addresses: []string{"203.0.113.7"}}, "203.0.113.7", false},
-		"deny and nobody named":          {visage.NetworkRules{Deny: true}, "127.0.0.1", false},
-		"allow, whatever is named":       {visage.NetworkRules{Addresses: []string{"203.0.113.7"}}, "198.51.100.1", true},
+		"closed to all": {visage.NetworkRules{Closed: true, Addresses: []string{"203.0.113.7"}},
+			"203.0.113.7", false},
+		"deny and nobody named":    {visage.NetworkRules{Deny: true}, "127.0.0.1", false},
+		"allow, whatever is named": {visage.NetworkRules{Addresses: []string{"203.0.113.7"}}, "198.51.100.1", true},
 	} {
 		if got := test.rules.Admit(netip.MustParseAddr(test.from)); got != test.want {
 			t.Errorf("%s: admitted %v, want %v", name, got, test.want)
@@ -41,13 +43,14 @@ func TestNetworkRulesAdmitTheServiceUnlessToldNot(t *testing.T) {
 		rules visage.NetworkRules
 		want  bool
 	}{
-		"no rules":            {visage.NetworkRules{}, true},
-		"deny":                {visage.NetworkRules{Deny: true}, true},
-		"closed":              {visage.NetworkRules{Closed: true}, true},
-		"allow, no bypass":    {visage.NetworkRules{NoBypass: true}, true},
-		"deny, no bypass":     {visage.NetworkRules{Deny: true, NoBypass: true}, false},
-		"closed, no bypass":   {visage.NetworkRules{Closed: true, NoBypass: true}, false},
-		"deny, named, bypass": {visage.NetworkRules{Deny: true, Addresses: []string{"127.0.0.1"}, NoBypass: true}, false},
+		"no rules":          {visage.NetworkRules{}, true},
+		"deny":              {visage.NetworkRules{Deny: true}, true},
+		"closed":            {visage.NetworkRules{Closed: true}, true},
+		"allow, no bypass":  {visage.NetworkRules{NoBypass: true}, true},
+		"deny, no bypass":   {visage.NetworkRules{Deny: true, NoBypass: true}, false},
+		"closed, no bypass": {visage.NetworkRules{Closed: true, NoBypass: true}, false},
+		"deny, named, bypass": {visage.NetworkRules{Deny: true, Addresses: []string{"127.0.0.1"}, NoBypass: true},
+			false},
 	} {
 		if got := test.rules.AdmitService(); got != test.want {
 			t.Errorf("%s: the service is let in %v, want %v", name, got, test.want)
@@ -56,7 +59,8 @@ func TestNetworkRulesAdmitTheServiceUnlessToldNot(t *testing.T) {
 }
 
 func TestNetworkRulesRefuseWhatIsNoAddress(t *testing.T) {
-	for _, text := range []string{"", "everybody", "203.0.113.300", "203.0.113.0/33", "203.0.113.7-9", "fe80::1%eth0", "example.org"} {
+	for _, text := range []string{"", "everybody", "203.0.113.300", "203.0.113.0/33", "203.0.113.7-9", "fe80::1%eth0",
+		"example.org"} {
 		if err := (visage.NetworkRules{Addresses: []string{text}}).Check(); err == nil {
 			t.Errorf("the IP rule %q is taken", text)
 		}

@@ -65,7 +65,8 @@ func TestParseOrigin(t *testing.T) {
 func TestOriginParts(t *testing.T) {
 	for _, c := range []struct{ text, host, hostname, port, sub string }{
 		{"https://faces.example:443", "faces.example", "faces.example", "443", "https://a.vault.faces.example"},
-		{"https://faces.example:8443", "faces.example:8443", "faces.example", "8443", "https://a.vault.faces.example:8443"},
+		{"https://faces.example:8443", "faces.example:8443", "faces.example", "8443",
+			"https://a.vault.faces.example:8443"},
 		{"http://faces.example", "faces.example", "faces.example", "80", "http://a.vault.faces.example"},
 	} {
 		o, err := visage.ParseOrigin(c.text)

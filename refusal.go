@@ -24,8 +24,10 @@ const (
 )
 
 var kindNames = [...]string{
-	Invalid: "invalid", Unauthenticated: "unauthenticated", Denied: "denied", NotFound: "not found", Conflict: "conflict", Gone: "gone",
-	TooLarge: "too large", TooMany: "too many", KeyRevoked: "key revoked", Unavailable: "unavailable", Unsupported: "unsupported",
+	Invalid: "invalid", Unauthenticated: "unauthenticated", Denied: "denied", NotFound: "not found",
+	Conflict: "conflict", Gone: "gone",
+	TooLarge: "too large", TooMany: "too many", KeyRevoked: "key revoked", Unavailable: "unavailable",
+	Unsupported: "unsupported",
 }
 
 // String returns the kind's name in lower case.
@@ -43,7 +45,8 @@ type Refusal struct {
 	Code       string        // the contract's code, for example "PersonGroupNotFound"
 	Message    string        // a sentence a person can act on; never holds secrets or stored data of others
 	RetryAfter time.Duration // for TooMany and Unavailable; zero: not said
-	Feature    string        // the inner code: "UnsupportedFeature" in the Face contract §1.5, those of the key vault contract §A8; else empty
+	// the inner code: "UnsupportedFeature" in the Face contract §1.5, those of the key vault contract §A8; else empty
+	Feature string
 }
 
 // Error returns the code and the sentence.
@@ -54,7 +57,8 @@ func Refuse(kind Kind, code, format string, args ...any) *Refusal {
 	return &Refusal{Kind: kind, Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// Shortage is an error that is an answer too: there is no room for what is new. A store says it in words for the caller, so that no service can forget to.
+// Shortage is an error that is an answer too: there is no room for what is new. A store says it in words for the
+// caller, so that no service can forget to.
 type Shortage interface {
 	error
 	Shortage() string // a sentence a person can act on

@@ -15,8 +15,8 @@ const (
 	badInNames  = `<>%&\?/`
 )
 
-// CheckTags refuses tags that Azure Resource Manager refuses: more than 50, an empty or too long name or value, reserved
-// and control characters in a name, and names that differ only in case.
+// CheckTags refuses tags that Azure Resource Manager refuses: more than 50, an empty or too long name or value,
+// reserved and control characters in a name, and names that differ only in case.
 func CheckTags(tags map[string]string) error {
 	if len(tags) > maxTags {
 		return Refuse(Invalid, "TooManyTags", "There are %d tags; at most %d are possible.", len(tags), maxTags)
@@ -24,19 +24,23 @@ func CheckTags(tags map[string]string) error {
 	seen := make(map[string]bool, len(tags))
 	for name, value := range tags {
 		if n := UTF16Len(name); n == 0 || n > maxTagName {
-			return Refuse(Invalid, "InvalidTagNameLength", "The name of a tag has %d characters; it must have 1 to %d.", n, maxTagName)
+			return Refuse(Invalid, "InvalidTagNameLength", "The name of a tag has %d characters; it must have 1 to %d.",
+				n, maxTagName)
 		}
 		if strings.ContainsAny(name, badInNames) || strings.ContainsFunc(name, unicode.IsControl) {
 			return Refuse(Invalid, "InvalidTagNameCharacters",
-				"The tag name %q has a control character or one of the reserved characters %s.", shortened(name), badInNames)
+				"The tag name %q has a control character or one of the reserved characters %s.", shortened(name),
+				badInNames)
 		}
 		if n := UTF16Len(value); n > maxTagValue {
-			return Refuse(Invalid, "InvalidTagValueLength", "The value of the tag %q has %d characters; at most %d are possible.",
+			return Refuse(Invalid, "InvalidTagValueLength",
+				"The value of the tag %q has %d characters; at most %d are possible.",
 				shortened(name), n, maxTagValue)
 		}
 		folded := strings.ToLower(name)
 		if seen[folded] {
-			return Refuse(Invalid, "DuplicateTagNames", "The tag name %q is given twice: names of tags are the same in any case.",
+			return Refuse(Invalid, "DuplicateTagNames",
+				"The tag name %q is given twice: names of tags are the same in any case.",
 				shortened(name))
 		}
 		seen[folded] = true

@@ -32,8 +32,8 @@ type Config struct {
 	Identities Identities
 	// Custody holds the keys of the accounts' data. Default: they are the service's, and stay that.
 	Custody *custody.Custody
-	// AutoApprove lets the subscription have E0 accounts without being asked about, as far as the capacity goes. Default:
-	// the operator decides on every access request.
+	// AutoApprove lets the subscription have E0 accounts without being asked about, as far as the capacity goes.
+	// Default: the operator decides on every access request.
 	AutoApprove bool
 	// Logger gets what no caller is told. Default: discard.
 	Logger *slog.Logger
@@ -49,14 +49,15 @@ type Account struct {
 	KeysRefused bool              // its keys open nothing; tokens do
 	Identity    Identity
 	Network     visage.NetworkRules // from where its data may be used
-	Origins     []string            // whose pages may use its data from a browser; each a scheme, a host and a port, or AnyOrigin
-	Created     time.Time
-	CreatedBy   string // the object id of who did; empty: the instance by itself
-	Changed     time.Time
-	ChangedBy   string    // likewise
-	Revision    int64     // rises with every change, from 1
-	Deleted     time.Time // zero: it is not
-	PurgeAt     time.Time // when a deleted account goes for good
+	// whose pages may use its data from a browser; each a scheme, a host and a port, or AnyOrigin
+	Origins   []string
+	Created   time.Time
+	CreatedBy string // the object id of who did; empty: the instance by itself
+	Changed   time.Time
+	ChangedBy string    // likewise
+	Revision  int64     // rises with every change, from 1
+	Deleted   time.Time // zero: it is not
+	PurgeAt   time.Time // when a deleted account goes for good
 }
 
 // Host returns the first label of the account's own host name, in lower case: the subdomain that was chosen, else the
@@ -133,8 +134,10 @@ type Accounts struct {
 	log   *slog.Logger
 	wake  chan struct{} // holds one: Run shall look again at what is due
 
-	changes sync.Mutex      // held while something stored changes, so that indexes are swapped in the order of the changes
-	handing map[string]bool // guarded by changes: the accounts, by name in lower case, whose key is about to change hands
+	// held while something stored changes, so that indexes are swapped in the order of the changes
+	changes sync.Mutex
+	// guarded by changes: the accounts, by name in lower case, whose key is about to change hands
+	handing map[string]bool
 	index   atomic.Pointer[index]
 }
 
@@ -150,7 +153,8 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 	if cfg.Audit == nil {
 		cfg.Audit = nobody{}
 	}
-	a := &Accounts{cfg: cfg, store: cfg.Store, audit: cfg.Audit, log: cfg.Logger, wake: make(chan struct{}, 1), handing: map[string]bool{}}
+	a := &Accounts{cfg: cfg, store: cfg.Store, audit: cfg.Audit, log: cfg.Logger, wake: make(chan struct{}, 1),
+		handing: map[string]bool{}}
 	a.changes.Lock()
 	defer a.changes.Unlock()
 	all, err := a.read(ctx)
@@ -182,9 +186,10 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 }
 
 // Create makes an account with two fresh keys and a sealed space for its data. Refusals: InvalidResourceName,
-// InvalidSkuId, InvalidSubdomain, LocationNotAvailableForResourceType, those of identities; Conflict when the name or the subdomain is taken, when a deleted
-// account has the name (FlagMustBeSetForRestore), and when there is a free account in the location already;
-// CustomerManagedKeyNotApproved for an E0 account that nobody has approved; CustomerManagedKeyNotSupportedAtCreation.
+// InvalidSkuId, InvalidSubdomain, LocationNotAvailableForResourceType, those of identities; Conflict when the name or
+// the subdomain is taken, when a deleted account has the name (FlagMustBeSetForRestore), and when there is a free
+// account in the location already; CustomerManagedKeyNotApproved for an E0 account that nobody has approved;
+// CustomerManagedKeyNotSupportedAtCreation.
 func (a *Accounts) Create(ctx context.Context, by Caller, c Creation) (Account, error) {
 	made, err := a.create(ctx, by, c)
 	return made, a.record(ctx, Event{Operation: Created, Resource: made.Resource, By: by, Err: err})
@@ -205,7 +210,8 @@ func (a *Accounts) create(ctx context.Context, by Caller, c Creation) (Account, 
 	}
 	if c.Location != "" && !locationPattern.MatchString(c.Location) {
 		return Account{}, visage.Refuse(visage.Invalid, "LocationNotAvailableForResourceType",
-			"The location %q is not 1 to 64 letters, digits, blanks and hyphens that begin with a letter or digit.", c.Location)
+			"The location %q is not 1 to 64 letters, digits, blanks and hyphens that begin with a letter or digit.",
+			c.Location)
 	}
 	if err := visage.CheckTags(c.Tags); err != nil {
 		return Account{}, err
@@ -224,8 +230,9 @@ func (a *Accounts) create(ctx context.Context, by Caller, c Creation) (Account, 
 	now := time.Now().UnixNano()
 	rec := record{
 		ID: id.String(), Name: c.Name, Group: c.Group, Location: c.Location, Tier: c.Tier, Tags: maps.Clone(c.Tags),
-		Subdomain: c.Subdomain, KeysRefused: c.KeysRefused, Network: c.Network.Clone(), Origins: origins, Protection: protected{Said: c.Protection != nil},
-		Keys: Keys{newKey(), newKey()}, State: creating, Created: now, Changed: now, Revision: 1,
+		Subdomain: c.Subdomain, KeysRefused: c.KeysRefused, Network: c.Network.Clone(), Origins: origins,
+		Protection: protected{Said: c.Protection != nil},
+		Keys:       Keys{newKey(), newKey()}, State: creating, Created: now, Changed: now, Revision: 1,
 		CreatedBy: by.ObjectID, ChangedBy: by.ObjectID,
 	}
 	a.changes.Lock()
@@ -338,8 +345,10 @@ func (r record) account() Account {
 	id, _ := visage.ParseResourceID(r.ID) // checked when the index was made; the zero record has the zero id
 	return Account{
 		Resource: visage.Resource{ID: id, Name: r.Name, Tier: r.Tier},
-		Group:    r.Group, Location: r.Location, Tags: maps.Clone(r.Tags), Subdomain: r.Subdomain, KeysRefused: r.KeysRefused,
-		Identity: r.Identity.clone(), Network: r.Network.Clone(), Origins: slices.Clone(r.Origins), Created: fromNanos(r.Created), CreatedBy: r.CreatedBy, Changed: fromNanos(r.Changed),
+		Group:    r.Group, Location: r.Location, Tags: maps.Clone(r.Tags), Subdomain: r.Subdomain,
+		KeysRefused: r.KeysRefused,
+		Identity:    r.Identity.clone(), Network: r.Network.Clone(), Origins: slices.Clone(r.Origins),
+		Created: fromNanos(r.Created), CreatedBy: r.CreatedBy, Changed: fromNanos(r.Changed),
 		ChangedBy: r.ChangedBy, Revision: r.Revision, Deleted: fromNanos(r.Deleted), PurgeAt: fromNanos(r.PurgeAt),
 	}
 }

@@ -43,7 +43,8 @@ func open(t *testing.T, store *sealed.Store) *account.Accounts {
 
 func create(t *testing.T, a *account.Accounts, name string, tier visage.Tier) account.Account {
 	t.Helper()
-	made, err := a.Create(t.Context(), account.Caller{}, account.Creation{Name: name, Group: "default", Location: "local", Tier: tier})
+	made, err := a.Create(t.Context(), account.Caller{},
+		account.Creation{Name: name, Group: "default", Location: "local", Tier: tier})
 	if err != nil {
 		t.Fatalf("create %s: %v", name, err)
 	}
@@ -229,17 +230,21 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"same name in another case", account.Creation{Name: "TAKEN", Tier: visage.S0}, visage.Conflict,
 			"AccountAlreadyExists"},
-		{"second free", account.Creation{Name: "free", Location: "Lo cal", Tier: visage.F0}, visage.Conflict, "CanNotCreateMultipleFreeAccounts"},
+		{"second free", account.Creation{Name: "free", Location: "Lo cal", Tier: visage.F0}, visage.Conflict,
+			"CanNotCreateMultipleFreeAccounts"},
 		{"unknown tier", account.Creation{Name: "other", Tier: "S1"}, visage.Invalid, "InvalidSkuId"},
 		{"short name", account.Creation{Name: "a", Tier: visage.S0}, visage.Invalid, "InvalidResourceName"},
-		{"long name", account.Creation{Name: strings.Repeat("a", 65), Tier: visage.S0}, visage.Invalid, "InvalidResourceName"},
+		{"long name", account.Creation{Name: strings.Repeat("a", 65), Tier: visage.S0}, visage.Invalid,
+			"InvalidResourceName"},
 		{"hyphen first", account.Creation{Name: "-ab", Tier: visage.S0}, visage.Invalid, "InvalidResourceName"},
 		{"blank", account.Creation{Name: "a b", Tier: visage.S0}, visage.Invalid, "InvalidResourceName"},
-		{"hyphen last in the subdomain", account.Creation{Name: "ab", Subdomain: "ab-", Tier: visage.S0}, visage.Invalid,
+		{"hyphen last in the subdomain", account.Creation{Name: "ab", Subdomain: "ab-", Tier: visage.S0},
+			visage.Invalid,
 			"InvalidSubdomain"},
 		{"dot in the subdomain", account.Creation{Name: "ab", Subdomain: "a.b", Tier: visage.S0}, visage.Invalid,
 			"InvalidSubdomain"},
-		{"another's name as subdomain", account.Creation{Name: "ab", Subdomain: "Taken", Tier: visage.S0}, visage.Conflict,
+		{"another's name as subdomain", account.Creation{Name: "ab", Subdomain: "Taken", Tier: visage.S0},
+			visage.Conflict,
 			"CustomDomainInUse"},
 		{"localhost", account.Creation{Name: "Localhost", Tier: visage.S0}, visage.Invalid, "InvalidResourceName"},
 	} {

@@ -11,8 +11,8 @@ import (
 
 // Auditor keeps what happened to accounts and access requests.
 type Auditor interface {
-	// Record returns when the event is on disk. When it fails the operation fails to its caller, although the change may be stored.
-	// It is called concurrently, outside of transactions.
+	// Record returns when the event is on disk. When it fails the operation fails to its caller, although the change
+	// may be stored. It is called concurrently, outside of transactions.
 	Record(ctx context.Context, e Event) error
 }
 
@@ -50,11 +50,12 @@ type Event struct {
 	Operation Operation
 	Resource  visage.Resource // zero where the change was refused because there is none, and for requests
 	Key       KeyName         // for Regenerated
-	Under     visage.KeyRef   // for Updated: the customer's key that shall hold the data from then on; zero: nothing was said
-	Request   string          // the id of an access request; empty where there is none
-	State     RequestState    // of the request after it
-	By        Caller
-	Err       error // nil: it was done
+	// for Updated: the customer's key that shall hold the data from then on; zero: nothing was said
+	Under   visage.KeyRef
+	Request string       // the id of an access request; empty where there is none
+	State   RequestState // of the request after it
+	By      Caller
+	Err     error // nil: it was done
 }
 
 // nobody is the Auditor of accounts that are not audited.

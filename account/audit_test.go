@@ -23,7 +23,8 @@ func (j *journal) Record(_ context.Context, e account.Event) error {
 	return j.err
 }
 
-// TestChangesAreAudited: who did what to which resource, also when it was refused, and nothing is done that cannot be told.
+// TestChangesAreAudited: who did what to which resource, also when it was refused, and nothing is done that cannot be
+// told.
 func TestChangesAreAudited(t *testing.T) {
 	j := &journal{}
 	a, err := account.Open(t.Context(), account.Config{Store: newStore(t, "", sourcetest.NewFake("root")), Audit: j})
@@ -63,7 +64,8 @@ func TestChangesAreAudited(t *testing.T) {
 	}
 
 	j.err = errors.New("no room on the disk")
-	_, err = a.Create(t.Context(), by, account.Creation{Name: "two", Group: "default", Location: "local", Tier: visage.S0})
+	_, err = a.Create(t.Context(), by,
+		account.Creation{Name: "two", Group: "default", Location: "local", Tier: visage.S0})
 	if !errors.Is(err, j.err) {
 		t.Errorf("create without an audit: %v", err)
 	}

@@ -17,8 +17,8 @@ type Protection struct {
 	KeyName    string
 	KeyVersion string // empty: the newest, and every newer one from then on
 	ClientID   string // of a user-assigned identity, which Face resources do not open keys with
-	// Register switches the system-assigned identity on where it is off, and gives it access to the key where the caller
-	// may allow that: what people would do in steps of their own.
+	// Register switches the system-assigned identity on where it is off, and gives it access to the key where the
+	// caller may allow that: what people would do in steps of their own.
 	Register bool
 }
 
@@ -45,7 +45,8 @@ func (e Encryption) Pending() bool { return e.State.Operation.Progress == custod
 // Failed reports whether the last change ended with nothing changed.
 func (e Encryption) Failed() bool { return e.State.Operation.Progress == custody.Failed }
 
-// Encryption tells who holds the key of an account's data. Where that cannot be read the State says so, and the Key is zero.
+// Encryption tells who holds the key of an account's data. Where that cannot be read the State says so, and the Key is
+// zero.
 func (a *Accounts) Encryption(ctx context.Context, of Account) (Encryption, error) {
 	x := a.index.Load()
 	rec := x.byName[of.key()]
@@ -64,7 +65,8 @@ func (a *Accounts) Encryption(ctx context.Context, of Account) (Encryption, erro
 	case err != nil: // one account's misfortune: it can be seen, and others beside it
 		a.log.ErrorContext(ctx, "keys of a resource not read", "resource", of.ID.String(), "err", err)
 		e.VaultURI, e.Said = rec.Protection.VaultURI, true
-		e.State = custody.State{Condition: custody.Unavailable, Reason: "The keys of the resource cannot be read: the log of its operator says why."}
+		e.State = custody.State{Condition: custody.Unavailable,
+			Reason: "The keys of the resource cannot be read: the log of its operator says why."}
 		return e, nil
 	}
 	e.Said = e.Said || e.Pending() // a crash may have come before that was kept
@@ -90,7 +92,8 @@ func checkAtCreation(c Creation) error {
 		return refuseSKU(c.Name, c.Tier)
 	}
 	return visage.Refuse(visage.Invalid, "CustomerManagedKeyNotSupportedAtCreation",
-		"A resource begins with keys of the service: create it without encryption.keyVaultProperties, and change it then.")
+		"A resource begins with keys of the service: create it without encryption.keyVaultProperties, and change it "+
+			"then.")
 }
 
 // checkService refuses a key beside the wish for the service's.
@@ -104,7 +107,8 @@ func (p Protection) checkService() error {
 
 func refuseSKU(name string, tier visage.Tier) error {
 	return visage.Refuse(visage.Invalid, "CustomerManagedKeyNotSupportedForSku",
-		"Resource %q is of tier %s, and customer-managed keys are for tier E0: create a new resource with E0.", name, tier)
+		"Resource %q is of tier %s, and customer-managed keys are for tier E0: create a new resource with E0.", name,
+		tier)
 }
 
 // protect changes who holds the key of an account's data, and with it whatever else c says.
@@ -152,15 +156,18 @@ func (a *Accounts) release(ctx context.Context, rec record, p Protection) error 
 	return err
 }
 
-// hand gives the key of an account's data to the customer, and returns the address of the vault as it is to be shown. The
-// account gets the identities that are wished for, or keeps those it has. The refusals come in the order of the contract,
-// §5.2; when there is one, nothing of the account has changed.
-func (a *Accounts) hand(ctx context.Context, by Caller, rec record, wished *Wish, p Protection) (vaultURI string, err error) {
+// hand gives the key of an account's data to the customer, and returns the address of the vault as it is to be shown.
+// The account gets the identities that are wished for, or keeps those it has. The refusals come in the order of the
+// contract, §5.2; when there is one, nothing of the account has changed.
+func (a *Accounts) hand(
+	ctx context.Context, by Caller, rec record, wished *Wish, p Protection,
+) (vaultURI string, err error) {
 	if rec.Tier != visage.E0 {
 		return "", refuseSKU(rec.Name, rec.Tier)
 	}
 	if !a.cfg.AutoApprove && !a.index.Load().approved(rec.Location) && a.serviceHolds(ctx, rec) {
-		return "", refuseUnapproved(rec.Location) // who has a key of his own already may change it: he must be able to leave an old one
+		// who has a key of his own already may change it: he must be able to leave an old one
+		return "", refuseUnapproved(rec.Location)
 	}
 	before := rec.Identity.Wish()
 	wish := before
@@ -174,14 +181,16 @@ func (a *Accounts) hand(ctx context.Context, by Caller, rec record, wished *Wish
 			"The resource has no identity to ask the vault with: switch its system-assigned identity on.")
 	case p.ClientID != "" || !wish.System:
 		return "", visage.Refuse(visage.Invalid, "UserAssignedIdentityNotSupported",
-			"Face resources open keys with their system-assigned identity alone: switch it on, and leave identityClientId out.")
+			"Face resources open keys with their system-assigned identity alone: switch it on, and leave "+
+				"identityClientId out.")
 	}
 	key, vaultURI, err := p.key()
 	if err != nil {
 		return "", err
 	}
 	if a.cfg.Custody == nil {
-		return "", visage.Refuse(visage.Unsupported, "CustomerManagedKeyNotSupported", "This instance keeps all keys itself.")
+		return "", visage.Refuse(visage.Unsupported, "CustomerManagedKeyNotSupported",
+			"This instance keeps all keys itself.")
 	}
 	if !before.System {
 		rec, err = a.change(ctx, by, rec.Name, func(rec record) (record, error) {
@@ -212,8 +221,8 @@ func (a *Accounts) entrust(ctx context.Context, by Caller, rec record, key visag
 	if key.SameKey(now.Kept) { // another name of the same
 		key.Vault, key.Name = now.Key.Vault, now.Key.Name
 	}
-	// What holds already is not asked for: who sends all of a resource back may mean its tags. An open one may be taken to a
-	// newer version by it.
+	// What holds already is not asked for: who sends all of a resource back may mean its tags. An open one may be taken
+	// to a newer version by it.
 	same := now.Key == key && now.As == as && now.Operation.Progress != custody.Running
 	closed := now.Condition != custody.Active && now.Condition != custody.Degraded
 	if same && (closed || key.Version != "") && !(register && closed) {
@@ -245,7 +254,8 @@ func (p Protection) key() (key visage.KeyRef, vaultURI string, err error) {
 	}
 	if err != nil {
 		return visage.KeyRef{}, "", visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
-			"The keyVaultProperties name no key: %v. They are keyVaultUri, keyName and, unless every new version shall be followed, keyVersion.", err)
+			"The keyVaultProperties name no key: %v. They are keyVaultUri, keyName and, unless every new version "+
+				"shall be followed, keyVersion.", err)
 	}
 	return key, key.Vault + "/", nil
 }
@@ -259,7 +269,8 @@ func (a *Accounts) Lock(ctx context.Context, by Caller, name string) error {
 			return err
 		}
 		if a.cfg.Custody == nil {
-			return visage.Refuse(visage.Conflict, "CustomerManagedKeyNotEnabled", "The resource has no key of its own to be locked with.")
+			return visage.Refuse(visage.Conflict, "CustomerManagedKeyNotEnabled",
+				"The resource has no key of its own to be locked with.")
 		}
 		return a.cfg.Custody.Lock(ctx, rec.space())
 	})
@@ -291,8 +302,8 @@ func (a *Accounts) Unlock(ctx context.Context, by Caller, name string) error {
 	})
 }
 
-// SetPolicy changes what happens to the data of an account when its customer's key does not simply say yes; a grace of 0
-// is the instance's own. Refusals: ResourceNotFound, InvalidEncryptionPolicy.
+// SetPolicy changes what happens to the data of an account when its customer's key does not simply say yes; a grace of
+// 0 is the instance's own. Refusals: ResourceNotFound, InvalidEncryptionPolicy.
 func (a *Accounts) SetPolicy(ctx context.Context, by Caller, name string, p Policy) error {
 	return a.recordedAt(ctx, PolicySet, by, name, func() error {
 		rec, err := a.stored(ctx, name)

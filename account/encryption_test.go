@@ -143,7 +143,8 @@ func newHouse(t *testing.T) house {
 	h = h.restarted()
 	t.Cleanup(func() { h.staff.stop() })
 	office{h.Accounts, t}.ask("place")
-	if _, err := h.Create(t.Context(), account.Caller{}, account.Creation{Name: "vip", Location: "local", Tier: visage.E0}); err != nil {
+	if _, err := h.Create(t.Context(), account.Caller{},
+		account.Creation{Name: "vip", Location: "local", Tier: visage.E0}); err != nil {
 		t.Fatal(err)
 	}
 	return h
@@ -156,14 +157,16 @@ func (h house) restarted() house {
 		h.staff.stop()
 	}
 	var err error
-	h.custody, err = custody.New(h.t.Context(), custody.Config{Store: h.staff.store, Audit: forgetful{}, Open: h.staff.safe.open})
+	h.custody, err = custody.New(h.t.Context(),
+		custody.Config{Store: h.staff.store, Audit: forgetful{}, Open: h.staff.safe.open})
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	keeper := h.custody
 	ctx, stop := context.WithCancel(context.WithoutCancel(h.t.Context()))
 	ended := make(chan error, 1)
-	if h.Accounts, err = account.Open(h.t.Context(), account.Config{Store: h.staff.store, Custody: keeper, Identities: h.staff}); err != nil {
+	if h.Accounts, err = account.Open(h.t.Context(),
+		account.Config{Store: h.staff.store, Custody: keeper, Identities: h.staff}); err != nil {
 		h.t.Fatal(err)
 	}
 	go func() { ended <- keeper.Run(ctx) }()
@@ -235,7 +238,8 @@ func protectionIsShownAsItWasGiven(t *testing.T, h house) {
 		t.Fatal(err)
 	}
 	a, e := h.settled()
-	if a.Identity.System.PrincipalID != "principal-1" || a.Tags["protected"] != "true" || !e.Said || e.VaultURI != safeAddress+"/" ||
+	if a.Identity.System.PrincipalID != "principal-1" || a.Tags["protected"] != "true" || !e.Said ||
+		e.VaultURI != safeAddress+"/" ||
 		e.Key.Version != "" || e.State.Version != version || e.State.Condition != custody.Active {
 		t.Errorf("protected: %+v, %+v", a, e)
 	}
@@ -263,7 +267,8 @@ func protectionIsShownAsItWasGiven(t *testing.T, h house) {
 	if err := h.protect(account.Protection{}); err != nil {
 		t.Fatal(err)
 	}
-	if a, e := h.settled(); e.Key != (visage.KeyRef{}) || !e.Said || e.State.Condition != custody.ServiceManaged || a.Tags["protected"] != "false" {
+	if a, e := h.settled(); e.Key != (visage.KeyRef{}) || !e.Said || e.State.Condition != custody.ServiceManaged ||
+		a.Tags["protected"] != "false" {
 		t.Errorf("given back: %+v, %+v", a, e)
 	}
 }

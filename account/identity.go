@@ -45,8 +45,8 @@ type Identities interface {
 	Remove(ctx context.Context, a Account) error
 	// Forget takes back the roles that anybody has on an account that is gone: the next of its name is another.
 	Forget(ctx context.Context, a Account) error
-	// Grant lets the identity of an account use a key, where by may allow that; where it may not, or the vault is not ours,
-	// nothing happens, and the key will say no.
+	// Grant lets the identity of an account use a key, where by may allow that; where it may not, or the vault is not
+	// ours, nothing happens, and the key will say no.
 	Grant(ctx context.Context, by Caller, a Account, key visage.KeyRef) error
 	// User returns the user-assigned identity with a management path.
 	User(ctx context.Context, path string) (Managed, bool)
@@ -56,7 +56,8 @@ type Identities interface {
 type noIdentities struct{}
 
 func (noIdentities) Ensure(context.Context, Account) (Managed, error) {
-	return Managed{}, visage.Refuse(visage.Unsupported, "IdentityNotSupported", "This instance has no managed identities.")
+	return Managed{}, visage.Refuse(visage.Unsupported, "IdentityNotSupported",
+		"This instance has no managed identities.")
 }
 func (noIdentities) Remove(context.Context, Account) error                       { return nil }
 func (noIdentities) Forget(context.Context, Account) error                       { return nil }

@@ -36,7 +36,8 @@ type holder struct {
 func newIndex(all everything) (*index, error) {
 	x := &index{
 		byName: map[string]record{}, gone: map[string]record{}, byHost: map[string]string{},
-		byKey: map[[sha256.Size]byte]holder{}, requests: map[string]request{}, origins: map[string]bool{}, capacity: all.capacity,
+		byKey: map[[sha256.Size]byte]holder{}, requests: map[string]request{}, origins: map[string]bool{},
+		capacity: all.capacity,
 	}
 	rand.Read(x.secret[:]) // never fails: the runtime ends the process instead
 	for _, r := range all.requests {
@@ -114,11 +115,13 @@ func (x *index) named(host string) string {
 // admit refuses an account that cannot be added.
 func (x *index) admit(rec record) error {
 	if _, taken := x.byName[strings.ToLower(rec.Name)]; taken {
-		return visage.Refuse(visage.Conflict, "AccountAlreadyExists", "There is a resource called %q already.", rec.Name)
+		return visage.Refuse(visage.Conflict, "AccountAlreadyExists", "There is a resource called %q already.",
+			rec.Name)
 	}
 	if _, taken := x.gone[strings.ToLower(rec.Name)]; taken {
 		return visage.Refuse(visage.Conflict, "FlagMustBeSetForRestore",
-			"A deleted resource has the name %q. Set properties.restore to true to have it back as it was, or purge it first.", rec.Name)
+			"A deleted resource has the name %q. Set properties.restore to true to have it back as it was, or purge "+
+				"it first.", rec.Name)
 	}
 	if err := x.admitHost(rec); err != nil {
 		return err
@@ -163,7 +166,8 @@ func (x *index) admitTier(rec record, to visage.Tier) error {
 	}
 	if rec.Tier == visage.E0 || to == visage.E0 {
 		return visage.Refuse(visage.Invalid, "InvalidSkuId",
-			"The tier of resource %q is %s and cannot become %s: E0 is chosen when a resource is made, and kept.", rec.Name,
+			"The tier of resource %q is %s and cannot become %s: E0 is chosen when a resource is made, and kept.",
+			rec.Name,
 			rec.Tier, to)
 	}
 	return x.admitFree(rec, to)
@@ -178,7 +182,8 @@ func (x *index) admitFree(rec record, tier visage.Tier) error {
 		for _, other := range all {
 			if other.Tier == visage.F0 && other.ID != rec.ID && SameLocation(other.Location, rec.Location) {
 				return visage.Refuse(visage.Conflict, "CanNotCreateMultipleFreeAccounts",
-					"There is a free resource in %q already, %q, maybe a deleted one, and there can be one: use S0, or purge that one.",
+					"There is a free resource in %q already, %q, maybe a deleted one, and there can be one: use S0, "+
+						"or purge that one.",
 					rec.Location, other.Name)
 			}
 		}
@@ -199,17 +204,19 @@ var (
 func CheckName(name string) error {
 	if !namePattern.MatchString(name) || strings.EqualFold(name, localhost) {
 		return visage.Refuse(visage.Invalid, "InvalidResourceName",
-			"The name %q is not 2 to 64 letters, digits, hyphens, underscores and dots that begin with a letter or digit.", name)
+			"The name %q is not 2 to 64 letters, digits, hyphens, underscores and dots that begin with a letter or "+
+				"digit.", name)
 	}
 	return nil
 }
 
-// CheckSubdomain refuses what cannot be an account's subdomain: it has 2 to 64 letters, digits and hyphens, neither first
-// nor last a hyphen, and is not "localhost". Refusal: InvalidSubdomain.
+// CheckSubdomain refuses what cannot be an account's subdomain: it has 2 to 64 letters, digits and hyphens, neither
+// first nor last a hyphen, and is not "localhost". Refusal: InvalidSubdomain.
 func CheckSubdomain(label string) error {
 	if !isLabel(label) {
 		return visage.Refuse(visage.Invalid, "InvalidSubdomain",
-			"The subdomain %q is not 2 to 64 letters, digits and hyphens that begin and end with a letter or digit.", label)
+			"The subdomain %q is not 2 to 64 letters, digits and hyphens that begin and end with a letter or digit.",
+			label)
 	}
 	return nil
 }

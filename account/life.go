@@ -14,10 +14,10 @@ import (
 // Retention is how long a deleted account can be had back (contract §8).
 const Retention = 48 * time.Hour
 
-// Delete takes an account out of service: its keys and its host stop working at once, requests under way stop, and its data
-// stays sealed until it is recovered or purged, at the latest after Retention. The keys of its data leave the memory, and a
-// customer's key is asked no more. Its name, its subdomain and its place stay taken.
-// Refusals: ResourceNotFound; RequestConflict while an Update is changing who holds the key.
+// Delete takes an account out of service: its keys and its host stop working at once, requests under way stop, and its
+// data stays sealed until it is recovered or purged, at the latest after Retention. The keys of its data leave the
+// memory, and a customer's key is asked no more. Its name, its subdomain and its place stay taken. Refusals:
+// ResourceNotFound; RequestConflict while an Update is changing who holds the key.
 func (a *Accounts) Delete(ctx context.Context, by Caller, name string) error {
 	return a.recordedAt(ctx, Deleted, by, name, func() error {
 		now := time.Now()
@@ -32,14 +32,15 @@ func (a *Accounts) Delete(ctx context.Context, by Caller, name string) error {
 			return err
 		}
 		a.suspend(ctx, rec)
-		a.store.Bundle(rec.space()).Lock(visage.Refuse(visage.Unauthenticated, "401", "The resource is deleted.")) // the last cause is what is answered
+		// the last cause is what is answered
+		a.store.Bundle(rec.space()).Lock(visage.Refuse(visage.Unauthenticated, "401", "The resource is deleted."))
 		a.poke()
 		return nil
 	})
 }
 
-// suspend has the customer's key of a deleted account, if there is one, used no more. Where the account's keys cannot be read
-// nothing is open.
+// suspend has the customer's key of a deleted account, if there is one, used no more. Where the account's keys cannot
+// be read nothing is open.
 func (a *Accounts) suspend(ctx context.Context, rec record) {
 	if a.cfg.Custody == nil {
 		return
@@ -73,8 +74,8 @@ func (a *Accounts) GetDeleted(_ context.Context, name string) (Account, error) {
 	return rec.account(), nil
 }
 
-// Recover brings a deleted account back as it was, with its data and its keys. If its data is under a customer's key, it
-// opens when that key answers. Refusal: ResourceNotFound.
+// Recover brings a deleted account back as it was, with its data and its keys. If its data is under a customer's key,
+// it opens when that key answers. Refusal: ResourceNotFound.
 func (a *Accounts) Recover(ctx context.Context, by Caller, name string) (Account, error) {
 	var back Account
 	err := a.recordedAt(ctx, Recovered, by, name, func() error {
@@ -91,7 +92,8 @@ func (a *Accounts) Recover(ctx context.Context, by Caller, name string) (Account
 		if err != nil || a.cfg.Custody == nil {
 			return err
 		}
-		if err := a.cfg.Custody.Resume(context.WithoutCancel(ctx), rec.space()); err != nil { // it is back, and says so itself
+		// it is back, and says so itself
+		if err := a.cfg.Custody.Resume(context.WithoutCancel(ctx), rec.space()); err != nil {
 			a.log.ErrorContext(ctx, "keys of a recovered resource not read", "resource", rec.ID, "err", err)
 		}
 		return nil
@@ -133,7 +135,8 @@ func (a *Accounts) purge(ctx context.Context, name string) error {
 	return a.tellPromoted(ctx, promoted)
 }
 
-// remove destroys an account's space, its identity and the roles on it, and then forgets it. It may be called again after a crash.
+// remove destroys an account's space, its identity and the roles on it, and then forgets it. It may be called again
+// after a crash.
 func (a *Accounts) remove(ctx context.Context, rec record) error {
 	id, err := visage.ParseResourceID(rec.ID)
 	if err != nil {
@@ -145,7 +148,8 @@ func (a *Accounts) remove(ctx context.Context, rec record) error {
 	if a.cfg.Custody != nil {
 		a.cfg.Custody.Forget(sealed.SpaceID(id))
 	}
-	// Also where it has none any more: a crash may have kept one from being ended, and the next of its name would get it.
+	// Also where it has none any more: a crash may have kept one from being ended, and the next of its name would get
+	// it.
 	if err := a.identities().Remove(ctx, rec.account()); err != nil {
 		return fmt.Errorf("end the identity of resource %s: %w", rec.ID, err)
 	}

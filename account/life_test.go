@@ -14,7 +14,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// TestMain draws the first randomness of the process outside of any bubble: some FIPS modules time the processor for it.
+// TestMain draws the first randomness of the process outside of any bubble: some FIPS modules time the processor for
+// it.
 func TestMain(m *testing.M) {
 	rand.Read(make([]byte, 1))
 	os.Exit(m.Run())
@@ -59,9 +60,11 @@ func TestDeletedFreeAccountHoldsItsPlace(t *testing.T) {
 	if err := a.Delete(t.Context(), account.Caller{}, "free"); err != nil {
 		t.Fatal(err)
 	}
-	_, err := a.Create(t.Context(), account.Caller{}, account.Creation{Name: "free2", Location: "local", Tier: visage.F0})
+	_, err := a.Create(t.Context(), account.Caller{},
+		account.Creation{Name: "free2", Location: "local", Tier: visage.F0})
 	wantRefusal(t, err, visage.Conflict, "CanNotCreateMultipleFreeAccounts")
-	_, err = a.Create(t.Context(), account.Caller{}, account.Creation{Name: "free2", Location: "elsewhere", Tier: visage.F0})
+	_, err = a.Create(t.Context(), account.Caller{},
+		account.Creation{Name: "free2", Location: "elsewhere", Tier: visage.F0})
 	if err != nil {
 		t.Errorf("a free account in another location: %v", err)
 	}
@@ -71,7 +74,8 @@ func TestDeletedFreeAccountHoldsItsPlace(t *testing.T) {
 func TestDeletedAccountsArePurgedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, err := sealed.Open(t.Context(), sealed.Config{
-			Engine: "memory:", Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("root")}},
+			Engine:     "memory:",
+			Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("root")}},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -136,8 +140,8 @@ func TestKeysCanBeRefused(t *testing.T) {
 	}
 }
 
-// TestSubdomainIsChosenOnce: an account is called at the subdomain that was chosen, which never changes, and without one
-// by its name where that can be a host's.
+// TestSubdomainIsChosenOnce: an account is called at the subdomain that was chosen, which never changes, and without
+// one by its name where that can be a host's.
 func TestSubdomainIsChosenOnce(t *testing.T) {
 	a := open(t, newStore(t, "", sourcetest.NewFake("root")))
 	create(t, a, "one", visage.S0)

@@ -8,7 +8,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Names returns what the resources of a store are called, deleted ones among them, for work on a store that no server has open.
+// Names returns what the resources of a store are called, deleted ones among them, for work on a store that no server
+// has open.
 func Names(ctx context.Context, store *sealed.Store) (map[visage.ResourceID]string, error) {
 	names := map[visage.ResourceID]string{}
 	err := store.Space(sealed.Operator).View(ctx, func(r sealed.Reader) error {

@@ -14,11 +14,12 @@ const AnyOrigin = "*"
 // maxOrigins bounds the origins of one account.
 const maxOrigins = 64
 
-// foldOrigins returns the one form of each origin, as browsers send it (RFC 6454 §6.2), without those that are there twice.
-// AnyOrigin stays. Refusal: InvalidCorsOrigin.
+// foldOrigins returns the one form of each origin, as browsers send it (RFC 6454 §6.2), without those that are there
+// twice. AnyOrigin stays. Refusal: InvalidCorsOrigin.
 func foldOrigins(origins []string) ([]string, error) {
 	if len(origins) > maxOrigins {
-		return nil, visage.Refuse(visage.Invalid, "InvalidCorsOrigin", "There are %d allowed origins; at most %d are possible.", len(origins), maxOrigins)
+		return nil, visage.Refuse(visage.Invalid, "InvalidCorsOrigin",
+			"There are %d allowed origins; at most %d are possible.", len(origins), maxOrigins)
 	}
 	var folded []string
 	for _, text := range origins {
@@ -27,7 +28,8 @@ func foldOrigins(origins []string) ([]string, error) {
 			origin, err := visage.ParseOrigin(text)
 			if err != nil {
 				return nil, visage.Refuse(visage.Invalid, "InvalidCorsOrigin",
-					"The allowed origin %.200q is not valid: use a scheme, a host and, where it is not the scheme's own, a port, such as https://app.example.org, or * for every origin.", text)
+					"The allowed origin %.200q is not valid: use a scheme, a host and, where it is not the scheme's "+
+						"own, a port, such as https://app.example.org, or * for every origin.", text)
 			}
 			one = origin.String()
 		}
@@ -38,8 +40,8 @@ func foldOrigins(origins []string) ([]string, error) {
 	return folded, nil
 }
 
-// AdmitAddress refuses a client whom the network rules of a resource keep out; the zero Addr is none. A resource that is
-// not there any more lets nobody in. Refusal of kind Denied, with the sentence of the contract's front end.
+// AdmitAddress refuses a client whom the network rules of a resource keep out; the zero Addr is none. A resource that
+// is not there any more lets nobody in. Refusal of kind Denied, with the sentence of the contract's front end.
 func (a *Accounts) AdmitAddress(r visage.Resource, from netip.Addr) error {
 	rec, found := a.index.Load().byName[strings.ToLower(r.Name)]
 	switch {

@@ -80,7 +80,8 @@ func (x *index) place(location string, auto bool) (request string, err error) {
 		return "", refuseUnapproved(location)
 	case !x.hasSpace() || len(x.queue()) > 0:
 		return "", visage.Refuse(visage.Denied, "CustomerManagedKeyNotApproved",
-			"Every place for a resource of tier E0 is taken. %s; it is approved when space becomes available.", howToAsk)
+			"Every place for a resource of tier E0 is taken. %s; it is approved when space becomes available.",
+			howToAsk)
 	}
 	return "", nil
 }
@@ -91,7 +92,8 @@ const howToAsk = "Ask for one with \"visage cmk request\", or by PUT of " +
 
 func refuseUnapproved(location string) error {
 	return visage.Refuse(visage.Denied, "CustomerManagedKeyNotApproved",
-		"The subscription has no approval to use customer-managed keys in %q, which tier E0 is for. %s.", location, howToAsk)
+		"The subscription has no approval to use customer-managed keys in %q, which tier E0 is for. %s.", location,
+		howToAsk)
 }
 
 // SameLocation reports whether two spellings name one location: "West US 2" is "westus2".
@@ -189,8 +191,8 @@ func (x *index) with(r request, c capacity) *index {
 	return &y
 }
 
-// settle approves queued requests as far as there is space, and returns all that it changed. An approval that an account
-// has used and left is kept for as long as nobody waits: then it makes room.
+// settle approves queued requests as far as there is space, and returns all that it changed. An approval that an
+// account has used and left is kept for as long as nobody waits: then it makes room.
 func (x *index) settle() []request {
 	var changed []request
 	set := func(r request) {
@@ -207,8 +209,8 @@ func (x *index) settle() []request {
 	return changed
 }
 
-// makeRoom takes back as many approvals that accounts have used and left as one place needs, the oldest first; none where all
-// of them would not do.
+// makeRoom takes back as many approvals that accounts have used and left as one place needs, the oldest first; none
+// where all of them would not do.
 func (x *index) makeRoom(set func(request)) bool {
 	holders := x.holders()
 	idle := slices.DeleteFunc(x.ordered(RequestApproved), func(r request) bool {

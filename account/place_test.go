@@ -13,12 +13,15 @@ import (
 func TestLocationsAreNames(t *testing.T) {
 	o := newOffice(t, newStore(t, "", sourcetest.NewFake("root")))
 	for _, bad := range []string{" ", "a/b", "west?us", "\x1b[31mred", "..", strings.Repeat("a", 65)} {
-		_, err := o.Create(t.Context(), account.Caller{}, account.Creation{Name: "face", Location: bad, Tier: visage.S0})
+		_, err := o.Create(t.Context(), account.Caller{},
+			account.Creation{Name: "face", Location: bad, Tier: visage.S0})
 		wantRefusal(t, err, visage.Invalid, "LocationNotAvailableForResourceType")
-		_, err = o.Submit(t.Context(), account.Caller{}, "r", account.Asked{Service: "Face", Region: bad, Contact: "c", Reason: "r"})
+		_, err = o.Submit(t.Context(), account.Caller{}, "r",
+			account.Asked{Service: "Face", Region: bad, Contact: "c", Reason: "r"})
 		wantRefusal(t, err, visage.Invalid, "InvalidRequestContent")
 	}
-	if _, err := o.Create(t.Context(), account.Caller{}, account.Creation{Name: "face", Location: "West US 2", Tier: visage.S0}); err != nil {
+	if _, err := o.Create(t.Context(), account.Caller{},
+		account.Creation{Name: "face", Location: "West US 2", Tier: visage.S0}); err != nil {
 		t.Error(err)
 	}
 }

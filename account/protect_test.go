@@ -11,8 +11,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// TestKeyIsChangedWithoutAnApproval: an approval that is taken back stops nobody from changing or keeping a key that holds
-// already: a customer who cannot leave an old version is worse off than one who may not begin.
+// TestKeyIsChangedWithoutAnApproval: an approval that is taken back stops nobody from changing or keeping a key that
+// holds already: a customer who cannot leave an old version is worse off than one who may not begin.
 func TestKeyIsChangedWithoutAnApproval(t *testing.T) { inHouse(t, keyIsChangedWithoutAnApproval) }
 
 func keyIsChangedWithoutAnApproval(t *testing.T, h house) {
@@ -54,8 +54,8 @@ func protectionsAreRefusedInOrder(t *testing.T, h house) {
 	wantRefusal(t, h.protect(p), visage.Invalid, "InvalidKeyVaultProperties")
 }
 
-// TestTwoChangesAtOnce: while a key changes hands nothing else of the account does, and a condition on its state holds until
-// the change is stored.
+// TestTwoChangesAtOnce: while a key changes hands nothing else of the account does, and a condition on its state holds
+// until the change is stored.
 func TestTwoChangesAtOnce(t *testing.T) { inHouse(t, twoChangesAtOnce) }
 
 func twoChangesAtOnce(t *testing.T, h house) {
@@ -89,9 +89,11 @@ func wrongIdentityChangesNoKey(t *testing.T, h house) {
 		t.Fatal(err)
 	}
 	before, _ := h.settled()
-	for _, p := range []account.Protection{{}, {Customer: true, VaultURI: safeAddress, KeyName: "k", KeyVersion: version}} {
+	for _, p := range []account.Protection{{},
+		{Customer: true, VaultURI: safeAddress, KeyName: "k", KeyVersion: version}} {
 		_, err := h.Update(t.Context(), account.Caller{}, "vip", func(account.Account) (account.Change, error) {
-			return account.Change{Protection: &p, Identity: &account.Wish{System: true, Users: []string{"/nobody"}}}, nil
+			return account.Change{Protection: &p, Identity: &account.Wish{System: true, Users: []string{"/nobody"}}},
+				nil
 		})
 		wantRefusal(t, err, visage.Invalid, "FailedIdentityOperation")
 		if a, e := h.settled(); e.Key.Name != "k" || e.Key.Version != "" || a.Revision != before.Revision {
@@ -100,8 +102,8 @@ func wrongIdentityChangesNoKey(t *testing.T, h house) {
 	}
 }
 
-// TestDeletedAccountsAskNoKey: while an account is deleted nothing of it is open, and its customer's key is left alone, also
-// after a restart; recovered it is open when the key says yes.
+// TestDeletedAccountsAskNoKey: while an account is deleted nothing of it is open, and its customer's key is left alone,
+// also after a restart; recovered it is open when the key says yes.
 func TestDeletedAccountsAskNoKey(t *testing.T) { inHouse(t, deletedAccountsAskNoKey) }
 
 func deletedAccountsAskNoKey(t *testing.T, h house) {
@@ -157,7 +159,8 @@ func deletedAccountsAskNoKey(t *testing.T, h house) {
 	h.until(custody.Revoked)
 }
 
-// TestUnreadableKeysAreOneAccountsMisfortune: an account whose keys cannot be read is shown, deleted and purged like others.
+// TestUnreadableKeysAreOneAccountsMisfortune: an account whose keys cannot be read is shown, deleted and purged like
+// others.
 func TestUnreadableKeysAreOneAccountsMisfortune(t *testing.T) {
 	inHouse(t, unreadableKeysAreOneAccountsMisfortune)
 }
@@ -172,7 +175,8 @@ func unreadableKeysAreOneAccountsMisfortune(t *testing.T, h house) {
 	}
 	h = h.restarted()
 	e, err := h.Encryption(t.Context(), a)
-	if err != nil || !e.Said || e.VaultURI != safeAddress+"/" || e.State.Condition != custody.Unavailable || e.State.Reason == "" {
+	if err != nil || !e.Said || e.VaultURI != safeAddress+"/" || e.State.Condition != custody.Unavailable ||
+		e.State.Reason == "" {
 		t.Errorf("got %+v, %v", e, err)
 	}
 	for range 2 {
@@ -191,8 +195,8 @@ func unreadableKeysAreOneAccountsMisfortune(t *testing.T, h house) {
 	}
 }
 
-// TestSameKeyWhileRevoked: who sends all of a resource back to change its tags changes no key, also while that is refused,
-// and whether it was named with a version or not; registering again gives the access back.
+// TestSameKeyWhileRevoked: who sends all of a resource back to change its tags changes no key, also while that is
+// refused, and whether it was named with a version or not; registering again gives the access back.
 func TestSameKeyWhileRevoked(t *testing.T) {
 	for _, named := range []string{"", version} {
 		t.Run("version "+named, func(t *testing.T) {

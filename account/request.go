@@ -78,18 +78,22 @@ func (q Asked) check(name string) error {
 	switch {
 	case !requestName.MatchString(name):
 		return visage.Refuse(visage.Invalid, "InvalidResourceName",
-			"The name %q is not 1 to 64 letters, digits, hyphens, underscores and dots that begin with a letter or digit.", name)
+			"The name %q is not 1 to 64 letters, digits, hyphens, underscores and dots that begin with a letter or "+
+				"digit.", name)
 	case !strings.EqualFold(q.Service, "Face"):
 		return visage.Refuse(visage.Invalid, "InvalidRequestContent", "The service %q is not Face.", q.Service)
 	case q.Region != "" && !locationPattern.MatchString(q.Region):
 		return visage.Refuse(visage.Invalid, "InvalidRequestContent",
-			"The region %q is not 1 to 64 letters, digits, blanks and hyphens that begin with a letter or digit.", q.Region)
+			"The region %q is not 1 to 64 letters, digits, blanks and hyphens that begin with a letter or digit.",
+			q.Region)
 	case q.Contact == "" || len(q.Contact) > maxContact || q.Reason == "" || len(q.Reason) > maxReason:
 		return visage.Refuse(visage.Invalid, "InvalidRequestContent",
-			"A request says whom to answer, contact, in 1 to %d bytes, and what for, reason, in 1 to %d bytes.", maxContact, maxReason)
+			"A request says whom to answer, contact, in 1 to %d bytes, and what for, reason, in 1 to %d bytes.",
+			maxContact, maxReason)
 	case !isText(q.Contact), !isText(strings.NewReplacer("\n", "", "\t", "").Replace(q.Reason)):
 		return visage.Refuse(visage.Invalid, "InvalidRequestContent",
-			"The contact and the reason of a request are text: without control characters, but for the ends of lines of the reason.")
+			"The contact and the reason of a request are text: without control characters, but for the ends of lines "+
+				"of the reason.")
 	}
 	return nil
 }
@@ -100,7 +104,8 @@ func isText(s string) bool {
 }
 
 // Submit asks for access. Where approval is automatic the request is approved, or queued, at once. Refusals:
-// InvalidResourceName, InvalidRequestContent; AccessRequestAlreadyExists for a name that a request has which is not over.
+// InvalidResourceName, InvalidRequestContent; AccessRequestAlreadyExists for a name that a request has which is not
+// over.
 func (a *Accounts) Submit(ctx context.Context, by Caller, name string, asked Asked) (AccessRequest, error) {
 	return a.decide(ctx, Submitted, by, name, func(x *index, old request, found bool) (request, error) {
 		if err := asked.check(name); err != nil {
@@ -109,11 +114,13 @@ func (a *Accounts) Submit(ctx context.Context, by Caller, name string, asked Ask
 		over := old.State == RequestRejected || old.State == RequestWithdrawn
 		if found && !over {
 			return request{}, visage.Refuse(visage.Conflict, "AccessRequestAlreadyExists",
-				"There is an access request %q already, and it is %s: withdraw it first.", old.Name, strings.ToLower(string(old.State)))
+				"There is an access request %q already, and it is %s: withdraw it first.", old.Name,
+				strings.ToLower(string(old.State)))
 		}
 		asked.Service = "Face"
 		fresh := request{
-			ID: newID().String(), Name: name, Asked: asked, State: RequestSubmitted, Created: time.Now().UnixNano(), Revision: old.Revision,
+			ID: newID().String(), Name: name, Asked: asked, State: RequestSubmitted, Created: time.Now().UnixNano(),
+			Revision: old.Revision,
 		}
 		if a.cfg.AutoApprove {
 			return x.grant(fresh, "Approved by the setting of this instance."), nil
@@ -122,8 +129,8 @@ func (a *Accounts) Submit(ctx context.Context, by Caller, name string, asked Ask
 	})
 }
 
-// Approve grants a request: it is approved if there is space, and else waits in the queue, behind those that were granted
-// before. What is approved or queued already is left as it is. Refusals: AccessRequestNotFound;
+// Approve grants a request: it is approved if there is space, and else waits in the queue, behind those that were
+// granted before. What is approved or queued already is left as it is. Refusals: AccessRequestNotFound;
 // AccessRequestStateInvalid for one that was withdrawn.
 func (a *Accounts) Approve(ctx context.Context, by Caller, name string) (AccessRequest, error) {
 	return a.decide(ctx, Approved, by, name, existing(name, func(x *index, r request) (request, error) {
@@ -165,7 +172,8 @@ func (a *Accounts) Withdraw(ctx context.Context, by Caller, name string) (Access
 }
 
 func (r request) refuse(what string) error {
-	return visage.Refuse(visage.Conflict, "AccessRequestStateInvalid", "The access request %q is %s and cannot be %s: submit it again.",
+	return visage.Refuse(visage.Conflict, "AccessRequestStateInvalid",
+		"The access request %q is %s and cannot be %s: submit it again.",
 		r.Name, strings.ToLower(string(r.State)), what)
 }
 
@@ -187,7 +195,9 @@ func existing(name string, on func(*index, request) (request, error)) decision {
 }
 
 // decide changes a request, lets those move up for which that makes space, and tells of all.
-func (a *Accounts) decide(ctx context.Context, op Operation, by Caller, name string, on decision) (AccessRequest, error) {
+func (a *Accounts) decide(
+	ctx context.Context, op Operation, by Caller, name string, on decision,
+) (AccessRequest, error) {
 	a.changes.Lock()
 	x := a.index.Load()
 	old, found := x.requests[strings.ToLower(name)]
@@ -216,7 +226,8 @@ func (a *Accounts) decide(ctx context.Context, op Operation, by Caller, name str
 	return answer, a.tellPromoted(ctx, slices.DeleteFunc(promoted, func(r request) bool { return r.ID == e.Request }))
 }
 
-// keep stores a request and the capacity, moves up whom that makes space for, and swaps the index. It returns who moved.
+// keep stores a request and the capacity, moves up whom that makes space for, and swaps the index. It returns who
+// moved.
 func (a *Accounts) keep(ctx context.Context, r request, c capacity) ([]request, error) {
 	x := a.index.Load().with(r, c)
 	moved := x.settle()

@@ -31,7 +31,8 @@ func newOffice(t *testing.T, store *sealed.Store) office {
 func (o office) ask(names ...string) {
 	o.t.Helper()
 	for _, name := range names {
-		if _, err := o.Submit(o.t.Context(), account.Caller{}, name, account.Asked{Service: "face", Contact: "c", Reason: "r"}); err != nil {
+		if _, err := o.Submit(o.t.Context(), account.Caller{}, name,
+			account.Asked{Service: "face", Contact: "c", Reason: "r"}); err != nil {
 			o.t.Fatal(err)
 		}
 		if _, err := o.Approve(o.t.Context(), account.Caller{}, name); err != nil {
@@ -69,7 +70,8 @@ func (o office) want(words string) {
 }
 
 func (o office) tryE0(name string) error {
-	_, err := o.Create(o.t.Context(), account.Caller{}, account.Creation{Name: name, Location: "West US 2", Tier: visage.E0})
+	_, err := o.Create(o.t.Context(), account.Caller{},
+		account.Creation{Name: name, Location: "West US 2", Tier: visage.E0})
 	return err
 }
 
@@ -163,7 +165,8 @@ func TestUnusedApprovalsAreKept(t *testing.T) {
 	o.want("a:Withdrawn b:Approved")
 }
 
-// TestNobodyYieldsForNothing: an approval yields when that lets another in, and not when the capacity is exceeded all the same.
+// TestNobodyYieldsForNothing: an approval yields when that lets another in, and not when the capacity is exceeded all
+// the same.
 func TestNobodyYieldsForNothing(t *testing.T) {
 	o := newOffice(t, newStore(t, "", sourcetest.NewFake("root")))
 	o.ask("a", "b")
@@ -220,16 +223,21 @@ func TestRequestRefusals(t *testing.T) {
 		kind visage.Kind
 		code string
 	}{
-		"name":             {submit("a/b", func(*account.Asked) {}), visage.Invalid, "InvalidResourceName"},
-		"service":          {submit("r", func(q *account.Asked) { q.Service = "Speech" }), visage.Invalid, "InvalidRequestContent"},
-		"nobody to answer": {submit("r", func(q *account.Asked) { q.Contact = "" }), visage.Invalid, "InvalidRequestContent"},
-		"no reason":        {submit("r", func(q *account.Asked) { q.Reason = "" }), visage.Invalid, "InvalidRequestContent"},
-		"long reason":      {submit("r", func(q *account.Asked) { q.Reason = strings.Repeat("r", 5000) }), visage.Invalid, "InvalidRequestContent"},
+		"name": {submit("a/b", func(*account.Asked) {}), visage.Invalid, "InvalidResourceName"},
+		"service": {submit("r", func(q *account.Asked) { q.Service = "Speech" }), visage.Invalid,
+			"InvalidRequestContent"},
+		"nobody to answer": {submit("r", func(q *account.Asked) { q.Contact = "" }), visage.Invalid,
+			"InvalidRequestContent"},
+		"no reason": {submit("r", func(q *account.Asked) { q.Reason = "" }), visage.Invalid, "InvalidRequestContent"},
+		"long reason": {submit("r", func(q *account.Asked) { q.Reason = strings.Repeat("r", 5000) }), visage.Invalid,
+			"InvalidRequestContent"},
 		"approve nothing": {func() error { _, err := o.Approve(t.Context(), account.Caller{}, "x"); return err },
 			visage.NotFound, "AccessRequestNotFound"},
-		"approve what was withdrawn": {func() error { _, err := o.Approve(t.Context(), account.Caller{}, "gone"); return err },
+		"approve what was withdrawn": {
+			func() error { _, err := o.Approve(t.Context(), account.Caller{}, "gone"); return err },
 			visage.Conflict, "AccessRequestStateInvalid"},
-		"withdraw what was rejected": {func() error { _, err := o.Withdraw(t.Context(), account.Caller{}, "no"); return err },
+		"withdraw what was rejected": {
+			func() error { _, err := o.Withdraw(t.Context(), account.Caller{}, "no"); return err },
 			visage.Conflict, "AccessRequestStateInvalid"},
 	} {
 		t.Run(name, func(t *testing.T) { wantRefusal(t, c.do(), c.kind, c.code) })
@@ -250,7 +258,8 @@ func TestRequestsAreText(t *testing.T) {
 		_, err := o.Submit(t.Context(), account.Caller{}, "r", asked)
 		wantRefusal(t, err, visage.Invalid, "InvalidRequestContent")
 	}
-	if _, err := o.Submit(t.Context(), account.Caller{}, "r", account.Asked{Service: "Face", Contact: "Änn", Reason: "two\nlines"}); err != nil {
+	if _, err := o.Submit(t.Context(), account.Caller{}, "r",
+		account.Asked{Service: "Face", Contact: "Änn", Reason: "two\nlines"}); err != nil {
 		t.Fatal(err)
 	}
 	_, err := o.Reject(t.Context(), account.Caller{}, "r", "no\x1b[2J")

@@ -79,12 +79,16 @@ func (a *Accounts) put(ctx context.Context, rec record) error {
 }
 
 // change changes an account that is not deleted and swaps the index.
-func (a *Accounts) change(ctx context.Context, by Caller, name string, fn func(record) (record, error)) (record, error) {
+func (a *Accounts) change(
+	ctx context.Context, by Caller, name string, fn func(record) (record, error),
+) (record, error) {
 	return a.changeStored(ctx, by, name, ready, fn)
 }
 
 // changeStored is change for an account in a state.
-func (a *Accounts) changeStored(ctx context.Context, by Caller, name string, in state, fn func(record) (record, error)) (record, error) {
+func (a *Accounts) changeStored(
+	ctx context.Context, by Caller, name string, in state, fn func(record) (record, error),
+) (record, error) {
 	a.changes.Lock()
 	defer a.changes.Unlock()
 	rec, err := a.storedIn(ctx, name, in)

@@ -27,7 +27,9 @@ type Change struct {
 // §5.2); RequestConflict while another Update is changing who holds the key. When it is refused nothing has changed.
 //
 // A change of who holds the key may still be under way when Update returns; see Encryption.
-func (a *Accounts) Update(ctx context.Context, by Caller, name string, decide func(Account) (Change, error)) (Account, error) {
+func (a *Accounts) Update(
+	ctx context.Context, by Caller, name string, decide func(Account) (Change, error),
+) (Account, error) {
 	e := Event{Operation: Updated, Resource: a.resource(name), By: by}
 	var changed Account
 	changed, e.Err = a.update(ctx, by, name, func(now Account) (Change, error) {
@@ -43,7 +45,9 @@ func (a *Accounts) Update(ctx context.Context, by Caller, name string, decide fu
 	return changed, a.record(ctx, e)
 }
 
-func (a *Accounts) update(ctx context.Context, by Caller, name string, decide func(Account) (Change, error)) (Account, error) {
+func (a *Accounts) update(
+	ctx context.Context, by Caller, name string, decide func(Account) (Change, error),
+) (Account, error) {
 	now, err := a.Get(ctx, name)
 	if err != nil {
 		return Account{}, err
@@ -103,7 +107,9 @@ func refuseAtOnce(of Account) error {
 }
 
 // alter changes what is not about keys.
-func (a *Accounts) alter(ctx context.Context, by Caller, name string, decide func(Account) (Change, error)) (Account, error) {
+func (a *Accounts) alter(
+	ctx context.Context, by Caller, name string, decide func(Account) (Change, error),
+) (Account, error) {
 	var before Account
 	rec, err := a.change(ctx, by, name, func(rec record) (record, error) {
 		before = rec.account()

@@ -89,7 +89,8 @@ func TestPlaneTokens(t *testing.T) {
 		Handle: func(r *api.Request) (any, error) { return r.Principal.ObjectID, nil }})
 	p.Admit = func(r *api.Request) (visage.Principal, error) {
 		if r.Bearer() != "right" {
-			return visage.Principal{}, &api.Problem{Status: 401, Message: "Ask for " + r.Host() + ".", Challenge: `Bearer a="b"`}
+			return visage.Principal{}, &api.Problem{Status: 401, Message: "Ask for " + r.Host() + ".",
+				Challenge: `Bearer a="b"`}
 		}
 		return visage.Principal{ObjectID: "alice"}, nil
 	}
@@ -108,7 +109,8 @@ func TestPlaneTokens(t *testing.T) {
 			res, body := s.do(t, "POST", "/t/who", row.body, "Authorization", row.header)
 			if res.StatusCode != row.status || !strings.Contains(body, row.want) ||
 				res.Header.Get("WWW-Authenticate") != row.challenge {
-				t.Errorf("got %d %s %s, want %d with %s %s", res.StatusCode, body, res.Header.Get("WWW-Authenticate"), row.status,
+				t.Errorf("got %d %s %s, want %d with %s %s", res.StatusCode, body, res.Header.Get("WWW-Authenticate"),
+					row.status,
 					row.want, row.challenge)
 			}
 		})
@@ -162,7 +164,8 @@ func TestRateOfEachTier(t *testing.T) {
 				}
 				w := ask(a)
 				if w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") != row.retryAfter {
-					t.Fatalf("one more: got %d, Retry-After %q, want 429, %q", w.Code, w.Header().Get("Retry-After"), row.retryAfter)
+					t.Fatalf("one more: got %d, Retry-After %q, want 429, %q", w.Code, w.Header().Get("Retry-After"),
+						row.retryAfter)
 				}
 				if row.burst == 0 {
 					return
@@ -206,7 +209,8 @@ func TestRateCanBeSet(t *testing.T) {
 
 func TestMetricsNameRoutesAndNothingElse(t *testing.T) {
 	s := serve(t, api.Config{Planes: []api.Plane{plane(
-		api.Route{Method: "GET", Pattern: "/t/people/{name}", Handle: func(*api.Request) (any, error) { return nil, nil }},
+		api.Route{Method: "GET", Pattern: "/t/people/{name}",
+			Handle: func(*api.Request) (any, error) { return nil, nil }},
 	)}})
 	s.do(t, "GET", "/t/people/canary?q=canary", "")
 	s.do(t, "GET", "/t/canary", "")
@@ -249,11 +253,13 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 	with := func(change func(*api.Route)) api.Plane {
 		r := fine()
 		change(&r)
-		return api.Plane{Name: "p", Prefix: "/t/", Routes: []api.Route{r}, Problem: func(http.Header, *api.Problem) any { return nil }}
+		return api.Plane{Name: "p", Prefix: "/t/", Routes: []api.Route{r},
+			Problem: func(http.Header, *api.Problem) any { return nil }}
 	}
 	twice := plane(fine(), fine())
 	renamed := plane(
-		api.Route{Method: "GET", Pattern: "/t/{a}", Handle: whoAmI}, api.Route{Method: "PUT", Pattern: "/t/{b}", Handle: whoAmI},
+		api.Route{Method: "GET", Pattern: "/t/{a}", Handle: whoAmI},
+		api.Route{Method: "PUT", Pattern: "/t/{b}", Handle: whoAmI},
 	)
 	for i, planes := range [][]api.Plane{
 		nil,

@@ -38,8 +38,8 @@ type Tokens interface {
 // Holders knows which Face resource a bearer token opens.
 type Holders interface {
 	// Resource returns the Face resource that is called at host (the request's Host header, maybe with a port), and who
-	// sends bearer, when that is somebody who may use it. Everything else is a *visage.Refusal of kind Unauthenticated. It
-	// is called concurrently, once for each request with a bearer token.
+	// sends bearer, when that is somebody who may use it. Everything else is a *visage.Refusal of kind Unauthenticated.
+	// It is called concurrently, once for each request with a bearer token.
 	Resource(ctx context.Context, bearer, host string) (visage.Resource, visage.Principal, error)
 }
 
@@ -47,11 +47,11 @@ type Holders interface {
 type Plane struct {
 	// Name is the plane's name in logs and metrics, for example "face". Required.
 	Name string
-	// Prefix is what the paths of the plane begin with, for example "/face/", in lower case: it decides in which dialect an unknown
-	// path is refused. Required; one "/" matches all that no other plane has.
+	// Prefix is what the paths of the plane begin with, for example "/face/", in lower case: it decides in which
+	// dialect an unknown path is refused. Required; one "/" matches all that no other plane has.
 	Prefix string
-	// Paths reports whether a path is the plane's too, where it has no route and no plane's Prefix fits. The path is in lower
-	// case, with a slash at both ends. Default: none is.
+	// Paths reports whether a path is the plane's too, where it has no route and no plane's Prefix fits. The path is in
+	// lower case, with a slash at both ends. Default: none is.
 	Paths func(path string) bool
 	// Hosts reports whether a Host header names a host of the plane: what has no route there is refused in its dialect,
 	// whatever the path is. It is called for each request. Default: the plane has none.
@@ -64,7 +64,8 @@ type Plane struct {
 	Routes []Route
 	// KeyHeader is the header that carries an API key. Required when a route allows ResourceKey.
 	KeyHeader string
-	// Admit proves who calls a route that allows PlaneToken, before anything of the body is read. Required when there is one.
+	// Admit proves who calls a route that allows PlaneToken, before anything of the body is read. Required when there
+	// is one.
 	Admit func(*Request) (visage.Principal, error)
 	// Greet sets the headers that every answer of the plane carries. Optional.
 	Greet func(h http.Header, r *http.Request, requestID string)
@@ -72,8 +73,8 @@ type Plane struct {
 	Problem func(h http.Header, p *Problem) any
 	// Share is the plane's part of Config.BodyBytes, in relation to those of the others. Default 1.
 	Share int
-	// CallerRate bounds the requests of each identity that has shown a bearer token, AddressRate those from each address;
-	// requests with the key of a resource have the rate of its tier instead. Default: no limit.
+	// CallerRate bounds the requests of each identity that has shown a bearer token, AddressRate those from each
+	// address; requests with the key of a resource have the rate of its tier instead. Default: no limit.
 	CallerRate, AddressRate Rate
 
 	memory *memory
@@ -98,17 +99,17 @@ type Config struct {
 	// Rate says how many requests a second a resource may make on average, and how many at once. Default: what its tier
 	// says. A rate below 0 is no limit.
 	Rate func(visage.Resource) (perSecond float64, burst int)
-	// Refused is told of every request that is answered with 401, 403 or 429: the plane, and who asked, as far as it was proved. It
-	// must return at once. Optional.
+	// Refused is told of every request that is answered with 401, 403 or 429: the plane, and who asked, as far as it
+	// was proved. It must return at once. Optional.
 	Refused func(plane string, r *Request, p *Problem)
-	// BodyBytes bounds the memory for bodies, in bytes. Every plane has a share of it that no other takes, and one caller
-	// at most a quarter of that: a resource, an identity, or, where no credential is needed, a sixteenth an address. What
-	// is beyond it waits. Memory counts as bytes come, the first 4 KiB of a body never. Default 512 MiB.
+	// BodyBytes bounds the memory for bodies, in bytes. Every plane has a share of it that no other takes, and one
+	// caller at most a quarter of that: a resource, an identity, or, where no credential is needed, a sixteenth an
+	// address. What is beyond it waits. Memory counts as bytes come, the first 4 KiB of a body never. Default 512 MiB.
 	BodyBytes int64
 	// BodyTimeout bounds the time a client may take to send a body. Default 60 s.
 	BodyTimeout time.Duration
-	// BodyGrace and BodyRate are the least rate of bodies: after so long a time, so many bytes a second must have come on
-	// average. Defaults 5 s and 4096.
+	// BodyGrace and BodyRate are the least rate of bodies: after so long a time, so many bytes a second must have come
+	// on average. Defaults 5 s and 4096.
 	BodyGrace time.Duration
 	BodyRate  int64
 	// WriteTimeout bounds the time a client may take to receive an answer. Default 60 s.
@@ -161,7 +162,8 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Rate == nil {
 		cfg.Rate = rateOfTier
 	}
-	h := &Handler{cfg: cfg, root: newNode(), rates: newRates(), pending: newPending(), signIns: newSignIns(), metrics: newMetrics(cfg.Inner), log: cfg.Logger}
+	h := &Handler{cfg: cfg, root: newNode(), rates: newRates(), pending: newPending(), signIns: newSignIns(),
+		metrics: newMetrics(cfg.Inner), log: cfg.Logger}
 	if cfg.Beside != nil {
 		h.metrics = cfg.Beside.metrics
 	}
@@ -205,7 +207,8 @@ func (h *Handler) add(p *Plane, memory int64) error {
 			return fmt.Errorf("route %s needs the plane's admit", r.Label())
 		}
 		if longest = max(longest, r.MaxBody); longest > memory {
-			return fmt.Errorf("route %s takes bodies of %d bytes, and all of the plane together may have %d", r.Label(), r.MaxBody, memory)
+			return fmt.Errorf("route %s takes bodies of %d bytes, and all of the plane together may have %d", r.Label(),
+				r.MaxBody, memory)
 		}
 		if err := h.root.add(p, r); err != nil {
 			return err

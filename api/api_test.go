@@ -103,7 +103,8 @@ func TestRouting(t *testing.T) {
 		return func(r *api.Request) (any, error) { return what, nil }
 	}
 	s := serve(t, api.Config{Planes: []api.Plane{plane(
-		api.Route{Method: "GET", Pattern: "/t/lists/{id}", Handle: func(r *api.Request) (any, error) { return r.Path("id"), nil }},
+		api.Route{Method: "GET", Pattern: "/t/lists/{id}",
+			Handle: func(r *api.Request) (any, error) { return r.Path("id"), nil }},
 		api.Route{Method: "POST", Pattern: "/t/lists/{id}/train", Handle: say("train")},
 		api.Route{Method: "GET", Pattern: "/t/lists/all", Handle: say("all")},
 		api.Route{Method: "PUT", Pattern: "/t/Camel", Handle: say("camel")},
@@ -131,7 +132,8 @@ func TestRouting(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			res, body := s.do(t, row.method, row.path, "")
 			if res.StatusCode != row.status || !strings.Contains(body, row.body) {
-				t.Errorf("%s %s: got %d %s, want %d %s", row.method, row.path, res.StatusCode, body, row.status, row.body)
+				t.Errorf("%s %s: got %d %s, want %d %s", row.method, row.path, res.StatusCode, body, row.status,
+					row.body)
 			}
 		})
 	}
@@ -147,16 +149,19 @@ func TestRequestLife(t *testing.T) {
 	}
 	s := serve(t, api.Config{Origin: origin(t, "https://faces.example"), Planes: []api.Plane{plane(
 		api.Route{Method: "POST", Pattern: "/t/panic", Handle: func(*api.Request) (any, error) { panic("a secret") }},
-		api.Route{Method: "POST", Pattern: "/t/error", Handle: func(*api.Request) (any, error) { return nil, errors.New("a secret") }},
+		api.Route{Method: "POST", Pattern: "/t/error",
+			Handle: func(*api.Request) (any, error) { return nil, errors.New("a secret") }},
 		api.Route{Method: "POST", Pattern: "/t/empty", Handle: func(*api.Request) (any, error) { return nil, nil }},
-		api.Route{Method: "POST", Pattern: "/t/unwritable", Handle: func(*api.Request) (any, error) { return func() {}, nil }},
+		api.Route{Method: "POST", Pattern: "/t/unwritable",
+			Handle: func(*api.Request) (any, error) { return func() {}, nil }},
 		api.Route{Method: "POST", Pattern: "/t/reply", Handle: func(r *api.Request) (any, error) {
 			return api.Reply{Status: 202, Header: http.Header{"Operation-Location": {r.Address("/t/x")}}}, nil
 		}},
-		api.Route{Method: "POST", Pattern: "/t/slow", Timeout: time.Nanosecond, Handle: func(r *api.Request) (any, error) {
-			<-r.Context().Done()
-			return nil, r.Context().Err()
-		}},
+		api.Route{Method: "POST", Pattern: "/t/slow", Timeout: time.Nanosecond,
+			Handle: func(r *api.Request) (any, error) {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}},
 		api.Route{Method: "POST", Pattern: "/t/revoked", Handle: refuse(visage.KeyRevoked)},
 		api.Route{Method: "POST", Pattern: "/t/later", Handle: func(*api.Request) (any, error) {
 			r := visage.Refuse(visage.Unavailable, "Later", "Later.")

@@ -240,12 +240,15 @@ func (r *Request) ReadBody() ([]byte, error) {
 	case errors.Is(err, errCutOff):
 		return nil, &Problem{
 			Status: http.StatusRequestTimeout, RetryAfter: time.Second,
-			Message: "The body did not arrive while others waited for their turn. Send the request again without a pause.",
+			Message: "The body did not arrive while others waited for their turn. Send the request again without a " +
+				"pause.",
 		}
 	case errors.Is(err, errTooSlow):
 		return nil, &Problem{
 			Status: http.StatusRequestTimeout,
-			Message: fmt.Sprintf("The body did not arrive in time: it has to begin within %v, to bring %d bytes a second, and to end within %v.",
+			Message: fmt.Sprintf(
+				"The body did not arrive in time: it has to begin within %v, to bring %d bytes a second, and to end "+
+					"within %v.",
 				r.body.least.grace, r.body.least.perSecond, r.body.least.whole),
 		}
 	case r.body.err == nil: // not the client's fault
@@ -254,8 +257,8 @@ func (r *Request) ReadBody() ([]byte, error) {
 	return nil, visage.Refuse(visage.Invalid, "", "The body broke off before its end.")
 }
 
-// discard reads on what nobody wants, up to most bytes and for drainTime, so long as it comes without a pause. It reports
-// whether the body has ended.
+// discard reads on what nobody wants, up to most bytes and for drainTime, so long as it comes without a pause. It
+// reports whether the body has ended.
 func (b *body) discard(most int64) bool {
 	defer b.pending.join(b)()
 	last := time.Now().Add(min(drainTime, b.least.whole))

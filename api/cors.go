@@ -19,8 +19,8 @@ type Openness interface {
 	AdmitOriginAt(host, origin string) bool
 }
 
-// preflightAge is how long a browser may keep the answer to a preflight, in seconds: as long as an origin that was taken
-// away goes on at most.
+// preflightAge is how long a browser may keep the answer to a preflight, in seconds: as long as an origin that was
+// taken away goes on at most.
 const preflightAge = "600"
 
 // maxPreflightHeaders bounds the header names of a preflight that are repeated in its answer, in bytes.
@@ -33,8 +33,8 @@ const exposed = "apim-request-id, Operation-Location, Retry-After, x-ms-request-
 func (h *Handler) open(p *Plane) bool { return h.cfg.Openness != nil && p != nil && p.KeyHeader != "" }
 
 // preflight answers what a browser asks before it sends a page's request (Fetch standard, CORS-preflight fetch). A
-// browser sends no credential with it. ok is false for what is none, or of an origin that is not let in: it is refused as
-// a method that the path does not have.
+// browser sends no credential with it. ok is false for what is none, or of an origin that is not let in: it is refused
+// as a method that the path does not have.
 func (h *Handler) preflight(x *exchange, r *http.Request, found *node) (answer, bool) {
 	origin, method := r.Header.Get("Origin"), r.Header.Get("Access-Control-Request-Method")
 	if r.Method != http.MethodOptions || origin == "" || method == "" || !h.open(x.plane) ||
@@ -43,7 +43,8 @@ func (h *Handler) preflight(x *exchange, r *http.Request, found *node) (answer, 
 	}
 	a := answer{status: http.StatusNoContent, header: http.Header{}}
 	a.header.Set("Access-Control-Allow-Methods", found.methods())
-	if names := r.Header.Get("Access-Control-Request-Headers"); names != "" && len(names) <= maxPreflightHeaders && isHeaderNames(names) {
+	if names := r.Header.Get("Access-Control-Request-Headers"); names != "" && len(names) <= maxPreflightHeaders &&
+		isHeaderNames(names) {
 		a.header.Set("Access-Control-Allow-Headers", names)
 	}
 	a.header.Set("Access-Control-Max-Age", preflightAge)
@@ -53,12 +54,13 @@ func (h *Handler) preflight(x *exchange, r *http.Request, found *node) (answer, 
 // isHeaderNames reports whether text is a list of header names, RFC 9110 §5.6.2.
 func isHeaderNames(text string) bool {
 	return strings.IndexFunc(text, func(c rune) bool {
-		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~, ", c))
+		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+			strings.ContainsRune("!#$%&'*+-.^_`|~, ", c))
 	}) < 0
 }
 
-// allowOrigin lets a page read an answer when its origin is let in: by the resource that the credential opened or, where
-// none was, by what the host names.
+// allowOrigin lets a page read an answer when its origin is let in: by the resource that the credential opened or,
+// where none was, by what the host names.
 func (h *Handler) allowOrigin(header http.Header, x *exchange, r *http.Request) {
 	if !h.open(x.plane) {
 		return

@@ -56,9 +56,11 @@ func TestClientsThatWriteAllFirst(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, chunked %v", row.name, chunked), func(t *testing.T) {
 				conn := dialServer(t, s.Server)
 				if chunked {
-					fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n", row.method, row.path, row.bytes)
+					fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n",
+						row.method, row.path, row.bytes)
 				} else {
-					fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", row.method, row.path, row.bytes)
+					fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", row.method, row.path,
+						row.bytes)
 				}
 				piece := make([]byte, 64<<10)
 				for left := row.bytes; left > 0; left -= min(left, len(piece)) {
@@ -92,7 +94,8 @@ func TestExpectContinue(t *testing.T) {
 	}{"fits", "POST", "/t/read", 5, 200}) {
 		t.Run(row.name, func(t *testing.T) {
 			conn := dialServer(t, s.Server)
-			fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", row.method, row.path, row.bytes)
+			fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n",
+				row.method, row.path, row.bytes)
 			in := bufio.NewReader(conn)
 			res, err := http.ReadResponse(in, nil)
 			if err != nil {
@@ -107,7 +110,8 @@ func TestExpectContinue(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if res.StatusCode != row.status || res.Header.Get("Connection") != "close" && res.StatusCode >= 400 && !res.Close {
+			if res.StatusCode != row.status || res.Header.Get("Connection") != "close" && res.StatusCode >= 400 &&
+				!res.Close {
 				t.Errorf("got %d, closing %v, want %d", res.StatusCode, res.Close, row.status)
 			}
 		})

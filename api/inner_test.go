@@ -21,10 +21,11 @@ func TestInnerSharesNothing(t *testing.T) {
 				<-hold
 				return nil, nil
 			}},
-			api.Route{Method: "POST", Pattern: "/t/inner", Allow: api.ResourceKey, MaxBody: 8, Handle: func(r *api.Request) (any, error) {
-				_, err := r.ReadBody()
-				return r.Inner(), err
-			}},
+			api.Route{Method: "POST", Pattern: "/t/inner", Allow: api.ResourceKey, MaxBody: 8,
+				Handle: func(r *api.Request) (any, error) {
+					_, err := r.ReadBody()
+					return r.Inner(), err
+				}},
 		)},
 	}
 	outer := serve(t, cfg)

@@ -40,7 +40,8 @@ func DecodeJSON(data []byte, into any) error {
 		return err
 	}
 	if halfPair(data) {
-		return visage.Refuse(visage.Invalid, "", "The body has text with half of a surrogate pair, which stands for no character.")
+		return visage.Refuse(visage.Invalid, "",
+			"The body has text with half of a surrogate pair, which stands for no character.")
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
@@ -52,8 +53,8 @@ func DecodeJSON(data []byte, into any) error {
 
 // DecodeLenient decodes JSON into a pointer as encoding/json does, for contracts that pass over what they do not know,
 // save that it refuses what two readers may understand in two ways: an object with a field given twice, in whatever
-// case, at any depth. Everything that is refused is of kind Invalid, with code as its code; where it helps, the sentence
-// names the field, and it never repeats a value.
+// case, at any depth. Everything that is refused is of kind Invalid, with code as its code; where it helps, the
+// sentence names the field, and it never repeats a value.
 func DecodeLenient(data []byte, into any, code string) error {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return visage.Refuse(visage.Invalid, code, "The body is empty; it must be a JSON object.")

@@ -126,7 +126,8 @@ func TestDecodeLenient(t *testing.T) {
 				return
 			}
 			refusal, ok := errors.AsType[*visage.Refusal](err)
-			if !ok || refusal.Kind != visage.Invalid || refusal.Code != "Odd" || !strings.Contains(refusal.Message, row.want) {
+			if !ok || refusal.Kind != visage.Invalid || refusal.Code != "Odd" ||
+				!strings.Contains(refusal.Message, row.want) {
 				t.Errorf("%s: got %v, want %q", row.body, err, row.want)
 			}
 			if ok && strings.Contains(refusal.Message, "canary") {
@@ -140,7 +141,8 @@ func TestDecodeLenient(t *testing.T) {
 // a refusal.
 func FuzzDecodeJSON(f *testing.F) {
 	for _, seed := range []string{
-		`{"name":"n","ids":["a"],"top":3,"share":1e-3,"on":true,"in":{"deep":"d"}}`, `{}`, `{"name":"a","Name":"b"}`, `{"x":[[[[]]]]}`,
+		`{"name":"n","ids":["a"],"top":3,"share":1e-3,"on":true,"in":{"deep":"d"}}`, `{}`, `{"name":"a","Name":"b"}`,
+		`{"x":[[[[]]]]}`,
 		`{"top":1.5}`, `[1]`, `null`, `{} {}`, "{\"name\":\"\xff\"}", `{"name":"\ud800"}`, `{"K":1,"\u212a":2}`, ``,
 	} {
 		f.Add([]byte(seed))

@@ -24,19 +24,21 @@ func rateOfTier(r visage.Resource) (perSecond float64, burst int) {
 }
 
 // count holds a request against the rates of its resource or its plane. One without a credential whose body is still to
-// come is counted later, by SignIn or by countRest: those that never bring it are bounded by themselves, and must not use
-// up what others at the same address may ask for.
+// come is counted later, by SignIn or by countRest: those that never bring it are bounded by themselves, and must not
+// use up what others at the same address may ask for.
 func (h *Handler) count(x *exchange, r *Request) error {
 	switch {
 	case x.route.Allow == ResourceKey:
 		perSecond, burst := h.cfg.Rate(r.Resource)
-		return h.take(holderOf(r), Rate{perSecond, burst}, "The requests of this resource are above the rate of its tier. Try again in %d s.")
+		return h.take(holderOf(r), Rate{perSecond, burst},
+			"The requests of this resource are above the rate of its tier. Try again in %d s.")
 	case x.route.Allow == Anyone && x.route.MaxBody > 0:
 		r.uncounted = true
 		return nil
 	case x.route.Allow != Anyone && x.plane.CallerRate != (Rate{}):
 		if err := h.take(caller(x.plane.Name+" ")+holderOf(r), x.plane.CallerRate,
-			"The requests of this identity are above the rate that the service allows. Try again in %d s."); err != nil {
+			"The requests of this identity are above the rate that the service allows. Try again in %d s."); err !=
+			nil {
 			return err
 		}
 	}

@@ -14,8 +14,8 @@ import (
 type caller string
 
 // memory shares out what one plane may need for bodies, so that no plane waits for another. A caller who is known has a
-// part of it, within which bodies are let in one after the other, by their whole length; a caller who is not known has a
-// smaller one. A body that waits holds what it has, so that waiting has an end and those whose clients have stopped
+// part of it, within which bodies are let in one after the other, by their whole length; a caller who is not known has
+// a smaller one. A body that waits holds what it has, so that waiting has an end and those whose clients have stopped
 // sending give way.
 type memory struct {
 	whole, part, strangersPart int64
@@ -55,8 +55,9 @@ const (
 // newMemory makes the memory of a plane whose longest body has longest bytes.
 func newMemory(bytes, longest int64) *memory {
 	return &memory{
-		whole: bytes, free: bytes, part: max(bytes/partsOfAll, longest), strangersPart: max(bytes/partsOfStrangers, longest),
-		callers: map[caller]*share{},
+		whole: bytes, free: bytes, part: max(bytes/partsOfAll, longest),
+		strangersPart: max(bytes/partsOfStrangers, longest),
+		callers:       map[caller]*share{},
 	}
 }
 

@@ -35,10 +35,12 @@ func newMetrics(inner bool) *metrics {
 			Name: name + "_requests_in_flight", Help: "Requests being worked on, by plane.",
 		}, []string{"plane"}),
 		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: name + "_sign_ins_failed_total", Help: "Secrets, assertions, keys and bearer tokens that proved nobody, by plane.",
+			Name: name + "_sign_ins_failed_total",
+			Help: "Secrets, assertions, keys and bearer tokens that proved nobody, by plane.",
 		}, []string{"plane"}),
 		slowed: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: name + "_sign_ins_slowed_total", Help: "Sign-ins that were refused because too many had failed, by plane.",
+			Name: name + "_sign_ins_slowed_total",
+			Help: "Sign-ins that were refused because too many had failed, by plane.",
 		}, []string{"plane"}),
 	}
 }

@@ -12,8 +12,8 @@ import (
 
 // OpenAPI describes planes as an OpenAPI 3.0 document in JSON, made from their route tables and from the Go types that
 // requests are decoded into and answers are encoded from: what it says cannot differ from what is served. In those
-// types, the tag `api:"required"` marks a field that a body must have, and `enum:"a b"` lists the values of one; fields of
-// answers are required unless they may be omitted.
+// types, the tag `api:"required"` marks a field that a body must have, and `enum:"a b"` lists the values of one; fields
+// of answers are required unless they may be omitted.
 func OpenAPI(title, version string, planes ...Plane) ([]byte, error) {
 	d := &document{schemas: object{}}
 	paths, security := object{}, object{}
@@ -65,7 +65,8 @@ func (d *document) operation(p *Plane, r *Route, problem object) object {
 		"operationId": operationID(r), "summary": r.Doc.Summary, "tags": []string{p.Name},
 		"responses": object{
 			strconv.Itoa(r.Doc.status()): d.success(r),
-			"default":                    object{"description": "A refusal or failure", "content": jsonContent(problem)},
+			"default": object{"description": "A refusal or failure",
+				"content": jsonContent(problem)},
 		},
 	}
 	if params := d.parameters(r); len(params) > 0 {

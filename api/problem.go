@@ -15,8 +15,8 @@ type Reply struct {
 	Status int         // 200 to 299
 	Header http.Header // added to the answer's; may be nil
 	Body   any         // written as JSON; nil: none
-	// Stream, when it is there, writes the body in place of Body, for as long as its context lives and the client takes what is written. After an error the
-	// connection is cut, so that the client knows.
+	// Stream, when it is there, writes the body in place of Body, for as long as its context lives and the client takes
+	// what is written. After an error the connection is cut, so that the client knows.
 	Stream func(ctx context.Context, w io.Writer) error
 }
 
@@ -85,7 +85,8 @@ func problemOf(ctx context.Context, err error) (p *Problem, internal bool) {
 		return p, p.Status == http.StatusInternalServerError
 	}
 	if short, ok := errors.AsType[visage.Shortage](err); ok {
-		return &Problem{Status: http.StatusInsufficientStorage, Code: "InsufficientStorage", Message: short.Shortage()}, false
+		return &Problem{Status: http.StatusInsufficientStorage, Code: "InsufficientStorage", Message: short.Shortage()},
+			false
 	}
 	switch {
 	case errors.Is(context.Cause(ctx), errTooLong):

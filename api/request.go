@@ -31,8 +31,8 @@ type Request struct {
 	uncounted bool // it is still to be counted against the rate of its address
 }
 
-// Inner reports whether the process sent the request to itself; see Config.Inner. Rules about where a request comes from
-// do not apply to it.
+// Inner reports whether the process sent the request to itself; see Config.Inner. Rules about where a request comes
+// from do not apply to it.
 func (r *Request) Inner() bool { return r.handler.cfg.Inner }
 
 // Context returns the request's context. It ends when the client leaves or the route's Timeout is over.
@@ -63,8 +63,8 @@ func (r *Request) Where() string {
 	return strings.Join(segments, "/")
 }
 
-// Written returns the first n segments of the path, decoded, as the client wrote them: the literals of the pattern match in any
-// case, and some clients want theirs back.
+// Written returns the first n segments of the path, decoded, as the client wrote them: the literals of the pattern
+// match in any case, and some clients want theirs back.
 func (r *Request) Written(n int) []string {
 	segments, _ := segmentsOf(r.http.URL) // it was read before: the route was found by it
 	return segments[:min(n, len(segments))]
@@ -142,8 +142,8 @@ func (r *Request) ContentType() string {
 	return mediaType
 }
 
-// ReadText is ReadBody for JSON: without the mark with which some clients begin UTF-8. Text in another encoding is a refusal
-// of kind Invalid.
+// ReadText is ReadBody for JSON: without the mark with which some clients begin UTF-8. Text in another encoding is a
+// refusal of kind Invalid.
 func (r *Request) ReadText() ([]byte, error) {
 	body, err := r.ReadBody()
 	if err != nil {

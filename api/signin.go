@@ -13,8 +13,8 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// How failed sign-ins slow down. Nobody is locked out by others: what counts is an address, or a name at an address; and
-// a name that has signed in from an address before is always looked at.
+// How failed sign-ins slow down. Nobody is locked out by others: what counts is an address, or a name at an address;
+// and a name that has signed in from an address before is always looked at.
 const (
 	freeOfName       = 5           // failures of a name at an address that cost nothing
 	freeOfAddress    = 50          // failures of an address, whatever the names
@@ -127,10 +127,10 @@ func errSlowed(wait time.Duration) error {
 	return r
 }
 
-// SignIn has prove look at the credential that a body brings for name, which the caller claims to be. Where too many have
-// failed for name at the same address, or at that address altogether, it is a refusal of kind TooMany and prove is not
-// run, unless name has signed in from there before. Other addresses are not concerned, so that nobody can lock another
-// out. Errors of prove that are failed sign-ins: refusals of kind Unauthenticated, and the OAuth code
+// SignIn has prove look at the credential that a body brings for name, which the caller claims to be. Where too many
+// have failed for name at the same address, or at that address altogether, it is a refusal of kind TooMany and prove is
+// not run, unless name has signed in from there before. Other addresses are not concerned, so that nobody can lock
+// another out. Errors of prove that are failed sign-ins: refusals of kind Unauthenticated, and the OAuth code
 // unauthorized_client.
 func (r *Request) SignIn(name string, prove func() error) error {
 	h, now := r.handler, time.Now()
@@ -186,8 +186,8 @@ func isFailedSignIn(err error) bool {
 	return ok && problem.Status == http.StatusUnauthorized
 }
 
-// turnedAway counts a key or a token that proved nothing against the address that it came from, and answers in its place
-// when there are too many. What is right passes at any time: to look is cheap, and others may share the address.
+// turnedAway counts a key or a token that proved nothing against the address that it came from, and answers in its
+// place when there are too many. What is right passes at any time: to look is cheap, and others may share the address.
 func (h *Handler) turnedAway(x *exchange, r *Request, err error) error {
 	shown := r.Header("Authorization")
 	if x.plane.KeyHeader != "" {

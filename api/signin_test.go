@@ -60,7 +60,8 @@ func (s *server) from(t *testing.T, address, method, path, body string, header .
 	return res
 }
 
-// fails repeats a request, each time with another credential in its header, until it is slowed down, and returns how many times it was looked at.
+// fails repeats a request, each time with another credential in its header, until it is slowed down, and returns how
+// many times it was looked at.
 func (s *server) fails(t *testing.T, method, path, body string, header ...string) int {
 	t.Helper()
 	for n := range 1000 {
@@ -197,7 +198,8 @@ func TestAFloodOfSignInsLeavesTheirRateToOthers(t *testing.T) {
 		status int
 	}{{"right", 1, 200}, {"wrong", 40, 0}, {"right", 3, 200}} {
 		for range row.times {
-			if res := s.from(t, "127.0.0.1", "POST", "/t/token", row.secret); row.status != 0 && res.StatusCode != row.status {
+			if res := s.from(t, "127.0.0.1", "POST", "/t/token", row.secret); row.status != 0 &&
+				res.StatusCode != row.status {
 				t.Errorf("%s: got %d, want %d", row.secret, res.StatusCode, row.status)
 			}
 		}

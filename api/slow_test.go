@@ -22,7 +22,8 @@ import (
 // dialServer opens a connection of its own to a test server.
 func dialServer(t *testing.T, s *httptest.Server) *tls.Conn {
 	t.Helper()
-	conn, err := tls.Dial("tcp", s.Listener.Addr().String(), &tls.Config{RootCAs: pool(s), ServerName: "example.com", NextProtos: []string{"http/1.1"}})
+	conn, err := tls.Dial("tcp", s.Listener.Addr().String(),
+		&tls.Config{RootCAs: pool(s), ServerName: "example.com", NextProtos: []string{"http/1.1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,14 +37,18 @@ func TestSlowBodies(t *testing.T) {
 			b, err := r.ReadBody()
 			return string(b), err
 		}},
-		api.Route{Method: "POST", Pattern: "/t/ignore", Handle: func(*api.Request) (any, error) { return "ignored", nil }},
+		api.Route{Method: "POST", Pattern: "/t/ignore",
+			Handle: func(*api.Request) (any, error) { return "ignored", nil }},
 	)}})
 	for _, row := range []struct {
 		name, head string
 		status     int
 	}{
 		{"stalls in a body of known length", "POST /t/read HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", 408},
-		{"stalls in a chunked body", "POST /t/read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", 408},
+		{
+			"stalls in a chunked body",
+			"POST /t/read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", 408,
+		},
 		{"stalls before the body", "POST /t/read HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", 408},
 		{"stalls in a body nobody reads", "POST /t/ignore HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", 200},
 		{"stalls in a body of no route", "POST /t/none HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", 404},
@@ -109,7 +114,8 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	h, err := api.New(api.Config{
 		WriteTimeout: 30 * time.Millisecond, Logger: slog.New(slog.NewJSONHandler(log, nil)),
 		Planes: []api.Plane{plane(
-			api.Route{Method: "GET", Pattern: "/t/long", Handle: func(*api.Request) (any, error) { return strings.Repeat("x", 64<<20), nil }},
+			api.Route{Method: "GET", Pattern: "/t/long",
+				Handle: func(*api.Request) (any, error) { return strings.Repeat("x", 64<<20), nil }},
 		)},
 	})
 	if err != nil {
@@ -169,7 +175,8 @@ func TestLifeOverHTTP2(t *testing.T) {
 			b, err := r.ReadBody()
 			return string(b), err
 		}},
-		api.Route{Method: "POST", Pattern: "/t/ignore", Handle: func(*api.Request) (any, error) { return "ignored", nil }},
+		api.Route{Method: "POST", Pattern: "/t/ignore",
+			Handle: func(*api.Request) (any, error) { return "ignored", nil }},
 	)}})
 	if err != nil {
 		t.Fatal(err)

@@ -11,7 +11,8 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// TestStreams: a streamed answer arrives as it was written, and one that failed is cut, so that nobody takes it for whole.
+// TestStreams: a streamed answer arrives as it was written, and one that failed is cut, so that nobody takes it for
+// whole.
 func TestStreams(t *testing.T) {
 	stream := func(write func(context.Context, io.Writer) error) func(*api.Request) (any, error) {
 		return func(*api.Request) (any, error) { return api.Reply{Status: http.StatusOK, Stream: write}, nil }

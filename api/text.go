@@ -15,8 +15,8 @@ var byteOrderMarks = []struct {
 	{[]byte{0xfe, 0xff}, "UTF-16"}, {[]byte{0xff, 0xfe}, "UTF-16"},
 }
 
-// text returns a body of JSON without the mark with which some clients begin UTF-8 (RFC 8259 §8.1 lets a reader pass over
-// it). Text in another encoding is a refusal of kind Invalid that names it.
+// text returns a body of JSON without the mark with which some clients begin UTF-8 (RFC 8259 §8.1 lets a reader pass
+// over it). Text in another encoding is a refusal of kind Invalid that names it.
 func text(body []byte) ([]byte, error) {
 	body = bytes.TrimPrefix(body, []byte("\xef\xbb\xbf"))
 	encoding := ""

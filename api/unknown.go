@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// plainAnswer is how what belongs to no plane is refused: all dialects but that of tokens have this shape at their core.
+// plainAnswer is how what belongs to no plane is refused: all dialects but that of tokens have this shape at their
+// core.
 type plainAnswer struct {
 	Error plainDetail `json:"error"`
 }
@@ -35,8 +36,8 @@ func (h *Handler) homeOf(host string) *Plane {
 	return nil
 }
 
-// planeOf returns the plane whose dialect fits a path that has no route; nil for none. The host decides first: its clients
-// read the answer.
+// planeOf returns the plane whose dialect fits a path that has no route; nil for none. The host decides first: its
+// clients read the answer.
 func (h *Handler) planeOf(home *Plane, path string) *Plane {
 	if home != nil {
 		return home

@@ -31,7 +31,8 @@ func TestMain(m *testing.M) {
 func newStore(t testing.TB) *sealed.Store {
 	t.Helper()
 	store := must[*sealed.Store](t)(sealed.Open(t.Context(), sealed.Config{
-		Engine: "memory:", Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("root")}},
+		Engine:     "memory:",
+		Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("root")}},
 	}))
 	t.Cleanup(func() {
 		if err := store.Close(); err != nil {
@@ -101,7 +102,8 @@ func TestEventsComeBackAsTheyWere(t *testing.T) {
 	want := audit.Event{
 		Time: time.Date(2026, 11, 23, 12, 0, 0, 123456789, time.UTC), Kind: audit.CustodyEnable, Outcome: audit.Refused,
 		Actor:    audit.Actor{Kind: audit.Identity, ID: "6e0d1b3c-0000-4000-8000-000000000001"},
-		Resource: visage.ResourceID{1, 2, 3}, KeyID: "https://v.vault.localhost/keys/k", KeyVersion: "0123", Code: "KeyVaultAccessDenied",
+		Resource: visage.ResourceID{1, 2, 3}, KeyID: "https://v.vault.localhost/keys/k", KeyVersion: "0123",
+		Code:      "KeyVaultAccessDenied",
 		RequestID: "r-1", Details: map[audit.Detail]string{audit.DetailVault: "v", audit.DetailGeneration: "3"},
 	}
 	mustDo(t, l.Append(t.Context(), want))
@@ -143,7 +145,8 @@ func TestHostileTextsAreCut(t *testing.T) {
 		Actor: audit.Actor{Kind: audit.Identity, ID: long}, Details: map[audit.Detail]string{audit.DetailReason: long},
 	}))
 	e := list(t, l.History, audit.Query{})[0]
-	if len(e.KeyID) != 512 || len(e.RequestID) != 128 || !strings.HasSuffix(e.KeyID, "~") || strings.ContainsAny(e.KeyID, "ü\n") {
+	if len(e.KeyID) != 512 || len(e.RequestID) != 128 || !strings.HasSuffix(e.KeyID, "~") ||
+		strings.ContainsAny(e.KeyID, "ü\n") {
 		t.Errorf("key id of %d bytes, request id of %d: %.20q", len(e.KeyID), len(e.RequestID), e.KeyID)
 	}
 }
@@ -166,7 +169,8 @@ func TestQueries(t *testing.T) {
 			e.Kind, e.Outcome = audit.KeyUnwrap, audit.Refused
 		}
 		if n >= 5 {
-			e.Resource, e.KeyID, e.Actor = visage.ResourceID{7}, "https://v/keys/k", audit.Actor{Kind: audit.Identity, ID: "me"}
+			e.Resource, e.KeyID, e.Actor = visage.ResourceID{7}, "https://v/keys/k",
+				audit.Actor{Kind: audit.Identity, ID: "me"}
 		}
 		mustDo(t, l.Append(t.Context(), e))
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// BenchmarkAppend is Append on a true disk, by callers that come one at a time and by many at once: what sharing a transaction is
-// worth. It reports entries a transaction.
+// BenchmarkAppend is Append on a true disk, by callers that come one at a time and by many at once: what sharing a
+// transaction is worth. It reports entries a transaction.
 func BenchmarkAppend(b *testing.B) {
 	for _, callers := range []int{1, 8, 64} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {

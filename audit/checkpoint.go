@@ -34,8 +34,8 @@ type Checkpoint struct {
 	Note   []byte            // as it was signed: C2SP tlog-checkpoint in a signed-note
 }
 
-// record is what the audit log keeps in the operator's space: its signing key, and the highest checkpoint that it signed,
-// which a log that was cut back together with its checkpoints contradicts.
+// record is what the audit log keeps in the operator's space: its signing key, and the highest checkpoint that it
+// signed, which a log that was cut back together with its checkpoints contradicts.
 type record struct {
 	PrivateKey []byte // Ed25519, RFC 8032 §5.1.5: the seed, 32 bytes
 	Size       uint64
@@ -99,8 +99,8 @@ func newSeed() []byte {
 	return seed
 }
 
-// edge is the right-hand edge of a Merkle tree: the roots of its complete subtrees, the largest first. Their sizes are the
-// bits of the number of leaves. It is all that a tree needs to grow.
+// edge is the right-hand edge of a Merkle tree: the roots of its complete subtrees, the largest first. Their sizes are
+// the bits of the number of leaves. It is all that a tree needs to grow.
 type edge []tlog.Hash
 
 // grow returns the edge with one more leaf after size of them. It does not change e.
@@ -131,7 +131,8 @@ func sign(s *signer, size uint64, root tlog.Hash) ([]byte, error) {
 	return note.Sign(&note.Note{Text: text}, s)
 }
 
-// parseNote reads a checkpoint and verifies its signature. Lines after the root, which C2SP allows, are refused: we write none.
+// parseNote reads a checkpoint and verifies its signature. Lines after the root, which C2SP allows, are refused: we
+// write none.
 func parseNote(msg []byte, verifier note.Verifier) (Checkpoint, error) {
 	if len(msg) > maxNote {
 		return Checkpoint{}, fmt.Errorf("%w: a checkpoint of %d bytes", errMalformed, len(msg))
@@ -162,7 +163,8 @@ func parseText(text, origin string, msg []byte) (Checkpoint, error) {
 	return Checkpoint{Origin: origin, Size: size, Root: hash(root), Note: bytes.Clone(msg)}, nil
 }
 
-// encodeCheckpoint is a checkpoint as it is stored: with the tree's edge, so that a restart need not read the whole log.
+// encodeCheckpoint is a checkpoint as it is stored: with the tree's edge, so that a restart need not read the whole
+// log.
 func encodeCheckpoint(signed []byte, e edge) []byte {
 	b := append([]byte(checkpointMagic), byte(len(e)))
 	b = binary.BigEndian.AppendUint16(b, uint16(len(signed)))
@@ -173,7 +175,8 @@ func encodeCheckpoint(signed []byte, e edge) []byte {
 	return b
 }
 
-// decodeCheckpoint reads what encodeCheckpoint wrote, verifies the signature and holds the edge against what was signed.
+// decodeCheckpoint reads what encodeCheckpoint wrote, verifies the signature and holds the edge against what was
+// signed.
 func decodeCheckpoint(b []byte, verifier note.Verifier) (Checkpoint, edge, error) {
 	const header = len(checkpointMagic) + 3
 	if len(b) < header || string(b[:len(checkpointMagic)]) != checkpointMagic {

@@ -56,7 +56,8 @@ type jsonEntry struct {
 // MarshalJSON writes the entry as docs/formats/audit.md says.
 func (e Entry) MarshalJSON() ([]byte, error) {
 	j := jsonEntry{
-		Sequence: e.Sequence, Time: e.Time.UTC().Format(time.RFC3339Nano), Kind: e.Kind, Outcome: e.Outcome, Code: e.Code,
+		Sequence: e.Sequence, Time: e.Time.UTC().Format(time.RFC3339Nano), Kind: e.Kind, Outcome: e.Outcome,
+		Code:  e.Code,
 		Actor: e.Actor, KeyID: e.KeyID, KeyVersion: e.KeyVersion, RequestID: e.RequestID, Details: e.Details,
 		Previous: hex.EncodeToString(e.Previous[:]), Hash: hex.EncodeToString(e.Hash[:]),
 	}
@@ -91,7 +92,8 @@ func encodeBody(e Event) ([]byte, error) {
 		b = appendText(appendText(b, string(k)), e.Details[k])
 	}
 	if entryHeader+len(b) > MaxEntry {
-		return nil, fmt.Errorf("audit %s: an entry of %d bytes is over the limit of %d", e.Kind, entryHeader+len(b), MaxEntry)
+		return nil, fmt.Errorf("audit %s: an entry of %d bytes is over the limit of %d", e.Kind, entryHeader+len(b),
+			MaxEntry)
 	}
 	return b, nil
 }
@@ -112,8 +114,8 @@ func appendText(b []byte, s string) []byte {
 // errMalformed is wrapped by every error of decoding. None of them quotes the content.
 var errMalformed = errors.New("malformed")
 
-// decodeEntry reads what place and encodeBody wrote, and nothing else: what it takes encodes to the same bytes again. Kinds,
-// outcomes and details of a later version are taken, as long as they are spelled like ours.
+// decodeEntry reads what place and encodeBody wrote, and nothing else: what it takes encodes to the same bytes again.
+// Kinds, outcomes and details of a later version are taken, as long as they are spelled like ours.
 func decodeEntry(b []byte) (Entry, error) {
 	if len(b) > MaxEntry || len(b) < entryHeader+8+16 || string(b[:len(entryMagic)]) != entryMagic {
 		return Entry{}, fmt.Errorf("%w: not an entry of the audit log in format 1", errMalformed)
@@ -131,7 +133,8 @@ func decodeEntry(b []byte) (Entry, error) {
 		limit int
 	}{
 		{&kind, true, maxID}, {&outcome, true, maxID}, {&actor, true, maxID}, {&e.Actor.ID, false, maxID},
-		{&e.KeyID, false, maxKeyID}, {&e.KeyVersion, false, maxID}, {&e.Code, false, maxID}, {&e.RequestID, false, maxID},
+		{&e.KeyID, false, maxKeyID}, {&e.KeyVersion, false, maxID}, {&e.Code, false, maxID},
+		{&e.RequestID, false, maxID},
 	}
 	var err error
 	for _, f := range fields {
@@ -168,7 +171,8 @@ func decodeEntry(b []byte) (Entry, error) {
 	return e, nil
 }
 
-// cutText takes a text off the front of b. A word is one of a closed set: lower-case letters, dots and hyphens, not empty.
+// cutText takes a text off the front of b. A word is one of a closed set: lower-case letters, dots and hyphens, not
+// empty.
 func cutText(b []byte, word bool, limit int) (string, []byte, error) {
 	if len(b) < 2 {
 		return "", nil, fmt.Errorf("%w: an entry ends within the length of a text", errMalformed)

@@ -49,7 +49,8 @@ const (
 	IdentityRotate Kind = "identity.rotate"
 
 	VaultOperation Kind = "vault.operation" // any operation of the built-in vault; DetailOperation has its name
-	VaultAccess    Kind = "vault.access"    // what somebody may do in a vault, or what decides there: DetailBefore and DetailAfter
+	// what somebody may do in a vault, or what decides there: DetailBefore and DetailAfter
+	VaultAccess Kind = "vault.access"
 
 	PersonDelete Kind = "person.delete"
 	FaceDelete   Kind = "face.delete"
@@ -70,11 +71,14 @@ const (
 
 var kinds = []Kind{
 	KeyWrap, KeyUnwrap, KeyProbe, KeyLoad, KeyWipe,
-	CustodyEnable, CustodySwitch, CustodyFollow, CustodyDisable, CustodyLock, CustodyRestore, CustodyGrace, CustodyEpoch,
-	ResourceCreate, ResourceUpdate, ResourceDelete, ResourceRecover, ResourcePurge, ResourceListKeys, ResourceRegenerateKey,
+	CustodyEnable, CustodySwitch, CustodyFollow, CustodyDisable, CustodyLock, CustodyRestore, CustodyGrace,
+	CustodyEpoch,
+	ResourceCreate, ResourceUpdate, ResourceDelete, ResourceRecover, ResourcePurge, ResourceListKeys,
+	ResourceRegenerateKey,
 	RequestSubmit, RequestApprove, RequestReject, RequestWithdraw, RequestCapacity,
 	IdentityCreate, IdentityDelete, IdentityToken, IdentityRole, IdentityRotate,
-	VaultOperation, VaultAccess, PersonDelete, FaceDelete, GroupDelete, RetentionSet, HoldPlace, HoldRelease, AccessRefuse, OperatorAction, StoreEvent, InstanceStart, InstanceStop,
+	VaultOperation, VaultAccess, PersonDelete, FaceDelete, GroupDelete, RetentionSet, HoldPlace, HoldRelease,
+	AccessRefuse, OperatorAction, StoreEvent, InstanceStart, InstanceStop,
 }
 
 // Kinds returns every kind there is, in the order of their meaning.
@@ -122,8 +126,8 @@ func ActorOf(p visage.Principal) Actor {
 	return Actor{Kind: Anonymous}
 }
 
-// Detail names a further fact of an event. The set is closed, and none of them is for names that people gave, userData or
-// anything of a face: the log outlives what it tells of.
+// Detail names a further fact of an event. The set is closed, and none of them is for names that people gave, userData
+// or anything of a face: the log outlives what it tells of.
 type Detail string
 
 // The details. Ids of groups and persons are the ones of the wire, which tell apart and describe nobody.
@@ -150,30 +154,35 @@ const (
 	DetailRuntime         Detail = "runtime"
 	DetailFIPS            Detail = "fips"
 	DetailNode            Detail = "node"
-	DetailGrade           Detail = "grade"  // how far an erasure reaches: docs/erasure.md
-	DetailErased          Detail = "erased" // SHA-256 over what a receipt says of each container's blinded ids, hexadecimal
-	DetailScope           Detail = "scope"  // the management path that a role is given on, or a request was about
-	DetailBefore          Detail = "before" // what was true before a change; "none": nothing
-	DetailAfter           Detail = "after"
-	DetailChange          Detail = "change"     // an id that the entries of one change share
-	DetailAssignment      Detail = "assignment" // the id of a role assignment
-	DetailSecret          Detail = "secret-id"
-	DetailClient          Detail = "client"   // the client id of an application
-	DetailAudience        Detail = "audience" // whom a token is for
-	DetailAddress         Detail = "address"  // where a request came from: an IPv4 address, or the first 64 bits of an IPv6 one
-	DetailPlane           Detail = "plane"
-	DetailSince           Detail = "since" // of an entry that tells of many alike (DetailCount): when the first of them was
+	DetailGrade           Detail = "grade" // how far an erasure reaches: docs/erasure.md
+	// SHA-256 over what a receipt says of each container's blinded ids, hexadecimal
+	DetailErased     Detail = "erased"
+	DetailScope      Detail = "scope"  // the management path that a role is given on, or a request was about
+	DetailBefore     Detail = "before" // what was true before a change; "none": nothing
+	DetailAfter      Detail = "after"
+	DetailChange     Detail = "change"     // an id that the entries of one change share
+	DetailAssignment Detail = "assignment" // the id of a role assignment
+	DetailSecret     Detail = "secret-id"
+	DetailClient     Detail = "client"   // the client id of an application
+	DetailAudience   Detail = "audience" // whom a token is for
+	// where a request came from: an IPv4 address, or the first 64 bits of an IPv6 one
+	DetailAddress Detail = "address"
+	DetailPlane   Detail = "plane"
+	DetailSince   Detail = "since" // of an entry that tells of many alike (DetailCount): when the first of them was
 )
 
 var details = []Detail{
-	DetailOperation, DetailClass, DetailState, DetailReason, DetailStep, DetailGeneration, DetailEpoch, DetailCount, DetailGroup,
-	DetailPerson, DetailFace, DetailVault, DetailKeyName, DetailTier, DetailRegion, DetailRole, DetailSubject, DetailProviderRequest,
-	DetailBuild, DetailRuntime, DetailFIPS, DetailNode, DetailGrade, DetailErased, DetailScope, DetailBefore, DetailAfter, DetailChange,
+	DetailOperation, DetailClass, DetailState, DetailReason, DetailStep, DetailGeneration, DetailEpoch, DetailCount,
+	DetailGroup,
+	DetailPerson, DetailFace, DetailVault, DetailKeyName, DetailTier, DetailRegion, DetailRole, DetailSubject,
+	DetailProviderRequest,
+	DetailBuild, DetailRuntime, DetailFIPS, DetailNode, DetailGrade, DetailErased, DetailScope, DetailBefore,
+	DetailAfter, DetailChange,
 	DetailAssignment, DetailSecret, DetailClient, DetailAudience, DetailAddress, DetailPlane, DetailSince,
 }
 
-// Event is one thing that happened. Texts are cut to what an entry holds (maxID, maxKeyID, maxDetail bytes; a cut one ends in
-// "~"), and what is not printable ASCII becomes "?": an event is not lost for what a client wrote into it.
+// Event is one thing that happened. Texts are cut to what an entry holds (maxID, maxKeyID, maxDetail bytes; a cut one
+// ends in "~"), and what is not printable ASCII becomes "?": an event is not lost for what a client wrote into it.
 type Event struct {
 	Time       time.Time         // zero: now
 	Kind       Kind              // required

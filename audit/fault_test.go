@@ -34,7 +34,8 @@ func TestAppendFailsWithTheDisk(t *testing.T) {
 		mustDo(t, r.log.Sign(t.Context()))
 		report := must[audit.Report](t)(r.log.Verify(t.Context()))
 		if report.Entries != want || report.Unsigned != 0 {
-			t.Errorf("failed and done %t: %d entries, %d unsigned, want %d and 0", done, report.Entries, report.Unsigned, want)
+			t.Errorf("failed and done %t: %d entries, %d unsigned, want %d and 0", done, report.Entries,
+				report.Unsigned, want)
 		}
 		if _, err := r.open(t); err != nil {
 			t.Errorf("failed and done %t: open again: %v", done, err)
@@ -107,8 +108,8 @@ func TestRunSigns(t *testing.T) {
 	})
 }
 
-// TestNoteRunsAheadForAMinute: data operations go on for 60 s without a disk, then they fail, and go on when it is back, with nothing
-// lost of what they were told was taken.
+// TestNoteRunsAheadForAMinute: data operations go on for 60 s without a disk, then they fail, and go on when it is
+// back, with nothing lost of what they were told was taken.
 func TestNoteRunsAheadForAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

@@ -19,7 +19,8 @@ type reader interface {
 	From(ctx context.Context, first uint64) iter.Seq2[sealed.Entry, error]
 }
 
-// History is what the log has on disk: it lists, exports and verifies, and writes nothing. It is safe for concurrent use.
+// History is what the log has on disk: it lists, exports and verifies, and writes nothing. It is safe for concurrent
+// use.
 type History struct {
 	store                       *sealed.Store
 	entries, checkpoints, nodes reader
@@ -32,7 +33,8 @@ func Read(store *sealed.Store) *History {
 }
 
 func newHistory(store *sealed.Store, entries, checkpoints, nodes reader) *History {
-	return &History{store: store, entries: entries, checkpoints: checkpoints, nodes: nodes, origin: "visage/audit/" + store.Instance()}
+	return &History{store: store, entries: entries, checkpoints: checkpoints, nodes: nodes,
+		origin: "visage/audit/" + store.Instance()}
 }
 
 // Query says which entries are wanted. Zero fields do not filter.
@@ -61,8 +63,8 @@ func (q Query) matches(e Entry) bool {
 // chunk is how many entries are read in one view of the store: a slow reader must not hold one open.
 const chunk = 1000
 
-// Entries yields the entries that q asks for, as they were when the loop began. The listing is a walk over the log and takes time
-// with its length; it needs memory for a thousand entries. An error ends it; see BrokenError.
+// Entries yields the entries that q asks for, as they were when the loop began. The listing is a walk over the log and
+// takes time with its length; it needs memory for a thousand entries. An error ends it; see BrokenError.
 func (h *History) Entries(ctx context.Context, q Query) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		next, err := h.entries.Next(ctx)
@@ -149,8 +151,8 @@ func (h *History) read(ctx context.Context, first uint64, count int) ([]Entry, e
 	return entries, &BrokenError{Sequence: first + uint64(len(entries)), Err: errMissing}
 }
 
-// Export writes the entries that q asks for to w, one JSON object a line, and returns how many. The names of the fields do not
-// change; docs/formats/audit.md has them.
+// Export writes the entries that q asks for to w, one JSON object a line, and returns how many. The names of the fields
+// do not change; docs/formats/audit.md has them.
 func (h *History) Export(ctx context.Context, w io.Writer, q Query) (int, error) {
 	buffered := bufio.NewWriter(w)
 	enc := json.NewEncoder(buffered)

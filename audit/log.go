@@ -1,8 +1,9 @@
 // Package audit keeps what happened, so that it can be shown afterwards that nothing was left out, added or changed.
 //
-// Events become entries of a log that is sealed under the instance root: it can be read while a customer's key is gone. Each
-// entry holds the hash of the one before, and a Merkle tree over all of them is signed every second, as docs/formats/audit.md
-// says. Whoever keeps a signed checkpoint elsewhere can prove later that the log still holds what it held then.
+// Events become entries of a log that is sealed under the instance root: it can be read while a customer's key is gone.
+// Each entry holds the hash of the one before, and a Merkle tree over all of them is signed every second, as
+// docs/formats/audit.md says. Whoever keeps a signed checkpoint elsewhere can prove later that the log still holds what
+// it held then.
 package audit
 
 import (
@@ -20,7 +21,8 @@ import (
 
 // How far the log may run behind, and how much is written at once.
 const (
-	maxBuffer = 64 << 20         // bytes of noted events that are not on disk: what the end of a full disk needs to be told
+	// bytes of noted events that are not on disk: what the end of a full disk needs to be told
+	maxBuffer = 64 << 20
 	maxBehind = 60 * time.Second // age of the oldest of them: after that, data operations fail too
 	maxBatch  = 1000             // entries a transaction; other writers of the store wait for it
 	signEvery = 1000             // entries a checkpoint, when there are many
@@ -64,7 +66,8 @@ type Log struct {
 	keeping sync.Mutex // held while nodes are kept; no other lock is taken with it
 	keeper  keeper     // guarded by keeping
 
-	// writing is held, by whoever has put something into it, while entries and checkpoints are written. It is taken before mu.
+	// writing is held, by whoever has put something into it, while entries and checkpoints are written. It is taken
+	// before mu.
 	writing chan struct{}
 	tail    tail   // guarded by writing: the end of what is on disk
 	doubt   *doubt // guarded by writing: a transaction of which it is not known whether it is on disk
@@ -101,8 +104,8 @@ type doubt struct {
 	noted int // events of it that are still at the front of the queue
 }
 
-// Open opens the log of a store, and makes it on the first use. It reads what is behind the last checkpoint and fails with a
-// *BrokenError when that does not fit together; History.Verify looks at everything. It starts nothing; see Run.
+// Open opens the log of a store, and makes it on the first use. It reads what is behind the last checkpoint and fails
+// with a *BrokenError when that does not fit together; History.Verify looks at everything. It starts nothing; see Run.
 func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if cfg.Store == nil {
 		return nil, errors.New("open audit log: no store")
@@ -138,10 +141,11 @@ func openOn(ctx context.Context, cfg Config, entries, checkpoints, nodes stream)
 	return l, nil
 }
 
-// Append writes an event and returns when its entry is on disk. Calls that come at the same time share a transaction. When it
-// fails, the operation must: it is for uses of keys and changes of who may use them. An error leaves open whether the entry
-// was written, save that of a ctx that had ended before. An event that is not one, by its kind or its details, is an error and a
-// mistake of the caller. It must not be called within a transaction of the store, for which it would wait; Note may.
+// Append writes an event and returns when its entry is on disk. Calls that come at the same time share a transaction.
+// When it fails, the operation must: it is for uses of keys and changes of who may use them. An error leaves open
+// whether the entry was written, save that of a ctx that had ended before. An event that is not one, by its kind or its
+// details, is an error and a mistake of the caller. It must not be called within a transaction of the store, for which
+// it would wait; Note may.
 func (l *Log) Append(ctx context.Context, e Event) error {
 	q, err := newQueued(e)
 	if err != nil {
@@ -170,9 +174,9 @@ func (l *Log) Append(ctx context.Context, e Event) error {
 	return nil
 }
 
-// Note takes an event of a data operation and returns at once; Run writes it. Events are written in the order of the calls, those
-// of Append among them. When what was noted and is not on disk has 64 MiB, or is 60 s old, Note fails with ErrBehind and takes
-// nothing, and the operation must fail.
+// Note takes an event of a data operation and returns at once; Run writes it. Events are written in the order of the
+// calls, those of Append among them. When what was noted and is not on disk has 64 MiB, or is 60 s old, Note fails with
+// ErrBehind and takes nothing, and the operation must fail.
 func (l *Log) Note(ctx context.Context, e Event) error {
 	q, err := newQueued(e)
 	if err != nil {
@@ -223,8 +227,8 @@ func (l *Log) behindLocked() time.Duration {
 	return 0
 }
 
-// Run writes what was noted and signs checkpoints until ctx ends; then it writes what is left, signs the last one and returns nil,
-// or what kept it from that. What fails before is logged, counted and tried again. It runs once at a time.
+// Run writes what was noted and signs checkpoints until ctx ends; then it writes what is left, signs the last one and
+// returns nil, or what kept it from that. What fails before is logged, counted and tried again. It runs once at a time.
 func (l *Log) Run(ctx context.Context) error {
 	tick := time.NewTicker(signAfter)
 	defer tick.Stop()

@@ -21,7 +21,8 @@ func newMetrics(l *Log) *metrics {
 			Name: "visage_audit_entries_total", Help: "Entries of the audit log written since the start, by kind.",
 		}, []string{"kind"}),
 		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "visage_audit_failures_total", Help: "What the audit log could not do: append, note, checkpoint, nodes.",
+			Name: "visage_audit_failures_total",
+			Help: "What the audit log could not do: append, note, checkpoint, nodes.",
 		}, []string{"what"}),
 		signed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "visage_audit_checkpoints_total", Help: "Checkpoints of the audit log signed since the start.",

@@ -9,16 +9,16 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// The nodes of the Merkle tree are kept beside the entries, so that a proof reads a few of them and not the whole log. A
-// record holds a block of leaves and the roots of the complete subtrees that end with it. All of it follows from the
+// The nodes of the Merkle tree are kept beside the entries, so that a proof reads a few of them and not the whole log.
+// A record holds a block of leaves and the roots of the complete subtrees that end with it. All of it follows from the
 // entries: what is missing is made from them, and what is wrong shows against the signed root.
 const (
 	blockLevel  = 4
 	blockLeaves = 1 << blockLevel
 	nodesMagic  = "VAN\x01"
 
-	// keepAtOnce is how many blocks are made in one go, and maxUnkept how many entries a proof reads at most that are in no
-	// block yet: a log of an earlier build is caught up with in the background, in steps.
+	// keepAtOnce is how many blocks are made in one go, and maxUnkept how many entries a proof reads at most that are
+	// in no block yet: a log of an earlier build is caught up with in the background, in steps.
 	keepAtOnce = 256
 	maxUnkept  = 2 * keepAtOnce * blockLeaves
 )
@@ -29,15 +29,15 @@ var ErrCatchingUp = errors.New("the nodes of the tree are still being made from 
 // errNodes is a record of nodes that is not that of the entries, or not one at all.
 var errNodes = errors.New("the kept nodes of the tree are not those of the entries")
 
-// block is a record of nodes: number n, from 0, has the hashes of the leaves from n·16 on, and the roots of the complete
-// subtrees that end with its last leaf: of 16 leaves, then of 32 and so on.
+// block is a record of nodes: number n, from 0, has the hashes of the leaves from n·16 on, and the roots of the
+// complete subtrees that end with its last leaf: of 16 leaves, then of 32 and so on.
 type block struct {
 	leaves [blockLeaves]tlog.Hash
 	roots  []tlog.Hash
 }
 
-// growBlock makes block number n of its leaves, and returns the edge of the tree over all blocks up to it; e is that of those
-// before it.
+// growBlock makes block number n of its leaves, and returns the edge of the tree over all blocks up to it; e is that of
+// those before it.
 func (e edge) growBlock(n uint64, leaves []tlog.Hash) (block, edge) {
 	var b block
 	copy(b.leaves[:], leaves)
@@ -180,17 +180,18 @@ func (t *tree) node(ctx context.Context, level int, n uint64) (tlog.Hash, error)
 
 // path is the audit path of a leaf (RFC 6962 §2.1.1), the hash nearest to it first.
 func (t *tree) path(ctx context.Context, index uint64) ([][]byte, error) {
-	proof, err := tlog.ProveRecord(int64(t.size), int64(index), tlog.HashReaderFunc(func(stored []int64) ([]tlog.Hash, error) {
-		hashes := make([]tlog.Hash, len(stored))
-		for i, s := range stored {
-			level, n := tlog.SplitStoredHashIndex(s)
-			var err error
-			if hashes[i], err = t.node(ctx, level, uint64(n)); err != nil {
-				return nil, err
+	proof, err := tlog.ProveRecord(int64(t.size), int64(index),
+		tlog.HashReaderFunc(func(stored []int64) ([]tlog.Hash, error) {
+			hashes := make([]tlog.Hash, len(stored))
+			for i, s := range stored {
+				level, n := tlog.SplitStoredHashIndex(s)
+				var err error
+				if hashes[i], err = t.node(ctx, level, uint64(n)); err != nil {
+					return nil, err
+				}
 			}
-		}
-		return hashes, nil
-	}))
+			return hashes, nil
+		}))
 	if err != nil {
 		return nil, err
 	}
@@ -208,8 +209,8 @@ type keeper struct {
 	edge   edge // of the tree whose leaves are the roots of blocks
 }
 
-// keepNodes makes the blocks of nodes of what is on disk and has none yet, a step of them, and reports whether there are
-// more. A crash between entries and their nodes leaves nodes out, and they are made the next time.
+// keepNodes makes the blocks of nodes of what is on disk and has none yet, a step of them, and reports whether there
+// are more. A crash between entries and their nodes leaves nodes out, and they are made the next time.
 func (l *Log) keepNodes(ctx context.Context) (more bool, err error) {
 	l.keeping.Lock()
 	defer l.keeping.Unlock()

@@ -57,7 +57,8 @@ func (r *rig) proving(read *int) *audit.History {
 	})
 }
 
-// TestProofsOfEverySize: with nodes kept at some size before, every entry of a log of every size has a proof that holds.
+// TestProofsOfEverySize: with nodes kept at some size before, every entry of a log of every size has a proof that
+// holds.
 func TestProofsOfEverySize(t *testing.T) {
 	r := newRig(t)
 	read := 0
@@ -99,7 +100,8 @@ func TestProofReadsLittle(t *testing.T) {
 	}
 }
 
-// TestNodesOfEarlierBuilds: a log without nodes, longer than a proof may read, gets them in steps; the proof waits for them.
+// TestNodesOfEarlierBuilds: a log without nodes, longer than a proof may read, gets them in steps; the proof waits for
+// them.
 func TestNodesOfEarlierBuilds(t *testing.T) {
 	n := audit.MaxUnkept + 100
 	r := newRig(t)
@@ -180,8 +182,12 @@ func TestDamagedNodesAreNoticed(t *testing.T) {
 		{"a leaf", edited(3, 40), 49},
 		{"a root", edited(3, -1), 49},
 		{"cut short", func() [][]byte { d := edited(3, 0); d[3] = d[3][:50]; return d }(), 49},
-		{"two exchanged", slices.Concat(whole.nodes.data[:3], whole.nodes.data[4:5], whole.nodes.data[3:4], whole.nodes.data[5:]), 49},
-		{"of entries that are not there", append(slices.Clone(whole.nodes.data), whole.nodes.data[0], whole.nodes.data[1]), n + 1},
+		{
+			"two exchanged", slices.Concat(whole.nodes.data[:3], whole.nodes.data[4:5], whole.nodes.data[3:4],
+				whole.nodes.data[5:]), 49,
+		},
+		{"of entries that are not there",
+			append(slices.Clone(whole.nodes.data), whole.nodes.data[0], whole.nodes.data[1]), n + 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := *whole

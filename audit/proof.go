@@ -14,8 +14,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Proof shows that an entry is in the log, to whoever trusts the key that signs its checkpoints and has nothing else of the log: the entry, the
-// checkpoint, and the hashes that lead from one to the other (RFC 6962 §2.1.1).
+// Proof shows that an entry is in the log, to whoever trusts the key that signs its checkpoints and has nothing else of
+// the log: the entry, the checkpoint, and the hashes that lead from one to the other (RFC 6962 §2.1.1).
 type Proof struct {
 	Entry      Entry    `json:"entry"`
 	Encoded    []byte   `json:"encoded"`    // the entry as it was signed: the leaf of the tree
@@ -28,9 +28,9 @@ type Proof struct {
 // ErrUnsigned says that no checkpoint covers an entry yet; the next one does, a second later.
 var ErrUnsigned = errors.New("no checkpoint covers the entry yet: ask again in a second")
 
-// Prove makes the proof of an entry, over the last checkpoint. It reads the entry, the checkpoint, and of the nodes of the
-// tree as many as the logarithm of the log's length says; Verify reads everything. Errors: ErrUnsigned, ErrCatchingUp,
-// *BrokenError, also when what was read does not lead to the root that was signed.
+// Prove makes the proof of an entry, over the last checkpoint. It reads the entry, the checkpoint, and of the nodes of
+// the tree as many as the logarithm of the log's length says; Verify reads everything. Errors: ErrUnsigned,
+// ErrCatchingUp, *BrokenError, also when what was read does not lead to the root that was signed.
 func (h *History) Prove(ctx context.Context, sequence uint64) (Proof, error) {
 	last, verifier, err := h.last(ctx) // first: the log goes on meanwhile
 	if err != nil {
@@ -109,8 +109,9 @@ func rootOver(leaves []tlog.Hash) tlog.Hash {
 	return e.root()
 }
 
-// Check holds a proof against itself: that the checkpoint is signed with Verifier's key, that the path leads from the encoded entry to it, and that Entry is what
-// was encoded. Whether Verifier is the key of the right instance is for whoever checks to know.
+// Check holds a proof against itself: that the checkpoint is signed with Verifier's key, that the path leads from the
+// encoded entry to it, and that Entry is what was encoded. Whether Verifier is the key of the right instance is for
+// whoever checks to know.
 func (p Proof) Check() error {
 	verifier, err := note.NewVerifier(p.Verifier)
 	if err != nil {
@@ -130,7 +131,8 @@ func (p Proof) Check() error {
 		}
 		proof[i] = tlog.Hash(h)
 	}
-	if err := tlog.CheckRecord(proof, int64(c.Size), tlog.Hash(c.Root), int64(p.Index), tlog.RecordHash(p.Encoded)); err != nil {
+	if err := tlog.CheckRecord(proof, int64(c.Size), tlog.Hash(c.Root), int64(p.Index),
+		tlog.RecordHash(p.Encoded)); err != nil {
 		return fmt.Errorf("check proof: %w: %w", errRoot, err)
 	}
 	e, err := decodeEntry(p.Encoded)
@@ -175,6 +177,7 @@ func (p *Proof) UnmarshalJSON(b []byte) error {
 	if !bytes.Equal(compact.Bytes(), said) {
 		return errors.New("read proof: the entry is not the one that was signed")
 	}
-	*p = Proof{Entry: e, Encoded: raw.Encoded, Index: raw.Index, Path: raw.Path, Checkpoint: raw.Checkpoint, Verifier: raw.Verifier}
+	*p = Proof{Entry: e, Encoded: raw.Encoded, Index: raw.Index, Path: raw.Path, Checkpoint: raw.Checkpoint,
+		Verifier: raw.Verifier}
 	return nil
 }

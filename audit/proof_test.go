@@ -9,7 +9,8 @@ import (
 	"github.com/visage-face/visage/audit"
 )
 
-// TestProofsHoldAlone: an entry is proved by its proof and a public key; whatever of the proof is changed, it proves nothing.
+// TestProofsHoldAlone: an entry is proved by its proof and a public key; whatever of the proof is changed, it proves
+// nothing.
 func TestProofsHoldAlone(t *testing.T) {
 	const n = 13
 	store := newStore(t)

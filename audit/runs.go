@@ -11,20 +11,21 @@ import (
 	"time"
 )
 
-// How runs are told. What fills the log at most, when somebody tries to, is maxRuns entries in firstSpan for each kind and
-// outcome of what is refused.
+// How runs are told. What fills the log at most, when somebody tries to, is maxRuns entries in firstSpan for each kind
+// and outcome of what is refused.
 const (
-	firstSpan  = time.Minute // the first count of a run comes after this, and each further one after twice the time of the one before
-	longSpan   = time.Hour   // at most
-	maxRuns    = 32          // runs of one kind that are told apart at a time, where anybody can begin one
-	maxDone    = 256         // likewise of what was done: for that, somebody had to be proved
+	// the first count of a run comes after this, and each further one after twice the time of the one before
+	firstSpan  = time.Minute
+	longSpan   = time.Hour // at most
+	maxRuns    = 32        // runs of one kind that are told apart at a time, where anybody can begin one
+	maxDone    = 256       // likewise of what was done: for that, somebody had to be proved
 	runTick    = 5 * time.Second
 	manyOthers = "others" // the operation of what is counted together because there are too many runs
 )
 
-// Runs writes events that may come in floods, such as refusals: the first of a run of events that differ in nothing but time and
-// request at once, and the others as their number, again and again while the run lasts. It needs little memory whatever comes.
-// It is safe for concurrent use.
+// Runs writes events that may come in floods, such as refusals: the first of a run of events that differ in nothing but
+// time and request at once, and the others as their number, again and again while the run lasts. It needs little memory
+// whatever comes. It is safe for concurrent use.
 type Runs struct {
 	log *Log
 
@@ -46,8 +47,9 @@ type run struct {
 // NewRuns makes Runs that write to l. It starts nothing; see Run.
 func NewRuns(l *Log) *Runs { return &Runs{log: l, open: map[string]*run{}, of: map[string]int{}} }
 
-// Note takes an event and returns at once. While the log is behind, because the disk is full for example, events are counted, and
-// told when it is not: nobody has to be kept from signing in by that. An error is a mistake of the caller, as that of Log.Note.
+// Note takes an event and returns at once. While the log is behind, because the disk is full for example, events are
+// counted, and told when it is not: nobody has to be kept from signing in by that. An error is a mistake of the caller,
+// as that of Log.Note.
 func (r *Runs) Note(ctx context.Context, e Event) error {
 	now := time.Now()
 	family := string(e.Kind) + " " + string(e.Outcome)
@@ -60,7 +62,8 @@ func (r *Runs) Note(ctx context.Context, e Event) error {
 		most = maxDone
 	}
 	if !known && r.of[family] >= most {
-		e = Event{Kind: e.Kind, Outcome: e.Outcome, Actor: Actor{Kind: Anonymous}, Details: map[Detail]string{DetailOperation: manyOthers}}
+		e = Event{Kind: e.Kind, Outcome: e.Outcome, Actor: Actor{Kind: Anonymous},
+			Details: map[Detail]string{DetailOperation: manyOthers}}
 		key = family
 		at, known = r.open[key]
 	}
@@ -107,8 +110,8 @@ func (r *Runs) Run(ctx context.Context) error {
 	}
 }
 
-// tell writes the numbers of the runs that are due at a time, and forgets those in which nothing came any more; all of them at
-// the zero time.
+// tell writes the numbers of the runs that are due at a time, and forgets those in which nothing came any more; all of
+// them at the zero time.
 func (r *Runs) tell(ctx context.Context, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

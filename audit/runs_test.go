@@ -11,8 +11,8 @@ import (
 	"github.com/visage-face/visage/audit"
 )
 
-// TestRunsAreCounted: the first of many alike is told at once, and the others by their number, however many come and from
-// however many places.
+// TestRunsAreCounted: the first of many alike is told at once, and the others by their number, however many come and
+// from however many places.
 func TestRunsAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newStore(t)
@@ -29,8 +29,10 @@ func TestRunsAreCounted(t *testing.T) {
 		go func() { counted <- runs.Run(counting) }()
 		refuse := func(from string) {
 			t.Helper()
-			err := runs.Note(ctx, audit.Event{Kind: audit.AccessRefuse, Outcome: audit.Refused, Code: "No", Actor: audit.Actor{Kind: audit.Anonymous},
-				RequestID: time.Now().String(), Details: map[audit.Detail]string{audit.DetailAddress: from}})
+			err := runs.Note(
+				ctx, audit.Event{Kind: audit.AccessRefuse, Outcome: audit.Refused, Code: "No",
+					Actor:     audit.Actor{Kind: audit.Anonymous},
+					RequestID: time.Now().String(), Details: map[audit.Detail]string{audit.DetailAddress: from}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -81,7 +83,8 @@ func TestRunsAreCounted(t *testing.T) {
 			t.Errorf("one place is told of as %q", a)
 		}
 		if total != 7200+1+1000 || places > 40 || others < 900 {
-			t.Errorf("%d events were told of; of a thousand places %d by themselves and %d as others", total, places, others)
+			t.Errorf("%d events were told of; of a thousand places %d by themselves and %d as others", total, places,
+				others)
 		}
 	})
 }
@@ -106,7 +109,12 @@ func TestRunsOutliveAFullDisk(t *testing.T) {
 			}
 			time.Sleep(3 * time.Second)
 		}
-		mustDo(t, runs.Note(ctx, audit.Event{Kind: audit.IdentityToken, Outcome: audit.Done, Actor: audit.Actor{Kind: audit.Identity, ID: "late"}}))
+		mustDo(
+			t, runs.Note(
+				ctx, audit.Event{Kind: audit.IdentityToken, Outcome: audit.Done,
+					Actor: audit.Actor{Kind: audit.Identity, ID: "late"}},
+			),
+		)
 		r.entries.breakWith(nil, nil)
 		time.Sleep(time.Hour)
 		stopRuns()

@@ -12,8 +12,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// tape is an append-only stream that a test can cut, splice and break. It stands for whoever has the instance root and so gets past
-// the sealing of the store.
+// tape is an append-only stream that a test can cut, splice and break. It stands for whoever has the instance root and
+// so gets past the sealing of the store.
 type tape struct {
 	mu     sync.Mutex
 	data   [][]byte
@@ -85,10 +85,12 @@ func (r *rig) open(t testing.TB) (*audit.Log, error) {
 
 // history reads tapes that are not the rig's own.
 func (r *rig) history(entries, checkpoints [][]byte) *audit.History {
-	return audit.ReadOn(audit.Config{Store: r.store}, audit.Streams{Entries: &tape{data: entries}, Checkpoints: &tape{data: checkpoints}})
+	return audit.ReadOn(audit.Config{Store: r.store},
+		audit.Streams{Entries: &tape{data: entries}, Checkpoints: &tape{data: checkpoints}})
 }
 
-// TestEveryTamperingIsFoundAtItsPlace makes a log of 40 entries with a checkpoint every 10 and does to it what somebody might.
+// TestEveryTamperingIsFoundAtItsPlace makes a log of 40 entries with a checkpoint every 10 and does to it what somebody
+// might.
 func TestEveryTamperingIsFoundAtItsPlace(t *testing.T) {
 	r := newRig(t)
 	signed := map[uint64]audit.Checkpoint{}
@@ -167,7 +169,8 @@ func TestEveryTamperingIsFoundAtItsPlace(t *testing.T) {
 		}
 	}
 
-	// Somebody who can write everything, the record in the operator's space included, is found by a checkpoint kept elsewhere.
+	// Somebody who can write everything, the record in the operator's space included, is found by a checkpoint kept
+	// elsewhere.
 	setFloor(0)
 	for _, x := range []struct {
 		name                 string
@@ -184,7 +187,8 @@ func TestEveryTamperingIsFoundAtItsPlace(t *testing.T) {
 		_, err := h.Verify(t.Context(), kept)
 		checkBroken(t, x.name, err, x.sequence, 0)
 	}
-	if _, err := r.log.Verify(t.Context(), must[audit.Report](t)(strange.log.Verify(t.Context())).Last.Note); err == nil {
+	if _, err := r.log.Verify(t.Context(), must[audit.Report](t)(strange.log.Verify(t.Context())).
+		Last.Note); err == nil {
 		t.Error("a kept checkpoint of another instance was taken")
 	}
 }

@@ -14,7 +14,8 @@ import (
 
 // BrokenError is a log that does not fit together, and the first place where it does not.
 type BrokenError struct {
-	Sequence   uint64 // the first entry that is missing, does not open, or that nothing vouches for any more; 0 for none
+	// the first entry that is missing, does not open, or that nothing vouches for any more; 0 for none
+	Sequence   uint64
 	Checkpoint uint64 // the number of the checkpoint that shows it, from 1; 0 for none
 	Err        error  // how it is broken; never quotes an entry
 }
@@ -67,13 +68,14 @@ type Report struct {
 	Checkpoints uint64
 	Unsigned    uint64     // entries behind the last checkpoint, which only the chain holds
 	Last        Checkpoint // zero when there is none
-	Verifier    string     // the public key that checkpoints are verified with, as golang.org/x/mod/sumdb/note spells it
+	// the public key that checkpoints are verified with, as golang.org/x/mod/sumdb/note spells it
+	Verifier string
 }
 
-// Verify reads the whole log: every entry in its place, linked to the one before it, every checkpoint signed, and of the tree that
-// the entries make. kept are checkpoints that were kept elsewhere, as Report.Last.Note has them: the log must hold what they were
-// signed over, which shows that it was not put back to an earlier state and continued differently. The error is a *BrokenError
-// with the first place that is broken, or says why the log cannot be read.
+// Verify reads the whole log: every entry in its place, linked to the one before it, every checkpoint signed, and of
+// the tree that the entries make. kept are checkpoints that were kept elsewhere, as Report.Last.Note has them: the log
+// must hold what they were signed over, which shows that it was not put back to an earlier state and continued
+// differently. The error is a *BrokenError with the first place that is broken, or says why the log cannot be read.
 func (h *History) Verify(ctx context.Context, kept ...[]byte) (Report, error) {
 	rec, err := readRecord(ctx, h.store, false)
 	if errors.Is(err, sealed.ErrNotFound) {
@@ -86,7 +88,8 @@ func (h *History) Verify(ctx context.Context, kept ...[]byte) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	w := walk{history: h, verifier: signer, tail: tail{last: genesis(h.store.Instance())}, whole: true, report: Report{Verifier: text}}
+	w := walk{history: h, verifier: signer, tail: tail{last: genesis(h.store.Instance())}, whole: true,
+		report: Report{Verifier: text}}
 	if rec.Size > 0 {
 		w.fixed = append(w.fixed, Checkpoint{Size: rec.Size, Root: hash(rec.Root)})
 	}

@@ -12,8 +12,8 @@ import (
 // errForeign is a log that somebody else has appended to. It does not go away by trying again.
 var errForeign = errors.New("the log holds entries that were not written here")
 
-// flush writes the queue, in transactions of at most maxBatch entries. The caller holds writing. With an error everyone who waits is
-// told and off the queue; what was noted stays on it.
+// flush writes the queue, in transactions of at most maxBatch entries. The caller holds writing. With an error everyone
+// who waits is told and off the queue; what was noted stays on it.
 func (l *Log) flush(ctx context.Context) error {
 	for {
 		err := l.clearDoubt(ctx)
@@ -95,8 +95,8 @@ func (l *Log) write(ctx context.Context, batch []*queued) error {
 	return nil
 }
 
-// clearDoubt finds out whether the transaction that failed is on disk nevertheless: a disk may fail after it has written. Then what
-// was noted in it is done with, rather than written twice.
+// clearDoubt finds out whether the transaction that failed is on disk nevertheless: a disk may fail after it has
+// written. Then what was noted in it is done with, rather than written twice.
 func (l *Log) clearDoubt(ctx context.Context) error {
 	if l.doubt == nil {
 		return nil
@@ -118,7 +118,8 @@ func (l *Log) clearDoubt(ctx context.Context) error {
 	return nil
 }
 
-// adopt takes the transaction in doubt for written, when its last entry, and so the chain before it, is the one on disk.
+// adopt takes the transaction in doubt for written, when its last entry, and so the chain before it, is the one on
+// disk.
 func (l *Log) adopt(ctx context.Context) error {
 	for e, err := range l.entries.From(ctx, l.doubt.after.size) {
 		if err != nil {
@@ -150,8 +151,8 @@ func (l *Log) sign(ctx context.Context) (err error) {
 	if err := l.checkpoints.Append(ctx, func(uint64) ([][]byte, error) { return [][]byte{data}, nil }); err != nil {
 		return err
 	}
-	// After the checkpoint, so that it never speaks of one that is not there. It is in another place than the log: whoever puts an
-	// older log back has to know of it too.
+	// After the checkpoint, so that it never speaks of one that is not there. It is in another place than the log:
+	// whoever puts an older log back has to know of it too.
 	err = l.store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
 		rec, err := records.In().Get(tx, recordID)
 		if err != nil {

@@ -31,7 +31,8 @@ const (
 
 // Event is one change, done or refused. It holds no name that somebody gave, and nothing that proves anybody.
 type Event struct {
-	Change     string           // a UUID: events of one change share it, and one that is told again after a crash has the same
+	// a UUID: events of one change share it, and one that is told again after a crash has the same
+	Change     string
 	Order      int              // of the events of a change
 	Time       int64            // nanoseconds since 1970, UTC
 	By         visage.Principal // who asked; zero: the instance by itself
@@ -43,18 +44,18 @@ type Event struct {
 	Role       string // Role.ID
 	Scope      string // where the role is given
 	Instance   string // Place.Instance of the scope
-	// Before and After are what was true: a role's name, subjects as "ISSUER SUBJECT" with commas between, or how many secrets
-	// there were. Empty: nothing.
+	// Before and After are what was true: a role's name, subjects as "ISSUER SUBJECT" with commas between, or how many
+	// secrets there were. Empty: nothing.
 	Before, After string
 }
 
 // Auditor keeps what changed, and who got tokens.
 type Auditor interface {
-	// Record returns when the event is on disk. outcome nil says that it was done, and is durable; else nothing of it was.
-	// An event that could not be kept is told again, after the next change or at the next start.
+	// Record returns when the event is on disk. outcome nil says that it was done, and is durable; else nothing of it
+	// was. An event that could not be kept is told again, after the next change or at the next start.
 	Record(ctx context.Context, e Event, outcome error) error
-	// Granted is told of each token that somebody outside was given or refused, and returns at once. When it fails, no token is
-	// given.
+	// Granted is told of each token that somebody outside was given or refused, and returns at once. When it fails, no
+	// token is given.
 	Granted(ctx context.Context, a Attempt, outcome error) error
 }
 
@@ -72,17 +73,18 @@ type nobody struct{}
 func (nobody) Record(context.Context, Event, error) error    { return nil }
 func (nobody) Granted(context.Context, Attempt, error) error { return nil }
 
-// outbox holds the events of changes that are done until they were told: they are written with the change, so that none is
-// ever done untold.
+// outbox holds the events of changes that are done until they were told: they are written with the change, so that none
+// is ever done untold.
 var outbox = sealed.NewTable[Event]("identity/outbox", 1)
 
 func (e Event) key() string { return fmt.Sprintf("%s/%d", e.Change, e.Order) }
 
-// power is the one door through which anything changes that says who there is and who may do what. do makes the change and
-// tells of each of its parts; about is what a refusal is told as. Nothing is told of what changed nothing.
+// power is the one door through which anything changes that says who there is and who may do what. do makes the change
+// and tells of each of its parts; about is what a refusal is told as. Nothing is told of what changed nothing.
 func (d *Directory) power(ctx context.Context, about Event, do func(tx sealed.Tx, tell func(Event)) error) error {
 	caller := visage.CallerFrom(ctx)
-	about.Change, about.Time, about.By, about.RequestID = newUUID(), time.Now().UnixNano(), caller.Principal, caller.RequestID
+	about.Change, about.Time, about.By, about.RequestID = newUUID(), time.Now().UnixNano(), caller.Principal,
+		caller.RequestID
 	d.changes.Lock()
 	defer d.changes.Unlock()
 	err := d.space.Update(ctx, func(tx sealed.Tx) error {
@@ -113,7 +115,8 @@ func (d *Directory) power(ctx context.Context, about Event, do func(tx sealed.Tx
 	return d.deliver(ctx)
 }
 
-// deliver tells of the changes in the outbox, oldest first, and takes them out of it. The caller holds changes, or is alone.
+// deliver tells of the changes in the outbox, oldest first, and takes them out of it. The caller holds changes, or is
+// alone.
 func (d *Directory) deliver(ctx context.Context) error {
 	var all []Event
 	err := d.space.View(ctx, func(r sealed.Reader) error {
@@ -155,7 +158,8 @@ func (d *Directory) keepOwner(tx sealed.Tx) error {
 	}
 	if now := time.Now(); d.owned(d.state.Load(), now) && !d.owned(after, now) {
 		return visage.Refuse(visage.Conflict, "LastOwner",
-			"This would leave the subscription without an Owner who can sign in: give that role on the subscription to another application first, one that has a secret.")
+			"This would leave the subscription without an Owner who can sign in: give that role on the subscription "+
+				"to another application first, one that has a secret.")
 	}
 	return nil
 }
@@ -167,7 +171,8 @@ func (d *Directory) owned(s *state, now time.Time) bool {
 	}
 	for _, a := range s.byID {
 		rec := s.principals[a.Principal]
-		if a.Role != Owner || strings.Count(a.Scope, "/") != 2 || rec.Kind != Application || rec.Tenant != d.cfg.Tenant {
+		if a.Role != Owner || strings.Count(a.Scope, "/") != 2 || rec.Kind != Application ||
+			rec.Tenant != d.cfg.Tenant {
 			continue
 		}
 		live := func(x secretRecord) bool { return now.UnixNano() < x.Expires }

@@ -31,9 +31,9 @@ type Config struct {
 	// Audience reports whether there is somebody to make tokens for under that name, which has no slash at its end and,
 	// when it is an origin, is written as visage.Origin.String does. Required.
 	Audience func(audience string) bool
-	// Place returns the thing that a scope of roles names now, in the form that Assign stores. Refusals: NotFound for what is
-	// not there; Invalid for what cannot be a scope. It is called concurrently, for every question about rights: never within a
-	// transaction. Required.
+	// Place returns the thing that a scope of roles names now, in the form that Assign stores. Refusals: NotFound for
+	// what is not there; Invalid for what cannot be a scope. It is called concurrently, for every question about
+	// rights: never within a transaction. Required.
 	Place func(ctx context.Context, scope string) (Place, error)
 	// Audit keeps what changed, and who got tokens. Default: it is kept nowhere.
 	Audit Auditor
@@ -59,7 +59,10 @@ type Directory struct {
 // Open reads the directory, and makes the tenant and the first signing key when they are not there.
 func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	if cfg.Store == nil || cfg.Issuer == nil || cfg.Audience == nil || cfg.Place == nil || !isUUID(cfg.Tenant) {
-		return nil, errors.New("open identities: store, issuer, audience, place and a tenant that is a lower-case UUID are required")
+		return nil,
+			errors.New(
+				"open identities: store, issuer, audience, place and a tenant that is a lower-case UUID are required",
+			)
 	}
 	if cfg.Audit == nil {
 		cfg.Audit = nobody{}

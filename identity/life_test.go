@@ -179,7 +179,8 @@ func TestManagedIdentityLivesWithItsResource(t *testing.T) {
 	if err != nil || p.Name != "Faces" || p.Kind != identity.SystemAssigned {
 		t.Fatalf("%+v, %v", p, err)
 	}
-	if again, err := d.EnsureManaged(t.Context(), tenant, strings.ToLower(resource), identity.SystemAssigned); err != nil || again.ID != p.ID {
+	if again, err := d.EnsureManaged(t.Context(), tenant, strings.ToLower(resource),
+		identity.SystemAssigned); err != nil || again.ID != p.ID {
 		t.Errorf("asked again: %+v, %v", again, err)
 	}
 	token, _, err := d.Token(t.Context(), p.ID, management)
@@ -254,11 +255,13 @@ func TestRoles(t *testing.T) {
 		"get policies": {"Microsoft.KeyVault/vaults/certificates/read", vault, true},
 	}
 	other, _ := application(t, d)
-	if _, err := d.Assign(t.Context(), "", other.ID, identity.Owner, scope); err != nil { // the last owner could not be removed
+	// the last owner could not be removed
+	if _, err := d.Assign(t.Context(), "", other.ID, identity.Owner, scope); err != nil {
 		t.Fatal(err)
 	}
 	for role, want := range map[string][]string{
-		identity.Owner:                  {"read account", "make account", "list keys", "new key", "give roles", "make vault"},
+		identity.Owner: {"read account", "make account", "list keys", "new key", "give roles",
+			"make vault"},
 		identity.Contributor:            {"read account", "make account", "list keys", "new key", "make vault"},
 		identity.Reader:                 {"read account"},
 		identity.CognitiveContributor:   {"read account", "make account", "list keys", "new key"},

@@ -17,36 +17,38 @@ type Place struct {
 	Deleted  bool // it can be had back: roles on it stay, and none is given on it
 }
 
-// stands reports whether the thing that an assignment was made on is still the one that its scope names. Where that cannot
-// be found out, it does not.
+// stands reports whether the thing that an assignment was made on is still the one that its scope names. Where that
+// cannot be found out, it does not.
 func (d *Directory) stands(a Assignment) bool {
 	now, err := d.cfg.Place(context.Background(), a.Scope)
 	return err == nil && now.Instance == a.Instance
 }
 
-// Forget takes back the roles on a thing that is gone, and on what was below it. A thing of the same name that came after it
-// keeps its own.
+// Forget takes back the roles on a thing that is gone, and on what was below it. A thing of the same name that came
+// after it keeps its own.
 func (d *Directory) Forget(ctx context.Context, scope, instance string) error {
 	scope = place(scope)
-	err := d.power(ctx, Event{Operation: RoleEnded, Scope: scope, Instance: instance}, func(tx sealed.Tx, tell func(Event)) error {
-		for _, a := range d.state.Load().byID {
-			if within(a.Scope, scope) && a.Instance == instance {
-				if err := endRole(tx, tell, a); err != nil {
-					return err
+	err := d.power(ctx, Event{Operation: RoleEnded, Scope: scope, Instance: instance},
+		func(tx sealed.Tx, tell func(Event)) error {
+			for _, a := range d.state.Load().byID {
+				if within(a.Scope, scope) && a.Instance == instance {
+					if err := endRole(tx, tell, a); err != nil {
+						return err
+					}
 				}
 			}
-		}
-		return nil
-	})
+			return nil
+		})
 	if err != nil {
 		return fmt.Errorf("forget roles on what is gone: %w", err)
 	}
 	return nil
 }
 
-// Settle takes back roles on things that are gone, which Forget did not come to, and binds those that an earlier version of the
-// program stored without Assignment.Instance: to the thing of today when it is older than the assignment, for then it is the
-// one that was meant. It is to be called when Config.Place knows all things, before anybody is let in.
+// Settle takes back roles on things that are gone, which Forget did not come to, and binds those that an earlier
+// version of the program stored without Assignment.Instance: to the thing of today when it is older than the
+// assignment, for then it is the one that was meant. It is to be called when Config.Place knows all things, before
+// anybody is let in.
 func (d *Directory) Settle(ctx context.Context) error {
 	type verdict struct {
 		a    Assignment
@@ -103,7 +105,8 @@ func (a Assignment) event(op Operation) Event {
 		name = role.Name
 	}
 	e := Event{
-		Operation: op, Subject: a.Principal, Assignment: a.ID, Role: a.Role, Scope: a.Scope, Instance: a.Instance, Before: name,
+		Operation: op, Subject: a.Principal, Assignment: a.ID, Role: a.Role, Scope: a.Scope, Instance: a.Instance,
+		Before: name,
 	}
 	if op == RoleGiven {
 		e.Before, e.After = "", name

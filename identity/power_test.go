@@ -138,14 +138,16 @@ func TestRolesAreOnTheThingAndNotOnItsName(t *testing.T) {
 	}
 }
 
-// TestSettle: at the start, roles on what is gone end, and those of before there were instances are bound to what was meant.
+// TestSettle: at the start, roles on what is gone end, and those of before there were instances are bound to what was
+// meant.
 func TestSettle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, src := t.TempDir(), sourcetest.NewFake("root")
 		w := newWorld()
 		begin := time.Now()
 		old := func(scope string, created time.Time) identity.Assignment {
-			return identity.Assignment{Principal: stranger, Role: identity.VaultReader, Scope: strings.ToLower(scope), Created: created.UnixNano()}
+			return identity.Assignment{Principal: stranger, Role: identity.VaultReader, Scope: strings.ToLower(scope),
+				Created: created.UnixNano()}
 		}
 		place := func(n string) string { return strings.Replace(vaultScope, "safe", n, 1) }
 		w.put(place("older"), identity.Place{Instance: "older", Created: begin})
@@ -161,8 +163,10 @@ func TestSettle(t *testing.T) {
 		table := sealed.NewTable[identity.Assignment]("identity/assignment", 1)
 		err := store.Space(sealed.Operator).Update(t.Context(), func(tx sealed.Tx) error {
 			for id, a := range map[string]identity.Assignment{
-				"1": old(place("older"), begin.Add(time.Hour)), "2": old(place("newer"), begin.Add(time.Hour)), "3": old(place("none"), begin),
-				"4": old(scope, begin), "5": old(place("turned"), begin.Add(time.Hour)), "6": old(place("same"), begin.Add(time.Hour)),
+				"1": old(place("older"), begin.Add(time.Hour)), "2": old(place("newer"), begin.Add(time.Hour)),
+				"3": old(place("none"), begin),
+				"4": old(scope, begin), "5": old(place("turned"), begin.Add(time.Hour)),
+				"6": old(place("same"), begin.Add(time.Hour)),
 			} {
 				a.ID = id
 				a.Instance = map[string]string{"5": "before", "6": "same"}[id]
@@ -242,7 +246,8 @@ func TestEveryChangeIsToldOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e := w.events[0]; e.Subject != p.ID || e.Role != identity.Reader || e.Scope != scope || e.Before != "" || e.After != "Reader" {
+	if e := w.events[0]; e.Subject != p.ID || e.Role != identity.Reader || e.Scope != scope || e.Before != "" ||
+		e.After != "Reader" {
 		t.Errorf("a role is told of as %+v", e)
 	}
 	want("role", "give role")
@@ -292,11 +297,13 @@ func TestEveryChangeIsToldOnce(t *testing.T) {
 	want("an identity with roles", "end role", "end role", "end principal")
 }
 
-// TestTheLastOwnerStays: whoever owns the subscription and can sign in is not removed, in no way, while nobody else does.
+// TestTheLastOwnerStays: whoever owns the subscription and can sign in is not removed, in no way, while nobody else
+// does.
 func TestTheLastOwnerStays(t *testing.T) {
 	w := newWorld()
 	cfg := w.config(nil)
-	cfg.Trusted = []identity.Issuer{{URL: "https://issuer", Audience: "a", Keys: func(context.Context) ([]byte, error) { return nil, nil }}}
+	cfg.Trusted = []identity.Issuer{{URL: "https://issuer", Audience: "a",
+		Keys: func(context.Context) ([]byte, error) { return nil, nil }}}
 	d := open(t, cfg)
 	p, err := d.CreateApplication(t.Context(), identity.Creation{Tenant: tenant, Name: "first"})
 	if err != nil {

@@ -18,7 +18,8 @@ type Kind string
 
 // The kinds of identities.
 const (
-	Application    Kind = "Application"    // somebody's program; it proves itself by a secret, or a token of a trusted issuer
+	// somebody's program; it proves itself by a secret, or a token of a trusted issuer
+	Application    Kind = "Application"
 	SystemAssigned Kind = "SystemAssigned" // one resource of ours, with which it lives and dies; it needs no secret
 	UserAssigned   Kind = "UserAssigned"   // a resource of its own that others act as; it needs no secret
 )
@@ -140,7 +141,8 @@ func (d *Directory) create(ctx context.Context, rec principalRecord) (Principal,
 		}
 		_, sameID := s.principals[rec.ID]
 		if _, sameClient := s.clients[rec.ClientID]; sameID || sameClient {
-			return visage.Refuse(visage.Conflict, "PrincipalAlreadyExists", "There is an application %s already.", rec.ClientID)
+			return visage.Refuse(visage.Conflict, "PrincipalAlreadyExists", "There is an application %s already.",
+				rec.ClientID)
 		}
 		if _, taken := s.managed[lower(rec.Resource)]; taken {
 			return errManaged
@@ -187,8 +189,8 @@ func (d *Directory) Principals() []Principal {
 	return all
 }
 
-// Delete removes an identity with its roles. Its tokens prove nothing from then on. Refusals: PrincipalNotFound; LastOwner
-// where nobody else who can sign in owns the subscription.
+// Delete removes an identity with its roles. Its tokens prove nothing from then on. Refusals: PrincipalNotFound;
+// LastOwner where nobody else who can sign in owns the subscription.
 func (d *Directory) Delete(ctx context.Context, id string) error {
 	return d.DeleteIf(ctx, id, func(Principal) error { return nil })
 }
@@ -246,20 +248,22 @@ func (d *Directory) update(ctx context.Context, about Event, fn func(*principalR
 // before. Refusals: PrincipalNotFound; InvalidPrincipal for an issuer that is not trusted, and an identity that is no
 // application.
 func (d *Directory) SetSubjects(ctx context.Context, id string, subjects []Subject) error {
-	err := d.update(ctx, Event{Operation: SubjectsChanged, Subject: id, After: written(subjects)}, func(rec *principalRecord, e *Event) error {
-		for _, s := range subjects {
-			if d.trustedBy(s.Issuer) == nil || s.Name == "" {
-				return visage.Refuse(visage.Invalid, "InvalidPrincipal",
-					"The issuer %q is not one that this instance is configured to trust, or the subject is empty.", short(s.Issuer))
+	err := d.update(ctx, Event{Operation: SubjectsChanged, Subject: id, After: written(subjects)},
+		func(rec *principalRecord, e *Event) error {
+			for _, s := range subjects {
+				if d.trustedBy(s.Issuer) == nil || s.Name == "" {
+					return visage.Refuse(visage.Invalid, "InvalidPrincipal",
+						"The issuer %q is not one that this instance is configured to trust, or the subject is empty.",
+						short(s.Issuer))
+				}
 			}
-		}
-		if rec.Kind != Application {
-			return visage.Refuse(visage.Invalid, "InvalidPrincipal", "The identity %s is no application.", rec.ID)
-		}
-		e.Before = written(rec.Subjects)
-		rec.Subjects = slices.Clone(subjects)
-		return nil
-	})
+			if rec.Kind != Application {
+				return visage.Refuse(visage.Invalid, "InvalidPrincipal", "The identity %s is no application.", rec.ID)
+			}
+			e.Before = written(rec.Subjects)
+			rec.Subjects = slices.Clone(subjects)
+			return nil
+		})
 	if err != nil {
 		return fmt.Errorf("set subjects: %w", err)
 	}

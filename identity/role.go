@@ -71,7 +71,8 @@ func Roles() []Role {
 			DataActions: keys("read", "wrap/action", "unwrap/action"),
 		}, {
 			ID: VaultCryptoUser, Name: "Key Vault Crypto User",
-			DataActions: keys("read", "update/action", "backup/action", "encrypt/action", "decrypt/action", "wrap/action",
+			DataActions: keys("read", "update/action", "backup/action", "encrypt/action", "decrypt/action",
+				"wrap/action",
 				"unwrap/action", "sign/action", "verify/action"),
 		}, {
 			ID: VaultReader, Name: "Key Vault Reader",
@@ -101,7 +102,8 @@ func matches(pattern, action string) bool {
 	if !wild {
 		return action == before
 	}
-	return len(action) >= len(before)+len(after) && strings.HasPrefix(action, before) && strings.HasSuffix(action, after)
+	return len(action) >= len(before)+len(after) && strings.HasPrefix(action, before) &&
+		strings.HasSuffix(action, after)
 }
 
 // Assignment gives a role to an identity, on a scope and all below it.
@@ -111,8 +113,8 @@ type Assignment struct {
 	Role      string // Role.ID
 	Scope     string // a management path: a subscription, a resource group or a resource, as Assign stores it
 	Spelling  string // Scope as it was given; empty where an earlier version of the program made the assignment
-	// Instance is what the thing that Scope named then is told from others by (Place.Instance): the role is on that thing, and on
-	// none that has its name later.
+	// Instance is what the thing that Scope named then is told from others by (Place.Instance): the role is on that
+	// thing, and on none that has its name later.
 	Instance string
 	Created  int64 // nanoseconds since 1970, UTC
 }
@@ -121,16 +123,17 @@ var assignments = sealed.NewTable[Assignment]("identity/assignment", 1)
 
 // Assign gives a role to an identity on a scope. id is a UUID of the caller's choice, or empty for a random one. What
 // is assigned already is left as it is. It works at once, and until the thing that the scope names ends. Refusals:
-// PrincipalNotFound, RoleDefinitionDoesNotExist, InvalidScope, those of Config.Place, ResourceNotFound for what is deleted;
-// RoleAssignmentExists when the identity has the role there under another id; RoleAssignmentUpdateNotPermitted when the id is
-// that of another assignment.
+// PrincipalNotFound, RoleDefinitionDoesNotExist, InvalidScope, those of Config.Place, ResourceNotFound for what is
+// deleted; RoleAssignmentExists when the identity has the role there under another id; RoleAssignmentUpdateNotPermitted
+// when the id is that of another assignment.
 func (d *Directory) Assign(ctx context.Context, id, principal, role, scope string) (Assignment, error) {
 	if id == "" {
 		id = newUUID()
 	}
 	a := Assignment{
-		ID: lower(id), Principal: lower(principal), Role: lower(role), Scope: place(scope), Spelling: strings.TrimRight(scope, "/"),
-		Created: time.Now().UnixNano(),
+		ID: lower(id), Principal: lower(principal), Role: lower(role), Scope: place(scope),
+		Spelling: strings.TrimRight(scope, "/"),
+		Created:  time.Now().UnixNano(),
 	}
 	refused := d.checkAssignment(ctx, &a)
 	dead := false // whether the id is that of an assignment on what is gone
@@ -181,7 +184,8 @@ func (d *Directory) checkAssignment(ctx context.Context, a *Assignment) error {
 		return visage.Refuse(visage.Invalid, "InvalidRoleAssignmentId", "The id %q is not a UUID.", short(a.ID))
 	}
 	if !strings.HasPrefix(a.Scope, "/subscriptions/") {
-		return visage.Refuse(visage.Invalid, "InvalidScope", "The scope %q is not a subscription, or something in one.", short(a.Spelling))
+		return visage.Refuse(visage.Invalid, "InvalidScope", "The scope %q is not a subscription, or something in one.",
+			short(a.Spelling))
 	}
 	if _, found := lookupRole(a.Role); !found {
 		return visage.Refuse(visage.Invalid, "RoleDefinitionDoesNotExist", "There is no role %q.", short(a.Role))
@@ -204,8 +208,8 @@ func (d *Directory) Has(principal, role, scope string) bool {
 	})
 }
 
-// Unassign takes an assignment back. It works at once. Refusals: RoleAssignmentNotFound; LastOwner where nobody else who can
-// sign in owns the subscription.
+// Unassign takes an assignment back. It works at once. Refusals: RoleAssignmentNotFound; LastOwner where nobody else
+// who can sign in owns the subscription.
 func (d *Directory) Unassign(ctx context.Context, id string) error {
 	id = lower(id)
 	about := d.state.Load().byID[id].event(RoleTaken)

@@ -35,7 +35,9 @@ const (
 // AddSecret makes a secret for an application, beside those it has, and returns its value, which is not kept: this is
 // the only time it is told. life is at most two years; 0 stands for a secret that ends with the application. Refusals:
 // PrincipalNotFound; InvalidPrincipal for an identity that has no secrets, or as many as it can have.
-func (d *Directory) AddSecret(ctx context.Context, id string, life time.Duration) (secret Secret, value string, err error) {
+func (d *Directory) AddSecret(
+	ctx context.Context, id string, life time.Duration,
+) (secret Secret, value string, err error) {
 	tooLong := life < 0 || life > maxSecretLife
 	if life == 0 {
 		life = unending
@@ -48,7 +50,8 @@ func (d *Directory) AddSecret(ctx context.Context, id string, life time.Duration
 	rec := secretRecord{
 		ID: newUUID(), Salt: salt, Hash: hash(salt, value), Created: now.UnixNano(), Expires: now.Add(life).UnixNano(),
 	}
-	about := Event{Operation: SecretMade, Subject: id, Secret: rec.ID, After: time.Unix(0, rec.Expires).UTC().Format(time.RFC3339)}
+	about := Event{Operation: SecretMade, Subject: id, Secret: rec.ID,
+		After: time.Unix(0, rec.Expires).UTC().Format(time.RFC3339)}
 	err = d.update(ctx, about, func(p *principalRecord, e *Event) error {
 		if tooLong {
 			return visage.Refuse(visage.Invalid, "InvalidPrincipal", "A secret lives for at most %v.", maxSecretLife)
@@ -66,8 +69,8 @@ func (d *Directory) AddSecret(ctx context.Context, id string, life time.Duration
 	return Secret{rec.ID, time.Unix(0, rec.Created).UTC(), time.Unix(0, rec.Expires).UTC()}, value, nil
 }
 
-// RemoveSecret ends a secret. Tokens that were got with it live out their hour. Refusals: PrincipalNotFound; LastOwner where
-// nobody else who can sign in owns the subscription.
+// RemoveSecret ends a secret. Tokens that were got with it live out their hour. Refusals: PrincipalNotFound; LastOwner
+// where nobody else who can sign in owns the subscription.
 func (d *Directory) RemoveSecret(ctx context.Context, id, secret string) error {
 	about := Event{Operation: SecretEnded, Subject: id, Secret: secret}
 	err := d.update(ctx, about, func(p *principalRecord, e *Event) error {

@@ -96,7 +96,9 @@ func (d *Directory) Grant(ctx context.Context, g Grant) (token string, expires t
 
 // Token returns a token for an identity, named by its object id, and when it ends: for what acts for a resource within
 // this instance, and needs no secret for it. Refusal: PrincipalNotFound.
-func (d *Directory) Token(ctx context.Context, principal, audience string) (token string, expires time.Time, err error) {
+func (d *Directory) Token(
+	ctx context.Context, principal, audience string,
+) (token string, expires time.Time, err error) {
 	rec, found := d.state.Load().principals[lower(principal)]
 	if !found {
 		return "", time.Time{}, refuseUnknown("identity", principal)
@@ -105,11 +107,14 @@ func (d *Directory) Token(ctx context.Context, principal, audience string) (toke
 	if visage.CallerFrom(ctx).RequestID == "" { // within this instance: what it is used for is told of where it is used
 		return token, expires, err
 	}
-	return d.granted(ctx, Attempt{Subject: rec.ID, ClientID: rec.ClientID, Audience: audience, Proof: "none"}, token, expires, err)
+	return d.granted(ctx, Attempt{Subject: rec.ID, ClientID: rec.ClientID, Audience: audience, Proof: "none"}, token,
+		expires, err)
 }
 
 // granted tells of a token that was asked for from outside. One that cannot be told of is not given.
-func (d *Directory) granted(ctx context.Context, a Attempt, token string, expires time.Time, err error) (string, time.Time, error) {
+func (d *Directory) granted(
+	ctx context.Context, a Attempt, token string, expires time.Time, err error,
+) (string, time.Time, error) {
 	if auditErr := d.audit.Granted(context.WithoutCancel(ctx), a, err); auditErr != nil && err == nil {
 		return "", time.Time{}, fmt.Errorf("audit a token: %w", auditErr)
 	}
@@ -120,7 +125,8 @@ func (d *Directory) issue(ctx context.Context, rec principalRecord, audience, pr
 	name := oneAudience(audience)
 	if !d.cfg.Audience(name) {
 		return "", time.Time{}, refuseGrant(visage.Invalid, "invalid_resource", "500011",
-			"The resource %q is not one of this instance: ask for a token of its management address, of its vaults or of https://cognitiveservices.azure.com.", short(audience))
+			"The resource %q is not one of this instance: ask for a token of its management address, of its vaults "+
+				"or of https://cognitiveservices.azure.com.", short(audience))
 	}
 	now := time.Now()
 	key, found := d.signer(now)
@@ -148,8 +154,8 @@ func (d *Directory) issue(ctx context.Context, rec principalRecord, audience, pr
 
 // Verify returns whom a token proves: one of ours, for one of the audiences, a slash at whose end means nothing. Every
 // other token is a refusal of kind Unauthenticated whose code says what is wrong: ExpiredAuthenticationToken,
-// InvalidAuthenticationTokenAudience, InvalidAuthenticationTokenTenant, else InvalidAuthenticationToken. An identity that
-// was deleted is proved by no token, however long it would have lived.
+// InvalidAuthenticationTokenAudience, InvalidAuthenticationTokenTenant, else InvalidAuthenticationToken. An identity
+// that was deleted is proved by no token, however long it would have lived.
 func (d *Directory) Verify(_ context.Context, bearer string, allowed ...string) (visage.Principal, error) {
 	who, err := d.verify(bearer, allowed)
 	if err == nil {

@@ -60,7 +60,8 @@ func (d *Directory) trustedBy(url string) *trusted {
 // vouched refuses an assertion that no trusted issuer has made for a subject of the application.
 func (d *Directory) vouched(ctx context.Context, rec principalRecord, assertion string) error {
 	refuse := func(number, why string) error {
-		return refuseGrant(visage.Unauthenticated, "invalid_client", number, "The client assertion is not valid: %s.", why)
+		return refuseGrant(visage.Unauthenticated, "invalid_client", number, "The client assertion is not valid: %s.",
+			why)
 	}
 	t, err := parse(assertion)
 	if err != nil {

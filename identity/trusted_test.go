@@ -16,7 +16,8 @@ import (
 // published is a key of a JSON Web Key Set.
 func published(kid string, n, e *big.Int) string {
 	encode := base64.RawURLEncoding.EncodeToString
-	return fmt.Sprintf(`{"kty":"RSA","use":"sig","alg":"RS256","kid":%q,"n":%q,"e":%q}`, kid, encode(n.Bytes()), encode(e.Bytes()))
+	return fmt.Sprintf(`{"kty":"RSA","use":"sig","alg":"RS256","kid":%q,"n":%q,"e":%q}`, kid, encode(n.Bytes()),
+		encode(e.Bytes()))
 }
 
 // TestWeakKeyOfASet: a weak key of a trusted issuer, or one that cannot be read, is passed over and costs no other; its

@@ -37,9 +37,10 @@ type Description struct {
 	Expires   time.Time // zero: no bound
 
 	// What vaults tell of their keys besides; all zero for a source that is no vault.
-	KeyType    string   // as JWK has it (RFC 7518 §6.1), for example "RSA" or "RSA-HSM"
-	Bits       int      // size of the modulus
-	Weak       string   // why the key is easier to break than its size says, as the end of a sentence; empty: nothing is known
+	KeyType string // as JWK has it (RFC 7518 §6.1), for example "RSA" or "RSA-HSM"
+	Bits    int    // size of the modulus
+	// why the key is easier to break than its size says, as the end of a sentence; empty: nothing is known
+	Weak       string
 	Operations []string // what the key may be used for, for example "wrapKey"; nil: not told
 	Recovery   string   // what stands between a deleted key and its end, for example "Recoverable+Purgeable"
 }
@@ -47,8 +48,9 @@ type Description struct {
 // The classes of failure. A class must be certain: whatever is not is ErrUnknown, so that an outage never looks like a
 // revocation.
 var (
-	ErrDenied  = errors.New("the key source refuses")               // a definite no: permission, disabled, deleted
-	ErrWrong   = errors.New("the key does not open this")           // the source answered, and what it has is not the key
+	ErrDenied = errors.New("the key source refuses") // a definite no: permission, disabled, deleted
+	// the source answered, and what it has is not the key
+	ErrWrong   = errors.New("the key does not open this")
 	ErrUnknown = errors.New("the key source gave no usable answer") // unreachable, unreadable, throttled, garbled
 	ErrExpired = errors.New("the key has expired")
 )

@@ -11,16 +11,17 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Access is a change of what somebody may do with the keys of a vault or, with an empty ObjectID, of what decides there.
+// Access is a change of what somebody may do with the keys of a vault or, with an empty ObjectID, of what decides
+// there.
 type Access struct {
 	ObjectID, AppID string // whose policy
-	// Before and After are the key permissions of the policy in the order of their names, with commas between, or ModelRoles
-	// and ModelPolicies. Empty: there was none, or is none any more.
+	// Before and After are the key permissions of the policy in the order of their names, with commas between, or
+	// ModelRoles and ModelPolicies. Empty: there was none, or is none any more.
 	Before, After string
 }
 
-// untold holds events of what changed who may do what, from the change on until the auditor has them: they are written with the
-// change, so that none is ever done untold.
+// untold holds events of what changed who may do what, from the change on until the auditor has them: they are written
+// with the change, so that none is ever done untold.
 var untold = sealed.NewTable[Event]("keyvault/untold", 1)
 
 // remember writes an event with the change that it is of, when somebody may do another thing after it.
@@ -148,7 +149,8 @@ func samePolicies(a, b []AccessPolicy) bool {
 			}
 			return names
 		}
-		return p.sameHolder(q) && has(keys(p), keys(q)) && has(keys(q), keys(p)) && has(p.Others, q.Others) && has(q.Others, p.Others)
+		return p.sameHolder(q) && has(keys(p), keys(q)) && has(keys(q), keys(p)) && has(p.Others, q.Others) &&
+			has(q.Others, p.Others)
 	}
 	return !slices.ContainsFunc(a, func(p AccessPolicy) bool {
 		return !slices.ContainsFunc(b, func(q AccessPolicy) bool { return alike(p, q) })
@@ -176,7 +178,9 @@ func guardAccess(may bool, who Caller, before, after Vault) error {
 		return nil
 	}
 	return visage.Refuse(visage.Denied, "AuthorizationFailed",
-		"The client %q with object id %q has no role that allows the action \"Microsoft.Authorization/roleAssignments/write\" "+
-			"on the vault %q, which a change of enableRbacAuthorization needs, and one of accessPolicies where roles decide.",
+		"The client %q with object id %q has no role that allows the action "+
+			"\"Microsoft.Authorization/roleAssignments/write\" "+
+			"on the vault %q, which a change of enableRbacAuthorization needs, and one of accessPolicies where roles "+
+			"decide.",
 		who.AppID, who.ObjectID, before.Name)
 }

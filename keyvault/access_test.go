@@ -12,8 +12,8 @@ import (
 	"github.com/visage-face/visage/keyvault"
 )
 
-// TestWhoMayGiveAccess: where roles decide, policies and the change to them are for who may give roles; everything else is
-// for who may change the vault.
+// TestWhoMayGiveAccess: where roles decide, policies and the change to them are for who may give roles; everything else
+// is for who may change the vault.
 func TestWhoMayGiveAccess(t *testing.T) {
 	policy := keyvault.AccessPolicy{ObjectID: bob, Keys: []keyvault.Permission{keyvault.MayGet}}
 	model := func(rbac bool) func(*keyvault.Vault) { return func(v *keyvault.Vault) { v.RBAC = rbac } }
@@ -25,17 +25,26 @@ func TestWhoMayGiveAccess(t *testing.T) {
 	}{
 		{"to policies", true, model(false), true},
 		{"to roles", false, model(true), true},
-		{"a policy where roles decide", true, func(v *keyvault.Vault) { v.Policies = append(v.Policies[:1], policy) }, true},
-		{"more in a policy where roles decide", true, func(v *keyvault.Vault) { v.Policies[0].Keys = append(v.Policies[0].Keys, keyvault.MayRelease) }, true},
-		{"less in a policy where roles decide", true, func(v *keyvault.Vault) { v.Policies[0].Keys = v.Policies[0].Keys[1:] }, true},
+		{"a policy where roles decide", true, func(v *keyvault.Vault) { v.Policies = append(v.Policies[:1], policy) },
+			true},
+		{"more in a policy where roles decide", true,
+			func(v *keyvault.Vault) { v.Policies[0].Keys = append(v.Policies[0].Keys, keyvault.MayRelease) }, true},
+		{"less in a policy where roles decide", true,
+			func(v *keyvault.Vault) { v.Policies[0].Keys = v.Policies[0].Keys[1:] }, true},
 		{"no policies where roles decide", true, func(v *keyvault.Vault) { v.Policies = nil }, true},
-		{"another name in a policy where roles decide", true, func(v *keyvault.Vault) { v.Policies[0].ObjectID = bob }, true},
-		{"another application in a policy where roles decide", true, func(v *keyvault.Vault) { v.Policies[0].AppID = "x" }, true},
-		{"a permission that is only kept", true, func(v *keyvault.Vault) { v.Policies[0].Others = []string{"secrets/get"} }, true},
-		{"the model with a policy", true, func(v *keyvault.Vault) { v.RBAC, v.Policies = false, []keyvault.AccessPolicy{policy} }, true},
+		{"another name in a policy where roles decide", true, func(v *keyvault.Vault) { v.Policies[0].ObjectID = bob },
+			true},
+		{"another application in a policy where roles decide", true,
+			func(v *keyvault.Vault) { v.Policies[0].AppID = "x" }, true},
+		{"a permission that is only kept", true,
+			func(v *keyvault.Vault) { v.Policies[0].Others = []string{"secrets/get"} }, true},
+		{"the model with a policy", true,
+			func(v *keyvault.Vault) { v.RBAC, v.Policies = false, []keyvault.AccessPolicy{policy} }, true},
 		{"tags where roles decide", true, func(v *keyvault.Vault) { v.Tags = map[string]string{"a": "b"} }, false},
-		{"the same policies where roles decide", true, func(v *keyvault.Vault) { slices.Reverse(v.Policies[0].Keys) }, false},
-		{"a policy where policies decide", false, func(v *keyvault.Vault) { v.Policies = append(v.Policies, policy) }, false},
+		{"the same policies where roles decide", true, func(v *keyvault.Vault) { slices.Reverse(v.Policies[0].Keys) },
+			false},
+		{"a policy where policies decide", false, func(v *keyvault.Vault) { v.Policies = append(v.Policies, policy) },
+			false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, func(v *keyvault.Vault) { v.RBAC = c.rbac })
@@ -55,7 +64,8 @@ func TestWhoMayGiveAccess(t *testing.T) {
 				return
 			}
 			wantRefusal(t, err, visage.Denied, "AuthorizationFailed", "")
-			if now, err := r.Vault(t.Context(), "safe"); err != nil || now.Revision != before.Revision || now.RBAC != c.rbac {
+			if now, err := r.Vault(t.Context(), "safe"); err != nil || now.Revision != before.Revision ||
+				now.RBAC != c.rbac {
 				t.Errorf("after a refusal: %+v, %v", now, err)
 			}
 			if told, _ := r.taken(); !slices.Equal(told, []string{"VaultPatch AuthorizationFailed"}) {
@@ -72,7 +82,8 @@ func TestWhoMayGiveAccess(t *testing.T) {
 // TestAccessIsToldBeforeAndAfter holds what the audit is told of every change of who may do what.
 func TestAccessIsToldBeforeAndAfter(t *testing.T) {
 	r := newRig(t, func(v *keyvault.Vault) {
-		v.Policies = []keyvault.AccessPolicy{{ObjectID: alice, Keys: []keyvault.Permission{keyvault.MayList, keyvault.MayGet}}}
+		v.Policies = []keyvault.AccessPolicy{{ObjectID: alice,
+			Keys: []keyvault.Permission{keyvault.MayList, keyvault.MayGet}}}
 	})
 	told := func() []keyvault.Access {
 		r.mu.Lock()
@@ -97,7 +108,8 @@ func TestAccessIsToldBeforeAndAfter(t *testing.T) {
 	}
 	change(func(v *keyvault.Vault) {
 		v.Policies[0].Keys = append(v.Policies[0].Keys, keyvault.MayWrap)
-		v.Policies = append(v.Policies, keyvault.AccessPolicy{ObjectID: bob, AppID: "app", Keys: []keyvault.Permission{keyvault.All}})
+		v.Policies = append(v.Policies,
+			keyvault.AccessPolicy{ObjectID: bob, AppID: "app", Keys: []keyvault.Permission{keyvault.All}})
 	})
 	want("policies", keyvault.Access{ObjectID: alice, Before: "get,list", After: "get,list,wrapKey"},
 		keyvault.Access{ObjectID: bob, AppID: "app", After: "all"})
@@ -119,7 +131,8 @@ func TestAccessIsNeverChangedUntold(t *testing.T) {
 		r.taken()
 		r.deaf = errors.New("the disk is full")
 		_, err := r.UpdateVault(t.Context(), caller(bob), "safe", func(v keyvault.Vault) (keyvault.Vault, error) {
-			v.Policies = append(v.Policies, keyvault.AccessPolicy{ObjectID: bob, Keys: []keyvault.Permission{keyvault.MayGet}})
+			v.Policies = append(v.Policies,
+				keyvault.AccessPolicy{ObjectID: bob, Keys: []keyvault.Permission{keyvault.MayGet}})
 			return v, nil
 		})
 		if !errors.Is(err, r.deaf) {

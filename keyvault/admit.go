@@ -11,8 +11,8 @@ var withBody = map[Permission]string{
 	MaySetRotationPolicy: "KeyRotationPolicySet",
 }
 
-// Admit refuses who lacks a permission in a vault before what they send has been read, as the operation itself would, and
-// records it like that. What it lets pass is asked again by the operation. Refusals: Forbidden, VaultNotFound.
+// Admit refuses who lacks a permission in a vault before what they send has been read, as the operation itself would,
+// and records it like that. What it lets pass is asked again by the operation. Refusals: Forbidden, VaultNotFound.
 func (s *Service) Admit(ctx context.Context, who Caller, ref Ref, need Permission) error {
 	_, err := s.enter(ctx, who, ref.Vault, need)
 	if !isRefusal(err) {

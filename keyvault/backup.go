@@ -10,8 +10,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// A backup is a portable value of the store: what was backed up opens in the same instance and nowhere else, and only what
-// was made here opens.
+// A backup is a portable value of the store: what was backed up opens in the same instance and nowhere else, and only
+// what was made here opens.
 const (
 	backupPurpose = "keyvault/backup/1" // the number is that of the format inside
 
@@ -64,8 +64,8 @@ func (s *Service) BackupKey(ctx context.Context, who Caller, ref Ref) (blob []by
 }
 
 // RestoreKey stores the key of a backup in a vault, under the name and with the versions it had. Refusals: BadParameter
-// for what is no backup of this instance and for a key that is refused as an import; Conflict when the vault has a key of the name, deleted or not; Forbidden,
-// VaultNotFound.
+// for what is no backup of this instance and for a key that is refused as an import; Conflict when the vault has a key
+// of the name, deleted or not; Forbidden, VaultNotFound.
 func (s *Service) RestoreKey(ctx context.Context, who Caller, vaultName string, blob []byte) (restored Key, err error) {
 	err = s.audited(ctx, Event{Operation: "KeyRestore", Vault: vaultName, Who: who}, func(e *Event) error {
 		vault, err := s.enter(ctx, who, vaultName, MayRestore)

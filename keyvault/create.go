@@ -19,21 +19,22 @@ type NewKey struct {
 	Tags map[string]string
 }
 
-// CreateKey makes a key, or a new version of one that exists. Refusals: BadParameter, Forbidden, VaultNotFound, Conflict
-// when a deleted key has the name.
+// CreateKey makes a key, or a new version of one that exists. Refusals: BadParameter, Forbidden, VaultNotFound,
+// Conflict when a deleted key has the name.
 func (s *Service) CreateKey(ctx context.Context, who Caller, ref Ref, want NewKey) (Key, error) {
 	e := Event{Operation: "KeyCreate"}
-	return s.add(ctx, who, ref, MayCreate, e, func(vault vaultRecord, _ *versionRecord) (material, versionRecord, error) {
-		v, err := fresh(want.Operations, want.Type, want.Attributes, want.Tags)
-		if err != nil {
-			return material{}, v, err
-		}
-		m, err := s.forge.make(ctx, who, want.Type, func() (material, error) {
-			return generate(want.Type, want.Bits, want.Curve, vault.Premium)
+	return s.add(ctx, who, ref, MayCreate, e,
+		func(vault vaultRecord, _ *versionRecord) (material, versionRecord, error) {
+			v, err := fresh(want.Operations, want.Type, want.Attributes, want.Tags)
+			if err != nil {
+				return material{}, v, err
+			}
+			m, err := s.forge.make(ctx, who, want.Type, func() (material, error) {
+				return generate(want.Type, want.Bits, want.Curve, vault.Premium)
+			})
+			v.Public = m.public
+			return m, v, err
 		})
-		v.Public = m.public
-		return m, v, err
-	})
 }
 
 // ImportedKey is a key that was made elsewhere.
@@ -48,17 +49,18 @@ type ImportedKey struct {
 // ImportKey stores a key that was made elsewhere, as a key or as a new version of one. Refusals: as CreateKey.
 func (s *Service) ImportKey(ctx context.Context, who Caller, ref Ref, want ImportedKey) (Key, error) {
 	e := Event{Operation: "KeyImport"}
-	return s.add(ctx, who, ref, MayImport, e, func(vault vaultRecord, _ *versionRecord) (material, versionRecord, error) {
-		m, err := s.forge.make(ctx, who, want.JWK.Type, func() (material, error) {
-			return want.JWK.material(want.HSM, vault.Premium) // to look for weakness takes long too
+	return s.add(ctx, who, ref, MayImport, e,
+		func(vault vaultRecord, _ *versionRecord) (material, versionRecord, error) {
+			m, err := s.forge.make(ctx, who, want.JWK.Type, func() (material, error) {
+				return want.JWK.material(want.HSM, vault.Premium) // to look for weakness takes long too
+			})
+			if err != nil {
+				return material{}, versionRecord{}, err
+			}
+			v, err := fresh(want.Operations, m.public.Type, want.Attributes, want.Tags)
+			v.Public = m.public
+			return m, v, err
 		})
-		if err != nil {
-			return material{}, versionRecord{}, err
-		}
-		v, err := fresh(want.Operations, m.public.Type, want.Attributes, want.Tags)
-		v.Public = m.public
-		return m, v, err
-	})
 }
 
 // fresh checks what a client may say about a new version.
@@ -80,7 +82,8 @@ func fresh(ops []Operation, kty string, a Attributes, tags map[string]string) (v
 		return versionRecord{}, err
 	}
 	return versionRecord{
-		Operations: ops, Tags: tags, Enabled: a.Enabled, NotBefore: toSeconds(a.NotBefore), Expires: toSeconds(a.Expires),
+		Operations: ops, Tags: tags, Enabled: a.Enabled, NotBefore: toSeconds(a.NotBefore),
+		Expires: toSeconds(a.Expires),
 	}, nil
 }
 
@@ -179,7 +182,8 @@ func keyForVersion(r sealed.Reader, vault vaultRecord, ref Ref) (keyRecord, erro
 	}
 	if err == nil && k.Deleted != 0 {
 		return k, conflict("ObjectIsDeletedButRecoverable",
-			"Key %s is currently in a deleted but recoverable state, and its name cannot be reused: recover or purge it.", k.Name)
+			"Key %s is currently in a deleted but recoverable state, and its name cannot be reused: recover or purge "+
+				"it.", k.Name)
 	}
 	return k, err
 }

@@ -43,7 +43,8 @@ func (f *forge) make(ctx context.Context, who Caller, kty string, do func() (mat
 	return do()
 }
 
-// enter waits for a turn, which lasts until leave. It fails when ctx ends; too many orders are a refusal of kind TooMany.
+// enter waits for a turn, which lasts until leave. It fails when ctx ends; too many orders are a refusal of kind
+// TooMany.
 func (f *forge) enter(ctx context.Context, who Caller) (leave func(), err error) {
 	if !f.order(who.ObjectID) {
 		r := visage.Refuse(visage.TooMany, "Throttled", "Too many keys are being made at a time. Try again in 5 s.")

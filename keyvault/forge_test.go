@@ -37,9 +37,10 @@ func TestManyKeysAtATime(t *testing.T) {
 	}
 	// Keys on curves do not wait, and there is room again.
 	for _, kind := range []string{"EC", "RSA"} {
-		if _, err := r.CreateKey(t.Context(), caller(alice), keyvault.Ref{Vault: "safe", Name: "after"}, keyvault.NewKey{
-			Type: kind, Attributes: keyvault.Attributes{Enabled: true},
-		}); err != nil {
+		if _, err := r.CreateKey(t.Context(), caller(alice), keyvault.Ref{Vault: "safe", Name: "after"},
+			keyvault.NewKey{
+				Type: kind, Attributes: keyvault.Attributes{Enabled: true},
+			}); err != nil {
 			t.Errorf("%s: %v", kind, err)
 		}
 	}

@@ -114,7 +114,8 @@ func toSeconds(t time.Time) int64 {
 
 func (v versionRecord) key(vault vaultRecord, k keyRecord) Key {
 	return Key{
-		Vault: vault.vault(), Ref: Ref{vault.Name, k.Name, v.ID}, Public: v.Public, Operations: v.Operations, Tags: v.Tags,
+		Vault: vault.vault(), Ref: Ref{vault.Name, k.Name, v.ID}, Public: v.Public, Operations: v.Operations,
+		Tags:       v.Tags,
 		Attributes: Attributes{v.Enabled, fromSeconds(v.NotBefore), fromSeconds(v.Expires)},
 		Created:    fromSeconds(v.Created), Updated: fromSeconds(v.Updated),
 		Deleted: fromNanos(k.Deleted), PurgeAt: fromNanos(k.PurgeAt),
@@ -283,7 +284,9 @@ func keysOf(r sealed.Reader, vault vaultRecord) ([]keyRecord, error) {
 		}
 		all = append(all, k)
 	}
-	slices.SortFunc(all, func(a, b keyRecord) int { return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)) })
+	slices.SortFunc(
+		all, func(a, b keyRecord) int { return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)) },
+	)
 	return all, nil
 }
 

@@ -53,7 +53,9 @@ func TestStatesOfAKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		now := time.Now()
-		r.create("k", "RSA", func(k *keyvault.NewKey) { k.NotBefore, k.Expires = now.Add(time.Hour), now.Add(48*time.Hour) })
+		r.create(
+			"k", "RSA", func(k *keyvault.NewKey) { k.NotBefore, k.Expires = now.Add(time.Hour), now.Add(48*time.Hour) },
+		)
 		use := func(op keyvault.Operation, in []byte) ([]byte, error) {
 			_, out, err := r.Use(t.Context(), caller(alice), key("k"), op, "RSA-OAEP-256", in)
 			return out, err
@@ -102,7 +104,8 @@ func TestLongestPlaintexts(t *testing.T) {
 				continue
 			}
 			ok(t, err)
-			if _, back, err := r.Use(t.Context(), caller(alice), key("k"), keyvault.Decrypt, alg, out); err != nil || len(back) != n {
+			if _, back, err := r.Use(t.Context(), caller(alice), key("k"), keyvault.Decrypt, alg, out); err != nil ||
+				len(back) != n {
 				t.Errorf("%s: %d bytes came back as %d, %v", alg, n, len(back), err)
 			}
 		}
@@ -205,7 +208,8 @@ func TestRetentionEndsInPurge(t *testing.T) {
 		time.Sleep(7*24*time.Hour + time.Minute)
 		synctest.Wait()
 		r.vault("safe") // the name is free
-		if events, _ := r.taken(); !slices.Contains(events, "KeyPurge Success") || !slices.Contains(events, "VaultPurge Success") {
+		if events, _ := r.taken(); !slices.Contains(events, "KeyPurge Success") ||
+			!slices.Contains(events, "VaultPurge Success") {
 			t.Errorf("the audit has %v", events)
 		}
 		stop()
@@ -221,7 +225,8 @@ func TestKeysRotateByThemselves(t *testing.T) {
 		go func() { ended <- r.Run(ctx) }()
 		first := r.create("k", "EC")
 		policy := keyvault.RotationPolicy{
-			Rotate: keyvault.Trigger{AfterCreate: "P30D"}, Notify: keyvault.Trigger{BeforeExpiry: "P65D"}, Expiry: "P90D",
+			Rotate: keyvault.Trigger{AfterCreate: "P30D"}, Notify: keyvault.Trigger{BeforeExpiry: "P65D"},
+			Expiry: "P90D",
 		}
 		_, err := r.SetRotationPolicy(t.Context(), caller(alice), key("k"), policy)
 		ok(t, err)
@@ -285,7 +290,10 @@ func TestRotationPolicyBounds(t *testing.T) {
 		{"rotation too early", keyvault.RotationPolicy{Rotate: after("P6D")}, false},
 		{"rotation too close to the end", keyvault.RotationPolicy{Expiry: "P28D", Rotate: after("P22D")}, false},
 		{"before an end that is not", keyvault.RotationPolicy{Rotate: before("P30D")}, false},
-		{"both", keyvault.RotationPolicy{Expiry: "P1Y", Rotate: keyvault.Trigger{AfterCreate: "P30D", BeforeExpiry: "P30D"}}, false},
+		{
+			"both", keyvault.RotationPolicy{Expiry: "P1Y",
+				Rotate: keyvault.Trigger{AfterCreate: "P30D", BeforeExpiry: "P30D"}}, false,
+		},
 	} {
 		_, err := r.SetRotationPolicy(t.Context(), caller(alice), key("k"), c.policy)
 		if c.fits && err != nil || !c.fits && err == nil {

@@ -1,7 +1,7 @@
 // Package keyvault is the built-in key vault: it keeps customers' keys and uses them for whoever may.
 //
-// Everything it stores lies in the operator's space, so that a key never lies behind a lock that it opens itself. Private
-// keys leave the store for the one operation that needs them. The wire is with api/vaultapi; here are the
+// Everything it stores lies in the operator's space, so that a key never lies behind a lock that it opens itself.
+// Private keys leave the store for the one operation that needs them. The wire is with api/vaultapi; here are the
 // rules: who may do what, what the state of a key and of its vault allows, and how long deleted things can be had back.
 package keyvault
 
@@ -20,16 +20,16 @@ import (
 
 // Auditor keeps what happened.
 type Auditor interface {
-	// Record returns when the event is on disk. Until then the outcome of the operation is withheld from its caller, and
-	// when it fails the operation fails: no key is used without a trace. A change is durable by then, and stays. It is
-	// called concurrently.
+	// Record returns when the event is on disk. Until then the outcome of the operation is withheld from its caller,
+	// and when it fails the operation fails: no key is used without a trace. A change is durable by then, and stays. It
+	// is called concurrently.
 	Record(ctx context.Context, e Event) error
 }
 
 // Roles knows what roles have been given to whom, for the vaults that ask for it (Vault.RBAC).
 type Roles interface {
-	// Allowed reports whether who has a role on the vault that holds the permission. It is called concurrently, once for
-	// each operation.
+	// Allowed reports whether who has a role on the vault that holds the permission. It is called concurrently, once
+	// for each operation.
 	Allowed(ctx context.Context, who Caller, vault Vault, permission Permission) (bool, error)
 	// MayGiveAccess reports whether who has a role on the vault that lets it give roles there, as Azure's
 	// Microsoft.Authorization/roleAssignments/write does.
@@ -47,8 +47,8 @@ type Caller struct {
 	From netip.Addr
 	// Service says that it is the service itself, in this process, which uses the key of a resource.
 	Service bool
-	// Manager says that the roles of the management plane have decided that the caller may do what it asks for: what the vault
-	// says about who may, and from where, is not asked.
+	// Manager says that the roles of the management plane have decided that the caller may do what it asks for: what
+	// the vault says about who may, and from where, is not asked.
 	Manager bool
 }
 
@@ -62,12 +62,12 @@ type Config struct {
 	Audit Auditor
 	// Roles decides in vaults with role-based access. Default: nobody has a role.
 	Roles Roles
-	// OnChange is told of a key whose use may have changed: by its own change, its deletion, its recovery, or a change of
-	// its vault's policies. keyID has no version. It is called after the change is durable and must return at once: it
-	// may queue and nothing else. Optional.
+	// OnChange is told of a key whose use may have changed: by its own change, its deletion, its recovery, or a change
+	// of its vault's policies. keyID has no version. It is called after the change is durable and must return at once:
+	// it may queue and nothing else. Optional.
 	OnChange func(keyID string)
-	// OnEnd is told of a vault that is gone for good, by request or because its retention has run, once its end is durable, and
-	// before anybody who asked for it is answered. It must not call the Service. Optional.
+	// OnEnd is told of a vault that is gone for good, by request or because its retention has run, once its end is
+	// durable, and before anybody who asked for it is answered. It must not call the Service. Optional.
 	OnEnd func(ctx context.Context, v Vault)
 	// Logger gets what no caller is told. Default: discard.
 	Logger *slog.Logger
@@ -101,7 +101,8 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{cfg: cfg, space: cfg.Store.Space(sealed.Operator), log: cfg.Logger, forge: newForge(), wake: make(chan struct{}, 1)}
+	s := &Service{cfg: cfg, space: cfg.Store.Space(sealed.Operator), log: cfg.Logger, forge: newForge(),
+		wake: make(chan struct{}, 1)}
 	return s, nil
 }
 
@@ -120,7 +121,8 @@ type Event struct {
 	Outcome   string // "Success", the code of the refusal, or "Error" for a failure of ours
 	// Access is what the operation changed of who may do what in the vault, or would have changed where it was refused.
 	Access []Access
-	Change string // where Access is not empty: an id of the change. After a crash an event may be told twice, with the same
+	// where Access is not empty: an id of the change. After a crash an event may be told twice, with the same
+	Change string
 }
 
 // Success is the outcome of an operation that was done.

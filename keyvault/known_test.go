@@ -55,7 +55,8 @@ func knownKey(t *testing.T) keyvault.JWK {
 	t.Helper()
 	v := readVectors(t)
 	return keyvault.JWK{
-		Type: "RSA", N: unbase64(t, v.N), E: []byte{1, 0, 1}, D: unbase64(t, v.D), P: unbase64(t, v.P), Q: unbase64(t, v.Q),
+		Type: "RSA", N: unbase64(t, v.N), E: []byte{1, 0, 1}, D: unbase64(t, v.D), P: unbase64(t, v.P),
+		Q: unbase64(t, v.Q),
 	}
 }
 
@@ -101,7 +102,8 @@ func TestImportsFitTogether(t *testing.T) {
 		k.Precomputed.Qinv = new(big.Int).Set(k.Precomputed.Qinv)
 		change(&k)
 		return keyvault.JWK{
-			Type: "RSA", N: k.N.Bytes(), E: []byte{1, 0, 1}, D: k.D.Bytes(), P: k.Primes[0].Bytes(), Q: k.Primes[1].Bytes(),
+			Type: "RSA", N: k.N.Bytes(), E: []byte{1, 0, 1}, D: k.D.Bytes(), P: k.Primes[0].Bytes(),
+			Q:  k.Primes[1].Bytes(),
 			DP: k.Precomputed.Dp.Bytes(), DQ: k.Precomputed.Dq.Bytes(), QI: k.Precomputed.Qinv.Bytes(),
 		}
 	}
@@ -117,8 +119,18 @@ func TestImportsFitTogether(t *testing.T) {
 		{"RSA, another q", change(knownKey(t), func(j *keyvault.JWK) *[]byte { return &j.Q }), false},
 		{"RSA, another e", change(knownKey(t), func(j *keyvault.JWK) *[]byte { return &j.E }), false},
 		{"RSA, with derived numbers", derived(func(*rsa.PrivateKey) {}), true},
-		{"RSA, another dp", derived(func(k *rsa.PrivateKey) { k.Precomputed.Dp.SetBit(k.Precomputed.Dp, 1, 1^k.Precomputed.Dp.Bit(1)) }), false},
-		{"RSA, another dq", derived(func(k *rsa.PrivateKey) { k.Precomputed.Dq.SetBit(k.Precomputed.Dq, 1, 1^k.Precomputed.Dq.Bit(1)) }), false},
+		{
+			"RSA, another dp",
+			derived(
+				func(k *rsa.PrivateKey) { k.Precomputed.Dp.SetBit(k.Precomputed.Dp, 1, 1^k.Precomputed.Dp.Bit(1)) },
+			), false,
+		},
+		{
+			"RSA, another dq",
+			derived(
+				func(k *rsa.PrivateKey) { k.Precomputed.Dq.SetBit(k.Precomputed.Dq, 1, 1^k.Precomputed.Dq.Bit(1)) },
+			), false,
+		},
 		{"RSA, another qi", derived(func(k *rsa.PrivateKey) {
 			k.Precomputed.Qinv.SetBit(k.Precomputed.Qinv, 1, 1^k.Precomputed.Qinv.Bit(1))
 		}), false},
@@ -130,8 +142,10 @@ func TestImportsFitTogether(t *testing.T) {
 		{"RSA, e of 65539", uneven(t, 1024, 65539), true},
 		{"RSA, e of 2^31+11", uneven(t, 1024, 1<<31+11), false},
 		{"RSA, public parts alone", keyvault.JWK{Type: "RSA", N: knownKey(t).N, E: []byte{1, 0, 1}}, false},
-		{"RSA of 512 bits", keyvault.JWK{Type: "RSA", N: bytes.Repeat([]byte{255}, 64), E: []byte{1, 0, 1}, D: []byte{3},
-			P: []byte{5}, Q: []byte{7}}, false},
+		{
+			"RSA of 512 bits", keyvault.JWK{Type: "RSA", N: bytes.Repeat([]byte{255}, 64), E: []byte{1, 0, 1},
+				D: []byte{3},
+				P: []byte{5}, Q: []byte{7}}, false},
 		{"EC", ec, true},
 		{"EC, another x", change(ec, func(j *keyvault.JWK) *[]byte { return &j.X }), false},
 		{"EC, another y", change(ec, func(j *keyvault.JWK) *[]byte { return &j.Y }), false},
@@ -139,8 +153,12 @@ func TestImportsFitTogether(t *testing.T) {
 		{"EC, d of zero", keyvault.JWK{Type: "EC", Curve: "P-256", D: make([]byte, 32), X: ec.X, Y: ec.Y}, false},
 		{"EC, d of one", smallScalar(t, 1), false},
 		{"EC, d of a few bits", smallScalar(t, 1<<40+7), false},
-		{"EC, d above the order", keyvault.JWK{Type: "EC", Curve: "P-256", D: bytes.Repeat([]byte{255}, 32), X: ec.X, Y: ec.Y}, false},
-		{"EC, d too long", keyvault.JWK{Type: "EC", Curve: "P-256", D: bytes.Repeat([]byte{255}, 99), X: ec.X, Y: ec.Y}, false},
+		{
+			"EC, d above the order", keyvault.JWK{Type: "EC", Curve: "P-256", D: bytes.Repeat([]byte{255}, 32), X: ec.X,
+				Y: ec.Y}, false,
+		},
+		{"EC, d too long", keyvault.JWK{Type: "EC", Curve: "P-256", D: bytes.Repeat([]byte{255}, 99), X: ec.X, Y: ec.Y},
+			false},
 		{"EC of another curve", keyvault.JWK{Type: "EC", Curve: "P-384", D: ec.D, X: ec.X, Y: ec.Y}, false},
 		{"oct", keyvault.JWK{Type: "oct", D: scalar}, false},
 		{"nothing", keyvault.JWK{}, false},
@@ -171,7 +189,8 @@ func uneven(t *testing.T, bits int, e int64) keyvault.JWK {
 			continue
 		}
 		return keyvault.JWK{
-			Type: "RSA", N: new(big.Int).Mul(p, q).Bytes(), E: exponent.Bytes(), D: d.Bytes(), P: p.Bytes(), Q: q.Bytes(),
+			Type: "RSA", N: new(big.Int).Mul(p, q).Bytes(), E: exponent.Bytes(), D: d.Bytes(), P: p.Bytes(),
+			Q: q.Bytes(),
 		}
 	}
 }

@@ -97,7 +97,8 @@ func (s *Service) PurgeKey(ctx context.Context, who Caller, ref Ref) error {
 	) error {
 		if vault.PurgeProtection {
 			return forbidden("",
-				"Operation \"purge\" is not allowed: vault %s has purge protection, and key %s stays recoverable until %s.", vault.Name,
+				"Operation \"purge\" is not allowed: vault %s has purge protection, and key %s stays recoverable "+
+					"until %s.", vault.Name,
 				k.Name, fromNanos(k.PurgeAt).Format(time.RFC3339))
 		}
 		return purgeKey(tx, vault, k)
@@ -247,7 +248,8 @@ func (s *Service) expireVault(ctx context.Context, vault vaultRecord) error {
 	return unlessRefused(s.audited(ctx, Event{Operation: "VaultPurge", Vault: vault.Name}, func(e *Event) error {
 		err := s.space.Update(ctx, func(tx sealed.Tx) error {
 			now, err := vaults.In().Get(tx, strings.ToLower(vault.Name))
-			if errors.Is(err, sealed.ErrNotFound) || err == nil && (now.ID != vault.ID || now.Deleted != vault.Deleted) {
+			if errors.Is(err, sealed.ErrNotFound) || err == nil &&
+				(now.ID != vault.ID || now.Deleted != vault.Deleted) {
 				return conflict("ObjectIsBeingRecovered", "Vault %s is not deleted any more.", vault.Name)
 			}
 			if err != nil {

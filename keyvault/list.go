@@ -65,9 +65,11 @@ func (s *Service) list(
 	return page, nil
 }
 
-// KeyVersions lists the versions of a key in the order they were made, beginning after the version after, at most limit.
-// The list of a key that does not exist is empty. Refusals: Forbidden, VaultNotFound.
-func (s *Service) KeyVersions(ctx context.Context, who Caller, ref Ref, after string, limit int) (page Page, err error) {
+// KeyVersions lists the versions of a key in the order they were made, beginning after the version after, at most
+// limit. The list of a key that does not exist is empty. Refusals: Forbidden, VaultNotFound.
+func (s *Service) KeyVersions(
+	ctx context.Context, who Caller, ref Ref, after string, limit int,
+) (page Page, err error) {
 	ref.Version = ""
 	e := Event{Operation: "KeyListVersions", Vault: ref.Vault, Who: who, KeyID: s.KeyID(ref)}
 	err = s.audited(ctx, e, func(*Event) error {

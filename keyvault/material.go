@@ -251,8 +251,10 @@ func checkScalar(curve elliptic.Curve, scalar []byte) error {
 	half := curve.Params().BitSize / 2
 	d := number(scalar)
 	if d.BitLen() <= half || new(big.Int).Sub(curve.Params().N, d).BitLen() <= half {
-		return invalid("The private part d of the EC key is not random: it has at most %d bits, or is next to the order of the curve. "+
-			"Make a new key.", half)
+		return invalid(
+			"The private part d of the EC key is not random: it has at most %d bits, or is next to the order of the "+
+				"curve. "+
+				"Make a new key.", half)
 	}
 	return nil
 }

@@ -40,8 +40,10 @@ const (
 )
 
 var allPermissions = []Permission{
-	MayGet, MayList, MayCreate, MayImport, MayUpdate, MayDelete, MayRecover, MayPurge, MayBackup, MayRestore, MayEncrypt,
-	MayDecrypt, MaySign, MayVerify, MayWrap, MayUnwrap, MayRotate, MayGetRotationPolicy, MaySetRotationPolicy, MayRelease,
+	MayGet, MayList, MayCreate, MayImport, MayUpdate, MayDelete, MayRecover, MayPurge, MayBackup, MayRestore,
+	MayEncrypt,
+	MayDecrypt, MaySign, MayVerify, MayWrap, MayUnwrap, MayRotate, MayGetRotationPolicy, MaySetRotationPolicy,
+	MayRelease,
 	All,
 }
 
@@ -100,7 +102,8 @@ func (s *Service) authorise(ctx context.Context, who Caller, v Vault, want Permi
 		return nil
 	}
 	return forbidden("AccessDenied",
-		"The user, group or application 'appid=%s;oid=%s;tenant=%s' does not have keys %s permission on key vault '%s'.",
+		"The user, group or application 'appid=%s;oid=%s;tenant=%s' does not have keys %s permission on key vault "+
+			"'%s'.",
 		who.AppID, who.ObjectID, who.Tenant, want, v.Name)
 }
 
@@ -111,12 +114,15 @@ func (v Vault) admit(who Caller) error {
 		return nil
 	case v.Network.Closed:
 		return forbidden("ForbiddenByConnection",
-			"Public network access of key vault '%s' is disabled, and the request is not from a trusted service that may bypass that.", v.Name)
+			"Public network access of key vault '%s' is disabled, and the request is not from a trusted service that "+
+				"may bypass that.", v.Name)
 	case who.Service:
 		return forbidden("ForbiddenByFirewall",
-			"The network rules of key vault '%s' let no trusted service in: set networkAcls.bypass to AzureServices.", v.Name)
+			"The network rules of key vault '%s' let no trusted service in: set networkAcls.bypass to AzureServices.",
+			v.Name)
 	}
 	return forbidden("ForbiddenByFirewall",
-		"Client address is not authorized and caller is not a trusted service. Client address: %s. Caller: appid=%s;oid=%s. Vault: %s.",
+		"Client address is not authorized and caller is not a trusted service. Client address: %s. Caller: "+
+			"appid=%s;oid=%s. Vault: %s.",
 		who.From, who.AppID, who.ObjectID, v.Name)
 }

@@ -31,7 +31,8 @@ func noKey(ref Ref) error {
 		what += "/" + ref.Version
 	}
 	return visage.Refuse(visage.NotFound, "KeyNotFound",
-		"A key with (name/id) %s was not found in this key vault. One that was deleted is among the deleted keys until purged.",
+		"A key with (name/id) %s was not found in this key vault. One that was deleted is among the deleted keys "+
+			"until purged.",
 		what)
 }
 
@@ -59,7 +60,8 @@ func checkKeyName(name string) error {
 func CheckVaultName(name string) error {
 	if !vaultNamePattern.MatchString(name) || strings.Contains(name, "--") {
 		return visage.Refuse(visage.Invalid, "VaultNameNotValid",
-			"The name of a key vault has 3 to 24 letters, digits and single hyphens, a letter first and a letter or digit last.")
+			"The name of a key vault has 3 to 24 letters, digits and single hyphens, a letter first and a letter or "+
+				"digit last.")
 	}
 	return nil
 }

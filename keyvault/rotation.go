@@ -22,7 +22,8 @@ func ParsePeriod(s string) (Period, error) {
 	p := Period(strings.ToUpper(s))
 	years, months, days, ok := p.parts()
 	if !ok || years+months+days == 0 {
-		return "", invalid("The duration %.32q is not one of ISO 8601 in years, months, weeks or days, such as P90D.", s)
+		return "", invalid("The duration %.32q is not one of ISO 8601 in years, months, weeks or days, such as P90D.",
+			s)
 	}
 	return p, nil
 }
@@ -98,7 +99,8 @@ func (p RotationPolicy) check() error {
 	}
 	for what, t := range map[string]Trigger{"rotation": p.Rotate, "notice": p.Notify} {
 		if t.AfterCreate != "" && t.BeforeExpiry != "" {
-			return invalid("The trigger of the %s has both timeAfterCreate and timeBeforeExpiry; it can have one.", what)
+			return invalid("The trigger of the %s has both timeAfterCreate and timeBeforeExpiry; it can have one.",
+				what)
 		}
 		if t.BeforeExpiry != "" && p.Expiry == "" {
 			return invalid("The trigger timeBeforeExpiry of the %s needs an expiryTime.", what)
@@ -111,7 +113,8 @@ func (p RotationPolicy) check() error {
 				return invalid("The time of the %s must be at least %d days.", what, minRotateDays)
 			}
 			if p.Expiry != "" && p.Expiry.days()-at.days() < minRotateDays {
-				return invalid("The time of the %s must be at least %d days from the other end of the key's life.", what,
+				return invalid("The time of the %s must be at least %d days from the other end of the key's life.",
+					what,
 					minRotateDays)
 			}
 		}
@@ -171,9 +174,10 @@ func (s *Service) RotateKey(ctx context.Context, who Caller, ref Ref) (Key, erro
 	if err != nil {
 		return Key{}, err
 	}
-	return s.add(ctx, who, ref, MayRotate, Event{Operation: "KeyRotate"}, successor(ref, policy, func(p Public) (material, error) {
-		return s.forge.make(ctx, who, p.Type, func() (material, error) { return alike(p) })
-	}))
+	return s.add(ctx, who, ref, MayRotate, Event{Operation: "KeyRotate"},
+		successor(ref, policy, func(p Public) (material, error) {
+			return s.forge.make(ctx, who, p.Type, func() (material, error) { return alike(p) })
+		}))
 }
 
 // policyOf reads a policy for a rotation, which needs no permission of its own.
@@ -202,7 +206,9 @@ func (s *Service) policyOf(ctx context.Context, who Caller, ref Ref) (policy Rot
 func alike(p Public) (material, error) { return generate(p.Type, p.Bits(), p.Curve, true) }
 
 // successor builds the version that follows the present one, with a key that make makes.
-func successor(ref Ref, policy RotationPolicy, make func(Public) (material, error)) func(vaultRecord, *versionRecord) (material, versionRecord, error) {
+func successor(
+	ref Ref, policy RotationPolicy, make func(Public) (material, error),
+) func(vaultRecord, *versionRecord) (material, versionRecord, error) {
 	return func(vault vaultRecord, present *versionRecord) (material, versionRecord, error) {
 		if present == nil {
 			return material{}, versionRecord{}, noKey(ref)
@@ -223,8 +229,8 @@ func successor(ref Ref, policy RotationPolicy, make func(Public) (material, erro
 	}
 }
 
-// attendPolicy rotates a key, or gives notice of its end, when its policy says so. A key that is disabled is left alone:
-// a rotation would enable it.
+// attendPolicy rotates a key, or gives notice of its end, when its policy says so. A key that is disabled is left
+// alone: a rotation would enable it.
 func (s *Service) attendPolicy(
 	ctx context.Context, vault vaultRecord, k keyRecord, v versionRecord, due func(time.Time) bool,
 ) error {

@@ -26,7 +26,8 @@ func signingOf(algorithm string, ec bool, curve string, digest []byte) (signing,
 	}
 	a, known := all[strings.ToUpper(algorithm)]
 	if !known {
-		return a, invalid("The algorithm (alg) must be one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512.")
+		return a,
+			invalid("The algorithm (alg) must be one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512.")
 	}
 	if (a.kind == "ES") != ec || a.curve != "" && a.curve != curve {
 		return a, invalid("The algorithm %s does not fit the type of the key.", algorithm)
@@ -46,7 +47,8 @@ func sign(private crypto.PrivateKey, algorithm string, digest []byte) ([]byte, e
 		}
 		var out []byte
 		if a.kind == "PS" {
-			out, err = rsa.SignPSS(rand.Reader, key, a.hash, digest, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+			out, err = rsa.SignPSS(rand.Reader, key, a.hash, digest,
+				&rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
 		} else {
 			out, err = rsa.SignPKCS1v15(nil, key, a.hash, digest)
 		}
@@ -90,7 +92,8 @@ func verify(p Public, algorithm string, digest, signature []byte) (bool, error) 
 		return false, err
 	}
 	if a.kind == "PS" {
-		return rsa.VerifyPSS(key, a.hash, digest, signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil, nil
+		return rsa.VerifyPSS(key, a.hash, digest, signature,
+			&rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil, nil
 	}
 	return rsa.VerifyPKCS1v15(key, a.hash, digest, signature) == nil, nil
 }

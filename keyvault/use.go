@@ -38,10 +38,10 @@ var uses = map[Operation]struct {
 	Verify:  {MayVerify, "KeyVerify", true},
 }
 
-// Use encrypts, decrypts, wraps, unwraps or signs in with a version of a key, the newest when ref names none, and returns
-// the version that was used. Algorithms are RSA-OAEP-256, RSA-OAEP and RSA1_5; for signing, where in is a digest, RS256
-// to RS512, PS256 to PS512 and ES256 to ES512. Refusals: BadParameter, also for what cannot be decrypted; Forbidden with
-// an inner code for a key whose state forbids it; KeyNotFound, VaultNotFound.
+// Use encrypts, decrypts, wraps, unwraps or signs in with a version of a key, the newest when ref names none, and
+// returns the version that was used. Algorithms are RSA-OAEP-256, RSA-OAEP and RSA1_5; for signing, where in is a
+// digest, RS256 to RS512, PS256 to PS512 and ES256 to ES512. Refusals: BadParameter, also for what cannot be decrypted;
+// Forbidden with an inner code for a key whose state forbids it; KeyNotFound, VaultNotFound.
 func (s *Service) Use(
 	ctx context.Context, who Caller, ref Ref, op Operation, algorithm string, in []byte,
 ) (used Ref, out []byte, err error) {
@@ -165,7 +165,8 @@ func oaepHash(algorithm string) (func() hash.Hash, error) {
 		return sha256.New, nil
 	case oaepSHA1, pkcs1v15:
 		if fips140.Enforced() {
-			return nil, invalid("The algorithm %s is not approved by FIPS 140-3, which this server enforces. Use RSA-OAEP-256.",
+			return nil, invalid(
+				"The algorithm %s is not approved by FIPS 140-3, which this server enforces. Use RSA-OAEP-256.",
 				algorithm)
 		}
 		if strings.EqualFold(algorithm, pkcs1v15) {

@@ -89,8 +89,9 @@ func (r vaultRecord) vault() Vault {
 	return Vault{
 		ID: r.ID, Name: r.Name, Group: r.Group, Location: r.Location, Tenant: r.Tenant, Tags: maps.Clone(r.Tags),
 		Premium: r.Premium, RetentionDays: r.RetentionDays, PurgeProtection: r.PurgeProtection, RBAC: r.RBAC,
-		Policies: policies, Network: r.Network.Clone(), Created: fromNanos(r.Created), Changed: fromNanos(r.Changed), Revision: r.Revision,
-		Deleted: fromNanos(r.Deleted), PurgeAt: fromNanos(r.PurgeAt),
+		Policies: policies, Network: r.Network.Clone(), Created: fromNanos(r.Created), Changed: fromNanos(r.Changed),
+		Revision: r.Revision,
+		Deleted:  fromNanos(r.Deleted), PurgeAt: fromNanos(r.PurgeAt),
 	}
 }
 
@@ -109,7 +110,8 @@ func newVersion() string {
 }
 
 // CreateVault makes a vault from v, of which Name, Group, Location, Tenant, Tags, Premium, RetentionDays (0: the
-// default), PurgeProtection, RBAC, Policies and Network count. Refusals: VaultNameNotValid, BadRequest, VaultAlreadyExists.
+// default), PurgeProtection, RBAC, Policies and Network count. Refusals: VaultNameNotValid, BadRequest,
+// VaultAlreadyExists.
 func (s *Service) CreateVault(ctx context.Context, who Caller, v Vault) (made Vault, err error) {
 	err = s.audited(ctx, Event{Operation: "VaultPut", Vault: v.Name, Who: who}, func(e *Event) error {
 		if v.RetentionDays == 0 {
@@ -127,8 +129,10 @@ func (s *Service) CreateVault(ctx context.Context, who Caller, v Vault) (made Va
 		now := time.Now().UnixNano()
 		rec := vaultRecord{
 			ID: newVersion(), Name: v.Name, Group: v.Group, Location: v.Location, Tenant: strings.ToLower(v.Tenant),
-			Tags: maps.Clone(v.Tags), Premium: v.Premium, RetentionDays: v.RetentionDays, PurgeProtection: v.PurgeProtection,
-			RBAC: v.RBAC, Policies: v.Policies, Network: v.Network.Clone(), Created: now, Changed: now, Revision: 1,
+			Tags: maps.Clone(v.Tags), Premium: v.Premium, RetentionDays: v.RetentionDays,
+			PurgeProtection: v.PurgeProtection,
+			RBAC:            v.RBAC, Policies: v.Policies, Network: v.Network.Clone(), Created: now, Changed: now,
+			Revision: 1,
 		}
 		e.Access = accessBetween(Vault{}, rec.vault())
 		err := s.space.Update(ctx, func(tx sealed.Tx) error {
@@ -138,7 +142,8 @@ func (s *Service) CreateVault(ctx context.Context, who Caller, v Vault) (made Va
 			}
 			if taken {
 				return visage.Refuse(visage.Conflict, "VaultAlreadyExists",
-					"The vault name %q is already in use. A deleted vault keeps its name: recover it or purge it first.", v.Name)
+					"The vault name %q is already in use. A deleted vault keeps its name: recover it or purge it "+
+						"first.", v.Name)
 			}
 			if err := s.remember(tx, e); err != nil {
 				return err
@@ -247,11 +252,14 @@ func (s *Service) vaults(ctx context.Context, deleted bool) ([]Vault, error) {
 		}
 		return nil
 	})
-	slices.SortFunc(found, func(a, b Vault) int { return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)) })
+	slices.SortFunc(
+		found, func(a, b Vault) int { return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)) },
+	)
 	return found, wrap("list vaults", err)
 }
 
-// Find returns the vault called name, in any case, also one that is deleted and can be had back. Refusal: VaultNotFound.
+// Find returns the vault called name, in any case, also one that is deleted and can be had back. Refusal:
+// VaultNotFound.
 func (s *Service) Find(ctx context.Context, name string) (Vault, error) {
 	var rec vaultRecord
 	err := s.space.View(ctx, func(r sealed.Reader) error {
@@ -283,8 +291,8 @@ func (s *Service) DeletedVault(ctx context.Context, name string) (Vault, error) 
 
 // UpdateVault changes a vault: change gets it as it is and returns it as it shall be; of the result Tags, Premium,
 // PurgeProtection, RBAC, Policies and Network count. change may run more than once. Refusals: VaultNotFound, BadRequest
-// (purge protection cannot be turned off, the retention cannot be changed), those of change; AuthorizationFailed for another
-// RBAC, and other Policies where roles decide, by a caller that may not give access.
+// (purge protection cannot be turned off, the retention cannot be changed), those of change; AuthorizationFailed for
+// another RBAC, and other Policies where roles decide, by a caller that may not give access.
 func (s *Service) UpdateVault(
 	ctx context.Context, who Caller, name string, change func(Vault) (Vault, error),
 ) (changed Vault, err error) {
@@ -315,7 +323,8 @@ func (s *Service) UpdateVault(
 			}
 			if rec.PurgeProtection && !to.PurgeProtection {
 				return visage.Refuse(visage.Invalid, "BadRequest",
-					"The property \"enablePurgeProtection\" cannot be set to false: once enabled, purge protection stays.")
+					"The property \"enablePurgeProtection\" cannot be set to false: once enabled, purge protection "+
+						"stays.")
 			}
 			if to.RetentionDays != rec.RetentionDays {
 				return visage.Refuse(visage.Invalid, "BadRequest",
@@ -330,7 +339,8 @@ func (s *Service) UpdateVault(
 			if err := checkVault(to); err != nil {
 				return err
 			}
-			rec.Tags, rec.Premium, rec.PurgeProtection, rec.RBAC = maps.Clone(to.Tags), to.Premium, to.PurgeProtection, to.RBAC
+			rec.Tags, rec.Premium, rec.PurgeProtection, rec.RBAC = maps.Clone(to.Tags), to.Premium, to.PurgeProtection,
+				to.RBAC
 			rec.Policies, rec.Network = to.Policies, to.Network.Clone()
 			rec.Changed, rec.Revision = time.Now().UnixNano(), rec.Revision+1
 			changed = rec.vault()

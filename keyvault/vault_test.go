@@ -19,14 +19,16 @@ func TestVaultRefusals(t *testing.T) {
 	}{
 		{"taken in another case", func(v *keyvault.Vault) { v.Name = "SAFE" }, visage.Conflict, "VaultAlreadyExists"},
 		{"short name", func(v *keyvault.Vault) { v.Name = "ab" }, visage.Invalid, "VaultNameNotValid"},
-		{"long name", func(v *keyvault.Vault) { v.Name = strings.Repeat("a", 25) }, visage.Invalid, "VaultNameNotValid"},
+		{"long name", func(v *keyvault.Vault) { v.Name = strings.Repeat("a", 25) }, visage.Invalid,
+			"VaultNameNotValid"},
 		{"name with a dot", func(v *keyvault.Vault) { v.Name = "a.b.c" }, visage.Invalid, "VaultNameNotValid"},
 		{"two hyphens", func(v *keyvault.Vault) { v.Name = "a--b" }, visage.Invalid, "VaultNameNotValid"},
 		{"retention too short", func(v *keyvault.Vault) { v.RetentionDays = 6 }, visage.Invalid, "BadRequest"},
 		{"retention too long", func(v *keyvault.Vault) { v.RetentionDays = 91 }, visage.Invalid, "BadRequest"},
 		{"no tenant", func(v *keyvault.Vault) { v.Tenant = "" }, visage.Invalid, "BadRequest"},
 		{"no location", func(v *keyvault.Vault) { v.Location = "" }, visage.Invalid, "BadRequest"},
-		{"a policy of nobody", func(v *keyvault.Vault) { v.Policies = []keyvault.AccessPolicy{{}} }, visage.Invalid, "BadRequest"},
+		{"a policy of nobody", func(v *keyvault.Vault) { v.Policies = []keyvault.AccessPolicy{{}} }, visage.Invalid,
+			"BadRequest"},
 		{"two policies of one", func(v *keyvault.Vault) {
 			v.Policies = []keyvault.AccessPolicy{{ObjectID: "a"}, {ObjectID: "A"}}
 		}, visage.Invalid, "BadRequest"},
@@ -64,7 +66,8 @@ func TestPurgeProtectionStaysOn(t *testing.T) {
 	_, err = r.DeleteVault(t.Context(), caller("operator"), "safe")
 	ok(t, err)
 	wantRefusal(t, r.PurgeVault(t.Context(), caller("operator"), "safe"), visage.Denied, "MethodNotAllowed", "")
-	_, err = r.UpdateVault(t.Context(), caller("operator"), "safe", func(v keyvault.Vault) (keyvault.Vault, error) { return v, nil })
+	_, err = r.UpdateVault(t.Context(), caller("operator"), "safe",
+		func(v keyvault.Vault) (keyvault.Vault, error) { return v, nil })
 	wantRefusal(t, err, visage.NotFound, "VaultNotFound", "")
 }
 
@@ -118,11 +121,14 @@ func TestPoliciesDecide(t *testing.T) {
 		who  keyvault.Caller
 		want map[string]string // by operation: the inner code, empty when it is done
 	}{
-		{"nothing", give(), caller(bob), map[string]string{"get": "AccessDenied", "wrap": "AccessDenied", "rotate": "AccessDenied"}},
-		{"wrapKey alone", give(keyvault.MayWrap), caller(bob), map[string]string{"get": "AccessDenied", "wrap": "", "rotate": "AccessDenied"}},
+		{"nothing", give(), caller(bob),
+			map[string]string{"get": "AccessDenied", "wrap": "AccessDenied", "rotate": "AccessDenied"}},
+		{"wrapKey alone", give(keyvault.MayWrap), caller(bob),
+			map[string]string{"get": "AccessDenied", "wrap": "", "rotate": "AccessDenied"}},
 		{"all", give(keyvault.All), caller(bob), map[string]string{"get": "", "wrap": "", "rotate": "AccessDenied"}},
 		{"in capitals", give(keyvault.All), caller(strings.ToUpper(bob)), map[string]string{"get": ""}},
-		{"another tenant", give(keyvault.All), keyvault.Caller{ObjectID: bob, Tenant: "other"}, map[string]string{"get": "AccessDenied"}},
+		{"another tenant", give(keyvault.All), keyvault.Caller{ObjectID: bob, Tenant: "other"},
+			map[string]string{"get": "AccessDenied"}},
 		{"nobody", give(keyvault.All), keyvault.Caller{Tenant: tenant}, map[string]string{"get": "AccessDenied"}},
 		{"another application", func(v *keyvault.Vault) {
 			v.Policies = append(v.Policies, keyvault.AccessPolicy{ObjectID: bob, AppID: "one", Keys: everything})
@@ -187,19 +193,30 @@ func TestChangesAreTold(t *testing.T) {
 			_, err := r.UpdateKey(t.Context(), caller(alice), key("one"), keyvault.KeyChange{Enabled: &on})
 			return err
 		}, []string{one}},
-		{"rotate", func() error { _, err := r.RotateKey(t.Context(), caller(alice), key("one")); return err }, []string{one}},
-		{"delete", func() error { _, err := r.DeleteKey(t.Context(), caller(alice), key("two")); return err }, []string{two}},
-		{"recover", func() error { _, err := r.RecoverKey(t.Context(), caller(alice), key("two")); return err }, []string{two}},
+		{"rotate", func() error { _, err := r.RotateKey(t.Context(), caller(alice), key("one")); return err },
+			[]string{one}},
+		{"delete", func() error { _, err := r.DeleteKey(t.Context(), caller(alice), key("two")); return err },
+			[]string{two}},
+		{"recover", func() error { _, err := r.RecoverKey(t.Context(), caller(alice), key("two")); return err },
+			[]string{two}},
 		{"read", func() error { _, err := r.Key(t.Context(), caller(alice), key("two")); return err }, nil},
 		{"access policies", func() error {
-			_, err := r.UpdateVault(t.Context(), caller("operator"), "safe", func(v keyvault.Vault) (keyvault.Vault, error) {
-				v.Tags = map[string]string{"a": "b"}
-				return v, nil
-			})
+			_, err := r.UpdateVault(t.Context(), caller("operator"), "safe",
+				func(v keyvault.Vault) (keyvault.Vault, error) {
+					v.Tags = map[string]string{"a": "b"}
+					return v, nil
+				})
 			return err
 		}, []string{one, two}},
-		{"delete vault", func() error { _, err := r.DeleteVault(t.Context(), caller("operator"), "safe"); return err }, []string{one, two}},
-		{"recover vault", func() error { _, err := r.RecoverVault(t.Context(), caller("operator"), "safe"); return err }, []string{one, two}},
+		{"delete vault", func() error { _, err := r.DeleteVault(t.Context(), caller("operator"), "safe"); return err },
+			[]string{one, two}},
+		{
+			"recover vault", func() error {
+				_,
+					err := r.RecoverVault(t.Context(), caller("operator"), "safe")
+				return err
+			}, []string{one, two},
+		},
 	} {
 		r.taken()
 		if err := c.do(); err != nil {

@@ -21,7 +21,8 @@ func TestLandmarksAndAttributes(t *testing.T) {
 	}
 	f := got.Faces[0]
 	l := f.Landmarks
-	if l == nil || f.Pose == nil || f.Blur == nil || f.Exposure == nil || f.Noise == nil || f.Quality == vision.Ungraded {
+	if l == nil || f.Pose == nil || f.Blur == nil || f.Exposure == nil || f.Noise == nil ||
+		f.Quality == vision.Ungraded {
 		t.Fatalf("something is missing: %+v", f)
 	}
 	if f.Template != nil {
@@ -36,12 +37,14 @@ func TestLandmarksAndAttributes(t *testing.T) {
 		}
 	}
 	inOrder("eyes and nose, from left to right",
-		l.EyeLeftOuter.X, l.PupilLeft.X, l.EyeLeftInner.X, l.NoseTip.X, l.EyeRightInner.X, l.PupilRight.X, l.EyeRightOuter.X)
+		l.EyeLeftOuter.X, l.PupilLeft.X, l.EyeLeftInner.X, l.NoseTip.X, l.EyeRightInner.X, l.PupilRight.X,
+		l.EyeRightOuter.X)
 	inOrder("eyes, nose and lips, from top to bottom",
 		l.EyeLeftTop.Y, l.EyeLeftBottom.Y, l.NoseTip.Y, l.UpperLipTop.Y, l.UnderLipBottom.Y)
 	b := f.Box
 	for _, q := range []vision.Point{l.PupilLeft, l.PupilRight, l.NoseTip, l.MouthLeft, l.MouthRight} {
-		if q.X < float64(b.Left) || q.X > float64(b.Left+b.Width) || q.Y < float64(b.Top) || q.Y > float64(b.Top+b.Height) {
+		if q.X < float64(b.Left) || q.X > float64(b.Left+b.Width) || q.Y < float64(b.Top) ||
+			q.Y > float64(b.Top+b.Height) {
 			t.Errorf("point %v lies outside of the face %+v", q, b)
 		}
 	}
@@ -53,7 +56,8 @@ func TestLandmarksAndAttributes(t *testing.T) {
 			t.Errorf("%s is %g", name, v)
 		}
 	}
-	t.Logf("pose %+v, blur %.2f, exposure %.2f, noise %.2f, quality %s", *f.Pose, *f.Blur, *f.Exposure, *f.Noise, f.Quality)
+	t.Logf("pose %+v, blur %.2f, exposure %.2f, noise %.2f, quality %s", *f.Pose, *f.Blur, *f.Exposure, *f.Noise,
+		f.Quality)
 }
 
 func TestUnusablePhotos(t *testing.T) {

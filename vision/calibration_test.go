@@ -14,13 +14,14 @@ import (
 	"github.com/visage-face/visage/vision"
 )
 
-// people says who is on the photos that calibration and alignment were measured on, from left to right. Who the people on
-// the sample photos are is not known, only that each photo shows different ones; their names start with "?" and are
+// people says who is on the photos that calibration and alignment were measured on, from left to right. Who the people
+// on the sample photos are is not known, only that each photo shows different ones; their names start with "?" and are
 // never compared across photos.
 var people = map[string][]string{
 	"Family1-Dad1.jpg": {"dad1"}, "Family1-Dad2.jpg": {"dad1"}, "Family1-Dad3.jpg": {"dad1"},
-	"Family1-Daughter1.jpg": {"daughter1"}, "Family1-Daughter2.jpg": {"daughter1"}, "Family1-Daughter3.jpg": {"daughter1"},
-	"Family1-Mom1.jpg": {"mom1"}, "Family1-Mom2.jpg": {"mom1"},
+	"Family1-Daughter1.jpg": {"daughter1"}, "Family1-Daughter2.jpg": {"daughter1"},
+	"Family1-Daughter3.jpg": {"daughter1"},
+	"Family1-Mom1.jpg":      {"mom1"}, "Family1-Mom2.jpg": {"mom1"},
 	"Family1-Son1.jpg": {"son1"}, "Family1-Son2.jpg": {"son1"},
 	"Family2-Lady1.jpg": {"lady2"}, "Family2-Lady2.jpg": {"lady2"}, "woman1-person-group.jpg": {"lady2"},
 	"Family2-Man1.jpg": {"man2"}, "Family2-Man2.jpg": {"man2"}, "man2-person-group.jpg": {"man2"},
@@ -175,8 +176,8 @@ func moments(xs []float64) (mean, deviation float64) {
 	return mean, math.Sqrt(deviation)
 }
 
-// bootstrap returns the middle 95 % of the distances at 1e-3 when the people are drawn again with replacement: pairs that
-// share a person are not independent, people are.
+// bootstrap returns the middle 95 % of the distances at 1e-3 when the people are drawn again with replacement: pairs
+// that share a person are not independent, people are.
 func bootstrap(pairs []pair, names []string) (low, high float64) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var at []float64

@@ -97,7 +97,8 @@ func squareFinder(t *testing.T, offsets, points []float32) *pack.Pack {
 		still := []float32{0, 0, 0, 0}
 		files[m.Detector.File] = stage{side: 12, step: 2, offsets: still}.network()
 		files[m.Detector.Stages[0].File] = stage{side: 24, step: 1, offsets: still}.network()
-		files[m.Detector.Stages[1].File] = stage{side: 48, step: 1, sure: true, offsets: offsets, points: points}.network()
+		files[m.Detector.Stages[1].File] = stage{side: 48, step: 1, sure: true, offsets: offsets,
+			points: points}.network()
 	})
 }
 
@@ -150,7 +151,8 @@ func TestEverythingIsAFace(t *testing.T) {
 	p := open(t, vision.Config{Pack: changedMobileFace(t, func(m *pack.Manifest, files map[string][]byte) {
 		files[m.Detector.File] = stage{side: 12, step: 2, sure: true, offsets: still}.network()
 		files[m.Detector.Stages[0].File] = stage{side: 24, step: 1, sure: true, offsets: still}.network()
-		files[m.Detector.Stages[1].File] = stage{side: 48, step: 1, sure: true, offsets: still, points: points}.network()
+		files[m.Detector.Stages[1].File] = stage{side: 48, step: 1, sure: true, offsets: still,
+			points: points}.network()
 	})})
 	if n := len(faces(t, p, plain(1920, 1080, 128))); n != 100 {
 		t.Errorf("%d faces, want the 100 that a photo may have", n)

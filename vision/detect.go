@@ -11,7 +11,8 @@ import (
 	"github.com/visage-face/visage/vision/internal/photo"
 )
 
-// Detect finds the faces on a photo (the bytes of a JPEG, PNG, GIF, BMP, WebP, HEIC or AVIF file) and what want asks for.
+// Detect finds the faces on a photo (the bytes of a JPEG, PNG, GIF, BMP, WebP, HEIC or AVIF file) and what want asks
+// for.
 //
 // A photo without faces is an empty list and no error. Errors: *ImageError when the photo cannot be used,
 // *UnsupportedError when want asks for what the pack cannot give, ctx's cause when ctx ends first; anything else is a
@@ -24,7 +25,8 @@ func (p *Pipeline) Detect(ctx context.Context, photo []byte, want Want) (_ *Phot
 		}
 	}()
 	if missing := want.Attributes &^ p.Supports(); missing != 0 || want.Landmarks && p.marker == nil {
-		return nil, &UnsupportedError{Asked: missing, Supported: p.Supports(), Landmarks: want.Landmarks && p.marker == nil}
+		return nil, &UnsupportedError{Asked: missing, Supported: p.Supports(),
+			Landmarks: want.Landmarks && p.marker == nil}
 	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)

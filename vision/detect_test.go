@@ -138,7 +138,8 @@ func TestFacesThatFillTheFrame(t *testing.T) {
 	}
 	t.Logf("of %d faces that fill the frame, one look misses %d, both looks miss %d", len(cuts), plain, lost)
 	if lost > 4 || plain < 3*lost || plain < 10 {
-		t.Errorf("of %d faces one look misses %d and both looks %d; want at least 10, and at most 4 and a third of that",
+		t.Errorf(
+			"of %d faces one look misses %d and both looks %d; want at least 10, and at most 4 and a third of that",
 			len(cuts), plain, lost)
 	}
 }
@@ -166,7 +167,8 @@ func TestFacesAreSortedAndWithinThePicture(t *testing.T) {
 				t.Errorf("%s: faces are not sorted by area", photo)
 			}
 			last = b.Width * b.Height
-			if f.Template != nil || f.Landmarks != nil || f.Pose != nil || f.Blur != nil || f.Quality != vision.Ungraded {
+			if f.Template != nil || f.Landmarks != nil || f.Pose != nil || f.Blur != nil ||
+				f.Quality != vision.Ungraded {
 				t.Errorf("%s: more than was asked for", photo)
 			}
 		}

@@ -112,7 +112,8 @@ func arrange(all []finding, width, height int, least float64) ([]Face, []finding
 			continue
 		}
 		b := image.Rect(
-			int(math.Round(f.box.left)), int(math.Round(f.box.top)), int(math.Round(f.box.right)), int(math.Round(f.box.bottom)),
+			int(math.Round(f.box.left)), int(math.Round(f.box.top)), int(math.Round(f.box.right)),
+			int(math.Round(f.box.bottom)),
 		).Intersect(image.Rect(0, 0, width, height))
 		if float64(b.Dx()) < least || float64(b.Dy()) < least {
 			continue

@@ -38,7 +38,9 @@ func (p *Pipeline) Reference(ctx context.Context, img *photo.RGB) ([]ReferenceFa
 	var faces []ReferenceFace
 	var kept []finding
 	for _, f := range byScore(found) {
-		if slices.ContainsFunc(kept, func(k finding) bool { return overlap(k.box, f.box) > detector.about.MaxOverlap }) {
+		if slices.ContainsFunc(
+			kept, func(k finding) bool { return overlap(k.box, f.box) > detector.about.MaxOverlap },
+		) {
 			continue
 		}
 		kept = append(kept, f)

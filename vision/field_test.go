@@ -87,7 +87,8 @@ func TestEveryFieldPhotoHasTheSameFaces(t *testing.T) {
 		}
 	}
 	half := damaged["noeoi.jpg"][:len(damaged["noeoi.jpg"])/2]
-	if _, err := p.Detect(t.Context(), half, vision.Want{}); err == nil || !strings.Contains(err.Error(), "incomplete") {
+	if _, err := p.Detect(t.Context(), half, vision.Want{}); err == nil ||
+		!strings.Contains(err.Error(), "incomplete") {
 		t.Errorf("half a file gives %v", err)
 	}
 }
@@ -102,8 +103,8 @@ func overlap(a, b vision.Box) float64 {
 	return float64(w*h) / float64(a.Width*a.Height+b.Width*b.Height-w*h)
 }
 
-// A photo as phones store it has the same faces as the JPEG that it was made of. No encoder of HEIC or AVIF is written in
-// Go, so this needs those of libheif and libavif.
+// A photo as phones store it has the same faces as the JPEG that it was made of. No encoder of HEIC or AVIF is written
+// in Go, so this needs those of libheif and libavif.
 func TestPhonesPhotosHaveTheSameFaces(t *testing.T) {
 	p := open(t, vision.Config{Parallel: 1})
 	source := shared(t, "faces", "Family1-Dad1.jpg")
@@ -123,7 +124,8 @@ func TestPhonesPhotosHaveTheSameFaces(t *testing.T) {
 				missing(t, c.command[0]+" is not installed")
 			}
 			file := filepath.Join(t.TempDir(), c.name)
-			if out, err := exec.CommandContext(t.Context(), c.command[0], append(c.command[1:], file)...).CombinedOutput(); err != nil {
+			if out, err := exec.CommandContext(t.Context(), c.command[0], append(c.command[1:], file)...).
+				CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
 			got, err := p.Detect(t.Context(), read(t, file), vision.Want{})

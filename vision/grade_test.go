@@ -77,7 +77,9 @@ func TestNoTemplateOfWhatShowsNobody(t *testing.T) {
 		"noisy": func(img *photo.RGB, _ int) *photo.RGB {
 			return changed(img, func(v float64) float64 { return v + 140*r.NormFloat64() })
 		},
-		"black": func(img *photo.RGB, _ int) *photo.RGB { return changed(img, func(v float64) float64 { return v / 40 }) },
+		"black": func(img *photo.RGB, _ int) *photo.RGB {
+			return changed(img, func(v float64) float64 { return v / 40 })
+		},
 	}
 	people := []string{"Family1-Dad1", "Family1-Mom1", "Family2-Lady1", "Family2-Man1", "Family3-Lady1", "Family3-Man1"}
 	made := map[string][]vision.Face{}
@@ -100,7 +102,8 @@ func TestNoTemplateOfWhatShowsNobody(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, face := range found.Faces {
-				if face.Quality == vision.Ungraded || face.Quality == vision.High || face.Template == nil && face.Quality != vision.Low {
+				if face.Quality == vision.Ungraded || face.Quality == vision.High ||
+					face.Template == nil && face.Quality != vision.Low {
 					t.Errorf("%s, %s: quality is %s", name, damage, face.Quality)
 				}
 				if face.Template != nil {
@@ -154,7 +157,8 @@ func TestFacesDoNotDependOnWhatIsWanted(t *testing.T) {
 			if i == 0 {
 				first = got.Faces
 			}
-			if !slices.EqualFunc(first, got.Faces, func(a, b vision.Face) bool { return a.Box == b.Box && a.Score == b.Score }) {
+			if !slices.EqualFunc(first, got.Faces,
+				func(a, b vision.Face) bool { return a.Box == b.Box && a.Score == b.Score }) {
 				t.Errorf("%s: %d faces with %+v, %d without", name, len(got.Faces), want, len(first))
 			}
 		}

@@ -58,8 +58,8 @@ const (
 	// such a face; of faces on their side or head, which the detector sees too now and then, 1 in 100, and settle turns
 	// those.
 	sureScore = 0.995
-	// turnedScore is the least score of a face on a turned picture: three more looks would otherwise take three times as
-	// many things for faces. In its right orientation a face has as much, or as good as never.
+	// turnedScore is the least score of a face on a turned picture: three more looks would otherwise take three times
+	// as many things for faces. In its right orientation a face has as much, or as good as never.
 	turnedScore = 0.98
 )
 

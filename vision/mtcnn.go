@@ -39,11 +39,11 @@ const (
 	step = 2
 	// shrinkage is how much smaller each picture of the pyramid is than the one before.
 	shrinkage = 0.709
-	// rim is how much black is put around the picture where faces are sought that fill it, in parts of its shorter side: a
-	// face that is cut by the picture's edge, or as large as it, lies in no cell otherwise.
+	// rim is how much black is put around the picture where faces are sought that fill it, in parts of its shorter
+	// side: a face that is cut by the picture's edge, or as large as it, lies in no cell otherwise.
 	rim = 0.25
-	// Overlaps above which one of two boxes is dropped: on one picture of the pyramid, between them, and after the second
-	// network. After the third the manifest's holds.
+	// Overlaps above which one of two boxes is dropped: on one picture of the pyramid, between them, and after the
+	// second network. After the third the manifest's holds.
 	overlapLevel, overlapAll, overlapRefined = 0.5, 0.7, 0.5
 	// maxProposals and maxRefined bound the boxes that go through the second and third network. A photo has at most 100
 	// faces, and each comes with a few boxes. maxOfLevel bounds those of one picture of the pyramid: nobody has as many

@@ -167,8 +167,10 @@ func TestTurnedFacesAreFound(t *testing.T) {
 				x, y, w, h = h-y, x, h, w
 			}
 			b := found[0].Box
-			if math.Hypot(float64(b.Left)+float64(b.Width)/2-x, float64(b.Top)+float64(b.Height)/2-y) > 0.2*float64(upright.Width) {
-				t.Errorf("portrait %d turned by %d°: face at %+v, want its middle at %.0f, %.0f", i, 90*quarters, b, x, y)
+			if math.Hypot(float64(b.Left)+float64(b.Width)/2-x, float64(b.Top)+float64(b.Height)/2-y) > 0.2*
+				float64(upright.Width) {
+				t.Errorf("portrait %d turned by %d°: face at %+v, want its middle at %.0f, %.0f", i, 90*quarters, b, x,
+					y)
 			}
 		}
 	}
@@ -227,7 +229,8 @@ func TestPicturesOfNobody(t *testing.T) {
 		slope.Pix[i] = byte(i / 3 % slope.W * 255 / slope.W)
 	}
 	for name, img := range map[string]*photo.RGB{
-		"black": plain(640, 480, 0), "white": plain(640, 480, 255), "grey": plain(100, 100, 90), "noise": noise, "slope": slope,
+		"black": plain(640, 480, 0), "white": plain(640, 480, 255), "grey": plain(100, 100, 90), "noise": noise,
+		"slope":     slope,
 		"one pixel": plain(1, 1, 50), "one column": plain(1, 3000, 200), "one row": plain(3000, 1, 200),
 		"36 pixels": plain(36, 36, 128), "a strip": plain(4000, 40, 128),
 	} {
@@ -251,7 +254,10 @@ func TestReportedPhotos(t *testing.T) {
 			t.Errorf("%s: %d faces", name, n)
 		}
 	}
-	img, err := vision.Decode(read(t, filepath.Join(filepath.Dir(shared(t)), "field", "nonface", "pillow-radial_gradients.png")))
+	img,
+		err := vision.Decode(
+		read(t, filepath.Join(filepath.Dir(shared(t)), "field", "nonface", "pillow-radial_gradients.png")),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

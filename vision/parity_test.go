@@ -26,8 +26,8 @@ type referencePhoto struct {
 }
 
 // lastBit lists the faces whose whole road cannot be compared. The reference decoded photos with libjpeg-turbo; Go's
-// decoder differs from it by 1 in about 2 % of the values, and at these two faces that decides which of two nearly equal
-// things happens. Their steps are compared one by one, like those of all others.
+// decoder differs from it by 1 in about 2 % of the values, and at these two faces that decides which of two nearly
+// equal things happens. Their steps are compared one by one, like those of all others.
 var lastBit = map[string]string{
 	// Two anchors score 0.7617 and 0.7623 here, 0.7636 and less there: another box of the same face wins.
 	"detection3.jpg/0": "another anchor wins by 0.0006",
@@ -65,7 +65,8 @@ func TestNetworksAgreeWithReference(t *testing.T) {
 				compare(t, face, nearest(got, w), w, worst)
 			}
 			// The steps, each given what the reference gave it.
-			box := vision.ReferenceFace{Left: w.Box.X, Top: w.Box.Y, Right: w.Box.X + w.Box.Width, Bottom: w.Box.Y + w.Box.Height}
+			box := vision.ReferenceFace{Left: w.Box.X, Top: w.Box.Y, Right: w.Box.X + w.Box.Width,
+				Bottom: w.Box.Y + w.Box.Height}
 			if err := p.ReferencePoints(t.Context(), img, &box); err != nil {
 				t.Fatal(err)
 			}

@@ -22,12 +22,12 @@ type Config struct {
 	// Parallel is how many photos are worked on at the same time; further calls wait their turn. It bounds memory.
 	// Default: the number of processors.
 	Parallel int
-	// Limit bounds the photos at work together with the other pipelines that share it; none may be of more than Parallel.
-	// Default: one of this pipeline's own, of Parallel.
+	// Limit bounds the photos at work together with the other pipelines that share it; none may be of more than
+	// Parallel. Default: one of this pipeline's own, of Parallel.
 	Limit *Limit
-	// Threads is how many processors the work on one photo may use while no other photo is worked on; otherwise each uses
-	// one, which gets most photos done. Default: the number of processors, at most 4; the networks are too small to gain
-	// from more.
+	// Threads is how many processors the work on one photo may use while no other photo is worked on; otherwise each
+	// uses one, which gets most photos done. Default: the number of processors, at most 4; the networks are too small
+	// to gain from more.
 	Threads int
 	// Trace, if set, is told how long each stage of each Detect took. It may be called from several goroutines at once.
 	Trace func(stage Stage, took time.Duration)
@@ -140,7 +140,8 @@ func Open(cfg Config) (_ *Pipeline, err error) {
 
 // newDetector returns the detector that a manifest describes.
 func newDetector(
-	about pack.Detector, cfg Config, open func(threads int, file, input string, outputs ...string) (*ort.Session, error),
+	about pack.Detector, cfg Config,
+	open func(threads int, file, input string, outputs ...string) (*ort.Session, error),
 ) (detector, error) {
 	switch about.Kind {
 	case pack.SSD:
@@ -201,8 +202,8 @@ func (p *Pipeline) Supports() Attributes {
 }
 
 // Confidence turns the cosine distance of two templates (0 same … 2 opposite) into the confidence that they are of one
-// person, 0 to 1, falling as the distance grows. It is 0.5 where the pack accepts one in 1,000 pairs of strangers, in the
-// worst group of people that its calibration tells apart.
+// person, 0 to 1, falling as the distance grows. It is 0.5 where the pack accepts one in 1,000 pairs of strangers, in
+// the worst group of people that its calibration tells apart.
 func (p *Pipeline) Confidence(distance float64) float64 { return p.pack.Confidence(distance) }
 
 // Threshold returns the least confidence with which a stranger is taken for somebody of a group of so many faces in at

@@ -58,7 +58,8 @@ func dense(output string, side, out int, weight, bias float32) []byte {
 	g := onnx.NewGraph("dense")
 	n := onnx.Dim{Name: "N"}
 	x := g.Input("face", n, onnx.Dim{Size: 3}, onnx.Dim{Size: int64(side)}, onnx.Dim{Size: int64(side)})
-	x = g.Dense(g.Flatten(g.GlobalAveragePool(x)), slices.Repeat([]float32{weight}, 3*out), 3, out, slices.Repeat([]float32{bias}, out))
+	x = g.Dense(g.Flatten(g.GlobalAveragePool(x)), slices.Repeat([]float32{weight}, 3*out), 3, out,
+		slices.Repeat([]float32{bias}, out))
 	g.Output(x, output, n, onnx.Dim{Size: int64(out)})
 	return g.Marshal()
 }
@@ -83,15 +84,18 @@ func TestANetworkThatCannotWorkIsRefused(t *testing.T) {
 		change func(m *pack.Manifest, files map[string][]byte)
 		says   string
 	}{
-		{"recogniser with weights that are no numbers", recogniser(128, not, 0), "try recogniser: run network: output template holds NaN"},
-		{"recogniser with infinite weights", recogniser(128, infinite, 0), "try recogniser: run network: output template holds"},
+		{"recogniser with weights that are no numbers", recogniser(128, not, 0),
+			"try recogniser: run network: output template holds NaN"},
+		{"recogniser with infinite weights", recogniser(128, infinite, 0),
+			"try recogniser: run network: output template holds"},
 		{"recogniser of zeros", recogniser(128, 0, 0), "a template without direction"},
 		{"recogniser that looks at nothing", recogniser(128, 0, 1), "it would take everybody for one person"},
 		{"recogniser of another length", recogniser(64, 1, 0), "recogniser gave 64 numbers for 1 faces of 128"},
 		{"recogniser that is no network", func(m *pack.Manifest, files map[string][]byte) {
 			files[m.Recogniser.File] = []byte("these are the bytes of no network")
 		}, "open network recogniser.onnx"},
-		{"recogniser with another output", func(m *pack.Manifest, files map[string][]byte) { m.Recogniser.Output = "face" }, "face"},
+		{"recogniser with another output",
+			func(m *pack.Manifest, files map[string][]byte) { m.Recogniser.Output = "face" }, "face"},
 		{"damaged detector", func(m *pack.Manifest, files map[string][]byte) {
 			files[m.Detector.File] = damaged(files[m.Detector.File])
 		}, "try detector: run network: output"},
@@ -132,7 +136,8 @@ func TestFingerprint(t *testing.T) {
 	}{
 		{"another name", func(m *pack.Manifest, _ map[string][]byte) { m.Name = "other" }, true},
 		{"another score of faces", func(m *pack.Manifest, _ map[string][]byte) { m.Detector.MinScore = 0.6 }, true},
-		{"other colours", func(m *pack.Manifest, _ map[string][]byte) { m.Recogniser.Input.Mean = [3]float64{} }, false},
+		{"other colours", func(m *pack.Manifest, _ map[string][]byte) { m.Recogniser.Input.Mean = [3]float64{} },
+			false},
 		{"another alignment", func(m *pack.Manifest, _ map[string][]byte) {
 			for i := range m.Recogniser.Alignment {
 				m.Recogniser.Alignment[i][1] += 8

@@ -37,8 +37,8 @@ func (s *settled) apart(f *finding) float64 {
 }
 
 const (
-	// sureMisfit is the misfit up to which the first look at a face is believed: 95 % of upright faces have less, and no
-	// face on its side or head has.
+	// sureMisfit is the misfit up to which the first look at a face is believed: 95 % of upright faces have less, and
+	// no face on its side or head has.
 	sureMisfit = 0.018
 	// reframings is how often a face is marked again in the frame that its points ask for. Detectors do not know where
 	// the head ends that is not upright. In the right orientation the points come to fit in one to three steps, in the
@@ -128,7 +128,8 @@ const (
 func inBox(s *geometry.Shape, box rect) bool {
 	frame := geometry.FrameOf(s)
 	size := math.Hypot(frame.A, frame.D) / (pointsSpread * max(box.width(), box.height()))
-	return frame.C > box.left && frame.C < box.right && frame.F > box.top && frame.F < box.bottom && size > 0.5 && size < 2
+	return frame.C > box.left && frame.C < box.right && frame.F > box.top && frame.F < box.bottom && size > 0.5 &&
+		size < 2
 }
 
 // frame shows a face as its points ask for: upright, and as large and as far up as the network knows faces.

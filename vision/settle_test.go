@@ -88,7 +88,8 @@ func TestTurnedPhotos(t *testing.T) {
 				strangers++
 				if same {
 					identical++
-					t.Logf("%s turned by %d° is %s turned by %d°", filepath.Base(a.file), 90*a.quarters, filepath.Base(b.file), 90*b.quarters)
+					t.Logf("%s turned by %d° is %s turned by %d°", filepath.Base(a.file), 90*a.quarters,
+						filepath.Base(b.file), 90*b.quarters)
 				}
 			}
 		}
@@ -96,7 +97,8 @@ func TestTurnedPhotos(t *testing.T) {
 	t.Logf("of %d turned faces %d missed, %d not themselves; of %d pairs of strangers %d identical",
 		3*len(files), missed, lost, strangers, identical)
 	if identical > 0 || lost > 1 {
-		t.Errorf("of turned faces %d are not themselves, want at most 1; %d pairs of strangers are identical, want none",
+		t.Errorf(
+			"of turned faces %d are not themselves, want at most 1; %d pairs of strangers are identical, want none",
 			lost, identical)
 	}
 }
@@ -107,7 +109,8 @@ func landmarksApart(turned, upright *vision.Landmarks, width, height, quarters i
 	w, h := float64(width), float64(height)
 	far := 0.0
 	for _, pair := range [][2]vision.Point{
-		{turned.PupilLeft, upright.PupilLeft}, {turned.PupilRight, upright.PupilRight}, {turned.NoseTip, upright.NoseTip},
+		{turned.PupilLeft, upright.PupilLeft}, {turned.PupilRight, upright.PupilRight},
+		{turned.NoseTip, upright.NoseTip},
 		{turned.MouthLeft, upright.MouthLeft}, {turned.MouthRight, upright.MouthRight},
 	} {
 		at := pair[1]

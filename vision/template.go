@@ -84,8 +84,8 @@ func unit(dst, v []float32) (float64, error) {
 	return length, nil
 }
 
-// align returns the map from a network's input to the picture that brings five points of a face as near as a turn, a scale
-// and a shift can to where the network wants them.
+// align returns the map from a network's input to the picture that brings five points of a face as near as a turn, a
+// scale and a shift can to where the network wants them.
 func align(alignment [5][2]float64, five [5]geometry.Point) (geometry.Affine, error) {
 	var wanted [5]geometry.Point
 	for i, p := range alignment {

@@ -72,8 +72,8 @@ func (p planes) fillAveraged(img *photo.RGB, within image.Rectangle, m geometry.
 	p.fill(small, image.Rect(0, 0, small.W, small.H), m.Then(to))
 }
 
-// pixels returns a picture with the pixels that m shows, and what within and m are on it. A picture that was decoded at a
-// reduced scale serves where m would skip pixels of it, and where m shows much of it and needs not twice as many;
+// pixels returns a picture with the pixels that m shows, and what within and m are on it. A picture that was decoded at
+// a reduced scale serves where m would skip pixels of it, and where m shows much of it and needs not twice as many;
 // elsewhere the part that m shows is decoded in full.
 func (p planes) pixels(
 	img *photo.RGB, within image.Rectangle, m geometry.Affine,
@@ -147,7 +147,8 @@ func shrink(img *photo.RGB, part image.Rectangle, times int) *photo.RGB {
 		out := small.Pix[3*y*small.W : 3*(y+1)*small.W]
 		for x := range small.W {
 			if n := uint32((bottom - top) * min(times, part.Dx()-x*times)); n == 4 {
-				out[3*x], out[3*x+1], out[3*x+2] = byte((sums[3*x]+2)>>2), byte((sums[3*x+1]+2)>>2), byte((sums[3*x+2]+2)>>2)
+				out[3*x], out[3*x+1], out[3*x+2] = byte((sums[3*x]+2)>>2), byte((sums[3*x+1]+2)>>2),
+					byte((sums[3*x+2]+2)>>2)
 			} else {
 				for c := range 3 {
 					out[3*x+c] = byte((sums[3*x+c] + n/2) / n)
@@ -227,8 +228,8 @@ func sampleAt(img *photo.RGB, within image.Rectangle, at geometry.Point) (rgb [3
 	return rgb
 }
 
-// column says from which two pixels of a row a sample comes, as offsets of bytes, and how much of each; both weights are
-// 0 outside of the picture.
+// column says from which two pixels of a row a sample comes, as offsets of bytes, and how much of each; both weights
+// are 0 outside of the picture.
 type column struct {
 	left, right   int
 	wLeft, wRight float32

@@ -31,7 +31,8 @@ func TestFastSamplingIsSampling(t *testing.T) {
 			E: 0.05 + 3*random.Float64(), F: 10 * (random.Float64() - 0.5),
 		}
 		width, height := 1+random.IntN(16), 1+random.IntN(16)
-		fast, simple := vision.Sample(img, width, height, within, m, false), vision.Sample(img, width, height, within, m, true)
+		fast, simple := vision.Sample(img, width, height, within, m, false),
+			vision.Sample(img, width, height, within, m, true)
 		for i := range simple {
 			if math.Abs(float64(fast[i]-simple[i])) > 1e-3 {
 				t.Fatalf("picture %d×%d, within %v, map %+v: number %d is %g, the simple road gives %g",
@@ -61,7 +62,8 @@ func TestShrinkAverages(t *testing.T) {
 					}
 					want := math.Round(float64(sum) / float64(cell.Dx()*cell.Dy()))
 					if got := float64(small.Pix[3*(y*small.W+x)+c]); math.Abs(got-want) > 1 {
-						t.Fatalf("%v of %d×%d by %d: pixel (%d, %d) is %g, want %g", part, img.W, img.H, times, x, y, got, want)
+						t.Fatalf("%v of %d×%d by %d: pixel (%d, %d) is %g, want %g", part, img.W, img.H, times, x, y,
+							got, want)
 					}
 				}
 			}
@@ -109,7 +111,8 @@ func TestStrangePictures(t *testing.T) {
 	p := open(t, vision.Config{})
 	random := rand.New(rand.NewPCG(3, 3))
 	want := vision.Want{Landmarks: true, Templates: true, Attributes: p.Supports()}
-	sizes := []image.Point{{X: 1, Y: 1}, {X: 3, Y: 2}, {X: 5000, Y: 1}, {X: 1, Y: 5000}, {X: 700, Y: 20}, {X: 33, Y: 31}}
+	sizes := []image.Point{{X: 1, Y: 1}, {X: 3, Y: 2}, {X: 5000, Y: 1}, {X: 1, Y: 5000}, {X: 700, Y: 20},
+		{X: 33, Y: 31}}
 	for _, size := range sizes {
 		got, err := p.Examine(t.Context(), noise(random, size.X, size.Y), want)
 		if err != nil {

@@ -70,20 +70,20 @@ type Face struct {
 	Landmarks *Landmarks
 	// Pose is the direction the head points to.
 	Pose *Pose
-	// Blur, Exposure and Noise are measured on the face's own pixels, each from 0 to 1: sharp to blurred, dark to bright
-	// (0.25 to 0.75 is good), clean to noisy.
+	// Blur, Exposure and Noise are measured on the face's own pixels, each from 0 to 1: sharp to blurred, dark to
+	// bright (0.25 to 0.75 is good), clean to noisy.
 	Blur, Exposure, Noise *float64
 	// Quality says how fit the face is for recognition: High to be enrolled, Medium to be identified, Low for neither.
 	Quality Grade
-	// Eyewear, Covering, Hidden and Worn answer for the attributes Glasses, Mask, Occlusion and Accessories. Worn is empty
-	// and not nil when nothing is worn.
+	// Eyewear, Covering, Hidden and Worn answer for the attributes Glasses, Mask, Occlusion and Accessories. Worn is
+	// empty and not nil when nothing is worn.
 	Eyewear  Eyewear
 	Covering *Covering
 	Hidden   *Hidden
 	Worn     []Accessory
-	// Template stands for the face: Pipeline.Dim numbers, of unit length. It is biometric data; the caller owns it. It is nil
-	// when it was not asked for, and of a face too blurred, dark, small or covered, or too unlike a face, for anybody to be
-	// recognised by; the quality of such a face is Low.
+	// Template stands for the face: Pipeline.Dim numbers, of unit length. It is biometric data; the caller owns it. It
+	// is nil when it was not asked for, and of a face too blurred, dark, small or covered, or too unlike a face, for
+	// anybody to be recognised by; the quality of such a face is Low.
 	Template []float32
 }
 
@@ -92,8 +92,8 @@ type Box struct {
 	Left, Top, Width, Height int
 }
 
-// Point is a place in pixels of the upright picture, with fields X and Y; fractions count. It may lie a little outside of
-// the picture.
+// Point is a place in pixels of the upright picture, with fields X and Y; fractions count. It may lie a little outside
+// of the picture.
 type Point = geometry.Point
 
 // Pose is the direction a head points to, in degrees. All are 0 for a face that looks into the camera.
@@ -130,6 +130,6 @@ func (g Grade) String() string {
 	return "ungraded"
 }
 
-// Landmarks are the 27 points of the Face contract, in fields of their contract's names. Left and right are sides of the
-// picture, not of the person.
+// Landmarks are the 27 points of the Face contract, in fields of their contract's names. Left and right are sides of
+// the picture, not of the person.
 type Landmarks = geometry.Landmarks

@@ -194,7 +194,8 @@ func (w *wearer) look(ctx context.Context, img *photo.RGB, fives [][5]geometry.P
 		}
 		n := len(w.about.Signs)
 		if len(out[0].Data) != n*len(some) {
-			return fmt.Errorf("%s gave %d numbers for %d faces of %d signs", w.about.File, len(out[0].Data), len(some), n)
+			return fmt.Errorf("%s gave %d numbers for %d faces of %d signs", w.about.File, len(out[0].Data), len(some),
+				n)
 		}
 		for i := range some {
 			for k, sign := range w.about.Signs {

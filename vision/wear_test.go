@@ -34,7 +34,8 @@ func openWear(t testing.TB) *vision.Pipeline {
 		t.Fatal(err)
 	}
 	if len(p.Manifest().Wear) == 0 {
-		missing(t, "the model pack at "+dir+" was made without networks for what faces wear: remove it and run `make setup`")
+		missing(t, "the model pack at "+dir+
+			" was made without networks for what faces wear: remove it and run `make setup`")
 	}
 	return open(t, vision.Config{Pack: p})
 }
@@ -168,7 +169,8 @@ func TestWhatFacesWear(t *testing.T) {
 	}
 	least := faces * 9 / 10
 	if faces < len(files)/2 || masks < least || covered < least || shades < least || listed < least {
-		t.Errorf("of %d faces: %d masks, %d covered noses and mouths, %d sunglasses, %d listed as accessories", faces, masks,
+		t.Errorf("of %d faces: %d masks, %d covered noses and mouths, %d sunglasses, %d listed as accessories", faces,
+			masks,
 			covered, shades, listed)
 	}
 }

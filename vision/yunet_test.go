@@ -36,7 +36,9 @@ func yuNetPack(t *testing.T, fixed bool) *pack.Pack {
 	dir := t.TempDir()
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		sum := sha256.Sum256(files[name])
-		m.Files = append(m.Files, pack.File{Name: name, Bytes: int64(len(files[name])), SHA256: hex.EncodeToString(sum[:])})
+		m.Files = append(
+			m.Files, pack.File{Name: name, Bytes: int64(len(files[name])), SHA256: hex.EncodeToString(sum[:])},
+		)
 	}
 	manifest, err := json.Marshal(m)
 	if err != nil {

@@ -1,7 +1,7 @@
 // Package apitest lets the tests of the planes hold what is answered against the official OpenAPI descriptions.
 //
-// The descriptions lie outside of the repository, in the directory that accompanies it. Where they are missing, tests go
-// by the contract's own rules alone; with CI=true that is a failure.
+// The descriptions lie outside of the repository, in the directory that accompanies it. Where they are missing, tests
+// go by the contract's own rules alone; with CI=true that is a failure.
 package apitest
 
 import (
@@ -48,7 +48,8 @@ func Load[T any](t testing.TB, read func() (T, error)) T {
 // Convert turns an OpenAPI 2 document, as encoding/json decodes it, into one of version 3, without what describes
 // requests and examples. It changes raw.
 func Convert(raw map[string]any) (*openapi3.T, error) {
-	for _, section := range []string{"x-ms-paths", "x-ms-parameterized-host", "parameters", "securityDefinitions", "security"} {
+	for _, section := range []string{"x-ms-paths", "x-ms-parameterized-host", "parameters", "securityDefinitions",
+		"security"} {
 		delete(raw, section)
 	}
 	paths, _ := raw["paths"].(map[string]any)

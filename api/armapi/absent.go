@@ -8,9 +8,9 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// absence is a collection of the providers that is always empty here. Clients look into it before they do their work, and
-// must not take that for a failure: it is listed as empty, an item of it is not found, deleting one is done already, and
-// making one is refused with a sentence.
+// absence is a collection of the providers that is always empty here. Clients look into it before they do their work,
+// and must not take that for a failure: it is listed as empty, an item of it is not found, deleting one is done
+// already, and making one is refused with a sentence.
 type absence struct {
 	collection string   // its pattern
 	item       string   // the wildcard of an item; empty: there is nothing but the list
@@ -25,12 +25,15 @@ var (
 	changes = []string{http.MethodPut, http.MethodPatch}
 )
 
-// absences are, together with the lists below, all that the official descriptions of the providers have and this instance has
-// not. A test goes through the descriptions and finds each path either here or served.
+// absences are, together with the lists below, all that the official descriptions of the providers have and this
+// instance has not. A test goes through the descriptions and finds each path either here or served.
 var absences = []absence{
-	{collection: one + "/privateEndpointConnections", item: "{connection}", writes: makes, sentence: noPrivateEndpoints},
-	{collection: oneVault + "/privateEndpointConnections", item: "{connection}", writes: makes, sentence: noPrivateEndpoints},
-	{collection: one + "/deployments", item: "{deployment}", writes: makes, sentence: "A Face resource deploys no models: it works as it is."},
+	{collection: one + "/privateEndpointConnections", item: "{connection}", writes: makes,
+		sentence: noPrivateEndpoints},
+	{collection: oneVault + "/privateEndpointConnections", item: "{connection}", writes: makes,
+		sentence: noPrivateEndpoints},
+	{collection: one + "/deployments", item: "{deployment}", writes: makes,
+		sentence: "A Face resource deploys no models: it works as it is."},
 	{collection: one + "/commitmentPlans", item: "{plan}", writes: makes, sentence: noPlans},
 	{
 		collection: groupPlans, item: "{plan}", writes: changes, sentence: noPlans,
@@ -47,9 +50,11 @@ var absences = []absence{
 	{collection: one + "/raiPolicies", item: "{policy}", writes: makes, sentence: noContent},
 	{collection: one + "/raiBlocklists", item: "{blocklist}", writes: makes, sentence: noContent},
 	{collection: one + "/defenderForAISettings", item: "{setting}", writes: changes, sentence: noContent},
-	{collection: one + "/encryptionScopes", item: "{scope}", writes: makes, sentence: "A Face resource has one key for all its data: set properties.encryption."},
+	{collection: one + "/encryptionScopes", item: "{scope}", writes: makes,
+		sentence: "A Face resource has one key for all its data: set properties.encryption."},
 	{collection: one + "/projects", item: "{project}", writes: changes, sentence: "A Face resource has no projects."},
-	{collection: one + "/connections", item: "{connection}", writes: changes, sentence: "A Face resource has no connections to other services."},
+	{collection: one + "/connections", item: "{connection}", writes: changes,
+		sentence: "A Face resource has no connections to other services."},
 	{collection: one + "/networkSecurityPerimeterConfigurations", item: "{perimeter}"},
 	{
 		collection: oneVault + "/secrets", item: "{secret}", writes: changes,
@@ -58,16 +63,21 @@ var absences = []absence{
 	{
 		collection: groupHSMs, item: "{hsm}", writes: changes, sentence: noHSMs,
 		below: []string{
-			"/keys", "/keys/{key}", "/keys/{key}/versions", "/keys/{key}/versions/{version}", "/privateEndpointConnections",
+			"/keys", "/keys/{key}", "/keys/{key}/versions", "/keys/{key}/versions/{version}",
+			"/privateEndpointConnections",
 			"/privateEndpointConnections/{connection}", "/privateLinkResources", "/regions",
 		},
 	},
 	{collection: vaultProvider + "/managedHSMs"},
 	{collection: vaultProvider + "/locations/{location}/operationResults", item: "{operation}", unlisted: true},
-	{collection: oneSubscription + deployments, item: "{deployment}", writes: makes, sentence: noTemplates, below: []string{"/operations"}},
-	{collection: oneGroup + deployments, item: "{deployment}", writes: makes, sentence: noTemplates, below: []string{"/operations"}},
-	{collection: oneSubscription + authorization + "/policyDefinitions", item: "{policy}", writes: makes, sentence: noPolicies},
-	{collection: oneSubscription + authorization + "/policySetDefinitions", item: "{policy}", writes: makes, sentence: noPolicies},
+	{collection: oneSubscription + deployments, item: "{deployment}", writes: makes, sentence: noTemplates,
+		below: []string{"/operations"}},
+	{collection: oneGroup + deployments, item: "{deployment}", writes: makes, sentence: noTemplates,
+		below: []string{"/operations"}},
+	{collection: oneSubscription + authorization + "/policyDefinitions", item: "{policy}", writes: makes,
+		sentence: noPolicies},
+	{collection: oneSubscription + authorization + "/policySetDefinitions", item: "{policy}", writes: makes,
+		sentence: noPolicies},
 	{collection: oneSubscription + authorization + "/policyExemptions"},
 	{collection: oneSubscription + authorization + "/roleAssignmentSchedules"},
 	{collection: oneSubscription + authorization + "/roleAssignmentScheduleInstances"},
@@ -75,7 +85,8 @@ var absences = []absence{
 	{collection: oneSubscription + authorization + "/roleEligibilityScheduleInstances"},
 	{collection: oneSubscription + authorization + "/classicAdministrators"},
 	{collection: vaultProvider + "/deletedManagedHSMs"},
-	{collection: vaultProvider + "/locations/{location}/deletedManagedHSMs", item: "{hsm}", unlisted: true, below: []string{"/purge"}},
+	{collection: vaultProvider + "/locations/{location}/deletedManagedHSMs", item: "{hsm}", unlisted: true,
+		below: []string{"/purge"}},
 }
 
 const (
@@ -88,8 +99,10 @@ const (
 	noContent          = "A Face resource makes no text: there is nothing to filter."
 	noTemplates        = "Templates are not run here: make each resource by its own PUT, by az, or by Terraform."
 	noPolicies         = "There are no policies here: roles decide who may do what."
-	noLocks            = "Nothing can be locked here: give fewer people a role that may delete, and use purge protection."
-	noHSMs             = "There are no managed HSMs here: make a key vault, with sku premium for keys of the types RSA-HSM and EC-HSM."
+	noLocks            = "Nothing can be locked here: give fewer people a role that may delete, and use purge " +
+		"protection."
+	noHSMs = "There are no managed HSMs here: make a key vault, with sku premium for keys of the types RSA-HSM and " +
+		"EC-HSM."
 )
 
 // scopedAbsences are what every scope can have in the contract, and none has here.
@@ -99,7 +112,8 @@ func scopedAbsences() []absence {
 		all = append(all,
 			absence{collection: scope + authorization + "/denyAssignments", item: "{assignment}"},
 			absence{collection: scope + authorization + "/locks", item: "{lock}", writes: makes, sentence: noLocks},
-			absence{collection: scope + authorization + "/policyAssignments", item: "{assignment}", writes: makes, sentence: noPolicies},
+			absence{collection: scope + authorization + "/policyAssignments", item: "{assignment}", writes: makes,
+				sentence: noPolicies},
 		)
 	}
 	return all
@@ -110,7 +124,10 @@ func (p *plane) absentRoutes(route routeMaker) []api.Route {
 	var all []api.Route
 	for _, a := range append(scopedAbsences(), absences...) {
 		if !a.unlisted {
-			all = append(all, route(http.MethodGet, a.collection, p.none, api.Doc{Summary: "List " + lastWord(a.collection) + ": there are none", Answer: nothing{}}))
+			all = append(
+				all, route(http.MethodGet, a.collection, p.none,
+					api.Doc{Summary: "List " + lastWord(a.collection) + ": there are none", Answer: nothing{}}),
+			)
 		}
 		if a.item == "" {
 			continue
@@ -121,27 +138,35 @@ func (p *plane) absentRoutes(route routeMaker) []api.Route {
 			all = append(all, route(method, item, p.refuseAbsent(a.sentence), api.Doc{Summary: "Make " + what}))
 		}
 		if len(a.writes) > 0 && lastWord(a.collection) != "secrets" {
-			all = append(all, route(http.MethodDelete, item, p.alreadyGone, api.Doc{Summary: "Delete " + what, Status: http.StatusNoContent}))
+			all = append(
+				all, route(http.MethodDelete, item, p.alreadyGone,
+					api.Doc{Summary: "Delete " + what, Status: http.StatusNoContent}),
+			)
 		}
 		for _, below := range a.below {
 			all = append(all, p.belowAbsent(route, item+below, a.sentence)...)
 		}
 	}
 	return append(all, route(http.MethodPost, vaultProvider+"/checkMhsmNameAvailability", p.noHSMName,
-		api.Doc{Summary: "Ask whether a name of a managed HSM is free: there are none", Body: nameRequest{}, Answer: nameAnswer{}}))
+		api.Doc{Summary: "Ask whether a name of a managed HSM is free: there are none", Body: nameRequest{},
+			Answer: nameAnswer{}}))
 }
 
 // belowAbsent are the operations on what would lie below an item that is not there.
 func (p *plane) belowAbsent(route routeMaker, pattern, sentence string) []api.Route {
 	if lastWord(pattern) == "purge" {
-		return []api.Route{route(http.MethodPost, pattern, p.notThere, api.Doc{Summary: "Purge what was deleted: it is not there"})}
+		return []api.Route{route(http.MethodPost, pattern, p.notThere,
+			api.Doc{Summary: "Purge what was deleted: it is not there"})}
 	}
 	what := strings.TrimSuffix(lastWord(pattern), "s") + " of what is not there"
 	all := []api.Route{route(http.MethodGet, pattern, p.notThere, api.Doc{Summary: "Get a " + what})}
 	if strings.HasSuffix(pattern, "}") && !strings.HasSuffix(pattern, "{version}") {
 		all = append(all, route(http.MethodPut, pattern, p.refuseAbsent(sentence), api.Doc{Summary: "Make a " + what}))
 		if !strings.HasSuffix(pattern, "{key}") {
-			all = append(all, route(http.MethodDelete, pattern, p.alreadyGone, api.Doc{Summary: "Delete a " + what, Status: http.StatusNoContent}))
+			all = append(
+				all, route(http.MethodDelete, pattern, p.alreadyGone,
+					api.Doc{Summary: "Delete a " + what, Status: http.StatusNoContent}),
+			)
 		}
 	}
 	return all
@@ -186,7 +211,8 @@ func (p *plane) notThere(r *api.Request) (any, error) {
 		return nil, err
 	}
 	path := pathOf(r)
-	return nil, visage.Refuse(visage.NotFound, "ResourceNotFound", "The Resource '%s' was not found.", path[strings.LastIndex(path, "/providers/")+len("/providers/"):])
+	return nil, visage.Refuse(visage.NotFound, "ResourceNotFound", "The Resource '%s' was not found.",
+		path[strings.LastIndex(path, "/providers/")+len("/providers/"):])
 }
 
 // refuseAbsent refuses to make what there cannot be.

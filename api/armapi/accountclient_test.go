@@ -45,12 +45,14 @@ func done[T any](t *testing.T, p *runtime.Poller[T], err error) T {
 // wantCode holds what an official client makes of a refusal.
 func wantCode(t *testing.T, err error, status int, code string) {
 	t.Helper()
-	if answer, ok := errors.AsType[*azcore.ResponseError](err); !ok || answer.StatusCode != status || answer.ErrorCode != code {
+	if answer, ok := errors.AsType[*azcore.ResponseError](err); !ok || answer.StatusCode != status ||
+		answer.ErrorCode != code {
 		t.Errorf("got %v, want %d %s", err, status, code)
 	}
 }
 
-// TestOfficialClientManagesAccounts walks through the life of a resource under a customer's key with the official client.
+// TestOfficialClientManagesAccounts walks through the life of a resource under a customer's key with the official
+// client.
 func TestOfficialClientManagesAccounts(t *testing.T) {
 	m := startApproved(t)
 	f := m.clients()
@@ -62,15 +64,18 @@ func TestOfficialClientManagesAccounts(t *testing.T) {
 	}
 	making, err := accounts.BeginCreate(ctx, "default", "vip", e0, nil)
 	made := done(t, making, err)
-	if *made.Name != "vip" || *made.Properties.CustomSubDomainName != "vip-faces" || made.Properties.Encryption != nil ||
-		*made.Properties.ProvisioningState != armcognitiveservices.ProvisioningStateSucceeded || made.SystemData.CreatedAt == nil {
+	if *made.Name != "vip" || *made.Properties.CustomSubDomainName != "vip-faces" ||
+		made.Properties.Encryption != nil ||
+		*made.Properties.ProvisioningState != armcognitiveservices.ProvisioningStateSucceeded ||
+		made.SystemData.CreatedAt == nil {
 		t.Errorf("made %+v", made.Account)
 	}
 	updating, err := accounts.BeginUpdate(ctx, "default", "vip", armcognitiveservices.Account{
 		Identity: &armcognitiveservices.Identity{Type: to.Ptr(armcognitiveservices.ResourceIdentityTypeSystemAssigned)},
 	}, nil)
 	assigned := done(t, updating, err)
-	m.vault("safe", "westus2", `,"enablePurgeProtection":true`, *assigned.Identity.PrincipalID, `"get","wrapKey","unwrapKey"`)
+	m.vault("safe", "westus2", `,"enablePurgeProtection":true`, *assigned.Identity.PrincipalID,
+		`"get","wrapKey","unwrapKey"`)
 	under := func(version string) armcognitiveservices.Account {
 		return armcognitiveservices.Account{Properties: &armcognitiveservices.AccountProperties{
 			Encryption: &armcognitiveservices.Encryption{
@@ -148,9 +153,10 @@ func TestOfficialClientManagesAccounts(t *testing.T) {
 	done(t, purging, err)
 	_, err = deleted.Get(ctx, "westus2", "default", "vip", nil)
 	wantCode(t, err, http.StatusNotFound, "ResourceNotFound")
-	free, err := f.NewManagementClient().CheckDomainAvailability(ctx, armcognitiveservices.CheckDomainAvailabilityParameter{
-		SubdomainName: to.Ptr("vip-faces"), Type: to.Ptr("Microsoft.CognitiveServices/accounts"),
-	}, nil)
+	free, err := f.NewManagementClient().
+		CheckDomainAvailability(ctx, armcognitiveservices.CheckDomainAvailabilityParameter{
+			SubdomainName: to.Ptr("vip-faces"), Type: to.Ptr("Microsoft.CognitiveServices/accounts"),
+		}, nil)
 	if err != nil || !*free.IsSubdomainAvailable {
 		t.Errorf("the subdomain of a purged resource: %+v, %v", free, err)
 	}

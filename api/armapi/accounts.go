@@ -13,14 +13,20 @@ import (
 // accountRoutes are the operations on Face resources.
 func (p *plane) accountRoutes(route routeMaker) []api.Route {
 	return []api.Route{
-		route(http.MethodGet, inSubscription, p.list, api.Doc{Summary: "List the accounts of the subscription", Answer: list{}, Query: pageParams}),
-		route(http.MethodGet, inGroup, p.list, api.Doc{Summary: "List the accounts of the resource group", Answer: list{}, Query: pageParams}),
+		route(http.MethodGet, inSubscription, p.list,
+			api.Doc{Summary: "List the accounts of the subscription", Answer: list{}, Query: pageParams}),
+		route(http.MethodGet, inGroup, p.list,
+			api.Doc{Summary: "List the accounts of the resource group", Answer: list{}, Query: pageParams}),
 		route(http.MethodGet, one, p.get, api.Doc{Summary: "Get an account", Answer: resource{}}),
 		route(http.MethodPut, one, p.put,
-			api.Doc{Summary: "Create an account, change it, or recover a deleted one", Body: request{}, Answer: resource{}}),
-		route(http.MethodPatch, one, p.patch, api.Doc{Summary: "Change an account", Body: request{}, Answer: resource{}}),
-		route(http.MethodDelete, one, p.remove, api.Doc{Summary: "Delete an account; it can be recovered for 48 hours"}),
-		route(http.MethodPost, one+"/listKeys", p.keys, api.Doc{Summary: "List the keys of an account", Answer: keys{}}),
+			api.Doc{Summary: "Create an account, change it, or recover a deleted one", Body: request{},
+				Answer: resource{}}),
+		route(http.MethodPatch, one, p.patch,
+			api.Doc{Summary: "Change an account", Body: request{}, Answer: resource{}}),
+		route(http.MethodDelete, one, p.remove,
+			api.Doc{Summary: "Delete an account; it can be recovered for 48 hours"}),
+		route(http.MethodPost, one+"/listKeys", p.keys,
+			api.Doc{Summary: "List the keys of an account", Answer: keys{}}),
 		route(http.MethodPost, one+"/regenerateKey", p.regenerate,
 			api.Doc{Summary: "Replace a key of an account", Body: regeneration{}, Answer: keys{}}),
 	}
@@ -81,7 +87,8 @@ func (p *plane) put(r *api.Request) (any, error) {
 		return nil, err
 	}
 	if r.Header("If-Match") != "" {
-		return nil, precondition(visage.Refuse(visage.Conflict, preconditionFailed, "There is no resource called %q.", name))
+		return nil,
+			precondition(visage.Refuse(visage.Conflict, preconditionFailed, "There is no resource called %q.", name))
 	}
 	if want.Properties.Restore {
 		return p.recover(r, want)
@@ -97,7 +104,8 @@ func (p *plane) create(r *api.Request, want request) (any, error) {
 		return nil, visage.Refuse(visage.Invalid, "InvalidSkuId", "The property sku.name is required: F0, S0 or E0.")
 	}
 	c := account.Creation{
-		Name: r.Path("account"), Group: p.Group, Location: want.Location, Tier: visage.Tier(want.SKU.Name), Tags: want.Tags,
+		Name: r.Path("account"), Group: p.Group, Location: want.Location, Tier: visage.Tier(want.SKU.Name),
+		Tags: want.Tags,
 	}
 	if s := want.Properties.CustomSubDomainName; s != nil {
 		c.Subdomain = *s
@@ -106,7 +114,8 @@ func (p *plane) create(r *api.Request, want request) (any, error) {
 		c.KeysRefused = *d
 	}
 	var err error
-	if c.Network, err = network(c.Network, want.Properties.NetworkACLs, want.Properties.PublicNetworkAccess); err != nil {
+	if c.Network, err = network(c.Network, want.Properties.NetworkACLs,
+		want.Properties.PublicNetworkAccess); err != nil {
 		return nil, err
 	}
 	if want.Properties.CORS != nil {
@@ -147,7 +156,8 @@ func (p *plane) change(r *api.Request, want request, whole bool) (any, error) {
 	}
 	a, err := p.Accounts.Update(r.Context(), by(r), r.Path("account"), func(a account.Account) (account.Change, error) {
 		c := account.Change{
-			Subdomain: want.Properties.CustomSubDomainName, KeysRefused: want.Properties.DisableLocalAuth, Protection: protection,
+			Subdomain: want.Properties.CustomSubDomainName, KeysRefused: want.Properties.DisableLocalAuth,
+			Protection: protection,
 		}
 		if err := matches(r, a); err != nil {
 			return c, err

@@ -70,10 +70,11 @@ type properties struct {
 	PrivateEndpoints    []struct{}        `json:"privateEndpointConnections"`
 	CallRateLimit       callRateLimit     `json:"callRateLimit"`
 	Capabilities        []capability      `json:"capabilities"`
-	Encryption          *encryption       `json:"encryption,omitempty"` // left out until somebody has said something about it
-	ProvisioningState   string            `json:"provisioningState"`
-	DeletionDate        string            `json:"deletionDate,omitempty"`
-	ScheduledPurgeDate  string            `json:"scheduledPurgeDate,omitempty"`
+	// left out until somebody has said something about it
+	Encryption         *encryption `json:"encryption,omitempty"`
+	ProvisioningState  string      `json:"provisioningState"`
+	DeletionDate       string      `json:"deletionDate,omitempty"`
+	ScheduledPurgeDate string      `json:"scheduledPurgeDate,omitempty"`
 }
 
 // cors says whose pages may use the data from a browser, as other resource providers spell it.
@@ -151,7 +152,8 @@ var tierNames = map[visage.Tier]string{visage.F0: "Free", visage.S0: "Standard",
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000000Z") }
 
 func (p *plane) accountID(a account.Account) string {
-	return "/subscriptions/" + p.Subscription + "/resourceGroups/" + a.Group + "/providers/" + accountType + "/" + a.Name
+	return "/subscriptions/" + p.Subscription + "/resourceGroups/" + a.Group + "/providers/" + accountType + "/" +
+		a.Name
 }
 
 // The states of an account, as far as they come up here.
@@ -206,11 +208,13 @@ func (p *plane) resource(ctx context.Context, a account.Account) (resource, erro
 	return answer, nil
 }
 
-// rateRule is the rate of the account, as many requests as may come at once in the time in which they become free again.
+// rateRule is the rate of the account, as many requests as may come at once in the time in which they become free
+// again.
 func (p *plane) rateRule(a account.Account) rateRule {
 	perSecond, burst := p.Rate(a.Resource)
 	return rateRule{
-		Key: "face", RenewalPeriod: float64(burst) / perSecond, Count: float64(burst), Patterns: []ratePattern{{"face/*", "*"}},
+		Key: "face", RenewalPeriod: float64(burst) / perSecond, Count: float64(burst),
+		Patterns: []ratePattern{{"face/*", "*"}},
 	}
 }
 
@@ -236,8 +240,8 @@ func identityOf(i account.Identity) *identityWire {
 	return w
 }
 
-// wish is identityRequest.wish for the caller of a request, who may let an account act as an identity of its own only where he
-// may assign that, as in Azure.
+// wish is identityRequest.wish for the caller of a request, who may let an account act as an identity of its own only
+// where he may assign that, as in Azure.
 func (p *plane) wish(r *api.Request, q *identityRequest, now account.Identity) (account.Wish, error) {
 	w, err := q.wish(now)
 	if err != nil {
@@ -247,14 +251,18 @@ func (p *plane) wish(r *api.Request, q *identityRequest, now account.Identity) (
 		if _, has := now.Users[path]; has {
 			continue
 		}
-		named := func(one identity.Principal) bool { return one.Resource != "" && strings.EqualFold(one.Resource, path) }
+		named := func(one identity.Principal) bool {
+			return one.Resource != "" &&
+				strings.EqualFold(one.Resource, path)
+		}
 		if !slices.ContainsFunc(p.Identities.Principals(), named) {
 			continue // which is refused in other words
 		}
 		const assign = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
 		if !p.May(r.Principal, assign, path) {
 			return w, visage.Refuse(visage.Denied, "LinkedAuthorizationFailed",
-				"The client %q with object id %q may change the account, and has no role that allows the action %q on %q.",
+				"The client %q with object id %q may change the account, and has no role that allows the action %q "+
+					"on %q.",
 				r.Principal.AppID, r.Principal.ObjectID, assign, path)
 		}
 	}
@@ -308,7 +316,10 @@ func (w wishes) check() error {
 	}
 	switch {
 	case w.RestrictOutbound:
-		return refuse("Single resources cannot be kept from fetching images: leave restrictOutboundNetworkAccess out, and bound the network of the instance instead.")
+		return refuse(
+			"Single resources cannot be kept from fetching images: leave restrictOutboundNetworkAccess out, and " +
+				"bound the network of the instance instead.",
+		)
 	case len(w.UserOwnedStorage) > 0:
 		return refuse("Resources here have no storage of others: leave userOwnedStorage out.")
 	}
@@ -320,8 +331,8 @@ func etag(a account.Account) string {
 	return strconv.Quote(a.ID.String()[:8] + "-" + strconv.FormatInt(a.Revision, 10))
 }
 
-// reply answers with an account and its ETag and, while a change of who holds its key is under way, with where to ask how
-// far that has come.
+// reply answers with an account and its ETag and, while a change of who holds its key is under way, with where to ask
+// how far that has come.
 func (p *plane) reply(r *api.Request, status int, a account.Account) (any, error) {
 	answer, err := p.resource(r.Context(), a)
 	if err != nil {

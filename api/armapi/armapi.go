@@ -51,14 +51,21 @@ type Config struct {
 // New checks cfg and makes the plane.
 func New(cfg Config) (api.Plane, error) {
 	if cfg.Accounts == nil || cfg.Subscription == "" || cfg.Tenant == "" || cfg.Group == "" || cfg.Endpoint == nil {
-		return api.Plane{}, errors.New("make management plane: accounts, subscription, tenant, group and endpoint are required")
+		return api.Plane{},
+			errors.New("make management plane: accounts, subscription, tenant, group and endpoint are required")
 	}
-	if cfg.Vaults == nil || cfg.VaultAddress == nil || cfg.May == nil || cfg.Authority == "" || cfg.Rate == nil || cfg.Backups == nil ||
+	if cfg.Vaults == nil || cfg.VaultAddress == nil || cfg.May == nil || cfg.Authority == "" || cfg.Rate == nil ||
+		cfg.Backups == nil ||
 		cfg.Identities == nil || cfg.AuditEvents == nil || cfg.Retentions == nil {
-		return api.Plane{}, errors.New("make management plane: vaults, their address, may, rate, authority, backups, identities, audit events and retentions are required")
+		return api.Plane{},
+			errors.New(
+				"make management plane: vaults, their address, may, rate, authority, backups, identities, audit " +
+					"events and retentions are required",
+			)
 	}
 	p := &plane{cfg}
-	return api.Plane{Name: "management", Prefix: "/subscriptions/", Paths: isPath, Routes: p.routes(), Greet: greet, Problem: p.problem}, nil
+	return api.Plane{Name: "management", Prefix: "/subscriptions/", Paths: isPath, Routes: p.routes(), Greet: greet,
+		Problem: p.problem}, nil
 }
 
 type plane struct {
@@ -112,8 +119,10 @@ func (p *plane) routes() []api.Route {
 	}
 	var all []api.Route
 	for _, some := range []func(routeMaker) []api.Route{
-		p.accountRoutes, p.encryptionRoutes, p.deletedRoutes, p.offerRoutes, p.requestRoutes, p.subscriptionRoutes, p.vaultRoutes,
-		p.backupRoutes, p.identityRoutes, p.roleRoutes, p.auditRoutes, p.retentionRoutes, p.metadataRoutes, p.resourceRoutes, p.groupRoutes, p.providerRoutes, p.assignmentRoutes, p.absentRoutes,
+		p.accountRoutes, p.encryptionRoutes, p.deletedRoutes, p.offerRoutes, p.requestRoutes, p.subscriptionRoutes,
+		p.vaultRoutes,
+		p.backupRoutes, p.identityRoutes, p.roleRoutes, p.auditRoutes, p.retentionRoutes, p.metadataRoutes,
+		p.resourceRoutes, p.groupRoutes, p.providerRoutes, p.assignmentRoutes, p.absentRoutes,
 		p.vaultKeyRoutes, p.tagRoutes, p.operationRoutes,
 	} {
 		all = append(all, some(route)...)
@@ -125,11 +134,13 @@ func (p *plane) routes() []api.Route {
 func heads(all []api.Route) []api.Route {
 	var heads []api.Route
 	for _, get := range all {
-		if get.Method != http.MethodGet || !strings.HasPrefix(get.Pattern, oneSubscription) || !strings.HasSuffix(get.Pattern, "}") {
+		if get.Method != http.MethodGet || !strings.HasPrefix(get.Pattern, oneSubscription) ||
+			!strings.HasSuffix(get.Pattern, "}") {
 			continue
 		}
 		head := get
-		head.Method, head.Doc = http.MethodHead, api.Doc{Summary: "Ask whether it exists: " + get.Doc.Summary, Status: http.StatusNoContent}
+		head.Method, head.Doc = http.MethodHead,
+			api.Doc{Summary: "Ask whether it exists: " + get.Doc.Summary, Status: http.StatusNoContent}
 		head.Handle = func(r *api.Request) (any, error) {
 			if _, err := get.Handle(r); err != nil {
 				return nil, err
@@ -149,10 +160,12 @@ func (p *plane) scope(r *api.Request) error {
 		return err
 	}
 	if !given || version == "" {
-		return visage.Refuse(visage.Invalid, "MissingApiVersionParameter", "The query parameter api-version is missing: give a date such as 2025-09-01.")
+		return visage.Refuse(visage.Invalid, "MissingApiVersionParameter",
+			"The query parameter api-version is missing: give a date such as 2025-09-01.")
 	}
 	if !api.ValidVersion(version) {
-		return visage.Refuse(visage.Invalid, "InvalidApiVersionParameter", "The api-version %.64q is not valid: give a date such as 2025-09-01.", version)
+		return visage.Refuse(visage.Invalid, "InvalidApiVersionParameter",
+			"The api-version %.64q is not valid: give a date such as 2025-09-01.", version)
 	}
 	if !strings.Contains(r.Route().Pattern, "{subscription}") {
 		return nil
@@ -212,8 +225,9 @@ func (p *plane) problem(h http.Header, said *api.Problem) any {
 		d.Message += " It is " + said.RequestID + "."
 	}
 	if said.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", fmt.Sprintf("Bearer authorization_uri=%q, error=%q, error_description=%q", p.Authority,
-			"invalid_token", d.Code))
+		h.Set(
+			"WWW-Authenticate", fmt.Sprintf("Bearer authorization_uri=%q, error=%q, error_description=%q", p.Authority,
+				"invalid_token", d.Code))
 	}
 	return errorAnswer{d}
 }

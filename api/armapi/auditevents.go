@@ -13,21 +13,25 @@ import (
 
 // AuditEvents tells the owner of a resource what happened to it, also while its key is revoked.
 type AuditEvents interface {
-	// Events returns the newest entries of a resource, newest first, at most so many, each as it is exported; an empty kind stands for all, a zero
-	// time for the beginning.
-	Events(ctx context.Context, resource visage.ResourceID, kind string, since time.Time, most int) ([]json.RawMessage, error)
-	// Proof returns what proves to others that an entry of a resource is in the log. Refusals: NotFound; Unavailable when no checkpoint covers it yet.
+	// Events returns the newest entries of a resource, newest first, at most so many, each as it is exported; an empty
+	// kind stands for all, a zero time for the beginning.
+	Events(ctx context.Context, resource visage.ResourceID, kind string, since time.Time, most int) ([]json.RawMessage,
+		error)
+	// Proof returns what proves to others that an entry of a resource is in the log. Refusals: NotFound; Unavailable
+	// when no checkpoint covers it yet.
 	Proof(ctx context.Context, resource visage.ResourceID, sequence uint64) (json.RawMessage, error)
 }
 
 // auditRoutes are ours: Azure has such a log in another service.
 func (p *plane) auditRoutes(route routeMaker) []api.Route {
 	return []api.Route{
-		route(http.MethodGet, one+"/auditEvents", p.auditEvents, api.Doc{Summary: "List what happened to an account, newest first", Answer: auditList{},
-			Query: []api.Param{
-				{Name: "kind", Text: "only entries of this kind", Value: ""}, {Name: "since", Text: "only entries from this time on", Value: ""},
-				{Name: "top", Text: "at most so many, 1 to 1000; default 100", Value: 0},
-			}}),
+		route(http.MethodGet, one+"/auditEvents", p.auditEvents,
+			api.Doc{Summary: "List what happened to an account, newest first", Answer: auditList{},
+				Query: []api.Param{
+					{Name: "kind", Text: "only entries of this kind", Value: ""},
+					{Name: "since", Text: "only entries from this time on", Value: ""},
+					{Name: "top", Text: "at most so many, 1 to 1000; default 100", Value: 0},
+				}}),
 		route(http.MethodGet, one+"/auditEvents/{sequence}/proof", p.auditProof,
 			api.Doc{Summary: "Prove to others that an entry is in the log", Answer: json.RawMessage{}}),
 	}

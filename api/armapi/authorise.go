@@ -19,7 +19,8 @@ func (p *plane) authorise(r *api.Request) error {
 		return nil // whose it is decides, and operation asks for that
 	}
 	pattern := r.Route().Pattern
-	if r.Route().Method != http.MethodGet && strings.Contains(pattern, anyProvider) { // to register a provider is an action of its own
+	// to register a provider is an action of its own
+	if r.Route().Method != http.MethodGet && strings.Contains(pattern, anyProvider) {
 		pattern = strings.Replace(pattern, anyProvider, "/providers/"+r.Path("namespace"), 1)
 	}
 	return p.allow(r, actionOf(r.Route().Method, pattern), pathOf(r))
@@ -41,7 +42,8 @@ const anyProvider = "/providers/{namespace}"
 // actionOf names what a route does as roles name it: the provider and the types in the path, and then what is done.
 func actionOf(method, pattern string) string {
 	of := "Microsoft.Resources" + pattern
-	if at := strings.LastIndex(pattern, "/providers/"); at >= 0 && !strings.Contains(pattern, anyProvider) { // the last is what it is about, those before it are where
+	// the last is what it is about, those before it are where
+	if at := strings.LastIndex(pattern, "/providers/"); at >= 0 && !strings.Contains(pattern, anyProvider) {
 		of = pattern[at+len("/providers/"):]
 	}
 	var action strings.Builder

@@ -15,7 +15,8 @@ type Backups interface {
 	WriteBackup(ctx context.Context, by visage.Principal, requestID string, w io.Writer) error
 	// WriteKeyring writes the keys of that data, as they are wrapped.
 	WriteKeyring(ctx context.Context, by visage.Principal, requestID string, w io.Writer) error
-	// WriteVerification opens all that is stored, as far as its keys let it be opened now, and writes a line of JSON for each resource.
+	// WriteVerification opens all that is stored, as far as its keys let it be opened now, and writes a line of JSON
+	// for each resource.
 	WriteVerification(ctx context.Context, by visage.Principal, requestID string, w io.Writer) error
 }
 

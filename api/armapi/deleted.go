@@ -17,15 +17,18 @@ const (
 
 func (p *plane) deletedRoutes(route routeMaker) []api.Route {
 	return []api.Route{
-		route(http.MethodGet, deletedAccounts, p.listDeleted, api.Doc{Summary: "List deleted accounts", Answer: list{}, Query: pageParams}),
-		route(http.MethodGet, oneDeletedAccount, p.getDeleted, api.Doc{Summary: "Get a deleted account", Answer: resource{}}),
+		route(http.MethodGet, deletedAccounts, p.listDeleted,
+			api.Doc{Summary: "List deleted accounts", Answer: list{}, Query: pageParams}),
+		route(http.MethodGet, oneDeletedAccount, p.getDeleted,
+			api.Doc{Summary: "Get a deleted account", Answer: resource{}}),
 		route(http.MethodDelete, oneDeletedAccount, p.purge,
 			api.Doc{Summary: "Destroy a deleted account with its data, for good"}),
 	}
 }
 
 func (p *plane) deletedID(a account.Account) string {
-	return "/subscriptions/" + p.Subscription + "/providers/Microsoft.CognitiveServices/locations/" + place(a.Location) +
+	return "/subscriptions/" + p.Subscription + "/providers/Microsoft.CognitiveServices/locations/" +
+		place(a.Location) +
 		"/resourceGroups/" + a.Group + "/deletedAccounts/" + a.Name
 }
 
@@ -44,7 +47,8 @@ func (p *plane) listDeleted(r *api.Request) (any, error) {
 func (p *plane) deletedAt(r *api.Request, location string) (account.Account, error) {
 	a, err := p.Accounts.GetDeleted(r.Context(), r.Path("account"))
 	if err == nil && !account.SameLocation(a.Location, location) {
-		err = visage.Refuse(visage.NotFound, "ResourceNotFound", "There is no deleted resource %q in %q.", r.Path("account"), location)
+		err = visage.Refuse(visage.NotFound, "ResourceNotFound", "There is no deleted resource %q in %q.",
+			r.Path("account"), location)
 	}
 	return a, err
 }

@@ -61,8 +61,8 @@ type custodyOperation struct {
 type encryptionRequest struct {
 	KeySource string         `json:"keySource"`
 	Key       *keyProperties `json:"keyVaultProperties"`
-	// Register is our own: it switches the system-assigned identity on and gives it access to the key on the way, where the
-	// caller may do that.
+	// Register is our own: it switches the system-assigned identity on and gives it access to the key on the way, where
+	// the caller may do that.
 	Register bool `json:"register"`
 }
 
@@ -119,7 +119,8 @@ func (q *encryptionRequest) protection() (*account.Protection, error) {
 	case q.KeySource == "" || strings.EqualFold(q.KeySource, keySourceCustomer):
 		p.Customer = true
 	case !strings.EqualFold(q.KeySource, keySourceService):
-		return nil, visage.Refuse(visage.Invalid, "InvalidRequestContent", "The keySource %q is not one of %s, %s.", q.KeySource,
+		return nil, visage.Refuse(visage.Invalid, "InvalidRequestContent", "The keySource %q is not one of %s, %s.",
+			q.KeySource,
 			keySourceCustomer, keySourceService)
 	}
 	if k := q.Key; k != nil {
@@ -137,7 +138,8 @@ func (p *plane) encryptionRoutes(route routeMaker) []api.Route {
 		route(http.MethodPost, one+"/encryption:unlock", p.unlock,
 			api.Doc{Summary: "Ask the customer's key again, and open the data when it says yes", Answer: resource{}}),
 		route(http.MethodPut, one+"/encryption:policy", p.setPolicy,
-			api.Doc{Summary: "Say what happens when the customer's key does not simply say yes", Body: keyPolicy{}, Answer: resource{}}),
+			api.Doc{Summary: "Say what happens when the customer's key does not simply say yes", Body: keyPolicy{},
+				Answer: resource{}}),
 		route(http.MethodGet, oneOperation, p.operation,
 			api.Doc{Summary: "Ask how far a change has come", Answer: operationStatus{}}),
 	}
@@ -163,10 +165,12 @@ func (p *plane) setPolicy(r *api.Request) (any, error) {
 		return nil, err
 	}
 	if most := int64(math.MaxInt64 / time.Second); want.GraceSeconds < 0 || want.GraceSeconds > most {
-		return nil, visage.Refuse(visage.Invalid, "InvalidEncryptionPolicy", "The property graceSeconds is %d; it must be from 60 to 86400.", want.GraceSeconds)
+		return nil, visage.Refuse(visage.Invalid, "InvalidEncryptionPolicy",
+			"The property graceSeconds is %d; it must be from 60 to 86400.", want.GraceSeconds)
 	}
 	err := p.Accounts.SetPolicy(r.Context(), by(r), r.Path("account"), account.Policy{
-		Grace: time.Duration(want.GraceSeconds) * time.Second, LockOnExpiry: want.LockOnExpiry, ManualRestore: want.ManualRestore,
+		Grace: time.Duration(want.GraceSeconds) * time.Second, LockOnExpiry: want.LockOnExpiry,
+		ManualRestore: want.ManualRestore,
 	})
 	if err != nil {
 		return nil, err
@@ -184,21 +188,23 @@ type operationStatus struct {
 	Error  *errorDetail `json:"error,omitempty"`
 }
 
-// pollEvery is what clients are told to wait before they ask how far a change has come. Most take milliseconds; a million
-// faces take about a second.
+// pollEvery is what clients are told to wait before they ask how far a change has come. Most take milliseconds; a
+// million faces take about a second.
 const pollEvery = "1"
 
 // follow adds the headers that lead to an operation. Its name holds the account's id, by which it is found again.
 func (p *plane) follow(r *api.Request, h http.Header, a account.Account, o *custodyOperation) {
 	version, _, _ := r.Query("api-version") // scope has read it
-	h.Set("Azure-AsyncOperation", p.Endpoint("")+"subscriptions/"+p.Subscription+"/providers/Microsoft.CognitiveServices/locations/"+
+	h.Set("Azure-AsyncOperation", p.Endpoint("")+"subscriptions/"+p.Subscription+
+		"/providers/Microsoft.CognitiveServices/locations/"+
 		place(a.Location)+"/operationResults/"+a.ID.String()+"."+o.ID+"?api-version="+version)
 	h.Set("Retry-After", pollEvery)
 }
 
 func (p *plane) operation(r *api.Request) (any, error) {
 	name := r.Path("operation")
-	unknown := visage.Refuse(visage.NotFound, "OperationNotFound", "There is no operation %q, or another has followed it.", name)
+	unknown := visage.Refuse(visage.NotFound, "OperationNotFound",
+		"There is no operation %q, or another has followed it.", name)
 	of, id, _ := strings.Cut(name, ".")
 	resource, err := visage.ParseResourceID(visage.FoldUUID(of))
 	a, found := p.Accounts.LookupID(resource)
@@ -221,7 +227,8 @@ func (p *plane) operation(r *api.Request) (any, error) {
 		return nil, unknown
 	}
 	answer := operationStatus{
-		ID: "/subscriptions/" + p.Subscription + "/providers/Microsoft.CognitiveServices/locations/" + place(a.Location) +
+		ID: "/subscriptions/" + p.Subscription + "/providers/Microsoft.CognitiveServices/locations/" +
+			place(a.Location) +
 			"/operationResults/" + name,
 		Name: name, Status: stateSucceeded, Start: stampOf(o.Started), End: stampOf(o.Ended),
 	}

@@ -42,13 +42,15 @@ func (m manager) as(token, method, address, body string) (status int, answer map
 func (m manager) vault(name, region, more, who, permissions string) {
 	m.t.Helper()
 	policy := func(id, keys string) string {
-		return `{"tenantId":"` + m.Operator().TenantID + `","objectId":"` + id + `","permissions":{"keys":[` + keys + `]}}`
+		return `{"tenantId":"` + m.Operator().TenantID + `","objectId":"` + id + `","permissions":{"keys":[` + keys +
+			`]}}`
 	}
 	policies := policy(m.Operator().ClientID, `"all","purge"`)
 	if who != "" {
 		policies += "," + policy(who, permissions)
 	}
-	m.want(201, "", http.MethodPut, m.vaults("/"+name), `{"location":"`+region+`","properties":{"tenantId":"`+m.Operator().TenantID+
+	m.want(201, "", http.MethodPut, m.vaults("/"+name), `{"location":"`+region+`","properties":{"tenantId":"`+
+		m.Operator().TenantID+
 		`","sku":{"family":"A","name":"premium"},"accessPolicies":[`+policies+`]`+more+`}}`)
 }
 
@@ -56,7 +58,8 @@ func (m manager) vault(name, region, more, who, permissions string) {
 func (m manager) inVault(vault, method, path, body string) map[string]any {
 	m.t.Helper()
 	host := vault + ".vault." + strings.TrimPrefix(m.URL, "https://")
-	req, err := http.NewRequestWithContext(m.t.Context(), method, m.URL+path+"?api-version=7.5", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(m.t.Context(), method, m.URL+path+"?api-version=7.5",
+		strings.NewReader(body))
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -89,7 +92,8 @@ func (m manager) vaultURI(vault string) string {
 
 // encryptWith is the body of a PATCH that puts a resource under a key.
 func (m manager) encryptWith(vault, key, version, more string) string {
-	return `{"properties":{"encryption":{"keySource":"Microsoft.KeyVault","keyVaultProperties":{"keyVaultUri":"` + m.vaultURI(vault) +
+	return `{"properties":{"encryption":{"keySource":"Microsoft.KeyVault","keyVaultProperties":{"keyVaultUri":"` +
+		m.vaultURI(vault) +
 		`","keyName":"` + key + `","keyVersion":"` + version + `"}` + more + `}}}`
 }
 
@@ -163,7 +167,8 @@ func (m manager) wantFaces(name string, want int, code any) {
 	}
 }
 
-// TestLifeOfACustomersKey walks through what an owner does with a key: enable, rotate, revoke, restore, switch, disable.
+// TestLifeOfACustomersKey walks through what an owner does with a key: enable, rotate, revoke, restore, switch,
+// disable.
 func TestLifeOfACustomersKey(t *testing.T) {
 	m := startApproved(t)
 	path := m.accounts("/vip")
@@ -206,10 +211,12 @@ func TestLifeOfACustomersKey(t *testing.T) {
 			t.Errorf("nothing says %s: %v", name, at(revoked, "properties.encryption"))
 		}
 	}
-	if at(revoked, "properties.provisioningState") != "Succeeded" || at(revoked, "properties.encryption.status.state") != "revoked" {
+	if at(revoked, "properties.provisioningState") != "Succeeded" ||
+		at(revoked, "properties.encryption.status.state") != "revoked" {
 		t.Errorf("revoked: %v", revoked)
 	}
-	m.want(409, "EncryptionKeyRevoked", http.MethodPatch, path, `{"properties":{"encryption":{"keySource":"Microsoft.CognitiveServices"}}}`)
+	m.want(409, "EncryptionKeyRevoked", http.MethodPatch, path,
+		`{"properties":{"encryption":{"keySource":"Microsoft.CognitiveServices"}}}`)
 	m.want(200, "", http.MethodPatch, path, `{"tags":{"a":"b"}}`)
 	m.inVault("safe", http.MethodPatch, "/keys/k/"+second, `{"attributes":{"enabled":true}}`)
 	m.wantFaces("vip", 200, nil)
@@ -227,7 +234,8 @@ func TestLifeOfACustomersKey(t *testing.T) {
 
 	// Another key by its identifier, followed from version to version.
 	m.makeKey("safe", "other", `{"kty":"RSA-HSM"}`)
-	switched := m.finish(path, `{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":"`+m.vaultURI("safe")+`keys/other"}}}}`)
+	switched := m.finish(path, `{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":"`+m.vaultURI("safe")+
+		`keys/other"}}}}`)
 	if at(switched, "properties.encryption.keyVaultProperties.keyVersion") != nil ||
 		at(switched, "properties.encryption.status.keyVersion") == nil ||
 		at(switched, "properties.encryption.keyVaultProperties.keyName") != "other" {
@@ -246,14 +254,16 @@ func TestLifeOfACustomersKey(t *testing.T) {
 
 // TestRegisterDoesItAll: one request switches the identity on, gives it access and enables the key.
 func TestRegisterDoesItAll(t *testing.T) {
-	for _, more := range []string{`,"enablePurgeProtection":true`, `,"enablePurgeProtection":true,"enableRbacAuthorization":true`} {
+	for _, more := range []string{`,"enablePurgeProtection":true`,
+		`,"enablePurgeProtection":true,"enableRbacAuthorization":true`} {
 		m := startApproved(t)
 		m.want(201, "", http.MethodPut, m.accounts("/vip"), `{"kind":"Face","location":"local","sku":{"name":"E0"}}`)
 		m.vault("safe", "local", more, "", "")
 		m.makeKey("safe", "k", `{"kty":"RSA"}`)
 		m.want(400, "IdentityRequired", http.MethodPatch, m.accounts("/vip"), m.encryptWith("safe", "k", "", ""))
 		enabled := m.finish(m.accounts("/vip"), m.encryptWith("safe", "k", "", `,"register":true`))
-		if at(enabled, "identity.type") != "SystemAssigned" || at(enabled, "properties.encryption.status.state") != "active" {
+		if at(enabled, "identity.type") != "SystemAssigned" ||
+			at(enabled, "properties.encryption.status.state") != "active" {
 			t.Errorf("enabled: %v", enabled)
 		}
 
@@ -263,7 +273,8 @@ func TestRegisterDoesItAll(t *testing.T) {
 			t.Errorf("identity off: %v", off)
 		}
 		m.wantFaces("vip", 403, "EncryptionKeyRevoked")
-		if policies := at(m.want(200, "", http.MethodGet, m.vaults("/safe"), ""), "properties.accessPolicies").([]any); len(policies) != 1 {
+		safe := m.want(200, "", http.MethodGet, m.vaults("/safe"), "")
+		if policies := at(safe, "properties.accessPolicies").([]any); len(policies) != 1 {
 			t.Errorf("the vault still knows it: %v", policies)
 		}
 		again := m.finish(m.accounts("/vip"), m.encryptWith("safe", "k", "", `,"register":true`))
@@ -301,7 +312,8 @@ func TestCustomersKeyRefusals(t *testing.T) {
 	m.makeKey("safe", "young", `{"kty":"RSA","attributes":{"nbf":4000000000}}`)
 	m.makeKey("safe", "sign", `{"kty":"RSA","key_ops":["sign"]}`)
 	for _, missing := range []string{"get", "wrapKey", "unwrapKey"} {
-		rest := strings.Trim(strings.ReplaceAll(strings.ReplaceAll(","+allowed+",", `,"`+missing+`",`, ","), ",,", ","), ",")
+		rest := strings.Trim(strings.ReplaceAll(strings.ReplaceAll(","+allowed+",", `,"`+missing+`",`, ","), ",,", ","),
+			",")
 		m.vault("no-"+strings.ToLower(missing), "local", protected, who, rest)
 		m.makeKey("no-"+strings.ToLower(missing), "k", `{"kty":"RSA"}`)
 	}
@@ -312,17 +324,26 @@ func TestCustomersKeyRefusals(t *testing.T) {
 		{"S0", "plain", key("safe", "k"), "CustomerManagedKeyNotSupportedForSku", "S0"},
 		{"F0", "free", key("safe", "k"), "CustomerManagedKeyNotSupportedForSku", "F0"},
 		{"no identity", "nobody", key("safe", "k"), "IdentityRequired", "system-assigned"},
-		{"identity off in the same request", "vip", `{"identity":{"type":"None"},` + key("safe", "k")[1:], "IdentityRequired", ""},
-		{"user-assigned identity", "vip", `{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":"` + m.vaultURI("safe") +
+		{"identity off in the same request", "vip", `{"identity":{"type":"None"},` + key("safe", "k")[1:],
+			"IdentityRequired", ""},
+		{"user-assigned identity", "vip", `{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":"` +
+			m.vaultURI("safe") +
 			`","keyName":"k","identityClientId":"x"}}}}`, "UserAssignedIdentityNotSupported", ""},
-		{"no key", "vip", `{"properties":{"encryption":{"keySource":"Microsoft.KeyVault"}}}`, "InvalidKeyVaultProperties", ""},
-		{"a key inline", "vip", `{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":"data:,","keyName":"k"}}}}`,
+		{"no key", "vip", `{"properties":{"encryption":{"keySource":"Microsoft.KeyVault"}}}`,
 			"InvalidKeyVaultProperties", ""},
-		{"plain http", "vip", `{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":"http://x/","keyName":"k"}}}}`,
+		{
+			"a key inline", "vip",
+			`{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":"data:,","keyName":"k"}}}}`,
+			"InvalidKeyVaultProperties", ""},
+		{
+			"plain http", "vip",
+			`{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":"http://x/","keyName":"k"}}}}`,
 			"InvalidKeyVaultProperties", "https"},
 		{"path tricks", "vip", key("safe", "k/../x"), "InvalidKeyVaultProperties", ""},
-		{"another source", "vip", `{"properties":{"encryption":{"keySource":"Mine"}}}`, "InvalidRequestContent", "Mine"},
-		{"service's key with a key", "vip", `{"properties":{"encryption":{"keySource":"Microsoft.CognitiveServices","keyVaultProperties":{"keyName":"k"}}}}`,
+		{"another source", "vip", `{"properties":{"encryption":{"keySource":"Mine"}}}`, "InvalidRequestContent",
+			"Mine"},
+		{"service's key with a key", "vip",
+			`{"properties":{"encryption":{"keySource":"Microsoft.CognitiveServices","keyVaultProperties":{"keyName":"k"}}}}`,
 			"InvalidKeyVaultProperties", ""},
 		{"unknown vault", "vip", key("none", "k"), "KeyVaultNotFound", "none"},
 		{"no purge protection", "vip", key("loose", "k"), "KeyVaultPurgeProtectionRequired", "loose"},
@@ -365,7 +386,8 @@ func TestCustomersKeyRefusals(t *testing.T) {
 		t.Errorf("service-managed, said aloud: %v", said)
 	}
 	// Register leaves no identity behind when the key is refused all the same.
-	m.want(400, "KeyVaultKeyDisabled", http.MethodPatch, m.accounts("/nobody"), m.encryptWith("safe", "off", "", `,"register":true`))
+	m.want(400, "KeyVaultKeyDisabled", http.MethodPatch, m.accounts("/nobody"),
+		m.encryptWith("safe", "off", "", `,"register":true`))
 	if one := m.want(200, "", http.MethodGet, m.accounts("/nobody"), ""); at(one, "identity") != nil {
 		t.Errorf("the identity stayed: %v", one)
 	}

@@ -137,7 +137,9 @@ func (p *filterParser) and(depth int) (filter, bool) {
 }
 
 // chain reads conditions with a word between them.
-func (p *filterParser) chain(depth int, word string, part func(int) (filter, bool), join func(a, b filter) filter) (filter, bool) {
+func (p *filterParser) chain(
+	depth int, word string, part func(int) (filter, bool), join func(a, b filter) filter,
+) (filter, bool) {
 	all, ok := part(depth)
 	for ok && p.take(word) {
 		var more filter
@@ -201,7 +203,8 @@ func (p *filterParser) knows(property string) bool {
 
 // comparisons are the functions of a property and a text, by name.
 var comparisons = map[string]func(value, text string) bool{
-	"startswith": strings.HasPrefix, "endswith": strings.HasSuffix, "contains": strings.Contains, "substringof": strings.Contains,
+	"startswith": strings.HasPrefix, "endswith": strings.HasSuffix, "contains": strings.Contains,
+	"substringof": strings.Contains,
 }
 
 // function reads what follows the opening parenthesis after a name.
@@ -213,7 +216,8 @@ func (p *filterParser) function(name string) (filter, bool) {
 			argument, _ = p.next()
 		}
 		for _, known := range p.functions {
-			if known, takes, _ := strings.Cut(known, "("); strings.EqualFold(known, name) && (takes == ")") == (argument.text == "") {
+			if known, takes, _ := strings.Cut(known, "("); strings.EqualFold(known, name) &&
+				(takes == ")") == (argument.text == "") {
 				return func(f facts) bool { return f.call(name, argument.text) }, p.take(")")
 			}
 		}

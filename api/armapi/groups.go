@@ -19,8 +19,10 @@ func (p *plane) groupRoutes(route routeMaker) []api.Route {
 			Query: append([]api.Param{{Name: "$filter", Text: groupGrammar.example, Value: ""}}, pageParams...),
 		}),
 		route(http.MethodGet, oneGroup, p.getGroup, api.Doc{Summary: "Get a resource group", Answer: group{}}),
-		route(http.MethodPut, oneGroup, p.putGroup, api.Doc{Summary: "Make a resource group: it is there", Body: groupRequest{}, Answer: group{}}),
-		route(http.MethodPatch, oneGroup, p.putGroup, api.Doc{Summary: "Change a resource group: nothing of it can be", Body: groupRequest{}, Answer: group{}}),
+		route(http.MethodPut, oneGroup, p.putGroup,
+			api.Doc{Summary: "Make a resource group: it is there", Body: groupRequest{}, Answer: group{}}),
+		route(http.MethodPatch, oneGroup, p.putGroup,
+			api.Doc{Summary: "Change a resource group: nothing of it can be", Body: groupRequest{}, Answer: group{}}),
 		route(http.MethodDelete, oneGroup, p.removeGroup, api.Doc{Summary: "Delete a resource group: it stays"}),
 	}
 }
@@ -47,12 +49,14 @@ type groupRequest struct {
 }
 
 var groupGrammar = grammar{
-	code: "InvalidFilterInQueryString", properties: []string{"name", "location", "tagName", "tagValue"}, example: "tagName eq 'team' and tagValue eq 'front'",
+	code: "InvalidFilterInQueryString", properties: []string{"name", "location", "tagName", "tagValue"},
+	example: "tagName eq 'team' and tagValue eq 'front'",
 }
 
 func (p *plane) group() group {
 	return group{
-		"/subscriptions/" + p.Subscription + "/resourceGroups/" + p.Group, p.Group, "Microsoft.Resources/resourceGroups", groupLocation,
+		"/subscriptions/" + p.Subscription + "/resourceGroups/" + p.Group, p.Group,
+		"Microsoft.Resources/resourceGroups", groupLocation,
 		map[string]string{}, groupProperties{stateSucceeded},
 	}
 }
@@ -86,7 +90,8 @@ func (p *plane) putGroup(r *api.Request) (any, error) {
 	}
 	if len(want.Tags) > 0 || want.ManagedBy != "" {
 		return nil, visage.Refuse(visage.Invalid, "FeatureNotSupported",
-			"The resource group %s is a fixed one and keeps neither tags nor managedBy: leave them out, and give tags to the resources in it.", p.Group)
+			"The resource group %s is a fixed one and keeps neither tags nor managedBy: leave them out, and give "+
+				"tags to the resources in it.", p.Group)
 	}
 	return p.group(), nil
 }
@@ -95,14 +100,17 @@ func (p *plane) putGroup(r *api.Request) (any, error) {
 func (p *plane) noSuchGroup(method, name string) error {
 	if method == http.MethodPut {
 		return visage.Refuse(visage.Conflict, "ResourceGroupQuotaExceeded",
-			"The resource group %q cannot be made: this instance has one fixed resource group, %s. Use it in place of a new one.", name, p.Group)
+			"The resource group %q cannot be made: this instance has one fixed resource group, %s. Use it in place "+
+				"of a new one.", name, p.Group)
 	}
-	return visage.Refuse(visage.NotFound, "ResourceGroupNotFound", "Resource group '%s' could not be found: the only one is %s.", name, p.Group)
+	return visage.Refuse(visage.NotFound, "ResourceGroupNotFound",
+		"Resource group '%s' could not be found: the only one is %s.", name, p.Group)
 }
 
 func (p *plane) removeGroup(*api.Request) (any, error) {
 	return nil, visage.Refuse(visage.Conflict, "CannotDeleteResourceGroup",
-		"The resource group %s is the only one there is and cannot be deleted. Delete the resources in it one by one.", p.Group)
+		"The resource group %s is the only one there is and cannot be deleted. Delete the resources in it one by one.",
+		p.Group)
 }
 
 // isGroup reports whether a name is that of the one group.

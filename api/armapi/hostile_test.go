@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestApiVersionIsOne takes any version of the contract, and nothing that could not be one: it is given back in addresses.
+// TestApiVersionIsOne takes any version of the contract, and nothing that could not be one: it is given back in
+// addresses.
 func TestApiVersionIsOne(t *testing.T) {
 	m := startApproved(t)
 	path := m.accounts("")

@@ -24,16 +24,20 @@ type Identities interface {
 	Principals() []identity.Principal
 	Principal(id string) (identity.Principal, error)
 	// CreateApplication makes an application with one secret, which is told this one time; life is as AddSecret has it.
-	CreateApplication(ctx context.Context, by Caller, name string, life time.Duration) (identity.Principal, NewSecret, error)
+	CreateApplication(ctx context.Context, by Caller, name string, life time.Duration) (identity.Principal, NewSecret,
+		error)
 	// Delete removes an identity with its roles. Refusal: PrincipalNotFound.
 	Delete(ctx context.Context, by Caller, id string) error
-	// AddSecret makes a further secret for an application; 0 stands for a life without end. Refusals: PrincipalNotFound, InvalidPrincipal.
+	// AddSecret makes a further secret for an application; 0 stands for a life without end. Refusals:
+	// PrincipalNotFound, InvalidPrincipal.
 	AddSecret(ctx context.Context, by Caller, id string, life time.Duration) (NewSecret, error)
 	// RemoveSecret ends one. Refusal: PrincipalNotFound.
 	RemoveSecret(ctx context.Context, by Caller, id, secret string) error
-	// SetSubjects says who, vouched for by trusted issuers, gets tokens of an application, in place of those before. Refusals: PrincipalNotFound, InvalidPrincipal.
+	// SetSubjects says who, vouched for by trusted issuers, gets tokens of an application, in place of those before.
+	// Refusals: PrincipalNotFound, InvalidPrincipal.
 	SetSubjects(ctx context.Context, by Caller, id string, subjects []identity.Subject) error
-	// Assign gives a role on a scope, Unassign takes it back; Assignments returns those that work on a scope. See identity.Directory.
+	// Assign gives a role on a scope, Unassign takes it back; Assignments returns those that work on a scope. See
+	// identity.Directory.
 	Assign(ctx context.Context, by Caller, id, principal, role, scope string) (identity.Assignment, error)
 	Unassign(ctx context.Context, by Caller, id string) error
 	Assignments(scope string) []identity.Assignment
@@ -45,8 +49,8 @@ type NewSecret struct {
 	Value string // told this one time
 }
 
-// identityRoutes are the operations on identities. They are ours: Azure has them in another service. The operator alone changes
-// anything here, since whoever makes secrets can be anybody.
+// identityRoutes are the operations on identities. They are ours: Azure has them in another service. The operator alone
+// changes anything here, since whoever makes secrets can be anybody.
 func (p *plane) identityRoutes(route routeMaker) []api.Route {
 	const (
 		all       = oneSubscription + "/providers/Visage.Identity/servicePrincipals"
@@ -54,12 +58,16 @@ func (p *plane) identityRoutes(route routeMaker) []api.Route {
 	)
 	return []api.Route{
 		route(http.MethodGet, all, p.listPrincipals, api.Doc{Summary: "List identities", Answer: principalList{}}),
-		route(http.MethodGet, principal, p.getPrincipal, api.Doc{Summary: "Get an identity", Answer: servicePrincipal{}}),
+		route(http.MethodGet, principal, p.getPrincipal,
+			api.Doc{Summary: "Get an identity", Answer: servicePrincipal{}}),
 		route(http.MethodPost, all, forOperator(p.createPrincipal),
-			api.Doc{Summary: "Make an application, with one secret", Status: http.StatusCreated, Body: newPrincipal{}, Answer: madePrincipal{}}),
-		route(http.MethodDelete, principal, forOperator(p.deletePrincipal), api.Doc{Summary: "Remove an identity with its roles", Status: http.StatusNoContent}),
+			api.Doc{Summary: "Make an application, with one secret", Status: http.StatusCreated, Body: newPrincipal{},
+				Answer: madePrincipal{}}),
+		route(http.MethodDelete, principal, forOperator(p.deletePrincipal),
+			api.Doc{Summary: "Remove an identity with its roles", Status: http.StatusNoContent}),
 		route(http.MethodPut, principal+"/federatedSubjects", forOperator(p.setSubjects),
-			api.Doc{Summary: "Say who, vouched for by trusted issuers, is an application", Body: subjectList{}, Answer: servicePrincipal{}}),
+			api.Doc{Summary: "Say who, vouched for by trusted issuers, is an application", Body: subjectList{},
+				Answer: servicePrincipal{}}),
 		route(http.MethodPost, principal+"/addPassword", forOperator(p.addPassword),
 			api.Doc{Summary: "Make a further secret for an application", Body: newPassword{}, Answer: password{}}),
 		route(http.MethodPost, principal+"/removePassword", forOperator(p.removePassword),
@@ -175,7 +183,8 @@ func (p *plane) createPrincipal(r *api.Request) (any, error) {
 // lifeOf is the life of a secret; 0 days stand for one that ends with its application.
 func lifeOf(days int) (time.Duration, error) {
 	if days < 0 || days > 730 {
-		return 0, visage.Refuse(visage.Invalid, "InvalidPrincipal", "passwordLifetimeDays must be from 1 to 730, or 0 for a secret that ends with its application.")
+		return 0, visage.Refuse(visage.Invalid, "InvalidPrincipal",
+			"passwordLifetimeDays must be from 1 to 730, or 0 for a secret that ends with its application.")
 	}
 	return time.Duration(days) * 24 * time.Hour, nil
 }

@@ -10,7 +10,8 @@ import (
 
 // deleted is the path of deleted accounts in a location, followed by more and a version.
 func (m manager) deleted(more string) string {
-	return "/subscriptions/" + m.Operator().SubscriptionID + "/providers/Microsoft.CognitiveServices" + more + "?api-version=2025-09-01"
+	return "/subscriptions/" + m.Operator().SubscriptionID + "/providers/Microsoft.CognitiveServices" + more +
+		"?api-version=2025-09-01"
 }
 
 func TestDeletedAccountsOnTheWire(t *testing.T) {
@@ -24,7 +25,8 @@ func TestDeletedAccountsOnTheWire(t *testing.T) {
 
 	one := "/locations/westus2/resourceGroups/default/deletedAccounts/face1"
 	gone := m.want(200, "", http.MethodGet, m.deleted(one), "")
-	if id, _ := at(gone, "id").(string); !strings.HasSuffix(id, "/locations/westus2/resourceGroups/default/deletedAccounts/Face1") ||
+	if id, _ := at(gone, "id").(string); !strings.HasSuffix(id,
+		"/locations/westus2/resourceGroups/default/deletedAccounts/Face1") ||
 		at(gone, "properties.deletionDate") == nil || at(gone, "properties.scheduledPurgeDate") == nil {
 		t.Errorf("deleted: %v", gone)
 	}
@@ -33,13 +35,16 @@ func TestDeletedAccountsOnTheWire(t *testing.T) {
 	}
 	m.want(404, "ResourceNotFound", http.MethodGet, m.deleted(strings.Replace(one, "westus2", "eastus", 1)), "")
 	m.want(409, "FlagMustBeSetForRestore", http.MethodPut, m.accounts("/face1"), face)
-	m.want(409, "InvalidResourceLocation", http.MethodPut, m.accounts("/face1"), `{"location":"eastus","properties":{"restore":true}}`)
-	back := m.want(201, "", http.MethodPut, m.accounts("/face1"), `{"location":"westus2","properties":{"restore":true}}`)
+	m.want(409, "InvalidResourceLocation", http.MethodPut, m.accounts("/face1"),
+		`{"location":"eastus","properties":{"restore":true}}`)
+	back := m.want(201, "", http.MethodPut, m.accounts("/face1"),
+		`{"location":"westus2","properties":{"restore":true}}`)
 	if at(back, "properties.internalId") != at(made, "properties.internalId") || at(back, "tags.a") != "b" ||
 		at(back, "properties.deletionDate") != nil {
 		t.Errorf("recovered: %v", back)
 	}
-	if again := m.want(200, "", http.MethodPost, m.accounts("/face1/listKeys"), ""); at(again, "key1") != at(keys, "key1") {
+	if again := m.want(200, "", http.MethodPost, m.accounts("/face1/listKeys"), ""); at(again, "key1") != at(keys,
+		"key1") {
 		t.Error("its keys are others")
 	}
 
@@ -104,16 +109,19 @@ func TestAccessRequestsOnTheWire(t *testing.T) {
 	}
 	e0 := `{"kind":"Face","location":"westus2","sku":{"name":"E0"}}`
 	refused := m.want(403, "CustomerManagedKeyNotApproved", http.MethodPut, m.accounts("/vip"), e0)
-	if said := at(refused, "error.message").(string); !strings.Contains(said, "accessRequests") || !strings.Contains(said, "visage cmk request") {
+	if said := at(refused, "error.message").(string); !strings.Contains(said, "accessRequests") ||
+		!strings.Contains(said, "visage cmk request") {
 		t.Errorf("it does not say how to ask: %s", said)
 	}
 	capacity := m.deleted("/accessCapacity/E0")
-	if c := m.want(200, "", http.MethodPut, capacity, `{"properties":{"capacity":1}}`); at(c, "properties.capacity") != 1.0 {
+	if c := m.want(200, "", http.MethodPut, capacity, `{"properties":{"capacity":1}}`); at(c,
+		"properties.capacity") != 1.0 {
 		t.Errorf("capacity: %v", c)
 	}
 	m.want(200, "", http.MethodPost, m.deleted("/accessRequests/first/approve"), "")
 	m.want(201, "", http.MethodPut, request("second"), ask)
-	if q := m.want(200, "", http.MethodPost, m.deleted("/accessRequests/second/approve"), ""); at(q, "properties.state") != "Queued" ||
+	if q := m.want(200, "", http.MethodPost, m.deleted("/accessRequests/second/approve"), ""); at(q,
+		"properties.state") != "Queued" ||
 		at(q, "properties.queuePosition") != 1.0 {
 		t.Errorf("beyond the capacity: %v", q)
 	}
@@ -126,7 +134,8 @@ func TestAccessRequestsOnTheWire(t *testing.T) {
 	if q := m.want(200, "", http.MethodGet, request("second"), ""); at(q, "properties.state") != "Approved" {
 		t.Errorf("after space became available: %v", q)
 	}
-	if c := m.want(200, "", http.MethodGet, capacity, ""); at(c, "properties.taken") != 1.0 || at(c, "properties.queued") != 0.0 {
+	if c := m.want(200, "", http.MethodGet, capacity, ""); at(c, "properties.taken") != 1.0 ||
+		at(c, "properties.queued") != 0.0 {
 		t.Errorf("capacity: %v", c)
 	}
 	m.want(200, "", http.MethodPost, m.deleted("/accessRequests/second/reject"), `{"reason":"no"}`)
@@ -175,26 +184,30 @@ func TestLockedResourcesCanBeManaged(t *testing.T) {
 	who := at(m.want(200, "", http.MethodGet, path, ""), "identity.principalId")
 	m.want(200, "", http.MethodDelete, path, "")
 	m.want(200, "", http.MethodDelete, m.deleted("/locations/local/resourceGroups/default/deletedAccounts/vip"), "")
-	for _, policy := range at(m.want(200, "", http.MethodGet, m.vaults("/safe"), ""), "properties.accessPolicies").([]any) {
+	safe := m.want(200, "", http.MethodGet, m.vaults("/safe"), "")
+	for _, policy := range at(safe, "properties.accessPolicies").([]any) {
 		if at(policy.(map[string]any), "objectId") == who {
 			t.Error("the vault still knows the identity of a purged resource")
 		}
 	}
 	enable("true")
-	again := m.want(201, "", http.MethodPut, path, `{"kind":"Face","location":"local","sku":{"name":"E0"},"identity":{"type":"SystemAssigned"}}`)
+	again := m.want(201, "", http.MethodPut, path,
+		`{"kind":"Face","location":"local","sku":{"name":"E0"},"identity":{"type":"SystemAssigned"}}`)
 	if at(again, "properties.encryption") != nil || at(again, "identity.principalId") == who {
 		t.Errorf("a new resource of the same name: %v", again)
 	}
 }
 
-// TestOneChangeAtATime: of changes that come together, each is done, or refused for the other's sake; none is half done.
+// TestOneChangeAtATime: of changes that come together, each is done, or refused for the other's sake; none is half
+// done.
 func TestOneChangeAtATime(t *testing.T) {
 	m := startApproved(t)
 	path, version := m.vip()
 	other := m.makeKey("safe", "other", `{"kty":"RSA"}`)
 	bodies := []string{
 		m.encryptWith("safe", "k", version, ""), m.encryptWith("safe", "other", other, ""),
-		`{"properties":{"encryption":{"keySource":"Microsoft.CognitiveServices"}}}`, m.encryptWith("safe", "other", "", ""),
+		`{"properties":{"encryption":{"keySource":"Microsoft.CognitiveServices"}}}`,
+		m.encryptWith("safe", "other", "", ""),
 	}
 	done := make(chan int, 3*len(bodies))
 	var all sync.WaitGroup
@@ -219,7 +232,8 @@ func TestOneChangeAtATime(t *testing.T) {
 		t.Error("every change was refused")
 	}
 	m.wantFaces("vip", 200, nil)
-	for until := time.Now().Add(time.Minute); at(m.want(200, "", http.MethodGet, path, ""), "properties.provisioningState") != "Succeeded"; {
+	state := func() any { return at(m.want(200, "", http.MethodGet, path, ""), "properties.provisioningState") }
+	for until := time.Now().Add(time.Minute); state() != "Succeeded"; {
 		if time.Now().After(until) {
 			t.Fatal("the last change does not end")
 		}
@@ -228,8 +242,8 @@ func TestOneChangeAtATime(t *testing.T) {
 	m.wantFaces("vip", 200, nil)
 }
 
-// TestVaultComesBeforeItsResource: a resource whose vault is deleted is locked, also when it is recovered itself; with the
-// vault and the key everything is back.
+// TestVaultComesBeforeItsResource: a resource whose vault is deleted is locked, also when it is recovered itself; with
+// the vault and the key everything is back.
 func TestVaultComesBeforeItsResource(t *testing.T) {
 	m := startApproved(t)
 	path, _ := m.vip()
@@ -237,7 +251,8 @@ func TestVaultComesBeforeItsResource(t *testing.T) {
 	m.wantFaces("vip", 403, "EncryptionKeyRevoked")
 	m.want(200, "", http.MethodDelete, path, "")
 	back := m.want(201, "", http.MethodPut, path, `{"location":"local","properties":{"restore":true}}`)
-	if at(back, "properties.encryption.status.state") != "revoked" || at(back, "properties.encryption.status.reason") == nil {
+	if at(back, "properties.encryption.status.state") != "revoked" ||
+		at(back, "properties.encryption.status.reason") == nil {
 		t.Errorf("recovered before its vault: %v", at(back, "properties.encryption"))
 	}
 	m.wantFaces("vip", 403, "EncryptionKeyRevoked")

@@ -18,8 +18,9 @@ const cloudName = "Visage"
 // metadata_host). Nobody has a token before they have read it, so it needs none.
 func (p *plane) metadataRoutes(routeMaker) []api.Route {
 	return []api.Route{{
-		Method: http.MethodGet, Pattern: "/metadata/endpoints", Allow: api.Anyone, Timeout: 10 * time.Second, Handle: p.metadata,
-		Doc: api.Doc{Summary: "Describe where the planes are, for clients that set themselves up", Answer: cloud{}},
+		Method: http.MethodGet, Pattern: "/metadata/endpoints", Allow: api.Anyone, Timeout: 10 * time.Second,
+		Handle: p.metadata,
+		Doc:    api.Doc{Summary: "Describe where the planes are, for clients that set themselves up", Answer: cloud{}},
 	}}
 }
 
@@ -40,7 +41,8 @@ type oldCloud struct {
 	Portal         string              `json:"portalEndpoint"`
 	GraphAudience  string              `json:"graphAudience,omitempty"`
 	Authentication cloudAuthentication `json:"authentication"`
-	// Clouds are clouds with their locations. None is told: Terraform refuses a location that is not listed, and here any word is one.
+	// Clouds are clouds with their locations. None is told: Terraform refuses a location that is not listed, and here
+	// any word is one.
 	Clouds map[string]struct{} `json:"cloudEndpoint,omitzero"`
 }
 
@@ -70,17 +72,20 @@ func (p *plane) metadata(r *api.Request) (any, error) {
 		return nil, err
 	}
 	if !given || version == "" {
-		return nil, visage.Refuse(visage.Invalid, "MissingApiVersionParameter", "The query parameter api-version is missing: give a date such as %s.", firstAsOne)
+		return nil, visage.Refuse(visage.Invalid, "MissingApiVersionParameter",
+			"The query parameter api-version is missing: give a date such as %s.", firstAsOne)
 	}
 	if !api.ValidVersion(version) && !yearAndMonth.MatchString(version) {
-		return nil, visage.Refuse(visage.Invalid, "InvalidApiVersionParameter", "The api-version %.64q is not valid: give a date such as %s.", version, firstAsOne)
+		return nil, visage.Refuse(visage.Invalid, "InvalidApiVersionParameter",
+			"The api-version %.64q is not valid: give a date such as %s.", version, firstAsOne)
 	}
 	origin := strings.TrimSuffix(p.Endpoint(""), "/")
 	// The command line of Azure asks a service of its maker whether an authority is one, unless the address ends in
-	// "/adfs"; then it asks nobody, and asks for tokens below that path. It reads the versions up to the list. Terraform
-	// reads the one cloud, and takes such an authority for another product.
+	// "/adfs"; then it asks nobody, and asks for tokens below that path. It reads the versions up to the list.
+	// Terraform reads the one cloud, and takes such an authority for another product.
 	login := cloudAuthentication{
-		LoginEndpoint: origin + "/adfs", Audiences: []string{origin + "/", "https://management.azure.com/", "https://management.core.windows.net/"},
+		LoginEndpoint: origin + "/adfs",
+		Audiences:     []string{origin + "/", "https://management.azure.com/", "https://management.core.windows.net/"},
 	}
 	if version < firstWithTenant {
 		return oldCloud{Gallery: origin + "/", Graph: origin + "/", Portal: origin + "/", Authentication: login}, nil
@@ -88,7 +93,8 @@ func (p *plane) metadata(r *api.Request) (any, error) {
 	login.Tenant, login.IdentityProvider = "common", "AAD"
 	if version < firstAsList {
 		return oldCloud{
-			Gallery: origin + "/", Graph: origin + "/", Portal: origin + "/", GraphAudience: origin + "/", Authentication: login, Clouds: map[string]struct{}{},
+			Gallery: origin + "/", Graph: origin + "/", Portal: origin + "/", GraphAudience: origin + "/",
+			Authentication: login, Clouds: map[string]struct{}{},
 		}, nil
 	}
 	vaults, err := p.vaultSuffix()
@@ -97,7 +103,8 @@ func (p *plane) metadata(r *api.Request) (any, error) {
 	}
 	c := cloud{
 		Name: cloudName, Portal: origin, Authentication: login, GraphAudience: origin + "/", Graph: origin + "/",
-		Suffixes: map[string]string{"keyVaultDns": vaults}, ResourceManager: origin + "/", MicrosoftGraph: origin + "/", Gallery: origin + "/",
+		Suffixes: map[string]string{"keyVaultDns": vaults}, ResourceManager: origin + "/", MicrosoftGraph: origin + "/",
+		Gallery: origin + "/",
 	}
 	if version < firstAsOne {
 		return []cloud{c}, nil

@@ -44,7 +44,8 @@ func TestMetadataShapes(t *testing.T) {
 	m := start(t)
 	decode := func(version string, into any) {
 		t.Helper()
-		status, body := m.public("//metadata/endpoints?api-version=" + version) // az appends it to an address with a slash
+		// az appends it to an address with a slash
+		status, body := m.public("//metadata/endpoints?api-version=" + version)
 		if status != http.StatusOK {
 			t.Fatalf("%s: %d %s", version, status, body)
 		}
@@ -52,7 +53,8 @@ func TestMetadataShapes(t *testing.T) {
 			t.Fatalf("%s: %s: %v", version, body, err)
 		}
 	}
-	for _, version := range []string{"1.0", "2014-01-01", "2015-01-01", "2015-11-01", "2017-12-31-preview", "2018-01-01", "2018-05-01"} {
+	for _, version := range []string{"1.0", "2014-01-01", "2015-01-01", "2015-11-01", "2017-12-31-preview",
+		"2018-01-01", "2018-05-01"} {
 		var old struct {
 			GalleryEndpoint, GraphEndpoint, PortalEndpoint, GraphAudience string
 			Authentication                                                struct {
@@ -63,12 +65,17 @@ func TestMetadataShapes(t *testing.T) {
 			CloudEndpoint map[string]any
 		}
 		decode(version, &old)
-		if old.GalleryEndpoint == "" || old.GraphEndpoint != m.URL+"/" || old.PortalEndpoint == "" || len(old.Authentication.Audiences) == 0 {
+		if old.GalleryEndpoint == "" || old.GraphEndpoint != m.URL+"/" || old.PortalEndpoint == "" ||
+			len(old.Authentication.Audiences) == 0 {
 			t.Errorf("%s: %+v", version, old)
 		}
 		later := version >= "2018"
-		if (old.Authentication.Tenant != nil) != later || (old.CloudEndpoint != nil) != later || len(old.CloudEndpoint) > 0 {
-			t.Errorf("%s: the tenant and an empty list of locations, which any word is one of, are there since 2018, and here it is %+v", version, old)
+		if (old.Authentication.Tenant != nil) != later || (old.CloudEndpoint != nil) != later ||
+			len(old.CloudEndpoint) > 0 {
+			t.Errorf(
+				"%s: the tenant and an empty list of locations, which any word is one of, are there since 2018, and "+
+					"here it is %+v", version, old,
+			)
 		}
 		m.signIn(old.Authentication.LoginEndpoint, old.Authentication.Audiences[0])
 	}
@@ -85,10 +92,12 @@ func TestMetadataShapes(t *testing.T) {
 		decode(version, &one)
 		m.checkEndpoints(version, one)
 		if one.Authentication.LoginEndpoint != m.URL {
-			t.Errorf("%s: sign in at %q: Terraform takes anything but the origin for another product", version, one.Authentication.LoginEndpoint)
+			t.Errorf("%s: sign in at %q: Terraform takes anything but the origin for another product", version,
+				one.Authentication.LoginEndpoint)
 		}
 	}
-	for query, code := range map[string]string{"": "MissingApiVersionParameter", "?api-version=": "MissingApiVersionParameter",
+	for query, code := range map[string]string{"": "MissingApiVersionParameter",
+		"?api-version=":       "MissingApiVersionParameter",
 		"?api-version=newest": "InvalidApiVersionParameter"} {
 		status, body := m.public("/metadata/endpoints" + query)
 		if status != http.StatusBadRequest || !strings.Contains(string(body), code) {
@@ -100,15 +109,18 @@ func TestMetadataShapes(t *testing.T) {
 func (m manager) checkEndpoints(version string, c endpointsV2022) {
 	m.t.Helper()
 	vault, err := url.Parse("https://v." + c.Suffixes.KeyVaultDNS)
-	if err != nil || !strings.HasPrefix(c.Suffixes.KeyVaultDNS, "vault.localhost:") || !strings.HasSuffix(m.URL, ":"+vault.Port()) {
+	if err != nil || !strings.HasPrefix(c.Suffixes.KeyVaultDNS, "vault.localhost:") ||
+		!strings.HasSuffix(m.URL, ":"+vault.Port()) {
 		m.t.Errorf("%s: vaults are below %q: %v", version, c.Suffixes.KeyVaultDNS, err)
 	}
 	// What is not AAD and common is another product to Terraform.
-	if c.Name == "" || c.ResourceManager != m.URL+"/" || c.MicrosoftGraphResourceID != m.URL+"/" || c.GraphAudience != m.URL+"/" ||
+	if c.Name == "" || c.ResourceManager != m.URL+"/" || c.MicrosoftGraphResourceID != m.URL+"/" ||
+		c.GraphAudience != m.URL+"/" ||
 		c.Authentication.Tenant != "common" || c.Authentication.IdentityProvider != "AAD" {
 		m.t.Errorf("%s: %+v", version, c)
 	}
-	for _, audience := range append(c.Authentication.Audiences, c.MicrosoftGraphResourceID, "https://"+c.Suffixes.KeyVaultDNS) {
+	for _, audience := range append(c.Authentication.Audiences, c.MicrosoftGraphResourceID,
+		"https://"+c.Suffixes.KeyVaultDNS) {
 		m.signIn(c.Authentication.LoginEndpoint, audience)
 	}
 }
@@ -122,7 +134,8 @@ func (m manager) signIn(authority, audience string) {
 	if strings.HasSuffix(base, "/adfs") { // the tenant is left out
 		addresses = append(addresses, base+"/oauth2/v2.0/token")
 	}
-	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {o.ClientID}, "client_secret": {o.ClientSecret}, "scope": {audience + "/.default"}}
+	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {o.ClientID},
+		"client_secret": {o.ClientSecret}, "scope": {audience + "/.default"}}
 	for _, address := range addresses {
 		res, err := m.Client.PostForm(address, form)
 		if err != nil {

@@ -30,7 +30,8 @@ const (
 
 // networkOf spells rules.
 func networkOf(n visage.NetworkRules) *networkACLs {
-	w := &networkACLs{Bypass: bypassServices, DefaultAction: actionAllow, IPRules: []ipRule{}, VirtualNetworkRules: []json.RawMessage{}}
+	w := &networkACLs{Bypass: bypassServices, DefaultAction: actionAllow, IPRules: []ipRule{},
+		VirtualNetworkRules: []json.RawMessage{}}
 	if n.NoBypass {
 		w.Bypass = bypassNone
 	}
@@ -84,8 +85,9 @@ func network(now visage.NetworkRules, acls *networkACLs, public string) (visage.
 		return refuse("The property networkAcls.bypass is %q and must be AzureServices or None.", acls.Bypass)
 	}
 	if len(acls.VirtualNetworkRules) > 0 {
-		return refuse("Rules of virtual networks cannot be enforced here, since a client's virtual network is not known: " +
-			"leave networkAcls.virtualNetworkRules empty, and name addresses in networkAcls.ipRules.")
+		return refuse(
+			"Rules of virtual networks cannot be enforced here, since a client's virtual network is not known: " +
+				"leave networkAcls.virtualNetworkRules empty, and name addresses in networkAcls.ipRules.")
 	}
 	for _, rule := range acls.IPRules {
 		if !slices.Contains(to.Addresses, rule.Value) {

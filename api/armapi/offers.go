@@ -14,8 +14,10 @@ import (
 func (p *plane) offerRoutes(route routeMaker) []api.Route {
 	location := provider + "/locations/{location}"
 	return []api.Route{
-		route(http.MethodGet, one+"/skus", p.accountSKUs, api.Doc{Summary: "List the tiers an account can have", Answer: accountSKUs{}}),
-		route(http.MethodGet, provider+"/skus", p.skus, api.Doc{Summary: "List the tiers there are", Answer: skuList{}}),
+		route(http.MethodGet, one+"/skus", p.accountSKUs,
+			api.Doc{Summary: "List the tiers an account can have", Answer: accountSKUs{}}),
+		route(http.MethodGet, provider+"/skus", p.skus,
+			api.Doc{Summary: "List the tiers there are", Answer: skuList{}}),
 		route(http.MethodPost, location+"/checkSkuAvailability", p.checkSKUs,
 			api.Doc{Summary: "Ask whether tiers can be had", Body: skuQuestion{}, Answer: skuAnswers{}}),
 		route(http.MethodPost, provider+"/checkDomainAvailability", p.checkDomain,
@@ -115,7 +117,8 @@ func (p *plane) skus(r *api.Request) (any, error) {
 	slices.Sort(locations)
 	answer := skuList{Value: []skuOffer{}}
 	for _, t := range tiers {
-		answer.Value = append(answer.Value, skuOffer{"accounts", string(t), tierNames[t], kindFace, locations, []struct{}{}})
+		answer.Value = append(answer.Value,
+			skuOffer{"accounts", string(t), tierNames[t], kindFace, locations, []struct{}{}})
 	}
 	return answer, nil
 }
@@ -129,7 +132,8 @@ func (p *plane) checkSKUs(r *api.Request) (any, error) {
 	for _, name := range want.SKUs {
 		a := skuAvailability{Kind: want.Kind, Type: want.Type, SKU: name, Available: true}
 		if _, err := visage.ParseTier(name); err != nil || !strings.EqualFold(want.Kind, kindFace) {
-			a.Available, a.Reason, a.Message = false, "NotAvailable", "The kind is Face, and the tiers are F0, S0 and E0."
+			a.Available, a.Reason, a.Message = false, "NotAvailable",
+				"The kind is Face, and the tiers are F0, S0 and E0."
 		}
 		answer.Value = append(answer.Value, a)
 	}
@@ -144,7 +148,8 @@ func (p *plane) checkDomain(r *api.Request) (any, error) {
 	answer := domainAnswer{Subdomain: want.Subdomain, Type: want.Type, Kind: want.Kind}
 	switch {
 	case account.CheckSubdomain(want.Subdomain) != nil:
-		answer.Reason = "The subdomain is not 2 to 64 letters, digits and hyphens that begin and end with a letter or digit."
+		answer.Reason = "The subdomain is not 2 to 64 letters, digits and hyphens that begin and end with a letter " +
+			"or digit."
 	case !p.Accounts.FreeSubdomain(want.Subdomain):
 		answer.Reason = "The subdomain is taken, maybe by a deleted resource."
 	default:

@@ -10,7 +10,8 @@ import (
 // operationRoutes tell of each provider of the contract what can be done with it.
 func (p *plane) operationRoutes(route routeMaker) []api.Route {
 	var all []api.Route
-	for _, namespace := range []string{"Microsoft.CognitiveServices", "Microsoft.KeyVault", "Microsoft.Authorization", "Microsoft.Resources"} {
+	for _, namespace := range []string{"Microsoft.CognitiveServices", "Microsoft.KeyVault", "Microsoft.Authorization",
+		"Microsoft.Resources"} {
 		all = append(all, route(http.MethodGet, "/providers/"+namespace+"/operations", p.operations(namespace),
 			api.Doc{Summary: "List the operations of the provider", Answer: operationList{}}))
 	}
@@ -46,7 +47,8 @@ func (p *plane) operations(namespace string) handle {
 			}
 			seen[name] = true
 			kind, _, _ := strings.Cut(rest, "/")
-			answer.Value = append(answer.Value, operationWire{Name: name, Display: operationDisplay{namespace, kind, r.Doc.Summary}})
+			answer.Value = append(answer.Value,
+				operationWire{Name: name, Display: operationDisplay{namespace, kind, r.Doc.Summary}})
 		}
 		return answer, nil
 	}

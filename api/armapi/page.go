@@ -26,8 +26,8 @@ var pageParams = []api.Param{
 	{Name: "$skiptoken", Text: "where the answer begins: from a nextLink", Value: ""},
 }
 
-// page answers the part of a list that a request asks for, in the order of the ids, and links to what follows. A page begins after an
-// id and not at a number, so that nothing is left out when items come and go in between.
+// page answers the part of a list that a request asks for, in the order of the ids, and links to what follows. A page
+// begins after an id and not at a number, so that nothing is left out when items come and go in between.
 func page[T any](p *plane, r *api.Request, all []T, id func(T) string) (any, error) {
 	most, err := topOf(r)
 	if err != nil {
@@ -58,7 +58,8 @@ func topOf(r *api.Request) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
-		return 0, visage.Refuse(visage.Invalid, "InvalidTopInQueryString", "The query parameter $top is %.20q, and must be a number from 1.", text)
+		return 0, visage.Refuse(visage.Invalid, "InvalidTopInQueryString",
+			"The query parameter $top is %.20q, and must be a number from 1.", text)
 	}
 	return min(n, largestPage), nil
 }
@@ -76,8 +77,8 @@ func skipOf(r *api.Request) (string, error) {
 	return string(after), nil
 }
 
-// nextLink is the address of the same request that begins elsewhere. It is below the address that clients were told, and
-// not the one that this request names.
+// nextLink is the address of the same request that begins elsewhere. It is below the address that clients were told,
+// and not the one that this request names.
 func (p *plane) nextLink(r *api.Request, token string) (string, error) {
 	query := url.Values{"$skiptoken": {token}}
 	for _, name := range []string{"api-version", "$filter", "$top", "$expand"} {

@@ -16,16 +16,21 @@ func (p *plane) providerRoutes(route routeMaker) []api.Route {
 		one = all + "/{namespace}"
 	)
 	list := func(pattern string) api.Route {
-		return route(http.MethodGet, pattern, p.listProviders, api.Doc{Summary: "List the providers of resources", Answer: providerList{}, Query: pageParams})
+		return route(http.MethodGet, pattern, p.listProviders,
+			api.Doc{Summary: "List the providers of resources", Answer: providerList{}, Query: pageParams})
 	}
 	get := func(pattern string) api.Route {
-		return route(http.MethodGet, pattern, p.getProvider, api.Doc{Summary: "Get the registration and the types of a provider", Answer: providerWire{}})
+		return route(http.MethodGet, pattern, p.getProvider,
+			api.Doc{Summary: "Get the registration and the types of a provider", Answer: providerWire{}})
 	}
 	return []api.Route{
 		list("/providers"), get("/providers/{namespace}"), list(all), get(one),
-		route(http.MethodPost, one+"/register", p.getProvider, api.Doc{Summary: "Register a provider: it is", Answer: providerWire{}}),
-		route(http.MethodPost, one+"/unregister", p.unregister, api.Doc{Summary: "Unregister a provider: all stay", Answer: providerWire{}}),
-		route(http.MethodGet, one+"/resourceTypes", p.listTypes, api.Doc{Summary: "List the types of a provider", Answer: typeList{}}),
+		route(http.MethodPost, one+"/register", p.getProvider,
+			api.Doc{Summary: "Register a provider: it is", Answer: providerWire{}}),
+		route(http.MethodPost, one+"/unregister", p.unregister,
+			api.Doc{Summary: "Unregister a provider: all stay", Answer: providerWire{}}),
+		route(http.MethodGet, one+"/resourceTypes", p.listTypes,
+			api.Doc{Summary: "List the types of a provider", Answer: typeList{}}),
 	}
 }
 
@@ -61,20 +66,23 @@ var capabilities = map[string]string{
 // versions are those that official clients of a provider send. Every other is taken too.
 var versions = map[string][]string{
 	"microsoft.cognitiveservices": {
-		"2025-09-01", "2025-06-01", "2024-10-01", "2023-05-01", "2022-12-01", "2022-10-01", "2022-03-01", "2021-10-01", "2021-04-30", "2017-04-18",
+		"2025-09-01", "2025-06-01", "2024-10-01", "2023-05-01", "2022-12-01", "2022-10-01", "2022-03-01", "2021-10-01",
+		"2021-04-30", "2017-04-18",
 	},
 	"microsoft.keyvault": {
-		"2026-02-01", "2024-11-01", "2023-07-01", "2023-02-01", "2022-11-01", "2022-07-01", "2021-10-01", "2019-09-01", "2018-02-14", "2016-10-01", "2015-06-01",
+		"2026-02-01", "2024-11-01", "2023-07-01", "2023-02-01", "2022-11-01", "2022-07-01", "2021-10-01", "2019-09-01",
+		"2018-02-14", "2016-10-01", "2015-06-01",
 	},
 	"microsoft.authorization": {"2022-04-01", "2020-10-01", "2018-07-01", "2018-01-01-preview", "2015-07-01"},
-	"microsoft.resources":     {"2025-04-01", "2024-03-01", "2022-09-01", "2021-04-01", "2019-07-01", "2018-05-01", "2016-06-01", "2015-11-01"},
+	"microsoft.resources": {"2025-04-01", "2024-03-01", "2022-09-01", "2021-04-01", "2019-07-01", "2018-05-01",
+		"2016-06-01", "2015-11-01"},
 }
 
 // ownVersions are those of providers that exist here alone.
 var ownVersions = []string{"2025-09-01"}
 
-// providers returns all providers with their types, both as the routes of the plane have them: what has a route cannot be
-// forgotten here.
+// providers returns all providers with their types, both as the routes of the plane have them: what has a route cannot
+// be forgotten here.
 func (p *plane) providers(r *api.Request) ([]providerWire, error) {
 	locations, err := p.locations(r)
 	if err != nil {
@@ -90,7 +98,8 @@ func (p *plane) providers(r *api.Request) ([]providerWire, error) {
 		w := known[key]
 		if w == nil {
 			w = &providerWire{
-				ID: "/subscriptions/" + p.Subscription + "/providers/" + namespace, Namespace: namespace, RegistrationState: "Registered",
+				ID: "/subscriptions/" + p.Subscription + "/providers/" + namespace, Namespace: namespace,
+				RegistrationState:  "Registered",
 				RegistrationPolicy: "RegistrationFree", Types: []resourceType{},
 			}
 			known[key] = w
@@ -98,7 +107,8 @@ func (p *plane) providers(r *api.Request) ([]providerWire, error) {
 		if slices.ContainsFunc(w.Types, func(t resourceType) bool { return strings.EqualFold(t.Name, name) }) {
 			continue
 		}
-		t := resourceType{Name: name, Locations: []string{}, Versions: versions[key], Capabilities: capabilities[namespace+"/"+name], Aliases: []struct{}{}}
+		t := resourceType{Name: name, Locations: []string{}, Versions: versions[key],
+			Capabilities: capabilities[namespace+"/"+name], Aliases: []struct{}{}}
 		if t.Versions == nil {
 			t.Versions = ownVersions
 		}
@@ -118,8 +128,8 @@ func (p *plane) providers(r *api.Request) ([]providerWire, error) {
 	return all, nil
 }
 
-// typeIn returns the type of resource that a route is about, with its provider: the words of the path after the last provider. What is done with a
-// resource, and what has no provider for clients to know, is none.
+// typeIn returns the type of resource that a route is about, with its provider: the words of the path after the last
+// provider. What is done with a resource, and what has no provider for clients to know, is none.
 func typeIn(method, pattern string) (namespace, name string, ok bool) {
 	namespace, rest := "Microsoft.Resources", strings.TrimPrefix(pattern, "/")
 	if at := strings.LastIndex(pattern, "/providers/"); at >= 0 && !strings.Contains(pattern, anyProvider) {
@@ -129,7 +139,8 @@ func typeIn(method, pattern string) (namespace, name string, ok bool) {
 		return "", "", false
 	}
 	segments := strings.Split(rest, "/")
-	if last := len(segments) - 2; method == http.MethodPost && last >= 0 && strings.HasPrefix(segments[last], "{") && segments[last] != "{location}" {
+	if last := len(segments) - 2; method == http.MethodPost && last >= 0 && strings.HasPrefix(segments[last], "{") &&
+		segments[last] != "{location}" {
 		return "", "", false
 	}
 	words := slices.DeleteFunc(segments, func(s string) bool { return strings.HasPrefix(s, "{") })
@@ -153,7 +164,8 @@ func (p *plane) provider(r *api.Request) (providerWire, error) {
 	name := r.Path("namespace")
 	i := slices.IndexFunc(all, func(w providerWire) bool { return strings.EqualFold(w.Namespace, name) })
 	if i < 0 {
-		return providerWire{}, visage.Refuse(visage.NotFound, "InvalidResourceNamespace", "There is no provider of resources %q here.", name)
+		return providerWire{}, visage.Refuse(visage.NotFound, "InvalidResourceNamespace",
+			"There is no provider of resources %q here.", name)
 	}
 	return all[i], nil
 }
@@ -171,7 +183,8 @@ func (p *plane) unregister(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, visage.Refuse(visage.Conflict, "CannotUnregisterProvider", "The provider %s is a part of this instance and stays registered.", w.Namespace)
+	return nil, visage.Refuse(visage.Conflict, "CannotUnregisterProvider",
+		"The provider %s is a part of this instance and stays registered.", w.Namespace)
 }
 
 func (p *plane) listTypes(r *api.Request) (any, error) {

@@ -9,7 +9,8 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// The paths of access requests, and of the space there is for what they ask. They are our own: elsewhere one fills a form.
+// The paths of access requests, and of the space there is for what they ask. They are our own: elsewhere one fills a
+// form.
 const (
 	accessRequests   = provider + "/accessRequests"
 	oneAccessRequest = accessRequests + "/{request}"
@@ -20,7 +21,8 @@ func (p *plane) requestRoutes(route routeMaker) []api.Route {
 	return []api.Route{
 		route(http.MethodGet, accessRequests, p.listRequests,
 			api.Doc{Summary: "List the requests to use customer-managed keys", Answer: requestList{}}),
-		route(http.MethodGet, oneAccessRequest, p.getRequest, api.Doc{Summary: "Get an access request", Answer: requestWire{}}),
+		route(http.MethodGet, oneAccessRequest, p.getRequest,
+			api.Doc{Summary: "Get an access request", Answer: requestWire{}}),
 		route(http.MethodPut, oneAccessRequest, p.submit,
 			api.Doc{Summary: "Ask for customer-managed keys", Body: requestBody{}, Answer: requestWire{}}),
 		route(http.MethodPost, oneAccessRequest+"/approve", forOperator(p.approve),
@@ -99,8 +101,10 @@ func (p *plane) request(q account.AccessRequest) requestWire {
 		Name: q.Name, Type: "Microsoft.CognitiveServices/accessRequests",
 		ETag: strconv.Quote(q.ID[:8] + "-" + strconv.FormatInt(q.Revision, 10)),
 		Properties: requestProperties{
-			Service: q.Asked.Service, Region: q.Asked.Region, Contact: q.Asked.Contact, Reason: q.Asked.Reason, State: q.State,
-			Note: q.Note, Position: q.Position, Account: q.Account, Created: stamp(q.Created), Changed: stamp(q.Changed),
+			Service: q.Asked.Service, Region: q.Asked.Region, Contact: q.Asked.Contact, Reason: q.Asked.Reason,
+			State: q.State,
+			Note:  q.Note, Position: q.Position, Account: q.Account, Created: stamp(q.Created),
+			Changed: stamp(q.Changed),
 		},
 	}
 }

@@ -14,7 +14,8 @@ import (
 // resourceRoutes list resources of all types.
 func (p *plane) resourceRoutes(route routeMaker) []api.Route {
 	query := append([]api.Param{
-		{Name: "$filter", Text: resourceGrammar.example + ", and the like with and, or, ne, startswith, substringof", Value: ""},
+		{Name: "$filter", Text: resourceGrammar.example + ", and the like with and, or, ne, startswith, substringof",
+			Value: ""},
 		{Name: "$expand", Text: "createdTime, changedTime and provisioningState, with commas between", Value: ""},
 	}, pageParams...)
 	return []api.Route{
@@ -37,9 +38,10 @@ type resourceItem struct {
 	Identity *identityWire     `json:"identity,omitempty"`
 	Location string            `json:"location"`
 	Tags     map[string]string `json:"tags"`
-	Created  string            `json:"createdTime,omitempty"`       // the following three are told to those who ask for them
-	Changed  string            `json:"changedTime,omitempty"`       // by $expand
-	State    string            `json:"provisioningState,omitempty"` //
+	// the following three are told to those who ask for them
+	Created string `json:"createdTime,omitempty"`
+	Changed string `json:"changedTime,omitempty"`       // by $expand
+	State   string `json:"provisioningState,omitempty"` //
 
 	group string
 }
@@ -48,13 +50,15 @@ type resourceItem struct {
 var resourceGrammar = grammar{
 	code: "InvalidFilterInQueryString",
 	properties: []string{
-		"name", "location", "resourceType", "resourceGroup", "tagName", "tagValue", "identity", "identity/principalId", "kind", "sku/name", "plan",
+		"name", "location", "resourceType", "resourceGroup", "tagName", "tagValue", "identity", "identity/principalId",
+		"kind", "sku/name", "plan",
 		"plan/publisher", "plan/product", "plan/name", "plan/version", "plan/promotionCode",
 	},
 	example: "resourceType eq '" + vaultType + "'",
 }
 
-// passes reports whether an item passes a filter. Tags come in pairs: a tag's name and its value must be of the same tag.
+// passes reports whether an item passes a filter. Tags come in pairs: a tag's name and its value must be of the same
+// tag.
 func (item *resourceItem) passes(f filter) bool {
 	with := func(tag, value []string) facts {
 		return facts{of: func(property string) []string {
@@ -162,7 +166,8 @@ func expansions(r *api.Request) ([]string, error) {
 		case "":
 		default:
 			return nil, visage.Refuse(visage.Invalid, "InvalidExpandInQueryString",
-				"The query parameter $expand is %.40q, and can have createdTime, changedTime and provisioningState.", text)
+				"The query parameter $expand is %.40q, and can have createdTime, changedTime and provisioningState.",
+				text)
 		}
 	}
 	return all, nil
@@ -198,7 +203,8 @@ func (p *plane) accountItem(a account.Account) resourceItem {
 		tags = map[string]string{}
 	}
 	return resourceItem{
-		ID: p.accountID(a), Name: a.Name, Type: accountType, Kind: kindFace, SKU: &sku{string(a.Tier), tierNames[a.Tier]},
+		ID: p.accountID(a), Name: a.Name, Type: accountType, Kind: kindFace,
+		SKU:      &sku{string(a.Tier), tierNames[a.Tier]},
 		Identity: identityOf(a.Identity), Location: a.Location, Tags: tags, group: a.Group, Created: moment(a.Created),
 		Changed: moment(a.Changed), State: stateSucceeded,
 	}

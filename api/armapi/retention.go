@@ -14,7 +14,8 @@ import (
 type Retentions interface {
 	// Keeping returns the retentions and holds of a resource.
 	Keeping(ctx context.Context, of visage.Resource) (Keeping, error)
-	// SetRetention sets the retention of a group or list, or, with neither kind nor id, the resource's; without days, it takes it back.
+	// SetRetention sets the retention of a group or list, or, with neither kind nor id, the resource's; without days,
+	// it takes it back.
 	SetRetention(ctx context.Context, of visage.Resource, r Retention) error
 	// Expire erases those whose time is up; with dry, it only counts them.
 	Expire(ctx context.Context, of visage.Resource, dry bool) (Expired, error)
@@ -64,14 +65,17 @@ type expiration struct {
 // retentionRoutes are ours: Azure keeps everybody until somebody deletes them.
 func (p *plane) retentionRoutes(route routeMaker) []api.Route {
 	return []api.Route{
-		route(http.MethodGet, one+"/retention", p.keeping, api.Doc{Summary: "Show how long an account keeps whom", Answer: Keeping{}}),
+		route(http.MethodGet, one+"/retention", p.keeping,
+			api.Doc{Summary: "Show how long an account keeps whom", Answer: Keeping{}}),
 		route(http.MethodPut, one+"/retention", p.setRetention,
-			api.Doc{Summary: "Set how long an account, or a group or list of it, keeps those in it", Body: Retention{}, Answer: Keeping{}}),
+			api.Doc{Summary: "Set how long an account, or a group or list of it, keeps those in it", Body: Retention{},
+				Answer: Keeping{}}),
 		route(http.MethodPost, one+"/expire", p.expire,
 			api.Doc{Summary: "Erase those whose time is up now", Body: expiration{}, Answer: Expired{}}),
 		route(http.MethodPost, one+"/placeHold", p.placeHold,
 			api.Doc{Summary: "Place a legal hold: nothing it is on is erased", Body: Hold{}, Answer: Keeping{}}),
-		route(http.MethodPost, one+"/releaseHold", p.releaseHold, api.Doc{Summary: "Release a legal hold", Body: Hold{}, Answer: Keeping{}}),
+		route(http.MethodPost, one+"/releaseHold", p.releaseHold,
+			api.Doc{Summary: "Release a legal hold", Body: Hold{}, Answer: Keeping{}}),
 	}
 }
 
@@ -136,15 +140,17 @@ func (p *plane) expire(r *api.Request) (any, error) {
 	return gone, nil
 }
 
-// mayRemove refuses to delete an account in which something is under a legal hold. Whether there is one lies under the account's key: while the
-// customer has revoked it, or the data is damaged, nobody can tell, and that keeps nobody from deleting what can no longer be used.
+// mayRemove refuses to delete an account in which something is under a legal hold. Whether there is one lies under the
+// account's key: while the customer has revoked it, or the data is damaged, nobody can tell, and that keeps nobody from
+// deleting what can no longer be used.
 func (p *plane) mayRemove(ctx context.Context, of visage.Resource) error {
 	held, err := p.Retentions.Held(ctx, of)
 	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.Unavailable {
 		return err // the key is away for a while
 	}
 	if held {
-		return visage.Refuse(visage.Conflict, "LegalHold", "There is a legal hold in %q. It can be deleted when all have been released.", of.Name)
+		return visage.Refuse(visage.Conflict, "LegalHold",
+			"There is a legal hold in %q. It can be deleted when all have been released.", of.Name)
 	}
 	return ctx.Err()
 }

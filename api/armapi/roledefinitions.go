@@ -16,17 +16,21 @@ func (p *plane) roleRoutes(route routeMaker) []api.Route {
 		definitions := scope + authorization + "/roleDefinitions"
 		all = append(all,
 			route(http.MethodGet, definitions, p.listRoles, api.Doc{
-				Summary: "List the roles there are", Query: append([]api.Param{{Name: "$filter", Text: roleGrammar.example, Value: ""}}, pageParams...),
-				Answer: roleList{},
+				Summary: "List the roles there are",
+				Query:   append([]api.Param{{Name: "$filter", Text: roleGrammar.example, Value: ""}}, pageParams...),
+				Answer:  roleList{},
 			}),
-			route(http.MethodGet, definitions+"/{role}", p.getRole, api.Doc{Summary: "Get a role", Answer: roleDefinition{}}),
+			route(http.MethodGet, definitions+"/{role}", p.getRole,
+				api.Doc{Summary: "Get a role", Answer: roleDefinition{}}),
 		)
 		if scope == "" {
 			continue
 		}
 		all = append(all,
-			route(http.MethodPut, definitions+"/{role}", p.fixedRole, api.Doc{Summary: "Define a role: they are built in"}),
-			route(http.MethodDelete, definitions+"/{role}", p.fixedRole, api.Doc{Summary: "Remove a role: they are built in"}),
+			route(http.MethodPut, definitions+"/{role}", p.fixedRole,
+				api.Doc{Summary: "Define a role: they are built in"}),
+			route(http.MethodDelete, definitions+"/{role}", p.fixedRole,
+				api.Doc{Summary: "Remove a role: they are built in"}),
 			route(http.MethodGet, scope+authorization+"/permissions", p.listPermissions,
 				api.Doc{Summary: "List what the caller's roles allow on a scope", Answer: permissionList{}}),
 		)
@@ -65,7 +69,8 @@ type permissionList struct {
 const builtIn = "BuiltInRole"
 
 var roleGrammar = grammar{
-	code: "UnsupportedFilter", properties: []string{"roleName", "type"}, functions: []string{"atScope()", "atScopeAndBelow()"}, example: "roleName eq 'Reader'",
+	code: "UnsupportedFilter", properties: []string{"roleName", "type"},
+	functions: []string{"atScope()", "atScopeAndBelow()"}, example: "roleName eq 'Reader'",
 }
 
 // roleID is a role as role assignments name it.
@@ -82,27 +87,30 @@ func (p *plane) definition(r *api.Request, role identity.Role) roleDefinition {
 	return roleDefinition{
 		ID: id, Name: role.ID, Type: "Microsoft.Authorization/roleDefinitions",
 		Properties: roleProperties{
-			Name: role.Name, Type: builtIn, Description: descriptions[role.ID], Scopes: []string{"/"}, Permissions: []rolePermissions{permissionsOf(role)},
+			Name: role.Name, Type: builtIn, Description: descriptions[role.ID], Scopes: []string{"/"},
+			Permissions: []rolePermissions{permissionsOf(role)},
 		},
 	}
 }
 
 var descriptions = map[string]string{
-	identity.Owner:                  "Manages everything, and says who may do what.",
-	identity.Contributor:            "Manages everything, and does not say who may do what.",
-	identity.Reader:                 "Sees everything, and changes nothing.",
-	identity.CognitiveContributor:   "Manages Face resources with their keys.",
-	identity.CognitiveUser:          "Uses Face resources, and lists their keys.",
-	identity.VaultAdministrator:     "Does everything with the content of key vaults.",
-	identity.VaultCryptoOfficer:     "Does everything with the keys of key vaults, and does not say who may do what.",
-	identity.VaultCryptoUser:        "Uses the keys of key vaults.",
-	identity.VaultServiceEncryption: "Reads keys, and wraps and unwraps other keys with them: what a resource with a customer's key needs.",
-	identity.VaultReader:            "Sees key vaults and what is in them, without using a key.",
+	identity.Owner:                "Manages everything, and says who may do what.",
+	identity.Contributor:          "Manages everything, and does not say who may do what.",
+	identity.Reader:               "Sees everything, and changes nothing.",
+	identity.CognitiveContributor: "Manages Face resources with their keys.",
+	identity.CognitiveUser:        "Uses Face resources, and lists their keys.",
+	identity.VaultAdministrator:   "Does everything with the content of key vaults.",
+	identity.VaultCryptoOfficer:   "Does everything with the keys of key vaults, and does not say who may do what.",
+	identity.VaultCryptoUser:      "Uses the keys of key vaults.",
+	identity.VaultServiceEncryption: "Reads keys, and wraps and unwraps other keys with them: what a resource with a " +
+		"customer's key needs.",
+	identity.VaultReader: "Sees key vaults and what is in them, without using a key.",
 }
 
 func permissionsOf(role identity.Role) rolePermissions {
 	return rolePermissions{
-		Actions: orNone(role.Actions), NotActions: orNone(role.NotActions), DataActions: orNone(role.DataActions), NotDataActions: []string{},
+		Actions: orNone(role.Actions), NotActions: orNone(role.NotActions), DataActions: orNone(role.DataActions),
+		NotDataActions: []string{},
 	}
 }
 
@@ -152,7 +160,8 @@ func (p *plane) getRole(r *api.Request) (any, error) {
 }
 
 func (p *plane) fixedRole(*api.Request) (any, error) {
-	return nil, visage.Refuse(visage.Invalid, "FeatureNotSupported", "The roles are built in: they can be assigned, and none can be added, changed or removed.")
+	return nil, visage.Refuse(visage.Invalid, "FeatureNotSupported",
+		"The roles are built in: they can be assigned, and none can be added, changed or removed.")
 }
 
 // listPermissions lists what the roles of the caller on a scope, and above it, allow there.

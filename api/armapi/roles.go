@@ -22,16 +22,20 @@ func (p *plane) assignmentRoutes(route routeMaker) []api.Route {
 	query := append([]api.Param{{Name: "$filter", Text: assignmentGrammar.example, Value: ""}}, pageParams...)
 	all := []api.Route{
 		route(http.MethodGet, authorization+"/roleAssignments", p.listAllAssignments,
-			api.Doc{Summary: "List the role assignments that the caller may see", Query: query, Answer: assignmentList{}}),
+			api.Doc{Summary: "List the role assignments that the caller may see", Query: query,
+				Answer: assignmentList{}}),
 	}
 	for _, scope := range scopes {
 		assignments := scope + authorization + "/roleAssignments"
 		all = append(all,
-			route(http.MethodGet, assignments, p.listAssignments, api.Doc{Summary: "List the role assignments that work on a scope",
-				Query: query, Answer: assignmentList{}}),
-			route(http.MethodGet, assignments+"/{assignment}", p.getAssignment, api.Doc{Summary: "Get a role assignment", Answer: roleAssignment{}}),
+			route(http.MethodGet, assignments, p.listAssignments,
+				api.Doc{Summary: "List the role assignments that work on a scope",
+					Query: query, Answer: assignmentList{}}),
+			route(http.MethodGet, assignments+"/{assignment}", p.getAssignment,
+				api.Doc{Summary: "Get a role assignment", Answer: roleAssignment{}}),
 			route(http.MethodPut, assignments+"/{assignment}", p.putAssignment,
-				api.Doc{Summary: "Assign a role", Status: http.StatusCreated, Body: assignmentRequest{}, Answer: roleAssignment{}}),
+				api.Doc{Summary: "Assign a role", Status: http.StatusCreated, Body: assignmentRequest{},
+					Answer: roleAssignment{}}),
 			route(http.MethodDelete, assignments+"/{assignment}", p.deleteAssignment,
 				api.Doc{Summary: "Take a role assignment back", Answer: roleAssignment{}}),
 		)
@@ -40,8 +44,9 @@ func (p *plane) assignmentRoutes(route routeMaker) []api.Route {
 }
 
 var assignmentGrammar = grammar{
-	code: "UnsupportedFilter", properties: []string{"principalId", "roleDefinitionId"}, functions: []string{"atScope()", "assignedTo('ID')"},
-	example: "atScope() and principalId eq 'ID'",
+	code: "UnsupportedFilter", properties: []string{"principalId", "roleDefinitionId"},
+	functions: []string{"atScope()", "assignedTo('ID')"},
+	example:   "atScope() and principalId eq 'ID'",
 }
 
 type assignmentList struct{ pageOf[roleAssignment] }
@@ -75,9 +80,11 @@ func (p *plane) assignmentOf(a identity.Assignment) roleAssignment {
 		scope = a.Scope
 	}
 	return roleAssignment{
-		ID: scope + authorization + "/roleAssignments/" + a.ID, Name: a.ID, Type: "Microsoft.Authorization/roleAssignments",
+		ID: scope + authorization + "/roleAssignments/" + a.ID, Name: a.ID,
+		Type: "Microsoft.Authorization/roleAssignments",
 		Properties: assignmentProperties{
-			RoleDefinitionID: p.roleID(a.Role), PrincipalID: a.Principal, PrincipalType: "ServicePrincipal", Scope: scope,
+			RoleDefinitionID: p.roleID(a.Role), PrincipalID: a.Principal, PrincipalType: "ServicePrincipal",
+			Scope:   scope,
 			Created: stamp(time.Unix(0, a.Created)),
 		},
 	}
@@ -105,7 +112,8 @@ func (p *plane) listAllAssignments(r *api.Request) (any, error) {
 	})
 }
 
-// answerAssignments lists what works on a scope: what is on it, above it and below it, as far as the filter of the request has it.
+// answerAssignments lists what works on a scope: what is on it, above it and below it, as far as the filter of the
+// request has it.
 func (p *plane) answerAssignments(r *api.Request, scope string, seen func(identity.Assignment) bool) (any, error) {
 	text, _, err := r.Query("$filter")
 	if err != nil {
@@ -152,7 +160,8 @@ func (p *plane) assignment(r *api.Request) (identity.Assignment, error) {
 			return a, nil
 		}
 	}
-	return identity.Assignment{}, visage.Refuse(visage.NotFound, "RoleAssignmentNotFound", "There is no role assignment %q on %s.", id, scope)
+	return identity.Assignment{}, visage.Refuse(visage.NotFound, "RoleAssignmentNotFound",
+		"There is no role assignment %q on %s.", id, scope)
 }
 
 func (p *plane) getAssignment(r *api.Request) (any, error) {
@@ -169,11 +178,13 @@ func (p *plane) putAssignment(r *api.Request) (any, error) {
 		return nil, err
 	}
 	if want.Properties.Condition != "" { // a role without it would be more than was asked for
-		return nil, visage.Refuse(visage.Invalid, "FeatureNotSupported", "Role assignments here have no conditions: give the role on a narrower scope instead.")
+		return nil, visage.Refuse(visage.Invalid, "FeatureNotSupported",
+			"Role assignments here have no conditions: give the role on a narrower scope instead.")
 	}
 	role := want.Properties.RoleDefinitionID
 	role = role[strings.LastIndex(role, "/")+1:]
-	a, err := p.Identities.Assign(r.Context(), callerOf(r), r.Path("assignment"), want.Properties.PrincipalID, role, spelledScope(r))
+	a, err := p.Identities.Assign(r.Context(), callerOf(r), r.Path("assignment"), want.Properties.PrincipalID, role,
+		spelledScope(r))
 	if err != nil {
 		return nil, err
 	}

@@ -10,15 +10,24 @@ import (
 	"github.com/visage-face/visage/identity"
 )
 
-// TestRoleAssignmentsByFilter gives three roles on three scopes and looks for them from each scope, as official clients do.
+// TestRoleAssignmentsByFilter gives three roles on three scopes and looks for them from each scope, as official clients
+// do.
 func TestRoleAssignmentsByFilter(t *testing.T) {
 	m := start(t)
 	m.vault("safe1", "local", "", "", "")
 	role := func(id string) string {
 		return m.subscription("/providers/Microsoft.Authorization/roleDefinitions/" + id)
 	}
-	ann := at(m.want(201, "", http.MethodPost, m.subscription("/providers/Visage.Identity/servicePrincipals?api-version=2025-09-01"), `{"displayName":"ann"}`), "objectId").(string)
-	bob := at(m.want(201, "", http.MethodPost, m.subscription("/providers/Visage.Identity/servicePrincipals?api-version=2025-09-01"), `{"displayName":"bob"}`), "objectId").(string)
+	ann := at(
+		m.want(201, "", http.MethodPost,
+			m.subscription("/providers/Visage.Identity/servicePrincipals?api-version=2025-09-01"),
+			`{"displayName":"ann"}`), "objectId",
+	).(string)
+	bob := at(
+		m.want(201, "", http.MethodPost,
+			m.subscription("/providers/Visage.Identity/servicePrincipals?api-version=2025-09-01"),
+			`{"displayName":"bob"}`), "objectId",
+	).(string)
 	scopes := map[string]string{
 		"subscription": m.subscription(""), "group": m.subscription("/resourceGroups/default"),
 		"vault": m.subscription("/resourceGroups/default/providers/Microsoft.KeyVault/vaults/safe1"),
@@ -29,11 +38,13 @@ func TestRoleAssignmentsByFilter(t *testing.T) {
 	}
 	ids := map[string]string{}
 	for i, c := range []struct{ name, scope, who, role string }{
-		{"ann-subscription", "subscription", ann, identity.Reader}, {"ann-vault", "vault", ann, identity.VaultReader}, {"bob-group", "group", bob, identity.Reader},
+		{"ann-subscription", "subscription", ann, identity.Reader}, {"ann-vault", "vault", ann, identity.VaultReader},
+		{"bob-group", "group", bob, identity.Reader},
 	} {
 		id := strings.Replace("00000000-0000-4000-8000-00000000000x", "x", string(rune('1'+i)), 1)
 		made := m.want(201, "", http.MethodPut, under(c.scope, "roleAssignments/"+strings.ToUpper(id), url.Values{}),
-			`{"properties":{"roleDefinitionId":"`+role(c.role)+`","principalId":"`+strings.ToUpper(c.who)+`","principalType":"ServicePrincipal"}}`)
+			`{"properties":{"roleDefinitionId":"`+role(c.role)+`","principalId":"`+strings.ToUpper(c.who)+
+				`","principalType":"ServicePrincipal"}}`)
 		if at(made, "name") != id || at(made, "properties.principalId") != c.who {
 			t.Errorf("%s: %v", c.name, made)
 		}
@@ -55,7 +66,8 @@ func TestRoleAssignmentsByFilter(t *testing.T) {
 		{"group", "atScope() and principalId eq '" + ann + "'", "ann-subscription"},
 		{"group", "roleDefinitionId eq '" + role(identity.VaultReader) + "'", "ann-vault"},
 	} {
-		answer := m.want(200, "", http.MethodGet, under(c.scope, "roleAssignments", url.Values{"$filter": {c.filter}}), "")
+		answer := m.want(200, "", http.MethodGet, under(c.scope, "roleAssignments", url.Values{"$filter": {c.filter}}),
+			"")
 		var got []string
 		for _, id := range strings.Fields(names(answer, "name")) {
 			if name := ids[id]; name != "" { // the operator has roles of its own
@@ -67,19 +79,28 @@ func TestRoleAssignmentsByFilter(t *testing.T) {
 			t.Errorf("at the %s, %q: %v, want %s", c.scope, c.filter, got, c.want)
 		}
 	}
-	for _, filter := range []string{"assignedTo()", "atScope('x')", "principalName eq 'ann'", "principalId", "assignedTo(principalId)"} {
-		m.want(400, "UnsupportedFilter", http.MethodGet, under("group", "roleAssignments", url.Values{"$filter": {filter}}), "")
+	for _, filter := range []string{"assignedTo()", "atScope('x')", "principalName eq 'ann'", "principalId",
+		"assignedTo(principalId)"} {
+		m.want(400, "UnsupportedFilter", http.MethodGet,
+			under("group", "roleAssignments", url.Values{"$filter": {filter}}), "")
 	}
-	everywhere := m.want(200, "", http.MethodGet, "/providers/Microsoft.Authorization/roleAssignments?api-version=2022-04-01&$filter=assignedTo('"+ann+"')", "")
+	everywhere := m.want(200, "", http.MethodGet,
+		"/providers/Microsoft.Authorization/roleAssignments?api-version=2022-04-01&$filter=assignedTo('"+ann+"')", "")
 	if n := len(at(everywhere, "value").([]any)); n != 2 {
 		t.Errorf("everywhere: %v", everywhere)
 	}
-	m.want(400, "FeatureNotSupported", http.MethodPut, under("vault", "roleAssignments/00000000-0000-4000-8000-000000000009", url.Values{}),
-		`{"properties":{"roleDefinitionId":"`+role(identity.Reader)+`","principalId":"`+ann+`","condition":"@Resource[x] StringEquals 'y'","conditionVersion":"2.0"}}`)
-	m.want(200, "", http.MethodDelete, under("vault", "roleAssignments/00000000-0000-4000-8000-000000000002", url.Values{}), "")
-	m.want(204, "", http.MethodDelete, under("vault", "roleAssignments/00000000-0000-4000-8000-000000000002", url.Values{}), "")
-	m.want(404, "", http.MethodHead, under("vault", "roleAssignments/00000000-0000-4000-8000-000000000002", url.Values{}), "")
-	if may := m.want(200, "", http.MethodGet, under("vault", "permissions", url.Values{}), ""); !strings.Contains(strings.Join(actionsOf(may), " "), "*") {
+	m.want(400, "FeatureNotSupported", http.MethodPut,
+		under("vault", "roleAssignments/00000000-0000-4000-8000-000000000009", url.Values{}),
+		`{"properties":{"roleDefinitionId":"`+role(identity.Reader)+`","principalId":"`+ann+
+			`","condition":"@Resource[x] StringEquals 'y'","conditionVersion":"2.0"}}`)
+	m.want(200, "", http.MethodDelete,
+		under("vault", "roleAssignments/00000000-0000-4000-8000-000000000002", url.Values{}), "")
+	m.want(204, "", http.MethodDelete,
+		under("vault", "roleAssignments/00000000-0000-4000-8000-000000000002", url.Values{}), "")
+	m.want(404, "", http.MethodHead,
+		under("vault", "roleAssignments/00000000-0000-4000-8000-000000000002", url.Values{}), "")
+	if may := m.want(200, "", http.MethodGet, under("vault", "permissions", url.Values{}),
+		""); !strings.Contains(strings.Join(actionsOf(may), " "), "*") {
 		t.Errorf("the operator may %v", may)
 	}
 }
@@ -89,18 +110,24 @@ func TestScopesKeepTheirSpelling(t *testing.T) {
 	m := start(t)
 	m.vault("Safe1", "local", "", "", "")
 	m.want(201, "", http.MethodPut, m.accounts("/Front"), `{"kind":"Face","location":"local","sku":{"name":"S0"}}`)
-	ann := at(m.want(201, "", http.MethodPost, m.subscription("/providers/Visage.Identity/servicePrincipals?api-version=2025-09-01"), `{"displayName":"ann"}`), "objectId").(string)
+	ann := at(
+		m.want(201, "", http.MethodPost,
+			m.subscription("/providers/Visage.Identity/servicePrincipals?api-version=2025-09-01"),
+			`{"displayName":"ann"}`), "objectId",
+	).(string)
 	s := m.subscription("")
 	for i, scope := range []string{
 		s, strings.ToUpper(s[:15]) + s[15:], s + "/resourceGroups/default", s + "/resourcegroups/DEFAULT",
-		s + "/resourceGroups/default/providers/Microsoft.KeyVault/vaults/Safe1", s + "/resourceGroups/default/providers/microsoft.keyvault/vaults/SAFE1",
+		s + "/resourceGroups/default/providers/Microsoft.KeyVault/vaults/Safe1",
+		s + "/resourceGroups/default/providers/microsoft.keyvault/vaults/SAFE1",
 		s + "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/Front",
 	} {
 		id := strings.Replace("00000000-0000-4000-8000-00000000000x", "x", string(rune('1'+i)), 1)
 		roles := []string{identity.Reader, identity.VaultReader}
 		path := scope + "/providers/Microsoft.Authorization/roleAssignments/" + id
 		made := m.want(201, "", http.MethodPut, path+"?api-version=2022-04-01",
-			`{"properties":{"roleDefinitionId":"`+s+"/providers/Microsoft.Authorization/roleDefinitions/"+roles[i%2]+`","principalId":"`+ann+`"}}`)
+			`{"properties":{"roleDefinitionId":"`+s+"/providers/Microsoft.Authorization/roleDefinitions/"+roles[i%2]+
+				`","principalId":"`+ann+`"}}`)
 		got := m.want(200, "", http.MethodGet, strings.ToLower(path)+"?api-version=2022-04-01", "")
 		for _, a := range []map[string]any{made, got} {
 			if at(a, "properties.scope") != scope || at(a, "id") != path {
@@ -108,7 +135,8 @@ func TestScopesKeepTheirSpelling(t *testing.T) {
 			}
 		}
 	}
-	m.want(409, "RoleAssignmentExists", http.MethodPut, strings.ToUpper(s)+"/providers/Microsoft.Authorization/roleAssignments/00000000-0000-4000-8000-00000000000f?api-version=2022-04-01",
+	m.want(409, "RoleAssignmentExists", http.MethodPut, strings.ToUpper(s)+
+		"/providers/Microsoft.Authorization/roleAssignments/00000000-0000-4000-8000-00000000000f?api-version=2022-04-01",
 		`{"properties":{"roleDefinitionId":"`+identity.Reader+`","principalId":"`+ann+`"}}`)
 }
 
@@ -124,11 +152,14 @@ func actionsOf(permissions map[string]any) (all []string) {
 // TestRolesThereAre looks for roles by what clients know of them.
 func TestRolesThereAre(t *testing.T) {
 	m := start(t)
-	for _, scope := range []string{"", m.subscription(""), m.subscription("/resourcegroups/default"), strings.TrimSuffix(m.accounts("/default"), "?api-version=2025-09-01")} {
+	for _, scope := range []string{"", m.subscription(""), m.subscription("/resourcegroups/default"),
+		strings.TrimSuffix(m.accounts("/default"), "?api-version=2025-09-01")} {
 		path := scope + "/providers/Microsoft.Authorization/roleDefinitions"
 		for filter, want := range map[string]int{
-			"": len(identity.Roles()), "atScopeAndBelow()": len(identity.Roles()), "type eq 'BuiltInRole'": len(identity.Roles()), "type eq 'CustomRole'": 0,
-			"roleName eq 'key vault READER'": 1, "atScopeAndBelow() and roleName eq 'Owner'": 1, "roleName eq 'Nobody'": 0,
+			"": len(identity.Roles()), "atScopeAndBelow()": len(identity.Roles()),
+			"type eq 'BuiltInRole'": len(identity.Roles()), "type eq 'CustomRole'": 0,
+			"roleName eq 'key vault READER'": 1, "atScopeAndBelow() and roleName eq 'Owner'": 1,
+			"roleName eq 'Nobody'": 0,
 		} {
 			query := url.Values{"api-version": {"2022-04-01"}, "$filter": {filter}}.Encode()
 			if n := len(at(m.want(200, "", http.MethodGet, path+"?"+query, ""), "value").([]any)); n != want {
@@ -136,11 +167,16 @@ func TestRolesThereAre(t *testing.T) {
 			}
 		}
 		one := m.want(200, "", http.MethodGet, path+"/"+strings.ToUpper(identity.Reader)+"?api-version=2022-04-01", "")
-		if at(one, "properties.roleName") != "Reader" || at(one, "name") != identity.Reader || at(one, "properties.description") == "" {
+		if at(one, "properties.roleName") != "Reader" || at(one, "name") != identity.Reader ||
+			at(one, "properties.description") == "" {
 			t.Errorf("%s: %v", scope, one)
 		}
 		m.want(200, "", http.MethodGet, at(one, "id").(string)+"?api-version=2022-04-01", "")
-		m.want(404, "RoleDefinitionDoesNotExist", http.MethodGet, path+"/11111111-1111-4111-8111-111111111111?api-version=2022-04-01", "")
+		m.want(404, "RoleDefinitionDoesNotExist", http.MethodGet,
+			path+"/11111111-1111-4111-8111-111111111111?api-version=2022-04-01", "")
 	}
-	m.want(400, "FeatureNotSupported", http.MethodPut, m.subscription("/providers/Microsoft.Authorization/roleDefinitions/11111111-1111-4111-8111-111111111111?api-version=2022-04-01"), "{}")
+	m.want(400, "FeatureNotSupported", http.MethodPut,
+		m.subscription(
+			"/providers/Microsoft.Authorization/roleDefinitions/11111111-1111-4111-8111-111111111111?api-version=2022-04-01",
+		), "{}")
 }

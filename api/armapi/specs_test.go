@@ -23,7 +23,8 @@ var officialSpec = sync.OnceValues(func() (specs, error) {
 	all := specs{}
 	for _, file := range []string{
 		"cognitiveservices/resource-manager/Microsoft.CognitiveServices/stable/2023-05-01/cognitiveservices.json",
-		vaultSpecs + "keyvault.json", vaultSpecs + "keys.json", vaultSpecs + "managedHsm.json", vaultSpecs + "providers.json", vaultSpecs + "secrets.json",
+		vaultSpecs + "keyvault.json", vaultSpecs + "keys.json", vaultSpecs + "managedHsm.json",
+		vaultSpecs + "providers.json", vaultSpecs + "secrets.json",
 	} {
 		raw, err := readSpec(file, map[string]map[string]any{})
 		if err != nil {
@@ -43,7 +44,8 @@ var officialSpec = sync.OnceValues(func() (specs, error) {
 
 const vaultSpecs = "keyvault/resource-manager/Microsoft.KeyVault/stable/2023-07-01/"
 
-// readSpec reads a description with all that it refers to, as one document: a definition is called by its file and its name.
+// readSpec reads a description with all that it refers to, as one document: a definition is called by its file and its
+// name.
 func readSpec(file string, read map[string]map[string]any) (map[string]any, error) {
 	data, err := os.ReadFile(apitest.Path(filepath.FromSlash(file)))
 	if err != nil {
@@ -104,7 +106,8 @@ func readSpec(file string, read map[string]map[string]any) (map[string]any, erro
 	return raw, nil
 }
 
-// widen adds what later descriptions have: a tier that E0 is of (contract §3), and levels of recovery of vaults with a retention of their own.
+// widen adds what later descriptions have: a tier that E0 is of (contract §3), and levels of recovery of vaults with a
+// retention of their own.
 func widen(definitions map[string]any) {
 	for name, d := range definitions {
 		if strings.HasSuffix(name, ".SkuTier") {
@@ -136,7 +139,8 @@ func (s specs) find(method, path string) *openapi3.Operation {
 }
 
 // ourOwn are parts of the paths that elsewhere do not exist, or lead to a status document.
-var ourOwn = []string{"/accessRequests", "/accessCapacity", "/encryption:", "/operationResults/", "/auditEvents", "/retention", "/register", "/resourceTypes"}
+var ourOwn = []string{"/accessRequests", "/accessCapacity", "/encryption:", "/operationResults/", "/auditEvents",
+	"/retention", "/register", "/resourceTypes"}
 
 // check holds an answer against the description, if it is one that is described.
 func (s specs) check(t testing.TB, method, path string, status int, body []byte) {
@@ -144,7 +148,8 @@ func (s specs) check(t testing.TB, method, path string, status int, body []byte)
 	path, _, _ = strings.Cut(path, "?")
 	_, provider, found := strings.Cut(strings.ToLower(path), "/providers/microsoft.")
 	if s == nil || !found || strings.Contains(provider, "/providers/") || // the roles on a resource, for example
-		!strings.HasPrefix(provider, "cognitiveservices/") && !strings.HasPrefix(provider, "keyvault/") || method == http.MethodHead {
+		!strings.HasPrefix(provider, "cognitiveservices/") && !strings.HasPrefix(provider, "keyvault/") ||
+		method == http.MethodHead {
 		return
 	}
 	what := method + " " + path
@@ -225,7 +230,8 @@ func TestOffers(t *testing.T) {
 			t.Errorf("%s: %v, want %s", c.path, answer, c.want)
 		}
 	}
-	all := names(m.want(200, "", http.MethodGet, "/providers/Microsoft.CognitiveServices/operations"+version, ""), "name")
+	all := names(m.want(200, "", http.MethodGet, "/providers/Microsoft.CognitiveServices/operations"+version, ""),
+		"name")
 	for _, want := range []string{
 		"Microsoft.CognitiveServices/accounts/write", "Microsoft.CognitiveServices/accounts/listKeys/action",
 		"Microsoft.CognitiveServices/locations/resourceGroups/deletedAccounts/delete",

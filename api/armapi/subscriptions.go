@@ -12,9 +12,12 @@ import (
 func (p *plane) subscriptionRoutes(route routeMaker) []api.Route {
 	return []api.Route{
 		route(http.MethodGet, "/tenants", p.listTenants, api.Doc{Summary: "List the tenants", Answer: tenantList{}}),
-		route(http.MethodGet, "/subscriptions", p.listSubscriptions, api.Doc{Summary: "List the subscriptions", Answer: subscriptionList{}}),
-		route(http.MethodGet, oneSubscription, p.getSubscription, api.Doc{Summary: "Get a subscription", Answer: subscription{}}),
-		route(http.MethodGet, oneSubscription+"/locations", p.listLocations, api.Doc{Summary: "List the locations that are in use", Answer: locationList{}}),
+		route(http.MethodGet, "/subscriptions", p.listSubscriptions,
+			api.Doc{Summary: "List the subscriptions", Answer: subscriptionList{}}),
+		route(http.MethodGet, oneSubscription, p.getSubscription,
+			api.Doc{Summary: "Get a subscription", Answer: subscription{}}),
+		route(http.MethodGet, oneSubscription+"/locations", p.listLocations,
+			api.Doc{Summary: "List the locations that are in use", Answer: locationList{}}),
 	}
 }
 
@@ -79,8 +82,10 @@ func (p *plane) listTenants(*api.Request) (any, error) {
 
 func (p *plane) subscription() subscription {
 	return subscription{
-		ID: "/subscriptions/" + p.Subscription, SubscriptionID: p.Subscription, TenantID: p.Tenant, DisplayName: cloudName, State: "Enabled",
-		Source: "RoleBased", ManagedBy: []struct{}{}, Policies: subscriptionPolicies{"Public_2014-09-01", "Internal_2014-09-01", "Off"},
+		ID: "/subscriptions/" + p.Subscription, SubscriptionID: p.Subscription, TenantID: p.Tenant,
+		DisplayName: cloudName, State: "Enabled",
+		Source: "RoleBased", ManagedBy: []struct{}{},
+		Policies: subscriptionPolicies{"Public_2014-09-01", "Internal_2014-09-01", "Off"},
 	}
 }
 
@@ -94,7 +99,8 @@ func (p *plane) listSubscriptions(r *api.Request) (any, error) {
 
 func (p *plane) getSubscription(*api.Request) (any, error) { return p.subscription(), nil }
 
-// locations are those that resources are in, as they were given, and that of the group: a location is a word here, and any will do.
+// locations are those that resources are in, as they were given, and that of the group: a location is a word here, and
+// any will do.
 func (p *plane) locations(r *api.Request) ([]string, error) {
 	all, err := p.resources(r)
 	if err != nil {
@@ -118,9 +124,11 @@ func (p *plane) listLocations(r *api.Request) (any, error) {
 	answer := locationList{Value: []locationWire{}}
 	for _, l := range all {
 		answer.Value = append(answer.Value, locationWire{
-			ID: "/subscriptions/" + p.Subscription + "/locations/" + place(l), Name: place(l), Type: "Region", DisplayName: l, RegionalDisplayName: l,
+			ID: "/subscriptions/" + p.Subscription + "/locations/" + place(l), Name: place(l), Type: "Region",
+			DisplayName: l, RegionalDisplayName: l,
 			Metadata: locationMetadata{
-				RegionType: "Physical", RegionCategory: "Other", Geography: l, GeographyGroup: l, PhysicalLocation: l, Paired: []struct{}{},
+				RegionType: "Physical", RegionCategory: "Other", Geography: l, GeographyGroup: l, PhysicalLocation: l,
+				Paired: []struct{}{},
 			},
 		})
 	}

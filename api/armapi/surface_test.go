@@ -60,35 +60,38 @@ func readSurface(t *testing.T) map[string]surface {
 	return all
 }
 
-// describedOperations are the operations of all official descriptions of the providers that this plane has, with {} for each wildcard.
+// describedOperations are the operations of all official descriptions of the providers that this plane has, with {} for
+// each wildcard.
 func describedOperations(t *testing.T) []string {
 	t.Helper()
 	return apitest.Load(t, func() ([]string, error) {
 		var all []string
 		for _, provider := range []string{"cognitiveservices", "keyvault"} {
-			err := filepath.WalkDir(apitest.Path(provider, "resource-manager"), func(path string, d fs.DirEntry, err error) error {
-				if err != nil || d.IsDir() || filepath.Ext(path) != ".json" || strings.Contains(path, "/examples/") {
-					return err
-				}
-				data, err := os.ReadFile(path)
-				if err != nil {
-					return err
-				}
-				var described struct {
-					Paths map[string]map[string]json.RawMessage
-				}
-				if err := json.Unmarshal(data, &described); err != nil {
-					return err
-				}
-				for pattern, operations := range described.Paths {
-					for method := range operations {
-						if m := strings.ToUpper(method); m != "PARAMETERS" {
-							all = append(all, m+" "+wildcards.ReplaceAllString(pattern, "{}"))
+			err := filepath.WalkDir(apitest.Path(provider, "resource-manager"),
+				func(path string, d fs.DirEntry, err error) error {
+					if err != nil || d.IsDir() || filepath.Ext(path) != ".json" ||
+						strings.Contains(path, "/examples/") {
+						return err
+					}
+					data, err := os.ReadFile(path)
+					if err != nil {
+						return err
+					}
+					var described struct {
+						Paths map[string]map[string]json.RawMessage
+					}
+					if err := json.Unmarshal(data, &described); err != nil {
+						return err
+					}
+					for pattern, operations := range described.Paths {
+						for method := range operations {
+							if m := strings.ToUpper(method); m != "PARAMETERS" {
+								all = append(all, m+" "+wildcards.ReplaceAllString(pattern, "{}"))
+							}
 						}
 					}
-				}
-				return nil
-			})
+					return nil
+				})
 			if err != nil {
 				return nil, err
 			}
@@ -100,8 +103,9 @@ func describedOperations(t *testing.T) []string {
 
 var wildcards = regexp.MustCompile(`\{[^}]*\}`)
 
-// TestProviderSurface holds every operation that the official descriptions have against the routes of the plane: each is served, or answers
-// what the table says, and none is missing from the table. Those of the providers that have no description here are in the table too.
+// TestProviderSurface holds every operation that the official descriptions have against the routes of the plane: each
+// is served, or answers what the table says, and none is missing from the table. Those of the providers that have no
+// description here are in the table too.
 func TestProviderSurface(t *testing.T) {
 	table := readSurface(t)
 	if described := describedOperations(t); described != nil {
@@ -135,7 +139,8 @@ func (m manager) holdSurface(s surface) {
 	path = strings.ReplaceAll(path, "{}", "11111111-1111-4111-8111-111111111111")
 	status, header, answer := m.do(s.method, path+"?api-version=2023-05-01", "{}")
 	said, _ := at(answer, "error.message").(string)
-	if status == http.StatusMethodNotAllowed && header.Get("Allow") != "" || strings.Contains(said, "no such path") || status >= http.StatusInternalServerError {
+	if status == http.StatusMethodNotAllowed && header.Get("Allow") != "" || strings.Contains(said, "no such path") ||
+		status >= http.StatusInternalServerError {
 		m.t.Fatalf("there is no route: %d %v", status, answer)
 	}
 	if s.served {

@@ -18,13 +18,16 @@ const tagsOf = "/providers/Microsoft.Resources/tags/default"
 // tagRoutes are the tags of resources, all together and one by one. The subscription and the group keep none.
 func (p *plane) tagRoutes(route routeMaker) []api.Route {
 	all := []api.Route{
-		route(http.MethodGet, oneSubscription+"/tagNames", p.listTagNames, api.Doc{Summary: "List the tags that resources have", Query: pageParams, Answer: tagNameList{}}),
+		route(http.MethodGet, oneSubscription+"/tagNames", p.listTagNames,
+			api.Doc{Summary: "List the tags that resources have", Query: pageParams, Answer: tagNameList{}}),
 	}
 	for _, scope := range scopes {
 		all = append(all,
 			route(http.MethodGet, scope+tagsOf, p.getTags, api.Doc{Summary: "Get the tags", Answer: tagsWire{}}),
-			route(http.MethodPut, scope+tagsOf, p.putTags, api.Doc{Summary: "Replace the tags", Body: tagsRequest{}, Answer: tagsWire{}}),
-			route(http.MethodPatch, scope+tagsOf, p.patchTags, api.Doc{Summary: "Add, replace or remove tags", Body: tagsRequest{}, Answer: tagsWire{}}),
+			route(http.MethodPut, scope+tagsOf, p.putTags,
+				api.Doc{Summary: "Replace the tags", Body: tagsRequest{}, Answer: tagsWire{}}),
+			route(http.MethodPatch, scope+tagsOf, p.patchTags,
+				api.Doc{Summary: "Add, replace or remove tags", Body: tagsRequest{}, Answer: tagsWire{}}),
 			route(http.MethodDelete, scope+tagsOf, p.deleteTags, api.Doc{Summary: "Remove all tags"}),
 		)
 	}
@@ -88,7 +91,8 @@ func (p *plane) listTagNames(r *api.Request) (any, error) {
 	}
 	var all []tagName
 	for key, values := range counts {
-		t := tagName{ID: "/subscriptions/" + p.Subscription + "/tagNames/" + spelled[key], Name: spelled[key], Count: tagCount{total, 0}}
+		t := tagName{ID: "/subscriptions/" + p.Subscription + "/tagNames/" + spelled[key], Name: spelled[key],
+			Count: tagCount{total, 0}}
 		for _, value := range slices.Sorted(maps.Keys(values)) {
 			t.Count.Value += values[value]
 			t.Values = append(t.Values, tagValue{t.ID + "/tagValues/" + value, value, tagCount{total, values[value]}})
@@ -98,8 +102,8 @@ func (p *plane) listTagNames(r *api.Request) (any, error) {
 	return page(p, r, all, func(t tagName) string { return t.ID })
 }
 
-// changeTags lets change have the tags of what a path names, and answers those that it returns; a nil change only looks. It may be called
-// more than once.
+// changeTags lets change have the tags of what a path names, and answers those that it returns; a nil change only
+// looks. It may be called more than once.
 func (p *plane) changeTags(r *api.Request, change func(map[string]string) (map[string]string, error)) (any, error) {
 	var tags map[string]string
 	var err error
@@ -111,7 +115,8 @@ func (p *plane) changeTags(r *api.Request, change func(map[string]string) (map[s
 		err = notFound(r, err)
 	case change != nil:
 		if tags, err = change(nil); err == nil && len(tags) > 0 {
-			err = visage.Refuse(visage.Invalid, "FeatureNotSupported", "The subscription and the resource group keep no tags: give them to the resources.")
+			err = visage.Refuse(visage.Invalid, "FeatureNotSupported",
+				"The subscription and the resource group keep no tags: give them to the resources.")
 		}
 	}
 	if err != nil {
@@ -120,10 +125,13 @@ func (p *plane) changeTags(r *api.Request, change func(map[string]string) (map[s
 	if tags == nil {
 		tags = map[string]string{}
 	}
-	return tagsWire{ID: pathOf(r), Name: "default", Type: "Microsoft.Resources/tags", Properties: tagsProperties{tags}}, nil
+	return tagsWire{ID: pathOf(r), Name: "default", Type: "Microsoft.Resources/tags", Properties: tagsProperties{tags}},
+		nil
 }
 
-func (p *plane) accountTags(r *api.Request, change func(map[string]string) (map[string]string, error)) (map[string]string, error) {
+func (p *plane) accountTags(
+	r *api.Request, change func(map[string]string) (map[string]string, error),
+) (map[string]string, error) {
 	if change == nil {
 		a, err := p.Accounts.Get(r.Context(), r.Path("account"))
 		return a.Tags, err
@@ -138,16 +146,19 @@ func (p *plane) accountTags(r *api.Request, change func(map[string]string) (map[
 	return a.Tags, err
 }
 
-func (p *plane) vaultTags(r *api.Request, change func(map[string]string) (map[string]string, error)) (map[string]string, error) {
+func (p *plane) vaultTags(
+	r *api.Request, change func(map[string]string) (map[string]string, error),
+) (map[string]string, error) {
 	if change == nil {
 		v, err := p.Vaults.Vault(r.Context(), r.Path("vault"))
 		return v.Tags, err
 	}
-	v, err := p.Vaults.UpdateVault(r.Context(), manager(r), r.Path("vault"), func(v keyvault.Vault) (keyvault.Vault, error) {
-		var err error
-		v.Tags, err = change(maps.Clone(v.Tags))
-		return v, err
-	})
+	v, err := p.Vaults.UpdateVault(r.Context(), manager(r), r.Path("vault"),
+		func(v keyvault.Vault) (keyvault.Vault, error) {
+			var err error
+			v.Tags, err = change(maps.Clone(v.Tags))
+			return v, err
+		})
 	return v.Tags, err
 }
 
@@ -178,7 +189,8 @@ func (p *plane) patchTags(r *api.Request) (any, error) {
 		case "delete": // the value must be the one there is, where one is given
 			return without(tags, given, func(there, asked string) bool { return asked == "" || asked == there }), nil
 		}
-		return nil, visage.Refuse(visage.Invalid, "InvalidRequestContent", "The operation %.20q is not one of Merge, Replace, Delete.", want.Operation)
+		return nil, visage.Refuse(visage.Invalid, "InvalidRequestContent",
+			"The operation %.20q is not one of Merge, Replace, Delete.", want.Operation)
 	})
 }
 

@@ -48,7 +48,8 @@ func TestOfficialClientManagesVaults(t *testing.T) {
 			AccessPolicies: []*armkeyvault.AccessPolicyEntry{{
 				TenantID: &o.TenantID, ObjectID: &o.ClientID,
 				Permissions: &armkeyvault.Permissions{
-					Keys:    []*armkeyvault.KeyPermissions{to.Ptr(armkeyvault.KeyPermissionsGet), to.Ptr(armkeyvault.KeyPermissionsWrapKey)},
+					Keys: []*armkeyvault.KeyPermissions{to.Ptr(armkeyvault.KeyPermissionsGet),
+						to.Ptr(armkeyvault.KeyPermissionsWrapKey)},
 					Secrets: []*armkeyvault.SecretPermissions{to.Ptr(armkeyvault.SecretPermissionsGet)},
 				},
 			}},
@@ -62,7 +63,8 @@ func TestOfficialClientManagesVaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	given := made.Properties.AccessPolicies
-	if *made.Name != "safe1" || *made.Properties.SKU.Name != armkeyvault.SKUNamePremium || made.Properties.VaultURI == nil ||
+	if *made.Name != "safe1" || *made.Properties.SKU.Name != armkeyvault.SKUNamePremium ||
+		made.Properties.VaultURI == nil ||
 		len(given) != 1 || len(given[0].Permissions.Keys) != 2 || len(given[0].Permissions.Secrets) != 1 {
 		t.Errorf("made %+v", made.Properties)
 	}
@@ -89,7 +91,9 @@ func TestOfficialClientManagesVaults(t *testing.T) {
 		}
 	}
 	_, err = c.UpdateAccessPolicy(t.Context(), "default", "safe1", armkeyvault.AccessPolicyUpdateKindRemove,
-		armkeyvault.VaultAccessPolicyParameters{Properties: &armkeyvault.VaultAccessPolicyProperties{AccessPolicies: given}}, nil)
+		armkeyvault.VaultAccessPolicyParameters{
+			Properties: &armkeyvault.VaultAccessPolicyProperties{AccessPolicies: given},
+		}, nil)
 	if err != nil {
 		t.Error(err)
 	}
@@ -99,7 +103,8 @@ func TestOfficialClientManagesVaults(t *testing.T) {
 	if _, err = c.Delete(t.Context(), "default", "safe1", nil); err != nil {
 		t.Error(err)
 	}
-	if gone, err := c.GetDeleted(t.Context(), "safe1", "westus2", nil); err != nil || *gone.Properties.VaultID != *made.ID ||
+	if gone, err := c.GetDeleted(t.Context(), "safe1", "westus2", nil); err != nil ||
+		*gone.Properties.VaultID != *made.ID ||
 		gone.Properties.ScheduledPurgeDate.Sub(*gone.Properties.DeletionDate).Hours() != 90*24 {
 		t.Errorf("deleted: %+v, %v", gone.Properties, err)
 	}

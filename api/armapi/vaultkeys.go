@@ -11,8 +11,9 @@ import (
 	"github.com/visage-face/visage/keyvault"
 )
 
-// vaultKeyRoutes are the keys of a vault as the management plane has them, for templates that make a vault with its keys: a key can be made here when there
-// is none of its name, and looked at. All else is done at the vault's own address.
+// vaultKeyRoutes are the keys of a vault as the management plane has them, for templates that make a vault with its
+// keys: a key can be made here when there is none of its name, and looked at. All else is done at the vault's own
+// address.
 func (p *plane) vaultKeyRoutes(route routeMaker) []api.Route {
 	const (
 		all      = oneVault + "/keys"
@@ -20,11 +21,15 @@ func (p *plane) vaultKeyRoutes(route routeMaker) []api.Route {
 		versions = key + "/versions"
 	)
 	return []api.Route{
-		route(http.MethodGet, all, p.listKeys, api.Doc{Summary: "List the keys of a vault", Answer: vaultKeyList{}, Query: pageParams}),
+		route(http.MethodGet, all, p.listKeys,
+			api.Doc{Summary: "List the keys of a vault", Answer: vaultKeyList{}, Query: pageParams}),
 		route(http.MethodGet, key, p.getKey, api.Doc{Summary: "Get the newest version of a key", Answer: vaultKey{}}),
-		route(http.MethodPut, key, p.putKey, api.Doc{Summary: "Make a key, if there is none of the name", Body: vaultKeyRequest{}, Answer: vaultKey{}}),
-		route(http.MethodGet, versions, p.listKeyVersions, api.Doc{Summary: "List the versions of a key", Answer: vaultKeyList{}, Query: pageParams}),
-		route(http.MethodGet, versions+"/{version}", p.getKey, api.Doc{Summary: "Get a version of a key", Answer: vaultKey{}}),
+		route(http.MethodPut, key, p.putKey,
+			api.Doc{Summary: "Make a key, if there is none of the name", Body: vaultKeyRequest{}, Answer: vaultKey{}}),
+		route(http.MethodGet, versions, p.listKeyVersions,
+			api.Doc{Summary: "List the versions of a key", Answer: vaultKeyList{}, Query: pageParams}),
+		route(http.MethodGet, versions+"/{version}", p.getKey,
+			api.Doc{Summary: "Get a version of a key", Answer: vaultKey{}}),
 	}
 }
 
@@ -91,13 +96,16 @@ func (p *plane) vaultKey(v keyvault.Vault, k keyvault.Key, version bool) vaultKe
 	newest := k.Ref
 	newest.Version = ""
 	w := vaultKey{
-		ID: p.vaultID(v) + "/keys/" + k.Name, Name: k.Name, Type: vaultType + "/keys", Location: v.Location, Tags: k.Tags,
+		ID: p.vaultID(v) + "/keys/" + k.Name, Name: k.Name, Type: vaultType + "/keys", Location: v.Location,
+		Tags: k.Tags,
 		Properties: vaultKeyProperties{
 			Attributes: vaultKeyAttributes{
-				Enabled: k.Enabled, NotBefore: secondsOf(k.NotBefore), Expires: secondsOf(k.Expires), Created: k.Created.Unix(), Updated: k.Updated.Unix(),
+				Enabled: k.Enabled, NotBefore: secondsOf(k.NotBefore), Expires: secondsOf(k.Expires),
+				Created: k.Created.Unix(), Updated: k.Updated.Unix(),
 				RecoveryLevel: v.RecoveryLevel(),
 			},
-			Type: k.Public.Type, Operations: []string{}, Bits: k.Public.Bits(), Curve: k.Public.Curve, URI: p.Vaults.KeyID(newest), VersionURI: p.Vaults.KeyID(k.Ref),
+			Type: k.Public.Type, Operations: []string{}, Bits: k.Public.Bits(), Curve: k.Public.Curve,
+			URI: p.Vaults.KeyID(newest), VersionURI: p.Vaults.KeyID(k.Ref),
 		},
 	}
 	if version {
@@ -182,14 +190,19 @@ func (want vaultKeyRequest) key() (keyvault.NewKey, error) {
 	given := func(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
 	switch {
 	case given(w.Rotation):
-		return keyvault.NewKey{}, badVault("Set the rotation policy at the vault's own address once the key is there, and leave rotationPolicy out.")
+		return keyvault.NewKey{},
+			badVault(
+				"Set the rotation policy at the vault's own address once the key is there, and leave rotationPolicy " +
+					"out.",
+			)
 	case given(w.Release), w.Attributes.Exportable:
 		return keyvault.NewKey{}, badVault("No key leaves the vault: leave release_policy and exportable out.")
 	}
 	made := keyvault.NewKey{
 		Type: w.Type, Bits: w.Bits, Curve: w.Curve, Tags: want.Tags,
 		Attributes: keyvault.Attributes{
-			Enabled: w.Attributes.Enabled == nil || *w.Attributes.Enabled, NotBefore: timeOf(w.Attributes.NotBefore), Expires: timeOf(w.Attributes.Expires),
+			Enabled: w.Attributes.Enabled == nil || *w.Attributes.Enabled, NotBefore: timeOf(w.Attributes.NotBefore),
+			Expires: timeOf(w.Attributes.Expires),
 		},
 	}
 	if made.Type == "" {
@@ -218,7 +231,9 @@ func (p *plane) listKeyVersions(r *api.Request) (any, error) {
 }
 
 // answerKeys answers a part of a list of keys, and links to the next.
-func (p *plane) answerKeys(r *api.Request, versions bool, list func(after string, most int) (keyvault.Page, error)) (any, error) {
+func (p *plane) answerKeys(
+	r *api.Request, versions bool, list func(after string, most int) (keyvault.Page, error),
+) (any, error) {
 	v, err := p.Vaults.Vault(r.Context(), r.Path("vault"))
 	if err != nil {
 		return nil, notFound(r, err)

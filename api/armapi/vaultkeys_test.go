@@ -6,23 +6,27 @@ import (
 	"testing"
 )
 
-// TestKeysOfAVaultFromTemplates makes keys as templates do: nobody has a policy in the vault, and what is there stays as it is.
+// TestKeysOfAVaultFromTemplates makes keys as templates do: nobody has a policy in the vault, and what is there stays
+// as it is.
 func TestKeysOfAVaultFromTemplates(t *testing.T) {
 	m := start(t)
 	m.want(201, "", http.MethodPut, m.vaults("/safe1"), m.vaultBody(""))
 	key := func(more string) string { return m.vaults("/safe1/keys/k1" + more) }
 	m.want(404, "KeyNotFound", http.MethodGet, key(""), "")
-	made := m.want(200, "", http.MethodPut, key(""), `{"tags":{"a":"b"},"properties":{"kty":"RSA","keySize":3072,"keyOps":["wrapKey","unwrapKey"],"attributes":{"exp":4102444800}}}`)
+	made := m.want(200, "", http.MethodPut, key(""),
+		`{"tags":{"a":"b"},"properties":{"kty":"RSA","keySize":3072,"keyOps":["wrapKey","unwrapKey"],"attributes":{"exp":4102444800}}}`)
 	uri, _ := at(made, "properties.keyUriWithVersion").(string)
 	for path, want := range map[string]any{
-		"name": "k1", "type": "Microsoft.KeyVault/vaults/keys", "tags.a": "b", "properties.kty": "RSA", "properties.keySize": 3072.0,
+		"name": "k1", "type": "Microsoft.KeyVault/vaults/keys", "tags.a": "b", "properties.kty": "RSA",
+		"properties.keySize":            3072.0,
 		"properties.attributes.enabled": true, "properties.attributes.exp": 4102444800.0, "properties.curveName": nil,
 	} {
 		if got := at(made, path); got != want {
 			t.Errorf("%s is %v, want %v", path, got, want)
 		}
 	}
-	if base, _ := at(made, "properties.keyUri").(string); !strings.HasPrefix(uri, base+"/") || !strings.HasSuffix(base, "/keys/k1") {
+	if base, _ := at(made, "properties.keyUri").(string); !strings.HasPrefix(uri, base+"/") ||
+		!strings.HasSuffix(base, "/keys/k1") {
 		t.Errorf("the key is at %q, its version at %q", base, uri)
 	}
 	again := m.want(200, "", http.MethodPut, key(""), `{"properties":{"kty":"EC","curveName":"P-256"}}`)

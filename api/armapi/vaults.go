@@ -127,7 +127,8 @@ func (p *plane) putVault(r *api.Request) (any, error) {
 		return nil, err
 	}
 	if want.Properties.AccessPolicies == nil && !made.RBAC {
-		return nil, badVault("A vault needs the property accessPolicies, which may be empty, unless it has role-based access.")
+		return nil,
+			badVault("A vault needs the property accessPolicies, which may be empty, unless it has role-based access.")
 	}
 	if made, err = p.Vaults.CreateVault(r.Context(), manager(r), made); err != nil {
 		return nil, err
@@ -143,18 +144,20 @@ func (p *plane) patchVault(r *api.Request) (any, error) {
 	return p.changeVault(r, want, false)
 }
 
-// changeVault puts what is given into a vault that exists. whole: tags that are not given are taken away, as PUT has it.
+// changeVault puts what is given into a vault that exists. whole: tags that are not given are taken away, as PUT has
+// it.
 func (p *plane) changeVault(r *api.Request, want vaultRequest, whole bool) (any, error) {
-	v, err := p.Vaults.UpdateVault(r.Context(), manager(r), r.Path("vault"), func(v keyvault.Vault) (keyvault.Vault, error) {
-		if want.Location != "" && place(want.Location) != place(v.Location) {
-			return v, visage.Refuse(visage.Conflict, "InvalidResourceLocation",
-				"Vault %q is in location %q, and that cannot be changed.", v.Name, v.Location)
-		}
-		if t := want.Properties.TenantID; t != "" && !strings.EqualFold(t, v.Tenant) {
-			return v, badVault("The tenant of a vault cannot be changed.")
-		}
-		return want.into(v, whole)
-	})
+	v, err := p.Vaults.UpdateVault(r.Context(), manager(r), r.Path("vault"),
+		func(v keyvault.Vault) (keyvault.Vault, error) {
+			if want.Location != "" && place(want.Location) != place(v.Location) {
+				return v, visage.Refuse(visage.Conflict, "InvalidResourceLocation",
+					"Vault %q is in location %q, and that cannot be changed.", v.Name, v.Location)
+			}
+			if t := want.Properties.TenantID; t != "" && !strings.EqualFold(t, v.Tenant) {
+				return v, badVault("The tenant of a vault cannot be changed.")
+			}
+			return want.into(v, whole)
+		})
 	if err != nil {
 		return nil, notFound(r, err)
 	}
@@ -178,16 +181,17 @@ func (p *plane) changePolicies(r *api.Request) (any, error) {
 	if !known {
 		return nil, badVault("The change of access policies %q is not one of add, replace, remove.", r.Path("change"))
 	}
-	v, err := p.Vaults.UpdateVault(r.Context(), manager(r), r.Path("vault"), func(v keyvault.Vault) (keyvault.Vault, error) {
-		given, err := policiesOf(want.Properties.AccessPolicies, v.Tenant)
-		if err != nil {
-			return v, err
-		}
-		for _, g := range given {
-			v.Policies = change(v.Policies, g)
-		}
-		return v, nil
-	})
+	v, err := p.Vaults.UpdateVault(r.Context(), manager(r), r.Path("vault"),
+		func(v keyvault.Vault) (keyvault.Vault, error) {
+			given, err := policiesOf(want.Properties.AccessPolicies, v.Tenant)
+			if err != nil {
+				return v, err
+			}
+			for _, g := range given {
+				v.Policies = change(v.Policies, g)
+			}
+			return v, nil
+		})
 	if err != nil {
 		return nil, notFound(r, err)
 	}
@@ -214,7 +218,8 @@ func (p *plane) listDeletedVaults(r *api.Request) (any, error) {
 func (p *plane) deletedIn(r *api.Request) (keyvault.Vault, error) {
 	v, err := p.Vaults.DeletedVault(r.Context(), r.Path("vault"))
 	if err == nil && place(v.Location) != place(r.Path("location")) {
-		err = visage.Refuse(visage.NotFound, "VaultNotFound", "There is no deleted key vault %q in %s.", r.Path("vault"),
+		err = visage.Refuse(visage.NotFound, "VaultNotFound", "There is no deleted key vault %q in %s.",
+			r.Path("vault"),
 			r.Path("location"))
 	}
 	return v, err
@@ -247,8 +252,9 @@ func (p *plane) deletedVault(v keyvault.Vault) deletedVault {
 			"/deletedVaults/" + v.Name,
 		Name: v.Name, Type: "Microsoft.KeyVault/deletedVaults",
 		Properties: deletedVaultProperties{
-			VaultID: p.vaultID(v), Location: v.Location, DeletionDate: stamp(v.Deleted), ScheduledPurgeDate: stamp(v.PurgeAt),
-			Tags: v.Tags,
+			VaultID: p.vaultID(v), Location: v.Location, DeletionDate: stamp(v.Deleted),
+			ScheduledPurgeDate: stamp(v.PurgeAt),
+			Tags:               v.Tags,
 		},
 	}
 	if v.PurgeProtection {
@@ -275,7 +281,8 @@ func (p *plane) checkVaultName(r *api.Request) (any, error) {
 	} {
 		err := look()
 		if err == nil {
-			return nameAnswer{Reason: "AlreadyExists", Message: "The vault name is already in use, maybe by a deleted vault."}, nil
+			return nameAnswer{Reason: "AlreadyExists",
+				Message: "The vault name is already in use, maybe by a deleted vault."}, nil
 		}
 		if !isUnknown(err) {
 			return nil, err

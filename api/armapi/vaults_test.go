@@ -39,15 +39,17 @@ func TestLifeOfAVault(t *testing.T) {
 	made := m.want(201, "", http.MethodPut, m.vaults("/Safe1"), m.vaultBody(`,"softDeleteRetentionInDays":7`))
 	for path, want := range map[string]any{
 		"name": "Safe1", "type": "Microsoft.KeyVault/vaults", "location": "West US 2", "properties.sku.family": "A",
-		"properties.sku.name": "standard", "properties.enableSoftDelete": true, "properties.softDeleteRetentionInDays": 7.0,
-		"properties.enablePurgeProtection": nil, "properties.enableRbacAuthorization": false,
+		"properties.sku.name": "standard", "properties.enableSoftDelete": true,
+		"properties.softDeleteRetentionInDays": 7.0,
+		"properties.enablePurgeProtection":     nil, "properties.enableRbacAuthorization": false,
 		"properties.provisioningState": "Succeeded", "properties.tenantId": m.Operator().TenantID,
 	} {
 		if got := at(made, path); got != want {
 			t.Errorf("%s is %v, want %v", path, got, want)
 		}
 	}
-	if uri, ok := at(made, "properties.vaultUri").(string); !ok || !strings.HasPrefix(uri, "https://safe1.vault.localhost:") ||
+	if uri, ok := at(made, "properties.vaultUri").(string); !ok ||
+		!strings.HasPrefix(uri, "https://safe1.vault.localhost:") ||
 		!strings.HasSuffix(uri, "/") {
 		t.Errorf("vaultUri is %v", at(made, "properties.vaultUri"))
 	}
@@ -59,12 +61,14 @@ func TestLifeOfAVault(t *testing.T) {
 	m.want(400, "InvalidFilterInQueryString", http.MethodGet,
 		"/subscriptions/"+m.Operator().SubscriptionID+"/resources?api-version=2015-11-01&$filter=colour+eq+'red'", "")
 	m.want(409, "InvalidResourceLocation", http.MethodPatch, m.vaults("/safe1"), `{"location":"eastus"}`)
-	changed := m.want(200, "", http.MethodPatch, m.vaults("/safe1"), `{"tags":{"a":"b"},"properties":{"enablePurgeProtection":true}}`)
+	changed := m.want(200, "", http.MethodPatch, m.vaults("/safe1"),
+		`{"tags":{"a":"b"},"properties":{"enablePurgeProtection":true}}`)
 	if at(changed, "tags.a") != "b" || at(changed, "properties.enablePurgeProtection") != true {
 		t.Errorf("changed: %v", changed)
 	}
 	m.want(400, "BadRequest", http.MethodPatch, m.vaults("/safe1"), `{"properties":{"enablePurgeProtection":false}}`)
-	if after := m.want(200, "", http.MethodPut, m.vaults("/safe1"), m.vaultBody("")); at(after, "properties.enablePurgeProtection") != true {
+	if after := m.want(200, "", http.MethodPut, m.vaults("/safe1"), m.vaultBody("")); at(after,
+		"properties.enablePurgeProtection") != true {
 		t.Errorf("a PUT without it took purge protection away: %v", after)
 	}
 	m.want(200, "", http.MethodDelete, m.vaults("/safe1"), "")
@@ -113,23 +117,29 @@ func TestVaultRefusals(t *testing.T) {
 		"retention":            {"BadRequest", "safe1", m.vaultBody(`,"softDeleteRetentionInDays":6`)},
 		"default action":       {"BadRequest", "safe1", m.vaultBody(`,"networkAcls":{"defaultAction":"Perhaps"}`)},
 		"bypass":               {"BadRequest", "safe1", m.vaultBody(`,"networkAcls":{"bypass":"Friends"}`)},
-		"no address":           {"BadRequest", "safe1", m.vaultBody(`,"networkAcls":{"defaultAction":"Deny","ipRules":[{"value":"example.org"}]}`)},
-		"virtual network":      {"BadRequest", "safe1", m.vaultBody(`,"networkAcls":{"virtualNetworkRules":[{"id":"/subscriptions/x"}]}`)},
-		"public access":        {"BadRequest", "safe1", m.vaultBody(`,"publicNetworkAccess":"Sometimes"`)},
-		"name":                 {"VaultNameNotValid", "1safe", m.vaultBody("")},
+		"no address": {"BadRequest", "safe1",
+			m.vaultBody(`,"networkAcls":{"defaultAction":"Deny","ipRules":[{"value":"example.org"}]}`)},
+		"virtual network": {"BadRequest", "safe1",
+			m.vaultBody(`,"networkAcls":{"virtualNetworkRules":[{"id":"/subscriptions/x"}]}`)},
+		"public access": {"BadRequest", "safe1", m.vaultBody(`,"publicNetworkAccess":"Sometimes"`)},
+		"name":          {"VaultNameNotValid", "1safe", m.vaultBody("")},
 		"no policies": {"BadRequest", "safe1",
 			`{"location":"x","properties":{"tenantId":"` + tenant + `","sku":{"family":"A","name":"standard"}}}`},
 		"sku": {"SkuNotSupported", "safe1",
-			`{"location":"x","properties":{"tenantId":"` + tenant + `","accessPolicies":[],"sku":{"family":"A","name":"gold"}}}`},
+			`{"location":"x","properties":{"tenantId":"` + tenant +
+				`","accessPolicies":[],"sku":{"family":"A","name":"gold"}}}`},
 		"another tenant's policy": {"BadRequest", "safe1", `{"location":"x","properties":{"tenantId":"` + tenant + `",
 			"sku":{"name":"standard"},"accessPolicies":[{"tenantId":"u","objectId":"o","permissions":{"keys":["get"]}}]}}`},
 		"unknown permission": {"BadRequest", "safe1", `{"location":"x","properties":{"tenantId":"` + tenant + `",
 			"sku":{"name":"standard"},"accessPolicies":[{"tenantId":"` + tenant + `","objectId":"o","permissions":{"keys":["fly"]}}]}}`},
-		"another tenant":        {"BadRequest", "safe1", strings.Replace(m.vaultBody(""), tenant, "00000000-0000-4000-8000-000000000000", 1)},
+		"another tenant": {"BadRequest", "safe1",
+			strings.Replace(m.vaultBody(""), tenant, "00000000-0000-4000-8000-000000000000", 1)},
 		"no tenant that is one": {"BadRequest", "safe1", strings.Replace(m.vaultBody(""), tenant, "elsewhere", 1)},
-		"odd tag":               {"InvalidTagNameCharacters", "safe1", strings.Replace(m.vaultBody(""), "{", `{"tags":{"a%b":""},`, 1)},
-		"a field twice":         {"InvalidRequestContent", "safe1", m.vaultBody(`,"enablePurgeProtection":true,"enablePurgeProtection":null`)},
-		"no JSON":               {"InvalidRequestContent", "safe1", `{`},
+		"odd tag": {"InvalidTagNameCharacters", "safe1",
+			strings.Replace(m.vaultBody(""), "{", `{"tags":{"a%b":""},`, 1)},
+		"a field twice": {"InvalidRequestContent", "safe1",
+			m.vaultBody(`,"enablePurgeProtection":true,"enablePurgeProtection":null`)},
+		"no JSON": {"InvalidRequestContent", "safe1", `{`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := manager{m.Server, t}
@@ -149,7 +159,8 @@ func TestAccessPoliciesChange(t *testing.T) {
 		{"replace", `"list"`, "list"},
 		{"remove", `"list"`, "none"},
 	} {
-		body := `{"properties":{"accessPolicies":[{"tenantId":"` + m.Operator().TenantID + `","objectId":"O1","permissions":{"keys":[` +
+		body := `{"properties":{"accessPolicies":[{"tenantId":"` + m.Operator().
+			TenantID + `","objectId":"O1","permissions":{"keys":[` +
 			c.keys + `]}}]}}`
 		answer := m.want(200, "", http.MethodPut, m.vaults("/safe1/accessPolicies/"+c.change), body)
 		policies, _ := at(answer, "properties.accessPolicies").([]any)

@@ -138,8 +138,10 @@ func (p *plane) vault(v keyvault.Vault) vault {
 	answer := vault{
 		ID: p.vaultID(v), Name: v.Name, Type: vaultType, Location: v.Location, Tags: tags,
 		Properties: vaultProperties{
-			TenantID: v.Tenant, SKU: sku, VaultURI: p.VaultAddress(v.Name), AccessPolicies: []accessPolicy{}, SoftDelete: true,
-			RetentionDays: v.RetentionDays, PurgeProtection: v.PurgeProtection, RBAC: v.RBAC, NetworkACLs: networkOf(v.Network),
+			TenantID: v.Tenant, SKU: sku, VaultURI: p.VaultAddress(v.Name), AccessPolicies: []accessPolicy{},
+			SoftDelete:    true,
+			RetentionDays: v.RetentionDays, PurgeProtection: v.PurgeProtection, RBAC: v.RBAC,
+			NetworkACLs:         networkOf(v.Network),
 			PublicNetworkAccess: publicAccess(v.Network), ProvisioningState: "Succeeded",
 		},
 	}
@@ -185,7 +187,8 @@ func policiesOf(wire []accessPolicy, tenant string) ([]keyvault.AccessPolicy, er
 			policy.Keys = append(policy.Keys, k)
 		}
 		for kind, names := range map[string][]string{
-			"secrets": w.Permissions.Secrets, "certificates": w.Permissions.Certificates, "storage": w.Permissions.Storage,
+			"secrets": w.Permissions.Secrets, "certificates": w.Permissions.Certificates,
+			"storage": w.Permissions.Storage,
 		} {
 			for _, n := range names {
 				policy.Others = append(policy.Others, kind+"/"+n)
@@ -213,7 +216,8 @@ func (want vaultRequest) into(v keyvault.Vault, whole bool) (keyvault.Vault, err
 		case strings.EqualFold(w.SKU.Name, skuStandard):
 			v.Premium = false
 		default:
-			return v, visage.Refuse(visage.Invalid, "SkuNotSupported", "The sku %q is not one of standard, premium.", w.SKU.Name)
+			return v, visage.Refuse(visage.Invalid, "SkuNotSupported", "The sku %q is not one of standard, premium.",
+				w.SKU.Name)
 		}
 	}
 	if w.AccessPolicies != nil {
@@ -231,7 +235,11 @@ func (want vaultRequest) into(v keyvault.Vault, whole bool) (keyvault.Vault, err
 	}
 	if w.PurgeProtection != nil {
 		if !*w.PurgeProtection {
-			return v, badVault("The property \"enablePurgeProtection\" cannot be set to false. Leave it out where it is not wanted.")
+			return v,
+				badVault(
+					"The property \"enablePurgeProtection\" cannot be set to false. Leave it out where it is not " +
+						"wanted.",
+				)
 		}
 		v.PurgeProtection = true
 	}
@@ -261,7 +269,8 @@ var policyChanges = map[string]func([]keyvault.AccessPolicy, keyvault.AccessPoli
 	"remove": func(all []keyvault.AccessPolicy, p keyvault.AccessPolicy) []keyvault.AccessPolicy {
 		for i, a := range all {
 			if samePrincipal(a, p) {
-				all[i].Keys = slices.DeleteFunc(a.Keys, func(k keyvault.Permission) bool { return slices.Contains(p.Keys, k) })
+				all[i].Keys = slices.DeleteFunc(a.Keys,
+					func(k keyvault.Permission) bool { return slices.Contains(p.Keys, k) })
 				all[i].Others = slices.DeleteFunc(a.Others, func(o string) bool { return slices.Contains(p.Others, o) })
 			}
 		}

@@ -17,7 +17,8 @@ func TestAuthorisation(t *testing.T) {
 	for _, route := range r.plane.Routes {
 		path := route.Pattern
 		for name, value := range map[string]string{
-			"faceListId": "x", "largeFaceListId": "x", "personGroupId": "x", "largePersonGroupId": "x", "personId": nobody,
+			"faceListId": "x", "largeFaceListId": "x", "personGroupId": "x", "largePersonGroupId": "x",
+			"personId":        nobody,
 			"persistedFaceId": nobody, "sessionId": nobody, "sessionImageId": nobody,
 		} {
 			path = strings.ReplaceAll(path, "{"+name+"}", value)
@@ -52,7 +53,8 @@ func TestAuthorisation(t *testing.T) {
 
 func TestKeysDisabled(t *testing.T) {
 	r := newRig(t)
-	r.do(t, call{method: "GET", path: "/face/v1.2/facelists", key: "disabled"}).want(t, 403, "AuthenticationTypeDisabled")
+	r.do(t, call{method: "GET", path: "/face/v1.2/facelists", key: "disabled"}).
+		want(t, 403, "AuthenticationTypeDisabled")
 }
 
 // TestResourcesAreStrangers has two resources use the same ids: neither sees what is the other's.
@@ -67,9 +69,12 @@ func TestResourcesAreStrangers(t *testing.T) {
 	wantBody(t, as(call{method: "GET", path: base + "/persongroups"}), `[]`)
 	as(call{method: "PUT", path: base + "/persongroups/g", json: object{"name": "bob's"}}).want(t, 200, "")
 	as(call{method: "GET", path: base + "/persongroups/g/persons/" + person}).want(t, 404, "PersonNotFound")
-	as(call{method: "POST", path: base + "/verify", json: object{"faceId1": face, "faceId2": face}}).want(t, 404, "FaceNotFound")
-	as(call{method: "POST", path: base + "/findsimilars", json: object{"faceId": face, "faceIds": []string{face}}}).want(t, 400, "FaceNotFound")
-	as(call{method: "POST", path: base + "/group", json: object{"faceIds": []string{face, face}}}).want(t, 400, "FaceNotFound")
+	as(call{method: "POST", path: base + "/verify", json: object{"faceId1": face, "faceId2": face}}).
+		want(t, 404, "FaceNotFound")
+	as(call{method: "POST", path: base + "/findsimilars", json: object{"faceId": face, "faceIds": []string{face}}}).
+		want(t, 400, "FaceNotFound")
+	as(call{method: "POST", path: base + "/group", json: object{"faceIds": []string{face, face}}}).
+		want(t, 400, "FaceNotFound")
 	as(call{method: "DELETE", path: base + "/persongroups/g"}).want(t, 200, "")
 	if a := r.get(t, base+"/persongroups/g"); !strings.Contains(a.body, "alice's") {
 		t.Errorf("got %s", a.body)
@@ -92,7 +97,8 @@ func TestRateOfTheTierBinds(t *testing.T) {
 	r.do(t, call{method: "GET", path: "/face/v1.2/facelists", key: "alice1"}).want(t, 200, "")
 }
 
-// TestRevokedKeyBlocksOneResource locks the data of one resource: every operation on it is refused, and nobody else notices.
+// TestRevokedKeyBlocksOneResource locks the data of one resource: every operation on it is refused, and nobody else
+// notices.
 func TestRevokedKeyBlocksOneResource(t *testing.T) {
 	for _, base := range versions {
 		r := newRig(t)
@@ -147,7 +153,8 @@ func TestNothingOfCustomersIsLogged(t *testing.T) {
 		r.do(t, call{method: "GET", path: base + "/canary"}).want(t, 404, "404")
 		r.do(t, call{method: "DELETE", path: group}).want(t, 200, "")
 	}
-	if log := r.log.String(); strings.Contains(log, "canary") || strings.Contains(log, "alice1") || !strings.Contains(log, "request_id") {
+	if log := r.log.String(); strings.Contains(log, "canary") || strings.Contains(log, "alice1") ||
+		!strings.Contains(log, "request_id") {
 		t.Errorf("the log:\n%s", log)
 	}
 }

@@ -28,7 +28,8 @@ type collectionAnswer struct {
 type faceListAnswer struct {
 	ID string `json:"faceListId"`
 	collectionAnswer
-	Faces *[]persistedFaceAnswer `json:"persistedFaces,omitempty"` // of one list that was read; lists of lists have none
+	// of one list that was read; lists of lists have none
+	Faces *[]persistedFaceAnswer `json:"persistedFaces,omitempty"`
 }
 
 type largeFaceListAnswer struct {

@@ -18,8 +18,9 @@ var detectQuery = []api.Param{
 	{Name: "returnFaceLandmarks", Text: "Return the 27 landmarks; default false.", Value: false},
 	{Name: "returnFaceAttributes", Text: "Which attributes to return, separated by commas; default none.", Value: ""},
 	{
-		Name: "recognitionModel", Text: "The recognition model; default " + face.DefaultRecognitionModel + ".", Value: "",
-		Enum: "recognition_01 recognition_02 recognition_03 recognition_04",
+		Name: "recognitionModel", Text: "The recognition model; default " + face.DefaultRecognitionModel + ".",
+		Value: "",
+		Enum:  "recognition_01 recognition_02 recognition_03 recognition_04",
 	},
 	{Name: "returnRecognitionModel", Text: "Return the name of the recognition model; default false.", Value: false},
 	detectionModel,

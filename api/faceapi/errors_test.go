@@ -26,7 +26,8 @@ func newFixture(t *testing.T, r *rig, base string) fixture {
 		r.put(t, base+kind+"empty", object{"name": "empty"})
 		r.put(t, base+kind+"other", object{"name": "other", "recognitionModel": "recognition_04"})
 		person := r.enrol(t, base+kind+"g", "Ann", "ann")
-		replaced = append(replaced, "{person of "+kind+"g}", person, "{faceless of "+kind+"g}", r.enrol(t, base+kind+"g", "Ben"))
+		replaced = append(replaced, "{person of "+kind+"g}", person, "{faceless of "+kind+"g}",
+			r.enrol(t, base+kind+"g", "Ben"))
 		replaced = append(replaced, "{person of "+kind+"other}", r.enrol(t, base+kind+"other", "Ann", "ann"))
 		r.train(t, base+kind+"g")
 		r.train(t, base+kind+"other")
@@ -75,9 +76,12 @@ func TestErrors(t *testing.T) {
 		{"unknown recognition model", "POST", "/detect?recognitionModel=recognition_99", "ann", 400, "BadArgument"},
 		{"unknown detection model", "POST", "/detect?detectionModel=detection_99", "ann", 400, "BadArgument"},
 		{"unknown attribute", "POST", "/detect?returnFaceAttributes=beauty", "ann", 400, "BadArgument"},
-		{"landmarks of detection_02", "POST", "/detect?detectionModel=detection_02&returnFaceLandmarks=true", "ann", 400, "BadArgument"},
-		{"attributes of detection_02", "POST", "/detect?detectionModel=detection_02&returnFaceAttributes=blur", "ann", 400, "BadArgument"},
-		{"quality of recognition_01", "POST", "/detect?returnFaceAttributes=qualityForRecognition", "ann", 400, "BadArgument"},
+		{"landmarks of detection_02", "POST", "/detect?detectionModel=detection_02&returnFaceLandmarks=true", "ann",
+			400, "BadArgument"},
+		{"attributes of detection_02", "POST", "/detect?detectionModel=detection_02&returnFaceAttributes=blur", "ann",
+			400, "BadArgument"},
+		{"quality of recognition_01", "POST", "/detect?returnFaceAttributes=qualityForRecognition", "ann", 400,
+			"BadArgument"},
 		{"short life", "POST", "/detect?faceIdTimeToLive=59", "ann", 400, "BadArgument"},
 		{"long life", "POST", "/detect?faceIdTimeToLive=86401", "ann", 400, "BadArgument"},
 		{"life in words", "POST", "/detect?faceIdTimeToLive=day", "ann", 400, "BadArgument"},
@@ -85,70 +89,122 @@ func TestErrors(t *testing.T) {
 		{"retired attribute", "POST", "/detect?returnFaceAttributes=emotion", "ann", 403, "InvalidRequest"},
 		{"retired among others", "POST", "/detect?returnFaceAttributes=blur,Gender", "ann", 403, "InvalidRequest"},
 		{"attribute that needs approval", "POST", "/detect?returnFaceAttributes=age", "ann", 403, "InvalidRequest"},
-		{"attribute without a network", "POST", "/detect?recognitionModel=recognition_02&returnFaceAttributes=glasses", "ann", 403, "InvalidRequest"},
+		{"attribute without a network", "POST", "/detect?recognitionModel=recognition_02&returnFaceAttributes=glasses",
+			"ann", 403, "InvalidRequest"},
 
 		// Verify, contract §5.1.
 		{"verify nothing", "POST", "/verify", `{}`, 400, "BadArgument"},
 		{"verify one face", "POST", "/verify", `{"faceId1":"{face}"}`, 400, "BadArgument"},
 		{"verify malformed", "POST", "/verify", `{"faceId1":"{malformed}","faceId2":"{face}"}`, 400, "BadArgument"},
-		{"verify both forms", "POST", "/verify", `{"faceId1":"{face}","faceId2":"{face}","personId":"{nobody}"}`, 400, "BadArgument"},
-		{"verify both groups", "POST", "/verify", `{"faceId":"{face}","personId":"{nobody}","personGroupId":"g","largePersonGroupId":"g"}`, 400, "BadArgument"},
-		{"verify malformed group", "POST", "/verify", `{"faceId":"{face}","personId":"{nobody}","personGroupId":"G!"}`, 400, "BadArgument"},
-		{"verify malformed person", "POST", "/verify", `{"faceId":"{face}","personId":"{malformed}","personGroupId":"g"}`, 400, "BadArgument"},
-		{"verify other model", "POST", "/verify", `{"faceId":"{face}","personId":"{person of /persongroups/other}","personGroupId":"other"}`, 400, "BadArgument"},
+		{"verify both forms", "POST", "/verify", `{"faceId1":"{face}","faceId2":"{face}","personId":"{nobody}"}`, 400,
+			"BadArgument"},
+		{"verify both groups", "POST", "/verify",
+			`{"faceId":"{face}","personId":"{nobody}","personGroupId":"g","largePersonGroupId":"g"}`, 400,
+			"BadArgument"},
+		{"verify malformed group", "POST", "/verify", `{"faceId":"{face}","personId":"{nobody}","personGroupId":"G!"}`,
+			400, "BadArgument"},
+		{"verify malformed person", "POST", "/verify",
+			`{"faceId":"{face}","personId":"{malformed}","personGroupId":"g"}`, 400, "BadArgument"},
+		{"verify other model", "POST", "/verify",
+			`{"faceId":"{face}","personId":"{person of /persongroups/other}","personGroupId":"other"}`, 400,
+			"BadArgument"},
 		{"verify unknown face", "POST", "/verify", `{"faceId1":"{face}","faceId2":"{nobody}"}`, 404, "FaceNotFound"},
-		{"verify unknown face with person", "POST", "/verify", `{"faceId":"{nobody}","personId":"{person of /persongroups/g}","personGroupId":"g"}`, 404, "FaceNotFound"},
-		{"verify unknown group", "POST", "/verify", `{"faceId":"{face}","personId":"{nobody}","personGroupId":"none"}`, 400, "PersonGroupNotFound"},
-		{"verify unknown large group", "POST", "/verify", `{"faceId":"{face}","personId":"{nobody}","largePersonGroupId":"none"}`, 400, "LargePersonGroupNotFound"},
-		{"verify unknown person", "POST", "/verify", `{"faceId":"{face}","personId":"{nobody}","personGroupId":"g"}`, 400, "PersonNotFound"},
-		{"verify unknown person of large group", "POST", "/verify", `{"faceId":"{face}","personId":"{nobody}","largePersonGroupId":"g"}`, 400, "PersonNotFound"},
-		{"verify faceless person", "POST", "/verify", `{"faceId":"{face}","personId":"{faceless of /persongroups/g}","personGroupId":"g"}`, 404, "PersistedFaceNotFound"},
-		{"verify person of the directory", "POST", "/verify", `{"faceId":"{face}","personId":"{nobody}"}`, 404, "PersonNotFound"},
-		{"verify unknown field", "POST", "/verify", `{"faceId1":"{face}","faceId2":"{face}","faceId3":"{face}"}`, 400, "BadArgument"},
+		{"verify unknown face with person", "POST", "/verify",
+			`{"faceId":"{nobody}","personId":"{person of /persongroups/g}","personGroupId":"g"}`, 404, "FaceNotFound"},
+		{"verify unknown group", "POST", "/verify", `{"faceId":"{face}","personId":"{nobody}","personGroupId":"none"}`,
+			400, "PersonGroupNotFound"},
+		{"verify unknown large group", "POST", "/verify",
+			`{"faceId":"{face}","personId":"{nobody}","largePersonGroupId":"none"}`, 400, "LargePersonGroupNotFound"},
+		{"verify unknown person", "POST", "/verify", `{"faceId":"{face}","personId":"{nobody}","personGroupId":"g"}`,
+			400, "PersonNotFound"},
+		{"verify unknown person of large group", "POST", "/verify",
+			`{"faceId":"{face}","personId":"{nobody}","largePersonGroupId":"g"}`, 400, "PersonNotFound"},
+		{"verify faceless person", "POST", "/verify",
+			`{"faceId":"{face}","personId":"{faceless of /persongroups/g}","personGroupId":"g"}`, 404,
+			"PersistedFaceNotFound"},
+		{"verify person of the directory", "POST", "/verify", `{"faceId":"{face}","personId":"{nobody}"}`, 404,
+			"PersonNotFound"},
+		{"verify unknown field", "POST", "/verify", `{"faceId1":"{face}","faceId2":"{face}","faceId3":"{face}"}`, 400,
+			"BadArgument"},
 		{"verify wrong type", "POST", "/verify", `{"faceId1":["{face}"],"faceId2":"{face}"}`, 400, "BadArgument"},
 
 		// Identify, contract §5.2.
-		{"identify no scope", "POST", "/identify", `{"faceIds":["{face}"]}`, 400, "PersonGroupIdAndLargePersonGroupIdBothNull"},
-		{"identify both groups", "POST", "/identify", `{"faceIds":["{face}"],"personGroupId":"g","largePersonGroupId":"g"}`, 400, "PersonGroupIdAndLargePersonGroupIdBothNotNull"},
-		{"identify empty persons", "POST", "/identify", `{"faceIds":["{face}"],"personIds":[]}`, 400, "MissingIdentificationScopeParameters"},
-		{"identify group and persons", "POST", "/identify", `{"faceIds":["{face}"],"personGroupId":"g","personIds":["*"]}`, 400, "IncompatibleIdentificationScopeParametersCombination"},
-		{"identify in dynamic group", "POST", "/identify", `{"faceIds":["{face}"],"dynamicPersonGroupId":"g"}`, 400, "DynamicPersonGroupNotFound"},
-		{"identify in the directory", "POST", "/identify", `{"faceIds":["{face}"],"personIds":["{nobody}"]}`, 404, "PersonNotFound"},
-		{"identify malformed persons", "POST", "/identify", `{"faceIds":["{face}"],"personIds":["{malformed}"]}`, 400, "BadArgument"},
+		{"identify no scope", "POST", "/identify", `{"faceIds":["{face}"]}`, 400,
+			"PersonGroupIdAndLargePersonGroupIdBothNull"},
+		{"identify both groups", "POST", "/identify",
+			`{"faceIds":["{face}"],"personGroupId":"g","largePersonGroupId":"g"}`, 400,
+			"PersonGroupIdAndLargePersonGroupIdBothNotNull"},
+		{"identify empty persons", "POST", "/identify", `{"faceIds":["{face}"],"personIds":[]}`, 400,
+			"MissingIdentificationScopeParameters"},
+		{"identify group and persons", "POST", "/identify",
+			`{"faceIds":["{face}"],"personGroupId":"g","personIds":["*"]}`, 400,
+			"IncompatibleIdentificationScopeParametersCombination"},
+		{"identify in dynamic group", "POST", "/identify", `{"faceIds":["{face}"],"dynamicPersonGroupId":"g"}`, 400,
+			"DynamicPersonGroupNotFound"},
+		{"identify in the directory", "POST", "/identify", `{"faceIds":["{face}"],"personIds":["{nobody}"]}`, 404,
+			"PersonNotFound"},
+		{"identify malformed persons", "POST", "/identify", `{"faceIds":["{face}"],"personIds":["{malformed}"]}`, 400,
+			"BadArgument"},
 		{"identify nobody", "POST", "/identify", `{"faceIds":[],"personGroupId":"g"}`, 400, "BadArgument"},
 		{"identify without faceIds", "POST", "/identify", `{"personGroupId":"g"}`, 400, "BadArgument"},
 		{"identify eleven", "POST", "/identify", `{"faceIds":[{11 faces}],"personGroupId":"g"}`, 400, "BadArgument"},
-		{"identify malformed face", "POST", "/identify", `{"faceIds":["{malformed}"],"personGroupId":"g"}`, 400, "BadArgument"},
-		{"identify malformed group", "POST", "/identify", `{"faceIds":["{face}"],"personGroupId":"G!"}`, 400, "BadArgument"},
-		{"identify no candidates", "POST", "/identify", `{"faceIds":["{face}"],"personGroupId":"g","maxNumOfCandidatesReturned":0}`, 400, "BadArgument"},
-		{"identify too many candidates", "POST", "/identify", `{"faceIds":["{face}"],"personGroupId":"g","maxNumOfCandidatesReturned":101}`, 400, "BadArgument"},
-		{"identify negative threshold", "POST", "/identify", `{"faceIds":["{face}"],"personGroupId":"g","confidenceThreshold":-0.1}`, 400, "BadArgument"},
-		{"identify great threshold", "POST", "/identify", `{"faceIds":["{face}"],"personGroupId":"g","confidenceThreshold":1.1}`, 400, "BadArgument"},
-		{"identify unknown face", "POST", "/identify", `{"faceIds":["{nobody}"],"personGroupId":"g"}`, 400, "FaceNotFound"},
-		{"identify in unknown group", "POST", "/identify", `{"faceIds":["{face}"],"personGroupId":"none"}`, 400, "PersonGroupNotFound"},
-		{"identify in unknown large group", "POST", "/identify", `{"faceIds":["{face}"],"largePersonGroupId":"none"}`, 400, "LargePersonGroupNotFound"},
-		{"identify in untrained group", "POST", "/identify", `{"faceIds":["{face}"],"personGroupId":"empty"}`, 400, "PersonGroupNotTrained"},
-		{"identify in untrained large group", "POST", "/identify", `{"faceIds":["{face}"],"largePersonGroupId":"empty"}`, 400, "LargePersonGroupNotTrained"},
-		{"identify with another model", "POST", "/identify", `{"faceIds":["{face}"],"personGroupId":"other"}`, 400, "BadArgument"},
+		{"identify malformed face", "POST", "/identify", `{"faceIds":["{malformed}"],"personGroupId":"g"}`, 400,
+			"BadArgument"},
+		{"identify malformed group", "POST", "/identify", `{"faceIds":["{face}"],"personGroupId":"G!"}`, 400,
+			"BadArgument"},
+		{"identify no candidates", "POST", "/identify",
+			`{"faceIds":["{face}"],"personGroupId":"g","maxNumOfCandidatesReturned":0}`, 400, "BadArgument"},
+		{"identify too many candidates", "POST", "/identify",
+			`{"faceIds":["{face}"],"personGroupId":"g","maxNumOfCandidatesReturned":101}`, 400, "BadArgument"},
+		{"identify negative threshold", "POST", "/identify",
+			`{"faceIds":["{face}"],"personGroupId":"g","confidenceThreshold":-0.1}`, 400, "BadArgument"},
+		{"identify great threshold", "POST", "/identify",
+			`{"faceIds":["{face}"],"personGroupId":"g","confidenceThreshold":1.1}`, 400, "BadArgument"},
+		{"identify unknown face", "POST", "/identify", `{"faceIds":["{nobody}"],"personGroupId":"g"}`, 400,
+			"FaceNotFound"},
+		{"identify in unknown group", "POST", "/identify", `{"faceIds":["{face}"],"personGroupId":"none"}`, 400,
+			"PersonGroupNotFound"},
+		{"identify in unknown large group", "POST", "/identify", `{"faceIds":["{face}"],"largePersonGroupId":"none"}`,
+			400, "LargePersonGroupNotFound"},
+		{"identify in untrained group", "POST", "/identify", `{"faceIds":["{face}"],"personGroupId":"empty"}`, 400,
+			"PersonGroupNotTrained"},
+		{"identify in untrained large group", "POST", "/identify",
+			`{"faceIds":["{face}"],"largePersonGroupId":"empty"}`, 400, "LargePersonGroupNotTrained"},
+		{"identify with another model", "POST", "/identify", `{"faceIds":["{face}"],"personGroupId":"other"}`, 400,
+			"BadArgument"},
 
 		// Find similar, contract §5.3.
 		{"similar to nothing", "POST", "/findsimilars", `{"faceIds":["{face}"]}`, 400, "BadArgument"},
 		{"similar nowhere", "POST", "/findsimilars", `{"faceId":"{face}"}`, 400, "BadArgument"},
-		{"similar in two sources", "POST", "/findsimilars", `{"faceId":"{face}","faceListId":"l","largeFaceListId":"l"}`, 400, "BadArgument"},
-		{"similar bad mode", "POST", "/findsimilars", `{"faceId":"{face}","faceListId":"l","mode":"matchAll"}`, 400, "BadArgument"},
-		{"similar no candidates", "POST", "/findsimilars", `{"faceId":"{face}","faceListId":"l","maxNumOfCandidatesReturned":0}`, 400, "BadArgument"},
-		{"similar too many candidates", "POST", "/findsimilars", `{"faceId":"{face}","faceListId":"l","maxNumOfCandidatesReturned":1001}`, 400, "BadArgument"},
+		{"similar in two sources", "POST", "/findsimilars",
+			`{"faceId":"{face}","faceListId":"l","largeFaceListId":"l"}`, 400, "BadArgument"},
+		{"similar bad mode", "POST", "/findsimilars", `{"faceId":"{face}","faceListId":"l","mode":"matchAll"}`, 400,
+			"BadArgument"},
+		{"similar no candidates", "POST", "/findsimilars",
+			`{"faceId":"{face}","faceListId":"l","maxNumOfCandidatesReturned":0}`, 400, "BadArgument"},
+		{"similar too many candidates", "POST", "/findsimilars",
+			`{"faceId":"{face}","faceListId":"l","maxNumOfCandidatesReturned":1001}`, 400, "BadArgument"},
 		{"similar among none", "POST", "/findsimilars", `{"faceId":"{face}","faceIds":[]}`, 400, "BadArgument"},
-		{"similar among too many", "POST", "/findsimilars", `{"faceId":"{face}","faceIds":[{1001 faces}]}`, 400, "BadArgument"},
-		{"similar malformed face", "POST", "/findsimilars", `{"faceId":"{malformed}","faceListId":"l"}`, 400, "BadArgument"},
-		{"similar malformed list", "POST", "/findsimilars", `{"faceId":"{face}","faceListId":"L!"}`, 400, "BadArgument"},
-		{"similar unknown face", "POST", "/findsimilars", `{"faceId":"{nobody}","faceListId":"l"}`, 400, "FaceNotFound"},
-		{"similar among unknown faces", "POST", "/findsimilars", `{"faceId":"{face}","faceIds":["{nobody}"]}`, 400, "FaceNotFound"},
-		{"similar in unknown list", "POST", "/findsimilars", `{"faceId":"{face}","faceListId":"none"}`, 400, "FaceListNotFound"},
-		{"similar in unknown large list", "POST", "/findsimilars", `{"faceId":"{face}","largeFaceListId":"none"}`, 400, "LargeFaceListNotFound"},
-		{"similar in empty list", "POST", "/findsimilars", `{"faceId":"{face}","faceListId":"empty"}`, 400, "FaceListNotReady"},
-		{"similar in untrained list", "POST", "/findsimilars", `{"faceId":"{face}","largeFaceListId":"empty"}`, 400, "LargeFaceListNotTrained"},
-		{"similar with another model", "POST", "/findsimilars", `{"faceId":"{face}","faceListId":"other"}`, 400, "BadArgument"},
+		{"similar among too many", "POST", "/findsimilars", `{"faceId":"{face}","faceIds":[{1001 faces}]}`, 400,
+			"BadArgument"},
+		{"similar malformed face", "POST", "/findsimilars", `{"faceId":"{malformed}","faceListId":"l"}`, 400,
+			"BadArgument"},
+		{"similar malformed list", "POST", "/findsimilars", `{"faceId":"{face}","faceListId":"L!"}`, 400,
+			"BadArgument"},
+		{"similar unknown face", "POST", "/findsimilars", `{"faceId":"{nobody}","faceListId":"l"}`, 400,
+			"FaceNotFound"},
+		{"similar among unknown faces", "POST", "/findsimilars", `{"faceId":"{face}","faceIds":["{nobody}"]}`, 400,
+			"FaceNotFound"},
+		{"similar in unknown list", "POST", "/findsimilars", `{"faceId":"{face}","faceListId":"none"}`, 400,
+			"FaceListNotFound"},
+		{"similar in unknown large list", "POST", "/findsimilars", `{"faceId":"{face}","largeFaceListId":"none"}`, 400,
+			"LargeFaceListNotFound"},
+		{"similar in empty list", "POST", "/findsimilars", `{"faceId":"{face}","faceListId":"empty"}`, 400,
+			"FaceListNotReady"},
+		{"similar in untrained list", "POST", "/findsimilars", `{"faceId":"{face}","largeFaceListId":"empty"}`, 400,
+			"LargeFaceListNotTrained"},
+		{"similar with another model", "POST", "/findsimilars", `{"faceId":"{face}","faceListId":"other"}`, 400,
+			"BadArgument"},
 
 		// Group, contract §5.4.
 		{"group one", "POST", "/group", `{"faceIds":["{face}"]}`, 400, "BadArgument"},
@@ -183,7 +239,8 @@ func TestErrors(t *testing.T) {
 		if group {
 			one = "g"
 		}
-		for id, name := range map[string]string{"A": "upper case", long(65): "long", "a.b": "dot", "%C3%A9": "not ASCII", "a%2Fb": "slash"} {
+		for id, name := range map[string]string{"A": "upper case", long(65): "long", "a.b": "dot",
+			"%C3%A9": "not ASCII", "a%2Fb": "slash"} {
 			add("PUT "+name+" id", "PUT", id, `{"name":"x"}`, 400, "BadArgument")
 			add("GET "+name+" id", "GET", id, "", 404, f.code+"NotFound")
 			add("PATCH "+name+" id", "PATCH", id, `{"name":"x"}`, 404, f.code+"NotFound")
@@ -191,16 +248,20 @@ func TestErrors(t *testing.T) {
 		}
 		add("PUT existing", "PUT", one, `{"name":"x"}`, 409, f.code+"Exists")
 		for name, body := range map[string]string{
-			"no name": `{}`, "null name": `{"name":null}`, "empty name": `{"name":""}`, "long name": `{"name":"` + long(129) + `"}`,
-			"long userData": `{"name":"x","userData":"` + long(16385) + `"}`, "bad model": `{"name":"x","recognitionModel":"recognition_99"}`,
-			"no object": `{"name":{}}`, "broken": `{"name":"x"`, "unknown field": `{"name":"x","colour":"red"}`, "two bodies": `{"name":"x"}{}`,
+			"no name": `{}`, "null name": `{"name":null}`, "empty name": `{"name":""}`,
+			"long name":     `{"name":"` + long(129) + `"}`,
+			"long userData": `{"name":"x","userData":"` + long(16385) + `"}`,
+			"bad model":     `{"name":"x","recognitionModel":"recognition_99"}`,
+			"no object":     `{"name":{}}`, "broken": `{"name":"x"`, "unknown field": `{"name":"x","colour":"red"}`,
+			"two bodies": `{"name":"x"}{}`,
 			"name twice": `{"name":"x","name":"y"}`, "number": `{"name":7}`,
 		} {
 			add("PUT "+name, "PUT", "new", body, 400, "BadArgument")
 		}
 		for name, body := range map[string]string{
-			"empty name": `{"name":""}`, "long name": `{"name":"` + long(129) + `"}`, "long userData": `{"userData":"` + long(16385) + `"}`,
-			"model": `{"recognitionModel":"recognition_02"}`, "broken": `{`,
+			"empty name": `{"name":""}`, "long name": `{"name":"` + long(129) + `"}`,
+			"long userData": `{"userData":"` + long(16385) + `"}`,
+			"model":         `{"recognitionModel":"recognition_02"}`, "broken": `{`,
 		} {
 			add("PATCH "+name, "PATCH", one, body, 400, "BadArgument")
 		}
@@ -251,8 +312,9 @@ func TestErrors(t *testing.T) {
 		add("POST bad detection model", "POST", faces+"?detectionModel=x", "ann", 400, "BadArgument")
 		add("POST target that meets no face", "POST", faces+"?targetFace=500,500,10,10", "ann ben", 400, "InvalidImage")
 		for name, target := range map[string]string{
-			"outside": "990,10,100,100", "of three": "1,2,3", "of five": "1,2,3,4,5", "of words": "a,b,c,d", "of fractions": "1.5,2,3,4",
-			"negative": "-1,0,10,10", "empty": "", "flat": "0,0,0,10", "overflowing": "99999999999999999999,0,1,1",
+			"outside": "990,10,100,100", "of three": "1,2,3", "of five": "1,2,3,4,5", "of words": "a,b,c,d",
+			"of fractions": "1.5,2,3,4",
+			"negative":     "-1,0,10,10", "empty": "", "flat": "0,0,0,10", "overflowing": "99999999999999999999,0,1,1",
 		} {
 			add("POST target "+name, "POST", faces+"?targetFace="+target, "ann ben", 400, "BadArgument")
 		}
@@ -274,7 +336,8 @@ func TestErrors(t *testing.T) {
 				})
 			}
 			// The store is as it was: whoever was there still is, and nobody else.
-			for path, n := range map[string]int{"/facelists": 3, "/largefacelists": 3, "/persongroups": 3, "/largepersongroups": 3, "/largepersongroups/g/persons": 2} {
+			for path, n := range map[string]int{"/facelists": 3, "/largefacelists": 3, "/persongroups": 3,
+				"/largepersongroups": 3, "/largepersongroups/g/persons": 2} {
 				if got := decode[[]map[string]any](t, r.get(t, base+path)); len(got) != n {
 					t.Errorf("%s: got %v after refusals, want %d", path, got, n)
 				}
@@ -289,7 +352,8 @@ func TestErrorsWhileTraining(t *testing.T) {
 		r := newRig(t, idle)
 		probe := r.detect(t, base, "ann")[0]
 		for _, f := range []struct{ path, code, person string }{
-			{"/largefacelists/x", "LargeFaceList", ""}, {"/persongroups/x", "PersonGroup", ""}, {"/largepersongroups/x", "LargePersonGroup", ""},
+			{"/largefacelists/x", "LargeFaceList", ""}, {"/persongroups/x", "PersonGroup", ""},
+			{"/largepersongroups/x", "LargePersonGroup", ""},
 		} {
 			path := base + f.path
 			r.put(t, path, object{"name": "x"})
@@ -306,11 +370,20 @@ func TestErrorsWhileTraining(t *testing.T) {
 			r.do(t, call{method: "POST", path: faces, image: "ann"}).want(t, 409, code)
 			r.do(t, call{method: "DELETE", path: faces + "/" + face}).want(t, 409, code)
 		}
-		r.do(t, call{method: "POST", path: base + "/identify", json: object{"faceIds": []string{probe}, "personGroupId": "x"}}).
+		r.do(
+			t, call{method: "POST", path: base + "/identify",
+				json: object{"faceIds": []string{probe}, "personGroupId": "x"}},
+		).
 			want(t, 409, "PersonGroupTrainingNotFinished")
-		r.do(t, call{method: "POST", path: base + "/identify", json: object{"faceIds": []string{probe}, "largePersonGroupId": "x"}}).
+		r.do(
+			t, call{method: "POST", path: base + "/identify",
+				json: object{"faceIds": []string{probe}, "largePersonGroupId": "x"}},
+		).
 			want(t, 409, "LargePersonGroupTrainingNotFinished")
-		r.do(t, call{method: "POST", path: base + "/findsimilars", json: object{"faceId": probe, "largeFaceListId": "x"}}).
+		r.do(
+			t, call{method: "POST", path: base + "/findsimilars",
+				json: object{"faceId": probe, "largeFaceListId": "x"}},
+		).
 			want(t, 409, "LargeFaceListTrainingNotFinished")
 	}
 }
@@ -321,7 +394,8 @@ func TestQuotas(t *testing.T) {
 	for i := range 64 {
 		r.put(t, "/face/v1.2/facelists/"+strings.Repeat("x", i+1), object{"name": "x"})
 	}
-	r.do(t, call{method: "PUT", path: "/face/v1.2/facelists/y", json: object{"name": "x"}}).want(t, 403, "QuotaExceeded")
+	r.do(t, call{method: "PUT", path: "/face/v1.2/facelists/y", json: object{"name": "x"}}).
+		want(t, 403, "QuotaExceeded")
 	group := "/face/v1.2/persongroups/g"
 	r.put(t, group, object{"name": "g"})
 	person := group + "/persons/" + r.enrol(t, group, "Ann")
@@ -337,7 +411,8 @@ func TestLivenessIsRefusedAsAFeature(t *testing.T) {
 		{method: "POST", path: "/face/v1.2/detectLiveness-sessions", json: object{"livenessOperationMode": "Passive"}},
 		{method: "GET", path: "/face/v1.2/detectLiveness-sessions/" + nobody},
 		{method: "DELETE", path: "/face/v1.2/detectLiveness-sessions/" + nobody},
-		{method: "POST", path: "/face/v1.2/detectLivenessWithVerify-sessions", image: "multipart", header: http.Header{"Content-Type": {"multipart/form-data; boundary=x"}}},
+		{method: "POST", path: "/face/v1.2/detectLivenessWithVerify-sessions", image: "multipart",
+			header: http.Header{"Content-Type": {"multipart/form-data; boundary=x"}}},
 		{method: "GET", path: "/face/v1.2/detectLivenessWithVerify-sessions/" + nobody},
 		{method: "DELETE", path: "/face/v1.2/detectLivenessWithVerify-sessions/" + nobody},
 		{method: "GET", path: "/face/v1.2/sessionImages/" + nobody},
@@ -348,6 +423,7 @@ func TestLivenessIsRefusedAsAFeature(t *testing.T) {
 			t.Errorf("%s %s: got %s", c.method, c.path, a.body)
 		}
 	}
-	r.do(t, call{method: "POST", path: "/face/v1.0/detect", json: object{"sessionImageId": nobody}}).want(t, 400, "BadArgument")
+	r.do(t, call{method: "POST", path: "/face/v1.0/detect", json: object{"sessionImageId": nobody}}).
+		want(t, 400, "BadArgument")
 	r.do(t, call{method: "POST", path: "/face/v1.0/detectLiveness-sessions", json: object{}}).want(t, 404, "404")
 }

@@ -36,7 +36,8 @@ func TestOfficialExamplesAreUnderstood(t *testing.T) {
 				pattern, _, _ = strings.Cut(pattern, "?")
 				for method, operation := range item {
 					method = strings.ToUpper(method)
-					if !slices.ContainsFunc(r.plane.Routes, func(route api.Route) bool { return route.Label() == method+" "+base+pattern }) {
+					if !slices.ContainsFunc(r.plane.Routes,
+						func(route api.Route) bool { return route.Label() == method+" "+base+pattern }) {
 						continue
 					}
 					inQuery := map[string]bool{}

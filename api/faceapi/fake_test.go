@@ -13,9 +13,8 @@ import (
 
 // fake sees the words on a "photo": each is a person's face, 100 pixels wide and high, side by side on a picture of
 // 1000 by 1000 pixels. Faces of one name are the same but for what follows the name after a dot ("ann", "ann.1"), which
-// moves them a little. Of a word with a question mark, no template can be made. Words with an exclamation mark are what is
-// wrong with the photo.
-// Everybody but "ben" wears glasses, a hat and a mask.
+// moves them a little. Of a word with a question mark, no template can be made. Words with an exclamation mark are what
+// is wrong with the photo. Everybody but "ben" wears glasses, a hat and a mask.
 type fake struct {
 	bare bool // no network sees what faces wear
 	wide bool // it is of another pack, whose templates are longer
@@ -67,7 +66,9 @@ func (f fake) Detect(_ context.Context, photo []byte, want vision.Want) (*vision
 		if err, bad := flaws[word]; bad {
 			return nil, err
 		}
-		p.Faces = append(p.Faces, vision.Face{Box: vision.Box{Left: 100 * i, Top: 10, Width: 100, Height: 100}, Score: 1})
+		p.Faces = append(
+			p.Faces, vision.Face{Box: vision.Box{Left: 100 * i, Top: 10, Width: 100, Height: 100}, Score: 1},
+		)
 	}
 	chosen := make([]int, len(p.Faces))
 	for i := range chosen {
@@ -87,7 +88,8 @@ func describe(f *vision.Face, word string, want vision.Want, dim int) {
 		f.Template = template(word, dim)
 	}
 	if want.Landmarks {
-		f.Landmarks = &vision.Landmarks{PupilLeft: vision.Point{X: 1.26, Y: 2}, PupilRight: vision.Point{X: 3, Y: -0.04}}
+		f.Landmarks = &vision.Landmarks{PupilLeft: vision.Point{X: 1.26, Y: 2},
+			PupilRight: vision.Point{X: 3, Y: -0.04}}
 	}
 	level := 0.123456
 	if want.Attributes&vision.HeadPose != 0 {

@@ -93,7 +93,8 @@ func (f *fetcher) fetch(ctx context.Context, address string) ([]byte, error) {
 	switch res.StatusCode {
 	case http.StatusOK:
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
-		return nil, undownloaded("its server answered with status %d: it must give the image to anyone, without a sign-in",
+		return nil, undownloaded(
+			"its server answered with status %d: it must give the image to anyone, without a sign-in",
 			res.StatusCode)
 	case http.StatusNotFound, http.StatusGone:
 		return nil, undownloaded("its server answered with status %d: there is nothing at the address", res.StatusCode)
@@ -153,8 +154,9 @@ func downloadError(ctx context.Context, err error) error {
 		return undownloaded("its server did not answer in time")
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return undownloaded("the certificate of its server is not valid: it is of another name, has expired, or comes from an " +
-			"authority that is not trusted here")
+		return undownloaded(
+			"the certificate of its server is not valid: it is of another name, has expired, or comes from an " +
+				"authority that is not trusted here")
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
 		return undownloaded("its server does not speak TLS at that port; the address may have to begin with http://")
@@ -180,15 +182,18 @@ func (d *dialer) dial(ctx context.Context, network, hostPort string) (net.Conn, 
 		return nil, fmt.Errorf("split host and port: %w", err)
 	}
 	// A name that is not public and one that does not exist are told alike.
-	unreachable := undownloaded("the host name of the address does not resolve to a public address; check how it is spelt")
+	unreachable := undownloaded(
+		"the host name of the address does not resolve to a public address; check how it is spelt",
+	)
 	if _, err := netip.ParseAddr(host); err == nil {
 		unreachable = undownloaded("the address is in a private or reserved network; only public addresses are called")
 	}
 	addresses, err := d.lookup(ctx, "ip", host)
 	if err != nil {
 		if dns, ok := errors.AsType[*net.DNSError](err); ok && !dns.IsNotFound && (dns.IsTimeout || dns.IsTemporary) {
-			return nil, undownloaded("the host name of the address could not be resolved, because no name server answered; " +
-				"try again later")
+			return nil,
+				undownloaded("the host name of the address could not be resolved, because no name server answered; " +
+					"try again later")
 		}
 		return nil, unreachable
 	}

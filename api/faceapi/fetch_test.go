@@ -172,7 +172,8 @@ func TestFetchReturnsTheImage(t *testing.T) {
 		t.Fatalf("got %q, %v", data, err)
 	}
 	if want := "[" + publicIP6 + "]:8080"; len(w.dialled) != 1 || w.dialled[0] != want {
-		t.Errorf("dialled %v, want only %s: the private address is passed over, the first public one taken", w.dialled, want)
+		t.Errorf("dialled %v, want only %s: the private address is passed over, the first public one taken", w.dialled,
+			want)
 	}
 	for _, name := range []string{"Authorization", "Cookie", "Referer"} {
 		if got.Get(name) != "" {
@@ -185,12 +186,17 @@ func TestFetchRefusesAddresses(t *testing.T) {
 	w := newWorld(t, http.NotFoundHandler())
 	w.name("private.example", []string{"10.0.0.1", "::1", "::ffff:127.0.0.1"})
 	for _, address := range []string{
-		"", "photo.jpg", "//photos.example/a.jpg", "http://", "http:///a.jpg", "ftp://photos.example/a.jpg", "file:///etc/passwd",
+		"", "photo.jpg", "//photos.example/a.jpg", "http://", "http:///a.jpg", "ftp://photos.example/a.jpg",
+		"file:///etc/passwd",
 		"data:image/png;base64,AAAA", "gopher://photos.example/", "http://user@photos.example/a.jpg",
-		"http://user:canary@photos.example/a.jpg", "http://photos.example:port/a.jpg", "http://[::1/a.jpg", "http://a b/",
-		"http://%zz/", "javascript:alert(1)", "http://photos.example/\x00", "http://" + strings.Repeat("a", 5000) + ".example/",
-		"http://private.example/a.jpg", "http://127.0.0.1/a.jpg", "http://127.0.0.1:22/", "http://[::1]/", "http://[::ffff:127.0.0.1]/",
-		"http://[::ffff:7f00:1]/", "http://[64:ff9b::7f00:1]/", "http://169.254.169.254/latest/meta-data/", "http://0.0.0.0/",
+		"http://user:canary@photos.example/a.jpg", "http://photos.example:port/a.jpg", "http://[::1/a.jpg",
+		"http://a b/",
+		"http://%zz/", "javascript:alert(1)", "http://photos.example/\x00",
+		"http://" + strings.Repeat("a", 5000) + ".example/",
+		"http://private.example/a.jpg", "http://127.0.0.1/a.jpg", "http://127.0.0.1:22/", "http://[::1]/",
+		"http://[::ffff:127.0.0.1]/",
+		"http://[::ffff:7f00:1]/", "http://[64:ff9b::7f00:1]/", "http://169.254.169.254/latest/meta-data/",
+		"http://0.0.0.0/",
 		"http://localhost/", "http://2130706433/", "http://0x7f.1/", "http://127.1/", "http://unknown.example/",
 	} {
 		t.Run(address[:min(len(address), 40)], func(t *testing.T) {
@@ -231,7 +237,8 @@ func TestFetchConnectsToTheAddressItChecked(t *testing.T) {
 
 func TestFetchChecksEveryRedirect(t *testing.T) {
 	for _, target := range []string{
-		"http://127.0.0.1/", "http://[::1]:8080/", "http://private.example/", "http://rebinding.example/", "http://[::ffff:10.0.0.1]/",
+		"http://127.0.0.1/", "http://[::1]:8080/", "http://private.example/", "http://rebinding.example/",
+		"http://[::ffff:10.0.0.1]/",
 		"file:///etc/passwd", "ftp://photos.example/", "http://user:canary@photos.example/", "http://169.254.169.254/",
 	} {
 		t.Run(target, func(t *testing.T) {

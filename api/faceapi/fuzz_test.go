@@ -48,15 +48,19 @@ func FuzzBodies(f *testing.F) {
 	var calls [][2]string
 	for _, route := range r.plane.Routes {
 		if route.MaxBody > 0 {
-			path := strings.NewReplacer("{personGroupId}", "g", "{faceListId}", "l", "{personId}", nobody, "{persistedFaceId}", nobody,
+			path := strings.NewReplacer("{personGroupId}", "g", "{faceListId}", "l", "{personId}", nobody,
+				"{persistedFaceId}", nobody,
 				"{largePersonGroupId}", "g", "{largeFaceListId}", "l").Replace(route.Pattern)
 			calls = append(calls, [2]string{route.Method, path})
 		}
 	}
 	for i, seed := range []string{
-		`{"faceId1":"` + nobody + `","faceId2":"` + nobody + `"}`, `{"faceIds":["` + nobody + `"],"personGroupId":"g","confidenceThreshold":0.5}`,
-		`{"faceId":"` + nobody + `","faceListId":"l","mode":"matchFace"}`, `{"name":"n","userData":"u","recognitionModel":"recognition_04"}`,
-		`{"url":"mailto:x"}`, `{"sessionImageId":"x"}`, `{"personIds":["*"]}`, `{}`, `null`, `{"name":null}`, `{"name":"\ud800"}`, `[`, ``,
+		`{"faceId1":"` + nobody + `","faceId2":"` + nobody + `"}`,
+		`{"faceIds":["` + nobody + `"],"personGroupId":"g","confidenceThreshold":0.5}`,
+		`{"faceId":"` + nobody + `","faceListId":"l","mode":"matchFace"}`,
+		`{"name":"n","userData":"u","recognitionModel":"recognition_04"}`,
+		`{"url":"mailto:x"}`, `{"sessionImageId":"x"}`, `{"personIds":["*"]}`, `{}`, `null`, `{"name":null}`,
+		`{"name":"\ud800"}`, `[`, ``,
 		`{"maxNumOfCandidatesReturned":-1e9}`, `{"confidenceThreshold":1e999}`, `{"faceIds":[null]}`,
 	} {
 		f.Add(uint8(i), seed)
@@ -78,8 +82,10 @@ func FuzzPaths(f *testing.F) {
 		f.Add(route.Method, route.Pattern)
 	}
 	for _, seed := range []string{
-		"//face//v1.2/facelists", "/face/v1.2/facelists/../persongroups", "/face/v1.2/./facelists", "/FACE/V1.0/FACELISTS/", "/", "", "*",
-		"/face", "/face/v1.2/facelists/%2e%2e", "/face/v1.2/facelists/\x00", "/face/v1.2/facelists/é", "face/v1.2/facelists",
+		"//face//v1.2/facelists", "/face/v1.2/facelists/../persongroups", "/face/v1.2/./facelists",
+		"/FACE/V1.0/FACELISTS/", "/", "", "*",
+		"/face", "/face/v1.2/facelists/%2e%2e", "/face/v1.2/facelists/\x00", "/face/v1.2/facelists/é",
+		"face/v1.2/facelists",
 	} {
 		f.Add("GET", seed)
 		f.Add("PUT", seed)
@@ -91,7 +97,8 @@ func FuzzPaths(f *testing.F) {
 			method = "GET"
 		}
 		a := ask(t, r, h, method, path, "", "application/json", `{"name":""}`)
-		if a.status >= 300 && a.status < 400 || a.header.Get("apim-request-id") == "" && strings.HasPrefix(strings.ToLower(path), "/face/") {
+		if a.status >= 300 && a.status < 400 || a.header.Get("apim-request-id") == "" &&
+			strings.HasPrefix(strings.ToLower(path), "/face/") {
 			t.Errorf("%s %q: got %d, request id %q", method, path, a.status, a.header.Get("apim-request-id"))
 		}
 	})
@@ -102,8 +109,10 @@ func FuzzQueries(f *testing.F) {
 	r, h := fuzzRig(f)
 	for _, seed := range []string{
 		"returnFaceId=true&returnFaceLandmarks=True&returnFaceAttributes=headPose%2CBlur&recognitionModel=recognition_04&faceIdTimeToLive=60",
-		"targetFace=1,2,3,4&userData=%E2%82%AC&detectionModel=detection_03", "targetFace=%2C%2C%2C", "returnFaceAttributes=,,,", "top=%",
-		"faceIdTimeToLive=-0", "targetFace=+1,2,3,4", "a;b", "returnFaceId=&returnFaceId=", "targetFace=9223372036854775807,1,1,1",
+		"targetFace=1,2,3,4&userData=%E2%82%AC&detectionModel=detection_03", "targetFace=%2C%2C%2C",
+		"returnFaceAttributes=,,,", "top=%",
+		"faceIdTimeToLive=-0", "targetFace=+1,2,3,4", "a;b", "returnFaceId=&returnFaceId=",
+		"targetFace=9223372036854775807,1,1,1",
 	} {
 		f.Add(seed)
 	}
@@ -116,7 +125,8 @@ func FuzzQueries(f *testing.F) {
 
 // FuzzTargetFace checks that what is accepted is four numbers that say the same again.
 func FuzzTargetFace(f *testing.F) {
-	for _, seed := range []string{"1,2,3,4", "0,0,1,1", "-1,0,1,1", "1,2,3", "1,2,3,4,5", " 1,2,3,4", "+1,2,3,4", "0x1,2,3,4", "1_0,2,3,4", ",,,", ""} {
+	for _, seed := range []string{"1,2,3,4", "0,0,1,1", "-1,0,1,1", "1,2,3", "1,2,3,4,5", " 1,2,3,4", "+1,2,3,4",
+		"0x1,2,3,4", "1_0,2,3,4", ",,,", ""} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -127,7 +137,8 @@ func FuzzTargetFace(f *testing.F) {
 			}
 			return
 		}
-		if box.Left < 0 || box.Top < 0 || box.Width < 1 || box.Height < 1 || box.Left+box.Width < box.Left || box.Top+box.Height < box.Top {
+		if box.Left < 0 || box.Top < 0 || box.Width < 1 || box.Height < 1 || box.Left+box.Width < box.Left ||
+			box.Top+box.Height < box.Top {
 			t.Errorf("%q: accepted as %+v", s, box)
 		}
 	})

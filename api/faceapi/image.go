@@ -103,7 +103,8 @@ func imageTooLarge() error {
 
 // enrolQuery are the query parameters of contract §7.1.
 var enrolQuery = []api.Param{
-	{Name: "targetFace", Text: "Which face is meant when there are several: left,top,width,height in pixels.", Value: ""},
+	{Name: "targetFace", Text: "Which face is meant when there are several: left,top,width,height in pixels.",
+		Value: ""},
 	detectionModel,
 	{Name: "userData", Text: "Whatever the caller wants to keep with the face, at most 1 KB.", Value: ""},
 }

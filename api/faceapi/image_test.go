@@ -37,7 +37,8 @@ func TestImagesByAddress(t *testing.T) {
 		r := newRig(t)
 		for _, path := range imagePaths(t, r, base) {
 			r.post(t, path, object{"url": photos.URL + "/ann.jpg"})
-			r.do(t, call{method: "POST", path: path, json: object{"url": photos.URL + "/none.jpg"}}).want(t, 400, "InvalidURL")
+			r.do(t, call{method: "POST", path: path, json: object{"url": photos.URL + "/none.jpg"}}).
+				want(t, 400, "InvalidURL")
 		}
 	}
 }
@@ -57,8 +58,10 @@ func TestPrivateAddressesAreRefusedUnlessAllowed(t *testing.T) {
 	photos := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called = true }))
 	defer photos.Close()
 	_, port, _ := strings.Cut(strings.TrimPrefix(photos.URL, "http://"), ":")
-	for _, address := range []string{photos.URL, "http://localhost:" + port, "http://[::1]:" + port, "http://0.0.0.0:" + port} {
-		r.do(t, call{method: "POST", path: "/face/v1.2/detect", json: object{"url": address + "/ann.jpg"}}).want(t, 400, "InvalidURL")
+	for _, address := range []string{photos.URL, "http://localhost:" + port, "http://[::1]:" + port,
+		"http://0.0.0.0:" + port} {
+		r.do(t, call{method: "POST", path: "/face/v1.2/detect", json: object{"url": address + "/ann.jpg"}}).
+			want(t, 400, "InvalidURL")
 	}
 	if called {
 		t.Error("the private address was called")
@@ -69,13 +72,16 @@ func TestWrongContentTypes(t *testing.T) {
 	r := newRig(t)
 	for _, base := range versions {
 		jsonOnly := []call{
-			{method: "POST", path: base + "/verify"}, {method: "POST", path: base + "/identify"}, {method: "POST", path: base + "/group"},
+			{method: "POST", path: base + "/verify"}, {method: "POST", path: base + "/identify"},
+			{method: "POST", path: base + "/group"},
 			{method: "POST", path: base + "/findsimilars"}, {method: "PUT", path: base + "/facelists/x"},
 			{method: "PATCH", path: base + "/facelists/x"}, {method: "POST", path: base + "/persongroups/x/persons"},
 		}
-		images := []call{{method: "POST", path: base + "/detect"}, {method: "POST", path: base + "/facelists/x/persistedfaces"}}
+		images := []call{{method: "POST", path: base + "/detect"},
+			{method: "POST", path: base + "/facelists/x/persistedfaces"}}
 		for i, calls := range [][]call{jsonOnly, images} {
-			types := []string{"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "image/jpeg", "application/xml", "json", ";;;"}
+			types := []string{"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
+				"image/jpeg", "application/xml", "json", ";;;"}
 			if i == 0 {
 				types = append(types, "application/octet-stream")
 			}
@@ -97,14 +103,16 @@ func TestBodiesOverTheirLimit(t *testing.T) {
 			image := "ann" + strings.Repeat(" ", most-3)
 			r.do(t, call{method: "POST", path: path, image: image}).want(t, 200, "")
 			r.do(t, call{method: "POST", path: path, image: image + " "}).want(t, 400, "InvalidImageSize")
-			req, err := http.NewRequestWithContext(t.Context(), "POST", r.URL+path, &endless{strings.NewReader(image + " ")})
+			req, err := http.NewRequestWithContext(t.Context(), "POST", r.URL+path,
+				&endless{strings.NewReader(image + " ")})
 			if err != nil {
 				t.Fatal(err)
 			}
 			req.Header.Set(faceapi.KeyHeader, "alice1")
 			req.Header.Set("Content-Type", "application/octet-stream")
 			r.send(t, req).want(t, 400, "InvalidImageSize")
-			r.do(t, call{method: "POST", path: path, json: `{"url":"` + strings.Repeat("x", 300<<10) + `"}`}).want(t, 400, "BadArgument")
+			r.do(t, call{method: "POST", path: path, json: `{"url":"` + strings.Repeat("x", 300<<10) + `"}`}).
+				want(t, 400, "BadArgument")
 		}
 		long := `{"name":"` + strings.Repeat("x", 300<<10) + `"}`
 		r.do(t, call{method: "PUT", path: base + "/facelists/x", json: long}).want(t, 413, "413")

@@ -102,7 +102,8 @@ func TestBodiesOfTheWrongTypeAreExplained(t *testing.T) {
 		req.Header.Set("Content-Type", contentType)
 		return r.send(t, req)
 	}
-	for _, image := range []string{"\xff\xd8\xff\xe0", "\x89PNG\r\n", "GIF89a", "RIFF\x00\x00\x00\x00WEBP", "\x00\x00\x00\x18ftypheic"} {
+	for _, image := range []string{"\xff\xd8\xff\xe0", "\x89PNG\r\n", "GIF89a", "RIFF\x00\x00\x00\x00WEBP",
+		"\x00\x00\x00\x18ftypheic"} {
 		a := send("application/json", image+strings.Repeat("x", 2000))
 		a.want(t, 400, "BadArgument")
 		if !strings.Contains(a.body, "application/octet-stream") {
@@ -113,7 +114,8 @@ func TestBodiesOfTheWrongTypeAreExplained(t *testing.T) {
 	form.want(t, 415, "UnsupportedMediaType")
 	picture := send("image/jpeg", "\xff\xd8\xff\xe0")
 	picture.want(t, 415, "UnsupportedMediaType")
-	if !strings.Contains(form.body, "without a form") || !strings.Contains(picture.body, "as application/octet-stream") {
+	if !strings.Contains(form.body, "without a form") ||
+		!strings.Contains(picture.body, "as application/octet-stream") {
 		t.Errorf("told %s and %s", form.body, picture.body)
 	}
 }

@@ -15,18 +15,21 @@ import (
 // of group.
 func TestPeopleAreRecognised(t *testing.T) {
 	for _, base := range versions {
-		for _, kind := range []struct{ path, id string }{{"/persongroups/", "personGroupId"}, {"/largepersongroups/", "largePersonGroupId"}} {
+		for _, kind := range []struct{ path, id string }{{"/persongroups/", "personGroupId"},
+			{"/largepersongroups/", "largePersonGroupId"}} {
 			t.Run(base+kind.path, func(t *testing.T) {
 				r := newRig(t)
 				group := base + kind.path + "family"
 				r.put(t, group, object{"name": "family", "recognitionModel": "recognition_04"})
 				ann := r.enrol(t, group, "Ann", "ann", "ann.1")
 				ben := r.enrol(t, group, "Ben", "ben")
-				if state := r.train(t, group); state.Status != "succeeded" || state.LastSuccess == nil || state.Message != "" {
+				if state := r.train(t, group); state.Status != "succeeded" || state.LastSuccess == nil ||
+					state.Message != "" {
 					t.Fatalf("training: got %+v", state)
 				}
 				probes := r.detect(t, base, "ben.2 ann.2 stranger", "recognitionModel=recognition_04")
-				a := r.post(t, base+"/identify", object{kind.id: "family", "faceIds": probes, "maxNumOfCandidatesReturned": 1})
+				a := r.post(t, base+"/identify",
+					object{kind.id: "family", "faceIds": probes, "maxNumOfCandidatesReturned": 1})
 				var got []string
 				for _, f := range decode[[]struct {
 					FaceID     string `json:"faceId"`
@@ -80,7 +83,8 @@ func TestFindSimilarInEverySource(t *testing.T) {
 	for _, base := range versions {
 		probe := r.detect(t, base, "ann.1")[0]
 		candidates := r.detect(t, base, "ann ben")
-		small, large := base+"/facelists/"+strings.ReplaceAll(base[6:], ".", "-"), base+"/largefacelists/"+strings.ReplaceAll(base[6:], ".", "-")
+		small, large := base+"/facelists/"+strings.ReplaceAll(base[6:], ".", "-"),
+			base+"/largefacelists/"+strings.ReplaceAll(base[6:], ".", "-")
 		r.put(t, small, object{"name": "small"})
 		r.put(t, large, object{"name": "large"})
 		inSmall, inLarge := r.addFace(t, small+"/persistedfaces", "ann"), r.addFace(t, large+"/persistedfaces", "ann")
@@ -99,7 +103,8 @@ func TestFindSimilarInEverySource(t *testing.T) {
 		}{
 			{"face ids", object{"faceIds": candidates}, "faceId", candidates[0], 1},
 			{"face ids, any", object{"faceIds": candidates, "mode": "matchFace"}, "faceId", candidates[0], 2},
-			{"face ids, any, best", object{"faceIds": candidates, "mode": "matchFace", "maxNumOfCandidatesReturned": 1}, "faceId", candidates[0], 1},
+			{"face ids, any, best", object{"faceIds": candidates, "mode": "matchFace", "maxNumOfCandidatesReturned": 1},
+				"faceId", candidates[0], 1},
 			{"face list", object{"faceListId": id}, "persistedFaceId", inSmall, 1},
 			{"face list, any", object{"faceListId": id, "mode": "matchFace"}, "persistedFaceId", inSmall, 2},
 			{"large face list", object{"largeFaceListId": id, "mode": "matchPerson"}, "persistedFaceId", inLarge, 1},
@@ -154,7 +159,9 @@ func TestDetectAnswersWhatWasAskedFor(t *testing.T) {
 			{"nothing kept", "returnFaceId=false", `[{"faceRectangle":{"top":10,"left":0,"width":100,"height":100}}]`},
 			{"model", "returnRecognitionModel=true&recognitionModel=recognition_03",
 				`[{"faceId":"ID","recognitionModel":"recognition_03","faceRectangle":{"top":10,"left":0,"width":100,"height":100}}]`},
-			{"attributes", "returnFaceId=false&recognitionModel=recognition_04&returnFaceAttributes=headPose,blur,exposure,noise,qualityForRecognition",
+			{
+				"attributes",
+				"returnFaceId=false&recognitionModel=recognition_04&returnFaceAttributes=headPose,blur,exposure,noise,qualityForRecognition",
 				`[{"faceRectangle":{"top":10,"left":0,"width":100,"height":100},"faceAttributes":{` +
 					`"headPose":{"pitch":0,"roll":3.1,"yaw":-20},"blur":{"blurLevel":"low","value":0.12},` +
 					`"exposure":{"exposureLevel":"underExposure","value":0.12},"noise":{"noiseLevel":"low","value":0.12},` +
@@ -178,13 +185,16 @@ func TestDetectAnswersWhatWasAskedFor(t *testing.T) {
 				}
 			})
 		}
-		a := r.do(t, call{method: "POST", path: base + "/detect?returnFaceId=false&returnFaceLandmarks=TRUE", image: "ann"}).want(t, 200, "")
+		a := r.do(
+			t, call{method: "POST", path: base + "/detect?returnFaceId=false&returnFaceLandmarks=TRUE", image: "ann"},
+		).want(t, 200, "")
 		found := decode[[]detected](t, a)
 		var marks map[string]map[string]float64
 		if err := json.Unmarshal(found[0].FaceLandmarks, &marks); err != nil {
 			t.Fatal(err)
 		}
-		if len(marks) != 27 || marks["pupilLeft"]["x"] != 1.3 || strings.Contains(a.body, "-0,") || strings.Contains(a.body, "-0}") {
+		if len(marks) != 27 || marks["pupilLeft"]["x"] != 1.3 || strings.Contains(a.body, "-0,") ||
+			strings.Contains(a.body, "-0}") {
 			t.Errorf("landmarks: got %d, %s", len(marks), a.body)
 		}
 		a = r.do(t, call{
@@ -206,7 +216,8 @@ func TestDetectAnswersWhatWasAskedFor(t *testing.T) {
 // TestListsLiveTheirLives walks every operation on lists and their faces.
 func TestListsLiveTheirLives(t *testing.T) {
 	for _, base := range versions {
-		for _, kind := range []struct{ path, id string }{{"/facelists", "faceListId"}, {"/largefacelists", "largeFaceListId"}} {
+		for _, kind := range []struct{ path, id string }{{"/facelists", "faceListId"},
+			{"/largefacelists", "largeFaceListId"}} {
 			t.Run(base+kind.path, func(t *testing.T) {
 				r := newRig(t)
 				list := base + kind.path + "/a_list-1"
@@ -219,22 +230,29 @@ func TestListsLiveTheirLives(t *testing.T) {
 				}
 				wantBody(t, r.get(t, list), `{"`+kind.id+`":"a_list-1","name":"first","userData":"data"`+faces+`}`)
 				wantBody(t, r.get(t, list+"?returnRecognitionModel=true"),
-					`{"`+kind.id+`":"a_list-1","name":"first","userData":"data","recognitionModel":"recognition_02"`+faces+`}`)
+					`{"`+kind.id+`":"a_list-1","name":"first","userData":"data","recognitionModel":"recognition_02"`+
+						faces+`}`)
 				r.do(t, call{method: "PATCH", path: list, json: object{"name": "changed"}}).want(t, 200, "")
 				r.do(t, call{method: "PATCH", path: list, json: object{"userData": "other"}}).want(t, 200, "")
-				wantBody(t, r.get(t, base+kind.path), `[{"`+kind.id+`":"a_list-1","name":"changed","userData":"other"},`+
+				wantBody(t, r.get(t, base+kind.path), `[{"`+kind.id+
+					`":"a_list-1","name":"changed","userData":"other"},`+
 					`{"`+kind.id+`":"b","name":"second","userData":null}]`)
 
 				face := decode[map[string]string](t, r.do(t, call{
-					method: "POST", path: list + "/persistedfaces?userData=a%20face&detectionModel=detection_03", image: "ann",
+					method: "POST", path: list + "/persistedfaces?userData=a%20face&detectionModel=detection_03",
+					image: "ann",
 				}).want(t, 200, ""))["persistedFaceId"]
 				if small {
 					wantBody(t, r.get(t, list),
 						`{"faceListId":"a_list-1","name":"changed","userData":"other","persistedFaces":[{"persistedFaceId":"`+face+`","userData":"a face"}]}`)
 				} else {
-					wantBody(t, r.get(t, list+"/persistedfaces"), `[{"persistedFaceId":"`+face+`","userData":"a face"}]`)
-					wantBody(t, r.get(t, list+"/persistedfaces/"+face), `{"persistedFaceId":"`+face+`","userData":"a face"}`)
-					r.do(t, call{method: "PATCH", path: list + "/persistedfaces/" + face, json: object{"userData": "x"}}).want(t, 200, "")
+					wantBody(t, r.get(t, list+"/persistedfaces"),
+						`[{"persistedFaceId":"`+face+`","userData":"a face"}]`)
+					wantBody(t, r.get(t, list+"/persistedfaces/"+face),
+						`{"persistedFaceId":"`+face+`","userData":"a face"}`)
+					r.do(
+						t, call{method: "PATCH", path: list + "/persistedfaces/" + face, json: object{"userData": "x"}},
+					).want(t, 200, "")
 					wantBody(t, r.get(t, list+"/persistedfaces/"+face), `{"persistedFaceId":"`+face+`","userData":"x"}`)
 				}
 				item := call{method: "DELETE", path: list + "/persistedfaces/" + face}
@@ -250,30 +268,36 @@ func TestListsLiveTheirLives(t *testing.T) {
 // TestGroupsLiveTheirLives walks every operation on groups, persons and their faces.
 func TestGroupsLiveTheirLives(t *testing.T) {
 	for _, base := range versions {
-		for _, kind := range []struct{ path, id string }{{"/persongroups", "personGroupId"}, {"/largepersongroups", "largePersonGroupId"}} {
+		for _, kind := range []struct{ path, id string }{{"/persongroups", "personGroupId"},
+			{"/largepersongroups", "largePersonGroupId"}} {
 			t.Run(base+kind.path, func(t *testing.T) {
 				r := newRig(t)
 				group := base + kind.path + "/g"
 				r.put(t, group, object{"name": "first", "userData": nil})
 				wantBody(t, r.get(t, group+"?returnRecognitionModel=True"),
 					`{"`+kind.id+`":"g","name":"first","userData":null,"recognitionModel":"recognition_01"}`)
-				r.do(t, call{method: "PATCH", path: group, json: object{"name": "changed", "userData": "u"}}).want(t, 200, "")
+				r.do(t, call{method: "PATCH", path: group, json: object{"name": "changed", "userData": "u"}}).
+					want(t, 200, "")
 				wantBody(t, r.get(t, base+kind.path), `[{"`+kind.id+`":"g","name":"changed","userData":"u"}]`)
 
 				person := group + "/persons/" + r.enrol(t, group, "Ann")
 				id := person[len(group+"/persons/"):]
-				wantBody(t, r.get(t, person), `{"personId":"`+id+`","name":"Ann","userData":null,"persistedFaceIds":[]}`)
+				wantBody(t, r.get(t, person), `{"personId":"`+id+
+					`","name":"Ann","userData":null,"persistedFaceIds":[]}`)
 				face := r.addFace(t, person+"/persistedfaces?targetFace=100%2C10%2C100%2C100&userData=f", "ben ann")
 				wantBody(t, r.get(t, group+"/persons"),
 					`[{"personId":"`+id+`","name":"Ann","userData":null,"persistedFaceIds":["`+face+`"]}]`)
 				wantBody(t, r.get(t, person+"/persistedfaces/"+face), `{"persistedFaceId":"`+face+`","userData":"f"}`)
-				r.do(t, call{method: "PATCH", path: person + "/persistedfaces/" + face, json: object{"userData": "x"}}).want(t, 200, "")
+				r.do(t, call{method: "PATCH", path: person + "/persistedfaces/" + face, json: object{"userData": "x"}}).
+					want(t, 200, "")
 				wantBody(t, r.get(t, person+"/persistedfaces/"+face), `{"persistedFaceId":"`+face+`","userData":"x"}`)
 				r.do(t, call{method: "PATCH", path: person, json: object{"userData": "p"}}).want(t, 200, "")
-				wantBody(t, r.get(t, person), `{"personId":"`+id+`","name":"Ann","userData":"p","persistedFaceIds":["`+face+`"]}`)
+				wantBody(t, r.get(t, person), `{"personId":"`+id+`","name":"Ann","userData":"p","persistedFaceIds":["`+
+					face+`"]}`)
 
 				r.do(t, call{method: "DELETE", path: person + "/persistedfaces/" + face}).want(t, 200, "")
-				r.do(t, call{method: "GET", path: person + "/persistedfaces/" + face}).want(t, 404, "PersistedFaceNotFound")
+				r.do(t, call{method: "GET", path: person + "/persistedfaces/" + face}).
+					want(t, 404, "PersistedFaceNotFound")
 				r.do(t, call{method: "DELETE", path: person}).want(t, 200, "")
 				r.do(t, call{method: "GET", path: person}).want(t, 404, "PersonNotFound")
 				wantBody(t, r.get(t, group+"/persons"), `[]`)
@@ -310,7 +334,8 @@ func TestListsAreReadInPages(t *testing.T) {
 				}
 			}
 			for _, query := range []string{
-				"top=0", "top=1001", "top=-1", "top=x", "top=1.5", "top=", "top=99999999999999999999", "top=1&top=2", "top=%zz",
+				"top=0", "top=1001", "top=-1", "top=x", "top=1.5", "top=", "top=99999999999999999999", "top=1&top=2",
+				"top=%zz",
 				"start=" + strings.Repeat("x", 65),
 			} {
 				r.do(t, call{method: "GET", path: base + path + "?" + query}).want(t, 400, "BadArgument")
@@ -348,7 +373,8 @@ func TestTrainingTellsItsState(t *testing.T) {
 				t.Errorf("got %+v, want succeeded", state)
 			}
 			for _, stamp := range []string{state.Created, *state.LastAction, *state.LastSuccess} {
-				if _, err := time.Parse(time.RFC3339Nano, stamp); err != nil || !regexp.MustCompile(`^[^.]*(\.\d{1,7})?Z$`).MatchString(stamp) {
+				if _, err := time.Parse(time.RFC3339Nano, stamp); err != nil ||
+					!regexp.MustCompile(`^[^.]*(\.\d{1,7})?Z$`).MatchString(stamp) {
 					t.Errorf("%q is no time of the contract", stamp)
 				}
 			}

@@ -137,6 +137,7 @@ func (p *plane) migrateFace(f family) handle {
 		if f.persons {
 			personID = idIn(r, "personId")
 		}
-		return nil, p.service.MigrateFace(r.Context(), r.Resource, f.ref(r), personID, idIn(r, "persistedFaceId"), e, force)
+		return nil, p.service.MigrateFace(r.Context(), r.Resource, f.ref(r), personID, idIn(r, "persistedFaceId"), e,
+			force)
 	}
 }

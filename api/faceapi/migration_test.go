@@ -41,18 +41,25 @@ func TestACollectionMovesToAnotherModel(t *testing.T) {
 				enrol("ben")
 				r.do(t, call{method: "POST", path: at + "/migration", json: object{}}).want(t, 400, "BadArgument")
 				r.post(t, at+"/migration", object{"recognitionModel": "recognition_03"})
-				r.do(t, call{method: "POST", path: at + "/migration", json: object{"recognitionModel": "recognition_02"}}).
+				r.do(
+					t, call{method: "POST", path: at + "/migration",
+						json: object{"recognitionModel": "recognition_02"}},
+				).
 					want(t, 409, kindOf(path)+"MigrationExists")
 				r.do(t, call{method: "PUT", path: faces[0] + "/migration", image: "ben"}).want(t, 400, "BadArgument")
-				r.do(t, call{method: "PUT", path: faces[0] + "/migration?force=x", image: "ann"}).want(t, 400, "BadArgument")
+				r.do(t, call{method: "PUT", path: faces[0] + "/migration?force=x", image: "ann"}).
+					want(t, 400, "BadArgument")
 				r.do(t, call{method: "PUT", path: faces[0] + "/migration?force=true", image: "ben"}).want(t, 200, "")
-				r.do(t, call{method: "PUT", path: faces[0] + "/migration?targetFace=0,10,100,100", image: "ann ben"}).want(t, 200, "")
+				r.do(t, call{method: "PUT", path: faces[0] + "/migration?targetFace=0,10,100,100", image: "ann ben"}).
+					want(t, 200, "")
 				m := decode[migration](t, r.get(t, at+"/migration"))
-				if m.From != "recognition_01" || m.To != "recognition_03" || m.Faces != 2 || m.Sent != 1 || m.Started == "" {
+				if m.From != "recognition_01" || m.To != "recognition_03" || m.Faces != 2 || m.Sent != 1 ||
+					m.Started == "" {
 					t.Errorf("migration: %+v", m)
 				}
 				left := decode[[]missing](t, r.get(t, at+"/migration/missing?top=5"))
-				if len(left) != 1 || !slices.Equal(left[0].FaceIDs, []string{faces[1][strings.LastIndex(faces[1], "/")+1:]}) {
+				if len(left) != 1 || !slices.Equal(left[0].FaceIDs,
+					[]string{faces[1][strings.LastIndex(faces[1], "/")+1:]}) {
 					t.Errorf("missing: %+v, want Ben", left)
 				}
 				r.do(t, call{method: "POST", path: at + "/migration/complete", json: object{}}).

@@ -29,7 +29,8 @@ func TestOurOpenAPIDescribesTheTable(t *testing.T) {
 			t.Errorf("%s is not described", route.Label())
 			continue
 		}
-		if op := item.GetOperation(route.Method); op.Summary == "" || op.Security == nil || op.Responses.Default() == nil {
+		if op := item.GetOperation(route.Method); op.Summary == "" || op.Security == nil ||
+			op.Responses.Default() == nil {
 			t.Errorf("%s lacks a summary, its security or its errors", route.Label())
 		}
 	}
@@ -53,7 +54,8 @@ func TestOurOpenAPIDescribesTheTable(t *testing.T) {
 		r.train(t, group)
 		r.get(t, group+"?returnRecognitionModel=true")
 		r.get(t, group+"/persons")
-		ids := r.detect(t, base, "ann ben", "returnFaceLandmarks=true", "returnFaceAttributes=blur,headPose,noise,exposure,glasses,occlusion,accessories")
+		ids := r.detect(t, base, "ann ben", "returnFaceLandmarks=true",
+			"returnFaceAttributes=blur,headPose,noise,exposure,glasses,occlusion,accessories")
 		r.detect(t, base, "ann ben", "detectionModel=detection_03", "returnFaceAttributes=mask,glasses,occlusion")
 		r.post(t, base+"/identify", object{"faceIds": ids, "personGroupId": "g"})
 		r.post(t, base+"/verify", object{"faceId1": ids[0], "faceId2": ids[1]})

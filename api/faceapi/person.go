@@ -149,7 +149,8 @@ func (p *plane) updatePersonFace(f family) handle {
 		if err := r.ReadJSON(&body); err != nil {
 			return nil, err
 		}
-		return nil, p.service.UpdatePersonFace(r.Context(), r.Resource, f.person(r), idIn(r, "persistedFaceId"), body.UserData)
+		return nil, p.service.UpdatePersonFace(r.Context(), r.Resource, f.person(r), idIn(r, "persistedFaceId"),
+			body.UserData)
 	}
 }
 

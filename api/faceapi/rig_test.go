@@ -53,10 +53,12 @@ func (k *keys) Resource(_ context.Context, key, host string) (visage.Resource, v
 	r, ok := k.byKey[key]
 	label, _, _ := strings.Cut(host, ".")
 	if !ok || (label == alice.Name || label == bob.Name) && label != r.Name {
-		return visage.Resource{}, visage.Principal{}, visage.Refuse(visage.Unauthenticated, "", "The key opens no resource.")
+		return visage.Resource{}, visage.Principal{},
+			visage.Refuse(visage.Unauthenticated, "", "The key opens no resource.")
 	}
 	if key == "disabled" {
-		return visage.Resource{}, visage.Principal{}, visage.Refuse(visage.Denied, "AuthenticationTypeDisabled", "No keys here.")
+		return visage.Resource{}, visage.Principal{},
+			visage.Refuse(visage.Denied, "AuthenticationTypeDisabled", "No keys here.")
 	}
 	return r, visage.Principal{Method: "key", KeyName: "Key1", Resource: r.ID}, nil
 }
@@ -91,7 +93,8 @@ func newRig(t testing.TB, options ...option) *rig {
 	t.Helper()
 	r := &rig{
 		store: newStore(t), log: &safeBuffer{}, specs: loadSpecs(t),
-		keys: &keys{byKey: map[string]visage.Resource{"alice1": alice, "alice2": alice, "bob1": bob, "disabled": alice}},
+		keys: &keys{byKey: map[string]visage.Resource{"alice1": alice, "alice2": alice, "bob1": bob,
+			"disabled": alice}},
 	}
 	models := map[string]face.Recogniser{}
 	for _, name := range []string{"recognition_01", "recognition_02", "recognition_03", "recognition_04"} {
@@ -100,7 +103,10 @@ func newRig(t testing.TB, options ...option) *rig {
 	var err error
 	r.service, err = face.New(face.Config{
 		Store: r.store, Models: models,
-		Resources: func(context.Context) ([]visage.ResourceID, error) { return []visage.ResourceID{alice.ID, bob.ID}, nil },
+		Resources: func(context.Context) ([]visage.ResourceID, error) {
+			return []visage.ResourceID{alice.ID, bob.ID},
+				nil
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -30,7 +30,8 @@ func (p *plane) routes() []api.Route {
 		p.post("/verify", p.verify,
 			api.Doc{Summary: "Say whether two faces are of one person", Body: verifyBody{}, Answer: verdictAnswer{}}),
 		p.post("/identify", p.identify,
-			api.Doc{Summary: "Find the persons of a group whom faces may be of", Body: identifyBody{}, Answer: []identifiedAnswer{}}),
+			api.Doc{Summary: "Find the persons of a group whom faces may be of", Body: identifyBody{},
+				Answer: []identifiedAnswer{}}),
 		p.post("/findsimilars", p.findSimilar,
 			api.Doc{Summary: "Find the faces most alike to a face", Body: similarBody{}, Answer: []similarAnswer{}}),
 		p.post("/group", p.group,
@@ -106,7 +107,8 @@ type handle = func(*api.Request) (any, error)
 
 func (p *plane) route(method, path string, maxBody int64, timeout time.Duration, h handle, doc api.Doc) api.Route {
 	return api.Route{
-		Method: method, Pattern: p.base + path, Allow: api.ResourceKey, MaxBody: maxBody, Timeout: timeout, Handle: h, Doc: doc,
+		Method: method, Pattern: p.base + path, Allow: api.ResourceKey, MaxBody: maxBody, Timeout: timeout, Handle: h,
+		Doc: doc,
 	}
 }
 

@@ -25,7 +25,8 @@ var officialFiles = map[string]string{
 }
 
 var officialSpecs = sync.OnceValues(func() (specs, error) {
-	openapi3.DefineStringFormatValidator("uuid", openapi3.NewRegexpFormatValidator(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`))
+	openapi3.DefineStringFormatValidator("uuid",
+		openapi3.NewRegexpFormatValidator(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`))
 	s := specs{}
 	for base, file := range officialFiles {
 		data, err := os.ReadFile(apitest.Path(file))
@@ -74,7 +75,8 @@ func knownDifferences(base string, doc *openapi3.T) {
 					widen("NoGlasses", "ReadingGlasses", "Sunglasses", "SwimmingGoggles")
 				}
 			case "type":
-				if base == "/face/v1.0" && name == "Accessory" { // the live service writes it in lower case (contract §3.3)
+				// the live service writes it in lower case (contract §3.3)
+				if base == "/face/v1.0" && name == "Accessory" {
 					widen("headwear")
 				}
 			case "status":
@@ -85,7 +87,8 @@ func knownDifferences(base string, doc *openapi3.T) {
 		}
 		if name == "TrainingResult" {
 			// The live service leaves it out until a training has succeeded (contract §8).
-			schema.Required = slices.DeleteFunc(schema.Required, func(s string) bool { return s == "lastSuccessfulTrainingDateTime" })
+			schema.Required = slices.DeleteFunc(schema.Required,
+				func(s string) bool { return s == "lastSuccessfulTrainingDateTime" })
 		}
 	}
 }

@@ -11,7 +11,8 @@ import (
 func newStore(t testing.TB) *sealed.Store {
 	t.Helper()
 	store, err := sealed.Open(t.Context(), sealed.Config{
-		Engine: "memory:", Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("root")}},
+		Engine:     "memory:",
+		Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("root")}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -38,7 +38,8 @@ func (p *plane) trainingRoutes(f family) []api.Route {
 		// The legacy clients say that their empty body is JSON; it is not looked at (contract §8).
 		p.route(http.MethodPost, item+"/train", 0, quick, p.train(f), api.Doc{
 			Summary: "Train a " + f.noun, Status: http.StatusAccepted,
-			Headers: []api.Param{{Name: "Operation-Location", Text: "The address of the training's status.", Value: ""}},
+			Headers: []api.Param{{Name: "Operation-Location", Text: "The address of the training's status.",
+				Value: ""}},
 		}),
 		p.get(item+"/training", p.training(f),
 			api.Doc{Summary: "Return how far the training of a " + f.noun + " is", Answer: trainingAnswer{}}),

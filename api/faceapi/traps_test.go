@@ -27,13 +27,17 @@ func TestTrap02EverySuccessIsTheOneTheClientsKnow(t *testing.T) {
 				{method: "PATCH", path: base + path, json: object{"name": "y"}},
 				{method: "DELETE", path: base + path},
 			} {
-				if a := r.do(t, c).want(t, 200, ""); a.body != "" || a.header.Get("Content-Length") != "0" || a.header["Content-Type"] != nil {
-					t.Errorf("%s %s: got %v %q, want an empty 200 without a content type", c.method, c.path, a.header, a.body)
+				if a := r.do(t, c).want(t, 200, ""); a.body != "" || a.header.Get("Content-Length") != "0" ||
+					a.header["Content-Type"] != nil {
+					t.Errorf("%s %s: got %v %q, want an empty 200 without a content type", c.method, c.path, a.header,
+						a.body)
 				}
 			}
 		}
 		r.put(t, base+"/persongroups/g", object{"name": "g"})
-		r.do(t, call{method: "POST", path: base + "/persongroups/g/persons", json: object{"name": "x"}}).want(t, 200, "") // not 201
+		// not 201
+		r.do(t, call{method: "POST", path: base + "/persongroups/g/persons", json: object{"name": "x"}}).
+			want(t, 200, "")
 		r.do(t, call{method: "DELETE", path: base + "/persongroups/g"}).want(t, 200, "")
 	}
 }
@@ -90,7 +94,10 @@ func TestTrap04NotFoundIs400WhereItIsAnArgument(t *testing.T) {
 		}
 		r.do(t, call{method: "GET", path: base + "/persongroups/none"}).want(t, 404, "PersonGroupNotFound")
 		r.put(t, base+"/persongroups/g", object{"name": "g"})
-		r.do(t, call{method: "POST", path: base + "/identify", json: object{"faceIds": []string{nobody}, "personGroupId": "g"}}).want(t, 400, "FaceNotFound")
+		r.do(
+			t, call{method: "POST", path: base + "/identify",
+				json: object{"faceIds": []string{nobody}, "personGroupId": "g"}},
+		).want(t, 400, "FaceNotFound")
 		r.do(t, call{method: "DELETE", path: base + "/persongroups/g"}).want(t, 200, "")
 	}
 }
@@ -100,8 +107,12 @@ func TestTrap05NeverTrainedIs404OnTrainingAnd400InIdentify(t *testing.T) {
 	for _, base := range versions {
 		r.put(t, base+"/largepersongroups/g", object{"name": "g"})
 		face := r.detect(t, base, "ann")[0]
-		r.do(t, call{method: "GET", path: base + "/largepersongroups/g/training"}).want(t, 404, "LargePersonGroupNotTrained")
-		r.do(t, call{method: "POST", path: base + "/identify", json: object{"faceIds": []string{face}, "largePersonGroupId": "g"}}).
+		r.do(t, call{method: "GET", path: base + "/largepersongroups/g/training"}).
+			want(t, 404, "LargePersonGroupNotTrained")
+		r.do(
+			t, call{method: "POST", path: base + "/identify",
+				json: object{"faceIds": []string{face}, "largePersonGroupId": "g"}},
+		).
 			want(t, 400, "LargePersonGroupNotTrained")
 		r.do(t, call{method: "DELETE", path: base + "/largepersongroups/g"}).want(t, 200, "")
 	}
@@ -117,7 +128,8 @@ func TestTrap06DefaultNumberOfCandidatesDiffersByVersion(t *testing.T) {
 	r.train(t, group)
 	face := r.detect(t, versions[0], "ann")[0]
 	for base, want := range map[string]int{"/face/v1.0": 1, "/face/v1.2": 10} {
-		a := r.post(t, base+"/identify", object{"faceIds": []string{face}, "personGroupId": "g", "confidenceThreshold": 0})
+		a := r.post(t, base+"/identify",
+			object{"faceIds": []string{face}, "personGroupId": "g", "confidenceThreshold": 0})
 		if got := strings.Count(a.body, "personId"); got != want {
 			t.Errorf("%s: got %d candidates, want %d", base, got, want)
 		}
@@ -128,13 +140,17 @@ func TestTrap07WhatOlderClientsSend(t *testing.T) {
 	r := newRig(t)
 	for _, base := range versions {
 		legacy := http.Header{"Content-Type": {"application/json; charset=utf-8"}}
-		r.do(t, call{method: "PUT", path: base + "/persongroups/g", json: `{"name":"g"}`, header: legacy}).want(t, 200, "")
-		r.do(t, call{method: "POST", path: base + "/persongroups/g/train", header: legacy}).want(t, 202, "") // of an empty body
+		r.do(t, call{method: "PUT", path: base + "/persongroups/g", json: `{"name":"g"}`, header: legacy}).
+			want(t, 200, "")
+		// of an empty body
+		r.do(t, call{method: "POST", path: base + "/persongroups/g/train", header: legacy}).want(t, 202, "")
 		r.do(t, call{method: "GET", path: base + "/persongroups/g", header: legacy}).want(t, 200, "")
-		for r.do(t, call{method: "DELETE", path: base + "/persongroups/g", header: legacy}).status == http.StatusConflict {
+		for r.do(t, call{method: "DELETE", path: base + "/persongroups/g", header: legacy}).
+			status == http.StatusConflict {
 		}
 		for _, query := range []string{
-			"returnFaceAttributes=HeadPose%2CBlur%2CExposure%2CNoise", "returnFaceAttributes=headpose,BLUR,exposure,noise",
+			"returnFaceAttributes=HeadPose%2CBlur%2CExposure%2CNoise",
+			"returnFaceAttributes=headpose,BLUR,exposure,noise",
 			"RETURNFACEATTRIBUTES=headPose,%20blur,,exposure,noise,",
 		} {
 			a := r.do(t, call{method: "POST", path: base + "/detect?" + query, image: "ann"}).want(t, 200, "")
@@ -144,7 +160,8 @@ func TestTrap07WhatOlderClientsSend(t *testing.T) {
 				}
 			}
 		}
-		req, err := http.NewRequestWithContext(t.Context(), "POST", r.URL+base+"/detect?returnFaceId=True", &endless{strings.NewReader("ann")})
+		req, err := http.NewRequestWithContext(t.Context(), "POST", r.URL+base+"/detect?returnFaceId=True",
+			&endless{strings.NewReader("ann")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,12 +183,17 @@ func TestTrap08TargetFaceIsLeftTopWidthHeight(t *testing.T) {
 		r.put(t, base+"/facelists/l", object{"name": "l"})
 		// The second face of the photo lies at left 100, top 10.
 		r.addFace(t, base+"/facelists/l/persistedfaces?targetFace=100,10,100,100", "ben ann")
-		r.do(t, call{method: "POST", path: base + "/facelists/l/persistedfaces?targetFace=10,400,100,100", image: "ben ann"}).want(t, 400, "InvalidImage")
+		r.do(
+			t, call{method: "POST", path: base + "/facelists/l/persistedfaces?targetFace=10,400,100,100",
+				image: "ben ann"},
+		).want(t, 400, "InvalidImage")
 		face := r.detect(t, base, "ann")[0]
-		if a := r.post(t, base+"/findsimilars", object{"faceId": face, "faceListId": "l"}); !strings.Contains(a.body, "persistedFaceId") {
+		if a := r.post(t, base+"/findsimilars", object{"faceId": face, "faceListId": "l"}); !strings.Contains(a.body,
+			"persistedFaceId") {
 			t.Errorf("%s: the wrong face was added: %s", base, a.body)
 		}
-		if a := r.do(t, call{method: "POST", path: base + "/detect", image: "ann"}); !strings.Contains(a.body, `{"top":10,"left":0,`) {
+		if a := r.do(t, call{method: "POST", path: base + "/detect", image: "ann"}); !strings.Contains(a.body,
+			`{"top":10,"left":0,`) {
 			t.Errorf("%s: got %s", base, a.body)
 		}
 		r.do(t, call{method: "DELETE", path: base + "/facelists/l"}).want(t, 200, "")
@@ -206,7 +228,8 @@ func TestTrap10UnconfiguredClientsGetRecognition01(t *testing.T) {
 			}
 		}
 		r.put(t, base+"/persongroups/g", object{"name": "g"})
-		if a := r.get(t, base+"/persongroups/g?returnRecognitionModel=true"); !strings.Contains(a.body, "recognition_01") {
+		if a := r.get(t, base+"/persongroups/g?returnRecognitionModel=true"); !strings.Contains(a.body,
+			"recognition_01") {
 			t.Errorf("%s: got %s", base, a.body)
 		}
 		r.do(t, call{method: "DELETE", path: base + "/persongroups/g"}).want(t, 200, "")
@@ -221,7 +244,8 @@ func TestPathsAndUUIDsMatchInAnyCaseAndChosenIDsDoNot(t *testing.T) {
 	person := r.enrol(t, "/face/v1.2/persongroups/g", "Ann")
 	r.addFace(t, "/Face/V1.2/personGroups/g/Persons/"+person+"/persistedFaces", "ann")
 	r.do(t, call{method: "GET", path: "/face/v1.2/persongroups/G"}).want(t, 404, "PersonGroupNotFound")
-	a := r.do(t, call{method: "GET", path: "/face/v1.2/persongroups/g/persons/" + strings.ToUpper(person)}).want(t, 200, "")
+	a := r.do(t, call{method: "GET", path: "/face/v1.2/persongroups/g/persons/" + strings.ToUpper(person)}).
+		want(t, 200, "")
 	if !strings.Contains(a.body, `"personId":"`+person+`"`) {
 		t.Errorf("got %s", a.body)
 	}
@@ -229,11 +253,16 @@ func TestPathsAndUUIDsMatchInAnyCaseAndChosenIDsDoNot(t *testing.T) {
 
 func TestClientRequestIDIsEchoed(t *testing.T) {
 	r := newRig(t)
-	a := r.do(t, call{method: "GET", path: "/face/v1.2/facelists", header: http.Header{"X-Ms-Client-Request-Id": {nobody}}})
+	a := r.do(
+		t, call{method: "GET", path: "/face/v1.2/facelists", header: http.Header{"X-Ms-Client-Request-Id": {nobody}}},
+	)
 	if got := a.header.Get("x-ms-client-request-id"); got != nobody {
 		t.Errorf("got %q", got)
 	}
-	a = r.do(t, call{method: "GET", path: "/face/v1.2/facelists", header: http.Header{"X-Ms-Client-Request-Id": {strings.Repeat("x", 1000)}}})
+	a = r.do(
+		t, call{method: "GET", path: "/face/v1.2/facelists",
+			header: http.Header{"X-Ms-Client-Request-Id": {strings.Repeat("x", 1000)}}},
+	)
 	if got := a.header.Get("x-ms-client-request-id"); got != "" {
 		t.Errorf("echoed %d characters", len(got))
 	}

@@ -60,7 +60,8 @@ func invalidFilter(why string) error {
 
 // next takes the next token if it is one of the words, in any case.
 func (f *filter) next(words ...string) bool {
-	if len(f.tokens) == 0 || f.tokens[0].quoted || !slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(w, f.tokens[0].text) }) {
+	if len(f.tokens) == 0 || f.tokens[0].quoted ||
+		!slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(w, f.tokens[0].text) }) {
 		return false
 	}
 	f.tokens = f.tokens[1:]
@@ -232,13 +233,15 @@ var properties = map[string]string{
 	"serviceprincipalnames": "servicePrincipalNames", "serviceprincipaltype": "servicePrincipalType",
 	"alternativenames": "alternativeNames", "accountenabled": "accountEnabled", "identifieruris": "identifierUris",
 	"appownerorganizationid": "appOwnerOrganizationId", "tags": "tags", "signinaudience": "signInAudience",
-	"userprincipalname": "userPrincipalName", "mail": "mail", "othermails": "otherMails", "mailnickname": "mailNickname",
-	"givenname": "givenName", "surname": "surname", "securityenabled": "securityEnabled",
+	"userprincipalname": "userPrincipalName", "mail": "mail", "othermails": "otherMails",
+	"mailnickname": "mailNickname",
+	"givenname":    "givenName", "surname": "surname", "securityenabled": "securityEnabled",
 }
 
 func known(property string) error {
 	if _, found := properties[strings.ToLower(property)]; !found {
-		return visage.Refuse(visage.Invalid, "Request_UnsupportedQuery", "Unsupported or invalid query filter clause specified for property '%s'.",
+		return visage.Refuse(visage.Invalid, "Request_UnsupportedQuery",
+			"Unsupported or invalid query filter clause specified for property '%s'.",
 			short(property))
 	}
 	return nil

@@ -38,10 +38,12 @@ type Config struct {
 // New checks cfg and makes the plane.
 func New(cfg Config) (api.Plane, error) {
 	if cfg.Identities == nil || cfg.Tenant == "" || cfg.Origin == "" || cfg.Principal == nil || cfg.MayRead == nil {
-		return api.Plane{}, errors.New("make graph plane: identities, tenant, origin, principal and mayRead are required")
+		return api.Plane{},
+			errors.New("make graph plane: identities, tenant, origin, principal and mayRead are required")
 	}
 	p := &plane{cfg}
-	return api.Plane{Name: "graph", Prefix: "/v1.0/", Routes: p.routes(), Admit: p.admit, Greet: greet, Problem: problem}, nil
+	return api.Plane{Name: "graph", Prefix: "/v1.0/", Routes: p.routes(), Admit: p.admit, Greet: greet,
+		Problem: problem}, nil
 }
 
 type plane struct{ Config }
@@ -50,8 +52,9 @@ func (p *plane) routes() []api.Route {
 	route := func(method, path, summary string, handle func(*api.Request) (any, error), doc api.Doc) api.Route {
 		doc.Summary = summary
 		return api.Route{
-			Method: method, Pattern: "/v1.0/" + path, Allow: api.PlaneToken, Timeout: 10 * time.Second, MaxBody: 256 << 10,
-			Handle: handle, Doc: doc,
+			Method: method, Pattern: "/v1.0/" + path, Allow: api.PlaneToken, Timeout: 10 * time.Second,
+			MaxBody: 256 << 10,
+			Handle:  handle, Doc: doc,
 		}
 	}
 	get := func(path, summary string, handle func(*api.Request) (any, error)) api.Route {
@@ -76,14 +79,18 @@ func (p *plane) routes() []api.Route {
 		get("directoryObjects/{id}", "Get a service principal or an application", p.one(directoryObjects)),
 		get("{addressed}", "Get an object by its alternate key", p.addressed),
 		post("directoryObjects/getByIds", "Get objects by their ids", idsBody{}, p.byIDs),
-		post("directoryObjects/{id}/checkMemberGroups", "List the groups among some that an object is in, which are none", groupsBody{}, p.noGroups),
-		post("directoryObjects/{id}/getMemberGroups", "List the groups that an object is in, which are none", memberBody{}, p.noGroups),
-		post("servicePrincipals/{id}/getMemberGroups", "List the groups that a service principal is in, which are none", memberBody{}, p.noGroups),
+		post("directoryObjects/{id}/checkMemberGroups",
+			"List the groups among some that an object is in, which are none", groupsBody{}, p.noGroups),
+		post("directoryObjects/{id}/getMemberGroups", "List the groups that an object is in, which are none",
+			memberBody{}, p.noGroups),
+		post("servicePrincipals/{id}/getMemberGroups", "List the groups that a service principal is in, which are none",
+			memberBody{}, p.noGroups),
 	}
 }
 
 var queries = []api.Param{
-	{Name: "$filter", Text: "Which objects: comparisons with eq, ne, in and startswith, joined by and, or and not.", Value: ""},
+	{Name: "$filter", Text: "Which objects: comparisons with eq, ne, in and startswith, joined by and, or and not.",
+		Value: ""},
 	{Name: "$select", Text: "Which properties, with commas between.", Value: ""},
 	{Name: "$top", Text: "At most so many, 1 to 999.", Value: 0},
 	{Name: "$skiptoken", Text: "Where the list goes on, from a nextLink.", Value: ""},
@@ -93,7 +100,8 @@ var queries = []api.Param{
 func (p *plane) admit(r *api.Request) (visage.Principal, error) {
 	bearer := r.Bearer()
 	if bearer == "" {
-		return visage.Principal{}, visage.Refuse(visage.Unauthenticated, "InvalidAuthenticationToken", "Access token is empty.")
+		return visage.Principal{}, visage.Refuse(visage.Unauthenticated, "InvalidAuthenticationToken",
+			"Access token is empty.")
 	}
 	who, err := p.Principal(r.Context(), bearer)
 	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.Unauthenticated {
@@ -104,7 +112,8 @@ func (p *plane) admit(r *api.Request) (visage.Principal, error) {
 
 func (p *plane) me(*api.Request) (any, error) {
 	return nil, visage.Refuse(visage.Invalid, "BadRequest",
-		"/me request is only valid with delegated authentication flow: the caller is an application, which nobody has signed in to.")
+		"/me request is only valid with delegated authentication flow: the caller is an application, which nobody "+
+			"has signed in to.")
 }
 
 // list answers a collection.
@@ -118,8 +127,8 @@ func (p *plane) list(of collection) func(*api.Request) (any, error) {
 	}
 }
 
-// filtered returns the objects of a collection that a request asks for, and that its caller may see. A caller who may see
-// themselves alone is told so when they ask for others, whether these exist or not.
+// filtered returns the objects of a collection that a request asks for, and that its caller may see. A caller who may
+// see themselves alone is told so when they ask for others, whether these exist or not.
 func (p *plane) filtered(r *api.Request, of collection) ([]object, error) {
 	matches := func(object) bool { return true }
 	text, given, err := r.Query("$filter")
@@ -170,7 +179,8 @@ func (p *plane) addressed(r *api.Request) (any, error) {
 			return p.single(r, of, "appId", key)
 		}
 	}
-	return nil, visage.Refuse(visage.Invalid, "BadRequest", "Resource not found for the segment %q.", short(r.Path("addressed")))
+	return nil, visage.Refuse(visage.Invalid, "BadRequest", "Resource not found for the segment %q.",
+		short(r.Path("addressed")))
 }
 
 func (p *plane) single(r *api.Request, of collection, property, value string) (any, error) {
@@ -197,8 +207,8 @@ type idsBody struct {
 	Types []string `json:"types"`
 }
 
-// byIDs answers those of the objects asked for that there are, and that the caller may see: those that there are not are
-// left out, as the contract has it.
+// byIDs answers those of the objects asked for that there are, and that the caller may see: those that there are not
+// are left out, as the contract has it.
 func (p *plane) byIDs(r *api.Request) (any, error) {
 	var body idsBody
 	if err := r.ReadJSON(&body); err != nil {
@@ -206,7 +216,8 @@ func (p *plane) byIDs(r *api.Request) (any, error) {
 	}
 	const most = 1000
 	if len(body.IDs) > most {
-		return nil, visage.Refuse(visage.Invalid, "Request_BadRequest", "At most %d ids can be asked for at a time.", most)
+		return nil, visage.Refuse(visage.Invalid, "Request_BadRequest", "At most %d ids can be asked for at a time.",
+			most)
 	}
 	wanted := map[string]bool{}
 	for _, id := range body.IDs {
@@ -244,12 +255,14 @@ func (p *plane) noGroups(r *api.Request) (any, error) {
 	if _, err := p.single(r, directoryObjects, "id", r.Path("id")); err != nil {
 		return nil, err
 	}
-	return map[string]any{"@odata.context": p.Origin + "/v1.0/$metadata#Collection(Edm.String)", "value": []string{}}, nil
+	return map[string]any{"@odata.context": p.Origin + "/v1.0/$metadata#Collection(Edm.String)", "value": []string{}},
+		nil
 }
 
 func insufficient() error {
 	return visage.Refuse(visage.Denied, "Authorization_RequestDenied",
-		"Insufficient privileges to complete the operation: reading the directory takes a role on the subscription that reads it, such as Reader.")
+		"Insufficient privileges to complete the operation: reading the directory takes a role on the subscription "+
+			"that reads it, such as Reader.")
 }
 
 // short bounds what is repeated of a request.

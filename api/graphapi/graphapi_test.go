@@ -25,11 +25,15 @@ func graph(t testing.TB) http.Handler {
 	plane, err := graphapi.New(graphapi.Config{
 		Identities: directory{
 			{ID: "1", ClientID: "a", Tenant: "t", Name: "shop", Kind: identity.Application},
-			{ID: "2", ClientID: "b", Tenant: "t", Name: "vip", Kind: identity.SystemAssigned, Resource: "/subscriptions/s"},
+			{ID: "2", ClientID: "b", Tenant: "t", Name: "vip", Kind: identity.SystemAssigned,
+				Resource: "/subscriptions/s"},
 		},
 		Tenant: "t", Origin: "https://visage.example",
-		Principal: func(context.Context, string) (visage.Principal, error) { return visage.Principal{ObjectID: "1"}, nil },
-		MayRead:   func(visage.Principal) bool { return true },
+		Principal: func(context.Context, string) (visage.Principal, error) {
+			return visage.Principal{ObjectID: "1"},
+				nil
+		},
+		MayRead: func(visage.Principal) bool { return true },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -57,11 +61,13 @@ func ask(h http.Handler, method, target string) (int, map[string]any) {
 func TestDirectoryIsOnlyRead(t *testing.T) {
 	h := graph(t)
 	for _, c := range [][2]string{
-		{"POST", "/v1.0/applications"}, {"POST", "/v1.0/servicePrincipals"}, {"PATCH", "/v1.0/servicePrincipals/1"}, {"DELETE", "/v1.0/applications/1"},
+		{"POST", "/v1.0/applications"}, {"POST", "/v1.0/servicePrincipals"}, {"PATCH", "/v1.0/servicePrincipals/1"},
+		{"DELETE", "/v1.0/applications/1"},
 	} {
 		status, answer := ask(h, c[0], c[1])
 		said, _ := answer["error"].(map[string]any)
-		if message, _ := said["message"].(string); status != http.StatusMethodNotAllowed || !strings.Contains(message, "visage identity") {
+		if message, _ := said["message"].(string); status != http.StatusMethodNotAllowed ||
+			!strings.Contains(message, "visage identity") {
 			t.Errorf("%s %s: %d %v", c[0], c[1], status, answer)
 		}
 	}
@@ -70,15 +76,18 @@ func TestDirectoryIsOnlyRead(t *testing.T) {
 // FuzzFilter wants every filter to be read or refused.
 func FuzzFilter(f *testing.F) {
 	for _, seed := range []string{
-		"displayName eq 'shop' and not (id eq '2' or appId in ('a', 'b'))", "servicePrincipalNames/any(c:c eq 'a')", "startswith(displayName,'s')",
-		"not not not", "((((", "id in (", "x/any(y:z", "'", "id eq", "alternativeNames/any(a:a eq '/subscriptions/s')", "accountEnabled eq true",
+		"displayName eq 'shop' and not (id eq '2' or appId in ('a', 'b'))", "servicePrincipalNames/any(c:c eq 'a')",
+		"startswith(displayName,'s')",
+		"not not not", "((((", "id in (", "x/any(y:z", "'", "id eq", "alternativeNames/any(a:a eq '/subscriptions/s')",
+		"accountEnabled eq true",
 	} {
 		f.Add(seed)
 	}
 	h := graph(f)
 	f.Fuzz(func(t *testing.T, filter string) {
 		status, answer := ask(h, http.MethodGet, "/v1.0/servicePrincipals?$filter="+url.QueryEscape(filter))
-		if _, list := answer["value"]; status != http.StatusOK && status != http.StatusBadRequest || (status == http.StatusOK) != list {
+		if _, list := answer["value"]; status != http.StatusOK && status != http.StatusBadRequest ||
+			(status == http.StatusOK) != list {
 			t.Errorf("%q: %d %v", filter, status, answer)
 		}
 	})

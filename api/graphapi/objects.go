@@ -24,12 +24,13 @@ type collection struct {
 }
 
 var (
-	servicePrincipals = collection{"servicePrincipals", func(p identity.Principal) []object { return []object{principalObject(p)} }}
-	applications      = collection{"applications", applicationObjects}
-	users             = collection{"users", func(identity.Principal) []object { return nil }}
-	groups            = collection{"groups", func(identity.Principal) []object { return nil }}
-	// An application here is its own service principal, and has one id for both. As in Graph, where they have two, that of
-	// the service principal is what roles name.
+	servicePrincipals = collection{"servicePrincipals",
+		func(p identity.Principal) []object { return []object{principalObject(p)} }}
+	applications = collection{"applications", applicationObjects}
+	users        = collection{"users", func(identity.Principal) []object { return nil }}
+	groups       = collection{"groups", func(identity.Principal) []object { return nil }}
+	// An application here is its own service principal, and has one id for both. As in Graph, where they have two, that
+	// of the service principal is what roles name.
 	directoryObjects = collection{"directoryObjects", func(p identity.Principal) []object {
 		o := principalObject(p)
 		o[odataType] = "#microsoft.graph.servicePrincipal"
@@ -43,12 +44,16 @@ func principalObject(p identity.Principal) object {
 	kind, names, alternative := "Application", []string{p.ClientID}, []string{}
 	if p.Kind != identity.Application {
 		kind = "ManagedIdentity"
-		alternative = []string{"isExplicit=" + map[bool]string{true: "True", false: "False"}[p.Kind == identity.UserAssigned], p.Resource}
+		alternative = []string{"isExplicit=" +
+			map[bool]string{true: "True", false: "False"}[p.Kind == identity.UserAssigned], p.Resource}
 	}
 	return object{
-		"id": p.ID, "deletedDateTime": nil, "accountEnabled": true, "alternativeNames": alternative, "appDisplayName": p.Name,
-		"appId": p.ClientID, "appOwnerOrganizationId": p.Tenant, "createdDateTime": stamp(p.Created), "displayName": p.Name,
-		"servicePrincipalNames": names, "servicePrincipalType": kind, "signInAudience": "AzureADMyOrg", "tags": []string{},
+		"id": p.ID, "deletedDateTime": nil, "accountEnabled": true, "alternativeNames": alternative,
+		"appDisplayName": p.Name,
+		"appId":          p.ClientID, "appOwnerOrganizationId": p.Tenant, "createdDateTime": stamp(p.Created),
+		"displayName":           p.Name,
+		"servicePrincipalNames": names, "servicePrincipalType": kind, "signInAudience": "AzureADMyOrg",
+		"tags":     []string{},
 		"appRoles": []any{}, "keyCredentials": []any{}, "passwordCredentials": []any{},
 	}
 }
@@ -60,11 +65,13 @@ func applicationObjects(p identity.Principal) []object {
 	secrets := []any{}
 	for _, s := range p.Secrets {
 		secrets = append(secrets, object{
-			"keyId": s.ID, "startDateTime": stamp(s.Created), "endDateTime": stamp(s.Expires), "displayName": nil, "hint": nil, "secretText": nil,
+			"keyId": s.ID, "startDateTime": stamp(s.Created), "endDateTime": stamp(s.Expires), "displayName": nil,
+			"hint": nil, "secretText": nil,
 		})
 	}
 	return []object{{
-		"id": p.ID, "deletedDateTime": nil, "appId": p.ClientID, "createdDateTime": stamp(p.Created), "displayName": p.Name,
+		"id": p.ID, "deletedDateTime": nil, "appId": p.ClientID, "createdDateTime": stamp(p.Created),
+		"displayName":    p.Name,
 		"identifierUris": []string{}, "publisherDomain": nil, "signInAudience": "AzureADMyOrg", "tags": []string{},
 		"keyCredentials": []any{}, "passwordCredentials": secrets,
 	}}
@@ -103,7 +110,9 @@ func (p *plane) page(r *api.Request, name string, all []object) (any, error) {
 		}
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 0 || parameter == "$top" && (n < 1 || n > most) {
-			return nil, visage.Refuse(visage.Invalid, "BadRequest", "The value of the query parameter %s is not valid: it is a whole number, for $top from 1 to %d.", parameter, most)
+			return nil, visage.Refuse(visage.Invalid, "BadRequest",
+				"The value of the query parameter %s is not valid: it is a whole number, for $top from 1 to %d.",
+				parameter, most)
 		}
 		*into = n
 	}

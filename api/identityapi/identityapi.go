@@ -47,9 +47,9 @@ type Config struct {
 	IMDS bool
 	// Local reports whether an address is one of this machine. Required.
 	Local func(netip.Addr) bool
-	// Refused is told of requests that were sent on by somebody, or ask for an identity that was not named: nobody who is
-	// meant to use the endpoint makes those. Of wrong secrets api.Config.Refused is told, of tokens Identities knows.
-	// Optional.
+	// Refused is told of requests that were sent on by somebody, or ask for an identity that was not named: nobody who
+	// is meant to use the endpoint makes those. Of wrong secrets api.Config.Refused is told, of tokens Identities
+	// knows. Optional.
 	Refused func(*api.Request, *visage.Refusal)
 }
 
@@ -134,7 +134,8 @@ func (p *plane) imds(r *api.Request) (any, error) {
 func (p *plane) near(r *api.Request) error {
 	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "Via"} {
 		if r.Header(name) != "" {
-			return refuse("invalid_request", "Requests that a proxy has sent on, with the header %s, are not answered.", name)
+			return refuse("invalid_request", "Requests that a proxy has sent on, with the header %s, are not answered.",
+				name)
 		}
 	}
 	if !isLiteral(r.Host()) {
@@ -214,7 +215,8 @@ func (p *plane) selected(r *api.Request) (identity.Principal, error) {
 			continue
 		}
 		if named {
-			return identity.Principal{}, refuse("invalid_request", "Name the identity in one way: client_id, object_id or mi_res_id.")
+			return identity.Principal{}, refuse("invalid_request",
+				"Name the identity in one way: client_id, object_id or mi_res_id.")
 		}
 		named = true
 		fits = func(p identity.Principal) bool { return strings.EqualFold(field(p), value) }
@@ -238,7 +240,8 @@ func (p *plane) selected(r *api.Request) (identity.Principal, error) {
 		return identity.Principal{}, refuse("invalid_request",
 			"Several identities can be had here: name one by client_id, object_id or mi_res_id.")
 	}
-	return identity.Principal{}, refuse("invalid_request", "Identity not found: the operator has named no such identity.")
+	return identity.Principal{}, refuse("invalid_request",
+		"Identity not found: the operator has named no such identity.")
 }
 
 var selectors = map[string]func(identity.Principal) string{

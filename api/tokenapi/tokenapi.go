@@ -19,8 +19,8 @@ import (
 type Config struct {
 	// Directory knows the applications and makes the tokens. Required.
 	Directory *identity.Directory
-	// Authority is the origin of the token service, below which every tenant has a path. It is never taken from a request:
-	// clients believe what the documents here say. Required.
+	// Authority is the origin of the token service, below which every tenant has a path. It is never taken from a
+	// request: clients believe what the documents here say. Required.
 	Authority visage.Origin
 	// Issuer returns the name under which tokens of a tenant are issued; the same that Directory was given. Required.
 	Issuer func(tenant string) string
@@ -32,7 +32,8 @@ func New(cfg Config) (api.Plane, error) {
 		return api.Plane{}, errors.New("make token plane: directory, issuer and authority are required")
 	}
 	p := &plane{cfg}
-	return api.Plane{Name: "token", Prefix: "/common/", Paths: isPath, Routes: p.routes(), Greet: greet, Problem: problem}, nil
+	return api.Plane{Name: "token", Prefix: "/common/", Paths: isPath, Routes: p.routes(), Greet: greet,
+		Problem: problem}, nil
 }
 
 type plane struct {
@@ -58,7 +59,8 @@ func isPath(path string) bool {
 func (p *plane) routes() []api.Route {
 	get := func(pattern string, handle func(*api.Request) (any, error), doc api.Doc) api.Route {
 		return api.Route{
-			Method: http.MethodGet, Pattern: pattern, Allow: api.Anyone, Timeout: 10 * time.Second, Handle: handle, Doc: doc,
+			Method: http.MethodGet, Pattern: pattern, Allow: api.Anyone, Timeout: 10 * time.Second, Handle: handle,
+			Doc: doc,
 		}
 	}
 	token := func(pattern string, style style) api.Route {
@@ -71,7 +73,8 @@ func (p *plane) routes() []api.Route {
 	discovery := api.Doc{Summary: "Describe the token service of a tenant", Answer: configuration{}}
 	keys := api.Doc{Summary: "List the keys that tokens are signed with", Answer: keySet{}}
 	return []api.Route{
-		get("/common/discovery/instance", p.instance, api.Doc{Summary: "Describe the token service", Answer: instance{}}),
+		get("/common/discovery/instance", p.instance,
+			api.Doc{Summary: "Describe the token service", Answer: instance{}}),
 		get("/{tenant}/.well-known/openid-configuration", p.openID(first), discovery),
 		get("/{tenant}/v2.0/.well-known/openid-configuration", p.openID(second), discovery),
 		get("/{tenant}/discovery/keys", p.keys, keys),
@@ -130,7 +133,8 @@ func (p *plane) openID(style style) func(*api.Request) (any, error) {
 			ResponseTypes: []string{"token"}, SubjectTypes: []string{"public"}, Algorithms: []string{"RS256"},
 			AuthMethods: []string{"client_secret_post", "private_key_jwt"},
 			GrantTypes:  []string{clientCredentials},
-			Claims:      []string{"aud", "iss", "iat", "nbf", "exp", "appid", "appidacr", "oid", "sub", "tid", "uti", "ver"},
+			Claims: []string{"aud", "iss", "iat", "nbf", "exp", "appid", "appidacr", "oid", "sub", "tid", "uti",
+				"ver"},
 		}
 		if style == first && !strings.EqualFold(r.Path("tenant"), "adfs") {
 			c.AuthorizationEndpoint, c.TokenEndpoint, c.KeysAddress = at+"/oauth2/authorize", at+"/oauth2/token",
@@ -246,8 +250,8 @@ func (p *plane) token(r *api.Request, style style) (any, error) {
 // form is a request's form. It holds secrets and is not logged.
 type form url.Values
 
-// parseForm reads a form in which nothing is given twice. What is unknown is passed over: clients send what they like to
-// tell about themselves. So is the mark with which some programs begin every file in UTF-8.
+// parseForm reads a form in which nothing is given twice. What is unknown is passed over: clients send what they like
+// to tell about themselves. So is the mark with which some programs begin every file in UTF-8.
 func parseForm(body []byte) (form, error) {
 	values, err := url.ParseQuery(strings.TrimPrefix(string(body), "\ufeff"))
 	if err != nil { // its text repeats what was sent
@@ -315,7 +319,8 @@ func audienceOf(scope string) (string, error) {
 		}
 	}
 	if audience == "" {
-		return "", refuse("invalid_scope", "70011", "The scope has no part that ends in %s after the name of a resource.", suffix)
+		return "", refuse("invalid_scope", "70011",
+			"The scope has no part that ends in %s after the name of a resource.", suffix)
 	}
 	return audience, nil
 }

@@ -63,7 +63,8 @@ func TestClientWrapsAndUnwraps(t *testing.T) {
 	}
 	secret := []byte("a data key of thirty-two bytes!!")
 	algorithms := []azkeys.EncryptionAlgorithm{azkeys.EncryptionAlgorithmRSAOAEP256}
-	for _, alg := range []azkeys.EncryptionAlgorithm{azkeys.EncryptionAlgorithmRSAOAEP, azkeys.EncryptionAlgorithmRSA15} {
+	for _, alg := range []azkeys.EncryptionAlgorithm{azkeys.EncryptionAlgorithmRSAOAEP,
+		azkeys.EncryptionAlgorithmRSA15} {
 		if !fips140.Enforced() {
 			algorithms = append(algorithms, alg)
 			continue
@@ -112,7 +113,8 @@ func TestClientSignsAndVerifies(t *testing.T) {
 		for _, alg := range all {
 			digest := make([]byte, sizes[string(alg[2:])])
 			digest[0] = 1
-			s := must[azkeys.SignResponse](t)(c.Sign(t.Context(), name, "", azkeys.SignParameters{Algorithm: &alg, Value: digest}, nil))
+			s := must[azkeys.SignResponse](t)(c.Sign(t.Context(), name, "",
+				azkeys.SignParameters{Algorithm: &alg, Value: digest}, nil))
 			params := azkeys.VerifyParameters{Algorithm: &alg, Digest: digest, Signature: s.Result}
 			if ok := must[azkeys.VerifyResponse](t)(c.Verify(t.Context(), name, "", params, nil)); !*ok.Value {
 				t.Errorf("%s %s: the signature does not hold", name, alg)

@@ -79,7 +79,8 @@ type rig struct {
 func newRig(t testing.TB, policies ...keyvault.AccessPolicy) *rig {
 	t.Helper()
 	store, err := sealed.Open(t.Context(), sealed.Config{
-		Engine: "memory:", Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("root")}},
+		Engine:     "memory:",
+		Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("root")}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -123,8 +124,9 @@ func newRig(t testing.TB, policies ...keyvault.AccessPolicy) *rig {
 	}
 	r.http = &http.Client{Transport: transport}
 	if policies == nil {
-		policies = []keyvault.AccessPolicy{{ObjectID: alice, Keys: []keyvault.Permission{keyvault.All, keyvault.MayPurge,
-			keyvault.MayRotate, keyvault.MayGetRotationPolicy, keyvault.MaySetRotationPolicy}}}
+		policies = []keyvault.AccessPolicy{{ObjectID: alice,
+			Keys: []keyvault.Permission{keyvault.All, keyvault.MayPurge,
+				keyvault.MayRotate, keyvault.MayGetRotationPolicy, keyvault.MaySetRotationPolicy}}}
 	}
 	r.vault("safe", func(v *keyvault.Vault) { v.Policies = policies })
 	return r

@@ -35,22 +35,24 @@ type Config struct {
 	Address func(vault string) string
 	// Tokens proves bearer tokens. Required.
 	Tokens Tokens
-	// Audience is what tokens must be made for, and what clients are told to ask tokens for: an address without a slash at
-	// the end, of which every vault's host is a subdomain, with the port when there is one (contract §A2). Required.
+	// Audience is what tokens must be made for, and what clients are told to ask tokens for: an address without a slash
+	// at the end, of which every vault's host is a subdomain, with the port when there is one (contract §A2). Required.
 	Audience string
-	// Authority returns the address at which tokens of a tenant are to be had: its path is the tenant and nothing else, and
-	// it has no query (contract §A2). Required.
+	// Authority returns the address at which tokens of a tenant are to be had: its path is the tenant and nothing else,
+	// and it has no query (contract §A2). Required.
 	Authority func(tenant string) string
 }
 
 // New checks cfg and makes the plane.
 func New(cfg Config) (api.Plane, error) {
 	if cfg.Vaults == nil || cfg.Address == nil || cfg.Tokens == nil || cfg.Audience == "" || cfg.Authority == nil {
-		return api.Plane{}, errors.New("make key vault plane: vaults, address, tokens, audience and authority are required")
+		return api.Plane{},
+			errors.New("make key vault plane: vaults, address, tokens, audience and authority are required")
 	}
 	p := &plane{cfg}
 	return api.Plane{
-		Name: "vault", Prefix: "/keys/", Paths: isPath, Routes: p.routes(), Admit: p.admit, Greet: greet, Problem: problem,
+		Name: "vault", Prefix: "/keys/", Paths: isPath, Routes: p.routes(), Admit: p.admit, Greet: greet,
+		Problem: problem,
 		Unknown: "There is no such path: a vault here holds keys, and neither secrets nor certificates.",
 	}, nil
 }
@@ -161,7 +163,9 @@ func (p *plane) routes() []api.Route {
 }
 
 // permitted lets nobody send a body for what they may not do: what is long is not waited for.
-func (p *plane) permitted(need keyvault.Permission, do func(*api.Request) (any, error)) func(*api.Request) (any, error) {
+func (p *plane) permitted(
+	need keyvault.Permission, do func(*api.Request) (any, error),
+) func(*api.Request) (any, error) {
 	return func(r *api.Request) (any, error) {
 		about := ref(r)
 		if need == keyvault.MayRestore {
@@ -176,7 +180,8 @@ func (p *plane) permitted(need keyvault.Permission, do func(*api.Request) (any, 
 
 // noRandom answers as vaults do, which are no managed HSMs.
 func noRandom(*api.Request) (any, error) {
-	return nil, visage.Refuse(visage.NotFound, "NotFound", "A key vault gives no random bytes; only a managed HSM does.")
+	return nil, visage.Refuse(visage.NotFound, "NotFound",
+		"A key vault gives no random bytes; only a managed HSM does.")
 }
 
 // operations are what a key does, by their names in paths.
@@ -230,7 +235,8 @@ var akvNumbers = map[string]string{"InvalidAuthenticationTokenAudience": "AKV100
 func (p *plane) admit(r *api.Request) (visage.Principal, error) {
 	if !p.isVaultHost(r.Host()) {
 		return visage.Principal{}, visage.Refuse(visage.NotFound, "VaultNotFound",
-			"The host %.200q is not that of a key vault: use the address that the vault has as vaultUri, such as %s.", r.Host(), p.Address("name"))
+			"The host %.200q is not that of a key vault: use the address that the vault has as vaultUri, such as %s.",
+			r.Host(), p.Address("name"))
 	}
 	vault, err := p.Vaults.Vault(r.Context(), vaultOf(r))
 	if err != nil {
@@ -292,7 +298,8 @@ func window(r *api.Request) (after string, limit int, err error) {
 	}
 	if given {
 		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > most {
-			return "", 0, visage.Refuse(visage.Invalid, "BadParameter", "maxresults must be a whole number from 1 to %d.", most)
+			return "", 0, visage.Refuse(visage.Invalid, "BadParameter",
+				"maxresults must be a whole number from 1 to %d.", most)
 		}
 	}
 	after, _, err = r.Query("$skiptoken")

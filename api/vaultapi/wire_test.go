@@ -134,8 +134,10 @@ func TestPathsAsTheyArrive(t *testing.T) {
 			t.Errorf("%s %s: %d %v", method, path, a.status, a.body)
 		}
 	}
-	for _, path := range []string{"/keys/k1/0", "/keys/k1/" + strings.Repeat("0", 32), "/keys/%2e%2e/k1", "/keys/k1%2f" + version} {
-		if a := r.do(http.MethodGet, path+"?api-version=7.6", ""); a.status != http.StatusNotFound || a.at("error.code") != "KeyNotFound" {
+	for _, path := range []string{"/keys/k1/0", "/keys/k1/" + strings.Repeat("0", 32), "/keys/%2e%2e/k1",
+		"/keys/k1%2f" + version} {
+		if a := r.do(http.MethodGet, path+"?api-version=7.6", ""); a.status != http.StatusNotFound ||
+			a.at("error.code") != "KeyNotFound" {
 			t.Errorf("%s: %d %v", path, a.status, a.body)
 		}
 	}
@@ -151,7 +153,8 @@ func TestAKeyCalledRestore(t *testing.T) {
 	blob := must[azkeys.BackupKeyResponse](t)(c.BackupKey(t.Context(), "restore", nil))
 	must[azkeys.DeleteKeyResponse](t)(c.DeleteKey(t.Context(), "restore", nil))
 	must[azkeys.PurgeDeletedKeyResponse](t)(c.PurgeDeletedKey(t.Context(), "restore", nil))
-	must[azkeys.RestoreKeyResponse](t)(c.RestoreKey(t.Context(), azkeys.RestoreKeyParameters{KeyBackup: blob.Value}, nil))
+	must[azkeys.RestoreKeyResponse](t)(c.RestoreKey(t.Context(), azkeys.RestoreKeyParameters{KeyBackup: blob.Value},
+		nil))
 	must[azkeys.GetKeyResponse](t)(c.GetKey(t.Context(), "restore", "", nil))
 }
 
@@ -173,27 +176,37 @@ func TestRefusalsOfTheWire(t *testing.T) {
 		{"odd size", "POST", "/keys/k2/create" + v, `{"kty":"RSA","key_size":1024}`, 400, "BadParameter"},
 		{"odd exponent", "POST", "/keys/k2/create" + v, `{"kty":"RSA","public_exponent":3}`, 400, "BadParameter"},
 		{"symmetric", "POST", "/keys/k2/create" + v, `{"kty":"oct"}`, 400, "BadParameter"},
-		{"exportable", "POST", "/keys/k2/create" + v, `{"kty":"EC","attributes":{"exportable":true}}`, 400, "BadParameter"},
+		{"exportable", "POST", "/keys/k2/create" + v, `{"kty":"EC","attributes":{"exportable":true}}`, 400,
+			"BadParameter"},
 		{"release policy", "POST", "/keys/k2/create" + v, `{"kty":"EC","release_policy":{}}`, 400, "BadParameter"},
 		{"before 1970", "POST", "/keys/k2/create" + v, `{"kty":"EC","attributes":{"nbf":-1}}`, 400, "BadParameter"},
-		{"ends before it begins", "POST", "/keys/k2/create" + v, `{"kty":"EC","attributes":{"nbf":2,"exp":1}}`, 400, "BadParameter"},
+		{"ends before it begins", "POST", "/keys/k2/create" + v, `{"kty":"EC","attributes":{"nbf":2,"exp":1}}`, 400,
+			"BadParameter"},
 		{"odd name", "POST", "/keys/k_2/create" + v, `{"kty":"EC"}`, 400, "BadParameter"},
 		{"long name", "POST", "/keys/" + strings.Repeat("k", 128) + "/create" + v, `{"kty":"EC"}`, 400, "BadParameter"},
 		{"too many tags", "POST", "/keys/k2/create" + v, `{"kty":"EC","tags":{` + tags(16) + `}}`, 400, "BadParameter"},
 		{"a tag twice", "POST", "/keys/k2/create" + v, `{"kty":"EC","tags":{"a":"1","a":"2"}}`, 400, "BadParameter"},
-		{"long tag", "POST", "/keys/k2/create" + v, `{"kty":"EC","tags":{"a":"` + strings.Repeat("é", 257) + `"}}`, 400, "BadParameter"},
-		{"a field twice", "POST", "/keys/k2/create" + v, `{"kty":"EC","crv":"P-256","CRV":"P-384"}`, 400, "BadParameter"},
-		{"three primes", "PUT", "/keys/k2" + v, `{"key":{"kty":"RSA","n":"AQAB","e":"AQAB","d":"AQ","p":"AQ","q":"AQ","oth":[{"r":"AQ"}]}}`, 400, "BadParameter"},
-		{"import of a public key", "PUT", "/keys/k2" + v, `{"key":{"kty":"RSA","n":"AQAB","e":"AQAB"}}`, 400, "BadParameter"},
-		{"transfer blob", "PUT", "/keys/k2" + v, `{"key":{"kty":"RSA-HSM","key_hsm":"AA"},"Hsm":true}`, 400, "BadParameter"},
+		{"long tag", "POST", "/keys/k2/create" + v, `{"kty":"EC","tags":{"a":"` + strings.Repeat("é", 257) + `"}}`, 400,
+			"BadParameter"},
+		{"a field twice", "POST", "/keys/k2/create" + v, `{"kty":"EC","crv":"P-256","CRV":"P-384"}`, 400,
+			"BadParameter"},
+		{"three primes", "PUT", "/keys/k2" + v,
+			`{"key":{"kty":"RSA","n":"AQAB","e":"AQAB","d":"AQ","p":"AQ","q":"AQ","oth":[{"r":"AQ"}]}}`, 400,
+			"BadParameter"},
+		{"import of a public key", "PUT", "/keys/k2" + v, `{"key":{"kty":"RSA","n":"AQAB","e":"AQAB"}}`, 400,
+			"BadParameter"},
+		{"transfer blob", "PUT", "/keys/k2" + v, `{"key":{"kty":"RSA-HSM","key_hsm":"AA"},"Hsm":true}`, 400,
+			"BadParameter"},
 		{"no algorithm", "POST", "/keys/k1/wrapkey" + v, `{"value":"AA"}`, 400, "BadParameter"},
 		{"odd algorithm", "POST", "/keys/k1/wrapkey" + v, `{"alg":"A256KW","value":"AA"}`, 400, "BadParameter"},
 		{"no value", "POST", "/keys/k1/wrapkey" + v, `{"alg":"RSA-OAEP-256"}`, 400, "BadParameter"},
-		{"value that is no base64url", "POST", "/keys/k1/wrapkey" + v, `{"alg":"RSA-OAEP-256","value":"+/"}`, 400, "BadParameter"},
+		{"value that is no base64url", "POST", "/keys/k1/wrapkey" + v, `{"alg":"RSA-OAEP-256","value":"+/"}`, 400,
+			"BadParameter"},
 		{"maxresults of 0", "GET", "/keys" + v + "&maxresults=0", "", 400, "BadParameter"},
 		{"maxresults of 26", "GET", "/keys" + v + "&maxresults=26", "", 400, "BadParameter"},
 		{"backup that is none", "POST", "/keys/restore" + v, `{"value":"AAAA"}`, 400, "BadParameter"},
-		{"odd duration", "PUT", "/keys/k1/rotationpolicy" + v, `{"attributes":{"expiryTime":"two years"}}`, 400, "BadParameter"},
+		{"odd duration", "PUT", "/keys/k1/rotationpolicy" + v, `{"attributes":{"expiryTime":"two years"}}`, 400,
+			"BadParameter"},
 		{"action without a trigger", "PUT", "/keys/k1/rotationpolicy" + v,
 			`{"lifetimeActions":[{"action":{"type":"Rotate"}}]}`, 400, "BadParameter"},
 		{"unknown key", "GET", "/keys/k2" + v, "", 404, "KeyNotFound"},
@@ -247,9 +260,10 @@ func TestClientImportsUpdatesAndRotates(t *testing.T) {
 	if made.Key.D != nil || string(made.Key.X) != string(jwk.X) {
 		t.Errorf("imported: %+v", made.Key)
 	}
-	changed := must[azkeys.UpdateKeyResponse](t)(c.UpdateKey(t.Context(), "ec", made.Key.KID.Version(), azkeys.UpdateKeyParameters{
-		KeyAttributes: &azkeys.KeyAttributes{Enabled: to.Ptr(false)}, Tags: map[string]*string{"a": to.Ptr("b")},
-	}, nil))
+	changed := must[azkeys.UpdateKeyResponse](t)(c.UpdateKey(t.Context(), "ec", made.Key.KID.Version(),
+		azkeys.UpdateKeyParameters{
+			KeyAttributes: &azkeys.KeyAttributes{Enabled: to.Ptr(false)}, Tags: map[string]*string{"a": to.Ptr("b")},
+		}, nil))
 	if *changed.Attributes.Enabled || *changed.Tags["a"] != "b" {
 		t.Errorf("changed: %+v", changed.KeyBundle)
 	}
@@ -290,7 +304,8 @@ func FuzzBodies(f *testing.F) {
 	r := newRig(f)
 	token := "Bearer " + alice + "|" + r.aud + "|" + tenant
 	call := func(method, path, body string) *httptest.ResponseRecorder {
-		req := httptest.NewRequest(method, strings.TrimSuffix(r.base, "/")+path+"?api-version=7.6", strings.NewReader(body))
+		req := httptest.NewRequest(method, strings.TrimSuffix(r.base, "/")+path+"?api-version=7.6",
+			strings.NewReader(body))
 		req.Header.Set("Authorization", token)
 		w := httptest.NewRecorder()
 		r.handler.ServeHTTP(w, req)
@@ -301,7 +316,8 @@ func FuzzBodies(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body string) {
 		for _, target := range []string{
-			"POST /keys/k2/create", "PUT /keys/k3", "PATCH /keys/k1", "PUT /keys/k1/rotationpolicy", "POST /keys/restore",
+			"POST /keys/k2/create", "PUT /keys/k3", "PATCH /keys/k1", "PUT /keys/k1/rotationpolicy",
+			"POST /keys/restore",
 			"POST /keys/k1/sign", "POST /keys/k1/verify", "POST /keys/k1/unwrapkey",
 		} {
 			method, path, _ := strings.Cut(target, " ")
@@ -319,7 +335,8 @@ func FuzzBodies(f *testing.F) {
 // FuzzPaths: whatever a path and a query are, the answer is no failure of ours, and nothing is found by tricks.
 func FuzzPaths(f *testing.F) {
 	for _, path := range []string{
-		"/keys/k1", "/keys//k1//", "/keys/../keys/k1", "/keys/k1/%2e%2e", "/keys/k1%00", "/keys/k1/versions?maxresults=1",
+		"/keys/k1", "/keys//k1//", "/keys/../keys/k1", "/keys/k1/%2e%2e", "/keys/k1%00",
+		"/keys/k1/versions?maxresults=1",
 		"/deletedkeys/k1", "/keys?$skiptoken=zz", "/%6beys/k1", "/keys/k1;x", "/keys/restore/versions",
 	} {
 		f.Add(path)

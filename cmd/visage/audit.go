@@ -114,7 +114,9 @@ func moment(name, value string) (time.Time, error) {
 	}
 	t, err := time.Parse(time.RFC3339, value)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("--%s is %q; allowed: a time such as 2026-11-23T15:00:00Z, or a duration such as 24h", name, value)
+		return time.Time{}, fmt.Errorf(
+			"--%s is %q; allowed: a time such as 2026-11-23T15:00:00Z, or a duration such as 24h", name, value,
+		)
 	}
 	return t, nil
 }
@@ -135,7 +137,8 @@ func offline(ctx context.Context, cfg server.Config, fn func(*sealed.Store) erro
 	}()
 	err = fn(store)
 	if broken, ok := errors.AsType[*audit.BrokenError](err); ok {
-		return &failure{err: broken, code: exitDamaged, hint: "keep the data directory as it is for whoever finds out why, and go on from a backup"}
+		return &failure{err: broken, code: exitDamaged,
+			hint: "keep the data directory as it is for whoever finds out why, and go on from a backup"}
 	}
 	return err
 }
@@ -158,7 +161,8 @@ func auditListCommand() command {
 			if err != nil {
 				return err
 			}
-			return offline(ctx, set.server, func(store *sealed.Store) error { return runAuditList(ctx, s, store, filter, *output) })
+			return offline(ctx, set.server,
+				func(store *sealed.Store) error { return runAuditList(ctx, s, store, filter, *output) })
 		}
 	}
 	return c
@@ -196,7 +200,8 @@ func runAuditList(ctx context.Context, s streams, store *sealed.Store, filter *a
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ENTRY\tTIME\tKIND\tOUTCOME\tACTOR\tRESOURCE\tKEY\tDETAILS")
 	for _, e := range found {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Sequence, e.Time.Format(time.RFC3339), e.Kind, outcomeText(e), actorText(e),
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Sequence, e.Time.Format(time.RFC3339), e.Kind,
+			outcomeText(e), actorText(e),
 			resourceText(e), orDash(strings.TrimSuffix(e.KeyID+"/"+e.KeyVersion, "/")), orDash(detailText(e)))
 	}
 	return errors.Join(w.Flush(), listErr)
@@ -223,9 +228,11 @@ func resourceText(e audit.Entry) string {
 	return e.Resource.String()
 }
 
-// firstDetails are those that one reads for, in the order of a sentence: what was done to whom, where, and what changed.
+// firstDetails are those that one reads for, in the order of a sentence: what was done to whom, where, and what
+// changed.
 var firstDetails = []audit.Detail{
-	audit.DetailOperation, audit.DetailCount, audit.DetailSubject, audit.DetailScope, audit.DetailBefore, audit.DetailAfter,
+	audit.DetailOperation, audit.DetailCount, audit.DetailSubject, audit.DetailScope, audit.DetailBefore,
+	audit.DetailAfter,
 }
 
 func detailText(e audit.Entry) string {
@@ -258,7 +265,8 @@ func orDash(s string) string {
 
 func auditExportCommand() command {
 	c := command{
-		name: "audit export", summary: "Write what happened on a server that is not running as JSON lines, oldest first.",
+		name:    "audit export",
+		summary: "Write what happened on a server that is not running as JSON lines, oldest first.",
 		example: "visage audit export --dir ~/.visage > audit.jsonl",
 	}
 	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {
@@ -288,7 +296,8 @@ func auditExportCommand() command {
 func auditVerifyCommand() command {
 	c := command{
 		name: "audit verify", args: "[CHECKPOINT...]",
-		summary: "Verify that the audit log of a server that is not running is whole, and holds what kept checkpoints signed.",
+		summary: "Verify that the audit log of a server that is not running is whole, and holds what kept " +
+			"checkpoints signed.",
 		example: "visage audit verify --dir ~/.visage --checkpoint today.txt yesterday.txt",
 	}
 	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {
@@ -307,7 +316,8 @@ func auditVerifyCommand() command {
 				}
 				kept = append(kept, b)
 			}
-			return offline(ctx, set.server, func(store *sealed.Store) error { return runAuditVerify(ctx, s, store, *to, kept) })
+			return offline(ctx, set.server,
+				func(store *sealed.Store) error { return runAuditVerify(ctx, s, store, *to, kept) })
 		}
 	}
 	return c
@@ -318,7 +328,8 @@ func runAuditVerify(ctx context.Context, s streams, store *sealed.Store, to stri
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "%d entries, %d checkpoints, %d entries behind the last one\n", r.Entries, r.Checkpoints, r.Unsigned)
+	fmt.Fprintf(s.out, "%d entries, %d checkpoints, %d entries behind the last one\n", r.Entries, r.Checkpoints,
+		r.Unsigned)
 	if r.Verifier != "" {
 		fmt.Fprintf(s.out, "verifier %s\n", r.Verifier)
 	}

@@ -35,7 +35,8 @@ func modelsCalibrateCommand() command {
 			"who is on the photos and who is not, in words; it is kept in the calibration")
 		fs.StringVar(&opts.html, "html", "", "file to write an evaluation by the new calibration to, as a page")
 		fs.StringVar(&opts.tables, "tables", "",
-			"document to put the figures into, as tables, between lines <!-- calibration --> and <!-- end of calibration -->")
+			"document to put the figures into, as tables, between lines <!-- calibration --> and <!-- end of "+
+				"calibration -->")
 		return func(ctx context.Context, s streams, args []string) error {
 			if len(args) != 1 {
 				return usage(&c, "takes the folder with the photos")

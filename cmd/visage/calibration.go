@@ -62,7 +62,8 @@ func about(c *pack.Calibration) string {
 		text += "\nThe people: " + c.Subjects
 	}
 	if w := c.Worst; w == nil {
-		text += "\nGroups of people were not told apart: in some, more strangers are accepted, and by how many is not known."
+		text += "\nGroups of people were not told apart: in some, more strangers are accepted, and by how many is " +
+			"not known."
 	} else {
 		text += fmt.Sprintf("\nA confidence of 0.5 is at most one stranger in 1,000 in the worst group: %s: %s.",
 			w.Grouping, w.Name)
@@ -85,11 +86,13 @@ func confidenceGrid(c *pack.Calibration) grid {
 	if c.Worst != nil {
 		rates = c.Worst.Rates
 		g.head = []string{
-			"confidence", "distance", "one stranger in, worst group", "95 %", "one stranger in, all", "true accepts, all",
+			"confidence", "distance", "one stranger in, worst group", "95 %", "one stranger in, all",
+			"true accepts, all",
 		}
 	}
 	for _, r := range slices.Backward(rates) {
-		row := []string{fmt.Sprintf("%.4f", c.Confidence(r.Distance)), fmt.Sprintf("%.4f", r.Distance), oneIn(r.FalseAccepts)}
+		row := []string{fmt.Sprintf("%.4f", c.Confidence(r.Distance)), fmt.Sprintf("%.4f", r.Distance),
+			oneIn(r.FalseAccepts)}
 		if c.Worst != nil {
 			counted := "extrapolated"
 			if r.High > 0 {
@@ -133,7 +136,8 @@ func groupGrid(c *pack.Calibration) grid {
 			accepted = "no pairs"
 		}
 		g.rows = append(g.rows, []string{
-			grouping, name, fmt.Sprint(people), fmt.Sprint(pairs), far, oneIn(half.High) + " to " + oneIn(half.Low), accepted,
+			grouping, name, fmt.Sprint(people), fmt.Sprint(pairs), far, oneIn(half.High) + " to " + oneIn(half.Low),
+			accepted,
 		})
 	}
 	row("all", "", c.People, c.Pairs, 1, c.Half)

@@ -52,7 +52,10 @@ func dial(dir string) (*client, error) {
 	path := filepath.Join(dir, server.OperatorFile)
 	operator, err := server.ReadOperator(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, hinted(err, "start the server with \"visage serve --dir %s\", or name the directory of a running one with --dir", dir)
+		return nil, hinted(
+			err, "start the server with \"visage serve --dir %s\", or name the directory of a running one with --dir",
+			dir,
+		)
 	}
 	if err != nil {
 		return nil, err
@@ -102,7 +105,8 @@ func trusting(operator server.Operator) (*http.Client, error) {
 	return &http.Client{Transport: transport, Timeout: time.Minute}, nil
 }
 
-// plain sends requests without TLS, which does not leave this machine: to a listener that a proxy with TLS stands before.
+// plain sends requests without TLS, which does not leave this machine: to a listener that a proxy with TLS stands
+// before.
 type plain struct{ *http.Transport }
 
 // RoundTrip implements http.RoundTripper.
@@ -137,7 +141,8 @@ func (c *client) arm(ctx context.Context, method, path string, body, answer any)
 	if strings.Contains(path, "?") {
 		separator = "&"
 	}
-	address := fmt.Sprintf("%s/subscriptions/%s%s%sapi-version=%s", c.operator.Endpoint, c.operator.SubscriptionID, path, separator, apiVersion)
+	address := fmt.Sprintf("%s/subscriptions/%s%s%sapi-version=%s", c.operator.Endpoint, c.operator.SubscriptionID,
+		path, separator, apiVersion)
 	var content io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)

@@ -72,18 +72,21 @@ type keyOptions struct {
 }
 
 func (o *keyOptions) define(fs *flag.FlagSet) {
-	fs.StringVar(&o.key, "key", "", "identifier of the key, https://VAULT/keys/NAME or https://VAULT/keys/NAME/VERSION;\n"+
-		"without a version the newest is used, and every newer one from then on")
+	fs.StringVar(&o.key, "key", "",
+		"identifier of the key, https://VAULT/keys/NAME or https://VAULT/keys/NAME/VERSION;\n"+
+			"without a version the newest is used, and every newer one from then on")
 	fs.StringVar(&o.vault, "vault", "", "vault of the key, by its name or its address, in place of --key")
 	fs.StringVar(&o.name, "key-name", "", "name of the key in --vault")
 	fs.StringVar(&o.version, "key-version", "", "version of the key in --vault (default: as with --key)")
-	fs.BoolVar(&o.register, "register", true, "switch the system-assigned identity on and give it access to the key (default: true)")
+	fs.BoolVar(&o.register, "register", true,
+		"switch the system-assigned identity on and give it access to the key (default: true)")
 }
 
 // encryption is what the management plane is sent.
 func (o *keyOptions) encryption(ctx context.Context, c *client) (map[string]any, error) {
 	wrong := func(format string, args ...any) (map[string]any, error) {
-		return nil, &failure{err: fmt.Errorf(format, args...), code: exitUsage, hint: "\"visage help cmk enable\" shows how it is called"}
+		return nil, &failure{err: fmt.Errorf(format, args...), code: exitUsage,
+			hint: "\"visage help cmk enable\" shows how it is called"}
 	}
 	properties := map[string]string{}
 	switch {
@@ -98,7 +101,8 @@ func (o *keyOptions) encryption(ctx context.Context, c *client) (map[string]any,
 		}
 		properties["keyVaultUri"], properties["keyName"], properties["keyVersion"] = address, o.name, o.version
 	}
-	return map[string]any{"keySource": "Microsoft.KeyVault", "keyVaultProperties": properties, "register": o.register}, nil
+	return map[string]any{"keySource": "Microsoft.KeyVault", "keyVaultProperties": properties, "register": o.register},
+		nil
 }
 
 // vaultAddress returns the address of a vault that may be named by its name.
@@ -111,8 +115,9 @@ func (c *client) vaultAddress(ctx context.Context, vault string) (string, error)
 			VaultURI string `json:"vaultUri"`
 		} `json:"properties"`
 	}
-	err := c.arm(ctx, http.MethodGet, fmt.Sprintf("/resourceGroups/%s/providers/Microsoft.KeyVault/vaults/%s", c.operator.ResourceGroup,
-		url.PathEscape(vault)), nil, &one)
+	err := c.arm(ctx, http.MethodGet,
+		fmt.Sprintf("/resourceGroups/%s/providers/Microsoft.KeyVault/vaults/%s", c.operator.ResourceGroup,
+			url.PathEscape(vault)), nil, &one)
 	return one.Properties.VaultURI, err
 }
 
@@ -128,7 +133,8 @@ func cmkSwitchCommand() command {
 
 func cmkKeyCommand(verb, summary, example string) command {
 	var opts keyOptions
-	return resourceCommand(command{name: "cmk " + verb, args: "NAME", summary: summary, example: example}, 1, opts.define,
+	return resourceCommand(command{name: "cmk " + verb, args: "NAME", summary: summary, example: example}, 1,
+		opts.define,
 		func(ctx context.Context, c *client, args []string) (any, error) {
 			want, err := opts.encryption(ctx, c)
 			if err != nil {
@@ -140,7 +146,8 @@ func cmkKeyCommand(verb, summary, example string) command {
 
 func cmkDisableCommand() command {
 	return resourceCommand(command{
-		name: "cmk disable", args: "NAME", summary: "Put the data of a resource back under the service's key. The customer's key must answer.",
+		name: "cmk disable", args: "NAME",
+		summary: "Put the data of a resource back under the service's key. The customer's key must answer.",
 		example: "visage cmk disable vip",
 	}, 1, nil, func(ctx context.Context, c *client, args []string) (any, error) {
 		return c.encrypt(ctx, args[0], map[string]any{"keySource": "Microsoft.CognitiveServices"})
@@ -171,7 +178,8 @@ func (c *client) encrypt(ctx context.Context, name string, want map[string]any) 
 	if err != nil {
 		return nil, err
 	}
-	if s := one.Properties.Encryption.Status; waited && s.Operation != nil && s.Operation.Progress == "failed" { // else it is one from before, which changed nothing
+	// else it is one from before, which changed nothing
+	if s := one.Properties.Encryption.Status; waited && s.Operation != nil && s.Operation.Progress == "failed" {
 		return nil, &refused{http.StatusConflict, s.Operation.Code, s.Operation.Reason}
 	}
 	return custodyOf(one), nil
@@ -186,7 +194,8 @@ func cmkUnlockCommand() command {
 }
 
 func cmkDoorCommand(verb, summary string) command {
-	return resourceCommand(command{name: "cmk " + verb, args: "NAME", summary: summary, example: "visage cmk " + verb + " vip"}, 1, nil,
+	return resourceCommand(
+		command{name: "cmk " + verb, args: "NAME", summary: summary, example: "visage cmk " + verb + " vip"}, 1, nil,
 		func(ctx context.Context, c *client, args []string) (any, error) {
 			var one account
 			err := c.manage(ctx, http.MethodPost, pathTo(args[0])+"/encryption:"+verb, nil, &one)
@@ -200,16 +209,19 @@ func cmkPolicyCommand() command {
 		lockOnExpiry, byUnlock bool
 	}
 	return resourceCommand(command{
-		name: "cmk policy", args: "NAME", summary: "Say what happens when a resource's key does not simply say yes. What is not given is the default.",
+		name: "cmk policy", args: "NAME",
+		summary: "Say what happens when a resource's key does not simply say yes. What is not given is the default.",
 		example: "visage cmk policy vip --grace 5m",
 	}, 1, func(fs *flag.FlagSet) {
-		fs.DurationVar(&opts.grace, "grace", 0, "how long the vault may give no answer before data is refused, 1m to 24h (default: the instance's, 1h)")
+		fs.DurationVar(&opts.grace, "grace", 0,
+			"how long the vault may give no answer before data is refused, 1m to 24h (default: the instance's, 1h)")
 		fs.BoolVar(&opts.lockOnExpiry, "lock-on-expiry", false, "an expired key locks, though it still unwraps")
 		fs.BoolVar(&opts.byUnlock, "manual-restore", false, "access that returns opens only by \"visage cmk unlock\"")
 	}, func(ctx context.Context, c *client, args []string) (any, error) {
 		var one account
 		body := map[string]any{
-			"graceSeconds": int64(opts.grace / time.Second), "lockOnExpiry": opts.lockOnExpiry, "manualRestore": opts.byUnlock,
+			"graceSeconds": int64(opts.grace / time.Second), "lockOnExpiry": opts.lockOnExpiry,
+			"manualRestore": opts.byUnlock,
 		}
 		err := c.manage(ctx, http.MethodPut, pathTo(args[0])+"/encryption:policy", body, &one)
 		return custodyOf(one), err

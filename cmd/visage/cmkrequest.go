@@ -43,7 +43,8 @@ const accessRequests = "/accessRequests"
 func cmkRequestCommand() command {
 	var opts struct{ region, contact, reason string }
 	return resourceCommand(command{
-		name: "cmk request", args: "[NAME]", summary: "Ask for a resource of tier E0, whose data can be under a key of the customer's own.",
+		name: "cmk request", args: "[NAME]",
+		summary: "Ask for a resource of tier E0, whose data can be under a key of the customer's own.",
 		example: "visage cmk request pilot --contact ann@example.org --reason \"pilot of the front desk\"",
 	}, 1, func(fs *flag.FlagSet) {
 		fs.StringVar(&opts.region, "region", "", "location of the resource (default: any)")
@@ -51,7 +52,8 @@ func cmkRequestCommand() command {
 		fs.StringVar(&opts.reason, "reason", "", "what it is for")
 	}, func(ctx context.Context, c *client, args []string) (any, error) {
 		if opts.contact == "" || opts.reason == "" {
-			return nil, &failure{err: fmt.Errorf("--contact and --reason are needed: the operator decides by them"), code: exitUsage,
+			return nil, &failure{err: fmt.Errorf("--contact and --reason are needed: the operator decides by them"),
+				code: exitUsage,
 				hint: "\"visage help cmk request\" shows how it is called"}
 		}
 		name := "request-" + strings.ToLower(rand.Text()[:8])
@@ -94,7 +96,8 @@ func cmkDecision(verb, summary string, more func(*flag.FlagSet), body func() any
 func nobody() any { return nil }
 
 func cmkApproveCommand() command {
-	return cmkDecision("approve", "Approve a request. Where there is no space it waits in the queue, and is approved when there is.",
+	return cmkDecision(
+		"approve", "Approve a request. Where there is no space it waits in the queue, and is approved when there is.",
 		nil, nobody)
 }
 
@@ -123,7 +126,8 @@ func cmkCapacityCommand() command {
 		if args[0] != "none" {
 			n, err := strconv.Atoi(args[0])
 			if err != nil || n < 0 {
-				return nil, &failure{err: fmt.Errorf("the capacity is %q; allowed: a number, none", args[0]), code: exitUsage}
+				return nil, &failure{err: fmt.Errorf("the capacity is %q; allowed: a number, none", args[0]),
+					code: exitUsage}
 			}
 			space.Properties.Capacity = &n
 		}
@@ -146,6 +150,7 @@ func printRequests(w io.Writer, answer any) {
 		if p.Position > 0 {
 			p.State += fmt.Sprintf(" (%d)", p.Position)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, p.State, dash(p.Region), dash(p.Account), p.Contact, dash(p.Note))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, p.State, dash(p.Region), dash(p.Account), p.Contact,
+			dash(p.Note))
 	}
 }

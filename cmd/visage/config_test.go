@@ -31,8 +31,9 @@ var brokenConfigs = map[string][]string{
 	},
 	"twice.yaml": {`twice.yaml: is not YAML: [2:1] mapping key "listen" already defined at [1:1]`},
 	"unit.yaml":  {`unit.yaml:1: gallery-memory: is "12"; allowed: a size such as 512MiB or 4GiB, at least 1MiB`},
-	"unknown.yaml": {`unknown.yaml:2: lissten: there is no such setting; allowed: dir, listen, public-url, trusted-proxy, domain, public-port, names, cert-file, key-file, ` +
-		`plain-http, pack, model, closed-pack, library, parallel, gallery-memory, disk-reserve, rate, vault-rate, management-rate, token-rate, connections, anchors, accept-rollback, allow-private-urls, auto-approve, key-grace, azure-tenant, azure-client, azure-secret-file, trust-issuer, issuer-ca-file, identity-endpoint, identity-endpoint-for, identity-endpoint-imds, root-key, drain-timeout, log-level, log-format`},
+	"unknown.yaml": {
+		`unknown.yaml:2: lissten: there is no such setting; allowed: dir, listen, public-url, trusted-proxy, domain, public-port, names, cert-file, key-file, ` +
+			`plain-http, pack, model, closed-pack, library, parallel, gallery-memory, disk-reserve, rate, vault-rate, management-rate, token-rate, connections, anchors, accept-rollback, allow-private-urls, auto-approve, key-grace, azure-tenant, azure-client, azure-secret-file, trust-issuer, issuer-ca-file, identity-endpoint, identity-endpoint-for, identity-endpoint-imds, root-key, drain-timeout, log-level, log-format`},
 	"words.yaml": {`words.yaml: is not a list of settings, "name: value" in each line`},
 }
 
@@ -76,7 +77,8 @@ func given(t *testing.T, file string, env map[string]string, args ...string) (*s
 }
 
 func TestFlagBeforeEnvironmentBeforeFile(t *testing.T) {
-	file := "dir: /from/file\nlisten: 127.0.0.1:1\ndomain: file.test\nnames: [a.test, b.test]\nplain-http: false\ngallery-memory: 2GiB\n"
+	file := "dir: /from/file\nlisten: 127.0.0.1:1\ndomain: file.test\nnames: [a.test, b.test]\nplain-http: " +
+		"false\ngallery-memory: 2GiB\n"
 	c, err := given(t, file, map[string]string{"VISAGE_LISTEN": "127.0.0.1:2", "VISAGE_DOMAIN": "env.test",
 		"VISAGE_NAMES": "c.test,d.test"},
 		"--domain", "flag.test")
@@ -93,9 +95,12 @@ func TestFlagBeforeEnvironmentBeforeFile(t *testing.T) {
 
 func TestEverySettingHasThreePlaces(t *testing.T) {
 	values := map[string]string{
-		"dir": "/x", "listen": "127.0.0.1:1", "domain": "x.test", "public-port": "443", "public-url": "https://x.test", "trusted-proxy": "10.0.0.0/8", "names": "y.test", "cert-file": "/c", "key-file": "/k",
-		"plain-http": "true", "pack": "/p", "model": "recognition_04=p", "closed-pack": "p", "library": "/l", "parallel": "3", "gallery-memory": "5MiB", "disk-reserve": "6MiB",
-		"allow-private-urls": "true", "auto-approve": "true", "rate": "50", "connections": "100", "vault-rate": "1", "management-rate": "1", "token-rate": "1", "anchors": "/a", "accept-rollback": "true",
+		"dir": "/x", "listen": "127.0.0.1:1", "domain": "x.test", "public-port": "443", "public-url": "https://x.test",
+		"trusted-proxy": "10.0.0.0/8", "names": "y.test", "cert-file": "/c", "key-file": "/k",
+		"plain-http": "true", "pack": "/p", "model": "recognition_04=p", "closed-pack": "p", "library": "/l",
+		"parallel": "3", "gallery-memory": "5MiB", "disk-reserve": "6MiB",
+		"allow-private-urls": "true", "auto-approve": "true", "rate": "50", "connections": "100", "vault-rate": "1",
+		"management-rate": "1", "token-rate": "1", "anchors": "/a", "accept-rollback": "true",
 		"key-grace": "5m", "azure-tenant": "contoso.example", "azure-client": "x", "azure-secret-file": "/s",
 		"trust-issuer": "https://login.example=visage", "issuer-ca-file": "/i",
 		"identity-endpoint": "127.0.0.1:8444", "identity-endpoint-for": "shop-app", "identity-endpoint-imds": "true",

@@ -18,7 +18,9 @@ func demoCommand() command {
 		crowd       int
 	}
 	c := command{
-		name: "demo", summary: "Do the main job on sample photos in a temporary directory, and show that nothing readable was stored.",
+		name: "demo",
+		summary: "Do the main job on sample photos in a temporary directory, and show that nothing readable was " +
+			"stored.",
 		example: "visage demo --out demo-out",
 	}
 	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {
@@ -26,7 +28,8 @@ func demoCommand() command {
 		fs.StringVar(&opts.photos, "photos", filepath.Join("models", "node_modules", "@vladmandic", "face-api", "demo"),
 			"folder with sample*.jpg (default: those of the npm package, under models/)")
 		fs.StringVar(&opts.out, "out", "demo-out", "folder for the pictures with names (default: demo-out)")
-		fs.IntVar(&opts.crowd, "crowd", 100_000, "made-up faces to enrol before a key is rotated (default: 100000, which take a minute)")
+		fs.IntVar(&opts.crowd, "crowd", 100_000,
+			"made-up faces to enrol before a key is rotated (default: 100000, which take a minute)")
 		return func(ctx context.Context, s streams, args []string) error {
 			if len(args) > 0 {
 				return usage(&c, "takes no arguments, and was given %q", args[0])
@@ -57,5 +60,7 @@ func runDemo(ctx context.Context, s streams, set *settings, photos, out string, 
 			err = closeErr
 		}
 	}()
-	return demo.Run(ctx, demo.Config{Photos: photos, Out: out, Pipeline: pipeline, Crowd: crowd, Progress: s.out, Client: trusting})
+	return demo.Run(
+		ctx, demo.Config{Photos: photos, Out: out, Pipeline: pipeline, Crowd: crowd, Progress: s.out, Client: trusting},
+	)
 }

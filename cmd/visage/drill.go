@@ -49,11 +49,14 @@ func (d *drill) check(held bool, said, format string, args ...any) {
 
 func drillRevokeCommand() command {
 	c := command{
-		name: "drill revoke", args: "NAME", summary: "Rehearse the revocation of a resource's key on a copy of the running server, and write a report. The server itself is not touched.",
+		name: "drill revoke", args: "NAME",
+		summary: "Rehearse the revocation of a resource's key on a copy of the running server, and write a report. " +
+			"The server itself is not touched.",
 		example: "visage drill revoke vip --report drill.json",
 	}
 	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {
-		given, output := defineSettings(fs, "dir", "root-key", "domain", "azure-tenant", "azure-client", "azure-secret-file"), defineOutput(fs)
+		given, output := defineSettings(fs, "dir", "root-key", "domain", "azure-tenant", "azure-client",
+			"azure-secret-file"), defineOutput(fs)
 		report := fs.String("report", "", "file for the report, as JSON (default: none)")
 		return func(ctx context.Context, s streams, args []string) error {
 			if len(args) != 1 {
@@ -99,7 +102,8 @@ func (d *drill) tell(w io.Writer, report, output string) error {
 		}
 	}
 	if !d.Passed {
-		return &failure{err: errors.New("the revocation did not do all that it must"), code: exitFailure, hint: "the report says what did not hold"}
+		return &failure{err: errors.New("the revocation did not do all that it must"), code: exitFailure,
+			hint: "the report says what did not hold"}
 	}
 	return nil
 }
@@ -129,7 +133,8 @@ func rehearse(ctx context.Context, notes io.Writer, cfg server.Config, name stri
 	}
 	e := now.Properties.Encryption
 	if e == nil || e.Key == nil {
-		return nil, hinted(fmt.Errorf("the data of %q is under the service's key: there is nothing to revoke", name), "\"visage cmk enable %s\" puts it under a customer's", name)
+		return nil, hinted(fmt.Errorf("the data of %q is under the service's key: there is nothing to revoke", name),
+			"\"visage cmk enable %s\" puts it under a customer's", name)
 	}
 	if e.Status != nil {
 		d.Key = e.Status.Key
@@ -164,9 +169,10 @@ func (d *drill) copyServer(ctx context.Context, live *client, cfg server.Config,
 	}
 	d.Backup, d.Rows = added.Name, added.Rows
 	ring := filepath.Join(dir, "keyring")
-	_, err = exportKeyring(ctx, ring, func(ctx context.Context, operation string, _ writer, read func(io.Reader) error) error {
-		return live.stream(ctx, operation, read)
-	})
+	_, err = exportKeyring(ctx, ring,
+		func(ctx context.Context, operation string, _ writer, read func(io.Reader) error) error {
+			return live.stream(ctx, operation, read)
+		})
 	if err != nil {
 		return cfg, err
 	}
@@ -176,8 +182,10 @@ func (d *drill) copyServer(ctx context.Context, live *client, cfg server.Config,
 	}
 	defer keys.Close()
 	rehearsal := server.Config{
-		Dir: filepath.Join(dir, "copy"), Listen: "127.0.0.1:0", Domain: live.origin.Hostname(), Recogniser: blind{}, RootKeys: cfg.RootKeys, Rate: 100_000,
-		AzureTenant: cfg.AzureTenant, AzureClient: cfg.AzureClient, AzureSecretFile: cfg.AzureSecretFile, // a copy opens by the same answers
+		Dir: filepath.Join(dir, "copy"), Listen: "127.0.0.1:0", Domain: live.origin.Hostname(), Recogniser: blind{},
+		RootKeys: cfg.RootKeys, Rate: 100_000,
+		// a copy opens by the same answers
+		AzureTenant: cfg.AzureTenant, AzureClient: cfg.AzureClient, AzureSecretFile: cfg.AzureSecretFile,
 		Logger: slog.New(slog.DiscardHandler),
 	}
 	if len(rehearsal.RootKeys) == 0 {
@@ -241,14 +249,17 @@ func (d *drill) run(ctx context.Context, cfg server.Config) error {
 	}
 	said, err := data.until(ctx, http.StatusForbidden)
 	d.ToRefusal = time.Since(begin).Round(time.Millisecond).String()
-	d.check(err == nil && time.Since(begin) < time.Minute, said, "data operations are refused %s after access was taken away, of at most 60 s", d.ToRefusal)
+	d.check(err == nil && time.Since(begin) < time.Minute, said,
+		"data operations are refused %s after access was taken away, of at most 60 s", d.ToRefusal)
 	if err != nil {
 		return nil
 	}
 	var now account
 	err = c.manage(ctx, http.MethodGet, pathTo(d.Resource), nil, &now)
-	d.check(err == nil && now.Properties.Encryption != nil && now.Properties.Encryption.Status.Reason != "", "", "the resource itself answers, and says why it is closed")
-	d.check(c.manage(ctx, http.MethodPost, pathTo(d.Resource)+"/listKeys", nil, nil) == nil, "", "its keys can be listed")
+	d.check(err == nil && now.Properties.Encryption != nil && now.Properties.Encryption.Status.Reason != "", "",
+		"the resource itself answers, and says why it is closed")
+	d.check(c.manage(ctx, http.MethodPost, pathTo(d.Resource)+"/listKeys", nil, nil) == nil, "",
+		"its keys can be listed")
 	d.others(ctx, c)
 
 	begin = time.Now()
@@ -263,8 +274,9 @@ func (d *drill) run(ctx context.Context, cfg server.Config) error {
 	return nil
 }
 
-// road says how the key is taken away on the copy, and given back: the vault is deleted and recovered where it is one of this server's, which needs no right on the key; else the
-// resource is locked, since a vault elsewhere is not a copy.
+// road says how the key is taken away on the copy, and given back: the vault is deleted and recovered where it is one
+// of this server's, which needs no right on the key; else the resource is locked, since a vault elsewhere is not a
+// copy.
 func (d *drill) road(ctx context.Context, c *client) (take, giveBack func() error) {
 	key, err := visage.ParseKeyRef(d.Key)
 	name, ours := "", false
@@ -284,9 +296,11 @@ func (d *drill) road(ctx context.Context, c *client) (take, giveBack func() erro
 	}
 	d.Road = "the vault " + name + " was deleted"
 	return func() error { return c.arm(ctx, http.MethodDelete, c.vaultPath(name), nil, nil) }, func() error {
-		return c.arm(ctx, http.MethodPut, c.vaultPath(name), map[string]any{"location": one.Location, "properties": map[string]any{
-			"createMode": "recover", "tenantId": c.operator.TenantID, "sku": map[string]string{"family": "A", "name": "standard"},
-		}}, nil)
+		return c.arm(ctx, http.MethodPut, c.vaultPath(name),
+			map[string]any{"location": one.Location, "properties": map[string]any{
+				"createMode": "recover", "tenantId": c.operator.TenantID,
+				"sku": map[string]string{"family": "A", "name": "standard"},
+			}}, nil)
 	}
 }
 
@@ -326,7 +340,8 @@ type drillClient struct {
 }
 
 func (c drillClient) ask(ctx context.Context) (status int, body []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.operator.Endpoint+"/face/v1.2/persongroups?top=1000", http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.operator.Endpoint+"/face/v1.2/persongroups?top=1000",
+		http.NoBody)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -22,7 +22,8 @@ func envCommand() command {
 	}
 	c.define = func(set *flag.FlagSet) func(context.Context, streams, []string) error {
 		dir := defineDir(set)
-		managed := set.Bool("managed-identity", false, "how to reach the managed identity endpoint, in place of the operator's secret")
+		managed := set.Bool("managed-identity", false,
+			"how to reach the managed identity endpoint, in place of the operator's secret")
 		return func(_ context.Context, s streams, args []string) error {
 			if len(args) > 0 {
 				return usage(&c, "takes no arguments, and was given %q", args[0])
@@ -59,8 +60,9 @@ func envCommand() command {
 
 type variable struct{ name, value string }
 
-// environment is what clients read: where the planes are, what they trust, and as whom they sign in. Names that begin with
-// AZURE_ are those of the official identity clients, ARM_ those of Terraform. Without a secret it says nothing of whom.
+// environment is what clients read: where the planes are, what they trust, and as whom they sign in. Names that begin
+// with AZURE_ are those of the official identity clients, ARM_ those of Terraform. Without a secret it says nothing of
+// whom.
 func environment(o server.Operator, without bool) ([]variable, error) {
 	endpoint, err := url.Parse(o.Endpoint)
 	if err != nil {

@@ -21,7 +21,8 @@ func evaluateCommand() command {
 	var opts struct{ pairs, groups, html, output string }
 	c := command{
 		name: "evaluate", args: "FOLDER",
-		summary: "Measure how well a model pack tells people apart, on a folder that has a folder of photos for each person.",
+		summary: "Measure how well a model pack tells people apart, on a folder that has a folder of photos for each " +
+			"person.",
 		example: "visage evaluate photos/ --html report.html\n  visage evaluate photos/ --groups groups.csv -o json\n" +
 			"  visage evaluate lfw/ --pairs pairs.txt",
 	}
@@ -67,7 +68,8 @@ func evaluateCommand() command {
 // defineGroups defines the flag that says how people are told apart.
 func defineGroups(fs *flag.FlagSet, groups *string) {
 	fs.StringVar(groups, "groups", "", "tell groups apart: a CSV file with a header (person, then a column for each "+
-		"grouping), \"folders\" for a level of folders above the people's, or \"names\" for common names of regions and "+
+		"grouping), \"folders\" for a level of folders above the people's, or \"names\" for common names of regions "+
+		"and "+
 		"sexes")
 }
 
@@ -142,8 +144,8 @@ func look(
 	})
 }
 
-// writable refuses files that cannot be written to, before the hours that their content takes. An empty path is none. What
-// is there stays as it is.
+// writable refuses files that cannot be written to, before the hours that their content takes. An empty path is none.
+// What is there stays as it is.
 func writable(paths ...string) error {
 	for _, path := range paths {
 		if path == "" {

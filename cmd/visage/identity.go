@@ -59,11 +59,13 @@ func (c *client) principal(ctx context.Context, said string) (servicePrincipal, 
 	}
 	switch len(found) {
 	case 0:
-		return servicePrincipal{}, hinted(fmt.Errorf("there is no identity %q", said), "\"visage identity list\" shows the identities there are")
+		return servicePrincipal{}, hinted(fmt.Errorf("there is no identity %q", said),
+			"\"visage identity list\" shows the identities there are")
 	case 1:
 		return found[0], nil
 	}
-	return servicePrincipal{}, hinted(fmt.Errorf("%d identities are called %q", len(found), said), "name the one that is meant by its object id")
+	return servicePrincipal{}, hinted(fmt.Errorf("%d identities are called %q", len(found), said),
+		"name the one that is meant by its object id")
 }
 
 func (c *client) principals(ctx context.Context) ([]servicePrincipal, error) {
@@ -77,20 +79,25 @@ func (c *client) principals(ctx context.Context) ([]servicePrincipal, error) {
 func identityCreateCommand() command {
 	days := 0
 	return resourceCommand(command{
-		name: "identity create", args: "NAME", summary: "Make an application with a secret, which is shown this one time.", example: "visage identity create shop-app",
+		name: "identity create", args: "NAME",
+		summary: "Make an application with a secret, which is shown this one time.",
+		example: "visage identity create shop-app",
 	}, 1, func(fs *flag.FlagSet) {
 		fs.IntVar(&days, "days", 365, "life of the secret, at most 730; 0: as long as the application (default: 365)")
 	}, func(ctx context.Context, c *client, args []string) (any, error) {
 		var made servicePrincipal
-		err := c.arm(ctx, http.MethodPost, principals, map[string]any{"displayName": args[0], "passwordLifetimeDays": days}, &made)
+		err := c.arm(ctx, http.MethodPost, principals,
+			map[string]any{"displayName": args[0], "passwordLifetimeDays": days}, &made)
 		return []servicePrincipal{made}, err
 	}, printPrincipals)
 }
 
 func identityListCommand() command {
 	return resourceCommand(command{
-		name: "identity list", summary: "List identities: applications, and those of resources.", example: "visage identity list",
-	}, 0, nil, func(ctx context.Context, c *client, _ []string) (any, error) { return c.principals(ctx) }, printPrincipals)
+		name: "identity list", summary: "List identities: applications, and those of resources.",
+		example: "visage identity list",
+	}, 0, nil, func(ctx context.Context, c *client, _ []string) (any, error) { return c.principals(ctx) },
+		printPrincipals)
 }
 
 func identityShowCommand() command {
@@ -104,7 +111,9 @@ func identityShowCommand() command {
 
 func identityDeleteCommand() command {
 	return resourceCommand(command{
-		name: "identity delete", args: "NAME|ID", summary: "Remove an application with its roles. Its tokens prove nothing any more.", example: "visage identity delete shop-app",
+		name: "identity delete", args: "NAME|ID",
+		summary: "Remove an application with its roles. Its tokens prove nothing any more.",
+		example: "visage identity delete shop-app",
 	}, 1, nil, func(ctx context.Context, c *client, args []string) (any, error) {
 		p, err := c.principal(ctx, args[0])
 		if err != nil {
@@ -117,7 +126,9 @@ func identityDeleteCommand() command {
 func identityResetCommand() command {
 	days, keep := 0, false
 	return resourceCommand(command{
-		name: "identity reset", args: "NAME|ID", summary: "Make a new secret for an application, shown this one time, and end the others.", example: "visage identity reset shop-app",
+		name: "identity reset", args: "NAME|ID",
+		summary: "Make a new secret for an application, shown this one time, and end the others.",
+		example: "visage identity reset shop-app",
 	}, 1, func(fs *flag.FlagSet) {
 		fs.IntVar(&days, "days", 365, "life of the secret, at most 730; 0: as long as the application (default: 365)")
 		fs.BoolVar(&keep, "append", false, "keep the other secrets")
@@ -130,14 +141,16 @@ func identityResetCommand() command {
 			Text string `json:"secretText"`
 		}
 		at := principals + "/" + url.PathEscape(p.ObjectID)
-		if err := c.arm(ctx, http.MethodPost, at+"/addPassword", map[string]any{"passwordLifetimeDays": days}, &made); err != nil {
+		if err := c.arm(ctx, http.MethodPost, at+"/addPassword", map[string]any{"passwordLifetimeDays": days},
+			&made); err != nil {
 			return nil, err
 		}
 		for _, old := range p.Secrets {
 			if keep {
 				break
 			}
-			if err := c.arm(ctx, http.MethodPost, at+"/removePassword", map[string]string{"keyId": old.KeyID}, nil); err != nil {
+			if err := c.arm(ctx, http.MethodPost, at+"/removePassword", map[string]string{"keyId": old.KeyID},
+				nil); err != nil {
 				return nil, fmt.Errorf("the new secret works; an older one could not be ended: %w", err)
 			}
 		}
@@ -150,8 +163,11 @@ func identityResetCommand() command {
 func identityTrustCommand() command {
 	issuer, subject := "", ""
 	return resourceCommand(command{
-		name: "identity trust", args: "NAME|ID", summary: "Say who, vouched for by an issuer that --trust-issuer names, is an application; without --subject: nobody.",
-		example: "visage identity trust shop-app --issuer https://login.example --subject system:serviceaccount:shop:web",
+		name: "identity trust", args: "NAME|ID",
+		summary: "Say who, vouched for by an issuer that --trust-issuer names, is an application; without --subject: " +
+			"nobody.",
+		example: "visage identity trust shop-app --issuer https://login.example --subject " +
+			"system:serviceaccount:shop:web",
 	}, 1, func(fs *flag.FlagSet) {
 		fs.StringVar(&issuer, "issuer", "", "the issuer's address, as its tokens have it")
 		fs.StringVar(&subject, "subject", "", "the claim \"sub\" of its tokens")
@@ -165,7 +181,8 @@ func identityTrustCommand() command {
 			list = append(list, map[string]string{"issuer": issuer, "subject": subject})
 		}
 		var now servicePrincipal
-		err = c.arm(ctx, http.MethodPut, principals+"/"+url.PathEscape(p.ObjectID)+"/federatedSubjects", map[string]any{"value": list}, &now)
+		err = c.arm(ctx, http.MethodPut, principals+"/"+url.PathEscape(p.ObjectID)+"/federatedSubjects",
+			map[string]any{"value": list}, &now)
 		return []servicePrincipal{now}, err
 	}, printPrincipals)
 }
@@ -203,11 +220,13 @@ func (o *scopeOptions) path(c *client) (string, error) {
 	case o.vault != "" && o.scope == "" && o.resource == "":
 		return group + "/providers/Microsoft.KeyVault/vaults/" + url.PathEscape(o.vault), nil
 	case o.resource != "" || o.vault != "":
-		return "", &failure{err: errors.New("one of --scope, --resource and --vault says where"), code: exitUsage, hint: "\"visage help identity assign\" shows how it is called"}
+		return "", &failure{err: errors.New("one of --scope, --resource and --vault says where"), code: exitUsage,
+			hint: "\"visage help identity assign\" shows how it is called"}
 	}
 	below, ok := strings.CutPrefix(o.scope, "/subscriptions/"+c.operator.SubscriptionID)
 	if o.scope != "" && !ok {
-		return "", &failure{err: fmt.Errorf("--scope must begin with /subscriptions/%s", c.operator.SubscriptionID), code: exitUsage, hint: "leave it out for the whole subscription"}
+		return "", &failure{err: fmt.Errorf("--scope must begin with /subscriptions/%s", c.operator.SubscriptionID),
+			code: exitUsage, hint: "leave it out for the whole subscription"}
 	}
 	return below, nil
 }
@@ -226,7 +245,8 @@ func identityAssignCommand() command {
 	var where scopeOptions
 	role := ""
 	return resourceCommand(command{
-		name: "identity assign", args: "NAME|ID", summary: "Give an identity a role.", example: "visage identity assign shop-app --role \"Cognitive Services User\" --resource shop",
+		name: "identity assign", args: "NAME|ID", summary: "Give an identity a role.",
+		example: "visage identity assign shop-app --role \"Cognitive Services User\" --resource shop",
 	}, 1, func(fs *flag.FlagSet) {
 		where.define(fs)
 		fs.StringVar(&role, "role", "", "role, by its name or id: "+strings.Join(roleNames(), ", "))
@@ -263,14 +283,17 @@ func roleCalled(said string) (id string, err error) {
 			return r.ID, nil
 		}
 	}
-	return "", &failure{err: fmt.Errorf("--role is %q; allowed: %s", said, strings.Join(roleNames(), ", ")), code: exitUsage,
+	return "", &failure{err: fmt.Errorf("--role is %q; allowed: %s", said, strings.Join(roleNames(), ", ")),
+		code: exitUsage,
 		hint: "\"visage help identity assign\" shows how it is called"}
 }
 
 func identityRolesCommand() command {
 	var where scopeOptions
 	return resourceCommand(command{
-		name: "identity roles", args: "[NAME|ID]", summary: "List who has which role, where, or the roles of one identity.", example: "visage identity roles shop-app",
+		name: "identity roles", args: "[NAME|ID]",
+		summary: "List who has which role, where, or the roles of one identity.",
+		example: "visage identity roles shop-app",
 	}, 1, where.define, func(ctx context.Context, c *client, args []string) (any, error) {
 		at, err := where.path(c)
 		if err != nil {
@@ -298,7 +321,9 @@ func identityRolesCommand() command {
 
 func identityUnassignCommand() command {
 	return resourceCommand(command{
-		name: "identity unassign", args: "ASSIGNMENT", summary: "Take a role back. \"visage identity roles\" shows the ids of assignments.", example: "visage identity unassign 3f0c…",
+		name: "identity unassign", args: "ASSIGNMENT",
+		summary: "Take a role back. \"visage identity roles\" shows the ids of assignments.",
+		example: "visage identity unassign 3f0c…",
 	}, 1, nil, func(ctx context.Context, c *client, args []string) (any, error) {
 		var all struct {
 			Value []roleAssignment `json:"value"`
@@ -308,10 +333,13 @@ func identityUnassignCommand() command {
 		}
 		for _, a := range all.Value {
 			if strings.EqualFold(a.Name, args[0]) {
-				return nil, c.arm(ctx, http.MethodDelete, strings.TrimPrefix(strings.ToLower(a.ID), "/subscriptions/"+strings.ToLower(c.operator.SubscriptionID)), nil, nil)
+				return nil, c.arm(ctx, http.MethodDelete,
+					strings.TrimPrefix(strings.ToLower(a.ID),
+						"/subscriptions/"+strings.ToLower(c.operator.SubscriptionID)), nil, nil)
 			}
 		}
-		return nil, hinted(fmt.Errorf("there is no role assignment %q", args[0]), "\"visage identity roles\" shows those there are")
+		return nil, hinted(fmt.Errorf("there is no role assignment %q", args[0]),
+			"\"visage identity roles\" shows those there are")
 	}, nil)
 }
 

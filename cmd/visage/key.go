@@ -31,7 +31,8 @@ type vaultKey struct {
 // keys returns the official client of a vault of the running server.
 func (c *client) keys(vault string) (*azkeys.Client, error) {
 	if vault == "" {
-		return nil, &failure{err: errors.New("--vault is needed: which vault, by its name"), code: exitUsage, hint: "\"visage vault list\" shows the vaults there are"}
+		return nil, &failure{err: errors.New("--vault is needed: which vault, by its name"), code: exitUsage,
+			hint: "\"visage vault list\" shows the vaults there are"}
 	}
 	options := &azkeys.ClientOptions{}
 	options.Transport, options.Retry.MaxRetries = c.http, -1
@@ -51,7 +52,10 @@ func (k credential) GetToken(ctx context.Context, options policy.TokenRequestOpt
 }
 
 // keyCommand is a command on the keys of a vault.
-func keyCommand(c command, nArgs int, more func(*flag.FlagSet), run func(context.Context, *azkeys.Client, []string) (any, error), table func(io.Writer, any)) command {
+func keyCommand(
+	c command, nArgs int, more func(*flag.FlagSet), run func(context.Context, *azkeys.Client, []string) (any, error),
+	table func(io.Writer, any),
+) command {
 	vault := ""
 	return resourceCommand(c, nArgs, func(fs *flag.FlagSet) {
 		fs.StringVar(&vault, "vault", "", "key vault, by its name (required)")
@@ -73,7 +77,8 @@ func keyRefusal(err error, vault string) error {
 	said, ok := errors.AsType[*azcore.ResponseError](err)
 	if !ok {
 		if dial, ok := errors.AsType[*net.OpError](err); ok {
-			return &failure{err: fmt.Errorf("reach the server: %w", dial), code: exitUnreachable, hint: "is it running? \"visage serve\" starts it"}
+			return &failure{err: fmt.Errorf("reach the server: %w", dial), code: exitUnreachable,
+				hint: "is it running? \"visage serve\" starts it"}
 		}
 		return err
 	}
@@ -115,7 +120,8 @@ func (o *keyAttributes) define(fs *flag.FlagSet) {
 
 func (o *keyAttributes) attributes() (*azkeys.KeyAttributes, error) {
 	wrong := func(name, value, allowed string) error {
-		return &failure{err: fmt.Errorf("--%s is %q; allowed: %s", name, value, allowed), code: exitUsage, hint: "\"visage help key update\" shows how it is called"}
+		return &failure{err: fmt.Errorf("--%s is %q; allowed: %s", name, value, allowed), code: exitUsage,
+			hint: "\"visage help key update\" shows how it is called"}
 	}
 	a := &azkeys.KeyAttributes{}
 	switch o.enabled {
@@ -146,7 +152,8 @@ func keyCreateCommand() command {
 	var size int
 	var when keyAttributes
 	return keyCommand(command{
-		name: "key create", args: "NAME", summary: "Make a key, or a new version of it.", example: "visage key create faces --vault safe",
+		name: "key create", args: "NAME", summary: "Make a key, or a new version of it.",
+		example: "visage key create faces --vault safe",
 	}, 1, func(fs *flag.FlagSet) {
 		fs.StringVar(&kty, "kty", "RSA", "RSA, RSA-HSM, EC or EC-HSM (default: RSA)")
 		fs.IntVar(&size, "size", 2048, "bits of an RSA key; what resources can be under has 2048 (default: 2048)")
@@ -173,7 +180,8 @@ func keyCreateCommand() command {
 
 func keyShowCommand() command {
 	return keyCommand(command{
-		name: "key show", args: "NAME [VERSION]", summary: "Show a key: its newest version, or the one that is named.", example: "visage key show faces --vault safe",
+		name: "key show", args: "NAME [VERSION]", summary: "Show a key: its newest version, or the one that is named.",
+		example: "visage key show faces --vault safe",
 	}, 2, nil, func(ctx context.Context, c *azkeys.Client, args []string) (any, error) {
 		one, err := c.GetKey(ctx, args[0], second(args), nil)
 		if err != nil {
@@ -226,7 +234,8 @@ func keyListCommand() command {
 
 func keyVersionsCommand() command {
 	return keyCommand(command{
-		name: "key versions", args: "NAME", summary: "List the versions of a key.", example: "visage key versions faces --vault safe",
+		name: "key versions", args: "NAME", summary: "List the versions of a key.",
+		example: "visage key versions faces --vault safe",
 	}, 1, nil, func(ctx context.Context, c *azkeys.Client, args []string) (any, error) {
 		all := []vaultKey{}
 		for pager := c.NewListKeyPropertiesVersionsPager(args[0], nil); pager.More(); {
@@ -247,7 +256,9 @@ func keyVersionsCommand() command {
 func keyUpdateCommand() command {
 	var when keyAttributes
 	return keyCommand(command{
-		name: "key update", args: "NAME [VERSION]", summary: "Say whether and when a key may be used. Disabling it closes the resources under it; enabling it opens them again.",
+		name: "key update", args: "NAME [VERSION]",
+		summary: "Say whether and when a key may be used. Disabling it closes the resources under it; enabling it " +
+			"opens them again.",
 		example: "visage key update faces --vault safe --enabled false",
 	}, 2, when.define, func(ctx context.Context, c *azkeys.Client, args []string) (any, error) {
 		attributes, err := when.attributes()
@@ -264,7 +275,9 @@ func keyUpdateCommand() command {
 
 func keyRotateCommand() command {
 	return keyCommand(command{
-		name: "key rotate", args: "NAME", summary: "Make a new version of a key. Resources whose key was named without a version follow.", example: "visage key rotate faces --vault safe",
+		name: "key rotate", args: "NAME",
+		summary: "Make a new version of a key. Resources whose key was named without a version follow.",
+		example: "visage key rotate faces --vault safe",
 	}, 1, nil, func(ctx context.Context, c *azkeys.Client, args []string) (any, error) {
 		one, err := c.RotateKey(ctx, args[0], nil)
 		if err != nil {
@@ -276,7 +289,9 @@ func keyRotateCommand() command {
 
 func keyDeleteCommand() command {
 	return keyCommand(command{
-		name: "key delete", args: "NAME", summary: "Delete a key with all its versions. Resources under it close; it can be recovered.", example: "visage key delete faces --vault safe",
+		name: "key delete", args: "NAME",
+		summary: "Delete a key with all its versions. Resources under it close; it can be recovered.",
+		example: "visage key delete faces --vault safe",
 	}, 1, nil, func(ctx context.Context, c *azkeys.Client, args []string) (any, error) {
 		gone, err := c.DeleteKey(ctx, args[0], nil)
 		if err != nil {
@@ -290,7 +305,8 @@ func keyDeleteCommand() command {
 
 func keyRecoverCommand() command {
 	return keyCommand(command{
-		name: "key recover", args: "NAME", summary: "Bring a deleted key back.", example: "visage key recover faces --vault safe",
+		name: "key recover", args: "NAME", summary: "Bring a deleted key back.",
+		example: "visage key recover faces --vault safe",
 	}, 1, nil, func(ctx context.Context, c *azkeys.Client, args []string) (any, error) {
 		back, err := c.RecoverDeletedKey(ctx, args[0], nil)
 		if err != nil {
@@ -303,13 +319,16 @@ func keyRecoverCommand() command {
 func keyPurgeCommand() command {
 	sure := false
 	return keyCommand(command{
-		name: "key purge", args: "NAME", summary: "Destroy a deleted key for good. A vault with purge protection refuses.", example: "visage key purge faces --vault safe --yes",
+		name: "key purge", args: "NAME",
+		summary: "Destroy a deleted key for good. A vault with purge protection refuses.",
+		example: "visage key purge faces --vault safe --yes",
 	}, 1, func(fs *flag.FlagSet) {
 		fs.BoolVar(&sure, "yes", false, "yes, destroy it: what it wraps opens no more")
 	},
 		func(ctx context.Context, c *azkeys.Client, args []string) (any, error) {
 			if !sure {
-				return nil, &failure{err: fmt.Errorf("purging %q destroys it, and with it what it protects", args[0]), code: exitUsage,
+				return nil, &failure{err: fmt.Errorf("purging %q destroys it, and with it what it protects", args[0]),
+					code: exitUsage,
 					hint: fmt.Sprintf("\"visage key purge %s --yes\" with its vault does it", args[0])}
 			}
 			_, err := c.PurgeDeletedKey(ctx, args[0], nil)
@@ -333,6 +352,7 @@ func printVaultKeys(w io.Writer, answer any) {
 		case k.Enabled != nil:
 			enabled = fmt.Sprint(*k.Enabled)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, dash(k.Type), enabled, clock(k.Created), clock(k.NotBefore), clock(k.Expires))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, dash(k.Type), enabled, clock(k.Created), clock(k.NotBefore),
+			clock(k.Expires))
 	}
 }

@@ -23,7 +23,8 @@ import (
 func keyImportCommand() command {
 	var when keyAttributes
 	return keyCommand(command{
-		name: "key import", args: "NAME FILE", summary: "Put a private key that was made elsewhere into a vault: a PEM file, PKCS #8 or PKCS #1.",
+		name: "key import", args: "NAME FILE",
+		summary: "Put a private key that was made elsewhere into a vault: a PEM file, PKCS #8 or PKCS #1.",
 		example: "visage key import faces key.pem --vault safe",
 	}, 2, when.define, func(ctx context.Context, c *azkeys.Client, args []string) (any, error) {
 		attributes, err := when.attributes()
@@ -34,7 +35,8 @@ func keyImportCommand() command {
 		if err != nil {
 			return nil, err
 		}
-		made, err := c.ImportKey(ctx, args[0], azkeys.ImportKeyParameters{Key: material, KeyAttributes: attributes}, nil)
+		made, err := c.ImportKey(ctx, args[0], azkeys.ImportKeyParameters{Key: material, KeyAttributes: attributes},
+			nil)
 		if err != nil {
 			return nil, err
 		}
@@ -70,7 +72,8 @@ func readKey(path string) (*azkeys.JSONWebKey, error) {
 		}
 		k.Precompute()
 		return &azkeys.JSONWebKey{
-			Kty: to.Ptr(azkeys.KeyTypeRSA), N: k.N.Bytes(), E: big.NewInt(int64(k.E)).Bytes(), D: k.D.Bytes(), P: k.Primes[0].Bytes(), Q: k.Primes[1].Bytes(),
+			Kty: to.Ptr(azkeys.KeyTypeRSA), N: k.N.Bytes(), E: big.NewInt(int64(k.E)).Bytes(), D: k.D.Bytes(),
+			P: k.Primes[0].Bytes(), Q: k.Primes[1].Bytes(),
 			DP: k.Precomputed.Dp.Bytes(), DQ: k.Precomputed.Dq.Bytes(), QI: k.Precomputed.Qinv.Bytes(),
 		}, nil
 	case *ecdsa.PrivateKey:
@@ -84,7 +87,8 @@ func readKey(path string) (*azkeys.JSONWebKey, error) {
 		}
 		half := len(point) / 2
 		return &azkeys.JSONWebKey{
-			Kty: to.Ptr(azkeys.KeyTypeEC), Crv: to.Ptr(azkeys.CurveName(k.Curve.Params().Name)), X: point[1 : 1+half], Y: point[1+half:], D: d,
+			Kty: to.Ptr(azkeys.KeyTypeEC), Crv: to.Ptr(azkeys.CurveName(k.Curve.Params().Name)), X: point[1 : 1+half],
+			Y: point[1+half:], D: d,
 		}, nil
 	}
 	return nil, fmt.Errorf("%s has a key of a kind that vaults do not take: RSA and EC are", path)
@@ -92,7 +96,9 @@ func readKey(path string) (*azkeys.JSONWebKey, error) {
 
 func keyBackupCommand() command {
 	return keyCommand(command{
-		name: "key backup", args: "NAME FILE", summary: "Write a key with all its versions to a file that only this server can restore.", example: "visage key backup faces faces.backup --vault safe",
+		name: "key backup", args: "NAME FILE",
+		summary: "Write a key with all its versions to a file that only this server can restore.",
+		example: "visage key backup faces faces.backup --vault safe",
 	}, 2, nil, func(ctx context.Context, c *azkeys.Client, args []string) (any, error) {
 		b, err := c.BackupKey(ctx, args[0], nil)
 		if err != nil {
@@ -104,7 +110,9 @@ func keyBackupCommand() command {
 
 func keyRestoreCommand() command {
 	return keyCommand(command{
-		name: "key restore", args: "FILE", summary: "Bring a key back from such a file, into a vault that has none of its name.", example: "visage key restore faces.backup --vault safe",
+		name: "key restore", args: "FILE",
+		summary: "Bring a key back from such a file, into a vault that has none of its name.",
+		example: "visage key restore faces.backup --vault safe",
 	}, 1, nil, func(ctx context.Context, c *azkeys.Client, args []string) (any, error) {
 		b, err := os.ReadFile(args[0])
 		if err != nil {
@@ -121,7 +129,8 @@ func keyRestoreCommand() command {
 func keyPolicyCommand() command {
 	var every, before string
 	return keyCommand(command{
-		name: "key policy", args: "NAME", summary: "Show or set when a key is rotated by itself.", example: "visage key policy faces --vault safe --rotate-after P90D",
+		name: "key policy", args: "NAME", summary: "Show or set when a key is rotated by itself.",
+		example: "visage key policy faces --vault safe --rotate-after P90D",
 	}, 1, func(fs *flag.FlagSet) {
 		fs.StringVar(&every, "rotate-after", "", "age at which a new version is made, such as P90D; \"never\" ends it")
 		fs.StringVar(&before, "expires-after", "", "life of each new version, such as P2Y")
@@ -133,7 +142,8 @@ func keyPolicyCommand() command {
 		p := azkeys.KeyRotationPolicy{LifetimeActions: []*azkeys.LifetimeAction{}}
 		if every != "" && every != "never" {
 			p.LifetimeActions = append(p.LifetimeActions, &azkeys.LifetimeAction{
-				Action: &azkeys.LifetimeActionType{Type: to.Ptr(azkeys.KeyRotationPolicyActionRotate)}, Trigger: &azkeys.LifetimeActionTrigger{TimeAfterCreate: &every},
+				Action:  &azkeys.LifetimeActionType{Type: to.Ptr(azkeys.KeyRotationPolicyActionRotate)},
+				Trigger: &azkeys.LifetimeActionTrigger{TimeAfterCreate: &every},
 			})
 		}
 		if before != "" {

@@ -56,7 +56,8 @@ type command struct {
 func commands() []command {
 	return []command{
 		serveCommand(), demoCommand(), envCommand(),
-		modelsConvertCommand(), modelsInstallCommand(), modelsListCommand(), modelsShowCommand(), modelsCalibrateCommand(),
+		modelsConvertCommand(), modelsInstallCommand(), modelsListCommand(), modelsShowCommand(),
+		modelsCalibrateCommand(),
 		resourceCreateCommand(), resourceListCommand(), resourceShowCommand(), resourceUpdateCommand(),
 		resourceKeysCommand(), resourceRegenerateCommand(), resourceIdentityCommand(),
 		resourceDeleteCommand(), resourceRecoverCommand(), resourcePurgeCommand(),
@@ -64,11 +65,15 @@ func commands() []command {
 		cmkCapacityCommand(), cmkEnableCommand(), cmkSwitchCommand(), cmkDisableCommand(), cmkStatusCommand(),
 		cmkLockCommand(), cmkUnlockCommand(), cmkPolicyCommand(),
 		auditListCommand(), auditResourceCommand(), auditExportCommand(), auditVerifyCommand(),
-		vaultCreateCommand(), vaultListCommand(), vaultShowCommand(), vaultUpdateCommand(), vaultSetPolicyCommand(), vaultDeleteCommand(),
+		vaultCreateCommand(), vaultListCommand(), vaultShowCommand(), vaultUpdateCommand(), vaultSetPolicyCommand(),
+		vaultDeleteCommand(),
 		vaultRecoverCommand(), vaultPurgeCommand(),
-		keyCreateCommand(), keyImportCommand(), keyListCommand(), keyVersionsCommand(), keyShowCommand(), keyUpdateCommand(),
-		keyRotateCommand(), keyPolicyCommand(), keyDeleteCommand(), keyRecoverCommand(), keyPurgeCommand(), keyBackupCommand(), keyRestoreCommand(),
-		identityCreateCommand(), identityListCommand(), identityShowCommand(), identityDeleteCommand(), identityResetCommand(), identityTrustCommand(),
+		keyCreateCommand(), keyImportCommand(), keyListCommand(), keyVersionsCommand(), keyShowCommand(),
+		keyUpdateCommand(),
+		keyRotateCommand(), keyPolicyCommand(), keyDeleteCommand(), keyRecoverCommand(), keyPurgeCommand(),
+		keyBackupCommand(), keyRestoreCommand(),
+		identityCreateCommand(), identityListCommand(), identityShowCommand(), identityDeleteCommand(),
+		identityResetCommand(), identityTrustCommand(),
 		identityAssignCommand(), identityRolesCommand(), identityUnassignCommand(),
 		eraseProofCommand(), eraseProofCheckCommand(), drillRevokeCommand(),
 		retentionShowCommand(), retentionSetCommand(), retentionClearCommand(), retentionRunCommand(),
@@ -79,8 +84,9 @@ func commands() []command {
 	}
 }
 
-// garbage is how much garbage is let grow, in percent of what lives, unless GOGC says so. What lives is little, for templates and keys have memory
-// of their own, and opening a record leaves two kilobytes behind: at the usual 100 a third of the time of reading goes into collecting.
+// garbage is how much garbage is let grow, in percent of what lives, unless GOGC says so. What lives is little, for
+// templates and keys have memory of their own, and opening a record leaves two kilobytes behind: at the usual 100 a
+// third of the time of reading goes into collecting.
 const garbage = 400
 
 func main() {
@@ -235,7 +241,8 @@ func report(s streams, err error) int {
 	if !ok {
 		f = &failure{err: err, code: exitFailure}
 	}
-	if f.code == exitFailure && (errors.Is(err, sealed.ErrFull) || errors.Is(err, sealed.ErrBroken) || durable.IsFull(err)) {
+	if f.code == exitFailure && (errors.Is(err, sealed.ErrFull) || errors.Is(err, sealed.ErrBroken) ||
+		durable.IsFull(err)) {
 		f.code = exitDisk
 	}
 	for i, line := range strings.Split(err.Error(), "\n") {

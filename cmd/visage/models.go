@@ -24,7 +24,9 @@ func modelsConvertCommand() command {
 	c.define = func(*flag.FlagSet) func(context.Context, streams, []string) error {
 		return func(ctx context.Context, s streams, args []string) error {
 			if len(args) != 3 {
-				return usage(&c, "takes the name of the pack (%s), the folder of the npm packages and the folder of the new pack",
+				return usage(
+					&c,
+					"takes the name of the pack (%s), the folder of the npm packages and the folder of the new pack",
 					strings.Join(pack.Convertible(), " or "))
 			}
 			fmt.Fprintf(s.err, "making the pack %s ...\n", args[0])
@@ -43,7 +45,8 @@ func modelsInstallCommand() command {
 	var opts struct{ sha256, into string }
 	c := command{
 		name: "models install", args: "URL-OR-PATH", summary: "Install a model pack whose SHA-256 is known.",
-		example: "visage models install https://example.org/packs/yunet-sface.tar.gz --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+		example: "visage models install https://example.org/packs/yunet-sface.tar.gz --sha256 " +
+			"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 	}
 	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {
 		given := defineSettings(fs, "dir", "library")
@@ -55,7 +58,11 @@ func modelsInstallCommand() command {
 				return usage(&c, "takes the URL or path of one pack")
 			}
 			if len(opts.sha256) != 64 {
-				return usage(&c, "--sha256 is required, 64 hexadecimal digits: a pack is code that decides who is who, so it is pinned")
+				return usage(
+					&c,
+					"--sha256 is required, 64 hexadecimal digits: a pack is code that decides who is who, so it is "+
+						"pinned",
+				)
 			}
 			set, err := given.load()
 			if err != nil {
@@ -76,11 +83,17 @@ func modelsInstallCommand() command {
 			}
 			fmt.Fprintf(s.out, "%s\n", p.Dir())
 			if !p.Calibrated() {
-				fmt.Fprintf(s.err, "it has no calibration and cannot serve before there is one: visage models calibrate FOLDER "+
-					"--pack %s counts it, on photos of people whose names are known\n", p.Name())
+				fmt.Fprintf(
+					s.err,
+					"it has no calibration and cannot serve before there is one: visage models calibrate FOLDER "+
+						"--pack %s counts it, on photos of people whose names are known\n", p.Name())
 				return nil
 			}
-			fmt.Fprintf(s.err, "new lists, groups and faces use it with: visage serve --pack %s; docs/operations/packs.md tells of what is there already\n", p.Name())
+			fmt.Fprintf(
+				s.err,
+				"new lists, groups and faces use it with: visage serve --pack %s; docs/operations/packs.md tells of "+
+					"what is there already\n", p.Name(),
+			)
 			return nil
 		}
 	}
@@ -105,8 +118,8 @@ func modelsListCommand() command {
 	return c
 }
 
-// listModels lists the packs in roots, with what a running server uses them for. One that is damaged is listed as such: it
-// is the one the operator looks for.
+// listModels lists the packs in roots, with what a running server uses them for. One that is damaged is listed as such:
+// it is the one the operator looks for.
 func listModels(s streams, roots []string, uses map[string]string) error {
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	fmt.Fprint(w, "NAME\tTEMPLATE\tLICENCE\tUSED FOR\tFOLDER\n")
@@ -181,7 +194,8 @@ func modelsShowCommand() command {
 func showPack(out io.Writer, p *pack.Pack) error {
 	m := p.Manifest()
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "name\t%s\nfolder\t%s\norigin\t%s\nlicence\t%s\ntemplate\t%d floats\ndetector\t%s (%s)\nrecogniser\t%s\n",
+	fmt.Fprintf(
+		w, "name\t%s\nfolder\t%s\norigin\t%s\nlicence\t%s\ntemplate\t%d floats\ndetector\t%s (%s)\nrecogniser\t%s\n",
 		m.Name, p.Dir(), m.Origin, m.Licence, p.Dim(), m.Detector.File, m.Detector.Kind, m.Recogniser.File)
 	for _, f := range m.Files {
 		fmt.Fprintf(w, "file\t%s  %d bytes  sha256 %s\n", f.Name, f.Bytes, f.SHA256)
@@ -190,7 +204,8 @@ func showPack(out io.Writer, p *pack.Pack) error {
 		return err
 	}
 	if p.Own() != "" {
-		fmt.Fprintf(out, "\nCalibrated on photos of your own: %s. Remove the file to go back to the maker's.\n", p.Own())
+		fmt.Fprintf(out, "\nCalibrated on photos of your own: %s. Remove the file to go back to the maker's.\n",
+			p.Own())
 	}
 	return showCalibration(out, &m.Calibration)
 }

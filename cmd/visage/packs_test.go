@@ -59,14 +59,17 @@ func TestInstallTriesNetworks(t *testing.T) {
 		}
 		sum := sha256.Sum256(manifest)
 		var out, errs bytes.Buffer
-		code := run(t.Context(), streams{&out, &errs}, []string{"models", "install", from, "--sha256", hex.EncodeToString(sum[:]), "--into", packs})
+		code := run(t.Context(), streams{&out, &errs},
+			[]string{"models", "install", from, "--sha256", hex.EncodeToString(sum[:]), "--into", packs})
 		left, err := os.ReadDir(packs)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if bend {
 			if code == exitOK || len(left) > 0 ||
-				!strings.Contains(errs.String(), "install model pack: open model pack default: try recogniser: run network: output template holds NaN") {
+				!strings.Contains(errs.String(),
+					"install model pack: open model pack default: try recogniser: run network: output template holds "+
+						"NaN") {
 				t.Errorf("exit code %d, %d installed, it said\n%s", code, len(left), errs.String())
 			}
 		} else if code != exitOK || len(left) != 1 {

@@ -65,7 +65,8 @@ func TestPackOfAnotherDetector(t *testing.T) {
 	}
 	if m := made.Manifest(); made.Name() != "yunet-mobileface" || m.Detector.Kind != pack.YuNet || len(m.Wear) == 0 ||
 		!strings.HasPrefix(m.Origin, "YuNet") {
-		t.Errorf("it is called %s, of %s, with a detector of kind %s and %d networks for what faces wear", made.Name(), m.Origin,
+		t.Errorf("it is called %s, of %s, with a detector of kind %s and %d networks for what faces wear", made.Name(),
+			m.Origin,
 			m.Detector.Kind, len(m.Wear))
 	}
 }

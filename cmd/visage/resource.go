@@ -53,7 +53,8 @@ func defineOutput(fs *flag.FlagSet) *string {
 
 // resourceCommand is a command that speaks to the running server: run gets a client, the arguments, and how to print.
 // It takes nArgs arguments, of which those in brackets in c.args may be left out.
-func resourceCommand(c command, nArgs int, more func(fs *flag.FlagSet), run func(context.Context, *client, []string) (any, error),
+func resourceCommand(c command, nArgs int, more func(fs *flag.FlagSet),
+	run func(context.Context, *client, []string) (any, error),
 	table func(w io.Writer, answer any)) command {
 	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {
 		dir, output := defineDir(fs), defineOutput(fs)
@@ -111,7 +112,10 @@ func resourceHint(err error, args []string) error {
 	case "LegalHold", "LegalHoldNotFound":
 		return hinted(err, "\"visage hold list %s\" shows the holds there are", args[0])
 	case "FlagMustBeSetForRestore":
-		return hinted(err, "\"visage resource recover %s\" brings it back, \"visage resource purge %s --yes\" destroys it", args[0], args[0])
+		return hinted(
+			err, "\"visage resource recover %s\" brings it back, \"visage resource purge %s --yes\" destroys it",
+			args[0], args[0],
+		)
 	case "CustomerManagedKeyNotApproved":
 		return hinted(err, "\"visage cmk request\" asks for it, \"visage cmk requests\" shows how far that has come")
 	}
@@ -136,7 +140,8 @@ func resourceCreateCommand() command {
 	}, func(ctx context.Context, c *client, args []string) (any, error) {
 		properties := map[string]any{"disableLocalAuth": opts.noKeys}
 		body := map[string]any{
-			"kind": "Face", "location": opts.location, "sku": map[string]string{"name": opts.sku}, "properties": properties,
+			"kind": "Face", "location": opts.location, "sku": map[string]string{"name": opts.sku},
+			"properties": properties,
 		}
 		if opts.subdomain != "" {
 			properties["customSubDomainName"] = opts.subdomain
@@ -156,7 +161,8 @@ func resourceCreateCommand() command {
 		err := c.manage(ctx, http.MethodGet, pathTo(args[0]), nil, &there)
 		if r, ok := errors.AsType[*refused](err); !ok || r.code != "ResourceNotFound" {
 			if err == nil {
-				err = hinted(fmt.Errorf("resource %q exists already", there.Name), "\"visage resource show %s\" shows it",
+				err = hinted(fmt.Errorf("resource %q exists already", there.Name),
+					"\"visage resource show %s\" shows it",
 					there.Name)
 			}
 			return nil, err
@@ -237,7 +243,8 @@ func resourceUpdateCommand() command {
 
 func resourceKeysCommand() command {
 	return resourceCommand(command{
-		name: "resource keys", args: "NAME", summary: "Show the two keys of a Face resource. Either opens its data plane.",
+		name: "resource keys", args: "NAME",
+		summary: "Show the two keys of a Face resource. Either opens its data plane.",
 		example: "visage resource keys default",
 	}, 1, nil, func(ctx context.Context, c *client, args []string) (any, error) {
 		var keys accountKeys
@@ -262,11 +269,13 @@ func resourceRegenerateCommand() command {
 func resourceIdentityCommand() command {
 	var opts struct{ assign, remove bool }
 	return resourceCommand(command{
-		name: "resource identity", args: "NAME", summary: "Show, assign or remove the system-assigned identity of a Face resource.",
+		name: "resource identity", args: "NAME",
+		summary: "Show, assign or remove the system-assigned identity of a Face resource.",
 		example: "visage resource identity shop --assign",
 	}, 1, func(fs *flag.FlagSet) {
 		fs.BoolVar(&opts.assign, "assign", false, "give it one, if it has none")
-		fs.BoolVar(&opts.remove, "remove", false, "take it away: data under a customer's key cannot be reached any more")
+		fs.BoolVar(&opts.remove, "remove", false,
+			"take it away: data under a customer's key cannot be reached any more")
 	}, func(ctx context.Context, c *client, args []string) (any, error) {
 		var one account
 		var err error
@@ -297,7 +306,8 @@ func parseTags(s string) (map[string]string, error) {
 	for pair := range strings.SplitSeq(s, ",") {
 		name, value, found := strings.Cut(pair, "=")
 		if !found || name == "" {
-			return nil, &failure{err: fmt.Errorf("--tags has %q; allowed: name=value, with commas between", pair), code: exitUsage}
+			return nil, &failure{err: fmt.Errorf("--tags has %q; allowed: name=value, with commas between", pair),
+				code: exitUsage}
 		}
 		tags[name] = value
 	}
@@ -316,7 +326,8 @@ func printAccounts(w io.Writer, answer any) {
 	fmt.Fprint(w, "NAME\tTIER\tLOCATION\tSTATE\tCREATED\tENDPOINT\n")
 	for _, a := range answer.([]account) {
 		created, _, _ := strings.Cut(a.Properties.DateCreated, ".")
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", a.Name, a.SKU.Name, a.Location, a.Properties.ProvisioningState, created,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", a.Name, a.SKU.Name, a.Location, a.Properties.ProvisioningState,
+			created,
 			a.Properties.Endpoint)
 	}
 }

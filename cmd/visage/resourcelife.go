@@ -32,7 +32,8 @@ func resourceDeleteCommand() command {
 
 func resourceRecoverCommand() command {
 	return resourceCommand(command{
-		name: "resource recover", args: "NAME", summary: "Bring a deleted Face resource back, with its faces and its keys.",
+		name: "resource recover", args: "NAME",
+		summary: "Bring a deleted Face resource back, with its faces and its keys.",
 		example: "visage resource recover shop",
 	}, 1, nil, func(ctx context.Context, c *client, args []string) (any, error) {
 		one, err := c.deleted(ctx, args[0])
@@ -55,7 +56,8 @@ func resourcePurgeCommand() command {
 		fs.BoolVar(&sure, "yes", false, "yes, destroy it: nothing brings its data back")
 	}, func(ctx context.Context, c *client, args []string) (any, error) {
 		if !sure {
-			return nil, &failure{err: fmt.Errorf("purging %q destroys all its faces for good", args[0]), code: exitUsage,
+			return nil, &failure{err: fmt.Errorf("purging %q destroys all its faces for good", args[0]),
+				code: exitUsage,
 				hint: fmt.Sprintf("\"visage resource purge %s --yes\" does it", args[0])}
 		}
 		one, err := c.deleted(ctx, args[0])

@@ -36,7 +36,8 @@ type hold struct {
 
 func retentionShowCommand() command {
 	return resourceCommand(command{
-		name: "retention show", args: "RESOURCE", summary: "Show how long a resource, and each group and list with a time of its own, keeps those in it.",
+		name: "retention show", args: "RESOURCE",
+		summary: "Show how long a resource, and each group and list with a time of its own, keeps those in it.",
 		example: "visage retention show shop",
 	}, 1, nil, func(ctx context.Context, c *client, args []string) (any, error) {
 		return c.keeping(ctx, http.MethodGet, args[0], "retention", nil)
@@ -48,15 +49,20 @@ func retentionSetCommand() command {
 	days := 0
 	return resourceCommand(command{
 		name: "retention set", args: "RESOURCE",
-		summary: "Set for how many days a resource, or one group or list of it, keeps those in it. Whose time is up is erased within the hour, and for good.",
+		summary: "Set for how many days a resource, or one group or list of it, keeps those in it. Whose time is up " +
+			"is erased within the hour, and for good.",
 		example: "visage retention set shop --days 365 --since lastMatch",
 	}, 1, func(fs *flag.FlagSet) {
-		fs.IntVar(&days, "days", -1, "days of 24 hours, 1 to 36500; 0: for ever, for a group or list that is an exception")
-		fs.StringVar(&since, "since", "enrolment", "what they count from: enrolment, or lastMatch for the last time somebody was recognised")
+		fs.IntVar(
+			&days, "days", -1, "days of 24 hours, 1 to 36500; 0: for ever, for a group or list that is an exception",
+		)
+		fs.StringVar(&since, "since", "enrolment",
+			"what they count from: enrolment, or lastMatch for the last time somebody was recognised")
 		defineGroup(fs, &group)
 	}, func(ctx context.Context, c *client, args []string) (any, error) {
 		if days < 0 {
-			return nil, &failure{err: errors.New("--days says how long"), code: exitUsage, hint: "\"visage help retention set\" shows how it is called"}
+			return nil, &failure{err: errors.New("--days says how long"), code: exitUsage,
+				hint: "\"visage help retention set\" shows how it is called"}
 		}
 		kind, id, err := cutGroup(group)
 		if err != nil {
@@ -69,15 +75,17 @@ func retentionSetCommand() command {
 func retentionClearCommand() command {
 	group := ""
 	return resourceCommand(command{
-		name: "retention clear", args: "RESOURCE", summary: "Take back how long a resource, or one group or list of it, keeps those in it.",
+		name: "retention clear", args: "RESOURCE",
+		summary: "Take back how long a resource, or one group or list of it, keeps those in it.",
 		example: "visage retention clear shop --group persongroup/guests",
-	}, 1, func(fs *flag.FlagSet) { defineGroup(fs, &group) }, func(ctx context.Context, c *client, args []string) (any, error) {
-		kind, id, err := cutGroup(group)
-		if err != nil {
-			return nil, err
-		}
-		return c.keeping(ctx, http.MethodPut, args[0], "retention", retention{Kind: kind, ID: id})
-	}, printRetentions)
+	}, 1, func(fs *flag.FlagSet) { defineGroup(fs, &group) },
+		func(ctx context.Context, c *client, args []string) (any, error) {
+			kind, id, err := cutGroup(group)
+			if err != nil {
+				return nil, err
+			}
+			return c.keeping(ctx, http.MethodPut, args[0], "retention", retention{Kind: kind, ID: id})
+		}, printRetentions)
 }
 
 // expired counts those whose time is up.
@@ -90,7 +98,8 @@ type expired struct {
 func retentionRunCommand() command {
 	dry := false
 	return resourceCommand(command{
-		name: "retention run", args: "RESOURCE", summary: "Erase now those whose time is up, rather than within the hour; or only count them.",
+		name: "retention run", args: "RESOURCE",
+		summary: "Erase now those whose time is up, rather than within the hour; or only count them.",
 		example: "visage retention run shop --dry-run",
 	}, 1, func(fs *flag.FlagSet) {
 		fs.BoolVar(&dry, "dry-run", false, "only count them")
@@ -104,13 +113,15 @@ func retentionRunCommand() command {
 			verb = "to be erased"
 		}
 		gone := answer.(expired)
-		fmt.Fprintf(w, "%s: %d persons, and %d faces of lists; kept because of a legal hold: %d\n", verb, gone.Persons, gone.Faces, gone.Held)
+		fmt.Fprintf(w, "%s: %d persons, and %d faces of lists; kept because of a legal hold: %d\n", verb, gone.Persons,
+			gone.Faces, gone.Held)
 	})
 }
 
 func holdListCommand() command {
 	return resourceCommand(command{
-		name: "hold list", args: "RESOURCE", summary: "List the legal holds of a resource.", example: "visage hold list shop",
+		name: "hold list", args: "RESOURCE", summary: "List the legal holds of a resource.",
+		example: "visage hold list shop",
 	}, 1, nil, func(ctx context.Context, c *client, args []string) (any, error) {
 		k, err := c.keeping(ctx, http.MethodGet, args[0], "retention", nil)
 		return k.Holds, err
@@ -121,7 +132,8 @@ func holdPlaceCommand() command {
 	var group, item, reason string
 	return resourceCommand(command{
 		name: "hold place", args: "RESOURCE",
-		summary: "Place a legal hold on a resource, a group or list, or one person or face: neither time nor request erases it until the hold is released.",
+		summary: "Place a legal hold on a resource, a group or list, or one person or face: neither time nor request " +
+			"erases it until the hold is released.",
 		example: "visage hold place shop --group persongroup/guests --reason \"case 4711\"",
 	}, 1, func(fs *flag.FlagSet) {
 		defineGroup(fs, &group)
@@ -129,7 +141,8 @@ func holdPlaceCommand() command {
 		fs.StringVar(&reason, "reason", "", "why, for whoever reads the list of holds")
 	}, func(ctx context.Context, c *client, args []string) (any, error) {
 		if reason == "" {
-			return nil, &failure{err: errors.New("a hold needs a --reason"), code: exitUsage, hint: "\"visage help hold place\" shows how it is called"}
+			return nil, &failure{err: errors.New("a hold needs a --reason"), code: exitUsage,
+				hint: "\"visage help hold place\" shows how it is called"}
 		}
 		return c.hold(ctx, args[0], "placeHold", group, item, reason)
 	}, printHolds)
@@ -138,7 +151,8 @@ func holdPlaceCommand() command {
 func holdReleaseCommand() command {
 	var group, item string
 	return resourceCommand(command{
-		name: "hold release", args: "RESOURCE", summary: "Release a legal hold. Whose time is up meanwhile is erased within the hour.",
+		name: "hold release", args: "RESOURCE",
+		summary: "Release a legal hold. Whose time is up meanwhile is erased within the hour.",
 		example: "visage hold release shop --group persongroup/guests",
 	}, 1, func(fs *flag.FlagSet) {
 		defineGroup(fs, &group)
@@ -149,11 +163,13 @@ func holdReleaseCommand() command {
 }
 
 func defineGroup(fs *flag.FlagSet, group *string) {
-	fs.StringVar(group, "group", "", "group or list: its kind and id, such as persongroup/guests (default: the whole resource)")
+	fs.StringVar(group, "group", "",
+		"group or list: its kind and id, such as persongroup/guests (default: the whole resource)")
 }
 
 func defineItem(fs *flag.FlagSet, item *string) {
-	fs.StringVar(item, "item", "", "id of a person of the group, or of a persisted face of the list (default: all of it)")
+	fs.StringVar(item, "item", "",
+		"id of a person of the group, or of a persisted face of the list (default: all of it)")
 }
 
 // cutGroup parts the kind of a group or list from its id. Kinds are the server's to know.
@@ -163,7 +179,8 @@ func cutGroup(group string) (kind, id string, err error) {
 	}
 	kind, id, found := strings.Cut(group, "/")
 	if !found || kind == "" || id == "" {
-		return "", "", &failure{err: fmt.Errorf("--group %q is not a kind and an id", group), code: exitUsage, hint: "persongroup/guests is one; kinds are facelist, largefacelist, persongroup, largepersongroup"}
+		return "", "", &failure{err: fmt.Errorf("--group %q is not a kind and an id", group), code: exitUsage,
+			hint: "persongroup/guests is one; kinds are facelist, largefacelist, persongroup, largepersongroup"}
 	}
 	return kind, id, nil
 }
@@ -208,7 +225,8 @@ func printHolds(w io.Writer, answer any) {
 		if h.Placed != nil {
 			when = h.Placed.Format(time.RFC3339)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", ofText(h.Kind, h.ID), orDash(h.Item), orDash(when), orDash(h.By), h.Reason)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", ofText(h.Kind, h.ID), orDash(h.Item), orDash(when), orDash(h.By),
+			h.Reason)
 	}
 }
 

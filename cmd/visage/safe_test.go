@@ -27,12 +27,14 @@ func (s safe) host() string {
 func (s safe) make(ctx context.Context) error {
 	o := s.operator
 	body := map[string]any{"location": "local", "properties": map[string]any{
-		"tenantId": o.TenantID, "sku": map[string]string{"family": "A", "name": "standard"}, "enablePurgeProtection": true,
+		"tenantId": o.TenantID, "sku": map[string]string{"family": "A", "name": "standard"},
+		"enablePurgeProtection": true,
 		"accessPolicies": []any{map[string]any{
 			"tenantId": o.TenantID, "objectId": o.ClientID, "permissions": map[string]any{"keys": []string{"all"}},
 		}},
 	}}
-	if err := s.arm(ctx, http.MethodPut, "/resourceGroups/default/providers/Microsoft.KeyVault/vaults/safe", body, nil); err != nil {
+	if err := s.arm(ctx, http.MethodPut, "/resourceGroups/default/providers/Microsoft.KeyVault/vaults/safe", body,
+		nil); err != nil {
 		return err
 	}
 	return s.call(ctx, http.MethodPost, "/keys/faces/create", `{"kty":"RSA"}`)
@@ -45,8 +47,9 @@ func (s safe) allow(ctx context.Context, on bool) error {
 
 func (s safe) call(ctx context.Context, method, path, body string) error {
 	form := url.Values{
-		"grant_type": {"client_credentials"}, "client_id": {s.operator.ClientID}, "client_secret": {s.operator.ClientSecret},
-		"scope": {"https://" + strings.TrimPrefix(s.host(), "safe.") + "/.default"},
+		"grant_type": {"client_credentials"}, "client_id": {s.operator.ClientID},
+		"client_secret": {s.operator.ClientSecret},
+		"scope":         {"https://" + strings.TrimPrefix(s.host(), "safe.") + "/.default"},
 	}
 	res, err := s.http.PostForm(s.operator.Endpoint+"/"+s.operator.TenantID+"/oauth2/v2.0/token", form)
 	if err != nil {
@@ -60,7 +63,8 @@ func (s safe) call(ctx context.Context, method, path, body string) error {
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, method, s.operator.Endpoint+path+"?api-version=7.5", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, s.operator.Endpoint+path+"?api-version=7.5",
+		strings.NewReader(body))
 	if err != nil {
 		return err
 	}

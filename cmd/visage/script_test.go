@@ -40,10 +40,11 @@ func (r *running) stop() error {
 
 type runningKey struct{}
 
-// TestScripts runs the stories in testdata/script. "server DIR [URL]" starts a server with made-up faces on a directory, without TLS where
-// something stands before it at a public URL,
-// "stop" stops it, "group DIR PUT|DELETE ID" makes or deletes a person group as an application does, and "damage DIR" changes a bit of the epoch key of the default resource. "safe DIR" makes a vault with a
-// key whose identifier is in $KEY from then on, and "allow DIR true|false" says whether that may be used.
+// TestScripts runs the stories in testdata/script. "server DIR [URL]" starts a server with made-up faces on a
+// directory, without TLS where something stands before it at a public URL, "stop" stops it, "group DIR PUT|DELETE ID"
+// makes or deletes a person group as an application does, and "damage DIR" changes a bit of the epoch key of the
+// default resource. "safe DIR" makes a vault with a key whose identifier is in $KEY from then on, and "allow DIR
+// true|false" says whether that may be used.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -89,7 +90,8 @@ func TestScripts(t *testing.T) {
 			"forge": func(ts *testscript.TestScript, _ bool, args []string) {
 				b, err := os.ReadFile(ts.MkAbs(args[0]))
 				ts.Check(err)
-				ts.Check(os.WriteFile(ts.MkAbs(args[0]), bytes.Replace(b, []byte("guests"), []byte("others"), 1), 0o600))
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), bytes.Replace(b, []byte("guests"), []byte("others"), 1),
+					0o600))
 			},
 			"damage": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(damage(ts.MkAbs(args[0]))) },
 		},

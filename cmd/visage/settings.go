@@ -47,16 +47,24 @@ var table = []setting{
 		set: text(func(c *settings) *string { return &c.server.Dir })},
 	{name: "listen", usage: "address to listen on (default: 127.0.0.1:8443)", allowed: "host:port",
 		set: text(func(c *settings) *string { return &c.server.Listen })},
-	{name: "public-url", usage: "address that clients use, where something such as a TLS proxy stands before the listener;\n" +
-		"in place of domain and public-port (default: of the two)", allowed: "a scheme, a host name and maybe a port",
-		set: text(func(c *settings) *string { return &c.server.PublicURL })},
-	{name: "trusted-proxy", usage: "address or CIDR block of a proxy whose X-Forwarded-For or Forwarded is believed", list: true,
-		allowed: "addresses and CIDR blocks", set: texts(func(c *settings) *[]string { return &c.server.TrustedProxies })},
+	{
+		name: "public-url",
+		usage: "address that clients use, where something such as a TLS proxy stands before the listener;\n" +
+			"in place of domain and public-port (default: of the two)",
+		allowed: "a scheme, a host name and maybe a port",
+		set:     text(func(c *settings) *string { return &c.server.PublicURL })},
+	{name: "trusted-proxy", usage: "address or CIDR block of a proxy whose X-Forwarded-For or Forwarded is believed",
+		list:    true,
+		allowed: "addresses and CIDR blocks",
+		set:     texts(func(c *settings) *[]string { return &c.server.TrustedProxies })},
 	{name: "domain", usage: "resources are also reached at <name>.<domain> (default: localhost)",
 		allowed: "a host name in lower case",
 		set:     text(func(c *settings) *string { return &c.server.Domain })},
-	{name: "public-port", usage: "port that clients use, where something forwards to the listener (default: the listener's own)",
-		allowed: "a number from 1 to 65535", set: number(1, 65535, func(c *settings) *int { return &c.server.PublicPort })},
+	{
+		name:    "public-port",
+		usage:   "port that clients use, where something forwards to the listener (default: the listener's own)",
+		allowed: "a number from 1 to 65535",
+		set:     number(1, 65535, func(c *settings) *int { return &c.server.PublicPort })},
 	{name: "names", usage: "further host names and IP addresses the certificate shall be good for", list: true,
 		allowed: "host names and IP addresses", set: texts(func(c *settings) *[]string { return &c.server.Names })},
 	{name: "cert-file", usage: "certificate chain to use instead of the server's own authority",
@@ -64,68 +72,103 @@ var table = []setting{
 		set:     text(func(c *settings) *string { return &c.server.CertFile })},
 	{name: "key-file", usage: "key of cert-file", allowed: "the path of a PEM file",
 		set: text(func(c *settings) *string { return &c.server.KeyFile })},
-	{name: "plain-http", usage: "serve without TLS, on a loopback address only", boolean: true, allowed: "true or false",
-		set: truth(func(c *settings) *bool { return &c.server.PlainHTTP })},
+	{name: "plain-http", usage: "serve without TLS, on a loopback address only", boolean: true,
+		allowed: "true or false",
+		set:     truth(func(c *settings) *bool { return &c.server.PlainHTTP })},
 	{name: "pack", usage: "model pack, by name or folder, for recognition models that model does not name\n" +
-		"(default: what the store uses already; for a new one the pack that setup makes for it)", allowed: "the name or folder of a model pack",
-		set: text(func(c *settings) *string { return &c.server.Pack })},
+		"(default: what the store uses already; for a new one the pack that setup makes for it)",
+		allowed: "the name or folder of a model pack",
+		set:     text(func(c *settings) *string { return &c.server.Pack })},
 	{name: "model", usage: "model pack of one recognition model, such as recognition_04=mobileface", list: true,
 		allowed: "MODEL=PACK, the pack by its name or folder", set: setModel},
-	{name: "closed-pack", usage: "model pack, by name, that is left closed: nothing that it made is needed any more", list: true,
+	{name: "closed-pack", usage: "model pack, by name, that is left closed: nothing that it made is needed any more",
+		list:    true,
 		allowed: "names of model packs", set: texts(func(c *settings) *[]string { return &c.server.ClosedPacks })},
-	{name: "library", usage: "ONNX Runtime shared library (default: as npm installed it under models/)", allowed: "a path",
-		set: text(func(c *settings) *string { return &c.server.Library })},
-	{name: "parallel", usage: "photos worked on at once (default: number of processors)", allowed: "a number from 1 to 256",
-		set: number(1, 256, func(c *settings) *int { return &c.server.Parallel })},
+	{name: "library", usage: "ONNX Runtime shared library (default: as npm installed it under models/)",
+		allowed: "a path",
+		set:     text(func(c *settings) *string { return &c.server.Library })},
+	{name: "parallel", usage: "photos worked on at once (default: number of processors)",
+		allowed: "a number from 1 to 256",
+		set:     number(1, 256, func(c *settings) *int { return &c.server.Parallel })},
 	{name: "gallery-memory", usage: "memory for galleries that are being searched (default: 1GiB)",
 		allowed: "a size such as 512MiB or 4GiB, at least 1MiB",
 		set:     size(func(c *settings) *int64 { return &c.server.GalleryBytes })},
-	{name: "disk-reserve", usage: "disk that is kept for deletions and keys: with less free, what is new is refused (default: a sixth of the volume, at most 256MiB)",
+	{
+		name: "disk-reserve",
+		usage: "disk that is kept for deletions and keys: with less free, what is new is refused (default: a sixth " +
+			"of the volume, at most 256MiB)",
 		allowed: "a size such as 64MiB or 1GiB, at least 4MiB",
 		set:     size(func(c *settings) *int64 { return &c.server.DiskReserve })},
 	{name: "rate", usage: "requests a second that a resource of tier S0 or E0 may make (default: 10)",
 		allowed: "a number from 1 to 100000",
 		set:     number(1, 100_000, func(c *settings) *int { return &c.server.Rate })},
-	{name: "vault-rate", usage: "requests a second of one identity to the key vaults, ten times as many at once (default: 400)",
-		allowed: "a number from 1 to 100000", set: number(1, 100_000, func(c *settings) *int { return &c.server.VaultRate })},
+	{
+		name:    "vault-rate",
+		usage:   "requests a second of one identity to the key vaults, ten times as many at once (default: 400)",
+		allowed: "a number from 1 to 100000",
+		set:     number(1, 100_000, func(c *settings) *int { return &c.server.VaultRate })},
 	{name: "management-rate", usage: "likewise to the management plane (default: 100)",
-		allowed: "a number from 1 to 100000", set: number(1, 100_000, func(c *settings) *int { return &c.server.ManagementRate })},
+		allowed: "a number from 1 to 100000",
+		set:     number(1, 100_000, func(c *settings) *int { return &c.server.ManagementRate })},
 	{name: "token-rate", usage: "tokens a second asked for from one address, ten times as many at once (default: 200)",
-		allowed: "a number from 1 to 100000", set: number(1, 100_000, func(c *settings) *int { return &c.server.TokenRate })},
+		allowed: "a number from 1 to 100000",
+		set:     number(1, 100_000, func(c *settings) *int { return &c.server.TokenRate })},
 	{name: "connections", usage: "connections at a time, half of them from one address (default: 2048)",
-		allowed: "a number from 16 to 1000000", set: number(16, 1_000_000, func(c *settings) *int { return &c.server.Connections })},
-	{name: "anchors", usage: "folder of anchors, best on another volume: data older than they say is refused (default: keys/anchors in dir)",
+		allowed: "a number from 16 to 1000000",
+		set:     number(16, 1_000_000, func(c *settings) *int { return &c.server.Connections })},
+	{
+		name: "anchors",
+		usage: "folder of anchors, best on another volume: data older than they say is refused (default: " +
+			"keys/anchors in dir)",
 		allowed: "an absolute path", set: text(func(c *settings) *string { return &c.server.Anchors })},
-	{name: "accept-rollback", usage: "open data that is older than its anchors, as after a restore; audited", boolean: true,
+	{name: "accept-rollback", usage: "open data that is older than its anchors, as after a restore; audited",
+		boolean: true,
 		allowed: "true or false", set: truth(func(c *settings) *bool { return &c.server.AcceptRollback })},
 	{name: "allow-private-urls", usage: "let image URLs lead to private and loopback addresses", boolean: true,
 		allowed: "true or false",
 		set:     truth(func(c *settings) *bool { return &c.server.AllowPrivateURLs })},
-	{name: "auto-approve", usage: "customer-managed keys without the operator's approval, for who runs it for themselves",
+	{
+		name:    "auto-approve",
+		usage:   "customer-managed keys without the operator's approval, for who runs it for themselves",
 		boolean: true, allowed: "true or false",
 		set: truth(func(c *settings) *bool { return &c.server.AutoApprove })},
-	{name: "key-grace", usage: "how long data is served while the vault with a customer's key gives no answer (default: 1h)",
-		allowed: "a duration from 1m to 24h", set: duration(func(c *settings) *time.Duration { return &c.server.KeyGrace })},
-	{name: "azure-tenant", usage: "tenant of the application as which keys in Azure's own vaults are used", allowed: "an id or a domain",
-		set: text(func(c *settings) *string { return &c.server.AzureTenant })},
+	{
+		name:    "key-grace",
+		usage:   "how long data is served while the vault with a customer's key gives no answer (default: 1h)",
+		allowed: "a duration from 1m to 24h",
+		set:     duration(func(c *settings) *time.Duration { return &c.server.KeyGrace })},
+	{name: "azure-tenant", usage: "tenant of the application as which keys in Azure's own vaults are used",
+		allowed: "an id or a domain",
+		set:     text(func(c *settings) *string { return &c.server.AzureTenant })},
 	{name: "azure-client", usage: "client id of that application", allowed: "a client id",
 		set: text(func(c *settings) *string { return &c.server.AzureClient })},
-	{name: "azure-secret-file", usage: "file with that application's secret in its first line", allowed: "the path of a file",
-		set: text(func(c *settings) *string { return &c.server.AzureSecretFile })},
-	{name: "trust-issuer", usage: "issuer of OpenID Connect elsewhere whose tokens applications may show instead of a secret", list: true,
+	{name: "azure-secret-file", usage: "file with that application's secret in its first line",
+		allowed: "the path of a file",
+		set:     text(func(c *settings) *string { return &c.server.AzureSecretFile })},
+	{
+		name:  "trust-issuer",
+		usage: "issuer of OpenID Connect elsewhere whose tokens applications may show instead of a secret", list: true,
 		allowed: "URL=AUDIENCE", set: texts(func(c *settings) *[]string { return &c.server.TrustedIssuers })},
-	{name: "issuer-ca-file", usage: "authorities that trusted issuers' certificates may come from, besides the system's",
+	{
+		name:    "issuer-ca-file",
+		usage:   "authorities that trusted issuers' certificates may come from, besides the system's",
 		allowed: "the path of a PEM file", set: text(func(c *settings) *string { return &c.server.IssuerCAFile })},
-	{name: "identity-endpoint", usage: "loopback address of a managed identity endpoint, over plain HTTP (default: none)",
-		allowed: "host:port on a loopback address", set: text(func(c *settings) *string { return &c.server.IdentityEndpoint })},
+	{
+		name:    "identity-endpoint",
+		usage:   "loopback address of a managed identity endpoint, over plain HTTP (default: none)",
+		allowed: "host:port on a loopback address",
+		set:     text(func(c *settings) *string { return &c.server.IdentityEndpoint })},
 	{name: "identity-endpoint-for", usage: "identities whose tokens that endpoint gives", list: true,
 		allowed: "names or client ids of applications, paths or ids of managed identities",
 		set:     texts(func(c *settings) *[]string { return &c.server.IdentityEndpointFor })},
-	{name: "identity-endpoint-imds", usage: "serve the form of the instance metadata service there too, which has no secret",
+	{name: "identity-endpoint-imds",
+		usage:   "serve the form of the instance metadata service there too, which has no secret",
 		boolean: true, allowed: "true or false",
 		set: truth(func(c *settings) *bool { return &c.server.IdentityEndpointIMDS })},
-	{name: "root-key", usage: "what opens the data: file:PATH, env:NAME, passphrase-env:NAME or passphrase-file:PATH;\n" +
-		"any one of several does (default: file:<dir>/keys/root.key)", list: true,
+	{
+		name: "root-key",
+		usage: "what opens the data: file:PATH, env:NAME, passphrase-env:NAME or passphrase-file:PATH;\n" +
+			"any one of several does (default: file:<dir>/keys/root.key)", list: true,
 		allowed: "file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH",
 		set:     texts(func(c *settings) *[]string { return &c.server.RootKeys })},
 	{name: "drain-timeout", usage: "how long requests may finish when the server stops (default: 20s)",
@@ -311,8 +354,9 @@ func (f *flags) load() (*settings, error) {
 			continue
 		}
 		if len(src.values) > 1 && !s.list {
-			mistakes = append(mistakes, fmt.Errorf("%s: is given %d times; allowed: %s, once", src.place, len(src.values),
-				s.allowed))
+			mistakes = append(
+				mistakes, fmt.Errorf("%s: is given %d times; allowed: %s, once", src.place, len(src.values),
+					s.allowed))
 			continue
 		}
 		for _, v := range src.values {
@@ -398,8 +442,9 @@ func readConfig(path string) (map[string]source, error) {
 		for _, n := range nodes {
 			scalar, isScalar := n.(ast.ScalarNode)
 			if _, isNull := n.(*ast.NullNode); !isScalar || isNull {
-				mistakes = append(mistakes, fmt.Errorf("%s: is a %s; allowed: %s", place, strings.ToLower(n.Type().String()),
-					table[i].allowed))
+				mistakes = append(
+					mistakes, fmt.Errorf("%s: is a %s; allowed: %s", place, strings.ToLower(n.Type().String()),
+						table[i].allowed))
 				continue
 			}
 			src.values = append(src.values, fmt.Sprint(scalar.GetValue()))

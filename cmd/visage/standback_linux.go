@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// standBack lets everything else on this machine go first, the server above all: for work that nobody waits for. It is a wish; what the system
-// says to it changes nothing.
+// standBack lets everything else on this machine go first, the server above all: for work that nobody waits for. It is
+// a wish; what the system says to it changes nothing.
 func standBack() {
 	const last = 19 // the lowest priority there is
 	threads, err := os.ReadDir("/proc/self/task")

@@ -42,7 +42,8 @@ func (c *client) vaultPath(name string) string {
 }
 
 func deletedVaultPath(name, location string) string {
-	return "/providers/Microsoft.KeyVault/locations/" + url.PathEscape(location) + "/deletedVaults/" + url.PathEscape(name)
+	return "/providers/Microsoft.KeyVault/locations/" + url.PathEscape(location) + "/deletedVaults/" +
+		url.PathEscape(name)
 }
 
 func vaultCreateCommand() command {
@@ -52,32 +53,40 @@ func vaultCreateCommand() command {
 		rbac, noPurgeProtects bool
 	}
 	return resourceCommand(command{
-		name: "vault create", args: "NAME", summary: "Make a key vault, with purge protection, in which the operator may do everything.", example: "visage vault create safe",
+		name: "vault create", args: "NAME",
+		summary: "Make a key vault, with purge protection, in which the operator may do everything.",
+		example: "visage vault create safe",
 	}, 1, func(fs *flag.FlagSet) {
-		fs.StringVar(&opts.location, "location", "local", "location; a key must be where the resource is that uses it (default: local)")
+		fs.StringVar(&opts.location, "location", "local",
+			"location; a key must be where the resource is that uses it (default: local)")
 		fs.IntVar(&opts.days, "retention-days", 90, "how long deleted keys can be recovered, 7 to 90 (default: 90)")
 		fs.BoolVar(&opts.rbac, "rbac", false, "let roles decide who may use keys, in place of access policies")
-		fs.BoolVar(&opts.noPurgeProtects, "no-purge-protection", false, "let deleted keys be purged; such a vault cannot hold the key of a resource")
+		fs.BoolVar(&opts.noPurgeProtects, "no-purge-protection", false,
+			"let deleted keys be purged; such a vault cannot hold the key of a resource")
 	}, func(ctx context.Context, c *client, args []string) (any, error) {
 		properties := map[string]any{
-			"tenantId": c.operator.TenantID, "sku": map[string]string{"family": "A", "name": "standard"}, "softDeleteRetentionInDays": opts.days,
-			"enableRbacAuthorization": opts.rbac, "accessPolicies": []any{},
+			"tenantId": c.operator.TenantID, "sku": map[string]string{"family": "A", "name": "standard"},
+			"softDeleteRetentionInDays": opts.days,
+			"enableRbacAuthorization":   opts.rbac, "accessPolicies": []any{},
 		}
 		if !opts.noPurgeProtects {
 			properties["enablePurgeProtection"] = true
 		}
 		if !opts.rbac {
-			properties["accessPolicies"] = []any{c.policy(c.operator.ClientID, []string{"all", "purge", "rotate", "getrotationpolicy", "setrotationpolicy"})}
+			properties["accessPolicies"] = []any{c.policy(c.operator.ClientID,
+				[]string{"all", "purge", "rotate", "getrotationpolicy", "setrotationpolicy"})}
 		}
 		var made keyVault
-		err := c.arm(ctx, http.MethodPut, c.vaultPath(args[0]), map[string]any{"location": opts.location, "properties": properties}, &made)
+		err := c.arm(ctx, http.MethodPut, c.vaultPath(args[0]),
+			map[string]any{"location": opts.location, "properties": properties}, &made)
 		return []keyVault{made}, err
 	}, printVaults)
 }
 
 // policy is one entry of a vault's access policies.
 func (c *client) policy(objectID string, keys []string) map[string]any {
-	return map[string]any{"tenantId": c.operator.TenantID, "objectId": objectID, "permissions": map[string]any{"keys": keys}}
+	return map[string]any{"tenantId": c.operator.TenantID, "objectId": objectID,
+		"permissions": map[string]any{"keys": keys}}
 }
 
 func vaultListCommand() command {
@@ -101,7 +110,8 @@ func vaultListCommand() command {
 
 func vaultShowCommand() command {
 	return resourceCommand(command{
-		name: "vault show", args: "NAME", summary: "Show a key vault, and who may do what in it.", example: "visage vault show safe",
+		name: "vault show", args: "NAME", summary: "Show a key vault, and who may do what in it.",
+		example: "visage vault show safe",
 	}, 1, nil, func(ctx context.Context, c *client, args []string) (any, error) {
 		var one keyVault
 		err := c.arm(ctx, http.MethodGet, c.vaultPath(args[0]), nil, &one)
@@ -121,7 +131,9 @@ func vaultShowCommand() command {
 func vaultUpdateCommand() command {
 	var opts struct{ purge, rbac, policies bool }
 	return resourceCommand(command{
-		name: "vault update", args: "NAME", summary: "Switch purge protection on, for good, or choose what decides who may use keys.", example: "visage vault update safe --purge-protection",
+		name: "vault update", args: "NAME",
+		summary: "Switch purge protection on, for good, or choose what decides who may use keys.",
+		example: "visage vault update safe --purge-protection",
 	}, 1, func(fs *flag.FlagSet) {
 		fs.BoolVar(&opts.purge, "purge-protection", false, "switch purge protection on; nothing switches it off again")
 		fs.BoolVar(&opts.rbac, "rbac", false, "let roles decide")
@@ -135,7 +147,11 @@ func vaultUpdateCommand() command {
 			properties["enableRbacAuthorization"] = opts.rbac
 		}
 		if len(properties) == 0 {
-			return nil, &failure{err: fmt.Errorf("nothing is to be changed: one of --purge-protection, --rbac and --policies is needed"), code: exitUsage,
+			return nil, &failure{
+				err: fmt.Errorf(
+					"nothing is to be changed: one of --purge-protection, --rbac and --policies is needed",
+				),
+				code: exitUsage,
 				hint: "\"visage help vault update\" shows how it is called"}
 		}
 		var one keyVault
@@ -147,10 +163,12 @@ func vaultUpdateCommand() command {
 func vaultSetPolicyCommand() command {
 	keys := ""
 	return resourceCommand(command{
-		name: "vault set-policy", args: "NAME IDENTITY", summary: "Say what an identity may do with the keys of a vault. No permissions: nothing any more.",
+		name: "vault set-policy", args: "NAME IDENTITY",
+		summary: "Say what an identity may do with the keys of a vault. No permissions: nothing any more.",
 		example: "visage vault set-policy safe shop-app --keys get,wrapKey,unwrapKey",
 	}, 2, func(fs *flag.FlagSet) {
-		fs.StringVar(&keys, "keys", "", "permissions with commas between: get, list, create, wrapKey, unwrapKey, rotate, all, …")
+		fs.StringVar(&keys, "keys", "",
+			"permissions with commas between: get, list, create, wrapKey, unwrapKey, rotate, all, …")
 	}, func(ctx context.Context, c *client, args []string) (any, error) {
 		p, err := c.principal(ctx, args[1])
 		if err != nil {
@@ -172,7 +190,9 @@ func vaultSetPolicyCommand() command {
 
 func vaultDeleteCommand() command {
 	return resourceCommand(command{
-		name: "vault delete", args: "NAME", summary: "Delete a key vault. Resources under its keys close; it can be recovered.", example: "visage vault delete safe",
+		name: "vault delete", args: "NAME",
+		summary: "Delete a key vault. Resources under its keys close; it can be recovered.",
+		example: "visage vault delete safe",
 	}, 1, nil, func(ctx context.Context, c *client, args []string) (any, error) {
 		return nil, c.arm(ctx, http.MethodDelete, c.vaultPath(args[0]), nil, nil)
 	}, nil)
@@ -181,13 +201,15 @@ func vaultDeleteCommand() command {
 func vaultRecoverCommand() command {
 	location := ""
 	return resourceCommand(command{
-		name: "vault recover", args: "NAME", summary: "Bring a deleted key vault back, with its keys.", example: "visage vault recover safe",
+		name: "vault recover", args: "NAME", summary: "Bring a deleted key vault back, with its keys.",
+		example: "visage vault recover safe",
 	}, 1, func(fs *flag.FlagSet) {
 		fs.StringVar(&location, "location", "local", "location of the vault (default: local)")
 	},
 		func(ctx context.Context, c *client, args []string) (any, error) {
-			body := map[string]any{"location": location, "properties": map[string]any{"createMode": "recover", "tenantId": c.operator.TenantID,
-				"sku": map[string]string{"family": "A", "name": "standard"}}}
+			body := map[string]any{"location": location,
+				"properties": map[string]any{"createMode": "recover", "tenantId": c.operator.TenantID,
+					"sku": map[string]string{"family": "A", "name": "standard"}}}
 			var back keyVault
 			err := c.arm(ctx, http.MethodPut, c.vaultPath(args[0]), body, &back)
 			return []keyVault{back}, err
@@ -200,13 +222,16 @@ func vaultPurgeCommand() command {
 		sure     bool
 	}
 	return resourceCommand(command{
-		name: "vault purge", args: "NAME", summary: "Destroy a deleted key vault with its keys, for good.", example: "visage vault purge safe --yes",
+		name: "vault purge", args: "NAME", summary: "Destroy a deleted key vault with its keys, for good.",
+		example: "visage vault purge safe --yes",
 	}, 1, func(fs *flag.FlagSet) {
 		fs.StringVar(&opts.location, "location", "local", "location of the vault (default: local)")
 		fs.BoolVar(&opts.sure, "yes", false, "yes, destroy it: what its keys wrap opens no more")
 	}, func(ctx context.Context, c *client, args []string) (any, error) {
 		if !opts.sure {
-			return nil, &failure{err: fmt.Errorf("purging %q destroys its keys, and with them what they protect", args[0]), code: exitUsage,
+			return nil, &failure{
+				err:  fmt.Errorf("purging %q destroys its keys, and with them what they protect", args[0]),
+				code: exitUsage,
 				hint: fmt.Sprintf("\"visage vault purge %s --yes\" does it", args[0])}
 		}
 		return nil, c.arm(ctx, http.MethodPost, deletedVaultPath(args[0], opts.location)+"/purge", nil, nil)
@@ -224,9 +249,11 @@ func printVaults(w io.Writer, answer any) {
 			purge = "on"
 		}
 		if v.Properties.Deleted != "" {
-			fmt.Fprintf(w, "%s\t%s\t-\t%s\t-\tdeleted, to be purged %s\n", v.Name, dash(v.Location), purge, v.Properties.ScheduledPurge)
+			fmt.Fprintf(w, "%s\t%s\t-\t%s\t-\tdeleted, to be purged %s\n", v.Name, dash(v.Location), purge,
+				v.Properties.ScheduledPurge)
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d days\t%s\n", v.Name, v.Location, access, purge, v.Properties.RetentionDays, v.Properties.VaultURI)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d days\t%s\n", v.Name, v.Location, access, purge, v.Properties.RetentionDays,
+			v.Properties.VaultURI)
 	}
 }

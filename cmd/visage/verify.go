@@ -16,13 +16,16 @@ import (
 
 func verifyCommand() command {
 	c := command{
-		name:    "verify",
-		summary: "Open every record of a server that is not running or, with --online, of one that is, and report what does not open. A resource that is locked is counted and is no damage: the exit code stays 0.",
+		name: "verify",
+		summary: "Open every record of a server that is not running or, with --online, of one that is, and report " +
+			"what does not open. A resource that is locked is counted and is no damage: the exit code stays 0.",
 		example: "visage verify --dir ~/.visage",
 	}
 	c.define = func(fs *flag.FlagSet) func(context.Context, streams, []string) error {
 		given := defineSettings(fs, "dir", "root-key")
-		online := fs.Bool("online", false, "ask the running server, which opens resources under customers' keys as well, as long as their keys are given")
+		online := fs.Bool("online", false,
+			"ask the running server, which opens resources under customers' keys as well, as long as their keys are "+
+				"given")
 		return func(ctx context.Context, s streams, args []string) error {
 			if len(args) > 0 {
 				return usage(&c, "takes no arguments, and was given %q", args[0])
@@ -49,7 +52,9 @@ func runVerify(ctx context.Context, s streams, cfg server.Config) (err error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return hinted(err, "say with --dir where the server keeps its data")
 	case errors.Is(err, sealed.ErrInUse):
-		return hinted(err, "the server of this directory still runs: stop it, or ask it with \"visage verify --online\"")
+		return hinted(
+			err, "the server of this directory still runs: stop it, or ask it with \"visage verify --online\"",
+		)
 	case err != nil:
 		return err
 	}
@@ -100,7 +105,8 @@ func verifyOnline(ctx context.Context, s streams, dir string) error {
 			} else if err != nil {
 				return fmt.Errorf("read the server's answer: %w", err)
 			}
-			spaces, containers, records, sealedRecords = spaces+1, containers+v.Containers, records+v.Records, sealedRecords+v.Sealed
+			spaces, containers, records, sealedRecords = spaces+1, containers+v.Containers, records+v.Records,
+				sealedRecords+v.Sealed
 			if v.State == server.VerifiedLocked {
 				r.locked(v.Resource, v.Space, v.Reason)
 			}
@@ -154,7 +160,8 @@ func (r *verifyReport) conclude(sealedRecords int, about string) error {
 		fmt.Fprintf(r.out, "%d locked, with %d records that nobody opened: %s\n", r.closed, sealedRecords, about)
 	}
 	if r.damage > 0 {
-		return &failure{err: fmt.Errorf("%d stored things do not open or are not where they belong", r.damage), code: exitDamaged, hint: r.advice(nil)}
+		return &failure{err: fmt.Errorf("%d stored things do not open or are not where they belong", r.damage),
+			code: exitDamaged, hint: r.advice(nil)}
 	}
 	if r.closed > 0 {
 		fmt.Fprintln(r.out, "everything else opens")
@@ -169,9 +176,11 @@ func (r *verifyReport) advice(err error) string {
 	corrupt, ok := errors.AsType[*sealed.CorruptError](err)
 	switch {
 	case r.damage > 0 && r.damage == r.old:
-		return "the data is older than it was: if it was you who restored it, start the server once with --accept-rollback"
+		return "the data is older than it was: if it was you who restored it, start the server once with " +
+			"--accept-rollback"
 	case r.damage > 0 && r.damage == r.keys, ok && corrupt.What == "epoch key":
-		return "put the epoch keys back with \"visage keyring import\" and the newest copy of the keyring; where they are damaged and not missing, remove them before"
+		return "put the epoch keys back with \"visage keyring import\" and the newest copy of the keyring; where " +
+			"they are damaged and not missing, remove them before"
 	}
 	return "restore the data directory from a backup"
 }

@@ -15,7 +15,8 @@ import (
 var version = "unknown"
 
 func versionCommand() command {
-	c := command{name: "version", summary: "Say what was built, from what, and in which state the cryptographic module is.",
+	c := command{
+		name: "version", summary: "Say what was built, from what, and in which state the cryptographic module is.",
 		example: "visage version"}
 	c.define = func(*flag.FlagSet) func(context.Context, streams, []string) error {
 		return func(ctx context.Context, s streams, args []string) error {
@@ -47,7 +48,8 @@ func runVersion(s streams) error {
 		module = "of the Go release, not certified by itself"
 	}
 	secrets := "no: keys are wiped, copies the compiler makes may stay"
-	if strings.Contains(build["GOEXPERIMENT"], "runtimesecret") || strings.Contains(runtime.Version(), "runtimesecret") {
+	if strings.Contains(build["GOEXPERIMENT"], "runtimesecret") ||
+		strings.Contains(runtime.Version(), "runtimesecret") {
 		secrets = "yes"
 	}
 	t := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)

@@ -29,8 +29,9 @@ type Application struct {
 // authority is that of Azure's public cloud.
 const authority = "https://login.microsoftonline.com"
 
-// gone are the numbers of the token service's errors that say for certain that the application, its tenant or its secret
-// is no more: unknown application, disabled service principal, unknown tenant, wrong secret, secret that has expired.
+// gone are the numbers of the token service's errors that say for certain that the application, its tenant or its
+// secret is no more: unknown application, disabled service principal, unknown tenant, wrong secret, secret that has
+// expired.
 var gone = []int{700016, 7000112, 90002, 7000215, 7000222}
 
 // Token implements Credential.
@@ -42,7 +43,8 @@ func (a Application) Token(ctx context.Context, scope string) (token string, exp
 	defer clear(raw)
 	secret, _, _ := strings.Cut(string(raw), "\n")
 	form := url.Values{
-		"grant_type": {"client_credentials"}, "client_id": {a.ClientID}, "client_secret": {strings.TrimSuffix(secret, "\r")}, "scope": {scope},
+		"grant_type": {"client_credentials"}, "client_id": {a.ClientID},
+		"client_secret": {strings.TrimSuffix(secret, "\r")}, "scope": {scope},
 	}
 	base := a.Authority
 	if base == "" {
@@ -91,7 +93,8 @@ func readToken(status int, body []byte) (token string, expires time.Time, err er
 		return said.Token, time.Now().Add(time.Duration(min(said.Expires, 24*3600)) * time.Second), nil
 	case (status == http.StatusBadRequest || status == http.StatusUnauthorized) &&
 		slices.ContainsFunc(said.Numbers, func(n int) bool { return slices.Contains(gone, n) }):
-		return "", time.Time{}, fmt.Errorf("ask for a token: %.60s %v: %w", said.Code, said.Numbers, keysource.ErrDenied)
+		return "", time.Time{}, fmt.Errorf("ask for a token: %.60s %v: %w", said.Code, said.Numbers,
+			keysource.ErrDenied)
 	}
 	return "", time.Time{}, fmt.Errorf("ask for a token: status %d %.60s %v", status, said.Code, said.Numbers)
 }

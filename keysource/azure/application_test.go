@@ -35,7 +35,8 @@ func TestApplication(t *testing.T) {
 	if err := os.WriteFile(file, []byte("s3cret\r\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	app := azure.Application{Authority: server.URL + "/", Tenant: "contoso.example", ClientID: "app", SecretFile: file, Client: client}
+	app := azure.Application{Authority: server.URL + "/", Tenant: "contoso.example", ClientID: "app", SecretFile: file,
+		Client: client}
 
 	status, body = http.StatusOK, `{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}`
 	token, expires, err := app.Token(t.Context(), "https://vault.azure.net/.default")

@@ -1,4 +1,5 @@
-// Package azure wraps under keys in vaults that speak the Azure Key Vault protocol, Azure's and the built-in ones alike.
+// Package azure wraps under keys in vaults that speak the Azure Key Vault protocol, Azure's and the built-in ones
+// alike.
 package azure
 
 import (
@@ -35,8 +36,8 @@ type Credential interface {
 
 // Config says which vaults are spoken to, and how.
 type Config struct {
-	// Hosts are further hosts of vaults, as visage.Origin.Host writes them: "v1.vault.localhost:8443". One that begins with
-	// a dot is a suffix, and the name before it must be a vault's. Azure's own suffixes are always allowed.
+	// Hosts are further hosts of vaults, as visage.Origin.Host writes them: "v1.vault.localhost:8443". One that begins
+	// with a dot is a suffix, and the name before it must be a vault's. Azure's own suffixes are always allowed.
 	Hosts []string
 	// Scope is what tokens are asked for, whatever a vault's challenge says, so that no host can have a token meant for
 	// another service. Default: "https://" with the host's suffix, and "/.default".
@@ -49,11 +50,12 @@ type Config struct {
 
 // The HTTP policy. A source is asked again by whoever polls it, so nothing is repeated here.
 const (
-	deadline     = 5 * time.Second  // a call, with its challenge and its token
-	idleTime     = 60 * time.Second // longer than a poll apart, so that a heartbeat costs no handshake
-	idlePerVault = 8                // connections that are kept open between calls: a vault is asked for many keys a few at a time
-	bufferSize   = 2 << 10          // of a connection; requests and answers are about as long
-	maxAnswer    = 64 << 10         // bytes of an answer that are read; a key with all its tags has about 8,000
+	deadline = 5 * time.Second  // a call, with its challenge and its token
+	idleTime = 60 * time.Second // longer than a poll apart, so that a heartbeat costs no handshake
+	// connections that are kept open between calls: a vault is asked for many keys a few at a time
+	idlePerVault = 8
+	bufferSize   = 2 << 10  // of a connection; requests and answers are about as long
+	maxAnswer    = 64 << 10 // bytes of an answer that are read; a key with all its tags has about 8,000
 	algorithm    = "RSA-OAEP-256"
 	apiScopeTail = "/.default"
 )
@@ -146,7 +148,8 @@ func InAzure(key visage.KeyRef) bool {
 func (c Config) allowed(host string) (suffix string, ok bool) {
 	for _, h := range slices.Concat(suffixes, c.Hosts) {
 		h = strings.ToLower(h)
-		if name, found := strings.CutSuffix(host, h); found && (name == "" || h[0] == '.' && vaultName.MatchString(name)) {
+		if name, found := strings.CutSuffix(host, h); found &&
+			(name == "" || h[0] == '.' && vaultName.MatchString(name)) {
 			return h, host != ""
 		}
 	}
@@ -174,7 +177,8 @@ func (s *Source) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref,
 		return s.sameKey(res.KID, version)
 	})
 	if err == nil && len(blob) < 256 {
-		err = s.failure("wrap", keysource.ErrUnknown, "", fmt.Sprintf("the vault answered with %d bytes, too few for any key", len(blob)))
+		err = s.failure("wrap", keysource.ErrUnknown, "",
+			fmt.Sprintf("the vault answered with %d bytes, too few for any key", len(blob)))
 	}
 	if err != nil {
 		return nil, keysource.Ref{}, err
@@ -285,7 +289,8 @@ func parameters(value []byte) azkeys.KeyOperationParameters {
 // mine makes sure that ref names a version of this key: without one the vault would take its newest.
 func (s *Source) mine(verb string, ref keysource.Ref) error {
 	if ref.URI != s.key.Unversioned() || ref.Version == "" {
-		return s.failure(verb, keysource.ErrWrong, "", fmt.Sprintf("%s, version %q, is another key", ref.URI, ref.Version))
+		return s.failure(verb, keysource.ErrWrong, "",
+			fmt.Sprintf("%s, version %q, is another key", ref.URI, ref.Version))
 	}
 	return nil
 }
@@ -356,7 +361,8 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 		io.Reader
 		io.Closer
 	}{io.LimitReader(res.Body, maxAnswer), res.Body}
-	if challenge := res.Header.Get("WWW-Authenticate"); res.StatusCode == http.StatusUnauthorized && challenge != "" && !readable(challenge) {
+	if challenge := res.Header.Get("WWW-Authenticate"); res.StatusCode == http.StatusUnauthorized && challenge != "" &&
+		!readable(challenge) {
 		res.Body.Close() // its content is of no use; an error of closing neither
 		return nil, errors.New("the vault's authentication challenge is garbled")
 	}

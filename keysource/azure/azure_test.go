@@ -74,40 +74,56 @@ func dialing(dial func(ctx context.Context, v *vault) (net.Conn, error)) func(te
 func faults() []sourcetest.Fault {
 	denied, wrong, unknown := keysource.ErrDenied, keysource.ErrWrong, keysource.ErrUnknown
 	return []sourcetest.Fault{
-		{Name: "no permission", Source: told(answer(403, "Forbidden", "AccessDenied")), Class: denied, Says: "AccessDenied"},
-		{Name: "no role", Source: told(answer(403, "Forbidden", "ForbiddenByRbac")), Class: denied, Says: "ForbiddenByRbac"},
-		{Name: "firewall", Source: told(answer(403, "Forbidden", "ForbiddenByFirewall")), Class: denied, Says: "ForbiddenByFirewall"},
+		{Name: "no permission", Source: told(answer(403, "Forbidden", "AccessDenied")), Class: denied,
+			Says: "AccessDenied"},
+		{Name: "no role", Source: told(answer(403, "Forbidden", "ForbiddenByRbac")), Class: denied,
+			Says: "ForbiddenByRbac"},
+		{Name: "firewall", Source: told(answer(403, "Forbidden", "ForbiddenByFirewall")), Class: denied,
+			Says: "ForbiddenByFirewall"},
 		{Name: "disabled", Source: told(answer(403, "Forbidden", "KeyDisabled")), Class: denied, Says: "KeyDisabled"},
-		{Name: "not yet valid", Source: told(answer(403, "Forbidden", "KeyNotYetValid")), Class: denied, Says: "KeyNotYetValid"},
+		{Name: "not yet valid", Source: told(answer(403, "Forbidden", "KeyNotYetValid")), Class: denied,
+			Says: "KeyNotYetValid"},
 		{Name: "not among key_ops", Source: told(answer(403, "Forbidden", "")), Class: denied, Says: "403"},
 		{Name: "deleted", Source: told(answer(404, "KeyNotFound", "")), Class: denied, Says: "KeyNotFound"},
 		{Name: "token refused", Source: as(credential{token: "bad"}), Class: denied, Says: "401"},
 		{Name: "principal gone", Source: as(credential{err: keysource.ErrDenied}), Class: denied, Says: "principal"},
 
-		{Name: "kid of another key", Source: edited(field("kid", "https://v/keys/other/"+versionOne)), Class: wrong, Says: "other"},
+		{Name: "kid of another key", Source: edited(field("kid", "https://v/keys/other/"+versionOne)), Class: wrong,
+			Says: "other"},
 		{Name: "kid of another version", Source: edited(func(m map[string]any) {
 			m["kid"] = strings.Replace(m["kid"].(string), versionOne, versionTwo, 1)
 		}), Class: wrong, Says: versionTwo},
 
-		{Name: "token endpoint down", Source: as(credential{err: errors.New("no route")}), Class: unknown, Says: "token"},
-		{Name: "401 without a challenge", Source: told(says(401, `{"error":{"code":"Unauthorized"}}`)), Class: unknown, Says: "401"},
-		{Name: "garbled challenge", Source: before(says(401, "", "WWW-Authenticate", `Bearer authorization="x", resource="y"`)),
-			Class: unknown, Says: "garbled"},
+		{Name: "token endpoint down", Source: as(credential{err: errors.New("no route")}), Class: unknown,
+			Says: "token"},
+		{Name: "401 without a challenge", Source: told(says(401, `{"error":{"code":"Unauthorized"}}`)), Class: unknown,
+			Says: "401"},
+		{
+			Name:   "garbled challenge",
+			Source: before(says(401, "", "WWW-Authenticate", `Bearer authorization="x", resource="y"`)),
+			Class:  unknown, Says: "garbled"},
 		{Name: "garbled second challenge", Source: before(says(401, "", "WWW-Authenticate",
 			`Bearer authorization="https://l/t" authorization="x" resource="y"`)), Class: unknown, Says: "garbled"},
-		{Name: "challenge without resource", Source: before(says(401, "", "WWW-Authenticate", `Bearer authorization="https://l/t"`)),
-			Class: unknown, Says: "resource"},
+		{Name: "challenge without resource",
+			Source: before(says(401, "", "WWW-Authenticate", `Bearer authorization="https://l/t"`)),
+			Class:  unknown, Says: "resource"},
 		{Name: "400", Source: told(answer(400, "BadParameter", "")), Class: unknown, Says: "BadParameter"},
-		{Name: "403 of a proxy", Source: told(says(403, "<html>blocked</html>")), Class: unknown, Says: "not in a vault's words"},
-		{Name: "403 of another service", Source: told(answer(403, "AuthorizationFailed", "")), Class: unknown, Says: "AuthorizationFailed"},
+		{Name: "403 of a proxy", Source: told(says(403, "<html>blocked</html>")), Class: unknown,
+			Says: "not in a vault's words"},
+		{Name: "403 of another service", Source: told(answer(403, "AuthorizationFailed", "")), Class: unknown,
+			Says: "AuthorizationFailed"},
 		{Name: "403 that says two things", Source: told(says(403, `{"error":{"code":"Forbidden","Code":"Throttled"}}`)),
 			Class: unknown, Says: "not in a vault's words"},
-		{Name: "403 cut short", Source: told(says(403, `{"error":{"code":"Forbidden"`)), Class: unknown, Says: "not in a vault's words"},
-		{Name: "404 of another thing", Source: told(answer(404, "VaultNotFound", "")), Class: unknown, Says: "VaultNotFound"},
+		{Name: "403 cut short", Source: told(says(403, `{"error":{"code":"Forbidden"`)), Class: unknown,
+			Says: "not in a vault's words"},
+		{Name: "404 of another thing", Source: told(answer(404, "VaultNotFound", "")), Class: unknown,
+			Says: "VaultNotFound"},
 		{Name: "404 page", Source: told(says(404, "<html></html>")), Class: unknown, Says: "404"},
 		{Name: "408", Source: told(answer(408, "RequestTimeout", "")), Class: unknown, Says: "408"},
-		{Name: "being deleted", Source: told(answer(409, "Conflict", "ObjectIsBeingDeleted")), Class: unknown, Says: "ObjectIsBeingDeleted"},
-		{Name: "being recovered", Source: told(answer(409, "Conflict", "ObjectIsBeingRecovered")), Class: unknown, Says: "BeingRecovered"},
+		{Name: "being deleted", Source: told(answer(409, "Conflict", "ObjectIsBeingDeleted")), Class: unknown,
+			Says: "ObjectIsBeingDeleted"},
+		{Name: "being recovered", Source: told(answer(409, "Conflict", "ObjectIsBeingRecovered")), Class: unknown,
+			Says: "BeingRecovered"},
 		{Name: "throttled", Source: told(answer(429, "Throttled", "")), Class: unknown, Says: "Throttled"},
 		{Name: "throttled for long", Source: told(says(429, `{"error":{"code":"Throttled"}}`, "Retry-After", "3600")),
 			Class: unknown, Says: "Throttled"},
@@ -119,12 +135,17 @@ func faults() []sourcetest.Fault {
 		{Name: "200 page", Source: told(says(200, "<html>sign in</html>")), Class: unknown, Says: "key"},
 		{Name: "200 cut short", Source: told(says(200, `{"kid":"https://v/keys/one/`)), Class: unknown, Says: "key"},
 		{Name: "200 without anything", Source: told(says(200, `{}`)), Class: unknown, Says: "names no key"},
-		{Name: "200 without a kid", Source: edited(func(m map[string]any) { delete(m, "kid") }), Class: unknown, Says: "names no key"},
-		{Name: "200 without a value", Source: edited(func(m map[string]any) { delete(m, "value") }), Class: unknown, Says: "answered with"},
-		{Name: "200 with a value of another alphabet", Source: edited(field("value", "!!")), Class: unknown, Says: "key"},
+		{Name: "200 without a kid", Source: edited(func(m map[string]any) { delete(m, "kid") }), Class: unknown,
+			Says: "names no key"},
+		{Name: "200 without a value", Source: edited(func(m map[string]any) { delete(m, "value") }), Class: unknown,
+			Says: "answered with"},
+		{Name: "200 with a value of another alphabet", Source: edited(field("value", "!!")), Class: unknown,
+			Says: "key"},
 		{Name: "reset", Source: told(breaks("")), Class: unknown, Says: "key"},
-		{Name: "reset within the headers", Source: told(breaks("HTTP/1.1 200 OK\r\nContent-")), Class: unknown, Says: "key"},
-		{Name: "reset within the body", Source: told(breaks("HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{")), Class: unknown, Says: "key"},
+		{Name: "reset within the headers", Source: told(breaks("HTTP/1.1 200 OK\r\nContent-")), Class: unknown,
+			Says: "key"},
+		{Name: "reset within the body", Source: told(breaks("HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{")),
+			Class: unknown, Says: "key"},
 		{Name: "headers without end", Source: told(breaks("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20))),
 			Class: unknown, Says: "key"},
 		{Name: "not HTTP", Source: told(breaks("SSH-2.0-x\r\n")), Class: unknown, Says: "key"},
@@ -148,7 +169,10 @@ func faults() []sourcetest.Fault {
 			return s
 		}, Class: unknown, Says: "certificate"},
 		{Name: "TLS 1.1", Source: func(t testing.TB) keysource.Source {
-			return newVault(t).spoilTLS(func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS11, tls.VersionTLS11 }).
+			return newVault(t).spoilTLS(func(c *tls.Config) {
+				c.MinVersion, c.MaxVersion = tls.VersionTLS11,
+					tls.VersionTLS11
+			}).
 				source("one", versionOne)
 		}, Class: unknown, Says: "protocol version"},
 	}
@@ -186,7 +210,8 @@ func TestReasons(t *testing.T) {
 	s := v.source("one", versionOne)
 	for inner, want := range map[string]keysource.Reason{
 		"AccessDenied": keysource.Permission, "ForbiddenByRbac": keysource.Permission, "": keysource.Permission,
-		"KeyDisabled": keysource.Disabled, "ForbiddenByFirewall": keysource.Firewall, "KeyNotYetValid": keysource.NotYetValid,
+		"KeyDisabled": keysource.Disabled, "ForbiddenByFirewall": keysource.Firewall,
+		"KeyNotYetValid": keysource.NotYetValid,
 	} {
 		v.set(func() { v.fault = answer(403, "Forbidden", inner) })
 		_, err := s.Describe(t.Context(), keysource.Ref{})
@@ -202,8 +227,10 @@ func TestDescribe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.Ref.Version != versionOne || d.KeyType != "RSA" || d.Bits != 2048 || d.Recovery != "Recoverable" || !d.Enabled ||
-		d.NotBefore.Unix() != 1600000000 || d.Expires.Unix() != 4000000000 || !slices.Equal(d.Operations, []string{"wrapKey", "unwrapKey"}) {
+	if d.Ref.Version != versionOne || d.KeyType != "RSA" || d.Bits != 2048 || d.Recovery != "Recoverable" ||
+		!d.Enabled ||
+		d.NotBefore.Unix() != 1600000000 || d.Expires.Unix() != 4000000000 ||
+		!slices.Equal(d.Operations, []string{"wrapKey", "unwrapKey"}) {
 		t.Errorf("got %+v", d)
 	}
 }
@@ -243,7 +270,8 @@ func TestRequests(t *testing.T) {
 		t.Fatal("no error")
 	}
 	at := "/keys/one/" + versionTwo
-	if want := []string{"POST " + at + "/wrapkey", "POST " + at + "/unwrapkey", "POST " + at + "/unwrapkey"}; !slices.Equal(v.calls, want) {
+	if want := []string{"POST " + at + "/wrapkey", "POST " + at + "/unwrapkey",
+		"POST " + at + "/unwrapkey"}; !slices.Equal(v.calls, want) {
 		t.Errorf("got requests %q, want %q", v.calls, want)
 	}
 }
@@ -253,19 +281,23 @@ func TestHosts(t *testing.T) {
 	for host, want := range map[string]bool{
 		"v-1.vault.azure.net": true, "v-1.vault.localhost:8443": true, "127.0.0.1:8443": true,
 		"v-1.vault.usgovcloudapi.net": true, "V-1.Vault.Azure.Net": true, "v-1.vault.azure.net:443": true,
-		"v-1.vault.azure.net:8443": false, "vault.azure.net": false, "a.b.vault.azure.net": false, "evil.example": false,
-		"v-1.vault.azure.net.evil.example": false, "127.0.0.1": false, "169.254.169.254": false, "evil-vault.azure.net": false,
-		"v-1.vault.localhost": false, "127.0.0.1:8444": false, "x127.0.0.1:8443": false,
+		"v-1.vault.azure.net:8443": false, "vault.azure.net": false, "a.b.vault.azure.net": false,
+		"evil.example":                     false,
+		"v-1.vault.azure.net.evil.example": false, "127.0.0.1": false, "169.254.169.254": false,
+		"evil-vault.azure.net": false,
+		"v-1.vault.localhost":  false, "127.0.0.1:8444": false, "x127.0.0.1:8443": false,
 	} {
 		_, err := azure.New(cfg, visage.KeyRef{Vault: "https://" + host, Name: "k"}, credential{})
 		if (err == nil) != want {
 			t.Errorf("%s: got error %v, want allowed %t", host, err, want)
 		}
 	}
-	if _, err := azure.New(cfg, visage.KeyRef{Vault: "https://v-1.vault.azure.net/x", Name: "k"}, credential{}); err == nil {
+	if _, err := azure.New(cfg, visage.KeyRef{Vault: "https://v-1.vault.azure.net/x", Name: "k"},
+		credential{}); err == nil {
 		t.Error("a vault's address with a path was taken")
 	}
-	if _, err := azure.New(cfg, visage.KeyRef{Vault: "https://v-1.vault.azure.net", Name: "../secrets"}, credential{}); err == nil {
+	if _, err := azure.New(cfg, visage.KeyRef{Vault: "https://v-1.vault.azure.net", Name: "../secrets"},
+		credential{}); err == nil {
 		t.Error("a key's name with a path was taken")
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// classify gives the error of a call its class. Only what a vault says in its own words is an answer (key vault contract
-// §A8): a status alone may come from anything on the way.
+// classify gives the error of a call its class. Only what a vault says in its own words is an answer (key vault
+// contract §A8): a status alone may come from anything on the way.
 func (s *Source) classify(verb string, err error) error {
 	if e, ok := errors.AsType[errToken](err); ok {
 		if errors.Is(e.err, keysource.ErrDenied) {
@@ -33,7 +33,8 @@ func (s *Source) classify(verb string, err error) error {
 	}
 	code, inner, ok := readError(answer.RawResponse)
 	if !ok {
-		return s.failure(verb, keysource.ErrUnknown, "", fmt.Sprintf("status %d, not in a vault's words", answer.StatusCode))
+		return s.failure(verb, keysource.ErrUnknown, "",
+			fmt.Sprintf("status %d, not in a vault's words", answer.StatusCode))
 	}
 	said := strings.TrimSpace(fmt.Sprintf("status %d %.60s %.60s", answer.StatusCode, code, inner))
 	switch {

@@ -161,7 +161,8 @@ func (v *vault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"key": map[string]any{"kid": kid, "kty": "RSA", "key_ops": []string{"wrapKey", "unwrapKey"},
 				"n": base64.RawURLEncoding.EncodeToString(key.N.Bytes()),
 				"e": base64.RawURLEncoding.EncodeToString(big.NewInt(int64(key.E)).Bytes())},
-			"attributes": map[string]any{"enabled": true, "nbf": 1600000000, "exp": 4000000000, "recoveryLevel": "Recoverable"},
+			"attributes": map[string]any{"enabled": true, "nbf": 1600000000, "exp": 4000000000,
+				"recoveryLevel": "Recoverable"},
 		})
 		return
 	}
@@ -184,7 +185,8 @@ func (v *vault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func challenge(w http.ResponseWriter) {
-	w.Header().Set("WWW-Authenticate", `Bearer authorization="https://login.test/tenant", resource="https://vault.test"`)
+	w.Header().Set("WWW-Authenticate",
+		`Bearer authorization="https://login.test/tenant", resource="https://vault.test"`)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusUnauthorized)
 	io.WriteString(w, `{"error":{"code":"Unauthorized","message":"AKV10000"}}`)

@@ -32,13 +32,15 @@ func read(name string) ([]byte, error) {
 	text, set := os.LookupEnv(name)
 	if !set || text == "" {
 		return nil, local.Fail(keysource.ErrUnknown, nil,
-			"environment variable %s is not set: set it to the 32 bytes of the root key, in base64 or hexadecimal", name)
+			"environment variable %s is not set: set it to the 32 bytes of the root key, in base64 or hexadecimal",
+			name)
 	}
 	key := decode(text)
 	if key == nil {
 		// The length alone is said: the text is a secret, if a broken one.
 		return nil, local.Fail(keysource.ErrUnknown, nil,
-			"environment variable %s is not 32 bytes in base64 (44 characters) or hexadecimal (64 characters); it has %d characters: \"head -c 32 /dev/urandom | base64\" makes a key",
+			"environment variable %s is not 32 bytes in base64 (44 characters) or hexadecimal (64 characters); it "+
+				"has %d characters: \"head -c 32 /dev/urandom | base64\" makes a key",
 			name, len(text))
 	}
 	return key, nil

@@ -38,7 +38,8 @@ func New(path, dataDir string) (*Source, error) {
 	}
 	if within(resolve(abs), resolve(data)) {
 		return nil, local.Fail(keysource.ErrDenied, nil,
-			"%s %s lies inside the data directory %s: keep it elsewhere, so that a copy of the data does not hold its key",
+			"%s %s lies inside the data directory %s: keep it elsewhere, so that a copy of the data does not hold "+
+				"its key",
 			what, path, dataDir)
 	}
 	return &Source{path: abs, held: local.NewKey(local.Place{

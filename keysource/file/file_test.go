@@ -56,14 +56,16 @@ func TestSource(t *testing.T) {
 				return os.Chmod(p,
 					0o604)
 			}),
-			broken("readable by the group", keysource.ErrDenied, "mode 0640", func(p string) error { return os.Chmod(p, 0o640) }),
+			broken("readable by the group", keysource.ErrDenied, "mode 0640",
+				func(p string) error { return os.Chmod(p, 0o640) }),
 			broken("folder others may write to", keysource.ErrDenied, "run \"chmod go-w",
 				func(p string) error { return os.Chmod(filepath.Dir(p), 0o777) }),
 			broken("folder above that others may write to", keysource.ErrDenied, "run \"chmod go-w",
 				func(p string) error { return os.Chmod(filepath.Dir(filepath.Dir(p)), 0o772) }),
 			broken("sticky folder holds it directly", keysource.ErrDenied, "run \"chmod go-w",
 				func(p string) error { return os.Chmod(filepath.Dir(p), 0o777|fs.ModeSticky) }),
-			broken("zeros", keysource.ErrDenied, "is all zeros", func(p string) error { return os.WriteFile(p, make([]byte, 32), 0o600) }),
+			broken("zeros", keysource.ErrDenied, "is all zeros",
+				func(p string) error { return os.WriteFile(p, make([]byte, 32), 0o600) }),
 			broken("a link", keysource.ErrDenied, "is a symbolic link", func(p string) error {
 				return errors.Join(os.Rename(p, p+".real"), os.Symlink(p+".real", p))
 			}),
@@ -73,9 +75,12 @@ func TestSource(t *testing.T) {
 			broken("a pipe", keysource.ErrDenied, "is not a regular file", func(p string) error {
 				return errors.Join(os.Remove(p), syscall.Mkfifo(p, 0o600))
 			}),
-			broken("short", keysource.ErrUnknown, "has 31 bytes, not 32", func(p string) error { return os.Truncate(p, 31) }),
-			broken("long", keysource.ErrUnknown, "is longer than 32 bytes", func(p string) error { return os.Truncate(p, 33) }),
-			broken("empty", keysource.ErrUnknown, "has 0 bytes, not 32", func(p string) error { return os.Truncate(p, 0) }),
+			broken("short", keysource.ErrUnknown, "has 31 bytes, not 32",
+				func(p string) error { return os.Truncate(p, 31) }),
+			broken("long", keysource.ErrUnknown, "is longer than 32 bytes",
+				func(p string) error { return os.Truncate(p, 33) }),
+			broken("empty", keysource.ErrUnknown, "has 0 bytes, not 32",
+				func(p string) error { return os.Truncate(p, 0) }),
 			broken("a folder of that name", keysource.ErrDenied, "is not a regular file", func(p string) error {
 				return errors.Join(os.Remove(p), os.Mkdir(p, 0o700))
 			}),
@@ -145,7 +150,8 @@ func TestKeyInsideDataIsRefused(t *testing.T) {
 	if err := os.Symlink(filepath.Join(data, "keys"), link); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{filepath.Join(data, "root.key"), filepath.Join(data, "not", "there", "root.key"), filepath.Join(link, "root.key")} {
+	for _, path := range []string{filepath.Join(data, "root.key"), filepath.Join(data, "not", "there", "root.key"),
+		filepath.Join(link, "root.key")} {
 		if _, err := file.New(path, data); !errors.Is(err, keysource.ErrDenied) || !strings.Contains(err.Error(),
 			"keep it elsewhere") {
 			t.Errorf("key at %s: got %v, want a refusal", path, err)

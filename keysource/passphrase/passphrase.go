@@ -79,13 +79,15 @@ func (s *Source) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref,
 	defer clear(words)
 	if len(words) < minLength {
 		return nil, keysource.Ref{}, local.Fail(keysource.ErrUnknown, nil,
-			"the passphrase has %d characters; a new one needs at least %d (five random words are a good one)", len(words),
+			"the passphrase has %d characters; a new one needs at least %d (five random words are a good one)",
+			len(words),
 			minLength)
 	}
 	const fewest = 5 // different characters
 	if local.Distinct(words) < fewest {
 		return nil, keysource.Ref{}, local.Fail(keysource.ErrUnknown, nil,
-			"the passphrase has fewer than %d different characters, and anyone would try it; five random words are a good one", fewest)
+			"the passphrase has fewer than %d different characters, and anyone would try it; five random words are a "+
+				"good one", fewest)
 	}
 	params := binary.BigEndian.AppendUint32(nil, iterations)
 	params = append(params, make([]byte, saltSize)...)
@@ -116,7 +118,8 @@ func (s *Source) Unwrap(ctx context.Context, _ keysource.Ref, blob []byte) ([]by
 		return nil, err
 	}
 	defer clear(key)
-	return w.Open(key, "", "the passphrase from "+s.from+" does not open this data: check it for typing errors, and that it is the one this instance was made with")
+	return w.Open(key, "", "the passphrase from "+s.from+
+		" does not open this data: check it for typing errors, and that it is the one this instance was made with")
 }
 
 // Describe implements keysource.Source. Whether the passphrase is the right one shows only when it opens something.
@@ -127,8 +130,9 @@ func (s *Source) Describe(ctx context.Context, ref keysource.Ref) (keysource.Des
 	}
 	clear(words)
 	if ref.Version != "" {
-		return keysource.Description{}, local.Fail(keysource.ErrWrong, nil, "a passphrase has no version, so it is not %q",
-			ref.Version)
+		return keysource.Description{},
+			local.Fail(keysource.ErrWrong, nil, "a passphrase has no version, so it is not %q",
+				ref.Version)
 	}
 	return keysource.Description{Ref: keysource.Ref{URI: s.uri}, Algorithm: "PBKDF2-SHA256+" + local.Algorithm,
 		Enabled: true}, nil

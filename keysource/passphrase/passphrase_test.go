@@ -49,11 +49,17 @@ func TestSource(t *testing.T) {
 		Faults: []sourcetest.Fault{
 			{Name: "not set", Source: fromEnv("VISAGE_TEST_ABSENT", ""), Class: keysource.ErrUnknown,
 				Says: "VISAGE_TEST_ABSENT is not set"},
-			{Name: "too long", Source: fromEnv("VISAGE_TEST_BAD", strings.Repeat("x", 1025)), Class: keysource.ErrUnknown,
-				Says: "longer than 1024"},
-			{Name: "missing file", Source: func(t testing.TB) keysource.Source { return passphrase.FromFile(filepath.Join(t.TempDir(), "no")) },
+			{Name: "too long", Source: fromEnv("VISAGE_TEST_BAD", strings.Repeat("x", 1025)),
+				Class: keysource.ErrUnknown,
+				Says:  "longer than 1024"},
+			{
+				Name: "missing file",
+				Source: func(t testing.TB) keysource.Source {
+					return passphrase.FromFile(filepath.Join(t.TempDir(), "no"))
+				},
 				Class: keysource.ErrUnknown, Says: "does not exist"},
-			{Name: "readable by others", Source: fromFile(words, 0o644), Class: keysource.ErrDenied, Says: "run \"chmod 600"},
+			{Name: "readable by others", Source: fromFile(words, 0o644), Class: keysource.ErrDenied,
+				Says: "run \"chmod 600"},
 			{Name: "a link", Source: linked, Class: keysource.ErrDenied, Says: "is a symbolic link"},
 			{Name: "empty file", Source: fromFile("\nsecond line\n", 0o600), Class: keysource.ErrUnknown,
 				Says: "its first line must be the passphrase"},

@@ -125,7 +125,10 @@ func (c client) run(t *testing.T, all []block) map[string]bool {
 		port := map[bool]int{true: 443, false: 8443}[c.port443]
 		script += fmt.Sprintf(standalone, port, c.imds)
 	} else {
-		s := servertest.Start(t, server.Config{AutoApprove: true, IdentityEndpoint: "127.0.0.1:0", IdentityEndpointFor: []string{"keeper"}})
+		s := servertest.Start(
+			t, server.Config{AutoApprove: true, IdentityEndpoint: "127.0.0.1:0",
+				IdentityEndpointFor: []string{"keeper"}},
+		)
 		if err := os.Symlink(s.Dir(), filepath.Join(home, ".visage")); err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +222,8 @@ func (c client) programs(t *testing.T) (folders string) {
 		}
 	}
 	if c.imports != "" {
-		if said, err := exec.CommandContext(t.Context(), c.needs, "-c", "import "+c.imports).CombinedOutput(); err != nil {
+		if said, err := exec.CommandContext(t.Context(), c.needs, "-c", "import "+c.imports).
+			CombinedOutput(); err != nil {
 			absent(t, false, "Python's module %s is not installed: %s", c.imports, said)
 		}
 	}
@@ -279,14 +283,17 @@ func (c client) bash(t *testing.T, home, path, script string) (string, error) {
 	if c.apart() {
 		apart = append(apart, "--net")
 	}
-	if err := exec.CommandContext(t.Context(), "unshare", append(apart, "mount", "--bind", filepath.Join(home, "hosts"), "/etc/hosts")...).Run(); err != nil {
+	if err := exec.CommandContext(t.Context(), "unshare",
+		append(apart, "mount", "--bind", filepath.Join(home, "hosts"), "/etc/hosts")...).Run(); err != nil {
 		absent(t, false, "names cannot be made to resolve: no namespace of mounts: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "unshare", append(apart, "bash", "-c", "mount --bind hosts /etc/hosts && exec bash page.sh")...)
+	cmd := exec.CommandContext(ctx, "unshare",
+		append(apart, "bash", "-c", "mount --bind hosts /etc/hosts && exec bash page.sh")...)
 	cmd.Dir = home
-	cmd.Env = []string{"HOME=" + home, "PATH=" + path, "LANG=C.UTF-8", "AZURE_CORE_COLLECT_TELEMETRY=no", "GOFLAGS=-mod=mod"}
+	cmd.Env = []string{"HOME=" + home, "PATH=" + path, "LANG=C.UTF-8", "AZURE_CORE_COLLECT_TELEMETRY=no",
+		"GOFLAGS=-mod=mod"}
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOPROXY"} {
 		value, err := exec.CommandContext(t.Context(), "go", "env", name).Output()
 		if err != nil {
@@ -296,7 +303,9 @@ func (c client) bash(t *testing.T, home, path, script string) (string, error) {
 	}
 	machine := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
 	for setting, pattern := range map[string]string{
-		"VISAGE_PACK": "models/packs/default", "VISAGE_LIBRARY": filepath.Join("models/node_modules/onnxruntime-node/bin/napi-v*/linux", machine, "libonnxruntime.so*"),
+		"VISAGE_PACK": "models/packs/default",
+		"VISAGE_LIBRARY": filepath.Join("models/node_modules/onnxruntime-node/bin/napi-v*/linux", machine,
+			"libonnxruntime.so*"),
 	} {
 		if found, err := filepath.Glob(filepath.Join(module, pattern)); err == nil && len(found) > 0 && c.apart() {
 			at, err := filepath.Abs(found[0])
@@ -309,7 +318,8 @@ func (c client) bash(t *testing.T, home, path, script string) (string, error) {
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // with the server that the script started
+	// with the server that the script started
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 	err = cmd.Run()
 	return said.String(), err

@@ -63,7 +63,8 @@ func fuzzTime(t *testing.T) time.Duration {
 }
 
 var oddities = []string{
-	"", " ", "\x00", "null", "-1", "9999999999999999999999", "../../etc/passwd", "ü̈\u202e", "%s%n", "'\"><", strings.Repeat("a", 300), "00000000-0000-0000-0000-000000000000",
+	"", " ", "\x00", "null", "-1", "9999999999999999999999", "../../etc/passwd", "ü̈\u202e", "%s%n", "'\"><",
+	strings.Repeat("a", 300), "00000000-0000-0000-0000-000000000000",
 	"1e400", "true", "[]", "{}", "\xff\xfe", "2026-01-01T00:00:00Z",
 }
 
@@ -154,7 +155,8 @@ func (f *fuzzer) draw(planes ...string) operation {
 		if !slices.Contains(planes, about.Tags[0]) || strings.Contains(pattern, "Visage.Operations") {
 			continue // streams of the whole instance are tried elsewhere
 		}
-		o := operation{plane: about.Tags[0], method: strings.ToUpper(method), pattern: pattern, contentType: "application/json"}
+		o := operation{plane: about.Tags[0], method: strings.ToUpper(method), pattern: pattern,
+			contentType: "application/json"}
 		query := url.Values{}
 		for _, p := range about.Parameters {
 			switch {
@@ -177,7 +179,8 @@ func (f *fuzzer) draw(planes ...string) operation {
 		_, image := content["application/octet-stream"]
 		switch body, found := content["application/json"]; {
 		case image && f.IntN(2) == 0:
-			o.contentType, o.body = "application/octet-stream", servertest.Photo(f.IntN(50), fmt.Sprint("person", f.IntN(9)))
+			o.contentType, o.body = "application/octet-stream",
+				servertest.Photo(f.IntN(50), fmt.Sprint("person", f.IntN(9)))
 		case found:
 			b, err := json.Marshal(f.value(body.Schema, 0))
 			if err != nil {
@@ -212,8 +215,8 @@ func (f *fuzzer) learn(answer any) {
 	}
 }
 
-// TestAPIFuzz sends the service what its own description makes likely and unlikely, on every plane. It must never fail, spell
-// each refusal as its plane does, and have nothing damaged in the end.
+// TestAPIFuzz sends the service what its own description makes likely and unlikely, on every plane. It must never fail,
+// spell each refusal as its plane does, and have nothing damaged in the end.
 func TestAPIFuzz(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "visage")
 	s := startService(t, dir, false)
@@ -221,7 +224,8 @@ func TestAPIFuzz(t *testing.T) {
 	s.run(t, "vault", "create", "safe")
 	f := newFuzzer(t, s, api)
 	operator := s.operator(t)
-	f.pool = append(f.pool, "safe", "fuzz1", "fuzz2", operator.SubscriptionID, operator.ResourceGroup, operator.TenantID)
+	f.pool = append(f.pool, "safe", "fuzz1", "fuzz2", operator.SubscriptionID, operator.ResourceGroup,
+		operator.TenantID)
 	management := operator.token(t, api, "https://management.azure.com")
 	vault := operator.token(t, api, strings.Replace(s.endpoint, "https://", "https://vault.", 1))
 	asked, refused, failures, routes := 0, 0, 0, map[string]bool{}
@@ -369,7 +373,8 @@ func (s *service) operator(t *testing.T) operatorFile {
 func (o operatorFile) token(t *testing.T, c *client, audience string) string {
 	t.Helper()
 	form := url.Values{
-		"grant_type": {"client_credentials"}, "client_id": {o.ClientID}, "client_secret": {o.ClientSecret}, "scope": {audience + "/.default"},
+		"grant_type": {"client_credentials"}, "client_id": {o.ClientID}, "client_secret": {o.ClientSecret},
+		"scope": {audience + "/.default"},
 	}
 	status, body := c.send(t, "POST", o.Endpoint+"/"+o.TenantID+"/oauth2/v2.0/token", "",
 		http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, []byte(form.Encode()))

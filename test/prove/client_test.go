@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// client speaks to one start of the service, plainly: what the official clients make of the answers is tested elsewhere.
+// client speaks to one start of the service, plainly: what the official clients make of the answers is tested
+// elsewhere.
 type client struct {
 	endpoint string
 	key      string
@@ -25,12 +26,13 @@ func newClient(endpoint, key string, ca []byte) (*client, error) {
 		return nil, fmt.Errorf("the CA file holds no certificate")
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, MaxIdleConnsPerHost: 16}
-	return &client{endpoint: endpoint, key: key, http: &http.Client{Transport: transport, Timeout: 30 * time.Second}}, nil
+	return &client{endpoint: endpoint, key: key, http: &http.Client{Transport: transport, Timeout: 30 * time.Second}},
+		nil
 }
 
-// call sends body (bytes are an image, anything else becomes JSON, nil is nothing) and decodes the answer into out. ok is false when no whole
-// answer came: the request may have happened or not. It waits and asks again when the service says that it is too much at once, which it says
-// before it does anything.
+// call sends body (bytes are an image, anything else becomes JSON, nil is nothing) and decodes the answer into out. ok
+// is false when no whole answer came: the request may have happened or not. It waits and asks again when the service
+// says that it is too much at once, which it says before it does anything.
 func (c *client) call(ctx context.Context, method, path string, body, out any) (status int, ok bool) {
 	var payload []byte
 	contentType := "application/json"

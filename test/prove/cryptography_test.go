@@ -19,8 +19,8 @@ import (
 // cryptographyTable is the page that says what each use of cryptography is for, and whether it is approved.
 const cryptographyTable = "docs/cryptography.md"
 
-// use is a function of a cryptographic package in a room that calls it or hands it on. What methods do is decided by the
-// function that made the value, so methods are not listed.
+// use is a function of a cryptographic package in a room that calls it or hands it on. What methods do is decided by
+// the function that made the value, so methods are not listed.
 type use struct{ function, room string }
 
 // TestCryptographyIsListed holds the table against the program: no use that the table does not have, none in the table
@@ -63,7 +63,8 @@ func usesOfCryptography(t *testing.T, root string) map[use]string {
 		}
 		if d.IsDir() {
 			name := d.Name()
-			aside := name == "node_modules" || rel == "bench" || strings.HasSuffix(rel, "test") || name != ".." && strings.HasPrefix(name, ".")
+			aside := name == "node_modules" || rel == "bench" || strings.HasSuffix(rel, "test") ||
+				name != ".." && strings.HasPrefix(name, ".")
 			if aside && rel != "." {
 				return fs.SkipDir
 			}
@@ -105,7 +106,8 @@ func usesOfCryptography(t *testing.T, root string) map[use]string {
 				return true
 			}
 			if x, ok := selector.X.(*ast.Ident); ok && functions[names[x.Name]][selector.Sel.Name] {
-				found[use{names[x.Name] + "." + selector.Sel.Name, filepath.ToSlash(filepath.Dir(rel))}] = set.Position(n.Pos()).String()
+				found[use{names[x.Name] + "." + selector.Sel.Name,
+					filepath.ToSlash(filepath.Dir(rel))}] = set.Position(n.Pos()).String()
 			}
 			return true
 		})
@@ -159,7 +161,8 @@ func listedUses(t *testing.T, path string) map[use]bool {
 	for lines.Scan() {
 		cells := strings.Split(strings.Trim(lines.Text(), "| "), "|")
 		function := strings.Trim(strings.TrimSpace(cells[0]), "`")
-		if !strings.HasPrefix(lines.Text(), "| `") || !cryptographic(function[:max(strings.LastIndex(function, "."), 0)]) {
+		if !strings.HasPrefix(lines.Text(), "| `") ||
+			!cryptographic(function[:max(strings.LastIndex(function, "."), 0)]) {
 			continue
 		}
 		if len(cells) != 4 {

@@ -9,9 +9,10 @@ import (
 	"testing"
 )
 
-// TestDamagedDirectory damages a stopped store's directories, one file at a time, data and keys alike: bits flip, ends are cut off,
-// bytes are zeroed, files vanish or are emptied, two change places. Each time the store refuses to open, or to read, or reads
-// what is true. Damage at the end of the engine's log may give an earlier truth, as docs/threat-model.md says, and nothing else may.
+// TestDamagedDirectory damages a stopped store's directories, one file at a time, data and keys alike: bits flip, ends
+// are cut off, bytes are zeroed, files vanish or are emptied, two change places. Each time the store refuses to open,
+// or to read, or reads what is true. Damage at the end of the engine's log may give an earlier truth, as
+// docs/threat-model.md says, and nothing else may.
 func TestDamagedDirectory(t *testing.T) {
 	r := chance(t)
 	dir := t.TempDir()
@@ -54,7 +55,8 @@ func damage(t *testing.T, dir, name string, names []string, r *rand.Rand) string
 	if err != nil {
 		t.Fatal(err)
 	}
-	what := []string{"a flipped bit", "a flipped bit", "a cut", "zeroes", "the loss", "the emptying", "a change of places"}[r.IntN(7)]
+	what := []string{"a flipped bit", "a flipped bit", "a cut", "zeroes", "the loss", "the emptying",
+		"a change of places"}[r.IntN(7)]
 	if len(content) == 0 && what != "a change of places" {
 		what = "the loss"
 	}

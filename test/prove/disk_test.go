@@ -41,7 +41,9 @@ func searchDisk(t *testing.T, dir string, texts []string) {
 // portrait returns a small photo of one face, cut from a sample photo of the npm package that holds the weights.
 func portrait(t *testing.T) []byte {
 	t.Helper()
-	f, err := os.Open(filepath.Join("..", "..", "models", "node_modules", "@vladmandic", "face-api", "demo", "sample1.jpg"))
+	f,
+		err := os.Open(filepath.Join("..", "..", "models", "node_modules", "@vladmandic", "face-api", "demo",
+		"sample1.jpg"))
 	if err != nil {
 		t.Skip("no models: run make setup")
 	}
@@ -57,7 +59,8 @@ func portrait(t *testing.T) []byte {
 		t.Fatalf("a part of a %T cannot be cut out", img)
 	}
 	var out bytes.Buffer
-	if err := jpeg.Encode(&out, part.SubImage(image.Rect(1350, 100, 1800, 560)), nil); err != nil { // one of the three who are on it
+	// one of the three who are on it
+	if err := jpeg.Encode(&out, part.SubImage(image.Rect(1350, 100, 1800, 560)), nil); err != nil {
 		t.Fatalf("encode the portrait: %v", err)
 	}
 	return out.Bytes()

@@ -42,7 +42,8 @@ func textForms(what, text string) []form {
 	return append(forms, encoded(what, []byte(text))...)
 }
 
-// templateForms are the forms of a template and of its code: of a run of their numbers, since they may be stored in parts.
+// templateForms are the forms of a template and of its code: of a run of their numbers, since they may be stored in
+// parts.
 func templateForms(t *testing.T, what string, template []float32) []form {
 	t.Helper()
 	const run = 6
@@ -62,7 +63,8 @@ func templateForms(t *testing.T, what string, template []float32) []form {
 			lower = append(lower, code[i])
 		}
 		name := fmt.Sprintf("%s as a code from %d", what, at)
-		forms = append(forms, form{name, little}, form{name + ", big endian", big}, form{name + ", upper digits", upper},
+		forms = append(forms, form{name, little}, form{name + ", big endian", big},
+			form{name + ", upper digits", upper},
 			form{name + ", lower digits", lower})
 		forms = append(forms, encoded(name, little)...)
 	}
@@ -73,11 +75,13 @@ func templateForms(t *testing.T, what string, template []float32) []form {
 			f32 = binary.LittleEndian.AppendUint32(f32, math.Float32bits(v))
 			text = append(text, fmt.Sprint(v))
 		}
-		for _, v := range template[at : at+4*run] { // unit vectors in 127 steps, as a plain quantisation would have them
+		// unit vectors in 127 steps, as a plain quantisation would have them
+		for _, v := range template[at : at+4*run] {
 			i8 = append(i8, byte(int8(math.RoundToEven(float64(v)*127))))
 		}
 		name := fmt.Sprintf("%s from %d", what, at)
-		forms = append(forms, form{name + " as float32", f32}, form{name + " as int8", i8}, form{name + " as JSON", []byte(strings.Join(text, ","))})
+		forms = append(forms, form{name + " as float32", f32}, form{name + " as int8", i8},
+			form{name + " as JSON", []byte(strings.Join(text, ","))})
 		forms = append(forms, encoded(name, f32)...)
 	}
 	return forms
@@ -114,9 +118,9 @@ func templateOf(t *testing.T, photo []byte) []float32 {
 	return found.Faces[0].Template
 }
 
-// TestNothingLeaks gives the service canaries wherever customers name things and faces whose templates are known, has it refuse
-// and fail, and looks for them in everything it writes; then it locks the resource and looks for templates in all of the
-// process's memory.
+// TestNothingLeaks gives the service canaries wherever customers name things and faces whose templates are known, has
+// it refuse and fail, and looks for them in everything it writes; then it locks the resource and looks for templates in
+// all of the process's memory.
 func TestNothingLeaks(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("reads /proc")
@@ -126,7 +130,8 @@ func TestNothingLeaks(t *testing.T) {
 	t.Setenv("TMPDIR", temporary)
 	s := startService(t, dir, false)
 	s.underCustomerKey(t)
-	const canary, echo = "zq-Canary-Kx93", "vb-Parrot-Qm71" // what is stored, and what refused requests say: an error may give that back
+	// what is stored, and what refused requests say: an error may give that back
+	const canary, echo = "zq-Canary-Kx93", "vb-Parrot-Qm71"
 	photos := [][]byte{servertest.Photo(1, "ann"), servertest.Photo(2, "ben"), servertest.Photo(3, "cid")}
 	var forms, templates []form
 	stored := textForms("the canary", canary)
@@ -146,7 +151,8 @@ func TestNothingLeaks(t *testing.T) {
 			if ok && status/100 == 2 {
 				return
 			}
-			if status != http.StatusServiceUnavailable || time.Now().After(deadline) { // after a start, until the key was asked for
+			// after a start, until the key was asked for
+			if status != http.StatusServiceUnavailable || time.Now().After(deadline) {
 				t.Fatalf("%s %s: %d\n%s", method, path, status, s.log)
 			}
 		}
@@ -162,11 +168,14 @@ func TestNothingLeaks(t *testing.T) {
 	for _, c := range []struct {
 		method, path, body string
 	}{
-		{"POST", group + "/persons", `{"name":"` + echo + `"`}, {"PUT", "/largepersongroups/" + echo + "!", `{"name":"` + echo + `"}`},
+		{"POST", group + "/persons", `{"name":"` + echo + `"`},
+		{"PUT", "/largepersongroups/" + echo + "!", `{"name":"` + echo + `"}`},
 		{"POST", group + "/persons", `{"` + echo + `":1}`}, {"GET", group + "/persons?top=" + echo, ""},
-		{"POST", "/verify", `{"faceId1":"` + echo + `","faceId2":"` + echo + `"}`}, {"POST", "/detect", `{"url":"https://` + echo + `.invalid/"}`},
+		{"POST", "/verify", `{"faceId1":"` + echo + `","faceId2":"` + echo + `"}`},
+		{"POST", "/detect", `{"url":"https://` + echo + `.invalid/"}`},
 		{"POST", group + "/persons/" + echo + "/persistedfaces", "{"}, {"GET", "/" + echo, ""},
-		{"PUT", group, `{"name":"again"}`}, {"PUT", "/persongroups/g", `{"name":7}`}, {"POST", group + "/persons", `{"name":""}`},
+		{"PUT", group, `{"name":"again"}`}, {"PUT", "/persongroups/g", `{"name":7}`},
+		{"POST", group + "/persons", `{"name":""}`},
 		{"PATCH", group + "/persons/" + persons[0], `{"userData":[]}`}, {"GET", group + "/training", ""},
 		{"DELETE", group + "/persons/" + persons[0] + "/persistedfaces/" + persons[0], ""},
 		{"POST", "/identify", `{"faceIds":["` + persons[0] + `"],"largePersonGroupId":"g"}`},
@@ -183,8 +192,8 @@ func TestNothingLeaks(t *testing.T) {
 	log := s.log.String()
 	s.kill(t)
 
-	// From here on the templates come from the store alone: what a process has made of a photo is garbage of its heap for a while, as
-	// docs/threat-model.md says.
+	// From here on the templates come from the store alone: what a process has made of a photo is garbage of its heap
+	// for a while, as docs/threat-model.md says.
 	s = s.again(t)
 	api = s.client(t, keysOf(t, s, "vip"))
 	searched := 0
@@ -202,7 +211,8 @@ func TestNothingLeaks(t *testing.T) {
 	}
 	var locked map[string]int
 	var size int64
-	for deadline := time.Now().Add(20 * time.Second); ; { // those inside leave, and what they had is cleared behind them
+	// those inside leave, and what they had is cleared behind them
+	for deadline := time.Now().Add(20 * time.Second); ; {
 		locked, size = searchMemory(t, s.cmd.Process.Pid, templates)
 		if total(locked) == 0 || time.Now().After(deadline) {
 			break
@@ -230,7 +240,8 @@ func TestNothingLeaks(t *testing.T) {
 	log += s.log.String()
 	s.kill(t)
 	exported := s.run(t, "audit", "export")
-	for place, content := range map[string][]byte{"the log": []byte(log), "the metrics": page, "the audit export": exported} {
+	for place, content := range map[string][]byte{"the log": []byte(log), "the metrics": page,
+		"the audit export": exported} {
 		if len(content) == 0 {
 			t.Errorf("%s is empty: the search proves nothing", place)
 		}

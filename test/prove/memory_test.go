@@ -10,8 +10,9 @@ import (
 	"testing"
 )
 
-// searchMemory looks for the forms in all memory of a process that can be read, which is what a core image of it would hold, and
-// more: what is kept out of core images is read too. It returns how often each is there, and how many bytes were read.
+// searchMemory looks for the forms in all memory of a process that can be read, which is what a core image of it would
+// hold, and more: what is kept out of core images is read too. It returns how often each is there, and how many bytes
+// were read.
 func searchMemory(t *testing.T, pid int, forms []form) (found map[string]int, read int64) {
 	t.Helper()
 	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
@@ -34,7 +35,8 @@ func searchMemory(t *testing.T, pid int, forms []form) (found map[string]int, re
 	for lines.Scan() {
 		var from, to int64
 		var mode string
-		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s", &from, &to, &mode); err != nil || mode[0] != 'r' || strings.Contains(lines.Text(), "[v") {
+		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s", &from, &to, &mode); err != nil || mode[0] != 'r' ||
+			strings.Contains(lines.Text(), "[v") {
 			continue // the kernel's own pages hold nothing of ours
 		}
 		for at := from; at < to; {

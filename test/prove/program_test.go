@@ -16,8 +16,8 @@ import (
 // exitDamaged is what `visage verify` ends with when something stored does not open.
 const exitDamaged = 3
 
-// written runs the service on a new directory, has a client write to it, and kills it twice, so that what was written lies in the engine's
-// tables. It returns the directory and what must not be readable in it.
+// written runs the service on a new directory, has a client write to it, and kills it twice, so that what was written
+// lies in the engine's tables. It returns the directory and what must not be readable in it.
 func written(t *testing.T) (dir string, canaries []string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "visage")

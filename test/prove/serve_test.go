@@ -39,7 +39,8 @@ func program(t *testing.T) string {
 	return path
 }
 
-// service is a running `visage serve`, or the serve child, which differs in what looks at the photos and in nothing else.
+// service is a running `visage serve`, or the serve child, which differs in what looks at the photos and in nothing
+// else.
 type service struct {
 	cmd      *exec.Cmd
 	endpoint string
@@ -57,7 +58,8 @@ func startService(t *testing.T, dir string, real bool) *service {
 // again starts the service anew where it was before: the names of keys in its vaults hold its address.
 func (s *service) again(t *testing.T) *service {
 	t.Helper()
-	return startServiceAt(t, s.dir, false, strings.Replace(strings.TrimPrefix(s.endpoint, "https://"), "localhost", "127.0.0.1", 1))
+	return startServiceAt(t, s.dir, false,
+		strings.Replace(strings.TrimPrefix(s.endpoint, "https://"), "localhost", "127.0.0.1", 1))
 }
 
 func startServiceAt(t *testing.T, dir string, real bool, listen string) *service {
@@ -205,7 +207,8 @@ func (l *tail) String() string {
 	return string(bytes.Join(l.lines, nil))
 }
 
-// serveChild serves like `visage serve`, but for the networks, as it recognises made-up people, and for its memory, which its user may read.
+// serveChild serves like `visage serve`, but for the networks, as it recognises made-up people, and for its memory,
+// which its user may read.
 func serveChild(args []string) error {
 	if len(args) != 2 {
 		return errors.New("want the arguments: directory, address")

@@ -13,13 +13,13 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// clients is how many write to the service at the same time, each to a resource and a group of its own: a resource's rate would otherwise
-// leave the service idle most of the time.
+// clients is how many write to the service at the same time, each to a resource and a group of its own: a resource's
+// rate would otherwise leave the service idle most of the time.
 const clients = 6
 
-// TestServiceSurvivesKill kills the service at random moments while clients write to it over HTTP, and finds after each restart what was
-// acknowledged and nothing else, with every record opening. In a plain run the service looks at no photos; with VISAGE_ROUNDS it is
-// `visage serve` itself, when the models are there.
+// TestServiceSurvivesKill kills the service at random moments while clients write to it over HTTP, and finds after each
+// restart what was acknowledged and nothing else, with every record opening. In a plain run the service looks at no
+// photos; with VISAGE_ROUNDS it is `visage serve` itself, when the models are there.
 func TestServiceSurvivesKill(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts and kills a server several times")
@@ -79,7 +79,8 @@ func TestServiceSurvivesKill(t *testing.T) {
 			faces += len(p.faces)
 		}
 	}
-	t.Logf("%d kills, %d requests acknowledged, %d under way at a kill, %d persons with %d faces alive: nothing lost", total, acked, inDoubt,
+	t.Logf("%d kills, %d requests acknowledged, %d under way at a kill, %d persons with %d faces alive: nothing lost",
+		total, acked, inDoubt,
 		persons, faces)
 	t.Attr("kills", fmt.Sprint(total))
 	t.Attr("requests-acknowledged", fmt.Sprint(acked))
@@ -99,7 +100,9 @@ func seeds(r interface{ Uint64() uint64 }) [clients][2]uint64 {
 }
 
 // writeUntil lets all clients write for a while, kills the service and returns what should not have been answered.
-func writeUntil(t *testing.T, service *service, worlds []*world, keys []string, choices [clients][2]uint64, while time.Duration) error {
+func writeUntil(
+	t *testing.T, service *service, worlds []*world, keys []string, choices [clients][2]uint64, while time.Duration,
+) error {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

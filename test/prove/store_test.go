@@ -12,7 +12,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// openStore opens the sealed store under dir, and makes it when there is none: data/ for the engine, keys/ for the root key and epoch keys.
+// openStore opens the sealed store under dir, and makes it when there is none: data/ for the engine, keys/ for the root
+// key and epoch keys.
 func openStore(ctx context.Context, dir string) (*sealed.Store, error) {
 	data, keys := filepath.Join(dir, "data"), filepath.Join(dir, "keys")
 	for _, d := range []string{data, keys} {

@@ -14,8 +14,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// The store child writes to a sealed store until it is killed. It tells on its standard output what it is about to do and what is durable, one
-// line of JSON each, written by one write call: what the kernel has of a line, it has whole.
+// The store child writes to a sealed store until it is killed. It tells on its standard output what it is about to do
+// and what is durable, one line of JSON each, written by one write call: what the kernel has of a line, it has whole.
 
 // note is such a line. A note without Done announces a transaction, one with Done says that it is durable.
 type note struct {
@@ -85,7 +85,8 @@ func writeUntilKilled(ctx context.Context, space *sealed.Space, w int, r *rand.R
 		err := space.Update(ctx, func(tx sealed.Tx) error {
 			for id, token := range n.Put {
 				for _, table := range []sealed.Table[thing]{things, twins} {
-					if err := table.In(container(w)).Put(tx, id, thing{ID: id, Token: token, Text: expand(token)}); err != nil {
+					if err := table.In(container(w)).
+						Put(tx, id, thing{ID: id, Token: token, Text: expand(token)}); err != nil {
 						return err
 					}
 				}
@@ -156,7 +157,8 @@ func expand(token string) string {
 
 func container(w int) string { return "writer-" + strconv.Itoa(w) }
 
-// readThings reads a writer's containers, by id and token, and checks that the two tables agree and that no thing is damaged.
+// readThings reads a writer's containers, by id and token, and checks that the two tables agree and that no thing is
+// damaged.
 func readThings(ctx context.Context, space *sealed.Space, w int) (map[string]string, error) {
 	state := make(map[string]string)
 	err := space.View(ctx, func(r sealed.Reader) error {

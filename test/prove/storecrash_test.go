@@ -16,8 +16,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// TestStoreSurvivesKill kills a process that writes to a sealed store, at random moments, and finds everything it called durable afterwards,
-// nothing that it deleted, and of the transactions under way all or nothing.
+// TestStoreSurvivesKill kills a process that writes to a sealed store, at random moments, and finds everything it
+// called durable afterwards, nothing that it deleted, and of the transactions under way all or nothing.
 func TestStoreSurvivesKill(t *testing.T) {
 	r := chance(t)
 	dir := t.TempDir()
@@ -54,11 +54,13 @@ func TestStoreSurvivesKill(t *testing.T) {
 			}
 			begun[w].applyTo(model[w])
 			if !maps.Equal(found, model[w]) {
-				t.Fatalf("round %d: writer %d is neither as before nor as after the transaction under way: %s", round, w, differs(model[w], found))
+				t.Fatalf("round %d: writer %d is neither as before nor as after the transaction under way: %s", round,
+					w, differs(model[w], found))
 			}
 			happened++
 		}
-		tally, err := store.Verify(t.Context(), func(f sealed.Finding) { t.Errorf("round %d: does not open: %v", round, f.Err) })
+		tally, err := store.Verify(t.Context(),
+			func(f sealed.Finding) { t.Errorf("round %d: does not open: %v", round, f.Err) })
 		if err != nil || tally.Findings > 0 {
 			t.Fatalf("round %d: verify: %d findings, %v", round, tally.Findings, err)
 		}
@@ -73,11 +75,14 @@ func TestStoreSurvivesKill(t *testing.T) {
 	for _, m := range model {
 		things += len(m)
 	}
-	t.Logf("%d kills, %d transactions acknowledged, %d under way at a kill (%d of them durable), %d things alive: nothing lost",
+	t.Logf(
+		"%d kills, %d transactions acknowledged, %d under way at a kill (%d of them durable), %d things alive: "+
+			"nothing lost",
 		total, acked, inDoubt, happened, things)
 }
 
-// runStoreChild starts the child, takes over what it says is durable, kills it and returns the transaction each writer had under way.
+// runStoreChild starts the child, takes over what it says is durable, kills it and returns the transaction each writer
+// had under way.
 func runStoreChild(t *testing.T, dir string, r *rand.Rand, model []map[string]string, acked *int) []*note {
 	t.Helper()
 	self, err := os.Executable()
@@ -121,7 +126,8 @@ func runStoreChild(t *testing.T, dir string, r *rand.Rand, model []map[string]st
 		begun[n.Writer] = nil
 		*acked++
 		if count++; count == after {
-			time.AfterFunc(later, func() { _ = cmd.Process.Kill() }) // an error means that it is dead already, which Wait tells
+			// an error means that it is dead already, which Wait tells
+			time.AfterFunc(later, func() { _ = cmd.Process.Kill() })
 		}
 	}
 	err = cmd.Wait()
@@ -149,7 +155,8 @@ func differs(want, found map[string]string) string {
 	}
 	const most = 5
 	cut := func(ids []string) []string { return ids[:min(len(ids), most)] }
-	return "lost " + strconv.Itoa(len(lost)) + ", changed " + strconv.Itoa(len(changed)) + ", risen " + strconv.Itoa(len(risen)) +
+	return "lost " + strconv.Itoa(len(lost)) + ", changed " + strconv.Itoa(len(changed)) + ", risen " +
+		strconv.Itoa(len(risen)) +
 		" of " + strconv.Itoa(len(want)) + ": " + join(cut(lost), cut(changed), cut(risen))
 }
 

@@ -76,8 +76,8 @@ type weather struct {
 	what  []fault
 }
 
-// stormyVaults are built-in vaults behind the network that a test wants: a proxy ends the TLS of who asks and does with each
-// request what the weather says. It runs in a bubble, without sockets.
+// stormyVaults are built-in vaults behind the network that a test wants: a proxy ends the TLS of who asks and does with
+// each request what the weather says. It runs in a bubble, without sockets.
 type stormyVaults struct {
 	t        *testing.T
 	keys     *keyvault.Service
@@ -146,8 +146,10 @@ func (v *stormyVaults) serve() {
 		v.t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: vaultSuffix}, DNSNames: []string{"*." + vaultSuffix},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(10, 0, 0), IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: vaultSuffix},
+		DNSNames:  []string{"*." + vaultSuffix},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(10, 0, 0), IsCA: true,
+		BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, own.Public(), own)
 	if err != nil {
@@ -161,7 +163,8 @@ func (v *stormyVaults) serve() {
 	v.roots.AddCert(leaf)
 	v.server = &http.Server{
 		Handler: v, ErrorLog: log.New(io.Discard, "", 0), // handshakes that are given up
-		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: own}}},
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12,
+			Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: own}}},
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -255,13 +258,17 @@ func (v *stormyVaults) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		panic(http.ErrAbortHandler)
 	case denying:
-		say(w, http.StatusForbidden, `{"error":{"code":"Forbidden","message":"Caller is not authorized.","innererror":{"code":"AccessDenied"}}}`)
+		say(
+			w, http.StatusForbidden,
+			`{"error":{"code":"Forbidden","message":"Caller is not authorized.","innererror":{"code":"AccessDenied"}}}`,
+		)
 		return
 	case missing:
 		say(w, http.StatusNotFound, `{"error":{"code":"KeyNotFound","message":"A key with that name was not found."}}`)
 		return
 	case closedDoor:
-		w.Header().Set("WWW-Authenticate", `Bearer authorization="https://login.example/`+vaultTenant+`", resource="https://`+vaultSuffix+`"`)
+		w.Header().Set("WWW-Authenticate", `Bearer authorization="https://login.example/`+vaultTenant+
+			`", resource="https://`+vaultSuffix+`"`)
 		say(w, http.StatusUnauthorized, `{"error":{"code":"Unauthorized","message":"The token is no longer good."}}`)
 		return
 	}
@@ -298,7 +305,8 @@ func (v *stormyVaults) answer(w http.ResponseWriter, r *http.Request, body []byt
 	case twisted:
 		answer = changed(answer, func(a map[string]any) {
 			if _, ok := a["attributes"]; ok {
-				a["attributes"] = map[string]any{"enabled": false, "exp": 1, "nbf": 1 << 40, "recoveryLevel": "Purgeable"}
+				a["attributes"] = map[string]any{"enabled": false, "exp": 1, "nbf": 1 << 40,
+					"recoveryLevel": "Purgeable"}
 			}
 		})
 	}
@@ -315,7 +323,8 @@ func (v *stormyVaults) answer(w http.ResponseWriter, r *http.Request, body []byt
 	case dripping:
 		w.WriteHeader(said.Code)
 		for i := range answer {
-			if _, err := w.Write(answer[i : i+1]); err != nil || http.NewResponseController(w).Flush() != nil || !pause(r.Context(), time.Second) {
+			if _, err := w.Write(answer[i : i+1]); err != nil || http.NewResponseController(w).Flush() != nil ||
+				!pause(r.Context(), time.Second) {
 				panic(http.ErrAbortHandler)
 			}
 		}
@@ -387,7 +396,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 func (v *stormyVaults) vault(name string) {
 	v.t.Helper()
 	_, err := v.keys.CreateVault(v.t.Context(), keyvault.Caller{}, keyvault.Vault{
-		Name: name, Group: "default", Location: "local", Tenant: vaultTenant, PurgeProtection: true, Policies: vaultPolicies(true),
+		Name: name, Group: "default", Location: "local", Tenant: vaultTenant, PurgeProtection: true,
+		Policies: vaultPolicies(true),
 	})
 	if err != nil {
 		v.t.Fatal(err)
@@ -397,7 +407,10 @@ func (v *stormyVaults) vault(name string) {
 func vaultPolicies(granted bool) []keyvault.AccessPolicy {
 	all := []keyvault.AccessPolicy{{ObjectID: vaultOfficer, Keys: []keyvault.Permission{keyvault.All}}}
 	if granted {
-		all = append(all, keyvault.AccessPolicy{ObjectID: vaultIdentity, Keys: []keyvault.Permission{keyvault.MayGet, keyvault.MayWrap, keyvault.MayUnwrap}})
+		all = append(
+			all, keyvault.AccessPolicy{ObjectID: vaultIdentity,
+				Keys: []keyvault.Permission{keyvault.MayGet, keyvault.MayWrap, keyvault.MayUnwrap}},
+		)
 	}
 	return all
 }
@@ -408,12 +421,14 @@ func (v *stormyVaults) key(vault, name string) (visage.KeyRef, error) {
 	k := v.pairs[v.next%len(v.pairs)]
 	v.next++
 	v.mu.Unlock()
-	made, err := v.keys.ImportKey(v.t.Context(), officer(), keyvault.Ref{Vault: vault, Name: name}, keyvault.ImportedKey{
-		JWK: keyvault.JWK{
-			Type: "RSA", N: k.N.Bytes(), E: big.NewInt(int64(k.E)).Bytes(), D: k.D.Bytes(), P: k.Primes[0].Bytes(), Q: k.Primes[1].Bytes(),
-		},
-		Attributes: keyvault.Attributes{Enabled: true},
-	})
+	made, err := v.keys.ImportKey(v.t.Context(), officer(), keyvault.Ref{Vault: vault, Name: name},
+		keyvault.ImportedKey{
+			JWK: keyvault.JWK{
+				Type: "RSA", N: k.N.Bytes(), E: big.NewInt(int64(k.E)).Bytes(), D: k.D.Bytes(), P: k.Primes[0].Bytes(),
+				Q: k.Primes[1].Bytes(),
+			},
+			Attributes: keyvault.Attributes{Enabled: true},
+		})
 	if err != nil {
 		return visage.KeyRef{}, err
 	}

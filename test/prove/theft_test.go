@@ -16,8 +16,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// fill makes a store under dir, writes things to it, opens it again so that they reach the engine's tables as well as its log, and returns
-// them by id and token.
+// fill makes a store under dir, writes things to it, opens it again so that they reach the engine's tables as well as
+// its log, and returns them by id and token.
 func fill(t *testing.T, dir string, count int) map[string]string {
 	t.Helper()
 	want := make(map[string]string)
@@ -34,7 +34,8 @@ func fill(t *testing.T, dir string, count int) map[string]string {
 			id, token := fmt.Sprintf("thing-%05d", i), fmt.Sprintf("canary-%05d", i)
 			err := space.Update(t.Context(), func(tx sealed.Tx) error {
 				for _, table := range []sealed.Table[thing]{things, twins} {
-					if err := table.In(container(0)).Put(tx, id, thing{ID: id, Token: token, Text: expand(token)}); err != nil {
+					if err := table.In(container(0)).
+						Put(tx, id, thing{ID: id, Token: token, Text: expand(token)}); err != nil {
 						return err
 					}
 				}
@@ -52,8 +53,8 @@ func fill(t *testing.T, dir string, count int) map[string]string {
 	return want
 }
 
-// TestStolenDataOpensNothing takes copies of the disk as thieves would, lacking one thing or another, and finds neither a way in nor a byte
-// that reads.
+// TestStolenDataOpensNothing takes copies of the disk as thieves would, lacking one thing or another, and finds neither
+// a way in nor a byte that reads.
 func TestStolenDataOpensNothing(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, dir, 500)
@@ -96,7 +97,8 @@ func TestStolenDataOpensNothing(t *testing.T) {
 				}
 			}
 			store, err := sealed.Open(t.Context(), sealed.Config{
-				Engine: "pebble:" + data, KeyDir: keys, Protectors: []sealed.Protector{{Name: "file", Kind: "file", Source: source}},
+				Engine: "pebble:" + data, KeyDir: keys,
+				Protectors: []sealed.Protector{{Name: "file", Kind: "file", Source: source}},
 			})
 			if err == nil {
 				t.Fatalf("the store opened: %v", store.Close())
@@ -108,7 +110,8 @@ func TestStolenDataOpensNothing(t *testing.T) {
 	}
 }
 
-// TestLostEpochKeysOpenNothing keeps the root key and loses the epoch keys: then deleted people stay deleted, and so does everybody.
+// TestLostEpochKeysOpenNothing keeps the root key and loses the epoch keys: then deleted people stay deleted, and so
+// does everybody.
 func TestLostEpochKeysOpenNothing(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, dir, 50)
@@ -134,9 +137,10 @@ func TestLostEpochKeysOpenNothing(t *testing.T) {
 	}
 }
 
-// TestFlippedByteIsNeverWrongData changes single bits of the engine's files. In a table of the engine that is always an error, and in its log
-// mostly. Towards the end of the log the engine takes damage for a write that a crash cut off: it drops what follows without a word, which
-// leaves an earlier truth. To tell that from a crash takes an anchor outside of the store; what this test holds is that it is never more.
+// TestFlippedByteIsNeverWrongData changes single bits of the engine's files. In a table of the engine that is always an
+// error, and in its log mostly. Towards the end of the log the engine takes damage for a write that a crash cut off: it
+// drops what follows without a word, which leaves an earlier truth. To tell that from a crash takes an anchor outside
+// of the store; what this test holds is that it is never more.
 func TestFlippedByteIsNeverWrongData(t *testing.T) {
 	r := chance(t)
 	dir := t.TempDir()
@@ -158,19 +162,22 @@ func TestFlippedByteIsNeverWrongData(t *testing.T) {
 		silent[kind]++
 		for id, token := range found {
 			if want[id] != token {
-				t.Fatalf("bit %d of byte %d of %s flipped: thing %s reads %q, want %q", bit, offset, name, id, token, want[id])
+				t.Fatalf("bit %d of byte %d of %s flipped: thing %s reads %q, want %q", bit, offset, name, id, token,
+					want[id])
 			}
 		}
 		if kind == ".log" {
 			for i := range len(found) {
 				if _, ok := found[fmt.Sprintf("thing-%05d", i)]; !ok {
-					t.Fatalf("bit %d of byte %d of %s flipped: thing %d is lost and later ones are there", bit, offset, name, i)
+					t.Fatalf("bit %d of byte %d of %s flipped: thing %d is lost and later ones are there", bit, offset,
+						name, i)
 				}
 			}
 			continue
 		}
 		if len(found) != len(want) {
-			t.Errorf("bit %d of byte %d of %s flipped: %d of %d things, and no error", bit, offset, name, len(found), len(want))
+			t.Errorf("bit %d of byte %d of %s flipped: %d of %d things, and no error", bit, offset, name, len(found),
+				len(want))
 		}
 	}
 	t.Logf("flips noticed, by kind of file: %v; not noticed: %v", noticed, silent)

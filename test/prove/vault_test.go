@@ -61,7 +61,8 @@ func newStorm(t *testing.T, n int, policy custody.Policy, pairs []*rsa.PrivateKe
 	t.Helper()
 	memory := func(name string) *sealed.Store {
 		store, err := sealed.Open(t.Context(), sealed.Config{
-			Engine: "memory:", Protectors: []sealed.Protector{{Name: name, Kind: "fake", Source: sourcetest.NewFake(name)}},
+			Engine:     "memory:",
+			Protectors: []sealed.Protector{{Name: name, Kind: "fake", Source: sourcetest.NewFake(name)}},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -167,7 +168,8 @@ func (s *storm) read(r *resource) error {
 	})
 }
 
-// use reads or writes, and returns what came of it in the words of the lifecycle: "" for done, else the code of the refusal.
+// use reads or writes, and returns what came of it in the words of the lifecycle: "" for done, else the code of the
+// refusal.
 func (s *storm) use(r *resource, write bool) string {
 	err := s.read(r)
 	if err == nil && write {
@@ -266,14 +268,15 @@ func (noAudit) Append(context.Context, audit.Event) error { return nil }
 // answers says how data is answered in each state that the life of a key names.
 var answers = map[custody.Condition]string{
 	custody.ServiceManaged: "", custody.Active: "", custody.Degraded: "",
-	custody.Revoked: "EncryptionKeyRevoked", custody.Locked: "EncryptionKeyRevoked", custody.Unavailable: "EncryptionKeyUnavailable",
+	custody.Revoked: "EncryptionKeyRevoked", custody.Locked: "EncryptionKeyRevoked",
+	custody.Unavailable: "EncryptionKeyUnavailable",
 }
 
-// TestVaultStorm walks resources through every change there is, their owners taking keys away and giving them back, while
-// half of all requests to the vaults go wrong in every way that a network or a lying proxy can make them, and the service
-// restarts now and then. Whatever happens, each resource is in a state that its life names, its data answers as that state
-// says, no number that was stored is lost or another, nothing is served for longer than the grace after the vault said no,
-// and when the weather clears all is well within minutes.
+// TestVaultStorm walks resources through every change there is, their owners taking keys away and giving them back,
+// while half of all requests to the vaults go wrong in every way that a network or a lying proxy can make them, and the
+// service restarts now and then. Whatever happens, each resource is in a state that its life names, its data answers as
+// that state says, no number that was stored is lost or another, nothing is served for longer than the grace after the
+// vault said no, and when the weather clears all is well within minutes.
 func TestVaultStorm(t *testing.T) {
 	r := chance(t)
 	resources, hours := 4, 1
@@ -298,7 +301,8 @@ func TestVaultStorm(t *testing.T) {
 		met = map[custody.Condition]int{}
 		var mu sync.Mutex // guards what is counted
 		for i, one := range s.all {
-			walk, watch := random.New(random.NewPCG(r.Uint64(), uint64(i))), random.New(random.NewPCG(r.Uint64(), uint64(i)))
+			walk, watch := random.New(random.NewPCG(r.Uint64(), uint64(i))),
+				random.New(random.NewPCG(r.Uint64(), uint64(i)))
 			actors.Go(func() {
 				n := s.walk(ctx, one, walk)
 				mu.Lock()
@@ -422,7 +426,9 @@ func (s *storm) walk(ctx context.Context, r *resource, chance *random.Rand) (n i
 }
 
 // watch looks at a resource until ctx ends, and counts the states that it saw.
-func (s *storm) watch(ctx context.Context, r *resource, chance *random.Rand, grace time.Duration) map[custody.Condition]int {
+func (s *storm) watch(
+	ctx context.Context, r *resource, chance *random.Rand, grace time.Duration,
+) map[custody.Condition]int {
 	const settling = 10 * time.Second // in which requests that were inside leave, and a change of state is told
 	seen := map[custody.Condition]int{}
 	var wrong time.Time // since when state and data contradict each other
@@ -435,7 +441,8 @@ func (s *storm) watch(ctx context.Context, r *resource, chance *random.Rand, gra
 		if !named {
 			s.t.Errorf("%s: the state %q is none", r.vault, after.Condition)
 		}
-		if op := after.Operation; op.ID != "" && op.Progress != custody.Running && op.Progress != custody.Succeeded && op.Progress != custody.Failed {
+		if op := after.Operation; op.ID != "" && op.Progress != custody.Running && op.Progress != custody.Succeeded &&
+			op.Progress != custody.Failed {
 			s.t.Errorf("%s: the operation is %+v", r.vault, op)
 		}
 		if after.Code != want {
@@ -453,7 +460,8 @@ func (s *storm) watch(ctx context.Context, r *resource, chance *random.Rand, gra
 		r.mu.Lock()
 		withdrawn := r.withdrawn
 		r.mu.Unlock()
-		if code == "" && !withdrawn.IsZero() && time.Since(withdrawn) > grace+time.Minute && after.Operation.Progress != custody.Running &&
+		if code == "" && !withdrawn.IsZero() && time.Since(withdrawn) > grace+time.Minute &&
+			after.Operation.Progress != custody.Running &&
 			(after.Condition == custody.Active || after.Condition == custody.Degraded) {
 			s.t.Errorf("%s: served %v after the vault began to say no: %+v", r.vault, time.Since(withdrawn), after)
 		}
@@ -461,8 +469,8 @@ func (s *storm) watch(ctx context.Context, r *resource, chance *random.Rand, gra
 	return seen
 }
 
-// TestTimeToBlock measures how long data is still served after a customer has taken the key away, and refused after they
-// have given it back, in good and bad weather.
+// TestTimeToBlock measures how long data is still served after a customer has taken the key away, and refused after
+// they have given it back, in good and bad weather.
 func TestTimeToBlock(t *testing.T) {
 	r := chance(t)
 	resources, each := 5, 1

@@ -42,8 +42,8 @@ type wycheproof struct {
 	}
 }
 
-// TestPublishedVectors runs the primitives that everything is sealed and wrapped with, as we call them, over the vectors of
-// Project Wycheproof: what is valid gives what it says, what is not is refused.
+// TestPublishedVectors runs the primitives that everything is sealed and wrapped with, as we call them, over the
+// vectors of Project Wycheproof: what is valid gives what it says, what is not is refused.
 func TestPublishedVectors(t *testing.T) {
 	read := func(t *testing.T, name string) wycheproof {
 		t.Helper()
@@ -130,9 +130,10 @@ func TestPublishedVectors(t *testing.T) {
 		for _, g := range read(t, "rsa_oaep_2048_sha256_mgf1sha256").TestGroups {
 			number := func(b []byte) *big.Int { return new(big.Int).SetBytes(b) }
 			key := &rsa.PrivateKey{
-				PublicKey: rsa.PublicKey{N: number(g.PrivateKey.Modulus), E: int(number(g.PrivateKey.PublicExponent).Int64())},
-				D:         number(g.PrivateKey.PrivateExponent),
-				Primes:    []*big.Int{number(g.PrivateKey.Prime1), number(g.PrivateKey.Prime2)},
+				PublicKey: rsa.PublicKey{N: number(g.PrivateKey.Modulus),
+					E: int(number(g.PrivateKey.PublicExponent).Int64())},
+				D:      number(g.PrivateKey.PrivateExponent),
+				Primes: []*big.Int{number(g.PrivateKey.Prime1), number(g.PrivateKey.Prime2)},
 			}
 			key.Precompute()
 			if err := key.Validate(); err != nil {
@@ -158,8 +159,8 @@ func count(result string, valid, refused *int) {
 	}
 }
 
-// TestIndependentDecoder has a second reader of our formats, written from the documents in another language, read the frozen
-// values: it must find the same inside, and refuse the same.
+// TestIndependentDecoder has a second reader of our formats, written from the documents in another language, read the
+// frozen values: it must find the same inside, and refuse the same.
 func TestIndependentDecoder(t *testing.T) {
 	node, err := exec.LookPath("node")
 	if err != nil {

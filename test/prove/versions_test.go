@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// pair is two resources of one service that are asked for the same, one in version 1.2 of the contract and the other in version 1.0. What the
-// service names by itself has another name on each side.
+// pair is two resources of one service that are asked for the same, one in version 1.2 of the contract and the other in
+// version 1.0. What the service names by itself has another name on each side.
 type pair struct {
 	t      *testing.T
 	api    *client
@@ -72,13 +72,15 @@ func (p *pair) learn(left, right any) {
 			}
 		}
 	case string:
-		if r, ok := right.(string); ok && given.MatchString(l) && given.MatchString(r) && p.names[0][l] == "" && p.names[1][r] == "" {
+		if r, ok := right.(string); ok && given.MatchString(l) && given.MatchString(r) && p.names[0][l] == "" &&
+			p.names[1][r] == "" {
 			p.names[0][l], p.names[1][r] = r, l
 		}
 	}
 }
 
-// plain is an answer as it is compared: in the names of the left side, without times, and with what has no order in one.
+// plain is an answer as it is compared: in the names of the left side, without times, and with what has no order in
+// one.
 func (p *pair) plain(side int, v any) any {
 	switch v := v.(type) {
 	case map[string]any:
@@ -137,7 +139,8 @@ func (p *pair) both(o operation) {
 	p.counts["compared"]++
 	if status != other || !reflect.DeepEqual(left, right) {
 		p.counts["disagreements"]++
-		p.t.Errorf("%s %s with %.300q:\nv1.2: %d %v\nv1.0: %d %v\n(%.300s)", o.method, o.path(""), o.body, status, left, other, right, raw)
+		p.t.Errorf("%s %s with %.300q:\nv1.2: %d %v\nv1.0: %d %v\n(%.300s)", o.method, o.path(""), o.body, status, left,
+			other, right, raw)
 		if p.counts["disagreements"] >= 10 {
 			p.t.FailNow()
 		}
@@ -164,8 +167,8 @@ func (p *pair) trained(o operation) {
 	}
 }
 
-// TestVersionsAgree asks for the same in both versions of the contract, whatever that is, and wants the same answers but for what the contract
-// itself has otherwise.
+// TestVersionsAgree asks for the same in both versions of the contract, whatever that is, and wants the same answers
+// but for what the contract itself has otherwise.
 func TestVersionsAgree(t *testing.T) {
 	s := startService(t, filepath.Join(t.TempDir(), "visage"), false)
 	s.run(t, "resource", "create", "left")
@@ -177,21 +180,26 @@ func TestVersionsAgree(t *testing.T) {
 	f := newFuzzer(t, s, p.api)
 	for end := time.Now().Add(fuzzTime(t)); time.Now().Before(end); {
 		o := f.draw("face")
-		if !strings.HasPrefix(o.pattern, "/face/v1.2/") || f.doc.Paths[strings.Replace(o.pattern, "v1.2", "v1.0", 1)] == nil {
+		if !strings.HasPrefix(o.pattern, "/face/v1.2/") ||
+			f.doc.Paths[strings.Replace(o.pattern, "v1.2", "v1.0", 1)] == nil {
 			continue // what only one of them has
 		}
-		if strings.HasSuffix(o.pattern, "/persons") || strings.HasSuffix(o.pattern, "/persistedfaces") && o.method == http.MethodGet {
+		if strings.HasSuffix(o.pattern, "/persons") || strings.HasSuffix(o.pattern, "/persistedfaces") &&
+			o.method == http.MethodGet {
 			o.query = "" // pages of what is ordered by names that the service gives
 		}
-		for at, segment := range wilds(o.pattern) { // lists and groups have the same names on both sides: their order is that of the names
-			if (strings.Contains(segment, "ListId") || strings.Contains(segment, "GroupId")) && given.MatchString(o.values[at]) {
+		// lists and groups have the same names on both sides: their order is that of the names
+		for at, segment := range wilds(o.pattern) {
+			if (strings.Contains(segment, "ListId") || strings.Contains(segment, "GroupId")) &&
+				given.MatchString(o.values[at]) {
 				o.values[at] = fmt.Sprintf("fuzz%d", f.IntN(20))
 			}
 		}
 		if given.MatchString(o.query) && o.method == http.MethodGet {
 			o.query = ""
 		}
-		if strings.HasSuffix(o.pattern, "/identify") && !strings.Contains(string(o.body), "maxNumOfCandidatesReturned") {
+		if strings.HasSuffix(o.pattern, "/identify") &&
+			!strings.Contains(string(o.body), "maxNumOfCandidatesReturned") {
 			p.known["the default number of candidates is 10 in v1.2 and 1 in v1.0 (contract §5.2)"]++
 			continue
 		}

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// world is what one client knows of the part of the service that is its own: one large person group, whose persons and faces nobody else
-// touches. Everything in it was acknowledged, save for what inDoubt says.
+// world is what one client knows of the part of the service that is its own: one large person group, whose persons and
+// faces nobody else touches. Everything in it was acknowledged, save for what inDoubt says.
 type world struct {
 	group   string
 	photo   []byte // of one face; nil: no faces are added
@@ -84,8 +84,8 @@ func (w *world) choose(r *rand.Rand) doubt {
 	}
 }
 
-// act sends one request and takes over what is acknowledged. An error is an answer that should not have come; ok says whether there was an
-// answer at all. Without one the request stays in doubt.
+// act sends one request and takes over what is acknowledged. An error is an answer that should not have come; ok says
+// whether there was an answer at all. Without one the request stays in doubt.
 func (w *world) act(ctx context.Context, api *client, d doubt) (ok bool, err error) {
 	w.inDoubt = &d
 	base := "/largepersongroups/" + w.group
@@ -99,13 +99,16 @@ func (w *world) act(ctx context.Context, api *client, d doubt) (ok bool, err err
 	case dropGroup:
 		status, ok = api.call(ctx, "DELETE", base, nil, nil)
 	case addPerson:
-		status, ok = api.call(ctx, "POST", base+"/persons", map[string]any{"name": d.token, "userData": d.token}, &answer)
+		status, ok = api.call(ctx, "POST", base+"/persons", map[string]any{"name": d.token, "userData": d.token},
+			&answer)
 	case renamePerson:
-		status, ok = api.call(ctx, "PATCH", base+"/persons/"+d.person, map[string]any{"name": d.token, "userData": d.token}, nil)
+		status, ok = api.call(ctx, "PATCH", base+"/persons/"+d.person,
+			map[string]any{"name": d.token, "userData": d.token}, nil)
 	case dropPerson:
 		status, ok = api.call(ctx, "DELETE", base+"/persons/"+d.person, nil, nil)
 	case addFace:
-		status, ok = api.call(ctx, "POST", base+"/persons/"+d.person+"/persistedfaces?userData="+d.token, w.photo, &answer)
+		status, ok = api.call(ctx, "POST", base+"/persons/"+d.person+"/persistedfaces?userData="+d.token, w.photo,
+			&answer)
 	case dropFace:
 		status, ok = api.call(ctx, "DELETE", base+"/persons/"+d.person+"/persistedfaces/"+d.face, nil, nil)
 	}
@@ -143,7 +146,8 @@ func (w *world) apply(d doubt, made string) {
 	}
 }
 
-// compare reads everything back and returns what differs from the world. The request in doubt is settled by what is found.
+// compare reads everything back and returns what differs from the world. The request in doubt is settled by what is
+// found.
 func (w *world) compare(ctx context.Context, api *client) error {
 	found, err := w.read(ctx, api)
 	if err != nil {
@@ -177,7 +181,8 @@ func (w *world) compare(ctx context.Context, api *client) error {
 		w.apply(*d, "")
 	}
 	if after := w.describe(); found.describe() != after {
-		return fmt.Errorf("group %s is neither as before nor as after %q:\n%s", w.group, d.what, difference(after, found.describe()))
+		return fmt.Errorf("group %s is neither as before nor as after %q:\n%s", w.group, d.what,
+			difference(after, found.describe()))
 	}
 	return nil
 }
@@ -196,7 +201,8 @@ func (w *world) read(ctx context.Context, api *client) (*world, error) {
 	case status != 200:
 		return nil, fmt.Errorf("read group %s: status %d", w.group, status)
 	case group.Name != group.UserData:
-		return nil, fmt.Errorf("group %s has the name %q and the userData %q: half of a change", w.group, group.Name, group.UserData)
+		return nil, fmt.Errorf("group %s has the name %q and the userData %q: half of a change", w.group, group.Name,
+			group.UserData)
 	}
 	found.made, found.name, found.persons = true, group.Name, make(map[string]*person)
 	for start := ""; ; {
@@ -216,13 +222,16 @@ func (w *world) read(ctx context.Context, api *client) (*world, error) {
 		}
 		for _, q := range page {
 			if q.Name != q.UserData {
-				return nil, fmt.Errorf("a person has the name %q and the userData %q: half of a change", q.Name, q.UserData)
+				return nil, fmt.Errorf("a person has the name %q and the userData %q: half of a change", q.Name,
+					q.UserData)
 			}
 			p := &person{name: q.Name, faces: make(map[string]string)}
 			for _, id := range q.PersistedFaceIDs {
 				var face struct{ UserData string }
-				if status, ok := api.call(ctx, "GET", base+"/persons/"+q.PersonID+"/persistedfaces/"+id, nil, &face); !ok || status != 200 {
-					return nil, fmt.Errorf("face %s of person %s is listed and cannot be read: status %d", id, q.PersonID, status)
+				if status, ok := api.call(ctx, "GET", base+"/persons/"+q.PersonID+"/persistedfaces/"+id, nil,
+					&face); !ok || status != 200 {
+					return nil, fmt.Errorf("face %s of person %s is listed and cannot be read: status %d", id,
+						q.PersonID, status)
 				}
 				p.faces[id] = face.UserData
 			}

@@ -17,12 +17,14 @@ import (
 // TestEncryptionIsAlwaysOn: requirements 1 to 10, 59 and 60.
 func TestEncryptionIsAlwaysOn(t *testing.T) {
 	w := newWorld(t, server.Config{AutoApprove: true})
-	for name, tier := range map[string]string{"confidential-free": "F0", "confidential-standard": "S0", "confidential-enterprise": "E0"} {
+	for name, tier := range map[string]string{"confidential-free": "F0", "confidential-standard": "S0",
+		"confidential-enterprise": "E0"} {
 		w.want(w.create(name, tier), 201, "")
 	}
 	t.Run("04 on for every resource of every tier", func(t *testing.T) {
 		w := w.in(t)
-		for _, name := range []string{"confidential-free", "confidential-standard", "confidential-enterprise", "default"} {
+		for _, name := range []string{"confidential-free", "confidential-standard", "confidential-enterprise",
+			"default"} {
 			a := w.app(name)
 			a.enrol()
 			a.wantOpen()
@@ -49,14 +51,16 @@ func TestEncryptionIsAlwaysOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("01 06 10 nothing readable in storage, from the first resource on", func(t *testing.T) {
-		// The names of resources are in their host names, and so in the certificates that clients are shown; not in the data.
+		// The names of resources are in their host names, and so in the certificates that clients are shown; not in the
+		// data.
 		names := []string{"confidential-free", "confidential-standard", "confidential-enterprise"}
 		if found := readable(t, w.dir, append(names, secrets...)...); len(found) > 0 {
 			t.Errorf("readable: %v", found)
 		}
 	})
 	t.Run("02 clients notice nothing", func(t *testing.T) {
-		// The same application ran on every tier above and runs under a customer's key below; the official clients do in test/sdk.
+		// The same application ran on every tier above and runs under a customer's key below; the official clients do
+		// in test/sdk.
 		for _, c := range []string{"new.mjs", "old.mjs"} {
 			b, err := os.ReadFile(filepath.Join("..", "sdk", c))
 			if err != nil {

@@ -23,7 +23,8 @@ func TestTierAndApproval(t *testing.T) {
 	})
 	t.Run("19 a request can be rejected", func(t *testing.T) {
 		w := w.in(t)
-		if state := w.want(w.arm("PUT", requests+"first", ask), 201, "").text("properties.state"); state != "Submitted" {
+		if state := w.want(w.arm("PUT", requests+"first", ask), 201, "").
+			text("properties.state"); state != "Submitted" {
 			t.Errorf("the request is %s", state)
 		}
 		w.want(w.arm("POST", requests+"first/reject", `{"reason":"no"}`), 200, "")
@@ -31,7 +32,10 @@ func TestTierAndApproval(t *testing.T) {
 	})
 	t.Run("19 requests beyond the space are queued, and approved when there is some", func(t *testing.T) {
 		w := w.in(t)
-		w.want(w.arm("PUT", "/providers/Microsoft.CognitiveServices/accessCapacity/E0", `{"properties":{"capacity":1}}`), 200, "")
+		w.want(
+			w.arm("PUT", "/providers/Microsoft.CognitiveServices/accessCapacity/E0", `{"properties":{"capacity":1}}`),
+			200, "",
+		)
 		for _, name := range []string{"second", "third"} {
 			w.want(w.arm("PUT", requests+name, ask), 201, "")
 			w.want(w.arm("POST", requests+name+"/approve", ""), 200, "")
@@ -64,7 +68,8 @@ func TestTierAndApproval(t *testing.T) {
 		w.want(w.makeVault("safe", "westus2", protected, ""), 201, "")
 		w.makeKey("safe", "k", rsa2048)
 		for _, name := range []string{"shop", "small"} {
-			w.want(w.arm("PATCH", account(name), w.keySettings("safe", "k", "", `,"register":true`)), 400, "CustomerManagedKeyNotSupportedForSku")
+			w.want(w.arm("PATCH", account(name), w.keySettings("safe", "k", "", `,"register":true`)), 400,
+				"CustomerManagedKeyNotSupportedForSku")
 		}
 	})
 }
@@ -82,7 +87,8 @@ func TestPreconditions(t *testing.T) {
 		if a.status != 400 || a.text("error.code") != code || len(a.text("error.message")) < 20 {
 			w.Errorf("got %d %s, want 400 %s with a sentence", a.status, a.body, code)
 		}
-		if state := w.arm("GET", account(name), "").text("properties.encryption.status.state"); state != "" && state != "service-managed" {
+		if state := w.arm("GET", account(name), "").text("properties.encryption.status.state"); state != "" &&
+			state != "service-managed" {
 			w.Errorf("after the refusal the resource is %s", state)
 		}
 	}
@@ -90,8 +96,12 @@ func TestPreconditions(t *testing.T) {
 
 	t.Run("16 a key lives in a vault, and nowhere else", func(t *testing.T) {
 		w := w.in(t)
-		refused(w, "vip", `{"properties":{"encryption":{"keySource":"Microsoft.KeyVault","keyVaultProperties":{"keyVaultUri":"data:text/plain,secret","keyName":"k"}}}}`, "InvalidKeyVaultProperties")
-		refused(w, "vip", `{"properties":{"encryption":{"keySource":"Microsoft.KeyVault"}}}`, "InvalidKeyVaultProperties")
+		refused(
+			w, "vip",
+			`{"properties":{"encryption":{"keySource":"Microsoft.KeyVault","keyVaultProperties":{"keyVaultUri":"data:text/plain,secret","keyName":"k"}}}}`, "InvalidKeyVaultProperties",
+		)
+		refused(w, "vip", `{"properties":{"encryption":{"keySource":"Microsoft.KeyVault"}}}`,
+			"InvalidKeyVaultProperties")
 	})
 	t.Run("22 the vault is in the same region, however it is spelled", func(t *testing.T) {
 		w := w.in(t)
@@ -101,7 +111,8 @@ func TestPreconditions(t *testing.T) {
 	})
 	t.Run("23 the vault is of the same tenant", func(t *testing.T) {
 		w := w.in(t)
-		body := strings.ReplaceAll(`{"location":"westus2","properties":{"tenantId":"T","sku":{"family":"A","name":"standard"},"enablePurgeProtection":true,"accessPolicies":[]}}`,
+		body := strings.ReplaceAll(
+			`{"location":"westus2","properties":{"tenantId":"T","sku":{"family":"A","name":"standard"},"enablePurgeProtection":true,"accessPolicies":[]}}`,
 			"T", "00000000-0000-4000-8000-000000000000")
 		w.want(w.arm("PUT", vault("foreign"), body), 400, "BadRequest")
 		refused(w, "vip", key(w, "foreign", "k"), "KeyVaultNotFound")
@@ -113,31 +124,41 @@ func TestPreconditions(t *testing.T) {
 	})
 	t.Run("26 a new resource starts under the service's keys", func(t *testing.T) {
 		w := w.in(t)
-		body := `{"kind":"Face","location":"westus2","sku":{"name":"E0"},"identity":{"type":"SystemAssigned"},` + key(w, "safe", "k")[1:]
+		body := `{"kind":"Face","location":"westus2","sku":{"name":"E0"},"identity":{"type":"SystemAssigned"},` +
+			key(w, "safe", "k")[1:]
 		if a := w.arm("PUT", account("early"), body); a.status != 400 {
 			t.Errorf("made under a customer's key: %d %s", a.status, a.body)
 		}
-		w.want(w.arm("PUT", account("early"), `{"kind":"Face","location":"westus2","sku":{"name":"E0"},`+serviceKeys[1:]), 201, "")
+		w.want(
+			w.arm("PUT", account("early"), `{"kind":"Face","location":"westus2","sku":{"name":"E0"},`+serviceKeys[1:]),
+			201, "",
+		)
 	})
 	for i, missing := range allowed {
 		t.Run("27 the vault must grant "+missing, func(t *testing.T) {
 			w := w.in(t)
 			name := "no-" + strings.ToLower(missing)
-			w.want(w.makeVault(name, "westus2", protected, who, append(append([]string{}, allowed[:i]...), allowed[i+1:]...)...), 201, "")
+			w.want(
+				w.makeVault(name, "westus2", protected, who,
+					append(append([]string{}, allowed[:i]...), allowed[i+1:]...)...), 201, "",
+			)
 			w.makeKey(name, "k", rsa2048)
 			a := w.arm("PATCH", account("vip"), key(w, name, "k"))
-			if a.status != 400 && a.status != 403 || !strings.Contains(strings.ToLower(a.text("error.message")), strings.ToLower(missing)) {
+			if a.status != 400 && a.status != 403 ||
+				!strings.Contains(strings.ToLower(a.text("error.message")), strings.ToLower(missing)) {
 				t.Errorf("got %d %s, which does not name %s", a.status, a.body, missing)
 			}
 		})
 	}
 	t.Run("31 a user-assigned identity is not offered", func(t *testing.T) {
 		w := w.in(t)
-		refused(w, "vip", strings.Replace(key(w, "safe", "k"), `"keyName"`, `"identityClientId":"x","keyName"`, 1), "UserAssignedIdentityNotSupported")
+		refused(w, "vip", strings.Replace(key(w, "safe", "k"), `"keyName"`, `"identityClientId":"x","keyName"`, 1),
+			"UserAssignedIdentityNotSupported")
 	})
 	t.Run("32 soft delete is on in every vault", func(t *testing.T) {
 		w := w.in(t)
-		if a := w.makeVault("hard", "westus2", `,"enableSoftDelete":false`, ""); a.status == 201 && a.at("properties.enableSoftDelete") != true {
+		if a := w.makeVault("hard", "westus2", `,"enableSoftDelete":false`, ""); a.status == 201 &&
+			a.at("properties.enableSoftDelete") != true {
 			t.Errorf("a vault without soft delete was made: %s", a.body)
 		}
 	})
@@ -154,7 +175,8 @@ func TestPreconditions(t *testing.T) {
 		w.encrypt("vip", serviceKeys)
 	})
 	for name, body := range map[string]string{
-		"RSA of 3072 bits": `{"kty":"RSA","key_size":3072}`, "RSA of 4096 bits": `{"kty":"RSA","key_size":4096}`, "EC": `{"kty":"EC","crv":"P-256"}`,
+		"RSA of 3072 bits": `{"kty":"RSA","key_size":3072}`, "RSA of 4096 bits": `{"kty":"RSA","key_size":4096}`,
+		"EC": `{"kty":"EC","crv":"P-256"}`,
 	} {
 		t.Run("36 RSA of 2048 bits only, not "+name, func(t *testing.T) {
 			w := w.in(t)
@@ -194,7 +216,8 @@ func TestPreconditions(t *testing.T) {
 		wall(`{"defaultAction":"Deny","bypass":"None"}`)
 		refused(w, "vip", key(w, "walled", "k"), "KeyVaultFirewall")
 		wall(`{"defaultAction":"Deny","bypass":"AzureServices"}`)
-		if a := w.keyOf("walled", "GET", "/keys/k", ""); a.status != 403 || a.text("error.innererror.code") != "ForbiddenByFirewall" {
+		if a := w.keyOf("walled", "GET", "/keys/k", ""); a.status != 403 ||
+			a.text("error.innererror.code") != "ForbiddenByFirewall" {
 			t.Errorf("a client that no rule names: %d %s", a.status, a.body)
 		}
 		w.encrypt("vip", key(w, "walled", "k"))
@@ -208,8 +231,13 @@ func TestPreconditions(t *testing.T) {
 			t.Errorf("without a role: %d %s", a.status, a.body)
 		}
 		const encryptionUser = "e147488a-f6f5-4113-8e2d-b22465e65bf6"
-		w.want(w.arm("PUT", vault("roles")+"/providers/Microsoft.Authorization/roleAssignments/11111111-2222-4333-8444-555555555555",
-			`{"properties":{"roleDefinitionId":"/x/roleDefinitions/`+encryptionUser+`","principalId":"`+who+`"}}`), 201, "")
+		w.want(
+			w.arm(
+				"PUT",
+				vault("roles")+
+					"/providers/Microsoft.Authorization/roleAssignments/11111111-2222-4333-8444-555555555555",
+				`{"properties":{"roleDefinitionId":"/x/roleDefinitions/`+encryptionUser+`","principalId":"`+who+`"}}`),
+			201, "")
 		w.encrypt("vip", key(w, "roles", "k"))
 		w.encrypt("vip", serviceKeys)
 	})

@@ -30,23 +30,31 @@ func customer(t *testing.T) (w *world, a app, who string) {
 	return w, a, who
 }
 
-// TestLifeOfAKey: requirements 11 to 13, 15, 21, 28, 41 to 48 and 54 to 56, in the order in which a customer meets them.
+// TestLifeOfAKey: requirements 11 to 13, 15, 21, 28, 41 to 48 and 54 to 56, in the order in which a customer meets
+// them.
 func TestLifeOfAKey(t *testing.T) {
 	w, a, _ := customer(t)
 	first := w.makeKey("safe", "k", rsa2048)
 
 	t.Run("11 21 41 a key that was made in the vault is enabled by its identifier", func(t *testing.T) {
 		w, a := w.in(t), app{w.in(t), a.key}
-		now := w.encrypt("vip", `{"properties":{"encryption":{"keySource":"Microsoft.KeyVault","keyVaultProperties":{"keyVaultUri":"`+w.vaultURI("safe")+`keys/k/`+first+`"}}}}`)
-		for path, want := range map[string]string{"keySource": "Microsoft.KeyVault", "keyVaultProperties.keyVaultUri": w.vaultURI("safe"),
-			"keyVaultProperties.keyName": "k", "keyVaultProperties.keyVersion": first, "status.state": "active"} {
+		now := w.encrypt(
+			"vip",
+			`{"properties":{"encryption":{"keySource":"Microsoft.KeyVault","keyVaultProperties":{"keyVaultUri":"`+
+				w.vaultURI("safe")+`keys/k/`+first+`"}}}}`,
+		)
+		for path, want := range map[string]string{"keySource": "Microsoft.KeyVault",
+			"keyVaultProperties.keyVaultUri": w.vaultURI("safe"),
+			"keyVaultProperties.keyName":     "k", "keyVaultProperties.keyVersion": first, "status.state": "active"} {
 			if got := now.text("properties.encryption." + path); got != want {
 				t.Errorf("%s is %q, want %q", path, got, want)
 			}
 		}
 		a.wantOpen()
-		for _, wrong := range []string{"https://elsewhere.example/keys/k", w.vaultURI("safe") + "secrets/k", w.vaultURI("safe") + "keys/k/../other"} {
-			if got := w.arm("PATCH", account("vip"), `{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":"`+wrong+`"}}}}`); got.status != 400 {
+		for _, wrong := range []string{"https://elsewhere.example/keys/k", w.vaultURI("safe") + "secrets/k",
+			w.vaultURI("safe") + "keys/k/../other"} {
+			if got := w.arm("PATCH", account("vip"),
+				`{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":"`+wrong+`"}}}}`); got.status != 400 {
 				t.Errorf("%s: %d %s", wrong, got.status, got.body)
 			}
 		}
@@ -95,7 +103,8 @@ func TestLifeOfAKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		n := func(v *big.Int) string { return base64.RawURLEncoding.EncodeToString(v.Bytes()) }
-		body := fmt.Sprintf(`{"key":{"kty":"RSA","n":%q,"e":"AQAB","d":%q,"p":%q,"q":%q,"dp":%q,"dq":%q,"qi":%q}}`, n(key.N), n(key.D), n(key.Primes[0]), n(key.Primes[1]),
+		body := fmt.Sprintf(`{"key":{"kty":"RSA","n":%q,"e":"AQAB","d":%q,"p":%q,"q":%q,"dp":%q,"dq":%q,"qi":%q}}`,
+			n(key.N), n(key.D), n(key.Primes[0]), n(key.Primes[1]),
 			n(key.Precomputed.Dp), n(key.Precomputed.Dq), n(key.Precomputed.Qinv))
 		w.want(w.keyOf("safe", "PUT", "/keys/imported", body), 200, "")
 		w.encrypt("vip", w.keySettings("safe", "imported", "", ""))
@@ -145,16 +154,17 @@ func TestLifeOfAKey(t *testing.T) {
 		a.wantOpen()
 		w.encrypt("vip", serviceKeys)
 	})
-	t.Run("28 one request switches the identity on, registers it, gives it access and enables the key", func(t *testing.T) {
-		w := w.in(t)
-		w.want(w.create("fresh", "E0"), 201, "")
-		w.makeKey("safe", "third", rsa2048)
-		now := w.encrypt("fresh", w.keySettings("safe", "third", "", `,"register":true`))
-		id := now.text("identity.principalId")
-		if id == "" || !bytes.Contains(w.arm("GET", vault("safe"), "").body, []byte(id)) {
-			t.Errorf("identity %q is not in the vault's policies", id)
-		}
-	})
+	t.Run("28 one request switches the identity on, registers it, gives it access and enables the key",
+		func(t *testing.T) {
+			w := w.in(t)
+			w.want(w.create("fresh", "E0"), 201, "")
+			w.makeKey("safe", "third", rsa2048)
+			now := w.encrypt("fresh", w.keySettings("safe", "third", "", `,"register":true`))
+			id := now.text("identity.principalId")
+			if id == "" || !bytes.Contains(w.arm("GET", vault("safe"), "").body, []byte(id)) {
+				t.Errorf("identity %q is not in the vault's policies", id)
+			}
+		})
 	if err := w.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +176,8 @@ func TestLifeOfAKey(t *testing.T) {
 				seen[e.Details[audit.DetailOperation]]++
 			}
 		})
-		for _, kind := range []string{"KeyWrap", "KeyUnwrap", "KeyCreate", string(audit.CustodyEnable), string(audit.CustodyFollow), string(audit.CustodySwitch),
+		for _, kind := range []string{"KeyWrap", "KeyUnwrap", "KeyCreate", string(audit.CustodyEnable),
+			string(audit.CustodyFollow), string(audit.CustodySwitch),
 			string(audit.CustodyLock), string(audit.CustodyRestore), string(audit.CustodyDisable)} {
 			if seen[kind] == 0 {
 				t.Errorf("the log has no %s: %v", kind, seen)
@@ -191,8 +202,10 @@ func TestRevocation(t *testing.T) {
 		name         string
 		take, giving func(w *world)
 	}{
-		{"49 the policy removed", func(w *world) { policy(w, "remove", who) }, func(w *world) { policy(w, "add", who) }},
-		{"13 49 the key disabled", func(w *world) { w.allow("safe", "k", "", false) }, func(w *world) { w.allow("safe", "k", "", true) }},
+		{"49 the policy removed", func(w *world) { policy(w, "remove", who) },
+			func(w *world) { policy(w, "add", who) }},
+		{"13 49 the key disabled", func(w *world) { w.allow("safe", "k", "", false) },
+			func(w *world) { w.allow("safe", "k", "", true) }},
 		{"35 49 the key deleted; it cannot be purged",
 			func(w *world) {
 				w.want(w.keyOf("safe", "DELETE", "/keys/k", ""), 200, "")
@@ -203,7 +216,9 @@ func TestRevocation(t *testing.T) {
 			func(w *world) { w.want(w.keyOf("safe", "POST", "/deletedkeys/k/recover", ""), 200, "") }},
 		{"49 the vault deleted", func(w *world) { w.want(w.arm("DELETE", vault("safe"), ""), 200, "") },
 			func(w *world) {
-				got := w.arm("PUT", vault("safe"), `{"location":"westus2","properties":{"createMode":"recover","tenantId":"`+w.Operator().TenantID+`","sku":{"family":"A","name":"premium"}}}`)
+				got := w.arm("PUT", vault("safe"),
+					`{"location":"westus2","properties":{"createMode":"recover","tenantId":"`+w.Operator().
+						TenantID+`","sku":{"family":"A","name":"premium"}}}`)
 				if got.status != 200 && got.status != 201 {
 					w.Fatalf("recover the vault: %d %s", got.status, got.body)
 				}
@@ -214,7 +229,8 @@ func TestRevocation(t *testing.T) {
 				w.Error("the policy entry is still there")
 			}
 		}, func(w *world) {
-			who = w.want(w.arm("PATCH", account("vip"), `{"identity":{"type":"SystemAssigned"}}`), 200, "").text("identity.principalId")
+			who = w.want(w.arm("PATCH", account("vip"), `{"identity":{"type":"SystemAssigned"}}`), 200, "").
+				text("identity.principalId")
 			policy(w, "add", who)
 			w.encrypt("vip", w.keySettings("safe", "k", "", ""))
 		}},
@@ -235,11 +251,17 @@ func TestRevocation(t *testing.T) {
 		w.allow("safe", "k", "", false)
 		a.wantClosed()
 		for _, c := range []struct{ method, path, body string }{
-			{"GET", "v1.2/persongroups", ""}, {"GET", "v1.2/persongroups/guests", ""}, {"GET", "v1.0/persongroups/guests/persons", ""},
-			{"POST", "v1.2/persongroups/guests/train", ""}, {"GET", "v1.2/persongroups/guests/training", ""}, {"DELETE", "v1.2/persongroups/guests", ""},
-			{"PUT", "v1.2/facelists/new", `{"name":"x","recognitionModel":"recognition_04"}`}, {"GET", "v1.2/largefacelists", ""},
+			{"GET", "v1.2/persongroups", ""}, {"GET", "v1.2/persongroups/guests", ""},
+			{"GET", "v1.0/persongroups/guests/persons", ""},
+			{"POST", "v1.2/persongroups/guests/train", ""}, {"GET", "v1.2/persongroups/guests/training", ""},
+			{"DELETE", "v1.2/persongroups/guests", ""},
+			{"PUT", "v1.2/facelists/new", `{"name":"x","recognitionModel":"recognition_04"}`},
+			{"GET", "v1.2/largefacelists", ""},
 			{"POST", "v1.2/findsimilars", `{"faceId":"00000000-0000-4000-8000-000000000000","faceListId":"x"}`},
-			{"POST", "v1.2/verify", `{"faceId1":"00000000-0000-4000-8000-000000000000","faceId2":"00000000-0000-4000-8000-000000000001"}`},
+			{
+				"POST", "v1.2/verify",
+				`{"faceId1":"00000000-0000-4000-8000-000000000000","faceId2":"00000000-0000-4000-8000-000000000001"}`,
+			},
 			{"POST", "v1.2/identify", `{"personGroupId":"guests","faceIds":["00000000-0000-4000-8000-000000000000"]}`},
 		} {
 			var body any
@@ -270,7 +292,8 @@ func TestRevocation(t *testing.T) {
 	})
 	t.Run("58 a deleted resource comes back closed, and opens with its key", func(t *testing.T) {
 		w, a := w.in(t), app{w.in(t), a.key}
-		w.want(w.arm("PUT", account("vip"), `{"kind":"Face","location":"westus2","properties":{"restore":true}}`), 201, "")
+		w.want(w.arm("PUT", account("vip"), `{"kind":"Face","location":"westus2","properties":{"restore":true}}`), 201,
+			"")
 		a.wantClosed()
 		w.allow("safe", "k", "", true)
 		a.wantOpen()
@@ -279,17 +302,20 @@ func TestRevocation(t *testing.T) {
 		w, a := w.in(t), app{w.in(t), a.key}
 		const deleted = "/providers/Microsoft.CognitiveServices/"
 		w.arm("DELETE", account("vip"), "")
-		if got := w.want(w.arm("GET", deleted+"deletedAccounts", ""), 200, ""); !bytes.Contains(got.body, []byte(`"vip"`)) {
+		if got := w.want(w.arm("GET", deleted+"deletedAccounts", ""), 200, ""); !bytes.Contains(got.body,
+			[]byte(`"vip"`)) {
 			t.Errorf("not listed: %s", got.body)
 		}
-		w.want(w.arm("PUT", account("vip"), `{"kind":"Face","location":"westus2","properties":{"restore":true}}`), 201, "")
+		w.want(w.arm("PUT", account("vip"), `{"kind":"Face","location":"westus2","properties":{"restore":true}}`), 201,
+			"")
 		a.wantOpen()
 		w.arm("DELETE", account("vip"), "")
 		path := deleted + "locations/westus2/resourceGroups/default/deletedAccounts/vip"
 		if got := w.arm("DELETE", path, ""); got.status != 200 && got.status != 202 && got.status != 204 {
 			t.Fatalf("purge: %d %s", got.status, got.body)
 		}
-		if got := w.arm("PUT", account("vip"), `{"kind":"Face","location":"westus2","properties":{"restore":true}}`); got.status < 400 {
+		if got := w.arm("PUT", account("vip"),
+			`{"kind":"Face","location":"westus2","properties":{"restore":true}}`); got.status < 400 {
 			t.Errorf("it came back: %d %s", got.status, got.body)
 		}
 	})

@@ -28,12 +28,14 @@ func TestNetworkRulesOfResources(t *testing.T) {
 	}
 	for _, step := range []struct{ name, properties, refusal string }{
 		{"nobody", `"networkAcls":{"defaultAction":"Deny"}`, "Access denied due to Virtual Network/Firewall rules."},
-		{"somebody else", `"networkAcls":{"defaultAction":"Deny","ipRules":[{"value":"203.0.113.0/24"}]}`, "Access denied due to"},
+		{"somebody else", `"networkAcls":{"defaultAction":"Deny","ipRules":[{"value":"203.0.113.0/24"}]}`,
+			"Access denied due to"},
 		{"we", `"networkAcls":{"defaultAction":"Deny","ipRules":` + here + `}`, ""},
 		{"we, as before a change that says null", `"networkAcls":null,"publicNetworkAccess":null`, ""},
 		{"nobody at all", `"publicNetworkAccess":"Disabled"`, "Public access is disabled."},
 		{"we again, by the rules that stayed", `"publicNetworkAccess":"Enabled"`, ""},
-		{"somebody else, whatever null says", `"networkAcls":{"defaultAction":"Deny","ipRules":[{"value":"203.0.113.0/24"}]}`, "Access denied due to"},
+		{"somebody else, whatever null says",
+			`"networkAcls":{"defaultAction":"Deny","ipRules":[{"value":"203.0.113.0/24"}]}`, "Access denied due to"},
 		{"still somebody else", `"networkAcls":null`, "Access denied due to"},
 		{"everybody", `"networkAcls":{"defaultAction":"Allow"}`, ""},
 	} {
@@ -44,15 +46,19 @@ func TestNetworkRulesOfResources(t *testing.T) {
 			if step.refusal == "" && a.status != 200 {
 				t.Errorf("let in: got %d %s", a.status, a.body)
 			}
-			if step.refusal != "" && (a.status != 403 || a.text("error.code") != "403" || !strings.Contains(a.text("error.message"), step.refusal)) {
+			if step.refusal != "" && (a.status != 403 || a.text("error.code") != "403" ||
+				!strings.Contains(a.text("error.message"), step.refusal)) {
 				t.Errorf("kept out: got %d %s, want 403 %q", a.status, a.body, step.refusal)
 			}
 			w.want(lists(beside), 200, "")
 		})
 	}
-	a := rules(`"networkAcls":{"defaultAction":"Deny","bypass":"None","ipRules":[{"value":"198.51.100.0/24"}],"virtualNetworkRules":[]}`)
+	a := rules(
+		`"networkAcls":{"defaultAction":"Deny","bypass":"None","ipRules":[{"value":"198.51.100.0/24"}],"virtualNetworkRules":[]}`,
+	)
 	got, _ := a.at("properties.networkAcls.ipRules").([]any)
-	if len(got) != 1 || got[0].(map[string]any)["value"] != "198.51.100.0/24" || a.text("properties.networkAcls.defaultAction") != "Deny" ||
+	if len(got) != 1 || got[0].(map[string]any)["value"] != "198.51.100.0/24" ||
+		a.text("properties.networkAcls.defaultAction") != "Deny" ||
 		a.text("properties.networkAcls.bypass") != "None" {
 		t.Errorf("the rules come back as %s", a.body)
 	}
@@ -79,7 +85,8 @@ func TestNetworkRulesOfVaultsRevoke(t *testing.T) {
 	vip.wantClosed()
 	rules(`"publicNetworkAccess":"Disabled","networkAcls":{"defaultAction":"Deny","bypass":"AzureServices"}`)
 	vip.wantOpen()
-	if a := w.keyOf("safe", "GET", "/keys/k", ""); a.status != 403 || a.text("error.innererror.code") != "ForbiddenByConnection" {
+	if a := w.keyOf("safe", "GET", "/keys/k", ""); a.status != 403 ||
+		a.text("error.innererror.code") != "ForbiddenByConnection" {
 		t.Errorf("a client while public access is disabled: %d %s", a.status, a.body)
 	}
 }
@@ -126,13 +133,16 @@ func TestPagesOfAllowedOrigins(t *testing.T) {
 	if got, want := fmt.Sprint(named.at("properties.cors.allowedOrigins")), "["+page+"]"; got != want {
 		t.Errorf("the origins are answered as %s, want %s", got, want)
 	}
-	for _, wrong := range []string{"https://*.example.org", "https://app.example.org/x", "null", "app.example.org", "ftp://app.example.org"} {
-		w.want(w.arm("PATCH", account("mine"), `{"properties":{"cors":{"allowedOrigins":["`+wrong+`"]}}}`), 400, "InvalidCorsOrigin")
+	for _, wrong := range []string{"https://*.example.org", "https://app.example.org/x", "null", "app.example.org",
+		"ftp://app.example.org"} {
+		w.want(w.arm("PATCH", account("mine"), `{"properties":{"cors":{"allowedOrigins":["`+wrong+`"]}}}`), 400,
+			"InvalidCorsOrigin")
 	}
 	key := w.app("mine").key
 	for _, host := range []string{"mine", ""} {
 		res := ask("OPTIONS", host, page, "", true)
-		if res.StatusCode != 204 || allowed(res) != page || !strings.Contains(res.Header.Get("Access-Control-Allow-Methods"), "GET") ||
+		if res.StatusCode != 204 || allowed(res) != page ||
+			!strings.Contains(res.Header.Get("Access-Control-Allow-Methods"), "GET") ||
 			res.Header.Get("Access-Control-Allow-Headers") != "ocp-apim-subscription-key" {
 			t.Errorf("preflight at %q: %d %v", host, res.StatusCode, res.Header)
 		}
@@ -143,7 +153,8 @@ func TestPagesOfAllowedOrigins(t *testing.T) {
 	if res := ask("OPTIONS", "default", page, "", true); allowed(res) != "" {
 		t.Errorf("preflight at another resource's host: %v", res.Header)
 	}
-	if res := ask("GET", "", page, key, false); res.StatusCode != 200 || allowed(res) != page || res.Header.Get("Vary") != "Origin" {
+	if res := ask("GET", "", page, key, false); res.StatusCode != 200 || allowed(res) != page ||
+		res.Header.Get("Vary") != "Origin" {
 		t.Errorf("an answer for the page: %d %v", res.StatusCode, res.Header)
 	}
 	if res := ask("GET", "mine", page, "wrong", false); res.StatusCode != 401 || allowed(res) != page {

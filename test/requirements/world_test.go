@@ -115,7 +115,8 @@ func (w *world) arm(method, path, body string) answer {
 	if strings.Contains(path, "?") {
 		separator = "&"
 	}
-	return w.send(method, w.URL+"/subscriptions/"+w.Operator().SubscriptionID+path+separator+"api-version=2025-09-01", "",
+	return w.send(method, w.URL+"/subscriptions/"+w.Operator().SubscriptionID+path+separator+"api-version=2025-09-01",
+		"",
 		w.token("https://management.azure.com"), "", body)
 }
 
@@ -140,13 +141,19 @@ func (w *world) want(a answer, status int, code string) answer {
 // create makes a Face resource.
 func (w *world) create(name, tier string) answer {
 	w.Helper()
-	return w.arm("PUT", account(name), `{"kind":"Face","location":"West US 2","sku":{"name":"`+tier+`"},"properties":{}}`)
+	return w.arm("PUT", account(name), `{"kind":"Face","location":"West US 2","sku":{"name":"`+tier+
+		`"},"properties":{}}`)
 }
 
 // createWithIdentity makes an E0 resource with a system-assigned identity, and returns the identity's object id.
 func (w *world) createWithIdentity(name string) string {
 	w.Helper()
-	made := w.want(w.arm("PUT", account(name), `{"kind":"Face","location":"West US 2","sku":{"name":"E0"},"identity":{"type":"SystemAssigned"}}`), 201, "")
+	made := w.want(
+		w.arm(
+			"PUT", account(name),
+			`{"kind":"Face","location":"West US 2","sku":{"name":"E0"},"identity":{"type":"SystemAssigned"}}`,
+		), 201, "",
+	)
 	return made.text("identity.principalId")
 }
 
@@ -162,8 +169,10 @@ func (w *world) makeVault(name, location, more, who string, permissions ...strin
 	if who != "" {
 		policies += "," + entry(who, permissions)
 	}
-	return w.arm("PUT", vault(name), fmt.Sprintf(`{"location":%q,"properties":{"tenantId":%q,"sku":{"family":"A","name":"premium"},"accessPolicies":[%s]%s}}`,
-		location, tenant, policies, more))
+	return w.arm("PUT", vault(name),
+		fmt.Sprintf(
+			`{"location":%q,"properties":{"tenantId":%q,"sku":{"family":"A","name":"premium"},"accessPolicies":[%s]%s}}`,
+			location, tenant, policies, more))
 }
 
 const protected = `,"enablePurgeProtection":true`
@@ -190,7 +199,8 @@ func (w *world) vaultURI(vault string) string {
 
 // keySettings is the body of a PATCH that puts a resource under a key.
 func (w *world) keySettings(vault, key, version, more string) string {
-	return fmt.Sprintf(`{"properties":{"encryption":{"keySource":"Microsoft.KeyVault","keyVaultProperties":{"keyVaultUri":%q,"keyName":%q,"keyVersion":%q}%s}}}`,
+	return fmt.Sprintf(
+		`{"properties":{"encryption":{"keySource":"Microsoft.KeyVault","keyVaultProperties":{"keyVaultUri":%q,"keyName":%q,"keyVersion":%q}%s}}}`,
 		w.vaultURI(vault), key, version, more)
 }
 
@@ -207,7 +217,8 @@ func (w *world) encrypt(name, body string) answer {
 	for a.text("properties.provisioningState") == "Accepted" && time.Now().Before(until) {
 		a = w.want(w.arm("GET", account(name), ""), 200, "")
 	}
-	if s := a.text("properties.encryption.status.operation.progress"); a.text("properties.provisioningState") != "Succeeded" || s == "failed" {
+	if s := a.text("properties.encryption.status.operation.progress"); a.text("properties.provisioningState") !=
+		"Succeeded" || s == "failed" {
 		w.Fatalf("the change of %s ended as %s", name, a.body)
 	}
 	return a
@@ -241,9 +252,18 @@ var secrets = []string{"Confidentia Nameworthy", "user data of Confidentia, room
 // enrol stores a person, and trains.
 func (a app) enrol() {
 	a.Helper()
-	a.want(a.face("PUT", "v1.2/persongroups/guests", fmt.Sprintf(`{"name":%q,"recognitionModel":"recognition_04"}`, secrets[2])), 200, "")
-	person := a.want(a.face("POST", "v1.2/persongroups/guests/persons", fmt.Sprintf(`{"name":%q,"userData":%q}`, secrets[0], secrets[1])), 200, "").text("personId")
-	a.want(a.face("POST", "v1.2/persongroups/guests/persons/"+person+"/persistedfaces", servertest.Photo(1, "confidentia")), 200, "")
+	a.want(
+		a.face("PUT", "v1.2/persongroups/guests",
+			fmt.Sprintf(`{"name":%q,"recognitionModel":"recognition_04"}`, secrets[2])), 200, "",
+	)
+	person := a.want(
+		a.face("POST", "v1.2/persongroups/guests/persons",
+			fmt.Sprintf(`{"name":%q,"userData":%q}`, secrets[0], secrets[1])), 200, "",
+	).text("personId")
+	a.want(
+		a.face("POST", "v1.2/persongroups/guests/persons/"+person+"/persistedfaces",
+			servertest.Photo(1, "confidentia")), 200, "",
+	)
 	a.want(a.face("POST", "v1.2/persongroups/guests/train", nil), 202, "")
 	look := time.NewTicker(100 * time.Millisecond) // tier F0 has few requests
 	defer look.Stop()
@@ -265,7 +285,8 @@ func (a app) recognises() (bool, answer) {
 	}
 	said := a.face("POST", "v1.2/identify", fmt.Sprintf(`{"personGroupId":"guests","faceIds":[%q]}`, faces[0].FaceID))
 	var candidates []struct{ Candidates []struct{ PersonID string } }
-	return said.status == 200 && json.Unmarshal(said.body, &candidates) == nil && len(candidates) == 1 && len(candidates[0].Candidates) == 1, said
+	return said.status == 200 && json.Unmarshal(said.body, &candidates) == nil && len(candidates) == 1 &&
+		len(candidates[0].Candidates) == 1, said
 }
 
 // wantOpen waits until the person is recognised again; it fails after a minute, the longest that is promised.
@@ -295,7 +316,8 @@ func (a app) wantClosed() {
 	a.Fatalf("the data is open: %d %s", said.status, said.body)
 }
 
-// readable returns which of the secrets can be read in a file below dir, in a form that they could have been written in.
+// readable returns which of the secrets can be read in a file below dir, in a form that they could have been written
+// in.
 func readable(t *testing.T, dir string, secrets ...string) (found []string) {
 	t.Helper()
 	files := 0
@@ -314,7 +336,8 @@ func readable(t *testing.T, dir string, secrets ...string) (found []string) {
 				wide = append(wide, c, 0)
 			}
 			for _, form := range [][]byte{
-				[]byte(s), wide, []byte(hex.EncodeToString([]byte(s))), []byte(base64.RawStdEncoding.EncodeToString([]byte(s))[:len(s)]), []byte(strings.ToLower(s)),
+				[]byte(s), wide, []byte(hex.EncodeToString([]byte(s))),
+				[]byte(base64.RawStdEncoding.EncodeToString([]byte(s))[:len(s)]), []byte(strings.ToLower(s)),
 			} {
 				if bytes.Contains(b, form) || strings.Contains(d.Name(), s) {
 					found = append(found, s+" in "+path)

@@ -40,7 +40,8 @@ func family(dir string) cast {
 	at := func(name string) photo { return photo{File: filepath.Join(dir, name)} }
 	return cast{
 		People: []person{
-			{Name: "father", Photos: []photo{at("Family1-Dad1.jpg"), at("Family1-Dad2.jpg")}, Probe: at("Family1-Dad3.jpg")},
+			{Name: "father", Photos: []photo{at("Family1-Dad1.jpg"), at("Family1-Dad2.jpg")},
+				Probe: at("Family1-Dad3.jpg")},
 			{Name: "mother", Photos: []photo{at("Family1-Mom1.jpg")}, Probe: at("Family1-Mom2.jpg")},
 			{Name: "neighbour", Photos: []photo{at("Family2-Lady1.jpg")}, Probe: at("Family2-Lady2.jpg")},
 		},
@@ -73,8 +74,8 @@ func madeUp(t *testing.T) cast {
 	}
 }
 
-// strangers is the cast of the npm package's sample photos. Only one of them is on two photos; the others are recognised on the photo of their
-// enrolment, which says nothing about recognition and all about the protocol.
+// strangers is the cast of the npm package's sample photos. Only one of them is on two photos; the others are
+// recognised on the photo of their enrolment, which says nothing about recognition and all about the protocol.
 func strangers(dir string) cast {
 	at := func(name string, face int) photo { return photo{File: filepath.Join(dir, name), Face: face} }
 	return cast{
@@ -98,14 +99,16 @@ func photographed(t *testing.T) cast {
 	if dir := filepath.Join(shared, "testdata", "faces"); exists(filepath.Join(dir, "identification1.jpg")) {
 		return family(dir)
 	}
-	if dir := filepath.Join(module, "models", "node_modules", "@vladmandic", "face-api", "demo"); exists(filepath.Join(dir, "sample1.jpg")) {
+	if dir := filepath.Join(module, "models", "node_modules", "@vladmandic", "face-api",
+		"demo"); exists(filepath.Join(dir, "sample1.jpg")) {
 		return strangers(dir)
 	}
 	missing(t, "no photos: neither the shared test data nor the npm package's samples are there; run make setup")
 	return cast{}
 }
 
-// publish serves every photo of the cast on loopback, fills in the addresses and returns the cast as the scripts read it.
+// publish serves every photo of the cast on loopback, fills in the addresses and returns the cast as the scripts read
+// it.
 func (c cast) publish(t *testing.T) string {
 	t.Helper()
 	c.People = slices.Clone(c.People) // a cast may be published twice at the same time

@@ -30,10 +30,12 @@ func goClients(t *testing.T, at place) {
 	t.Helper()
 	transport := at.transport(t)
 	options := azcore.ClientOptions{Transport: transport}
-	options.Cloud = cloud.Configuration{ActiveDirectoryAuthorityHost: at.url, Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
-		cloud.ResourceManager: {Endpoint: at.url, Audience: at.url},
-	}}
-	credential, err := azidentity.NewClientSecretCredential(at.operator.TenantID, at.operator.ClientID, at.operator.ClientSecret,
+	options.Cloud = cloud.Configuration{ActiveDirectoryAuthorityHost: at.url,
+		Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
+			cloud.ResourceManager: {Endpoint: at.url, Audience: at.url},
+		}}
+	credential, err := azidentity.NewClientSecretCredential(at.operator.TenantID, at.operator.ClientID,
+		at.operator.ClientSecret,
 		&azidentity.ClientSecretCredentialOptions{ClientOptions: options, DisableInstanceDiscovery: true})
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +53,9 @@ func goClients(t *testing.T, at place) {
 	ctx := t.Context()
 	making, err := accounts.BeginCreate(ctx, "default", "go-clients", armcognitiveservices.Account{
 		Kind: to.Ptr("Face"), Location: to.Ptr("West US 2"), SKU: &armcognitiveservices.SKU{Name: to.Ptr("E0")},
-		Identity:   &armcognitiveservices.Identity{Type: to.Ptr(armcognitiveservices.ResourceIdentityTypeSystemAssigned)},
+		Identity: &armcognitiveservices.Identity{
+			Type: to.Ptr(armcognitiveservices.ResourceIdentityTypeSystemAssigned),
+		},
 		Properties: &armcognitiveservices.AccountProperties{CustomSubDomainName: to.Ptr("go-clients")},
 	}, nil)
 	made := ended(t, making, err)
@@ -59,7 +63,8 @@ func goClients(t *testing.T, at place) {
 		t.Errorf("the resource is at %s, want %s", got, want)
 	}
 	policy := func(principal string, permissions ...armkeyvault.KeyPermissions) *armkeyvault.AccessPolicyEntry {
-		entry := &armkeyvault.AccessPolicyEntry{TenantID: &at.operator.TenantID, ObjectID: &principal, Permissions: &armkeyvault.Permissions{}}
+		entry := &armkeyvault.AccessPolicyEntry{TenantID: &at.operator.TenantID, ObjectID: &principal,
+			Permissions: &armkeyvault.Permissions{}}
 		for _, p := range permissions {
 			entry.Permissions.Keys = append(entry.Permissions.Keys, &p)
 		}
@@ -67,11 +72,14 @@ func goClients(t *testing.T, at place) {
 	}
 	building, err := vaults.BeginCreateOrUpdate(ctx, "default", "go-safe", armkeyvault.VaultCreateOrUpdateParameters{
 		Location: to.Ptr("West US 2"), Properties: &armkeyvault.VaultProperties{
-			TenantID: &at.operator.TenantID, EnablePurgeProtection: to.Ptr(true), EnableRbacAuthorization: to.Ptr(false),
-			SKU: &armkeyvault.SKU{Family: to.Ptr(armkeyvault.SKUFamilyA), Name: to.Ptr(armkeyvault.SKUNameStandard)},
+			TenantID: &at.operator.TenantID, EnablePurgeProtection: to.Ptr(true),
+			EnableRbacAuthorization: to.Ptr(false),
+			SKU: &armkeyvault.SKU{Family: to.Ptr(armkeyvault.SKUFamilyA),
+				Name: to.Ptr(armkeyvault.SKUNameStandard)},
 			AccessPolicies: []*armkeyvault.AccessPolicyEntry{
 				policy(at.operator.ClientID, armkeyvault.KeyPermissionsAll),
-				policy(*made.Identity.PrincipalID, armkeyvault.KeyPermissionsGet, armkeyvault.KeyPermissionsWrapKey, armkeyvault.KeyPermissionsUnwrapKey),
+				policy(*made.Identity.PrincipalID, armkeyvault.KeyPermissionsGet, armkeyvault.KeyPermissionsWrapKey,
+					armkeyvault.KeyPermissionsUnwrapKey),
 			},
 		},
 	}, nil)
@@ -79,7 +87,8 @@ func goClients(t *testing.T, at place) {
 	if got, want := *vault.Properties.VaultURI, below(at.url, "go-safe.vault")+"/"; got != want {
 		t.Errorf("the vault is at %s, want %s", got, want)
 	}
-	keys, err := azkeys.NewClient(*vault.Properties.VaultURI, credential, &azkeys.ClientOptions{ClientOptions: azcore.ClientOptions{Transport: transport}})
+	keys, err := azkeys.NewClient(*vault.Properties.VaultURI, credential,
+		&azkeys.ClientOptions{ClientOptions: azcore.ClientOptions{Transport: transport}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +109,8 @@ func goClients(t *testing.T, at place) {
 		Properties: &armcognitiveservices.AccountProperties{Encryption: &armcognitiveservices.Encryption{
 			KeySource: to.Ptr(armcognitiveservices.KeySourceMicrosoftKeyVault),
 			KeyVaultProperties: &armcognitiveservices.KeyVaultProperties{
-				KeyName: to.Ptr("k1"), KeyVersion: to.Ptr(key.Key.KID.Version()), KeyVaultURI: vault.Properties.VaultURI,
+				KeyName: to.Ptr("k1"), KeyVersion: to.Ptr(key.Key.KID.Version()),
+				KeyVaultURI: vault.Properties.VaultURI,
 			},
 		}},
 	}, nil)
@@ -112,7 +122,8 @@ func goClients(t *testing.T, at place) {
 	waitFor := func(status int) {
 		t.Helper()
 		for ctx.Err() == nil {
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, *made.Properties.Endpoint+"face/v1.2/persongroups", nil)
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet,
+				*made.Properties.Endpoint+"face/v1.2/persongroups", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -135,7 +146,8 @@ func goClients(t *testing.T, at place) {
 	}
 	waitFor(http.StatusOK)
 	for _, enabled := range []bool{false, true} {
-		_, err := keys.UpdateKey(ctx, "k1", key.Key.KID.Version(), azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: &enabled}}, nil)
+		_, err := keys.UpdateKey(ctx, "k1", key.Key.KID.Version(),
+			azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: &enabled}}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -28,8 +28,8 @@ import (
 // publicDomain is the one in the documentation's block for nginx.
 const publicDomain = "faces.example.org"
 
-// TestBehindNginx runs every story, and the Go clients, against a server without TLS behind nginx, which is configured as
-// the documentation has it.
+// TestBehindNginx runs every story, and the Go clients, against a server without TLS behind nginx, which is configured
+// as the documentation has it.
 func TestBehindNginx(t *testing.T) {
 	t.Parallel()
 	program := nginx(t)
@@ -55,11 +55,14 @@ func TestClientAddressBehindNginx(t *testing.T) {
 	token := at.token(t, client, "https://management.azure.com")
 	body := `{"kind":"Face","sku":{"name":"S0"},"location":"local","properties":{"customSubDomainName":"fenced",
 		"networkAcls":{"defaultAction":"Deny","ipRules":[{"value":"127.0.0.2"}]}}}`
-	account := at.url + "/subscriptions/" + at.operator.SubscriptionID + "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/fenced"
-	if status, answer := send(t, client, http.MethodPut, account+"?api-version=2025-09-01", body, http.Header{"Authorization": {"Bearer " + token}}); status != http.StatusCreated {
+	account := at.url + "/subscriptions/" + at.operator.SubscriptionID +
+		"/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/fenced"
+	if status, answer := send(t, client, http.MethodPut, account+"?api-version=2025-09-01", body,
+		http.Header{"Authorization": {"Bearer " + token}}); status != http.StatusCreated {
 		t.Fatalf("make a resource: %d %s", status, answer)
 	}
-	_, answer := send(t, client, http.MethodPost, account+"/listKeys?api-version=2025-09-01", "", http.Header{"Authorization": {"Bearer " + token}})
+	_, answer := send(t, client, http.MethodPost, account+"/listKeys?api-version=2025-09-01", "",
+		http.Header{"Authorization": {"Bearer " + token}})
 	_, key, _ := strings.Cut(answer, `"key1":"`)
 	key, _, _ = strings.Cut(key, `"`)
 	for _, c := range []struct {
@@ -111,7 +114,8 @@ func behindNginx(t *testing.T, program string) place {
 		AutoApprove: true, AllowPrivateURLs: true,
 	})
 	dir := t.TempDir()
-	certificate, key, authority := filepath.Join(dir, "certificate.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "authority.pem")
+	certificate, key, authority := filepath.Join(dir, "certificate.pem"), filepath.Join(dir, "key.pem"),
+		filepath.Join(dir, "authority.pem")
 	makeCertificate(t, certificate, key, authority)
 	block := documentedBlock(t)
 	for from, to := range map[string]string{
@@ -132,7 +136,8 @@ func behindNginx(t *testing.T, program string) place {
 		temporary += fmt.Sprintf("%s_temp_path %s;\n", kind, filepath.Join(dir, kind))
 	}
 	config := filepath.Join(dir, "nginx.conf")
-	text := user + "daemon off;\nworker_processes 1;\npid " + filepath.Join(dir, "pid") + ";\nerror_log stderr;\nevents {}\nhttp {\naccess_log off;\n" + temporary + block + "}\n"
+	text := user + "daemon off;\nworker_processes 1;\npid " + filepath.Join(dir, "pid") +
+		";\nerror_log stderr;\nevents {}\nhttp {\naccess_log off;\n" + temporary + block + "}\n"
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -232,12 +237,14 @@ func makeCertificate(t *testing.T, certificate, key, authority string) {
 		}
 	}
 	root := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of a test"}, KeyUsage: x509.KeyUsageCertSign,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of a test"},
+		KeyUsage:              x509.KeyUsageCertSign,
 		BasicConstraintsValid: true, IsCA: true,
 	}
 	write(authority, "CERTIFICATE", sign(root, root, &keys[0].PublicKey, keys[0]))
 	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: publicDomain}, KeyUsage: x509.KeyUsageDigitalSignature,
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: publicDomain},
+		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		DNSNames:    []string{publicDomain, "*." + publicDomain, "*.vault." + publicDomain},
 	}

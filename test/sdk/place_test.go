@@ -54,8 +54,10 @@ func tell(t *testing.T, script string, at place, photos cast) {
 	}
 	cmd := exec.CommandContext(t.Context(), node, "--import", "./lookup.mjs", script)
 	cmd.Dir = scripts
-	cmd.Env = append(os.Environ(), "FACE_ENDPOINT="+at.url, "FACE_KEY="+at.key, "FACE_DOMAIN="+at.domain, "FACE_CAST="+photos.publish(t),
-		"NODE_EXTRA_CA_CERTS="+at.caFile, "MANAGE_TENANT="+at.operator.TenantID, "MANAGE_SUBSCRIPTION="+at.operator.SubscriptionID,
+	cmd.Env = append(os.Environ(), "FACE_ENDPOINT="+at.url, "FACE_KEY="+at.key, "FACE_DOMAIN="+at.domain,
+		"FACE_CAST="+photos.publish(t),
+		"NODE_EXTRA_CA_CERTS="+at.caFile, "MANAGE_TENANT="+at.operator.TenantID,
+		"MANAGE_SUBSCRIPTION="+at.operator.SubscriptionID,
 		"MANAGE_CLIENT="+at.operator.ClientID, "MANAGE_SECRET="+at.operator.ClientSecret)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
@@ -70,8 +72,9 @@ func tell(t *testing.T, script string, at place, photos cast) {
 func (p place) token(t *testing.T, client *http.Client, audience string) string {
 	t.Helper()
 	form := url.Values{
-		"grant_type": {"client_credentials"}, "client_id": {p.operator.ClientID}, "client_secret": {p.operator.ClientSecret},
-		"scope": {audience + "/.default"},
+		"grant_type": {"client_credentials"}, "client_id": {p.operator.ClientID},
+		"client_secret": {p.operator.ClientSecret},
+		"scope":         {audience + "/.default"},
 	}
 	_, answer := send(t, client, http.MethodPost, p.url+"/"+p.operator.TenantID+"/oauth2/v2.0/token", form.Encode(),
 		http.Header{"Content-Type": {"application/x-www-form-urlencoded"}})

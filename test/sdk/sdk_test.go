@@ -12,7 +12,8 @@ import (
 // stories are the scripts, each an application of one official client.
 var stories = []struct{ name, script string }{{"current client", "new.mjs"}, {"legacy client", "old.mjs"}}
 
-// TestOfficialClients runs every story against a true server whose recogniser is made up: it judges the protocol, and needs no networks.
+// TestOfficialClients runs every story against a true server whose recogniser is made up: it judges the protocol, and
+// needs no networks.
 func TestOfficialClients(t *testing.T) {
 	t.Parallel()
 	for _, story := range stories {
@@ -31,7 +32,9 @@ func TestOfficialClientsOnPhotos(t *testing.T) {
 		missing(t, "the model pack is not there: run make setup")
 	}
 	machine := filepath.Join(runtime.GOOS, map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH])
-	libraries, err := filepath.Glob(filepath.Join(module, "models", "node_modules", "onnxruntime-node", "bin", "*", machine, "libonnxruntime.*"))
+	libraries,
+		err := filepath.Glob(filepath.Join(module, "models", "node_modules", "onnxruntime-node", "bin", "*", machine,
+		"libonnxruntime.*"))
 	if err != nil || len(libraries) == 0 {
 		missing(t, "ONNX Runtime is not there: run make setup")
 	}
@@ -45,8 +48,8 @@ func TestOfficialClientsOnPhotos(t *testing.T) {
 	}
 }
 
-// TestOfficialManagementClients runs the life of a resource under a customer's key, told by the clients of those who look
-// after it.
+// TestOfficialManagementClients runs the life of a resource under a customer's key, told by the clients of those who
+// look after it.
 func TestOfficialManagementClients(t *testing.T) {
 	t.Parallel()
 	judge(t, "manage.mjs", server.Config{AutoApprove: true}, madeUp(t))

@@ -18,8 +18,8 @@ import (
 // maxEntries bounds what an archive may hold, in files and folders.
 const maxEntries = 256
 
-// unpack writes the regular files of an archive, a gzipped tar or a zip, into the folder dir. All must lie in one folder
-// of the archive; their plain names are kept. Links, devices and names that lead elsewhere are refused.
+// unpack writes the regular files of an archive, a gzipped tar or a zip, into the folder dir. All must lie in one
+// folder of the archive; their plain names are kept. Links, devices and names that lead elsewhere are refused.
 func unpack(ctx context.Context, archive, dir string) error {
 	f, err := os.Open(archive)
 	if err != nil {

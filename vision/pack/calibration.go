@@ -160,7 +160,8 @@ func checkRates(rates []Rate, least int) error {
 	}
 	last := Rate{Distance: 0, FalseAccepts: 0}
 	for i, r := range rates {
-		if !(r.Distance > last.Distance && r.Distance < 2) || !(r.FalseAccepts > last.FalseAccepts && r.FalseAccepts < 1) {
+		if !(r.Distance > last.Distance && r.Distance < 2) ||
+			!(r.FalseAccepts > last.FalseAccepts && r.FalseAccepts < 1) {
 			return fmt.Errorf("row %d does not rise above the one before, or leaves (0, 2) or (0, 1)", i)
 		}
 		if err := r.checkCount(); err != nil {
@@ -233,8 +234,8 @@ func (c *Calibration) FalseAccepts(distance float64) float64 {
 	return 1 / (1 + math.Exp(-odds))
 }
 
-// mostAsked is the highest threshold that is used without being asked for: beyond it, more people who are in a group are
-// missed than found, whatever its size.
+// mostAsked is the highest threshold that is used without being asked for: beyond it, more people who are in a group
+// are missed than found, whatever its size.
 const mostAsked = 0.95
 
 // Threshold returns the least confidence with which a stranger is taken for somebody of a group of so many faces in at

@@ -11,10 +11,10 @@ import (
 	"path/filepath"
 )
 
-// Convert makes the pack of the given name, one of Convertible, from the packages that models/package.json pins. packages
-// is the folder they are installed in (node_modules), dst that of the new pack, which must not exist yet. Files of the
-// packages that are not those the pack was made for are refused with ErrDigest. The same files give the same bytes on
-// every machine.
+// Convert makes the pack of the given name, one of Convertible, from the packages that models/package.json pins.
+// packages is the folder they are installed in (node_modules), dst that of the new pack, which must not exist yet.
+// Files of the packages that are not those the pack was made for are refused with ErrDigest. The same files give the
+// same bytes on every machine.
 func Convert(ctx context.Context, name, packages, dst string) (*Pack, error) {
 	r, err := recipeOf(name)
 	if err != nil {

@@ -153,7 +153,8 @@ func TestConvertRefuses(t *testing.T) {
 		})
 	}
 	root := t.TempDir()
-	if _, err := pack.Convert(t.Context(), "default", packages, root); err == nil || !strings.Contains(err.Error(), "exists already") {
+	if _, err := pack.Convert(t.Context(), "default", packages, root); err == nil ||
+		!strings.Contains(err.Error(), "exists already") {
 		t.Errorf("converted over a folder: %v", err)
 	}
 	if _, err := pack.Convert(t.Context(), "other", packages, filepath.Join(root, "p")); err == nil ||

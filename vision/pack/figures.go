@@ -5,8 +5,8 @@ import _ "embed"
 // Figures of the default pack that were measured rather than read from its weights; docs/models.md tells how, and the
 // tests of package vision measure them again.
 
-// alignment is where the recogniser wants five points of a face, in pixels of its input. Of about a hundred candidates it
-// is one in the middle of the best: it keeps people on the family photos apart by more than any cut without a turn.
+// alignment is where the recogniser wants five points of a face, in pixels of its input. Of about a hundred candidates
+// it is one in the middle of the best: it keeps people on the family photos apart by more than any cut without a turn.
 var alignment = [5][2]float64{{47, 42.5}, {103, 42.5}, {75, 78}, {48, 100}, {102, 100}}
 
 // calibration is the default pack's.
@@ -14,8 +14,10 @@ func calibration() Calibration {
 	return Calibration{
 		Pairs:  1364,
 		People: 39,
-		Method: "The square root of the cosine distance of strangers is taken as normal (mean 0.3980, deviation 0.0491). " +
-			"Rates below 1e-3 are extrapolated: of the 1364 pairs measured one or two are nearer than the distance at 1e-3. " +
+		Method: "The square root of the cosine distance of strangers is taken as normal (mean 0.3980, deviation " +
+			"0.0491). " +
+			"Rates below 1e-3 are extrapolated: of the 1364 pairs measured one or two are nearer than the distance " +
+			"at 1e-3. " +
 			"Drawing the 39 people again puts that distance between 0.048 and 0.076.",
 		Rates: []Rate{
 			{Distance: 0.0107, FalseAccepts: 1e-9}, {Distance: 0.0150, FalseAccepts: 1e-8},

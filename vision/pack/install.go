@@ -23,7 +23,8 @@ type Source struct {
 	// SHA256 is the digest, 64 hexadecimal digits, of the archive; for a folder, of its manifest, which in turn names
 	// the digests of the other files. Required.
 	SHA256 string
-	// Check, if set, is given the pack when all its files are what its manifest says; its error is why it is not installed.
+	// Check, if set, is given the pack when all its files are what its manifest says; its error is why it is not
+	// installed.
 	Check func(*Pack) error
 }
 

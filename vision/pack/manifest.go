@@ -52,8 +52,8 @@ type Manifest struct {
 	Wear []Wear `json:"wear,omitempty"`
 	// Calibration says how often strangers come as near as a given distance.
 	Calibration Calibration `json:"calibration"`
-	// Quality says how the quality of a face follows from what is measured of it. Without it, the grades go by size, pose,
-	// blur, noise and exposure alone, and a template is made of every face.
+	// Quality says how the quality of a face follows from what is measured of it. Without it, the grades go by size,
+	// pose, blur, noise and exposure alone, and a template is made of every face.
 	Quality *Quality `json:"quality,omitempty"`
 }
 

@@ -40,7 +40,8 @@ func graded(m map[string]any, bend func(quality map[string]any)) {
 	q := quality()
 	bend(q)
 	m["quality"] = q
-	m["landmarks"] = map[string]any{"file": "net.onnx", "output": "points", "input": m["recogniser"].(map[string]any)["input"]}
+	m["landmarks"] = map[string]any{"file": "net.onnx", "output": "points",
+		"input": m["recogniser"].(map[string]any)["input"]}
 }
 
 func TestQualityIsASumOfItsTerms(t *testing.T) {
@@ -81,7 +82,8 @@ func wears(signs ...string) map[string]any {
 	return map[string]any{
 		"file": "net.onnx", "output": "signs", "signs": signs,
 		"input": map[string]any{
-			"name": "face", "width": 64, "height": 64, "channels": "RGB", "mean": []int{0, 0, 0}, "divisor": []int{1, 1, 1},
+			"name": "face", "width": 64, "height": 64, "channels": "RGB", "mean": []int{0, 0, 0},
+			"divisor": []int{1, 1, 1},
 		},
 		"alignment": [][]int{{20, 20}, {40, 20}, {30, 30}, {22, 40}, {38, 40}},
 	}
@@ -99,11 +101,15 @@ func TestManifestRefuses(t *testing.T) {
 		{"a name that climbs", func(m object) { m["name"] = "../x" }, "lower-case letters"},
 		{"no licence", func(m object) { m["licence"] = "" }, "licence is missing"},
 		{"no files", func(m object) { m["files"] = []any{} }, "files: want 1 to 16"},
-		{"a file that climbs", func(m object) { m["files"].([]any)[0].(object)["name"] = "../net.onnx" }, "not a plain file name"},
-		{"the manifest itself", func(m object) { m["files"].([]any)[0].(object)["name"] = "pack.json" }, "not a plain file name"},
-		{"a short digest", func(m object) { m["files"].([]any)[0].(object)["sha256"] = "00" }, "not 64 hexadecimal digits"},
+		{"a file that climbs", func(m object) { m["files"].([]any)[0].(object)["name"] = "../net.onnx" },
+			"not a plain file name"},
+		{"the manifest itself", func(m object) { m["files"].([]any)[0].(object)["name"] = "pack.json" },
+			"not a plain file name"},
+		{"a short digest", func(m object) { m["files"].([]any)[0].(object)["sha256"] = "00" },
+			"not 64 hexadecimal digits"},
 		{"an unknown kind", func(m object) { m["detector"].(object)["kind"] = "yolo" }, `kind "yolo" is not known`},
-		{"an unlisted file", func(m object) { m["recogniser"].(object)["file"] = "other" }, "not among the pack's files"},
+		{"an unlisted file", func(m object) { m["recogniser"].(object)["file"] = "other" },
+			"not among the pack's files"},
 		{"an SSD without landmarks", func(m object) {
 			d := m["detector"].(object)
 			d["kind"], d["levels"] = "ssd", []any{object{"stride": 16, "sizes": [][]float64{{1, 1}}}}
@@ -132,15 +138,19 @@ func TestManifestRefuses(t *testing.T) {
 			cascade(m, func(d object, _ []any) { d["border"], d["borderSide"] = 0.25, 256 })
 		}, "border: a detector of kind mtcnn"},
 		{"a score of 1", func(m object) { m["detector"].(object)["minScore"] = 1 }, "minScore"},
-		{"other channels", func(m object) { m["detector"].(object)["input"].(object)["channels"] = "HSV" }, "RGB or BGR"},
-		{"a divisor of 0", func(m object) { m["recogniser"].(object)["input"].(object)["divisor"] = []int{1, 0, 1} }, "divisor is 0"},
-		{"a huge input", func(m object) { m["detector"].(object)["input"].(object)["width"] = 1 << 20 }, "width or height"},
+		{"other channels", func(m object) { m["detector"].(object)["input"].(object)["channels"] = "HSV" },
+			"RGB or BGR"},
+		{"a divisor of 0", func(m object) { m["recogniser"].(object)["input"].(object)["divisor"] = []int{1, 0, 1} },
+			"divisor is 0"},
+		{"a huge input", func(m object) { m["detector"].(object)["input"].(object)["width"] = 1 << 20 },
+			"width or height"},
 		{"eyes the wrong way", func(m object) {
 			m["recogniser"].(object)["alignment"] = [][]int{{74, 52}, {38, 52}, {56, 72}, {42, 92}, {71, 92}}
 		}, "left of the right"},
 		{"quality without landmarks", func(m object) { m["quality"] = quality() }, "no landmarks to tell it by"},
 		{"quality", func(m object) { graded(m, func(object) {}) }, ""},
-		{"quality without terms", func(m object) { graded(m, func(q object) { q["terms"] = []any{} }) }, "want 1 to 64 terms"},
+		{"quality without terms", func(m object) { graded(m, func(q object) { q["terms"] = []any{} }) },
+			"want 1 to 64 terms"},
 		{"an unknown measure", func(m object) {
 			graded(m, func(q object) { q["terms"].([]any)[0].(object)["measure"] = "beauty" })
 		}, `"beauty" is not known; known are length, misfit`},
@@ -151,15 +161,18 @@ func TestManifestRefuses(t *testing.T) {
 			graded(m, func(q object) { q["direction"] = []int{1, 2, 3} })
 		}, "direction has 3 numbers, templates have 128"},
 		{"grades that fall", func(m object) { graded(m, func(q object) { q["floor"] = 0.6 }) }, "do not rise"},
-		{"an unknown sign", func(m object) { m["wear"] = []any{wears("glasses", "beard")} }, `sign "beard" is not known`},
-		{"a sign twice", func(m object) { m["wear"] = []any{wears("glasses"), wears("mask", "glasses")} }, "listed twice"},
+		{"an unknown sign", func(m object) { m["wear"] = []any{wears("glasses", "beard")} },
+			`sign "beard" is not known`},
+		{"a sign twice", func(m object) { m["wear"] = []any{wears("glasses"), wears("mask", "glasses")} },
+			"listed twice"},
 		{"no signs", func(m object) { m["wear"] = []any{wears()} }, "signs are missing"},
 		{"signs of an unlisted file", func(m object) {
 			w := wears("mask")
 			w["file"] = "other"
 			m["wear"] = []any{w}
 		}, "wear: file"},
-		{"signs of two networks", func(m object) { m["wear"] = []any{wears("glasses"), wears("mask", "headwear")} }, ""},
+		{"signs of two networks", func(m object) { m["wear"] = []any{wears("glasses"), wears("mask", "headwear")} },
+			""},
 		{"no rates", func(m object) { m["calibration"].(object)["rates"] = []any{} }, "rates: want 2"},
 		{"falling rates", func(m object) {
 			r := m["calibration"].(object)["rates"].([]any)
@@ -228,7 +241,8 @@ func counted(t testing.TB) map[string]any {
 		"pairs": 1000000, "people": 2000, "photos": 3000, "method": "counted", "recogniser": sum(network),
 		"rates": []any{row(0.2, 1e-6), row(0.3, 1e-5), row(0.4, 1e-4), row(0.5, 1e-3), row(0.9, 0.5)},
 		"worst": map[string]any{
-			"grouping": "name", "name": "some", "rates": []any{row(0.1, 1e-6), row(0.3, 1e-4), row(0.4, 1e-3), row(0.8, 0.5)},
+			"grouping": "name", "name": "some",
+			"rates": []any{row(0.1, 1e-6), row(0.3, 1e-4), row(0.4, 1e-3), row(0.8, 0.5)},
 		},
 	}
 	return m

@@ -198,7 +198,8 @@ func anchors(set weights.Set) ([]Level, error) {
 				size := [2]float64{bottom - top, right - left}
 				if cell == 0 {
 					// A thousandth of a pixel is far below what a box is worth, and keeps the manifest readable.
-					level.Sizes[k] = [2]float64{thousandths(size[0] * detectorSize), thousandths(size[1] * detectorSize)}
+					level.Sizes[k] = [2]float64{thousandths(size[0] * detectorSize),
+						thousandths(size[1] * detectorSize)}
 				}
 				const near = 1e-5
 				if math.Abs(size[0]-level.Sizes[k][0]/detectorSize) > near ||
@@ -255,8 +256,8 @@ const (
 	recogniserSize = 150
 )
 
-// buildRecogniser returns the network that turns an aligned face into 128 numbers. Input "face" (N, 3, 150, 150); output
-// "template" (N, 128), not of unit length.
+// buildRecogniser returns the network that turns an aligned face into 128 numbers. Input "face" (N, 3, 150, 150);
+// output "template" (N, 128), not of unit length.
 func buildRecogniser(set weights.Set) ([]byte, error) {
 	b := &builder{Graph: onnx.NewGraph("face_recognition"), set: set}
 	n, side := onnx.Dim{Name: "N"}, onnx.Dim{Size: recogniserSize}

@@ -47,7 +47,8 @@ func TestOwnCalibrationGoesBeforeTheMakers(t *testing.T) {
 	own := mustOpen(t, dir)
 	if own.Own() != pack.OwnCalibration(dir) || own.Confidence(0.3) == maker.Confidence(0.3) ||
 		own.Confidence(0.3) != c.Confidence(0.3) {
-		t.Errorf("at 0.3: %g by %q, the maker's %g, the operator's %g", own.Confidence(0.3), own.Own(), maker.Confidence(0.3),
+		t.Errorf("at 0.3: %g by %q, the maker's %g, the operator's %g", own.Confidence(0.3), own.Own(),
+			maker.Confidence(0.3),
 			c.Confidence(0.3))
 	}
 	if err := os.Remove(pack.OwnCalibration(dir)); err != nil {
@@ -60,16 +61,19 @@ func TestOwnCalibrationGoesBeforeTheMakers(t *testing.T) {
 
 func TestOwnCalibrationThatDoesNotFit(t *testing.T) {
 	for name, c := range map[string]struct{ file, want string }{
-		"another network": {strings.Replace(string(encode(t, counted(t)["calibration"])), sum(network), sum([]byte("x")), 1),
+		"another network": {
+			strings.Replace(string(encode(t, counted(t)["calibration"])), sum(network), sum([]byte("x")), 1),
 			"another network"},
 		"no network": {strings.Replace(string(encode(t, counted(t)["calibration"])), sum(network), "", 1),
 			"does not say in recogniser with which network"},
 		"a distance at 0.5 that is none": {
-			strings.Replace(string(encode(t, counted(t)["calibration"])), "{", `{"half":{"distance":-5,"falseAccepts":0},`, 1),
+			strings.Replace(string(encode(t, counted(t)["calibration"])), "{",
+				`{"half":{"distance":-5,"falseAccepts":0},`, 1),
 			"half: the distance is not between 0 and 2"},
 		"a rate at 0.5 that is none": {
 			strings.Replace(string(encode(t, counted(t)["calibration"])), "{", `{"groups":[{"name":"some","rates":[],`+
-				`"half":{"distance":0.4,"falseAccepts":0,"high":7}}],`, 1), `group "some": half: a count is negative, or a rate`},
+				`"half":{"distance":0.4,"falseAccepts":0,"high":7}}],`, 1),
+			`group "some": half: a count is negative, or a rate`},
 		"no JSON":          {"oops", "invalid character"},
 		"an unknown field": {`{"colour":"red"}`, "unknown field"},
 		"more after it":    {string(encode(t, counted(t)["calibration"])) + "{}", "something follows"},
@@ -81,7 +85,8 @@ func TestOwnCalibrationThatDoesNotFit(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := pack.Open(dir)
-			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "remove the file") {
+			if err == nil || !strings.Contains(err.Error(), c.want) ||
+				!strings.Contains(err.Error(), "remove the file") {
 				t.Errorf("got %v, want %q and what to do", err, c.want)
 			}
 			if _, err := pack.OpenToCalibrate(dir); err != nil {

@@ -24,8 +24,9 @@ type Pack struct {
 var ErrUncalibrated = errors.New("the pack has no calibration, so that no distance of its templates means anything; " +
 	"`visage models calibrate` makes one from photos of people whose names are known")
 
-// Open reads the manifest in the folder dir and verifies the length and SHA-256 of every file it names. Where an operator
-// has calibrated the pack, it goes by that; see OwnCalibration. A pack without any calibration is ErrUncalibrated.
+// Open reads the manifest in the folder dir and verifies the length and SHA-256 of every file it names. Where an
+// operator has calibrated the pack, it goes by that; see OwnCalibration. A pack without any calibration is
+// ErrUncalibrated.
 func Open(dir string) (*Pack, error) {
 	p, err := OpenToCalibrate(dir)
 	if err != nil {
@@ -40,8 +41,8 @@ func Open(dir string) (*Pack, error) {
 	return p, nil
 }
 
-// OpenToCalibrate is Open for a pack whose distances are yet to be counted. It goes by no calibration of an operator's, and
-// may have none at all: its confidences are then 0.
+// OpenToCalibrate is Open for a pack whose distances are yet to be counted. It goes by no calibration of an operator's,
+// and may have none at all: its confidences are then 0.
 func OpenToCalibrate(dir string) (*Pack, error) {
 	raw, err := readManifest(dir)
 	if err != nil {

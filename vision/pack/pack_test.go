@@ -29,8 +29,9 @@ func manifest(network []byte) map[string]any {
 	}
 	return map[string]any{
 		"format": 1, "name": "small", "origin": "a test", "licence": "Apache-2.0",
-		"files":    []any{map[string]any{"name": "net.onnx", "bytes": len(network), "sha256": sum(network)}},
-		"detector": map[string]any{"file": "net.onnx", "kind": "yunet", "input": input, "minScore": 0.6, "maxOverlap": 0.3},
+		"files": []any{map[string]any{"name": "net.onnx", "bytes": len(network), "sha256": sum(network)}},
+		"detector": map[string]any{"file": "net.onnx", "kind": "yunet", "input": input, "minScore": 0.6,
+			"maxOverlap": 0.3},
 		"recogniser": map[string]any{
 			"file": "net.onnx", "output": "out", "length": 128, "input": input,
 			"alignment": [][]float64{{38, 52}, {74, 52}, {56, 72}, {42, 92}, {71, 92}},
@@ -233,7 +234,8 @@ func TestInstallRefuses(t *testing.T) {
 		{"a link", change(1, entry{name: "small-1.0/net.onnx", link: "/etc/passwd"}), "neither a file nor a folder"},
 		{"two folders", change(1, entry{name: "other/net.onnx", data: network}), "not in the same folder"},
 		{"a file twice", append(good(t), good(t)[1]), "file exists"},
-		{"other bytes", change(1, entry{name: "small-1.0/net.onnx", data: []byte("those are the bytes of a network")}), "SHA-256"},
+		{"other bytes", change(1, entry{name: "small-1.0/net.onnx", data: []byte("those are the bytes of a network")}),
+			"SHA-256"},
 		{"fewer bytes", change(1, entry{name: "small-1.0/net.onnx", data: network[1:]}), "bytes, the manifest says"},
 		{"no network", good(t)[2:], "net.onnx"},
 		{"no manifest", good(t)[:2], "pack.json"},
@@ -248,7 +250,8 @@ func TestInstallRefuses(t *testing.T) {
 
 	archive := tarGz(t, good(t))
 	path := save(t, "a.tgz", archive)
-	if err := refused(t, pack.Source{Location: path, SHA256: sum(network)}, "SHA-256"); !errors.Is(err, pack.ErrDigest) {
+	if err := refused(t, pack.Source{Location: path, SHA256: sum(network)}, "SHA-256"); !errors.Is(err,
+		pack.ErrDigest) {
 		t.Errorf("%v is not ErrDigest", err)
 	}
 	refused(t, pack.Source{Location: path}, "required")
@@ -285,7 +288,8 @@ func TestInstallStopsWithItsContext(t *testing.T) {
 
 func TestOpenVerifiesFiles(t *testing.T) {
 	archive := tarGz(t, good(t))
-	p, err := pack.Install(t.Context(), t.TempDir(), pack.Source{Location: save(t, "a.tgz", archive), SHA256: sum(archive)})
+	p, err := pack.Install(t.Context(), t.TempDir(),
+		pack.Source{Location: save(t, "a.tgz", archive), SHA256: sum(archive)})
 	if err != nil {
 		t.Fatal(err)
 	}

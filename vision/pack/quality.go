@@ -26,8 +26,8 @@ type Measure string
 
 // The measures of a face.
 const (
-	// Length is that of the recogniser's output, before it is made a template of length 1. Networks that were trained to
-	// tell people apart by direction alone give the shorter outputs the less they see of a face.
+	// Length is that of the recogniser's output, before it is made a template of length 1. Networks that were trained
+	// to tell people apart by direction alone give the shorter outputs the less they see of a face.
 	Length Measure = "length"
 	// Misfit is how far the 68 points are from being those of a face, in parts of its size.
 	Misfit Measure = "misfit"

@@ -21,7 +21,8 @@ func peakMemory() int64 {
 	}
 	for line := range strings.Lines(string(status)) {
 		if kilobytes, found := strings.CutPrefix(line, "VmHWM:"); found {
-			n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kilobytes), "kB")), 10, 64)
+			n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kilobytes), "kB")), 10,
+				64)
 			if err != nil {
 				return 0
 			}

@@ -152,7 +152,8 @@ func Run(ctx context.Context, cfg Config) (_ Result, err error) {
 	cfg.Progress(fmt.Sprintf("measuring single photos, %d rounds", cfg.Rounds))
 	for round := -2; round < cfg.Rounds; round++ { // the first two warm up
 		if round == 0 {
-			small, large = series{stage: map[vision.Stage][]time.Duration{}}, series{stage: map[vision.Stage][]time.Duration{}}
+			small, large = series{stage: map[vision.Stage][]time.Duration{}},
+				series{stage: map[vision.Stage][]time.Duration{}}
 		}
 		for range 3 { // a quiet moment is more easily met by what is short
 			if err := timed(cfg.Pictures.Small, &small); err != nil {

@@ -37,7 +37,8 @@ func TestPicturesAreOneSceneInTwoSizes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if small.Bounds().Size() != image.Pt(640, 480) || large.Bounds().Size() != image.Pt(4000, 3000) || len(p.Pixels) != 3*640*480 {
+	if small.Bounds().Size() != image.Pt(640, 480) || large.Bounds().Size() != image.Pt(4000, 3000) ||
+		len(p.Pixels) != 3*640*480 {
 		t.Fatalf("sizes are %v and %v, with %d bytes of pixels", small.Bounds(), large.Bounds(), len(p.Pixels))
 	}
 	// The middle of 4 × 3 is shown: from 67 to 333 of 400.
@@ -51,7 +52,8 @@ func TestPicturesAreOneSceneInTwoSizes(t *testing.T) {
 }
 
 func TestBaselineSaysThatItIsMissing(t *testing.T) {
-	if _, err := timing.StartBaseline(t.Context(), t.TempDir(), timing.Pictures{}); !errors.Is(err, timing.ErrNoBaseline) {
+	if _, err := timing.StartBaseline(t.Context(), t.TempDir(), timing.Pictures{}); !errors.Is(err,
+		timing.ErrNoBaseline) {
 		t.Errorf("error is %v", err)
 	}
 }

@@ -18,8 +18,9 @@ func TestDegenerate(t *testing.T) {
 	changed[17] = 1
 	for name, key := range map[string][]byte{
 		"zeros": make([]byte, 32), "ones": bytes.Repeat([]byte{255}, 32), "two bytes": bytes.Repeat([]byte{1, 2}, 16),
-		"five bytes": bytes.Repeat([]byte{1, 2, 3, 4, 5}, 7)[:32], "a half": bytes.Repeat([]byte("0123456789abcdef"), 2),
-		"counting": counting, "zeros and a one": changed, "few": few,
+		"five bytes": bytes.Repeat([]byte{1, 2, 3, 4, 5}, 7)[:32],
+		"a half":     bytes.Repeat([]byte("0123456789abcdef"), 2),
+		"counting":   counting, "zeros and a one": changed, "few": few,
 	} {
 		if local.Degenerate(key) == "" {
 			t.Errorf("%s: %x passes", name, key)

@@ -9,10 +9,11 @@ import (
 // Place is where a random key of KeySize bytes lies in the clear.
 type Place struct {
 	Kind   Kind
-	Name   string                 // in sentences: "environment variable X"
-	URI    string                 // in a keysource.Ref
-	Repair string                 // what to do when it holds another key than the data was sealed with
-	Read   func() ([]byte, error) // returns KeySize bytes, which the caller wipes, or an error of one of keysource's classes
+	Name   string // in sentences: "environment variable X"
+	URI    string // in a keysource.Ref
+	Repair string // what to do when it holds another key than the data was sealed with
+	// returns KeySize bytes, which the caller wipes, or an error of one of keysource's classes
+	Read func() ([]byte, error)
 }
 
 // Key is a source over the key of a place. It reads the place anew at each call and wipes what it read. It is safe for
@@ -53,7 +54,9 @@ func (k Key) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte
 	}
 	// The fingerprint has matched already, so another key cannot be what is wrong.
 	return w.Open(key, ref.Version,
-		k.at.Name+" holds the right key, but the wrapped key in the data was changed: restore the data directory from a backup")
+		k.at.Name+
+			" holds the right key, but the wrapped key in the data was changed: restore the data directory from a "+
+			"backup")
 }
 
 // Describe implements keysource.Source.
@@ -64,8 +67,9 @@ func (k Key) Describe(ctx context.Context, ref keysource.Ref) (keysource.Descrip
 	}
 	clear(key)
 	if ref != (keysource.Ref{}) && ref.Version != have.Version {
-		return keysource.Description{}, Fail(keysource.ErrWrong, nil, "%s holds key %s, not key %s", k.at.Name, have.Version,
-			ref.Version)
+		return keysource.Description{},
+			Fail(keysource.ErrWrong, nil, "%s holds key %s, not key %s", k.at.Name, have.Version,
+				ref.Version)
 	}
 	return keysource.Description{Ref: have, Algorithm: Algorithm, Enabled: true}, nil
 }
@@ -82,7 +86,8 @@ func (k Key) read(ctx context.Context) ([]byte, keysource.Ref, error) {
 	if why := Degenerate(key); why != "" {
 		clear(key)
 		return nil, keysource.Ref{}, Fail(keysource.ErrDenied, nil,
-			"%s holds no random key: it %s, and anyone would try it; make one with \"head -c 32 /dev/urandom\"", k.at.Name, why)
+			"%s holds no random key: it %s, and anyone would try it; make one with \"head -c 32 /dev/urandom\"",
+			k.at.Name, why)
 	}
 	version, err := Fingerprint(key)
 	if err != nil {

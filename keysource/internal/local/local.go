@@ -89,7 +89,8 @@ func Wrap(kind Kind, key, params []byte, version string, inner []byte) ([]byte, 
 // Parse reads a wrapped form of one kind. It decides on nothing but shape.
 func Parse(kind Kind, blob []byte) (Wrapped, error) {
 	if len(blob) < headSize || blob[0] != magic {
-		return Wrapped{}, Fail(keysource.ErrWrong, nil, "the wrapped key is damaged: it does not begin as one (%d bytes)",
+		return Wrapped{}, Fail(keysource.ErrWrong, nil,
+			"the wrapped key is damaged: it does not begin as one (%d bytes)",
 			len(blob))
 	}
 	if blob[1] != format || blob[2] != suite {
@@ -135,7 +136,8 @@ func (w Wrapped) Open(key []byte, version, wrong string) ([]byte, error) {
 	inner, err := aead.Open(nil, nil, w.sealed, additional(before, version))
 	if err != nil {
 		return nil, Fail(keysource.ErrWrong, nil,
-			"the key is right, but the wrapped key was changed after it was made: restore the data directory from a backup")
+			"the key is right, but the wrapped key was changed after it was made: restore the data directory from a "+
+				"backup")
 	}
 	return inner, nil
 }

@@ -13,9 +13,9 @@ import (
 )
 
 // ReadPrivate reads a small file that holds a secret. what names it in errors, for example "root key file". It refuses
-// a symbolic link, a file that anyone but the owner can read or change, and one in a folder where somebody else could put
-// another in its place. Its errors have keysource's classes; fs.ErrNotExist and fs.ErrPermission are found in them too. The caller
-// wipes the result.
+// a symbolic link, a file that anyone but the owner can read or change, and one in a folder where somebody else could
+// put another in its place. Its errors have keysource's classes; fs.ErrNotExist and fs.ErrPermission are found in them
+// too. The caller wipes the result.
 func ReadPrivate(what, path string, maxBytes int) ([]byte, error) {
 	if err := CheckFolder(what, filepath.Dir(path)); err != nil {
 		return nil, err
@@ -26,7 +26,8 @@ func ReadPrivate(what, path string, maxBytes int) ([]byte, error) {
 	switch {
 	case errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.EMLINK):
 		return nil, Fail(keysource.ErrDenied, nil,
-			"%s %s is a symbolic link, and links are not followed here: put the file itself in its place, or name the file that it leads to",
+			"%s %s is a symbolic link, and links are not followed here: put the file itself in its place, or name "+
+				"the file that it leads to",
 			what, path)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, Fail(keysource.ErrUnknown, fs.ErrNotExist, "%s %s does not exist", what, path)
@@ -47,11 +48,13 @@ func ReadPrivate(what, path string, maxBytes int) ([]byte, error) {
 	}
 	if perm := info.Mode().Perm(); perm&0o077 != 0 {
 		return nil, Fail(keysource.ErrDenied, nil,
-			"%s %s can be read or changed by others (mode %04o): run \"chmod 600 %s\", and make a new key if others may have read it",
+			"%s %s can be read or changed by others (mode %04o): run \"chmod 600 %s\", and make a new key if others "+
+				"may have read it",
 			what, path, perm, path)
 	}
 	if owner, mine := ownedByUs(info); !mine {
-		return nil, Fail(keysource.ErrDenied, nil, "%s %s belongs to user %d, who can read it: run \"chown %d %s\"", what,
+		return nil, Fail(keysource.ErrDenied, nil, "%s %s belongs to user %d, who can read it: run \"chown %d %s\"",
+			what,
 			path, owner, os.Geteuid(), path)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, int64(maxBytes)+1))
@@ -89,12 +92,14 @@ func CheckFolder(what, dir string) error {
 		sticky := info.Mode()&fs.ModeSticky != 0 && !nearest
 		if perm := info.Mode().Perm(); perm&0o022 != 0 && !sticky {
 			return Fail(keysource.ErrDenied, nil,
-				"folder %s above the %s can be changed by others (mode %04o), who could put another file in its place: run \"chmod go-w %s\"",
+				"folder %s above the %s can be changed by others (mode %04o), who could put another file in its "+
+					"place: run \"chmod go-w %s\"",
 				at, what, perm, at)
 		}
 		if owner, mine := ownedByUs(info); !mine {
 			return Fail(keysource.ErrDenied, nil,
-				"folder %s above the %s belongs to user %d, who could put another file in its place: move the file to a folder of your own",
+				"folder %s above the %s belongs to user %d, who could put another file in its place: move the file "+
+					"to a folder of your own",
 				at, what, owner)
 		}
 		if at == filepath.Dir(at) {

@@ -1,6 +1,6 @@
-// Command azuresdk sets itself up from the metadata host, signs in, and walks through the management plane, with the library
-// that Terraform's azurerm speaks through. The environment is Terraform's: ARM_METADATA_HOSTNAME, ARM_TENANT_ID, ARM_CLIENT_ID,
-// ARM_CLIENT_SECRET, ARM_SUBSCRIPTION_ID.
+// Command azuresdk sets itself up from the metadata host, signs in, and walks through the management plane, with the
+// library that Terraform's azurerm speaks through. The environment is Terraform's: ARM_METADATA_HOSTNAME,
+// ARM_TENANT_ID, ARM_CLIENT_ID, ARM_CLIENT_SECRET, ARM_SUBSCRIPTION_ID.
 package main
 
 import (
@@ -48,7 +48,8 @@ func run(ctx context.Context) error {
 
 func authorizer(ctx context.Context, env environments.Environment, of environments.Api) (auth.Authorizer, error) {
 	return auth.NewAuthorizerFromCredentials(ctx, auth.Credentials{
-		Environment: env, TenantID: os.Getenv("ARM_TENANT_ID"), ClientID: os.Getenv("ARM_CLIENT_ID"), ClientSecret: os.Getenv("ARM_CLIENT_SECRET"),
+		Environment: env, TenantID: os.Getenv("ARM_TENANT_ID"), ClientID: os.Getenv("ARM_CLIENT_ID"),
+		ClientSecret:                          os.Getenv("ARM_CLIENT_SECRET"),
 		EnableAuthenticatingUsingClientSecret: true,
 	}, of)
 }
@@ -63,9 +64,11 @@ func manage(ctx context.Context, env environments.Environment) error {
 		return fmt.Errorf("sign in: %w", err)
 	}
 	subscription := "/subscriptions/" + os.Getenv("ARM_SUBSCRIPTION_ID")
-	for _, path := range []string{subscription, subscription + "/resourceGroups/default", subscription + "/providers", subscription + "/resources"} {
+	for _, path := range []string{subscription, subscription + "/resourceGroups/default", subscription + "/providers",
+		subscription + "/resources"} {
 		req, err := manager.NewRequest(ctx, client.RequestOptions{
-			ContentType: "application/json", ExpectedStatusCodes: []int{http.StatusOK}, HttpMethod: http.MethodGet, Path: path,
+			ContentType: "application/json", ExpectedStatusCodes: []int{http.StatusOK}, HttpMethod: http.MethodGet,
+			Path: path,
 		})
 		if err != nil {
 			return fmt.Errorf("ask for %s: %w", path, err)

@@ -1,6 +1,6 @@
 // Command report runs the proof, part by part, and writes what came of it to prove-out/report.json and
-// prove-out/report.html: which tests ran, how long, and the numbers that they counted. It ends with 1 when a part fails,
-// and with 2 when it cannot work.
+// prove-out/report.html: which tests ran, how long, and the numbers that they counted. It ends with 1 when a part
+// fails, and with 2 when it cannot work.
 //
 //	go run ./test/prove/report            all parts
 //	go run ./test/prove/report crash leak those parts
@@ -81,7 +81,8 @@ func run(ctx context.Context, only []string) (bool, error) {
 			return false, fmt.Errorf("there is no part %q; there are %s", name, strings.Join(names, ", "))
 		}
 	}
-	report := Report{Began: time.Now().UTC(), Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, Passed: true}
+	report := Report{Began: time.Now().UTC(), Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH,
+		Passed: true}
 	if out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty").Output(); err == nil {
 		report.Version = strings.TrimSpace(string(out))
 	}

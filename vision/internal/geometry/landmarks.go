@@ -59,8 +59,8 @@ func LandmarksOf(s *Shape) Landmarks {
 	return l
 }
 
-// Five returns the points that recognisers align faces by: the eyes, left first, the tip of the nose, and the corners of
-// the mouth, left first.
+// Five returns the points that recognisers align faces by: the eyes, left first, the tip of the nose, and the corners
+// of the mouth, left first.
 func (s *Shape) Five() [5]Point {
 	return [5]Point{mean(s[36:42]), mean(s[42:48]), s[30], s[48], s[54]}
 }

@@ -92,7 +92,8 @@ func TestFivePoints(t *testing.T) {
 	for i := range s {
 		s[i] = geometry.Point{X: float64(i), Y: float64(-i)}
 	}
-	want := [5]geometry.Point{{X: 38.5, Y: -38.5}, {X: 44.5, Y: -44.5}, {X: 30, Y: -30}, {X: 48, Y: -48}, {X: 54, Y: -54}}
+	want := [5]geometry.Point{{X: 38.5, Y: -38.5}, {X: 44.5, Y: -44.5}, {X: 30, Y: -30}, {X: 48, Y: -48},
+		{X: 54, Y: -54}}
 	if got := s.Five(); got != want {
 		t.Errorf("five points are %v, want %v", got, want)
 	}

@@ -60,8 +60,8 @@ func FrameOf(s *Shape) Affine {
 // faces on their side or head, or what is no face, with more. It is at most 1, which points that are not finite have
 // too.
 func Misfit(s *Shape) float64 {
-	// The mean is brought onto the points, and the points back by the same map: brought onto the mean themselves, points
-	// that are nothing like it would shrink to nothing, which is an even distance from it.
+	// The mean is brought onto the points, and the points back by the same map: brought onto the mean themselves,
+	// points that are nothing like it would shrink to nothing, which is an even distance from it.
 	onto := FrameOf(s)
 	scale2 := onto.A*onto.A + onto.D*onto.D
 	if !(scale2 > 0) || math.IsInf(scale2, 0) {

@@ -2,8 +2,8 @@ package geometry
 
 import "math"
 
-// Pose is the direction a head points to, in degrees. All are 0 for a face that looks into the camera. The head is first
-// pitched, then turned, then rolled, each about the picture's own axes.
+// Pose is the direction a head points to, in degrees. All are 0 for a face that looks into the camera. The head is
+// first pitched, then turned, then rolled, each about the picture's own axes.
 type Pose struct {
 	// Pitch, -90 to 90, is positive when the face looks up.
 	Pitch float64
@@ -41,8 +41,8 @@ var head = [...]knob{
 }
 
 // PoseOf returns the direction of the head: the turn of a generic head whose shadow, at the best scale and place, is
-// nearest to the points (scaled orthographic projection, weighted least squares). It reports false if the points are not
-// those of a face: all on a line, seen from behind, or not finite.
+// nearest to the points (scaled orthographic projection, weighted least squares). It reports false if the points are
+// not those of a face: all on a line, seen from behind, or not finite.
 func PoseOf(s *Shape) (Pose, bool) {
 	var sum, spread2 float64
 	var mid Point

@@ -91,7 +91,8 @@ func TestPoseOfMirroredHead(t *testing.T) {
 	s := project(want, 2, 0, geometry.Point{X: 10, Y: 10})
 	mirrored := s
 	for _, pair := range [][2]int{
-		{17, 26}, {19, 24}, {21, 22}, {31, 35}, {36, 45}, {39, 42}, {48, 54}, {8, 8}, {27, 27}, {28, 28}, {29, 29}, {30, 30},
+		{17, 26}, {19, 24}, {21, 22}, {31, 35}, {36, 45}, {39, 42}, {48, 54}, {8, 8}, {27, 27}, {28, 28}, {29, 29},
+		{30, 30},
 		{33, 33}, {51, 51}, {57, 57},
 	} {
 		a, b := s[pair[0]], s[pair[1]]
@@ -112,7 +113,8 @@ func TestPoseOfNoFace(t *testing.T) {
 	far[30].X = math.Inf(1)
 	nan := project(geometry.Pose{}, 1, 0, geometry.Point{})
 	nan[36].Y = math.NaN()
-	for name, s := range map[string]geometry.Shape{"one point": {}, "a line": line, "infinite": far, "not a number": nan} {
+	for name, s := range map[string]geometry.Shape{"one point": {}, "a line": line, "infinite": far,
+		"not a number": nan} {
 		if got, ok := geometry.PoseOf(&s); ok {
 			t.Errorf("%s: pose is %+v, want none", name, got)
 		}

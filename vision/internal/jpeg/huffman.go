@@ -20,8 +20,8 @@ type table struct {
 	skip [1 << look]uint16
 
 	ac bool
-	// For codes of each length: the first code beyond it, left-aligned to 16 bits, and the symbols' place less the first
-	// code.
+	// For codes of each length: the first code beyond it, left-aligned to 16 bits, and the symbols' place less the
+	// first code.
 	beyond  [17]uint32
 	offset  [17]int32
 	symbols [256]byte

@@ -145,7 +145,8 @@ func TestPartIsOfTheWhole(t *testing.T) {
 		for _, n := range []int{1, 3, jpeg.Full} {
 			f, _ := decode(t, file, n)
 			for _, r := range []image.Rectangle{
-				image.Rect(0, 0, 1, 1), image.Rect(100, 77, 180, 99), image.Rect(300, 200, 333, 250), image.Rect(-5, -5, 999, 999),
+				image.Rect(0, 0, 1, 1), image.Rect(100, 77, 180, 99), image.Rect(300, 200, 333, 250),
+				image.Rect(-5, -5, 999, 999),
 			} {
 				part, err := f.Part(r)
 				if err != nil {

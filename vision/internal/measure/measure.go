@@ -1,5 +1,5 @@
-// Package measure judges the pixels of a face: how blurred, how bright and how noisy they are, and with that how fit the
-// face is for recognition.
+// Package measure judges the pixels of a face: how blurred, how bright and how noisy they are, and with that how fit
+// the face is for recognition.
 //
 // No network is asked. Each measure is a published method or a plain statistic, scaled so that the levels of the Face
 // contract (low, medium, high; under, good, over) are where they make sense to the eye.
@@ -60,8 +60,8 @@ func greyOf(p *photo.RGB, box image.Rectangle) *grey {
 }
 
 const (
-	// side is the most pixels on a side that blur and exposure are measured at: about what recognisers see. What is lost
-	// in shrinking a face to it does not matter. Smaller faces are measured as they are.
+	// side is the most pixels on a side that blur and exposure are measured at: about what recognisers see. What is
+	// lost in shrinking a face to it does not matter. Smaller faces are measured as they are.
 	side = 112
 	// window is the most pixels on a side that noise is measured at: a thousand blocks.
 	window = 256
@@ -99,8 +99,9 @@ const (
 )
 
 // blur follows F. Crete et al., "The blur effect: perception and estimation with a new no-reference perceptual blur
-// metric" (Proc. SPIE 6492, 2007): a picture is blurred again, and the less its gradients lose by it, the less there was
-// to lose. The result does not depend on contrast. Of the two directions the more blurred counts, for motion blurs one.
+// metric" (Proc. SPIE 6492, 2007): a picture is blurred again, and the less its gradients lose by it, the less there
+// was to lose. The result does not depend on contrast. Of the two directions the more blurred counts, for motion blurs
+// one.
 func blur(g *grey) float64 {
 	kept := max(keptGradient(g), keptGradient(g.transposed()))
 	return min(max((kept-sharp)/(blurred-sharp), 0), 1)
@@ -164,10 +165,10 @@ func exposure(g *grey) float64 {
 // noisy is the standard deviation, in levels of luma, at which noise is 1.
 const noisy = 20
 
-// noise follows J. Immerkær, "Fast Noise Variance Estimation" (Computer Vision and Image Understanding 64(2), 1996): the
-// difference of two Laplacians knows no edges and slopes, and its mean size tells the standard deviation. It is taken by
-// blocks, and the median block counts, so that hair does not pass for noise; blocks that are all black or all white,
-// where noise is cut off, do not count.
+// noise follows J. Immerkær, "Fast Noise Variance Estimation" (Computer Vision and Image Understanding 64(2), 1996):
+// the difference of two Laplacians knows no edges and slopes, and its mean size tells the standard deviation. It is
+// taken by blocks, and the median block counts, so that hair does not pass for noise; blocks that are all black or all
+// white, where noise is cut off, do not count.
 func noise(g *grey) float64 {
 	const block = 8
 	var deviations []float64

@@ -185,7 +185,8 @@ func TestValuesStayInRange(t *testing.T) {
 		image.Rect(900, 0, 950, 50), image.Rect(0, 0, 150, 3)}
 	for _, p := range []*photo.RGB{
 		portrait(150), noised(portrait(150), 200), {}, {Pix: make([]byte, 3), W: 1, H: 1},
-		each(portrait(60), func(float64) float64 { return 0 }), each(portrait(60), func(float64) float64 { return 255 }),
+		each(portrait(60), func(float64) float64 { return 0 }),
+		each(portrait(60), func(float64) float64 { return 255 }),
 	} {
 		for range 20 {
 			boxes = append(boxes, image.Rect(r.IntN(200)-20, r.IntN(200)-20, r.IntN(200)-20, r.IntN(200)-20))

@@ -35,13 +35,13 @@ type limits struct {
 	dark, bright     float64 // exposure from dark, and less than bright
 }
 
-// The limits of High are the contract's: a frontal, clear face of 200 × 200 pixels or 100 between the pupils, at the best
-// level of each measure. A head counts as frontal up to 25° of yaw and pitch, where both eyes and all of the mouth are in
-// sight; roll is undone by alignment, and stands for unusual positions only.
+// The limits of High are the contract's: a frontal, clear face of 200 × 200 pixels or 100 between the pupils, at the
+// best level of each measure. A head counts as frontal up to 25° of yaw and pitch, where both eyes and all of the mouth
+// are in sight; roll is undone by alignment, and stands for unusual positions only.
 //
-// Those of Medium are where recognition begins to suffer: faces smaller than half of what recognisers are fed (112 pixels
-// and more), one eye going out of sight, the worst level of blur or noise, and an exposure at which the darker or the
-// brighter half of the face is lost.
+// Those of Medium are where recognition begins to suffer: faces smaller than half of what recognisers are fed (112
+// pixels and more), one eye going out of sight, the worst level of blur or noise, and an exposure at which the darker
+// or the brighter half of the face is lost.
 var (
 	forHigh   = limits{200, 100, 25, 25, 45, 0.25, 0.3, 0.25, 0.75}
 	forMedium = limits{56, 28, 45, 35, 90, 0.75, 0.7, 0.12, 0.88}

@@ -1,7 +1,7 @@
 // Package onnx writes ONNX files: a graph is built node by node and marshalled to the same bytes every time.
 //
-// It knows the score of operators that model conversion needs, with weights in 32-bit floats. The field numbers below are
-// those of onnx.proto (ONNX 1.12, IR version 8).
+// It knows the score of operators that model conversion needs, with weights in 32-bit floats. The field numbers below
+// are those of onnx.proto (ONNX 1.12, IR version 8).
 package onnx
 
 import (
@@ -41,8 +41,8 @@ type Dim struct {
 	Name string
 }
 
-// Graph is an ONNX graph under construction. Names of nodes and weights are made from the order of calls, so equal calls
-// give equal bytes. It is not safe for concurrent use.
+// Graph is an ONNX graph under construction. Names of nodes and weights are made from the order of calls, so equal
+// calls give equal bytes. It is not safe for concurrent use.
 type Graph struct {
 	name                            string
 	nodes, weights, inputs, outputs [][]byte
@@ -70,12 +70,12 @@ type Padding int
 const (
 	// Valid pads nothing: every window lies within the input.
 	Valid Padding = iota
-	// SameEven pads so that the output is as large as the input divided by the stride, rounded up. With a stride of 2 all
-	// padding goes to the end, so that windows start on even rows and columns whatever the input's size; with a stride
-	// of 1 it is spread evenly.
+	// SameEven pads so that the output is as large as the input divided by the stride, rounded up. With a stride of 2
+	// all padding goes to the end, so that windows start on even rows and columns whatever the input's size; with a
+	// stride of 1 it is spread evenly.
 	SameEven
-	// SameUpper gives an output of the same size, and spreads what padding an input of the given size needs evenly, with
-	// an odd one at the end: what TensorFlow calls SAME.
+	// SameUpper gives an output of the same size, and spreads what padding an input of the given size needs evenly,
+	// with an odd one at the end: what TensorFlow calls SAME.
 	SameUpper
 )
 
@@ -111,7 +111,8 @@ type Conv struct {
 // Conv adds a convolution.
 func (g *Graph) Conv(x Value, c Conv) Value {
 	if want := c.Shape[0] * c.Shape[1] * c.Shape[2] * c.Shape[3]; len(c.Weights) != want || len(c.Bias) != c.Shape[0] {
-		panic(fmt.Sprintf("onnx: convolution of shape %v with %d weights and %d biases", c.Shape, len(c.Weights), len(c.Bias)))
+		panic(fmt.Sprintf("onnx: convolution of shape %v with %d weights and %d biases", c.Shape, len(c.Weights),
+			len(c.Bias)))
 	}
 	dims := []int64{int64(c.Shape[0]), int64(c.Shape[1]), int64(c.Shape[2]), int64(c.Shape[3])}
 	w := g.floats(dims, c.Weights)
@@ -124,8 +125,8 @@ func (g *Graph) Conv(x Value, c Conv) Value {
 // Relu adds max(x, 0).
 func (g *Graph) Relu(x Value) Value { return g.op("Relu", []Value{x}) }
 
-// PRelu adds x where it is positive, and elsewhere x times the slope of its channel, which is the second dimension. rank
-// is the number of x's dimensions.
+// PRelu adds x where it is positive, and elsewhere x times the slope of its channel, which is the second dimension.
+// rank is the number of x's dimensions.
 func (g *Graph) PRelu(x Value, slopes []float32, rank int) Value {
 	dims := make([]int64, rank-1)
 	for i := range dims {

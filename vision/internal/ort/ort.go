@@ -147,9 +147,9 @@ func open(cfg Config, threads int) (_ *ort.DynamicAdvancedSession, err error) {
 	return ort.NewDynamicAdvancedSession(cfg.Model, []string{cfg.Input}, cfg.Outputs, options)
 }
 
-// Run computes the outputs for one input, in the order of Config.Outputs. It waits for its turn, and stops when ctx ends.
-// The caller owns what it returns. An error means that there is no result, never a part of one; a number that is not finite
-// is an error too, for it would pass for a photo without faces.
+// Run computes the outputs for one input, in the order of Config.Outputs. It waits for its turn, and stops when ctx
+// ends. The caller owns what it returns. An error means that there is no result, never a part of one; a number that is
+// not finite is an error too, for it would pass for a photo without faces.
 func (s *Session) Run(ctx context.Context, input Tensor) (_ []Tensor, err error) {
 	defer recovered("run network", &err)
 	if n, ok := input.elements(); !ok || n != len(input.Data) {

@@ -20,7 +20,8 @@ import (
 func load(t testing.TB) {
 	t.Helper()
 	arch := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
-	dir := filepath.Join("..", "..", "..", "models", "node_modules", "onnxruntime-node", "bin", "napi-v6", runtime.GOOS, arch)
+	dir := filepath.Join("..", "..", "..", "models", "node_modules", "onnxruntime-node", "bin", "napi-v6", runtime.GOOS,
+		arch)
 	found, err := filepath.Glob(filepath.Join(dir, "libonnxruntime.*"))
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +176,8 @@ func TestOpenRefusesWhatIsNoNetwork(t *testing.T) {
 
 func TestLoadRefusesASecondLibrary(t *testing.T) {
 	load(t)
-	if err := ort.Load(filepath.Join(t.TempDir(), "other.so")); err == nil || !strings.Contains(err.Error(), "already uses") {
+	if err := ort.Load(filepath.Join(t.TempDir(), "other.so")); err == nil ||
+		!strings.Contains(err.Error(), "already uses") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -81,7 +81,8 @@ func TestDecodeLaysTransparencyOnWhite(t *testing.T) {
 	gray16, nrgba64 := image.NewGray16(base.Rect), image.NewNRGBA64(base.Rect)
 	rgba64, gray := image.NewRGBA64(base.Rect), image.NewGray(base.Rect)
 	few := image.NewPaletted(base.Rect, color.Palette{
-		color.NRGBA{250, 10, 20, 255}, color.NRGBA{0, 200, 30, 128}, color.NRGBA{9, 9, 9, 0}, color.NRGBA{7, 80, 255, 64},
+		color.NRGBA{250, 10, 20, 255}, color.NRGBA{0, 200, 30, 128}, color.NRGBA{9, 9, 9, 0},
+		color.NRGBA{7, 80, 255, 64},
 	})
 	for y := range 40 {
 		for x := range 50 {
@@ -199,8 +200,9 @@ func TestDecodeRefuses(t *testing.T) {
 		if components == 4 {
 			adobe = 0
 		}
-		return blocks{columns: 2, rows: 2, samples: patch, components: components, adobe: adobe, progressive: progressive,
-			width: w, height: h}.file()
+		return blocks{columns: 2, rows: 2, samples: patch, components: components, adobe: adobe,
+			progressive: progressive,
+			width:       w, height: h}.file()
 	}
 	bmpSized := func(w, h uint32) []byte {
 		b := bytes.Clone(bmpFile)
@@ -229,7 +231,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{"PDF", append([]byte("%PDF-1.7\n"), make([]byte, 4096)...), photo.NotAnImage},
 		{"TIFF", append([]byte("II*\x00"), make([]byte, 4096)...), photo.NotAnImage},
 		{"HEIC of nothing", append([]byte("\x00\x00\x00\x18ftypheic"), make([]byte, 4096)...), photo.Broken},
-		{"sound in a RIFF file", append([]byte("RIFF\x00\x10\x00\x00WAVEfmt "), make([]byte, 4096)...), photo.NotAnImage},
+		{"sound in a RIFF file", append([]byte("RIFF\x00\x10\x00\x00WAVEfmt "), make([]byte, 4096)...),
+			photo.NotAnImage},
 
 		{"JPEG cut off", jpegFile[:len(jpegFile)*2/3], photo.Broken},
 		{"PNG cut off", pngFile[:len(pngFile)*2/3], photo.Broken},
@@ -293,8 +296,8 @@ func TestDecodeAcceptsTheLimits(t *testing.T) {
 	}
 }
 
-// passes makes a progressive grey JPEG whose scans are complete, and a few bytes each: every block of each is the end of
-// a run of blocks without change.
+// passes makes a progressive grey JPEG whose scans are complete, and a few bytes each: every block of each is the end
+// of a run of blocks without change.
 func passes(w, h, scans int, extra []byte) []byte {
 	var f bytes.Buffer
 	segment := func(marker byte, data ...byte) {

@@ -144,7 +144,8 @@ func mixtureOf(n *nclx) *mixture {
 	}
 	fixed := func(v float64) int32 { return int32(v*65536 + 0.5) }
 	green := 1 - red - blue
-	return &mixture{black, fixed(luma), fixed(difference * 2 * (1 - red)), fixed(difference * 2 * (1 - blue) * blue / green),
+	return &mixture{black, fixed(luma), fixed(difference * 2 * (1 - red)),
+		fixed(difference * 2 * (1 - blue) * blue / green),
 		fixed(difference * 2 * (1 - red) * red / green), fixed(difference * 2 * (1 - blue))}
 }
 

@@ -13,8 +13,8 @@ import (
 // metadata is where a file says how it is to be turned. EXIF is asked first; XMP where EXIF says nothing.
 type metadata struct{ exif, xmp [][]byte }
 
-// orientation returns the first that is valid; upright if there is none. What is broken or out of range is no error: the
-// picture is worth more than its metadata.
+// orientation returns the first that is valid; upright if there is none. What is broken or out of range is no error:
+// the picture is worth more than its metadata.
 func (m metadata) orientation() orientation {
 	for _, b := range m.exif {
 		if o := exifOrientation(b); o != 0 {
@@ -32,8 +32,8 @@ func (m metadata) orientation() orientation {
 // xmpOrientation finds the orientation in XMP, which may be an attribute or an element.
 var xmpOrientation = regexp.MustCompile(`tiff:Orientation(?:\s*=\s*["']\s*|\s*>\s*)([1-8])\s*["'<]`)
 
-// exifOrientation reads the orientation in a block of EXIF, with or without its prefix, which is a TIFF file; 0 if there
-// is none. Only the first directory counts: the second is about the preview.
+// exifOrientation reads the orientation in a block of EXIF, with or without its prefix, which is a TIFF file; 0 if
+// there is none. Only the first directory counts: the second is about the preview.
 func exifOrientation(b []byte) orientation {
 	const prefix, entry, tag = "Exif\x00", 12, 0x112
 	if len(b) > 6 && strings.EqualFold(string(b[:5]), prefix) {
@@ -141,8 +141,8 @@ func tellsOrientation(key string) bool {
 		key == "XML:com.adobe.xmp"
 }
 
-// mostText is the most bytes of such texts that are unpacked of a PNG file: a few megabytes of it can hold thousands of chunks,
-// each of which unpacks to a thousand times its size.
+// mostText is the most bytes of such texts that are unpacked of a PNG file: a few megabytes of it can hold thousands of
+// chunks, each of which unpacks to a thousand times its size.
 const mostText = 4 << 20
 
 // pngText returns the key and the text of a text chunk, unpacked as far as left goes, which becomes less by that.

@@ -40,8 +40,12 @@ func TestOrientationIsReadInEverySpelling(t *testing.T) {
 	m := scene(24, 16)
 	jpegFile, pngFile := encode(t, "jpeg", m), encode(t, "png", m)
 	prefix, xmpPrefix := []byte("Exif\x00\x00"), []byte("http://ns.adobe.com/xap/1.0/\x00")
-	attribute := []byte(`<x:xmpmeta><rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></x:xmpmeta>`)
-	element := []byte(`<x:xmpmeta><rdf:Description><tiff:Orientation>6</tiff:Orientation></rdf:Description></x:xmpmeta>`)
+	attribute := []byte(
+		`<x:xmpmeta><rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></x:xmpmeta>`,
+	)
+	element := []byte(
+		`<x:xmpmeta><rdf:Description><tiff:Orientation>6</tiff:Orientation></rdf:Description></x:xmpmeta>`,
+	)
 	jpegBehind := func(segments ...[]byte) []byte {
 		return bytes.Join([][]byte{jpegFile[:2], bytes.Join(segments, nil), jpegFile[2:]}, nil)
 	}
@@ -59,33 +63,41 @@ func TestOrientationIsReadInEverySpelling(t *testing.T) {
 	}
 	little, big := tiff(binary.LittleEndian, 6), tiff(binary.BigEndian, 6)
 	for name, file := range map[string][]byte{
-		"JPEG, little":                  jpegWith(jpegFile, little),
-		"JPEG, big":                     jpegWith(jpegFile, big),
-		"JPEG, a byte":                  jpegWith(jpegFile, spelt(binary.BigEndian, 1, 6, 0)),
-		"JPEG, a long":                  jpegWith(jpegFile, spelt(binary.LittleEndian, 4, 6, 3)),
-		"JPEG, a long, big":             jpegWith(jpegFile, spelt(binary.BigEndian, 4, 6, 10)),
-		"JPEG, many tags before":        jpegWith(jpegFile, spelt(binary.LittleEndian, 3, 6, 200)),
-		"JPEG, behind other segments":   jpegBehind([]byte("\xff\xe0\x00\x04ab\xff\xe2\x00\x04cd\xff\xfe\x00\x06text"), app1(prefix, little)),
-		"JPEG, behind filling":          jpegBehind([]byte("\xff\xff\xff"), app1(prefix, little)),
-		"JPEG, behind garbage":          jpegBehind([]byte("garbage"), app1(prefix, little)),
-		"JPEG, odd prefix":              jpegBehind(app1([]byte("Exif\x00\xff"), little)),
-		"JPEG, prefix in capitals":      jpegBehind(app1([]byte("EXIF\x00\x00"), little)),
-		"JPEG, second of two segments":  jpegBehind(app1(prefix, tiff(binary.BigEndian, 0)), app1(prefix, little)),
-		"JPEG, behind XMP":              jpegBehind(app1(xmpPrefix, []byte("<x/>")), app1(prefix, little)),
-		"JPEG, EXIF before XMP":         jpegBehind(app1(xmpPrefix, bytes.ReplaceAll(attribute, []byte(`"6"`), []byte(`"3"`))), app1(prefix, little)),
+		"JPEG, little":           jpegWith(jpegFile, little),
+		"JPEG, big":              jpegWith(jpegFile, big),
+		"JPEG, a byte":           jpegWith(jpegFile, spelt(binary.BigEndian, 1, 6, 0)),
+		"JPEG, a long":           jpegWith(jpegFile, spelt(binary.LittleEndian, 4, 6, 3)),
+		"JPEG, a long, big":      jpegWith(jpegFile, spelt(binary.BigEndian, 4, 6, 10)),
+		"JPEG, many tags before": jpegWith(jpegFile, spelt(binary.LittleEndian, 3, 6, 200)),
+		"JPEG, behind other segments": jpegBehind([]byte("\xff\xe0\x00\x04ab\xff\xe2\x00\x04cd\xff\xfe\x00\x06text"),
+			app1(prefix, little)),
+		"JPEG, behind filling":         jpegBehind([]byte("\xff\xff\xff"), app1(prefix, little)),
+		"JPEG, behind garbage":         jpegBehind([]byte("garbage"), app1(prefix, little)),
+		"JPEG, odd prefix":             jpegBehind(app1([]byte("Exif\x00\xff"), little)),
+		"JPEG, prefix in capitals":     jpegBehind(app1([]byte("EXIF\x00\x00"), little)),
+		"JPEG, second of two segments": jpegBehind(app1(prefix, tiff(binary.BigEndian, 0)), app1(prefix, little)),
+		"JPEG, behind XMP":             jpegBehind(app1(xmpPrefix, []byte("<x/>")), app1(prefix, little)),
+		"JPEG, EXIF before XMP": jpegBehind(
+			app1(xmpPrefix, bytes.ReplaceAll(attribute, []byte(`"6"`), []byte(`"3"`))), app1(prefix, little),
+		),
 		"JPEG, XMP attribute":           jpegBehind(app1(xmpPrefix, attribute)),
 		"JPEG, XMP element":             jpegBehind(app1(xmpPrefix, element)),
 		"PNG, eXIf":                     pngWith(pngFile, "eXIf", little),
 		"PNG, eXIf behind the pixels":   behind(pngFile, chunk("eXIf", big)),
 		"PNG, eXIf with a prefix":       pngWith(pngFile, "eXIf", append(bytes.Clone(prefix), big...)),
 		"PNG, eXIf with a bad checksum": behind(pngFile, spoiled(chunk("eXIf", big))),
-		"PNG, raw profile":              pngWith(pngFile, "tEXt", text("Raw profile type exif", raw(append(bytes.Clone(prefix), little...)))),
-		"PNG, packed raw profile":       pngWith(pngFile, "zTXt", text("Raw profile type exif", packed(raw(append(bytes.Clone(prefix), big...))))),
-		"PNG, raw profile APP1":         pngWith(pngFile, "zTXt", text("Raw profile type APP1", packed(raw(append(bytes.Clone(prefix), big...))))),
-		"PNG, XMP":                      pngWith(pngFile, "iTXt", text("XML:com.adobe.xmp", append([]byte{0, 0, 0, 0}, attribute...))),
-		"PNG, packed XMP":               pngWith(pngFile, "iTXt", text("XML:com.adobe.xmp", append([]byte{1, 0, 0, 0}, deflated(t, element)...))),
-		"WebP":                          webpOf(m, 24, 16, little),
-		"WebP with a prefix":            webpOf(m, 24, 16, append(bytes.Clone(prefix), big...)),
+		"PNG, raw profile": pngWith(pngFile, "tEXt",
+			text("Raw profile type exif", raw(append(bytes.Clone(prefix), little...)))),
+		"PNG, packed raw profile": pngWith(pngFile, "zTXt",
+			text("Raw profile type exif", packed(raw(append(bytes.Clone(prefix), big...))))),
+		"PNG, raw profile APP1": pngWith(pngFile, "zTXt",
+			text("Raw profile type APP1", packed(raw(append(bytes.Clone(prefix), big...))))),
+		"PNG, XMP": pngWith(pngFile, "iTXt",
+			text("XML:com.adobe.xmp", append([]byte{0, 0, 0, 0}, attribute...))),
+		"PNG, packed XMP": pngWith(pngFile, "iTXt",
+			text("XML:com.adobe.xmp", append([]byte{1, 0, 0, 0}, deflated(t, element)...))),
+		"WebP":               webpOf(m, 24, 16, little),
+		"WebP with a prefix": webpOf(m, 24, 16, append(bytes.Clone(prefix), big...)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if o := photo.Orientation(file); o != 6 {
@@ -108,8 +120,8 @@ func TestOrientationIsReadInEverySpelling(t *testing.T) {
 	}
 }
 
-// A PNG file of a few megabytes can hold gigabytes of packed text: no more than some of it is unpacked, and only what may
-// say the orientation.
+// A PNG file of a few megabytes can hold gigabytes of packed text: no more than some of it is unpacked, and only what
+// may say the orientation.
 func TestPackedTextHasABound(t *testing.T) {
 	packed := func(key string, text []byte) []byte {
 		return append([]byte(key+"\x00\x00"), deflated(t, text)...)

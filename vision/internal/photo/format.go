@@ -36,7 +36,9 @@ var formats = [...]format{
 }
 
 // plain is the read of a format that needs neither a sandbox nor much time.
-func plain(read func([]byte) (image.Image, string, error)) func(context.Context, *Decoder, []byte) (image.Image, string, error) {
+func plain(
+	read func([]byte) (image.Image, string, error),
+) func(context.Context, *Decoder, []byte) (image.Image, string, error) {
 	return func(_ context.Context, _ *Decoder, file []byte) (image.Image, string, error) { return read(file) }
 }
 
@@ -113,8 +115,8 @@ func guard[T any](decode func() (T, error)) (_ T, err error) {
 	return decode()
 }
 
-// modelPerPixel is perPixel for decoders that hold the picture and, while they put interlaced rows in order, at most half
-// of it again.
+// modelPerPixel is perPixel for decoders that hold the picture and, while they put interlaced rows in order, at most
+// half of it again.
 func modelPerPixel(_ []byte, c image.Config) int {
 	if _, ok := c.ColorModel.(color.Palette); ok {
 		return 2

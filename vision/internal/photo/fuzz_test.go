@@ -35,13 +35,19 @@ func seeds(t testing.TB) [][]byte {
 		coded{width: 40, height: 30, factors: [][2]int{{3, 1}, {1, 1}, {1, 1}}, adobe: -1, separate: true}.file())
 	wide := []uint32{0xff0000, 0xff00, 0xff}
 	files = append(files,
-		bitmap{header: 40, width: 24, height: 16, depth: 16, data: fieldRows(m, 16, []uint32{0x7c00, 0x3e0, 0x1f})}.file(),
+		bitmap{header: 40, width: 24, height: 16, depth: 16,
+			data: fieldRows(m, 16, []uint32{0x7c00, 0x3e0, 0x1f})}.file(),
 		bitmap{header: 12, width: 24, height: 16, depth: 24, data: fieldRows(m, 24, wide)}.file(),
-		bitmap{header: 56, width: 24, height: 16, depth: 32, compression: 3, masks: append(wide, 0), data: fieldRows(m, 32, wide)}.file(),
-		bitmap{header: 40, width: 8, height: 1, depth: 8, compression: 1, palette: paletteOf(256), data: []byte{8, 1, 0, 1}}.file(),
-		bitmap{header: 40, width: 8, height: 1, depth: 4, compression: 2, palette: paletteOf(16), data: []byte{0, 8, 1, 2, 3, 4, 0, 1}}.file())
+		bitmap{header: 56, width: 24, height: 16, depth: 32, compression: 3, masks: append(wide, 0),
+			data: fieldRows(m, 32, wide)}.file(),
+		bitmap{header: 40, width: 8, height: 1, depth: 8, compression: 1, palette: paletteOf(256),
+			data: []byte{8, 1, 0, 1}}.file(),
+		bitmap{header: 40, width: 8, height: 1, depth: 4, compression: 2, palette: paletteOf(16),
+			data: []byte{0, 8, 1, 2, 3, 4, 0, 1}}.file())
 	raw := rows(m, true)
-	files = append(files, pngOf(ihdr(24, 16, 8, 2, 1), spoiled(chunk("tEXt", exif)), chunk("IDAT", deflated(t, append(raw, raw...)))),
+	files = append(
+		files, pngOf(ihdr(24, 16, 8, 2, 1), spoiled(chunk("tEXt", exif)),
+			chunk("IDAT", deflated(t, append(raw, raw...)))),
 		gifOf(t, image.Rectangle{}, image.Rect(0, 0, 20, 10), make([]byte, 220), true, ""))
 	return files
 }
@@ -97,8 +103,8 @@ func long(file []byte) []byte {
 	return file
 }
 
-// FuzzParse is FuzzDecode without the decoders, and much faster: what is read before a decoder runs ends on any bytes, and
-// a JPEG that is put in order becomes no longer than by its end.
+// FuzzParse is FuzzDecode without the decoders, and much faster: what is read before a decoder runs ends on any bytes,
+// and a JPEG that is put in order becomes no longer than by its end.
 func FuzzParse(f *testing.F) {
 	for _, file := range seeds(f) {
 		f.Add(file)

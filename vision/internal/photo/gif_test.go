@@ -72,7 +72,8 @@ func TestDecodeReadsGIFsWithFaults(t *testing.T) {
 		{"surplus pixels, interlaced", "GIF file", gifOf(t, frame, frame, surplus(laced), true, "\x00;")},
 		{"surplus block", "GIF file", gifOf(t, frame, frame, indices, false, "\x03abc\x00;")},
 		{"screen of nothing", "GIF file", gifOf(t, image.Rectangle{}, frame, indices, false, "\x00;")},
-		{"screen smaller than the frame", "GIF file", gifOf(t, image.Rect(0, 0, 20, 80).Intersect(image.Rect(0, 0, 20, 40)), frame, indices, false, "\x00;")},
+		{"screen smaller than the frame", "GIF file",
+			gifOf(t, image.Rect(0, 0, 20, 80).Intersect(image.Rect(0, 0, 20, 40)), frame, indices, false, "\x00;")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := decode(c.file)
@@ -80,7 +81,8 @@ func TestDecodeReadsGIFsWithFaults(t *testing.T) {
 				t.Fatal(err)
 			}
 			compare(t, got, want, 0)
-			if c.note == "" && got.Note != "" && !strings.HasPrefix(c.name, "no ") || !strings.Contains(got.Note, c.note) {
+			if c.note == "" && got.Note != "" && !strings.HasPrefix(c.name, "no ") ||
+				!strings.Contains(got.Note, c.note) {
 				t.Errorf("note is %q, want one with %q", got.Note, c.note)
 			}
 		})

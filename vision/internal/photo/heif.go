@@ -83,7 +83,8 @@ func brandsOf(file []byte) (brands []string) {
 func isHEIF(file []byte) bool {
 	return slices.ContainsFunc(brandsOf(file), func(b string) bool {
 		switch b {
-		case "heic", "heix", "hevc", "hevx", "heim", "heis", "hevm", "hevs", "mif1", "mif2", "msf1", "miaf", "avif", "avis",
+		case "heic", "heix", "hevc", "hevx", "heim", "heis", "hevm", "hevs", "mif1", "mif2", "msf1", "miaf", "avif",
+			"avis",
 			"MA1A", "MA1B", "avci", "jpeg", "vvic", "j2ki":
 			return true
 		}
@@ -96,8 +97,10 @@ func readHEIF(file []byte) (h heif, err error) {
 	meta := find(boxes(file), "meta")
 	if len(meta) < 4 {
 		if slices.Contains(brandsOf(file), "msf1") || slices.Contains(brandsOf(file), "avis") {
-			return h, unsupported("the image is a film without a still image (HEIF image sequence), which is not supported; " +
-				"send one of its frames as a still image")
+			return h,
+				unsupported(
+					"the image is a film without a still image (HEIF image sequence), which is not supported; " +
+						"send one of its frames as a still image")
 		}
 		return h, errors.New("a HEIF file without a description of its pictures")
 	}
@@ -181,7 +184,8 @@ func at0(d []byte) byte {
 // turnOf names a turn by what becomes of a step to the right (x, y) and one down (x, y).
 func turnOf(t [4]int) orientation {
 	for o, m := range [...][4]int{
-		1: {1, 0, 0, 1}, {-1, 0, 0, 1}, {-1, 0, 0, -1}, {1, 0, 0, -1}, {0, 1, 1, 0}, {0, 1, -1, 0}, {0, -1, -1, 0}, {0, -1, 1, 0},
+		1: {1, 0, 0, 1}, {-1, 0, 0, 1}, {-1, 0, 0, -1}, {1, 0, 0, -1}, {0, 1, 1, 0}, {0, 1, -1, 0}, {0, -1, -1, 0},
+		{0, -1, 1, 0},
 	} {
 		if m == t {
 			return orientation(o)
@@ -256,8 +260,10 @@ func configHEIF(r io.Reader) (image.Config, error) {
 	case "av01":
 		c.ColorModel = color.RGBAModel
 	default:
-		return c, unsupported(fmt.Sprintf("the image is a HEIF file with pictures of the sort %q; HEIC (H.265) and AVIF (AV1) "+
-			"are supported", printable(h.codec)))
+		return c,
+			unsupported(
+				fmt.Sprintf("the image is a HEIF file with pictures of the sort %q; HEIC (H.265) and AVIF (AV1) "+
+					"are supported", printable(h.codec)))
 	}
 	return c, nil
 }

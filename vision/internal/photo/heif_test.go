@@ -109,7 +109,8 @@ func (g grid) file() []byte {
 	if brand == "" {
 		brand = map[string]string{"hvc1": "heic", "av01": "avif"}[string(g.tile.kind)]
 	}
-	start := boxOf("ftyp", []byte(brand), be(4, 0), []byte("mif1"), []byte(map[string]string{"hvc1": "heic", "av01": "avif"}[string(g.tile.kind)]))
+	start := boxOf("ftyp", []byte(brand), be(4, 0), []byte("mif1"),
+		[]byte(map[string]string{"hvc1": "heic", "av01": "avif"}[string(g.tile.kind)]))
 	meta := func(from int) []byte {
 		iloc := append([]byte{0, 0, 0, 0, 0x44, 0}, be(2, len(sizes))...)
 		for i, s := range sizes {
@@ -181,8 +182,9 @@ func TestDecodeReadsGreyHEIC(t *testing.T) {
 		t.Errorf("a grey picture has the colour %v", want.Pix[:3])
 	}
 	for name, g := range map[string]grid{
-		"one tile":    {tile: tl, columns: 1, rows: 1},
-		"cut, turned": {tile: tl, columns: 1, rows: 1, width: 63, height: 61, turns: [][]byte{boxOf("irot", []byte{2})}},
+		"one tile": {tile: tl, columns: 1, rows: 1},
+		"cut, turned": {tile: tl, columns: 1, rows: 1, width: 63, height: 61,
+			turns: [][]byte{boxOf("irot", []byte{2})}},
 	} {
 		got, err := decode(g.file())
 		if err != nil {
@@ -245,8 +247,8 @@ func TestDecodeReadsGridsUpright(t *testing.T) {
 	}
 }
 
-// Encoders copy EXIF and leave the pixels as they lie: where no property turns a picture, EXIF does; where one says that it is
-// upright, EXIF does not.
+// Encoders copy EXIF and leave the pixels as they lie: where no property turns a picture, EXIF does; where one says
+// that it is upright, EXIF does not.
 func TestDecodeTurnsByEXIFWithoutProperties(t *testing.T) {
 	for _, name := range []string{"tile.heic", "tile.avif"} {
 		_, tl := tileOf(t, name)
@@ -294,9 +296,10 @@ func TestDecodeRefusesHEIF(t *testing.T) {
 		}{
 			"cut off":        {long(whole[:len(whole)-len(tl.data)*2]), photo.Broken},
 			"no description": {long(whole[:40]), photo.Broken},
-			"too wide":       {grid{tile: tl, columns: 2, rows: 2, width: photo.MaxSide + 1, height: 10}.file(), photo.TooManyPixels},
-			"too many":       {grid{tile: tl, columns: 2, rows: 2, width: 8000, height: 8000}.file(), photo.TooManyPixels},
-			"few tiles":      {grid{tile: tl, columns: 2, rows: 2, width: 4000, height: 4000}.file(), photo.Broken},
+			"too wide": {grid{tile: tl, columns: 2, rows: 2, width: photo.MaxSide + 1, height: 10}.file(),
+				photo.TooManyPixels},
+			"too many":  {grid{tile: tl, columns: 2, rows: 2, width: 8000, height: 8000}.file(), photo.TooManyPixels},
+			"few tiles": {grid{tile: tl, columns: 2, rows: 2, width: 4000, height: 4000}.file(), photo.Broken},
 		} {
 			p, err := decode(c.file)
 			if err == nil {

@@ -52,10 +52,10 @@ func turnHEIF(file []byte) orientation {
 	return h.turn
 }
 
-// unturned returns a copy of a file for libheif, which turns pictures itself, but not all: it mirrors none of more than 8
-// bits. The properties that turn the picture become turns by nothing. It also looks at the main brand alone, and generic
-// ones are not enough for it. A picture without colours it decodes only if another property says so as well: here it is
-// asked for grey colours, which it adds.
+// unturned returns a copy of a file for libheif, which turns pictures itself, but not all: it mirrors none of more than
+// 8 bits. The properties that turn the picture become turns by nothing. It also looks at the main brand alone, and
+// generic ones are not enough for it. A picture without colours it decodes only if another property says so as well:
+// here it is asked for grey colours, which it adds.
 func unturned(file []byte) []byte {
 	file = bytes.Clone(file)
 	h, err := readHEIF(file)

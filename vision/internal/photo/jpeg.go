@@ -82,8 +82,9 @@ func (f jpegFrame) check() error {
 		return unsupported(fmt.Sprintf("the image is a JPEG file with %d bits a sample, which is not supported%s",
 			f.precision, instead))
 	case f.height == 0 && f.width > 0:
-		return unsupported("the image is a JPEG file whose header does not say its height (DNL), which is not supported" +
-			instead)
+		return unsupported(
+			"the image is a JPEG file whose header does not say its height (DNL), which is not supported" +
+				instead)
 	case f.components == 2 || f.components > 4:
 		return unsupported(fmt.Sprintf("the image is a JPEG file with %d components, which is not supported%s",
 			f.components, instead))
@@ -136,8 +137,8 @@ func jpegScans(file []byte) int {
 	return scans
 }
 
-// lacksTables reports whether a JPEG has a component whose quantisation table is nowhere up to the end of the picture. The
-// standard library's decoder takes such a table for zeros and gives a grey picture, on which there is nobody.
+// lacksTables reports whether a JPEG has a component whose quantisation table is nowhere up to the end of the picture.
+// The standard library's decoder takes such a table for zeros and gives a grey picture, on which there is nobody.
 func lacksTables(file []byte) bool {
 	var tables, used [256]bool
 	scans := false

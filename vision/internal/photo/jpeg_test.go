@@ -34,7 +34,8 @@ func TestDecodeReadsEverySampling(t *testing.T) {
 		{"less luma than colour", coded{factors: [][2]int{{1, 1}, {2, 2}, {2, 2}}, adobe: -1}, ycc},
 		{"2x2, 2x1, 1x1", coded{factors: [][2]int{{2, 2}, {2, 1}, {1, 1}}, adobe: -1}, ycc},
 		{"scan by scan", coded{factors: [][2]int{{2, 1}, {1, 2}, {1, 1}}, adobe: -1, separate: true}, ycc},
-		{"scan by scan with restarts", coded{factors: [][2]int{{2, 2}, {2, 1}, {1, 1}}, adobe: -1, separate: true, interval: 5}, ycc},
+		{"scan by scan with restarts",
+			coded{factors: [][2]int{{2, 2}, {2, 1}, {1, 1}}, adobe: -1, separate: true, interval: 5}, ycc},
 		{"restarts", coded{factors: [][2]int{{3, 1}, {1, 1}, {1, 1}}, adobe: -1, interval: 7}, ycc},
 		{"grey of odd factors", coded{factors: [][2]int{{3, 2}}, adobe: -1}, grey},
 		{"RGB by Adobe", coded{factors: [][2]int{{2, 1}, {1, 2}, {1, 1}}, adobe: 0}, rgb},
@@ -145,8 +146,10 @@ func TestDecodeReadsJPEGsWithFaults(t *testing.T) {
 			}
 			return byte(i % 8)
 		}), restarts, "wrong number"},
-		{"several wrong restarts", renumbered(restarts, func(i int) byte { return byte(i * i % 8) }), restarts, "wrong number"},
-		{"restarts from 1", renumbered(restarts, func(i int) byte { return byte((i + 1) % 8) }), restarts, "wrong number"},
+		{"several wrong restarts", renumbered(restarts, func(i int) byte { return byte(i * i % 8) }), restarts,
+			"wrong number"},
+		{"restarts from 1", renumbered(restarts, func(i int) byte { return byte((i + 1) % 8) }), restarts,
+			"wrong number"},
 		{"all restarts 0", renumbered(odd, func(int) byte { return 0 }), odd, "wrong number"},
 		{"bytes behind the beginning", head(plain, "\x00\x01\x02"), plain, "bytes between segments"},
 		{"bytes before the scan", beforeScan(plain, "garbage"), plain, "bytes between segments"},

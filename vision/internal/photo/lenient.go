@@ -20,7 +20,8 @@ func lacking(name string, missing, all int) (note string, err error) {
 // cutOff refuses a file that lacks too much.
 func cutOff() error {
 	return unsupported(fmt.Sprintf(
-		"the image is incomplete: more than 1/%d of its pixels are missing from the file; send the whole file", mayLack))
+		"the image is incomplete: more than 1/%d of its pixels are missing from the file; send the whole file",
+		mayLack))
 }
 
 // unsupported is an error about content that is known and is not read, or not in the file, in words for the sender.

@@ -18,9 +18,9 @@ import (
 //go:embed wasm/jpeg.wasm.gz
 var jpegProgram []byte
 
-// readJPEG decodes the picture: with our own decoder, which is the fast one and reads what cameras make; with the standard
-// library's, which reads progressive files too; once more with both, where the file needs no more than to be put in
-// order; and with libjpeg, which reads every sampling of colours and guesses where data is lost.
+// readJPEG decodes the picture: with our own decoder, which is the fast one and reads what cameras make; with the
+// standard library's, which reads progressive files too; once more with both, where the file needs no more than to be
+// put in order; and with libjpeg, which reads every sampling of colours and guesses where data is lost.
 func readJPEG(ctx context.Context, d *Decoder, file []byte) (_ image.Image, note string, err error) {
 	if m := readBaseline(file); m != nil {
 		return m, headerNote(file), nil

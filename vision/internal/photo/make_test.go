@@ -8,8 +8,8 @@ import (
 	"math/bits"
 )
 
-// blocks makes a JPEG of 8 × 8 blocks of one colour each: no encoder at hand writes four components, progressive frames,
-// or headers that lie. The samples are stored as given, without any conversion of colours.
+// blocks makes a JPEG of 8 × 8 blocks of one colour each: no encoder at hand writes four components, progressive
+// frames, or headers that lie. The samples are stored as given, without any conversion of colours.
 type blocks struct {
 	columns, rows int
 	samples       func(column, row, component int) byte

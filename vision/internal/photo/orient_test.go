@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// stored returns the place in the stored picture of the upright picture's pixel (x, y), of w × h stored pixels. It is the
-// table of the EXIF standard (CIPA DC-008, tag 274): which corner of what is seen the first row and column are.
+// stored returns the place in the stored picture of the upright picture's pixel (x, y), of w × h stored pixels. It is
+// the table of the EXIF standard (CIPA DC-008, tag 274): which corner of what is seen the first row and column are.
 func stored(orientation, x, y, w, h int) (int, int) {
 	switch orientation {
 	case 2: // first row at the top, first column at the right

@@ -26,22 +26,23 @@ const (
 	// MaxPixels is the most pixels of a picture.
 	MaxPixels = 40_000_000
 	// MaxMemory is the most bytes that a decode needs at one time, by the file's header: for the decoder and for the
-	// picture it makes. It refuses pictures with fewer pixels than MaxPixels if they are progressive JPEGs with little or
-	// no subsampling, whose decoder keeps all coefficients (from 19 megapixels on), or of 16 bits a channel (from 35 on).
+	// picture it makes. It refuses pictures with fewer pixels than MaxPixels if they are progressive JPEGs with little
+	// or no subsampling, whose decoder keeps all coefficients (from 19 megapixels on), or of 16 bits a channel (from 35
+	// on).
 	MaxMemory = 512 << 20
-	// MaxSandbox is the most bytes that a decoder in a sandbox has, beside MaxMemory: for HEIC, AVIF, and the JPEG files
-	// that Go's decoder refuses.
+	// MaxSandbox is the most bytes that a decoder in a sandbox has, beside MaxMemory: for HEIC, AVIF, and the JPEG
+	// files that Go's decoder refuses.
 	MaxSandbox = 1 << 30
 )
 
 // RGB is a picture. Its pixels are packed row after row from the top, each as its red, green and blue.
 type RGB struct {
-	// Pix has 3 * W * H bytes. It is nil for a picture that is large and was decoded at a reduced scale: Part and Reduced
-	// return the pixels of every picture.
+	// Pix has 3 * W * H bytes. It is nil for a picture that is large and was decoded at a reduced scale: Part and
+	// Reduced return the pixels of every picture.
 	Pix  []byte
 	W, H int // pixels of the picture as it is in the file, upright
-	// Note says what was wrong with the file and did not hinder its decoding, in words for a log; usually it is empty. It
-	// holds nothing of the file but numbers.
+	// Note says what was wrong with the file and did not hinder its decoding, in words for a log; usually it is empty.
+	// It holds nothing of the file but numbers.
 	Note string
 
 	reduced *reduced // nil if Pix is there
@@ -94,20 +95,21 @@ type Decoder struct {
 func NewDecoder() *Decoder {
 	limits := sandbox.Limits{Memory: MaxSandbox, Time: sandboxTime}
 	return &Decoder{
-		jpeg: sandbox.New(jpegProgram, limits), heif: sandbox.New(heifProgram, limits), avif: sandbox.New(avifProgram, limits),
+		jpeg: sandbox.New(jpegProgram, limits), heif: sandbox.New(heifProgram, limits),
+		avif: sandbox.New(avifProgram, limits),
 	}
 }
 
-// sandboxTime is the most that a decoder in a sandbox may take for a file. The largest pictures take a quarter of it on a
-// slow machine.
+// sandboxTime is the most that a decoder in a sandbox may take for a file. The largest pictures take a quarter of it on
+// a slow machine.
 const sandboxTime = 30 * time.Second
 
 // Close waits for what runs in the sandboxes and frees them.
 func (d *Decoder) Close() error { return errors.Join(d.jpeg.Close(), d.heif.Close(), d.avif.Close()) }
 
-// Decode returns the picture in a file, turned upright as its metadata says. A broken or missing orientation is no error.
-// An error is an *Error; or the cause of ctx, when it ended first; or a failure of a sandbox, which says nothing of the
-// file. The caller owns the picture, which may keep the file's bytes: they must not change while it is used.
+// Decode returns the picture in a file, turned upright as its metadata says. A broken or missing orientation is no
+// error. An error is an *Error; or the cause of ctx, when it ended first; or a failure of a sandbox, which says nothing
+// of the file. The caller owns the picture, which may keep the file's bytes: they must not change while it is used.
 func (d *Decoder) Decode(ctx context.Context, file []byte) (*RGB, error) {
 	if err := checkBytes(file); err != nil {
 		return nil, err

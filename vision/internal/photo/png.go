@@ -52,8 +52,9 @@ func configPNG(r io.Reader) (image.Config, error) {
 	c, _, _ := nextPNGChunk(head[8:])
 	switch {
 	case c.name == "CgBI":
-		return image.Config{}, unsupported("the image is a PNG file in the form that Xcode packs into applications (CgBI); " +
-			"send the original file")
+		return image.Config{},
+			unsupported("the image is a PNG file in the form that Xcode packs into applications (CgBI); " +
+				"send the original file")
 	case c.name != "IHDR" || len(c.data) != 13 || !c.good:
 		return image.Config{}, errors.New("a PNG file whose header is damaged")
 	}

@@ -50,7 +50,8 @@ func deflated(t testing.TB, raw []byte) []byte {
 func rows(m *image.NRGBA, interlaced bool) (raw []byte) {
 	passes := [][4]int{{0, 0, 1, 1}}
 	if interlaced {
-		passes = [][4]int{{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4}, {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}}
+		passes = [][4]int{{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4}, {0, 2, 2, 4}, {1, 0, 2, 2},
+			{0, 1, 1, 2}}
 	}
 	for _, p := range passes {
 		if p[0] >= m.Rect.Dx() {
@@ -89,9 +90,14 @@ func TestDecodeReadsPNGsWithFaults(t *testing.T) {
 			{"whole", "", pngOf(head, idat, end)},
 			{"text with a wrong checksum", "invalid checksum", pngOf(head, spoiled(text), idat, end)},
 			{"text behind the pixels with a wrong checksum", "", pngOf(head, idat, spoiled(text), end)},
-			{"unknown chunk with a wrong checksum", "checksum", pngOf(head, spoiled(chunk("abCd", []byte("x"))), idat, end)},
-			{"transparent colour with a wrong checksum", "checksum", pngOf(head, spoiled(chunk("tRNS", be(2, 1, 2, 3))), idat, end)},
-			{"surplus rows", "too much", pngOf(head, chunk("IDAT", deflated(t, append(bytes.Clone(raw), raw...))), end)},
+			{"unknown chunk with a wrong checksum", "checksum",
+				pngOf(head, spoiled(chunk("abCd", []byte("x"))), idat, end)},
+			{"transparent colour with a wrong checksum", "checksum",
+				pngOf(head, spoiled(chunk("tRNS", be(2, 1, 2, 3))), idat, end)},
+			{
+				"surplus rows", "too much", pngOf(head, chunk("IDAT", deflated(t, append(bytes.Clone(raw), raw...))),
+					end),
+			},
 			{"one surplus byte", "too much", pngOf(head, chunk("IDAT", deflated(t, append(bytes.Clone(raw), 7))), end)},
 			{"surplus data behind the pixels", "", pngOf(head, idat, chunk("IDAT", []byte("surplus")), end)},
 			{"no end", "EOF", pngOf(head, idat)},
@@ -99,12 +105,16 @@ func TestDecodeReadsPNGsWithFaults(t *testing.T) {
 			{"pixels without their checksum", "", pngOf(head, idat[:len(idat)-2])},
 			{"bytes behind the end", "", append(pngOf(head, idat, end), "trailing"...)},
 			{"wrong checksum of the data", "checksum", pngOf(head, chunk("IDAT", badSum), end)},
-			{"pixels in many pieces", "", pngOf(head, chunk("IDAT", data[:1]), chunk("IDAT", nil), chunk("IDAT", data[1:half]),
-				chunk("IDAT", data[half:]), end)},
-			{"text between the pixels", "", pngOf(head, chunk("IDAT", data[:half]), text, chunk("IDAT", data[half:]), end)},
+			{
+				"pixels in many pieces", "", pngOf(head, chunk("IDAT", data[:1]), chunk("IDAT", nil),
+					chunk("IDAT", data[1:half]),
+					chunk("IDAT", data[half:]), end)},
+			{"text between the pixels", "",
+				pngOf(head, chunk("IDAT", data[:half]), text, chunk("IDAT", data[half:]), end)},
 			{"frames behind the first", "", pngOf(head, chunk("acTL", be(4, 2, 0)),
 				chunk("fcTL", append(be(4, 0, 61, 43, 0, 0), 0, 1, 0, 10, 0, 0)), idat,
-				chunk("fcTL", append(be(4, 1, 61, 43, 0, 0), 0, 1, 0, 10, 0, 0)), chunk("fdAT", append(be(4, 2), data...)), end)},
+				chunk("fcTL", append(be(4, 1, 61, 43, 0, 0), 0, 1, 0, 10, 0, 0)),
+				chunk("fdAT", append(be(4, 2), data...)), end)},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				got, err := decode(long(c.file))
@@ -130,9 +140,10 @@ func TestDecodeRefusesDamagedPNGs(t *testing.T) {
 		file  []byte
 		words string
 	}{
-		"header":         {pngOf(spoiled(head), idat, end), "damaged"},
-		"pixels":         {pngOf(head, spoiled(idat), end), "damaged"},
-		"palette":        {pngOf(ihdr(61, 160, 8, 3, 0), spoiled(chunk("PLTE", make([]byte, 12))), idat, end), "damaged"},
+		"header": {pngOf(spoiled(head), idat, end), "damaged"},
+		"pixels": {pngOf(head, spoiled(idat), end), "damaged"},
+		"palette": {pngOf(ihdr(61, 160, 8, 3, 0), spoiled(chunk("PLTE", make([]byte, 12))), idat, end),
+			"damaged"},
 		"no pixels":      {pngOf(head, end), "damaged"},
 		"three quarters": {pngOf(head, chunk("IDAT", deflated(t, raw[:len(raw)*3/4])), end), "incomplete"},
 		"cut in half":    {pngOf(head, idat[:len(idat)/2]), "incomplete"},

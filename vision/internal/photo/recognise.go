@@ -28,9 +28,11 @@ var others = []struct{ magic, name string }{
 	{"8BPS", "Photoshop"}, {"\x00\x00\x01\x00", "icon (ICO)"}, {"\x00\x00\x02\x00", "cursor (CUR)"}, {"%PDF", "PDF"},
 	{"%!PS", "PostScript"}, {"qoif", "QOI"}, {"v/1\x01", "OpenEXR"}, {"#?RADIANCE", "Radiance"}, {"BPG\xfb", "BPG"},
 	{"FUJIFILMCCD", "camera raw"}, {"IIRO", "camera raw"}, {"IIU\x00", "camera raw"}, {"DDS ", "DDS"},
-	{"P1\n", "PNM"}, {"P2\n", "PNM"}, {"P3\n", "PNM"}, {"P4\n", "PNM"}, {"P5\n", "PNM"}, {"P6\n", "PNM"}, {"P7\n", "PNM"},
+	{"P1\n", "PNM"}, {"P2\n", "PNM"}, {"P3\n", "PNM"}, {"P4\n", "PNM"}, {"P5\n", "PNM"}, {"P6\n", "PNM"},
+	{"P7\n", "PNM"},
 	{"????ftypcrx ", "camera raw"}, {"????ftypqt  ", "QuickTime film"}, {"????ftyp", "MPEG-4 film"},
-	{"\x1a\x45\xdf\xa3", "Matroska or WebM film"}, {"RIFF????AVI ", "AVI film"}, {"RIFF????WAVE", "sound"}, {"ID3", "sound"},
+	{"\x1a\x45\xdf\xa3", "Matroska or WebM film"}, {"RIFF????AVI ", "AVI film"}, {"RIFF????WAVE", "sound"},
+	{"ID3", "sound"},
 	{"OggS", "Ogg"}, {"PK\x03\x04", "ZIP"}, {"\x1f\x8b", "gzip"}, {"Rar!", "RAR"}, {"7z\xbc\xaf", "7-Zip"},
 	{"\x7fELF", "program"}, {"MZ", "program"}, {"AT&TFORM", "DjVu"}, {"\xd7\xcd\xc6\x9a", "Windows metafile"},
 }
@@ -71,7 +73,8 @@ func mistaken(file []byte) string {
 		return "the body is an HTML page, not an image: the address or the server that it comes from may need a sign-in"
 	case has("<?xml"):
 		return "the body is an XML document, not an image"
-	case has("ffd8ff", "89504e47", "0xffd8", "424d", "47494638", "52494646", "\\xff\\xd8", "\\x89png", `b'\xff\xd8`, `b"\xff\xd8`):
+	case has("ffd8ff", "89504e47", "0xffd8", "424d", "47494638", "52494646", "\\xff\\xd8", "\\x89png", `b'\xff\xd8`,
+		`b"\xff\xd8`):
 		return "the body is an image written as hexadecimal digits; " + raw
 	case has("%ff%d8", "%89png"):
 		return "the body is an image in URL encoding; " + raw
@@ -106,8 +109,10 @@ func altered(file []byte) string {
 		seven = "the image was reduced to seven bits a byte, which destroys it; transfer the file in binary mode"
 	)
 	for _, a := range []struct{ magic, cause string }{
-		{"\xef\xbf\xbd", encoded},                                                             // what is not UTF-8 was replaced
-		{"\xc3\xbf\xc3\x98", encoded}, {"\xc2\x89PNG", encoded}, {"\xe2\x80\xb0PNG", encoded}, // it was taken for Latin-1
+		// what is not UTF-8 was replaced
+		{"\xef\xbf\xbd", encoded},
+		// it was taken for Latin-1
+		{"\xc3\xbf\xc3\x98", encoded}, {"\xc2\x89PNG", encoded}, {"\xe2\x80\xb0PNG", encoded},
 		{"\x00\x10JFIF\x00", encoded}, {"PNG\r\n\x1a\n", encoded}, {"????\x00", encoded}, // or left out, or made to "?"
 		{"\xff\xfe\xff\x00\xd8\x00", encoded}, {"\xfe\xff\x00\xff\x00\xd8", encoded}, {"??PNG", encoded},
 		{"\x89PNG\n\x1a\n", lines}, {"\x89PNG\r\r\n", lines}, {"\x89PNG\r\x1a\r", lines}, {"\x89PNG\n\n", lines},
@@ -125,7 +130,8 @@ func altered(file []byte) string {
 const lines = "the line ends in the file were converted, which destroys it; transfer the file in binary mode"
 
 // encoded is the cause of files that programs took for text.
-const encoded = "the image went through a text encoding (UTF-8), which destroys it; read, keep and send the file as bytes, " +
+const encoded = "the image went through a text encoding (UTF-8), which destroys it; read, keep and send the file as " +
+	"bytes, " +
 	"not as a string"
 
 // replaced reports whether a text decoder put the replacement character in the place of each byte that is not text. By
@@ -152,8 +158,8 @@ func isLined(file []byte) bool {
 	return n > some && bytes.Count(file, []byte("\r\n")) == n
 }
 
-// spoilt tells what was done to the bytes of a file that begins as it should and cannot be decoded; empty if that cannot
-// be told.
+// spoilt tells what was done to the bytes of a file that begins as it should and cannot be decoded; empty if that
+// cannot be told.
 func spoilt(file []byte) string {
 	if cause := altered(file); cause != "" {
 		return cause

@@ -20,7 +20,8 @@ func latin1(b []byte) (out []byte) {
 // The message names what was sent in place of an image, and what was done to one.
 func TestDecodeNamesTheCause(t *testing.T) {
 	m := scene(64, 64)
-	jpegFile, pngFile, gifFile, bmpFile := encode(t, "jpeg", m), encode(t, "png", m), encode(t, "gif", m), encode(t, "bmp", m)
+	jpegFile, pngFile, gifFile, bmpFile := encode(t, "jpeg", m), encode(t, "png", m), encode(t, "gif", m),
+		encode(t, "bmp", m)
 	webpFile := webpOf(m, 64, 64, nil)
 	heicFile, _ := tileOf(t, "tile.heic")
 	large := encode(t, "jpeg", scene(640, 480))
@@ -77,26 +78,32 @@ func TestDecodeNamesTheCause(t *testing.T) {
 		"short JSON":                {[]byte(`{"url":"https://example.org/a.jpg"}`), "JSON"},
 		"an array of numbers":       {[]byte("[" + strings.Repeat("255,216,", 300) + "0]"), "JSON"},
 		"an address":                {[]byte("https://example.org/a.jpg"), "address of an image"},
-		"a form":                    {append([]byte("--x\r\nContent-Disposition: form-data; name=\"f\"\r\n\r\n"), jpegFile...), "multipart/form-data"},
-		"HTML":                      {long([]byte("<!DOCTYPE html><html><body>Sign in</body></html>")), "HTML page"},
-		"HTML with a mark":          {long([]byte("\xef\xbb\xbf\n <html>")), "HTML page"},
-		"SVG":                       {[]byte("<svg xmlns='http://www.w3.org/2000/svg'>" + strings.Repeat(" ", 1024)), "SVG"},
-		"SVG as XML":                {[]byte("<?xml version='1.0'?>\n<svg/>" + strings.Repeat(" ", 1024)), "SVG"},
-		"PDF":                       {long([]byte("%PDF-1.7\n")), "PDF"},
-		"TIFF":                      {long([]byte("II*\x00\x08")), "TIFF"},
-		"TIFF, big":                 {long([]byte("MM\x00*\x00")), "TIFF"},
-		"JPEG XL":                   {long([]byte("\xff\x0a\x01")), "JPEG XL"},
-		"JPEG XL in a container":    {long([]byte("\x00\x00\x00\x0cJXL \r\n\x87\n")), "JPEG XL"},
-		"JPEG 2000":                 {long([]byte("\x00\x00\x00\x0cjP  \r\n\x87\n")), "JPEG 2000"},
-		"Photoshop":                 {long([]byte("8BPS\x00\x01")), "Photoshop"},
-		"icon":                      {long([]byte("\x00\x00\x01\x00\x01\x00")), "icon"},
-		"film":                      {long([]byte("\x00\x00\x00\x18ftypisom")), "film"},
-		"ZIP":                       {long([]byte("PK\x03\x04")), "ZIP"},
-		"gzip":                      {long([]byte("\x1f\x8b\x08")), "gzip"},
-		"JPEG behind a header":      {append([]byte("X-Header: 1\r\n\r\n"), jpegFile...), "JPEG file begins only after 15 other bytes"},
-		"PNG behind a mark of text": {append([]byte("\xef\xbb\xbf"), pngFile...), "PNG file begins only after 3 other bytes"},
-		"zeros":                     {make([]byte, 2000), "nothing but zeros"},
-		"text":                      {[]byte(strings.Repeat("Lorem ipsum. ", 100)), "text"},
+		"a form": {
+			append([]byte("--x\r\nContent-Disposition: form-data; name=\"f\"\r\n\r\n"), jpegFile...),
+			"multipart/form-data",
+		},
+		"HTML":             {long([]byte("<!DOCTYPE html><html><body>Sign in</body></html>")), "HTML page"},
+		"HTML with a mark": {long([]byte("\xef\xbb\xbf\n <html>")), "HTML page"},
+		"SVG": {[]byte("<svg xmlns='http://www.w3.org/2000/svg'>" + strings.Repeat(" ", 1024)),
+			"SVG"},
+		"SVG as XML":             {[]byte("<?xml version='1.0'?>\n<svg/>" + strings.Repeat(" ", 1024)), "SVG"},
+		"PDF":                    {long([]byte("%PDF-1.7\n")), "PDF"},
+		"TIFF":                   {long([]byte("II*\x00\x08")), "TIFF"},
+		"TIFF, big":              {long([]byte("MM\x00*\x00")), "TIFF"},
+		"JPEG XL":                {long([]byte("\xff\x0a\x01")), "JPEG XL"},
+		"JPEG XL in a container": {long([]byte("\x00\x00\x00\x0cJXL \r\n\x87\n")), "JPEG XL"},
+		"JPEG 2000":              {long([]byte("\x00\x00\x00\x0cjP  \r\n\x87\n")), "JPEG 2000"},
+		"Photoshop":              {long([]byte("8BPS\x00\x01")), "Photoshop"},
+		"icon":                   {long([]byte("\x00\x00\x01\x00\x01\x00")), "icon"},
+		"film":                   {long([]byte("\x00\x00\x00\x18ftypisom")), "film"},
+		"ZIP":                    {long([]byte("PK\x03\x04")), "ZIP"},
+		"gzip":                   {long([]byte("\x1f\x8b\x08")), "gzip"},
+		"JPEG behind a header": {append([]byte("X-Header: 1\r\n\r\n"), jpegFile...),
+			"JPEG file begins only after 15 other bytes"},
+		"PNG behind a mark of text": {append([]byte("\xef\xbb\xbf"), pngFile...),
+			"PNG file begins only after 3 other bytes"},
+		"zeros": {make([]byte, 2000), "nothing but zeros"},
+		"text":  {[]byte(strings.Repeat("Lorem ipsum. ", 100)), "text"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			refused(t, c.file, c.words)

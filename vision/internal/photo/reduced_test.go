@@ -19,7 +19,10 @@ func slopes(t testing.TB, w, h int) (file []byte, m *image.NRGBA) {
 	m = image.NewNRGBA(image.Rect(0, 0, w, h))
 	for y := range h {
 		for x := range w {
-			m.SetNRGBA(x, y, color.NRGBA{uint8(x * 250 / w), uint8(y * 250 / h), uint8(125 + 100*math.Sin(float64(x+y)/300)), 255})
+			m.SetNRGBA(
+				x, y, color.NRGBA{uint8(x * 250 / w), uint8(y * 250 / h), uint8(125 + 100*math.Sin(float64(x+y)/300)),
+					255},
+			)
 		}
 	}
 	var b bytes.Buffer
@@ -81,7 +84,8 @@ func TestLargeJPEGsAreReduced(t *testing.T) {
 			for x := 0; x < w; x += 101 {
 				sx := int(math.Round(float64(x)*scale.By + scale.X))
 				sy := int(math.Round(float64(y)*scale.By + scale.Y))
-				near(t, "reduced", small, min(max(sx, 0), small.W-1), min(max(sy, 0), small.H-1), turnedAt(m, orientation, x, y), 5)
+				near(t, "reduced", small, min(max(sx, 0), small.W-1), min(max(sy, 0), small.H-1),
+					turnedAt(m, orientation, x, y), 5)
 			}
 		}
 		for _, box := range []image.Rectangle{
@@ -94,7 +98,8 @@ func TestLargeJPEGsAreReduced(t *testing.T) {
 			}
 			for y := 0; y < at.Dy(); y += 3 {
 				for x := 0; x < at.Dx(); x += 3 {
-					near(t, "part", part, at.Min.X+x, at.Min.Y+y, turnedAt(m, orientation, shown.Min.X+x, shown.Min.Y+y), 4)
+					near(t, "part", part, at.Min.X+x, at.Min.Y+y,
+						turnedAt(m, orientation, shown.Min.X+x, shown.Min.Y+y), 4)
 				}
 			}
 		}
@@ -117,7 +122,8 @@ func TestSmallPicturesAreWhole(t *testing.T) {
 	}
 	small, scale := p.Reduced()
 	part, at := p.Part(image.Rect(-10, 5, 60, 2000), 0)
-	if len(p.Pix) != 3*1920*1080 || small != p || scale != (photo.Scale{By: 1}) || part != p || at != image.Rect(0, 5, 60, 1080) {
+	if len(p.Pix) != 3*1920*1080 || small != p || scale != (photo.Scale{By: 1}) || part != p ||
+		at != image.Rect(0, 5, 60, 1080) {
 		t.Errorf("reduced to %v, part %v", scale, at)
 	}
 }

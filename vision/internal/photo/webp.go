@@ -9,8 +9,8 @@ import (
 	"golang.org/x/image/webp"
 )
 
-// webpPerPixel is perPixel for WebP, whose lossless sort keeps a second copy while it expands a palette. The alpha of the
-// lossy sort is stored as a lossless picture.
+// webpPerPixel is perPixel for WebP, whose lossless sort keeps a second copy while it expands a palette. The alpha of
+// the lossy sort is stored as a lossless picture.
 func webpPerPixel([]byte, image.Config) int { return 9 }
 
 // configWebP is the config of a format. Films are refused here, by their name.

@@ -1,5 +1,6 @@
-// Package sandbox runs programs written in C, which read what strangers send, where they can hurt nobody: as WebAssembly,
-// each run in memory of its own, of a bounded size and for a bounded time, without files, network, clock or environment.
+// Package sandbox runs programs written in C, which read what strangers send, where they can hurt nobody: as
+// WebAssembly, each run in memory of its own, of a bounded size and for a bounded time, without files, network, clock
+// or environment.
 package sandbox
 
 import (
@@ -88,8 +89,8 @@ func (p *Program) load() (wazero.Runtime, wazero.CompiledModule, error) {
 	return r, compiled, nil
 }
 
-// Run starts the program afresh, hands it to use, and takes its memory away afterwards, also when use panics. It returns
-// the error of use, ErrTime or the cause of ctx when these ended the run.
+// Run starts the program afresh, hands it to use, and takes its memory away afterwards, also when use panics. It
+// returns the error of use, ErrTime or the cause of ctx when these ended the run.
 func (p *Program) Run(ctx context.Context, use func(*Instance) error) (err error) {
 	p.running.RLock()
 	defer p.running.RUnlock()
@@ -108,8 +109,8 @@ func (p *Program) Run(ctx context.Context, use func(*Instance) error) (err error
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	// The program reads the flag while this sets it. No lock is between them: it is one word, and a program that sees it
-	// late runs on for as long.
+	// The program reads the flag while this sets it. No lock is between them: it is one word, and a program that sees
+	// it late runs on for as long.
 	defer func() {
 		if closing := module.Close(context.WithoutCancel(limited)); closing != nil && err == nil {
 			err = fmt.Errorf("stop program: %w", closing)

@@ -12,11 +12,11 @@ const stopFlag = "visage_stop"
 // pause is after how many turns of loops and calls of functions a program goes back to Go: some ten microseconds.
 const pause = 4096
 
-// stoppable returns a WebAssembly module that counts wherever a loop begins anew and a function begins, for nothing else
-// lasts. After so many it goes back to Go for a moment, by asking for no more memory: Go cannot interrupt machine code
-// that it did not make, and its garbage collector would hold all goroutines while it waits for this one. And it looks at
-// a flag, and traps when it is set. The runtime has a check of its own, but goes back to Go for each turn, which makes
-// decoders up to four times as slow.
+// stoppable returns a WebAssembly module that counts wherever a loop begins anew and a function begins, for nothing
+// else lasts. After so many it goes back to Go for a moment, by asking for no more memory: Go cannot interrupt machine
+// code that it did not make, and its garbage collector would hold all goroutines while it waits for this one. And it
+// looks at a flag, and traps when it is set. The runtime has a check of its own, but goes back to Go for each turn,
+// which makes decoders up to four times as slow.
 func stoppable(module []byte) ([]byte, error) {
 	const preamble = 8
 	if len(module) < preamble {

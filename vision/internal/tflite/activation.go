@@ -85,7 +85,8 @@ func (c *converter) arithmetic(op operator) (value, error) {
 		if op.code == opSub {
 			combine = func(x, y float32) float32 { return x - y }
 		}
-		return value{of: a.of, above: pairwise(a.above, b.above, combine), below: pairwise(a.below, b.below, combine)}, nil
+		return value{of: a.of, above: pairwise(a.above, b.above, combine), below: pairwise(a.below, b.below, combine)},
+			nil
 	}
 	if op.code == opSub {
 		return value{}, fmt.Errorf("difference of two values: %w", ErrUnsupported)

@@ -155,7 +155,8 @@ func TestConvertedNetworksAgreeWithTensorFlowLite(t *testing.T) {
 			order := storedOrder(got[i], n.opts.Transposed)
 			kept := make([]float64, (len(got[i].Data)+ref.Step-1)/ref.Step)
 			if len(kept) != len(want) {
-				t.Fatalf("%s: %s has shape %v, and %d numbers of the reference", n.file, n.opts.Outputs[i], got[i].Shape, len(want))
+				t.Fatalf("%s: %s has shape %v, and %d numbers of the reference", n.file, n.opts.Outputs[i],
+					got[i].Shape, len(want))
 			}
 			for j, v := range got[i].Data {
 				if at := order(j); at%ref.Step == 0 {
@@ -362,7 +363,8 @@ func TestConvertRefuses(t *testing.T) {
 }
 
 func FuzzConvert(f *testing.F) {
-	for _, code := range []byte{opConv, opDepthwiseConv, opFullyConnected, opMaxPool, opReshape, opAdd, opSoftmax, opMul} {
+	for _, code := range []byte{opConv, opDepthwiseConv, opFullyConnected, opMaxPool, opReshape, opAdd, opSoftmax,
+		opMul} {
 		f.Add(small(code))
 	}
 	f.Fuzz(func(t *testing.T, file []byte) {

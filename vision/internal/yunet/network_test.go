@@ -127,7 +127,8 @@ func look(t testing.TB, session *ort.Session, p *photo.RGB) []yunet.Face {
 	for i, v := range in.Pix {
 		data[(2-i%3)*pixels+i/3] = float32(v)
 	}
-	out, err := session.Run(context.Background(), ort.Tensor{Shape: []int64{1, 3, int64(in.H), int64(in.W)}, Data: data})
+	out, err := session.Run(context.Background(),
+		ort.Tensor{Shape: []int64{1, 3, int64(in.H), int64(in.W)}, Data: data})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +146,8 @@ func look(t testing.TB, session *ort.Session, p *photo.RGB) []yunet.Face {
 			faces[i].Points[j] = geometry.Point{X: q.X * scale, Y: q.Y * scale}
 		}
 		b := faces[i].Box
-		faces[i].Box = yunet.Box{Left: b.Left * scale, Top: b.Top * scale, Right: b.Right * scale, Bottom: b.Bottom * scale}
+		faces[i].Box = yunet.Box{Left: b.Left * scale, Top: b.Top * scale, Right: b.Right * scale,
+			Bottom: b.Bottom * scale}
 	}
 	return faces
 }
@@ -159,7 +161,8 @@ func distance(a, b [5]geometry.Point) float64 {
 	return sum / math.Hypot(b[1].X-b[0].X, b[1].Y-b[0].Y)
 }
 
-// scaled returns what lies at scale times the place of each pixel, the nearest pixel's value, and black beyond the picture.
+// scaled returns what lies at scale times the place of each pixel, the nearest pixel's value, and black beyond the
+// picture.
 func scaled(p *photo.RGB, scale float64, w, h int) *photo.RGB {
 	out := &photo.RGB{Pix: make([]byte, 3*w*h), W: w, H: h}
 	for y := range h {
@@ -176,7 +179,8 @@ func scaled(p *photo.RGB, scale float64, w, h int) *photo.RGB {
 // overlap is the area that two boxes share over the area that they cover.
 func overlap(a, b yunet.Box) float64 {
 	area := func(b yunet.Box) float64 { return max(b.Right-b.Left, 0) * max(b.Bottom-b.Top, 0) }
-	shared := area(yunet.Box{Left: max(a.Left, b.Left), Top: max(a.Top, b.Top), Right: min(a.Right, b.Right), Bottom: min(a.Bottom, b.Bottom)})
+	shared := area(yunet.Box{Left: max(a.Left, b.Left), Top: max(a.Top, b.Top), Right: min(a.Right, b.Right),
+		Bottom: min(a.Bottom, b.Bottom)})
 	return shared / max(area(a)+area(b)-shared, 1e-9)
 }
 

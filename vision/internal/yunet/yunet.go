@@ -19,8 +19,8 @@ const Stride = 32
 // strides are the distances of the cells of the three grids, in pixels of the input.
 var strides = [...]int{8, 16, Stride}
 
-// Numbers that a cell gives: the certainty that it is of the class face, the certainty that it holds any object, the box,
-// and the five points.
+// Numbers that a cell gives: the certainty that it is of the class face, the certainty that it holds any object, the
+// box, and the five points.
 const (
 	classNumbers  = 1
 	objectNumbers = 1
@@ -52,8 +52,8 @@ type Face struct {
 }
 
 // Decode returns the faces with at least the given score, cell by cell: each face many times, for Suppress to sort out.
-// The input was width × height pixels. It is an error if the outputs do not have the numbers for that, or a face in them
-// has none that make a box.
+// The input was width × height pixels. It is an error if the outputs do not have the numbers for that, or a face in
+// them has none that make a box.
 func Decode(outputs [][]float32, width, height int, minScore float64) ([]Face, error) {
 	if width < 1 || height < 1 || width%Stride != 0 || height%Stride != 0 {
 		return nil, fmt.Errorf("read faces: an input of %d × %d is not made of multiples of %d", width, height, Stride)
@@ -79,7 +79,8 @@ func Decode(outputs [][]float32, width, height int, minScore float64) ([]Face, e
 			x, y := float64(cell%columns), float64(cell/columns)
 			f, ok := faceAt(x, y, float64(stride), grid[2][cell*boxNumbers:], grid[3][cell*pointNumbers:])
 			if !ok {
-				return nil, fmt.Errorf("read faces: cell %d of stride %d scores %.2f and has no box", cell, stride, score)
+				return nil, fmt.Errorf("read faces: cell %d of stride %d scores %.2f and has no box", cell, stride,
+					score)
 			}
 			f.Score = score
 			faces = append(faces, f)
@@ -96,8 +97,8 @@ func certainty(v float32) float64 {
 	return min(float64(v), 1)
 }
 
-// faceAt reads the face of the cell at (x, y): the box's middle and the points are offsets from the cell in strides, its
-// sides are logarithms of strides.
+// faceAt reads the face of the cell at (x, y): the box's middle and the points are offsets from the cell in strides,
+// its sides are logarithms of strides.
 func faceAt(x, y, stride float64, box, points []float32) (Face, bool) {
 	cx, cy := (x+float64(box[0]))*stride, (y+float64(box[1]))*stride
 	w, h := math.Exp(float64(box[2]))*stride, math.Exp(float64(box[3]))*stride

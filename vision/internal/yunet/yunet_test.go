@@ -43,7 +43,8 @@ func TestDecodePlacesAFace(t *testing.T) {
 			t.Fatalf("stride %d: %d faces (%v), want 1", c.stride, len(faces), err)
 		}
 		s, x, y := float64(c.stride), float64(c.column*c.stride), float64(c.row*c.stride)
-		want := yunet.Face{Box: yunet.Box{Left: x - s/2, Top: y - 1.75*s, Right: x + 1.5*s, Bottom: y + 1.25*s}, Score: 0.9}
+		want := yunet.Face{Box: yunet.Box{Left: x - s/2, Top: y - 1.75*s, Right: x + 1.5*s, Bottom: y + 1.25*s},
+			Score: 0.9}
 		for j := range want.Points {
 			want.Points[j] = geometry.Point{X: x + float64(2*j)/8*s, Y: y + float64(2*j+1)/8*s}
 		}

@@ -97,7 +97,9 @@ func (c *client) do(ctx context.Context, method, path string, body, answer any) 
 }
 
 // once makes one attempt. A wait above zero is what the service asked for.
-func (c *client) once(ctx context.Context, method, path, kind string, content []byte, answer any) (wait time.Duration, err error) {
+func (c *client) once(
+	ctx context.Context, method, path, kind string, content []byte, answer any,
+) (wait time.Duration, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(content))
 	if err != nil {
 		return 0, fmt.Errorf("make request: %w", err)

@@ -25,7 +25,8 @@ const perPerson = 248
 
 // askForKeys asks for customer-managed keys: refused without approval, and with a sentence that says how to ask.
 func (d *demonstration) askForKeys(ctx context.Context) error {
-	create := map[string]any{"location": "local", "kind": "Face", "sku": map[string]string{"name": "E0"}, "properties": map[string]any{}}
+	create := map[string]any{"location": "local", "kind": "Face", "sku": map[string]string{"name": "E0"},
+		"properties": map[string]any{}}
 	err := d.officer.arm(ctx, http.MethodPut, d.officer.account(), create, nil)
 	p, refused := errors.AsType[*problem](err)
 	d.must(refused, "a resource of tier E0 was made without approval: %v", err)
@@ -63,19 +64,23 @@ func (d *demonstration) askForKeys(ctx context.Context) error {
 func (d *demonstration) makeKey(ctx context.Context) error {
 	o := d.officer.operator
 	vault := map[string]any{"location": "local", "properties": map[string]any{
-		"tenantId": o.TenantID, "sku": map[string]string{"family": "A", "name": "standard"}, "enablePurgeProtection": true,
+		"tenantId": o.TenantID, "sku": map[string]string{"family": "A", "name": "standard"},
+		"enablePurgeProtection": true,
 		"accessPolicies": []any{map[string]any{
-			"tenantId": o.TenantID, "objectId": o.ClientID, "permissions": map[string]any{"keys": []string{"all", "rotate"}},
+			"tenantId": o.TenantID, "objectId": o.ClientID,
+			"permissions": map[string]any{"keys": []string{"all", "rotate"}},
 		}},
 	}}
-	err := d.officer.arm(ctx, http.MethodPut, "/resourceGroups/"+o.ResourceGroup+"/providers/Microsoft.KeyVault/vaults/"+vaultName, vault, nil)
+	err := d.officer.arm(ctx, http.MethodPut, "/resourceGroups/"+o.ResourceGroup+
+		"/providers/Microsoft.KeyVault/vaults/"+vaultName, vault, nil)
 	if err != nil {
 		return err
 	}
 	var made struct {
 		Key struct{ Kid string } `json:"key"`
 	}
-	if err := d.officer.vault(ctx, http.MethodPost, "/keys/"+keyName+"/create", map[string]any{"kty": "RSA", "key_size": 2048}, &made); err != nil {
+	if err := d.officer.vault(ctx, http.MethodPost, "/keys/"+keyName+"/create",
+		map[string]any{"kty": "RSA", "key_size": 2048}, &made); err != nil {
 		return err
 	}
 	d.keyID = made.Key.Kid
@@ -85,7 +90,8 @@ func (d *demonstration) makeKey(ctx context.Context) error {
 
 // enable enrols ten people under the service's key, puts the resource under the customer's, and identifies.
 func (d *demonstration) enable(ctx context.Context) error {
-	if err := d.vip.createGroup(ctx, vipGroup, "The inner circle of the Thornquist evening", "confidential guest list, do not pass on"); err != nil {
+	if err := d.vip.createGroup(ctx, vipGroup, "The inner circle of the Thornquist evening",
+		"confidential guest list, do not pass on"); err != nil {
 		return err
 	}
 	for _, p := range d.people[:min(10, len(d.people))] {
@@ -94,7 +100,8 @@ func (d *demonstration) enable(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := d.vip.addFace(ctx, vipGroup, id, s.face.FaceRectangle, faceData+p.name, d.photos[s.photo].bytes); err != nil {
+		if err := d.vip.addFace(ctx, vipGroup, id, s.face.FaceRectangle, faceData+p.name,
+			d.photos[s.photo].bytes); err != nil {
 			return err
 		}
 		d.vips = append(d.vips, id)
@@ -102,11 +109,13 @@ func (d *demonstration) enable(ctx context.Context) error {
 	if err := d.vip.train(ctx, vipGroup); err != nil {
 		return err
 	}
-	took, now, err := d.officer.encrypt(ctx, map[string]any{"keySource": "Microsoft.KeyVault", "keyVaultProperties": d.keyProperties(""), "register": true})
+	took, now, err := d.officer.encrypt(ctx,
+		map[string]any{"keySource": "Microsoft.KeyVault", "keyVaultProperties": d.keyProperties(""), "register": true})
 	if err != nil {
 		return err
 	}
-	d.must(now.Properties.Encryption.Status.State == "active", "the customer's key is %q, not active", now.Properties.Encryption.Status.State)
+	d.must(now.Properties.Encryption.Status.State == "active", "the customer's key is %q, not active",
+		now.Properties.Encryption.Status.State)
 	d.say("   the data of %s is under the customer's key after %s", customer, brief(took))
 	d.summary = append(d.summary, [2]string{"enabling a customer's key", brief(took)})
 	return d.recognised(ctx, "under the customer's key")
@@ -153,11 +162,13 @@ func (d *demonstration) rotate(ctx context.Context) error {
 		if err != nil {
 			return 0, err
 		}
-		took, now, err := d.officer.encrypt(ctx, map[string]any{"keySource": "Microsoft.KeyVault", "keyVaultProperties": d.keyProperties(version)})
+		took, now, err := d.officer.encrypt(ctx,
+			map[string]any{"keySource": "Microsoft.KeyVault", "keyVaultProperties": d.keyProperties(version)})
 		if err != nil {
 			return 0, err
 		}
-		d.must(now.Properties.Encryption.Status.Version == version, "the resource uses version %s of the key, not %s", now.Properties.Encryption.Status.Version, version)
+		d.must(now.Properties.Encryption.Status.Version == version, "the resource uses version %s of the key, not %s",
+			now.Properties.Encryption.Status.Version, version)
 		d.say("   with %d faces: %s", faces, brief(took))
 		return took, nil
 	}
@@ -174,7 +185,10 @@ func (d *demonstration) rotate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.summary = append(d.summary, [2]string{"rotating the key", fmt.Sprintf("%s with %d faces, %s with %d", brief(few), len(d.vips), brief(many), d.Crowd+len(d.vips))})
+	d.summary = append(
+		d.summary, [2]string{"rotating the key",
+			fmt.Sprintf("%s with %d faces, %s with %d", brief(few), len(d.vips), brief(many), d.Crowd+len(d.vips))},
+	)
 	return d.recognised(ctx, "under the new version")
 }
 
@@ -267,11 +281,13 @@ func (d *demonstration) giveBack(ctx context.Context) error {
 	for {
 		known, err := d.recognise(ctx)
 		if err == nil {
-			d.say("   open again after %s, nothing restarted, nothing lost: %d of %d faces recognised", brief(time.Since(begin)), known, d.onFirst)
+			d.say("   open again after %s, nothing restarted, nothing lost: %d of %d faces recognised",
+				brief(time.Since(begin)), known, d.onFirst)
 			d.must(known > 0, "nobody is recognised after the key was given back")
 			return nil
 		}
-		if p, ok := errors.AsType[*problem](err); !ok || p.status != http.StatusForbidden && p.status != http.StatusServiceUnavailable ||
+		if p, ok := errors.AsType[*problem](err); !ok || p.status != http.StatusForbidden &&
+			p.status != http.StatusServiceUnavailable ||
 			time.Since(begin) > time.Minute {
 			return err
 		}
@@ -321,18 +337,27 @@ func (d *demonstration) listAudit(ctx context.Context, store *sealed.Store) erro
 		total++
 		seen[e.Kind]++
 		if strings.HasPrefix(string(e.Kind), "custody.") {
-			lines = append(lines, fmt.Sprintf("   %s  %-16s %-8s %s", e.Time.Format("15:04:05.000"), e.Kind, e.Outcome, e.Details[audit.DetailState]))
+			lines = append(
+				lines, fmt.Sprintf("   %s  %-16s %-8s %s", e.Time.Format("15:04:05.000"), e.Kind, e.Outcome,
+					e.Details[audit.DetailState]),
+			)
 		}
 	}
 	slices.Reverse(lines) // they come newest first
 	for _, l := range lines {
 		d.say("%s", l)
 	}
-	for _, k := range []audit.Kind{audit.CustodyEnable, audit.CustodyLock, audit.CustodyRestore, audit.CustodyDisable, audit.RequestApprove} {
+	for _, k := range []audit.Kind{audit.CustodyEnable, audit.CustodyLock, audit.CustodyRestore, audit.CustodyDisable,
+		audit.RequestApprove} {
 		d.must(seen[k] > 0, "the audit log has no %s", k)
 	}
 	d.say("   %d entries in all, chained and signed", total)
-	d.summary = append(d.summary, [2]string{"audit", fmt.Sprintf("%d entries, of which %d are of keys being used", total, seen[audit.KeyWrap]+seen[audit.KeyUnwrap]+seen[audit.KeyProbe])})
+	d.summary = append(
+		d.summary, [2]string{
+			"audit", fmt.Sprintf("%d entries, of which %d are of keys being used", total,
+				seen[audit.KeyWrap]+seen[audit.KeyUnwrap]+seen[audit.KeyProbe]),
+		},
+	)
 	return nil
 }
 

@@ -57,7 +57,10 @@ func (r *recorder) invent(number string, want vision.Want) (*vision.Photo, error
 	if err != nil {
 		return nil, fmt.Errorf("a made-up photo without a number: %w", err)
 	}
-	f := vision.Face{Box: vision.Box{Left: madeUpBox.Left, Top: madeUpBox.Top, Width: madeUpBox.Width, Height: madeUpBox.Height}, Score: 1}
+	f := vision.Face{
+		Box:   vision.Box{Left: madeUpBox.Left, Top: madeUpBox.Top, Width: madeUpBox.Width, Height: madeUpBox.Height},
+		Score: 1,
+	}
 	found := &vision.Photo{Width: 200, Height: 200, Faces: []vision.Face{f}}
 	if want.Select != nil && len(want.Select(found.Faces)) == 0 {
 		return found, nil

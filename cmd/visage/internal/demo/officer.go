@@ -42,7 +42,8 @@ func (o *officer) token(ctx context.Context, audience string) (string, error) {
 	var said struct {
 		Token string `json:"access_token"`
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, o.operator.Endpoint+"/"+o.operator.TenantID+"/oauth2/v2.0/token",
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost,
+		o.operator.Endpoint+"/"+o.operator.TenantID+"/oauth2/v2.0/token",
 		strings.NewReader(form.Encode()))
 	if err != nil {
 		return "", err
@@ -57,7 +58,8 @@ func (o *officer) token(ctx context.Context, audience string) (string, error) {
 
 // arm makes a request of the management plane. path is below the subscription.
 func (o *officer) arm(ctx context.Context, method, path string, body, answer any) error {
-	return o.call(ctx, method, o.operator.Endpoint+"/subscriptions/"+o.operator.SubscriptionID+path+"?api-version=2025-09-01", "",
+	return o.call(ctx, method, o.operator.Endpoint+"/subscriptions/"+o.operator.SubscriptionID+path+
+		"?api-version=2025-09-01", "",
 		management, body, answer)
 }
 
@@ -69,7 +71,8 @@ func (o *officer) account() string {
 // vault makes a request of the vault. Nobody has to look its host up: the request goes to the server that has it.
 func (o *officer) vault(ctx context.Context, method, path string, body, answer any) error {
 	domain := "vault." + strings.TrimPrefix(o.operator.Endpoint, "https://")
-	return o.call(ctx, method, o.operator.Endpoint+path+"?api-version=7.5", vaultName+"."+domain, "https://"+domain, body, answer)
+	return o.call(ctx, method, o.operator.Endpoint+path+"?api-version=7.5", vaultName+"."+domain, "https://"+domain,
+		body, answer)
 }
 
 func (o *officer) call(ctx context.Context, method, address, host, audience string, body, answer any) error {
@@ -137,7 +140,8 @@ type encrypted struct {
 // encrypt changes who holds the key of the resource, and returns how long it took until that was done.
 func (o *officer) encrypt(ctx context.Context, want map[string]any) (took time.Duration, now encrypted, err error) {
 	begin := time.Now()
-	err = o.arm(ctx, http.MethodPatch, o.account(), map[string]any{"properties": map[string]any{"encryption": want}}, &now)
+	err = o.arm(ctx, http.MethodPatch, o.account(), map[string]any{"properties": map[string]any{"encryption": want}},
+		&now)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for err == nil && now.Properties.ProvisioningState == "Accepted" {
@@ -157,7 +161,8 @@ func (o *officer) encrypt(ctx context.Context, want map[string]any) (took time.D
 
 // allow says whether the newest version of the customer's key may be used.
 func (o *officer) allow(ctx context.Context, on bool) error {
-	return o.vault(ctx, http.MethodPatch, "/keys/"+keyName+"/", map[string]any{"attributes": map[string]bool{"enabled": on}}, nil)
+	return o.vault(ctx, http.MethodPatch, "/keys/"+keyName+"/",
+		map[string]any{"attributes": map[string]bool{"enabled": on}}, nil)
 }
 
 // rotate makes a new version of the customer's key and returns its name.

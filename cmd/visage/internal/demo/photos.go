@@ -39,7 +39,8 @@ type variant struct {
 // variants make photos that differ from the original as photos by another camera, held otherwise, in other light would.
 var variants = []variant{
 	{name: "darker, turned by 8 degrees", degrees: 8, scale: 0.85, light: 0.6, quality: 70},
-	{name: "brighter, turned by -6 degrees, at two thirds of the size", degrees: -6, scale: 0.67, light: 1.35, quality: 55},
+	{name: "brighter, turned by -6 degrees, at two thirds of the size", degrees: -6, scale: 0.67, light: 1.35,
+		quality: 55},
 }
 
 // matrix maps points of the original to points of the variant, about the middle of both.

@@ -27,7 +27,9 @@ func (d *demonstration) identify(ctx context.Context) error {
 	if err := d.identifyAgain(ctx); err != nil {
 		return err
 	}
-	d.say("   the samples show most people once, so further photos are derived from them: turned, scaled, in other light")
+	d.say(
+		"   the samples show most people once, so further photos are derived from them: turned, scaled, in other light",
+	)
 	var right, wrong, missed, strangers, strangersKnown int
 	for i, original := range d.photos {
 		for v, variant := range variants {
@@ -83,13 +85,16 @@ func (d *demonstration) identify(ctx context.Context) error {
 	if lost := len(d.sighted)*len(variants) - asked - strangers; lost > 0 {
 		d.say("   %d faces were not found at all on the derived photos, whose edges cut some off", lost)
 	}
-	d.say("   of %d faces of enrolled people: %d recognised, %d not, %d taken for somebody else; stranger: %d faces, %d recognised",
+	d.say(
+		"   of %d faces of enrolled people: %d recognised, %d not, %d taken for somebody else; stranger: %d faces, "+
+			"%d recognised",
 		asked, right, missed, wrong, strangers, strangersKnown)
 	d.must(asked > 0 && float64(right) >= leastRecognised*float64(asked), "%d of %d faces recognised", right, asked)
 	d.must(wrong == 0, "%d faces were taken for somebody else", wrong)
 	d.must(strangersKnown == 0, "a stranger was recognised")
 	d.summary = append(d.summary,
-		[2]string{"recognised on derived photos", fmt.Sprintf("%d of %d, %d taken for somebody else", right, asked, wrong)},
+		[2]string{"recognised on derived photos",
+			fmt.Sprintf("%d of %d, %d taken for somebody else", right, asked, wrong)},
 		[2]string{"pictures with names", d.Out})
 	return nil
 }

@@ -81,7 +81,8 @@ func (d *demonstration) report(total time.Duration) {
 	for _, row := range d.summary {
 		fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
 	}
-	fmt.Fprintf(w, "requests\t%d over HTTPS, %.1f s of them spent waiting for the tier's rate\n", d.client.calls+d.vip.calls+d.officer.calls,
+	fmt.Fprintf(w, "requests\t%d over HTTPS, %.1f s of them spent waiting for the tier's rate\n",
+		d.client.calls+d.vip.calls+d.officer.calls,
 		(d.client.waited + d.vip.waited).Seconds())
 	fmt.Fprintln(w)
 	for _, s := range d.steps {

@@ -57,7 +57,8 @@ func (d *distances) calibrate() (*pack.Calibration, error) {
 	for k, g := range d.groups {
 		some, genuine := d.within(k), d.genuineWithin(k)
 		counted := pack.Group{
-			Grouping: g.grouping, Name: g.name, Pairs: some.all, Genuine: len(genuine), Rates: d.count(some, genuine, drawn),
+			Grouping: g.grouping, Name: g.name, Pairs: some.all, Genuine: len(genuine),
+			Rates: d.count(some, genuine, drawn),
 		}
 		for _, n := range some.photos {
 			if n > 0 {

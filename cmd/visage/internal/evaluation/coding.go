@@ -8,13 +8,14 @@ import (
 	"sync/atomic"
 )
 
-// Coding is what it changes that templates are stored and compared as codes of 16 bits a number: of pairs, how far distance
-// and confidence are from those of the templates as the networks made them. All other figures are of codes.
+// Coding is what it changes that templates are stored and compared as codes of 16 bits a number: of pairs, how far
+// distance and confidence are from those of the templates as the networks made them. All other figures are of codes.
 type Coding struct {
-	Pairs      int        `json:"pairs"`      // every compared pair or, of very many, an even choice
-	Distance   float64    `json:"distance"`   // the most that the distance of a pair moves
-	Confidence float64    `json:"confidence"` // the most that the confidence of a pair moves
-	Moved      Proportion `json:"moved"`      // of the pairs, those whose confidence is another in five decimals, cut off as clients see it
+	Pairs      int     `json:"pairs"`      // every compared pair or, of very many, an even choice
+	Distance   float64 `json:"distance"`   // the most that the distance of a pair moves
+	Confidence float64 `json:"confidence"` // the most that the confidence of a pair moves
+	// of the pairs, those whose confidence is another in five decimals, cut off as clients see it
+	Moved Proportion `json:"moved"`
 }
 
 // mostCoded is about how many pairs are looked at for Coding.
@@ -27,7 +28,8 @@ func (d *distances) coding(ctx context.Context, scale Scale) (Coding, error) {
 	if d.set.Pairs != nil {
 		rows = len(d.set.Pairs)
 		pairs = func(row int, each func(a, b int32)) {
-			if a, b := int32(d.set.Pairs[row][0]), int32(d.set.Pairs[row][1]); d.seen[a].template != nil && d.seen[b].template != nil {
+			if a, b := int32(d.set.Pairs[row][0]), int32(d.set.Pairs[row][1]); d.seen[a].template != nil &&
+				d.seen[b].template != nil {
 				each(a, b)
 			}
 		}

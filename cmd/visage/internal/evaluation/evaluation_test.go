@@ -85,7 +85,8 @@ func TestLinksToFoldersAndPhotosAreFollowed(t *testing.T) {
 		t.Fatal(photos, err)
 	}
 	links := map[string]string{
-		"ada": filepath.Join(of, "ada"), "bob/1.jpg": photos[0], "bob/2.jpg": filepath.Join(of, "nowhere"), "cid": "cid",
+		"ada": filepath.Join(of, "ada"), "bob/1.jpg": photos[0], "bob/2.jpg": filepath.Join(of, "nowhere"),
+		"cid": "cid",
 	}
 	if err := os.Mkdir(filepath.Join(dir, "bob"), 0o700); err != nil {
 		t.Fatal(err)
@@ -101,7 +102,8 @@ func TestLinksToFoldersAndPhotosAreFollowed(t *testing.T) {
 	}
 	r := measure(t, s)
 	if r.Photos != 4 || r.Genuine != 1 || r.Strangers != 2 || len(r.Undetected) != 1 {
-		t.Errorf("got %d photos, %d pairs of one person, %d of strangers, not read: %v", r.Photos, r.Genuine, r.Strangers,
+		t.Errorf("got %d photos, %d pairs of one person, %d of strangers, not read: %v", r.Photos, r.Genuine,
+			r.Strangers,
 			r.Undetected)
 	}
 }
@@ -287,8 +289,10 @@ func TestCodingIsCountedOverAllPairs(t *testing.T) {
 		t.Errorf("%d pairs, want %d", c.Pairs, pairs)
 	}
 	// Both sides round to float32 in places of their own, by 1e-7 of distance, which the scale magnifies.
-	if math.Abs(c.Confidence-most) > 1e-4 || math.Abs(float64(c.Moved.Count-moved)) > 0.1*float64(pairs) || moved < pairs/2 {
-		t.Errorf("confidence within %g, want %g; %d moved, want %d of %d", c.Confidence, most, c.Moved.Count, moved, pairs)
+	if math.Abs(c.Confidence-most) > 1e-4 || math.Abs(float64(c.Moved.Count-moved)) > 0.1*float64(pairs) ||
+		moved < pairs/2 {
+		t.Errorf("confidence within %g, want %g; %d moved, want %d of %d", c.Confidence, most, c.Moved.Count, moved,
+			pairs)
 	}
 	if math.Abs(100*c.Distance-c.Confidence) > 1e-9 || c.Distance > 1e-4 {
 		t.Errorf("distance within %g, where confidence is within %g", c.Distance, c.Confidence)
@@ -385,7 +389,8 @@ func TestTooFewToCalibrate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := lookAt(t, s, recogniser{}).Calibrate(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := lookAt(t, s, recogniser{}).Calibrate(t.Context()); err == nil ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
 	}
@@ -443,7 +448,8 @@ func TestGroupsOfACSV(t *testing.T) {
 				t.Errorf("%+v does not count right", g)
 			}
 			if overall := r.Rates[0].FalseAccepts; g.FalseAccepts[0] < 3*overall {
-				t.Errorf("%s: %g false accepts where all have %g: neighbours look alike", g.Name, g.FalseAccepts[0], overall)
+				t.Errorf("%s: %g false accepts where all have %g: neighbours look alike", g.Name, g.FalseAccepts[0],
+					overall)
 			}
 		}
 	}

@@ -106,8 +106,8 @@ func Look(ctx context.Context, s Set, r Recogniser, parallel int, progress func(
 	return f, nil
 }
 
-// subject is the face of the person that a photo shows: of those at least half as wide as the widest, the one nearest to
-// the middle. Who stands beside the subject is often nearer to the camera, and cut by the edge. photo has a face.
+// subject is the face of the person that a photo shows: of those at least half as wide as the widest, the one nearest
+// to the middle. Who stands beside the subject is often nearer to the camera, and cut by the edge. photo has a face.
 func subject(photo *vision.Photo) vision.Face {
 	widest := 0
 	for _, f := range photo.Faces {

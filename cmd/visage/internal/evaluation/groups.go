@@ -60,7 +60,8 @@ func (s *Set) checkGroups() error {
 		}
 	}
 	if groups > mostGroups {
-		return fmt.Errorf("there are %d groups of at least %d people, and at most %d can be told apart: merge some", groups,
+		return fmt.Errorf("there are %d groups of at least %d people, and at most %d can be told apart: merge some",
+			groups,
 			leastPeople, mostGroups)
 	}
 	return nil
@@ -251,7 +252,8 @@ func (s *Set) GroupByName() {
 	lists := readNames(nameLists)
 	region, sex, both := map[string]string{}, map[string]string{}, map[string]string{}
 	for _, p := range s.Photos {
-		words := strings.FieldsFunc(strings.ToLower(p.Person), func(r rune) bool { return !unicode.IsLetter(r) && r != '\'' })
+		words := strings.FieldsFunc(strings.ToLower(p.Person),
+			func(r rune) bool { return !unicode.IsLetter(r) && r != '\'' })
 		if len(words) == 0 {
 			continue
 		}

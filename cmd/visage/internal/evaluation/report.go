@@ -92,7 +92,8 @@ func (r *Result) summary() [][2]string {
 	rows = append(rows, [2]string{"Pairs", pairs})
 	if c := r.Coding; c.Pairs > 0 {
 		rows = append(rows, [2]string{"As 16-bit codes", fmt.Sprintf(
-			"of %d pairs, against float32: distance within %.1e, confidence within %.1e; of %s the five decimals differ",
+			"of %d pairs, against float32: distance within %.1e, confidence within %.1e; of %s the five decimals "+
+				"differ",
 			c.Pairs, c.Distance, c.Confidence, percent(c.Moved.Value))})
 	}
 	for _, rate := range r.Rates {
@@ -103,7 +104,8 @@ func (r *Result) summary() [][2]string {
 	}
 	half := "no pairs of strangers"
 	if r.Half.FalseAccepts.Of > 0 {
-		half = fmt.Sprintf("distance %.4f; false accepts %s; true accepts %s", r.Half.Distance, r.Half.FalseAccepts.rare(),
+		half = fmt.Sprintf("distance %.4f; false accepts %s; true accepts %s", r.Half.Distance,
+			r.Half.FalseAccepts.rare(),
 			r.Half.TrueAccepts.words())
 	}
 	rows = append(rows, [2]string{"At confidence 0.5", half})
@@ -117,8 +119,9 @@ func (r *Result) summary() [][2]string {
 	}
 	rows = append(rows, [2]string{"Rank-1", r.RankOne.words()})
 	if a := r.Accuracy; a != nil {
-		rows = append(rows, [2]string{"Accuracy", fmt.Sprintf("%s ± %s over %d folds, undetected faces counted as refused",
-			percent(a.Mean), percent(a.Error), a.Folds)})
+		rows = append(
+			rows, [2]string{"Accuracy", fmt.Sprintf("%s ± %s over %d folds, undetected faces counted as refused",
+				percent(a.Mean), percent(a.Error), a.Folds)})
 	}
 	if s := r.Search; s != nil {
 		for _, i := range s.Rates {
@@ -134,7 +137,8 @@ func (r *Result) summary() [][2]string {
 	return rows
 }
 
-// worst returns the group with the most false accepts at 0.5, of those with pairs enough to tell; nil when there is none.
+// worst returns the group with the most false accepts at 0.5, of those with pairs enough to tell; nil when there is
+// none.
 func (r *Result) worst() *Group {
 	var worst *Group
 	for i := range r.Groups {
@@ -166,7 +170,8 @@ func (t table) markdown() string {
 // tables are the figures by the size of a group, and within groups of people and photos.
 func (r *Result) tables() []table {
 	sizes := table{
-		title: "Searches in groups of n faces, one of each person: strangers who match somebody (FPIR), and people found " +
+		title: "Searches in groups of n faces, one of each person: strangers who match somebody (FPIR), and people " +
+			"found " +
 			"(TPIR)",
 		head: []string{"faces", "FPIR at 0.5", "TPIR at 0.5", "threshold by default", "FPIR", "TPIR"},
 	}
@@ -179,7 +184,8 @@ func (r *Result) tables() []table {
 		}
 	}
 	groups := table{
-		title: "Within groups: false and true accepts at 0.5, false accepts at thresholds over all, and strangers who " +
+		title: "Within groups: false and true accepts at 0.5, false accepts at thresholds over all, and strangers " +
+			"who " +
 			"match somebody in a group of their own",
 		head: []string{"by", "group", "people", "photos", "pairs of strangers", "FAR at 0.5 (95 %)", "TAR at 0.5"},
 	}

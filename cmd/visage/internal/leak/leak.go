@@ -62,9 +62,9 @@ func Text(what, text string) (Secret, error) {
 	return s, nil
 }
 
-// Template returns a template to look for: any of a few runs of its numbers, as float32 and float64, and of those of its
-// code, as integers of 16 bits, in both byte orders, all these in hexadecimal and base64, and as JSON. Runs, because a
-// template may be stored in parts. It is an error when the template has no code.
+// Template returns a template to look for: any of a few runs of its numbers, as float32 and float64, and of those of
+// its code, as integers of 16 bits, in both byte orders, all these in hexadecimal and base64, and as JSON. Runs,
+// because a template may be stored in parts. It is an error when the template has no code.
 func Template(what string, template []float32) (Secret, error) {
 	code, err := gallery.Encode(template)
 	if err != nil {

@@ -123,7 +123,8 @@ func TestSearchFindsAllThatIsPlanted(t *testing.T) {
 	for _, f := range r.Finds {
 		forms[f.What+f.Form] = true
 	}
-	for _, form := range []string{"float32 little endian", "code little endian", "code big endian in base64", "code as json"} {
+	for _, form := range []string{"float32 little endian", "code little endian", "code big endian in base64",
+		"code as json"} {
 		if !forms["a template"+form] {
 			t.Errorf("%s was planted and is not found", form)
 		}
