@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -202,10 +203,16 @@ func plainCopy(dir, to string) (float64, error) {
 	var bytes int64
 	start := time.Now()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
+		if err == nil && !d.Type().IsRegular() {
+			return nil
 		}
-		in, err := os.Open(path)
+		var in *os.File
+		if err == nil {
+			in, err = os.Open(path)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // the engine has put it together with others meanwhile
+		}
 		if err != nil {
 			return err
 		}

@@ -22,17 +22,18 @@ const (
 	StepPlace    Step = "place"
 )
 
-// readPiece is how much is read back at once. It is a multiple of every block size there is.
-const readPiece = 1 << 20
+// ReadPiece is how much memory reading back does well with: enough for a disk to work on it in parts at once. It is a
+// multiple of every block size there is.
+const ReadPiece = 2 << 20
 
 // WriteVerified makes or replaces the file at path with data, readable by its owner only, and reads it back before it
 // gives it its name: from the disk, where the system lets it go around its cache, after the disk said that it has it.
 // When it returns nil, the file's content survives a power cut, and its name does once SyncDir has returned for its
 // directory. When it returns an error, the old file, if there was one, is as it was.
 //
-// before is called before each step with the name that the file has meanwhile, and ends it all with an error. Error:
-// ErrReadBack.
-func WriteVerified(path string, data []byte, before func(step Step, file string) error) error {
+// It is read back into memory, which has one byte or more; ReadPiece of them are best. before is called before each step
+// with the name that the file has meanwhile, and ends it all with an error. Error: ErrReadBack.
+func WriteVerified(path string, data, memory []byte, before func(step Step, file string) error) error {
 	f, err := create(path)
 	if err != nil {
 		return err
@@ -43,7 +44,7 @@ func WriteVerified(path string, data []byte, before func(step Step, file string)
 	}{
 		{StepWrite, func() error { return writeAround(f, data) }},
 		{StepSync, func() error { defer forget(f); return f.Sync() }},
-		{StepReadBack, func() error { return compare(f.Name(), data) }},
+		{StepReadBack, func() error { return compare(f.Name(), data, memory) }},
 		{StepPlace, func() error { return nil }},
 	} {
 		if err = before(s.step, f.Name()); err == nil {
@@ -72,14 +73,15 @@ func writeAround(f *os.File, data []byte) error {
 }
 
 // Holds reports whether the file at path holds exactly want. It is read from the disk, where the system lets it go
-// around its cache. A file that is not there, or that the disk cannot read any more, does not.
-func Holds(path string, want []byte) bool {
+// around its cache, into memory as for WriteVerified. A file that is not there, or that the disk cannot read any more,
+// does not.
+func Holds(path string, want, memory []byte) bool {
 	info, err := os.Stat(path)
-	return err == nil && info.Size() == int64(len(want)) && compare(path, want) == nil
+	return err == nil && info.Size() == int64(len(want)) && compare(path, want, memory) == nil
 }
 
 // compare opens a file anew and holds it against what it must be.
-func compare(name string, want []byte) error {
+func compare(name string, want, memory []byte) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -89,14 +91,13 @@ func compare(name string, want []byte) error {
 	if !around {
 		forget(f)
 	}
-	piece := make([]byte, min(readPiece, len(want)+1))
 	for {
-		n, err := f.Read(piece)
+		n, err := f.Read(memory)
 		if around && isUnaligned(err) { // after the last whole block, or at once
 			around = direct(f, false)
 			continue
 		}
-		if n > len(want) || !bytes.Equal(piece[:n], want[:n]) {
+		if n > len(want) || !bytes.Equal(memory[:n], want[:n]) {
 			return ErrReadBack
 		}
 		want = want[n:]

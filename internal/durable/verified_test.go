@@ -14,7 +14,7 @@ import (
 
 // TestWriteVerified takes lengths around those that a disk can be written in directly, and memory that begins anywhere.
 func TestWriteVerified(t *testing.T) {
-	dir := t.TempDir()
+	dir, memory := t.TempDir(), make([]byte, durable.ReadPiece)
 	path := filepath.Join(dir, "a")
 	source := rand.NewChaCha8([32]byte{1})
 	for _, size := range []int{0, 1, 511, 4095, 4096, 4097, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 4097} {
@@ -22,7 +22,7 @@ func TestWriteVerified(t *testing.T) {
 			data := make([]byte, offset+size)[offset:]
 			source.Read(data)
 			var steps []durable.Step
-			err := durable.WriteVerified(path, data, func(s durable.Step, _ string) error {
+			err := durable.WriteVerified(path, data, memory, func(s durable.Step, _ string) error {
 				steps = append(steps, s)
 				return nil
 			})
@@ -59,7 +59,7 @@ func TestWriteVerifiedThatFails(t *testing.T) {
 			if name == "changed" && step != durable.StepReadBack || name == "missing" && step != durable.StepReadBack {
 				continue // before, it is written over; after, nobody looks any more
 			}
-			err := durable.WriteVerified(path, bytes.Repeat([]byte("new"), 5000), func(s durable.Step, file string) error {
+			err := durable.WriteVerified(path, bytes.Repeat([]byte("new"), 5000), make([]byte, 1000), func(s durable.Step, file string) error {
 				if s == step {
 					return fail(file)
 				}

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"runtime"
 	"time"
 )
 
@@ -97,9 +96,6 @@ func cuts(size int, f Frame, frame int) bool {
 	const odd = 0x9e3779b97f4a7c15 // 2^64 by the golden ratio: spreads counters
 	return binary.BigEndian.Uint64(last[:])*odd>>32*(meanSegment-minSegment) < uint64(frame)<<32
 }
-
-// workers is how many segments are hashed at once: all processors but one, which is left to what the process is for.
-func workers() int { return max(1, runtime.GOMAXPROCS(0)-1) }
 
 func appendLengths(b []byte, f Frame) []byte {
 	b = append(b, f.Kind)

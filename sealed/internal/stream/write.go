@@ -16,6 +16,9 @@ import (
 // backup.
 const piece = 256 << 10
 
+// ahead is how many segments that were written are kept for their memory: as many as there can be beside the one that is filled.
+const ahead = 3
+
 // polite writes in pieces.
 type polite struct {
 	to io.Writer
@@ -48,11 +51,10 @@ func Write(ctx context.Context, w io.Writer, key []byte, h Header, fill func(add
 	if err := out.write(begin); err != nil {
 		return Total{}, err
 	}
-	n := workers()
 	var (
 		rows int64
 		sums []byte
-		used = make(pool, 2*n+2)
+		used = make(pool, ahead)
 	)
 	produce := func(put func(*Segment) error) error {
 		memory := startSegment(used.get())
@@ -78,14 +80,19 @@ func Write(ctx context.Context, w io.Writer, key []byte, h Header, fill func(add
 		}
 		return err
 	}
-	err = pipeline.Run(ctx, n, produce, func(s *Segment) error {
-		s.Sum = sha256.Sum256(s.Frames)
+	err = pipeline.Run(ctx, 1, produce, func(s *Segment) error {
 		binary.BigEndian.PutUint32(s.memory[1:], uint32(len(s.Frames)))
-		s.memory = append(s.memory, s.Sum[:]...)
 		return nil
 	}, func(s *Segment) error {
-		sums = append(sums, s.Sum[:]...)
+		// The sum comes last, so that a segment is hashed while it leaves.
+		summed := make(chan [sha256.Size]byte, 1)
+		go func() { summed <- sha256.Sum256(s.Frames) }()
 		err := out.write(s.memory)
+		s.Sum = <-summed
+		if err == nil {
+			sums = append(sums, s.Sum[:]...)
+			err = out.write(s.Sum[:])
+		}
 		used.put(s.memory)
 		return err
 	})
