@@ -18,14 +18,13 @@ const (
 	upperMost  = 15  // of what sketch and second plane stand for
 	mostMost   = 255 // and of what they and the third plane stand for
 	markFull   = math.MaxInt16
-	mostFull   = math.MaxUint16
 )
 
 func newCoding(dim int) coding {
 	root := math.Sqrt(float64(dim))
 	return coding{
 		dim: dim, sketchScale: markFull / (sketchMost * root), upperScale: markFull / (upperMost * root),
-		scale: mostFull / (mostMost * root),
+		scale: markFull / (mostMost * root),
 	}
 }
 
@@ -58,18 +57,18 @@ func (c coding) encode(k *kernel.Kernel, code Code, w *work) {
 	k.Code(code, w.sketch, w.second, w.third, w.last, &found)
 	inverse := 1 / math.Sqrt(float64(found.Square))
 	w.scale = float32(inverse)
-	w.sketchMark = mark(float64(found.Along[0])*inverse, found.Long[0], c.sketchScale, markFull)
-	w.upperMark = mark(float64(found.Along[1])*inverse, found.Long[1], c.upperScale, markFull)
-	w.mark = mark(float64(found.Along[2])*inverse, found.Long[2], c.scale, mostFull)
+	w.sketchMark = mark(float64(found.Along[0])*inverse, found.Long[0], c.sketchScale)
+	w.upperMark = mark(float64(found.Along[1])*inverse, found.Long[1], c.upperScale)
+	w.mark = mark(float64(found.Along[2])*inverse, found.Long[2], c.scale)
 }
 
 // mark makes the mark of a code's vector: how far it reaches along the vector it stands for, rounded down, and how far
 // beside it, rounded up. along² and long differ by what is beside, so rounding of either weighs more there: slack covers
 // it a thousand times over.
-func mark(along float64, long int64, scale float64, full int) uint32 {
+func mark(along float64, long int64, scale float64) uint32 {
 	const slack = 1e-9
 	beside := math.Sqrt(max(float64(long)*(1+slack)-along*along, 0))
 	first := int(math.Floor(along * (1 - slack) * scale))
 	second := int(math.Ceil(beside * scale))
-	return kernel.Mark(min(max(first, 0), full), min(second, full))
+	return kernel.Mark(min(max(first, 0), markFull), min(second, markFull))
 }

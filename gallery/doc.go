@@ -14,9 +14,11 @@
 //   - With one probe it reads the sketch of every vector, and the second plane of those that the sketch does not rule out.
 //     Where these are many, it reads both of all for a while.
 //   - With several it reads sketch and second plane of some vectors at a time, as few as stay in the processor's first
-//     cache, and all probes meet them there.
+//     cache, and all probes meet them there. With many, where the processor can multiply so much, it reads the third plane
+//     with them.
 //
-// Then it reads the third plane of what is left, and compares the whole codes, in integers, of what that leaves.
+// Then it reads the third plane of what is left, unless it has, and compares the whole codes, in integers, of what that
+// leaves.
 //
 // Templates are turned before they become codes (see Code), so that the upper bits say as much as they can.
 //

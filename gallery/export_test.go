@@ -88,8 +88,7 @@ func Margins(probe, stored Code) (margins [3]float64, ok bool) {
 	}
 	margins[0] = margin(sketchMost, c.sketchScale, w.sketchMark, sums[0])
 	margins[1] = margin(upperMost, c.upperScale, w.upperMark, sums[1])
-	margins[2] = float64(2*sums[2]-mostMost*p.sum) - p.length/c.scale*(r.cos*float64(w.mark&0xffff)-r.sin*float64(w.mark>>16))
-	margins[2] /= whole(mostMost)
+	margins[2] = margin(mostMost, c.scale, w.mark, sums[2])
 	if !p.passes(r, c, int32(sums[1]), int32(sums[2]-16*sums[1]), w.mark) {
 		margins[2] = min(margins[2], -1)
 	}

@@ -180,10 +180,13 @@ func (s *scan) stride(b *block, from, to int) {
 	for from < to {
 		s.update()
 		n := min(to-from, s.most, max(s.seen, 1))
-		if len(s.tops) == 1 && !s.reaches[0].all && s.skip <= 0 {
+		switch {
+		case s.p.g.kernel.Eights(len(s.tops)):
+			s.eight(b, from, n)
+		case len(s.tops) == 1 && !s.reaches[0].all && s.skip <= 0:
 			n = min(n, sketchStep)
 			s.sketched(b, from, n)
-		} else {
+		default:
 			s.whole(b, from, n)
 			s.skip -= n
 		}
@@ -201,6 +204,7 @@ func (s *scan) update() {
 			s.reaches[i] = t.reach(least)
 			s.probes.Sketch[i] = t.limit(s.reaches[i], sketchMost, c.sketchScale)
 			s.probes.Upper[i] = t.limit(s.reaches[i], upperMost, c.upperScale)
+			s.probes.Eight[i] = t.limit(s.reaches[i], mostMost, c.scale)
 		}
 	}
 }
@@ -230,13 +234,20 @@ func (s *scan) sketched(b *block, from, n int) {
 	s.finish(b, first)
 }
 
+// makeTile makes room for a tile, once.
+func (s *scan) makeTile() {
+	if s.tile == nil {
+		s.tile = make([]byte, s.groups*kernel.TileBytes(s.p.g.coding.dim))
+	}
+}
+
 // whole compares n groups of a block with all probes, by sketch and second plane at once.
 func (s *scan) whole(b *block, from, n int) {
 	g := s.p.g
 	dim, first := g.coding.dim, from*kernel.Rows
 	sketch, second := kernel.SketchBytes(dim), kernel.SecondBytes(dim)
-	if s.tile == nil && g.kernel.Tiles(len(s.tops)) {
-		s.tile = make([]byte, s.groups*kernel.TileBytes(dim))
+	if g.kernel.Tiles(len(s.tops)) {
+		s.makeTile()
 	}
 	s.hits.Reset()
 	for at := from; at < from+n; at += s.groups {
@@ -250,6 +261,27 @@ func (s *scan) whole(b *block, from, n int) {
 	}
 	s.read += n * (sketch + kernel.Rows*(second+4))
 	s.finish(b, first)
+}
+
+// eight compares n groups of a block with all probes, by sketch, second and third plane at once, and by their whole codes
+// the rows that these do not rule out.
+func (s *scan) eight(b *block, from, n int) {
+	g := s.p.g
+	dim := g.coding.dim
+	sketch, second, third := kernel.SketchBytes(dim), kernel.SecondBytes(dim), kernel.ThirdBytes(dim)
+	s.makeTile()
+	for at := from; at < from+n; at += s.groups {
+		row, n := at*kernel.Rows, min(s.groups, from+n-at)
+		s.hits.Reset()
+		g.kernel.ScanEight(s.probes, b.sketch[at*sketch:], b.second[row*second:], b.third[row*third:], b.marks[row:], n, 0,
+			s.tile, s.hits)
+		for _, where := range s.hits.Where {
+			if r := row + int(where&0xffff); r < len(b.rows) {
+				s.compare(b, r, int(where>>16))
+			}
+		}
+		s.read += n * (sketch + kernel.Rows*(second+third+4))
+	}
 }
 
 // finish looks at the rows of a block that sketch and second plane do not rule out, counted from first: by the third plane,

@@ -11,7 +11,7 @@ func Available() []*Kernel {
 		cpu.X86.HasPOPCNT && cpu.X86.HasAVX2 {
 		all = append(all, &Kernel{
 			Name: "AVX-512 VNNI", sketch: sketchAVX512, second: secondVNNI, upper: upperAVX512, tile: tileAVX512,
-			scan1: scanAVX512, scan4: scan4AVX512, scan8: scan8AVX512, third: thirdAVX512, dot: dotAVX2, code: codeAVX2,
+			tile8: tile8AVX512, scan1: scanAVX512, scan4: scan4AVX512, scan8: scan8AVX512, third: thirdAVX512, dot: dotAVX2, code: codeAVX2,
 		})
 	}
 	if cpu.X86.HasAVX2 {
@@ -52,13 +52,18 @@ func upperAVX512(
 func tileAVX512(sketch, second *byte, marks *uint32, n, words int, tile *byte)
 
 //go:noescape
+func tile8AVX512(sketch, second, third *byte, marks *uint32, n, words int, tile *byte)
+
+//go:noescape
 func scanAVX512(tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
 
 //go:noescape
 func scan4AVX512(tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
 
 //go:noescape
-func scan8AVX512(tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
+func scan8AVX512(
+	tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32, next *byte, lines int,
+) int
 
 //go:noescape
 func thirdAVX512(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)

@@ -252,7 +252,7 @@ func checkPlanes(
 	defer prepared.Clear()
 	prepared.Move(func(n int) []int8 { return room[int8](m, n) })
 	for i := range probes {
-		prepared.Sketch[i], prepared.Upper[i] = sketch[i].kernel(), upper[i].kernel()
+		prepared.Sketch[i], prepared.Upper[i], prepared.Eight[i] = sketch[i].kernel(), upper[i].kernel(), upper[i].kernel()
 	}
 
 	hits := newHits(m, len(p.codes), 1)
@@ -310,6 +310,26 @@ func checkPlanes(
 	}
 	if got := collect(hits, false); !slices.Equal(got, want) {
 		t.Fatalf("upper planes: %s, %d groups, %d probes:\n got %d %v\nwant %d %v", what, groups, n, len(got), got, len(want), want)
+	}
+
+	if !k.Eights(64) {
+		return
+	}
+	hits.Reset()
+	at := rnd.IntN(groups) // the last of the groups alone, or all of them, or some
+	first += at * kernel.Rows
+	k.ScanEight(prepared, p.sketch[at*kernel.SketchBytes(p.dim):], p.second[at*kernel.Rows*kernel.SecondBytes(p.dim):],
+		p.third[at*kernel.Rows*kernel.ThirdBytes(p.dim):], p.upper[at*kernel.Rows:], groups-at, first, tile, hits)
+	want = nil
+	for i, probe := range probes {
+		for r := at * kernel.Rows; r < len(p.codes); r++ {
+			if sum := p.sum(probe, r, 8, 16); upper[i].passes(sum, p.upper[r]) {
+				want = append(want, hit{probe: i, row: r - at*kernel.Rows + first, sum: upper[i].start + sum})
+			}
+		}
+	}
+	if got := collect(hits, false); !slices.Equal(got, want) {
+		t.Fatalf("eight bits: %s, %d groups, %d probes:\n got %d %v\nwant %d %v", what, groups-at, n, len(got), got, len(want), want)
 	}
 }
 

@@ -21,10 +21,14 @@ type Kernel struct {
 	upper upperFunc
 	// tile makes a tile of n groups of words vectors in the sketch.
 	tile func(sketch, second *byte, marks *uint32, n, words int, tile *byte)
+	// tile8 makes the same of the upper eight bits, with the marks that belong to them. nil: scans take no more than four.
+	tile8 func(sketch, second, third *byte, marks *uint32, n, words int, tile *byte)
 	// scan1, scan4 and scan8 compare n groups of a tile, a multiple of TileGroups, with one, four or eight probes, store the
 	// hits, and return how many there are. They may store up to 15 values behind the last. Where of row r for probe i is
-	// first + i<<16 + r.
-	scan1, scan4, scan8 scanFunc
+	// first + i<<16 + r. Meanwhile scan8 asks for memory that will be needed, from next on, so many lines of 64 bytes with
+	// every two groups.
+	scan1, scan4 scanFunc
+	scan8        scan8Func
 	// third computes the third plane's sums for n hits and copies their marks. It may read 16 values behind the last hit.
 	third thirdFunc
 	// dot is Dot for n numbers, a multiple of 16 and not zero.
@@ -39,6 +43,10 @@ type (
 	upperFunc  func(
 		sketch, second *byte, marks *uint32, n, words int, codes *int8, limit *Limit, where *uint32, sums *int32,
 		first uint32,
+	) int
+	scan8Func func(
+		tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32, next *byte,
+		lines int,
 	) int
 	scanFunc  func(tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
 	thirdFunc func(plane *byte, rowBytes int, marks, where *uint32, n int, codes *int8, backs *int32, out *uint32)
@@ -58,8 +66,8 @@ func (k *Kernel) width(left int) int {
 
 // portable is the implementation in Go.
 var portable = Kernel{
-	Name: "portable", sketch: sketchPortable, second: secondPortable, tile: tilePortable, scan1: scanPortable,
-	third: thirdPortable, dot: dotPortable, code: codePortable,
+	Name: "portable", sketch: sketchPortable, second: secondPortable, tile: tilePortable, tile8: tile8Portable,
+	scan1: scanPortable, third: thirdPortable, dot: dotPortable, code: codePortable,
 }
 
 func sketchPortable(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32, sums *int32) (found int) {
@@ -126,6 +134,23 @@ func tilePortable(sketch, second *byte, marks *uint32, n, words int, tile *byte)
 					for i := range 4 {
 						to[vectorBytes*(1+4*j+i)+4*r+k] = upper[k]>>(2*i)&3<<2 | lower[k]>>(2*i)&3
 					}
+				}
+			}
+		}
+	}
+}
+
+func tile8Portable(sketch, second, third *byte, marks *uint32, n, words int, tile *byte) {
+	tilePortable(sketch, second, marks, n, words, tile)
+	tileBytes, rowBytes := vectorBytes*(1+4*words), (8*words+15)&^15
+	rows, out := slice(third, n*Rows*rowBytes), slice(tile, n*tileBytes)
+	for g := range n {
+		codes := out[g*tileBytes+vectorBytes:][:tileBytes-vectorBytes]
+		for r := range Rows {
+			for j := range 4 * words {
+				for k, x := range rows[(g*Rows+r)*rowBytes+j/2*4:][:4] {
+					code := &codes[vectorBytes*j+4*r+k]
+					*code = *code<<4 | x>>(j%2*4)&15
 				}
 			}
 		}

@@ -324,198 +324,96 @@ probe4:
 	MOVQ R12, ret+64(FP)
 	RET
 
-// func scan8AVX512(tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32) int
+// MEETS multiplies a vector of two groups with four codes of one probe.
+#define MEETS(at, codes, sums1, sums2) \
+	VPBROADCASTD at(BX), codes      \
+	VPDPBUSD     codes, Z16, sums1  \
+	VPDPBUSD     codes, Z17, sums2
+
+// START sets the sums of probe i to where they start.
+#define START(i, sums1, sums2) \
+	VPBROADCASTD (16*i+4)(R13), sums1 \
+	VMOVDQA64    sums1, sums2
+
+// JUDGE compares the sums of probe i with what they must reach, and stores the hits.
+#define JUDGE(i, sums1, sums2, second, done) \
+	VPBROADCASTD (16*i)(R13), Z18        \
+	VPBROADCASTD (16*i+8)(R13), Z19      \
+	VPMADDWD     Z18, Z16, Z20           \
+	VPMADDWD     Z18, Z17, Z21           \
+	VPSRAVD      Z19, Z20, Z20           \
+	VPSRAVD      Z19, Z21, Z21           \
+	VPCMPD       $5, Z20, sums1, K1      \
+	VPCMPD       $5, Z21, sums2, K2      \
+	KORTESTW     K1, K2                  \
+	JEQ          done                    \
+	STORE(i, Z25, sums1, K1, second)     \
+second:                                      \
+	STORE(i, Z22, sums2, K2, done)       \
+done:
+
+// func scan8AVX512(tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32, next *byte, lines int) int
 //
-// Two groups at once, of which the sums for probe i are in registers 2i and 2i+1.
-TEXT ·scan8AVX512(SB), NOSPLIT, $0-72
+// Two groups at once, of which the sums for probe i are in registers 2i and 2i+1. Meanwhile memory is asked for that is
+// needed next.
+TEXT ·scan8AVX512(SB), NOSPLIT, $0-88
 	SETUP
+	MOVQ   next+64(FP), R15
 	VPADDD Z26, Z25, Z22
 	VPSLLD $1, Z26, Z26
 
 group:
-	VPBROADCASTD 4(R13), Z0
-	VMOVDQA64    Z0, Z1
-	VPBROADCASTD 20(R13), Z2
-	VMOVDQA64    Z2, Z3
-	VPBROADCASTD 36(R13), Z4
-	VMOVDQA64    Z4, Z5
-	VPBROADCASTD 52(R13), Z6
-	VMOVDQA64    Z6, Z7
-	VPBROADCASTD 68(R13), Z8
-	VMOVDQA64    Z8, Z9
-	VPBROADCASTD 84(R13), Z10
-	VMOVDQA64    Z10, Z11
-	VPBROADCASTD 100(R13), Z12
-	VMOVDQA64    Z12, Z13
-	VPBROADCASTD 116(R13), Z14
-	VMOVDQA64    Z14, Z15
-	LEAQ         64(SI), AX
-	MOVQ         R8, BX
-	MOVQ         DX, R14
+	START(0, Z0, Z1)
+	START(1, Z2, Z3)
+	START(2, Z4, Z5)
+	START(3, Z6, Z7)
+	START(4, Z8, Z9)
+	START(5, Z10, Z11)
+	START(6, Z12, Z13)
+	START(7, Z14, Z15)
+	MOVQ lines+72(FP), AX
+	JMP  asked
+
+ask:
+	PREFETCHT0 (R15)
+	ADDQ       $64, R15
+	DECQ       AX
+
+asked:
+	TESTQ AX, AX
+	JNE   ask
+
+	LEAQ 64(SI), AX
+	MOVQ R8, BX
+	MOVQ DX, R14
 
 vector:
-	VMOVDQU64    (AX), Z16
-	VMOVDQU64    (AX)(R9*1), Z17
-	VPBROADCASTD 0(BX), Z18
-	VPDPBUSD     Z18, Z16, Z0
-	VPDPBUSD     Z18, Z17, Z1
-	VPBROADCASTD 4(BX), Z19
-	VPDPBUSD     Z19, Z16, Z2
-	VPDPBUSD     Z19, Z17, Z3
-	VPBROADCASTD 8(BX), Z20
-	VPDPBUSD     Z20, Z16, Z4
-	VPDPBUSD     Z20, Z17, Z5
-	VPBROADCASTD 12(BX), Z21
-	VPDPBUSD     Z21, Z16, Z6
-	VPDPBUSD     Z21, Z17, Z7
-	VPBROADCASTD 16(BX), Z18
-	VPDPBUSD     Z18, Z16, Z8
-	VPDPBUSD     Z18, Z17, Z9
-	VPBROADCASTD 20(BX), Z19
-	VPDPBUSD     Z19, Z16, Z10
-	VPDPBUSD     Z19, Z17, Z11
-	VPBROADCASTD 24(BX), Z20
-	VPDPBUSD     Z20, Z16, Z12
-	VPDPBUSD     Z20, Z17, Z13
-	VPBROADCASTD 28(BX), Z21
-	VPDPBUSD     Z21, Z16, Z14
-	VPDPBUSD     Z21, Z17, Z15
-	ADDQ         $64, AX
-	ADDQ         $32, BX
-	DECQ         R14
-	JNE          vector
+	VMOVDQU64 (AX), Z16
+	VMOVDQU64 (AX)(R9*1), Z17
+	MEETS(0, Z18, Z0, Z1)
+	MEETS(4, Z19, Z2, Z3)
+	MEETS(8, Z20, Z4, Z5)
+	MEETS(12, Z21, Z6, Z7)
+	MEETS(16, Z18, Z8, Z9)
+	MEETS(20, Z19, Z10, Z11)
+	MEETS(24, Z20, Z12, Z13)
+	MEETS(28, Z21, Z14, Z15)
+	ADDQ      $64, AX
+	ADDQ      $32, BX
+	DECQ      R14
+	JNE       vector
 
 	VMOVDQU64 (SI), Z16
 	VMOVDQU64 (SI)(R9*1), Z17
+	JUDGE(0, Z0, Z1, second0, done0)
+	JUDGE(1, Z2, Z3, second1, done1)
+	JUDGE(2, Z4, Z5, second2, done2)
+	JUDGE(3, Z6, Z7, second3, done3)
+	JUDGE(4, Z8, Z9, second4, done4)
+	JUDGE(5, Z10, Z11, second5, done5)
+	JUDGE(6, Z12, Z13, second6, done6)
+	JUDGE(7, Z14, Z15, second7, done7)
 
-	VPBROADCASTD 0(R13), Z18
-	VPBROADCASTD 8(R13), Z19
-	VPMADDWD     Z18, Z16, Z20
-	VPMADDWD     Z18, Z17, Z21
-	VPSRAVD      Z19, Z20, Z20
-	VPSRAVD      Z19, Z21, Z21
-	VPCMPD       $5, Z20, Z0, K1
-	VPCMPD       $5, Z21, Z1, K2
-	KORTESTW     K1, K2
-	JEQ          probe1
-	STORE(0, Z25, Z0, K1, probe0a)
-
-probe0a:
-	STORE(0, Z22, Z1, K2, probe1)
-
-probe1:
-	VPBROADCASTD 16(R13), Z18
-	VPBROADCASTD 24(R13), Z19
-	VPMADDWD     Z18, Z16, Z20
-	VPMADDWD     Z18, Z17, Z21
-	VPSRAVD      Z19, Z20, Z20
-	VPSRAVD      Z19, Z21, Z21
-	VPCMPD       $5, Z20, Z2, K1
-	VPCMPD       $5, Z21, Z3, K2
-	KORTESTW     K1, K2
-	JEQ          probe2
-	STORE(1, Z25, Z2, K1, probe1a)
-
-probe1a:
-	STORE(1, Z22, Z3, K2, probe2)
-
-probe2:
-	VPBROADCASTD 32(R13), Z18
-	VPBROADCASTD 40(R13), Z19
-	VPMADDWD     Z18, Z16, Z20
-	VPMADDWD     Z18, Z17, Z21
-	VPSRAVD      Z19, Z20, Z20
-	VPSRAVD      Z19, Z21, Z21
-	VPCMPD       $5, Z20, Z4, K1
-	VPCMPD       $5, Z21, Z5, K2
-	KORTESTW     K1, K2
-	JEQ          probe3
-	STORE(2, Z25, Z4, K1, probe2a)
-
-probe2a:
-	STORE(2, Z22, Z5, K2, probe3)
-
-probe3:
-	VPBROADCASTD 48(R13), Z18
-	VPBROADCASTD 56(R13), Z19
-	VPMADDWD     Z18, Z16, Z20
-	VPMADDWD     Z18, Z17, Z21
-	VPSRAVD      Z19, Z20, Z20
-	VPSRAVD      Z19, Z21, Z21
-	VPCMPD       $5, Z20, Z6, K1
-	VPCMPD       $5, Z21, Z7, K2
-	KORTESTW     K1, K2
-	JEQ          probe4
-	STORE(3, Z25, Z6, K1, probe3a)
-
-probe3a:
-	STORE(3, Z22, Z7, K2, probe4)
-
-probe4:
-	VPBROADCASTD 64(R13), Z18
-	VPBROADCASTD 72(R13), Z19
-	VPMADDWD     Z18, Z16, Z20
-	VPMADDWD     Z18, Z17, Z21
-	VPSRAVD      Z19, Z20, Z20
-	VPSRAVD      Z19, Z21, Z21
-	VPCMPD       $5, Z20, Z8, K1
-	VPCMPD       $5, Z21, Z9, K2
-	KORTESTW     K1, K2
-	JEQ          probe5
-	STORE(4, Z25, Z8, K1, probe4a)
-
-probe4a:
-	STORE(4, Z22, Z9, K2, probe5)
-
-probe5:
-	VPBROADCASTD 80(R13), Z18
-	VPBROADCASTD 88(R13), Z19
-	VPMADDWD     Z18, Z16, Z20
-	VPMADDWD     Z18, Z17, Z21
-	VPSRAVD      Z19, Z20, Z20
-	VPSRAVD      Z19, Z21, Z21
-	VPCMPD       $5, Z20, Z10, K1
-	VPCMPD       $5, Z21, Z11, K2
-	KORTESTW     K1, K2
-	JEQ          probe6
-	STORE(5, Z25, Z10, K1, probe5a)
-
-probe5a:
-	STORE(5, Z22, Z11, K2, probe6)
-
-probe6:
-	VPBROADCASTD 96(R13), Z18
-	VPBROADCASTD 104(R13), Z19
-	VPMADDWD     Z18, Z16, Z20
-	VPMADDWD     Z18, Z17, Z21
-	VPSRAVD      Z19, Z20, Z20
-	VPSRAVD      Z19, Z21, Z21
-	VPCMPD       $5, Z20, Z12, K1
-	VPCMPD       $5, Z21, Z13, K2
-	KORTESTW     K1, K2
-	JEQ          probe7
-	STORE(6, Z25, Z12, K1, probe6a)
-
-probe6a:
-	STORE(6, Z22, Z13, K2, probe7)
-
-probe7:
-	VPBROADCASTD 112(R13), Z18
-	VPBROADCASTD 120(R13), Z19
-	VPMADDWD     Z18, Z16, Z20
-	VPMADDWD     Z18, Z17, Z21
-	VPSRAVD      Z19, Z20, Z20
-	VPSRAVD      Z19, Z21, Z21
-	VPCMPD       $5, Z20, Z14, K1
-	VPCMPD       $5, Z21, Z15, K2
-	KORTESTW     K1, K2
-	JEQ          probe8
-	STORE(7, Z25, Z14, K1, probe7a)
-
-probe7a:
-	STORE(7, Z22, Z15, K2, probe8)
-
-probe8:
 	VPADDD Z26, Z25, Z25
 	VPADDD Z26, Z22, Z22
 	LEAQ   (SI)(R9*2), SI
@@ -523,7 +421,7 @@ probe8:
 	JNE    group
 
 	VZEROUPPER
-	MOVQ R12, ret+64(FP)
+	MOVQ R12, ret+80(FP)
 	RET
 
 // QUARTER takes a vector of the sketch and the same codes of the second plane apart: into Z16, Z22, Z17 and Z18, what four
@@ -562,14 +460,30 @@ probe8:
 	VPDPBUSD.BCST 12(DI), Z18, Z11    \
 	ADDQ          $16, DI
 
-// FOUR loads 16 bytes of rows r, r+4, r+8 and r+12, of which AX is the first. R9, R10 and R11 are four, eight and twelve
-// rows.
-#define FOUR(out) \
-	VMOVDQU32    (AX), X16                        \
-	VINSERTI32X4 $1, (AX)(R9*1), Z16, Z16         \
-	VINSERTI32X4 $2, (AX)(R10*1), Z16, Z16        \
-	VINSERTI32X4 $3, (AX)(R11*1), Z16, out        \
-	ADDQ         DX, AX
+// FOUR loads 16 bytes of rows r, r+4, r+8 and r+12, of which AX is the first, and row the size of each. It uses R9.
+#define FOUR(row, out) \
+	VMOVDQU32    (AX), X16                 \
+	LEAQ         (AX)(row*8), R9           \
+	VINSERTI32X4 $1, (AX)(row*4), Z16, Z16 \
+	VINSERTI32X4 $2, (R9), Z16, Z16        \
+	VINSERTI32X4 $3, (R9)(row*4), Z16, out \
+	ADDQ         row, AX
+
+// COLUMNS loads 16 bytes of the 16 rows that begin at AX, and puts the four columns of four bytes into the registers that
+// are named. It uses Z12 to Z15 as well.
+#define COLUMNS(row, out0, out1, out2, out3) \
+	FOUR(row, out0)               \
+	FOUR(row, out1)               \
+	FOUR(row, out2)               \
+	FOUR(row, out3)               \
+	VPUNPCKLDQ  out1, out0, Z12   \
+	VPUNPCKHDQ  out1, out0, Z13   \
+	VPUNPCKLDQ  out3, out2, Z14   \
+	VPUNPCKHDQ  out3, out2, Z15   \
+	VPUNPCKLQDQ Z14, Z12, out0    \
+	VPUNPCKHQDQ Z14, Z12, out1    \
+	VPUNPCKLQDQ Z15, Z13, out2    \
+	VPUNPCKHQDQ Z15, Z13, out3
 
 // func tileAVX512(sketch, second *byte, marks *uint32, n, words int, tile *byte)
 TEXT ·tileAVX512(SB), NOSPLIT, $0-48
@@ -586,9 +500,6 @@ TEXT ·tileAVX512(SB), NOSPLIT, $0-48
 	LEAQ         (R12*4), DX           // the bytes of a row
 	VPBROADCASTD DX, Z26
 	VPMULLD      lanes<>(SB), Z26, Z26 // where the rows of a group are
-	LEAQ         (DX*4), R9
-	LEAQ         (DX*8), R10
-	LEAQ         (R9)(R9*2), R11
 
 group:
 	VMOVDQU64 (R13), Z0
@@ -602,18 +513,7 @@ group:
 
 four:
 	MOVQ        BX, AX
-	FOUR(Z0)
-	FOUR(Z1)
-	FOUR(Z2)
-	FOUR(Z3)
-	VPUNPCKLDQ  Z1, Z0, Z4
-	VPUNPCKHDQ  Z1, Z0, Z5
-	VPUNPCKLDQ  Z3, Z2, Z6
-	VPUNPCKHDQ  Z3, Z2, Z7
-	VPUNPCKLQDQ Z6, Z4, Z0
-	VPUNPCKHQDQ Z6, Z4, Z1
-	VPUNPCKLQDQ Z7, Z5, Z2
-	VPUNPCKHQDQ Z7, Z5, Z3
+	COLUMNS(DX, Z0, Z1, Z2, Z3)
 	VMOVDQU64   (SI), Z4
 	VMOVDQU64   64(SI), Z5
 	VMOVDQU64   128(SI), Z6
@@ -646,6 +546,115 @@ next:
 	MOVQ DX, AX
 	SHLQ $4, AX
 	ADDQ AX, R8
+	DECQ CX
+	JNE  group
+
+	VZEROUPPER
+	RET
+
+// BYTES writes what four vectors of a tile of eight bits hold: of a vector of the sketch, which SI points to, the same codes
+// of the second plane, and those of the third, the first eight of a row and the others. Z24 has the place of the sketch in
+// every byte, Z25 that of sketch and second plane, Z27 that of the second and the third.
+#define BYTES(second, third1, third2) \
+	VMOVDQU64  (SI), Z12                \
+	VPSLLW     $6, Z12, Z16             \
+	VPSLLW     $4, Z12, Z17             \
+	VPSLLW     $2, Z12, Z18             \
+	VPSLLW     $4, second, Z20          \
+	VPSLLW     $2, second, Z21          \
+	VPSRLW     $2, second, Z22          \
+	VPSRLW     $4, third1, Z13          \
+	VPSRLW     $4, third2, Z14          \
+	VPTERNLOGD $0xe2, Z20, Z24, Z16     \
+	VPTERNLOGD $0xe2, Z21, Z24, Z17     \
+	VPTERNLOGD $0xe2, second, Z24, Z18  \
+	VPTERNLOGD $0xe2, Z12, Z27, Z22     \
+	VPTERNLOGD $0xe2, third1, Z25, Z16  \
+	VPTERNLOGD $0xe2, Z13, Z25, Z17     \
+	VPTERNLOGD $0xe2, third2, Z25, Z18  \
+	VPTERNLOGD $0xe2, Z14, Z25, Z22     \
+	VMOVDQU64  Z16, (DI)                \
+	VMOVDQU64  Z17, 64(DI)              \
+	VMOVDQU64  Z18, 128(DI)             \
+	VMOVDQU64  Z22, 192(DI)             \
+	ADDQ       $64, SI                  \
+	ADDQ       $256, DI
+
+// func tile8AVX512(sketch, second, third *byte, marks *uint32, n, words int, tile *byte)
+TEXT ·tile8AVX512(SB), NOSPLIT, $0-56
+	MOVQ         sketch+0(FP), SI
+	MOVQ         second+8(FP), R8
+	MOVQ         third+16(FP), R11
+	MOVQ         marks+24(FP), R13
+	MOVQ         n+32(FP), CX
+	MOVQ         words+40(FP), R12
+	MOVQ         tile+48(FP), DI
+	MOVL         $0xc0c0c0c0, AX
+	VPBROADCASTD AX, Z24
+	MOVL         $0xf0f0f0f0, AX
+	VPBROADCASTD AX, Z25
+	MOVL         $0x3f3f3f3f, AX
+	VPBROADCASTD AX, Z27
+	LEAQ         (R12*4), DX           // the bytes of a row of the second plane
+	LEAQ         15(R12*8), R10
+	ANDQ         $-16, R10             // and of one of the third
+	VPBROADCASTD DX, Z28
+	VPMULLD      lanes<>(SB), Z28, Z28 // where the rows of a group are
+	VPBROADCASTD R10, Z29
+	VPMULLD      lanes<>(SB), Z29, Z29
+
+group:
+	VMOVDQU64 (R13), Z0
+	VMOVDQU64 Z0, (DI)
+	ADDQ      $64, R13
+	ADDQ      $64, SI
+	ADDQ      $64, DI
+	MOVQ      R8, BX
+	MOVQ      R11, R15
+	MOVQ      R12, R14
+	JMP       enough
+
+four:
+	MOVQ BX, AX
+	COLUMNS(DX, Z0, Z1, Z2, Z3)
+	MOVQ R15, AX
+	COLUMNS(R10, Z4, Z5, Z6, Z7)
+	LEAQ 16(R15), AX
+	COLUMNS(R10, Z8, Z9, Z10, Z11)
+	BYTES(Z0, Z4, Z5)
+	BYTES(Z1, Z6, Z7)
+	BYTES(Z2, Z8, Z9)
+	BYTES(Z3, Z10, Z11)
+	ADDQ $16, BX
+	ADDQ $32, R15
+	SUBQ $4, R14
+
+enough:
+	CMPQ  R14, $4
+	JGE   four
+	TESTQ R14, R14
+	JEQ   next
+
+one:
+	KXNORW     K1, K1, K1
+	VPGATHERDD (BX)(Z28*1), K1, Z0
+	KXNORW     K1, K1, K1
+	VPGATHERDD (R15)(Z29*1), K1, Z4
+	KXNORW     K1, K1, K1
+	VPGATHERDD 4(R15)(Z29*1), K1, Z5
+	BYTES(Z0, Z4, Z5)
+	ADDQ       $4, BX
+	ADDQ       $8, R15
+	DECQ       R14
+	JNE        one
+
+next:
+	MOVQ DX, AX
+	SHLQ $4, AX
+	ADDQ AX, R8
+	MOVQ R10, AX
+	SHLQ $4, AX
+	ADDQ AX, R11
 	DECQ CX
 	JNE  group
 
@@ -958,9 +967,6 @@ TEXT ·upperAVX512(SB), NOSPLIT, $0-88
 	LEAQ         (R12*4), DX           // the bytes of a row
 	VPBROADCASTD DX, Z26
 	VPMULLD      lanes<>(SB), Z26, Z26 // where the rows of a group are
-	LEAQ         (DX*4), R9
-	LEAQ         (DX*8), R10
-	LEAQ         (R9)(R9*2), R11
 	MOVQ         limit+48(FP), AX
 	VPBROADCASTD 0(AX), Z28            // the weights
 	VPBROADCASTD 4(AX), Z29            // where sums start
@@ -983,18 +989,7 @@ group:
 
 four:
 	MOVQ        BX, AX
-	FOUR(Z0)
-	FOUR(Z1)
-	FOUR(Z2)
-	FOUR(Z3)
-	VPUNPCKLDQ  Z1, Z0, Z4
-	VPUNPCKHDQ  Z1, Z0, Z5
-	VPUNPCKLDQ  Z3, Z2, Z6
-	VPUNPCKHDQ  Z3, Z2, Z7
-	VPUNPCKLQDQ Z6, Z4, Z0
-	VPUNPCKHQDQ Z6, Z4, Z1
-	VPUNPCKLQDQ Z7, Z5, Z2
-	VPUNPCKHQDQ Z7, Z5, Z3
+	COLUMNS(DX, Z0, Z1, Z2, Z3)
 	VMOVDQU64   (SI), Z4
 	VMOVDQU64   64(SI), Z5
 	VMOVDQU64   128(SI), Z6
