@@ -21,6 +21,11 @@ func (e placed) View(ctx context.Context, fn func(engine.Reader) error) error {
 	return e.Engine.View(ctx, func(r engine.Reader) error { return fn(placedReader{r, e.corrupt}) })
 }
 
+// Read implements engine.Engine.
+func (e placed) Read(ctx context.Context, fn func(engine.Reader) error) error {
+	return e.Engine.Read(ctx, func(r engine.Reader) error { return fn(placedReader{r, e.corrupt}) })
+}
+
 // Update implements engine.Engine.
 func (e placed) Update(ctx context.Context, fn func(engine.Writer) error) error {
 	return e.Engine.Update(ctx, func(w engine.Writer) error { return fn(placedWriter{placedReader{w, e.corrupt}, w}) })

@@ -103,7 +103,7 @@ func (s *Store) growth() *FullError {
 	if s.volume == nil {
 		return nil
 	}
-	r := s.volume.Room()
+	r := s.volume.Recent()
 	need := r.Reserve
 	if s.full.Load() {
 		need += r.Reserve / healShare // else it would be full and not full in turn
@@ -121,7 +121,7 @@ func (s *Store) exhaustion() *FullError {
 	if s.volume == nil {
 		return nil
 	}
-	r := s.volume.Room()
+	r := s.volume.Recent()
 	need := r.Reserve / lastShare * 3 / 2
 	if r.Free >= need {
 		return nil
@@ -163,7 +163,7 @@ func (b bounded) Commit(ctx context.Context, scope format.ID, fn func(engine.Wri
 }
 
 func (b bounded) refuse() error {
-	if r := b.volume.Room(); r.Free < r.Reserve/lastShare {
+	if r := b.volume.Recent(); r.Free < r.Reserve/lastShare {
 		return &FullError{Holds: "data", Free: r.Free, Needed: r.Reserve / lastShare, Spent: true}
 	}
 	return nil

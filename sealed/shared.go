@@ -182,7 +182,7 @@ func (m *member) run(sp *Space, fn func(Tx) error) (err error) {
 		}
 		sp.giveFloor()
 	}()
-	err = sp.store.engine.View(m.ctx, func(r engine.Reader) (err error) {
+	err = sp.store.engine.Read(m.ctx, func(r engine.Reader) (err error) {
 		if err := sp.stillOpen(m.fence); err != nil { // it may have waited for long
 			return err
 		}
@@ -190,7 +190,7 @@ func (m *member) run(sp *Space, fn func(Tx) error) (err error) {
 			return err
 		}
 		m.stage.group = m.group
-		t = &txn{sp: sp, ring: m.ring, r: r, root: m.group.base.root, stage: &m.stage, member: m}
+		t = &txn{sp: sp, ring: m.ring, r: r, root: m.group.base.root, stage: &m.stage, group: m.group, member: m}
 		if err := fn(t); err != nil {
 			return err
 		}
@@ -216,7 +216,8 @@ func (sp *Space) openGroup(as claim, r engine.Reader) (*group, error) {
 		g.base.r = r
 		return g, nil
 	}
-	g := &group{claim: as, base: &txn{sp: sp, ring: as.ring, r: r}, done: make(chan struct{})}
+	g := &group{claim: as, done: make(chan struct{})}
+	g.base = &txn{sp: sp, ring: as.ring, r: r, group: g}
 	if err := g.base.openRoot(); err != nil {
 		g.base.finish()
 		return nil, err
@@ -244,6 +245,7 @@ func (g *group) wipe() {
 	for _, r := range g.seen {
 		r.wipe()
 	}
+	g.seen = nil
 }
 
 // mayTake reports whether one more transaction may join.
@@ -304,6 +306,9 @@ func (g *group) commit() (wait func() error) {
 			return failed
 		}
 		g.sequence = t.root.head.Sequence
+		// Not after: once the batch is applied the disk is at work, and nothing but waiting for it is left to do.
+		t.finish()
+		g.wipe()
 		return t.sp.stillOpen(g.fence)
 	})
 	if g.err = err; failed != nil && g.members > 1 {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/visage-face/visage/sealed"
 )
@@ -277,6 +278,41 @@ func TestWritersThatShareCommitsAgreeWithAModel(t *testing.T) {
 			if s.happened[what] == 0 {
 				t.Errorf("nothing %s: the test looks at the wrong things", what)
 			}
+		}
+	})
+}
+
+// TestDroppedUnderAMember drops a space while a function that writes to it is still at work: what it reads then is of a
+// space that is gone, and not damaged.
+func TestDroppedUnderAMember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := config(t, "memory")
+		damage := 0
+		cfg.Report = func(e sealed.Event) {
+			if e.Kind == sealed.Corrupt {
+				damage++
+			}
+		}
+		s := open(t, cfg)
+		sp := create(t, s, spaceA)
+		put(t, sp, "a", note{"1", "one"})
+		inside, dropped := make(chan struct{}), make(chan struct{})
+		ended := make(chan error)
+		go func() {
+			ended <- sp.Update(t.Context(), func(tx sealed.Tx) error {
+				close(inside)
+				<-dropped
+				_, err := notes.In("a").Get(tx, "1")
+				return err
+			})
+		}()
+		<-inside
+		if err := s.Drop(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+		close(dropped)
+		if err := <-ended; !errors.Is(err, sealed.ErrNoSpace) && !errors.Is(err, sealed.ErrLocked) || damage > 0 {
+			t.Errorf("got %v and %d reports of damage, want a space that is gone", err, damage)
 		}
 	})
 }

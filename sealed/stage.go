@@ -103,6 +103,7 @@ func (s *stage) wipe() {
 	for _, r := range s.records {
 		r.wipe()
 	}
+	s.records = nil
 }
 
 // write stages a plaintext, of which it keeps a copy.

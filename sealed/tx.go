@@ -38,6 +38,7 @@ type txn struct {
 	before uint64 // of the root container's sequence, when it was opened
 
 	// of an Update that shares its commit
+	group  *group // of its own and of the trees'
 	member *member
 	failed error  // it could not leave its group
 	stage  *stage // what it wrote; its trees are the group's
@@ -75,6 +76,11 @@ func (t *txn) place(container, id format.ID) format.Place {
 
 // corrupt reports and returns what was found at a place. A zero id stands for none.
 func (t *txn) corrupt(what string, container, id format.ID, err error) error {
+	if t.group != nil { // it has no snapshot, and the rows of a space that was dropped go without waiting for it for ever
+		if err := t.sp.stillOpen(t.group.fence); err != nil {
+			return err
+		}
+	}
 	e := &CorruptError{Space: t.sp.id, Container: container.String(), What: what, Err: err}
 	if id != (format.ID{}) {
 		e.Record = id.String()

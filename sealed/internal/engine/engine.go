@@ -29,8 +29,11 @@ type Room struct {
 
 // Volume is an engine that lives on a volume which can be full.
 type Volume interface {
-	// Room looks at the volume. It is cheap enough for every transaction.
+	// Room looks at the volume.
 	Room() Room
+	// Recent is Room, and cheap enough for every transaction: while there is plenty of room, what it says may be some
+	// milliseconds old.
+	Recent() Room
 	// Tend takes what is kept in reserve back into keeping once there is room again. It is called now and then.
 	Tend()
 	// Broken is closed when the disk has failed: see ErrBroken.
@@ -43,6 +46,10 @@ type Volume interface {
 type Engine interface {
 	// View runs fn on a snapshot: what was committed when View began, and nothing later.
 	View(ctx context.Context, fn func(Reader) error) error
+
+	// Read runs fn on rows as they are at each moment, which costs less than a snapshot. The caller keeps others from
+	// writing to what fn reads.
+	Read(ctx context.Context, fn func(Reader) error) error
 
 	// Commit runs fn as a transaction that reads and writes rows of one scope alone: no other one of the scope, and no Update, runs meanwhile. When it
 	// returns nil, everybody sees what fn wrote, and wait says when that is durable. wait must be called once, on any goroutine; the engine does not close

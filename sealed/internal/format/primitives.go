@@ -68,9 +68,7 @@ func Context(label string, fields ...[]byte) []byte {
 }
 
 func appendContext(b []byte, label string, fields ...[]byte) []byte {
-	b = binary.BigEndian.AppendUint32(b, uint32(1+len(fields)))
-	b = binary.BigEndian.AppendUint32(b, uint32(len(label)))
-	b = append(b, label...)
+	b = appendContextHead(b, label, len(fields))
 	for _, f := range fields {
 		b = binary.BigEndian.AppendUint32(b, uint32(len(f)))
 		b = append(b, f...)
@@ -78,12 +76,19 @@ func appendContext(b []byte, label string, fields ...[]byte) []byte {
 	return b
 }
 
+// appendContextHead appends what stands before the first field.
+func appendContextHead(b []byte, label string, fields int) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(1+fields))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(label)))
+	return append(b, label...)
+}
+
 func u32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
 func u64(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
 
 // expand derives a key of KeySize bytes from key, which must itself be uniformly random, for the use that label and fields name.
 func expand(key []byte, label string, fields ...[]byte) []byte {
-	var room [128]byte // for most contexts, so that they are copied once
+	var room [384]byte // for most contexts, so that they are copied once
 	k, err := hkdf.Expand(sha256.New, key, string(appendContext(room[:0], label, fields...)), KeySize)
 	if err != nil {
 		panic("format: derive a key: " + err.Error()) // only for lengths that HKDF or the module forbids
@@ -101,15 +106,16 @@ func mac(key []byte, label string, fields ...[]byte) []byte {
 // salted makes a salt that depends on fresh randomness and on what is sealed: should the generator ever repeat itself, after a virtual machine was
 // cloned, different messages still get different salts and so different keys.
 func salted(hedge []byte, fields ...[]byte) []byte {
-	fresh := make([]byte, 32, 32+256)
-	rand.Read(fresh) // never fails: the runtime ends the process instead
-	ikm := append(fresh, Context(labelHedge, fields...)...)
-	prk, err := hkdf.Extract(sha256.New, ikm, hedge)
-	clear(ikm)
-	if err != nil {
-		panic("format: extract a salt: " + err.Error())
+	m := hmac.New(sha256.New, hedge) // HKDF-Extract, without a copy of what is sealed
+	part := make([]byte, 32, 64)
+	rand.Read(part) // never fails: the runtime ends the process instead
+	m.Write(part)
+	m.Write(appendContextHead(part[:0], labelHedge, len(fields)))
+	for _, f := range fields {
+		m.Write(binary.BigEndian.AppendUint32(part[:0], uint32(len(f))))
+		m.Write(f)
 	}
-	return prk[:saltSize:saltSize]
+	return m.Sum(part[:0])[:saltSize:saltSize]
 }
 
 func aead(key []byte) cipher.AEAD {

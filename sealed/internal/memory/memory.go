@@ -40,6 +40,11 @@ func (e *Engine) View(ctx context.Context, fn func(engine.Reader) error) error {
 	return fn(txn{e.snapshot()})
 }
 
+// Read implements engine.Engine.
+func (e *Engine) Read(ctx context.Context, fn func(engine.Reader) error) error {
+	return e.View(ctx, func(engine.Reader) error { return fn(live{e}) })
+}
+
 // Update implements engine.Engine.
 func (e *Engine) Update(ctx context.Context, fn func(engine.Writer) error) error {
 	if err := e.gate.Enter(); err != nil {
@@ -114,6 +119,15 @@ func (t txn) Scan(from, to []byte) iter.Seq2[engine.Row, error] {
 			return (to == nil || bytes.Compare(row.Key, to) < 0) && yield(row, nil)
 		})
 	}
+}
+
+// live reads what is there at the moment.
+type live struct{ e *Engine }
+
+func (l live) Get(key []byte) ([]byte, bool, error) { return txn{l.e.snapshot()}.Get(key) }
+
+func (l live) Scan(from, to []byte) iter.Seq2[engine.Row, error] {
+	return func(yield func(engine.Row, error) bool) { txn{l.e.snapshot()}.Scan(from, to)(yield) }
 }
 
 // writer writes to its snapshot, and notes what is to be written to the rows that others have.

@@ -48,6 +48,8 @@ type disk struct {
 	ballast uint64 // what its file takes when it is there
 
 	mu      sync.Mutex
+	free    uint64        // what the volume had beside the ballast when it was looked at
+	looked  time.Time     // when that was
 	held    bool          // the ballast is there
 	limit   uint64        // what is left for sure, after the volume has refused a write, which quotas do while there are free blocks
 	limited bool          // limit counts
@@ -86,7 +88,18 @@ func (d *disk) unit() uint64 {
 func (d *disk) Room() engine.Room {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r := engine.Room{Free: d.availableLocked(), Total: d.total, Reserve: d.reserve}
+	return d.roomLocked(d.availableLocked())
+}
+
+// Recent is Room, from a look at the volume that may be some time ago while it has plenty left.
+func (d *disk) Recent() engine.Room {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.roomLocked(d.recentLocked())
+}
+
+func (d *disk) roomLocked(available uint64) engine.Room {
+	r := engine.Room{Free: available, Total: d.total, Reserve: d.reserve}
 	if d.held && r.Free < math.MaxUint64 {
 		r.Free += d.ballast
 	}
@@ -98,12 +111,23 @@ func (d *disk) Room() engine.Room {
 
 // availableLocked is what the volume has beside the ballast.
 func (d *disk) availableLocked() uint64 {
-	usage, err := d.fs.GetDiskUsage(d.dir)
-	if err != nil {
-		return math.MaxUint64
+	d.free, d.looked = math.MaxUint64, time.Now()
+	if usage, err := d.fs.GetDiskUsage(d.dir); err == nil {
+		d.total, d.free = usage.TotalBytes, usage.AvailBytes
 	}
-	d.total = usage.TotalBytes
-	return usage.AvailBytes
+	return d.free
+}
+
+// lookEvery is how long a look at a volume counts that has plenty left: twice the reserve. What is lost meanwhile, to the
+// engine itself and to others, is taken from the second reserve, not the first.
+const lookEvery = 10 * time.Millisecond
+
+// recentLocked is availableLocked, and may be from an earlier look.
+func (d *disk) recentLocked() uint64 {
+	if d.free >= 2*d.reserve && time.Since(d.looked) < lookEvery {
+		return d.free
+	}
+	return d.availableLocked()
 }
 
 // low reports whether compactions have to leave what the volume has beside the ballast.
@@ -117,7 +141,7 @@ func (d *disk) low() bool {
 func (d *disk) prepare() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.held && d.availableLocked() < d.reserve/lowShare {
+	if d.held && d.recentLocked() < d.reserve/lowShare {
 		d.releaseLocked()
 	}
 }
@@ -135,7 +159,7 @@ func (d *disk) releaseLocked() {
 func (d *disk) refused() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.limited, d.limit = true, 0
+	d.limited, d.limit, d.looked = true, 0, time.Time{}
 	if d.held {
 		d.releaseLocked()
 		d.limit = d.ballast

@@ -118,6 +118,9 @@ func Open(cfg Config) (*Engine, error) {
 // Room implements engine.Volume.
 func (e *Engine) Room() engine.Room { return e.disk.Room() }
 
+// Recent implements engine.Volume.
+func (e *Engine) Recent() engine.Room { return e.disk.Recent() }
+
 // Tend implements engine.Volume.
 func (e *Engine) Tend() { e.disk.Tend() }
 
@@ -164,6 +167,15 @@ func (e *Engine) View(ctx context.Context, fn func(engine.Reader) error) (err er
 		}
 	}()
 	return fn(reader{snap})
+}
+
+// Read implements engine.Engine.
+func (e *Engine) Read(ctx context.Context, fn func(engine.Reader) error) error {
+	if err := e.enter(ctx); err != nil {
+		return err
+	}
+	defer e.gate.Leave()
+	return fn(reader{e.db})
 }
 
 // Update implements engine.Engine.

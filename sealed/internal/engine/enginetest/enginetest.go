@@ -34,6 +34,7 @@ func Run(t *testing.T, newPlace func(t *testing.T) Place) {
 		{"leaves nothing of what failed", testRollback},
 		{"scans in order", testScan},
 		{"keeps a snapshot", testSnapshot},
+		{"reads what is there", testRead},
 		{"makes transactions serial", testSerial},
 		{"keeps scopes apart", testScopes},
 		{"refuses what is not sealed", testUnsealed},
@@ -214,6 +215,38 @@ func testSnapshot(t *testing.T, p Place) {
 			t.Errorf("snapshot shows %q", got)
 		}
 	})
+}
+
+func testRead(t *testing.T, p Place) {
+	e := open(t, p)
+	put(t, e, "a", 1)
+	put(t, e, "b", 2)
+	err := e.Read(t.Context(), func(r engine.Reader) error {
+		holds(t, r, "a", 1)
+		holds(t, r, "c", -1)
+		if got := scan(t, r, []byte("b"), nil); !slices.Equal(got, []string{"b"}) {
+			t.Errorf("the rows from b on are %q", got)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	cause := errors.New("cause")
+	if err := e.Read(t.Context(), func(engine.Reader) error { return cause }); !errors.Is(err, cause) {
+		t.Errorf("got %v, want what the function returned", err)
+	}
+	ctx, end := context.WithCancelCause(t.Context())
+	end(cause)
+	if err := e.Read(ctx, func(engine.Reader) error { return nil }); !errors.Is(err, cause) {
+		t.Errorf("with an ended context: got %v, want its cause", err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Read(t.Context(), func(engine.Reader) error { return nil }); !errors.Is(err, engine.ErrClosed) {
+		t.Errorf("after Close: got %v, want %v", err, engine.ErrClosed)
+	}
 }
 
 func testSerial(t *testing.T, p Place) {
