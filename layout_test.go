@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 const module = "github.com/visage-face/visage"
@@ -115,6 +116,45 @@ google.golang.org/protobuf          : vision
 // wirers are the rooms that may start a server.
 var wirers = []string{"server/...", "cmd/...", "bench/...", "test/..."}
 
+// columns is how long a line of Go may be, with a tab as wide as four characters.
+const columns = 120
+
+// wide are the rooms that still have longer lines. A room leaves the list with its last one; none is added.
+const wide = `
+api/armapi                        :
+api/faceapi                       :
+api/graphapi                      :
+api/vaultapi                      :
+bench                             :
+cmd/visage                        :
+cmd/visage/internal/evaluation    :
+custody                           :
+face                              :
+gallery                           :
+gallery/internal/kernel           :
+gallery/measure                   :
+internal/arena                    :
+internal/durable                  :
+internal/owned                    :
+internal/weakkey                  :
+sealed                            :
+sealed/archive                    :
+sealed/internal/engine            :
+sealed/internal/engine/enginetest :
+sealed/internal/format            :
+sealed/internal/keystore          :
+sealed/internal/memory            :
+sealed/internal/pebble            :
+sealed/internal/pipeline          :
+sealed/internal/stream            :
+server                            :
+server/servertest                 :
+test/clients                      :
+test/prove/report                 :
+test/requirements                 :
+vision/pack                       :
+`
+
 // pkg is what the test knows of one directory with Go files.
 type pkg struct {
 	dir         string              // slash-separated, relative to the module root; "." for the root
@@ -218,6 +258,33 @@ func TestPackageComments(t *testing.T) {
 	for _, p := range readPackages(t) {
 		if len(p.docs) != 1 {
 			t.Errorf("package %s has %d package comments %v, want one", p.dir, len(p.docs), p.docs)
+		}
+	}
+}
+
+// TestLines holds the length of lines, everywhere but in the rooms that are listed as wide.
+func TestLines(t *testing.T) {
+	rooms := parseRules(t, wide)
+	used := make([]bool, len(rooms))
+	for _, file := range sources(t, ".go") {
+		i := lineFor(rooms, path.Dir(filepath.ToSlash(file)))
+		n := 0
+		for line := range strings.Lines(readText(t, file)) {
+			n++
+			line = strings.ReplaceAll(strings.TrimRight(line, "\n"), "\t", "    ")
+			switch length := utf8.RuneCountInString(line); {
+			case length <= columns:
+			case i >= 0:
+				used[i] = true
+			default:
+				t.Errorf("%s:%d: %d columns, want at most %d", file, n, length, columns)
+			}
+		}
+	}
+	for i, r := range rooms {
+		if !used[i] {
+			t.Errorf("no line of %s is longer than %d columns any more: remove it from the list in layout_test.go",
+				r.name, columns)
 		}
 	}
 }
