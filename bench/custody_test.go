@@ -194,7 +194,7 @@ func startCustody(b *testing.B, store *sealed.Store, log custody.Auditor, domain
 	c, err := custody.New(b.Context(), custody.Config{
 		Store: store, Audit: log,
 		Open: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
-			return azure.New(cfg, key, idToken(as))
+			return azure.NewVaults(cfg).Open(key, idToken(as))
 		},
 		Watch: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
 			return shared.Open(key, idToken(as))

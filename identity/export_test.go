@@ -30,18 +30,6 @@ func With(claims map[string]any, changes map[string]any) map[string]any {
 	return all
 }
 
-// Parse takes a token apart and keeps nothing of it.
-func Parse(token string) error {
-	_, err := parse(token)
-	return err
-}
-
-// ParseKeys reads a key set and keeps nothing of it.
-func ParseKeys(document []byte) error {
-	_, _, err := parseKeys(document)
-	return err
-}
-
 // KeysOf returns the ids of the keys of a set that count.
 func KeysOf(document []byte) ([]string, error) {
 	keys, _, err := parseKeys(document)

@@ -2,7 +2,6 @@ package sealed
 
 import (
 	"encoding/hex"
-	"fmt"
 
 	"github.com/visage-face/visage/sealed/internal/format"
 )
@@ -17,20 +16,6 @@ var Operator = SpaceID{15: 1}
 func (id SpaceID) String() string {
 	h := hex.EncodeToString(id[:])
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
-}
-
-// ParseSpaceID reads what String wrote.
-func ParseSpaceID(s string) (id SpaceID, err error) {
-	if len(s) == 36 {
-		var b []byte
-		if b, err = hex.DecodeString(s[:8] + s[9:13] + s[14:18] + s[19:23] + s[24:]); err == nil && len(b) == 16 {
-			copy(id[:], b)
-		}
-	}
-	if err != nil || id.String() != s {
-		return SpaceID{}, fmt.Errorf("space id %q is not a lower-case UUID", s)
-	}
-	return id, nil
 }
 
 func (id SpaceID) valid() bool { return id != SpaceID{} && format.ID(id) != format.MaxID }

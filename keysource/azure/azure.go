@@ -99,11 +99,6 @@ type Source struct {
 	client *azkeys.Client
 }
 
-// New returns a source over key that shares nothing with any other, not even with one of the same key; else as Open.
-func New(cfg Config, key visage.KeyRef, credential Credential) (*Source, error) {
-	return NewVaults(cfg).Open(key, credential)
-}
-
 // Open returns a source over key; with a version in it, that is the one that wraps, else it is the newest. Nothing is
 // sent yet. It refuses hosts that are not allowed.
 func (v *Vaults) Open(key visage.KeyRef, credential Credential) (*Source, error) {

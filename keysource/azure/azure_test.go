@@ -62,7 +62,7 @@ func dialing(dial func(ctx context.Context, v *vault) (net.Conn, error)) func(te
 		v := newVault(t)
 		cfg := v.config()
 		cfg.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, v) }
-		s, err := azure.New(cfg, v.key("one", versionOne), credential{})
+		s, err := azure.NewVaults(cfg).Open(v.key("one", versionOne), credential{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +162,7 @@ func faults() []sourcetest.Fault {
 			v := newVault(t)
 			cfg := v.config()
 			cfg.Roots = x509.NewCertPool()
-			s, err := azure.New(cfg, v.key("one", versionOne), credential{})
+			s, err := azure.NewVaults(cfg).Open(v.key("one", versionOne), credential{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -287,16 +287,16 @@ func TestHosts(t *testing.T) {
 		"evil-vault.azure.net": false,
 		"v-1.vault.localhost":  false, "127.0.0.1:8444": false, "x127.0.0.1:8443": false,
 	} {
-		_, err := azure.New(cfg, visage.KeyRef{Vault: "https://" + host, Name: "k"}, credential{})
+		_, err := azure.NewVaults(cfg).Open(visage.KeyRef{Vault: "https://" + host, Name: "k"}, credential{})
 		if (err == nil) != want {
 			t.Errorf("%s: got error %v, want allowed %t", host, err, want)
 		}
 	}
-	if _, err := azure.New(cfg, visage.KeyRef{Vault: "https://v-1.vault.azure.net/x", Name: "k"},
+	if _, err := azure.NewVaults(cfg).Open(visage.KeyRef{Vault: "https://v-1.vault.azure.net/x", Name: "k"},
 		credential{}); err == nil {
 		t.Error("a vault's address with a path was taken")
 	}
-	if _, err := azure.New(cfg, visage.KeyRef{Vault: "https://v-1.vault.azure.net", Name: "../secrets"},
+	if _, err := azure.NewVaults(cfg).Open(visage.KeyRef{Vault: "https://v-1.vault.azure.net", Name: "../secrets"},
 		credential{}); err == nil {
 		t.Error("a key's name with a path was taken")
 	}
@@ -306,11 +306,11 @@ func TestHosts(t *testing.T) {
 func TestDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ends := make(chan net.Conn, 8)
-		s, err := azure.New(azure.Config{Dial: func(context.Context, string, string) (net.Conn, error) {
+		s, err := azure.NewVaults(azure.Config{Dial: func(context.Context, string, string) (net.Conn, error) {
 			client, server := net.Pipe()
 			ends <- server
 			return client, nil
-		}}, visage.KeyRef{Vault: "https://v-1.vault.azure.net", Name: "k"}, credential{})
+		}}).Open(visage.KeyRef{Vault: "https://v-1.vault.azure.net", Name: "k"}, credential{})
 		if err != nil {
 			t.Fatal(err)
 		}

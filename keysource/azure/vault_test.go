@@ -98,7 +98,7 @@ func (v *vault) source(name, version string) *azure.Source {
 
 func (v *vault) sourceAs(name, version string, c azure.Credential) *azure.Source {
 	v.t.Helper()
-	s, err := azure.New(v.config(), v.key(name, version), c)
+	s, err := azure.NewVaults(v.config()).Open(v.key(name, version), c)
 	if err != nil {
 		v.t.Fatal(err)
 	}

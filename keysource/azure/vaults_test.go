@@ -42,7 +42,7 @@ func TestVaultsShareConnections(t *testing.T) {
 	}
 	before := dialled.Load()
 	for range 2 {
-		if err := ask(azure.New(cfg, v.key("one", versionOne), credential{})); err != nil {
+		if err := ask(azure.NewVaults(cfg).Open(v.key("one", versionOne), credential{})); err != nil {
 			t.Error(err)
 		}
 	}

@@ -91,7 +91,7 @@ func (s *storm) start() {
 	c, err := custody.New(s.t.Context(), custody.Config{
 		Store: s.store, Audit: noAudit{}, Policy: s.policy,
 		Open: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
-			return azure.New(cfg, key, vaultCredential{as})
+			return azure.NewVaults(cfg).Open(key, vaultCredential{as})
 		},
 		Watch: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
 			return shared.Open(key, vaultCredential{as})

@@ -65,16 +65,6 @@ func Load(path string) error {
 	return nil
 }
 
-// Version returns the version of the loaded library, or "" before Load.
-func Version() string {
-	environment.Lock()
-	defer environment.Unlock()
-	if environment.library == "" || environment.refused != nil {
-		return ""
-	}
-	return ort.GetVersion()
-}
-
 // Config says which network a Session runs, and how.
 type Config struct {
 	// Model is the path of the ONNX file.
