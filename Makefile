@@ -74,6 +74,7 @@ bin/clients/%: FORCE
 	@cd test/clients/$* && go build -trimpath -o ../../../$@ $$(case $* in sops) echo github.com/getsops/sops/v3/cmd/sops;; *) echo .;; esac)
 
 clients: setup test/sdk/node_modules/.package-lock.json $(addprefix bin/clients/,sops sigstore kmswrapping gocloud azuresdk) ## run every client that docs/clients.md tells of, and write its table
+	@./tools/tidy $(wildcard test/clients/*/)
 	@go test ./test/clients -count=1 -timeout 30m -args -every -update
 	@sed -n '/^<!-- table -->/,/^<!-- end of table -->/p' docs/clients.md | grep '^|'
 
@@ -83,12 +84,16 @@ fips: setup build test/sdk/node_modules/.package-lock.json ## run all tests with
 	@GODEBUG=fips140=only ./$(BIN) version
 	@echo "every use of cryptography and its standing: docs/cryptography.md"
 
-lint: check ## formatting, vet, staticcheck, known vulnerabilities, and the lattice of rooms
+LAYOUT := 'Layout|Carriers|Modules|PackageComments|Lines|Decisions|Links|CodeNames'
+
+lint: check ## formatting, vet, staticcheck, dead code, go.mod, known vulnerabilities, and the layout of the code
 	@echo "gofmt ..."; wrong=$$(gofmt -l $(SOURCES)); test -z "$$wrong" || { echo "run gofmt -w on: $$wrong" >&2; exit 1; }
 	@echo "go vet ..."; go vet ./...
 	@echo "staticcheck ..."; go tool -modfile=tools/go.mod staticcheck ./...
+	@echo "deadcode ..."; ./tools/deadcode
+	@echo "go mod tidy ..."; ./tools/tidy . tools
 	@./tools/vulncheck
-	@echo "layout ..."; go test . -run 'Layout|Carriers|Modules|PackageComments' >/dev/null || go test . -run 'Layout|Carriers|Modules|PackageComments'
+	@echo "layout ..."; go test . -run $(LAYOUT) >/dev/null || go test . -run $(LAYOUT)
 
 # People of the press: not who will be recognised, but whom there are labels of. What is said of them goes into the pack.
 SUBJECTS := half of Labeled Faces in the Wild, people of the press of 2002 to 2004. Most are adults, men and White; \
