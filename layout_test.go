@@ -51,7 +51,8 @@ face/...                  : . sealed vision gallery face/...
 api                       : .
 api/apitest               :
 api/faceapi               : . api face
-api/armapi                : . api account keyvault identity
+api/armapi                : . api api/armapi/armwire account keyvault identity
+api/armapi/armwire        :
 api/vaultapi              : . api keyvault
 api/tokenapi              : . api identity
 api/identityapi           : . api identity

@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/visage-face/visage"
-	"github.com/visage-face/visage/api/armapi"
+	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/face"
 )
 
@@ -13,22 +13,22 @@ import (
 type retentions struct{ face *face.Service }
 
 // Keeping implements armapi.Retentions.
-func (r retentions) Keeping(ctx context.Context, of visage.Resource) (armapi.Keeping, error) {
+func (r retentions) Keeping(ctx context.Context, of visage.Resource) (armwire.Keeping, error) {
 	k, err := r.face.Keeping(ctx, of)
 	if err != nil {
-		return armapi.Keeping{}, err
+		return armwire.Keeping{}, err
 	}
-	answer := armapi.Keeping{Collections: []armapi.Retention{}, Holds: []armapi.Hold{}}
+	answer := armwire.Keeping{Collections: []armwire.Retention{}, Holds: []armwire.Hold{}}
 	if k.Default != nil {
-		answer.Default = &armapi.Retention{Days: &k.Default.Days, Since: string(k.Default.Since)}
+		answer.Default = &armwire.Retention{Days: &k.Default.Days, Since: string(k.Default.Since)}
 	}
 	for _, c := range k.Collections {
-		answer.Collections = append(answer.Collections, armapi.Retention{
+		answer.Collections = append(answer.Collections, armwire.Retention{
 			Kind: kindName(c.Ref.Kind), ID: c.Ref.ID, Days: &c.Retention.Days, Since: string(c.Retention.Since),
 		})
 	}
 	for _, h := range k.Holds {
-		answer.Holds = append(answer.Holds, armapi.Hold{
+		answer.Holds = append(answer.Holds, armwire.Hold{
 			Kind: kindName(h.On.Ref.Kind), ID: h.On.Ref.ID, Item: h.On.Item, Reason: h.Reason, By: h.By, Placed: &h.Placed,
 		})
 	}
@@ -36,7 +36,7 @@ func (r retentions) Keeping(ctx context.Context, of visage.Resource) (armapi.Kee
 }
 
 // SetRetention implements armapi.Retentions.
-func (r retentions) SetRetention(ctx context.Context, of visage.Resource, want armapi.Retention) error {
+func (r retentions) SetRetention(ctx context.Context, of visage.Resource, want armwire.Retention) error {
 	ref, err := refOf(want.Kind, want.ID)
 	if err != nil || want.Days == nil {
 		if err == nil {
@@ -52,13 +52,13 @@ func (r retentions) SetRetention(ctx context.Context, of visage.Resource, want a
 }
 
 // Expire implements armapi.Retentions.
-func (r retentions) Expire(ctx context.Context, of visage.Resource, dry bool) (armapi.Expired, error) {
+func (r retentions) Expire(ctx context.Context, of visage.Resource, dry bool) (armwire.Expired, error) {
 	gone, err := r.face.Expire(ctx, of, dry)
-	return armapi.Expired(gone), err
+	return armwire.Expired(gone), err
 }
 
 // Hold implements armapi.Retentions.
-func (r retentions) Hold(ctx context.Context, of visage.Resource, h armapi.Hold) error {
+func (r retentions) Hold(ctx context.Context, of visage.Resource, h armwire.Hold) error {
 	ref, err := refOf(h.Kind, h.ID)
 	if err != nil {
 		return err
@@ -67,7 +67,7 @@ func (r retentions) Hold(ctx context.Context, of visage.Resource, h armapi.Hold)
 }
 
 // Release implements armapi.Retentions.
-func (r retentions) Release(ctx context.Context, of visage.Resource, h armapi.Hold) error {
+func (r retentions) Release(ctx context.Context, of visage.Resource, h armwire.Hold) error {
 	ref, err := refOf(h.Kind, h.ID)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
 )
 
 // accountRoutes are the operations on Face resources.
@@ -17,18 +18,18 @@ func (p *plane) accountRoutes(route routeMaker) []api.Route {
 			api.Doc{Summary: "List the accounts of the subscription", Answer: list{}, Query: pageParams}),
 		route(http.MethodGet, inGroup, p.list,
 			api.Doc{Summary: "List the accounts of the resource group", Answer: list{}, Query: pageParams}),
-		route(http.MethodGet, one, p.get, api.Doc{Summary: "Get an account", Answer: resource{}}),
+		route(http.MethodGet, one, p.get, api.Doc{Summary: "Get an account", Answer: armwire.Account{}}),
 		route(http.MethodPut, one, p.put,
-			api.Doc{Summary: "Create an account, change it, or recover a deleted one", Body: request{},
-				Answer: resource{}}),
+			api.Doc{Summary: "Create an account, change it, or recover a deleted one", Body: armwire.AccountRequest{},
+				Answer: armwire.Account{}}),
 		route(http.MethodPatch, one, p.patch,
-			api.Doc{Summary: "Change an account", Body: request{}, Answer: resource{}}),
+			api.Doc{Summary: "Change an account", Body: armwire.AccountRequest{}, Answer: armwire.Account{}}),
 		route(http.MethodDelete, one, p.remove,
 			api.Doc{Summary: "Delete an account; it can be recovered for 48 hours"}),
 		route(http.MethodPost, one+"/listKeys", p.keys,
-			api.Doc{Summary: "List the keys of an account", Answer: keys{}}),
+			api.Doc{Summary: "List the keys of an account", Answer: armwire.AccountKeys{}}),
 		route(http.MethodPost, one+"/regenerateKey", p.regenerate,
-			api.Doc{Summary: "Replace a key of an account", Body: regeneration{}, Answer: keys{}}),
+			api.Doc{Summary: "Replace a key of an account", Body: armwire.KeyRegeneration{}, Answer: armwire.AccountKeys{}}),
 	}
 }
 
@@ -41,7 +42,7 @@ func (p *plane) list(r *api.Request) (any, error) {
 }
 
 func (p *plane) answerList(r *api.Request, all []account.Account) (any, error) {
-	var wire []resource
+	var wire []armwire.Account
 	for _, a := range all {
 		w, err := p.resource(r.Context(), a)
 		if err != nil {
@@ -49,7 +50,7 @@ func (p *plane) answerList(r *api.Request, all []account.Account) (any, error) {
 		}
 		wire = append(wire, w)
 	}
-	return page(p, r, wire, func(a resource) string { return a.ID })
+	return page(p, r, wire, func(a armwire.Account) string { return a.ID })
 }
 
 func (p *plane) get(r *api.Request) (any, error) {
@@ -61,7 +62,7 @@ func (p *plane) get(r *api.Request) (any, error) {
 }
 
 func (p *plane) put(r *api.Request) (any, error) {
-	var want request
+	var want armwire.AccountRequest
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}
@@ -72,7 +73,7 @@ func (p *plane) put(r *api.Request) (any, error) {
 	if !strings.EqualFold(want.Kind, kindFace) {
 		return nil, visage.Refuse(visage.Invalid, "InvalidKind", "The kind %q is not Face.", want.Kind)
 	}
-	if err := want.Properties.check(); err != nil {
+	if err := checkProperties(want.Properties); err != nil {
 		return nil, err
 	}
 	name := r.Path("account")
@@ -96,7 +97,7 @@ func (p *plane) put(r *api.Request) (any, error) {
 	return p.create(r, want)
 }
 
-func (p *plane) create(r *api.Request, want request) (any, error) {
+func (p *plane) create(r *api.Request, want armwire.AccountRequest) (any, error) {
 	if want.Location == "" {
 		return nil, visage.Refuse(visage.Invalid, "LocationRequired", "The property location is required.")
 	}
@@ -121,7 +122,7 @@ func (p *plane) create(r *api.Request, want request) (any, error) {
 	if want.Properties.CORS != nil {
 		c.Origins = want.Properties.CORS.AllowedOrigins
 	}
-	if c.Protection, err = want.Properties.Encryption.protection(); err != nil {
+	if c.Protection, err = protectionOf(want.Properties.Encryption); err != nil {
 		return nil, err
 	}
 	if want.Identity != nil {
@@ -137,11 +138,11 @@ func (p *plane) create(r *api.Request, want request) (any, error) {
 }
 
 func (p *plane) patch(r *api.Request) (any, error) {
-	var want request
+	var want armwire.AccountRequest
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}
-	if err := want.Properties.check(); err != nil {
+	if err := checkProperties(want.Properties); err != nil {
 		return nil, err
 	}
 	return p.change(r, want, false)
@@ -149,8 +150,8 @@ func (p *plane) patch(r *api.Request) (any, error) {
 
 // change puts what is given into an account that exists. whole: tags that are not given are taken away, as PUT has it.
 // Nothing else is: who sends back less than it knows of must not end the identity that opens a customer's data.
-func (p *plane) change(r *api.Request, want request, whole bool) (any, error) {
-	protection, err := want.Properties.Encryption.protection()
+func (p *plane) change(r *api.Request, want armwire.AccountRequest, whole bool) (any, error) {
+	protection, err := protectionOf(want.Properties.Encryption)
 	if err != nil {
 		return nil, err
 	}
@@ -245,11 +246,11 @@ func (p *plane) keys(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return keys(k), nil
+	return armwire.AccountKeys(k), nil
 }
 
 func (p *plane) regenerate(r *api.Request) (any, error) {
-	var want regeneration
+	var want armwire.KeyRegeneration
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}
@@ -261,7 +262,7 @@ func (p *plane) regenerate(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return keys(k), nil
+	return armwire.AccountKeys(k), nil
 }
 
 // by is who asks, as the audit is told.

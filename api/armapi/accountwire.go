@@ -11,134 +11,11 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/identity"
 )
 
-// resource is an account as it is answered (contract §3).
-type resource struct {
-	ID         string            `json:"id"`
-	Name       string            `json:"name"`
-	Type       string            `json:"type"`
-	ETag       string            `json:"etag"`
-	Location   string            `json:"location"`
-	Kind       string            `json:"kind"`
-	SKU        sku               `json:"sku"`
-	Tags       map[string]string `json:"tags"`
-	Identity   *identityWire     `json:"identity,omitempty"`
-	SystemData systemData        `json:"systemData"`
-	Properties properties        `json:"properties"`
-}
-
-type sku struct {
-	Name string `json:"name"`
-	Tier string `json:"tier,omitempty"`
-}
-
-type identityWire struct {
-	Type        string              `json:"type"`
-	PrincipalID string              `json:"principalId,omitempty"`
-	TenantID    string              `json:"tenantId,omitempty"`
-	Users       map[string]userWire `json:"userAssignedIdentities,omitempty"`
-}
-
-type userWire struct {
-	PrincipalID string `json:"principalId"`
-	ClientID    string `json:"clientId"`
-}
-
-// systemData says who made and changed a resource, and when. People are not told from programs here.
-type systemData struct {
-	CreatedBy          string `json:"createdBy,omitempty"`
-	CreatedByType      string `json:"createdByType,omitempty"`
-	CreatedAt          string `json:"createdAt"`
-	LastModifiedBy     string `json:"lastModifiedBy,omitempty"`
-	LastModifiedByType string `json:"lastModifiedByType,omitempty"`
-	LastModifiedAt     string `json:"lastModifiedAt"`
-}
-
-type properties struct {
-	Endpoint            string            `json:"endpoint"`
-	Endpoints           map[string]string `json:"endpoints"`
-	InternalID          string            `json:"internalId"`
-	DateCreated         string            `json:"dateCreated"`
-	IsMigrated          bool              `json:"isMigrated"`
-	CustomSubDomainName string            `json:"customSubDomainName,omitempty"`
-	PublicNetworkAccess string            `json:"publicNetworkAccess"`
-	NetworkACLs         *networkACLs      `json:"networkAcls,omitempty"` // likewise
-	CORS                *cors             `json:"cors,omitempty"`        // likewise; not of the contract
-	DisableLocalAuth    bool              `json:"disableLocalAuth"`
-	PrivateEndpoints    []struct{}        `json:"privateEndpointConnections"`
-	CallRateLimit       callRateLimit     `json:"callRateLimit"`
-	Capabilities        []capability      `json:"capabilities"`
-	// left out until somebody has said something about it
-	Encryption         *encryption `json:"encryption,omitempty"`
-	ProvisioningState  string      `json:"provisioningState"`
-	DeletionDate       string      `json:"deletionDate,omitempty"`
-	ScheduledPurgeDate string      `json:"scheduledPurgeDate,omitempty"`
-}
-
-// cors says whose pages may use the data from a browser, as other resource providers spell it.
-type cors struct {
-	AllowedOrigins []string `json:"allowedOrigins"`
-}
-
-type capability struct {
-	Name string `json:"name"`
-}
-
-type callRateLimit struct {
-	Rules []rateRule `json:"rules"`
-}
-
-type rateRule struct {
-	Key           string        `json:"key"`
-	RenewalPeriod float64       `json:"renewalPeriod"` // seconds
-	Count         float64       `json:"count"`
-	Patterns      []ratePattern `json:"matchPatterns"`
-}
-
-type ratePattern struct {
-	Path   string `json:"path"`
-	Method string `json:"method"`
-}
-
-type list struct{ pageOf[resource] }
-
-// request is an account as it is sent. What it lacks is left as it is, or gets its default.
-type request struct {
-	Kind       string            `json:"kind"`
-	Location   string            `json:"location"`
-	SKU        *sku              `json:"sku"`
-	Tags       map[string]string `json:"tags"`
-	Identity   *identityRequest  `json:"identity"`
-	Properties wishes            `json:"properties"`
-}
-
-type identityRequest struct {
-	Type  string               `json:"type"`
-	Users map[string]*struct{} `json:"userAssignedIdentities"` // null takes one away
-}
-
-type wishes struct {
-	CustomSubDomainName *string            `json:"customSubDomainName"`
-	DisableLocalAuth    *bool              `json:"disableLocalAuth"`
-	PublicNetworkAccess string             `json:"publicNetworkAccess"`
-	NetworkACLs         *networkACLs       `json:"networkAcls"`
-	CORS                *cors              `json:"cors"`
-	RestrictOutbound    bool               `json:"restrictOutboundNetworkAccess"`
-	UserOwnedStorage    []struct{}         `json:"userOwnedStorage"`
-	Encryption          *encryptionRequest `json:"encryption"`
-	Restore             bool               `json:"restore"`
-}
-
-type keys struct {
-	Key1 string `json:"key1"`
-	Key2 string `json:"key2"`
-}
-
-type regeneration struct {
-	KeyName string `json:"keyName"`
-}
+type list struct{ armwire.Page[armwire.Account] }
 
 const (
 	kindFace    = "Face"
@@ -162,36 +39,37 @@ const (
 	stateAccepted  = "Accepted" // a change of who holds the key is under way
 )
 
-func (p *plane) resource(ctx context.Context, a account.Account) (resource, error) {
+func (p *plane) resource(ctx context.Context, a account.Account) (armwire.Account, error) {
 	host := a.Host()
 	endpoint := p.Endpoint(host)
 	tags := a.Tags
 	if tags == nil {
 		tags = map[string]string{}
 	}
-	answer := resource{
+	answer := armwire.Account{
 		ID: p.accountID(a), Name: a.Name, Type: accountType, ETag: etag(a), Location: a.Location, Kind: kindFace,
-		SKU: sku{string(a.Tier), tierNames[a.Tier]}, Tags: tags, Identity: identityOf(a.Identity),
-		SystemData: systemData{
+		SKU: armwire.SKU{Name: string(a.Tier), Tier: tierNames[a.Tier]}, Tags: tags, Identity: identityOf(a.Identity),
+		SystemData: armwire.SystemData{
 			CreatedBy: a.CreatedBy, CreatedByType: typeOf(a.CreatedBy), CreatedAt: stamp(a.Created),
 			LastModifiedBy: a.ChangedBy, LastModifiedByType: typeOf(a.ChangedBy), LastModifiedAt: stamp(a.Changed),
 		},
-		Properties: properties{
+		Properties: armwire.AccountProperties{
 			Endpoint: endpoint, Endpoints: map[string]string{kindFace: endpoint},
 			InternalID:  strings.ReplaceAll(a.ID.String(), "-", ""),
 			DateCreated: stamp(a.Created), CustomSubDomainName: host, DisableLocalAuth: a.KeysRefused,
-			PublicNetworkAccess: publicAccess(a.Network), PrivateEndpoints: []struct{}{}, Capabilities: []capability{},
-			CallRateLimit: callRateLimit{[]rateRule{p.rateRule(a)}}, ProvisioningState: stateSucceeded,
+			PublicNetworkAccess: publicAccess(a.Network), PrivateEndpoints: []struct{}{}, Capabilities: []armwire.Capability{},
+			CallRateLimit: armwire.CallRateLimit{Rules: []armwire.RateRule{p.rateRule(a)}}, ProvisioningState: stateSucceeded,
 		},
 	}
 	if a.Network.Set {
 		answer.Properties.NetworkACLs = networkOf(a.Network)
 	}
 	if len(a.Origins) > 0 {
-		answer.Properties.CORS = &cors{a.Origins}
+		answer.Properties.CORS = &armwire.CORS{AllowedOrigins: a.Origins}
 	}
 	if a.Tier == visage.E0 {
-		answer.Properties.Capabilities = append(answer.Properties.Capabilities, capability{"CustomerManagedKey"})
+		answer.Properties.Capabilities = append(answer.Properties.Capabilities,
+			armwire.Capability{Name: "CustomerManagedKey"})
 	}
 	if !a.Deleted.IsZero() {
 		answer.ID = p.deletedID(a)
@@ -199,7 +77,7 @@ func (p *plane) resource(ctx context.Context, a account.Account) (resource, erro
 	}
 	e, err := p.Accounts.Encryption(ctx, a)
 	if err != nil {
-		return resource{}, err
+		return armwire.Account{}, err
 	}
 	answer.Properties.Encryption = encryptionOf(e)
 	if e.Pending() {
@@ -210,11 +88,11 @@ func (p *plane) resource(ctx context.Context, a account.Account) (resource, erro
 
 // rateRule is the rate of the account, as many requests as may come at once in the time in which they become free
 // again.
-func (p *plane) rateRule(a account.Account) rateRule {
+func (p *plane) rateRule(a account.Account) armwire.RateRule {
 	perSecond, burst := p.Rate(a.Resource)
-	return rateRule{
+	return armwire.RateRule{
 		Key: "face", RenewalPeriod: float64(burst) / perSecond, Count: float64(burst),
-		Patterns: []ratePattern{{"face/*", "*"}},
+		Patterns: []armwire.RatePattern{{Path: "face/*", Method: "*"}},
 	}
 }
 
@@ -226,24 +104,24 @@ func typeOf(principal string) string {
 	return "Application"
 }
 
-func identityOf(i account.Identity) *identityWire {
+func identityOf(i account.Identity) *armwire.Identity {
 	if i.Type() == "None" {
 		return nil
 	}
-	w := &identityWire{Type: i.Type(), PrincipalID: i.System.PrincipalID, TenantID: i.System.Tenant}
+	w := &armwire.Identity{Type: i.Type(), PrincipalID: i.System.PrincipalID, TenantID: i.System.Tenant}
 	for path, user := range i.Users {
 		if w.Users == nil {
-			w.Users = map[string]userWire{}
+			w.Users = map[string]armwire.UserIdentity{}
 		}
-		w.Users[path] = userWire{user.PrincipalID, user.ClientID}
+		w.Users[path] = armwire.UserIdentity{PrincipalID: user.PrincipalID, ClientID: user.ClientID}
 	}
 	return w
 }
 
-// wish is identityRequest.wish for the caller of a request, who may let an account act as an identity of its own only
+// wish is wishOf for the caller of a request, who may let an account act as an identity of its own only
 // where he may assign that, as in Azure.
-func (p *plane) wish(r *api.Request, q *identityRequest, now account.Identity) (account.Wish, error) {
-	w, err := q.wish(now)
+func (p *plane) wish(r *api.Request, q *armwire.IdentityRequest, now account.Identity) (account.Wish, error) {
+	w, err := wishOf(q, now)
 	if err != nil {
 		return w, err
 	}
@@ -269,8 +147,8 @@ func (p *plane) wish(r *api.Request, q *identityRequest, now account.Identity) (
 	return w, nil
 }
 
-// wish reads which identities an account shall have; those it has by now count where single ones are taken away.
-func (q *identityRequest) wish(now account.Identity) (account.Wish, error) {
+// wishOf reads which identities an account shall have; those it has by now count where single ones are taken away.
+func wishOf(q *armwire.IdentityRequest, now account.Identity) (account.Wish, error) {
 	var w account.Wish
 	user := false
 	for kind := range strings.SplitSeq(q.Type, ",") {
@@ -309,8 +187,8 @@ func (q *identityRequest) wish(now account.Identity) (account.Wish, error) {
 	return w, nil
 }
 
-// check refuses what is asked for and would not be kept: what is not enforced is not promised.
-func (w wishes) check() error {
+// checkProperties refuses what is asked for and would not be kept: what is not enforced is not promised.
+func checkProperties(w armwire.AccountRequestProperties) error {
 	refuse := func(sentence string) error {
 		return visage.Refuse(visage.Invalid, "FeatureNotSupported", "%s", sentence)
 	}

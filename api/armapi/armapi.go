@@ -12,6 +12,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/keyvault"
 )
 
@@ -204,20 +205,9 @@ func greet(h http.Header, r *http.Request, requestID string) {
 	}
 }
 
-// errorAnswer is the error shape of the contract, §1.
-type errorAnswer struct {
-	Error errorDetail `json:"error"`
-}
-
-type errorDetail struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-	Target  string `json:"target,omitempty"`
-}
-
 // problem spells an error. It is the only place that does.
 func (p *plane) problem(h http.Header, said *api.Problem) any {
-	d := errorDetail{Code: said.Code, Message: said.Message, Target: targets[said.Code]}
+	d := armwire.ErrorDetail{Code: said.Code, Message: said.Message, Target: targets[said.Code]}
 	if d.Code == "" {
 		d.Code = codeOf(said.Status)
 	}
@@ -229,7 +219,7 @@ func (p *plane) problem(h http.Header, said *api.Problem) any {
 			"WWW-Authenticate", fmt.Sprintf("Bearer authorization_uri=%q, error=%q, error_description=%q", p.Authority,
 				"invalid_token", d.Code))
 	}
-	return errorAnswer{d}
+	return armwire.ErrorAnswer{Error: d}
 }
 
 // codeOf names a refusal that was made before an operation was reached.

@@ -7,6 +7,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
 )
 
 // The paths of deleted accounts (contract §2).
@@ -20,7 +21,7 @@ func (p *plane) deletedRoutes(route routeMaker) []api.Route {
 		route(http.MethodGet, deletedAccounts, p.listDeleted,
 			api.Doc{Summary: "List deleted accounts", Answer: list{}, Query: pageParams}),
 		route(http.MethodGet, oneDeletedAccount, p.getDeleted,
-			api.Doc{Summary: "Get a deleted account", Answer: resource{}}),
+			api.Doc{Summary: "Get a deleted account", Answer: armwire.Account{}}),
 		route(http.MethodDelete, oneDeletedAccount, p.purge,
 			api.Doc{Summary: "Destroy a deleted account with its data, for good"}),
 	}
@@ -73,7 +74,7 @@ func (p *plane) purge(r *api.Request) (any, error) {
 }
 
 // recover brings a deleted account back. What the request says besides is not looked at: it comes back as it was.
-func (p *plane) recover(r *api.Request, want request) (any, error) {
+func (p *plane) recover(r *api.Request, want armwire.AccountRequest) (any, error) {
 	there, err := p.Accounts.GetDeleted(r.Context(), r.Path("account"))
 	if err != nil {
 		return nil, err

@@ -9,62 +9,8 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
 )
-
-// encryption is who holds the key of an account's data, as it is answered (contract §5).
-type encryption struct {
-	KeySource string            `json:"keySource"`
-	Key       *keyProperties    `json:"keyVaultProperties,omitempty"`
-	Status    *encryptionStatus `json:"status,omitempty"`
-}
-
-type keyProperties struct {
-	KeyName    string `json:"keyName"`
-	KeyVersion string `json:"keyVersion,omitempty"`
-	VaultURI   string `json:"keyVaultUri"`
-	ClientID   string `json:"identityClientId,omitempty"`
-}
-
-// encryptionStatus is our own: how that stands.
-type encryptionStatus struct {
-	State       string            `json:"state"`
-	Since       string            `json:"since,omitempty"`
-	Code        string            `json:"code,omitempty"`   // that data operations are refused with
-	Reason      string            `json:"reason,omitempty"` // a sentence
-	Key         string            `json:"keyIdentifier,omitempty"`
-	Version     string            `json:"keyVersion,omitempty"` // in use
-	PrincipalID string            `json:"principalId,omitempty"`
-	LastSuccess string            `json:"lastSuccess,omitempty"`
-	NextCheck   string            `json:"nextCheck,omitempty"`
-	Policy      *keyPolicy        `json:"policy,omitempty"`
-	Operation   *custodyOperation `json:"operation,omitempty"`
-}
-
-// keyPolicy is what happens when a customer's key does not simply say yes. It is our own.
-type keyPolicy struct {
-	GraceSeconds  int64 `json:"graceSeconds"`  // how long a vault may give no answer
-	LockOnExpiry  bool  `json:"lockOnExpiry"`  // an expired key locks, though it still unwraps
-	ManualRestore bool  `json:"manualRestore"` // access that returns opens only by encryption:unlock
-}
-
-type custodyOperation struct {
-	ID       string `json:"id"`
-	Kind     string `json:"kind"`
-	Progress string `json:"progress"`
-	Step     string `json:"step,omitempty"`
-	Code     string `json:"code,omitempty"`
-	Reason   string `json:"reason,omitempty"`
-	Started  string `json:"started,omitempty"`
-	Ended    string `json:"ended,omitempty"`
-}
-
-type encryptionRequest struct {
-	KeySource string         `json:"keySource"`
-	Key       *keyProperties `json:"keyVaultProperties"`
-	// Register is our own: it switches the system-assigned identity on and gives it access to the key on the way, where
-	// the caller may do that.
-	Register bool `json:"register"`
-}
 
 // The key sources of the contract.
 const (
@@ -80,28 +26,31 @@ func stampOf(t time.Time) string {
 	return stamp(t)
 }
 
-func encryptionOf(e account.Encryption) *encryption {
+func encryptionOf(e account.Encryption) *armwire.Encryption {
 	if !e.Said {
 		return nil
 	}
 	s := e.State
-	w := &encryption{KeySource: keySourceService, Status: &encryptionStatus{
+	w := &armwire.Encryption{KeySource: keySourceService, Status: &armwire.EncryptionStatus{
 		State: string(s.Condition), Since: stampOf(s.Since), Code: s.Code, Reason: s.Reason, Version: s.Version,
 		PrincipalID: string(s.As), LastSuccess: stampOf(s.LastSuccess), NextCheck: stampOf(s.NextCheck),
 	}}
 	if e.Key == (visage.KeyRef{}) && e.VaultURI != "" { // whose key it is cannot be read
-		w.KeySource, w.Key = keySourceCustomer, &keyProperties{VaultURI: e.VaultURI}
+		w.KeySource, w.Key = keySourceCustomer, &armwire.KeyVaultProperties{VaultURI: e.VaultURI}
 	}
 	if e.Key != (visage.KeyRef{}) {
 		w.KeySource = keySourceCustomer
-		w.Key = &keyProperties{KeyName: e.Key.Name, KeyVersion: e.Key.Version, VaultURI: e.VaultURI}
+		w.Key = &armwire.KeyVaultProperties{KeyName: e.Key.Name, KeyVersion: e.Key.Version, VaultURI: e.VaultURI}
 		inUse := e.Key
 		inUse.Version = s.Version
 		w.Status.Key = inUse.String()
-		w.Status.Policy = &keyPolicy{int64(s.Policy.Grace / time.Second), s.Policy.LockOnExpiry, s.Policy.ManualRestore}
+		w.Status.Policy = &armwire.KeyPolicy{
+			GraceSeconds: int64(s.Policy.Grace / time.Second), LockOnExpiry: s.Policy.LockOnExpiry,
+			ManualRestore: s.Policy.ManualRestore,
+		}
 	}
 	if o := s.Operation; o.ID != "" {
-		w.Status.Operation = &custodyOperation{
+		w.Status.Operation = &armwire.EncryptionOperation{
 			ID: o.ID, Kind: string(o.Kind), Progress: string(o.Progress), Step: o.Step, Code: o.Code, Reason: o.Reason,
 			Started: stampOf(o.Started), Ended: stampOf(o.Ended),
 		}
@@ -109,8 +58,8 @@ func encryptionOf(e account.Encryption) *encryption {
 	return w
 }
 
-// protection reads who shall hold the key. The contract's default for the key source is the customer.
-func (q *encryptionRequest) protection() (*account.Protection, error) {
+// protectionOf reads who shall hold the key. The contract's default for the key source is the customer.
+func protectionOf(q *armwire.EncryptionRequest) (*account.Protection, error) {
 	if q == nil {
 		return nil, nil
 	}
@@ -134,12 +83,12 @@ const oneOperation = provider + "/locations/{location}/operationResults/{operati
 func (p *plane) encryptionRoutes(route routeMaker) []api.Route {
 	return []api.Route{
 		route(http.MethodPost, one+"/encryption:lock", p.lock,
-			api.Doc{Summary: "Close the data of an account under a customer's key at once", Answer: resource{}}),
+			api.Doc{Summary: "Close the data of an account under a customer's key at once", Answer: armwire.Account{}}),
 		route(http.MethodPost, one+"/encryption:unlock", p.unlock,
-			api.Doc{Summary: "Ask the customer's key again, and open the data when it says yes", Answer: resource{}}),
+			api.Doc{Summary: "Ask the customer's key again, and open the data when it says yes", Answer: armwire.Account{}}),
 		route(http.MethodPut, one+"/encryption:policy", p.setPolicy,
-			api.Doc{Summary: "Say what happens when the customer's key does not simply say yes", Body: keyPolicy{},
-				Answer: resource{}}),
+			api.Doc{Summary: "Say what happens when the customer's key does not simply say yes", Body: armwire.KeyPolicy{},
+				Answer: armwire.Account{}}),
 		route(http.MethodGet, oneOperation, p.operation,
 			api.Doc{Summary: "Ask how far a change has come", Answer: operationStatus{}}),
 	}
@@ -160,7 +109,7 @@ func (p *plane) unlock(r *api.Request) (any, error) {
 }
 
 func (p *plane) setPolicy(r *api.Request) (any, error) {
-	var want keyPolicy
+	var want armwire.KeyPolicy
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}
@@ -180,12 +129,12 @@ func (p *plane) setPolicy(r *api.Request) (any, error) {
 
 // operationStatus is the document that clients poll (contract §4).
 type operationStatus struct {
-	ID     string       `json:"id"`
-	Name   string       `json:"name"`
-	Status string       `json:"status"`
-	Start  string       `json:"startTime,omitempty"`
-	End    string       `json:"endTime,omitempty"`
-	Error  *errorDetail `json:"error,omitempty"`
+	ID     string               `json:"id"`
+	Name   string               `json:"name"`
+	Status string               `json:"status"`
+	Start  string               `json:"startTime,omitempty"`
+	End    string               `json:"endTime,omitempty"`
+	Error  *armwire.ErrorDetail `json:"error,omitempty"`
 }
 
 // pollEvery is what clients are told to wait before they ask how far a change has come. Most take milliseconds; a
@@ -193,7 +142,7 @@ type operationStatus struct {
 const pollEvery = "1"
 
 // follow adds the headers that lead to an operation. Its name holds the account's id, by which it is found again.
-func (p *plane) follow(r *api.Request, h http.Header, a account.Account, o *custodyOperation) {
+func (p *plane) follow(r *api.Request, h http.Header, a account.Account, o *armwire.EncryptionOperation) {
 	version, _, _ := r.Query("api-version") // scope has read it
 	h.Set("Azure-AsyncOperation", p.Endpoint("")+"subscriptions/"+p.Subscription+
 		"/providers/Microsoft.CognitiveServices/locations/"+
@@ -237,7 +186,7 @@ func (p *plane) operation(r *api.Request) (any, error) {
 		answer.Status = "InProgress"
 		return api.Reply{Status: http.StatusOK, Header: http.Header{"Retry-After": {pollEvery}}, Body: answer}, nil
 	case e.Failed():
-		answer.Status, answer.Error = "Failed", &errorDetail{Code: o.Code, Message: o.Reason}
+		answer.Status, answer.Error = "Failed", &armwire.ErrorDetail{Code: o.Code, Message: o.Reason}
 	}
 	return answer, nil
 }

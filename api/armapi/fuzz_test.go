@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/api/armapi/armwire"
 )
 
 // FuzzRequest: whatever a body says about a resource, what is read of it names nothing that it does not say, and a key
@@ -20,13 +21,13 @@ func FuzzRequest(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		var q request
+		var q armwire.AccountRequest
 		if json.Unmarshal(body, &q) != nil {
 			return
 		}
 		if q.Identity != nil {
 			now := account.Identity{Users: map[string]account.Managed{"/a": {}}}
-			wish, err := q.Identity.wish(now)
+			wish, err := wishOf(q.Identity, now)
 			if err != nil && (wish.System || wish.Users != nil) {
 				t.Errorf("%s: refused, and yet %+v", body, wish)
 			}
@@ -36,10 +37,10 @@ func FuzzRequest(f *testing.F) {
 				}
 			}
 		}
-		p, err := q.Properties.Encryption.protection()
+		p, err := protectionOf(q.Properties.Encryption)
 		if err == nil && q.Properties.Encryption != nil && p == nil || err != nil && p != nil {
 			t.Errorf("%s: %+v, %v", body, p, err)
 		}
-		_ = q.Properties.check() // a refusal or none: it must come back
+		_ = checkProperties(q.Properties) // a refusal or none: it must come back
 	})
 }

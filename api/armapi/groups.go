@@ -6,6 +6,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
 )
 
 // groupLocation is where the one resource group is: nowhere in particular.
@@ -27,7 +28,7 @@ func (p *plane) groupRoutes(route routeMaker) []api.Route {
 	}
 }
 
-type groupList struct{ pageOf[group] }
+type groupList struct{ armwire.Page[group] }
 
 type group struct {
 	ID         string            `json:"id"`

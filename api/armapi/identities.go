@@ -7,6 +7,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/identity"
 )
 
@@ -57,99 +58,49 @@ func (p *plane) identityRoutes(route routeMaker) []api.Route {
 		principal = all + "/{principal}"
 	)
 	return []api.Route{
-		route(http.MethodGet, all, p.listPrincipals, api.Doc{Summary: "List identities", Answer: principalList{}}),
+		route(http.MethodGet, all, p.listPrincipals,
+			api.Doc{Summary: "List identities", Answer: armwire.ServicePrincipalList{}}),
 		route(http.MethodGet, principal, p.getPrincipal,
-			api.Doc{Summary: "Get an identity", Answer: servicePrincipal{}}),
+			api.Doc{Summary: "Get an identity", Answer: armwire.ServicePrincipal{}}),
 		route(http.MethodPost, all, forOperator(p.createPrincipal),
-			api.Doc{Summary: "Make an application, with one secret", Status: http.StatusCreated, Body: newPrincipal{},
-				Answer: madePrincipal{}}),
+			api.Doc{Summary: "Make an application, with one secret", Status: http.StatusCreated,
+				Body:   armwire.ServicePrincipalRequest{},
+				Answer: armwire.CreatedServicePrincipal{}}),
 		route(http.MethodDelete, principal, forOperator(p.deletePrincipal),
 			api.Doc{Summary: "Remove an identity with its roles", Status: http.StatusNoContent}),
 		route(http.MethodPut, principal+"/federatedSubjects", forOperator(p.setSubjects),
-			api.Doc{Summary: "Say who, vouched for by trusted issuers, is an application", Body: subjectList{},
-				Answer: servicePrincipal{}}),
+			api.Doc{Summary: "Say who, vouched for by trusted issuers, is an application",
+				Body:   armwire.FederatedSubjectList{},
+				Answer: armwire.ServicePrincipal{}}),
 		route(http.MethodPost, principal+"/addPassword", forOperator(p.addPassword),
-			api.Doc{Summary: "Make a further secret for an application", Body: newPassword{}, Answer: password{}}),
+			api.Doc{Summary: "Make a further secret for an application",
+				Body: armwire.PasswordRequest{}, Answer: armwire.CreatedPassword{}}),
 		route(http.MethodPost, principal+"/removePassword", forOperator(p.removePassword),
-			api.Doc{Summary: "End a secret of an application", Status: http.StatusNoContent, Body: passwordID{}}),
+			api.Doc{Summary: "End a secret of an application", Status: http.StatusNoContent,
+				Body: armwire.PasswordID{}}),
 	}
 }
 
-type servicePrincipal struct {
-	ObjectID string            `json:"objectId"`
-	AppID    string            `json:"appId"`
-	TenantID string            `json:"tenantId"`
-	Name     string            `json:"displayName"`
-	Kind     string            `json:"kind" enum:"Application SystemAssigned UserAssigned"`
-	Resource string            `json:"resourceId,omitempty"` // of a managed identity
-	Created  string            `json:"createdDateTime"`
-	Secrets  []principalSecret `json:"passwordCredentials"`
-	Subjects []subject         `json:"federatedSubjects"`
-}
-
-// subject is somebody whom a trusted issuer vouches for.
-type subject struct {
-	Issuer string `json:"issuer" api:"required"`
-	Name   string `json:"subject" api:"required"`
-}
-
-type subjectList struct {
-	Value []subject `json:"value" api:"required"`
-}
-
-type principalSecret struct {
-	KeyID   string `json:"keyId"`
-	Created string `json:"startDateTime"`
-	Expires string `json:"endDateTime"`
-}
-
-type principalList struct {
-	Value []servicePrincipal `json:"value"`
-}
-
-type newPrincipal struct {
-	Name string `json:"displayName" api:"required"`
-	Days int    `json:"passwordLifetimeDays"`
-}
-
-type madePrincipal struct {
-	servicePrincipal
-	Password string `json:"password"`
-}
-
-type newPassword struct {
-	Days int `json:"passwordLifetimeDays"`
-}
-
-type password struct {
-	principalSecret
-	Text string `json:"secretText"`
-}
-
-type passwordID struct {
-	KeyID string `json:"keyId" api:"required"`
-}
-
-func principalOf(p identity.Principal) servicePrincipal {
-	s := servicePrincipal{
+func principalOf(p identity.Principal) armwire.ServicePrincipal {
+	s := armwire.ServicePrincipal{
 		ObjectID: p.ID, AppID: p.ClientID, TenantID: p.Tenant, Name: p.Name, Kind: string(p.Kind), Resource: p.Resource,
-		Created: stamp(p.Created), Secrets: []principalSecret{}, Subjects: []subject{},
+		Created: stamp(p.Created), Secrets: []armwire.PasswordCredential{}, Subjects: []armwire.FederatedSubject{},
 	}
 	for _, secret := range p.Secrets {
 		s.Secrets = append(s.Secrets, secretOf(secret))
 	}
 	for _, of := range p.Subjects {
-		s.Subjects = append(s.Subjects, subject(of))
+		s.Subjects = append(s.Subjects, armwire.FederatedSubject(of))
 	}
 	return s
 }
 
-func secretOf(s identity.Secret) principalSecret {
-	return principalSecret{s.ID, stamp(s.Created), stamp(s.Expires)}
+func secretOf(s identity.Secret) armwire.PasswordCredential {
+	return armwire.PasswordCredential{KeyID: s.ID, Created: stamp(s.Created), Expires: stamp(s.Expires)}
 }
 
 func (p *plane) listPrincipals(*api.Request) (any, error) {
-	answer := principalList{Value: []servicePrincipal{}}
+	answer := armwire.ServicePrincipalList{Value: []armwire.ServicePrincipal{}}
 	for _, one := range p.Identities.Principals() {
 		answer.Value = append(answer.Value, principalOf(one))
 	}
@@ -165,7 +116,7 @@ func (p *plane) getPrincipal(r *api.Request) (any, error) {
 }
 
 func (p *plane) createPrincipal(r *api.Request) (any, error) {
-	var want newPrincipal
+	var want armwire.ServicePrincipalRequest
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}
@@ -177,7 +128,8 @@ func (p *plane) createPrincipal(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return api.Reply{Status: http.StatusCreated, Body: madePrincipal{principalOf(made), secret.Value}}, nil
+	answer := armwire.CreatedServicePrincipal{ServicePrincipal: principalOf(made), Password: secret.Value}
+	return api.Reply{Status: http.StatusCreated, Body: answer}, nil
 }
 
 // lifeOf is the life of a secret; 0 days stand for one that ends with its application.
@@ -197,7 +149,7 @@ func (p *plane) deletePrincipal(r *api.Request) (any, error) {
 }
 
 func (p *plane) addPassword(r *api.Request) (any, error) {
-	var want newPassword
+	var want armwire.PasswordRequest
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}
@@ -209,11 +161,11 @@ func (p *plane) addPassword(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return password{secretOf(made.Secret), made.Value}, nil
+	return armwire.CreatedPassword{PasswordCredential: secretOf(made.Secret), Text: made.Value}, nil
 }
 
 func (p *plane) removePassword(r *api.Request) (any, error) {
-	var which passwordID
+	var which armwire.PasswordID
 	if err := read(r, &which); err != nil {
 		return nil, err
 	}
@@ -224,7 +176,7 @@ func (p *plane) removePassword(r *api.Request) (any, error) {
 }
 
 func (p *plane) setSubjects(r *api.Request) (any, error) {
-	var want subjectList
+	var want armwire.FederatedSubjectList
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}

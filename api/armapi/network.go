@@ -6,20 +6,8 @@ import (
 	"strings"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api/armapi/armwire"
 )
-
-// networkACLs are network rules on the wire, of accounts and of vaults.
-type networkACLs struct {
-	Bypass        string   `json:"bypass,omitempty"`
-	DefaultAction string   `json:"defaultAction"`
-	IPRules       []ipRule `json:"ipRules"`
-	// VirtualNetworkRules name networks of Azure's, which nothing here can tell: they are always empty.
-	VirtualNetworkRules []json.RawMessage `json:"virtualNetworkRules"`
-}
-
-type ipRule struct {
-	Value string `json:"value"`
-}
 
 // The words of network rules.
 const (
@@ -29,8 +17,8 @@ const (
 )
 
 // networkOf spells rules.
-func networkOf(n visage.NetworkRules) *networkACLs {
-	w := &networkACLs{Bypass: bypassServices, DefaultAction: actionAllow, IPRules: []ipRule{},
+func networkOf(n visage.NetworkRules) *armwire.NetworkACLs {
+	w := &armwire.NetworkACLs{Bypass: bypassServices, DefaultAction: actionAllow, IPRules: []armwire.IPRule{},
 		VirtualNetworkRules: []json.RawMessage{}}
 	if n.NoBypass {
 		w.Bypass = bypassNone
@@ -39,7 +27,7 @@ func networkOf(n visage.NetworkRules) *networkACLs {
 		w.DefaultAction = actionDeny
 	}
 	for _, address := range n.Addresses {
-		w.IPRules = append(w.IPRules, ipRule{address})
+		w.IPRules = append(w.IPRules, armwire.IPRule{Value: address})
 	}
 	return w
 }
@@ -53,7 +41,7 @@ func publicAccess(n visage.NetworkRules) string {
 
 // network puts rules that were sent in place of those there are: networkAcls as a whole, or those there are when it was
 // left out; the same for publicNetworkAccess.
-func network(now visage.NetworkRules, acls *networkACLs, public string) (visage.NetworkRules, error) {
+func network(now visage.NetworkRules, acls *armwire.NetworkACLs, public string) (visage.NetworkRules, error) {
 	refuse := func(format string, args ...any) (visage.NetworkRules, error) {
 		return now, visage.Refuse(visage.Invalid, "BadRequest", format, args...)
 	}

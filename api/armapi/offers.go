@@ -8,6 +8,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
 )
 
 // offerRoutes are the operations that tell what can be had.
@@ -30,8 +31,8 @@ type accountSKUs struct {
 }
 
 type accountSKU struct {
-	ResourceType string `json:"resourceType"`
-	SKU          sku    `json:"sku"`
+	ResourceType string      `json:"resourceType"`
+	SKU          armwire.SKU `json:"sku"`
 }
 
 type skuList struct {
@@ -96,7 +97,9 @@ func (p *plane) accountSKUs(r *api.Request) (any, error) {
 	answer := accountSKUs{Value: []accountSKU{}}
 	for _, t := range tiers {
 		if (t == visage.E0) == (a.Tier == visage.E0) {
-			answer.Value = append(answer.Value, accountSKU{accountType, sku{string(t), tierNames[t]}})
+			answer.Value = append(answer.Value, accountSKU{
+				accountType, armwire.SKU{Name: string(t), Tier: tierNames[t]},
+			})
 		}
 	}
 	return answer, nil

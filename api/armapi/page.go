@@ -9,16 +9,11 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
 )
 
 // largestPage is how many items an answer has at most; the rest is behind its nextLink.
 const largestPage = 1000
-
-// pageOf is a part of a list, and where the next one is.
-type pageOf[T any] struct {
-	Value []T    `json:"value"`
-	Next  string `json:"nextLink,omitempty"`
-}
 
 // pageParams are the query parameters of every list that comes in pages.
 var pageParams = []api.Param{
@@ -40,7 +35,7 @@ func page[T any](p *plane, r *api.Request, all []T, id func(T) string) (any, err
 	key := func(item T) string { return strings.ToLower(id(item)) }
 	rest := slices.DeleteFunc(slices.Clone(all), func(item T) bool { return after != "" && key(item) <= after })
 	slices.SortStableFunc(rest, func(a, b T) int { return strings.Compare(key(a), key(b)) })
-	answer := pageOf[T]{Value: rest}
+	answer := armwire.Page[T]{Value: rest}
 	if answer.Value == nil {
 		answer.Value = []T{}
 	}

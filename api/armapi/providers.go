@@ -7,6 +7,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
 )
 
 // providerRoutes are what clients look around with before they come to the resources of a provider.
@@ -34,7 +35,7 @@ func (p *plane) providerRoutes(route routeMaker) []api.Route {
 	}
 }
 
-type providerList struct{ pageOf[providerWire] }
+type providerList struct{ armwire.Page[providerWire] }
 
 type providerWire struct {
 	ID                 string         `json:"id"`

@@ -7,6 +7,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
 )
 
 // The paths of access requests, and of the space there is for what they ask. They are our own: elsewhere one fills a
@@ -20,89 +21,35 @@ const (
 func (p *plane) requestRoutes(route routeMaker) []api.Route {
 	return []api.Route{
 		route(http.MethodGet, accessRequests, p.listRequests,
-			api.Doc{Summary: "List the requests to use customer-managed keys", Answer: requestList{}}),
+			api.Doc{Summary: "List the requests to use customer-managed keys", Answer: armwire.AccessRequestList{}}),
 		route(http.MethodGet, oneAccessRequest, p.getRequest,
-			api.Doc{Summary: "Get an access request", Answer: requestWire{}}),
+			api.Doc{Summary: "Get an access request", Answer: armwire.AccessRequest{}}),
 		route(http.MethodPut, oneAccessRequest, p.submit,
-			api.Doc{Summary: "Ask for customer-managed keys", Body: requestBody{}, Answer: requestWire{}}),
+			api.Doc{Summary: "Ask for customer-managed keys",
+				Body: armwire.AccessRequestBody{}, Answer: armwire.AccessRequest{}}),
 		route(http.MethodPost, oneAccessRequest+"/approve", forOperator(p.approve),
-			api.Doc{Summary: "Approve an access request, or queue it where there is no space", Answer: requestWire{}}),
+			api.Doc{Summary: "Approve an access request, or queue it where there is no space",
+				Answer: armwire.AccessRequest{}}),
 		route(http.MethodPost, oneAccessRequest+"/reject", forOperator(p.reject),
-			api.Doc{Summary: "Reject an access request", Body: rejection{}, Answer: requestWire{}}),
+			api.Doc{Summary: "Reject an access request", Body: armwire.Rejection{}, Answer: armwire.AccessRequest{}}),
 		route(http.MethodPost, oneAccessRequest+"/withdraw", p.withdraw,
-			api.Doc{Summary: "Take an access request back", Answer: requestWire{}}),
+			api.Doc{Summary: "Take an access request back", Answer: armwire.AccessRequest{}}),
 		route(http.MethodGet, accessCapacity, p.getCapacity,
-			api.Doc{Summary: "Get how much space there is for E0 resources", Answer: capacityWire{}}),
+			api.Doc{Summary: "Get how much space there is for E0 resources", Answer: armwire.Capacity{}}),
 		route(http.MethodPut, accessCapacity, forOperator(p.setCapacity),
-			api.Doc{Summary: "Bound the E0 resources there may be", Body: capacityBody{}, Answer: capacityWire{}}),
+			api.Doc{Summary: "Bound the E0 resources there may be",
+				Body: armwire.CapacityBody{}, Answer: armwire.Capacity{}}),
 	}
 }
 
-type requestList struct {
-	Value []requestWire `json:"value"`
-}
-
-type requestWire struct {
-	ID         string            `json:"id"`
-	Name       string            `json:"name"`
-	Type       string            `json:"type"`
-	ETag       string            `json:"etag"`
-	Properties requestProperties `json:"properties"`
-}
-
-type requestProperties struct {
-	Service  string               `json:"service"`
-	Region   string               `json:"region,omitempty"`
-	Contact  string               `json:"contact"`
-	Reason   string               `json:"reason"`
-	State    account.RequestState `json:"state"`
-	Note     string               `json:"note,omitempty"`
-	Position int                  `json:"queuePosition,omitempty"`
-	Account  string               `json:"account,omitempty"`
-	Created  string               `json:"submittedAt"`
-	Changed  string               `json:"changedAt"`
-}
-
-type requestBody struct {
-	Properties struct {
-		Service string `json:"service"`
-		Region  string `json:"region"`
-		Contact string `json:"contact"`
-		Reason  string `json:"reason"`
-	} `json:"properties"`
-}
-
-type rejection struct {
-	Reason string `json:"reason"`
-}
-
-type capacityWire struct {
-	ID         string             `json:"id"`
-	Name       string             `json:"name"`
-	Type       string             `json:"type"`
-	Properties capacityProperties `json:"properties"`
-}
-
-type capacityProperties struct {
-	Capacity *int `json:"capacity"` // null: there is no bound
-	Taken    int  `json:"taken"`
-	Queued   int  `json:"queued"`
-}
-
-type capacityBody struct {
-	Properties struct {
-		Capacity *int `json:"capacity"`
-	} `json:"properties"`
-}
-
-func (p *plane) request(q account.AccessRequest) requestWire {
-	return requestWire{
+func (p *plane) request(q account.AccessRequest) armwire.AccessRequest {
+	return armwire.AccessRequest{
 		ID:   "/subscriptions/" + p.Subscription + "/providers/Microsoft.CognitiveServices/accessRequests/" + q.Name,
 		Name: q.Name, Type: "Microsoft.CognitiveServices/accessRequests",
 		ETag: strconv.Quote(q.ID[:8] + "-" + strconv.FormatInt(q.Revision, 10)),
-		Properties: requestProperties{
+		Properties: armwire.AccessRequestProperties{
 			Service: q.Asked.Service, Region: q.Asked.Region, Contact: q.Asked.Contact, Reason: q.Asked.Reason,
-			State: q.State,
+			State: string(q.State),
 			Note:  q.Note, Position: q.Position, Account: q.Account, Created: stamp(q.Created),
 			Changed: stamp(q.Changed),
 		},
@@ -122,7 +69,7 @@ func (p *plane) listRequests(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer := requestList{Value: []requestWire{}}
+	answer := armwire.AccessRequestList{Value: []armwire.AccessRequest{}}
 	for _, q := range all {
 		answer.Value = append(answer.Value, p.request(q))
 	}
@@ -134,7 +81,7 @@ func (p *plane) getRequest(r *api.Request) (any, error) {
 }
 
 func (p *plane) submit(r *api.Request) (any, error) {
-	var want requestBody
+	var want armwire.AccessRequestBody
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}
@@ -155,7 +102,7 @@ func (p *plane) approve(r *api.Request) (any, error) {
 }
 
 func (p *plane) reject(r *api.Request) (any, error) {
-	var want rejection
+	var want armwire.Rejection
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}
@@ -166,11 +113,11 @@ func (p *plane) withdraw(r *api.Request) (any, error) {
 	return p.answer(p.Accounts.Withdraw(r.Context(), by(r), r.Path("request")))
 }
 
-func (p *plane) capacity(s account.Space) capacityWire {
-	c := capacityWire{
+func (p *plane) capacity(s account.Space) armwire.Capacity {
+	c := armwire.Capacity{
 		ID:   "/subscriptions/" + p.Subscription + "/providers/Microsoft.CognitiveServices/accessCapacity/E0",
 		Name: "E0", Type: "Microsoft.CognitiveServices/accessCapacity",
-		Properties: capacityProperties{Taken: s.Taken, Queued: s.Queued},
+		Properties: armwire.CapacityProperties{Taken: s.Taken, Queued: s.Queued},
 	}
 	if s.Bounded {
 		c.Properties.Capacity = &s.Places
@@ -181,7 +128,7 @@ func (p *plane) capacity(s account.Space) capacityWire {
 func (p *plane) getCapacity(*api.Request) (any, error) { return p.capacity(p.Accounts.Space()), nil }
 
 func (p *plane) setCapacity(r *api.Request) (any, error) {
-	var want capacityBody
+	var want armwire.CapacityBody
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
 )
 
 // resourceRoutes list resources of all types.
@@ -26,7 +27,7 @@ func (p *plane) resourceRoutes(route routeMaker) []api.Route {
 	}
 }
 
-type resourceList struct{ pageOf[resourceItem] }
+type resourceList struct{ armwire.Page[resourceItem] }
 
 // resourceItem is what all resources have.
 type resourceItem struct {
@@ -34,8 +35,8 @@ type resourceItem struct {
 	Name     string            `json:"name"`
 	Type     string            `json:"type"`
 	Kind     string            `json:"kind,omitempty"`
-	SKU      *sku              `json:"sku,omitempty"`
-	Identity *identityWire     `json:"identity,omitempty"`
+	SKU      *armwire.SKU      `json:"sku,omitempty"`
+	Identity *armwire.Identity `json:"identity,omitempty"`
 	Location string            `json:"location"`
 	Tags     map[string]string `json:"tags"`
 	// the following three are told to those who ask for them
@@ -204,7 +205,7 @@ func (p *plane) accountItem(a account.Account) resourceItem {
 	}
 	return resourceItem{
 		ID: p.accountID(a), Name: a.Name, Type: accountType, Kind: kindFace,
-		SKU:      &sku{string(a.Tier), tierNames[a.Tier]},
+		SKU:      &armwire.SKU{Name: string(a.Tier), Tier: tierNames[a.Tier]},
 		Identity: identityOf(a.Identity), Location: a.Location, Tags: tags, group: a.Group, Created: moment(a.Created),
 		Changed: moment(a.Changed), State: stateSucceeded,
 	}

@@ -4,78 +4,45 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
 )
 
 // Retentions decides how long those who were enrolled in a resource are kept. Its refusals are those of the wire.
 type Retentions interface {
 	// Keeping returns the retentions and holds of a resource.
-	Keeping(ctx context.Context, of visage.Resource) (Keeping, error)
+	Keeping(ctx context.Context, of visage.Resource) (armwire.Keeping, error)
 	// SetRetention sets the retention of a group or list, or, with neither kind nor id, the resource's; without days,
 	// it takes it back.
-	SetRetention(ctx context.Context, of visage.Resource, r Retention) error
+	SetRetention(ctx context.Context, of visage.Resource, r armwire.Retention) error
 	// Expire erases those whose time is up; with dry, it only counts them.
-	Expire(ctx context.Context, of visage.Resource, dry bool) (Expired, error)
+	Expire(ctx context.Context, of visage.Resource, dry bool) (armwire.Expired, error)
 	// Hold places a legal hold, and Release ends it.
-	Hold(ctx context.Context, of visage.Resource, h Hold) error
-	Release(ctx context.Context, of visage.Resource, h Hold) error
+	Hold(ctx context.Context, of visage.Resource, h armwire.Hold) error
+	Release(ctx context.Context, of visage.Resource, h armwire.Hold) error
 	// Held reports whether anything in a resource is under a legal hold.
 	Held(ctx context.Context, of visage.Resource) (bool, error)
-}
-
-// Keeping is how long a resource keeps whom.
-type Keeping struct {
-	Default     *Retention  `json:"default"` // null: for ever
-	Collections []Retention `json:"collections"`
-	Holds       []Hold      `json:"holds"`
-}
-
-// Retention is how long those in a group or list are kept.
-type Retention struct {
-	Kind  string `json:"kind,omitempty"` // facelist, largefacelist, persongroup or largepersongroup; none: the resource
-	ID    string `json:"id,omitempty"`
-	Days  *int   `json:"days"`            // 0: for ever; null: as the resource says
-	Since string `json:"since,omitempty"` // enrolment or lastMatch
-}
-
-// Hold is a legal hold on a resource, a group or list, or one person or persisted face.
-type Hold struct {
-	Kind   string     `json:"kind,omitempty"`
-	ID     string     `json:"id,omitempty"`
-	Item   string     `json:"item,omitempty"` // the person or persisted face
-	Reason string     `json:"reason,omitempty"`
-	By     string     `json:"placedBy,omitempty"`
-	Placed *time.Time `json:"placedAt,omitempty"`
-}
-
-// Expired counts those whose time is up.
-type Expired struct {
-	Persons int `json:"persons"`
-	Faces   int `json:"faces"` // of lists
-	Held    int `json:"held"`  // kept because of a hold
-}
-
-type expiration struct {
-	DryRun bool `json:"dryRun"`
 }
 
 // retentionRoutes are ours: Azure keeps everybody until somebody deletes them.
 func (p *plane) retentionRoutes(route routeMaker) []api.Route {
 	return []api.Route{
 		route(http.MethodGet, one+"/retention", p.keeping,
-			api.Doc{Summary: "Show how long an account keeps whom", Answer: Keeping{}}),
+			api.Doc{Summary: "Show how long an account keeps whom", Answer: armwire.Keeping{}}),
 		route(http.MethodPut, one+"/retention", p.setRetention,
-			api.Doc{Summary: "Set how long an account, or a group or list of it, keeps those in it", Body: Retention{},
-				Answer: Keeping{}}),
+			api.Doc{Summary: "Set how long an account, or a group or list of it, keeps those in it",
+				Body:   armwire.Retention{},
+				Answer: armwire.Keeping{}}),
 		route(http.MethodPost, one+"/expire", p.expire,
-			api.Doc{Summary: "Erase those whose time is up now", Body: expiration{}, Answer: Expired{}}),
+			api.Doc{Summary: "Erase those whose time is up now",
+				Body: armwire.Expiration{}, Answer: armwire.Expired{}}),
 		route(http.MethodPost, one+"/placeHold", p.placeHold,
-			api.Doc{Summary: "Place a legal hold: nothing it is on is erased", Body: Hold{}, Answer: Keeping{}}),
+			api.Doc{Summary: "Place a legal hold: nothing it is on is erased",
+				Body: armwire.Hold{}, Answer: armwire.Keeping{}}),
 		route(http.MethodPost, one+"/releaseHold", p.releaseHold,
-			api.Doc{Summary: "Release a legal hold", Body: Hold{}, Answer: Keeping{}}),
+			api.Doc{Summary: "Release a legal hold", Body: armwire.Hold{}, Answer: armwire.Keeping{}}),
 	}
 }
 
@@ -87,7 +54,7 @@ func (p *plane) keeping(r *api.Request) (any, error) {
 	return answerKeeping(p.Retentions.Keeping(r.Context(), a.Resource))
 }
 
-func answerKeeping(k Keeping, err error) (any, error) {
+func answerKeeping(k armwire.Keeping, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -95,17 +62,17 @@ func answerKeeping(k Keeping, err error) (any, error) {
 }
 
 func (p *plane) setRetention(r *api.Request) (any, error) {
-	var want Retention
+	var want armwire.Retention
 	return p.keep(r, &want, func(of visage.Resource) error { return p.Retentions.SetRetention(r.Context(), of, want) })
 }
 
 func (p *plane) placeHold(r *api.Request) (any, error) {
-	var want Hold
+	var want armwire.Hold
 	return p.keep(r, &want, func(of visage.Resource) error { return p.Retentions.Hold(r.Context(), of, want) })
 }
 
 func (p *plane) releaseHold(r *api.Request) (any, error) {
-	var want Hold
+	var want armwire.Hold
 	return p.keep(r, &want, func(of visage.Resource) error { return p.Retentions.Release(r.Context(), of, want) })
 }
 
@@ -125,7 +92,7 @@ func (p *plane) keep(r *api.Request, want any, do func(visage.Resource) error) (
 }
 
 func (p *plane) expire(r *api.Request) (any, error) {
-	var want expiration
+	var want armwire.Expiration
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}

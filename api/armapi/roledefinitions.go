@@ -6,6 +6,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/identity"
 )
 
@@ -38,7 +39,7 @@ func (p *plane) roleRoutes(route routeMaker) []api.Route {
 	return all
 }
 
-type roleList struct{ pageOf[roleDefinition] }
+type roleList struct{ armwire.Page[roleDefinition] }
 
 type roleDefinition struct {
 	ID         string         `json:"id"`

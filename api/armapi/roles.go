@@ -8,6 +8,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/identity"
 )
 
@@ -32,12 +33,12 @@ func (p *plane) assignmentRoutes(route routeMaker) []api.Route {
 				api.Doc{Summary: "List the role assignments that work on a scope",
 					Query: query, Answer: assignmentList{}}),
 			route(http.MethodGet, assignments+"/{assignment}", p.getAssignment,
-				api.Doc{Summary: "Get a role assignment", Answer: roleAssignment{}}),
+				api.Doc{Summary: "Get a role assignment", Answer: armwire.RoleAssignment{}}),
 			route(http.MethodPut, assignments+"/{assignment}", p.putAssignment,
-				api.Doc{Summary: "Assign a role", Status: http.StatusCreated, Body: assignmentRequest{},
-					Answer: roleAssignment{}}),
+				api.Doc{Summary: "Assign a role", Status: http.StatusCreated, Body: armwire.RoleAssignmentRequest{},
+					Answer: armwire.RoleAssignment{}}),
 			route(http.MethodDelete, assignments+"/{assignment}", p.deleteAssignment,
-				api.Doc{Summary: "Take a role assignment back", Answer: roleAssignment{}}),
+				api.Doc{Summary: "Take a role assignment back", Answer: armwire.RoleAssignment{}}),
 		)
 	}
 	return all
@@ -49,40 +50,19 @@ var assignmentGrammar = grammar{
 	example:   "atScope() and principalId eq 'ID'",
 }
 
-type assignmentList struct{ pageOf[roleAssignment] }
-
-type roleAssignment struct {
-	ID         string               `json:"id"`
-	Name       string               `json:"name"`
-	Type       string               `json:"type"`
-	Properties assignmentProperties `json:"properties"`
+type assignmentList struct {
+	armwire.Page[armwire.RoleAssignment]
 }
 
-type assignmentProperties struct {
-	RoleDefinitionID string `json:"roleDefinitionId"`
-	PrincipalID      string `json:"principalId"`
-	PrincipalType    string `json:"principalType"`
-	Scope            string `json:"scope"`
-	Created          string `json:"createdOn"`
-}
-
-type assignmentRequest struct {
-	Properties struct {
-		RoleDefinitionID string `json:"roleDefinitionId" api:"required"`
-		PrincipalID      string `json:"principalId" api:"required"`
-		Condition        string `json:"condition"`
-	} `json:"properties" api:"required"`
-}
-
-func (p *plane) assignmentOf(a identity.Assignment) roleAssignment {
+func (p *plane) assignmentOf(a identity.Assignment) armwire.RoleAssignment {
 	scope := a.Spelling
 	if scope == "" { // it was assigned before spellings were kept
 		scope = a.Scope
 	}
-	return roleAssignment{
+	return armwire.RoleAssignment{
 		ID: scope + authorization + "/roleAssignments/" + a.ID, Name: a.ID,
 		Type: "Microsoft.Authorization/roleAssignments",
-		Properties: assignmentProperties{
+		Properties: armwire.RoleAssignmentProperties{
 			RoleDefinitionID: p.roleID(a.Role), PrincipalID: a.Principal, PrincipalType: "ServicePrincipal",
 			Scope:   scope,
 			Created: stamp(time.Unix(0, a.Created)),
@@ -123,7 +103,7 @@ func (p *plane) answerAssignments(r *api.Request, scope string, seen func(identi
 	if err != nil {
 		return nil, err
 	}
-	var all []roleAssignment
+	var all []armwire.RoleAssignment
 	for _, a := range p.Identities.Assignments(scope) {
 		about := facts{
 			of: func(property string) []string {
@@ -143,7 +123,7 @@ func (p *plane) answerAssignments(r *api.Request, scope string, seen func(identi
 			all = append(all, p.assignmentOf(a))
 		}
 	}
-	return page(p, r, all, func(a roleAssignment) string { return a.ID })
+	return page(p, r, all, func(a armwire.RoleAssignment) string { return a.ID })
 }
 
 // isAtOrAbove reports whether what is given on a place works on all of a scope.
@@ -173,7 +153,7 @@ func (p *plane) getAssignment(r *api.Request) (any, error) {
 }
 
 func (p *plane) putAssignment(r *api.Request) (any, error) {
-	var want assignmentRequest
+	var want armwire.RoleAssignmentRequest
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}

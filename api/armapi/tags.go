@@ -9,6 +9,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/keyvault"
 )
 
@@ -50,7 +51,7 @@ type tagsRequest struct {
 	Properties tagsProperties `json:"properties"`
 }
 
-type tagNameList struct{ pageOf[tagName] }
+type tagNameList struct{ armwire.Page[tagName] }
 
 type tagName struct {
 	ID     string     `json:"id"`

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/keyvault"
 )
 
@@ -33,7 +34,7 @@ func (p *plane) vaultKeyRoutes(route routeMaker) []api.Route {
 	}
 }
 
-type vaultKeyList struct{ pageOf[vaultKey] }
+type vaultKeyList struct{ armwire.Page[vaultKey] }
 
 type vaultKey struct {
 	ID         string             `json:"id"`
@@ -250,7 +251,7 @@ func (p *plane) answerKeys(
 	if err != nil {
 		return nil, err
 	}
-	answer := pageOf[vaultKey]{Value: []vaultKey{}}
+	answer := armwire.Page[vaultKey]{Value: []vaultKey{}}
 	for _, k := range part.Keys {
 		answer.Value = append(answer.Value, p.vaultKey(v, k, versions))
 	}

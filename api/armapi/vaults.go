@@ -8,6 +8,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/keyvault"
 )
 
@@ -30,18 +31,20 @@ func (p *plane) vaultRoutes(route routeMaker) []api.Route {
 			api.Doc{Summary: "List the key vaults of the subscription", Answer: vaultList{}, Query: pageParams}),
 		route(http.MethodGet, vaultsInGroup, p.listVaults,
 			api.Doc{Summary: "List the key vaults of the resource group", Answer: vaultList{}, Query: pageParams}),
-		route(http.MethodGet, oneVault, p.getVault, api.Doc{Summary: "Get a key vault", Answer: vault{}}),
+		route(http.MethodGet, oneVault, p.getVault, api.Doc{Summary: "Get a key vault", Answer: armwire.Vault{}}),
 		route(http.MethodPut, oneVault, p.putVault,
-			api.Doc{Summary: "Create a key vault, or change it", Body: vaultRequest{}, Answer: vault{}}),
+			api.Doc{Summary: "Create a key vault, or change it",
+				Body: armwire.VaultRequest{}, Answer: armwire.Vault{}}),
 		route(http.MethodPatch, oneVault, p.patchVault,
-			api.Doc{Summary: "Change a key vault", Body: vaultRequest{}, Answer: vault{}}),
+			api.Doc{Summary: "Change a key vault", Body: armwire.VaultRequest{}, Answer: armwire.Vault{}}),
 		route(http.MethodDelete, oneVault, p.removeVault, api.Doc{Summary: "Delete a key vault"}),
 		route(http.MethodPut, oneVault+"/accessPolicies/{change}", p.changePolicies,
-			api.Doc{Summary: "Change who may use the keys of a vault", Body: policyChange{}, Answer: policyAnswer{}}),
+			api.Doc{Summary: "Change who may use the keys of a vault",
+				Body: armwire.AccessPolicyChange{}, Answer: policyAnswer{}}),
 		route(http.MethodGet, deletedVaults, p.listDeletedVaults,
 			api.Doc{Summary: "List deleted key vaults", Answer: deletedVaultList{}, Query: pageParams}),
 		route(http.MethodGet, oneDeletedVault, p.getDeletedVault,
-			api.Doc{Summary: "Get a deleted key vault", Answer: deletedVault{}}),
+			api.Doc{Summary: "Get a deleted key vault", Answer: armwire.DeletedVault{}}),
 		route(http.MethodPost, oneDeletedVault+"/purge", p.purgeVault,
 			api.Doc{Summary: "Destroy a deleted key vault for good"}),
 		route(http.MethodPost, vaultProvider+"/checkNameAvailability", p.checkVaultName,
@@ -65,11 +68,11 @@ func (p *plane) listVaults(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var wire []vault
+	var wire []armwire.Vault
 	for _, v := range all {
 		wire = append(wire, p.vault(v))
 	}
-	return page(p, r, wire, func(v vault) string { return v.ID })
+	return page(p, r, wire, func(v armwire.Vault) string { return v.ID })
 }
 
 // notFound gives a vault that does not exist the code that resources have.
@@ -94,7 +97,7 @@ func (p *plane) getVault(r *api.Request) (any, error) {
 const rbacByDefault = "2026-02-01"
 
 func (p *plane) putVault(r *api.Request) (any, error) {
-	var want vaultRequest
+	var want armwire.VaultRequest
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}
@@ -123,7 +126,7 @@ func (p *plane) putVault(r *api.Request) (any, error) {
 	if !strings.EqualFold(made.Tenant, p.Tenant) {
 		return nil, badVault("The property tenantId of a vault must be the tenant of the subscription, %s.", p.Tenant)
 	}
-	if made, err = want.into(made, true); err != nil {
+	if made, err = changedVault(want, made, true); err != nil {
 		return nil, err
 	}
 	if want.Properties.AccessPolicies == nil && !made.RBAC {
@@ -137,7 +140,7 @@ func (p *plane) putVault(r *api.Request) (any, error) {
 }
 
 func (p *plane) patchVault(r *api.Request) (any, error) {
-	var want vaultRequest
+	var want armwire.VaultRequest
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}
@@ -146,7 +149,7 @@ func (p *plane) patchVault(r *api.Request) (any, error) {
 
 // changeVault puts what is given into a vault that exists. whole: tags that are not given are taken away, as PUT has
 // it.
-func (p *plane) changeVault(r *api.Request, want vaultRequest, whole bool) (any, error) {
+func (p *plane) changeVault(r *api.Request, want armwire.VaultRequest, whole bool) (any, error) {
 	v, err := p.Vaults.UpdateVault(r.Context(), manager(r), r.Path("vault"),
 		func(v keyvault.Vault) (keyvault.Vault, error) {
 			if want.Location != "" && place(want.Location) != place(v.Location) {
@@ -156,7 +159,7 @@ func (p *plane) changeVault(r *api.Request, want vaultRequest, whole bool) (any,
 			if t := want.Properties.TenantID; t != "" && !strings.EqualFold(t, v.Tenant) {
 				return v, badVault("The tenant of a vault cannot be changed.")
 			}
-			return want.into(v, whole)
+			return changedVault(want, v, whole)
 		})
 	if err != nil {
 		return nil, notFound(r, err)
@@ -173,7 +176,7 @@ func (p *plane) removeVault(r *api.Request) (any, error) {
 }
 
 func (p *plane) changePolicies(r *api.Request) (any, error) {
-	var want policyChange
+	var want armwire.AccessPolicyChange
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}
@@ -198,7 +201,7 @@ func (p *plane) changePolicies(r *api.Request) (any, error) {
 	full := p.vault(v)
 	return policyAnswer{
 		ID: full.ID + "/accessPolicies/", Type: vaultType + "/accessPolicies", Location: v.Location,
-		Properties: policyList{full.Properties.AccessPolicies},
+		Properties: armwire.AccessPolicyList{AccessPolicies: full.Properties.AccessPolicies},
 	}, nil
 }
 
@@ -207,11 +210,11 @@ func (p *plane) listDeletedVaults(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var wire []deletedVault
+	var wire []armwire.DeletedVault
 	for _, v := range all {
 		wire = append(wire, p.deletedVault(v))
 	}
-	return page(p, r, wire, func(v deletedVault) string { return v.ID })
+	return page(p, r, wire, func(v armwire.DeletedVault) string { return v.ID })
 }
 
 // deletedIn returns the deleted vault of a path, which names its location too.
@@ -245,13 +248,13 @@ func (p *plane) purgeVault(r *api.Request) (any, error) {
 	return nil, err
 }
 
-func (p *plane) deletedVault(v keyvault.Vault) deletedVault {
+func (p *plane) deletedVault(v keyvault.Vault) armwire.DeletedVault {
 	stamp := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-	d := deletedVault{
+	d := armwire.DeletedVault{
 		ID: "/subscriptions/" + p.Subscription + "/providers/Microsoft.KeyVault/locations/" + place(v.Location) +
 			"/deletedVaults/" + v.Name,
 		Name: v.Name, Type: "Microsoft.KeyVault/deletedVaults",
-		Properties: deletedVaultProperties{
+		Properties: armwire.DeletedVaultProperties{
 			VaultID: p.vaultID(v), Location: v.Location, DeletionDate: stamp(v.Deleted),
 			ScheduledPurgeDate: stamp(v.PurgeAt),
 			Tags:               v.Tags,

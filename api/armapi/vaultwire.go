@@ -5,106 +5,22 @@ import (
 	"strings"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/keyvault"
 )
 
-// vault is a key vault as it is answered (key vault contract, part B).
-type vault struct {
-	ID         string            `json:"id"`
-	Name       string            `json:"name"`
-	Type       string            `json:"type"`
-	Location   string            `json:"location"`
-	Tags       map[string]string `json:"tags"`
-	Properties vaultProperties   `json:"properties"`
-}
-
-type vaultProperties struct {
-	TenantID            string         `json:"tenantId"`
-	SKU                 vaultSKU       `json:"sku"`
-	VaultURI            string         `json:"vaultUri"`
-	AccessPolicies      []accessPolicy `json:"accessPolicies"`
-	SoftDelete          bool           `json:"enableSoftDelete"`
-	RetentionDays       int            `json:"softDeleteRetentionInDays"`
-	PurgeProtection     bool           `json:"enablePurgeProtection,omitempty"` // left out when it is off
-	RBAC                bool           `json:"enableRbacAuthorization"`
-	NetworkACLs         *networkACLs   `json:"networkAcls"`
-	PublicNetworkAccess string         `json:"publicNetworkAccess"`
-	ProvisioningState   string         `json:"provisioningState"`
-}
-
-type vaultSKU struct {
-	Family string `json:"family"`
-	Name   string `json:"name"`
-}
-
-type accessPolicy struct {
-	TenantID      string      `json:"tenantId"`
-	ObjectID      string      `json:"objectId"`
-	ApplicationID string      `json:"applicationId,omitempty"`
-	Permissions   permissions `json:"permissions"`
-}
-
-type permissions struct {
-	Keys         []string `json:"keys"`
-	Secrets      []string `json:"secrets,omitempty"`
-	Certificates []string `json:"certificates,omitempty"`
-	Storage      []string `json:"storage,omitempty"`
-}
-
-type vaultList struct{ pageOf[vault] }
-
-// vaultRequest is a vault as it is sent. What it lacks is left as it is, or gets its default.
-type vaultRequest struct {
-	Location   string            `json:"location"`
-	Tags       map[string]string `json:"tags"`
-	Properties vaultWishes       `json:"properties"`
-}
-
-type vaultWishes struct {
-	TenantID            string         `json:"tenantId"`
-	SKU                 *vaultSKU      `json:"sku"`
-	AccessPolicies      []accessPolicy `json:"accessPolicies"`
-	SoftDelete          *bool          `json:"enableSoftDelete"`
-	RetentionDays       *int           `json:"softDeleteRetentionInDays"`
-	PurgeProtection     *bool          `json:"enablePurgeProtection"`
-	RBAC                *bool          `json:"enableRbacAuthorization"`
-	CreateMode          string         `json:"createMode"`
-	NetworkACLs         *networkACLs   `json:"networkAcls"`
-	PublicNetworkAccess string         `json:"publicNetworkAccess"`
-}
-
-type policyList struct {
-	AccessPolicies []accessPolicy `json:"accessPolicies"`
-}
-
-type policyChange struct {
-	Properties policyList `json:"properties"`
-}
+type vaultList struct{ armwire.Page[armwire.Vault] }
 
 type policyAnswer struct {
-	ID         string     `json:"id"`
-	Type       string     `json:"type"`
-	Location   string     `json:"location"`
-	Properties policyList `json:"properties"`
+	ID         string                   `json:"id"`
+	Type       string                   `json:"type"`
+	Location   string                   `json:"location"`
+	Properties armwire.AccessPolicyList `json:"properties"`
 }
 
-type deletedVault struct {
-	ID         string                 `json:"id"`
-	Name       string                 `json:"name"`
-	Type       string                 `json:"type"`
-	Properties deletedVaultProperties `json:"properties"`
+type deletedVaultList struct {
+	armwire.Page[armwire.DeletedVault]
 }
-
-type deletedVaultProperties struct {
-	VaultID                string            `json:"vaultId"`
-	Location               string            `json:"location"`
-	DeletionDate           string            `json:"deletionDate"`
-	ScheduledPurgeDate     string            `json:"scheduledPurgeDate"`
-	Tags                   map[string]string `json:"tags,omitempty"`
-	PurgeProtectionEnabled *bool             `json:"purgeProtectionEnabled,omitempty"`
-}
-
-type deletedVaultList struct{ pageOf[deletedVault] }
 
 type nameRequest struct {
 	Name string `json:"name"`
@@ -126,8 +42,8 @@ const (
 	skuPremium  = "premium"
 )
 
-func (p *plane) vault(v keyvault.Vault) vault {
-	sku := vaultSKU{"A", skuStandard}
+func (p *plane) vault(v keyvault.Vault) armwire.Vault {
+	sku := armwire.VaultSKU{Family: "A", Name: skuStandard}
 	if v.Premium {
 		sku.Name = skuPremium
 	}
@@ -135,10 +51,10 @@ func (p *plane) vault(v keyvault.Vault) vault {
 	if tags == nil {
 		tags = map[string]string{}
 	}
-	answer := vault{
+	answer := armwire.Vault{
 		ID: p.vaultID(v), Name: v.Name, Type: vaultType, Location: v.Location, Tags: tags,
-		Properties: vaultProperties{
-			TenantID: v.Tenant, SKU: sku, VaultURI: p.VaultAddress(v.Name), AccessPolicies: []accessPolicy{},
+		Properties: armwire.VaultProperties{
+			TenantID: v.Tenant, SKU: sku, VaultURI: p.VaultAddress(v.Name), AccessPolicies: []armwire.AccessPolicy{},
 			SoftDelete:    true,
 			RetentionDays: v.RetentionDays, PurgeProtection: v.PurgeProtection, RBAC: v.RBAC,
 			NetworkACLs:         networkOf(v.Network),
@@ -151,8 +67,8 @@ func (p *plane) vault(v keyvault.Vault) vault {
 	return answer
 }
 
-func policyWire(p keyvault.AccessPolicy, tenant string) accessPolicy {
-	answer := accessPolicy{TenantID: tenant, ObjectID: p.ObjectID, ApplicationID: p.AppID}
+func policyWire(p keyvault.AccessPolicy, tenant string) armwire.AccessPolicy {
+	answer := armwire.AccessPolicy{TenantID: tenant, ObjectID: p.ObjectID, ApplicationID: p.AppID}
 	answer.Permissions.Keys = []string{}
 	for _, k := range p.Keys {
 		answer.Permissions.Keys = append(answer.Permissions.Keys, string(k))
@@ -172,7 +88,7 @@ func policyWire(p keyvault.AccessPolicy, tenant string) accessPolicy {
 }
 
 // policiesOf reads access policies, all of which must be of the vault's tenant.
-func policiesOf(wire []accessPolicy, tenant string) ([]keyvault.AccessPolicy, error) {
+func policiesOf(wire []armwire.AccessPolicy, tenant string) ([]keyvault.AccessPolicy, error) {
 	policies := []keyvault.AccessPolicy{}
 	for _, w := range wire {
 		if !strings.EqualFold(w.TenantID, tenant) {
@@ -200,8 +116,8 @@ func policiesOf(wire []accessPolicy, tenant string) ([]keyvault.AccessPolicy, er
 	return policies, nil
 }
 
-// into puts what is given into v. whole: tags that are not given are taken away.
-func (want vaultRequest) into(v keyvault.Vault, whole bool) (keyvault.Vault, error) {
+// changedVault puts what is given into v. whole: tags that are not given are taken away.
+func changedVault(want armwire.VaultRequest, v keyvault.Vault, whole bool) (keyvault.Vault, error) {
 	w := want.Properties
 	if want.Location != "" {
 		v.Location = want.Location

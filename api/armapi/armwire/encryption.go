@@ -1,0 +1,59 @@
+package armwire
+
+// Encryption says which key encrypts the data of an account, as it is answered (contract §5).
+type Encryption struct {
+	KeySource string              `json:"keySource"`
+	Key       *KeyVaultProperties `json:"keyVaultProperties,omitempty"`
+	Status    *EncryptionStatus   `json:"status,omitempty"`
+}
+
+// KeyVaultProperties name a key in a vault.
+type KeyVaultProperties struct {
+	KeyName    string `json:"keyName"`
+	KeyVersion string `json:"keyVersion,omitempty"`
+	VaultURI   string `json:"keyVaultUri"`
+	ClientID   string `json:"identityClientId,omitempty"`
+}
+
+// EncryptionStatus is the state of the key that encrypts the data. Azure has no such document.
+type EncryptionStatus struct {
+	State       string               `json:"state"`
+	Since       string               `json:"since,omitempty"`
+	Code        string               `json:"code,omitempty"`   // that data operations are refused with
+	Reason      string               `json:"reason,omitempty"` // a sentence
+	Key         string               `json:"keyIdentifier,omitempty"`
+	Version     string               `json:"keyVersion,omitempty"` // in use
+	PrincipalID string               `json:"principalId,omitempty"`
+	LastSuccess string               `json:"lastSuccess,omitempty"`
+	NextCheck   string               `json:"nextCheck,omitempty"`
+	Policy      *KeyPolicy           `json:"policy,omitempty"`
+	Operation   *EncryptionOperation `json:"operation,omitempty"`
+}
+
+// KeyPolicy says what happens when a customer-managed key does not answer. Azure has no such document.
+type KeyPolicy struct {
+	GraceSeconds  int64 `json:"graceSeconds"`  // how long the data stays open while the vault does not answer
+	LockOnExpiry  bool  `json:"lockOnExpiry"`  // an expired key locks the data although it still unwraps
+	ManualRestore bool  `json:"manualRestore"` // the data opens again only by encryption:unlock
+}
+
+// EncryptionOperation is a change of the key that encrypts an account's data, and how far it has come.
+type EncryptionOperation struct {
+	ID       string `json:"id"`
+	Kind     string `json:"kind"`
+	Progress string `json:"progress"`
+	Step     string `json:"step,omitempty"`
+	Code     string `json:"code,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	Started  string `json:"started,omitempty"`
+	Ended    string `json:"ended,omitempty"`
+}
+
+// EncryptionRequest says which key is to encrypt an account's data.
+type EncryptionRequest struct {
+	KeySource string              `json:"keySource"`
+	Key       *KeyVaultProperties `json:"keyVaultProperties"`
+	// Register is our own: it switches the system-assigned identity on and gives it access to the key on the way, where
+	// the caller may do that.
+	Register bool `json:"register"`
+}
