@@ -56,8 +56,23 @@ func (c *Custody) closeAtStart(sp *space) {
 
 // shutNow locks a space, with its keys wiped and its lease ended when it returns, and reports whether that is news.
 func (sp *space) shutNow(cond Condition, reason string) (news bool) {
-	cause := cond.cause()
 	sp.mu.Lock()
+	return sp.shutLocked(cond, reason)
+}
+
+// shutIn is shutNow for what was answered in a turn, and does nothing in a later one.
+func (sp *space) shutIn(turn uint64, cond Condition, reason string) (news bool) {
+	sp.mu.Lock()
+	if sp.turn != turn {
+		sp.mu.Unlock()
+		return false
+	}
+	return sp.shutLocked(cond, reason)
+}
+
+// shutLocked does what shutNow does. It lets mu go, which is held.
+func (sp *space) shutLocked(cond Condition, reason string) (news bool) {
+	cause := cond.cause()
 	news = !sp.shut || sp.cond != cond
 	sp.shut = true
 	sp.shuts++
@@ -70,9 +85,9 @@ func (sp *space) shutNow(cond Condition, reason string) (news bool) {
 	return news
 }
 
-// close locks a space, tells, and writes it down.
-func (c *Custody) close(ctx context.Context, sp *space, cond Condition, reason string) {
-	if !sp.shutNow(cond, reason) {
+// close locks a space by what was answered in a turn, if that is still its turn, tells, and writes it down.
+func (c *Custody) close(ctx context.Context, sp *space, turn uint64, cond Condition, reason string) {
+	if !sp.shutIn(turn, cond, reason) {
 		return
 	}
 	code, outcome := cond.cause().Code, audit.Refused
@@ -88,7 +103,7 @@ func (c *Custody) close(ctx context.Context, sp *space, cond Condition, reason s
 	}
 }
 
-// answered acts upon what a key has answered for a space.
+// answered acts upon what a key has answered for a space, if the question was asked in the space's turn.
 func (c *Custody) answered(ctx context.Context, sp *space, src keysource.Source, v verdict) {
 	err := v.err
 	policy, now := c.policy(sp), classOf(err)
@@ -96,6 +111,10 @@ func (c *Custody) answered(ctx context.Context, sp *space, src keysource.Source,
 		now = classExpired
 	}
 	sp.mu.Lock()
+	if sp.turn != v.turn {
+		sp.mu.Unlock()
+		return
+	}
 	before := sp.class
 	sp.class = now
 	sp.mu.Unlock()
@@ -105,19 +124,19 @@ func (c *Custody) answered(ctx context.Context, sp *space, src keysource.Source,
 	switch now {
 	case classExpired:
 		if policy.LockOnExpiry {
-			c.close(ctx, sp, Revoked, c.named(sp, "has expired."))
+			c.close(ctx, sp, v.turn, Revoked, c.named(sp, "has expired."))
 			return
 		}
-		c.good(ctx, sp, src, policy, true)
+		c.good(ctx, sp, src, policy, v)
 	case classOK:
-		c.good(ctx, sp, src, policy, false)
+		c.good(ctx, sp, src, policy, v)
 	case classDenied:
-		c.close(ctx, sp, Revoked, c.refused(sp, v))
+		c.close(ctx, sp, v.turn, Revoked, c.refused(sp, v))
 	case classWrong:
 		c.log.ErrorContext(ctx, "wrong key: another key answers for a resource", "resource", sp.id.String(), "err", err)
-		c.close(ctx, sp, Revoked, c.named(sp, "does not open the data: another key answers in its place."))
+		c.close(ctx, sp, v.turn, Revoked, c.named(sp, "does not open the data: another key answers in its place."))
 	default:
-		c.silent(ctx, sp, policy, err)
+		c.silent(ctx, sp, policy, v)
 	}
 }
 
@@ -133,14 +152,18 @@ func (sp *space) mayOpen(policy Policy) bool {
 }
 
 // good renews the lease, or has what is locked opened if it may open.
-func (c *Custody) good(ctx context.Context, sp *space, src keysource.Source, policy Policy, expired bool) {
+func (c *Custody) good(ctx context.Context, sp *space, src keysource.Source, policy Policy, v verdict) {
 	sp.mu.Lock()
+	if sp.turn != v.turn {
+		sp.mu.Unlock()
+		return
+	}
 	sp.lastOK = time.Now()
 	shut, opening := sp.shut, sp.opening
 	sp.opening = shut
 	sp.mu.Unlock()
 	if !shut {
-		c.serve(ctx, sp, policy, expired, false)
+		c.serve(ctx, sp, policy, v.expired, false)
 		return
 	}
 	if opening {
@@ -158,9 +181,9 @@ func (c *Custody) good(ctx context.Context, sp *space, src keysource.Source, pol
 		}
 		switch err := c.open(ctx, sp, src); {
 		case err == nil:
-			c.serve(ctx, sp, policy, expired, true)
+			c.serve(ctx, sp, policy, v.expired, true)
 		case classOf(err) == classDenied, classOf(err) == classWrong:
-			c.close(ctx, sp, Revoked, c.refused(sp, verdict{err: err}))
+			c.close(ctx, sp, v.turn, Revoked, c.refused(sp, verdict{err: err}))
 		default:
 			c.log.WarnContext(ctx, "resource not opened", "resource", sp.id.String(), "err", err)
 		}
@@ -201,11 +224,11 @@ func (c *Custody) serve(ctx context.Context, sp *space, policy Policy, expired, 
 }
 
 // silent lets the lease run into the grace, and locks when that is over. It never renews.
-func (c *Custody) silent(ctx context.Context, sp *space, policy Policy, err error) {
+func (c *Custody) silent(ctx context.Context, sp *space, policy Policy, v verdict) {
 	now := time.Now()
-	silence := c.named(sp, "gets no usable answer from its vault: "+why(err))
+	silence := c.named(sp, "gets no usable answer from its vault: "+why(v.err))
 	sp.mu.Lock()
-	if sp.shut {
+	if sp.shut || sp.turn != v.turn {
 		sp.mu.Unlock()
 		return // an answer that is none makes nothing less locked, and a refusal stays one
 	}
@@ -227,7 +250,7 @@ func (c *Custody) silent(ctx context.Context, sp *space, policy Policy, err erro
 	}
 	switch {
 	case over:
-		c.close(ctx, sp, Unavailable, c.named(sp, fmt.Sprintf("has got no usable answer from its vault for %v.", policy.Grace)))
+		c.close(ctx, sp, v.turn, Unavailable, c.named(sp, fmt.Sprintf("has got no usable answer from its vault for %v.", policy.Grace)))
 	case fresh:
 		c.tell(ctx, sp, audit.CustodyGrace, audit.Unknown, map[audit.Detail]string{audit.DetailState: string(Degraded)})
 	}
@@ -321,7 +344,13 @@ func (c *Custody) Unlock(ctx context.Context, id sealed.SpaceID) error {
 	}
 	sp.mu.Lock()
 	sp.held = false
+	// What was asked before does not count, so that a refusal that has ended does not lock it again: it is locked, and
+	// stays so until a question that is asked from now on has its answer. An opening under way rests on a question from
+	// before: it is ended below, or its refusal counts.
 	asking := sp.shut && sp.cond != Unavailable
+	if asking || sp.shut && !sp.opening {
+		sp.turn++
+	}
 	own := sp.shut && sp.note.Key == nil && sp.note.Flow == nil // it was locked while its key went back to the service
 	sp.mu.Unlock()
 	if own {

@@ -16,7 +16,7 @@ import (
 func (c *Custody) drive(ctx context.Context, sp *space) {
 	defer sp.release()
 	for failures := 0; ctx.Err() == nil; {
-		n := sp.now()
+		n, turn := sp.now(), sp.turnNow()
 		if n.Flow == nil {
 			return
 		}
@@ -43,7 +43,7 @@ func (c *Custody) drive(ctx context.Context, sp *space) {
 			switch {
 			case !f.forward():
 			case ofKey(err):
-				c.answered(ctx, sp, nil, verdict{err: err})
+				c.answered(ctx, sp, nil, verdict{err: err, turn: turn})
 			default:
 				c.askMeanwhile(ctx, sp, *n.Flow)
 			}
@@ -135,7 +135,7 @@ func (c *Custody) askMeanwhile(ctx context.Context, sp *space, f flow) {
 		return // the service's key is asked by nobody
 	}
 	sp.mu.Lock()
-	shut := sp.shut
+	shut, turn := sp.shut, sp.turn
 	sp.mu.Unlock()
 	if shut {
 		return // going on begins with opening it, which asks
@@ -147,6 +147,6 @@ func (c *Custody) askMeanwhile(ctx context.Context, sp *space, f flow) {
 		err = sp.bundle.Probe(ctx, src)
 	}
 	if ctx.Err() == nil && (err == nil || ofKey(err)) {
-		c.answered(ctx, sp, src, verdict{err: err})
+		c.answered(ctx, sp, src, verdict{err: err, turn: turn})
 	}
 }

@@ -96,6 +96,7 @@ type space struct {
 	gone     bool          // suspended: its resource is deleted, and may come back
 	shut     bool          // locked here, whatever the reason
 	shuts    uint64        // how often it was
+	turn     uint64        // rises when it comes under another watch, and when Unlock has its key asked: see verdict
 	opening  bool          // somebody is about to open it
 	stopLoad context.CancelFunc
 	cond     Condition
@@ -185,6 +186,13 @@ func (sp *space) inUse() (*binding, string) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	return sp.note.Key, sp.slot.Version
+}
+
+// turnNow returns the turn in which a question is asked.
+func (sp *space) turnNow() uint64 {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	return sp.turn
 }
 
 // policy returns what holds for the resource.

@@ -14,6 +14,7 @@ type verdict struct {
 	err     error  // nil: it unwraps
 	expired bool   // it is out of date, though it unwraps
 	newest  string // the newest version of the key, where that is another than refuses and can be used; empty: none is known
+	turn    uint64 // of the resource when its key was asked; in a later one this answer does not count, and another is on its way
 }
 
 // reasonOf narrows a failure down, as far as its source does.

@@ -26,6 +26,7 @@ type vault struct {
 	calls   map[string]int
 	sources int
 	onCall  func(verb string) // before each answer; not under mu
+	onReply func(verb string) // when an answer is settled and before it is given; not under mu
 	wrapped [][]byte          // everything it was given to wrap
 }
 
@@ -173,6 +174,14 @@ func (s *vaultSource) Wrap(ctx context.Context, inner []byte) ([]byte, keysource
 
 func (s *vaultSource) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte, error) {
 	s.hook("unwrapKey")
+	defer func() {
+		s.v.mu.Lock()
+		hook := s.v.onReply
+		s.v.mu.Unlock()
+		if hook != nil {
+			hook("unwrapKey")
+		}
+	}()
 	s.v.mu.Lock()
 	defer s.v.mu.Unlock()
 	if ref.URI != s.key.Unversioned() {

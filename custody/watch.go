@@ -72,6 +72,9 @@ func (c *Custody) place(sp *space) {
 		delete(old.spaces, sp.id)
 		old.kick() // it ends when it is empty
 		sp.watch = nil
+		sp.mu.Lock()
+		sp.turn++
+		sp.mu.Unlock()
 	}
 	if key == (watchKey{}) {
 		return
@@ -179,6 +182,10 @@ func (c *Custody) poll(ctx context.Context, w *watch, kicked bool) (wait time.Du
 	if len(all) == 0 {
 		return 0, false
 	}
+	turns := make([]uint64, len(all))
+	for i, sp := range all {
+		turns[i] = sp.turnNow()
+	}
 	err, valid := c.inquire(ctx, w, all, kicked)
 	if ctx.Err() != nil {
 		return 0, false // an ended context is no answer
@@ -208,7 +215,9 @@ func (c *Custody) poll(ctx context.Context, w *watch, kicked bool) (wait time.Du
 	}
 	next := time.Now().Add(wait)
 	var work sync.WaitGroup
-	for _, sp := range all {
+	for i, sp := range all {
+		answer := answer
+		answer.turn = turns[i]
 		work.Go(func() {
 			if c.depends(w, sp) {
 				c.answered(ctx, sp, w.src, answer)

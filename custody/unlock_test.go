@@ -1,0 +1,132 @@
+package custody_test
+
+import (
+	"testing"
+	"testing/synctest"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/keysource"
+)
+
+// heldReplies has a vault keep its answers to unwrapping to itself. Each is settled when it is received from the channel,
+// and given when the function received is called.
+func heldReplies(v *vault) <-chan func() {
+	replies := make(chan func())
+	v.set(func(v *vault) {
+		v.onReply = func(string) {
+			given := make(chan struct{})
+			replies <- func() { close(given) }
+			<-given
+		}
+	})
+	return replies
+}
+
+// allow says whether custody may use the keys of the first vault. A refusal of this kind is confirmed, and nothing else is
+// asked.
+func (r *rig) allow(yes bool) {
+	r.first().set(func(v *vault) {
+		if delete(v.denied, principal); !yes {
+			v.denied[principal] = keysource.Permission
+		}
+	})
+}
+
+// revoked is a rig whose only space is locked, since its key is refused.
+func revoked(t *testing.T) (*rig, visage.KeyRef) {
+	t.Helper()
+	r := newRig(t, memory())
+	r.run()
+	key := r.first().add("k1")
+	r.enabled(spaceA, key)
+	r.allow(false)
+	r.custody.Recheck(key)
+	r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+	return r, key
+}
+
+// TestRefusalFromBeforeUnlock: a refusal that a poll got before Unlock, and gives in after it, does not lock again; the
+// question that Unlock has asked decides.
+func TestRefusalFromBeforeUnlock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, key := revoked(t)
+		locks := r.journal.count(audit.CustodyLock, audit.Refused)
+		replies := heldReplies(r.first())
+		r.custody.Recheck(key)
+		(<-replies)()          // the refusal
+		confirmed := <-replies // and the answer whether it was meant
+		r.allow(true)
+		if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+		confirmed()
+		good := <-replies // of the next poll, which begins when the one before has ended
+		if s := r.state(spaceA); s.Condition != custody.Unavailable {
+			t.Errorf("after an answer from before Unlock: %+v", s)
+		}
+		wantRefusal(t, r.read(spaceA), "EncryptionKeyUnavailable")
+		r.first().set(func(v *vault) { v.onReply = nil })
+		good()
+		r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+		if n := r.journal.count(audit.CustodyLock, audit.Refused); n != locks {
+			t.Errorf("%d locks are told, want %d", n, locks)
+		}
+		if err := r.read(spaceA); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestUnlockHoldsNoRefusalUp: however often Unlock comes between a question and its answer, nothing opens without the
+// key's yes, and the first question after the last Unlock locks.
+func TestUnlockHoldsNoRefusalUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, key := revoked(t)
+		replies := heldReplies(r.first())
+		r.custody.Recheck(key)
+		for range 5 {
+			(<-replies)()
+			confirmed := <-replies
+			if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
+				t.Fatal(err)
+			}
+			confirmed()
+			wantRefusal(t, r.read(spaceA), "EncryptionKeyUnavailable")
+		}
+		last := <-replies
+		r.first().set(func(v *vault) { v.onReply = nil })
+		last()
+		synctest.Wait()
+		if s := r.state(spaceA); s.Condition != custody.Revoked {
+			t.Errorf("refused after Unlock: %+v", s)
+		}
+	})
+}
+
+// TestUnlockOfWhatIsOpen changes nothing: the refusal that is under way locks.
+func TestUnlockOfWhatIsOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, memory())
+		r.run()
+		key := r.first().add("k1")
+		r.enabled(spaceA, key)
+		r.allow(false)
+		replies := heldReplies(r.first())
+		r.custody.Recheck(key)
+		(<-replies)()
+		confirmed := <-replies
+		if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+		confirmed()
+		next := <-replies // the poll before has ended
+		if s := r.state(spaceA); s.Condition != custody.Revoked {
+			t.Errorf("refused while it was open: %+v", s)
+		}
+		wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
+		r.first().set(func(v *vault) { v.onReply = nil })
+		next()
+	})
+}
