@@ -13,7 +13,6 @@ ifneq ($(shell git rev-parse --is-inside-work-tree 2>/dev/null),true)
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 endif
 
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 PACKS   := models/packs/mobileface models/packs/default
 BIN     := bin/visage
 SOURCES := $(shell find . -name '*.go' -not -path './models/node_modules/*' -not -path './test/*/node_modules/*' \
@@ -50,7 +49,7 @@ build: check ## build bin/visage
 
 $(BIN): go.mod go.sum $(SOURCES) $(EMBEDDED)
 	@echo "building $(BIN) (GOFIPS140=$(GOFIPS140)) ..."
-	@go build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN) ./cmd/visage
+	@go build -trimpath -o $(BIN) ./cmd/visage
 
 run: setup build ## start the service on this machine
 	@./$(BIN) serve

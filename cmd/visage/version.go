@@ -11,8 +11,35 @@ import (
 	"text/tabwriter"
 )
 
-// version is set when the program is linked.
-var version = "unknown"
+// release is the version that this source is, or that it becomes: RELEASING.md says when it rises.
+const release = "0.1.0"
+
+// versionOf names a build: the number alone where it was made of the release's own tag, with nothing changed; else the
+// number, "-dev", and the revision as far as it is known.
+func versionOf(info *debug.BuildInfo) string {
+	if info.Main.Version == "v"+release {
+		return release
+	}
+	build := buildSettings(info)
+	revision := build["vcs.revision"]
+	if revision == "" {
+		return release + "-dev"
+	}
+	version := release + "-dev+" + revision[:min(12, len(revision))]
+	if build["vcs.modified"] == "true" {
+		version += ".dirty"
+	}
+	return version
+}
+
+// buildSettings are those that a program was built with.
+func buildSettings(info *debug.BuildInfo) map[string]string {
+	build := map[string]string{}
+	for _, b := range info.Settings {
+		build[b.Key] = b.Value
+	}
+	return build
+}
 
 func versionCommand() command {
 	c := command{
@@ -30,12 +57,11 @@ func versionCommand() command {
 }
 
 func runVersion(s streams) error {
-	build := map[string]string{}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, b := range info.Settings {
-			build[b.Key] = b.Value
-		}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = &debug.BuildInfo{}
 	}
+	build := buildSettings(info)
 	fips := "off"
 	if fips140.Enabled() {
 		fips = "on"
@@ -53,7 +79,7 @@ func runVersion(s streams) error {
 		secrets = "yes"
 	}
 	t := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "visage\t%s\n", version)
+	fmt.Fprintf(t, "visage\t%s\n", versionOf(info))
 	fmt.Fprintf(t, "built from\t%s %s\n", orUnknown(build["vcs.revision"]), modified(build["vcs.modified"]))
 	fmt.Fprintf(t, "go\t%s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	fmt.Fprintf(t, "FIPS 140-3 mode\t%s\n", fips)
