@@ -1,6 +1,7 @@
 package bench_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -73,12 +75,30 @@ func takeBackups(raw string) {
 	}
 }
 
+// aheadConn is a connection that is read ahead.
+type aheadConn struct {
+	net.Conn
+	read *bufio.Reader
+}
+
+// Read implements net.Conn.
+func (a *aheadConn) Read(b []byte) (int, error) { return a.read.Read(b) }
+
 func takeBackup(order backupOrder, dir string) (backupTaken, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM([]byte(order.CA)) {
 		return backupTaken{}, fmt.Errorf("no certificate")
 	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	client := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots},
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) { // as cmd/visage does
+			c, err := new(net.Dialer).DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &aheadConn{c, bufio.NewReaderSize(c, 256<<10)}, nil
+		},
+	}}
 	start := time.Now()
 	to, err := archive.Open(dir)
 	if err != nil {

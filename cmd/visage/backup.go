@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -225,10 +227,18 @@ func (c *client) stream(ctx context.Context, operation string, read func(io.Read
 }
 
 // inOneStream returns a transport like t that speaks HTTP/1.1: the frames and windows of HTTP/2 serve many small answers, and cost a large one a tenth of
-// its time.
+// its time. It reads ahead, since TLS asks the system for one record of 16 KiB at a time.
 func inOneStream(t http.RoundTripper) http.RoundTripper {
 	alone := func(t *http.Transport) *http.Transport {
 		t = t.Clone()
+		dial := t.DialContext
+		t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := dial(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &ahead{c, bufio.NewReaderSize(c, readAhead)}, nil
+		}
 		t.ForceAttemptHTTP2, t.TLSNextProto = false, map[string]func(string, *tls.Conn) http.RoundTripper{}
 		if t.TLSClientConfig != nil {
 			t.TLSClientConfig.NextProtos = nil
@@ -243,6 +253,18 @@ func inOneStream(t http.RoundTripper) http.RoundTripper {
 	}
 	return t
 }
+
+// readAhead is how much of a stream is taken from its connection at once.
+const readAhead = 256 << 10
+
+// ahead is a connection that is read ahead.
+type ahead struct {
+	net.Conn
+	read *bufio.Reader
+}
+
+// Read implements net.Conn.
+func (a *ahead) Read(b []byte) (int, error) { return a.read.Read(b) }
 
 func keyringExportCommand() command {
 	c := command{

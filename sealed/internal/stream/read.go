@@ -3,7 +3,6 @@ package stream
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -81,15 +80,14 @@ func (s *Reader) Each(ctx context.Context, workers int, work, next func(*Segment
 		produce = s.first.segments
 	}
 	err := pipeline.Run(ctx, workers, func(put func(*Segment) error) error { return produce(used, put) }, func(g *Segment) error {
-		sum := sha256.Sum256(g.Frames)
+		sum, rows, err := sumFrames(g.Frames)
 		if s.first == nil && sum != g.Sum {
 			return fmt.Errorf("%w: a segment is not what its sum says", ErrMalformed)
 		}
-		g.Sum = sum
-		var err error
-		if g.Rows, err = CheckFrames(g.Frames); err != nil {
+		if err != nil {
 			return err
 		}
+		g.Sum, g.Rows = sum, rows
 		return work(g)
 	}, func(g *Segment) error {
 		s.total.Rows += g.Rows

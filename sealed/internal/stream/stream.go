@@ -151,6 +151,26 @@ func CheckFrames(frames []byte) (rows int64, err error) {
 	return rows, nil
 }
 
+// sumFrames returns the SHA-256 of a segment's frames, and what CheckFrames does. It takes them in pieces that stay in
+// a processor's own cache, so that they come from memory once.
+func sumFrames(frames []byte) (sum [sha256.Size]byte, rows int64, err error) {
+	h := sha256.New()
+	for at, hashed := 0, 0; hashed < len(frames); {
+		piece := frames[hashed:min(hashed+hashPiece, len(frames))]
+		h.Write(piece)
+		hashed += len(piece)
+		for err == nil && at < hashed {
+			var n int
+			_, n, err = parse(frames[at:])
+			at, rows = at+n, rows+1
+		}
+	}
+	return [sha256.Size]byte(h.Sum(nil)), rows, err
+}
+
+// hashPiece is less than any processor of a server has for a cache of its own.
+const hashPiece = 128 << 10
+
 // All yields the frames of a segment that Reader.Each has handed out. They lie in the segment's memory.
 func (s *Segment) All() iter.Seq[Frame] {
 	return func(yield func(Frame) bool) {
