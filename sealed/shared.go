@@ -2,9 +2,11 @@ package sealed
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -347,7 +349,7 @@ func (t *txn) seal(s *stage) error {
 			return err
 		}
 	}
-	sealAll(t, all)
+	onAllProcessors(len(all), func(i int) { all[i].seal(t) })
 	for i := range all {
 		all[i].end(t)
 	}
@@ -357,8 +359,18 @@ func (t *txn) seal(s *stage) error {
 	if t.root.head.Sequence != before {
 		t.touched = append(t.touched, rootContainer)
 	}
-	for i := range all { // last, since what was read before is not searched for in the batch then
-		if err := all[i].write(t); err != nil {
+	// Last, since what was read before is not searched for in the batch then; and in the order of the keys, in which the
+	// engine takes it fastest.
+	slices.SortFunc(all, func(a, b sealing) int {
+		return cmp.Or(bytes.Compare(a.container[:], b.container[:]), bytes.Compare(a.id[:], b.id[:]))
+	})
+	for i := range all {
+		if err := t.replaceRow(&all[i], rowNursery, all[i].nursery, all[i].staged.unfolded); err != nil {
+			return err
+		}
+	}
+	for i := range all {
+		if err := t.replaceRow(&all[i], rowRecord, all[i].record, all[i].staged.stored); err != nil {
 			return err
 		}
 	}
@@ -404,26 +416,20 @@ func (s *sealing) begin(t *txn, ref recordRef, r *stagedRecord) error {
 	return nil
 }
 
-// sealAll seals on all processors, in pieces that are worth a goroutine.
-func sealAll(t *txn, all []sealing) {
-	const piece = 4
+// onAllProcessors calls work with every number below n. A goroutine more is worth it for some of them only.
+func onAllProcessors(n int, work func(i int)) {
+	const worth = 4
 	var workers sync.WaitGroup
 	var next atomic.Int64
-	work := func() {
-		for {
-			from := int(next.Add(piece)) - piece
-			if from >= len(all) {
-				return
-			}
-			for i := from; i < min(from+piece, len(all)); i++ {
-				all[i].seal(t)
-			}
+	all := func() {
+		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+			work(i)
 		}
 	}
-	for range min(runtime.GOMAXPROCS(0), (len(all)+piece-1)/piece) - 1 {
-		workers.Go(work)
+	for range min(runtime.GOMAXPROCS(0), (n+worth-1)/worth) - 1 {
+		workers.Go(all)
 	}
-	work()
+	all()
 	workers.Wait()
 }
 
@@ -460,22 +466,14 @@ func (s *sealing) end(t *txn) {
 	t.rows[s.container]++
 }
 
-// write writes the record's rows, or removes them.
-func (s *sealing) write(t *txn) error {
-	for _, row := range []struct {
-		kind   byte
-		value  format.Sealed
-		stored bool
-	}{{rowRecord, s.record, s.staged.stored}, {rowNursery, s.nursery, s.staged.unfolded}} {
-		var err error
-		if len(row.value.Bytes()) > 0 {
-			err = t.w.Put(rowKey(format.ID(t.sp.id), row.kind, s.container, s.id), row.value)
-		} else if row.stored {
-			err = t.w.Delete(rowKey(format.ID(t.sp.id), row.kind, s.container, s.id))
-		}
-		if err != nil {
-			return err
-		}
+// replaceRow writes a row of a record, or removes the one that is stored.
+func (t *txn) replaceRow(s *sealing, kind byte, value format.Sealed, stored bool) error {
+	key := rowKey(format.ID(t.sp.id), kind, s.container, s.id)
+	switch {
+	case len(value.Bytes()) > 0:
+		return t.w.Put(key, value)
+	case stored:
+		return t.w.Delete(key)
 	}
 	return nil
 }

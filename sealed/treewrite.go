@@ -180,34 +180,45 @@ func (tr *tree) takeNursery(n *node) (folded []entry, err error) {
 	if n.lower != (format.ID{}) {
 		from = append(from, 0)
 	}
-	type named struct {
-		id   format.ID
-		salt []byte
+	type nurseryRow struct {
+		id     format.ID
+		value  []byte
+		secret format.Secret
+		err    error
+		term   []byte // of the head's sum
 	}
-	var rows []named
+	var rows []nurseryRow
 	for row, err := range scanRows(t.r, from, to) {
 		if err != nil {
-			return folded, err
+			return nil, err
 		}
-		_, id := idAt(row.Key)
-		if tr.taken[id] {
-			continue
+		if _, id := idAt(row.Key); !tr.taken[id] {
+			rows = append(rows, nurseryRow{id: id, value: bytes.Clone(row.Value)})
 		}
-		secret, err := t.openNursery(tr.container, id, n.secret.Key, row.Value)
-		if isCorrupt(err) && !n.strict {
-			continue // it stays, and stays damaged; what is erased beside it must go all the same
+	}
+	set := t.ring.set()
+	onAllProcessors(len(rows), func(i int) {
+		r := &rows[i]
+		if r.secret, r.err = format.OpenNursery(t.place(tr.container, r.id), n.secret.Key, r.value); r.err == nil {
+			r.term = format.Term(set, tr.container, r.id, format.NurserySalt(r.value))
 		}
-		if err != nil {
-			return folded, err
+	})
+	for _, r := range rows {
+		if r.err == nil {
+			folded = append(folded, entry{r.id, r.secret})
 		}
-		folded = append(folded, entry{id, secret})
-		rows = append(rows, named{id, bytes.Clone(format.NurserySalt(row.Value))})
 	}
 	for _, r := range rows {
+		if r.err != nil {
+			if err := t.corrupt("nursery row", tr.container, r.id, r.err); n.strict {
+				return folded, err
+			}
+			continue // it stays, and stays damaged; what is erased beside it must go all the same
+		}
 		if err := t.w.Delete(rowKey(space, rowNursery, tr.container, r.id)); err != nil {
 			return folded, err
 		}
-		tr.uncount(r.id, r.salt)
+		tr.uncountTerm(r.term)
 	}
 	return folded, nil
 }
