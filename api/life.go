@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"time"
@@ -91,6 +92,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil && a.stream != nil {
 		panic(http.ErrAbortHandler) // the client must not take what it has for all of it
 	}
+	if err == nil && r.ProtoMajor < 2 {
+		giveWay(control)
+	}
+}
+
+// giveWay sends the answer and lets the requests of other connections go on. The server reads the next request of an
+// HTTP/1 connection in the same goroutine, and a quick client has often sent it by then: such a connection would keep
+// its processor from the requests that wait behind it until the runtime takes it away after 10 ms, which is enough for
+// 30 requests of 0.3 ms.
+func giveWay(control *http.ResponseController) {
+	// What keeps the answer from being sent ends the connection; the server finds that out as well.
+	_ = control.Flush()
+	runtime.Gosched()
 }
 
 // deadline notes a deadline that could not be set. Writers that have no connection (those of tests) have none.
