@@ -9,7 +9,8 @@ SHELL := /bin/bash
 export GOFIPS140 ?= v1.0.0
 
 # Where git does not answer (no checkout, or somebody else's), a build does not know its revision, and needs none.
-ifneq ($(shell git rev-parse --is-inside-work-tree 2>/dev/null),true)
+CHECKOUT := $(shell git rev-parse --is-inside-work-tree 2>/dev/null || echo false)
+ifneq ($(CHECKOUT),true)
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 endif
 
@@ -49,7 +50,7 @@ build: check ## build bin/visage
 
 $(BIN): go.mod go.sum $(SOURCES) $(EMBEDDED)
 	@echo "building $(BIN) (GOFIPS140=$(GOFIPS140)) ..."
-	@go build -trimpath -o $(BIN) ./cmd/visage
+	@go build -trimpath -buildvcs=$(CHECKOUT) -o $(BIN) ./cmd/visage
 
 run: setup build ## start the service on this machine
 	@./$(BIN) serve
