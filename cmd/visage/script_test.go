@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -44,7 +45,8 @@ type runningKey struct{}
 // directory, without TLS where something stands before it at a public URL, "stop" stops it, "group DIR PUT|DELETE ID"
 // makes or deletes a person group as an application does, and "damage DIR" changes a bit of the epoch key of the
 // default resource. "safe DIR" makes a vault with a key whose identifier is in $KEY from then on, and "allow DIR
-// true|false" says whether that may be used.
+// true|false" says whether that may be used. "until DIR NAME STATE" waits until the key of a resource is in a state,
+// such as revoked: unlocking has the key asked, and does not wait for the answer.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -81,6 +83,9 @@ func TestScripts(t *testing.T) {
 				ts.Check(err)
 				ts.Check(s.allow(context.Background(), args[1] == "true"))
 			},
+			"until": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(until(t.Context(), ts.MkAbs(args[0]), args[1], args[2]))
+			},
 			"group": func(ts *testscript.TestScript, refused bool, args []string) {
 				err := group(ts.MkAbs(args[0]), args[1], args[2])
 				if refused != (err != nil) {
@@ -114,6 +119,28 @@ func startServer(ts *testscript.TestScript, dir string, cfg server.Config) {
 		ts.Fatalf("server: %v", err)
 	case <-srv.Ready():
 		r.ended = ended
+	}
+}
+
+// until waits for a state of a resource's key.
+func until(ctx context.Context, dir, name, state string) error {
+	c, err := dial(dir)
+	if err != nil {
+		return err
+	}
+	for tick := time.Tick(10 * time.Millisecond); ; {
+		var one account
+		if err := c.manage(ctx, http.MethodGet, pathTo(name), nil, &one); err != nil {
+			return err
+		}
+		if e := custodyOf(one).Encryption; e != nil && e.Status != nil && e.Status.State == state {
+			return nil
+		}
+		select {
+		case <-tick:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 
