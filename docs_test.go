@@ -102,12 +102,31 @@ func TestCodeNamesDocuments(t *testing.T) {
 	}
 }
 
+// TestGuidesNameFiles wants the files of the code that the guides for contributors and maintainers name, from the root.
+func TestGuidesNameFiles(t *testing.T) {
+	named := 0
+	for _, guide := range []string{"README.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md",
+		filepath.Join("docs", "architecture.md"), filepath.Join("docs", "glossary.md")} {
+		for _, m := range sourceFile.FindAllStringSubmatch(readText(t, guide), -1) {
+			named++
+			if _, err := os.Stat(filepath.FromSlash(m[1])); err != nil {
+				t.Errorf("%s names %s, which does not exist", guide, m[1])
+			}
+		}
+	}
+	if named < 5 {
+		t.Errorf("found only %d names of files: they are not read", named)
+	}
+}
+
 var (
 	// link is one of Markdown, to a file or a picture, or a picture in HTML.
 	link = regexp.MustCompile(`\]\(([^)\s]+)\)|<(?:img|source)\b[^>]*?\bsrc(?:set)?="([^"]+)"`)
 	// code is a fenced block, or what stands between backquotes in one paragraph.
-	code     = regexp.MustCompile("(?ms)^```.*?^```|`[^`\n]*`")
-	document = regexp.MustCompile(`\bdocs/(?:[a-z-]+/)*(?:[a-zA-Z-]+\.md|[0-9]{4}\b(?:-[a-z0-9-]+\.md)?)`)
+	code = regexp.MustCompile("(?ms)^```.*?^```|`[^`\n]*`")
+	// sourceFile is a path between backquotes.
+	sourceFile = regexp.MustCompile("`([a-z_.]+(?:/[a-zA-Z_.-]+)*/[a-zA-Z_-]+\\.(?:go|json|txt|txtar|yml|mjs|bin))`")
+	document   = regexp.MustCompile(`\bdocs/(?:[a-z-]+/)*(?:[a-zA-Z-]+\.md|[0-9]{4}\b(?:-[a-z0-9-]+\.md)?)`)
 )
 
 func withoutCode(text string) string { return code.ReplaceAllString(text, "") }
