@@ -14,8 +14,8 @@
 //   - With one probe it reads the sketch of every vector, and the second plane of those that the sketch does not rule out.
 //     Where these are many, it reads both of all for a while.
 //   - With several it reads sketch and second plane of some vectors at a time, as few as stay in the processor's first
-//     cache, and all probes meet them there. With many, where the processor can multiply so much, it reads the third plane
-//     with them.
+//     cache, and all probes meet them there. Where these leave many, and the processor can multiply so much, it reads the
+//     third plane with them for a while.
 //
 // Then it reads the third plane of what is left, unless it has, and compares the whole codes, in integers, of what that
 // leaves.

@@ -98,7 +98,7 @@ type scan struct {
 	reaches []reach
 	most    int // groups it scans at once
 	seen    int // groups this worker has scanned
-	skip    int // groups to scan without the sketch before it is tried again
+	skip    int // groups to scan without the sketch, or with the third plane, before it is tried again
 	rest    int // what skip was the last time
 	read    int // bytes
 }
@@ -181,8 +181,9 @@ func (s *scan) stride(b *block, from, to int) {
 		s.update()
 		n := min(to-from, s.most, max(s.seen, 1))
 		switch {
-		case s.p.g.kernel.Eights(len(s.tops)):
+		case s.skip > 0 && s.p.g.kernel.Eights(len(s.tops)):
 			s.eight(b, from, n)
+			s.skip -= n
 		case len(s.tops) == 1 && !s.reaches[0].all && s.skip <= 0:
 			n = min(n, sketchStep)
 			s.sketched(b, from, n)
@@ -217,6 +218,9 @@ const (
 	sketchPays     = 4
 	sketchRest     = 256
 	sketchRestMost = 8192
+	// With several probes, sketch and second plane pay while they leave no more than so many hits a group. Each takes about
+	// as long as reading the third plane of a whole group: where there are more, the next groups are scanned with it.
+	upperPays = 1
 )
 
 // sketched compares n groups of a block with the only probe, by the sketch first.
@@ -260,6 +264,10 @@ func (s *scan) whole(b *block, from, n int) {
 			row-first, s.tile, s.hits)
 	}
 	s.read += n * (sketch + kernel.Rows*(second+4))
+	if len(s.tops) > 1 && n == s.most && len(s.hits.Where) > n*upperPays {
+		s.rest = min(max(2*s.rest, sketchRest), sketchRestMost)
+		s.skip = s.rest
+	}
 	s.finish(b, first)
 }
 

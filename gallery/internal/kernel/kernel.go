@@ -249,7 +249,8 @@ func (k *Kernel) Tiles(probes int) bool { return probes > 1 || k.upper == nil }
 
 // ScanUpper compares n groups with every probe by sketch and second plane and adds those that pass to the hits, which must
 // have room for them and for as many as fill up a tile. The three begin with the first row; first is its number. tile is
-// memory for a tile of them, where Tiles says that one is made.
+// memory for a tile of them, where Tiles says that one is made. Behind the n groups there may be more, which the next call is
+// expected to be about.
 func (k *Kernel) ScanUpper(p *Probes, sketch, second []byte, marks []uint32, n, first int, tile []byte, hits *Hits) {
 	if !k.Tiles(p.n) && n > 0 {
 		if hits.Room() < n*Rows || first+n*Rows > 1<<16 {
@@ -264,7 +265,11 @@ func (k *Kernel) ScanUpper(p *Probes, sketch, second []byte, marks []uint32, n, 
 	}
 	if n > 0 {
 		k.makeTile(p.dim, n, sketch, second, marks, tile)
-		k.scanTile(p, p.Upper, tile, n, first, hits, [4][]byte{})
+		size, row := SketchBytes(p.dim), Rows*SecondBytes(p.dim)
+		more := min(n, len(sketch)/size-n, len(second)/row-n)
+		sketch, second = sketch[n*size:][:more*size], second[n*row:][:more*row]
+		half1, half2 := len(sketch)/2, len(second)/2
+		k.scanTile(p, p.Upper, tile, n, first, hits, [4][]byte{sketch[:half1], second[:half2], sketch[half1:], second[half2:]})
 	}
 }
 
@@ -275,17 +280,12 @@ func (k *Kernel) makeTile(dim, n int, sketch, second []byte, marks []uint32, til
 	k.tile(&sketch[0], &second[0], &marks[0], n, Words(dim), &tile[0])
 }
 
-// eightFrom is the number of probes from which ScanEight is used. It reads nearly twice as much memory as ScanUpper and makes
-// tiles in twice the time, and leaves a twentieth as many hits to look at. With 16 probes and 128 codes a search of the nearest
-// however far takes four fifths of the time so, and one of those within a small distance a fifth more, measured; with 32 it
-// takes three quarters, and as long.
-const eightFrom = 16
-
-// Eights says whether ScanEight is there for so many probes, and pays.
-func (k *Kernel) Eights(probes int) bool { return k.tile8 != nil && probes >= eightFrom }
+// Eights says whether ScanEight is there for so many probes.
+func (k *Kernel) Eights(probes int) bool { return k.tile8 != nil && probes > 1 }
 
 // ScanEight is ScanUpper by sketch, second and third plane at once, all of which begin with the first row, and with the
-// marks that belong to these. Behind the n groups there may be more, which the next call is expected to be about.
+// marks that belong to these. It reads nearly twice as much memory, makes tiles in twice the time, and leaves a twentieth as
+// many hits to look at.
 func (k *Kernel) ScanEight(
 	p *Probes, sketch, second, third []byte, marks []uint32, n, first int, tile []byte, hits *Hits,
 ) {
