@@ -124,8 +124,6 @@ const columns = 120
 const wide = `
 api/armapi                        :
 api/faceapi                       :
-api/graphapi                      :
-api/vaultapi                      :
 bench                             :
 cmd/visage                        :
 cmd/visage/internal/evaluation    :
@@ -133,11 +131,7 @@ custody                           :
 face                              :
 gallery                           :
 gallery/internal/kernel           :
-gallery/measure                   :
-internal/arena                    :
 internal/durable                  :
-internal/owned                    :
-internal/weakkey                  :
 sealed                            :
 sealed/archive                    :
 sealed/internal/engine            :
@@ -153,7 +147,6 @@ server/servertest                 :
 test/clients                      :
 test/prove/report                 :
 test/requirements                 :
-vision/pack                       :
 `
 
 // pkg is what the test knows of one directory with Go files.

@@ -300,7 +300,8 @@ func problem(h http.Header, p *api.Problem) any {
 		a.Error.Code = codeOf(p.Status)
 	}
 	if p.Status == http.StatusMethodNotAllowed { // what clients want to do there is make and change identities
-		a.Error.Message = `The directory is only read here: make and change identities with "visage identity", or at Visage.Identity of the management plane.`
+		a.Error.Message = `The directory is only read here: make and change identities with "visage identity", ` +
+			`or at Visage.Identity of the management plane.`
 	}
 	if p.Status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="", error="invalid_token"`)

@@ -296,7 +296,8 @@ func FuzzBodies(f *testing.F) {
 		`{"kty":"EC","crv":"P-256"}`, `{"key":{"kty":"EC","crv":"P-256","d":"AQ","x":"AA","y":"AA"}}`,
 		`{"alg":"RSA-OAEP-256","value":"AA"}`, `{"alg":"ES256","digest":"AA","value":"AA"}`,
 		`{"attributes":{"enabled":null,"exp":9e9},"tags":{"a":null},"key_ops":[]}`, `{"value":"VktCAQ"}`,
-		`{"attributes":{"expiryTime":"P1Y"},"lifetimeActions":[{"trigger":{"timeAfterCreate":"P7D"},"action":{"type":"rotate"}}]}`,
+		`{"attributes":{"expiryTime":"P1Y"},` +
+			`"lifetimeActions":[{"trigger":{"timeAfterCreate":"P7D"},"action":{"type":"rotate"}}]}`,
 		`{"key":{"kty":"RSA","n":"wA","e":"AQAB","d":"AQ","p":"Aw","q":"BQ"}}`, `[]`, `null`, `{"value":1}`, "{\x00}",
 	} {
 		f.Add(body)

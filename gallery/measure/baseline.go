@@ -58,8 +58,8 @@ func (b *baselines) read() {
 	share(b.groups, func(from, to int) { kernel.Read(all[from*size : to*size]) })
 }
 
-// int8 compares a probe with the plane, as a search would that had codes of eight bits only and no proof to make: it reads
-// as many bytes, and no row passes.
+// int8 compares a probe with the plane, as a search would that had codes of eight bits only and no proof to make: it
+// reads as many bytes, and no row passes.
 func (b *baselines) int8() {
 	dim, size := b.crowd.dim, kernel.TileBytes(b.crowd.dim)
 	codes := make([]int8, dim)

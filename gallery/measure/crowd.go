@@ -15,8 +15,8 @@ import (
 
 const (
 	facesPerPerson = 4
-	// spread is how far a face is from its person, as the length of what is added to a direction of length 1: two faces of
-	// one person are then 1 - 1/(1+spread²) = 0.26 apart.
+	// spread is how far a face is from its person, as the length of what is added to a direction of length 1: two faces
+	// of one person are then 1 - 1/(1+spread²) = 0.26 apart.
 	spread = 0.6
 )
 

@@ -25,8 +25,8 @@ type Config struct {
 // Nearest is how many persons a search asks for that wants more than the best match.
 const Nearest = 10
 
-// Line is the distance up to which made-up faces are taken for one person's: those of one are about 0.26 apart, those of
-// two about 1.
+// Line is the distance up to which made-up faces are taken for one person's: those of one are about 0.26 apart, those
+// of two about 1.
 const Line = 0.45
 
 // Result is what was measured. Times are medians over the rounds.
@@ -53,8 +53,8 @@ type Search struct {
 // Bandwidth returns how many bytes a second the search reads.
 func (s Search) Bandwidth() float64 { return s.Bytes / s.Median.Seconds() }
 
-// Run makes a gallery of made-up faces, several alike a person, and measures. It takes memory for the gallery and as much
-// again, and stops with the cause of ctx.
+// Run makes a gallery of made-up faces, several alike a person, and measures. It takes memory for the gallery and as
+// much again, and stops with the cause of ctx.
 func Run(ctx context.Context, cfg Config) (Result, error) {
 	set := func(n *int, to int) {
 		if *n == 0 {
@@ -142,7 +142,8 @@ func measure(ctx context.Context, cfg Config, crowd *crowd, b *baselines) (Resul
 	}
 	for k, s := range []*Search{&result.Best, &result.Near, &result.Any} {
 		times := kinds[k].times
-		*s = Search{Median: quantile(times, 0.5), P99: quantile(times, 0.99), Bytes: float64(kinds[k].bytes) / float64(len(times))}
+		*s = Search{Median: quantile(times, 0.5), P99: quantile(times, 0.99),
+			Bytes: float64(kinds[k].bytes) / float64(len(times))}
 	}
 	return result, nil
 }

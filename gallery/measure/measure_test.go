@@ -20,7 +20,8 @@ func TestRunMeasuresEverything(t *testing.T) {
 		t.Errorf("got %+v after %q", got, said)
 	}
 	for name, n := range map[string]float64{
-		"bytes a face": got.BytesPerFace, "bandwidth": got.ReadBandwidth, "best": got.Best.Bandwidth(), "near": got.Near.Bandwidth(), "any": got.Any.Bandwidth(),
+		"bytes a face": got.BytesPerFace, "bandwidth": got.ReadBandwidth, "best": got.Best.Bandwidth(),
+		"near": got.Near.Bandwidth(), "any": got.Any.Bandwidth(),
 		"near together": got.NearAll.Seconds(), "any together": got.AnyAll.Seconds(), "int8": got.Int8.Seconds(),
 		"float32": got.Float32.Seconds(),
 	} {

@@ -1,5 +1,5 @@
-// Package arena is memory for secrets: outside the garbage collector's heap, kept out of swap and core dumps where the system allows, and
-// wiped before it is given back. Keys and templates live here.
+// Package arena is memory for secrets: outside the garbage collector's heap, kept out of swap and core dumps where the
+// system allows, and wiped before it is given back. Keys and templates live here.
 package arena
 
 import (
@@ -10,8 +10,9 @@ import (
 	"sync"
 )
 
-// Buffer is a piece of secret memory. It must be freed; one that becomes unreachable is wiped and freed by the garbage collector as a last
-// resort. A Buffer may be read by many goroutines at once; writing and Free need the caller's own order.
+// Buffer is a piece of secret memory. It must be freed; one that becomes unreachable is wiped and freed by the garbage
+// collector as a last resort. A Buffer may be read by many goroutines at once; writing and Free need the caller's own
+// order.
 type Buffer struct {
 	state *state
 }
@@ -25,8 +26,9 @@ type state struct {
 	page   *slabPage // nil: the pages are this buffer's alone
 }
 
-// New returns size bytes of zeroed secret memory, on pages of their own. The memory is locked against swapping as far as the process's limit
-// allows (Locked tells), excluded from core dumps and emptied in forked children where the system can do that.
+// New returns size bytes of zeroed secret memory, on pages of their own. The memory is locked against swapping as far
+// as the process's limit allows (Locked tells), excluded from core dumps and emptied in forked children where the
+// system can do that.
 func New(size int) (*Buffer, error) {
 	if size <= 0 {
 		return nil, fmt.Errorf("allocate secret memory: %d bytes asked for", size)

@@ -27,7 +27,9 @@ func TestBufferHoldsAndCompares(t *testing.T) {
 	if !b.Equal([]byte(strings.Repeat("k", 40))) {
 		t.Error("Equal says no to the same bytes")
 	}
-	for _, other := range []string{"", strings.Repeat("k", 39), strings.Repeat("k", 41), strings.Repeat("k", 39) + "j"} {
+	for _, other := range []string{
+		"", strings.Repeat("k", 39), strings.Repeat("k", 41), strings.Repeat("k", 39) + "j",
+	} {
 		if b.Equal([]byte(other)) {
 			t.Errorf("Equal says yes to %q", other)
 		}

@@ -2,7 +2,8 @@ package arena
 
 import "golang.org/x/sys/unix"
 
-// largeArena is the size from which an arena asks for large pages, some of which it fills: they have 2 MiB on most machines.
+// largeArena is the size from which an arena asks for large pages, some of which it fills: they have 2 MiB on most
+// machines.
 const largeArena = 8 << 20
 
 // shield asks for what only some kernels have; a kernel that has not got it leaves the rest as it is.

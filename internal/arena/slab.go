@@ -6,12 +6,13 @@ import (
 	"sync"
 )
 
-// Slab gives out small buffers that share pages, for secrets of which there are very many: a buffer of New takes a whole
-// page for itself, even if it holds a single key. The zero value is ready for use, by many goroutines at once.
+// Slab gives out small buffers that share pages, for secrets of which there are very many: a buffer of New takes a
+// whole page for itself, even if it holds a single key. The zero value is ready for use, by many goroutines at once.
 //
 // The memory is as that of New: locked, not dumped, wiped by Free at once, whatever the neighbours do. A slot is never
-// given out twice, so a slice that somebody kept beyond Free reads zeros and no other's secret, and a fault once all slots
-// of its page are free and the page is given back. What was written there after Free is found then, and is a panic.
+// given out twice, so a slice that somebody kept beyond Free reads zeros and no other's secret, and a fault once all
+// slots of its page are free and the page is given back. What was written there after Free is found then, and is a
+// panic.
 type Slab struct {
 	mu   sync.Mutex
 	open *slabPage // where the next slot comes from; nil: nowhere

@@ -11,8 +11,8 @@ import (
 	"github.com/visage-face/visage/internal/arena"
 )
 
-// flags returns what the kernel says of the memory at an address: the line VmFlags of /proc/self/smaps; none where nothing
-// is mapped.
+// flags returns what the kernel says of the memory at an address: the line VmFlags of /proc/self/smaps; none where
+// nothing is mapped.
 func flags(t *testing.T, at uintptr) (flags []string) {
 	t.Helper()
 	f, err := os.Open("/proc/self/smaps")

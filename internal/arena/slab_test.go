@@ -49,7 +49,8 @@ func TestSlabSharesPages(t *testing.T) {
 	}
 }
 
-// A slot is wiped when it is freed, though its page stays; its neighbours keep what they hold, and nobody gets its place.
+// A slot is wiped when it is freed, though its page stays; its neighbours keep what they hold, and nobody gets its
+// place.
 func TestSlabWipesAtOnce(t *testing.T) {
 	var s arena.Slab
 	before, gone, after := slot(t, &s, 64), slot(t, &s, 64), slot(t, &s, 64)

@@ -1,8 +1,8 @@
 // Package owned opens files and directories that nobody but this user, or root, can have put there or can change.
 //
-// A program that opens a file by its name trusts everybody who can give that name to another file. The functions here do
-// not follow a symbolic link in the last element of a path, take nothing but regular files and directories, and want the
-// right owner and mode. What was checked is what is read: the checks look at the open file, not at its name.
+// A program that opens a file by its name trusts everybody who can give that name to another file. The functions here
+// do not follow a symbolic link in the last element of a path, take nothing but regular files and directories, and want
+// the right owner and mode. What was checked is what is read: the checks look at the open file, not at its name.
 package owned
 
 import (
@@ -27,9 +27,9 @@ func (refusal) Unwrap() error   { return ErrNotOwned }
 
 func refuse(format string, args ...any) error { return refusal{fmt.Sprintf(format, args...)} }
 
-// Open opens the regular file at path with flags as os.OpenFile has them. It refuses a symbolic link in the last element
-// of path, everything that is no regular file, and a file of another user than this one or root. It makes no file:
-// flag must not hold os.O_CREATE.
+// Open opens the regular file at path with flags as os.OpenFile has them. It refuses a symbolic link in the last
+// element of path, everything that is no regular file, and a file of another user than this one or root. It makes no
+// file: flag must not hold os.O_CREATE.
 func Open(path string, flag int) (*os.File, error) {
 	// not blocking: a pipe of that name must not hang the caller
 	f, err := os.OpenFile(path, flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
@@ -50,8 +50,8 @@ func Open(path string, flag int) (*os.File, error) {
 	return f, nil
 }
 
-// ReadSecret returns the content of the file at path, of at most maxBytes. It refuses what Open refuses, and a file that
-// others can read or change. The error wraps fs.ErrNotExist when there is none.
+// ReadSecret returns the content of the file at path, of at most maxBytes. It refuses what Open refuses, and a file
+// that others can read or change. The error wraps fs.ErrNotExist when there is none.
 func ReadSecret(path string, maxBytes int64) ([]byte, error) {
 	f, err := Open(path, os.O_RDONLY)
 	if err != nil {
@@ -63,7 +63,8 @@ func ReadSecret(path string, maxBytes int64) ([]byte, error) {
 		return nil, err
 	}
 	if perm := info.Mode().Perm(); perm&0o077 != 0 {
-		return nil, refuse("%s can be read or changed by others (mode %04o): run \"chmod 600 %s\", and replace the secret in it if others may have read it",
+		return nil, refuse("%s can be read or changed by others (mode %04o): run \"chmod 600 %s\", "+
+			"and replace the secret in it if others may have read it",
 			path, perm, path)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
@@ -104,14 +105,15 @@ func checkDir(dir string, info fs.FileInfo) error {
 		return refuse("%s is not a directory (%s)", dir, info.Mode().Type())
 	}
 	if perm := info.Mode().Perm(); perm&0o022 != 0 {
-		return refuse("%s can be changed by others (mode %04o), who could put other files in place of those in it: run \"chmod go-w %s\"",
+		return refuse("%s can be changed by others (mode %04o), who could put other files in place of those in it: "+
+			"run \"chmod go-w %s\"",
 			dir, perm, dir)
 	}
 	return checkOwner(dir, info)
 }
 
-// Secure checks every file of a directory, which CheckDir has passed, and takes the rights of others away from those that
-// an earlier build or another umask left: all have mode 0600 afterwards. It refuses links, pipes and the like, and
+// Secure checks every file of a directory, which CheckDir has passed, and takes the rights of others away from those
+// that an earlier build or another umask left: all have mode 0600 afterwards. It refuses links, pipes and the like, and
 // files of others. Directories are passed over.
 func Secure(dir string) error {
 	entries, err := os.ReadDir(dir)
@@ -160,7 +162,8 @@ func checkOwner(path string, info fs.FileInfo) error {
 		return refuse("%s: the file system does not say who it belongs to", path)
 	}
 	if me := os.Geteuid(); st.Uid != uint32(me) && st.Uid != 0 {
-		return refuse("%s belongs to user %d, and this program runs as user %d: run it as the owner, or run \"chown %d %s\" as root",
+		return refuse("%s belongs to user %d, and this program runs as user %d: run it as the owner, "+
+			"or run \"chown %d %s\" as root",
 			path, st.Uid, me, me, path)
 	}
 	return nil

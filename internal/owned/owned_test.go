@@ -51,7 +51,8 @@ func TestReadSecret(t *testing.T) {
 		{"a link to nothing", func(t *testing.T, p string) { ok(t, os.Symlink(p+".no", p)) }, "is a symbolic link"},
 		{"a directory", func(t *testing.T, p string) { ok(t, os.Mkdir(p, 0o700)) }, "is not a regular file"},
 		{"a pipe", func(t *testing.T, p string) { ok(t, syscall.Mkfifo(p, 0o600)) }, "is not a regular file"},
-		{"too long", func(t *testing.T, p string) { ok(t, os.WriteFile(p, make([]byte, 101), 0o600)) }, "longer than 100"},
+		{"too long", func(t *testing.T, p string) { ok(t, os.WriteFile(p, make([]byte, 101), 0o600)) },
+			"longer than 100"},
 		{"somebody else's", func(t *testing.T, p string) { write(t, p, 0o600); give(t, p) }, "belongs to user 12345"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

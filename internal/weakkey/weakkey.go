@@ -25,9 +25,10 @@ const (
 	ErrExponent Weakness = "its public exponent e is not an odd number above 65536 and below 2^256 (FIPS 186-5 §A.1.1)"
 	ErrModulus  Weakness = "its modulus n is not the product of two large primes"
 	ErrFactor   Weakness = "its modulus n has a small prime factor"
-	ErrPattern  Weakness = "its modulus n is not random: it has a repeated pattern, or far more bits of one kind than of the other"
-	ErrROCA     Weakness = "its modulus n was made by the faulty generator of Infineon chips (ROCA, CVE-2017-15361)"
-	ErrClose    Weakness = "its two primes are too close together, so that anyone can factor its modulus n"
+	ErrPattern  Weakness = "its modulus n is not random: it has a repeated pattern, " +
+		"or far more bits of one kind than of the other"
+	ErrROCA  Weakness = "its modulus n was made by the faulty generator of Infineon chips (ROCA, CVE-2017-15361)"
+	ErrClose Weakness = "its two primes are too close together, so that anyone can factor its modulus n"
 )
 
 // Bounds of what is done for one key.
@@ -86,8 +87,8 @@ var smallPrimes = sync.OnceValue(func() primes {
 	return p
 })
 
-// patterned reports whether n cannot have come from a random generator: sixteen equal bytes in a row, or a share of ones
-// outside of 40 to 60 %, which is nine standard deviations for 2,048 bits.
+// patterned reports whether n cannot have come from a random generator: sixteen equal bytes in a row, or a share of
+// ones outside of 40 to 60 %, which is nine standard deviations for 2,048 bits.
 func patterned(n *big.Int) bool {
 	const longest = 16
 	b, run := n.Bytes(), 1
@@ -108,9 +109,9 @@ func patterned(n *big.Int) bool {
 	return share < 40 || share >= 60
 }
 
-// isROCA reports whether n looks like a product of primes k·M + (65537^a mod M), M a product of the first primes: then n
-// is a power of 65537 modulo each of them (Nemec and others, The Return of Coppersmith's Attack, 2017, §3). A random n
-// passes as one less than once in 2^27.
+// isROCA reports whether n looks like a product of primes k·M + (65537^a mod M), M a product of the first primes: then
+// n is a power of 65537 modulo each of them (Nemec and others, The Return of Coppersmith's Attack, 2017, §3). A random
+// n passes as one less than once in 2^27.
 func isROCA(n *big.Int) bool {
 	rest := new(big.Int)
 	for _, p := range smallPrimes().list {
@@ -205,8 +206,8 @@ func exponents(n, e, d, p, q *big.Int) error {
 	return nil
 }
 
-// Derived checks the numbers that follow from the others, as RFC 8017 §3.2 has them: dp = d mod (p-1), dq = d mod (q-1),
-// and qi, the inverse of q modulo p. A nil one is not looked at.
+// Derived checks the numbers that follow from the others, as RFC 8017 §3.2 has them: dp = d mod (p-1), dq = d mod
+// (q-1), and qi, the inverse of q modulo p. A nil one is not looked at.
 func Derived(d, p, q, dp, dq, qi *big.Int) error {
 	one := big.NewInt(1)
 	for _, c := range []struct {

@@ -149,10 +149,13 @@ func TestWeakKeys(t *testing.T) {
 		{"e of 257 bits", compose(after(new(big.Int).Lsh(one, 257)), p, q), weakkey.ErrExponent},
 		{"a small d", compose(new(big.Int).ModInverse(wiener, order), p, q), weakkey.ErrExponent},
 		{"d of another key", with(func(k *key) { k.d = new(big.Int).Add(k.d, big.NewInt(2)) }), nil},
-		{"d beyond n", with(func(k *key) { k.d = new(big.Int).Add(k.d, new(big.Int).Mul(k.n, new(big.Int).Sub(p, one))) }), nil},
+		{"d beyond n", with(func(k *key) {
+			k.d = new(big.Int).Add(k.d, new(big.Int).Mul(k.n, new(big.Int).Sub(p, one)))
+		}), nil},
 		{"another n", with(func(k *key) { k.n = new(big.Int).Add(k.n, big.NewInt(2)) }), errAny},
 		{"the generator of Infineon", compose(f4, infineon(t), infineon(t)), weakkey.ErrROCA},
-		{"primes of zeros", compose(f4, after(zeros), after(new(big.Int).Add(zeros, new(big.Int).Lsh(one, 1016)))), weakkey.ErrPattern},
+		{"primes of zeros", compose(f4, after(zeros), after(new(big.Int).Add(zeros, new(big.Int).Lsh(one, 1016)))),
+			weakkey.ErrPattern},
 		{"a prime for n", key{prime(t, 2048, f4), f4, good.d, p, q}, weakkey.ErrModulus},
 		{"n of zero", key{new(big.Int), f4, good.d, p, q}, weakkey.ErrModulus},
 		{"p of zero", key{good.n, f4, good.d, new(big.Int), q}, nil},
