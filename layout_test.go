@@ -101,6 +101,8 @@ github.com/tidwall/btree              : sealed/internal/memory
 github.com/tetratelabs/wazero       : vision/internal/sandbox
 github.com/viterin/vek              : gallery bench
 github.com/yalue/onnxruntime_go     : vision/internal/ort
+github.com/spf13/cobra              : cmd
+github.com/spf13/pflag              : cmd
 golang.org/x/image                  : vision cmd bench
 golang.org/x/mod                    : audit
 golang.org/x/net/idna               : .
@@ -125,7 +127,6 @@ const wide = `
 api/armapi                        :
 api/faceapi                       :
 bench                             :
-cmd/visage                        :
 cmd/visage/internal/evaluation    :
 custody                           :
 face                              :

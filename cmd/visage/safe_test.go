@@ -8,24 +8,26 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/visage-face/visage/cmd/visage/internal/operator"
 )
 
 // safe is the vault that scripts keep a key in, "faces", spoken to as Key Vault clients do.
-type safe struct{ *client }
+type safe struct{ *operator.Client }
 
 func openSafe(dir string) (safe, error) {
-	c, err := dial(dir)
+	c, err := operator.Dial(dir)
 	return safe{c}, err
 }
 
 // host is where the vault answers. Nobody has to look it up: requests go to the server's own.
 func (s safe) host() string {
-	return "safe.vault." + strings.TrimPrefix(s.operator.Endpoint, "https://")
+	return "safe.vault." + strings.TrimPrefix(s.Operator.Endpoint, "https://")
 }
 
 // make makes the vault and the key.
 func (s safe) make(ctx context.Context) error {
-	o := s.operator
+	o := s.Operator
 	body := map[string]any{"location": "local", "properties": map[string]any{
 		"tenantId": o.TenantID, "sku": map[string]string{"family": "A", "name": "standard"},
 		"enablePurgeProtection": true,
@@ -33,7 +35,7 @@ func (s safe) make(ctx context.Context) error {
 			"tenantId": o.TenantID, "objectId": o.ClientID, "permissions": map[string]any{"keys": []string{"all"}},
 		}},
 	}}
-	if err := s.arm(ctx, http.MethodPut, "/resourceGroups/default/providers/Microsoft.KeyVault/vaults/safe", body,
+	if err := s.ARM(ctx, http.MethodPut, "/resourceGroups/default/providers/Microsoft.KeyVault/vaults/safe", body,
 		nil); err != nil {
 		return err
 	}
@@ -47,11 +49,11 @@ func (s safe) allow(ctx context.Context, on bool) error {
 
 func (s safe) call(ctx context.Context, method, path, body string) error {
 	form := url.Values{
-		"grant_type": {"client_credentials"}, "client_id": {s.operator.ClientID},
-		"client_secret": {s.operator.ClientSecret},
+		"grant_type": {"client_credentials"}, "client_id": {s.Operator.ClientID},
+		"client_secret": {s.Operator.ClientSecret},
 		"scope":         {"https://" + strings.TrimPrefix(s.host(), "safe.") + "/.default"},
 	}
-	res, err := s.http.PostForm(s.operator.Endpoint+"/"+s.operator.TenantID+"/oauth2/v2.0/token", form)
+	res, err := s.HTTP.PostForm(s.Operator.Endpoint+"/"+s.Operator.TenantID+"/oauth2/v2.0/token", form)
 	if err != nil {
 		return err
 	}
@@ -63,7 +65,7 @@ func (s safe) call(ctx context.Context, method, path, body string) error {
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, method, s.operator.Endpoint+path+"?api-version=7.5",
+	req, err := http.NewRequestWithContext(ctx, method, s.Operator.Endpoint+path+"?api-version=7.5",
 		strings.NewReader(body))
 	if err != nil {
 		return err
@@ -71,7 +73,7 @@ func (s safe) call(ctx context.Context, method, path, body string) error {
 	req.Host = s.host()
 	req.Header.Set("Authorization", "Bearer "+said.Token)
 	req.Header.Set("Content-Type", "application/json")
-	if res, err = s.http.Do(req); err != nil {
+	if res, err = s.HTTP.Do(req); err != nil {
 		return err
 	}
 	defer res.Body.Close()

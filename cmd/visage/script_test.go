@@ -16,6 +16,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/visage-face/visage/api/armapi/armwire"
+	"github.com/visage-face/visage/cmd/visage/internal/command"
+	"github.com/visage-face/visage/cmd/visage/internal/operator"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
 )
@@ -124,16 +127,16 @@ func startServer(ts *testscript.TestScript, dir string, cfg server.Config) {
 
 // until waits for a state of a resource's key.
 func until(ctx context.Context, dir, name, state string) error {
-	c, err := dial(dir)
+	c, err := operator.Dial(dir)
 	if err != nil {
 		return err
 	}
 	for tick := time.Tick(10 * time.Millisecond); ; {
-		var one account
-		if err := c.manage(ctx, http.MethodGet, pathTo(name), nil, &one); err != nil {
+		var one armwire.Account
+		if err := c.Manage(ctx, http.MethodGet, operator.Path(name), nil, &one); err != nil {
 			return err
 		}
-		if e := custodyOf(one).Encryption; e != nil && e.Status != nil && e.Status.State == state {
+		if e := one.Properties.Encryption; e != nil && e.Status != nil && e.Status.State == state {
 			return nil
 		}
 		select {
@@ -146,22 +149,23 @@ func until(ctx context.Context, dir, name, state string) error {
 
 // group makes a person group or deletes it.
 func group(dir, method, id string) error {
-	c, err := dial(dir)
+	c, err := operator.Dial(dir)
 	if err != nil {
 		return err
 	}
-	var keys accountKeys
-	if err := c.manage(context.Background(), http.MethodPost, pathTo("default")+"/listKeys", nil, &keys); err != nil {
+	var keys armwire.AccountKeys
+	err = c.Manage(context.Background(), http.MethodPost, operator.Path("default")+"/listKeys", nil, &keys)
+	if err != nil {
 		return err
 	}
 	body := `{"name":"x","recognitionModel":"recognition_04"}`
-	req, err := http.NewRequest(method, c.operator.Endpoint+"/face/v1.2/persongroups/"+id, strings.NewReader(body))
+	req, err := http.NewRequest(method, c.Operator.Endpoint+"/face/v1.2/persongroups/"+id, strings.NewReader(body))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Ocp-Apim-Subscription-Key", keys.Key1)
-	if res, b, err := c.do(req); err != nil || res.StatusCode != http.StatusOK {
+	if res, b, err := c.Send(req); err != nil || res.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: %s (%v)", method, b, err)
 	}
 	return nil
@@ -206,7 +210,7 @@ func TestServeServesUntilItIsTold(t *testing.T) {
 	errs, said := io.Pipe()
 	ended := make(chan int, 1)
 	go func() {
-		code := run(ctx, streams{io.Discard, said}, []string{
+		code := command.Execute(ctx, program(), command.Streams{Out: io.Discard, Err: said}, []string{
 			"serve", "--dir", filepath.Join(t.TempDir(), "visage"), "--listen", "127.0.0.1:0", "--pack", pack,
 		})
 		said.Close()
@@ -220,7 +224,7 @@ func TestServeServesUntilItIsTold(t *testing.T) {
 			stop()
 		}
 	}
-	if code := <-ended; code != exitOK || !strings.Contains(log.String(), "msg=serving") ||
+	if code := <-ended; code != command.ExitOK || !strings.Contains(log.String(), "msg=serving") ||
 		!strings.Contains(log.String(), "msg=stopping") {
 		t.Errorf("exit code %d; it said\n%s", code, log.String())
 	}

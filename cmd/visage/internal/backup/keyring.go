@@ -1,0 +1,120 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/visage-face/visage/cmd/visage/internal/command"
+	"github.com/visage-face/visage/cmd/visage/internal/settings"
+	"github.com/visage-face/visage/internal/durable"
+	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/sealed/archive"
+	"github.com/visage-face/visage/server"
+)
+
+// KeyringCommand is "visage keyring".
+func KeyringCommand() *cobra.Command {
+	return command.Noun("keyring", "Copy the keys that a restore needs, and import missing ones",
+		exportKeys(), importKeys())
+}
+
+func exportKeys() *cobra.Command {
+	c := command.New("export FILE", "Write a copy of the keyring; keep only the newest, apart from backups of the data",
+		"visage keyring export /media/safe/visage.keyring")
+	c.Long = "Write a copy of the keyring, whether the server is running or not. Keep it apart from backups of the " +
+		"data, and " +
+		"keep only the newest copy."
+	settings.Define(c.Flags(), "dir", "root-key")
+	return command.Run(c, func(ctx context.Context, s command.Streams, operands []string) error {
+		n, err := ExportKeyring(ctx, operands[0], fromServer(c))
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(s.Out, "%s: %d bytes\n", operands[0], n)
+		return nil
+	})
+}
+
+// ExportKeyring writes a copy of the keyring, and returns its size. It writes to a file beside path first, so that an
+// older copy is there until the new one is whole.
+func ExportKeyring(ctx context.Context, path string, source Source) (n int64, err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".keyring-*") // mode 0600
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	err = source(ctx, "keyring", (*sealed.Store).WriteKeyring, func(r io.Reader) (err error) {
+		n, err = io.Copy(f, r)
+		return err
+	})
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err == nil {
+		err = sealed.CheckWhole(ctx, f)
+	}
+	if err == nil {
+		err = errors.Join(f.Sync(), f.Close())
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err == nil {
+		err = durable.SyncDir(filepath.Dir(path))
+	}
+	return n, err
+}
+
+func importKeys() *cobra.Command {
+	c := command.New("import FILE", "Import missing epoch keys after the key directory was lost; stop the server first",
+		"visage keyring import /media/safe/visage.keyring")
+	settings.Define(c.Flags(), "dir", "root-key")
+	return command.Run(c, func(ctx context.Context, s command.Streams, operands []string) (err error) {
+		set, err := settings.Load(c.Flags())
+		if err != nil {
+			return err
+		}
+		f, err := os.Open(operands[0])
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		store, err := server.OpenStore(ctx, set.Server)
+		if err != nil {
+			return command.Hinted(err, "keyring import opens the data directly: stop the server of this directory "+
+				"first")
+		}
+		defer func() { err = errors.Join(err, store.Close()) }()
+		n, err := store.MendKeyring(ctx, f)
+		if err != nil {
+			return advise(err)
+		}
+		fmt.Fprintf(s.Out, "imported %d missing keys\n", n)
+		return nil
+	})
+}
+
+// advise says what helps with a stream that is not what it must be.
+func advise(err error) error {
+	switch {
+	case errors.Is(err, sealed.ErrForeign):
+		return command.Hinted(err, "the keyring, the backup and the root key must be of one instance")
+	case errors.Is(err, sealed.ErrNotAuthentic), errors.Is(err, sealed.ErrMalformed),
+		errors.Is(err, archive.ErrDamaged):
+		return &command.Failure{Err: err, Code: command.ExitDamaged, Hint: "use another copy"}
+	case errors.Is(err, sealed.ErrNotEmpty):
+		return command.Hinted(err, "name an empty or a new directory with --dir")
+	}
+	return err
+}

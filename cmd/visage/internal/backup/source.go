@@ -1,0 +1,67 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/visage-face/visage/cmd/visage/internal/operator"
+	"github.com/visage-face/visage/cmd/visage/internal/settings"
+	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/server"
+)
+
+// Writer writes a stream of a store.
+type Writer = func(*sealed.Store, context.Context, io.Writer) (sealed.Saved, error)
+
+// Source hands a stream to read: that of an operation of the running server, or what write writes.
+type Source = func(ctx context.Context, operation string, write Writer, read func(io.Reader) error) error
+
+// fromServer is the source of the server that the flags of c name: the running one or, when it is not running, its
+// data.
+func fromServer(c *cobra.Command) Source {
+	return func(ctx context.Context, operation string, write Writer, read func(io.Reader) error) error {
+		set, err := settings.Load(c.Flags())
+		if err != nil {
+			return err
+		}
+		dir, err := set.Dir()
+		if err != nil {
+			return err
+		}
+		o, err := operator.Dial(dir)
+		if err == nil {
+			if err = o.Stream(ctx, operation, read); !operator.Unreachable(err) {
+				return err
+			}
+		}
+		store, openErr := server.OpenStore(ctx, set.Server)
+		if openErr != nil {
+			return errors.Join(err, openErr)
+		}
+		return errors.Join(piped(func(w io.Writer) error {
+			_, err := write(store, ctx, w)
+			return err
+		}, read), store.Close())
+	}
+}
+
+// piped has one side write what the other reads. The writer's error counts: the reader's then is only that the stream
+// ended too early.
+func piped(write func(io.Writer) error, read func(io.Reader) error) error {
+	r, w := io.Pipe()
+	wrote := make(chan error, 1)
+	go func() {
+		err := write(w)
+		w.CloseWithError(err)
+		wrote <- err
+	}()
+	err := read(r)
+	r.CloseWithError(err)
+	if writeErr := <-wrote; writeErr != nil && !errors.Is(writeErr, err) {
+		return writeErr
+	}
+	return err
+}

@@ -1,0 +1,98 @@
+// Package build has the command that says what was built.
+package build
+
+import (
+	"context"
+	"crypto/fips140"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/visage-face/visage/cmd/visage/internal/command"
+)
+
+// release is the version that this source is, or that it becomes: RELEASING.md says when it rises.
+const release = "0.1.0"
+
+// versionOf names a build: the number alone where it was made of the release's own tag, with nothing changed; else the
+// number, "-dev", and the revision as far as it is known.
+func versionOf(info *debug.BuildInfo) string {
+	if info.Main.Version == "v"+release {
+		return release
+	}
+	build := buildSettings(info)
+	revision := build["vcs.revision"]
+	if revision == "" {
+		return release + "-dev"
+	}
+	version := release + "-dev+" + revision[:min(12, len(revision))]
+	if build["vcs.modified"] == "true" {
+		version += ".dirty"
+	}
+	return version
+}
+
+// buildSettings are those that a program was built with.
+func buildSettings(info *debug.BuildInfo) map[string]string {
+	build := map[string]string{}
+	for _, b := range info.Settings {
+		build[b.Key] = b.Value
+	}
+	return build
+}
+
+// Command is "visage version".
+func Command() *cobra.Command {
+	c := command.New("version", "Show the version, the build, and the state of the cryptographic module",
+		"visage version")
+	return command.Run(c, func(_ context.Context, s command.Streams, _ []string) error { return show(s) })
+}
+
+func show(s command.Streams) error {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = &debug.BuildInfo{}
+	}
+	build := buildSettings(info)
+	fips := "off"
+	if fips140.Enabled() {
+		fips = "on"
+	}
+	if fips140.Enforced() {
+		fips += ", enforced"
+	}
+	module := build["GOFIPS140"]
+	if module == "" {
+		module = "of the Go release, which has no certificate of its own"
+	}
+	secrets := "no: keys are wiped, but copies made by the compiler may stay in memory"
+	if strings.Contains(build["GOEXPERIMENT"], "runtimesecret") ||
+		strings.Contains(runtime.Version(), "runtimesecret") {
+		secrets = "yes"
+	}
+	var t command.Table
+	t.Row("visage", versionOf(info))
+	t.Row("built from", fmt.Sprintf("%s %s", orUnknown(build["vcs.revision"]), modified(build["vcs.modified"])))
+	t.Row("go", fmt.Sprintf("%s %s/%s", runtime.Version(), runtime.GOOS, runtime.GOARCH))
+	t.Row("FIPS 140-3 mode", fips)
+	t.Row("FIPS 140-3 module", module)
+	t.Row("runtime secrets", secrets)
+	return t.Write(s.Out)
+}
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return s
+}
+
+func modified(s string) string {
+	if s == "true" {
+		return "with changes"
+	}
+	return ""
+}

@@ -1,0 +1,40 @@
+package command
+
+import (
+	"io"
+	"os"
+)
+
+// Color is an ANSI colour (ECMA-48 §8.3.117).
+type Color string
+
+// The colours in use: errors and what is closed are red, hints and what waits yellow, what works green.
+const (
+	Red    Color = "\x1b[31m"
+	Green  Color = "\x1b[32m"
+	Yellow Color = "\x1b[33m"
+
+	plain = "\x1b[0m"
+)
+
+// Paint colours text where w is a terminal that shows colours and NO_COLOR (https://no-color.org) is not set. Elsewhere
+// it returns text as it is.
+func Paint(w io.Writer, c Color, text string) string {
+	if c == "" || text == "" || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || !isTerminal(w) {
+		return text
+	}
+	return string(c) + text + plain
+}
+
+// paintState colours the words of the product for states of resources, keys, requests, packs and checks.
+func paintState(w io.Writer, cell string) string {
+	switch cell {
+	case "active", "Succeeded", "Approved", "ok":
+		return Paint(w, Green, cell)
+	case "degraded", "Accepted", "Submitted", "Queued", "not calibrated":
+		return Paint(w, Yellow, cell)
+	case "locked", "revoked", "unavailable", "Rejected", "damaged", "FAILED":
+		return Paint(w, Red, cell)
+	}
+	return cell
+}

@@ -1,0 +1,82 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+)
+
+// completionCommand writes the script with which a shell completes command lines.
+func completionCommand() *cobra.Command {
+	shells := []string{"bash", "zsh", "fish"}
+	c := New("completion bash|zsh|fish", "Write the completion script of a shell", "source <(visage completion bash)")
+	c.Long = "Write the script with which a shell completes commands, flags, and the names of resources, vaults, " +
+		"keys " +
+		"and identities. Names come from the running server of --dir; nothing is offered while it is not running. " +
+		"Bash needs the package bash-completion. In fish: \"visage completion fish | source\"."
+	c.ValidArgsFunction = func(_ *cobra.Command, words []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(words) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return shells, cobra.ShellCompDirectiveNoFileComp
+	}
+	c.RunE = func(c *cobra.Command, operands []string) error {
+		root, out := c.Root(), StreamsOf(c).Out
+		switch operands[0] {
+		case "bash":
+			return root.GenBashCompletionV2(out, true)
+		case "zsh":
+			return root.GenZshCompletion(out)
+		case "fish":
+			return root.GenFishCompletion(out, true)
+		}
+		return Misuse("the shell must be bash, zsh or fish; got %q", operands[0])
+	}
+	return c
+}
+
+// manCommand writes the manual pages. It is for those who make packages, so the overview leaves it out.
+func manCommand() *cobra.Command {
+	c := New("man DIR", "Write the manual pages into a folder", "visage man /usr/local/share/man/man1")
+	c.Hidden = true
+	c.RunE = func(c *cobra.Command, operands []string) error {
+		if err := os.MkdirAll(operands[0], 0o755); err != nil {
+			return err
+		}
+		root := c.Root()
+		root.DisableAutoGenTag = true
+		date := built()
+		if err := doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "Visage", Date: &date},
+			operands[0]); err != nil {
+			return fmt.Errorf("write manual pages: %w", err)
+		}
+		return nil
+	}
+	return c
+}
+
+// built is the time of the commit that the program was built from, so that the same program writes the same pages; the
+// present where that is not known.
+func built() time.Time {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if at, err := time.Parse(time.RFC3339, s.Value); err == nil && s.Key == "vcs.time" {
+				return at
+			}
+		}
+	}
+	return time.Now()
+}
+
+// Context returns the context that a command runs in, for completions, which cobra may start without one.
+func Context(c *cobra.Command) context.Context {
+	if ctx := c.Context(); ctx != nil {
+		return ctx
+	}
+	return context.Background()
+}

@@ -1,0 +1,44 @@
+package command
+
+import (
+	"encoding/json"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Output is the value of the flag --output.
+type Output struct {
+	value   string
+	allowed []string
+}
+
+// DefineOutput adds the flag --output, or -o, which takes one of the forms. The first is the default; none stands for
+// table and json.
+func DefineOutput(c *cobra.Command, forms ...string) *Output {
+	if len(forms) == 0 {
+		forms = []string{"table", "json"}
+	}
+	o := &Output{value: forms[0], allowed: forms}
+	c.Flags().StringVarP(&o.value, "output", "o", o.value, "`FORM` of the answer: "+strings.Join(forms, " or "))
+	// It fails only for a flag that does not exist.
+	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(forms, cobra.ShellCompDirectiveNoFileComp))
+	return o
+}
+
+// Form returns the form that was asked for, or the error for one that there is not.
+func (o *Output) Form() (string, error) {
+	if !slices.Contains(o.allowed, o.value) {
+		return "", Misuse("--output must be %s; got %q", strings.Join(o.allowed, " or "), o.value)
+	}
+	return o.value, nil
+}
+
+// WriteJSON writes an answer for programs.
+func WriteJSON(w io.Writer, answer any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(answer)
+}

@@ -1,0 +1,79 @@
+package command
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// listOrSuggest is what a noun does by itself: it lists its commands, or says which one was probably meant.
+func listOrSuggest(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		showHelp(c, nil)
+		return nil
+	}
+	return unknownCommand(c, args)
+}
+
+// unknownCommand is the error for a word below c that names no command.
+func unknownCommand(c *cobra.Command, args []string) error {
+	err := Misuse("unknown command %q", strings.TrimPrefix(c.CommandPath()+" "+args[0], c.Root().Name()+" "))
+	if meant := suggest(c, args); meant != "" {
+		return Hinted(err, "did you mean %q?", meant)
+	}
+	if c == c.Root() {
+		return Hinted(err, "\"visage help\" lists the commands")
+	}
+	return Hinted(err, "\"visage help %s\" lists its commands", c.Name())
+}
+
+// suggest returns the command that args probably mean, or "". Where the noun is mistyped the verb after it decides
+// among several candidates.
+func suggest(c *cobra.Command, args []string) string {
+	c.SuggestionsMinimumDistance = 2
+	best := ""
+	for _, name := range c.SuggestionsFor(args[0]) {
+		for _, sub := range c.Commands() {
+			if sub.Name() != name {
+				continue
+			}
+			if len(args) > 1 && sub.HasAvailableSubCommands() {
+				if next := find(sub, args[1]); next != nil {
+					return next.CommandPath()
+				}
+				if deeper := suggest(sub, args[1:]); deeper != "" {
+					return deeper
+				}
+			}
+			if best == "" {
+				best = sub.CommandPath()
+			}
+		}
+	}
+	return best
+}
+
+// find returns the command directly below c with a name, or nil.
+func find(c *cobra.Command, name string) *cobra.Command {
+	for _, sub := range c.Commands() {
+		if sub.Name() == name {
+			return sub
+		}
+	}
+	return nil
+}
+
+// explainFlag words what is wrong with a flag. Long flags with one dash, which pflag takes for several short ones, are
+// the most likely mistake.
+func explainFlag(c *cobra.Command, err error) error {
+	if _, long, found := strings.Cut(err.Error(), " in -"); found && strings.HasPrefix(err.Error(), "unknown "+
+		"shorthand") {
+		name, _, _ := strings.Cut(long, "=")
+		if c.Flags().Lookup(name) != nil {
+			return Misuse("unknown flag: -%s; long flags have two dashes: --%s", name, name)
+		}
+		return Misuse("unknown flag: -%s", name)
+	}
+	return Misuse("%s", fmt.Sprint(err))
+}

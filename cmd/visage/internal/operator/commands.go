@@ -1,0 +1,72 @@
+package operator
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/visage-face/visage/cmd/visage/internal/command"
+	"github.com/visage-face/visage/cmd/visage/internal/settings"
+)
+
+// Show makes c a command that asks the running server and shows the answer: as a table that print fills, or as JSON.
+func Show[T any](
+	c *cobra.Command, run func(context.Context, *Client, []string) (T, error), print func(*command.Table, T),
+) *cobra.Command {
+	settings.Define(c.Flags(), "dir")
+	output := command.DefineOutput(c)
+	return command.Run(c, func(ctx context.Context, s command.Streams, operands []string) error {
+		form, err := output.Form()
+		if err != nil {
+			return err
+		}
+		answer, err := ask(ctx, c, s, operands, run)
+		if err != nil {
+			return err
+		}
+		if form == "json" {
+			return command.WriteJSON(s.Out, answer)
+		}
+		var t command.Table
+		print(&t, answer)
+		return t.Write(s.Out)
+	})
+}
+
+// Do makes c a command that changes something on the running server and has nothing to show. It takes --output as all
+// commands do that speak to a server, for scripts that always give it.
+func Do(c *cobra.Command, run func(context.Context, *Client, []string) error) *cobra.Command {
+	settings.Define(c.Flags(), "dir")
+	output := command.DefineOutput(c)
+	return command.Run(c, func(ctx context.Context, s command.Streams, operands []string) error {
+		if _, err := output.Form(); err != nil {
+			return err
+		}
+		_, err := ask(ctx, c, s, operands, func(ctx context.Context, o *Client, operands []string) (struct{}, error) {
+			return struct{}{}, run(ctx, o, operands)
+		})
+		return err
+	})
+}
+
+// ask runs a command against the server that its flags name.
+func ask[T any](
+	ctx context.Context, c *cobra.Command, s command.Streams, operands []string,
+	run func(context.Context, *Client, []string) (T, error),
+) (answer T, err error) {
+	dir, err := settings.Dir(c.Flags())
+	if err != nil {
+		return answer, err
+	}
+	o, err := Dial(dir)
+	if err != nil {
+		return answer, err
+	}
+	o.notes = s.Err
+	answer, err = run(ctx, o, operands)
+	name := ""
+	if len(operands) > 0 {
+		name = operands[0]
+	}
+	return answer, Advise(err, name)
+}

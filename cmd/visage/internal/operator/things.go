@@ -1,0 +1,70 @@
+package operator
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/visage-face/visage/api/armapi/armwire"
+	"github.com/visage-face/visage/cmd/visage/internal/command"
+)
+
+// VaultDomain is the label between the name of a vault and the host of the server.
+const VaultDomain = "vault"
+
+// deletedVaults is the path of the deleted vaults, below the subscription.
+const deletedVaults = "/providers/Microsoft.KeyVault/deletedVaults"
+
+// VaultPath is the path of a vault for ARM, or of all vaults where name is empty.
+func (c *Client) VaultPath(name string) string {
+	path := "/resourceGroups/" + c.Operator.ResourceGroup + "/providers/Microsoft.KeyVault/vaults"
+	if name == "" {
+		return path
+	}
+	return path + "/" + url.PathEscape(name)
+}
+
+// ServicePrincipals is the path of the identities for ARM.
+const ServicePrincipals = "/providers/Visage.Identity/servicePrincipals"
+
+// Principals returns all identities.
+func (c *Client) Principals(ctx context.Context) ([]armwire.ServicePrincipal, error) {
+	var all armwire.ServicePrincipalList
+	err := c.ARM(ctx, http.MethodGet, ServicePrincipals, nil, &all)
+	return all.Value, err
+}
+
+// Principal finds an identity by its object id, its application id or its name.
+func (c *Client) Principal(ctx context.Context, said string) (armwire.ServicePrincipal, error) {
+	all, err := c.Principals(ctx)
+	if err != nil {
+		return armwire.ServicePrincipal{}, err
+	}
+	var found []armwire.ServicePrincipal
+	for _, p := range all {
+		if strings.EqualFold(said, p.ObjectID) || strings.EqualFold(said, p.AppID) || said == p.Name {
+			found = append(found, p)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return armwire.ServicePrincipal{}, command.Hinted(fmt.Errorf("unknown identity %q", said),
+			"\"visage identity list\" lists the identities")
+	case 1:
+		return found[0], nil
+	}
+	return armwire.ServicePrincipal{}, command.Hinted(fmt.Errorf("%d identities are called %q", len(found), said),
+		"use the object id, which \"visage identity list\" shows")
+}
+
+// VaultAddress returns the address of a vault that is given by its name or its address.
+func (c *Client) VaultAddress(ctx context.Context, vault string) (string, error) {
+	if strings.Contains(vault, "/") {
+		return vault, nil
+	}
+	var v armwire.Vault
+	err := c.ARM(ctx, http.MethodGet, c.VaultPath(vault), nil, &v)
+	return v.Properties.VaultURI, err
+}

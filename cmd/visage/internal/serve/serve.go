@@ -1,0 +1,51 @@
+// Package serve has the command that starts the service.
+package serve
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/visage-face/visage/cmd/visage/internal/command"
+	"github.com/visage-face/visage/cmd/visage/internal/settings"
+	"github.com/visage-face/visage/server"
+)
+
+// Command is "visage serve".
+func Command() *cobra.Command {
+	c := command.New("serve", "Start the service; the first start creates what it needs",
+		"visage serve --listen 127.0.0.1:8443")
+	settings.Define(c.Flags())
+	return command.Run(c, func(ctx context.Context, s command.Streams, _ []string) error {
+		set, err := settings.Load(c.Flags())
+		if err != nil {
+			return err
+		}
+		return run(ctx, s, set)
+	})
+}
+
+func run(ctx context.Context, s command.Streams, set *settings.Settings) error {
+	options := &slog.HandlerOptions{Level: set.LogLevel}
+	var handler slog.Handler = slog.NewTextHandler(s.Err, options)
+	if set.LogFormat == "json" {
+		handler = slog.NewJSONHandler(s.Err, options)
+	}
+	set.Server.Logger = slog.New(handler)
+	srv, err := server.New(set.Server)
+	if err != nil {
+		return &command.Failure{Err: err, Code: command.ExitUsage, Hint: "\"visage help settings\" lists the settings"}
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- srv.Run(ctx) }()
+	select {
+	case err := <-stopped:
+		return err
+	case <-srv.Ready():
+	}
+	set.Server.Logger.Info("serving", "endpoint", srv.Endpoint(), "operator_file", filepath.Join(srv.Dir(),
+		server.OperatorFile))
+	return <-stopped
+}

@@ -1,0 +1,159 @@
+package settings
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"github.com/visage-face/visage/cmd/visage/internal/command"
+)
+
+// brokenConfigs says what each file in testdata/config is told. Every file must be here, and give exactly these lines.
+var brokenConfigs = map[string][]string{
+	"boolean.yaml":   {`boolean.yaml:1: plain-http: is "maybe"; allowed: true or false`},
+	"documents.yaml": {`documents.yaml: has 2 documents; allowed: one`},
+	"duration.yaml":  {`duration.yaml:1: drain-timeout: is "-3s"; allowed: a duration such as 20s`},
+	"list.yaml":      {`list.yaml:1: listen: is a sequence; allowed: host:port`},
+	"map.yaml": {`map.yaml:1: root-key: is a mapping; allowed: ` +
+		`file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH`},
+	"null.yaml":     {`null.yaml:1: dir: is a null; allowed: a path`},
+	"quote.yaml":    {`quote.yaml: is not YAML: [1:9] could not find end character of double-quoted text`},
+	"sequence.yaml": {`sequence.yaml: is not a list of settings, "name: value" in each line`},
+	"models.yaml": {
+		`models.yaml:1: model: is "recognition_04"; allowed: MODEL=PACK, the pack by its name or folder`,
+		`models.yaml:1: model: names recognition_03 twice; allowed: MODEL=PACK, the pack by its name or folder`,
+		`model: there is no recognition model "recognition_05"; ` +
+			`allowed: recognition_01, recognition_02, recognition_03, recognition_04`,
+	},
+	"several.yaml": {
+		`several.yaml:2: parallel: is "many"; allowed: a number from 1 to 256`,
+		`several.yaml:3: log-level: is "loud"; allowed: debug, info, warn, error`,
+		`listen: "here" is not host:port, such as 127.0.0.1:8443`,
+	},
+	"twice.yaml": {`twice.yaml: is not YAML: [2:1] mapping key "listen" already defined at [1:1]`},
+	"unit.yaml":  {`unit.yaml:1: gallery-memory: is "12"; allowed: a size such as 512MiB or 4GiB, at least 1MiB`},
+	"unknown.yaml": {
+		`unknown.yaml:2: lissten: there is no such setting; allowed: dir, listen, public-url, trusted-proxy, ` +
+			`domain, public-port, names, cert-file, key-file, plain-http, pack, model, closed-pack, library, ` +
+			`parallel, gallery-memory, disk-reserve, rate, vault-rate, management-rate, token-rate, connections, ` +
+			`anchors, accept-rollback, allow-private-urls, auto-approve, key-grace, azure-tenant, azure-client, ` +
+			`azure-secret-file, trust-issuer, issuer-ca-file, identity-endpoint, identity-endpoint-for, ` +
+			`identity-endpoint-imds, root-key, drain-timeout, log-level, log-format`,
+	},
+	"words.yaml": {`words.yaml: is not a list of settings, "name: value" in each line`},
+}
+
+func TestBrokenConfigs(t *testing.T) {
+	files, err := filepath.Glob("testdata/config/*.yaml")
+	if err != nil || len(files) != len(brokenConfigs) {
+		t.Fatalf("%d files, %d expectations (%v)", len(files), len(brokenConfigs), err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			_, err := given(t, "", nil, "--config", file)
+			failure, ok := errors.AsType[*command.Failure](err)
+			if !ok || failure.Code != command.ExitUsage {
+				t.Fatalf("got %v; want a failure with the exit code for usage", err)
+			}
+			want := strings.Join(brokenConfigs[filepath.Base(file)], "\n")
+			if got := strings.ReplaceAll(err.Error(), "testdata/config/", ""); got != want {
+				t.Errorf("said\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+// given loads settings from args, an environment and the text of a file.
+func given(t *testing.T, file string, env map[string]string, args ...string) (*Settings, error) {
+	t.Helper()
+	for name, value := range env {
+		t.Setenv(name, value)
+	}
+	if file != "" {
+		path := filepath.Join(t.TempDir(), "visage.yaml")
+		if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "--config", path)
+	}
+	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	Define(fs)
+	if err := fs.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return Load(fs)
+}
+
+func TestFlagBeforeEnvironmentBeforeFile(t *testing.T) {
+	file := "dir: /from/file\nlisten: 127.0.0.1:1\ndomain: file.test\nnames: [a.test, b.test]\nplain-http: " +
+		"false\ngallery-memory: 2GiB\n"
+	c, err := given(t, file, map[string]string{"VISAGE_LISTEN": "127.0.0.1:2", "VISAGE_DOMAIN": "env.test",
+		"VISAGE_NAMES": "c.test,d.test"},
+		"--domain", "flag.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := c.Server
+	if s.Dir != "/from/file" || s.Listen != "127.0.0.1:2" || s.Domain != "flag.test" ||
+		strings.Join(s.Names, " ") != "c.test d.test" ||
+		s.PlainHTTP || s.GalleryBytes != 2<<30 {
+		t.Errorf("got %+v", s)
+	}
+}
+
+func TestEverySettingHasThreePlaces(t *testing.T) {
+	values := map[string]string{
+		"dir": "/x", "listen": "127.0.0.1:1", "domain": "x.test", "public-port": "443", "public-url": "https://x.test",
+		"trusted-proxy": "10.0.0.0/8", "names": "y.test", "cert-file": "/c", "key-file": "/k",
+		"plain-http": "true", "pack": "/p", "model": "recognition_04=p", "closed-pack": "p", "library": "/l",
+		"parallel": "3", "gallery-memory": "5MiB", "disk-reserve": "6MiB",
+		"allow-private-urls": "true", "auto-approve": "true", "rate": "50", "connections": "100", "vault-rate": "1",
+		"management-rate": "1", "token-rate": "1", "anchors": "/a", "accept-rollback": "true",
+		"key-grace": "5m", "azure-tenant": "contoso.example", "azure-client": "x", "azure-secret-file": "/s",
+		"trust-issuer": "https://login.example=visage", "issuer-ca-file": "/i",
+		"identity-endpoint": "127.0.0.1:8444", "identity-endpoint-for": "shop-app", "identity-endpoint-imds": "true",
+		"root-key": "env:X", "drain-timeout": "3s", "log-level": "warn", "log-format": "json",
+	}
+	for _, s := range table {
+		value, known := values[s.name]
+		if !known {
+			t.Errorf("setting %s has no value here", s.name)
+			continue
+		}
+		t.Run(s.name+" by flag", func(t *testing.T) {
+			_, err := given(t, "", nil, "--"+s.name+"="+value)
+			wantNone(t, s.name, err)
+		})
+		t.Run(s.name+" by environment", func(t *testing.T) {
+			_, err := given(t, "", map[string]string{s.variable(): value})
+			wantNone(t, s.name, err)
+		})
+		t.Run(s.name+" by file", func(t *testing.T) {
+			_, err := given(t, s.name+": "+value+"\n", nil)
+			wantNone(t, s.name, err)
+		})
+	}
+}
+
+// wantNone wants no mistake, save that a certificate was given without its key: here each setting is given alone.
+func wantNone(t *testing.T, name string, err error) {
+	t.Helper()
+	if err != nil && !strings.Contains(err.Error(), "go together: set") {
+		t.Errorf("%s: %v", name, err)
+	}
+}
+
+func TestUnknownVariable(t *testing.T) {
+	_, err := given(t, "", map[string]string{"VISAGE_LISTN": "127.0.0.1:1", "VISAGE_SECRET_ROOT": "anything"})
+	if err == nil || !strings.HasPrefix(err.Error(),
+		"VISAGE_LISTN: there is no such setting; allowed: VISAGE_CONFIG, VISAGE_DIR,") {
+		t.Errorf("got %v", err)
+	}
+	if err != nil && strings.Contains(err.Error(), "VISAGE_SECRET_ROOT: there") {
+		t.Errorf("a secret's variable was refused: %v", err)
+	}
+}
