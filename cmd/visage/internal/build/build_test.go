@@ -1,7 +1,10 @@
 package build
 
 import (
+	"os"
+	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"testing"
 )
 
@@ -26,6 +29,19 @@ func TestVersion(t *testing.T) {
 	} {
 		if got := versionOf(c.info); got != c.want {
 			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// The change log has a section for the version that this source is or becomes.
+func TestChangelogKnowsTheVersion(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "CHANGELOG.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, heading := range []string{"\n## [Unreleased]\n", "\n## [" + release + "] - "} {
+		if !strings.Contains(string(b), heading) {
+			t.Errorf("CHANGELOG.md has no section %q", strings.TrimSpace(heading))
 		}
 	}
 }
