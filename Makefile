@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help check setup build run demo test clients fips lint calibrate bench prove clean
+.PHONY: help check setup build man run demo test clients fips lint calibrate bench prove clean
 
 # The cryptographic module of release builds: the version with a FIPS 140-3 certificate.
 export GOFIPS140 ?= v1.0.0
@@ -51,6 +51,9 @@ build: check ## build bin/visage
 $(BIN): go.mod go.sum $(SOURCES) $(EMBEDDED)
 	@echo "building $(BIN) (GOFIPS140=$(GOFIPS140)) ..."
 	@go build -trimpath -buildvcs=$(CHECKOUT) -o $(BIN) ./cmd/visage
+
+man: build ## write the manual pages into bin/man
+	@./$(BIN) man bin/man
 
 run: setup build ## start the service on this machine
 	@./$(BIN) serve

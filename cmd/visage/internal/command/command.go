@@ -4,8 +4,8 @@ package command
 
 import (
 	"context"
+	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -73,7 +73,11 @@ func countOperands(c *cobra.Command, operands []string) error {
 	case most == 0:
 		return Misuse("%q takes no arguments; got %q", c.CommandPath(), operands[0])
 	}
-	return Misuse("%q takes %s; got %d arguments", c.CommandPath(), strings.Join(wanted, " "), len(operands))
+	got := fmt.Sprintf("%d arguments", len(operands))
+	if len(operands) == 1 {
+		got = "1 argument"
+	}
+	return Misuse("%q takes %s; got %s", c.CommandPath(), strings.Join(wanted, " "), got)
 }
 
 // completeFiles completes an operand with the names of files where the usage line asks for one more operand, and with
@@ -119,14 +123,4 @@ func Root(name, about string, commands ...*cobra.Command) *cobra.Command {
 	root.AddCommand(completionCommand(), manCommand(),
 		Topic("exit-codes", "The exit codes of all commands", exitCodes))
 	return root
-}
-
-// isTerminal reports whether w is a terminal.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -1,8 +1,8 @@
 package command
 
 import (
-	"context"
 	"fmt"
+	"io"
 	"os"
 	"runtime/debug"
 	"time"
@@ -16,9 +16,8 @@ func completionCommand() *cobra.Command {
 	shells := []string{"bash", "zsh", "fish"}
 	c := New("completion bash|zsh|fish", "Write the completion script of a shell", "source <(visage completion bash)")
 	c.Long = "Write the script with which a shell completes commands, flags, and the names of resources, vaults, " +
-		"keys " +
-		"and identities. Names come from the running server of --dir; nothing is offered while it is not running. " +
-		"Bash needs the package bash-completion. In fish: \"visage completion fish | source\"."
+		"keys and identities. Names come from the running server of --dir; while it is stopped, none are offered. " +
+		"For fish: \"visage completion fish | source\"."
 	c.ValidArgsFunction = func(_ *cobra.Command, words []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(words) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
@@ -29,6 +28,9 @@ func completionCommand() *cobra.Command {
 		root, out := c.Root(), StreamsOf(c).Out
 		switch operands[0] {
 		case "bash":
+			if _, err := io.WriteString(out, bashWords); err != nil {
+				return err
+			}
 			return root.GenBashCompletionV2(out, true)
 		case "zsh":
 			return root.GenZshCompletion(out)
@@ -39,6 +41,15 @@ func completionCommand() *cobra.Command {
 	}
 	return c
 }
+
+// bashWords stands in for the one function of the package bash-completion that the script needs, where that is missing.
+// It takes words as bash splits them, which differs for words with ":" or "=" alone.
+const bashWords = `if ! declare -F _get_comp_words_by_ref >/dev/null && ! declare -F _init_completion >/dev/null; then
+    _get_comp_words_by_ref() {
+        words=("${COMP_WORDS[@]}") cword=$COMP_CWORD cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
+    }
+fi
+`
 
 // manCommand writes the manual pages. It is for those who make packages, so the overview leaves it out.
 func manCommand() *cobra.Command {
@@ -71,12 +82,4 @@ func built() time.Time {
 		}
 	}
 	return time.Now()
-}
-
-// Context returns the context that a command runs in, for completions, which cobra may start without one.
-func Context(c *cobra.Command) context.Context {
-	if ctx := c.Context(); ctx != nil {
-		return ctx
-	}
-	return context.Background()
 }

@@ -82,7 +82,7 @@ func verbHelp(w io.Writer, c *cobra.Command) {
 		about = c.Long
 	}
 	fmt.Fprintf(w, "%s\n\nExample:\n  %s\n\nUsage:\n  %s", fill(about, ""), strings.ReplaceAll(c.Example, "\n", "\n  "),
-		strings.Replace(c.CommandPath(), c.Name(), c.Use, 1))
+		c.UseLine())
 	if own.HasFlags() || len(shared) > 0 {
 		fmt.Fprint(w, " [flags]")
 	}

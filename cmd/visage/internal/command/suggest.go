@@ -1,7 +1,6 @@
 package command
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -62,18 +61,4 @@ func find(c *cobra.Command, name string) *cobra.Command {
 		}
 	}
 	return nil
-}
-
-// explainFlag words what is wrong with a flag. Long flags with one dash, which pflag takes for several short ones, are
-// the most likely mistake.
-func explainFlag(c *cobra.Command, err error) error {
-	if _, long, found := strings.Cut(err.Error(), " in -"); found && strings.HasPrefix(err.Error(), "unknown "+
-		"shorthand") {
-		name, _, _ := strings.Cut(long, "=")
-		if c.Flags().Lookup(name) != nil {
-			return Misuse("unknown flag: -%s; long flags have two dashes: --%s", name, name)
-		}
-		return Misuse("unknown flag: -%s", name)
-	}
-	return Misuse("%s", fmt.Sprint(err))
 }

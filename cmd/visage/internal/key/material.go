@@ -106,7 +106,8 @@ func backup() *cobra.Command {
 }
 
 func restoreBackup() *cobra.Command {
-	c := command.New("restore FILE", "Restore a key from such a file into a vault that has no key of its name",
+	c := command.New("restore FILE",
+		"Restore a key from a file of \"visage key backup\". The vault must have no key of that name.",
 		"visage key restore faces.backup --vault safe")
 	vault := c.Flags().String("vault", "", "`NAME` of the key vault (required)")
 	operator.CompleteFlag(c, "vault", operator.Vaults)

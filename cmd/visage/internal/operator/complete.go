@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/visage-face/visage/api/armapi/armwire"
-	"github.com/visage-face/visage/cmd/visage/internal/command"
 	"github.com/visage-face/visage/cmd/visage/internal/settings"
 )
 
@@ -52,7 +51,7 @@ func (kind Names) offer(c *cobra.Command) []string {
 	if err != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(command.Context(c), completionTimeout)
+	ctx, cancel := context.WithTimeout(c.Context(), completionTimeout)
 	defer cancel()
 	names, err := kind(ctx, o, c)
 	if err != nil {

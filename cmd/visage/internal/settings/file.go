@@ -40,7 +40,7 @@ func readConfig(path string) (map[string]source, error) {
 		place := fmt.Sprintf("%s:%d: %s", path, it.Key().GetToken().Position.Line, key)
 		i := slices.IndexFunc(table, func(s setting) bool { return s.name == key })
 		if i < 0 {
-			mistakes = append(mistakes, fmt.Errorf("%s: there is no such setting; allowed: %s", place, names()))
+			mistakes = append(mistakes, fmt.Errorf("%s: unknown setting; allowed: %s", place, names()))
 			continue
 		}
 		src := source{place: place}

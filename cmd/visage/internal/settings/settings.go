@@ -84,6 +84,7 @@ func Topic() *cobra.Command {
 		"that\n"+
 		"--config or %sCONFIG names; the first of these that is given wins.\n\n", env, env)
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	fs.SortFlags = false // what belongs together stands together in the table
 	Define(fs)
 	b.WriteString(fs.FlagUsagesWrapped(100))
 	return command.Topic("settings", "The settings of the server, and where they are given", b.String())
@@ -193,7 +194,7 @@ func unknownVariables() []error {
 			continue
 		}
 		mistakes = append(mistakes,
-			fmt.Errorf("%s: there is no such setting; allowed: %s; variables with secrets begin with %sSECRET_",
+			fmt.Errorf("%s: unknown setting; allowed: %s; variables with secrets begin with %sSECRET_",
 				name, strings.Join(known, ", "), env))
 	}
 	slices.SortFunc(mistakes, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })

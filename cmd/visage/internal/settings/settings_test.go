@@ -37,7 +37,7 @@ var brokenConfigs = map[string][]string{
 	"twice.yaml": {`twice.yaml: is not YAML: [2:1] mapping key "listen" already defined at [1:1]`},
 	"unit.yaml":  {`unit.yaml:1: gallery-memory: is "12"; allowed: a size such as 512MiB or 4GiB, at least 1MiB`},
 	"unknown.yaml": {
-		`unknown.yaml:2: lissten: there is no such setting; allowed: dir, listen, public-url, trusted-proxy, ` +
+		`unknown.yaml:2: lissten: unknown setting; allowed: dir, listen, public-url, trusted-proxy, ` +
 			`domain, public-port, names, cert-file, key-file, plain-http, pack, model, closed-pack, library, ` +
 			`parallel, gallery-memory, disk-reserve, rate, vault-rate, management-rate, token-rate, connections, ` +
 			`anchors, accept-rollback, allow-private-urls, auto-approve, key-grace, azure-tenant, azure-client, ` +
@@ -150,7 +150,7 @@ func wantNone(t *testing.T, name string, err error) {
 func TestUnknownVariable(t *testing.T) {
 	_, err := given(t, "", map[string]string{"VISAGE_LISTN": "127.0.0.1:1", "VISAGE_SECRET_ROOT": "anything"})
 	if err == nil || !strings.HasPrefix(err.Error(),
-		"VISAGE_LISTN: there is no such setting; allowed: VISAGE_CONFIG, VISAGE_DIR,") {
+		"VISAGE_LISTN: unknown setting; allowed: VISAGE_CONFIG, VISAGE_DIR,") {
 		t.Errorf("got %v", err)
 	}
 	if err != nil && strings.Contains(err.Error(), "VISAGE_SECRET_ROOT: there") {

@@ -209,13 +209,13 @@ var table = []setting{
 	},
 	{
 		name:    "azure-client",
-		usage:   "`ID` of that application",
+		usage:   "client `ID` of the application of azure-tenant",
 		allowed: "a client id",
 		set:     text(func(c *Settings) *string { return &c.Server.AzureClient }),
 	},
 	{
 		name:    "azure-secret-file",
-		usage:   "`FILE` whose first line is that application's secret",
+		usage:   "`FILE` whose first line is the secret of azure-client",
 		allowed: "the path of a file",
 		set:     text(func(c *Settings) *string { return &c.Server.AzureSecretFile }),
 	},
@@ -228,7 +228,7 @@ var table = []setting{
 	},
 	{
 		name:    "issuer-ca-file",
-		usage:   "PEM `FILE` of certificate authorities to trust for these issuers, beside the system's",
+		usage:   "PEM `FILE` of certificate authorities to trust for trust-issuer, beside the system's",
 		allowed: "the path of a PEM file",
 		set:     text(func(c *Settings) *string { return &c.Server.IssuerCAFile }),
 	},
@@ -240,13 +240,13 @@ var table = []setting{
 	},
 	{
 		name: "identity-endpoint-for", list: true,
-		usage:   "`IDENTITY` whose tokens that endpoint issues",
+		usage:   "`IDENTITY` whose tokens identity-endpoint issues",
 		allowed: "names or client ids of applications, paths or ids of managed identities",
 		set:     texts(func(c *Settings) *[]string { return &c.Server.IdentityEndpointFor }),
 	},
 	{
 		name: "identity-endpoint-imds", boolean: true,
-		usage:   "also serve the protocol of the instance metadata service there, which needs no secret",
+		usage:   "also serve the instance metadata protocol, which needs no secret, on identity-endpoint",
 		allowed: "true or false",
 		set:     truth(func(c *Settings) *bool { return &c.Server.IdentityEndpointIMDS }),
 	},

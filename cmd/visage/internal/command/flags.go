@@ -1,0 +1,65 @@
+package command
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// explainFlag words what is wrong with a flag: what is allowed, or which flag was probably meant.
+func explainFlag(c *cobra.Command, err error) error {
+	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		given := "--" + unknown.GetSpecifiedName()
+		// A long flag with one dash is read as several short ones.
+		if letters := unknown.GetSpecifiedShortnames(); letters != "" {
+			given = "-" + letters
+		}
+		misuse := Misuse("unknown flag %s", given)
+		if meant := nearestFlag(c, given); meant != "" {
+			return Hinted(misuse, "did you mean --%s?", meant)
+		}
+		return misuse
+	}
+	if missing, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
+		return Misuse("--%s needs a value", missing.GetFlag().Name)
+	}
+	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		f := invalid.GetFlag()
+		return Misuse("--%s must be %s; got %q", f.Name, allowed(f), invalid.GetValue())
+	}
+	return Misuse("%w", err)
+}
+
+// allowed words which values a flag takes.
+func allowed(f *pflag.Flag) string {
+	switch f.Value.Type() {
+	case "bool":
+		return "true or false"
+	case "int":
+		return "a whole number"
+	case "uint64":
+		return "a whole number from 0"
+	case "duration":
+		return "a duration such as 90s, 5m or 1h"
+	}
+	return "a " + f.Value.Type()
+}
+
+// nearestFlag returns the flag of a command that is spelled most like the given one, or "".
+func nearestFlag(c *cobra.Command, given string) string {
+	// The spelling of commands is compared by cobra, so flags are compared as commands.
+	flags := &cobra.Command{SuggestionsMinimumDistance: 2}
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			flags.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
+		}
+	})
+	for len(given) > 0 && given[0] == '-' {
+		given = given[1:]
+	}
+	if names := flags.SuggestionsFor(given); len(names) > 0 {
+		return names[0]
+	}
+	return ""
+}
