@@ -165,7 +165,7 @@ func (c *Custody) begin(ctx context.Context, work *sync.WaitGroup) {
 	}
 	for _, sp := range c.spaces {
 		if sp.claimFlow() {
-			work.Go(func() { c.drive(ctx, sp) })
+			work.Go(func() { c.resume(ctx, sp) })
 		}
 	}
 }

@@ -305,7 +305,7 @@ func (c *Custody) Lock(ctx context.Context, id sealed.SpaceID) error {
 	sp.officer.Lock()
 	defer sp.officer.Unlock()
 	sp.mu.Lock()
-	if f := sp.note.Flow; sp.note.Key == nil && (f == nil || !f.forward()) { // from there on the key is its customer's
+	if f := sp.note.Flow; sp.note.Key == nil && (f == nil || !f.committed()) { // from there on the key is its customer's
 		sp.mu.Unlock()
 		return visage.Refuse(visage.Conflict, "CustomerManagedKeyNotEnabled", "The resource has no key of its own to be locked with.")
 	}

@@ -8,8 +8,8 @@ func (c *Custody) SetFault(fault func(point string) error) { c.fault = fault }
 // Points returns the names of all fail points of a kind of change, in their order.
 func Points(kind OperationKind) []string {
 	all := []string{"any " + stepChecked + " after"}
-	for _, step := range (flow{Kind: kind}).road() {
-		all = append(all, string(kind)+" "+step+" before", string(kind)+" "+step+" after")
+	for _, step := range (flow{Kind: kind}).plan().steps {
+		all = append(all, string(kind)+" "+step.name+" before", string(kind)+" "+step.name+" after")
 	}
 	if kind == Disabling {
 		all = slices.Delete(all, 0, 1) // there is no new key to be checked
@@ -19,11 +19,7 @@ func Points(kind OperationKind) []string {
 
 // Forward reports whether a change has to complete from a point on, whatever happens.
 func Forward(kind OperationKind, point string) bool {
-	step := stepPending
-	if (flow{Kind: kind}).short() {
-		step = stepDone
-	}
-	return slices.Index(Points(kind), point) >= slices.Index(Points(kind), string(kind)+" "+step+" before")
+	return slices.Index(Points(kind), point) >= slices.Index(Points(kind), string(kind)+" "+(flow{Kind: kind}).plan().commit+" before")
 }
 
 // DecodeNote is for fuzzing.

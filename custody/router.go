@@ -11,9 +11,15 @@ import (
 // sources returns a source that wraps with the key a flow goes to, and unwraps with whichever key it is asked for. The
 // keys are opened when they are first needed: one that is left behind may be gone when the flow ends.
 func (c *Custody) sources(sp *space, f *flow) *router {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	return c.sourcesLocked(sp, f)
+}
+
+func (c *Custody) sourcesLocked(sp *space, f *flow) *router {
 	r := &router{c: c, opened: map[string]keysource.Source{}, known: map[string]openable{}}
-	if key, version := sp.inUse(); key != nil {
-		r.known[key.Key.Unversioned()] = openable{key.at(version), key.As}
+	if key := sp.note.Key; key != nil {
+		r.known[key.Key.Unversioned()] = openable{key.at(sp.slot.Version), key.As}
 	}
 	if f.To != nil {
 		r.target = f.To.Key.Unversioned()

@@ -11,9 +11,9 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// drive finishes a change that was found or handed over. It waits while a key does not answer, and is what keeps the
+// resume finishes a change that was found or handed over. It waits while a key does not answer, and is what keeps the
 // resource's lease meanwhile: every attempt has the keys unwrap. The caller has claimed the space.
-func (c *Custody) drive(ctx context.Context, sp *space) {
+func (c *Custody) resume(ctx context.Context, sp *space) {
 	defer sp.release()
 	for failures := 0; ctx.Err() == nil; {
 		n, turn := sp.now(), sp.turnNow()
@@ -21,7 +21,7 @@ func (c *Custody) drive(ctx context.Context, sp *space) {
 			return
 		}
 		f, err := *n.Flow, error(nil)
-		if f.forward() {
+		if f.committed() {
 			err = c.goOn(ctx, sp, f)
 			if classOf(err) == classDenied && pause(ctx, confirmDelay) {
 				continued := sp.now().Flow        // not nil: the last step asks no key
@@ -41,7 +41,7 @@ func (c *Custody) drive(ctx context.Context, sp *space) {
 		if !errors.Is(err, errClosed) && !errors.Is(err, errHeld) {
 			c.log.WarnContext(ctx, "change of keys waits", "resource", sp.id.String(), "step", f.Step, "err", err)
 			switch {
-			case !f.forward():
+			case !f.committed():
 			case ofKey(err):
 				c.answered(ctx, sp, nil, verdict{err: err, turn: turn})
 			default:
@@ -109,11 +109,11 @@ func (c *Custody) goOn(ctx context.Context, sp *space, f flow) error {
 		c.serve(ctx, sp, policy, false, true)
 	}
 	for {
-		taken := f.Step
-		if err := c.step(ctx, sp, &f); err != nil || taken == stepDone {
+		step := f.plan().steps[f.plan().index(f.Step)]
+		if err := c.take(ctx, sp, &f); err != nil || step.name == stepDone {
 			return err
 		}
-		if taken == stepTurned || taken == stepDestroyed { // the keys have been unwrapped for it
+		if step.asks {
 			sp.mu.Lock()
 			sp.lastOK = time.Now()
 			sp.mu.Unlock()

@@ -169,7 +169,7 @@ func (c *Custody) Reassign(ctx context.Context, id sealed.SpaceID, as visage.Pri
 
 func (c *Custody) reassign(ctx context.Context, sp *space, as visage.PrincipalID) (op Operation, underWay bool, err error) {
 	n := sp.now()
-	if n.Flow == nil || !n.Flow.forward() || as == "" {
+	if n.Flow == nil || !n.Flow.committed() || as == "" {
 		return Operation{}, false, nil
 	}
 	f := *n.Flow
