@@ -220,7 +220,7 @@ func ofResource() *cobra.Command {
 		"visage audit resource vip")
 	c.Flags().StringVar(&kind, "kind", "", "only entries of this `KIND`, for example key.unwrap")
 	c.Flags().IntVar(&top, "limit", 100, "at most this `NUMBER` of entries, 1 to 1000")
-	completeKinds(c)
+	command.CompleteWords(c, "kind", words(audit.Kinds())...)
 	operator.Complete(c, operator.Resources)
 	return operator.Show(c, func(ctx context.Context, o *operator.Client, args []string) ([]event, error) {
 		return events(ctx, o, args[0], fmt.Sprintf("?top=%d&kind=%s", top, url.QueryEscape(kind)))

@@ -37,15 +37,9 @@ func defineFilter(c *cobra.Command, limit int) *filter {
 	fs.Uint64Var(&f.after, "after", 0, "begin after the entry with this `NUMBER`, in the order of the list")
 	fs.IntVar(&f.limit, "limit", limit, "at most this `NUMBER` of entries; 0 for all")
 	fs.BoolVar(&f.oldest, "oldest", limit == 0, "oldest first")
-	completeKinds(c)
+	command.CompleteWords(c, "kind", words(audit.Kinds())...)
+	command.CompleteWords(c, "outcome", words(outcomes())...)
 	return f
-}
-
-// completeKinds completes --kind.
-func completeKinds(c *cobra.Command) {
-	// It fails only for a flag that does not exist.
-	_ = c.RegisterFlagCompletionFunc("kind",
-		cobra.FixedCompletions(words(audit.Kinds()), cobra.ShellCompDirectiveNoFileComp))
 }
 
 // offline checks the flags of a command, and runs fn on the store of a server that is not running.
@@ -96,9 +90,8 @@ func (f *filter) check() error {
 	if f.kind != "" && !slices.Contains(audit.Kinds(), audit.Kind(f.kind)) {
 		return command.Misuse("--kind must be one of %s; got %q", strings.Join(words(audit.Kinds()), ", "), f.kind)
 	}
-	outcomes := []audit.Outcome{audit.Done, audit.Refused, audit.Failed, audit.Unknown}
-	if f.outcome != "" && !slices.Contains(outcomes, audit.Outcome(f.outcome)) {
-		return command.Misuse("--outcome must be one of %s; got %q", strings.Join(words(outcomes), ", "), f.outcome)
+	if f.outcome != "" && !slices.Contains(outcomes(), audit.Outcome(f.outcome)) {
+		return command.Misuse("--outcome must be one of %s; got %q", strings.Join(words(outcomes()), ", "), f.outcome)
 	}
 	if _, err := moment("since", f.since); err != nil {
 		return err
@@ -110,6 +103,11 @@ func (f *filter) check() error {
 		return command.Misuse("--limit must be 0 or more; got %d", f.limit)
 	}
 	return nil
+}
+
+// outcomes are all that an entry can have.
+func outcomes() []audit.Outcome {
+	return []audit.Outcome{audit.Done, audit.Refused, audit.Failed, audit.Unknown}
 }
 
 func words[T ~string](all []T) []string {

@@ -23,8 +23,7 @@ func DefineOutput(c *cobra.Command, forms ...string) *Output {
 	}
 	o := &Output{value: forms[0], allowed: forms}
 	c.Flags().StringVarP(&o.value, "output", "o", o.value, "`FORM` of the answer: "+strings.Join(forms, " or "))
-	// It fails only for a flag that does not exist.
-	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(forms, cobra.ShellCompDirectiveNoFileComp))
+	CompleteWords(c, "output", forms...)
 	return o
 }
 
@@ -34,6 +33,12 @@ func (o *Output) Form() (string, error) {
 		return "", Misuse("--output must be %s; got %q", strings.Join(o.allowed, " or "), o.value)
 	}
 	return o.value, nil
+}
+
+// CompleteWords completes the value of a flag with the words that it takes.
+func CompleteWords(c *cobra.Command, flag string, words ...string) {
+	// It fails only for a flag that does not exist.
+	_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // WriteJSON writes an answer for programs.

@@ -146,9 +146,8 @@ func rehearse(ctx context.Context, notes io.Writer, cfg server.Config, name stri
 	}
 	e := now.Properties.Encryption
 	if e == nil || e.Key == nil {
-		return nil, command.Hinted(fmt.Errorf("the data of %q is encrypted with the service's key: there is nothing "+
-			"to "+
-			"revoke", name),
+		return nil, command.Hinted(fmt.Errorf("the data of %q is encrypted with the service's key: "+
+			"there is nothing to revoke", name),
 			"\"visage cmk enable %s\" encrypts it with a customer-managed key", name)
 	}
 	if e.Status != nil {
@@ -224,7 +223,7 @@ func (blind) Supports() vision.Attributes { return 0 }
 func (blind) Confidence(float64) float64  { return 0 }
 func (blind) Threshold(int) float64       { return 0.5 }
 func (blind) Detect(context.Context, []byte, vision.Want) (*vision.Photo, error) {
-	return nil, errors.New("a rehearsal looks at no photos")
+	return nil, errors.New("a rehearsal does not process photos")
 }
 
 // run starts the copy, takes the key away and gives it back.
@@ -262,32 +261,32 @@ func (d *drill) run(ctx context.Context, cfg server.Config) error {
 	take, giveBack := d.road(ctx, c)
 	begin := time.Now()
 	if err := take(); err != nil {
-		return fmt.Errorf("take the key away: %w", err)
+		return fmt.Errorf("remove access to the key: %w", err)
 	}
 	said, err := data.until(ctx, http.StatusForbidden)
 	d.ToRefusal = time.Since(begin).Round(time.Millisecond).String()
 	d.check(err == nil && time.Since(begin) < time.Minute, said,
-		"data operations are refused %s after access was taken away, of at most 60 s", d.ToRefusal)
+		"data operations were refused %s after access was removed (limit 60 s)", d.ToRefusal)
 	if err != nil {
 		return nil
 	}
 	var now armwire.Account
 	err = c.Manage(ctx, http.MethodGet, operator.Path(d.Resource), nil, &now)
 	d.check(err == nil && now.Properties.Encryption != nil && now.Properties.Encryption.Status.Reason != "", "",
-		"the resource itself answers, and says why it is closed")
+		"the resource itself can be read, and states the reason")
 	d.check(c.Manage(ctx, http.MethodPost, operator.Path(d.Resource)+"/listKeys", nil, nil) == nil, "",
-		"its keys can be listed")
+		"its access keys can be listed")
 	d.others(ctx, c)
 
 	begin = time.Now()
 	if err := giveBack(); err != nil {
-		return fmt.Errorf("give the key back: %w", err)
+		return fmt.Errorf("restore access to the key: %w", err)
 	}
 	said, err = data.until(ctx, http.StatusOK)
 	d.ToOpen = time.Since(begin).Round(time.Millisecond).String()
-	d.check(err == nil, said, "the data is open %s after access was given back, without a restart", d.ToOpen)
+	d.check(err == nil, said, "the data was available %s after access was restored, without a restart", d.ToOpen)
 	after, err := data.groups(ctx)
-	d.check(err == nil && after == before, "", "what it answers is what it answered before")
+	d.check(err == nil && after == before, "", "the answers are the same as before")
 	return nil
 }
 
@@ -303,7 +302,7 @@ func (d *drill) road(ctx context.Context, c *operator.Client) (take, giveBack fu
 	}
 	var one armwire.Vault
 	if !ours || c.ARM(ctx, http.MethodGet, c.VaultPath(name), nil, &one) != nil {
-		d.Road = "the resource was locked; the key lies in a vault elsewhere, whose own answer was not rehearsed"
+		d.Road = "the resource was locked, because its key is in a vault elsewhere, which cannot be copied"
 		door := func(verb string) func() error {
 			return func() error {
 				return c.Manage(ctx, http.MethodPost, operator.Path(d.Resource)+"/encryption:"+verb, nil, nil)
@@ -342,7 +341,8 @@ func (d *drill) others(ctx context.Context, c *operator.Client) {
 		}
 		open++
 	}
-	d.check(len(closed) == 0, strings.Join(closed, ", "), "%d other resources, under the service's key, go on", open)
+	d.check(len(closed) == 0, strings.Join(closed, ", "),
+		"%d other resources, encrypted with the service's key, remain available", open)
 }
 
 // drillClient asks the data plane of one resource for something that is stored.

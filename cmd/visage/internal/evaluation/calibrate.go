@@ -19,7 +19,7 @@ var ladder = []float64{
 }
 
 // ErrTooFew says that a set has too few people to be calibrated with.
-var ErrTooFew = errors.New("there are too few people")
+var ErrTooFew = errors.New("too few people")
 
 // Calibrate counts how often strangers come how near, over all and by group, and makes a calibration of it.
 func (f *Faces) Calibrate(ctx context.Context) (*pack.Calibration, error) {
@@ -32,7 +32,7 @@ func (f *Faces) Calibrate(ctx context.Context) (*pack.Calibration, error) {
 
 func (d *distances) calibrate() (*pack.Calibration, error) {
 	if d.strangers == 0 {
-		return nil, fmt.Errorf("%w: it takes faces of at least two people", ErrTooFew)
+		return nil, fmt.Errorf("%w: faces of at least two people are required", ErrTooFew)
 	}
 	if float64(d.strangers)*halfRate < leastCounted {
 		return nil, fmt.Errorf("%w to count one in 1,000 of them, %d pairs of strangers: it takes %.0f pairs, "+

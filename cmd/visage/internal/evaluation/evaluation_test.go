@@ -464,8 +464,8 @@ func TestBrokenGroupFiles(t *testing.T) {
 		"empty":        {"", "is empty"},
 		"one column":   {"person\nAda\n", "one column"},
 		"no header":    {"Ada,x\nBob,y\n", "begins with a person"},
-		"nobody known": {"person,group\nEve,x\n", "names nobody"},
-		"twice":        {"person,group\nAda,x\nAda,y\n", `:3: "Ada" is there twice`},
+		"nobody known": {"person,group\nEve,x\n", "names no person"},
+		"twice":        {"person,group\nAda,x\nAda,y\n", `:3: "Ada" is listed twice`},
 		"ragged":       {"person,group\nAda\n", "wrong number of fields"},
 		"no name":      {"person,\nAda,x\n", "without a name"},
 	} {

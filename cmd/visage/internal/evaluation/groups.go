@@ -218,7 +218,7 @@ func (s *Set) ReadGroups(file string) (odd []string, err error) {
 		case n == mostRows:
 			return nil, fmt.Errorf("read groups: %s has more than %d rows", file, mostRows)
 		case seen[person]:
-			return nil, fmt.Errorf("read groups: %s:%d: %q is there twice", file, line, person)
+			return nil, fmt.Errorf("read groups: %s:%d: %q is listed twice", file, line, person)
 		case !known[person]:
 			if unknown++; unknown == 1 {
 				odd = append(odd, fmt.Sprintf("%s:%d: %q has no folder with photos", file, line, person))
@@ -230,7 +230,7 @@ func (s *Set) ReadGroups(file string) (odd []string, err error) {
 		}
 	}
 	if len(seen) == unknown {
-		return nil, fmt.Errorf("read groups: %s names nobody who has a folder with photos", file)
+		return nil, fmt.Errorf("read groups: %s names no person who has a folder with photos", file)
 	}
 	if unknown > 1 {
 		odd = append(odd, fmt.Sprintf("%s: %d people in all have no folder with photos", file, unknown))

@@ -19,6 +19,7 @@ func (a *attributes) define(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&a.enabled, "enabled", "", "`true|false`: whether the key may be used; false locks the resources that "+
 		"use it")
+	command.CompleteWords(c, "enabled", "true", "false")
 	f.StringVar(&a.notBefore, "not-before", "", "`TIME` from which the key may be used, such as 2026-11-23T15:00:00Z")
 	f.StringVar(&a.expires, "expires", "", "`TIME` at which the key expires")
 }
@@ -56,6 +57,7 @@ func create() *cobra.Command {
 	c := command.New("create NAME", "Create a key, or a new version of it", "visage key create faces --vault safe")
 	vault := defineVault(c, false)
 	c.Flags().StringVar(&kty, "kty", "RSA", "`TYPE` of the key: RSA, RSA-HSM, EC or EC-HSM")
+	command.CompleteWords(c, "kty", "RSA", "RSA-HSM", "EC", "EC-HSM")
 	c.Flags().IntVar(&size, "size", 2048, "size of an RSA key in `BITS`; resources need 2048")
 	c.Flags().StringVar(&curve, "curve", "P-256", "`CURVE` of an EC key")
 	when.define(c)

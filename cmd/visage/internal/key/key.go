@@ -80,7 +80,7 @@ func defineVault(c *cobra.Command, deleted bool) *string {
 // inVault makes c a command that asks a vault and shows the answer.
 func inVault[T any](
 	c *cobra.Command, vault *string, run func(context.Context, *azkeys.Client, []string) (T, error),
-	print func(*command.Table, T),
+	fill func(*command.Table, T),
 ) *cobra.Command {
 	return operator.Show(c, func(ctx context.Context, o *operator.Client, args []string) (T, error) {
 		keys, err := keysOf(o, *vault)
@@ -90,7 +90,7 @@ func inVault[T any](
 		}
 		answer, err := run(ctx, keys, args)
 		return answer, refusal(err, *vault)
-	}, print)
+	}, fill)
 }
 
 // doInVault makes c a command that asks a vault and has nothing to show.

@@ -51,9 +51,8 @@ func install() *cobra.Command {
 	c.Flags().StringVar(&opts.into, "into", "", "`FOLDER` to install into (default: packs in --dir)")
 	return command.Run(c, func(ctx context.Context, s command.Streams, operands []string) error {
 		if len(opts.sha256) != 64 {
-			return command.Misuse("--sha256 is required, 64 hexadecimal digits: a pack decides who is recognised, " +
-				"so its " +
-				"content is pinned")
+			return command.Misuse("--sha256 is required, 64 hexadecimal digits: " +
+				"a pack decides who is recognised, so its content is pinned")
 		}
 		set, err := settings.Load(c.Flags())
 		if err != nil {

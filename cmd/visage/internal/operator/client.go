@@ -44,7 +44,7 @@ func Dial(dir string) (*Client, error) {
 	}
 	origin, err := visage.ParseOrigin(operator.Endpoint)
 	if err != nil {
-		return nil, fmt.Errorf("%s names no server: %w", path, err)
+		return nil, fmt.Errorf("%s has no valid address of a server: %w", path, err)
 	}
 	h, err := HTTPClient(operator)
 	if err != nil {

@@ -9,9 +9,9 @@ import (
 	"github.com/visage-face/visage/cmd/visage/internal/settings"
 )
 
-// Show makes c a command that asks the running server and shows the answer: as a table that print fills, or as JSON.
+// Show makes c a command that asks the running server and shows the answer: as a table that fill fills, or as JSON.
 func Show[T any](
-	c *cobra.Command, run func(context.Context, *Client, []string) (T, error), print func(*command.Table, T),
+	c *cobra.Command, run func(context.Context, *Client, []string) (T, error), fill func(*command.Table, T),
 ) *cobra.Command {
 	settings.Define(c.Flags(), "dir")
 	output := command.DefineOutput(c)
@@ -28,7 +28,7 @@ func Show[T any](
 			return command.WriteJSON(s.Out, answer)
 		}
 		var t command.Table
-		print(&t, answer)
+		fill(&t, answer)
 		return t.Write(s.Out)
 	})
 }

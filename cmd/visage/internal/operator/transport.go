@@ -34,11 +34,11 @@ func HTTPClient(operator server.Operator) (*http.Client, error) {
 	if caFile != "" {
 		pem, err := os.ReadFile(caFile)
 		if err != nil {
-			return nil, fmt.Errorf("read the server's authority: %w", err)
+			return nil, fmt.Errorf("read the certificate of the server's authority: %w", err)
 		}
 		roots := x509.NewCertPool()
 		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no certificate", caFile)
+			return nil, fmt.Errorf("%s contains no certificate", caFile)
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	}

@@ -42,6 +42,7 @@ func create() *cobra.Command {
 		"visage resource create shop --sku S0")
 	f := c.Flags()
 	f.StringVar(&opts.sku, "sku", "S0", "pricing `TIER`: F0, S0 or E0")
+	command.CompleteWords(c, "sku", "F0", "S0", "E0")
 	f.StringVar(&opts.location, "location", "local", "location `NAME`, which answers repeat")
 	f.StringVar(&opts.tags, "tags", "", "`TAGS`: NAME=VALUE pairs with commas between them")
 	f.StringVar(&opts.subdomain, "custom-domain", "",

@@ -45,6 +45,7 @@ func set() *cobra.Command {
 	f.StringVar(&since, "since", "enrolment",
 		"`EVENT` that the days count from: enrolment, or lastMatch for the last recognition")
 	f.Lookup("days").DefValue = "0" // it has no default: hide it from help
+	command.CompleteWords(c, "since", "enrolment", "lastMatch")
 	defineGroup(c, &group)
 	operator.Complete(c, operator.Resources)
 	return operator.Show(c, func(ctx context.Context, o *operator.Client, args []string) (armwire.Keeping, error) {

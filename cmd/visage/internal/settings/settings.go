@@ -183,14 +183,16 @@ func unknownVariables() []error {
 	for _, s := range table {
 		known = append(known, s.variable())
 	}
-	const forTests = env + "SHARED" // where the tests of a source tree find material that is not in it
+	// Variables that are no settings: SHARED leads the tests of a source tree to material that is not in it, and
+	// the completion scripts of shells set the others.
+	others := []string{env + "SHARED", env + "ACTIVE_HELP", env + "COMPLETION_DESCRIPTIONS"}
 	var mistakes []error
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
 		// Secrets that settings name (root-key, passphrases) live in variables of the operator's choice, by convention
 		// VISAGE_SECRET_….
 		if !strings.HasPrefix(name, env) || strings.HasPrefix(name, env+"SECRET_") || slices.Contains(known, name) ||
-			name == forTests {
+			slices.Contains(others, name) {
 			continue
 		}
 		mistakes = append(mistakes,

@@ -147,6 +147,16 @@ func wantNone(t *testing.T, name string, err error) {
 	}
 }
 
+func TestTheSameValueTwiceIsNoMistake(t *testing.T) {
+	if c, err := given(t, "", nil, "--dir", "/a", "--dir", "/a"); err != nil || c.Server.Dir != "/a" {
+		t.Errorf("the same folder twice: %v", err)
+	}
+	if _, err := given(t, "", nil, "--dir", "/a", "--dir", "/b"); err == nil ||
+		!strings.Contains(err.Error(), "--dir: is given 2 times; allowed: a path, once") {
+		t.Errorf("two folders: %v", err)
+	}
+}
+
 func TestUnknownVariable(t *testing.T) {
 	_, err := given(t, "", map[string]string{"VISAGE_LISTN": "127.0.0.1:1", "VISAGE_SECRET_ROOT": "anything"})
 	if err == nil || !strings.HasPrefix(err.Error(),
