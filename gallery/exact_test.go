@@ -414,3 +414,63 @@ func TestALoadThatLosesItsLeaseLeavesNothing(t *testing.T) {
 		t.Errorf("still loading: %+v", l)
 	}
 }
+
+// TestScansThatChangeTheirWayAnswerExactly has galleries that are in one piece, as loads make them, searched with one probe
+// and with many, for what is near and for the nearest however far, so that scans go over from the sketch to four bits and
+// from these to eight, and back. Vectors are removed in between. What is found is compared with brute force, on every kernel.
+func TestScansThatChangeTheirWayAnswerExactly(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	names := slices.Concat(slices.Sorted(maps.Keys(shapes)), slices.Sorted(maps.Keys(codeShapes)))
+	for _, k := range kernel.Available() {
+		for _, name := range names {
+			dim := []int{7, 64, 128, 192}[rnd.IntN(4)]
+			next := codesOf(rnd, name, dim)
+			g, err := gallery.NewOn(dim, k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			entries := make([]gallery.Entry, 1_000+rnd.IntN(3_000))
+			g.Expect(len(entries))
+			for i := range entries {
+				entries[i] = gallery.Entry{ID: id(i), Owner: id(rnd.IntN(300)), Order: uint64(i), Code: next()}
+				mustAdd(t, g, entries[i])
+			}
+			for _, probes := range []int{1, 2, []int{9, 17, 66}[rnd.IntN(3)]} {
+				for range rnd.IntN(40) {
+					gone := rnd.IntN(len(entries))
+					if !g.Remove(entries[gone].ID) {
+						t.Errorf("vector %v is missing", entries[gone].ID)
+					}
+					entries = slices.Delete(entries, gone, gone+1)
+				}
+				checkSearch(t, rnd, g, entries, next, probes)
+			}
+			g.Close()
+			if t.Failed() {
+				t.Fatalf("%s, %s", k.Name, name)
+			}
+		}
+	}
+}
+
+func checkSearch(
+	t *testing.T, rnd *rand.Rand, g *gallery.Gallery, entries []gallery.Entry, next func() gallery.Code, probes int,
+) {
+	t.Helper()
+	q := gallery.Query{K: 1 + rnd.IntN(60), ByOwner: rnd.IntN(2) == 0, Within: []float32{0, 0.4}[rnd.IntN(2)]}
+	for range probes {
+		q.Probes = append(q.Probes, next())
+	}
+	got, err := g.Search(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p, probe := range q.Probes {
+		if want := brute(entries, probe, q.K, q.Within, q.ByOwner); !slices.Equal(got[p], want) {
+			t.Errorf("%d of %d numbers, probe %d of %d, k %d, within %g, by owner %v:\n got %v\nwant %v",
+				len(entries), len(probe)/2, p, len(q.Probes), q.K, q.Within, q.ByOwner, got[p], want)
+		}
+	}
+}

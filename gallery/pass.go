@@ -253,9 +253,11 @@ func (s *scan) whole(b *block, from, n int) {
 	if g.kernel.Tiles(len(s.tops)) {
 		s.makeTile()
 	}
+	found := 0
 	s.hits.Reset()
 	for at := from; at < from+n; at += s.groups {
 		if s.hits.Room() < s.groups*kernel.Rows*len(s.tops) {
+			found += len(s.hits.Where)
 			s.finish(b, first)
 			s.hits.Reset()
 		}
@@ -264,7 +266,8 @@ func (s *scan) whole(b *block, from, n int) {
 			row-first, s.tile, s.hits)
 	}
 	s.read += n * (sketch + kernel.Rows*(second+4))
-	if len(s.tops) > 1 && n == s.most && len(s.hits.Where) > n*upperPays {
+	found += len(s.hits.Where)
+	if len(s.tops) > 1 && n == s.most && found > n*upperPays {
 		s.rest = min(max(2*s.rest, sketchRest), sketchRestMost)
 		s.skip = s.rest
 	}

@@ -69,7 +69,7 @@ func (p *probe) reach(least float32) reach {
 // the planes hold, and 2n-most what they stand for, the sum that a row must reach is Σu(2n-most) = 2Σun - most·Σu.
 func (p *probe) limit(r reach, most int, scale float64) kernel.Limit {
 	if r.all {
-		return kernel.Limit{Start: 1 << 29} // more than any sum takes from it: they stay below 15·127·dimMost
+		return kernel.Limit{Start: 1 << 29} // more than any sum takes from it: they stay below 255·127·dimMost
 	}
 	first, second := p.length*r.cos/(2*scale), p.length*r.sin/(2*scale)
 	_, exp := math.Frexp(max(first, second))
