@@ -2,6 +2,7 @@ package command
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -16,8 +17,10 @@ func explainFlag(c *cobra.Command, err error) error {
 			given = "-" + letters
 		}
 		misuse := Misuse("unknown flag %s", given)
-		if meant := nearestFlag(c, given); meant != "" {
-			return Hinted(misuse, "did you mean --%s?", meant)
+		var names []string
+		c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		if meant := nearest(strings.TrimLeft(given, "-"), names); len(meant) > 0 {
+			return Hinted(misuse, "did you mean --%s?", meant[0])
 		}
 		return misuse
 	}
@@ -44,22 +47,4 @@ func allowed(f *pflag.Flag) string {
 		return "a duration such as 90s, 5m or 1h"
 	}
 	return "a " + f.Value.Type()
-}
-
-// nearestFlag returns the flag of a command that is spelled most like the given one, or "".
-func nearestFlag(c *cobra.Command, given string) string {
-	// The spelling of commands is compared by cobra, so flags are compared as commands.
-	flags := &cobra.Command{SuggestionsMinimumDistance: 2}
-	c.Flags().VisitAll(func(f *pflag.Flag) {
-		if !f.Hidden {
-			flags.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
-		}
-	})
-	for len(given) > 0 && given[0] == '-' {
-		given = given[1:]
-	}
-	if names := flags.SuggestionsFor(given); len(names) > 0 {
-		return names[0]
-	}
-	return ""
 }

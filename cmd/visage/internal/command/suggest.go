@@ -30,27 +30,39 @@ func unknownCommand(c *cobra.Command, args []string) error {
 // suggest returns the command that args probably mean, or "". Where the noun is mistyped the verb after it decides
 // among several candidates.
 func suggest(c *cobra.Command, args []string) string {
-	c.SuggestionsMinimumDistance = 2
+	var names []string
+	for _, sub := range c.Commands() {
+		if !sub.Hidden {
+			names = append(names, sub.Name())
+		}
+	}
 	best := ""
-	for _, name := range c.SuggestionsFor(args[0]) {
-		for _, sub := range c.Commands() {
-			if sub.Name() != name {
-				continue
+	for _, name := range nearest(args[0], names) {
+		sub := find(c, name)
+		if len(args) > 1 && sub.HasAvailableSubCommands() {
+			if next := find(sub, args[1]); next != nil {
+				return next.CommandPath()
 			}
-			if len(args) > 1 && sub.HasAvailableSubCommands() {
-				if next := find(sub, args[1]); next != nil {
-					return next.CommandPath()
-				}
-				if deeper := suggest(sub, args[1:]); deeper != "" {
-					return deeper
-				}
+			if deeper := suggest(sub, args[1:]); deeper != "" {
+				return deeper
 			}
-			if best == "" {
-				best = sub.CommandPath()
-			}
+		}
+		if best == "" {
+			best = sub.CommandPath()
 		}
 	}
 	return best
+}
+
+// nearest returns the names that are spelled almost like the given one, or begin with it.
+func nearest(given string, names []string) []string {
+	const mostEdits = 2
+	// cobra compares the names of commands, so that is what these become.
+	words := &cobra.Command{SuggestionsMinimumDistance: mostEdits}
+	for _, name := range names {
+		words.AddCommand(&cobra.Command{Use: name, Run: func(*cobra.Command, []string) {}})
+	}
+	return words.SuggestionsFor(given)
 }
 
 // find returns the command directly below c with a name, or nil.

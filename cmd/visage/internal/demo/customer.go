@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/server"
@@ -34,9 +35,7 @@ func (d *demonstration) askForKeys(ctx context.Context) error {
 		d.say("   without approval: %d %s: %s", p.status, p.code, p.message)
 	}
 	requests := "/providers/Microsoft.CognitiveServices/accessRequests/demo"
-	var request struct {
-		Properties struct{ State string } `json:"properties"`
-	}
+	var request armwire.AccessRequest
 	ask := map[string]any{"properties": map[string]string{
 		"service": "Face", "region": "local", "contact": "officer@example.org", "reason": "guests of the evening",
 	}}
@@ -51,7 +50,7 @@ func (d *demonstration) askForKeys(ctx context.Context) error {
 	if err := d.officer.arm(ctx, http.MethodPut, d.officer.account(), create, nil); err != nil {
 		return err
 	}
-	var keys struct{ Key1 string }
+	var keys armwire.AccountKeys
 	if err := d.officer.arm(ctx, http.MethodPost, d.officer.account()+"/listKeys", nil, &keys); err != nil {
 		return err
 	}
@@ -114,8 +113,7 @@ func (d *demonstration) enable(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.must(now.Properties.Encryption.Status.State == "active", "the customer's key is %q, not active",
-		now.Properties.Encryption.Status.State)
+	d.must(now.State == "active", "the customer's key is %q, not active", now.State)
 	d.say("   the data of %s is under the customer's key after %s", customer, brief(took))
 	d.summary = append(d.summary, [2]string{"enabling a customer's key", brief(took)})
 	return d.recognised(ctx, "under the customer's key")
@@ -167,8 +165,8 @@ func (d *demonstration) rotate(ctx context.Context) error {
 		if err != nil {
 			return 0, err
 		}
-		d.must(now.Properties.Encryption.Status.Version == version, "the resource uses version %s of the key, not %s",
-			now.Properties.Encryption.Status.Version, version)
+		d.must(now.Version == version, "the resource uses version %s of the key, not %s",
+			now.Version, version)
 		d.say("   with %d faces: %s", faces, brief(took))
 		return took, nil
 	}

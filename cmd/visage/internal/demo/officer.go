@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/server"
 )
 
@@ -108,9 +109,7 @@ func (o *officer) send(req *http.Request, answer any) error {
 		return err
 	}
 	if res.StatusCode >= 300 {
-		var said struct {
-			Error struct{ Code, Message string }
-		}
+		var said armwire.ErrorAnswer
 		p := &problem{status: res.StatusCode, message: string(b)}
 		if json.Unmarshal(b, &said) == nil && said.Error.Code != "" {
 			p.code, p.message = said.Error.Code, said.Error.Message
@@ -123,23 +122,20 @@ func (o *officer) send(req *http.Request, answer any) error {
 	return json.Unmarshal(b, answer)
 }
 
-// encrypted is how the encryption of a resource stands.
-type encrypted struct {
-	Properties struct {
-		ProvisioningState string `json:"provisioningState"`
-		Encryption        struct {
-			Status struct {
-				State, Reason string
-				Version       string `json:"keyVersion"`
-				Operation     struct{ Kind, Progress, Step, Reason string }
-			} `json:"status"`
-		} `json:"encryption"`
-	} `json:"properties"`
+// encryptionOf is the state of the key that encrypts a resource's data; empty where the service's key does by default.
+func encryptionOf(a armwire.Account) armwire.EncryptionStatus {
+	if e := a.Properties.Encryption; e != nil && e.Status != nil {
+		return *e.Status
+	}
+	return armwire.EncryptionStatus{}
 }
 
-// encrypt changes who holds the key of the resource, and returns how long it took until that was done.
-func (o *officer) encrypt(ctx context.Context, want map[string]any) (took time.Duration, now encrypted, err error) {
+// encrypt changes the key that encrypts the resource's data, and returns how long it took until that was done.
+func (o *officer) encrypt(
+	ctx context.Context, want map[string]any,
+) (took time.Duration, status armwire.EncryptionStatus, err error) {
 	begin := time.Now()
+	var now armwire.Account
 	err = o.arm(ctx, http.MethodPatch, o.account(), map[string]any{"properties": map[string]any{"encryption": want}},
 		&now)
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -147,16 +143,17 @@ func (o *officer) encrypt(ctx context.Context, want map[string]any) (took time.D
 	for err == nil && now.Properties.ProvisioningState == "Accepted" {
 		select {
 		case <-ctx.Done():
-			return 0, now, context.Cause(ctx)
+			return 0, status, context.Cause(ctx)
 		case <-tick.C:
 		}
-		now = encrypted{}
+		now = armwire.Account{}
 		err = o.arm(ctx, http.MethodGet, o.account(), nil, &now)
 	}
-	if op := now.Properties.Encryption.Status.Operation; err == nil && op.Progress == "failed" {
+	status = encryptionOf(now)
+	if op := status.Operation; err == nil && op != nil && op.Progress == "failed" {
 		err = fmt.Errorf("%s failed: %s", op.Kind, op.Reason)
 	}
-	return time.Since(begin), now, err
+	return time.Since(begin), status, err
 }
 
 // allow says whether the newest version of the customer's key may be used.
