@@ -126,8 +126,8 @@ func offline(ctx context.Context, cfg server.Config, fn func(*sealed.Store) erro
 		return command.Hinted(err, "name the directory of the server's data with --dir")
 	}
 	if err != nil {
-		return command.Hinted(err, "the audit log is read from the data directly: stop the server of this directory "+
-			"first")
+		return command.Hinted(err,
+			"the audit log is read from the data directly: stop the server of this directory first")
 	}
 	defer func() {
 		if closeErr := store.Close(); err == nil {

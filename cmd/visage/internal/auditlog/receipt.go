@@ -26,8 +26,7 @@ func ReceiptCommand() *cobra.Command {
 		"Write a signed receipt of an erasure, which can be checked without the server",
 		"visage erase-proof shop --person 25985303-c537-4467-b41d-bdb45cd95ca1 --out receipt.json")
 	c.Long = "Write a signed receipt of an erasure: what was erased, when, which key was destroyed with it, and the " +
-		"place " +
-		"in the audit log. \"visage erase-proof check\" checks it without the server."
+		"place in the audit log. \"visage erase-proof check\" checks it without the server."
 	f := c.Flags()
 	f.StringVar(&person, "person", "", "`ID` of a person that was deleted")
 	f.StringVar(&face, "face", "", "persisted `ID` of a face that was deleted")

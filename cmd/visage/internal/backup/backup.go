@@ -54,9 +54,8 @@ func onArchive(
 func create() *cobra.Command {
 	c := command.New("create ARCHIVE", "Add a backup to an archive; only data that is not in it yet is written",
 		"visage backup create /mnt/backup/visage")
-	c.Long = "Add a backup of the data to an archive, whether the server is running or not. Only data that is not in " +
-		"the " +
-		"archive yet is written."
+	c.Long = "Add a backup of the data to an archive, whether the server is running or not. Only data that is not " +
+		"in the archive yet is written."
 	settings.Define(c.Flags(), "dir", "root-key")
 	return onArchive(c, func(ctx context.Context, s command.Streams, a *archive.Archive, _ []string) error {
 		lowerPriority()
@@ -144,8 +143,7 @@ func RestoreCommand() *cobra.Command {
 	c := command.New("restore ARCHIVE [NAME]", "Restore a backup and the newest keyring into a new directory",
 		"visage restore /mnt/backup/visage --keyring /media/safe/visage.keyring --dir /var/lib/visage")
 	c.Long = "Restore a backup, the latest unless NAME says otherwise, and the newest keyring into a new directory. " +
-		"Data " +
-		"that was erased since the backup stays erased: its keys are not in the keyring any more."
+		"Data that was erased since the backup stays erased: its keys are not in the keyring any more."
 	settings.Define(c.Flags(), "dir", "root-key")
 	keyring := c.Flags().String("keyring", "", "`FILE` with the newest copy of the keyring (required)")
 	return onArchive(c, func(ctx context.Context, s command.Streams, a *archive.Archive, names []string) error {

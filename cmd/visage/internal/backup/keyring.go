@@ -28,8 +28,7 @@ func exportKeys() *cobra.Command {
 	c := command.New("export FILE", "Write a copy of the keyring; keep only the newest, apart from backups of the data",
 		"visage keyring export /media/safe/visage.keyring")
 	c.Long = "Write a copy of the keyring, whether the server is running or not. Keep it apart from backups of the " +
-		"data, and " +
-		"keep only the newest copy."
+		"data, and keep only the newest copy."
 	settings.Define(c.Flags(), "dir", "root-key")
 	return command.Run(c, func(ctx context.Context, s command.Streams, operands []string) error {
 		n, err := ExportKeyring(ctx, operands[0], fromServer(c))
@@ -92,8 +91,8 @@ func importKeys() *cobra.Command {
 		defer f.Close()
 		store, err := server.OpenStore(ctx, set.Server)
 		if err != nil {
-			return command.Hinted(err, "keyring import opens the data directly: stop the server of this directory "+
-				"first")
+			return command.Hinted(err,
+				"keyring import opens the data directly: stop the server of this directory first")
 		}
 		defer func() { err = errors.Join(err, store.Close()) }()
 		n, err := store.MendKeyring(ctx, f)

@@ -163,8 +163,8 @@ func (r visionReport) write(s command.Streams) error {
 	if r.Missing != "" {
 		fmt.Fprintf(s.Out, "WebAssembly      not measured: %s\n", r.Missing)
 	} else {
-		fmt.Fprintf(s.Out, "WebAssembly      %.1f ms without decoding: %.1f times the small "+
-			"photo\n", r.Baseline, r.Faster)
+		fmt.Fprintf(s.Out, "WebAssembly      %.1f ms without decoding: %.1f times the small photo\n", r.Baseline,
+			r.Faster)
 	}
 	if r.Peak > 0 {
 		fmt.Fprintf(s.Out, "peak memory      %.0f MB resident\n", float64(r.Peak)/1e6)

@@ -174,11 +174,10 @@ func policy() *cobra.Command {
 		"visage cmk policy vip --grace 5m")
 	f := c.Flags()
 	f.DurationVar(&opts.grace, "grace", 0,
-		"`DURATION` for which data stays available while the vault does not answer, 1m to 24h (default: --key-grace "+
-			"of "+
-			"the server)")
-	f.BoolVar(&opts.lockOnExpiry, "lock-on-expiry", false, "lock the data when the key expires, although it still "+
-		"unwraps")
+		"`DURATION` for which data stays available while the vault does not answer, 1m to 24h "+
+			"(default: --key-grace of the server)")
+	f.BoolVar(&opts.lockOnExpiry, "lock-on-expiry", false,
+		"lock the data when the key expires, although it still unwraps")
 	f.BoolVar(&opts.byUnlock, "manual-restore", false,
 		"after a revocation, open the data only by \"visage cmk unlock\"")
 	operator.Complete(c, operator.Resources)

@@ -109,8 +109,8 @@ func capacity() *cobra.Command {
 		if args[0] != "none" {
 			n, err := strconv.Atoi(args[0])
 			if err != nil || n < 0 {
-				return now, command.Misuse("the capacity must be a number from 0, or \"none\" for no limit; got "+
-					"%q", args[0])
+				return now, command.Misuse(
+					"the capacity must be a number from 0, or \"none\" for no limit; got %q", args[0])
 			}
 			body.Properties.Capacity = &n
 		}

@@ -148,6 +148,6 @@ func overview(w io.Writer, root *cobra.Command) {
 		}
 		listCommands(w, of)
 	}
-	fmt.Fprint(w, "\n\"visage help COMMAND\" shows more, as do \"visage help settings\" and \"visage help "+
-		"exit-codes\".\n")
+	fmt.Fprint(w, "\n\"visage help COMMAND\" shows more, as do \"visage help settings\" and "+
+		"\"visage help exit-codes\".\n")
 }

@@ -63,9 +63,8 @@ func Command() *cobra.Command {
 func revoke() *cobra.Command {
 	c := command.New("revoke NAME", "Rehearse the revocation of a resource's key on a copy of the running server",
 		"visage drill revoke vip --report drill.json")
-	c.Long = "Rehearse the revocation of a resource's key on a copy of the running server, and report what happened. " +
-		"The " +
-		"running server and its data stay as they are."
+	c.Long = "Rehearse the revocation of a resource's key on a copy of the running server, and report what " +
+		"happened. The running server and its data stay as they are."
 	settings.Define(c.Flags(), "dir", "root-key", "domain", "azure-tenant", "azure-client", "azure-secret-file")
 	output := command.DefineOutput(c)
 	report := c.Flags().String("report", "", "`FILE` to write the report to as JSON (default: none)")

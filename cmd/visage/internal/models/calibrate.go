@@ -28,8 +28,7 @@ func calibrate() *cobra.Command {
 	c := command.New("calibrate FOLDER", "Calibrate the confidence of a model pack on photos of your own",
 		"visage models calibrate photos/ --groups groups.csv --pack mobileface")
 	c.Long = "Measure how similar photos of different people are, on a folder with one folder of photos for each " +
-		"person, and " +
-		"calibrate the confidence of a model pack by it."
+		"person, and calibrate the confidence of a model pack by it."
 	settings.Define(c.Flags(), "dir", "pack", "library", "parallel")
 	defineGroups(c, &opts.groups)
 	f := c.Flags()

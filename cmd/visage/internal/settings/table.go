@@ -93,8 +93,7 @@ var table = []setting{
 	{
 		name: "pack",
 		usage: "model `PACK`, by name or folder, for recognition models that the setting model does not " +
-			"name (default: the pack that the store uses; for a new store, the one that \"make " +
-			"setup\" makes)",
+			"name (default: the pack that the store uses; for a new store, the one that \"make setup\" makes)",
 		allowed: "the name or folder of a model pack",
 		set:     text(func(c *Settings) *string { return &c.Server.Pack }),
 	},
@@ -189,8 +188,7 @@ var table = []setting{
 	},
 	{
 		name: "auto-approve", boolean: true,
-		usage: "approve every request for customer-managed keys at once, for an operator who is the only " +
-			"customer",
+		usage:   "approve every request for customer-managed keys at once, for an operator who is the only customer",
 		allowed: "true or false",
 		set:     truth(func(c *Settings) *bool { return &c.Server.AutoApprove }),
 	},
@@ -221,8 +219,7 @@ var table = []setting{
 	},
 	{
 		name: "trust-issuer", list: true,
-		usage: "OpenID Connect issuer whose tokens applications may present instead of a secret, as " +
-			"`URL=AUDIENCE`",
+		usage:   "OpenID Connect issuer whose tokens applications may present instead of a secret, as `URL=AUDIENCE`",
 		allowed: "URL=AUDIENCE",
 		set:     texts(func(c *Settings) *[]string { return &c.Server.TrustedIssuers }),
 	},
@@ -253,8 +250,7 @@ var table = []setting{
 	{
 		name: "root-key", list: true,
 		usage: "`SOURCE` of the root key: file:PATH, env:NAME, passphrase-env:NAME or " +
-			"passphrase-file:PATH; of several, any one opens the data (default: " +
-			"file:DIR/keys/root.key)",
+			"passphrase-file:PATH; of several, any one opens the data (default: file:DIR/keys/root.key)",
 		allowed: "file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH",
 		set:     texts(func(c *Settings) *[]string { return &c.Server.RootKeys }),
 	},

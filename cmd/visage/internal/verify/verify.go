@@ -23,8 +23,7 @@ import (
 func Command() *cobra.Command {
 	c := command.New("verify", "Open every stored record, and report damage", "visage verify --dir ~/.visage")
 	c.Long = "Open every record of a stopped server or, with --online, of the running one, and report what does not " +
-		"open. " +
-		"Locked resources are counted; they are not damage, and do not change the exit code."
+		"open. Locked resources are counted; they are not damage, and do not change the exit code."
 	settings.Define(c.Flags(), "dir", "root-key")
 	online := c.Flags().Bool("online", false,
 		"ask the running server, which also opens resources with customer-managed keys while these answer")
@@ -54,8 +53,8 @@ func offline(ctx context.Context, s command.Streams, cfg server.Config) (err err
 	case errors.Is(err, fs.ErrNotExist):
 		return command.Hinted(err, "name the directory of the server's data with --dir")
 	case errors.Is(err, sealed.ErrInUse):
-		return command.Hinted(err, "the server of this directory is running: stop it, or use \"visage verify "+
-			"--online\"")
+		return command.Hinted(err,
+			"the server of this directory is running: stop it, or use \"visage verify --online\"")
 	case err != nil:
 		return err
 	}
@@ -80,8 +79,8 @@ func offline(ctx context.Context, s command.Streams, cfg server.Config) (err err
 		return fmt.Errorf("verify: %w", err)
 	}
 	fmt.Fprintf(s.Out, "%d spaces, %d containers, %d records\n", tally.Spaces, tally.Containers, tally.Records)
-	return r.conclude(tally.Sealed, "\"visage verify --online\" opens them while the server is running and their keys "+
-		"answer")
+	return r.conclude(tally.Sealed,
+		"\"visage verify --online\" opens them while the server is running and their keys answer")
 }
 
 // ask has the running server open its records.
@@ -173,8 +172,7 @@ func (r *report) advice(err error) string {
 	switch {
 	case r.damage > 0 && r.damage == r.old:
 		return "stored data is older than its anchor (possible rollback): after a restore of your own, start the " +
-			"server " +
-			"once with --accept-rollback"
+			"server once with --accept-rollback"
 	case r.damage > 0 && r.damage == r.keys, ok && corrupt.What == "epoch key":
 		return "import the epoch keys from the newest copy of the keyring with \"visage keyring import\"; remove " +
 			"damaged key files first"
