@@ -101,7 +101,7 @@ func (p *plane) tenant(r *api.Request) (string, error) {
 	name := r.Path("tenant")
 	id, found := p.Directory.LookupTenant(name)
 	if !found {
-		return "", refuse("invalid_request", "90002", "There is no tenant %q here.", short(name))
+		return "", refuse(visage.Invalid, "invalid_request", "90002", "There is no tenant %q here.", short(name))
 	}
 	return id, nil
 }
@@ -175,7 +175,8 @@ func (p *plane) instance(r *api.Request) (any, error) {
 		return nil, err
 	}
 	if given && !api.ValidVersion(version) {
-		return nil, refuse("invalid_request", "90014", "The api-version %q is not valid: give 1.1.", short(version))
+		return nil, refuse(visage.Invalid, "invalid_request", "90014",
+			"The api-version %q is not valid: give 1.1.", short(version))
 	}
 	host := p.Authority.Host()
 	names := []string{host}
@@ -210,7 +211,8 @@ func (p *plane) token(r *api.Request, style style) (any, error) {
 		return nil, err
 	}
 	if r.ContentType() != "application/x-www-form-urlencoded" {
-		return nil, refuse("invalid_request", "900144", "The body must be a form, application/x-www-form-urlencoded.")
+		return nil, refuse(visage.Invalid, "invalid_request", "900144",
+			"The body must be a form, application/x-www-form-urlencoded.")
 	}
 	body, err := r.ReadBody()
 	if err != nil {
@@ -255,11 +257,12 @@ type form url.Values
 func parseForm(body []byte) (form, error) {
 	values, err := url.ParseQuery(strings.TrimPrefix(string(body), "\ufeff"))
 	if err != nil { // its text repeats what was sent
-		return nil, refuse("invalid_request", "900144", "The body is not a form.")
+		return nil, refuse(visage.Invalid, "invalid_request", "900144", "The body is not a form.")
 	}
 	for name, v := range values {
 		if len(v) > 1 {
-			return nil, refuse("invalid_request", "900144", "The field %q is given more than once.", short(name))
+			return nil, refuse(visage.Invalid, "invalid_request", "900144",
+				"The field %q is given more than once.", short(name))
 		}
 	}
 	return form(values), nil
@@ -275,19 +278,22 @@ func (f form) grant(style style) (identity.Grant, error) {
 	case "":
 		return none, missing("grant_type")
 	default:
-		return none, refuse("unsupported_grant_type", "70003", "The only grant type here is %s.", clientCredentials)
+		return none, refuse(visage.Invalid, "unsupported_grant_type", "70003",
+			"The only grant type here is %s.", clientCredentials)
 	}
 	g := identity.Grant{ClientID: f.get("client_id"), Secret: f.get("client_secret")}
 	if t := f.get("client_assertion_type"); t == assertionType {
 		g.Assertion = f.get("client_assertion")
 	} else if t != "" {
-		return none, refuse("invalid_request", "900144", "The only client_assertion_type here is %s.", assertionType)
+		return none, refuse(visage.Invalid, "invalid_request", "900144",
+			"The only client_assertion_type here is %s.", assertionType)
 	}
 	switch {
 	case g.ClientID == "":
 		return none, missing("client_id")
 	case g.Secret == "" && g.Assertion == "":
-		return none, refuse("invalid_client", "7000218", "The form needs a client_secret or a client_assertion.")
+		return none, refuse(visage.Unauthenticated, "invalid_client", "7000218",
+			"The form needs a client_secret or a client_assertion.")
 	}
 	var err error
 	if style == first {
@@ -313,27 +319,23 @@ func audienceOf(scope string) (string, error) {
 		switch {
 		case !found:
 		case audience != "" && audience != of:
-			return "", refuse("invalid_scope", "70011", "The scope names more than one resource.")
+			return "", refuse(visage.Invalid, "invalid_scope", "70011", "The scope names more than one resource.")
 		default:
 			audience = of
 		}
 	}
 	if audience == "" {
-		return "", refuse("invalid_scope", "70011",
+		return "", refuse(visage.Invalid, "invalid_scope", "70011",
 			"The scope has no part that ends in %s after the name of a resource.", suffix)
 	}
 	return audience, nil
 }
 
 func missing(field string) error {
-	return refuse("invalid_request", "900144", "The form needs the field %s.", field)
+	return refuse(visage.Invalid, "invalid_request", "900144", "The form needs the field %s.", field)
 }
 
-func refuse(code, number, format string, args ...any) error {
-	kind := visage.Invalid
-	if code == "invalid_client" {
-		kind = visage.Unauthenticated
-	}
+func refuse(kind visage.Kind, code, number, format string, args ...any) error {
 	r := visage.Refuse(kind, code, format, args...)
 	r.Feature = number
 	return r
