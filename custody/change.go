@@ -14,63 +14,15 @@ import (
 // cleanTime is how long undoing a change may take once its caller has left.
 const cleanTime = 30 * time.Second
 
-// claimFlow takes a flow that nobody drives.
-func (sp *space) claimFlow() bool {
-	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	if sp.note.Flow == nil || sp.busy {
-		return false
-	}
-	sp.busy = true
-	return true
-}
-
-// claim takes a space for a change, if there is none. One that everybody sees has ended is none: its rest is waited for.
-func (sp *space) claim() bool {
-	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	for sp.note.Flow == nil && sp.busy && sp.ending != nil {
-		rest := sp.ending
-		sp.mu.Unlock()
-		<-rest
-		sp.mu.Lock()
-	}
-	if sp.note.Flow != nil || sp.busy {
-		return false
-	}
-	sp.busy = true
-	return true
-}
-
-// end says that the change is over as soon as the note says so.
-func (sp *space) end() {
-	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	if sp.busy && sp.ending == nil {
-		sp.ending = make(chan struct{})
-	}
-}
-
-func (sp *space) release() {
-	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	sp.busy = false
-	if sp.ending != nil {
-		close(sp.ending)
-		sp.ending = nil
-	}
-}
-
 // change begins a change towards a key that was checked and takes it to the point of no return; Run goes on from there.
 // The caller has claimed the space.
 func (c *Custody) change(ctx context.Context, sp *space, kind OperationKind, to *binding, version string) (Operation, error) {
 	f := flow{ID: rand.Text(), Kind: kind, To: to, Version: version, Started: time.Now()}
 	f.Step = f.plan().steps[0].name
 	begun := f // the note is read while f moves on
-	if err := sp.edit(ctx, func(n *note) { n.Flow = &begun }); err != nil {
+	if _, err := c.commit(ctx, sp, func(n *note) { n.Flow = &begun }, event{kind: changeBegun}); err != nil {
 		return Operation{}, err
 	}
-	c.place(sp)
 	for !f.committed() {
 		if err := c.take(ctx, sp, &f); err != nil {
 			return c.undo(ctx, sp, f, err)
@@ -81,7 +33,7 @@ func (c *Custody) change(ctx context.Context, sp *space, kind OperationKind, to 
 	}
 	if err := c.take(ctx, sp, &f); err != nil { // the last step, which asks nobody
 		c.log.WarnContext(ctx, "change of keys waits", "resource", sp.id.String(), "step", f.Step, "err", err)
-		c.start()
+		wake(c.wake)
 		return f.operation(), nil
 	}
 	return *sp.now().Last, nil
@@ -95,7 +47,11 @@ func (c *Custody) attempt(sp *space, f *flow) *attempt {
 		return c.record(ctx, sp, kind, outcome, f.To, f.Version, details)
 	}
 	end := func(ctx context.Context) error { return c.finish(ctx, sp, *f) }
-	return &attempt{flow: f, bundle: sp.bundle, src: c.sourcesLocked(sp, f), locked: sp.shut, record: record, end: end}
+	a := &attempt{flow: f, bundle: sp.bundle, src: c.sourcesLocked(sp, f), record: record, end: end}
+	if s := sp.state; !s.Locked {
+		a.load = func(ctx context.Context) error { return c.load(ctx, sp, a.src, s.Locks) }
+	}
+	return a
 }
 
 // take takes the step that f stands at and writes the next one down.
@@ -109,16 +65,24 @@ func (c *Custody) take(ctx context.Context, sp *space, f *flow) error {
 	if err == nil {
 		err = c.failPoint(string(f.Kind), f.Step, "after")
 	}
+	if err == nil && steps[at].asks {
+		c.apply(ctx, sp, event{kind: stepAnswered})
+	}
 	if err != nil || at == len(steps)-1 {
 		return err
 	}
 	next := *f
 	next.Step = steps[at+1].name
-	err = sp.edit(ctx, func(n *note) {
-		stands := next
-		stands.To = n.to(next)
-		n.Flow = &stands
-	})
+	stands := func(n *note) {
+		to := next
+		to.To = n.to(next)
+		n.Flow = &to
+	}
+	if next.Step == f.plan().commit {
+		_, err = c.commit(ctx, sp, stands, event{kind: changeCommitted})
+	} else {
+		err = c.edit(ctx, sp, stands)
+	}
 	if err != nil {
 		return err
 	}
@@ -141,36 +105,20 @@ func (c *Custody) finish(ctx context.Context, sp *space, f flow) error {
 	op := f.operation()
 	op.Progress, op.Step, op.Ended = Succeeded, "", time.Now()
 	sp.end()
-	err := sp.edit(ctx, func(n *note) {
+	e := event{kind: finishedCustomer}
+	if f.To == nil {
+		e.kind = finishedService
+	}
+	load, err := c.commit(ctx, sp, func(n *note) {
 		n.Key, n.Flow, n.Last = n.to(f), nil, &op
 		if f.Kind == Following {
 			n.Followed = op.Ended
 		}
-	})
+	}, e)
 	if err != nil {
 		return err
 	}
-	if f.To == nil {
-		sp.mu.Lock()
-		sp.cond, sp.since, sp.code, sp.reason = ServiceManaged, op.Ended, "", ""
-		sp.lastOK, sp.next = time.Time{}, time.Time{}
-		sp.mu.Unlock()
-		sp.bundle.Renew(time.Time{})
-	} else {
-		sp.mu.Lock()
-		shut := sp.shut
-		if !shut {
-			sp.lastOK, sp.code, sp.reason = op.Ended, "", ""
-			if sp.cond != Active {
-				sp.cond, sp.since = Active, op.Ended
-			}
-		}
-		sp.mu.Unlock()
-		if !shut {
-			sp.bundle.Renew(op.Ended.Add(c.policy(sp).Grace))
-		}
-	}
-	c.place(sp)
+	c.openOwn(ctx, sp, load)
 	return nil
 }
 
@@ -180,16 +128,15 @@ func (c *Custody) finish(ctx context.Context, sp *space, f flow) error {
 func (c *Custody) undo(ctx context.Context, sp *space, f flow, cause error) (Operation, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime) // begun is begun
 	defer cancel()
-	defer c.place(sp)
 	if f.Step == stepRewrapped {
 		keys, err := sp.bundle.Keys(ctx)
 		if err != nil {
-			c.start() // Run tries again
+			wake(c.wake) // Run tries again
 			return Operation{}, errors.Join(cause, fmt.Errorf("undo: %w", err))
 		}
 		if rewrapped(keys, f.Version) {
 			if err := c.finish(ctx, sp, f); err != nil {
-				c.start()
+				wake(c.wake)
 				return Operation{}, errors.Join(cause, err)
 			}
 			return *sp.now().Last, nil
@@ -209,10 +156,12 @@ func (c *Custody) undo(ctx context.Context, sp *space, f flow, cause error) (Ope
 	err := f.plan().undo(ctx, c.attempt(sp, &f))
 	if err == nil {
 		sp.end()
-		err = sp.edit(ctx, func(n *note) { n.Flow, n.Last = nil, &op })
+		var load *effect
+		load, err = c.commit(ctx, sp, func(n *note) { n.Flow, n.Last = nil, &op }, event{kind: changeUndone})
+		c.openOwn(ctx, sp, load)
 	}
 	if err != nil {
-		c.start()
+		wake(c.wake)
 		return Operation{}, errors.Join(said, fmt.Errorf("undo: %w", err))
 	}
 	c.tell(ctx, sp, f.kind(), audit.Failed, map[audit.Detail]string{audit.DetailStep: f.Step, audit.DetailReason: op.Code})

@@ -73,7 +73,7 @@ func TestPreconditions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRigWith(t, memory(), custody.Policy{}, rules(func(key visage.KeyRef) error {
+				r := newStoreAndVaultsWith(t, memory(), custody.Policy{}, rules(func(key visage.KeyRef) error {
 					if key.Name == "forbidden" {
 						return visage.Refuse(visage.Invalid, "KeyVaultRegionMismatch", "Another region.")
 					}
@@ -113,7 +113,7 @@ func TestPreconditions(t *testing.T) {
 // TestChangesRefused has changes refused that the present state does not allow.
 func TestChangesRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		r.run()
 		wantRefusal(t, r.custody.Lock(t.Context(), spaceA), "CustomerManagedKeyNotEnabled")
 		if op, err := r.custody.Disable(t.Context(), spaceA); err != nil || op.Progress != custody.Succeeded {
@@ -155,7 +155,7 @@ func TestChangesRefused(t *testing.T) {
 // TestTwoAtOnce has one of two changes refused that come at the same time.
 func TestTwoAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		r.run()
 		one, two := r.first().add("k1"), r.second().add("k2")
 		for _, v := range r.vaults {
@@ -185,7 +185,7 @@ func TestTwoAtOnce(t *testing.T) {
 // TestNothingWithoutAudit has no key changed when that cannot be audited.
 func TestNothingWithoutAudit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		r.run()
 		key := r.first().add("k1")
 		r.journal.fail = context.DeadlineExceeded

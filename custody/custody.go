@@ -181,14 +181,6 @@ func (c *Custody) rest() {
 	}
 }
 
-// start makes Run look for what is not running yet.
-func (c *Custody) start() {
-	select {
-	case c.wake <- struct{}{}:
-	default: // it will look anyway
-	}
-}
-
 // space returns what is known of a resource, reading it when it is new. Errors: sealed.ErrNoSpace and what else reading
 // says.
 func (c *Custody) space(ctx context.Context, id sealed.SpaceID) (*space, error) {
@@ -198,22 +190,21 @@ func (c *Custody) space(ctx context.Context, id sealed.SpaceID) (*space, error) 
 	if sp != nil {
 		return sp, nil
 	}
-	sp = &space{id: id, bundle: c.cfg.Store.Bundle(id), since: time.Now(), kick: make(chan struct{}, 1)}
+	sp = &space{id: id, bundle: c.cfg.Store.Bundle(id), wake: make(chan struct{}, 1)}
 	if err := sp.read(ctx); err != nil {
 		return nil, err
 	}
-	c.closeAtStart(sp)
 	c.mu.Lock()
-	other := c.spaces[id]
-	if other == nil {
-		c.spaces[id] = sp
-	}
-	c.mu.Unlock()
-	if other != nil {
+	if other := c.spaces[id]; other != nil {
+		c.mu.Unlock()
 		return other, nil
 	}
-	c.place(sp)
-	return sp, nil
+	c.spaces[id] = sp
+	sp.mu.Lock()
+	t := c.transitLocked(sp, event{kind: started, stored: sp.storedLocked()})
+	sp.mu.Unlock()
+	c.mu.Unlock()
+	return sp, c.complete(ctx, sp, t)
 }
 
 // Forget drops what is known of a resource that was deleted. It is for whoever learns of it, and only takes a lock.
@@ -235,10 +226,10 @@ func (c *Custody) forget(sp *space) {
 	}
 	if w := sp.watch; w != nil {
 		delete(w.spaces, sp.id)
-		w.kick() // it ends when it is empty
+		w.askNow() // it ends when it is empty
 		sp.watch = nil
 	}
-	nudge(sp.kick)
+	wake(sp.wake)
 }
 
 // record writes an event about a resource.

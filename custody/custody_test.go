@@ -19,7 +19,7 @@ import (
 // TestLife walks the whole life of a key: on, a new version, another key, off.
 func TestLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		r.run()
 		if s := r.state(spaceA); s.Condition != custody.ServiceManaged || s.Version != "" || s.Code != "" {
 			t.Errorf("before: %+v", s)
@@ -69,7 +69,7 @@ func TestLife(t *testing.T) {
 // TestRevoke takes a key away and gives it back.
 func TestRevoke(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		r.run()
 		r.enabled(spaceA, r.first().add("k1"))
 		r.first().enable("k1", false)
@@ -94,7 +94,7 @@ func TestRevoke(t *testing.T) {
 // again when all has been well for some polls.
 func TestConfirmsApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		var mu sync.Mutex
 		var opened []string
 		as := func(how string) func(context.Context, visage.KeyRef, visage.PrincipalID) (keysource.Source, error) {

@@ -37,7 +37,7 @@ func (c *Custody) Enable(ctx context.Context, id sealed.SpaceID, key visage.KeyR
 		}
 		return Operation{}, errConflict()
 	}
-	defer c.start()
+	defer wake(c.wake)
 	defer sp.release()
 	have, slot := sp.inUse()
 	same := have != nil && c.sameKey(have.Key, key)
@@ -89,7 +89,7 @@ func (c *Custody) Disable(ctx context.Context, id sealed.SpaceID) (Operation, er
 	if !sp.claim() {
 		return Operation{}, errConflict()
 	}
-	defer c.start()
+	defer wake(c.wake)
 	defer sp.release()
 	have, _ := sp.inUse()
 	if have == nil {
@@ -104,13 +104,11 @@ func (c *Custody) Disable(ctx context.Context, id sealed.SpaceID) (Operation, er
 
 // present refuses a change while the present key does not answer.
 func (c *Custody) present(ctx context.Context, sp *space, have binding) error {
-	sp.mu.Lock()
-	cond, held, reason := sp.cond, sp.held, sp.reason
-	sp.mu.Unlock()
+	now := sp.stateNow()
 	conflict := visage.Refuse(visage.Conflict, "EncryptionKeyRevoked", "The present key of the resource must answer before it can be changed.")
-	if held || cond == Revoked {
-		if reason != "" {
-			conflict.Message += " " + reason
+	if now.Held || now.Condition == Revoked {
+		if now.Reason != "" {
+			conflict.Message += " " + now.Reason
 		}
 		return conflict
 	}
@@ -183,7 +181,7 @@ func (c *Custody) reassign(ctx context.Context, sp *space, as visage.PrincipalID
 	if err := c.record(ctx, sp, audit.CustodySwitch, audit.Done, of, f.Version, nil); err != nil {
 		return Operation{}, true, err
 	}
-	err = sp.edit(ctx, func(n *note) {
+	err = c.edit(ctx, sp, func(n *note) {
 		underWay = n.Flow != nil && n.Flow.ID == f.ID
 		if !underWay {
 			return
@@ -194,7 +192,7 @@ func (c *Custody) reassign(ctx context.Context, sp *space, as visage.PrincipalID
 			}
 		}
 	})
-	c.kick(sp)
+	c.askNow(sp)
 	return f.operation(), underWay, err
 }
 
@@ -207,10 +205,10 @@ func (c *Custody) settle(ctx context.Context, sp *space, to binding) (Operation,
 	if err := c.record(ctx, sp, audit.CustodySwitch, audit.Done, &to, version, nil); err != nil {
 		return Operation{}, err
 	}
-	if err := sp.edit(ctx, func(n *note) { n.Key, n.Last = &to, &op }); err != nil {
+	if err := c.edit(ctx, sp, func(n *note) { n.Key, n.Last = &to, &op }); err != nil {
 		return Operation{}, err
 	}
 	c.place(sp)
-	c.kick(sp)
+	c.askNow(sp)
 	return op, nil
 }

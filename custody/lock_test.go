@@ -16,7 +16,7 @@ import (
 
 // TestLock locks by the owner's word, over a restart, though the key would say yes.
 func TestLock(t *testing.T) {
-	r := newRig(t, onDisk(t))
+	r := newStoreAndVaults(t, onDisk(t))
 	r.run()
 	r.enabled(spaceA, r.first().add("k1"))
 	if err := r.custody.Lock(t.Context(), spaceA); err != nil {
@@ -48,7 +48,7 @@ func TestLock(t *testing.T) {
 // and nothing that starts after Lock has returned succeeds.
 func TestLockAgainstEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		r.run()
 		key := r.first().add("k1")
 		r.enabled(spaceA, key)
@@ -104,7 +104,7 @@ func TestManualRestore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRigWith(t, memory(), c.policy, nil)
+				r := newStoreAndVaultsWith(t, memory(), c.policy, nil)
 				r.run()
 				r.enabled(spaceA, r.first().add("k1"))
 				r.first().enable("k1", false)
@@ -129,7 +129,7 @@ func TestManualRestore(t *testing.T) {
 // the other ends when it ends, and neither holds the lock up.
 func TestRevokedInside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		r.run()
 		key := r.first().add("k1")
 		r.enabled(spaceA, key)
@@ -168,7 +168,7 @@ func TestRevokedInside(t *testing.T) {
 // TestFollow takes resources along to new versions, if their reference has no version and the new one is good.
 func TestFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		pinned := sealed.SpaceID{0xb}
 		if err := r.store.Create(t.Context(), pinned); err != nil {
 			t.Fatal(err)
@@ -220,7 +220,7 @@ func TestFollow(t *testing.T) {
 // TestIdentityAnew gives a locked resource another identity, which opens it: its first one was taken away.
 func TestIdentityAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		r.run()
 		key := r.first().add("k1")
 		r.enabled(spaceA, key)
@@ -246,7 +246,7 @@ func TestKeyGoneHalfWay(t *testing.T) {
 	for _, point := range custody.Points(custody.Enabling) {
 		t.Run(point, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, memory())
+				r := newStoreAndVaults(t, memory())
 				r.first().add("k1")
 				var once sync.Once
 				r.custody.SetFault(func(at string) error {
@@ -290,7 +290,7 @@ func TestKeyGoneHalfWay(t *testing.T) {
 // TestVaultGoneHalfWay has the vault give no answer in the middle of a change: it waits, within the grace.
 func TestVaultGoneHalfWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRigWith(t, memory(), custody.Policy{Grace: 10 * time.Minute}, nil)
+		r := newStoreAndVaultsWith(t, memory(), custody.Policy{Grace: 10 * time.Minute}, nil)
 		r.first().add("k1")
 		var once sync.Once
 		r.custody.SetFault(func(at string) error {

@@ -30,20 +30,15 @@ func (c *Custody) count() (counts map[Condition]int, silence time.Duration) {
 	defer c.mu.Unlock()
 	counts = map[Condition]int{}
 	for _, sp := range c.spaces {
-		sp.mu.Lock()
-		if sp.gone {
-			sp.mu.Unlock()
+		s := sp.stateNow()
+		if s.Deleted {
 			continue
 		}
-		cond := sp.cond
-		if sp.held {
-			cond = Locked
-		}
+		cond := s.shown()
 		counts[cond]++
-		if (cond == Active || cond == Degraded) && !sp.lastOK.IsZero() {
-			silence = max(silence, time.Since(sp.lastOK))
+		if (cond == Active || cond == Degraded) && !s.LastOK.IsZero() {
+			silence = max(silence, time.Since(s.LastOK))
 		}
-		sp.mu.Unlock()
 	}
 	return counts, silence
 }

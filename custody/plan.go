@@ -72,7 +72,7 @@ var (
 	// rewrapping goes over to another version of the same key.
 	rewrapping = plan{[]step{
 		{name: stepIntended, run: (*attempt).intend},
-		{name: stepRewrapped, run: (*attempt).rewrap},
+		{name: stepRewrapped, run: (*attempt).rewrap, asks: true},
 		{name: stepDone, run: (*attempt).finish},
 	}, stepDone}
 )
@@ -110,8 +110,8 @@ func (p plan) undo(ctx context.Context, a *attempt) (err error) {
 type attempt struct {
 	flow   *flow
 	bundle *sealed.Bundle
-	src    *router // wraps with the key that the change goes to
-	locked bool    // the data is
+	src    *router                         // wraps with the key that the change goes to
+	load   func(ctx context.Context) error // opens the data; nil: it is locked
 	record func(ctx context.Context, kind audit.Kind, outcome audit.Outcome, details map[audit.Detail]string) error
 	end    func(ctx context.Context) error // puts the new key in charge of the resource
 }
@@ -119,8 +119,8 @@ type attempt struct {
 // wrap makes the new generation. One that an attempt before has left behind is taken out first: nothing was sealed under
 // it.
 func (a *attempt) wrap(ctx context.Context) error {
-	if !a.locked { // what is not open yet would not open by itself with a second generation there
-		if err := a.bundle.Load(ctx, a.src); err != nil {
+	if a.load != nil { // what is not open yet would not open by itself with a second generation there
+		if err := a.load(ctx); err != nil {
 			return err
 		}
 	}

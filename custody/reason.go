@@ -69,13 +69,12 @@ func (c *Custody) refused(sp *space, v verdict) string {
 	return fmt.Sprintf("%s. The vault's answer: %s", sentence, why(v.err))
 }
 
-// named begins a sentence about the key of a resource with the version that its data keys are wrapped by.
-func (c *Custody) named(sp *space, predicate string) string {
-	name, _ := c.wrapping(sp)
-	if name == "" {
-		name = "The key"
+// subject begins a sentence about the key of a resource with the version that its data keys are wrapped by.
+func (c *Custody) subject(sp *space) string {
+	if name, _ := c.wrapping(sp); name != "" {
+		return name
 	}
-	return name + " " + predicate
+	return "The key"
 }
 
 // newest returns the newest version of a key whose version in use refuses, when it is another and could be used: the

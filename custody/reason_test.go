@@ -27,7 +27,7 @@ func (v *vault) enableVersion(key visage.KeyRef, on bool) {
 // that it is still needed, and until when; doing so opens the resource, which goes over to the newer one.
 func TestDisabledAfterRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		r.run()
 		one := r.first().add("k1")
 		followed := one
@@ -92,7 +92,7 @@ func TestReasonsNameTheVersion(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, memory())
+				r := newStoreAndVaults(t, memory())
 				r.run()
 				key := r.first().add("k1")
 				r.enabled(spaceA, key)

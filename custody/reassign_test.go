@@ -32,7 +32,7 @@ func TestChangeSurvivesItsIdentity(t *testing.T) {
 }
 
 func survivesItsIdentity(t *testing.T, j journey, point string) {
-	r := newRig(t, memory())
+	r := newStoreAndVaults(t, memory())
 	var waiting atomic.Bool
 	waiting.Store(true)
 	r.custody.SetFault(func(at string) error {
@@ -81,7 +81,7 @@ func survivesItsIdentity(t *testing.T, j journey, point string) {
 // TestLockWhileEnabling: a resource whose change to a customer's key is past the point of no return can be locked.
 func TestLockWhileEnabling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		var waiting atomic.Bool
 		waiting.Store(true)
 		r.custody.SetFault(func(at string) error {
@@ -117,7 +117,7 @@ func TestLockWhileEnabling(t *testing.T) {
 // with the next poll.
 func TestExpiryLocksWithinThePromise(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRigWith(t, memory(), custody.Policy{LockOnExpiry: true}, nil)
+		r := newStoreAndVaultsWith(t, memory(), custody.Policy{LockOnExpiry: true}, nil)
 		r.run()
 		r.first().add("k1")
 		expires := time.Now().Add(time.Hour)
@@ -142,7 +142,7 @@ func TestExpiryLocksWithinThePromise(t *testing.T) {
 func TestLockBeforeTheLastStep(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		t.Run(map[bool]string{false: "running", true: "restarted"}[restart], func(t *testing.T) {
-			r := newRig(t, onDisk(t))
+			r := newStoreAndVaults(t, onDisk(t))
 			locked := make(chan error, 1)
 			r.custody.SetFault(func(at string) error {
 				if at == "disable done before" {
@@ -189,7 +189,7 @@ func TestRevokedWhileAChangeIsStuck(t *testing.T) {
 }
 
 func revokedWhileStuck(t *testing.T, point string) {
-	r := newRig(t, memory())
+	r := newStoreAndVaults(t, memory())
 	var stuck atomic.Bool
 	stuck.Store(true)
 	r.custody.SetFault(func(at string) error {
@@ -229,7 +229,7 @@ func revokedWhileStuck(t *testing.T, point string) {
 // TestNextChange: whoever sees that a change has ended can ask for the next one.
 func TestNextChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		tail := make(chan struct{})
 		r.custody.SetFault(func(at string) error {
 			if at == "enable done after" {

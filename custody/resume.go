@@ -16,7 +16,7 @@ import (
 func (c *Custody) resume(ctx context.Context, sp *space) {
 	defer sp.release()
 	for failures := 0; ctx.Err() == nil; {
-		n, turn := sp.now(), sp.turnNow()
+		n, turn := sp.now(), sp.stateNow().Turn
 		if n.Flow == nil {
 			return
 		}
@@ -55,7 +55,7 @@ func (c *Custody) resume(ctx context.Context, sp *space) {
 		timer := time.NewTimer(spread(wait))
 		select {
 		case <-ctx.Done():
-		case <-sp.kick:
+		case <-sp.wake:
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -65,27 +65,13 @@ func (c *Custody) resume(ctx context.Context, sp *space) {
 // errClosed says that a change waits until somebody lets its resource open.
 var errClosed = errors.New("the resource is locked, and opens when somebody says so")
 
-// goBack ends a change that was interrupted before the point of no return, and opens again what only the start has closed.
+// goBack ends a change that was interrupted before the point of no return.
 func (c *Custody) goBack(ctx context.Context, sp *space, f flow) error {
 	_, err := c.undo(ctx, sp, f, errInterrupted)
-	if sp.now().Flow != nil {
-		return err
+	if sp.now().Flow == nil {
+		return nil
 	}
-	if key, _ := sp.inUse(); key != nil {
-		return nil // its watch opens it
-	}
-	return c.openOwn(ctx, sp)
-}
-
-// openOwn opens what the service's key alone opens.
-func (c *Custody) openOwn(ctx context.Context, sp *space) error {
-	if err := c.open(ctx, sp, c.sources(sp, &flow{})); err != nil {
-		return err
-	}
-	sp.mu.Lock()
-	sp.cond, sp.since, sp.code, sp.reason, sp.lastOK = ServiceManaged, time.Now(), "", "", time.Time{}
-	sp.mu.Unlock()
-	return nil
+	return err
 }
 
 var errInterrupted = visage.Refuse(visage.Unavailable, "OperationInterrupted",
@@ -93,31 +79,20 @@ var errInterrupted = visage.Refuse(visage.Unavailable, "OperationInterrupted",
 
 // goOn takes the steps that are left.
 func (c *Custody) goOn(ctx context.Context, sp *space, f flow) error {
-	sp.mu.Lock()
-	shut, held := sp.shut, sp.held || sp.gone
-	sp.mu.Unlock()
-	policy := c.policy(sp)
-	switch {
-	case held:
+	switch at := sp.stateNow(); {
+	case at.Held || at.Deleted:
 		return errHeld
-	case shut && !sp.mayOpen(policy):
+	case at.Locked && !at.mayOpen(c.policy(sp), time.Now()):
 		return errClosed
-	case shut:
-		if err := c.open(ctx, sp, c.sources(sp, &f)); err != nil {
+	case at.Locked:
+		if err := c.open(ctx, sp, c.sources(sp, &f), effect{locks: at.Locks}); err != nil {
 			return err
 		}
-		c.serve(ctx, sp, policy, false, true)
 	}
 	for {
-		step := f.plan().steps[f.plan().index(f.Step)]
-		if err := c.take(ctx, sp, &f); err != nil || step.name == stepDone {
+		taken := f.Step
+		if err := c.take(ctx, sp, &f); err != nil || taken == stepDone {
 			return err
-		}
-		if step.asks {
-			sp.mu.Lock()
-			sp.lastOK = time.Now()
-			sp.mu.Unlock()
-			sp.bundle.Renew(time.Now().Add(policy.Grace))
 		}
 	}
 }
@@ -134,10 +109,8 @@ func (c *Custody) askMeanwhile(ctx context.Context, sp *space, f flow) {
 	if err != nil || !slices.ContainsFunc(keys.Slots, func(s sealed.Slot) bool { return s.Current && s.Role == sealed.Customer }) {
 		return // the service's key is asked by nobody
 	}
-	sp.mu.Lock()
-	shut, turn := sp.shut, sp.turn
-	sp.mu.Unlock()
-	if shut {
+	at := sp.stateNow()
+	if at.Locked {
 		return // going on begins with opening it, which asks
 	}
 	src := c.sources(sp, &f)
@@ -147,6 +120,6 @@ func (c *Custody) askMeanwhile(ctx context.Context, sp *space, f flow) {
 		err = sp.bundle.Probe(ctx, src)
 	}
 	if ctx.Err() == nil && (err == nil || ofKey(err)) {
-		c.answered(ctx, sp, src, verdict{err: err, turn: turn})
+		c.answered(ctx, sp, src, verdict{err: err, turn: at.Turn})
 	}
 }

@@ -38,7 +38,7 @@ func TestRevocationTime(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const step = 500 * time.Millisecond
 				trials := c.trials
-				r := newRig(t, memory())
+				r := newStoreAndVaults(t, memory())
 				r.run()
 				spaces := make([]sealed.SpaceID, trials)
 				for i := range spaces {
@@ -84,7 +84,7 @@ func TestRevocationTime(t *testing.T) {
 // TestRecheck asks a key at once that is said to have changed, and locks at once what it refuses, and nothing else.
 func TestRecheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		other := sealed.SpaceID{0xb}
 		if err := r.store.Create(t.Context(), other); err != nil {
 			t.Fatal(err)
@@ -122,7 +122,7 @@ func TestRecheck(t *testing.T) {
 func TestSharedKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 50
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		r.run()
 		key := r.first().add("k1")
 		for i := range n {
@@ -152,7 +152,7 @@ func TestSharedKey(t *testing.T) {
 // TestGrace serves while a vault gives no answer, for the grace and no longer.
 func TestGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRigWith(t, memory(), custody.Policy{Grace: 10 * time.Minute}, nil)
+		r := newStoreAndVaultsWith(t, memory(), custody.Policy{Grace: 10 * time.Minute}, nil)
 		r.run()
 		r.enabled(spaceA, r.first().add("k1"))
 		time.Sleep(5 * time.Minute)
@@ -219,7 +219,7 @@ func TestAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRigWith(t, memory(), c.policy, nil)
+				r := newStoreAndVaultsWith(t, memory(), c.policy, nil)
 				r.run()
 				r.enabled(spaceA, r.first().add("k1"))
 				time.Sleep(time.Minute)
@@ -244,7 +244,7 @@ func TestAnswers(t *testing.T) {
 // TestOneRefusal does not lock for a refusal that a new connection and a new token do not confirm.
 func TestOneRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		r.run()
 		r.enabled(spaceA, r.first().add("k1"))
 		sources := 0
@@ -268,7 +268,7 @@ func TestOneRefusal(t *testing.T) {
 
 // TestRestartLocked wants a resource locked after a start until its key has answered, whatever was before.
 func TestRestartLocked(t *testing.T) {
-	r := newRig(t, onDisk(t))
+	r := newStoreAndVaults(t, onDisk(t))
 	r.run()
 	r.enabled(spaceA, r.first().add("k1"))
 	r.first().set(func(v *vault) { v.fail = refuse(keysource.ErrUnknown, "", "nobody there") })
@@ -294,7 +294,7 @@ func TestRestartLocked(t *testing.T) {
 // TestDeleteWhileLocked deletes a resource whose key is revoked, and forgets it.
 func TestDeleteWhileLocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		r.run()
 		r.enabled(spaceA, r.first().add("k1"))
 		r.first().enable("k1", false)
@@ -319,7 +319,7 @@ func TestDeleteWhileLocked(t *testing.T) {
 // refusal that comes while the first is being opened keeps it locked.
 func TestSlowOpening(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		other := sealed.SpaceID{0xb}
 		if err := r.store.Create(t.Context(), other); err != nil {
 			t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 // TestNothingWithoutTheVault has everything a thief may have but the customer's key: the data directory, the key
 // directory, the root key, and a copy of the data from before the key was the customer's. None of it opens.
 func TestNothingWithoutTheVault(t *testing.T) {
-	r := newRig(t, onDisk(t))
+	r := newStoreAndVaults(t, onDisk(t))
 	r.close()
 	dir := filepath.Dir(r.cfg.KeyDir)
 	before := t.TempDir() // as a backup would have it
@@ -56,7 +56,7 @@ func TestNothingWithoutTheVault(t *testing.T) {
 			t.Logf("%s: %v", name, err)
 			continue
 		}
-		thief := &rig{t: t, store: store}
+		thief := &storeAndVaults{t: t, store: store}
 		if err := thief.read(spaceA); err == nil {
 			t.Errorf("%s opens without the customer's key", name)
 		}

@@ -15,23 +15,9 @@ func (c *Custody) Suspend(ctx context.Context, id sealed.SpaceID) error {
 	if err != nil {
 		return fmt.Errorf("suspend: %w", err)
 	}
-	sp.officer.Lock()
-	defer sp.officer.Unlock()
-	sp.mu.Lock()
-	sp.gone = true
-	if sp.stopLoad != nil {
-		sp.stopLoad()
-	}
-	customers := sp.note.Key != nil || sp.note.Flow != nil
-	sp.mu.Unlock()
-	if customers {
-		const reason = "The resource is deleted."
-		sp.shutNow(Locked, reason)
-		sp.door.Lock() // an opening that was under way has ended after this, and none begins while gone is set
-		sp.shutNow(Locked, reason)
-		sp.door.Unlock()
-	}
-	c.place(sp)
+	sp.adminMu.Lock()
+	defer sp.adminMu.Unlock()
+	c.apply(ctx, sp, event{kind: suspended})
 	return nil
 }
 
@@ -42,33 +28,24 @@ func (c *Custody) Resume(ctx context.Context, id sealed.SpaceID) error {
 	if err != nil {
 		return fmt.Errorf("resume: %w", err)
 	}
-	sp.officer.Lock()
-	defer sp.officer.Unlock()
-	sp.mu.Lock()
-	was := sp.gone
-	sp.gone = false
-	key, version, busy := sp.note.Key, sp.slot.Version, sp.note.Flow != nil
-	if key == nil && !busy {
-		sp.shut, sp.cond, sp.code, sp.reason = false, ServiceManaged, "", ""
+	sp.adminMu.Lock()
+	defer sp.adminMu.Unlock()
+	if load := c.apply(ctx, sp, event{kind: resumed}); load != nil {
+		c.openResumed(ctx, sp, *load)
 	}
-	sp.mu.Unlock()
-	if !was {
-		return nil
-	}
-	c.closeAtStart(sp)
-	sp.mu.Lock()
-	if sp.shut && sp.cond == Unavailable {
-		sp.reason = "The key is being asked."
-	}
-	sp.mu.Unlock()
-	policy := c.policy(sp)
-	if key != nil && !busy && sp.mayOpen(policy) { // who has it back wants it open; the watch asks again in any case
-		if src, err := c.cfg.Open(ctx, key.at(version), key.As); err == nil && c.open(ctx, sp, src) == nil {
-			c.serve(ctx, sp, policy, false, true)
+	wake(c.wake)
+	return nil
+}
+
+// openResumed opens a resource that is there again by its customer's key. It is the watch's to say why that fails: a
+// refusal counts when it is confirmed.
+func (c *Custody) openResumed(ctx context.Context, sp *space, load effect) {
+	key, version := sp.inUse()
+	if key != nil {
+		src, err := c.cfg.Open(ctx, key.at(version), key.As)
+		if err == nil && c.open(ctx, sp, src, load) == nil {
+			return
 		}
 	}
-	c.place(sp)
-	c.kick(sp)
-	c.start()
-	return nil
+	c.apply(ctx, sp, event{kind: openingFailed, class: classUnknown, locks: load.locks})
 }

@@ -26,7 +26,7 @@ func heldReplies(v *vault) <-chan func() {
 
 // allow says whether custody may use the keys of the first vault. A refusal of this kind is confirmed, and nothing else is
 // asked.
-func (r *rig) allow(yes bool) {
+func (r *storeAndVaults) allow(yes bool) {
 	r.first().set(func(v *vault) {
 		if delete(v.denied, principal); !yes {
 			v.denied[principal] = keysource.Permission
@@ -34,10 +34,10 @@ func (r *rig) allow(yes bool) {
 	})
 }
 
-// revoked is a rig whose only space is locked, since its key is refused.
-func revoked(t *testing.T) (*rig, visage.KeyRef) {
+// revoked is a store whose only space is locked, since its key is refused.
+func revoked(t *testing.T) (*storeAndVaults, visage.KeyRef) {
 	t.Helper()
-	r := newRig(t, memory())
+	r := newStoreAndVaults(t, memory())
 	r.run()
 	key := r.first().add("k1")
 	r.enabled(spaceA, key)
@@ -108,7 +108,7 @@ func TestUnlockHoldsNoRefusalUp(t *testing.T) {
 // TestUnlockOfWhatIsOpen changes nothing: the refusal that is under way locks.
 func TestUnlockOfWhatIsOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, memory())
+		r := newStoreAndVaults(t, memory())
 		r.run()
 		key := r.first().add("k1")
 		r.enabled(spaceA, key)

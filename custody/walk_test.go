@@ -17,34 +17,37 @@ var errFault = errors.New("a fault was made here")
 // journey is a kind of change, with what comes before it.
 type journey struct {
 	kind   custody.OperationKind
-	before func(r *rig) visage.KeyRef // leaves custody running, and returns the key in use
-	change func(ctx context.Context, r *rig) error
+	before func(r *storeAndVaults) visage.KeyRef // leaves custody running, and returns the key in use
+	change func(ctx context.Context, r *storeAndVaults) error
 }
 
 // journeys are all kinds of change.
 var journeys = []journey{
-	{custody.Enabling, func(r *rig) visage.KeyRef { r.first().add("k1"); return visage.KeyRef{} },
-		func(ctx context.Context, r *rig) error {
+	{custody.Enabling, func(r *storeAndVaults) visage.KeyRef { r.first().add("k1"); return visage.KeyRef{} },
+		func(ctx context.Context, r *storeAndVaults) error {
 			return r.enable(ctx, visage.KeyRef{Vault: firstVault, Name: "k1"})
 		}},
-	{custody.Switching, func(r *rig) visage.KeyRef { r.second().add("k2"); return r.underFirst() },
-		func(ctx context.Context, r *rig) error {
+	{custody.Switching, func(r *storeAndVaults) visage.KeyRef { r.second().add("k2"); return r.underFirst() },
+		func(ctx context.Context, r *storeAndVaults) error {
 			return r.enable(ctx, visage.KeyRef{Vault: secondVault, Name: "k2"})
 		}},
-	{custody.Updating, func(r *rig) visage.KeyRef { key := r.underFirst(); r.first().add("k1"); return key },
-		func(ctx context.Context, r *rig) error {
+	{custody.Updating, func(r *storeAndVaults) visage.KeyRef { key := r.underFirst(); r.first().add("k1"); return key },
+		func(ctx context.Context, r *storeAndVaults) error {
 			return r.enable(ctx, visage.KeyRef{Vault: firstVault, Name: "k1"})
 		}},
-	{custody.Disabling, func(r *rig) visage.KeyRef { return r.underFirst() },
-		func(ctx context.Context, r *rig) error { _, err := r.custody.Disable(ctx, spaceA); return err }},
+	{custody.Disabling, func(r *storeAndVaults) visage.KeyRef { return r.underFirst() },
+		func(ctx context.Context, r *storeAndVaults) error {
+			_, err := r.custody.Disable(ctx, spaceA)
+			return err
+		}},
 }
 
-func (r *rig) enable(ctx context.Context, key visage.KeyRef) error {
+func (r *storeAndVaults) enable(ctx context.Context, key visage.KeyRef) error {
 	_, err := r.custody.Enable(ctx, spaceA, key, principal)
 	return err
 }
 
-func (r *rig) underFirst() visage.KeyRef {
+func (r *storeAndVaults) underFirst() visage.KeyRef {
 	key := r.first().add("k1")
 	r.enabled(spaceA, key)
 	return key
@@ -63,7 +66,7 @@ func TestFaults(t *testing.T) {
 }
 
 func faulty(t *testing.T, j journey, point string) {
-	r := newRig(t, memory())
+	r := newStoreAndVaults(t, memory())
 	var armed, made atomic.Bool
 	r.custody.SetFault(func(at string) error {
 		if at == point && armed.Load() && made.CompareAndSwap(false, true) {
@@ -93,7 +96,7 @@ func TestKilled(t *testing.T) {
 		for _, point := range custody.Points(j.kind) {
 			t.Run(point, func(t *testing.T) {
 				t.Parallel()
-				r := newRig(t, onDisk(t))
+				r := newStoreAndVaults(t, onDisk(t))
 				r.run()
 				old := j.before(r)
 				r.halt()
@@ -139,7 +142,7 @@ func TestKilled(t *testing.T) {
 
 // consistent wants everything to be as the key says that is in charge: which that is, that it alone is needed, and that
 // the data is there.
-func (r *rig) consistent(j journey, old visage.KeyRef, done bool) {
+func (r *storeAndVaults) consistent(j journey, old visage.KeyRef, done bool) {
 	r.t.Helper()
 	want := custody.Active
 	if j.kind == custody.Enabling && !done || j.kind == custody.Disabling && done {

@@ -42,7 +42,7 @@ type watch struct {
 	spaces map[sealed.SpaceID]*space
 	timer  *time.Timer // has Run attend to it when it goes off; nil: Run does not know it yet
 	asking bool        // a goroutine attends to it
-	kicked bool        // it is to be asked at once
+	asked  bool        // it is to be asked at once
 
 	// Of the goroutine that attends to it.
 	src      keysource.Source
@@ -57,7 +57,7 @@ type watch struct {
 // place puts a resource under the watch that its key now has, or under none.
 func (c *Custody) place(sp *space) {
 	sp.mu.Lock()
-	n, slot, gone := sp.note, sp.slot, sp.gone
+	n, slot, gone := sp.note, sp.slot, sp.state.Deleted
 	sp.mu.Unlock()
 	var key watchKey
 	if n.Key != nil && n.Flow == nil && !gone {
@@ -70,10 +70,10 @@ func (c *Custody) place(sp *space) {
 			return
 		}
 		delete(old.spaces, sp.id)
-		old.kick() // it ends when it is empty
+		old.askNow() // it ends when it is empty
 		sp.watch = nil
 		sp.mu.Lock()
-		sp.turn++
+		c.transitLocked(sp, event{kind: questionsVoid})
 		sp.mu.Unlock()
 	}
 	if key == (watchKey{}) {
@@ -81,24 +81,25 @@ func (c *Custody) place(sp *space) {
 	}
 	w := c.watches[key]
 	if w == nil {
-		w = &watch{key: key, ref: n.Key.at(slot.Version), spaces: map[sealed.SpaceID]*space{}, kicked: true,
+		w = &watch{key: key, ref: n.Key.at(slot.Version), spaces: map[sealed.SpaceID]*space{}, asked: true,
 			looked: time.Now()}
 		c.watches[key] = w
-		c.start()
+		wake(c.wake)
 	}
 	w.spaces[sp.id] = sp
 	sp.watch = w
 }
 
-// kick has a key asked after now. Custody.mu is held.
-func (w *watch) kick() {
-	w.kicked = true
+// askNow has a key asked after now. Custody.mu is held.
+func (w *watch) askNow() {
+	w.asked = true
 	if w.timer != nil && !w.asking {
 		w.timer.Reset(0)
 	}
 }
 
-func nudge(ch chan struct{}) {
+// wake wakes the goroutine that waits for ch, if it sleeps.
+func wake(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:
 	default: // it is awake already
@@ -111,24 +112,24 @@ func (c *Custody) Recheck(key visage.KeyRef) {
 	defer c.mu.Unlock()
 	for _, w := range c.watches {
 		if c.sameKey(w.ref, key) {
-			w.kick()
+			w.askNow()
 		}
 	}
 	for _, sp := range c.spaces {
 		if sp.watch == nil {
-			nudge(sp.kick) // a change may be waiting for this key
+			wake(sp.wake) // a change may be waiting for this key
 		}
 	}
 }
 
-// kick has a resource's key asked after now.
-func (c *Custody) kick(sp *space) {
+// askNow has a resource's key asked after now.
+func (c *Custody) askNow(sp *space) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if sp.watch != nil {
-		sp.watch.kick()
+		sp.watch.askNow()
 	}
-	nudge(sp.kick)
+	wake(sp.wake)
 }
 
 // due has Run attend to a watch.
@@ -143,17 +144,17 @@ func (c *Custody) due(ctx context.Context, w *watch) {
 func (c *Custody) attend(ctx context.Context, work *sync.WaitGroup, w *watch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if w.asking { // it was kicked just when its time had come
+	if w.asking { // it was woken just when its time had come
 		return
 	}
-	kicked := w.kicked
-	w.asking, w.kicked = true, false
+	asked := w.asked
+	w.asking, w.asked = true, false
 	work.Go(func() {
-		wait, more := c.poll(ctx, w, kicked)
+		wait, more := c.poll(ctx, w, asked)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		w.asking = false
-		if w.kicked {
+		if w.asked {
 			wait = 0
 		}
 		if more && ctx.Err() == nil {
@@ -177,16 +178,16 @@ func (c *Custody) members(w *watch) []*space {
 }
 
 // poll asks once and acts upon the answer. It returns when to ask again, and whether.
-func (c *Custody) poll(ctx context.Context, w *watch, kicked bool) (wait time.Duration, more bool) {
+func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Duration, more bool) {
 	all := c.members(w)
 	if len(all) == 0 {
 		return 0, false
 	}
 	turns := make([]uint64, len(all))
 	for i, sp := range all {
-		turns[i] = sp.turnNow()
+		turns[i] = sp.stateNow().Turn
 	}
-	err, valid := c.inquire(ctx, w, all, kicked)
+	err, valid := c.inquire(ctx, w, all, asked)
 	if ctx.Err() != nil {
 		return 0, false // an ended context is no answer
 	}
@@ -197,7 +198,7 @@ func (c *Custody) poll(ctx context.Context, w *watch, kicked bool) (wait time.Du
 	switch class {
 	case classOK:
 		w.failures = 0
-		c.dates(ctx, w, kicked)
+		c.dates(ctx, w, asked)
 	case classUnknown:
 		w.failures++
 	}
@@ -228,7 +229,7 @@ func (c *Custody) poll(ctx context.Context, w *watch, kicked bool) (wait time.Du
 		})
 	}
 	work.Wait() // locking waits for those inside, so all at once
-	if err == nil && w.key.follow && (kicked || time.Since(w.looked) >= followEach) {
+	if err == nil && w.key.follow && (asked || time.Since(w.looked) >= followEach) {
 		c.follow(ctx, w, all)
 	}
 	return wait, true
@@ -237,11 +238,11 @@ func (c *Custody) poll(ctx context.Context, w *watch, kicked bool) (wait time.Du
 // inquire asks the key by the probe of one of those that depend on it: the answer holds for all. A refusal is asked for
 // twice, the second time on a new connection and with a new token. An answer about a resource that has left the watch
 // meanwhile is not valid, and neither is one about keys that cannot be read: the next is asked then.
-func (c *Custody) inquire(ctx context.Context, w *watch, all []*space, kicked bool) (answer error, valid bool) {
+func (c *Custody) inquire(ctx context.Context, w *watch, all []*space, asked bool) (answer error, valid bool) {
 	for _, sp := range all {
 		err := c.ask(ctx, w, sp, false)
 		if classOf(err) == classDenied && c.depends(w, sp) {
-			if !kicked && !pause(ctx, confirmDelay) {
+			if !asked && !pause(ctx, confirmDelay) {
 				return nil, false
 			}
 			err = c.ask(ctx, w, sp, true)
@@ -322,9 +323,9 @@ func (c *Custody) calling(ctx context.Context, do func(context.Context) error) e
 
 // dates looks whether the key in use has expired, which unwrapping does not show. The date is the last that was read; it is
 // read anew now and then, and at every poll of a key that has expired: a later one opens what is locked for that.
-func (c *Custody) dates(ctx context.Context, w *watch, kicked bool) {
+func (c *Custody) dates(ctx context.Context, w *watch, asked bool) {
 	defer func() { w.expired = !w.expires.IsZero() && !time.Now().Before(w.expires) }()
-	if w.good++; w.good%describeEach != 1 && !kicked && !w.expired {
+	if w.good++; w.good%describeEach != 1 && !asked && !w.expired {
 		return
 	}
 	var d keysource.Description
@@ -372,7 +373,7 @@ func (c *Custody) followOne(ctx context.Context, w *watch, sp *space, version st
 	}
 	defer sp.release()
 	sp.mu.Lock()
-	key, closed := sp.note.Key, sp.shut
+	key, closed := sp.note.Key, sp.state.Locked
 	sp.mu.Unlock()
 	if key == nil || closed {
 		return true

@@ -204,7 +204,13 @@ func (b *Bundle) Load(ctx context.Context, src keysource.Source) error { return 
 // Lock closes the space: from now on View and Update answer ErrLocked with cause, transactions under way fail at their commit, and the lease has
 // ended. Lock waits, for a bounded time, until those still inside have left, and the keys are wiped when the last one has.
 // It holds until Load, in this process.
-func (b *Bundle) Lock(cause error) { b.sp.lock(cause); b.sp.drain() }
+func (b *Bundle) Lock(cause error) { b.LockNow(cause); b.Drain() }
+
+// LockNow is Lock without the waiting, which is Drain's.
+func (b *Bundle) LockNow(cause error) { b.sp.lock(cause) }
+
+// Drain waits, for a bounded time, until those who were inside a locked space have left.
+func (b *Bundle) Drain() { b.sp.drain() }
 
 // Renew lets the lease run until the given time; the zero time means without end, which is how a space opens. A lease that has run out
 // answers ErrGrace until it is renewed; keys stay loaded.

@@ -58,8 +58,8 @@ const (
 
 var spaceA = sealed.SpaceID{0xa}
 
-// rig is a store with one space of data, two vaults, and custody over them.
-type rig struct {
+// storeAndVaults is a store with one space of data, two vaults, and custody over them.
+type storeAndVaults struct {
 	t       *testing.T
 	cfg     sealed.Config
 	store   *sealed.Store
@@ -78,14 +78,14 @@ const (
 	secondVault = "https://second.vault.example"
 )
 
-func newRig(t *testing.T, cfg sealed.Config) *rig {
+func newStoreAndVaults(t *testing.T, cfg sealed.Config) *storeAndVaults {
 	t.Helper()
-	return newRigWith(t, cfg, custody.Policy{}, nil)
+	return newStoreAndVaultsWith(t, cfg, custody.Policy{}, nil)
 }
 
-func newRigWith(t *testing.T, cfg sealed.Config, policy custody.Policy, check custody.Vaults) *rig {
+func newStoreAndVaultsWith(t *testing.T, cfg sealed.Config, policy custody.Policy, check custody.Vaults) *storeAndVaults {
 	t.Helper()
-	r := &rig{t: t, cfg: cfg, policy: policy, check: check, journal: &journal{}, vaults: vaults{
+	r := &storeAndVaults{t: t, cfg: cfg, policy: policy, check: check, journal: &journal{}, vaults: vaults{
 		firstVault: newVault(firstVault), secondVault: newVault(secondVault),
 	}}
 	r.openStore()
@@ -98,8 +98,8 @@ func newRigWith(t *testing.T, cfg sealed.Config, policy custody.Policy, check cu
 	return r
 }
 
-func (r *rig) first() *vault  { return r.vaults[firstVault] }
-func (r *rig) second() *vault { return r.vaults[secondVault] }
+func (r *storeAndVaults) first() *vault  { return r.vaults[firstVault] }
+func (r *storeAndVaults) second() *vault { return r.vaults[secondVault] }
 
 func memory() sealed.Config {
 	return sealed.Config{Engine: "memory:", Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("test")}}}
@@ -111,7 +111,7 @@ func onDisk(t *testing.T) sealed.Config {
 	return cfg
 }
 
-func (r *rig) openStore() {
+func (r *storeAndVaults) openStore() {
 	r.t.Helper()
 	store, err := sealed.Open(r.t.Context(), r.cfg)
 	if err != nil {
@@ -120,7 +120,7 @@ func (r *rig) openStore() {
 	r.store = store
 }
 
-func (r *rig) openCustody() {
+func (r *storeAndVaults) openCustody() {
 	r.t.Helper()
 	c, err := custody.New(r.t.Context(), custody.Config{
 		Store: r.store, Open: r.vaults.open, Audit: r.journal, Policy: r.policy, Vaults: r.check,
@@ -132,7 +132,7 @@ func (r *rig) openCustody() {
 }
 
 // run has custody run until close or halt.
-func (r *rig) run() {
+func (r *storeAndVaults) run() {
 	ctx, stop := context.WithCancel(r.t.Context())
 	r.stop, r.done = stop, make(chan struct{})
 	done, c := r.done, r.custody
@@ -145,7 +145,7 @@ func (r *rig) run() {
 }
 
 // halt ends what run began.
-func (r *rig) halt() {
+func (r *storeAndVaults) halt() {
 	if r.stop != nil {
 		r.stop()
 		<-r.done
@@ -153,7 +153,7 @@ func (r *rig) halt() {
 	}
 }
 
-func (r *rig) close() {
+func (r *storeAndVaults) close() {
 	r.halt()
 	if r.store != nil {
 		if err := r.store.Close(); err != nil {
@@ -164,14 +164,14 @@ func (r *rig) close() {
 }
 
 // restart opens the same store anew, with a new custody that does not run yet.
-func (r *rig) restart() {
+func (r *storeAndVaults) restart() {
 	r.t.Helper()
 	r.close()
 	r.openStore()
 	r.openCustody()
 }
 
-func (r *rig) write(id sealed.SpaceID, n int) {
+func (r *storeAndVaults) write(id sealed.SpaceID, n int) {
 	r.t.Helper()
 	err := r.store.Space(id).Update(r.t.Context(), func(tx sealed.Tx) error {
 		for i := range n {
@@ -188,7 +188,7 @@ func (r *rig) write(id sealed.SpaceID, n int) {
 }
 
 // read reads an item and returns why it could not.
-func (r *rig) read(id sealed.SpaceID) error {
+func (r *storeAndVaults) read(id sealed.SpaceID) error {
 	return r.store.Space(id).View(r.t.Context(), func(rd sealed.Reader) error {
 		got, err := items.In("list").Get(rd, "item 1")
 		if err == nil && got.Text != secretly {
@@ -198,7 +198,7 @@ func (r *rig) read(id sealed.SpaceID) error {
 	})
 }
 
-func (r *rig) state(id sealed.SpaceID) custody.State {
+func (r *storeAndVaults) state(id sealed.SpaceID) custody.State {
 	r.t.Helper()
 	s, err := r.custody.State(r.t.Context(), id)
 	if err != nil {
@@ -208,7 +208,7 @@ func (r *rig) state(id sealed.SpaceID) custody.State {
 }
 
 // enabled puts the space under a key and waits until that is done.
-func (r *rig) enabled(id sealed.SpaceID, key visage.KeyRef) {
+func (r *storeAndVaults) enabled(id sealed.SpaceID, key visage.KeyRef) {
 	r.t.Helper()
 	if _, err := r.custody.Enable(r.t.Context(), id, key, principal); err != nil {
 		r.t.Fatal(err)
@@ -217,13 +217,13 @@ func (r *rig) enabled(id sealed.SpaceID, key visage.KeyRef) {
 }
 
 // settled waits until no change is under way.
-func (r *rig) settled(id sealed.SpaceID) custody.State {
+func (r *storeAndVaults) settled(id sealed.SpaceID) custody.State {
 	r.t.Helper()
 	return r.until(id, "the change to end", func(s custody.State) bool { return s.Operation.Progress != custody.Running })
 }
 
 // until waits for a state. In a bubble its time is the bubble's.
-func (r *rig) until(id sealed.SpaceID, what string, is func(custody.State) bool) custody.State {
+func (r *storeAndVaults) until(id sealed.SpaceID, what string, is func(custody.State) bool) custody.State {
 	r.t.Helper()
 	for range 100_000 {
 		s := r.state(id)

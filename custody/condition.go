@@ -1,0 +1,117 @@
+package custody
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/sealed"
+)
+
+// Condition is whether a resource's data can be used, and if not why.
+type Condition string
+
+// The conditions.
+const (
+	ServiceManaged Condition = "service-managed"
+	Active         Condition = "active"      // the customer's key answers
+	Degraded       Condition = "degraded"    // it does not answer, within the grace, or it has expired; data is served
+	Revoked        Condition = "revoked"     // it says no; 403
+	Unavailable    Condition = "unavailable" // it has not answered since the start, or beyond the grace; 503
+	Locked         Condition = "locked"      // by Lock; 403
+)
+
+// OperationKind is what a change does.
+type OperationKind string
+
+// The kinds of change.
+const (
+	Enabling  OperationKind = "enable"  // the service's key to a customer's
+	Switching OperationKind = "switch"  // to another key of the customer's
+	Updating  OperationKind = "update"  // to another version of the same key
+	Following OperationKind = "follow"  // the same, by itself
+	Disabling OperationKind = "disable" // back to the service's key
+)
+
+var kinds = []OperationKind{Enabling, Switching, Updating, Following, Disabling}
+
+// Progress is how far a change has come.
+type Progress string
+
+// The stages of a change.
+const (
+	Running   Progress = "running" // also while it waits for a vault
+	Succeeded Progress = "succeeded"
+	Failed    Progress = "failed" // nothing has changed
+)
+
+// Operation is a change of who holds the key. The zero value is none.
+type Operation struct {
+	ID       string        `json:"id"`
+	Kind     OperationKind `json:"kind"`
+	Progress Progress      `json:"progress"`
+	Step     string        `json:"step,omitempty"` // the one being taken while it runs
+	Code     string        `json:"code,omitempty"` // of the refusal that ended it
+	Reason   string        `json:"reason,omitempty"`
+	Started  time.Time     `json:"started"`
+	Ended    time.Time     `json:"ended,omitzero"`
+}
+
+// State is how a resource's key stands.
+type State struct {
+	Condition Condition
+	Since     time.Time
+	Code      string        // the code that data operations are refused with; empty when they are not
+	Reason    string        // a sentence; empty when all is well
+	Key       visage.KeyRef // as it is addressed today
+	Kept      visage.KeyRef // as it was addressed when the resource was put under it
+	As        visage.PrincipalID
+	Version   string // the version in use; empty when the key is the service's
+	Policy    Policy
+	// LastSuccess and NextCheck are of the poll; zero when the key is the service's or has not answered since the start.
+	LastSuccess, NextCheck time.Time
+	Operation              Operation // the one under way, else the last
+}
+
+// State tells how a resource's key stands. It asks nobody, and works whatever the state is. Errors: sealed.ErrNoSpace.
+func (c *Custody) State(ctx context.Context, id sealed.SpaceID) (State, error) {
+	sp, err := c.space(ctx, id)
+	if err != nil {
+		return State{}, fmt.Errorf("read who holds the key: %w", err)
+	}
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	now := sp.state
+	s := State{
+		Condition: now.shown(), Since: now.Since, Code: now.Code, Reason: now.Reason, Version: sp.slot.Version,
+		Policy: c.policyLocked(sp), LastSuccess: now.LastOK, NextCheck: sp.next,
+	}
+	if sp.note.Key != nil {
+		s.Kept, s.As = sp.note.Key.Key, sp.note.Key.As
+		s.Key = c.cfg.Today(s.Kept)
+	}
+	switch {
+	case sp.note.Flow != nil:
+		s.Operation = sp.note.Flow.operation()
+	case sp.note.Last != nil:
+		s.Operation = *sp.note.Last
+	}
+	return s, nil
+}
+
+// SetPolicy changes what happens to a resource when its key does not simply say yes. It works while it is locked.
+func (c *Custody) SetPolicy(ctx context.Context, id sealed.SpaceID, p Policy) error {
+	if p.Grace == 0 {
+		p.Grace = c.cfg.Policy.Grace
+	}
+	if err := p.valid(); err != nil {
+		return visage.Refuse(visage.Invalid, "InvalidEncryptionPolicy", "The policy cannot hold: %v.", err)
+	}
+	sp, err := c.space(ctx, id)
+	if err != nil {
+		return err
+	}
+	_, err = c.commit(ctx, sp, func(n *note) { n.Policy = &p }, event{kind: policyChanged})
+	return err
+}

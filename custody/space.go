@@ -1,0 +1,217 @@
+package custody
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed"
+)
+
+// space is what is known of a resource.
+type space struct {
+	id     sealed.SpaceID
+	bundle *sealed.Bundle
+	wake   chan struct{} // its change shall try again now
+	watch  *watch        // guarded by Custody.mu
+
+	adminMu sync.Mutex // see driver.go
+
+	mu        sync.Mutex // guards all below
+	state     state
+	note      note
+	sequence  uint64        // of the keys when the note was read
+	slot      keysource.Ref // what wraps the current data key; zero for the service's
+	busy      bool          // a change is being made, or checked
+	ending    chan struct{} // not nil: the change is over once the note says so; closed when busy ends
+	stopLoad  context.CancelFunc
+	unwritten []*task   // transitions whose records wait to be written
+	writing   bool      // somebody writes them
+	next      time.Time // when the key is asked next
+}
+
+// read reads the keys.
+func (sp *space) read(ctx context.Context) error {
+	keys, err := sp.bundle.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	n, err := decodeNote(keys.Note)
+	if err != nil {
+		return err
+	}
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.adoptLocked(n, keys)
+	return nil
+}
+
+// adoptLocked takes over what was read or written, unless what is there is newer.
+func (sp *space) adoptLocked(n note, keys sealed.Keys) {
+	if keys.Sequence < sp.sequence {
+		return
+	}
+	sp.sequence, sp.note, sp.slot = keys.Sequence, n, keysource.Ref{}
+	for _, s := range keys.Slots {
+		if s.Current && s.Role == sealed.Customer {
+			sp.slot = s.Ref
+		}
+	}
+}
+
+// storedLocked is what the note says of the state.
+func (sp *space) storedLocked() stored {
+	s := stored{holder: byService, held: sp.note.Held}
+	if sp.note.Key != nil || sp.note.Flow == nil && sp.slot != (keysource.Ref{}) {
+		s.holder = byCustomer
+	}
+	if f := sp.note.Flow; f != nil {
+		s.change = undoable
+		if f.committed() {
+			s.change = committed
+		}
+	}
+	if sp.note.Closed != nil {
+		s.closed = *sp.note.Closed
+	}
+	return s
+}
+
+// edit changes the note; it is durable when edit returns nil. fn may run twice.
+func (c *Custody) edit(ctx context.Context, sp *space, fn func(*note)) error {
+	n, keys, err := sp.store(ctx, fn)
+	if err != nil {
+		return err
+	}
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.adoptLocked(n, keys)
+	return nil
+}
+
+// commit is edit for a change of the note that is an event: it has happened when it is durable. For load see apply.
+func (c *Custody) commit(ctx context.Context, sp *space, fn func(*note), e event) (load *effect, err error) {
+	n, keys, err := sp.store(ctx, fn)
+	if err != nil {
+		return nil, err
+	}
+	sp.mu.Lock()
+	sp.adoptLocked(n, keys)
+	t := c.transitLocked(sp, e)
+	sp.mu.Unlock()
+	return t.load, c.complete(ctx, sp, t)
+}
+
+// store changes the note on disk, and returns it with the keys that it was read with. Of two that succeed the one with
+// the higher sequence is the newer.
+func (sp *space) store(ctx context.Context, fn func(*note)) (note, sealed.Keys, error) {
+	for {
+		keys, err := sp.bundle.Keys(ctx)
+		if err != nil {
+			return note{}, keys, err
+		}
+		n, err := decodeNote(keys.Note)
+		if err != nil {
+			return note{}, keys, err
+		}
+		fn(&n)
+		raw, err := json.Marshal(n)
+		if err != nil {
+			return note{}, keys, err
+		}
+		err = sp.bundle.SetNote(ctx, keys.Sequence, raw)
+		if errors.Is(err, sealed.ErrChanged) {
+			continue // a turn of the keys came between, or another change of the note
+		}
+		if err != nil {
+			return note{}, keys, fmt.Errorf("keep the note of custody: %w", err)
+		}
+		return n, keys, nil
+	}
+}
+
+// now returns a copy of the note, which is not to be changed.
+func (sp *space) now() note {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	return sp.note
+}
+
+// stateNow returns the state.
+func (sp *space) stateNow() state {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	return sp.state
+}
+
+// inUse returns the customer's key and the version that wraps; nil when the key is the service's.
+func (sp *space) inUse() (*binding, string) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	return sp.note.Key, sp.slot.Version
+}
+
+// policy returns what holds for the resource.
+func (c *Custody) policy(sp *space) Policy {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	return c.policyLocked(sp)
+}
+
+func (c *Custody) policyLocked(sp *space) Policy {
+	if p := sp.note.Policy; p != nil {
+		return *p
+	}
+	return c.cfg.Policy
+}
+
+// claimFlow takes a flow that nobody drives.
+func (sp *space) claimFlow() bool {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	if sp.note.Flow == nil || sp.busy {
+		return false
+	}
+	sp.busy = true
+	return true
+}
+
+// claim takes a space for a change, if there is none. One that everybody sees has ended is none: its rest is waited for.
+func (sp *space) claim() bool {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	for sp.note.Flow == nil && sp.busy && sp.ending != nil {
+		rest := sp.ending
+		sp.mu.Unlock()
+		<-rest
+		sp.mu.Lock()
+	}
+	if sp.note.Flow != nil || sp.busy {
+		return false
+	}
+	sp.busy = true
+	return true
+}
+
+// end says that the change is over as soon as the note says so.
+func (sp *space) end() {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	if sp.busy && sp.ending == nil {
+		sp.ending = make(chan struct{})
+	}
+}
+
+func (sp *space) release() {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.busy = false
+	if sp.ending != nil {
+		close(sp.ending)
+		sp.ending = nil
+	}
+}

@@ -1,0 +1,457 @@
+package custody
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write docs/custody-states.md anew")
+
+var (
+	tableNow    = time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	tableGrace  = time.Hour
+	tablePolicy = Policy{Grace: tableGrace}
+	policies    = []Policy{tablePolicy, {Grace: tableGrace, LockOnExpiry: true}, {Grace: tableGrace, ManualRestore: true}}
+)
+
+// allEvents are all events, those with an answer in all its classes, and those that come too late.
+func allEvents() []event {
+	var all []event
+	for _, class := range classes {
+		for _, turn := range []uint64{1, 0} {
+			all = append(all, event{kind: keyAnswered, class: class, turn: turn, key: "The key", said: "No."})
+		}
+	}
+	for _, locks := range []uint64{1, 0} {
+		all = append(all, event{kind: opened, locks: locks, key: "The key"},
+			event{kind: opened, locks: locks, expired: true, key: "The key"})
+		for _, class := range []class{classDenied, classWrong, classUnknown} {
+			for _, turn := range []uint64{1, 0} {
+				all = append(all, event{kind: openingFailed, class: class, locks: locks, turn: turn, said: "No."})
+			}
+		}
+	}
+	for _, kind := range []eventKind{stepAnswered, lockAsked, unlockAsked, unlocked, suspended, resumed, changeBegun,
+		changeCommitted, finishedCustomer, finishedService, changeUndone, policyChanged, questionsVoid} {
+		all = append(all, event{kind: kind})
+	}
+	return all
+}
+
+// flaw says what is wrong with a state by itself; empty: it can be met.
+func (s state) flaw() string {
+	shut := slices.Contains([]Condition{Revoked, Unavailable, Locked}, s.Condition)
+	switch {
+	case !slices.Contains(conditions, s.Condition):
+		return "it has no condition"
+	case s.Locked != shut:
+		return "the condition says something else than the lock"
+	case s.Locked != (s.Code != ""):
+		return "the code says something else than the lock"
+	case s.Held && !s.Locked:
+		return "held, and not locked"
+	case s.Deleted && s.customers() && !s.Locked:
+		return "deleted under a customer's key, and not locked"
+	case s.Opening && (!s.Locked || s.Held || s.Deleted || !s.ofCustomer()):
+		return "it is opened, and may not be"
+	case !s.Locked && !s.ofCustomer() && s.Condition != ServiceManaged:
+		return "the service's key has a condition"
+	case !s.Locked && s.Holder == byCustomer && s.Condition == ServiceManaged:
+		return "the customer's key has no condition"
+	case !s.Locked && s.Holder == byCustomer && s.LastOK.IsZero():
+		return "served by a key that has never answered"
+	case !s.Locked && (s.Condition == Active || s.Condition == Degraded) && s.LastOK.IsZero():
+		return "served by a key that has never answered"
+	case !s.ofCustomer() && !s.Locked && !s.LastOK.IsZero():
+		return "the service's key has answered"
+	case s.Condition == Revoked && s.Closed.Code != codeRevoked:
+		return "it is not kept that it is revoked"
+	case !s.Locked && s.Closed != (closure{}):
+		return "it is kept that it is locked, and it is not"
+	}
+	return ""
+}
+
+// allStates are all states that can be met, as far as On tells them apart.
+func allStates() []state {
+	var all []state
+	closures := []closure{{}, {codeUnavailable, "No answer.", tableNow.Add(-time.Hour)},
+		{codeRevoked, "No.", tableNow.Add(-time.Hour)}, {codeRevoked, "No.", tableNow.Add(-longLocked - time.Hour)}}
+	for bits := range 1 << 4 {
+		s := state{Turn: 1, Locks: 1, Locked: bits&1 > 0, Held: bits&2 > 0, Deleted: bits&4 > 0, Opening: bits&8 > 0}
+		if s.Locked {
+			s.Code = codeRevoked
+		}
+		for _, s.Holder = range []holder{byService, byCustomer} {
+			for _, s.Change = range []changing{unchanging, undoable, committed} {
+				for _, s.Condition = range conditions {
+					for _, s.Closed = range closures {
+						for _, s.Answer = range []class{"", classOK} {
+							for _, ok := range []time.Time{{}, tableNow.Add(-time.Minute), tableNow.Add(-2 * tableGrace)} {
+								s.LastOK = ok
+								if s.flaw() == "" {
+									all = append(all, s)
+								}
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// comes reports whether an event of a change can come in a state: those that need a change need one, of the right kind.
+func (e event) comes(s state) bool {
+	switch e.kind {
+	case stepAnswered:
+		return s.Change != unchanging && s.ofCustomer()
+	case changeBegun:
+		return s.Change == unchanging
+	case changeCommitted, changeUndone:
+		return s.Change == undoable
+	case finishedCustomer:
+		return s.Change != unchanging && s.ofCustomer() && (s.Locked || !s.LastOK.IsZero())
+	case finishedService:
+		return s.Change == committed && s.Holder == byCustomer
+	}
+	return true
+}
+
+// TestStates takes every event in every state under every policy, and wants what custody promises.
+func TestStates(t *testing.T) {
+	states, events := allStates(), allEvents()
+	steps := 0
+	for _, p := range policies {
+		for _, s := range states {
+			for _, e := range events {
+				next, effects := s.On(e, p, tableNow)
+				for _, broken := range promises(s, e, p, next, effects) {
+					t.Fatalf("%s:\n from %+v\n by %+v under %+v\n to %+v\n with %+v", broken, s, e, p, next, effects)
+				}
+				steps++
+			}
+		}
+	}
+	if len(states) < 500 || steps < 50_000 {
+		t.Errorf("%d states and %d steps are too few to be all", len(states), steps)
+	}
+}
+
+// promises returns which are broken.
+func promises(s state, e event, p Policy, next state, effects []effect) (broken []string) {
+	hold := func(is bool, what string) {
+		if !is {
+			broken = append(broken, what)
+		}
+	}
+	find := func(kind effectKind) *effect {
+		if i := slices.IndexFunc(effects, func(f effect) bool { return f.kind == kind }); i >= 0 {
+			return &effects[i]
+		}
+		return nil
+	}
+	current := e.kind == keyAnswered && e.turn == s.Turn
+	yes := current && (e.class == classOK || e.class == classExpired)
+	no := current && (e.class == classDenied || e.class == classWrong || e.class == classExpired && p.LockOnExpiry)
+	load, relock, lease, kept := find(loadKeys), find(lockData), find(renew), find(persist)
+
+	if e.comes(s) {
+		hold(next.flaw() == "", "a state that cannot be: "+next.flaw())
+	}
+
+	// Nothing but a yes of the current turn opens what is its customer's. To load the keys is to have them unwrapped: so is
+	// to resume, and the opening itself says whether it was.
+	own := !next.customers() && (e.kind == unlocked || e.kind == changeUndone || e.kind == finishedService)
+	hold(load == nil || yes && !no || e.kind == resumed || own, "keys are loaded though the key has not said yes")
+	hold(load == nil || load.locks == next.Locks, "an opening that is void from the start")
+	if s.Locked && !next.Locked {
+		service := e.kind == resumed && !s.customers()
+		hold(service || e.kind == opened && e.locks == s.Locks, "the data opens by itself")
+	}
+	hold(!next.Opening || s.Opening || load != nil, "an opening that nobody begins")
+
+	// What is its owner's to open, or deleted, opens by nobody else.
+	if next.Held || next.Deleted {
+		hold(load == nil && !next.Opening, "held or deleted, and it is opened")
+		hold(!s.Locked || next.Locked, "held or deleted, and open")
+	}
+	hold(!(s.Held || s.Deleted) || !s.mayOpen(p, tableNow), "held or deleted, and it may open")
+	hold(!s.Held || next.Held || e.kind == unlocked, "the owner's lock ends by itself")
+	hold(!s.Deleted || next.Deleted || e.kind == resumed, "deleted, and back by itself")
+
+	// A refusal locks, and nothing that is unclear hides it.
+	if no && s.ofCustomer() && !s.Deleted {
+		hold(next.Locked && next.Condition == Revoked && relock != nil, "a refusal does not lock")
+	}
+	if s.Condition == Revoked && e.kind == keyAnswered {
+		hold(next.Condition == Revoked && next.Since.Equal(s.Since), "an answer makes a refusal into something else")
+	}
+	if s.Locked && current && e.class == classUnknown {
+		hold(next.Locked && next.Condition == s.Condition && lease == nil, "no answer makes something less locked")
+	}
+	long := s.Closed.Code == codeRevoked && tableNow.Sub(s.Closed.Since) > longLocked
+	if s.Condition == Revoked && yes && !no && (p.ManualRestore || long) {
+		hold(load == nil, "it opens by itself, and somebody must ask for it")
+	}
+
+	// A lease ends no later than the last yes and the grace, and only a yes moves that.
+	if lease != nil {
+		hold(!next.Locked, "a lease for what is locked")
+		hold(!lease.until.IsZero() || !next.ofCustomer(), "a lease without end")
+		hold(lease.until.IsZero() || !lease.until.After(next.LastOK.Add(p.Grace)), "a lease beyond the grace")
+	}
+	if !next.LastOK.Equal(s.LastOK) && !next.LastOK.IsZero() {
+		first := current && e.class == classUnknown && s.LastOK.IsZero() && s.Change == committed // its grace begins
+		hold(yes || e.kind == stepAnswered || e.kind == opened || first, "a yes that nobody has said")
+	}
+	if current && e.class == classUnknown && !s.LastOK.IsZero() {
+		hold(lease == nil, "no answer renews the lease")
+	}
+
+	// What comes too late says nothing.
+	late := e.kind == keyAnswered && e.turn != s.Turn || (e.kind == opened || e.kind == openingFailed) && e.locks != s.Locks
+	hold(!late || next == s && effects == nil, "what comes too late counts")
+
+	hold(e.kind != openingFailed || e.turn == s.Turn || relock == nil, "the refusal of an earlier turn locks")
+	hold(!s.Deleted || e.kind != keyAnswered || next == s && effects == nil, "an answer for what is deleted counts")
+	hold(load == nil || !s.Opening || relock != nil || own, "it is opened twice at once")
+
+	// The state and the data are locked together, and both numbers rise only.
+	hold((relock != nil) == (next.Locks > s.Locks), "the locks are miscounted")
+	hold(!next.Locked || s.Locked || relock != nil, "locked, and the data is not")
+	hold(relock == nil || relock.why == next.Condition, "the data is locked with another cause")
+	hold(next.Turn >= s.Turn && next.Locks >= s.Locks, "a number falls")
+	hold(e.kind != unlocked || s.Deleted || !s.Locked || s.Opening && s.Condition == Unavailable || next.Turn > s.Turn,
+		"answers from before the unlocking count")
+
+	// What is on disk is as the state: after the locking, and before the unlocking.
+	switch {
+	case e.kind == unlockAsked:
+		hold(next == s && kept != nil && kept.must && !kept.held && kept.closed == closure{}, "unlocked before it is written")
+	case kept != nil:
+		hold(kept.held == next.Held && kept.closed == next.Closed, "something else is written than is")
+	case e.kind == unlocked:
+		hold(!next.Held && next.Closed == closure{}, "the state is other than what unlocking has written")
+	default:
+		hold(next.Held == s.Held && next.Closed == s.Closed, "what changes is not written")
+	}
+	return broken
+}
+
+// TestStoredOnlyLocks: nothing that a start finds on disk opens anything.
+func TestStoredOnlyLocks(t *testing.T) {
+	for _, holder := range []holder{byService, byCustomer} {
+		for _, change := range []changing{unchanging, undoable, committed} {
+			for _, held := range []bool{false, true} {
+				for _, closed := range []closure{{}, {Code: codeUnavailable}, {Code: codeRevoked, Reason: "No."}} {
+					e := event{kind: started, stored: stored{holder, change, held, closed}}
+					next, effects := state{}.On(e, tablePolicy, tableNow)
+					if next.customers() && !next.Locked || held && !next.Locked {
+						t.Errorf("%+v opens it: %+v", e.stored, next)
+					}
+					if closed.Code == codeRevoked && !held && next.customers() && next.Condition != Revoked {
+						t.Errorf("%+v is no longer revoked: %+v", e.stored, next)
+					}
+					for _, f := range effects {
+						if f.kind != lockData && f.kind != rewatch {
+							t.Errorf("%+v: %+v", e.stored, f)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestStatesAreClosed goes from the states of a start wherever events lead, and wants no state but those of the table.
+func TestStatesAreClosed(t *testing.T) {
+	known := map[state]bool{}
+	simple := func(s state) state { // as far as On tells states apart
+		if s.Turn = 1; !s.LastOK.IsZero() {
+			s.LastOK = tableNow.Add(-time.Minute)
+		}
+		s.Locks, s.Since, s.Reason, s.Answer = 1, time.Time{}, "", ""
+		if s.Code != "" {
+			s.Code = codeRevoked
+		}
+		if s.Closed != (closure{}) {
+			s.Closed.Since, s.Closed.Reason = tableNow.Add(-time.Hour), "No."
+		}
+		return s
+	}
+	var next []state
+	for _, stored := range []stored{{holder: byService}, {holder: byCustomer}, {holder: byService, change: undoable},
+		{holder: byService, change: committed}} {
+		s, _ := state{}.On(event{kind: started, stored: stored}, tablePolicy, tableNow)
+		next = append(next, simple(s))
+	}
+	for len(next) > 0 {
+		s := next[0]
+		if next = next[1:]; known[s] {
+			continue
+		}
+		known[s] = true
+		if flaw := s.flaw(); flaw != "" {
+			t.Fatalf("%s: %+v", flaw, s)
+		}
+		for _, e := range allEvents() {
+			if e.comes(s) {
+				to, _ := s.On(e, tablePolicy, tableNow)
+				next = append(next, simple(to))
+			}
+		}
+	}
+	if len(known) < 50 {
+		t.Errorf("%d states are reached: they are not followed", len(known))
+	}
+}
+
+// rows are the states of the documents' table.
+func rows() (names []string, states []state) {
+	add := func(name string, s state) {
+		s.Turn, s.Locks, s.Answer = 1, 1, ""
+		if s.Locked {
+			s.Code = s.Condition.cause().Code
+		}
+		if s.Condition == Revoked && s.Closed == (closure{}) {
+			s.Closed = closure{codeRevoked, "No.", tableNow.Add(-time.Hour)}
+		}
+		names, states = append(names, name), append(states, s)
+	}
+	ok := tableNow.Add(-time.Minute)
+	add("service-managed", state{Holder: byService, Condition: ServiceManaged})
+	add("service-managed, change undoable", state{Holder: byService, Change: undoable, Condition: ServiceManaged})
+	add("service-managed, change committed", state{Holder: byService, Change: committed, Condition: ServiceManaged})
+	add("active", state{Holder: byCustomer, Condition: Active, LastOK: ok})
+	add("active, change undoable", state{Holder: byCustomer, Change: undoable, Condition: Active, LastOK: ok})
+	add("active, change committed", state{Holder: byCustomer, Change: committed, Condition: Active, LastOK: ok})
+	add("degraded", state{Holder: byCustomer, Condition: Degraded, LastOK: ok})
+	add("degraded, grace over", state{Holder: byCustomer, Condition: Degraded, LastOK: tableNow.Add(-2 * tableGrace)})
+	add("revoked", state{Holder: byCustomer, Condition: Revoked, Locked: true})
+	add("revoked for over 30 days", state{Holder: byCustomer, Condition: Revoked, Locked: true,
+		Closed: closure{codeRevoked, "No.", tableNow.Add(-longLocked - time.Hour)}})
+	add("unavailable", state{Holder: byCustomer, Condition: Unavailable, Locked: true})
+	add("unavailable, opening", state{Holder: byCustomer, Condition: Unavailable, Locked: true, Opening: true, LastOK: ok})
+	add("locked by its owner", state{Holder: byCustomer, Condition: Locked, Locked: true, Held: true})
+	add("deleted", state{Holder: byCustomer, Condition: Locked, Locked: true, Deleted: true})
+	return names, states
+}
+
+// TestStatesDocument holds docs/custody-states.md up to date: go test ./custody -run TestStatesDocument -update
+func TestStatesDocument(t *testing.T) {
+	file := filepath.Join("..", "docs", "custody-states.md")
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const mark = "<!-- Below: written by TestStatesDocument of custody. -->\n"
+	head, have, found := strings.Cut(string(raw), mark)
+	if !found {
+		t.Fatalf("%s has no line %q", file, mark)
+	}
+	want := table()
+	if have == want {
+		return
+	}
+	if !*update {
+		t.Fatalf("%s is out of date: go test ./custody -run TestStatesDocument -update", file)
+	}
+	if err := os.WriteFile(file, []byte(head+mark+want), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// table writes a section for each event: the states in which it means something, what they become, and what is done.
+func table() string {
+	var b strings.Builder
+	names, states := rows()
+	for _, s := range states {
+		if flaw := s.flaw(); flaw != "" {
+			return flaw
+		}
+	}
+	section := func(title string, e event) {
+		var lines []string
+		for i, s := range states {
+			next, effects := s.On(e, tablePolicy, tableNow)
+			if e.comes(s) && (next != s || effects != nil) {
+				lines = append(lines, fmt.Sprintf("| %s | %s | %s |\n", names[i], next.becomes(s), described(effects)))
+			}
+		}
+		fmt.Fprintf(&b, "\n### %s\n\n| state | becomes | effects |\n| --- | --- | --- |\n%s", title, strings.Join(lines, ""))
+		if rest := len(states) - len(lines); rest > 0 {
+			fmt.Fprintf(&b, "\nNothing follows, or it does not come, in the %d other states.\n", rest)
+		}
+	}
+	for _, e := range allEvents() {
+		title := strings.ToUpper(string(e.kind[:1])) + string(e.kind[1:])
+		switch {
+		case (e.kind == keyAnswered || e.kind == openingFailed) && (e.turn == 0 || e.kind == openingFailed && e.locks == 0),
+			e.kind == opened && e.locks == 0:
+			continue // too late: nothing, in every state
+		case e.kind == keyAnswered, e.kind == openingFailed:
+			title += ": " + string(e.class)
+		case e.expired:
+			title += ", the key is out of date"
+		}
+		section(title, e)
+	}
+	return b.String()
+}
+
+// becomes says what is other than in before.
+func (s state) becomes(before state) string {
+	var all []string
+	add := func(changed bool, what string) {
+		if changed {
+			all = append(all, what)
+		}
+	}
+	add(s.Holder != before.Holder, "the "+string(s.Holder)+"'s key")
+	add(s.Change != before.Change, "change "+string(cmpOr(s.Change, "over")))
+	add(s.shown() != before.shown(), string(s.shown()))
+	add(s.Held != before.Held, map[bool]string{true: "held", false: "no longer held"}[s.Held])
+	add(s.Deleted != before.Deleted, map[bool]string{true: "deleted", false: "no longer deleted"}[s.Deleted])
+	add(s.Opening != before.Opening, map[bool]string{true: "opening", false: "no longer opening"}[s.Opening])
+	add(s.Turn != before.Turn, "new turn")
+	if len(all) == 0 {
+		return "the same"
+	}
+	return strings.Join(all, ", ")
+}
+
+func cmpOr(c, other changing) changing {
+	if c == unchanging {
+		return other
+	}
+	return c
+}
+
+func described(effects []effect) string {
+	var all []string
+	for _, f := range effects {
+		switch f.kind {
+		case lockData:
+			all = append(all, fmt.Sprintf("lock the data (%s)", f.why))
+		case renew:
+			until := "without end"
+			if !f.until.IsZero() {
+				until = fmt.Sprintf("to %v from now", f.until.Sub(tableNow))
+			}
+			all = append(all, "renew the lease "+until)
+		case tell:
+			all = append(all, fmt.Sprintf("audit `%s` %s", f.audit, f.outcome))
+		default:
+			all = append(all, string(f.kind))
+		}
+	}
+	return strings.Join(all, "; ")
+}
