@@ -429,8 +429,8 @@ func onAllProcessors(n int, work func(i int)) {
 	for range min(runtime.GOMAXPROCS(0), (n+worth-1)/worth) - 1 {
 		workers.Go(all)
 	}
+	defer workers.Wait() // be it a panic that ends the work here
 	all()
-	workers.Wait()
 }
 
 // seal seals the record. It uses nothing of t but the keys, so that many can run at once.
