@@ -57,6 +57,34 @@ func TestDecisionsAreNumberedOnce(t *testing.T) {
 	}
 }
 
+// TestEncodingsAreListed wants the encoding of every table in the list of what a format of the store stands for.
+func TestEncodingsAreListed(t *testing.T) {
+	list := readText(t, filepath.Join("docs", "formats", "versions.md"))
+	found := map[string]bool{}
+	for _, file := range sources(t, ".go") {
+		room, _, _ := strings.Cut(filepath.ToSlash(file), "/")
+		if strings.HasSuffix(file, "_test.go") || room == "bench" || room == "test" {
+			continue
+		}
+		for _, m := range tableOf.FindAllStringSubmatch(readText(t, file), -1) {
+			found[m[1]] = true
+			if !strings.Contains(list, fmt.Sprintf("| `%s` | %s |", m[1], m[2])) {
+				t.Errorf("%s: table %q with encoding %s is not in docs/formats/versions.md, which says what else to do",
+					file, m[1], m[2])
+			}
+		}
+	}
+	if n := len(listedTable.FindAllString(list, -1)); len(found) < 20 || n != len(found) {
+		t.Errorf("found %d tables; docs/formats/versions.md lists %d", len(found), n)
+	}
+}
+
+// tableOf finds where tables are declared, listedTable where they are listed.
+var (
+	tableOf     = regexp.MustCompile(`NewTable\[[^(]*\]\("([^"]+)", *([0-9]+)`)
+	listedTable = regexp.MustCompile("(?m)^\\| `[a-z./-]+` \\| [0-9]+ \\| [0-9 ]*\\|$")
+)
+
 // TestLinks wants every link between the documents to lead to a file that exists and, where it names one, to a heading.
 func TestLinks(t *testing.T) {
 	links := 0

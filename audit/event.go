@@ -65,6 +65,10 @@ const (
 	OperatorAction Kind = "operator.action" // backup, restore, drill, settings; DetailOperation has its name
 	StoreEvent     Kind = "store.event"     // what the sealed store reports of itself; DetailOperation has its name
 
+	// the store was brought to the next format; DetailOperation has the migration's name, DetailBefore and DetailAfter
+	// the formats
+	StoreMigrate Kind = "store.migrate"
+
 	InstanceStart Kind = "instance.start"
 	InstanceStop  Kind = "instance.stop"
 )
@@ -78,7 +82,7 @@ var kinds = []Kind{
 	RequestSubmit, RequestApprove, RequestReject, RequestWithdraw, RequestCapacity,
 	IdentityCreate, IdentityDelete, IdentityToken, IdentityRole, IdentityRotate,
 	VaultOperation, VaultAccess, PersonDelete, FaceDelete, GroupDelete, RetentionSet, HoldPlace, HoldRelease,
-	AccessRefuse, OperatorAction, StoreEvent, InstanceStart, InstanceStop,
+	AccessRefuse, OperatorAction, StoreEvent, StoreMigrate, InstanceStart, InstanceStop,
 }
 
 // Kinds returns every kind there is, in the order of their meaning.

@@ -129,7 +129,9 @@ func (s *Store) writeStream(
 	var key []byte
 	arena.Do(func() { key = format.BackupKey(s.root.Bytes(), s.instance, string(content)) })
 	defer clear(key)
-	total, err := stream.Write(ctx, w, key, stream.Header{Content: content, Instance: s.Instance(), Taken: time.Now().UTC()}, fill)
+	total, err := stream.Write(ctx, w, key, stream.Header{
+		Content: content, Instance: s.Instance(), Taken: time.Now().UTC(), Format: s.format, Since: since(s.steps, s.format),
+	}, fill)
 	if err != nil {
 		return Saved{}, fmt.Errorf("write %s backup: %w", content, err)
 	}

@@ -12,7 +12,7 @@ import (
 
 // OpenOn opens a store as Open does, over a file system that the test rules. The key directory is the operating system's.
 func OpenOn(ctx context.Context, cfg Config, fs vfs.FS) (*Store, error) {
-	eng, err := pebble.Open(pebble.Config{Dir: "data", FS: fs})
+	eng, err := pebble.Open(pebble.Config{Dir: "data", FS: fs, Admit: cfg.admit})
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +31,7 @@ const (
 
 // OpenWatched is OpenOn, and calls watch in each phase of every commit to a space.
 func OpenWatched(ctx context.Context, cfg Config, fs vfs.FS, watch func(SpaceID, Phase)) (*Store, error) {
-	eng, err := pebble.Open(pebble.Config{Dir: "data", FS: fs})
+	eng, err := pebble.Open(pebble.Config{Dir: "data", FS: fs, Admit: cfg.admit})
 	if err != nil {
 		return nil, err
 	}

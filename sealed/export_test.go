@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"unsafe"
@@ -240,6 +241,9 @@ func (m *Machine) Start(t testing.TB, cfg Config, die int, done bool) (*Store, e
 		return nil, err
 	}
 	s.epochs = mortalKeys{&m.keys, m}
+	if err := s.migrate(t.Context()); err != nil {
+		return nil, err
+	}
 	if err := s.Create(t.Context(), Operator); err != nil && !errors.Is(err, ErrExists) {
 		return nil, err
 	}
@@ -330,4 +334,29 @@ func Staged(tx Tx) (all [][]byte) {
 		}
 	}
 	return all
+}
+
+// Step is a migration of a test.
+type Step struct {
+	Name, Since string
+	Run         func(context.Context, *Store) error
+}
+
+// WithSteps returns the configuration of a program that knows further migrations, after the program's own.
+func WithSteps(cfg Config, further ...Step) Config {
+	cfg.migrations = slices.Clone(migrations)
+	for _, m := range further {
+		cfg.migrations = append(cfg.migrations, migration{
+			Migration: Migration{Number: uint32(len(cfg.migrations) + 1), Name: m.Name, Since: m.Since}, run: m.Run,
+		})
+	}
+	return cfg
+}
+
+// ForgetFormat makes the store what it was before stores had formats.
+func (s *Store) ForgetFormat(t testing.TB) {
+	err := s.changeInstance(context.Background(), func(doc *instanceDoc) { doc.Format, doc.Told, doc.Since = 0, 0, "" })
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -34,8 +34,16 @@ const restoreRows = 4_096
 //
 // Each space is put in order when it is opened for the first time: records that were erased after the backup was taken, or that are newer than the
 // keyring, do not come back; what the keyring has and the backup has not is forgotten; everything else is there as the backup has it. SpaceRestored
-// tells the numbers. Errors: ErrNotEmpty, ErrForeign, ErrNotAuthentic, ErrMalformed, *RootError. After an error, what is there is no store.
+// tells the numbers. Errors: ErrNotEmpty, ErrForeign, ErrNotAuthentic, ErrMalformed, *RootError, *NewerError before anything is written. After an error, what is there is no store.
 func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.Reader) (err error) {
+	keys, err := cfg.openStream(keyring, stream.Keyring)
+	if err != nil {
+		return fmt.Errorf("restore: keyring: %w", err)
+	}
+	data, err := cfg.openStream(backup, stream.Data)
+	if err != nil {
+		return fmt.Errorf("restore: backup: %w", err)
+	}
 	eng, dir, err := openEngine(cfg)
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
@@ -51,7 +59,7 @@ func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.R
 	if _, empty, err := s.readInstance(ctx); err != nil || !empty {
 		return errors.Join(err, ErrNotEmpty)
 	}
-	instance, err := s.checkKeyring(ctx, cfg, keyring)
+	doc, err := s.checkKeyring(ctx, cfg, keys)
 	if err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
@@ -61,14 +69,22 @@ func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.R
 	if _, err := keyring.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
-	if err := s.restoreStream(ctx, keyring, stream.Keyring); err != nil {
+	if keys, err = cfg.openStream(keyring, stream.Keyring); err == nil {
+		err = s.restoreStream(ctx, keys)
+	}
+	if err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
-	if err := s.restoreStream(ctx, backup, stream.Data); err != nil {
+	if err := s.restoreStream(ctx, data); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
+	// The rows are of two moments, and a migration may have been between them: the store has the older format, so that the
+	// migrations run again when it is opened.
+	if older := data.Header().Format; older < doc.Format {
+		doc.Format, doc.Told, doc.Since = older, min(doc.Told, older), since(s.steps, older)
+	}
 	// The instance's own row comes last: without it nothing here is a store.
-	value, err := format.Restored(rowInstance, instance)
+	value, err := s.authInstance(doc)
 	if err != nil {
 		return err
 	}
@@ -83,16 +99,22 @@ func openEpochs(cfg Config, dir string, instance format.ID) (keystore.Store, err
 	return keystore.Open(cfg.KeyDir, instance)
 }
 
-// checkKeyring reads a keyring to its end, opens the instance root with what is in it, and makes sure that the instance wrote it. It returns the
-// instance's row.
-func (s *Store) checkKeyring(ctx context.Context, cfg Config, keyring io.Reader) (instance []byte, err error) {
-	in, err := stream.NewReader(keyring)
+// openStream begins to read a stream. It refuses one of other content, and one of a store of a later format.
+func (c Config) openStream(r io.Reader, content stream.Content) (*stream.Reader, error) {
+	in, err := stream.NewReader(r)
 	if err != nil {
 		return nil, err
 	}
-	if c := in.Header().Content; c != stream.Keyring {
+	if c := in.Header().Content; c != content {
 		return nil, fmt.Errorf("%w: it is a backup of %s", ErrMalformed, c)
 	}
+	return in, c.admitStream(in.Header())
+}
+
+// checkKeyring reads a keyring to its end, opens the instance root with what is in it, and makes sure that the instance wrote it. It returns the
+// instance's document.
+func (s *Store) checkKeyring(ctx context.Context, cfg Config, in *stream.Reader) (doc instanceDoc, err error) {
+	var instance []byte
 	err = eachFrame(ctx, in, func(f stream.Frame) error {
 		if f.Kind == stream.Row && string(f.Key) == string(spaceKey(format.ID{}, rowInstance)) {
 			instance = append([]byte(nil), f.Value...)
@@ -100,20 +122,19 @@ func (s *Store) checkKeyring(ctx context.Context, cfg Config, keyring io.Reader)
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return doc, err
 	}
 	if instance == nil {
-		return nil, fmt.Errorf("%w: the row of the instance is missing", ErrMalformed)
+		return doc, fmt.Errorf("%w: the row of the instance is missing", ErrMalformed)
 	}
 	if s.root, err = arena.New(format.KeySize); err != nil {
-		return nil, err
+		return doc, err
 	}
-	doc, err := s.unwrapRoot(ctx, cfg.Protectors, instance)
-	if err != nil {
-		return nil, err
+	if doc, err = s.unwrapRoot(ctx, cfg.Protectors, instance); err != nil {
+		return doc, err
 	}
 	s.instance = doc.ID
-	return instance, s.checkStream(in)
+	return doc, s.checkStream(in)
 }
 
 // checkStream makes sure that this instance wrote what was read to its end.
@@ -143,15 +164,9 @@ func eachFrame(ctx context.Context, in *stream.Reader, visit func(stream.Frame) 
 }
 
 // restoreStream writes what a stream holds, the instance's row left out.
-func (s *Store) restoreStream(ctx context.Context, from io.Reader, content stream.Content) error {
-	in, err := stream.NewReader(from)
-	if err != nil {
-		return err
-	}
-	if c := in.Header().Content; c != content {
-		return fmt.Errorf("%w: it is a backup of %s", ErrMalformed, c)
-	}
-	err = in.Each(ctx, readers(), func(*stream.Segment) error { return nil }, func(g *stream.Segment) error {
+func (s *Store) restoreStream(ctx context.Context, in *stream.Reader) error {
+	content := in.Header().Content
+	err := in.Each(ctx, readers(), func(*stream.Segment) error { return nil }, func(g *stream.Segment) error {
 		return s.restoreSegment(ctx, content, g)
 	})
 	if err != nil {
@@ -257,10 +272,7 @@ func (s *Store) MendKeyring(ctx context.Context, keyring io.Reader) (mended int,
 		}
 	}()
 	var keys []stream.Frame
-	in, err := stream.NewReader(keyring)
-	if err == nil && in.Header().Content != stream.Keyring {
-		err = fmt.Errorf("%w: it is a backup of %s", ErrMalformed, in.Header().Content)
-	}
+	in, err := Config{migrations: s.steps}.openStream(keyring, stream.Keyring)
 	if err == nil {
 		err = eachFrame(ctx, in, func(f stream.Frame) error {
 			if f.Kind == stream.EpochKey && len(f.Key) == 20 {

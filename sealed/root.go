@@ -21,6 +21,10 @@ type instanceDoc struct {
 	Version    uint32         `cbor:"2,keyasint"` // of the root key; 1 until it can be rotated
 	Commitment []byte         `cbor:"3,keyasint"`
 	Protectors []protectorDoc `cbor:"4,keyasint"`
+	// Format is that of the store: see migrate.go. Zero: the store is from before there were formats.
+	Format uint32 `cbor:"5,keyasint,omitempty"`
+	Told   uint32 `cbor:"6,keyasint,omitempty"` // the format up to which TellMigrations has told
+	Since  string `cbor:"7,keyasint,omitempty"` // the first version of the program that knows the format
 }
 
 type protectorDoc struct {
@@ -70,14 +74,14 @@ func (s *Store) openRoot(ctx context.Context, protectors []Protector) error {
 	case row != nil:
 		doc, err = s.unwrapRoot(ctx, protectors, row)
 	case empty:
-		doc, err = s.createRoot(), nil
+		doc = s.createRoot()
 	default:
 		err = s.corrupt(&CorruptError{What: "instance", Err: errors.New("the store has rows, but the document of its root key is gone: restore the data directory from a backup")})
 	}
 	if err != nil {
 		return err
 	}
-	s.instance = doc.ID
+	s.instance, s.format = doc.ID, doc.Format
 	return s.protectRoot(ctx, protectors, doc, row == nil)
 }
 
@@ -100,18 +104,18 @@ func (s *Store) readInstance(ctx context.Context) (row []byte, empty bool, err e
 func (s *Store) createRoot() instanceDoc {
 	rand.Read(s.root.Bytes()) // never fails: the runtime ends the process instead
 	id := format.RandomID()
-	return instanceDoc{ID: id, Version: 1, Commitment: format.RootKeyCommitment(s.root.Bytes(), id)}
+	newest := uint32(len(s.steps))
+	return instanceDoc{
+		ID: id, Version: 1, Commitment: format.RootKeyCommitment(s.root.Bytes(), id),
+		Format: newest, Told: newest, Since: since(s.steps, newest),
+	}
 }
 
 // unwrapRoot tries the protectors that the instance knows, in the order they are given.
 func (s *Store) unwrapRoot(ctx context.Context, protectors []Protector, row []byte) (instanceDoc, error) {
-	raw, err := format.ReadInstance(row)
+	doc, err := decodeInstance(row)
 	if err != nil {
 		return instanceDoc{}, s.corrupt(&CorruptError{What: "instance", Err: err})
-	}
-	var doc instanceDoc
-	if err := strict.Unmarshal(raw, &doc); err != nil {
-		return instanceDoc{}, s.corrupt(&CorruptError{What: "instance", Err: fmt.Errorf("%w: %v", format.ErrMalformed, err)})
 	}
 	var failed RootError
 	for _, p := range protectors {
@@ -129,6 +133,18 @@ func (s *Store) unwrapRoot(ctx context.Context, protectors []Protector, row []by
 		failed.Tried = append(failed.Tried, ProtectorError{p.Name, err})
 	}
 	return instanceDoc{}, &failed
+}
+
+// decodeInstance returns the document of an instance row, which nobody has authenticated.
+func decodeInstance(row []byte) (doc instanceDoc, err error) {
+	raw, err := format.ReadInstance(row)
+	if err != nil {
+		return doc, err
+	}
+	if err := strict.Unmarshal(raw, &doc); err != nil {
+		return doc, fmt.Errorf("%w: %v", format.ErrMalformed, err)
+	}
+	return doc, nil
 }
 
 func (s *Store) tryProtector(ctx context.Context, p Protector, at protectorDoc, doc instanceDoc) error {
@@ -166,12 +182,12 @@ func (s *Store) protectRoot(ctx context.Context, protectors []Protector, doc ins
 	if !changed {
 		return nil
 	}
-	raw, err := cbor.Marshal(doc)
+	value, err := s.authInstance(doc)
 	if err != nil {
 		return err
 	}
 	err = s.updateIn(ctx, format.ID{}, func(w engine.Writer) error {
-		return w.Put(spaceKey(format.ID{}, rowInstance), format.AuthInstance(s.root.Bytes(), raw))
+		return w.Put(spaceKey(format.ID{}, rowInstance), value)
 	})
 	if err == nil && created {
 		s.report(Event{Kind: RootCreated})

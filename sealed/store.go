@@ -42,6 +42,8 @@ type Config struct {
 	Report func(Event)
 	// Logger gets what the engine says. May be nil.
 	Logger *slog.Logger
+
+	migrations []migration // tests have others; nil: those of the program
 }
 
 // Protector is one way to wrap the instance root key.
@@ -57,7 +59,9 @@ type Event struct {
 	Kind  EventKind
 	Space SpaceID // zero for the instance
 	Err   error   // for Corrupt what was found, for Locked the cause
-	Note  string  // which protector; what putting a restored space in order came to
+	// Note says which protector; what putting a restored space in order came to; the name of a migration.
+	Note   string
+	Format uint32 // for StoreMigrating the format that the store is to have, for StoreMigrated the one that it has
 }
 
 // EventKind says what happened.
@@ -77,6 +81,9 @@ const (
 	SpaceRestored EventKind = "space restored" // it came from a backup, and was put in order
 	Corrupt       EventKind = "corrupt"        // something stored does not open
 
+	StoreMigrating EventKind = "store migrating" // a migration begins
+	StoreMigrated  EventKind = "store migrated"  // and has ended: the store has the next format
+
 	EraseDelayed     EventKind = "erase delayed"     // what was deleted still opens in older copies, because the keys could not be turned
 	AnchorMissing    EventKind = "anchor missing"    // there was no file of anchors, as at the first start with one
 	AnchorDelayed    EventKind = "anchor delayed"    // the anchors could not be brought up to date
@@ -93,6 +100,8 @@ type Store struct {
 	epochs   keystore.Store
 	keyDir   string // where they are, empty: in memory
 	instance format.ID
+	format   uint32        // of the store; it changes while the store opens, and not after
+	steps    []migration   // that the program knows
 	using    sync.RWMutex  // held for reading while root is used: Close waits for it
 	root     *arena.Buffer // the instance root key
 	rings    arena.Slab    // what the keys of open spaces lie in
@@ -115,7 +124,8 @@ type Store struct {
 }
 
 // Open opens a store, or creates one in an engine that is empty. Nothing is created when anything is there: a root that does not open is a
-// *RootError, whose sentences say what to do about each protector.
+// *RootError, whose sentences say what to do about each protector. A store of an older format is brought to the newest first; one of a
+// newer format is a *NewerError, before anything is written.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if len(cfg.Protectors) == 0 {
 		return nil, errors.New("open sealed store: the instance root needs at least one protector")
@@ -142,7 +152,7 @@ func openOver(ctx context.Context, cfg Config, eng engine.Engine, dir string) (*
 // newStore returns a store over an engine, with nothing opened.
 func newStore(cfg Config, eng engine.Engine) *Store {
 	s := &Store{
-		pageSlots: format.PageSlots, pageFill: pageFill, report: cfg.Report, spaces: map[SpaceID]*Space{},
+		pageSlots: format.PageSlots, pageFill: pageFill, report: cfg.Report, spaces: map[SpaceID]*Space{}, steps: cfg.steps(),
 		folds: newFolds(), erasures: newErasures(), anchors: newAnchors(cfg.AcceptRollback),
 	}
 	if s.volume = volumeOf(eng); s.volume != nil {
@@ -171,6 +181,9 @@ func (s *Store) open(ctx context.Context, cfg Config, dir string) error {
 	if err := s.openAnchors(cfg.AnchorDir); err != nil {
 		return err
 	}
+	if err := s.migrate(ctx); err != nil {
+		return err
+	}
 	if err := s.Create(ctx, Operator); err != nil && !errors.Is(err, ErrExists) {
 		return fmt.Errorf("create the operator's space: %w", err)
 	}
@@ -196,7 +209,7 @@ func openEngine(cfg Config) (engine.Engine, string, error) {
 		if err := durable.MkdirAll(rest); err != nil {
 			return nil, "", fmt.Errorf("make the data directory: %w", err)
 		}
-		e, err := pebble.Open(pebble.Config{Dir: rest, Logger: cfg.Logger, Reserve: cfg.Reserve})
+		e, err := pebble.Open(pebble.Config{Dir: rest, Logger: cfg.Logger, Reserve: cfg.Reserve, Admit: cfg.admit})
 		return e, rest, err
 	}
 	return nil, "", fmt.Errorf("storage engine %q is neither of pebble:/directory, memory: (nothing after it)", cfg.Engine)

@@ -42,9 +42,25 @@ func (s *Server) openAudit(ctx context.Context, store *sealed.Store, opened *clo
 		stop()
 		return errors.Join(err, <-ended)
 	})
-	return l, runs, l.Append(ctx, audit.Event{Kind: audit.InstanceStart, Outcome: audit.Done, Details: map[audit.Detail]string{
+	err = l.Append(ctx, audit.Event{Kind: audit.InstanceStart, Outcome: audit.Done, Details: map[audit.Detail]string{
 		audit.DetailBuild: build(), audit.DetailRuntime: runtime.Version(), audit.DetailFIPS: fipsMode(),
 	}})
+	if err == nil {
+		err = auditMigrations(ctx, store, l)
+	}
+	return l, runs, err
+}
+
+// auditMigrations writes down what brought the store to its format. The store was migrated before the log could open, by
+// this program or by an offline command, and remembers it until now.
+func auditMigrations(ctx context.Context, store *sealed.Store, l *audit.Log) error {
+	return store.TellMigrations(ctx, func(m sealed.Migration) error {
+		return l.Append(ctx, audit.Event{Kind: audit.StoreMigrate, Outcome: audit.Done, Details: map[audit.Detail]string{
+			audit.DetailOperation: m.Name,
+			audit.DetailBefore:    strconv.FormatUint(uint64(m.Number-1), 10),
+			audit.DetailAfter:     strconv.FormatUint(uint64(m.Number), 10),
+		}})
+	})
 }
 
 // build names what the program was built from.

@@ -74,6 +74,7 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 			return nil, err
 		}
 	}
+	s.log.Info("store opened", "format", store.Format())
 	s.tellPacks(l.packs)
 	if l.audit, l.runs, err = s.openAudit(ctx, store, opened); err != nil {
 		return nil, err
@@ -220,7 +221,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	all = append(all, l.face.Collectors()...)
 	all = append(all, l.audit.Collectors()...)
 	all = append(all, l.custody.Collectors()...)
-	all = append(all, s.events, l.connections.closed, volumes{l.store}, l.packs)
+	all = append(all, s.events, l.connections.closed, volumes{l.store}, newFormat(l.store), l.packs)
 	all = append(all, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, c := range all {
 		if err := metrics.Register(c); err != nil {

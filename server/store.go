@@ -94,6 +94,15 @@ func newEvents() *prometheus.CounterVec {
 	}, []string{"kind"})
 }
 
+// newFormat shows the format of the store.
+func newFormat(store *sealed.Store) prometheus.Collector {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "visage_sealed_format", Help: "The format of the store; programs that know only older formats cannot open it.",
+	})
+	g.Set(float64(store.Format()))
+	return g
+}
+
 // note logs and counts what the sealed store reports.
 func (s *Server) note(e sealed.Event) {
 	s.events.WithLabelValues(string(e.Kind)).Inc()
@@ -108,7 +117,9 @@ func (s *Server) note(e sealed.Event) {
 	if e.Space != (sealed.SpaceID{}) {
 		attrs = append(attrs, "space", e.Space.String())
 	}
-	if e.Note != "" {
+	if e.Format != 0 {
+		attrs = append(attrs, "format", e.Format, "migration", e.Note)
+	} else if e.Note != "" {
 		attrs = append(attrs, "protector", e.Note)
 	}
 	switch e.Kind {

@@ -18,10 +18,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/visage-face/visage/internal/durable"
+	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/pipeline"
 	"github.com/visage-face/visage/sealed/internal/stream"
 )
@@ -29,7 +31,9 @@ import (
 // marker is the file that says that a folder is an archive, and of which format.
 const (
 	marker     = "visage-archive"
-	markerText = "visage archive 2\n"
+	markerHead = "visage archive " // a number and a newline follow, in every format
+	form       = 2
+	markerText = markerHead + "2\n"
 	firstText  = "visage archive 1\n" // all its backups are streams of the first form
 )
 
@@ -72,10 +76,25 @@ type Chunk struct {
 	Bytes  int64  `json:"bytes"`
 }
 
-// Open opens the archive in a folder, and makes one in a folder that is empty or not there. Error: ErrNotArchive.
+// NewerError says that an archive, or a backup in it, has a format that this program does not know yet.
+type NewerError = format.NewerError
+
+// later returns the format that a marker names if it is a later one than ours, else zero.
+func later(marker []byte) uint32 {
+	number, found := strings.CutPrefix(string(marker), markerHead)
+	n, err := strconv.ParseUint(strings.TrimSuffix(number, "\n"), 10, 32)
+	if !found || err != nil || n <= form {
+		return 0
+	}
+	return uint32(n)
+}
+
+// Open opens the archive in a folder, and makes one in a folder that is empty or not there. Errors: ErrNotArchive, *NewerError.
 func Open(dir string) (*Archive, error) {
 	b, err := os.ReadFile(filepath.Join(dir, marker))
 	switch {
+	case err == nil && later(b) > 0:
+		return nil, fmt.Errorf("open archive %s: %w", dir, &NewerError{What: "archive", Of: "archive", Format: later(b), Known: form})
 	case err == nil && string(b) != markerText && string(b) != firstText:
 		return nil, fmt.Errorf("open archive %s: %w: it has another format", dir, ErrNotArchive)
 	case err == nil:
@@ -251,6 +270,9 @@ func (a *Archive) Verify(ctx context.Context, b Backup) error {
 		return damaged(b, errors.New("its file is not what its name says"))
 	}
 	in, err := stream.NewReader(bytes.NewReader(b.Begin))
+	if _, newer := errors.AsType[*NewerError](err); newer {
+		return fmt.Errorf("backup %s: %w", b.Name, err)
+	}
 	if err != nil {
 		return damaged(b, err)
 	}

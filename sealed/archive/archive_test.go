@@ -202,8 +202,15 @@ func TestWhatIsNoBackupIsNotAdded(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "visage-archive"), []byte("visage archive 3\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	_, err := archive.Open(dir)
+	if newer, ok := errors.AsType[*archive.NewerError](err); !ok || newer.Format != 3 || newer.Known != 2 {
+		t.Errorf("an archive of a later format: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "visage-archive"), []byte("visage archive x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := archive.Open(dir); !errors.Is(err, archive.ErrNotArchive) {
-		t.Errorf("an archive of another format: %v", err)
+		t.Errorf("an archive of no format: %v", err)
 	}
 }
 

@@ -27,6 +27,8 @@ type Config struct {
 	Logger *slog.Logger // nil: silent
 	// Reserve is how many bytes of the volume are kept for deletions, keys and the engine's own work; see engine.Room. Zero: a share of the volume.
 	Reserve uint64
+	// Admit looks at the rows of a directory that has some, before anything of it is changed. Its error is Open's. May be nil.
+	Admit func(engine.Reader) error
 }
 
 // Engine is an open directory. One process at a time can have it open.
@@ -47,7 +49,12 @@ const (
 	blockBytes = 32 << 10 // loading a gallery reads whole ranges; small blocks would mostly cost index
 )
 
-// Open opens the engine's directory, and makes it if it is not there. When somebody else has it open, the error is engine.ErrInUse.
+// formatVersion is Pebble's own format, of its files. It does not follow the library: raising it makes directories that
+// older programs cannot open, so that it rises with format.Store alone. docs/formats/versions.md lists both.
+const formatVersion = pebble.FormatValueSeparation
+
+// Open opens the engine's directory, and makes it if it is not there. When somebody else has it open, the error is engine.ErrInUse. A directory of a later
+// format is a *format.NewerError, and is left as it is.
 func Open(cfg Config) (*Engine, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -70,7 +77,11 @@ func Open(cfg Config) (*Engine, error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", cfg.Dir, engine.ErrInUse) // what else a lock can say is that somebody holds it
 	}
-	if err := checkMarker(cfg.Dir, cfg.FS); err != nil {
+	exists, err := checkMarker(cfg.Dir, cfg.FS)
+	if err == nil && exists && cfg.Admit != nil {
+		err = admit(cfg, lock)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, cause(err)), lock.Close())
 	}
 	// The memory that takes what is written, and that which is kept for the next, count as part of the cache: on a large
@@ -85,7 +96,7 @@ func Open(cfg Config) (*Engine, error) {
 		LBaseMaxBytes: 2 * int64(disk.unit()),
 		// While compactions have no room, deletions go on; tables that wait for one only make reading slower.
 		L0StopWritesThreshold: 1 << 10,
-		FormatMajorVersion:    pebble.FormatNewest,
+		FormatMajorVersion:    formatVersion,
 		Logger:                logger{cfg.Logger},
 	}
 	if table := int64(disk.unit()) / 4; table < smallTable {
@@ -293,23 +304,59 @@ func unopened(err error) error {
 	return damaged(err)
 }
 
-// checkMarker refuses a directory that holds logs or tables, and no marker that says which manifest names them: Pebble would take it for a new one, and
-// remove all that is there.
-func checkMarker(dir string, fs vfs.FS) error {
+// admit asks cfg.Admit, over the directory opened for reading alone: nothing of it is changed.
+func admit(cfg Config, lock *pebble.Lock) error {
+	cache := pebble.NewCache(admitCache)
+	defer cache.Unref()
+	db, err := pebble.Open(cfg.Dir, &pebble.Options{
+		FS: cfg.FS, Lock: lock, Cache: cache, ReadOnly: true, FormatMajorVersion: formatVersion, Logger: logger{cfg.Logger},
+	})
+	if err != nil {
+		return unopened(err)
+	}
+	return errors.Join(cfg.Admit(reader{db}), db.Close())
+}
+
+// admitCache is enough for the few blocks that lead to one row.
+const admitCache = 1 << 20
+
+// checkMarker reports whether a directory holds a database. It refuses one that holds logs or tables, and no marker that says which manifest names them: Pebble
+// would take it for a new one, and remove all that is there. And it refuses one of a later format than ours, though the library may know it.
+func checkMarker(dir string, fs vfs.FS) (exists bool, err error) {
 	d, err := pebble.Peek(dir, fs)
-	if err != nil || d.Exists {
-		return damaged(err)
+	if err != nil {
+		return false, later(damaged(err))
+	}
+	if d.Exists {
+		if d.FormatMajorVersion > formatVersion {
+			return true, newer(uint32(d.FormatMajorVersion))
+		}
+		return true, nil
 	}
 	names, err := fs.List(dir)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, name := range names {
 		if strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".log") {
-			return fmt.Errorf("%w: there is %s, and no marker.manifest file that belongs to it", engine.ErrDamaged, name)
+			return false, fmt.Errorf("%w: there is %s, and no marker.manifest file that belongs to it", engine.ErrDamaged, name)
 		}
 	}
-	return nil
+	return false, nil
+}
+
+// later recognises Pebble's word for a format that the library does not know either. There is no error value for it.
+func later(err error) error {
+	var number uint32
+	_, after, found := strings.Cut(err.Error(), "written in unknown format major version ")
+	if _, scanErr := fmt.Sscan(after, &number); !found || scanErr != nil {
+		return err
+	}
+	return newer(number)
+}
+
+func newer(number uint32) error {
+	return &format.NewerError{What: "store", Of: "Pebble", Format: number, Known: uint32(formatVersion)}
 }
 
 // oneLine is an error without the further lines that Pebble adds to its own.

@@ -8,7 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 
+	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/pipeline"
 )
 
@@ -23,7 +26,7 @@ type Reader struct {
 	code  []byte // nil before the end
 }
 
-// NewReader reads the beginning of a stream. Error: ErrMalformed, and what r says.
+// NewReader reads the beginning of a stream. Errors: ErrMalformed, *format.NewerError for a form to come, and what r says.
 func NewReader(r io.Reader) (*Reader, error) {
 	s := &Reader{in: r}
 	s.begin = make([]byte, len(magic)+4, len(magic)+4+maxHeader)
@@ -31,8 +34,11 @@ func NewReader(r io.Reader) (*Reader, error) {
 		return nil, err
 	}
 	n := binary.BigEndian.Uint32(s.begin[len(magic):])
-	form := string(s.begin[:len(magic)])
-	if form != magic && form != firstMagic || n > maxHeader {
+	found := string(s.begin[:len(magic)])
+	if number, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(found, magicFirst))); err == nil && number > form {
+		return nil, &format.NewerError{What: "backup or keyring", Of: "stream", Format: uint32(number), Known: form}
+	}
+	if found != magic && found != firstMagic || n > maxHeader {
 		return nil, ErrMalformed
 	}
 	s.begin = s.begin[:len(s.begin)+int(n)]
@@ -46,7 +52,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 	if s.head.Content != Data && s.head.Content != Keyring {
 		return nil, fmt.Errorf("%w: it holds %q", ErrMalformed, s.head.Content)
 	}
-	if form == firstMagic {
+	if found == firstMagic {
 		s.first = newFirstForm(s.in, s.begin)
 	}
 	return s, nil

@@ -29,6 +29,8 @@ type Header struct {
 	Content  Content   `json:"content"`
 	Instance string    `json:"instance"`
 	Taken    time.Time `json:"taken"`
+	Format   uint32    `json:"format,omitempty"` // of the store; zero: from before stores had one
+	Since    string    `json:"since,omitempty"`  // the first version of the program that knows the format
 }
 
 // Frame is one row, or the end.
@@ -58,7 +60,9 @@ var ErrMalformed = errors.New("not a backup stream, or not all of one")
 var ErrNotAuthentic = errors.New("the stream was changed, or another instance made it")
 
 const (
-	magic = "VISAGE BACKUP 2\n"
+	magicFirst = "VISAGE BACKUP " // a digit and a newline follow, in every form
+	form       = 2
+	magic      = magicFirst + "2\n"
 
 	maxHeader = 1 << 10
 	maxKey    = 256

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/visage-face/visage/cmd/visage/internal/command"
+	"github.com/visage-face/visage/sealed"
 )
 
 // release is the version that this source is, or that it becomes: RELEASING.md says when it rises.
@@ -75,6 +76,7 @@ func show(s command.Streams) error {
 	}
 	var t command.Table
 	t.Row("visage", versionOf(info))
+	t.Row("store format", fmt.Sprintf("%d; older ones open and are brought to it", sealed.Format))
 	t.Row("built from", fmt.Sprintf("%s %s", orUnknown(build["vcs.revision"]), modified(build["vcs.modified"])))
 	t.Row("go", fmt.Sprintf("%s %s/%s", runtime.Version(), runtime.GOOS, runtime.GOARCH))
 	t.Row("FIPS 140-3 mode", fips)

@@ -1,0 +1,225 @@
+package sealed
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/stream"
+)
+
+// NewerError says that a store, a backup or a keyring is of a later format than this program knows, and was left as it is.
+type NewerError = format.NewerError
+
+// Format is the newest format of a store that this program knows. Stores of every older one open, and have it then.
+const Format uint32 = format.Store
+
+// Migration is a step from one format of a store to the next.
+type Migration struct {
+	Number uint32 // of the format that the store has afterwards
+	Name   string
+	Does   string // one sentence
+	Since  string // the first version of the program that knows the format
+}
+
+// migration is a Migration that can be run.
+type migration struct {
+	Migration
+
+	// run rewrites what the format changes, in transactions of the engine of bounded size. It must be idempotent, and
+	// must take rows that have the new format already: it runs again from the beginning when it was interrupted, and
+	// over a store that was restored from an older backup. It is called while no space is open, so that it can change
+	// only what the instance root opens. Nil: what changed is not rewritten, and the number alone keeps older programs
+	// away.
+	run func(context.Context, *Store) error
+}
+
+// migrations leads from format 0, which stores had before they had a number, to Format: migrations[i] has the number i+1.
+// A migration that was released is never changed.
+var migrations = []migration{
+	{Migration: Migration{
+		Number: 1, Name: "record-format", Since: "0.1.0",
+		Does: "Writes the format of the store into the instance document; no other row changes.",
+	}},
+}
+
+// Migrations returns all steps, oldest first.
+func Migrations() (all []Migration) {
+	for _, m := range migrations {
+		all = append(all, m.Migration)
+	}
+	return all
+}
+
+// formatOf reads from an instance document, which may be of a format to come, which format the store has. What every
+// future format keeps is this: the row's first bytes, and these two fields.
+func formatOf(document []byte) (number uint32, since string, err error) {
+	var doc struct {
+		Format uint32 `cbor:"5,keyasint"`
+		Since  string `cbor:"7,keyasint"`
+	}
+	if err := cbor.Unmarshal(document, &doc); err != nil {
+		return 0, "", fmt.Errorf("%w: %v", format.ErrMalformed, err)
+	}
+	return doc.Format, doc.Since, nil
+}
+
+// admit refuses a store of a later format. It is asked before anything is written, and so before the root key is there to
+// authenticate the number: an intruder who raises it keeps the store from opening, as one who removes the row does.
+func (c Config) admit(r engine.Reader) error {
+	row, ok, err := r.Get(spaceKey(format.ID{}, rowInstance))
+	if err != nil || !ok {
+		return err
+	}
+	document, err := format.ReadInstance(row)
+	if err != nil {
+		return nil // openRoot says what is wrong with it
+	}
+	number, since, err := formatOf(document)
+	if err != nil {
+		return nil // and here
+	}
+	return c.newer("store", number, since)
+}
+
+// admitStream refuses a backup or a keyring of a store of a later format.
+func (c Config) admitStream(h stream.Header) error {
+	what := "backup"
+	if h.Content == stream.Keyring {
+		what = "keyring"
+	}
+	return c.newer(what, h.Format, h.Since)
+}
+
+func (c Config) newer(what string, number uint32, since string) error {
+	if known := uint32(len(c.steps())); number > known {
+		return &NewerError{What: what, Format: number, Known: known, Since: since}
+	}
+	return nil
+}
+
+// steps returns the migrations that the store knows.
+func (c Config) steps() []migration {
+	if c.migrations != nil {
+		return c.migrations
+	}
+	return migrations
+}
+
+// since is the first version of the program that knows a format; empty for stores from before there were any.
+func since(steps []migration, number uint32) string {
+	if number == 0 {
+		return ""
+	}
+	return steps[number-1].Since
+}
+
+// Format is the format that the store has.
+func (s *Store) Format() uint32 { return s.format }
+
+// migrate brings the store to the newest format, one step after the other. The number moves on when what a step wrote is
+// durable and not before, in a commit of its own, so that a step that was interrupted at any point is run again.
+func (s *Store) migrate(ctx context.Context) error {
+	for _, m := range s.steps[s.format:] {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		s.report(Event{Kind: StoreMigrating, Format: m.Number, Note: m.Name})
+		if err := s.step(ctx, m); err != nil {
+			return fmt.Errorf("migrate the store to format %d (%s): %w", m.Number, m.Name, err)
+		}
+		s.format = m.Number
+		s.report(Event{Kind: StoreMigrated, Format: m.Number, Note: m.Name})
+	}
+	return nil
+}
+
+func (s *Store) step(ctx context.Context, m migration) error {
+	if m.run != nil {
+		if err := s.growth(); err != nil { // what is rewritten takes twice its room until the engine tidies up
+			return err
+		}
+		if err := m.run(ctx, s); err != nil {
+			return err
+		}
+	}
+	return s.changeInstance(ctx, func(doc *instanceDoc) {
+		doc.Format, doc.Since = m.Number, m.Since
+	})
+}
+
+// TellMigrations calls tell for each migration that this store has been through and that nobody was told of yet, oldest
+// first, and remembers that it was told when tell has returned nil for all. A crash in between repeats them. It is for a
+// log that must not miss one, and that opens only after the store.
+func (s *Store) TellMigrations(ctx context.Context, tell func(Migration) error) error {
+	s.using.RLock()
+	defer s.using.RUnlock()
+	if s.isClosed() {
+		return ErrClosed
+	}
+	doc, err := s.instanceNow(ctx)
+	if err != nil || doc.Told >= doc.Format {
+		return err
+	}
+	for _, m := range s.steps[doc.Told:doc.Format] {
+		if err := tell(m.Migration); err != nil {
+			return err
+		}
+	}
+	err = s.changeInstance(ctx, func(doc *instanceDoc) { doc.Told = s.format })
+	if err != nil {
+		return fmt.Errorf("remember that migrations were told: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) instanceNow(ctx context.Context) (doc instanceDoc, err error) {
+	err = s.engine.View(ctx, func(r engine.Reader) error {
+		doc, err = s.readInstanceDoc(r)
+		return err
+	})
+	return doc, err
+}
+
+// readInstanceDoc reads the instance document and authenticates it. The root key must be open.
+func (s *Store) readInstanceDoc(r engine.Reader) (doc instanceDoc, err error) {
+	row, _, err := r.Get(spaceKey(format.ID{}, rowInstance))
+	if err != nil {
+		return doc, err
+	}
+	err = format.CheckInstance(s.root.Bytes(), row)
+	if err == nil {
+		doc, err = decodeInstance(row)
+	}
+	if err != nil {
+		return doc, s.corrupt(&CorruptError{What: "instance", Err: err})
+	}
+	return doc, nil
+}
+
+// changeInstance changes the instance document, durably.
+func (s *Store) changeInstance(ctx context.Context, change func(*instanceDoc)) error {
+	return s.updateIn(ctx, format.ID{}, func(w engine.Writer) error {
+		doc, err := s.readInstanceDoc(w)
+		if err != nil {
+			return err
+		}
+		change(&doc)
+		value, err := s.authInstance(doc)
+		if err != nil {
+			return err
+		}
+		return w.Put(spaceKey(format.ID{}, rowInstance), value)
+	})
+}
+
+func (s *Store) authInstance(doc instanceDoc) (format.Sealed, error) {
+	raw, err := cbor.Marshal(doc)
+	if err != nil {
+		return format.Sealed{}, err
+	}
+	return format.AuthInstance(s.root.Bytes(), raw), nil
+}
