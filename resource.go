@@ -1,35 +1,21 @@
 package visage
 
-import (
-	"encoding/hex"
-	"fmt"
-)
+import "fmt"
 
 // ResourceID identifies a Face resource for ever: a random UUID made at its creation, never used again.
 // It is also the id of the sealed space that holds the resource's data.
 type ResourceID [16]byte
 
 // String returns the id as a lower-case UUID.
-func (id ResourceID) String() string {
-	h := hex.EncodeToString(id[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
-}
+func (id ResourceID) String() string { return UUID(id).String() }
 
 // ParseResourceID reads what String wrote, and nothing else.
 func ParseResourceID(s string) (ResourceID, error) {
-	var id ResourceID
-	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
-		return ResourceID{}, fmt.Errorf("resource id %q is not a lower-case UUID", s)
-	}
-	b, err := hex.DecodeString(s[:8] + s[9:13] + s[14:18] + s[19:23] + s[24:])
+	id, err := ParseUUID(s)
 	if err != nil {
 		return ResourceID{}, fmt.Errorf("resource id %q is not a lower-case UUID", s)
 	}
-	copy(id[:], b)
-	if id.String() != s {
-		return ResourceID{}, fmt.Errorf("resource id %q is not a lower-case UUID", s)
-	}
-	return id, nil
+	return ResourceID(id), nil
 }
 
 // Resource is a Face resource as a request meets it: who it is and what its tier allows.

@@ -6,7 +6,6 @@ package account
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -226,7 +225,7 @@ func (a *Accounts) create(ctx context.Context, by Caller, c Creation) (Account, 
 	if err != nil {
 		return Account{}, err
 	}
-	id := newID()
+	id := visage.ResourceID(visage.NewUUID())
 	now := time.Now().UnixNano()
 	rec := record{
 		ID: id.String(), Name: c.Name, Group: c.Group, Location: c.Location, Tier: c.Tier, Tags: maps.Clone(c.Tags),
@@ -359,13 +358,6 @@ func fromNanos(n int64) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(0, n).UTC()
-}
-
-// newID returns a random UUID, version 4.
-func newID() (id visage.ResourceID) {
-	rand.Read(id[:]) // never fails: the runtime ends the process instead
-	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
-	return id
 }
 
 // key is under which the account is stored.

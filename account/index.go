@@ -180,7 +180,7 @@ func (x *index) admitFree(rec record, tier visage.Tier) error {
 	}
 	for _, all := range []map[string]record{x.byName, x.gone} {
 		for _, other := range all {
-			if other.Tier == visage.F0 && other.ID != rec.ID && SameLocation(other.Location, rec.Location) {
+			if other.Tier == visage.F0 && other.ID != rec.ID && visage.SameLocation(other.Location, rec.Location) {
 				return visage.Refuse(visage.Conflict, "CanNotCreateMultipleFreeAccounts",
 					"There is a free resource in %q already, %q, maybe a deleted one, and there can be one: use S0, "+
 						"or purge that one.",

@@ -67,7 +67,7 @@ func (x *index) place(location string, auto bool) (request string, err error) {
 	holders := x.holders()
 	approved := false
 	for _, r := range x.ordered(RequestApproved) {
-		if r.Asked.Region != "" && !SameLocation(r.Asked.Region, location) {
+		if r.Asked.Region != "" && !visage.SameLocation(r.Asked.Region, location) {
 			continue
 		}
 		if _, taken := holders[r.ID]; !taken {
@@ -96,16 +96,10 @@ func refuseUnapproved(location string) error {
 		howToAsk)
 }
 
-// SameLocation reports whether two spellings name one location: "West US 2" is "westus2".
-func SameLocation(a, b string) bool {
-	plain := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, " ", "")) }
-	return plain(a) == plain(b)
-}
-
 // approved reports whether some request allows customers' keys at a location.
 func (x *index) approved(location string) bool {
 	return slices.ContainsFunc(x.ordered(RequestApproved), func(r request) bool {
-		return r.Asked.Region == "" || SameLocation(r.Asked.Region, location)
+		return r.Asked.Region == "" || visage.SameLocation(r.Asked.Region, location)
 	})
 }
 

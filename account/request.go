@@ -119,7 +119,8 @@ func (a *Accounts) Submit(ctx context.Context, by Caller, name string, asked Ask
 		}
 		asked.Service = "Face"
 		fresh := request{
-			ID: newID().String(), Name: name, Asked: asked, State: RequestSubmitted, Created: time.Now().UnixNano(),
+			ID:   visage.NewUUID().String(),
+			Name: name, Asked: asked, State: RequestSubmitted, Created: time.Now().UnixNano(),
 			Revision: old.Revision,
 		}
 		if a.cfg.AutoApprove {

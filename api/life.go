@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,7 +37,7 @@ type answer struct {
 // ServeHTTP lives a request from its line to its log line.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
-	x := &exchange{id: newID()}
+	x := &exchange{id: visage.NewUUID().String()}
 	segments, fine := segmentsOf(r.URL)
 	var found *node
 	var values []string
@@ -375,15 +374,6 @@ func (x *exchange) label() string {
 		return none
 	}
 	return x.route.Label()
-}
-
-// newID makes a request id: a random UUID, RFC 9562 §5.4.
-func newID() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // none labels what has no plane or no route.

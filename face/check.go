@@ -46,7 +46,7 @@ func parseID(what, text string) (uuid, error) {
 	if text == "" {
 		return uuid{}, badArgument("The id of a %s is missing or empty.", what)
 	}
-	id, err := parseUUID(text)
+	id, err := visage.ParseUUID(text)
 	if err != nil {
 		return uuid{}, badArgument("The %s id %q is not a UUID.", what, printable(text))
 	}

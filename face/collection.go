@@ -135,7 +135,7 @@ func (s *Service) Create(ctx context.Context, res visage.Resource, ref Ref, c Cr
 		return err
 	}
 	record := collectionRecord{
-		ID: ref.ID, Incarnation: newUUID(), Name: c.Name, UserData: c.UserData, Model: model, Networks: recogniser.Name(),
+		ID: ref.ID, Incarnation: visage.NewUUID(), Name: c.Name, UserData: c.UserData, Model: model, Networks: recogniser.Name(),
 	}
 	order := collectionsOrder(res, ref.Kind)
 	release, err := s.locks.acquire(ctx, order+ref.ID)

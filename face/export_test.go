@@ -304,6 +304,6 @@ func (s *Service) Spoil(ctx context.Context, res visage.Resource, ref Ref, code 
 
 // ParseID reads an id and writes it again.
 func ParseID(s string) (string, error) {
-	u, err := parseUUID(s)
+	u, err := visage.ParseUUID(s)
 	return u.String(), err
 }

@@ -35,7 +35,7 @@ func (s *Service) AddFace(ctx context.Context, res visage.Resource, list Ref, e 
 	if err != nil {
 		return "", fmt.Errorf("add face to %s: %w", list.Kind, err)
 	}
-	f := faceRecord{ID: newUUID()}
+	f := faceRecord{ID: visage.NewUUID()}
 	codes, err := s.enrolAll(ctx, c, e)
 	if list.Kind != FaceList { // a gallery of a small list that is being loaded takes the code later
 		defer wipe(codes)

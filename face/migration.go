@@ -100,7 +100,7 @@ func (s *Service) StartMigration(ctx context.Context, res visage.Resource, ref R
 	if err != nil {
 		return err
 	}
-	templates := newUUID()
+	templates := visage.NewUUID()
 	_, err = s.changeMigration(ctx, res, ref, func(tx sealed.Tx, c *collectionRecord, st *stateRecord) error {
 		switch m := c.Migration; {
 		case m != nil && m.Model == model && m.Networks == recogniser.Name():
@@ -534,7 +534,7 @@ func (s *Service) dropMissingOf(ctx context.Context, res visage.Resource, ref Re
 	}
 	for _, missing := range gone {
 		for _, text := range missing.FaceIDs {
-			id, err := parseUUID(text)
+			id, err := visage.ParseUUID(text)
 			if err != nil {
 				return err
 			}
@@ -555,7 +555,7 @@ func (s *Service) dropMissingOf(ctx context.Context, res visage.Resource, ref Re
 func removeMissing(tx sealed.Tx, c collectionRecord, st *stateRecord, missing Missing) error {
 	var dropped []uuid
 	for _, text := range missing.FaceIDs {
-		id, err := parseUUID(text)
+		id, err := visage.ParseUUID(text)
 		if err != nil {
 			return err
 		}

@@ -45,7 +45,7 @@ func (s *Service) CreatePerson(
 	if err := (Change{Name: &name, UserData: userData}).check(); err != nil {
 		return "", err
 	}
-	p := personRecord{ID: newUUID(), Name: name, UserData: userData, Enrolled: time.Now().Unix()}
+	p := personRecord{ID: visage.NewUUID(), Name: name, UserData: userData, Enrolled: time.Now().Unix()}
 	var c collectionRecord
 	err := s.update(ctx, res, func(tx sealed.Tx) error {
 		var st stateRecord
@@ -278,7 +278,7 @@ func (s *Service) AddPersonFace(ctx context.Context, res visage.Resource, ref Pe
 	if err != nil {
 		return "", fmt.Errorf("add face to person: %w", err)
 	}
-	f := faceRecord{ID: newUUID()}
+	f := faceRecord{ID: visage.NewUUID()}
 	codes, err := s.enrolAll(ctx, before, e)
 	defer wipe(codes)
 	if err != nil {

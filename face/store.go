@@ -111,7 +111,7 @@ func getTotals(r sealed.Reader) (totalsRecord, error) {
 // findPerson reads a person of a group.
 func findPerson(r sealed.Reader, c collectionRecord, id string) (personRecord, error) {
 	notFound := visage.Refuse(visage.NotFound, "PersonNotFound", "There is no person %q in %q.", printable(id), c.ID)
-	if _, err := parseUUID(id); err != nil {
+	if _, err := visage.ParseUUID(id); err != nil {
 		return personRecord{}, notFound
 	}
 	p, err := persons.In(c.Incarnation.String()).Get(r, id)
@@ -127,7 +127,7 @@ func findPerson(r sealed.Reader, c collectionRecord, id string) (personRecord, e
 // findFace reads a persisted face of a collection, of the given person (zero in a list).
 func findFace(r sealed.Reader, c collectionRecord, person uuid, id string) (faceRecord, error) {
 	notFound := visage.Refuse(visage.NotFound, "PersistedFaceNotFound", "There is no persisted face %q there.", printable(id))
-	if _, err := parseUUID(id); err != nil {
+	if _, err := visage.ParseUUID(id); err != nil {
 		return faceRecord{}, notFound
 	}
 	f, err := c.faces().Get(r, id)

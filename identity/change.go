@@ -83,8 +83,8 @@ func (e Event) key() string { return fmt.Sprintf("%s/%d", e.Change, e.Order) }
 // and tells of each of its parts; about is what a refusal is told as. Nothing is told of what changed nothing.
 func (d *Directory) power(ctx context.Context, about Event, do func(tx sealed.Tx, tell func(Event)) error) error {
 	caller := visage.CallerFrom(ctx)
-	about.Change, about.Time, about.By, about.RequestID = newUUID(), time.Now().UnixNano(), caller.Principal,
-		caller.RequestID
+	about.Change, about.Time = visage.NewUUID().String(), time.Now().UnixNano()
+	about.By, about.RequestID = caller.Principal, caller.RequestID
 	d.changes.Lock()
 	defer d.changes.Unlock()
 	err := d.space.Update(ctx, func(tx sealed.Tx) error {

@@ -6,12 +6,9 @@ package identity
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"sync"
 	"sync/atomic"
 
@@ -58,7 +55,7 @@ type Directory struct {
 
 // Open reads the directory, and makes the tenant and the first signing key when they are not there.
 func Open(ctx context.Context, cfg Config) (*Directory, error) {
-	if cfg.Store == nil || cfg.Issuer == nil || cfg.Audience == nil || cfg.Place == nil || !isUUID(cfg.Tenant) {
+	if cfg.Store == nil || cfg.Issuer == nil || cfg.Audience == nil || cfg.Place == nil || !visage.IsUUID(cfg.Tenant) {
 		return nil,
 			errors.New(
 				"open identities: store, issuer, audience, place and a tenant that is a lower-case UUID are required",
@@ -105,7 +102,7 @@ var tenants = sealed.NewTable[tenantRecord]("identity/tenant", 1)
 
 // CreateTenant makes a further tenant and returns its id. Identities of one tenant get no tokens of another.
 func (d *Directory) CreateTenant(ctx context.Context) (string, error) {
-	id := newUUID()
+	id := visage.NewUUID().String()
 	err := d.change(ctx, func(tx sealed.Tx) error { return tenants.In().Put(tx, id, tenantRecord{ID: id}) })
 	if err != nil {
 		return "", fmt.Errorf("create tenant: %w", err)
@@ -190,19 +187,6 @@ func readState(r sealed.Reader) (*state, error) {
 	}
 	return s, nil
 }
-
-// newUUID returns a random UUID, version 4.
-func newUUID() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails: the runtime ends the process instead
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	h := hex.EncodeToString(b[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
-}
-
-var uuidPattern = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
-
-func isUUID(s string) bool { return uuidPattern.MatchString(s) }
 
 func refuseUnknown(what, id string) error {
 	return visage.Refuse(visage.NotFound, "PrincipalNotFound", "There is no %s %q.", what, id)

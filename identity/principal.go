@@ -91,10 +91,10 @@ type Creation struct {
 func (d *Directory) CreateApplication(ctx context.Context, c Creation) (Principal, error) {
 	for _, id := range []*string{&c.ID, &c.ClientID} {
 		if *id == "" {
-			*id = newUUID()
+			*id = visage.NewUUID().String()
 		}
 	}
-	if !isUUID(c.ID) || !isUUID(c.ClientID) || c.Name == "" || len(c.Name) > maxName {
+	if !visage.IsUUID(c.ID) || !visage.IsUUID(c.ClientID) || c.Name == "" || len(c.Name) > maxName {
 		return Principal{}, visage.Refuse(visage.Invalid, "InvalidPrincipal",
 			"An application has a name of 1 to %d bytes, and ids that are lower-case UUIDs.", maxName)
 	}
@@ -119,7 +119,8 @@ func (d *Directory) EnsureManaged(ctx context.Context, tenant, resource string, 
 	}
 	name := resource[strings.LastIndexByte(resource, '/')+1:]
 	p, err := d.create(ctx, principalRecord{
-		ID: newUUID(), ClientID: newUUID(), Tenant: tenant, Name: name, Kind: kind, Resource: resource,
+		ID: visage.NewUUID().String(), ClientID: visage.NewUUID().String(),
+		Tenant: tenant, Name: name, Kind: kind, Resource: resource,
 	})
 	if errors.Is(err, errManaged) { // somebody else was faster
 		p, _ = d.Managed(resource)

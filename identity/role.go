@@ -128,7 +128,7 @@ var assignments = sealed.NewTable[Assignment]("identity/assignment", 1)
 // when the id is that of another assignment.
 func (d *Directory) Assign(ctx context.Context, id, principal, role, scope string) (Assignment, error) {
 	if id == "" {
-		id = newUUID()
+		id = visage.NewUUID().String()
 	}
 	a := Assignment{
 		ID: lower(id), Principal: lower(principal), Role: lower(role), Scope: place(scope),
@@ -180,7 +180,7 @@ func (d *Directory) Assign(ctx context.Context, id, principal, role, scope strin
 
 // checkAssignment refuses what cannot be an assignment, and finds what it is on.
 func (d *Directory) checkAssignment(ctx context.Context, a *Assignment) error {
-	if !isUUID(a.ID) {
+	if !visage.IsUUID(a.ID) {
 		return visage.Refuse(visage.Invalid, "InvalidRoleAssignmentId", "The id %q is not a UUID.", short(a.ID))
 	}
 	if !strings.HasPrefix(a.Scope, "/subscriptions/") {

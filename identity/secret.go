@@ -48,7 +48,8 @@ func (d *Directory) AddSecret(
 	value = base64.RawURLEncoding.EncodeToString(random)
 	now := time.Now()
 	rec := secretRecord{
-		ID: newUUID(), Salt: salt, Hash: hash(salt, value), Created: now.UnixNano(), Expires: now.Add(life).UnixNano(),
+		ID: visage.NewUUID().String(), Salt: salt, Hash: hash(salt, value),
+		Created: now.UnixNano(), Expires: now.Add(life).UnixNano(),
 	}
 	about := Event{Operation: SecretMade, Subject: id, Secret: rec.ID,
 		After: time.Unix(0, rec.Expires).UTC().Format(time.RFC3339)}

@@ -109,7 +109,8 @@ func (d *Directory) RotateSigningKey(ctx context.Context) error {
 func (d *Directory) tellSigning(ctx context.Context, rec signingRecord) error {
 	caller := visage.CallerFrom(ctx)
 	return d.audit.Record(context.WithoutCancel(ctx), Event{
-		Change: newUUID(), Time: time.Now().UnixNano(), By: caller.Principal, RequestID: caller.RequestID,
+		Change: visage.NewUUID().String(), Time: time.Now().UnixNano(),
+		By: caller.Principal, RequestID: caller.RequestID,
 		Operation: SigningKeyMade,
 		Subject:   rec.ID, After: time.Unix(0, rec.Until).UTC().Format(time.RFC3339),
 	}, nil)

@@ -145,7 +145,8 @@ func (d *Directory) issue(ctx context.Context, rec principalRecord, audience, pr
 	c := claims{
 		Audience: name, Issuer: d.cfg.Issuer(rec.Tenant), Provider: d.cfg.Issuer(rec.Tenant),
 		Issued: now.Unix(), NotBefore: now.Unix(), Expires: expires.Unix(), ClientID: rec.ClientID, Proof: proof,
-		ObjectID: rec.ID, Subject: rec.ID, Tenant: rec.Tenant, ID: newUUID(), Version: "1.0", Type: "app",
+		ObjectID: rec.ID, Subject: rec.ID, Tenant: rec.Tenant, ID: visage.NewUUID().String(),
+		Version: "1.0", Type: "app",
 		Resource: rec.Resource,
 	}
 	token, err := sign(c, key.id, key.private)

@@ -194,7 +194,7 @@ func (v vaultAudit) Record(ctx context.Context, e keyvault.Event) error {
 	if len(e.Access) > 0 {
 		event.Details[audit.DetailChange] = e.Change
 		if e.Change == "" { // it was refused
-			event.Details[audit.DetailChange] = newUUID()
+			event.Details[audit.DetailChange] = visage.NewUUID().String()
 		}
 	}
 	if turnedAway[event.Code] && len(e.Access) == 0 {

@@ -132,7 +132,7 @@ func (v vaultRules) Check(ctx context.Context, id sealed.SpaceID, key visage.Key
 		return err
 	}
 	for _, a := range accounts {
-		if a.ID == visage.ResourceID(id) && !sameRegion(a.Location, vault.Location) {
+		if a.ID == visage.ResourceID(id) && !visage.SameLocation(a.Location, vault.Location) {
 			return refuse("KeyVaultRegionMismatch", "The vault %s is in the region %s and the resource in %s: they must be in the same.",
 				vault.Name, vault.Location, a.Location)
 		}
@@ -141,11 +141,6 @@ func (v vaultRules) Check(ctx context.Context, id sealed.SpaceID, key visage.Key
 		return refuse("KeyVaultTenantMismatch", "The vault %s belongs to another tenant than the resource.", vault.Name)
 	}
 	return nil
-}
-
-// sameRegion compares regions as people write them: "West Europe" is "westeurope".
-func sameRegion(a, b string) bool {
-	return strings.EqualFold(strings.ReplaceAll(a, " ", ""), strings.ReplaceAll(b, " ", ""))
 }
 
 // keyChanged tells custody of a key of the built-in vaults that may be used otherwise than before.

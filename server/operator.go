@@ -3,8 +3,6 @@ package server
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -72,7 +70,9 @@ func openInstance(ctx context.Context, store *sealed.Store) (instanceRecord, err
 		if !errors.Is(err, sealed.ErrNotFound) {
 			return err
 		}
-		rec = instanceRecord{TenantID: newUUID(), SubscriptionID: newUUID(), ClientID: newUUID()}
+		rec = instanceRecord{
+			TenantID: visage.NewUUID().String(), SubscriptionID: visage.NewUUID().String(), ClientID: visage.NewUUID().String(),
+		}
 		return instances.In().Put(tx, instanceID, rec)
 	})
 	if err != nil {
@@ -152,13 +152,4 @@ func writeUnlessThere(path string, data []byte) error {
 		return nil
 	}
 	return durable.WriteFile(path, data)
-}
-
-// newUUID returns a random UUID, version 4.
-func newUUID() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails: the runtime ends the process instead
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	h := hex.EncodeToString(b[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }

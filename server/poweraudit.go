@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"regexp"
 	"strings"
 	"time"
 
@@ -82,15 +81,11 @@ func (a identityAudit) Granted(ctx context.Context, t identity.Attempt, outcome 
 	note(event.Details, map[audit.Detail]string{audit.DetailSubject: t.Subject, audit.DetailAddress: addressText(visage.CallerFrom(ctx).Address)})
 	if event.Outcome == audit.Done { // else it is what a stranger wrote, and may be anything, a secret in the wrong field too
 		event.Details[audit.DetailAudience] = t.Audience
-	} else if t.Subject == "" && isUUID(t.ClientID) {
-		event.Details[audit.DetailClient] = strings.ToLower(t.ClientID)
+	} else if client := visage.FoldUUID(t.ClientID); t.Subject == "" && visage.IsUUID(client) {
+		event.Details[audit.DetailClient] = client
 	}
 	return a.runs.Note(ctx, event)
 }
-
-var uuidPattern = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
-
-func isUUID(s string) bool { return uuidPattern.MatchString(s) }
 
 // addressText names where a request came from: of IPv6 the part that a network has, since everybody has many of the rest.
 func addressText(from netip.Addr) string {

@@ -163,7 +163,7 @@ func (p *plane) change(r *api.Request, want armwire.AccountRequest, whole bool) 
 		if err := matches(r, a); err != nil {
 			return c, err
 		}
-		if want.Location != "" && !account.SameLocation(want.Location, a.Location) {
+		if want.Location != "" && !visage.SameLocation(want.Location, a.Location) {
 			return c, visage.Refuse(visage.Conflict, "InvalidResourceLocation",
 				"Resource %q is in location %q, and that cannot be changed.", a.Name, a.Location)
 		}

@@ -2,7 +2,6 @@ package armapi
 
 import (
 	"net/http"
-	"strings"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
@@ -29,12 +28,9 @@ func (p *plane) deletedRoutes(route routeMaker) []api.Route {
 
 func (p *plane) deletedID(a account.Account) string {
 	return "/subscriptions/" + p.Subscription + "/providers/Microsoft.CognitiveServices/locations/" +
-		place(a.Location) +
+		visage.FoldLocation(a.Location) +
 		"/resourceGroups/" + a.Group + "/deletedAccounts/" + a.Name
 }
-
-// place brings the spellings of a location together: "West US 2" is "westus2".
-func place(s string) string { return strings.ToLower(strings.ReplaceAll(s, " ", "")) }
 
 func (p *plane) listDeleted(r *api.Request) (any, error) {
 	all, err := p.Accounts.Deleted(r.Context())
@@ -47,7 +43,7 @@ func (p *plane) listDeleted(r *api.Request) (any, error) {
 // deletedAt returns the deleted account of a path, which names its location too.
 func (p *plane) deletedAt(r *api.Request, location string) (account.Account, error) {
 	a, err := p.Accounts.GetDeleted(r.Context(), r.Path("account"))
-	if err == nil && !account.SameLocation(a.Location, location) {
+	if err == nil && !visage.SameLocation(a.Location, location) {
 		err = visage.Refuse(visage.NotFound, "ResourceNotFound", "There is no deleted resource %q in %q.",
 			r.Path("account"), location)
 	}
@@ -79,7 +75,7 @@ func (p *plane) recover(r *api.Request, want armwire.AccountRequest) (any, error
 	if err != nil {
 		return nil, err
 	}
-	if want.Location != "" && !account.SameLocation(want.Location, there.Location) {
+	if want.Location != "" && !visage.SameLocation(want.Location, there.Location) {
 		return nil, visage.Refuse(visage.Conflict, "InvalidResourceLocation",
 			"The deleted resource %q is in location %q, and is recovered there.", there.Name, there.Location)
 	}

@@ -146,7 +146,7 @@ func (p *plane) follow(r *api.Request, h http.Header, a account.Account, o *armw
 	version, _, _ := r.Query("api-version") // scope has read it
 	h.Set("Azure-AsyncOperation", p.Endpoint("")+"subscriptions/"+p.Subscription+
 		"/providers/Microsoft.CognitiveServices/locations/"+
-		place(a.Location)+"/operationResults/"+a.ID.String()+"."+o.ID+"?api-version="+version)
+		visage.FoldLocation(a.Location)+"/operationResults/"+a.ID.String()+"."+o.ID+"?api-version="+version)
 	h.Set("Retry-After", pollEvery)
 }
 
@@ -177,7 +177,7 @@ func (p *plane) operation(r *api.Request) (any, error) {
 	}
 	answer := operationStatus{
 		ID: "/subscriptions/" + p.Subscription + "/providers/Microsoft.CognitiveServices/locations/" +
-			place(a.Location) +
+			visage.FoldLocation(a.Location) +
 			"/operationResults/" + name,
 		Name: name, Status: stateSucceeded, Start: stampOf(o.Started), End: stampOf(o.Ended),
 	}

@@ -113,7 +113,7 @@ func (p *plane) skus(r *api.Request) (any, error) {
 	}
 	locations := []string{"LOCAL"}
 	for _, a := range all {
-		if l := strings.ToUpper(place(a.Location)); !slices.Contains(locations, l) {
+		if l := strings.ToUpper(visage.FoldLocation(a.Location)); !slices.Contains(locations, l) {
 			locations = append(locations, l)
 		}
 	}

@@ -67,7 +67,7 @@ func (item *resourceItem) passes(f filter) bool {
 			case "name":
 				return []string{item.Name}
 			case "location":
-				return []string{place(item.Location), item.Location}
+				return []string{visage.FoldLocation(item.Location), item.Location}
 			case "resourcetype":
 				return []string{item.Type}
 			case "resourcegroup":

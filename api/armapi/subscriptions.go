@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api"
 )
 
@@ -108,11 +109,11 @@ func (p *plane) locations(r *api.Request) ([]string, error) {
 	}
 	locations := []string{groupLocation}
 	for _, item := range all {
-		if !slices.ContainsFunc(locations, func(l string) bool { return place(l) == place(item.Location) }) {
+		if !slices.ContainsFunc(locations, func(l string) bool { return visage.SameLocation(l, item.Location) }) {
 			locations = append(locations, item.Location)
 		}
 	}
-	slices.SortFunc(locations, func(a, b string) int { return strings.Compare(place(a), place(b)) })
+	slices.SortFunc(locations, func(a, b string) int { return strings.Compare(visage.FoldLocation(a), visage.FoldLocation(b)) })
 	return locations, nil
 }
 
@@ -124,7 +125,7 @@ func (p *plane) listLocations(r *api.Request) (any, error) {
 	answer := locationList{Value: []locationWire{}}
 	for _, l := range all {
 		answer.Value = append(answer.Value, locationWire{
-			ID: "/subscriptions/" + p.Subscription + "/locations/" + place(l), Name: place(l), Type: "Region",
+			ID: "/subscriptions/" + p.Subscription + "/locations/" + visage.FoldLocation(l), Name: visage.FoldLocation(l), Type: "Region",
 			DisplayName: l, RegionalDisplayName: l,
 			Metadata: locationMetadata{
 				RegionType: "Physical", RegionCategory: "Other", Geography: l, GeographyGroup: l, PhysicalLocation: l,

@@ -152,7 +152,7 @@ func (p *plane) patchVault(r *api.Request) (any, error) {
 func (p *plane) changeVault(r *api.Request, want armwire.VaultRequest, whole bool) (any, error) {
 	v, err := p.Vaults.UpdateVault(r.Context(), manager(r), r.Path("vault"),
 		func(v keyvault.Vault) (keyvault.Vault, error) {
-			if want.Location != "" && place(want.Location) != place(v.Location) {
+			if want.Location != "" && !visage.SameLocation(want.Location, v.Location) {
 				return v, visage.Refuse(visage.Conflict, "InvalidResourceLocation",
 					"Vault %q is in location %q, and that cannot be changed.", v.Name, v.Location)
 			}
@@ -220,7 +220,7 @@ func (p *plane) listDeletedVaults(r *api.Request) (any, error) {
 // deletedIn returns the deleted vault of a path, which names its location too.
 func (p *plane) deletedIn(r *api.Request) (keyvault.Vault, error) {
 	v, err := p.Vaults.DeletedVault(r.Context(), r.Path("vault"))
-	if err == nil && place(v.Location) != place(r.Path("location")) {
+	if err == nil && !visage.SameLocation(v.Location, r.Path("location")) {
 		err = visage.Refuse(visage.NotFound, "VaultNotFound", "There is no deleted key vault %q in %s.",
 			r.Path("vault"),
 			r.Path("location"))
@@ -251,7 +251,7 @@ func (p *plane) purgeVault(r *api.Request) (any, error) {
 func (p *plane) deletedVault(v keyvault.Vault) armwire.DeletedVault {
 	stamp := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 	d := armwire.DeletedVault{
-		ID: "/subscriptions/" + p.Subscription + "/providers/Microsoft.KeyVault/locations/" + place(v.Location) +
+		ID: "/subscriptions/" + p.Subscription + "/providers/Microsoft.KeyVault/locations/" + visage.FoldLocation(v.Location) +
 			"/deletedVaults/" + v.Name,
 		Name: v.Name, Type: "Microsoft.KeyVault/deletedVaults",
 		Properties: armwire.DeletedVaultProperties{
