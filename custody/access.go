@@ -86,7 +86,7 @@ func (c *Custody) load(ctx context.Context, sp *space, src keysource.Source, loc
 	sp.stopLoad = stop
 	sp.mu.Unlock()
 	if _, ok := src.(*router); !ok {
-		src = bounded{c, src}
+		src = bounded{c.calls, src}
 	}
 	err := sp.bundle.Load(ctx, overtakable{src, sp, locks})
 	sp.mu.Lock()
@@ -147,18 +147,4 @@ func (c *Custody) Unlock(ctx context.Context, id sealed.SpaceID) error {
 		return fmt.Errorf("unlock: %w", err)
 	}
 	return nil
-}
-
-// why is a failure as the owner of a resource may read it: what the vault said, without what was being done here.
-func why(err error) string {
-	if e, ok := errors.AsType[*keysource.Error](err); ok {
-		return e.Text + "."
-	}
-	switch classOf(err) {
-	case classDenied:
-		return keysource.ErrDenied.Error() + "."
-	case classWrong:
-		return keysource.ErrWrong.Error() + "."
-	}
-	return keysource.ErrUnknown.Error() + "."
 }

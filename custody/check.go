@@ -2,8 +2,6 @@ package custody
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"slices"
@@ -39,7 +37,7 @@ func (c *Custody) check(ctx context.Context, id sealed.SpaceID, b binding) (vers
 	var src keysource.Source
 	var d keysource.Description
 	verb := "get"
-	err = c.calling(ctx, func(ctx context.Context) (err error) {
+	err = c.calls.do(ctx, func(ctx context.Context) (err error) {
 		if src, err = c.cfg.Open(ctx, b.Key, b.As); err == nil {
 			d, err = src.Describe(ctx, keysource.Ref{})
 		}
@@ -51,7 +49,7 @@ func (c *Custody) check(ctx context.Context, id sealed.SpaceID, b binding) (vers
 	if err := fit(b.Key, d); err != nil {
 		return "", err
 	}
-	err = c.calling(ctx, func(ctx context.Context) (err error) {
+	err = c.calls.do(ctx, func(ctx context.Context) (err error) {
 		if b.Key.Version == "" { // the version that was looked at shall wrap, though a newer one comes meanwhile
 			if src, err = c.cfg.Open(ctx, b.at(d.Ref.Version), b.As); err != nil {
 				return err
@@ -96,21 +94,6 @@ func fit(key visage.KeyRef, d keysource.Description) error {
 		}
 	}
 	return nil
-}
-
-// roundTrip wraps a random secret and unwraps it again; verb is what failed.
-func roundTrip(ctx context.Context, src keysource.Source) (verb string, err error) {
-	secret := make([]byte, 32)
-	rand.Read(secret) // never fails: the runtime ends the process instead
-	blob, ref, err := src.Wrap(ctx, secret)
-	if err != nil {
-		return "wrapKey", err
-	}
-	back, err := src.Unwrap(ctx, ref, blob)
-	if err == nil && subtle.ConstantTimeCompare(back, secret) != 1 {
-		err = fmt.Errorf("what was wrapped unwraps to something else: %w", keysource.ErrWrong)
-	}
-	return "unwrapKey", err
 }
 
 // refusal says in the contract's words why a vault's answer to verb stops a change. What is a refusal already, and

@@ -4,7 +4,6 @@ package custody
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -73,16 +72,11 @@ func (p Policy) valid() error {
 	return nil
 }
 
-// maxCalls is how many calls to vaults are under way at once, so that a start with very many keys is no storm. It is so
-// large that vaults that take their whole time do not hold up the questions to others: with 5 s an answer, this many
-// calls at once ask 5,000 keys within a poll's time.
-const maxCalls = 1024
-
 // Custody holds the keys of all resources of a store. It is safe for concurrent use.
 type Custody struct {
 	cfg   Config
 	log   *slog.Logger
-	calls chan struct{}            // holds one token a call
+	calls calls
 	wake  chan struct{}            // Run has something to start
 	dues  chan *watch              // whose time has come
 	fault func(point string) error // tests fail here; nil otherwise
@@ -92,144 +86,6 @@ type Custody struct {
 	mu      sync.Mutex // guards both maps and what watches say it guards; taken before a space's mu
 	spaces  map[sealed.SpaceID]*space
 	watches map[watchKey]*watch
-}
-
-// New reads how the keys of all resources stand, and closes those that are under a customer's key until the key has
-// answered once. It starts nothing; see Run.
-func New(ctx context.Context, cfg Config) (*Custody, error) {
-	if cfg.Policy.Grace == 0 {
-		cfg.Policy.Grace = DefaultGrace
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Today == nil {
-		cfg.Today = func(key visage.KeyRef) visage.KeyRef { return key }
-	}
-	if cfg.Watch == nil {
-		cfg.Watch = cfg.Open
-	}
-	if cfg.Store == nil || cfg.Open == nil || cfg.Audit == nil {
-		return nil, errors.New("custody: a store, a way to open keys and an auditor are needed")
-	}
-	if err := cfg.Policy.valid(); err != nil {
-		return nil, fmt.Errorf("custody: %w", err)
-	}
-	c := &Custody{
-		cfg: cfg, log: cfg.Logger, calls: make(chan struct{}, maxCalls), wake: make(chan struct{}, 1), dues: make(chan *watch), polls: newPolls(),
-		spaces: map[sealed.SpaceID]*space{}, watches: map[watchKey]*watch{},
-	}
-	ids, err := cfg.Store.Spaces(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("custody: %w", err)
-	}
-	for _, id := range ids {
-		if id == sealed.Operator {
-			continue
-		}
-		if _, err := c.space(ctx, id); err != nil { // a damaged bundle is one resource's misfortune
-			c.log.ErrorContext(ctx, "keys of a resource not read", "resource", id.String(), "err", err)
-		}
-	}
-	return c, nil
-}
-
-// Run asks after the keys, follows their versions and finishes what a crash or an outage interrupted, until ctx ends. It
-// returns when all it started has ended.
-func (c *Custody) Run(ctx context.Context) error {
-	var work sync.WaitGroup
-	defer c.opens.Wait()
-	defer work.Wait()
-	defer c.rest()
-	c.begin(ctx, &work)
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-c.wake:
-			c.begin(ctx, &work)
-		case w := <-c.dues:
-			c.attend(ctx, &work, w)
-		}
-	}
-}
-
-// begin starts what is new: the first question after a key, and changes that nobody drives.
-func (c *Custody) begin(ctx context.Context, work *sync.WaitGroup) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, w := range c.watches {
-		if w.timer == nil {
-			w.timer = time.AfterFunc(0, func() { c.due(ctx, w) })
-		}
-	}
-	for _, sp := range c.spaces {
-		if sp.claimFlow() {
-			work.Go(func() { c.resume(ctx, sp) })
-		}
-	}
-}
-
-// rest stops all timers.
-func (c *Custody) rest() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, w := range c.watches {
-		if w.timer != nil {
-			w.timer.Stop()
-		}
-	}
-}
-
-// space returns what is known of a resource, reading it when it is new. Errors: sealed.ErrNoSpace and what else reading
-// says.
-func (c *Custody) space(ctx context.Context, id sealed.SpaceID) (*space, error) {
-	c.mu.Lock()
-	sp := c.spaces[id]
-	c.mu.Unlock()
-	if sp != nil {
-		return sp, nil
-	}
-	sp = &space{id: id, bundle: c.cfg.Store.Bundle(id), wake: make(chan struct{}, 1)}
-	if err := sp.read(ctx); err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	if other := c.spaces[id]; other != nil {
-		c.mu.Unlock()
-		return other, nil
-	}
-	c.spaces[id] = sp
-	sp.mu.Lock()
-	t := c.transitLocked(sp, event{kind: started, stored: sp.storedLocked()})
-	sp.mu.Unlock()
-	c.mu.Unlock()
-	return sp, c.complete(ctx, sp, t)
-}
-
-// Forget drops what is known of a resource that was deleted. It is for whoever learns of it, and only takes a lock.
-func (c *Custody) Forget(id sealed.SpaceID) {
-	c.mu.Lock()
-	sp := c.spaces[id]
-	c.mu.Unlock()
-	if sp != nil {
-		c.forget(sp)
-	}
-}
-
-// forget drops what is known of a resource that is no more.
-func (c *Custody) forget(sp *space) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.spaces[sp.id] == sp {
-		delete(c.spaces, sp.id)
-	}
-	if w := sp.watch; w != nil {
-		delete(w.spaces, sp.id)
-		w.askNow() // it ends when it is empty
-		sp.watch = nil
-	}
-	wake(sp.wake)
 }
 
 // record writes an event about a resource.
@@ -251,4 +107,10 @@ func (c *Custody) tell(ctx context.Context, sp *space, kind audit.Kind, outcome 
 	if err := c.record(context.WithoutCancel(ctx), sp, kind, outcome, key, version, details); err != nil {
 		c.log.ErrorContext(ctx, "not audited", "resource", sp.id.String(), "err", err)
 	}
+}
+
+// sameKey reports whether a reference that is kept is of the key that somebody names: as it was addressed when it was
+// kept, or as it is today.
+func (c *Custody) sameKey(kept, named visage.KeyRef) bool {
+	return kept.SameKey(named) || c.cfg.Today(kept).SameKey(named)
 }

@@ -36,16 +36,6 @@ import (
 // adminMu is held by Lock, Unlock, Suspend and Resume from beginning to end, so that of two the one that began later
 // counts, in the state and on disk. It is taken before mu, and Custody.mu before mu too; neither is needed by an answer.
 
-// task is what one transition leaves to be done when mu is free.
-type task struct {
-	drain, rewatch, ask bool
-	load                *effect       // for the caller, who has the source
-	refused             bool          // there is nothing to be done
-	records             []effect      // to be written
-	done                chan struct{} // closed when they are; nil: there are none
-	err                 error         // of a record that must be written; read after done
-}
-
 // apply has an event happen to a space. It returns the loading of keys that follows, if one does; the caller begins it.
 func (c *Custody) apply(ctx context.Context, sp *space, e event) (load *effect) {
 	load, err := c.command(ctx, sp, e)
@@ -185,4 +175,43 @@ func (c *Custody) report(ctx context.Context, sp *space, r effect) {
 	}
 	c.log.LogAttrs(ctx, slog.LevelWarn, "resource locked", slog.String("resource", sp.id.String()),
 		slog.String("state", string(r.why)), slog.String("reason", r.text))
+}
+
+// edit changes the note; it is durable when edit returns nil. fn may run twice.
+func (c *Custody) edit(ctx context.Context, sp *space, fn func(*note)) error {
+	n, keys, err := sp.store(ctx, fn)
+	if err != nil {
+		return err
+	}
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.adoptLocked(n, keys)
+	return nil
+}
+
+// commit is edit for a change of the note that is an event: it has happened when it is durable. For load see apply.
+func (c *Custody) commit(ctx context.Context, sp *space, fn func(*note), e event) (load *effect, err error) {
+	n, keys, err := sp.store(ctx, fn)
+	if err != nil {
+		return nil, err
+	}
+	sp.mu.Lock()
+	sp.adoptLocked(n, keys)
+	t := c.transitLocked(sp, e)
+	sp.mu.Unlock()
+	return t.load, c.complete(ctx, sp, t)
+}
+
+// policy returns what holds for the resource.
+func (c *Custody) policy(sp *space) Policy {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	return c.policyLocked(sp)
+}
+
+func (c *Custody) policyLocked(sp *space) Policy {
+	if p := sp.note.Policy; p != nil {
+		return *p
+	}
+	return c.cfg.Policy
 }

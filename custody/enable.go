@@ -73,12 +73,6 @@ func (c *Custody) Enable(ctx context.Context, id sealed.SpaceID, key visage.KeyR
 	return c.change(ctx, sp, Switching, &to, version)
 }
 
-// sameKey reports whether a reference that is kept is of the key that somebody names: as it was addressed when it was
-// kept, or as it is today.
-func (c *Custody) sameKey(kept, named visage.KeyRef) bool {
-	return kept.SameKey(named) || c.cfg.Today(kept).SameKey(named)
-}
-
 // Disable puts a resource back under the service's key. It needs the customer's key to answer. See Enable for what its
 // return means. Refusals: EncryptionKeyRevoked, KeyVaultUnavailable, RequestConflict.
 func (c *Custody) Disable(ctx context.Context, id sealed.SpaceID) (Operation, error) {
@@ -124,7 +118,7 @@ func (c *Custody) present(ctx context.Context, sp *space, have binding) error {
 
 // probe asks a key, as somebody, for the probe of the data key.
 func (c *Custody) probe(ctx context.Context, sp *space, b binding) error {
-	return c.calling(ctx, func(ctx context.Context) error {
+	return c.calls.do(ctx, func(ctx context.Context) error {
 		_, version := sp.inUse()
 		src, err := c.cfg.Open(ctx, b.at(version), b.As)
 		if err != nil {

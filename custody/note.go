@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/visage-face/visage"
 )
 
 // note is what custody keeps with the keys of a resource, sealed in its bundle: docs/formats/custody.md.
@@ -24,32 +22,12 @@ type note struct {
 
 const noteFormat = 1
 
-// binding is a key and who asks for it.
-type binding struct {
-	Key visage.KeyRef      `json:"key"` // with a version: that one, for ever; without: followed
-	As  visage.PrincipalID `json:"as,omitempty"`
-}
-
-// at is the key in one version.
-func (b binding) at(version string) visage.KeyRef {
-	k := b.Key
-	k.Version = version
-	return k
-}
-
 // to is the key that f goes to, as it is to be asked now: another principal may have taken over since f was read.
 func (n *note) to(f flow) *binding {
 	if n.Flow != nil && n.Flow.ID == f.ID {
 		return n.Flow.To
 	}
 	return f.To
-}
-
-// closure is why a resource is locked, and since when.
-type closure struct {
-	Code   string    `json:"code"`
-	Reason string    `json:"reason"`
-	Since  time.Time `json:"since"`
 }
 
 func decodeNote(raw []byte) (note, error) {

@@ -7,10 +7,60 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed"
 )
+
+// OperationKind is what a change does.
+type OperationKind string
+
+// The kinds of change.
+const (
+	Enabling  OperationKind = "enable"  // the service's key to a customer's
+	Switching OperationKind = "switch"  // to another key of the customer's
+	Updating  OperationKind = "update"  // to another version of the same key
+	Following OperationKind = "follow"  // the same, by itself
+	Disabling OperationKind = "disable" // back to the service's key
+)
+
+var kinds = []OperationKind{Enabling, Switching, Updating, Following, Disabling}
+
+// Progress is how far a change has come.
+type Progress string
+
+// The stages of a change.
+const (
+	Running   Progress = "running" // also while it waits for a vault
+	Succeeded Progress = "succeeded"
+	Failed    Progress = "failed" // nothing has changed
+)
+
+// Operation is a change of who holds the key. The zero value is none.
+type Operation struct {
+	ID       string        `json:"id"`
+	Kind     OperationKind `json:"kind"`
+	Progress Progress      `json:"progress"`
+	Step     string        `json:"step,omitempty"` // the one being taken while it runs
+	Code     string        `json:"code,omitempty"` // of the refusal that ended it
+	Reason   string        `json:"reason,omitempty"`
+	Started  time.Time     `json:"started"`
+	Ended    time.Time     `json:"ended,omitzero"`
+}
+
+// binding is a key and who asks for it.
+type binding struct {
+	Key visage.KeyRef      `json:"key"` // with a version: that one, for ever; without: followed
+	As  visage.PrincipalID `json:"as,omitempty"`
+}
+
+// at is the key in one version.
+func (b binding) at(version string) visage.KeyRef {
+	k := b.Key
+	k.Version = version
+	return k
+}
 
 // flow is a change under way, as it is kept with the keys. A step is written down before it is taken, and can be taken
 // again.
@@ -110,7 +160,7 @@ func (p plan) undo(ctx context.Context, a *attempt) (err error) {
 type attempt struct {
 	flow   *flow
 	bundle *sealed.Bundle
-	src    *router                         // wraps with the key that the change goes to
+	src    keysource.Source                // wraps with the key that the change goes to
 	load   func(ctx context.Context) error // opens the data; nil: it is locked
 	record func(ctx context.Context, kind audit.Kind, outcome audit.Outcome, details map[audit.Detail]string) error
 	end    func(ctx context.Context) error // puts the new key in charge of the resource

@@ -1,7 +1,6 @@
 package custody
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -77,19 +76,16 @@ func (c *Custody) subject(sp *space) string {
 	return "The key"
 }
 
-// newest returns the newest version of a key whose version in use refuses, when it is another and could be used: the
-// resources would have gone over to it. Empty when that is not so, or not known.
-func (c *Custody) newest(ctx context.Context, w *watch) string {
-	if !w.key.follow || w.src == nil {
-		return ""
+// why is a failure as the owner of a resource may read it: what the vault said, without what was being done here.
+func why(err error) string {
+	if e, ok := errors.AsType[*keysource.Error](err); ok {
+		return e.Text + "."
 	}
-	var d keysource.Description
-	err := c.calling(ctx, func(ctx context.Context) (err error) {
-		d, err = w.src.Describe(ctx, keysource.Ref{})
-		return err
-	})
-	if err != nil || d.Ref.Version == w.key.version || !d.Enabled {
-		return ""
+	switch classOf(err) {
+	case classDenied:
+		return keysource.ErrDenied.Error() + "."
+	case classWrong:
+		return keysource.ErrWrong.Error() + "."
 	}
-	return d.Ref.Version
+	return keysource.ErrUnknown.Error() + "."
 }

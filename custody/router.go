@@ -63,7 +63,7 @@ func (r *router) Wrap(ctx context.Context, inner []byte) (blob []byte, ref keyso
 	if err != nil {
 		return nil, keysource.Ref{}, err
 	}
-	return bounded{r.c, src}.Wrap(ctx, inner)
+	return bounded{r.c.calls, src}.Wrap(ctx, inner)
 }
 
 // Unwrap implements keysource.Source.
@@ -72,7 +72,7 @@ func (r *router) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (in
 	if err != nil {
 		return nil, err
 	}
-	return bounded{r.c, src}.Unwrap(ctx, ref, blob)
+	return bounded{r.c.calls, src}.Unwrap(ctx, ref, blob)
 }
 
 // Describe implements keysource.Source.
@@ -85,38 +85,5 @@ func (r *router) Describe(ctx context.Context, ref keysource.Ref) (d keysource.D
 	if err != nil {
 		return d, err
 	}
-	return bounded{r.c, src}.Describe(ctx, ref)
-}
-
-// bounded makes every call of a source one of those under way, within callTime. A router bounds its own.
-type bounded struct {
-	c   *Custody
-	src keysource.Source
-}
-
-// Wrap implements keysource.Source.
-func (s bounded) Wrap(ctx context.Context, inner []byte) (blob []byte, ref keysource.Ref, err error) {
-	err = s.c.calling(ctx, func(ctx context.Context) error {
-		blob, ref, err = s.src.Wrap(ctx, inner)
-		return err
-	})
-	return blob, ref, err
-}
-
-// Unwrap implements keysource.Source.
-func (s bounded) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (inner []byte, err error) {
-	err = s.c.calling(ctx, func(ctx context.Context) error {
-		inner, err = s.src.Unwrap(ctx, ref, blob)
-		return err
-	})
-	return inner, err
-}
-
-// Describe implements keysource.Source.
-func (s bounded) Describe(ctx context.Context, ref keysource.Ref) (d keysource.Description, err error) {
-	err = s.c.calling(ctx, func(ctx context.Context) error {
-		d, err = s.src.Describe(ctx, ref)
-		return err
-	})
-	return d, err
+	return bounded{r.c.calls, src}.Describe(ctx, ref)
 }

@@ -34,6 +34,16 @@ type space struct {
 	next      time.Time // when the key is asked next
 }
 
+// task is what one transition leaves to be done when mu is free.
+type task struct {
+	drain, rewatch, ask bool
+	load                *effect       // for the caller, who has the source
+	refused             bool          // there is nothing to be done
+	records             []effect      // to be written
+	done                chan struct{} // closed when they are; nil: there are none
+	err                 error         // of a record that must be written; read after done
+}
+
 // read reads the keys.
 func (sp *space) read(ctx context.Context) error {
 	keys, err := sp.bundle.Keys(ctx)
@@ -79,31 +89,6 @@ func (sp *space) storedLocked() stored {
 		s.closed = *sp.note.Closed
 	}
 	return s
-}
-
-// edit changes the note; it is durable when edit returns nil. fn may run twice.
-func (c *Custody) edit(ctx context.Context, sp *space, fn func(*note)) error {
-	n, keys, err := sp.store(ctx, fn)
-	if err != nil {
-		return err
-	}
-	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	sp.adoptLocked(n, keys)
-	return nil
-}
-
-// commit is edit for a change of the note that is an event: it has happened when it is durable. For load see apply.
-func (c *Custody) commit(ctx context.Context, sp *space, fn func(*note), e event) (load *effect, err error) {
-	n, keys, err := sp.store(ctx, fn)
-	if err != nil {
-		return nil, err
-	}
-	sp.mu.Lock()
-	sp.adoptLocked(n, keys)
-	t := c.transitLocked(sp, e)
-	sp.mu.Unlock()
-	return t.load, c.complete(ctx, sp, t)
 }
 
 // store changes the note on disk, and returns it with the keys that it was read with. Of two that succeed the one with
@@ -153,20 +138,6 @@ func (sp *space) inUse() (*binding, string) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	return sp.note.Key, sp.slot.Version
-}
-
-// policy returns what holds for the resource.
-func (c *Custody) policy(sp *space) Policy {
-	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	return c.policyLocked(sp)
-}
-
-func (c *Custody) policyLocked(sp *space) Policy {
-	if p := sp.note.Policy; p != nil {
-		return *p
-	}
-	return c.cfg.Policy
 }
 
 // claimFlow takes a flow that nobody drives.

@@ -8,6 +8,19 @@ import (
 	"github.com/visage-face/visage/audit"
 )
 
+// Condition is whether a resource's data can be used, and if not why.
+type Condition string
+
+// The conditions.
+const (
+	ServiceManaged Condition = "service-managed"
+	Active         Condition = "active"      // the customer's key answers
+	Degraded       Condition = "degraded"    // it does not answer, within the grace, or it has expired; data is served
+	Revoked        Condition = "revoked"     // it says no; 403
+	Unavailable    Condition = "unavailable" // it has not answered since the start, or beyond the grace; 503
+	Locked         Condition = "locked"      // by Lock; 403
+)
+
 // holder is who holds the key of a resource's data.
 type holder string
 
@@ -50,6 +63,13 @@ type state struct {
 	Code      string    // what data operations are refused with
 	Reason    string    // a sentence for the owner
 	Closed    closure   // what is written down of why it is locked; zero: nothing
+}
+
+// closure is why a resource is locked, and since when.
+type closure struct {
+	Code   string    `json:"code"`
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
 }
 
 // eventKind is what has happened.

@@ -9,55 +9,6 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Condition is whether a resource's data can be used, and if not why.
-type Condition string
-
-// The conditions.
-const (
-	ServiceManaged Condition = "service-managed"
-	Active         Condition = "active"      // the customer's key answers
-	Degraded       Condition = "degraded"    // it does not answer, within the grace, or it has expired; data is served
-	Revoked        Condition = "revoked"     // it says no; 403
-	Unavailable    Condition = "unavailable" // it has not answered since the start, or beyond the grace; 503
-	Locked         Condition = "locked"      // by Lock; 403
-)
-
-// OperationKind is what a change does.
-type OperationKind string
-
-// The kinds of change.
-const (
-	Enabling  OperationKind = "enable"  // the service's key to a customer's
-	Switching OperationKind = "switch"  // to another key of the customer's
-	Updating  OperationKind = "update"  // to another version of the same key
-	Following OperationKind = "follow"  // the same, by itself
-	Disabling OperationKind = "disable" // back to the service's key
-)
-
-var kinds = []OperationKind{Enabling, Switching, Updating, Following, Disabling}
-
-// Progress is how far a change has come.
-type Progress string
-
-// The stages of a change.
-const (
-	Running   Progress = "running" // also while it waits for a vault
-	Succeeded Progress = "succeeded"
-	Failed    Progress = "failed" // nothing has changed
-)
-
-// Operation is a change of who holds the key. The zero value is none.
-type Operation struct {
-	ID       string        `json:"id"`
-	Kind     OperationKind `json:"kind"`
-	Progress Progress      `json:"progress"`
-	Step     string        `json:"step,omitempty"` // the one being taken while it runs
-	Code     string        `json:"code,omitempty"` // of the refusal that ended it
-	Reason   string        `json:"reason,omitempty"`
-	Started  time.Time     `json:"started"`
-	Ended    time.Time     `json:"ended,omitzero"`
-}
-
 // State is how a resource's key stands.
 type State struct {
 	Condition Condition
