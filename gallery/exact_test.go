@@ -467,7 +467,8 @@ func checkSearch(
 	if err != nil {
 		t.Fatal(err)
 	}
-	for p, probe := range q.Probes {
+	for _, p := range rnd.Perm(probes)[:min(probes, 6)] { // brute force takes its time, and the others are no different
+		probe := q.Probes[p]
 		if want := brute(entries, probe, q.K, q.Within, q.ByOwner); !slices.Equal(got[p], want) {
 			t.Errorf("%d of %d numbers, probe %d of %d, k %d, within %g, by owner %v:\n got %v\nwant %v",
 				len(entries), len(probe)/2, p, len(q.Probes), q.K, q.Within, q.ByOwner, got[p], want)

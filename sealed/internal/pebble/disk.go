@@ -54,7 +54,8 @@ type disk struct {
 	limit   uint64        // what is left for sure, after the volume has refused a write, which quotas do while there are free blocks
 	limited bool          // limit counts
 	opening chan struct{} // not nil while the engine opens: closed when it does not get anywhere
-	behind  int           // failures behind the scenes while it opens
+	ending  chan struct{} // the same of its last tables, when it is closed
+	behind  int           // failures behind the scenes while it opens, or is closed
 	last    error         // the last of them
 	told    time.Time     // when one was logged
 }
@@ -244,7 +245,7 @@ func (d *disk) needed() uint64 {
 
 const (
 	smallFiles  = 256 << 10 // what a start writes beside tables
-	maxFailures = 20        // behind the scenes while the engine opens: it tries about thirty times a second, for ever
+	maxFailures = 20        // behind the scenes while it opens or ends: it tries about thirty times a second, for ever
 )
 
 // open opens the engine, and gives up when it cannot because the volume is full: left to itself it would try for ever.
@@ -298,6 +299,32 @@ func (d *disk) tooLittle(free, need uint64, why error) error {
 		engine.ErrFull, Bytes(free), Bytes(max(need, free+d.unit())))
 }
 
+// flush writes what is in memory to tables, for the end. Where the volume has no room for them it leaves that: the engine
+// would try for ever, and the log has it all.
+func (d *disk) flush(db *pebble.DB) error {
+	if d.Room().Free < db.Metrics().MemTable.Size+smallFiles {
+		d.log.Warn("the disk is full: the storage engine closes with its last changes in its log alone")
+		return nil
+	}
+	stuck := make(chan struct{})
+	d.mu.Lock()
+	d.ending, d.behind = stuck, 0
+	d.mu.Unlock()
+	done, err := db.AsyncFlush()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-done:
+	case <-stuck:
+		d.mu.Lock()
+		last := d.last
+		d.mu.Unlock()
+		d.log.Warn("the storage engine closes with its last changes in its log alone", "err", last)
+	}
+	return nil
+}
+
 // failedBehind hears of what failed in a goroutine of the engine's own. It tries again by itself, except that while it opens somebody has to stop it.
 func (d *disk) failedBehind(err error) {
 	d.mu.Lock()
@@ -307,6 +334,10 @@ func (d *disk) failedBehind(err error) {
 			close(d.opening)
 		}
 		stuck = d.behind >= maxFailures
+	} else if d.ending != nil {
+		if d.behind++; d.behind == maxFailures {
+			close(d.ending)
+		}
 	}
 	tell := time.Since(d.told) > time.Minute
 	if tell {

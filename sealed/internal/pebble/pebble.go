@@ -283,7 +283,7 @@ func (e *Engine) Close() (err error) {
 	var flushed error
 	if e.broken.Load() == nil {
 		// What stands in the log alone is not protected to its end: damage there looks like the end. Tables have checksums throughout.
-		flushed = e.db.Flush()
+		flushed = e.disk.flush(e.db)
 	}
 	return errors.Join(flushed, e.db.Close(), e.lock.Close())
 }

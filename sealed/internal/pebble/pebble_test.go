@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -231,4 +233,49 @@ func TestReadAgain(t *testing.T) {
 		// a compaction may have read
 	}
 	t.Error("a row that is read again and again comes from its table each time")
+}
+
+// noTables is a file system that has no room for tables while it is full.
+type noTables struct {
+	vfs.FS
+	full atomic.Bool
+}
+
+// Create implements vfs.FS.
+func (n *noTables) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if n.full.Load() && strings.HasSuffix(name, ".sst") {
+		return nil, &os.PathError{Op: "create", Path: name, Err: syscall.ENOSPC}
+	}
+	return n.FS.Create(name, category)
+}
+
+// TestClosesOnAFullVolume closes an engine whose last changes find no room for a table: they are in the log, and there when
+// it opens again.
+func TestClosesOnAFullVolume(t *testing.T) {
+	fs := &noTables{FS: vfs.NewMem()}
+	e, err := pebble.Open(pebble.Config{Dir: "data", FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs.full.Store(true)
+	if err := e.Update(t.Context(), func(w engine.Writer) error { return w.Put([]byte("a"), enginetest.Value(1)) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	fs.full.Store(false)
+	if e, err = pebble.Open(pebble.Config{Dir: "data", FS: fs}); err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	err = e.View(t.Context(), func(r engine.Reader) error {
+		if value, ok, err := r.Get([]byte("a")); err != nil || !ok || len(value) == 0 {
+			return fmt.Errorf("%d bytes, %v, %w", len(value), ok, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Errorf("what was written before: %v", err)
+	}
 }
