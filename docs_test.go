@@ -57,6 +57,23 @@ func TestDecisionsAreNumberedOnce(t *testing.T) {
 	}
 }
 
+// TestReleasesHaveTheirStores wants the data directory of every version that the change log dates.
+func TestReleasesHaveTheirStores(t *testing.T) {
+	dated := datedRelease.FindAllStringSubmatch(readText(t, "CHANGELOG.md"), -1)
+	if len(dated) == 0 {
+		t.Error("no version is dated in CHANGELOG.md: it is not read")
+	}
+	for _, m := range dated {
+		store := filepath.Join("test", "releases", "testdata", m[1]+".tar.gz")
+		if _, err := os.Stat(store); err != nil {
+			t.Errorf("%v: RELEASING.md says how it is written", err)
+		}
+	}
+}
+
+// datedRelease finds the headings of released versions.
+var datedRelease = regexp.MustCompile(`(?m)^## \[([0-9.]+)\] - [0-9]{4}-`)
+
 // TestEncodingsAreListed wants the encoding of every table in the list of what a format of the store stands for.
 func TestEncodingsAreListed(t *testing.T) {
 	list := readText(t, filepath.Join("docs", "formats", "versions.md"))

@@ -68,6 +68,9 @@ func report(s Streams, c *cobra.Command, err error) int {
 		f = &Failure{Err: err, Code: ExitFailure}
 	}
 	code, hint := f.Code, f.Hint
+	if _, newer := errors.AsType[*sealed.NewerError](err); newer {
+		hint = "" // the error says what to do, and the hint is for other failures of the same step
+	}
 	if code == ExitFailure && (errors.Is(err, sealed.ErrFull) || errors.Is(err, sealed.ErrBroken) ||
 		durable.IsFull(err)) {
 		code = ExitDisk
