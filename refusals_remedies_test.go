@@ -52,7 +52,6 @@ var remedies = map[string]string{
 	"BadRequest":                          "Correct the property or parameter that the message names.",
 	"CannotUnregisterProvider":            "Nothing: the providers need no registration.",
 	"CustomerManagedKeyNotEnabled":        "Enable a customer-managed key on the resource first.",
-	"CustomerManagedKeyNotSupported":      "Use an instance whose operator has configured key vaults.",
 	"DuplicateTagNames":                   "Give each tag once.",
 	"FailedIdentityOperation":             "Create the user-assigned identity first, or correct its path.",
 	"FeatureNotSupported":                 "Do without this feature: Visage does not have it.",

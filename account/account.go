@@ -29,8 +29,12 @@ type Config struct {
 	Audit Auditor
 	// Identities makes the managed identities of accounts. Default: there are none.
 	Identities Identities
-	// Custody holds the keys of the accounts' data. Default: they are the service's, and stay that.
+	// Custody holds the keys of the accounts' data. Required.
 	Custody *custody.Custody
+	// CheckVault refuses a key that an account at a location may not use because of the key's vault (management
+	// contract §5.2: unknown, without purge protection, in another region or tenant). It admits keys in vaults it knows
+	// nothing about. Default: keys in every vault are admitted.
+	CheckVault func(ctx context.Context, location string, key visage.KeyRef) error
 	// AutoApprove lets the subscription have E0 accounts without being asked about, as far as the capacity goes.
 	// Default: the operator decides on every access request.
 	AutoApprove bool
@@ -83,7 +87,7 @@ type Creation struct {
 	KeysRefused bool
 	Network     visage.NetworkRules
 	Origins     []string
-	Identity    Wish
+	Identity    IdentitySpec
 	Protection  *Protection // nil: nothing is said about it
 }
 
@@ -143,8 +147,8 @@ type Accounts struct {
 // Open reads the accounts. Creations and purges that a crash interrupted are finished: a creation nobody was told of
 // is taken back.
 func Open(ctx context.Context, cfg Config) (*Accounts, error) {
-	if cfg.Store == nil {
-		return nil, errors.New("open accounts: no store")
+	if cfg.Store == nil || cfg.Custody == nil {
+		return nil, errors.New("open accounts: Store and Custody are required")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

@@ -1,13 +1,16 @@
 package account_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/sourcetest"
 	"github.com/visage-face/visage/sealed"
@@ -32,9 +35,24 @@ func newStore(t *testing.T, dir string, src keysource.Source) *sealed.Store {
 	return s
 }
 
+// newCustody holds the keys of a store whose data is all under the service's.
+func newCustody(t *testing.T, store *sealed.Store) *custody.Custody {
+	t.Helper()
+	c, err := custody.New(t.Context(), custody.Config{
+		Store: store, Audit: forgetful{},
+		Open: func(_ context.Context, key visage.KeyRef, _ visage.PrincipalID) (keysource.Source, error) {
+			return nil, fmt.Errorf("open key %s: there is no vault here", key)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 func open(t *testing.T, store *sealed.Store) *account.Accounts {
 	t.Helper()
-	a, err := account.Open(t.Context(), account.Config{Store: store, AutoApprove: true})
+	a, err := account.Open(t.Context(), account.Config{Store: store, Custody: newCustody(t, store), AutoApprove: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,8 @@ func (j *journal) Record(_ context.Context, e account.Event) error {
 // told.
 func TestChangesAreAudited(t *testing.T) {
 	j := &journal{}
-	a, err := account.Open(t.Context(), account.Config{Store: newStore(t, "", sourcetest.NewFake("root")), Audit: j})
+	store := newStore(t, "", sourcetest.NewFake("root"))
+	a, err := account.Open(t.Context(), account.Config{Store: store, Custody: newCustody(t, store), Audit: j})
 	if err != nil {
 		t.Fatal(err)
 	}

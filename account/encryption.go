@@ -54,9 +54,6 @@ func (a *Accounts) Encryption(ctx context.Context, of Account) (Encryption, erro
 		rec = x.gone[of.key()]
 	}
 	e := Encryption{Said: rec.Protection.Said, State: custody.State{Condition: custody.ServiceManaged}}
-	if a.cfg.Custody == nil {
-		return e, nil
-	}
 	var err error
 	e.State, err = a.cfg.Custody.State(ctx, sealed.SpaceID(of.ID))
 	switch {
@@ -111,136 +108,6 @@ func refuseSKU(name string, tier visage.Tier) error {
 		tier)
 }
 
-// protect changes who holds the key of an account's data, and with it whatever else c says.
-func (a *Accounts) protect(ctx context.Context, by Caller, name string, c Change) (Account, error) {
-	rec, err := a.stored(ctx, name)
-	if err != nil {
-		return Account{}, err
-	}
-	rest := c
-	rest.Identity, rest.Protection = nil, nil
-	if _, err := a.apply(ctx, rec, rest); err != nil { // so that nothing is changed for what will be refused
-		return Account{}, err
-	}
-	kept := protected{Said: true}
-	if c.Identity != nil {
-		if _, err := a.assign(ctx, rec.account(), Wish{Users: c.Identity.Users}); err != nil { // makes none
-			return Account{}, err
-		}
-		wish := *c.Identity
-		wish.System = wish.System || c.Protection.Register
-		rest.Identity = &wish
-	}
-	if !c.Protection.Customer {
-		err = a.release(ctx, rec, *c.Protection)
-	} else {
-		kept.VaultURI, err = a.hand(ctx, by, rec, rest.Identity, *c.Protection)
-	}
-	if err != nil {
-		return Account{}, err
-	}
-	rest.kept = &kept
-	// The key has changed, and there is no way back: what is shown of it follows.
-	return a.alter(context.WithoutCancel(ctx), by, name, func(Account) (Change, error) { return rest, nil })
-}
-
-// release gives the key of an account's data back to the service.
-func (a *Accounts) release(ctx context.Context, rec record, p Protection) error {
-	if err := p.checkService(); err != nil {
-		return err
-	}
-	if a.cfg.Custody == nil {
-		return nil
-	}
-	_, err := a.cfg.Custody.Disable(ctx, rec.space())
-	return err
-}
-
-// hand gives the key of an account's data to the customer, and returns the address of the vault as it is to be shown.
-// The account gets the identities that are wished for, or keeps those it has. The refusals come in the order of the
-// contract, §5.2; when there is one, nothing of the account has changed.
-func (a *Accounts) hand(
-	ctx context.Context, by Caller, rec record, wished *Wish, p Protection,
-) (vaultURI string, err error) {
-	if rec.Tier != visage.E0 {
-		return "", refuseSKU(rec.Name, rec.Tier)
-	}
-	if !a.cfg.AutoApprove && !a.index.Load().approved(rec.Location) && a.serviceHolds(ctx, rec) {
-		// who has a key of his own already may change it: he must be able to leave an old one
-		return "", refuseUnapproved(rec.Location)
-	}
-	before := rec.Identity.Wish()
-	wish := before
-	if wished != nil {
-		wish = *wished
-	}
-	wish.System = wish.System || p.Register
-	switch {
-	case !wish.System && len(wish.Users) == 0:
-		return "", visage.Refuse(visage.Invalid, "IdentityRequired",
-			"The resource has no identity to ask the vault with: switch its system-assigned identity on.")
-	case p.ClientID != "" || !wish.System:
-		return "", visage.Refuse(visage.Invalid, "UserAssignedIdentityNotSupported",
-			"Face resources open keys with their system-assigned identity alone: switch it on, and leave "+
-				"identityClientId out.")
-	}
-	key, vaultURI, err := p.key()
-	if err != nil {
-		return "", err
-	}
-	if a.cfg.Custody == nil {
-		return "", visage.Refuse(visage.Unsupported, "CustomerManagedKeyNotSupported",
-			"This instance keeps all keys itself.")
-	}
-	if !before.System {
-		rec, err = a.change(ctx, by, rec.Name, func(rec record) (record, error) {
-			return a.apply(ctx, rec, Change{Identity: &wish})
-		})
-		if err != nil {
-			return "", err
-		}
-	}
-	if err = a.entrust(ctx, by, rec, key, p.Register); err != nil && !before.System {
-		_, undone := a.alter(context.WithoutCancel(ctx), by, rec.Name, func(Account) (Change, error) {
-			return Change{Identity: &before}, nil
-		})
-		if undone != nil {
-			err = errors.Join(err, fmt.Errorf("take the identity back: %w", undone))
-		}
-	}
-	return vaultURI, err
-}
-
-// entrust lets a key hold the account's data.
-func (a *Accounts) entrust(ctx context.Context, by Caller, rec record, key visage.KeyRef, register bool) error {
-	as := visage.PrincipalID(rec.Identity.System.PrincipalID)
-	now, err := a.cfg.Custody.State(ctx, rec.space())
-	if err != nil {
-		return fmt.Errorf("read who holds the key of resource %s: %w", rec.ID, err)
-	}
-	if key.SameKey(now.Kept) { // another name of the same
-		key.Vault, key.Name = now.Key.Vault, now.Key.Name
-	}
-	// What holds already is not asked for: who sends all of a resource back may mean its tags. An open one may be taken
-	// to a newer version by it.
-	same := now.Key == key && now.As == as && now.Operation.Progress != custody.Running
-	closed := now.Condition != custody.Active && now.Condition != custody.Degraded
-	if same && (closed || key.Version != "") && !(register && closed) {
-		return nil
-	}
-	if register {
-		if err := a.identities().Grant(ctx, by, rec.account(), key); err != nil {
-			return fmt.Errorf("give resource %s access to its key: %w", rec.ID, err)
-		}
-	}
-	if same && closed {
-		a.cfg.Custody.Recheck(key)
-		return nil
-	}
-	_, err = a.cfg.Custody.Enable(ctx, rec.space(), key, as)
-	return err
-}
-
 // key reads which key is meant, and the address of its vault in the one form in which it is answered. Refusal:
 // InvalidKeyVaultProperties.
 func (p Protection) key() (key visage.KeyRef, vaultURI string, err error) {
@@ -268,10 +135,6 @@ func (a *Accounts) Lock(ctx context.Context, by Caller, name string) error {
 		if err != nil {
 			return err
 		}
-		if a.cfg.Custody == nil {
-			return visage.Refuse(visage.Conflict, "CustomerManagedKeyNotEnabled",
-				"The resource has no key of its own to be locked with.")
-		}
 		return a.cfg.Custody.Lock(ctx, rec.space())
 	})
 }
@@ -281,7 +144,7 @@ func (a *Accounts) Lock(ctx context.Context, by Caller, name string) error {
 func (a *Accounts) Unlock(ctx context.Context, by Caller, name string) error {
 	return a.recordedAt(ctx, Unlocked, by, name, func() error {
 		rec, err := a.stored(ctx, name)
-		if err != nil || a.cfg.Custody == nil {
+		if err != nil {
 			return err
 		}
 		now, err := a.cfg.Custody.State(ctx, rec.space())
@@ -307,7 +170,7 @@ func (a *Accounts) Unlock(ctx context.Context, by Caller, name string) error {
 func (a *Accounts) SetPolicy(ctx context.Context, by Caller, name string, p Policy) error {
 	return a.recordedAt(ctx, PolicySet, by, name, func() error {
 		rec, err := a.stored(ctx, name)
-		if err != nil || a.cfg.Custody == nil {
+		if err != nil {
 			return err
 		}
 		return a.cfg.Custody.SetPolicy(ctx, rec.space(), p)
@@ -316,9 +179,6 @@ func (a *Accounts) SetPolicy(ctx context.Context, by Caller, name string, p Poli
 
 // recheck has the key of an account asked at once.
 func (a *Accounts) recheck(ctx context.Context, of Account) {
-	if a.cfg.Custody == nil {
-		return
-	}
 	now, err := a.cfg.Custody.State(ctx, sealed.SpaceID(of.ID))
 	if err != nil { // the next poll asks
 		a.log.WarnContext(ctx, "key not asked for at once", "resource", of.ID.String(), "err", err)

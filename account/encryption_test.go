@@ -126,6 +126,14 @@ type forgetful struct{}
 
 func (forgetful) Append(context.Context, audit.Event) error { return nil }
 
+// checkVault admits the vaults of one location.
+func checkVault(_ context.Context, location string, key visage.KeyRef) error {
+	if strings.Contains(key.Vault, "remote") != (location == "remote") {
+		return visage.Refuse(visage.Invalid, "KeyVaultRegionMismatch", "%s is not in %s.", key.Vault, location)
+	}
+	return nil
+}
+
 // house is accounts whose customers may bring keys.
 type house struct {
 	*account.Accounts
@@ -165,8 +173,10 @@ func (h house) restarted() house {
 	keeper := h.custody
 	ctx, stop := context.WithCancel(context.WithoutCancel(h.t.Context()))
 	ended := make(chan error, 1)
-	if h.Accounts, err = account.Open(h.t.Context(),
-		account.Config{Store: h.staff.store, Custody: keeper, Identities: h.staff}); err != nil {
+	h.Accounts, err = account.Open(h.t.Context(), account.Config{
+		Store: h.staff.store, Custody: keeper, Identities: h.staff, CheckVault: checkVault,
+	})
+	if err != nil {
 		h.t.Fatal(err)
 	}
 	go func() { ended <- keeper.Run(ctx) }()
@@ -309,7 +319,7 @@ func newIdentityOpensAgain(t *testing.T, h house, way string) {
 	identity := func(system bool) {
 		t.Helper()
 		_, err := h.Update(t.Context(), account.Caller{}, "vip", func(account.Account) (account.Change, error) {
-			return account.Change{Identity: &account.Wish{System: system}}, nil
+			return account.Change{Identity: &account.IdentitySpec{System: system}}, nil
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -31,8 +31,8 @@ func (i Identity) clone() Identity {
 	return i
 }
 
-// Wish says which identities an account shall have.
-type Wish struct {
+// IdentitySpec says which identities an account shall have.
+type IdentitySpec struct {
 	System bool
 	Users  []string // management paths
 }
@@ -66,9 +66,9 @@ func (noIdentities) User(context.Context, string) (Managed, bool)               
 
 // assign returns the identities that an account shall have, making its own when it is wished for and not there. It ends
 // none. Refusal: InvalidUserAssignedIdentity.
-func (a *Accounts) assign(ctx context.Context, of Account, wish Wish) (Identity, error) {
+func (a *Accounts) assign(ctx context.Context, of Account, spec IdentitySpec) (Identity, error) {
 	var i Identity
-	for _, path := range wish.Users {
+	for _, path := range spec.Users {
 		user, found := a.identities().User(ctx, path)
 		if !found {
 			return Identity{}, visage.Refuse(visage.Invalid, "FailedIdentityOperation",
@@ -79,7 +79,7 @@ func (a *Accounts) assign(ctx context.Context, of Account, wish Wish) (Identity,
 		}
 		i.Users[path] = user
 	}
-	if !wish.System {
+	if !spec.System {
 		return i, nil
 	}
 	if i.System = of.Identity.System; i.System != (Managed{}) {
@@ -99,9 +99,9 @@ func (a *Accounts) identities() Identities {
 	return a.cfg.Identities
 }
 
-// Wish returns what would leave the identities as they are.
-func (i Identity) Wish() Wish {
-	return Wish{System: i.System != (Managed{}), Users: slices.Sorted(maps.Keys(i.Users))}
+// Spec returns what would leave the identities as they are.
+func (i Identity) Spec() IdentitySpec {
+	return IdentitySpec{System: i.System != (Managed{}), Users: slices.Sorted(maps.Keys(i.Users))}
 }
 
 // Type names the identities as the management plane does.

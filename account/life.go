@@ -42,22 +42,15 @@ func (a *Accounts) Delete(ctx context.Context, by Caller, name string) error {
 // suspend has the customer's key of a deleted account, if there is one, used no more. Where the account's keys cannot
 // be read nothing is open.
 func (a *Accounts) suspend(ctx context.Context, rec record) {
-	if a.cfg.Custody == nil {
-		return
-	}
 	if err := a.cfg.Custody.Suspend(context.WithoutCancel(ctx), rec.space()); err != nil {
 		a.log.ErrorContext(ctx, "keys of a deleted resource not read", "resource", rec.ID, "err", err)
 	}
 }
 
 // serviceHolds reports whether the key of an account's data is the service's, so that the data opens without asking
-// anybody. That of others is opened and closed by custody, as its holder says.
-func (a *Accounts) serviceHolds(ctx context.Context, rec record) bool {
-	if a.cfg.Custody == nil {
-		return true
-	}
-	now, err := a.cfg.Custody.State(context.WithoutCancel(ctx), rec.space())
-	return err == nil && now.Key == (visage.KeyRef{}) && now.Operation.Progress != custody.Running
+// anybody. Custody opens and closes the data under other keys, as those answer.
+func serviceHolds(now custody.State) bool {
+	return now.Key == (visage.KeyRef{}) && now.Operation.Progress != custody.Running
 }
 
 // Deleted returns the deleted accounts that can be had back, sorted by name.
@@ -80,7 +73,8 @@ func (a *Accounts) Recover(ctx context.Context, by Caller, name string) (Account
 	var back Account
 	err := a.recordedAt(ctx, Recovered, by, name, func() error {
 		rec, err := a.changeStored(ctx, by, name, deleted, func(rec record) (record, error) {
-			if a.serviceHolds(ctx, rec) {
+			keys, err := a.cfg.Custody.State(context.WithoutCancel(ctx), rec.space())
+			if err == nil && serviceHolds(keys) {
 				if err := a.store.Bundle(rec.space()).Load(ctx, nil); err != nil {
 					return record{}, fmt.Errorf("open the data of resource %s: %w", rec.ID, err)
 				}
@@ -89,7 +83,7 @@ func (a *Accounts) Recover(ctx context.Context, by Caller, name string) (Account
 			return rec, nil
 		})
 		back = rec.account()
-		if err != nil || a.cfg.Custody == nil {
+		if err != nil {
 			return err
 		}
 		// it is back, and says so itself
@@ -145,9 +139,7 @@ func (a *Accounts) remove(ctx context.Context, rec record) error {
 	if err := a.drop(ctx, sealed.SpaceID(id)); err != nil {
 		return fmt.Errorf("drop the space of resource %s: %w", rec.ID, err)
 	}
-	if a.cfg.Custody != nil {
-		a.cfg.Custody.Forget(sealed.SpaceID(id))
-	}
+	a.cfg.Custody.Forget(sealed.SpaceID(id))
 	// Also where it has none any more: a crash may have kept one from being ended, and the next of its name would get
 	// it.
 	if err := a.identities().Remove(ctx, rec.account()); err != nil {

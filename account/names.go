@@ -31,3 +31,13 @@ func Names(ctx context.Context, store *sealed.Store) (map[visage.ResourceID]stri
 	}
 	return names, nil
 }
+
+// IDOf returns the id of the resource called name, in any case, for work on a store that no server has open. Refusal:
+// ResourceNotFound, also for a resource that is deleted.
+func IDOf(ctx context.Context, store *sealed.Store, name string) (visage.ResourceID, error) {
+	rec, err := storedIn(ctx, store, name, ready)
+	if err != nil {
+		return visage.ResourceID{}, err
+	}
+	return visage.ParseResourceID(rec.ID)
+}

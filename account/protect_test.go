@@ -52,6 +52,14 @@ func protectionsAreRefusedInOrder(t *testing.T, h house) {
 	p.ClientID = ""
 	p.VaultURI, p.KeyName, p.KeyVersion = safeAddress+"/keys/k/"+version, "", strings.Repeat("f", 32)
 	wantRefusal(t, h.protect(p), visage.Invalid, "InvalidKeyVaultProperties")
+	h.staff.grant = false
+	p = mine
+	p.VaultURI = "https://remote.example"
+	wantRefusal(t, h.protect(p), visage.Invalid, "KeyVaultRegionMismatch")
+	if h.staff.made != 0 {
+		t.Errorf("%d identities were made before what can be known without one was refused", h.staff.made)
+	}
+	wantRefusal(t, h.protect(mine), visage.Invalid, "KeyVaultAccessDenied")
 }
 
 // TestTwoChangesAtOnce: while a key changes hands nothing else of the account does, and a condition on its state holds
@@ -92,8 +100,8 @@ func wrongIdentityChangesNoKey(t *testing.T, h house) {
 	for _, p := range []account.Protection{{},
 		{Customer: true, VaultURI: safeAddress, KeyName: "k", KeyVersion: version}} {
 		_, err := h.Update(t.Context(), account.Caller{}, "vip", func(account.Account) (account.Change, error) {
-			return account.Change{Protection: &p, Identity: &account.Wish{System: true, Users: []string{"/nobody"}}},
-				nil
+			identity := account.IdentitySpec{System: true, Users: []string{"/nobody"}}
+			return account.Change{Protection: &p, Identity: &identity}, nil
 		})
 		wantRefusal(t, err, visage.Invalid, "FailedIdentityOperation")
 		if a, e := h.settled(); e.Key.Name != "k" || e.Key.Version != "" || a.Revision != before.Revision {

@@ -20,7 +20,7 @@ type office struct {
 
 func newOffice(t *testing.T, store *sealed.Store) office {
 	t.Helper()
-	a, err := account.Open(t.Context(), account.Config{Store: store})
+	a, err := account.Open(t.Context(), account.Config{Store: store, Custody: newCustody(t, store)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,8 +54,12 @@ func (a *Accounts) stored(ctx context.Context, name string) (record, error) {
 
 // storedIn is stored for an account in a state.
 func (a *Accounts) storedIn(ctx context.Context, name string, in state) (record, error) {
+	return storedIn(ctx, a.store, name, in)
+}
+
+func storedIn(ctx context.Context, store *sealed.Store, name string, in state) (record, error) {
 	var rec record
-	err := a.store.Space(sealed.Operator).View(ctx, func(r sealed.Reader) error {
+	err := store.Space(sealed.Operator).View(ctx, func(r sealed.Reader) error {
 		var err error
 		rec, err = records.In().Get(r, strings.ToLower(name))
 		return err

@@ -15,7 +15,7 @@ type Change struct {
 	KeysRefused *bool
 	Network     *visage.NetworkRules
 	Origins     *[]string // in place of those there are
-	Identity    *Wish
+	Identity    *IdentitySpec
 	Protection  *Protection
 
 	kept *protected // of a Protection that has come into force
@@ -81,7 +81,15 @@ func (a *Accounts) update(
 	if c.Protection == nil {
 		return a.alter(ctx, by, name, decide)
 	}
-	return a.protect(ctx, by, name, c)
+	rec, err := a.stored(ctx, name)
+	if err != nil {
+		return Account{}, err
+	}
+	plan, err := a.planKey(ctx, rec, c)
+	if err != nil {
+		return Account{}, err
+	}
+	return a.applyKey(ctx, by, plan)
 }
 
 // beginHanding keeps others from changing an account until endHanding: asking a vault takes its time.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
-	"github.com/visage-face/visage/sealed"
 )
 
 // retryAfter is what callers are told to wait for a vault: about a poll.
@@ -20,19 +19,14 @@ const retryAfter = 30 * time.Second
 const keyBits = 2048
 
 // check refuses what may not wrap a resource's data key, in the order of the management contract §5.2, and returns the
-// key's version.
-func (c *Custody) check(ctx context.Context, id sealed.SpaceID, b binding) (version string, err error) {
+// key's version. Whether the resource may use the key's vault at all was checked before.
+func (c *Custody) check(ctx context.Context, b binding) (version string, err error) {
 	if b.As == "" {
 		return "", visage.Refuse(visage.Invalid, "IdentityRequired",
 			"The resource has no identity to ask the vault with: switch its system-assigned identity on.")
 	}
 	if _, err := visage.NewKeyRef(b.Key.Vault, b.Key.Name, b.Key.Version); err != nil {
 		return "", visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The key cannot be used: %v.", err)
-	}
-	if c.cfg.Vaults != nil {
-		if err := c.cfg.Vaults.Check(ctx, id, b.Key); err != nil {
-			return "", err
-		}
 	}
 	var src keysource.Source
 	var d keysource.Description

@@ -14,10 +14,6 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-type rules func(visage.KeyRef) error
-
-func (r rules) Check(_ context.Context, _ sealed.SpaceID, key visage.KeyRef) error { return r(key) }
-
 // TestPreconditions has every key refused that may not protect a resource, each with its own code, and nothing changed.
 func TestPreconditions(t *testing.T) {
 	denied := refuse(keysource.ErrDenied, keysource.Permission, "not for you")
@@ -37,7 +33,6 @@ func TestPreconditions(t *testing.T) {
 		"no https":          {key: func(k visage.KeyRef) visage.KeyRef { k.Vault = "http://first.vault.example"; return k }, code: "InvalidKeyVaultProperties"},
 		"a vault we do not speak to": {key: func(k visage.KeyRef) visage.KeyRef { k.Vault = "https://third.vault.example"; return k },
 			code: "InvalidKeyVaultProperties"},
-		"by the rules of vaults":   {key: func(k visage.KeyRef) visage.KeyRef { k.Name = "forbidden"; return k }, code: "KeyVaultRegionMismatch"},
 		"no such key":              {key: func(k visage.KeyRef) visage.KeyRef { k.Name = "k9"; return k }, code: "KeyVaultKeyNotFound"},
 		"no such version":          {key: func(k visage.KeyRef) visage.KeyRef { k.Version = strings.Repeat("0", 32); return k }, code: "KeyVaultKeyNotFound"},
 		"no soft delete":           {change: describe(func(d *keysource.Description) { d.Recovery = "Purgeable" }), code: "KeyVaultSoftDeleteRequired"},
@@ -73,12 +68,7 @@ func TestPreconditions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newStoreAndVaultsWith(t, memory(), custody.Policy{}, rules(func(key visage.KeyRef) error {
-					if key.Name == "forbidden" {
-						return visage.Refuse(visage.Invalid, "KeyVaultRegionMismatch", "Another region.")
-					}
-					return nil
-				}))
+				r := newStoreAndVaultsWith(t, memory(), custody.Policy{})
 				r.run()
 				key := r.first().add("k1")
 				if c.change != nil {

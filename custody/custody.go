@@ -23,13 +23,6 @@ type Auditor interface {
 	Append(ctx context.Context, e audit.Event) error
 }
 
-// Vaults knows what a key alone does not tell.
-type Vaults interface {
-	// Check returns a *visage.Refusal when a resource may not use the vault: unknown, without soft delete or purge
-	// protection, in another region or tenant (management contract §5.2). Vaults it does not know of are allowed.
-	Check(ctx context.Context, id sealed.SpaceID, key visage.KeyRef) error
-}
-
 // Config is what a Custody is made of.
 type Config struct {
 	Store *sealed.Store // required
@@ -45,7 +38,6 @@ type Config struct {
 	// key's address never changes.
 	Today  func(visage.KeyRef) visage.KeyRef
 	Audit  Auditor      // required
-	Vaults Vaults       // default: nothing is checked but the key
 	Policy Policy       // what holds for resources without a policy of their own
 	Logger *slog.Logger // default: discard
 }

@@ -54,7 +54,7 @@ func (c *Custody) Enable(ctx context.Context, id sealed.SpaceID, key visage.KeyR
 			return Operation{}, err
 		}
 	}
-	version, err := c.check(ctx, id, to)
+	version, err := c.check(ctx, to)
 	if err == nil {
 		err = c.failPoint("any", stepChecked, "after")
 	}
@@ -132,7 +132,7 @@ func (c *Custody) probe(ctx context.Context, sp *space, b binding) error {
 // how one opens again whose identity was taken away and given anew.
 func (c *Custody) rebind(ctx context.Context, sp *space, to binding) (Operation, error) {
 	if to.As == "" {
-		_, err := c.check(ctx, sp.id, to)
+		_, err := c.check(ctx, to)
 		return Operation{}, err
 	}
 	have, version := sp.inUse()

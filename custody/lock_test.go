@@ -104,7 +104,7 @@ func TestManualRestore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newStoreAndVaultsWith(t, memory(), c.policy, nil)
+				r := newStoreAndVaultsWith(t, memory(), c.policy)
 				r.run()
 				r.enabled(spaceA, r.first().add("k1"))
 				r.first().enable("k1", false)
@@ -290,7 +290,7 @@ func TestKeyGoneHalfWay(t *testing.T) {
 // TestVaultGoneHalfWay has the vault give no answer in the middle of a change: it waits, within the grace.
 func TestVaultGoneHalfWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newStoreAndVaultsWith(t, memory(), custody.Policy{Grace: 10 * time.Minute}, nil)
+		r := newStoreAndVaultsWith(t, memory(), custody.Policy{Grace: 10 * time.Minute})
 		r.first().add("k1")
 		var once sync.Once
 		r.custody.SetFault(func(at string) error {

@@ -117,7 +117,7 @@ func TestLockWhileEnabling(t *testing.T) {
 // with the next poll.
 func TestExpiryLocksWithinThePromise(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newStoreAndVaultsWith(t, memory(), custody.Policy{LockOnExpiry: true}, nil)
+		r := newStoreAndVaultsWith(t, memory(), custody.Policy{LockOnExpiry: true})
 		r.run()
 		r.first().add("k1")
 		expires := time.Now().Add(time.Hour)

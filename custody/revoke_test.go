@@ -152,7 +152,7 @@ func TestSharedKey(t *testing.T) {
 // TestGrace serves while a vault gives no answer, for the grace and no longer.
 func TestGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newStoreAndVaultsWith(t, memory(), custody.Policy{Grace: 10 * time.Minute}, nil)
+		r := newStoreAndVaultsWith(t, memory(), custody.Policy{Grace: 10 * time.Minute})
 		r.run()
 		r.enabled(spaceA, r.first().add("k1"))
 		time.Sleep(5 * time.Minute)
@@ -219,7 +219,7 @@ func TestAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newStoreAndVaultsWith(t, memory(), c.policy, nil)
+				r := newStoreAndVaultsWith(t, memory(), c.policy)
 				r.run()
 				r.enabled(spaceA, r.first().add("k1"))
 				time.Sleep(time.Minute)

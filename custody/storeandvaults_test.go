@@ -67,7 +67,6 @@ type storeAndVaults struct {
 	journal *journal
 	vaults  vaults
 	policy  custody.Policy
-	check   custody.Vaults
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -80,12 +79,12 @@ const (
 
 func newStoreAndVaults(t *testing.T, cfg sealed.Config) *storeAndVaults {
 	t.Helper()
-	return newStoreAndVaultsWith(t, cfg, custody.Policy{}, nil)
+	return newStoreAndVaultsWith(t, cfg, custody.Policy{})
 }
 
-func newStoreAndVaultsWith(t *testing.T, cfg sealed.Config, policy custody.Policy, check custody.Vaults) *storeAndVaults {
+func newStoreAndVaultsWith(t *testing.T, cfg sealed.Config, policy custody.Policy) *storeAndVaults {
 	t.Helper()
-	r := &storeAndVaults{t: t, cfg: cfg, policy: policy, check: check, journal: &journal{}, vaults: vaults{
+	r := &storeAndVaults{t: t, cfg: cfg, policy: policy, journal: &journal{}, vaults: vaults{
 		firstVault: newVault(firstVault), secondVault: newVault(secondVault),
 	}}
 	r.openStore()
@@ -123,7 +122,7 @@ func (r *storeAndVaults) openStore() {
 func (r *storeAndVaults) openCustody() {
 	r.t.Helper()
 	c, err := custody.New(r.t.Context(), custody.Config{
-		Store: r.store, Open: r.vaults.open, Audit: r.journal, Policy: r.policy, Vaults: r.check,
+		Store: r.store, Open: r.vaults.open, Audit: r.journal, Policy: r.policy,
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -19,7 +19,6 @@ import (
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/azure"
-	"github.com/visage-face/visage/sealed"
 )
 
 // openCustody reads who holds the keys of the resources. The rooms of l that it asks, it asks when it is asked itself.
@@ -42,7 +41,7 @@ func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, 
 		Watch: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
 			return s.openKey(l, shared, key, as)
 		},
-		Today: s.today, Audit: l.audit, Vaults: vaultRules{s, l}, Policy: custody.Policy{Grace: s.cfg.KeyGrace}, Logger: s.log,
+		Today: s.today, Audit: l.audit, Policy: custody.Policy{Grace: s.cfg.KeyGrace}, Logger: s.log,
 	})
 }
 
@@ -99,25 +98,21 @@ func (c ownCredential) Token(ctx context.Context, scope string) (string, time.Ti
 	return token, expires, err
 }
 
-// vaultRules holds a vault of this instance against the resource that wants a key of it.
-type vaultRules struct {
-	s *Server
-	l *layers
-}
-
-// Check implements custody.Vaults.
-func (v vaultRules) Check(ctx context.Context, id sealed.SpaceID, key visage.KeyRef) error {
-	if v.s.isEarlier(key) { // custody knows the keys that it has by today's address; this is another
-		return v.s.refuseForeign(key)
+// checkVault refuses a key in a vault of this instance that a resource at location may not use: the vault is unknown,
+// has no purge protection, or belongs to another region or tenant (management contract §5.2). It says nothing about
+// vaults elsewhere.
+func (s *Server) checkVault(ctx context.Context, l *layers, location string, key visage.KeyRef) error {
+	if s.isEarlier(key) { // account knows the keys in use by their present addresses; this is another key
+		return s.refuseForeign(key)
 	}
-	name, ours := v.s.ownVault(key)
+	name, ours := s.ownVault(key)
 	if !ours {
 		return nil
 	}
 	refuse := func(code, format string, args ...any) error {
 		return visage.Refuse(visage.Invalid, code, format, args...)
 	}
-	vault, err := v.l.vaults.Vault(ctx, name)
+	vault, err := l.vaults.Vault(ctx, name)
 	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound {
 		return refuse("KeyVaultNotFound", "There is no vault %q, or it is deleted.", name)
 	}
@@ -127,17 +122,12 @@ func (v vaultRules) Check(ctx context.Context, id sealed.SpaceID, key visage.Key
 	if !vault.PurgeProtection {
 		return refuse("KeyVaultPurgeProtectionRequired", "The vault %s is without purge protection: switch it on.", vault.Name)
 	}
-	accounts, err := v.l.accounts.List(ctx)
-	if err != nil {
-		return err
+	if !visage.SameLocation(location, vault.Location) {
+		return refuse("KeyVaultRegionMismatch",
+			"The vault %s is in the region %s and the resource in %s: they must be in the same.",
+			vault.Name, vault.Location, location)
 	}
-	for _, a := range accounts {
-		if a.ID == visage.ResourceID(id) && !visage.SameLocation(a.Location, vault.Location) {
-			return refuse("KeyVaultRegionMismatch", "The vault %s is in the region %s and the resource in %s: they must be in the same.",
-				vault.Name, vault.Location, a.Location)
-		}
-	}
-	if vault.Tenant != v.l.instance.TenantID {
+	if vault.Tenant != l.instance.TenantID {
 		return refuse("KeyVaultTenantMismatch", "The vault %s belongs to another tenant than the resource.", vault.Name)
 	}
 	return nil

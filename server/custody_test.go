@@ -215,34 +215,39 @@ func TestCustomerKey(t *testing.T) {
 	}
 }
 
-// TestKeyPreconditions has a key in a vault of this instance refused for what the vault is.
+// TestKeyPreconditions has a resource refused a key in a vault of this instance for what the vault is, in the order of
+// the contract, and nothing changed.
 func TestKeyPreconditions(t *testing.T) {
-	o := newOfficer(t, server.Config{})
+	o := newOfficer(t, server.Config{AutoApprove: true})
 	good := o.key(t, "k1")
-	o.vault(t, "unprotected", "local", false, o.who)
-	o.vault(t, "elsewhere", "mars", true, o.who)
-	o.vault(t, "astray", "mars", false, o.who)
+	r := realm{o.Server, t}
+	token := r.Token(t, managementPlane)
+	made := r.call(201, "", token, "PUT", groupPath+"/vip",
+		`{"kind":"Face","location":"local","sku":{"name":"E0"},"identity":{"type":"SystemAssigned"}}`)
+	vip := visage.PrincipalID(made["identity"].(map[string]any)["principalId"].(string))
+	o.vault(t, "safe", "local", true, vip)
+	o.vault(t, "unprotected", "local", false, vip)
+	o.vault(t, "elsewhere", "mars", true, vip)
+	o.vault(t, "astray", "mars", false, vip)
 	o.vault(t, "closed", "local", true, "")
-	in := func(vault string) visage.KeyRef {
-		return visage.KeyRef{Vault: strings.Replace(good.Vault, "safe.", vault+".", 1), Name: "k1"}
-	}
-	for _, c := range []struct {
-		key  visage.KeyRef
-		code string
-	}{
-		{in("nowhere"), "KeyVaultNotFound"},
-		{in("unprotected"), "KeyVaultPurgeProtectionRequired"},
-		{in("elsewhere"), "KeyVaultRegionMismatch"},
-		{in("astray"), "KeyVaultPurgeProtectionRequired"}, // the contract's order
-		{in("closed"), "KeyVaultAccessDenied"},
-		{visage.KeyRef{Vault: good.Vault, Name: "k2"}, "KeyVaultKeyNotFound"},
-		{visage.KeyRef{Vault: "https://key.example.com", Name: "k1"}, "InvalidKeyVaultProperties"},
-		{visage.KeyRef{Vault: "http://" + strings.TrimPrefix(good.Vault, "https://"), Name: "k1"}, "InvalidKeyVaultProperties"},
+	safe := good.Vault
+	in := func(vault string) string { return strings.Replace(safe, "safe.", vault+".", 1) }
+	for _, c := range []struct{ vault, key, code string }{
+		{in("nowhere"), "k1", "KeyVaultNotFound"},
+		{in("unprotected"), "k1", "KeyVaultPurgeProtectionRequired"},
+		{in("elsewhere"), "k1", "KeyVaultRegionMismatch"},
+		{in("astray"), "k1", "KeyVaultPurgeProtectionRequired"}, // before the region
+		{in("closed"), "k1", "KeyVaultAccessDenied"},
+		{safe, "k2", "KeyVaultKeyNotFound"},
+		{"https://key.example.com", "k1", "InvalidKeyVaultProperties"},
+		{"http://" + strings.TrimPrefix(safe, "https://"), "k1", "InvalidKeyVaultProperties"},
 	} {
-		_, err := o.Custody().Enable(t.Context(), o.space, c.key, o.who)
-		if refusal, ok := errors.AsType[*visage.Refusal](err); !ok || refusal.Code != c.code {
-			t.Errorf("%s: %v, want %s", c.key, err, c.code)
-		}
+		r.call(400, c.code, token, "PATCH", groupPath+"/vip", fmt.Sprintf(
+			`{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":%q,"keyName":%q}}}}`, c.vault, c.key))
+	}
+	after := r.call(200, "", token, "GET", groupPath+"/vip", "")
+	if e, found := after["properties"].(map[string]any)["encryption"]; found {
+		t.Errorf("after refusals: %v", e)
 	}
 	if _, err := o.Custody().Enable(t.Context(), o.space, good, "22222222-2222-2222-2222-222222222222"); err == nil {
 		t.Error("an identity that there is not was let in")

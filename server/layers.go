@@ -105,6 +105,9 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	}
 	if l.accounts, err = account.Open(ctx, account.Config{
 		Store: l.store, Audit: accountAudit{l.audit}, Identities: managedIdentities{l, s}, Custody: l.custody,
+		CheckVault: func(ctx context.Context, location string, key visage.KeyRef) error {
+			return s.checkVault(ctx, l, location, key)
+		},
 		AutoApprove: s.cfg.AutoApprove, Logger: s.log,
 	}); err != nil {
 		return nil, err

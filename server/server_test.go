@@ -399,8 +399,7 @@ func TestStoppedServerVerifies(t *testing.T) {
 	if err != nil || tally.Records < 3 {
 		t.Errorf("got %+v, %v", tally, err)
 	}
-	accounts, err := account.Open(t.Context(), account.Config{Store: store})
-	if err != nil || !accounts.Exists("default") {
+	if _, err := account.IDOf(t.Context(), store, "default"); err != nil {
 		t.Errorf("the default resource is gone (%v)", err)
 	}
 }

@@ -120,7 +120,7 @@ func identityOf(i account.Identity) *armwire.Identity {
 
 // wish is wishOf for the caller of a request, who may let an account act as an identity of its own only
 // where he may assign that, as in Azure.
-func (p *plane) wish(r *api.Request, q *armwire.IdentityRequest, now account.Identity) (account.Wish, error) {
+func (p *plane) wish(r *api.Request, q *armwire.IdentityRequest, now account.Identity) (account.IdentitySpec, error) {
 	w, err := wishOf(q, now)
 	if err != nil {
 		return w, err
@@ -148,8 +148,8 @@ func (p *plane) wish(r *api.Request, q *armwire.IdentityRequest, now account.Ide
 }
 
 // wishOf reads which identities an account shall have; those it has by now count where single ones are taken away.
-func wishOf(q *armwire.IdentityRequest, now account.Identity) (account.Wish, error) {
-	var w account.Wish
+func wishOf(q *armwire.IdentityRequest, now account.Identity) (account.IdentitySpec, error) {
+	var w account.IdentitySpec
 	user := false
 	for kind := range strings.SplitSeq(q.Type, ",") {
 		switch kind = strings.TrimSpace(kind); {
@@ -159,7 +159,7 @@ func wishOf(q *armwire.IdentityRequest, now account.Identity) (account.Wish, err
 		case strings.EqualFold(kind, "UserAssigned"):
 			user = true
 		default:
-			return account.Wish{}, visage.Refuse(visage.Invalid, "InvalidRequestContent",
+			return account.IdentitySpec{}, visage.Refuse(visage.Invalid, "InvalidRequestContent",
 				"The identity type %q is not of None, SystemAssigned, UserAssigned.", q.Type)
 		}
 	}
@@ -178,7 +178,7 @@ func wishOf(q *armwire.IdentityRequest, now account.Identity) (account.Wish, err
 		}
 	}
 	if len(kept) == 0 {
-		return account.Wish{}, visage.Refuse(visage.Invalid, "InvalidRequestContent",
+		return account.IdentitySpec{}, visage.Refuse(visage.Invalid, "InvalidRequestContent",
 			"The identity type is UserAssigned, and identity.userAssignedIdentities names none.")
 	}
 	for _, path := range kept {

@@ -73,15 +73,9 @@ func (f *filter) query(ctx context.Context, store *sealed.Store) (audit.Query, e
 	if q.Resource, err = visage.ParseResourceID(f.resource); err == nil {
 		return q, nil
 	}
-	all, err := account.Open(ctx, account.Config{Store: store})
-	if err != nil {
-		return q, err
-	}
-	a, err := all.Get(ctx, f.resource)
-	if err != nil {
+	if q.Resource, err = account.IDOf(ctx, store, f.resource); err != nil {
 		return q, command.Hinted(err, "give the id of a resource that was deleted")
 	}
-	q.Resource = a.ID
 	return q, nil
 }
 
