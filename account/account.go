@@ -45,13 +45,13 @@ type Config struct {
 // Account is a Face resource as its owner sees it, without its keys.
 type Account struct {
 	visage.Resource
-	Group       string            // the resource group it belongs to
-	Location    string            // as it was given at creation
-	Tags        map[string]string // nil: none
-	Subdomain   string            // as it was chosen, once and for all; empty: none was
-	KeysRefused bool              // its keys open nothing; tokens do
-	Identity    Identity
-	Network     visage.NetworkRules // from where its data may be used
+	Group             string            // the resource group it belongs to
+	Location          string            // as it was given at creation
+	Tags              map[string]string // nil: none
+	Subdomain         string            // as it was chosen, once and for all; empty: none was
+	LocalAuthDisabled bool              // its keys open nothing; tokens do
+	Identity          Identity
+	Network           visage.NetworkRules // from where its data may be used
 	// whose pages may use its data from a browser; each a scheme, a host and a port, or AnyOrigin
 	Origins   []string
 	Created   time.Time
@@ -83,38 +83,38 @@ type Creation struct {
 	Tier      visage.Tier
 	Tags      map[string]string
 	Subdomain string // see CheckSubdomain; unique in the instance, whatever the case. Empty: none
-	// KeysRefused makes an account that tokens alone open.
-	KeysRefused bool
-	Network     visage.NetworkRules
-	Origins     []string
-	Identity    IdentitySpec
-	Protection  *Protection // nil: nothing is said about it
+	// LocalAuthDisabled makes an account that tokens alone open.
+	LocalAuthDisabled bool
+	Network           visage.NetworkRules
+	Origins           []string
+	Identity          IdentitySpec
+	Protection        *Protection // nil: nothing is said about it
 }
 
 // record is an account as it is stored, under its name in lower case. Times are nanoseconds since 1970, UTC.
 type record struct {
-	ID          string // a visage.ResourceID
-	Name        string
-	Group       string
-	Location    string
-	Tier        visage.Tier
-	Tags        map[string]string
-	Subdomain   string
-	KeysRefused bool
-	Identity    Identity
-	Network     visage.NetworkRules
-	Origins     []string
-	Protection  protected
-	Request     string // id of the access request whose place it has; empty: none
-	Keys        Keys
-	State       state
-	Created     int64
-	CreatedBy   string
-	Changed     int64
-	ChangedBy   string
-	Revision    int64
-	Deleted     int64 // 0: it is not
-	PurgeAt     int64
+	ID                string // a visage.ResourceID
+	Name              string
+	Group             string
+	Location          string
+	Tier              visage.Tier
+	Tags              map[string]string
+	Subdomain         string
+	LocalAuthDisabled bool `cbor:"KeysRefused"` // stored under its first name
+	Identity          Identity
+	Network           visage.NetworkRules
+	Origins           []string
+	Protection        protected
+	Request           string // id of the access request whose place it has; empty: none
+	Keys              Keys
+	State             state
+	Created           int64
+	CreatedBy         string
+	Changed           int64
+	ChangedBy         string
+	Revision          int64
+	Deleted           int64 // 0: it is not
+	PurgeAt           int64
 }
 
 // state is how far an account has come. A creation or purge that a crash interrupted is found by it.
@@ -193,12 +193,12 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 // the subdomain is taken, when a deleted account has the name (FlagMustBeSetForRestore), and when there is a free
 // account in the location already; CustomerManagedKeyNotApproved for an E0 account that nobody has approved;
 // CustomerManagedKeyNotSupportedAtCreation.
-func (a *Accounts) Create(ctx context.Context, by Caller, c Creation) (Account, error) {
+func (a *Accounts) Create(ctx context.Context, by visage.Caller, c Creation) (Account, error) {
 	made, err := a.create(ctx, by, c)
 	return made, a.record(ctx, Event{Operation: Created, Resource: made.Resource, By: by, Err: err})
 }
 
-func (a *Accounts) create(ctx context.Context, by Caller, c Creation) (Account, error) {
+func (a *Accounts) create(ctx context.Context, by visage.Caller, c Creation) (Account, error) {
 	if err := CheckName(c.Name); err != nil {
 		return Account{}, err
 	}
@@ -233,10 +233,10 @@ func (a *Accounts) create(ctx context.Context, by Caller, c Creation) (Account, 
 	now := time.Now().UnixNano()
 	rec := record{
 		ID: id.String(), Name: c.Name, Group: c.Group, Location: c.Location, Tier: c.Tier, Tags: maps.Clone(c.Tags),
-		Subdomain: c.Subdomain, KeysRefused: c.KeysRefused, Network: c.Network.Clone(), Origins: origins,
+		Subdomain: c.Subdomain, LocalAuthDisabled: c.LocalAuthDisabled, Network: c.Network.Clone(), Origins: origins,
 		Protection: protected{Said: c.Protection != nil},
 		Keys:       Keys{newKey(), newKey()}, State: creating, Created: now, Changed: now, Revision: 1,
-		CreatedBy: by.ObjectID, ChangedBy: by.ObjectID,
+		CreatedBy: by.Principal.ObjectID, ChangedBy: by.Principal.ObjectID,
 	}
 	a.changes.Lock()
 	defer a.changes.Unlock()
@@ -349,8 +349,8 @@ func (r record) account() Account {
 	return Account{
 		Resource: visage.Resource{ID: id, Name: r.Name, Tier: r.Tier},
 		Group:    r.Group, Location: r.Location, Tags: maps.Clone(r.Tags), Subdomain: r.Subdomain,
-		KeysRefused: r.KeysRefused,
-		Identity:    r.Identity.clone(), Network: r.Network.Clone(), Origins: slices.Clone(r.Origins),
+		LocalAuthDisabled: r.LocalAuthDisabled,
+		Identity:          r.Identity.clone(), Network: r.Network.Clone(), Origins: slices.Clone(r.Origins),
 		Created: fromNanos(r.Created), CreatedBy: r.CreatedBy, Changed: fromNanos(r.Changed),
 		ChangedBy: r.ChangedBy, Revision: r.Revision, Deleted: fromNanos(r.Deleted), PurgeAt: fromNanos(r.PurgeAt),
 	}

@@ -61,7 +61,7 @@ func open(t *testing.T, store *sealed.Store) *account.Accounts {
 
 func create(t *testing.T, a *account.Accounts, name string, tier visage.Tier) account.Account {
 	t.Helper()
-	made, err := a.Create(t.Context(), account.Caller{},
+	made, err := a.Create(t.Context(), visage.Caller{},
 		account.Creation{Name: name, Group: "default", Location: "local", Tier: tier})
 	if err != nil {
 		t.Fatalf("create %s: %v", name, err)
@@ -147,7 +147,7 @@ func TestRegenerateLeavesTheOtherKey(t *testing.T) {
 	a := open(t, newStore(t, "", sourcetest.NewFake("root")))
 	create(t, a, "one", visage.S0)
 	before := keysOf(t, a, "one")
-	after, err := a.Regenerate(t.Context(), account.Caller{}, "ONE", account.Key2)
+	after, err := a.Regenerate(t.Context(), visage.Caller{}, "ONE", account.Key2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestAccountsOutliveTheProcess(t *testing.T) {
 	store := newStore(t, dir, root)
 	a := open(t, store)
 	one := create(t, a, "one", visage.S0)
-	changed, err := a.Update(t.Context(), account.Caller{}, "one", func(account.Account) (account.Change, error) {
+	changed, err := a.Update(t.Context(), visage.Caller{}, "one", func(account.Account) (account.Change, error) {
 		return account.Change{Tags: map[string]string{"team": "front desk"}}, nil
 	})
 	if err != nil || changed.Revision != one.Revision+1 {
@@ -203,19 +203,19 @@ func TestPurgeDropsTheSpace(t *testing.T) {
 	if err := look(); err != nil {
 		t.Fatalf("the space of a new account: %v", err)
 	}
-	if err := a.Delete(t.Context(), account.Caller{}, "One"); err != nil {
+	if err := a.Delete(t.Context(), visage.Caller{}, "One"); err != nil {
 		t.Fatal(err)
 	}
 	if err := look(); !errors.Is(err, sealed.ErrLocked) {
 		t.Errorf("the space of a deleted account: %v", err)
 	}
-	if _, err := a.Recover(t.Context(), account.Caller{}, "one"); err != nil {
+	if _, err := a.Recover(t.Context(), visage.Caller{}, "one"); err != nil {
 		t.Fatal(err)
 	}
 	if err := look(); err != nil {
 		t.Errorf("the space of a recovered account: %v", err)
 	}
-	if err := a.Delete(t.Context(), account.Caller{}, "one"); err != nil {
+	if err := a.Delete(t.Context(), visage.Caller{}, "one"); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := a.Resource(t.Context(), keys.Key1, ""); err == nil {
@@ -223,14 +223,14 @@ func TestPurgeDropsTheSpace(t *testing.T) {
 	}
 	_, err := a.Get(t.Context(), "one")
 	wantRefusal(t, err, visage.NotFound, "ResourceNotFound")
-	wantRefusal(t, a.Delete(t.Context(), account.Caller{}, "one"), visage.NotFound, "ResourceNotFound")
-	if err := a.Purge(t.Context(), account.Caller{}, "One"); err != nil {
+	wantRefusal(t, a.Delete(t.Context(), visage.Caller{}, "one"), visage.NotFound, "ResourceNotFound")
+	if err := a.Purge(t.Context(), visage.Caller{}, "One"); err != nil {
 		t.Fatal(err)
 	}
 	if err := look(); err == nil {
 		t.Error("the space of a purged account opens")
 	}
-	wantRefusal(t, a.Purge(t.Context(), account.Caller{}, "one"), visage.NotFound, "ResourceNotFound")
+	wantRefusal(t, a.Purge(t.Context(), visage.Caller{}, "one"), visage.NotFound, "ResourceNotFound")
 	if again := create(t, a, "one", visage.S0); again.ID == one.ID {
 		t.Error("an id was used again")
 	}
@@ -267,11 +267,11 @@ func TestRefusals(t *testing.T) {
 		{"localhost", account.Creation{Name: "Localhost", Tier: visage.S0}, visage.Invalid, "InvalidResourceName"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := a.Create(t.Context(), account.Caller{}, c.what)
+			_, err := a.Create(t.Context(), visage.Caller{}, c.what)
 			wantRefusal(t, err, c.kind, c.code)
 		})
 	}
-	_, err := a.Update(t.Context(), account.Caller{}, "big", func(account.Account) (account.Change, error) {
+	_, err := a.Update(t.Context(), visage.Caller{}, "big", func(account.Account) (account.Change, error) {
 		to := visage.S0
 		return account.Change{Tier: &to}, nil
 	})

@@ -16,12 +16,6 @@ type Auditor interface {
 	Record(ctx context.Context, e Event) error
 }
 
-// Caller is who asks for a change, and in which request. The zero Caller is the instance by itself.
-type Caller struct {
-	visage.Principal
-	RequestID string
-}
-
 // Operation is something that is done to an account or an access request.
 type Operation string
 
@@ -54,7 +48,7 @@ type Event struct {
 	Under   visage.KeyRef
 	Request string       // the id of an access request; empty where there is none
 	State   RequestState // of the request after it
-	By      Caller
+	By      visage.Caller
 	Err     error // nil: it was done
 }
 
@@ -72,7 +66,7 @@ func (a *Accounts) record(ctx context.Context, e Event) error {
 }
 
 // recordedAt does something to the account called name and tells the auditor.
-func (a *Accounts) recordedAt(ctx context.Context, op Operation, by Caller, name string, do func() error) error {
+func (a *Accounts) recordedAt(ctx context.Context, op Operation, by visage.Caller, name string, do func() error) error {
 	e := Event{Operation: op, Resource: a.resource(name), By: by}
 	e.Err = do()
 	return a.record(ctx, e)

@@ -129,7 +129,7 @@ func (p Protection) key() (key visage.KeyRef, vaultURI string, err error) {
 
 // Lock closes the data of an account under a customer's key at once, until Unlock. Refusals: ResourceNotFound;
 // CustomerManagedKeyNotEnabled where the key is the service's.
-func (a *Accounts) Lock(ctx context.Context, by Caller, name string) error {
+func (a *Accounts) Lock(ctx context.Context, by visage.Caller, name string) error {
 	return a.recordedAt(ctx, Locked, by, name, func() error {
 		rec, err := a.stored(ctx, name)
 		if err != nil {
@@ -141,7 +141,7 @@ func (a *Accounts) Lock(ctx context.Context, by Caller, name string) error {
 
 // Unlock ends what Lock began, and has the key asked at once; where the account has got another identity since its key
 // was enabled, with that one. The data opens when the key says yes. Refusals: ResourceNotFound, those of custody.
-func (a *Accounts) Unlock(ctx context.Context, by Caller, name string) error {
+func (a *Accounts) Unlock(ctx context.Context, by visage.Caller, name string) error {
 	return a.recordedAt(ctx, Unlocked, by, name, func() error {
 		rec, err := a.stored(ctx, name)
 		if err != nil {
@@ -167,7 +167,7 @@ func (a *Accounts) Unlock(ctx context.Context, by Caller, name string) error {
 
 // SetPolicy changes what happens to the data of an account when its customer's key does not simply say yes; a grace of
 // 0 is the instance's own. Refusals: ResourceNotFound, InvalidEncryptionPolicy.
-func (a *Accounts) SetPolicy(ctx context.Context, by Caller, name string, p Policy) error {
+func (a *Accounts) SetPolicy(ctx context.Context, by visage.Caller, name string, p Policy) error {
 	return a.recordedAt(ctx, PolicySet, by, name, func() error {
 		rec, err := a.stored(ctx, name)
 		if err != nil {

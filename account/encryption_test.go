@@ -20,20 +20,20 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// safe is a vault with one key, "k", that whoever has access may use.
-type safe struct {
+// fakeVault is a vault with one key, "k", that whoever has access may use.
+type fakeVault struct {
 	*sourcetest.Fake
 	access *sync.Map // has the visage.PrincipalIDs of those
 	asked  *atomic.Int64
 }
 
 // open returns the key as one principal sees it.
-func (s safe) open(_ context.Context, _ visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
+func (s fakeVault) open(_ context.Context, _ visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
 	return view{s, as}, nil
 }
 
 type view struct {
-	safe
+	fakeVault
 	as visage.PrincipalID
 }
 
@@ -79,12 +79,12 @@ func (v view) Unwrap(ctx context.Context, _ keysource.Ref, blob []byte) ([]byte,
 	return v.Fake.Unwrap(ctx, d.Ref, blob)
 }
 
-// staff makes identities that are numbered, and says who is there.
-type staff struct {
+// identities makes identities that are numbered, and says who is there.
+type identities struct {
 	made  int
 	there map[string]account.Managed // by the account's name
-	safe  safe
-	grant bool // callers may give access to the safe
+	vault fakeVault
+	grant bool // callers may give access to the key
 
 	during func() // called while a key changes hands
 
@@ -92,7 +92,7 @@ type staff struct {
 	stop  func() // of custody
 }
 
-func (s *staff) Ensure(_ context.Context, a account.Account) (account.Managed, error) {
+func (s *identities) Ensure(_ context.Context, a account.Account) (account.Managed, error) {
 	if _, found := s.there[a.Name]; !found {
 		s.made++
 		s.there[a.Name] = account.Managed{PrincipalID: fmt.Sprintf("principal-%d", s.made)}
@@ -100,25 +100,25 @@ func (s *staff) Ensure(_ context.Context, a account.Account) (account.Managed, e
 	return s.there[a.Name], nil
 }
 
-func (s *staff) Remove(_ context.Context, a account.Account) error {
-	s.safe.access.Delete(visage.PrincipalID(s.there[a.Name].PrincipalID))
+func (s *identities) Remove(_ context.Context, a account.Account) error {
+	s.vault.access.Delete(visage.PrincipalID(s.there[a.Name].PrincipalID))
 	delete(s.there, a.Name)
 	return nil
 }
 
-func (s *staff) Forget(context.Context, account.Account) error { return nil }
+func (s *identities) Forget(context.Context, account.Account) error { return nil }
 
-func (s *staff) Grant(_ context.Context, _ account.Caller, a account.Account, _ visage.KeyRef) error {
+func (s *identities) Grant(_ context.Context, _ visage.Caller, a account.Account, _ visage.KeyRef) error {
 	if s.during != nil {
 		s.during()
 	}
 	if s.grant {
-		s.safe.access.Store(visage.PrincipalID(a.Identity.System.PrincipalID), true)
+		s.vault.access.Store(visage.PrincipalID(a.Identity.System.PrincipalID), true)
 	}
 	return nil
 }
 
-func (s *staff) User(context.Context, string) (account.Managed, bool) {
+func (s *identities) User(context.Context, string) (account.Managed, bool) {
 	return account.Managed{}, false
 }
 
@@ -134,39 +134,41 @@ func checkVault(_ context.Context, location string, key visage.KeyRef) error {
 	return nil
 }
 
-// house is accounts whose customers may bring keys.
-type house struct {
+// accountsWithCustody are accounts whose customers may bring keys, with the custody of those keys, the identities of
+// the accounts and a vault.
+type accountsWithCustody struct {
 	*account.Accounts
-	t       *testing.T
-	custody *custody.Custody
-	staff   *staff
+	t          *testing.T
+	custody    *custody.Custody
+	identities *identities
 }
 
-func newHouse(t *testing.T) house {
+func newAccountsWithCustody(t *testing.T) accountsWithCustody {
 	t.Helper()
-	key := safe{sourcetest.NewFake("k"), &sync.Map{}, &atomic.Int64{}}
-	h := house{t: t, staff: &staff{
-		there: map[string]account.Managed{}, safe: key, grant: true, store: newStore(t, "", sourcetest.NewFake("root")),
+	key := fakeVault{sourcetest.NewFake("k"), &sync.Map{}, &atomic.Int64{}}
+	h := accountsWithCustody{t: t, identities: &identities{
+		there: map[string]account.Managed{}, vault: key, grant: true,
+		store: newStore(t, "", sourcetest.NewFake("root")),
 	}}
 	h = h.restarted()
-	t.Cleanup(func() { h.staff.stop() })
-	office{h.Accounts, t}.ask("place")
-	if _, err := h.Create(t.Context(), account.Caller{},
+	t.Cleanup(func() { h.identities.stop() })
+	accountsWithAccess{h.Accounts, h.Access(), t}.ask("place")
+	if _, err := h.Create(t.Context(), visage.Caller{},
 		account.Creation{Name: "vip", Location: "local", Tier: visage.E0}); err != nil {
 		t.Fatal(err)
 	}
 	return h
 }
 
-// restarted is the house with everything but its store made anew.
-func (h house) restarted() house {
+// restarted is the accountsWithCustody with everything but its store made anew.
+func (h accountsWithCustody) restarted() accountsWithCustody {
 	h.t.Helper()
-	if h.staff.stop != nil {
-		h.staff.stop()
+	if h.identities.stop != nil {
+		h.identities.stop()
 	}
 	var err error
 	h.custody, err = custody.New(h.t.Context(),
-		custody.Config{Store: h.staff.store, Audit: forgetful{}, Open: h.staff.safe.open})
+		custody.Config{Store: h.identities.store, Audit: forgetful{}, Open: h.identities.vault.open})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -174,13 +176,13 @@ func (h house) restarted() house {
 	ctx, stop := context.WithCancel(context.WithoutCancel(h.t.Context()))
 	ended := make(chan error, 1)
 	h.Accounts, err = account.Open(h.t.Context(), account.Config{
-		Store: h.staff.store, Custody: keeper, Identities: h.staff, CheckVault: checkVault,
+		Store: h.identities.store, Custody: keeper, Identities: h.identities, CheckVault: checkVault,
 	})
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	go func() { ended <- keeper.Run(ctx) }()
-	h.staff.stop = func() {
+	h.identities.stop = func() {
 		stop()
 		if err := <-ended; err != nil {
 			h.t.Error(err)
@@ -190,20 +192,20 @@ func (h house) restarted() house {
 }
 
 // inHouse runs a test in a bubble, in which waiting takes no time.
-func inHouse(t *testing.T, test func(*testing.T, house)) {
-	synctest.Test(t, func(t *testing.T) { test(t, newHouse(t)) })
+func withCustody(t *testing.T, test func(*testing.T, accountsWithCustody)) {
+	synctest.Test(t, func(t *testing.T) { test(t, newAccountsWithCustody(t)) })
 }
 
-func (h house) protect(p account.Protection) error {
+func (h accountsWithCustody) protect(p account.Protection) error {
 	h.t.Helper()
-	_, err := h.Update(h.t.Context(), account.Caller{}, "vip", func(account.Account) (account.Change, error) {
+	_, err := h.Update(h.t.Context(), visage.Caller{}, "vip", func(account.Account) (account.Change, error) {
 		return account.Change{Protection: &p, Tags: map[string]string{"protected": fmt.Sprint(p.Customer)}}, nil
 	})
 	return err
 }
 
 // settled returns who holds the key once no change is under way.
-func (h house) settled() (account.Account, account.Encryption) {
+func (h accountsWithCustody) settled() (account.Account, account.Encryption) {
 	h.t.Helper()
 	for until := time.Now().Add(time.Hour); ; time.Sleep(time.Second) {
 		a, err := h.Get(h.t.Context(), "vip")
@@ -225,25 +227,27 @@ func (h house) settled() (account.Account, account.Encryption) {
 
 var mine = account.Protection{Customer: true, VaultURI: "https://SAFE.example/", KeyName: "k", Register: true}
 
-func TestRefusedProtectionChangesNothing(t *testing.T) { inHouse(t, refusedProtectionChangesNothing) }
+func TestRefusedProtectionChangesNothing(t *testing.T) {
+	withCustody(t, refusedProtectionChangesNothing)
+}
 
-func refusedProtectionChangesNothing(t *testing.T, h house) {
-	h.staff.grant = false
+func refusedProtectionChangesNothing(t *testing.T, h accountsWithCustody) {
+	h.identities.grant = false
 	wantRefusal(t, h.protect(mine), visage.Invalid, "KeyVaultAccessDenied")
 	a, e := h.settled()
-	if a.Identity.Type() != "None" || len(h.staff.there) != 0 || e.Said || len(a.Tags) != 0 {
+	if a.Identity.Type() != "None" || len(h.identities.there) != 0 || e.Said || len(a.Tags) != 0 {
 		t.Errorf("after a refusal: %+v, %+v", a, e)
 	}
-	if _, err := h.Withdraw(t.Context(), account.Caller{}, "place"); err != nil {
+	if _, err := h.Access().Withdraw(t.Context(), visage.Caller{}, "place"); err != nil {
 		t.Fatal(err)
 	}
-	h.staff.grant = true
+	h.identities.grant = true
 	wantRefusal(t, h.protect(mine), visage.Denied, "CustomerManagedKeyNotApproved")
 }
 
-func TestProtectionIsShownAsItWasGiven(t *testing.T) { inHouse(t, protectionIsShownAsItWasGiven) }
+func TestProtectionIsShownAsItWasGiven(t *testing.T) { withCustody(t, protectionIsShownAsItWasGiven) }
 
-func protectionIsShownAsItWasGiven(t *testing.T, h house) {
+func protectionIsShownAsItWasGiven(t *testing.T, h accountsWithCustody) {
 	if err := h.protect(mine); err != nil {
 		t.Fatal(err)
 	}
@@ -261,19 +265,19 @@ func protectionIsShownAsItWasGiven(t *testing.T, h house) {
 	if _, e := h.settled(); e.VaultURI != safeAddress+"/" || e.Key.Version != version {
 		t.Errorf("named by its identifier: %+v", e)
 	}
-	if err := h.SetPolicy(t.Context(), account.Caller{}, "vip", account.Policy{Grace: 5 * time.Minute}); err != nil {
+	if err := h.SetPolicy(t.Context(), visage.Caller{}, "vip", account.Policy{Grace: 5 * time.Minute}); err != nil {
 		t.Fatal(err)
 	}
 	if _, e := h.settled(); e.State.Policy.Grace != 5*time.Minute {
 		t.Errorf("policy: %+v", e.State.Policy)
 	}
 	// What holds already asks nobody: the key may be out of reach when somebody changes a tag.
-	h.staff.safe.Fail(errors.New("down"))
+	h.identities.vault.Fail(errors.New("down"))
 	exact.Register = false
 	if err := h.protect(exact); err != nil {
 		t.Errorf("the same again: %v", err)
 	}
-	h.staff.safe.Fail(nil)
+	h.identities.vault.Fail(nil)
 	if err := h.protect(account.Protection{}); err != nil {
 		t.Fatal(err)
 	}
@@ -284,11 +288,11 @@ func protectionIsShownAsItWasGiven(t *testing.T, h house) {
 }
 
 // TestCustodyIsBelieved: when a crash comes between a change and what is kept of it to be shown, what holds is shown.
-func TestCustodyIsBelieved(t *testing.T) { inHouse(t, custodyIsBelieved) }
+func TestCustodyIsBelieved(t *testing.T) { withCustody(t, custodyIsBelieved) }
 
-func custodyIsBelieved(t *testing.T, h house) {
+func custodyIsBelieved(t *testing.T, h accountsWithCustody) {
 	a, _ := h.settled()
-	h.staff.safe.access.Store(visage.PrincipalID("somebody"), true)
+	h.identities.vault.access.Store(visage.PrincipalID("somebody"), true)
 	key := visage.KeyRef{Vault: safeAddress, Name: "k"}
 	if _, err := h.custody.Enable(t.Context(), sealed.SpaceID(a.ID), key, "somebody"); err != nil {
 		t.Fatal(err)
@@ -306,19 +310,19 @@ func custodyIsBelieved(t *testing.T, h house) {
 func TestNewIdentityOpensAgain(t *testing.T) {
 	for _, way := range []string{"unlock", "protect"} {
 		t.Run(way, func(t *testing.T) {
-			inHouse(t, func(t *testing.T, h house) { newIdentityOpensAgain(t, h, way) })
+			withCustody(t, func(t *testing.T, h accountsWithCustody) { newIdentityOpensAgain(t, h, way) })
 		})
 	}
 }
 
-func newIdentityOpensAgain(t *testing.T, h house, way string) {
+func newIdentityOpensAgain(t *testing.T, h accountsWithCustody, way string) {
 	if err := h.protect(mine); err != nil {
 		t.Fatal(err)
 	}
 	h.settled()
 	identity := func(system bool) {
 		t.Helper()
-		_, err := h.Update(t.Context(), account.Caller{}, "vip", func(account.Account) (account.Change, error) {
+		_, err := h.Update(t.Context(), visage.Caller{}, "vip", func(account.Account) (account.Change, error) {
 			return account.Change{Identity: &account.IdentitySpec{System: system}}, nil
 		})
 		if err != nil {
@@ -333,10 +337,10 @@ func newIdentityOpensAgain(t *testing.T, h house, way string) {
 			t.Fatal(err)
 		}
 	} else {
-		err := h.Unlock(t.Context(), account.Caller{}, "vip") // it has no access yet
+		err := h.Unlock(t.Context(), visage.Caller{}, "vip") // it has no access yet
 		wantRefusal(t, err, visage.Invalid, "KeyVaultAccessDenied")
-		h.staff.safe.access.Store(visage.PrincipalID("principal-2"), true)
-		if err := h.Unlock(t.Context(), account.Caller{}, "vip"); err != nil {
+		h.identities.vault.access.Store(visage.PrincipalID("principal-2"), true)
+		if err := h.Unlock(t.Context(), visage.Caller{}, "vip"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -347,7 +351,7 @@ func newIdentityOpensAgain(t *testing.T, h house, way string) {
 }
 
 // until waits for a condition.
-func (h house) until(want custody.Condition) account.Encryption {
+func (h accountsWithCustody) until(want custody.Condition) account.Encryption {
 	h.t.Helper()
 	for end := time.Now().Add(time.Hour); ; time.Sleep(time.Second) {
 		if _, e := h.settled(); e.State.Condition == want {

@@ -47,7 +47,7 @@ type Identities interface {
 	Forget(ctx context.Context, a Account) error
 	// Grant lets the identity of an account use a key, where by may allow that; where it may not, or the vault is not
 	// ours, nothing happens, and the key will say no.
-	Grant(ctx context.Context, by Caller, a Account, key visage.KeyRef) error
+	Grant(ctx context.Context, by visage.Caller, a Account, key visage.KeyRef) error
 	// User returns the user-assigned identity with a management path.
 	User(ctx context.Context, path string) (Managed, bool)
 }
@@ -59,10 +59,10 @@ func (noIdentities) Ensure(context.Context, Account) (Managed, error) {
 	return Managed{}, visage.Refuse(visage.Unsupported, "IdentityNotSupported",
 		"This instance has no managed identities.")
 }
-func (noIdentities) Remove(context.Context, Account) error                       { return nil }
-func (noIdentities) Forget(context.Context, Account) error                       { return nil }
-func (noIdentities) Grant(context.Context, Caller, Account, visage.KeyRef) error { return nil }
-func (noIdentities) User(context.Context, string) (Managed, bool)                { return Managed{}, false }
+func (noIdentities) Remove(context.Context, Account) error                              { return nil }
+func (noIdentities) Forget(context.Context, Account) error                              { return nil }
+func (noIdentities) Grant(context.Context, visage.Caller, Account, visage.KeyRef) error { return nil }
+func (noIdentities) User(context.Context, string) (Managed, bool)                       { return Managed{}, false }
 
 // assign returns the identities that an account shall have, making its own when it is wished for and not there. It ends
 // none. Refusal: InvalidUserAssignedIdentity.

@@ -23,7 +23,7 @@ type index struct {
 	byKey    map[[sha256.Size]byte]holder
 	origins  map[string]bool    // that any of those in service names
 	requests map[string]request // by name in lower case
-	capacity capacity
+	capacity capacityRecord
 }
 
 // holder is whom a key opens.
@@ -89,7 +89,7 @@ func (a *Accounts) Resource(_ context.Context, key, host string) (visage.Resourc
 		return visage.Resource{}, visage.Principal{}, refuseKey()
 	}
 	rec := x.byName[held.name]
-	if rec.KeysRefused {
+	if rec.LocalAuthDisabled {
 		return visage.Resource{}, visage.Principal{}, visage.Refuse(visage.Denied, "AuthenticationTypeDisabled",
 			"Access by key is disabled for this resource: send a bearer token.")
 	}

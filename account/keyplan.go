@@ -135,7 +135,7 @@ func (p Protection) action(key visage.KeyRef, as visage.PrincipalID, now custody
 //  4. The rest of the change is stored, and what is shown of the key.
 //
 // When 2 or 3 fails, 1 is undone, and nothing of the account has changed. Once 3 has succeeded there is no way back.
-func (a *Accounts) applyKey(ctx context.Context, by Caller, plan keyPlan) (Account, error) {
+func (a *Accounts) applyKey(ctx context.Context, by visage.Caller, plan keyPlan) (Account, error) {
 	of, err := a.Get(ctx, plan.name)
 	if err == nil && plan.identity != nil {
 		of, err = a.setIdentity(ctx, by, plan.name, plan.identity)
@@ -156,12 +156,14 @@ func (a *Accounts) applyKey(ctx context.Context, by Caller, plan keyPlan) (Accou
 }
 
 // setIdentity stores which identities an account has.
-func (a *Accounts) setIdentity(ctx context.Context, by Caller, name string, spec *IdentitySpec) (Account, error) {
+func (a *Accounts) setIdentity(
+	ctx context.Context, by visage.Caller, name string, spec *IdentitySpec,
+) (Account, error) {
 	return a.alter(ctx, by, name, func(Account) (Change, error) { return Change{Identity: spec}, nil })
 }
 
 // bindKey gives the account's identity access to the key of a plan and has custody take it.
-func (a *Accounts) bindKey(ctx context.Context, by Caller, of Account, plan keyPlan) error {
+func (a *Accounts) bindKey(ctx context.Context, by visage.Caller, of Account, plan keyPlan) error {
 	if plan.grant {
 		if err := a.identities().Grant(ctx, by, of, plan.key); err != nil {
 			return fmt.Errorf("give resource %s access to its key: %w", of.ID, err)

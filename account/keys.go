@@ -41,7 +41,7 @@ func (a *Accounts) Keys(ctx context.Context, name string) (Keys, error) {
 }
 
 // ListKeys is Keys for whoever asks from outside. Refusal: ResourceNotFound.
-func (a *Accounts) ListKeys(ctx context.Context, by Caller, name string) (Keys, error) {
+func (a *Accounts) ListKeys(ctx context.Context, by visage.Caller, name string) (Keys, error) {
 	keys, err := a.Keys(ctx, name)
 	if err := a.record(ctx, Event{Operation: KeysListed, Resource: a.resource(name), By: by, Err: err}); err != nil {
 		return Keys{}, err // no key leaves without a trace
@@ -51,12 +51,12 @@ func (a *Accounts) ListKeys(ctx context.Context, by Caller, name string) (Keys, 
 
 // Regenerate replaces one key of an account and returns both. The old key stops working at once, the other goes on.
 // Refusal: ResourceNotFound.
-func (a *Accounts) Regenerate(ctx context.Context, by Caller, name string, key KeyName) (Keys, error) {
+func (a *Accounts) Regenerate(ctx context.Context, by visage.Caller, name string, key KeyName) (Keys, error) {
 	keys, err := a.regenerate(ctx, by, name, key)
 	return keys, a.record(ctx, Event{Operation: Regenerated, Resource: a.resource(name), Key: key, By: by, Err: err})
 }
 
-func (a *Accounts) regenerate(ctx context.Context, by Caller, name string, key KeyName) (Keys, error) {
+func (a *Accounts) regenerate(ctx context.Context, by visage.Caller, name string, key KeyName) (Keys, error) {
 	rec, err := a.change(ctx, by, name, func(rec record) (record, error) {
 		switch key {
 		case Key1:

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -14,7 +15,7 @@ import (
 type everything struct {
 	accounts []record
 	requests []request
-	capacity capacity
+	capacity capacityRecord
 }
 
 // read returns all that is stored, accounts in whatever state.
@@ -84,14 +85,14 @@ func (a *Accounts) put(ctx context.Context, rec record) error {
 
 // change changes an account that is not deleted and swaps the index.
 func (a *Accounts) change(
-	ctx context.Context, by Caller, name string, fn func(record) (record, error),
+	ctx context.Context, by visage.Caller, name string, fn func(record) (record, error),
 ) (record, error) {
 	return a.changeStored(ctx, by, name, ready, fn)
 }
 
 // changeStored is change for an account in a state.
 func (a *Accounts) changeStored(
-	ctx context.Context, by Caller, name string, in state, fn func(record) (record, error),
+	ctx context.Context, by visage.Caller, name string, in state, fn func(record) (record, error),
 ) (record, error) {
 	a.changes.Lock()
 	defer a.changes.Unlock()
@@ -103,7 +104,7 @@ func (a *Accounts) changeStored(
 		return record{}, err
 	}
 	rec.Revision++
-	rec.Changed, rec.ChangedBy = time.Now().UnixNano(), by.ObjectID
+	rec.Changed, rec.ChangedBy = time.Now().UnixNano(), by.Principal.ObjectID
 	if err := a.put(ctx, rec); err != nil {
 		return record{}, fmt.Errorf("change account: %w", err)
 	}

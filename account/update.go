@@ -9,14 +9,14 @@ import (
 
 // Change is what becomes different of an account. What is nil stays.
 type Change struct {
-	Tier        *visage.Tier
-	Tags        map[string]string // in place of those there are
-	Subdomain   *string           // where none was chosen yet; see CheckSubdomain
-	KeysRefused *bool
-	Network     *visage.NetworkRules
-	Origins     *[]string // in place of those there are
-	Identity    *IdentitySpec
-	Protection  *Protection
+	Tier              *visage.Tier
+	Tags              map[string]string // in place of those there are
+	Subdomain         *string           // where none was chosen yet; see CheckSubdomain
+	LocalAuthDisabled *bool
+	Network           *visage.NetworkRules
+	Origins           *[]string // in place of those there are
+	Identity          *IdentitySpec
+	Protection        *Protection
 
 	kept *protected // of a Protection that has come into force
 }
@@ -28,7 +28,7 @@ type Change struct {
 //
 // A change of who holds the key may still be under way when Update returns; see Encryption.
 func (a *Accounts) Update(
-	ctx context.Context, by Caller, name string, decide func(Account) (Change, error),
+	ctx context.Context, by visage.Caller, name string, decide func(Account) (Change, error),
 ) (Account, error) {
 	e := Event{Operation: Updated, Resource: a.resource(name), By: by}
 	var changed Account
@@ -46,7 +46,7 @@ func (a *Accounts) Update(
 }
 
 func (a *Accounts) update(
-	ctx context.Context, by Caller, name string, decide func(Account) (Change, error),
+	ctx context.Context, by visage.Caller, name string, decide func(Account) (Change, error),
 ) (Account, error) {
 	now, err := a.Get(ctx, name)
 	if err != nil {
@@ -116,7 +116,7 @@ func refuseAtOnce(of Account) error {
 
 // alter changes what is not about keys.
 func (a *Accounts) alter(
-	ctx context.Context, by Caller, name string, decide func(Account) (Change, error),
+	ctx context.Context, by visage.Caller, name string, decide func(Account) (Change, error),
 ) (Account, error) {
 	var before Account
 	rec, err := a.change(ctx, by, name, func(rec record) (record, error) {
@@ -161,8 +161,8 @@ func (a *Accounts) apply(ctx context.Context, rec record, c Change) (record, err
 		}
 		rec.Tags = maps.Clone(c.Tags)
 	}
-	if c.KeysRefused != nil {
-		rec.KeysRefused = *c.KeysRefused
+	if c.LocalAuthDisabled != nil {
+		rec.LocalAuthDisabled = *c.LocalAuthDisabled
 	}
 	if c.Network != nil {
 		rec.Network = c.Network.Clone()

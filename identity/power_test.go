@@ -21,8 +21,8 @@ const (
 	readVault  = "Microsoft.KeyVault/vaults/read"
 )
 
-// world is what scopes name, by the scope in lower case, and what was audited.
-type world struct {
+// scopesAndEvents holds what scopes name, by the scope in lower case, and what was audited.
+type scopesAndEvents struct {
 	mu     sync.Mutex
 	places map[string]identity.Place
 	told   []string
@@ -30,17 +30,17 @@ type world struct {
 	deaf   error // what the audit fails with
 }
 
-func newWorld() *world {
-	return &world{places: map[string]identity.Place{scope: {}}}
+func newScopesAndEvents() *scopesAndEvents {
+	return &scopesAndEvents{places: map[string]identity.Place{scope: {}}}
 }
 
-func (w *world) config(store *sealed.Store) identity.Config {
+func (w *scopesAndEvents) config(store *sealed.Store) identity.Config {
 	cfg := config(store)
 	cfg.Place, cfg.Audit = w.place, w
 	return cfg
 }
 
-func (w *world) place(_ context.Context, scope string) (identity.Place, error) {
+func (w *scopesAndEvents) place(_ context.Context, scope string) (identity.Place, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p, found := w.places[scope]
@@ -50,13 +50,13 @@ func (w *world) place(_ context.Context, scope string) (identity.Place, error) {
 	return p, nil
 }
 
-func (w *world) put(scope string, p identity.Place) {
+func (w *scopesAndEvents) put(scope string, p identity.Place) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.places[strings.ToLower(scope)] = p
 }
 
-func (w *world) Record(_ context.Context, e identity.Event, outcome error) error {
+func (w *scopesAndEvents) Record(_ context.Context, e identity.Event, outcome error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.deaf != nil {
@@ -73,10 +73,10 @@ func (w *world) Record(_ context.Context, e identity.Event, outcome error) error
 	return nil
 }
 
-func (w *world) Granted(context.Context, identity.Attempt, error) error { return w.deaf }
+func (w *scopesAndEvents) Granted(context.Context, identity.Attempt, error) error { return w.deaf }
 
 // taken returns what was told since the last call.
-func (w *world) taken() []string {
+func (w *scopesAndEvents) taken() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	told := w.told
@@ -85,7 +85,7 @@ func (w *world) taken() []string {
 }
 
 func TestRolesAreOnTheThingAndNotOnItsName(t *testing.T) {
-	w := newWorld()
+	w := newScopesAndEvents()
 	d := open(t, w.config(nil))
 	p, _ := application(t, d)
 	who := visage.Principal{ObjectID: p.ID}
@@ -143,7 +143,7 @@ func TestRolesAreOnTheThingAndNotOnItsName(t *testing.T) {
 func TestSettle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, src := t.TempDir(), sourcetest.NewFake("root")
-		w := newWorld()
+		w := newScopesAndEvents()
 		begin := time.Now()
 		old := func(scope string, created time.Time) identity.Assignment {
 			return identity.Assignment{Principal: stranger, Role: identity.VaultReader, Scope: strings.ToLower(scope),
@@ -208,7 +208,7 @@ func TestSettle(t *testing.T) {
 func TestEveryChangeIsToldOnce(t *testing.T) {
 	dir, src := t.TempDir(), sourcetest.NewFake("root")
 	store := newStore(t, dir, src)
-	w := newWorld()
+	w := newScopesAndEvents()
 	d := open(t, w.config(store))
 	if told := w.taken(); !slices.Equal(told, []string{"make signing key"}) {
 		t.Errorf("the first start: told of %q", told)
@@ -300,7 +300,7 @@ func TestEveryChangeIsToldOnce(t *testing.T) {
 // TestTheLastOwnerStays: whoever owns the subscription and can sign in is not removed, in no way, while nobody else
 // does.
 func TestTheLastOwnerStays(t *testing.T) {
-	w := newWorld()
+	w := newScopesAndEvents()
 	cfg := w.config(nil)
 	cfg.Trusted = []identity.Issuer{{URL: "https://issuer", Audience: "a",
 		Keys: func(context.Context) ([]byte, error) { return nil, nil }}}

@@ -47,7 +47,7 @@ func TestWhoMayGiveAccess(t *testing.T) {
 			false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := newRig(t, func(v *keyvault.Vault) { v.RBAC = c.rbac })
+			r := newAuditedService(t, func(v *keyvault.Vault) { v.RBAC = c.rbac })
 			before, err := r.Vault(t.Context(), "safe")
 			ok(t, err)
 			update := func(who keyvault.Caller) error {
@@ -81,7 +81,7 @@ func TestWhoMayGiveAccess(t *testing.T) {
 
 // TestAccessIsToldBeforeAndAfter holds what the audit is told of every change of who may do what.
 func TestAccessIsToldBeforeAndAfter(t *testing.T) {
-	r := newRig(t, func(v *keyvault.Vault) {
+	r := newAuditedService(t, func(v *keyvault.Vault) {
 		v.Policies = []keyvault.AccessPolicy{{ObjectID: alice,
 			Keys: []keyvault.Permission{keyvault.MayList, keyvault.MayGet}}}
 	})
@@ -127,7 +127,7 @@ func TestAccessIsToldBeforeAndAfter(t *testing.T) {
 // TestAccessIsNeverChangedUntold: what could not be told when it was done is told later, once.
 func TestAccessIsNeverChangedUntold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
+		r := newAuditedService(t)
 		r.taken()
 		r.deaf = errors.New("the disk is full")
 		_, err := r.UpdateVault(t.Context(), caller(bob), "safe", func(v keyvault.Vault) (keyvault.Vault, error) {

@@ -12,7 +12,7 @@ import (
 
 // TestManyKeysAtATime orders more RSA keys at a time than are made.
 func TestManyKeysAtATime(t *testing.T) {
-	r := newRig(t)
+	r := newAuditedService(t)
 	var all sync.WaitGroup
 	var made, refused atomic.Int32
 	for range 64 {

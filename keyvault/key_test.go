@@ -18,7 +18,7 @@ import (
 )
 
 func TestKindsOfKeys(t *testing.T) {
-	r := newRig(t)
+	r := newAuditedService(t)
 	r.vault("gold", func(v *keyvault.Vault) { v.Premium = true })
 	for _, c := range []struct {
 		vault string
@@ -51,7 +51,7 @@ func TestKindsOfKeys(t *testing.T) {
 
 func TestStatesOfAKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
+		r := newAuditedService(t)
 		now := time.Now()
 		r.create(
 			"k", "RSA", func(k *keyvault.NewKey) { k.NotBefore, k.Expires = now.Add(time.Hour), now.Add(48*time.Hour) },
@@ -93,7 +93,7 @@ func TestStatesOfAKey(t *testing.T) {
 }
 
 func TestLongestPlaintexts(t *testing.T) {
-	r := newRig(t)
+	r := newAuditedService(t)
 	r.create("k", "RSA")
 	for alg, most := range map[string]int{"RSA-OAEP-256": 190, "RSA-OAEP": 214, "RSA1_5": 245} { // contract §A5
 		for n, fits := range map[int]bool{0: true, most: true, most + 1: false} {
@@ -113,7 +113,7 @@ func TestLongestPlaintexts(t *testing.T) {
 }
 
 func TestOldVersionsGoOn(t *testing.T) {
-	r := newRig(t)
+	r := newAuditedService(t)
 	first := r.create("k", "RSA")
 	used, wrapped, err := r.Use(t.Context(), caller(alice), key("k"), keyvault.Wrap, "RSA-OAEP-256", []byte("x"))
 	if err != nil || used != first.Ref {
@@ -147,7 +147,7 @@ func TestOldVersionsGoOn(t *testing.T) {
 // TestManyAtOnce: whoever rotates a key while others do gets a version of his own or is told that he was too late, and
 // every version that was announced goes on working.
 func TestManyAtOnce(t *testing.T) {
-	r := newRig(t)
+	r := newAuditedService(t)
 	r.create("k", "EC")
 	var mu sync.Mutex
 	var made []keyvault.Ref
@@ -181,7 +181,7 @@ func TestManyAtOnce(t *testing.T) {
 
 func TestRetentionEndsInPurge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(v *keyvault.Vault) { v.RetentionDays, v.PurgeProtection = 7, true })
+		r := newAuditedService(t, func(v *keyvault.Vault) { v.RetentionDays, v.PurgeProtection = 7, true })
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- r.Run(ctx) }()
@@ -219,7 +219,7 @@ func TestRetentionEndsInPurge(t *testing.T) {
 
 func TestKeysRotateByThemselves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
+		r := newAuditedService(t)
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- r.Run(ctx) }()
@@ -275,7 +275,7 @@ func count(all []string, want string) (n int) {
 }
 
 func TestRotationPolicyBounds(t *testing.T) {
-	r := newRig(t)
+	r := newAuditedService(t)
 	r.create("k", "EC")
 	after := func(p keyvault.Period) keyvault.Trigger { return keyvault.Trigger{AfterCreate: p} }
 	before := func(p keyvault.Period) keyvault.Trigger { return keyvault.Trigger{BeforeExpiry: p} }
@@ -306,7 +306,7 @@ func TestRotationPolicyBounds(t *testing.T) {
 }
 
 func TestBackupsAreOfTheirInstance(t *testing.T) {
-	r := newRig(t)
+	r := newAuditedService(t)
 	r.vault("other")
 	first := r.create("k", "RSA")
 	_, wrapped, err := r.Use(t.Context(), caller(alice), key("k"), keyvault.Wrap, "RSA-OAEP-256", []byte("x"))
@@ -339,7 +339,7 @@ func TestBackupsAreOfTheirInstance(t *testing.T) {
 		_, err := r.RestoreKey(t.Context(), caller(alice), "other", broken)
 		wantRefusal(t, err, visage.Invalid, "BadParameter", "")
 	}
-	foreign := newRig(t)
+	foreign := newAuditedService(t)
 	_, err = foreign.RestoreKey(t.Context(), caller(alice), "safe", blob)
 	wantRefusal(t, err, visage.Invalid, "BadParameter", "")
 }
@@ -347,7 +347,7 @@ func TestBackupsAreOfTheirInstance(t *testing.T) {
 func TestKeysOutliveTheProcess(t *testing.T) {
 	dir, root := t.TempDir(), sourcetest.NewFake("root")
 	store := openStore(t, dir, root)
-	r := newRigOn(t, store)
+	r := newAuditedServiceOn(t, store)
 	r.vault("safe", func(v *keyvault.Vault) { v.PurgeProtection = true })
 	made := r.create("k", "RSA", func(k *keyvault.NewKey) { k.Tags = map[string]string{"team": "front desk"} })
 	policy, err := r.SetRotationPolicy(t.Context(), caller(alice), key("k"), keyvault.RotationPolicy{Expiry: "P1Y"})
@@ -357,7 +357,7 @@ func TestKeysOutliveTheProcess(t *testing.T) {
 	blob, err := r.BackupKey(t.Context(), caller(alice), key("k"))
 	ok(t, err)
 	ok(t, store.Close())
-	r = newRigOn(t, openStore(t, dir, root))
+	r = newAuditedServiceOn(t, openStore(t, dir, root))
 	k, err := r.Key(t.Context(), caller(alice), key("k"))
 	if err != nil || k.Ref != made.Ref || k.Tags["team"] != "front desk" || !k.Vault.PurgeProtection {
 		t.Errorf("got %+v, %v", k, err)
@@ -376,7 +376,7 @@ func TestKeysOutliveTheProcess(t *testing.T) {
 
 // TestNothingHappensUnseen: without its entry in the audit, an operation with a key gives nothing to its caller.
 func TestNothingHappensUnseen(t *testing.T) {
-	r := newRig(t)
+	r := newAuditedService(t)
 	r.create("k", "RSA")
 	r.deaf = errors.New("the disk is full")
 	_, out, err := r.Use(t.Context(), caller(alice), key("k"), keyvault.Wrap, "RSA-OAEP-256", []byte("x"))

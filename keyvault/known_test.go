@@ -61,7 +61,7 @@ func knownKey(t *testing.T) keyvault.JWK {
 }
 
 func TestKnownAnswers(t *testing.T) {
-	r := newRig(t)
+	r := newAuditedService(t)
 	want := keyvault.ImportedKey{JWK: knownKey(t), Attributes: keyvault.Attributes{Enabled: true}}
 	k, err := r.ImportKey(t.Context(), caller(alice), key("k"), want)
 	if err != nil || !bytes.Equal(k.Public.N, want.JWK.N) || !bytes.Equal(k.Public.E, []byte{1, 0, 1}) {
@@ -82,7 +82,7 @@ func TestKnownAnswers(t *testing.T) {
 
 // TestImportsFitTogether: parts that do not belong together are refused, whichever is wrong.
 func TestImportsFitTogether(t *testing.T) {
-	r := newRig(t)
+	r := newAuditedService(t)
 	scalar := bytes.Repeat([]byte{7}, 32)
 	curve, err := ecdh.P256().NewPrivateKey(scalar)
 	ok(t, err)

@@ -10,7 +10,7 @@ import (
 )
 
 func TestVaultRefusals(t *testing.T) {
-	r := newRig(t)
+	r := newAuditedService(t)
 	for _, c := range []struct {
 		name string
 		set  func(*keyvault.Vault)
@@ -46,7 +46,7 @@ func TestVaultRefusals(t *testing.T) {
 }
 
 func TestPurgeProtectionStaysOn(t *testing.T) {
-	r := newRig(t)
+	r := newAuditedService(t)
 	set := func(on bool) (keyvault.Vault, error) {
 		return r.UpdateVault(t.Context(), caller("operator"), "safe", func(v keyvault.Vault) (keyvault.Vault, error) {
 			v.PurgeProtection = on
@@ -72,7 +72,7 @@ func TestPurgeProtectionStaysOn(t *testing.T) {
 }
 
 func TestRetentionIsFixed(t *testing.T) {
-	r := newRig(t, func(v *keyvault.Vault) { v.RetentionDays = 7 })
+	r := newAuditedService(t, func(v *keyvault.Vault) { v.RetentionDays = 7 })
 	_, err := r.UpdateVault(t.Context(), caller("operator"), "safe", func(v keyvault.Vault) (keyvault.Vault, error) {
 		v.RetentionDays = 8
 		return v, nil
@@ -84,7 +84,7 @@ func TestRetentionIsFixed(t *testing.T) {
 }
 
 func TestDeletedVaultComesBackWithItsKeys(t *testing.T) {
-	r := newRig(t)
+	r := newAuditedService(t)
 	made := r.create("k", "EC")
 	_, err := r.DeleteVault(t.Context(), caller("operator"), "safe")
 	ok(t, err)
@@ -138,7 +138,7 @@ func TestPoliciesDecide(t *testing.T) {
 		}, caller(bob), map[string]string{"get": ""}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := newRig(t, c.set)
+			r := newAuditedService(t, c.set)
 			r.create("k", "RSA")
 			for op, inner := range c.want {
 				var err error
@@ -163,7 +163,7 @@ func TestPoliciesDecide(t *testing.T) {
 }
 
 func TestRolesDecideInTheirVaults(t *testing.T) {
-	r := newRig(t, func(v *keyvault.Vault) { v.RBAC = true })
+	r := newAuditedService(t, func(v *keyvault.Vault) { v.RBAC = true })
 	_, err := r.Keys(t.Context(), caller(alice), "safe", "", 25)
 	wantRefusal(t, err, visage.Denied, "Forbidden", "ForbiddenByRbac") // her policy is not looked at
 	r.roles[bob+" safe list"] = true
@@ -175,7 +175,7 @@ func TestRolesDecideInTheirVaults(t *testing.T) {
 
 // TestChangesAreTold holds what the hook for custody needs: every change that may end the use of a key, at once.
 func TestChangesAreTold(t *testing.T) {
-	r := newRig(t)
+	r := newAuditedService(t)
 	r.create("one", "EC")
 	r.create("two", "EC")
 	const one, two = "https://safe.vault.example/keys/one", "https://safe.vault.example/keys/two"

@@ -68,7 +68,7 @@ func (l *layers) vaultEnded(ctx context.Context, v keyvault.Vault) {
 }
 
 // Grant implements account.Identities: by an entry in the vault's access policies or, where roles decide, by a role.
-func (m managedIdentities) Grant(ctx context.Context, by account.Caller, a account.Account, key visage.KeyRef) error {
+func (m managedIdentities) Grant(ctx context.Context, by visage.Caller, a account.Account, key visage.KeyRef) error {
 	name, ours := m.server.ownVault(key)
 	if !ours {
 		return nil
@@ -98,7 +98,8 @@ func (m managedIdentities) Grant(ctx context.Context, by account.Caller, a accou
 	if !m.identities.May(by.Principal, "Microsoft.KeyVault/vaults/accessPolicies/write", path) {
 		return nil
 	}
-	who := keyvault.Caller{ObjectID: by.ObjectID, AppID: by.AppID, Tenant: by.Tenant, RequestID: by.RequestID}
+	p := by.Principal
+	who := keyvault.Caller{ObjectID: p.ObjectID, AppID: p.AppID, Tenant: p.Tenant, RequestID: by.RequestID}
 	_, err = m.vaults.UpdateVault(ctx, who, name, func(v keyvault.Vault) (keyvault.Vault, error) {
 		i := slices.IndexFunc(v.Policies, func(p keyvault.AccessPolicy) bool { return p.ObjectID == id && p.AppID == "" })
 		if i < 0 {

@@ -252,7 +252,7 @@ func ensureDefaults(ctx context.Context, accounts *account.Accounts, first bool)
 	if !first || accounts.Exists(defaultResource) {
 		return nil
 	}
-	_, err := accounts.Create(ctx, account.Caller{}, account.Creation{
+	_, err := accounts.Create(ctx, visage.Caller{}, account.Creation{
 		Name: defaultResource, Group: defaultGroup, Location: defaultLocation, Tier: visage.S0,
 	})
 	if err != nil {

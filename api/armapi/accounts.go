@@ -112,7 +112,7 @@ func (p *plane) create(r *api.Request, want armwire.AccountRequest) (any, error)
 		c.Subdomain = *s
 	}
 	if d := want.Properties.DisableLocalAuth; d != nil {
-		c.KeysRefused = *d
+		c.LocalAuthDisabled = *d
 	}
 	var err error
 	if c.Network, err = network(c.Network, want.Properties.NetworkACLs,
@@ -157,7 +157,7 @@ func (p *plane) change(r *api.Request, want armwire.AccountRequest, whole bool) 
 	}
 	a, err := p.Accounts.Update(r.Context(), by(r), r.Path("account"), func(a account.Account) (account.Change, error) {
 		c := account.Change{
-			Subdomain: want.Properties.CustomSubDomainName, KeysRefused: want.Properties.DisableLocalAuth,
+			Subdomain: want.Properties.CustomSubDomainName, LocalAuthDisabled: want.Properties.DisableLocalAuth,
 			Protection: protection,
 		}
 		if err := matches(r, a); err != nil {
@@ -266,8 +266,8 @@ func (p *plane) regenerate(r *api.Request) (any, error) {
 }
 
 // by is who asks, as the audit is told.
-func by(r *api.Request) account.Caller {
-	return account.Caller{Principal: r.Principal, RequestID: r.ID}
+func by(r *api.Request) visage.Caller {
+	return visage.Caller{Principal: r.Principal, RequestID: r.ID}
 }
 
 // isUnknown tells a resource that does not exist from all else.

@@ -56,7 +56,7 @@ func (p *plane) resource(ctx context.Context, a account.Account) (armwire.Accoun
 		Properties: armwire.AccountProperties{
 			Endpoint: endpoint, Endpoints: map[string]string{kindFace: endpoint},
 			InternalID:  strings.ReplaceAll(a.ID.String(), "-", ""),
-			DateCreated: stamp(a.Created), CustomSubDomainName: host, DisableLocalAuth: a.KeysRefused,
+			DateCreated: stamp(a.Created), CustomSubDomainName: host, DisableLocalAuth: a.LocalAuthDisabled,
 			PublicNetworkAccess: publicAccess(a.Network), PrivateEndpoints: []struct{}{}, Capabilities: []armwire.Capability{},
 			CallRateLimit: armwire.CallRateLimit{Rules: []armwire.RateRule{p.rateRule(a)}}, ProvisioningState: stateSucceeded,
 		},

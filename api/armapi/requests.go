@@ -35,7 +35,7 @@ func (p *plane) requestRoutes(route routeMaker) []api.Route {
 		route(http.MethodPost, oneAccessRequest+"/withdraw", p.withdraw,
 			api.Doc{Summary: "Take an access request back", Answer: armwire.AccessRequest{}}),
 		route(http.MethodGet, accessCapacity, p.getCapacity,
-			api.Doc{Summary: "Get how much space there is for E0 resources", Answer: armwire.Capacity{}}),
+			api.Doc{Summary: "Get how many E0 resources there may be", Answer: armwire.Capacity{}}),
 		route(http.MethodPut, accessCapacity, forOperator(p.setCapacity),
 			api.Doc{Summary: "Bound the E0 resources there may be",
 				Body: armwire.CapacityBody{}, Answer: armwire.Capacity{}}),
@@ -65,7 +65,7 @@ func (p *plane) answer(q account.AccessRequest, err error) (any, error) {
 }
 
 func (p *plane) listRequests(r *api.Request) (any, error) {
-	all, err := p.Accounts.AccessRequests(r.Context())
+	all, err := p.Accounts.Access().Requests(r.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (p *plane) listRequests(r *api.Request) (any, error) {
 }
 
 func (p *plane) getRequest(r *api.Request) (any, error) {
-	return p.answer(p.Accounts.AccessRequest(r.Context(), r.Path("request")))
+	return p.answer(p.Accounts.Access().Request(r.Context(), r.Path("request")))
 }
 
 func (p *plane) submit(r *api.Request) (any, error) {
@@ -89,7 +89,7 @@ func (p *plane) submit(r *api.Request) (any, error) {
 	if w.Service == "" {
 		w.Service = kindFace
 	}
-	q, err := p.Accounts.Submit(r.Context(), by(r), r.Path("request"),
+	q, err := p.Accounts.Access().Submit(r.Context(), by(r), r.Path("request"),
 		account.Asked{Service: w.Service, Region: w.Region, Contact: w.Contact, Reason: w.Reason})
 	if err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func (p *plane) submit(r *api.Request) (any, error) {
 }
 
 func (p *plane) approve(r *api.Request) (any, error) {
-	return p.answer(p.Accounts.Approve(r.Context(), by(r), r.Path("request")))
+	return p.answer(p.Accounts.Access().Approve(r.Context(), by(r), r.Path("request")))
 }
 
 func (p *plane) reject(r *api.Request) (any, error) {
@@ -106,14 +106,14 @@ func (p *plane) reject(r *api.Request) (any, error) {
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}
-	return p.answer(p.Accounts.Reject(r.Context(), by(r), r.Path("request"), want.Reason))
+	return p.answer(p.Accounts.Access().Reject(r.Context(), by(r), r.Path("request"), want.Reason))
 }
 
 func (p *plane) withdraw(r *api.Request) (any, error) {
-	return p.answer(p.Accounts.Withdraw(r.Context(), by(r), r.Path("request")))
+	return p.answer(p.Accounts.Access().Withdraw(r.Context(), by(r), r.Path("request")))
 }
 
-func (p *plane) capacity(s account.Space) armwire.Capacity {
+func (p *plane) capacity(s account.Capacity) armwire.Capacity {
 	c := armwire.Capacity{
 		ID:   "/subscriptions/" + p.Subscription + "/providers/Microsoft.CognitiveServices/accessCapacity/E0",
 		Name: "E0", Type: "Microsoft.CognitiveServices/accessCapacity",
@@ -125,7 +125,9 @@ func (p *plane) capacity(s account.Space) armwire.Capacity {
 	return c
 }
 
-func (p *plane) getCapacity(*api.Request) (any, error) { return p.capacity(p.Accounts.Space()), nil }
+func (p *plane) getCapacity(*api.Request) (any, error) {
+	return p.capacity(p.Accounts.Access().Capacity()), nil
+}
 
 func (p *plane) setCapacity(r *api.Request) (any, error) {
 	var want armwire.CapacityBody
@@ -139,7 +141,7 @@ func (p *plane) setCapacity(r *api.Request) (any, error) {
 				"The capacity %d is below 0; null is for no bound.", places)
 		}
 	}
-	s, err := p.Accounts.SetCapacity(r.Context(), by(r), places)
+	s, err := p.Accounts.Access().SetCapacity(r.Context(), by(r), places)
 	if err != nil {
 		return nil, err
 	}

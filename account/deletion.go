@@ -18,7 +18,7 @@ const Retention = 48 * time.Hour
 // data stays sealed until it is recovered or purged, at the latest after Retention. The keys of its data leave the
 // memory, and a customer's key is asked no more. Its name, its subdomain and its place stay taken. Refusals:
 // ResourceNotFound; RequestConflict while an Update is changing who holds the key.
-func (a *Accounts) Delete(ctx context.Context, by Caller, name string) error {
+func (a *Accounts) Delete(ctx context.Context, by visage.Caller, name string) error {
 	return a.recordedAt(ctx, Deleted, by, name, func() error {
 		now := time.Now()
 		rec, err := a.change(ctx, by, name, func(rec record) (record, error) {
@@ -69,7 +69,7 @@ func (a *Accounts) GetDeleted(_ context.Context, name string) (Account, error) {
 
 // Recover brings a deleted account back as it was, with its data and its keys. If its data is under a customer's key,
 // it opens when that key answers. Refusal: ResourceNotFound.
-func (a *Accounts) Recover(ctx context.Context, by Caller, name string) (Account, error) {
+func (a *Accounts) Recover(ctx context.Context, by visage.Caller, name string) (Account, error) {
 	var back Account
 	err := a.recordedAt(ctx, Recovered, by, name, func() error {
 		rec, err := a.changeStored(ctx, by, name, deleted, func(rec record) (record, error) {
@@ -97,7 +97,7 @@ func (a *Accounts) Recover(ctx context.Context, by Caller, name string) (Account
 
 // Purge destroys a deleted account. From its return on nothing opens its data, wherever copies of it lie, and its name,
 // its subdomain and its place are free. Refusal: ResourceNotFound.
-func (a *Accounts) Purge(ctx context.Context, by Caller, name string) error {
+func (a *Accounts) Purge(ctx context.Context, by visage.Caller, name string) error {
 	return a.recordedAt(ctx, Purged, by, name, func() error { return a.purge(ctx, name) })
 }
 
@@ -163,7 +163,7 @@ func (a *Accounts) Run(ctx context.Context) error {
 		var next time.Time // of the purge that comes first
 		for _, one := range sorted(a.index.Load().gone) {
 			if !one.PurgeAt.After(time.Now()) {
-				if err := a.Purge(ctx, Caller{}, one.Name); err != nil && ctx.Err() == nil {
+				if err := a.Purge(ctx, visage.Caller{}, one.Name); err != nil && ctx.Err() == nil {
 					a.log.ErrorContext(ctx, "deleted resource not purged", "resource", one.ID.String(), "err", err)
 					one.PurgeAt = time.Now().Add(purgeAgain)
 				} else {

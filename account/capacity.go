@@ -10,44 +10,45 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// capacity is how many places for E0 accounts there are, as it is stored.
-type capacity struct {
+// capacityRecord is how many E0 accounts there may be, as it is stored.
+type capacityRecord struct {
 	Bounded bool
 	Places  int
 }
 
-var capacities = sealed.NewTable[capacity]("account/capacity", 1)
+var capacities = sealed.NewTable[capacityRecord]("account/capacity", 1)
 
 // theCapacity is the name under which the one capacity is stored.
 const theCapacity = "E0"
 
-// Space is how much room there is for E0 accounts.
-type Space struct {
-	Bounded bool // there is a capacity
-	Places  int  // the capacity; 0 when there is none
+// Capacity is how many E0 accounts there may be.
+type Capacity struct {
+	Bounded bool // there is a limit
+	Places  int  // the limit; 0 when there is none
 	Taken   int  // places that accounts have, or that are promised to approved requests
 	Queued  int  // requests that wait for one
 }
 
-// Space tells how much room there is for E0 accounts.
-func (a *Accounts) Space() Space {
-	x := a.index.Load()
-	s := Space{Bounded: x.capacity.Bounded, Taken: x.taken(), Queued: len(x.queue())}
-	if s.Bounded {
-		s.Places = x.capacity.Places
+// Capacity tells how many E0 accounts there may be.
+func (c *Access) Capacity() Capacity {
+	x := c.accounts.index.Load()
+	now := Capacity{Bounded: x.capacity.Bounded, Taken: x.taken(), Queued: len(x.queue())}
+	if now.Bounded {
+		now.Places = x.capacity.Places
 	}
-	return s
+	return now
 }
 
-// SetCapacity bounds the places for E0 accounts; below 0 there is no bound. What has a place keeps it.
-func (a *Accounts) SetCapacity(ctx context.Context, by Caller, places int) (Space, error) {
+// SetCapacity limits the number of E0 accounts; below 0 there is no limit. Accounts that have a place keep it.
+func (c *Access) SetCapacity(ctx context.Context, by visage.Caller, places int) (Capacity, error) {
+	a := c.accounts
 	a.changes.Lock()
-	promoted, err := a.keep(ctx, request{}, capacity{Bounded: places >= 0, Places: max(0, places)})
+	promoted, err := a.keep(ctx, request{}, capacityRecord{Bounded: places >= 0, Places: max(0, places)})
 	a.changes.Unlock()
 	if err = a.record(ctx, Event{Operation: CapacitySet, By: by, Err: err}); err != nil {
-		return Space{}, err
+		return Capacity{}, err
 	}
-	return a.Space(), a.tellPromoted(ctx, promoted)
+	return c.Capacity(), a.tellPromoted(ctx, promoted)
 }
 
 // vacate moves up whom the end of an account makes space for.
@@ -175,7 +176,7 @@ func (x *index) grant(r request, note string) request {
 }
 
 // with returns a copy of the index in which a request, if it has an id, and the capacity are different.
-func (x *index) with(r request, c capacity) *index {
+func (x *index) with(r request, c capacityRecord) *index {
 	y := *x
 	y.capacity = c
 	y.requests = maps.Clone(x.requests)

@@ -26,7 +26,7 @@ func TestDeletedAccountsComeBack(t *testing.T) {
 	a := open(t, newStore(t, "", sourcetest.NewFake("root")))
 	one := create(t, a, "One", visage.S0)
 	keys := keysOf(t, a, "one")
-	if err := a.Delete(t.Context(), account.Caller{}, "one"); err != nil {
+	if err := a.Delete(t.Context(), visage.Caller{}, "one"); err != nil {
 		t.Fatal(err)
 	}
 	gone, err := a.GetDeleted(t.Context(), "ONE")
@@ -36,11 +36,11 @@ func TestDeletedAccountsComeBack(t *testing.T) {
 	if _, found := a.LookupHost("one"); found {
 		t.Error("the host of a deleted account serves")
 	}
-	_, err = a.Create(t.Context(), account.Caller{}, account.Creation{Name: "one", Tier: visage.S0})
+	_, err = a.Create(t.Context(), visage.Caller{}, account.Creation{Name: "one", Tier: visage.S0})
 	wantRefusal(t, err, visage.Conflict, "FlagMustBeSetForRestore")
-	_, err = a.Create(t.Context(), account.Caller{}, account.Creation{Name: "two", Subdomain: "ONE", Tier: visage.S0})
+	_, err = a.Create(t.Context(), visage.Caller{}, account.Creation{Name: "two", Subdomain: "ONE", Tier: visage.S0})
 	wantRefusal(t, err, visage.Conflict, "CustomDomainInUse")
-	back, err := a.Recover(t.Context(), account.Caller{}, "one")
+	back, err := a.Recover(t.Context(), visage.Caller{}, "one")
 	if err != nil || back.ID != one.ID || !back.Deleted.IsZero() || !back.PurgeAt.IsZero() {
 		t.Fatalf("got %+v, %v", back, err)
 	}
@@ -50,20 +50,20 @@ func TestDeletedAccountsComeBack(t *testing.T) {
 	if _, _, err := a.Resource(t.Context(), keys.Key1, "one.localhost"); err != nil {
 		t.Errorf("its key: %v", err)
 	}
-	_, err = a.Recover(t.Context(), account.Caller{}, "one")
+	_, err = a.Recover(t.Context(), visage.Caller{}, "one")
 	wantRefusal(t, err, visage.NotFound, "ResourceNotFound")
 }
 
 func TestDeletedFreeAccountHoldsItsPlace(t *testing.T) {
 	a := open(t, newStore(t, "", sourcetest.NewFake("root")))
 	create(t, a, "free", visage.F0)
-	if err := a.Delete(t.Context(), account.Caller{}, "free"); err != nil {
+	if err := a.Delete(t.Context(), visage.Caller{}, "free"); err != nil {
 		t.Fatal(err)
 	}
-	_, err := a.Create(t.Context(), account.Caller{},
+	_, err := a.Create(t.Context(), visage.Caller{},
 		account.Creation{Name: "free2", Location: "local", Tier: visage.F0})
 	wantRefusal(t, err, visage.Conflict, "CanNotCreateMultipleFreeAccounts")
-	_, err = a.Create(t.Context(), account.Caller{},
+	_, err = a.Create(t.Context(), visage.Caller{},
 		account.Creation{Name: "free2", Location: "elsewhere", Tier: visage.F0})
 	if err != nil {
 		t.Errorf("a free account in another location: %v", err)
@@ -91,11 +91,11 @@ func TestDeletedAccountsArePurgedInTime(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- a.Run(ctx) }()
-		if err := a.Delete(t.Context(), account.Caller{}, "one"); err != nil {
+		if err := a.Delete(t.Context(), visage.Caller{}, "one"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(account.Retention / 2)
-		if err := a.Delete(t.Context(), account.Caller{}, "two"); err != nil {
+		if err := a.Delete(t.Context(), visage.Caller{}, "two"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(account.Retention/2 - time.Second)
@@ -124,8 +124,8 @@ func TestKeysCanBeRefused(t *testing.T) {
 	keys := keysOf(t, a, "one")
 	set := func(refused bool) {
 		t.Helper()
-		_, err := a.Update(t.Context(), account.Caller{}, "one", func(account.Account) (account.Change, error) {
-			return account.Change{KeysRefused: &refused}, nil
+		_, err := a.Update(t.Context(), visage.Caller{}, "one", func(account.Account) (account.Change, error) {
+			return account.Change{LocalAuthDisabled: &refused}, nil
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -147,7 +147,7 @@ func TestSubdomainIsChosenOnce(t *testing.T) {
 	create(t, a, "one", visage.S0)
 	create(t, a, "no.label", visage.S0)
 	choose := func(name, label string) error {
-		_, err := a.Update(t.Context(), account.Caller{}, name, func(account.Account) (account.Change, error) {
+		_, err := a.Update(t.Context(), visage.Caller{}, name, func(account.Account) (account.Change, error) {
 			return account.Change{Subdomain: &label}, nil
 		})
 		return err

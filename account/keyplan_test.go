@@ -13,14 +13,14 @@ import (
 
 // TestKeyIsChangedWithoutAnApproval: an approval that is taken back stops nobody from changing or keeping a key that
 // holds already: a customer who cannot leave an old version is worse off than one who may not begin.
-func TestKeyIsChangedWithoutAnApproval(t *testing.T) { inHouse(t, keyIsChangedWithoutAnApproval) }
+func TestKeyIsChangedWithoutAnApproval(t *testing.T) { withCustody(t, keyIsChangedWithoutAnApproval) }
 
-func keyIsChangedWithoutAnApproval(t *testing.T, h house) {
+func keyIsChangedWithoutAnApproval(t *testing.T, h accountsWithCustody) {
 	if err := h.protect(mine); err != nil {
 		t.Fatal(err)
 	}
 	h.settled()
-	if _, err := h.Withdraw(t.Context(), account.Caller{}, "place"); err != nil {
+	if _, err := h.Access().Withdraw(t.Context(), visage.Caller{}, "place"); err != nil {
 		t.Fatal(err)
 	}
 	exact := mine
@@ -41,9 +41,9 @@ func keyIsChangedWithoutAnApproval(t *testing.T, h house) {
 }
 
 // TestProtectionsAreRefusedInOrder holds refusals against the order of the contract, §5.2.
-func TestProtectionsAreRefusedInOrder(t *testing.T) { inHouse(t, protectionsAreRefusedInOrder) }
+func TestProtectionsAreRefusedInOrder(t *testing.T) { withCustody(t, protectionsAreRefusedInOrder) }
 
-func protectionsAreRefusedInOrder(t *testing.T, h house) {
+func protectionsAreRefusedInOrder(t *testing.T, h accountsWithCustody) {
 	p := mine
 	p.Register, p.ClientID = false, "somebody"
 	wantRefusal(t, h.protect(p), visage.Invalid, "IdentityRequired")
@@ -52,31 +52,31 @@ func protectionsAreRefusedInOrder(t *testing.T, h house) {
 	p.ClientID = ""
 	p.VaultURI, p.KeyName, p.KeyVersion = safeAddress+"/keys/k/"+version, "", strings.Repeat("f", 32)
 	wantRefusal(t, h.protect(p), visage.Invalid, "InvalidKeyVaultProperties")
-	h.staff.grant = false
+	h.identities.grant = false
 	p = mine
 	p.VaultURI = "https://remote.example"
 	wantRefusal(t, h.protect(p), visage.Invalid, "KeyVaultRegionMismatch")
-	if h.staff.made != 0 {
-		t.Errorf("%d identities were made before what can be known without one was refused", h.staff.made)
+	if h.identities.made != 0 {
+		t.Errorf("%d identities were made before what can be known without one was refused", h.identities.made)
 	}
 	wantRefusal(t, h.protect(mine), visage.Invalid, "KeyVaultAccessDenied")
 }
 
 // TestTwoChangesAtOnce: while a key changes hands nothing else of the account does, and a condition on its state holds
 // until the change is stored.
-func TestTwoChangesAtOnce(t *testing.T) { inHouse(t, twoChangesAtOnce) }
+func TestTwoChangesAtOnce(t *testing.T) { withCustody(t, twoChangesAtOnce) }
 
-func twoChangesAtOnce(t *testing.T, h house) {
+func twoChangesAtOnce(t *testing.T, h accountsWithCustody) {
 	tag := func(value string) error {
-		_, err := h.Update(t.Context(), account.Caller{}, "vip", func(account.Account) (account.Change, error) {
+		_, err := h.Update(t.Context(), visage.Caller{}, "vip", func(account.Account) (account.Change, error) {
 			return account.Change{Tags: map[string]string{"protected": value}}, nil
 		})
 		return err
 	}
-	h.staff.during = func() {
+	h.identities.during = func() {
 		wantRefusal(t, tag("meanwhile"), visage.Conflict, "RequestConflict")
 		wantRefusal(t, h.protect(account.Protection{}), visage.Conflict, "RequestConflict")
-		wantRefusal(t, h.Delete(t.Context(), account.Caller{}, "vip"), visage.Conflict, "RequestConflict")
+		wantRefusal(t, h.Delete(t.Context(), visage.Caller{}, "vip"), visage.Conflict, "RequestConflict")
 	}
 	if err := h.protect(mine); err != nil {
 		t.Fatal(err)
@@ -90,16 +90,16 @@ func twoChangesAtOnce(t *testing.T, h house) {
 }
 
 // TestWrongIdentityChangesNoKey: what is wrong beside the key is found before the key changes.
-func TestWrongIdentityChangesNoKey(t *testing.T) { inHouse(t, wrongIdentityChangesNoKey) }
+func TestWrongIdentityChangesNoKey(t *testing.T) { withCustody(t, wrongIdentityChangesNoKey) }
 
-func wrongIdentityChangesNoKey(t *testing.T, h house) {
+func wrongIdentityChangesNoKey(t *testing.T, h accountsWithCustody) {
 	if err := h.protect(mine); err != nil {
 		t.Fatal(err)
 	}
 	before, _ := h.settled()
 	for _, p := range []account.Protection{{},
 		{Customer: true, VaultURI: safeAddress, KeyName: "k", KeyVersion: version}} {
-		_, err := h.Update(t.Context(), account.Caller{}, "vip", func(account.Account) (account.Change, error) {
+		_, err := h.Update(t.Context(), visage.Caller{}, "vip", func(account.Account) (account.Change, error) {
 			identity := account.IdentitySpec{System: true, Users: []string{"/nobody"}}
 			return account.Change{Protection: &p, Identity: &identity}, nil
 		})
@@ -112,30 +112,31 @@ func wrongIdentityChangesNoKey(t *testing.T, h house) {
 
 // TestDeletedAccountsAskNoKey: while an account is deleted nothing of it is open, and its customer's key is left alone,
 // also after a restart; recovered it is open when the key says yes.
-func TestDeletedAccountsAskNoKey(t *testing.T) { inHouse(t, deletedAccountsAskNoKey) }
+func TestDeletedAccountsAskNoKey(t *testing.T) { withCustody(t, deletedAccountsAskNoKey) }
 
-func deletedAccountsAskNoKey(t *testing.T, h house) {
+func deletedAccountsAskNoKey(t *testing.T, h accountsWithCustody) {
 	if err := h.protect(mine); err != nil {
 		t.Fatal(err)
 	}
 	a, _ := h.settled()
 	open := func() error {
-		return h.staff.store.Space(sealed.SpaceID(a.ID)).View(t.Context(), func(sealed.Reader) error { return nil })
+		space := h.identities.store.Space(sealed.SpaceID(a.ID))
+		return space.View(t.Context(), func(sealed.Reader) error { return nil })
 	}
 	if err := open(); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Delete(t.Context(), account.Caller{}, "vip"); err != nil {
+	if err := h.Delete(t.Context(), visage.Caller{}, "vip"); err != nil {
 		t.Fatal(err)
 	}
-	h.staff.safe.asked.Store(0)
+	h.identities.vault.asked.Store(0)
 	rest := func(what string) {
 		t.Helper()
 		time.Sleep(time.Hour)
 		if err := open(); err == nil {
 			t.Errorf("%s: its data is open", what)
 		}
-		if n := h.staff.safe.asked.Load(); n != 0 {
+		if n := h.identities.vault.asked.Load(); n != 0 {
 			t.Errorf("%s: its key was asked %d times", what, n)
 		}
 	}
@@ -145,7 +146,7 @@ func deletedAccountsAskNoKey(t *testing.T, h house) {
 	if got := h.custody.Conditions(); got[custody.Locked]+got[custody.Unavailable] != 0 {
 		t.Errorf("conditions: %v", got)
 	}
-	if _, err := h.Recover(t.Context(), account.Caller{}, "vip"); err != nil {
+	if _, err := h.Recover(t.Context(), visage.Caller{}, "vip"); err != nil {
 		t.Fatal(err)
 	}
 	if err := open(); err != nil {
@@ -154,11 +155,11 @@ func deletedAccountsAskNoKey(t *testing.T, h house) {
 	if e := h.until(custody.Active); e.Key.Name != "k" {
 		t.Errorf("recovered: %+v", e)
 	}
-	if err := h.Delete(t.Context(), account.Caller{}, "vip"); err != nil {
+	if err := h.Delete(t.Context(), visage.Caller{}, "vip"); err != nil {
 		t.Fatal(err)
 	}
-	h.staff.safe.access.Delete(visage.PrincipalID(a.Identity.System.PrincipalID))
-	if _, err := h.Recover(t.Context(), account.Caller{}, "vip"); err != nil {
+	h.identities.vault.access.Delete(visage.PrincipalID(a.Identity.System.PrincipalID))
+	if _, err := h.Recover(t.Context(), visage.Caller{}, "vip"); err != nil {
 		t.Fatal(err)
 	}
 	if err := open(); err == nil {
@@ -170,15 +171,15 @@ func deletedAccountsAskNoKey(t *testing.T, h house) {
 // TestUnreadableKeysAreOneAccountsMisfortune: an account whose keys cannot be read is shown, deleted and purged like
 // others.
 func TestUnreadableKeysAreOneAccountsMisfortune(t *testing.T) {
-	inHouse(t, unreadableKeysAreOneAccountsMisfortune)
+	withCustody(t, unreadableKeysAreOneAccountsMisfortune)
 }
 
-func unreadableKeysAreOneAccountsMisfortune(t *testing.T, h house) {
+func unreadableKeysAreOneAccountsMisfortune(t *testing.T, h accountsWithCustody) {
 	if err := h.protect(mine); err != nil {
 		t.Fatal(err)
 	}
 	a, _ := h.settled()
-	if err := h.staff.store.Drop(t.Context(), sealed.SpaceID(a.ID)); err != nil {
+	if err := h.identities.store.Drop(t.Context(), sealed.SpaceID(a.ID)); err != nil {
 		t.Fatal(err)
 	}
 	h = h.restarted()
@@ -188,17 +189,17 @@ func unreadableKeysAreOneAccountsMisfortune(t *testing.T, h house) {
 		t.Errorf("got %+v, %v", e, err)
 	}
 	for range 2 {
-		if err := h.Delete(t.Context(), account.Caller{}, "vip"); err != nil {
+		if err := h.Delete(t.Context(), visage.Caller{}, "vip"); err != nil {
 			t.Error(err)
 		}
-		if _, err := h.Recover(t.Context(), account.Caller{}, "vip"); err != nil {
+		if _, err := h.Recover(t.Context(), visage.Caller{}, "vip"); err != nil {
 			t.Error(err)
 		}
 	}
-	if err := h.Delete(t.Context(), account.Caller{}, "vip"); err != nil {
+	if err := h.Delete(t.Context(), visage.Caller{}, "vip"); err != nil {
 		t.Error(err)
 	}
-	if err := h.Purge(t.Context(), account.Caller{}, "vip"); err != nil {
+	if err := h.Purge(t.Context(), visage.Caller{}, "vip"); err != nil {
 		t.Error(err)
 	}
 }
@@ -208,19 +209,19 @@ func unreadableKeysAreOneAccountsMisfortune(t *testing.T, h house) {
 func TestSameKeyWhileRevoked(t *testing.T) {
 	for _, named := range []string{"", version} {
 		t.Run("version "+named, func(t *testing.T) {
-			inHouse(t, func(t *testing.T, h house) { sameKeyWhileRevoked(t, h, named) })
+			withCustody(t, func(t *testing.T, h accountsWithCustody) { sameKeyWhileRevoked(t, h, named) })
 		})
 	}
 }
 
-func sameKeyWhileRevoked(t *testing.T, h house, named string) {
+func sameKeyWhileRevoked(t *testing.T, h accountsWithCustody, named string) {
 	key := mine
 	key.KeyVersion = named
 	if err := h.protect(key); err != nil {
 		t.Fatal(err)
 	}
 	a, _ := h.settled()
-	h.staff.safe.access.Delete(visage.PrincipalID(a.Identity.System.PrincipalID))
+	h.identities.vault.access.Delete(visage.PrincipalID(a.Identity.System.PrincipalID))
 	h.until(custody.Revoked)
 	again := key
 	again.Register = false

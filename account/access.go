@@ -14,6 +14,14 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
+// Access decides which accounts of tier E0 there may be: it keeps the requests for them, the decisions on those, and
+// the capacity. It shares the index of Accounts and the order of their changes, because an account takes the place of
+// a request in the transaction that makes the account. It is safe for concurrent use.
+type Access struct{ accounts *Accounts }
+
+// Access returns what decides on the accounts of tier E0.
+func (a *Accounts) Access() *Access { return &Access{a} }
+
 // AccessRequest asks that the subscription may have an E0 account, and put its data under a key of its own. An approved
 // request is a place for one such account.
 type AccessRequest struct {
@@ -106,8 +114,8 @@ func isText(s string) bool {
 // Submit asks for access. Where approval is automatic the request is approved, or queued, at once. Refusals:
 // InvalidResourceName, InvalidRequestContent; AccessRequestAlreadyExists for a name that a request has which is not
 // over.
-func (a *Accounts) Submit(ctx context.Context, by Caller, name string, asked Asked) (AccessRequest, error) {
-	return a.decide(ctx, Submitted, by, name, func(x *index, old request, found bool) (request, error) {
+func (c *Access) Submit(ctx context.Context, by visage.Caller, name string, asked Asked) (AccessRequest, error) {
+	return c.decide(ctx, Submitted, by, name, func(x *index, old request, found bool) (request, error) {
 		if err := asked.check(name); err != nil {
 			return request{}, err
 		}
@@ -123,7 +131,7 @@ func (a *Accounts) Submit(ctx context.Context, by Caller, name string, asked Ask
 			Name: name, Asked: asked, State: RequestSubmitted, Created: time.Now().UnixNano(),
 			Revision: old.Revision,
 		}
-		if a.cfg.AutoApprove {
+		if c.accounts.cfg.AutoApprove {
 			return x.grant(fresh, "Approved by the setting of this instance."), nil
 		}
 		return fresh, nil
@@ -133,8 +141,8 @@ func (a *Accounts) Submit(ctx context.Context, by Caller, name string, asked Ask
 // Approve grants a request: it is approved if there is space, and else waits in the queue, behind those that were
 // granted before. What is approved or queued already is left as it is. Refusals: AccessRequestNotFound;
 // AccessRequestStateInvalid for one that was withdrawn.
-func (a *Accounts) Approve(ctx context.Context, by Caller, name string) (AccessRequest, error) {
-	return a.decide(ctx, Approved, by, name, existing(name, func(x *index, r request) (request, error) {
+func (c *Access) Approve(ctx context.Context, by visage.Caller, name string) (AccessRequest, error) {
+	return c.decide(ctx, Approved, by, name, existing(name, func(x *index, r request) (request, error) {
 		switch r.State {
 		case RequestApproved, RequestQueued:
 			return r, nil
@@ -147,8 +155,8 @@ func (a *Accounts) Approve(ctx context.Context, by Caller, name string) (AccessR
 
 // Reject refuses a request, also one that was approved: accounts that are there go on, and no key can be enabled for
 // them on its ground. note says why, in at most 1,024 bytes. Refusals: as Approve.
-func (a *Accounts) Reject(ctx context.Context, by Caller, name, note string) (AccessRequest, error) {
-	return a.decide(ctx, Rejected, by, name, existing(name, func(_ *index, r request) (request, error) {
+func (c *Access) Reject(ctx context.Context, by visage.Caller, name, note string) (AccessRequest, error) {
+	return c.decide(ctx, Rejected, by, name, existing(name, func(_ *index, r request) (request, error) {
 		if r.State == RequestWithdrawn {
 			return request{}, r.refuse("rejected")
 		}
@@ -162,8 +170,8 @@ func (a *Accounts) Reject(ctx context.Context, by Caller, name, note string) (Ac
 }
 
 // Withdraw takes a request back, also one that was approved. Refusals: as Approve.
-func (a *Accounts) Withdraw(ctx context.Context, by Caller, name string) (AccessRequest, error) {
-	return a.decide(ctx, Withdrawn, by, name, existing(name, func(_ *index, r request) (request, error) {
+func (c *Access) Withdraw(ctx context.Context, by visage.Caller, name string) (AccessRequest, error) {
+	return c.decide(ctx, Withdrawn, by, name, existing(name, func(_ *index, r request) (request, error) {
 		if r.State == RequestRejected {
 			return request{}, r.refuse("withdrawn")
 		}
@@ -196,9 +204,10 @@ func existing(name string, on func(*index, request) (request, error)) decision {
 }
 
 // decide changes a request, lets those move up for which that makes space, and tells of all.
-func (a *Accounts) decide(
-	ctx context.Context, op Operation, by Caller, name string, on decision,
+func (c *Access) decide(
+	ctx context.Context, op Operation, by visage.Caller, name string, on decision,
 ) (AccessRequest, error) {
+	a := c.accounts
 	a.changes.Lock()
 	x := a.index.Load()
 	old, found := x.requests[strings.ToLower(name)]
@@ -216,7 +225,7 @@ func (a *Accounts) decide(
 		e.Err = err
 		return AccessRequest{}, a.record(ctx, e)
 	}
-	answer, err := a.AccessRequest(ctx, name)
+	answer, err := c.Request(ctx, name)
 	if err != nil {
 		return AccessRequest{}, err
 	}
@@ -229,7 +238,7 @@ func (a *Accounts) decide(
 
 // keep stores a request and the capacity, moves up whom that makes space for, and swaps the index. It returns who
 // moved.
-func (a *Accounts) keep(ctx context.Context, r request, c capacity) ([]request, error) {
+func (a *Accounts) keep(ctx context.Context, r request, c capacityRecord) ([]request, error) {
 	x := a.index.Load().with(r, c)
 	moved := x.settle()
 	now := time.Now().UnixNano()
@@ -267,9 +276,9 @@ func (a *Accounts) tellPromoted(ctx context.Context, all []request) error {
 	return nil
 }
 
-// AccessRequest returns the request called name, in any case. Refusal: AccessRequestNotFound.
-func (a *Accounts) AccessRequest(_ context.Context, name string) (AccessRequest, error) {
-	x := a.index.Load()
+// Request returns the request called name, in any case. Refusal: AccessRequestNotFound.
+func (c *Access) Request(_ context.Context, name string) (AccessRequest, error) {
+	x := c.accounts.index.Load()
 	r, found := x.requests[strings.ToLower(name)]
 	if !found {
 		return AccessRequest{}, refuseRequest(name)
@@ -277,9 +286,9 @@ func (a *Accounts) AccessRequest(_ context.Context, name string) (AccessRequest,
 	return x.told(r), nil
 }
 
-// AccessRequests returns all requests, oldest first.
-func (a *Accounts) AccessRequests(context.Context) ([]AccessRequest, error) {
-	x := a.index.Load()
+// Requests returns all requests, oldest first.
+func (c *Access) Requests(context.Context) ([]AccessRequest, error) {
+	x := c.accounts.index.Load()
 	all := make([]AccessRequest, 0, len(x.requests))
 	for _, r := range x.requests {
 		all = append(all, x.told(r))

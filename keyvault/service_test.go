@@ -39,8 +39,8 @@ var everything = []keyvault.Permission{
 	keyvault.All, keyvault.MayPurge, keyvault.MayRotate, keyvault.MayGetRotationPolicy, keyvault.MaySetRotationPolicy,
 }
 
-// rig is a service with its surroundings.
-type rig struct {
+// auditedService is a service with the roles on its vaults and what its audit was told.
+type auditedService struct {
 	t *testing.T
 	*keyvault.Service
 	roles roles
@@ -63,7 +63,7 @@ func (r roles) MayGiveAccess(_ context.Context, who keyvault.Caller, v keyvault.
 	return r[who.ObjectID+" "+v.Name+" give access"], nil
 }
 
-func (r *rig) Record(_ context.Context, e keyvault.Event) error {
+func (r *auditedService) Record(_ context.Context, e keyvault.Event) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, e)
@@ -71,7 +71,7 @@ func (r *rig) Record(_ context.Context, e keyvault.Event) error {
 }
 
 // taken returns what was recorded since the last call: the operations with their outcomes, and the changed keys.
-func (r *rig) taken() (events, changes []string) {
+func (r *auditedService) taken() (events, changes []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range r.events {
@@ -101,9 +101,9 @@ func openStore(t *testing.T, dir string, src keysource.Source) *sealed.Store {
 	return s
 }
 
-func newRigOn(t *testing.T, store *sealed.Store) *rig {
+func newAuditedServiceOn(t *testing.T, store *sealed.Store) *auditedService {
 	t.Helper()
-	r := &rig{t: t, roles: roles{}}
+	r := &auditedService{t: t, roles: roles{}}
 	service, err := keyvault.New(keyvault.Config{
 		Store: store, Audit: r, Roles: r.roles,
 		Address: func(vault string) string { return "https://" + strings.ToLower(vault) + ".vault.example/" },
@@ -120,15 +120,15 @@ func newRigOn(t *testing.T, store *sealed.Store) *rig {
 	return r
 }
 
-// newRig has a vault "safe" in which alice may do everything.
-func newRig(t *testing.T, set ...func(*keyvault.Vault)) *rig {
+// newAuditedService has a vault "safe" in which alice may do everything.
+func newAuditedService(t *testing.T, set ...func(*keyvault.Vault)) *auditedService {
 	t.Helper()
-	r := newRigOn(t, openStore(t, "", sourcetest.NewFake("root")))
+	r := newAuditedServiceOn(t, openStore(t, "", sourcetest.NewFake("root")))
 	r.vault("safe", set...)
 	return r
 }
 
-func (r *rig) vault(name string, set ...func(*keyvault.Vault)) keyvault.Vault {
+func (r *auditedService) vault(name string, set ...func(*keyvault.Vault)) keyvault.Vault {
 	r.t.Helper()
 	v := keyvault.Vault{
 		Name: name, Group: "default", Location: "local", Tenant: tenant,
@@ -147,7 +147,7 @@ func (r *rig) vault(name string, set ...func(*keyvault.Vault)) keyvault.Vault {
 func key(name string) keyvault.Ref { return keyvault.Ref{Vault: "safe", Name: name} }
 
 // create makes a key of a kind in the vault safe.
-func (r *rig) create(name, kind string, set ...func(*keyvault.NewKey)) keyvault.Key {
+func (r *auditedService) create(name, kind string, set ...func(*keyvault.NewKey)) keyvault.Key {
 	r.t.Helper()
 	want := keyvault.NewKey{Type: kind, Attributes: keyvault.Attributes{Enabled: true}}
 	for _, s := range set {

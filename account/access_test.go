@@ -12,46 +12,47 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// office is accounts whose operator decides on requests.
-type office struct {
+// accountsWithAccess are accounts whose operator decides on requests.
+type accountsWithAccess struct {
 	*account.Accounts
+	*account.Access
 	t *testing.T
 }
 
-func newOffice(t *testing.T, store *sealed.Store) office {
+func newAccountsWithAccess(t *testing.T, store *sealed.Store) accountsWithAccess {
 	t.Helper()
 	a, err := account.Open(t.Context(), account.Config{Store: store, Custody: newCustody(t, store)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return office{a, t}
+	return accountsWithAccess{a, a.Access(), t}
 }
 
 // ask submits requests and has them approved.
-func (o office) ask(names ...string) {
+func (o accountsWithAccess) ask(names ...string) {
 	o.t.Helper()
 	for _, name := range names {
-		if _, err := o.Submit(o.t.Context(), account.Caller{}, name,
+		if _, err := o.Submit(o.t.Context(), visage.Caller{}, name,
 			account.Asked{Service: "face", Contact: "c", Reason: "r"}); err != nil {
 			o.t.Fatal(err)
 		}
-		if _, err := o.Approve(o.t.Context(), account.Caller{}, name); err != nil {
+		if _, err := o.Approve(o.t.Context(), visage.Caller{}, name); err != nil {
 			o.t.Fatal(err)
 		}
 	}
 }
 
-func (o office) bound(places int) {
+func (o accountsWithAccess) bound(places int) {
 	o.t.Helper()
-	if _, err := o.SetCapacity(o.t.Context(), account.Caller{}, places); err != nil {
+	if _, err := o.SetCapacity(o.t.Context(), visage.Caller{}, places); err != nil {
 		o.t.Fatal(err)
 	}
 }
 
 // want holds the requests against words such as "a:Approved b:Queued(1)".
-func (o office) want(words string) {
+func (o accountsWithAccess) want(words string) {
 	o.t.Helper()
-	all, err := o.AccessRequests(o.t.Context())
+	all, err := o.Requests(o.t.Context())
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -69,43 +70,43 @@ func (o office) want(words string) {
 	}
 }
 
-func (o office) tryE0(name string) error {
-	_, err := o.Create(o.t.Context(), account.Caller{},
+func (o accountsWithAccess) tryE0(name string) error {
+	_, err := o.Create(o.t.Context(), visage.Caller{},
 		account.Creation{Name: name, Location: "West US 2", Tier: visage.E0})
 	return err
 }
 
 func TestE0NeedsAnApproval(t *testing.T) {
-	o := newOffice(t, newStore(t, "", sourcetest.NewFake("root")))
+	o := newAccountsWithAccess(t, newStore(t, "", sourcetest.NewFake("root")))
 	wantRefusal(t, o.tryE0("vip"), visage.Denied, "CustomerManagedKeyNotApproved")
 	asked := account.Asked{Service: "Face", Region: "westus2", Contact: "ann@example.org", Reason: "pilot"}
-	made, err := o.Submit(t.Context(), account.Caller{}, "Pilot", asked)
+	made, err := o.Submit(t.Context(), visage.Caller{}, "Pilot", asked)
 	if err != nil || made.State != account.RequestSubmitted || made.Asked != asked {
 		t.Fatalf("got %+v, %v", made, err)
 	}
 	wantRefusal(t, o.tryE0("vip"), visage.Denied, "CustomerManagedKeyNotApproved")
-	if _, err := o.Reject(t.Context(), account.Caller{}, "pilot", "not yet"); err != nil {
+	if _, err := o.Reject(t.Context(), visage.Caller{}, "pilot", "not yet"); err != nil {
 		t.Fatal(err)
 	}
 	wantRefusal(t, o.tryE0("vip"), visage.Denied, "CustomerManagedKeyNotApproved")
-	if _, err := o.Approve(t.Context(), account.Caller{}, "PILOT"); err != nil {
+	if _, err := o.Approve(t.Context(), visage.Caller{}, "PILOT"); err != nil {
 		t.Fatal(err)
 	}
-	_, err = o.Create(t.Context(), account.Caller{}, account.Creation{Name: "far", Location: "eastus", Tier: visage.E0})
+	_, err = o.Create(t.Context(), visage.Caller{}, account.Creation{Name: "far", Location: "eastus", Tier: visage.E0})
 	wantRefusal(t, err, visage.Denied, "CustomerManagedKeyNotApproved") // another region than was asked for
 	if err := o.tryE0("vip"); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := o.AccessRequest(t.Context(), "pilot"); err != nil || r.Account != "vip" {
+	if r, err := o.Request(t.Context(), "pilot"); err != nil || r.Account != "vip" {
 		t.Errorf("got %+v, %v, want the account that has the place", r, err)
 	}
-	_, err = o.Submit(t.Context(), account.Caller{}, "pilot", asked)
+	_, err = o.Submit(t.Context(), visage.Caller{}, "pilot", asked)
 	wantRefusal(t, err, visage.Conflict, "AccessRequestAlreadyExists")
 }
 
 func TestQueueMovesInOrder(t *testing.T) {
 	store := newStore(t, "", sourcetest.NewFake("root"))
-	o := newOffice(t, store)
+	o := newAccountsWithAccess(t, store)
 	o.bound(2)
 	o.ask("a", "b", "c", "d", "e")
 	o.want("a:Approved b:Approved c:Queued(1) d:Queued(2) e:Queued(3)")
@@ -116,47 +117,47 @@ func TestQueueMovesInOrder(t *testing.T) {
 	}
 	wantRefusal(t, o.tryE0("three"), visage.Denied, "CustomerManagedKeyNotApproved")
 
-	if err := o.Delete(t.Context(), account.Caller{}, "one"); err != nil {
+	if err := o.Delete(t.Context(), visage.Caller{}, "one"); err != nil {
 		t.Fatal(err)
 	}
 	o.want("a:Approved b:Approved c:Queued(1) d:Queued(2) e:Queued(3)") // it may come back
-	if err := o.Purge(t.Context(), account.Caller{}, "one"); err != nil {
+	if err := o.Purge(t.Context(), visage.Caller{}, "one"); err != nil {
 		t.Fatal(err)
 	}
 	o.want("a:Withdrawn b:Approved c:Approved d:Queued(1) e:Queued(2)")
 
 	// Taking back the approval of a resource that is there makes no space: the resource is still there.
-	if _, err := o.Withdraw(t.Context(), account.Caller{}, "b"); err != nil {
+	if _, err := o.Withdraw(t.Context(), visage.Caller{}, "b"); err != nil {
 		t.Fatal(err)
 	}
 	o.want("a:Withdrawn b:Withdrawn c:Approved d:Queued(1) e:Queued(2)")
-	if _, err := o.Withdraw(t.Context(), account.Caller{}, "c"); err != nil {
+	if _, err := o.Withdraw(t.Context(), visage.Caller{}, "c"); err != nil {
 		t.Fatal(err)
 	}
 	o.want("a:Withdrawn b:Withdrawn c:Withdrawn d:Approved e:Queued(1)")
 
-	o = newOffice(t, store) // as after a restart
+	o = newAccountsWithAccess(t, store) // as after a restart
 	o.want("a:Withdrawn b:Withdrawn c:Withdrawn d:Approved e:Queued(1)")
 	o.bound(-1)
 	o.want("a:Withdrawn b:Withdrawn c:Withdrawn d:Approved e:Approved")
-	if s := o.Space(); s != (account.Space{Taken: 3}) {
+	if s := o.Capacity(); s != (account.Capacity{Taken: 3}) {
 		t.Errorf("space is %+v", s)
 	}
 }
 
 // TestUnusedApprovalsAreKept: an approval stays when its resource is gone, until somebody waits for the place.
 func TestUnusedApprovalsAreKept(t *testing.T) {
-	o := newOffice(t, newStore(t, "", sourcetest.NewFake("root")))
+	o := newAccountsWithAccess(t, newStore(t, "", sourcetest.NewFake("root")))
 	o.bound(1)
 	o.ask("a")
 	for range 2 {
 		if err := o.tryE0("vip"); err != nil {
 			t.Fatal(err)
 		}
-		if err := o.Delete(t.Context(), account.Caller{}, "vip"); err != nil {
+		if err := o.Delete(t.Context(), visage.Caller{}, "vip"); err != nil {
 			t.Fatal(err)
 		}
-		if err := o.Purge(t.Context(), account.Caller{}, "vip"); err != nil {
+		if err := o.Purge(t.Context(), visage.Caller{}, "vip"); err != nil {
 			t.Fatal(err)
 		}
 		o.want("a:Approved")
@@ -168,7 +169,7 @@ func TestUnusedApprovalsAreKept(t *testing.T) {
 // TestNobodyYieldsForNothing: an approval yields when that lets another in, and not when the capacity is exceeded all
 // the same.
 func TestNobodyYieldsForNothing(t *testing.T) {
-	o := newOffice(t, newStore(t, "", sourcetest.NewFake("root")))
+	o := newAccountsWithAccess(t, newStore(t, "", sourcetest.NewFake("root")))
 	o.ask("a", "b")
 	for _, name := range []string{"one", "two"} {
 		if err := o.tryE0(name); err != nil {
@@ -177,10 +178,10 @@ func TestNobodyYieldsForNothing(t *testing.T) {
 	}
 	remove := func(name string) {
 		t.Helper()
-		if err := o.Delete(t.Context(), account.Caller{}, name); err != nil {
+		if err := o.Delete(t.Context(), visage.Caller{}, name); err != nil {
 			t.Fatal(err)
 		}
-		if err := o.Purge(t.Context(), account.Caller{}, name); err != nil {
+		if err := o.Purge(t.Context(), visage.Caller{}, name); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -194,7 +195,7 @@ func TestNobodyYieldsForNothing(t *testing.T) {
 
 func TestAutomaticApproval(t *testing.T) {
 	a := open(t, newStore(t, "", sourcetest.NewFake("root"))) // which approves by itself
-	o := office{a, t}
+	o := accountsWithAccess{a, a.Access(), t}
 	create(t, a, "one", visage.E0)
 	o.bound(2)
 	o.ask("a", "b")
@@ -204,19 +205,19 @@ func TestAutomaticApproval(t *testing.T) {
 }
 
 func TestRequestRefusals(t *testing.T) {
-	o := newOffice(t, newStore(t, "", sourcetest.NewFake("root")))
+	o := newAccountsWithAccess(t, newStore(t, "", sourcetest.NewFake("root")))
 	o.ask("gone", "no")
-	if _, err := o.Withdraw(t.Context(), account.Caller{}, "gone"); err != nil {
+	if _, err := o.Withdraw(t.Context(), visage.Caller{}, "gone"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := o.Reject(t.Context(), account.Caller{}, "no", ""); err != nil {
+	if _, err := o.Reject(t.Context(), visage.Caller{}, "no", ""); err != nil {
 		t.Fatal(err)
 	}
 	fine := account.Asked{Service: "Face", Contact: "c", Reason: "r"}
 	submit := func(name string, with func(*account.Asked)) func() error {
 		asked := fine
 		with(&asked)
-		return func() error { _, err := o.Submit(t.Context(), account.Caller{}, name, asked); return err }
+		return func() error { _, err := o.Submit(t.Context(), visage.Caller{}, name, asked); return err }
 	}
 	for name, c := range map[string]struct {
 		do   func() error
@@ -231,37 +232,37 @@ func TestRequestRefusals(t *testing.T) {
 		"no reason": {submit("r", func(q *account.Asked) { q.Reason = "" }), visage.Invalid, "InvalidRequestContent"},
 		"long reason": {submit("r", func(q *account.Asked) { q.Reason = strings.Repeat("r", 5000) }), visage.Invalid,
 			"InvalidRequestContent"},
-		"approve nothing": {func() error { _, err := o.Approve(t.Context(), account.Caller{}, "x"); return err },
+		"approve nothing": {func() error { _, err := o.Approve(t.Context(), visage.Caller{}, "x"); return err },
 			visage.NotFound, "AccessRequestNotFound"},
 		"approve what was withdrawn": {
-			func() error { _, err := o.Approve(t.Context(), account.Caller{}, "gone"); return err },
+			func() error { _, err := o.Approve(t.Context(), visage.Caller{}, "gone"); return err },
 			visage.Conflict, "AccessRequestStateInvalid"},
 		"withdraw what was rejected": {
-			func() error { _, err := o.Withdraw(t.Context(), account.Caller{}, "no"); return err },
+			func() error { _, err := o.Withdraw(t.Context(), visage.Caller{}, "no"); return err },
 			visage.Conflict, "AccessRequestStateInvalid"},
 	} {
 		t.Run(name, func(t *testing.T) { wantRefusal(t, c.do(), c.kind, c.code) })
 	}
-	if _, err := o.Submit(t.Context(), account.Caller{}, "gone", fine); err != nil {
+	if _, err := o.Submit(t.Context(), visage.Caller{}, "gone", fine); err != nil {
 		t.Errorf("to ask again after withdrawing: %v", err)
 	}
 }
 
 // TestRequestsAreText: what a request says is shown in terminals, to whoever decides.
 func TestRequestsAreText(t *testing.T) {
-	o := newOffice(t, newStore(t, "", sourcetest.NewFake("root")))
+	o := newAccountsWithAccess(t, newStore(t, "", sourcetest.NewFake("root")))
 	for _, asked := range []account.Asked{
 		{Service: "Face", Contact: "ann\x1b[2Jbob", Reason: "r"}, {Service: "Face", Contact: "ann\nx", Reason: "r"},
 		{Service: "Face", Contact: "ann", Reason: "a\x1b]0;x\a"}, {Service: "Face", Contact: "ann", Reason: "\xff"},
 		{Service: "Face", Contact: "ann", Reason: "\u202etxt"},
 	} {
-		_, err := o.Submit(t.Context(), account.Caller{}, "r", asked)
+		_, err := o.Submit(t.Context(), visage.Caller{}, "r", asked)
 		wantRefusal(t, err, visage.Invalid, "InvalidRequestContent")
 	}
-	if _, err := o.Submit(t.Context(), account.Caller{}, "r",
+	if _, err := o.Submit(t.Context(), visage.Caller{}, "r",
 		account.Asked{Service: "Face", Contact: "Änn", Reason: "two\nlines"}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := o.Reject(t.Context(), account.Caller{}, "r", "no\x1b[2J")
+	_, err := o.Reject(t.Context(), visage.Caller{}, "r", "no\x1b[2J")
 	wantRefusal(t, err, visage.Invalid, "InvalidRequestContent")
 }
