@@ -94,6 +94,7 @@ log/syslog                :
 const modules = `
 + github.com/cockroachdb/pebble/v2  : sealed/internal/pebble bench
 github.com/fxamacker/cbor/v2        : sealed
+github.com/go-jose/go-jose/v4       : identity
 github.com/goccy/go-yaml            : server cmd
 github.com/google/flatbuffers       : vision/internal/tflite
 github.com/prometheus/client_golang : api server face gallery sealed vision account audit custody

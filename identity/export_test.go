@@ -13,6 +13,12 @@ func (d *Directory) Sign(claims map[string]any) (string, error) {
 	return sign(claims, key.id, key.private)
 }
 
+// SignText signs a body that need not be JSON.
+func (d *Directory) SignText(body []byte) (string, error) {
+	key, _ := d.signer(time.Now())
+	return signText(body, key.id, key.private)
+}
+
 // Key returns the id of the key that signs, and its public half as a careless verifier would use it for an HMAC.
 func (d *Directory) Key() (id string, public []byte) {
 	key, _ := d.signer(time.Now())

@@ -254,7 +254,7 @@ func (d *Directory) PublicKeys() []PublicKey {
 		}
 		public := k.private.PublicKey
 		all = append(all, PublicKey{
-			Type: "RSA", Use: "sig", Algorithm: algorithm, ID: k.id,
+			Type: "RSA", Use: "sig", Algorithm: string(algorithm), ID: k.id,
 			Modulus:  base64.RawURLEncoding.EncodeToString(public.N.Bytes()),
 			Exponent: base64.RawURLEncoding.EncodeToString(big.NewInt(int64(public.E)).Bytes()),
 		})

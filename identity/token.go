@@ -197,25 +197,18 @@ func (d *Directory) verify(bearer string, allowed []string) (visage.Principal, e
 	if err := t.current(now); err != nil {
 		return none, err
 	}
-	var issuer, tenant, object string
-	if text(t.claims, "iss", &issuer) != nil || text(t.claims, "tid", &tenant) != nil {
+	s, tenant := d.state.Load(), t.claims.Tenant
+	if !s.tenants[tenant] || t.claims.Issuer != d.cfg.Issuer(tenant) {
 		return none, errTenant
 	}
-	s := d.state.Load()
-	if !s.tenants[tenant] || issuer != d.cfg.Issuer(tenant) {
-		return none, errTenant
-	}
-	made, err := audiences(t.claims)
+	made, err := t.audiences()
 	if err != nil {
 		return none, err
 	}
 	if !slices.ContainsFunc(allowed, func(a string) bool { return sameAudience(made, a) }) {
 		return none, errAudience
 	}
-	if err := text(t.claims, "oid", &object); err != nil {
-		return none, err
-	}
-	rec, found := s.principals[object]
+	rec, found := s.principals[t.claims.ObjectID]
 	if !found || rec.Tenant != tenant {
 		return none, errors.New("the identity that it names does not exist")
 	}

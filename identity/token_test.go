@@ -2,12 +2,17 @@ package identity_test
 
 import (
 	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/visage-face/visage/identity"
 )
@@ -39,6 +44,26 @@ func encode(t *testing.T, v any) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
+// ownKey makes a token that brings the key that it is signed with, under the id of a key that is known.
+func ownKey(t *testing.T, claims map[string]any, id string) string {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := jose.JSONWebKey{Key: &key.PublicKey, KeyID: id}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: key, KeyID: id}},
+		(&jose.SignerOptions{}).WithHeader("jwk", public).WithHeader("jku", "https://elsewhere.example/keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := jwt.Signed(signer).Claims(claims).Serialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
 func TestForgedTokensProveNothing(t *testing.T) {
 	d, other := open(t, config(nil)), open(t, config(nil))
 	p, secret := application(t, d)
@@ -67,6 +92,18 @@ func TestForgedTokensProveNothing(t *testing.T) {
 	}
 	signed := func(d *identity.Directory, changes map[string]any) string {
 		token, err := d.Sign(identity.With(claims, changes))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	encoded, err := json.Marshal(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(encoded)
+	raw := func(body string) string {
+		token, err := d.SignText([]byte(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,6 +157,17 @@ func TestForgedTokensProveNothing(t *testing.T) {
 		"an id in another case":     {signed(d, map[string]any{"oid": nil, "OID": p.ID}), bad},
 		"an audience in other case": {signed(d, map[string]any{"aud": nil, "Aud": management}), bad},
 		"signed with trailing bits": {good[:len(good)-1] + string(good[len(good)-1]+1), bad},
+		"a claim twice":             {raw(`{"oid":"` + stranger + `",` + text[1:]), bad},
+		"an unused claim twice":     {raw(`{"x":1,"x":2,` + text[1:]), bad},
+		"a body that goes on":       {raw(text + "{}"), bad},
+		"a body that is a list":     {raw("[" + text + "]"), bad},
+		"a body that is null":       {raw("null"), bad},
+		"a header field twice": {base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","alg":"RS256","kid":"`+id+
+			`"}`)) + "." + parts[1] + "." + parts[2], bad},
+		"a body signed unencoded":      {header(map[string]any{"crit": []string{"b64"}, "b64": false}), bad},
+		"an identity that is a number": {signed(d, map[string]any{"oid": 7}), bad},
+		"issued in the future":         {signed(d, map[string]any{"iat": now.Add(6 * time.Minute).Unix()}), bad},
+		"a key of its own":             {ownKey(t, claims, id), bad},
 		"another token's signature": {parts[0] + "." + parts[1] + "." + strings.Split(signed(d, nil), ".")[2][1:],
 			bad},
 		"the signature of a shorter": {parts[0] + "." + parts[1] + "." + parts[2][:100], bad},
