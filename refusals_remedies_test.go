@@ -7,11 +7,9 @@ var remedies = map[string]string{
 	"400": "Correct the body, the field or the query parameter that the message names.",
 	"401": "Send the credential that this plane takes, one that is of the resource's tenant and has not expired.",
 	"404": "Check the path and the host of the request against `/openapi.json`.",
-	"405": "Use one of the methods in the header Allow.",
 	"408": "Send the body without pauses, or over a faster connection.",
 	"413": "Send a smaller body.",
 	"415": "Send the Content-Type that the message names.",
-	"500": "Give the request id to the operator, who finds the cause in the log.",
 
 	// Face
 	"401/":                                 "Send a key or token of the resource that the host names.",
@@ -25,7 +23,6 @@ var remedies = map[string]string{
 	"InvalidURL":                           "Correct the address, or send the bytes of the image.",
 	"api/faceapi InvalidRequest":           "Do without this feature: Visage does not have it.",
 	"face InvalidRequest":                  "Request only the attributes that the message lists.",
-	"LegalHold":                            "Have the legal hold released, then delete.",
 	"LegalHoldNotFound":                    "List the holds of the resource, and use an id from there.",
 	"MissingIdentificationScopeParameters": "Name at least one person in personIds.",
 	"PermissionDenied":                     "Assign the identity a role such as Cognitive Services User.",
@@ -128,7 +125,6 @@ var remedies = map[string]string{
 	"api/tokenapi invalid_client":        "Send one of them.",
 	"invalid_client":                     "Correct the assertion, or the application's federated credentials.",
 	"invalid_request":                    "Correct the form or the query as the message says.",
-	"invalid_resource":                   "Send resource, for example https://cognitiveservices.azure.com.",
 	"invalid_scope":                      "Send one scope, such as https://cognitiveservices.azure.com/.default.",
 	"unauthorized":                       "Send the value of IDENTITY_HEADER in X-IDENTITY-HEADER.",
 	"unauthorized_client":                "Check the client id and the tenant, or create the application.",

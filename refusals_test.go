@@ -279,8 +279,9 @@ var clause = regexp.MustCompile(`(?:^|[.:;] |, and )([A-Za-z]+)\b`)
 
 var doing = func() map[string]bool {
 	all := map[string]bool{}
-	for _, w := range strings.Fields(`add ask check choose complete create decode delete enable get give import leave
-		make name purge recover restore send set specify submit switch try use wait withdraw`) {
+	for _, w := range strings.Fields(`add ask assign check choose complete create decode delete enable get give
+		import leave make name percent purge recover release repeat request restore
+		select send set specify submit switch try use wait withdraw`) {
 		all[w] = true
 	}
 	return all

@@ -33,7 +33,8 @@ func (a *Accounts) Delete(ctx context.Context, by visage.Caller, name string) er
 		}
 		a.suspend(ctx, rec)
 		// the last cause is what is answered
-		a.store.Bundle(rec.space()).Lock(visage.Refuse(visage.Unauthenticated, "401", "The resource is deleted."))
+		a.store.Bundle(rec.space()).Lock(visage.Refuse(visage.Unauthenticated, "401", "The resource is deleted: "+
+			"recover it first."))
 		a.poke()
 		return nil
 	})

@@ -115,13 +115,13 @@ func (x *index) named(host string) string {
 // admit refuses an account that cannot be added.
 func (x *index) admit(rec record) error {
 	if _, taken := x.byName[strings.ToLower(rec.Name)]; taken {
-		return visage.Refuse(visage.Conflict, "AccountAlreadyExists", "There is a resource called %q already.",
+		return visage.Refuse(visage.Conflict, "AccountAlreadyExists", "A resource named %q already exists.",
 			rec.Name)
 	}
 	if _, taken := x.gone[strings.ToLower(rec.Name)]; taken {
 		return visage.Refuse(visage.Conflict, "FlagMustBeSetForRestore",
-			"A deleted resource has the name %q. Set properties.restore to true to have it back as it was, or purge "+
-				"it first.", rec.Name)
+			"A deleted resource has the name %q. Set properties.restore to true to recover it, or purge it "+
+				"first.", rec.Name)
 	}
 	if err := x.admitHost(rec); err != nil {
 		return err
@@ -136,7 +136,7 @@ func (x *index) admitHost(rec record) error {
 		for _, other := range all {
 			if host != "" && other.ID != rec.ID && other.account().Host() == host {
 				return visage.Refuse(visage.Conflict, "CustomDomainInUse",
-					"The subdomain %q is taken, maybe by a deleted resource: choose another.", host)
+					"The subdomain %q is in use, possibly by a deleted resource: choose another one.", host)
 			}
 		}
 	}
@@ -150,7 +150,7 @@ func (x *index) admitSubdomain(rec record, to string) error {
 	}
 	if rec.Subdomain != "" {
 		return visage.Refuse(visage.Invalid, "SubdomainCannotBeChanged",
-			"The subdomain of resource %q is %q, and that cannot be changed.", rec.Name, rec.Subdomain)
+			"The subdomain of resource %q is %q and cannot be changed.", rec.Name, rec.Subdomain)
 	}
 	if err := CheckSubdomain(to); err != nil {
 		return err
@@ -166,7 +166,7 @@ func (x *index) admitTier(rec record, to visage.Tier) error {
 	}
 	if rec.Tier == visage.E0 || to == visage.E0 {
 		return visage.Refuse(visage.Invalid, "InvalidSkuId",
-			"The tier of resource %q is %s and cannot become %s: E0 is chosen when a resource is made, and kept.",
+			"The tier of resource %q cannot change from %s to %s: create a new resource with the other tier.",
 			rec.Name,
 			rec.Tier, to)
 	}
@@ -182,8 +182,8 @@ func (x *index) admitFree(rec record, tier visage.Tier) error {
 		for _, other := range all {
 			if other.Tier == visage.F0 && other.ID != rec.ID && visage.SameLocation(other.Location, rec.Location) {
 				return visage.Refuse(visage.Conflict, "CanNotCreateMultipleFreeAccounts",
-					"There is a free resource in %q already, %q, maybe a deleted one, and there can be one: use S0, "+
-						"or purge that one.",
+					"The location %q already has its one free resource, %q, which may be deleted: use tier S0, "+
+						"or purge that resource.",
 					rec.Location, other.Name)
 			}
 		}
@@ -246,5 +246,5 @@ func refuseTier(tier visage.Tier) error {
 // refuseKey is the same for every reason, so that nobody learns which keys exist elsewhere.
 func refuseKey() error {
 	return visage.Refuse(visage.Unauthenticated, "401",
-		"The key is not one of this resource: check the key, and that the host is that of the resource it belongs to.")
+		"The key does not belong to this resource: check the key and the host.")
 }

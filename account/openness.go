@@ -28,8 +28,8 @@ func foldOrigins(origins []string) ([]string, error) {
 			origin, err := visage.ParseOrigin(text)
 			if err != nil {
 				return nil, visage.Refuse(visage.Invalid, "InvalidCorsOrigin",
-					"The allowed origin %.200q is not valid: use a scheme, a host and, where it is not the scheme's "+
-						"own, a port, such as https://app.example.org, or * for every origin.", text)
+					"The allowed origin %.200q is not valid: use scheme, host and, if it is not the default, "+
+						"port, such as https://app.example.org, or * for every origin.", text)
 			}
 			one = origin.String()
 		}

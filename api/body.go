@@ -240,21 +240,22 @@ func (r *Request) ReadBody() ([]byte, error) {
 	case errors.Is(err, errCutOff):
 		return nil, &Problem{
 			Status: http.StatusRequestTimeout, RetryAfter: time.Second,
-			Message: "The body did not arrive while others waited for their turn. Send the request again without a " +
-				"pause.",
+			Message: "The body stopped arriving while other requests were waiting. Send the request again " +
+				"without pauses.",
 		}
 	case errors.Is(err, errTooSlow):
 		return nil, &Problem{
 			Status: http.StatusRequestTimeout,
 			Message: fmt.Sprintf(
-				"The body did not arrive in time: it has to begin within %v, to bring %d bytes a second, and to end "+
-					"within %v.",
+				"The body arrived too slowly: it must start within %v, arrive at %d bytes a second or faster, "+
+					"and be complete within %v.",
 				r.body.least.grace, r.body.least.perSecond, r.body.least.whole),
 		}
 	case r.body.err == nil: // not the client's fault
 		return nil, err
 	}
-	return nil, visage.Refuse(visage.Invalid, "", "The body broke off before its end.")
+	return nil, visage.Refuse(visage.Invalid, "", "The connection closed before the whole body had arrived. Send "+
+		"the request again.")
 }
 
 // discard reads on what nobody wants, up to most bytes and for drainTime, so long as it comes without a pause. It

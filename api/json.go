@@ -41,7 +41,7 @@ func DecodeJSON(data []byte, into any) error {
 	}
 	if halfPair(data) {
 		return visage.Refuse(visage.Invalid, "",
-			"The body has text with half of a surrogate pair, which stands for no character.")
+			"The body has text with an unpaired UTF-16 surrogate, which is not a valid character.")
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
@@ -79,9 +79,10 @@ func DecodeLenient(data []byte, into any, code string) error {
 		return visage.Refuse(visage.Invalid, code, "%s", refusal.Message)
 	}
 	if errors.Is(err, errTrailing) {
-		return visage.Refuse(visage.Invalid, code, "The body goes on after its JSON value.")
+		return visage.Refuse(visage.Invalid, code, "The body has data after its JSON value. Send one value alone.")
 	}
-	return visage.Refuse(visage.Invalid, code, "The body is not the JSON this operation takes.")
+	return visage.Refuse(visage.Invalid, code, "The body does not match the schema of this operation, which "+
+		"/openapi.json describes.")
 }
 
 var errTrailing = errors.New("something follows the value")
@@ -128,7 +129,7 @@ func scan(data []byte) error {
 		return err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return visage.Refuse(visage.Invalid, "", "The body goes on after its JSON object.")
+		return visage.Refuse(visage.Invalid, "", "The body has data after its JSON object. Send one object alone.")
 	}
 	return nil
 }
@@ -205,7 +206,8 @@ func misfit(err error) error {
 	}
 	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		name = strings.Trim(name, `"`)
-		return visage.Refuse(visage.Invalid, "", "The field %s is unknown to this operation.", quote(name))
+		return visage.Refuse(visage.Invalid, "", "This operation has no field %s: check the spelling, or leave "+
+			"it out.", quote(name))
 	}
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return visage.Refuse(visage.Invalid, "", "The body is not valid JSON: it breaks at byte %d.", syntax.Offset)

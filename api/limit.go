@@ -31,13 +31,13 @@ func (h *Handler) count(x *exchange, r *Request) error {
 	case x.route.Allow == ResourceKey:
 		perSecond, burst := h.cfg.Rate(r.Resource)
 		return h.take(holderOf(r), Rate{perSecond, burst},
-			"The requests of this resource are above the rate of its tier. Try again in %d s.")
+			"The requests to this resource exceed the rate limit of its tier. Try again in %d s.")
 	case x.route.Allow == Anyone && x.route.MaxBody > 0:
 		r.uncounted = true
 		return nil
 	case x.route.Allow != Anyone && x.plane.CallerRate != (Rate{}):
 		if err := h.take(caller(x.plane.Name+" ")+holderOf(r), x.plane.CallerRate,
-			"The requests of this identity are above the rate that the service allows. Try again in %d s."); err !=
+			"This identity exceeds the rate limit of the service. Try again in %d s."); err !=
 			nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func (h *Handler) countAddress(x *exchange) error {
 		return nil
 	}
 	return h.take(caller(x.plane.Name+" ")+x.body.address, x.plane.AddressRate,
-		"The requests from this address are above the rate that the service allows. Try again in %d s.")
+		"This address exceeds the rate limit of the service. Try again in %d s.")
 }
 
 // take counts one request, or refuses it with a sentence that has a place for seconds.

@@ -63,14 +63,15 @@ func newMemory(bytes, longest int64) *memory {
 
 // errFull is the refusal of one body more.
 func errFull() error {
-	r := visage.Refuse(visage.TooMany, "", "Too many requests at a time are sending their bodies. Try again in 1 s.")
+	r := visage.Refuse(visage.TooMany, "", "Too many requests are sending their bodies at the same time. Try "+
+		"again in 1 s.")
 	r.RetryAfter = time.Second
 	return r
 }
 
 // errNoMemory is the refusal of a body that waited in vain.
 func errNoMemory() error {
-	r := visage.Refuse(visage.Unavailable, "", "There is no memory for the body at the moment. Try again in 1 s.")
+	r := visage.Refuse(visage.Unavailable, "", "The service has no memory left for the body. Try again in 1 s.")
 	r.RetryAfter = time.Second
 	return r
 }

@@ -92,7 +92,7 @@ func problemOf(ctx context.Context, err error) (p *Problem, internal bool) {
 	case errors.Is(context.Cause(ctx), errTooLong):
 		return &Problem{
 			Status: http.StatusServiceUnavailable, RetryAfter: time.Second,
-			Message: "The operation took longer than it may. Try again.",
+			Message: "The operation exceeded its time limit. Try again.",
 		}, true
 	case errors.Is(context.Cause(ctx), context.Canceled):
 		return &Problem{Status: statusClientGone, Message: "The client went away."}, false
@@ -104,7 +104,7 @@ func problemOf(ctx context.Context, err error) (p *Problem, internal bool) {
 func blank() *Problem {
 	return &Problem{
 		Status:  http.StatusInternalServerError,
-		Message: "The service failed. The request id leads its operator to the cause.",
+		Message: "The service failed. Give the request id to its operator, who finds the cause in the log.",
 	}
 }
 

@@ -76,7 +76,8 @@ func (r *Request) Query(name string) (value string, ok bool, err error) {
 	if r.query == nil {
 		parsed, err := url.ParseQuery(r.http.URL.RawQuery)
 		if err != nil {
-			return "", false, visage.Refuse(visage.Invalid, "", "The query of the address cannot be read.")
+			return "", false, visage.Refuse(visage.Invalid, "", "The query string of the URL is not valid: "+
+				"percent-encode its names and values.")
 		}
 		r.query = make(url.Values, len(parsed))
 		for n, values := range parsed {
@@ -174,6 +175,6 @@ func (r *Request) NeedContentType(allowed ...string) error {
 	}
 	return &Problem{
 		Status:  http.StatusUnsupportedMediaType,
-		Message: "The Content-Type of this operation is " + strings.Join(allowed, " or ") + ".",
+		Message: "The Content-Type must be " + strings.Join(allowed, " or ") + ".",
 	}
 }

@@ -186,6 +186,6 @@ func segmentsOf(u *url.URL) ([]string, bool) {
 func notAllowed(n *node) *Problem {
 	return &Problem{
 		Status: http.StatusMethodNotAllowed, Allow: n.methods(),
-		Message: "This path does not have the method of the request; the Allow header lists those it has.",
+		Message: "This path does not support the method of the request. Use one of those in the Allow header.",
 	}
 }

@@ -156,7 +156,7 @@ func (r *Request) SignIn(name string, prove func() error) error {
 	if err == nil {
 		if proved && r.x.plane.AddressRate != (Rate{}) { // of its own, so that others at the address do not use it up
 			err = h.take(atName, r.x.plane.AddressRate,
-				"The sign-ins of this client are above the rate that the service allows. Try again in %d s.")
+				"The sign-ins of this client exceed the rate limit of the service. Try again in %d s.")
 		}
 		h.signIns.succeed(atName)
 		h.cfg.Proved(r.Context())

@@ -102,7 +102,7 @@ func parseAttributes(names []string, d detector, model string, supported vision.
 		lower := strings.ToLower(strings.TrimSpace(name))
 		bit, known := attributeBits[lower]
 		if !known && refusedAttributes[lower] == "" {
-			return 0, badArgument("%q is not a face attribute; with %s and %s this service gives %s.", printable(name),
+			return 0, badArgument("%q is not a face attribute; with %s and %s this service supports %s.", printable(name),
 				d.name, model, listed(given))
 		}
 		if !known {
@@ -111,14 +111,16 @@ func parseAttributes(names []string, d detector, model string, supported vision.
 		asked |= bit
 	}
 	if len(names) > 0 && d.attributes == 0 {
-		return 0, badArgument("%s gives no attributes.", d.name)
+		return 0, badArgument("The detection model %s does not return attributes.", d.name)
 	}
 	if missing := asked &^ d.attributes; missing != 0 {
-		return 0, badArgument("%s does not give %s; with it and %s this service gives %s.", d.name, listed(missing), model,
+		return 0, badArgument("The detection model %s does not support %s; with it and %s this service "+
+			"supports %s.", d.name, listed(missing), model,
 			listed(given))
 	}
 	if asked&vision.Quality != 0 && slices.Contains(withoutQuality, model) {
-		return 0, badArgument("%s does not give qualityForRecognition; with it and %s this service gives %s.", model, d.name, listed(given))
+		return 0, badArgument("The recognition model %s does not support qualityForRecognition; "+
+			"with it and %s this service supports %s.", model, d.name, listed(given))
 	}
 	if missing := asked &^ supported; missing != 0 {
 		refused = append(refused, missing.Names()...)
@@ -133,7 +135,7 @@ func parseAttributes(names []string, d detector, model string, supported vision.
 // request could have asked for.
 func unsupportedAttributes(names []string, given vision.Attributes) error {
 	refusal := visage.Refuse(visage.Unsupported, "InvalidRequest",
-		"This service does not give %s. With the models of this request it gives %s.",
+		"This service does not support the attributes %s. With the models of this request it supports %s.",
 		strings.Join(slices.Compact(names), ", "), listed(given))
 	refusal.Feature = "UnsupportedFeature"
 	return refusal

@@ -200,7 +200,7 @@ func (s *Service) Update(ctx context.Context, res visage.Resource, ref Ref, c Ch
 		return err
 	}
 	if ref.Kind.isLarge() && c.Name == nil && c.UserData == nil {
-		return badArgument("Neither name nor userData is given.")
+		return badArgument("The request changes nothing: give name, userData or both.")
 	}
 	release, err := s.locks.acquire(ctx, collectionsOrder(res, ref.Kind)+ref.ID)
 	if err != nil {

@@ -66,7 +66,7 @@ func (s *Service) Detect(ctx context.Context, res visage.Resource, photo []byte,
 		return nil, err
 	}
 	if q.ReturnLandmarks && !detector.landmarks {
-		return nil, badArgument("%s gives no landmarks.", q.DetectionModel)
+		return nil, badArgument("The detection model %s does not return landmarks.", q.DetectionModel)
 	}
 	attributes, err := parseAttributes(q.Attributes, detector, model, recogniser.Supports())
 	if err != nil {
@@ -181,7 +181,8 @@ func (s *Service) probes(r sealed.Reader, kind visage.Kind, ids ...string) ([]de
 		// A template of networks that are not installed any more can be compared with nothing: the face must be detected
 		// again, as when its time is up.
 		if err != nil || now.UnixMilli() >= d.Expires || s.packs[d.Networks] == nil {
-			return nil, visage.Refuse(kind, "FaceNotFound", "The face %s is unknown, or its time to live is over.", text)
+			return nil, visage.Refuse(kind, "FaceNotFound", "The face %s does not exist, or its time to live has "+
+				"ended.", text)
 		}
 		found[i] = d
 	}

@@ -156,7 +156,7 @@ func TestRefusalsNameOnlyWhatIsGiven(t *testing.T) {
 				if err == nil {
 					continue
 				}
-				_, list, found := strings.Cut(err.Error(), " gives ")
+				_, list, found := strings.Cut(err.Error(), " supports ")
 				if !found {
 					t.Fatalf("%s: %v lists nothing", asked, err)
 				}

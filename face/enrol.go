@@ -79,12 +79,12 @@ func (s *Service) enrol(ctx context.Context, c collectionRecord, e Enrolment) (g
 	}
 	switch {
 	case len(photo.Faces) == 0:
-		return nil, visage.Refuse(visage.Invalid, "InvalidImage", "There is no face on the image.")
+		return nil, visage.Refuse(visage.Invalid, "InvalidImage", "No face was detected in the image.")
 	case chosen < 0 && e.TargetFace != nil:
-		return nil, visage.Refuse(visage.Invalid, "InvalidImage", "There is no face under targetFace on the image.")
+		return nil, visage.Refuse(visage.Invalid, "InvalidImage", "No face was detected at targetFace in the image.")
 	case chosen < 0:
 		return nil, visage.Refuse(visage.Invalid, "InvalidImage",
-			"There are %d faces on the image. Say with targetFace which one is meant.", len(photo.Faces))
+			"The image has %d faces: select one with targetFace.", len(photo.Faces))
 	}
 	template := photo.Faces[chosen].Template
 	if template == nil {
@@ -149,7 +149,8 @@ func (s *Service) recogniserOf(c collectionRecord) (Recogniser, error) {
 	m := s.packs[c.Networks]
 	if m == nil {
 		return nil, visage.Refuse(visage.Unavailable, "ServiceUnavailable",
-			"%q was made with the model pack %q, which this server does not have open. Its operator can open it.", c.ID, c.Networks)
+			"%q needs the model pack %q, which is not loaded on this server. Ask the operator to load "+
+				"it.", c.ID, c.Networks)
 	}
 	return m, nil
 }

@@ -62,7 +62,7 @@ const mostReason = 1024
 // PersonNotFound, PersistedFaceNotFound.
 func (s *Service) Hold(ctx context.Context, res visage.Resource, on Held, reason string) error {
 	if n := units(reason); n < 1 || n > mostReason || !utf8.ValidString(reason) || strings.ContainsFunc(reason, unicode.IsControl) {
-		return badArgument("A hold needs a reason, of 1 to %d characters without control characters.", mostReason)
+		return badArgument("reason must have 1 to %d characters, without control characters.", mostReason)
 	}
 	by := visage.CallerFrom(ctx).Principal
 	err := s.update(sealed.FromReserve(ctx), res, func(tx sealed.Tx) error {
@@ -83,7 +83,7 @@ func (s *Service) Hold(ctx context.Context, res visage.Resource, on Held, reason
 
 // Release ends a hold. What is over its time goes with the next sweep. Refusal: LegalHoldNotFound.
 func (s *Service) Release(ctx context.Context, res visage.Resource, on Held) error {
-	none := visage.Refuse(visage.NotFound, "LegalHoldNotFound", "There is no such hold.")
+	none := visage.Refuse(visage.NotFound, "LegalHoldNotFound", "This legal hold does not exist.")
 	err := s.update(sealed.FromReserve(ctx), res, func(tx sealed.Tx) error {
 		of, err := findHeld(tx, on, false)
 		if err != nil {
@@ -105,7 +105,7 @@ func (s *Service) Release(ctx context.Context, res visage.Resource, on Held) err
 func findHeld(r sealed.Reader, on Held, item bool) (of uuid, err error) {
 	if on.Ref == (Ref{}) {
 		if on.Item != "" {
-			return of, badArgument("A person or face is in a group or list, and none is named.")
+			return of, badArgument("The group or list of the person or face is missing: name it.")
 		}
 		return of, nil
 	}
@@ -169,7 +169,7 @@ func mayDeleteAll(r sealed.Reader, c collectionRecord) error {
 
 func errHeld() error {
 	return visage.Refuse(visage.Conflict, "LegalHold",
-		"It is under a legal hold, or holds somebody who is. It can be deleted when the hold has been released.")
+		"A legal hold protects this object or a person in it. Release the hold before you delete the object.")
 }
 
 // Held reports whether anything of a resource is held.

@@ -60,7 +60,8 @@ func (q IdentifyQuery) scope() (Ref, error) {
 	switch {
 	case groups+directory == 1 && groups == 1:
 		if !validID(ref.ID) {
-			return ref, badArgument("The group id %q has not the shape of one.", printable(ref.ID))
+			return ref, badArgument("The group id %q is not valid: use 1 to 64 of the characters a-z, 0-9, - and "+
+				"_.", printable(ref.ID))
 		}
 		return ref, nil
 	case groups == 2 && directory == 0:
@@ -80,7 +81,8 @@ func (q IdentifyQuery) scope() (Ref, error) {
 func (q IdentifyQuery) checkDirectory() error {
 	if id := q.DynamicPersonGroupID; id != "" {
 		if !validID(id) {
-			return badArgument("The group id %q has not the shape of one.", printable(id))
+			return badArgument("The group id %q is not valid: use 1 to 64 of the characters a-z, 0-9, - and "+
+				"_.", printable(id))
 		}
 		return visage.Refuse(visage.Invalid, "DynamicPersonGroupNotFound", "There is no dynamic person group %q.", id)
 	}

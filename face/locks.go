@@ -60,6 +60,6 @@ func (l *locks) acquire(ctx context.Context, object string) (release func(), err
 	case <-timer.C:
 		leave()
 		return nil, visage.Refuse(visage.Conflict, "ConcurrentOperationConflict",
-			"Other changes of the same object are under way. Try again later.")
+			"Other changes of the same object are in progress. Try again later.")
 	}
 }

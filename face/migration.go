@@ -67,13 +67,14 @@ func (c collectionRecord) sameSides(before collectionRecord) error {
 	}
 	if !same {
 		return visage.Refuse(visage.Conflict, "ConcurrentOperationConflict",
-			"A migration of %q began or ended meanwhile. Send the photo again.", c.ID)
+			"A migration of %q started or ended during the request. Send the photo again.", c.ID)
 	}
 	return nil
 }
 
 func (ref Ref) notMigrating() error {
-	return visage.Refuse(visage.NotFound, ref.Kind.String()+"MigrationNotFound", "No migration of the %s %q is under way.",
+	return visage.Refuse(visage.NotFound, ref.Kind.String()+"MigrationNotFound", "No migration of the %s %q is "+
+		"in progress.",
 		ref.Kind, ref.ID)
 }
 
@@ -94,7 +95,7 @@ func findMigrating(r sealed.Reader, ref Ref) (collectionRecord, stateRecord, err
 // FaceListMigrationExists and so on while one to another model is under way; LargeFaceListTrainingNotFinished and so on.
 func (s *Service) StartMigration(ctx context.Context, res visage.Resource, ref Ref, model string) error {
 	if model == "" {
-		return badArgument("Say with recognitionModel which model to move to.")
+		return badArgument("recognitionModel is required: give the model to migrate to.")
 	}
 	recogniser, model, err := s.model(model)
 	if err != nil {
@@ -107,9 +108,11 @@ func (s *Service) StartMigration(ctx context.Context, res visage.Resource, ref R
 			return nil
 		case m != nil:
 			return visage.Refuse(visage.Conflict, ref.Kind.String()+"MigrationExists",
-				"A migration of the %s %q to another model is under way. Complete or cancel it first.", ref.Kind, ref.ID)
+				"A migration of the %s %q to another model is in progress. Complete or cancel it "+
+					"first.", ref.Kind, ref.ID)
 		case c.Networks == recogniser.Name():
-			return badArgument("The faces of %q are of the pack that serves %s already.", ref.ID, model)
+			return badArgument("The faces of %q already have templates of the model pack that serves "+
+				"%s.", ref.ID, model)
 		}
 		c.Migration = &migrationRecord{
 			Model: model, Networks: recogniser.Name(), Templates: templates, Started: time.Now().Unix(),
@@ -428,7 +431,8 @@ func (s *Service) CompleteMigration(ctx context.Context, res visage.Resource, re
 			return ref.notMigrating()
 		case st.Sent < st.Faces:
 			return visage.Refuse(visage.Conflict, ref.Kind.String()+"MigrationNotFinished",
-				"Of the %d faces of %q, %d have not been sent. Send them, or let them be deleted with dropMissing.",
+				"Of the %d faces of %q, %d have not been migrated. Send their photos, or delete these faces with "+
+					"dropMissing.",
 				st.Faces, ref.ID, st.Faces-st.Sent)
 		}
 		if err := putTrash(tx, trashRecord{Of: c.templates(), Templates: true}); err != nil {

@@ -68,7 +68,8 @@ func (q SimilarQuery) check() (list Ref, most int, err error) {
 			return Ref{}, 0, err
 		}
 	} else if !validID(list.ID) {
-		return Ref{}, 0, badArgument("The list id %q has not the shape of one.", printable(list.ID))
+		return Ref{}, 0, badArgument("The list id %q is not valid: use 1 to 64 of the characters a-z, 0-9, - and "+
+			"_.", printable(list.ID))
 	}
 	if q.Mode != "" && q.Mode != MatchPerson && q.Mode != MatchFace {
 		return Ref{}, 0, badArgument("mode must be %s or %s, not %q.", MatchPerson, MatchFace, printable(q.Mode))

@@ -40,12 +40,13 @@ func outcome(err error) error {
 			"The key that protects the data of this resource refuses access. Restore its permission to use the resource again.")
 	case errors.Is(err, sealed.ErrGrace):
 		refusal = visage.Refuse(visage.Unavailable, "EncryptionKeyUnavailable",
-			"The key store that protects the data of this resource has not answered for too long.")
+			"The key vault that protects the data of this resource has not answered within the grace period. Try "+
+				"again later.")
 		refusal.RetryAfter = retryWhenBusy
 		return refusal
 	case errors.Is(err, gallery.ErrBusy):
 		refusal = visage.Refuse(visage.Unavailable, "ServiceUnavailable",
-			"The server's memory for searching is taken by other collections that are being loaded.")
+			"The search memory of the server is in use while other collections are loaded. Try again later.")
 		refusal.RetryAfter = retryWhenBusy
 		return refusal
 	case errors.Is(err, gallery.ErrTooLarge):
@@ -126,7 +127,8 @@ func findPerson(r sealed.Reader, c collectionRecord, id string) (personRecord, e
 
 // findFace reads a persisted face of a collection, of the given person (zero in a list).
 func findFace(r sealed.Reader, c collectionRecord, person uuid, id string) (faceRecord, error) {
-	notFound := visage.Refuse(visage.NotFound, "PersistedFaceNotFound", "There is no persisted face %q there.", printable(id))
+	notFound := visage.Refuse(visage.NotFound, "PersistedFaceNotFound", "The persisted face %q does not exist in "+
+		"this collection.", printable(id))
 	if _, err := visage.ParseUUID(id); err != nil {
 		return faceRecord{}, notFound
 	}

@@ -55,7 +55,7 @@ func (st stateRecord) searchable(ref Ref) error {
 // for a small face list, which is never trained.
 func (s *Service) Train(ctx context.Context, res visage.Resource, ref Ref) error {
 	if ref.Kind == FaceList {
-		return badArgument("A face list is searched as it is and cannot be trained.")
+		return badArgument("A face list cannot be trained and needs no training: search it directly.")
 	}
 	err := s.update(sealed.FromReserve(ctx), res, func(tx sealed.Tx) error {
 		c, st, err := findIdle(tx, ref)
@@ -83,7 +83,7 @@ func (s *Service) Train(ctx context.Context, res visage.Resource, ref Ref) error
 // PersonGroupNotTrained and so on when none was ever asked for. BadArgument for a small face list.
 func (s *Service) Training(ctx context.Context, res visage.Resource, ref Ref) (Training, error) {
 	if ref.Kind == FaceList {
-		return Training{}, badArgument("A face list is searched as it is and cannot be trained.")
+		return Training{}, badArgument("A face list cannot be trained and needs no training: search it directly.")
 	}
 	var t trainingRecord
 	err := s.view(ctx, res, func(r sealed.Reader) error {

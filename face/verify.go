@@ -82,7 +82,8 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 	case q.PersonGroupID != "" && q.LargePersonGroupID != "":
 		return Verdict{}, badArgument("Give personGroupId or largePersonGroupId, not both.")
 	case group.ID != "" && !validID(group.ID):
-		return Verdict{}, badArgument("The group id %q has not the shape of one.", printable(group.ID))
+		return Verdict{}, badArgument("The group id %q is not valid: use 1 to 64 of the characters a-z, 0-9, - "+
+			"and _.", printable(group.ID))
 	}
 	var c collectionRecord
 	var person uuid
@@ -128,7 +129,8 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 		return Verdict{}, err
 	}
 	if len(codes) == 0 {
-		return Verdict{}, visage.Refuse(visage.NotFound, "PersistedFaceNotFound", "The person %s has no face, or none by this model.", q.PersonID)
+		return Verdict{}, visage.Refuse(visage.NotFound, "PersistedFaceNotFound", "The person %s has no face "+
+			"that was enrolled with this model.", q.PersonID)
 	}
 	v, err := s.verdict(probes[0], codes...)
 	if v.Identical {

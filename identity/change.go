@@ -158,8 +158,8 @@ func (d *Directory) keepOwner(tx sealed.Tx) error {
 	}
 	if now := time.Now(); d.owned(d.state.Load(), now) && !d.owned(after, now) {
 		return visage.Refuse(visage.Conflict, "LastOwner",
-			"This would leave the subscription without an Owner who can sign in: give that role on the subscription "+
-				"to another application first, one that has a secret.")
+			"This change would leave the subscription without an Owner that can sign in: assign that role to "+
+				"another application with a secret first.")
 	}
 	return nil
 }

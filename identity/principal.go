@@ -96,7 +96,7 @@ func (d *Directory) CreateApplication(ctx context.Context, c Creation) (Principa
 	}
 	if !visage.IsUUID(c.ID) || !visage.IsUUID(c.ClientID) || c.Name == "" || len(c.Name) > maxName {
 		return Principal{}, visage.Refuse(visage.Invalid, "InvalidPrincipal",
-			"An application has a name of 1 to %d bytes, and ids that are lower-case UUIDs.", maxName)
+			"An application needs a name of 1 to %d bytes, and ids that are lower-case UUIDs.", maxName)
 	}
 	if err := d.space.MayGrow(); err != nil {
 		return Principal{}, fmt.Errorf("create identity: %w", err)
@@ -112,7 +112,7 @@ func (d *Directory) CreateApplication(ctx context.Context, c Creation) (Principa
 func (d *Directory) EnsureManaged(ctx context.Context, tenant, resource string, kind Kind) (Principal, error) {
 	if kind != SystemAssigned && kind != UserAssigned || !strings.HasPrefix(resource, "/") {
 		return Principal{}, visage.Refuse(visage.Invalid, "InvalidPrincipal",
-			"A managed identity is SystemAssigned or UserAssigned, and its resource is a path.")
+			"A managed identity must be SystemAssigned or UserAssigned, and its resource must be a path.")
 	}
 	if p, found := d.Managed(resource); found {
 		return p, nil
@@ -142,7 +142,7 @@ func (d *Directory) create(ctx context.Context, rec principalRecord) (Principal,
 		}
 		_, sameID := s.principals[rec.ID]
 		if _, sameClient := s.clients[rec.ClientID]; sameID || sameClient {
-			return visage.Refuse(visage.Conflict, "PrincipalAlreadyExists", "There is an application %s already.",
+			return visage.Refuse(visage.Conflict, "PrincipalAlreadyExists", "The application %s already exists.",
 				rec.ClientID)
 		}
 		if _, taken := s.managed[lower(rec.Resource)]; taken {
@@ -254,12 +254,13 @@ func (d *Directory) SetSubjects(ctx context.Context, id string, subjects []Subje
 			for _, s := range subjects {
 				if d.trustedBy(s.Issuer) == nil || s.Name == "" {
 					return visage.Refuse(visage.Invalid, "InvalidPrincipal",
-						"The issuer %q is not one that this instance is configured to trust, or the subject is empty.",
+						"The instance does not trust the issuer %q, or the subject is empty.",
 						short(s.Issuer))
 				}
 			}
 			if rec.Kind != Application {
-				return visage.Refuse(visage.Invalid, "InvalidPrincipal", "The identity %s is no application.", rec.ID)
+				return visage.Refuse(visage.Invalid, "InvalidPrincipal", "The identity %s is not an "+
+					"application.", rec.ID)
 			}
 			e.Before = written(rec.Subjects)
 			rec.Subjects = slices.Clone(subjects)

@@ -159,12 +159,13 @@ func (d *Directory) Assign(ctx context.Context, id, principal, role, scope strin
 			return nil
 		case found && !dead:
 			return visage.Refuse(visage.Conflict, "RoleAssignmentUpdateNotPermitted",
-				"There is another role assignment %s, and they cannot be changed: make a new one.", a.ID)
+				"The role assignment %s already exists and cannot be changed: create a new one with another id.", a.ID)
 		case found:
 			tell(b.event(RoleEnded))
 		}
 		if slices.ContainsFunc(s.roles[a.Principal], same) {
-			return visage.Refuse(visage.Conflict, "RoleAssignmentExists", "The identity has that role there already.")
+			return visage.Refuse(visage.Conflict, "RoleAssignmentExists", "The identity already has this role on "+
+				"this scope.")
 		}
 		if err := d.space.MayGrow(); err != nil {
 			return err
@@ -184,7 +185,8 @@ func (d *Directory) checkAssignment(ctx context.Context, a *Assignment) error {
 		return visage.Refuse(visage.Invalid, "InvalidRoleAssignmentId", "The id %q is not a UUID.", short(a.ID))
 	}
 	if !strings.HasPrefix(a.Scope, "/subscriptions/") {
-		return visage.Refuse(visage.Invalid, "InvalidScope", "The scope %q is not a subscription, or something in one.",
+		return visage.Refuse(visage.Invalid, "InvalidScope", "The scope %q must be a subscription, or a resource "+
+			"group or resource in it.",
 			short(a.Spelling))
 	}
 	if _, found := lookupRole(a.Role); !found {
@@ -196,7 +198,7 @@ func (d *Directory) checkAssignment(ctx context.Context, a *Assignment) error {
 	}
 	if a.Instance = on.Instance; on.Deleted {
 		return visage.Refuse(visage.NotFound, "ResourceNotFound",
-			"What the scope %q names is deleted: no role is given on it before it is recovered.", short(a.Spelling))
+			"The scope %q is deleted: recover it before you assign roles on it.", short(a.Spelling))
 	}
 	return nil
 }

@@ -55,11 +55,12 @@ func (d *Directory) AddSecret(
 		After: time.Unix(0, rec.Expires).UTC().Format(time.RFC3339)}
 	err = d.update(ctx, about, func(p *principalRecord, e *Event) error {
 		if tooLong {
-			return visage.Refuse(visage.Invalid, "InvalidPrincipal", "A secret lives for at most %v.", maxSecretLife)
+			return visage.Refuse(visage.Invalid, "InvalidPrincipal", "The lifetime of a secret may be at most "+
+				"%v.", maxSecretLife)
 		}
 		if p.Kind != Application || len(p.Secrets) >= maxSecrets {
 			return visage.Refuse(visage.Invalid, "InvalidPrincipal",
-				"Only applications have secrets, and at most %d at a time.", maxSecrets)
+				"Only applications can have secrets, at most %d at the same time.", maxSecrets)
 		}
 		p.Secrets = append(p.Secrets, rec)
 		return nil

@@ -125,8 +125,8 @@ func (d *Directory) issue(ctx context.Context, rec principalRecord, audience, pr
 	name := oneAudience(audience)
 	if !d.cfg.Audience(name) {
 		return "", time.Time{}, refuseGrant(visage.Invalid, "invalid_resource", "500011",
-			"The resource %q is not one of this instance: ask for a token of its management address, of its vaults "+
-				"or of https://cognitiveservices.azure.com.", short(audience))
+			"Unknown resource %q: request a token for the management address, for a key vault of this instance "+
+				"or for https://cognitiveservices.azure.com.", short(audience))
 	}
 	now := time.Now()
 	key, found := d.signer(now)

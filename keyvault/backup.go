@@ -94,7 +94,8 @@ func (s *Service) RestoreKey(ctx context.Context, who Caller, vaultName string, 
 				return err
 			}
 			if k.Current != "" {
-				return conflict("", "The vault has a key %s already; a backup cannot be restored over it.", b.Name)
+				return conflict("", "The vault already has a key %s: delete and purge it before you restore the "+
+					"backup.", b.Name)
 			}
 			k.Policy = b.Policy
 			for _, v := range b.Versions {

@@ -136,7 +136,7 @@ func (s *Service) add(
 				return err
 			}
 			if need == MayRotate && (present == nil || k.Current != present.ID) {
-				return conflict("", "Key %s got another version while it was rotated. Try again.", ref.Name)
+				return conflict("", "Another request changed key %s during the rotation. Try again.", ref.Name)
 			}
 			v, err := appendVersion(tx, vault, &k, v, m.pkcs8)
 			if err != nil {

@@ -47,7 +47,8 @@ func (f *forge) make(ctx context.Context, who Caller, kty string, do func() (mat
 // TooMany.
 func (f *forge) enter(ctx context.Context, who Caller) (leave func(), err error) {
 	if !f.order(who.ObjectID) {
-		r := visage.Refuse(visage.TooMany, "Throttled", "Too many keys are being made at a time. Try again in 5 s.")
+		r := visage.Refuse(visage.TooMany, "Throttled", "Too many keys are being created at the same time. Try "+
+			"again in 5 s.")
 		r.RetryAfter = 5 * time.Second
 		return nil, r
 	}

@@ -232,7 +232,7 @@ func (s *Service) expireKey(ctx context.Context, vault vaultRecord, k keyRecord)
 		err := s.space.Update(ctx, func(tx sealed.Tx) error {
 			now, err := keys.In(vault.ID).Get(tx, strings.ToLower(k.Name))
 			if errors.Is(err, sealed.ErrNotFound) || err == nil && (now.ID != k.ID || now.Deleted != k.Deleted) {
-				return conflict("ObjectIsBeingRecovered", "Key %s is not deleted any more.", k.Name)
+				return conflict("ObjectIsBeingRecovered", "Key %s is no longer deleted.", k.Name)
 			}
 			if err != nil {
 				return err
@@ -250,7 +250,7 @@ func (s *Service) expireVault(ctx context.Context, vault vaultRecord) error {
 			now, err := vaults.In().Get(tx, strings.ToLower(vault.Name))
 			if errors.Is(err, sealed.ErrNotFound) || err == nil &&
 				(now.ID != vault.ID || now.Deleted != vault.Deleted) {
-				return conflict("ObjectIsBeingRecovered", "Vault %s is not deleted any more.", vault.Name)
+				return conflict("ObjectIsBeingRecovered", "Vault %s is no longer deleted.", vault.Name)
 			}
 			if err != nil {
 				return err

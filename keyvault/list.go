@@ -92,7 +92,8 @@ func (s *Service) KeyVersions(
 			}
 			begin := slices.IndexFunc(all, func(v versionRecord) bool { return v.ID == after }) + 1
 			if after != "" && begin == 0 {
-				return invalid("The list cannot be continued: its key was replaced.")
+				return invalid("The list cannot be continued because its key was replaced: start again without " +
+					"$skiptoken.")
 			}
 			for _, v := range all[begin:] {
 				if len(page.Keys) == limit {

@@ -43,7 +43,7 @@ func checkType(kty string, premium bool) (string, error) {
 			continue
 		}
 		if strings.HasSuffix(known, "-HSM") && !premium {
-			return "", invalid("Keys of type %s need a vault of sku premium.", known)
+			return "", invalid("Keys of type %s need a vault with sku premium.", known)
 		}
 		return known, nil
 	}
@@ -160,11 +160,12 @@ func (j JWK) rsa(kty string) (material, error) {
 		return material{}, invalid("An RSA key is imported with its private parts: n, e, d, p and q are required.")
 	}
 	if j.Others {
-		return material{}, invalid("An RSA key has two primes, p and q; one with others (oth) is not taken.")
+		return material{}, invalid("Multi-prime RSA keys (oth) are not supported: import a key with two primes, " +
+			"p and q.")
 	}
 	for _, part := range []*big.Int{d, p, q} {
 		if part.BitLen() > n.BitLen() {
-			return material{}, invalid("The RSA key is refused: its parts do not belong together.")
+			return material{}, invalid("The RSA key is not valid: its parts do not belong together.")
 		}
 	}
 	if err := checkRSA(n, e, d, p, q); err != nil {
@@ -182,7 +183,7 @@ func (j JWK) rsa(kty string) (material, error) {
 	key := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: n, E: int(e.Int64())}, D: d, Primes: []*big.Int{p, q}}
 	key.Precompute()
 	if err := key.Validate(); err != nil {
-		return material{}, invalid("The RSA key is refused: its parts do not belong together.")
+		return material{}, invalid("The RSA key is not valid: its parts do not belong together.")
 	}
 	return fromPrivate(kty, key)
 }
@@ -210,12 +211,12 @@ func refusedRSA(why error) error {
 func checkStored(public Public, pkcs8 []byte) error {
 	parsed, err := x509.ParsePKCS8PrivateKey(pkcs8)
 	if err != nil {
-		return invalid("The private key does not belong to its public part, or is none.")
+		return invalid("The private key is not valid, or does not match its public key.")
 	}
 	switch key := parsed.(type) {
 	case *rsa.PrivateKey:
 		if len(key.Primes) != 2 {
-			return invalid("An RSA key has two primes.")
+			return invalid("An RSA key must have exactly two primes.")
 		}
 		if err := checkRSA(key.N, big.NewInt(int64(key.E)), key.D, key.Primes[0], key.Primes[1]); err != nil {
 			return err
@@ -223,7 +224,7 @@ func checkStored(public Public, pkcs8 []byte) error {
 	case *ecdsa.PrivateKey:
 		scalar, err := key.Bytes()
 		if err != nil {
-			return invalid("The private key does not belong to its curve.")
+			return invalid("The private key is not valid for its curve.")
 		}
 		defer clear(scalar)
 		if err := checkScalar(key.Curve, scalar); err != nil {
@@ -239,7 +240,7 @@ func checkStored(public Public, pkcs8 []byte) error {
 		{m.public.N, public.N}, {m.public.E, public.E}, {m.public.X, public.X}, {m.public.Y, public.Y},
 	} {
 		if !bytes.Equal(part[0], part[1]) {
-			return invalid("The private key does not belong to its public part.")
+			return invalid("The private key does not match its public key.")
 		}
 	}
 	return nil
@@ -271,7 +272,7 @@ func (j JWK) ec(kty string) (material, error) {
 	}
 	key, err := ecdsa.ParseRawPrivateKey(curve, scalar)
 	if err != nil {
-		return material{}, invalid("The private part d of the EC key does not belong to the curve %s.", j.Curve)
+		return material{}, invalid("The private part d of the EC key is not valid for the curve %s.", j.Curve)
 	}
 	if err := checkScalar(curve, scalar); err != nil {
 		return material{}, err
@@ -284,7 +285,7 @@ func (j JWK) ec(kty string) (material, error) {
 	y, okY := fixed(j.Y, size)
 	if !okX || !okY || string(x) != string(m.public.X) || string(y) != string(m.public.Y) {
 		m.wipe()
-		return material{}, invalid("The point (x, y) of the EC key does not belong to its private part.")
+		return material{}, invalid("The point (x, y) of the EC key does not match its private part.")
 	}
 	return m, nil
 }

@@ -78,7 +78,7 @@ func (p AccessPolicy) gives(who Caller, want Permission) bool {
 // authorise refuses a caller who lacks a permission in a vault. The tenant was checked before it: see Vault.Tenant.
 func (s *Service) authorise(ctx context.Context, who Caller, v Vault, want Permission) error {
 	if who.ObjectID == "" || !strings.EqualFold(who.Tenant, v.Tenant) {
-		return forbidden("AccessDenied", "The caller is not of the tenant of vault %s.", v.Name)
+		return forbidden("AccessDenied", "The caller does not belong to the tenant of vault %s.", v.Name)
 	}
 	if who.Manager {
 		return nil
@@ -118,7 +118,8 @@ func (v Vault) admit(who Caller) error {
 				"may bypass that.", v.Name)
 	case who.Service:
 		return forbidden("ForbiddenByFirewall",
-			"The network rules of key vault '%s' let no trusted service in: set networkAcls.bypass to AzureServices.",
+			"The network rules of key vault '%s' do not admit trusted services: set networkAcls.bypass to "+
+				"AzureServices.",
 			v.Name)
 	}
 	return forbidden("ForbiddenByFirewall",

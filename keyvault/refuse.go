@@ -51,7 +51,7 @@ var (
 
 func checkKeyName(name string) error {
 	if !keyNamePattern.MatchString(name) {
-		return invalid("The name of a key has 1 to 127 letters, digits and hyphens.")
+		return invalid("The name of a key must have 1 to 127 letters, digits and hyphens.")
 	}
 	return nil
 }
@@ -60,8 +60,8 @@ func checkKeyName(name string) error {
 func CheckVaultName(name string) error {
 	if !vaultNamePattern.MatchString(name) || strings.Contains(name, "--") {
 		return visage.Refuse(visage.Invalid, "VaultNameNotValid",
-			"The name of a key vault has 3 to 24 letters, digits and single hyphens, a letter first and a letter or "+
-				"digit last.")
+			"The name of a key vault must have 3 to 24 letters, digits and single hyphens, begin with a letter "+
+				"and end with a letter or digit.")
 	}
 	return nil
 }
@@ -74,10 +74,10 @@ func checkTags(tags map[string]string) error {
 	}
 	for name, value := range tags {
 		if n := visage.UTF16Len(name); n == 0 || n > longest {
-			return invalid("The name of a tag has 1 to %d characters.", longest)
+			return invalid("The name of a tag must have 1 to %d characters.", longest)
 		}
 		if visage.UTF16Len(value) > longest {
-			return invalid("The value of a tag has at most %d characters.", longest)
+			return invalid("The value of a tag may have at most %d characters.", longest)
 		}
 	}
 	return nil

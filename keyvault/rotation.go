@@ -22,7 +22,8 @@ func ParsePeriod(s string) (Period, error) {
 	p := Period(strings.ToUpper(s))
 	years, months, days, ok := p.parts()
 	if !ok || years+months+days == 0 {
-		return "", invalid("The duration %.32q is not one of ISO 8601 in years, months, weeks or days, such as P90D.",
+		return "", invalid("The duration %.32q must be in ISO 8601 format in years, months, weeks or days, such "+
+			"as P90D.",
 			s)
 	}
 	return p, nil
@@ -113,7 +114,8 @@ func (p RotationPolicy) check() error {
 				return invalid("The time of the %s must be at least %d days.", what, minRotateDays)
 			}
 			if p.Expiry != "" && p.Expiry.days()-at.days() < minRotateDays {
-				return invalid("The time of the %s must be at least %d days from the other end of the key's life.",
+				return invalid("The time of the %s must be at least %d days from the creation and from the "+
+					"expiry of the key.",
 					what,
 					minRotateDays)
 			}
@@ -277,7 +279,7 @@ func (s *Service) rotateDue(ctx context.Context, vault vaultRecord, k keyRecord,
 				return err
 			}
 			if now.ID != k.ID || now.Current != k.Current || !present.Enabled {
-				return conflict("", "Key %s was changed while it was rotated.", k.Name)
+				return conflict("", "Key %s was changed during the rotation.", k.Name)
 			}
 			if _, err = appendVersion(tx, vault, &now, next, m.pkcs8); err != nil {
 				return err

@@ -30,7 +30,7 @@ func signingOf(algorithm string, ec bool, curve string, digest []byte) (signing,
 			invalid("The algorithm (alg) must be one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512.")
 	}
 	if (a.kind == "ES") != ec || a.curve != "" && a.curve != curve {
-		return a, invalid("The algorithm %s does not fit the type of the key.", algorithm)
+		return a, invalid("The algorithm %s does not match the type of the key.", algorithm)
 	}
 	if len(digest) != a.hash.Size() {
 		return a, invalid("The digest has %d bytes; that of %s has %d.", len(digest), algorithm, a.hash.Size())

@@ -230,7 +230,7 @@ func open(private crypto.PrivateKey, algorithm string, ciphertext []byte) ([]byt
 }
 
 func errNotRSA() error {
-	return invalid("Keys of this type sign and verify; they do not encrypt or wrap.")
+	return invalid("Keys of this type can only sign and verify, not encrypt or wrap.")
 }
 
 func rsaPublic(p Public) (*rsa.PublicKey, error) {

@@ -169,13 +169,13 @@ func checkVault(v Vault) error {
 		return visage.Refuse(visage.Invalid, "BadRequest", format, args...)
 	}
 	if v.Location == "" || v.Tenant == "" {
-		return bad("A vault needs a location and a tenantId.")
+		return bad("The location and the tenantId of a vault are required.")
 	}
 	if !tenantPattern.MatchString(v.Tenant) {
-		return bad("The tenantId of a vault is a UUID.")
+		return bad("The tenantId of a vault must be a UUID.")
 	}
 	if v.RetentionDays < minRetentionDays || v.RetentionDays > maxRetentionDays {
-		return bad("softDeleteRetentionInDays is %d and must be from %d to %d.", v.RetentionDays, minRetentionDays,
+		return bad("softDeleteRetentionInDays is %d; it must be from %d to %d.", v.RetentionDays, minRetentionDays,
 			maxRetentionDays)
 	}
 	if len(v.Policies) > maxPolicies {
@@ -185,7 +185,8 @@ func checkVault(v Vault) error {
 	for _, p := range v.Policies {
 		who := strings.ToLower(p.ObjectID + "/" + p.AppID)
 		if p.ObjectID == "" || seen[who] {
-			return bad("Every access policy needs an objectId, and only one with the same applicationId may name it.")
+			return bad("Every access policy needs an objectId; only one policy may have the same objectId and " +
+				"applicationId.")
 		}
 		seen[who] = true
 		for _, k := range p.Keys {

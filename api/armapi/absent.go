@@ -33,7 +33,7 @@ var absences = []absence{
 	{collection: oneVault + "/privateEndpointConnections", item: "{connection}", writes: makes,
 		sentence: noPrivateEndpoints},
 	{collection: one + "/deployments", item: "{deployment}", writes: makes,
-		sentence: "A Face resource deploys no models: it works as it is."},
+		sentence: "A Face resource has no model deployments: it needs none."},
 	{collection: one + "/commitmentPlans", item: "{plan}", writes: makes, sentence: noPlans},
 	{
 		collection: groupPlans, item: "{plan}", writes: changes, sentence: noPlans,
@@ -51,14 +51,14 @@ var absences = []absence{
 	{collection: one + "/raiBlocklists", item: "{blocklist}", writes: makes, sentence: noContent},
 	{collection: one + "/defenderForAISettings", item: "{setting}", writes: changes, sentence: noContent},
 	{collection: one + "/encryptionScopes", item: "{scope}", writes: makes,
-		sentence: "A Face resource has one key for all its data: set properties.encryption."},
+		sentence: "A Face resource has no encryption scopes: set properties.encryption for all of its data."},
 	{collection: one + "/projects", item: "{project}", writes: changes, sentence: "A Face resource has no projects."},
 	{collection: one + "/connections", item: "{connection}", writes: changes,
 		sentence: "A Face resource has no connections to other services."},
 	{collection: one + "/networkSecurityPerimeterConfigurations", item: "{perimeter}"},
 	{
 		collection: oneVault + "/secrets", item: "{secret}", writes: changes,
-		sentence: "The built-in vault keeps keys and no secrets: see keys of this vault.",
+		sentence: "The built-in vault stores keys only; secrets are not supported.",
 	},
 	{
 		collection: groupHSMs, item: "{hsm}", writes: changes, sentence: noHSMs,
@@ -94,15 +94,16 @@ const (
 	deployments = "/providers/Microsoft.Resources/deployments"
 	groupHSMs   = oneGroup + "/providers/Microsoft.KeyVault/managedHSMs"
 
-	noPrivateEndpoints = "There are no private endpoints here: bound the listener, or set networkAcls."
-	noPlans            = "There are no commitment plans here: nothing is paid for."
-	noContent          = "A Face resource makes no text: there is nothing to filter."
-	noTemplates        = "Templates are not run here: make each resource by its own PUT, by az, or by Terraform."
-	noPolicies         = "There are no policies here: roles decide who may do what."
-	noLocks            = "Nothing can be locked here: give fewer people a role that may delete, and use purge " +
+	noPrivateEndpoints = "Private endpoints are not supported: set networkAcls, or listen on a private address."
+	noPlans            = "Commitment plans do not exist here: the service has no billing."
+	noContent          = "A Face resource generates no text: content filters do not apply to it."
+	noTemplates        = "Template deployments are not supported: create each resource by PUT, with az or with " +
+		"Terraform."
+	noPolicies = "Policies are not supported: use role assignments."
+	noLocks    = "Nothing can be locked here: give fewer people a role that may delete, and use purge " +
 		"protection."
-	noHSMs = "There are no managed HSMs here: make a key vault, with sku premium for keys of the types RSA-HSM and " +
-		"EC-HSM."
+	noHSMs = "Managed HSMs are not supported: create a key vault, with sku premium for keys of the types RSA-HSM " +
+		"and EC-HSM."
 )
 
 // scopedAbsences are what every scope can have in the contract, and none has here.

@@ -71,7 +71,7 @@ func (p *plane) put(r *api.Request) (any, error) {
 		want.Kind = kindFace
 	}
 	if !strings.EqualFold(want.Kind, kindFace) {
-		return nil, visage.Refuse(visage.Invalid, "InvalidKind", "The kind %q is not Face.", want.Kind)
+		return nil, visage.Refuse(visage.Invalid, "InvalidKind", "kind must be Face; got %q.", want.Kind)
 	}
 	if err := checkProperties(want.Properties); err != nil {
 		return nil, err
@@ -165,7 +165,7 @@ func (p *plane) change(r *api.Request, want armwire.AccountRequest, whole bool) 
 		}
 		if want.Location != "" && !visage.SameLocation(want.Location, a.Location) {
 			return c, visage.Refuse(visage.Conflict, "InvalidResourceLocation",
-				"Resource %q is in location %q, and that cannot be changed.", a.Name, a.Location)
+				"Resource %q is in location %q and cannot be moved.", a.Name, a.Location)
 		}
 		if want.Kind != "" && !strings.EqualFold(want.Kind, kindFace) {
 			return c, visage.Refuse(visage.Invalid, "InvalidKind", "The kind of a resource cannot be changed.")
@@ -213,7 +213,8 @@ func matches(r *api.Request, a account.Account) error {
 
 func changed(a account.Account) error {
 	return visage.Refuse(visage.Conflict, preconditionFailed,
-		"The resource %q is not as the request expects: its ETag is %s. Get it, and decide anew.", a.Name, etag(a))
+		"The resource %q has changed: its ETag is %s. Get the resource, and repeat the change with this "+
+			"ETag.", a.Name, etag(a))
 }
 
 // precondition gives a refusal by If-Match its status.

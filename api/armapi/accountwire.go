@@ -139,8 +139,8 @@ func (p *plane) wish(r *api.Request, q *armwire.IdentityRequest, now account.Ide
 		const assign = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
 		if !p.May(r.Principal, assign, path) {
 			return w, visage.Refuse(visage.Denied, "LinkedAuthorizationFailed",
-				"The client %q with object id %q may change the account, and has no role that allows the action %q "+
-					"on %q.",
+				"The client %q with object id %q may change the account, but has no role that allows the action "+
+					"%q on %q.",
 				r.Principal.AppID, r.Principal.ObjectID, assign, path)
 		}
 	}
@@ -160,7 +160,8 @@ func wishOf(q *armwire.IdentityRequest, now account.Identity) (account.IdentityS
 			user = true
 		default:
 			return account.IdentitySpec{}, visage.Refuse(visage.Invalid, "InvalidRequestContent",
-				"The identity type %q is not of None, SystemAssigned, UserAssigned.", q.Type)
+				"The identity type must be None, SystemAssigned, UserAssigned or the last two joined by a comma; "+
+					"got %q.", q.Type)
 		}
 	}
 	if !user {
@@ -179,7 +180,7 @@ func wishOf(q *armwire.IdentityRequest, now account.Identity) (account.IdentityS
 	}
 	if len(kept) == 0 {
 		return account.IdentitySpec{}, visage.Refuse(visage.Invalid, "InvalidRequestContent",
-			"The identity type is UserAssigned, and identity.userAssignedIdentities names none.")
+			"The identity type is UserAssigned, but identity.userAssignedIdentities is empty: name at least one.")
 	}
 	for _, path := range kept {
 		w.Users = append(w.Users, path)
@@ -195,11 +196,11 @@ func checkProperties(w armwire.AccountRequestProperties) error {
 	switch {
 	case w.RestrictOutbound:
 		return refuse(
-			"Single resources cannot be kept from fetching images: leave restrictOutboundNetworkAccess out, and " +
-				"bound the network of the instance instead.",
+			"Outbound access cannot be restricted per resource: leave restrictOutboundNetworkAccess out, and " +
+				"restrict the network of the instance.",
 		)
 	case len(w.UserOwnedStorage) > 0:
-		return refuse("Resources here have no storage of others: leave userOwnedStorage out.")
+		return refuse("Customer-owned storage is not supported: leave userOwnedStorage out.")
 	}
 	return nil
 }

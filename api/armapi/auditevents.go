@@ -83,7 +83,7 @@ func (p *plane) auditProof(r *api.Request) (any, error) {
 	}
 	sequence, err := strconv.ParseUint(r.Path("sequence"), 10, 64)
 	if err != nil {
-		return nil, visage.Refuse(visage.NotFound, "AuditEventNotFound", "Entries of the audit log have numbers.")
+		return nil, visage.Refuse(visage.NotFound, "AuditEventNotFound", "The id of an audit event must be a number.")
 	}
 	return p.AuditEvents.Proof(r.Context(), a.ID, sequence)
 }

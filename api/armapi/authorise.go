@@ -32,7 +32,7 @@ func (p *plane) allow(r *api.Request, action, path string) error {
 		return nil
 	}
 	return visage.Refuse(visage.Denied, "AuthorizationFailed",
-		"The client %q with object id %q has no role that allows the action %q on %q, or on what lies above it.",
+		"The client %q with object id %q has no role that allows the action %q on %q or on a scope above it.",
 		r.Principal.AppID, r.Principal.ObjectID, action, path)
 }
 
@@ -80,7 +80,7 @@ func forOperator(do handle) handle {
 	return func(r *api.Request) (any, error) {
 		if r.Principal.Method != "operator" {
 			return nil, visage.Refuse(visage.Denied, "AuthorizationFailed",
-				"The client %q with object id %q is not the operator of this instance, who alone decides on this.",
+				"The client %q with object id %q is not the operator of this instance. Only the operator may do this.",
 				r.Principal.AppID, r.Principal.ObjectID)
 		}
 		return do(r)

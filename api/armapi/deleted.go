@@ -77,7 +77,7 @@ func (p *plane) recover(r *api.Request, want armwire.AccountRequest) (any, error
 	}
 	if want.Location != "" && !visage.SameLocation(want.Location, there.Location) {
 		return nil, visage.Refuse(visage.Conflict, "InvalidResourceLocation",
-			"The deleted resource %q is in location %q, and is recovered there.", there.Name, there.Location)
+			"The deleted resource %q is in location %q: recover it there.", there.Name, there.Location)
 	}
 	a, err := p.Accounts.Recover(r.Context(), by(r), r.Path("account"))
 	if err != nil {

@@ -115,7 +115,7 @@ func (p *plane) setPolicy(r *api.Request) (any, error) {
 	}
 	if most := int64(math.MaxInt64 / time.Second); want.GraceSeconds < 0 || want.GraceSeconds > most {
 		return nil, visage.Refuse(visage.Invalid, "InvalidEncryptionPolicy",
-			"The property graceSeconds is %d; it must be from 60 to 86400.", want.GraceSeconds)
+			"graceSeconds must be between 60 and 86400; got %d.", want.GraceSeconds)
 	}
 	err := p.Accounts.SetPolicy(r.Context(), by(r), r.Path("account"), account.Policy{
 		Grace: time.Duration(want.GraceSeconds) * time.Second, LockOnExpiry: want.LockOnExpiry,
@@ -153,7 +153,7 @@ func (p *plane) follow(r *api.Request, h http.Header, a account.Account, o *armw
 func (p *plane) operation(r *api.Request) (any, error) {
 	name := r.Path("operation")
 	unknown := visage.Refuse(visage.NotFound, "OperationNotFound",
-		"There is no operation %q, or another has followed it.", name)
+		"The operation %q does not exist, or a later operation replaced it.", name)
 	of, id, _ := strings.Cut(name, ".")
 	resource, err := visage.ParseResourceID(visage.FoldUUID(of))
 	a, found := p.Accounts.LookupID(resource)

@@ -91,8 +91,8 @@ func (p *plane) putGroup(r *api.Request) (any, error) {
 	}
 	if len(want.Tags) > 0 || want.ManagedBy != "" {
 		return nil, visage.Refuse(visage.Invalid, "FeatureNotSupported",
-			"The resource group %s is a fixed one and keeps neither tags nor managedBy: leave them out, and give "+
-				"tags to the resources in it.", p.Group)
+			"The resource group %s cannot have tags or managedBy: leave them out, and tag the resources "+
+				"instead.", p.Group)
 	}
 	return p.group(), nil
 }
@@ -101,8 +101,8 @@ func (p *plane) putGroup(r *api.Request) (any, error) {
 func (p *plane) noSuchGroup(method, name string) error {
 	if method == http.MethodPut {
 		return visage.Refuse(visage.Conflict, "ResourceGroupQuotaExceeded",
-			"The resource group %q cannot be made: this instance has one fixed resource group, %s. Use it in place "+
-				"of a new one.", name, p.Group)
+			"The resource group %q cannot be created: this instance has one fixed resource group. Use "+
+				"%s.", name, p.Group)
 	}
 	return visage.Refuse(visage.NotFound, "ResourceGroupNotFound",
 		"Resource group '%s' could not be found: the only one is %s.", name, p.Group)
@@ -110,7 +110,7 @@ func (p *plane) noSuchGroup(method, name string) error {
 
 func (p *plane) removeGroup(*api.Request) (any, error) {
 	return nil, visage.Refuse(visage.Conflict, "CannotDeleteResourceGroup",
-		"The resource group %s is the only one there is and cannot be deleted. Delete the resources in it one by one.",
+		"The resource group %s is the only one and cannot be deleted. Delete the resources in it one by one.",
 		p.Group)
 }
 

@@ -52,7 +52,7 @@ func network(now visage.NetworkRules, acls *armwire.NetworkACLs, public string) 
 	case strings.EqualFold(public, accessDisabled):
 		now.Closed = true
 	default:
-		return refuse("The property publicNetworkAccess is %q and must be Enabled or Disabled.", public)
+		return refuse("publicNetworkAccess must be Enabled or Disabled; got %q.", public)
 	}
 	if acls == nil {
 		return now, nil
@@ -63,19 +63,19 @@ func network(now visage.NetworkRules, acls *armwire.NetworkACLs, public string) 
 	case strings.EqualFold(acls.DefaultAction, actionDeny):
 		to.Deny = true
 	default:
-		return refuse("The property networkAcls.defaultAction is %q and must be Allow or Deny.", acls.DefaultAction)
+		return refuse("networkAcls.defaultAction must be Allow or Deny; got %q.", acls.DefaultAction)
 	}
 	switch bypass := strings.TrimSpace(acls.Bypass); {
 	case bypass == "" || strings.EqualFold(bypass, bypassServices):
 	case strings.EqualFold(bypass, bypassNone):
 		to.NoBypass = true
 	default:
-		return refuse("The property networkAcls.bypass is %q and must be AzureServices or None.", acls.Bypass)
+		return refuse("networkAcls.bypass must be AzureServices or None; got %q.", acls.Bypass)
 	}
 	if len(acls.VirtualNetworkRules) > 0 {
 		return refuse(
-			"Rules of virtual networks cannot be enforced here, since a client's virtual network is not known: " +
-				"leave networkAcls.virtualNetworkRules empty, and name addresses in networkAcls.ipRules.")
+			"Virtual network rules are not supported: leave networkAcls.virtualNetworkRules empty, and use " +
+				"networkAcls.ipRules.")
 	}
 	for _, rule := range acls.IPRules {
 		if !slices.Contains(to.Addresses, rule.Value) {

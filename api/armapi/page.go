@@ -54,7 +54,7 @@ func topOf(r *api.Request) (int, error) {
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
 		return 0, visage.Refuse(visage.Invalid, "InvalidTopInQueryString",
-			"The query parameter $top is %.20q, and must be a number from 1.", text)
+			"$top must be a whole number of 1 or more; got %.20q.", text)
 	}
 	return min(n, largestPage), nil
 }
@@ -67,7 +67,7 @@ func skipOf(r *api.Request) (string, error) {
 	after, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil {
 		return "", visage.Refuse(visage.Invalid, "InvalidSkipTokenInQueryString",
-			"The query parameter $skiptoken is not from a nextLink of this list.")
+			"The $skiptoken is not valid: follow the nextLink of this list unchanged.")
 	}
 	return string(after), nil
 }

@@ -166,7 +166,7 @@ func (p *plane) provider(r *api.Request) (providerWire, error) {
 	i := slices.IndexFunc(all, func(w providerWire) bool { return strings.EqualFold(w.Namespace, name) })
 	if i < 0 {
 		return providerWire{}, visage.Refuse(visage.NotFound, "InvalidResourceNamespace",
-			"There is no provider of resources %q here.", name)
+			"The resource provider %q does not exist here.", name)
 	}
 	return all[i], nil
 }
@@ -185,7 +185,7 @@ func (p *plane) unregister(r *api.Request) (any, error) {
 		return nil, err
 	}
 	return nil, visage.Refuse(visage.Conflict, "CannotUnregisterProvider",
-		"The provider %s is a part of this instance and stays registered.", w.Namespace)
+		"The resource provider %s is built in and cannot be unregistered.", w.Namespace)
 }
 
 func (p *plane) listTypes(r *api.Request) (any, error) {

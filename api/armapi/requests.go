@@ -138,7 +138,7 @@ func (p *plane) setCapacity(r *api.Request) (any, error) {
 	if c := want.Properties.Capacity; c != nil {
 		if places = *c; places < 0 {
 			return nil, visage.Refuse(visage.Invalid, "InvalidRequestContent",
-				"The capacity %d is below 0; null is for no bound.", places)
+				"capacity must be 0 or more, or null for no limit; got %d.", places)
 		}
 	}
 	s, err := p.Accounts.Access().SetCapacity(r.Context(), by(r), places)

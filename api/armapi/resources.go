@@ -167,7 +167,7 @@ func expansions(r *api.Request) ([]string, error) {
 		case "":
 		default:
 			return nil, visage.Refuse(visage.Invalid, "InvalidExpandInQueryString",
-				"The query parameter $expand is %.40q, and can have createdTime, changedTime and provisioningState.",
+				"$expand must name createdTime, changedTime or provisioningState; got %.40q.",
 				text)
 		}
 	}

@@ -117,7 +117,7 @@ func (p *plane) mayRemove(ctx context.Context, of visage.Resource) error {
 	}
 	if held {
 		return visage.Refuse(visage.Conflict, "LegalHold",
-			"There is a legal hold in %q. It can be deleted when all have been released.", of.Name)
+			"Legal holds protect data in %q. Release all of them before you delete the resource.", of.Name)
 	}
 	return ctx.Err()
 }

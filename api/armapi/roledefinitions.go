@@ -162,7 +162,7 @@ func (p *plane) getRole(r *api.Request) (any, error) {
 
 func (p *plane) fixedRole(*api.Request) (any, error) {
 	return nil, visage.Refuse(visage.Invalid, "FeatureNotSupported",
-		"The roles are built in: they can be assigned, and none can be added, changed or removed.")
+		"Custom roles are not supported: the built-in roles can be assigned, but not changed.")
 }
 
 // listPermissions lists what the roles of the caller on a scope, and above it, allow there.

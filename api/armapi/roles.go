@@ -159,7 +159,7 @@ func (p *plane) putAssignment(r *api.Request) (any, error) {
 	}
 	if want.Properties.Condition != "" { // a role without it would be more than was asked for
 		return nil, visage.Refuse(visage.Invalid, "FeatureNotSupported",
-			"Role assignments here have no conditions: give the role on a narrower scope instead.")
+			"Conditions of role assignments are not supported: assign the role on a narrower scope instead.")
 	}
 	role := want.Properties.RoleDefinitionID
 	role = role[strings.LastIndex(role, "/")+1:]

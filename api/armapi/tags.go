@@ -117,7 +117,7 @@ func (p *plane) changeTags(r *api.Request, change func(map[string]string) (map[s
 	case change != nil:
 		if tags, err = change(nil); err == nil && len(tags) > 0 {
 			err = visage.Refuse(visage.Invalid, "FeatureNotSupported",
-				"The subscription and the resource group keep no tags: give them to the resources.")
+				"The subscription and the resource group cannot have tags: use tags of the resources.")
 		}
 	}
 	if err != nil {

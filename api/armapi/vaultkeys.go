@@ -193,11 +193,11 @@ func (want vaultKeyRequest) key() (keyvault.NewKey, error) {
 	case given(w.Rotation):
 		return keyvault.NewKey{},
 			badVault(
-				"Set the rotation policy at the vault's own address once the key is there, and leave rotationPolicy " +
-					"out.",
+				"rotationPolicy is not supported here: create the key, then set its rotation policy at the vaultUri.",
 			)
 	case given(w.Release), w.Attributes.Exportable:
-		return keyvault.NewKey{}, badVault("No key leaves the vault: leave release_policy and exportable out.")
+		return keyvault.NewKey{}, badVault("Keys cannot be exported from the vault: leave release_policy and " +
+			"exportable out.")
 	}
 	made := keyvault.NewKey{
 		Type: w.Type, Bits: w.Bits, Curve: w.Curve, Tags: want.Tags,

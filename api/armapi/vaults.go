@@ -121,7 +121,7 @@ func (p *plane) putVault(r *api.Request) (any, error) {
 	}
 	made := keyvault.Vault{Name: name, Group: p.Group, Location: want.Location, RBAC: version >= rbacByDefault}
 	if made.Tenant = want.Properties.TenantID; made.Tenant == "" || want.Properties.SKU == nil {
-		return nil, badVault("A vault needs the properties tenantId and sku.")
+		return nil, badVault("The properties tenantId and sku of a vault are required.")
 	}
 	if !strings.EqualFold(made.Tenant, p.Tenant) {
 		return nil, badVault("The property tenantId of a vault must be the tenant of the subscription, %s.", p.Tenant)
@@ -131,7 +131,8 @@ func (p *plane) putVault(r *api.Request) (any, error) {
 	}
 	if want.Properties.AccessPolicies == nil && !made.RBAC {
 		return nil,
-			badVault("A vault needs the property accessPolicies, which may be empty, unless it has role-based access.")
+			badVault("The property accessPolicies is required, and may be empty, unless enableRbacAuthorization " +
+				"is true.")
 	}
 	if made, err = p.Vaults.CreateVault(r.Context(), manager(r), made); err != nil {
 		return nil, err
@@ -154,7 +155,7 @@ func (p *plane) changeVault(r *api.Request, want armwire.VaultRequest, whole boo
 		func(v keyvault.Vault) (keyvault.Vault, error) {
 			if want.Location != "" && !visage.SameLocation(want.Location, v.Location) {
 				return v, visage.Refuse(visage.Conflict, "InvalidResourceLocation",
-					"Vault %q is in location %q, and that cannot be changed.", v.Name, v.Location)
+					"Vault %q is in location %q and cannot be moved.", v.Name, v.Location)
 			}
 			if t := want.Properties.TenantID; t != "" && !strings.EqualFold(t, v.Tenant) {
 				return v, badVault("The tenant of a vault cannot be changed.")
@@ -182,7 +183,7 @@ func (p *plane) changePolicies(r *api.Request) (any, error) {
 	}
 	change, known := policyChanges[strings.ToLower(r.Path("change"))]
 	if !known {
-		return nil, badVault("The change of access policies %q is not one of add, replace, remove.", r.Path("change"))
+		return nil, badVault("The change of access policies must be add, replace or remove; got %q.", r.Path("change"))
 	}
 	v, err := p.Vaults.UpdateVault(r.Context(), manager(r), r.Path("vault"),
 		func(v keyvault.Vault) (keyvault.Vault, error) {

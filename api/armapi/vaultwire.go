@@ -92,7 +92,8 @@ func policiesOf(wire []armwire.AccessPolicy, tenant string) ([]keyvault.AccessPo
 	policies := []keyvault.AccessPolicy{}
 	for _, w := range wire {
 		if !strings.EqualFold(w.TenantID, tenant) {
-			return nil, badVault("An access policy is of tenant %q, and the vault is of %s.", w.TenantID, tenant)
+			return nil, badVault("The access policy names the tenant %q, but the vault belongs to the tenant "+
+				"%s.", w.TenantID, tenant)
 		}
 		policy := keyvault.AccessPolicy{ObjectID: strings.ToLower(w.ObjectID), AppID: strings.ToLower(w.ApplicationID)}
 		for _, name := range w.Permissions.Keys {
@@ -153,8 +154,8 @@ func changedVault(want armwire.VaultRequest, v keyvault.Vault, whole bool) (keyv
 		if !*w.PurgeProtection {
 			return v,
 				badVault(
-					"The property \"enablePurgeProtection\" cannot be set to false. Leave it out where it is not " +
-						"wanted.",
+					"The property \"enablePurgeProtection\" cannot be set to false. Leave it out to keep purge " +
+						"protection off.",
 				)
 		}
 		v.PurgeProtection = true

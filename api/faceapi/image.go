@@ -45,7 +45,7 @@ func (p *plane) image(r *api.Request, sessions bool) ([]byte, error) {
 	}
 	if len(body) > maxJSON {
 		return nil, visage.Refuse(visage.Invalid, "BadArgument",
-			"The body is too long for an address; send the bytes of an image as %s.", bytesType)
+			"The body is too long to hold a URL: send the bytes of an image as %s.", bytesType)
 	}
 	if isImage(body) {
 		return nil, visage.Refuse(visage.Invalid, "BadArgument",

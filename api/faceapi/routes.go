@@ -154,7 +154,7 @@ func (p *plane) livenessRoutes() []api.Route {
 }
 
 func refuseLiveness(*api.Request) (any, error) {
-	r := visage.Refuse(visage.Unsupported, "InvalidRequest", "This service has no liveness sessions.")
+	r := visage.Refuse(visage.Unsupported, "InvalidRequest", "This service does not support liveness sessions.")
 	r.Feature = "UnsupportedFeature"
 	return nil, r
 }

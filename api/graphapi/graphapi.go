@@ -112,8 +112,8 @@ func (p *plane) admit(r *api.Request) (visage.Principal, error) {
 
 func (p *plane) me(*api.Request) (any, error) {
 	return nil, visage.Refuse(visage.Invalid, "BadRequest",
-		"/me request is only valid with delegated authentication flow: the caller is an application, which nobody "+
-			"has signed in to.")
+		"/me request is only valid with delegated authentication flow: the caller is an application, without a "+
+			"signed-in user.")
 }
 
 // list answers a collection.
@@ -216,7 +216,7 @@ func (p *plane) byIDs(r *api.Request) (any, error) {
 	}
 	const most = 1000
 	if len(body.IDs) > most {
-		return nil, visage.Refuse(visage.Invalid, "Request_BadRequest", "At most %d ids can be asked for at a time.",
+		return nil, visage.Refuse(visage.Invalid, "Request_BadRequest", "At most %d ids can be requested at a time.",
 			most)
 	}
 	wanted := map[string]bool{}

@@ -100,7 +100,7 @@ func (p *plane) appService(r *api.Request) (any, error) {
 	case "2017-09-01":
 		shown = r.Header("secret")
 	default:
-		return nil, refuse("invalid_request", "The api-version of this endpoint is 2019-08-01, or 2017-09-01.")
+		return nil, refuse("invalid_request", "The api-version must be 2019-08-01 or 2017-09-01.")
 	}
 	// Both are hashed, so that the comparison tells neither their bytes nor their length.
 	if sum := sha256.Sum256([]byte(shown)); subtle.ConstantTimeCompare(sum[:], p.header[:]) != 1 {
@@ -124,7 +124,7 @@ func (p *plane) imds(r *api.Request) (any, error) {
 		return nil, err
 	}
 	if !api.ValidVersion(version) || version < "2018-02-01" {
-		return nil, refuse("invalid_request", "The api-version of this endpoint is a date from 2018-02-01 on.")
+		return nil, refuse("invalid_request", "The api-version must be a date of 2018-02-01 or later.")
 	}
 	return p.token(r)
 }
@@ -134,15 +134,16 @@ func (p *plane) imds(r *api.Request) (any, error) {
 func (p *plane) near(r *api.Request) error {
 	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "Via"} {
 		if r.Header(name) != "" {
-			return refuse("invalid_request", "Requests that a proxy has sent on, with the header %s, are not answered.",
+			return refuse("invalid_request", "Requests forwarded by a proxy (header %s) are not allowed.",
 				name)
 		}
 	}
 	if !isLiteral(r.Host()) {
-		return refuse("invalid_request", "The Host of this endpoint is an IP address or localhost.")
+		return refuse("invalid_request", "The Host header must be an IP address or localhost.")
 	}
 	if from := r.ClientAddress(); !from.IsLoopback() && !p.Local(from) {
-		return visage.Refuse(visage.Denied, "invalid_request", "This endpoint answers the machine it runs on alone.")
+		return visage.Refuse(visage.Denied, "invalid_request", "This endpoint answers only requests from its own "+
+			"machine.")
 	}
 	return nil
 }
@@ -183,7 +184,8 @@ func (p *plane) token(r *api.Request) (any, error) {
 		return nil, err
 	}
 	if audience == "" {
-		return nil, refuse("invalid_resource", "The query needs a resource: whom the token is for.")
+		return nil, refuse("invalid_resource", "The query parameter resource is required: name the audience of "+
+			"the token.")
 	}
 	who, err := p.selected(r)
 	if err != nil {
@@ -238,7 +240,7 @@ func (p *plane) selected(r *api.Request) (identity.Principal, error) {
 		return system[0], nil
 	case len(found) > 1:
 		return identity.Principal{}, refuse("invalid_request",
-			"Several identities can be had here: name one by client_id, object_id or mi_res_id.")
+			"Several identities are available: name one with client_id, object_id or mi_res_id.")
 	}
 	return identity.Principal{}, refuse("invalid_request",
 		"Identity not found: the operator has named no such identity.")

@@ -101,7 +101,8 @@ func (p *plane) tenant(r *api.Request) (string, error) {
 	name := r.Path("tenant")
 	id, found := p.Directory.LookupTenant(name)
 	if !found {
-		return "", refuse(visage.Invalid, "invalid_request", "90002", "There is no tenant %q here.", short(name))
+		return "", refuse(visage.Invalid, "invalid_request", "90002", "The tenant %q does not exist on this "+
+			"instance.", short(name))
 	}
 	return id, nil
 }
@@ -279,14 +280,14 @@ func (f form) grant(style style) (identity.Grant, error) {
 		return none, missing("grant_type")
 	default:
 		return none, refuse(visage.Invalid, "unsupported_grant_type", "70003",
-			"The only grant type here is %s.", clientCredentials)
+			"The only supported grant type is %s.", clientCredentials)
 	}
 	g := identity.Grant{ClientID: f.get("client_id"), Secret: f.get("client_secret")}
 	if t := f.get("client_assertion_type"); t == assertionType {
 		g.Assertion = f.get("client_assertion")
 	} else if t != "" {
 		return none, refuse(visage.Invalid, "invalid_request", "900144",
-			"The only client_assertion_type here is %s.", assertionType)
+			"The only supported client_assertion_type is %s.", assertionType)
 	}
 	switch {
 	case g.ClientID == "":
@@ -326,7 +327,7 @@ func audienceOf(scope string) (string, error) {
 	}
 	if audience == "" {
 		return "", refuse(visage.Invalid, "invalid_scope", "70011",
-			"The scope has no part that ends in %s after the name of a resource.", suffix)
+			"The scope must be the name of a resource followed by %s.", suffix)
 	}
 	return audience, nil
 }

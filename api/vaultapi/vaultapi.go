@@ -181,7 +181,7 @@ func (p *plane) permitted(
 // noRandom answers as vaults do, which are no managed HSMs.
 func noRandom(*api.Request) (any, error) {
 	return nil, visage.Refuse(visage.NotFound, "NotFound",
-		"A key vault gives no random bytes; only a managed HSM does.")
+		"A key vault does not return random bytes; only a managed HSM does.")
 }
 
 // operations are what a key does, by their names in paths.
@@ -235,7 +235,7 @@ var akvNumbers = map[string]string{"InvalidAuthenticationTokenAudience": "AKV100
 func (p *plane) admit(r *api.Request) (visage.Principal, error) {
 	if !p.isVaultHost(r.Host()) {
 		return visage.Principal{}, visage.Refuse(visage.NotFound, "VaultNotFound",
-			"The host %.200q is not that of a key vault: use the address that the vault has as vaultUri, such as %s.",
+			"The host %.200q does not belong to a key vault: use the vaultUri of the vault, such as %s.",
 			r.Host(), p.Address("name"))
 	}
 	vault, err := p.Vaults.Vault(r.Context(), vaultOf(r))

@@ -23,7 +23,7 @@ func (b bytes) MarshalText() ([]byte, error) {
 func (b *bytes) UnmarshalText(text []byte) error {
 	decoded, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimRight(string(text), "="))
 	if err != nil {
-		return visage.Refuse(visage.Invalid, "BadParameter", "A value of the body is not base64url.")
+		return visage.Refuse(visage.Invalid, "BadParameter", "A value of the body is not valid base64url.")
 	}
 	*b = decoded
 	return nil
@@ -264,7 +264,7 @@ func (w *wishes) check() error {
 	const latest = 253402300799 // the last second of the year 9999
 	for _, n := range []*int64{w.NotBefore, w.Expires} {
 		if n != nil && (*n < 0 || *n > latest) {
-			return badParameter("The attributes nbf and exp are seconds since 1970, of at most the year 9999.")
+			return badParameter("The attributes nbf and exp must be in seconds since 1970, at most in the year 9999.")
 		}
 	}
 	return nil
