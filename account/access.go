@@ -86,22 +86,21 @@ func (q Asked) check(name string) error {
 	switch {
 	case !requestName.MatchString(name):
 		return visage.Refuse(visage.Invalid, "InvalidResourceName",
-			"The name %q is not 1 to 64 letters, digits, hyphens, underscores and dots that begin with a letter or "+
-				"digit.", name)
+			"The name of an access request must have 1 to 64 letters, digits, hyphens, underscores and dots, and "+
+				"begin with a letter or digit; got %q.", name)
 	case !strings.EqualFold(q.Service, "Face"):
-		return visage.Refuse(visage.Invalid, "InvalidRequestContent", "The service %q is not Face.", q.Service)
+		return visage.Refuse(visage.Invalid, "InvalidRequestContent", "service must be Face; got %q.", q.Service)
 	case q.Region != "" && !locationPattern.MatchString(q.Region):
 		return visage.Refuse(visage.Invalid, "InvalidRequestContent",
-			"The region %q is not 1 to 64 letters, digits, blanks and hyphens that begin with a letter or digit.",
+			"region must have 1 to 64 letters, digits, blanks and hyphens, and begin with a letter or digit; got %q.",
 			q.Region)
 	case q.Contact == "" || len(q.Contact) > maxContact || q.Reason == "" || len(q.Reason) > maxReason:
 		return visage.Refuse(visage.Invalid, "InvalidRequestContent",
-			"A request says whom to answer, contact, in 1 to %d bytes, and what for, reason, in 1 to %d bytes.",
+			"An access request needs contact, of 1 to %d bytes, and reason, of 1 to %d bytes.",
 			maxContact, maxReason)
 	case !isText(q.Contact), !isText(strings.NewReplacer("\n", "", "\t", "").Replace(q.Reason)):
 		return visage.Refuse(visage.Invalid, "InvalidRequestContent",
-			"The contact and the reason of a request are text: without control characters, but for the ends of lines "+
-				"of the reason.")
+			"contact and reason must not have control characters; reason may have line breaks.")
 	}
 	return nil
 }
@@ -122,7 +121,7 @@ func (c *Access) Submit(ctx context.Context, by visage.Caller, name string, aske
 		over := old.State == RequestRejected || old.State == RequestWithdrawn
 		if found && !over {
 			return request{}, visage.Refuse(visage.Conflict, "AccessRequestAlreadyExists",
-				"There is an access request %q already, and it is %s: withdraw it first.", old.Name,
+				"The access request %q already exists and is %s: withdraw it first.", old.Name,
 				strings.ToLower(string(old.State)))
 		}
 		asked.Service = "Face"

@@ -81,7 +81,7 @@ func (x *index) place(location string, auto bool) (request string, err error) {
 		return "", refuseUnapproved(location)
 	case !x.hasSpace() || len(x.queue()) > 0:
 		return "", visage.Refuse(visage.Denied, "CustomerManagedKeyNotApproved",
-			"Every place for a resource of tier E0 is taken. %s; it is approved when space becomes available.",
+			"The capacity for resources of tier E0 is used up. %s; it is approved when space becomes available.",
 			howToAsk)
 	}
 	return "", nil

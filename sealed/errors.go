@@ -16,7 +16,7 @@ var (
 	ErrGrace    = errors.New("the space's lease has run out") // its key could not be asked for, for longer than its grace
 	ErrRecord   = errors.New("not a usable record")           // for Each: what was opened is no record of its table
 	ErrClosed   = engine.ErrClosed
-	ErrRollback = errors.New("the store is older than it was") // every *RollbackError is one
+	ErrRollback = errors.New("stored data is older than its anchor (possible rollback)") // every *RollbackError is one
 	ErrInUse    = engine.ErrInUse                              // Open: another process has the data directory open
 )
 

@@ -19,7 +19,8 @@ func (a auditEvents) Events(
 	ctx context.Context, resource visage.ResourceID, kind string, since time.Time, most int,
 ) ([]json.RawMessage, error) {
 	if kind != "" && !slices.Contains(audit.Kinds(), audit.Kind(kind)) {
-		return nil, visage.Refuse(visage.Invalid, "InvalidQueryParameter", "There are no entries of the kind %q.", kind)
+		return nil, visage.Refuse(visage.Invalid, "InvalidQueryParameter", "The kind of audit event %q is "+
+			"unknown.", kind)
 	}
 	found := []json.RawMessage{}
 	q := audit.Query{Resource: resource, Kind: audit.Kind(kind), From: since, Limit: most}
@@ -38,16 +39,19 @@ func (a auditEvents) Events(
 
 // Proof implements armapi.AuditEvents.
 func (a auditEvents) Proof(ctx context.Context, resource visage.ResourceID, sequence uint64) (json.RawMessage, error) {
-	missing := visage.Refuse(visage.NotFound, "AuditEventNotFound", "There is no entry %d of this resource.", sequence)
+	missing := visage.Refuse(visage.NotFound, "AuditEventNotFound", "The audit log has no event %d of this "+
+		"resource.", sequence)
 	p, err := a.history.Prove(ctx, sequence)
 	var broken *audit.BrokenError
 	switch {
 	case errors.Is(err, audit.ErrUnsigned):
-		refusal := visage.Refuse(visage.Unavailable, "AuditEventNotSigned", "No checkpoint covers the entry yet.")
+		refusal := visage.Refuse(visage.Unavailable, "AuditEventNotSigned", "The event is not covered by a "+
+			"signed checkpoint yet. Try again later.")
 		refusal.RetryAfter = time.Second
 		return nil, refusal
 	case errors.Is(err, audit.ErrCatchingUp):
-		refusal := visage.Refuse(visage.Unavailable, "AuditEventNotSigned", "The tree over the log of an earlier build is still being made.")
+		refusal := visage.Refuse(visage.Unavailable, "AuditEventNotSigned", "The Merkle tree of the audit log is "+
+			"still being built after an upgrade. Try again later.")
 		refusal.RetryAfter = 10 * time.Second
 		return nil, refusal
 	case errors.As(err, &broken) && broken.Sequence == sequence && sequence != 0:

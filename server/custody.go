@@ -114,17 +114,17 @@ func (s *Server) checkVault(ctx context.Context, l *layers, location string, key
 	}
 	vault, err := l.vaults.Vault(ctx, name)
 	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound {
-		return refuse("KeyVaultNotFound", "There is no vault %q, or it is deleted.", name)
+		return refuse("KeyVaultNotFound", "The vault %q does not exist or is deleted.", name)
 	}
 	if err != nil {
 		return err
 	}
 	if !vault.PurgeProtection {
-		return refuse("KeyVaultPurgeProtectionRequired", "The vault %s is without purge protection: switch it on.", vault.Name)
+		return refuse("KeyVaultPurgeProtectionRequired", "The vault %s has no purge protection: enable it.", vault.Name)
 	}
 	if !visage.SameLocation(location, vault.Location) {
 		return refuse("KeyVaultRegionMismatch",
-			"The vault %s is in the region %s and the resource in %s: they must be in the same.",
+			"The vault %s is in the region %s, but the resource is in %s: use a vault in the resource's region.",
 			vault.Name, vault.Location, location)
 	}
 	if vault.Tenant != l.instance.TenantID {

@@ -50,7 +50,8 @@ func (d directory) Delete(ctx context.Context, by armapi.Caller, id string) erro
 			return nil
 		}
 		return visage.Refuse(visage.Conflict, "PrincipalInUse",
-			"The identity %s is that of a resource, with which it goes, or the caller's own: it cannot be removed here.", p.ID)
+			"The identity %s belongs to a resource or to the caller, and cannot be deleted here: delete the "+
+				"resource, or sign in as another identity.", p.ID)
 	})
 }
 

@@ -73,7 +73,7 @@ func (t tokens) ofTenant(ctx context.Context, bearer string, audiences ...string
 	}
 	if who.Tenant != t.instance.TenantID {
 		return visage.Principal{}, visage.Refuse(visage.Unauthenticated, "InvalidAuthenticationTokenTenant",
-			"The bearer token is of another tenant than the subscription.")
+			"The bearer token belongs to another tenant than the subscription.")
 	}
 	return t.named(who), nil
 }
@@ -107,12 +107,14 @@ func (h holders) Resource(ctx context.Context, bearer, host string) (visage.Reso
 	}
 	label, found := h.origin.BelowHost(host)
 	if !found {
-		return refuse("401", "A bearer token opens a resource at its own host only, SUBDOMAIN.%s.", h.origin.Hostname())
+		return refuse("401", "A bearer token is accepted only at the resource's own host, "+
+			"SUBDOMAIN.%s.", h.origin.Hostname())
 	}
 	resource, found := h.accounts.LookupHost(label)
 	if !found || !h.identities.MayData(who, useFaces, h.instance.accountPath(resource)) {
 		return refuse("PermissionDenied",
-			"The identity of the bearer token has no role on this resource that lets it use it, such as Cognitive Services User.")
+			"The identity of the bearer token has no role that permits this operation on the resource. Assign it "+
+				"a role such as Cognitive Services User.")
 	}
 	who.Resource = resource.ID
 	return resource.Resource, who, nil
