@@ -258,6 +258,16 @@ func TestKeyPreconditions(t *testing.T) {
 	if bytes.Contains([]byte(o.page(t, "/readyz")), []byte("active")) {
 		t.Error("a refused key is active")
 	}
+
+	// A vault elsewhere is not taken for the one of this instance that the key in use is in, whatever it is called.
+	var err error
+	if o.space, o.who, err = o.Identify(t.Context(), "vip"); err != nil {
+		t.Fatal(err)
+	}
+	o.enable(t, good)
+	r.call(400, "InvalidKeyVaultProperties", token, "PATCH", groupPath+"/vip",
+		`{"properties":{"encryption":{"keyVaultProperties":{`+
+			`"keyVaultUri":"https://safe.vault.somewhere.example","keyName":"k1"}}}}`)
 }
 
 // TestAzureSettings wants an application whole, and speaks to vaults alone, with one too.

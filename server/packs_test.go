@@ -300,7 +300,7 @@ func TestAPackThatIsGone(t *testing.T) {
 	c.wantLines("/metrics", `visage_model_pack_info{model="none",pack="`+server.FormerPack+`"} 0`)
 	id := c.face("recognition_04", servertest.Photo(2, "Ann"))
 	said := c.verify(503, id, ann, "old")["error"].(map[string]any)
-	if message := fmt.Sprint(said["message"]); said["code"] != "ServiceUnavailable" || !strings.Contains(message, fmt.Sprintf("the model pack %q, which this server does not have open", server.FormerPack)) {
+	if message := fmt.Sprint(said["message"]); said["code"] != "ServiceUnavailable" || !strings.Contains(message, fmt.Sprintf("the model pack %q, which is not loaded on this server", server.FormerPack)) {
 		t.Errorf("it was refused with %v", said)
 	}
 	if _, log := c.stop(); !strings.Contains(log, "a model pack that this store has used cannot be opened") {
