@@ -3,6 +3,7 @@ package visage_test
 import (
 	"go/ast"
 	"go/parser"
+	"go/scanner"
 	"go/token"
 	"io/fs"
 	"path"
@@ -123,34 +124,6 @@ var wirers = []string{"server/...", "cmd/...", "bench/...", "test/..."}
 // columns is how long a line of Go may be, with a tab as wide as four characters.
 const columns = 120
 
-// wide are the rooms that still have longer lines. A room leaves the list with its last one; none is added.
-const wide = `
-api/armapi                        :
-api/faceapi                       :
-bench                             :
-cmd/visage/internal/evaluation    :
-custody                           :
-face                              :
-gallery                           :
-gallery/internal/kernel           :
-internal/durable                  :
-sealed                            :
-sealed/archive                    :
-sealed/internal/engine            :
-sealed/internal/engine/enginetest :
-sealed/internal/format            :
-sealed/internal/keystore          :
-sealed/internal/memory            :
-sealed/internal/pebble            :
-sealed/internal/pipeline          :
-sealed/internal/stream            :
-server                            :
-server/servertest                 :
-test/clients                      :
-test/prove/report                 :
-test/requirements                 :
-`
-
 // pkg is what the test knows of one directory with Go files.
 type pkg struct {
 	dir         string              // slash-separated, relative to the module root; "." for the root
@@ -258,30 +231,51 @@ func TestPackageComments(t *testing.T) {
 	}
 }
 
-// TestLines holds the length of lines, everywhere but in the rooms that are listed as wide.
+// TestLines holds the length of lines. Those with a literal that cannot be broken may be longer: a raw string, and one
+// without spaces.
 func TestLines(t *testing.T) {
-	rooms := parseRules(t, wide)
-	used := make([]bool, len(rooms))
 	for _, file := range sources(t, ".go") {
-		i := lineFor(rooms, path.Dir(filepath.ToSlash(file)))
+		text := readText(t, file)
+		free := unbreakable(text)
 		n := 0
-		for line := range strings.Lines(readText(t, file)) {
+		for line := range strings.Lines(text) {
 			n++
 			line = strings.ReplaceAll(strings.TrimRight(line, "\n"), "\t", "    ")
-			switch length := utf8.RuneCountInString(line); {
-			case length <= columns:
-			case i >= 0:
-				used[i] = true
-			default:
+			if length := utf8.RuneCountInString(line); length > columns && !free[n] {
 				t.Errorf("%s:%d: %d columns, want at most %d", file, n, length, columns)
 			}
 		}
 	}
-	for i, r := range rooms {
-		if !used[i] {
-			t.Errorf("no line of %s is longer than %d columns any more: remove it from the list in layout_test.go",
-				r.name, columns)
+}
+
+// unbreakable returns the lines of a Go file that hold a raw string, or at least half a line of a string without
+// spaces.
+func unbreakable(text string) map[int]bool {
+	lines := map[int]bool{}
+	set := token.NewFileSet()
+	file := set.AddFile("", -1, len(text))
+	var s scanner.Scanner
+	s.Init(file, []byte(text), nil, 0)
+	for {
+		pos, kind, literal := s.Scan()
+		switch {
+		case kind == token.EOF:
+			return lines
+		case kind != token.STRING:
+		case literal[0] == '`', len(literal) > columns/2 && !strings.Contains(literal, " "):
+			for i := range strings.Count(literal, "\n") + 1 {
+				lines[file.Line(pos)+i] = true
+			}
 		}
+	}
+}
+
+// TestLinesSeesLongOnes proves that the rule can fail.
+func TestLinesSeesLongOnes(t *testing.T) {
+	long := strings.Repeat("x", columns)
+	free := unbreakable("package p\n\nvar a = \"" + long + "\"\n\n// " + long + "\nvar b = `\n" + long + "`\n")
+	if !free[3] || free[5] || !free[6] || !free[7] {
+		t.Errorf("lines %v may be long, want 3, 6 and 7", free)
 	}
 }
 
@@ -304,10 +298,8 @@ func TestLayoutSeesViolations(t *testing.T) {
 		if i < 0 {
 			t.Fatalf("no line for %s", c.from)
 		}
-		if got := slices.ContainsFunc(rooms[i].allowed, func(pat string) bool {
-			return pat == "*" || under(c.to,
-				pat)
-		}); got != c.want {
+		got := slices.ContainsFunc(rooms[i].allowed, func(pat string) bool { return pat == "*" || under(c.to, pat) })
+		if got != c.want {
 			t.Errorf("%s -> %s: allowed %t, want %t", c.from, c.to, got, c.want)
 		}
 	}

@@ -27,7 +27,8 @@ import (
 	"github.com/visage-face/visage/sealed/archive"
 )
 
-// backupVariable makes the test binary take backups, as `visage backup create` does in a process of its own, and says from where and how many.
+// backupVariable makes the test binary take backups, as `visage backup create` does in a process of its own, and says
+// from where and how many.
 const backupVariable = "VISAGE_BENCH_BACKUP"
 
 // backupOrder is what it is told, in JSON.
@@ -113,8 +114,9 @@ func takeBackup(order backupOrder, dir string) (backupTaken, error) {
 	return backupTaken{Bytes: added.Bytes, Seconds: time.Since(start).Seconds()}, err
 }
 
-// BenchmarkBackup takes backups of a running service with 100,000 persons, over TLS into an archive of another process, by turns with plain copies of the
-// data directory in the same process, so that both stand back for everything else on the machine; and asks meanwhile who detected faces are.
+// BenchmarkBackup takes backups of a running service with 100,000 persons, over TLS into an archive of another process,
+// by turns with plain copies of the data directory in the same process, so that both stand back for everything else on
+// the machine; and asks meanwhile who detected faces are.
 func BenchmarkBackup(b *testing.B) {
 	const rounds = 5
 	crowd := newCrowd(b, 100_000)
@@ -126,7 +128,8 @@ func BenchmarkBackup(b *testing.B) {
 	}))
 	b.Cleanup(web.Close)
 	order := backupOrder{
-		Address: web.URL, CA: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})), Times: 3,
+		Address: web.URL, CA: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})),
+		Times: 3,
 	}
 	var quiet, disturbed []time.Duration
 	var copying, saving, beside, against []float64 // bytes a second, and the first two against each other
@@ -135,7 +138,8 @@ func BenchmarkBackup(b *testing.B) {
 		taking, speed := startBackups(b, order)
 		<-taking.Done()
 		both := <-speed
-		saving, copying, against = append(saving, both.saving), append(copying, both.copying), append(against, both.saving/both.copying)
+		saving, copying, against = append(saving, both.saving), append(copying, both.copying),
+			append(against, both.saving/both.copying)
 		second, cancel := context.WithTimeout(b.Context(), time.Second)
 		quiet = append(quiet, crowd.meanwhile(b, second)...)
 		cancel()
@@ -145,11 +149,14 @@ func BenchmarkBackup(b *testing.B) {
 		beside = append(beside, (<-speed).saving)
 	}
 	mid := func(all []float64) float64 { slices.Sort(all); return all[len(all)/2] }
-	atMost(b, "backup: identify while one is taken, p50", milliseconds(median(disturbed))/milliseconds(median(quiet)), 1.1, "times", fmt.Sprintf(
-		"over HTTPS among 100,000, one client; %.3f ms against %.3f ms, p95 %.3f against %.3f", milliseconds(median(disturbed)), milliseconds(median(quiet)),
-		milliseconds(quantile(disturbed, 0.95)), milliseconds(quantile(quiet, 0.95))))
+	atMost(b, "backup: identify while one is taken, p50", milliseconds(median(disturbed))/milliseconds(median(quiet)),
+		1.1, "times", fmt.Sprintf(
+			"over HTTPS among 100,000, one client; %.3f ms against %.3f ms, p95 %.3f against %.3f",
+			milliseconds(median(disturbed)), milliseconds(median(quiet)),
+			milliseconds(quantile(disturbed, 0.95)), milliseconds(quantile(quiet, 0.95))))
 	atLeast(b, "backup: speed against a plain copy", mid(against), 0.5, "times", fmt.Sprintf(
-		"%.0f MB/s with every chunk read back (%.0f MB/s beside the questions), against %.0f MB/s for the files of the data directory, synced", mid(saving)/1e6,
+		"%.0f MB/s with every chunk read back (%.0f MB/s beside the questions), against %.0f MB/s for the files of "+
+			"the data directory, synced", mid(saving)/1e6,
 		mid(beside)/1e6, mid(copying)/1e6))
 	for b.Loop() { // what is measured was measured above, in turns
 	}

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// results are the lines of the table that TestMain prints after the benchmarks. A benchmark body may run several times; the last run counts.
+// results are the lines of the table that TestMain prints after the benchmarks. A benchmark body may run several times;
+// the last run counts.
 var results struct {
 	sync.Mutex
 	lines []result

@@ -39,8 +39,8 @@ const (
 	customerTest = "customer keys: "
 )
 
-// BenchmarkCustomerKeys drives the life of customers' keys in the built-in vault, over TLS and through the official client
-// for keys as a server does, with a resource of a million records beside one of ten.
+// BenchmarkCustomerKeys drives the life of customers' keys in the built-in vault, over TLS and through the official
+// client for keys as a server does, with a resource of a million records beside one of ten.
 func BenchmarkCustomerKeys(b *testing.B) {
 	r := newCustodian(b)
 	many, few := r.resource(b, 1, manyRecords), r.resource(b, 2, 10)
@@ -69,7 +69,8 @@ func benchmarkChanges(b *testing.B, r *custodian, id sealed.SpaceID) {
 	}
 	reads, failed := stop()
 	each := (processorTime(b) - used).Seconds() / float64(3*len(enabling))
-	note := fmt.Sprintf("median of %d; %.1f s of processor time each, with all that reads meanwhile", len(enabling), each)
+	note := fmt.Sprintf("median of %d; %.1f s of processor time each, with all that reads meanwhile", len(enabling),
+		each)
 	for what, times := range map[string][]time.Duration{"enable": enabling, "switch": switching, "disable": disabling} {
 		atMost(b, customerTest+what+", 1,000,000 records", median(times).Seconds(), 3, "s", note)
 	}
@@ -104,8 +105,10 @@ func benchmarkUpdate(b *testing.B, r *custodian, many, few sealed.SpaceID) {
 		}
 	}
 	slices.Sort(ratios)
-	note := fmt.Sprintf("median of %d pairs; %.1f ms and %.1f ms", len(ratios), milliseconds(median(times[0])), milliseconds(median(times[1])))
-	atMost(b, customerTest+"update to a new version, 1,000,000 records against 10", ratios[len(ratios)/2], 1.2, "times", note)
+	note := fmt.Sprintf("median of %d pairs; %.1f ms and %.1f ms", len(ratios), milliseconds(median(times[0])),
+		milliseconds(median(times[1])))
+	atMost(b, customerTest+"update to a new version, 1,000,000 records against 10", ratios[len(ratios)/2], 1.2, "times",
+		note)
 	atMost(b, customerTest+"update to a new version", milliseconds(median(times[0])), 100, "ms", note)
 }
 
@@ -153,11 +156,13 @@ func newCustodian(b *testing.B) *custodian {
 	}
 	address := func(vault string) string { return "https://" + vault + "." + vaultDomain + ":" + port + "/" }
 	r.address = strings.TrimSuffix(address("safe"), "/")
-	r.vaults, err = keyvault.New(keyvault.Config{Store: r.store, Address: address, Audit: recorder{log}, OnChange: func(id string) {
-		if key, err := visage.ParseKeyRef(id); err == nil {
-			r.custody.Recheck(key)
-		}
-	}})
+	r.vaults,
+		err = keyvault.New(keyvault.Config{Store: r.store, Address: address, Audit: recorder{log},
+		OnChange: func(id string) {
+			if key, err := visage.ParseKeyRef(id); err == nil {
+				r.custody.Recheck(key)
+			}
+		}})
 	if err != nil {
 		b.Fatalf("make the vaults: %v", err)
 	}
@@ -185,11 +190,14 @@ func newCustodian(b *testing.B) *custodian {
 }
 
 // startCustody has custody run over a store, with all hosts below domain reached at address.
-func startCustody(b *testing.B, store *sealed.Store, log custody.Auditor, domain, address string, roots *x509.CertPool) *custody.Custody {
+func startCustody(
+	b *testing.B, store *sealed.Store, log custody.Auditor, domain, address string, roots *x509.CertPool,
+) *custody.Custody {
 	b.Helper()
-	cfg := azure.Config{Hosts: []string{domain}, Roots: roots, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, address)
-	}}
+	cfg := azure.Config{Hosts: []string{domain}, Roots: roots,
+		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}}
 	shared := azure.NewVaults(cfg)
 	c, err := custody.New(b.Context(), custody.Config{
 		Store: store, Audit: log,
@@ -225,7 +233,10 @@ type recorder struct{ log *audit.Log }
 
 // Record implements keyvault.Auditor.
 func (r recorder) Record(ctx context.Context, e keyvault.Event) error {
-	return r.log.Append(ctx, audit.Event{Kind: audit.VaultOperation, Outcome: audit.Done, Details: map[audit.Detail]string{audit.DetailOperation: e.Operation}})
+	return r.log.Append(
+		ctx, audit.Event{Kind: audit.VaultOperation, Outcome: audit.Done,
+			Details: map[audit.Detail]string{audit.DetailOperation: e.Operation}},
+	)
 }
 
 // idToken is a credential whose tokens are names, and trusting believes them: what tokens cost is measured elsewhere.
@@ -265,8 +276,9 @@ func certificateFor(host string) (tls.Certificate, error) {
 		return tls.Certificate{}, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host}, IsCA: true,
+		BasicConstraintsValid: true,
+		NotBefore:             time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -303,7 +315,8 @@ func (r *custodian) owner() keyvault.Caller {
 func (r *custodian) allow(b *testing.B, key visage.KeyRef, on bool) time.Time {
 	b.Helper()
 	start := time.Now()
-	_, err := r.vaults.UpdateKey(b.Context(), r.owner(), keyvault.Ref{Vault: "safe", Name: key.Name, Version: key.Version},
+	_, err := r.vaults.UpdateKey(b.Context(), r.owner(),
+		keyvault.Ref{Vault: "safe", Name: key.Name, Version: key.Version},
 		keyvault.KeyChange{Enabled: &on})
 	if err != nil {
 		b.Fatalf("change a key: %v", err)
@@ -362,7 +375,8 @@ func (r *custodian) read(b *testing.B, id sealed.SpaceID) (stop func() (reads, f
 				return err
 			})
 			reads.Add(1)
-			time.Sleep(time.Millisecond) // a thousand requests a second at most: the processors are for the change as well
+			// a thousand requests a second at most: the processors are for the change as well
+			time.Sleep(time.Millisecond)
 			if err != nil && failed.Add(1) == 1 {
 				b.Logf("read: %v", err)
 			}

@@ -20,7 +20,8 @@ import (
 	"github.com/visage-face/visage/face"
 )
 
-// BenchmarkEnrol has 16 clients enrol people over HTTPS: each makes a person and adds a face. Nothing of vision is in it: the photos are numbers.
+// BenchmarkEnrol has 16 clients enrol people over HTTPS: each makes a person and adds a face. Nothing of vision is in
+// it: the photos are numbers.
 func BenchmarkEnrol(b *testing.B) {
 	const clients, stretch = 16, 400
 	dir := b.TempDir()
@@ -42,7 +43,8 @@ func BenchmarkEnrol(b *testing.B) {
 		}
 	})
 	b.Cleanup(func() { cancel(); background.Wait() })
-	if err := service.Create(ctx, account, face.Ref{Kind: face.LargePersonGroup, ID: groupID}, face.Creation{Name: "everybody"}); err != nil {
+	if err := service.Create(ctx, account, face.Ref{Kind: face.LargePersonGroup, ID: groupID},
+		face.Creation{Name: "everybody"}); err != nil {
 		b.Fatalf("create the group: %v", err)
 	}
 	plane, err := faceapi.New(faceapi.Config{Service: service})
@@ -61,7 +63,8 @@ func BenchmarkEnrol(b *testing.B) {
 
 	// post sends a request, and returns the id of what it made.
 	post := func(path, kind string, body []byte) (id string, err error) {
-		req, err := http.NewRequestWithContext(ctx, "POST", web.URL+"/face/v1.2/largepersongroups/"+groupID+"/persons"+path, bytes.NewReader(body))
+		req, err := http.NewRequestWithContext(ctx, "POST", web.URL+"/face/v1.2/largepersongroups/"+groupID+"/persons"+
+			path, bytes.NewReader(body))
 		if err != nil {
 			return "", err
 		}
@@ -91,7 +94,8 @@ func BenchmarkEnrol(b *testing.B) {
 					i := int(serial.Add(1))
 					person, err := post("", "application/json", fmt.Appendf(nil, `{"name":"person %d"}`, i))
 					if err == nil {
-						_, err = post("/"+strings.ToLower(person)+"/persistedfaces", "application/octet-stream", numberPhoto(i, false))
+						_, err = post("/"+strings.ToLower(person)+"/persistedfaces", "application/octet-stream",
+							numberPhoto(i, false))
 					}
 					if err != nil {
 						b.Errorf("enrol: %v", err)
@@ -107,7 +111,8 @@ func BenchmarkEnrol(b *testing.B) {
 	for b.Loop() {
 		times = append(times, enrolAll(stretch))
 	}
-	note := fmt.Sprintf("median of %d stretches of %d people by %d clients in the same process; best %.0f", len(times), stretch, clients,
+	note := fmt.Sprintf("median of %d stretches of %d people by %d clients in the same process; best %.0f", len(times),
+		stretch, clients,
 		stretch/quantile(times, 0).Seconds())
 	told(b, "enrol: people a second over HTTPS", stretch/median(times).Seconds(), "people", note)
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// BenchmarkErasing erases records from containers of two sizes, one at a time and ten thousand together, durably: when it returns, the key is destroyed
-// that led to them in every older copy of the data.
+// BenchmarkErasing erases records from containers of two sizes, one at a time and ten thousand together, durably: when
+// it returns, the key is destroyed that led to them in every older copy of the data.
 func BenchmarkErasing(b *testing.B) {
 	const small, large, many, batch = 10_000, 200_000, 10_000, 2_000
 	store := openStore(b, b.TempDir())
@@ -56,13 +56,15 @@ func BenchmarkErasing(b *testing.B) {
 		slices.Sort(times)
 		milliseconds := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 		atMost(b, fmt.Sprintf("erasing: one of %d", size), milliseconds(times[ones*95/100]), 50, "ms",
-			fmt.Sprintf("95 of 100 within; median %.1f ms, longest %.1f ms of %d", milliseconds(times[ones/2]), milliseconds(times[ones-1]), ones))
+			fmt.Sprintf("95 of 100 within; median %.1f ms, longest %.1f ms of %d", milliseconds(times[ones/2]),
+				milliseconds(times[ones-1]), ones))
 		if size == large {
 			var whole time.Duration
 			for from := ones; from < ones+many; from += batch {
 				whole += erase(space, from, from+batch)
 			}
-			atMost(b, fmt.Sprintf("erasing: %d of %d", many, size), whole.Seconds(), 5, "s", fmt.Sprintf("in batches of %d", batch))
+			atMost(b, fmt.Sprintf("erasing: %d of %d", many, size), whole.Seconds(), 5, "s",
+				fmt.Sprintf("in batches of %d", batch))
 		}
 	}
 	for b.Loop() { // what is measured was measured above, once

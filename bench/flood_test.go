@@ -16,8 +16,8 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// BenchmarkRevocationUnderFlood disables a key in the built-in vault of a true server, over HTTPS, until the first request
-// for data is refused: alone, and beside 2,200 requests on every plane whose bodies never come.
+// BenchmarkRevocationUnderFlood disables a key in the built-in vault of a true server, over HTTPS, until the first
+// request for data is refused: alone, and beside 2,200 requests on every plane whose bodies never come.
 func BenchmarkRevocationUnderFlood(b *testing.B) {
 	v := newVictim(b)
 	var alone, flooded []time.Duration
@@ -28,8 +28,10 @@ func BenchmarkRevocationUnderFlood(b *testing.B) {
 	for range max(1, len(alone)/10) {
 		flooded = append(flooded, v.revocations(10)...)
 	}
-	note := fmt.Sprintf("%d revocations; p50 %.1f ms, longest %.1f ms; without the flood p50 %.1f ms, p99 %.1f ms", len(flooded),
-		milliseconds(median(flooded)), milliseconds(quantile(flooded, 1)), milliseconds(median(alone)), milliseconds(quantile(alone, 0.99)))
+	note := fmt.Sprintf("%d revocations; p50 %.1f ms, longest %.1f ms; without the flood p50 %.1f ms, p99 %.1f ms",
+		len(flooded),
+		milliseconds(median(flooded)), milliseconds(quantile(flooded, 1)), milliseconds(median(alone)),
+		milliseconds(quantile(alone, 0.99)))
 	atMost(b, "revocation under flood, p99", quantile(flooded, 0.99).Seconds(), 1, "s", note)
 }
 
@@ -43,13 +45,19 @@ type victim struct {
 }
 
 func newVictim(b *testing.B) *victim {
-	v := &victim{B: b, Server: servertest.Start(b, server.Config{AutoApprove: true, Rate: 100_000, Logger: slog.New(slog.DiscardHandler)})}
+	v := &victim{
+		B: b, Server: servertest.Start(b,
+			server.Config{AutoApprove: true, Rate: 100_000, Logger: slog.New(slog.DiscardHandler)}),
+	}
 	op := v.Operator()
 	domain := "vault." + strings.TrimPrefix(v.URL, "https://")
-	v.atARM, v.atVault, v.vault = v.Token(b, "https://management.azure.com"), v.Token(b, "https://"+domain), "safe."+domain
+	v.atARM, v.atVault, v.vault = v.Token(b, "https://management.azure.com"), v.Token(b, "https://"+domain),
+		"safe."+domain
 	group := "/subscriptions/" + op.SubscriptionID + "/resourceGroups/default/providers/"
 	account := group + "Microsoft.CognitiveServices/accounts/vip"
-	made := v.arm("PUT", account, `{"kind":"Face","location":"local","sku":{"name":"E0"},"identity":{"type":"SystemAssigned"}}`)
+	made := v.arm(
+		"PUT", account, `{"kind":"Face","location":"local","sku":{"name":"E0"},"identity":{"type":"SystemAssigned"}}`,
+	)
 	who := made["identity"].(map[string]any)["principalId"].(string)
 	policy := func(id, keys string) string {
 		return fmt.Sprintf(`{"tenantId":%q,"objectId":%q,"permissions":{"keys":[%s]}}`, op.TenantID, id, keys)
@@ -57,11 +65,14 @@ func newVictim(b *testing.B) *victim {
 	v.arm("PUT", group+"Microsoft.KeyVault/vaults/safe", fmt.Sprintf(
 		`{"location":"local","properties":{"tenantId":%q,"sku":{"family":"A","name":"standard"},"enablePurgeProtection":true,"accessPolicies":[%s,%s]}}`,
 		op.TenantID, policy(op.ClientID, `"all"`), policy(who, `"get","wrapKey","unwrapKey"`)))
-	key := v.ask(b.Context(), "POST", "/keys/k/create?api-version=7.4", v.vault, v.atVault, `{"kty":"RSA","key_size":2048}`)["key"].(map[string]any)
+	key := v.ask(b.Context(), "POST", "/keys/k/create?api-version=7.4", v.vault, v.atVault,
+		`{"kty":"RSA","key_size":2048}`)["key"].(map[string]any)
 	_, v.identity, _ = strings.Cut(key["kid"].(string), "/keys/")
 	v.key = v.arm("POST", account+"/listKeys", "")["key1"].(string)
-	v.arm("PATCH", account, fmt.Sprintf(`{"properties":{"encryption":{"keySource":"Microsoft.KeyVault","keyVaultProperties":{"keyVaultUri":"https://%s/","keyName":"k","keyVersion":%q}}}}`,
-		v.vault, strings.TrimPrefix(v.identity, "k/")))
+	v.arm(
+		"PATCH", account, fmt.Sprintf(
+			`{"properties":{"encryption":{"keySource":"Microsoft.KeyVault","keyVaultProperties":{"keyVaultUri":"https://%s/","keyName":"k","keyVersion":%q}}}}`,
+			v.vault, strings.TrimPrefix(v.identity, "k/")))
 	for v.arm("GET", account, "")["properties"].(map[string]any)["provisioningState"] == "Accepted" {
 	}
 	return v
@@ -85,7 +96,9 @@ func (v *victim) ask(ctx context.Context, method, path, host, bearer, body strin
 	return said
 }
 
-func (v *victim) try(ctx context.Context, method, path, host string, header http.Header, body string) (int, []byte, error) {
+func (v *victim) try(
+	ctx context.Context, method, path, host string, header http.Header, body string,
+) (int, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, v.URL+path, bytes.NewReader([]byte(body)))
 	if err != nil {
 		return 0, nil, err
@@ -113,7 +126,8 @@ func (v *victim) flood() {
 	f.Add(30, "POST", v.URL+"/keys/restore?api-version=7.4", v.vault, typed)
 	f.Add(30, "POST", v.URL+"/face/v1.0/detect", "", image)
 	f.Add(30, "POST", v.URL+"/face/v1.0/detect", "", keyed)
-	f.Add(30, "PUT", v.URL+"/subscriptions/"+op.SubscriptionID+"/resourceGroups/default/providers/Microsoft.KeyVault/vaults/other?api-version=2024-11-01", "", typed)
+	f.Add(30, "PUT", v.URL+"/subscriptions/"+op.SubscriptionID+
+		"/resourceGroups/default/providers/Microsoft.KeyVault/vaults/other?api-version=2024-11-01", "", typed)
 	f.Wait()
 }
 
@@ -139,10 +153,12 @@ func (v *victim) revocations(n int) []time.Duration {
 	var took []time.Duration
 	for range n {
 		start := time.Now()
-		v.ask(ctx, "PATCH", "/keys/"+v.identity+"?api-version=7.4", v.vault, v.atVault, `{"attributes":{"enabled":false}}`)
+		v.ask(ctx, "PATCH", "/keys/"+v.identity+"?api-version=7.4", v.vault, v.atVault,
+			`{"attributes":{"enabled":false}}`)
 		until(http.StatusForbidden)
 		took = append(took, time.Since(start))
-		v.ask(ctx, "PATCH", "/keys/"+v.identity+"?api-version=7.4", v.vault, v.atVault, `{"attributes":{"enabled":true}}`)
+		v.ask(ctx, "PATCH", "/keys/"+v.identity+"?api-version=7.4", v.vault, v.atVault,
+			`{"attributes":{"enabled":true}}`)
 		until(http.StatusOK)
 	}
 	return took

@@ -18,9 +18,9 @@ import (
 // templateDim is the length of the default pack's templates.
 const templateDim = 128
 
-// BenchmarkGalleryMemory measures what a face costs in a loaded gallery: by the gallery's own account, which its budget goes
-// by, and by what the process holds more of when a large one is there. It takes the worst of several sizes. Galleries are
-// loaded as the service loads them, which knows how many faces there are.
+// BenchmarkGalleryMemory measures what a face costs in a loaded gallery: by the gallery's own account, which its budget
+// goes by, and by what the process holds more of when a large one is there. It takes the worst of several sizes.
+// Galleries are loaded as the service loads them, which knows how many faces there are.
 func BenchmarkGalleryMemory(b *testing.B) {
 	sizes := []int{10_000, 12_345, 50_000, 200_000}
 	for b.Loop() {
@@ -37,7 +37,8 @@ func BenchmarkGalleryMemory(b *testing.B) {
 					worst, at = perFace, n
 				}
 				if after, _ := residentBytes(b, os.Getpid()); known && n == slices.Max(sizes) {
-					atMost(b, fmt.Sprintf("memory: gallery, a face of %d, resident", is.dim), float64(after-before)/float64(n), is.target, "B",
+					atMost(b, fmt.Sprintf("memory: gallery, a face of %d, resident", is.dim),
+						float64(after-before)/float64(n), is.target, "B",
 						fmt.Sprintf("growth of VmRSS by %d faces", n))
 				}
 				g.Close()

@@ -52,7 +52,8 @@ func BenchmarkHeartbeat(b *testing.B) {
 		for i := range customers {
 			id := sealed.SpaceID{3, byte(i >> 8), byte(i)}
 			makeSpace(b, store, id)
-			key := visage.KeyRef{Vault: "https://" + vaultHost, Name: "k" + strconv.Itoa(i), Version: fmt.Sprintf("%032x", i)}
+			key := visage.KeyRef{Vault: "https://" + vaultHost, Name: "k" + strconv.Itoa(i),
+				Version: fmt.Sprintf("%032x", i)}
 			if _, err := c.Enable(b.Context(), id, key, customer); err != nil {
 				b.Fatalf("enable: %v", err)
 			}
@@ -84,7 +85,8 @@ func BenchmarkHeartbeat(b *testing.B) {
 		if n := c.Conditions()[custody.Active]; n != customers {
 			b.Fatalf("%d of %d resources are active", n, customers)
 		}
-		atMost(b, customerTest+"heartbeat of 1,000 keys", work*100, 5, "% of a core", "user and system time of the process over 90 s")
+		atMost(b, customerTest+"heartbeat of 1,000 keys", work*100, 5, "% of a core",
+			"user and system time of the process over 90 s")
 		each := (resident(b) - before) / customers / 1024
 		atMost(b, customerTest+"memory of a resource at rest", each, 40, "KB",
 			"resident memory after a start with 1,000 open ones, connections and all, over that before")
@@ -104,7 +106,8 @@ func openWithAudit(b *testing.B, dir string) (*sealed.Store, *audit.Log) {
 
 func waitActive(b *testing.B, c *custody.Custody) {
 	b.Helper()
-	for deadline := time.Now().Add(time.Minute); c.Conditions()[custody.Active] < customers; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); c.Conditions()[custody.Active] <
+		customers; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			b.Fatalf("resources: %v", c.Conditions())
 		}
@@ -208,7 +211,8 @@ type tickets struct {
 // ServeHTTP implements http.Handler.
 func (v *tickets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Authorization") == "" {
-		w.Header().Set("WWW-Authenticate", `Bearer authorization="https://login.localhost/`+vaultTenant+`", resource="https://`+vaultDomain+`"`)
+		w.Header().Set("WWW-Authenticate", `Bearer authorization="https://login.localhost/`+vaultTenant+
+			`", resource="https://`+vaultDomain+`"`)
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}

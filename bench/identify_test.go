@@ -33,8 +33,9 @@ const groupID = "everybody"
 // account is the resource the benchmark works for.
 var account = visage.Resource{ID: visage.ResourceID{1}, Name: "bench", Tier: visage.S0}
 
-// BenchmarkIdentify asks who a detected face is among 10,000 persons of a trained group on the embedded engine: by the service alone, and
-// over HTTPS. Nothing of vision is in it: the photos here are numbers, and detecting the probes is not timed.
+// BenchmarkIdentify asks who a detected face is among 10,000 persons of a trained group on the embedded engine: by the
+// service alone, and over HTTPS. Nothing of vision is in it: the photos here are numbers, and detecting the probes is
+// not timed.
 func BenchmarkIdentify(b *testing.B) {
 	const enrolled = 10_000
 	crowd := newCrowd(b, enrolled)
@@ -51,7 +52,8 @@ func BenchmarkIdentify(b *testing.B) {
 				if err != nil {
 					b.Fatalf("identify: %v", err)
 				}
-				if len(answer) != 1 || len(answer[0].Candidates) != 1 || answer[0].Candidates[0].PersonID != crowd.persons[i] {
+				if len(answer) != 1 || len(answer[0].Candidates) != 1 ||
+					answer[0].Candidates[0].PersonID != crowd.persons[i] {
 					b.Fatalf("identify: %+v, want person %s", answer, crowd.persons[i])
 				}
 			}
@@ -75,9 +77,9 @@ func BenchmarkIdentify(b *testing.B) {
 	})
 }
 
-// BenchmarkIdentifyMany enrols 100,000 persons through the store, trains, and has four clients of another process ask over HTTPS at the same time
-// who a detected face is. Every answer is checked. By turns the clients ask a bare server, whose numbers are the floor: the part of the time
-// that is the machine's, the clients' and HTTPS'.
+// BenchmarkIdentifyMany enrols 100,000 persons through the store, trains, and has four clients of another process ask
+// over HTTPS at the same time who a detected face is. Every answer is checked. By turns the clients ask a bare server,
+// whose numbers are the floor: the part of the time that is the machine's, the clients' and HTTPS'.
 func BenchmarkIdentifyMany(b *testing.B) {
 	const enrolled, clients, queries = 100_000, 4, 250
 	crowd := newCrowd(b, enrolled)
@@ -86,7 +88,8 @@ func BenchmarkIdentifyMany(b *testing.B) {
 	rounds := make([]func() []time.Duration, 2)
 	for i, web := range []*httptest.Server{crowd.web, bare} {
 		rounds[i] = startClients(b, clientOrder{
-			Address: web.URL, CA: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})),
+			Address: web.URL,
+			CA:      string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})),
 			Clients: clients, Queries: queries, Probes: crowd.probes, Persons: crowd.persons,
 		})
 		rounds[i]() // connects
@@ -97,14 +100,17 @@ func BenchmarkIdentifyMany(b *testing.B) {
 		floor = append(floor, rounds[1]()...)
 	}
 	p99, floor99 := milliseconds(quantile(times, 0.99)), milliseconds(quantile(floor, 0.99))
-	note := fmt.Sprintf("%d queries by %d clients in a process of their own; p50 %.2f ms; a bare server with the same work: p50 %.2f ms, p99 %.2f ms",
+	note := fmt.Sprintf(
+		"%d queries by %d clients in a process of their own; p50 %.2f ms; a bare server with the same work: p50 %.2f "+
+			"ms, p99 %.2f ms",
 		len(times), clients, milliseconds(median(times)), milliseconds(median(floor)), floor99)
 	atMost(b, "identify: over HTTPS among 100,000, p99", p99, 3, "ms", note)
 	atMost(b, "identify: over HTTPS among 100,000, p99 against a bare server's", p99/floor99, 1.25, "times", note)
 }
 
-// newBareServer starts an HTTPS server that answers the probes of a crowd with the same bytes as the service and after as much computing, of one
-// goroutine a request, but has nothing else: no store, no gallery, no locks, and next to no garbage.
+// newBareServer starts an HTTPS server that answers the probes of a crowd with the same bytes as the service and after
+// as much computing, of one goroutine a request, but has nothing else: no store, no gallery, no locks, and next to no
+// garbage.
 func newBareServer(b *testing.B, c *crowd) *httptest.Server {
 	b.Helper()
 	answers := make(map[string]*httptest.ResponseRecorder)
@@ -161,7 +167,8 @@ func compute(steps int) {
 
 func reportIdentify(b *testing.B, what string, times []time.Duration, enrolled int) {
 	b.Helper()
-	note := fmt.Sprintf("%d queries among %d persons; p95 %.2f ms", len(times), enrolled, milliseconds(quantile(times, 0.95)))
+	note := fmt.Sprintf("%d queries among %d persons; p95 %.2f ms", len(times), enrolled,
+		milliseconds(quantile(times, 0.95)))
 	atMost(b, what+", p50", milliseconds(median(times)), 2, "ms", note)
 }
 
@@ -211,7 +218,8 @@ func newCrowd(b *testing.B, enrolled int) *crowd {
 			for i := int(next.Add(1)) - 1; i < enrolled && !b.Failed(); i = int(next.Add(1)) - 1 {
 				id, err := c.service.CreatePerson(ctx, account, group, fmt.Sprintf("person %d", i), nil)
 				if err == nil {
-					_, err = c.service.AddPersonFace(ctx, account, face.PersonRef{Group: group, ID: id}, face.Enrolment{Photo: numberPhoto(i, false)})
+					_, err = c.service.AddPersonFace(ctx, account, face.PersonRef{Group: group, ID: id},
+						face.Enrolment{Photo: numberPhoto(i, false)})
 				}
 				if err != nil {
 					b.Errorf("enrol person %d: %v", i, err)
@@ -291,7 +299,8 @@ func identifyAt(ctx context.Context, client *http.Client, address, faceID string
 		return "", fmt.Errorf("status %d: %s, %w", resp.StatusCode, answer, err)
 	}
 	var identified []struct{ Candidates []struct{ PersonID string } }
-	if err := json.Unmarshal(answer, &identified); err != nil || len(identified) != 1 || len(identified[0].Candidates) == 0 {
+	if err := json.Unmarshal(answer, &identified); err != nil || len(identified) != 1 ||
+		len(identified[0].Candidates) == 0 {
 		return "", fmt.Errorf("answered %s", answer)
 	}
 	return identified[0].Candidates[0].PersonID, nil
@@ -302,7 +311,8 @@ func identifyBody(faceID string) string {
 }
 
 func identifyRequest(ctx context.Context, address, faceID string) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, "POST", address+"/face/v1.2/identify", strings.NewReader(identifyBody(faceID)))
+	req, err := http.NewRequestWithContext(ctx, "POST", address+"/face/v1.2/identify",
+		strings.NewReader(identifyBody(faceID)))
 	if err != nil {
 		return nil, err
 	}
@@ -318,7 +328,8 @@ func (anyKey) Resource(context.Context, string, string) (visage.Resource, visage
 	return account, visage.Principal{Method: "key", KeyName: "Key1", Resource: account.ID}, nil
 }
 
-// numbers is a recogniser for "photos" that hold the number of a person, and whether it is another photo of that person.
+// numbers is a recogniser for "photos" that hold the number of a person, and whether it is another photo of that
+// person.
 type numbers struct{}
 
 // numberPhoto is a photo of person i.
@@ -333,7 +344,8 @@ func numberPhoto(i int, another bool) []byte {
 
 func (numbers) Detect(_ context.Context, photo []byte, want vision.Want) (*vision.Photo, error) {
 	person := binary.BigEndian.Uint64(photo)
-	faces := []vision.Face{{Box: vision.Box{Left: 10, Top: 10, Width: 200, Height: 200}, Score: 1, Quality: vision.High}}
+	faces := []vision.Face{{Box: vision.Box{Left: 10, Top: 10, Width: 200, Height: 200}, Score: 1,
+		Quality: vision.High}}
 	if want.Templates && (want.Select == nil || len(want.Select(faces)) == 1) {
 		faces[0].Template = randomTemplate(rand.New(rand.NewPCG(person, 0)))
 		if photo[8] == 1 {

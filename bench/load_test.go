@@ -13,8 +13,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// BenchmarkLoad fills a gallery from a million sealed faces, as the service does, beside a loop that reads and opens the same records and
-// does nothing with them. The two take turns.
+// BenchmarkLoad fills a gallery from a million sealed faces, as the service does, beside a loop that reads and opens
+// the same records and does nothing with them. The two take turns.
 func BenchmarkLoad(b *testing.B) {
 	const faces, batch = 1_000_000, 4_000
 	store := openStore(b, b.TempDir())
@@ -23,7 +23,8 @@ func BenchmarkLoad(b *testing.B) {
 	for from := 0; from < faces; from += batch {
 		err := space.Update(b.Context(), func(tx sealed.Tx) error {
 			for i := from; i < from+batch; i++ {
-				if err := blobs.In("faces").Add(tx, strconv.Itoa(i), blob{sealedFace(i, made.code(uint64(i)))}); err != nil {
+				if err := blobs.In("faces").Add(tx, strconv.Itoa(i),
+					blob{sealedFace(i, made.code(uint64(i)))}); err != nil {
 					return err
 				}
 			}
@@ -39,7 +40,8 @@ func BenchmarkLoad(b *testing.B) {
 	read := func(visit func([]byte) error) time.Duration {
 		runtime.GC()
 		start := time.Now()
-		err := space.View(b.Context(), func(r sealed.Reader) error { return blobs.In("faces").Each(b.Context(), r, visit) })
+		err := space.View(b.Context(),
+			func(r sealed.Reader) error { return blobs.In("faces").Each(b.Context(), r, visit) })
 		if err != nil {
 			b.Fatalf("read: %v", err)
 		}
@@ -62,7 +64,8 @@ func BenchmarkLoad(b *testing.B) {
 		g.Expect(faces)
 		loads = append(loads, read(func(face []byte) error {
 			e := gallery.Entry{
-				ID: gallery.ID(face[:16]), Owner: gallery.ID(face[16:32]), Order: binary.LittleEndian.Uint64(face[32:]), Code: face[40:],
+				ID: gallery.ID(face[:16]), Owner: gallery.ID(face[16:32]), Order: binary.LittleEndian.Uint64(face[32:]),
+				Code: face[40:],
 			}
 			return g.Add(e)
 		}))
@@ -72,7 +75,8 @@ func BenchmarkLoad(b *testing.B) {
 		g.Close()
 	}
 	took, plain := median(loads).Seconds(), median(bare).Seconds()
-	atMost(b, "load: 1,000,000 sealed faces", took, 2.5, "s", fmt.Sprintf("median of %d, %d processors", len(loads), runtime.GOMAXPROCS(0)))
+	atMost(b, "load: 1,000,000 sealed faces", took, 2.5, "s",
+		fmt.Sprintf("median of %d, %d processors", len(loads), runtime.GOMAXPROCS(0)))
 	atMost(b, "load: by reading and opening alone", took/plain, 1.2, "times", fmt.Sprintf("%.2f s", plain))
 }
 

@@ -17,8 +17,8 @@ import (
 	"testing"
 )
 
-// BenchmarkMemory starts the program with the default model pack and reads what is resident of it: idle after the start, and idle after
-// photos were worked on.
+// BenchmarkMemory starts the program with the default model pack and reads what is resident of it: idle after the
+// start, and idle after photos were worked on.
 func BenchmarkMemory(b *testing.B) {
 	const what = "memory: service, idle, models loaded"
 	if _, err := os.Stat("/proc/self/status"); err != nil {
@@ -36,7 +36,8 @@ func BenchmarkMemory(b *testing.B) {
 		skipped(b, what, err.Error())
 	}
 	program := filepath.Join(b.TempDir(), "visage")
-	if out, err := exec.Command("go", "build", "-o", program, "github.com/visage-face/visage/cmd/visage").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", program, "github.com/visage-face/visage/cmd/visage").
+		CombinedOutput(); err != nil {
 		b.Fatalf("build the program: %v\n%s", err, out)
 	}
 	var idle, worked float64
@@ -69,7 +70,8 @@ func serve(b *testing.B, program string) *served {
 	s := &served{dir: filepath.Join(b.TempDir(), "visage"), program: program}
 	ctx, cancel := context.WithCancel(b.Context())
 	b.Cleanup(cancel)
-	s.cmd = exec.CommandContext(ctx, program, "serve", "--dir", s.dir, "--listen", "127.0.0.1:0", "--log-format", "json")
+	s.cmd = exec.CommandContext(ctx, program, "serve", "--dir", s.dir, "--listen", "127.0.0.1:0", "--log-format",
+		"json")
 	s.cmd.Dir = root(b)
 	s.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "VISAGE_") })
 	log, err := s.cmd.StderrPipe()

@@ -79,7 +79,8 @@ func BenchmarkTenMillion(b *testing.B) {
 			code := make(gallery.Code, 2*dim)
 			for i := from; i < to; i++ {
 				made.write(code, uint64(i))
-				if err := g.Add(gallery.Entry{ID: number(i), Owner: number(i), Order: uint64(i), Code: code}); err != nil {
+				if err := g.Add(gallery.Entry{ID: number(i), Owner: number(i), Order: uint64(i), Code: code}); err !=
+					nil {
 					b.Errorf("add a face: %v", err)
 					return
 				}
@@ -91,7 +92,8 @@ func BenchmarkTenMillion(b *testing.B) {
 			at := i * (faces / probes)
 			for _, within := range []float32{0.45, 0} {
 				start := time.Now()
-				got, err := g.Search(b.Context(), gallery.Query{Probes: []gallery.Code{made.near(uint64(at))}, K: k, Within: within})
+				got, err := g.Search(b.Context(),
+					gallery.Query{Probes: []gallery.Code{made.near(uint64(at))}, K: k, Within: within})
 				took := time.Since(start)
 				if err != nil || len(got[0]) == 0 || got[0][0].ID != number(at) {
 					b.Fatalf("probe %d: %v, %v", i, got, err)
@@ -108,8 +110,11 @@ func BenchmarkTenMillion(b *testing.B) {
 				}
 			}
 		}
-		note := fmt.Sprintf("median of %d, %.0f B a face, added in %.1f s; p99 %.1f ms; the 10 nearest however far %.1f ms; %d answers compared with all",
-			len(near), float64(g.Bytes())/faces, loaded.Seconds(), milliseconds(quantile(near, 0.99)), milliseconds(median(far)), checked)
+		note := fmt.Sprintf(
+			"median of %d, %.0f B a face, added in %.1f s; p99 %.1f ms; the 10 nearest however far %.1f ms; %d "+
+				"answers compared with all",
+			len(near), float64(g.Bytes())/faces, loaded.Seconds(), milliseconds(quantile(near, 0.99)),
+			milliseconds(median(far)), checked)
 		atMost(b, what+", one probe", milliseconds(median(near)), 40, "ms", note)
 		g.Close()
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/visage-face/visage/vision"
 )
 
-// portraits is how many people BenchmarkQuality damages photos of; enlarged is how much larger it makes them, so that the
-// faces of photos of 250 × 250 pixels are large enough for every grade.
+// portraits is how many people BenchmarkQuality damages photos of; enlarged is how much larger it makes them, so that
+// the faces of photos of 250 × 250 pixels are large enough for every grade.
 const (
 	portraits = 60
 	enlarged  = 2.4
@@ -32,9 +32,9 @@ type graded struct {
 	template []float32 // nil below the floor
 }
 
-// BenchmarkQuality damages photos in many ways and counts, by grade, how often the faces match another, undamaged photo of
-// the person, and how often strangers' faces with the same damage match each other. It takes a folder that has a folder of
-// photos for each person from VISAGE_PORTRAITS, or the shared half of Labeled Faces in the Wild.
+// BenchmarkQuality damages photos in many ways and counts, by grade, how often the faces match another, undamaged photo
+// of the person, and how often strangers' faces with the same damage match each other. It takes a folder that has a
+// folder of photos for each person from VISAGE_PORTRAITS, or the shared half of Labeled Faces in the Wild.
 func BenchmarkQuality(b *testing.B) {
 	const what = "quality: true accepts of high"
 	folder := cmp.Or(os.Getenv("VISAGE_PORTRAITS"), filepath.Join(root(b), "..", "shared", "data", "lfw-dev"))
@@ -100,8 +100,9 @@ func BenchmarkQuality(b *testing.B) {
 		high.alike <= medium.alike && medium.alike <= low.alike {
 		ordered = 1
 	}
-	atLeast(b, "quality: grades are in the order of both rates", ordered, 1, "", fmt.Sprintf("strangers with the same damage: %.2g, %.2g, %.2g",
-		high.alike, medium.alike, low.alike))
+	atLeast(b, "quality: grades are in the order of both rates", ordered, 1, "",
+		fmt.Sprintf("strangers with the same damage: %.2g, %.2g, %.2g",
+			high.alike, medium.alike, low.alike))
 }
 
 // level is the face's grade, or none below the floor.

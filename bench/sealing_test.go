@@ -19,8 +19,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// recordBytes is the size of the records of these benchmarks: that of a face as it was stored before there were codes. One
-// of today, of 192 numbers, has 424 bytes.
+// recordBytes is the size of the records of these benchmarks: that of a face as it was stored before there were codes.
+// One of today, of 192 numbers, has 424 bytes.
 const recordBytes = 600
 
 // blob is a record that is stored as it is, without an encoding and without padding, like the faces of the service.
@@ -36,9 +36,10 @@ func (r *blob) UnmarshalBinary(data []byte) error {
 
 var blobs = sealed.NewTable[blob]("bench/blobs", 1, sealed.FixedSize())
 
-// BenchmarkSealing compares durable writes of records, one a transaction, through the sealed store and to the same engine, equally configured,
-// as they are. That unsealed side exists here only. The two take turns in short stretches, and the median ratio of neighbours counts. What the sealed side
-// alone takes of the processors is measured over its stretches.
+// BenchmarkSealing compares durable writes of records, one a transaction, through the sealed store and to the same
+// engine, equally configured, as they are. That unsealed side exists here only. The two take turns in short stretches,
+// and the median ratio of neighbours counts. What the sealed side alone takes of the processors is measured over its
+// stretches.
 func BenchmarkSealing(b *testing.B) {
 	for _, c := range []struct {
 		writers int
@@ -56,7 +57,8 @@ func BenchmarkSealing(b *testing.B) {
 			var serial atomic.Uint64
 			sealOne := func(data []byte) error {
 				id := strconv.FormatUint(serial.Add(1), 10)
-				return space.Update(b.Context(), func(tx sealed.Tx) error { return blobs.In("all").Add(tx, id, blob{data}) })
+				return space.Update(b.Context(),
+					func(tx sealed.Tx) error { return blobs.In("all").Add(tx, id, blob{data}) })
 			}
 			plainOne := func(data []byte) error {
 				key := make([]byte, 49) // as long as a sealed row's key, and ending in a random id as well
@@ -94,18 +96,22 @@ func BenchmarkSealing(b *testing.B) {
 			each := func(times []time.Duration) float64 {
 				return float64(median(times)) / float64(stretch) / float64(time.Microsecond)
 			}
-			note := fmt.Sprintf("median of %d pairs of %d writes; %.0f µs a write against %.0f µs", len(ratios), stretch, each(sealedTimes),
+			note := fmt.Sprintf("median of %d pairs of %d writes; %.0f µs a write against %.0f µs", len(ratios),
+				stretch, each(sealedTimes),
 				each(plainTimes))
-			atMost(b, fmt.Sprintf("sealing: durable writes, %d at once", writers), ratios[len(ratios)/2], c.target, "times", note)
+			atMost(b, fmt.Sprintf("sealing: durable writes, %d at once", writers), ratios[len(ratios)/2], c.target,
+				"times", note)
 			if writers > 1 {
-				atMost(b, fmt.Sprintf("sealing: processor time a durable write, %d at once", writers), each(busy), 20, "µs",
+				atMost(b, fmt.Sprintf("sealing: processor time a durable write, %d at once", writers), each(busy), 20,
+					"µs",
 					fmt.Sprintf("median of %d stretches, user and system time of the process", len(busy)))
 			}
 		})
 	}
 }
 
-// writeAll writes so many random records from so many goroutines, and returns how long it took and the processor time that this process used.
+// writeAll writes so many random records from so many goroutines, and returns how long it took and the processor time
+// that this process used.
 func writeAll(b *testing.B, writers, count int, write func(data []byte) error) (took, busy time.Duration) {
 	b.Helper()
 	records := make([][]byte, count)
@@ -142,7 +148,8 @@ func openPlain(b *testing.B, dir string) *pebble.DB {
 	b.Helper()
 	cache := pebble.NewCache(64 << 20)
 	defer cache.Unref()
-	options := &pebble.Options{Cache: cache, MemTableSize: 32 << 20, FormatMajorVersion: pebble.FormatNewest, Logger: silent{}}
+	options := &pebble.Options{Cache: cache, MemTableSize: 32 << 20, FormatMajorVersion: pebble.FormatNewest,
+		Logger: silent{}}
 	options.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
 	for i := range options.Levels {
 		options.Levels[i].BlockSize = 32 << 10
@@ -198,7 +205,8 @@ func BenchmarkScan(b *testing.B) {
 			b.Fatalf("scan: %d records, %v", seen, err)
 		}
 	}
-	atMost(b, "sealing: scan and open 1,000,000 records", median(times).Seconds(), 3, "s", fmt.Sprintf("median of %d scans", len(times)))
+	atMost(b, "sealing: scan and open 1,000,000 records", median(times).Seconds(), 3, "s",
+		fmt.Sprintf("median of %d scans", len(times)))
 }
 
 // fill writes so many records to a space, and leaves it as one is that nobody writes to at the moment.

@@ -17,8 +17,9 @@ import (
 	"github.com/visage-face/visage/gallery/measure"
 )
 
-// BenchmarkSearch searches a million faces in memory, four a person, with one probe and with 64 at once, beside plain reads, a scan of as many
-// bytes as codes of eight bits take, and dot products of all templates in full; they take turns in one run.
+// BenchmarkSearch searches a million faces in memory, four a person, with one probe and with 64 at once, beside plain
+// reads, a scan of as many bytes as codes of eight bits take, and dot products of all templates in full; they take
+// turns in one run.
 func BenchmarkSearch(b *testing.B) {
 	for _, dim := range []int{128, 192, 512} {
 		b.Run(fmt.Sprint(dim), func(b *testing.B) {
@@ -35,21 +36,25 @@ func BenchmarkSearch(b *testing.B) {
 				}
 			}
 			name := func(what string) string { return fmt.Sprintf("search: 1M × %d, %s", dim, what) }
-			note := fmt.Sprintf("%s; %.2f ms, alone %.2f ms", r.Kernel, r.Best.Median.Seconds()*1e3, r.Int8.Seconds()*1e3)
+			note := fmt.Sprintf("%s; %.2f ms, alone %.2f ms", r.Kernel, r.Best.Median.Seconds()*1e3,
+				r.Int8.Seconds()*1e3)
 			atMost(b, name("one probe, by the 8-bit scan"), float64(r.Best.Median)/float64(r.Int8), 0.25, "times", note)
 			note = fmt.Sprintf("%.2f ms against %.2f ms", r.Best.Median.Seconds()*1e3, r.Float32.Seconds()*1e3)
-			atLeast(b, name("one probe, faster than float32"), float64(r.Float32)/float64(r.Best.Median), 10, "times", note)
+			atLeast(b, name("one probe, faster than float32"), float64(r.Float32)/float64(r.Best.Median), 10, "times",
+				note)
 			note = fmt.Sprintf("%.1f GB/s against %.1f GB/s", r.Best.Bandwidth()/1e9, r.ReadBandwidth/1e9)
 			atLeast(b, name("bytes scanned, by plain reads"), r.Best.Bandwidth()/r.ReadBandwidth, 1, "times", note)
 			note = fmt.Sprintf("%.1f GB/s", r.Near.Bandwidth()/1e9)
 			told(b, name("one probe, 10 who may be the same"), r.Near.Median.Seconds()*1e3, "ms", note)
-			note = fmt.Sprintf("%.2f ms; float32 takes %.1f times, the 8-bit scan %.1f times that", r.Any.Median.Seconds()*1e3,
+			note = fmt.Sprintf("%.2f ms; float32 takes %.1f times, the 8-bit scan %.1f times that",
+				r.Any.Median.Seconds()*1e3,
 				float64(r.Float32)/float64(r.Any.Median), float64(r.Int8)/float64(r.Any.Median))
 			told(b, name("one probe, the 10 nearest however far"), r.Any.Median.Seconds()*1e3, "ms", note)
 			if dim == 128 {
 				together := func(alone measure.Search, all float64) (float64, string) {
 					return float64(r.Probes) * alone.Median.Seconds() / all,
-						fmt.Sprintf("%d probes in %.1f ms, one in %.2f ms", r.Probes, all*1e3, alone.Median.Seconds()*1e3)
+						fmt.Sprintf("%d probes in %.1f ms, one in %.2f ms", r.Probes, all*1e3,
+							alone.Median.Seconds()*1e3)
 				}
 				times, note := together(r.Any, r.AnyAll.Seconds())
 				atLeast(b, name("64 probes together, however far"), times, 8, "times", note)
@@ -60,7 +65,8 @@ func BenchmarkSearch(b *testing.B) {
 	}
 }
 
-// BenchmarkRecall searches for 10,000 other faces of the persons of a million, and compares what is found with the dot products of all.
+// BenchmarkRecall searches for 10,000 other faces of the persons of a million, and compares what is found with the dot
+// products of all.
 func BenchmarkRecall(b *testing.B) {
 	const faces, perPerson, probes, together, k = 1_000_000, 4, 10_000, 50, 10
 	for done := false; b.Loop(); done = true {
@@ -81,7 +87,8 @@ func BenchmarkRecall(b *testing.B) {
 		inParallel(faces, func(i int) {
 			c := code(face(i/perPerson, i%perPerson))
 			templates[i] = c.Vector()
-			if err := g.Add(gallery.Entry{ID: number(i), Owner: number(i / perPerson), Order: uint64(i), Code: c}); err != nil {
+			if err := g.Add(gallery.Entry{ID: number(i), Owner: number(i / perPerson), Order: uint64(i),
+				Code: c}); err != nil {
 				b.Errorf("add a face: %v", err)
 			}
 		})
@@ -144,7 +151,8 @@ func nearest(probes, templates [][]float32, k int) [][]int {
 		for p, probe := range probes {
 			score := vek32.Dot(probe, t)
 			if kept := best[p]; len(kept) < k || score > kept[k-1].score {
-				at, _ := slices.BinarySearchFunc(kept, score, func(s scored, score float32) int { return cmp.Compare(score, s.score) })
+				at, _ := slices.BinarySearchFunc(kept, score,
+					func(s scored, score float32) int { return cmp.Compare(score, s.score) })
 				kept = slices.Insert(kept, at, scored{i, score})
 				best[p] = kept[:min(len(kept), k)]
 			}

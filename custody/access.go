@@ -22,7 +22,8 @@ func (c *Custody) answered(ctx context.Context, sp *space, src keysource.Source,
 	case e.class == classUnknown:
 		e.said = why(v.err)
 	case e.class == classWrong:
-		c.log.ErrorContext(ctx, "wrong key: another key answers for a resource", "resource", sp.id.String(), "err", v.err)
+		c.log.ErrorContext(ctx, "wrong key: another key answers for a resource", "resource", sp.id.String(), "err",
+			v.err)
 	}
 	load := c.apply(ctx, sp, e)
 	if load == nil {
@@ -37,7 +38,8 @@ func (c *Custody) answered(ctx context.Context, sp *space, src keysource.Source,
 		if class != classDenied && class != classWrong {
 			c.log.WarnContext(ctx, "resource not opened", "resource", sp.id.String(), "err", err)
 		}
-		failed := event{kind: openingFailed, class: class, locks: load.locks, turn: v.turn, said: c.refused(sp, verdict{err: err})}
+		failed := event{kind: openingFailed, class: class, locks: load.locks, turn: v.turn,
+			said: c.refused(sp, verdict{err: err})}
 		c.apply(ctx, sp, failed)
 	})
 }

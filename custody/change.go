@@ -16,7 +16,9 @@ const cleanTime = 30 * time.Second
 
 // change begins a change towards a key that was checked and takes it to the point of no return; Run goes on from there.
 // The caller has claimed the space.
-func (c *Custody) change(ctx context.Context, sp *space, kind OperationKind, to *binding, version string) (Operation, error) {
+func (c *Custody) change(
+	ctx context.Context, sp *space, kind OperationKind, to *binding, version string,
+) (Operation, error) {
 	f := flow{ID: rand.Text(), Kind: kind, To: to, Version: version, Started: time.Now()}
 	f.Step = f.plan().steps[0].name
 	begun := f // the note is read while f moves on
@@ -122,9 +124,9 @@ func (c *Custody) finish(ctx context.Context, sp *space, f flow) error {
 	return nil
 }
 
-// undo takes back what a flow did before the point of no return, and fails its operation. cause is why, and is returned,
-// as a refusal where the vault's answer was the reason. A rewrapping that has come through, whatever it seemed, is finished
-// instead: the version before no longer wraps anything.
+// undo takes back what a flow did before the point of no return, and fails its operation. cause is why, and is
+// returned, as a refusal where the vault's answer was the reason. A rewrapping that has come through, whatever it
+// seemed, is finished instead: the version before no longer wraps anything.
 func (c *Custody) undo(ctx context.Context, sp *space, f flow, cause error) (Operation, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime) // begun is begun
 	defer cancel()
@@ -164,6 +166,7 @@ func (c *Custody) undo(ctx context.Context, sp *space, f flow, cause error) (Ope
 		wake(c.wake)
 		return Operation{}, errors.Join(said, fmt.Errorf("undo: %w", err))
 	}
-	c.tell(ctx, sp, f.kind(), audit.Failed, map[audit.Detail]string{audit.DetailStep: f.Step, audit.DetailReason: op.Code})
+	c.tell(ctx, sp, f.kind(), audit.Failed,
+		map[audit.Detail]string{audit.DetailStep: f.Step, audit.DetailReason: op.Code})
 	return Operation{}, said
 }

@@ -104,7 +104,8 @@ func refusal(b binding, verb string, err error) error {
 	case errors.As(err, new(*visage.Refusal)):
 		return err
 	case errors.Is(err, keysource.ErrUnknown), errors.Is(err, context.DeadlineExceeded):
-		r := visage.Refuse(visage.Unavailable, "KeyVaultUnavailable", "The vault of key %s gave no usable answer: try again.", b.Key)
+		r := visage.Refuse(visage.Unavailable, "KeyVaultUnavailable",
+			"The vault of key %s gave no usable answer: try again.", b.Key)
 		r.RetryAfter = retryAfter
 		return r
 	case errors.Is(err, keysource.ErrWrong):
@@ -126,6 +127,7 @@ func refusal(b binding, verb string, err error) error {
 	case keysource.Firewall:
 		return invalid("KeyVaultFirewall", "The firewall of the vault of key %s does not let this service in.", b.Key)
 	}
-	return invalid("KeyVaultAccessDenied", "The vault refuses %s with key %s to principal %s: give it the permissions get, wrapKey and unwrapKey.",
+	return invalid("KeyVaultAccessDenied",
+		"The vault refuses %s with key %s to principal %s: give it the permissions get, wrapKey and unwrapKey.",
 		verb, b.Key, b.As)
 }

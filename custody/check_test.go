@@ -27,31 +27,52 @@ func TestPreconditions(t *testing.T) {
 		code   string
 		says   string
 	}{
-		"no identity":       {as: "-", code: "IdentityRequired"},
-		"no name":           {key: func(k visage.KeyRef) visage.KeyRef { k.Name = ""; return k }, code: "InvalidKeyVaultProperties"},
-		"path in the vault": {key: func(k visage.KeyRef) visage.KeyRef { k.Vault += "/x"; return k }, code: "InvalidKeyVaultProperties"},
-		"no https":          {key: func(k visage.KeyRef) visage.KeyRef { k.Vault = "http://first.vault.example"; return k }, code: "InvalidKeyVaultProperties"},
-		"a vault we do not speak to": {key: func(k visage.KeyRef) visage.KeyRef { k.Vault = "https://third.vault.example"; return k },
+		"no identity": {as: "-", code: "IdentityRequired"},
+		"no name": {key: func(k visage.KeyRef) visage.KeyRef { k.Name = ""; return k },
 			code: "InvalidKeyVaultProperties"},
-		"no such key":              {key: func(k visage.KeyRef) visage.KeyRef { k.Name = "k9"; return k }, code: "KeyVaultKeyNotFound"},
-		"no such version":          {key: func(k visage.KeyRef) visage.KeyRef { k.Version = strings.Repeat("0", 32); return k }, code: "KeyVaultKeyNotFound"},
-		"no soft delete":           {change: describe(func(d *keysource.Description) { d.Recovery = "Purgeable" }), code: "KeyVaultSoftDeleteRequired"},
-		"nothing said of recovery": {change: describe(func(d *keysource.Description) { d.Recovery = "" }), code: "KeyVaultSoftDeleteRequired"},
-		"no purge protection": {change: describe(func(d *keysource.Description) { d.Recovery = "Recoverable+Purgeable" }),
-			code: "KeyVaultPurgeProtectionRequired"},
-		"purge protection off, in few days": {change: describe(func(d *keysource.Description) { d.Recovery = "CustomizedRecoverable+Purgeable" }),
-			code: "KeyVaultPurgeProtectionRequired"},
-		"elliptic curve": {change: describe(func(d *keysource.Description) { d.KeyType, d.Bits = "EC", 0 }), code: "KeyVaultKeyTypeNotSupported"},
-		"3072 bits":      {change: describe(func(d *keysource.Description) { d.Bits = 3072 }), code: "KeyVaultKeyTypeNotSupported"},
-		"weak":           {change: describe(func(d *keysource.Description) { d.Weak = "its primes are close" }), code: "KeyVaultKeyTypeNotSupported", says: "its primes are close"},
-		"disabled":       {change: describe(func(d *keysource.Description) { d.Enabled = false }), code: "KeyVaultKeyDisabled"},
-		"expired":        {change: describe(func(d *keysource.Description) { d.Expires = time.Now() }), code: "KeyVaultKeyExpired"},
-		"not yet valid":  {change: describe(func(d *keysource.Description) { d.NotBefore = time.Now().Add(time.Hour) }), code: "KeyVaultKeyNotYetValid"},
-		"may not be unwrapped with": {change: describe(func(d *keysource.Description) { d.Operations = []string{"wrapKey"} }),
-			code: "KeyVaultAccessDenied", says: "unwrapKey"},
-		"no get":    {change: func(v *vault) { v.verbs["get"] = denied }, code: "KeyVaultAccessDenied", says: "get"},
-		"no wrap":   {change: func(v *vault) { v.verbs["wrapKey"] = denied }, code: "KeyVaultAccessDenied", says: "wrapKey"},
-		"no unwrap": {change: func(v *vault) { v.verbs["unwrapKey"] = denied }, code: "KeyVaultAccessDenied", says: string(principal)},
+		"path in the vault": {key: func(k visage.KeyRef) visage.KeyRef { k.Vault += "/x"; return k },
+			code: "InvalidKeyVaultProperties"},
+		"no https": {key: func(k visage.KeyRef) visage.KeyRef { k.Vault = "http://first.vault.example"; return k },
+			code: "InvalidKeyVaultProperties"},
+		"a vault we do not speak to": {
+			key:  func(k visage.KeyRef) visage.KeyRef { k.Vault = "https://third.vault.example"; return k },
+			code: "InvalidKeyVaultProperties"},
+		"no such key": {key: func(k visage.KeyRef) visage.KeyRef { k.Name = "k9"; return k },
+			code: "KeyVaultKeyNotFound"},
+		"no such version": {
+			key:  func(k visage.KeyRef) visage.KeyRef { k.Version = strings.Repeat("0", 32); return k },
+			code: "KeyVaultKeyNotFound",
+		},
+		"no soft delete": {change: describe(func(d *keysource.Description) { d.Recovery = "Purgeable" }),
+			code: "KeyVaultSoftDeleteRequired"},
+		"nothing said of recovery": {change: describe(func(d *keysource.Description) { d.Recovery = "" }),
+			code: "KeyVaultSoftDeleteRequired"},
+		"no purge protection": {
+			change: describe(func(d *keysource.Description) { d.Recovery = "Recoverable+Purgeable" }),
+			code:   "KeyVaultPurgeProtectionRequired"},
+		"purge protection off, in few days": {
+			change: describe(func(d *keysource.Description) { d.Recovery = "CustomizedRecoverable+Purgeable" }),
+			code:   "KeyVaultPurgeProtectionRequired"},
+		"elliptic curve": {change: describe(func(d *keysource.Description) { d.KeyType, d.Bits = "EC", 0 }),
+			code: "KeyVaultKeyTypeNotSupported"},
+		"3072 bits": {change: describe(func(d *keysource.Description) { d.Bits = 3072 }),
+			code: "KeyVaultKeyTypeNotSupported"},
+		"weak": {change: describe(func(d *keysource.Description) { d.Weak = "its primes are close" }),
+			code: "KeyVaultKeyTypeNotSupported", says: "its primes are close"},
+		"disabled": {change: describe(func(d *keysource.Description) { d.Enabled = false }),
+			code: "KeyVaultKeyDisabled"},
+		"expired": {change: describe(func(d *keysource.Description) { d.Expires = time.Now() }),
+			code: "KeyVaultKeyExpired"},
+		"not yet valid": {change: describe(func(d *keysource.Description) { d.NotBefore = time.Now().Add(time.Hour) }),
+			code: "KeyVaultKeyNotYetValid"},
+		"may not be unwrapped with": {
+			change: describe(func(d *keysource.Description) { d.Operations = []string{"wrapKey"} }),
+			code:   "KeyVaultAccessDenied", says: "unwrapKey"},
+		"no get": {change: func(v *vault) { v.verbs["get"] = denied }, code: "KeyVaultAccessDenied", says: "get"},
+		"no wrap": {change: func(v *vault) { v.verbs["wrapKey"] = denied }, code: "KeyVaultAccessDenied",
+			says: "wrapKey"},
+		"no unwrap": {change: func(v *vault) { v.verbs["unwrapKey"] = denied }, code: "KeyVaultAccessDenied",
+			says: string(principal)},
 		"expired, says wrapping": {change: func(v *vault) {
 			v.verbs["wrapKey"] = refuse(keysource.ErrExpired, keysource.Expired, "expired")
 		}, code: "KeyVaultKeyExpired"},
@@ -61,9 +82,14 @@ func TestPreconditions(t *testing.T) {
 		"disabled, says wrapping": {change: func(v *vault) {
 			v.verbs["wrapKey"] = refuse(keysource.ErrDenied, keysource.Disabled, "disabled")
 		}, code: "KeyVaultKeyDisabled"},
-		"firewall":             {change: func(v *vault) { v.fail = refuse(keysource.ErrDenied, keysource.Firewall, "not from there") }, code: "KeyVaultFirewall"},
-		"no answer":            {change: func(v *vault) { v.fail = refuse(keysource.ErrUnknown, "", "nobody there") }, code: "KeyVaultUnavailable"},
-		"an answer that never": {change: func(v *vault) { v.onCall = func(string) { time.Sleep(time.Minute) } }, code: "KeyVaultUnavailable"},
+		"firewall": {
+			change: func(v *vault) { v.fail = refuse(keysource.ErrDenied, keysource.Firewall, "not from there") },
+			code:   "KeyVaultFirewall",
+		},
+		"no answer": {change: func(v *vault) { v.fail = refuse(keysource.ErrUnknown, "", "nobody there") },
+			code: "KeyVaultUnavailable"},
+		"an answer that never": {change: func(v *vault) { v.onCall = func(string) { time.Sleep(time.Minute) } },
+			code: "KeyVaultUnavailable"},
 		"another key's answer": {change: func(v *vault) { v.lie = true }, code: "KeyVaultKeyNotFound"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -86,7 +112,8 @@ func TestPreconditions(t *testing.T) {
 				if err != nil && !strings.Contains(err.Error(), c.says) {
 					t.Errorf("%v does not say %q", err, c.says)
 				}
-				if s := r.state(spaceA); s.Condition != custody.ServiceManaged || s.Operation.Progress == custody.Running || s.Version != "" {
+				if s := r.state(spaceA); s.Condition != custody.ServiceManaged ||
+					s.Operation.Progress == custody.Running || s.Version != "" {
 					t.Errorf("after a refusal: %+v", s)
 				}
 				if err := r.read(spaceA); err != nil {
@@ -131,7 +158,8 @@ func TestChangesRefused(t *testing.T) {
 			r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
 		}
 		for _, grace := range []time.Duration{time.Second, 25 * time.Hour, -1} {
-			wantRefusal(t, r.custody.SetPolicy(t.Context(), spaceA, custody.Policy{Grace: grace}), "InvalidEncryptionPolicy")
+			wantRefusal(t, r.custody.SetPolicy(t.Context(), spaceA, custody.Policy{Grace: grace}),
+				"InvalidEncryptionPolicy")
 		}
 		if err := r.custody.SetPolicy(t.Context(), spaceA, custody.Policy{Grace: custody.StrictGrace}); err != nil {
 			t.Errorf("set a policy while locked: %v", err)

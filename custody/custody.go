@@ -44,7 +44,8 @@ type Config struct {
 
 // Policy is what happens to a resource when its key does not simply say yes.
 type Policy struct {
-	Grace         time.Duration `json:"grace,omitempty"`         // how long a vault may give no answer; 1 min to 24 h; default 60 min
+	// how long a vault may give no answer; 1 min to 24 h; default 60 min
+	Grace         time.Duration `json:"grace,omitempty"`
 	LockOnExpiry  bool          `json:"lockOnExpiry,omitempty"`  // an expired key locks, though it still unwraps
 	ManualRestore bool          `json:"manualRestore,omitempty"` // access that returns opens only by Unlock
 }
@@ -81,7 +82,8 @@ type Custody struct {
 }
 
 // record writes an event about a resource.
-func (c *Custody) record(ctx context.Context, sp *space, kind audit.Kind, outcome audit.Outcome, key *binding, version string,
+func (c *Custody) record(ctx context.Context, sp *space, kind audit.Kind, outcome audit.Outcome, key *binding,
+	version string,
 	details map[audit.Detail]string) error {
 	e := audit.Event{Kind: kind, Outcome: outcome, Resource: visage.ResourceID(sp.id), Details: details}
 	if key != nil {
@@ -94,7 +96,9 @@ func (c *Custody) record(ctx context.Context, sp *space, kind audit.Kind, outcom
 }
 
 // tell is record for what has happened already: a failure is the log's.
-func (c *Custody) tell(ctx context.Context, sp *space, kind audit.Kind, outcome audit.Outcome, details map[audit.Detail]string) {
+func (c *Custody) tell(
+	ctx context.Context, sp *space, kind audit.Kind, outcome audit.Outcome, details map[audit.Detail]string,
+) {
 	key, version := sp.inUse()
 	if err := c.record(context.WithoutCancel(ctx), sp, kind, outcome, key, version, details); err != nil {
 		c.log.ErrorContext(ctx, "not audited", "resource", sp.id.String(), "err", err)

@@ -58,7 +58,8 @@ func TestLife(t *testing.T) {
 		if err := r.read(spaceA); err != nil {
 			t.Error(err)
 		}
-		for _, kind := range []audit.Kind{audit.CustodyEnable, audit.CustodySwitch, audit.CustodyFollow, audit.CustodyDisable} {
+		for _, kind := range []audit.Kind{audit.CustodyEnable, audit.CustodySwitch, audit.CustodyFollow,
+			audit.CustodyDisable} {
 			if r.journal.count(kind, audit.Unknown) != 1 || r.journal.count(kind, audit.Done) != 1 {
 				t.Errorf("%s was not audited as intended and as done", kind)
 			}
@@ -90,8 +91,8 @@ func TestRevoke(t *testing.T) {
 	})
 }
 
-// A key is asked after over what others use too, a refusal confirmed over a connection of its own; and that one makes room
-// again when all has been well for some polls.
+// A key is asked after over what others use too, a refusal confirmed over a connection of its own; and that one makes
+// room again when all has been well for some polls.
 func TestConfirmsApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -114,7 +115,8 @@ func TestConfirmsApart(t *testing.T) {
 			}
 			opened = nil
 		}
-		c, err := custody.New(t.Context(), custody.Config{Store: r.store, Open: as("apart"), Watch: as("shared"), Audit: r.journal})
+		c, err := custody.New(t.Context(),
+			custody.Config{Store: r.store, Open: as("apart"), Watch: as("shared"), Audit: r.journal})
 		if err != nil {
 			t.Fatal(err)
 		}

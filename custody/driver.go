@@ -21,26 +21,28 @@ import (
 //     ends the lease, and that is all.
 //  2. When Lock or Suspend returns, no operation that starts afterwards succeeds, and the keys are wiped: the fence has
 //     moved under mu, and Drain has waited for those inside, 2 s at most. Who is inside longer fails at the commit.
-//  3. No opening outruns a lock. It begins with the number of locks so far, state.Locks. sealed reads its fence when the
-//     loading begins, and takes no keys when it has moved in the end; the unwrapping that the loading needs asks in
+//  3. No opening outruns a lock. It begins with the number of locks so far, state.Locks. sealed reads its fence when
+//     the loading begins, and takes no keys when it has moved in the end; the unwrapping that the loading needs asks in
 //     between whether the number is still the same (overtakable). So a lock before the fence was read is seen by the
 //     number, and one after it by the fence. That is why loading needs no mutex, and Lock does not wait for it.
 //  4. No answer outruns a command. A question carries state.Turn from before it was asked, and On takes answers of the
 //     current turn only. Unlock and another watch begin a new one.
 //  5. Locking comes first and is told afterwards: the audit entry and the note follow when the data is locked, and a
-//     failure of theirs leaves it locked. Opening by a command is told first: Unlock's entry and note are on disk before
-//     its transition is made.
-//  6. Entries and notes are written in the order of the transitions, one after the other. They wait for a disk, so mu is
-//     not held; whoever finds nobody writing writes all that there is, and the others wait for theirs.
+//     failure of theirs leaves it locked. Opening by a command is told first: Unlock's entry and note are on disk
+//     before its transition is made.
+//  6. Entries and notes are written in the order of the transitions, one after the other. They wait for a disk, so mu
+//     is not held; whoever finds nobody writing writes all that there is, and the others wait for theirs.
 //
 // adminMu is held by Lock, Unlock, Suspend and Resume from beginning to end, so that of two the one that began later
-// counts, in the state and on disk. It is taken before mu, and Custody.mu before mu too; neither is needed by an answer.
+// counts, in the state and on disk. It is taken before mu, and Custody.mu before mu too; neither is needed by an
+// answer.
 
 // apply has an event happen to a space. It returns the loading of keys that follows, if one does; the caller begins it.
 func (c *Custody) apply(ctx context.Context, sp *space, e event) (load *effect) {
 	load, err := c.command(ctx, sp, e)
 	if err != nil { // no record of an answer must be written
-		c.log.ErrorContext(ctx, "event of a resource's key not kept", "resource", sp.id.String(), "event", string(e.kind), "err", err)
+		c.log.ErrorContext(ctx, "event of a resource's key not kept", "resource", sp.id.String(), "event",
+			string(e.kind), "err", err)
 	}
 	return load
 }
@@ -132,7 +134,8 @@ func (c *Custody) write(ctx context.Context, sp *space) {
 	sp.unwritten, sp.writing = nil, false
 }
 
-// writeRecords writes what one transition has to tell. A failure ends it where the record must be; else it is the log's.
+// writeRecords writes what one transition has to tell. A failure ends it where the record must be; else it is the
+// log's.
 func (c *Custody) writeRecords(ctx context.Context, sp *space, records []effect) error {
 	for _, r := range records {
 		var err error

@@ -12,25 +12,30 @@ import (
 )
 
 func errConflict() error {
-	return visage.Refuse(visage.Conflict, "RequestConflict", "Another change of the resource's key is in progress: wait until it has ended.")
+	return visage.Refuse(visage.Conflict, "RequestConflict",
+		"Another change of the resource's key is in progress: wait until it has ended.")
 }
 
-// Enable puts a resource under a customer's key: from the service's key, from another key, or from another version of the
-// same. key without a version means the newest, and every newer one from then on. as is who asks the vault.
+// Enable puts a resource under a customer's key: from the service's key, from another key, or from another version of
+// the same. key without a version means the newest, and every newer one from then on. as is who asks the vault.
 //
-// It returns when nothing stands against it any more and there is no way back; the change may still be running then, and
-// Run finishes it: see State. When it returns an error nothing has changed. Refusals: those of the management contract
-// §5.2 from IdentityRequired on; EncryptionKeyRevoked while the present key refuses; RequestConflict.
-func (c *Custody) Enable(ctx context.Context, id sealed.SpaceID, key visage.KeyRef, as visage.PrincipalID) (Operation, error) {
+// It returns when nothing stands against it any more and there is no way back; the change may still be running then,
+// and Run finishes it: see State. When it returns an error nothing has changed. Refusals: those of the management
+// contract §5.2 from IdentityRequired on; EncryptionKeyRevoked while the present key refuses; RequestConflict.
+func (c *Custody) Enable(
+	ctx context.Context, id sealed.SpaceID, key visage.KeyRef, as visage.PrincipalID,
+) (Operation, error) {
 	sp, err := c.space(ctx, id)
 	if err != nil {
 		return Operation{}, fmt.Errorf("enable a customer's key: %w", err)
 	}
-	if named, err := visage.NewKeyRef(key.Vault, key.Name, key.Version); err == nil { // one spelling; check refuses the rest
+	// one spelling; check refuses the rest
+	if named, err := visage.NewKeyRef(key.Vault, key.Name, key.Version); err == nil {
 		key = named
 	}
 	if !sp.claim() {
-		if f := sp.now().Flow; f != nil && f.To != nil && c.sameKey(f.To.Key, key) && f.To.Key.Version == key.Version && f.To.As != as {
+		if f := sp.now().Flow; f != nil && f.To != nil && c.sameKey(f.To.Key, key) && f.To.Key.Version == key.Version &&
+			f.To.As != as {
 			if op, found, err := c.reassign(ctx, sp, as); found || err != nil {
 				return op, err
 			}
@@ -99,7 +104,8 @@ func (c *Custody) Disable(ctx context.Context, id sealed.SpaceID) (Operation, er
 // present refuses a change while the present key does not answer.
 func (c *Custody) present(ctx context.Context, sp *space, have binding) error {
 	now := sp.stateNow()
-	conflict := visage.Refuse(visage.Conflict, "EncryptionKeyRevoked", "The present key of the resource must answer before it can be changed.")
+	conflict := visage.Refuse(visage.Conflict, "EncryptionKeyRevoked",
+		"The present key of the resource must answer before it can be changed.")
 	if now.Held || now.Condition == Revoked {
 		if now.Reason != "" {
 			conflict.Message += " " + now.Reason
@@ -138,7 +144,8 @@ func (c *Custody) rebind(ctx context.Context, sp *space, to binding) (Operation,
 	have, version := sp.inUse()
 	if to.Key.Version != "" && to.Key.Version != version {
 		return Operation{}, visage.Refuse(visage.Conflict, "RequestConflict",
-			"The identity and the version of the key cannot change at once: give the version in use, %s, first.", version)
+			"The identity and the version of the key cannot change at once: give the version in use, %s, first.",
+			version)
 	}
 	to.Key.Vault, to.Key.Name = have.Key.Vault, have.Key.Name
 	err := c.probe(ctx, sp, to)
@@ -159,7 +166,9 @@ func (c *Custody) Reassign(ctx context.Context, id sealed.SpaceID, as visage.Pri
 	return underWay, err
 }
 
-func (c *Custody) reassign(ctx context.Context, sp *space, as visage.PrincipalID) (op Operation, underWay bool, err error) {
+func (c *Custody) reassign(
+	ctx context.Context, sp *space, as visage.PrincipalID,
+) (op Operation, underWay bool, err error) {
 	n := sp.now()
 	if n.Flow == nil || !n.Flow.committed() || as == "" {
 		return Operation{}, false, nil

@@ -19,7 +19,8 @@ func Points(kind OperationKind) []string {
 
 // Forward reports whether a change has to complete from a point on, whatever happens.
 func Forward(kind OperationKind, point string) bool {
-	return slices.Index(Points(kind), point) >= slices.Index(Points(kind), string(kind)+" "+(flow{Kind: kind}).plan().commit+" before")
+	return slices.Index(Points(kind), point) >= slices.Index(Points(kind),
+		string(kind)+" "+(flow{Kind: kind}).plan().commit+" before")
 }
 
 // DecodeNote is for fuzzing.

@@ -63,7 +63,8 @@ func TestLockAgainstEverything(t *testing.T) {
 						return
 					case <-time.After(time.Millisecond):
 						r.custody.Recheck(key)
-						if err := r.custody.SetPolicy(t.Context(), spaceA, custody.Policy{Grace: time.Hour}); err != nil {
+						if err := r.custody.SetPolicy(t.Context(), spaceA,
+							custody.Policy{Grace: time.Hour}); err != nil {
 							t.Error(err)
 						}
 					}
@@ -93,7 +94,8 @@ func TestLockAgainstEverything(t *testing.T) {
 	})
 }
 
-// TestManualRestore opens nothing by itself that was refused under such a policy, and nothing that was refused for long.
+// TestManualRestore opens nothing by itself that was refused under such a policy, and nothing that was refused for
+// long.
 func TestManualRestore(t *testing.T) {
 	for name, c := range map[string]struct {
 		policy custody.Policy
@@ -109,7 +111,8 @@ func TestManualRestore(t *testing.T) {
 				r.enabled(spaceA, r.first().add("k1"))
 				r.first().enable("k1", false)
 				r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
-				// A resource that is locked for a month costs a month of polls; the vault's silence makes no difference to it.
+				// A resource that is locked for a month costs a month of polls; the vault's silence makes no difference
+				// to it.
 				time.Sleep(c.locked)
 				r.first().enable("k1", true)
 				time.Sleep(10 * time.Minute)
@@ -125,8 +128,8 @@ func TestManualRestore(t *testing.T) {
 	}
 }
 
-// TestRevokedInside takes the key away while a long transaction and a long read are inside: the one fails at its commit,
-// the other ends when it ends, and neither holds the lock up.
+// TestRevokedInside takes the key away while a long transaction and a long read are inside: the one fails at its
+// commit, the other ends when it ends, and neither holds the lock up.
 func TestRevokedInside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -189,7 +192,8 @@ func TestFollow(t *testing.T) {
 		}
 		two := r.first().add("k1")
 		time.Sleep(90 * time.Minute) // it is looked for by itself
-		if s := r.state(spaceA); s.Version != two.Version || s.Operation.Kind != custody.Following || s.Condition != custody.Active {
+		if s := r.state(spaceA); s.Version != two.Version || s.Operation.Kind != custody.Following ||
+			s.Condition != custody.Active {
 			t.Errorf("%+v", s)
 		}
 		if s := r.state(pinned); s.Version != one.Version {
@@ -234,14 +238,15 @@ func TestIdentityAnew(t *testing.T) {
 		if _, err := r.custody.Enable(t.Context(), spaceA, key, anew); err != nil {
 			t.Fatal(err)
 		}
-		if s := r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active }); s.As != anew {
+		if s := r.until(spaceA, "the opening",
+			func(s custody.State) bool { return s.Condition == custody.Active }); s.As != anew {
 			t.Errorf("%+v", s)
 		}
 	})
 }
 
-// TestKeyGoneHalfWay takes the new key away in the middle of enabling: before the point of no return nothing has changed,
-// after it the resource is locked until the key is back, and then the change goes on.
+// TestKeyGoneHalfWay takes the new key away in the middle of enabling: before the point of no return nothing has
+// changed, after it the resource is locked until the key is back, and then the change goes on.
 func TestKeyGoneHalfWay(t *testing.T) {
 	for _, point := range custody.Points(custody.Enabling) {
 		t.Run(point, func(t *testing.T) {
@@ -259,7 +264,8 @@ func TestKeyGoneHalfWay(t *testing.T) {
 				err := r.enable(t.Context(), visage.KeyRef{Vault: firstVault, Name: "k1"})
 				if err != nil {
 					wantRefusal(t, err, "KeyVaultKeyDisabled")
-					if s := r.state(spaceA); s.Condition != custody.ServiceManaged || s.Operation.Progress != custody.Failed {
+					if s := r.state(spaceA); s.Condition != custody.ServiceManaged ||
+						s.Operation.Progress != custody.Failed {
 						t.Errorf("%+v", s)
 					}
 					if err := r.read(spaceA); err != nil {

@@ -10,7 +10,8 @@ var conditions = []Condition{ServiceManaged, Active, Degraded, Revoked, Unavaila
 
 func newPolls() *prometheus.CounterVec {
 	v := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "visage_custody_polls_total", Help: "Questions to customers' keys whether they may still be used, by how they answered.",
+		Name: "visage_custody_polls_total",
+		Help: "Questions to customers' keys whether they may still be used, by how they answered.",
 	}, []string{"class"})
 	for _, c := range classes {
 		v.WithLabelValues(string(c)) // so that a class that never came is seen as zero
@@ -18,7 +19,8 @@ func newPolls() *prometheus.CounterVec {
 	return v
 }
 
-// Conditions returns how many resources, without those that are suspended, are in each condition; those in which there are none are absent.
+// Conditions returns how many resources, without those that are suspended, are in each condition; those in which there
+// are none are absent.
 func (c *Custody) Conditions() map[Condition]int {
 	counts, _ := c.count()
 	return counts
@@ -52,8 +54,9 @@ func (c *Custody) Collectors() []prometheus.Collector {
 type standing struct{ c *Custody }
 
 var (
-	resourcesDesc = prometheus.NewDesc("visage_custody_resources", "Resources by the state of their encryption.", []string{"state"}, nil)
-	silenceDesc   = prometheus.NewDesc("visage_custody_seconds_since_success",
+	resourcesDesc = prometheus.NewDesc("visage_custody_resources", "Resources by the state of their encryption.",
+		[]string{"state"}, nil)
+	silenceDesc = prometheus.NewDesc("visage_custody_seconds_since_success",
 		"Of the open resource whose customer's key has been silent longest, how long.", nil, nil)
 )
 

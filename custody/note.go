@@ -44,7 +44,8 @@ func decodeNote(raw []byte) (note, error) {
 		return note{}, fmt.Errorf("read the note of custody: format %d is not known", n.Format)
 	}
 	if f := n.Flow; f != nil && (!slices.Contains(kinds, f.Kind) || f.plan().index(f.Step) < 0) {
-		return note{}, fmt.Errorf("read the note of custody: step %q of a change of kind %q is not known", f.Step, f.Kind)
+		return note{}, fmt.Errorf("read the note of custody: step %q of a change of kind %q is not known", f.Step,
+			f.Kind)
 	}
 	return n, nil
 }

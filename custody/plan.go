@@ -100,9 +100,9 @@ type step struct {
 	asks bool                                  // the keys that open the data have been unwrapped when it was taken
 }
 
-// plan is the steps of a change, in the order in which they are taken. From the step commit on, which is the point of no
-// return, a change is finished; before it, it is taken back by the undo of the steps up to the one it stands at, last
-// first. A plan knows what is to be done, and nothing of who does it.
+// plan is the steps of a change, in the order in which they are taken. From the step commit on, which is the point of
+// no return, a change is finished; before it, it is taken back by the undo of the steps up to the one it stands at,
+// last first. A plan knows what is to be done, and nothing of who does it.
 type plan struct {
 	steps  []step
 	commit string
@@ -166,8 +166,8 @@ type attempt struct {
 	end    func(ctx context.Context) error // puts the new key in charge of the resource
 }
 
-// wrap makes the new generation. One that an attempt before has left behind is taken out first: nothing was sealed under
-// it.
+// wrap makes the new generation. One that an attempt before has left behind is taken out first: nothing was sealed
+// under it.
 func (a *attempt) wrap(ctx context.Context) error {
 	if a.load != nil { // what is not open yet would not open by itself with a second generation there
 		if err := a.load(ctx); err != nil {

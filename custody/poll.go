@@ -11,12 +11,13 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// How keys are asked after. A refusal is acted upon within pollTime × 1.2 + callTime + confirmDelay + callTime + the 2 s
-// of draining: 55 s at the very worst, 38 s with a vault that answers at once.
+// How keys are asked after. A refusal is acted upon within pollTime × 1.2 + callTime + confirmDelay + callTime + the 2
+// s of draining: 55 s at the very worst, 38 s with a vault that answers at once.
 const (
 	pollTime     = 30 * time.Second // ± 20 %
 	confirmDelay = 2 * time.Second  // between a refusal and the question whether it was meant
-	apartFor     = 10               // questions over the connection that a refusal was confirmed on, before others' are used again
+	// questions over the connection that a refusal was confirmed on, before others' are used again
+	apartFor     = 10
 	describeEach = 10               // polls between two looks at the key's dates
 	followEach   = time.Hour        // between two looks for a newer version
 	followGuard  = 10 * time.Minute // a resource follows no more often than this
@@ -30,7 +31,8 @@ func (c *Custody) due(ctx context.Context, w *watch) {
 	}
 }
 
-// attend polls once, unless that is under way, and sets the timer for the next time if anybody still depends on the key.
+// attend polls once, unless that is under way, and sets the timer for the next time if anybody still depends on the
+// key.
 func (c *Custody) attend(ctx context.Context, work *sync.WaitGroup, w *watch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -166,8 +168,8 @@ func (c *Custody) ask(ctx context.Context, w *watch, sp *space, fresh bool) erro
 	})
 }
 
-// dates looks whether the key in use has expired, which unwrapping does not show. The date is the last that was read; it is
-// read anew now and then, and at every poll of a key that has expired: a later one opens what is locked for that.
+// dates looks whether the key in use has expired, which unwrapping does not show. The date is the last that was read;
+// it is read anew now and then, and at every poll of a key that has expired: a later one opens what is locked for that.
 func (c *Custody) dates(ctx context.Context, w *watch, asked bool) {
 	defer func() { w.expired = !w.expires.IsZero() && !time.Now().Before(w.expires) }()
 	if w.good++; w.good%describeEach != 1 && !asked && !w.expired {

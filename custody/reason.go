@@ -10,10 +10,12 @@ import (
 
 // verdict is what a key has answered for the resources under it.
 type verdict struct {
-	err     error  // nil: it unwraps
-	expired bool   // it is out of date, though it unwraps
-	newest  string // the newest version of the key, where that is another than refuses and can be used; empty: none is known
-	turn    uint64 // of the resource when its key was asked; in a later one this answer does not count, and another is on its way
+	err     error // nil: it unwraps
+	expired bool  // it is out of date, though it unwraps
+	// the newest version of the key, where that is another than refuses and can be used; empty: none is known
+	newest string
+	// of the resource when its key was asked; in a later one this answer does not count, and another is on its way
+	turn uint64
 }
 
 // reasonOf narrows a failure down, as far as its source does.
@@ -59,9 +61,12 @@ func (c *Custody) refused(sp *space, v verdict) string {
 	case keysource.Firewall:
 		sentence = name + " is in a vault whose firewall does not let this service in"
 	case keysource.NoIdentity:
-		sentence = fmt.Sprintf("%s is asked for by principal %s, which can prove nothing any more: bring the identity back", name, as)
+		sentence = fmt.Sprintf(
+			"%s is asked for by principal %s, which can prove nothing any more: bring the identity back", name, as,
+		)
 	case keysource.Permission:
-		sentence = fmt.Sprintf("%s is refused to principal %s: give it the permissions get, wrapKey and unwrapKey", name, as)
+		sentence = fmt.Sprintf("%s is refused to principal %s: give it the permissions get, wrapKey and unwrapKey",
+			name, as)
 	default:
 		sentence = name + " is refused"
 	}

@@ -23,8 +23,8 @@ func (v *vault) enableVersion(key visage.KeyRef, on bool) {
 	}
 }
 
-// TestDisabledAfterRotation disables a version as soon as there is a newer one: the reason says which version is disabled,
-// that it is still needed, and until when; doing so opens the resource, which goes over to the newer one.
+// TestDisabledAfterRotation disables a version as soon as there is a newer one: the reason says which version is
+// disabled, that it is still needed, and until when; doing so opens the resource, which goes over to the newer one.
 func TestDisabledAfterRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -37,9 +37,11 @@ func TestDisabledAfterRotation(t *testing.T) {
 		r.first().enableVersion(one, false)
 		r.custody.Recheck(one)
 		s := r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
-		wants(t, s.Reason, "Version "+one.Version, one.Unversioned(), "is disabled", "still wrapped by it", "enable it again until",
+		wants(t, s.Reason, "Version "+one.Version, one.Unversioned(), "is disabled", "still wrapped by it",
+			"enable it again until",
 			"version "+two.Version)
-		if refusal, ok := errors.AsType[*visage.Refusal](r.read(spaceA)); !ok || strings.Contains(refusal.Message, one.Vault) {
+		if refusal, ok := errors.AsType[*visage.Refusal](r.read(spaceA)); !ok ||
+			strings.Contains(refusal.Message, one.Vault) {
 			t.Errorf("who sends photos is told where the key is: %v", refusal)
 		}
 		r.first().enableVersion(one, true)
@@ -65,7 +67,8 @@ func TestReasonsNameTheVersion(t *testing.T) {
 		want custody.Condition
 		says []string
 	}{
-		"disabled": {func(v *vault, _ visage.KeyRef) { v.enable("k1", false) }, custody.Revoked, []string{"is disabled", "enable it again."}},
+		"disabled": {func(v *vault, _ visage.KeyRef) { v.enable("k1", false) }, custody.Revoked,
+			[]string{"is disabled", "enable it again."}},
 		"deleted": {func(v *vault, _ visage.KeyRef) {
 			v.set(func(v *vault) {
 				v.verbs["unwrapKey"] = refuse(keysource.ErrDenied, keysource.Missing, "404 in the vault's words")

@@ -137,8 +137,8 @@ func TestExpiryLocksWithinThePromise(t *testing.T) {
 	})
 }
 
-// TestLockBeforeTheLastStep locks a resource at the moment in which it goes back to the service's key: it stays locked, also
-// over a restart, and opens when it is unlocked.
+// TestLockBeforeTheLastStep locks a resource at the moment in which it goes back to the service's key: it stays locked,
+// also over a restart, and opens when it is unlocked.
 func TestLockBeforeTheLastStep(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		t.Run(map[bool]string{false: "running", true: "restarted"}[restart], func(t *testing.T) {

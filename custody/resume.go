@@ -99,14 +99,16 @@ func (c *Custody) goOn(ctx context.Context, sp *space, f flow) error {
 
 // ofKey tells what a key has answered, or not, from all else that may hold a change up.
 func ofKey(err error) bool {
-	return classOf(err) != classUnknown || errors.Is(err, keysource.ErrUnknown) || errors.Is(err, context.DeadlineExceeded)
+	return classOf(err) != classUnknown || errors.Is(err, keysource.ErrUnknown) ||
+		errors.Is(err, context.DeadlineExceeded)
 }
 
-// askMeanwhile asks the key of an open resource whose change is held up by something else: no watch does, and neither may a
-// full disk keep a refusal from being noticed, nor the want of a question let the lease run out.
+// askMeanwhile asks the key of an open resource whose change is held up by something else: no watch does, and neither
+// may a full disk keep a refusal from being noticed, nor the want of a question let the lease run out.
 func (c *Custody) askMeanwhile(ctx context.Context, sp *space, f flow) {
 	keys, err := sp.bundle.Keys(ctx)
-	if err != nil || !slices.ContainsFunc(keys.Slots, func(s sealed.Slot) bool { return s.Current && s.Role == sealed.Customer }) {
+	if err != nil || !slices.ContainsFunc(keys.Slots,
+		func(s sealed.Slot) bool { return s.Current && s.Role == sealed.Customer }) {
 		return // the service's key is asked by nobody
 	}
 	at := sp.stateNow()

@@ -157,7 +157,8 @@ func TestGrace(t *testing.T) {
 		r.enabled(spaceA, r.first().add("k1"))
 		time.Sleep(5 * time.Minute)
 		r.first().set(func(v *vault) { v.fail = refuse(keysource.ErrUnknown, "", "nobody there") })
-		s := r.until(spaceA, "the outage to be seen", func(s custody.State) bool { return s.Condition == custody.Degraded })
+		s := r.until(spaceA, "the outage to be seen",
+			func(s custody.State) bool { return s.Condition == custody.Degraded })
 		if s.Code != "" || s.Reason == "" || s.LastSuccess.IsZero() || !s.NextCheck.After(time.Now()) {
 			t.Errorf("degraded: %+v", s)
 		}
@@ -201,20 +202,29 @@ func TestAnswers(t *testing.T) {
 		policy custody.Policy
 		want   custody.Condition
 	}{
-		"permission":      {answer: func(v *vault) { v.denied[principal] = keysource.Permission }, want: custody.Revoked},
-		"identity gone":   {answer: func(v *vault) { v.denied[principal] = keysource.NoIdentity }, want: custody.Revoked},
-		"key deleted":     {answer: func(v *vault) { v.keys["k1"].versions[0].gone = true }, want: custody.Revoked},
-		"firewall":        {answer: func(v *vault) { v.fail = refuse(keysource.ErrDenied, keysource.Firewall, "out") }, want: custody.Revoked},
+		"permission": {answer: func(v *vault) { v.denied[principal] = keysource.Permission },
+			want: custody.Revoked},
+		"identity gone": {answer: func(v *vault) { v.denied[principal] = keysource.NoIdentity },
+			want: custody.Revoked},
+		"key deleted": {answer: func(v *vault) { v.keys["k1"].versions[0].gone = true }, want: custody.Revoked},
+		"firewall": {answer: func(v *vault) { v.fail = refuse(keysource.ErrDenied, keysource.Firewall, "out") },
+			want: custody.Revoked},
 		"somebody else's": {answer: func(v *vault) { v.lie = true }, want: custody.Revoked},
 		"garbage":         {answer: func(v *vault) { v.fail = errors.New("garbage") }, want: custody.Degraded},
-		"throttled":       {answer: func(v *vault) { v.fail = refuse(keysource.ErrUnknown, "", "429") }, want: custody.Degraded},
-		"hangs":           {answer: func(v *vault) { v.onCall = func(string) { time.Sleep(30 * time.Second) } }, want: custody.Degraded},
-		"describing refused": {answer: func(v *vault) { v.verbs["get"] = refuse(keysource.ErrDenied, keysource.Permission, "no") },
-			want: custody.Active},
-		"wrapping refused": {answer: func(v *vault) { v.verbs["wrapKey"] = refuse(keysource.ErrDenied, keysource.Permission, "no") },
-			want: custody.Active},
-		"expired": {answer: func(v *vault) { v.keys["k1"].versions[0].description.Expires = time.Now() }, want: custody.Degraded},
-		"expired, and that locks": {answer: func(v *vault) { v.keys["k1"].versions[0].description.Expires = time.Now() },
+		"throttled": {answer: func(v *vault) { v.fail = refuse(keysource.ErrUnknown, "", "429") },
+			want: custody.Degraded},
+		"hangs": {answer: func(v *vault) { v.onCall = func(string) { time.Sleep(30 * time.Second) } },
+			want: custody.Degraded},
+		"describing refused": {
+			answer: func(v *vault) { v.verbs["get"] = refuse(keysource.ErrDenied, keysource.Permission, "no") },
+			want:   custody.Active},
+		"wrapping refused": {
+			answer: func(v *vault) { v.verbs["wrapKey"] = refuse(keysource.ErrDenied, keysource.Permission, "no") },
+			want:   custody.Active},
+		"expired": {answer: func(v *vault) { v.keys["k1"].versions[0].description.Expires = time.Now() },
+			want: custody.Degraded},
+		"expired, and that locks": {
+			answer: func(v *vault) { v.keys["k1"].versions[0].description.Expires = time.Now() },
 			policy: custody.Policy{LockOnExpiry: true}, want: custody.Revoked},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -260,7 +270,8 @@ func TestOneRefusal(t *testing.T) {
 			}
 		})
 		time.Sleep(5 * time.Minute)
-		if s := r.state(spaceA); s.Condition != custody.Active || r.journal.count(audit.CustodyLock, audit.Refused) != 0 {
+		if s := r.state(spaceA); s.Condition != custody.Active ||
+			r.journal.count(audit.CustodyLock, audit.Refused) != 0 {
 			t.Errorf("%+v", s)
 		}
 	})

@@ -34,7 +34,8 @@ func New(ctx context.Context, cfg Config) (*Custody, error) {
 		return nil, fmt.Errorf("custody: %w", err)
 	}
 	c := &Custody{
-		cfg: cfg, log: cfg.Logger, calls: make(calls, maxCalls), wake: make(chan struct{}, 1), dues: make(chan *watch), polls: newPolls(),
+		cfg: cfg, log: cfg.Logger, calls: make(calls, maxCalls), wake: make(chan struct{}, 1), dues: make(chan *watch),
+		polls:  newPolls(),
 		spaces: map[sealed.SpaceID]*space{}, watches: map[watchKey]*watch{},
 	}
 	ids, err := cfg.Store.Spaces(ctx)
@@ -52,8 +53,8 @@ func New(ctx context.Context, cfg Config) (*Custody, error) {
 	return c, nil
 }
 
-// Run asks after the keys, follows their versions and finishes what a crash or an outage interrupted, until ctx ends. It
-// returns when all it started has ended.
+// Run asks after the keys, follows their versions and finishes what a crash or an outage interrupted, until ctx ends.
+// It returns when all it started has ended.
 func (c *Custody) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer c.opens.Wait()

@@ -115,7 +115,11 @@ func copyDir(t *testing.T, from, to string) {
 
 // FuzzNote reads notes as a damaged or foreign bundle may have them: an error or a note, never a panic.
 func FuzzNote(f *testing.F) {
-	f.Add([]byte(`{"format":1,"key":{"key":{"Vault":"https://v.example","Name":"k"},"as":"x"},"flow":{"id":"1","kind":"enable","step":"pending"}}`))
+	f.Add(
+		[]byte(
+			`{"format":1,"key":{"key":{"Vault":"https://v.example","Name":"k"},"as":"x"},"flow":{"id":"1","kind":"enable","step":"pending"}}`,
+		),
+	)
 	f.Add([]byte(`{"format":1,"flow":{"kind":"other","step":"other"}}`))
 	f.Add([]byte(`{"format":2}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {

@@ -151,7 +151,8 @@ func (sp *space) claimFlow() bool {
 	return true
 }
 
-// claim takes a space for a change, if there is none. One that everybody sees has ended is none: its rest is waited for.
+// claim takes a space for a change, if there is none. One that everybody sees has ended is none: its rest is waited
+// for.
 func (sp *space) claim() bool {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()

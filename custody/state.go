@@ -376,8 +376,8 @@ func (t *transition) renewUntilGrace() {
 	t.do(effect{kind: renew, until: t.LastOK.Add(t.policy.Grace)})
 }
 
-// onNoAnswer lets the lease run into the grace, and locks when that is over. It makes nothing less locked, and a refusal
-// stays one. It renews nothing; only the grace of a change towards its first customer's key begins with it.
+// onNoAnswer lets the lease run into the grace, and locks when that is over. It makes nothing less locked, and a
+// refusal stays one. It renews nothing; only the grace of a change towards its first customer's key begins with it.
 func (t *transition) onNoAnswer(e event) {
 	if t.Locked {
 		return
@@ -546,5 +546,6 @@ func (cond Condition) cause() *visage.Refusal {
 		return r
 	}
 	return visage.Refuse(visage.KeyRevoked, codeRevoked,
-		"The key that protects the data of this resource refuses access. Nothing is lost; its owner can restore access.")
+		"The key that protects the data of this resource refuses access. Nothing is lost; its owner can restore "+
+			"access.")
 }

@@ -17,7 +17,8 @@ var (
 	tableNow    = time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	tableGrace  = time.Hour
 	tablePolicy = Policy{Grace: tableGrace}
-	policies    = []Policy{tablePolicy, {Grace: tableGrace, LockOnExpiry: true}, {Grace: tableGrace, ManualRestore: true}}
+	policies    = []Policy{tablePolicy, {Grace: tableGrace, LockOnExpiry: true},
+		{Grace: tableGrace, ManualRestore: true}}
 )
 
 // allEvents are all events, those with an answer in all its classes, and those that come too late.
@@ -93,7 +94,8 @@ func allStates() []state {
 				for _, s.Condition = range conditions {
 					for _, s.Closed = range closures {
 						for _, s.Answer = range []class{"", classOK} {
-							for _, ok := range []time.Time{{}, tableNow.Add(-time.Minute), tableNow.Add(-2 * tableGrace)} {
+							for _, ok := range []time.Time{{}, tableNow.Add(-time.Minute),
+								tableNow.Add(-2 * tableGrace)} {
 								s.LastOK = ok
 								if s.flaw() == "" {
 									all = append(all, s)
@@ -167,8 +169,8 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 		hold(next.flaw() == "", "a state that cannot be: "+next.flaw())
 	}
 
-	// Nothing but a yes of the current turn opens what is its customer's. To load the keys is to have them unwrapped: so is
-	// to resume, and the opening itself says whether it was.
+	// Nothing but a yes of the current turn opens what is its customer's. To load the keys is to have them unwrapped:
+	// so is to resume, and the opening itself says whether it was.
 	own := !next.customers() && (e.kind == unlocked || e.kind == changeUndone || e.kind == finishedService)
 	hold(load == nil || yes && !no || e.kind == resumed || own, "keys are loaded though the key has not said yes")
 	hold(load == nil || load.locks == next.Locks, "an opening that is void from the start")
@@ -217,7 +219,8 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 	}
 
 	// What comes too late says nothing.
-	late := e.kind == keyAnswered && e.turn != s.Turn || (e.kind == opened || e.kind == openingFailed) && e.locks != s.Locks
+	late := e.kind == keyAnswered && e.turn != s.Turn || (e.kind == opened || e.kind == openingFailed) &&
+		e.locks != s.Locks
 	hold(!late || next == s && effects == nil, "what comes too late counts")
 
 	hold(e.kind != openingFailed || e.turn == s.Turn || relock == nil, "the refusal of an earlier turn locks")
@@ -235,7 +238,8 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 	// What is on disk is as the state: after the locking, and before the unlocking.
 	switch {
 	case e.kind == unlockAsked:
-		hold(next == s && kept != nil && kept.must && !kept.held && kept.closed == closure{}, "unlocked before it is written")
+		hold(next == s && kept != nil && kept.must && !kept.held && kept.closed == closure{},
+			"unlocked before it is written")
 	case kept != nil:
 		hold(kept.held == next.Held && kept.closed == next.Closed, "something else is written than is")
 	case e.kind == unlocked:
@@ -339,7 +343,10 @@ func rows() (names []string, states []state) {
 	add("revoked for over 30 days", state{Holder: byCustomer, Condition: Revoked, Locked: true,
 		Closed: closure{codeRevoked, "No.", tableNow.Add(-longLocked - time.Hour)}})
 	add("unavailable", state{Holder: byCustomer, Condition: Unavailable, Locked: true})
-	add("unavailable, opening", state{Holder: byCustomer, Condition: Unavailable, Locked: true, Opening: true, LastOK: ok})
+	add(
+		"unavailable, opening", state{Holder: byCustomer, Condition: Unavailable, Locked: true, Opening: true,
+			LastOK: ok},
+	)
 	add("locked by its owner", state{Holder: byCustomer, Condition: Locked, Locked: true, Held: true})
 	add("deleted", state{Holder: byCustomer, Condition: Locked, Locked: true, Deleted: true})
 	return names, states
@@ -386,7 +393,8 @@ func table() string {
 				lines = append(lines, fmt.Sprintf("| %s | %s | %s |\n", names[i], next.becomes(s), described(effects)))
 			}
 		}
-		fmt.Fprintf(&b, "\n### %s\n\n| state | becomes | effects |\n| --- | --- | --- |\n%s", title, strings.Join(lines, ""))
+		fmt.Fprintf(&b, "\n### %s\n\n| state | becomes | effects |\n| --- | --- | --- |\n%s", title,
+			strings.Join(lines, ""))
 		if rest := len(states) - len(lines); rest > 0 {
 			fmt.Fprintf(&b, "\nNothing follows, or it does not come, in the %d other states.\n", rest)
 		}
@@ -394,7 +402,8 @@ func table() string {
 	for _, e := range allEvents() {
 		title := strings.ToUpper(string(e.kind[:1])) + string(e.kind[1:])
 		switch {
-		case (e.kind == keyAnswered || e.kind == openingFailed) && (e.turn == 0 || e.kind == openingFailed && e.locks == 0),
+		case (e.kind == keyAnswered || e.kind == openingFailed) &&
+			(e.turn == 0 || e.kind == openingFailed && e.locks == 0),
 			e.kind == opened && e.locks == 0:
 			continue // too late: nothing, in every state
 		case e.kind == keyAnswered, e.kind == openingFailed:

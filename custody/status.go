@@ -20,7 +20,8 @@ type State struct {
 	As        visage.PrincipalID
 	Version   string // the version in use; empty when the key is the service's
 	Policy    Policy
-	// LastSuccess and NextCheck are of the poll; zero when the key is the service's or has not answered since the start.
+	// LastSuccess and NextCheck are of the poll; zero when the key is the service's or has not answered since the
+	// start.
 	LastSuccess, NextCheck time.Time
 	Operation              Operation // the one under way, else the last
 }

@@ -101,7 +101,8 @@ func (r *storeAndVaults) first() *vault  { return r.vaults[firstVault] }
 func (r *storeAndVaults) second() *vault { return r.vaults[secondVault] }
 
 func memory() sealed.Config {
-	return sealed.Config{Engine: "memory:", Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("test")}}}
+	return sealed.Config{Engine: "memory:",
+		Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("test")}}}
 }
 
 func onDisk(t *testing.T) sealed.Config {
@@ -218,7 +219,8 @@ func (r *storeAndVaults) enabled(id sealed.SpaceID, key visage.KeyRef) {
 // settled waits until no change is under way.
 func (r *storeAndVaults) settled(id sealed.SpaceID) custody.State {
 	r.t.Helper()
-	return r.until(id, "the change to end", func(s custody.State) bool { return s.Operation.Progress != custody.Running })
+	return r.until(id, "the change to end",
+		func(s custody.State) bool { return s.Operation.Progress != custody.Running })
 }
 
 // until waits for a state. In a bubble its time is the bubble's.

@@ -7,9 +7,9 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Suspend closes a resource that is deleted, if its key is a customer's or about to be: its keys are wiped when it returns,
-// its customer's key is asked no more, and a change that is under way waits, until Resume. A restart forgets it.
-// Errors: sealed.ErrNoSpace.
+// Suspend closes a resource that is deleted, if its key is a customer's or about to be: its keys are wiped when it
+// returns, its customer's key is asked no more, and a change that is under way waits, until Resume. A restart forgets
+// it. Errors: sealed.ErrNoSpace.
 func (c *Custody) Suspend(ctx context.Context, id sealed.SpaceID) error {
 	sp, err := c.space(ctx, id)
 	if err != nil {
@@ -21,8 +21,8 @@ func (c *Custody) Suspend(ctx context.Context, id sealed.SpaceID) error {
 	return nil
 }
 
-// Resume ends what Suspend began: the resource is as it was at its deletion, and opens if its key says yes. Whose key is the
-// service's is opened by whoever resumes it. Errors: sealed.ErrNoSpace.
+// Resume ends what Suspend began: the resource is as it was at its deletion, and opens if its key says yes. Whose key
+// is the service's is opened by whoever resumes it. Errors: sealed.ErrNoSpace.
 func (c *Custody) Resume(ctx context.Context, id sealed.SpaceID) error {
 	sp, err := c.space(ctx, id)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// heldReplies has a vault keep its answers to unwrapping to itself. Each is settled when it is received from the channel,
-// and given when the function received is called.
+// heldReplies has a vault keep its answers to unwrapping to itself. Each is settled when it is received from the
+// channel, and given when the function received is called.
 func heldReplies(v *vault) <-chan func() {
 	replies := make(chan func())
 	v.set(func(v *vault) {
@@ -24,8 +24,8 @@ func heldReplies(v *vault) <-chan func() {
 	return replies
 }
 
-// allow says whether custody may use the keys of the first vault. A refusal of this kind is confirmed, and nothing else is
-// asked.
+// allow says whether custody may use the keys of the first vault. A refusal of this kind is confirmed, and nothing else
+// is asked.
 func (r *storeAndVaults) allow(yes bool) {
 	r.first().set(func(v *vault) {
 		if delete(v.denied, principal); !yes {

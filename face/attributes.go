@@ -37,7 +37,8 @@ type Accessory struct {
 	Confidence float64
 }
 
-// Level is a measured attribute: the value, 0 to 1, and the name of the range it lies in, spelled as contract §3.3 does.
+// Level is a measured attribute: the value, 0 to 1, and the name of the range it lies in, spelled as contract §3.3
+// does.
 type Level struct {
 	Name  string
 	Value float64
@@ -88,9 +89,9 @@ var refusedAttributes = map[string]string{
 // withoutQuality are the recognition models that give no qualityForRecognition (§3.1).
 var withoutQuality = []string{"recognition_01", "recognition_02"}
 
-// parseAttributes reads the names of attributes and refuses those that the models named in the request do not give, then
-// those that nobody gets, then those that the installed networks do not give. No refusal names an attribute as given that
-// the same request would be refused.
+// parseAttributes reads the names of attributes and refuses those that the models named in the request do not give,
+// then those that nobody gets, then those that the installed networks do not give. No refusal names an attribute as
+// given that the same request would be refused.
 func parseAttributes(names []string, d detector, model string, supported vision.Attributes) (vision.Attributes, error) {
 	given := d.attributes & supported
 	if slices.Contains(withoutQuality, model) {
@@ -102,7 +103,8 @@ func parseAttributes(names []string, d detector, model string, supported vision.
 		lower := strings.ToLower(strings.TrimSpace(name))
 		bit, known := attributeBits[lower]
 		if !known && refusedAttributes[lower] == "" {
-			return 0, badArgument("%q is not a face attribute; with %s and %s this service supports %s.", printable(name),
+			return 0, badArgument("%q is not a face attribute; with %s and %s this service supports %s.",
+				printable(name),
 				d.name, model, listed(given))
 		}
 		if !known {
@@ -131,8 +133,8 @@ func parseAttributes(names []string, d detector, model string, supported vision.
 	return asked, nil
 }
 
-// unsupportedAttributes is the answer of contract §1.5 for attributes that nobody here gets. Those given are what the same
-// request could have asked for.
+// unsupportedAttributes is the answer of contract §1.5 for attributes that nobody here gets. Those given are what the
+// same request could have asked for.
 func unsupportedAttributes(names []string, given vision.Attributes) error {
 	refusal := visage.Refuse(visage.Unsupported, "InvalidRequest",
 		"This service does not support the attributes %s. With the models of this request it supports %s.",

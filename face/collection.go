@@ -71,7 +71,8 @@ func (ref Ref) want(group bool) error {
 }
 
 func (ref Ref) notFound() error {
-	return visage.Refuse(visage.NotFound, ref.Kind.String()+"NotFound", "There is no %s %q.", ref.Kind, printable(ref.ID))
+	return visage.Refuse(visage.NotFound, ref.Kind.String()+"NotFound", "There is no %s %q.", ref.Kind,
+		printable(ref.ID))
 }
 
 func (ref Ref) notFinished() error {
@@ -135,7 +136,8 @@ func (s *Service) Create(ctx context.Context, res visage.Resource, ref Ref, c Cr
 		return err
 	}
 	record := collectionRecord{
-		ID: ref.ID, Incarnation: visage.NewUUID(), Name: c.Name, UserData: c.UserData, Model: model, Networks: recogniser.Name(),
+		ID: ref.ID, Incarnation: visage.NewUUID(), Name: c.Name, UserData: c.UserData, Model: model,
+		Networks: recogniser.Name(),
 	}
 	order := collectionsOrder(res, ref.Kind)
 	release, err := s.locks.acquire(ctx, order+ref.ID)
@@ -146,7 +148,8 @@ func (s *Service) Create(ctx context.Context, res visage.Resource, ref Ref, c Cr
 	err = s.update(ctx, res, func(tx sealed.Tx) error {
 		all := collections.In(ref.Kind.String())
 		if _, err := all.Get(tx, ref.ID); err == nil {
-			return visage.Refuse(visage.Conflict, ref.Kind.String()+"Exists", "The %s %q exists already.", ref.Kind, ref.ID)
+			return visage.Refuse(visage.Conflict, ref.Kind.String()+"Exists", "The %s %q exists already.", ref.Kind,
+				ref.ID)
 		} else if !errors.Is(err, sealed.ErrNotFound) {
 			return fmt.Errorf("read %s: %w", ref.Kind, err)
 		}
@@ -193,8 +196,8 @@ func (s *Service) Get(ctx context.Context, res visage.Resource, ref Ref) (Collec
 	return collection, nil
 }
 
-// Update changes the name or userData of a list or group. Refusals: BadArgument, also for a large one when nothing is to
-// be changed, and LargeFaceListTrainingNotFinished and so on.
+// Update changes the name or userData of a list or group. Refusals: BadArgument, also for a large one when nothing is
+// to be changed, and LargeFaceListTrainingNotFinished and so on.
 func (s *Service) Update(ctx context.Context, res visage.Resource, ref Ref, c Change) error {
 	if err := c.check(); err != nil {
 		return err

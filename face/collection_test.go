@@ -75,7 +75,8 @@ func TestCollectionLimits(t *testing.T) {
 			{"wide name too long", "i", face.Creation{Name: strings.Repeat(wide, 64) + "n"}, false},
 			{"longest userData", "i%d", face.Creation{Name: "n", UserData: ptr(strings.Repeat("d", 16_384))}, true},
 			{"userData too long", "i", face.Creation{Name: "n", UserData: ptr(strings.Repeat("d", 16_385))}, false},
-			{"longest wide userData", "i%d", face.Creation{Name: "n", UserData: ptr(strings.Repeat(wide, 8_192))}, true},
+			{"longest wide userData", "i%d", face.Creation{Name: "n", UserData: ptr(strings.Repeat(wide, 8_192))},
+				true},
 			{"empty userData", "i%d", face.Creation{Name: "n", UserData: ptr("")}, true},
 			{"name that is no text", "i", face.Creation{Name: "n\xff"}, false},
 			{"userData that is no text", "i", face.Creation{Name: "n", UserData: ptr("\xc3\x28")}, false},
@@ -139,9 +140,20 @@ func TestUnknownAndMalformedCollectionsAreNotFound(t *testing.T) {
 				calls["GetPerson"] = func() error { _, err := r.GetPerson(ctx, r.res, person); return err }
 				calls["UpdatePerson"] = func() error { return r.UpdatePerson(ctx, r.res, person, face.Change{}) }
 				calls["DeletePerson"] = func() error { return r.DeletePerson(ctx, r.res, person) }
-				calls["AddPersonFace"] = func() error { _, err := r.AddPersonFace(ctx, r.res, person, enrolment); return err }
-				calls["GetPersonFace"] = func() error { _, err := r.GetPersonFace(ctx, r.res, person, unknownID); return err }
-				calls["UpdatePersonFace"] = func() error { return r.UpdatePersonFace(ctx, r.res, person, unknownID, ptr("d")) }
+				calls["AddPersonFace"] = func() error {
+					_,
+						err := r.AddPersonFace(ctx, r.res, person, enrolment)
+					return err
+				}
+				calls["GetPersonFace"] = func() error {
+					_,
+						err := r.GetPersonFace(ctx, r.res, person, unknownID)
+					return err
+				}
+				calls["UpdatePersonFace"] = func() error {
+					return r.UpdatePersonFace(ctx, r.res, person, unknownID,
+						ptr("d"))
+				}
 				calls["DeletePersonFace"] = func() error { return r.DeletePersonFace(ctx, r.res, person, unknownID) }
 			}
 			for name, call := range calls {
@@ -185,7 +197,8 @@ func TestListsOfCollectionsAreSortedAndPaged(t *testing.T) {
 				t.Errorf("page %+v: got %v, want %v", tt.page, got, tt.want)
 			}
 		}
-		for _, p := range []face.Page{{Top: ptr(0)}, {Top: ptr(1001)}, {Top: ptr(-1)}, {Start: strings.Repeat("z", 65)}} {
+		for _, p := range []face.Page{{Top: ptr(0)}, {Top: ptr(1001)}, {Top: ptr(-1)},
+			{Start: strings.Repeat("z", 65)}} {
 			_, err := r.List(t.Context(), r.res, kind, p)
 			wantRefusal(t, err, visage.Invalid, "BadArgument")
 		}
@@ -305,7 +318,8 @@ func TestDeletingAGroupFreesItsPersons(t *testing.T) {
 	wantRefusal(t, err, visage.Denied, "QuotaExceeded")
 }
 
-// TestACollectionMadeAgainIsAnother replaces a list and a group in the middle of operations that began with the old ones.
+// TestACollectionMadeAgainIsAnother replaces a list and a group in the middle of operations that began with the old
+// ones.
 func TestACollectionMadeAgainIsAnother(t *testing.T) {
 	running(t, func(t *testing.T, r *rig) {
 		ctx, list, group := t.Context(), r.create(t, face.FaceList, "l"), r.create(t, face.PersonGroup, "g")

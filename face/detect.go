@@ -49,10 +49,10 @@ type Face struct {
 	Attributes       *Attributes // nil when none was asked for
 }
 
-// Detect finds the faces on a photo (the bytes of an image file), largest first, at most 100. A photo of nobody gives an
-// empty list. With q.ReturnFaceID the template of each face is kept, sealed, for q.TimeToLive, and its id can be used in
-// Verify, Identify, FindSimilar and Group. A face of which no template can be made, because it is blurred, covered or not
-// a face at all, is in the answer without an id.
+// Detect finds the faces on a photo (the bytes of an image file), largest first, at most 100. A photo of nobody gives
+// an empty list. With q.ReturnFaceID the template of each face is kept, sealed, for q.TimeToLive, and its id can be
+// used in Verify, Identify, FindSimilar and Group. A face of which no template can be made, because it is blurred,
+// covered or not a face at all, is in the answer without an id.
 //
 // Refusals: BadArgument, InvalidImage, InvalidImageSize; and InvalidRequest of kind visage.Unsupported, with Feature
 // "UnsupportedFeature", for attributes that are retired, need an approval, or that no installed network gives.
@@ -110,7 +110,8 @@ func (s *Service) Detect(ctx context.Context, res visage.Resource, photo []byte,
 // keep stores the templates of detected faces until they expire, and then gives the faces their ids. Faces without a
 // template get none.
 func (s *Service) keep(
-	ctx context.Context, res visage.Resource, m Recogniser, model string, expires time.Time, found []vision.Face, answer []Face,
+	ctx context.Context, res visage.Resource, m Recogniser, model string, expires time.Time, found []vision.Face,
+	answer []Face,
 ) error {
 	hour := hourNumber(expires)
 	var records []detectionRecord
@@ -164,8 +165,8 @@ func hourNumber(t time.Time) int64 { return t.Unix() / 3600 }
 // hourName is the name of the container for the faces that expire in an hour.
 func hourName(hour int64) string { return strconv.FormatInt(hour, 10) }
 
-// probes reads detected faces, in the order asked for. kind is that of the refusal for a face that is unknown or expired:
-// the contract has both 400 and 404.
+// probes reads detected faces, in the order asked for. kind is that of the refusal for a face that is unknown or
+// expired: the contract has both 400 and 404.
 func (s *Service) probes(r sealed.Reader, kind visage.Kind, ids ...string) ([]detectionRecord, error) {
 	now := time.Now()
 	found := make([]detectionRecord, len(ids))
@@ -178,8 +179,8 @@ func (s *Service) probes(r sealed.Reader, kind visage.Kind, ids ...string) ([]de
 		if err != nil && !errors.Is(err, sealed.ErrNotFound) {
 			return nil, fmt.Errorf("read detected face: %w", err)
 		}
-		// A template of networks that are not installed any more can be compared with nothing: the face must be detected
-		// again, as when its time is up.
+		// A template of networks that are not installed any more can be compared with nothing: the face must be
+		// detected again, as when its time is up.
 		if err != nil || now.UnixMilli() >= d.Expires || s.packs[d.Networks] == nil {
 			return nil, visage.Refuse(kind, "FaceNotFound", "The face %s does not exist, or its time to live has "+
 				"ended.", text)
@@ -194,10 +195,13 @@ func sameModel(model, networks string, found ...detectionRecord) error {
 	for _, d := range found {
 		switch {
 		case d.Model != model:
-			return badArgument("recognitionModel incompatible: the face %s was detected with %s, which cannot be compared with %s.",
+			return badArgument(
+				"recognitionModel incompatible: the face %s was detected with %s, which cannot be compared with %s.",
 				d.ID, d.Model, model)
 		case d.Networks != networks:
-			return badArgument("recognitionModel incompatible: the face %s was detected by the model pack %s, which cannot be compared with %s.",
+			return badArgument(
+				"recognitionModel incompatible: the face %s was detected by the model pack %s, which cannot be "+
+					"compared with %s.",
 				d.ID, d.Networks, networks)
 		}
 	}

@@ -39,7 +39,8 @@ func TestDetectAnswersWhatWasAskedFor(t *testing.T) {
 		t.Errorf("got %+v, want landmarks and no id", f)
 	}
 	a := f.Attributes
-	if a.HeadPose.Roll != 3 || *a.Blur != (face.Level{Name: "medium", Value: 0.5}) || a.Exposure.Name != "goodExposure" ||
+	if a.HeadPose.Roll != 3 || *a.Blur != (face.Level{Name: "medium", Value: 0.5}) ||
+		a.Exposure.Name != "goodExposure" ||
 		a.Noise.Name != "medium" || a.Quality != "high" {
 		t.Errorf("attributes %+v", a)
 	}
@@ -62,7 +63,8 @@ func TestDetectGivesNoIDToAFaceWithoutTemplate(t *testing.T) {
 	}
 	for i, name := range map[int]string{1: "ann.1", 3: "bob.1"} {
 		probe := r.detect(t, name)[0]
-		if v := must[face.Verdict](t)(r.Verify(t.Context(), r.res, face.VerifyQuery{FaceID1: got[i].ID, FaceID2: probe})); !v.Identical {
+		if v := must[face.Verdict](t)(r.Verify(t.Context(), r.res,
+			face.VerifyQuery{FaceID1: got[i].ID, FaceID2: probe})); !v.Identical {
 			t.Errorf("the id of face %d is not that of %s", i, name)
 		}
 	}
@@ -91,23 +93,31 @@ func TestDetectRefuses(t *testing.T) {
 		kind  visage.Kind
 		code  string
 	}{
-		{"unknown recognition model", "ann", face.DetectQuery{RecognitionModel: "recognition_05"}, visage.Invalid, "BadArgument"},
-		{"unknown detection model", "ann", face.DetectQuery{DetectionModel: "detection_04"}, visage.Invalid, "BadArgument"},
-		{"model in another case", "ann", face.DetectQuery{DetectionModel: "Detection_01"}, visage.Invalid, "BadArgument"},
+		{"unknown recognition model", "ann", face.DetectQuery{RecognitionModel: "recognition_05"}, visage.Invalid,
+			"BadArgument"},
+		{"unknown detection model", "ann", face.DetectQuery{DetectionModel: "detection_04"}, visage.Invalid,
+			"BadArgument"},
+		{"model in another case", "ann", face.DetectQuery{DetectionModel: "Detection_01"}, visage.Invalid,
+			"BadArgument"},
 		{"time to live below the least", "ann", face.DetectQuery{TimeToLive: ptr(59)}, visage.Invalid, "BadArgument"},
-		{"time to live above the most", "ann", face.DetectQuery{TimeToLive: ptr(86_401)}, visage.Invalid, "BadArgument"},
+		{"time to live above the most", "ann", face.DetectQuery{TimeToLive: ptr(86_401)}, visage.Invalid,
+			"BadArgument"},
 		{"time to live zero", "ann", face.DetectQuery{TimeToLive: ptr(0)}, visage.Invalid, "BadArgument"},
 		{"unknown attribute", "ann", face.DetectQuery{Attributes: []string{"beauty"}}, visage.Invalid, "BadArgument"},
 		{"landmarks of detection_02", "ann", face.DetectQuery{DetectionModel: "detection_02", ReturnLandmarks: true},
 			visage.Invalid, "BadArgument"},
-		{"attributes of detection_02", "ann", face.DetectQuery{DetectionModel: "detection_02", Attributes: []string{"blur"}},
+		{"attributes of detection_02", "ann",
+			face.DetectQuery{DetectionModel: "detection_02", Attributes: []string{"blur"}},
 			visage.Invalid, "BadArgument"},
 		{"retired attributes of detection_02", "ann",
-			face.DetectQuery{DetectionModel: "detection_02", Attributes: []string{"age"}}, visage.Invalid, "BadArgument"},
-		{"noise of detection_03", "ann", face.DetectQuery{DetectionModel: "detection_03", Attributes: []string{"noise"}},
+			face.DetectQuery{DetectionModel: "detection_02", Attributes: []string{"age"}}, visage.Invalid,
+			"BadArgument"},
+		{"noise of detection_03", "ann",
+			face.DetectQuery{DetectionModel: "detection_03", Attributes: []string{"noise"}},
 			visage.Invalid, "BadArgument"},
 		{"accessories of detection_03", "ann",
-			face.DetectQuery{DetectionModel: "detection_03", Attributes: []string{"accessories"}}, visage.Invalid, "BadArgument"},
+			face.DetectQuery{DetectionModel: "detection_03", Attributes: []string{"accessories"}}, visage.Invalid,
+			"BadArgument"},
 		{"mask of detection_01", "ann", face.DetectQuery{Attributes: []string{"mask"}}, visage.Invalid, "BadArgument"},
 		{"quality of recognition_01", "ann", face.DetectQuery{Attributes: []string{"qualityForRecognition"}},
 			visage.Invalid, "BadArgument"},
@@ -118,12 +128,14 @@ func TestDetectRefuses(t *testing.T) {
 		{"gender", "ann", face.DetectQuery{Attributes: []string{"Gender"}}, visage.Unsupported, "InvalidRequest"},
 		{"age", "ann", face.DetectQuery{Attributes: []string{"blur", "age"}}, visage.Unsupported, "InvalidRequest"},
 		{"smile", "ann", face.DetectQuery{Attributes: []string{"smile"}}, visage.Unsupported, "InvalidRequest"},
-		{"facialHair", "ann", face.DetectQuery{Attributes: []string{"facialhair"}}, visage.Unsupported, "InvalidRequest"},
+		{"facialHair", "ann", face.DetectQuery{Attributes: []string{"facialhair"}}, visage.Unsupported,
+			"InvalidRequest"},
 		{"hair", "ann", face.DetectQuery{Attributes: []string{"hair"}}, visage.Unsupported, "InvalidRequest"},
 		{"makeup", "ann", face.DetectQuery{Attributes: []string{"makeup"}}, visage.Unsupported, "InvalidRequest"},
 		{"glasses", "ann", face.DetectQuery{Attributes: []string{"glasses"}}, visage.Unsupported, "InvalidRequest"},
 		{"occlusion", "ann", face.DetectQuery{Attributes: []string{"occlusion"}}, visage.Unsupported, "InvalidRequest"},
-		{"accessories", "ann", face.DetectQuery{Attributes: []string{"accessories"}}, visage.Unsupported, "InvalidRequest"},
+		{"accessories", "ann", face.DetectQuery{Attributes: []string{"accessories"}}, visage.Unsupported,
+			"InvalidRequest"},
 		{"mask", "ann", face.DetectQuery{DetectionModel: "detection_03", Attributes: []string{"mask"}},
 			visage.Unsupported, "InvalidRequest"},
 		{"no picture", "!format", face.DetectQuery{}, visage.Invalid, "InvalidImage"},
@@ -151,7 +163,8 @@ func TestRefusalsNameOnlyWhatIsGiven(t *testing.T) {
 	for _, detection := range []string{"detection_01", "detection_03"} {
 		for _, recognition := range []string{"recognition_01", "recognition_04"} {
 			for _, asked := range []string{"beauty", "emotion", "glasses", "mask", "noise"} {
-				q := face.DetectQuery{DetectionModel: detection, RecognitionModel: recognition, Attributes: []string{asked}}
+				q := face.DetectQuery{DetectionModel: detection, RecognitionModel: recognition,
+					Attributes: []string{asked}}
 				_, err := r.Detect(t.Context(), r.res, []byte("ann"), q)
 				if err == nil {
 					continue
@@ -162,7 +175,8 @@ func TestRefusalsNameOnlyWhatIsGiven(t *testing.T) {
 				}
 				q.Attributes = strings.Split(strings.TrimSuffix(list, "."), ", ")
 				if _, err := r.Detect(t.Context(), r.res, []byte("ann"), q); err != nil {
-					t.Errorf("%s, %s: asked for %s, then for what the refusal lists: %v", detection, recognition, asked, err)
+					t.Errorf("%s, %s: asked for %s, then for what the refusal lists: %v", detection, recognition, asked,
+						err)
 				}
 			}
 		}

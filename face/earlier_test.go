@@ -27,7 +27,8 @@ func (r *rig) answers(t testing.TB, ref face.Ref, probes, people []string) (a an
 	t.Helper()
 	ctx := t.Context()
 	if ref.Kind == face.PersonGroup || ref.Kind == face.LargePersonGroup {
-		identify, verify := face.IdentifyQuery{FaceIDs: probes, MaxCandidates: 1, PersonGroupID: ref.ID}, face.VerifyQuery{PersonGroupID: ref.ID}
+		identify, verify := face.IdentifyQuery{FaceIDs: probes, MaxCandidates: 1, PersonGroupID: ref.ID},
+			face.VerifyQuery{PersonGroupID: ref.ID}
 		if ref.Kind == face.LargePersonGroup {
 			identify.PersonGroupID, identify.LargePersonGroupID = "", ref.ID
 			verify.PersonGroupID, verify.LargePersonGroupID = "", ref.ID
@@ -53,8 +54,10 @@ func (r *rig) answers(t testing.TB, ref face.Ref, probes, people []string) (a an
 			}
 		}
 	}
-	a.Same = must[face.Verdict](t)(r.Verify(ctx, r.res, face.VerifyQuery{FaceID1: probes[0], FaceID2: probes[1]})).Confidence
-	a.Nearest = must[[]face.Similar](t)(r.FindSimilar(ctx, r.res, face.SimilarQuery{FaceID: probes[0], FaceIDs: probes, Mode: face.MatchFace}))
+	a.Same = must[face.Verdict](t)(r.Verify(ctx, r.res, face.VerifyQuery{FaceID1: probes[0], FaceID2: probes[1]})).
+		Confidence
+	a.Nearest = must[[]face.Similar](t)(r.FindSimilar(ctx, r.res,
+		face.SimilarQuery{FaceID: probes[0], FaceIDs: probes, Mode: face.MatchFace}))
 	a.Groups = must[face.Grouping](t)(r.Group(ctx, r.res, probes))
 	return a
 }
@@ -114,7 +117,8 @@ func TestAStoreFromBeforeThereWereCodesGoesOn(t *testing.T) {
 
 			mustDo(t, r.StartMigration(ctx, r.res, ref, newModel))
 			photo := func(words string) face.Enrolment { return face.Enrolment{Photo: []byte(words)} }
-			wantRefusal(t, r.MigrateFace(ctx, r.res, ref, annPerson, annFace, photo("ben"), false), visage.Invalid, "BadArgument")
+			wantRefusal(t, r.MigrateFace(ctx, r.res, ref, annPerson, annFace, photo("ben"), false), visage.Invalid,
+				"BadArgument")
 			mustDo(t, r.MigrateFace(ctx, r.res, ref, annPerson, annFace, photo("ann.1"), false))
 			mustDo(t, r.MigrateFace(ctx, r.res, ref, benPerson, benFace, photo("ben.1"), false))
 			mustDo(t, r.CompleteMigration(ctx, r.res, ref, true)) // without cleo
@@ -147,7 +151,10 @@ func TestDamagedRecordsAreSaidToBe(t *testing.T) {
 		"out of range": func(r *rig, g face.Ref) error {
 			return r.Spoil(t.Context(), r.res, g, slices.Repeat(gallery.Code{0, 0x80}, dim))
 		},
-		"half a number":      func(r *rig, g face.Ref) error { return r.Spoil(t.Context(), r.res, g, make(gallery.Code, 2*dim-1)) },
+		"half a number": func(r *rig,
+			g face.Ref) error {
+			return r.Spoil(t.Context(), r.res, g, make(gallery.Code, 2*dim-1))
+		},
 		"nothing":            func(r *rig, g face.Ref) error { return r.Spoil(t.Context(), r.res, g, nil) },
 		"earlier, no number": func(r *rig, g face.Ref) error { return r.Age(t.Context(), r.res, nan, g) },
 		"earlier, too long":  func(r *rig, g face.Ref) error { return r.Age(t.Context(), r.res, long, g) },
@@ -167,9 +174,11 @@ func TestDamagedRecordsAreSaidToBe(t *testing.T) {
 			}
 
 			r = newRigOn(t, r.store, 0)
-			_, err := r.Identify(t.Context(), r.res, face.IdentifyQuery{FaceIDs: probe, PersonGroupID: "g", MaxCandidates: 1})
+			_, err := r.Identify(t.Context(), r.res,
+				face.IdentifyQuery{FaceIDs: probe, PersonGroupID: "g", MaxCandidates: 1})
 			wantCorrupt(t, "identify", err)
-			_, err = r.Verify(t.Context(), r.res, face.VerifyQuery{FaceID: probe[0], PersonID: ann.ID, PersonGroupID: "g"})
+			_, err = r.Verify(t.Context(), r.res,
+				face.VerifyQuery{FaceID: probe[0], PersonID: ann.ID, PersonGroupID: "g"})
 			wantCorrupt(t, "verify", err)
 		})
 	}
@@ -182,7 +191,8 @@ func TestDamagedRecordsAreSaidToBe(t *testing.T) {
 		probe := r.detect(t, "ann")
 		mustDo(t, r.Spoil(t.Context(), r.res, group, codeOf("ann")[:dim]))
 		r = newRigOn(t, r.store, 0)
-		_, err := r.Identify(t.Context(), r.res, face.IdentifyQuery{FaceIDs: probe, PersonGroupID: "g", MaxCandidates: 1})
+		_, err := r.Identify(t.Context(), r.res,
+			face.IdentifyQuery{FaceIDs: probe, PersonGroupID: "g", MaxCandidates: 1})
 		wantCorrupt(t, "identify", err)
 		_, err = r.Verify(t.Context(), r.res, face.VerifyQuery{FaceID: probe[0], PersonID: ann.ID, PersonGroupID: "g"})
 		if _, refused := errors.AsType[*visage.Refusal](err); err == nil || refused {
@@ -193,7 +203,8 @@ func TestDamagedRecordsAreSaidToBe(t *testing.T) {
 
 func wantCorrupt(t *testing.T, what string, err error) {
 	t.Helper()
-	if corrupt, ok := errors.AsType[*sealed.CorruptError](err); !ok || corrupt.What != "record" || corrupt.Record == "" {
+	if corrupt, ok := errors.AsType[*sealed.CorruptError](err); !ok || corrupt.What != "record" ||
+		corrupt.Record == "" {
 		t.Errorf("%s: got %v, want a *CorruptError that names the record", what, err)
 	}
 }

@@ -17,8 +17,8 @@ import (
 )
 
 // The store in testdata was made by the last program before there were codes, with the fake networks of these tests: in
-// each kind of collection ann, ben and cleo, and a migration under way for which ann has been sent. It has detected faces as
-// well, which have expired. Its root key is this one.
+// each kind of collection ann, ben and cleo, and a migration under way for which ann has been sent. It has detected
+// faces as well, which have expired. Its root key is this one.
 const (
 	float32Store    = "testdata/float32.tar.gz"
 	float32StoreKey = "77c7a7fbcafea415b450dfd23eea2bf573d237e2c5640c3be3c0670d8a10860d"
@@ -56,7 +56,9 @@ func TestAStoreMadeByAnEarlierProgramGoesOn(t *testing.T) {
 		check(newModel, "ann")
 		for _, name := range []string{"ben", "cleo"} {
 			p := known[name]
-			mustDo(t, r.MigrateFace(ctx, r.res, ref, p.Person, p.Face, face.Enrolment{Photo: []byte(name + ".1")}, false))
+			mustDo(
+				t, r.MigrateFace(ctx, r.res, ref, p.Person, p.Face, face.Enrolment{Photo: []byte(name + ".1")}, false),
+			)
 		}
 		mustDo(t, r.CompleteMigration(ctx, r.res, ref, false))
 		check(newModel, "ann", "ben", "cleo")

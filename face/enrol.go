@@ -88,8 +88,10 @@ func (s *Service) enrol(ctx context.Context, c collectionRecord, e Enrolment) (g
 	}
 	template := photo.Faces[chosen].Template
 	if template == nil {
-		return nil, visage.Refuse(visage.Invalid, "InvalidImage", "The quality of the face is too low to recognise anybody by: "+
-			"it is too blurred, dark, small or covered, or it is not a face. Use a sharp, well lit photo of the whole face.")
+		return nil, visage.Refuse(visage.Invalid, "InvalidImage",
+			"The quality of the face is too low to recognise anybody by: "+
+				"it is too blurred, dark, small or covered, or it is not a face. Use a sharp, well lit photo of the "+
+				"whole face.")
 	}
 	return encode(recogniser, template)
 }
@@ -143,8 +145,8 @@ func overlap(a, b Box) float64 {
 	return both / (float64(a.Width)*float64(a.Height) + float64(b.Width)*float64(b.Height) - both)
 }
 
-// recogniserOf returns the recogniser that a collection's faces are comparable by: the one that it was made with, whatever
-// serves its model by now. Comparing across packs would give answers that mean nothing.
+// recogniserOf returns the recogniser that a collection's faces are comparable by: the one that it was made with,
+// whatever serves its model by now. Comparing across packs would give answers that mean nothing.
 func (s *Service) recogniserOf(c collectionRecord) (Recogniser, error) {
 	m := s.packs[c.Networks]
 	if m == nil {
@@ -168,8 +170,8 @@ func (s *Service) comparable(c collectionRecord, found ...detectionRecord) (coll
 	return c, m, sameModel(c.Model, c.Networks, found...)
 }
 
-// encode returns the code of a template, and clears the template. It keeps a broken recogniser from storing what would make
-// a whole collection unsearchable.
+// encode returns the code of a template, and clears the template. It keeps a broken recogniser from storing what would
+// make a whole collection unsearchable.
 func encode(m Recogniser, template []float32) (gallery.Code, error) {
 	defer clear(template)
 	if len(template) != m.Dim() {

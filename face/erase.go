@@ -16,8 +16,8 @@ type Erasure struct {
 	Ref      Ref           // the group or list
 	Person   string        // id; empty where it is about no person
 	Face     string        // persisted face id; empty where it is about no single face
-	// Receipt names the epoch whose key was destroyed. Its epoch is zero when the key lives on for the moment: the store
-	// goes on trying, and the next erasure has it.
+	// Receipt names the epoch whose key was destroyed. Its epoch is zero when the key lives on for the moment: the
+	// store goes on trying, and the next erasure has it.
 	Receipt sealed.Receipt
 }
 
@@ -79,12 +79,13 @@ func (s *Service) decided(ctx context.Context, res visage.Resource, d Decision) 
 	}
 }
 
-// erase is update, for what deletes: it returns when the keys of what was deleted are destroyed. When they cannot be for the
-// moment the records are deleted all the same, and the store goes on trying.
+// erase is update, for what deletes: it returns when the keys of what was deleted are destroyed. When they cannot be
+// for the moment the records are deleted all the same, and the store goes on trying.
 func (s *Service) erase(ctx context.Context, res visage.Resource, fn func(sealed.Tx) error) (sealed.Receipt, error) {
 	receipt, err := s.space(res).Erase(ctx, fn)
 	if late, ok := errors.AsType[*sealed.EraseError](err); ok {
-		s.log.WarnContext(ctx, "deleted, and not yet erased from older copies", "resource", res.ID.String(), "err", late)
+		s.log.WarnContext(ctx, "deleted, and not yet erased from older copies", "resource", res.ID.String(), "err",
+			late)
 		return sealed.Receipt{Space: sealed.SpaceID(res.ID)}, nil
 	}
 	return receipt, outcome(err)

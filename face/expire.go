@@ -15,7 +15,8 @@ import (
 // expireEvery is how often Run looks in each resource for those whose time is up.
 const expireEvery = time.Hour
 
-// expireTogether is how many persons or faces are erased in one transaction: each costs a few rows, and other writers wait.
+// expireTogether is how many persons or faces are erased in one transaction: each costs a few rows, and other writers
+// wait.
 const expireTogether = 100
 
 // Expired counts those whose time is up.
@@ -25,8 +26,8 @@ type Expired struct {
 	Held    int // of both, those that are kept because of a hold; not in the other counts
 }
 
-// Expire erases everybody in a resource whose time is up and who is not held, as a deletion by request does; with dry, it only
-// counts them. A group or list that is being trained is left for the next time. Run calls it every hour.
+// Expire erases everybody in a resource whose time is up and who is not held, as a deletion by request does; with dry,
+// it only counts them. A group or list that is being trained is left for the next time. Run calls it every hour.
 func (s *Service) Expire(ctx context.Context, res visage.Resource, dry bool) (Expired, error) {
 	var sum Expired
 	if err := s.writeMatches(ctx, res); err != nil {
@@ -204,7 +205,8 @@ func (s *Service) expireOne(ctx context.Context, e expiry, dry bool, sum *Expire
 		for part := range slices.Chunk(gone, expireTogether) {
 			erased, err := s.expirePart(ctx, e, part)
 			n += erased
-			if refusal, ok := errors.AsType[*visage.Refusal](err); ok && (refusal.Kind == visage.Conflict || refusal.Kind == visage.NotFound) {
+			if refusal, ok := errors.AsType[*visage.Refusal](err); ok &&
+				(refusal.Kind == visage.Conflict || refusal.Kind == visage.NotFound) {
 				break // in training, or deleted meanwhile
 			}
 			if err != nil {
@@ -252,8 +254,8 @@ func (e *expiry) each(r sealed.Reader, found func(uuid) error) error {
 	return nil
 }
 
-// expirePart erases some of a collection, after another look at each: since the first they may have been held, recognised or
-// enrolled anew.
+// expirePart erases some of a collection, after another look at each: since the first they may have been held,
+// recognised or enrolled anew.
 func (s *Service) expirePart(ctx context.Context, e expiry, ids []string) (int, error) {
 	var c collectionRecord
 	var gone []uuid

@@ -12,7 +12,9 @@ import (
 
 // Pretend makes the books of a resource say that it holds what no test could create: all collections of a kind, all
 // persons of a kind of group, and persons and faces of one collection. Negative numbers leave a count as it is.
-func (s *Service) Pretend(ctx context.Context, res visage.Resource, ref Ref, collections, all, persons, faces int) error {
+func (s *Service) Pretend(
+	ctx context.Context, res visage.Resource, ref Ref, collections, all, persons, faces int,
+) error {
 	return s.update(ctx, res, func(tx sealed.Tx) error {
 		set := func(n *int, to int) {
 			if to >= 0 {
@@ -128,7 +130,9 @@ func (s *Service) DuringSearch(
 }
 
 // DuringScan lists some ids whose scan calls during after it has read them.
-func (s *Service) DuringScan(ctx context.Context, ids []string, during func(change func(id string, added bool))) ([]string, error) {
+func (s *Service) DuringScan(
+	ctx context.Context, ids []string, during func(change func(id string, added bool)),
+) ([]string, error) {
 	return s.orders.after(ctx, listing{
 		lease: ctx, name: "test", text: func(id string) string { return id },
 		scan: func(add func(string)) error {
@@ -203,8 +207,8 @@ var (
 	earlierDetections = sealed.NewTable[earlierDetectionRecord]("face.detection", 1)
 )
 
-// Age writes the faces of collections, and all detected faces, as they were written before there were codes. Where broken
-// is set, it makes of a template what is written.
+// Age writes the faces of collections, and all detected faces, as they were written before there were codes. Where
+// broken is set, it makes of a template what is written.
 func (s *Service) Age(ctx context.Context, res visage.Resource, broken func([]float32), refs ...Ref) error {
 	template := func(c gallery.Code) []float32 {
 		v := c.Vector()

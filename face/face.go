@@ -26,14 +26,14 @@ import (
 type Recogniser interface {
 	// Name identifies the networks: templates of recognisers with different names are not comparable.
 	Name() string
-	// Detect finds the faces on a photo, largest first, and what want asks for; vision.Pipeline.Detect says which errors
-	// it gives.
+	// Detect finds the faces on a photo, largest first, and what want asks for; vision.Pipeline.Detect says which
+	// errors it gives.
 	Detect(ctx context.Context, photo []byte, want vision.Want) (*vision.Photo, error)
 	// Confidence turns a cosine distance (0 same … 2 opposite) into a confidence (0 … 1), falling; 0.5 is the line
 	// between same and different persons.
 	Confidence(distance float64) float64
-	// Threshold is the least confidence of a candidate among so many faces when a caller sets none: the more faces there
-	// are to be taken for, the higher. At least 0.5.
+	// Threshold is the least confidence of a candidate among so many faces when a caller sets none: the more faces
+	// there are to be taken for, the higher. At least 0.5.
 	Threshold(faces int) float64
 	// Dim is the length of a template.
 	Dim() int
@@ -49,11 +49,11 @@ type Config struct {
 	// faces. It must hold DefaultRecognitionModel. Several names may share one recogniser; faces of different names are
 	// never compared all the same.
 	Models map[string]Recogniser
-	// Packs holds, by its Name, every recogniser that is open besides those of Models: lists, groups and faces go on with
-	// the one that they were made with, whatever serves their model by now. Without it they are refused.
+	// Packs holds, by its Name, every recogniser that is open besides those of Models: lists, groups and faces go on
+	// with the one that they were made with, whatever serves their model by now. Without it they are refused.
 	Packs map[string]Recogniser
-	// Resources lists the resources that exist, for the work that no request starts: resuming trainings and sweeping what
-	// has expired. Required.
+	// Resources lists the resources that exist, for the work that no request starts: resuming trainings and sweeping
+	// what has expired. Required.
 	Resources func(ctx context.Context) ([]visage.ResourceID, error)
 	// GalleryBytes bounds the memory of all loaded galleries together, in bytes. Default 1 GiB. A collection that needs
 	// more than this alone cannot be searched.
@@ -133,7 +133,8 @@ func New(cfg Config) (*Service, error) {
 		store: cfg.Store, models: maps.Clone(cfg.Models), packs: packs, resources: cfg.Resources, log: cfg.Logger,
 		modelNames: strings.Join(slices.Sorted(maps.Keys(cfg.Models)), ", "),
 		galleries:  galleries, orders: newOrders(mostOrdered),
-		trainings: newAgenda(), sweeps: newAgenda(), matches: newMatchLog(), expired: make(map[visage.ResourceID]time.Time),
+		trainings: newAgenda(), sweeps: newAgenda(), matches: newMatchLog(),
+		expired: make(map[visage.ResourceID]time.Time),
 	}
 	s.metrics = newMetrics(galleries)
 	return s, nil

@@ -61,8 +61,8 @@ func (s *Service) AddFace(ctx context.Context, res visage.Resource, list Ref, e 
 	}
 	s.metrics.enrolled.Inc()
 	if list.Kind == FaceList {
-		// Small lists are searched as they are. The gallery comes before the order: whoever learns the id from a list can
-		// be sure that deleting the face finds it in both.
+		// Small lists are searched as they are. The gallery comes before the order: whoever learns the id from a list
+		// can be sure that deleting the face finds it in both.
 		for i, side := range c.sides() {
 			added := f
 			added.Code = codes[i]
@@ -226,7 +226,8 @@ func putFace(
 		st.Sent++
 	}
 	if data != nil {
-		if err := userData.In(c.Incarnation.String()).Add(tx, f.ID.String(), userDataRecord{UserData: *data}); err != nil {
+		if err := userData.In(c.Incarnation.String()).
+			Add(tx, f.ID.String(), userDataRecord{UserData: *data}); err != nil {
 			return fmt.Errorf("write userData of a face: %w", err)
 		}
 	}

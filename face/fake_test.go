@@ -32,9 +32,10 @@ func TestMain(m *testing.M) {
 // dim is the length of the fake's templates.
 const dim = 128
 
-// fake sees on a photo what its bytes say: words like "ann" or "ann.2", each a face, the largest first. Faces of the same
-// name are near one another, the nearer the closer their numbers; different names are far apart. Other words make it
-// fail. Of a word that begins with a question mark, no template can be made. The picture is 1000 by 1000 pixels, face i is at 100·i, 100·i and (100-i) pixels wide and high.
+// fake sees on a photo what its bytes say: words like "ann" or "ann.2", each a face, the largest first. Faces of the
+// same name are near one another, the nearer the closer their numbers; different names are far apart. Other words make
+// it fail. Of a word that begins with a question mark, no template can be made. The picture is 1000 by 1000 pixels,
+// face i is at 100·i, 100·i and (100-i) pixels wide and high.
 type fake struct {
 	name     string
 	supports vision.Attributes
@@ -182,7 +183,9 @@ func newRigAudited(t testing.TB, auditor face.Auditor) *rig {
 	return newRigWith(t, newStore(t), 0, &fake{name: "fake", supports: measurable}, auditor)
 }
 
-func newRigWith(t testing.TB, store *sealed.Store, galleryBytes int64, model *fake, auditor face.Auditor, others ...*fake) *rig {
+func newRigWith(
+	t testing.TB, store *sealed.Store, galleryBytes int64, model *fake, auditor face.Auditor, others ...*fake,
+) *rig {
 	t.Helper()
 	models := map[string]face.Recogniser{
 		"recognition_01": model, "recognition_02": model, "recognition_03": model, "recognition_04": model,

@@ -72,8 +72,8 @@ func (s *Service) Group(ctx context.Context, res visage.Resource, faceIDs []stri
 	return g, nil
 }
 
-// cluster joins faces by mean distance while alike says so. Clusters come in the order of their first member, members in
-// theirs. Of equally near pairs the one that comes first is joined.
+// cluster joins faces by mean distance while alike says so. Clusters come in the order of their first member, members
+// in theirs. Of equally near pairs the one that comes first is joined.
 func cluster(ctx context.Context, probes []detectionRecord, alike func(distance float64) bool) ([][]int, error) {
 	n := len(probes)
 	members := make([][]int, n) // by the first member; nil once joined to an earlier cluster

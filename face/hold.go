@@ -13,14 +13,15 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Held names what a legal hold is on: a whole resource (the zero Held), a group or list, or one person or persisted face.
+// Held names what a legal hold is on: a whole resource (the zero Held), a group or list, or one person or persisted
+// face.
 type Held struct {
 	Ref  Ref
 	Item string // id of a person of the group, or of a persisted face of the list; empty: all of it
 }
 
-// Hold is a legal hold: what it is on is neither erased because a time is up nor deleted by request, until it is released.
-// Names and userData can still be changed.
+// Hold is a legal hold: what it is on is neither erased because a time is up nor deleted by request, until it is
+// released. Names and userData can still be changed.
 type Hold struct {
 	On     Held
 	Reason string
@@ -58,10 +59,11 @@ func holdID(of uuid, item string) string {
 // mostReason bounds why something is held, in UTF-16 code units.
 const mostReason = 1024
 
-// Hold places a legal hold, or gives the one there is another reason. Refusals: BadArgument, FaceListNotFound and so on,
-// PersonNotFound, PersistedFaceNotFound.
+// Hold places a legal hold, or gives the one there is another reason. Refusals: BadArgument, FaceListNotFound and so
+// on, PersonNotFound, PersistedFaceNotFound.
 func (s *Service) Hold(ctx context.Context, res visage.Resource, on Held, reason string) error {
-	if n := units(reason); n < 1 || n > mostReason || !utf8.ValidString(reason) || strings.ContainsFunc(reason, unicode.IsControl) {
+	if n := units(reason); n < 1 || n > mostReason || !utf8.ValidString(reason) ||
+		strings.ContainsFunc(reason, unicode.IsControl) {
 		return badArgument("reason must have 1 to %d characters, without control characters.", mostReason)
 	}
 	by := visage.CallerFrom(ctx).Principal
@@ -71,7 +73,8 @@ func (s *Service) Hold(ctx context.Context, res visage.Resource, on Held, reason
 			return err
 		}
 		return holds.In().Put(tx, holdID(of, on.Item), holdRecord{
-			Of: of, Kind: on.Ref.Kind, ID: on.Ref.ID, Item: on.Item, Reason: reason, By: nameOf(by), Placed: time.Now().Unix(),
+			Of: of, Kind: on.Ref.Kind, ID: on.Ref.ID, Item: on.Item, Reason: reason, By: nameOf(by),
+			Placed: time.Now().Unix(),
 		})
 	})
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// IdentifyQuery says who is looked for, and where (contract §5.2). Of the four scopes exactly one must be given; empty or
-// nil means not given.
+// IdentifyQuery says who is looked for, and where (contract §5.2). Of the four scopes exactly one must be given; empty
+// or nil means not given.
 type IdentifyQuery struct {
 	FaceIDs              []string // 1 to 10
 	PersonGroupID        string

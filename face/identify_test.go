@@ -64,7 +64,8 @@ func TestIdentifyFindsWhoWasEnrolled(t *testing.T) {
 				ann := r.enrol(t, group, "Ann", "ann.1", "ann.2")
 				bob := r.enrol(t, group, "Bob", "bob.1")
 				r.enrol(t, group, "nobody yet")
-				if got := r.train(t, group); got.Status != face.Succeeded || got.LastSuccess.IsZero() || got.Message != "" {
+				if got := r.train(t, group); got.Status != face.Succeeded || got.LastSuccess.IsZero() ||
+					got.Message != "" {
 					t.Fatalf("training: %+v", got)
 				}
 				q := face.IdentifyQuery{FaceIDs: r.detect(t, "bob ann.3 eve"), MaxCandidates: 1}
@@ -83,7 +84,8 @@ func TestIdentifyFindsWhoWasEnrolled(t *testing.T) {
 					switch {
 					case want == "" && (c == nil || len(c) != 0):
 						t.Errorf("a stranger is taken for %v", c)
-					case want != "" && (len(c) != 1 || c[0].PersonID != want || c[0].Confidence < 0.5 || c[0].Confidence > 1):
+					case want != "" && (len(c) != 1 || c[0].PersonID != want || c[0].Confidence < 0.5 ||
+						c[0].Confidence > 1):
 						t.Errorf("answer %d: %v, want %s", i, c, want)
 					}
 				}
@@ -261,21 +263,34 @@ func TestIdentifyRefuses(t *testing.T) {
 		}{
 			{"no face", func(q *face.IdentifyQuery) { q.FaceIDs = nil }, visage.Invalid, "BadArgument"},
 			{"eleven faces", func(q *face.IdentifyQuery) { q.FaceIDs = eleven }, visage.Invalid, "BadArgument"},
-			{"malformed face", func(q *face.IdentifyQuery) { q.FaceIDs = []string{"x"} }, visage.Invalid, "BadArgument"},
+			{"malformed face", func(q *face.IdentifyQuery) { q.FaceIDs = []string{"x"} }, visage.Invalid,
+				"BadArgument"},
 			{"no candidates", func(q *face.IdentifyQuery) { q.MaxCandidates = 0 }, visage.Invalid, "BadArgument"},
 			{"101 candidates", func(q *face.IdentifyQuery) { q.MaxCandidates = 101 }, visage.Invalid, "BadArgument"},
-			{"threshold below 0", func(q *face.IdentifyQuery) { q.Threshold = ptr(-0.01) }, visage.Invalid, "BadArgument"},
-			{"threshold above 1", func(q *face.IdentifyQuery) { q.Threshold = ptr(1.01) }, visage.Invalid, "BadArgument"},
-			{"malformed group", func(q *face.IdentifyQuery) { q.PersonGroupID = "Trained" }, visage.Invalid, "BadArgument"},
-			{"other model", func(q *face.IdentifyQuery) { q.FaceIDs = []string{model3} }, visage.Invalid, "BadArgument"},
-			{"unknown face", func(q *face.IdentifyQuery) { q.FaceIDs = []string{id, unknownID} }, visage.Invalid, "FaceNotFound"},
-			{"unknown group", func(q *face.IdentifyQuery) { q.PersonGroupID = "x" }, visage.Invalid, "PersonGroupNotFound"},
-			{"unknown large group", func(q *face.IdentifyQuery) { q.PersonGroupID, q.LargePersonGroupID = "", "trained" },
+			{"threshold below 0", func(q *face.IdentifyQuery) { q.Threshold = ptr(-0.01) }, visage.Invalid,
+				"BadArgument"},
+			{"threshold above 1", func(q *face.IdentifyQuery) { q.Threshold = ptr(1.01) }, visage.Invalid,
+				"BadArgument"},
+			{"malformed group", func(q *face.IdentifyQuery) { q.PersonGroupID = "Trained" }, visage.Invalid,
+				"BadArgument"},
+			{"other model", func(q *face.IdentifyQuery) { q.FaceIDs = []string{model3} }, visage.Invalid,
+				"BadArgument"},
+			{"unknown face", func(q *face.IdentifyQuery) { q.FaceIDs = []string{id, unknownID} }, visage.Invalid,
+				"FaceNotFound"},
+			{"unknown group", func(q *face.IdentifyQuery) { q.PersonGroupID = "x" }, visage.Invalid,
+				"PersonGroupNotFound"},
+			{
+				"unknown large group", func(q *face.IdentifyQuery) {
+					q.PersonGroupID, q.LargePersonGroupID = "",
+						"trained"
+				},
 				visage.Invalid, "LargePersonGroupNotFound"},
-			{"untrained", func(q *face.IdentifyQuery) { q.PersonGroupID = "untrained" }, visage.Invalid, "PersonGroupNotTrained"},
+			{"untrained", func(q *face.IdentifyQuery) { q.PersonGroupID = "untrained" }, visage.Invalid,
+				"PersonGroupNotTrained"},
 			{"untrained large", func(q *face.IdentifyQuery) { q.PersonGroupID, q.LargePersonGroupID = "", "untrained" },
 				visage.Invalid, "LargePersonGroupNotTrained"},
-			{"never trained with success", func(q *face.IdentifyQuery) { q.PersonGroupID, q.LargePersonGroupID = "", "failed" },
+			{"never trained with success",
+				func(q *face.IdentifyQuery) { q.PersonGroupID, q.LargePersonGroupID = "", "failed" },
 				visage.Invalid, "LargePersonGroupNotTrained"},
 			{"both groups", func(q *face.IdentifyQuery) { q.LargePersonGroupID = "untrained" },
 				visage.Invalid, "PersonGroupIdAndLargePersonGroupIdBothNotNull"},
@@ -298,7 +313,11 @@ func TestIdentifyRefuses(t *testing.T) {
 				visage.NotFound, "PersonNotFound"},
 			{"dynamic group", func(q *face.IdentifyQuery) { q.PersonGroupID, q.DynamicPersonGroupID = "", "d" },
 				visage.Invalid, "DynamicPersonGroupNotFound"},
-			{"malformed dynamic group", func(q *face.IdentifyQuery) { q.PersonGroupID, q.DynamicPersonGroupID = "", "D" },
+			{
+				"malformed dynamic group", func(q *face.IdentifyQuery) {
+					q.PersonGroupID, q.DynamicPersonGroupID = "",
+						"D"
+				},
 				visage.Invalid, "BadArgument"},
 		} {
 			q := face.IdentifyQuery{FaceIDs: []string{id}, PersonGroupID: "trained", MaxCandidates: 1}

@@ -168,8 +168,8 @@ func TestTemplatesOfAnotherModelPackAreNotCompared(t *testing.T) {
 	}
 }
 
-// TestEachPackGoesOnWithWhatItMade: with both packs open, what the old one made is served by it, and nothing is compared
-// across.
+// TestEachPackGoesOnWithWhatItMade: with both packs open, what the old one made is served by it, and nothing is
+// compared across.
 func TestEachPackGoesOnWithWhatItMade(t *testing.T) {
 	store := newStore(t)
 	old, newer := &fake{name: "old pack", supports: measurable}, &fake{name: "new pack", supports: measurable}
@@ -182,12 +182,14 @@ func TestEachPackGoesOnWithWhatItMade(t *testing.T) {
 	r.enrol(t, group, "Bob", "bob") // by the old pack
 	mustDo(t, r.Train(t.Context(), r.res, group))
 	r.TrainNow(t.Context(), r.res)
-	found := must[[]face.Identified](t)(r.Identify(t.Context(), r.res, face.IdentifyQuery{FaceIDs: []string{probe}, PersonGroupID: "g", MaxCandidates: 1}))
+	found := must[[]face.Identified](t)(r.Identify(t.Context(), r.res,
+		face.IdentifyQuery{FaceIDs: []string{probe}, PersonGroupID: "g", MaxCandidates: 1}))
 	if len(found) != 1 || len(found[0].Candidates) != 1 || found[0].Candidates[0].PersonID != ann.ID {
 		t.Errorf("identified %+v, want Ann %s", found, ann.ID)
 	}
 	now := r.detect(t, "ann")[0] // by the new pack
-	_, err := r.Identify(t.Context(), r.res, face.IdentifyQuery{FaceIDs: []string{now}, PersonGroupID: "g", MaxCandidates: 1})
+	_, err := r.Identify(t.Context(), r.res,
+		face.IdentifyQuery{FaceIDs: []string{now}, PersonGroupID: "g", MaxCandidates: 1})
 	wantRefusal(t, err, visage.Invalid, "BadArgument")
 	_, err = r.Verify(t.Context(), r.res, face.VerifyQuery{FaceID: now, PersonID: ann.ID, PersonGroupID: "g"})
 	wantRefusal(t, err, visage.Invalid, "BadArgument")
@@ -197,7 +199,8 @@ func TestEachPackGoesOnWithWhatItMade(t *testing.T) {
 	wantRefusal(t, err, visage.Invalid, "BadArgument")
 	_, err = r.FindSimilar(t.Context(), r.res, face.SimilarQuery{FaceID: now, FaceIDs: []string{probe}})
 	wantRefusal(t, err, visage.Invalid, "BadArgument")
-	verdict := must[face.Verdict](t)(r.Verify(t.Context(), r.res, face.VerifyQuery{FaceID: probe, PersonID: ann.ID, PersonGroupID: "g"}))
+	verdict := must[face.Verdict](t)(r.Verify(t.Context(), r.res,
+		face.VerifyQuery{FaceID: probe, PersonID: ann.ID, PersonGroupID: "g"}))
 	if !verdict.Identical {
 		t.Error("the old pack does not know Ann any more")
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// longestQueue is how long a change waits for the changes of the same object before it. Each takes one durable write, so
-// a queue that long means that the object is being changed by very many at once.
+// longestQueue is how long a change waits for the changes of the same object before it. Each takes one durable write,
+// so a queue that long means that the object is being changed by very many at once.
 const longestQueue = 10 * time.Second
 
 // locks lets changes of one object run one after another, and those of different objects side by side.

@@ -154,7 +154,8 @@ func putMatch(tx sealed.Tx, ref Ref, key matchKey, when int64) error {
 	} else {
 		var c collectionRecord
 		c, err = find(tx, ref)
-		if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound || c.Incarnation != key.of {
+		if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound ||
+			c.Incarnation != key.of {
 			return nil
 		}
 		if err == nil {

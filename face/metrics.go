@@ -20,7 +20,8 @@ func newMetrics(pool *gallery.Pool) metrics {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
 	gauge := func(name, help string, value func(gallery.Stats) float64) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(pool.Stats()) })
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
+			func() float64 { return value(pool.Stats()) })
 	}
 	count := func(name, help string, value func(gallery.Stats) uint64) prometheus.Collector {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help},
@@ -29,14 +30,18 @@ func newMetrics(pool *gallery.Pool) metrics {
 	return metrics{
 		detected: counter("visage_face_detected_total", "Faces found on photos."),
 		enrolled: counter("visage_face_enrolled_total", "Faces added to lists and persons."),
-		swept:    counter("visage_face_swept_hours_total", "Hours of detected faces removed because their time was up."),
+		swept: counter("visage_face_swept_hours_total",
+			"Hours of detected faces removed because their time was up."),
 		trainings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "visage_face_trainings_total", Help: "Trainings that ended, by outcome.",
 		}, []string{"outcome"}),
 		galleries: []prometheus.Collector{
-			gauge("visage_face_galleries", "Galleries in memory.", func(s gallery.Stats) float64 { return float64(s.Galleries) }),
-			gauge("visage_face_gallery_bytes", "Memory of galleries.", func(s gallery.Stats) float64 { return float64(s.Bytes) }),
-			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "visage_face_galleries_loading", Help: "Galleries being loaded."},
+			gauge("visage_face_galleries", "Galleries in memory.",
+				func(s gallery.Stats) float64 { return float64(s.Galleries) }),
+			gauge("visage_face_gallery_bytes", "Memory of galleries.",
+				func(s gallery.Stats) float64 { return float64(s.Bytes) }),
+			prometheus.NewGaugeFunc(
+				prometheus.GaugeOpts{Name: "visage_face_galleries_loading", Help: "Galleries being loaded."},
 				func() float64 { return float64(len(pool.Loading())) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "visage_face_gallery_faces_awaited", Help: "Faces that loads under way have still to read.",
@@ -49,7 +54,8 @@ func newMetrics(pool *gallery.Pool) metrics {
 			}),
 			count("visage_face_gallery_hits_total", "Searches that found their gallery in memory.",
 				func(s gallery.Stats) uint64 { return s.Hits }),
-			count("visage_face_gallery_loads_total", "Galleries loaded.", func(s gallery.Stats) uint64 { return s.Loads }),
+			count("visage_face_gallery_loads_total", "Galleries loaded.",
+				func(s gallery.Stats) uint64 { return s.Loads }),
 			count("visage_face_gallery_failed_loads_total", "Loads of galleries that did not succeed.",
 				func(s gallery.Stats) uint64 { return s.FailedLoads }),
 			count("visage_face_gallery_evictions_total", "Galleries dropped because another needed their memory.",

@@ -58,7 +58,8 @@ func (c collectionRecord) sides() []collectionRecord {
 	return []collectionRecord{c, c.next()}
 }
 
-// sameSides refuses to store templates that were made for a collection as it was before a migration of it began or ended.
+// sameSides refuses to store templates that were made for a collection as it was before a migration of it began or
+// ended.
 func (c collectionRecord) sameSides(before collectionRecord) error {
 	now, then := c.sides(), before.sides()
 	same := len(now) == len(then)
@@ -87,12 +88,12 @@ func findMigrating(r sealed.Reader, ref Ref) (collectionRecord, stateRecord, err
 	return c, st, err
 }
 
-// StartMigration begins to move a list or group to the pack that serves a recognition model now. Until CompleteMigration
-// it answers as before, and besides for faces that were detected with the new model, among those that MigrateFace was
-// given. Faces that are added meanwhile get templates of both packs from their one photo. Starting again with the same
-// model changes nothing.
-// Refusals: BadArgument, also when that pack made the templates there are; FaceListNotFound and so on;
-// FaceListMigrationExists and so on while one to another model is under way; LargeFaceListTrainingNotFinished and so on.
+// StartMigration begins to move a list or group to the pack that serves a recognition model now. Until
+// CompleteMigration it answers as before, and besides for faces that were detected with the new model, among those that
+// MigrateFace was given. Faces that are added meanwhile get templates of both packs from their one photo. Starting
+// again with the same model changes nothing. Refusals: BadArgument, also when that pack made the templates there are;
+// FaceListNotFound and so on; FaceListMigrationExists and so on while one to another model is under way;
+// LargeFaceListTrainingNotFinished and so on.
 func (s *Service) StartMigration(ctx context.Context, res visage.Resource, ref Ref, model string) error {
 	if model == "" {
 		return badArgument("recognitionModel is required: give the model to migrate to.")
@@ -278,10 +279,10 @@ func missingOf(r sealed.Reader, ref Ref, c collectionRecord, id string) (Missing
 }
 
 // MigrateFace takes the photo of a face of a list (personID is empty then) or of a person once more, and keeps the
-// template that the new pack makes of it, in place of one that it made before. e.UserData is not used. When the old pack
-// is open it looks at the photo as well: where it does not take the face for the person's, the photo is refused unless
-// force is set, so that people are not mixed up.
-// Refusals: those of AddFace and GetPersonFace; FaceListMigrationNotFound and so on.
+// template that the new pack makes of it, in place of one that it made before. e.UserData is not used. When the old
+// pack is open it looks at the photo as well: where it does not take the face for the person's, the photo is refused
+// unless force is set, so that people are not mixed up. Refusals: those of AddFace and GetPersonFace;
+// FaceListMigrationNotFound and so on.
 func (s *Service) MigrateFace(
 	ctx context.Context, res visage.Resource, ref Ref, personID, faceID string, e Enrolment, force bool,
 ) error {
@@ -408,8 +409,10 @@ func (s *Service) sameAs(ctx context.Context, c collectionRecord, stored faceRec
 		return err
 	}
 	if likeness := confidence(m, ranked[0].distance); likeness < samePerson {
-		return badArgument("The face on the photo is not like the face %s that it is sent for: the confidence is %.2f. "+
-			"Send the photo of the same person, or with force=true if you are sure that it is.", stored.ID, likeness)
+		return badArgument(
+			"The face on the photo is not like the face %s that it is sent for: the confidence is %.2f. "+
+				"Send the photo of the same person, or with force=true if you are sure that it is.", stored.ID,
+			likeness)
 	}
 	return nil
 }
@@ -549,7 +552,9 @@ func (s *Service) dropMissingOf(ctx context.Context, res visage.Resource, ref Re
 			if missing.PersonID == "" {
 				s.orders.change(contentsOrder(res, c), idChange{id: string(id[:])})
 			}
-			s.told(ctx, res, Erasure{What: ErasedFace, Ref: ref, Person: missing.PersonID, Face: text, Receipt: receipt})
+			s.told(
+				ctx, res, Erasure{What: ErasedFace, Ref: ref, Person: missing.PersonID, Face: text, Receipt: receipt},
+			)
 		}
 	}
 	return nil

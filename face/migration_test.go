@@ -109,7 +109,8 @@ func TestACollectionMovesToAnotherPack(t *testing.T) {
 			want("ann", newModel, "") // nobody was sent
 
 			photo := func(words string) face.Enrolment { return face.Enrolment{Photo: []byte(words)} }
-			wantRefusal(t, r.MigrateFace(ctx, r.res, ref, annPerson, annFace, photo("ben"), false), visage.Invalid, "BadArgument")
+			wantRefusal(t, r.MigrateFace(ctx, r.res, ref, annPerson, annFace, photo("ben"), false), visage.Invalid,
+				"BadArgument")
 			mustDo(t, r.MigrateFace(ctx, r.res, ref, annPerson, annFace, photo("zoe"), true))
 			mustDo(t, r.MigrateFace(ctx, r.res, ref, annPerson, annFace, photo("ann.1"), false)) // in place of zoe
 			want("ann", newModel, ann)
@@ -117,10 +118,12 @@ func TestACollectionMovesToAnotherPack(t *testing.T) {
 			want("ben", newModel, "")
 			want("ben", oldModel, ben)
 			missing := must[[]face.Missing](t)(r.MissingFaces(ctx, r.res, ref, face.Page{}))
-			if len(missing) != 1 || missing[0].PersonID != benPerson || !slices.Equal(missing[0].FaceIDs, []string{benFace}) {
+			if len(missing) != 1 || missing[0].PersonID != benPerson ||
+				!slices.Equal(missing[0].FaceIDs, []string{benFace}) {
 				t.Errorf("missing: %+v, want Ben", missing)
 			}
-			wantRefusal(t, r.CompleteMigration(ctx, r.res, ref, false), visage.Conflict, kind.String()+"MigrationNotFinished")
+			wantRefusal(t, r.CompleteMigration(ctx, r.res, ref, false), visage.Conflict,
+				kind.String()+"MigrationNotFinished")
 
 			// Who is added meanwhile is known by both.
 			cleo, _, _ := r.add(t, ref, "cleo")
@@ -243,7 +246,8 @@ func TestMigrationRefuses(t *testing.T) {
 
 	mustDo(t, r.StartMigration(ctx, r.res, group, newModel))
 	other := face.PersonRef{Group: group, ID: must[string](t)(r.CreatePerson(ctx, r.res, group, "Ben", nil))}
-	wantRefusal(t, r.MigrateFace(ctx, r.res, group, other.ID, faceID, photo, false), visage.NotFound, "PersistedFaceNotFound")
+	wantRefusal(t, r.MigrateFace(ctx, r.res, group, other.ID, faceID, photo, false), visage.NotFound,
+		"PersistedFaceNotFound")
 	wantRefusal(t, r.MigrateFace(ctx, r.res, group, "x", faceID, photo, false), visage.NotFound, "PersonNotFound")
 	two := face.Enrolment{Photo: []byte("ann ben")}
 	wantRefusal(t, r.MigrateFace(ctx, r.res, group, ann.ID, faceID, two, false), visage.Invalid, "InvalidImage")
@@ -272,14 +276,17 @@ func TestAMigrationNeedsNoOldPack(t *testing.T) {
 	r, ctx := newRigWith(t, store, 0, newPack, nil), t.Context()
 	mustDo(t, r.StartMigration(ctx, r.res, group, newModel))
 	missing := must[[]face.Missing](t)(r.MissingFaces(ctx, r.res, group, face.Page{}))
-	mustDo(t, r.MigrateFace(ctx, r.res, group, ann.ID, missing[0].FaceIDs[0], face.Enrolment{Photo: []byte("ann")}, false))
+	mustDo(
+		t, r.MigrateFace(ctx, r.res, group, ann.ID, missing[0].FaceIDs[0], face.Enrolment{Photo: []byte("ann")}, false),
+	)
 	mustDo(t, r.CompleteMigration(ctx, r.res, group, false))
 	if got := r.found(t, group, "ann", newModel); got != ann.ID {
 		t.Errorf("ann is taken for %q, want Ann", got)
 	}
 }
 
-// TestSendingWhileOthersDeleteAndSearch: whoever is deleted while sent is found by neither pack, and everybody else by both.
+// TestSendingWhileOthersDeleteAndSearch: whoever is deleted while sent is found by neither pack, and everybody else by
+// both.
 func TestSendingWhileOthersDeleteAndSearch(t *testing.T) {
 	r, ctx := movingRig(t, newStore(t), nil), t.Context()
 	group := face.Ref{Kind: face.PersonGroup, ID: "g"}

@@ -165,7 +165,8 @@ func (r *rig) checkMoving(t *testing.T, people map[string]string) {
 			unsent += len(missing.FaceIDs)
 			p := must[face.Person](t)(r.GetPerson(ctx, r.res, face.PersonRef{Group: moving, ID: missing.PersonID}))
 			trained := p.FaceIDs[:min(2, len(p.FaceIDs))]
-			wholly[p.ID] = !slices.ContainsFunc(trained, func(id string) bool { return !slices.Contains(missing.FaceIDs, id) })
+			wholly[p.ID] = !slices.ContainsFunc(trained,
+				func(id string) bool { return !slices.Contains(missing.FaceIDs, id) })
 		}
 		if m.Sent+unsent != m.Faces {
 			t.Errorf("%+v, and %d are missing", m, unsent)

@@ -228,7 +228,8 @@ func (s *Service) DeletePerson(ctx context.Context, res visage.Resource, ref Per
 	return nil
 }
 
-// removePerson removes a person with its faces, and from the state and totals, of which the state is the caller's to write.
+// removePerson removes a person with its faces, and from the state and totals, of which the state is the caller's to
+// write.
 func removePerson(tx sealed.Tx, kind Kind, c collectionRecord, st *stateRecord, p personRecord) error {
 	for _, f := range p.Faces {
 		if err := removeFace(tx, c, st, f); err != nil {

@@ -35,10 +35,12 @@ func TestPersonsAreCreatedReadChangedAndDeleted(t *testing.T) {
 		if got.Name != "Anna" || *got.UserData != "data" || !slices.Equal(got.FaceIDs, []string{first, second}) {
 			t.Errorf("after the changes: %+v", got)
 		}
-		if all := must[[]face.Person](t)(r.Persons(ctx, r.res, group, face.Page{})); len(all) != 1 || len(all[0].FaceIDs) != 2 {
+		if all := must[[]face.Person](t)(r.Persons(ctx, r.res, group, face.Page{})); len(all) != 1 ||
+			len(all[0].FaceIDs) != 2 {
 			t.Errorf("listed: %+v", all)
 		}
-		if f := must[face.PersistedFace](t)(r.GetPersonFace(ctx, r.res, ref, first)); f.ID != first || f.UserData != nil {
+		if f := must[face.PersistedFace](t)(r.GetPersonFace(ctx, r.res, ref, first)); f.ID != first ||
+			f.UserData != nil {
 			t.Errorf("face: %+v", f)
 		}
 		mustDo(t, r.UpdatePersonFace(ctx, r.res, ref, first, nil))
@@ -67,7 +69,8 @@ func TestListFacesAreAddedReadChangedAndDeleted(t *testing.T) {
 		r := newRig(t)
 		ctx, list := t.Context(), r.create(t, kind, "l")
 		e := face.Enrolment{Photo: []byte("ann"), UserData: ptr("portrait")}
-		ids := []string{must[string](t)(r.AddFace(ctx, r.res, list, e)), r.addListed(t, list, "bob"), r.addListed(t, list, "eve")}
+		ids := []string{must[string](t)(r.AddFace(ctx, r.res, list, e)), r.addListed(t, list, "bob"),
+			r.addListed(t, list, "eve")}
 		if f := must[face.PersistedFace](t)(r.GetFace(ctx, r.res, list, ids[0])); *f.UserData != "portrait" {
 			t.Errorf("got %+v", f)
 		}
@@ -204,7 +207,8 @@ func TestEnrolmentChoosesTheFace(t *testing.T) {
 		mustDo(t, r.DeleteFace(ctx, r.res, list, id))
 	}
 	for _, tt := range []struct{ photo, code string }{
-		{"!format", "InvalidImage"}, {"!broken", "InvalidImage"}, {"!few", "InvalidImageSize"}, {"!many", "InvalidImageSize"},
+		{"!format", "InvalidImage"}, {"!broken", "InvalidImage"}, {"!few", "InvalidImageSize"},
+		{"!many", "InvalidImageSize"},
 	} {
 		_, err := r.AddFace(ctx, r.res, list, face.Enrolment{Photo: []byte(tt.photo)})
 		wantRefusal(t, err, visage.Invalid, tt.code)
@@ -229,7 +233,8 @@ func TestParseTargetFace(t *testing.T) {
 }
 
 func FuzzParseTargetFace(f *testing.F) {
-	for _, text := range []string{"1,2,3,4", "", "0,0,1,1", "a,b,c,d", "-1,2,3,4", "1, 2,3 ,4", "2147483647,2147483648,1,1"} {
+	for _, text := range []string{"1,2,3,4", "", "0,0,1,1", "a,b,c,d", "-1,2,3,4", "1, 2,3 ,4",
+		"2147483647,2147483648,1,1"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -19,13 +19,15 @@ var (
 	states      = sealed.NewTable[stateRecord]("face.state", 1)           // In(kind), by incarnation
 	persons     = sealed.NewTable[personRecord]("face.person", 1)         // In(incarnation), by person id
 	// In(collectionRecord.templates), by persisted face id
-	faces      = sealed.NewTable[faceRecord]("face.face", 2, sealed.FixedSize(), sealed.Earlier(1, earlierFace))
-	userData   = sealed.NewTable[userDataRecord]("face.userdata", 1)   // In(incarnation), by persisted face id; only where set
+	faces = sealed.NewTable[faceRecord]("face.face", 2, sealed.FixedSize(), sealed.Earlier(1, earlierFace))
+	// In(incarnation), by persisted face id; only where set
+	userData   = sealed.NewTable[userDataRecord]("face.userdata", 1)
 	detections = sealed.NewTable[detectionRecord]("face.detection", 1) // In(hour), by face id
-	hours      = sealed.NewTable[hourRecord]("face.hour", 1)           // In(), by hour: the containers of detections there are
-	totals     = sealed.NewTable[totalsRecord]("face.totals", 1)       // In(), one record
-	jobs       = sealed.NewTable[jobRecord]("face.job", 1)             // In(), by incarnation: trainings not yet ended
-	trash      = sealed.NewTable[trashRecord]("face.trash", 1)         // In(), by name of the containers: contents to be dropped
+	// In(), by hour: the containers of detections there are
+	hours  = sealed.NewTable[hourRecord]("face.hour", 1)
+	totals = sealed.NewTable[totalsRecord]("face.totals", 1) // In(), one record
+	jobs   = sealed.NewTable[jobRecord]("face.job", 1)       // In(), by incarnation: trainings not yet ended
+	trash  = sealed.NewTable[trashRecord]("face.trash", 1)   // In(), by name of the containers: contents to be dropped
 )
 
 // totalsID is the id of the only record of totals.
@@ -44,8 +46,8 @@ type collectionRecord struct {
 	Migration *migrationRecord `cbor:"8,keyasint,omitempty"` // nil: none is under way
 }
 
-// migrationRecord is a migration to another pack, while it is under way. Its templates lie beside those of the collection
-// until it is complete, under the same ids, persons and sequence numbers.
+// migrationRecord is a migration to another pack, while it is under way. Its templates lie beside those of the
+// collection until it is complete, under the same ids, persons and sequence numbers.
 type migrationRecord struct {
 	Model     string `cbor:"1,keyasint"`
 	Networks  string `cbor:"2,keyasint"`
@@ -55,13 +57,15 @@ type migrationRecord struct {
 
 // stateRecord is what changes with the contents of a collection, in the same transactions.
 type stateRecord struct {
-	Persons  int            `cbor:"1,keyasint"` // in a group
-	Faces    int            `cbor:"2,keyasint"` // in a list, or of all persons of a group
-	Sequence uint64         `cbor:"3,keyasint"` // of the face added last; never falls
-	Trained  uint64         `cbor:"4,keyasint"` // searches see faces up to this number: that of the last successful training
+	Persons  int    `cbor:"1,keyasint"` // in a group
+	Faces    int    `cbor:"2,keyasint"` // in a list, or of all persons of a group
+	Sequence uint64 `cbor:"3,keyasint"` // of the face added last; never falls
+	// searches see faces up to this number: that of the last successful training
+	Trained  uint64         `cbor:"4,keyasint"`
 	Training trainingRecord `cbor:"5,keyasint"`
-	Day      int64          `cbor:"6,keyasint"`           // of the last enrolment in a list, since the Unix epoch; see dayRecord
-	Sent     int            `cbor:"7,keyasint,omitempty"` // of Faces, those that have a template of the migration under way
+	// of the last enrolment in a list, since the Unix epoch; see dayRecord
+	Day  int64 `cbor:"6,keyasint"`
+	Sent int   `cbor:"7,keyasint,omitempty"` // of Faces, those that have a template of the migration under way
 }
 
 // trainingRecord is the latest training. Times are Unix microseconds; zero: not yet.
@@ -80,7 +84,8 @@ type personRecord struct {
 	Name     string  `cbor:"2,keyasint"`
 	UserData *string `cbor:"3,keyasint"`
 	Faces    []uuid  `cbor:"4,keyasint"` // in the order they were added
-	Enrolled int64   `cbor:"5,keyasint"` // Unix seconds: when the last face was added, at first when it was created; zero: before such times were written
+	// Unix seconds: when the last face was added, at first when it was created; zero: before such times were written
+	Enrolled int64 `cbor:"5,keyasint"`
 }
 
 // faceRecord has the same size for every face of a collection.

@@ -62,7 +62,8 @@ func TestBrokenFaceRecordsAreRefused(t *testing.T) {
 			t.Errorf("a record of %d bytes was read", n)
 		}
 	}
-	for name, code := range map[string]string{"zero": "00000000", "out of range": "807f0000", "out of range below": "00008080"} {
+	for name, code := range map[string]string{"zero": "00000000", "out of range": "807f0000",
+		"out of range below": "00008080"} {
 		if _, _, _, _, err := face.DecodeFace(must[[]byte](t)(hex.DecodeString(faceHeader + code))); err == nil {
 			t.Errorf("a record with a code that is %s was read", name)
 		}
@@ -90,7 +91,8 @@ func FuzzFaceRecord(f *testing.F) {
 }
 
 func FuzzID(f *testing.F) {
-	for _, s := range []string{unknownID, "", "00000000-0000-4000-8000-00000000000G", "00000000-0000-4000-8000-00000000000A",
+	for _, s := range []string{unknownID, "", "00000000-0000-4000-8000-00000000000G",
+		"00000000-0000-4000-8000-00000000000A",
 		"000000000000-4000-8000-0000-00000000", "{0000000-0000-4000-8000-000000000000}"} {
 		f.Add(s)
 	}

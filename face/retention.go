@@ -11,7 +11,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Retention says how long those who were enrolled are kept: the persons of groups, with their faces, and the faces of lists.
+// Retention says how long those who were enrolled are kept: the persons of groups, with their faces, and the faces of
+// lists.
 type Retention struct {
 	Days  int   // of 24 hours, 1 to 36,500; 0: for ever, which lets a group or list be an exception from its resource
 	Since Since // what they are counted from
@@ -22,11 +23,11 @@ type Since string
 
 // What a retention can count from.
 const (
-	// SinceEnrolment counts from the last time a face was added to a person; a person without faces, from its creation. Of a
-	// list's face only the day is known: it counts from that day's end, UTC.
+	// SinceEnrolment counts from the last time a face was added to a person; a person without faces, from its creation.
+	// Of a list's face only the day is known: it counts from that day's end, UTC.
 	SinceEnrolment Since = "enrolment"
-	// SinceMatch counts from the last time somebody was recognised with a confidence of at least 0.5 (by identify, verify with
-	// a person, or find similar in a list), or from the enrolment, if that was later.
+	// SinceMatch counts from the last time somebody was recognised with a confidence of at least 0.5 (by identify,
+	// verify with a person, or find similar in a list), or from the enrolment, if that was later.
 	SinceMatch Since = "lastMatch"
 )
 
@@ -59,8 +60,9 @@ type Keeping struct {
 
 var (
 	retentions = sealed.NewTable[retentionRecord]("face.retention", 1) // In(), "resource" or by incarnation
-	enrolled   = sealed.NewTable[dayRecord]("face.enrolled", 1)        // In(incarnation), by day: which faces of a list came that day
-	matched    = sealed.NewTable[matchRecord]("face.matched", 1)       // In(incarnation), by person or persisted face id
+	// In(incarnation), by day: which faces of a list came that day
+	enrolled = sealed.NewTable[dayRecord]("face.enrolled", 1)
+	matched  = sealed.NewTable[matchRecord]("face.matched", 1) // In(incarnation), by person or persisted face id
 )
 
 // wholeResource is the id of what is about a resource and not about one of its collections.
@@ -75,7 +77,8 @@ type retentionRecord struct {
 	Set   int64  `cbor:"5,keyasint"` // Unix seconds; who was enrolled before such times were written counts from here
 }
 
-// dayRecord is the first face that a list was given on a day: those from it up to the next day's first came on that day.
+// dayRecord is the first face that a list was given on a day: those from it up to the next day's first came on that
+// day.
 type dayRecord struct {
 	Day   int64  `cbor:"1,keyasint"` // since the Unix epoch
 	First uint64 `cbor:"2,keyasint"` // sequence number
@@ -98,15 +101,16 @@ func noteDay(tx sealed.Tx, c collectionRecord, st *stateRecord) error {
 		return nil
 	}
 	st.Day = today
-	if err := enrolled.In(c.Incarnation.String()).Put(tx, strconv.FormatInt(today, 10), dayRecord{Day: today, First: st.Sequence}); err != nil {
+	if err := enrolled.In(c.Incarnation.String()).
+		Put(tx, strconv.FormatInt(today, 10), dayRecord{Day: today, First: st.Sequence}); err != nil {
 		return fmt.Errorf("write the day of an enrolment: %w", err)
 	}
 	return nil
 }
 
-// SetRetention sets how long a group or list keeps those in it, or, with a zero ref, how long those of a resource do that say
-// nothing else; nil takes it back. Those whose time is up are erased by the next sweep, within the hour, unless they are held.
-// Refusals: BadArgument, FaceListNotFound and so on.
+// SetRetention sets how long a group or list keeps those in it, or, with a zero ref, how long those of a resource do
+// that say nothing else; nil takes it back. Those whose time is up are erased by the next sweep, within the hour,
+// unless they are held. Refusals: BadArgument, FaceListNotFound and so on.
 func (s *Service) SetRetention(ctx context.Context, res visage.Resource, ref Ref, r *Retention) error {
 	if r != nil {
 		if err := r.check(); err != nil {

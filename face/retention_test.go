@@ -44,8 +44,10 @@ func TestExpiry(t *testing.T) {
 	}{
 		{name: "no retention", gone: map[int]bool{9: false}},
 		{name: "of the resource", resource: enrolment(4), gone: map[int]bool{3: false, 4: true}},
-		{name: "of the group, longer", resource: enrolment(4), own: enrolment(8), gone: map[int]bool{4: false, 8: true}},
-		{name: "of the group, shorter", resource: enrolment(8), own: enrolment(4), gone: map[int]bool{3: false, 4: true}},
+		{name: "of the group, longer", resource: enrolment(4), own: enrolment(8),
+			gone: map[int]bool{4: false, 8: true}},
+		{name: "of the group, shorter", resource: enrolment(8), own: enrolment(4),
+			gone: map[int]bool{3: false, 4: true}},
 		{name: "the group for ever", resource: enrolment(4), own: enrolment(0), gone: map[int]bool{5: false}},
 		{name: "enrolled anew", resource: enrolment(4), gone: map[int]bool{5: false, 7: true},
 			meanwhile: func(t *testing.T, r *rig, ann face.PersonRef) { r.addFace(t, ann, "ann.2") }},
@@ -120,7 +122,8 @@ func TestFacesOfListsExpireByTheDay(t *testing.T) {
 				if kind == face.LargeFaceList {
 					q.FaceListID, q.LargeFaceListID = "", "l"
 				}
-				if got := must[[]face.Similar](t)(r.FindSimilar(t.Context(), r.res, q)); len(got) != 1 || got[0].PersistedFaceID != old {
+				if got := must[[]face.Similar](t)(r.FindSimilar(t.Context(), r.res, q)); len(got) != 1 ||
+					got[0].PersistedFaceID != old {
 					t.Fatalf("find similar: %+v", got)
 				}
 				time.Sleep(7 * day) // the younger, who was not recognised, is over its time now; the older is not
@@ -167,7 +170,8 @@ func TestAHoldKeeps(t *testing.T) {
 					t.Errorf("expired %+v, want one held", got)
 				}
 				for what, err := range map[string]error{
-					"person": r.DeletePerson(ctx, r.res, ann), "face": r.DeletePersonFace(ctx, r.res, ann, photo), "group": r.Delete(ctx, r.res, group),
+					"person": r.DeletePerson(ctx, r.res, ann), "face": r.DeletePersonFace(ctx, r.res, ann, photo),
+					"group": r.Delete(ctx, r.res, group),
 				} {
 					if wantRefusal(t, err, visage.Conflict, "LegalHold"); t.Failed() {
 						t.Fatal(what)
@@ -233,7 +237,8 @@ func TestWhatIsDecidedAndErasedIsWrittenDown(t *testing.T) {
 		time.Sleep(2 * day)
 		synctest.Wait()
 		mustDo(t, r.SetRetention(ctx, r.res, group, nil))
-		want := []string{"hold by a caller", "retention by a caller", "release by a caller", "person by the service", "retention by a caller"}
+		want := []string{"hold by a caller", "retention by a caller", "release by a caller", "person by the service",
+			"retention by a caller"}
 		if !slices.Equal(told.all, want) {
 			t.Errorf("written down: %q, want %q", told.all, want)
 		}

@@ -83,8 +83,8 @@ func (q SimilarQuery) check() (list Ref, most int, err error) {
 
 // FindSimilar returns the faces most alike to a query face, best first; the result is not nil. Small face lists are
 // searched as they are, large ones as they were at their last successful training, less what was deleted since.
-// Refusals: BadArgument; FaceNotFound, FaceListNotFound, LargeFaceListNotFound, FaceListNotReady, LargeFaceListNotTrained,
-// all of kind Invalid; LargeFaceListTrainingNotFinished.
+// Refusals: BadArgument; FaceNotFound, FaceListNotFound, LargeFaceListNotFound, FaceListNotReady,
+// LargeFaceListNotTrained, all of kind Invalid; LargeFaceListTrainingNotFinished.
 func (s *Service) FindSimilar(ctx context.Context, res visage.Resource, q SimilarQuery) ([]Similar, error) {
 	list, most, err := q.check()
 	if err != nil {
@@ -109,7 +109,9 @@ func (s *Service) FindSimilar(ctx context.Context, res visage.Resource, q Simila
 }
 
 // similarDetected ranks detected faces. One that is named twice is found once.
-func (s *Service) similarDetected(ctx context.Context, res visage.Resource, q SimilarQuery, most int) ([]Similar, error) {
+func (s *Service) similarDetected(
+	ctx context.Context, res visage.Resource, q SimilarQuery, most int,
+) ([]Similar, error) {
 	ids := distinct(q.FaceIDs)
 	var probes []detectionRecord
 	defer forget(&probes)

@@ -37,7 +37,8 @@ func outcome(err error) error {
 		return err
 	case errors.Is(err, sealed.ErrLocked):
 		return visage.Refuse(visage.KeyRevoked, "EncryptionKeyRevoked",
-			"The key that protects the data of this resource refuses access. Restore its permission to use the resource again.")
+			"The key that protects the data of this resource refuses access. Restore its permission to use the "+
+				"resource again.")
 	case errors.Is(err, sealed.ErrGrace):
 		refusal = visage.Refuse(visage.Unavailable, "EncryptionKeyUnavailable",
 			"The key vault that protects the data of this resource has not answered within the grace period. Try "+
@@ -50,7 +51,8 @@ func outcome(err error) error {
 		refusal.RetryAfter = retryWhenBusy
 		return refusal
 	case errors.Is(err, gallery.ErrTooLarge):
-		return visage.Refuse(visage.Unavailable, "ServiceUnavailable", "The collection cannot be searched on this server: %v.", err)
+		return visage.Refuse(visage.Unavailable, "ServiceUnavailable",
+			"The collection cannot be searched on this server: %v.", err)
 	}
 	return err
 }

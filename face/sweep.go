@@ -9,9 +9,9 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// sweep removes from a resource's space what nobody can ask for any more: the detected faces of hours that are over, and
-// the contents of deleted collections. Both are first forgotten by name, here and in Delete, and dropped then: a crash
-// between leaves rows that the next round drops.
+// sweep removes from a resource's space what nobody can ask for any more: the detected faces of hours that are over,
+// and the contents of deleted collections. Both are first forgotten by name, here and in Delete, and dropped then: a
+// crash between leaves rows that the next round drops.
 func (s *Service) sweep(ctx context.Context, id visage.ResourceID) {
 	res := visage.Resource{ID: id}
 	now := hourNumber(time.Now())
@@ -77,7 +77,8 @@ func (s *Service) dropContents(ctx context.Context, res visage.Resource, t trash
 	name, space := t.Of.String(), s.space(res)
 	drops := []func(context.Context, *sealed.Space) error{faces.In(name).Drop}
 	if !t.Templates {
-		drops = append(drops, persons.In(name).Drop, userData.In(name).Drop, enrolled.In(name).Drop, matched.In(name).Drop)
+		drops = append(drops, persons.In(name).Drop, userData.In(name).Drop, enrolled.In(name).Drop,
+			matched.In(name).Drop)
 	}
 	for _, drop := range drops {
 		if err := drop(ctx, space); err != nil {

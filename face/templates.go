@@ -49,7 +49,8 @@ func (s *Service) changeGalleries(res visage.Resource, c collectionRecord, chang
 // withGallery calls use with the faces of a collection up to a sequence number, or all for live, loading them first if
 // need be. The gallery lives no longer than the lease of the space it was read from.
 func (s *Service) withGallery(
-	ctx context.Context, res visage.Resource, ref Ref, c collectionRecord, upTo uint64, use func(*gallery.Gallery) error,
+	ctx context.Context, res visage.Resource, ref Ref, c collectionRecord, upTo uint64,
+	use func(*gallery.Gallery) error,
 ) error {
 	m, err := s.recogniserOf(c)
 	if err != nil {
@@ -124,7 +125,8 @@ func again(op func() error) error {
 			return err
 		}
 	}
-	refusal := visage.Refuse(visage.Unavailable, "ServiceUnavailable", "The collection is being changed. Try again later.")
+	refusal := visage.Refuse(visage.Unavailable, "ServiceUnavailable",
+		"The collection is being changed. Try again later.")
 	refusal.RetryAfter = retryWhenBusy
 	return refusal
 }

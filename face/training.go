@@ -100,8 +100,9 @@ func (s *Service) Training(ctx context.Context, res visage.Resource, ref Ref) (T
 		return Training{}, fmt.Errorf("training: %w", err)
 	}
 	return Training{
-		Status: t.Status, Created: moment(t.Created), LastAction: moment(t.LastAction), LastSuccess: moment(t.LastSuccess),
-		Message: t.Message,
+		Status: t.Status, Created: moment(t.Created), LastAction: moment(t.LastAction),
+		LastSuccess: moment(t.LastSuccess),
+		Message:     t.Message,
 	}, nil
 }
 
@@ -139,7 +140,8 @@ func (s *Service) train(ctx context.Context, id visage.ResourceID) {
 // customer's key says no, or the resource has just been deleted.
 func (s *Service) report(ctx context.Context, work string, id visage.ResourceID, err error) {
 	refusal, refused := errors.AsType[*visage.Refusal](err)
-	if err == nil || ctx.Err() != nil || errors.Is(err, sealed.ErrNoSpace) || refused && refusal.Kind == visage.KeyRevoked {
+	if err == nil || ctx.Err() != nil || errors.Is(err, sealed.ErrNoSpace) ||
+		refused && refusal.Kind == visage.KeyRevoked {
 		return
 	}
 	s.log.Warn("face: work in the background goes on later", "work", work, "resource", id.String(), "err", err)

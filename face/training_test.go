@@ -58,7 +58,8 @@ func TestTrainingLife(t *testing.T) {
 				again := time.Now().UTC()
 				mustDo(t, r.Train(t.Context(), r.res, ref))
 				got = must[face.Training](t)(r.Training(t.Context(), r.res, ref))
-				if got != (face.Training{Status: face.NotStarted, Created: again, LastAction: again, LastSuccess: done}) {
+				if got != (face.Training{Status: face.NotStarted, Created: again, LastAction: again,
+					LastSuccess: done}) {
 					t.Errorf("asked for again: %+v", got)
 				}
 			})
@@ -116,8 +117,15 @@ func TestNothingChangesWhileTraining(t *testing.T) {
 				ann := r.enrol(t, ref, "Ann")
 				id := r.addFace(t, ann, "ann")
 				calls = map[string]func() error{
-					"CreatePerson":     func() error { _, err := r.CreatePerson(ctx, r.res, ref, "n", nil); return err },
-					"UpdatePerson":     func() error { return r.UpdatePerson(ctx, r.res, ann, face.Change{Name: ptr("n")}) },
+					"CreatePerson": func() error {
+						_,
+							err := r.CreatePerson(ctx, r.res, ref, "n", nil)
+						return err
+					},
+					"UpdatePerson": func() error {
+						return r.UpdatePerson(ctx, r.res, ann,
+							face.Change{Name: ptr("n")})
+					},
 					"DeletePerson":     func() error { return r.DeletePerson(ctx, r.res, ann) },
 					"AddPersonFace":    func() error { _, err := r.AddPersonFace(ctx, r.res, ann, e); return err },
 					"UpdatePersonFace": func() error { return r.UpdatePersonFace(ctx, r.res, ann, id, ptr("d")) },
@@ -265,7 +273,8 @@ func TestEverythingAtOnce(t *testing.T) {
 						expected(r.Train(ctx, r.res, group))
 					}
 					probe := r.detect(t, string(photo))
-					_, err = r.Identify(ctx, r.res, face.IdentifyQuery{FaceIDs: probe, PersonGroupID: "g", MaxCandidates: 5})
+					_, err = r.Identify(ctx, r.res,
+						face.IdentifyQuery{FaceIDs: probe, PersonGroupID: "g", MaxCandidates: 5})
 					expected(err)
 					found, err := r.FindSimilar(ctx, r.res, face.SimilarQuery{FaceID: probe[0], FaceListID: "l"})
 					expected(err)
@@ -291,7 +300,8 @@ func TestEverythingAtOnce(t *testing.T) {
 			}
 		}
 		listed := must[[]face.PersistedFace](t)(r.Faces(ctx, r.res, list, face.Page{}))
-		q := face.SimilarQuery{FaceID: r.detect(t, "ann")[0], FaceListID: "l", Mode: face.MatchFace, MaxCandidates: ptr(1000)}
+		q := face.SimilarQuery{FaceID: r.detect(t, "ann")[0], FaceListID: "l", Mode: face.MatchFace,
+			MaxCandidates: ptr(1000)}
 		if found := must[[]face.Similar](t)(r.FindSimilar(ctx, r.res, q)); len(found) != len(listed) {
 			t.Errorf("the list has %d faces, its gallery %d", len(listed), len(found))
 		}

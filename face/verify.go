@@ -10,8 +10,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// VerifyQuery says what Verify compares (contract §5.1): FaceID1 with FaceID2, or FaceID with PersonID in one of the two
-// groups or, with no group, in the person directory. Empty means not given.
+// VerifyQuery says what Verify compares (contract §5.1): FaceID1 with FaceID2, or FaceID with PersonID in one of the
+// two groups or, with no group, in the person directory. Empty means not given.
 type VerifyQuery struct {
 	FaceID1, FaceID2   string
 	FaceID, PersonID   string
@@ -26,9 +26,8 @@ type Verdict struct {
 }
 
 // Verify says whether two faces are of one person. A person with several faces is compared by the best of them. Groups
-// need not be trained.
-// Refusals: BadArgument; PersonGroupNotFound, LargePersonGroupNotFound and PersonNotFound of kind Invalid; FaceNotFound,
-// PersistedFaceNotFound and, for the directory, PersonNotFound of kind NotFound.
+// need not be trained. Refusals: BadArgument; PersonGroupNotFound, LargePersonGroupNotFound and PersonNotFound of kind
+// Invalid; FaceNotFound, PersistedFaceNotFound and, for the directory, PersonNotFound of kind NotFound.
 func (s *Service) Verify(ctx context.Context, res visage.Resource, q VerifyQuery) (Verdict, error) {
 	faces := q.FaceID1 != "" || q.FaceID2 != ""
 	person := q.FaceID != "" || q.PersonID != "" || q.PersonGroupID != "" || q.LargePersonGroupID != ""
@@ -161,5 +160,6 @@ func noLonger(err error) error {
 // noDirectory is the answer for persons of the person directory, which nobody is in: the stable contract has no way to
 // put anybody there.
 func noDirectory(id string) error {
-	return visage.Refuse(visage.NotFound, "PersonNotFound", "There is no person %q in the person directory.", printable(id))
+	return visage.Refuse(visage.NotFound, "PersonNotFound", "There is no person %q in the person directory.",
+		printable(id))
 }

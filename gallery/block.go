@@ -16,8 +16,8 @@ type row struct {
 // rowBytes is the size of a row in memory.
 const rowBytes = 16 + 16 + 8
 
-// block holds vectors in memory that is not swapped or dumped and is wiped when it is given back: the planes of their codes,
-// one after another, with the marks that belong to them, and one by the length of each code.
+// block holds vectors in memory that is not swapped or dumped and is wiped when it is given back: the planes of their
+// codes, one after another, with the marks that belong to them, and one by the length of each code.
 type block struct {
 	memory *arena.Buffer
 	sketch []byte    // kernel.SketchBytes for every kernel.Rows rows, marks and all
@@ -48,8 +48,8 @@ func (c coding) blockBytes(rows int) int64 {
 	return int64(c.planeBytes(rows)) + int64(rows)*rowBytes
 }
 
-// planeBytes returns the memory of the planes of so many rows, a multiple of kernel.Rows, with what belongs to them. Kernels
-// may read a little behind the last plane, as they may behind the others, where the next one is.
+// planeBytes returns the memory of the planes of so many rows, a multiple of kernel.Rows, with what belongs to them.
+// Kernels may read a little behind the last plane, as they may behind the others, where the next one is.
 func (c coding) planeBytes(rows int) int {
 	row := kernel.SecondBytes(c.dim) + kernel.ThirdBytes(c.dim) + kernel.LastBytes(c.dim) + 4 + 4 + 4
 	return rows/kernel.Rows*kernel.SketchBytes(c.dim) + rows*row + kernel.Slack
@@ -80,8 +80,8 @@ func newBlock(rows int, c coding) (*block, error) {
 	return b, nil
 }
 
-// numbers returns memory as numbers of four bytes. An arena begins at a page and every part of a block is a multiple of 64
-// bytes long, so each is aligned for its kind; and none of them holds a pointer.
+// numbers returns memory as numbers of four bytes. An arena begins at a page and every part of a block is a multiple of
+// 64 bytes long, so each is aligned for its kind; and none of them holds a pointer.
 func numbers[T uint32 | float32](b []byte) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/visage-face/visage/gallery"
 )
 
-// TestBoundsHoldWhereTheyAreTightest looks for a probe and a code that a plane rules out though the code has the score that
-// is asked for: from random ones it takes, number by number, what brings them nearer to that.
+// TestBoundsHoldWhereTheyAreTightest looks for a probe and a code that a plane rules out though the code has the score
+// that is asked for: from random ones it takes, number by number, what brings them nearer to that.
 func TestBoundsHoldWhereTheyAreTightest(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

@@ -9,8 +9,9 @@ import (
 // coding holds the scales of marks for one length of vectors. A mark's two numbers are the legs of a triangle whose
 // hypotenuse is the length of the code's vector, so that bounds both.
 type coding struct {
-	dim                            int
-	sketchScale, upperScale, scale float64 // of marks of the sketch, of it and the second plane, and of all but the last
+	dim int
+	// of marks of the sketch, of it and the second plane, and of all but the last
+	sketchScale, upperScale, scale float64
 }
 
 const (
@@ -63,8 +64,8 @@ func (c coding) encode(k *kernel.Kernel, code Code, w *work) {
 }
 
 // mark makes the mark of a code's vector: how far it reaches along the vector it stands for, rounded down, and how far
-// beside it, rounded up. along² and long differ by what is beside, so rounding of either weighs more there: slack covers
-// it a thousand times over.
+// beside it, rounded up. along² and long differ by what is beside, so rounding of either weighs more there: slack
+// covers it a thousand times over.
 func mark(along float64, long int64, scale float64) uint32 {
 	const slack = 1e-9
 	beside := math.Sqrt(max(float64(long)*(1+slack)-along*along, 0))

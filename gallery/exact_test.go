@@ -143,10 +143,13 @@ var shapes = map[string]func(rnd *rand.Rand, dim int) func() []float32{
 // codeShapes are ways to make codes that no vector may have, but that a store may hold: what they have in their upper
 // digits says nothing, or nothing but what is false by as much as can be.
 var codeShapes = map[string]func(rnd *rand.Rand) int{
-	"codes within one step":    func(rnd *rand.Rand) int { return rnd.IntN(3) - 1 },
-	"codes below a digit":      func(rnd *rand.Rand) int { return rnd.IntN(255) - 127 },
-	"codes about a digit":      func(rnd *rand.Rand) int { return (126 + rnd.IntN(4)) * (1 - 2*rnd.IntN(2)) },
-	"codes of the extremes":    func(rnd *rand.Rand) int { return (gallery.CodeMost - rnd.IntN(2)) * (1 - 2*rnd.IntN(2)) },
+	"codes within one step": func(rnd *rand.Rand) int { return rnd.IntN(3) - 1 },
+	"codes below a digit":   func(rnd *rand.Rand) int { return rnd.IntN(255) - 127 },
+	"codes about a digit":   func(rnd *rand.Rand) int { return (126 + rnd.IntN(4)) * (1 - 2*rnd.IntN(2)) },
+	"codes of the extremes": func(rnd *rand.Rand) int {
+		return (gallery.CodeMost - rnd.IntN(2)) *
+			(1 - 2*rnd.IntN(2))
+	},
 	"codes of sizes unlike":    func(rnd *rand.Rand) int { return rnd.IntN(1<<rnd.IntN(15)+1) * (1 - 2*rnd.IntN(2)) },
 	"codes at edges of cells":  func(rnd *rand.Rand) int { return (rnd.IntN(3)-1)<<(8+2*rnd.IntN(4)) - rnd.IntN(2) },
 	"codes of one cell":        func(rnd *rand.Rand) int { return rnd.IntN(16384) },
@@ -245,7 +248,8 @@ func checkGallery(t *testing.T, rnd *rand.Rand, k *kernel.Kernel, name string, d
 	if !g.Removed() {
 		t.Error("something of a removed vector is left")
 	}
-	q := gallery.Query{K: 1 + rnd.IntN(12), ByOwner: rnd.IntN(2) == 0, Within: []float32{0, 0, 0.02, 0.5, 1.2}[rnd.IntN(5)]}
+	q := gallery.Query{K: 1 + rnd.IntN(12), ByOwner: rnd.IntN(2) == 0,
+		Within: []float32{0, 0, 0.02, 0.5, 1.2}[rnd.IntN(5)]}
 	for range []int{1, 1, 2, 5, 17, 70}[rnd.IntN(6)] {
 		probe := next()
 		if rnd.IntN(4) == 0 && len(entries) > 0 {
@@ -296,8 +300,9 @@ func TestSearchesAtTheSameTimeShareAPass(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 12 {
 			wg.Go(func() {
-				q := gallery.Query{Probes: []gallery.Code{entries[i].Code, entries[2*i].Code}, K: 1 + i, ByOwner: i%2 == 0,
-					Within: 0.6}
+				q := gallery.Query{Probes: []gallery.Code{entries[i].Code, entries[2*i].Code}, K: 1 + i,
+					ByOwner: i%2 == 0,
+					Within:  0.6}
 				if i == 7 {
 					_, err := g.Search(leaving, q)
 					if !errors.Is(err, gone) {
@@ -348,7 +353,8 @@ func TestLargeGalleriesUnderChange(t *testing.T) {
 			for i := range 15 {
 				mine := entries[100*w+i]
 				finds := func() bool {
-					got, err := g.Search(t.Context(), gallery.Query{Probes: []gallery.Code{mine.Code}, K: 1, Within: 0.5})
+					got, err := g.Search(t.Context(),
+						gallery.Query{Probes: []gallery.Code{mine.Code}, K: 1, Within: 0.5})
 					if err != nil {
 						t.Error(err)
 						return false
@@ -415,9 +421,10 @@ func TestALoadThatLosesItsLeaseLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestScansThatChangeTheirWayAnswerExactly has galleries that are in one piece, as loads make them, searched with one probe
-// and with many, for what is near and for the nearest however far, so that scans go over from the sketch to four bits and
-// from these to eight, and back. Vectors are removed in between. What is found is compared with brute force, on every kernel.
+// TestScansThatChangeTheirWayAnswerExactly has galleries that are in one piece, as loads make them, searched with one
+// probe and with many, for what is near and for the nearest however far, so that scans go over from the sketch to four
+// bits and from these to eight, and back. Vectors are removed in between. What is found is compared with brute force,
+// on every kernel.
 func TestScansThatChangeTheirWayAnswerExactly(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

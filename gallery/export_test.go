@@ -61,9 +61,9 @@ func (g *Gallery) Removed() bool {
 	return true
 }
 
-// Margins returns by how much a stored code passes the tests of the sketch, of it and the second plane, and of these and
-// the third, when its own score is the least that is asked for: in parts of the most that the sums can be, and below zero
-// where it does not pass. ok is false where the probe says nothing and every code passes.
+// Margins returns by how much a stored code passes the tests of the sketch, of it and the second plane, and of these
+// and the third, when its own score is the least that is asked for: in parts of the most that the sums can be, and
+// below zero where it does not pass. ok is false where the probe says nothing and every code passes.
 func Margins(probe, stored Code) (margins [3]float64, ok bool) {
 	dim := len(stored) / codeBytes
 	c, w, p, numbers := newCoding(dim), newWork(newCoding(dim)), newProbe(probe), make([]int16, dim)

@@ -7,26 +7,28 @@ import (
 	"math/bits"
 )
 
-// Code is a vector of unit length in fixed point: for each number a signed integer of 16 bits, little endian, of at most
-// CodeMost either way. Only their ratios count: the vector is the integers divided by the length they have together.
+// Code is a vector of unit length in fixed point: for each number a signed integer of 16 bits, little endian, of at
+// most CodeMost either way. Only their ratios count: the vector is the integers divided by the length they have
+// together.
 //
-// The numbers are those of the vector after a turn that is the same for all vectors of one length. It changes no angle, and
-// spreads what is in a few large numbers, which the networks that make templates are fond of, over all of them: so the
-// upper bits of each say something, and a search gets by with these for most faces. docs/formats/faces.md describes it.
+// The numbers are those of the vector after a turn that is the same for all vectors of one length. It changes no angle,
+// and spreads what is in a few large numbers, which the networks that make templates are fond of, over all of them: so
+// the upper bits of each say something, and a search gets by with these for most faces. docs/formats/faces.md describes
+// it.
 //
 // A code of a face is as good as the face: whoever is done with one clears it.
 type Code []byte
 
-// CodeMost is the largest number of a code. It is 127·256+127, so that every number splits into two signed digits of 8 bits
-// whose upper one is -127 to 127.
+// CodeMost is the largest number of a code. It is 127·256+127, so that every number splits into two signed digits of 8
+// bits whose upper one is -127 to 127.
 const CodeMost = 32639
 
 // codeBytes is what a number takes.
 const codeBytes = 2
 
-// Encode returns the code of a vector of unit length: its numbers, turned, times what makes the largest CodeMost, rounded
-// to the nearest integer, halves away from zero. The error wraps ErrVector for a vector that is empty, not finite, or whose
-// squared length is further from 1 than rounding in float32 takes it.
+// Encode returns the code of a vector of unit length: its numbers, turned, times what makes the largest CodeMost,
+// rounded to the nearest integer, halves away from zero. The error wraps ErrVector for a vector that is empty, not
+// finite, or whose squared length is further from 1 than rounding in float32 takes it.
 func Encode(v []float32) (Code, error) {
 	square := 0.0
 	for _, x := range v {
@@ -129,10 +131,10 @@ func products(a, b Code) (both, one, other int64) {
 	return both, one, other
 }
 
-// Distance returns the cosine distance of a stored vector from a probe, 0 same … 2 opposite, to the bit as a search finds
-// it: the products of the codes' numbers are added exactly and the sum is multiplied by 1 divided by either length, that of
-// the probe in float64, that of the stored vector rounded to float32, in float64. What comes out, the score, is rounded to
-// float32 and taken from 1. The error wraps ErrVector for what are no two codes of one length.
+// Distance returns the cosine distance of a stored vector from a probe, 0 same … 2 opposite, to the bit as a search
+// finds it: the products of the codes' numbers are added exactly and the sum is multiplied by 1 divided by either
+// length, that of the probe in float64, that of the stored vector rounded to float32, in float64. What comes out, the
+// score, is rounded to float32 and taken from 1. The error wraps ErrVector for what are no two codes of one length.
 func Distance(probe, stored Code) (float32, error) {
 	if err := probe.Check(len(probe) / codeBytes); err != nil {
 		return 0, err
@@ -153,12 +155,12 @@ func score(sum int64, probe float64, stored float32) float32 {
 // distance is what a score says, put right where rounding takes it beyond ±1.
 func distance(score float32) float32 { return min(max(1-score, 0), 2) }
 
-// turnRounds is how many rounds a turn has. Measured on templates of the pack mobileface, the largest number is 4.5 times
-// the root mean square before, 3.2 times after one round and 3.0 times after two, as it is for random directions.
+// turnRounds is how many rounds a turn has. Measured on templates of the pack mobileface, the largest number is 4.5
+// times the root mean square before, 3.2 times after one round and 3.0 times after two, as it is for random directions.
 const turnRounds = 2
 
-// turn turns a vector. Each round changes the signs of some numbers and mixes the first of them, as many as make a power of
-// two, and then the last as many.
+// turn turns a vector. Each round changes the signs of some numbers and mixes the first of them, as many as make a
+// power of two, and then the last as many.
 func turn(v []float64) {
 	most := powerOfTwo(len(v))
 	for round := range turnRounds {
@@ -190,8 +192,8 @@ func powerOfTwo(n int) int {
 	return 1 << (bits.Len(uint(n)) - 1)
 }
 
-// flip changes the signs of a round: that of a number is the lowest bit of what SplitMix64 makes of its place, from 1 on,
-// counted over all rounds. It only has to be without a pattern that a vector could share.
+// flip changes the signs of a round: that of a number is the lowest bit of what SplitMix64 makes of its place, from 1
+// on, counted over all rounds. It only has to be without a pattern that a vector could share.
 func flip(v []float64, round int) {
 	for i := range v {
 		z := uint64(round*len(v)+i+1) * 0x9e3779b97f4a7c15
@@ -203,8 +205,8 @@ func flip(v []float64, round int) {
 	}
 }
 
-// mix multiplies a vector, of a power of two of numbers, with the Hadamard matrix of that order in the order of Sylvester,
-// divided by what makes it orthogonal. It is its own inverse.
+// mix multiplies a vector, of a power of two of numbers, with the Hadamard matrix of that order in the order of
+// Sylvester, divided by what makes it orthogonal. It is its own inverse.
 func mix(v []float64) {
 	for half := 1; half < len(v); half *= 2 {
 		for from := 0; from < len(v); from += 2 * half {

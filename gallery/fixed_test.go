@@ -23,8 +23,8 @@ func numbers(c gallery.Code) []int {
 	return n
 }
 
-// TestEncodeVectors holds the codes of some vectors, which another program made by the definition: the format of what is
-// stored.
+// TestEncodeVectors holds the codes of some vectors, which another program made by the definition: the format of what
+// is stored.
 func TestEncodeVectors(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -124,7 +124,8 @@ func TestACodeIsItsVectorWithinHalfAStep(t *testing.T) {
 			// Rounding moves the length as well, by less than the vector.
 			step := peak / gallery.CodeMost
 			for i, x := range c.Vector() {
-				if want := float64(v[i]) / math.Sqrt(square); math.Abs(float64(x)-want) > step*(1+math.Sqrt(float64(dim)))+2e-7 {
+				if want := float64(v[i]) / math.Sqrt(square); math.Abs(float64(x)-want) > step*
+					(1+math.Sqrt(float64(dim)))+2e-7 {
 					t.Fatalf("%s: number %d of %d is %g, want %g", name, i, dim, x, want)
 				}
 			}
@@ -155,8 +156,8 @@ func TestATurnSpreadsWhatIsInFewNumbers(t *testing.T) {
 	}
 }
 
-// TestDistanceFollowsItsDefinition compares it with arithmetic of 200 bits, but for the two roundings that the definition
-// has.
+// TestDistanceFollowsItsDefinition compares it with arithmetic of 200 bits, but for the two roundings that the
+// definition has.
 func TestDistanceFollowsItsDefinition(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -181,7 +182,8 @@ func TestDistanceFollowsItsDefinition(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// An ulp of float32 for the score's last rounding: the definition's own error in float64 may move it by one.
+			// An ulp of float32 for the score's last rounding: the definition's own error in float64 may move it by
+			// one.
 			if want := min(max(1-exact, 0), 2); math.Abs(float64(got)-want) > 1.2e-7 {
 				t.Fatalf("%x and %x: got %g, want %g", a, b, got, want)
 			}
@@ -207,7 +209,8 @@ func TestDistanceVectors(t *testing.T) {
 	} {
 		got, err := gallery.Distance(tt.probe, tt.stored)
 		if err != nil || math.Float32bits(got) != tt.want {
-			t.Errorf("%v and %v: got %#x (%g), %v; want %#x", tt.probe, tt.stored, math.Float32bits(got), got, err, tt.want)
+			t.Errorf("%v and %v: got %#x (%g), %v; want %#x", tt.probe, tt.stored, math.Float32bits(got), got, err,
+				tt.want)
 		}
 	}
 }
@@ -230,7 +233,8 @@ func TestDistanceRefusesWhatAreNoTwoCodes(t *testing.T) {
 	}
 }
 
-// TestCheckKnowsEveryNumber tries every number in each of four places, beside the least and the greatest that are allowed.
+// TestCheckKnowsEveryNumber tries every number in each of four places, beside the least and the greatest that are
+// allowed.
 func TestCheckKnowsEveryNumber(t *testing.T) {
 	for _, beside := range [][2]byte{{0x81, 0x80}, {0x7f, 0x7f}, {1, 0}} { // -32,639, 32,639 and 1
 		for place := range 4 {

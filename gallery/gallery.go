@@ -27,8 +27,8 @@ const unitTolerance = 1e-3
 // dimMost is the longest vector there is; see kernel.DimMost.
 const dimMost = kernel.DimMost
 
-// Gallery is a set of unit vectors. It is safe for concurrent use: searches run side by side or together, changes wait for
-// them.
+// Gallery is a set of unit vectors. It is safe for concurrent use: searches run side by side or together, changes wait
+// for them.
 type Gallery struct {
 	coding  coding
 	kernel  *kernel.Kernel
@@ -94,13 +94,13 @@ type Entry struct {
 	Code  Code   // copied
 }
 
-// Expect says how many vectors the gallery will hold, so that it takes the memory for as many and not for a few more. It
-// may be wrong.
+// Expect says how many vectors the gallery will hold, so that it takes the memory for as many and not for a few more.
+// It may be wrong.
 func (g *Gallery) Expect(n int) { g.want.Store(int64(n)) }
 
 // Add adds a vector. It may be called by many at once: coding, which takes most of the time, is done side by side. The
-// error wraps ErrVector for what is no code of the gallery's length, is ErrDropped's cause when the gallery is no longer in
-// use, and comes from the pool's budget otherwise.
+// error wraps ErrVector for what is no code of the gallery's length, is ErrDropped's cause when the gallery is no
+// longer in use, and comes from the pool's budget otherwise.
 func (g *Gallery) Add(e Entry) error {
 	w := g.works.Get().(*work)
 	defer g.works.Put(w)
@@ -127,8 +127,8 @@ func (g *Gallery) Add(e Entry) error {
 	return nil
 }
 
-// coming is a block whose memory is being asked for while the one before is filled: the system zeroes and locks it, which for a
-// large gallery takes as long as a good part of the filling.
+// coming is a block whose memory is being asked for while the one before is filled: the system zeroes and locks it,
+// which for a large gallery takes as long as a good part of the filling.
 type coming struct {
 	rows  int
 	ready chan struct{} // closed when block and err are set
@@ -136,7 +136,8 @@ type coming struct {
 	err   error
 }
 
-// growLocked adds an empty block, and has the next one made ready when so many vectors are expected that it will be needed.
+// growLocked adds an empty block, and has the next one made ready when so many vectors are expected that it will be
+// needed.
 func (g *Gallery) growLocked() error {
 	b := g.next
 	g.next = nil
@@ -193,7 +194,8 @@ func (g *Gallery) Has(id ID) bool {
 	return false
 }
 
-// Remove removes the vector of that id, and reports whether there was one. Searches that begin afterwards do not see it.
+// Remove removes the vector of that id, and reports whether there was one. Searches that begin afterwards do not see
+// it.
 func (g *Gallery) Remove(id ID) bool {
 	return g.removeIf(func(r *row) bool { return r.id == id }, 1) > 0
 }
@@ -239,7 +241,8 @@ func (g *Gallery) fillLocked(bi, i int) {
 	}
 }
 
-// Close drops the gallery: searches under way stop at the next block, then its memory is cleared. It can be called twice.
+// Close drops the gallery: searches under way stop at the next block, then its memory is cleared. It can be called
+// twice.
 func (g *Gallery) Close() { g.close(ErrDropped) }
 
 func (g *Gallery) close(cause error) {

@@ -91,7 +91,8 @@ func TestSearchAgreesWithBruteForceUnderChange(t *testing.T) {
 		g := mustNew(t, 16)
 		var m model
 		for n := range 1 + rnd.IntN(1500) {
-			e := gallery.Entry{ID: id(n), Owner: id(rnd.IntN(200)), Order: uint64(rnd.Uint32()), Code: code(exact(rnd)...)}
+			e := gallery.Entry{ID: id(n), Owner: id(rnd.IntN(200)), Order: uint64(rnd.Uint32()),
+				Code: code(exact(rnd)...)}
 			mustAdd(t, g, e)
 			m = append(m, e)
 			switch rnd.IntN(12) {
@@ -115,8 +116,9 @@ func TestSearchAgreesWithBruteForceUnderChange(t *testing.T) {
 			t.Fatalf("round %d: %d vectors, want %d", round, g.Len(), len(m))
 		}
 		q := gallery.Query{
-			Probes: []gallery.Code{code(exact(rnd)...), code(exact(rnd)...), code(exact(rnd)...)}, K: 1 + rnd.IntN(60), ByOwner: rnd.IntN(2) == 0,
-			Within: []float32{0, 0.5, 1}[rnd.IntN(3)],
+			Probes: []gallery.Code{code(exact(rnd)...), code(exact(rnd)...), code(exact(rnd)...)}, K: 1 + rnd.IntN(60),
+			ByOwner: rnd.IntN(2) == 0,
+			Within:  []float32{0, 0.5, 1}[rnd.IntN(3)],
 		}
 		got, err := g.Search(t.Context(), q)
 		if err != nil {
@@ -243,8 +245,8 @@ func TestMemoryPerFaceIsBounded(t *testing.T) {
 	c := code(random(rnd, dim)...)
 	for n := 1; n <= 50_000; n++ {
 		mustAdd(t, g, gallery.Entry{ID: id(n), Code: c})
-		// The code, marks and length, id, owner and order, each once, with room for a sixteenth more. Below a thousand faces it is the
-		// size of a block that counts.
+		// The code, marks and length, id, owner and order, each once, with room for a sixteenth more. Below a thousand
+		// faces it is the size of a block that counts.
 		if most := 1.1 * float64(n*(2*dim+16+40)); n >= 1000 && float64(g.Bytes()) > most {
 			t.Fatalf("%d faces take %d bytes, at most %.0f allowed", n, g.Bytes(), most)
 		}

@@ -13,8 +13,8 @@ import (
 // stop.
 const strideGroups = 512
 
-// mostGroups is how many groups are scanned between two looks at what was found. With several probes they are fewer: each
-// look spares all of them rows that no longer count.
+// mostGroups is how many groups are scanned between two looks at what was found. With several probes they are fewer:
+// each look spares all of them rows that no longer count.
 const (
 	mostGroups   = 64
 	mostTogether = 16
@@ -60,8 +60,8 @@ type pass struct {
 	targets  []*target
 
 	next atomic.Int64 // the number of the next stride that nobody has taken
-	// best is, for each target, the bits of the least score that still counts: as soon as one worker has k matches, no row
-	// of any other can be among the k best with less than the worst of them.
+	// best is, for each target, the bits of the least score that still counts: as soon as one worker has k matches, no
+	// row of any other can be among the k best with less than the worst of them.
 	best []atomic.Uint32
 }
 
@@ -137,7 +137,8 @@ func (s *scratch) wipe() {
 func (p *pass) scan() *scan {
 	codes := make([][]int8, len(p.targets))
 	dim := p.g.coding.dim
-	s := &scan{p: p, tops: make([]top, len(codes)), least: make([]float32, len(codes)), reaches: make([]reach, len(codes))}
+	s := &scan{p: p, tops: make([]top, len(codes)), least: make([]float32, len(codes)),
+		reaches: make([]reach, len(codes))}
 	for i, t := range p.targets {
 		codes[i] = t.codes
 		s.tops[i] = top{k: t.k, byOwner: t.byOwner, least: t.least}
@@ -174,8 +175,8 @@ func (p *pass) scan() *scan {
 	return s
 }
 
-// stride compares the groups [from, to) of a block with every probe. It begins with few and takes as many more as it has
-// seen, so that what it scans without knowing what counts is always a small part.
+// stride compares the groups [from, to) of a block with every probe. It begins with few and takes as many more as it
+// has seen, so that what it scans without knowing what counts is always a small part.
 func (s *scan) stride(b *block, from, to int) {
 	for from < to {
 		s.update()
@@ -212,14 +213,15 @@ func (s *scan) update() {
 
 const (
 	sketchStep = 64 // groups of the sketch that are read at once
-	// The sketch pays while it rules out all but one row in so many: of what it leaves each row is looked at by itself. Where
-	// it does not pay, the next sketchRest groups are scanned without, and then it is tried again, for more may be known by
-	// then; if in vain, after twice as many, and so on.
+	// The sketch pays while it rules out all but one row in so many: of what it leaves each row is looked at by itself.
+	// Where it does not pay, the next sketchRest groups are scanned without, and then it is tried again, for more may
+	// be known by then; if in vain, after twice as many, and so on.
 	sketchPays     = 4
 	sketchRest     = 256
 	sketchRestMost = 8192
-	// With several probes, sketch and second plane pay while they leave no more than so many hits a group. Each takes about
-	// as long as reading the third plane of a whole group: where there are more, the next groups are scanned with it.
+	// With several probes, sketch and second plane pay while they leave no more than so many hits a group. Each takes
+	// about as long as reading the third plane of a whole group: where there are more, the next groups are scanned with
+	// it.
 	upperPays = 1
 )
 
@@ -262,7 +264,8 @@ func (s *scan) whole(b *block, from, n int) {
 			s.hits.Reset()
 		}
 		row := at * kernel.Rows
-		g.kernel.ScanUpper(s.probes, b.sketch[at*sketch:], b.second[row*second:], b.upper[row:], min(s.groups, from+n-at),
+		g.kernel.ScanUpper(s.probes, b.sketch[at*sketch:], b.second[row*second:], b.upper[row:],
+			min(s.groups, from+n-at),
 			row-first, s.tile, s.hits)
 	}
 	s.read += n * (sketch + kernel.Rows*(second+4))
@@ -274,8 +277,8 @@ func (s *scan) whole(b *block, from, n int) {
 	s.finish(b, first)
 }
 
-// eight compares n groups of a block with all probes, by sketch, second and third plane at once, and by their whole codes
-// the rows that these do not rule out.
+// eight compares n groups of a block with all probes, by sketch, second and third plane at once, and by their whole
+// codes the rows that these do not rule out.
 func (s *scan) eight(b *block, from, n int) {
 	g := s.p.g
 	dim := g.coding.dim
@@ -284,7 +287,8 @@ func (s *scan) eight(b *block, from, n int) {
 	for at := from; at < from+n; at += s.groups {
 		row, n := at*kernel.Rows, min(s.groups, from+n-at)
 		s.hits.Reset()
-		g.kernel.ScanEight(s.probes, b.sketch[at*sketch:], b.second[row*second:], b.third[row*third:], b.marks[row:], n, 0,
+		g.kernel.ScanEight(s.probes, b.sketch[at*sketch:], b.second[row*second:], b.third[row*third:], b.marks[row:], n,
+			0,
 			s.tile, s.hits)
 		for _, where := range s.hits.Where {
 			if r := row + int(where&0xffff); r < len(b.rows) {
@@ -295,8 +299,8 @@ func (s *scan) eight(b *block, from, n int) {
 	}
 }
 
-// finish looks at the rows of a block that sketch and second plane do not rule out, counted from first: by the third plane,
-// and by the whole code if that does not rule them out either.
+// finish looks at the rows of a block that sketch and second plane do not rule out, counted from first: by the third
+// plane, and by the whole code if that does not rule them out either.
 func (s *scan) finish(b *block, first int) {
 	g := s.p.g
 	third := kernel.ThirdBytes(g.coding.dim)

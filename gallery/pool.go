@@ -14,8 +14,8 @@ var ErrTooLarge = errors.New("gallery over the memory budget")
 // ErrBusy says that the budget is taken by galleries that are being loaded now. Trying again later helps.
 var ErrBusy = errors.New("memory budget taken by galleries that are loading")
 
-// mostGalleries bounds how many galleries a pool holds, however small. Each has pages of its own, and a process may have
-// 65,530 mappings on Linux unless the operator allows more.
+// mostGalleries bounds how many galleries a pool holds, however small. Each has pages of its own, and a process may
+// have 65,530 mappings on Linux unless the operator allows more.
 const mostGalleries = 10_000
 
 // Key names a gallery in a pool.
@@ -293,7 +293,8 @@ func (p *Pool) reserve(e *entry, bytes int64) error {
 	}
 	if e.bytes+bytes > p.budget {
 		p.mu.Unlock()
-		why := fmt.Errorf("%w: it needs more than the %d bytes that all galleries together may use", ErrTooLarge, p.budget)
+		why := fmt.Errorf("%w: it needs more than the %d bytes that all galleries together may use", ErrTooLarge,
+			p.budget)
 		if n := e.g.want.Load(); n > 0 {
 			why = fmt.Errorf("%w: %d bytes for %d vectors", why, e.g.needs(), n)
 		}

@@ -12,8 +12,8 @@ import (
 	"github.com/visage-face/visage/gallery"
 )
 
-// faceBytes is what sixteen vectors of length 2, the smallest gallery, take in memory: a group of the sketch, for each its row
-// of the other planes, two marks and one by its length, and what is known of it; and room behind it all.
+// faceBytes is what sixteen vectors of length 2, the smallest gallery, take in memory: a group of the sketch, for each
+// its row of the other planes, two marks and one by its length, and what is known of it; and room behind it all.
 const faceBytes = 128 + 16*(4+16+16+3*4+40) + 64
 
 func newPool(t *testing.T, budget int64) *gallery.Pool {
@@ -147,7 +147,8 @@ func TestPoolSaysWhenLoadsTakeTheBudget(t *testing.T) {
 		}
 	})
 	<-half
-	if _, err := size(t.Context(), p, gallery.Key{Scope: "second"}, filled(t.Context(), 1)); !errors.Is(err, gallery.ErrBusy) {
+	if _, err := size(t.Context(), p, gallery.Key{Scope: "second"}, filled(t.Context(), 1)); !errors.Is(err,
+		gallery.ErrBusy) {
 		t.Errorf("got %v, want ErrBusy", err)
 	}
 	close(gate)
@@ -254,11 +255,13 @@ func TestPoolChangesReachLoadedAndLoadingGalleries(t *testing.T) {
 	p.Change("b", func(g *gallery.Gallery) error { return errors.New("not yours") })
 	close(gate)
 	wg.Wait()
-	if n, err := size(t.Context(), p, gallery.Key{Scope: "a", Version: 1}, unloadable(t, t.Context())); n != 2 || err != nil {
+	if n, err := size(t.Context(), p, gallery.Key{Scope: "a", Version: 1}, unloadable(t, t.Context())); n != 2 ||
+		err != nil {
 		t.Errorf("the loaded gallery has %d vectors, %v; want 2", n, err)
 	}
 	p.Change("a", func(g *gallery.Gallery) error { return errors.New("cannot follow") })
-	if n, err := size(t.Context(), p, gallery.Key{Scope: "a", Version: 1}, filled(t.Context(), 5)); n != 5 || err != nil {
+	if n, err := size(t.Context(), p, gallery.Key{Scope: "a", Version: 1}, filled(t.Context(), 5)); n != 5 ||
+		err != nil {
 		t.Errorf("after a failed change: %d vectors, %v; want a fresh load", n, err)
 	}
 }

@@ -29,8 +29,8 @@ func newProbe(c Code) probe {
 		long += int64(code) * int64(code)
 	}
 	p.length = math.Sqrt(float64(long))
-	// The angle by its sine: near zero its cosine would lose half of the digits. Codes that are all zero, of numbers that
-	// are all below 128, say nothing: a right angle, and every row passes.
+	// The angle by its sine: near zero its cosine would lose half of the digits. Codes that are all zero, of numbers
+	// that are all below 128, say nothing: a right angle, and every row passes.
 	cos := 0.0
 	if long > 0 {
 		cos = float64(along) * p.inverse / p.length
@@ -48,8 +48,8 @@ func (p *probe) forget() {
 // scoreSlack is more than a score is off by its definition: it is rounded to float32, and so is one of its factors.
 const scoreSlack = 4e-7
 
-// reach is what a row must have for its score to be at least a given one: an angle from the probe's codes that is at most
-// wide, the sum of the angle that the score allows and the one between the probe and its codes.
+// reach is what a row must have for its score to be at least a given one: an angle from the probe's codes that is at
+// most wide, the sum of the angle that the score allows and the one between the probe and its codes.
 type reach struct {
 	all      bool // wide is no less than a right angle: every row may have the score
 	cos, sin float64
@@ -65,8 +65,8 @@ func (p *probe) reach(least float32) reach {
 	return reach{cos: cos, sin: sin}
 }
 
-// limit says the same to a kernel, about planes that stand for numbers of up to most, and marks of that scale. With n what
-// the planes hold, and 2n-most what they stand for, the sum that a row must reach is Σu(2n-most) = 2Σun - most·Σu.
+// limit says the same to a kernel, about planes that stand for numbers of up to most, and marks of that scale. With n
+// what the planes hold, and 2n-most what they stand for, the sum that a row must reach is Σu(2n-most) = 2Σun - most·Σu.
 func (p *probe) limit(r reach, most int, scale float64) kernel.Limit {
 	if r.all {
 		return kernel.Limit{Start: 1 << 29} // more than any sum takes from it: they stay below 255·127·dimMost
@@ -83,7 +83,8 @@ func (p *probe) limit(r reach, most int, scale float64) kernel.Limit {
 	}
 }
 
-// passes says the same of a row whose sums are known: upper that over sketch and second plane, third that over the third.
+// passes says the same of a row whose sums are known: upper that over sketch and second plane, third that over the
+// third.
 func (p *probe) passes(r reach, c coding, upper, third int32, mark uint32) bool {
 	if r.all {
 		return true

@@ -8,10 +8,11 @@ import (
 
 // Query says what is searched for.
 type Query struct {
-	Probes  []Code  // one pass over the gallery serves all of them
-	K       int     // how many matches each probe gets at most; at least 1
-	Within  float32 // the largest distance of a match; 0: any. A search that needs only near ones is faster for saying so
-	ByOwner bool    // each owner at most once, by the nearest of its vectors
+	Probes []Code // one pass over the gallery serves all of them
+	K      int    // how many matches each probe gets at most; at least 1
+	// the largest distance of a match; 0: any. A search that needs only near ones is faster for saying so
+	Within  float32
+	ByOwner bool // each owner at most once, by the nearest of its vectors
 }
 
 // Match is a vector that was found.
@@ -25,14 +26,15 @@ type Match struct {
 const togetherMost = 64
 
 // togetherWork is the number of products from which searches at the same time wait for one another to share a pass, and
-// from which a pass uses several processors: below, either costs more than it saves. A pass of so many takes a quarter of a
-// millisecond, for which a search would rather have one processor to itself than wait for a second one, which others use
-// as well: among 100,000 vectors of 128 numbers, the slowest tenth of the searches of four clients took
+// from which a pass uses several processors: below, either costs more than it saves. A pass of so many takes a quarter
+// of a millisecond, for which a search would rather have one processor to itself than wait for a second one, which
+// others use as well: among 100,000 vectors of 128 numbers, the slowest tenth of the searches of four clients took
 // about half as long alone.
 const togetherWork = 16 << 20
 
 // Search returns the vectors nearest to each probe, best first. The results are exact, and the same whatever order the
-// vectors were added in; equally near ones come in their Order. It stops with the cause of ctx, or of the gallery's end.
+// vectors were added in; equally near ones come in their Order. It stops with the cause of ctx, or of the gallery's
+// end.
 //
 // A search of a large gallery that finds another one under way waits for its end, and shares the next pass over the
 // gallery with all who wait by then; one that finds none begins at once.

@@ -7,7 +7,8 @@ import (
 // top keeps the k best rows of those offered: a heap whose root is the worst kept.
 //
 // By owner, a row replaces the kept row of its owner when it is better. That gives the k best owners: an owner leaves
-// the heap only when k others are better than its best row so far, and comes back with the next row that is good enough.
+// the heap only when k others are better than its best row so far, and comes back with the next row that is good
+// enough.
 type top struct {
 	k       int
 	byOwner bool

@@ -95,10 +95,12 @@ func (s *Store) checkAnchor(id SpaceID, bundle uint64, head *format.Head, row []
 	s.anchors.mu.Lock()
 	a, ok := s.anchors.known[id]
 	s.anchors.mu.Unlock()
-	if !ok || head.Sequence > a.Sequence && bundle >= a.Bundle || head.Sequence == a.Sequence && bundle >= a.Bundle && sha256.Sum256(row) == a.Head {
+	if !ok || head.Sequence > a.Sequence && bundle >= a.Bundle ||
+		head.Sequence == a.Sequence && bundle >= a.Bundle && sha256.Sum256(row) == a.Head {
 		return nil
 	}
-	err := &RollbackError{Space: id, Stored: head.Sequence, Anchored: a.Sequence, StoredBundle: bundle, AnchoredBundle: a.Bundle}
+	err := &RollbackError{Space: id, Stored: head.Sequence, Anchored: a.Sequence, StoredBundle: bundle,
+		AnchoredBundle: a.Bundle}
 	if !s.anchors.accept {
 		return err
 	}
@@ -107,7 +109,8 @@ func (s *Store) checkAnchor(id SpaceID, bundle uint64, head *format.Head, row []
 	return nil
 }
 
-// AcceptRollback lets a space open whose state is older than its anchor, as after a restore. Whoever calls it keeps a record of that.
+// AcceptRollback lets a space open whose state is older than its anchor, as after a restore. Whoever calls it keeps a
+// record of that.
 func (s *Store) AcceptRollback(id SpaceID) { s.anchors.forget(id) }
 
 func (a *anchors) forget(id SpaceID) {
@@ -156,8 +159,8 @@ func (s *Store) anchorForever(ctx context.Context) {
 	}
 }
 
-// Anchor brings what is kept outside the engine up to date: every open space's newest state. Run does it once a minute, after every 1,000 commits,
-// and Close does it at the end.
+// Anchor brings what is kept outside the engine up to date: every open space's newest state. Run does it once a minute,
+// after every 1,000 commits, and Close does it at the end.
 func (s *Store) Anchor(ctx context.Context) error {
 	s.mu.Lock()
 	var spaces []*Space
@@ -176,7 +179,8 @@ func (s *Store) Anchor(ctx context.Context) error {
 
 // isGone reports whether an error says that a space cannot be looked into now, which is no failure of anchoring.
 func isGone(err error) bool {
-	return errors.Is(err, ErrLocked) || errors.Is(err, ErrNoSpace) || errors.Is(err, ErrGrace) || errors.Is(err, ErrClosed)
+	return errors.Is(err, ErrLocked) || errors.Is(err, ErrNoSpace) || errors.Is(err, ErrGrace) ||
+		errors.Is(err, ErrClosed)
 }
 
 // anchor lets the root container know the newest states of the containers that changed, and anchors its head.

@@ -20,9 +20,10 @@ type Saved struct {
 	Rows, Bytes int64
 }
 
-// WriteBackup writes the records and logs of all spaces to w, as they are at one moment, while everything goes on. What it writes is sealed as it is
-// stored, and holds no key and no wrapped key: without a keyring (WriteKeyring) of the same time or later it is noise. It needs no customer's
-// key, and works while spaces are locked. docs/formats/backup.md describes the stream.
+// WriteBackup writes the records and logs of all spaces to w, as they are at one moment, while everything goes on. What
+// it writes is sealed as it is stored, and holds no key and no wrapped key: without a keyring (WriteKeyring) of the
+// same time or later it is noise. It needs no customer's key, and works while spaces are locked. docs/formats/backup.md
+// describes the stream.
 func (s *Store) WriteBackup(ctx context.Context, w io.Writer) (Saved, error) {
 	return s.writeStream(ctx, w, stream.Data, func(add func(stream.Frame) error) error {
 		return s.engine.View(ctx, func(r engine.Reader) error {
@@ -36,9 +37,9 @@ func (s *Store) WriteBackup(ctx context.Context, w io.Writer) (Saved, error) {
 	})
 }
 
-// WriteKeyring writes everything that WriteBackup leaves out to w: the key pages, the wrapped keys and the epoch keys. It opens nothing by itself:
-// the instance root is needed, and the key of a customer whose key it is under. Only the newest one is ever needed; an older one holds the keys of
-// what was erased since.
+// WriteKeyring writes everything that WriteBackup leaves out to w: the key pages, the wrapped keys and the epoch keys.
+// It opens nothing by itself: the instance root is needed, and the key of a customer whose key it is under. Only the
+// newest one is ever needed; an older one holds the keys of what was erased since.
 func (s *Store) WriteKeyring(ctx context.Context, w io.Writer) (Saved, error) {
 	return s.writeStream(ctx, w, stream.Keyring, func(add func(stream.Frame) error) error {
 		for {
@@ -62,7 +63,8 @@ func (s *Store) WriteKeyring(ctx context.Context, w io.Writer) (Saved, error) {
 			if !errors.Is(err, keystore.ErrNotFound) || ctx.Err() != nil {
 				return err
 			}
-			// An epoch ended between the snapshot and the look at its key: nothing was written yet, and a new snapshot knows the next one.
+			// An epoch ended between the snapshot and the look at its key: nothing was written yet, and a new snapshot
+			// knows the next one.
 		}
 	})
 }
@@ -83,15 +85,18 @@ func (s *Store) epochsOf(r engine.Reader) (frames []stream.Frame, err error) {
 			if err != nil {
 				return fmt.Errorf("read epoch key %d of space %s: %w", e.Number, SpaceID(space), err)
 			}
-			frames = append(frames, stream.Frame{Kind: stream.EpochKey, Key: binary.BigEndian.AppendUint32(space[:], e.Number), Value: sealed})
+			frames = append(
+				frames, stream.Frame{Kind: stream.EpochKey, Key: binary.BigEndian.AppendUint32(space[:], e.Number),
+					Value: sealed},
+			)
 		}
 		return nil
 	})
 	return frames, err
 }
 
-// eachRange divides all rows, in the order of their keys, into those of data and those of keys: records and logs are data, every other kind is the
-// keyring's, those among them that a later version adds.
+// eachRange divides all rows, in the order of their keys, into those of data and those of keys: records and logs are
+// data, every other kind is the keyring's, those among them that a later version adds.
 func eachRange(r engine.Reader, fn func(from, to []byte, data bool) error) error {
 	cut := func(space format.ID, kind byte, end []byte) error {
 		first := spaceKey(space, kind)
@@ -130,7 +135,8 @@ func (s *Store) writeStream(
 	arena.Do(func() { key = format.BackupKey(s.root.Bytes(), s.instance, string(content)) })
 	defer clear(key)
 	total, err := stream.Write(ctx, w, key, stream.Header{
-		Content: content, Instance: s.Instance(), Taken: time.Now().UTC(), Format: s.format, Since: since(s.steps, s.format),
+		Content: content, Instance: s.Instance(), Taken: time.Now().UTC(), Format: s.format,
+		Since: since(s.steps, s.format),
 	}, fill)
 	if err != nil {
 		return Saved{}, fmt.Errorf("write %s backup: %w", content, err)

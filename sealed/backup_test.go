@@ -122,8 +122,8 @@ func TestRestoreBringsBackWhatWasThere(t *testing.T) {
 	}
 }
 
-// TestErasedRecordsStayErased: yesterday's backup with today's keyring brings back the living and nobody else, and no key that still exists opens
-// the others.
+// TestErasedRecordsStayErased: yesterday's backup with today's keyring brings back the living and nobody else, and no
+// key that still exists opens the others.
 func TestErasedRecordsStayErased(t *testing.T) {
 	cfg, s, want := world(t)
 	sp := s.Space(spaceA)
@@ -152,12 +152,15 @@ func TestErasedRecordsStayErased(t *testing.T) {
 	}
 	r := open(t, to)
 	if got := all(t, r.Space(spaceA), "a"); !maps.Equal(got, want) {
-		t.Errorf("%d records, want %d; erased %q, after %q, changed since %q", len(got), len(want), got["5"], got["after"], got["7"])
+		t.Errorf("%d records, want %d; erased %q, after %q, changed since %q", len(got), len(want), got["5"],
+			got["after"], got["7"])
 	}
 	if got := all(t, r.Space(spaceA), "b"); len(got) > 0 {
 		t.Errorf("the dropped container came back: %v", got)
 	}
-	if got, want := said.said[spaceA], "4 records had been erased since the backup, 1 were made since and are not in it, 2 are older in it"; got != want {
+	if got, want := said.said[spaceA],
+		"4 records had been erased since the backup, 1 were made since and are not in it, 2 are older in it"; got !=
+		want {
 		t.Errorf("said %q, want %q", got, want)
 	}
 	verifyClean(t, r)
@@ -195,7 +198,8 @@ func TestBackupsHoldNoKeysAndKeyringsNoRecords(t *testing.T) {
 	if len(data) != 2 || data["R"] != total["R"] || data["L"] != total["L"] {
 		t.Errorf("the backup has %v of %v", data, total)
 	}
-	if keyring["epoch key"] != 2 || keyring["R"]+keyring["L"] != 0 || keyring["P"] != total["P"] || keyring["N"] != total["N"] || keyring["B"] != 2 || keyring["I"] != 1 {
+	if keyring["epoch key"] != 2 || keyring["R"]+keyring["L"] != 0 || keyring["P"] != total["P"] ||
+		keyring["N"] != total["N"] || keyring["B"] != 2 || keyring["I"] != 1 {
 		t.Errorf("the keyring has %v of %v", keyring, total)
 	}
 	for _, secret := range []string{"text 1", "another container", "first"} {
@@ -256,7 +260,8 @@ func TestDamagedStreamsAreNotRestored(t *testing.T) {
 	try("data of another instance", b.keyring, theirs.data, nil, sealed.ErrForeign)
 	try("keyring of another instance", theirs.keyring, b.data, foreign.Protectors, sealed.ErrForeign)
 	try("the two exchanged", b.data, b.keyring, nil, sealed.ErrMalformed)
-	try("a root that cannot be had", b.keyring, b.data, []sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("test")}})
+	try("a root that cannot be had", b.keyring, b.data,
+		[]sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("test")}})
 
 	if err := restore(t, cfg, b.keyring, b.data); !errors.Is(err, sealed.ErrInUse) {
 		t.Errorf("onto a store that is open: %v", err)
@@ -319,7 +324,8 @@ func TestRestoreThatWasInterrupted(t *testing.T) {
 	cfg, s, _ := world(t)
 	b := save(t, s)
 	to := elsewhere(t, cfg)
-	err := sealed.Restore(t.Context(), to, bytes.NewReader(b.keyring), io.MultiReader(bytes.NewReader(b.data[:len(b.data)/2]), broken{}))
+	err := sealed.Restore(t.Context(), to, bytes.NewReader(b.keyring),
+		io.MultiReader(bytes.NewReader(b.data[:len(b.data)/2]), broken{}))
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("got %v", err)
 	}
@@ -342,7 +348,8 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, os.ErrDeadlineExceeded }
 
-// TestLostKeyDirectoryIsMended: with the data still there, a keyring brings the key directory back, and nothing that has ended since.
+// TestLostKeyDirectoryIsMended: with the data still there, a keyring brings the key directory back, and nothing that
+// has ended since.
 func TestLostKeyDirectoryIsMended(t *testing.T) {
 	cfg, s, want := world(t)
 	b := save(t, s)
@@ -366,7 +373,8 @@ func TestLostKeyDirectoryIsMended(t *testing.T) {
 	if _, err := s.MendKeyring(t.Context(), bytes.NewReader(newest.data)); !errors.Is(err, sealed.ErrMalformed) {
 		t.Errorf("data in place of a keyring: %v", err)
 	}
-	if n, err := s.MendKeyring(t.Context(), bytes.NewReader(b.keyring)); err != nil || n != 1 { // the operator's, which did not turn
+	// the operator's, which did not turn
+	if n, err := s.MendKeyring(t.Context(), bytes.NewReader(b.keyring)); err != nil || n != 1 {
 		t.Errorf("the older keyring mended %d, %v", n, err)
 	}
 	if n, err := s.MendKeyring(t.Context(), bytes.NewReader(newest.keyring)); err != nil || n != 1 {
@@ -377,8 +385,8 @@ func TestLostKeyDirectoryIsMended(t *testing.T) {
 	}
 }
 
-// TestSpaceThatGoesDuringABackup: what is dropped while a backup is written is in it as it was when it began, and comes back with a keyring of that time
-// alone.
+// TestSpaceThatGoesDuringABackup: what is dropped while a backup is written is in it as it was when it began, and comes
+// back with a keyring of that time alone.
 func TestSpaceThatGoesDuringABackup(t *testing.T) {
 	cfg, s, want := world(t)
 	gone := sealed.SpaceID{9}

@@ -17,7 +17,8 @@ import (
 	"github.com/visage-face/visage/sealed/internal/keystore"
 )
 
-// bundleDoc is a space's keys, wrapped, with what wrapped them, and where the space stands. It is sealed under the instance root.
+// bundleDoc is a space's keys, wrapped, with what wrapped them, and where the space stands. It is sealed under the
+// instance root.
 type bundleDoc struct {
 	Sequence    uint64          `cbor:"1,keyasint"` // grows with every change; compare-and-set goes by it
 	Fence       uint64          `cbor:"2,keyasint"` // grows with every lock that has to outlive the process
@@ -26,8 +27,9 @@ type bundleDoc struct {
 	Generations []generationDoc `cbor:"5,keyasint"`
 	Epochs      []epochDoc      `cbor:"6,keyasint"` // in the order they were made
 	Note        []byte          `cbor:"7,keyasint"` // of whoever drives changes of keys; see Bundle.SetNote
-	Restored    bool            `cbor:"8,keyasint"` // the space is to be put in order before anybody uses it; see reconcile
-	Turning     bool            `cbor:"9,keyasint"` // a turn to another generation has begun, and pages are still to be rewritten
+	// the space is to be put in order before anybody uses it; see reconcile
+	Restored bool `cbor:"8,keyasint"`
+	Turning  bool `cbor:"9,keyasint"` // a turn to another generation has begun, and pages are still to be rewritten
 }
 
 type generationDoc struct {
@@ -36,8 +38,8 @@ type generationDoc struct {
 	Slots      []slotDoc `cbor:"3,keyasint"`
 }
 
-// slotDoc is one wrapping of a generation's data key. A customer's slot, in a vault, has a URI and a probe to ask the vault with; the
-// service-managed one has neither, since the instance root alone opens it.
+// slotDoc is one wrapping of a generation's data key. A customer's slot, in a vault, has a URI and a probe to ask the
+// vault with; the service-managed one has neither, since the instance root alone opens it.
 type slotDoc struct {
 	Number    uint32 `cbor:"1,keyasint"`
 	Role      string `cbor:"2,keyasint"`
@@ -64,11 +66,12 @@ const (
 )
 
 func (d generationDoc) slot(sd slotDoc) format.Slot {
-	return format.Slot{Number: sd.Number, Role: sd.Role, Generation: d.Number, URI: sd.URI, Version: sd.Version, Algorithm: sd.Algorithm, Commitment: d.Commitment}
+	return format.Slot{Number: sd.Number, Role: sd.Role, Generation: d.Number, URI: sd.URI, Version: sd.Version,
+		Algorithm: sd.Algorithm, Commitment: d.Commitment}
 }
 
-// Create makes a space under the service-managed slot: its first data key, sealed under the instance root, its first epoch key, in the key
-// store, and its root container. Refusing errors: ErrExists, *FullError.
+// Create makes a space under the service-managed slot: its first data key, sealed under the instance root, its first
+// epoch key, in the key store, and its root container. Refusing errors: ErrExists, *FullError.
 func (s *Store) Create(ctx context.Context, id SpaceID) error {
 	if !id.valid() {
 		return fmt.Errorf("create space %s: not an id a space can have", id)
@@ -94,7 +97,8 @@ func (s *Store) Create(ctx context.Context, id SpaceID) error {
 	rand.Read(keys.Bytes()) // never fails: the runtime ends the process instead
 	data, epoch, blind := keys.Bytes()[:32], keys.Bytes()[32:64], keys.Bytes()[64:]
 
-	// An earlier attempt that a crash cut off may have left epoch keys behind. Nothing was ever sealed under them, since there is no bundle.
+	// An earlier attempt that a crash cut off may have left epoch keys behind. Nothing was ever sealed under them,
+	// since there is no bundle.
 	if err := s.epochs.Destroy(space); err != nil {
 		return err
 	}
@@ -128,10 +132,12 @@ func (s *Store) Create(ctx context.Context, id SpaceID) error {
 		if _, ok, err := w.Get(spaceKey(space, rowBundle)); ok || err != nil {
 			return errors.Join(err, ErrExists)
 		}
-		if err := w.Put(rowKey(space, rowPage, rootContainer, page.Upper), format.SealPage(at, head.Root.Key, hedge, page)); err != nil {
+		if err := w.Put(rowKey(space, rowPage, rootContainer, page.Upper),
+			format.SealPage(at, head.Root.Key, hedge, page)); err != nil {
 			return err
 		}
-		if err := w.Put(rowKey(space, rowHead, rootContainer, format.ID{}), format.SealHead(at, rootKey, hedge, head)); err != nil {
+		if err := w.Put(rowKey(space, rowHead, rootContainer, format.ID{}),
+			format.SealHead(at, rootKey, hedge, head)); err != nil {
 			return err
 		}
 		return w.Put(spaceKey(space, rowBundle), format.SealBundle(s.root.Bytes(), s.instance, space, raw))
@@ -143,7 +149,8 @@ func (s *Store) Create(ctx context.Context, id SpaceID) error {
 	return nil
 }
 
-// vacant makes sure that nothing of a space is there: neither the space, nor what is left of one of its name. lifecycle is held.
+// vacant makes sure that nothing of a space is there: neither the space, nor what is left of one of its name. lifecycle
+// is held.
 func (s *Store) vacant(ctx context.Context, id SpaceID) error {
 	switch doc, err := s.readBundle(ctx, id); {
 	case err == nil && doc.State != stateDropped:
@@ -188,7 +195,8 @@ func (s *Store) decodeBundle(id SpaceID, row []byte) (doc bundleDoc, err error) 
 		return bundleDoc{}, s.corrupt(&CorruptError{Space: id, What: "bundle", Err: err})
 	}
 	if err := strict.Unmarshal(raw, &doc); err != nil {
-		return bundleDoc{}, s.corrupt(&CorruptError{Space: id, What: "bundle", Err: fmt.Errorf("%w: %v", format.ErrMalformed, err)})
+		return bundleDoc{},
+			s.corrupt(&CorruptError{Space: id, What: "bundle", Err: fmt.Errorf("%w: %v", format.ErrMalformed, err)})
 	}
 	return doc, nil
 }
@@ -196,14 +204,14 @@ func (s *Store) decodeBundle(id SpaceID, row []byte) (doc bundleDoc, err error) 
 // Bundle is a space's keys: who may open it, and whether it is open.
 type Bundle struct{ sp *Space }
 
-// Load opens the space with the key that src unwraps; nil means the service-managed slot, which needs no source. A locked space opens
-// again, with a new lease. Spaces that are not locked open by themselves on first use when they have a service-managed slot.
-// Errors: ErrNoSpace, *CorruptError, what src says.
+// Load opens the space with the key that src unwraps; nil means the service-managed slot, which needs no source. A
+// locked space opens again, with a new lease. Spaces that are not locked open by themselves on first use when they have
+// a service-managed slot. Errors: ErrNoSpace, *CorruptError, what src says.
 func (b *Bundle) Load(ctx context.Context, src keysource.Source) error { return b.sp.load(ctx, src) }
 
-// Lock closes the space: from now on View and Update answer ErrLocked with cause, transactions under way fail at their commit, and the lease has
-// ended. Lock waits, for a bounded time, until those still inside have left, and the keys are wiped when the last one has.
-// It holds until Load, in this process.
+// Lock closes the space: from now on View and Update answer ErrLocked with cause, transactions under way fail at their
+// commit, and the lease has ended. Lock waits, for a bounded time, until those still inside have left, and the keys are
+// wiped when the last one has. It holds until Load, in this process.
 func (b *Bundle) Lock(cause error) { b.LockNow(cause); b.Drain() }
 
 // LockNow is Lock without the waiting, which is Drain's.
@@ -212,8 +220,8 @@ func (b *Bundle) LockNow(cause error) { b.sp.lock(cause) }
 // Drain waits, for a bounded time, until those who were inside a locked space have left.
 func (b *Bundle) Drain() { b.sp.drain() }
 
-// Renew lets the lease run until the given time; the zero time means without end, which is how a space opens. A lease that has run out
-// answers ErrGrace until it is renewed; keys stay loaded.
+// Renew lets the lease run until the given time; the zero time means without end, which is how a space opens. A lease
+// that has run out answers ErrGrace until it is renewed; keys stay loaded.
 func (b *Bundle) Renew(until time.Time) { b.sp.renew(until) }
 
 // openKeys reads a space's bundle and makes its keyring.
@@ -228,11 +236,15 @@ func (s *Store) openKeys(ctx context.Context, id SpaceID, src keysource.Source) 
 		return nil, ErrNoSpace
 	}
 	if doc.State != stateActive {
-		return nil, s.corrupt(&CorruptError{Space: id, What: "bundle", Err: fmt.Errorf("%w: state %q is not known", format.ErrMalformed, doc.State)})
+		return nil,
+			s.corrupt(&CorruptError{Space: id, What: "bundle",
+				Err: fmt.Errorf("%w: state %q is not known", format.ErrMalformed, doc.State)})
 	}
 	g, e := doc.current()
 	if g == nil || e == nil {
-		return nil, s.corrupt(&CorruptError{Space: id, What: "bundle", Err: fmt.Errorf("%w: the current keys are not among its keys", format.ErrMalformed)})
+		return nil,
+			s.corrupt(&CorruptError{Space: id, What: "bundle",
+				Err: fmt.Errorf("%w: the current keys are not among its keys", format.ErrMalformed)})
 	}
 	ring, err := newKeyring(&s.rings)
 	if err != nil {
@@ -265,7 +277,9 @@ func (d *bundleDoc) current() (g *generationDoc, e *epochDoc) {
 }
 
 // openRing fills a keyring.
-func (s *Store) openRing(ctx context.Context, id SpaceID, ring *keyring, doc bundleDoc, g generationDoc, e epochDoc, src keysource.Source) error {
+func (s *Store) openRing(
+	ctx context.Context, id SpaceID, ring *keyring, doc bundleDoc, g generationDoc, e epochDoc, src keysource.Source,
+) error {
 	if err := s.unwrapDataKey(ctx, ring.data(), id, g, src); err != nil {
 		return fmt.Errorf("unwrap data key of generation %d: %w", g.Number, err)
 	}
@@ -276,7 +290,8 @@ func (s *Store) openRing(ctx context.Context, id SpaceID, ring *keyring, doc bun
 		return err
 	}
 	defer scratch.Free()
-	// A space under two keys, while one takes over from the other, needs both to open, as whoever refuses one of them expects.
+	// A space under two keys, while one takes over from the other, needs both to open, as whoever refuses one of them
+	// expects.
 	for _, other := range doc.Generations {
 		if other.Number == g.Number {
 			continue
@@ -292,7 +307,9 @@ func (s *Store) openRing(ctx context.Context, id SpaceID, ring *keyring, doc bun
 	return s.openBlind(ctx, id, ring, doc.Sequence)
 }
 
-func (s *Store) unwrapDataKey(ctx context.Context, dst []byte, id SpaceID, g generationDoc, src keysource.Source) error {
+func (s *Store) unwrapDataKey(
+	ctx context.Context, dst []byte, id SpaceID, g generationDoc, src keysource.Source,
+) error {
 	for _, slot := range g.Slots {
 		inner := slot.Wrapped
 		if slot.Role != roleService {
@@ -300,7 +317,8 @@ func (s *Store) unwrapDataKey(ctx context.Context, dst []byte, id SpaceID, g gen
 				continue
 			}
 			var err error
-			if inner, err = src.Unwrap(ctx, keysource.Ref{URI: slot.URI, Version: slot.Version}, slot.Wrapped); err != nil {
+			if inner, err = src.Unwrap(ctx, keysource.Ref{URI: slot.URI, Version: slot.Version},
+				slot.Wrapped); err != nil {
 				return err
 			}
 		}
@@ -315,7 +333,8 @@ func (s *Store) unwrapDataKey(ctx context.Context, dst []byte, id SpaceID, g gen
 func (s *Store) openEpochKey(dst, data []byte, id SpaceID, e epochDoc) error {
 	value, err := s.epochs.Get(format.ID(id), e.Number)
 	if errors.Is(err, keystore.ErrNotFound) {
-		return s.corrupt(&CorruptError{Space: id, What: "epoch key", Err: fmt.Errorf("%w; restore the key directory from its newest copy", err)})
+		return s.corrupt(&CorruptError{Space: id, What: "epoch key",
+			Err: fmt.Errorf("%w; restore the key directory from its newest copy", err)})
 	}
 	if err != nil {
 		return fmt.Errorf("read epoch key %d: %w", e.Number, err)
@@ -337,7 +356,8 @@ func (s *Store) openBlind(ctx context.Context, id SpaceID, ring *keyring, bundle
 		defer t.finish()
 		err := t.openRoot()
 		if errors.Is(err, errStale) {
-			err = s.corrupt(&CorruptError{Space: id, Container: rootContainer.String(), What: "head", Err: fmt.Errorf("%w: it is sealed under other keys than the bundle says", format.ErrNotAuthentic)})
+			err = s.corrupt(&CorruptError{Space: id, Container: rootContainer.String(), What: "head",
+				Err: fmt.Errorf("%w: it is sealed under other keys than the bundle says", format.ErrNotAuthentic)})
 		}
 		if err != nil {
 			return err

@@ -102,8 +102,8 @@ type rig struct {
 	random *rand.Rand
 	past   *history
 
-	// closing: the engine is closed and opened again. In between it ends the process when its log fails, and waits for space
-	// when there is none, until somebody makes some or ends the process.
+	// closing: the engine is closed and opened again. In between it ends the process when its log fails, and waits for
+	// space when there is none, until somebody makes some or ends the process.
 	closing atomic.Bool
 }
 
@@ -111,7 +111,8 @@ type rig struct {
 func newRig(t *testing.T, seed uint64, fault func(errorfs.Op) error) *rig {
 	t.Helper()
 	r := &rig{
-		cfg:    sealed.Config{KeyDir: filepath.Join(t.TempDir(), "keys"), Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: protector(t)}}},
+		cfg: sealed.Config{KeyDir: filepath.Join(t.TempDir(), "keys"),
+			Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: protector(t)}}},
 		disk:   vfs.NewCrashableMem(),
 		random: rand.New(rand.NewPCG(seed, 11)),
 		past:   &history{states: []worlds{{spaceA: {"x": {}, "y": {}}, spaceB: {"x": {}, "y": {}}}}},
@@ -186,12 +187,13 @@ type wreck struct {
 	may  []worlds
 }
 
-// wrecked takes the power away now. It is nil when the key files change at this moment: then the copies of both are not of
-// one moment.
+// wrecked takes the power away now. It is nil when the key files change at this moment: then the copies of both are not
+// of one moment.
 func (r *rig) wrecked(what string, percent int) *wreck {
 	acked, _ := r.past.span()
 	keys := readKeys(r.cfg.KeyDir)
-	disk := r.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(uint64(acked), 3))})
+	disk := r.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent,
+		RNG: rand.New(rand.NewPCG(uint64(acked), 3))})
 	if !maps.EqualFunc(keys, readKeys(r.cfg.KeyDir), bytes.Equal) || outOfOrder(disk) {
 		return nil
 	}
@@ -202,9 +204,9 @@ func (r *rig) wrecked(what string, percent int) *wreck {
 	return &wreck{fmt.Sprintf("%s, %d %% of what was not synced survives", what, percent), disk, keys, may}
 }
 
-// outOfOrder reports whether a later entry of the engine's directory has survived without an earlier one that it names. The
-// simulated disk does that; the engine's authors rely on file systems that do not (ext4, XFS, Btrfs, ZFS, APFS write the
-// changes of a directory in their order), and so do we: docs/threat-model.md says so.
+// outOfOrder reports whether a later entry of the engine's directory has survived without an earlier one that it names.
+// The simulated disk does that; the engine's authors rely on file systems that do not (ext4, XFS, Btrfs, ZFS, APFS
+// write the changes of a directory in their order), and so do we: docs/threat-model.md says so.
 func outOfOrder(disk *vfs.MemFS) bool {
 	names, err := disk.List("data")
 	if err != nil {
@@ -218,17 +220,19 @@ func outOfOrder(disk *vfs.MemFS) bool {
 	return false
 }
 
-// stops reports the operations whose failure the engine answers by ending the process, which it does in goroutines of its
-// own: it cannot go on without its log or its manifest.
+// stops reports the operations whose failure the engine answers by ending the process, which it does in goroutines of
+// its own: it cannot go on without its log or its manifest.
 func stops(op errorfs.Op) bool {
 	file := filepath.Base(op.Path)
-	logGone := strings.HasSuffix(file, ".log") && (op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpReuseForWrite || op.Kind == errorfs.OpRename)
+	logGone := strings.HasSuffix(file, ".log") &&
+		(op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpReuseForWrite || op.Kind == errorfs.OpRename)
 	return logGone || strings.Contains(file, "MANIFEST") || strings.HasPrefix(file, "marker") || file == "data"
 }
 
 func readKeys(dir string) map[string][]byte {
 	files := map[string][]byte{}
-	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error { // what goes while we walk shows as a difference
+	// what goes while we walk shows as a difference
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			if b, err := os.ReadFile(path); err == nil {
 				rel, _ := filepath.Rel(dir, path)
@@ -304,8 +308,8 @@ func seedOf(t *testing.T) uint64 {
 	return seed
 }
 
-// TestPowerCutAtEveryOperation takes the power away before operation after operation of the file system, with none, some or
-// all of what was not synced surviving, while a store does all that it does.
+// TestPowerCutAtEveryOperation takes the power away before operation after operation of the file system, with none,
+// some or all of what was not synced surviving, while a store does all that it does.
 func TestPowerCutAtEveryOperation(t *testing.T) {
 	want, seed := points(t, 60), seedOf(t)
 	tried, acknowledged := 0, 0
@@ -322,7 +326,10 @@ func TestPowerCutAtEveryOperation(t *testing.T) {
 			defer mu.Unlock()
 			if armed && tried+len(wrecks) < want {
 				percent := []int{0, 30, 70, 100}[len(wrecks)%4]
-				if w := r.wrecked(fmt.Sprintf("seed %d, before operation %d, %s", seed+round, len(wrecks), filepath.Ext(op.Path)), percent); w != nil {
+				if w := r.wrecked(
+					fmt.Sprintf("seed %d, before operation %d, %s", seed+round, len(wrecks), filepath.Ext(op.Path)),
+					percent,
+				); w != nil {
 					wrecks = append(wrecks, w)
 				}
 			}
@@ -349,13 +356,14 @@ func TestPowerCutAtEveryOperation(t *testing.T) {
 		}
 		tried += len(wrecks)
 	}
-	t.Attr("power-cuts", fmt.Sprint(tried)) // each examined, with all there that was acknowledged: the first that is not ends the test
+	// each examined, with all there that was acknowledged: the first that is not ends the test
+	t.Attr("power-cuts", fmt.Sprint(tried))
 	t.Attr("changes-acknowledged", fmt.Sprint(acknowledged))
 }
 
-// TestFailingDisk has operation n fail, for one n after the other, and the disk be full from operation n on. The step that
-// meets it must say so or have lost nothing, and what was acknowledged must be there when the store is opened anew, on the
-// disk as it is and after a power cut. Where the engine ends the process, the process ends.
+// TestFailingDisk has operation n fail, for one n after the other, and the disk be full from operation n on. The step
+// that meets it must say so or have lost nothing, and what was acknowledged must be there when the store is opened
+// anew, on the disk as it is and after a power cut. Where the engine ends the process, the process ends.
 func TestFailingDisk(t *testing.T) {
 	each, seed := max(30, points(t, 30)/20), seedOf(t)
 	for _, fault := range []struct {
@@ -366,7 +374,8 @@ func TestFailingDisk(t *testing.T) {
 		t.Run(fault.name, func(t *testing.T) {
 			counts := map[string]int{}
 			for n := range each {
-				failOnce(t, seed+uint64(n/faultsPerWorkload), n%faultsPerWorkload, fault.name, fault.err, fault.stays, counts)
+				failOnce(t, seed+uint64(n/faultsPerWorkload), n%faultsPerWorkload, fault.name, fault.err, fault.stays,
+					counts)
 			}
 			if counts["met"] == 0 || counts["noticed"]+counts["process-ends"] == 0 {
 				t.Errorf("%v: the test looks at the wrong operations", counts)
@@ -391,8 +400,10 @@ func failOnce(t *testing.T, seed uint64, at int, name string, fault error, stays
 	var r *rig
 	what := fmt.Sprintf("seed %d, %s at operation %d", seed, name, at)
 	r = newRig(t, seed, func(op errorfs.Op) error {
-		kept := op.Kind == errorfs.OpFileClose || op.Kind == errorfs.OpLock || op.Kind == errorfs.OpFileSyncTo || op.Kind == errorfs.OpFilePreallocate
-		if frees := op.Kind == errorfs.OpRemove || op.Kind == errorfs.OpRemoveAll; kept || stays && frees || op.Kind.ReadOrWrite() == errorfs.OpIsRead {
+		kept := op.Kind == errorfs.OpFileClose || op.Kind == errorfs.OpLock || op.Kind == errorfs.OpFileSyncTo ||
+			op.Kind == errorfs.OpFilePreallocate
+		if frees := op.Kind == errorfs.OpRemove || op.Kind == errorfs.OpRemoveAll; kept || stays && frees ||
+			op.Kind.ReadOrWrite() == errorfs.OpIsRead {
 			return nil
 		}
 		mu.Lock()

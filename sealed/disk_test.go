@@ -10,7 +10,8 @@ import (
 	"github.com/visage-face/visage/sealed/internal/pebble"
 )
 
-// OpenOn opens a store as Open does, over a file system that the test rules. The key directory is the operating system's.
+// OpenOn opens a store as Open does, over a file system that the test rules. The key directory is the operating
+// system's.
 func OpenOn(ctx context.Context, cfg Config, fs vfs.FS) (*Store, error) {
 	eng, err := pebble.Open(pebble.Config{Dir: "data", FS: fs, Admit: cfg.admit})
 	if err != nil {
@@ -44,7 +45,9 @@ type watched struct {
 	watch func(SpaceID, Phase)
 }
 
-func (e watched) Commit(ctx context.Context, scope format.ID, fn func(engine.Writer) error) (wait func() error, err error) {
+func (e watched) Commit(
+	ctx context.Context, scope format.ID, fn func(engine.Writer) error,
+) (wait func() error, err error) {
 	e.watch(SpaceID(scope), BeforeSealing)
 	wait, err = e.Engine.Commit(ctx, scope, func(w engine.Writer) error {
 		err := fn(w)

@@ -15,9 +15,9 @@ import (
 // dropBatch is how many rows of a kind one transaction of a drop removes.
 const dropBatch = 2_000
 
-// Drop removes a space for good: its wrapped data key first, then its epoch keys, and from there on no row of it opens, in whatever copy. Its rows
-// follow in transactions of bounded size; what a crash interrupts, Run finishes. A space whose bundle is damaged can be dropped too.
-// Errors: ErrNoSpace.
+// Drop removes a space for good: its wrapped data key first, then its epoch keys, and from there on no row of it opens,
+// in whatever copy. Its rows follow in transactions of bounded size; what a crash interrupts, Run finishes. A space
+// whose bundle is damaged can be dropped too. Errors: ErrNoSpace.
 func (s *Store) Drop(ctx context.Context, id SpaceID) error {
 	if id == Operator {
 		return errors.New("drop space: the operator's own space cannot be dropped")
@@ -40,8 +40,8 @@ func (s *Store) Drop(ctx context.Context, id SpaceID) error {
 	return s.removeDropped(context.WithoutCancel(ctx), format.ID(id))
 }
 
-// markDropped puts a bundle without keys in place of the space's own. A missing bundle would not do as a mark: it is what damage looks like, and
-// damage must not delete anything.
+// markDropped puts a bundle without keys in place of the space's own. A missing bundle would not do as a mark: it is
+// what damage looks like, and damage must not delete anything.
 func (s *Store) markDropped(ctx context.Context, id SpaceID) error {
 	s.using.RLock()
 	defer s.using.RUnlock()
@@ -57,7 +57,8 @@ func (s *Store) markDropped(ctx context.Context, id SpaceID) error {
 		return err
 	}
 	mark := format.SealBundle(s.root.Bytes(), s.instance, format.ID(id), raw)
-	return s.updateIn(ctx, format.ID(id), func(w engine.Writer) error { return w.Put(spaceKey(format.ID(id), rowBundle), mark) })
+	return s.updateIn(ctx, format.ID(id),
+		func(w engine.Writer) error { return w.Put(spaceKey(format.ID(id), rowBundle), mark) })
 }
 
 // sweepDropped finishes what a crash interrupted.
@@ -112,9 +113,9 @@ func (s *Store) removeDropped(ctx context.Context, space format.ID) error {
 	return nil
 }
 
-// Drop removes the whole container. It is gone for readers, and its records are erased like deleted ones, with the first transaction; its rows follow
-// in transactions of bounded size, and a drop that was cut off can be repeated. It works on a damaged container, and dropping what is not there is no
-// error. What somebody puts meanwhile stays.
+// Drop removes the whole container. It is gone for readers, and its records are erased like deleted ones, with the
+// first transaction; its rows follow in transactions of bounded size, and a drop that was cut off can be repeated. It
+// works on a damaged container, and dropping what is not there is no error. What somebody puts meanwhile stays.
 func (c Container[T]) Drop(ctx context.Context, sp *Space) error {
 	first := true
 	for done := false; !done; {

@@ -10,9 +10,10 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// TestDyingAnywhereLosesNothingAndErasesAll lets the machine die at each change of the store or the key store in turn, before and after it is done, while
-// records are put, folded, erased, dropped and keys are turned. Afterwards what was acknowledged is there, what was under way is there or not, nothing is
-// damaged, and once Run has finished what was begun, no key that exists opens what was deleted, in any copy from before.
+// TestDyingAnywhereLosesNothingAndErasesAll lets the machine die at each change of the store or the key store in turn,
+// before and after it is done, while records are put, folded, erased, dropped and keys are turned. Afterwards what was
+// acknowledged is there, what was under way is there or not, nothing is damaged, and once Run has finished what was
+// begun, no key that exists opens what was deleted, in any copy from before.
 func TestDyingAnywhereLosesNothingAndErasesAll(t *testing.T) {
 	tried := 0
 	for _, done := range []bool{false, true} {

@@ -9,11 +9,11 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// Each calls visit with the encoding of every record, as the table's T would marshal it, on all processors at once and in
-// no order: for who wants the bytes in a place of its own without a T on the way. What visit gets is overwritten after it
-// has returned, and wiped in the end. Each ends with the first error, be it of visit or a *CorruptError, or with the cause
-// of ctx; calls of visit have returned by then. What visit refuses with an error that wraps ErrRecord is a *CorruptError that
-// names the record.
+// Each calls visit with the encoding of every record, as the table's T would marshal it, on all processors at once and
+// in no order: for who wants the bytes in a place of its own without a T on the way. What visit gets is overwritten
+// after it has returned, and wiped in the end. Each ends with the first error, be it of visit or a *CorruptError, or
+// with the cause of ctx; calls of visit have returned by then. What visit refuses with an error that wraps ErrRecord is
+// a *CorruptError that names the record.
 func (c Container[T]) Each(ctx context.Context, r Reader, visit func(encoded []byte) error) error {
 	t := r.txn()
 	t.use()

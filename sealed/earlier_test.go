@@ -18,8 +18,8 @@ func (w *word) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// TestRecordsOfAnEarlierEncodingAreRead writes records by a table's first version and reads and writes them by its second,
-// padded and not.
+// TestRecordsOfAnEarlierEncodingAreRead writes records by a table's first version and reads and writes them by its
+// second, padded and not.
 func TestRecordsOfAnEarlierEncodingAreRead(t *testing.T) {
 	converted := 0
 	upper := func(b []byte) ([]byte, error) {
@@ -99,7 +99,8 @@ func TestARecordThatEachCannotUseIsCorrupt(t *testing.T) {
 	err := sp.View(t.Context(), func(r sealed.Reader) error {
 		return notes.In("x").Each(t.Context(), r, func([]byte) error { return sealed.ErrRecord })
 	})
-	if corrupt, ok := errors.AsType[*sealed.CorruptError](err); !ok || corrupt.Record == "" || !errors.Is(err, sealed.ErrRecord) {
+	if corrupt, ok := errors.AsType[*sealed.CorruptError](err); !ok || corrupt.Record == "" ||
+		!errors.Is(err, sealed.ErrRecord) {
 		t.Errorf("got %v, want a *CorruptError that names the record", err)
 	}
 }

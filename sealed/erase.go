@@ -20,7 +20,8 @@ type Grade string
 const (
 	// GradeStore: the epoch key lived in the same memory as the data. Nothing is promised beyond the deletion itself.
 	GradeStore Grade = "D0"
-	// GradeKeyStore: the epoch key was overwritten in a key store apart from the data. What survives is copies of that key store, made by others.
+	// GradeKeyStore: the epoch key was overwritten in a key store apart from the data. What survives is copies of that
+	// key store, made by others.
 	GradeKeyStore Grade = "D1"
 )
 
@@ -41,9 +42,10 @@ type Erased struct {
 	Hash      [32]byte // SHA-256 of the records' blinded ids, in ascending order, 16 bytes each
 }
 
-// Erase is Update, and returns when what fn deleted is erased: when the key is destroyed that led to the secrets of these records in every older copy of
-// the data, wherever it is. What Update deletes is erased as well, a moment later, while Run runs; Erase waits for it. Many at once share the work.
-// When the error is of the erasure and not of the update, the records are deleted and Run goes on trying; *EraseError tells.
+// Erase is Update, and returns when what fn deleted is erased: when the key is destroyed that led to the secrets of
+// these records in every older copy of the data, wherever it is. What Update deletes is erased as well, a moment later,
+// while Run runs; Erase waits for it. Many at once share the work. When the error is of the erasure and not of the
+// update, the records are deleted and Run goes on trying; *EraseError tells.
 func (sp *Space) Erase(ctx context.Context, fn func(Tx) error) (Receipt, error) {
 	c, err := sp.update(ctx, fn)
 	if err != nil || len(c.gone) == 0 {
@@ -96,8 +98,8 @@ func summary(gone []erasedID) (list []Erased) {
 	return list
 }
 
-// turnPast makes sure that the epoch has been turned since the root container had a sequence number. Who comes while another turns finds, most of the
-// time, that it was done for both.
+// turnPast makes sure that the epoch has been turned since the root container had a sequence number. Who comes while
+// another turns finds, most of the time, that it was done for both.
 func (sp *Space) turnPast(ctx context.Context, sequence uint64) (Receipt, error) {
 	sp.keying.Lock()
 	defer sp.keying.Unlock()
@@ -125,7 +127,8 @@ func (s *Store) grade() Grade {
 	return GradeKeyStore
 }
 
-// turned notes that what was erased up to a sequence number of the root container is final, and the pair that has ended.
+// turned notes that what was erased up to a sequence number of the root container is final, and the pair that has
+// ended.
 func (sp *Space) turned(sequence uint64, ended format.Pair) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
@@ -133,8 +136,8 @@ func (sp *Space) turned(sequence uint64, ended format.Pair) {
 	sp.dirty[rootContainer] = true
 }
 
-// note keeps what a commit of so many transactions leaves to be done: nursery rows to be folded, containers whose state the root container, or the anchor, does
-// not know yet, and erasures that wait for a turn.
+// note keeps what a commit of so many transactions leaves to be done: nursery rows to be folded, containers whose state
+// the root container, or the anchor, does not know yet, and erasures that wait for a turn.
 func (sp *Space) note(transactions int, rows map[format.ID]int, touched []format.ID, c committed) {
 	sp.store.folds.note(sp.id, rows)
 	sp.mu.Lock()
@@ -231,7 +234,8 @@ func (s *Store) eraseForever(ctx context.Context) {
 	}
 }
 
-// sweepEpochs destroys epoch keys that no bundle speaks of any more: a crash came between a turn and the destruction it was for.
+// sweepEpochs destroys epoch keys that no bundle speaks of any more: a crash came between a turn and the destruction it
+// was for.
 func (s *Store) sweepEpochs(ctx context.Context) error {
 	ids, err := s.Spaces(ctx)
 	for _, id := range ids {

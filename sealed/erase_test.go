@@ -38,8 +38,9 @@ func erase(t *testing.T, sp *sealed.Space, parent string, ids ...string) sealed.
 	return r
 }
 
-// TestWhatWasErasedOpensInNoCopy keeps a copy of every row after each of many random steps, and in the end tries every key that still exists on all of
-// them, with every key that this brings: whoever lives is found, whoever was erased is not, in none of the copies.
+// TestWhatWasErasedOpensInNoCopy keeps a copy of every row after each of many random steps, and in the end tries every
+// key that still exists on all of them, with every key that this brings: whoever lives is found, whoever was erased is
+// not, in none of the copies.
 func TestWhatWasErasedOpensInNoCopy(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -87,7 +88,8 @@ func TestWhatWasErasedOpensInNoCopy(t *testing.T) {
 			}
 			if len(ids) > 0 {
 				r := erase(t, sp, parent, ids...)
-				if len(r.Erased) != 1 || r.Erased[0].Count != len(ids) || r.Epoch == 0 || r.Grade != sealed.GradeKeyStore {
+				if len(r.Erased) != 1 || r.Erased[0].Count != len(ids) || r.Epoch == 0 ||
+					r.Grade != sealed.GradeKeyStore {
 					t.Fatalf("receipt %+v for %d records", r, len(ids))
 				}
 			}
@@ -146,7 +148,8 @@ func TestTheProofFindsWhatIsThere(t *testing.T) {
 	}
 }
 
-// TestYesterdaysCopyOpensNothingErased copies the whole data directory, erases, and opens the copy with today's key directory.
+// TestYesterdaysCopyOpensNothingErased copies the whole data directory, erases, and opens the copy with today's key
+// directory.
 func TestYesterdaysCopyOpensNothingErased(t *testing.T) {
 	cfg := config(t, "pebble")
 	s := open(t, cfg)
@@ -178,7 +181,8 @@ func TestYesterdaysCopyOpensNothingErased(t *testing.T) {
 	}
 }
 
-// TestOldKeyringsEndWithTheKey: an epoch key from before the customer changed keys, or the version of the key, needs the data key of that time.
+// TestOldKeyringsEndWithTheKey: an epoch key from before the customer changed keys, or the version of the key, needs
+// the data key of that time.
 func TestOldKeyringsEndWithTheKey(t *testing.T) {
 	ctx := t.Context()
 	cfg := config(t, "pebble")

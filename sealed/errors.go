@@ -12,16 +12,19 @@ var (
 	ErrNotFound = errors.New("no such record")
 	ErrNoSpace  = errors.New("no such space")
 	ErrExists   = errors.New("the space exists already")
-	ErrLocked   = errors.New("the space is locked")           // its key was refused; the error wraps the cause that Lock was given
-	ErrGrace    = errors.New("the space's lease has run out") // its key could not be asked for, for longer than its grace
-	ErrRecord   = errors.New("not a usable record")           // for Each: what was opened is no record of its table
+	// its key was refused; the error wraps the cause that Lock was given
+	ErrLocked = errors.New("the space is locked")
+	// its key could not be asked for, for longer than its grace
+	ErrGrace    = errors.New("the space's lease has run out")
+	ErrRecord   = errors.New("not a usable record") // for Each: what was opened is no record of its table
 	ErrClosed   = engine.ErrClosed
 	ErrRollback = errors.New("stored data is older than its anchor (possible rollback)") // every *RollbackError is one
-	ErrInUse    = engine.ErrInUse                              // Open: another process has the data directory open
+	// Open: another process has the data directory open
+	ErrInUse = engine.ErrInUse
 )
 
-// CorruptError says that something stored does not open: it was changed, moved, put back from an older copy, or taken away. It names the place
-// and never the content.
+// CorruptError says that something stored does not open: it was changed, moved, put back from an older copy, or taken
+// away. It names the place and never the content.
 type CorruptError struct {
 	Space     SpaceID
 	Container string // blinded id in hexadecimal; empty for what belongs to the space as a whole
@@ -48,7 +51,8 @@ func (e *CorruptError) Error() string {
 // Unwrap returns what was found.
 func (e *CorruptError) Unwrap() error { return e.Err }
 
-// RootError says that the instance root could not be opened with any of the protectors that were given. It wraps what each of them said.
+// RootError says that the instance root could not be opened with any of the protectors that were given. It wraps what
+// each of them said.
 type RootError struct {
 	Tried []ProtectorError
 }
@@ -77,8 +81,8 @@ func (e *RootError) Unwrap() []error {
 	return errs
 }
 
-// RollbackError says that a space's state is older than its anchor, or another of the same age: the data, or what belongs to one space, was put back from
-// a copy. Store.AcceptRollback lets it open all the same. It is an ErrRollback.
+// RollbackError says that a space's state is older than its anchor, or another of the same age: the data, or what
+// belongs to one space, was put back from a copy. Store.AcceptRollback lets it open all the same. It is an ErrRollback.
 type RollbackError struct {
 	Space                        SpaceID
 	Stored, Anchored             uint64 // sequence numbers of the root container
@@ -87,7 +91,8 @@ type RollbackError struct {
 
 // Error names both states.
 func (e *RollbackError) Error() string {
-	return fmt.Sprintf("%v: space %s has state %d (keys %d), where its anchor has seen %d (keys %d)", ErrRollback, e.Space, e.Stored, e.StoredBundle,
+	return fmt.Sprintf("%v: space %s has state %d (keys %d), where its anchor has seen %d (keys %d)", ErrRollback,
+		e.Space, e.Stored, e.StoredBundle,
 		e.Anchored, e.AnchoredBundle)
 }
 

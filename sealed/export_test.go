@@ -38,7 +38,8 @@ func (s *Store) Rows(t testing.TB) (rows []Row) {
 			if err != nil {
 				return err
 			}
-			out := Row{Key: bytes.Clone(row.Key), Value: bytes.Clone(row.Value), Space: SpaceID(row.Key[:16]), Kind: row.Key[16]}
+			out := Row{Key: bytes.Clone(row.Key), Value: bytes.Clone(row.Value), Space: SpaceID(row.Key[:16]),
+				Kind: row.Key[16]}
 			if len(row.Key) == keySize {
 				container, id := idAt(row.Key)
 				out.Container, out.ID = container.String(), id.String()
@@ -53,13 +54,15 @@ func (s *Store) Rows(t testing.TB) (rows []Row) {
 	return rows
 }
 
-// Overwrite does what an intruder with the disk can: it stores any value under any key, or removes it when value is nil.
+// Overwrite does what an intruder with the disk can: it stores any value under any key, or removes it when value is
+// nil.
 func (s *Store) Overwrite(t testing.TB, key, value []byte) {
 	err := s.engine.Update(context.Background(), func(w engine.Writer) error {
 		if value == nil {
 			return w.Delete(key)
 		}
-		return w.Put(key, *(*format.Sealed)(unsafe.Pointer(&value))) // the compiler refuses; an intruder does not ask it
+		// the compiler refuses; an intruder does not ask it
+		return w.Put(key, *(*format.Sealed)(unsafe.Pointer(&value)))
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +91,8 @@ func (l *Loot) Copy(t testing.TB, s *Store) {
 	}
 }
 
-// Keys takes every key of a space that exists now: the root key, those of all heads and pages, and the secrets of all records.
+// Keys takes every key of a space that exists now: the root key, those of all heads and pages, and the secrets of all
+// records.
 func (l *Loot) Keys(t testing.TB, sp *Space) {
 	sp.EachKey(t, func(key []byte) { l.keys[string(key)] = true })
 }
@@ -143,7 +147,8 @@ func (sp *Space) EachKey(t testing.TB, take func(key []byte)) {
 	}
 }
 
-// Open tries every key on every row, with every key that this brings, until there are no more, and returns the plaintexts of the records that open.
+// Open tries every key on every row, with every key that this brings, until there are no more, and returns the
+// plaintexts of the records that open.
 func (l *Loot) Open(t testing.TB, s *Store, id SpaceID) (plaintexts [][]byte) {
 	type row struct {
 		kind  byte
@@ -157,7 +162,12 @@ func (l *Loot) Open(t testing.TB, s *Store, id SpaceID) (plaintexts [][]byte) {
 		}
 		container, record := idAt([]byte(key))
 		for value := range values {
-			rows = append(rows, row{key[16], format.Place{Instance: s.instance, Space: format.ID(id), Container: container, Record: record}, []byte(value)})
+			rows = append(
+				rows, row{
+					key[16], format.Place{Instance: s.instance, Space: format.ID(id), Container: container,
+						Record: record}, []byte(value),
+				},
+			)
 		}
 	}
 	fresh := []string{}
@@ -203,7 +213,8 @@ func (l *Loot) Open(t testing.TB, s *Store, id SpaceID) (plaintexts [][]byte) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if plain, _, err := format.OpenRecord(nil, r.at, format.Secret{Key: key, Version: version}, r.value); err == nil && !opened[string(plain)] {
+				if plain, _, err := format.OpenRecord(nil, r.at, format.Secret{Key: key, Version: version},
+					r.value); err == nil && !opened[string(plain)] {
 					opened[string(plain)] = true
 					plaintexts = append(plaintexts, plain)
 				}
@@ -292,7 +303,9 @@ func (e mortalEngine) Update(ctx context.Context, fn func(engine.Writer) error) 
 	return e.m.do(func() error { return e.Engine.Update(ctx, fn) })
 }
 
-func (e mortalEngine) Commit(ctx context.Context, scope format.ID, fn func(engine.Writer) error) (wait func() error, err error) {
+func (e mortalEngine) Commit(
+	ctx context.Context, scope format.ID, fn func(engine.Writer) error,
+) (wait func() error, err error) {
 	err = e.m.do(func() error {
 		wait, err = e.Engine.Commit(ctx, scope, fn)
 		return err
@@ -328,7 +341,8 @@ func (m *Machine) Epochs(id SpaceID) []uint32 {
 // Staged returns what a transaction and its group hold in the clear: plaintexts, and the secrets of records.
 func Staged(tx Tx) (all [][]byte) {
 	t := tx.writable()
-	for _, records := range []map[recordRef]*stagedRecord{t.stage.records, t.stage.group.stage.records, t.stage.group.seen} {
+	for _, records := range []map[recordRef]*stagedRecord{t.stage.records, t.stage.group.stage.records,
+		t.stage.group.seen} {
 		for _, r := range records {
 			all = append(all, r.plaintext, r.secret.Key)
 		}

@@ -18,7 +18,8 @@ const (
 	foldRows = 1_024
 	// foldShare is the part of a container, one in so many records, that its nursery may grow to.
 	foldShare = 4
-	// pageFill is how full the pages are that a step splits into, so that the next rows do not split them again at once.
+	// pageFill is how full the pages are that a step splits into, so that the next rows do not split them again at
+	// once.
 	pageFill = 224
 )
 
@@ -108,7 +109,8 @@ func (s *Store) foldForever(ctx context.Context) error {
 		case <-s.folds.wake:
 		}
 		for ref, ok := s.folds.take(); ok; ref, ok = s.folds.take() {
-			// A space that is locked or gone, or a page that is damaged, is no reason to stop folding others; who reads the page hears of it.
+			// A space that is locked or gone, or a page that is damaged, is no reason to stop folding others; who reads
+			// the page hears of it.
 			if err := s.foldIfDue(ctx, ref); err != nil && ctx.Err() != nil {
 				return nil
 			}
@@ -247,7 +249,8 @@ func (sp *Space) foldContainer(ctx context.Context, container format.ID) error {
 	return nil
 }
 
-// foldStep folds nursery rows into the page that covers the first of them at or after position, and returns where to go on.
+// foldStep folds nursery rows into the page that covers the first of them at or after position, and returns where to go
+// on.
 func (t *txn) foldStep(container, position format.ID) (goOn format.ID, more bool, err error) {
 	lower, upper := containerRange(format.ID(t.sp.id), rowNursery, container, position)
 	var first *format.ID

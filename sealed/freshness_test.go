@@ -40,8 +40,9 @@ func putBack(t *testing.T, s *sealed.Store, before map[string]sealed.Row, match 
 	}
 }
 
-// TestRowsPutBackTogetherAreFound puts sets of rows back that agree with one another: a record with its secret, the nursery of a container, a container
-// without its head, and the container whole, as they were before each of several changes.
+// TestRowsPutBackTogetherAreFound puts sets of rows back that agree with one another: a record with its secret, the
+// nursery of a container, a container without its head, and the container whole, as they were before each of several
+// changes.
 func TestRowsPutBackTogetherAreFound(t *testing.T) {
 	changes := map[string]func(*testing.T, *stand){
 		"changed":     func(t *testing.T, st *stand) { put(t, st.space, "a", note{"2", "newer"}, note{"4", "newer"}) },
@@ -54,7 +55,8 @@ func TestRowsPutBackTogetherAreFound(t *testing.T) {
 		},
 	}
 	for change, do := range changes {
-		for set, kinds := range map[string]string{"records and nursery": "RN", "all but heads": "RNP123", "pages": "P123", "heads": "H", "all but records": "HNP123"} {
+		for set, kinds := range map[string]string{"records and nursery": "RN", "all but heads": "RNP123",
+			"pages": "P123", "heads": "H", "all but records": "HNP123"} {
 			t.Run(change+", "+set, func(t *testing.T) {
 				st := newStand(t)
 				container := ""
@@ -120,7 +122,8 @@ func newAnchored(t *testing.T) *anchored {
 
 func (a *anchored) data() string { return strings.TrimPrefix(a.cfg.Engine, "pebble:") }
 
-// TestDataOlderThanItsAnchorIsRefused puts the whole data directory, or a container of one space, back as it was at an earlier stop.
+// TestDataOlderThanItsAnchorIsRefused puts the whole data directory, or a container of one space, back as it was at an
+// earlier stop.
 func TestDataOlderThanItsAnchorIsRefused(t *testing.T) {
 	a := newAnchored(t)
 	s := open(t, a.cfg)
@@ -170,7 +173,8 @@ func TestDataOlderThanItsAnchorIsRefused(t *testing.T) {
 	a.cfg.Engine = "pebble:" + old
 	s = open(t, a.cfg) // the operator's own space has not changed
 	err = s.Space(spaceA).View(t.Context(), func(sealed.Reader) error { return nil })
-	if rollback, ok := errors.AsType[*sealed.RollbackError](err); !ok || !errors.Is(err, sealed.ErrRollback) || rollback.Space != spaceA || rollback.Stored >= rollback.Anchored {
+	if rollback, ok := errors.AsType[*sealed.RollbackError](err); !ok || !errors.Is(err, sealed.ErrRollback) ||
+		rollback.Space != spaceA || rollback.Stored >= rollback.Anchored {
 		t.Fatalf("an old copy: %v", err)
 	}
 	if err := s.Space(spaceB).View(t.Context(), func(sealed.Reader) error { return nil }); err != nil {
@@ -196,7 +200,8 @@ func TestDataOlderThanItsAnchorIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// The other line has gone on for longer, but it is another: its states of the same number are not the anchored ones.
+	// The other line has gone on for longer, but it is another: its states of the same number are not the anchored
+	// ones.
 	a.cfg.Engine = "pebble:" + newest
 	a.cfg.AcceptRollback = true
 	if got := len(all(t, open(t, a.cfg).Space(spaceA), "a")); got == 0 {

@@ -42,7 +42,8 @@ type Keys struct {
 // ErrChanged says that the keys are not as they were when the caller looked.
 var ErrChanged = errors.New("the space's keys have changed meanwhile")
 
-// Keys returns how the space's keys stand. It needs no key but the instance root, so it works while the space is locked.
+// Keys returns how the space's keys stand. It needs no key but the instance root, so it works while the space is
+// locked.
 func (b *Bundle) Keys(ctx context.Context) (Keys, error) {
 	s := b.sp.store
 	s.using.RLock()
@@ -58,14 +59,16 @@ func (b *Bundle) Keys(ctx context.Context) (Keys, error) {
 	for _, g := range doc.Generations {
 		for _, sd := range g.Slots {
 			k.Slots = append(k.Slots, Slot{
-				Generation: g.Number, Role: Role(sd.Role), Ref: keysource.Ref{URI: sd.URI, Version: sd.Version}, Current: g.Number == doc.Current.Generation,
+				Generation: g.Number, Role: Role(sd.Role), Ref: keysource.Ref{URI: sd.URI, Version: sd.Version},
+				Current: g.Number == doc.Current.Generation,
 			})
 		}
 	}
 	return k, nil
 }
 
-// SetNote keeps a note with the keys, if their sequence is still the given one; else ErrChanged. It works while the space is locked.
+// SetNote keeps a note with the keys, if their sequence is still the given one; else ErrChanged. It works while the
+// space is locked.
 func (b *Bundle) SetNote(ctx context.Context, sequence uint64, note []byte) error {
 	return b.change(ctx, func(doc *bundleDoc) error {
 		if doc.Sequence != sequence {
@@ -76,8 +79,9 @@ func (b *Bundle) SetNote(ctx context.Context, sequence uint64, note []byte) erro
 	})
 }
 
-// Wrap adds a generation: a fresh data key, sealed under the instance root and wrapped by src, or kept in the service-managed slot when src is nil.
-// Nothing is sealed under it until Turn. What src wrapped has been unwrapped again and compared, and so has the probe, when it returns nil.
+// Wrap adds a generation: a fresh data key, sealed under the instance root and wrapped by src, or kept in the
+// service-managed slot when src is nil. Nothing is sealed under it until Turn. What src wrapped has been unwrapped
+// again and compared, and so has the probe, when it returns nil.
 func (b *Bundle) Wrap(ctx context.Context, src keysource.Source) (generation uint32, err error) {
 	b.sp.keying.Lock()
 	defer b.sp.keying.Unlock()
@@ -108,7 +112,9 @@ func (b *Bundle) Wrap(ctx context.Context, src keysource.Source) (generation uin
 }
 
 // wrapNext makes the next generation of a space out of a data key.
-func (s *Store) wrapNext(ctx context.Context, id SpaceID, doc bundleDoc, data []byte, src keysource.Source) (generationDoc, error) {
+func (s *Store) wrapNext(
+	ctx context.Context, id SpaceID, doc bundleDoc, data []byte, src keysource.Source,
+) (generationDoc, error) {
 	g := generationDoc{Number: 1}
 	for _, old := range doc.Generations {
 		g.Number = max(g.Number, old.Number+1)
@@ -122,11 +128,12 @@ func (s *Store) wrapNext(ctx context.Context, id SpaceID, doc bundleDoc, data []
 	return g, nil
 }
 
-// Rewrap goes from the key that wraps now to the one that src wraps with now, another version of it as a rule, in one small transaction: no page and no
-// record changes. src must still open what is there.
+// Rewrap goes from the key that wraps now to the one that src wraps with now, another version of it as a rule, in one
+// small transaction: no page and no record changes. src must still open what is there.
 //
-// In a space that is open it is a fresh data key, under which the head of the root container is sealed together with a fresh epoch key: what opens copies
-// of the keyring from before is then wrapped by the version before alone. In one that is not, the data key is the same, wrapped anew.
+// In a space that is open it is a fresh data key, under which the head of the root container is sealed together with a
+// fresh epoch key: what opens copies of the keyring from before is then wrapped by the version before alone. In one
+// that is not, the data key is the same, wrapped anew.
 func (b *Bundle) Rewrap(ctx context.Context, src keysource.Source) error {
 	b.sp.keying.Lock()
 	defer b.sp.keying.Unlock()
@@ -139,7 +146,8 @@ func (b *Bundle) Rewrap(ctx context.Context, src keysource.Source) error {
 	}
 	i := slices.IndexFunc(doc.Generations, func(g generationDoc) bool { return g.Number == doc.Current.Generation })
 	if i < 0 || len(doc.Generations[i].Slots) == 0 {
-		return s.corrupt(&CorruptError{Space: b.sp.id, What: "bundle", Err: fmt.Errorf("%w: the current keys are not among its keys", format.ErrMalformed)})
+		return s.corrupt(&CorruptError{Space: b.sp.id, What: "bundle",
+			Err: fmt.Errorf("%w: the current keys are not among its keys", format.ErrMalformed)})
 	}
 	g := doc.Generations[i]
 	data, err := arena.New(format.KeySize)
@@ -186,8 +194,8 @@ func (b *Bundle) Rewrap(ctx context.Context, src keysource.Source) error {
 	})
 }
 
-// Probe asks src for the probe of the current slot and compares it. keysource.ErrWrong: the source answered with something else.
-// It neither reads nor changes whether the space is open.
+// Probe asks src for the probe of the current slot and compares it. keysource.ErrWrong: the source answered with
+// something else. It neither reads nor changes whether the space is open.
 func (b *Bundle) Probe(ctx context.Context, src keysource.Source) error {
 	s := b.sp.store
 	s.using.RLock()
@@ -206,25 +214,30 @@ func (b *Bundle) Probe(ctx context.Context, src keysource.Source) error {
 	return errors.New("probe: the space is not under a customer's key")
 }
 
-// Discard takes out a generation that nothing was ever sealed under. The current one is refused, and so is one that a Turn has begun with.
+// Discard takes out a generation that nothing was ever sealed under. The current one is refused, and so is one that a
+// Turn has begun with.
 func (b *Bundle) Discard(ctx context.Context, generation uint32) error {
 	return b.change(ctx, func(doc *bundleDoc) error {
 		if doc.Current.Generation == generation || doc.Turning {
 			return fmt.Errorf("discard generation %d: it is in use", generation)
 		}
-		doc.Generations = slices.DeleteFunc(doc.Generations, func(g generationDoc) bool { return g.Number == generation })
+		doc.Generations = slices.DeleteFunc(doc.Generations,
+			func(g generationDoc) bool { return g.Number == generation })
 		return nil
 	})
 }
 
 // wrapSlot makes a slot for a data key and proves that it opens again.
-func (s *Store) wrapSlot(ctx context.Context, id SpaceID, g generationDoc, number uint32, data []byte, src keysource.Source) (slotDoc, error) {
+func (s *Store) wrapSlot(
+	ctx context.Context, id SpaceID, g generationDoc, number uint32, data []byte, src keysource.Source,
+) (slotDoc, error) {
 	slot := slotDoc{Number: number, Role: roleService, Algorithm: algorithmService}
 	if src == nil {
 		slot.Wrapped = format.SealInner(s.root.Bytes(), s.instance, format.ID(id), g.slot(slot), data)
 		return slot, nil
 	}
-	// The inner seal binds the exact key, so the key is asked for its name first; whether it was that key that wrapped is checked afterwards.
+	// The inner seal binds the exact key, so the key is asked for its name first; whether it was that key that wrapped
+	// is checked afterwards.
 	key, err := src.Describe(ctx, keysource.Ref{})
 	if err != nil {
 		return slotDoc{}, err
@@ -249,7 +262,8 @@ func wrapAndCompare(ctx context.Context, src keysource.Source, want keysource.Re
 		return nil, err
 	}
 	if ref != want {
-		return nil, fmt.Errorf("%w: version %s was asked for, version %s has wrapped", keysource.ErrWrong, want.Version, ref.Version)
+		return nil, fmt.Errorf("%w: version %s was asked for, version %s has wrapped", keysource.ErrWrong, want.Version,
+			ref.Version)
 	}
 	back, err := src.Unwrap(ctx, ref, blob)
 	if err != nil {

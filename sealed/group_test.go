@@ -158,7 +158,8 @@ func TestFailureIsToldOnceItsReasonIsDurable(t *testing.T) {
 			var armed atomic.Bool
 			failing := make(chan struct{}) // closed when the disk may fail
 			fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
-				sync := op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo
+				sync := op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData ||
+					op.Kind == errorfs.OpFileSyncTo
 				if !sync || filepath.Ext(op.Path) != ".log" || !armed.Load() {
 					return nil
 				}
@@ -306,18 +307,21 @@ func TestNothingStagedIsLeft(t *testing.T) {
 	}
 	failed := errors.New("failed")
 	for name, end := range map[string]func(tx sealed.Tx, cancel func(), lock func()) error{
-		"well":               func(sealed.Tx, func(), func()) error { return nil },
-		"failed":             func(sealed.Tx, func(), func()) error { return failed },
-		"panicked":           func(sealed.Tx, func(), func()) error { panic("writer 0") },
-		"exited":             func(sealed.Tx, func(), func()) error { runtime.Goexit(); return nil },
-		"given up":           func(_ sealed.Tx, cancel func(), _ func()) error { cancel(); return nil },
-		"locked":             func(_ sealed.Tx, _, lock func()) error { lock(); return nil },
-		"scanned":            func(tx sealed.Tx, _, _ func()) error { return scan(tx) },
-		"scanned, failed":    func(tx sealed.Tx, _, _ func()) error { return errors.Join(scan(tx), failed) },
-		"scanned, exited":    func(tx sealed.Tx, _, _ func()) error { _ = scan(tx); runtime.Goexit(); return nil },
-		"given up, scanned":  func(tx sealed.Tx, cancel func(), _ func()) error { cancel(); return scan(tx) },
-		"locked, scanned":    func(tx sealed.Tx, _, lock func()) error { lock(); return scan(tx) },
-		"deleted and failed": func(tx sealed.Tx, _, _ func()) error { return errors.Join(notes.In("x").Delete(tx, "1"), failed) },
+		"well":              func(sealed.Tx, func(), func()) error { return nil },
+		"failed":            func(sealed.Tx, func(), func()) error { return failed },
+		"panicked":          func(sealed.Tx, func(), func()) error { panic("writer 0") },
+		"exited":            func(sealed.Tx, func(), func()) error { runtime.Goexit(); return nil },
+		"given up":          func(_ sealed.Tx, cancel func(), _ func()) error { cancel(); return nil },
+		"locked":            func(_ sealed.Tx, _, lock func()) error { lock(); return nil },
+		"scanned":           func(tx sealed.Tx, _, _ func()) error { return scan(tx) },
+		"scanned, failed":   func(tx sealed.Tx, _, _ func()) error { return errors.Join(scan(tx), failed) },
+		"scanned, exited":   func(tx sealed.Tx, _, _ func()) error { _ = scan(tx); runtime.Goexit(); return nil },
+		"given up, scanned": func(tx sealed.Tx, cancel func(), _ func()) error { cancel(); return scan(tx) },
+		"locked, scanned":   func(tx sealed.Tx, _, lock func()) error { lock(); return scan(tx) },
+		"deleted and failed": func(tx sealed.Tx, _,
+			_ func()) error {
+			return errors.Join(notes.In("x").Delete(tx, "1"), failed)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := open(t, config(t, "memory"))

@@ -10,8 +10,9 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// keyring holds the keys of an open space, in memory that is wiped: the data key and what follows from it, and the root key of each pair of
-// generation and epoch that the head of the root container may be sealed under. The keys of pages are in pages; those of upper ones are kept here.
+// keyring holds the keys of an open space, in memory that is wiped: the data key and what follows from it, and the root
+// key of each pair of generation and epoch that the head of the root container may be sealed under. The keys of pages
+// are in pages; those of upper ones are kept here.
 type keyring struct {
 	memory *arena.Buffer
 
@@ -25,8 +26,9 @@ type keyring struct {
 	pages   map[pageKey]*format.Page
 	heads   map[format.ID]openHead
 
-	turns  atomic.Uint64 // root keys that were taken out
-	erased uint64        // the root container's sequence number when it was opened, if erasures wait for a turn; else zero
+	turns atomic.Uint64 // root keys that were taken out
+	// the root container's sequence number when it was opened, if erasures wait for a turn; else zero
+	erased uint64
 
 	generation uint32 // of the data key; whoever changes keys holds keying
 
@@ -69,10 +71,12 @@ func newKeyring(memories *arena.Slab) (*keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &keyring{memory: memory, containers: map[string]format.ID{}, pages: map[pageKey]*format.Page{}, heads: map[format.ID]openHead{}, left: make(chan struct{})}, nil
+	return &keyring{memory: memory, containers: map[string]format.ID{}, pages: map[pageKey]*format.Page{},
+		heads: map[format.ID]openHead{}, left: make(chan struct{})}, nil
 }
 
-// rememberedContainers bounds the blinded ids of containers that are kept instead of being derived anew for each record.
+// rememberedContainers bounds the blinded ids of containers that are kept instead of being derived anew for each
+// record.
 const rememberedContainers = 256
 
 // container returns the blinded id of a container.
@@ -187,7 +191,8 @@ func (k *keyring) page(secret format.Secret) *format.Page {
 	return k.pages[pageKey{[format.KeySize]byte(secret.Key), secret.Version}]
 }
 
-// keep keeps an upper page open. The one that has to make room is left to the garbage collector: somebody may be reading it.
+// keep keeps an upper page open. The one that has to make room is left to the garbage collector: somebody may be
+// reading it.
 func (k *keyring) keep(secret format.Secret, page *format.Page) {
 	k.caching.Lock()
 	defer k.caching.Unlock()

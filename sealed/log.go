@@ -11,8 +11,8 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// Log is an append-only stream of entries, sealed under the instance root and not under any space's keys: it can be read while every space is
-// locked. Entries are numbered from 1 without gaps. A Log is safe for concurrent use.
+// Log is an append-only stream of entries, sealed under the instance root and not under any space's keys: it can be
+// read while every space is locked. Entries are numbered from 1 without gaps. A Log is safe for concurrent use.
 type Log struct {
 	store *Store
 	id    format.ID
@@ -35,8 +35,9 @@ func (s *Store) Log(name string) *Log {
 	return l
 }
 
-// Append adds the entries that fn returns, in one transaction; they are durable when it returns nil. fn is told the sequence number that the first of
-// them will have; it may run more than once, and whoever appends at the same time waits. An entry is at most MaxRecord bytes.
+// Append adds the entries that fn returns, in one transaction; they are durable when it returns nil. fn is told the
+// sequence number that the first of them will have; it may run more than once, and whoever appends at the same time
+// waits. An entry is at most MaxRecord bytes.
 func (l *Log) Append(ctx context.Context, fn func(first uint64) ([][]byte, error)) error {
 	s := l.store
 	s.using.RLock()
@@ -81,8 +82,9 @@ func (l *Log) Next(ctx context.Context) (next uint64, err error) {
 	return next, err
 }
 
-// From yields the entries from a sequence number on (0 and 1 both mean all), as they were when the loop began. An entry that does not open or is missing is
-// yielded as a *CorruptError and ends the loop, as every error does. The loop must not close the store.
+// From yields the entries from a sequence number on (0 and 1 both mean all), as they were when the loop began. An entry
+// that does not open or is missing is yielded as a *CorruptError and ends the loop, as every error does. The loop must
+// not close the store.
 func (l *Log) From(ctx context.Context, first uint64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		s := l.store
@@ -177,11 +179,13 @@ func (l *Log) next(r engine.Reader) (uint64, error) {
 }
 
 func (l *Log) put(w engine.Writer, sequence uint64, data []byte) error {
-	return w.Put(logKey(l.id, sequence), format.SealLogEntry(l.store.root.Bytes(), l.store.instance, l.id, sequence, data))
+	return w.Put(logKey(l.id, sequence),
+		format.SealLogEntry(l.store.root.Bytes(), l.store.instance, l.id, sequence, data))
 }
 
 func (l *Log) corrupt(sequence uint64, err error) error {
-	return l.store.corrupt(&CorruptError{Container: l.id.String(), Record: fmt.Sprint(sequence), What: "log entry", Err: err})
+	return l.store.corrupt(&CorruptError{Container: l.id.String(), Record: fmt.Sprint(sequence), What: "log entry",
+		Err: err})
 }
 
 func logKey(log format.ID, sequence uint64) []byte {

@@ -49,13 +49,15 @@ func TestLogKeepsOrderApartAndAcrossRestart(t *testing.T) {
 	}
 	s = open(t, cfg)
 	a = s.Log("a")
-	if got := fmt.Sprint(entries(t, a, 0), entries(t, s.Log("b"), 1), entries(t, a, 3), entries(t, a, 4)); got != "[1:one 2:two 3:three] [1:uno] [3:three] []" {
+	if got := fmt.Sprint(entries(t, a, 0), entries(t, s.Log("b"), 1), entries(t, a, 3),
+		entries(t, a, 4)); got != "[1:one 2:two 3:three] [1:uno] [3:three] []" {
 		t.Errorf("got %s", got)
 	}
 	if n, err := a.Next(t.Context()); n != 4 || err != nil {
 		t.Errorf("Next: %d, %v, want 4", n, err)
 	}
-	if tally, err := s.Verify(t.Context(), func(f sealed.Finding) { t.Error(f.Err) }); err != nil || tally.Findings != 0 {
+	if tally, err := s.Verify(t.Context(), func(f sealed.Finding) { t.Error(f.Err) }); err != nil ||
+		tally.Findings != 0 {
 		t.Errorf("verify: %+v, %v", tally, err)
 	}
 }

@@ -17,7 +17,8 @@ import (
 	"github.com/visage-face/visage/internal/arena"
 )
 
-// wanted is secrets to look for in the memory of this process, kept so that they are not found where they are kept: with a mask over them.
+// wanted is secrets to look for in the memory of this process, kept so that they are not found where they are kept:
+// with a mask over them.
 type wanted struct {
 	mask   [32]byte
 	hidden map[uint64][32]byte // by the first eight bytes, without the mask's
@@ -30,7 +31,8 @@ func newWanted(t *testing.T) *wanted {
 	w := &wanted{hidden: map[uint64][32]byte{}}
 	rand.Read(w.mask[:])
 	var err error
-	if w.buffer, err = unix.Mmap(-1, 0, 4<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE); err != nil {
+	if w.buffer, err = unix.Mmap(-1, 0, 4<<20, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_ANON|unix.MAP_PRIVATE); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -72,7 +74,8 @@ func (w *wanted) count(t *testing.T) (n int, read int64) {
 	for lines.Scan() {
 		var from, to int64
 		var mode string
-		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s", &from, &to, &mode); err != nil || mode[0] != 'r' || strings.Contains(lines.Text(), "[v") {
+		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s", &from, &to, &mode); err != nil || mode[0] != 'r' ||
+			strings.Contains(lines.Text(), "[v") {
 			continue // the kernel's own pages hold nothing of ours
 		}
 		for at := from; at < to; {
@@ -107,11 +110,14 @@ func (w *wanted) count(t *testing.T) (n int, read int64) {
 	return n, read
 }
 
-// TestLockedKeysAreNowhere looks for every key of a locked space in all memory of the process: its root keys, those of heads and pages, and
-// the secret of every record. A neighbour, whose keys lie on the same page, stays open.
+// TestLockedKeysAreNowhere looks for every key of a locked space in all memory of the process: its root keys, those of
+// heads and pages, and the secret of every record. A neighbour, whose keys lie on the same page, stays open.
 func TestLockedKeysAreNowhere(t *testing.T) {
 	if !arena.Erasing {
-		t.Skip("the build is without GOEXPERIMENT=runtimesecret: what the standard library made of the keys stays on the heap until its place is used again")
+		t.Skip(
+			"the build is without GOEXPERIMENT=runtimesecret: what the standard library made of the keys stays on " +
+				"the heap until its place is used again",
+		)
 	}
 	store := open(t, config(t, "pebble"))
 	space, neighbour := create(t, store, spaceA), create(t, store, spaceB)

@@ -11,7 +11,8 @@ import (
 	"github.com/visage-face/visage/sealed/internal/stream"
 )
 
-// NewerError says that a store, a backup or a keyring is of a later format than this program knows, and was left as it is.
+// NewerError says that a store, a backup or a keyring is of a later format than this program knows, and was left as it
+// is.
 type NewerError = format.NewerError
 
 // Format is the newest format of a store that this program knows. Stores of every older one open, and have it then.
@@ -37,8 +38,8 @@ type migration struct {
 	run func(context.Context, *Store) error
 }
 
-// migrations leads from format 0, which stores had before they had a number, to Format: migrations[i] has the number i+1.
-// A migration that was released is never changed.
+// migrations leads from format 0, which stores had before they had a number, to Format: migrations[i] has the number
+// i+1. A migration that was released is never changed.
 var migrations = []migration{
 	{Migration: Migration{
 		Number: 1, Name: "record-format", Since: "0.1.0",
@@ -67,8 +68,8 @@ func formatOf(document []byte) (number uint32, since string, err error) {
 	return doc.Format, doc.Since, nil
 }
 
-// admit refuses a store of a later format. It is asked before anything is written, and so before the root key is there to
-// authenticate the number: an intruder who raises it keeps the store from opening, as one who removes the row does.
+// admit refuses a store of a later format. It is asked before anything is written, and so before the root key is there
+// to authenticate the number: an intruder who raises it keeps the store from opening, as one who removes the row does.
 func (c Config) admit(r engine.Reader) error {
 	row, ok, err := r.Get(spaceKey(format.ID{}, rowInstance))
 	if err != nil || !ok {
@@ -120,8 +121,8 @@ func since(steps []migration, number uint32) string {
 // Format is the format that the store has.
 func (s *Store) Format() uint32 { return s.format }
 
-// migrate brings the store to the newest format, one step after the other. The number moves on when what a step wrote is
-// durable and not before, in a commit of its own, so that a step that was interrupted at any point is run again.
+// migrate brings the store to the newest format, one step after the other. The number moves on when what a step wrote
+// is durable and not before, in a commit of its own, so that a step that was interrupted at any point is run again.
 func (s *Store) migrate(ctx context.Context) error {
 	for _, m := range s.steps[s.format:] {
 		if ctx.Err() != nil {
@@ -152,8 +153,8 @@ func (s *Store) step(ctx context.Context, m migration) error {
 }
 
 // TellMigrations calls tell for each migration that this store has been through and that nobody was told of yet, oldest
-// first, and remembers that it was told when tell has returned nil for all. A crash in between repeats them. It is for a
-// log that must not miss one, and that opens only after the store.
+// first, and remembers that it was told when tell has returned nil for all. A crash in between repeats them. It is for
+// a log that must not miss one, and that opens only after the store.
 func (s *Store) TellMigrations(ctx context.Context, tell func(Migration) error) error {
 	s.using.RLock()
 	defer s.using.RUnlock()

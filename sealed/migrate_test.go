@@ -22,8 +22,8 @@ import (
 	"github.com/visage-face/visage/sealed/internal/stream"
 )
 
-// appending is a migration that appends some entries to a log, each in a commit of its own, which may be too few when it
-// is interrupted; then it goes on where it was.
+// appending is a migration that appends some entries to a log, each in a commit of its own, which may be too few when
+// it is interrupted; then it goes on where it was.
 func appending(name, since string, after string) sealed.Step {
 	return sealed.Step{Name: name, Since: since, Run: func(ctx context.Context, s *sealed.Store) error {
 		if after != "" {
@@ -60,7 +60,8 @@ func checkMigrated(t *testing.T, s *sealed.Store) {
 		t.Errorf("the store has format %d", s.Format())
 	}
 	for _, name := range []string{"first", "second"} {
-		if got, want := strings.Join(entries(t, s.Log(name), 1), " "), fmt.Sprintf("1:%s1 2:%[1]s2 3:%[1]s3 4:%[1]s4", name); got != want {
+		if got, want := strings.Join(entries(t, s.Log(name), 1), " "),
+			fmt.Sprintf("1:%s1 2:%[1]s2 3:%[1]s3 4:%[1]s4", name); got != want {
 			t.Errorf("migration %s has left %q, want %q", name, got, want)
 		}
 	}
@@ -92,8 +93,8 @@ func TestMigrationsAreAList(t *testing.T) {
 	}
 }
 
-// TestOlderStoresAreMigrated: a new store has the newest format and was through no migration; one from before formats, or
-// of an older one, goes through those it has missed, once, in order, and is told of until somebody has listened.
+// TestOlderStoresAreMigrated: a new store has the newest format and was through no migration; one from before formats,
+// or of an older one, goes through those it has missed, once, in order, and is told of until somebody has listened.
 func TestOlderStoresAreMigrated(t *testing.T) {
 	cfg := config(t, "pebble")
 	var said []string
@@ -111,7 +112,8 @@ func TestOlderStoresAreMigrated(t *testing.T) {
 	closeStore(t, s)
 
 	s = open(t, cfg)
-	if got, want := strings.Join(said, ", "), "store migrating 1 record-format, store migrated 1 record-format"; got != want {
+	if got, want := strings.Join(said, ", "),
+		"store migrating 1 record-format, store migrated 1 record-format"; got != want {
 		t.Errorf("said %q, want %q", got, want)
 	}
 	if s.Format() != 1 || all(t, s.Space(spaceA), "x")["1"] != "text" {
@@ -147,8 +149,8 @@ func closeStore(t *testing.T, s *sealed.Store) {
 	}
 }
 
-// TestMigrationsCutByPowerAreFinished takes the power away after each operation on the disk while a store is migrated, with
-// none and with half of what was not synced surviving. The format never runs ahead of what it stands for.
+// TestMigrationsCutByPowerAreFinished takes the power away after each operation on the disk while a store is migrated,
+// with none and with half of what was not synced surviving. The format never runs ahead of what it stands for.
 func TestMigrationsCutByPowerAreFinished(t *testing.T) {
 	cfg := config(t, "memory")
 	cfg.KeyDir = filepath.Join(t.TempDir(), "keys")
@@ -205,7 +207,8 @@ func TestMigrationsCutByPowerAreFinished(t *testing.T) {
 	t.Logf("%d moments", len(tried))
 }
 
-// TestMigrationsKilledAreFinished ends the machine at each commit of a store that is migrated, before and after it is done.
+// TestMigrationsKilledAreFinished ends the machine at each commit of a store that is migrated, before and after it is
+// done.
 func TestMigrationsKilledAreFinished(t *testing.T) {
 	cfg, kills := config(t, "memory"), 0
 	for _, done := range []bool{false, true} {
@@ -245,11 +248,12 @@ func TestMigrationsAreCancelled(t *testing.T) {
 	closeStore(t, open(t, cfg))
 	enough := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	interrupted := sealed.WithSteps(cfg, sealed.Step{Name: "first", Since: "0.2.0", Run: func(ctx context.Context, s *sealed.Store) error {
-		_ = s.Log("first").Append(ctx, func(uint64) ([][]byte, error) { return [][]byte{[]byte("first1")}, nil })
-		cancel(enough)
-		return appending("first", "", "").Run(ctx, s)
-	}})
+	interrupted := sealed.WithSteps(cfg,
+		sealed.Step{Name: "first", Since: "0.2.0", Run: func(ctx context.Context, s *sealed.Store) error {
+			_ = s.Log("first").Append(ctx, func(uint64) ([][]byte, error) { return [][]byte{[]byte("first1")}, nil })
+			cancel(enough)
+			return appending("first", "", "").Run(ctx, s)
+		}})
 	if _, err := sealed.Open(ctx, interrupted); !errors.Is(err, enough) {
 		t.Fatalf("cancelled within a migration: %v", err)
 	}
@@ -274,7 +278,8 @@ func TestMigrationsNeedRoom(t *testing.T) {
 	closeStore(t, s)
 	free.Store(reserve / 2)
 	_, err = sealed.OpenOn(t.Context(), later(cfg), disk)
-	if full, ok := errors.AsType[*sealed.FullError](err); !ok || !strings.Contains(err.Error(), "migrate the store to format 2 (first)") {
+	if full, ok := errors.AsType[*sealed.FullError](err); !ok ||
+		!strings.Contains(err.Error(), "migrate the store to format 2 (first)") {
 		t.Fatalf("on a full volume: %v (%v)", err, full)
 	}
 	if s, err = sealed.OpenOn(t.Context(), cfg, disk); err != nil { // the program of before goes on meanwhile
@@ -314,10 +319,12 @@ func files(t *testing.T, dir string) map[string]string {
 // TestNewerStoresAreRefused, by every way in, with a sentence that says which version to use, and before anything is
 // written.
 func TestNewerStoresAreRefused(t *testing.T) {
-	const sentence = "was written by a newer version of Visage (format 3); this program knows formats up to 1: use version 0.3.0 or later"
+	const sentence = "was written by a newer version of Visage (format 3); this program knows formats up to 1: use " +
+		"version 0.3.0 or later"
 	dir := t.TempDir()
 	cfg := config(t, "memory")
-	cfg.Engine, cfg.KeyDir, cfg.AnchorDir = "pebble:"+filepath.Join(dir, "data"), filepath.Join(dir, "keys"), filepath.Join(dir, "anchors")
+	cfg.Engine, cfg.KeyDir, cfg.AnchorDir = "pebble:"+filepath.Join(dir, "data"), filepath.Join(dir, "keys"),
+		filepath.Join(dir, "anchors")
 	s := open(t, later(cfg))
 	put(t, create(t, s, spaceA), "x", note{"1", "text"})
 	b := save(t, s)
@@ -326,7 +333,8 @@ func TestNewerStoresAreRefused(t *testing.T) {
 	refused := func(what string, err error) {
 		t.Helper()
 		newer, ok := errors.AsType[*sealed.NewerError](err)
-		if !ok || newer.Format != 3 || newer.Known != sealed.Format || !strings.Contains(err.Error(), "this "+what+" "+sentence) {
+		if !ok || newer.Format != 3 || newer.Known != sealed.Format ||
+			!strings.Contains(err.Error(), "this "+what+" "+sentence) {
 			t.Errorf("a newer %s: %v", what, err)
 		}
 	}
@@ -353,8 +361,8 @@ func TestNewerStoresAreRefused(t *testing.T) {
 	}
 }
 
-// TestRestoredBackupsAreMigrated: a backup from before a migration, with a keyring from after it, makes a store of the older
-// format, which goes through the migration again.
+// TestRestoredBackupsAreMigrated: a backup from before a migration, with a keyring from after it, makes a store of the
+// older format, which goes through the migration again.
 func TestRestoredBackupsAreMigrated(t *testing.T) {
 	cfg := config(t, "pebble")
 	s := open(t, cfg)

@@ -16,7 +16,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// TestMain draws randomness before any test does so inside a synctest bubble, where a process's first read panics under some FIPS modules.
+// TestMain draws randomness before any test does so inside a synctest bubble, where a process's first read panics under
+// some FIPS modules.
 func TestMain(m *testing.M) {
 	crand.Read(make([]byte, 1))
 	m.Run()
@@ -37,7 +38,8 @@ func (m model) clone() model {
 	return c
 }
 
-// TestRandomTransactionsAgreeWithAModel runs random transactions, folds, drops, locks and restarts, and compares with plain maps.
+// TestRandomTransactionsAgreeWithAModel runs random transactions, folds, drops, locks and restarts, and compares with
+// plain maps.
 func TestRandomTransactionsAgreeWithAModel(t *testing.T) {
 	engines(t, func(t *testing.T, cfg sealed.Config) {
 		if cfg.KeyDir != "" {
@@ -179,8 +181,8 @@ func verifyClean(t *testing.T, s *sealed.Store) sealed.Tally {
 	return tally
 }
 
-// TestNothingCommitsAfterTheFence locks a space while writers write and the folder folds: what was acknowledged is there, what was refused is not, and
-// nothing changes once Lock has returned.
+// TestNothingCommitsAfterTheFence locks a space while writers write and the folder folds: what was acknowledged is
+// there, what was refused is not, and nothing changes once Lock has returned.
 func TestNothingCommitsAfterTheFence(t *testing.T) {
 	engines(t, func(t *testing.T, cfg sealed.Config) {
 		s := open(t, cfg)
@@ -204,7 +206,8 @@ func TestNothingCommitsAfterTheFence(t *testing.T) {
 					for {
 						err := sp.Update(context.Background(), func(tx sealed.Tx) error {
 							for i := range 40 { // enough that the folder has work
-								if err := notes.In("bulk").Put(tx, fmt.Sprint(w, acknowledged[w], i), note{}); err != nil {
+								if err := notes.In("bulk").Put(tx, fmt.Sprint(w, acknowledged[w], i),
+									note{}); err != nil {
 									return err
 								}
 							}
@@ -229,7 +232,8 @@ func TestNothingCommitsAfterTheFence(t *testing.T) {
 				t.Errorf("the lease ended with %v, want %v", got, cause)
 			}
 			writers.Wait()
-			if err := sp.View(t.Context(), func(sealed.Reader) error { return nil }); !errors.Is(err, sealed.ErrLocked) {
+			if err := sp.View(t.Context(), func(sealed.Reader) error { return nil }); !errors.Is(err,
+				sealed.ErrLocked) {
 				t.Errorf("view of a locked space: %v", err)
 			}
 			for s.Bundle(spaceA).Load(t.Context(), nil) != nil { // a Lock of the round may still be on its way
@@ -254,7 +258,8 @@ func TestNothingCommitsAfterTheFence(t *testing.T) {
 	})
 }
 
-// TestNothingReadableOnDisk searches every file of the data and key directories for what was stored, in several encodings.
+// TestNothingReadableOnDisk searches every file of the data and key directories for what was stored, in several
+// encodings.
 func TestNothingReadableOnDisk(t *testing.T) {
 	cfg := config(t, "pebble")
 	s := open(t, cfg)
@@ -262,7 +267,8 @@ func TestNothingReadableOnDisk(t *testing.T) {
 	const canary = "canary-Grace-Hopper-7f3a"
 	update(t, sp, func(tx sealed.Tx) error {
 		for i := range 300 {
-			if err := notes.In("group-"+canary).Put(tx, canary+fmt.Sprint(i), note{canary, canary + strings.Repeat(" text", i%50)}); err != nil {
+			if err := notes.In("group-"+canary).
+				Put(tx, canary+fmt.Sprint(i), note{canary, canary + strings.Repeat(" text", i%50)}); err != nil {
 				return err
 			}
 		}
@@ -280,7 +286,8 @@ func TestNothingReadableOnDisk(t *testing.T) {
 			}
 			b, err := os.ReadFile(path)
 			files++
-			for _, form := range []string{canary, fmt.Sprintf("%x", canary), strings.Join(strings.Split(canary, ""), "\x00"), "Grace", "group-", "notes"} {
+			for _, form := range []string{canary, fmt.Sprintf("%x", canary),
+				strings.Join(strings.Split(canary, ""), "\x00"), "Grace", "group-", "notes"} {
 				if strings.Contains(string(b), form) || strings.Contains(path, form) {
 					hits++
 				}
@@ -309,8 +316,8 @@ func TestNothingReadableOnDisk(t *testing.T) {
 	}
 }
 
-// TestBlindedIDsTellNothing: the same names in two spaces, two containers and two incarnations of a space never give the same key, and the same
-// plaintext never the same value; sizes fall into classes.
+// TestBlindedIDsTellNothing: the same names in two spaces, two containers and two incarnations of a space never give
+// the same key, and the same plaintext never the same value; sizes fall into classes.
 func TestBlindedIDsTellNothing(t *testing.T) {
 	s := open(t, config(t, "memory"))
 	seen := map[string]string{}

@@ -6,7 +6,8 @@ import (
 	"fmt"
 )
 
-// sizeClasses are the lengths that padded records come in, so that the length of a name or of userData does not show on disk.
+// sizeClasses are the lengths that padded records come in, so that the length of a name or of userData does not show on
+// disk.
 var sizeClasses = [...]int{64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20}
 
 // MaxRecord is the longest encoding a record may have, in bytes.

@@ -9,8 +9,8 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// placed is an engine that says which of our rows it was about to read when it met damage of its own: what fails a checksum below and what fails
-// a tag above are the same to whoever reads, a *CorruptError with a place.
+// placed is an engine that says which of our rows it was about to read when it met damage of its own: what fails a
+// checksum below and what fails a tag above are the same to whoever reads, a *CorruptError with a place.
 type placed struct {
 	engine.Engine
 	corrupt func(*CorruptError) error
@@ -32,8 +32,11 @@ func (e placed) Update(ctx context.Context, fn func(engine.Writer) error) error 
 }
 
 // Commit implements engine.Engine.
-func (e placed) Commit(ctx context.Context, scope format.ID, fn func(engine.Writer) error) (wait func() error, err error) {
-	return e.Engine.Commit(ctx, scope, func(w engine.Writer) error { return fn(placedWriter{placedReader{w, e.corrupt}, w}) })
+func (e placed) Commit(
+	ctx context.Context, scope format.ID, fn func(engine.Writer) error,
+) (wait func() error, err error) {
+	return e.Engine.Commit(ctx, scope,
+		func(w engine.Writer) error { return fn(placedWriter{placedReader{w, e.corrupt}, w}) })
 }
 
 type placedReader struct {
@@ -62,7 +65,8 @@ func (p placedReader) Scan(from, to []byte) iter.Seq2[engine.Row, error] {
 	}
 }
 
-// place adds the place that key names to damage. A scan that began at key met it in a row it cannot name: the container has to do.
+// place adds the place that key names to damage. A scan that began at key met it in a row it cannot name: the container
+// has to do.
 func (p placedReader) place(key []byte, exact bool, err error) error {
 	if !errors.Is(err, engine.ErrDamaged) {
 		return err

@@ -10,9 +10,9 @@ import (
 // ErrNotPortable says that bytes are not what SealPortable of the same instance made for the same purpose.
 var ErrNotPortable = errors.New("not sealed by this instance for this purpose")
 
-// SealPortable seals a value that its caller takes away and brings back, for a purpose that is bound into it. It opens in
-// this instance only, under whatever protectors, and no other instance makes one that opens here. It does not depend on the
-// keys of any space. Error: ErrClosed.
+// SealPortable seals a value that its caller takes away and brings back, for a purpose that is bound into it. It opens
+// in this instance only, under whatever protectors, and no other instance makes one that opens here. It does not depend
+// on the keys of any space. Error: ErrClosed.
 func (s *Store) SealPortable(purpose string, plaintext []byte) ([]byte, error) {
 	s.using.RLock()
 	defer s.using.RUnlock()
@@ -22,7 +22,8 @@ func (s *Store) SealPortable(purpose string, plaintext []byte) ([]byte, error) {
 	return format.SealPortable(s.root.Bytes(), s.instance, purpose, plaintext), nil
 }
 
-// OpenPortable opens what SealPortable made. The caller wipes the plaintext when it is secret. Errors: ErrNotPortable, ErrClosed.
+// OpenPortable opens what SealPortable made. The caller wipes the plaintext when it is secret. Errors: ErrNotPortable,
+// ErrClosed.
 func (s *Store) OpenPortable(purpose string, value []byte) (plaintext []byte, err error) {
 	s.using.RLock()
 	defer s.using.RUnlock()

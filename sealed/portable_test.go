@@ -8,7 +8,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// TestPortableValues: what was taken away opens in the same instance for the same purpose, after a restart too, and nowhere else.
+// TestPortableValues: what was taken away opens in the same instance for the same purpose, after a restart too, and
+// nowhere else.
 func TestPortableValues(t *testing.T) {
 	cfg := config(t, "pebble")
 	s := open(t, cfg)

@@ -14,8 +14,9 @@ const reconcileRows = 2_000
 // reconciled counts what putting a restored space in order came to.
 type reconciled struct{ erased, forgotten, older int }
 
-// reconcile puts a restored space in order, with keys that nobody else uses yet: the records are from a backup, their secrets from a keyring, which is
-// newer. It can be repeated after a crash, and ends by taking the mark from the bundle.
+// reconcile puts a restored space in order, with keys that nobody else uses yet: the records are from a backup, their
+// secrets from a keyring, which is newer. It can be repeated after a crash, and ends by taking the mark from the
+// bundle.
 func (s *Store) reconcile(ctx context.Context, id SpaceID, ring *keyring) error {
 	sp := &Space{store: s, id: id}
 	step := func(fn func(*txn) error) error {
@@ -75,7 +76,8 @@ func (s *Store) reconcile(ctx context.Context, id SpaceID, ring *keyring) error 
 					return err
 				})
 				position = goOn
-				sum.erased, sum.forgotten, sum.older = sum.erased+found.erased, sum.forgotten+found.forgotten, sum.older+found.older
+				sum.erased, sum.forgotten, sum.older = sum.erased+found.erased, sum.forgotten+found.forgotten,
+					sum.older+found.older
 			}
 		}
 	}
@@ -89,13 +91,16 @@ func (s *Store) reconcile(ctx context.Context, id SpaceID, ring *keyring) error 
 		return fmt.Errorf("put restored space %s in order: %w", id, err)
 	}
 	s.report(Event{Kind: SpaceRestored, Space: id, Note: fmt.Sprintf(
-		"%d records had been erased since the backup, %d were made since and are not in it, %d are older in it", sum.erased, sum.forgotten, sum.older)})
+		"%d records had been erased since the backup, %d were made since and are not in it, %d are older in it",
+		sum.erased, sum.forgotten, sum.older)})
 	return nil
 }
 
-// reconcileRecords looks at records from a position on: one without a secret was erased after the backup, and goes; one of another version than its
-// secret's opens all the same, since every version has the same secret, and is put anew.
-func (t *txn) reconcileRecords(container, position format.ID, found *reconciled) (goOn format.ID, more bool, err error) {
+// reconcileRecords looks at records from a position on: one without a secret was erased after the backup, and goes; one
+// of another version than its secret's opens all the same, since every version has the same secret, and is put anew.
+func (t *txn) reconcileRecords(
+	container, position format.ID, found *reconciled,
+) (goOn format.ID, more bool, err error) {
 	lower, upper := containerRange(format.ID(t.sp.id), rowRecord, container, position)
 	type old struct {
 		id        format.ID
@@ -131,7 +136,8 @@ func (t *txn) reconcileRecords(container, position format.ID, found *reconciled)
 		case err == nil:
 			o := old{id: id, secret: secret}
 			at := t.place(container, id)
-			o.plaintext, o.schema, err = format.OpenRecord(nil, at, format.Secret{Key: secret.Key, Version: version}, row.Value)
+			o.plaintext, o.schema, err = format.OpenRecord(nil, at, format.Secret{Key: secret.Key, Version: version},
+				row.Value)
 			o.secret.Version = max(version, secret.Version)
 			anew = append(anew, o)
 		}
@@ -159,7 +165,9 @@ func (t *txn) reconcileRecords(container, position format.ID, found *reconciled)
 }
 
 // reconcileNursery takes nursery rows away whose record is not in the backup.
-func (t *txn) reconcileNursery(container, position format.ID, found *reconciled) (goOn format.ID, more bool, err error) {
+func (t *txn) reconcileNursery(
+	container, position format.ID, found *reconciled,
+) (goOn format.ID, more bool, err error) {
 	tr, err := t.tree(container)
 	if err != nil || tr == nil || tr.head.Dropped {
 		return position, false, err

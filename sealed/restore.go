@@ -29,12 +29,14 @@ var (
 // restoreRows is how many rows one transaction of a restore writes.
 const restoreRows = 4_096
 
-// Restore makes a store out of a keyring and a backup, in an empty engine and key directory. cfg's protectors must be able to open the instance root.
-// The keyring should be the newest there is, and not older than the backup.
+// Restore makes a store out of a keyring and a backup, in an empty engine and key directory. cfg's protectors must be
+// able to open the instance root. The keyring should be the newest there is, and not older than the backup.
 //
-// Each space is put in order when it is opened for the first time: records that were erased after the backup was taken, or that are newer than the
-// keyring, do not come back; what the keyring has and the backup has not is forgotten; everything else is there as the backup has it. SpaceRestored
-// tells the numbers. Errors: ErrNotEmpty, ErrForeign, ErrNotAuthentic, ErrMalformed, *RootError, *NewerError before anything is written. After an error, what is there is no store.
+// Each space is put in order when it is opened for the first time: records that were erased after the backup was taken,
+// or that are newer than the keyring, do not come back; what the keyring has and the backup has not is forgotten;
+// everything else is there as the backup has it. SpaceRestored tells the numbers. Errors: ErrNotEmpty, ErrForeign,
+// ErrNotAuthentic, ErrMalformed, *RootError, *NewerError before anything is written. After an error, what is there is
+// no store.
 func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.Reader) (err error) {
 	keys, err := cfg.openStream(keyring, stream.Keyring)
 	if err != nil {
@@ -78,8 +80,8 @@ func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.R
 	if err := s.restoreStream(ctx, data); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
-	// The rows are of two moments, and a migration may have been between them: the store has the older format, so that the
-	// migrations run again when it is opened.
+	// The rows are of two moments, and a migration may have been between them: the store has the older format, so that
+	// the migrations run again when it is opened.
 	if older := data.Header().Format; older < doc.Format {
 		doc.Format, doc.Told, doc.Since = older, min(doc.Told, older), since(s.steps, older)
 	}
@@ -111,8 +113,8 @@ func (c Config) openStream(r io.Reader, content stream.Content) (*stream.Reader,
 	return in, c.admitStream(in.Header())
 }
 
-// checkKeyring reads a keyring to its end, opens the instance root with what is in it, and makes sure that the instance wrote it. It returns the
-// instance's document.
+// checkKeyring reads a keyring to its end, opens the instance root with what is in it, and makes sure that the instance
+// wrote it. It returns the instance's document.
 func (s *Store) checkKeyring(ctx context.Context, cfg Config, in *stream.Reader) (doc instanceDoc, err error) {
 	var instance []byte
 	err = eachFrame(ctx, in, func(f stream.Frame) error {
@@ -223,8 +225,8 @@ func (s *Store) restoreEpoch(content stream.Content, f stream.Frame) error {
 	return s.epochs.Put(format.ID(f.Key), binary.BigEndian.Uint32(f.Key[16:]), append([]byte(nil), f.Value...))
 }
 
-// restoredRow looks at a row of a stream: it must be of a kind that belongs there. Bundles are marked, so that their spaces are put in order before
-// anybody uses them.
+// restoredRow looks at a row of a stream: it must be of a kind that belongs there. Bundles are marked, so that their
+// spaces are put in order before anybody uses them.
 func (s *Store) restoredRow(content stream.Content, f stream.Frame) (value format.Sealed, keep bool, err error) {
 	if len(f.Key) < 17 {
 		return value, false, fmt.Errorf("%w: a row key of %d bytes", ErrMalformed, len(f.Key))
@@ -232,7 +234,8 @@ func (s *Store) restoredRow(content stream.Content, f stream.Frame) (value forma
 	space, kind := format.ID(f.Key), f.Key[16]
 	data := kind == rowRecord && space != format.ID{} || kind == rowLog && space == format.ID{}
 	if data != (content == stream.Data) {
-		return value, false, fmt.Errorf("%w: a row of kind %q does not belong into a backup of %s", ErrMalformed, kind, content)
+		return value, false, fmt.Errorf("%w: a row of kind %q does not belong into a backup of %s", ErrMalformed, kind,
+			content)
 	}
 	switch {
 	case kind == rowInstance && space == format.ID{}:
@@ -258,8 +261,9 @@ func (s *Store) restoredBundle(id SpaceID, row []byte) (format.Sealed, error) {
 	return format.SealBundle(s.root.Bytes(), s.instance, format.ID(id), raw), nil
 }
 
-// MendKeyring puts epoch keys that are missing back from a keyring, and returns how many. It is for a key directory that was lost while the data was not:
-// only keys that the data still speaks of are taken, so an old keyring brings nothing back that was erased. Errors: ErrForeign, ErrNotAuthentic, ErrMalformed.
+// MendKeyring puts epoch keys that are missing back from a keyring, and returns how many. It is for a key directory
+// that was lost while the data was not: only keys that the data still speaks of are taken, so an old keyring brings
+// nothing back that was erased. Errors: ErrForeign, ErrNotAuthentic, ErrMalformed.
 func (s *Store) MendKeyring(ctx context.Context, keyring io.Reader) (mended int, err error) {
 	s.using.RLock()
 	defer s.using.RUnlock()
@@ -276,7 +280,9 @@ func (s *Store) MendKeyring(ctx context.Context, keyring io.Reader) (mended int,
 	if err == nil {
 		err = eachFrame(ctx, in, func(f stream.Frame) error {
 			if f.Kind == stream.EpochKey && len(f.Key) == 20 {
-				keys = append(keys, stream.Frame{Key: append([]byte(nil), f.Key...), Value: append([]byte(nil), f.Value...)})
+				keys = append(
+					keys, stream.Frame{Key: append([]byte(nil), f.Key...), Value: append([]byte(nil), f.Value...)},
+				)
 			}
 			return nil
 		})
@@ -308,8 +314,8 @@ func (s *Store) MendKeyring(ctx context.Context, keyring io.Reader) (mended int,
 	return mended, nil
 }
 
-// CheckWhole reads the copy of a keyring or backup in a file, and says whether all of it is there and as it was written. It needs no key, so it cannot
-// say who wrote it. Error: ErrMalformed.
+// CheckWhole reads the copy of a keyring or backup in a file, and says whether all of it is there and as it was
+// written. It needs no key, so it cannot say who wrote it. Error: ErrMalformed.
 func CheckWhole(ctx context.Context, r io.Reader) error {
 	in, err := stream.NewReader(r)
 	if err != nil {

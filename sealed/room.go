@@ -12,12 +12,14 @@ import (
 	"github.com/visage-face/visage/sealed/internal/pebble"
 )
 
-// What is kept of a volume, and for what. Below its reserve a space takes nothing new. Deletions go on until three parts in sixteen of it are left, for their
-// marks take room until the engine tidies up, which takes room as well. What is left then is for keys, logs and the store's own work, so that a key can still
-// be revoked and its use be logged. Below the last part nothing is written at all, so that nothing ever fails within the engine.
+// What is kept of a volume, and for what. Below its reserve a space takes nothing new. Deletions go on until three
+// parts in sixteen of it are left, for their marks take room until the engine tidies up, which takes room as well. What
+// is left then is for keys, logs and the store's own work, so that a key can still be revoked and its use be logged.
+// Below the last part nothing is written at all, so that nothing ever fails within the engine.
 const (
-	lastShare  = 8           // of the reserve, one part: below it nothing is written at all
-	healShare  = 8           // of the reserve, one part: so much more than it must be free before new records are taken again
+	lastShare = 8 // of the reserve, one part: below it nothing is written at all
+	// of the reserve, one part: so much more than it must be free before new records are taken again
+	healShare  = 8
 	smallFiles = 256 << 10   // what the volumes of epoch keys and anchors must have free, in bytes
 	tendEvery  = time.Second // how often the volume is looked at when nobody writes
 )
@@ -25,7 +27,8 @@ const (
 // ErrFull is every error of a volume that has too little room left.
 var ErrFull = engine.ErrFull
 
-// ErrBroken is every error of a store whose disk failed. It answers nothing more, and has to be opened anew; what was acknowledged is there then.
+// ErrBroken is every error of a store whose disk failed. It answers nothing more, and has to be opened anew; what was
+// acknowledged is there then.
 var ErrBroken = engine.ErrBroken
 
 // FullError says that nothing was written, because a volume has too little room left. It is an ErrFull.
@@ -40,7 +43,8 @@ func Bytes(n uint64) string { return pebble.Bytes(n) }
 
 // Error says how much there is and how much is needed.
 func (e *FullError) Error() string {
-	return fmt.Sprintf("the volume of the %s is full: %s are free, and %s are needed", e.Holds, pebble.Bytes(e.Free), pebble.Bytes(e.Needed))
+	return fmt.Sprintf("the volume of the %s is full: %s are free, and %s are needed", e.Holds, pebble.Bytes(e.Free),
+		pebble.Bytes(e.Needed))
 }
 
 // Is makes it an ErrFull.
@@ -49,11 +53,17 @@ func (e *FullError) Is(target error) bool { return target == ErrFull }
 // Shortage is the sentence for a caller.
 func (e *FullError) Shortage() string {
 	if e.Spent {
-		return fmt.Sprintf("The disk of the service is full: %s are free, and this needs %s. Nothing was written, and deleting is refused as well until the operator "+
-			"frees space on the volume or enlarges it. Reading goes on.", pebble.Bytes(e.Free), pebble.Bytes(e.Needed))
+		return fmt.Sprintf(
+			"The disk of the service is full: %s are free, and this needs %s. Nothing was written, and deleting is "+
+				"refused as well until the operator "+
+				"frees space on the volume or enlarges it. Reading goes on.", pebble.Bytes(e.Free),
+			pebble.Bytes(e.Needed))
 	}
-	return fmt.Sprintf("The disk of the service is nearly full: %s are free, and writing needs %s. Nothing was written. Reading and deleting go on; delete what "+
-		"is not needed, or have the operator free space on the volume or enlarge it.", pebble.Bytes(e.Free), pebble.Bytes(e.Needed))
+	return fmt.Sprintf(
+		"The disk of the service is nearly full: %s are free, and writing needs %s. Nothing was written. Reading and "+
+			"deleting go on; delete what "+
+			"is not needed, or have the operator free space on the volume or enlarge it.", pebble.Bytes(e.Free),
+		pebble.Bytes(e.Needed))
 }
 
 // VolumeState is what a volume has left.
@@ -71,7 +81,8 @@ func (s *Store) Volumes() (all []VolumeState) {
 		r := s.volume.Room()
 		if r.Reserve > 0 {
 			all = append(all, VolumeState{
-				Holds: "data", Free: r.Free, Total: r.Total, Reserve: r.Reserve, Full: s.growth() != nil, Spent: s.exhaustion() != nil,
+				Holds: "data", Free: r.Free, Total: r.Total, Reserve: r.Reserve, Full: s.growth() != nil,
+				Spent: s.exhaustion() != nil,
 			})
 		}
 	}
@@ -81,13 +92,17 @@ func (s *Store) Volumes() (all []VolumeState) {
 		}
 		if free, total, err := durable.Room(v.dir); err == nil {
 			full := free < smallFiles
-			all = append(all, VolumeState{Holds: v.holds, Free: free, Total: total, Reserve: smallFiles, Full: full, Spent: full})
+			all = append(
+				all, VolumeState{Holds: v.holds, Free: free, Total: total, Reserve: smallFiles, Full: full,
+					Spent: full},
+			)
 		}
 	}
 	return all
 }
 
-// MayGrow returns a *FullError when nothing new is taken. It is for services whose records lie in the operator's space, where changes are always taken.
+// MayGrow returns a *FullError when nothing new is taken. It is for services whose records lie in the operator's space,
+// where changes are always taken.
 func (s *Store) MayGrow() error {
 	if err := s.growth(); err != nil {
 		return err
@@ -155,7 +170,9 @@ func (b bounded) Update(ctx context.Context, fn func(engine.Writer) error) error
 }
 
 // Commit implements engine.Engine.
-func (b bounded) Commit(ctx context.Context, scope format.ID, fn func(engine.Writer) error) (wait func() error, err error) {
+func (b bounded) Commit(
+	ctx context.Context, scope format.ID, fn func(engine.Writer) error,
+) (wait func() error, err error) {
 	if err := b.refuse(); err != nil {
 		return nil, err
 	}
@@ -171,14 +188,15 @@ func (b bounded) refuse() error {
 
 type fromReserve struct{}
 
-// FromReserve marks a context: what is written under it may use what is kept in reserve, as deletions do. It is for what must go on while the disk is full and
-// is small.
+// FromReserve marks a context: what is written under it may use what is kept in reserve, as deletions do. It is for
+// what must go on while the disk is full and is small.
 func FromReserve(ctx context.Context) context.Context {
 	return context.WithValue(ctx, fromReserve{}, true)
 }
 
-// refuseGrowth refuses a transaction that adds or changes records while the volume is full, unless it deletes some as well, or is marked; and one that deletes
-// when too little is left for that. The operator's space holds accounts, keys and rights, whose changes must go on; what adds to it asks MayGrow.
+// refuseGrowth refuses a transaction that adds or changes records while the volume is full, unless it deletes some as
+// well, or is marked; and one that deletes when too little is left for that. The operator's space holds accounts, keys
+// and rights, whose changes must go on; what adds to it asks MayGrow.
 func (t *txn) refuseGrowth(ctx context.Context, adds, deletes bool) error {
 	var full *FullError
 	switch {

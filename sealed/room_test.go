@@ -22,7 +22,8 @@ func small(t *testing.T, size int) (dir string) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm", size), "tmpfs", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm", size), "tmpfs", dir).
+		CombinedOutput(); err != nil {
 		t.Skipf("a small volume cannot be mounted here: %s", out)
 	}
 	t.Cleanup(func() {
@@ -49,21 +50,29 @@ func running(t *testing.T, s *sealed.Store) (halt func()) {
 	return halt
 }
 
-// TestAFullDiskRefusesWhatIsNewAlone fills a volume: reads, deletions and erasures go on, after a restart too, and it heals when space is freed.
+// TestAFullDiskRefusesWhatIsNewAlone fills a volume: reads, deletions and erasures go on, after a restart too, and it
+// heals when space is freed.
 func TestAFullDiskRefusesWhatIsNewAlone(t *testing.T) {
 	dir := small(t, 60)
 	cfg := config(t, "pebble")
-	cfg.Engine, cfg.KeyDir, cfg.AnchorDir = "pebble:"+filepath.Join(dir, "data"), filepath.Join(dir, "keys"), filepath.Join(dir, "anchors")
+	cfg.Engine, cfg.KeyDir, cfg.AnchorDir = "pebble:"+filepath.Join(dir, "data"), filepath.Join(dir, "keys"),
+		filepath.Join(dir, "anchors")
 	s := open(t, cfg)
 	halt := running(t, s)
 	sp := create(t, s, spaceA)
 	text := strings.Repeat("x", 4<<10)
 	n := 0
-	// The engine tidies up behind the scenes, so that there is room again for a while: it is full when it has refused for a second on end.
+	// The engine tidies up behind the scenes, so that there is room again for a while: it is full when it has refused
+	// for a second on end.
 	fill := func() (err error) {
 		var refused time.Time
 		for n < 60_000 {
-			err = sp.Update(t.Context(), func(tx sealed.Tx) error { return notes.In("a").Put(tx, fmt.Sprint(n), note{fmt.Sprint(n), text}) })
+			err = sp.Update(
+				t.Context(), func(tx sealed.Tx) error {
+					return notes.In("a").
+						Put(tx, fmt.Sprint(n), note{fmt.Sprint(n), text})
+				},
+			)
 			switch {
 			case err == nil:
 				n, refused = n+1, time.Time{}
@@ -92,11 +101,13 @@ func TestAFullDiskRefusesWhatIsNewAlone(t *testing.T) {
 			t.Fatalf("fill again: %v", err)
 		}
 	}
-	// refuses puts a new note, which has to be refused: at once or, where the engine has just given room back, when that is
-	// taken again.
+	// refuses puts a new note, which has to be refused: at once or, where the engine has just given room back, when
+	// that is taken again.
 	refuses := func() (err error) {
 		for range 10 {
-			err = sp.Update(t.Context(), func(tx sealed.Tx) error { return notes.In("b").Put(tx, "1", note{"1", text}) })
+			err = sp.Update(
+				t.Context(), func(tx sealed.Tx) error { return notes.In("b").Put(tx, "1", note{"1", text}) },
+			)
 			if err != nil {
 				return err
 			}
@@ -117,14 +128,16 @@ func TestAFullDiskRefusesWhatIsNewAlone(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", when, err)
 		}
-		receipt, err := sp.Erase(t.Context(), func(tx sealed.Tx) error { return notes.In("a").Delete(tx, fmt.Sprint(i)) })
+		receipt, err := sp.Erase(t.Context(),
+			func(tx sealed.Tx) error { return notes.In("a").Delete(tx, fmt.Sprint(i)) })
 		if err != nil || len(receipt.Erased) != 1 {
 			t.Errorf("%s: erase: %+v, %v", when, receipt, err)
 		}
 		if err := refuses(); !errors.Is(err, sealed.ErrFull) {
 			t.Errorf("%s: a new note: %v", when, err)
 		}
-		err = sp.Update(sealed.FromReserve(t.Context()), func(tx sealed.Tx) error { return notes.In("c").Put(tx, "1", note{"1", "it must"}) })
+		err = sp.Update(sealed.FromReserve(t.Context()),
+			func(tx sealed.Tx) error { return notes.In("c").Put(tx, "1", note{"1", "it must"}) })
 		if err != nil {
 			t.Errorf("%s: what has to go on: %v", when, err)
 		}
@@ -191,8 +204,8 @@ func TestAFullDiskRefusesWhatIsNewAlone(t *testing.T) {
 	}
 }
 
-// TestDeletionsLeaveRoomForKeys lets other programs take a volume, and deletions what was kept in reserve: what keys and logs
-// write goes on.
+// TestDeletionsLeaveRoomForKeys lets other programs take a volume, and deletions what was kept in reserve: what keys
+// and logs write goes on.
 func TestDeletionsLeaveRoomForKeys(t *testing.T) {
 	const reserve, left = 8 << 20, 7 << 19 // of which the engine's own file in reserve is 2 MiB
 	dir := small(t, 60)
@@ -243,7 +256,8 @@ func TestDeletionsLeaveRoomForKeys(t *testing.T) {
 	operator := s.Space(sealed.Operator)
 	for i := range 50 {
 		appendAll(t, s.Log("audit"), strings.Repeat("x", 300))
-		if err := operator.Update(t.Context(), func(tx sealed.Tx) error { return notes.In("keys").Put(tx, "1", note{"1", fmt.Sprint(i)}) }); err != nil {
+		if err := operator.Update(t.Context(),
+			func(tx sealed.Tx) error { return notes.In("keys").Put(tx, "1", note{"1", fmt.Sprint(i)}) }); err != nil {
 			t.Fatalf("change %d of a key: %v", i, err)
 		}
 	}
@@ -251,7 +265,8 @@ func TestDeletionsLeaveRoomForKeys(t *testing.T) {
 	if err := errors.Join(others.Close(), os.Remove(others.Name())); err != nil {
 		t.Fatal(err)
 	}
-	if err := sp.Update(t.Context(), func(tx sealed.Tx) error { return notes.In("a").Delete(tx, fmt.Sprint(deleted)) }); err != nil {
+	if err := sp.Update(t.Context(),
+		func(tx sealed.Tx) error { return notes.In("a").Delete(tx, fmt.Sprint(deleted)) }); err != nil {
 		t.Errorf("a deletion when there is room again: %v", err)
 	}
 }

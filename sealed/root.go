@@ -35,18 +35,21 @@ type protectorDoc struct {
 	Wrapped []byte        `cbor:"5,keyasint"`
 }
 
-// strict decodes documents and records: what we did not write is an error. records encodes records, with times to the nanosecond.
+// strict decodes documents and records: what we did not write is an error. records encodes records, with times to the
+// nanosecond.
 var strict, records = coding()
 
 func coding() (cbor.DecMode, cbor.EncMode) {
 	dec, err := cbor.DecOptions{
-		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden, MaxNestedLevels: 16,
+		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
+		MaxNestedLevels:   16,
 		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField, MaxArrayElements: MaxRecord, MaxMapPairs: MaxRecord,
 	}.DecMode()
 	if err != nil {
 		panic("sealed: decoding options: " + err.Error())
 	}
-	enc, err := cbor.EncOptions{Sort: cbor.SortBytewiseLexical, IndefLength: cbor.IndefLengthForbidden, Time: cbor.TimeRFC3339Nano}.EncMode()
+	enc, err := cbor.EncOptions{Sort: cbor.SortBytewiseLexical, IndefLength: cbor.IndefLengthForbidden,
+		Time: cbor.TimeRFC3339Nano}.EncMode()
 	if err != nil {
 		panic("sealed: encoding options: " + err.Error())
 	}
@@ -76,7 +79,11 @@ func (s *Store) openRoot(ctx context.Context, protectors []Protector) error {
 	case empty:
 		doc = s.createRoot()
 	default:
-		err = s.corrupt(&CorruptError{What: "instance", Err: errors.New("the store has rows, but the document of its root key is gone: restore the data directory from a backup")})
+		err = s.corrupt(&CorruptError{What: "instance",
+			Err: errors.New(
+				"the store has rows, but the document of its root key is gone: restore the data directory from a " +
+					"backup",
+			)})
 	}
 	if err != nil {
 		return err
@@ -161,7 +168,8 @@ func (s *Store) tryProtector(ctx context.Context, p Protector, at protectorDoc, 
 	return nil
 }
 
-// protectRoot wraps the root key with the protectors that do not wrap it yet, and stores the document when anything is new.
+// protectRoot wraps the root key with the protectors that do not wrap it yet, and stores the document when anything is
+// new.
 func (s *Store) protectRoot(ctx context.Context, protectors []Protector, doc instanceDoc, created bool) error {
 	changed := created
 	for _, p := range protectors {
@@ -175,7 +183,8 @@ func (s *Store) protectRoot(ctx context.Context, protectors []Protector, doc ins
 		if err != nil {
 			return fmt.Errorf("protect the instance root key with %s: %w", p.Name, err)
 		}
-		doc.Protectors = append(doc.Protectors, protectorDoc{Name: p.Name, Kind: p.Kind, Exposed: p.Exposed, Ref: ref, Wrapped: blob})
+		doc.Protectors = append(doc.Protectors,
+			protectorDoc{Name: p.Name, Kind: p.Kind, Exposed: p.Exposed, Ref: ref, Wrapped: blob})
 		s.report(Event{Kind: RootProtected, Note: p.Name})
 		changed = true
 	}

@@ -12,7 +12,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// TestRootThatCannotBeHad: each way in which the root key of existing data cannot be had keeps its class and its words, and changes nothing.
+// TestRootThatCannotBeHad: each way in which the root key of existing data cannot be had keeps its class and its words,
+// and changes nothing.
 func TestRootThatCannotBeHad(t *testing.T) {
 	cfg := config(t, "pebble")
 	s := open(t, cfg)
@@ -28,10 +29,12 @@ func TestRootThatCannotBeHad(t *testing.T) {
 		class      error
 		says       string
 	}{
-		{"wrong key", []sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("test")}}, nil, keysource.ErrWrong, "test"},
+		{"wrong key", []sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("test")}}, nil,
+			keysource.ErrWrong, "test"},
 		{"not answering", cfg.Protectors, keysource.ErrUnknown, keysource.ErrUnknown, "test"},
 		{"refusing", cfg.Protectors, keysource.ErrDenied, keysource.ErrDenied, "test"},
-		{"another protector", []sealed.Protector{{Name: "env", Kind: "fake", Source: sourcetest.NewFake("env")}}, nil, nil, "protected by test"},
+		{"another protector", []sealed.Protector{{Name: "env", Kind: "fake", Source: sourcetest.NewFake("env")}}, nil,
+			nil, "protected by test"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			right.Fail(c.fail)
@@ -43,7 +46,8 @@ func TestRootThatCannotBeHad(t *testing.T) {
 				opened.Close()
 				t.Fatal("the store opens")
 			}
-			if _, ok := errors.AsType[*sealed.RootError](err); !ok || c.class != nil && !errors.Is(err, c.class) || !strings.Contains(err.Error(), c.says) {
+			if _, ok := errors.AsType[*sealed.RootError](err); !ok || c.class != nil && !errors.Is(err, c.class) ||
+				!strings.Contains(err.Error(), c.says) {
 				t.Errorf("got %v, want a *RootError of class %v that says %q", err, c.class, c.says)
 			}
 		})
@@ -57,7 +61,8 @@ func TestRootThatCannotBeHad(t *testing.T) {
 // TestProtectorsAreAdded: a protector given later opens the store alone from then on.
 func TestProtectorsAreAdded(t *testing.T) {
 	cfg := config(t, "pebble")
-	first, second := cfg.Protectors[0], sealed.Protector{Name: "second", Kind: "fake", Exposed: true, Source: sourcetest.NewFake("second")}
+	first, second := cfg.Protectors[0],
+		sealed.Protector{Name: "second", Kind: "fake", Exposed: true, Source: sourcetest.NewFake("second")}
 	var events []sealed.EventKind
 	cfg.Report = func(e sealed.Event) { events = append(events, e.Kind) }
 	for _, protectors := range [][]sealed.Protector{{first}, {first, second}, {second}, {second, first}} {
@@ -72,7 +77,8 @@ func TestProtectorsAreAdded(t *testing.T) {
 	for _, e := range events {
 		seen[e]++
 	}
-	if seen[sealed.RootCreated] != 1 || seen[sealed.RootProtected] != 2 || seen[sealed.RootExposed] != 3 || seen[sealed.SpaceWiped] != seen[sealed.SpaceOpened] {
+	if seen[sealed.RootCreated] != 1 || seen[sealed.RootProtected] != 2 || seen[sealed.RootExposed] != 3 ||
+		seen[sealed.SpaceWiped] != seen[sealed.SpaceOpened] {
 		t.Errorf("events: %v", seen)
 	}
 }

@@ -22,7 +22,8 @@ const (
 // keySize is the length of the key of a page, nursery or record row.
 const keySize = 16 + 1 + 16 + 16
 
-// rootContainer holds the blinding key, under the zero id, and the key of every container's head, under the container's id.
+// rootContainer holds the blinding key, under the zero id, and the key of every container's head, under the container's
+// id.
 var rootContainer format.ID
 
 // pageRow returns the kind of row that pages of a level are.
@@ -50,8 +51,8 @@ func rowKey(space format.ID, kind byte, container, id format.ID) []byte {
 	return append(k, id[:]...)
 }
 
-// after returns the first key behind all keys that begin with prefix. A prefix of nothing but 0xff has none; ours never is, since a kind byte
-// is a letter and a space id of all ones is refused.
+// after returns the first key behind all keys that begin with prefix. A prefix of nothing but 0xff has none; ours never
+// is, since a kind byte is a letter and a space id of all ones is refused.
 func after(prefix []byte) []byte {
 	b := append([]byte(nil), prefix...)
 	for i := len(b) - 1; i >= 0; i-- {
@@ -69,7 +70,8 @@ func containerRange(space format.ID, kind byte, container, from format.ID) (lowe
 	return first, after(first[:keySize-16])
 }
 
-// scanRows scans rows of containers and passes over keys of another length: nobody but an intruder writes one, and Verify tells of it.
+// scanRows scans rows of containers and passes over keys of another length: nobody but an intruder writes one, and
+// Verify tells of it.
 func scanRows(r engine.Reader, from, to []byte) iter.Seq2[engine.Row, error] {
 	return func(yield func(engine.Row, error) bool) {
 		for row, err := range r.Scan(from, to) {

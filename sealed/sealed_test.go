@@ -32,7 +32,8 @@ func engines(t *testing.T, run func(t *testing.T, cfg sealed.Config)) {
 
 func config(t *testing.T, engine string) sealed.Config {
 	t.Helper()
-	cfg := sealed.Config{Engine: "memory:", Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: protector(t)}}}
+	cfg := sealed.Config{Engine: "memory:",
+		Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: protector(t)}}}
 	if engine == "pebble" {
 		dir := t.TempDir()
 		cfg.Engine, cfg.KeyDir = "pebble:"+filepath.Join(dir, "data"), filepath.Join(dir, "keys")
@@ -238,7 +239,8 @@ func TestLockedSpaceAnswersNothingAndOpensAgain(t *testing.T) {
 		if err := context.Cause(lease); !errors.Is(err, cause) {
 			t.Errorf("cause of the lease's end: %v, want %v", err, cause)
 		}
-		if err := sp.View(t.Context(), func(sealed.Reader) error { return nil }); !errors.Is(err, sealed.ErrLocked) || !errors.Is(err, cause) {
+		if err := sp.View(t.Context(), func(sealed.Reader) error { return nil }); !errors.Is(err, sealed.ErrLocked) ||
+			!errors.Is(err, cause) {
 			t.Errorf("View of a locked space: %v", err)
 		}
 		if err := sp.Update(t.Context(), func(sealed.Tx) error { return nil }); !errors.Is(err, sealed.ErrLocked) {

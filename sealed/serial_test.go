@@ -91,7 +91,8 @@ func (h *diary) transact(writer int, random *rand.Rand) error {
 	case errors.Is(err, errGivenUp):
 		h.counts["given up"]++
 		h.refused = append(h.refused, clock)
-	case errors.Is(err, errPanicked), errors.Is(err, errExited), errors.Is(err, context.Canceled), errors.Is(err, sealed.ErrLocked):
+	case errors.Is(err, errPanicked), errors.Is(err, errExited), errors.Is(err, context.Canceled),
+		errors.Is(err, sealed.ErrLocked):
 		h.counts["ended otherwise"]++
 	default:
 		return err

@@ -359,8 +359,8 @@ func (t *txn) seal(s *stage) error {
 	if t.root.head.Sequence != before {
 		t.touched = append(t.touched, rootContainer)
 	}
-	// Last, since what was read before is not searched for in the batch then; and in the order of the keys, in which the
-	// engine takes it fastest.
+	// Last, since what was read before is not searched for in the batch then; and in the order of the keys, in which
+	// the engine takes it fastest.
 	slices.SortFunc(all, func(a, b sealing) int {
 		return cmp.Or(bytes.Compare(a.container[:], b.container[:]), bytes.Compare(a.id[:], b.id[:]))
 	})

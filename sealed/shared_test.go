@@ -15,7 +15,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// storm is many writers on the containers of some spaces, each with records of its own and one that all of a space change.
+// storm is many writers on the containers of some spaces, each with records of its own and one that all of a space
+// change.
 type storm struct {
 	store  *sealed.Store
 	spaces []sealed.SpaceID
@@ -96,7 +97,8 @@ func (s *storm) write(t *testing.T, writer int, random *rand.Rand, rounds int) m
 				s.mu.Unlock()
 			}
 			s.count("committed")
-		case errors.Is(err, errGivenUp), errors.Is(err, errPanicked), errors.Is(err, errExited), errors.Is(err, context.Canceled),
+		case errors.Is(err, errGivenUp), errors.Is(err, errPanicked), errors.Is(err, errExited),
+			errors.Is(err, context.Canceled),
 			errors.Is(err, sealed.ErrLocked):
 			s.count(errors.Unwrap(fmt.Errorf("%w", err)).Error()[:6])
 		default:
@@ -113,7 +115,9 @@ var (
 )
 
 // transact runs a transaction on a goroutine of its own, which may end with it.
-func (s *storm) transact(ctx context.Context, id sealed.SpaceID, writer int, erase bool, fn func(sealed.Tx) error) error {
+func (s *storm) transact(
+	ctx context.Context, id sealed.SpaceID, writer int, erase bool, fn func(sealed.Tx) error,
+) error {
 	result := make(chan error, 1)
 	go func() {
 		err := errExited
@@ -195,12 +199,14 @@ func (s *storm) scan(tx sealed.Tx, writer int, want model) error {
 	return nil
 }
 
-// TestWritersThatShareCommitsAgreeWithAModel has 16 writers write to shared and to separate containers of two spaces, with functions that fail, panic,
-// end their goroutine and scan, contexts that end, and locks, folds and drops in between. Each writer knows exactly what there must be.
+// TestWritersThatShareCommitsAgreeWithAModel has 16 writers write to shared and to separate containers of two spaces,
+// with functions that fail, panic, end their goroutine and scan, contexts that end, and locks, folds and drops in
+// between. Each writer knows exactly what there must be.
 func TestWritersThatShareCommitsAgreeWithAModel(t *testing.T) {
 	engines(t, func(t *testing.T, cfg sealed.Config) {
 		seed := seedOf(t)
-		s := &storm{store: open(t, cfg), spaces: []sealed.SpaceID{spaceA, spaceB}, counted: map[sealed.SpaceID]int{}, happened: map[string]int{}}
+		s := &storm{store: open(t, cfg), spaces: []sealed.SpaceID{spaceA, spaceB}, counted: map[sealed.SpaceID]int{},
+			happened: map[string]int{}}
 		s.store.SmallPages()
 		for _, id := range s.spaces {
 			create(t, s.store, id)
@@ -264,7 +270,8 @@ func TestWritersThatShareCommitsAgreeWithAModel(t *testing.T) {
 			err := sp.View(t.Context(), func(r sealed.Reader) error {
 				got, err := counters.In().Get(r, "common")
 				if got.N != s.counted[id] {
-					t.Errorf("space %s: the common record was changed %d times, and it says %d", id, s.counted[id], got.N)
+					t.Errorf("space %s: the common record was changed %d times, and it says %d", id, s.counted[id],
+						got.N)
 				}
 				return err
 			})

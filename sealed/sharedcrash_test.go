@@ -23,8 +23,8 @@ import (
 // crowdWriters is how many write at the same time.
 const crowdWriters = 16
 
-// crowd is many writers that share commits, over a file system that stops, tears and fails. Each transaction takes the next number of all, and
-// leaves it with what it writes.
+// crowd is many writers that share commits, over a file system that stops, tears and fails. Each transaction takes the
+// next number of all, and leaves it with what it writes.
 type crowd struct {
 	cfg   sealed.Config
 	disk  *vfs.MemFS
@@ -47,7 +47,8 @@ type crowdState struct {
 func newCrowd(t *testing.T, fault func(errorfs.Op) error) *crowd {
 	t.Helper()
 	c := &crowd{
-		cfg:     sealed.Config{KeyDir: filepath.Join(t.TempDir(), "keys"), Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: protector(t)}}},
+		cfg: sealed.Config{KeyDir: filepath.Join(t.TempDir(), "keys"),
+			Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: protector(t)}}},
 		disk:    vfs.NewCrashableMem(),
 		commits: map[int64]bool{0: true},
 	}
@@ -62,7 +63,8 @@ func newCrowd(t *testing.T, fault func(errorfs.Op) error) *crowd {
 		}
 	}
 	var err error
-	if c.store, err = sealed.OpenWatched(t.Context(), c.cfg, errorfs.Wrap(c.disk, errorfs.InjectorFunc(fault)), watch); err != nil {
+	if c.store, err = sealed.OpenWatched(t.Context(), c.cfg, errorfs.Wrap(c.disk, errorfs.InjectorFunc(fault)),
+		watch); err != nil {
 		t.Fatal(err)
 	}
 	c.store.SmallPages()
@@ -177,15 +179,16 @@ func (c *crowd) wrecked(what string, percent int, seed uint64) *crowdWreck {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w := &crowdWreck{what: fmt.Sprintf("%s, %d %% of what was not synced survives", what, percent), disk: disk, keys: keys, commits: maps.Clone(c.commits)}
+	w := &crowdWreck{what: fmt.Sprintf("%s, %d %% of what was not synced survives", what, percent), disk: disk,
+		keys: keys, commits: maps.Clone(c.commits)}
 	for i := range w.may {
 		w.may[i] = append([]crowdState(nil), c.past[i][acked[i]:]...)
 	}
 	return w
 }
 
-// examine opens what a crash left. Every writer must be in one of the states that it may be in; with strict, what there is must moreover be all
-// transactions up to some number, which is where a commit ended.
+// examine opens what a crash left. Every writer must be in one of the states that it may be in; with strict, what there
+// is must moreover be all transactions up to some number, which is where a commit ended.
 func (w *crowdWreck) examine(t *testing.T, cfg sealed.Config, strict bool) {
 	t.Helper()
 	cfg.KeyDir = filepath.Join(t.TempDir(), "keys")
@@ -221,12 +224,14 @@ func (w *crowdWreck) examine(t *testing.T, cfg sealed.Config, strict bool) {
 			}
 		}
 		if at < 0 {
-			t.Errorf("%s: writer %d has none of the %d states that it may: %v, want %v", w.what, i, len(may), found, may)
+			t.Errorf("%s: writer %d has none of the %d states that it may: %v, want %v", w.what, i, len(may), found,
+				may)
 			continue
 		}
 		for id, text := range found {
 			if id != "last" && shared[id] != text {
-				t.Errorf("%s: writer %d: half of a transaction is there: %s is %q and %q", w.what, i, id, text, shared[id])
+				t.Errorf("%s: writer %d: half of a transaction is there: %s is %q and %q", w.what, i, id, text,
+					shared[id])
 			}
 		}
 		if !strict {
@@ -247,8 +252,9 @@ func (w *crowdWreck) examine(t *testing.T, cfg sealed.Config, strict bool) {
 	}
 }
 
-// TestPowerCutAtEveryOperationOfSharedCommits takes the power away before operation after operation, while 16 writers share commits: what was
-// acknowledged is there, of every other transaction all or nothing, and of every commit all or nothing.
+// TestPowerCutAtEveryOperationOfSharedCommits takes the power away before operation after operation, while 16 writers
+// share commits: what was acknowledged is there, of every other transaction all or nothing, and of every commit all or
+// nothing.
 func TestPowerCutAtEveryOperationOfSharedCommits(t *testing.T) {
 	want, seed := points(t, 60), seedOf(t)
 	tried, acknowledged, commits := 0, 0, 0
@@ -301,8 +307,9 @@ func TestPowerCutAtEveryOperationOfSharedCommits(t *testing.T) {
 	}
 }
 
-// TestFailingDiskUnderSharedCommits has operation n fail, or the disk be full from operation n on, while 16 writers share commits. What was acknowledged
-// is there afterwards, on the disk as it is and after a power cut, and of what failed all or nothing.
+// TestFailingDiskUnderSharedCommits has operation n fail, or the disk be full from operation n on, while 16 writers
+// share commits. What was acknowledged is there afterwards, on the disk as it is and after a power cut, and of what
+// failed all or nothing.
 func TestFailingDiskUnderSharedCommits(t *testing.T) {
 	each, seed := max(20, points(t, 20)/20), seedOf(t)
 	for _, fault := range []struct {
@@ -339,8 +346,10 @@ func crowdFails(t *testing.T, seed uint64, at int, name string, fault error, sta
 	defer stop()
 	var c *crowd
 	c = newCrowd(t, func(op errorfs.Op) error {
-		kept := op.Kind == errorfs.OpFileClose || op.Kind == errorfs.OpLock || op.Kind == errorfs.OpFileSyncTo || op.Kind == errorfs.OpFilePreallocate
-		if frees := op.Kind == errorfs.OpRemove || op.Kind == errorfs.OpRemoveAll; kept || stays && frees || op.Kind.ReadOrWrite() == errorfs.OpIsRead {
+		kept := op.Kind == errorfs.OpFileClose || op.Kind == errorfs.OpLock || op.Kind == errorfs.OpFileSyncTo ||
+			op.Kind == errorfs.OpFilePreallocate
+		if frees := op.Kind == errorfs.OpRemove || op.Kind == errorfs.OpRemoveAll; kept || stays && frees ||
+			op.Kind.ReadOrWrite() == errorfs.OpIsRead {
 			return nil
 		}
 		mu.Lock()
@@ -367,7 +376,8 @@ func crowdFails(t *testing.T, seed uint64, at int, name string, fault error, sta
 	mu.Lock()
 	count = 0
 	mu.Unlock()
-	// Few enough that the engine does not change to another log meanwhile: where that fails it ends the process, with a log that fails.
+	// Few enough that the engine does not change to another log meanwhile: where that fails it ends the process, with a
+	// log that fails.
 	failure := c.run(ctx, seed, 2)
 	mu.Lock()
 	count = off
@@ -397,13 +407,14 @@ func crowdFails(t *testing.T, seed uint64, at int, name string, fault error, sta
 	}
 }
 
-// TestRevocationInEveryPhaseOfASharedCommit locks a space in each phase of a commit that seven transactions share, some of which delete. Until the commit
-// is sealed nothing of it happens, and each is told so; from then on all of it does.
+// TestRevocationInEveryPhaseOfASharedCommit locks a space in each phase of a commit that seven transactions share, some
+// of which delete. Until the commit is sealed nothing of it happens, and each is told so; from then on all of it does.
 func TestRevocationInEveryPhaseOfASharedCommit(t *testing.T) {
 	for _, at := range []sealed.Phase{sealed.BeforeSealing, sealed.AfterSealing, sealed.AfterApplying} {
 		t.Run(string(at), func(t *testing.T) {
 			cause := errors.New("revoked")
-			cfg := sealed.Config{KeyDir: filepath.Join(t.TempDir(), "keys"), Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: protector(t)}}}
+			cfg := sealed.Config{KeyDir: filepath.Join(t.TempDir(), "keys"),
+				Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: protector(t)}}}
 			var armed atomic.Bool
 			var store *sealed.Store
 			var locked sync.WaitGroup

@@ -13,8 +13,8 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// drainTime is how long Lock waits for transactions that are inside. Those that take longer fail at their commit, and the keys are wiped
-// when the last of them has left.
+// drainTime is how long Lock waits for transactions that are inside. Those that take longer fail at their commit, and
+// the keys are wiped when the last of them has left.
 const drainTime = 2 * time.Second
 
 // Space is the data verbs of a space. It is safe for concurrent use.
@@ -35,10 +35,11 @@ type Space struct {
 	fence  uint64     // moves with every lock
 	going  []*keyring // rings that nobody new may use, while somebody still does
 
-	dirty    map[format.ID]bool // containers whose newest state the root container, or in its own case the anchor, does not know
-	erasedAt uint64             // the root container's sequence number at the newest erasure
-	turnedAt uint64             // at the newest turn; see turned
-	ended    format.Pair        // what that turn ended
+	// containers whose newest state the root container, or in its own case the anchor, does not know
+	dirty    map[format.ID]bool
+	erasedAt uint64      // the root container's sequence number at the newest erasure
+	turnedAt uint64      // at the newest turn; see turned
+	ended    format.Pair // what that turn ended
 }
 
 func newSpace(s *Store, id SpaceID) *Space {
@@ -47,8 +48,8 @@ func newSpace(s *Store, id SpaceID) *Space {
 	return sp
 }
 
-// Lease returns a context that ends when the space is locked or dropped, or the store closed; its cause says which. Nothing that was derived from
-// the space's data may outlive it. A space that is loaded again has a new lease.
+// Lease returns a context that ends when the space is locked or dropped, or the store closed; its cause says which.
+// Nothing that was derived from the space's data may outlive it. A space that is loaded again has a new lease.
 func (sp *Space) Lease() context.Context {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
@@ -70,8 +71,8 @@ func (sp *Space) View(ctx context.Context, fn func(Reader) error) error {
 	})
 }
 
-// within runs fn with the space's keys. A snapshot may be older than the keys when these were turned in between: then fn, which has found the head of
-// the root container under other ones and has done nothing yet, runs again.
+// within runs fn with the space's keys. A snapshot may be older than the keys when these were turned in between: then
+// fn, which has found the head of the root container under other ones and has done nothing yet, runs again.
 func (sp *Space) within(ctx context.Context, fn func(ring *keyring, fence uint64) error) error {
 	for {
 		ring, fence, err := sp.enter(ctx)
@@ -90,18 +91,20 @@ func (sp *Space) within(ctx context.Context, fn func(ring *keyring, fence uint64
 			continue
 		}
 		if errors.Is(err, errStale) {
-			return sp.store.corrupt(&CorruptError{Space: sp.id, Container: rootContainer.String(), What: "head", Err: err})
+			return sp.store.corrupt(&CorruptError{Space: sp.id, Container: rootContainer.String(), What: "head",
+				Err: err})
 		}
 		return err
 	}
 }
 
-// Update runs fn as a transaction: when it returns nil, all that fn wrote is durable; on any other end nothing of it is, save that an error of
-// the disk itself may leave that open. fn sees its own writes, those of transactions before it, and the space alone. It runs on the caller's goroutine;
-// it may run twice, so it keeps nothing from an earlier run, and it is short: other writers of the space wait. Those that wait for each other share one
-// commit. fn must not begin another transaction that writes to the space, or change its keys: it would wait for itself. The lease is checked before fn,
-// and after it inside the commit.
-// Errors: as View, and a *FullError when fn writes and deletes nothing while the volume is full; see FromReserve.
+// Update runs fn as a transaction: when it returns nil, all that fn wrote is durable; on any other end nothing of it
+// is, save that an error of the disk itself may leave that open. fn sees its own writes, those of transactions before
+// it, and the space alone. It runs on the caller's goroutine; it may run twice, so it keeps nothing from an earlier
+// run, and it is short: other writers of the space wait. Those that wait for each other share one commit. fn must not
+// begin another transaction that writes to the space, or change its keys: it would wait for itself. The lease is
+// checked before fn, and after it inside the commit. Errors: as View, and a *FullError when fn writes and deletes
+// nothing while the volume is full; see FromReserve.
 func (sp *Space) Update(ctx context.Context, fn func(Tx) error) error {
 	_, err := sp.update(ctx, fn)
 	return err

@@ -9,7 +9,8 @@ import (
 // SpaceID identifies a space for ever. All zeros and all ones are nobody's.
 type SpaceID [16]byte
 
-// Operator is the operator's own space: what must be readable while any customer's key is gone lives here, always under the instance root.
+// Operator is the operator's own space: what must be readable while any customer's key is gone lives here, always under
+// the instance root.
 var Operator = SpaceID{15: 1}
 
 // String returns the id as a lower-case UUID.

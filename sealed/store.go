@@ -24,19 +24,21 @@ import (
 type Config struct {
 	// Engine is the storage engine: "pebble:" and an absolute directory, or "memory:", which forgets. Required.
 	Engine string
-	// KeyDir is the directory of epoch keys. It must not lie inside the engine's directory, so that a copy of the data holds no key. Required,
-	// but unused with "memory:", which keeps its epoch keys in memory too.
+	// KeyDir is the directory of epoch keys. It must not lie inside the engine's directory, so that a copy of the data
+	// holds no key. Required, but unused with "memory:", which keeps its epoch keys in memory too.
 	KeyDir string
-	// Protectors of the instance root, at least one. A new store is created under all of them; an existing one opens with the first that
-	// answers, and is then protected by the others as well.
+	// Protectors of the instance root, at least one. A new store is created under all of them; an existing one opens
+	// with the first that answers, and is then protected by the others as well.
 	Protectors []Protector
-	// AnchorDir is a directory, best on another volume or machine than the data, where the newest states of spaces are kept: data that is older is
-	// refused. Empty: going back to an older copy of a whole space is not seen after a restart.
+	// AnchorDir is a directory, best on another volume or machine than the data, where the newest states of spaces are
+	// kept: data that is older is refused. Empty: going back to an older copy of a whole space is not seen after a
+	// restart.
 	AnchorDir string
-	// AcceptRollback takes data that is older than its anchors, as after a restore; each space for which that is so is reported.
+	// AcceptRollback takes data that is older than its anchors, as after a restore; each space for which that is so is
+	// reported.
 	AcceptRollback bool
-	// Reserve is how many bytes of the data's volume are kept for deletions, keys and the store's own work: below that nothing new is taken. Zero: a
-	// sixth of the volume, of at most 256 MiB.
+	// Reserve is how many bytes of the data's volume are kept for deletions, keys and the store's own work: below that
+	// nothing new is taken. Zero: a sixth of the volume, of at most 256 MiB.
 	Reserve uint64
 	// Report hears of what an audit would record. It is called from many goroutines and must not block. May be nil.
 	Report func(Event)
@@ -48,9 +50,10 @@ type Config struct {
 
 // Protector is one way to wrap the instance root key.
 type Protector struct {
-	Name    string // unique among the protectors of an instance, for example "file"
-	Kind    string // what sort of source it is
-	Exposed bool   // what wraps lies on the same machine in the clear: good enough against a stolen copy of the data alone
+	Name string // unique among the protectors of an instance, for example "file"
+	Kind string // what sort of source it is
+	// what wraps lies on the same machine in the clear: good enough against a stolen copy of the data alone
+	Exposed bool
 	Source  keysource.Source
 }
 
@@ -84,7 +87,8 @@ const (
 	StoreMigrating EventKind = "store migrating" // a migration begins
 	StoreMigrated  EventKind = "store migrated"  // and has ended: the store has the next format
 
-	EraseDelayed     EventKind = "erase delayed"     // what was deleted still opens in older copies, because the keys could not be turned
+	// what was deleted still opens in older copies, because the keys could not be turned
+	EraseDelayed     EventKind = "erase delayed"
 	AnchorMissing    EventKind = "anchor missing"    // there was no file of anchors, as at the first start with one
 	AnchorDelayed    EventKind = "anchor delayed"    // the anchors could not be brought up to date
 	RoomLow          EventKind = "room low"          // the volume is nearly full: nothing new is taken
@@ -123,9 +127,9 @@ type Store struct {
 	closed bool
 }
 
-// Open opens a store, or creates one in an engine that is empty. Nothing is created when anything is there: a root that does not open is a
-// *RootError, whose sentences say what to do about each protector. A store of an older format is brought to the newest first; one of a
-// newer format is a *NewerError, before anything is written.
+// Open opens a store, or creates one in an engine that is empty. Nothing is created when anything is there: a root that
+// does not open is a *RootError, whose sentences say what to do about each protector. A store of an older format is
+// brought to the newest first; one of a newer format is a *NewerError, before anything is written.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if len(cfg.Protectors) == 0 {
 		return nil, errors.New("open sealed store: the instance root needs at least one protector")
@@ -152,7 +156,8 @@ func openOver(ctx context.Context, cfg Config, eng engine.Engine, dir string) (*
 // newStore returns a store over an engine, with nothing opened.
 func newStore(cfg Config, eng engine.Engine) *Store {
 	s := &Store{
-		pageSlots: format.PageSlots, pageFill: pageFill, report: cfg.Report, spaces: map[SpaceID]*Space{}, steps: cfg.steps(),
+		pageSlots: format.PageSlots, pageFill: pageFill, report: cfg.Report, spaces: map[SpaceID]*Space{},
+		steps: cfg.steps(),
 		folds: newFolds(), erasures: newErasures(), anchors: newAnchors(cfg.AcceptRollback),
 	}
 	if s.volume = volumeOf(eng); s.volume != nil {
@@ -212,7 +217,8 @@ func openEngine(cfg Config) (engine.Engine, string, error) {
 		e, err := pebble.Open(pebble.Config{Dir: rest, Logger: cfg.Logger, Reserve: cfg.Reserve, Admit: cfg.admit})
 		return e, rest, err
 	}
-	return nil, "", fmt.Errorf("storage engine %q is neither of pebble:/directory, memory: (nothing after it)", cfg.Engine)
+	return nil, "", fmt.Errorf("storage engine %q is neither of pebble:/directory, memory: (nothing after it)",
+		cfg.Engine)
 }
 
 // keysApart refuses a key directory inside the data directory or the other way round.
@@ -223,7 +229,10 @@ func keysApart(data, keys string) error {
 	for _, pair := range [][2]string{{data, keys}, {keys, data}} {
 		rel, err := filepath.Rel(real(pair[0]), real(pair[1]))
 		if err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
-			return fmt.Errorf("key directory %s and data directory %s: one lies inside the other, so a copy of the data would hold keys; keep them apart", keys, data)
+			return fmt.Errorf(
+				"key directory %s and data directory %s: one lies inside the other, so a copy of the data would hold "+
+					"keys; keep them apart", keys, data,
+			)
 		}
 	}
 	return nil
@@ -244,8 +253,9 @@ func real(path string) string {
 // Instance identifies the store for ever.
 func (s *Store) Instance() string { return SpaceID(s.instance).String() }
 
-// Run does the work that no caller waits for until ctx ends or the disk fails, which is an ErrBroken: it folds containers that have grown, turns the epochs of spaces in which something was
-// deleted, keeps the anchors up to date, and finishes what a crash left of drops and turns. It returns after all of it has ended.
+// Run does the work that no caller waits for until ctx ends or the disk fails, which is an ErrBroken: it folds
+// containers that have grown, turns the epochs of spaces in which something was deleted, keeps the anchors up to date,
+// and finishes what a crash left of drops and turns. It returns after all of it has ended.
 func (s *Store) Run(ctx context.Context) error {
 	if err := s.sweepDropped(ctx); err != nil && ctx.Err() == nil && !isFull(err) {
 		return fmt.Errorf("remove what dropped spaces left: %w", err)

@@ -24,20 +24,23 @@ type tableOptions struct {
 	convert func(encoding []byte) ([]byte, error)
 }
 
-// FixedSize says that every record of the table encodes to the same length, which therefore tells nothing and needs no padding.
+// FixedSize says that every record of the table encodes to the same length, which therefore tells nothing and needs no
+// padding.
 func FixedSize() TableOption { return func(o *tableOptions) { o.fixed = true } }
 
-// Earlier says how the encoding of records of an earlier version becomes that of the table's: they are read so, and are of
-// the new version once they are written again. convert returns new memory, and its errors must not quote the content.
+// Earlier says how the encoding of records of an earlier version becomes that of the table's: they are read so, and are
+// of the new version once they are written again. convert returns new memory, and its errors must not quote the
+// content.
 func Earlier(schema byte, convert func(encoding []byte) ([]byte, error)) TableOption {
 	return func(o *tableOptions) { o.earlier, o.convert = schema, convert }
 }
 
-// NewTable declares a table. The name tells tables apart and is blinded with the ids; schema is the version of the encoding, kept with every
-// record: one with another version is refused, but see Earlier.
+// NewTable declares a table. The name tells tables apart and is blinded with the ids; schema is the version of the
+// encoding, kept with every record: one with another version is refused, but see Earlier.
 //
-// A T whose pointer implements encoding.BinaryUnmarshaler, and encoding.BinaryAppender or encoding.BinaryMarshaler, is stored as these say; their
-// errors must not quote the content. Every other T is stored as CBOR (RFC 8949), where fields that are not known are refused.
+// A T whose pointer implements encoding.BinaryUnmarshaler, and encoding.BinaryAppender or encoding.BinaryMarshaler, is
+// stored as these say; their errors must not quote the content. Every other T is stored as CBOR (RFC 8949), where
+// fields that are not known are refused.
 func NewTable[T any](name string, schema byte, options ...TableOption) Table[T] {
 	var o tableOptions
 	for _, option := range options {
@@ -46,10 +49,12 @@ func NewTable[T any](name string, schema byte, options ...TableOption) Table[T] 
 	return Table[T]{name, schema, o}
 }
 
-// In returns the table's container under parents, for example the faces of one list. It need not be made: it exists by what is put into it.
+// In returns the table's container under parents, for example the faces of one list. It need not be made: it exists by
+// what is put into it.
 func (t Table[T]) In(parents ...string) Container[T] { return Container[T]{t, parents} }
 
-// Container is a collection of records: a table under its parents. docs/formats/containers.md says what else it is the unit of.
+// Container is a collection of records: a table under its parents. docs/formats/containers.md says what else it is the
+// unit of.
 type Container[T any] struct {
 	table   Table[T]
 	parents []string
@@ -82,8 +87,8 @@ func (c Container[T]) Has(r Reader, id string) (bool, error) {
 // Put stores a record, new or in place of the one before.
 func (c Container[T]) Put(tx Tx, id string, v T) error { return c.store(tx, id, v, (*txn).put) }
 
-// Add stores a record whose id was made at random for it, so that there cannot be one: it does not look, which is most of what Put costs besides
-// sealing. Adding an id twice loses the first record and looks like damage.
+// Add stores a record whose id was made at random for it, so that there cannot be one: it does not look, which is most
+// of what Put costs besides sealing. Adding an id twice loses the first record and looks like damage.
 func (c Container[T]) Add(tx Tx, id string, v T) error { return c.store(tx, id, v, (*txn).add) }
 
 func (c Container[T]) store(tx Tx, id string, v T, how func(*txn, format.ID, format.ID, byte, []byte) error) error {
@@ -98,7 +103,8 @@ func (c Container[T]) store(tx Tx, id string, v T, how func(*txn, format.ID, for
 	return how(t, container, record, c.table.schema, plaintext)
 }
 
-// Delete removes a record and its secret. It does not open the record, so that a damaged one can be deleted. Errors: ErrNotFound, *CorruptError.
+// Delete removes a record and its secret. It does not open the record, so that a damaged one can be deleted. Errors:
+// ErrNotFound, *CorruptError.
 func (c Container[T]) Delete(tx Tx, id string) error {
 	t := tx.writable()
 	t.use()
@@ -106,9 +112,9 @@ func (c Container[T]) Delete(tx Tx, id string) error {
 	return t.delete(container, record)
 }
 
-// All yields every record, in the order of blinded ids, which tells nothing. Large containers are opened on all processors, a bounded number of
-// records ahead of the loop. A record that does not open is yielded as a *CorruptError and the loop may go on; after any other error it has
-// ended. The loop must not write to the container.
+// All yields every record, in the order of blinded ids, which tells nothing. Large containers are opened on all
+// processors, a bounded number of records ahead of the loop. A record that does not open is yielded as a *CorruptError
+// and the loop may go on; after any other error it has ended. The loop must not write to the container.
 func (c Container[T]) All(r Reader) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		t := r.txn()
@@ -163,7 +169,8 @@ func (t Table[T]) encode(v T) (b []byte, err error) {
 // encoding returns what encode makes of a record before it is padded. Where that is new memory, own is true.
 func (t Table[T]) encoding(plaintext []byte, schema byte) (encoding []byte, own bool, err error) {
 	if schema != t.schema && (t.convert == nil || schema != t.earlier) {
-		return nil, false, fmt.Errorf("%w: encoding %d of table %s, where %d is known", format.ErrMalformed, schema, t.name,
+		return nil, false, fmt.Errorf("%w: encoding %d of table %s, where %d is known", format.ErrMalformed, schema,
+			t.name,
 			t.schema)
 	}
 	if !t.fixed {

@@ -26,7 +26,8 @@ var spaceB = sealed.SpaceID{4, 5, 6}
 
 func newStand(t *testing.T) *stand {
 	t.Helper()
-	cfg := sealed.Config{Engine: "memory:", Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: protector(t)}}}
+	cfg := sealed.Config{Engine: "memory:",
+		Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: protector(t)}}}
 	st := &stand{cfg: cfg, store: open(t, cfg)}
 	st.space, st.other = create(t, st.store, spaceA), create(t, st.store, spaceB)
 	for _, sp := range []*sealed.Space{st.space, st.other} {
@@ -49,7 +50,8 @@ func (st *stand) verify(t *testing.T) []sealed.Finding {
 		st.store.Bundle(id).Load(context.Background(), nil) // what does not load is for Verify to tell
 	}
 	var findings []sealed.Finding
-	if _, err := st.store.Verify(context.Background(), func(f sealed.Finding) { findings = append(findings, f) }); err != nil {
+	if _, err := st.store.Verify(context.Background(),
+		func(f sealed.Finding) { findings = append(findings, f) }); err != nil {
 		t.Fatalf("verify: %v", err)
 	}
 	return findings
@@ -60,7 +62,8 @@ func names(findings []sealed.Finding, row sealed.Row) bool {
 	return slices.ContainsFunc(findings, func(f sealed.Finding) bool {
 		corrupt, ok := errors.AsType[*sealed.CorruptError](f.Err)
 		if !ok {
-			return errors.Is(f.Err, sealed.ErrLocked) && f.Space == row.Space // its keys do not load; the error of Load has named why
+			// its keys do not load; the error of Load has named why
+			return errors.Is(f.Err, sealed.ErrLocked) && f.Space == row.Space
 		}
 		if corrupt.Space != row.Space {
 			return false
@@ -75,8 +78,8 @@ func names(findings []sealed.Finding, row sealed.Row) bool {
 	})
 }
 
-// TestAnyChangedByteIsFound changes every byte of every stored value, one at a time, in a store with all kinds of rows: each change is an error that
-// names its place, and nothing but an error.
+// TestAnyChangedByteIsFound changes every byte of every stored value, one at a time, in a store with all kinds of rows:
+// each change is an error that names its place, and nothing but an error.
 func TestAnyChangedByteIsFound(t *testing.T) {
 	st := newStand(t)
 	if found := st.verify(t); len(found) > 0 {
@@ -250,7 +253,8 @@ func TestChangedEpochKeyIsFound(t *testing.T) {
 		s.Bundle(id).Lock(errors.New("read again"))
 		return s.Bundle(id).Load(t.Context(), nil)
 	}
-	target := slices.IndexFunc(files, func(name string) bool { return strings.Contains(name, fmt.Sprintf("%x", spaceA[:])) })
+	target := slices.IndexFunc(files,
+		func(name string) bool { return strings.Contains(name, fmt.Sprintf("%x", spaceA[:])) })
 	if target < 0 {
 		t.Fatalf("no file of the space among %v", files)
 	}
@@ -282,7 +286,8 @@ func TestDamagedRecordCanBeDeleted(t *testing.T) {
 	st := newStand(t)
 	for _, row := range st.store.Rows(t) {
 		if row.Space == spaceA && (row.Kind == 'R' || row.Kind == 'N') {
-			st.store.Overwrite(t, row.Key, append(bytes.Clone(row.Value[:len(row.Value)-1]), row.Value[len(row.Value)-1]^1))
+			st.store.Overwrite(t, row.Key,
+				append(bytes.Clone(row.Value[:len(row.Value)-1]), row.Value[len(row.Value)-1]^1))
 		}
 	}
 	update(t, st.space, func(tx sealed.Tx) error {

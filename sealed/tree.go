@@ -9,7 +9,8 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// tree is a container as one transaction sees it: its head, and as much of its pages as was needed. docs/erasure.md says why it has this shape.
+// tree is a container as one transaction sees it: its head, and as much of its pages as was needed. docs/erasure.md
+// says why it has this shape.
 type tree struct {
 	t         *txn
 	container format.ID
@@ -21,7 +22,8 @@ type tree struct {
 	written   bool   // the head has to be written
 	rekey     bool   // under a fresh key: something of the container was erased, or the container is new
 	erased    []format.ID
-	taken     map[format.ID]bool // records whose nursery rows are replaced or removed with the same commit, so that no page takes them
+	// records whose nursery rows are replaced or removed with the same commit, so that no page takes them
+	taken map[format.ID]bool
 }
 
 // node is a page in its place: under its parent, or its container's head.
@@ -50,7 +52,8 @@ func freshSecret(version uint64) (s format.Secret) {
 	return s
 }
 
-// openRoot opens the head of the root container, from which every other key of the transaction follows. It comes before all else.
+// openRoot opens the head of the root container, from which every other key of the transaction follows. It comes before
+// all else.
 func (t *txn) openRoot() error {
 	row, ok, err := t.r.Get(rowKey(format.ID(t.sp.id), rowHead, rootContainer, format.ID{}))
 	if err != nil {
@@ -65,7 +68,8 @@ func (t *txn) openRoot() error {
 	}
 	pair, err := format.PeekPair(row)
 	var head *format.Head
-	if err == nil && !t.ring.withRoot(pair, func(key []byte) { head, err = format.OpenHead(t.place(rootContainer, format.ID{}), key, row) }) {
+	if err == nil && !t.ring.withRoot(pair,
+		func(key []byte) { head, err = format.OpenHead(t.place(rootContainer, format.ID{}), key, row) }) {
 		return fmt.Errorf("%w: generation %d, epoch %d", errStale, pair.Generation, pair.Epoch)
 	}
 	if err != nil {
@@ -121,7 +125,8 @@ func (t *txn) openTree(container format.ID) (*tree, error) {
 		}
 	}
 	if err == nil && head.Sequence < known.Version {
-		err = fmt.Errorf("%w: state %d of the container, where %d was seen: an older one was put back", format.ErrNotAuthentic, head.Sequence, known.Version)
+		err = fmt.Errorf("%w: state %d of the container, where %d was seen: an older one was put back",
+			format.ErrNotAuthentic, head.Sequence, known.Version)
 	}
 	if err != nil {
 		return nil, t.corrupt("head", container, format.ID{}, err)
@@ -193,7 +198,8 @@ func (n *node) kid(i int) *node {
 	return k
 }
 
-// open opens a node's page. Pages above the lowest level, and those of the root container, are kept open by the keyring.
+// open opens a node's page. Pages above the lowest level, and those of the root container, are kept open by the
+// keyring.
 func (tr *tree) open(n *node) error {
 	if n.page != nil {
 		return nil
@@ -230,7 +236,8 @@ func (t *txn) readPage(container format.ID, n *node) (*format.Page, error) {
 	if !ok {
 		return nil, t.corrupt("key page", container, n.upper, errors.New("the page is missing"))
 	}
-	page, err := format.OpenPage(t.place(container, n.upper), n.level, n.lower, n.upper, n.secret.Key, n.secret.Version, value)
+	page, err := format.OpenPage(t.place(container, n.upper), n.level, n.lower, n.upper, n.secret.Key, n.secret.Version,
+		value)
 	if err == nil && n.level > 0 && (page.Len() == 0 || lastID(page) != n.upper) {
 		page.Wipe()
 		err = fmt.Errorf("%w: the page covers less than it must", format.ErrMalformed)
@@ -326,7 +333,8 @@ func isCorrupt(err error) bool {
 	return ok
 }
 
-// leaves yields the lowest pages of a container in order, not opened. A page above them that is damaged is yielded as an error in their place.
+// leaves yields the lowest pages of a container in order, not opened. A page above them that is damaged is yielded as
+// an error in their place.
 type leaves struct {
 	tr    *tree
 	stack []step

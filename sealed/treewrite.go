@@ -7,7 +7,8 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// flush writes what the transaction changed of containers: their pages and heads, and with those that got fresh keys the root container.
+// flush writes what the transaction changed of containers: their pages and heads, and with those that got fresh keys
+// the root container.
 func (t *txn) flush() error {
 	for _, tr := range t.trees {
 		if !tr.written {
@@ -61,7 +62,8 @@ func (tr *tree) writeRoot() error {
 	tr.head.Previous = sha256.Sum256(tr.row)
 	at := tr.t.place(rootContainer, format.ID{})
 	var value format.Sealed
-	if !tr.t.ring.withRoot(tr.head.Pair, func(key []byte) { value = format.SealHead(at, key, tr.t.ring.hedge(), tr.head) }) {
+	if !tr.t.ring.withRoot(tr.head.Pair,
+		func(key []byte) { value = format.SealHead(at, key, tr.t.ring.hedge(), tr.head) }) {
 		return errStale
 	}
 	tr.row = value.Bytes()
@@ -82,7 +84,8 @@ func (tr *tree) set(id format.ID, s format.Secret) error {
 	return err
 }
 
-// writePages writes the dirty pages, lowest first, each under a fresh key, and makes the tree higher when the topmost has to be split.
+// writePages writes the dirty pages, lowest first, each under a fresh key, and makes the tree higher when the topmost
+// has to be split.
 func (tr *tree) writePages() error {
 	level := tr.top.level
 	entries, err := tr.writeNode(tr.top)
@@ -140,7 +143,9 @@ func (tr *tree) writeLeaf(n *node) ([]entry, error) {
 }
 
 // writeParts writes entries as the page of a range or, when they are too many, as several that share it.
-func (tr *tree) writeParts(level byte, lower, upper format.ID, version uint64, entries []entry) (written []entry, err error) {
+func (tr *tree) writeParts(
+	level byte, lower, upper format.ID, version uint64, entries []entry,
+) (written []entry, err error) {
 	n := 1
 	if s := tr.t.sp.store; len(entries) > s.pageSlots {
 		n = (len(entries) + s.pageFill - 1) / s.pageFill
@@ -169,14 +174,16 @@ func (tr *tree) writeParts(level byte, lower, upper format.ID, version uint64, e
 
 func (tr *tree) putPage(page *format.Page, key []byte) error {
 	at := tr.t.place(tr.container, page.Upper)
-	return tr.t.w.Put(rowKey(at.Space, pageRow(page.Level), tr.container, page.Upper), format.SealPage(at, key, tr.t.ring.hedge(), page))
+	return tr.t.w.Put(rowKey(at.Space, pageRow(page.Level), tr.container, page.Upper),
+		format.SealPage(at, key, tr.t.ring.hedge(), page))
 }
 
-// takeNursery takes the nursery rows of a page's range away, all of them, and returns what they hold: no row and no page may stay under the key that
-// ends here, or an older copy of what was sealed under it would open.
+// takeNursery takes the nursery rows of a page's range away, all of them, and returns what they hold: no row and no
+// page may stay under the key that ends here, or an older copy of what was sealed under it would open.
 func (tr *tree) takeNursery(n *node) (folded []entry, err error) {
 	t, space := tr.t, format.ID(tr.t.sp.id)
-	from, to := rowKey(space, rowNursery, tr.container, n.lower), append(rowKey(space, rowNursery, tr.container, n.upper), 0)
+	from, to := rowKey(space, rowNursery, tr.container, n.lower),
+		append(rowKey(space, rowNursery, tr.container, n.upper), 0)
 	if n.lower != (format.ID{}) {
 		from = append(from, 0)
 	}
@@ -252,11 +259,13 @@ func (tr *tree) merge(page, folded []entry, strict bool) ([]entry, error) {
 			out, folded = append(out, folded[0]), folded[1:]
 		default:
 			if folded[0].secret.Version <= page[0].secret.Version {
-				err := tr.t.corrupt("nursery row", tr.container, folded[0].id, errOldRow(folded[0].secret.Version, page[0].secret.Version))
+				err := tr.t.corrupt("nursery row", tr.container, folded[0].id,
+					errOldRow(folded[0].secret.Version, page[0].secret.Version))
 				if strict {
 					return nil, err
 				}
-				folded[0].secret, page[0].secret = page[0].secret, folded[0].secret // the page knows better, and the head's sum keeps telling
+				// the page knows better, and the head's sum keeps telling
+				folded[0].secret, page[0].secret = page[0].secret, folded[0].secret
 			}
 			out, page, folded = append(out, folded[0]), page[1:], folded[1:]
 		}

@@ -18,12 +18,14 @@ import (
 // turnPages is how many lowest key pages one transaction of a turn rewrites: about a megabyte.
 const turnPages = 64
 
-// Turn makes a generation the current one, together with a fresh epoch key: one small transaction seals the head of the root container under the two.
-// When the generation is another one, every key page is then rewritten under a fresh key as well, so that whoever could open the old ones cannot
-// follow what is added; records are not touched, and requests go on meanwhile. Retire ends the keys from before.
+// Turn makes a generation the current one, together with a fresh epoch key: one small transaction seals the head of the
+// root container under the two. When the generation is another one, every key page is then rewritten under a fresh key
+// as well, so that whoever could open the old ones cannot follow what is added; records are not touched, and requests
+// go on meanwhile. Retire ends the keys from before.
 //
-// With the generation that is current already, it finishes a turn that was interrupted, or else turns the epoch alone, and ends the one before. src
-// opens what has a customer's slot; nil will do when nothing has. The space must be open. It can be repeated after any error.
+// With the generation that is current already, it finishes a turn that was interrupted, or else turns the epoch alone,
+// and ends the one before. src opens what has a customer's slot; nil will do when nothing has. The space must be open.
+// It can be repeated after any error.
 func (b *Bundle) Turn(ctx context.Context, generation uint32, src keysource.Source) error {
 	sp := b.sp
 	sp.keying.Lock()
@@ -94,11 +96,13 @@ func (b *Bundle) turnRoot(ctx context.Context, generation uint32, src keysource.
 	})
 }
 
-// sealRoot seals the head of the root container under a data key and a fresh epoch key, and changes the bundle in the same transaction; change says
-// which epochs it then has. The new epoch key is in the key store before the transaction that needs it, and those that the bundle no longer has leave it
-// after: whatever is cut off in between, the bundle says which of them counts. keying is held, and the root is in use.
+// sealRoot seals the head of the root container under a data key and a fresh epoch key, and changes the bundle in the
+// same transaction; change says which epochs it then has. The new epoch key is in the key store before the transaction
+// that needs it, and those that the bundle no longer has leave it after: whatever is cut off in between, the bundle
+// says which of them counts. keying is held, and the root is in use.
 func (b *Bundle) sealRoot(
-	ctx context.Context, ring *keyring, fence uint64, doc bundleDoc, generation uint32, data []byte, change func(*bundleDoc, epochDoc),
+	ctx context.Context, ring *keyring, fence uint64, doc bundleDoc, generation uint32, data []byte,
+	change func(*bundleDoc, epochDoc),
 ) error {
 	sp, s := b.sp, b.sp.store
 	key, err := arena.New(format.KeySize)
@@ -140,7 +144,8 @@ func (b *Bundle) sealRoot(
 		}
 		return sp.stillOpen(fence)
 	})
-	if err != nil { // the key that was made stays in the key store; nothing is sealed under it unless the commit was made after all
+	// the key that was made stays in the key store; nothing is sealed under it unless the commit was made after all
+	if err != nil {
 		ring.onlyRoot(doc.Current)
 		return err
 	}
@@ -168,7 +173,8 @@ func (b *Bundle) keepEpoch(doc bundleDoc, data, key []byte) (epochDoc, error) {
 	if err := s.epochs.DestroyEpoch(space, number); err != nil {
 		return epochDoc{}, err
 	}
-	if err := s.epochs.Put(space, number, format.SealEpoch(s.root.Bytes(), data, s.instance, space, number, key)); err != nil {
+	if err := s.epochs.Put(space, number,
+		format.SealEpoch(s.root.Bytes(), data, s.instance, space, number, key)); err != nil {
 		return epochDoc{}, fmt.Errorf("keep the epoch key: %w", err)
 	}
 	return epochDoc{Number: number, Commitment: format.EpochKeyCommitment(key, space, number)}, nil
@@ -228,7 +234,8 @@ func (t *txn) containers() (list []format.ID, err error) {
 	}
 }
 
-// turnStep rewrites up to turnPages lowest pages of a container, those above them and its head, and returns where to go on.
+// turnStep rewrites up to turnPages lowest pages of a container, those above them and its head, and returns where to go
+// on.
 func (t *txn) turnStep(container, position format.ID) (goOn format.ID, more bool, err error) {
 	tr, err := t.tree(container)
 	if err != nil || tr == nil || tr.head.Dropped {
@@ -250,8 +257,9 @@ func (t *txn) turnStep(container, position format.ID) (goOn format.ID, more bool
 	return position, more, nil
 }
 
-// Retire ends every key but the current ones: their slots leave the bundle and their epoch keys are destroyed, so that copies from before open no more,
-// wherever they are. It refuses while a turn is not finished. It can be repeated after any error. src is not needed any more.
+// Retire ends every key but the current ones: their slots leave the bundle and their epoch keys are destroyed, so that
+// copies from before open no more, wherever they are. It refuses while a turn is not finished. It can be repeated after
+// any error. src is not needed any more.
 func (b *Bundle) Retire(ctx context.Context, src keysource.Source) error {
 	sp, s := b.sp, b.sp.store
 	sp.keying.Lock()
@@ -264,7 +272,8 @@ func (b *Bundle) Retire(ctx context.Context, src keysource.Source) error {
 			return errors.New("pages are still sealed under older keys: finish the turn first")
 		}
 		current = doc.Current
-		doc.Generations = slices.DeleteFunc(doc.Generations, func(g generationDoc) bool { return g.Number != current.Generation })
+		doc.Generations = slices.DeleteFunc(doc.Generations,
+			func(g generationDoc) bool { return g.Number != current.Generation })
 		doc.Epochs = slices.DeleteFunc(doc.Epochs, func(e epochDoc) bool { return e.Number != current.Epoch })
 		return nil
 	})

@@ -71,7 +71,8 @@ func TestTurningToACustomersKeyRewritesSecretsOnly(t *testing.T) {
 		halt()
 
 		keys, err := b.Keys(ctx)
-		if err != nil || keys.Turning || len(keys.Slots) != 1 || keys.Slots[0].Role != sealed.Customer || !keys.Slots[0].Current {
+		if err != nil || keys.Turning || len(keys.Slots) != 1 || keys.Slots[0].Role != sealed.Customer ||
+			!keys.Slots[0].Current {
 			t.Fatalf("keys: %+v, %v", keys, err)
 		}
 		if err := b.Probe(ctx, vault); err != nil {
@@ -139,7 +140,8 @@ func TestRewrapChangesNoPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	after, err := b.Keys(ctx)
-	if err != nil || len(after.Slots) != 1 || after.Slots[0].Generation != before.Slots[0].Generation+1 || after.Sequence != before.Sequence+1 || after.Turning {
+	if err != nil || len(after.Slots) != 1 || after.Slots[0].Generation != before.Slots[0].Generation+1 ||
+		after.Sequence != before.Sequence+1 || after.Turning {
 		t.Errorf("before %+v, after %+v, %v", before, after, err)
 	}
 	b.Lock(errors.New("restart"))
@@ -171,8 +173,8 @@ func TestNotesGoByCompareAndSet(t *testing.T) {
 	}
 }
 
-// TestAnEpochThatIsRetiredOpensNoOldCopy shows what turning is for: a copy of the data from before a deletion, with every key that still exists, does not
-// open.
+// TestAnEpochThatIsRetiredOpensNoOldCopy shows what turning is for: a copy of the data from before a deletion, with
+// every key that still exists, does not open.
 func TestAnEpochThatIsRetiredOpensNoOldCopy(t *testing.T) {
 	ctx := t.Context()
 	cfg := config(t, "pebble")

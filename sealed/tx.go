@@ -10,7 +10,8 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// Reader is a snapshot of a space, or a transaction. It is valid until the function it was passed to returns, and for one goroutine.
+// Reader is a snapshot of a space, or a transaction. It is valid until the function it was passed to returns, and for
+// one goroutine.
 type Reader interface{ txn() *txn }
 
 // Tx is a transaction on a space: a Reader that may also be written to.
@@ -49,7 +50,8 @@ type erasedID struct{ container, record format.ID }
 func (t *txn) txn() *txn      { return t }
 func (t *txn) writable() *txn { return t }
 
-// use panics when a Reader is used after its function has returned: that is a mistake of ours, and it would read wiped memory.
+// use panics when a Reader is used after its function has returned: that is a mistake of ours, and it would read wiped
+// memory.
 func (t *txn) use() {
 	if t.finished {
 		panic("sealed: a Reader or Tx was used after its function had returned")
@@ -76,7 +78,8 @@ func (t *txn) place(container, id format.ID) format.Place {
 
 // corrupt reports and returns what was found at a place. A zero id stands for none.
 func (t *txn) corrupt(what string, container, id format.ID, err error) error {
-	if t.group != nil { // it has no snapshot, and the rows of a space that was dropped go without waiting for it for ever
+	// it has no snapshot, and the rows of a space that was dropped go without waiting for it for ever
+	if t.group != nil {
 		if err := t.sp.stillOpen(t.group.fence); err != nil {
 			return err
 		}
@@ -178,7 +181,8 @@ func (t *txn) get(dst []byte, container, id format.ID) (plaintext []byte, schema
 		return nil, 0, t.corrupt("record", container, id, err)
 	}
 	if t.stage != nil {
-		r := &stagedRecord{there: true, schema: schema, secret: s, stored: true, unfolded: nursery != nil, salt: format.NurserySalt(nursery)}
+		r := &stagedRecord{there: true, schema: schema, secret: s, stored: true, unfolded: nursery != nil,
+			salt: format.NurserySalt(nursery)}
 		if t.stage.group.remember(recordRef{container, id}, r, plaintext[len(dst):]) {
 			s = format.Secret{} // it is the group's now
 		}
@@ -224,8 +228,8 @@ func (t *txn) put(container, id format.ID, schema byte, plaintext []byte) error 
 		return err
 	}
 	at := t.place(container, id)
-	// Without a row there is no record, and a fresh secret outranks whatever a page may hold: most puts are of new records, and opening the page
-	// of each would cost more than all the rest, while other writers wait.
+	// Without a row there is no record, and a fresh secret outranks whatever a page may hold: most puts are of new
+	// records, and opening the page of each would cost more than all the rest, while other writers wait.
 	_, stored, err := t.r.Get(rowKey(at.Space, rowRecord, container, id))
 	if err != nil {
 		return err
@@ -248,7 +252,8 @@ func (t *txn) put(container, id format.ID, schema byte, plaintext []byte) error 
 	return t.write(tr, at, schema, s, plaintext)
 }
 
-// uncountStored takes the nursery row that a record has out of its container's sum, as it is about to be replaced or removed.
+// uncountStored takes the nursery row that a record has out of its container's sum, as it is about to be replaced or
+// removed.
 func (t *txn) uncountStored(tr *tree, id format.ID) error {
 	old, ok, err := t.r.Get(rowKey(format.ID(t.sp.id), rowNursery, tr.container, id))
 	if salt := format.NurserySalt(old); err == nil && ok && salt != nil {
@@ -321,8 +326,9 @@ func (t *txn) write(tr *tree, at format.Place, schema byte, s format.Secret, pla
 	return nil
 }
 
-// delete removes a record's row and every secret of it. The record itself is not opened, so a damaged one can be deleted, and so can one whose
-// nursery row is damaged; a damaged key page cannot be rewritten without losing what else it holds.
+// delete removes a record's row and every secret of it. The record itself is not opened, so a damaged one can be
+// deleted, and so can one whose nursery row is damaged; a damaged key page cannot be rewritten without losing what else
+// it holds.
 func (t *txn) delete(container, id format.ID) error {
 	t.use()
 	if t.stage != nil {
@@ -373,7 +379,8 @@ func (t *txn) delete(container, id format.ID) error {
 	if !found && !unfolded && !folded {
 		return ErrNotFound
 	}
-	// Every key that led to the secret ends: the page's, which its nursery row is sealed under as well, those above it, and the head's.
+	// Every key that led to the secret ends: the page's, which its nursery row is sealed under as well, those above it,
+	// and the head's.
 	if err := tr.change(leaf); err != nil {
 		return err
 	}

@@ -14,8 +14,8 @@ import (
 type Finding struct {
 	Space SpaceID
 	Err   error // a *CorruptError, a *RollbackError or, when Locked, why the space is not open
-	// Locked says that nothing was found wrong: the key of the space is not here, or was refused, so that its content could not be opened. What can be
-	// checked without it was checked, and has findings of its own.
+	// Locked says that nothing was found wrong: the key of the space is not here, or was refused, so that its content
+	// could not be opened. What can be checked without it was checked, and has findings of its own.
 	Locked bool
 }
 
@@ -27,9 +27,10 @@ type Tally struct {
 	Sealed                      int // records of those, which nobody opened
 }
 
-// Verify opens every log entry, and every bundle, head, key page, nursery row and record of every space that is open or opens without a customer's key,
-// and calls report with everything that does not open or is not where it belongs. Of a space that is locked it looks at what shows without the key, and
-// reports that it is Locked. It knows no tables. The error is of the verification itself: the engine's, or an ended ctx's.
+// Verify opens every log entry, and every bundle, head, key page, nursery row and record of every space that is open or
+// opens without a customer's key, and calls report with everything that does not open or is not where it belongs. Of a
+// space that is locked it looks at what shows without the key, and reports that it is Locked. It knows no tables. The
+// error is of the verification itself: the engine's, or an ended ctx's.
 func (s *Store) Verify(ctx context.Context, report func(Finding)) (Tally, error) {
 	v := verification{report: report}
 	if err := s.verifyOutside(ctx, v.found); err != nil {
@@ -106,7 +107,8 @@ func (s *Store) verifySpace(ctx context.Context, id SpaceID, v *verification) er
 	return nil
 }
 
-// verifyOutside looks at what belongs to no open space: the instance document as it is stored now, and rows of spaces without a bundle.
+// verifyOutside looks at what belongs to no open space: the instance document as it is stored now, and rows of spaces
+// without a bundle.
 func (s *Store) verifyOutside(ctx context.Context, found func(SpaceID, error)) error {
 	s.using.RLock()
 	defer s.using.RUnlock()
@@ -152,8 +154,8 @@ func strange(key []byte) error {
 	return fmt.Errorf("%w: a row of the unknown kind %q with a key of %d bytes", format.ErrMalformed, key[16], len(key))
 }
 
-// strangeRows finds rows that a space cannot have. What it passes on to other checks are whole ranges, so it costs the walk of what is strange alone,
-// save for keys of the wrong length, for which it walks all.
+// strangeRows finds rows that a space cannot have. What it passes on to other checks are whole ranges, so it costs the
+// walk of what is strange alone, save for keys of the wrong length, for which it walks all.
 func (t *txn) strangeRows(found func(error)) error {
 	space := format.ID(t.sp.id)
 	from := space[:]
@@ -271,13 +273,16 @@ func (t *txn) strayPages(tr *tree, found func(error)) error {
 			return err
 		}
 		if rows != reached[level] {
-			found(t.corrupt("key page", tr.container, format.ID{}, fmt.Errorf("%d rows of level %d, where the container has %d pages", rows, level, reached[level])))
+			found(t.corrupt("key page", tr.container, format.ID{},
+				fmt.Errorf("%d rows of level %d, where the container has %d pages", rows, level, reached[level])))
 		}
 	}
 	return nil
 }
 
-func (t *txn) verifyContainer(ctx context.Context, container format.ID, tally *Tally, found func(error)) (failed error) {
+func (t *txn) verifyContainer(
+	ctx context.Context, container format.ID, tally *Tally, found func(error),
+) (failed error) {
 	tr, err := t.openTree(container)
 	if isCorrupt(err) {
 		found(err)

@@ -15,9 +15,9 @@ var (
 	errNoRecord = errors.New("there is a secret of the record and no record")
 )
 
-// verifyClosed looks at what a space shows without its customer's key: that its bundle is authentic, that the epoch keys it names are there, that it is no
-// older than its anchor's bundle, that the engine reads every row, and that rows are well formed and belong together. What is under the instance root alone
-// is opened.
+// verifyClosed looks at what a space shows without its customer's key: that its bundle is authentic, that the epoch
+// keys it names are there, that it is no older than its anchor's bundle, that the engine reads every row, and that rows
+// are well formed and belong together. What is under the instance root alone is opened.
 func (s *Store) verifyClosed(ctx context.Context, id SpaceID, v *verification) error {
 	s.using.RLock()
 	defer s.using.RUnlock()
@@ -38,7 +38,11 @@ func (s *Store) verifyClosed(ctx context.Context, id SpaceID, v *verification) e
 	}
 	_, err = s.epochs.Get(format.ID(id), doc.Current.Epoch) // an older one may be on its way out
 	if errors.Is(err, keystore.ErrNotFound) {
-		v.found(id, s.corrupt(&CorruptError{Space: id, What: "epoch key", Err: fmt.Errorf("%w; restore the key directory from its newest copy", err)}))
+		v.found(
+			id,
+			s.corrupt(&CorruptError{Space: id, What: "epoch key",
+				Err: fmt.Errorf("%w; restore the key directory from its newest copy", err)}),
+		)
 	} else if err != nil {
 		return fmt.Errorf("read epoch key %d: %w", doc.Current.Epoch, err)
 	}
@@ -52,11 +56,13 @@ func (s *Store) verifyClosed(ctx context.Context, id SpaceID, v *verification) e
 	})
 }
 
-// openClosed opens the keys of a space that is locked although it needs no customer's key, as far as its root container; then they are wiped again.
+// openClosed opens the keys of a space that is locked although it needs no customer's key, as far as its root
+// container; then they are wiped again.
 func (s *Store) openClosed(ctx context.Context, id SpaceID, doc bundleDoc) error {
 	g, e := doc.current()
 	if g == nil || e == nil {
-		return s.corrupt(&CorruptError{Space: id, What: "bundle", Err: fmt.Errorf("%w: the current keys are not among its keys", format.ErrMalformed)})
+		return s.corrupt(&CorruptError{Space: id, What: "bundle",
+			Err: fmt.Errorf("%w: the current keys are not among its keys", format.ErrMalformed)})
 	}
 	ring, err := newKeyring(&s.rings)
 	if err != nil {
@@ -74,11 +80,13 @@ func (s *Store) checkBundleAnchor(id SpaceID, bundle uint64) error {
 	if !ok || bundle >= a.Bundle || s.anchors.accept {
 		return nil
 	}
-	return &RollbackError{Space: id, Stored: a.Sequence, Anchored: a.Sequence, StoredBundle: bundle, AnchoredBundle: a.Bundle}
+	return &RollbackError{Space: id, Stored: a.Sequence, Anchored: a.Sequence, StoredBundle: bundle,
+		AnchoredBundle: a.Bundle}
 }
 
-// verifyRows looks at the rows of a space without any of its keys. In a space that was restored and not yet put in order, secrets without records are
-// what was made after the backup, and records without a container are what was erased after it.
+// verifyRows looks at the rows of a space without any of its keys. In a space that was restored and not yet put in
+// order, secrets without records are what was made after the backup, and records without a container are what was
+// erased after it.
 func (t *txn) verifyRows(ctx context.Context, restored bool, tally *Tally, found func(error)) error {
 	if err := t.strangeRows(found); err != nil {
 		return err
@@ -127,7 +135,8 @@ func (t *txn) verifyRows(ctx context.Context, restored bool, tally *Tally, found
 	return nil
 }
 
-// lostRecord reports whether a record is missing whose secret has a nursery row. A container on its way out loses its records first, from the lowest id up.
+// lostRecord reports whether a record is missing whose secret has a nursery row. A container on its way out loses its
+// records first, from the lowest id up.
 func (t *txn) lostRecord(container, id format.ID) (bool, error) {
 	space := format.ID(t.sp.id)
 	if _, ok, err := t.r.Get(rowKey(space, rowRecord, container, id)); ok || err != nil {

@@ -62,7 +62,8 @@ func TestLockedIsNotDamaged(t *testing.T) {
 	}
 }
 
-// TestDamageShowsOnWhatIsLocked takes and changes rows of a locked space: what shows without the key is told, as damage.
+// TestDamageShowsOnWhatIsLocked takes and changes rows of a locked space: what shows without the key is told, as
+// damage.
 func TestDamageShowsOnWhatIsLocked(t *testing.T) {
 	for name, harm := range map[string]struct {
 		kind  byte

@@ -33,7 +33,8 @@ type chunk[T any] struct {
 	done   chan struct{}
 }
 
-// walkRecords opens every record of a container in the order of blinded ids and yields what decode makes of it. See Container.All.
+// walkRecords opens every record of a container in the order of blinded ids and yields what decode makes of it. See
+// Container.All.
 func walkRecords[T any](t *txn, container format.ID, decode func([]byte, byte) (T, error), yield func(T, error) bool) {
 	w, err := newWalk(t, container)
 	if err != nil || w == nil {
@@ -113,7 +114,8 @@ func yieldChunk[T any](c *chunk[T], yield func(T, error) bool) bool {
 	return true
 }
 
-// openChunk opens the records of a chunk. It uses nothing of t but what is safe for many goroutines: the keys, and the report of what is corrupt.
+// openChunk opens the records of a chunk. It uses nothing of t but what is safe for many goroutines: the keys, and the
+// report of what is corrupt.
 func openChunk[T any](t *txn, container format.ID, c *chunk[T], decode func([]byte, byte) (T, error)) {
 	defer close(c.done)
 	c.out, c.errs = make([]T, len(c.items)), make([]error, len(c.items))
@@ -147,8 +149,8 @@ func (t *txn) open(dst []byte, container format.ID, it item, values []byte) ([]b
 	return format.OpenRecord(dst, t.place(container, it.id), it.secret, values[it.at:it.at+it.n])
 }
 
-// walk merges a container's records with their secrets, which come from pages and, outranking them, nursery rows; all three in the order of ids. It
-// has a tree of its own, since it may run beside the transaction's own goroutine.
+// walk merges a container's records with their secrets, which come from pages and, outranking them, nursery rows; all
+// three in the order of ids. It has a tree of its own, since it may run beside the transaction's own goroutine.
 type walk struct {
 	t         *txn
 	container format.ID
@@ -205,8 +207,8 @@ func (w *walk) stop() {
 	}
 }
 
-// nextChunk reads the next piece of the container, and reports whether more may follow. It uses the memory of a chunk that
-// nobody needs any more, if there is one.
+// nextChunk reads the next piece of the container, and reports whether more may follow. It uses the memory of a chunk
+// that nobody needs any more, if there is one.
 func nextChunk[T any](w *walk, used *chunk[T]) (*chunk[T], bool) {
 	c := &chunk[T]{done: make(chan struct{})}
 	if used != nil {
@@ -271,7 +273,8 @@ func (w *walk) lowest() (id format.ID, ok bool, err error) {
 	return id, ok, nil
 }
 
-// takeSecret returns the secret of id, which lowest named, and moves past it. The error is a *CorruptError, or the engine's.
+// takeSecret returns the secret of id, which lowest named, and moves past it. The error is a *CorruptError, or the
+// engine's.
 func (w *walk) takeSecret(id format.ID) (s format.Secret, err error) {
 	if w.page != nil {
 		if entry, secret := w.page.page.At(w.entry); entry == id {
@@ -325,7 +328,8 @@ func errOldRow(nursery, page uint64) error {
 	return fmt.Errorf("version %d, where the key page has %d: an old row was put back", nursery, page)
 }
 
-// check holds the nursery rows that were met against the head: none may be missing, added, or another than the head knows.
+// check holds the nursery rows that were met against the head: none may be missing, added, or another than the head
+// knows.
 func (w *walk) check() error {
 	if w.checked {
 		return nil
@@ -334,12 +338,13 @@ func (w *walk) check() error {
 	if w.rows == w.tree.head.Rows && w.sum == w.tree.head.Sum {
 		return nil
 	}
-	return w.t.corrupt("head", w.container, format.ID{}, fmt.Errorf("%w: %d nursery rows, where the head has %d others: rows were taken away, added or put back",
-		format.ErrNotAuthentic, w.rows, w.tree.head.Rows))
+	return w.t.corrupt("head", w.container, format.ID{},
+		fmt.Errorf("%w: %d nursery rows, where the head has %d others: rows were taken away, added or put back",
+			format.ErrNotAuthentic, w.rows, w.tree.head.Rows))
 }
 
-// loadPage makes page the one whose entries come next. A page that is damaged or missing is a *CorruptError, after which the walk goes on; records whose
-// secrets were in it are then found to have none.
+// loadPage makes page the one whose entries come next. A page that is damaged or missing is a *CorruptError, after
+// which the walk goes on; records whose secrets were in it are then found to have none.
 func (w *walk) loadPage() error {
 	for !w.pagesEnd && (w.page == nil || w.entry == w.page.page.Len()) {
 		if w.page != nil {

@@ -38,7 +38,8 @@ func (r realm) somebody(name, tenant string, roles ...string) func(audience stri
 		r.t.Fatal(err)
 	}
 	for _, role := range roles {
-		if _, err := r.Directory().Assign(r.t.Context(), "", p.ID, role, "/subscriptions/"+r.Operator().SubscriptionID); err != nil {
+		if _, err := r.Directory().Assign(r.t.Context(), "", p.ID, role,
+			"/subscriptions/"+r.Operator().SubscriptionID); err != nil {
 			r.t.Fatal(err)
 		}
 	}
@@ -49,7 +50,8 @@ func (r realm) somebody(name, tenant string, roles ...string) func(audience stri
 	return func(audience string) string {
 		r.t.Helper()
 		res, err := r.Client.PostForm(r.URL+"/"+tenant+"/oauth2/v2.0/token", url.Values{
-			"grant_type": {"client_credentials"}, "scope": {audience + "/.default"}, "client_id": {p.ClientID}, "client_secret": {secret},
+			"grant_type": {"client_credentials"}, "scope": {audience + "/.default"}, "client_id": {p.ClientID},
+			"client_secret": {secret},
 		})
 		if err != nil {
 			r.t.Fatal(err)
@@ -114,7 +116,8 @@ func (r realm) call(want int, code, token, method, path, body string) map[string
 
 const groupPath = "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts"
 
-// TestRolesDecideOnTheManagementPlane: who holds which role may do what, and only the operator decides on access requests.
+// TestRolesDecideOnTheManagementPlane: who holds which role may do what, and only the operator decides on access
+// requests.
 func TestRolesDecideOnTheManagementPlane(t *testing.T) {
 	r := realm{servertest.Start(t, server.Config{}), t}
 	one, requests := groupPath+"/default", "/providers/Microsoft.CognitiveServices/accessRequests/r"
@@ -143,14 +146,16 @@ func TestRolesDecideOnTheManagementPlane(t *testing.T) {
 			r := realm{r.Server, t}
 			token := r.somebody(c.name, c.tenant, c.roles...)(managementPlane)
 			code := func(status int) string {
-				return map[int]string{403: no, 401: "InvalidAuthenticationTokenTenant", 409: "AccessRequestAlreadyExists"}[status]
+				return map[int]string{403: no, 401: "InvalidAuthenticationTokenTenant",
+					409: "AccessRequestAlreadyExists"}[status]
 			}
 			r.call(c.read, code(c.read), token, "GET", one, "")
 			r.call(c.change, code(c.change), token, "PATCH", one, `{"tags":{"a":"b"}}`)
 			r.call(c.list, code(c.list), token, "POST", one+"/listKeys", "")
 			r.call(c.approve, code(c.approve), token, "POST", requests+"/approve", "")
 			r.call(c.approve, code(c.approve), token, "POST", requests+"/reject", "{}")
-			r.call(c.approve, code(c.approve), token, "PUT", "/providers/Microsoft.CognitiveServices/accessCapacity/E0", "{}")
+			r.call(c.approve, code(c.approve), token, "PUT", "/providers/Microsoft.CognitiveServices/accessCapacity/E0",
+				"{}")
 			r.call(c.submit, code(c.submit), token, "PUT", requests, ask)
 		})
 	}
@@ -186,15 +191,18 @@ func TestLocalAuthCanBeDisabled(t *testing.T) {
 	const groups = "/face/v1.2/persongroups"
 	user := r.somebody("user", "", identity.CognitiveUser)(facePlane)
 	r.call(200, "", "key "+r.Key, "GET", groups, "")
-	r.call(200, "", r.Token(t, managementPlane), "PATCH", groupPath+"/default", `{"properties":{"disableLocalAuth":true}}`)
+	r.call(200, "", r.Token(t, managementPlane), "PATCH", groupPath+"/default",
+		`{"properties":{"disableLocalAuth":true}}`)
 	r.call(403, "AuthenticationTypeDisabled", "key "+r.Key, "GET", groups, "")
 	r.call(200, "", user, "GET", groups, "")
 	r.call(401, "PermissionDenied", r.somebody("reader", "", identity.Reader)(facePlane), "GET", groups, "")
-	r.call(200, "", r.Token(t, managementPlane), "PATCH", groupPath+"/default", `{"properties":{"disableLocalAuth":false}}`)
+	r.call(200, "", r.Token(t, managementPlane), "PATCH", groupPath+"/default",
+		`{"properties":{"disableLocalAuth":false}}`)
 	r.call(200, "", "key "+r.Key, "GET", groups, "")
 }
 
-// TestRegisterGrantsNoMoreThanTheCallerMay: who may not change the policies of a vault gets no access by asking for a key.
+// TestRegisterGrantsNoMoreThanTheCallerMay: who may not change the policies of a vault gets no access by asking for a
+// key.
 func TestRegisterGrantsNoMoreThanTheCallerMay(t *testing.T) {
 	o := newOfficer(t, server.Config{AutoApprove: true})
 	key := o.key(t, "k")
@@ -205,8 +213,8 @@ func TestRegisterGrantsNoMoreThanTheCallerMay(t *testing.T) {
 	r.call(400, "KeyVaultAccessDenied", token, "PATCH", groupPath+"/vip", body)
 }
 
-// TestRolesOnOneResource: who has a role on one resource can do all that it takes to change it, and nothing elsewhere; the
-// role is gone with the resource.
+// TestRolesOnOneResource: who has a role on one resource can do all that it takes to change it, and nothing elsewhere;
+// the role is gone with the resource.
 func TestRolesOnOneResource(t *testing.T) {
 	o := newOfficer(t, server.Config{AutoApprove: true})
 	key := o.key(t, "k")
@@ -215,7 +223,8 @@ func TestRolesOnOneResource(t *testing.T) {
 	made := r.call(201, "", operator, "PUT", groupPath+"/vip",
 		`{"kind":"Face","location":"local","sku":{"name":"E0"},"identity":{"type":"SystemAssigned"}}`)
 	o.vault(t, "safe", "local", true, visage.PrincipalID(made["identity"].(map[string]any)["principalId"].(string)))
-	p, err := r.Directory().CreateApplication(t.Context(), identity.Creation{Tenant: r.Operator().TenantID, Name: "keeper"})
+	p, err := r.Directory().CreateApplication(t.Context(),
+		identity.Creation{Tenant: r.Operator().TenantID, Name: "keeper"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +236,8 @@ func TestRolesOnOneResource(t *testing.T) {
 		t.Fatal(err)
 	}
 	body := fmt.Sprintf(`{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":%q}}}}`, key)
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, r.URL+made["id"].(string)+"?api-version=2025-09-01",
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch,
+		r.URL+made["id"].(string)+"?api-version=2025-09-01",
 		strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
@@ -241,7 +251,8 @@ func TestRolesOnOneResource(t *testing.T) {
 		t.Fatal(err)
 	}
 	operation := res.Header.Get("Azure-AsyncOperation")
-	if operation == "" && res.StatusCode != http.StatusOK { // a change this small may be over before its answer is written
+	// a change this small may be over before its answer is written
+	if operation == "" && res.StatusCode != http.StatusOK {
 		t.Fatalf("enable: %d", res.StatusCode)
 	}
 	if operation != "" {
@@ -251,7 +262,8 @@ func TestRolesOnOneResource(t *testing.T) {
 	}
 	r.call(403, "AuthorizationFailed", token, "GET", groupPath+"/default", "")
 	r.call(200, "", token, "DELETE", groupPath+"/vip", "")
-	r.call(200, "", operator, "DELETE", "/providers/Microsoft.CognitiveServices/locations/local/resourceGroups/default/deletedAccounts/vip", "")
+	r.call(200, "", operator, "DELETE",
+		"/providers/Microsoft.CognitiveServices/locations/local/resourceGroups/default/deletedAccounts/vip", "")
 	r.call(201, "", operator, "PUT", groupPath+"/vip", `{"kind":"Face","location":"local","sku":{"name":"S0"}}`)
 	r.call(403, "AuthorizationFailed", token, "GET", groupPath+"/vip", "")
 }
@@ -271,7 +283,8 @@ func TestUserAssignedIdentities(t *testing.T) {
 		`{"identity":{"type":"UserAssigned","userAssignedIdentities":{"/subscriptions/s/none":{}}}}`)
 	r.call(400, "InvalidRequestContent", token, "PATCH", groupPath+"/vip", `{"identity":{"type":"UserAssigned"}}`)
 	r.call(400, "InvalidRequestContent", token, "PATCH", groupPath+"/vip", `{"identity":{"type":"Mine"}}`)
-	got := r.call(200, "", token, "PATCH", groupPath+"/vip", `{"identity":{"type":"UserAssigned","userAssignedIdentities":{"`+path+`":{}}}}`)
+	got := r.call(200, "", token, "PATCH", groupPath+"/vip",
+		`{"identity":{"type":"UserAssigned","userAssignedIdentities":{"`+path+`":{}}}}`)
 	user, _ := got["identity"].(map[string]any)["userAssignedIdentities"].(map[string]any)[path].(map[string]any)
 	if user["principalId"] != p.ID || user["clientId"] != p.ClientID {
 		t.Errorf("got %v, want the identity %+v", got["identity"], p)

@@ -20,7 +20,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// openAudit opens the audit log, and runs it until opened closes it. Its entries tell when the instance started and stopped.
+// openAudit opens the audit log, and runs it until opened closes it. Its entries tell when the instance started and
+// stopped.
 func (s *Server) openAudit(ctx context.Context, store *sealed.Store, opened *closers) (*audit.Log, *audit.Runs, error) {
 	l, err := audit.Open(ctx, audit.Config{Store: store, Logger: s.log})
 	if err != nil {
@@ -51,15 +52,16 @@ func (s *Server) openAudit(ctx context.Context, store *sealed.Store, opened *clo
 	return l, runs, err
 }
 
-// auditMigrations writes down what brought the store to its format. The store was migrated before the log could open, by
-// this program or by an offline command, and remembers it until now.
+// auditMigrations writes down what brought the store to its format. The store was migrated before the log could open,
+// by this program or by an offline command, and remembers it until now.
 func auditMigrations(ctx context.Context, store *sealed.Store, l *audit.Log) error {
 	return store.TellMigrations(ctx, func(m sealed.Migration) error {
-		return l.Append(ctx, audit.Event{Kind: audit.StoreMigrate, Outcome: audit.Done, Details: map[audit.Detail]string{
-			audit.DetailOperation: m.Name,
-			audit.DetailBefore:    strconv.FormatUint(uint64(m.Number-1), 10),
-			audit.DetailAfter:     strconv.FormatUint(uint64(m.Number), 10),
-		}})
+		return l.Append(
+			ctx, audit.Event{Kind: audit.StoreMigrate, Outcome: audit.Done, Details: map[audit.Detail]string{
+				audit.DetailOperation: m.Name,
+				audit.DetailBefore:    strconv.FormatUint(uint64(m.Number-1), 10),
+				audit.DetailAfter:     strconv.FormatUint(uint64(m.Number), 10),
+			}})
 	})
 }
 
@@ -87,8 +89,8 @@ func fipsMode() string {
 	return "off"
 }
 
-// auditStore writes what the sealed store reports of its keys and of damage. It may be called within a transaction of the store,
-// and so must not wait for one.
+// auditStore writes what the sealed store reports of its keys and of damage. It may be called within a transaction of
+// the store, and so must not wait for one.
 func (s *Server) auditStore(e sealed.Event) {
 	l := s.audit.Load()
 	if l == nil || e.Space == sealed.Operator {
@@ -118,7 +120,8 @@ type accountAudit struct{ log *audit.Log }
 func (a accountAudit) Record(ctx context.Context, e account.Event) error {
 	event := audit.Event{
 		Kind: map[account.Operation]audit.Kind{
-			account.Created: audit.ResourceCreate, account.Updated: audit.ResourceUpdate, account.Deleted: audit.ResourceDelete,
+			account.Created: audit.ResourceCreate, account.Updated: audit.ResourceUpdate,
+			account.Deleted:     audit.ResourceDelete,
 			account.Regenerated: audit.ResourceRegenerateKey, account.KeysListed: audit.ResourceListKeys,
 			account.Recovered: audit.ResourceRecover, account.Purged: audit.ResourcePurge,
 			account.Locked: audit.OperatorAction, account.Unlocked: audit.OperatorAction,
@@ -167,7 +170,8 @@ type vaultAudit struct {
 
 // turnedAway names the refusals that any identity can cause without end, one that has no right in any vault included.
 var turnedAway = map[string]bool{
-	"AccessDenied": true, "ForbiddenByRbac": true, "ForbiddenByConnection": true, "ForbiddenByFirewall": true, "VaultNotFound": true,
+	"AccessDenied": true, "ForbiddenByRbac": true, "ForbiddenByConnection": true, "ForbiddenByFirewall": true,
+	"VaultNotFound": true,
 }
 
 // Record implements keyvault.Auditor.
@@ -232,7 +236,8 @@ type faceAudit struct{ log *audit.Log }
 func (a faceAudit) Decided(ctx context.Context, d face.Decision) error {
 	event := audit.Event{
 		Kind: map[face.Decided]audit.Kind{
-			face.RetentionSet: audit.RetentionSet, face.HoldPlaced: audit.HoldPlace, face.HoldReleased: audit.HoldRelease,
+			face.RetentionSet: audit.RetentionSet, face.HoldPlaced: audit.HoldPlace,
+			face.HoldReleased: audit.HoldRelease,
 		}[d.What],
 		Outcome: audit.Done, Resource: d.Resource, RequestID: d.By.RequestID, Details: map[audit.Detail]string{},
 	}
@@ -258,7 +263,8 @@ func (a faceAudit) Decided(ctx context.Context, d face.Decision) error {
 func (a faceAudit) Erased(ctx context.Context, e face.Erasure) error {
 	event := audit.Event{
 		Kind: map[face.Erased]audit.Kind{
-			face.ErasedPerson: audit.PersonDelete, face.ErasedFace: audit.FaceDelete, face.ErasedGroup: audit.GroupDelete,
+			face.ErasedPerson: audit.PersonDelete, face.ErasedFace: audit.FaceDelete,
+			face.ErasedGroup:    audit.GroupDelete,
 			face.ErasedContents: audit.GroupDelete, face.ErasedTemplates: audit.GroupDelete,
 		}[e.What],
 		Outcome: audit.Done, Resource: e.Resource, RequestID: e.By.RequestID, Details: map[audit.Detail]string{},

@@ -153,8 +153,8 @@ func (w *world) routes(t *testing.T) map[string][]route {
 	return all
 }
 
-// bodies are what the operations of vaults are sent, by the name of their type: a vault looks at the body before it looks
-// for the key that it is about. Everybody else decides on the caller first, and is sent what is no JSON.
+// bodies are what the operations of vaults are sent, by the name of their type: a vault looks at the body before it
+// looks for the key that it is about. Everybody else decides on the caller first, and is sent what is no JSON.
 var bodies = map[string]string{
 	"vault.blobBody":   `{"value":"AAAA"}`,
 	"vault.createBody": `{"kty":"EC","crv":"P-256"}`,
@@ -220,16 +220,18 @@ func (w *world) ask(t *testing.T, r route, k kind) string {
 		t.Fatal(err)
 	}
 	switch {
-	case res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusForbidden && !isOfTheThing(r.plane, said):
+	case res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusForbidden &&
+		!isOfTheThing(r.plane, said):
 		return fmt.Sprint(res.StatusCode)
-	case res.StatusCode >= 500 || res.StatusCode == http.StatusTooManyRequests || strings.Contains(string(said), "no such path"):
+	case res.StatusCode >= 500 || res.StatusCode == http.StatusTooManyRequests ||
+		strings.Contains(string(said), "no such path"):
 		t.Errorf("%s %s as %s: %d %s", r.method, r.pattern, k.name, res.StatusCode, said)
 	}
 	return "in"
 }
 
-// isOfTheThing reports whether a 403 is about what was asked for and not about who asked: a feature that there is not, or
-// a key that is not made for an operation.
+// isOfTheThing reports whether a 403 is about what was asked for and not about who asked: a feature that there is not,
+// or a key that is not made for an operation.
 func isOfTheThing(plane string, body []byte) bool {
 	var said struct {
 		Error struct{ InnerError struct{ Code string } }
@@ -238,7 +240,8 @@ func isOfTheThing(plane string, body []byte) bool {
 		return false
 	}
 	code := said.Error.InnerError.Code
-	return plane == "face" && code == "UnsupportedFeature" || plane == "vault" && code != "AccessDenied" && code != "ForbiddenByRbac"
+	return plane == "face" && code == "UnsupportedFeature" ||
+		plane == "vault" && code != "AccessDenied" && code != "ForbiddenByRbac"
 }
 
 // nobody stands wherever a path wants a name or an id: nothing is called so.

@@ -53,8 +53,11 @@ type authority struct {
 
 // openAuthority reads the authority from the operator's space, making it there when there is none. Its certificate is
 // good for names and what lies below them alone: when it is good for others, as it was made before these were set or by
-// a build that set no bounds, it is made anew with the same key and subject, so that clients with the earlier one go on.
-func openAuthority(ctx context.Context, store *sealed.Store, names []string) (*x509.Certificate, *ecdsa.PrivateKey, error) {
+// a build that set no bounds, it is made anew with the same key and subject, so that clients with the earlier one go
+// on.
+func openAuthority(
+	ctx context.Context, store *sealed.Store, names []string,
+) (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	var cert *x509.Certificate
 	var key *ecdsa.PrivateKey
 	err := store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
@@ -168,7 +171,8 @@ func bounds(names []string) (domains []string, addresses []*net.IPNet) {
 	}
 	slices.Sort(domains)
 	slices.SortFunc(addresses, func(a, b *net.IPNet) int { return strings.Compare(a.String(), b.String()) })
-	return slices.Compact(domains), slices.CompactFunc(addresses, func(a, b *net.IPNet) bool { return a.String() == b.String() })
+	return slices.Compact(domains),
+		slices.CompactFunc(addresses, func(a, b *net.IPNet) bool { return a.String() == b.String() })
 }
 
 // boundTo reports whether an authority's certificate is good for names, and for no others.

@@ -22,13 +22,16 @@ import (
 var (
 	authorityNames = []string{"faces.example.org", "*.wild.example.net", "192.0.2.7", "2001:db8::1"}
 	within         = []string{
-		"localhost", "r.localhost", "v.vault.localhost", "127.0.0.1", "::1", "faces.example.org", "v.vault.faces.example.org", "a.wild.example.net",
+		"localhost", "r.localhost", "v.vault.localhost", "127.0.0.1", "::1", "faces.example.org",
+		"v.vault.faces.example.org", "a.wild.example.net",
 		"192.0.2.7", "2001:db8::1",
 	}
-	without = []string{"example.org", "login.example.org", "notfaces.example.org", "example.com", "192.0.2.8", "8.8.8.8", "2001:db8::2", "com"}
+	without = []string{"example.org", "login.example.org", "notfaces.example.org", "example.com", "192.0.2.8",
+		"8.8.8.8", "2001:db8::2", "com"}
 )
 
-// TestAuthorityIsBound: an authority signs for its own names, and what it signs for others convinces nobody who trusts it.
+// TestAuthorityIsBound: an authority signs for its own names, and what it signs for others convinces nobody who trusts
+// it.
 func TestAuthorityIsBound(t *testing.T) {
 	ca, err := server.NewAuthority(authorityNames...)
 	if err != nil {
@@ -71,15 +74,16 @@ func byOpenSSL(t *testing.T, ca *server.Authority, leaf *tls.Certificate, host s
 	if net.ParseIP(host) != nil {
 		kind = "-verify_ip"
 	}
-	out, err := exec.CommandContext(t.Context(), program, "verify", "-CAfile", roots, "-purpose", "sslserver", kind, host, own).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), program, "verify", "-CAfile", roots, "-purpose", "sslserver", kind,
+		host, own).CombinedOutput()
 	if err != nil && !strings.Contains(string(out), "permitted subtree violation") {
 		t.Errorf("openssl verify %s: %s", host, out)
 	}
 	return err == nil, true
 }
 
-// TestEarlierAuthority: a store whose authority has no bounds, or those of other names, gets a certificate that has them;
-// clients that keep the earlier one go on.
+// TestEarlierAuthority: a store whose authority has no bounds, or those of other names, gets a certificate that has
+// them; clients that keep the earlier one go on.
 func TestEarlierAuthority(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "visage")
 	start := func(names ...string) (*servertest.Server, []byte) {
@@ -121,13 +125,15 @@ func TestEarlierAuthority(t *testing.T) {
 	if !now.PermittedDNSDomainsCritical || len(now.PermittedDNSDomains) == 0 || len(now.PermittedIPRanges) == 0 {
 		t.Errorf("bounds of the new certificate: %v %v", now.PermittedDNSDomains, now.PermittedIPRanges)
 	}
-	if !bytes.Equal(now.RawSubject, earlier.RawSubject) || !bytes.Equal(now.SubjectKeyId, earlier.SubjectKeyId) || !bytes.Equal(now.RawSubjectPublicKeyInfo, earlier.RawSubjectPublicKeyInfo) {
+	if !bytes.Equal(now.RawSubject, earlier.RawSubject) || !bytes.Equal(now.SubjectKeyId, earlier.SubjectKeyId) ||
+		!bytes.Equal(now.RawSubjectPublicKeyInfo, earlier.RawSubjectPublicKeyInfo) {
 		t.Error("the new certificate has another subject or key")
 	}
 	for name, trusted := range map[string][]byte{"the earlier": old.Certificate(), "the new": bound} {
 		roots := x509.NewCertPool()
 		roots.AppendCertsFromPEM(trusted)
-		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}}
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots},
+			DisableKeepAlives: true}}
 		res, err := client.Get(s.URL + "/healthz")
 		if err != nil {
 			t.Errorf("with %s certificate: %v", name, err)

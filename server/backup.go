@@ -40,9 +40,9 @@ func (b backups) told(
 	return err
 }
 
-// Restore makes the data of a server that is not there yet from a keyring and a backup. cfg names the new directory and the
-// root key, which must be in place. What is left after an error is no data; it is to be removed.
-// Errors: see sealed.Restore.
+// Restore makes the data of a server that is not there yet from a keyring and a backup. cfg names the new directory and
+// the root key, which must be in place. What is left after an error is no data; it is to be removed. Errors: see
+// sealed.Restore.
 func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.Reader) error {
 	cfg, err := cfg.withDefaults()
 	if err != nil {

@@ -64,13 +64,17 @@ func newWorld(t *testing.T) *world {
 	inGroup := scope + "/resourceGroups/" + op.ResourceGroup + "/providers/"
 	account := inGroup + "Microsoft.CognitiveServices/accounts/"
 	for _, name := range []string{"mine", "other"} {
-		body := fmt.Sprintf(`{"kind":"Face","sku":{"name":"S0"},"location":"local","properties":{"customSubDomainName":%q}}`, name)
-		if status := arm(t, w.Server, http.MethodPut, account+name+"?api-version=2025-09-01", body); status != http.StatusCreated {
+		body := fmt.Sprintf(
+			`{"kind":"Face","sku":{"name":"S0"},"location":"local","properties":{"customSubDomainName":%q}}`, name,
+		)
+		if status := arm(t, w.Server, http.MethodPut, account+name+"?api-version=2025-09-01",
+			body); status != http.StatusCreated {
 			t.Fatalf("make the resource %s: %d", name, status)
 		}
 	}
 	w.rotated = w.keyOf(t, "mine")
-	if status := arm(t, w.Server, http.MethodPost, account+"mine/regenerateKey?api-version=2025-09-01", `{"keyName":"Key1"}`); status != http.StatusOK {
+	if status := arm(t, w.Server, http.MethodPost, account+"mine/regenerateKey?api-version=2025-09-01",
+		`{"keyName":"Key1"}`); status != http.StatusOK {
 		t.Fatalf("rotate a key: %d", status)
 	}
 	w.own, w.foreign = w.keyOf(t, "mine"), w.keyOf(t, "other")
@@ -82,11 +86,13 @@ func newWorld(t *testing.T) *world {
 	}
 	roles := map[string][][2]string{
 		"nobody": nil, "all": nil,
-		"reader": {{identity.Reader, scope}}, "contributor": {{identity.Contributor, scope}}, "owner": {{identity.Owner, scope}},
+		"reader": {{identity.Reader, scope}}, "contributor": {{identity.Contributor, scope}},
+		"owner": {{identity.Owner, scope}},
 		"faces": {{identity.CognitiveUser, scope}}, "faces elsewhere": {{identity.CognitiveUser, account + "other"}},
 		"owner elsewhere": {{identity.Owner, account + "mine"}},
 		"vault reader":    {{identity.VaultReader, scope}}, "crypto user": {{identity.VaultCryptoUser, scope}},
-		"crypto officer": {{identity.VaultCryptoOfficer, scope}}, "encryption": {{identity.VaultServiceEncryption, scope}},
+		"crypto officer":    {{identity.VaultCryptoOfficer, scope}},
+		"encryption":        {{identity.VaultServiceEncryption, scope}},
 		"officer elsewhere": {{identity.VaultCryptoOfficer, inGroup + "Microsoft.KeyVault/vaults/policies"}},
 	}
 	for name := range roles {
@@ -123,7 +129,8 @@ func (w *world) vaults(t *testing.T, inGroup string) {
 	t.Helper()
 	op := w.Operator()
 	policy := func(name, permissions string) string {
-		return fmt.Sprintf(`{"tenantId":%q,"objectId":%q,"permissions":{"keys":[%s]}}`, op.TenantID, w.ids[name], permissions)
+		return fmt.Sprintf(`{"tenantId":%q,"objectId":%q,"permissions":{"keys":[%s]}}`, op.TenantID, w.ids[name],
+			permissions)
 	}
 	policies := strings.Join([]string{
 		policy("operator", `"all","purge","rotate","getrotationpolicy","setrotationpolicy"`), policy("all", `"all"`),
@@ -192,14 +199,18 @@ func (w *world) faceCallers() []kind {
 		{name: "another resource's key, at this resource's host", key: w.foreign, host: "mine", rule: always("401")},
 		{name: "a key of the resource", key: w.own, rule: always("in")},
 		{name: "a key of the resource, at its host", key: w.own, host: "mine", rule: always("in")},
-		{name: "a key of the resource, with a token that proves nobody", key: w.own, token: "x", host: "mine", rule: always("401")},
+		{name: "a key of the resource, with a token that proves nobody", key: w.own, token: "x", host: "mine",
+			rule: always("401")},
 	}, append(w.badTokens(dataAudience, managementAudience, "mine"),
 		kind{name: "an identity without a role", token: token("nobody"), host: "mine", rule: always("401")},
 		kind{name: "Reader of the subscription", token: token("reader"), host: "mine", rule: always("401")},
-		kind{name: "Owner of the subscription, which is no role on data", token: token("owner"), host: "mine", rule: always("401")},
-		kind{name: "Cognitive Services User of another resource", token: token("faces elsewhere"), host: "mine", rule: always("401")},
+		kind{name: "Owner of the subscription, which is no role on data", token: token("owner"), host: "mine",
+			rule: always("401")},
+		kind{name: "Cognitive Services User of another resource", token: token("faces elsewhere"), host: "mine",
+			rule: always("401")},
 		kind{name: "Cognitive Services User, not at the resource's host", token: token("faces"), rule: always("401")},
-		kind{name: "Cognitive Services User, at the resource's host", token: token("faces"), host: "mine", rule: always("in")},
+		kind{name: "Cognitive Services User, at the resource's host", token: token("faces"), host: "mine",
+			rule: always("in")},
 	)...)
 }
 
@@ -224,7 +235,8 @@ func reads(r route) string {
 // decides reports the operations that the operator alone may do, whatever roles say.
 func decides(r route) bool {
 	return strings.HasSuffix(r.pattern, "/approve") || strings.HasSuffix(r.pattern, "/reject") ||
-		r.method == http.MethodPut && strings.Contains(r.pattern, "/accessCapacity/") || strings.Contains(r.pattern, "/Visage.Operations/") ||
+		r.method == http.MethodPut && strings.Contains(r.pattern, "/accessCapacity/") ||
+		strings.Contains(r.pattern, "/Visage.Operations/") ||
 		r.method != http.MethodGet && strings.Contains(r.pattern, "/Visage.Identity/")
 }
 
@@ -262,7 +274,8 @@ func (w *world) graphCallers() []kind {
 		switch {
 		case r.method == http.MethodPost || strings.HasSuffix(r.pattern, "/{addressed}"):
 			return "" // what they ask for is refused before who asks
-		case strings.Contains(r.pattern, "{") || strings.HasSuffix(r.pattern, "/users") || strings.HasSuffix(r.pattern, "/groups"):
+		case strings.Contains(r.pattern, "{") || strings.HasSuffix(r.pattern, "/users") ||
+			strings.HasSuffix(r.pattern, "/groups"):
 			return "403"
 		}
 		return "in"
@@ -296,23 +309,30 @@ func (w *world) vaultCallers() []kind {
 		{name: "a key of a resource", key: w.own, host: byPolicy, rule: always("401")},
 	}, append(w.badTokens(w.vaultAudience(), managementAudience, byPolicy),
 		kind{name: "an identity without a policy", token: token("nobody"), host: byPolicy, rule: free(always("403"))},
-		kind{name: "a policy with get and list", token: token("reader"), host: byPolicy, rule: free(func(r route) string {
-			if r.method != http.MethodGet || strings.HasSuffix(r.pattern, "rotationpolicy") {
-				return "403"
-			}
-			return "in"
-		})},
-		kind{name: "Key Vault Crypto Officer, where policies decide", token: token("crypto officer"), host: byPolicy, rule: free(always("403"))},
+		kind{name: "a policy with get and list", token: token("reader"), host: byPolicy,
+			rule: free(func(r route) string {
+				if r.method != http.MethodGet || strings.HasSuffix(r.pattern, "rotationpolicy") {
+					return "403"
+				}
+				return "in"
+			})},
+		kind{name: "Key Vault Crypto Officer, where policies decide", token: token("crypto officer"), host: byPolicy,
+			rule: free(always("403"))},
 		kind{name: "a policy with all", token: token("all"), host: byPolicy, rule: func(r route) string {
-			if strings.Contains(r.pattern, "/rotat") || r.method == http.MethodDelete && strings.HasPrefix(r.pattern, "/deletedkeys/") {
+			if strings.Contains(r.pattern, "/rotat") || r.method == http.MethodDelete &&
+				strings.HasPrefix(r.pattern, "/deletedkeys/") {
 				return "403"
 			}
 			return "in"
 		}},
-		kind{name: "a policy with all, purge, rotate and rotation policies", token: token("operator"), host: byPolicy, rule: always("in")},
-		kind{name: "a policy with get and list, where roles decide", token: token("reader"), host: byRole, rule: free(always("403"))},
-		kind{name: "Owner of the subscription, which is no role on keys", token: token("owner"), host: byRole, rule: free(always("403"))},
-		kind{name: "Key Vault Crypto Officer of another vault", token: token("officer elsewhere"), host: byRole, rule: free(always("403"))},
+		kind{name: "a policy with all, purge, rotate and rotation policies", token: token("operator"), host: byPolicy,
+			rule: always("in")},
+		kind{name: "a policy with get and list, where roles decide", token: token("reader"), host: byRole,
+			rule: free(always("403"))},
+		kind{name: "Owner of the subscription, which is no role on keys", token: token("owner"), host: byRole,
+			rule: free(always("403"))},
+		kind{name: "Key Vault Crypto Officer of another vault", token: token("officer elsewhere"), host: byRole,
+			rule: free(always("403"))},
 		kind{name: "Key Vault Reader", token: token("vault reader"), host: byRole, rule: unknown},
 		kind{name: "Key Vault Crypto Service Encryption User", token: token("encryption"), host: byRole, rule: unknown},
 		kind{name: "Key Vault Crypto User", token: token("crypto user"), host: byRole, rule: unknown},
@@ -334,10 +354,14 @@ func (w *world) badTokens(audience, wrongAudience, host string) []kind {
 	}
 	bad := []kind{
 		{name: "what is no token", token: "nobody"},
-		{name: "an expired token", token: claims(func(c map[string]any) { c["exp"] = now.Add(-10 * time.Minute).Unix() })},
+		{
+			name:  "an expired token",
+			token: claims(func(c map[string]any) { c["exp"] = now.Add(-10 * time.Minute).Unix() }),
+		},
 		{name: "a token for another audience", token: w.token("operator", wrongAudience)},
 		{name: "a token of another tenant", token: w.token("stranger", audience)},
-		{name: "a token of an issuer elsewhere", token: claims(func(c map[string]any) { c["iss"] = "https://elsewhere.example/v2.0" })},
+		{name: "a token of an issuer elsewhere",
+			token: claims(func(c map[string]any) { c["iss"] = "https://elsewhere.example/v2.0" })},
 		{name: "a token without a signature", token: w.signer.unsigned(claims(func(map[string]any) {}))},
 		{name: "a token of an identity that was deleted", token: w.deletedToken(audience)},
 	}
@@ -345,7 +369,8 @@ func (w *world) badTokens(audience, wrongAudience, host string) []kind {
 		bad[i].host, bad[i].rule = host, always("401")
 	}
 	// The same, whole: were it refused, the others would prove nothing.
-	good := kind{name: "a token like those, with nothing wrong", token: claims(func(map[string]any) {}), host: host, rule: always("in")}
+	good := kind{name: "a token like those, with nothing wrong", token: claims(func(map[string]any) {}), host: host,
+		rule: always("in")}
 	return append(bad, good)
 }
 
@@ -360,12 +385,14 @@ func (w *world) token(who, audience string) string {
 // deletedToken returns a good token of an identity that is deleted afterwards.
 func (w *world) deletedToken(audience string) string {
 	d := w.Directory()
-	p, err := d.CreateApplication(context.Background(), identity.Creation{Tenant: w.Operator().TenantID, Name: "short-lived"})
+	p, err := d.CreateApplication(context.Background(),
+		identity.Creation{Tenant: w.Operator().TenantID, Name: "short-lived"})
 	if err != nil {
 		panic(err)
 	}
 	for _, role := range []string{identity.Owner, identity.CognitiveUser, identity.VaultAdministrator} {
-		if _, err := d.Assign(context.Background(), "", p.ID, role, "/subscriptions/"+w.Operator().SubscriptionID); err != nil {
+		if _, err := d.Assign(context.Background(), "", p.ID, role,
+			"/subscriptions/"+w.Operator().SubscriptionID); err != nil {
 			panic(err)
 		}
 	}

@@ -29,10 +29,10 @@ type Config struct {
 	// Default: "127.0.0.1:8443", which this machine alone can reach.
 	Listen string
 
-	// PublicURL is the origin that clients use, where something stands in front of Listen, such as a proxy that speaks TLS:
-	// a scheme, a host name and, where it is not the scheme's own, a port. It is in every address that the server gives,
-	// those of vaults and keys included, and takes the place of Domain and PublicPort. Default: https, or http with
-	// PlainHTTP, and Domain at PublicPort.
+	// PublicURL is the origin that clients use, where something stands in front of Listen, such as a proxy that speaks
+	// TLS: a scheme, a host name and, where it is not the scheme's own, a port. It is in every address that the server
+	// gives, those of vaults and keys included, and takes the place of Domain and PublicPort. Default: https, or http
+	// with PlainHTTP, and Domain at PublicPort.
 	PublicURL string
 
 	// TrustedProxies are the addresses and CIDR blocks of proxies whose word is taken on where a request came from: see
@@ -44,8 +44,8 @@ type Config struct {
 	// key. Default: "localhost".
 	Domain string
 
-	// PublicPort is the port that clients use, where it is not Listen's own: behind what forwards to it. It is part of the
-	// identifiers of vaults and keys. Default: Listen's.
+	// PublicPort is the port that clients use, where it is not Listen's own: behind what forwards to it. It is part of
+	// the identifiers of vaults and keys. Default: Listen's.
 	PublicPort int
 
 	// Names are further DNS names and IP addresses that the server's certificate shall be good for. Domain, localhost,
@@ -59,18 +59,18 @@ type Config struct {
 	// PlainHTTP serves without TLS. It is refused unless Listen is a loopback address: for a proxy on the same machine.
 	PlainHTTP bool
 
-	// Pack is the model pack, by its folder or name, that makes the templates of all recognition models that Models does
-	// not name. A name is looked for in <Dir>/packs, models/packs of the working directory, and the same beside the program.
-	// Default: as the store remembers it; a new store takes "mobileface", and one from before packs were remembered keeps
-	// "default", which made its templates.
+	// Pack is the model pack, by its folder or name, that makes the templates of all recognition models that Models
+	// does not name. A name is looked for in <Dir>/packs, models/packs of the working directory, and the same beside
+	// the program. Default: as the store remembers it; a new store takes "mobileface", and one from before packs were
+	// remembered keeps "default", which made its templates.
 	Pack string
 
 	// Models says which model pack, by its folder or name, makes the templates of a recognition model, such as
 	// "recognition_04". Templates of different packs are never compared. Default: see Pack.
 	Models map[string]string
 
-	// ClosedPacks are names of packs, serving no model any more, that are left closed though they made something before, for
-	// nothing needs it: it is refused. Default: all packs that a store has used are open.
+	// ClosedPacks are names of packs, serving no model any more, that are left closed though they made something
+	// before, for nothing needs it: it is refused. Default: all packs that a store has used are open.
 	ClosedPacks []string
 
 	// Library is the path of the ONNX Runtime shared library. Default: as the npm package onnxruntime-node has it, in
@@ -84,34 +84,34 @@ type Config struct {
 	// GalleryBytes bounds the memory of the galleries that are loaded for searching, in bytes. Default: 1 GiB.
 	GalleryBytes int64
 
-	// DiskReserve is how many bytes of the data's volume are kept for deletions, keys and the store's own work: with less free, what is new is refused.
-	// Default: a sixth of the volume, of at most 256 MiB.
+	// DiskReserve is how many bytes of the data's volume are kept for deletions, keys and the store's own work: with
+	// less free, what is new is refused. Default: a sixth of the volume, of at most 256 MiB.
 	DiskReserve int64
 
-	// Rate is how many requests a second a resource of tier S0 or E0 may make, and how many at once. Default: 10, as the
-	// contract has it. F0 keeps its 20 a minute.
+	// Rate is how many requests a second a resource of tier S0 or E0 may make, and how many at once. Default: 10, as
+	// the contract has it. F0 keeps its 20 a minute.
 	Rate int
 
-	// VaultRate and ManagementRate are how many requests a second one identity may send to the vaults and to the management
-	// plane; ten times as many at once, and from one address five times as many. Defaults: 400, which is Azure's 4,000 in
-	// 10 s, and 100.
+	// VaultRate and ManagementRate are how many requests a second one identity may send to the vaults and to the
+	// management plane; ten times as many at once, and from one address five times as many. Defaults: 400, which is
+	// Azure's 4,000 in 10 s, and 100.
 	VaultRate, ManagementRate int
 
-	// TokenRate is how many tokens a second may be asked for from one address, and ten times as many at once. Sign-ins that
-	// fail slow down long before. Default: 200.
+	// TokenRate is how many tokens a second may be asked for from one address, and ten times as many at once. Sign-ins
+	// that fail slow down long before. Default: 200.
 	TokenRate int
 
-	// Connections bounds the connections at a time; half of them may come from one address that is not a trusted proxy's.
-	// Beyond that, a connection is closed whose client has not authenticated: one of the same address, else of the address
-	// that has most, first those that no request was answered on. Default: 2048.
+	// Connections bounds the connections at a time; half of them may come from one address that is not a trusted
+	// proxy's. Beyond that, a connection is closed whose client has not authenticated: one of the same address, else of
+	// the address that has most, first those that no request was answered on. Default: 2048.
 	Connections int
 
 	// AllowPrivateURLs lets detect fetch images from private, loopback and link-local addresses. That makes the server
 	// a way into the network it stands in, for everyone who has a key. Default: false.
 	AllowPrivateURLs bool
 
-	// Anchors is the folder where the newest states of the data are kept, an absolute path, best on another volume: data that is
-	// older is refused. Default: <Dir>/keys/anchors, which tells when the data alone was put back.
+	// Anchors is the folder where the newest states of the data are kept, an absolute path, best on another volume:
+	// data that is older is refused. Default: <Dir>/keys/anchors, which tells when the data alone was put back.
 	Anchors string
 
 	// AcceptRollback opens data that is older than its anchors, as after a restore of files; it is audited.
@@ -122,40 +122,41 @@ type Config struct {
 	AutoApprove bool
 
 	// AzureTenant, AzureClient and AzureSecretFile name an application in Azure and the file with its secret: as this
-	// application, and not as their own identities, resources use keys in vaults of Azure's. All or none. Default: none;
-	// keys in this instance's own vaults alone are taken.
+	// application, and not as their own identities, resources use keys in vaults of Azure's. All or none. Default:
+	// none; keys in this instance's own vaults alone are taken.
 	AzureTenant, AzureClient, AzureSecretFile string
 
-	// KeyGrace is how long the data of a resource is served while the vault with its customer's key gives no answer, for
-	// resources that have said nothing else: 1 min to 24 h. Whoever can cut the vault off can delay a revocation by it.
-	// Default: 60 min.
+	// KeyGrace is how long the data of a resource is served while the vault with its customer's key gives no answer,
+	// for resources that have said nothing else: 1 min to 24 h. Whoever can cut the vault off can delay a revocation by
+	// it. Default: 60 min.
 	KeyGrace time.Duration
 
-	// TrustedIssuers are issuers of OpenID Connect elsewhere whose tokens applications may show instead of a secret, each as URL=AUDIENCE: the claim "iss" of
-	// its tokens, to the letter, an https address below which it publishes its keys, and the claim "aud" that its tokens for this instance have. Who of
-	// an issuer is which application is said for each application. Default: none.
+	// TrustedIssuers are issuers of OpenID Connect elsewhere whose tokens applications may show instead of a secret,
+	// each as URL=AUDIENCE: the claim "iss" of its tokens, to the letter, an https address below which it publishes its
+	// keys, and the claim "aud" that its tokens for this instance have. Who of an issuer is which application is said
+	// for each application. Default: none.
 	TrustedIssuers []string
 
 	// IssuerCAFile holds authorities in PEM that trusted issuers' certificates may come from, besides the system's.
 	IssuerCAFile string
 
-	// IdentityEndpoint is the address, host:port on loopback, of a managed identity endpoint: there, over plain HTTP, programs
-	// on this machine get tokens of the identities that IdentityEndpointFor names, without a secret of their own. A port of
-	// 0 takes a free one; <Dir>/identity-endpoint.env tells it. Default: there is none.
+	// IdentityEndpoint is the address, host:port on loopback, of a managed identity endpoint: there, over plain HTTP,
+	// programs on this machine get tokens of the identities that IdentityEndpointFor names, without a secret of their
+	// own. A port of 0 takes a free one; <Dir>/identity-endpoint.env tells it. Default: there is none.
 	IdentityEndpoint string
 
-	// IdentityEndpointFor names the identities whose tokens the managed identity endpoint gives: applications by name or
-	// client id, managed identities by the path of their resource or an id. The operator's are given only when it is
+	// IdentityEndpointFor names the identities whose tokens the managed identity endpoint gives: applications by name
+	// or client id, managed identities by the path of their resource or an id. The operator's are given only when it is
 	// among them. Required with IdentityEndpoint.
 	IdentityEndpointFor []string
 
-	// IdentityEndpointIMDS serves the form of the instance metadata service at the managed identity endpoint too. That form
-	// has no secret: every process on this machine gets the tokens. Default: false.
+	// IdentityEndpointIMDS serves the form of the instance metadata service at the managed identity endpoint too. That
+	// form has no secret: every process on this machine gets the tokens. Default: false.
 	IdentityEndpointIMDS bool
 
 	// RootKeys are the protectors of the instance root: any one of them opens the data. Each is one of
 	//
-	//	file:PATH               32 bytes in a file outside of the data directory; the first start makes it. Marked exposed.
+	//	file:PATH               32 bytes in a file outside of the data directory, made by the first start; exposed
 	//	env:NAME                32 bytes in an environment variable, in base64 or hexadecimal
 	//	passphrase-env:NAME     a passphrase in an environment variable
 	//	passphrase-file:PATH    a passphrase in the first line of a file
@@ -266,7 +267,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.KeyGrace < custody.MinGrace || c.KeyGrace > custody.MaxGrace {
 		bad("key-grace", "%v is not between %v and %v", c.KeyGrace, custody.MinGrace, custody.MaxGrace)
 	}
-	if whole := (c.AzureTenant != "") == (c.AzureClient != "") && (c.AzureClient != "") == (c.AzureSecretFile != ""); !whole {
+	if whole := (c.AzureTenant != "") == (c.AzureClient != "") &&
+		(c.AzureClient != "") == (c.AzureSecretFile != ""); !whole {
 		bad("azure-tenant", "azure-tenant, azure-client and azure-secret-file go together: set all three, or none")
 	}
 	if c.CertFile != "" && c.PlainHTTP {
@@ -280,7 +282,8 @@ func (c Config) withDefaults() (Config, error) {
 	for _, model := range slices.Sorted(maps.Keys(c.Models)) {
 		switch {
 		case !slices.Contains(RecognitionModels(), model):
-			bad("model", "there is no recognition model %q; allowed: %s", model, strings.Join(RecognitionModels(), ", "))
+			bad("model", "there is no recognition model %q; allowed: %s", model,
+				strings.Join(RecognitionModels(), ", "))
 		case c.Models[model] == "":
 			bad("model", "%s is mapped to no pack", model)
 		}
@@ -294,7 +297,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Rate < 1 {
 		bad("rate", "%d requests a second are none", c.Rate)
 	}
-	for name, rate := range map[string]int{"vault-rate": c.VaultRate, "management-rate": c.ManagementRate, "token-rate": c.TokenRate} {
+	for name, rate := range map[string]int{"vault-rate": c.VaultRate, "management-rate": c.ManagementRate,
+		"token-rate": c.TokenRate} {
 		if rate < 1 {
 			bad(name, "%d requests a second are none", rate)
 		}

@@ -25,17 +25,18 @@ const (
 // http2 are the bounds of connections that speak HTTP/2.
 func http2() *http.HTTP2Config {
 	return &http.HTTP2Config{
-		MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: connectionWindow, MaxReceiveBufferPerStream: streamWindow,
-		SendPingTimeout: time.Minute, PingTimeout: 15 * time.Second, WriteByteTimeout: time.Minute,
+		MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: connectionWindow,
+		MaxReceiveBufferPerStream: streamWindow,
+		SendPingTimeout:           time.Minute, PingTimeout: 15 * time.Second, WriteByteTimeout: time.Minute,
 	}
 }
 
-// conns bounds how many connections there are, altogether and from one address. When there are too many, it closes one whose
-// client has not authenticated, so that authenticated clients keep theirs: of the same address where that has too many, else
-// of the address that has most. A client at another address thus always gets in. Among the connections of one address, those
-// that were never answered go first: they have not cost a handshake, and a client that speaks at once is answered before it
-// is their turn. How many answered ones of an address are closed in a second is bounded; beyond that, and when all are
-// authenticated, the new connection is closed.
+// conns bounds how many connections there are, altogether and from one address. When there are too many, it closes one
+// whose client has not authenticated, so that authenticated clients keep theirs: of the same address where that has too
+// many, else of the address that has most. A client at another address thus always gets in. Among the connections of
+// one address, those that were never answered go first: they have not cost a handshake, and a client that speaks at
+// once is answered before it is their turn. How many answered ones of an address are closed in a second is bounded;
+// beyond that, and when all are authenticated, the new connection is closed.
 type conns struct {
 	net.Listener
 	all, ofOne int
@@ -69,7 +70,8 @@ func newConns(l net.Listener, all, ofOne int, shared proxies) *conns {
 	return &conns{
 		Listener: l, all: all, ofOne: ofOne, shared: shared, byAddress: map[netip.Addr]*origins{},
 		closed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "visage_server_connections_displaced_total", Help: "Connections that were closed because there were too many.",
+			Name: "visage_server_connections_displaced_total",
+			Help: "Connections that were closed because there were too many.",
 		}),
 	}
 }
@@ -122,8 +124,8 @@ func (l *conns) admit(accepted net.Conn) (c *conn, rid net.Conn) {
 	return c, rid
 }
 
-// crowded reports whether an address has as many connections as one may have. A trusted proxy has those of many clients.
-// mu is held.
+// crowded reports whether an address has as many connections as one may have. A trusted proxy has those of many
+// clients. mu is held.
 func (l *conns) crowded(address netip.Addr) bool {
 	o := l.byAddress[address]
 	return o != nil && o.count >= l.ofOne && !l.shared.trusts(address)
@@ -145,8 +147,8 @@ func (l *conns) mostCrowded(address netip.Addr) netip.Addr {
 	return most
 }
 
-// toDisplace returns the connection of an address that makes room for a new one from another or the same; nil: none may. It
-// needs mu.
+// toDisplace returns the connection of an address that makes room for a new one from another or the same; nil: none
+// may. It needs mu.
 func (l *conns) toDisplace(from, to netip.Addr, now time.Time) *conn {
 	silent := l.oldest(func(o *conn) bool { return o.address == from && !o.answered.Load() })
 	if silent != nil {
@@ -159,8 +161,8 @@ func (l *conns) toDisplace(from, to netip.Addr, now time.Time) *conn {
 	return oldest
 }
 
-// mayDisplace bounds how often answered connections of an address make room for others of it: each costs a handshake, and a
-// client that opens connections without end must not take all of the processor.
+// mayDisplace bounds how often answered connections of an address make room for others of it: each costs a handshake,
+// and a client that opens connections without end must not take all of the processor.
 func (of *origins) mayDisplace(now time.Time) bool {
 	of.allowance = min(maxDisplaced, of.allowance+now.Sub(of.allowed).Seconds()*maxDisplaced)
 	of.allowed = now

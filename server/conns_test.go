@@ -11,7 +11,8 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// TestStrangersDriveOutTheirOwn opens more connections than there may be from one address while somebody works over one.
+// TestStrangersDriveOutTheirOwn opens more connections than there may be from one address while somebody works over
+// one.
 func TestStrangersDriveOutTheirOwn(t *testing.T) {
 	const most = 16
 	s := servertest.Start(t, server.Config{Connections: most})
@@ -35,14 +36,15 @@ func TestStrangersDriveOutTheirOwn(t *testing.T) {
 	if status, body := detect(t, s, s.Key); status != http.StatusOK {
 		t.Errorf("detect beside them: %d %s", status, body)
 	}
-	if _, body := call(t, s, http.MethodGet, "/metrics", "", nil); !strings.Contains(body, "visage_server_connections_displaced_total") ||
+	if _, body := call(t, s, http.MethodGet, "/metrics", "", nil); !strings.Contains(body,
+		"visage_server_connections_displaced_total") ||
 		strings.Contains(body, "visage_server_connections_displaced_total 0") {
 		t.Error("no metric tells of the displaced connections")
 	}
 }
 
-// TestSilentConnectionsGoFirst opens connections that send nothing, many more than are displaced in a second, from the address
-// of a client that comes new, and from two others that may hold all connections between them.
+// TestSilentConnectionsGoFirst opens connections that send nothing, many more than are displaced in a second, from the
+// address of a client that comes new, and from two others that may hold all connections between them.
 func TestSilentConnectionsGoFirst(t *testing.T) {
 	const most = 16
 	for _, c := range []struct {

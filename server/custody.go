@@ -48,8 +48,8 @@ func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, 
 // roads lead to the vaults of this instance, over connections that do not leave the process, and to Azure's.
 type roads struct{ own, foreign func() *azure.Vaults }
 
-// openKey opens a key as one principal: in a vault of this instance, with a token made here; in one of Azure's, as the operator's
-// application.
+// openKey opens a key as one principal: in a vault of this instance, with a token made here; in one of Azure's, as the
+// operator's application.
 func (s *Server) openKey(l *layers, by roads, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
 	refuse := func(format string, args ...any) (keysource.Source, error) {
 		return nil, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", format, args...)
@@ -79,7 +79,8 @@ func (s *Server) openKey(l *layers, by roads, key visage.KeyRef, as visage.Princ
 // refuseForeign says of a vault that this instance does not speak to it.
 func (s *Server) refuseForeign(key visage.KeyRef) error {
 	return visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
-		"This instance cannot use the vault %s: use one of its own vaults, whose addresses end in .%s, or configure an application in Azure.",
+		"This instance cannot use the vault %s: use one of its own vaults, whose addresses end in .%s, or configure "+
+			"an application in Azure.",
 		key.Vault, s.vaultsOrigin().Host())
 }
 
@@ -162,8 +163,9 @@ func newInner(a *authority) *inner {
 // serve answers until stop.
 func (in *inner) serve(h http.Handler) {
 	in.server = &http.Server{
-		Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), ReadHeaderTimeout: 10 * time.Second,
-		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: in.authority.forHello},
+		Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
+		ReadHeaderTimeout: 10 * time.Second,
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: in.authority.forHello},
 	}
 	go func() {
 		if err := in.server.ServeTLS(in, "", ""); !errors.Is(err, http.ErrServerClosed) {

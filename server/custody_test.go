@@ -56,13 +56,15 @@ func (o *officer) vault(t *testing.T, name, region string, protection bool, who 
 	op := o.Operator()
 	policies := `{"tenantId":"` + op.TenantID + `","objectId":"` + op.ClientID + `","permissions":{"keys":["all"]}}`
 	if who != "" {
-		policies += `,{"tenantId":"` + op.TenantID + `","objectId":"` + string(who) + `","permissions":{"keys":["get","wrapKey","unwrapKey"]}}`
+		policies += `,{"tenantId":"` + op.TenantID + `","objectId":"` + string(who) +
+			`","permissions":{"keys":["get","wrapKey","unwrapKey"]}}`
 	}
 	protected := ""
 	if protection {
 		protected = `"enablePurgeProtection":true,`
 	}
-	body := `{"location":"` + region + `","properties":{"tenantId":"` + op.TenantID + `","sku":{"family":"A","name":"standard"},` + protected +
+	body := `{"location":"` + region + `","properties":{"tenantId":"` + op.TenantID +
+		`","sku":{"family":"A","name":"standard"},` + protected +
 		`"accessPolicies":[` + policies + `]}}`
 	status := arm(t, o.Server, http.MethodPut, fmt.Sprintf(vaultPath, op.SubscriptionID, name), body)
 	if status != http.StatusCreated && status != http.StatusOK {
@@ -168,20 +170,23 @@ func (o *officer) page(t *testing.T, path string) string {
 // on both sides: on, revoked, restored, over a restart, a new version followed, off.
 func TestCustomerKey(t *testing.T) {
 	o := newOfficer(t, server.Config{Rate: 1000})
-	if status, body, _ := o.face(t, http.MethodPut, "/face/v1.2/persongroups/g", `{"name":"g"}`); status != http.StatusOK {
+	if status, body, _ := o.face(t, http.MethodPut, "/face/v1.2/persongroups/g",
+		`{"name":"g"}`); status != http.StatusOK {
 		t.Fatalf("make a group: %d %s", status, body)
 	}
 	key := o.key(t, "k1")
 	unversioned := key
 	unversioned.Version = ""
 	o.enable(t, unversioned)
-	if s := o.until(t, "the key to be active", func(s custody.State) bool { return s.Condition == custody.Active }); s.Version != key.Version {
+	if s := o.until(t, "the key to be active",
+		func(s custody.State) bool { return s.Condition == custody.Active }); s.Version != key.Version {
 		t.Errorf("%+v", s)
 	}
 
 	o.allow(t, key, false)
 	o.until(t, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
-	if status, body, _ := o.groups(t); status != http.StatusForbidden || !strings.Contains(body, "EncryptionKeyRevoked") {
+	if status, body, _ := o.groups(t); status != http.StatusForbidden ||
+		!strings.Contains(body, "EncryptionKeyRevoked") {
 		t.Errorf("while revoked: %d %s", status, body)
 	}
 	if page := o.page(t, "/readyz"); !strings.Contains(page, "resources revoked: 1") {
@@ -194,9 +199,11 @@ func TestCustomerKey(t *testing.T) {
 	if err := o.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	o.Server = servertest.Start(t, server.Config{Rate: 1000, Dir: o.Dir(), Listen: strings.TrimPrefix(o.URL, "https://")})
+	o.Server = servertest.Start(t,
+		server.Config{Rate: 1000, Dir: o.Dir(), Listen: strings.TrimPrefix(o.URL, "https://")})
 	o.keys = vaultClient(t, o.Server, "safe")
-	o.until(t, "the lock after a restart", func(s custody.State) bool { return s.Condition == custody.Revoked && !s.NextCheck.IsZero() })
+	o.until(t, "the lock after a restart",
+		func(s custody.State) bool { return s.Condition == custody.Revoked && !s.NextCheck.IsZero() })
 	o.allow(t, key, true)
 	o.until(t, "the restoration", func(s custody.State) bool { return s.Condition == custody.Active })
 	if status, body, _ := o.groups(t); status != http.StatusOK || !strings.Contains(body, `"g"`) {
@@ -275,8 +282,11 @@ func TestAzureSettings(t *testing.T) {
 	if err := (server.Config{AzureTenant: "contoso.example", AzureClient: "x"}).Validate(); err == nil {
 		t.Error("an application without a secret was accepted")
 	}
-	o := newOfficer(t, server.Config{AzureTenant: "contoso.example", AzureClient: "x", AzureSecretFile: "/does/not/exist"})
-	_, err := o.Custody().Enable(t.Context(), o.space, visage.KeyRef{Vault: "https://contoso.example", Name: "k1"}, o.who)
+	o := newOfficer(
+		t, server.Config{AzureTenant: "contoso.example", AzureClient: "x", AzureSecretFile: "/does/not/exist"},
+	)
+	_, err := o.Custody().Enable(t.Context(), o.space, visage.KeyRef{Vault: "https://contoso.example", Name: "k1"},
+		o.who)
 	if refusal, ok := errors.AsType[*visage.Refusal](err); !ok || refusal.Code != "InvalidKeyVaultProperties" {
 		t.Errorf("a host that is no vault's: %v", err)
 	}
@@ -310,7 +320,8 @@ func TestRevokedAtWork(t *testing.T) {
 	key := o.key(t, "k1")
 	o.enable(t, key)
 	identify := func() (status int, answer string) {
-		status, found, _ := o.face(t, http.MethodPost, "/face/v1.2/detect?recognitionModel=recognition_04&detectionModel=detection_03",
+		status, found, _ := o.face(t, http.MethodPost,
+			"/face/v1.2/detect?recognitionModel=recognition_04&detectionModel=detection_03",
 			string(servertest.Photo(9, "person 3")))
 		if status != http.StatusOK {
 			return status, found
@@ -322,7 +333,8 @@ func TestRevokedAtWork(t *testing.T) {
 			t.Errorf("detect: %s", found)
 			return 0, found
 		}
-		status, answer, _ = o.face(t, http.MethodPost, "/face/v1.2/identify", `{"faceIds":["`+faces[0].FaceID+`"],"personGroupId":"g"}`)
+		status, answer, _ = o.face(t, http.MethodPost, "/face/v1.2/identify",
+			`{"faceIds":["`+faces[0].FaceID+`"],"personGroupId":"g"}`)
 		return status, answer
 	}
 	trained := func() bool {
@@ -376,7 +388,8 @@ func TestRevokedAtWork(t *testing.T) {
 		took = append(took, time.Since(start))
 		o.until(t, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
 		for range 3 {
-			if status, answer := identify(); status != http.StatusForbidden || !strings.Contains(answer, "EncryptionKeyRevoked") {
+			if status, answer := identify(); status != http.StatusForbidden ||
+				!strings.Contains(answer, "EncryptionKeyRevoked") {
 				t.Errorf("after the lock: %d %s", status, answer)
 			}
 		}

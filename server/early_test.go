@@ -11,8 +11,8 @@ import (
 	"github.com/visage-face/visage/server"
 )
 
-// TestRefusedBeforeTheBody sends heads of long requests that their senders may not make, and gets the answer in place of
-// the word to go on.
+// TestRefusedBeforeTheBody sends heads of long requests that their senders may not make, and gets the answer in place
+// of the word to go on.
 func TestRefusedBeforeTheBody(t *testing.T) {
 	o := newOfficer(t, server.Config{})
 	powerless := realm{o.Server, t}.somebody("powerless", "")
@@ -43,7 +43,10 @@ func TestRefusedBeforeTheBody(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: %s\r\nAuthorization: %s\r\nContent-Type: application/json\r\nContent-Length: 60000\r\nExpect: 100-continue\r\n\r\n",
+			fmt.Fprintf(
+				conn,
+				"%s %s HTTP/1.1\r\nHost: %s\r\nAuthorization: %s\r\nContent-Type: "+
+					"application/json\r\nContent-Length: 60000\r\nExpect: 100-continue\r\n\r\n",
 				row.method, row.path, row.host, row.bearer)
 			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 			if err != nil {

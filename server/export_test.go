@@ -32,9 +32,11 @@ func (s *Server) Identify(ctx context.Context, name string) (sealed.SpaceID, vis
 // Directory returns the room that knows who is who. After Ready.
 func (s *Server) Directory() *identity.Directory { return s.identities }
 
-// Behind sends a request from peer through the handler that stands before all planes, and returns the status and what the
-// planes are told of the request.
-func Behind(trusted []string, origin, peer, host string, header http.Header) (status int, from netip.Addr, called string, err error) {
+// Behind sends a request from peer through the handler that stands before all planes, and returns the status and what
+// the planes are told of the request.
+func Behind(
+	trusted []string, origin, peer, host string, header http.Header,
+) (status int, from netip.Addr, called string, err error) {
 	all, err := parseProxies(trusted)
 	if err != nil {
 		return 0, netip.Addr{}, "", err

@@ -41,7 +41,8 @@ func (o *officer) revoke(ctx context.Context, revoke func(context.Context) error
 
 // touch makes the smallest request for data and returns its status.
 func (o *officer) touch(ctx context.Context) (int, error) {
-	body := bytes.NewReader([]byte(`{"faceId":"` + strings.Repeat("0", 8) + `-0000-0000-0000-000000000000","personGroupId":"x","personId":"00000000-0000-0000-0000-000000000000"}`))
+	body := bytes.NewReader([]byte(`{"faceId":"` + strings.Repeat("0", 8) +
+		`-0000-0000-0000-000000000000","personGroupId":"x","personId":"00000000-0000-0000-0000-000000000000"}`))
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, o.URL+"/face/v1.0/verify", body)
 	if err != nil {
 		return 0, err
@@ -88,7 +89,8 @@ func TestRevocationUnderFlood(t *testing.T) {
 	image := http.Header{"Content-Type": {"application/octet-stream"}}
 	f.Add(40, http.MethodPost, o.URL+"/face/v1.0/detect", "", image)
 	f.Add(40, http.MethodPost, o.URL+"/face/v1.0/detect", "", with(image, "Ocp-Apim-Subscription-Key", o.Key))
-	f.Add(20, http.MethodPut, o.URL+fmt.Sprintf(vaultPath, op.SubscriptionID, "other"), "", with(json, "Authorization", atManagement))
+	f.Add(20, http.MethodPut, o.URL+fmt.Sprintf(vaultPath, op.SubscriptionID, "other"), "",
+		with(json, "Authorization", atManagement))
 	f.Add(20, http.MethodPut, o.URL+fmt.Sprintf(vaultPath, op.SubscriptionID, "other"), "", json)
 	f.Wait()
 
@@ -129,7 +131,8 @@ func TestRevocationUnderFlood(t *testing.T) {
 	}
 	took = append(took, d)
 	slices.Sort(took)
-	t.Logf("%d revocations under flood: p50 %v, p99 %v, longest %v", len(took), took[len(took)/2], took[(len(took)*99-1)/100], took[len(took)-1])
+	t.Logf("%d revocations under flood: p50 %v, p99 %v, longest %v", len(took), took[len(took)/2],
+		took[(len(took)*99-1)/100], took[len(took)-1])
 }
 
 // enabled says whether the key may be used.

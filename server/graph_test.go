@@ -81,7 +81,8 @@ func TestGraph(t *testing.T) {
 		return all[slices.IndexFunc(all, func(p identity.Principal) bool { return p.Name == name })]
 	}
 	shop, self := called("shop's app"), called("nobody")
-	managed, err := r.Directory().EnsureManaged(t.Context(), r.Operator().TenantID, "/subscriptions/s/accounts/vip", identity.SystemAssigned)
+	managed, err := r.Directory().
+		EnsureManaged(t.Context(), r.Operator().TenantID, "/subscriptions/s/accounts/vip", identity.SystemAssigned)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,13 +91,20 @@ func TestGraph(t *testing.T) {
 		{"/servicePrincipals", "nobody operator reader shop's app vip"},
 		{"/applications", "nobody operator reader shop's app"},
 		{filter("servicePrincipals", "servicePrincipalNames/any(c:c eq '"+shop.ClientID+"')"), "shop's app"},
-		{filter("servicePrincipals", "servicePrincipalNames/any(c:c eq '"+strings.ToUpper(shop.ClientID)+"')"), "shop's app"},
+		{filter("servicePrincipals", "servicePrincipalNames/any(c:c eq '"+strings.ToUpper(shop.ClientID)+"')"),
+			"shop's app"},
 		{filter("servicePrincipals", "appId eq '"+shop.ClientID+"'"), "shop's app"},
 		{filter("servicePrincipals", "id eq '"+managed.ID+"'"), "vip"},
 		{filter("servicePrincipals", "displayName eq 'shop''s app'"), "shop's app"},
 		{filter("servicePrincipals", "startswith(displayName,'SHOP')"), "shop's app"},
-		{filter("servicePrincipals", "startsWith(displayName, 'o') or (displayName eq 'vip' and servicePrincipalType eq 'ManagedIdentity')"), "operator vip"},
-		{filter("servicePrincipals", "not (displayName in ('vip', 'operator')) and accountEnabled eq true"), "nobody reader shop's app"},
+		{
+			filter(
+				"servicePrincipals",
+				"startsWith(displayName, 'o') or (displayName eq 'vip' and servicePrincipalType eq 'ManagedIdentity')",
+			), "operator vip",
+		},
+		{filter("servicePrincipals", "not (displayName in ('vip', 'operator')) and accountEnabled eq true"),
+			"nobody reader shop's app"},
 		{filter("servicePrincipals", "displayName ne 'vip' and servicePrincipalType ne 'Application'"), ""},
 		{filter("applications", "appId eq '"+managed.ClientID+"'"), ""},
 		{filter("applications", "identifierUris/any(s:s eq 'http://x')"), ""},
@@ -119,17 +127,22 @@ func TestGraph(t *testing.T) {
 			t.Errorf("%s: %q, want %q", c.path, got, c.want)
 		}
 	}
-	for _, path := range []string{"/servicePrincipals/" + shop.ID, "/servicePrincipals(appId='" + shop.ClientID + "')", "/applications/" + shop.ID, "/directoryObjects/" + shop.ID} {
-		if status, answer := reader.ask(http.MethodGet, path, ""); status != 200 || answer["appId"] != shop.ClientID || answer["id"] != shop.ID {
+	for _, path := range []string{"/servicePrincipals/" + shop.ID, "/servicePrincipals(appId='" + shop.ClientID + "')",
+		"/applications/" + shop.ID, "/directoryObjects/" + shop.ID} {
+		if status, answer := reader.ask(http.MethodGet, path, ""); status != 200 || answer["appId"] != shop.ClientID ||
+			answer["id"] != shop.ID {
 			t.Errorf("%s: %d %v", path, status, answer)
 		}
 	}
-	ids := `{"ids":["` + strings.ToUpper(shop.ID) + `","11111111-1111-1111-1111-111111111111"],"types":["user","group","servicePrincipal","directoryObjectPartnerReference"]}`
+	ids := `{"ids":["` + strings.ToUpper(shop.ID) +
+		`","11111111-1111-1111-1111-111111111111"],"types":["user","group","servicePrincipal","directoryObjectPartnerReference"]}`
 	_, answer := reader.ask(http.MethodPost, "/directoryObjects/getByIds", ids)
-	if got := namesOf(answer); got != "shop's app" || answer["value"].([]any)[0].(map[string]any)["@odata.type"] != "#microsoft.graph.servicePrincipal" {
+	if got := namesOf(answer); got != "shop's app" ||
+		answer["value"].([]any)[0].(map[string]any)["@odata.type"] != "#microsoft.graph.servicePrincipal" {
 		t.Errorf("by ids: %v", answer)
 	}
-	if _, answer := reader.ask(http.MethodPost, "/directoryObjects/getByIds", strings.Replace(ids, `"servicePrincipal",`, "", 1)); namesOf(answer) != "" {
+	if _, answer := reader.ask(http.MethodPost, "/directoryObjects/getByIds",
+		strings.Replace(ids, `"servicePrincipal",`, "", 1)); namesOf(answer) != "" {
 		t.Errorf("by ids, users and groups alone: %v", answer)
 	}
 	// Pages lead on by addresses of the server's own.
@@ -168,7 +181,8 @@ func TestGraph(t *testing.T) {
 		t.Errorf("without a role, by ids: %d %v", status, answer)
 	}
 	wrong := directoryReader{r, r.Token(t, facePlane)}
-	if status, answer := wrong.ask(http.MethodGet, "/servicePrincipals", ""); status != 401 || namesOf(answer) != "InvalidAuthenticationToken" ||
+	if status, answer := wrong.ask(http.MethodGet, "/servicePrincipals", ""); status != 401 ||
+		namesOf(answer) != "InvalidAuthenticationToken" ||
 		answer["error"].(map[string]any)["innerError"].(map[string]any)["request-id"] == "" {
 		t.Errorf("a token for faces: %d %v", status, answer)
 	}

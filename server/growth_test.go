@@ -16,19 +16,23 @@ import (
 // What roles are about: of every provider something to see, to change, and to give.
 var (
 	managementActions = []string{
-		"Microsoft.Authorization/roleAssignments/write", "Microsoft.Authorization/roleAssignments/delete", "Microsoft.Resources/subscriptions/read",
-		"Microsoft.CognitiveServices/accounts/read", "Microsoft.CognitiveServices/accounts/write", "Microsoft.CognitiveServices/accounts/listKeys/action",
-		"Microsoft.KeyVault/vaults/read", "Microsoft.KeyVault/vaults/write", "Microsoft.KeyVault/vaults/accessPolicies/write",
+		"Microsoft.Authorization/roleAssignments/write", "Microsoft.Authorization/roleAssignments/delete",
+		"Microsoft.Resources/subscriptions/read",
+		"Microsoft.CognitiveServices/accounts/read", "Microsoft.CognitiveServices/accounts/write",
+		"Microsoft.CognitiveServices/accounts/listKeys/action",
+		"Microsoft.KeyVault/vaults/read", "Microsoft.KeyVault/vaults/write",
+		"Microsoft.KeyVault/vaults/accessPolicies/write",
 		"Visage.Identity/servicePrincipals/write", "Visage.Operations/backup/action",
 	}
 	dataActions = []string{
-		"Microsoft.CognitiveServices/accounts/Face/action", "Microsoft.KeyVault/vaults/keys/read", "Microsoft.KeyVault/vaults/keys/unwrap/action",
+		"Microsoft.CognitiveServices/accounts/Face/action", "Microsoft.KeyVault/vaults/keys/read",
+		"Microsoft.KeyVault/vaults/keys/unwrap/action",
 		"Microsoft.KeyVault/vaults/keys/sign/action", "Microsoft.KeyVault/vaults/keys/purge/action",
 	}
 )
 
-// powers returns everything that anybody may do, or could become able to do without asking anybody further: what roles allow,
-// what policies say, also where roles decide and they are not in force, what decides, and what proves whom.
+// powers returns everything that anybody may do, or could become able to do without asking anybody further: what roles
+// allow, what policies say, also where roles decide and they are not in force, what decides, and what proves whom.
 func (w *world) powers(t *testing.T) map[string]bool {
 	t.Helper()
 	all := map[string]bool{}
@@ -92,7 +96,8 @@ func (w *world) powers(t *testing.T) map[string]bool {
 // as makes a request of the management plane as somebody.
 func (w *world) as(t *testing.T, who, method, path, body string) (int, []byte) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, w.URL+path+"?api-version=2025-09-01", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), method, w.URL+path+"?api-version=2025-09-01",
+		strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,27 +120,36 @@ func (w *world) hostile(me string) []string {
 	tenant := w.Operator().TenantID
 	policy := fmt.Sprintf(`{"tenantId":%q,"objectId":%q,"permissions":{"keys":["all","purge"]}}`, tenant, me)
 	key := strings.Replace(w.URL, "https://", "https://roles.vault.", 1) + "/keys/k"
-	user := "/subscriptions/" + w.Operator().SubscriptionID + "/resourceGroups/default/providers/Microsoft.ManagedIdentity/userAssignedIdentities/worker"
+	user := "/subscriptions/" + w.Operator().SubscriptionID +
+		"/resourceGroups/default/providers/Microsoft.ManagedIdentity/userAssignedIdentities/worker"
 	return []string{
 		`{}`,
 		`{"properties":{"enableRbacAuthorization":false}}`,
 		fmt.Sprintf(`{"properties":{"accessPolicies":[%s]}}`, policy),
-		fmt.Sprintf(`{"location":"local","properties":{"tenantId":%q,"sku":{"family":"A","name":"standard"},"enableRbacAuthorization":false,"accessPolicies":[%s]}}`, tenant, policy),
-		fmt.Sprintf(`{"location":"local","properties":{"createMode":"recover","tenantId":%q,"sku":{"family":"A","name":"standard"},"enableRbacAuthorization":false,"accessPolicies":[%s]}}`, tenant, policy),
+		fmt.Sprintf(
+			`{"location":"local","properties":{"tenantId":%q,"sku":{"family":"A","name":"standard"},"enableRbacAuthorization":false,"accessPolicies":[%s]}}`, tenant, policy,
+		),
+		fmt.Sprintf(
+			`{"location":"local","properties":{"createMode":"recover","tenantId":%q,"sku":{"family":"A","name":"standard"},"enableRbacAuthorization":false,"accessPolicies":[%s]}}`, tenant, policy,
+		),
 		roleOf("8e3af657-a8ff-443c-a75c-2fe8c4bcb635", me),
 		roleOf("00482a5a-887f-4fb3-b363-3b7fe8e74483", me),
 		`{"displayName":"x","passwordLifetimeDays":1}`,
 		`{"value":[{"issuer":"https://login.example","subject":"me"}]}`,
-		fmt.Sprintf(`{"kind":"Face","location":"local","sku":{"name":"S0"},"identity":{"type":"SystemAssigned,UserAssigned","userAssignedIdentities":{%q:{}}}}`, user),
-		fmt.Sprintf(`{"identity":{"type":"SystemAssigned"},"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":%q},"register":true}}}`, key),
+		fmt.Sprintf(
+			`{"kind":"Face","location":"local","sku":{"name":"S0"},"identity":{"type":"SystemAssigned,UserAssigned","userAssignedIdentities":{%q:{}}}}`, user,
+		),
+		fmt.Sprintf(
+			`{"identity":{"type":"SystemAssigned"},"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":%q},"register":true}}}`, key,
+		),
 		`{"properties":{"restore":true},"kind":"Face","location":"local","sku":{"name":"S0"}}`,
 		`{"properties":{"capacity":null,"service":"Face","contact":"c","reason":"r"}}`,
 	}
 }
 
-// TestNobodyBecomesMoreThanHeIs sends everything that a Contributor of the subscription, or the Owner of one resource, could
-// think of to every route of the management plane, and holds that nobody has gained by it. Access policies of vaults where they
-// decide are a Contributor's to write, as in Azure, and do not count.
+// TestNobodyBecomesMoreThanHeIs sends everything that a Contributor of the subscription, or the Owner of one resource,
+// could think of to every route of the management plane, and holds that nobody has gained by it. Access policies of
+// vaults where they decide are a Contributor's to write, as in Azure, and do not count.
 func TestNobodyBecomesMoreThanHeIs(t *testing.T) {
 	w := newWorld(t)
 	routes := w.routes(t)["management"]
@@ -144,8 +158,12 @@ func TestNobodyBecomesMoreThanHeIs(t *testing.T) {
 		t.Fatalf("there are %d routes", len(routes))
 	}
 	for _, name := range []string{"roles", "policies"} { // else a new one could come, which is his
-		path := w.fill(route{pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.KeyVault/vaults/"}, nil) + name
-		if status, answer := w.as(t, "operator", http.MethodPatch, path, `{"properties":{"enablePurgeProtection":true}}`); status != http.StatusOK {
+		path := w.fill(
+			route{pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.KeyVault/vaults/"},
+			nil,
+		) + name
+		if status, answer := w.as(t, "operator", http.MethodPatch, path,
+			`{"properties":{"enablePurgeProtection":true}}`); status != http.StatusOK {
 			t.Fatalf("protect %s: %d %s", name, status, answer)
 		}
 	}
@@ -184,14 +202,20 @@ func TestNobodyBecomesMoreThanHeIs(t *testing.T) {
 		}
 		// The vaults for the next.
 		for _, name := range []string{"roles", "policies"} {
-			path := w.fill(route{pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.KeyVault/vaults/"}, nil) + name
+			path := w.fill(
+				route{
+					pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.KeyVault/vaults/",
+				}, nil,
+			) + name
 			w.as(t, "operator", http.MethodPut, path, `{"location":"local","properties":{"createMode":"recover"}}`)
 		}
 	}
 	// Somebody who may give roles gains: were it not seen here, the above would say nothing.
 	before := w.powers(t)
-	path := w.fill(route{pattern: "/subscriptions/{subscription}/providers/Microsoft.Authorization/roleAssignments/"}, nil) + newID(t)
-	if status, answer := w.as(t, "owner", http.MethodPut, path, roleOf("00482a5a-887f-4fb3-b363-3b7fe8e74483", w.ids["owner"])); status != http.StatusCreated {
+	path := w.fill(route{pattern: "/subscriptions/{subscription}/providers/Microsoft.Authorization/roleAssignments/"},
+		nil) + newID(t)
+	if status, answer := w.as(t, "owner", http.MethodPut, path,
+		roleOf("00482a5a-887f-4fb3-b363-3b7fe8e74483", w.ids["owner"])); status != http.StatusCreated {
 		t.Fatalf("an owner gives a role: %d %s", status, answer)
 	}
 	if more := gained(before, w.powers(t)); len(more) == 0 {
@@ -214,8 +238,9 @@ func lateness(r route) int {
 func (w *world) fill(r route, with map[string]string) string {
 	op := w.Operator()
 	names := map[string]string{
-		"subscription": op.SubscriptionID, "group": op.ResourceGroup, "account": "mine", "vault": "roles", "location": "local",
-		"request": "r1", "change": "add", "tenant": op.TenantID,
+		"subscription": op.SubscriptionID, "group": op.ResourceGroup, "account": "mine", "vault": "roles",
+		"location": "local",
+		"request":  "r1", "change": "add", "tenant": op.TenantID,
 	}
 	segments := strings.Split(r.pattern, "/")
 	for i, s := range segments {

@@ -10,8 +10,8 @@ import (
 	"github.com/visage-face/visage/identity"
 )
 
-// directory changes identities for the management plane. The directory itself tells the audit log of every change, whoever asks
-// for it and by whatever way; the context of a request says who does.
+// directory changes identities for the management plane. The directory itself tells the audit log of every change,
+// whoever asks for it and by whatever way; the context of a request says who does.
 type directory struct {
 	*identity.Directory
 	tenant string
@@ -32,7 +32,9 @@ func (d directory) CreateApplication(
 }
 
 // AddSecret implements armapi.Identities.
-func (d directory) AddSecret(ctx context.Context, _ armapi.Caller, id string, life time.Duration) (s armapi.NewSecret, err error) {
+func (d directory) AddSecret(
+	ctx context.Context, _ armapi.Caller, id string, life time.Duration,
+) (s armapi.NewSecret, err error) {
 	s.Secret, s.Value, err = d.Directory.AddSecret(ctx, id, life)
 	return s, err
 }
@@ -42,8 +44,8 @@ func (d directory) RemoveSecret(ctx context.Context, _ armapi.Caller, id, secret
 	return d.Directory.RemoveSecret(ctx, id, secret)
 }
 
-// Delete implements armapi.Identities. The identity of a resource goes with its resource, and the operator stays: nobody could
-// repair what was done without one.
+// Delete implements armapi.Identities. The identity of a resource goes with its resource, and the operator stays:
+// nobody could repair what was done without one.
 func (d directory) Delete(ctx context.Context, by armapi.Caller, id string) error {
 	return d.DeleteIf(ctx, id, func(p identity.Principal) error {
 		if p.Kind == identity.Application && p.ID != by.Principal.ObjectID {
@@ -61,7 +63,9 @@ func (d directory) SetSubjects(ctx context.Context, _ armapi.Caller, id string, 
 }
 
 // Assign implements armapi.Identities.
-func (d directory) Assign(ctx context.Context, _ armapi.Caller, id, principal, role, scope string) (identity.Assignment, error) {
+func (d directory) Assign(
+	ctx context.Context, _ armapi.Caller, id, principal, role, scope string,
+) (identity.Assignment, error) {
 	return d.Directory.Assign(ctx, id, principal, role, scope)
 }
 

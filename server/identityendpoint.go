@@ -25,12 +25,12 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// IdentityEndpointFile is the name of the file, in Config.Dir, with the two environment variables that let a program find
-// the managed identity endpoint and prove that it may use it. It has mode 0600.
+// IdentityEndpointFile is the name of the file, in Config.Dir, with the two environment variables that let a program
+// find the managed identity endpoint and prove that it may use it. It has mode 0600.
 const IdentityEndpointFile = "identity-endpoint.env"
 
-// maxIdentityConns bounds the connections to the endpoint at a time, so that no program of this machine uses up the files
-// that the process may have open. Beyond it the oldest is closed.
+// maxIdentityConns bounds the connections to the endpoint at a time, so that no program of this machine uses up the
+// files that the process may have open. Beyond it the oldest is closed.
 const maxIdentityConns = 256
 
 // identityEndpoint is the managed identity endpoint: a listener of its own, on loopback.
@@ -41,7 +41,9 @@ type identityEndpoint struct {
 
 // openIdentityEndpoint opens the endpoint and writes its file; nil when none is asked for. beside is the handler of the
 // other planes.
-func (s *Server) openIdentityEndpoint(ctx context.Context, l *layers, beside *api.Handler, opened *closers) (*identityEndpoint, error) {
+func (s *Server) openIdentityEndpoint(
+	ctx context.Context, l *layers, beside *api.Handler, opened *closers,
+) (*identityEndpoint, error) {
 	if s.cfg.IdentityEndpoint == "" {
 		return nil, nil
 	}
@@ -122,7 +124,8 @@ func identityHeader(ctx context.Context, store *sealed.Store, path string) (stri
 	var rec identityHeaderRecord
 	err = store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
 		var err error
-		if rec, err = identityHeaders.In().Get(tx, "header"); err == nil && !renew || err != nil && !errors.Is(err, sealed.ErrNotFound) {
+		if rec, err = identityHeaders.In().Get(tx, "header"); err == nil && !renew ||
+			err != nil && !errors.Is(err, sealed.ErrNotFound) {
 			return err
 		}
 		var b [32]byte
@@ -142,9 +145,9 @@ type namedIdentities struct {
 	names []string
 }
 
-// lookup finds what a name stands for: an object id, a client id, the path of the resource of a managed identity, or the
-// name of an application. Names of resources do not count: whoever makes a resource chooses its name, and would choose
-// whom the tokens are of.
+// lookup finds what a name stands for: an object id, a client id, the path of the resource of a managed identity, or
+// the name of an application. Names of resources do not count: whoever makes a resource chooses its name, and would
+// choose whom the tokens are of.
 func (n namedIdentities) lookup(name string) (identity.Principal, bool) {
 	if p, found := n.LookupClient(name); found {
 		return p, true
@@ -202,7 +205,10 @@ func isOwnAddress(a netip.Addr) bool {
 func (c Config) checkIdentityEndpoint(bad func(setting, format string, args ...any)) {
 	if c.IdentityEndpoint == "" {
 		if len(c.IdentityEndpointFor) > 0 || c.IdentityEndpointIMDS {
-			bad("identity-endpoint", "the address and what it is for go together: set identity-endpoint too, such as 127.0.0.1:8444")
+			bad(
+				"identity-endpoint",
+				"the address and what it is for go together: set identity-endpoint too, such as 127.0.0.1:8444",
+			)
 		}
 		return
 	}
@@ -213,7 +219,11 @@ func (c Config) checkIdentityEndpoint(bad func(setting, format string, args ...a
 		bad("identity-endpoint", "it speaks without TLS, on a loopback address only, and %q is not one", host)
 	}
 	if len(c.IdentityEndpointFor) == 0 {
-		bad("identity-endpoint-for", "the address and what it is for go together: set identity-endpoint-for too, the identities whose tokens are given")
+		bad(
+			"identity-endpoint-for",
+			"the address and what it is for go together: set identity-endpoint-for too, the identities whose tokens "+
+				"are given",
+		)
 	}
 	for _, name := range c.IdentityEndpointFor {
 		if strings.TrimSpace(name) == "" {

@@ -63,7 +63,8 @@ func askIdentity(t *testing.T, address string, headers ...string) (status int, a
 	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
 		t.Fatalf("%s: %d, not an object of strings: %v", address, res.StatusCode, err)
 	}
-	if res.StatusCode == http.StatusOK && answer["access_token"] == "" || res.StatusCode != http.StatusOK && (answer["error"] == "" || answer["error_description"] == "") {
+	if res.StatusCode == http.StatusOK && answer["access_token"] == "" ||
+		res.StatusCode != http.StatusOK && (answer["error"] == "" || answer["error_description"] == "") {
 		t.Errorf("%s: %d %v", address, res.StatusCode, answer)
 	}
 	return res.StatusCode, answer
@@ -73,7 +74,8 @@ func askIdentity(t *testing.T, address string, headers ...string) (status int, a
 func TestManagedIdentityConnections(t *testing.T) {
 	t.Parallel()
 	s := servertest.Start(t, server.Config{IdentityEndpoint: "127.0.0.1:0", IdentityEndpointFor: []string{"app"}})
-	if _, err := s.Directory().CreateApplication(t.Context(), identity.Creation{Tenant: s.Operator().TenantID, Name: "app"}); err != nil {
+	if _, err := s.Directory().CreateApplication(t.Context(),
+		identity.Creation{Tenant: s.Operator().TenantID, Name: "app"}); err != nil {
 		t.Fatal(err)
 	}
 	endpoint, header := identityVariables(t, s)
@@ -90,10 +92,12 @@ func TestManagedIdentityConnections(t *testing.T) {
 		defer c.Close()
 		silent = append(silent, c)
 	}
-	if status, answer := askIdentity(t, endpoint+"?api-version=2019-08-01&resource="+url.QueryEscape(managementPlane), "X-IDENTITY-HEADER", header); status != 200 {
+	if status, answer := askIdentity(t, endpoint+"?api-version=2019-08-01&resource="+url.QueryEscape(managementPlane),
+		"X-IDENTITY-HEADER", header); status != 200 {
 		t.Errorf("beside silent connections: %d %v", status, answer)
 	}
-	if err := silent[0].SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil { // the server itself waits longer for a header
+	// the server itself waits longer for a header
+	if err := silent[0].SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := silent[0].Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) || err == nil {
@@ -115,32 +119,39 @@ func TestManagedIdentityEndpoint(t *testing.T) {
 	const version, imdsVersion = "?api-version=2019-08-01&resource=", "?api-version=2018-02-01&resource="
 	// Nobody of those named is there yet, and one who is takes a name as that of a resource, which must not count.
 	create := func(name string) identity.Principal {
-		p, err := s.Directory().CreateApplication(t.Context(), identity.Creation{Tenant: s.Operator().TenantID, Name: name})
+		p, err := s.Directory().CreateApplication(t.Context(),
+			identity.Creation{Tenant: s.Operator().TenantID, Name: name})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return p
 	}
-	if _, err := s.Directory().EnsureManaged(t.Context(), s.Operator().TenantID, "/subscriptions/s/evil/app", identity.SystemAssigned); err != nil {
+	if _, err := s.Directory().EnsureManaged(t.Context(), s.Operator().TenantID, "/subscriptions/s/evil/app",
+		identity.SystemAssigned); err != nil {
 		t.Fatal(err)
 	}
-	if status, answer := askIdentity(t, endpoint+version+url.QueryEscape(managementPlane), good...); status != 400 || answer["error"] != "invalid_request" {
+	if status, answer := askIdentity(t, endpoint+version+url.QueryEscape(managementPlane), good...); status != 400 ||
+		answer["error"] != "invalid_request" {
 		t.Errorf("before anybody is there: %d %v", status, answer)
 	}
 	app, other := create("app"), create("other")
 	outsider := create("outsider")
-	if status, answer := askIdentity(t, endpoint+version+url.QueryEscape(managementPlane), good...); status != 400 || !strings.Contains(answer["error_description"], "Several") {
+	if status, answer := askIdentity(t, endpoint+version+url.QueryEscape(managementPlane), good...); status != 400 ||
+		!strings.Contains(answer["error_description"], "Several") {
 		t.Errorf("several, and none is named: %d %v", status, answer)
 	}
 	only := "&client_id=" + app.ClientID
-	for _, audience := range []string{managementPlane + "/", facePlane, s.URL, strings.Replace(s.URL, "localhost", "vault.localhost", 1)} {
+	for _, audience := range []string{managementPlane + "/", facePlane, s.URL,
+		strings.Replace(s.URL, "localhost", "vault.localhost", 1)} {
 		status, answer := askIdentity(t, endpoint+version+url.QueryEscape(audience)+only, good...)
 		who, err := s.Directory().Verify(t.Context(), answer["access_token"], audience)
-		if status != 200 || err != nil || who.ObjectID != app.ID || answer["client_id"] != app.ClientID || answer["expires_on"] == "" {
+		if status != 200 || err != nil || who.ObjectID != app.ID || answer["client_id"] != app.ClientID ||
+			answer["expires_on"] == "" {
 			t.Errorf("for %s: %d %v %v", audience, status, who, err)
 		}
 	}
-	system, err := s.Directory().EnsureManaged(t.Context(), s.Operator().TenantID, "/subscriptions/s/resourceGroups/g/providers/Microsoft.X/y/z", identity.SystemAssigned)
+	system, err := s.Directory().EnsureManaged(t.Context(), s.Operator().TenantID,
+		"/subscriptions/s/resourceGroups/g/providers/Microsoft.X/y/z", identity.SystemAssigned)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,24 +164,33 @@ func TestManagedIdentityEndpoint(t *testing.T) {
 	}{
 		{"the system-assigned one when none is named", endpoint + version + face, good, 200, system.ClientID},
 		{"by object id", endpoint + version + face + "&object_id=" + other.ID, good, 200, other.ClientID},
-		{"by the path of its resource", endpoint + version + face + "&mi_res_id=" + url.QueryEscape(strings.ToUpper(system.Resource)), good, 200, system.ClientID},
-		{"of 2017", endpoint + "/?api-version=2017-09-01&resource=" + face + "&clientid=" + app.ClientID, []string{"secret", header}, 200, app.ClientID},
+		{"by the path of its resource", endpoint + version + face + "&mi_res_id=" +
+			url.QueryEscape(strings.ToUpper(system.Resource)), good, 200, system.ClientID},
+		{"of 2017", endpoint + "/?api-version=2017-09-01&resource=" + face + "&clientid=" + app.ClientID,
+			[]string{"secret", header}, 200, app.ClientID},
 		{"no header", endpoint + version + face + only, nil, 401, "unauthorized"},
-		{"a wrong header", endpoint + version + face + only, []string{"X-IDENTITY-HEADER", header[1:]}, 401, "unauthorized"},
+		{"a wrong header", endpoint + version + face + only, []string{"X-IDENTITY-HEADER", header[1:]}, 401,
+			"unauthorized"},
 		{"the header of IMDS at App Service", endpoint + version + face + only, metadata, 401, "unauthorized"},
 		{"another version", endpoint + "?api-version=2020-01-01&resource=" + face + only, good, 400, "invalid_request"},
 		{"no resource", endpoint + "?api-version=2019-08-01" + only, good, 400, "invalid_resource"},
 		{"nobody's resource", endpoint + version + "https://graph.example" + only, good, 400, "invalid_resource"},
-		{"one that was not named", endpoint + version + face + "&client_id=" + outsider.ClientID, good, 400, "invalid_request"},
-		{"the operator", endpoint + version + face + "&client_id=" + s.Operator().ClientID, good, 400, "invalid_request"},
+		{"one that was not named", endpoint + version + face + "&client_id=" + outsider.ClientID, good, 400,
+			"invalid_request"},
+		{"the operator", endpoint + version + face + "&client_id=" + s.Operator().ClientID, good, 400,
+			"invalid_request"},
 		{"named in two ways", endpoint + version + face + only + "&object_id=" + app.ID, good, 400, "invalid_request"},
 		{"given twice", endpoint + version + face + only + only, good, 400, "invalid_request"},
-		{"through a proxy", endpoint + version + face + only, append([]string{"X-Forwarded-For", "10.0.0.1"}, good...), 400, "invalid_request"},
+		{"through a proxy", endpoint + version + face + only, append([]string{"X-Forwarded-For", "10.0.0.1"}, good...),
+			400, "invalid_request"},
 		{"IMDS", imds + imdsVersion + face + only, metadata, 200, app.ClientID},
-		{"IMDS at its own address", imds + imdsVersion + face + only, append([]string{"Host", "169.254.169.254"}, metadata...), 200, app.ClientID},
+		{"IMDS at its own address", imds + imdsVersion + face + only,
+			append([]string{"Host", "169.254.169.254"}, metadata...), 200, app.ClientID},
 		{"IMDS probed", imds, nil, 400, "bad_request_102"},
-		{"IMDS through a proxy", imds + imdsVersion + face + only, append([]string{"X-Forwarded-For", "10.0.0.1"}, metadata...), 400, "invalid_request"},
-		{"IMDS by a name", imds + imdsVersion + face + only, append([]string{"Host", "rebound.example"}, metadata...), 400, "invalid_request"},
+		{"IMDS through a proxy", imds + imdsVersion + face + only,
+			append([]string{"X-Forwarded-For", "10.0.0.1"}, metadata...), 400, "invalid_request"},
+		{"IMDS by a name", imds + imdsVersion + face + only, append([]string{"Host", "rebound.example"}, metadata...),
+			400, "invalid_request"},
 		{"IMDS without a version", imds + "?resource=" + face + only, metadata, 400, "invalid_request"},
 		{"IMDS for nobody", imds + imdsVersion + "nobody" + only, metadata, 400, "invalid_resource"},
 		{"another path", strings.Replace(endpoint, "/msi/token", "/face/v1.0/detect", 1), good, 404, "invalid_request"},
@@ -197,7 +217,9 @@ func TestManagedIdentityEndpoint(t *testing.T) {
 	}
 	defer res.Body.Close()
 	var text strings.Builder
-	if err := res.Write(&text); err != nil || !strings.Contains(text.String(), `visage_api_requests_total{plane="identity",route="GET /msi/token",status="401"} 3`) {
+	if err := res.Write(&text); err != nil ||
+		!strings.Contains(text.String(),
+			`visage_api_requests_total{plane="identity",route="GET /msi/token",status="401"} 3`) {
 		t.Errorf("the metrics do not count what was refused: %v", err)
 	}
 	if err := s.Stop(); err != nil {
@@ -213,7 +235,8 @@ func TestManagedIdentityEndpoint(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		string(audit.Done) + " " + app.ID + " " + managementPlane + "/", string(audit.Done) + " " + system.ID + " " + facePlane,
+		string(audit.Done) + " " + app.ID + " " + managementPlane + "/",
+		string(audit.Done) + " " + system.ID + " " + facePlane,
 		string(audit.Refused) + " " + app.ID + " ", "unauthorized GET /msi/token", "invalid_request GET /msi/token",
 		"invalid_request GET /metadata/identity/oauth2/token",
 	} {
@@ -226,20 +249,23 @@ func TestManagedIdentityEndpoint(t *testing.T) {
 	}
 }
 
-// TestManagedIdentityEndpointKeepsItsSecret restarts a server: programs go on with what they have, and the secret changes
-// when its file is deleted.
+// TestManagedIdentityEndpointKeepsItsSecret restarts a server: programs go on with what they have, and the secret
+// changes when its file is deleted.
 func TestManagedIdentityEndpointKeepsItsSecret(t *testing.T) {
 	t.Parallel()
-	cfg := server.Config{Dir: filepath.Join(t.TempDir(), "visage"), IdentityEndpoint: "127.0.0.1:0", IdentityEndpointFor: []string{"operator"}}
+	cfg := server.Config{Dir: filepath.Join(t.TempDir(), "visage"), IdentityEndpoint: "127.0.0.1:0",
+		IdentityEndpointFor: []string{"operator"}}
 	start := func() string {
 		s := servertest.Start(t, cfg)
 		endpoint, header := identityVariables(t, s)
-		status, answer := askIdentity(t, endpoint+"?api-version=2019-08-01&resource="+url.QueryEscape(managementPlane), "X-IDENTITY-HEADER", header)
+		status, answer := askIdentity(t, endpoint+"?api-version=2019-08-01&resource="+url.QueryEscape(managementPlane),
+			"X-IDENTITY-HEADER", header)
 		if status != 200 || answer["client_id"] != s.Operator().ClientID {
 			t.Errorf("the operator, who was named: %d %v", status, answer)
 		}
 		imds := strings.Replace(endpoint, "/msi/token", "/metadata/identity/oauth2/token", 1)
-		if status, answer := askIdentity(t, imds+"?api-version=2018-02-01&resource="+url.QueryEscape(managementPlane), "Metadata", "true"); status != 404 {
+		if status, answer := askIdentity(t, imds+"?api-version=2018-02-01&resource="+url.QueryEscape(managementPlane),
+			"Metadata", "true"); status != 404 {
 			t.Errorf("IMDS, which was not asked for: %d %v", status, answer)
 		}
 		if err := s.Stop(); err != nil {
@@ -266,7 +292,8 @@ func TestManagedIdentitySettings(t *testing.T) {
 	}{
 		{server.Config{IdentityEndpoint: "0.0.0.0:8444", IdentityEndpointFor: []string{"app"}}, "identity-endpoint"},
 		{server.Config{IdentityEndpoint: ":8444", IdentityEndpointFor: []string{"app"}}, "identity-endpoint"},
-		{server.Config{IdentityEndpoint: "169.254.169.254:80", IdentityEndpointFor: []string{"app"}}, "identity-endpoint"},
+		{server.Config{IdentityEndpoint: "169.254.169.254:80", IdentityEndpointFor: []string{"app"}},
+			"identity-endpoint"},
 		{server.Config{IdentityEndpoint: "localhost", IdentityEndpointFor: []string{"app"}}, "identity-endpoint"},
 		{server.Config{IdentityEndpoint: "127.0.0.1:8444"}, "identity-endpoint-for"},
 		{server.Config{IdentityEndpointFor: []string{"app"}}, "identity-endpoint"},
@@ -276,7 +303,8 @@ func TestManagedIdentitySettings(t *testing.T) {
 			t.Errorf("%+v: %v", c.cfg, err)
 		}
 	}
-	if err := (server.Config{IdentityEndpoint: "[::1]:8444", IdentityEndpointFor: []string{"app"}}).Validate(); err != nil {
+	if err := (server.Config{IdentityEndpoint: "[::1]:8444", IdentityEndpointFor: []string{"app"}}).
+		Validate(); err != nil {
 		t.Error(err)
 	}
 }
@@ -284,7 +312,8 @@ func TestManagedIdentitySettings(t *testing.T) {
 // TestGoManagedIdentity lets the official Go credentials find the endpoint by the environment, unmodified.
 func TestGoManagedIdentity(t *testing.T) {
 	s := servertest.Start(t, server.Config{IdentityEndpoint: "127.0.0.1:0", IdentityEndpointFor: []string{"app"}})
-	app, err := s.Directory().CreateApplication(t.Context(), identity.Creation{Tenant: s.Operator().TenantID, Name: "app"})
+	app, err := s.Directory().CreateApplication(t.Context(),
+		identity.Creation{Tenant: s.Operator().TenantID, Name: "app"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,11 +324,17 @@ func TestGoManagedIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	user, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ID: azidentity.ClientID(app.ClientID)})
+	user,
+		err := azidentity.NewManagedIdentityCredential(
+		&azidentity.ManagedIdentityCredentialOptions{ID: azidentity.ClientID(app.ClientID)},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
-	stranger, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ID: azidentity.ClientID(s.Operator().ClientID)})
+	stranger,
+		err := azidentity.NewManagedIdentityCredential(
+		&azidentity.ManagedIdentityCredentialOptions{ID: azidentity.ClientID(s.Operator().ClientID)},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,11 +349,13 @@ func TestGoManagedIdentity(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if who, err := s.Directory().Verify(t.Context(), got.Token, managementPlane); err != nil || who.ObjectID != app.ID {
+		if who, err := s.Directory().Verify(t.Context(), got.Token, managementPlane); err != nil ||
+			who.ObjectID != app.ID {
 			t.Errorf("%s: %v %v", name, who, err)
 		}
 	}
-	if _, err := stranger.GetToken(t.Context(), scopes); err == nil || !strings.Contains(err.Error(), "Identity not found") {
+	if _, err := stranger.GetToken(t.Context(), scopes); err == nil ||
+		!strings.Contains(err.Error(), "Identity not found") {
 		t.Errorf("one that was not named: %v", err)
 	}
 }
@@ -328,8 +365,11 @@ func TestGoWorkloadIdentity(t *testing.T) {
 	issuer := servertest.Start(t, server.Config{})
 	const audience = "https://management.azure.com"
 	address := issuer.URL + "/" + issuer.Operator().TenantID + "/v2.0"
-	s := servertest.Start(t, server.Config{TrustedIssuers: []string{address + "=" + audience}, IssuerCAFile: issuer.Operator().CAFile})
-	app, err := s.Directory().CreateApplication(t.Context(), identity.Creation{Tenant: s.Operator().TenantID, Name: "pod"})
+	s := servertest.Start(
+		t, server.Config{TrustedIssuers: []string{address + "=" + audience}, IssuerCAFile: issuer.Operator().CAFile},
+	)
+	app, err := s.Directory().CreateApplication(t.Context(),
+		identity.Creation{Tenant: s.Operator().TenantID, Name: "pod"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,7 +378,8 @@ func TestGoWorkloadIdentity(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, value := range map[string]string{
-		"AZURE_FEDERATED_TOKEN_FILE": file, "AZURE_CLIENT_ID": app.ClientID, "AZURE_TENANT_ID": s.Operator().TenantID, "AZURE_AUTHORITY_HOST": s.URL,
+		"AZURE_FEDERATED_TOKEN_FILE": file, "AZURE_CLIENT_ID": app.ClientID, "AZURE_TENANT_ID": s.Operator().TenantID,
+		"AZURE_AUTHORITY_HOST": s.URL,
 	} {
 		t.Setenv(name, value)
 	}
@@ -347,7 +388,8 @@ func TestGoWorkloadIdentity(t *testing.T) {
 		// The authority comes from the environment. AZURE_TENANT_ID of "adfs" needs no option at all.
 		t.Setenv("AZURE_TENANT_ID", tenant)
 		options := &azidentity.WorkloadIdentityCredentialOptions{
-			ClientOptions:            policy.ClientOptions{Transport: s.Client, Retry: policy.RetryOptions{MaxRetries: -1}, Cloud: cloud.Configuration{}},
+			ClientOptions: policy.ClientOptions{Transport: s.Client,
+				Retry: policy.RetryOptions{MaxRetries: -1}, Cloud: cloud.Configuration{}},
 			DisableInstanceDiscovery: tenant != "adfs",
 		}
 		credential, err := azidentity.NewWorkloadIdentityCredential(options)
@@ -367,7 +409,8 @@ func TestGoWorkloadIdentity(t *testing.T) {
 	if err := ask(s.Operator().TenantID); err == nil {
 		t.Error("a subject that nobody spoke of gets a token")
 	}
-	if err := s.Directory().SetSubjects(t.Context(), app.ID, []identity.Subject{{Issuer: address, Name: issuer.Operator().ClientID}}); err != nil {
+	if err := s.Directory().SetSubjects(t.Context(), app.ID,
+		[]identity.Subject{{Issuer: address, Name: issuer.Operator().ClientID}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, tenant := range []string{s.Operator().TenantID, "adfs"} {

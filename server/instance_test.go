@@ -121,22 +121,28 @@ func TestANewVaultInheritsNothing(t *testing.T) {
 				changeVault(t, r.Dir(), "safe", func(v *stored) { v.PurgeAt = time.Now().Add(-time.Hour).UnixNano() })
 				r.Server = servertest.Start(t, server.Config{Dir: r.Dir()})
 				for until := time.Now().Add(time.Minute); time.Now().Before(until); {
-					if status := arm(t, r.Server, http.MethodGet, "/subscriptions/"+r.Operator().SubscriptionID+deleted+"?api-version=2024-11-01", ""); status == http.StatusNotFound {
+					if status := arm(t, r.Server, http.MethodGet,
+						"/subscriptions/"+r.Operator().SubscriptionID+deleted+"?api-version=2024-11-01",
+						""); status == http.StatusNotFound {
 						break
 					}
 				}
 			}
 			operator = r.Token(t, managementPlane)
 			r.call(404, "ResourceNotFound", operator, "PUT",
-				vaultsPath+"/safe/providers/Microsoft.Authorization/roleAssignments/"+newID(t), roleOf(identity.Reader, r.Operator().ClientID))
+				vaultsPath+"/safe/providers/Microsoft.Authorization/roleAssignments/"+newID(t),
+				roleOf(identity.Reader, r.Operator().ClientID))
 			r.call(201, "", operator, "PUT", vaultsPath+"/safe", r.vaultOf(true))
 			r.call(403, "AuthorizationFailed", r.tokenOf("officer"), "GET", vaultsPath+"/safe", "")
-			for _, a := range r.call(200, "", operator, "GET", vaultsPath+"/safe/providers/Microsoft.Authorization/roleAssignments", "")["value"].([]any) {
-				if scope := a.(map[string]any)["properties"].(map[string]any)["scope"].(string); strings.Contains(scope, "vaults") {
+			for _, a := range r.call(200, "", operator, "GET",
+				vaultsPath+"/safe/providers/Microsoft.Authorization/roleAssignments", "")["value"].([]any) {
+				if scope := a.(map[string]any)["properties"].(map[string]any)["scope"].(string); strings.Contains(scope,
+					"vaults") {
 					t.Errorf("the new vault has the role %v", a)
 				}
 			}
-			if v := r.call(200, "", operator, "GET", vaultsPath+"/safe", "")["properties"].(map[string]any); len(v["accessPolicies"].([]any)) > 0 {
+			if v := r.call(200, "", operator, "GET", vaultsPath+"/safe",
+				"")["properties"].(map[string]any); len(v["accessPolicies"].([]any)) > 0 {
 				t.Errorf("the new vault is %v", v)
 			}
 		})
@@ -174,7 +180,8 @@ func TestANewResourceGetsAnIdentityOfItsOwn(t *testing.T) {
 	if id := made["identity"].(map[string]any)["principalId"]; id == left.ID || id == "" {
 		t.Errorf("the new resource is %v", id)
 	}
-	if v := r.call(200, "", operator, "GET", vaultsPath+"/safe", "")["properties"].(map[string]any); len(v["accessPolicies"].([]any)) > 0 {
+	if v := r.call(200, "", operator, "GET", vaultsPath+"/safe",
+		"")["properties"].(map[string]any); len(v["accessPolicies"].([]any)) > 0 {
 		t.Errorf("what was left of the old one may still use keys: %v", v)
 	}
 }
@@ -187,8 +194,10 @@ func TestARecoveredVaultKeepsItsRoles(t *testing.T) {
 	token, _ := r.officerOf("officer", identity.VaultAdministrator, "safe")
 	r.call(200, "", operator, "DELETE", vaultsPath+"/safe", "")
 	r.call(404, "ResourceNotFound", operator, "PUT",
-		vaultsPath+"/safe/providers/Microsoft.Authorization/roleAssignments/"+newID(t), roleOf(identity.Reader, r.Operator().ClientID))
-	r.call(200, "", operator, "PUT", vaultsPath+"/safe", strings.Replace(r.vaultOf(true), `"properties":{`, `"properties":{"createMode":"recover",`, 1))
+		vaultsPath+"/safe/providers/Microsoft.Authorization/roleAssignments/"+newID(t),
+		roleOf(identity.Reader, r.Operator().ClientID))
+	r.call(200, "", operator, "PUT", vaultsPath+"/safe",
+		strings.Replace(r.vaultOf(true), `"properties":{`, `"properties":{"createMode":"recover",`, 1))
 	r.call(200, "", token(managementPlane), "GET", vaultsPath+"/safe", "")
 }
 
@@ -207,13 +216,16 @@ func TestRolesAreGivenOnWhatIsThere(t *testing.T) {
 	} {
 		r.call(404, code, operator, "PUT", scope+"/providers/Microsoft.Authorization/roleAssignments/"+newID(t), body)
 	}
-	r.call(400, "InvalidScope", operator, "PUT", vaultsPath+"/..%2Fsafe/providers/Microsoft.Authorization/roleAssignments/"+newID(t), body)
-	r.call(400, "InvalidRoleAssignmentId", operator, "PUT", "/providers/Microsoft.Authorization/roleAssignments/none", body)
-	r.call(201, "", operator, "PUT", "/resourceGroups/Default/providers/Microsoft.Authorization/roleAssignments/"+newID(t), body)
+	r.call(400, "InvalidScope", operator, "PUT", vaultsPath+
+		"/..%2Fsafe/providers/Microsoft.Authorization/roleAssignments/"+newID(t), body)
+	r.call(400, "InvalidRoleAssignmentId", operator, "PUT", "/providers/Microsoft.Authorization/roleAssignments/none",
+		body)
+	r.call(201, "", operator, "PUT", "/resourceGroups/Default/providers/Microsoft.Authorization/roleAssignments/"+
+		newID(t), body)
 }
 
-// TestAStoredTenantIsNotBelieved: a vault that an earlier version of the program stored with somebody else's tenant sends no
-// client there, and holds no resource's key.
+// TestAStoredTenantIsNotBelieved: a vault that an earlier version of the program stored with somebody else's tenant
+// sends no client there, and holds no resource's key.
 func TestAStoredTenantIsNotBelieved(t *testing.T) {
 	r := realm{servertest.Start(t, server.Config{AutoApprove: true}), t}
 	r.call(201, "", r.Token(t, managementPlane), "PUT", vaultsPath+"/safe", r.vaultOf(false))
@@ -232,7 +244,8 @@ func TestAStoredTenantIsNotBelieved(t *testing.T) {
 		t.Fatal(err)
 	}
 	res.Body.Close()
-	if got, want := res.Header.Get("WWW-Authenticate"), fmt.Sprintf("authorization=%q", r.URL+"/"+r.Operator().TenantID); res.StatusCode != 401 ||
+	if got, want := res.Header.Get("WWW-Authenticate"),
+		fmt.Sprintf("authorization=%q", r.URL+"/"+r.Operator().TenantID); res.StatusCode != 401 ||
 		!strings.Contains(got, want) || strings.Contains(got, "elsewhere") {
 		t.Errorf("the challenge is %d %s, want %s", res.StatusCode, got, want)
 	}

@@ -39,8 +39,10 @@ func (c Config) trusted() ([]identity.Issuer, error) {
 		}
 	}
 	client := &http.Client{
-		Timeout:   10 * time.Second,
-		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, TLSHandshakeTimeout: 5 * time.Second},
+		Timeout: 10 * time.Second,
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment,
+			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout: 5 * time.Second},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return errors.New("issuers do not redirect: what one says counts for itself alone")
 		},
@@ -51,9 +53,10 @@ func (c Config) trusted() ([]identity.Issuer, error) {
 		if err != nil {
 			return nil, err
 		}
-		issuers = append(issuers, identity.Issuer{URL: issuer, Audience: audience, Keys: func(ctx context.Context) ([]byte, error) {
-			return publishedKeys(ctx, client, issuer)
-		}})
+		issuers = append(
+			issuers, identity.Issuer{URL: issuer, Audience: audience, Keys: func(ctx context.Context) ([]byte, error) {
+				return publishedKeys(ctx, client, issuer)
+			}})
 	}
 	return issuers, nil
 }
@@ -65,7 +68,8 @@ func parseIssuer(text string) (issuer, audience string, err error) {
 		return "", "", fmt.Errorf("trust-issuer: %q is not URL=AUDIENCE", text)
 	}
 	issuer, audience = text[:at], text[at+1:]
-	if u, err := url.Parse(issuer); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if u, err := url.Parse(issuer); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil ||
+		u.RawQuery != "" || u.Fragment != "" {
 		return "", "", fmt.Errorf("trust-issuer: %q is not the https address of an issuer", issuer)
 	}
 	return issuer, audience, nil

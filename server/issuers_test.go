@@ -16,15 +16,19 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// TestTrustedIssuer has one instance trust another: who proves itself there gets tokens here, by the official client, as the application that was said, and nobody else does.
+// TestTrustedIssuer has one instance trust another: who proves itself there gets tokens here, by the official client,
+// as the application that was said, and nobody else does.
 func TestTrustedIssuer(t *testing.T) {
 	issuer := servertest.Start(t, server.Config{})
 	const audience = "https://management.azure.com"
 	url := issuer.URL + "/" + issuer.Operator().TenantID + "/v2.0"
-	s := servertest.Start(t, server.Config{TrustedIssuers: []string{url + "=" + audience}, IssuerCAFile: issuer.Operator().CAFile})
+	s := servertest.Start(
+		t, server.Config{TrustedIssuers: []string{url + "=" + audience}, IssuerCAFile: issuer.Operator().CAFile},
+	)
 	o := s.Operator()
 	ask := func(method, path, body string) map[string]any {
-		req, err := http.NewRequestWithContext(t.Context(), method, s.URL+"/subscriptions/"+o.SubscriptionID+path+"?api-version=2025-09-01", strings.NewReader(body))
+		req, err := http.NewRequestWithContext(t.Context(), method,
+			s.URL+"/subscriptions/"+o.SubscriptionID+path+"?api-version=2025-09-01", strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,10 +50,12 @@ func TestTrustedIssuer(t *testing.T) {
 	}
 	app := ask(http.MethodPost, "/providers/Visage.Identity/servicePrincipals", `{"displayName":"pipeline"}`)
 	assertion := issuer.Token(t, audience)
-	credential, err := azidentity.NewClientAssertionCredential(o.TenantID, app["appId"].(string), func(context.Context) (string, error) { return assertion, nil },
+	credential, err := azidentity.NewClientAssertionCredential(o.TenantID, app["appId"].(string),
+		func(context.Context) (string, error) { return assertion, nil },
 		&azidentity.ClientAssertionCredentialOptions{
 			ClientOptions: policy.ClientOptions{
-				Cloud: cloud.Configuration{ActiveDirectoryAuthorityHost: s.URL}, Transport: s.Client, Retry: policy.RetryOptions{MaxRetries: -1},
+				Cloud: cloud.Configuration{ActiveDirectoryAuthorityHost: s.URL}, Transport: s.Client,
+				Retry: policy.RetryOptions{MaxRetries: -1},
 			},
 			DisableInstanceDiscovery: true,
 		})
@@ -69,14 +75,17 @@ func TestTrustedIssuer(t *testing.T) {
 		t.Errorf("the subject that was said gets none: %v", err)
 	}
 	ask(http.MethodPut, path, `{"value":[]}`)
-	if _, err := credential.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: scopes.Scopes, Claims: "{}"}); err == nil {
+	if _, err := credential.GetToken(t.Context(),
+		policy.TokenRequestOptions{Scopes: scopes.Scopes, Claims: "{}"}); err == nil {
 		t.Error("taken back, it gets one all the same")
 	}
 }
 
 func TestIssuersThatAreNone(t *testing.T) {
-	for _, text := range []string{"https://login.example", "http://login.example=visage", "login.example=visage", "https://login.example=", "https://u:p@login.example=visage", "https://login.example?x=visage"} {
-		if err := (server.Config{TrustedIssuers: []string{text}}).Validate(); err == nil || !strings.Contains(err.Error(), "trust-issuer") {
+	for _, text := range []string{"https://login.example", "http://login.example=visage", "login.example=visage",
+		"https://login.example=", "https://u:p@login.example=visage", "https://login.example?x=visage"} {
+		if err := (server.Config{TrustedIssuers: []string{text}}).Validate(); err == nil ||
+			!strings.Contains(err.Error(), "trust-issuer") {
 			t.Errorf("%s: %v", text, err)
 		}
 	}

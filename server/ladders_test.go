@@ -20,11 +20,12 @@ func (r realm) vaultOf(rbac bool, policies ...string) string {
 
 // policyOf is an access policy with everything.
 func (r realm) policyOf(objectID string) string {
-	return fmt.Sprintf(`{"tenantId":%q,"objectId":%q,"permissions":{"keys":["all","purge"]}}`, r.Operator().TenantID, objectID)
+	return fmt.Sprintf(`{"tenantId":%q,"objectId":%q,"permissions":{"keys":["all","purge"]}}`, r.Operator().TenantID,
+		objectID)
 }
 
-// TestAContributorTakesOverNoVault: whoever may change a vault, and not give roles, cannot make policies decide where roles
-// do, nor the other way, nor prepare policies for that day.
+// TestAContributorTakesOverNoVault: whoever may change a vault, and not give roles, cannot make policies decide where
+// roles do, nor the other way, nor prepare policies for that day.
 func TestAContributorTakesOverNoVault(t *testing.T) {
 	r := realm{servertest.Start(t, server.Config{}), t}
 	operator := r.Token(t, managementPlane)
@@ -75,7 +76,8 @@ func TestAnIdentityIsLentByWhoMay(t *testing.T) {
 	r := realm{servertest.Start(t, server.Config{}), t}
 	path := "/subscriptions/" + r.Operator().SubscriptionID +
 		"/resourceGroups/default/providers/Microsoft.ManagedIdentity/userAssignedIdentities/worker"
-	if _, err := r.Directory().EnsureManaged(t.Context(), r.Operator().TenantID, path, identity.UserAssigned); err != nil {
+	if _, err := r.Directory().EnsureManaged(t.Context(), r.Operator().TenantID, path,
+		identity.UserAssigned); err != nil {
 		t.Fatal(err)
 	}
 	contributor := r.somebody("contributor", "", identity.Contributor)(managementPlane)
@@ -84,13 +86,16 @@ func TestAnIdentityIsLentByWhoMay(t *testing.T) {
 	for _, p := range r.Directory().Principals() {
 		if p.Name == "keeper" {
 			r.call(201, "", r.Token(t, managementPlane), "PUT",
-				groupPath+"/default/providers/Microsoft.Authorization/roleAssignments/"+newID(t), roleOf(identity.Contributor, p.ID))
+				groupPath+"/default/providers/Microsoft.Authorization/roleAssignments/"+newID(t),
+				roleOf(identity.Contributor, p.ID))
 		}
 	}
 	body := `{"identity":{"type":"UserAssigned","userAssignedIdentities":{"` + path + `":{}}}}`
 	r.call(403, "LinkedAuthorizationFailed", keeper, "PATCH", groupPath+"/default", body)
 	r.call(200, "", contributor, "PATCH", groupPath+"/default", body)
-	r.call(200, "", keeper, "PATCH", groupPath+"/default", strings.Replace(body, `{"identity"`, `{"tags":{"a":"b"},"identity"`, 1)) // it is lent already
+	// it is lent already
+	r.call(200, "", keeper, "PATCH", groupPath+"/default",
+		strings.Replace(body, `{"identity"`, `{"tags":{"a":"b"},"identity"`, 1))
 }
 
 // TestAVaultIsOfTheTenant: what a vault says its tenant is goes into challenges, which tell clients where to show their
@@ -103,12 +108,15 @@ func TestAVaultIsOfTheTenant(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tenant := range []string{
-		foreign, "00000000-0000-0000-0000-000000000000", "..", `x", authorization="https://elsewhere.example`, "a/b", "elsewhere.example",
+		foreign, "00000000-0000-0000-0000-000000000000", "..", `x", authorization="https://elsewhere.example`, "a/b",
+		"elsewhere.example",
 	} {
-		body := strings.Replace(r.vaultOf(false), fmt.Sprintf("%q", r.Operator().TenantID), fmt.Sprintf("%q", tenant), 1)
+		body := strings.Replace(r.vaultOf(false), fmt.Sprintf("%q", r.Operator().TenantID), fmt.Sprintf("%q", tenant),
+			1)
 		r.call(400, "BadRequest", operator, "PUT", vaultsPath+"/safe1", body)
 	}
 	upper := strings.Replace(r.vaultOf(false), r.Operator().TenantID, strings.ToUpper(r.Operator().TenantID), 1)
 	r.call(201, "", operator, "PUT", vaultsPath+"/safe1", upper)
-	r.call(400, "BadRequest", operator, "PATCH", vaultsPath+"/safe1", fmt.Sprintf(`{"properties":{"tenantId":%q}}`, foreign))
+	r.call(400, "BadRequest", operator, "PATCH", vaultsPath+"/safe1",
+		fmt.Sprintf(`{"properties":{"tenantId":%q}}`, foreign))
 }

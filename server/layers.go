@@ -98,7 +98,8 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	}
 	l.vaults, err = keyvault.New(keyvault.Config{
 		Store: l.store, Address: s.vaultAddress, Audit: vaultAudit{l.audit, l.runs, l.instance}, OnEnd: l.vaultEnded,
-		Roles: vaultRoles{l.identities, l.instance}, Logger: s.log, OnChange: func(keyID string) { s.keyChanged(l, keyID) },
+		Roles: vaultRoles{l.identities, l.instance}, Logger: s.log,
+		OnChange: func(keyID string) { s.keyChanged(l, keyID) },
 	})
 	if err != nil {
 		return nil, err
@@ -119,7 +120,8 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 		return nil, err
 	}
 	l.face, err = face.New(face.Config{
-		Store: l.store, Models: l.packs.models(), Packs: l.packs.open, Resources: l.accounts.IDs, GalleryBytes: s.cfg.GalleryBytes, Audit: faceAudit{l.audit}, Logger: s.log,
+		Store: l.store, Models: l.packs.models(), Packs: l.packs.open, Resources: l.accounts.IDs,
+		GalleryBytes: s.cfg.GalleryBytes, Audit: faceAudit{l.audit}, Logger: s.log,
 	})
 	if err != nil {
 		return nil, err
@@ -175,10 +177,12 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		return nil, err
 	}
 	management, err := armapi.New(armapi.Config{
-		Accounts: l.accounts, Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID, Group: defaultGroup,
+		Accounts: l.accounts, Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID,
+		Group:    defaultGroup,
 		Endpoint: s.resourceEndpoint, Rate: s.rate,
 		Vaults: l.vaults, VaultAddress: s.vaultAddress, May: l.identities.May,
-		Authority: s.Endpoint() + "/" + l.instance.TenantID, Backups: backups{l.store, l.audit}, Identities: directory{l.identities, l.instance.TenantID},
+		Authority: s.Endpoint() + "/" + l.instance.TenantID, Backups: backups{l.store, l.audit},
+		Identities:  directory{l.identities, l.instance.TenantID},
 		AuditEvents: auditEvents{audit.Read(l.store)}, Retentions: retentions{l.face},
 	})
 	if err != nil {
@@ -196,17 +200,21 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	for plane, perSecond := range map[*api.Plane]int{&management: s.cfg.ManagementRate, &graph: s.cfg.ManagementRate, &vaults: s.cfg.VaultRate} {
+	for plane, perSecond := range map[*api.Plane]int{&management: s.cfg.ManagementRate, &graph: s.cfg.ManagementRate,
+		&vaults: s.cfg.VaultRate} {
 		plane.CallerRate = api.Rate{PerSecond: float64(perSecond), Burst: 10 * perSecond}
 		plane.AddressRate = api.Rate{PerSecond: 5 * float64(perSecond), Burst: 50 * perSecond}
 	}
 	service.AddressRate = api.Rate{PerSecond: float64(s.cfg.TokenRate), Burst: 10 * s.cfg.TokenRate}
-	faces.Hosts, vaults.Hosts, vaults.Alone = func(host string) bool { return s.isFaceHost(l, host) }, s.isVaultHost, true
+	faces.Hosts, vaults.Hosts, vaults.Alone = func(host string) bool { return s.isFaceHost(l, host) }, s.isVaultHost,
+		true
 	planes := []api.Plane{faces, management, vaults, service, graph}
 	proving := tokens{l.identities, l.instance, s.managementAudiences()}
 	gate := api.Config{
-		Planes: planes, Keys: l.accounts, Tokens: proving, Holders: holders{proving, l.accounts, s.origin}, Openness: l.accounts,
-		Origin: s.origin, Rate: s.rate, Proved: proved, Refused: refusals{l.accounts, l.runs, s.log}.refused, Logger: s.log,
+		Planes: planes, Keys: l.accounts, Tokens: proving, Holders: holders{proving, l.accounts, s.origin},
+		Openness: l.accounts,
+		Origin:   s.origin, Rate: s.rate, Proved: proved, Refused: refusals{l.accounts, l.runs, s.log}.refused,
+		Logger: s.log,
 	}
 	h, err := api.New(gate)
 	if err != nil {
@@ -247,7 +255,8 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 			h.ServeHTTP(w, r)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD")
-			refusePlainly(w, http.StatusMethodNotAllowed, "MethodNotAllowed", "This page can be read alone, with GET or HEAD.")
+			refusePlainly(w, http.StatusMethodNotAllowed, "MethodNotAllowed",
+				"This page can be read alone, with GET or HEAD.")
 		default:
 			page(w, r)
 		}
@@ -264,8 +273,8 @@ func healthz(w http.ResponseWriter, _ *http.Request) {
 }
 
 // readyz answers whether requests should be sent here: not before everything is open, and not while it stops. That a
-// customer has taken a key away is told, and makes nothing less ready: the other resources are served. A full disk is told in place of "ok", and with the same
-// status: everything but what is new is served.
+// customer has taken a key away is told, and makes nothing less ready: the other resources are served. A full disk is
+// told in place of "ok", and with the same status: everything but what is new is served.
 func (s *Server) readyz(l *layers) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !s.serving.Load() {

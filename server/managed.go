@@ -24,8 +24,8 @@ func (m managedIdentities) Ensure(ctx context.Context, a account.Account) (accou
 	return managed(p), err
 }
 
-// Remove implements account.Identities. The identity leaves the access policies of the vaults too: nothing would ever fit
-// an entry that nobody has the id of.
+// Remove implements account.Identities. The identity leaves the access policies of the vaults too: nothing would ever
+// fit an entry that nobody has the id of.
 func (m managedIdentities) Remove(ctx context.Context, a account.Account) error {
 	p, found := m.identities.Managed(m.instance.accountPath(a))
 	if !found {
@@ -59,11 +59,12 @@ func (m managedIdentities) Forget(ctx context.Context, a account.Account) error 
 	return m.identities.Forget(ctx, m.instance.accountPath(a), a.ID.String())
 }
 
-// vaultEnded takes back the roles on a vault that is gone. What it cannot take back now gives nothing, since no other vault has
-// the id of that one, and is taken back at the next start.
+// vaultEnded takes back the roles on a vault that is gone. What it cannot take back now gives nothing, since no other
+// vault has the id of that one, and is taken back at the next start.
 func (l *layers) vaultEnded(ctx context.Context, v keyvault.Vault) {
 	if err := l.identities.Forget(ctx, l.instance.vaultPath(v), v.ID); err != nil {
-		l.log.ErrorContext(ctx, "roles on a vault that is gone are kept until the next start", "vault", v.Name, "err", err)
+		l.log.ErrorContext(ctx, "roles on a vault that is gone are kept until the next start", "vault", v.Name, "err",
+			err)
 	}
 }
 
@@ -101,7 +102,8 @@ func (m managedIdentities) Grant(ctx context.Context, by visage.Caller, a accoun
 	p := by.Principal
 	who := keyvault.Caller{ObjectID: p.ObjectID, AppID: p.AppID, Tenant: p.Tenant, RequestID: by.RequestID}
 	_, err = m.vaults.UpdateVault(ctx, who, name, func(v keyvault.Vault) (keyvault.Vault, error) {
-		i := slices.IndexFunc(v.Policies, func(p keyvault.AccessPolicy) bool { return p.ObjectID == id && p.AppID == "" })
+		i := slices.IndexFunc(v.Policies,
+			func(p keyvault.AccessPolicy) bool { return p.ObjectID == id && p.AppID == "" })
 		if i < 0 {
 			i = len(v.Policies)
 			v.Policies = append(v.Policies, keyvault.AccessPolicy{ObjectID: id})

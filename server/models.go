@@ -23,8 +23,8 @@ func PackFolders(dir string) []string {
 	return folders
 }
 
-// FindPack returns the folder of a model pack: asked is a folder, or the name of a pack that is looked for in PackFolders.
-// Empty: the pack that new stores use. The error wraps fs.ErrNotExist when there is none of the name.
+// FindPack returns the folder of a model pack: asked is a folder, or the name of a pack that is looked for in
+// PackFolders. Empty: the pack that new stores use. The error wraps fs.ErrNotExist when there is none of the name.
 func FindPack(asked, dir string) (string, error) {
 	if asked == "" {
 		asked = newStorePack
@@ -43,8 +43,10 @@ func FindPack(asked, dir string) (string, error) {
 	if isPack(asked) { // a folder of the working directory
 		return asked, nil
 	}
-	return "", fmt.Errorf("the model pack %s is not installed: looked for %s; \"make setup\" makes the packs of this version, "+
-		"\"visage models install\" installs others: %w", asked, strings.Join(looked, ", "), fs.ErrNotExist)
+	return "",
+		fmt.Errorf(
+			"the model pack %s is not installed: looked for %s; \"make setup\" makes the packs of this version, "+
+				"\"visage models install\" installs others: %w", asked, strings.Join(looked, ", "), fs.ErrNotExist)
 }
 
 // isPack reports whether a folder holds a model pack, whole or not.
@@ -63,7 +65,8 @@ func FindLibrary(asked string) (string, error) {
 	arch := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
 	pattern := map[string]string{"linux": "libonnxruntime.so.1*", "darwin": "libonnxruntime*.dylib"}[runtime.GOOS]
 	if arch == "" || pattern == "" {
-		return "", fmt.Errorf("no ONNX Runtime is packaged for %s/%s: say with --library where one is: %w", runtime.GOOS,
+		return "", fmt.Errorf("no ONNX Runtime is packaged for %s/%s: say with --library where one is: %w",
+			runtime.GOOS,
 			runtime.GOARCH,
 			errors.ErrUnsupported)
 	}
@@ -76,7 +79,8 @@ func FindLibrary(asked string) (string, error) {
 		}
 		looked = append(looked, at)
 	}
-	return "", fmt.Errorf("no ONNX Runtime library in %s: \"make setup\" fetches it, or say with --library where one is: %w",
+	return "", fmt.Errorf(
+		"no ONNX Runtime library in %s: \"make setup\" fetches it, or say with --library where one is: %w",
 		strings.Join(looked, ", "), fs.ErrNotExist)
 }
 

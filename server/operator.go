@@ -18,7 +18,8 @@ import (
 // OperatorFile is the name of the file, in Config.Dir, that tells the command line and tests how to reach the server.
 const OperatorFile = "operator.json"
 
-// Operator is what operator.json holds. Anyone who can read this file has full control of the instance: it has mode 0600.
+// Operator is what operator.json holds. Anyone who can read this file has full control of the instance: it has mode
+// 0600.
 type Operator struct {
 	Endpoint       string `json:"endpoint"`     // the base of all planes, without a slash at the end
 	Listen         string `json:"listen"`       // the same, as this machine reaches it without what stands before it
@@ -71,7 +72,8 @@ func openInstance(ctx context.Context, store *sealed.Store) (instanceRecord, err
 			return err
 		}
 		rec = instanceRecord{
-			TenantID: visage.NewUUID().String(), SubscriptionID: visage.NewUUID().String(), ClientID: visage.NewUUID().String(),
+			TenantID: visage.NewUUID().String(), SubscriptionID: visage.NewUUID().String(),
+			ClientID: visage.NewUUID().String(),
 		}
 		return instances.In().Put(tx, instanceID, rec)
 	})
@@ -120,7 +122,8 @@ func ensureOperator(
 		}
 	}
 	if !identities.HasSecret(p.ID, on.ClientSecret) {
-		if _, on.ClientSecret, err = identities.AddSecret(ctx, p.ID, 0); err != nil { // first: there must be one at any time
+		// first: there must be one at any time
+		if _, on.ClientSecret, err = identities.AddSecret(ctx, p.ID, 0); err != nil {
 			return Operator{}, fmt.Errorf("make the operator's secret: %w", err)
 		}
 		for _, old := range p.Secrets {
@@ -146,7 +149,8 @@ func writeOperator(path string, o Operator) error {
 	return nil
 }
 
-// writeUnlessThere writes a file for its owner alone, unless it is there as it shall be: then a start needs no room on the disk for it.
+// writeUnlessThere writes a file for its owner alone, unless it is there as it shall be: then a start needs no room on
+// the disk for it.
 func writeUnlessThere(path string, data []byte) error {
 	if old, err := owned.ReadSecret(path, int64(len(data))); err == nil && bytes.Equal(old, data) {
 		return nil

@@ -9,7 +9,8 @@ import (
 	"github.com/visage-face/visage/keysource/azure"
 )
 
-// takePublicURL reads PublicURL into Domain and PublicPort, so that one of the two ways to say where clients come counts.
+// takePublicURL reads PublicURL into Domain and PublicPort, so that one of the two ways to say where clients come
+// counts.
 func (c *Config) takePublicURL(bad func(setting, format string, args ...any)) {
 	if c.PublicURL == "" {
 		return

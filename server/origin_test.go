@@ -53,12 +53,15 @@ func TestPublicURL(t *testing.T) {
 	o.enable(t, key)
 	o.until(t, "the key to be active", func(s custody.State) bool { return s.Condition == custody.Active })
 
-	_, header, _ := get(t, o.Server, http.MethodGet, "https://safe.vault.faces.example.org/keys?api-version=7.5", "", "")
-	want := `Bearer authorization="https://faces.example.org/` + op.TenantID + `", resource="https://vault.faces.example.org"`
+	_, header, _ := get(t, o.Server, http.MethodGet, "https://safe.vault.faces.example.org/keys?api-version=7.5", "",
+		"")
+	want := `Bearer authorization="https://faces.example.org/` + op.TenantID +
+		`", resource="https://vault.faces.example.org"`
 	if got := header.Get("WWW-Authenticate"); got != want {
 		t.Errorf("the challenge is %s, want %s", got, want)
 	}
-	for _, path := range []string{"/common/discovery/instance", "/" + op.TenantID + "/v2.0/.well-known/openid-configuration"} {
+	for _, path := range []string{"/common/discovery/instance",
+		"/" + op.TenantID + "/v2.0/.well-known/openid-configuration"} {
 		_, _, body := get(t, o.Server, http.MethodGet, o.URL+path, "", "")
 		var said map[string]any
 		if err := json.Unmarshal([]byte(body), &said); err != nil {
@@ -71,12 +74,14 @@ func TestPublicURL(t *testing.T) {
 		}
 	}
 	token := o.Token(t, "https://management.azure.com/")
-	accounts := o.URL + "/subscriptions/" + op.SubscriptionID + "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts"
+	accounts := o.URL + "/subscriptions/" + op.SubscriptionID +
+		"/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts"
 	_, _, body := get(t, o.Server, http.MethodGet, accounts+"?api-version=2025-09-01", token, "")
 	if want := `"endpoint":"https://default.faces.example.org/"`; !strings.Contains(body, want) {
 		t.Errorf("the list of accounts lacks %s: %s", want, body)
 	}
-	path := o.URL + "/subscriptions/" + op.SubscriptionID + "/resourceGroups/default/providers/Microsoft.KeyVault/vaults/safe?api-version=2024-11-01"
+	path := o.URL + "/subscriptions/" + op.SubscriptionID +
+		"/resourceGroups/default/providers/Microsoft.KeyVault/vaults/safe?api-version=2024-11-01"
 	_, _, body = get(t, o.Server, http.MethodGet, path, token, "")
 	if want := `"vaultUri":"https://safe.vault.faces.example.org/"`; !strings.Contains(body, want) {
 		t.Errorf("the vault lacks %s: %s", want, body)
@@ -123,13 +128,17 @@ func TestAudienceSpellings(t *testing.T) {
 	management := o.URL + "/subscriptions/" + op.SubscriptionID + "?api-version=2022-12-01"
 	for audience, address := range map[string]string{
 		"https://vault.faces.example.org": vault, "https://vault.faces.example.org/": vault,
-		"https://vault.faces.example.org:443": vault, "HTTPS://Vault.Faces.Example.ORG:443/": vault, "https://vault.faces.example.org.": vault,
-		"https://management.azure.com/": management, "https://management.azure.com:443": management, "https://MANAGEMENT.azure.com": management,
-		"https://management.core.windows.net/": management, "https://faces.example.org": management, "https://faces.example.org:443/": management,
+		"https://vault.faces.example.org:443": vault, "HTTPS://Vault.Faces.Example.ORG:443/": vault,
+		"https://vault.faces.example.org.": vault,
+		"https://management.azure.com/":    management, "https://management.azure.com:443": management,
+		"https://MANAGEMENT.azure.com":         management,
+		"https://management.core.windows.net/": management, "https://faces.example.org": management,
+		"https://faces.example.org:443/": management,
 	} {
 		for _, version := range []string{"/oauth2/token", "/oauth2/v2.0/token"} {
-			form := url.Values{"grant_type": {"client_credentials"}, "client_id": {op.ClientID}, "client_secret": {op.ClientSecret},
-				"resource": {audience}, "scope": {audience + "/.default"}}
+			form := url.Values{"grant_type": {"client_credentials"}, "client_id": {op.ClientID},
+				"client_secret": {op.ClientSecret},
+				"resource":      {audience}, "scope": {audience + "/.default"}}
 			res, err := o.Client.PostForm(o.URL+"/"+strings.ToUpper(op.TenantID)+version, form)
 			if err != nil {
 				t.Fatal(err)
@@ -157,9 +166,12 @@ func TestHostSpellings(t *testing.T) {
 	token := o.Token(t, "https://vault.faces.example.org")
 	data := o.Token(t, "https://cognitiveservices.azure.com")
 	for host, path := range map[string]string{
-		"safe.vault.faces.example.org": "/keys?api-version=7.5", "SAFE.Vault.faces.example.org:443": "/keys?api-version=7.5",
-		"safe.vault.faces.example.org.": "/keys?api-version=7.5", "safe.vault.faces.example.org:8443": "/keys?api-version=7.5",
-		"default.faces.example.org": "/face/v1.2/persongroups", "DEFAULT.faces.example.org.:443": "/face/v1.2/persongroups",
+		"safe.vault.faces.example.org":      "/keys?api-version=7.5",
+		"SAFE.Vault.faces.example.org:443":  "/keys?api-version=7.5",
+		"safe.vault.faces.example.org.":     "/keys?api-version=7.5",
+		"safe.vault.faces.example.org:8443": "/keys?api-version=7.5",
+		"default.faces.example.org":         "/face/v1.2/persongroups",
+		"DEFAULT.faces.example.org.:443":    "/face/v1.2/persongroups",
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, o.URL+path, nil)
 		if err != nil {
@@ -182,11 +194,12 @@ func TestHostSpellings(t *testing.T) {
 	}
 }
 
-// TestPublicURLChanges moves an instance to another public address while a resource is under a key of its own vault: its
-// data opens, a revocation is noticed at once, and both addresses name the key that the resource has.
+// TestPublicURLChanges moves an instance to another public address while a resource is under a key of its own vault:
+// its data opens, a revocation is noticed at once, and both addresses name the key that the resource has.
 func TestPublicURLChanges(t *testing.T) {
 	o := newOfficer(t, server.Config{Rate: 1000})
-	if status, body, _ := o.face(t, http.MethodPut, "/face/v1.2/persongroups/g", `{"name":"g"}`); status != http.StatusOK {
+	if status, body, _ := o.face(t, http.MethodPut, "/face/v1.2/persongroups/g",
+		`{"name":"g"}`); status != http.StatusOK {
 		t.Fatalf("make a group: %d %s", status, body)
 	}
 	first := o.key(t, "k1")
@@ -202,7 +215,8 @@ func TestPublicURLChanges(t *testing.T) {
 		cfg.Dir, cfg.Rate = o.Dir(), 1000
 		o.Server = servertest.Start(t, cfg)
 		o.keys = vaultClient(t, o.Server, "safe")
-		o.until(t, "the key to be active at "+o.URL, func(s custody.State) bool { return s.Condition == custody.Active })
+		o.until(t, "the key to be active at "+o.URL,
+			func(s custody.State) bool { return s.Condition == custody.Active })
 		if status, body, _ := o.groups(t); status != http.StatusOK || !strings.Contains(body, `"g"`) {
 			t.Errorf("at %s: %d %s", o.URL, status, body)
 		}
@@ -229,7 +243,8 @@ func TestPublicURLChanges(t *testing.T) {
 			}
 			// It may follow by itself at the same time.
 			_, err := o.Custody().Enable(t.Context(), o.space, unversioned, o.who)
-			if refusal, ok := errors.AsType[*visage.Refusal](err); err != nil && !(ok && refusal.Code == "RequestConflict") {
+			if refusal, ok := errors.AsType[*visage.Refusal](err); err != nil &&
+				!(ok && refusal.Code == "RequestConflict") {
 				t.Fatal(err)
 			}
 			return false

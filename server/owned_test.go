@@ -79,7 +79,8 @@ func TestForeignFiles(t *testing.T) {
 				t.Errorf("got %v, want %q", err, c.says)
 			}
 			if strings.HasPrefix(c.name, "a link for op") || strings.HasPrefix(c.name, "operator.json") {
-				if _, err := server.ReadOperator(filepath.Join(dir, server.OperatorFile)); !errors.Is(err, owned.ErrNotOwned) {
+				if _, err := server.ReadOperator(filepath.Join(dir, server.OperatorFile)); !errors.Is(err,
+					owned.ErrNotOwned) {
 					t.Errorf("a client reads it: %v", err)
 				}
 			}

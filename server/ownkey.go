@@ -10,10 +10,12 @@ import (
 	"github.com/visage-face/visage/keyvault"
 )
 
-// ownKey is a key in a vault of this instance, of which it knows for certain whether it is there. From outside a deleted
-// vault looks like one that cannot be reached, and that is no refusal; whoever deletes a vault here means its keys too.
+// ownKey is a key in a vault of this instance, of which it knows for certain whether it is there. From outside a
+// deleted vault looks like one that cannot be reached, and that is no refusal; whoever deletes a vault here means its
+// keys too.
 //
-// What was wrapped names the key as it was addressed on that day, and its source knows the key as it is addressed today.
+// What was wrapped names the key as it was addressed on that day, and its source knows the key as it is addressed
+// today.
 type ownKey struct {
 	source       keysource.Source
 	vaults       *keyvault.Service
@@ -60,7 +62,8 @@ func (k ownKey) there(ctx context.Context, verb string) error {
 	_, err := k.vaults.Vault(ctx, k.vault)
 	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound {
 		return &keysource.Error{
-			Class: keysource.ErrDenied, Reason: keysource.Missing, Text: fmt.Sprintf("%s: the key vault %s is deleted", verb, k.vault),
+			Class: keysource.ErrDenied, Reason: keysource.Missing,
+			Text: fmt.Sprintf("%s: the key vault %s is deleted", verb, k.vault),
 		}
 	}
 	return nil // what else there may be is for the vault itself to say

@@ -232,7 +232,8 @@ func (s *Server) findPack(asked string, known packChoice) (foundPack, error) {
 		return foundPack{}, err
 	}
 	if byName && opened.Name() != asked {
-		return foundPack{}, fmt.Errorf("the model pack in %s calls itself %s, not %s: put it into a folder of its own name",
+		return foundPack{}, fmt.Errorf(
+			"the model pack in %s calls itself %s, not %s: put it into a folder of its own name",
 			folder, opened.Name(), asked)
 	}
 	return foundPack{name: opened.Name(), folder: folder, pack: opened}, nil
@@ -272,8 +273,8 @@ func (s *Server) openPack(found foundPack, known packChoice, p *packs, opened *c
 	return nil
 }
 
-// alike reports whether two fingerprints are of one recogniser. The same network gives the same numbers but for the order
-// in which processors add; the distance of different networks is that of strangers.
+// alike reports whether two fingerprints are of one recogniser. The same network gives the same numbers but for the
+// order in which processors add; the distance of different networks is that of strangers.
 func alike(a, b []float32) bool {
 	if len(a) != len(b) {
 		return false
@@ -293,7 +294,8 @@ func (s *Server) tellPacks(p *packs) {
 			s.log.Info("model pack opened", append(attrs, "models", strings.Join(models, " "))...)
 			continue
 		}
-		s.log.Info("model pack opened for what it made before; once nothing is left of that, --closed-pack leaves it closed",
+		s.log.Info(
+			"model pack opened for what it made before; once nothing is left of that, --closed-pack leaves it closed",
 			attrs...)
 	}
 	if s.cfg.Pack == "" && len(s.cfg.Models) == 0 && len(p.choice.serves(formerPack)) > 0 {
@@ -331,8 +333,8 @@ func (s *Server) rememberPacks(ctx context.Context, l *layers, known packChoice,
 	return nil
 }
 
-// PackLine begins each line of /readyz that says what a model pack is used for: after it come the pack's name, a colon, a
-// space and words.
+// PackLine begins each line of /readyz that says what a model pack is used for: after it come the pack's name, a colon,
+// a space and words.
 const PackLine = "model pack "
 
 // lines says for people which pack serves what, a line each.

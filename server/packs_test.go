@@ -125,7 +125,8 @@ func (c client) face(model string, photo []byte) string {
 func (c client) group(id, model string, photo []byte) string {
 	c.t.Helper()
 	c.ask(200, "PUT", "/largepersongroups/"+id, map[string]any{"name": id, "recognitionModel": model})
-	person := c.ask(200, "POST", "/largepersongroups/"+id+"/persons", map[string]any{"name": "Ann"})["personId"].(string)
+	person := c.ask(200, "POST", "/largepersongroups/"+id+"/persons",
+		map[string]any{"name": "Ann"})["personId"].(string)
 	c.ask(200, "POST", "/largepersongroups/"+id+"/persons/"+person+"/persistedfaces", photo)
 	return person
 }
@@ -133,7 +134,8 @@ func (c client) group(id, model string, photo []byte) string {
 // verify compares a face with a person of a group.
 func (c client) verify(status int, faceID, person, group string) map[string]any {
 	c.t.Helper()
-	return c.ask(status, "POST", "/verify", map[string]any{"faceId": faceID, "personId": person, "largePersonGroupId": group})
+	return c.ask(status, "POST", "/verify",
+		map[string]any{"faceId": faceID, "personId": person, "largePersonGroupId": group})
 }
 
 // page returns one of the pages for machines.
@@ -179,7 +181,8 @@ func forgetChoice(t *testing.T, dir string) {
 	t.Helper()
 	store := openStopped(t, dir)
 	choices := sealed.NewTable[struct{}]("server/packs", 1)
-	if err := store.Space(sealed.Operator).Update(t.Context(), func(tx sealed.Tx) error { return choices.In().Delete(tx, "choice") }); err != nil {
+	if err := store.Space(sealed.Operator).
+		Update(t.Context(), func(tx sealed.Tx) error { return choices.In().Delete(tx, "choice") }); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Close(); err != nil {
@@ -216,7 +219,8 @@ func TestAFormerStoreKeepsItsPack(t *testing.T) {
 
 	c = serving(t, dir, server.Config{Recognisers: both, Models: map[string]string{"recognition_04": "better"}})
 	before := c.page("/readyz")
-	c.wantLines("/readyz", "model pack better: recognition_04", "model pack "+server.FormerPack+": recognition_01, recognition_02, recognition_03")
+	c.wantLines("/readyz", "model pack better: recognition_04",
+		"model pack "+server.FormerPack+": recognition_01, recognition_02, recognition_03")
 	_, log = c.stop()
 	if !strings.Contains(log, "recognition models changed packs") {
 		t.Errorf("the change is not in the log:\n%s", log)
@@ -233,7 +237,8 @@ func TestAFormerStoreKeepsItsPack(t *testing.T) {
 	for _, e := range auditEntries(t, dir) {
 		if e["operation"] == "model-packs" {
 			changes++
-			if want := "recognition_04=" + server.FormerPack; !strings.HasSuffix(e["before"], want) || !strings.HasSuffix(e["after"], "recognition_04=better") {
+			if want := "recognition_04=" + server.FormerPack; !strings.HasSuffix(e["before"], want) ||
+				!strings.HasSuffix(e["after"], "recognition_04=better") {
 				t.Errorf("the audit log tells of a change from %s to %s", e["before"], e["after"])
 			}
 		}
@@ -257,11 +262,13 @@ func TestPacksAreNeverMixed(t *testing.T) {
 	now := c.face("recognition_04", servertest.Photo(2, "Ann"))
 	other := c.face("recognition_03", servertest.Photo(2, "Ann")) // by the former pack, under another model
 	newAnn := c.group("new", "recognition_04", servertest.Photo(3, "Ann"))
-	c.ask(200, "POST", "/facelists/old/persistedfaces", servertest.Photo(3, "Ann")) // by the former pack, like all in the list
+	// by the former pack, like all in the list
+	c.ask(200, "POST", "/facelists/old/persistedfaces", servertest.Photo(3, "Ann"))
 	incompatible := func(said map[string]any) {
 		t.Helper()
 		refusal := said["error"].(map[string]any)
-		if message, _ := refusal["message"].(string); refusal["code"] != "BadArgument" || !strings.HasPrefix(message, "recognitionModel incompatible") {
+		if message, _ := refusal["message"].(string); refusal["code"] != "BadArgument" ||
+			!strings.HasPrefix(message, "recognitionModel incompatible") {
 			t.Errorf("it was refused with %v", refusal)
 		}
 	}
@@ -278,7 +285,8 @@ func TestPacksAreNeverMixed(t *testing.T) {
 			t.Errorf("Ann is not Ann: %v", same)
 		}
 	}
-	if found := c.ask(200, "POST", "/findsimilars", map[string]any{"faceId": old, "faceListId": "old"})["list"].([]any); len(found) != 1 {
+	if found := c.ask(200, "POST", "/findsimilars",
+		map[string]any{"faceId": old, "faceListId": "old"})["list"].([]any); len(found) != 1 {
 		t.Errorf("in the old list %d are like Ann, want 1", len(found))
 	}
 	// What is added to the old group is made by the former pack.
@@ -290,17 +298,23 @@ func TestPacksAreNeverMixed(t *testing.T) {
 func TestAPackThatIsGone(t *testing.T) {
 	dir, ann := formerStore(t)
 	err := startAndFail(t, server.Config{Dir: dir, Listen: "127.0.0.1:0", Recognisers: installed("better")})
-	for _, part := range []string{"recognition_01: the model pack " + server.FormerPack + " is not installed: looked for", filepath.Join(dir, "packs", server.FormerPack), "make setup", "visage models install"} {
+	for _, part := range []string{"recognition_01: the model pack " + server.FormerPack +
+		" is not installed: looked for", filepath.Join(dir, "packs", server.FormerPack), "make setup",
+		"visage models install"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("the start failed with %q, which lacks %q", err, part)
 		}
 	}
 	c := serving(t, dir, server.Config{Recognisers: installed("better"), Pack: "better"})
-	c.wantLines("/readyz", "ok", "model pack better: "+allModels, "model pack "+server.FormerPack+": cannot be opened; what it made is refused")
+	c.wantLines("/readyz", "ok", "model pack better: "+allModels,
+		"model pack "+server.FormerPack+": cannot be opened; what it made is refused")
 	c.wantLines("/metrics", `visage_model_pack_info{model="none",pack="`+server.FormerPack+`"} 0`)
 	id := c.face("recognition_04", servertest.Photo(2, "Ann"))
 	said := c.verify(503, id, ann, "old")["error"].(map[string]any)
-	if message := fmt.Sprint(said["message"]); said["code"] != "ServiceUnavailable" || !strings.Contains(message, fmt.Sprintf("the model pack %q, which is not loaded on this server", server.FormerPack)) {
+	if message := fmt.Sprint(said["message"]); said["code"] != "ServiceUnavailable" ||
+		!strings.Contains(
+			message, fmt.Sprintf("the model pack %q, which is not loaded on this server", server.FormerPack),
+		) {
 		t.Errorf("it was refused with %v", said)
 	}
 	if _, log := c.stop(); !strings.Contains(log, "a model pack that this store has used cannot be opened") {
@@ -315,7 +329,9 @@ func TestAPackThatIsGone(t *testing.T) {
 	c.stop()
 
 	// It can be left closed, and opened again; a pack that serves a model cannot be closed.
-	err = startAndFail(t, server.Config{Dir: dir, Listen: "127.0.0.1:0", Recognisers: both, ClosedPacks: []string{"better"}})
+	err = startAndFail(
+		t, server.Config{Dir: dir, Listen: "127.0.0.1:0", Recognisers: both, ClosedPacks: []string{"better"}},
+	)
 	if want := "closed-pack: the model pack better serves " + allModels; !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got %v, want %s", err, want)
 	}

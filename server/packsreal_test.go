@@ -14,8 +14,8 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// realPacks makes the module the working directory, where packs and the library are found, and skips a test where one of these
-// packs is not there.
+// realPacks makes the module the working directory, where packs and the library are found, and skips a test where one
+// of these packs is not there.
 func realPacks(t *testing.T, names ...string) {
 	t.Helper()
 	t.Chdir("..")
@@ -94,7 +94,8 @@ func TestRealPacksSideBySide(t *testing.T) {
 
 	c = serving(t, dir, server.Config{})
 	c.wantLines("/readyz", "model pack "+server.FormerPack+": "+allModels)
-	if now := c.verify(200, c.face("recognition_04", second), dad, "old"); now["confidence"] != before["confidence"] || now["isIdentical"] != true {
+	if now := c.verify(200, c.face("recognition_04", second), dad, "old"); now["confidence"] != before["confidence"] ||
+		now["isIdentical"] != true {
 		t.Errorf("the reopened store answers %v, before %v", now, before)
 	}
 	old := c.face("recognition_04", second)
@@ -103,11 +104,13 @@ func TestRealPacksSideBySide(t *testing.T) {
 	other := filepath.Join(t.TempDir(), "second")
 	copyPack(t, server.NewStorePack, other, func(m *pack.Manifest, _ map[string][]byte) { m.Name = "second" })
 	c = serving(t, dir, server.Config{Models: map[string]string{"recognition_04": other}})
-	c.wantLines("/readyz", "model pack second: recognition_04", "model pack "+server.FormerPack+": recognition_01, recognition_02, recognition_03")
+	c.wantLines("/readyz", "model pack second: recognition_04",
+		"model pack "+server.FormerPack+": recognition_01, recognition_02, recognition_03")
 	now := c.face("recognition_04", second)
 	newDad := c.group("new", "recognition_04", first)
 	for _, said := range []map[string]any{c.verify(400, now, dad, "old"), c.verify(400, old, newDad, "new")} {
-		if message, _ := said["error"].(map[string]any)["message"].(string); !strings.Contains(message, "cannot be compared with") {
+		if message, _ := said["error"].(map[string]any)["message"].(string); !strings.Contains(message,
+			"cannot be compared with") {
 			t.Errorf("it was refused with %v", said)
 		}
 	}
@@ -128,11 +131,14 @@ func TestAPackOfATakenName(t *testing.T) {
 	realPacks(t, server.NewStorePack)
 	dir, _ := serving(t, "", server.Config{Pack: server.NewStorePack}).stop()
 	nearer := filepath.Join(dir, "packs", server.NewStorePack) // where packs are looked for first
-	copyPack(t, server.NewStorePack, nearer, func(m *pack.Manifest, _ map[string][]byte) { m.Detector.MaxOverlap = 0.45 })
+	copyPack(t, server.NewStorePack, nearer,
+		func(m *pack.Manifest, _ map[string][]byte) { m.Detector.MaxOverlap = 0.45 })
 	serving(t, dir, server.Config{}).stop() // its templates are the same
-	copyPack(t, server.NewStorePack, nearer, func(m *pack.Manifest, _ map[string][]byte) { m.Recogniser.Input.Mean = [3]float64{} })
+	copyPack(t, server.NewStorePack, nearer,
+		func(m *pack.Manifest, _ map[string][]byte) { m.Recogniser.Input.Mean = [3]float64{} })
 	err := startAndFail(t, server.Config{Dir: dir, Listen: "127.0.0.1:0"})
-	want := "recognition_01: the model pack " + server.NewStorePack + " in " + nearer + " is another than the " + server.NewStorePack + " that this store has used"
+	want := "recognition_01: the model pack " + server.NewStorePack + " in " + nearer + " is another than the " +
+		server.NewStorePack + " that this store has used"
 	if !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("the start failed with %v, want %s", err, want)
 	}
@@ -142,12 +148,14 @@ func TestAPackOfATakenName(t *testing.T) {
 		t.Errorf("the start failed with %v, want %s", err, want)
 	}
 	// For what it made before alone, it costs no more than that.
-	copyPack(t, server.NewStorePack, nearer, func(m *pack.Manifest, _ map[string][]byte) { m.Recogniser.Input.Mean = [3]float64{} })
+	copyPack(t, server.NewStorePack, nearer,
+		func(m *pack.Manifest, _ map[string][]byte) { m.Recogniser.Input.Mean = [3]float64{} })
 	other := filepath.Join(t.TempDir(), "other")
 	copyPack(t, server.NewStorePack, other, func(m *pack.Manifest, _ map[string][]byte) { m.Name = "other" })
 	c := serving(t, dir, server.Config{Pack: other})
 	c.wantLines("/readyz", "ok", "model pack "+server.NewStorePack+": cannot be opened; what it made is refused")
-	if _, log := c.stop(); !strings.Contains(log, "is another than the "+server.NewStorePack+" that this store has used") {
+	if _, log := c.stop(); !strings.Contains(log, "is another than the "+server.NewStorePack+
+		" that this store has used") {
 		t.Errorf("the log does not say why:\n%s", log)
 	}
 	twice := filepath.Join(t.TempDir(), "twice")
@@ -155,7 +163,10 @@ func TestAPackOfATakenName(t *testing.T) {
 	if err := os.RemoveAll(nearer); err != nil {
 		t.Fatal(err)
 	}
-	err = startAndFail(t, server.Config{Dir: dir, Listen: "127.0.0.1:0", Pack: server.NewStorePack, Models: map[string]string{"recognition_04": twice}})
+	err = startAndFail(
+		t, server.Config{Dir: dir, Listen: "127.0.0.1:0", Pack: server.NewStorePack,
+			Models: map[string]string{"recognition_04": twice}},
+	)
 	if want := "are both called " + server.NewStorePack; !strings.Contains(err.Error(), want) {
 		t.Errorf("the start failed with %v, want %s", err, want)
 	}
@@ -167,7 +178,8 @@ func TestAPackThatChangesUnderItsServer(t *testing.T) {
 	photo := portrait(t, "Family1-Dad1.jpg")
 	folder := filepath.Join(t.TempDir(), "changing")
 	var recogniser string
-	copyPack(t, server.NewStorePack, folder, func(m *pack.Manifest, _ map[string][]byte) { m.Name, recogniser = "changing", m.Recogniser.File })
+	copyPack(t, server.NewStorePack, folder,
+		func(m *pack.Manifest, _ map[string][]byte) { m.Name, recogniser = "changing", m.Recogniser.File })
 	c := serving(t, "", server.Config{Pack: folder})
 	file := filepath.Join(folder, recogniser)
 	data, err := os.ReadFile(file)

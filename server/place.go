@@ -9,15 +9,16 @@ import (
 	"github.com/visage-face/visage/identity"
 )
 
-// place finds what a scope of roles names: the subscription, its resource group, a Face resource or a key vault. It implements
-// identity.Config.Place.
+// place finds what a scope of roles names: the subscription, its resource group, a Face resource or a key vault. It
+// implements identity.Config.Place.
 func (l *layers) place(ctx context.Context, scope string) (identity.Place, error) {
 	missing := func(code, format string, args ...any) (identity.Place, error) {
 		return identity.Place{}, visage.Refuse(visage.NotFound, code, format, args...)
 	}
 	segments := strings.Split(strings.Trim(scope, "/"), "/")
 	is := func(i int, word string) bool { return strings.EqualFold(segments[i], word) }
-	if n := len(segments); n < 2 || !is(0, "subscriptions") || n > 2 && !is(2, "resourceGroups") || n > 4 && !is(4, "providers") ||
+	if n := len(segments); n < 2 || !is(0, "subscriptions") || n > 2 && !is(2, "resourceGroups") ||
+		n > 4 && !is(4, "providers") ||
 		n != 2 && n != 4 && n != 8 {
 		return identity.Place{}, visage.Refuse(visage.Invalid, "InvalidScope",
 			"The scope %q is not a subscription, a resource group, a Face resource or a key vault.", scope)

@@ -78,14 +78,19 @@ func TestTheLogSaysWhatWasGranted(t *testing.T) {
 	}
 	password := r.call(200, "", operator, "POST", apps+"/"+app+"/addPassword", `{}`)
 	r.call(204, "", operator, "POST", apps+"/"+app+"/removePassword", fmt.Sprintf(`{"keyId":%q}`, password["keyId"]))
-	r.call(404, "PrincipalNotFound", operator, "POST", apps+"/"+app+"/removePassword", fmt.Sprintf(`{"keyId":%q}`, password["keyId"]))
+	r.call(404, "PrincipalNotFound", operator, "POST", apps+"/"+app+"/removePassword",
+		fmt.Sprintf(`{"keyId":%q}`, password["keyId"]))
 	r.call(409, "PrincipalInUse", operator, "DELETE", apps+"/"+r.Operator().ClientID, "")
 	r.call(201, "", operator, "PUT", vaultsPath+"/safe", r.vaultOf(false, r.policyOf(app)))
 	r.call(200, "", operator, "PUT", vaultsPath+"/safe/accessPolicies/replace",
-		fmt.Sprintf(`{"properties":{"accessPolicies":[{"tenantId":%q,"objectId":%q,"permissions":{"keys":["get","list"]}}]}}`, r.Operator().TenantID, app))
+		fmt.Sprintf(
+			`{"properties":{"accessPolicies":[{"tenantId":%q,"objectId":%q,"permissions":{"keys":["get","list"]}}]}}`,
+			r.Operator().TenantID, app,
+		))
 	r.call(200, "", operator, "PATCH", vaultsPath+"/safe", `{"properties":{"enableRbacAuthorization":true}}`)
 	contributor := r.somebody("contributor", "", identity.Contributor)(managementPlane)
-	r.call(403, "AuthorizationFailed", contributor, "PATCH", vaultsPath+"/safe", `{"properties":{"enableRbacAuthorization":false}}`)
+	r.call(403, "AuthorizationFailed", contributor, "PATCH", vaultsPath+"/safe",
+		`{"properties":{"enableRbacAuthorization":false}}`)
 	r.call(403, "AuthorizationFailed", contributor, "PUT", roles+newID(t), roleOf(identity.Owner, app))
 	for range 5 {
 		r.call(403, "AuthorizationFailed", contributor, "POST", apps, `{"displayName":"x"}`)
@@ -109,9 +114,13 @@ func TestTheLogSaysWhatWasGranted(t *testing.T) {
 		if e.Kind != audit.AccessRefuse && e.Details[audit.DetailChange] == "" {
 			t.Errorf("entry %d is of no change", e.Sequence)
 		}
-		text := said(e, audit.DetailOperation, audit.DetailBefore, audit.DetailAfter, audit.DetailCount, audit.DetailScope)
+		text := said(e, audit.DetailOperation, audit.DetailBefore, audit.DetailAfter, audit.DetailCount,
+			audit.DetailScope)
 		if !seen[text] {
-			got = append(got, strings.ReplaceAll(strings.ReplaceAll(text, subscription, "S"), "/resourcegroups/default/providers/", "/…/"))
+			got = append(
+				got, strings.ReplaceAll(strings.ReplaceAll(text, subscription, "S"),
+					"/resourcegroups/default/providers/", "/…/"),
+			)
 		}
 	}
 	for i, text := range got { // times of secrets
@@ -120,14 +129,16 @@ func TestTheLogSaysWhatWasGranted(t *testing.T) {
 		}
 	}
 	all := "all,purge"
-	const account, vault = "S/…/microsoft.cognitiveservices/accounts/default", "S/resourceGroups/default/providers/Microsoft.KeyVault/vaults/safe"
+	const account, vault = "S/…/microsoft.cognitiveservices/accounts/default",
+		"S/resourceGroups/default/providers/Microsoft.KeyVault/vaults/safe"
 	want := []string{
 		"identity.create done operator operation=principal before=none after=Application",
 		"identity.create done operator operation=secret",
 		"identity.role done operator operation=assign before=none after=Owner scope=S",
 		"identity.role done operator operation=assign before=none after=Reader scope=" + account,
 		"identity.role refused:RoleAssignmentExists operator operation=assign before=none after=Owner scope=S",
-		"identity.role refused:ResourceNotFound operator operation=assign before=none after=Owner scope=S/…/microsoft.keyvault/vaults/none",
+		"identity.role refused:ResourceNotFound operator operation=assign before=none after=Owner " +
+			"scope=S/…/microsoft.keyvault/vaults/none",
 		"identity.role done operator operation=unassign before=Reader after=none scope=" + account,
 		"identity.create done operator operation=secret",
 		"identity.delete done operator operation=secret",
@@ -135,16 +146,24 @@ func TestTheLogSaysWhatWasGranted(t *testing.T) {
 		"vault.access done operator operation=VaultPut before=none after=" + all + " scope=" + vault,
 		"vault.access done operator operation=VaultPatch before=" + all + " after=get,list scope=" + vault,
 		"vault.access done operator operation=VaultPatch before=access-policies after=roles scope=" + vault,
-		"vault.access refused:AuthorizationFailed identity operation=VaultPatch before=roles after=access-policies scope=" + vault,
-		"access.refuse refused:AuthorizationFailed identity operation=PATCH /subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.KeyVault/vaults/{vault} scope=" + vault,
-		"access.refuse refused:AuthorizationFailed identity operation=PUT /subscriptions/{subscription}/providers/Microsoft.Authorization/roleAssignments/{assignment} scope=S" + roles,
-		"access.refuse refused:AuthorizationFailed identity operation=POST /subscriptions/{subscription}/providers/Visage.Identity/servicePrincipals scope=S" + apps,
+		"vault.access refused:AuthorizationFailed identity operation=VaultPatch before=roles after=access-policies " +
+			"scope=" + vault,
+		"access.refuse refused:AuthorizationFailed identity operation=PATCH " +
+			"/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.KeyVault/vaults/{vault} scope=" +
+			vault,
+		"access.refuse refused:AuthorizationFailed identity operation=PUT " +
+			"/subscriptions/{subscription}/providers/Microsoft.Authorization/roleAssignments/{assignment} scope=S" +
+			roles,
+		"access.refuse refused:AuthorizationFailed identity operation=POST " +
+			"/subscriptions/{subscription}/providers/Visage.Identity/servicePrincipals scope=S" + apps,
 		"identity.role done operator operation=end before=Owner after=none scope=S",
 		"identity.delete done operator operation=principal before=Application after=none",
-		"access.refuse refused:AuthorizationFailed identity operation=POST /subscriptions/{subscription}/providers/Visage.Identity/servicePrincipals count=4 scope=S" + apps,
+		"access.refuse refused:AuthorizationFailed identity operation=POST " +
+			"/subscriptions/{subscription}/providers/Visage.Identity/servicePrincipals count=4 scope=S" + apps,
 	}
 	for i, text := range got {
-		if at := strings.Index(text, roles); at > 0 && strings.HasPrefix(text, "access") && strings.HasSuffix(want[min(i, len(want)-1)], roles) {
+		if at := strings.Index(text, roles); at > 0 && strings.HasPrefix(text, "access") &&
+			strings.HasSuffix(want[min(i, len(want)-1)], roles) {
 			got[i] = text[:strings.LastIndex(text, roles)+len(roles)] // the id that was asked for
 		}
 	}
@@ -195,12 +214,14 @@ func TestTheLogSaysWhatRegisterGave(t *testing.T) {
 	for _, e := range entries(t, r.Dir()) {
 		if e.Kind == audit.IdentityRole && e.Details[audit.DetailRole] == identity.VaultServiceEncryption {
 			given++
-			if e.Actor.Kind != audit.Identity || e.RequestID == "" || !strings.HasSuffix(e.Details[audit.DetailScope], "/vaults/safe") ||
+			if e.Actor.Kind != audit.Identity || e.RequestID == "" ||
+				!strings.HasSuffix(e.Details[audit.DetailScope], "/vaults/safe") ||
 				e.Details[audit.DetailAfter] != "Key Vault Crypto Service Encryption User" {
 				t.Errorf("register is told of as %+v", e.Event)
 			}
 		}
-		if e.Details[audit.DetailSubject] == client && e.Details[audit.DetailOperation] == "secret" && e.Actor.Kind == audit.Service {
+		if e.Details[audit.DetailSubject] == client && e.Details[audit.DetailOperation] == "secret" &&
+			e.Actor.Kind == audit.Service {
 			if e.Kind == audit.IdentityCreate {
 				made++
 			} else {
@@ -244,7 +265,8 @@ func TestTheOperatorStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const roles, apps = "/providers/Microsoft.Authorization/roleAssignments/", "/providers/Visage.Identity/servicePrincipals/"
+	const roles, apps = "/providers/Microsoft.Authorization/roleAssignments/",
+		"/providers/Visage.Identity/servicePrincipals/"
 	end := func(want int, code string) {
 		t.Helper()
 		r.call(want, code, operator, "POST", apps+p.ID+"/removePassword", fmt.Sprintf(`{"keyId":%q}`, p.Secrets[0].ID))
@@ -258,13 +280,14 @@ func TestTheOperatorStays(t *testing.T) {
 	end(204, "")
 }
 
-// TestTheLogSaysWhoSignedIn: each token is told of, and each refusal, a flood of them by its number; and the operator's new
-// secret.
+// TestTheLogSaysWhoSignedIn: each token is told of, and each refusal, a flood of them by its number; and the operator's
+// new secret.
 func TestTheLogSaysWhoSignedIn(t *testing.T) {
 	r := realm{servertest.Start(t, server.Config{}), t}
 	ask := func(client, secret string) int {
 		res, err := r.Client.PostForm(r.URL+"/"+r.Operator().TenantID+"/oauth2/v2.0/token", url.Values{
-			"grant_type": {"client_credentials"}, "scope": {managementPlane + "/.default"}, "client_id": {client}, "client_secret": {secret},
+			"grant_type": {"client_credentials"}, "scope": {managementPlane + "/.default"}, "client_id": {client},
+			"client_secret": {secret},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -311,8 +334,10 @@ func TestTheLogSaysWhoSignedIn(t *testing.T) {
 	if n := count["identity.token refused:unauthorized_client unidentified reason=AADSTS700016"]; n < 10 || n > 40 {
 		t.Errorf("as many unknown applications were told of in %d entries", n)
 	}
-	together := counted["identity.token refused unidentified"] + counted["access.refuse refused:TooManyRequests unidentified"]
-	if n := together + counted["identity.token refused:unauthorized_client unidentified reason=AADSTS700016"]; n < flood {
+	together := counted["identity.token refused unidentified"] +
+		counted["access.refuse refused:TooManyRequests unidentified"]
+	if n := together + counted["identity.token refused:unauthorized_client unidentified reason=AADSTS700016"]; n <
+		flood {
 		t.Errorf("%d sign-ins of unknown applications are told of, of %d: %v", n, flood, counted)
 	}
 	if n := counted["access.refuse refused:InvalidAuthenticationToken unidentified"]; n != 1 {
@@ -329,7 +354,8 @@ func TestTheLogCountsWhatVaultsRefuse(t *testing.T) {
 	const flood = 200
 	ask := func(host, path string, want int) {
 		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, o.URL+path+"?api-version=7.4", strings.NewReader(`{"kty":"RSA"}`))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, o.URL+path+"?api-version=7.4",
+			strings.NewReader(`{"kty":"RSA"}`))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -43,13 +43,15 @@ var changes = map[identity.Operation]struct {
 func (a identityAudit) Record(ctx context.Context, e identity.Event, outcome error) error {
 	what := changes[e.Operation]
 	event := audit.Event{
-		Time: time.Unix(0, e.Time), Kind: what.kind, Actor: actor(e.By, e.RequestID), RequestID: e.RequestID, Details: map[audit.Detail]string{
+		Time: time.Unix(0, e.Time), Kind: what.kind, Actor: actor(e.By, e.RequestID), RequestID: e.RequestID,
+		Details: map[audit.Detail]string{
 			audit.DetailOperation: what.operation, audit.DetailChange: e.Change,
 		},
 	}
 	event.Outcome, event.Code = outcomeOf(outcome)
 	note(event.Details, map[audit.Detail]string{
-		audit.DetailSubject: e.Subject, audit.DetailSecret: e.Secret, audit.DetailAssignment: e.Assignment, audit.DetailRole: e.Role,
+		audit.DetailSubject: e.Subject, audit.DetailSecret: e.Secret, audit.DetailAssignment: e.Assignment,
+		audit.DetailRole:  e.Role,
 		audit.DetailScope: e.Scope,
 	})
 	beforeAndAfter(event.Details, e.Before, e.After)
@@ -64,8 +66,9 @@ func (a identityAudit) Record(ctx context.Context, e identity.Event, outcome err
 // Granted implements identity.Auditor.
 func (a identityAudit) Granted(ctx context.Context, t identity.Attempt, outcome error) error {
 	event := audit.Event{
-		Kind: audit.IdentityToken, Actor: audit.Actor{Kind: audit.Anonymous}, RequestID: visage.CallerFrom(ctx).RequestID,
-		Details: map[audit.Detail]string{audit.DetailOperation: t.Proof},
+		Kind: audit.IdentityToken, Actor: audit.Actor{Kind: audit.Anonymous},
+		RequestID: visage.CallerFrom(ctx).RequestID,
+		Details:   map[audit.Detail]string{audit.DetailOperation: t.Proof},
 	}
 	event.Outcome, event.Code = outcomeOf(outcome)
 	switch {
@@ -78,8 +81,12 @@ func (a identityAudit) Granted(ctx context.Context, t identity.Attempt, outcome 
 	if refusal, ok := errors.AsType[*visage.Refusal](outcome); ok && refusal.Feature != "" {
 		event.Details[audit.DetailReason] = "AADSTS" + refusal.Feature
 	}
-	note(event.Details, map[audit.Detail]string{audit.DetailSubject: t.Subject, audit.DetailAddress: addressText(visage.CallerFrom(ctx).Address)})
-	if event.Outcome == audit.Done { // else it is what a stranger wrote, and may be anything, a secret in the wrong field too
+	note(
+		event.Details, map[audit.Detail]string{audit.DetailSubject: t.Subject,
+			audit.DetailAddress: addressText(visage.CallerFrom(ctx).Address)},
+	)
+	// else it is what a stranger wrote, and may be anything, a secret in the wrong field too
+	if event.Outcome == audit.Done {
 		event.Details[audit.DetailAudience] = t.Audience
 	} else if client := visage.FoldUUID(t.ClientID); t.Subject == "" && visage.IsUUID(client) {
 		event.Details[audit.DetailClient] = client
@@ -87,7 +94,8 @@ func (a identityAudit) Granted(ctx context.Context, t identity.Attempt, outcome 
 	return a.runs.Note(ctx, event)
 }
 
-// addressText names where a request came from: of IPv6 the part that a network has, since everybody has many of the rest.
+// addressText names where a request came from: of IPv6 the part that a network has, since everybody has many of the
+// rest.
 func addressText(from netip.Addr) string {
 	switch {
 	case !from.IsValid():
@@ -107,8 +115,8 @@ type refusals struct {
 	log      *slog.Logger
 }
 
-// refused implements api.Config.Refused. The vaults tell themselves of who was proved and may not; that somebody who was proved
-// asks too often is no news.
+// refused implements api.Config.Refused. The vaults tell themselves of who was proved and may not; that somebody who
+// was proved asks too often is no news.
 func (f refusals) refused(plane string, r *api.Request, p *api.Problem) {
 	proved := r.Principal != (visage.Principal{})
 	code := p.Code
@@ -121,8 +129,9 @@ func (f refusals) refused(plane string, r *api.Request, p *api.Problem) {
 		code = "TooManyRequests"
 	}
 	event := audit.Event{
-		Kind: audit.AccessRefuse, Outcome: audit.Refused, Code: code, Actor: audit.ActorOf(r.Principal), RequestID: r.ID,
-		Details: map[audit.Detail]string{audit.DetailPlane: plane, audit.DetailOperation: r.Route().Label()},
+		Kind: audit.AccessRefuse, Outcome: audit.Refused, Code: code, Actor: audit.ActorOf(r.Principal),
+		RequestID: r.ID,
+		Details:   map[audit.Detail]string{audit.DetailPlane: plane, audit.DetailOperation: r.Route().Label()},
 	}
 	note(event.Details, map[audit.Detail]string{audit.DetailAddress: addressText(r.ClientAddress())})
 	if proved && plane == "management" {

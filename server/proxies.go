@@ -53,12 +53,15 @@ func (p proxies) before(next http.Handler, origin visage.Origin) http.Handler {
 		named := *r // handlers must not change what they were given
 		client, sure := p.client(peer.Addr().Unmap(), r.Header)
 		if !sure {
-			refusePlainly(w, http.StatusBadRequest, "InvalidForwardedHeaders", "The headers X-Forwarded-For and Forwarded name different clients: the proxy must write one of them and remove the other.")
+			refusePlainly(w, http.StatusBadRequest, "InvalidForwardedHeaders",
+				"The headers X-Forwarded-For and Forwarded name different clients: the proxy must write one of them "+
+					"and remove the other.")
 			return
 		}
 		named.RemoteAddr = netip.AddrPortFrom(client, 0).String()
 		// A proxy that passes the client's Host on needs no other header, and then none is believed.
-		if host := last(r.Header.Values("X-Forwarded-Host")); host != "" && !ownHost(origin, r.Host) && ownHost(origin, host) {
+		if host := last(r.Header.Values("X-Forwarded-Host")); host != "" && !ownHost(origin, r.Host) &&
+			ownHost(origin, host) {
 			named.Host = host
 		}
 		next.ServeHTTP(w, &named)
@@ -71,10 +74,10 @@ func ownHost(origin visage.Origin, host string) bool {
 	return below || origin.HasHost(host)
 }
 
-// client returns the address that a request came from, which reached us from a trusted peer: the one nearest to us that is
-// no trusted proxy. Each proxy adds, on the right, the address that it was called from, so what stands further left than
-// that may be anybody's invention. sure is false where the two headers that there are for it say different things: a
-// proxy writes one of them, and passes on what its client wrote into the other.
+// client returns the address that a request came from, which reached us from a trusted peer: the one nearest to us that
+// is no trusted proxy. Each proxy adds, on the right, the address that it was called from, so what stands further left
+// than that may be anybody's invention. sure is false where the two headers that there are for it say different things:
+// a proxy writes one of them, and passes on what its client wrote into the other.
 func (p proxies) client(peer netip.Addr, h http.Header) (client netip.Addr, sure bool) {
 	var found []netip.Addr
 	if hops := list(h.Values("X-Forwarded-For")); len(hops) > 0 {
@@ -95,7 +98,8 @@ func (p proxies) client(peer netip.Addr, h http.Header) (client netip.Addr, sure
 	return found[0], true
 }
 
-// nearest walks from peer to the left. A hop that is no address ends the walk: all that is known then is who told of it.
+// nearest walks from peer to the left. A hop that is no address ends the walk: all that is known then is who told of
+// it.
 func (p proxies) nearest(peer netip.Addr, hops []string) netip.Addr {
 	at := peer
 	for i := len(hops) - 1; i >= 0 && p.trusts(at); i-- {
@@ -118,7 +122,8 @@ func hopAddress(text string) (netip.Addr, bool) {
 	return addr.Unmap(), err == nil && addr.Zone() == ""
 }
 
-// forwardedFor returns the parameter "for" of an element of the header Forwarded (RFC 7239 §4); empty when there is none.
+// forwardedFor returns the parameter "for" of an element of the header Forwarded (RFC 7239 §4); empty when there is
+// none.
 func forwardedFor(element string) string {
 	for pair := range strings.SplitSeq(element, ";") {
 		if name, value, _ := strings.Cut(pair, "="); strings.EqualFold(strings.TrimSpace(name), "for") {

@@ -29,7 +29,8 @@ func (r retentions) Keeping(ctx context.Context, of visage.Resource) (armwire.Ke
 	}
 	for _, h := range k.Holds {
 		answer.Holds = append(answer.Holds, armwire.Hold{
-			Kind: kindName(h.On.Ref.Kind), ID: h.On.Ref.ID, Item: h.On.Item, Reason: h.Reason, By: h.By, Placed: &h.Placed,
+			Kind: kindName(h.On.Ref.Kind), ID: h.On.Ref.ID, Item: h.On.Item, Reason: h.Reason, By: h.By,
+			Placed: &h.Placed,
 		})
 	}
 	return answer, nil
@@ -98,5 +99,6 @@ func refOf(kind, id string) (face.Ref, error) {
 			return face.Ref{Kind: k, ID: id}, nil
 		}
 	}
-	return face.Ref{}, visage.Refuse(visage.Invalid, "BadArgument", "kind must be facelist, largefacelist, persongroup or largepersongroup.")
+	return face.Ref{}, visage.Refuse(visage.Invalid, "BadArgument",
+		"kind must be facelist, largefacelist, persongroup or largepersongroup.")
 }

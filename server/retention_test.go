@@ -9,8 +9,8 @@ import (
 	"github.com/visage-face/visage/server"
 )
 
-// TestLegalHoldOverTheWire holds a group of the default resource, whose deletion is refused until its key is taken away: from then on nobody can
-// tell what is held, and the resource can be deleted.
+// TestLegalHoldOverTheWire holds a group of the default resource, whose deletion is refused until its key is taken
+// away: from then on nobody can tell what is held, and the resource can be deleted.
 func TestLegalHoldOverTheWire(t *testing.T) {
 	o := newOfficer(t, server.Config{Rate: 1000})
 	const account = "/subscriptions/%s/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/default%s?api-version=2025-09-01"
@@ -18,7 +18,8 @@ func TestLegalHoldOverTheWire(t *testing.T) {
 		t.Helper()
 		return arm(t, o.Server, method, fmt.Sprintf(account, o.Operator().SubscriptionID, what), body)
 	}
-	if status, body, _ := o.face(t, http.MethodPut, "/face/v1.2/persongroups/g", `{"name":"g"}`); status != http.StatusOK {
+	if status, body, _ := o.face(t, http.MethodPut, "/face/v1.2/persongroups/g",
+		`{"name":"g"}`); status != http.StatusOK {
 		t.Fatalf("make a group: %d %s", status, body)
 	}
 	key := o.key(t, "k1")

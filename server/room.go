@@ -25,7 +25,8 @@ func storage(store *sealed.Store) string {
 		case v.Spent:
 			means = "deleting is refused with 507 too, and soon whatever writes; reading goes on"
 		}
-		fmt.Fprintf(&b, "storage: full: the volume of the %s has %s free of %s, and %s are kept in reserve: %s\n", v.Holds, sealed.Bytes(v.Free),
+		fmt.Fprintf(&b, "storage: full: the volume of the %s has %s free of %s, and %s are kept in reserve: %s\n",
+			v.Holds, sealed.Bytes(v.Free),
 			sealed.Bytes(v.Total), sealed.Bytes(v.Reserve), means)
 	}
 	return b.String()
@@ -35,10 +36,12 @@ func storage(store *sealed.Store) string {
 type volumes struct{ store *sealed.Store }
 
 var (
-	diskFree  = volumeMetric("visage_server_disk_free_bytes", "What the volume has free, the part among it that is kept in reserve.")
+	diskFree = volumeMetric("visage_server_disk_free_bytes",
+		"What the volume has free, the part among it that is kept in reserve.")
 	diskTotal = volumeMetric("visage_server_disk_total_bytes", "The size of the volume.")
-	diskKept  = volumeMetric("visage_server_disk_reserve_bytes", "What is kept in reserve for deletions and keys: with less free, what is new is refused.")
-	diskFull  = volumeMetric("visage_server_disk_full", "1 while what is new is refused for want of room, else 0.")
+	diskKept  = volumeMetric("visage_server_disk_reserve_bytes",
+		"What is kept in reserve for deletions and keys: with less free, what is new is refused.")
+	diskFull = volumeMetric("visage_server_disk_full", "1 while what is new is refused for want of room, else 0.")
 )
 
 func volumeMetric(name, help string) *prometheus.Desc {
@@ -62,7 +65,8 @@ func (c volumes) Collect(ch chan<- prometheus.Metric) {
 		for desc, value := range map[*prometheus.Desc]float64{
 			diskFree: float64(v.Free), diskTotal: float64(v.Total), diskKept: float64(v.Reserve), diskFull: full,
 		} {
-			ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, strings.ReplaceAll(v.Holds, " ", "_"))
+			ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value,
+				strings.ReplaceAll(v.Holds, " ", "_"))
 		}
 	}
 }

@@ -23,7 +23,8 @@ func smallVolume(t *testing.T, size int) (dir string) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("mode=0700,size=%dm", size), "tmpfs", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("mode=0700,size=%dm", size), "tmpfs", dir).
+		CombinedOutput(); err != nil {
 		t.Skipf("a small volume cannot be mounted here: %s", out)
 	}
 	t.Cleanup(func() {
@@ -76,7 +77,8 @@ func (f *filled) want(when string, want int, text string, status int, answer str
 	}
 }
 
-// fill adds persons until that has been refused for a second on end: the store tidies up behind the scenes, and has room again for a while.
+// fill adds persons until that has been refused for a second on end: the store tidies up behind the scenes, and has
+// room again for a while.
 func (f *filled) fill() {
 	f.t.Helper()
 	body := fmt.Sprintf(`{"name":"somebody","userData":%q}`, strings.Repeat("x", 16<<10))
@@ -107,7 +109,8 @@ func (f *filled) serves(when string) {
 	f.want(when+": get a person", 200, last, status, answer)
 	status, answer = f.face(http.MethodGet, "/largepersongroups/g/persons?top=5", "")
 	f.want(when+": list persons", 200, "somebody", status, answer)
-	status, answer = f.face(http.MethodPost, "/identify", fmt.Sprintf(`{"faceIds":[%q],"largePersonGroupId":"g"}`, f.faceID))
+	status, answer = f.face(http.MethodPost, "/identify",
+		fmt.Sprintf(`{"faceIds":[%q],"largePersonGroupId":"g"}`, f.faceID))
 	f.want(when+": identify", 200, f.persons[0], status, answer)
 	status, answer = f.face(http.MethodPost, "/verify", fmt.Sprintf(`{"faceId1":%q,"faceId2":%q}`, f.faceID, f.faceID))
 	f.want(when+": verify", 200, `"isIdentical":true`, status, answer)
@@ -120,7 +123,8 @@ func (f *filled) serves(when string) {
 	f.want(when+": get who was deleted", 404, "PersonNotFound", status, answer)
 	f.persons = append(f.persons[:len(f.persons)/2], f.persons[len(f.persons)/2+1:]...)
 	o := f.Operator()
-	accounts := fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.CognitiveServices/accounts", o.SubscriptionID, o.ResourceGroup)
+	accounts := fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.CognitiveServices/accounts",
+		o.SubscriptionID, o.ResourceGroup)
 	status, answer = f.arm(http.MethodPost, accounts+"/default/listKeys", "")
 	f.want(when+": list keys", 200, f.Key, status, answer)
 	status, answer = f.arm(http.MethodPatch, accounts+"/default", `{"tags":{"full":"yes"}}`)
@@ -143,9 +147,11 @@ func (f *filled) serves(when string) {
 	f.want(when+": change a person", 507, told, status, answer)
 	status, answer = detect(f.t, f.Server, f.Key)
 	f.want(when+": keep a detected face", 507, told, status, answer)
-	status, answer = call(f.t, f.Server, http.MethodPost, "/face/v1.2/detect?returnFaceId=false", f.Key, servertest.Photo(1, "ada"))
+	status, answer = call(f.t, f.Server, http.MethodPost, "/face/v1.2/detect?returnFaceId=false", f.Key,
+		servertest.Photo(1, "ada"))
 	f.want(when+": detect alone", 200, "faceRectangle", status, answer)
-	status, answer = f.arm(http.MethodPut, accounts+"/second", `{"kind":"Face","location":"local","sku":{"name":"S0"},"properties":{}}`)
+	status, answer = f.arm(http.MethodPut, accounts+"/second",
+		`{"kind":"Face","location":"local","sku":{"name":"S0"},"properties":{}}`)
 	f.want(when+": make a resource", 507, `"code":"InsufficientStorage"`, status, answer)
 	status, answer = f.vault(http.MethodPost, "/keys/other/create", `{"kty":"RSA"}`)
 	f.want(when+": make a key", 507, `"code":"InsufficientStorage"`, status, answer)
@@ -160,7 +166,8 @@ func TestAFullDiskRefusesWhatIsNewAlone(t *testing.T) {
 	config := server.Config{Dir: filepath.Join(dir, "visage"), Rate: 100_000}
 	f := &filled{Server: servertest.Start(t, config), t: t}
 	o := f.Operator()
-	vault := fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.KeyVault/vaults/safe", o.SubscriptionID, o.ResourceGroup)
+	vault := fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.KeyVault/vaults/safe",
+		o.SubscriptionID, o.ResourceGroup)
 	status, answer := f.arm(http.MethodPut, vault, fmt.Sprintf(`{"location":"local","properties":{"tenantId":%q,"sku":{"family":"A","name":"standard"},
 		"accessPolicies":[{"tenantId":%[1]q,"objectId":%q,"permissions":{"keys":["all"]}}]}}`, o.TenantID, o.ClientID))
 	f.want("make a vault", 201, "", status, answer)
@@ -175,7 +182,8 @@ func TestAFullDiskRefusesWhatIsNewAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.persons = []string{made.PersonID}
-	status, answer = call(t, f.Server, http.MethodPost, "/face/v1.2/largepersongroups/g/persons/"+made.PersonID+"/persistedfaces", f.Key, servertest.Photo(1, "ada"))
+	status, answer = call(t, f.Server, http.MethodPost, "/face/v1.2/largepersongroups/g/persons/"+made.PersonID+
+		"/persistedfaces", f.Key, servertest.Photo(1, "ada"))
 	f.want("add a face", 200, "persistedFaceId", status, answer)
 	status, answer = f.face(http.MethodPost, "/largepersongroups/g/train", "")
 	f.want("train", 202, "", status, answer)

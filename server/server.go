@@ -102,7 +102,10 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		return err
 	}
 	if os.Geteuid() == 0 {
-		s.log.Warn("the server runs as root, which it does not need: a fault in it would put the whole machine in other hands; run it as a user of its own")
+		s.log.Warn(
+			"the server runs as root, which it does not need: a fault in it would put the whole machine in other " +
+				"hands; run it as a user of its own",
+		)
 	}
 	// What is opened is closed in reverse, whatever happens in between; the first error is the one that counts.
 	var opened closers
@@ -153,7 +156,9 @@ func (s *Server) Run(ctx context.Context) (err error) {
 }
 
 // serve answers requests until ctx ends or something fails, and then drains.
-func (s *Server) serve(ctx context.Context, l *layers, listener net.Listener, certificates *tls.Config, handler http.Handler) error {
+func (s *Server) serve(
+	ctx context.Context, l *layers, listener net.Listener, certificates *tls.Config, handler http.Handler,
+) error {
 	trusted, err := parseProxies(s.cfg.TrustedProxies)
 	if err != nil {
 		return err
@@ -206,8 +211,9 @@ func (s *Server) serve(ctx context.Context, l *layers, listener net.Listener, ce
 func background(ctx context.Context, l *layers, failed chan<- error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	all := map[string]func(context.Context) error{
-		"face service": l.face.Run, "key vault": l.vaults.Run, "sealed store": l.store.Run, "identities": l.identities.Run,
-		"accounts": l.accounts.Run, "custody": l.custody.Run,
+		"face service": l.face.Run, "key vault": l.vaults.Run, "sealed store": l.store.Run,
+		"identities": l.identities.Run,
+		"accounts":   l.accounts.Run, "custody": l.custody.Run,
 	}
 	if l.endpoint != nil {
 		all["managed identity endpoint"] = l.endpoint.run

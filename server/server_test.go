@@ -76,7 +76,8 @@ func TestFirstStartMakesEverything(t *testing.T) {
 	if status, _ := detect(t, s, strings.Repeat("0", 32)); status != http.StatusUnauthorized {
 		t.Errorf("detect with a wrong key: %d", status)
 	}
-	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/metrics": "visage_api_requests_total",
+	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok",
+		"/metrics":      "visage_api_requests_total",
 		"/openapi.json": `"/face/v1.2/identify"`} {
 		if status, body := call(t, s, http.MethodGet, path, "", nil); status != http.StatusOK || !strings.Contains(body,
 			want) {
@@ -129,8 +130,9 @@ func TestLostOperatorFileIsWrittenWithANewSecret(t *testing.T) {
 	if status := authenticate(t, s, before); status != http.StatusUnauthorized {
 		t.Errorf("the old secret: %d, want 401", status)
 	}
-	if status, body := manage(t, s, s.Token(t, "https://management.azure.com")); status != http.StatusOK || !strings.Contains(body,
-		`"name":"default"`) {
+	if status, body := manage(t, s, s.Token(t, "https://management.azure.com")); status != http.StatusOK ||
+		!strings.Contains(body,
+			`"name":"default"`) {
 		t.Errorf("the new secret: %d %s", status, body)
 	}
 }
@@ -211,18 +213,24 @@ func TestStartFailures(t *testing.T) {
 		{"key file of zeros", func(t *testing.T, cfg *server.Config) {
 			write(t, cfg.Dir, "keys/root.key", make([]byte, 32), 0o600)
 		}, keysource.ErrDenied, "is all zeros"},
-		{"key file readable by others", func(t *testing.T, cfg *server.Config) { chmod(t, cfg.Dir, "keys/root.key", 0o644) },
+		{"key file readable by others",
+			func(t *testing.T, cfg *server.Config) { chmod(t, cfg.Dir, "keys/root.key", 0o644) },
 			keysource.ErrDenied, "run \"chmod 600"},
 		{"key file cut short", func(t *testing.T, cfg *server.Config) {
 			write(t, cfg.Dir, "keys/root.key", []byte("short"),
 				0o600)
 		},
 			keysource.ErrUnknown, "has 5 bytes, not 32"},
-		{"another kind of key", func(t *testing.T, cfg *server.Config) { cfg.RootKeys = []string{"env:VISAGE_SECRET_ROOT"} },
+		{
+			"another kind of key", func(t *testing.T,
+				cfg *server.Config) {
+				cfg.RootKeys = []string{"env:VISAGE_SECRET_ROOT"}
+			},
 			nil, "it is protected by file"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			cfg := server.Config{Dir: filepath.Join(t.TempDir(), "visage"), Listen: "127.0.0.1:0", Recogniser: servertest.Faces{}}
+			cfg := server.Config{Dir: filepath.Join(t.TempDir(), "visage"), Listen: "127.0.0.1:0",
+				Recogniser: servertest.Faces{}}
 			s := servertest.Start(t, server.Config{Dir: cfg.Dir})
 			if err := s.Stop(); err != nil {
 				t.Fatal(err)
@@ -329,7 +337,8 @@ func TestSlashesAreNotRedirected(t *testing.T) {
 
 func TestConfigMistakesComeTogether(t *testing.T) {
 	_, err := server.New(server.Config{
-		Listen: "nowhere", Domain: "UPPER", CertFile: "a.pem", Parallel: -1, RootKeys: []string{"floppy:A", "env:X", "env:X"},
+		Listen: "nowhere", Domain: "UPPER", CertFile: "a.pem", Parallel: -1,
+		RootKeys: []string{"floppy:A", "env:X", "env:X"},
 	})
 	if err == nil {
 		t.Fatal("a broken configuration was taken")

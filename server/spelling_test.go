@@ -50,17 +50,21 @@ func doors(t *testing.T, o *officer) []door {
 	op := o.Operator()
 	management := o.Token(t, "https://management.azure.com/")
 	vault := o.Token(t, "https://vault.faces.example.org")
-	account := o.URL + "/subscriptions/" + strings.ToUpper(op.SubscriptionID) + "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/"
+	account := o.URL + "/subscriptions/" + strings.ToUpper(op.SubscriptionID) +
+		"/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/"
 	return []door{
 		{"face", http.MethodPut, o.URL + "/face/v1.2/persongroups/spelled", "", o.Key, `{"name":"Größe"}`},
-		{"management", http.MethodPut, account + "spelled?api-version=2025-09-01", management, "", `{"kind":"Face","sku":{"name":"S0"},"location":"local"}`},
-		{"vault", http.MethodPost, "https://safe.vault.faces.example.org/keys/spelled/create?api-version=7.5", vault, "", `{"kty":"EC","crv":"P-256"}`},
-		{"directory", http.MethodPost, o.URL + "/v1.0/directoryObjects/getByIds", o.Token(t, o.URL), "", `{"ids":["` + strings.ToUpper(op.ClientID) + `"]}`},
+		{"management", http.MethodPut, account + "spelled?api-version=2025-09-01", management, "",
+			`{"kind":"Face","sku":{"name":"S0"},"location":"local"}`},
+		{"vault", http.MethodPost, "https://safe.vault.faces.example.org/keys/spelled/create?api-version=7.5", vault,
+			"", `{"kty":"EC","crv":"P-256"}`},
+		{"directory", http.MethodPost, o.URL + "/v1.0/directoryObjects/getByIds", o.Token(t, o.URL), "",
+			`{"ids":["` + strings.ToUpper(op.ClientID) + `"]}`},
 	}
 }
 
-// TestBodiesWithAByteOrderMark reads JSON that begins with the mark of UTF-8 on every plane, and says of JSON in another
-// encoding what it is.
+// TestBodiesWithAByteOrderMark reads JSON that begins with the mark of UTF-8 on every plane, and says of JSON in
+// another encoding what it is.
 func TestBodiesWithAByteOrderMark(t *testing.T) {
 	o := newOfficer(t, server.Config{PublicURL: "https://faces.example.org", PlainHTTP: true, Rate: 1000})
 	for _, d := range doors(t, o) {
@@ -86,12 +90,15 @@ func TestVersionsOfContracts(t *testing.T) {
 	op := o.Operator()
 	management, vault := o.Token(t, "https://management.azure.com/"), o.Token(t, "https://vault.faces.example.org")
 	for _, d := range []struct{ address, token, code, missing string }{
-		{o.URL + "/subscriptions/" + op.SubscriptionID + "/resourceGroups", management, "InvalidApiVersionParameter", "MissingApiVersionParameter"},
+		{o.URL + "/subscriptions/" + op.SubscriptionID + "/resourceGroups", management, "InvalidApiVersionParameter",
+			"MissingApiVersionParameter"},
 		{"https://safe.vault.faces.example.org/keys", vault, "BadParameter", "BadParameter"},
 		{o.URL + "/common/discovery/instance", "", "invalid_request", ""},
 	} {
-		for _, version := range []string{"2025-09-01", "2016-10-01", "2025-06-01-preview", "2025-06-01-Preview.2", "7.0", "7.6-preview.1", "1.1"} {
-			if status, _, body := get(t, o.Server, http.MethodGet, d.address+"?api-version="+version, d.token, ""); status != http.StatusOK {
+		for _, version := range []string{"2025-09-01", "2016-10-01", "2025-06-01-preview", "2025-06-01-Preview.2",
+			"7.0", "7.6-preview.1", "1.1"} {
+			if status, _, body := get(t, o.Server, http.MethodGet, d.address+"?api-version="+version, d.token,
+				""); status != http.StatusOK {
 				t.Errorf("%s, version %s: %d %s", d.address, version, status, body)
 			}
 		}
@@ -229,24 +236,30 @@ func TestManagementAndVaultsFoldUUIDs(t *testing.T) {
 	op := o.Operator()
 	up := strings.ToUpper
 	management, vault := o.Token(t, "https://management.azure.com/"), o.Token(t, "https://vault.faces.example.org")
-	in := o.URL + "/subscriptions/" + up(op.SubscriptionID) + "/resourceGroups/default/providers/Microsoft.KeyVault/vaults/upper?api-version=2024-11-01"
+	in := o.URL + "/subscriptions/" + up(op.SubscriptionID) +
+		"/resourceGroups/default/providers/Microsoft.KeyVault/vaults/upper?api-version=2024-11-01"
 	body := `{"location":"local","properties":{"tenantId":"` + up(op.TenantID) + `","sku":{"family":"A","name":"standard"},"accessPolicies":[
 		{"tenantId":"` + up(op.TenantID) + `","objectId":"` + up(op.ClientID) + `","permissions":{"keys":["all"]}}]}}`
 	status, _, answer := get(t, o.Server, http.MethodPut, in, management, body)
-	if status != http.StatusCreated || !strings.Contains(answer, `"tenantId":"`+op.TenantID+`"`) || !strings.Contains(answer, `"objectId":"`+op.ClientID+`"`) {
+	if status != http.StatusCreated || !strings.Contains(answer, `"tenantId":"`+op.TenantID+`"`) ||
+		!strings.Contains(answer, `"objectId":"`+op.ClientID+`"`) {
 		t.Errorf("make a vault: %d %s", status, answer)
 	}
 	key := o.key(t, "k1")
-	status, _, answer = get(t, o.Server, http.MethodGet, key.Vault+"/keys/k1/"+up(key.Version)+"?api-version=7.5", vault, "")
+	status, _, answer = get(t, o.Server, http.MethodGet, key.Vault+"/keys/k1/"+up(key.Version)+"?api-version=7.5",
+		vault, "")
 	if status != http.StatusOK || !strings.Contains(answer, key.String()) {
 		t.Errorf("get a version: %d %s", status, answer)
 	}
 	assignment := "0F2B1C3D-4E5F-4A6B-8C7D-9E0F1A2B3C4D"
-	role := "/subscriptions/" + up(op.SubscriptionID) + "/providers/Microsoft.Authorization/roleDefinitions/" + up("acdd72a7-3385-48ef-bd42-f606fba81ae7")
-	at := o.URL + "/subscriptions/" + op.SubscriptionID + "/providers/Microsoft.Authorization/roleAssignments/" + assignment + "?api-version=2022-04-01"
+	role := "/subscriptions/" + up(op.SubscriptionID) + "/providers/Microsoft.Authorization/roleDefinitions/" +
+		up("acdd72a7-3385-48ef-bd42-f606fba81ae7")
+	at := o.URL + "/subscriptions/" + op.SubscriptionID + "/providers/Microsoft.Authorization/roleAssignments/" +
+		assignment + "?api-version=2022-04-01"
 	status, _, answer = get(t, o.Server, http.MethodPut, at, management,
 		`{"properties":{"roleDefinitionId":"`+role+`","principalId":"`+up(op.ClientID)+`"}}`)
-	if status != http.StatusCreated || !strings.Contains(answer, strings.ToLower(assignment)) || !strings.Contains(answer, `"principalId":"`+op.ClientID+`"`) {
+	if status != http.StatusCreated || !strings.Contains(answer, strings.ToLower(assignment)) ||
+		!strings.Contains(answer, `"principalId":"`+op.ClientID+`"`) {
 		t.Errorf("assign a role: %d %s", status, answer)
 	}
 	if status, _, answer := get(t, o.Server, http.MethodGet, at, management, ""); status != http.StatusOK {
@@ -256,14 +269,19 @@ func TestManagementAndVaultsFoldUUIDs(t *testing.T) {
 
 // TestAddressesComeFromThePublicURL asks with a host of somebody's invention, and gets addresses of this instance.
 func TestAddressesComeFromThePublicURL(t *testing.T) {
-	o := newOfficer(t, server.Config{PublicURL: "https://faces.example.org", PlainHTTP: true, Rate: 1000, AutoApprove: true})
-	if status, body, _ := o.face(t, http.MethodPut, "/face/v1.2/persongroups/g", `{"name":"g"}`); status != http.StatusOK {
+	o := newOfficer(
+		t, server.Config{PublicURL: "https://faces.example.org", PlainHTTP: true, Rate: 1000, AutoApprove: true},
+	)
+	if status, body, _ := o.face(t, http.MethodPut, "/face/v1.2/persongroups/g",
+		`{"name":"g"}`); status != http.StatusOK {
 		t.Fatalf("make a group: %d %s", status, body)
 	}
 	op := o.Operator()
-	account := "/subscriptions/" + op.SubscriptionID + "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/vip?api-version=2025-09-01"
+	account := "/subscriptions/" + op.SubscriptionID +
+		"/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/vip?api-version=2025-09-01"
 	if status := arm(t, o.Server, http.MethodPut, account,
-		`{"kind":"Face","sku":{"name":"E0"},"location":"local","identity":{"type":"SystemAssigned"}}`); status != http.StatusCreated {
+		`{"kind":"Face","sku":{"name":"E0"},"location":"local","identity":{"type":"SystemAssigned"}}`); status !=
+		http.StatusCreated {
 		t.Fatalf("make a resource: %d", status)
 	}
 	key := o.key(t, "k1")
@@ -308,8 +326,10 @@ func TestAddressesComeFromThePublicURL(t *testing.T) {
 func TestFormsWithAByteOrderMark(t *testing.T) {
 	s := servertest.Start(t, server.Config{})
 	op := s.Operator()
-	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {op.ClientID}, "client_secret": {op.ClientSecret}, "scope": {s.URL + "/.default"}}
-	res, err := s.Client.Post(s.URL+"/"+op.TenantID+"/oauth2/v2.0/token", "application/x-www-form-urlencoded", strings.NewReader("\ufeff"+form.Encode()))
+	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {op.ClientID},
+		"client_secret": {op.ClientSecret}, "scope": {s.URL + "/.default"}}
+	res, err := s.Client.Post(s.URL+"/"+op.TenantID+"/oauth2/v2.0/token", "application/x-www-form-urlencoded",
+		strings.NewReader("\ufeff"+form.Encode()))
 	if err != nil {
 		t.Fatal(err)
 	}

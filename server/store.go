@@ -97,7 +97,8 @@ func newEvents() *prometheus.CounterVec {
 // newFormat shows the format of the store.
 func newFormat(store *sealed.Store) prometheus.Collector {
 	g := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "visage_sealed_format", Help: "The format of the store; programs that know only older formats cannot open it.",
+		Name: "visage_sealed_format",
+		Help: "The format of the store; programs that know only older formats cannot open it.",
 	})
 	g.Set(float64(store.Format()))
 	return g
@@ -127,11 +128,13 @@ func (s *Server) note(e sealed.Event) {
 		s.log.Error("something stored does not open; \"visage verify\" on the stopped server lists all of it",
 			append(attrs, "err", e.Err)...)
 	case sealed.RoomLow:
-		s.log.Error("the disk is nearly full: what is new is refused until there is room", append(attrs, "err", e.Err)...)
+		s.log.Error("the disk is nearly full: what is new is refused until there is room",
+			append(attrs, "err", e.Err)...)
 	case sealed.AnchorDelayed, sealed.EraseDelayed:
 		s.log.Warn("sealed store", append(attrs, "err", e.Err)...)
 	case sealed.RootExposed:
-		s.log.Warn("the root key lies beside the data on this machine: anyone who can copy both can open the data", attrs...)
+		s.log.Warn("the root key lies beside the data on this machine: anyone who can copy both can open the data",
+			attrs...)
 	case sealed.SpaceOpened, sealed.SpaceWiped:
 		s.log.Debug("sealed store", attrs...)
 	default:

@@ -26,7 +26,8 @@ func (s *Server) managementAudiences() []string {
 
 // isAudience reports whether there is a plane here of that name.
 func (s *Server) isAudience(name string) bool {
-	return name == faceAudience || name == graphAudience || name == s.vaultsOrigin().String() || slices.Contains(s.managementAudiences(), name)
+	return name == faceAudience || name == graphAudience || name == s.vaultsOrigin().String() ||
+		slices.Contains(s.managementAudiences(), name)
 }
 
 // issuer is the name under which tokens of a tenant are issued.
@@ -38,8 +39,9 @@ func (s *Server) openIdentities(ctx context.Context, l *layers) (*identity.Direc
 		return nil, err
 	}
 	return identity.Open(ctx, identity.Config{
-		Store: l.store, Tenant: l.instance.TenantID, Issuer: s.issuer, Audience: s.isAudience, Trusted: trusted, Logger: s.log,
-		Place: l.place, Audit: identityAudit{l.audit, l.runs, l.instance.ClientID},
+		Store: l.store, Tenant: l.instance.TenantID, Issuer: s.issuer, Audience: s.isAudience, Trusted: trusted,
+		Logger: s.log,
+		Place:  l.place, Audit: identityAudit{l.audit, l.runs, l.instance.ClientID},
 	})
 }
 
@@ -133,7 +135,9 @@ type vaultRoles struct {
 }
 
 // Allowed implements keyvault.Roles.
-func (r vaultRoles) Allowed(_ context.Context, who keyvault.Caller, v keyvault.Vault, p keyvault.Permission) (bool, error) {
+func (r vaultRoles) Allowed(
+	_ context.Context, who keyvault.Caller, v keyvault.Vault, p keyvault.Permission,
+) (bool, error) {
 	action := string(p) + "/action"
 	switch p { // the others are called the same in roles
 	case keyvault.MayGet, keyvault.MayList:
@@ -157,5 +161,6 @@ const giveRoles = "Microsoft.Authorization/roleAssignments/write"
 
 // vaultPath is the management path of a key vault.
 func (r instanceRecord) vaultPath(v keyvault.Vault) string {
-	return "/subscriptions/" + r.SubscriptionID + "/resourceGroups/" + v.Group + "/providers/Microsoft.KeyVault/vaults/" + v.Name
+	return "/subscriptions/" + r.SubscriptionID + "/resourceGroups/" + v.Group +
+		"/providers/Microsoft.KeyVault/vaults/" + v.Name
 }

@@ -17,12 +17,13 @@ import (
 	"github.com/visage-face/visage/server"
 )
 
-// TestUnknownPaths asks for what there is not, at every sort of host and with every sort of method, and gets an error that
-// the clients of that host can read.
+// TestUnknownPaths asks for what there is not, at every sort of host and with every sort of method, and gets an error
+// that the clients of that host can read.
 func TestUnknownPaths(t *testing.T) {
 	o := newOfficer(t, server.Config{PublicURL: "https://faces.example.org", PlainHTTP: true, Rate: 1000})
 	vaultToken := o.Token(t, "https://vault.faces.example.org")
-	const vault, face, apex = "https://safe.vault.faces.example.org", "https://default.faces.example.org", "https://faces.example.org"
+	const vault, face, apex = "https://safe.vault.faces.example.org", "https://default.faces.example.org",
+		"https://faces.example.org"
 	tenant := "/" + o.Operator().TenantID
 	for _, c := range []struct {
 		method, address, token string
@@ -109,13 +110,19 @@ func TestNoAnswerIsEmpty(t *testing.T) {
 	trust := o.Client.Transport.(*http.Transport).TLSClientConfig.RootCAs
 	for _, host := range []string{"faces.example.org", "safe.vault.faces.example.org", "default.faces.example.org"} {
 		for _, request := range []string{
-			"OPTIONS * HTTP/1.1\r\nHost: HOST\r\n", "GET * HTTP/1.1\r\nHost: HOST\r\n", "CONNECT HOST:443 HTTP/1.1\r\nHost: HOST:443\r\n",
-			"GET /face/%zz HTTP/1.1\r\nHost: HOST\r\n", "GET /keys/%2e%2e%2f HTTP/1.1\r\nHost: HOST\r\n", "GET http://HOST/x HTTP/1.1\r\nHost: HOST\r\n",
-			"GET / HTTP/1.1\r\n", "GET /x HTTP/1.0\r\n", "GET /x HTTP/3.9\r\nHost: HOST\r\n", "nonsense\r\n", "GET /x\r\n", "GET /x HTTP/1.1\r\nHost: a b\r\n",
-			"GET /" + strings.Repeat("x", 64<<10) + " HTTP/1.1\r\nHost: HOST\r\n", "GET /x HTTP/1.1\r\nHost: HOST\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n",
-			"POST /x HTTP/1.1\r\nHost: HOST\r\nContent-Length: -1\r\n", "POST /x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: gzip\r\n",
+			"OPTIONS * HTTP/1.1\r\nHost: HOST\r\n", "GET * HTTP/1.1\r\nHost: HOST\r\n",
+			"CONNECT HOST:443 HTTP/1.1\r\nHost: HOST:443\r\n",
+			"GET /face/%zz HTTP/1.1\r\nHost: HOST\r\n", "GET /keys/%2e%2e%2f HTTP/1.1\r\nHost: HOST\r\n",
+			"GET http://HOST/x HTTP/1.1\r\nHost: HOST\r\n",
+			"GET / HTTP/1.1\r\n", "GET /x HTTP/1.0\r\n", "GET /x HTTP/3.9\r\nHost: HOST\r\n", "nonsense\r\n",
+			"GET /x\r\n", "GET /x HTTP/1.1\r\nHost: a b\r\n",
+			"GET /" + strings.Repeat("x", 64<<10) + " HTTP/1.1\r\nHost: HOST\r\n",
+			"GET /x HTTP/1.1\r\nHost: HOST\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n",
+			"POST /x HTTP/1.1\r\nHost: HOST\r\nContent-Length: -1\r\n",
+			"POST /x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: gzip\r\n",
 		} {
-			conn, err := tls.Dial("tcp", o.Addr().String(), &tls.Config{RootCAs: trust, ServerName: host, MinVersion: tls.VersionTLS12})
+			conn, err := tls.Dial("tcp", o.Addr().String(),
+				&tls.Config{RootCAs: trust, ServerName: host, MinVersion: tls.VersionTLS12})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -125,7 +132,8 @@ func TestNoAnswerIsEmpty(t *testing.T) {
 				t.Logf("%.60q: %v", request, err)
 			}
 			method, _, _ := strings.Cut(request, " ")
-			res, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: strings.Replace(method, "CONNECT", "GET", 1)})
+			res, err := http.ReadResponse(bufio.NewReader(conn),
+				&http.Request{Method: strings.Replace(method, "CONNECT", "GET", 1)})
 			if err != nil {
 				t.Errorf("%.60q: %v", request, err)
 				conn.Close()
@@ -148,11 +156,13 @@ func TestOtherVaultClients(t *testing.T) {
 	const vault = "https://safe.vault.faces.example.org"
 	options := azcore.ClientOptions{Transport: o.Client}
 	options.Retry.MaxRetries = -1
-	secrets, err := azsecrets.NewClient(vault, credential(t, o.Server), &azsecrets.ClientOptions{ClientOptions: options})
+	secrets, err := azsecrets.NewClient(vault, credential(t, o.Server),
+		&azsecrets.ClientOptions{ClientOptions: options})
 	if err != nil {
 		t.Fatal(err)
 	}
-	certificates, err := azcertificates.NewClient(vault, credential(t, o.Server), &azcertificates.ClientOptions{ClientOptions: options})
+	certificates, err := azcertificates.NewClient(vault, credential(t, o.Server),
+		&azcertificates.ClientOptions{ClientOptions: options})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +173,11 @@ func TestOtherVaultClients(t *testing.T) {
 			_, err := secrets.SetSecret(t.Context(), "x", azsecrets.SetSecretParameters{Value: &value}, nil)
 			return err
 		},
-		"list secrets": func() error { _, err := secrets.NewListSecretPropertiesPager(nil).NextPage(t.Context()); return err },
+		"list secrets": func() error {
+			_, err := secrets.NewListSecretPropertiesPager(nil).
+				NextPage(t.Context())
+			return err
+		},
 		"get a certificate": func() error {
 			_, err := certificates.GetCertificate(t.Context(), "x", "", nil)
 			return err
@@ -175,7 +189,8 @@ func TestOtherVaultClients(t *testing.T) {
 	} {
 		err := do()
 		answer, ok := errors.AsType[*azcore.ResponseError](err)
-		if !ok || answer.StatusCode != http.StatusNotFound || answer.ErrorCode != "NotFound" || !strings.Contains(err.Error(), "holds keys") {
+		if !ok || answer.StatusCode != http.StatusNotFound || answer.ErrorCode != "NotFound" ||
+			!strings.Contains(err.Error(), "holds keys") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

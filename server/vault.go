@@ -21,8 +21,8 @@ func (s *Server) vaultPlane(l *layers) (api.Plane, error) {
 	})
 }
 
-// knownTenant returns the id of a tenant that a stored vault names, or that of the instance where there is no such tenant:
-// what is put before clients as the place to show their credentials must be ours.
+// knownTenant returns the id of a tenant that a stored vault names, or that of the instance where there is no such
+// tenant: what is put before clients as the place to show their credentials must be ours.
 func (l *layers) knownTenant(name string) string {
 	if id, found := l.identities.LookupTenant(name); found {
 		return id

@@ -80,7 +80,8 @@ func vaultClient(t *testing.T, s *servertest.Server, vault string) *azkeys.Clien
 func TestBuiltInVault(t *testing.T) {
 	s := servertest.Start(t, server.Config{})
 	o := s.Operator()
-	path := "/subscriptions/" + o.SubscriptionID + "/resourceGroups/default/providers/Microsoft.KeyVault/vaults/safe?api-version=2024-11-01"
+	path := "/subscriptions/" + o.SubscriptionID +
+		"/resourceGroups/default/providers/Microsoft.KeyVault/vaults/safe?api-version=2024-11-01"
 	body := `{"location":"local","properties":{"tenantId":"` + o.TenantID + `","sku":{"family":"A","name":"standard"},
 		"accessPolicies":[{"tenantId":"` + o.TenantID + `","objectId":"` + o.ClientID + `","permissions":{"keys":["all"]}}]}}`
 	if status := arm(t, s, http.MethodPut, path, body); status != http.StatusCreated {
@@ -110,7 +111,8 @@ func TestBuiltInVault(t *testing.T) {
 		t.Fatalf("delete the vault: %d", status)
 	}
 	_, err = vaultClient(t, s, "safe").GetKey(t.Context(), "k1", "", nil)
-	if answer, ok := errors.AsType[*azcore.ResponseError](err); ok && answer.StatusCode != http.StatusNotFound || err == nil {
+	if answer, ok := errors.AsType[*azcore.ResponseError](err); ok && answer.StatusCode != http.StatusNotFound ||
+		err == nil {
 		t.Errorf("a key of a deleted vault: %v", err)
 	}
 }

@@ -20,7 +20,8 @@ const (
 	VerifiedDamaged = "damaged" // something of it does not open, or is older than it was
 )
 
-// Verified is what verifying one resource came to, or the service's own records, whose resource is empty. Of findings it names places, never content.
+// Verified is what verifying one resource came to, or the service's own records, whose resource is empty. Of findings
+// it names places, never content.
 type Verified struct {
 	Resource   string   `json:"resource,omitempty"`
 	Space      string   `json:"space"`
@@ -32,8 +33,8 @@ type Verified struct {
 	Findings   []string `json:"findings,omitempty"`
 }
 
-// WriteVerification implements armapi.Backups: one Verified as a line of JSON for each resource, as far as its key lets it be opened now. The logs are
-// not among it; the audit log has a verification of its own.
+// WriteVerification implements armapi.Backups: one Verified as a line of JSON for each resource, as far as its key lets
+// it be opened now. The logs are not among it; the audit log has a verification of its own.
 func (b backups) WriteVerification(ctx context.Context, by visage.Principal, requestID string, w io.Writer) error {
 	err := b.audit.Append(ctx, audit.Event{
 		Kind: audit.OperatorAction, Outcome: audit.Done, Actor: audit.ActorOf(by), RequestID: requestID,

@@ -29,7 +29,8 @@ func (p *plane) accountRoutes(route routeMaker) []api.Route {
 		route(http.MethodPost, one+"/listKeys", p.keys,
 			api.Doc{Summary: "List the keys of an account", Answer: armwire.AccountKeys{}}),
 		route(http.MethodPost, one+"/regenerateKey", p.regenerate,
-			api.Doc{Summary: "Replace a key of an account", Body: armwire.KeyRegeneration{}, Answer: armwire.AccountKeys{}}),
+			api.Doc{Summary: "Replace a key of an account", Body: armwire.KeyRegeneration{},
+				Answer: armwire.AccountKeys{}}),
 	}
 }
 

@@ -57,8 +57,10 @@ func (p *plane) resource(ctx context.Context, a account.Account) (armwire.Accoun
 			Endpoint: endpoint, Endpoints: map[string]string{kindFace: endpoint},
 			InternalID:  strings.ReplaceAll(a.ID.String(), "-", ""),
 			DateCreated: stamp(a.Created), CustomSubDomainName: host, DisableLocalAuth: a.LocalAuthDisabled,
-			PublicNetworkAccess: publicAccess(a.Network), PrivateEndpoints: []struct{}{}, Capabilities: []armwire.Capability{},
-			CallRateLimit: armwire.CallRateLimit{Rules: []armwire.RateRule{p.rateRule(a)}}, ProvisioningState: stateSucceeded,
+			PublicNetworkAccess: publicAccess(a.Network), PrivateEndpoints: []struct{}{},
+			Capabilities:      []armwire.Capability{},
+			CallRateLimit:     armwire.CallRateLimit{Rules: []armwire.RateRule{p.rateRule(a)}},
+			ProvisioningState: stateSucceeded,
 		},
 	}
 	if a.Network.Set {

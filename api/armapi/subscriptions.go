@@ -113,7 +113,9 @@ func (p *plane) locations(r *api.Request) ([]string, error) {
 			locations = append(locations, item.Location)
 		}
 	}
-	slices.SortFunc(locations, func(a, b string) int { return strings.Compare(visage.FoldLocation(a), visage.FoldLocation(b)) })
+	slices.SortFunc(
+		locations, func(a, b string) int { return strings.Compare(visage.FoldLocation(a), visage.FoldLocation(b)) },
+	)
 	return locations, nil
 }
 
@@ -125,7 +127,8 @@ func (p *plane) listLocations(r *api.Request) (any, error) {
 	answer := locationList{Value: []locationWire{}}
 	for _, l := range all {
 		answer.Value = append(answer.Value, locationWire{
-			ID: "/subscriptions/" + p.Subscription + "/locations/" + visage.FoldLocation(l), Name: visage.FoldLocation(l), Type: "Region",
+			ID:   "/subscriptions/" + p.Subscription + "/locations/" + visage.FoldLocation(l),
+			Name: visage.FoldLocation(l), Type: "Region",
 			DisplayName: l, RegionalDisplayName: l,
 			Metadata: locationMetadata{
 				RegionType: "Physical", RegionCategory: "Other", Geography: l, GeographyGroup: l, PhysicalLocation: l,

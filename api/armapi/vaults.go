@@ -252,7 +252,8 @@ func (p *plane) purgeVault(r *api.Request) (any, error) {
 func (p *plane) deletedVault(v keyvault.Vault) armwire.DeletedVault {
 	stamp := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 	d := armwire.DeletedVault{
-		ID: "/subscriptions/" + p.Subscription + "/providers/Microsoft.KeyVault/locations/" + visage.FoldLocation(v.Location) +
+		ID: "/subscriptions/" + p.Subscription + "/providers/Microsoft.KeyVault/locations/" +
+			visage.FoldLocation(v.Location) +
 			"/deletedVaults/" + v.Name,
 		Name: v.Name, Type: "Microsoft.KeyVault/deletedVaults",
 		Properties: armwire.DeletedVaultProperties{

@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 )
 
-// WriteFile makes or replaces the file at path with data, readable by its owner only. When it returns nil, the file, its content and its name
-// survive a power cut; when it does not, the old file, if there was one, is as it was.
+// WriteFile makes or replaces the file at path with data, readable by its owner only. When it returns nil, the file,
+// its content and its name survive a power cut; when it does not, the old file, if there was one, is as it was.
 func WriteFile(path string, data []byte) error {
 	f, err := create(path)
 	if err != nil {
@@ -53,7 +53,8 @@ func finish(f *os.File, path string, err error) error {
 	return nil
 }
 
-// MkdirAll makes a directory and the parents it lacks, each open to its owner only, so that all of them survive a power cut.
+// MkdirAll makes a directory and the parents it lacks, each open to its owner only, so that all of them survive a power
+// cut.
 func MkdirAll(dir string) error {
 	dir = filepath.Clean(dir)
 	info, err := os.Stat(dir)
@@ -89,7 +90,8 @@ func Remove(path string) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// SyncDir makes the names in a directory durable. On POSIX systems a file's own sync does not cover the name it was given.
+// SyncDir makes the names in a directory durable. On POSIX systems a file's own sync does not cover the name it was
+// given.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

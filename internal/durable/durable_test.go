@@ -31,7 +31,8 @@ func TestWriteFileReplacesAndIsPrivate(t *testing.T) {
 func TestWriteFileThatFailsLeavesTheOldFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a")
-	if err := os.MkdirAll(filepath.Join(path, "in the way"), 0o700); err != nil { // a directory that rename cannot replace
+	// a directory that rename cannot replace
+	if err := os.MkdirAll(filepath.Join(path, "in the way"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := durable.WriteFile(path, []byte("x")); err == nil {

@@ -5,7 +5,8 @@ import "syscall"
 // minFiles is how many more files a volume must be able to take.
 const minFiles = 16
 
-// Room returns how many bytes the volume of a path has free for this process, and how many it has in all. One that can take no more files has none free.
+// Room returns how many bytes the volume of a path has free for this process, and how many it has in all. One that can
+// take no more files has none free.
 func Room(path string) (free, total uint64, err error) {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(path, &s); err != nil {

@@ -31,8 +31,8 @@ const ReadPiece = 2 << 20
 // When it returns nil, the file's content survives a power cut, and its name does once SyncDir has returned for its
 // directory. When it returns an error, the old file, if there was one, is as it was.
 //
-// It is read back into memory, which has one byte or more; ReadPiece of them are best. before is called before each step
-// with the name that the file has meanwhile, and ends it all with an error. Error: ErrReadBack.
+// It is read back into memory, which has one byte or more; ReadPiece of them are best. before is called before each
+// step with the name that the file has meanwhile, and ends it all with an error. Error: ErrReadBack.
 func WriteVerified(path string, data, memory []byte, before func(step Step, file string) error) error {
 	f, err := create(path)
 	if err != nil {

@@ -59,13 +59,15 @@ func TestWriteVerifiedThatFails(t *testing.T) {
 			if name == "changed" && step != durable.StepReadBack || name == "missing" && step != durable.StepReadBack {
 				continue // before, it is written over; after, nobody looks any more
 			}
-			err := durable.WriteVerified(path, bytes.Repeat([]byte("new"), 5000), make([]byte, 1000), func(s durable.Step, file string) error {
-				if s == step {
-					return fail(file)
-				}
-				return nil
-			})
-			if want := map[string]error{"failed": broken, "changed": durable.ErrReadBack, "missing": os.ErrNotExist}[name]; !errors.Is(err, want) {
+			err := durable.WriteVerified(path, bytes.Repeat([]byte("new"), 5000), make([]byte, 1000),
+				func(s durable.Step, file string) error {
+					if s == step {
+						return fail(file)
+					}
+					return nil
+				})
+			if want := map[string]error{"failed": broken, "changed": durable.ErrReadBack,
+				"missing": os.ErrNotExist}[name]; !errors.Is(err, want) {
 				t.Errorf("%s before %q: %v", name, step, err)
 			}
 			got, err := os.ReadFile(path)

@@ -29,8 +29,8 @@ type Added struct {
 
 // Add reads a backup of data to its end and keeps it. Each chunk is read back from the disk: a new one after it was
 // written, and one that is there already to see that it still is what it was; if not, it is written again. The backup
-// is listed when everything of it is on the disk, and not before. An interrupted Add leaves chunks that the next one uses,
-// or Prune removes. Error: ErrMalformed.
+// is listed when everything of it is on the disk, and not before. An interrupted Add leaves chunks that the next one
+// uses, or Prune removes. Error: ErrMalformed.
 func (a *Archive) Add(ctx context.Context, r io.Reader) (Added, error) {
 	in, err := stream.NewReader(r)
 	if err != nil {
@@ -38,7 +38,8 @@ func (a *Archive) Add(ctx context.Context, r io.Reader) (Added, error) {
 	}
 	head := in.Header()
 	if head.Content != stream.Data {
-		return Added{}, fmt.Errorf("add backup: %w: it is a %s; archives keep data, and keys are kept apart from it", ErrMalformed, head.Content)
+		return Added{}, fmt.Errorf("add backup: %w: it is a %s; archives keep data, and keys are kept apart from it",
+			ErrMalformed, head.Content)
 	}
 	unlock, err := a.share(ctx)
 	if err != nil {
@@ -124,8 +125,8 @@ func chunkOf(g *stream.Segment) Chunk {
 	return Chunk{SHA256: hex.EncodeToString(g.Sum[:]), Bytes: int64(len(g.Frames))}
 }
 
-// store writes a chunk that is not there, or not as it should be, and reports whether it did. A chunk gets its name when
-// it is on the disk and was read back from there.
+// store writes a chunk that is not there, or not as it should be, and reports whether it did. A chunk gets its name
+// when it is on the disk and was read back from there.
 func (a *Archive) store(ctx context.Context, chunk Chunk, data, memory []byte) (isNew bool, err error) {
 	path := a.chunkPath(chunk.SHA256)
 	if durable.Holds(path, data, memory) {

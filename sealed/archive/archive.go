@@ -1,7 +1,8 @@
-// Package archive keeps backups of a store's data in a folder, so that what did not change between two of them is there once.
+// Package archive keeps backups of a store's data in a folder, so that what did not change between two of them is there
+// once.
 //
-// It needs no key: what it keeps is sealed. A backup is cut into chunks at places that its own keys decide, so that a change moves no later
-// cut; every chunk is a file named by its SHA-256. docs/formats/backup.md describes the folder.
+// It needs no key: what it keeps is sealed. A backup is cut into chunks at places that its own keys decide, so that a
+// change moves no later cut; every chunk is a file named by its SHA-256. docs/formats/backup.md describes the folder.
 package archive
 
 import (
@@ -89,12 +90,14 @@ func later(marker []byte) uint32 {
 	return uint32(n)
 }
 
-// Open opens the archive in a folder, and makes one in a folder that is empty or not there. Errors: ErrNotArchive, *NewerError.
+// Open opens the archive in a folder, and makes one in a folder that is empty or not there. Errors: ErrNotArchive,
+// *NewerError.
 func Open(dir string) (*Archive, error) {
 	b, err := os.ReadFile(filepath.Join(dir, marker))
 	switch {
 	case err == nil && later(b) > 0:
-		return nil, fmt.Errorf("open archive %s: %w", dir, &NewerError{What: "archive", Of: "archive", Format: later(b), Known: form})
+		return nil, fmt.Errorf("open archive %s: %w", dir,
+			&NewerError{What: "archive", Of: "archive", Format: later(b), Known: form})
 	case err == nil && string(b) != markerText && string(b) != firstText:
 		return nil, fmt.Errorf("open archive %s: %w: it has another format", dir, ErrNotArchive)
 	case err == nil:
@@ -120,7 +123,8 @@ func Open(dir string) (*Archive, error) {
 	return &Archive{dir: dir}, nil
 }
 
-// mark makes the marker say that there may be backups of today's format, which programs that know the first alone would take for damage.
+// mark makes the marker say that there may be backups of today's format, which programs that know the first alone would
+// take for damage.
 func (a *Archive) mark() error {
 	if !a.first {
 		return nil
@@ -196,14 +200,17 @@ func (a *Archive) Backup(name string) (Backup, error) {
 	sum := sha256.Sum256(raw)
 	b.asNamed = strings.HasSuffix(name, "-"+hex.EncodeToString(sum[:sumInName]))
 	for _, c := range b.Chunks {
-		if sum, err := hex.DecodeString(c.SHA256); err != nil || len(sum) != sha256.Size || c.Bytes < 0 || c.Bytes > stream.MaxSegment {
-			return Backup{}, fmt.Errorf("backup %s: %w: a chunk called %q of %d bytes", name, ErrDamaged, c.SHA256, c.Bytes)
+		if sum, err := hex.DecodeString(c.SHA256); err != nil || len(sum) != sha256.Size || c.Bytes < 0 ||
+			c.Bytes > stream.MaxSegment {
+			return Backup{}, fmt.Errorf("backup %s: %w: a chunk called %q of %d bytes", name, ErrDamaged, c.SHA256,
+				c.Bytes)
 		}
 	}
 	return b, nil
 }
 
-// Read returns the stream of a backup. Every chunk is verified before any of it is given out; what is wrong with one is an ErrDamaged.
+// Read returns the stream of a backup. Every chunk is verified before any of it is given out; what is wrong with one is
+// an ErrDamaged.
 func (a *Archive) Read(b Backup) io.Reader {
 	parts := []io.Reader{bytes.NewReader(b.Begin)}
 	for _, c := range b.Chunks {
@@ -263,8 +270,8 @@ func (a *Archive) load(c Chunk, memory []byte) ([]byte, error) {
 	return memory[:n], nil
 }
 
-// Verify reads every chunk of a backup, several at once, and holds them and the stream that they make against what the backup says. It needs no key;
-// that the instance wrote it shows when it is restored. Error: ErrDamaged.
+// Verify reads every chunk of a backup, several at once, and holds them and the stream that they make against what the
+// backup says. It needs no key; that the instance wrote it shows when it is restored. Error: ErrDamaged.
 func (a *Archive) Verify(ctx context.Context, b Backup) error {
 	if !b.asNamed {
 		return damaged(b, errors.New("its file is not what its name says"))

@@ -87,7 +87,8 @@ func chunks(t *testing.T, dir string) (files []string) {
 	return files
 }
 
-// TestBackupsShareWhatDidNotChange: what comes out is what went in, byte for byte, and a second backup costs what changed.
+// TestBackupsShareWhatDidNotChange: what comes out is what went in, byte for byte, and a second backup costs what
+// changed.
 func TestBackupsShareWhatDidNotChange(t *testing.T) {
 	a, dir := open(t)
 	day := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -179,7 +180,8 @@ func TestDamageIsFound(t *testing.T) {
 func TestWhatIsNoBackupIsNotAdded(t *testing.T) {
 	a, dir := open(t)
 	whole := rows(t, 60_000, time.Unix(1, 0))
-	for name, b := range map[string][]byte{"nothing": nil, "something else": []byte(strings.Repeat("x", 100)), "most of one": whole[:len(whole)*9/10]} {
+	for name, b := range map[string][]byte{"nothing": nil, "something else": []byte(strings.Repeat("x", 100)),
+		"most of one": whole[:len(whole)*9/10]} {
 		if _, err := a.Add(t.Context(), bytes.NewReader(b)); !errors.Is(err, archive.ErrMalformed) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -217,7 +219,8 @@ func TestWhatIsNoBackupIsNotAdded(t *testing.T) {
 // TestManyChunksKeepTheirOrder cuts by size where keys do not.
 func TestManyChunksKeepTheirOrder(t *testing.T) {
 	a, _ := open(t)
-	whole := written(t, 40, time.Unix(1, 0), func(i int) (key, value []byte) { return fmt.Append(nil, i), bytes.Repeat([]byte{byte(i)}, 1<<20) })
+	whole := written(t, 40, time.Unix(1, 0),
+		func(i int) (key, value []byte) { return fmt.Append(nil, i), bytes.Repeat([]byte{byte(i)}, 1<<20) })
 	b := add(t, a, whole)
 	if got, err := io.ReadAll(a.Read(b.Backup)); err != nil || !bytes.Equal(got, whole) || len(b.Chunks) < 5 {
 		t.Errorf("%d bytes of %d in %d chunks, %v", len(got), len(whole), len(b.Chunks), err)

@@ -167,7 +167,8 @@ func TestConnectionThatEnds(t *testing.T) {
 	a, dir := open(t)
 	kept := add(t, a, rows(t, 5_000, time.Unix(1, 0))).Backup
 	whole := rows(t, 20_000, time.Unix(2, 0), 1, 9_000)
-	for _, at := range []int{0, 1, 17, 100, 200, 1 << 20, len(whole) / 2, len(whole) - 50, len(whole) - 33, len(whole) - 1} {
+	for _, at := range []int{0, 1, 17, 100, 200, 1 << 20, len(whole) / 2, len(whole) - 50, len(whole) - 33,
+		len(whole) - 1} {
 		if _, err := a.Add(t.Context(), bytes.NewReader(whole[:at])); !errors.Is(err, archive.ErrMalformed) {
 			t.Errorf("cut at %d: %v", at, err)
 		}

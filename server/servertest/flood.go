@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Flood holds requests open whose bodies never come, over connections of its own. When the server ends one, another takes
-// its place, until the end of the test.
+// Flood holds requests open whose bodies never come, over connections of its own. When the server ends one, another
+// takes its place, until the end of the test.
 type Flood struct {
 	ctx     context.Context
 	clients []*http.Client
@@ -25,7 +25,8 @@ func (s *Server) NewFlood(t testing.TB, connections int) *Flood {
 	roots := s.Client.Transport.(*http.Transport).TLSClientConfig.RootCAs
 	for range connections {
 		f.clients = append(f.clients, &http.Client{Transport: &http.Transport{
-			ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12},
+			ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "localhost",
+				MinVersion: tls.VersionTLS12},
 			HTTP2: &http.HTTP2Config{StrictMaxConcurrentRequests: true},
 		}})
 	}

@@ -28,7 +28,8 @@ type Server struct {
 	URL string
 	// Key opens the default resource.
 	Key string
-	// Client trusts the server's own authority and nothing else. Under a public URL it reaches the listener all the same.
+	// Client trusts the server's own authority and nothing else. Under a public URL it reaches the listener all the
+	// same.
 	Client *http.Client
 
 	cancel  context.CancelFunc
@@ -36,8 +37,8 @@ type Server struct {
 }
 
 // Start runs a server. What cfg leaves out: Dir is a new temporary directory, Listen a free port of 127.0.0.1,
-// Recogniser is Faces unless a Pack or Recognisers are named, the rates of identities are more than a test reaches, Logger writes to the test's log. A server that does not start fails the
-// test.
+// Recogniser is Faces unless a Pack or Recognisers are named, the rates of identities are more than a test reaches,
+// Logger writes to the test's log. A server that does not start fails the test.
 func Start(t testing.TB, cfg server.Config) *Server {
 	t.Helper()
 	if cfg.Dir == "" {

@@ -8,8 +8,8 @@ import (
 	"github.com/visage-face/visage/gallery/internal/kernel"
 )
 
-// TestKernelsStayWithinTheirMemory lets all that kernels read and write lie directly before or behind memory that nobody
-// may touch.
+// TestKernelsStayWithinTheirMemory lets all that kernels read and write lie directly before or behind memory that
+// nobody may touch.
 func TestKernelsStayWithinTheirMemory(t *testing.T) {
 	for _, k := range kernel.Available() {
 		for name, atEnd := range map[string]bool{"start": false, "end": true} {

@@ -2,9 +2,9 @@ package kernel
 
 import "encoding/binary"
 
-// Coded is what Code finds out about a row: for the sketch, the sketch and the second plane, and these with the third, the
-// product of its codes with what the planes stand for, and the squared length of the latter; and the squared length of the
-// codes themselves.
+// Coded is what Code finds out about a row: for the sketch, the sketch and the second plane, and these with the third,
+// the product of its codes with what the planes stand for, and the squared length of the latter; and the squared length
+// of the codes themselves.
 //
 // What n bits of a code stand for is the middle of the codes that begin with them, in halves of as many codes as there
 // are: of the upper n bits h, 0 to 2ⁿ-1, it is 2h+1-2ⁿ.
@@ -13,8 +13,8 @@ type Coded struct {
 	Square      int64
 }
 
-// Code takes a row apart: its codes, of 16 bits, little endian, none of them below -32,767, become what the planes hold of
-// it. sketch and second have SecondBytes, third ThirdBytes and last LastBytes bytes.
+// Code takes a row apart: its codes, of 16 bits, little endian, none of them below -32,767, become what the planes hold
+// of it. sketch and second have SecondBytes, third ThirdBytes and last LastBytes bytes.
 func (k *Kernel) Code(codes []byte, sketch, second, third, last []byte, out *Coded) {
 	dim := len(codes) / 2
 	*out = Coded{}

@@ -1,30 +1,30 @@
-// Package kernel compares probes with many rows of small integers at once: the inner loops of a search, in assembly where
-// the processor has the instructions, and in Go, which says what the others must do to the bit.
+// Package kernel compares probes with many rows of small integers at once: the inner loops of a search, in assembly
+// where the processor has the instructions, and in Go, which says what the others must do to the bit.
 //
 // # Planes
 //
-// A row is a vector of codes of 16 bits, signed, in offset binary: code plus 32,768. Its bits are spread over four planes,
-// and nothing of it is held anywhere else:
+// A row is a vector of codes of 16 bits, signed, in offset binary: code plus 32,768. Its bits are spread over four
+// planes, and nothing of it is held anywhere else:
 //
 //	sketch  bits 15 and 14   0 to 3     2 bits a code
 //	second  bits 13 and 12   0 to 3     2 bits a code
 //	third   bits 11 to 8     0 to 15    4 bits a code
 //	last    bits 7 to 0      0 to 255   8 bits a code
 //
-// What a plane adds to a sum of products with a probe's codes is a sum of its own, so the sum over the upper n bits of a row
-// follows from that over fewer and one plane more.
+// What a plane adds to a sum of products with a probe's codes is a sum of its own, so the sum over the upper n bits of
+// a row follows from that over fewer and one plane more.
 //
-// The sketch comes in groups of 16 rows. A group is 16 marks, one a row, followed by vectors of 64 bytes: bits 2i and 2i+1
-// of byte 4r+k of vector j belong to code 16j+4i+k of row r. So a vector is loaded, split in four and multiplied with four
-// codes of a probe in every lane, and lane r ends with the sum of row r: nothing is ever added across lanes.
+// The sketch comes in groups of 16 rows. A group is 16 marks, one a row, followed by vectors of 64 bytes: bits 2i and
+// 2i+1 of byte 4r+k of vector j belong to code 16j+4i+k of row r. So a vector is loaded, split in four and multiplied
+// with four codes of a probe in every lane, and lane r ends with the sum of row r: nothing is ever added across lanes.
 //
 // The others are one row after another. The second plane has the bytes of a row in the order of the sketch: bits 2i and
 // 2i+1 of byte 4j+k belong to code 16j+4i+k. Byte 4j+k of the third plane holds the bits of code 8j+k in its lower half
 // and those of code 8j+4+k in its upper one. Byte i of the last plane belongs to code i. Rows of the third and the last
 // plane are multiples of 16 bytes long.
 //
-// A tile is the upper four bits of some groups, 0 to 15, or the upper eight, 0 to 255, taken apart for many probes to meet:
-// of each group its marks, and vectors of 64 bytes of which byte 4r+k of vector j is code 4j+k of row r.
+// A tile is the upper four bits of some groups, 0 to 15, or the upper eight, 0 to 255, taken apart for many probes to
+// meet: of each group its marks, and vectors of 64 bytes of which byte 4r+k of vector j is code 4j+k of row r.
 //
 // Codes behind the last are zero in probes and on every plane.
 //
@@ -42,8 +42,8 @@ const Rows = 16
 // vectorBytes is the size of a vector of a group, and of a group's marks.
 const vectorBytes = 64
 
-// DimMost is the largest number of codes a row may have: sums of products of a code with one of 8 bits stay within 32 bits
-// in every lane.
+// DimMost is the largest number of codes a row may have: sums of products of a code with one of 8 bits stay within 32
+// bits in every lane.
 const DimMost = 2048
 
 // Words returns the number of vectors that a group of the sketch has for so many codes a row: 16 codes each.
@@ -67,8 +67,8 @@ func TileBytes(dim int) int { return vectorBytes * (1 + 4*Words(dim)) }
 // Slack is how many bytes behind the rows of a plane a kernel may read, whatever they hold.
 const Slack = 64
 
-// Mark packs the two numbers that a plane keeps of a row beside its codes, each 0 to 65,535. Those of marks that kernels
-// compare with are at most 32,767.
+// Mark packs the two numbers that a plane keeps of a row beside its codes, each 0 to 65,535. Those of marks that
+// kernels compare with are at most 32,767.
 func Mark(first, second int) uint32 { return uint32(first) | uint32(second)<<16 }
 
 // Limit says which rows pass: those for which Start plus the sum of products is at least
@@ -116,9 +116,9 @@ func ClearRow(group []byte, r int) {
 	}
 }
 
-// Hits are rows that passed. Where holds the number of the probe in its upper half and that of the row, counted from the
-// first of the scan, in its lower half; Sums what Limit was compared with; Backs, after Third, the sums over the third
-// plane and Marks the marks that belong to it.
+// Hits are rows that passed. Where holds the number of the probe in its upper half and that of the row, counted from
+// the first of the scan, in its lower half; Sums what Limit was compared with; Backs, after Third, the sums over the
+// third plane and Marks the marks that belong to it.
 type Hits struct {
 	Where []uint32
 	Sums  []int32
@@ -130,7 +130,8 @@ type Hits struct {
 func NewHits(rows, probes int) *Hits {
 	room := rows*probes + Rows // a kernel stores whole vectors
 	return &Hits{
-		Where: make([]uint32, 0, room), Sums: make([]int32, 0, room), Backs: make([]int32, room), Marks: make([]uint32, room),
+		Where: make([]uint32, 0, room), Sums: make([]int32, 0, room), Backs: make([]int32, room),
+		Marks: make([]uint32, room),
 	}
 }
 
@@ -159,11 +160,14 @@ type Probes struct {
 	n, dim int
 	blocks []block // of the probes in order
 	sketch []int8  // of each probe, its codes
-	second []int8  // of each probe, four rows of the second plane: the codes that meet the bits 0 and 1, 2 and 3, and so on; and Slack
-	third  []int8  // of each probe, two rows of the third plane: the codes that meet lower halves, and those that meet upper ones
+	// of each probe, four rows of the second plane: the codes that meet the bits 0 and 1, 2 and 3, and so on; and Slack
+	second []int8
+	// of each probe, two rows of the third plane: the codes that meet lower halves, and those that meet upper ones
+	third []int8
 }
 
-// block is some probes that meet a tile together. Their codes stand as they are needed: four of each probe for every vector.
+// block is some probes that meet a tile together. Their codes stand as they are needed: four of each probe for every
+// vector.
 type block struct {
 	first, width int
 	codes        []int8
@@ -230,8 +234,8 @@ func (k *Kernel) ScanSketch(p *Probes, i int, sketch []byte, n int, hits *Hits) 
 	hits.Where, hits.Sums = hits.Where[:found], hits.Sums[:found]
 }
 
-// Second keeps of the hits of ScanSketch by probe i those that pass with the second plane as well, and sets their sums to
-// those over both planes. plane and marks begin with the first row of the scan.
+// Second keeps of the hits of ScanSketch by probe i those that pass with the second plane as well, and sets their sums
+// to those over both planes. plane and marks begin with the first row of the scan.
 func (k *Kernel) Second(p *Probes, i int, plane []byte, marks []uint32, hits *Hits) {
 	n := len(hits.Where)
 	if n == 0 {
@@ -247,10 +251,10 @@ func (k *Kernel) Second(p *Probes, i int, plane []byte, marks []uint32, hits *Hi
 // Tiles says whether ScanUpper makes tiles for so many probes.
 func (k *Kernel) Tiles(probes int) bool { return probes > 1 || k.upper == nil }
 
-// ScanUpper compares n groups with every probe by sketch and second plane and adds those that pass to the hits, which must
-// have room for them and for as many as fill up a tile. The three begin with the first row; first is its number. tile is
-// memory for a tile of them, where Tiles says that one is made. Behind the n groups there may be more, which the next call is
-// expected to be about.
+// ScanUpper compares n groups with every probe by sketch and second plane and adds those that pass to the hits, which
+// must have room for them and for as many as fill up a tile. The three begin with the first row; first is its number.
+// tile is memory for a tile of them, where Tiles says that one is made. Behind the n groups there may be more, which
+// the next call is expected to be about.
 func (k *Kernel) ScanUpper(p *Probes, sketch, second []byte, marks []uint32, n, first int, tile []byte, hits *Hits) {
 	if !k.Tiles(p.n) && n > 0 {
 		if hits.Room() < n*Rows || first+n*Rows > 1<<16 {
@@ -269,7 +273,8 @@ func (k *Kernel) ScanUpper(p *Probes, sketch, second []byte, marks []uint32, n, 
 		more := min(n, len(sketch)/size-n, len(second)/row-n)
 		sketch, second = sketch[n*size:][:more*size], second[n*row:][:more*row]
 		half1, half2 := len(sketch)/2, len(second)/2
-		k.scanTile(p, p.Upper, tile, n, first, hits, [4][]byte{sketch[:half1], second[:half2], sketch[half1:], second[half2:]})
+		k.scanTile(p, p.Upper, tile, n, first, hits,
+			[4][]byte{sketch[:half1], second[:half2], sketch[half1:], second[half2:]})
 	}
 }
 
@@ -284,8 +289,8 @@ func (k *Kernel) makeTile(dim, n int, sketch, second []byte, marks []uint32, til
 func (k *Kernel) Eights(probes int) bool { return k.tile8 != nil && probes > 1 }
 
 // ScanEight is ScanUpper by sketch, second and third plane at once, all of which begin with the first row, and with the
-// marks that belong to these. It reads nearly twice as much memory, makes tiles in twice the time, and leaves a twentieth as
-// many hits to look at.
+// marks that belong to these. It reads nearly twice as much memory, makes tiles in twice the time, and leaves a
+// twentieth as many hits to look at.
 func (k *Kernel) ScanEight(
 	p *Probes, sketch, second, third []byte, marks []uint32, n, first int, tile []byte, hits *Hits,
 ) {
@@ -302,9 +307,9 @@ func (k *Kernel) ScanEight(
 	})
 }
 
-// scanTile compares a tile of n groups with every probe, and leaves out what fills it up to a multiple of TileGroups. Where
-// it can, it asks for the memory that is needed next on the way, a quarter with every fourth block of probes: at once it
-// would have to wait for it.
+// scanTile compares a tile of n groups with every probe, and leaves out what fills it up to a multiple of TileGroups.
+// Where it can, it asks for the memory that is needed next on the way, a quarter with every fourth block of probes: at
+// once it would have to wait for it.
 func (k *Kernel) scanTile(p *Probes, limits []Limit, tile []byte, n, first int, hits *Hits, next [4][]byte) {
 	whole, before := (n+TileGroups-1)/TileGroups*TileGroups, len(hits.Where)
 	if hits.Room() < whole*Rows*p.n || first+whole*Rows > 1<<16 {
@@ -343,9 +348,9 @@ func (k *Kernel) scanTile(p *Probes, limits []Limit, tile []byte, n, first int, 
 	hits.Where, hits.Sums = hits.Where[:kept], hits.Sums[:kept]
 }
 
-// ScanTile compares n groups of a tile, a multiple of TileGroups, with every probe and adds those that pass by Upper to the
-// hits, which must have room for them. first is the number of the tile's first row. A probe's hits are in the order of
-// rows, mixed with those of others.
+// ScanTile compares n groups of a tile, a multiple of TileGroups, with every probe and adds those that pass by Upper to
+// the hits, which must have room for them. first is the number of the tile's first row. A probe's hits are in the order
+// of rows, mixed with those of others.
 func (k *Kernel) ScanTile(p *Probes, tile []byte, n, first int, hits *Hits) {
 	if n > 0 {
 		k.scanTile(p, p.Upper, tile, n, first, hits, [4][]byte{})

@@ -7,11 +7,13 @@ import "golang.org/x/sys/cpu"
 // Available returns the kernels that this processor can run, the best first; the last is the portable one.
 func Available() []*Kernel {
 	var all []*Kernel
-	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512VNNI &&
+	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL &&
+		cpu.X86.HasAVX512VNNI &&
 		cpu.X86.HasPOPCNT && cpu.X86.HasAVX2 {
 		all = append(all, &Kernel{
 			Name: "AVX-512 VNNI", sketch: sketchAVX512, second: secondVNNI, upper: upperAVX512, tile: tileAVX512,
-			tile8: tile8AVX512, scan1: scanAVX512, scan4: scan4AVX512, scan8: scan8AVX512, third: thirdAVX512, dot: dotAVX2, code: codeAVX2,
+			tile8: tile8AVX512, scan1: scanAVX512, scan4: scan4AVX512, scan8: scan8AVX512, third: thirdAVX512,
+			dot: dotAVX2, code: codeAVX2,
 		})
 	}
 	if cpu.X86.HasAVX2 {
@@ -23,8 +25,8 @@ func Available() []*Kernel {
 	return append(all, &portable)
 }
 
-// secondVNNI leaves short rows to AVX2: a vector of 64 bytes that begins with such a row touches the next line of memory
-// too, even when what is there is masked out.
+// secondVNNI leaves short rows to AVX2: a vector of 64 bytes that begins with such a row touches the next line of
+// memory too, even when what is there is masked out.
 func secondVNNI(
 	plane *byte, rowBytes int, marks, where *uint32, sums *int32, n int, codes *int8, limit *Limit, add int32,
 ) int {
@@ -62,7 +64,8 @@ func scan4AVX512(tile *byte, n, vectors int, codes *int8, limits *Limit, where *
 
 //go:noescape
 func scan8AVX512(
-	tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32, next *byte, lines int,
+	tile *byte, n, vectors int, codes *int8, limits *Limit, where *uint32, sums *int32, first uint32, next *byte,
+	lines int,
 ) int
 
 //go:noescape

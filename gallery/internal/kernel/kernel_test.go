@@ -171,7 +171,8 @@ var markKinds = map[string]func(rnd *rand.Rand) int{
 }
 
 var dims = []int{
-	1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 63, 64, 65, 95, 96, 127, 128, 129, 160, 192, 255, 256, 257, 320, 512,
+	1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 63, 64, 65, 95, 96, 127, 128, 129, 160, 192, 255, 256, 257, 320,
+	512,
 	1000, kernel.DimMost,
 }
 
@@ -194,7 +195,8 @@ func checkKinds(t *testing.T, k *kernel.Kernel, m memory) {
 				if codeName != "random" && probeName != "random" && markName == "greatest" {
 					dim = kernel.DimMost // where sums are the largest that there are
 				}
-				p := makePlanes(k, m, dim, 1+rnd.IntN(20), func() int16 { return code(rnd) }, func() int { return mark(rnd) })
+				p := makePlanes(k, m, dim, 1+rnd.IntN(20), func() int16 { return code(rnd) },
+					func() int { return mark(rnd) })
 				probes := make([][]int8, []int{1, 1, 1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 31, 64}[rnd.IntN(16)])
 				for i := range probes {
 					probes[i] = make([]int8, dim)
@@ -204,7 +206,8 @@ func checkKinds(t *testing.T, k *kernel.Kernel, m memory) {
 				}
 				what := fmt.Sprintf("codes %s, probes %s, marks %s, %d numbers", codeName, probeName, markName, dim)
 				checkPlanes(t, k, m, rnd, p, probes, what, func() limit {
-					return limit{rnd.IntN(32767) - 16383, rnd.IntN(32767) - 16383, rnd.IntN(1<<20) - 1<<19, rnd.IntN(32)}
+					return limit{rnd.IntN(32767) - 16383, rnd.IntN(32767) - 16383, rnd.IntN(1<<20) - 1<<19,
+						rnd.IntN(32)}
 				})
 			}
 		}
@@ -218,12 +221,13 @@ func TestAnyRowsPass(t *testing.T) {
 	for _, k := range kernel.Available() {
 		for groups := 1; groups <= 20; groups++ {
 			for _, failing := range []float64{0, 1. / 256, 1. / 16, 1. / 2, 15. / 16, 255. / 256, 1} {
-				p := makePlanes(k, ordinary, dim, groups, func() int16 { return int16(rnd.IntN(65535) - 32767) }, func() int {
-					if rnd.Float64() < failing {
-						return 32767
-					}
-					return 0
-				})
+				p := makePlanes(k, ordinary, dim, groups, func() int16 { return int16(rnd.IntN(65535) - 32767) },
+					func() int {
+						if rnd.Float64() < failing {
+							return 32767
+						}
+						return 0
+					})
 				probes := make([][]int8, 1+rnd.IntN(9))
 				for i := range probes {
 					probes[i] = make([]int8, dim)
@@ -252,7 +256,8 @@ func checkPlanes(
 	defer prepared.Clear()
 	prepared.Move(func(n int) []int8 { return room[int8](m, n) })
 	for i := range probes {
-		prepared.Sketch[i], prepared.Upper[i], prepared.Eight[i] = sketch[i].kernel(), upper[i].kernel(), upper[i].kernel()
+		prepared.Sketch[i], prepared.Upper[i], prepared.Eight[i] = sketch[i].kernel(), upper[i].kernel(),
+			upper[i].kernel()
 	}
 
 	hits := newHits(m, len(p.codes), 1)
@@ -272,7 +277,8 @@ func checkPlanes(
 			want[j] = hit{row: want[j].row, sum: want[j].sum}
 		}
 		if got := collect(hits, false); !slices.Equal(got, want) {
-			t.Fatalf("second plane: %s, %d of %d rows:\n got %d %v\nwant %d %v", what, len(rows), len(p.codes), len(got), got,
+			t.Fatalf("second plane: %s, %d of %d rows:\n got %d %v\nwant %d %v", what, len(rows), len(p.codes),
+				len(got), got,
 				len(want), want)
 		}
 	}
@@ -300,7 +306,8 @@ func checkPlanes(
 	hits.Where, hits.Sums = kept, hits.Sums[:len(kept)]
 	k.Third(prepared, p.third, p.marks, hits)
 	if got := collect(hits, true); !slices.Equal(got, want) {
-		t.Fatalf("tile: %s, %d groups, %d probes:\n got %d %v\nwant %d %v", what, groups, n, len(got), got, len(want), want)
+		t.Fatalf("tile: %s, %d groups, %d probes:\n got %d %v\nwant %d %v", what, groups, n, len(got), got, len(want),
+			want)
 	}
 
 	hits.Reset()
@@ -309,7 +316,8 @@ func checkPlanes(
 		want[i] = hit{probe: want[i].probe, row: want[i].row + first, sum: want[i].sum}
 	}
 	if got := collect(hits, false); !slices.Equal(got, want) {
-		t.Fatalf("upper planes: %s, %d groups, %d probes:\n got %d %v\nwant %d %v", what, groups, n, len(got), got, len(want), want)
+		t.Fatalf("upper planes: %s, %d groups, %d probes:\n got %d %v\nwant %d %v", what, groups, n, len(got), got,
+			len(want), want)
 	}
 
 	if !k.Eights(64) {
@@ -329,7 +337,8 @@ func checkPlanes(
 		}
 	}
 	if got := collect(hits, false); !slices.Equal(got, want) {
-		t.Fatalf("eight bits: %s, %d groups, %d probes:\n got %d %v\nwant %d %v", what, groups-at, n, len(got), got, len(want), want)
+		t.Fatalf("eight bits: %s, %d groups, %d probes:\n got %d %v\nwant %d %v", what, groups-at, n, len(got), got,
+			len(want), want)
 	}
 }
 
@@ -355,7 +364,8 @@ func checkCodes(t *testing.T, k *kernel.Kernel, m memory) {
 				binary.LittleEndian.PutUint16(encoded[2*i:], uint16(codes[i]))
 			}
 			group, sketch := make([]byte, kernel.SketchBytes(dim)), noisy(kernel.SecondBytes(dim))
-			second, third, last := noisy(kernel.SecondBytes(dim)), noisy(kernel.ThirdBytes(dim)), noisy(kernel.LastBytes(dim))
+			second, third, last := noisy(kernel.SecondBytes(dim)), noisy(kernel.ThirdBytes(dim)),
+				noisy(kernel.LastBytes(dim))
 			var out, want kernel.Coded
 			k.Code(encoded, sketch, second, third, last, &out)
 			r := rnd.IntN(kernel.Rows)
@@ -434,7 +444,8 @@ func BenchmarkSketch(b *testing.B) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for _, k := range kernel.Available() {
 		for _, dim := range []int{128, 192, 512} {
-			p := makePlanes(k, ordinary, dim, groups, func() int16 { return int16(rnd.IntN(65279) - 32639) }, func() int { return 32767 })
+			p := makePlanes(k, ordinary, dim, groups, func() int16 { return int16(rnd.IntN(65279) - 32639) },
+				func() int { return 32767 })
 			q := k.NewProbes(dim, [][]int8{make([]int8, dim)})
 			hits := kernel.NewHits(groups*kernel.Rows, 1)
 			b.Run(fmt.Sprintf("%s/%d", k.Name, dim), func(b *testing.B) {
@@ -451,7 +462,8 @@ func BenchmarkTile(b *testing.B) {
 	const groups, dim = 16, 128
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for _, k := range kernel.Available() {
-		p := makePlanes(k, ordinary, dim, groups, func() int16 { return int16(rnd.IntN(65279) - 32639) }, func() int { return 32767 })
+		p := makePlanes(k, ordinary, dim, groups, func() int16 { return int16(rnd.IntN(65279) - 32639) },
+			func() int { return 32767 })
 		tile := make([]byte, groups*kernel.TileBytes(dim))
 		b.Run(k.Name+"/make", func(b *testing.B) {
 			for b.Loop() {
@@ -480,7 +492,8 @@ func BenchmarkTile(b *testing.B) {
 					hits.Reset()
 					k.ScanTile(q, tile, groups, 0, hits)
 				}
-				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/groups/kernel.Rows/float64(n), "ns/row/probe")
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/groups/kernel.Rows/float64(n),
+					"ns/row/probe")
 			})
 		}
 	}
@@ -491,7 +504,8 @@ func BenchmarkSecond(b *testing.B) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for _, k := range kernel.Available() {
 		for _, dim := range []int{128, 192, 512} {
-			p := makePlanes(k, ordinary, dim, groups, func() int16 { return int16(rnd.IntN(65279) - 32639) }, func() int { return 32767 })
+			p := makePlanes(k, ordinary, dim, groups, func() int16 { return int16(rnd.IntN(65279) - 32639) },
+				func() int { return 32767 })
 			b.Run(fmt.Sprintf("%s/%d", k.Name, dim), func(b *testing.B) {
 				q := k.NewProbes(dim, [][]int8{make([]int8, dim)})
 				q.Upper[0] = kernel.Limit{Start: 0, Weights: kernel.Weights(1, 1)}
@@ -514,7 +528,8 @@ func BenchmarkThird(b *testing.B) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for _, k := range kernel.Available() {
 		for _, dim := range []int{128, 192, 512} {
-			p := makePlanes(k, ordinary, dim, groups, func() int16 { return int16(rnd.IntN(65279) - 32639) }, func() int { return 32767 })
+			p := makePlanes(k, ordinary, dim, groups, func() int16 { return int16(rnd.IntN(65279) - 32639) },
+				func() int { return 32767 })
 			q := k.NewProbes(dim, [][]int8{make([]int8, dim)})
 			hits := kernel.NewHits(groups*kernel.Rows, 1)
 			hits.Where = hits.Where[:groups*kernel.Rows]

@@ -10,26 +10,28 @@ type Kernel struct {
 	// Name says which instructions it uses.
 	Name string
 
-	// sketch stores the numbers and the sums of the rows of n groups that pass, and returns how many there are. It may store
-	// up to 15 values behind the last.
+	// sketch stores the numbers and the sums of the rows of n groups that pass, and returns how many there are. It may
+	// store up to 15 values behind the last.
 	sketch sketchFunc
-	// second keeps those of n hits that pass, and returns how many there are. The threshold is limit's, of a sum that is
-	// four times the hit's, the second plane's and add. It may read 16 values behind the last hit.
+	// second keeps those of n hits that pass, and returns how many there are. The threshold is limit's, of a sum that
+	// is four times the hit's, the second plane's and add. It may read 16 values behind the last hit.
 	second secondFunc
-	// upper compares n groups with one probe, by sketch and second plane at once, stores the hits, and returns how many there
-	// are. It may store up to 15 values behind the last. nil: a tile serves as well.
+	// upper compares n groups with one probe, by sketch and second plane at once, stores the hits, and returns how many
+	// there are. It may store up to 15 values behind the last. nil: a tile serves as well.
 	upper upperFunc
 	// tile makes a tile of n groups of words vectors in the sketch.
 	tile func(sketch, second *byte, marks *uint32, n, words int, tile *byte)
-	// tile8 makes the same of the upper eight bits, with the marks that belong to them. nil: scans take no more than four.
+	// tile8 makes the same of the upper eight bits, with the marks that belong to them. nil: scans take no more than
+	// four.
 	tile8 func(sketch, second, third *byte, marks *uint32, n, words int, tile *byte)
-	// scan1, scan4 and scan8 compare n groups of a tile, a multiple of TileGroups, with one, four or eight probes, store the
-	// hits, and return how many there are. They may store up to 15 values behind the last. Where of row r for probe i is
-	// first + i<<16 + r. Meanwhile scan8 asks for memory that will be needed, from next on, so many lines of 64 bytes with
-	// every two groups.
+	// scan1, scan4 and scan8 compare n groups of a tile, a multiple of TileGroups, with one, four or eight probes,
+	// store the hits, and return how many there are. They may store up to 15 values behind the last. Where of row r for
+	// probe i is first + i<<16 + r. Meanwhile scan8 asks for memory that will be needed, from next on, so many lines of
+	// 64 bytes with every two groups.
 	scan1, scan4 scanFunc
 	scan8        scan8Func
-	// third computes the third plane's sums for n hits and copies their marks. It may read 16 values behind the last hit.
+	// third computes the third plane's sums for n hits and copies their marks. It may read 16 values behind the last
+	// hit.
 	third thirdFunc
 	// dot is Dot for n numbers, a multiple of 16 and not zero.
 	dot func(a, b *int16, n int) int64
@@ -39,8 +41,9 @@ type Kernel struct {
 
 type (
 	sketchFunc func(groups *byte, n, vectors int, codes *int8, limit *Limit, where *uint32, sums *int32) int
-	secondFunc func(plane *byte, rowBytes int, marks, where *uint32, sums *int32, n int, codes *int8, limit *Limit, add int32) int
-	upperFunc  func(
+	secondFunc func(plane *byte, rowBytes int, marks, where *uint32, sums *int32, n int, codes *int8, limit *Limit,
+		add int32) int
+	upperFunc func(
 		sketch, second *byte, marks *uint32, n, words int, codes *int8, limit *Limit, where *uint32, sums *int32,
 		first uint32,
 	) int
@@ -93,7 +96,8 @@ func sketchPortable(groups *byte, n, vectors int, codes *int8, limit *Limit, whe
 // twoBits is the sum of products of 16 codes of two bits with those of a probe.
 func twoBits(b []byte, u []int8) (sum int32) {
 	for k, x := range b {
-		sum += int32(x&3)*int32(u[k]) + int32(x>>2&3)*int32(u[4+k]) + int32(x>>4&3)*int32(u[8+k]) + int32(x>>6)*int32(u[12+k])
+		sum += int32(x&3)*int32(u[k]) + int32(x>>2&3)*int32(u[4+k]) + int32(x>>4&3)*int32(u[8+k]) +
+			int32(x>>6)*int32(u[12+k])
 	}
 	return sum
 }
@@ -170,7 +174,8 @@ func scanPortable(
 			sum := limits.Start
 			for j := range vectors {
 				b, u := group[vectorBytes*(1+j)+4*r:][:4], probe[4*j:][:4]
-				sum += int32(b[0])*int32(u[0]) + int32(b[1])*int32(u[1]) + int32(b[2])*int32(u[2]) + int32(b[3])*int32(u[3])
+				sum += int32(b[0])*int32(u[0]) + int32(b[1])*int32(u[1]) + int32(b[2])*int32(u[2]) +
+					int32(b[3])*int32(u[3])
 			}
 			if sum >= limits.threshold(rowMark(group, r)) {
 				wheres[found], out[found] = first+uint32(g*Rows+r), sum

@@ -1,5 +1,5 @@
-// Package engine is what sealed asks of a storage engine: ordered bytes, serial transactions and durable commits. An engine stores only what
-// the format package sealed, and sees only blinded keys.
+// Package engine is what sealed asks of a storage engine: ordered bytes, serial transactions and durable commits. An
+// engine stores only what the format package sealed, and sees only blinded keys.
 package engine
 
 import (
@@ -16,11 +16,13 @@ var (
 	ErrInUse    = errors.New("the data directory is in use by another process")
 	ErrDamaged  = errors.New("the storage engine's own files are damaged")
 	ErrUnsealed = errors.New("refused to store what is not sealed")
-	ErrFull     = errors.New("the disk is full")                                   // Open: there is too little room to open what is there
-	ErrBroken   = errors.New("the disk failed, and the store must be opened anew") // nothing is answered any more
+	// Open: there is too little room to open what is there
+	ErrFull   = errors.New("the disk is full")
+	ErrBroken = errors.New("the disk failed, and the store must be opened anew") // nothing is answered any more
 )
 
-// Room is what the volume of an engine has left, in bytes. What is not known is zero, save for Free, which then is without bound.
+// Room is what the volume of an engine has left, in bytes. What is not known is zero, save for Free, which then is
+// without bound.
 type Room struct {
 	Free    uint64 // what may be used, with what is kept in reserve
 	Total   uint64
@@ -51,14 +53,15 @@ type Engine interface {
 	// writing to what fn reads.
 	Read(ctx context.Context, fn func(Reader) error) error
 
-	// Commit runs fn as a transaction that reads and writes rows of one scope alone: no other one of the scope, and no Update, runs meanwhile. When it
-	// returns nil, everybody sees what fn wrote, and wait says when that is durable. wait must be called once, on any goroutine; the engine does not close
-	// before. Else it is as Update.
+	// Commit runs fn as a transaction that reads and writes rows of one scope alone: no other one of the scope, and no
+	// Update, runs meanwhile. When it returns nil, everybody sees what fn wrote, and wait says when that is durable.
+	// wait must be called once, on any goroutine; the engine does not close before. Else it is as Update.
 	Commit(ctx context.Context, scope format.ID, fn func(Writer) error) (wait func() error, err error)
 
-	// Update runs fn as a transaction: alone, or as if alone. When it returns nil, all of fn's writes are durable; when fn or ctx ends it with
-	// an error, none of them happens. An error of the commit itself leaves open which of the two it is. fn may run more than once before the
-	// commit, so it must not keep what it read in an earlier run. ctx is not looked at once the commit has begun.
+	// Update runs fn as a transaction: alone, or as if alone. When it returns nil, all of fn's writes are durable; when
+	// fn or ctx ends it with an error, none of them happens. An error of the commit itself leaves open which of the two
+	// it is. fn may run more than once before the commit, so it must not keep what it read in an earlier run. ctx is
+	// not looked at once the commit has begun.
 	Update(ctx context.Context, fn func(Writer) error) error
 
 	// Close waits for running transactions and gives back what the engine holds. Only the first call does anything.
@@ -67,11 +70,13 @@ type Engine interface {
 
 // Reader reads rows. It is valid until the function it was passed to returns, and for one goroutine.
 type Reader interface {
-	// Get returns the value at key, and whether there is one. The caller must not change it, and may keep it only until the function returns.
+	// Get returns the value at key, and whether there is one. The caller must not change it, and may keep it only until
+	// the function returns.
 	Get(key []byte) (value []byte, ok bool, err error)
 
-	// Scan yields the rows from from (inclusive) to to (exclusive; nil means to the end) in the order of their keys, as they were when the
-	// loop began. A row's slices are valid until the next one is yielded. After an error the scan has ended.
+	// Scan yields the rows from from (inclusive) to to (exclusive; nil means to the end) in the order of their keys, as
+	// they were when the loop began. A row's slices are valid until the next one is yielded. After an error the scan
+	// has ended.
 	Scan(from, to []byte) iter.Seq2[Row, error]
 }
 

@@ -68,8 +68,8 @@ func TestLocksExclude(t *testing.T) {
 	}
 }
 
-// TestLocksKeepTheOrder has somebody wait for all scopes while one is held: whoever comes later for another one waits behind,
-// until the first gives up.
+// TestLocksKeepTheOrder has somebody wait for all scopes while one is held: whoever comes later for another one waits
+// behind, until the first gives up.
 func TestLocksKeepTheOrder(t *testing.T) {
 	var l engine.Locks
 	if err := l.Lock(t.Context(), format.ID{1}); err != nil {

@@ -1,8 +1,8 @@
-// Package format is how sealed things look on disk. It is the only maker of what an engine accepts, so nothing reaches an engine that was
-// not sealed here. docs/formats describes the same, byte by byte, for readers without this code.
+// Package format is how sealed things look on disk. It is the only maker of what an engine accepts, so nothing reaches
+// an engine that was not sealed here. docs/formats describes the same, byte by byte, for readers without this code.
 //
-// Every value begins with its kind, format version and cipher suite. A reader accepts exactly what it knows; there is no fallback, and no
-// plaintext form of anything.
+// Every value begins with its kind, format version and cipher suite. A reader accepts exactly what it knows; there is
+// no fallback, and no plaintext form of anything.
 package format
 
 import (
@@ -14,7 +14,8 @@ import (
 // ErrMalformed says that bytes are not what they must be: wrong kind, unknown version, impossible length.
 var ErrMalformed = errors.New("malformed")
 
-// ErrNotAuthentic says that a tag or a commitment does not verify: the bytes were changed, moved, or sealed under another key.
+// ErrNotAuthentic says that a tag or a commitment does not verify: the bytes were changed, moved, or sealed under
+// another key.
 var ErrNotAuthentic = errors.New("not authentic")
 
 // ID is 16 bytes that name something: a space or an instance in the clear, a container or a record blinded.
@@ -71,7 +72,8 @@ func header(kind byte, value []byte) (fourth byte, rest []byte, err error) {
 		return 0, nil, fmt.Errorf("%w: begins with %#02x, not %q", ErrMalformed, value[0], kind)
 	}
 	if value[1] != version1 || value[2] != suiteGCM {
-		return 0, nil, fmt.Errorf("%w: format %d, suite %d; this version reads format %d, suite %d", ErrMalformed, value[1], value[2], version1, suiteGCM)
+		return 0, nil, fmt.Errorf("%w: format %d, suite %d; this version reads format %d, suite %d", ErrMalformed,
+			value[1], value[2], version1, suiteGCM)
 	}
 	return value[3], value[headerSize:], nil
 }

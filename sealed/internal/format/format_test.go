@@ -19,7 +19,8 @@ import (
 
 var update = flag.Bool("update", false, "write the vectors anew; only before a format is released")
 
-// vector is one frozen stored value: what it is opened with and what comes out. Class is empty for a valid one, else what opening it must say.
+// vector is one frozen stored value: what it is opened with and what comes out. Class is empty for a valid one, else
+// what opening it must say.
 type vector struct {
 	Name      string            `json:"name"`
 	Format    string            `json:"format"`
@@ -36,11 +37,13 @@ const vectorFile = "testdata/vectors.json"
 func key(n byte) []byte { return bytes.Repeat([]byte{n}, format.KeySize) }
 
 func place(n byte) format.Place {
-	return format.Place{Instance: format.ID{n, 1}, Space: format.ID{n, 2}, Container: format.ID{n, 3}, Record: format.ID{n, 4}}
+	return format.Place{Instance: format.ID{n, 1}, Space: format.ID{n, 2}, Container: format.ID{n, 3},
+		Record: format.ID{n, 4}}
 }
 
 func places(p format.Place) map[string]string {
-	return map[string]string{"instance": p.Instance.String(), "space": p.Space.String(), "container": p.Container.String(), "record": p.Record.String()}
+	return map[string]string{"instance": p.Instance.String(), "space": p.Space.String(),
+		"container": p.Container.String(), "record": p.Record.String()}
 }
 
 func id(t testing.TB, text string) (id format.ID) {
@@ -53,7 +56,8 @@ func id(t testing.TB, text string) (id format.ID) {
 }
 
 func (v vector) at(t testing.TB) format.Place {
-	return format.Place{Instance: id(t, v.Place["instance"]), Space: id(t, v.Place["space"]), Container: id(t, v.Place["container"]), Record: id(t, v.Place["record"])}
+	return format.Place{Instance: id(t, v.Place["instance"]), Space: id(t, v.Place["space"]),
+		Container: id(t, v.Place["container"]), Record: id(t, v.Place["record"])}
 }
 
 func unhex(t testing.TB, s string) []byte {
@@ -92,7 +96,8 @@ func (v vector) open(t testing.TB) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		return fmt.Appendf(nil, "%d %d %d %t %d %x %d %d %x %d %x", h.Pair.Generation, h.Pair.Epoch, h.Sequence, h.Dropped, h.Height, h.Root.Key, h.Root.Version,
+		return fmt.Appendf(nil, "%d %d %d %t %d %x %d %d %x %d %x", h.Pair.Generation, h.Pair.Epoch, h.Sequence,
+			h.Dropped, h.Height, h.Root.Key, h.Root.Version,
 			h.Rows, h.Sum, h.Erased, h.Previous), nil
 	case "log entry":
 		return format.OpenLogEntry(key, at.Instance, at.Space, v.Number, value)
@@ -102,7 +107,8 @@ func (v vector) open(t testing.TB) ([]byte, error) {
 		return format.OpenBundle(key, at.Instance, at.Space, value)
 	case "epoch":
 		out := make([]byte, format.KeySize)
-		if err := format.OpenEpoch(out, key[:32], key[32:], at.Instance, at.Space, uint32(v.Number), value); err != nil {
+		if err := format.OpenEpoch(out, key[:32], key[32:], at.Instance, at.Space, uint32(v.Number),
+			value); err != nil {
 			return nil, err
 		}
 		return out, nil
@@ -141,7 +147,8 @@ func describe(p *format.Page) []byte {
 }
 
 func slot(generation uint32, space format.ID) format.Slot {
-	return format.Slot{Number: 1, Role: "customer", Generation: generation, URI: "https://vault/keys/k", Version: "7", Algorithm: "RSA-OAEP-256",
+	return format.Slot{Number: 1, Role: "customer", Generation: generation, URI: "https://vault/keys/k", Version: "7",
+		Algorithm:  "RSA-OAEP-256",
 		Commitment: format.DataKeyCommitment(key(9), space, generation)}
 }
 
@@ -157,32 +164,47 @@ func page(level byte, entries int, upper format.ID) *format.Page {
 // valid makes one vector of each sort.
 func valid() (all []vector) {
 	add := func(name, kind string, k []byte, at format.Place, number uint64, value []byte) {
-		all = append(all, vector{Name: name, Format: kind, Key: hex.EncodeToString(k), Place: places(at), Number: number, Value: hex.EncodeToString(value)})
+		all = append(
+			all, vector{Name: name, Format: kind, Key: hex.EncodeToString(k), Place: places(at), Number: number,
+				Value: hex.EncodeToString(value)},
+		)
 	}
 	for _, size := range []int{0, 1, 63, 64, 600, 4096} {
 		plain := bytes.Repeat([]byte{byte(size)}, size)
 		add(fmt.Sprint("record of ", size), "record", key(1), place(1), 8,
-			format.SealRecord(place(1), 2, format.Secret{Key: key(1), Version: 8}, format.Salt(key(2), place(1), format.Secret{Key: key(1), Version: 8}, plain), plain).Bytes())
+			format.SealRecord(place(1), 2, format.Secret{Key: key(1), Version: 8},
+				format.Salt(key(2), place(1), format.Secret{Key: key(1), Version: 8}, plain), plain).Bytes())
 	}
-	add("nursery", "nursery", key(3), place(2), 0, format.SealNursery(place(2), key(3), format.Salt(key(2), place(2), format.Secret{Key: key(4), Version: 9}, nil), format.Secret{Key: key(4), Version: 9}).Bytes())
+	add("nursery", "nursery", key(3), place(2), 0,
+		format.SealNursery(place(2), key(3), format.Salt(key(2), place(2), format.Secret{Key: key(4), Version: 9}, nil),
+			format.Secret{Key: key(4), Version: 9}).Bytes())
 	for _, n := range []int{0, 1, 16, 17, 64, 65, 256} {
 		at := place(3)
 		at.Record = format.MaxID
 		level := byte(n % 3)
-		add(fmt.Sprintf("page of %d, level %d", n, level), "page", key(5), at, uint64(level)<<32|5, format.SealPage(at, key(5), key(2), page(level, n, format.MaxID)).Bytes())
+		add(fmt.Sprintf("page of %d, level %d", n, level), "page", key(5), at, uint64(level)<<32|5,
+			format.SealPage(at, key(5), key(2), page(level, n, format.MaxID)).Bytes())
 	}
 	at := place(4)
 	add("bundle", "bundle", key(6), at, 0, format.SealBundle(key(6), at.Instance, at.Space, []byte("document")).Bytes())
-	add("head", "head", key(3), place(5), 0, format.SealHead(place(5), key(3), key(2), &format.Head{Pair: format.Pair{Generation: 3, Epoch: 4}, Sequence: 5, Height: 2,
-		Root: format.Secret{Key: key(8), Version: 6}, Rows: 7, Sum: format.Sum(key(9)), Erased: 10, Previous: format.Sum(key(11))}).Bytes())
+	add("head", "head", key(3), place(5), 0,
+		format.SealHead(place(5), key(3), key(2),
+			&format.Head{Pair: format.Pair{Generation: 3, Epoch: 4}, Sequence: 5, Height: 2,
+				Root: format.Secret{Key: key(8), Version: 6}, Rows: 7, Sum: format.Sum(key(9)), Erased: 10,
+				Previous: format.Sum(key(11))}).Bytes())
 	add("head of a dropped container", "head", key(3), place(6), 0,
-		format.SealHead(place(6), key(3), key(2), &format.Head{Sequence: 1, Dropped: true, Root: format.Secret{Key: key(8)}}).Bytes())
-	add("log entry", "log entry", key(6), at, 13, format.SealLogEntry(key(6), at.Instance, at.Space, 13, []byte("entry")).Bytes())
+		format.SealHead(place(6), key(3), key(2),
+			&format.Head{Sequence: 1, Dropped: true, Root: format.Secret{Key: key(8)}}).Bytes())
+	add("log entry", "log entry", key(6), at, 13,
+		format.SealLogEntry(key(6), at.Instance, at.Space, 13, []byte("entry")).Bytes())
 	add("anchor", "anchor", key(6), at, 0, format.AuthAnchor(key(6), at.Instance, []byte("document")))
-	add("epoch", "epoch", append(key(6), key(8)...), at, 11, format.SealEpoch(key(6), key(8), at.Instance, at.Space, 11, key(7)))
+	add("epoch", "epoch", append(key(6), key(8)...), at, 11,
+		format.SealEpoch(key(6), key(8), at.Instance, at.Space, 11, key(7)))
 	add("inner", "inner", key(6), at, 12, format.SealInner(key(6), at.Instance, at.Space, slot(12, at.Space), key(9)))
-	add("log entry", "log", key(6), at, 13, format.SealLogEntry(key(6), at.Instance, at.Space, 13, []byte("entry")).Bytes())
-	add("portable", "portable", key(6), at, 0, format.SealPortable(key(6), at.Instance, at.Space.String(), []byte("to take away")))
+	add("log entry", "log", key(6), at, 13, format.SealLogEntry(key(6), at.Instance, at.Space, 13, []byte("entry")).
+		Bytes())
+	add("portable", "portable", key(6), at, 0,
+		format.SealPortable(key(6), at.Instance, at.Space.String(), []byte("to take away")))
 	add("instance", "instance", key(6), at, 0, format.AuthInstance(key(6), []byte("document")).Bytes())
 	return all
 }
@@ -215,13 +237,25 @@ func invalid(v vector) (all []vector) {
 		return b
 	})
 	if v.Format != "instance" {
-		add("other instance", func(v *vector, b []byte) []byte { v.Place["instance"] = format.ID{77}.String(); return b })
+		add(
+			"other instance", func(v *vector,
+				b []byte) []byte {
+				v.Place["instance"] = format.ID{77}.String()
+				return b
+			},
+		)
 	}
 	if !slices.Contains([]string{"instance", "anchor"}, v.Format) {
 		add("other space", func(v *vector, b []byte) []byte { v.Place["space"] = format.ID{77}.String(); return b })
 	}
 	if slices.Contains([]string{"record", "nursery", "page", "head"}, v.Format) {
-		add("other container", func(v *vector, b []byte) []byte { v.Place["container"] = format.ID{77}.String(); return b })
+		add(
+			"other container", func(v *vector,
+				b []byte) []byte {
+				v.Place["container"] = format.ID{77}.String()
+				return b
+			},
+		)
 		add("other record", func(v *vector, b []byte) []byte { v.Place["record"] = format.ID{77}.String(); return b })
 	}
 	if slices.Contains([]string{"record", "epoch", "inner", "log"}, v.Format) {
@@ -242,7 +276,8 @@ func class(err error) string {
 	return "other: " + err.Error()
 }
 
-// TestVectors opens the frozen values: whatever changes in the code, these stay readable, or stay refused, for the same reason.
+// TestVectors opens the frozen values: whatever changes in the code, these stay readable, or stay refused, for the same
+// reason.
 func TestVectors(t *testing.T) {
 	if *update {
 		var all []vector
@@ -371,14 +406,17 @@ func TestContextIsInjective(t *testing.T) {
 	try("la", [][]byte{[]byte("bcdefgh")})
 }
 
-// TestSaltsAreHedged: the salt is the HKDF-Extract of more than the generator gives, so equal plaintexts still differ, and each message's key is its own.
+// TestSaltsAreHedged: the salt is the HKDF-Extract of more than the generator gives, so equal plaintexts still differ,
+// and each message's key is its own.
 func TestSaltsAreHedged(t *testing.T) {
 	if _, err := hkdf.Extract(sha256.New, key(1), key(2)); err != nil {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{}
 	for range 100 {
-		v := format.SealRecord(place(1), 1, format.Secret{Key: key(1), Version: 1}, format.Salt(key(2), place(1), format.Secret{Key: key(1), Version: 1}, []byte("the same")), []byte("the same")).Bytes()
+		v := format.SealRecord(place(1), 1, format.Secret{Key: key(1), Version: 1},
+			format.Salt(key(2), place(1), format.Secret{Key: key(1), Version: 1}, []byte("the same")),
+			[]byte("the same")).Bytes()
 		if seen[string(v[12:36])] || seen[string(v[36:48])] || seen[string(v[48:])] {
 			t.Fatal("a salt, nonce or ciphertext was repeated")
 		}
@@ -399,8 +437,10 @@ func FuzzOpen(f *testing.F) {
 		if len(value) > 1<<16 || valid[hex.EncodeToString(value)] {
 			return
 		}
-		for _, kind := range []string{"record", "nursery", "page", "bundle", "inner", "instance", "head", "log entry", "anchor"} {
-			v := vector{Name: "fuzz", Format: kind, Key: hex.EncodeToString(key(42)), Place: places(place(42)), Number: 1, Value: hex.EncodeToString(value)}
+		for _, kind := range []string{"record", "nursery", "page", "bundle", "inner", "instance", "head", "log entry",
+			"anchor"} {
+			v := vector{Name: "fuzz", Format: kind, Key: hex.EncodeToString(key(42)), Place: places(place(42)),
+				Number: 1, Value: hex.EncodeToString(value)}
 			if out, err := v.open(t); err == nil || out != nil || class(err)[0] == 'o' {
 				t.Errorf("%s: %x, %v", kind, out, err)
 			}
@@ -411,7 +451,8 @@ func FuzzOpen(f *testing.F) {
 	})
 }
 
-// FuzzPageContent seals arbitrary entries as a page and opens it again: what does not keep a page's rules is refused, what does comes back the same.
+// FuzzPageContent seals arbitrary entries as a page and opens it again: what does not keep a page's rules is refused,
+// what does comes back the same.
 func FuzzPageContent(f *testing.F) {
 	f.Add([]byte{}, uint8(0))
 	f.Add(bytes.Repeat([]byte{7}, 56*3), uint8(1))
@@ -423,7 +464,8 @@ func FuzzPageContent(f *testing.F) {
 		}
 		want := describe(p)
 		at := place(1)
-		got, err := format.OpenPage(at, 0, format.ID{lower}, format.MaxID, key(5), 0, format.SealPage(at, key(5), key(2), p).Bytes())
+		got, err := format.OpenPage(at, 0, format.ID{lower}, format.MaxID, key(5), 0,
+			format.SealPage(at, key(5), key(2), p).Bytes())
 		if err != nil {
 			if !errors.Is(err, format.ErrMalformed) {
 				t.Error(err)

@@ -12,7 +12,8 @@ import (
 //
 //	'H' format suite 0 | generation u32 | epoch u32 | salt 24 | nonce 12 | 130 | tag 16
 //
-// The head of the root container is sealed under the root key of its pair; the head of any other has its key in the root container, and pair zero.
+// The head of the root container is sealed under the root key of its pair; the head of any other has its key in the
+// root container, and pair zero.
 
 const (
 	headFixed = headerSize + 4 + 4 + saltSize
@@ -62,7 +63,8 @@ func (s *Sum) combine(term []byte, op func(x, y, carry uint64) (uint64, uint64))
 	}
 }
 
-// Term is what one nursery row adds to the sum of its container: its place and its salt name it, and its own seal binds the rest to them.
+// Term is what one nursery row adds to the sum of its container: its place and its salt name it, and its own seal binds
+// the rest to them.
 func Term(setKey []byte, container, record ID, salt []byte) []byte {
 	return mac(setKey, labelSet, container[:], record[:], salt)
 }
@@ -96,7 +98,8 @@ func SealHead(at Place, key, hedge []byte, h *Head) Sealed {
 	return Sealed{b}
 }
 
-// PeekPair returns the pair a head says it is sealed under, so that its key can be chosen. Nothing is authenticated yet.
+// PeekPair returns the pair a head says it is sealed under, so that its key can be chosen. Nothing is authenticated
+// yet.
 func PeekPair(value []byte) (Pair, error) {
 	if len(value) < headerSize+8 || value[0] != kindHead {
 		return Pair{}, fmt.Errorf("%w: not a head", ErrMalformed)
@@ -142,7 +145,8 @@ func OpenHead(at Place, key, value []byte) (*Head, error) {
 	return h, nil
 }
 
-// AuthAnchor authenticates a document of anchors under the instance root: what the states of spaces must not fall behind.
+// AuthAnchor authenticates a document of anchors under the instance root: what the states of spaces must not fall
+// behind.
 func AuthAnchor(root []byte, instance ID, document []byte) []byte {
 	b := append([]byte{kindAnchor, version1, suiteGCM, 0}, document...)
 	return append(b, anchorMAC(root, instance, b)...)

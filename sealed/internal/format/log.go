@@ -10,8 +10,8 @@ import (
 //
 //	'L' format suite 0 | salt 24 | nonce 12 | entry | tag 16
 //
-// Its key comes from the instance root, so that a log can be read while any space is locked. Its sequence number, which is its row's key, is bound
-// into it; the entry with number zero is the log's head.
+// Its key comes from the instance root, so that a log can be read while any space is locked. Its sequence number, which
+// is its row's key, is bound into it; the entry with number zero is the log's head.
 
 const logFixed = headerSize + saltSize
 

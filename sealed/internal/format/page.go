@@ -13,9 +13,10 @@ import (
 //
 //	'P' format suite level | page version u64 | salt 24 | nonce 12 | n × 56 | tag 16
 //
-// with n of 16, 64 or 256 slots, each { id 16, secret 32, version u64 }, sorted by id, unused ones zero and last. Its upper bound is its row's key.
-// A page of level 0 holds the secrets of records; one above holds the keys and versions of pages, under their upper bounds. The key of a page is
-// random, its own, and lies in the page above it or in the container's head.
+// with n of 16, 64 or 256 slots, each { id 16, secret 32, version u64 }, sorted by id, unused ones zero and last. Its
+// upper bound is its row's key. A page of level 0 holds the secrets of records; one above holds the keys and versions
+// of pages, under their upper bounds. The key of a page is random, its own, and lies in the page above it or in the
+// container's head.
 //
 // A nursery row, a secret that no page holds yet, sealed under the key of the page that covers it:
 //
@@ -56,7 +57,8 @@ func (p *Page) Clone() *Page {
 	return &c
 }
 
-// Covers reports whether id lies in the page's range. A page whose lower bound is zero is the first one and begins with the zero id itself.
+// Covers reports whether id lies in the page's range. A page whose lower bound is zero is the first one and begins with
+// the zero id itself.
 func (p *Page) Covers(id ID) bool {
 	return (p.Lower == ID{} || bytes.Compare(id[:], p.Lower[:]) > 0) && bytes.Compare(id[:], p.Upper[:]) <= 0
 }
@@ -171,15 +173,18 @@ func SealPage(at Place, pageKey, hedge []byte, p *Page) Sealed {
 	return Sealed{b}
 }
 
-// OpenPage opens the page of a level and range under its own key. It must be the version that the page above names: an older copy does not open.
+// OpenPage opens the page of a level and range under its own key. It must be the version that the page above names: an
+// older copy does not open.
 func OpenPage(at Place, level byte, lower, upper ID, pageKey []byte, version uint64, value []byte) (*Page, error) {
 	got, rest, err := header(kindPage, value)
 	if err != nil {
 		return nil, err
 	}
 	slots := (len(value) - pageFixed - sealSize) / entrySize
-	if got != level || len(value) < pageFixed || len(value) != pageFixed+sealSize+slots*entrySize || !slices.Contains(slotClasses[:], slots) {
-		return nil, fmt.Errorf("%w: a key page of level %d cannot begin so and have %d bytes", ErrMalformed, level, len(value))
+	if got != level || len(value) < pageFixed || len(value) != pageFixed+sealSize+slots*entrySize ||
+		!slices.Contains(slotClasses[:], slots) {
+		return nil, fmt.Errorf("%w: a key page of level %d cannot begin so and have %d bytes", ErrMalformed, level,
+			len(value))
 	}
 	p := &Page{Level: level, Version: binary.BigEndian.Uint64(rest), Lower: lower, Upper: upper}
 	if p.Version != version {
@@ -257,7 +262,8 @@ func OpenNursery(at Place, pageKey, value []byte) (s Secret, err error) {
 	return s, err
 }
 
-// NurserySalt returns the salt of a nursery row, which names it among all rows of its place. Nothing is authenticated. A row that is too short has none.
+// NurserySalt returns the salt of a nursery row, which names it among all rows of its place. Nothing is authenticated.
+// A row that is too short has none.
 func NurserySalt(value []byte) []byte {
 	if len(value) < nurseryFixed {
 		return nil
@@ -265,8 +271,8 @@ func NurserySalt(value []byte) []byte {
 	return value[headerSize:nurseryFixed]
 }
 
-// pageContext derives the single-use key of a page or nursery row from everything that stands before its nonce (the salt is its end), and the context
-// that is authenticated with it.
+// pageContext derives the single-use key of a page or nursery row from everything that stands before its nonce (the
+// salt is its end), and the context that is authenticated with it.
 func pageContext(label string, pageKey []byte, at Place, before []byte) (key, associated []byte) {
 	associated = Context(label, before, at.Instance[:], at.Space[:], at.Container[:], at.Record[:])
 	return expand(pageKey, label, associated), associated

@@ -11,7 +11,8 @@ import (
 //
 //	'X' format suite 0 | salt 24 | nonce 12 | value | tag 16
 //
-// It leaves the store with whoever asked for it, and opens in the same instance only. Its key comes from the instance root, its purpose is bound into it.
+// It leaves the store with whoever asked for it, and opens in the same instance only. Its key comes from the instance
+// root, its purpose is bound into it.
 
 const portableFixed = headerSize + saltSize
 
@@ -58,8 +59,8 @@ func BackupKey(root []byte, instance ID, content string) []byte {
 	return expand(root, labelBackup, instance[:], []byte(content))
 }
 
-// Restored accepts a row's value from a backup for a row of the given kind: it must look like what this package makes for such rows. Whether it is
-// authentic shows when it is opened, as with every row.
+// Restored accepts a row's value from a backup for a row of the given kind: it must look like what this package makes
+// for such rows. Whether it is authentic shows when it is opened, as with every row.
 func Restored(rowKind byte, value []byte) (Sealed, error) {
 	kind := rowKind
 	switch {

@@ -15,8 +15,9 @@ import (
 
 // This file is where the standard library's cryptography meets the formats; nothing else in the program seals.
 //
-//   - AES-256-GCM (SP 800-38D) through cipher.NewGCMWithRandomNonce, the construction the Go Cryptographic Module approves for encryption
-//     (FIPS 140-3 IG C.H, scenario 2). Every key is derived for one message, so a nonce cannot meet its like under the same key.
+//   - AES-256-GCM (SP 800-38D) through cipher.NewGCMWithRandomNonce, the construction the Go Cryptographic Module
+//     approves for encryption (FIPS 140-3 IG C.H, scenario 2). Every key is derived for one message, so a nonce cannot
+//     meet its like under the same key.
 //   - HKDF-SHA-256 (RFC 5869, SP 800-56C) for every derived key.
 //   - HMAC-SHA-256 for commitments, blinding and the instance document.
 
@@ -57,8 +58,8 @@ const (
 	labelBackup    = "visage/v1/backup"
 )
 
-// Context encodes a label and fields so that no two different sequences give the same bytes: their number comes first, and each has its
-// length before it. It is the one encoding of everything that is authenticated or derived from.
+// Context encodes a label and fields so that no two different sequences give the same bytes: their number comes first,
+// and each has its length before it. It is the one encoding of everything that is authenticated or derived from.
 func Context(label string, fields ...[]byte) []byte {
 	n := 4 + 4 + len(label)
 	for _, f := range fields {
@@ -86,7 +87,8 @@ func appendContextHead(b []byte, label string, fields int) []byte {
 func u32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
 func u64(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
 
-// expand derives a key of KeySize bytes from key, which must itself be uniformly random, for the use that label and fields name.
+// expand derives a key of KeySize bytes from key, which must itself be uniformly random, for the use that label and
+// fields name.
 func expand(key []byte, label string, fields ...[]byte) []byte {
 	var room [384]byte // for most contexts, so that they are copied once
 	k, err := hkdf.Expand(sha256.New, key, string(appendContext(room[:0], label, fields...)), KeySize)
@@ -103,8 +105,8 @@ func mac(key []byte, label string, fields ...[]byte) []byte {
 	return m.Sum(nil)
 }
 
-// salted makes a salt that depends on fresh randomness and on what is sealed: should the generator ever repeat itself, after a virtual machine was
-// cloned, different messages still get different salts and so different keys.
+// salted makes a salt that depends on fresh randomness and on what is sealed: should the generator ever repeat itself,
+// after a virtual machine was cloned, different messages still get different salts and so different keys.
 func salted(hedge []byte, fields ...[]byte) []byte {
 	m := hmac.New(sha256.New, hedge) // HKDF-Extract, without a copy of what is sealed
 	part := make([]byte, 32, 64)
@@ -153,7 +155,8 @@ func RandomID() (id ID) {
 	return id
 }
 
-// DataKeyCommitment binds a resource data key to its space and generation. It is public and compared after every unwrap.
+// DataKeyCommitment binds a resource data key to its space and generation. It is public and compared after every
+// unwrap.
 func DataKeyCommitment(key []byte, space ID, generation uint32) []byte {
 	return mac(key, labelCommit, space[:], u32(generation))
 }
@@ -174,8 +177,8 @@ func ProbeSum(probe []byte, space ID, generation uint32) []byte {
 	return sum[:]
 }
 
-// RootKey derives the key that the head of a space's root container is sealed under, for one pair of data key and epoch key: with either of them
-// alone it cannot be had. Every other key of the space lies below that head.
+// RootKey derives the key that the head of a space's root container is sealed under, for one pair of data key and epoch
+// key: with either of them alone it cannot be had. Every other key of the space lies below that head.
 func RootKey(dataKey, epochKey []byte) (key []byte) {
 	arena.Do(func() {
 		k, err := hkdf.Extract(sha256.New, dataKey, epochKey)

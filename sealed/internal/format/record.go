@@ -22,8 +22,8 @@ type Secret struct {
 	Version uint64 // of the record that is current; never zero
 }
 
-// Salt makes the salt of one version of a record, which its nursery row shares: the keys that are derived with it come from different secrets.
-// hedge is the space's hedging key.
+// Salt makes the salt of one version of a record, which its nursery row shares: the keys that are derived with it come
+// from different secrets. hedge is the space's hedging key.
 func Salt(hedge []byte, at Place, secret Secret, plaintext []byte) (salt []byte) {
 	arena.Do(func() { salt = salted(hedge, at.Record[:], u64(secret.Version), secret.Key, plaintext) })
 	return salt
@@ -43,8 +43,8 @@ func SealRecord(at Place, schema byte, secret Secret, salt, plaintext []byte) Se
 	return Sealed{b}
 }
 
-// OpenRecord appends the plaintext of a record to dst and returns the schema it was sealed with. The record must be the version that its secret
-// names: an older copy does not open.
+// OpenRecord appends the plaintext of a record to dst and returns the schema it was sealed with. The record must be the
+// version that its secret names: an older copy does not open.
 func OpenRecord(dst []byte, at Place, secret Secret, value []byte) (plaintext []byte, schema byte, err error) {
 	schema, rest, err := header(kindRecord, value)
 	if err != nil {
@@ -54,7 +54,8 @@ func OpenRecord(dst []byte, at Place, secret Secret, value []byte) (plaintext []
 		return nil, 0, fmt.Errorf("%w: %d bytes are too few for a record", ErrMalformed, len(value))
 	}
 	if v := binary.BigEndian.Uint64(rest); v != secret.Version {
-		return nil, 0, fmt.Errorf("%w: the row has version %d, its secret version %d", ErrNotAuthentic, v, secret.Version)
+		return nil, 0, fmt.Errorf("%w: the row has version %d, its secret version %d", ErrNotAuthentic, v,
+			secret.Version)
 	}
 	salt, sealed := rest[8:8+saltSize], rest[8+saltSize:]
 	arena.Do(func() {
@@ -69,8 +70,10 @@ func recordKey(secret []byte, schema byte, at Place, version uint64, salt []byte
 	return expand(secret, labelRecord, []byte{schema}, at.Record[:], u64(version), salt)
 }
 
-// recordContext binds a record to everything about its place. Columns that a later engine stores in clear beside it belong here too.
+// recordContext binds a record to everything about its place. Columns that a later engine stores in clear beside it
+// belong here too.
 func recordContext(schema byte, at Place, version uint64, salt []byte) []byte {
-	return Context(labelRecord, []byte{kindRecord, version1, suiteGCM, schema}, at.Instance[:], at.Space[:], at.Container[:], at.Record[:],
+	return Context(labelRecord, []byte{kindRecord, version1, suiteGCM, schema}, at.Instance[:], at.Space[:],
+		at.Container[:], at.Record[:],
 		u64(version), salt)
 }

@@ -22,7 +22,8 @@ import (
 const (
 	innerFormat = 1
 
-	// InnerSize is the length of a data key sealed for its slot: it fits what RSA-2048 with OAEP-SHA-256 can wrap, 190 bytes.
+	// InnerSize is the length of a data key sealed for its slot: it fits what RSA-2048 with OAEP-SHA-256 can wrap, 190
+	// bytes.
 	InnerSize = 1 + sealSize + KeySize
 
 	bundleFixed = headerSize + saltSize
@@ -33,8 +34,8 @@ const (
 	maxDocument = 1 << 20
 )
 
-// Slot is what a wrapped data key is bound to, besides its space: someone who can write the store and knows a vault's public key cannot
-// plant a data key, nor move one.
+// Slot is what a wrapped data key is bound to, besides its space: someone who can write the store and knows a vault's
+// public key cannot plant a data key, nor move one.
 type Slot struct {
 	Number     uint32
 	Role       string // "service" or, later, "customer"
@@ -82,7 +83,8 @@ func OpenInner(dst, root []byte, instance, space ID, slot Slot, inner []byte) er
 }
 
 func slotContext(instance, space ID, s Slot) []byte {
-	return Context(labelSlot, instance[:], space[:], u32(s.Generation), u32(s.Number), []byte(s.Role), []byte(s.URI), []byte(s.Version), []byte(s.Algorithm), s.Commitment)
+	return Context(labelSlot, instance[:], space[:], u32(s.Generation), u32(s.Number), []byte(s.Role), []byte(s.URI),
+		[]byte(s.Version), []byte(s.Algorithm), s.Commitment)
 }
 
 // SealBundle seals a space's bundle document.
@@ -119,8 +121,8 @@ func OpenBundle(root []byte, instance, space ID, value []byte) (document []byte,
 	return document, err
 }
 
-// epochStoreKey derives what a space's epoch keys are sealed under. It takes the data key as well: a copy of the key store from before the data key
-// was changed opens with the old data key alone, which lives in no slot any more.
+// epochStoreKey derives what a space's epoch keys are sealed under. It takes the data key as well: a copy of the key
+// store from before the data key was changed opens with the old data key alone, which lives in no slot any more.
 func epochStoreKey(root, dataKey []byte, instance, space ID) []byte {
 	store := expand(root, labelEpochs, instance[:], space[:])
 	defer clear(store)
@@ -177,7 +179,8 @@ func AuthInstance(root, document []byte) Sealed {
 	return Sealed{append(b, instanceMAC(root, b)...)}
 }
 
-// ReadInstance returns the document of an instance row, whose authenticity only CheckInstance can tell: the root key is found through it.
+// ReadInstance returns the document of an instance row, whose authenticity only CheckInstance can tell: the root key is
+// found through it.
 func ReadInstance(value []byte) (document []byte, err error) {
 	zero, rest, err := header(kindInstance, value)
 	if err != nil {

@@ -27,7 +27,8 @@ func (e *NewerError) Error() string {
 	if of != "" {
 		of += " "
 	}
-	return fmt.Sprintf("this %s was written by a newer version of Visage (%sformat %d); this program knows %sformats up to %d: %s",
+	return fmt.Sprintf(
+		"this %s was written by a newer version of Visage (%sformat %d); this program knows %sformats up to %d: %s",
 		e.What, of, e.Format, of, e.Known, use)
 }
 

@@ -1,5 +1,6 @@
-// Package keystore keeps what must not lie in the data store: the epoch keys of spaces, in files of a directory of their own. A copy of the
-// data without this directory opens nothing, and destroying an epoch's file ends every copy of what was sealed under it.
+// Package keystore keeps what must not lie in the data store: the epoch keys of spaces, in files of a directory of
+// their own. A copy of the data without this directory opens nothing, and destroying an epoch's file ends every copy of
+// what was sealed under it.
 package keystore
 
 import (
@@ -83,13 +84,15 @@ func (d *Directory) Get(space format.ID, epoch uint32) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, path)
 	}
 	if err == nil && len(b) > 0 && bytes.Count(b, []byte{0}) == len(b) {
-		// It is being destroyed at this moment, or a crash came in between: it has been overwritten and not yet removed.
+		// It is being destroyed at this moment, or a crash came in between: it has been overwritten and not yet
+		// removed.
 		return nil, fmt.Errorf("%w: %s has been overwritten", ErrNotFound, path)
 	}
 	return b, err
 }
 
-// List implements Store. Names that are not an epoch's are what a crash left of a file being written; they are not listed.
+// List implements Store. Names that are not an epoch's are what a crash left of a file being written; they are not
+// listed.
 func (d *Directory) List(space format.ID) (epochs []uint32, err error) {
 	entries, err := os.ReadDir(filepath.Join(d.root, space.String()))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -103,8 +106,8 @@ func (d *Directory) List(space format.ID) (epochs []uint32, err error) {
 	return epochs, nil
 }
 
-// DestroyEpoch implements Store. The file is overwritten before it is removed; what lies under the file system (remapped blocks, snapshots) may
-// keep a copy all the same, which the threat model says.
+// DestroyEpoch implements Store. The file is overwritten before it is removed; what lies under the file system
+// (remapped blocks, snapshots) may keep a copy all the same, which the threat model says.
 func (d *Directory) DestroyEpoch(space format.ID, epoch uint32) error {
 	return destroy(d.path(space, epoch))
 }

@@ -59,7 +59,9 @@ func (e *Engine) Update(ctx context.Context, fn func(engine.Writer) error) error
 }
 
 // Commit implements engine.Engine.
-func (e *Engine) Commit(ctx context.Context, scope format.ID, fn func(engine.Writer) error) (wait func() error, err error) {
+func (e *Engine) Commit(
+	ctx context.Context, scope format.ID, fn func(engine.Writer) error,
+) (wait func() error, err error) {
 	if err := e.gate.Enter(); err != nil {
 		return nil, err
 	}

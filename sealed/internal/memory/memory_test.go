@@ -10,6 +10,7 @@ import (
 
 func TestConformance(t *testing.T) {
 	enginetest.Run(t, func(*testing.T) enginetest.Place {
-		return enginetest.Place{Forgets: true, Open: func(testing.TB) (engine.Engine, error) { return memory.New(), nil }}
+		return enginetest.Place{Forgets: true,
+			Open: func(testing.TB) (engine.Engine, error) { return memory.New(), nil }}
 	})
 }

@@ -21,10 +21,11 @@ import (
 const (
 	reserveShare = 6         // of the volume, one part
 	maxReserve   = 256 << 20 // and no more than this
-	ballastShare = 4         // of the reserve, one part is taken up by a file that is removed when it comes to the worst
-	lowShare     = 4         // below one part of the reserve beside the ballast, that goes
-	yieldShare   = 2         // below one part of it beside the ballast, compactions give up
-	healShare    = 8         // the ballast comes back when there is one part more than the reserve
+	// of the reserve, one part is taken up by a file that is removed when it comes to the worst
+	ballastShare = 4
+	lowShare     = 4 // below one part of the reserve beside the ballast, that goes
+	yieldShare   = 2 // below one part of it beside the ballast, compactions give up
+	healShare    = 8 // the ballast comes back when there is one part more than the reserve
 
 	maxUnit    = 32 << 20 // of what is written to memory before it goes to a table, on large volumes
 	minUnit    = 512 << 10
@@ -32,10 +33,12 @@ const (
 	smallTable = 2 << 20 // the engine's usual size of the smallest tables
 )
 
-// ballastName is the file whose blocks are given back when the volume is full. It is never written to: what it has is space.
+// ballastName is the file whose blocks are given back when the volume is full. It is never written to: what it has is
+// space.
 const ballastName = "BALLAST"
 
-// compactionWrites is what the engine calls the writes of compactions, which can wait, unlike those of the log, of flushes and of the manifest.
+// compactionWrites is what the engine calls the writes of compactions, which can wait, unlike those of the log, of
+// flushes and of the manifest.
 const compactionWrites vfs.DiskWriteCategory = "pebble-compaction"
 
 // disk is the volume under an engine: how full it is, and what is kept in reserve.
@@ -47,11 +50,12 @@ type disk struct {
 	reserve uint64
 	ballast uint64 // what its file takes when it is there
 
-	mu      sync.Mutex
-	free    uint64        // what the volume had beside the ballast when it was looked at
-	looked  time.Time     // when that was
-	held    bool          // the ballast is there
-	limit   uint64        // what is left for sure, after the volume has refused a write, which quotas do while there are free blocks
+	mu     sync.Mutex
+	free   uint64    // what the volume had beside the ballast when it was looked at
+	looked time.Time // when that was
+	held   bool      // the ballast is there
+	// what is left for sure, after the volume has refused a write, which quotas do while there are free blocks
+	limit   uint64
 	limited bool          // limit counts
 	opening chan struct{} // not nil while the engine opens: closed when it does not get anywhere
 	ending  chan struct{} // the same of its last tables, when it is closed
@@ -76,8 +80,8 @@ func newDisk(cfg Config) *disk {
 
 func (d *disk) ballastPath() string { return d.fs.PathJoin(d.dir, ballastName) }
 
-// unit is how much the engine keeps in memory before it writes a table, in bytes: less on small volumes, where the log and the first tables have to fit
-// into the reserve.
+// unit is how much the engine keeps in memory before it writes a table, in bytes: less on small volumes, where the log
+// and the first tables have to fit into the reserve.
 func (d *disk) unit() uint64 {
 	if d.total == 0 {
 		return maxUnit
@@ -119,8 +123,8 @@ func (d *disk) availableLocked() uint64 {
 	return d.free
 }
 
-// lookEvery is how long a look at a volume counts that has plenty left: twice the reserve. What is lost meanwhile, to the
-// engine itself and to others, is taken from the second reserve, not the first.
+// lookEvery is how long a look at a volume counts that has plenty left: twice the reserve. What is lost meanwhile, to
+// the engine itself and to others, is taken from the second reserve, not the first.
 const lookEvery = 10 * time.Millisecond
 
 // recentLocked is availableLocked, and may be from an earlier look.
@@ -138,7 +142,8 @@ func (d *disk) low() bool {
 	return d.availableLocked() < d.reserve/yieldShare
 }
 
-// prepare gives the ballast up when a write is to come and the volume has little else. Not before: what others are writing would take it.
+// prepare gives the ballast up when a write is to come and the volume has little else. Not before: what others are
+// writing would take it.
 func (d *disk) prepare() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -167,7 +172,8 @@ func (d *disk) refused() {
 	}
 }
 
-// Tend takes the ballast back once there is room for it beside the reserve, and finds out whether a volume that refused writes takes them again.
+// Tend takes the ballast back once there is room for it beside the reserve, and finds out whether a volume that refused
+// writes takes them again.
 func (d *disk) Tend() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -223,7 +229,8 @@ func (d *disk) opened() {
 // guarded returns the file system for the engine.
 func (d *disk) guarded() vfs.FS { return yielding{vfs.OnDiskFull(quota{d.fs}, d.refused), d} }
 
-// needed is how much room the engine needs to open: the log that it may have to write into tables, and some for what is small.
+// needed is how much room the engine needs to open: the log that it may have to write into tables, and some for what is
+// small.
 func (d *disk) needed() uint64 {
 	names, err := d.fs.List(d.dir)
 	if err != nil {
@@ -295,12 +302,14 @@ func (d *disk) tooLittle(free, need uint64, why error) error {
 	if why != nil && !errors.Is(why, syscall.ENOSPC) {
 		return fmt.Errorf("the disk fails: %w", cause(why))
 	}
-	return fmt.Errorf("%w: %s are free, and about %s are needed to open the data; free some space on the volume, or enlarge it, and start again",
+	return fmt.Errorf(
+		"%w: %s are free, and about %s are needed to open the data; free some space on the volume, or enlarge it, "+
+			"and start again",
 		engine.ErrFull, Bytes(free), Bytes(max(need, free+d.unit())))
 }
 
-// flush writes what is in memory to tables, for the end. Where the volume has no room for them it leaves that: the engine
-// would try for ever, and the log has it all.
+// flush writes what is in memory to tables, for the end. Where the volume has no room for them it leaves that: the
+// engine would try for ever, and the log has it all.
 func (d *disk) flush(db *pebble.DB) error {
 	if d.Room().Free < db.Metrics().MemTable.Size+smallFiles {
 		d.log.Warn("the disk is full: the storage engine closes with its last changes in its log alone")
@@ -325,7 +334,8 @@ func (d *disk) flush(db *pebble.DB) error {
 	return nil
 }
 
-// failedBehind hears of what failed in a goroutine of the engine's own. It tries again by itself, except that while it opens somebody has to stop it.
+// failedBehind hears of what failed in a goroutine of the engine's own. It tries again by itself, except that while it
+// opens somebody has to stop it.
 func (d *disk) failedBehind(err error) {
 	d.mu.Lock()
 	stuck := false
@@ -425,7 +435,8 @@ func (f *yieldingFile) Write(p []byte) (int, error) {
 	return f.File.Write(p)
 }
 
-// errQuota is a quota that is used up. It is a disk that is full, too, so that all that is done about one is done about the other.
+// errQuota is a quota that is used up. It is a disk that is full, too, so that all that is done about one is done about
+// the other.
 var errQuota error = quotaError{}
 
 type quotaError struct{}

@@ -37,8 +37,8 @@ func contents(t *testing.T, dir string) map[string]string {
 	return found
 }
 
-// TestFormatOfFilesIsPinned: it is what the documents say, whatever the library's newest is, and a directory of a later one
-// is refused and left as it is.
+// TestFormatOfFilesIsPinned: it is what the documents say, whatever the library's newest is, and a directory of a later
+// one is refused and left as it is.
 func TestFormatOfFilesIsPinned(t *testing.T) {
 	dir := t.TempDir()
 	e, err := pebble.Open(pebble.Config{Dir: dir})
@@ -50,7 +50,8 @@ func TestFormatOfFilesIsPinned(t *testing.T) {
 	}
 	found, err := engineof.Peek(dir, vfs.Default)
 	if err != nil || found.FormatMajorVersion != pinned {
-		t.Fatalf("the files have format %d (%v), not %d: docs/formats/versions.md says when that may change", found.FormatMajorVersion, err, pinned)
+		t.Fatalf("the files have format %d (%v), not %d: docs/formats/versions.md says when that may change",
+			found.FormatMajorVersion, err, pinned)
 	}
 	for name := range contents(t, dir) {
 		if strings.HasPrefix(name, "marker.format-version.") {
@@ -70,8 +71,8 @@ func TestFormatOfFilesIsPinned(t *testing.T) {
 	}
 }
 
-// TestWhatIsNotAdmittedStaysAsItIs: Admit sees all rows, those in the log alone among them, and its error keeps everything
-// from being changed.
+// TestWhatIsNotAdmittedStaysAsItIs: Admit sees all rows, those in the log alone among them, and its error keeps
+// everything from being changed.
 func TestWhatIsNotAdmittedStaysAsItIs(t *testing.T) {
 	dir := t.TempDir()
 	asked := 0
@@ -81,7 +82,8 @@ func TestWhatIsNotAdmittedStaysAsItIs(t *testing.T) {
 		t.Fatalf("a new directory: %v, asked %d times", err, asked)
 	}
 	key := []byte("key")
-	if err := e.Update(t.Context(), func(w engine.Writer) error { return w.Put(key, format.AuthInstance(make([]byte, 32), nil)) }); err != nil {
+	if err := e.Update(t.Context(),
+		func(w engine.Writer) error { return w.Put(key, format.AuthInstance(make([]byte, 32), nil)) }); err != nil {
 		t.Fatal(err)
 	}
 	unclean := t.TempDir() // as a killed process leaves it: the row is in the log alone

@@ -25,17 +25,20 @@ type Config struct {
 	Dir    string
 	FS     vfs.FS       // nil: the operating system's
 	Logger *slog.Logger // nil: silent
-	// Reserve is how many bytes of the volume are kept for deletions, keys and the engine's own work; see engine.Room. Zero: a share of the volume.
+	// Reserve is how many bytes of the volume are kept for deletions, keys and the engine's own work; see engine.Room.
+	// Zero: a share of the volume.
 	Reserve uint64
-	// Admit looks at the rows of a directory that has some, before anything of it is changed. Its error is Open's. May be nil.
+	// Admit looks at the rows of a directory that has some, before anything of it is changed. Its error is Open's. May
+	// be nil.
 	Admit func(engine.Reader) error
 }
 
 // Engine is an open directory. One process at a time can have it open.
 type Engine struct {
-	db       *pebble.DB
-	locks    engine.Locks // see docs/decisions/0012
-	applying sync.Mutex   // held while a batch is applied, after locks: a failure within Pebble leaves its own locks held
+	db    *pebble.DB
+	locks engine.Locks // see docs/decisions/0012
+	// held while a batch is applied, after locks: a failure within Pebble leaves its own locks held
+	applying sync.Mutex
 
 	gate   engine.Gate
 	lock   *pebble.Lock
@@ -53,8 +56,8 @@ const (
 // older programs cannot open, so that it rises with format.Store alone. docs/formats/versions.md lists both.
 const formatVersion = pebble.FormatValueSeparation
 
-// Open opens the engine's directory, and makes it if it is not there. When somebody else has it open, the error is engine.ErrInUse. A directory of a later
-// format is a *format.NewerError, and is left as it is.
+// Open opens the engine's directory, and makes it if it is not there. When somebody else has it open, the error is
+// engine.ErrInUse. A directory of a later format is a *format.NewerError, and is left as it is.
 func Open(cfg Config) (*Engine, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -75,7 +78,8 @@ func Open(cfg Config) (*Engine, error) {
 		if _, file := errors.AsType[*os.PathError](err); file {
 			return nil, fmt.Errorf("lock %s: %w", cfg.Dir, cause(err))
 		}
-		return nil, fmt.Errorf("lock %s: %w", cfg.Dir, engine.ErrInUse) // what else a lock can say is that somebody holds it
+		// what else a lock can say is that somebody holds it
+		return nil, fmt.Errorf("lock %s: %w", cfg.Dir, engine.ErrInUse)
 	}
 	exists, err := checkMarker(cfg.Dir, cfg.FS)
 	if err == nil && exists && cfg.Admit != nil {
@@ -84,8 +88,8 @@ func Open(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, cause(err)), lock.Close())
 	}
-	// The memory that takes what is written, and that which is kept for the next, count as part of the cache: on a large
-	// volume they would leave nothing of it for blocks, and every look-up would read its block from the file.
+	// The memory that takes what is written, and that which is kept for the next, count as part of the cache: on a
+	// large volume they would leave nothing of it for blocks, and every look-up would read its block from the file.
 	cache := pebble.NewCache(cacheBytes + 2*int64(disk.unit()))
 	defer cache.Unref()
 	opts := &pebble.Options{
@@ -100,18 +104,21 @@ func Open(cfg Config) (*Engine, error) {
 		Logger:                logger{cfg.Logger},
 	}
 	if table := int64(disk.unit()) / 4; table < smallTable {
-		// On a small volume tables are small throughout: what a compaction writes before it can remove anything has to fit into the reserve.
+		// On a small volume tables are small throughout: what a compaction writes before it can remove anything has to
+		// fit into the reserve.
 		for i := range opts.TargetFileSizes {
 			opts.TargetFileSizes[i] = table
 		}
 	}
 	for i := range opts.Levels {
 		opts.Levels[i].BlockSize = blockBytes
-		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // most look-ups of a nursery row find none: spare them the block
+		// most look-ups of a nursery row find none: spare them the block
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	// What is sealed does not compress.
 	opts.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
-	// Left to itself, Pebble ends the process when a compaction meets a damaged table. Whoever reads what is damaged hears of it; the rest goes on.
+	// Left to itself, Pebble ends the process when a compaction meets a damaged table. Whoever reads what is damaged
+	// hears of it; the rest goes on.
 	opts.EventListener = &pebble.EventListener{
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
 			cfg.Logger.Error("storage engine found damage", "file", info.Path, "err", info.Details)
@@ -155,8 +162,8 @@ func (e *Engine) enter(ctx context.Context) error {
 	return err
 }
 
-// fail ends the engine's use. After a failed write of the log, what was applied in memory may not be on the disk, so nothing may be answered from
-// it any more.
+// fail ends the engine's use. After a failed write of the log, what was applied in memory may not be on the disk, so
+// nothing may be answered from it any more.
 func (e *Engine) fail(err error) error {
 	err = fmt.Errorf("%w: %w", engine.ErrBroken, cause(err))
 	if e.broken.CompareAndSwap(nil, &err) {
@@ -198,8 +205,11 @@ func (e *Engine) Update(ctx context.Context, fn func(engine.Writer) error) error
 	return wait()
 }
 
-// Commit implements engine.Engine. The wait for the disk happens outside the lock, so commits that queue up share one sync.
-func (e *Engine) Commit(ctx context.Context, scope format.ID, fn func(engine.Writer) error) (wait func() error, err error) {
+// Commit implements engine.Engine. The wait for the disk happens outside the lock, so commits that queue up share one
+// sync.
+func (e *Engine) Commit(
+	ctx context.Context, scope format.ID, fn func(engine.Writer) error,
+) (wait func() error, err error) {
 	lock := func(ctx context.Context) error { return e.locks.Lock(ctx, scope) }
 	return e.commit(ctx, lock, func() { e.locks.Unlock(scope) }, fn)
 }
@@ -282,7 +292,8 @@ func (e *Engine) Close() (err error) {
 	}()
 	var flushed error
 	if e.broken.Load() == nil {
-		// What stands in the log alone is not protected to its end: damage there looks like the end. Tables have checksums throughout.
+		// What stands in the log alone is not protected to its end: damage there looks like the end. Tables have
+		// checksums throughout.
 		flushed = e.disk.flush(e.db)
 	}
 	return errors.Join(flushed, e.db.Close(), e.lock.Close())
@@ -296,9 +307,11 @@ func damaged(err error) error {
 	return err
 }
 
-// unopened is damaged for the opening of a directory, in which a file that is named by another may be missing or cut. Pebble gives these no mark.
+// unopened is damaged for the opening of a directory, in which a file that is named by another may be missing or cut.
+// Pebble gives these no mark.
 func unopened(err error) error {
-	if err != nil && (errors.Is(err, os.ErrNotExist) || errors.Is(err, pebble.ErrDBNotPristine) || strings.Contains(err.Error(), "object size mismatch")) {
+	if err != nil && (errors.Is(err, os.ErrNotExist) || errors.Is(err, pebble.ErrDBNotPristine) ||
+		strings.Contains(err.Error(), "object size mismatch")) {
 		return fmt.Errorf("%w: %w", engine.ErrDamaged, oneLine{err})
 	}
 	return damaged(err)
@@ -309,7 +322,8 @@ func admit(cfg Config, lock *pebble.Lock) error {
 	cache := pebble.NewCache(admitCache)
 	defer cache.Unref()
 	db, err := pebble.Open(cfg.Dir, &pebble.Options{
-		FS: cfg.FS, Lock: lock, Cache: cache, ReadOnly: true, FormatMajorVersion: formatVersion, Logger: logger{cfg.Logger},
+		FS: cfg.FS, Lock: lock, Cache: cache, ReadOnly: true, FormatMajorVersion: formatVersion,
+		Logger: logger{cfg.Logger},
 	})
 	if err != nil {
 		return unopened(err)
@@ -320,8 +334,9 @@ func admit(cfg Config, lock *pebble.Lock) error {
 // admitCache is enough for the few blocks that lead to one row.
 const admitCache = 1 << 20
 
-// checkMarker reports whether a directory holds a database. It refuses one that holds logs or tables, and no marker that says which manifest names them: Pebble
-// would take it for a new one, and remove all that is there. And it refuses one of a later format than ours, though the library may know it.
+// checkMarker reports whether a directory holds a database. It refuses one that holds logs or tables, and no marker
+// that says which manifest names them: Pebble would take it for a new one, and remove all that is there. And it refuses
+// one of a later format than ours, though the library may know it.
 func checkMarker(dir string, fs vfs.FS) (exists bool, err error) {
 	d, err := pebble.Peek(dir, fs)
 	if err != nil {
@@ -339,7 +354,8 @@ func checkMarker(dir string, fs vfs.FS) (exists bool, err error) {
 	}
 	for _, name := range names {
 		if strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".log") {
-			return false, fmt.Errorf("%w: there is %s, and no marker.manifest file that belongs to it", engine.ErrDamaged, name)
+			return false, fmt.Errorf("%w: there is %s, and no marker.manifest file that belongs to it",
+				engine.ErrDamaged, name)
 		}
 	}
 	return false, nil
@@ -408,8 +424,9 @@ func (r reader) Scan(from, to []byte) iter.Seq2[engine.Row, error] {
 	}
 }
 
-// writer is a transaction. Nobody else writes to what it reads, so that it reads the database as it is, until it has written something itself: only then
-// is its batch indexed. Most transactions read first, and an index costs as much as the rest of a batch.
+// writer is a transaction. Nobody else writes to what it reads, so that it reads the database as it is, until it has
+// written something itself: only then is its batch indexed. Most transactions read first, and an index costs as much as
+// the rest of a batch.
 type writer struct {
 	db      *pebble.DB
 	batch   *pebble.Batch // nil: nothing was written
@@ -487,8 +504,9 @@ func (l logger) Errorf(format string, args ...any) {
 	l.log.Error("storage engine", "said", fmt.Sprintf(format, args...))
 }
 
-// fatal is what Fatalf throws. In a goroutine of ours it becomes an error; in one of Pebble's own nobody can catch it and the process ends, as it
-// must: Pebble cannot go on and holds its locks. Nothing was acknowledged that is not durable, and a restart recovers.
+// fatal is what Fatalf throws. In a goroutine of ours it becomes an error; in one of Pebble's own nobody can catch it
+// and the process ends, as it must: Pebble cannot go on and holds its locks. Nothing was acknowledged that is not
+// durable, and a restart recovers.
 type fatal struct{ err error }
 
 func (f fatal) Error() string { return f.err.Error() }

@@ -23,7 +23,10 @@ import (
 func TestConformance(t *testing.T) {
 	enginetest.Run(t, func(t *testing.T) enginetest.Place {
 		dir := t.TempDir()
-		return enginetest.Place{Open: func(testing.TB) (engine.Engine, error) { return opened(pebble.Open(pebble.Config{Dir: dir})) }}
+		return enginetest.Place{Open: func(testing.TB) (engine.Engine,
+			error) {
+			return opened(pebble.Open(pebble.Config{Dir: dir}))
+		}}
 	})
 }
 
@@ -35,8 +38,8 @@ func opened(e *pebble.Engine, err error) (engine.Engine, error) {
 	return e, nil
 }
 
-// TestPowerCut takes the power away after every few commits, with none, some or all of what was not synced surviving: what was acknowledged must be
-// there, whole, in every case.
+// TestPowerCut takes the power away after every few commits, with none, some or all of what was not synced surviving:
+// what was acknowledged must be there, whole, in every case.
 func TestPowerCut(t *testing.T) {
 	for _, percent := range []int{0, 25, 50, 100} {
 		t.Run(fmt.Sprint(percent), func(t *testing.T) {
@@ -62,7 +65,8 @@ func TestPowerCut(t *testing.T) {
 				}
 				for i := range 5 {
 					err := e.Update(t.Context(), func(w engine.Writer) error {
-						return errors.Join(w.Put(fmt.Appendf(nil, "%d/%d/a", round, i), enginetest.Value(i)), w.Put(fmt.Appendf(nil, "%d/%d/b", round, i), enginetest.Value(i)))
+						return errors.Join(w.Put(fmt.Appendf(nil, "%d/%d/a", round, i), enginetest.Value(i)),
+							w.Put(fmt.Appendf(nil, "%d/%d/b", round, i), enginetest.Value(i)))
 					})
 					if err != nil {
 						t.Fatal(err)
@@ -79,8 +83,9 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
-// TestFaultsByIndex fails the nth write to the log, for n = 0, 1, 2 … until a run ends without meeting it. Each failure must be noticed: the commit
-// that met it must not be acknowledged, nor any later one, and what was acknowledged before must be there when the directory is opened anew.
+// TestFaultsByIndex fails the nth write to the log, for n = 0, 1, 2 … until a run ends without meeting it. Each failure
+// must be noticed: the commit that met it must not be acknowledged, nor any later one, and what was acknowledged before
+// must be there when the directory is opened anew.
 func TestFaultsByIndex(t *testing.T) {
 	met := 0
 	for n := int32(0); ; n++ {
@@ -88,7 +93,8 @@ func TestFaultsByIndex(t *testing.T) {
 		var count, injected atomic.Int32
 		armed := atomic.Bool{}
 		faulty := errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
-			logWrite := strings.HasSuffix(op.Path, ".log") && (op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData)
+			logWrite := strings.HasSuffix(op.Path, ".log") &&
+				(op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData)
 			if !armed.Load() || !logWrite || count.Add(1) != n+1 {
 				return nil
 			}
@@ -102,7 +108,8 @@ func TestFaultsByIndex(t *testing.T) {
 		armed.Store(true)
 		acknowledged, failed := 0, false
 		for i := range 6 {
-			err := e.Update(context.Background(), func(w engine.Writer) error { return w.Put(fmt.Appendf(nil, "%d", i), enginetest.Value(i)) })
+			err := e.Update(context.Background(),
+				func(w engine.Writer) error { return w.Put(fmt.Appendf(nil, "%d", i), enginetest.Value(i)) })
 			if err == nil && failed {
 				t.Fatalf("fault %d: a commit was acknowledged after one had failed", n)
 			}
@@ -136,7 +143,8 @@ func TestFaultsByIndex(t *testing.T) {
 
 func crashRandom(seed int) *rand.Rand { return rand.New(rand.NewPCG(uint64(seed), 1)) }
 
-// TestADirectoryWithoutItsMarkersIsDamaged: the engine would take the directory for a new one, and remove everything in it.
+// TestADirectoryWithoutItsMarkersIsDamaged: the engine would take the directory for a new one, and remove everything in
+// it.
 func TestADirectoryWithoutItsMarkersIsDamaged(t *testing.T) {
 	for _, marker := range []string{"marker.manifest", "marker.format-version"} {
 		fs := vfs.NewMem()
@@ -175,7 +183,8 @@ func TestADirectoryWithoutItsMarkersIsDamaged(t *testing.T) {
 	}
 }
 
-// TestReadAgain reads the same row many times after much was written: its block is kept, however much memory writing takes.
+// TestReadAgain reads the same row many times after much was written: its block is kept, however much memory writing
+// takes.
 func TestReadAgain(t *testing.T) {
 	var reads atomic.Int64
 	counted := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
@@ -249,8 +258,8 @@ func (n *noTables) Create(name string, category vfs.DiskWriteCategory) (vfs.File
 	return n.FS.Create(name, category)
 }
 
-// TestClosesOnAFullVolume closes an engine whose last changes find no room for a table: they are in the log, and there when
-// it opens again.
+// TestClosesOnAFullVolume closes an engine whose last changes find no room for a table: they are in the log, and there
+// when it opens again.
 func TestClosesOnAFullVolume(t *testing.T) {
 	fs := &noTables{FS: vfs.NewMem()}
 	e, err := pebble.Open(pebble.Config{Dir: "data", FS: fs})
@@ -258,7 +267,8 @@ func TestClosesOnAFullVolume(t *testing.T) {
 		t.Fatal(err)
 	}
 	fs.full.Store(true)
-	if err := e.Update(t.Context(), func(w engine.Writer) error { return w.Put([]byte("a"), enginetest.Value(1)) }); err != nil {
+	if err := e.Update(t.Context(),
+		func(w engine.Writer) error { return w.Put([]byte("a"), enginetest.Value(1)) }); err != nil {
 		t.Fatal(err)
 	}
 	if err := e.Close(); err != nil {

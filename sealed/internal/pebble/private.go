@@ -41,7 +41,9 @@ func (fs privateFS) Create(name string, category vfs.DiskWriteCategory) (vfs.Fil
 }
 
 // OpenReadWrite implements vfs.FS.
-func (fs privateFS) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+func (fs privateFS) OpenReadWrite(
+	name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption,
+) (vfs.File, error) {
 	return private(fs.FS.OpenReadWrite(name, category, opts...))
 }
 

@@ -23,7 +23,8 @@ func fill(dir string) error {
 		if err != nil {
 			return err
 		}
-		err = e.Update(context.Background(), func(w engine.Writer) error { return w.Put([]byte{byte(i)}, enginetest.Value(i)) })
+		err = e.Update(context.Background(),
+			func(w engine.Writer) error { return w.Put([]byte{byte(i)}, enginetest.Value(i)) })
 		if err := errors.Join(err, e.Close()); err != nil {
 			return err
 		}
@@ -106,8 +107,11 @@ func TestForeignData(t *testing.T) {
 			lock := filepath.Join(dir, "LOCK")
 			return errors.Join(os.Rename(lock, dir+".victim"), os.Symlink(dir+".victim", lock))
 		},
-		"a link that nobody made": func(dir string) error { return os.Symlink("/etc/passwd", filepath.Join(dir, "000099.sst")) },
-		"a pipe":                  func(dir string) error { return syscall.Mkfifo(filepath.Join(dir, "OPTIONS-999999"), 0o600) },
+		"a link that nobody made": func(dir string) error {
+			return os.Symlink("/etc/passwd",
+				filepath.Join(dir, "000099.sst"))
+		},
+		"a pipe": func(dir string) error { return syscall.Mkfifo(filepath.Join(dir, "OPTIONS-999999"), 0o600) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "data")

@@ -20,8 +20,8 @@ func (v *volume) GetDiskUsage(string) (vfs.DiskUsage, error) {
 	return vfs.DiskUsage{AvailBytes: v.free, TotalBytes: 1 << 30}, nil
 }
 
-// TestRecentLooksAgainWhereItMatters has a volume with plenty of room be looked at now and then, one with less each time,
-// and one that has refused a write at once.
+// TestRecentLooksAgainWhereItMatters has a volume with plenty of room be looked at now and then, one with less each
+// time, and one that has refused a write at once.
 func TestRecentLooksAgainWhereItMatters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const reserve = 1 << 20
@@ -31,7 +31,8 @@ func TestRecentLooksAgainWhereItMatters(t *testing.T) {
 		room := func(want uint64, asked int) {
 			t.Helper()
 			if got := d.Recent(); got.Free != want || got.Reserve != reserve || v.asked != asked {
-				t.Errorf("%d bytes of %d are free by %d looks, want %d by %d", got.Free, got.Total, v.asked, want, asked)
+				t.Errorf("%d bytes of %d are free by %d looks, want %d by %d", got.Free, got.Total, v.asked, want,
+					asked)
 			}
 		}
 		room(10*reserve, 1)

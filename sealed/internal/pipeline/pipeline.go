@@ -19,7 +19,9 @@ type entry[T any] struct {
 //
 // The first error, be it of produce, work, next or ctx's cause, ends all of it and is Run's: put then returns it, and
 // neither work nor next is called again.
-func Run[T any](ctx context.Context, workers int, produce func(put func(T) error) error, work, next func(T) error) error {
+func Run[T any](
+	ctx context.Context, workers int, produce func(put func(T) error) error, work, next func(T) error,
+) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	waiting := make(chan *entry[T])

@@ -59,7 +59,9 @@ func TestFirstErrorEndsAll(t *testing.T) {
 		"work": func(ctx context.Context) error { return pipeline.Run(ctx, 3, count(1000), at(100), fine) },
 		"next": func(ctx context.Context) error { return pipeline.Run(ctx, 3, count(1000), fine, at(100)) },
 		"produce": func(ctx context.Context) error {
-			return pipeline.Run(ctx, 3, func(put func(*int) error) error { return errors.Join(count(100)(put), broken) }, fine, fine)
+			return pipeline.Run(
+				ctx, 3, func(put func(*int) error) error { return errors.Join(count(100)(put), broken) }, fine, fine,
+			)
 		},
 		"context": func(ctx context.Context) error {
 			ctx, cancel := context.WithCancelCause(ctx)

@@ -26,7 +26,8 @@ type Reader struct {
 	code  []byte // nil before the end
 }
 
-// NewReader reads the beginning of a stream. Errors: ErrMalformed, *format.NewerError for a form to come, and what r says.
+// NewReader reads the beginning of a stream. Errors: ErrMalformed, *format.NewerError for a form to come, and what r
+// says.
 func NewReader(r io.Reader) (*Reader, error) {
 	s := &Reader{in: r}
 	s.begin = make([]byte, len(magic)+4, len(magic)+4+maxHeader)
@@ -35,7 +36,8 @@ func NewReader(r io.Reader) (*Reader, error) {
 	}
 	n := binary.BigEndian.Uint32(s.begin[len(magic):])
 	found := string(s.begin[:len(magic)])
-	if number, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(found, magicFirst))); err == nil && number > form {
+	if number, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(found, magicFirst))); err == nil &&
+		number > form {
 		return nil, &format.NewerError{What: "backup or keyring", Of: "stream", Format: uint32(number), Known: form}
 	}
 	if found != magic && found != firstMagic || n > maxHeader {
@@ -85,23 +87,24 @@ func (s *Reader) Each(ctx context.Context, workers int, work, next func(*Segment
 	if s.first != nil {
 		produce = s.first.segments
 	}
-	err := pipeline.Run(ctx, workers, func(put func(*Segment) error) error { return produce(used, put) }, func(g *Segment) error {
-		sum, rows, err := sumFrames(g.Frames)
-		if s.first == nil && sum != g.Sum {
-			return fmt.Errorf("%w: a segment is not what its sum says", ErrMalformed)
-		}
-		if err != nil {
+	err := pipeline.Run(ctx, workers, func(put func(*Segment) error) error { return produce(used, put) },
+		func(g *Segment) error {
+			sum, rows, err := sumFrames(g.Frames)
+			if s.first == nil && sum != g.Sum {
+				return fmt.Errorf("%w: a segment is not what its sum says", ErrMalformed)
+			}
+			if err != nil {
+				return err
+			}
+			g.Sum, g.Rows = sum, rows
+			return work(g)
+		}, func(g *Segment) error {
+			s.total.Rows += g.Rows
+			s.sums = append(s.sums, g.Sum[:]...)
+			err := next(g)
+			used.put(g.memory)
 			return err
-		}
-		g.Sum, g.Rows = sum, rows
-		return work(g)
-	}, func(g *Segment) error {
-		s.total.Rows += g.Rows
-		s.sums = append(s.sums, g.Sum[:]...)
-		err := next(g)
-		used.put(g.memory)
-		return err
-	})
+		})
 	if err != nil {
 		return err
 	}

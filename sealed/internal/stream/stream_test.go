@@ -81,7 +81,10 @@ func many(n int) (frames []stream.Frame) {
 	for i := range n {
 		value := make([]byte, 1+random.IntN(2000))
 		source.Read(value)
-		frames = append(frames, stream.Frame{Kind: stream.Row, Key: binary.BigEndian.AppendUint64([]byte("key"), uint64(i)), Value: value})
+		frames = append(
+			frames, stream.Frame{Kind: stream.Row, Key: binary.BigEndian.AppendUint64([]byte("key"), uint64(i)),
+				Value: value},
+		)
 	}
 	return frames
 }
@@ -110,7 +113,8 @@ func TestRoundTrip(t *testing.T) {
 						t.Fatalf("frame %d differs", i)
 					}
 				}
-				if _, err := read(t.Context(), b, bytes.Repeat([]byte{8}, 32)); !errors.Is(err, stream.ErrNotAuthentic) {
+				if _, err := read(t.Context(), b, bytes.Repeat([]byte{8}, 32)); !errors.Is(err,
+					stream.ErrNotAuthentic) {
 					t.Errorf("another key: %v", err)
 				}
 			})
@@ -164,7 +168,8 @@ func TestEveryChangedByteShows(t *testing.T) {
 		for i := range b {
 			c := bytes.Clone(b)
 			c[i] ^= 0x10
-			if _, err := read(t.Context(), c, key); !errors.Is(err, stream.ErrMalformed) && !errors.Is(err, stream.ErrNotAuthentic) {
+			if _, err := read(t.Context(), c, key); !errors.Is(err, stream.ErrMalformed) &&
+				!errors.Is(err, stream.ErrNotAuthentic) {
 				t.Errorf("%s: byte %d changed: %v", form, i, err)
 			}
 			if _, err := read(t.Context(), b[:i], key); !errors.Is(err, stream.ErrMalformed) {
@@ -189,7 +194,8 @@ func TestSegmentsCannotBeExchanged(t *testing.T) {
 	}
 	try := func(what string, want error, parts ...[]byte) {
 		t.Helper()
-		if _, err := read(t.Context(), slices.Concat(b[:begin], slices.Concat(parts...), end), key); !errors.Is(err, want) {
+		if _, err := read(t.Context(), slices.Concat(b[:begin], slices.Concat(parts...), end), key); !errors.Is(err,
+			want) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -206,19 +212,20 @@ func TestWriterEnds(t *testing.T) {
 	frames := many(10_000)
 	broken := errors.New("broken")
 	write := func(ctx context.Context, w io.Writer, at int, then func() error) error {
-		_, err := stream.Write(ctx, w, key, stream.Header{Content: stream.Data}, func(add func(stream.Frame) error) error {
-			for i, f := range frames {
-				if i == at {
-					if err := then(); err != nil {
+		_, err := stream.Write(ctx, w, key, stream.Header{Content: stream.Data},
+			func(add func(stream.Frame) error) error {
+				for i, f := range frames {
+					if i == at {
+						if err := then(); err != nil {
+							return err
+						}
+					}
+					if err := add(f); err != nil {
 						return err
 					}
 				}
-				if err := add(f); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+				return nil
+			})
 		return err
 	}
 	nothing := func() error { return nil }
@@ -286,7 +293,11 @@ func FuzzRead(f *testing.F) {
 
 // FuzzFrames: frames have one form.
 func FuzzFrames(f *testing.F) {
-	f.Add(stream.AppendFrame(nil, stream.Frame{Kind: stream.Row, Key: []byte("key"), Value: bytes.Repeat([]byte("value"), 100)}))
+	f.Add(
+		stream.AppendFrame(
+			nil, stream.Frame{Kind: stream.Row, Key: []byte("key"), Value: bytes.Repeat([]byte("value"), 100)},
+		),
+	)
 	f.Add([]byte{1, 0x80, 0, 0})
 	f.Add([]byte{2, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -16,7 +16,8 @@ import (
 // backup.
 const piece = 256 << 10
 
-// ahead is how many segments that were written are kept for their memory: as many as there can be beside the one that is filled.
+// ahead is how many segments that were written are kept for their memory: as many as there can be beside the one that
+// is filled.
 const ahead = 3
 
 // polite writes in pieces.
@@ -41,7 +42,9 @@ func (p *polite) write(b []byte) error {
 // Write writes a stream of what fill adds. key is the instance's, for streams of this content. Keys and values are
 // copied as they are added. add blocks while w is slow, and returns an error as soon as one ends the stream, which
 // Write returns too.
-func Write(ctx context.Context, w io.Writer, key []byte, h Header, fill func(add func(Frame) error) error) (Total, error) {
+func Write(
+	ctx context.Context, w io.Writer, key []byte, h Header, fill func(add func(Frame) error) error,
+) (Total, error) {
 	head, err := json.Marshal(h)
 	if err != nil {
 		return Total{}, err

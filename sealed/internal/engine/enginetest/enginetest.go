@@ -17,8 +17,8 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// Place is somewhere an engine keeps its rows. Open opens what lies there; a place of an engine that forgets has Forgets set, and its Open
-// returns an empty engine each time.
+// Place is somewhere an engine keeps its rows. Open opens what lies there; a place of an engine that forgets has
+// Forgets set, and its Open returns an empty engine each time.
 type Place struct {
 	Open    func(tb testing.TB) (engine.Engine, error)
 	Forgets bool
@@ -69,7 +69,8 @@ func open(t testing.TB, p Place) engine.Engine {
 
 func put(t testing.TB, e engine.Engine, key string, n int) {
 	t.Helper()
-	if err := e.Update(context.Background(), func(w engine.Writer) error { return w.Put([]byte(key), Value(n)) }); err != nil {
+	if err := e.Update(context.Background(),
+		func(w engine.Writer) error { return w.Put([]byte(key), Value(n)) }); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -99,7 +100,8 @@ func testIsolation(t *testing.T, p Place) {
 	e := open(t, p)
 	put(t, e, "old", 1)
 	err := e.Update(t.Context(), func(w engine.Writer) error {
-		if err := errors.Join(w.Put([]byte("new"), Value(2)), w.Delete([]byte("old")), w.Delete([]byte("never"))); err != nil {
+		if err := errors.Join(w.Put([]byte("new"), Value(2)), w.Delete([]byte("old")),
+			w.Delete([]byte("never"))); err != nil {
 			return err
 		}
 		holds(t, w, "new", 2)
@@ -274,7 +276,8 @@ func testSerial(t *testing.T, p Place) {
 	})
 }
 
-// testScopes has transactions of one scope, of another and of all wait for each other where they must, and nowhere else.
+// testScopes has transactions of one scope, of another and of all wait for each other where they must, and nowhere
+// else.
 func testScopes(t *testing.T, p Place) {
 	e := open(t, p)
 	one, other := format.ID{'a'}, format.ID{'b'}
@@ -364,7 +367,9 @@ func testContext(t *testing.T, p Place) {
 		// Another writer waits for this one, until its own context ends.
 		waiting, stop := context.WithCancelCause(t.Context())
 		stop(cause)
-		if err := e.Update(waiting, func(engine.Writer) error { t.Error("ran beside another"); return nil }); !errors.Is(err, cause) {
+		if err := e.Update(
+			waiting, func(engine.Writer) error { t.Error("ran beside another"); return nil },
+		); !errors.Is(err, cause) {
 			t.Errorf("waiting writer: got %v, want its cause", err)
 		}
 		end(cause)
