@@ -374,3 +374,11 @@ func (s *Store) ForgetFormat(t testing.TB) {
 		t.Fatal(err)
 	}
 }
+
+// Migrations returns all steps, oldest first.
+func Migrations() (all []Migration) {
+	for _, m := range migrations {
+		all = append(all, m.Migration)
+	}
+	return all
+}

@@ -47,14 +47,6 @@ var migrations = []migration{
 	}},
 }
 
-// Migrations returns all steps, oldest first.
-func Migrations() (all []Migration) {
-	for _, m := range migrations {
-		all = append(all, m.Migration)
-	}
-	return all
-}
-
 // formatOf reads from an instance document, which may be of a format to come, which format the store has. What every
 // future format keeps is this: the row's first bytes, and these two fields.
 func formatOf(document []byte) (number uint32, since string, err error) {
