@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/engine/enginetest"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/pebble"
 )
@@ -117,5 +118,41 @@ func TestWhatIsNotAdmittedStaysAsItIs(t *testing.T) {
 		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestAskedOverADamagedTable: a damaged table that is met while Admit reads is an error, and not the end of the
+// process, which is what Pebble makes of it by itself.
+func TestAskedOverADamagedTable(t *testing.T) {
+	dir := t.TempDir()
+	e, err := pebble.Open(pebble.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := []byte("key")
+	err = e.Update(t.Context(), func(w engine.Writer) error { return w.Put(key, enginetest.Value(1)) })
+	if err := errors.Join(err, e.Close()); err != nil {
+		t.Fatal(err)
+	}
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatalf("no table was written: %v", err)
+	}
+	for _, name := range tables {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[0] ^= 1
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = pebble.Open(pebble.Config{Dir: dir, Admit: func(r engine.Reader) error {
+		_, _, err := r.Get(key)
+		return err
+	}})
+	if !errors.Is(err, engine.ErrDamaged) {
+		t.Errorf("got %v, want %v", err, engine.ErrDamaged)
 	}
 }

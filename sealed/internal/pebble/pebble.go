@@ -117,14 +117,8 @@ func Open(cfg Config) (*Engine, error) {
 	}
 	// What is sealed does not compress.
 	opts.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
-	// Left to itself, Pebble ends the process when a compaction meets a damaged table. Whoever reads what is damaged
-	// hears of it; the rest goes on.
-	opts.EventListener = &pebble.EventListener{
-		DataCorruption: func(info pebble.DataCorruptionInfo) {
-			cfg.Logger.Error("storage engine found damage", "file", info.Path, "err", info.Details)
-		},
-		BackgroundError: disk.failedBehind,
-	}
+	opts.EventListener = listener(cfg)
+	opts.EventListener.BackgroundError = disk.failedBehind
 	db, err := disk.open(func() (*pebble.DB, error) { return pebble.Open(cfg.Dir, opts) })
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.Dir, cause(unopened(err))), lock.Close())
@@ -323,12 +317,20 @@ func admit(cfg Config, lock *pebble.Lock) error {
 	defer cache.Unref()
 	db, err := pebble.Open(cfg.Dir, &pebble.Options{
 		FS: cfg.FS, Lock: lock, Cache: cache, ReadOnly: true, FormatMajorVersion: formatVersion,
-		Logger: logger{cfg.Logger},
+		Logger: logger{cfg.Logger}, EventListener: listener(cfg),
 	})
 	if err != nil {
 		return unopened(err)
 	}
 	return errors.Join(cfg.Admit(reader{db}), db.Close())
+}
+
+// listener logs damaged tables. Left to itself, Pebble ends the process when it meets one. Whoever reads what is
+// damaged hears of it; the rest goes on.
+func listener(cfg Config) *pebble.EventListener {
+	return &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) {
+		cfg.Logger.Error("storage engine found damage", "file", info.Path, "err", info.Details)
+	}}
 }
 
 // admitCache is enough for the few blocks that lead to one row.
