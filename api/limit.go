@@ -36,9 +36,9 @@ func (h *Handler) count(x *exchange, r *Request) error {
 		r.uncounted = true
 		return nil
 	case x.route.Allow != Anyone && x.plane.CallerRate != (Rate{}):
-		if err := h.take(caller(x.plane.Name+" ")+holderOf(r), x.plane.CallerRate,
-			"This identity exceeds the rate limit of the service. Try again in %d s."); err !=
-			nil {
+		err := h.take(caller(x.plane.Name+" ")+holderOf(r), x.plane.CallerRate,
+			"This identity exceeds the rate limit of the service. Try again in %d s.")
+		if err != nil {
 			return err
 		}
 	}

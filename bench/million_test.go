@@ -79,8 +79,8 @@ func BenchmarkTenMillion(b *testing.B) {
 			code := make(gallery.Code, 2*dim)
 			for i := from; i < to; i++ {
 				made.write(code, uint64(i))
-				if err := g.Add(gallery.Entry{ID: number(i), Owner: number(i), Order: uint64(i), Code: code}); err !=
-					nil {
+				err := g.Add(gallery.Entry{ID: number(i), Owner: number(i), Order: uint64(i), Code: code})
+				if err != nil {
 					b.Errorf("add a face: %v", err)
 					return
 				}

@@ -158,10 +158,9 @@ func TestErasedRecordsStayErased(t *testing.T) {
 	if got := all(t, r.Space(spaceA), "b"); len(got) > 0 {
 		t.Errorf("the dropped container came back: %v", got)
 	}
-	if got, want := said.said[spaceA],
-		"4 records had been erased since the backup, 1 were made since and are not in it, 2 are older in it"; got !=
-		want {
-		t.Errorf("said %q, want %q", got, want)
+	const told = "4 records had been erased since the backup, 1 were made since and are not in it, 2 are older in it"
+	if got := said.said[spaceA]; got != told {
+		t.Errorf("said %q, want %q", got, told)
 	}
 	verifyClean(t, r)
 }

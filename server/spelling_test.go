@@ -279,9 +279,9 @@ func TestAddressesComeFromThePublicURL(t *testing.T) {
 	op := o.Operator()
 	account := "/subscriptions/" + op.SubscriptionID +
 		"/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/vip?api-version=2025-09-01"
-	if status := arm(t, o.Server, http.MethodPut, account,
-		`{"kind":"Face","sku":{"name":"E0"},"location":"local","identity":{"type":"SystemAssigned"}}`); status !=
-		http.StatusCreated {
+	status := arm(t, o.Server, http.MethodPut, account,
+		`{"kind":"Face","sku":{"name":"E0"},"location":"local","identity":{"type":"SystemAssigned"}}`)
+	if status != http.StatusCreated {
 		t.Fatalf("make a resource: %d", status)
 	}
 	key := o.key(t, "k1")

@@ -53,8 +53,8 @@ func TestDeletedAccountsOnTheWire(t *testing.T) {
 	m.want(204, "", http.MethodDelete, m.deleted(strings.Replace(one, "westus2", "eastus", 1)), "")
 	m.want(200, "", http.MethodDelete, m.deleted(one), "")
 	m.want(404, "ResourceNotFound", http.MethodGet, m.deleted(one), "")
-	if fresh := m.want(201, "", http.MethodPut, m.accounts("/face1"), face); at(fresh, "properties.internalId") ==
-		at(made, "properties.internalId") {
+	fresh := m.want(201, "", http.MethodPut, m.accounts("/face1"), face)
+	if at(fresh, "properties.internalId") == at(made, "properties.internalId") {
 		t.Error("an id was used again")
 	}
 }

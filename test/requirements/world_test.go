@@ -217,8 +217,8 @@ func (w *world) encrypt(name, body string) answer {
 	for a.text("properties.provisioningState") == "Accepted" && time.Now().Before(until) {
 		a = w.want(w.arm("GET", account(name), ""), 200, "")
 	}
-	if s := a.text("properties.encryption.status.operation.progress"); a.text("properties.provisioningState") !=
-		"Succeeded" || s == "failed" {
+	progress := a.text("properties.encryption.status.operation.progress")
+	if a.text("properties.provisioningState") != "Succeeded" || progress == "failed" {
 		w.Fatalf("the change of %s ended as %s", name, a.body)
 	}
 	return a

@@ -125,8 +125,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := d.step("read the audit log", func() error { return d.told(ctx, filepath.Join(dir, "visage")) }); err !=
-		nil {
+	err = d.step("read the audit log", func() error { return d.told(ctx, filepath.Join(dir, "visage")) })
+	if err != nil {
 		return err
 	}
 	err = d.step("search every stored byte for what was used", func() error { return d.search(dir, logs) })

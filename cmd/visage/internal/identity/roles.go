@@ -2,7 +2,6 @@ package identity
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/cmd/visage/internal/command"
 	"github.com/visage-face/visage/cmd/visage/internal/operator"
@@ -78,7 +78,7 @@ func assign() *cobra.Command {
 		var body armwire.RoleAssignmentRequest
 		body.Properties.PrincipalID, body.Properties.RoleDefinitionID = p.ObjectID, id
 		var made armwire.RoleAssignment
-		err = o.ARM(ctx, http.MethodPut, at+roleAssignments+"/"+newUUID(), body, &made)
+		err = o.ARM(ctx, http.MethodPut, at+roleAssignments+"/"+visage.NewUUID().String(), body, &made)
 		return []armwire.RoleAssignment{made}, err
 	}, roleTable)
 }
@@ -175,12 +175,4 @@ func roleTable(t *command.Table, all []armwire.RoleAssignment) {
 		}
 		t.Row(a.Name, a.Properties.PrincipalID, role, a.Properties.Scope)
 	}
-}
-
-// newUUID makes a random UUID (RFC 9562 §5.4).
-func newUUID() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails: the runtime ends the process instead
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
