@@ -262,43 +262,6 @@ func TestMemoryPerFaceIsBounded(t *testing.T) {
 	}
 }
 
-func ExampleGallery_Search() {
-	g, err := gallery.New(2)
-	if err != nil {
-		panic(err)
-	}
-	defer g.Close()
-	ann, bob := gallery.ID{1}, gallery.ID{2}
-	code := func(v ...float32) gallery.Code {
-		c, err := gallery.Encode(v)
-		if err != nil {
-			panic(err)
-		}
-		return c
-	}
-	for i, e := range []gallery.Entry{
-		{ID: gallery.ID{10}, Owner: ann, Code: code(1, 0)},
-		{ID: gallery.ID{11}, Owner: ann, Code: code(0.6, 0.8)},
-		{ID: gallery.ID{12}, Owner: bob, Code: code(0, -1)},
-	} {
-		e.Order = uint64(i)
-		if err := g.Add(e); err != nil {
-			panic(err)
-		}
-	}
-	query := gallery.Query{Probes: []gallery.Code{code(0.8, 0.6)}, K: 2, ByOwner: true}
-	found, err := g.Search(context.Background(), query)
-	if err != nil {
-		panic(err)
-	}
-	for _, m := range found[0] {
-		fmt.Printf("owner %d at %.2f\n", m.Owner[0], m.Distance)
-	}
-	// Output:
-	// owner 1 at 0.04
-	// owner 2 at 1.60
-}
-
 // BenchmarkFloat32 is what a search costs without codes: the dot product of every vector in full, on one processor.
 func BenchmarkFloat32(b *testing.B) {
 	const dim, n = 128, 100_000
