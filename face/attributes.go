@@ -44,35 +44,6 @@ type Level struct {
 	Value float64
 }
 
-// detector is what a detection model of the contract gives (§3.2). All are served by the same networks.
-type detector struct {
-	name       string
-	landmarks  bool
-	attributes vision.Attributes
-}
-
-var detectors = []detector{
-	{"detection_01", true, vision.Accessories | vision.Blur | vision.Exposure | vision.Glasses | vision.HeadPose |
-		vision.Noise | vision.Occlusion | vision.Quality},
-	{"detection_02", false, 0},
-	{"detection_03", true, vision.Blur | vision.Exposure | vision.Glasses | vision.HeadPose | vision.Mask |
-		vision.Occlusion | vision.Quality},
-}
-
-// detectionModel returns the detector of that name.
-func detectionModel(name string) (detector, error) {
-	if name == "" {
-		name = DefaultDetectionModel
-	}
-	for _, d := range detectors {
-		if d.name == name {
-			return d, nil
-		}
-	}
-	return detector{}, badArgument("The detection model %q is not one of detection_01, detection_02, detection_03.",
-		printable(name))
-}
-
 // attributeBits maps the lower-case names of the attributes that can be measured.
 var attributeBits = map[string]vision.Attributes{
 	"headpose": vision.HeadPose, "blur": vision.Blur, "exposure": vision.Exposure, "noise": vision.Noise,

@@ -1,6 +1,7 @@
 package face
 
 import (
+	"errors"
 	"regexp"
 	"strings"
 	"unicode/utf16"
@@ -80,57 +81,6 @@ func checkText(what, text string) error {
 	return nil
 }
 
-func checkName(name string) error {
-	if n := units(name); n < 1 || n > mostName {
-		return badArgument("The name must have 1 to %d characters; this one has %d.", mostName, n)
-	}
-	return checkText("name", name)
-}
-
-func checkUserData(data *string, most int) error {
-	if data == nil {
-		return nil
-	}
-	if n := units(*data); n > most {
-		return badArgument("The userData may have at most %d characters; this one has %d.", most, n)
-	}
-	return checkText("userData", *data)
-}
-
-// check refuses a change that does not fit.
-func (c Change) check() error {
-	if c.Name != nil {
-		if err := checkName(*c.Name); err != nil {
-			return err
-		}
-	}
-	return checkUserData(c.UserData, mostUserData)
-}
-
-// apply sets what the change names.
-func (c Change) apply(name *string, userData **string) {
-	if c.Name != nil {
-		*name = *c.Name
-	}
-	if c.UserData != nil {
-		*userData = c.UserData
-	}
-}
-
-// top checks the page and returns how many entries it has at most.
-func (p Page) top() (int, error) {
-	if n := units(p.Start); n > mostStart {
-		return 0, badArgument("start may have at most %d characters; this one has %d.", mostStart, n)
-	}
-	if p.Top == nil {
-		return mostTop, nil
-	}
-	if *p.Top < 1 || *p.Top > mostTop {
-		return 0, badArgument("top must be 1 to %d, not %d.", mostTop, *p.Top)
-	}
-	return *p.Top, nil
-}
-
 // between refuses a count out of its range.
 func between(what string, n, least, most int) error {
 	if n < least || n > most {
@@ -139,14 +89,30 @@ func between(what string, n, least, most int) error {
 	return nil
 }
 
-// model returns the recogniser of a recognition model and the model's full name.
-func (s *Service) model(name string) (Recogniser, string, error) {
-	if name == "" {
-		name = DefaultRecognitionModel
+// uuid is the id of a face, a person, or an incarnation of a collection.
+type uuid = visage.UUID
+
+// distinct returns the ids without repetitions, in the order of their first occurrence.
+func distinct(ids []string) []string {
+	seen := make(map[string]bool, len(ids))
+	once := make([]string, 0, len(ids))
+	for _, id := range ids {
+		if !seen[id] {
+			seen[id] = true
+			once = append(once, id)
+		}
 	}
-	m, ok := s.models[name]
-	if !ok {
-		return nil, "", badArgument("The recognition model %q is not one of %s.", printable(name), s.modelNames)
+	return once
+}
+
+// asInvalid turns a refusal of kind NotFound into one of kind Invalid: what a request names in its body is an argument,
+// what it names in its path is a place (contract §12, points 4 and 5).
+func asInvalid(err error) error {
+	refusal, ok := errors.AsType[*visage.Refusal](err)
+	if !ok || refusal.Kind != visage.NotFound {
+		return err
 	}
-	return m, name, nil
+	invalid := *refusal
+	invalid.Kind = visage.Invalid
+	return &invalid
 }

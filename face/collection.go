@@ -9,98 +9,11 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Kind says which of the contract's four collections is meant. Face lists hold faces; person groups hold persons who
-// hold faces. The numbers are stored.
-type Kind int
-
-// The kinds of collection.
-const (
-	FaceList Kind = iota + 1
-	LargeFaceList
-	PersonGroup
-	LargePersonGroup
-)
-
-// String returns the contract's word, with which the codes of refusals begin.
-func (k Kind) String() string {
-	switch k {
-	case FaceList:
-		return "FaceList"
-	case LargeFaceList:
-		return "LargeFaceList"
-	case PersonGroup:
-		return "PersonGroup"
-	case LargePersonGroup:
-		return "LargePersonGroup"
-	}
-	return fmt.Sprintf("Kind(%d)", int(k))
-}
-
-func (k Kind) isGroup() bool { return k == PersonGroup || k == LargePersonGroup }
-func (k Kind) isLarge() bool { return k == LargeFaceList || k == LargePersonGroup }
-
-// limits returns how many collections of the kind a resource may have, and how many faces (of a list) or persons (of a
-// group) each may hold, and all groups of the kind together.
-func (k Kind) limits(t visage.Tier) (collections, each, all int) {
-	l := t.Limits()
-	switch k {
-	case FaceList:
-		return l.FaceLists, l.FacesPerFaceList, 0
-	case LargeFaceList:
-		return l.LargeFaceLists, l.FacesPerLargeFaceList, 0
-	case PersonGroup:
-		return l.PersonGroups, l.PersonsPerPersonGroup, l.PersonsInPersonGroups
-	case LargePersonGroup:
-		return l.LargePersonGroups, l.PersonsPerLargeGroup, l.PersonsInLargeOnes
-	}
-	return 0, 0, 0
-}
-
-// Ref names a list or a group of a resource. The id is the caller's, of any shape: methods refuse what does not fit.
-type Ref struct {
-	Kind Kind
-	ID   string
-}
-
-// want reports a call that this program itself got wrong: a method for lists called with a group, or the reverse.
-func (ref Ref) want(group bool) error {
-	if ref.Kind < FaceList || ref.Kind > LargePersonGroup || ref.Kind.isGroup() != group {
-		return fmt.Errorf("a %s where another kind of collection is needed", ref.Kind)
-	}
-	return nil
-}
-
-func (ref Ref) notFound() error {
-	return visage.Refuse(visage.NotFound, ref.Kind.String()+"NotFound", "There is no %s %q.", ref.Kind,
-		printable(ref.ID))
-}
-
-func (ref Ref) notFinished() error {
-	return visage.Refuse(visage.Conflict, ref.Kind.String()+"TrainingNotFinished",
-		"The %s %q is being trained. Wait until the training has ended.", ref.Kind, ref.ID)
-}
-
-func (ref Ref) notTrained(kind visage.Kind) error {
-	return visage.Refuse(kind, ref.Kind.String()+"NotTrained", "The %s %q has not been trained.", ref.Kind, ref.ID)
-}
-
 // Creation is what a list or group is made with.
 type Creation struct {
 	Name             string  // 1 to 128 UTF-16 code units
 	UserData         *string // at most 16,384 UTF-16 code units; nil: none
 	RecognitionModel string  // empty: DefaultRecognitionModel. It cannot change later
-}
-
-// Change is what an update changes; nil leaves a field as it is. The limits are those of Creation.
-type Change struct {
-	Name     *string
-	UserData *string
-}
-
-// Page says which part of an ordered list is wanted (contract §2.2).
-type Page struct {
-	Start string // the list begins after it; at most 64 UTF-16 code units
-	Top   *int   // 1 to 1,000; nil: 1,000
 }
 
 // Collection is a list or a group.
@@ -110,12 +23,6 @@ type Collection struct {
 	UserData         *string // nil: never set
 	RecognitionModel string
 	Faces            []PersistedFace // of a small face list that Get read, sorted by id and not nil then; else nil
-}
-
-// PersistedFace is a face in a list, or of a person.
-type PersistedFace struct {
-	ID       string  // a UUID
-	UserData *string // nil: never set
 }
 
 func (c collectionRecord) collection() Collection {
@@ -314,59 +221,4 @@ func (s *Service) List(ctx context.Context, res visage.Resource, kind Kind, p Pa
 		return nil, fmt.Errorf("list every %s: %w", kind, err)
 	}
 	return page, nil
-}
-
-// collectionsOrder names the order of the collections of a kind.
-func collectionsOrder(res visage.Resource, kind Kind) string {
-	return string(res.ID[:]) + kind.String() + "/"
-}
-
-// contentsOrder names the order of the persons of a group, or the faces of a list.
-func contentsOrder(res visage.Resource, c collectionRecord) string {
-	return string(res.ID[:]) + string(c.Incarnation[:])
-}
-
-// readPage returns what get makes of the first top ids after start. An id whose record has gone since is passed over.
-func readPage[T any](
-	ctx context.Context, s *Service, res visage.Resource, l listing, start string, top int,
-	get func(r sealed.Reader, id string) (T, error),
-) ([]T, error) {
-	page := []T{}
-	for len(page) < top {
-		wanted := top - len(page)
-		ids, err := s.orders.after(ctx, l, start, wanted)
-		if err != nil {
-			return nil, ended(l.lease, err)
-		}
-		err = s.view(ctx, res, func(r sealed.Reader) error {
-			for _, id := range ids {
-				item, err := get(r, id)
-				if errors.Is(err, sealed.ErrNotFound) {
-					continue
-				}
-				if err != nil {
-					return err
-				}
-				page = append(page, item)
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-		if len(ids) < wanted {
-			break
-		}
-		start = l.text(ids[len(ids)-1])
-	}
-	return page, nil
-}
-
-// ended turns the error of work that the end of a space's lease cut short into what any request gets from then on.
-func ended(lease context.Context, err error) error {
-	cause := context.Cause(lease)
-	if cause == nil || errors.Is(cause, sealed.ErrClosed) || errors.Is(cause, sealed.ErrNoSpace) {
-		return outcome(err)
-	}
-	return outcome(fmt.Errorf("%w: %w", sealed.ErrLocked, cause))
 }

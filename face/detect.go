@@ -2,33 +2,15 @@ package face
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/visage-face/visage"
-	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/vision"
-)
-
-// The values that hold when a request names none.
-const (
-	DefaultRecognitionModel = "recognition_01"
-	DefaultDetectionModel   = "detection_01"
-	DefaultTimeToLive       = 86_400 // seconds that a detected face is kept; also the most
 )
 
 // leastTimeToLive is the least a caller may ask for, in seconds.
 const leastTimeToLive = 60
-
-// The shapes of a face are those of vision under the same names, so that callers need not know that room.
-type (
-	Box       = vision.Box       // in pixels of the upright picture, within it
-	Point     = vision.Point     // in pixels of the upright picture
-	Landmarks = vision.Landmarks // the 27 points of contract §3.4
-	Pose      = vision.Pose      // degrees
-)
 
 // DetectQuery says what Detect shall do (contract §4).
 type DetectQuery struct {
@@ -99,111 +81,14 @@ func (s *Service) Detect(ctx context.Context, res visage.Resource, photo []byte,
 	}
 	if q.ReturnFaceID {
 		expires := time.Now().Add(time.Duration(ttl) * time.Second)
-		if err := s.keep(ctx, res, recogniser, model, expires, found.Faces, answer); err != nil {
+		ids, err := s.keep(ctx, res, recogniser, model, expires, found.Faces)
+		if err != nil {
 			return nil, fmt.Errorf("keep detected faces: %w", err)
+		}
+		for i, id := range ids {
+			answer[i].ID = id
 		}
 	}
 	s.metrics.detected.Add(float64(len(answer)))
 	return answer, nil
-}
-
-// keep stores the templates of detected faces until they expire, and then gives the faces their ids. Faces without a
-// template get none.
-func (s *Service) keep(
-	ctx context.Context, res visage.Resource, m Recogniser, model string, expires time.Time, found []vision.Face,
-	answer []Face,
-) error {
-	hour := hourNumber(expires)
-	var records []detectionRecord
-	defer forget(&records)
-	var of []int // the index of each record's face
-	for i, f := range found {
-		if f.Template == nil {
-			continue
-		}
-		code, err := encode(m, f.Template)
-		if err != nil {
-			return err
-		}
-		of = append(of, i)
-		records = append(records, detectionRecord{
-			ID: newFaceID(hour), Expires: expires.UnixMilli(), Model: model, Networks: m.Name(),
-			Code: storedCode(code),
-		})
-	}
-	if len(records) == 0 {
-		return nil
-	}
-	err := s.update(ctx, res, func(tx sealed.Tx) error {
-		name := hourName(hour)
-		if _, err := hours.In().Get(tx, name); errors.Is(err, sealed.ErrNotFound) {
-			if err := hours.In().Put(tx, name, hourRecord{Hour: hour}); err != nil {
-				return fmt.Errorf("note hour: %w", err)
-			}
-		} else if err != nil {
-			return fmt.Errorf("read hour: %w", err)
-		}
-		for _, d := range records {
-			if err := detections.In(name).Add(tx, d.ID.String(), d); err != nil {
-				return fmt.Errorf("write detected face: %w", err)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for i, d := range records {
-		answer[of[i]].ID = d.ID.String()
-	}
-	return nil
-}
-
-// hourNumber counts the hours since 1970.
-func hourNumber(t time.Time) int64 { return t.Unix() / 3600 }
-
-// hourName is the name of the container for the faces that expire in an hour.
-func hourName(hour int64) string { return strconv.FormatInt(hour, 10) }
-
-// probes reads detected faces, in the order asked for. kind is that of the refusal for a face that is unknown or
-// expired: the contract has both 400 and 404.
-func (s *Service) probes(r sealed.Reader, kind visage.Kind, ids ...string) ([]detectionRecord, error) {
-	now := time.Now()
-	found := make([]detectionRecord, len(ids))
-	for i, text := range ids {
-		id, err := parseID("face", text)
-		if err != nil {
-			return nil, err
-		}
-		d, err := detections.In(hourName(hourOf(id, hourNumber(now)))).Get(r, text)
-		if err != nil && !errors.Is(err, sealed.ErrNotFound) {
-			return nil, fmt.Errorf("read detected face: %w", err)
-		}
-		// A template of networks that are not installed any more can be compared with nothing: the face must be
-		// detected again, as when its time is up.
-		if err != nil || now.UnixMilli() >= d.Expires || s.packs[d.Networks] == nil {
-			return nil, visage.Refuse(kind, "FaceNotFound", "The face %s does not exist, or its time to live has "+
-				"ended.", text)
-		}
-		found[i] = d
-	}
-	return found, nil
-}
-
-// sameModel refuses faces that cannot be compared with what a model and networks made.
-func sameModel(model, networks string, found ...detectionRecord) error {
-	for _, d := range found {
-		switch {
-		case d.Model != model:
-			return badArgument(
-				"recognitionModel incompatible: the face %s was detected with %s, which cannot be compared with %s.",
-				d.ID, d.Model, model)
-		case d.Networks != networks:
-			return badArgument(
-				"recognitionModel incompatible: the face %s was detected by the model pack %s, which cannot be "+
-					"compared with %s.",
-				d.ID, d.Networks, networks)
-		}
-	}
-	return nil
 }

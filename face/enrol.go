@@ -2,8 +2,6 @@ package face
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -110,13 +108,6 @@ func (s *Service) enrolAll(ctx context.Context, c collectionRecord, e Enrolment)
 	return codes, nil
 }
 
-// wipe clears codes, which are biometric data, once they have been used.
-func wipe(codes []gallery.Code) {
-	for _, c := range codes {
-		clear(c)
-	}
-}
-
 // choose returns the index of the face that is meant: the only one, or the one that overlaps the target most; else -1.
 func choose(found []vision.Face, target *Box) int {
 	if target == nil {
@@ -143,58 +134,4 @@ func overlap(a, b Box) float64 {
 	}
 	both := float64(w) * float64(h)
 	return both / (float64(a.Width)*float64(a.Height) + float64(b.Width)*float64(b.Height) - both)
-}
-
-// recogniserOf returns the recogniser that a collection's faces are comparable by: the one that it was made with,
-// whatever serves its model by now. Comparing across packs would give answers that mean nothing.
-func (s *Service) recogniserOf(c collectionRecord) (Recogniser, error) {
-	m := s.packs[c.Networks]
-	if m == nil {
-		return nil, visage.Refuse(visage.Unavailable, "ServiceUnavailable",
-			"%q needs the model pack %q, which is not loaded on this server. Ask the operator to load "+
-				"it.", c.ID, c.Networks)
-	}
-	return m, nil
-}
-
-// comparable returns the side of a collection that detected faces can be compared with, and its recogniser. It refuses
-// faces that no side's recogniser made, that were detected with another model, or that differ among themselves.
-func (s *Service) comparable(c collectionRecord, found ...detectionRecord) (collectionRecord, Recogniser, error) {
-	if next := c.Migration; next != nil && found[0].Model == next.Model && found[0].Networks == next.Networks {
-		c = c.next()
-	}
-	m, err := s.recogniserOf(c)
-	if err != nil {
-		return c, nil, err
-	}
-	return c, m, sameModel(c.Model, c.Networks, found...)
-}
-
-// encode returns the code of a template, and clears the template. It keeps a broken recogniser from storing what would
-// make a whole collection unsearchable.
-func encode(m Recogniser, template []float32) (gallery.Code, error) {
-	defer clear(template)
-	if len(template) != m.Dim() {
-		return nil, fmt.Errorf("recogniser %s made a template of %d numbers, not %d", m.Name(), len(template), m.Dim())
-	}
-	code, err := gallery.Encode(template)
-	if err != nil {
-		return nil, fmt.Errorf("recogniser %s made a template that cannot be used: %w", m.Name(), err)
-	}
-	return code, nil
-}
-
-// imageError turns what vision says of a photo into the contract's words.
-func imageError(err error) error {
-	if image, ok := errors.AsType[*vision.ImageError](err); ok {
-		code := "InvalidImageSize"
-		if image.Kind == vision.UnknownFormat || image.Kind == vision.Broken {
-			code = "InvalidImage"
-		}
-		return visage.Refuse(visage.Invalid, code, "The image cannot be used: %s.", image.Message)
-	}
-	if unsupported, ok := errors.AsType[*vision.UnsupportedError](err); ok {
-		return unsupportedAttributes(unsupported.Asked.Names(), unsupported.Supported)
-	}
-	return fmt.Errorf("recognise: %w", err)
 }

@@ -15,10 +15,6 @@ import (
 // expireEvery is how often Run looks in each resource for those whose time is up.
 const expireEvery = time.Hour
 
-// expireTogether is how many persons or faces are erased in one transaction: each costs a few rows, and other writers
-// wait.
-const expireTogether = 100
-
 // Expired counts those whose time is up.
 type Expired struct {
 	Persons int // of groups, with all their faces
@@ -85,47 +81,6 @@ func (s *Service) expiries(r sealed.Reader, res visage.Resource) ([]expiry, erro
 		}
 	}
 	return all, nil
-}
-
-// ruleSet is the retentions of a resource, by the id they are stored under.
-type ruleSet map[string]retentionRecord
-
-// of returns the retention of a collection; of none, one of no days.
-func (rs ruleSet) of(incarnation uuid) retentionRecord {
-	if own, ok := rs[incarnation.String()]; ok {
-		return own
-	}
-	return rs[wholeResource]
-}
-
-func rules(r sealed.Reader) (ruleSet, error) {
-	rs := ruleSet{}
-	for record, err := range retentions.In().All(r) {
-		if err != nil {
-			return nil, fmt.Errorf("read retention: %w", err)
-		}
-		if record.Kind == 0 {
-			rs[wholeResource] = record
-			continue
-		}
-		c, err := find(r, Ref{record.Kind, record.ID})
-		if err != nil {
-			return nil, err
-		}
-		rs[c.Incarnation.String()] = record
-	}
-	return rs, nil
-}
-
-func enrolmentDays(r sealed.Reader, of uuid) (days []dayRecord, err error) {
-	for d, err := range enrolled.In(of.String()).All(r) {
-		if err != nil {
-			return nil, fmt.Errorf("read days of enrolment: %w", err)
-		}
-		days = append(days, d)
-	}
-	slices.SortFunc(days, func(a, b dayRecord) int { return int(a.Day - b.Day) })
-	return days, nil
 }
 
 // from returns from when the time of somebody counts who was enrolled then; zero: nobody knows when.
@@ -202,7 +157,7 @@ func (s *Service) expireOne(ctx context.Context, e expiry, dry bool, sum *Expire
 	n := len(gone)
 	if !dry {
 		n = 0
-		for part := range slices.Chunk(gone, expireTogether) {
+		for part := range slices.Chunk(gone, erasedTogether) {
 			erased, err := s.expirePart(ctx, e, part)
 			n += erased
 			if refusal, ok := errors.AsType[*visage.Refusal](err); ok &&
@@ -337,4 +292,16 @@ func (e *expiry) remove(tx sealed.Tx, c collectionRecord, st *stateRecord, id st
 		return gone, err
 	}
 	return f.ID, removeFace(tx, c, st, f.ID)
+}
+
+// expireIfDue expires a resource once an hour, and otherwise stores who was recognised.
+func (s *Service) expireIfDue(ctx context.Context, res visage.Resource) error {
+	if last, ok := s.expired[res.ID]; ok && time.Since(last) < expireEvery {
+		return s.writeMatches(ctx, res)
+	}
+	_, err := s.Expire(ctx, res, false)
+	if err == nil {
+		s.expired[res.ID] = time.Now()
+	}
+	return err
 }

@@ -15,31 +15,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
-	"github.com/visage-face/visage/vision"
 )
-
-// Recogniser finds faces on photos and makes comparable templates of them. *vision.Pipeline is one. It must be safe for
-// concurrent use.
-type Recogniser interface {
-	// Name identifies the networks: templates of recognisers with different names are not comparable.
-	Name() string
-	// Detect finds the faces on a photo, largest first, and what want asks for; vision.Pipeline.Detect says which
-	// errors it gives.
-	Detect(ctx context.Context, photo []byte, want vision.Want) (*vision.Photo, error)
-	// Confidence turns a cosine distance (0 same … 2 opposite) into a confidence (0 … 1), falling; 0.5 is the line
-	// between same and different persons.
-	Confidence(distance float64) float64
-	// Threshold is the least confidence of a candidate among so many faces when a caller sets none: the more faces
-	// there are to be taken for, the higher. At least 0.5.
-	Threshold(faces int) float64
-	// Dim is the length of a template.
-	Dim() int
-	// Supports are the attributes Detect can give.
-	Supports() vision.Attributes
-}
 
 // Config is what a Service is made of.
 type Config struct {
@@ -142,3 +123,9 @@ func New(cfg Config) (*Service, error) {
 
 // Close clears the galleries from memory. Searches fail afterwards.
 func (s *Service) Close() { s.galleries.Close() }
+
+// Collectors returns the metrics of the service, to be registered once.
+func (s *Service) Collectors() []prometheus.Collector {
+	return append([]prometheus.Collector{s.metrics.detected, s.metrics.enrolled, s.metrics.trainings, s.metrics.swept},
+		s.metrics.galleries...)
+}

@@ -2,7 +2,6 @@ package face
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/visage-face/visage"
@@ -196,66 +195,4 @@ func (s *Service) DeleteFace(ctx context.Context, res visage.Resource, list Ref,
 	s.orders.change(contentsOrder(res, c), idChange{id: string(f.ID[:])})
 	s.told(ctx, res, Erasure{What: ErasedFace, Ref: list, Face: f.ID.String(), Receipt: receipt})
 	return nil
-}
-
-// rawText returns the text of an id that an order keeps as 16 bytes.
-func rawText(id string) string { return uuid([]byte(id)).String() }
-
-// persisted makes the answer for a face.
-func persisted(r sealed.Reader, c collectionRecord, f faceRecord) (PersistedFace, error) {
-	data, err := getUserData(r, c, f.ID)
-	return PersistedFace{ID: f.ID.String(), UserData: data}, err
-}
-
-// putFace stores a new face, with a code for each side, as the next in the enrolment order of its collection, and the
-// state with it.
-func putFace(
-	tx sealed.Tx, kind Kind, c collectionRecord, st *stateRecord, f *faceRecord, codes []gallery.Code, data *string,
-) error {
-	st.Sequence++
-	f.Sequence = st.Sequence
-	for i, side := range c.sides() {
-		record := *f
-		record.Code = codes[i]
-		if err := side.faces().Add(tx, f.ID.String(), record); err != nil {
-			return fmt.Errorf("write face: %w", err)
-		}
-	}
-	st.Faces++
-	if c.Migration != nil {
-		st.Sent++
-	}
-	if data != nil {
-		if err := userData.In(c.Incarnation.String()).
-			Add(tx, f.ID.String(), userDataRecord{UserData: *data}); err != nil {
-			return fmt.Errorf("write userData of a face: %w", err)
-		}
-	}
-	if !kind.isGroup() {
-		if err := noteDay(tx, c, st); err != nil {
-			return err
-		}
-	}
-	return putState(tx, kind, c, *st)
-}
-
-// removeFace deletes a face with its userData, and takes it from the state, which is the caller's to write.
-func removeFace(tx sealed.Tx, c collectionRecord, st *stateRecord, id uuid) error {
-	of := c.Incarnation.String()
-	if err := remove(tx, c.faces(), id.String()); err != nil {
-		return err
-	}
-	st.Faces--
-	if c.Migration != nil {
-		switch err := c.next().faces().Delete(tx, id.String()); {
-		case err == nil:
-			st.Sent--
-		case !errors.Is(err, sealed.ErrNotFound):
-			return fmt.Errorf("delete the face of a migration: %w", err)
-		}
-	}
-	if err := remove(tx, matched.In(of), id.String()); err != nil {
-		return err
-	}
-	return remove(tx, userData.In(of), id.String())
 }

@@ -1,13 +1,9 @@
 package face
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/sealed"
@@ -59,51 +55,6 @@ func holdID(of uuid, item string) string {
 // mostReason bounds why something is held, in UTF-16 code units.
 const mostReason = 1024
 
-// Hold places a legal hold, or gives the one there is another reason. Refusals: BadArgument, FaceListNotFound and so
-// on, PersonNotFound, PersistedFaceNotFound.
-func (s *Service) Hold(ctx context.Context, res visage.Resource, on Held, reason string) error {
-	if n := units(reason); n < 1 || n > mostReason || !utf8.ValidString(reason) ||
-		strings.ContainsFunc(reason, unicode.IsControl) {
-		return badArgument("reason must have 1 to %d characters, without control characters.", mostReason)
-	}
-	by := visage.CallerFrom(ctx).Principal
-	err := s.update(sealed.FromReserve(ctx), res, func(tx sealed.Tx) error {
-		of, err := findHeld(tx, on, true)
-		if err != nil {
-			return err
-		}
-		return holds.In().Put(tx, holdID(of, on.Item), holdRecord{
-			Of: of, Kind: on.Ref.Kind, ID: on.Ref.ID, Item: on.Item, Reason: reason, By: nameOf(by),
-			Placed: time.Now().Unix(),
-		})
-	})
-	if err != nil {
-		return fmt.Errorf("place a hold: %w", err)
-	}
-	s.decided(ctx, res, Decision{What: HoldPlaced, Ref: on.Ref, Item: on.Item})
-	return nil
-}
-
-// Release ends a hold. What is over its time goes with the next sweep. Refusal: LegalHoldNotFound.
-func (s *Service) Release(ctx context.Context, res visage.Resource, on Held) error {
-	none := visage.Refuse(visage.NotFound, "LegalHoldNotFound", "This legal hold does not exist.")
-	err := s.update(sealed.FromReserve(ctx), res, func(tx sealed.Tx) error {
-		of, err := findHeld(tx, on, false)
-		if err != nil {
-			return err
-		}
-		if err := holds.In().Delete(tx, holdID(of, on.Item)); !errors.Is(err, sealed.ErrNotFound) {
-			return err
-		}
-		return none
-	})
-	if err != nil {
-		return fmt.Errorf("release a hold: %w", err)
-	}
-	s.decided(ctx, res, Decision{What: HoldReleased, Ref: on.Ref, Item: on.Item})
-	return nil
-}
-
 // findHeld returns the incarnation of the collection that a hold is about, and looks whether the item is in it.
 func findHeld(r sealed.Reader, on Held, item bool) (of uuid, err error) {
 	if on.Ref == (Ref{}) {
@@ -122,17 +73,6 @@ func findHeld(r sealed.Reader, on Held, item bool) (of uuid, err error) {
 		_, err = findFace(r, c, uuid{}, on.Item)
 	}
 	return c.Incarnation, err
-}
-
-// nameOf says who somebody is, for people.
-func nameOf(p visage.Principal) string {
-	switch {
-	case p.ObjectID != "":
-		return p.ObjectID
-	case p.KeyName != "":
-		return p.KeyName
-	}
-	return p.Method
 }
 
 // isHeld says whether an item of a collection is held, by a hold on it or on what it is in.
@@ -173,10 +113,4 @@ func mayDeleteAll(r sealed.Reader, c collectionRecord) error {
 func errHeld() error {
 	return visage.Refuse(visage.Conflict, "LegalHold",
 		"A legal hold protects this object or a person in it. Release the hold before you delete the object.")
-}
-
-// Held reports whether anything of a resource is held.
-func (s *Service) Held(ctx context.Context, res visage.Resource) (bool, error) {
-	k, err := s.Keeping(ctx, res)
-	return len(k.Holds) > 0, err
 }

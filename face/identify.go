@@ -183,7 +183,7 @@ func (s *Service) identify(
 		answer[i] = Identified{FaceID: q.FaceIDs[i], Candidates: []Candidate{}}
 		for k, match := range matches {
 			if k == 0 && confidence(m, match.Distance) >= samePerson {
-				s.recognised(res, group, c, uuid(match.Owner))
+				s.matches.add(res.ID, group, c.Incarnation, uuid(match.Owner))
 			}
 			if score := confidence(m, match.Distance); score >= least {
 				answer[i].Candidates = append(answer[i].Candidates, Candidate{uuid(match.Owner).String(), score})

@@ -63,9 +63,3 @@ func newMetrics(pool *gallery.Pool) metrics {
 		},
 	}
 }
-
-// Collectors returns the metrics of the service, to be registered once.
-func (s *Service) Collectors() []prometheus.Collector {
-	return append([]prometheus.Collector{s.metrics.detected, s.metrics.enrolled, s.metrics.trainings, s.metrics.swept},
-		s.metrics.galleries...)
-}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
 )
@@ -238,4 +239,60 @@ func earlierFace(b []byte) ([]byte, error) {
 	defer clear(code)
 	f.Code = gallery.Code(code)
 	return f.MarshalBinary()
+}
+
+// Status says how far a training is, spelled as contract §8 has it for v1.2.
+type Status string
+
+// The states of a training.
+const (
+	NotStarted Status = "notStarted" // asked for, waiting for its turn
+	Running    Status = "running"
+	Succeeded  Status = "succeeded"
+	Failed     Status = "failed"
+)
+
+// underWay says whether a training has been asked for and has not ended.
+func (t trainingRecord) underWay() bool { return t.Status == NotStarted || t.Status == Running }
+
+// templates names the container of the collection's faces.
+func (c collectionRecord) templates() uuid {
+	if c.Templates == (uuid{}) {
+		return c.Incarnation
+	}
+	return c.Templates
+}
+
+func (c collectionRecord) faces() sealed.Container[faceRecord] {
+	return faces.In(c.templates().String())
+}
+
+// next returns the collection as the migration under way will leave it.
+func (c collectionRecord) next() collectionRecord {
+	m := c.Migration
+	c.Model, c.Networks, c.Templates, c.Migration = m.Model, m.Networks, m.Templates, nil
+	return c
+}
+
+// sides returns the collection by each pack that has templates of it: one, and during a migration the next as well.
+func (c collectionRecord) sides() []collectionRecord {
+	if c.Migration == nil {
+		return []collectionRecord{c}
+	}
+	return []collectionRecord{c, c.next()}
+}
+
+// sameSides refuses to store templates that were made for a collection as it was before a migration of it began or
+// ended.
+func (c collectionRecord) sameSides(before collectionRecord) error {
+	now, then := c.sides(), before.sides()
+	same := len(now) == len(then)
+	for i := 0; same && i < len(now); i++ {
+		same = now[i].templates() == then[i].templates()
+	}
+	if !same {
+		return visage.Refuse(visage.Conflict, "ConcurrentOperationConflict",
+			"A migration of %q started or ended during the request. Send the photo again.", c.ID)
+	}
+	return nil
 }

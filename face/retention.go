@@ -1,13 +1,11 @@
 package face
 
 import (
-	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
-	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -49,13 +47,6 @@ func (r Retention) check() error {
 type CollectionRetention struct {
 	Ref       Ref
 	Retention Retention
-}
-
-// Keeping is all that says how long a resource keeps whom.
-type Keeping struct {
-	Default     *Retention            // of groups and lists without one of their own; nil: for ever
-	Collections []CollectionRetention // not nil
-	Holds       []Hold                // not nil
 }
 
 var (
@@ -108,70 +99,43 @@ func noteDay(tx sealed.Tx, c collectionRecord, st *stateRecord) error {
 	return nil
 }
 
-// SetRetention sets how long a group or list keeps those in it, or, with a zero ref, how long those of a resource do
-// that say nothing else; nil takes it back. Those whose time is up are erased by the next sweep, within the hour,
-// unless they are held. Refusals: BadArgument, FaceListNotFound and so on.
-func (s *Service) SetRetention(ctx context.Context, res visage.Resource, ref Ref, r *Retention) error {
-	if r != nil {
-		if err := r.check(); err != nil {
-			return err
-		}
+// ruleSet is the retentions of a resource, by the id they are stored under.
+type ruleSet map[string]retentionRecord
+
+// of returns the retention of a collection; of none, one of no days.
+func (rs ruleSet) of(incarnation uuid) retentionRecord {
+	if own, ok := rs[incarnation.String()]; ok {
+		return own
 	}
-	err := s.update(sealed.FromReserve(ctx), res, func(tx sealed.Tx) error {
-		id := wholeResource
-		if ref != (Ref{}) {
-			c, err := find(tx, ref)
-			if err != nil {
-				return err
-			}
-			id = c.Incarnation.String()
-		}
-		if r == nil {
-			return remove(tx, retentions.In(), id)
-		}
-		record := retentionRecord{Kind: ref.Kind, ID: ref.ID, Days: r.Days, Since: r.Since, Set: time.Now().Unix()}
-		old, err := retentions.In().Get(tx, id)
-		if err != nil && !errors.Is(err, sealed.ErrNotFound) {
-			return fmt.Errorf("read retention: %w", err)
-		}
-		if err == nil {
-			record.Set = old.Set // shorter or longer, the time that ran counts
-		}
-		return retentions.In().Put(tx, id, record)
-	})
-	if err != nil {
-		return fmt.Errorf("set retention: %w", err)
-	}
-	s.decided(ctx, res, Decision{What: RetentionSet, Ref: ref, Retention: r})
-	return nil
+	return rs[wholeResource]
 }
 
-// Keeping returns the retentions and holds of a resource.
-func (s *Service) Keeping(ctx context.Context, res visage.Resource) (Keeping, error) {
-	var k Keeping
-	err := s.view(ctx, res, func(r sealed.Reader) error {
-		k = Keeping{Collections: []CollectionRetention{}, Holds: []Hold{}}
-		for record, err := range retentions.In().All(r) {
-			if err != nil {
-				return err
-			}
-			retention := Retention{Days: record.Days, Since: record.Since}
-			if record.Kind == 0 {
-				k.Default = &retention
-				continue
-			}
-			k.Collections = append(k.Collections, CollectionRetention{Ref{record.Kind, record.ID}, retention})
+func rules(r sealed.Reader) (ruleSet, error) {
+	rs := ruleSet{}
+	for record, err := range retentions.In().All(r) {
+		if err != nil {
+			return nil, fmt.Errorf("read retention: %w", err)
 		}
-		for h, err := range holds.In().All(r) {
-			if err != nil {
-				return err
-			}
-			k.Holds = append(k.Holds, h.hold())
+		if record.Kind == 0 {
+			rs[wholeResource] = record
+			continue
 		}
-		return nil
-	})
-	if err != nil {
-		return Keeping{}, fmt.Errorf("read retention: %w", err)
+		c, err := find(r, Ref{record.Kind, record.ID})
+		if err != nil {
+			return nil, err
+		}
+		rs[c.Incarnation.String()] = record
 	}
-	return k, nil
+	return rs, nil
+}
+
+func enrolmentDays(r sealed.Reader, of uuid) (days []dayRecord, err error) {
+	for d, err := range enrolled.In(of.String()).All(r) {
+		if err != nil {
+			return nil, fmt.Errorf("read days of enrolment: %w", err)
+		}
+		days = append(days, d)
+	}
+	slices.SortFunc(days, func(a, b dayRecord) int { return int(a.Day - b.Day) })
+	return days, nil
 }

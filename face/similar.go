@@ -190,22 +190,9 @@ func (s *Service) similarListed(
 	found := make([]Similar, len(matches[0]))
 	for i, match := range matches[0] {
 		if confidence(m, match.Distance) >= samePerson {
-			s.recognised(res, list, c, uuid(match.ID))
+			s.matches.add(res.ID, list, c.Incarnation, uuid(match.ID))
 		}
 		found[i] = Similar{PersistedFaceID: uuid(match.ID).String(), Confidence: confidence(m, match.Distance)}
 	}
 	return found, nil
-}
-
-// distinct returns the ids without repetitions, in the order of their first occurrence.
-func distinct(ids []string) []string {
-	seen := make(map[string]bool, len(ids))
-	once := make([]string, 0, len(ids))
-	for _, id := range ids {
-		if !seen[id] {
-			seen[id] = true
-			once = append(once, id)
-		}
-	}
-	return once
 }

@@ -64,14 +64,6 @@ func (s *Service) dropHour(ctx context.Context, res visage.Resource, hour int64)
 	return err
 }
 
-// putTrash notes what is to be dropped.
-func putTrash(tx sealed.Tx, t trashRecord) error {
-	if err := trash.In().Put(tx, t.id(), t); err != nil {
-		return fmt.Errorf("note what is to be dropped: %w", err)
-	}
-	return nil
-}
-
 // dropContents removes what was in a deleted collection, or the templates that a migration left.
 func (s *Service) dropContents(ctx context.Context, res visage.Resource, t trashRecord) error {
 	name, space := t.Of.String(), s.space(res)

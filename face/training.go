@@ -11,17 +11,6 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Status says how far a training is, spelled as contract §8 has it for v1.2.
-type Status string
-
-// The states of a training.
-const (
-	NotStarted Status = "notStarted" // asked for, waiting for its turn
-	Running    Status = "running"
-	Succeeded  Status = "succeeded"
-	Failed     Status = "failed"
-)
-
 // Training is the state of the latest training of a group or large face list. Times are UTC.
 type Training struct {
 	Status      Status
@@ -30,9 +19,6 @@ type Training struct {
 	LastSuccess time.Time // when the last successful training ended, kept through later runs; zero: never
 	Message     string    // why it failed; empty otherwise
 }
-
-// underWay says whether a training has been asked for and has not ended.
-func (t trainingRecord) underWay() bool { return t.Status == NotStarted || t.Status == Running }
 
 // searchable refuses to search what was never trained, or is being trained.
 func (st stateRecord) searchable(ref Ref) error {
@@ -134,17 +120,6 @@ func (s *Service) train(ctx context.Context, id visage.ResourceID) {
 		}
 	}
 	s.report(ctx, "train", id, err)
-}
-
-// report logs what work in the background could not do, unless that is how things should be: the service stops, the
-// customer's key says no, or the resource has just been deleted.
-func (s *Service) report(ctx context.Context, work string, id visage.ResourceID, err error) {
-	refusal, refused := errors.AsType[*visage.Refusal](err)
-	if err == nil || ctx.Err() != nil || errors.Is(err, sealed.ErrNoSpace) ||
-		refused && refusal.Kind == visage.KeyRevoked {
-		return
-	}
-	s.log.Warn("face: work in the background goes on later", "work", work, "resource", id.String(), "err", err)
 }
 
 // trainOne performs one training, from whichever step it had reached.

@@ -133,7 +133,7 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 	}
 	v, err := s.verdict(probes[0], codes...)
 	if v.Identical {
-		s.recognised(res, group, c, person)
+		s.matches.add(res.ID, group, c.Incarnation, person)
 	}
 	return v, err
 }

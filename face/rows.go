@@ -1,61 +1,12 @@
 package face
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/visage-face/visage"
-	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
 )
-
-// view reads from a resource's space and says in the contract's words why it could not.
-func (s *Service) view(ctx context.Context, res visage.Resource, fn func(sealed.Reader) error) error {
-	return outcome(s.space(res).View(ctx, fn))
-}
-
-// update changes a resource's space: all or nothing, durable when it returns nil. fn may run twice.
-func (s *Service) update(ctx context.Context, res visage.Resource, fn func(sealed.Tx) error) error {
-	return outcome(s.space(res).Update(ctx, fn))
-}
-
-func (s *Service) space(res visage.Resource) *sealed.Space {
-	return s.store.Space(sealed.SpaceID(res.ID))
-}
-
-// retryWhenBusy is what a caller is told to wait for memory that loads under way are about to give back, or for a key
-// store that does not answer. Loading a million faces takes about three seconds.
-const retryWhenBusy = 5 * time.Second
-
-// outcome turns the errors of the rooms below that have an answer in the contract into refusals.
-func outcome(err error) error {
-	var refusal *visage.Refusal
-	switch {
-	case err == nil || errors.As(err, &refusal):
-		return err
-	case errors.Is(err, sealed.ErrLocked):
-		return visage.Refuse(visage.KeyRevoked, "EncryptionKeyRevoked",
-			"The key that protects the data of this resource refuses access. Restore its permission to use the "+
-				"resource again.")
-	case errors.Is(err, sealed.ErrGrace):
-		refusal = visage.Refuse(visage.Unavailable, "EncryptionKeyUnavailable",
-			"The key vault that protects the data of this resource has not answered within the grace period. Try "+
-				"again later.")
-		refusal.RetryAfter = retryWhenBusy
-		return refusal
-	case errors.Is(err, gallery.ErrBusy):
-		refusal = visage.Refuse(visage.Unavailable, "ServiceUnavailable",
-			"The search memory of the server is in use while other collections are loaded. Try again later.")
-		refusal.RetryAfter = retryWhenBusy
-		return refusal
-	case errors.Is(err, gallery.ErrTooLarge):
-		return visage.Refuse(visage.Unavailable, "ServiceUnavailable",
-			"The collection cannot be searched on this server: %v.", err)
-	}
-	return err
-}
 
 // find reads a collection. An id of the wrong shape names none.
 func find(r sealed.Reader, ref Ref) (collectionRecord, error) {
@@ -92,23 +43,6 @@ func findIdle(r sealed.Reader, ref Ref) (collectionRecord, stateRecord, error) {
 		err = ref.notFinished()
 	}
 	return c, st, err
-}
-
-// putState writes a collection's state.
-func putState(tx sealed.Tx, kind Kind, c collectionRecord, st stateRecord) error {
-	if err := states.In(kind.String()).Put(tx, c.Incarnation.String(), st); err != nil {
-		return fmt.Errorf("write state of %s: %w", kind, err)
-	}
-	return nil
-}
-
-// getTotals reads the resource's totals; a space without has none of anything.
-func getTotals(r sealed.Reader) (totalsRecord, error) {
-	t, err := totals.In().Get(r, totalsID)
-	if err != nil && !errors.Is(err, sealed.ErrNotFound) {
-		return t, fmt.Errorf("read totals: %w", err)
-	}
-	return t, nil
 }
 
 // findPerson reads a person of a group.
@@ -154,6 +88,31 @@ func getUserData(r sealed.Reader, c collectionRecord, id uuid) (*string, error) 
 		return nil, fmt.Errorf("read userData of a face: %w", err)
 	}
 	return &d.UserData, nil
+}
+
+// getTotals reads the resource's totals; a space without has none of anything.
+func getTotals(r sealed.Reader) (totalsRecord, error) {
+	t, err := totals.In().Get(r, totalsID)
+	if err != nil && !errors.Is(err, sealed.ErrNotFound) {
+		return t, fmt.Errorf("read totals: %w", err)
+	}
+	return t, nil
+}
+
+// putState writes a collection's state.
+func putState(tx sealed.Tx, kind Kind, c collectionRecord, st stateRecord) error {
+	if err := states.In(kind.String()).Put(tx, c.Incarnation.String(), st); err != nil {
+		return fmt.Errorf("write state of %s: %w", kind, err)
+	}
+	return nil
+}
+
+// putTrash notes what is to be dropped.
+func putTrash(tx sealed.Tx, t trashRecord) error {
+	if err := trash.In().Put(tx, t.id(), t); err != nil {
+		return fmt.Errorf("note what is to be dropped: %w", err)
+	}
+	return nil
 }
 
 // remove deletes a record that may or may not be there.

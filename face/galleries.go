@@ -1,20 +1,14 @@
 package face
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"slices"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
 )
-
-// samePerson is the confidence from which two faces are taken for one person (contract §5.5).
-const samePerson = 0.5
 
 // live is the gallery version of a small face list, which is searched as it is: changes are applied to it at once. The
 // versions of other collections are the sequence numbers they were trained up to, and those begin at 1.
@@ -129,68 +123,4 @@ func again(op func() error) error {
 		"The collection is being changed. Try again later.")
 	refusal.RetryAfter = retryWhenBusy
 	return refusal
-}
-
-// confidence is what clients see: five decimals, cut off rather than rounded, so that what lies below a line never
-// seems to lie on it.
-func confidence(m Recogniser, distance float32) float64 {
-	c := min(max(m.Confidence(float64(distance)), 0), 1)
-	return math.Floor(c*1e5) / 1e5
-}
-
-// within returns a distance that no face with at least that confidence is beyond, for a search to do without others; 0
-// when every face has it, or none. A search need not be told exactly: who asks looks at the confidence anyway.
-func within(m Recogniser, least float64) float32 {
-	enough := func(distance float32) bool { return confidence(m, distance) >= least }
-	near, far := float32(0), float32(2)
-	if !enough(near) || enough(far) {
-		return 0
-	}
-	for far-near > 1e-6 { // confidence falls with the distance
-		if middle := (near + far) / 2; enough(middle) {
-			near = middle
-		} else {
-			far = middle
-		}
-	}
-	return far + 1e-6
-}
-
-// ranked is one of several codes, by its index, with its distance from a probe.
-type ranked struct {
-	index    int
-	distance float32
-}
-
-// rank returns the k codes nearest to a probe, the nearest first; equally near ones keep their order.
-func rank(probe gallery.Code, codes []gallery.Code, k int) ([]ranked, error) {
-	order := make([]ranked, len(codes))
-	for i, c := range codes {
-		distance, err := gallery.Distance(probe, c)
-		if err != nil {
-			return nil, fmt.Errorf("compare: %w", err)
-		}
-		order[i] = ranked{index: i, distance: distance}
-	}
-	slices.SortStableFunc(order, func(a, b ranked) int { return cmp.Compare(a.distance, b.distance) })
-	return order[:min(k, len(order))], nil
-}
-
-// forget clears the codes of detected faces, which are biometric data, once they have been used.
-func forget(probes *[]detectionRecord) {
-	for _, d := range *probes {
-		clear(d.code())
-	}
-}
-
-// asInvalid turns a refusal of kind NotFound into one of kind Invalid: what a request names in its body is an argument,
-// what it names in its path is a place (contract §12, points 4 and 5).
-func asInvalid(err error) error {
-	refusal, ok := errors.AsType[*visage.Refusal](err)
-	if !ok || refusal.Kind != visage.NotFound {
-		return err
-	}
-	invalid := *refusal
-	invalid.Kind = visage.Invalid
-	return &invalid
 }

@@ -1,0 +1,78 @@
+package face
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/gallery"
+	"github.com/visage-face/visage/sealed"
+)
+
+// view reads from a resource's space and says in the contract's words why it could not.
+func (s *Service) view(ctx context.Context, res visage.Resource, fn func(sealed.Reader) error) error {
+	return outcome(s.space(res).View(ctx, fn))
+}
+
+// update changes a resource's space: all or nothing, durable when it returns nil. fn may run twice.
+func (s *Service) update(ctx context.Context, res visage.Resource, fn func(sealed.Tx) error) error {
+	return outcome(s.space(res).Update(ctx, fn))
+}
+
+func (s *Service) space(res visage.Resource) *sealed.Space {
+	return s.store.Space(sealed.SpaceID(res.ID))
+}
+
+// retryWhenBusy is what a caller is told to wait for memory that loads under way are about to give back, or for a key
+// store that does not answer. Loading a million faces takes about three seconds.
+const retryWhenBusy = 5 * time.Second
+
+// outcome turns the errors of the rooms below that have an answer in the contract into refusals.
+func outcome(err error) error {
+	var refusal *visage.Refusal
+	switch {
+	case err == nil || errors.As(err, &refusal):
+		return err
+	case errors.Is(err, sealed.ErrLocked):
+		return visage.Refuse(visage.KeyRevoked, "EncryptionKeyRevoked",
+			"The key that protects the data of this resource refuses access. Restore its permission to use the "+
+				"resource again.")
+	case errors.Is(err, sealed.ErrGrace):
+		refusal = visage.Refuse(visage.Unavailable, "EncryptionKeyUnavailable",
+			"The key vault that protects the data of this resource has not answered within the grace period. Try "+
+				"again later.")
+		refusal.RetryAfter = retryWhenBusy
+		return refusal
+	case errors.Is(err, gallery.ErrBusy):
+		refusal = visage.Refuse(visage.Unavailable, "ServiceUnavailable",
+			"The search memory of the server is in use while other collections are loaded. Try again later.")
+		refusal.RetryAfter = retryWhenBusy
+		return refusal
+	case errors.Is(err, gallery.ErrTooLarge):
+		return visage.Refuse(visage.Unavailable, "ServiceUnavailable",
+			"The collection cannot be searched on this server: %v.", err)
+	}
+	return err
+}
+
+// ended turns the error of work that the end of a space's lease cut short into what any request gets from then on.
+func ended(lease context.Context, err error) error {
+	cause := context.Cause(lease)
+	if cause == nil || errors.Is(cause, sealed.ErrClosed) || errors.Is(cause, sealed.ErrNoSpace) {
+		return outcome(err)
+	}
+	return outcome(fmt.Errorf("%w: %w", sealed.ErrLocked, cause))
+}
+
+// report logs what work in the background could not do, unless that is how things should be: the service stops, the
+// customer's key says no, or the resource has just been deleted.
+func (s *Service) report(ctx context.Context, work string, id visage.ResourceID, err error) {
+	refusal, refused := errors.AsType[*visage.Refusal](err)
+	if err == nil || ctx.Err() != nil || errors.Is(err, sealed.ErrNoSpace) ||
+		refused && refusal.Kind == visage.KeyRevoked {
+		return
+	}
+	s.log.Warn("face: work in the background goes on later", "work", work, "resource", id.String(), "err", err)
+}

@@ -1,0 +1,79 @@
+package face
+
+import (
+	"context"
+	"sync"
+
+	"github.com/visage-face/visage"
+)
+
+// agenda is a set of resources that something is to be done for. A resource is worked on by one worker at a time; one
+// that is added meanwhile is worked on again.
+type agenda struct {
+	mu     sync.Mutex
+	due    map[visage.ResourceID]bool
+	active map[visage.ResourceID]bool
+	news   chan struct{} // holds one value when due may have something that nobody works on
+}
+
+func newAgenda() *agenda {
+	return &agenda{
+		due: make(map[visage.ResourceID]bool), active: make(map[visage.ResourceID]bool), news: make(chan struct{}, 1),
+	}
+}
+
+// add asks for work on a resource.
+func (a *agenda) add(id visage.ResourceID) {
+	a.mu.Lock()
+	a.due[id] = true
+	a.mu.Unlock()
+	a.signal()
+}
+
+func (a *agenda) signal() {
+	select {
+	case a.news <- struct{}{}:
+	default:
+	}
+}
+
+// take returns a resource that is due and that nobody works on.
+func (a *agenda) take() (visage.ResourceID, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id := range a.due {
+		if !a.active[id] {
+			delete(a.due, id)
+			a.active[id] = true
+			return id, true
+		}
+	}
+	return visage.ResourceID{}, false
+}
+
+func (a *agenda) done(id visage.ResourceID) {
+	a.mu.Lock()
+	delete(a.active, id)
+	a.mu.Unlock()
+	a.signal()
+}
+
+// work does what is due until ctx ends. Several may run side by side.
+func (a *agenda) work(ctx context.Context, do func(context.Context, visage.ResourceID)) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.news:
+		}
+		for {
+			id, ok := a.take()
+			if !ok || ctx.Err() != nil {
+				break
+			}
+			a.signal() // there may be work for another worker
+			do(ctx, id)
+			a.done(id)
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package face
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/gallery"
+	"github.com/visage-face/visage/sealed"
+)
+
+// MigrateFace takes the photo of a face of a list (personID is empty then) or of a person once more, and keeps the
+// template that the new pack makes of it, in place of one that it made before. e.UserData is not used. When the old
+// pack is open it looks at the photo as well: where it does not take the face for the person's, the photo is refused
+// unless force is set, so that people are not mixed up. Refusals: those of AddFace and GetPersonFace;
+// FaceListMigrationNotFound and so on.
+func (s *Service) MigrateFace(
+	ctx context.Context, res visage.Resource, ref Ref, personID, faceID string, e Enrolment, force bool,
+) error {
+	if err := ref.want(personID != ""); err != nil {
+		return err
+	}
+	e.UserData = nil
+	var c collectionRecord
+	var old, f faceRecord
+	defer func() { clear(old.Code) }()
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) { // before the photo is looked at, which costs much
+		if c, _, err = findMigrating(r, ref); err != nil {
+			return err
+		}
+		old, err = findOf(r, c, personID, faceID)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("migrate face: %w", err)
+	}
+	if !force && s.packs[c.Networks] != nil {
+		if err := s.sameAs(ctx, c, old, e); err != nil {
+			return fmt.Errorf("migrate face: %w", err)
+		}
+	}
+	if f.Code, err = s.enrol(ctx, c.next(), e); err != nil {
+		return fmt.Errorf("migrate face: %w", err)
+	}
+	next := scope(res, c.next())
+	var searched, replaced, entered bool
+	defer func() {
+		if !entered { // or a gallery that is being loaded takes the code later
+			clear(f.Code)
+		}
+	}()
+	err = s.update(ctx, res, func(tx sealed.Tx) error {
+		now, st, err := findMigrating(tx, ref)
+		if err != nil {
+			return err
+		}
+		if err := now.sameSides(c); err != nil {
+			return err
+		}
+		is, err := findOf(tx, now, personID, faceID)
+		if err != nil {
+			return err
+		}
+		clear(is.Code)
+		is.Code = f.Code
+		f = is
+		container := now.next().faces()
+		if replaced, err = container.Has(tx, faceID); err != nil {
+			return fmt.Errorf("read face: %w", err)
+		}
+		if err := container.Put(tx, faceID, f); err != nil {
+			return fmt.Errorf("write face: %w", err)
+		}
+		if !replaced {
+			st.Sent++
+		}
+		if err := putState(tx, ref.Kind, now, st); err != nil {
+			return err
+		}
+		// Inside the transaction, so that a deletion of the face, which comes after it, finds the face in the gallery.
+		if searched = ref.Kind == FaceList || f.Sequence <= st.Trained; searched && !replaced {
+			entered = true
+			s.galleries.Change(next, f.addTo)
+		}
+		return nil
+	})
+	switch {
+	// It may have entered in an earlier run of the function, of which nothing is left.
+	case entered && (err != nil || !searched), err == nil && searched && replaced:
+		s.galleries.Drop(next, nil)
+	case err == nil && searched:
+		s.galleries.Change(next, func(g *gallery.Gallery) error {
+			if g.Has(gallery.ID(f.ID)) || s.isGone(ctx, res, c.next(), faceID) {
+				return nil
+			}
+			return gallery.ErrDropped // it was loaded from what was there before the transaction
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("migrate face: %w", err)
+	}
+	return nil
+}
+
+// isGone says whether a face has surely been deleted.
+func (s *Service) isGone(ctx context.Context, res visage.Resource, c collectionRecord, faceID string) bool {
+	var there bool
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
+		there, err = c.faces().Has(r, faceID)
+		return err
+	})
+	return err == nil && !there
+}
+
+// findOf reads a face of a list, or of a person.
+func findOf(r sealed.Reader, c collectionRecord, personID, faceID string) (faceRecord, error) {
+	if personID == "" {
+		return findFace(r, c, uuid{}, faceID)
+	}
+	p, err := findPerson(r, c, personID)
+	if err != nil {
+		return faceRecord{}, err
+	}
+	return findFace(r, c, p.ID, faceID)
+}
+
+// sameAs refuses a photo whose face is not that of whom a stored template is of.
+func (s *Service) sameAs(ctx context.Context, c collectionRecord, stored faceRecord, e Enrolment) error {
+	m, err := s.recogniserOf(c)
+	if err != nil {
+		return err
+	}
+	seen, err := s.enrol(ctx, c, e)
+	if err != nil {
+		return err
+	}
+	defer clear(seen)
+	ranked, err := rank(seen, []gallery.Code{stored.Code}, 1)
+	if err != nil {
+		return err
+	}
+	if likeness := confidence(m, ranked[0].distance); likeness < samePerson {
+		return badArgument(
+			"The face on the photo is not like the face %s that it is sent for: the confidence is %.2f. "+
+				"Send the photo of the same person, or with force=true if you are sure that it is.", stored.ID,
+			likeness)
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+package face
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/visage-face/visage/gallery"
+	"github.com/visage-face/visage/vision"
+)
+
+// Recogniser finds faces on photos and makes comparable templates of them. *vision.Pipeline is one. It must be safe for
+// concurrent use.
+type Recogniser interface {
+	// Name identifies the networks: templates of recognisers with different names are not comparable.
+	Name() string
+	// Detect finds the faces on a photo, largest first, and what want asks for; vision.Pipeline.Detect says which
+	// errors it gives.
+	Detect(ctx context.Context, photo []byte, want vision.Want) (*vision.Photo, error)
+	// Confidence turns a cosine distance (0 same … 2 opposite) into a confidence (0 … 1), falling; 0.5 is the line
+	// between same and different persons.
+	Confidence(distance float64) float64
+	// Threshold is the least confidence of a candidate among so many faces when a caller sets none: the more faces
+	// there are to be taken for, the higher. At least 0.5.
+	Threshold(faces int) float64
+	// Dim is the length of a template.
+	Dim() int
+	// Supports are the attributes Detect can give.
+	Supports() vision.Attributes
+}
+
+// The values that hold when a request names none.
+const (
+	DefaultRecognitionModel = "recognition_01"
+	DefaultDetectionModel   = "detection_01"
+	DefaultTimeToLive       = 86_400 // seconds that a detected face is kept; also the most
+)
+
+// The shapes of a face are those of vision under the same names, so that callers need not know that room.
+type (
+	Box       = vision.Box       // in pixels of the upright picture, within it
+	Point     = vision.Point     // in pixels of the upright picture
+	Landmarks = vision.Landmarks // the 27 points of contract §3.4
+	Pose      = vision.Pose      // degrees
+)
+
+// detector is what a detection model of the contract gives (§3.2). All are served by the same networks.
+type detector struct {
+	name       string
+	landmarks  bool
+	attributes vision.Attributes
+}
+
+var detectors = []detector{
+	{"detection_01", true, vision.Accessories | vision.Blur | vision.Exposure | vision.Glasses | vision.HeadPose |
+		vision.Noise | vision.Occlusion | vision.Quality},
+	{"detection_02", false, 0},
+	{"detection_03", true, vision.Blur | vision.Exposure | vision.Glasses | vision.HeadPose | vision.Mask |
+		vision.Occlusion | vision.Quality},
+}
+
+// detectionModel returns the detector of that name.
+func detectionModel(name string) (detector, error) {
+	if name == "" {
+		name = DefaultDetectionModel
+	}
+	for _, d := range detectors {
+		if d.name == name {
+			return d, nil
+		}
+	}
+	return detector{}, badArgument("The detection model %q is not one of detection_01, detection_02, detection_03.",
+		printable(name))
+}
+
+// encode returns the code of a template, and clears the template. It keeps a broken recogniser from storing what would
+// make a whole collection unsearchable.
+func encode(m Recogniser, template []float32) (gallery.Code, error) {
+	defer clear(template)
+	if len(template) != m.Dim() {
+		return nil, fmt.Errorf("recogniser %s made a template of %d numbers, not %d", m.Name(), len(template), m.Dim())
+	}
+	code, err := gallery.Encode(template)
+	if err != nil {
+		return nil, fmt.Errorf("recogniser %s made a template that cannot be used: %w", m.Name(), err)
+	}
+	return code, nil
+}
+
+// wipe clears codes, which are biometric data, once they have been used.
+func wipe(codes []gallery.Code) {
+	for _, c := range codes {
+		clear(c)
+	}
+}

@@ -1,0 +1,158 @@
+package visage_test
+
+import (
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// layers orders the files of rooms that have many, from the bottom to the top. A file uses only what files of earlier
+// lines declare, never its own line or a later one. After the colon stands what the files of a line do.
+var layers = map[string]string{
+	"face": `
+check locks order agenda metrics        : checks of ids and text; parts that know nothing of faces
+models kind change                      : words: recognisers and models, kinds of collection, names and userData
+attributes                              : words: attributes of faces
+records                                 : what is stored
+rows                                    : read and write single records
+retention                               : retention: its rules as they are stored
+hold matchlog                           : retention: legal holds; who was recognised lately
+persistedface audit                     : faces of lists and persons; the events for the audit log
+face                                    : the Service
+access packs                            : the space of a resource; the pack of a model or collection
+erase page galleries compare detected   : erasing, paging, searching, comparing; detected faces
+enrol verify training                   : enrolment, 1:1 comparison, trainings
+detect identify similar grouping        : detection, searches
+facelist person missing keeping         : lists, persons, faces that a migration lacks; setting retention and holds
+collection migration migrateface        : whole collections
+writematches                            : retention: store who was recognised
+expire                                  : retention: erase whose time is up
+sweep                                   : retention: drop what is expired or deleted
+run                                     : the loop that trains, expires and sweeps
+`,
+}
+
+// TestLayers holds the layers: a reader who takes the files of a room from the bottom up finds nothing used that is
+// declared further up.
+func TestLayers(t *testing.T) {
+	for room, table := range layers {
+		for _, problem := range misplaced(t, room, table) {
+			t.Error(problem)
+		}
+	}
+}
+
+// TestLayersSeesViolations proves that the rule can fail.
+func TestLayersSeesViolations(t *testing.T) {
+	room := t.TempDir()
+	for name, text := range map[string]string{
+		"low.go":  "package p\n\nimport \"errors\"\n\ntype low struct{}\n\nvar errLow = errors.New(high())\n",
+		"high.go": "package p\n\nfunc high() string { return low{}.name() }\nfunc (low) name() string { return `` }\n",
+	} {
+		if err := os.WriteFile(filepath.Join(room, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, row := range []struct {
+		table string
+		want  int
+	}{
+		{"low : \n high :", 1},         // low uses high
+		{"high : \n low :", 1},         // high uses low
+		{"low high :", 2},              // both, side by side
+		{"low : \n high : \n no :", 2}, // and a file that is not there
+		{"low :", 1},                   // a file without a place
+	} {
+		if got := misplaced(t, room, row.table); len(got) != row.want {
+			t.Errorf("%q: %q, want %d problems", row.table, got, row.want)
+		}
+	}
+}
+
+// misplaced returns what is wrong with the layers of a room.
+func misplaced(t *testing.T, room, table string) (problems []string) {
+	place := map[string]int{}
+	n := 0
+	for line := range strings.Lines(table) {
+		names, _, _ := strings.Cut(line, ":")
+		for name := range strings.FieldsSeq(names) {
+			place[name+".go"] = n
+		}
+		n++
+	}
+	uses := usesByFile(t, room)
+	for file, used := range uses {
+		at, ok := place[file]
+		if !ok {
+			problems = append(problems, fmt.Sprintf("%s/%s has no place in the layers of layers_test.go", room, file))
+			continue
+		}
+		for other, name := range used {
+			if below, ok := place[other]; ok && at <= below {
+				problems = append(problems, fmt.Sprintf("%s/%s uses %s of %s, which is not in a layer below it", room,
+					file, name, other))
+			}
+		}
+	}
+	for file := range place {
+		if uses[file] == nil {
+			problems = append(problems, fmt.Sprintf("the layers of %s name %s, which does not exist", room, file))
+		}
+	}
+	slices.Sort(problems)
+	return problems
+}
+
+// usesByFile returns, for each file of a room, the other files whose declarations it uses, each with the name of one
+// of them. Imports are not resolved: what is declared elsewhere does not count.
+func usesByFile(t *testing.T, room string) map[string]map[string]string {
+	t.Helper()
+	set := token.NewFileSet()
+	paths, err := filepath.Glob(filepath.Join(room, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	uses := map[string]map[string]string{}
+	var files []*ast.File
+	for _, p := range paths {
+		if strings.HasSuffix(p, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(set, p, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, f)
+		uses[filepath.Base(p)] = map[string]string{}
+	}
+	info := &types.Info{Uses: map[*ast.Ident]types.Object{}}
+	config := types.Config{Importer: noImports{}, Error: func(error) {}}
+	pkg, _ := config.Check(room, set, files, info) // it always has errors: those of the imports
+	for id, o := range info.Uses {
+		if o.Pkg() != pkg || !o.Pos().IsValid() {
+			continue
+		}
+		if _, imported := o.(*types.PkgName); imported {
+			continue
+		}
+		from, to := filepath.Base(set.Position(id.Pos()).Filename), filepath.Base(set.Position(o.Pos()).Filename)
+		if from != to {
+			uses[from][to] = o.Name()
+		}
+	}
+	return uses
+}
+
+// noImports is an importer that finds nothing.
+type noImports struct{}
+
+// Import implements types.Importer.
+func (noImports) Import(string) (*types.Package, error) { return nil, errors.New("not resolved") }
