@@ -11,7 +11,7 @@ import (
 
 // BenchmarkIdentify measures Identify over ten thousand persons with a face each, all but the vision before it.
 func BenchmarkIdentify(b *testing.B) {
-	r := newRig(b)
+	r := newService(b)
 	group := r.create(b, face.LargePersonGroup, "g")
 	for i := range 10_000 {
 		r.enrol(b, group, "n", fmt.Sprintf("p%d", i))

@@ -17,14 +17,14 @@ import (
 var allKinds = []face.Kind{face.FaceList, face.LargeFaceList, face.PersonGroup, face.LargePersonGroup}
 
 // forAllKinds runs a test for each kind of collection, each with a service of its own.
-func forAllKinds(t *testing.T, test func(t *testing.T, r *rig, kind face.Kind)) {
+func forAllKinds(t *testing.T, test func(t *testing.T, r *service, kind face.Kind)) {
 	for _, kind := range allKinds {
-		t.Run(kind.String(), func(t *testing.T) { test(t, newRig(t), kind) })
+		t.Run(kind.String(), func(t *testing.T) { test(t, newService(t), kind) })
 	}
 }
 
 func TestCollectionsAreCreatedReadChangedAndDeleted(t *testing.T) {
-	forAllKinds(t, func(t *testing.T, r *rig, kind face.Kind) {
+	forAllKinds(t, func(t *testing.T, r *service, kind face.Kind) {
 		ctx, ref := t.Context(), face.Ref{Kind: kind, ID: "a-b_9"}
 		mustDo(t, r.Create(ctx, r.res, ref, face.Creation{Name: "first", RecognitionModel: "recognition_04"}))
 		got := must[face.Collection](t)(r.Get(ctx, r.res, ref))
@@ -54,7 +54,7 @@ func TestCollectionsAreCreatedReadChangedAndDeleted(t *testing.T) {
 
 func TestCollectionLimits(t *testing.T) {
 	const wide = "😀" // two UTF-16 code units, four bytes
-	forAllKinds(t, func(t *testing.T, r *rig, kind face.Kind) {
+	forAllKinds(t, func(t *testing.T, r *service, kind face.Kind) {
 		long := strings.Repeat("x", 64)
 		for i, tt := range []struct {
 			name     string
@@ -113,7 +113,7 @@ func TestCollectionLimits(t *testing.T) {
 }
 
 func TestUnknownAndMalformedCollectionsAreNotFound(t *testing.T) {
-	forAllKinds(t, func(t *testing.T, r *rig, kind face.Kind) {
+	forAllKinds(t, func(t *testing.T, r *service, kind face.Kind) {
 		ctx, code := t.Context(), kind.String()+"NotFound"
 		for _, id := range []string{"unknown", "Malformed!", "", strings.Repeat("x", 65), strings.Repeat("\x80", 65)} {
 			ref := face.Ref{Kind: kind, ID: id}
@@ -166,7 +166,7 @@ func TestUnknownAndMalformedCollectionsAreNotFound(t *testing.T) {
 }
 
 func TestListsOfCollectionsAreSortedAndPaged(t *testing.T) {
-	forAllKinds(t, func(t *testing.T, r *rig, kind face.Kind) {
+	forAllKinds(t, func(t *testing.T, r *service, kind face.Kind) {
 		ids := strings.Fields("b a c-1 c_1 c 10 9 ab")
 		for _, id := range ids {
 			r.create(t, kind, id)
@@ -219,7 +219,7 @@ func TestListsFollowChanges(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 9))
-	r := newRig(t)
+	r := newService(t)
 	r.KeepOrders(900)
 	groups := []face.Ref{r.create(t, face.PersonGroup, "a"), r.create(t, face.LargePersonGroup, "b")}
 	model := make([][]string, len(groups))
@@ -260,7 +260,7 @@ func TestCollectionQuotas(t *testing.T) {
 			face.FaceList: l.FaceLists, face.LargeFaceList: l.LargeFaceLists,
 			face.PersonGroup: l.PersonGroups, face.LargePersonGroup: l.LargePersonGroups,
 		} {
-			r := newRig(t)
+			r := newService(t)
 			r.res.Tier = tier
 			mustDo(t, r.Pretend(t.Context(), r.res, face.Ref{Kind: kind}, most-1, -1, -1, -1))
 			last := r.create(t, kind, "last")
@@ -275,7 +275,7 @@ func TestCollectionQuotas(t *testing.T) {
 
 func TestDeletedCollectionsLeaveNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
+		r := newService(t)
 		defer r.run(t)()
 		group, list := r.create(t, face.PersonGroup, "g"), r.create(t, face.FaceList, "l")
 		r.enrol(t, group, "Ann", "ann", "ann.1")
@@ -299,7 +299,7 @@ func TestDeletedCollectionsLeaveNothing(t *testing.T) {
 }
 
 func TestDeletingAGroupFreesItsPersons(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	r.res.Tier = visage.F0
 	ctx, group := t.Context(), r.create(t, face.PersonGroup, "g")
 	for range 3 {
@@ -321,7 +321,7 @@ func TestDeletingAGroupFreesItsPersons(t *testing.T) {
 // TestACollectionMadeAgainIsAnother replaces a list and a group in the middle of operations that began with the old
 // ones.
 func TestACollectionMadeAgainIsAnother(t *testing.T) {
-	running(t, func(t *testing.T, r *rig) {
+	running(t, func(t *testing.T, r *service) {
 		ctx, list, group := t.Context(), r.create(t, face.FaceList, "l"), r.create(t, face.PersonGroup, "g")
 		replace := func(ref face.Ref) {
 			mustDo(t, r.Delete(ctx, r.res, ref))
@@ -345,7 +345,7 @@ func TestACollectionMadeAgainIsAnother(t *testing.T) {
 }
 
 func TestChangesDuringTheFirstListingAreSeen(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	got := must[[]string](t)(r.DuringScan(t.Context(), []string{"b", "a", "c"}, func(change func(string, bool)) {
 		change("d", true)
 		change("b", false)

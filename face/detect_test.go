@@ -18,7 +18,7 @@ import (
 var uuidV4 = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 
 func TestDetectAnswersWhatWasAskedFor(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	got := must[[]face.Face](t)(r.Detect(t.Context(), r.res, []byte("ann bob"), face.DetectQuery{ReturnFaceID: true}))
 	if len(got) != 2 || !uuidV4.MatchString(got[0].ID) || got[0].ID == got[1].ID {
 		t.Fatalf("got %+v, want two faces with ids of their own", got)
@@ -47,7 +47,7 @@ func TestDetectAnswersWhatWasAskedFor(t *testing.T) {
 }
 
 func TestDetectOfNobodyIsAnEmptyList(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	got, err := r.Detect(t.Context(), r.res, []byte(" "), face.DetectQuery{ReturnFaceID: true})
 	if err != nil || got == nil || len(got) != 0 {
 		t.Errorf("got %v, %v; want an empty list", got, err)
@@ -55,7 +55,7 @@ func TestDetectOfNobodyIsAnEmptyList(t *testing.T) {
 }
 
 func TestDetectGivesNoIDToAFaceWithoutTemplate(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	photo := []byte("?blurred ann ?cat bob")
 	got := must[[]face.Face](t)(r.Detect(t.Context(), r.res, photo, face.DetectQuery{ReturnFaceID: true}))
 	if len(got) != 4 || got[0].ID != "" || got[2].ID != "" {
@@ -75,7 +75,7 @@ func TestDetectGivesNoIDToAFaceWithoutTemplate(t *testing.T) {
 }
 
 func TestDetectAsksForNoMoreThanItNeeds(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	var asked vision.Want
 	r.model.want = func(w vision.Want) { asked = w }
 	must[[]face.Face](t)(r.Detect(t.Context(), r.res, []byte("ann"), face.DetectQuery{Attributes: []string{"blur"}}))
@@ -145,7 +145,7 @@ func TestDetectRefuses(t *testing.T) {
 		{"too many pixels", "!large", face.DetectQuery{}, visage.Invalid, "InvalidImageSize"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newRig(t)
+			r := newService(t)
 			_, err := r.Detect(t.Context(), r.res, []byte(tt.photo), tt.query)
 			wantRefusal(t, err, tt.kind, tt.code)
 			if refusal, ok := err.(*visage.Refusal); ok && tt.kind == visage.Unsupported {
@@ -159,7 +159,7 @@ func TestDetectRefuses(t *testing.T) {
 
 // TestRefusalsNameOnlyWhatIsGiven: a program that asks for what a refusal lists must not be refused again.
 func TestRefusalsNameOnlyWhatIsGiven(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	for _, detection := range []string{"detection_01", "detection_03"} {
 		for _, recognition := range []string{"recognition_01", "recognition_04"} {
 			for _, asked := range []string{"beauty", "emotion", "glasses", "mask", "noise"} {
@@ -184,7 +184,7 @@ func TestRefusalsNameOnlyWhatIsGiven(t *testing.T) {
 }
 
 func TestDetectSaysWhatIsWorn(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	r.model.supports |= vision.Glasses | vision.Occlusion | vision.Accessories | vision.Mask
 	get := func(detection string, attributes ...string) *face.Attributes {
 		return must[[]face.Face](t)(r.Detect(t.Context(), r.res, []byte("ann"), face.DetectQuery{
@@ -205,7 +205,7 @@ func TestDetectSaysWhatIsWorn(t *testing.T) {
 }
 
 func TestDetectGivesDetection03ItsAttributes(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	got := must[[]face.Face](t)(r.Detect(t.Context(), r.res, []byte("ann"), face.DetectQuery{
 		DetectionModel: "detection_03", RecognitionModel: "recognition_03", ReturnLandmarks: true,
 		Attributes: []string{"headPose", "qualityForRecognition"},
@@ -216,7 +216,7 @@ func TestDetectGivesDetection03ItsAttributes(t *testing.T) {
 }
 
 func TestAFailureOfTheNetworksIsNoRefusal(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	_, err := r.Detect(t.Context(), r.res, []byte("!fail"), face.DetectQuery{})
 	if err == nil || !strings.Contains(err.Error(), "fell over") {
 		t.Errorf("got %v, want the failure", err)
@@ -229,7 +229,7 @@ func TestFaceIDsLiveAsLongAsAsked(t *testing.T) {
 		for _, begin := range []time.Duration{0, 29 * time.Minute, 59*time.Minute + 59*time.Second} {
 			synctest.Test(t, func(t *testing.T) {
 				time.Sleep(begin)
-				r := newRig(t)
+				r := newService(t)
 				defer r.run(t)()
 				q := face.DetectQuery{ReturnFaceID: true, TimeToLive: &ttl}
 				f := must[[]face.Face](t)(r.Detect(t.Context(), r.res, []byte("ann"), q))[0]
@@ -253,7 +253,7 @@ func TestFaceIDsLiveAsLongAsAsked(t *testing.T) {
 
 func TestExpiredFacesAreNotFoundBeforeTheSweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t) // and no Run
+		r := newService(t) // and no Run
 		id := r.detect(t, "ann")[0]
 		time.Sleep(24*time.Hour - time.Second)
 		young := r.detect(t, "bob")[0]
@@ -271,7 +271,7 @@ func TestExpiredFacesAreNotFoundBeforeTheSweep(t *testing.T) {
 }
 
 func TestFaceIDsOfOtherResourcesAreUnknown(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	id := r.detect(t, "ann")[0]
 	other := visage.Resource{ID: visage.ResourceID{2}, Tier: visage.S0}
 	_, err := r.Verify(t.Context(), other, face.VerifyQuery{FaceID1: id, FaceID2: id})
@@ -279,7 +279,7 @@ func TestFaceIDsOfOtherResourcesAreUnknown(t *testing.T) {
 }
 
 func TestFaceIDsDiffer(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	var ids []string
 	for range 20 {
 		ids = append(ids, r.detect(t, strings.Repeat("ann ", 9))...)

@@ -23,7 +23,7 @@ type answers struct {
 	Groups   face.Grouping
 }
 
-func (r *rig) answers(t testing.TB, ref face.Ref, probes, people []string) (a answers) {
+func (r *service) answers(t testing.TB, ref face.Ref, probes, people []string) (a answers) {
 	t.Helper()
 	ctx := t.Context()
 	if ref.Kind == face.PersonGroup || ref.Kind == face.LargePersonGroup {
@@ -68,7 +68,7 @@ func TestAStoreFromBeforeThereWereCodesGoesOn(t *testing.T) {
 	for kind := face.FaceList; kind <= face.LargePersonGroup; kind++ {
 		t.Run(kind.String(), func(t *testing.T) {
 			store, ctx := newStore(t), t.Context()
-			before := movingRig(t, store, nil)
+			before := migratingService(t, store, nil)
 			ref := face.Ref{Kind: kind, ID: "g"}
 			mustDo(t, before.Create(ctx, before.res, ref, face.Creation{Name: "g", RecognitionModel: oldModel}))
 			ann, annPerson, annFace := before.add(t, ref, "ann")
@@ -83,13 +83,13 @@ func TestAStoreFromBeforeThereWereCodesGoesOn(t *testing.T) {
 			}
 			mustDo(t, before.Age(ctx, before.res, nil, ref))
 
-			aged := func(r *rig, want, of int) {
+			aged := func(r *service, want, of int) {
 				t.Helper()
 				if aged, all, err := r.Aged(ctx, r.res, ref); err != nil || aged != want || all != of {
 					t.Errorf("%d of %d faces are written as before (%v), want %d of %d", aged, all, err, want, of)
 				}
 			}
-			r := movingRig(t, store, nil)
+			r := migratingService(t, store, nil)
 			aged(r, 2, 2)
 			check := func(when string, probes []string) {
 				t.Helper()
@@ -146,21 +146,21 @@ func TestAStoreFromBeforeThereWereCodesGoesOn(t *testing.T) {
 func TestDamagedRecordsAreSaidToBe(t *testing.T) {
 	nan := func(v []float32) { v[3] = float32(math.NaN()) }
 	long := func(v []float32) { v[0] += 1 }
-	for name, damage := range map[string]func(r *rig, group face.Ref) error{
-		"zero": func(r *rig, g face.Ref) error { return r.Spoil(t.Context(), r.res, g, make(gallery.Code, 2*dim)) },
-		"out of range": func(r *rig, g face.Ref) error {
+	for name, damage := range map[string]func(r *service, group face.Ref) error{
+		"zero": func(r *service, g face.Ref) error { return r.Spoil(t.Context(), r.res, g, make(gallery.Code, 2*dim)) },
+		"out of range": func(r *service, g face.Ref) error {
 			return r.Spoil(t.Context(), r.res, g, slices.Repeat(gallery.Code{0, 0x80}, dim))
 		},
-		"half a number": func(r *rig,
+		"half a number": func(r *service,
 			g face.Ref) error {
 			return r.Spoil(t.Context(), r.res, g, make(gallery.Code, 2*dim-1))
 		},
-		"nothing":            func(r *rig, g face.Ref) error { return r.Spoil(t.Context(), r.res, g, nil) },
-		"earlier, no number": func(r *rig, g face.Ref) error { return r.Age(t.Context(), r.res, nan, g) },
-		"earlier, too long":  func(r *rig, g face.Ref) error { return r.Age(t.Context(), r.res, long, g) },
+		"nothing":            func(r *service, g face.Ref) error { return r.Spoil(t.Context(), r.res, g, nil) },
+		"earlier, no number": func(r *service, g face.Ref) error { return r.Age(t.Context(), r.res, nan, g) },
+		"earlier, too long":  func(r *service, g face.Ref) error { return r.Age(t.Context(), r.res, long, g) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t)
+			r := newService(t)
 			group := r.create(t, face.PersonGroup, "g")
 			ann := r.enrol(t, group, "Ann", "ann")
 			mustDo(t, r.Train(t.Context(), r.res, group))
@@ -173,7 +173,7 @@ func TestDamagedRecordsAreSaidToBe(t *testing.T) {
 				probe = r.detect(t, "ann")
 			}
 
-			r = newRigOn(t, r.store, 0)
+			r = newServiceOn(t, r.store, 0)
 			_, err := r.Identify(t.Context(), r.res,
 				face.IdentifyQuery{FaceIDs: probe, PersonGroupID: "g", MaxCandidates: 1})
 			wantCorrupt(t, "identify", err)
@@ -183,14 +183,14 @@ func TestDamagedRecordsAreSaidToBe(t *testing.T) {
 		})
 	}
 	t.Run("of another length", func(t *testing.T) {
-		r := newRig(t)
+		r := newService(t)
 		group := r.create(t, face.PersonGroup, "g")
 		ann := r.enrol(t, group, "Ann", "ann")
 		mustDo(t, r.Train(t.Context(), r.res, group))
 		r.TrainNow(t.Context(), r.res)
 		probe := r.detect(t, "ann")
 		mustDo(t, r.Spoil(t.Context(), r.res, group, codeOf("ann")[:dim]))
-		r = newRigOn(t, r.store, 0)
+		r = newServiceOn(t, r.store, 0)
 		_, err := r.Identify(t.Context(), r.res,
 			face.IdentifyQuery{FaceIDs: probe, PersonGroupID: "g", MaxCandidates: 1})
 		wantCorrupt(t, "identify", err)

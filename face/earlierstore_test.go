@@ -33,7 +33,7 @@ func TestAStoreMadeByAnEarlierProgramGoesOn(t *testing.T) {
 		Engine: "pebble:" + filepath.Join(dir, "data", "db"), KeyDir: filepath.Join(dir, "keys"),
 		Protectors: []sealed.Protector{{Name: "test", Kind: "env", Source: env.New(variable)}},
 	}, false)
-	r := movingRig(t, store, nil)
+	r := migratingService(t, store, nil)
 	var people map[string]map[string]struct{ Who, Person, Face string } // by kind and name
 	mustDo(t, json.Unmarshal(must[[]byte](t)(os.ReadFile(filepath.Join(dir, "people.json"))), &people))
 	for kind := face.FaceList; kind <= face.LargePersonGroup; kind++ {

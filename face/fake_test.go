@@ -7,17 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"log/slog"
 	"math"
 	mathrand "math/rand/v2"
 	"os"
 	"strings"
 	"testing"
 
-	"github.com/visage-face/visage"
-	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/gallery"
-	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/vision"
 )
 
@@ -154,162 +150,5 @@ func templateOf(word string, numbers int) []float32 {
 	return t
 }
 
-// rig is a service with its store.
-type rig struct {
-	*face.Service
-	res   visage.Resource
-	store *sealed.Store
-	model *fake
-}
-
 // measurable is what the fake measures, like the default pack.
 const measurable = vision.HeadPose | vision.Blur | vision.Exposure | vision.Noise | vision.Quality
-
-// newRig makes a service on a store in memory, for one resource of tier S0.
-func newRig(t testing.TB) *rig {
-	t.Helper()
-	return newRigOn(t, newStore(t), 0)
-}
-
-// newRigOn makes a service on a store. Several on one store behave like one process after the other.
-func newRigOn(t testing.TB, store *sealed.Store, galleryBytes int64) *rig {
-	t.Helper()
-	return newRigWith(t, store, galleryBytes, &fake{name: "fake", supports: measurable}, nil)
-}
-
-// newRigAudited makes a service that tells somebody what is erased and decided.
-func newRigAudited(t testing.TB, auditor face.Auditor) *rig {
-	t.Helper()
-	return newRigWith(t, newStore(t), 0, &fake{name: "fake", supports: measurable}, auditor)
-}
-
-func newRigWith(
-	t testing.TB, store *sealed.Store, galleryBytes int64, model *fake, auditor face.Auditor, others ...*fake,
-) *rig {
-	t.Helper()
-	models := map[string]face.Recogniser{
-		"recognition_01": model, "recognition_02": model, "recognition_03": model, "recognition_04": model,
-	}
-	r := newRigServing(t, store, galleryBytes, models, auditor, others...)
-	r.model = model
-	return r
-}
-
-// newRigServing makes a service whose models are served by several packs.
-func newRigServing(
-	t testing.TB, store *sealed.Store, galleryBytes int64, models map[string]face.Recogniser, auditor face.Auditor,
-	others ...*fake,
-) *rig {
-	t.Helper()
-	r := &rig{
-		res:   visage.Resource{ID: visage.ResourceID{1}, Name: "default", Tier: visage.S0},
-		store: store,
-	}
-	packs := map[string]face.Recogniser{}
-	for _, other := range others {
-		packs[other.name] = other
-	}
-	s, err := face.New(face.Config{
-		Store: store, Packs: packs, Models: models,
-		Resources: func(context.Context) ([]visage.ResourceID, error) {
-			return []visage.ResourceID{r.res.ID}, nil
-		},
-		GalleryBytes: galleryBytes, Audit: auditor,
-		Logger: slog.New(slog.NewTextHandler(testLog{t}, nil)),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	r.Service = s
-	return r
-}
-
-// testLog writes to the log of a test.
-type testLog struct{ t testing.TB }
-
-func (l testLog) Write(p []byte) (int, error) {
-	l.t.Log(strings.TrimSpace(string(p)))
-	return len(p), nil
-}
-
-// must fails the test when there is an error, and else returns the value.
-func must[T any](t testing.TB) func(v T, err error) T {
-	t.Helper()
-	return func(v T, err error) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
-
-func mustDo(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// wantRefusal checks that err is a refusal of that kind and code.
-func wantRefusal(t testing.TB, err error, kind visage.Kind, code string) {
-	t.Helper()
-	refusal, ok := errors.AsType[*visage.Refusal](err)
-	if !ok {
-		t.Errorf("got error %v, want refusal %s", err, code)
-		return
-	}
-	if refusal.Kind != kind || refusal.Code != code {
-		t.Errorf("got refusal %v %s, want %v %s", refusal.Kind, refusal, kind, code)
-	}
-	if !strings.HasSuffix(refusal.Message, ".") || strings.Contains(refusal.Message, "%!") {
-		t.Errorf("%s: the message is no sentence: %q", refusal.Code, refusal.Message)
-	}
-}
-
-func ptr[T any](v T) *T { return &v }
-
-// detect returns the face ids of a photo.
-func (r *rig) detect(t testing.TB, photo string) []string {
-	t.Helper()
-	return r.detectAs(t, photo, "")
-}
-
-func (r *rig) detectAs(t testing.TB, photo, model string) []string {
-	t.Helper()
-	q := face.DetectQuery{ReturnFaceID: true, RecognitionModel: model}
-	var ids []string
-	for _, f := range must[[]face.Face](t)(r.Detect(t.Context(), r.res, []byte(photo), q)) {
-		ids = append(ids, f.ID)
-	}
-	return ids
-}
-
-// create makes a list or group.
-func (r *rig) create(t testing.TB, kind face.Kind, id string) face.Ref {
-	t.Helper()
-	ref := face.Ref{Kind: kind, ID: id}
-	mustDo(t, r.Create(t.Context(), r.res, ref, face.Creation{Name: "name of " + id}))
-	return ref
-}
-
-// enrol adds a person with the faces of some photos to a group.
-func (r *rig) enrol(t testing.TB, group face.Ref, name string, photos ...string) face.PersonRef {
-	t.Helper()
-	ref := face.PersonRef{Group: group, ID: must[string](t)(r.CreatePerson(t.Context(), r.res, group, name, nil))}
-	for _, photo := range photos {
-		r.addFace(t, ref, photo)
-	}
-	return ref
-}
-
-func (r *rig) addFace(t testing.TB, person face.PersonRef, photo string) string {
-	t.Helper()
-	return must[string](t)(r.AddPersonFace(t.Context(), r.res, person, face.Enrolment{Photo: []byte(photo)}))
-}
-
-func (r *rig) addListed(t testing.TB, list face.Ref, photo string) string {
-	t.Helper()
-	return must[string](t)(r.AddFace(t.Context(), r.res, list, face.Enrolment{Photo: []byte(photo)}))
-}

@@ -12,7 +12,7 @@ import (
 )
 
 func TestGroupSortsFacesByPerson(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	words := strings.Fields("bob ann eve ann.1 bob.2 ann.2 ian")
 	ids := r.detect(t, strings.Join(words, " "))
 	got := must[face.Grouping](t)(r.Group(t.Context(), r.res, ids))
@@ -35,7 +35,7 @@ func TestGroupSortsFacesByPerson(t *testing.T) {
 
 func TestGroupIsCompleteWhateverItIsGiven(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 5))
-	r := newRig(t)
+	r := newService(t)
 	for range 20 {
 		var words []string
 		for range 2 + rnd.IntN(60) {
@@ -60,7 +60,7 @@ func TestGroupIsCompleteWhateverItIsGiven(t *testing.T) {
 }
 
 func TestGroupOfStrangersIsMessy(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	ids := r.detect(t, "ann bob")
 	got := must[face.Grouping](t)(r.Group(t.Context(), r.res, ids))
 	if got.Groups == nil || len(got.Groups) != 0 || !slices.Equal(got.Messy, ids) {
@@ -74,7 +74,7 @@ func TestGroupOfStrangersIsMessy(t *testing.T) {
 }
 
 func TestGroupRefuses(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	ids := r.detect(t, "ann bob")
 	model3 := r.detectAs(t, "ann", "recognition_03")[0]
 	thousand := make([]string, 1001)

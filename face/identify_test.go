@@ -11,10 +11,10 @@ import (
 )
 
 // running runs a test in a bubble with the service's background work going on, which ends with the test.
-func running(t *testing.T, test func(t *testing.T, r *rig)) {
+func running(t *testing.T, test func(t *testing.T, r *service)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
+		r := newService(t)
 		stop := r.run(t)
 		defer stop()
 		test(t, r)
@@ -22,7 +22,7 @@ func running(t *testing.T, test func(t *testing.T, r *rig)) {
 }
 
 // run starts the background work and returns what stops it.
-func (r *rig) run(t testing.TB) (stop func()) {
+func (r *service) run(t testing.TB) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
@@ -35,7 +35,7 @@ func (r *rig) run(t testing.TB) (stop func()) {
 }
 
 // train trains a collection inside a bubble and returns how that ended.
-func (r *rig) train(t testing.TB, ref face.Ref) face.Training {
+func (r *service) train(t testing.TB, ref face.Ref) face.Training {
 	t.Helper()
 	mustDo(t, r.Train(t.Context(), r.res, ref))
 	synctest.Wait()
@@ -43,7 +43,7 @@ func (r *rig) train(t testing.TB, ref face.Ref) face.Training {
 }
 
 // identify looks for the faces of a photo in a group and returns the candidates of the first.
-func (r *rig) identify(t testing.TB, group face.Ref, photo string) []face.Candidate {
+func (r *service) identify(t testing.TB, group face.Ref, photo string) []face.Candidate {
 	t.Helper()
 	q := face.IdentifyQuery{FaceIDs: r.detect(t, photo), MaxCandidates: 10}
 	if group.Kind == face.PersonGroup {
@@ -59,7 +59,7 @@ var groupKinds = []face.Kind{face.PersonGroup, face.LargePersonGroup}
 func TestIdentifyFindsWhoWasEnrolled(t *testing.T) {
 	for _, kind := range groupKinds {
 		t.Run(kind.String(), func(t *testing.T) {
-			running(t, func(t *testing.T, r *rig) {
+			running(t, func(t *testing.T, r *service) {
 				group := r.create(t, kind, "family")
 				ann := r.enrol(t, group, "Ann", "ann.1", "ann.2")
 				bob := r.enrol(t, group, "Bob", "bob.1")
@@ -95,7 +95,7 @@ func TestIdentifyFindsWhoWasEnrolled(t *testing.T) {
 }
 
 func TestIdentifyScoresAPersonByTheBestFace(t *testing.T) {
-	running(t, func(t *testing.T, r *rig) {
+	running(t, func(t *testing.T, r *service) {
 		group := r.create(t, face.PersonGroup, "g")
 		r.enrol(t, group, "Ann", "ann.9", "ann", "ann.5")
 		r.train(t, group)
@@ -107,7 +107,7 @@ func TestIdentifyScoresAPersonByTheBestFace(t *testing.T) {
 }
 
 func TestIdentifyThresholdReplacesTheSamePersonLine(t *testing.T) {
-	running(t, func(t *testing.T, r *rig) {
+	running(t, func(t *testing.T, r *service) {
 		group := r.create(t, face.PersonGroup, "g")
 		for _, name := range []string{"ann", "bob", "eve"} {
 			r.enrol(t, group, name, name+".1")
@@ -133,7 +133,7 @@ func TestIdentifyThresholdReplacesTheSamePersonLine(t *testing.T) {
 }
 
 func TestIdentifyAsksForMoreInALargerGroup(t *testing.T) {
-	running(t, func(t *testing.T, r *rig) {
+	running(t, func(t *testing.T, r *service) {
 		group := r.create(t, face.PersonGroup, "g")
 		ann := r.enrol(t, group, "Ann", "ann.9")
 		r.train(t, group)
@@ -161,7 +161,7 @@ func TestIdentifyAsksForMoreInALargerGroup(t *testing.T) {
 }
 
 func TestPersonsAddedSinceTheTrainingAreNotFound(t *testing.T) {
-	running(t, func(t *testing.T, r *rig) {
+	running(t, func(t *testing.T, r *service) {
 		group := r.create(t, face.LargePersonGroup, "g")
 		r.enrol(t, group, "Ann", "ann")
 		r.train(t, group)
@@ -170,7 +170,7 @@ func TestPersonsAddedSinceTheTrainingAreNotFound(t *testing.T) {
 		if got := r.identify(t, group, "bob"); len(got) != 0 {
 			t.Errorf("before the next training: %v", got)
 		}
-		restarted := newRigOn(t, r.store, 0) // reads the group anew
+		restarted := newServiceOn(t, r.store, 0) // reads the group anew
 		if got := restarted.identify(t, group, "bob"); len(got) != 0 {
 			t.Errorf("before the next training, after a restart: %v", got)
 		}
@@ -189,7 +189,7 @@ func TestPersonsAddedSinceTheTrainingAreNotFound(t *testing.T) {
 }
 
 func TestDeletionsTakeEffectAtOnce(t *testing.T) {
-	running(t, func(t *testing.T, r *rig) {
+	running(t, func(t *testing.T, r *service) {
 		group := r.create(t, face.PersonGroup, "g")
 		ann, bob := r.enrol(t, group, "Ann", "ann"), r.enrol(t, group, "Bob", "bob")
 		spare := r.addFace(t, bob, "bert")
@@ -227,7 +227,7 @@ func TestDeletionsTakeEffectAtOnce(t *testing.T) {
 }
 
 func TestIdentifyRefuses(t *testing.T) {
-	running(t, func(t *testing.T, r *rig) {
+	running(t, func(t *testing.T, r *service) {
 		id := r.detect(t, "ann")[0]
 		model3 := r.detectAs(t, "ann", "recognition_03")[0]
 		trained := r.create(t, face.PersonGroup, "trained")

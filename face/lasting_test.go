@@ -23,7 +23,7 @@ func TestEverythingIsThereAfterARestart(t *testing.T) {
 	var ann face.PersonRef
 	var probe []string
 	t.Run("before", func(t *testing.T) {
-		r := newRigOn(t, openStore(t, cfg, true), 0)
+		r := newServiceOn(t, openStore(t, cfg, true), 0)
 		group, list := r.create(t, face.PersonGroup, "g"), r.create(t, face.FaceList, "l")
 		ann = r.enrol(t, group, "Ann", "ann.1", "ann.2")
 		r.addListed(t, list, "bob")
@@ -31,7 +31,7 @@ func TestEverythingIsThereAfterARestart(t *testing.T) {
 		probe = r.detect(t, "ann bob")
 	})
 	t.Run("after", func(t *testing.T) {
-		r := newRigOn(t, openStore(t, cfg, false), 0)
+		r := newServiceOn(t, openStore(t, cfg, false), 0)
 		r.TrainNow(t.Context(), r.res)
 		q := face.IdentifyQuery{FaceIDs: probe, PersonGroupID: "g", MaxCandidates: 1}
 		got := must[[]face.Identified](t)(r.Identify(t.Context(), r.res, q))
@@ -51,7 +51,7 @@ func TestEverythingIsThereAfterARestart(t *testing.T) {
 
 func TestALockedResourceRefusesEverythingAndComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
+		r := newService(t)
 		defer r.run(t)()
 		ctx := t.Context()
 		group, list := r.create(t, face.PersonGroup, "g"), r.create(t, face.FaceList, "l")
@@ -108,7 +108,7 @@ func TestALockedResourceRefusesEverythingAndComesBack(t *testing.T) {
 
 func TestSearchesStopWhenTheResourceIsLocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
+		r := newService(t)
 		defer r.run(t)()
 		group := r.create(t, face.PersonGroup, "g")
 		r.enrol(t, group, "Ann", "ann")
@@ -126,7 +126,7 @@ func TestSearchesStopWhenTheResourceIsLocked(t *testing.T) {
 
 func TestAnUnreachableKeyStoreIsNoRevocation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
+		r := newService(t)
 		group := r.create(t, face.PersonGroup, "g")
 		bundle := r.store.Bundle(sealed.SpaceID(r.res.ID))
 		bundle.Renew(time.Now().Add(time.Minute))
@@ -144,14 +144,14 @@ func TestAnUnreachableKeyStoreIsNoRevocation(t *testing.T) {
 
 func TestTemplatesOfAnotherModelPackAreNotCompared(t *testing.T) {
 	store := newStore(t)
-	before := newRigWith(t, store, 0, &fake{name: "old pack", supports: measurable}, nil)
+	before := newServiceWith(t, store, 0, &fake{name: "old pack", supports: measurable}, nil)
 	group := before.create(t, face.PersonGroup, "g")
 	before.enrol(t, group, "Ann", "ann")
 	mustDo(t, before.Train(t.Context(), before.res, group))
 	before.TrainNow(t.Context(), before.res)
 	old := before.detect(t, "ann")
 
-	r := newRigWith(t, store, 0, &fake{name: "new pack", supports: measurable}, nil)
+	r := newServiceWith(t, store, 0, &fake{name: "new pack", supports: measurable}, nil)
 	identify := face.IdentifyQuery{FaceIDs: old, PersonGroupID: "g", MaxCandidates: 1}
 	_, err := r.Identify(t.Context(), r.res, identify)
 	wantRefusal(t, err, visage.Invalid, "FaceNotFound")
@@ -173,12 +173,12 @@ func TestTemplatesOfAnotherModelPackAreNotCompared(t *testing.T) {
 func TestEachPackGoesOnWithWhatItMade(t *testing.T) {
 	store := newStore(t)
 	old, newer := &fake{name: "old pack", supports: measurable}, &fake{name: "new pack", supports: measurable}
-	before := newRigWith(t, store, 0, old, nil)
+	before := newServiceWith(t, store, 0, old, nil)
 	group := before.create(t, face.PersonGroup, "g")
 	ann := before.enrol(t, group, "Ann", "ann")
 	probe := before.detect(t, "ann")[0]
 
-	r := newRigWith(t, store, 0, newer, nil, old)
+	r := newServiceWith(t, store, 0, newer, nil, old)
 	r.enrol(t, group, "Bob", "bob") // by the old pack
 	mustDo(t, r.Train(t.Context(), r.res, group))
 	r.TrainNow(t.Context(), r.res)

@@ -21,22 +21,22 @@ var (
 	newPack = &fake{name: "new pack", supports: measurable, numbers: 192}
 )
 
-// movingRig makes a service in which recognition_04 is served by the new pack, and the other models by the old one.
-func movingRig(t testing.TB, store *sealed.Store, auditor face.Auditor) *rig {
+// migratingService makes a service in which the new pack serves recognition_04, and the old one the other models.
+func migratingService(t testing.TB, store *sealed.Store, auditor face.Auditor) *service {
 	t.Helper()
-	return newRigServing(t, store, 0, map[string]face.Recogniser{
+	return newServiceServing(t, store, 0, map[string]face.Recogniser{
 		"recognition_01": oldPack, "recognition_02": oldPack, "recognition_03": oldPack, "recognition_04": newPack,
 	}, auditor)
 }
 
-func (r *rig) trainNow(t testing.TB, ref face.Ref) {
+func (r *service) trainNow(t testing.TB, ref face.Ref) {
 	t.Helper()
 	mustDo(t, r.Train(t.Context(), r.res, ref))
 	r.TrainNow(t.Context(), r.res)
 }
 
 // found returns whom a face on a photo, detected with a model, is taken for: a person, or a face of a list.
-func (r *rig) found(t testing.TB, ref face.Ref, photo, model string) string {
+func (r *service) found(t testing.TB, ref face.Ref, photo, model string) string {
 	t.Helper()
 	probe := r.detectAs(t, photo, model)[0]
 	if ref.Kind == face.PersonGroup || ref.Kind == face.LargePersonGroup {
@@ -60,7 +60,7 @@ func (r *rig) found(t testing.TB, ref face.Ref, photo, model string) string {
 }
 
 // add puts a face into a collection, and returns whom found would say it is, the person (empty in a list) and the face.
-func (r *rig) add(t testing.TB, ref face.Ref, photo string) (who, person, faceID string) {
+func (r *service) add(t testing.TB, ref face.Ref, photo string) (who, person, faceID string) {
 	t.Helper()
 	if ref.Kind == face.FaceList || ref.Kind == face.LargeFaceList {
 		id := r.addListed(t, ref, photo)
@@ -71,7 +71,7 @@ func (r *rig) add(t testing.TB, ref face.Ref, photo string) (who, person, faceID
 }
 
 // sweepOnce has Run do a round of everything, which leaves nothing to be dropped.
-func (r *rig) sweepOnce(t testing.TB) {
+func (r *service) sweepOnce(t testing.TB) {
 	t.Helper()
 	r.SweepNow(t.Context(), r.res)
 	if _, _, waiting, err := r.Records(t.Context(), r.res, nil); err != nil || waiting != 0 {
@@ -84,7 +84,7 @@ const oldModel, newModel = "recognition_03", "recognition_04"
 func TestACollectionMovesToAnotherPack(t *testing.T) {
 	for kind := face.FaceList; kind <= face.LargePersonGroup; kind++ {
 		t.Run(kind.String(), func(t *testing.T) {
-			r, ctx := movingRig(t, newStore(t), nil), t.Context()
+			r, ctx := migratingService(t, newStore(t), nil), t.Context()
 			ref := face.Ref{Kind: kind, ID: "g"}
 			mustDo(t, r.Create(ctx, r.res, ref, face.Creation{Name: "g", RecognitionModel: oldModel}))
 			ann, annPerson, annFace := r.add(t, ref, "ann")
@@ -187,7 +187,7 @@ func TestACollectionMovesToAnotherPack(t *testing.T) {
 
 func TestTheMissingCanBeDropped(t *testing.T) {
 	written := &decisions{}
-	r, ctx := movingRig(t, newStore(t), written), t.Context()
+	r, ctx := migratingService(t, newStore(t), written), t.Context()
 	group := face.Ref{Kind: face.PersonGroup, ID: "g"}
 	mustDo(t, r.Create(ctx, r.res, group, face.Creation{Name: "g", RecognitionModel: oldModel}))
 	ann := r.enrol(t, group, "Ann", "ann.1", "ann.2")
@@ -227,7 +227,7 @@ func TestTheMissingCanBeDropped(t *testing.T) {
 }
 
 func TestMigrationRefuses(t *testing.T) {
-	r, ctx := movingRig(t, newStore(t), nil), t.Context()
+	r, ctx := migratingService(t, newStore(t), nil), t.Context()
 	group := face.Ref{Kind: face.PersonGroup, ID: "g"}
 	wantRefusal(t, r.StartMigration(ctx, r.res, group, newModel), visage.NotFound, "PersonGroupNotFound")
 	mustDo(t, r.Create(ctx, r.res, group, face.Creation{Name: "g", RecognitionModel: oldModel}))
@@ -269,11 +269,11 @@ func TestMigrationRefuses(t *testing.T) {
 // TestAMigrationNeedsNoOldPack: where it cannot be opened any more, its faces are sent again all the same.
 func TestAMigrationNeedsNoOldPack(t *testing.T) {
 	store := newStore(t)
-	before := newRigWith(t, store, 0, oldPack, nil)
+	before := newServiceWith(t, store, 0, oldPack, nil)
 	group := before.create(t, face.PersonGroup, "g")
 	ann := before.enrol(t, group, "Ann", "ann")
 	before.trainNow(t, group)
-	r, ctx := newRigWith(t, store, 0, newPack, nil), t.Context()
+	r, ctx := newServiceWith(t, store, 0, newPack, nil), t.Context()
 	mustDo(t, r.StartMigration(ctx, r.res, group, newModel))
 	missing := must[[]face.Missing](t)(r.MissingFaces(ctx, r.res, group, face.Page{}))
 	mustDo(
@@ -288,7 +288,7 @@ func TestAMigrationNeedsNoOldPack(t *testing.T) {
 // TestSendingWhileOthersDeleteAndSearch: whoever is deleted while sent is found by neither pack, and everybody else by
 // both.
 func TestSendingWhileOthersDeleteAndSearch(t *testing.T) {
-	r, ctx := movingRig(t, newStore(t), nil), t.Context()
+	r, ctx := migratingService(t, newStore(t), nil), t.Context()
 	group := face.Ref{Kind: face.PersonGroup, ID: "g"}
 	mustDo(t, r.Create(ctx, r.res, group, face.Creation{Name: "g", RecognitionModel: oldModel}))
 	people := make([]face.PersonRef, 40)
@@ -340,7 +340,7 @@ func TestSendingWhileOthersDeleteAndSearch(t *testing.T) {
 // TestExpiryReachesBothPacks: whose time is up goes from the templates of both, and what was moved expires too.
 func TestExpiryReachesBothPacks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, ctx := movingRig(t, newStore(t), nil), t.Context()
+		r, ctx := migratingService(t, newStore(t), nil), t.Context()
 		list := face.Ref{Kind: face.FaceList, ID: "l"}
 		mustDo(t, r.Create(ctx, r.res, list, face.Creation{Name: "l", RecognitionModel: oldModel}))
 		ann := r.addListed(t, list, "ann")

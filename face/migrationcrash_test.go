@@ -32,7 +32,7 @@ func TestAMigrationIsKilledAtEveryStep(t *testing.T) {
 	dir := t.TempDir()
 	people := map[string]string{} // who a photo is of
 	t.Run("create", func(t *testing.T) {
-		r := movingRig(t, openStore(t, crashConfig(dir), true), nil)
+		r := migratingService(t, openStore(t, crashConfig(dir), true), nil)
 		mustDo(t, r.Create(t.Context(), r.res, moving, face.Creation{Name: "g", RecognitionModel: oldModel}))
 		people["ann"] = r.enrol(t, moving, "ann", "ann.1", "ann.2").ID
 		people["ben"] = r.enrol(t, moving, "ben", "ben").ID
@@ -42,7 +42,7 @@ func TestAMigrationIsKilledAtEveryStep(t *testing.T) {
 		for n := 1; n <= 3 && !t.Failed(); n++ {
 			t.Run(fmt.Sprint(step, n), func(t *testing.T) {
 				killAt(t, dir, step, n)
-				r := movingRig(t, openStore(t, crashConfig(dir), false), nil)
+				r := migratingService(t, openStore(t, crashConfig(dir), false), nil)
 				r.SweepNow(t.Context(), r.res)
 				r.checkMoving(t, people)
 			})
@@ -81,7 +81,7 @@ func TestMovesUntilItIsKilled(t *testing.T) {
 	if dir == "" {
 		t.Skip("is started by another test, and killed")
 	}
-	r := movingRig(t, openStore(t, crashConfig(dir), false), nil)
+	r := migratingService(t, openStore(t, crashConfig(dir), false), nil)
 	for {
 		r.moveOn(t, func(step string) { fmt.Println(stepWord + step) })
 	}
@@ -90,7 +90,7 @@ func TestMovesUntilItIsKilled(t *testing.T) {
 var moving = face.Ref{Kind: face.PersonGroup, ID: "g"}
 
 // moveOn completes a migration, from wherever it is, and cancels another.
-func (r *rig) moveOn(t testing.TB, say func(step string)) {
+func (r *service) moveOn(t testing.TB, say func(step string)) {
 	ctx := t.Context()
 	for _, p := range must[[]face.Person](t)(r.Persons(ctx, r.res, moving, face.Page{})) {
 		if p.Name == "ann" && len(p.FaceIDs) > 2 { // the last process was killed before it could delete it
@@ -136,7 +136,7 @@ func (r *rig) moveOn(t testing.TB, say func(step string)) {
 }
 
 // startMoving begins a migration to the other model, unless one is under way.
-func (r *rig) startMoving(t testing.TB, say func(step string)) {
+func (r *service) startMoving(t testing.TB, say func(step string)) {
 	if _, err := r.Migration(t.Context(), r.res, moving); err == nil {
 		return
 	}
@@ -149,7 +149,7 @@ func (r *rig) startMoving(t testing.TB, say func(step string)) {
 }
 
 // checkMoving holds a group to what must be true of it at any moment.
-func (r *rig) checkMoving(t *testing.T, people map[string]string) {
+func (r *service) checkMoving(t *testing.T, people map[string]string) {
 	t.Helper()
 	ctx := t.Context()
 	c := must[face.Collection](t)(r.Get(ctx, r.res, moving))

@@ -14,7 +14,7 @@ import (
 
 func TestPersonsAreCreatedReadChangedAndDeleted(t *testing.T) {
 	for _, kind := range groupKinds {
-		r := newRig(t)
+		r := newService(t)
 		ctx, group := t.Context(), r.create(t, kind, "g")
 		id := must[string](t)(r.CreatePerson(ctx, r.res, group, "Ann", ptr("data")))
 		if !uuidV4.MatchString(id) {
@@ -66,7 +66,7 @@ func TestPersonsAreCreatedReadChangedAndDeleted(t *testing.T) {
 
 func TestListFacesAreAddedReadChangedAndDeleted(t *testing.T) {
 	for _, kind := range []face.Kind{face.FaceList, face.LargeFaceList} {
-		r := newRig(t)
+		r := newService(t)
 		ctx, list := t.Context(), r.create(t, kind, "l")
 		e := face.Enrolment{Photo: []byte("ann"), UserData: ptr("portrait")}
 		ids := []string{must[string](t)(r.AddFace(ctx, r.res, list, e)), r.addListed(t, list, "bob"),
@@ -99,7 +99,7 @@ func TestListFacesAreAddedReadChangedAndDeleted(t *testing.T) {
 }
 
 func TestUnknownAndMalformedPersonsAndFacesAreNotFound(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	ctx, group, list := t.Context(), r.create(t, face.PersonGroup, "g"), r.create(t, face.LargeFaceList, "l")
 	ann, bob := r.enrol(t, group, "Ann"), r.enrol(t, group, "Bob")
 	annFace := r.addFace(t, ann, "ann")
@@ -131,7 +131,7 @@ func TestUnknownAndMalformedPersonsAndFacesAreNotFound(t *testing.T) {
 }
 
 func TestPersonAndFaceTextLimits(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	ctx, group, list := t.Context(), r.create(t, face.PersonGroup, "g"), r.create(t, face.FaceList, "l")
 	ann := r.enrol(t, group, "Ann")
 	id := r.addFace(t, ann, "ann")
@@ -162,7 +162,7 @@ func TestPersonAndFaceTextLimits(t *testing.T) {
 }
 
 func TestEnrolmentChoosesTheFace(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	ctx, list := t.Context(), r.create(t, face.FaceList, "l")
 	for _, tt := range []struct {
 		name, photo string
@@ -252,7 +252,7 @@ func FuzzParseTargetFace(f *testing.F) {
 func TestPersonQuotas(t *testing.T) {
 	for _, tier := range []visage.Tier{visage.F0, visage.S0, visage.E0} {
 		for _, kind := range groupKinds {
-			r := newRig(t)
+			r := newService(t)
 			r.res.Tier = tier
 			l := tier.Limits()
 			each, all := l.PersonsPerPersonGroup, l.PersonsInPersonGroups
@@ -286,7 +286,7 @@ func TestPersonQuotas(t *testing.T) {
 
 func TestFaceQuotas(t *testing.T) {
 	for _, kind := range []face.Kind{face.FaceList, face.LargeFaceList} {
-		r := newRig(t)
+		r := newService(t)
 		ctx, list := t.Context(), r.create(t, kind, "l")
 		most := r.res.Tier.Limits().FacesPerFaceList
 		if kind == face.LargeFaceList {
@@ -299,7 +299,7 @@ func TestFaceQuotas(t *testing.T) {
 		mustDo(t, r.DeleteFace(ctx, r.res, list, last))
 		r.addListed(t, list, "bob")
 	}
-	r := newRig(t)
+	r := newService(t)
 	group := r.create(t, face.PersonGroup, "g")
 	ann := r.enrol(t, group, "Ann")
 	var last string
@@ -313,7 +313,7 @@ func TestFaceQuotas(t *testing.T) {
 }
 
 func TestQuotasHoldWhenManyComeAtOnce(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	group := r.create(t, face.PersonGroup, "g")
 	ann := r.enrol(t, group, "Ann")
 	const free = 5
@@ -344,7 +344,7 @@ func TestQuotasHoldWhenManyComeAtOnce(t *testing.T) {
 
 func TestChangesOfAPersonWaitForOneAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
+		r := newService(t)
 		group := r.create(t, face.PersonGroup, "g")
 		ann, bob := r.enrol(t, group, "Ann"), r.enrol(t, group, "Bob")
 		release, err := r.HoldPerson(t.Context(), r.res, ann)

@@ -17,7 +17,7 @@ import (
 const day = 24 * time.Hour
 
 // gone says whether a person has been erased.
-func gone(t *testing.T, r *rig, p face.PersonRef) bool {
+func gone(t *testing.T, r *service, p face.PersonRef) bool {
 	t.Helper()
 	_, err := r.GetPerson(t.Context(), r.res, p)
 	refusal, ok := errors.AsType[*visage.Refusal](err)
@@ -30,7 +30,7 @@ func gone(t *testing.T, r *rig, p face.PersonRef) bool {
 func TestExpiry(t *testing.T) {
 	enrolment := func(days int) *face.Retention { return &face.Retention{Days: days, Since: face.SinceEnrolment} }
 	match := func(days int) *face.Retention { return &face.Retention{Days: days, Since: face.SinceMatch} }
-	recognise := func(t *testing.T, r *rig) {
+	recognise := func(t *testing.T, r *service) {
 		q := face.IdentifyQuery{FaceIDs: r.detect(t, "ann"), PersonGroupID: "g", MaxCandidates: 1}
 		if got := must[[]face.Identified](t)(r.Identify(t.Context(), r.res, q)); len(got[0].Candidates) != 1 {
 			t.Fatalf("ann is not recognised: %+v", got)
@@ -39,8 +39,8 @@ func TestExpiry(t *testing.T) {
 	tests := []struct {
 		name          string
 		resource, own *face.Retention
-		meanwhile     func(t *testing.T, r *rig, ann face.PersonRef) // after two days
-		gone          map[int]bool                                   // after so many days and two hours
+		meanwhile     func(t *testing.T, r *service, ann face.PersonRef) // after two days
+		gone          map[int]bool                                       // after so many days and two hours
 	}{
 		{name: "no retention", gone: map[int]bool{9: false}},
 		{name: "of the resource", resource: enrolment(4), gone: map[int]bool{3: false, 4: true}},
@@ -50,20 +50,20 @@ func TestExpiry(t *testing.T) {
 			gone: map[int]bool{3: false, 4: true}},
 		{name: "the group for ever", resource: enrolment(4), own: enrolment(0), gone: map[int]bool{5: false}},
 		{name: "enrolled anew", resource: enrolment(4), gone: map[int]bool{5: false, 7: true},
-			meanwhile: func(t *testing.T, r *rig, ann face.PersonRef) { r.addFace(t, ann, "ann.2") }},
+			meanwhile: func(t *testing.T, r *service, ann face.PersonRef) { r.addFace(t, ann, "ann.2") }},
 		{name: "recognised, where that does not count", resource: enrolment(4), gone: map[int]bool{3: false, 4: true},
-			meanwhile: func(t *testing.T, r *rig, _ face.PersonRef) { recognise(t, r) }},
+			meanwhile: func(t *testing.T, r *service, _ face.PersonRef) { recognise(t, r) }},
 		{name: "recognised by identify", resource: match(4), gone: map[int]bool{4: false, 6: false, 7: true},
-			meanwhile: func(t *testing.T, r *rig, _ face.PersonRef) { recognise(t, r) }},
+			meanwhile: func(t *testing.T, r *service, _ face.PersonRef) { recognise(t, r) }},
 		{name: "recognised by verify", own: match(4), gone: map[int]bool{4: false, 7: true},
-			meanwhile: func(t *testing.T, r *rig, ann face.PersonRef) {
+			meanwhile: func(t *testing.T, r *service, ann face.PersonRef) {
 				q := face.VerifyQuery{FaceID: r.detect(t, "ann")[0], PersonID: ann.ID, PersonGroupID: "g"}
 				if v := must[face.Verdict](t)(r.Verify(t.Context(), r.res, q)); !v.Identical {
 					t.Fatal("ann is not ann")
 				}
 			}},
 		{name: "somebody else is recognised", resource: match(4), gone: map[int]bool{3: false, 4: true},
-			meanwhile: func(t *testing.T, r *rig, _ face.PersonRef) {
+			meanwhile: func(t *testing.T, r *service, _ face.PersonRef) {
 				q := face.IdentifyQuery{FaceIDs: r.detect(t, "eve"), PersonGroupID: "g", MaxCandidates: 1}
 				must[[]face.Identified](t)(r.Identify(t.Context(), r.res, q))
 			}},
@@ -71,7 +71,7 @@ func TestExpiry(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t)
+				r := newService(t)
 				defer r.run(t)()
 				group := r.create(t, face.PersonGroup, "g")
 				ann := r.enrol(t, group, "Ann", "ann")
@@ -107,7 +107,7 @@ func TestFacesOfListsExpireByTheDay(t *testing.T) {
 	for _, kind := range []face.Kind{face.FaceList, face.LargeFaceList} {
 		t.Run(kind.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t)
+				r := newService(t)
 				defer r.run(t)()
 				list := r.create(t, kind, "l")
 				old := r.addListed(t, list, "ann")
@@ -151,7 +151,7 @@ func TestAHoldKeeps(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t)
+				r := newService(t)
 				defer r.run(t)()
 				ctx := t.Context()
 				group := r.create(t, face.LargePersonGroup, "g")
@@ -195,7 +195,7 @@ func TestAHoldKeeps(t *testing.T) {
 
 func TestExpiryWaitsForALockedResource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
+		r := newService(t)
 		defer r.run(t)()
 		group := r.create(t, face.PersonGroup, "g")
 		ann := r.enrol(t, group, "Ann", "ann")
@@ -226,7 +226,7 @@ func TestExpiryWaitsForALockedResource(t *testing.T) {
 func TestWhatIsDecidedAndErasedIsWrittenDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		told := &decisions{}
-		r := newRigAudited(t, told)
+		r := newAuditedService(t, told)
 		defer r.run(t)()
 		ctx := visage.WithCaller(t.Context(), visage.Caller{RequestID: "1"})
 		group := r.create(t, face.PersonGroup, "g")

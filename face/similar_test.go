@@ -11,7 +11,7 @@ import (
 )
 
 func TestFindSimilarAmongDetectedFaces(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	ids := r.detect(t, "ann ann.1 bob ann.3 eve")
 	q := face.SimilarQuery{FaceID: ids[0], FaceIDs: append(ids[1:], ids[1])}
 	got := must[[]face.Similar](t)(r.FindSimilar(t.Context(), r.res, q))
@@ -36,7 +36,7 @@ func TestFindSimilarAmongDetectedFaces(t *testing.T) {
 }
 
 func TestFaceListsAreSearchedAsTheyAre(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	list := r.create(t, face.FaceList, "l")
 	ann := r.addListed(t, list, "ann.1")
 	q := face.SimilarQuery{FaceID: r.detect(t, "ann")[0], FaceListID: "l"}
@@ -67,7 +67,7 @@ func TestFaceListsAreSearchedAsTheyAre(t *testing.T) {
 }
 
 func TestLargeFaceListsAreSearchedAsTrained(t *testing.T) {
-	running(t, func(t *testing.T, r *rig) {
+	running(t, func(t *testing.T, r *service) {
 		list := r.create(t, face.LargeFaceList, "l")
 		ann := r.addListed(t, list, "ann")
 		r.addListed(t, list, "bob")
@@ -91,7 +91,7 @@ func TestLargeFaceListsAreSearchedAsTrained(t *testing.T) {
 
 func TestFindSimilarRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t) // and no Run: a training that is asked for stays under way
+		r := newService(t) // and no Run: a training that is asked for stays under way
 		ids := r.detect(t, "ann bob")
 		model3 := r.detectAs(t, "ann", "recognition_03")[0]
 		small := r.create(t, face.FaceList, "small")

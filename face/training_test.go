@@ -18,7 +18,7 @@ import (
 var trainedKinds = []face.Kind{face.LargeFaceList, face.PersonGroup, face.LargePersonGroup}
 
 // fill puts one face into a collection.
-func (r *rig) fill(t testing.TB, ref face.Ref, photo string) {
+func (r *service) fill(t testing.TB, ref face.Ref, photo string) {
 	t.Helper()
 	if ref.Kind == face.LargeFaceList {
 		r.addListed(t, ref, photo)
@@ -31,7 +31,7 @@ func TestTrainingLife(t *testing.T) {
 	for _, kind := range trainedKinds {
 		t.Run(kind.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t)
+				r := newService(t)
 				ref := r.create(t, kind, "g")
 				_, err := r.Training(t.Context(), r.res, ref)
 				wantRefusal(t, err, visage.NotFound, kind.String()+"NotTrained")
@@ -70,7 +70,7 @@ func TestTrainingLife(t *testing.T) {
 func TestTrainingWithoutFacesFails(t *testing.T) {
 	for _, kind := range trainedKinds {
 		t.Run(kind.String(), func(t *testing.T) {
-			running(t, func(t *testing.T, r *rig) {
+			running(t, func(t *testing.T, r *service) {
 				ref := r.create(t, kind, "g")
 				if kind != face.LargeFaceList {
 					r.enrol(t, ref, "faceless")
@@ -84,7 +84,7 @@ func TestTrainingWithoutFacesFails(t *testing.T) {
 }
 
 func TestAFailedTrainingLeavesTheLastInForce(t *testing.T) {
-	running(t, func(t *testing.T, r *rig) {
+	running(t, func(t *testing.T, r *service) {
 		group := r.create(t, face.PersonGroup, "g")
 		ann := r.enrol(t, group, "Ann", "ann")
 		success := r.train(t, group).LastSuccess
@@ -102,7 +102,7 @@ func TestAFailedTrainingLeavesTheLastInForce(t *testing.T) {
 func TestNothingChangesWhileTraining(t *testing.T) {
 	for _, kind := range trainedKinds {
 		t.Run(kind.String(), func(t *testing.T) {
-			r := newRig(t) // and no Run: the training stays under way
+			r := newService(t) // and no Run: the training stays under way
 			ctx, ref := t.Context(), r.create(t, kind, "g")
 			e := face.Enrolment{Photo: []byte("bob")}
 			var calls map[string]func() error
@@ -153,7 +153,7 @@ func TestNothingChangesWhileTraining(t *testing.T) {
 }
 
 func TestSmallListsAreNotTrained(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	list := r.create(t, face.FaceList, "l")
 	wantRefusal(t, r.Train(t.Context(), r.res, list), visage.Invalid, "BadArgument")
 	_, err := r.Training(t.Context(), r.res, list)
@@ -163,13 +163,13 @@ func TestSmallListsAreNotTrained(t *testing.T) {
 func TestTrainingsGoOnAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newStore(t)
-		first := newRigOn(t, store, 0)
+		first := newServiceOn(t, store, 0)
 		group := first.create(t, face.PersonGroup, "g")
 		ann := first.enrol(t, group, "Ann", "ann")
 		mustDo(t, first.Train(t.Context(), first.res, group))
 		first.Close()
 
-		second := newRigOn(t, store, 0)
+		second := newServiceOn(t, store, 0)
 		defer second.run(t)()
 		synctest.Wait()
 		got := must[face.Training](t)(second.Training(t.Context(), second.res, group))
@@ -184,7 +184,7 @@ func TestTrainingsGoOnAfterARestart(t *testing.T) {
 
 func TestATrainingOverTheMemoryBudgetFailsAndSaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRigOn(t, newStore(t), 1000)
+		r := newServiceOn(t, newStore(t), 1000)
 		defer r.run(t)()
 		group := r.create(t, face.PersonGroup, "g")
 		r.enrol(t, group, "Ann", "ann")
@@ -204,7 +204,7 @@ func TestGalleriesComeBackAfterEviction(t *testing.T) {
 		if err := one.Add(gallery.Entry{Code: codeOf("ann")}); err != nil {
 			t.Fatal(err)
 		}
-		r := newRigOn(t, newStore(t), one.Bytes())
+		r := newServiceOn(t, newStore(t), one.Bytes())
 		defer r.run(t)()
 		var groups []face.Ref
 		for i := range 4 {
@@ -224,7 +224,7 @@ func TestGalleriesComeBackAfterEviction(t *testing.T) {
 }
 
 func TestCancelledRequestsEnd(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	ids := r.detect(t, "ann bob")
 	gone := errors.New("the caller went away")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -242,7 +242,7 @@ func TestCancelledRequestsEnd(t *testing.T) {
 // with what is stored.
 func TestEverythingAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
+		r := newService(t)
 		defer r.run(t)()
 		ctx := t.Context()
 		group, list := r.create(t, face.PersonGroup, "g"), r.create(t, face.FaceList, "l")

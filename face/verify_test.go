@@ -10,7 +10,7 @@ import (
 const unknownID = "00000000-0000-4000-8000-000000000000"
 
 func TestVerifyFaces(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	ids := r.detect(t, "ann ann.2 bob")
 	same := must[face.Verdict](t)(r.Verify(t.Context(), r.res, face.VerifyQuery{FaceID1: ids[0], FaceID2: ids[1]}))
 	if !same.Identical || same.Confidence < 0.5 || same.Confidence >= 1 {
@@ -28,7 +28,7 @@ func TestVerifyFaces(t *testing.T) {
 
 func TestVerifyPersonNeedsNoTrainingAndTakesTheBestFace(t *testing.T) {
 	for _, kind := range groupKinds {
-		r := newRig(t)
+		r := newService(t)
 		group := r.create(t, kind, "g")
 		ann := r.enrol(t, group, "Ann", "bob", "ann", "ann.9")
 		q := face.VerifyQuery{FaceID: r.detect(t, "ann")[0], PersonID: ann.ID}
@@ -42,7 +42,7 @@ func TestVerifyPersonNeedsNoTrainingAndTakesTheBestFace(t *testing.T) {
 }
 
 func TestVerifyRefuses(t *testing.T) {
-	r := newRig(t)
+	r := newService(t)
 	ids := r.detect(t, "ann bob")
 	model3 := r.detectAs(t, "ann", "recognition_03")[0]
 	group := r.create(t, face.PersonGroup, "g")

@@ -12,7 +12,7 @@ import (
 // TestAuthorisation tries every route with every kind of key. It comes from the table, so a new route cannot be
 // forgotten.
 func TestAuthorisation(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	r.keys.rotate("alice2")
 	for _, route := range r.plane.Routes {
 		path := route.Pattern
@@ -52,14 +52,14 @@ func TestAuthorisation(t *testing.T) {
 }
 
 func TestKeysDisabled(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	r.do(t, call{method: "GET", path: "/face/v1.2/facelists", key: "disabled"}).
 		want(t, 403, "AuthenticationTypeDisabled")
 }
 
 // TestResourcesAreStrangers has two resources use the same ids: neither sees what is the other's.
 func TestResourcesAreStrangers(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	base := versions[1]
 	r.put(t, base+"/persongroups/g", object{"name": "alice's"})
 	person := r.enrol(t, base+"/persongroups/g", "Ann", "ann")
@@ -82,7 +82,7 @@ func TestResourcesAreStrangers(t *testing.T) {
 }
 
 func TestRateOfTheTierBinds(t *testing.T) {
-	r := newRig(t, tierRates)
+	r := newFaceServer(t, tierRates)
 	for i := 0; ; i++ {
 		a := r.do(t, call{method: "GET", path: "/face/v1.2/facelists", key: "bob1"}) // F0: 20 a minute
 		if a.status == http.StatusOK && i < 30 {
@@ -101,7 +101,7 @@ func TestRateOfTheTierBinds(t *testing.T) {
 // notices.
 func TestRevokedKeyBlocksOneResource(t *testing.T) {
 	for _, base := range versions {
-		r := newRig(t)
+		r := newFaceServer(t)
 		group := base + "/persongroups/g"
 		r.put(t, group, object{"name": "g"})
 		r.enrol(t, group, "Ann", "ann")
@@ -143,7 +143,7 @@ func TestRevokedKeyBlocksOneResource(t *testing.T) {
 
 // TestNothingOfCustomersIsLogged uses canaries in all that customers name, and searches the log.
 func TestNothingOfCustomersIsLogged(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	for _, base := range versions {
 		group := base + "/persongroups/canary"
 		r.put(t, group, object{"name": "canary", "userData": "canary"})

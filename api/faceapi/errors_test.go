@@ -18,7 +18,7 @@ type fixture struct {
 
 // newFixture makes one of everything: g, empty, and other (of another model) are groups of both kinds, and lists of
 // both; g is trained.
-func newFixture(t *testing.T, r *rig, base string) fixture {
+func newFixture(t *testing.T, r *faceServer, base string) fixture {
 	t.Helper()
 	var replaced []string
 	for _, kind := range []string{"/persongroups/", "/largepersongroups/"} {
@@ -321,7 +321,7 @@ func TestErrors(t *testing.T) {
 	}
 	for _, base := range versions {
 		t.Run(base, func(t *testing.T) {
-			r := newRig(t)
+			r := newFaceServer(t)
 			f := newFixture(t, r, base)
 			for _, row := range rows {
 				t.Run(row.name, func(t *testing.T) {
@@ -349,7 +349,7 @@ func TestErrors(t *testing.T) {
 // TestErrorsWhileTraining holds the codes that only a training under way gives.
 func TestErrorsWhileTraining(t *testing.T) {
 	for _, base := range versions {
-		r := newRig(t, idle)
+		r := newFaceServer(t, idle)
 		probe := r.detect(t, base, "ann")[0]
 		for _, f := range []struct{ path, code, person string }{
 			{"/largefacelists/x", "LargeFaceList", ""}, {"/persongroups/x", "PersonGroup", ""},
@@ -390,7 +390,7 @@ func TestErrorsWhileTraining(t *testing.T) {
 
 // TestQuotas holds the limits that a test can reach.
 func TestQuotas(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	for i := range 64 {
 		r.put(t, "/face/v1.2/facelists/"+strings.Repeat("x", i+1), object{"name": "x"})
 	}
@@ -406,7 +406,7 @@ func TestQuotas(t *testing.T) {
 }
 
 func TestLivenessIsRefusedAsAFeature(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	for _, c := range []call{
 		{method: "POST", path: "/face/v1.2/detectLiveness-sessions", json: object{"livenessOperationMode": "Passive"}},
 		{method: "GET", path: "/face/v1.2/detectLiveness-sessions/" + nobody},

@@ -20,7 +20,7 @@ func TestOfficialExamplesAreUnderstood(t *testing.T) {
 	if len(loadSpecs(t)) == 0 {
 		t.Skip("the official descriptions are not on this machine")
 	}
-	r := newRig(t)
+	r := newFaceServer(t)
 	for base, file := range officialFiles {
 		file = apitest.Path(file)
 		var doc map[string]map[string]map[string]struct {

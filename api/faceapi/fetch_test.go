@@ -87,8 +87,8 @@ func TestPublic(t *testing.T) {
 	}
 }
 
-// world is a network of names, where every public address leads to one server.
-type world struct {
+// fakeNetwork is a network of names, where every public address leads to one server.
+type fakeNetwork struct {
 	server *httptest.Server
 
 	mu      sync.Mutex
@@ -97,16 +97,16 @@ type world struct {
 	dialled []string
 }
 
-func newWorld(t *testing.T, h http.Handler) *world {
-	w := &world{names: map[string][][]string{}}
+func newFakeNetwork(t *testing.T, h http.Handler) *fakeNetwork {
+	w := &fakeNetwork{names: map[string][][]string{}}
 	w.server = httptest.NewServer(h)
 	t.Cleanup(w.server.Close)
 	return w
 }
 
-func (w *world) name(host string, answers ...[]string) { w.names[host] = answers }
+func (w *fakeNetwork) name(host string, answers ...[]string) { w.names[host] = answers }
 
-func (w *world) lookup(_ context.Context, _, host string) ([]netip.Addr, error) {
+func (w *fakeNetwork) lookup(_ context.Context, _, host string) ([]netip.Addr, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lookups++
@@ -127,14 +127,14 @@ func (w *world) lookup(_ context.Context, _, host string) ([]netip.Addr, error) 
 	return addresses, nil
 }
 
-func (w *world) connect(ctx context.Context, network, address string) (net.Conn, error) {
+func (w *fakeNetwork) connect(ctx context.Context, network, address string) (net.Conn, error) {
 	w.mu.Lock()
 	w.dialled = append(w.dialled, address)
 	w.mu.Unlock()
 	return new(net.Dialer).DialContext(ctx, network, w.server.Listener.Addr().String())
 }
 
-func (w *world) fetch(t *testing.T, address string) ([]byte, error) {
+func (w *fakeNetwork) fetch(t *testing.T, address string) ([]byte, error) {
 	t.Helper()
 	return faceapi.NewFetch(w.lookup, w.connect)(t.Context(), address)
 }
@@ -160,7 +160,7 @@ const (
 
 func TestFetchReturnsTheImage(t *testing.T) {
 	var got http.Header
-	w := newWorld(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	w := newFakeNetwork(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got = r.Header
 		io.WriteString(w, "image of "+r.Host)
 	}))
@@ -183,7 +183,7 @@ func TestFetchReturnsTheImage(t *testing.T) {
 }
 
 func TestFetchRefusesAddresses(t *testing.T) {
-	w := newWorld(t, http.NotFoundHandler())
+	w := newFakeNetwork(t, http.NotFoundHandler())
 	w.name("private.example", []string{"10.0.0.1", "::1", "::ffff:127.0.0.1"})
 	for _, address := range []string{
 		"", "photo.jpg", "//photos.example/a.jpg", "http://", "http:///a.jpg", "ftp://photos.example/a.jpg",
@@ -210,7 +210,7 @@ func TestFetchRefusesAddresses(t *testing.T) {
 }
 
 func TestFetchTellsPrivateAndUnknownNamesAlike(t *testing.T) {
-	w := newWorld(t, http.NotFoundHandler())
+	w := newFakeNetwork(t, http.NotFoundHandler())
 	w.name("private.example", []string{"10.0.0.1"})
 	_, private := w.fetch(t, "http://private.example/")
 	_, unknown := w.fetch(t, "http://unknown.example/")
@@ -220,7 +220,9 @@ func TestFetchTellsPrivateAndUnknownNamesAlike(t *testing.T) {
 }
 
 func TestFetchConnectsToTheAddressItChecked(t *testing.T) {
-	w := newWorld(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "image") }))
+	w := newFakeNetwork(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, "image")
+	}))
 	w.name("rebinding.example", []string{publicIP}, []string{"127.0.0.1"})
 	if _, err := w.fetch(t, "http://rebinding.example/"); err != nil {
 		t.Fatal(err)
@@ -242,7 +244,7 @@ func TestFetchChecksEveryRedirect(t *testing.T) {
 		"file:///etc/passwd", "ftp://photos.example/", "http://user:canary@photos.example/", "http://169.254.169.254/",
 	} {
 		t.Run(target, func(t *testing.T) {
-			w := newWorld(t, http.RedirectHandler(target, http.StatusFound))
+			w := newFakeNetwork(t, http.RedirectHandler(target, http.StatusFound))
 			w.name("photos.example", []string{publicIP})
 			w.name("private.example", []string{"10.0.0.1"})
 			w.name("rebinding.example", []string{"127.0.0.1"})
@@ -261,7 +263,7 @@ func TestFetchFollowsAFewRedirects(t *testing.T) {
 		fine bool
 	}{{5, true}, {6, false}} {
 		t.Run(fmt.Sprint(row.hops), func(t *testing.T) {
-			w := newWorld(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w := newFakeNetwork(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.Header.Get("Referer") != "" {
 					t.Errorf("told %s where it came from", r.URL)
 				}
@@ -300,7 +302,7 @@ func TestFetchBoundsTheImage(t *testing.T) {
 		{"endless", 1 << 30, true, "InvalidImageSize"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			w := newWorld(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w := newFakeNetwork(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if !row.chunked {
 					w.Header().Set("Content-Length", fmt.Sprint(row.size))
 				}
@@ -326,7 +328,7 @@ func TestFetchBoundsTheImage(t *testing.T) {
 
 func TestFetchOfWhatIsNotThere(t *testing.T) {
 	for _, status := range []int{204, 206, 304, 401, 403, 404, 500} {
-		w := newWorld(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+		w := newFakeNetwork(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
 		w.name("photos.example", []string{publicIP})
 		_, err := w.fetch(t, "http://photos.example/")
 		wantRefusal(t, err, "InvalidURL")

@@ -12,9 +12,9 @@ import (
 	"github.com/visage-face/visage/face"
 )
 
-// fuzzRig is a rig that answers without a network.
-func fuzzRig(f *testing.F) (*rig, *api.Handler) {
-	r := newRig(f)
+// fuzzServer is a faceServer that answers without a network.
+func fuzzServer(f *testing.F) (*faceServer, *api.Handler) {
+	r := newFaceServer(f)
 	h, err := api.New(api.Config{
 		Planes: []api.Plane{r.plane}, Keys: r.keys, Rate: func(visage.Resource) (float64, int) { return -1, 0 },
 	})
@@ -27,7 +27,7 @@ func fuzzRig(f *testing.F) (*rig, *api.Handler) {
 }
 
 // ask sends one request, whatever it is, and checks that the answer is one of the contract and no failure of ours.
-func ask(t *testing.T, r *rig, h *api.Handler, method, path, query, contentType, body string) reply {
+func ask(t *testing.T, r *faceServer, h *api.Handler, method, path, query, contentType, body string) reply {
 	req := httptest.NewRequest(method, "/", strings.NewReader(body))
 	req.URL = &url.URL{Path: path, RawQuery: query}
 	req.Header.Set("Ocp-Apim-Subscription-Key", "alice1")
@@ -44,7 +44,7 @@ func ask(t *testing.T, r *rig, h *api.Handler, method, path, query, contentType,
 
 // FuzzBodies sends bodies to every operation that takes one.
 func FuzzBodies(f *testing.F) {
-	r, h := fuzzRig(f)
+	r, h := fuzzServer(f)
 	var calls [][2]string
 	for _, route := range r.plane.Routes {
 		if route.MaxBody > 0 {
@@ -77,7 +77,7 @@ func FuzzBodies(f *testing.F) {
 
 // FuzzPaths sends paths and methods: none is redirected, none fails, and none is outside of the contract's answers.
 func FuzzPaths(f *testing.F) {
-	r, h := fuzzRig(f)
+	r, h := fuzzServer(f)
 	for _, route := range r.plane.Routes {
 		f.Add(route.Method, route.Pattern)
 	}
@@ -106,7 +106,7 @@ func FuzzPaths(f *testing.F) {
 
 // FuzzQueries sends queries to detection and enrolment.
 func FuzzQueries(f *testing.F) {
-	r, h := fuzzRig(f)
+	r, h := fuzzServer(f)
 	for _, seed := range []string{
 		"returnFaceId=true&returnFaceLandmarks=True&returnFaceAttributes=headPose%2CBlur&recognitionModel=recognition_04&faceIdTimeToLive=60",
 		"targetFace=1,2,3,4&userData=%E2%82%AC&detectionModel=detection_03", "targetFace=%2C%2C%2C",

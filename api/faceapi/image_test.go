@@ -12,7 +12,7 @@ import (
 )
 
 // imagePaths makes one of each operation on an image, and returns their paths.
-func imagePaths(t testing.TB, r *rig, base string) []string {
+func imagePaths(t testing.TB, r *faceServer, base string) []string {
 	r.put(t, base+"/facelists/l", object{"name": "l"})
 	r.put(t, base+"/largefacelists/l", object{"name": "l"})
 	r.put(t, base+"/persongroups/g", object{"name": "g"})
@@ -34,7 +34,7 @@ func TestImagesByAddress(t *testing.T) {
 	}))
 	defer photos.Close()
 	for _, base := range versions {
-		r := newRig(t)
+		r := newFaceServer(t)
 		for _, path := range imagePaths(t, r, base) {
 			r.post(t, path, object{"url": photos.URL + "/ann.jpg"})
 			r.do(t, call{method: "POST", path: path, json: object{"url": photos.URL + "/none.jpg"}}).
@@ -44,7 +44,7 @@ func TestImagesByAddress(t *testing.T) {
 }
 
 func TestPrivateAddressesAreRefusedUnlessAllowed(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	strict, err := faceapi.New(faceapi.Config{Service: r.service})
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +69,7 @@ func TestPrivateAddressesAreRefusedUnlessAllowed(t *testing.T) {
 }
 
 func TestWrongContentTypes(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	for _, base := range versions {
 		jsonOnly := []call{
 			{method: "POST", path: base + "/verify"}, {method: "POST", path: base + "/identify"},
@@ -98,7 +98,7 @@ func TestWrongContentTypes(t *testing.T) {
 func TestBodiesOverTheirLimit(t *testing.T) {
 	const most = 6 << 20
 	for _, base := range versions {
-		r := newRig(t)
+		r := newFaceServer(t)
 		for _, path := range imagePaths(t, r, base) {
 			image := "ann" + strings.Repeat(" ", most-3)
 			r.do(t, call{method: "POST", path: path, image: image}).want(t, 200, "")
@@ -122,7 +122,7 @@ func TestBodiesOverTheirLimit(t *testing.T) {
 
 // TestLongestUserData has the most that the contract allows, in the form that takes the most bytes.
 func TestLongestUserData(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	body := `{"name":"` + strings.Repeat(`\u00e9`, 128) + `","userData":"` + strings.Repeat(`\u00e9`, 16_384) + `"}`
 	r.do(t, call{method: "PUT", path: "/face/v1.2/facelists/x", json: body}).want(t, 200, "")
 	if a := r.get(t, "/face/v1.2/facelists/x"); strings.Count(a.body, "é") != 128+16_384 {

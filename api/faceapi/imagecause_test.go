@@ -92,7 +92,7 @@ func TestFetchNamesTheCause(t *testing.T) {
 
 // The bytes of an image under the name of JSON, and images of other content types, get told how to be sent.
 func TestBodiesOfTheWrongTypeAreExplained(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	send := func(contentType, body string) reply {
 		req, err := http.NewRequestWithContext(t.Context(), "POST", r.URL+"/face/v1.2/detect", strings.NewReader(body))
 		if err != nil {

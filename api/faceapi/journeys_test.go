@@ -18,7 +18,7 @@ func TestPeopleAreRecognised(t *testing.T) {
 		for _, kind := range []struct{ path, id string }{{"/persongroups/", "personGroupId"},
 			{"/largepersongroups/", "largePersonGroupId"}} {
 			t.Run(base+kind.path, func(t *testing.T) {
-				r := newRig(t)
+				r := newFaceServer(t)
 				group := base + kind.path + "family"
 				r.put(t, group, object{"name": "family", "recognitionModel": "recognition_04"})
 				ann := r.enrol(t, group, "Ann", "ann", "ann.1")
@@ -67,7 +67,7 @@ type verdict struct {
 }
 
 func TestVerifyTwoFaces(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	for _, base := range versions {
 		ids := r.detect(t, base, "ann ann.1 ben")
 		same := decode[verdict](t, r.post(t, base+"/verify", object{"faceId1": ids[0], "faceId2": ids[1]}))
@@ -79,7 +79,7 @@ func TestVerifyTwoFaces(t *testing.T) {
 }
 
 func TestFindSimilarInEverySource(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	for _, base := range versions {
 		probe := r.detect(t, base, "ann.1")[0]
 		candidates := r.detect(t, base, "ann ben")
@@ -127,7 +127,7 @@ func TestFindSimilarInEverySource(t *testing.T) {
 }
 
 func TestGroupSortsFaces(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	for _, base := range versions {
 		ids := r.detect(t, base, "ann ann.1 ben ann.2 ben.1 cem")
 		var got struct {
@@ -152,7 +152,7 @@ func TestGroupSortsFaces(t *testing.T) {
 }
 
 func TestDetectAnswersWhatWasAskedFor(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	for _, base := range versions {
 		for _, row := range []struct{ name, query, want string }{
 			{"by default", "", `[{"faceId":"ID","faceRectangle":{"top":10,"left":0,"width":100,"height":100}}]`},
@@ -219,7 +219,7 @@ func TestListsLiveTheirLives(t *testing.T) {
 		for _, kind := range []struct{ path, id string }{{"/facelists", "faceListId"},
 			{"/largefacelists", "largeFaceListId"}} {
 			t.Run(base+kind.path, func(t *testing.T) {
-				r := newRig(t)
+				r := newFaceServer(t)
 				list := base + kind.path + "/a_list-1"
 				r.put(t, list, object{"name": "first", "userData": "data", "recognitionModel": "recognition_02"})
 				r.put(t, base+kind.path+"/b", object{"name": "second"})
@@ -271,7 +271,7 @@ func TestGroupsLiveTheirLives(t *testing.T) {
 		for _, kind := range []struct{ path, id string }{{"/persongroups", "personGroupId"},
 			{"/largepersongroups", "largePersonGroupId"}} {
 			t.Run(base+kind.path, func(t *testing.T) {
-				r := newRig(t)
+				r := newFaceServer(t)
 				group := base + kind.path + "/g"
 				r.put(t, group, object{"name": "first", "userData": nil})
 				wantBody(t, r.get(t, group+"?returnRecognitionModel=True"),
@@ -317,7 +317,7 @@ func wantBody(t testing.TB, a reply, want string) {
 
 func TestListsAreReadInPages(t *testing.T) {
 	for _, base := range versions {
-		r := newRig(t)
+		r := newFaceServer(t)
 		for _, path := range []string{"/largefacelists", "/persongroups", "/largepersongroups"} {
 			for _, id := range []string{"c", "a", "d", "b"} {
 				r.put(t, base+path+"/"+id, object{"name": id})
@@ -353,7 +353,7 @@ func TestListsAreReadInPages(t *testing.T) {
 func TestTrainingTellsItsState(t *testing.T) {
 	for base, waiting := range map[string]string{"/face/v1.0": "notstarted", "/face/v1.2": "notStarted"} {
 		t.Run(base, func(t *testing.T) {
-			stuck := newRig(t, idle)
+			stuck := newFaceServer(t, idle)
 			group := base + "/largepersongroups/g"
 			stuck.put(t, group, object{"name": "g"})
 			stuck.do(t, call{method: "POST", path: group + "/train"}).want(t, 202, "")
@@ -362,7 +362,7 @@ func TestTrainingTellsItsState(t *testing.T) {
 				t.Errorf("while it waits: got %+v, want %s and no success", state, waiting)
 			}
 
-			r := newRig(t)
+			r := newFaceServer(t)
 			r.put(t, group, object{"name": "g"})
 			if state := r.train(t, group); state.Status != "failed" || state.Message == "" || state.LastSuccess != nil {
 				t.Errorf("of an empty group: got %+v, want failed with a message", state)

@@ -24,7 +24,7 @@ func TestACollectionMovesToAnotherModel(t *testing.T) {
 	for _, base := range versions {
 		for _, path := range []string{"/facelists/l", "/largefacelists/l", "/persongroups/g", "/largepersongroups/g"} {
 			t.Run(base+path, func(t *testing.T) {
-				r := newRig(t)
+				r := newFaceServer(t)
 				at := base + path
 				r.put(t, at, object{"name": "n", "recognitionModel": "recognition_01"})
 				r.do(t, call{method: "GET", path: at + "/migration"}).want(t, 404, kindOf(path)+"MigrationNotFound")

@@ -11,7 +11,7 @@ import (
 )
 
 func TestOurOpenAPIDescribesTheTable(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	data, err := api.OpenAPI("Visage", "test", r.plane)
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +80,7 @@ func TestEveryOfficialOperationIsServed(t *testing.T) {
 		t.Skip("the official descriptions are not on this machine")
 	}
 	served := map[string]bool{}
-	for _, route := range newRig(t).plane.Routes {
+	for _, route := range newFaceServer(t).plane.Routes {
 		served[route.Label()] = true
 	}
 	// Contract §9 to §11: retired, gone from the stable version, or under other paths there.
@@ -103,7 +103,7 @@ func TestEveryOfficialOperationIsServed(t *testing.T) {
 }
 
 func TestOpenAPIIsTheSameEveryTime(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	first, err := api.OpenAPI("Visage", "test", r.plane)
 	if err != nil {
 		t.Fatal(err)

@@ -7,7 +7,7 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// newStore makes a store in memory with the spaces of the rig's resources.
+// newStore makes a store in memory with the spaces of a faceServer's resources.
 func newStore(t testing.TB) *sealed.Store {
 	t.Helper()
 	store, err := sealed.Open(t.Context(), sealed.Config{

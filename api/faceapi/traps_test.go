@@ -12,14 +12,14 @@ import (
 // The facts that break naive servers, contract §12, in its order.
 
 func TestTrap01RepeatedSlashesAreNotRedirected(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	for _, path := range []string{"//face/v1.0/detect", "/face//v1.2///detect", "///face/v1.2/detect/"} {
 		r.do(t, call{method: "POST", path: path, image: "ann"}).want(t, 200, "")
 	}
 }
 
 func TestTrap02EverySuccessIsTheOneTheClientsKnow(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	for _, base := range versions {
 		for _, path := range []string{"/facelists/x", "/largefacelists/x", "/persongroups/x", "/largepersongroups/x"} {
 			for _, c := range []call{
@@ -43,7 +43,7 @@ func TestTrap02EverySuccessIsTheOneTheClientsKnow(t *testing.T) {
 }
 
 func TestTrap03TrainingHasAnAbsoluteOperationLocation(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	for _, base := range versions {
 		for _, path := range []string{"/largefacelists/x-1", "/persongroups/x-1", "/largepersongroups/x-1"} {
 			r.put(t, base+path, object{"name": "x"})
@@ -76,7 +76,7 @@ func TestTrap03TrainingHasAnAbsoluteOperationLocation(t *testing.T) {
 }
 
 func TestTrap04NotFoundIs400WhereItIsAnArgument(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	for _, base := range versions {
 		face := r.detect(t, base, "ann")[0]
 		for _, row := range []struct {
@@ -103,7 +103,7 @@ func TestTrap04NotFoundIs400WhereItIsAnArgument(t *testing.T) {
 }
 
 func TestTrap05NeverTrainedIs404OnTrainingAnd400InIdentify(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	for _, base := range versions {
 		r.put(t, base+"/largepersongroups/g", object{"name": "g"})
 		face := r.detect(t, base, "ann")[0]
@@ -119,7 +119,7 @@ func TestTrap05NeverTrainedIs404OnTrainingAnd400InIdentify(t *testing.T) {
 }
 
 func TestTrap06DefaultNumberOfCandidatesDiffersByVersion(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	group := "/face/v1.2/persongroups/g"
 	r.put(t, group, object{"name": "g"})
 	for i := range 12 {
@@ -137,7 +137,7 @@ func TestTrap06DefaultNumberOfCandidatesDiffersByVersion(t *testing.T) {
 }
 
 func TestTrap07WhatOlderClientsSend(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	for _, base := range versions {
 		legacy := http.Header{"Content-Type": {"application/json; charset=utf-8"}}
 		r.do(t, call{method: "PUT", path: base + "/persongroups/g", json: `{"name":"g"}`, header: legacy}).
@@ -178,7 +178,7 @@ func TestTrap07WhatOlderClientsSend(t *testing.T) {
 type endless struct{ *strings.Reader }
 
 func TestTrap08TargetFaceIsLeftTopWidthHeight(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	for _, base := range versions {
 		r.put(t, base+"/facelists/l", object{"name": "l"})
 		// The second face of the photo lies at left 100, top 10.
@@ -201,7 +201,7 @@ func TestTrap08TargetFaceIsLeftTopWidthHeight(t *testing.T) {
 }
 
 func TestTrap09MalformedIDsAre400OnPutAnd404Elsewhere(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	for _, base := range versions {
 		for path, code := range map[string]string{
 			"/facelists/X.Y": "FaceListNotFound", "/largefacelists/X.Y": "LargeFaceListNotFound",
@@ -217,7 +217,7 @@ func TestTrap09MalformedIDsAre400OnPutAnd404Elsewhere(t *testing.T) {
 }
 
 func TestTrap10UnconfiguredClientsGetRecognition01(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	legacy := "?returnFaceId=true&returnFaceLandmarks=false&recognitionModel=recognition_01&returnRecognitionModel=true" +
 		"&detectionModel=detection_01&faceIdTimeToLive=86400"
 	for _, base := range versions {
@@ -239,7 +239,7 @@ func TestTrap10UnconfiguredClientsGetRecognition01(t *testing.T) {
 // Further ground rules, contract §1.
 
 func TestPathsAndUUIDsMatchInAnyCaseAndChosenIDsDoNot(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	r.put(t, "/face/v1.2/PersonGroups/g", object{"name": "g"})
 	person := r.enrol(t, "/face/v1.2/persongroups/g", "Ann")
 	r.addFace(t, "/Face/V1.2/personGroups/g/Persons/"+person+"/persistedFaces", "ann")
@@ -252,7 +252,7 @@ func TestPathsAndUUIDsMatchInAnyCaseAndChosenIDsDoNot(t *testing.T) {
 }
 
 func TestClientRequestIDIsEchoed(t *testing.T) {
-	r := newRig(t)
+	r := newFaceServer(t)
 	a := r.do(
 		t, call{method: "GET", path: "/face/v1.2/facelists", header: http.Header{"X-Ms-Client-Request-Id": {nobody}}},
 	)

@@ -35,13 +35,14 @@ func TestMain(m *testing.M) {
 // versions are the base paths that are served.
 var versions = []string{"/face/v1.0", "/face/v1.2"}
 
-// The resources of a rig, their keys and their host names.
+// The resources of a faceServer, their keys and their host names.
 var (
 	alice = visage.Resource{ID: visage.ResourceID{1}, Name: "alice", Tier: visage.S0}
 	bob   = visage.Resource{ID: visage.ResourceID{2}, Name: "bob", Tier: visage.F0}
 )
 
-// keys holds the keys of a rig's resources. A host whose first label names a resource takes only that resource's keys.
+// keys holds the keys of the resources of a faceServer. A host whose first label names a resource takes only the keys
+// of that resource.
 type keys struct {
 	mu    sync.Mutex
 	byKey map[string]visage.Resource
@@ -70,8 +71,8 @@ func (k *keys) rotate(key string) {
 	delete(k.byKey, key)
 }
 
-// rig is a true server around a true service, with a fake recogniser.
-type rig struct {
+// faceServer is a running server with the plane and a Face service, whose recogniser is fake.
+type faceServer struct {
 	*httptest.Server
 	service *face.Service
 	store   *sealed.Store
@@ -86,12 +87,12 @@ type option func(*api.Config, *bool)
 // idle leaves trainings where they are when they have been asked for.
 func idle(_ *api.Config, run *bool) { *run = false }
 
-// tierRates binds the rates of the tiers, which a rig leaves out otherwise.
+// tierRates binds the rates of the tiers, which a faceServer leaves out otherwise.
 func tierRates(c *api.Config, _ *bool) { c.Rate = nil }
 
-func newRig(t testing.TB, options ...option) *rig {
+func newFaceServer(t testing.TB, options ...option) *faceServer {
 	t.Helper()
-	r := &rig{
+	r := &faceServer{
 		store: newStore(t), log: &safeBuffer{}, specs: loadSpecs(t),
 		keys: &keys{byKey: map[string]visage.Resource{"alice1": alice, "alice2": alice, "bob1": bob,
 			"disabled": alice}},
@@ -164,7 +165,7 @@ type reply struct {
 	body   string
 }
 
-func (r *rig) do(t testing.TB, c call) reply {
+func (r *faceServer) do(t testing.TB, c call) reply {
 	t.Helper()
 	var body io.Reader
 	header := http.Header{}
@@ -205,7 +206,7 @@ func (r *rig) do(t testing.TB, c call) reply {
 }
 
 // send sends a request and checks its answer against the contract's ground rules and the official description.
-func (r *rig) send(t testing.TB, req *http.Request) reply {
+func (r *faceServer) send(t testing.TB, req *http.Request) reply {
 	t.Helper()
 	client := *r.Client()
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -315,19 +316,19 @@ type object = map[string]any
 
 // The shortest ways to say what most tests need.
 
-func (r *rig) put(t testing.TB, path string, body any) {
+func (r *faceServer) put(t testing.TB, path string, body any) {
 	t.Helper()
 	if a := r.do(t, call{method: "PUT", path: path, json: body}).want(t, 200, ""); a.body != "" {
 		t.Errorf("PUT %s: got a body %s", path, a.body)
 	}
 }
 
-func (r *rig) get(t testing.TB, path string) reply {
+func (r *faceServer) get(t testing.TB, path string) reply {
 	t.Helper()
 	return r.do(t, call{method: "GET", path: path}).want(t, 200, "")
 }
 
-func (r *rig) post(t testing.TB, path string, body any) reply {
+func (r *faceServer) post(t testing.TB, path string, body any) reply {
 	t.Helper()
 	return r.do(t, call{method: "POST", path: path, json: body}).want(t, 200, "")
 }
@@ -341,7 +342,7 @@ type detected struct {
 }
 
 // detect returns the ids of the faces on a photo.
-func (r *rig) detect(t testing.TB, base, photo string, query ...string) []string {
+func (r *faceServer) detect(t testing.TB, base, photo string, query ...string) []string {
 	t.Helper()
 	path := base + "/detect?" + strings.Join(query, "&")
 	var ids []string
@@ -352,14 +353,14 @@ func (r *rig) detect(t testing.TB, base, photo string, query ...string) []string
 }
 
 // addFace enrols a photo and returns the persisted face's id.
-func (r *rig) addFace(t testing.TB, path, photo string) string {
+func (r *faceServer) addFace(t testing.TB, path, photo string) string {
 	t.Helper()
 	a := r.do(t, call{method: "POST", path: path, image: photo}).want(t, 200, "")
 	return decode[map[string]string](t, a)["persistedFaceId"]
 }
 
 // enrol makes a person with the faces of some photos.
-func (r *rig) enrol(t testing.TB, group, name string, photos ...string) string {
+func (r *faceServer) enrol(t testing.TB, group, name string, photos ...string) string {
 	t.Helper()
 	id := decode[map[string]string](t, r.post(t, group+"/persons", object{"name": name}))["personId"]
 	for _, photo := range photos {
@@ -377,7 +378,7 @@ type training struct {
 }
 
 // train trains a collection and waits for the end.
-func (r *rig) train(t testing.TB, path string) training {
+func (r *faceServer) train(t testing.TB, path string) training {
 	t.Helper()
 	r.do(t, call{method: "POST", path: path + "/train"}).want(t, 202, "")
 	for {
