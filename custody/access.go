@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/keysource"
@@ -54,13 +55,14 @@ func (c *Custody) open(ctx context.Context, sp *space, src keysource.Source, loa
 	if s := sp.stateNow(); s.Held || s.Deleted {
 		return errHeld
 	}
+	asked := time.Now()
 	err := c.load(ctx, sp, src, load.locks)
 	class := classOf(err)
 	c.tell(ctx, sp, audit.KeyUnwrap, outcomeOf(class), map[audit.Detail]string{audit.DetailClass: string(class)})
 	if err != nil {
 		return err
 	}
-	c.apply(ctx, sp, event{kind: opened, locks: load.locks, expired: load.expired, key: c.subject(sp)})
+	c.apply(ctx, sp, event{kind: opened, locks: load.locks, asked: asked, expired: load.expired, key: c.subject(sp)})
 	if sp.stateNow().Locks != load.locks {
 		return errOvertaken
 	}
@@ -139,14 +141,22 @@ func (c *Custody) Unlock(ctx context.Context, id sealed.SpaceID) error {
 	if err != nil {
 		return fmt.Errorf("unlock: %w", err)
 	}
-	sp.adminMu.Lock()
-	defer sp.adminMu.Unlock()
-	if _, err := c.command(ctx, sp, event{kind: unlockAsked}); err != nil { // what opens is told of first
+	load, err := c.unlock(ctx, sp)
+	if err != nil {
 		return fmt.Errorf("unlock: %w", err)
 	}
-	load := c.apply(ctx, sp, event{kind: unlocked})
 	if err := c.openOwn(ctx, sp, load); err != nil {
 		return fmt.Errorf("unlock: %w", err)
 	}
 	return nil
+}
+
+// unlock ends the owner's lock. It is recorded before it takes effect.
+func (c *Custody) unlock(ctx context.Context, sp *space) (load *effect, err error) {
+	sp.adminMu.Lock()
+	defer sp.adminMu.Unlock()
+	if _, err := c.command(ctx, sp, event{kind: unlockAsked}); err != nil {
+		return nil, err
+	}
+	return c.apply(ctx, sp, event{kind: unlocked}), nil
 }

@@ -15,7 +15,7 @@ import (
 const cleanTime = 30 * time.Second
 
 // change begins a change towards a key that was checked and takes it to the point of no return; Run goes on from there.
-// The caller has claimed the space.
+// The caller has claimed the space, and wakes Run once it has released it: Run finishes, or undoes, what is left.
 func (c *Custody) change(
 	ctx context.Context, sp *space, kind OperationKind, to *binding, version string,
 ) (Operation, error) {
@@ -35,7 +35,6 @@ func (c *Custody) change(
 	}
 	if err := c.take(ctx, sp, &f); err != nil { // the last step, which asks nobody
 		c.log.WarnContext(ctx, "change of keys waits", "resource", sp.id.String(), "step", f.Step, "err", err)
-		wake(c.wake)
 		return f.operation(), nil
 	}
 	return *sp.now().Last, nil
@@ -133,12 +132,10 @@ func (c *Custody) undo(ctx context.Context, sp *space, f flow, cause error) (Ope
 	if f.Step == stepRewrapped {
 		keys, err := sp.bundle.Keys(ctx)
 		if err != nil {
-			wake(c.wake) // Run tries again
 			return Operation{}, errors.Join(cause, fmt.Errorf("undo: %w", err))
 		}
 		if rewrapped(keys, f.Version) {
 			if err := c.finish(ctx, sp, f); err != nil {
-				wake(c.wake)
 				return Operation{}, errors.Join(cause, err)
 			}
 			return *sp.now().Last, nil
@@ -163,7 +160,6 @@ func (c *Custody) undo(ctx context.Context, sp *space, f flow, cause error) (Ope
 		c.openOwn(ctx, sp, load)
 	}
 	if err != nil {
-		wake(c.wake)
 		return Operation{}, errors.Join(said, fmt.Errorf("undo: %w", err))
 	}
 	c.tell(ctx, sp, f.kind(), audit.Failed,

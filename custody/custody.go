@@ -74,7 +74,7 @@ type Custody struct {
 	dues  chan *watch              // whose time has come
 	fault func(point string) error // tests fail here; nil otherwise
 	polls *prometheus.CounterVec
-	opens sync.WaitGroup // openings under way
+	opens sync.WaitGroup // openings under way, and followings
 
 	mu      sync.Mutex // guards both maps and what watches say it guards; taken before a space's mu
 	spaces  map[sealed.SpaceID]*space

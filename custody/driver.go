@@ -33,9 +33,9 @@ import (
 //  6. Entries and notes are written in the order of the transitions, one after the other. They wait for a disk, so mu
 //     is not held; whoever finds nobody writing writes all that there is, and the others wait for theirs.
 //
-// adminMu is held by Lock, Unlock, Suspend and Resume from beginning to end, so that of two the one that began later
-// counts, in the state and on disk. It is taken before mu, and Custody.mu before mu too; neither is needed by an
-// answer.
+// Lock, Unlock, Suspend and Resume hold adminMu until their transitions are made and recorded, so that the one that
+// began later counts, in the state and on disk. They release it before they ask a vault or load keys, because Lock must
+// not wait for that. It is taken before mu, and Custody.mu before mu too; neither is needed by an answer.
 
 // apply has an event happen to a space. It returns the loading of keys that follows, if one does; the caller begins it.
 func (c *Custody) apply(ctx context.Context, sp *space, e event) (load *effect) {

@@ -326,3 +326,40 @@ func TestVaultGoneHalfWay(t *testing.T) {
 		})
 	})
 }
+
+// TestLockWaitsForNoVault locks a resource that is being recovered, while its vault takes its time.
+func TestLockWaitsForNoVault(t *testing.T) {
+	r := newStoreAndVaults(t, memory())
+	r.run()
+	r.enabled(spaceA, r.first().add("k1"))
+	r.halt()
+	if err := r.custody.Suspend(t.Context(), spaceA); err != nil {
+		t.Fatal(err)
+	}
+	asked, answer := make(chan struct{}), make(chan struct{})
+	r.first().set(func(v *vault) {
+		v.onCall = func(string) { close(asked); <-answer }
+	})
+	resumed, locked := make(chan error, 1), make(chan error, 1)
+	go func() { resumed <- r.custody.Resume(t.Context(), spaceA) }()
+	<-asked
+	r.first().set(func(v *vault) { v.onCall = nil })
+	go func() { locked <- r.custody.Lock(t.Context(), spaceA) }()
+	select {
+	case err := <-locked:
+		if err != nil {
+			t.Error(err)
+		}
+		wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
+	case <-time.After(time.Minute):
+		t.Error("Lock waits for the vault")
+	}
+	close(answer)
+	if err := <-resumed; err != nil {
+		t.Error(err)
+	}
+	if s := r.state(spaceA); s.Condition != custody.Locked {
+		t.Errorf("%+v", s)
+	}
+	wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
+}

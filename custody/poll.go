@@ -11,8 +11,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// How keys are asked after. A refusal is acted upon within pollTime × 1.2 + callTime + confirmDelay + callTime + the 2
-// s of draining: 55 s at the very worst, 38 s with a vault that answers at once.
+// How keys are asked after. A refusal is acted upon within pollTime × 1.2 + callTime + confirmDelay + callTime +
+// newestTime + the 2 s of draining: 56 s at the very worst, 40 s with a vault that answers at once.
 const (
 	pollTime     = 30 * time.Second // ± 20 %
 	confirmDelay = 2 * time.Second  // between a refusal and the question whether it was meant
@@ -21,6 +21,7 @@ const (
 	describeEach = 10               // polls between two looks at the key's dates
 	followEach   = time.Hour        // between two looks for a newer version
 	followGuard  = 10 * time.Minute // a resource follows no more often than this
+	newestTime   = confirmDelay     // to ask for the newest version, which only a sentence needs
 )
 
 // due has Run attend to a watch.
@@ -107,10 +108,35 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 		})
 	}
 	work.Wait() // locking waits for those inside, so all at once
-	if err == nil && w.key.follow && (asked || time.Since(w.looked) >= followEach) {
-		c.follow(ctx, w, all)
+	if err == nil && w.key.follow {
+		c.beginFollow(ctx, w, all, asked)
 	}
 	return wait, true
+}
+
+// beginFollow looks for a newer version if it is time, or asked for, beside the polls: going over to it takes many
+// calls, and the resources that are still under the present version depend on its answers meanwhile.
+func (c *Custody) beginFollow(ctx context.Context, w *watch, all []*space, asked bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case w.following && asked:
+		w.looked = time.Time{} // the next poll looks again
+		return
+	case w.following, !asked && time.Since(w.looked) < followEach:
+		return
+	}
+	w.following, w.looked = true, time.Now()
+	src := w.src
+	c.opens.Go(func() {
+		soon := c.follow(ctx, w, src, all)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		w.following = false
+		if soon > 0 && !w.looked.IsZero() {
+			w.looked = time.Now().Add(soon - followEach) // look again when it may
+		}
+	})
 }
 
 // inquire asks the key by the probe of one of those that depend on it: the answer holds for all. A refusal is asked for
@@ -185,32 +211,35 @@ func (c *Custody) dates(ctx context.Context, w *watch, asked bool) {
 	}
 }
 
-// follow takes resources whose reference has no version along to the newest one, if that is good.
-func (c *Custody) follow(ctx context.Context, w *watch, all []*space) {
-	w.looked = time.Now()
+// follow takes resources whose reference has no version along to the newest one, if that is good. It returns after what
+// time those may follow that have followed only just now; 0: there are none.
+func (c *Custody) follow(ctx context.Context, w *watch, src keysource.Source, all []*space) (again time.Duration) {
 	var newest keysource.Description
 	err := c.calls.do(ctx, func(ctx context.Context) (err error) {
-		newest, err = w.src.Describe(ctx, keysource.Ref{})
+		newest, err = src.Describe(ctx, keysource.Ref{})
 		return err
 	})
 	if err != nil || newest.Ref.Version == w.key.version || fit(w.ref, newest) != nil {
-		return
+		return 0
 	}
 	var work sync.WaitGroup
 	defer work.Wait()
-	for i, sp := range all {
+	tried := false // one first: should the new version be no good after all, the others are not tried with it
+	for _, sp := range all {
 		if soon := followGuard - time.Since(sp.now().Followed); soon > 0 {
-			w.looked = time.Now().Add(soon - followEach) // look again when it may
+			again = soon
 			continue
 		}
-		if i == 0 { // one first: should the new version be no good after all, the others are not tried with it
+		if !tried {
 			if !c.followOne(ctx, w, sp, newest.Ref.Version) {
-				return
+				return again
 			}
+			tried = true
 			continue
 		}
 		work.Go(func() { c.followOne(ctx, w, sp, newest.Ref.Version) })
 	}
+	return again
 }
 
 // followOne takes one resource along, and reports whether nothing speaks against the others.
@@ -218,6 +247,7 @@ func (c *Custody) followOne(ctx context.Context, w *watch, sp *space, version st
 	if !c.depends(w, sp) || !sp.claim() {
 		return true
 	}
+	defer wake(c.wake) // the change may have to be finished, or undone, by Run
 	defer sp.release()
 	sp.mu.Lock()
 	key, closed := sp.note.Key, sp.state.Locked
@@ -238,6 +268,8 @@ func (c *Custody) newest(ctx context.Context, w *watch) string {
 	if !w.key.follow || w.src == nil {
 		return ""
 	}
+	ctx, cancel := context.WithTimeout(ctx, newestTime) // the locking waits for it
+	defer cancel()
 	var d keysource.Description
 	err := c.calls.do(ctx, func(ctx context.Context) (err error) {
 		d, err = w.src.Describe(ctx, keysource.Ref{})

@@ -41,8 +41,7 @@ func (c *Custody) resume(ctx context.Context, sp *space) {
 		if !errors.Is(err, errClosed) && !errors.Is(err, errHeld) {
 			c.log.WarnContext(ctx, "change of keys waits", "resource", sp.id.String(), "step", f.Step, "err", err)
 			switch {
-			case !f.committed():
-			case ofKey(err):
+			case f.committed() && ofKey(err):
 				c.answered(ctx, sp, nil, verdict{err: err, turn: turn})
 			default:
 				c.askMeanwhile(ctx, sp, *n.Flow)

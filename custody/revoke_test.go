@@ -376,3 +376,66 @@ func TestSlowOpening(t *testing.T) {
 		}
 	})
 }
+
+// TestRefusalWaitsForNoSentence: what the owner is told besides holds the locking up for no longer than the
+// confirmation does.
+func TestRefusalWaitsForNoSentence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStoreAndVaults(t, memory())
+		r.run()
+		key := r.first().add("k1")
+		r.enabled(spaceA, visage.KeyRef{Vault: key.Vault, Name: key.Name})
+		time.Sleep(time.Minute)
+		var refused atomic.Int64 // when the vault refused last, in nanoseconds
+		r.first().set(func(v *vault) {
+			v.delay = map[string]time.Duration{"get": 6 * time.Second}
+			v.onReply = func(string) { refused.Store(time.Now().UnixNano()) }
+		})
+		r.first().enable("k1", false)
+		r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+		if took := time.Since(time.Unix(0, refused.Load())); took > 2100*time.Millisecond {
+			t.Errorf("locked %v after the refusal", took)
+		}
+	})
+}
+
+// TestPollsGoOnWhileFollowing: while one resource goes over to a newer version, slowly, another under the same key is
+// locked as soon as the key refuses.
+func TestPollsGoOnWhileFollowing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStoreAndVaults(t, memory())
+		other := sealed.SpaceID{0xb}
+		if err := r.store.Create(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		r.write(other, 2)
+		r.run()
+		key := r.first().add("k1")
+		r.enabled(spaceA, visage.KeyRef{Vault: key.Vault, Name: key.Name})
+		r.enabled(other, visage.KeyRef{Vault: key.Vault, Name: key.Name})
+		var following atomic.Bool
+		r.custody.SetFault(func(at string) error {
+			if at == "follow rewrapped before" && following.CompareAndSwap(false, true) {
+				r.allow(false)
+				r.custody.Recheck(key)
+				time.Sleep(5 * time.Minute)
+			}
+			return nil
+		})
+		r.first().add("k1")
+		r.custody.Recheck(key)
+		time.Sleep(promised)
+		if !following.Load() {
+			t.Fatal("no newer version was followed")
+		}
+		open := 0
+		for _, id := range []sealed.SpaceID{spaceA, other} {
+			if r.read(id) == nil {
+				open++
+			}
+		}
+		if open > 1 { // the one that goes over is asked by its steps
+			t.Error("the other resource is open")
+		}
+	})
+}

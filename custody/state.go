@@ -98,13 +98,14 @@ const (
 // event is something that has happened to a resource or its key.
 type event struct {
 	kind    eventKind
-	class   class  // how the key answered: of keyAnswered, openingFailed
-	turn    uint64 // in which it was asked
-	locks   uint64 // when the opening began: of opened, openingFailed
-	expired bool   // the key is out of date: of opened
-	key     string // begins a sentence about the key
-	said    string // what the key or its vault has said, as sentences
-	stored  stored // of started
+	class   class     // how the key answered: of keyAnswered, openingFailed
+	turn    uint64    // in which it was asked
+	locks   uint64    // when the opening began: of opened, openingFailed
+	asked   time.Time // when the key was asked to open it: of opened
+	expired bool      // the key is out of date: of opened
+	key     string    // begins a sentence about the key
+	said    string    // what the key or its vault has said, as sentences
+	stored  stored    // of started
 }
 
 // stored is what a start finds on disk.
@@ -425,7 +426,8 @@ func (t *transition) onLockAsked() {
 // again: the data is locked, and stays so until a question that is asked from now on has its answer. An opening under
 // way rests on a question from before: it is ended, or its refusal counts.
 func (t *transition) onUnlocked() {
-	t.Held, t.Closed = false, closure{}
+	t.Held = false
+	t.forgetClosed() // a refusal that came meanwhile was written down together with the owner's lock
 	if t.Deleted {
 		if t.Locked {
 			t.enter(Locked)
@@ -488,7 +490,9 @@ func (t *transition) onOpened(e event) {
 		t.serviceManaged()
 		return
 	}
-	t.LastOK = t.now
+	if e.asked.After(t.LastOK) { // loading may have taken long since
+		t.LastOK = e.asked
+	}
 	t.renewLease(e.key, e.expired, true)
 }
 

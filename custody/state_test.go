@@ -15,6 +15,7 @@ var update = flag.Bool("update", false, "write docs/custody-states.md anew")
 
 var (
 	tableNow    = time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	tableAsked  = tableNow.Add(-30 * time.Second)
 	tableGrace  = time.Hour
 	tablePolicy = Policy{Grace: tableGrace}
 	policies    = []Policy{tablePolicy, {Grace: tableGrace, LockOnExpiry: true},
@@ -30,8 +31,8 @@ func allEvents() []event {
 		}
 	}
 	for _, locks := range []uint64{1, 0} {
-		all = append(all, event{kind: opened, locks: locks, key: "The key"},
-			event{kind: opened, locks: locks, expired: true, key: "The key"})
+		all = append(all, event{kind: opened, locks: locks, asked: tableAsked, key: "The key"},
+			event{kind: opened, locks: locks, asked: tableAsked, expired: true, key: "The key"})
 		for _, class := range []class{classDenied, classWrong, classUnknown} {
 			for _, turn := range []uint64{1, 0} {
 				all = append(all, event{kind: openingFailed, class: class, locks: locks, turn: turn, said: "No."})
@@ -214,6 +215,9 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 		first := current && e.class == classUnknown && s.LastOK.IsZero() && s.Change == committed // its grace begins
 		hold(yes || e.kind == stepAnswered || e.kind == opened || first, "a yes that nobody has said")
 	}
+	if e.kind == opened && next.LastOK.After(s.LastOK) {
+		hold(next.LastOK.Equal(e.asked), "the grace begins when the keys are loaded, and not when the key said yes")
+	}
 	if current && e.class == classUnknown && !s.LastOK.IsZero() {
 		hold(lease == nil, "no answer renews the lease")
 	}
@@ -248,6 +252,35 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 		hold(next.Held == s.Held && next.Closed == s.Closed, "what changes is not written")
 	}
 	return broken
+}
+
+// TestUnlockIsKept: whatever comes between the record of an unlock and the unlock itself, the stored note says in the
+// end what the state says.
+func TestUnlockIsKept(t *testing.T) {
+	between := 0
+	for _, s := range allStates() {
+		for _, e := range allEvents() {
+			if !e.comes(s) || slices.Contains([]eventKind{lockAsked, unlockAsked, unlocked}, e.kind) {
+				continue // admins wait for each other
+			}
+			_, effects := s.On(event{kind: unlockAsked}, tablePolicy, tableNow)
+			mid, more := s.On(e, tablePolicy, tableNow)
+			last, most := mid.On(event{kind: unlocked}, tablePolicy, tableNow)
+			var kept effect
+			for _, f := range slices.Concat(effects, more, most) {
+				if f.kind == persist {
+					kept = f
+				}
+			}
+			if kept.held != last.Held || kept.closed != last.Closed {
+				t.Fatalf("%+v and %+v are unlocked as %+v, and kept as %+v", s, e, last, kept)
+			}
+			between++
+		}
+	}
+	if between < 10_000 {
+		t.Errorf("%d cases are too few to be all", between)
+	}
 }
 
 // TestStoredOnlyLocks: nothing that a start finds on disk opens anything.

@@ -21,9 +21,21 @@ type journal struct {
 	mu     sync.Mutex
 	events []audit.Event
 	fail   error
+
+	before func(audit.Event) // called before an event is kept; not under mu
+}
+
+// breakWith has every event fail, or, with nil, none any more.
+func (j *journal) breakWith(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.fail = err
 }
 
 func (j *journal) Append(_ context.Context, e audit.Event) error {
+	if j.before != nil {
+		j.before(e)
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.fail != nil {

@@ -29,8 +29,9 @@ func (c *Custody) Resume(ctx context.Context, id sealed.SpaceID) error {
 		return fmt.Errorf("resume: %w", err)
 	}
 	sp.adminMu.Lock()
-	defer sp.adminMu.Unlock()
-	if load := c.apply(ctx, sp, event{kind: resumed}); load != nil {
+	load := c.apply(ctx, sp, event{kind: resumed})
+	sp.adminMu.Unlock() // Lock waits for no vault
+	if load != nil {
 		c.openResumed(ctx, sp, *load)
 	}
 	wake(c.wake)

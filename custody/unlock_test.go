@@ -3,6 +3,7 @@ package custody_test
 import (
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
@@ -128,5 +129,38 @@ func TestUnlockOfWhatIsOpen(t *testing.T) {
 		wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
 		r.first().set(func(v *vault) { v.onReply = nil })
 		next()
+	})
+}
+
+// TestUnlockOutlivesARestart: a refusal that comes while Unlock is being audited does not bring the owner's lock back
+// at the next start.
+func TestUnlockOutlivesARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStoreAndVaults(t, memory())
+		r.run()
+		key := r.first().add("k1")
+		r.enabled(spaceA, key)
+		if err := r.custody.Lock(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+		r.journal.before = func(e audit.Event) {
+			if e.Kind == audit.OperatorAction {
+				r.allow(false)
+				r.custody.Recheck(key)
+				time.Sleep(time.Minute)
+				r.allow(true)
+			}
+		}
+		if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+		r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+		r.halt()
+		r.openCustody()
+		if s := r.state(spaceA); s.Condition != custody.Unavailable {
+			t.Errorf("after a restart: %+v", s)
+		}
+		r.run()
+		r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
 	})
 }

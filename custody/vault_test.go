@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
@@ -25,9 +26,10 @@ type vault struct {
 	lie     bool                                    // answers with other bytes than it should
 	calls   map[string]int
 	sources int
-	onCall  func(verb string) // before each answer; not under mu
-	onReply func(verb string) // when an answer is settled and before it is given; not under mu
-	wrapped [][]byte          // everything it was given to wrap
+	delay   map[string]time.Duration // how long a verb takes, unless its context ends
+	onCall  func(verb string)        // before each answer; not under mu
+	onReply func(verb string)        // when an answer is settled and before it is given; not under mu
+	wrapped [][]byte                 // everything it was given to wrap
 }
 
 type vaultKey struct {
@@ -148,17 +150,21 @@ func (s *vaultSource) version(ctx context.Context, verb, version string) (*vault
 	return nil, refuse(keysource.ErrDenied, keysource.Missing, "no such key")
 }
 
-func (s *vaultSource) hook(verb string) {
+func (s *vaultSource) hook(ctx context.Context, verb string) {
 	s.v.mu.Lock()
-	hook := s.v.onCall
+	hook, delay := s.v.onCall, s.v.delay[verb]
 	s.v.mu.Unlock()
+	select {
+	case <-ctx.Done():
+	case <-time.After(delay):
+	}
 	if hook != nil {
 		hook(verb)
 	}
 }
 
 func (s *vaultSource) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref, error) {
-	s.hook("wrapKey")
+	s.hook(ctx, "wrapKey")
 	s.v.mu.Lock()
 	defer s.v.mu.Unlock()
 	version, err := s.version(ctx, "wrapKey", s.key.Version)
@@ -173,7 +179,7 @@ func (s *vaultSource) Wrap(ctx context.Context, inner []byte) ([]byte, keysource
 }
 
 func (s *vaultSource) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte, error) {
-	s.hook("unwrapKey")
+	s.hook(ctx, "unwrapKey")
 	defer func() {
 		s.v.mu.Lock()
 		hook := s.v.onReply
@@ -212,7 +218,7 @@ func (v *vaultVersion) usable() error {
 }
 
 func (s *vaultSource) Describe(ctx context.Context, ref keysource.Ref) (keysource.Description, error) {
-	s.hook("get")
+	s.hook(ctx, "get")
 	s.v.mu.Lock()
 	defer s.v.mu.Unlock()
 	want := s.key.Version

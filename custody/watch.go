@@ -27,6 +27,9 @@ type watch struct {
 	timer  *time.Timer // has Run attend to it when it goes off; nil: Run does not know it yet
 	asking bool        // a goroutine attends to it
 	asked  bool        // it is to be asked at once
+	looked time.Time   // for a newer version
+
+	following bool // resources go over to a newer version
 
 	// Of the goroutine that attends to it.
 	src      keysource.Source
@@ -35,7 +38,6 @@ type watch struct {
 	good     int       // polls with a good answer since the dates were looked at
 	expires  time.Time // of the key, when it was looked at last; zero: never
 	expired  bool
-	looked   time.Time // for a newer version
 }
 
 // askNow has a key asked after now. Custody.mu is held.

@@ -1,0 +1,103 @@
+package custody_test
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/custody"
+)
+
+// TestRevokedWhileUndoIsStuck: a change that can be neither finished nor undone, for want of an audit log, costs the
+// resource nothing while its key answers, and keeps nobody from taking the key away.
+func TestRevokedWhileUndoIsStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStoreAndVaults(t, memory())
+		var broken atomic.Bool
+		r.custody.SetFault(func(at string) error {
+			if at == "update rewrapped after" && broken.CompareAndSwap(false, true) {
+				r.journal.breakWith(errFault)
+				return errFault
+			}
+			return nil
+		})
+		r.run()
+		r.underFirst()
+		if err := r.enable(t.Context(), r.first().add("k1")); err == nil {
+			t.Fatal("the change was not held up")
+		}
+		time.Sleep(3 * time.Hour)
+		if err := r.read(spaceA); err != nil {
+			t.Errorf("stuck, and its key answers: %v", err)
+		}
+		r.first().enable("k1", false)
+		time.Sleep(promised)
+		wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
+		r.journal.breakWith(nil)
+		r.first().enable("k1", true)
+		r.until(spaceA, "the opening", func(s custody.State) bool {
+			return s.Condition == custody.Active && s.Operation.Progress != custody.Running
+		})
+		if err := r.read(spaceA); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// slowOn is a handler of logs that takes a second for one message.
+type slowOn struct {
+	slog.Handler
+	message string
+}
+
+func (h slowOn) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == h.message {
+		time.Sleep(time.Second)
+	}
+	return nil
+}
+
+func (slowOn) Enabled(context.Context, slog.Level) bool { return true }
+
+// TestStuckFollowerGoesOn: a change to a newer version that was begun by itself, and that can be neither finished nor
+// undone at first, is taken up again as soon as it is possible.
+func TestStuckFollowerGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStoreAndVaults(t, memory())
+		c, err := custody.New(t.Context(), custody.Config{
+			Store: r.store, Open: r.vaults.open, Audit: r.journal,
+			Logger: slog.New(slowOn{slog.DiscardHandler, "newer version of a key not followed"}),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.custody = c
+		var broken atomic.Bool
+		c.SetFault(func(at string) error {
+			if at == "follow rewrapped after" && broken.CompareAndSwap(false, true) {
+				r.journal.breakWith(errFault)
+				return errFault
+			}
+			return nil
+		})
+		r.run()
+		one := r.first().add("k1")
+		r.enabled(spaceA, visage.KeyRef{Vault: one.Vault, Name: one.Name})
+		two := r.first().add("k1")
+		c.Recheck(one)
+		time.Sleep(time.Minute)
+		if !broken.Load() {
+			t.Fatal("no newer version was followed")
+		}
+		r.journal.breakWith(nil)
+		s := r.settled(spaceA)
+		if s.Operation.Kind != custody.Following || s.Operation.Progress != custody.Succeeded ||
+			s.Version != two.Version {
+			t.Errorf("%+v", s)
+		}
+	})
+}
