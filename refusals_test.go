@@ -213,7 +213,7 @@ const (
 // planesOf says on which planes a refusal can appear.
 func planesOf(r rejection) string {
 	switch r.room {
-	case "api", "sealed":
+	case "api", "sealed/internal/volume":
 		return everyPlane
 	case "api/faceapi":
 		return face

@@ -14,7 +14,9 @@ import (
 
 	"github.com/visage-face/visage/internal/durable"
 	"github.com/visage-face/visage/internal/owned"
+	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 const (
@@ -73,7 +75,7 @@ func (s *Store) openAnchors(dir string) error {
 	raw, err := format.OpenAnchor(s.root.Bytes(), s.instance, value)
 	var list []anchorDoc
 	if err == nil {
-		if decodeErr := strict.Unmarshal(raw, &list); decodeErr != nil {
+		if decodeErr := format.Strict.Unmarshal(raw, &list); decodeErr != nil {
 			err = fmt.Errorf("%w: %v", format.ErrMalformed, decodeErr)
 		}
 	}
@@ -82,7 +84,7 @@ func (s *Store) openAnchors(dir string) error {
 			s.report(Event{Kind: RollbackAccepted, Err: err, Note: s.anchors.file})
 			return nil
 		}
-		return s.corrupt(&CorruptError{What: "anchors", Err: err})
+		return s.report.Corrupt(&CorruptError{What: "anchors", Err: err})
 	}
 	for _, a := range list {
 		s.anchors.known[SpaceID(a.Space)] = a
@@ -198,11 +200,11 @@ func (sp *Space) anchor(ctx context.Context) error {
 	var doc anchorDoc
 	err := sp.updateAlone(ctx, func(t *txn) error {
 		for id := range changed {
-			if id == rootContainer {
+			if id == rowkey.Root {
 				continue
 			}
 			tr, err := t.tree(id)
-			if isCorrupt(err) {
+			if event.IsCorrupt(err) {
 				continue // it is told of to whoever reads it
 			}
 			if err != nil {

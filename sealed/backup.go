@@ -12,6 +12,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keystore"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 	"github.com/visage-face/visage/sealed/internal/stream"
 )
 
@@ -71,8 +72,8 @@ func (s *Store) WriteKeyring(ctx context.Context, w io.Writer) (Saved, error) {
 
 // epochsOf reads the epoch keys of every bundle in the snapshot.
 func (s *Store) epochsOf(r engine.Reader) (frames []stream.Frame, err error) {
-	err = eachSpace(r, func(space format.ID) error {
-		row, ok, err := r.Get(spaceKey(space, rowBundle))
+	err = rowkey.EachSpace(r, func(space format.ID) error {
+		row, ok, err := r.Get(rowkey.OfSpace(space, rowkey.Bundle))
 		if err != nil || !ok {
 			return err
 		}
@@ -99,13 +100,14 @@ func (s *Store) epochsOf(r engine.Reader) (frames []stream.Frame, err error) {
 // data, every other kind is the keyring's, those among them that a later version adds.
 func eachRange(r engine.Reader, fn func(from, to []byte, data bool) error) error {
 	cut := func(space format.ID, kind byte, end []byte) error {
-		first := spaceKey(space, kind)
-		return errors.Join(fn(space[:], first, false), fn(first, after(first), true), fn(after(first), end, false))
+		first := rowkey.OfSpace(space, kind)
+		return errors.Join(fn(space[:], first, false), fn(first, rowkey.After(first), true), fn(rowkey.After(first),
+			end, false))
 	}
-	if err := cut(format.ID{}, rowLog, firstSpace[:]); err != nil {
+	if err := cut(format.ID{}, rowkey.Log, rowkey.FirstSpace[:]); err != nil {
 		return err
 	}
-	return eachSpace(r, func(space format.ID) error { return cut(space, rowRecord, after(space[:])) })
+	return rowkey.EachSpace(r, func(space format.ID) error { return cut(space, rowkey.Record, rowkey.After(space[:])) })
 }
 
 func copyRows(ctx context.Context, add func(stream.Frame) error, r engine.Reader, from, to []byte) error {

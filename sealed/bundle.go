@@ -15,6 +15,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keystore"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // bundleDoc is a space's keys, wrapped, with what wrapped them, and where the space stands. It is sealed under the
@@ -73,7 +74,7 @@ func (d generationDoc) slot(sd slotDoc) format.Slot {
 // Create makes a space under the service-managed slot: its first data key, sealed under the instance root, its first
 // epoch key, in the key store, and its root container. Refusing errors: ErrExists, *FullError.
 func (s *Store) Create(ctx context.Context, id SpaceID) error {
-	if !id.valid() {
+	if !id.Valid() {
 		return fmt.Errorf("create space %s: not an id a space can have", id)
 	}
 	s.using.RLock()
@@ -82,7 +83,7 @@ func (s *Store) Create(ctx context.Context, id SpaceID) error {
 	defer s.lifecycle.Unlock()
 	space := format.ID(id)
 	if id != Operator {
-		if err := errors.Join(s.MayGrow(), s.mayKeepKeys()); err != nil {
+		if err := s.volumes.MayCreate(); err != nil {
 			return fmt.Errorf("create space %s: %w", id, err)
 		}
 	}
@@ -127,20 +128,20 @@ func (s *Store) Create(ctx context.Context, id SpaceID) error {
 	rootKey, hedge := format.RootKey(data, epoch), format.HedgeKey(data, space)
 	defer clear(rootKey)
 	defer clear(hedge)
-	at := format.Place{Instance: s.instance, Space: space, Container: rootContainer}
+	at := format.Place{Instance: s.instance, Space: space, Container: rowkey.Root}
 	err = s.updateIn(ctx, space, func(w engine.Writer) error {
-		if _, ok, err := w.Get(spaceKey(space, rowBundle)); ok || err != nil {
+		if _, ok, err := w.Get(rowkey.OfSpace(space, rowkey.Bundle)); ok || err != nil {
 			return errors.Join(err, ErrExists)
 		}
-		if err := w.Put(rowKey(space, rowPage, rootContainer, page.Upper),
+		if err := w.Put(rowkey.Of(space, rowkey.Page, rowkey.Root, page.Upper),
 			format.SealPage(at, head.Root.Key, hedge, page)); err != nil {
 			return err
 		}
-		if err := w.Put(rowKey(space, rowHead, rootContainer, format.ID{}),
+		if err := w.Put(rowkey.Of(space, rowkey.Head, rowkey.Root, format.ID{}),
 			format.SealHead(at, rootKey, hedge, head)); err != nil {
 			return err
 		}
-		return w.Put(spaceKey(space, rowBundle), format.SealBundle(s.root.Bytes(), s.instance, space, raw))
+		return w.Put(rowkey.OfSpace(space, rowkey.Bundle), format.SealBundle(s.root.Bytes(), s.instance, space, raw))
 	})
 	if err != nil {
 		return fmt.Errorf("create space %s: %w", id, err)
@@ -161,9 +162,9 @@ func (s *Store) vacant(ctx context.Context, id SpaceID) error {
 		return err
 	}
 	return s.engine.View(ctx, func(r engine.Reader) error {
-		for _, err := range r.Scan(id[:], after(id[:])) {
+		for _, err := range r.Scan(id[:], rowkey.After(id[:])) {
 			if err == nil {
-				err = s.corrupt(&CorruptError{Space: id, What: "bundle", Err: errNoBundle})
+				err = s.report.Corrupt(&CorruptError{Space: id, What: "bundle", Err: errNoBundle})
 			}
 			return err
 		}
@@ -178,7 +179,7 @@ func (s *Store) readBundle(ctx context.Context, id SpaceID) (doc bundleDoc, err 
 	var row []byte
 	err = s.engine.View(ctx, func(r engine.Reader) error {
 		var ok bool
-		if row, ok, err = r.Get(spaceKey(format.ID(id), rowBundle)); err == nil && !ok {
+		if row, ok, err = r.Get(rowkey.OfSpace(format.ID(id), rowkey.Bundle)); err == nil && !ok {
 			return ErrNoSpace
 		}
 		return err
@@ -192,11 +193,12 @@ func (s *Store) readBundle(ctx context.Context, id SpaceID) (doc bundleDoc, err 
 func (s *Store) decodeBundle(id SpaceID, row []byte) (doc bundleDoc, err error) {
 	raw, err := format.OpenBundle(s.root.Bytes(), s.instance, format.ID(id), row)
 	if err != nil {
-		return bundleDoc{}, s.corrupt(&CorruptError{Space: id, What: "bundle", Err: err})
+		return bundleDoc{}, s.report.Corrupt(&CorruptError{Space: id, What: "bundle", Err: err})
 	}
-	if err := strict.Unmarshal(raw, &doc); err != nil {
+	if err := format.Strict.Unmarshal(raw, &doc); err != nil {
 		return bundleDoc{},
-			s.corrupt(&CorruptError{Space: id, What: "bundle", Err: fmt.Errorf("%w: %v", format.ErrMalformed, err)})
+			s.report.Corrupt(&CorruptError{Space: id, What: "bundle",
+				Err: fmt.Errorf("%w: %v", format.ErrMalformed, err)})
 	}
 	return doc, nil
 }
@@ -237,13 +239,13 @@ func (s *Store) openKeys(ctx context.Context, id SpaceID, src keysource.Source) 
 	}
 	if doc.State != stateActive {
 		return nil,
-			s.corrupt(&CorruptError{Space: id, What: "bundle",
+			s.report.Corrupt(&CorruptError{Space: id, What: "bundle",
 				Err: fmt.Errorf("%w: state %q is not known", format.ErrMalformed, doc.State)})
 	}
 	g, e := doc.current()
 	if g == nil || e == nil {
 		return nil,
-			s.corrupt(&CorruptError{Space: id, What: "bundle",
+			s.report.Corrupt(&CorruptError{Space: id, What: "bundle",
 				Err: fmt.Errorf("%w: the current keys are not among its keys", format.ErrMalformed)})
 	}
 	ring, err := newKeyring(&s.rings)
@@ -323,7 +325,7 @@ func (s *Store) unwrapDataKey(
 			}
 		}
 		if err := format.OpenInner(dst, s.root.Bytes(), s.instance, format.ID(id), g.slot(slot), inner); err != nil {
-			return s.corrupt(&CorruptError{Space: id, What: "bundle", Err: err})
+			return s.report.Corrupt(&CorruptError{Space: id, What: "bundle", Err: err})
 		}
 		return nil
 	}
@@ -333,7 +335,7 @@ func (s *Store) unwrapDataKey(
 func (s *Store) openEpochKey(dst, data []byte, id SpaceID, e epochDoc) error {
 	value, err := s.epochs.Get(format.ID(id), e.Number)
 	if errors.Is(err, keystore.ErrNotFound) {
-		return s.corrupt(&CorruptError{Space: id, What: "epoch key",
+		return s.report.Corrupt(&CorruptError{Space: id, What: "epoch key",
 			Err: fmt.Errorf("%w; restore the key directory from its newest copy", err)})
 	}
 	if err != nil {
@@ -344,7 +346,7 @@ func (s *Store) openEpochKey(dst, data []byte, id SpaceID, e epochDoc) error {
 		err = fmt.Errorf("%w: the epoch key does not match its commitment", format.ErrNotAuthentic)
 	}
 	if err != nil {
-		return s.corrupt(&CorruptError{Space: id, What: "epoch key", Err: err})
+		return s.report.Corrupt(&CorruptError{Space: id, What: "epoch key", Err: err})
 	}
 	return nil
 }
@@ -356,7 +358,7 @@ func (s *Store) openBlind(ctx context.Context, id SpaceID, ring *keyring, bundle
 		defer t.finish()
 		err := t.openRoot()
 		if errors.Is(err, errStale) {
-			err = s.corrupt(&CorruptError{Space: id, Container: rootContainer.String(), What: "head",
+			err = s.report.Corrupt(&CorruptError{Space: id, Container: rowkey.Root.String(), What: "head",
 				Err: fmt.Errorf("%w: it is sealed under other keys than the bundle says", format.ErrNotAuthentic)})
 		}
 		if err != nil {
@@ -373,7 +375,7 @@ func (s *Store) openBlind(ctx context.Context, id SpaceID, ring *keyring, bundle
 			return err
 		}
 		if !ok {
-			return t.corrupt("key page", rootContainer, format.ID{}, errors.New("the blinding key is missing"))
+			return t.corrupt("key page", rowkey.Root, format.ID{}, errors.New("the blinding key is missing"))
 		}
 		ring.take(slotBlind, secret.Key)
 		ring.take(slotSet, format.SetKey(ring.blind()))

@@ -9,7 +9,9 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // dropBatch is how many rows of a kind one transaction of a drop removes.
@@ -58,7 +60,7 @@ func (s *Store) markDropped(ctx context.Context, id SpaceID) error {
 	}
 	mark := format.SealBundle(s.root.Bytes(), s.instance, format.ID(id), raw)
 	return s.updateIn(ctx, format.ID(id),
-		func(w engine.Writer) error { return w.Put(spaceKey(format.ID(id), rowBundle), mark) })
+		func(w engine.Writer) error { return w.Put(rowkey.OfSpace(format.ID(id), rowkey.Bundle), mark) })
 }
 
 // sweepDropped finishes what a crash interrupted.
@@ -88,10 +90,10 @@ func (s *Store) removeDropped(ctx context.Context, space format.ID) error {
 	if err := s.epochs.Destroy(space); err != nil {
 		return fmt.Errorf("destroy the epoch keys of space %s: %w", SpaceID(space), err)
 	}
-	mark := spaceKey(space, rowBundle)
+	mark := rowkey.OfSpace(space, rowkey.Bundle)
 	for done := false; !done; {
 		err := s.updateIn(ctx, space, func(w engine.Writer) error {
-			keys, err := collectKeys(w, space[:], after(space[:]), dropBatch)
+			keys, err := rowkey.Collect(w, space[:], rowkey.After(space[:]), dropBatch)
 			if err != nil {
 				return err
 			}
@@ -140,7 +142,7 @@ func (c Container[T]) Drop(ctx context.Context, sp *Space) error {
 // markDroppedContainer puts a head that knows nothing in place of the container's own, under a fresh key.
 func (t *txn) markDroppedContainer(container format.ID) error {
 	tr, err := t.tree(container)
-	if isCorrupt(err) { // the head cannot be read, and need not be
+	if event.IsCorrupt(err) { // the head cannot be read, and need not be
 		known, _, err := t.root.entry(container)
 		if err != nil {
 			return err
@@ -205,19 +207,19 @@ func (t *txn) removeTree(tr *tree) error {
 		t.gone = append(t.gone, erasedID{container: tr.container})
 	}
 	delete(t.trees, tr.container)
-	return t.w.Delete(rowKey(format.ID(t.sp.id), rowHead, tr.container, format.ID{}))
+	return t.w.Delete(rowkey.Of(format.ID(t.sp.id), rowkey.Head, tr.container, format.ID{}))
 }
 
 // deleteRows deletes up to dropBatch of a container's rows, save its head, and returns how many.
 func (t *txn) deleteRows(container format.ID) (n int, err error) {
 	space := format.ID(t.sp.id)
-	kinds := []byte{rowRecord, rowNursery, rowPage}
+	kinds := []byte{rowkey.Record, rowkey.Nursery, rowkey.Page}
 	for level := byte(1); level < format.MaxHeight; level++ {
-		kinds = append(kinds, pageRow(level))
+		kinds = append(kinds, rowkey.PageKind(level))
 	}
 	for _, kind := range kinds {
-		lower, upper := containerRange(space, kind, container, format.ID{})
-		keys, err := collectKeys(t.r, lower, upper, dropBatch-n)
+		lower, upper := rowkey.Range(space, kind, container, format.ID{})
+		keys, err := rowkey.Collect(t.r, lower, upper, dropBatch-n)
 		for _, key := range keys {
 			err = errors.Join(err, t.w.Delete(key))
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keystore"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // Grade says how far an erasure reaches; a receipt never claims more.
@@ -133,7 +134,7 @@ func (sp *Space) turned(sequence uint64, ended format.Pair) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	sp.turnedAt, sp.ended = max(sp.turnedAt, sequence), ended
-	sp.dirty[rootContainer] = true
+	sp.dirty[rowkey.Root] = true
 }
 
 // note keeps what a commit of so many transactions leaves to be done: nursery rows to be folded, containers whose state

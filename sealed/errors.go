@@ -21,35 +21,11 @@ var (
 	ErrRollback = errors.New("stored data is older than its anchor (possible rollback)") // every *RollbackError is one
 	// Open: another process has the data directory open
 	ErrInUse = engine.ErrInUse
+	ErrFull  = engine.ErrFull // every error of a volume that has too little room left
+	// every error of a store whose disk failed; it answers nothing more, and has to be opened anew; what was
+	// acknowledged is there then
+	ErrBroken = engine.ErrBroken
 )
-
-// CorruptError says that something stored does not open: it was changed, moved, put back from an older copy, or taken
-// away. It names the place and never the content.
-type CorruptError struct {
-	Space     SpaceID
-	Container string // blinded id in hexadecimal; empty for what belongs to the space as a whole
-	Record    string // blinded id in hexadecimal; empty for what belongs to the container as a whole
-	What      string // "record", "nursery row", "key page", "head", "bundle", "epoch key", "instance", "anchors"
-	Err       error  // what was found
-}
-
-// Error names the place.
-func (e *CorruptError) Error() string {
-	s := e.What
-	if e.Space != (SpaceID{}) {
-		s += " of space " + e.Space.String()
-	}
-	if e.Container != "" {
-		s += ", container " + e.Container
-	}
-	if e.Record != "" {
-		s += ", record " + e.Record
-	}
-	return s + ": " + e.Err.Error()
-}
-
-// Unwrap returns what was found.
-func (e *CorruptError) Unwrap() error { return e.Err }
 
 // RootError says that the instance root could not be opened with any of the protectors that were given. It wraps what
 // each of them said.

@@ -15,6 +15,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keystore"
 	"github.com/visage-face/visage/sealed/internal/memory"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // Row is a stored row as an intruder sees it.
@@ -29,7 +30,7 @@ type Row struct {
 func (r Row) String() string { return fmt.Sprintf("%s/%c/%s/%s", r.Space, r.Kind, r.Container, r.ID) }
 
 // Root reports whether the row belongs to the root container.
-func (r Row) Root() bool { return r.Container == rootContainer.String() }
+func (r Row) Root() bool { return r.Container == rowkey.Root.String() }
 
 // Rows returns all rows of the store.
 func (s *Store) Rows(t testing.TB) (rows []Row) {
@@ -40,8 +41,8 @@ func (s *Store) Rows(t testing.TB) (rows []Row) {
 			}
 			out := Row{Key: bytes.Clone(row.Key), Value: bytes.Clone(row.Value), Space: SpaceID(row.Key[:16]),
 				Kind: row.Key[16]}
-			if len(row.Key) == keySize {
-				container, id := idAt(row.Key)
+			if len(row.Key) == rowkey.Size {
+				container, id := rowkey.Parse(row.Key)
 				out.Container, out.ID = container.String(), id.String()
 			}
 			rows = append(rows, out)
@@ -157,10 +158,10 @@ func (l *Loot) Open(t testing.TB, s *Store, id SpaceID) (plaintexts [][]byte) {
 	}
 	var rows []row
 	for key, values := range l.rows {
-		if len(key) != keySize || SpaceID([]byte(key[:16])) != id {
+		if len(key) != rowkey.Size || SpaceID([]byte(key[:16])) != id {
 			continue
 		}
-		container, record := idAt([]byte(key))
+		container, record := rowkey.Parse([]byte(key))
 		for value := range values {
 			rows = append(
 				rows, row{
@@ -189,13 +190,13 @@ func (l *Loot) Open(t testing.TB, s *Store, id SpaceID) (plaintexts [][]byte) {
 		}
 		for _, r := range rows {
 			switch {
-			case r.kind == rowHead:
+			case r.kind == rowkey.Head:
 				at := r.at
 				at.Record = format.ID{}
 				if h, err := format.OpenHead(at, key, r.value); err == nil {
 					found(h.Root.Key)
 				}
-			case isPageRow(r.kind):
+			case rowkey.IsPage(r.kind):
 				level := r.value[3]
 				version := binary.BigEndian.Uint64(r.value[4:])
 				if p, err := format.OpenPage(r.at, level, format.ID{}, r.at.Record, key, version, r.value); err == nil {
@@ -204,11 +205,11 @@ func (l *Loot) Open(t testing.TB, s *Store, id SpaceID) (plaintexts [][]byte) {
 						found(s.Key)
 					}
 				}
-			case r.kind == rowNursery:
+			case r.kind == rowkey.Nursery:
 				if s, err := format.OpenNursery(r.at, key, r.value); err == nil {
 					found(s.Key)
 				}
-			case r.kind == rowRecord:
+			case r.kind == rowkey.Record:
 				version, err := format.RecordVersion(r.value)
 				if err != nil {
 					t.Fatal(err)

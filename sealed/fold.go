@@ -9,6 +9,7 @@ import (
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // docs/formats/containers.md says when containers are folded, why, and how that meets writers.
@@ -122,7 +123,8 @@ func (s *Store) foldForever(ctx context.Context) error {
 func (s *Store) countNurseries(ctx context.Context) error {
 	ids, err := s.Spaces(ctx)
 	for _, id := range ids {
-		from, to := spaceKey(format.ID(id), rowNursery), after(spaceKey(format.ID(id), rowNursery))
+		from := rowkey.OfSpace(format.ID(id), rowkey.Nursery)
+		to := rowkey.After(from)
 		for from != nil && err == nil {
 			counts := map[format.ID]int{}
 			rows := 0
@@ -131,8 +133,8 @@ func (s *Store) countNurseries(ctx context.Context) error {
 					if err != nil {
 						return err
 					}
-					if len(row.Key) == keySize {
-						container, _ := idAt(row.Key)
+					if len(row.Key) == rowkey.Size {
+						container, _ := rowkey.Parse(row.Key)
 						counts[container]++
 					}
 					if rows++; rows == countedContainers {
@@ -155,8 +157,8 @@ func (s *Store) foldIfDue(ctx context.Context, ref containerRef) error {
 	rows, pages := 0, 0
 	err := sp.View(ctx, func(r Reader) (err error) {
 		t := r.txn()
-		if rows, err = countRows(t, rowNursery, ref.container); err == nil {
-			pages, err = countRows(t, rowPage, ref.container)
+		if rows, err = countRows(t, rowkey.Nursery, ref.container); err == nil {
+			pages, err = countRows(t, rowkey.Page, ref.container)
 		}
 		return err
 	})
@@ -176,8 +178,8 @@ func (s *Store) foldIfDue(ctx context.Context, ref containerRef) error {
 }
 
 func countRows(t *txn, kind byte, container format.ID) (n int, err error) {
-	lower, upper := containerRange(format.ID(t.sp.id), kind, container, format.ID{})
-	for _, err := range scanRows(t.r, lower, upper) {
+	lower, upper := rowkey.Range(format.ID(t.sp.id), kind, container, format.ID{})
+	for _, err := range rowkey.Scan(t.r, lower, upper) {
 		if err != nil {
 			return 0, err
 		}
@@ -191,7 +193,7 @@ func (sp *Space) Fold(ctx context.Context) error {
 	var containers []format.ID
 	err := sp.View(ctx, func(r Reader) error {
 		t := r.txn()
-		return t.eachContainer(rowNursery, func(id format.ID) error {
+		return t.eachContainer(rowkey.Nursery, func(id format.ID) error {
 			containers = append(containers, id)
 			return nil
 		})
@@ -211,10 +213,10 @@ func (sp *Space) Fold(ctx context.Context) error {
 // eachContainer calls fn with every container that has a row of the kind, skipping from one to the next.
 func (t *txn) eachContainer(kind byte, fn func(format.ID) error) error {
 	space := format.ID(t.sp.id)
-	from, to := spaceKey(space, kind), after(spaceKey(space, kind))
+	from, to := rowkey.OfSpace(space, kind), rowkey.After(rowkey.OfSpace(space, kind))
 	for {
 		var found []byte
-		for row, err := range scanRows(t.r, from, to) {
+		for row, err := range rowkey.Scan(t.r, from, to) {
 			if err != nil {
 				return err
 			}
@@ -224,11 +226,11 @@ func (t *txn) eachContainer(kind byte, fn func(format.ID) error) error {
 		if found == nil {
 			return nil
 		}
-		container, _ := idAt(found)
+		container, _ := rowkey.Parse(found)
 		if err := fn(container); err != nil {
 			return err
 		}
-		from = after(found[:33])
+		from = rowkey.After(found[:33])
 	}
 }
 
@@ -252,13 +254,13 @@ func (sp *Space) foldContainer(ctx context.Context, container format.ID) error {
 // foldStep folds nursery rows into the page that covers the first of them at or after position, and returns where to go
 // on.
 func (t *txn) foldStep(container, position format.ID) (goOn format.ID, more bool, err error) {
-	lower, upper := containerRange(format.ID(t.sp.id), rowNursery, container, position)
+	lower, upper := rowkey.Range(format.ID(t.sp.id), rowkey.Nursery, container, position)
 	var first *format.ID
-	for row, err := range scanRows(t.r, lower, upper) {
+	for row, err := range rowkey.Scan(t.r, lower, upper) {
 		if err != nil {
 			return position, false, err
 		}
-		_, id := idAt(row.Key)
+		_, id := rowkey.Parse(row.Key)
 		first = &id
 		break
 	}
@@ -283,7 +285,7 @@ func (t *txn) foldStep(container, position format.ID) (goOn format.ID, more bool
 		return position, false, err
 	}
 	leaf.strict = true
-	goOn, more = next(leaf.upper)
+	goOn, more = rowkey.Next(leaf.upper)
 	return goOn, more, nil
 }
 

@@ -146,7 +146,7 @@ func (b *Bundle) Rewrap(ctx context.Context, src keysource.Source) error {
 	}
 	i := slices.IndexFunc(doc.Generations, func(g generationDoc) bool { return g.Number == doc.Current.Generation })
 	if i < 0 || len(doc.Generations[i].Slots) == 0 {
-		return s.corrupt(&CorruptError{Space: b.sp.id, What: "bundle",
+		return s.report.Corrupt(&CorruptError{Space: b.sp.id, What: "bundle",
 			Err: fmt.Errorf("%w: the current keys are not among its keys", format.ErrMalformed)})
 	}
 	g := doc.Generations[i]

@@ -9,6 +9,7 @@ import (
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // Log is an append-only stream of entries, sealed under the instance root and not under any space's keys: it can be
@@ -125,7 +126,7 @@ func (l *Log) entries(r engine.Reader, first uint64) iter.Seq2[Entry, error] {
 			return
 		}
 		want := first
-		for row, err := range r.Scan(logKey(l.id, first), after(logKey(l.id, 0)[:33])) {
+		for row, err := range r.Scan(logKey(l.id, first), rowkey.After(logKey(l.id, 0)[:33])) {
 			if err != nil {
 				yield(Entry{}, err)
 				return
@@ -160,7 +161,7 @@ func (l *Log) next(r engine.Reader) (uint64, error) {
 		return 0, err
 	}
 	if !ok {
-		for _, err := range r.Scan(logKey(l.id, 1), after(logKey(l.id, 0)[:33])) {
+		for _, err := range r.Scan(logKey(l.id, 1), rowkey.After(logKey(l.id, 0)[:33])) {
 			if err == nil {
 				err = l.corrupt(0, errors.New("the head of the log is missing"))
 			}
@@ -184,17 +185,17 @@ func (l *Log) put(w engine.Writer, sequence uint64, data []byte) error {
 }
 
 func (l *Log) corrupt(sequence uint64, err error) error {
-	return l.store.corrupt(&CorruptError{Container: l.id.String(), Record: fmt.Sprint(sequence), What: "log entry",
-		Err: err})
+	return l.store.report.Corrupt(&CorruptError{Container: l.id.String(), Record: fmt.Sprint(sequence),
+		What: "log entry", Err: err})
 }
 
 func logKey(log format.ID, sequence uint64) []byte {
-	return binary.BigEndian.AppendUint64(append(spaceKey(format.ID{}, rowLog), log[:]...), sequence)
+	return binary.BigEndian.AppendUint64(append(rowkey.OfSpace(format.ID{}, rowkey.Log), log[:]...), sequence)
 }
 
 // logAt returns the log and sequence number that a row's key names.
 func logAt(key []byte) (log format.ID, sequence uint64, ok bool) {
-	if len(key) != 41 || format.ID(key[:16]) != (format.ID{}) || key[16] != rowLog {
+	if len(key) != 41 || format.ID(key[:16]) != (format.ID{}) || key[16] != rowkey.Log {
 		return format.ID{}, 0, false
 	}
 	return format.ID(key[17:33]), binary.BigEndian.Uint64(key[33:]), true
@@ -202,7 +203,7 @@ func logAt(key []byte) (log format.ID, sequence uint64, ok bool) {
 
 // verifyLogs opens every entry of every log. root is in use.
 func (s *Store) verifyLogs(r engine.Reader, found func(error)) error {
-	from, to := spaceKey(format.ID{}, rowLog), after(spaceKey(format.ID{}, rowLog))
+	from, to := rowkey.OfSpace(format.ID{}, rowkey.Log), rowkey.After(rowkey.OfSpace(format.ID{}, rowkey.Log))
 	for {
 		var log *format.ID
 		for row, err := range r.Scan(from, to) {
@@ -226,6 +227,6 @@ func (s *Store) verifyLogs(r engine.Reader, found func(error)) error {
 				return err
 			}
 		}
-		from = after(logKey(*log, 0)[:33])
+		from = rowkey.After(logKey(*log, 0)[:33])
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 	"github.com/visage-face/visage/sealed/internal/stream"
 )
 
@@ -63,7 +64,7 @@ func formatOf(document []byte) (number uint32, since string, err error) {
 // admit refuses a store of a later format. It is asked before anything is written, and so before the root key is there
 // to authenticate the number: an intruder who raises it keeps the store from opening, as one who removes the row does.
 func (c Config) admit(r engine.Reader) error {
-	row, ok, err := r.Get(spaceKey(format.ID{}, rowInstance))
+	row, ok, err := r.Get(rowkey.OfSpace(format.ID{}, rowkey.Instance))
 	if err != nil || !ok {
 		return err
 	}
@@ -132,7 +133,7 @@ func (s *Store) migrate(ctx context.Context) error {
 
 func (s *Store) step(ctx context.Context, m migration) error {
 	if m.run != nil {
-		if err := s.growth(); err != nil { // what is rewritten takes twice its room until the engine tidies up
+		if err := s.volumes.Growth(); err != nil { // what is rewritten takes twice its room until the engine tidies up
 			return err
 		}
 		if err := m.run(ctx, s); err != nil {
@@ -179,7 +180,7 @@ func (s *Store) instanceNow(ctx context.Context) (doc instanceDoc, err error) {
 
 // readInstanceDoc reads the instance document and authenticates it. The root key must be open.
 func (s *Store) readInstanceDoc(r engine.Reader) (doc instanceDoc, err error) {
-	row, _, err := r.Get(spaceKey(format.ID{}, rowInstance))
+	row, _, err := r.Get(rowkey.OfSpace(format.ID{}, rowkey.Instance))
 	if err != nil {
 		return doc, err
 	}
@@ -188,7 +189,7 @@ func (s *Store) readInstanceDoc(r engine.Reader) (doc instanceDoc, err error) {
 		doc, err = decodeInstance(row)
 	}
 	if err != nil {
-		return doc, s.corrupt(&CorruptError{What: "instance", Err: err})
+		return doc, s.report.Corrupt(&CorruptError{What: "instance", Err: err})
 	}
 	return doc, nil
 }
@@ -205,7 +206,7 @@ func (s *Store) changeInstance(ctx context.Context, change func(*instanceDoc)) e
 		if err != nil {
 			return err
 		}
-		return w.Put(spaceKey(format.ID{}, rowInstance), value)
+		return w.Put(rowkey.OfSpace(format.ID{}, rowkey.Instance), value)
 	})
 }
 

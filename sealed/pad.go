@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/visage-face/visage/sealed/internal/format"
 )
 
 // sizeClasses are the lengths that padded records come in, so that the length of a name or of userData does not show on
@@ -11,7 +13,7 @@ import (
 var sizeClasses = [...]int{64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20}
 
 // MaxRecord is the longest encoding a record may have, in bytes.
-const MaxRecord = 1<<20 - 4
+const MaxRecord = format.MaxRecord
 
 // pad prefixes data with its length and fills up to the next size class.
 func pad(data []byte) ([]byte, error) {

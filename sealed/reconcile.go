@@ -6,6 +6,7 @@ import (
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // reconcileRows is how many rows of a kind one transaction of a reconciliation looks at.
@@ -54,7 +55,7 @@ func (s *Store) reconcile(ctx context.Context, id SpaceID, ring *keyring) error 
 			seen[c] = true
 		}
 		all = known
-		return t.eachContainer(rowRecord, func(c format.ID) error { // of containers that were dropped since
+		return t.eachContainer(rowkey.Record, func(c format.ID) error { // of containers that were dropped since
 			if !seen[c] {
 				all = append(all, c)
 			}
@@ -101,7 +102,7 @@ func (s *Store) reconcile(ctx context.Context, id SpaceID, ring *keyring) error 
 func (t *txn) reconcileRecords(
 	container, position format.ID, found *reconciled,
 ) (goOn format.ID, more bool, err error) {
-	lower, upper := containerRange(format.ID(t.sp.id), rowRecord, container, position)
+	lower, upper := rowkey.Range(format.ID(t.sp.id), rowkey.Record, container, position)
 	type old struct {
 		id        format.ID
 		secret    format.Secret
@@ -117,11 +118,11 @@ func (t *txn) reconcileRecords(
 	}()
 	var erased []format.ID
 	looked, last := 0, position
-	for row, err := range scanRows(t.r, lower, upper) {
+	for row, err := range rowkey.Scan(t.r, lower, upper) {
 		if err != nil {
 			return position, false, err
 		}
-		_, id := idAt(row.Key)
+		_, id := rowkey.Parse(row.Key)
 		last, looked = id, looked+1
 		secret, known, err := t.secret(container, id)
 		if err != nil {
@@ -149,7 +150,7 @@ func (t *txn) reconcileRecords(
 		}
 	}
 	for _, id := range erased {
-		if err := t.w.Delete(rowKey(format.ID(t.sp.id), rowRecord, container, id)); err != nil {
+		if err := t.w.Delete(rowkey.Of(format.ID(t.sp.id), rowkey.Record, container, id)); err != nil {
 			return position, false, err
 		}
 	}
@@ -160,7 +161,7 @@ func (t *txn) reconcileRecords(
 		}
 	}
 	found.erased, found.older = len(erased), len(anew)
-	goOn, ok := next(last)
+	goOn, ok := rowkey.Next(last)
 	return goOn, ok && looked == reconcileRows, nil
 }
 
@@ -173,17 +174,17 @@ func (t *txn) reconcileNursery(
 		return position, false, err
 	}
 	space := format.ID(t.sp.id)
-	lower, upper := containerRange(space, rowNursery, container, position)
-	keys, err := collectKeys(t.r, lower, upper, reconcileRows)
+	lower, upper := rowkey.Range(space, rowkey.Nursery, container, position)
+	keys, err := rowkey.Collect(t.r, lower, upper, reconcileRows)
 	last := position
 	for _, key := range keys {
-		if len(key) != keySize {
+		if len(key) != rowkey.Size {
 			continue
 		}
-		_, last = idAt(key)
+		_, last = rowkey.Parse(key)
 		stored := false
 		if err == nil {
-			_, stored, err = t.r.Get(rowKey(space, rowRecord, container, last))
+			_, stored, err = t.r.Get(rowkey.Of(space, rowkey.Record, container, last))
 		}
 		if err == nil && !stored {
 			found.forgotten++
@@ -192,7 +193,7 @@ func (t *txn) reconcileNursery(
 			}
 		}
 	}
-	goOn, ok := next(last)
+	goOn, ok := rowkey.Next(last)
 	return goOn, ok && len(keys) == reconcileRows, err
 }
 
@@ -212,7 +213,7 @@ func (t *txn) reconcilePages(container, position format.ID, found *reconciled) (
 	var gone []format.ID
 	for i := range leaf.page.Len() {
 		id, _ := leaf.page.At(i)
-		_, stored, err := t.r.Get(rowKey(format.ID(t.sp.id), rowRecord, container, id))
+		_, stored, err := t.r.Get(rowkey.Of(format.ID(t.sp.id), rowkey.Record, container, id))
 		if err != nil {
 			return position, false, err
 		}
@@ -229,6 +230,6 @@ func (t *txn) reconcilePages(container, position format.ID, found *reconciled) (
 		leaf.page.Remove(id)
 	}
 	found.forgotten = len(gone)
-	goOn, more = next(leaf.upper)
+	goOn, more = rowkey.Next(leaf.upper)
 	return goOn, more, nil
 }

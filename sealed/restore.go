@@ -15,6 +15,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keystore"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 	"github.com/visage-face/visage/sealed/internal/stream"
 )
 
@@ -90,7 +91,9 @@ func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.R
 	if err != nil {
 		return err
 	}
-	return s.engine.Update(ctx, func(w engine.Writer) error { return w.Put(spaceKey(format.ID{}, rowInstance), value) })
+	return s.engine.Update(ctx, func(w engine.Writer) error {
+		return w.Put(rowkey.OfSpace(format.ID{}, rowkey.Instance), value)
+	})
 }
 
 // openEpochs opens the place of epoch keys that goes with an engine's directory, which is empty for one that has none.
@@ -118,7 +121,7 @@ func (c Config) openStream(r io.Reader, content stream.Content) (*stream.Reader,
 func (s *Store) checkKeyring(ctx context.Context, cfg Config, in *stream.Reader) (doc instanceDoc, err error) {
 	var instance []byte
 	err = eachFrame(ctx, in, func(f stream.Frame) error {
-		if f.Kind == stream.Row && string(f.Key) == string(spaceKey(format.ID{}, rowInstance)) {
+		if f.Kind == stream.Row && string(f.Key) == string(rowkey.OfSpace(format.ID{}, rowkey.Instance)) {
 			instance = append([]byte(nil), f.Value...)
 		}
 		return nil
@@ -232,15 +235,15 @@ func (s *Store) restoredRow(content stream.Content, f stream.Frame) (value forma
 		return value, false, fmt.Errorf("%w: a row key of %d bytes", ErrMalformed, len(f.Key))
 	}
 	space, kind := format.ID(f.Key), f.Key[16]
-	data := kind == rowRecord && space != format.ID{} || kind == rowLog && space == format.ID{}
+	data := kind == rowkey.Record && space != format.ID{} || kind == rowkey.Log && space == format.ID{}
 	if data != (content == stream.Data) {
 		return value, false, fmt.Errorf("%w: a row of kind %q does not belong into a backup of %s", ErrMalformed, kind,
 			content)
 	}
 	switch {
-	case kind == rowInstance && space == format.ID{}:
+	case kind == rowkey.Instance && space == format.ID{}:
 		return value, false, nil
-	case kind == rowBundle && len(f.Key) == 17:
+	case kind == rowkey.Bundle && len(f.Key) == 17:
 		value, err = s.restoredBundle(SpaceID(space), f.Value)
 	default:
 		value, err = format.Restored(kind, f.Value)

@@ -7,12 +7,11 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"github.com/visage-face/visage/internal/arena"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // instanceDoc is the one document that is not encrypted, because what opens everything else is wrapped in it.
@@ -33,27 +32,6 @@ type protectorDoc struct {
 	Exposed bool          `cbor:"3,keyasint"`
 	Ref     keysource.Ref `cbor:"4,keyasint"`
 	Wrapped []byte        `cbor:"5,keyasint"`
-}
-
-// strict decodes documents and records: what we did not write is an error. records encodes records, with times to the
-// nanosecond.
-var strict, records = coding()
-
-func coding() (cbor.DecMode, cbor.EncMode) {
-	dec, err := cbor.DecOptions{
-		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
-		MaxNestedLevels:   16,
-		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField, MaxArrayElements: MaxRecord, MaxMapPairs: MaxRecord,
-	}.DecMode()
-	if err != nil {
-		panic("sealed: decoding options: " + err.Error())
-	}
-	enc, err := cbor.EncOptions{Sort: cbor.SortBytewiseLexical, IndefLength: cbor.IndefLengthForbidden,
-		Time: cbor.TimeRFC3339Nano}.EncMode()
-	if err != nil {
-		panic("sealed: encoding options: " + err.Error())
-	}
-	return dec, enc
 }
 
 // openRoot opens the instance root key with the first protector that answers, or makes one in an engine that is empty.
@@ -79,7 +57,7 @@ func (s *Store) openRoot(ctx context.Context, protectors []Protector) error {
 	case empty:
 		doc = s.createRoot()
 	default:
-		err = s.corrupt(&CorruptError{What: "instance",
+		err = s.report.Corrupt(&CorruptError{What: "instance",
 			Err: errors.New(
 				"the store has rows, but the document of its root key is gone: restore the data directory from a " +
 					"backup",
@@ -94,7 +72,7 @@ func (s *Store) openRoot(ctx context.Context, protectors []Protector) error {
 
 func (s *Store) readInstance(ctx context.Context) (row []byte, empty bool, err error) {
 	err = s.engine.View(ctx, func(r engine.Reader) error {
-		row, _, err = r.Get(spaceKey(format.ID{}, rowInstance))
+		row, _, err = r.Get(rowkey.OfSpace(format.ID{}, rowkey.Instance))
 		if err != nil || row != nil {
 			return err
 		}
@@ -122,7 +100,7 @@ func (s *Store) createRoot() instanceDoc {
 func (s *Store) unwrapRoot(ctx context.Context, protectors []Protector, row []byte) (instanceDoc, error) {
 	doc, err := decodeInstance(row)
 	if err != nil {
-		return instanceDoc{}, s.corrupt(&CorruptError{What: "instance", Err: err})
+		return instanceDoc{}, s.report.Corrupt(&CorruptError{What: "instance", Err: err})
 	}
 	var failed RootError
 	for _, p := range protectors {
@@ -132,7 +110,7 @@ func (s *Store) unwrapRoot(ctx context.Context, protectors []Protector, row []by
 		}
 		if err == nil {
 			if err := format.CheckInstance(s.root.Bytes(), row); err != nil {
-				return instanceDoc{}, s.corrupt(&CorruptError{What: "instance", Err: err})
+				return instanceDoc{}, s.report.Corrupt(&CorruptError{What: "instance", Err: err})
 			}
 			s.report(Event{Kind: RootOpened, Note: p.Name})
 			return doc, nil
@@ -148,7 +126,7 @@ func decodeInstance(row []byte) (doc instanceDoc, err error) {
 	if err != nil {
 		return doc, err
 	}
-	if err := strict.Unmarshal(raw, &doc); err != nil {
+	if err := format.Strict.Unmarshal(raw, &doc); err != nil {
 		return doc, fmt.Errorf("%w: %v", format.ErrMalformed, err)
 	}
 	return doc, nil
@@ -196,7 +174,7 @@ func (s *Store) protectRoot(ctx context.Context, protectors []Protector, doc ins
 		return err
 	}
 	err = s.updateIn(ctx, format.ID{}, func(w engine.Writer) error {
-		return w.Put(spaceKey(format.ID{}, rowInstance), value)
+		return w.Put(rowkey.OfSpace(format.ID{}, rowkey.Instance), value)
 	})
 	if err == nil && created {
 		s.report(Event{Kind: RootCreated})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // docs/decisions/0012 says why transactions share commits, and how.
@@ -113,7 +114,7 @@ func (t *txn) end(ctx context.Context, fence uint64) (committed, error) {
 		return committed{}, err
 	}
 	if t.root.head.Sequence != t.before {
-		t.touched = append(t.touched, rootContainer)
+		t.touched = append(t.touched, rowkey.Root)
 	}
 	return committed{t.root.head.Sequence, t.gone}, t.sp.stillOpen(fence)
 }
@@ -357,7 +358,7 @@ func (t *txn) seal(s *stage) error {
 		return err
 	}
 	if t.root.head.Sequence != before {
-		t.touched = append(t.touched, rootContainer)
+		t.touched = append(t.touched, rowkey.Root)
 	}
 	// Last, since what was read before is not searched for in the batch then; and in the order of the keys, in which
 	// the engine takes it fastest.
@@ -365,12 +366,12 @@ func (t *txn) seal(s *stage) error {
 		return cmp.Or(bytes.Compare(a.container[:], b.container[:]), bytes.Compare(a.id[:], b.id[:]))
 	})
 	for i := range all {
-		if err := t.replaceRow(&all[i], rowNursery, all[i].nursery, all[i].staged.unfolded); err != nil {
+		if err := t.replaceRow(&all[i], rowkey.Nursery, all[i].nursery, all[i].staged.unfolded); err != nil {
 			return err
 		}
 	}
 	for i := range all {
-		if err := t.replaceRow(&all[i], rowRecord, all[i].record, all[i].staged.stored); err != nil {
+		if err := t.replaceRow(&all[i], rowkey.Record, all[i].record, all[i].staged.stored); err != nil {
 			return err
 		}
 	}
@@ -468,7 +469,7 @@ func (s *sealing) end(t *txn) {
 
 // replaceRow writes a row of a record, or removes the one that is stored.
 func (t *txn) replaceRow(s *sealing, kind byte, value format.Sealed, stored bool) error {
-	key := rowKey(format.ID(t.sp.id), kind, s.container, s.id)
+	key := rowkey.Of(format.ID(t.sp.id), kind, s.container, s.id)
 	switch {
 	case len(value.Bytes()) > 0:
 		return t.w.Put(key, value)

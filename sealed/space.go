@@ -11,6 +11,7 @@ import (
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // drainTime is how long Lock waits for transactions that are inside. Those that take longer fail at their commit, and
@@ -91,7 +92,7 @@ func (sp *Space) within(ctx context.Context, fn func(ring *keyring, fence uint64
 			continue
 		}
 		if errors.Is(err, errStale) {
-			return sp.store.corrupt(&CorruptError{Space: sp.id, Container: rootContainer.String(), What: "head",
+			return sp.store.report.Corrupt(&CorruptError{Space: sp.id, Container: rowkey.Root.String(), What: "head",
 				Err: err})
 		}
 		return err

@@ -2,6 +2,7 @@ package sealed
 
 import (
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // stage is what a transaction, or a group of them, has written and nobody has sealed yet. Like a plaintext that is
@@ -144,7 +145,7 @@ func (t *txn) stagePut(container, id format.ID, schema byte, plaintext []byte) e
 		}
 		r = &stagedRecord{}
 		// Without a row there is no record: see put.
-		_, stored, err := t.r.Get(rowKey(format.ID(t.sp.id), rowRecord, container, id))
+		_, stored, err := t.r.Get(rowkey.Of(format.ID(t.sp.id), rowkey.Record, container, id))
 		if err == nil && stored {
 			err = t.stageStored(r, ref)
 		}
@@ -204,10 +205,10 @@ func (t *txn) stageDelete(container, id format.ID) error {
 	if r == nil {
 		r = &stagedRecord{}
 		space := format.ID(t.sp.id)
-		if _, r.stored, err = t.r.Get(rowKey(space, rowRecord, container, id)); err != nil {
+		if _, r.stored, err = t.r.Get(rowkey.Of(space, rowkey.Record, container, id)); err != nil {
 			return err
 		}
-		nursery, unfolded, err := t.r.Get(rowKey(space, rowNursery, container, id))
+		nursery, unfolded, err := t.r.Get(rowkey.Of(space, rowkey.Nursery, container, id))
 		if err != nil {
 			return err
 		}

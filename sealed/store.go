@@ -8,16 +8,18 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/visage-face/visage/internal/arena"
 	"github.com/visage-face/visage/internal/durable"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keystore"
 	"github.com/visage-face/visage/sealed/internal/memory"
 	"github.com/visage-face/visage/sealed/internal/pebble"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
+	"github.com/visage-face/visage/sealed/internal/volume"
 )
 
 // Config says where a Store keeps its rows and its keys.
@@ -57,59 +59,18 @@ type Protector struct {
 	Source  keysource.Source
 }
 
-// Event is something that happened to keys or to what they seal.
-type Event struct {
-	Kind  EventKind
-	Space SpaceID // zero for the instance
-	Err   error   // for Corrupt what was found, for Locked the cause
-	// Note says which protector; what putting a restored space in order came to; the name of a migration.
-	Note   string
-	Format uint32 // for StoreMigrating the format that the store is to have, for StoreMigrated the one that it has
-}
-
-// EventKind says what happened.
-type EventKind string
-
-// The kinds of Event.
-const (
-	RootCreated   EventKind = "root created"
-	RootOpened    EventKind = "root opened"
-	RootExposed   EventKind = "root exposed"   // a protector of the root is marked Exposed
-	RootProtected EventKind = "root protected" // a protector was added
-	SpaceCreated  EventKind = "space created"
-	SpaceOpened   EventKind = "space opened"
-	SpaceLocked   EventKind = "space locked"
-	SpaceWiped    EventKind = "space wiped" // its keys are gone from memory
-	SpaceDropped  EventKind = "space dropped"
-	SpaceRestored EventKind = "space restored" // it came from a backup, and was put in order
-	Corrupt       EventKind = "corrupt"        // something stored does not open
-
-	StoreMigrating EventKind = "store migrating" // a migration begins
-	StoreMigrated  EventKind = "store migrated"  // and has ended: the store has the next format
-
-	// what was deleted still opens in older copies, because the keys could not be turned
-	EraseDelayed     EventKind = "erase delayed"
-	AnchorMissing    EventKind = "anchor missing"    // there was no file of anchors, as at the first start with one
-	AnchorDelayed    EventKind = "anchor delayed"    // the anchors could not be brought up to date
-	RoomLow          EventKind = "room low"          // the volume is nearly full: nothing new is taken
-	RoomRegained     EventKind = "room regained"     // and it is not any more
-	RollbackAccepted EventKind = "rollback accepted" // a space is older than its anchor, and was opened all the same
-)
-
 // Store is everything that is persisted, sealed. It is safe for concurrent use.
 type Store struct {
 	engine   engine.Engine
-	volume   engine.Volume // nil: the engine has none
-	full     atomic.Bool   // nothing new was taken when somebody last asked
+	volumes  *volume.Volumes
 	epochs   keystore.Store
-	keyDir   string // where they are, empty: in memory
 	instance format.ID
 	format   uint32        // of the store; it changes while the store opens, and not after
 	steps    []migration   // that the program knows
 	using    sync.RWMutex  // held for reading while root is used: Close waits for it
 	root     *arena.Buffer // the instance root key
 	rings    arena.Slab    // what the keys of open spaces lie in
-	report   func(Event)
+	report   event.Report
 
 	life context.Context // ends when the store closes; every lease descends from it
 	end  context.CancelCauseFunc
@@ -160,13 +121,11 @@ func newStore(cfg Config, eng engine.Engine) *Store {
 		steps: cfg.steps(),
 		folds: newFolds(), erasures: newErasures(), anchors: newAnchors(cfg.AcceptRollback),
 	}
-	if s.volume = volumeOf(eng); s.volume != nil {
-		eng = bounded{eng, s.volume}
-	}
-	s.engine = placed{eng, s.corrupt}
 	if s.report == nil {
 		s.report = func(Event) {}
 	}
+	s.volumes = volume.VolumesOf(eng)
+	s.engine = rowkey.Placed(s.volumes.Bound(eng), s.report)
 	s.life, s.end = context.WithCancelCause(context.Background())
 	return s
 }
@@ -180,9 +139,10 @@ func (s *Store) open(ctx context.Context, cfg Config, dir string) error {
 		return err
 	}
 	s.epochs = epochs
-	if dir != "" {
-		s.keyDir = cfg.KeyDir
+	if dir == "" {
+		cfg.KeyDir = "" // not used
 	}
+	s.volumes.SetDirs(cfg.KeyDir, cfg.AnchorDir)
 	if err := s.openAnchors(cfg.AnchorDir); err != nil {
 		return err
 	}
@@ -257,13 +217,13 @@ func (s *Store) Instance() string { return SpaceID(s.instance).String() }
 // containers that have grown, turns the epochs of spaces in which something was deleted, keeps the anchors up to date,
 // and finishes what a crash left of drops and turns. It returns after all of it has ended.
 func (s *Store) Run(ctx context.Context) error {
-	if err := s.sweepDropped(ctx); err != nil && ctx.Err() == nil && !isFull(err) {
+	if err := s.sweepDropped(ctx); err != nil && ctx.Err() == nil && !volume.IsFull(err) {
 		return fmt.Errorf("remove what dropped spaces left: %w", err)
 	}
 	if err := s.countNurseries(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("count what is to be folded: %w", err)
 	}
-	if err := s.sweepEpochs(ctx); err != nil && ctx.Err() == nil && !isFull(err) {
+	if err := s.sweepEpochs(ctx); err != nil && ctx.Err() == nil && !volume.IsFull(err) {
 		return fmt.Errorf("destroy epoch keys that a crash left: %w", err)
 	}
 	ctx, stop := context.WithCancel(ctx)
@@ -273,7 +233,7 @@ func (s *Store) Run(ctx context.Context) error {
 	all.Go(func() { s.eraseForever(ctx) })
 	all.Go(func() { s.anchorForever(ctx) })
 	all.Go(func() {
-		if broken = s.watchVolume(ctx); broken != nil {
+		if broken = s.volumes.Watch(ctx, s.engine, s.report); broken != nil {
 			stop()
 		}
 	})
@@ -288,7 +248,7 @@ func (s *Store) Close() error {
 	var anchored error
 	if s.epochs != nil && !s.isClosed() {
 		anchored = s.Anchor(context.Background())
-		if isFull(anchored) { // the anchors from before hold on: data may be newer than they say
+		if volume.IsFull(anchored) { // the anchors from before hold on: data may be newer than they say
 			s.report(Event{Kind: AnchorDelayed, Err: anchored})
 			anchored = nil
 		}
@@ -363,8 +323,8 @@ func (s *Store) listSpaces(ctx context.Context) (exist, dropped []SpaceID, err e
 	defer s.using.RUnlock()
 	var ids []SpaceID
 	err = s.engine.View(ctx, func(r engine.Reader) error {
-		return eachSpace(r, func(space format.ID) error {
-			_, ok, err := r.Get(spaceKey(space, rowBundle))
+		return rowkey.EachSpace(r, func(space format.ID) error {
+			_, ok, err := r.Get(rowkey.OfSpace(space, rowkey.Bundle))
 			if ok {
 				ids = append(ids, SpaceID(space))
 			}
@@ -387,41 +347,6 @@ func (s *Store) listSpaces(ctx context.Context) (exist, dropped []SpaceID, err e
 		}
 	}
 	return exist, dropped, err
-}
-
-// eachSpace calls fn with every space id that has a row, skipping from one to the next.
-func eachSpace(r engine.Reader, fn func(format.ID) error) error {
-	from := format.ID{15: 1} // the zero space is the instance document's
-	for {
-		var found *format.ID
-		for row, err := range r.Scan(from[:], format.MaxID[:]) {
-			if err != nil {
-				return err
-			}
-			if len(row.Key) < 17 {
-				continue // not ours; a longer one of the same space tells
-			}
-			id := format.ID(row.Key[:16])
-			found = &id
-			break
-		}
-		if found == nil {
-			return nil
-		}
-		if err := fn(*found); err != nil {
-			return err
-		}
-		ok := false
-		if from, ok = next(*found); !ok {
-			return nil
-		}
-	}
-}
-
-// corrupt reports err, which names a place, and returns it.
-func (s *Store) corrupt(err *CorruptError) error {
-	s.report(Event{Kind: Corrupt, Space: err.Space, Err: err})
-	return err
 }
 
 func (s *Store) isClosed() bool {

@@ -152,7 +152,7 @@ func (t Table[T]) encode(v T) (b []byte, err error) {
 	if marshal, _, ok := binaryForm(&v); ok {
 		b, err = marshal()
 	} else {
-		b, err = records.Marshal(v)
+		b, err = format.Records.Marshal(v)
 	}
 	if err == nil && len(b) > MaxRecord {
 		clear(b)
@@ -196,7 +196,7 @@ func (t Table[T]) decode(plaintext []byte, schema byte) (v T, err error) {
 	if _, unmarshal, ok := binaryForm(&v); ok {
 		err = unmarshal(plaintext)
 	} else {
-		err = strict.Unmarshal(plaintext, &v)
+		err = format.Strict.Unmarshal(plaintext, &v)
 	}
 	if err != nil {
 		var zero T

@@ -7,6 +7,7 @@ import (
 
 	"github.com/visage-face/visage/internal/arena"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // tree is a container as one transaction sees it: its head, and as much of its pages as was needed. docs/erasure.md
@@ -55,28 +56,28 @@ func freshSecret(version uint64) (s format.Secret) {
 // openRoot opens the head of the root container, from which every other key of the transaction follows. It comes before
 // all else.
 func (t *txn) openRoot() error {
-	row, ok, err := t.r.Get(rowKey(format.ID(t.sp.id), rowHead, rootContainer, format.ID{}))
+	row, ok, err := t.r.Get(rowkey.Of(format.ID(t.sp.id), rowkey.Head, rowkey.Root, format.ID{}))
 	if err != nil {
 		return err
 	}
 	if !ok {
-		return t.corrupt("head", rootContainer, format.ID{}, errors.New("the head of the space is missing"))
+		return t.corrupt("head", rowkey.Root, format.ID{}, errors.New("the head of the space is missing"))
 	}
-	if head := t.ring.head(rootContainer, row); head != nil && !t.thorough {
-		t.root = &tree{t: t, container: rootContainer, head: head, row: row}
+	if head := t.ring.head(rowkey.Root, row); head != nil && !t.thorough {
+		t.root = &tree{t: t, container: rowkey.Root, head: head, row: row}
 		return nil
 	}
 	pair, err := format.PeekPair(row)
 	var head *format.Head
 	if err == nil && !t.ring.withRoot(pair,
-		func(key []byte) { head, err = format.OpenHead(t.place(rootContainer, format.ID{}), key, row) }) {
+		func(key []byte) { head, err = format.OpenHead(t.place(rowkey.Root, format.ID{}), key, row) }) {
 		return fmt.Errorf("%w: generation %d, epoch %d", errStale, pair.Generation, pair.Epoch)
 	}
 	if err != nil {
-		return t.corrupt("head", rootContainer, format.ID{}, err)
+		return t.corrupt("head", rowkey.Root, format.ID{}, err)
 	}
-	t.ring.keepHead(rootContainer, row, head)
-	t.root = &tree{t: t, container: rootContainer, head: head, row: row}
+	t.ring.keepHead(rowkey.Root, row, head)
+	t.root = &tree{t: t, container: rowkey.Root, head: head, row: row}
 	return nil
 }
 
@@ -111,7 +112,7 @@ func (t *txn) openTree(container format.ID) (*tree, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	row, ok, err := t.r.Get(rowKey(format.ID(t.sp.id), rowHead, container, format.ID{}))
+	row, ok, err := t.r.Get(rowkey.Of(format.ID(t.sp.id), rowkey.Head, container, format.ID{}))
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +209,7 @@ func (tr *tree) open(n *node) error {
 		n.page, n.own = format.NewPage(n.level, n.lower, n.upper), true
 		return nil
 	}
-	kept := (n.level > 0 || tr.container == rootContainer) && !tr.t.thorough
+	kept := (n.level > 0 || tr.container == rowkey.Root) && !tr.t.thorough
 	if kept {
 		if n.page = tr.t.ring.page(n.secret); n.page != nil {
 			return nil
@@ -221,7 +222,7 @@ func (tr *tree) open(n *node) error {
 	n.page, n.own = page, !kept
 	if kept {
 		tr.t.ring.keep(n.secret, page)
-	} else if n.level == 0 && tr.container != rootContainer {
+	} else if n.level == 0 && tr.container != rowkey.Root {
 		tr.t.opened(n)
 	}
 	return nil
@@ -229,7 +230,7 @@ func (tr *tree) open(n *node) error {
 
 // readPage reads and opens a page.
 func (t *txn) readPage(container format.ID, n *node) (*format.Page, error) {
-	value, ok, err := t.r.Get(rowKey(format.ID(t.sp.id), pageRow(n.level), container, n.upper))
+	value, ok, err := t.r.Get(rowkey.Of(format.ID(t.sp.id), rowkey.PageKind(n.level), container, n.upper))
 	if err != nil {
 		return nil, err
 	}
@@ -326,11 +327,6 @@ func (tr *tree) uncountTerm(term []byte) {
 	tr.head.Rows--
 	tr.head.Sum.Subtract(term)
 	tr.written = true
-}
-
-func isCorrupt(err error) bool {
-	_, ok := errors.AsType[*CorruptError](err)
-	return ok
 }
 
 // leaves yields the lowest pages of a container in order, not opened. A page above them that is damaged is yielded as

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // flush writes what the transaction changed of containers: their pages and heads, and with those that got fresh keys
@@ -35,7 +36,7 @@ func (tr *tree) write() error {
 		}
 	}
 	tr.head.Sequence++
-	if tr.container == rootContainer {
+	if tr.container == rowkey.Root {
 		return tr.writeRoot()
 	}
 	if tr.rekey {
@@ -52,7 +53,7 @@ func (tr *tree) write() error {
 	at := tr.t.place(tr.container, format.ID{})
 	row := format.SealHead(at, tr.key, tr.t.ring.hedge(), tr.head)
 	tr.t.ring.keepHead(tr.container, row.Bytes(), tr.head)
-	err := tr.t.w.Put(rowKey(at.Space, rowHead, tr.container, format.ID{}), row)
+	err := tr.t.w.Put(rowkey.Of(at.Space, rowkey.Head, tr.container, format.ID{}), row)
 	tr.written, tr.rekey, tr.erased, tr.taken = false, false, nil, nil
 	tr.wipe()
 	return err
@@ -60,7 +61,7 @@ func (tr *tree) write() error {
 
 func (tr *tree) writeRoot() error {
 	tr.head.Previous = sha256.Sum256(tr.row)
-	at := tr.t.place(rootContainer, format.ID{})
+	at := tr.t.place(rowkey.Root, format.ID{})
 	var value format.Sealed
 	if !tr.t.ring.withRoot(tr.head.Pair,
 		func(key []byte) { value = format.SealHead(at, key, tr.t.ring.hedge(), tr.head) }) {
@@ -69,7 +70,7 @@ func (tr *tree) writeRoot() error {
 	tr.row = value.Bytes()
 	tr.written = false
 	tr.wipe()
-	return tr.t.w.Put(rowKey(at.Space, rowHead, rootContainer, format.ID{}), value)
+	return tr.t.w.Put(rowkey.Of(at.Space, rowkey.Head, rowkey.Root, format.ID{}), value)
 }
 
 // set puts an entry into the root container.
@@ -128,7 +129,7 @@ func (tr *tree) writeLeaf(n *node) ([]entry, error) {
 		id, secret := n.page.At(i)
 		entries = append(entries, entry{id, secret})
 	}
-	if tr.container == rootContainer {
+	if tr.container == rowkey.Root {
 		return tr.writeParts(0, n.lower, n.upper, n.secret.Version, entries)
 	}
 	folded, err := tr.takeNursery(n)
@@ -174,7 +175,7 @@ func (tr *tree) writeParts(
 
 func (tr *tree) putPage(page *format.Page, key []byte) error {
 	at := tr.t.place(tr.container, page.Upper)
-	return tr.t.w.Put(rowKey(at.Space, pageRow(page.Level), tr.container, page.Upper),
+	return tr.t.w.Put(rowkey.Of(at.Space, rowkey.PageKind(page.Level), tr.container, page.Upper),
 		format.SealPage(at, key, tr.t.ring.hedge(), page))
 }
 
@@ -182,8 +183,8 @@ func (tr *tree) putPage(page *format.Page, key []byte) error {
 // page may stay under the key that ends here, or an older copy of what was sealed under it would open.
 func (tr *tree) takeNursery(n *node) (folded []entry, err error) {
 	t, space := tr.t, format.ID(tr.t.sp.id)
-	from, to := rowKey(space, rowNursery, tr.container, n.lower),
-		append(rowKey(space, rowNursery, tr.container, n.upper), 0)
+	from, to := rowkey.Of(space, rowkey.Nursery, tr.container, n.lower),
+		append(rowkey.Of(space, rowkey.Nursery, tr.container, n.upper), 0)
 	if n.lower != (format.ID{}) {
 		from = append(from, 0)
 	}
@@ -195,11 +196,11 @@ func (tr *tree) takeNursery(n *node) (folded []entry, err error) {
 		term   []byte // of the head's sum
 	}
 	var rows []nurseryRow
-	for row, err := range scanRows(t.r, from, to) {
+	for row, err := range rowkey.Scan(t.r, from, to) {
 		if err != nil {
 			return nil, err
 		}
-		if _, id := idAt(row.Key); !tr.taken[id] {
+		if _, id := rowkey.Parse(row.Key); !tr.taken[id] {
 			rows = append(rows, nurseryRow{id: id, value: bytes.Clone(row.Value)})
 		}
 	}
@@ -222,7 +223,7 @@ func (tr *tree) takeNursery(n *node) (folded []entry, err error) {
 			}
 			continue // it stays, and stays damaged; what is erased beside it must go all the same
 		}
-		if err := t.w.Delete(rowKey(space, rowNursery, tr.container, r.id)); err != nil {
+		if err := t.w.Delete(rowkey.Of(space, rowkey.Nursery, tr.container, r.id)); err != nil {
 			return folded, err
 		}
 		tr.uncountTerm(r.term)

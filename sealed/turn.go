@@ -13,6 +13,7 @@ import (
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // turnPages is how many lowest key pages one transaction of a turn rewrites: about a megabyte.
@@ -227,7 +228,7 @@ func (t *txn) containers() (list []format.ID, err error) {
 			return list, err
 		}
 		for i := range n.page.Len() {
-			if id, _ := n.page.At(i); id != rootContainer {
+			if id, _ := n.page.At(i); id != rowkey.Root {
 				list = append(list, id)
 			}
 		}
@@ -250,7 +251,7 @@ func (t *txn) turnStep(container, position format.ID) (goOn format.ID, more bool
 		if err != nil {
 			return position, false, err
 		}
-		if position, more = next(leaf.upper); !more {
+		if position, more = rowkey.Next(leaf.upper); !more {
 			break
 		}
 	}
@@ -285,7 +286,7 @@ func (b *Bundle) Retire(ctx context.Context, src keysource.Source) error {
 
 // putBundle changes the bundle inside a transaction.
 func (b *Bundle) putBundle(w engine.Writer, fn func(*bundleDoc) error) error {
-	s, key := b.sp.store, spaceKey(format.ID(b.sp.id), rowBundle)
+	s, key := b.sp.store, rowkey.OfSpace(format.ID(b.sp.id), rowkey.Bundle)
 	row, ok, err := w.Get(key)
 	if err != nil {
 		return err

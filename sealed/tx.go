@@ -3,11 +3,11 @@ package sealed
 import (
 	"bytes"
 	"errors"
-	"slices"
 
 	"github.com/visage-face/visage/internal/arena"
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // Reader is a snapshot of a space, or a transaction. It is valid until the function it was passed to returns, and for
@@ -88,7 +88,7 @@ func (t *txn) corrupt(what string, container, id format.ID, err error) error {
 	if id != (format.ID{}) {
 		e.Record = id.String()
 	}
-	return t.sp.store.corrupt(e)
+	return t.sp.store.report.Corrupt(e)
 }
 
 func (t *txn) openNursery(container, id format.ID, pageKey, value []byte) (format.Secret, error) {
@@ -116,7 +116,7 @@ func (t *txn) secretAndRow(container, id format.ID) (s format.Secret, nursery []
 	if err != nil {
 		return format.Secret{}, nil, false, err
 	}
-	nursery, ok, err = t.r.Get(rowKey(format.ID(t.sp.id), rowNursery, container, id))
+	nursery, ok, err = t.r.Get(rowkey.Of(format.ID(t.sp.id), rowkey.Nursery, container, id))
 	if err != nil {
 		return format.Secret{}, nil, false, err
 	}
@@ -165,7 +165,7 @@ func (t *txn) get(dst []byte, container, id format.ID) (plaintext []byte, schema
 	if dropped, err := t.dropped(container); err != nil || dropped {
 		return nil, 0, errors.Join(err, ErrNotFound)
 	}
-	value, stored, err := t.r.Get(rowKey(format.ID(t.sp.id), rowRecord, container, id))
+	value, stored, err := t.r.Get(rowkey.Of(format.ID(t.sp.id), rowkey.Record, container, id))
 	switch {
 	case err != nil:
 		return nil, 0, err
@@ -205,7 +205,7 @@ func (t *txn) has(container, id format.ID) (bool, error) {
 	if dropped, err := t.dropped(container); err != nil || dropped {
 		return false, err
 	}
-	_, stored, err := t.r.Get(rowKey(format.ID(t.sp.id), rowRecord, container, id))
+	_, stored, err := t.r.Get(rowkey.Of(format.ID(t.sp.id), rowkey.Record, container, id))
 	switch {
 	case err != nil:
 		return false, err
@@ -230,7 +230,7 @@ func (t *txn) put(container, id format.ID, schema byte, plaintext []byte) error 
 	at := t.place(container, id)
 	// Without a row there is no record, and a fresh secret outranks whatever a page may hold: most puts are of new
 	// records, and opening the page of each would cost more than all the rest, while other writers wait.
-	_, stored, err := t.r.Get(rowKey(at.Space, rowRecord, container, id))
+	_, stored, err := t.r.Get(rowkey.Of(at.Space, rowkey.Record, container, id))
 	if err != nil {
 		return err
 	}
@@ -255,7 +255,7 @@ func (t *txn) put(container, id format.ID, schema byte, plaintext []byte) error 
 // uncountStored takes the nursery row that a record has out of its container's sum, as it is about to be replaced or
 // removed.
 func (t *txn) uncountStored(tr *tree, id format.ID) error {
-	old, ok, err := t.r.Get(rowKey(format.ID(t.sp.id), rowNursery, tr.container, id))
+	old, ok, err := t.r.Get(rowkey.Of(format.ID(t.sp.id), rowkey.Nursery, tr.container, id))
 	if salt := format.NurserySalt(old); err == nil && ok && salt != nil {
 		tr.uncount(id, salt)
 	}
@@ -311,11 +311,11 @@ func (t *txn) write(tr *tree, at format.Place, schema byte, s format.Secret, pla
 	}
 	salt := format.Salt(t.ring.hedge(), at, s, plaintext)
 	record := format.SealRecord(at, schema, s, salt, plaintext)
-	if err := t.w.Put(rowKey(at.Space, rowRecord, at.Container, at.Record), record); err != nil {
+	if err := t.w.Put(rowkey.Of(at.Space, rowkey.Record, at.Container, at.Record), record); err != nil {
 		return err
 	}
 	nursery := format.SealNursery(at, leaf.secret.Key, salt, s)
-	if err := t.w.Put(rowKey(at.Space, rowNursery, at.Container, at.Record), nursery); err != nil {
+	if err := t.w.Put(rowkey.Of(at.Space, rowkey.Nursery, at.Container, at.Record), nursery); err != nil {
 		return err
 	}
 	tr.count(at.Record, salt)
@@ -342,19 +342,19 @@ func (t *txn) delete(container, id format.ID) error {
 		return ErrNotFound
 	}
 	space := format.ID(t.sp.id)
-	_, found, err := t.r.Get(rowKey(space, rowRecord, container, id))
+	_, found, err := t.r.Get(rowkey.Of(space, rowkey.Record, container, id))
 	if err != nil {
 		return err
 	}
-	nursery, unfolded, err := t.r.Get(rowKey(space, rowNursery, container, id))
+	nursery, unfolded, err := t.r.Get(rowkey.Of(space, rowkey.Nursery, container, id))
 	if err != nil {
 		return err
 	}
 	if found {
-		err = t.w.Delete(rowKey(space, rowRecord, container, id))
+		err = t.w.Delete(rowkey.Of(space, rowkey.Record, container, id))
 	}
 	if unfolded && err == nil {
-		err = t.w.Delete(rowKey(space, rowNursery, container, id))
+		err = t.w.Delete(rowkey.Of(space, rowkey.Nursery, container, id))
 	}
 	if err != nil {
 		return err
@@ -388,19 +388,4 @@ func (t *txn) delete(container, id format.ID) error {
 	tr.rekey = true
 	tr.erased = append(tr.erased, id)
 	return nil
-}
-
-// collectKeys returns the keys of at most limit rows of a range.
-func collectKeys(r engine.Reader, lower, upper []byte, limit int) ([][]byte, error) {
-	var keys [][]byte
-	for row, err := range r.Scan(lower, upper) {
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, slices.Clone(row.Key))
-		if len(keys) == limit {
-			break
-		}
-	}
-	return keys, nil
 }

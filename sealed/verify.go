@@ -7,7 +7,9 @@ import (
 	"fmt"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // Finding is something stored that does not open, or a space that cannot be looked into.
@@ -113,45 +115,36 @@ func (s *Store) verifyOutside(ctx context.Context, found func(SpaceID, error)) e
 	s.using.RLock()
 	defer s.using.RUnlock()
 	return s.engine.View(ctx, func(r engine.Reader) error {
-		row, _, err := r.Get(spaceKey(format.ID{}, rowInstance))
+		row, _, err := r.Get(rowkey.OfSpace(format.ID{}, rowkey.Instance))
 		if err != nil {
 			return err
 		}
 		if err := format.CheckInstance(s.root.Bytes(), row); err != nil {
-			found(SpaceID{}, s.corrupt(&CorruptError{What: "instance", Err: err}))
+			found(SpaceID{}, s.report.Corrupt(&CorruptError{What: "instance", Err: err}))
 		}
-		for row, err := range r.Scan(nil, firstSpace[:]) {
+		for row, err := range r.Scan(nil, rowkey.FirstSpace[:]) {
 			if err != nil {
 				return err
 			}
 			if _, _, ok := logAt(row.Key); ok {
 				continue // verifyLogs opens them
 			}
-			if !bytes.Equal(row.Key, spaceKey(format.ID{}, rowInstance)) {
-				found(SpaceID{}, s.corrupt(&CorruptError{What: "row", Err: strange(row.Key)}))
+			if !bytes.Equal(row.Key, rowkey.OfSpace(format.ID{}, rowkey.Instance)) {
+				found(SpaceID{}, s.report.Corrupt(&CorruptError{What: "row", Err: rowkey.Strange(row.Key)}))
 			}
 		}
 		if err := s.verifyLogs(r, func(err error) { found(SpaceID{}, err) }); err != nil {
 			return err
 		}
-		return eachSpace(r, func(space format.ID) error {
-			_, ok, err := r.Get(spaceKey(space, rowBundle))
+		return rowkey.EachSpace(r, func(space format.ID) error {
+			_, ok, err := r.Get(rowkey.OfSpace(space, rowkey.Bundle))
 			if err == nil && !ok {
-				found(SpaceID(space), s.corrupt(&CorruptError{Space: SpaceID(space), What: "bundle", Err: errNoBundle}))
+				found(SpaceID(space), s.report.Corrupt(&CorruptError{Space: SpaceID(space), What: "bundle",
+					Err: errNoBundle}))
 			}
 			return err
 		})
 	})
-}
-
-// firstSpace is the lowest id a space can have; below it lies the instance's own row.
-var firstSpace = format.ID{15: 1}
-
-func strange(key []byte) error {
-	if len(key) < 17 {
-		return fmt.Errorf("%w: a row key of %d bytes", format.ErrMalformed, len(key))
-	}
-	return fmt.Errorf("%w: a row of the unknown kind %q with a key of %d bytes", format.ErrMalformed, key[16], len(key))
 }
 
 // strangeRows finds rows that a space cannot have. What it passes on to other checks are whole ranges, so it costs the
@@ -159,46 +152,28 @@ func strange(key []byte) error {
 func (t *txn) strangeRows(found func(error)) error {
 	space := format.ID(t.sp.id)
 	from := space[:]
-	for _, kind := range append(rowKinds(), 0xff) {
-		for row, err := range t.r.Scan(from, spaceKey(space, kind)) { // between two kinds
+	for _, kind := range append(rowkey.Kinds(), 0xff) {
+		for row, err := range t.r.Scan(from, rowkey.OfSpace(space, kind)) { // between two kinds
 			if err != nil {
 				return err
 			}
-			found(t.sp.store.corrupt(&CorruptError{Space: t.sp.id, What: "row", Err: strange(row.Key)}))
+			found(t.sp.store.report.Corrupt(&CorruptError{Space: t.sp.id, What: "row", Err: rowkey.Strange(row.Key)}))
 		}
 		if kind == 0xff {
 			break
 		}
-		from = after(spaceKey(space, kind))
-		for row, err := range t.r.Scan(spaceKey(space, kind), from) {
+		from = rowkey.After(rowkey.OfSpace(space, kind))
+		for row, err := range t.r.Scan(rowkey.OfSpace(space, kind), from) {
 			if err != nil {
 				return err
 			}
-			if !possible(kind, row.Key) {
-				found(t.sp.store.corrupt(&CorruptError{Space: t.sp.id, What: "row", Err: strange(row.Key)}))
+			if !rowkey.Possible(kind, row.Key) {
+				found(t.sp.store.report.Corrupt(&CorruptError{Space: t.sp.id, What: "row",
+					Err: rowkey.Strange(row.Key)}))
 			}
 		}
 	}
 	return nil
-}
-
-// rowKinds lists the kinds of rows that a space has, in the order of their keys.
-func rowKinds() (kinds []byte) {
-	for level := byte(1); level < format.MaxHeight; level++ {
-		kinds = append(kinds, pageRow(level))
-	}
-	return append(kinds, rowBundle, rowHead, rowNursery, rowPage, rowRecord)
-}
-
-func possible(kind byte, key []byte) bool {
-	if kind == rowBundle {
-		return len(key) == 17
-	}
-	if len(key) != keySize {
-		return false
-	}
-	container, id := idAt(key)
-	return (kind != rowHead || id == format.ID{}) && (container != rootContainer || kind == rowHead || isPageRow(kind))
 }
 
 func (t *txn) verify(ctx context.Context, tally *Tally, found func(error)) error {
@@ -206,9 +181,9 @@ func (t *txn) verify(ctx context.Context, tally *Tally, found func(error)) error
 	if err := t.strangeRows(found); err != nil {
 		return err
 	}
-	known := map[format.ID]bool{rootContainer: true}
+	known := map[format.ID]bool{rowkey.Root: true}
 	containers, err := t.containers()
-	if isCorrupt(err) {
+	if event.IsCorrupt(err) {
 		found(err)
 	} else if err != nil {
 		return err
@@ -222,8 +197,8 @@ func (t *txn) verify(ctx context.Context, tally *Tally, found func(error)) error
 			return err
 		}
 	}
-	for _, kind := range rowKinds() {
-		if kind == rowBundle {
+	for _, kind := range rowkey.Kinds() {
+		if kind == rowkey.Bundle {
 			continue
 		}
 		err := t.eachContainer(kind, func(container format.ID) error {
@@ -261,14 +236,14 @@ func (t *txn) strayPages(tr *tree, found func(error)) error {
 		}
 		return nil
 	}
-	if err := count(tr.topNode()); isCorrupt(err) {
+	if err := count(tr.topNode()); event.IsCorrupt(err) {
 		found(err)
 		return nil
 	} else if err != nil {
 		return err
 	}
 	for level := byte(0); level < format.MaxHeight; level++ {
-		rows, err := countRows(t, pageRow(level), tr.container)
+		rows, err := countRows(t, rowkey.PageKind(level), tr.container)
 		if err != nil {
 			return err
 		}
@@ -284,7 +259,7 @@ func (t *txn) verifyContainer(
 	ctx context.Context, container format.ID, tally *Tally, found func(error),
 ) (failed error) {
 	tr, err := t.openTree(container)
-	if isCorrupt(err) {
+	if event.IsCorrupt(err) {
 		found(err)
 		return nil
 	}

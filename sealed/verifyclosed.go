@@ -8,6 +8,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keystore"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 var (
@@ -40,7 +41,7 @@ func (s *Store) verifyClosed(ctx context.Context, id SpaceID, v *verification) e
 	if errors.Is(err, keystore.ErrNotFound) {
 		v.found(
 			id,
-			s.corrupt(&CorruptError{Space: id, What: "epoch key",
+			s.report.Corrupt(&CorruptError{Space: id, What: "epoch key",
 				Err: fmt.Errorf("%w; restore the key directory from its newest copy", err)}),
 		)
 	} else if err != nil {
@@ -61,7 +62,7 @@ func (s *Store) verifyClosed(ctx context.Context, id SpaceID, v *verification) e
 func (s *Store) openClosed(ctx context.Context, id SpaceID, doc bundleDoc) error {
 	g, e := doc.current()
 	if g == nil || e == nil {
-		return s.corrupt(&CorruptError{Space: id, What: "bundle",
+		return s.report.Corrupt(&CorruptError{Space: id, What: "bundle",
 			Err: fmt.Errorf("%w: the current keys are not among its keys", format.ErrMalformed)})
 	}
 	ring, err := newKeyring(&s.rings)
@@ -94,43 +95,43 @@ func (t *txn) verifyRows(ctx context.Context, restored bool, tally *Tally, found
 	space := format.ID(t.sp.id)
 	told := map[format.ID]bool{}
 	heads := map[format.ID]bool{}
-	for _, kind := range rowKinds() {
-		if kind == rowBundle {
+	for _, kind := range rowkey.Kinds() {
+		if kind == rowkey.Bundle {
 			continue
 		}
-		from, to := spaceKey(space, kind), after(spaceKey(space, kind))
-		for row, err := range scanRows(t.r, from, to) {
+		from, to := rowkey.OfSpace(space, kind), rowkey.After(rowkey.OfSpace(space, kind))
+		for row, err := range rowkey.Scan(t.r, from, to) {
 			if err != nil {
 				return err
 			}
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			container, id := idAt(row.Key)
+			container, id := rowkey.Parse(row.Key)
 			if _, err := format.Restored(kind, row.Value); err != nil {
 				found(t.corrupt(rowName(kind), container, id, err))
 			}
 			switch kind {
-			case rowHead:
+			case rowkey.Head:
 				heads[container] = true
 				continue
-			case rowRecord:
+			case rowkey.Record:
 				tally.Sealed++
-			case rowNursery:
+			case rowkey.Nursery:
 				if lost, err := t.lostRecord(container, id); err != nil {
 					return err
 				} else if lost && !restored {
 					found(t.corrupt("record", container, id, errNoRecord))
 				}
 			}
-			if kind > rowHead && !heads[container] && !told[container] && !restored {
+			if kind > rowkey.Head && !heads[container] && !told[container] && !restored {
 				told[container] = true
 				found(t.corrupt("head", container, format.ID{}, errNoHead))
 			}
 		}
 	}
-	if !heads[rootContainer] {
-		found(t.corrupt("head", rootContainer, format.ID{}, errNoHead))
+	if !heads[rowkey.Root] {
+		found(t.corrupt("head", rowkey.Root, format.ID{}, errNoHead))
 	}
 	return nil
 }
@@ -139,11 +140,11 @@ func (t *txn) verifyRows(ctx context.Context, restored bool, tally *Tally, found
 // records first, from the lowest id up.
 func (t *txn) lostRecord(container, id format.ID) (bool, error) {
 	space := format.ID(t.sp.id)
-	if _, ok, err := t.r.Get(rowKey(space, rowRecord, container, id)); ok || err != nil {
+	if _, ok, err := t.r.Get(rowkey.Of(space, rowkey.Record, container, id)); ok || err != nil {
 		return false, err
 	}
-	lower, _ := containerRange(space, rowRecord, container, format.ID{})
-	for _, err := range scanRows(t.r, lower, rowKey(space, rowRecord, container, id)) {
+	lower, _ := rowkey.Range(space, rowkey.Record, container, format.ID{})
+	for _, err := range rowkey.Scan(t.r, lower, rowkey.Of(space, rowkey.Record, container, id)) {
 		return err == nil, err
 	}
 	return false, nil
@@ -152,11 +153,11 @@ func (t *txn) lostRecord(container, id format.ID) (bool, error) {
 // rowName names a kind of row as CorruptError does.
 func rowName(kind byte) string {
 	switch {
-	case kind == rowHead:
+	case kind == rowkey.Head:
 		return "head"
-	case kind == rowNursery:
+	case kind == rowkey.Nursery:
 		return "nursery row"
-	case isPageRow(kind):
+	case rowkey.IsPage(kind):
 		return "key page"
 	}
 	return "record"

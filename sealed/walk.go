@@ -9,7 +9,9 @@ import (
 	"sync"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // chunkSize is how many records are opened as one piece of work.
@@ -183,8 +185,8 @@ func newWalk(t *txn, container format.ID) (*walk, error) {
 	space := format.ID(t.sp.id)
 	w := &walk{
 		t: t, container: container, tree: tr,
-		nursery: newCursor(t.r, space, rowNursery, container),
-		records: newCursor(t.r, space, rowRecord, container),
+		nursery: newCursor(t.r, space, rowkey.Nursery, container),
+		records: newCursor(t.r, space, rowkey.Record, container),
 	}
 	if tr == nil {
 		w.pagesEnd, w.coversEnd, w.checked = true, true, true
@@ -310,7 +312,7 @@ func (w *walk) takeSecret(id format.ID) (s format.Secret, err error) {
 func (w *walk) coverKey(id format.ID) ([]byte, error) {
 	for !w.coversEnd && (w.cover == nil || bytes.Compare(w.cover.upper[:], id[:]) < 0) {
 		n, err := w.covers.next()
-		if isCorrupt(err) {
+		if event.IsCorrupt(err) {
 			continue // the walk over the pages tells of it
 		}
 		if err != nil {
@@ -384,9 +386,9 @@ type cursor struct {
 }
 
 func newCursor(r engine.Reader, space format.ID, kind byte, container format.ID) *cursor {
-	lower, upper := containerRange(space, kind, container, format.ID{})
+	lower, upper := rowkey.Range(space, kind, container, format.ID{})
 	c := &cursor{}
-	c.pull, c.stop = iter.Pull2(scanRows(r, lower, upper))
+	c.pull, c.stop = iter.Pull2(rowkey.Scan(r, lower, upper))
 	return c
 }
 
@@ -402,7 +404,7 @@ func (c *cursor) advance() error {
 	row, err, ok := c.pull()
 	c.row, c.ok = row, ok && err == nil
 	if c.ok {
-		_, c.id = idAt(row.Key)
+		_, c.id = rowkey.Parse(row.Key)
 	}
 	return err
 }

@@ -1,4 +1,4 @@
-package sealed
+package rowkey
 
 import (
 	"context"
@@ -6,29 +6,32 @@ import (
 	"iter"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// placed is an engine that says which of our rows it was about to read when it met damage of its own: what fails a
+// Placed returns an engine that says which of our rows it was about to read when it met damage of its own: what fails a
 // checksum below and what fails a tag above are the same to whoever reads, a *CorruptError with a place.
+func Placed(eng engine.Engine, report event.Report) engine.Engine { return placed{eng, report} }
+
 type placed struct {
 	engine.Engine
-	corrupt func(*CorruptError) error
+	report event.Report
 }
 
 // View implements engine.Engine.
 func (e placed) View(ctx context.Context, fn func(engine.Reader) error) error {
-	return e.Engine.View(ctx, func(r engine.Reader) error { return fn(placedReader{r, e.corrupt}) })
+	return e.Engine.View(ctx, func(r engine.Reader) error { return fn(placedReader{r, e.report}) })
 }
 
 // Read implements engine.Engine.
 func (e placed) Read(ctx context.Context, fn func(engine.Reader) error) error {
-	return e.Engine.Read(ctx, func(r engine.Reader) error { return fn(placedReader{r, e.corrupt}) })
+	return e.Engine.Read(ctx, func(r engine.Reader) error { return fn(placedReader{r, e.report}) })
 }
 
 // Update implements engine.Engine.
 func (e placed) Update(ctx context.Context, fn func(engine.Writer) error) error {
-	return e.Engine.Update(ctx, func(w engine.Writer) error { return fn(placedWriter{placedReader{w, e.corrupt}, w}) })
+	return e.Engine.Update(ctx, func(w engine.Writer) error { return fn(placedWriter{placedReader{w, e.report}, w}) })
 }
 
 // Commit implements engine.Engine.
@@ -36,12 +39,12 @@ func (e placed) Commit(
 	ctx context.Context, scope format.ID, fn func(engine.Writer) error,
 ) (wait func() error, err error) {
 	return e.Engine.Commit(ctx, scope,
-		func(w engine.Writer) error { return fn(placedWriter{placedReader{w, e.corrupt}, w}) })
+		func(w engine.Writer) error { return fn(placedWriter{placedReader{w, e.report}, w}) })
 }
 
 type placedReader struct {
-	r       engine.Reader
-	corrupt func(*CorruptError) error
+	r      engine.Reader
+	report event.Report
 }
 
 func (p placedReader) Get(key []byte) ([]byte, bool, error) {
@@ -71,17 +74,17 @@ func (p placedReader) place(key []byte, exact bool, err error) error {
 	if !errors.Is(err, engine.ErrDamaged) {
 		return err
 	}
-	e := &CorruptError{What: "row", Err: err}
+	e := &event.CorruptError{What: "row", Err: err}
 	if len(key) >= 16 {
-		e.Space = SpaceID(key[:16])
+		e.Space = format.SpaceID(key[:16])
 	}
 	if len(key) >= 33 {
 		e.Container = format.ID(key[17:33]).String()
 	}
-	if exact && len(key) == keySize {
+	if exact && len(key) == Size {
 		e.Record = format.ID(key[33:49]).String()
 	}
-	return p.corrupt(e)
+	return p.report.Corrupt(e)
 }
 
 // placedWriter is a placedReader that writes.

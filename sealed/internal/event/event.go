@@ -1,0 +1,55 @@
+// Package event is what sealed says of itself: what happened to keys and to what they seal, and the errors that name
+// the place of something stored that does not open. Every room of sealed reports through it; it stores nothing.
+package event
+
+import (
+	"github.com/visage-face/visage/sealed/internal/format"
+)
+
+// Event is something that happened to keys or to what they seal.
+type Event struct {
+	Kind  Kind
+	Space format.SpaceID // zero for the instance
+	Err   error          // for Corrupt what was found, for Locked the cause
+	// Note says which protector; what putting a restored space in order came to; the name of a migration.
+	Note   string
+	Format uint32 // for StoreMigrating the format that the store is to have, for StoreMigrated the one that it has
+}
+
+// Kind says what happened.
+type Kind string
+
+// The kinds of Event.
+const (
+	RootCreated   Kind = "root created"
+	RootOpened    Kind = "root opened"
+	RootExposed   Kind = "root exposed"   // a protector of the root is marked Exposed
+	RootProtected Kind = "root protected" // a protector was added
+	SpaceCreated  Kind = "space created"
+	SpaceOpened   Kind = "space opened"
+	SpaceLocked   Kind = "space locked"
+	SpaceWiped    Kind = "space wiped" // its keys are gone from memory
+	SpaceDropped  Kind = "space dropped"
+	SpaceRestored Kind = "space restored" // it came from a backup, and was put in order
+	Corrupt       Kind = "corrupt"        // something stored does not open
+
+	StoreMigrating Kind = "store migrating" // a migration begins
+	StoreMigrated  Kind = "store migrated"  // and has ended: the store has the next format
+
+	// what was deleted still opens in older copies, because the keys could not be turned
+	EraseDelayed     Kind = "erase delayed"
+	AnchorMissing    Kind = "anchor missing"    // there was no file of anchors, as at the first start with one
+	AnchorDelayed    Kind = "anchor delayed"    // the anchors could not be brought up to date
+	RoomLow          Kind = "room low"          // the volume is nearly full: nothing new is taken
+	RoomRegained     Kind = "room regained"     // and it is not any more
+	RollbackAccepted Kind = "rollback accepted" // a space is older than its anchor, and was opened all the same
+)
+
+// Report hears of events. It is called from many goroutines and must not block.
+type Report func(Event)
+
+// Corrupt reports err, which names a place, and returns it.
+func (r Report) Corrupt(err *CorruptError) error {
+	r(Event{Kind: Corrupt, Space: err.Space, Err: err})
+	return err
+}
