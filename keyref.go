@@ -7,83 +7,87 @@ import (
 	"strings"
 )
 
-// KeyRef names a key in a vault, as its owner does.
+// KeyRef names a customer's key: the store it is in, its name there, and maybe one of its versions. What a name and a
+// version look like is for the store to say; Check has what holds for every store.
 type KeyRef struct {
-	Vault   string // the vault's address as Origin.String writes it
+	// Vault is the address of the store, in the one spelling that the store has for it. Its scheme says which kind of
+	// store it is: "https://v1.vault.azure.net", with no slash at the end.
+	Vault   string
 	Name    string
 	Version string // empty: the newest, and every newer one from then on
 }
 
-// PrincipalID identifies who asks a vault: the object id of a managed identity in its tenant. Empty: nobody.
+// PrincipalID identifies the principal that uses a key: the object id of a managed identity in its tenant. Empty: none.
 type PrincipalID string
 
-// The shapes of names and versions (key vault contract §A1).
-var (
-	keyNamePattern    = regexp.MustCompile(`^[0-9a-zA-Z-]{1,127}$`)
-	keyVersionPattern = regexp.MustCompile(`^[0-9a-f]{32}$`)
+// Bounds of a reference, in bytes. The longest names are the attributes of PKCS#11 in percent-encoding.
+const (
+	maxVaultAddress = 1024
+	maxKeyName      = 512
+	maxKeyVersion   = 256
 )
 
-// NewKeyRef makes a reference of the three parts in which the management plane has it. vault may end in a slash.
-func NewKeyRef(vault, name, version string) (KeyRef, error) {
-	u, err := url.Parse(vault)
-	if err != nil {
-		return KeyRef{}, fmt.Errorf("vault address %.200q is not a URL", vault)
-	}
-	if u.Path != "" && u.Path != "/" {
-		return KeyRef{}, fmt.Errorf("vault address %.200q has a path", vault)
-	}
-	return newKeyRef(u, name, version)
+var (
+	schemePattern = regexp.MustCompile(`^[a-z][a-z0-9+.-]*:`) // RFC 3986 §3.1, in lower case
+	addressText   = regexp.MustCompile(`^[!-~]+$`)
+	// characters that may stand in one segment of a URI (RFC 3986 §3.3); stores encode others in percent
+	segmentText = regexp.MustCompile(`^[A-Za-z0-9._~!$&'()*+,;=:@%-]+$`)
+)
+
+// Scheme returns which kind of store the key is in: "https" for vaults that speak Azure Key Vault's protocol.
+func (k KeyRef) Scheme() string {
+	scheme, _, _ := strings.Cut(k.Vault, ":")
+	return scheme
 }
 
-// ParseKeyRef reads a key identifier, https://{vault}/keys/{name} or https://{vault}/keys/{name}/{version}, with or
-// without a slash at its end, and nothing that merely looks like one: no user, query, fragment, escape or further
-// segment.
-func ParseKeyRef(id string) (KeyRef, error) {
-	u, err := url.Parse(id)
-	if err != nil {
-		return KeyRef{}, fmt.Errorf("key identifier %.300q is not a URL", id)
-	}
-	parts := strings.Split(strings.TrimSuffix(u.Path, "/"), "/")
-	if len(parts) < 3 || len(parts) > 4 || parts[0] != "" || parts[1] != "keys" || len(parts) == 4 && parts[3] == "" {
-		return KeyRef{}, fmt.Errorf("key identifier %.300q is not https://{vault}/keys/{name}/{version}", id)
-	}
-	return newKeyRef(u, parts[2], strings.Join(parts[3:], ""))
-}
-
-func newKeyRef(u *url.URL, name, version string) (KeyRef, error) {
-	if strings.ToLower(u.Scheme) != "https" {
-		return KeyRef{}, fmt.Errorf("a vault is spoken to over https, not %.20q", u.Scheme)
-	}
-	if u.RawPath != "" {
-		return KeyRef{}, fmt.Errorf("the address of a key in vault %.200q has more than a host and a path", u.Host)
-	}
-	vault, err := originOf(u)
-	if err != nil {
-		return KeyRef{}, fmt.Errorf("%.200q is not the address of a vault: %w", u.Host, err)
-	}
-	version = strings.ToLower(version)
+// Check refuses what no store may have as a reference: a name that is not one segment of a URI, and an address that
+// holds a user or a password, since references are stored, logged and shown.
+func (k KeyRef) Check() error {
+	u, err := url.Parse(k.Vault)
 	switch {
-	case !keyNamePattern.MatchString(name):
-		return KeyRef{}, fmt.Errorf("key name %.200q is not of 1 to 127 letters, digits and hyphens", name)
-	case version != "" && !keyVersionPattern.MatchString(version):
-		return KeyRef{}, fmt.Errorf("key version %.200q is not of 32 hexadecimal digits", version)
+	case err != nil, len(k.Vault) > maxVaultAddress, !schemePattern.MatchString(k.Vault),
+		!addressText.MatchString(k.Vault):
+		return fmt.Errorf("the address of a key store begins with a scheme, such as https:, and has at most %d "+
+			"visible ASCII characters; got %.200q", maxVaultAddress, k.Vault)
+	case u.User != nil:
+		return fmt.Errorf("the address of the key store at %.200q names a user: leave it out", u.Host)
+	case strings.Contains(k.Vault, "#"):
+		return fmt.Errorf("the address of the key store at %.200q has a fragment: leave it out", u.Host)
+	case len(k.Name) > maxKeyName || !segmentText.MatchString(k.Name) || k.Name == "." || k.Name == "..":
+		return fmt.Errorf("a key name has 1 to %d characters of one segment of a URI; got %.200q", maxKeyName, k.Name)
+	case k.Version != "" && (len(k.Version) > maxKeyVersion || !segmentText.MatchString(k.Version)):
+		return fmt.Errorf("a key version has at most %d characters of one segment of a URI; got %.200q",
+			maxKeyVersion, k.Version)
 	}
-	return KeyRef{Vault: vault.String(), Name: name, Version: version}, nil
+	return nil
 }
 
-// String returns the key identifier, with the version if there is one.
+// String returns the reference as it is logged and shown: VAULT/keys/NAME and, if there is one, /VERSION.
 func (k KeyRef) String() string {
 	if k.Version == "" {
 		return k.Unversioned()
 	}
-	return k.Unversioned() + "/" + k.Version
+	return k.below(k.Name + "/" + k.Version)
 }
 
-// Unversioned returns the identifier of the key without a version.
-func (k KeyRef) Unversioned() string { return k.Vault + "/keys/" + k.Name }
+// Unversioned returns the reference without its version. It is the URI under which the key is stored in key bundles:
+// every source of a customer's key uses it as keysource.Ref.URI.
+func (k KeyRef) Unversioned() string { return k.below(k.Name) }
 
-// SameKey reports whether two references name the same key of the same vault, in whatever version. Vaults do not tell
-// upper from lower case.
+// below writes a name below the address of the store, before the query that an address may have.
+func (k KeyRef) below(name string) string {
+	address, query, found := strings.Cut(k.Vault, "?")
+	if found {
+		query = "?" + query
+	}
+	return address + "/keys/" + name + query
+}
+
+// SameKey reports whether two references name the same key of the same store, in whatever version. Vaults that are
+// reached over https do not distinguish upper from lower case; all other stores do.
 func (k KeyRef) SameKey(other KeyRef) bool {
-	return strings.EqualFold(k.Vault, other.Vault) && strings.EqualFold(k.Name, other.Name)
+	if k.Scheme() == "https" {
+		return strings.EqualFold(k.Vault, other.Vault) && strings.EqualFold(k.Name, other.Name)
+	}
+	return k.Vault == other.Vault && k.Name == other.Name
 }

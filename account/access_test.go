@@ -8,6 +8,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/keysource/azure"
 	"github.com/visage-face/visage/keysource/sourcetest"
 	"github.com/visage-face/visage/sealed"
 )
@@ -21,7 +22,9 @@ type accountsWithAccess struct {
 
 func newAccountsWithAccess(t *testing.T, store *sealed.Store) accountsWithAccess {
 	t.Helper()
-	a, err := account.Open(t.Context(), account.Config{Store: store, Custody: newCustody(t, store)})
+	a, err := account.Open(t.Context(), account.Config{
+		Store: store, Custody: newCustody(t, store), ParseKey: azure.ParseKey,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,9 @@ type Config struct {
 	Identities Identities
 	// Custody holds the keys of the accounts' data. Required.
 	Custody *custody.Custody
+	// ParseKey reads which key a customer means, in any spelling that its store knows. Without a name, address is the
+	// whole identifier of the key. Required.
+	ParseKey func(address, name, version string) (visage.KeyRef, error)
 	// CheckVault refuses a key that an account at a location may not use because of the key's vault (management
 	// contract §5.2: unknown, without purge protection, in another region or tenant). It admits keys in vaults it knows
 	// nothing about. Default: keys in every vault are admitted.
@@ -147,8 +150,8 @@ type Accounts struct {
 // Open reads the accounts. Creations and purges that a crash interrupted are finished: a creation nobody was told of
 // is taken back.
 func Open(ctx context.Context, cfg Config) (*Accounts, error) {
-	if cfg.Store == nil || cfg.Custody == nil {
-		return nil, errors.New("open accounts: Store and Custody are required")
+	if cfg.Store == nil || cfg.Custody == nil || cfg.ParseKey == nil {
+		return nil, errors.New("open accounts: Store, Custody and ParseKey are required")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

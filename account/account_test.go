@@ -12,6 +12,7 @@ import (
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/keysource/azure"
 	"github.com/visage-face/visage/keysource/sourcetest"
 	"github.com/visage-face/visage/sealed"
 )
@@ -52,7 +53,9 @@ func newCustody(t *testing.T, store *sealed.Store) *custody.Custody {
 
 func open(t *testing.T, store *sealed.Store) *account.Accounts {
 	t.Helper()
-	a, err := account.Open(t.Context(), account.Config{Store: store, Custody: newCustody(t, store), AutoApprove: true})
+	a, err := account.Open(t.Context(), account.Config{
+		Store: store, Custody: newCustody(t, store), ParseKey: azure.ParseKey, AutoApprove: true,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/keysource/azure"
 	"github.com/visage-face/visage/keysource/sourcetest"
 )
 
@@ -30,7 +31,9 @@ func (j *journal) Record(_ context.Context, e account.Event) error {
 func TestChangesAreAudited(t *testing.T) {
 	j := &journal{}
 	store := newStore(t, "", sourcetest.NewFake("root"))
-	a, err := account.Open(t.Context(), account.Config{Store: store, Custody: newCustody(t, store), Audit: j})
+	a, err := account.Open(t.Context(), account.Config{
+		Store: store, Custody: newCustody(t, store), ParseKey: azure.ParseKey, Audit: j,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package account
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/visage-face/visage"
@@ -70,10 +69,7 @@ func (a *Accounts) Encryption(ctx context.Context, of Account) (Encryption, erro
 	if e.State.Key == (visage.KeyRef{}) {
 		return e, nil
 	}
-	e.Said, e.Key, e.VaultURI = true, e.State.Key, rec.Protection.VaultURI
-	if same, err := visage.NewKeyRef(e.VaultURI, e.Key.Name, ""); err != nil || !same.SameKey(e.Key) {
-		e.VaultURI = e.Key.Vault + "/" // a crash came between the change and what was to be kept of it
-	}
+	e.Said, e.Key, e.VaultURI = true, e.State.Key, vaultURI(e.State.Key)
 	return e, nil
 }
 
@@ -108,23 +104,24 @@ func refuseSKU(name string, tier visage.Tier) error {
 		tier)
 }
 
-// key reads which key is meant, and the address of its vault in the one form in which it is answered. Refusal:
-// InvalidKeyVaultProperties.
-func (p Protection) key() (key visage.KeyRef, vaultURI string, err error) {
-	if p.KeyName == "" {
-		key, err = visage.ParseKeyRef(p.VaultURI)
-		if err == nil && p.KeyVersion != "" && p.KeyVersion != key.Version {
-			err = errors.New("the identifier of the key and its keyVersion do not agree")
-		}
-	} else {
-		key, err = visage.NewKeyRef(p.VaultURI, p.KeyName, p.KeyVersion)
-	}
+// keyOf reads which key a Protection means. Refusal: InvalidKeyVaultProperties.
+func (a *Accounts) keyOf(p Protection) (visage.KeyRef, error) {
+	key, err := a.cfg.ParseKey(p.VaultURI, p.KeyName, p.KeyVersion)
 	if err != nil {
-		return visage.KeyRef{}, "", visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
+		return visage.KeyRef{}, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
 			"The keyVaultProperties name no key: %v. They are keyVaultUri, keyName and, unless every new version "+
 				"shall be followed, keyVersion.", err)
 	}
-	return key, key.Vault + "/", nil
+	return key, nil
+}
+
+// vaultURI is the address of a key's store as it is answered. Vaults that are reached over https have a slash at the
+// end, as Azure Resource Manager writes them.
+func vaultURI(key visage.KeyRef) string {
+	if key.Scheme() == "https" {
+		return key.Vault + "/"
+	}
+	return key.Vault
 }
 
 // Lock closes the data of an account under a customer's key at once, until Unlock. Refusals: ResourceNotFound;

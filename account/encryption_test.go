@@ -16,6 +16,7 @@ import (
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/keysource/azure"
 	"github.com/visage-face/visage/keysource/sourcetest"
 	"github.com/visage-face/visage/sealed"
 )
@@ -176,7 +177,8 @@ func (h accountsWithCustody) restarted() accountsWithCustody {
 	ctx, stop := context.WithCancel(context.WithoutCancel(h.t.Context()))
 	ended := make(chan error, 1)
 	h.Accounts, err = account.Open(h.t.Context(), account.Config{
-		Store: h.identities.store, Custody: keeper, Identities: h.identities, CheckVault: checkVault,
+		Store: h.identities.store, Custody: keeper, Identities: h.identities, ParseKey: azure.ParseKey,
+		CheckVault: checkVault,
 	})
 	if err != nil {
 		h.t.Fatal(err)

@@ -63,9 +63,10 @@ func (a *Accounts) planKey(ctx context.Context, rec record, c Change) (keyPlan, 
 	if plan.identity, err = want.identity(plan); err != nil {
 		return keyPlan{}, err
 	}
-	if plan.key, plan.change.kept.VaultURI, err = want.key(); err != nil {
+	if plan.key, err = a.keyOf(want); err != nil {
 		return keyPlan{}, err
 	}
+	plan.change.kept.VaultURI = vaultURI(plan.key)
 	if plan.key.SameKey(now.Kept) { // another name of the same
 		plan.key.Vault, plan.key.Name = now.Key.Vault, now.Key.Name
 	}

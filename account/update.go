@@ -35,7 +35,7 @@ func (a *Accounts) Update(
 	changed, e.Err = a.update(ctx, by, name, func(now Account) (Change, error) {
 		c, err := decide(now)
 		if err == nil && c.Protection != nil {
-			e.Under, _, _ = c.Protection.key() // one that names nothing is refused where it is used
+			e.Under, _ = a.keyOf(*c.Protection) // one that names nothing is refused where it is used
 		}
 		return c, err
 	})

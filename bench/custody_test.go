@@ -159,7 +159,7 @@ func newCustodian(b *testing.B) *custodian {
 	r.vaults,
 		err = keyvault.New(keyvault.Config{Store: r.store, Address: address, Audit: recorder{log},
 		OnChange: func(id string) {
-			if key, err := visage.ParseKeyRef(id); err == nil {
+			if key, err := azure.ParseKey(id, "", ""); err == nil {
 				r.custody.Recheck(key)
 			}
 		}})

@@ -25,7 +25,7 @@ func (c *Custody) check(ctx context.Context, b binding) (version string, err err
 		return "", visage.Refuse(visage.Invalid, "IdentityRequired",
 			"The resource has no identity to ask the vault with: switch its system-assigned identity on.")
 	}
-	if _, err := visage.NewKeyRef(b.Key.Vault, b.Key.Name, b.Key.Version); err != nil {
+	if err := b.Key.Check(); err != nil {
 		return "", visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The key cannot be used: %v.", err)
 	}
 	var src keysource.Source

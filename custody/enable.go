@@ -17,7 +17,8 @@ func errConflict() error {
 }
 
 // Enable puts a resource under a customer's key: from the service's key, from another key, or from another version of
-// the same. key without a version means the newest, and every newer one from then on. as is who asks the vault.
+// the same. key is in the one spelling of its store; without a version it means the newest, and every newer one from
+// then on. as is the principal that asks the store.
 //
 // It returns when nothing stands against it any more and there is no way back; the change may still be running then,
 // and Run finishes it: see State. When it returns an error nothing has changed. Refusals: those of the management
@@ -28,10 +29,6 @@ func (c *Custody) Enable(
 	sp, err := c.space(ctx, id)
 	if err != nil {
 		return Operation{}, fmt.Errorf("enable a customer's key: %w", err)
-	}
-	// one spelling; check refuses the rest
-	if named, err := visage.NewKeyRef(key.Vault, key.Name, key.Version); err == nil {
-		key = named
 	}
 	if !sp.claim() {
 		if f := sp.now().Flow; f != nil && f.To != nil && c.sameKey(f.To.Key, key) && f.To.Key.Version == key.Version &&

@@ -24,7 +24,7 @@ import (
 
 // Config says where a Store keeps its rows and its keys.
 type Config struct {
-	// Engine is the storage engine: "pebble:" and an absolute directory, or "memory:", which forgets. Required.
+	// Engine is the storage engine: what Pebble returns, or "memory:", which forgets. Required.
 	Engine string
 	// KeyDir is the directory of epoch keys. It must not lie inside the engine's directory, so that a copy of the data
 	// holds no key. Required, but unused with "memory:", which keeps its epoch keys in memory too.
@@ -155,6 +155,12 @@ func (s *Store) open(ctx context.Context, cfg Config, dir string) error {
 	return nil
 }
 
+// onDisk is the scheme of the engine that lasts.
+const onDisk = "pebble"
+
+// Pebble returns the Config.Engine that keeps a store in dir, an absolute directory, with Pebble.
+func Pebble(dir string) string { return onDisk + ":" + dir }
+
 // openEngine opens what cfg.Engine names, and returns its directory, which is empty for one that has none.
 func openEngine(cfg Config) (engine.Engine, string, error) {
 	scheme, rest, _ := strings.Cut(cfg.Engine, ":")
@@ -164,9 +170,10 @@ func openEngine(cfg Config) (engine.Engine, string, error) {
 			return nil, "", fmt.Errorf("storage engine %q: nothing may follow \"memory:\"", cfg.Engine)
 		}
 		return memory.New(), "", nil
-	case "pebble":
+	case onDisk:
 		if !filepath.IsAbs(rest) {
-			return nil, "", fmt.Errorf("storage engine %q: an absolute directory must follow \"pebble:\"", cfg.Engine)
+			return nil, "", fmt.Errorf("storage engine %q: an absolute directory must follow \"%s:\"", cfg.Engine,
+				onDisk)
 		}
 		if err := keysApart(rest, cfg.KeyDir); err != nil {
 			return nil, "", err
@@ -177,8 +184,8 @@ func openEngine(cfg Config) (engine.Engine, string, error) {
 		e, err := pebble.Open(pebble.Config{Dir: rest, Logger: cfg.Logger, Reserve: cfg.Reserve, Admit: cfg.admit})
 		return e, rest, err
 	}
-	return nil, "", fmt.Errorf("storage engine %q is neither of pebble:/directory, memory: (nothing after it)",
-		cfg.Engine)
+	return nil, "", fmt.Errorf("storage engine %q is neither of %s, memory: (nothing after it)", cfg.Engine,
+		Pebble("/directory"))
 }
 
 // keysApart refuses a key directory inside the data directory or the other way round.

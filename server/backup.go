@@ -56,6 +56,6 @@ func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.R
 		return err
 	}
 	return sealed.Restore(ctx, sealed.Config{
-		Engine: "pebble:" + cfg.dataDir(), KeyDir: cfg.keysDir(), Protectors: protectors, Logger: cfg.Logger,
+		Engine: cfg.engine(), KeyDir: cfg.keysDir(), Protectors: protectors, Logger: cfg.Logger,
 	}, keyring, backup)
 }

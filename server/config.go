@@ -318,7 +318,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.checkIdentityEndpoint(bad)
 	seen := map[string]bool{}
 	for _, k := range c.RootKeys {
-		if _, err := parseRootKey(k); err != nil {
+		if _, err := c.protector(k); err != nil {
 			bad("root-key", "%v", err)
 		}
 		if seen[k] {

@@ -23,16 +23,16 @@ import (
 
 // openCustody reads who holds the keys of the resources. The rooms of l that it asks, it asks when it is asked itself.
 func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, error) {
-	fresh := roads{
+	fresh := connections{
 		own: func() *azure.Vaults {
 			roots := x509.NewCertPool()
 			roots.AddCert(l.inner.authority.certificate)
 			return azure.NewVaults(azure.Config{Hosts: []string{"." + s.vaultsOrigin().Host()}, Roots: roots,
 				Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.inner.dial(ctx) }})
 		},
-		foreign: func() *azure.Vaults { return azure.NewVaults(azure.Config{}) },
+		azure: func() *azure.Vaults { return azure.NewVaults(azure.Config{}) },
 	}
-	shared := roads{sync.OnceValue(fresh.own), sync.OnceValue(fresh.foreign)}
+	shared := connections{sync.OnceValue(fresh.own), sync.OnceValue(fresh.azure)}
 	return custody.New(ctx, custody.Config{
 		Store: l.store,
 		Open: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
@@ -45,16 +45,16 @@ func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, 
 	})
 }
 
-// roads lead to the vaults of this instance, over connections that do not leave the process, and to Azure's.
-type roads struct{ own, foreign func() *azure.Vaults }
+// connections are those to the stores of customers' keys: to the vaults of this instance, without leaving the process,
+// and to Azure's.
+type connections struct{ own, azure func() *azure.Vaults }
 
-// openKey opens a key as one principal: in a vault of this instance, with a token made here; in one of Azure's, as the
-// operator's application.
-func (s *Server) openKey(l *layers, by roads, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
-	refuse := func(format string, args ...any) (keysource.Source, error) {
-		return nil, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", format, args...)
-	}
-	road := by.foreign
+// openVaultKey opens a key in a vault that speaks Azure Key Vault's protocol, as one principal: in a vault of this
+// instance, with a token made here; in one of Azure's, as the operator's application.
+func (s *Server) openVaultKey(
+	l *layers, by connections, key visage.KeyRef, as visage.PrincipalID,
+) (keysource.Source, error) {
+	vaults := by.azure
 	credential := azure.Credential(azure.Application{
 		Tenant: s.cfg.AzureTenant, ClientID: s.cfg.AzureClient, SecretFile: s.cfg.AzureSecretFile,
 	})
@@ -62,13 +62,14 @@ func (s *Server) openKey(l *layers, by roads, key visage.KeyRef, as visage.Princ
 	vault, ours := s.ownVault(now)
 	switch {
 	case ours:
-		road, credential = by.own, ownCredential{l.identities, as}
+		vaults, credential = by.own, ownCredential{l.identities, as}
 	case s.cfg.AzureTenant == "":
 		return nil, s.refuseForeign(key)
 	}
-	src, err := road().Open(now, credential)
+	src, err := vaults().Open(now, credential)
 	if err != nil {
-		return refuse("The key %s cannot be used: %v.", key, err)
+		return nil, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The key %s cannot be used: %v.", key,
+			err)
 	}
 	if ours {
 		return ownKey{src, l.vaults, vault, now.Unversioned(), key.Unversioned()}, nil
@@ -136,7 +137,7 @@ func (s *Server) checkVault(ctx context.Context, l *layers, location string, key
 
 // keyChanged tells custody of a key of the built-in vaults that may be used otherwise than before.
 func (s *Server) keyChanged(l *layers, keyID string) {
-	key, err := visage.ParseKeyRef(keyID)
+	key, err := azure.ParseKey(keyID, "", "")
 	if err != nil { // without TLS there are no identifiers of keys that a client would take
 		s.log.Debug("key changed", "key", keyID, "err", err)
 		return

@@ -18,6 +18,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/keysource/azure"
 	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
@@ -78,7 +79,7 @@ func (o *officer) key(t *testing.T, name string) visage.KeyRef {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ref, err := visage.ParseKeyRef(string(*made.Key.KID))
+	ref, err := azure.ParseKey(string(*made.Key.KID), "", "")
 	if err != nil {
 		t.Fatal(err)
 	}

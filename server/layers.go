@@ -106,6 +106,7 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	}
 	if l.accounts, err = account.Open(ctx, account.Config{
 		Store: l.store, Audit: accountAudit{l.audit}, Identities: managedIdentities{l, s}, Custody: l.custody,
+		ParseKey: s.parseKey,
 		CheckVault: func(ctx context.Context, location string, key visage.KeyRef) error {
 			return s.checkVault(ctx, l, location, key)
 		},

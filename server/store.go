@@ -29,7 +29,7 @@ func (c Config) openStore(ctx context.Context, note func(sealed.Event)) (store *
 		return nil, false, err
 	}
 	store, err = sealed.Open(ctx, sealed.Config{
-		Engine: "pebble:" + c.dataDir(), KeyDir: c.keysDir(), Protectors: protectors, Report: note, Logger: c.Logger,
+		Engine: c.engine(), KeyDir: c.keysDir(), Protectors: protectors, Report: note, Logger: c.Logger,
 		AnchorDir: c.anchorDir(), AcceptRollback: c.AcceptRollback, Reserve: uint64(c.DiskReserve),
 	})
 	return store, first, err

@@ -102,7 +102,7 @@ type Source struct {
 // Open returns a source over key; with a version in it, that is the one that wraps, else it is the newest. Nothing is
 // sent yet. It refuses hosts that are not allowed.
 func (v *Vaults) Open(key visage.KeyRef, credential Credential) (*Source, error) {
-	checked, err := visage.NewKeyRef(key.Vault, key.Name, key.Version)
+	checked, err := newKey(key.Vault, key.Name, key.Version)
 	if err != nil {
 		return nil, fmt.Errorf("open key: %w", err)
 	}
@@ -232,7 +232,7 @@ func (s *Source) Describe(ctx context.Context, ref keysource.Ref) (keysource.Des
 		}
 		found := version
 		if found == "" {
-			ref, err := visage.ParseKeyRef(string(*res.Key.KID))
+			ref, err := parseKeyID(string(*res.Key.KID))
 			if err != nil || ref.Version == "" {
 				return errors.New("the answer names no version of a key")
 			}
@@ -299,7 +299,7 @@ func (s *Source) sameKey(kid *azkeys.ID, version string) error {
 	if kid == nil {
 		return errors.New("the answer names no key")
 	}
-	got, err := visage.ParseKeyRef(string(*kid))
+	got, err := parseKeyID(string(*kid))
 	if err != nil || !got.SameKey(s.key) || got.Version != version {
 		return errOtherKey{string(*kid)}
 	}

@@ -85,7 +85,7 @@ func (v *vault) roots() *x509.CertPool {
 
 // key returns a reference to a key of the vault: "one" or "two".
 func (v *vault) key(name, version string) visage.KeyRef {
-	k, err := visage.NewKeyRef(vaultURL, name, version)
+	k, err := azure.ParseKey(vaultURL, name, version)
 	if err != nil {
 		v.t.Fatal(err)
 	}

@@ -30,6 +30,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/api/vaultapi"
+	"github.com/visage-face/visage/keysource/azure"
 	"github.com/visage-face/visage/keyvault"
 	"github.com/visage-face/visage/sealed"
 )
@@ -435,7 +436,7 @@ func (v *stormyVaults) key(vault, name string) (visage.KeyRef, error) {
 	v.mu.Lock()
 	v.named[vault] = append(v.named[vault], made.Ref)
 	v.mu.Unlock()
-	return visage.NewKeyRef("https://"+vault+"."+vaultSuffix, name, made.Version)
+	return azure.ParseKey("https://"+vault+"."+vaultSuffix, name, made.Version)
 }
 
 func officer() keyvault.Caller { return keyvault.Caller{ObjectID: vaultOfficer, Tenant: vaultTenant} }

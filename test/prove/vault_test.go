@@ -400,7 +400,7 @@ func (s *storm) walk(ctx context.Context, r *resource, chance *random.Rand) (n i
 			}
 		case draw < 70:
 			var key visage.KeyRef
-			if key, err = visage.NewKeyRef("https://"+r.vault+"."+vaultSuffix, name, ""); err == nil {
+			if key, err = azure.ParseKey("https://"+r.vault+"."+vaultSuffix, name, ""); err == nil {
 				s.with(func(c *custody.Custody) { _, err = c.Enable(ctx, r.id, key, vaultIdentity) })
 			}
 		case draw < 74:

@@ -25,6 +25,7 @@ import (
 	"github.com/visage-face/visage/cmd/visage/internal/settings"
 	"github.com/visage-face/visage/cmd/visage/internal/vault"
 	"github.com/visage-face/visage/internal/durable"
+	"github.com/visage-face/visage/keysource/azure"
 	"github.com/visage-face/visage/sealed/archive"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/vision"
@@ -293,7 +294,7 @@ func (d *drill) run(ctx context.Context, cfg server.Config) error {
 // of this server's, which needs no right on the key; else the resource is locked, since a vault elsewhere is not a
 // copy.
 func (d *drill) road(ctx context.Context, c *operator.Client) (take, giveBack func() error) {
-	key, err := visage.ParseKeyRef(d.Key)
+	key, err := azure.ParseKey(d.Key, "", "")
 	name, ours := "", false
 	if err == nil {
 		host, _ := visage.ParseOrigin(key.Vault) // a reference that was read has an address

@@ -1,0 +1,51 @@
+package server_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/server"
+)
+
+// TestUnknownProtector names the protectors of the root key that there are.
+func TestUnknownProtector(t *testing.T) {
+	const known = "file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH"
+	for _, entry := range []string{"tpm:0x81000001", "file", "env:", "", "FILE:/x"} {
+		err := server.Config{RootKeys: []string{entry}}.Validate()
+		if err == nil || !strings.Contains(err.Error(), `root-key: "`+entry+`" is none of `+known) {
+			t.Errorf("root key %q: %v", entry, err)
+		}
+	}
+	for _, entry := range []string{"file:/x", "env:X", "passphrase-env:X", "passphrase-file:/x"} {
+		if err := (server.Config{RootKeys: []string{entry}}).Validate(); err != nil {
+			t.Errorf("root key %q: %v", entry, err)
+		}
+	}
+}
+
+// TestUnknownKeyStore names the stores of customers' keys that there are, on the wire and to custody.
+func TestUnknownKeyStore(t *testing.T) {
+	const known = "the known ones are https://VAULT, for Azure Key Vault and the vaults of this instance"
+	o := newOfficer(t, server.Config{AutoApprove: true})
+	account := groupPath + "/vip"
+	r := realm{o.Server, t}
+	token := r.Token(t, managementPlane)
+	r.call(201, "", token, "PUT", account,
+		`{"kind":"Face","location":"local","sku":{"name":"E0"},"identity":{"type":"SystemAssigned"}}`)
+	for _, address := range []string{"awskms://eu-west-1/111122223333", "pkcs11:token=t", "safe.vault.example"} {
+		answer := r.call(http.StatusBadRequest, "InvalidKeyVaultProperties", token, "PATCH", account,
+			`{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":"`+address+`","keyName":"k1"}}}}`)
+		message := answer["error"].(map[string]any)["message"].(string)
+		if !strings.Contains(message, address) || !strings.Contains(message, known) {
+			t.Errorf("key store %s: %s", address, message)
+		}
+	}
+	_, err := o.Custody().Enable(t.Context(), o.space, visage.KeyRef{Vault: "kmip://hsm.example", Name: "42"}, o.who)
+	refusal, ok := errors.AsType[*visage.Refusal](err)
+	if !ok || refusal.Code != "InvalidKeyVaultProperties" || !strings.Contains(refusal.Message, known) {
+		t.Errorf("enable a key in an unknown store: %v", err)
+	}
+}
