@@ -81,9 +81,8 @@ func Example() {
 		log.Fatal(err)
 	}
 
-	name, err := visage.ParseKeyRef("https://hotel.vault.example/keys/guests/0123456789abcdef0123456789abcdef")
-	if err != nil {
-		log.Fatal(err)
+	name := visage.KeyRef{
+		Vault: "https://hotel.vault.example", Name: "guests", Version: "0123456789abcdef0123456789abcdef",
 	}
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
