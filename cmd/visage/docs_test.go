@@ -12,7 +12,7 @@ import (
 )
 
 // commandLine is a command of the program in a document: what stands in a line of code behind its name.
-var commandLine = regexp.MustCompile("(?:^|[\\s`(\"])(?:\\./bin/)?visage ([a-z][^`|\n;>&()]*)")
+var commandLine = regexp.MustCompile("(?:^|[\\s`(\"])(?:\\./bin/|\\./cmd/)?visage ([a-z][^`|\n;>&()]*)")
 
 // TestDocumentsNameCommands wants every command and every flag that the documents show to exist.
 func TestDocumentsNameCommands(t *testing.T) {

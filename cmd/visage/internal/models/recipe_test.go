@@ -42,7 +42,7 @@ func TestPackOfAnotherDetector(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, script, found := bytes.Cut(page, []byte("```\nmkdir yunet"))
+	_, script, found := bytes.Cut(page, []byte("```sh\nmkdir yunet"))
 	script, _, ended := bytes.Cut(script, []byte("visage models install"))
 	if !found || !ended {
 		t.Fatal("docs/operations/packs.md does not tell any more how to make a pack with YuNet")
