@@ -142,9 +142,10 @@ type Accounts struct {
 
 	// held while something stored changes, so that indexes are swapped in the order of the changes
 	changes sync.Mutex
-	// guarded by changes: the accounts, by name in lower case, whose key is about to change hands
-	handing map[string]bool
-	index   atomic.Pointer[index]
+	// guarded by changes: the accounts whose key is being changed, by name in lower case, with the subdomain that the
+	// same change gives them, in lower case; empty: none
+	keyChanges map[string]string
+	index      atomic.Pointer[index]
 }
 
 // Open reads the accounts. Creations and purges that a crash interrupted are finished: a creation nobody was told of
@@ -160,7 +161,7 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 		cfg.Audit = nobody{}
 	}
 	a := &Accounts{cfg: cfg, store: cfg.Store, audit: cfg.Audit, log: cfg.Logger, wake: make(chan struct{}, 1),
-		handing: map[string]bool{}}
+		keyChanges: map[string]string{}}
 	a.changes.Lock()
 	defer a.changes.Unlock()
 	all, err := a.read(ctx)
@@ -244,7 +245,9 @@ func (a *Accounts) create(ctx context.Context, by visage.Caller, c Creation) (Ac
 	a.changes.Lock()
 	defer a.changes.Unlock()
 	x := a.index.Load()
-	err = x.admit(rec)
+	if err = x.admit(rec); err == nil {
+		err = a.admitReserved(rec.account().Host(), rec.Name)
+	}
 	if err == nil && rec.Tier == visage.E0 {
 		rec.Request, err = x.place(rec.Location, a.cfg.AutoApprove)
 	}

@@ -22,8 +22,8 @@ func (a *Accounts) Delete(ctx context.Context, by visage.Caller, name string) er
 	return a.recordedAt(ctx, Deleted, by, name, func() error {
 		now := time.Now()
 		rec, err := a.change(ctx, by, name, func(rec record) (record, error) {
-			if a.handing[strings.ToLower(rec.Name)] { // changes is held
-				return record{}, refuseAtOnce(rec.account())
+			if err := a.admitChange(rec.account()); err != nil {
+				return record{}, err
 			}
 			rec.State, rec.Deleted, rec.PurgeAt = deleted, now.UnixNano(), now.Add(Retention).UnixNano()
 			return rec, nil

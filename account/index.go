@@ -135,8 +135,7 @@ func (x *index) admitHost(rec record) error {
 	for _, all := range []map[string]record{x.byName, x.gone} {
 		for _, other := range all {
 			if host != "" && other.ID != rec.ID && other.account().Host() == host {
-				return visage.Refuse(visage.Conflict, "CustomDomainInUse",
-					"The subdomain %q is in use, possibly by a deleted resource: choose another one.", host)
+				return refuseHost(host)
 			}
 		}
 	}
@@ -229,6 +228,11 @@ func isLabel(s string) bool { return labelPattern.MatchString(s) && !strings.Equ
 // FreeSubdomain reports whether no account, deleted ones included, has a subdomain.
 func (a *Accounts) FreeSubdomain(label string) bool {
 	return a.index.Load().admitHost(record{Subdomain: label}) == nil
+}
+
+func refuseHost(host string) error {
+	return visage.Refuse(visage.Conflict, "CustomDomainInUse",
+		"The subdomain %q is in use, possibly by a deleted resource: choose another one.", host)
 }
 
 func refuseUnknown(name string) error {

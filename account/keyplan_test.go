@@ -240,3 +240,48 @@ func sameKeyWhileRevoked(t *testing.T, h accountsWithCustody, named string) {
 	}
 	h.until(custody.Active)
 }
+
+// TestSubdomainIsKeptFor: a subdomain that an account gets together with a key is refused to others while the key is
+// asked: a change is refused before the key changes, or not at all.
+func TestSubdomainIsKeptFor(t *testing.T) { withCustody(t, subdomainIsKeptFor) }
+
+func subdomainIsKeptFor(t *testing.T, h accountsWithCustody) {
+	wanted := "wanted"
+	create := func(name, subdomain string) error {
+		_, err := h.Create(t.Context(), visage.Caller{}, account.Creation{Name: name, Location: "westeurope",
+			Tier: visage.S0, Subdomain: subdomain})
+		return err
+	}
+	if err := create("other", ""); err != nil {
+		t.Fatal(err)
+	}
+	h.identities.during = func() {
+		wantRefusal(t, create("late", strings.ToUpper(wanted)), visage.Conflict, "CustomDomainInUse")
+		wantRefusal(t, create(wanted, ""), visage.Conflict, "CustomDomainInUse")
+		_, err := h.Update(t.Context(), visage.Caller{}, "other", func(account.Account) (account.Change, error) {
+			taken := wanted
+			return account.Change{Subdomain: &taken}, nil
+		})
+		wantRefusal(t, err, visage.Conflict, "CustomDomainInUse")
+	}
+	change := func() (account.Account, error) {
+		return h.Update(t.Context(), visage.Caller{}, "vip", func(account.Account) (account.Change, error) {
+			subdomain, protection := wanted, mine
+			return account.Change{Subdomain: &subdomain, Protection: &protection}, nil
+		})
+	}
+	h.identities.grant = false // the key refuses
+	if _, err := change(); err == nil {
+		t.Fatal("the key was not asked")
+	}
+	h.identities.during = nil
+	if err := create(wanted, ""); err != nil {
+		t.Errorf("after the refusal: %v", err)
+	}
+	_, err := change()
+	wantRefusal(t, err, visage.Conflict, "CustomDomainInUse")
+	wanted, h.identities.grant = "second", true
+	if a, err := change(); err != nil || a.Subdomain != wanted {
+		t.Errorf("got %+v, %v", a, err)
+	}
+}

@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"maps"
+	"strings"
 
 	"github.com/visage-face/visage"
 )
@@ -61,16 +62,16 @@ func (a *Accounts) update(
 	}
 	if c.Protection == nil {
 		return a.alter(ctx, by, name, func(now Account) (Change, error) {
-			if a.handing[now.key()] { // changes is held
-				return Change{}, refuseAtOnce(now)
+			if err := a.admitChange(now); err != nil {
+				return Change{}, err
 			}
 			return decide(now)
 		})
 	}
-	if err := a.beginHanding(now); err != nil {
+	if err := a.beginKeyChange(now); err != nil {
 		return Account{}, err
 	}
-	defer a.endHanding(now)
+	defer a.endKeyChange(now)
 	// Decided again, now that nobody else changes it before this is done.
 	if now, err = a.Get(ctx, name); err == nil {
 		c, err = decide(now)
@@ -86,32 +87,67 @@ func (a *Accounts) update(
 		return Account{}, err
 	}
 	plan, err := a.planKey(ctx, rec, c)
+	if err == nil {
+		err = a.reserveSubdomain(rec, c)
+	}
 	if err != nil {
 		return Account{}, err
 	}
 	return a.applyKey(ctx, by, plan)
 }
 
-// beginHanding keeps others from changing an account until endHanding: asking a vault takes its time.
-func (a *Accounts) beginHanding(of Account) error {
+// beginKeyChange refuses all other changes of an account until endKeyChange, because asking a vault takes seconds.
+func (a *Accounts) beginKeyChange(of Account) error {
 	a.changes.Lock()
 	defer a.changes.Unlock()
-	if a.handing[of.key()] {
-		return refuseAtOnce(of)
+	if err := a.admitChange(of); err != nil {
+		return err
 	}
-	a.handing[of.key()] = true
+	a.keyChanges[of.key()] = ""
 	return nil
 }
 
-func (a *Accounts) endHanding(of Account) {
+func (a *Accounts) endKeyChange(of Account) {
 	a.changes.Lock()
 	defer a.changes.Unlock()
-	delete(a.handing, of.key())
+	delete(a.keyChanges, of.key())
 }
 
-func refuseAtOnce(of Account) error {
-	return visage.Refuse(visage.Conflict, "RequestConflict",
-		"Another change of resource %q is in progress: wait until it has ended.", of.Name)
+// admitChange refuses a change of an account whose key is being changed. changes is held.
+func (a *Accounts) admitChange(of Account) error {
+	if _, changing := a.keyChanges[of.key()]; changing {
+		return visage.Refuse(visage.Conflict, "RequestConflict",
+			"Another change of resource %q is in progress: wait until it has ended.", of.Name)
+	}
+	return nil
+}
+
+// reserveSubdomain keeps the subdomain that an account gets together with its key from all others until endKeyChange,
+// so that the change can no longer be refused for it once the key has changed.
+func (a *Accounts) reserveSubdomain(rec record, c Change) error {
+	if c.Subdomain == nil || *c.Subdomain == rec.Subdomain {
+		return nil
+	}
+	a.changes.Lock()
+	defer a.changes.Unlock()
+	if err := a.index.Load().admitSubdomain(rec, *c.Subdomain); err != nil {
+		return err
+	}
+	if err := a.admitReserved(*c.Subdomain, rec.Name); err != nil {
+		return err
+	}
+	a.keyChanges[strings.ToLower(rec.Name)] = strings.ToLower(*c.Subdomain)
+	return nil
+}
+
+// admitReserved refuses a host that is reserved for another account than the named one. changes is held.
+func (a *Accounts) admitReserved(host, name string) error {
+	for of, reserved := range a.keyChanges {
+		if reserved != "" && strings.EqualFold(reserved, host) && !strings.EqualFold(of, name) {
+			return refuseHost(host)
+		}
+	}
+	return nil
 }
 
 // alter changes what is not about keys.
@@ -122,6 +158,9 @@ func (a *Accounts) alter(
 	rec, err := a.change(ctx, by, name, func(rec record) (record, error) {
 		before = rec.account()
 		c, err := decide(before)
+		if err == nil && c.Subdomain != nil {
+			err = a.admitReserved(*c.Subdomain, rec.Name)
+		}
 		if err != nil {
 			return record{}, err
 		}
