@@ -152,50 +152,6 @@ func (c *Custody) rebind(ctx context.Context, sp *space, to binding) (Operation,
 	return c.settle(ctx, sp, to)
 }
 
-// Reassign has the change that is under way ask its keys as another principal from now on, and reports whether there is
-// one that can no longer be taken back. Without that, a change whose identity is gone could neither end nor be undone.
-func (c *Custody) Reassign(ctx context.Context, id sealed.SpaceID, as visage.PrincipalID) (underWay bool, err error) {
-	sp, err := c.space(ctx, id)
-	if err != nil {
-		return false, fmt.Errorf("ask as another principal: %w", err)
-	}
-	_, underWay, err = c.reassign(ctx, sp, as)
-	return underWay, err
-}
-
-func (c *Custody) reassign(
-	ctx context.Context, sp *space, as visage.PrincipalID,
-) (op Operation, underWay bool, err error) {
-	n := sp.now()
-	if n.Flow == nil || !n.Flow.committed() || as == "" {
-		return Operation{}, false, nil
-	}
-	f := *n.Flow
-	if (f.To == nil || f.To.As == as) && (n.Key == nil || n.Key.As == as) {
-		return f.operation(), true, nil
-	}
-	of := f.To
-	if of == nil {
-		of = n.Key
-	}
-	if err := c.record(ctx, sp, audit.CustodySwitch, audit.Done, of, f.Version, nil); err != nil {
-		return Operation{}, true, err
-	}
-	err = c.edit(ctx, sp, func(n *note) {
-		underWay = n.Flow != nil && n.Flow.ID == f.ID
-		if !underWay {
-			return
-		}
-		for _, b := range []*binding{n.Key, n.Flow.To} { // freshly read: nobody else has them
-			if b != nil {
-				b.As = as
-			}
-		}
-	})
-	c.askNow(sp)
-	return f.operation(), underWay, err
-}
-
 // settle keeps what changed of a reference to the key in use.
 func (c *Custody) settle(ctx context.Context, sp *space, to binding) (Operation, error) {
 	have, version := sp.inUse()

@@ -114,31 +114,6 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 	return wait, true
 }
 
-// beginFollow looks for a newer version if it is time, or asked for, beside the polls: going over to it takes many
-// calls, and the resources that are still under the present version depend on its answers meanwhile.
-func (c *Custody) beginFollow(ctx context.Context, w *watch, all []*space, asked bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case w.following && asked:
-		w.looked = time.Time{} // the next poll looks again
-		return
-	case w.following, !asked && time.Since(w.looked) < followEach:
-		return
-	}
-	w.following, w.looked = true, time.Now()
-	src := w.src
-	c.opens.Go(func() {
-		soon := c.follow(ctx, w, src, all)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		w.following = false
-		if soon > 0 && !w.looked.IsZero() {
-			w.looked = time.Now().Add(soon - followEach) // look again when it may
-		}
-	})
-}
-
 // inquire asks the key by the probe of one of those that depend on it: the answer holds for all. A refusal is asked for
 // twice, the second time on a new connection and with a new token. An answer about a resource that has left the watch
 // meanwhile is not valid, and neither is one about keys that cannot be read: the next is asked then.
@@ -209,57 +184,6 @@ func (c *Custody) dates(ctx context.Context, w *watch, asked bool) {
 	if err == nil { // access goes by unwrapping alone, so a refusal to describe changes nothing
 		w.expires = d.Expires
 	}
-}
-
-// follow takes resources whose reference has no version along to the newest one, if that is good. It returns after what
-// time those may follow that have followed only just now; 0: there are none.
-func (c *Custody) follow(ctx context.Context, w *watch, src keysource.Source, all []*space) (again time.Duration) {
-	var newest keysource.Description
-	err := c.calls.do(ctx, func(ctx context.Context) (err error) {
-		newest, err = src.Describe(ctx, keysource.Ref{})
-		return err
-	})
-	if err != nil || newest.Ref.Version == w.key.version || fit(w.ref, newest) != nil {
-		return 0
-	}
-	var work sync.WaitGroup
-	defer work.Wait()
-	tried := false // one first: should the new version be no good after all, the others are not tried with it
-	for _, sp := range all {
-		if soon := followGuard - time.Since(sp.now().Followed); soon > 0 {
-			again = soon
-			continue
-		}
-		if !tried {
-			if !c.followOne(ctx, w, sp, newest.Ref.Version) {
-				return again
-			}
-			tried = true
-			continue
-		}
-		work.Go(func() { c.followOne(ctx, w, sp, newest.Ref.Version) })
-	}
-	return again
-}
-
-// followOne takes one resource along, and reports whether nothing speaks against the others.
-func (c *Custody) followOne(ctx context.Context, w *watch, sp *space, version string) bool {
-	if !c.depends(w, sp) || !sp.claim() {
-		return true
-	}
-	defer wake(c.wake) // the change may have to be finished, or undone, by Run
-	defer sp.release()
-	sp.mu.Lock()
-	key, closed := sp.note.Key, sp.state.Locked
-	sp.mu.Unlock()
-	if key == nil || closed {
-		return true
-	}
-	_, err := c.change(ctx, sp, Following, key, version)
-	if err != nil {
-		c.log.WarnContext(ctx, "newer version of a key not followed", "resource", sp.id.String(), "err", err)
-	}
-	return err == nil
 }
 
 // newest returns the newest version of a key whose version in use refuses, when it is another and could be used: the

@@ -8,24 +8,6 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// verdict is what a key has answered for the resources under it.
-type verdict struct {
-	err     error // nil: it unwraps
-	expired bool  // it is out of date, though it unwraps
-	// the newest version of the key, where that is another than refuses and can be used; empty: none is known
-	newest string
-	// of the resource when its key was asked; in a later one this answer does not count, and another is on its way
-	turn uint64
-}
-
-// reasonOf narrows a failure down, as far as its source does.
-func reasonOf(err error) keysource.Reason {
-	if e, ok := errors.AsType[*keysource.Error](err); ok {
-		return e.Reason
-	}
-	return ""
-}
-
 // wrapping names what the data keys of a resource are wrapped by: "Version V of key K". Empty: by a key of the service.
 func (c *Custody) wrapping(sp *space) (name string, as visage.PrincipalID) {
 	key, version := sp.inUse()

@@ -5,78 +5,11 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"time"
 
-	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed"
 )
-
-// OperationKind is what a change does.
-type OperationKind string
-
-// The kinds of change.
-const (
-	Enabling  OperationKind = "enable"  // the service's key to a customer's
-	Switching OperationKind = "switch"  // to another key of the customer's
-	Updating  OperationKind = "update"  // to another version of the same key
-	Following OperationKind = "follow"  // the same, by itself
-	Disabling OperationKind = "disable" // back to the service's key
-)
-
-var kinds = []OperationKind{Enabling, Switching, Updating, Following, Disabling}
-
-// Progress is how far a change has come.
-type Progress string
-
-// The stages of a change.
-const (
-	Running   Progress = "running" // also while it waits for a vault
-	Succeeded Progress = "succeeded"
-	Failed    Progress = "failed" // nothing has changed
-)
-
-// Operation is a change of who holds the key. The zero value is none.
-type Operation struct {
-	ID       string        `json:"id"`
-	Kind     OperationKind `json:"kind"`
-	Progress Progress      `json:"progress"`
-	Step     string        `json:"step,omitempty"` // the one being taken while it runs
-	Code     string        `json:"code,omitempty"` // of the refusal that ended it
-	Reason   string        `json:"reason,omitempty"`
-	Started  time.Time     `json:"started"`
-	Ended    time.Time     `json:"ended,omitzero"`
-}
-
-// binding is a key and who asks for it.
-type binding struct {
-	Key visage.KeyRef      `json:"key"` // with a version: that one, for ever; without: followed
-	As  visage.PrincipalID `json:"as,omitempty"`
-}
-
-// at is the key in one version.
-func (b binding) at(version string) visage.KeyRef {
-	k := b.Key
-	k.Version = version
-	return k
-}
-
-// flow is a change under way, as it is kept with the keys. A step is written down before it is taken, and can be taken
-// again.
-type flow struct {
-	ID         string        `json:"id"`
-	Kind       OperationKind `json:"kind"`
-	Step       string        `json:"step"`
-	To         *binding      `json:"to,omitempty"`         // nil: the service's key
-	Version    string        `json:"version,omitempty"`    // of To, the one that wraps
-	Generation uint32        `json:"generation,omitempty"` // what the turn goes to; zero until it is wrapped
-	Started    time.Time     `json:"started"`
-}
-
-func (f flow) operation() Operation {
-	return Operation{ID: f.ID, Kind: f.Kind, Progress: Running, Step: f.Step, Started: f.Started}
-}
 
 // The names of the steps, as they are kept. Tests fail at each, by these names.
 const (
@@ -127,23 +60,9 @@ var (
 	}, stepDone}
 )
 
-// plan returns the steps of a flow.
-func (f flow) plan() plan {
-	if f.Kind == Updating || f.Kind == Following {
-		return rewrapping
-	}
-	return turning
-}
-
 // index returns where a step stands, -1 for one of another plan.
 func (p plan) index(name string) int {
 	return slices.IndexFunc(p.steps, func(s step) bool { return s.name == name })
-}
-
-// committed reports whether a flow can no longer be undone.
-func (f flow) committed() bool {
-	p := f.plan()
-	return p.index(f.Step) >= p.index(p.commit)
 }
 
 // undo takes back what was done up to the step that the attempt's flow stands at.
@@ -238,26 +157,6 @@ func (a *attempt) rewrap(ctx context.Context) error {
 }
 
 func (a *attempt) finish(ctx context.Context) error { return a.end(ctx) }
-
-func (f flow) kind() audit.Kind {
-	switch f.Kind {
-	case Enabling:
-		return audit.CustodyEnable
-	case Disabling:
-		return audit.CustodyDisable
-	case Following, Updating:
-		return audit.CustodyFollow
-	}
-	return audit.CustodySwitch
-}
-
-// verb is what the step before the point of no return asks of a key.
-func (f flow) verb() string {
-	if f.To == nil {
-		return "unwrapKey"
-	}
-	return "wrapKey"
-}
 
 func rewrapped(keys sealed.Keys, version string) bool {
 	return slices.ContainsFunc(keys.Slots, func(s sealed.Slot) bool { return s.Current && s.Ref.Version == version })

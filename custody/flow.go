@@ -1,0 +1,71 @@
+package custody
+
+import (
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
+)
+
+// binding is a key and who asks for it.
+type binding struct {
+	Key visage.KeyRef      `json:"key"` // with a version: that one, for ever; without: followed
+	As  visage.PrincipalID `json:"as,omitempty"`
+}
+
+// at is the key in one version.
+func (b binding) at(version string) visage.KeyRef {
+	k := b.Key
+	k.Version = version
+	return k
+}
+
+// flow is a change under way, as it is kept with the keys. A step is written down before it is taken, and can be taken
+// again.
+type flow struct {
+	ID         string        `json:"id"`
+	Kind       OperationKind `json:"kind"`
+	Step       string        `json:"step"`
+	To         *binding      `json:"to,omitempty"`         // nil: the service's key
+	Version    string        `json:"version,omitempty"`    // of To, the one that wraps
+	Generation uint32        `json:"generation,omitempty"` // what the turn goes to; zero until it is wrapped
+	Started    time.Time     `json:"started"`
+}
+
+func (f flow) operation() Operation {
+	return Operation{ID: f.ID, Kind: f.Kind, Progress: Running, Step: f.Step, Started: f.Started}
+}
+
+// plan returns the steps of a flow.
+func (f flow) plan() plan {
+	if f.Kind == Updating || f.Kind == Following {
+		return rewrapping
+	}
+	return turning
+}
+
+// committed reports whether a flow can no longer be undone.
+func (f flow) committed() bool {
+	p := f.plan()
+	return p.index(f.Step) >= p.index(p.commit)
+}
+
+func (f flow) kind() audit.Kind {
+	switch f.Kind {
+	case Enabling:
+		return audit.CustodyEnable
+	case Disabling:
+		return audit.CustodyDisable
+	case Following, Updating:
+		return audit.CustodyFollow
+	}
+	return audit.CustodySwitch
+}
+
+// verb is what the step before the point of no return asks of a key.
+func (f flow) verb() string {
+	if f.To == nil {
+		return "unwrapKey"
+	}
+	return "wrapKey"
+}

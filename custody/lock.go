@@ -1,0 +1,49 @@
+package custody
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/visage-face/visage/sealed"
+)
+
+// Lock closes a resource under a customer's key at once: no operation that starts after it returns succeeds, and the
+// keys are wiped. It stays locked, also over restarts, until Unlock.
+// Refusals: CustomerManagedKeyNotEnabled when the key is the service's.
+func (c *Custody) Lock(ctx context.Context, id sealed.SpaceID) error {
+	sp, err := c.space(ctx, id)
+	if err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	sp.adminMu.Lock()
+	defer sp.adminMu.Unlock()
+	_, err = c.command(ctx, sp, event{kind: lockAsked})
+	return err
+}
+
+// Unlock ends what Lock began, allows a resource to open that was refused its key for more than 30 days or whose policy
+// is ManualRestore, and has the key asked at once. It opens when the key says yes; State tells.
+func (c *Custody) Unlock(ctx context.Context, id sealed.SpaceID) error {
+	sp, err := c.space(ctx, id)
+	if err != nil {
+		return fmt.Errorf("unlock: %w", err)
+	}
+	load, err := c.unlock(ctx, sp)
+	if err != nil {
+		return fmt.Errorf("unlock: %w", err)
+	}
+	if err := c.openOwn(ctx, sp, load); err != nil {
+		return fmt.Errorf("unlock: %w", err)
+	}
+	return nil
+}
+
+// unlock ends the owner's lock. It is recorded before it takes effect.
+func (c *Custody) unlock(ctx context.Context, sp *space) (load *effect, err error) {
+	sp.adminMu.Lock()
+	defer sp.adminMu.Unlock()
+	if _, err := c.command(ctx, sp, event{kind: unlockAsked}); err != nil {
+		return nil, err
+	}
+	return c.apply(ctx, sp, event{kind: unlocked}), nil
+}
