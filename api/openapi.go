@@ -13,7 +13,7 @@ import (
 // OpenAPI describes planes as an OpenAPI 3.0 document in JSON, made from their route tables and from the Go types that
 // requests are decoded into and answers are encoded from: what it says cannot differ from what is served. In those
 // types, the tag `api:"required"` marks a field that a body must have, and `enum:"a b"` lists the values of one; fields
-// of answers are required unless they may be omitted.
+// of answers are required unless they may be omitted. A type with a method Members describes itself.
 func OpenAPI(title, version string, planes ...Plane) ([]byte, error) {
 	d := &document{schemas: object{}}
 	paths, security := object{}, object{}
@@ -113,16 +113,16 @@ func (d *document) parameters(r *Route) []object {
 		}
 	}
 	for _, q := range r.Doc.Query {
-		schema := enumerate(d.schema(reflect.TypeOf(q.Value), false), q.Enum)
+		schema := enumerate(d.schema(reflect.TypeOf(q.Value), false), strings.Fields(q.Enum)...)
 		params = append(params, object{"name": q.Name, "in": "query", "description": q.Text, "schema": schema})
 	}
 	return params
 }
 
-// enumerate adds to a schema the values there are, which are separated by spaces.
-func enumerate(schema object, values string) object {
-	if values != "" {
-		schema["enum"] = strings.Fields(values)
+// enumerate adds to a schema the values there are, if they are limited.
+func enumerate(schema object, values ...string) object {
+	if len(values) > 0 {
+		schema["enum"] = values
 	}
 	return schema
 }
@@ -145,6 +145,38 @@ func jsonContent(schema object) object { return object{"application/json": objec
 
 var textMarshaler = reflect.TypeFor[encoding.TextMarshaler]()
 
+// Member is a member of a JSON object that is not encoded field by field from a Go type.
+type Member struct {
+	Name     string
+	Value    any      // what is written; in a description, any value of the type
+	Enum     []string // the values there are; nil: not limited
+	Optional bool     // it may be missing
+}
+
+// describer is a type of answers that describes itself: by its zero value, or, within another, by the value given.
+type describer interface{ Members() []Member }
+
+// described describes a value by its members, if it has them, and else by its type.
+func (d *document) described(value any) object {
+	one, ok := value.(describer)
+	if !ok {
+		return d.schema(reflect.TypeOf(value), true)
+	}
+	properties := object{}
+	var required []string
+	for _, m := range one.Members() {
+		properties[m.Name] = enumerate(d.described(m.Value), m.Enum...)
+		if !m.Optional {
+			required = append(required, m.Name)
+		}
+	}
+	schema := object{"type": "object", "properties": properties}
+	if len(required) > 0 {
+		schema["required"] = required
+	}
+	return schema
+}
+
 // schema describes a type. answer says whether values of it are sent or received.
 func (d *document) schema(t reflect.Type, answer bool) object {
 	switch {
@@ -154,6 +186,8 @@ func (d *document) schema(t reflect.Type, answer bool) object {
 		return object{"type": "string", "format": "date-time"}
 	case t.Implements(textMarshaler):
 		return object{"type": "string"}
+	case t.Implements(reflect.TypeFor[describer]()):
+		return d.described(reflect.Zero(t).Interface())
 	}
 	switch t.Kind() {
 	case reflect.String:
@@ -202,7 +236,7 @@ func (d *document) fields(t reflect.Type, answer bool, properties object, requir
 			continue
 		}
 		omitted := strings.Contains(options, "omitempty")
-		schema := enumerate(d.schema(field.Type, answer), field.Tag.Get("enum"))
+		schema := enumerate(d.schema(field.Type, answer), strings.Fields(field.Tag.Get("enum"))...)
 		if field.Type.Kind() == reflect.Pointer && !omitted && schema["$ref"] == nil {
 			schema["nullable"] = true
 		}

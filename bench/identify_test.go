@@ -344,8 +344,10 @@ func numberPhoto(i int, another bool) []byte {
 
 func (numbers) Detect(_ context.Context, photo []byte, want vision.Want) (*vision.Photo, error) {
 	person := binary.BigEndian.Uint64(photo)
-	faces := []vision.Face{{Box: vision.Box{Left: 10, Top: 10, Width: 200, Height: 200}, Score: 1,
-		Quality: vision.High}}
+	faces := []vision.Face{{Box: vision.Box{Left: 10, Top: 10, Width: 200, Height: 200}, Score: 1}}
+	if want.Attributes&vision.Quality != 0 {
+		faces[0].Attributes = vision.Measured{vision.Quality: vision.High}
+	}
 	if want.Templates && (want.Select == nil || len(want.Select(faces)) == 1) {
 		faces[0].Template = randomTemplate(rand.New(rand.NewPCG(person, 0)))
 		if photo[8] == 1 {

@@ -72,7 +72,8 @@ func BenchmarkQuality(b *testing.B) {
 					lost++
 					continue
 				}
-				faces = append(faces, graded{person, d.name, f.Quality, f.Template})
+				quality, _ := f.Attributes[vision.Quality].(vision.Grade)
+				faces = append(faces, graded{person, d.name, quality, f.Template})
 			}
 		}
 	}

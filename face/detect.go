@@ -27,8 +27,8 @@ type Face struct {
 	ID               string // a UUID; empty when no id was asked for, or the face is too poor to be recognised by
 	RecognitionModel string // the model of the query, always set
 	Box              Box
-	Landmarks        *Landmarks  // nil when not asked for
-	Attributes       *Attributes // nil when none was asked for
+	Landmarks        *Landmarks // nil when not asked for
+	Attributes       Attributes // those that were asked for; nil when none was
 }
 
 // Detect finds the faces on a photo (the bytes of an image file), largest first, at most 100. A photo of nobody gives
@@ -74,9 +74,8 @@ func (s *Service) Detect(ctx context.Context, res visage.Resource, photo []byte,
 	}()
 	answer := make([]Face, len(found.Faces))
 	for i, f := range found.Faces {
-		answer[i] = Face{RecognitionModel: model, Box: f.Box, Landmarks: f.Landmarks}
-		if len(q.Attributes) > 0 {
-			answer[i].Attributes = measured(f)
+		answer[i] = Face{
+			RecognitionModel: model, Box: f.Box, Landmarks: f.Landmarks, Attributes: f.Attributes,
 		}
 	}
 	if q.ReturnFaceID {

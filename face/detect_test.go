@@ -38,11 +38,13 @@ func TestDetectAnswersWhatWasAskedFor(t *testing.T) {
 	if f.ID != "" || f.RecognitionModel != "recognition_04" || f.Landmarks == nil || f.Landmarks.PupilLeft.X != 1 {
 		t.Errorf("got %+v, want landmarks and no id", f)
 	}
-	a := f.Attributes
-	if a.HeadPose.Roll != 3 || *a.Blur != (face.Level{Name: "medium", Value: 0.5}) ||
-		a.Exposure.Name != "goodExposure" ||
-		a.Noise.Name != "medium" || a.Quality != "high" {
-		t.Errorf("attributes %+v", a)
+	want := face.Attributes{
+		vision.HeadPose: face.Pose{Roll: 3}, vision.Blur: face.Level{Name: "medium", Value: 0.5},
+		vision.Exposure: face.Level{Name: "goodExposure", Value: 0.5},
+		vision.Noise:    face.Level{Name: "medium", Value: 0.5}, vision.Quality: vision.High,
+	}
+	if diff := cmp.Diff(want, f.Attributes); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -186,19 +188,19 @@ func TestRefusalsNameOnlyWhatIsGiven(t *testing.T) {
 func TestDetectSaysWhatIsWorn(t *testing.T) {
 	r := newService(t)
 	r.model.supports |= vision.Glasses | vision.Occlusion | vision.Accessories | vision.Mask
-	get := func(detection string, attributes ...string) *face.Attributes {
+	get := func(detection string, attributes ...string) face.Attributes {
 		return must[[]face.Face](t)(r.Detect(t.Context(), r.res, []byte("ann"), face.DetectQuery{
 			DetectionModel: detection, Attributes: attributes,
 		}))[0].Attributes
 	}
-	want := &face.Attributes{
-		Glasses: "sunglasses", Occlusion: &face.Occlusion{Eyes: true},
-		Accessories: []face.Accessory{{Type: "headwear", Confidence: 0.75}},
+	want := face.Attributes{
+		vision.Glasses: vision.Sunglasses, vision.Occlusion: face.Occlusion{Eyes: true},
+		vision.Accessories: []face.Accessory{{Type: vision.Headwear, Confidence: 0.75}},
 	}
 	if diff := cmp.Diff(want, get("", "glasses", "occlusion", "accessories")); diff != "" {
 		t.Error(diff)
 	}
-	want = &face.Attributes{Mask: &face.Mask{Type: "otherMaskOrOcclusion", NoseAndMouthCovered: true}}
+	want = face.Attributes{vision.Mask: face.Mask{Type: vision.OtherCovering, NoseAndMouth: true}}
 	if diff := cmp.Diff(want, get("detection_03", "mask")); diff != "" {
 		t.Error(diff)
 	}
@@ -210,7 +212,8 @@ func TestDetectGivesDetection03ItsAttributes(t *testing.T) {
 		DetectionModel: "detection_03", RecognitionModel: "recognition_03", ReturnLandmarks: true,
 		Attributes: []string{"headPose", "qualityForRecognition"},
 	}))
-	if a := got[0].Attributes; a.HeadPose == nil || a.Quality != "high" || a.Blur != nil || got[0].Landmarks == nil {
+	want := face.Attributes{vision.HeadPose: face.Pose{Roll: 3}, vision.Quality: vision.High}
+	if diff := cmp.Diff(want, got[0].Attributes); diff != "" || got[0].Landmarks == nil {
 		t.Errorf("got %+v", got[0])
 	}
 }

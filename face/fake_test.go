@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"math"
 	mathrand "math/rand/v2"
 	"os"
@@ -87,34 +88,21 @@ func (f *fake) Detect(ctx context.Context, photo []byte, want vision.Want) (*vis
 		if want.Landmarks {
 			p.Faces[i].Landmarks = &vision.Landmarks{PupilLeft: vision.Point{X: 1, Y: 2}}
 		}
-		half := 0.5
-		if want.Attributes&vision.HeadPose != 0 {
-			p.Faces[i].Pose = &vision.Pose{Roll: 3}
+		p.Faces[i].Attributes = vision.Measured{
+			vision.HeadPose:    vision.Pose{Roll: 3},
+			vision.Blur:        vision.Level{Name: "medium", Value: 0.5},
+			vision.Exposure:    vision.Level{Name: "goodExposure", Value: 0.5},
+			vision.Noise:       vision.Level{Name: "medium", Value: 0.5},
+			vision.Quality:     vision.High,
+			vision.Glasses:     vision.Sunglasses,
+			vision.Mask:        vision.Covering{Type: vision.OtherCovering, NoseAndMouth: true},
+			vision.Occlusion:   vision.Hidden{Eyes: true},
+			vision.Accessories: []vision.Accessory{{Type: vision.Headwear, Confidence: 0.75}},
 		}
-		if want.Attributes&vision.Blur != 0 {
-			p.Faces[i].Blur = &half
+		if want.Attributes == 0 {
+			p.Faces[i].Attributes = nil
 		}
-		if want.Attributes&vision.Exposure != 0 {
-			p.Faces[i].Exposure = &half
-		}
-		if want.Attributes&vision.Noise != 0 {
-			p.Faces[i].Noise = &half
-		}
-		if want.Attributes&vision.Quality != 0 {
-			p.Faces[i].Quality = vision.High
-		}
-		if want.Attributes&vision.Glasses != 0 {
-			p.Faces[i].Eyewear = vision.Sunglasses
-		}
-		if want.Attributes&vision.Mask != 0 {
-			p.Faces[i].Covering = &vision.Covering{Type: vision.OtherCovering, NoseAndMouth: true}
-		}
-		if want.Attributes&vision.Occlusion != 0 {
-			p.Faces[i].Hidden = &vision.Hidden{Eyes: true}
-		}
-		if want.Attributes&vision.Accessories != 0 {
-			p.Faces[i].Worn = []vision.Accessory{{Type: vision.Headwear, Confidence: 0.75}}
-		}
+		maps.DeleteFunc(p.Faces[i].Attributes, func(a vision.Attributes, _ any) bool { return want.Attributes&a == 0 })
 	}
 	return p, nil
 }

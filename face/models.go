@@ -35,28 +35,30 @@ const (
 	DefaultTimeToLive       = 86_400 // seconds that a detected face is kept; also the most
 )
 
-// The shapes of a face are those of vision under the same names, so that callers need not know that room.
+// What vision finds on a face keeps its names, so that callers need not import that room.
 type (
 	Box       = vision.Box       // in pixels of the upright picture, within it
 	Point     = vision.Point     // in pixels of the upright picture
 	Landmarks = vision.Landmarks // the 27 points of contract §3.4
-	Pose      = vision.Pose      // degrees
+
+	Attribute  = vision.Attribute // a row of the table of attributes
+	Attributes = vision.Measured  // the values of attributes, by their bit
+	Pose       = vision.Pose      // degrees
+	Level      = vision.Level     // a number from 0 to 1, and the name of its range
+	Eyewear    = vision.Eyewear   // what a face wears before its eyes
+	Mask       = vision.Covering  // what covers the lower half of a face
+	Occlusion  = vision.Hidden    // which parts of a face something lies over
+	Accessory  = vision.Accessory // something that a face wears
 )
 
-// detector is what a detection model of the contract gives (§3.2). All are served by the same networks.
+// detector is a detection model of the contract (§3.2). The same networks serve all. The table of attributes says which
+// attributes each gives.
 type detector struct {
-	name       string
-	landmarks  bool
-	attributes vision.Attributes
+	name      string
+	landmarks bool
 }
 
-var detectors = []detector{
-	{"detection_01", true, vision.Accessories | vision.Blur | vision.Exposure | vision.Glasses | vision.HeadPose |
-		vision.Noise | vision.Occlusion | vision.Quality},
-	{"detection_02", false, 0},
-	{"detection_03", true, vision.Blur | vision.Exposure | vision.Glasses | vision.HeadPose | vision.Mask |
-		vision.Occlusion | vision.Quality},
-}
+var detectors = []detector{{"detection_01", true}, {"detection_02", false}, {"detection_03", true}}
 
 // detectionModel returns the detector of that name.
 func detectionModel(name string) (detector, error) {

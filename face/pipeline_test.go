@@ -103,7 +103,8 @@ func TestRealFacesAreRecognised(t *testing.T) {
 			t.Errorf("%s: %d faces", file, len(found))
 			continue
 		}
-		if f := found[0]; f.Landmarks == nil || f.Attributes.HeadPose == nil || f.Attributes.Quality == "" {
+		if f := found[0]; f.Landmarks == nil ||
+			f.Attributes[vision.HeadPose] == nil || f.Attributes[vision.Quality] == nil {
 			t.Errorf("%s: %+v lacks what was asked for", file, f)
 		}
 		got := must[[]face.Identified](t)(s.Identify(ctx, res, face.IdentifyQuery{

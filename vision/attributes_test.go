@@ -3,6 +3,7 @@ package vision_test
 import (
 	"errors"
 	"math"
+	"reflect"
 	"testing"
 
 	"github.com/visage-face/visage/vision"
@@ -21,9 +22,21 @@ func TestLandmarksAndAttributes(t *testing.T) {
 	}
 	f := got.Faces[0]
 	l := f.Landmarks
-	if l == nil || f.Pose == nil || f.Blur == nil || f.Exposure == nil || f.Noise == nil ||
-		f.Quality == vision.Ungraded {
-		t.Fatalf("something is missing: %+v", f)
+	if l == nil {
+		t.Fatalf("landmarks are missing: %+v", f)
+	}
+	var measured vision.Attributes
+	for _, row := range vision.AttributeTable() {
+		if v, ok := f.Attributes[row.Bit]; ok {
+			measured |= row.Bit
+			if got, want := reflect.TypeOf(v), reflect.TypeOf(row.Value); got != want {
+				t.Errorf("%s is measured as %v, its row says %v", row.Name, got, want)
+			}
+		}
+	}
+	always := vision.HeadPose | vision.Blur | vision.Exposure | vision.Noise | vision.Quality
+	if measured != p.Supports() || measured&always != always {
+		t.Fatalf("%v were measured, want %v", measured.Names(), p.Supports().Names())
 	}
 	if f.Template != nil {
 		t.Error("a template that nobody asked for")
@@ -48,16 +61,19 @@ func TestLandmarksAndAttributes(t *testing.T) {
 			t.Errorf("point %v lies outside of the face %+v", q, b)
 		}
 	}
-	if math.Abs(f.Pose.Roll) > 15 || math.Abs(f.Pose.Yaw) > 25 || math.Abs(f.Pose.Pitch) > 25 {
-		t.Errorf("a frontal face has the pose %+v", *f.Pose)
+	pose := f.Attributes[vision.HeadPose].(vision.Pose)
+	if math.Abs(pose.Roll) > 15 || math.Abs(pose.Yaw) > 25 || math.Abs(pose.Pitch) > 25 {
+		t.Errorf("a frontal face has the pose %+v", pose)
 	}
-	for name, v := range map[string]float64{"blur": *f.Blur, "exposure": *f.Exposure, "noise": *f.Noise} {
-		if !(v >= 0 && v <= 1) {
-			t.Errorf("%s is %g", name, v)
+	if f.Attributes[vision.Quality] == vision.Ungraded {
+		t.Error("the quality is unknown")
+	}
+	for name, v := range f.Attributes {
+		if v, ok := v.(vision.Level); ok && !(v.Value >= 0 && v.Value <= 1) {
+			t.Errorf("%v is %g", name.Names(), v.Value)
 		}
 	}
-	t.Logf("pose %+v, blur %.2f, exposure %.2f, noise %.2f, quality %s", *f.Pose, *f.Blur, *f.Exposure, *f.Noise,
-		f.Quality)
+	t.Logf("attributes %+v", f.Attributes)
 }
 
 func TestUnusablePhotos(t *testing.T) {
@@ -77,6 +93,35 @@ func TestUnusablePhotos(t *testing.T) {
 		bad, ok := errors.AsType[*vision.ImageError](err)
 		if !ok || bad.Kind != row.want || bad.Message == "" || got != nil {
 			t.Errorf("%s: got %v, %v", row.name, got, err)
+		}
+	}
+}
+
+// TestAttributeTable checks that each attribute has one row, at the place of its bit, and a name of its own.
+func TestAttributeTable(t *testing.T) {
+	table := vision.AttributeTable()
+	names := map[string]bool{}
+	for i, row := range table {
+		if row.Bit != 1<<i {
+			t.Errorf("row %d is of bit %b", i, row.Bit)
+		}
+		if row.Name == "" || names[row.Name] || len(row.Detection) == 0 || row.Value == nil {
+			t.Errorf("row %d lacks a name of its own, a value or a detection model: %+v", i, row)
+		}
+		names[row.Name] = true
+		if _, level := row.Value.(vision.Level); level && len(row.Words) != 3 {
+			t.Errorf("%s is a level with the ranges %q, want three", row.Name, row.Words)
+		}
+	}
+}
+
+func TestLevels(t *testing.T) {
+	words := []string{"low", "medium", "high"}
+	for value, want := range map[float64]string{
+		0: "low", 0.2499: "low", 0.25: "medium", 0.7499: "medium", 0.75: "high", 1: "high",
+	} {
+		if got := vision.LevelOf(value, 0.25, 0.75, words); got.Name != want || got.Value != value {
+			t.Errorf("%g is %+v, want %s", value, got, want)
 		}
 	}
 }

@@ -88,12 +88,14 @@ func (p *Pipeline) examine(ctx context.Context, img *photo.RGB, want Want) (*Pho
 	for i, c := range chosen {
 		some[i] = &subjects[c]
 	}
-	if want.Landmarks || want.Templates || want.Attributes&(HeadPose|Quality|wearing) != 0 {
+	marked := where(func(a Attribute) bool { return a.points || a.signs != nil })
+	if want.Landmarks || want.Templates || want.Attributes&marked != 0 {
 		if err := p.mark(ctx, img, some); err != nil {
 			return nil, err
 		}
 	}
-	if want.Templates || want.Attributes&Quality != 0 && p.grading() != nil {
+	graded := where(func(a Attribute) bool { return a.graded })
+	if want.Templates || want.Attributes&graded != 0 && p.grading() != nil {
 		if err := p.describe(ctx, img, some); err != nil {
 			return nil, err
 		}
@@ -109,13 +111,7 @@ func (p *Pipeline) examine(ctx context.Context, img *photo.RGB, want Want) (*Pho
 	}
 	if want.Attributes != 0 {
 		defer p.stage(StageAttributes)()
-		for i, c := range chosen {
-			if ctx.Err() != nil { // a hundred large faces take a second
-				return nil, context.Cause(ctx)
-			}
-			p.attributes(&faces[c], img, some[i], want.Attributes)
-		}
-		if err := p.wear(ctx, img, faces, chosen, some, want.Attributes); err != nil {
+		if err := p.measure(ctx, img, faces, chosen, some, want.Attributes); err != nil {
 			return nil, err
 		}
 	}

@@ -167,8 +167,7 @@ func TestFacesAreSortedAndWithinThePicture(t *testing.T) {
 				t.Errorf("%s: faces are not sorted by area", photo)
 			}
 			last = b.Width * b.Height
-			if f.Template != nil || f.Landmarks != nil || f.Pose != nil || f.Blur != nil ||
-				f.Quality != vision.Ungraded {
+			if f.Template != nil || f.Landmarks != nil || f.Attributes != nil {
 				t.Errorf("%s: more than was asked for", photo)
 			}
 		}

@@ -205,3 +205,8 @@ func Arrange(boxes [][4]float64, width, height int) []Face {
 	faces, _ := arrange(all, width, height, smallest(width, height))
 	return faces
 }
+
+// LevelOf names the range of a value.
+func LevelOf(value, medium, high float64, words []string) Level {
+	return levelOf(value, medium, high, words)
+}

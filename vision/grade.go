@@ -19,6 +19,14 @@ type subject struct {
 	described *described
 }
 
+// five returns the eyes, the nose and the corners of the mouth: of the settled shape, or as the detector found them.
+func (s *subject) five() [5]geometry.Point {
+	if s.settled != nil {
+		return s.settled.shape.Five()
+	}
+	return *s.finding.five
+}
+
 // mark finds the points of the subjects that have none yet, if the pack has a network for it.
 func (p *Pipeline) mark(ctx context.Context, img *photo.RGB, subjects []*subject) error {
 	var bare []*subject
@@ -44,14 +52,10 @@ func (p *Pipeline) describe(ctx context.Context, img *photo.RGB, subjects []*sub
 	var unseen []*subject
 	var fives [][5]geometry.Point
 	for _, s := range subjects {
-		switch {
-		case s.described != nil:
+		if s.described != nil {
 			continue
-		case s.settled != nil:
-			fives = append(fives, s.settled.shape.Five())
-		default:
-			fives = append(fives, *s.finding.five)
 		}
+		fives = append(fives, s.five())
 		unseen = append(unseen, s)
 	}
 	if len(unseen) == 0 {

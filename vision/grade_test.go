@@ -92,7 +92,8 @@ func TestNoTemplateOfWhatShowsNobody(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(plain.Faces) != 1 || plain.Faces[0].Template == nil || plain.Faces[0].Quality == vision.Low {
+		if len(plain.Faces) != 1 || plain.Faces[0].Template == nil ||
+			plain.Faces[0].Attributes[vision.Quality] == vision.Low {
 			t.Errorf("%s: %d faces, want one of at least medium quality with a template", name, len(plain.Faces))
 			continue
 		}
@@ -102,9 +103,10 @@ func TestNoTemplateOfWhatShowsNobody(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, face := range found.Faces {
-				if face.Quality == vision.Ungraded || face.Quality == vision.High ||
-					face.Template == nil && face.Quality != vision.Low {
-					t.Errorf("%s, %s: quality is %s", name, damage, face.Quality)
+				quality := face.Attributes[vision.Quality]
+				if quality != vision.Low && quality != vision.Medium ||
+					face.Template == nil && quality != vision.Low {
+					t.Errorf("%s, %s: quality is %v", name, damage, quality)
 				}
 				if face.Template != nil {
 					made[damage] = append(made[damage], face)
@@ -131,8 +133,8 @@ func TestNoHighQualityWithoutAFace(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, f := range found.Faces {
-			if f.Template != nil || f.Quality != vision.Low {
-				t.Errorf("%s: a face of quality %s at %+v", name, f.Quality, f.Box)
+			if quality := f.Attributes[vision.Quality]; f.Template != nil || quality != vision.Low {
+				t.Errorf("%s: a face of quality %v at %+v", name, quality, f.Box)
 			}
 		}
 	}

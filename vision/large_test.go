@@ -79,15 +79,14 @@ func TestLargePhotosHaveTheSameFaces(t *testing.T) {
 			if c := 1 - distance(a.Template, b.Template); c < 0.995 {
 				t.Errorf("the templates have a cosine of %.4f", c)
 			}
-			for what, v := range map[string][2]*float64{
-				"blur": {a.Blur, b.Blur}, "exposure": {a.Exposure, b.Exposure}, "noise": {a.Noise, b.Noise},
-			} {
-				if math.Abs(*v[0]-*v[1]) > 0.05 {
-					t.Errorf("%s is %.3f, want %.3f", what, *v[0], *v[1])
+			for _, what := range []vision.Attributes{vision.Blur, vision.Exposure, vision.Noise} {
+				got, want := a.Attributes[what].(vision.Level), b.Attributes[what].(vision.Level)
+				if math.Abs(got.Value-want.Value) > 0.05 {
+					t.Errorf("%v is %.3f, want %.3f", what.Names(), got.Value, want.Value)
 				}
 			}
-			if a.Quality != b.Quality {
-				t.Errorf("quality is %v, want %v", a.Quality, b.Quality)
+			if got, want := a.Attributes[vision.Quality], b.Attributes[vision.Quality]; got != want {
+				t.Errorf("quality is %v, want %v", got, want)
 			}
 		})
 	}

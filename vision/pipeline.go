@@ -192,13 +192,11 @@ func (p *Pipeline) Name() string { return p.pack.Name() }
 // Dim returns the length of the pack's templates.
 func (p *Pipeline) Dim() int { return p.pack.Dim() }
 
-// Supports returns the attributes that Detect can give.
+// Supports returns the attributes that Detect can give: those whose points and signs the pack has networks for.
 func (p *Pipeline) Supports() Attributes {
-	supported := Blur | Exposure | Noise | wearable(p.wearers)
-	if p.marker != nil {
-		supported |= HeadPose | Quality
-	}
-	return supported
+	return where(func(a Attribute) bool {
+		return (p.marker != nil || !a.points) && visible(a.signs, p.wearers)
+	})
 }
 
 // Confidence turns the cosine distance of two templates (0 same … 2 opposite) into the confidence that they are of one

@@ -76,9 +76,9 @@ func TestTurnedPhotos(t *testing.T) {
 					t.Logf("%s turned by %d° is not itself", filepath.Base(a.file), 90*a.quarters)
 					continue
 				}
-				if d := degreesApart(a.face.Pose.Roll, b.face.Pose.Roll+90*float64(a.quarters)); d > 12 {
+				if d := degreesApart(roll(a.face), roll(b.face)+90*float64(a.quarters)); d > 12 {
 					t.Errorf("%s turned by %d°: roll %.1f, upright %.1f",
-						filepath.Base(a.file), 90*a.quarters, a.face.Pose.Roll, b.face.Pose.Roll)
+						filepath.Base(a.file), 90*a.quarters, roll(a.face), roll(b.face))
 				}
 				if d := landmarksApart(a.face.Landmarks, b.face.Landmarks, b.width, b.height, a.quarters); d > 0.15 {
 					t.Errorf("%s turned by %d°: landmarks are %.2f pupils' distances from those of the upright photo",
@@ -125,3 +125,6 @@ func landmarksApart(turned, upright *vision.Landmarks, width, height, quarters i
 	}
 	return far / math.Hypot(upright.PupilRight.X-upright.PupilLeft.X, upright.PupilRight.Y-upright.PupilLeft.Y)
 }
+
+// roll returns the roll of a face whose pose was measured.
+func roll(f vision.Face) float64 { return f.Attributes[vision.HeadPose].(vision.Pose).Roll }

@@ -20,38 +20,6 @@ type Want struct {
 	Select func(faces []Face) []int
 }
 
-// Attributes is a set of face attributes.
-type Attributes uint16
-
-// The attributes a pack may support.
-const (
-	HeadPose Attributes = 1 << iota
-	Blur
-	Exposure
-	Noise
-	Quality
-	Glasses
-	Occlusion
-	Accessories
-	Mask
-)
-
-// attributeNames lists the attributes in the order of their bits, by the names of the Face contract.
-var attributeNames = [...]string{
-	"headPose", "blur", "exposure", "noise", "qualityForRecognition", "glasses", "occlusion", "accessories", "mask",
-}
-
-// Names returns the names of the set's members as the Face contract spells them, in a fixed order.
-func (a Attributes) Names() []string {
-	var names []string
-	for i, name := range attributeNames {
-		if a&(1<<i) != 0 {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
 // Photo is what was found on one photo.
 type Photo struct {
 	// Width and Height are those of the upright picture, in pixels: after the EXIF orientation was applied.
@@ -60,7 +28,7 @@ type Photo struct {
 	Faces []Face
 }
 
-// Face is one face on a photo. What was not asked for is nil (or the zero Grade).
+// Face is one face on a photo. What was not asked for is nil.
 type Face struct {
 	// Box is the face rectangle. It lies within the picture.
 	Box Box
@@ -68,19 +36,8 @@ type Face struct {
 	Score float64
 	// Landmarks are the 27 named points.
 	Landmarks *Landmarks
-	// Pose is the direction the head points to.
-	Pose *Pose
-	// Blur, Exposure and Noise are measured on the face's own pixels, each from 0 to 1: sharp to blurred, dark to
-	// bright (0.25 to 0.75 is good), clean to noisy.
-	Blur, Exposure, Noise *float64
-	// Quality says how fit the face is for recognition: High to be enrolled, Medium to be identified, Low for neither.
-	Quality Grade
-	// Eyewear, Covering, Hidden and Worn answer for the attributes Glasses, Mask, Occlusion and Accessories. Worn is
-	// empty and not nil when nothing is worn.
-	Eyewear  Eyewear
-	Covering *Covering
-	Hidden   *Hidden
-	Worn     []Accessory
+	// Attributes are the values of the attributes that were asked for; nil when none was.
+	Attributes Measured
 	// Template stands for the face: Pipeline.Dim numbers, of unit length. It is biometric data; the caller owns it. It
 	// is nil when it was not asked for, and of a face too blurred, dark, small or covered, or too unlike a face, for
 	// anybody to be recognised by; the quality of such a face is Low.
@@ -109,7 +66,7 @@ type Pose struct {
 // Grade is a coarse verdict on quality.
 type Grade uint8
 
-// The grades, from unknown (not asked for) to best.
+// The grades, from unknown to best.
 const (
 	Ungraded Grade = iota
 	Low

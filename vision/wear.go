@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"image"
-	"math"
 	"slices"
 
 	"github.com/visage-face/visage/vision/internal/geometry"
@@ -18,7 +17,7 @@ type Eyewear uint8
 
 // The kinds of eyewear.
 const (
-	AnyEyewear     Eyewear = iota // not asked for
+	AnyEyewear     Eyewear = iota // not known
 	NoGlasses                     // none
 	ReadingGlasses                // lenses that the eyes are seen through
 	Sunglasses                    // dark or mirroring lenses
@@ -101,34 +100,17 @@ func (a AccessoryType) String() string {
 	return "mask"
 }
 
-// needs are the signs that each attribute for what faces wear is made from.
-var needs = map[Attributes][]pack.Sign{
-	Glasses:     {pack.SignGlasses, pack.SignSunglasses},
-	Occlusion:   {pack.SignForeheadOccluded, pack.SignEyesOccluded, pack.SignMouthOccluded},
-	Accessories: {pack.SignHeadwear, pack.SignGlasses, pack.SignMask},
-	Mask:        {pack.SignMask, pack.SignMouthOccluded, pack.SignNoseOccluded},
-}
-
-// wearing is the set of all attributes for what faces wear.
-const wearing = Glasses | Occlusion | Accessories | Mask
-
 // wearer sees signs of what a face wears.
 type wearer struct {
 	about   pack.Wear
 	session *ort.Session
 }
 
-// wearable returns the attributes that the pack's networks see all signs for.
-func wearable(networks []wearer) Attributes {
-	var able Attributes
-	for attribute, signs := range needs {
-		if !slices.ContainsFunc(signs, func(s pack.Sign) bool {
-			return !slices.ContainsFunc(networks, func(w wearer) bool { return slices.Contains(w.about.Signs, s) })
-		}) {
-			able |= attribute
-		}
-	}
-	return able
+// visible reports whether the networks together see all signs of a list.
+func visible(list []pack.Sign, networks []wearer) bool {
+	return !slices.ContainsFunc(list, func(s pack.Sign) bool {
+		return !slices.ContainsFunc(networks, func(w wearer) bool { return slices.Contains(w.about.Signs, s) })
+	})
 }
 
 // signs are the probabilities of what was looked for on a face.
@@ -137,43 +119,25 @@ type signs map[pack.Sign]float64
 // shows says whether a sign is more likely there than not.
 func (s signs) shows(sign pack.Sign) bool { return s[sign] >= 0.5 }
 
-// wear fills in what is wanted of what the chosen faces wear. Only the networks that see a sign for it run.
-func (p *Pipeline) wear(
-	ctx context.Context, img *photo.RGB, faces []Face, chosen []int, some []*subject, want Attributes,
-) error {
-	if want&wearing == 0 {
-		return nil
-	}
+// see returns the signs on each subject that the wanted attributes are measured from. Only the networks that see one
+// of these signs run.
+func (p *Pipeline) see(ctx context.Context, img *photo.RGB, some []*subject, want Attributes) ([]signs, error) {
 	seen, fives := make([]signs, len(some)), make([][5]geometry.Point, len(some))
 	for i, s := range some {
-		seen[i] = signs{}
-		if s.settled != nil {
-			fives[i] = s.settled.shape.Five()
-		} else {
-			fives[i] = *s.finding.five
-		}
+		seen[i], fives[i] = signs{}, s.five()
 	}
 	for _, w := range p.wearers {
-		wanted := slices.ContainsFunc(w.about.Signs, func(s pack.Sign) bool {
-			for attribute, signs := range needs {
-				if want&attribute != 0 && slices.Contains(signs, s) {
-					return true
-				}
-			}
-			return false
+		wanted := where(func(a Attribute) bool {
+			return slices.ContainsFunc(a.signs, func(s pack.Sign) bool { return slices.Contains(w.about.Signs, s) })
 		})
-		if !wanted {
+		if want&wanted == 0 {
 			continue
 		}
 		if err := w.look(ctx, img, fives, seen); err != nil {
-			return fmt.Errorf("see what faces wear: %w", err)
+			return nil, fmt.Errorf("see what faces wear: %w", err)
 		}
 	}
-	for i, c := range chosen {
-		pupils := math.Hypot(fives[i][1].X-fives[i][0].X, fives[i][1].Y-fives[i][0].Y)
-		faces[c].dress(seen[i], pupils, want)
-	}
-	return nil
+	return seen, nil
 }
 
 // look adds the signs that the network sees on the face with each five points.
@@ -218,42 +182,41 @@ const (
 	leastPupils = 10
 )
 
-// dress fills in what is wanted of what the signs say.
-func (f *Face) dress(s signs, pupils float64, want Attributes) {
-	if want&Glasses != 0 {
-		switch {
-		case !s.shows(pack.SignGlasses):
-			f.Eyewear = NoGlasses
-		case s.shows(pack.SignSunglasses):
-			f.Eyewear = Sunglasses
-		default:
-			f.Eyewear = ReadingGlasses
-		}
+// eyewear returns what the face wears before its eyes.
+func eyewear(s signs) Eyewear {
+	switch {
+	case !s.shows(pack.SignGlasses):
+		return NoGlasses
+	case s.shows(pack.SignSunglasses):
+		return Sunglasses
 	}
-	if want&Mask != 0 {
-		f.Covering = covering(s, pupils)
-	}
-	if want&Occlusion != 0 {
-		f.Hidden = &Hidden{
-			Forehead: s.shows(pack.SignForeheadOccluded), Eyes: s.shows(pack.SignEyesOccluded),
-			Mouth: s.shows(pack.SignMouthOccluded),
-		}
-	}
-	if want&Accessories != 0 {
-		f.Worn = []Accessory{}
-		for _, a := range []struct {
-			sign pack.Sign
-			kind AccessoryType
-		}{{pack.SignHeadwear, Headwear}, {pack.SignGlasses, GlassesWorn}, {pack.SignMask, MaskWorn}} {
-			if s.shows(a.sign) {
-				f.Worn = append(f.Worn, Accessory{Type: a.kind, Confidence: s[a.sign]})
-			}
-		}
+	return ReadingGlasses
+}
+
+// hidden returns which parts of the face something lies over.
+func hidden(s signs) Hidden {
+	return Hidden{
+		Forehead: s.shows(pack.SignForeheadOccluded), Eyes: s.shows(pack.SignEyesOccluded),
+		Mouth: s.shows(pack.SignMouthOccluded),
 	}
 }
 
-// covering says what the signs tell of the lower half of a face.
-func covering(s signs, pupils float64) *Covering {
+// worn returns what the face wears. It is not nil.
+func worn(s signs) []Accessory {
+	all := []Accessory{}
+	for _, a := range []struct {
+		sign pack.Sign
+		kind AccessoryType
+	}{{pack.SignHeadwear, Headwear}, {pack.SignGlasses, GlassesWorn}, {pack.SignMask, MaskWorn}} {
+		if s.shows(a.sign) {
+			all = append(all, Accessory{Type: a.kind, Confidence: s[a.sign]})
+		}
+	}
+	return all
+}
+
+// covering returns what covers the lower half of a face whose pupils are so many pixels apart.
+func covering(s signs, pupils float64) Covering {
 	over := max(s[pack.SignMouthOccluded], s[pack.SignNoseOccluded])
 	c := Covering{
 		Type: UncertainCovering, NoseAndMouth: s.shows(pack.SignMouthOccluded) && s.shows(pack.SignNoseOccluded),
@@ -268,5 +231,5 @@ func covering(s signs, pupils float64) *Covering {
 	case over < surelyNot:
 		c.Type = NoCovering
 	}
-	return &c
+	return c
 }

@@ -139,8 +139,9 @@ func TestWhatFacesWear(t *testing.T) {
 		bare := detect(raw)
 		masked, shaded := canvasOf(t, raw), canvasOf(t, raw)
 		for _, f := range bare {
-			if f.Covering.Type == vision.FaceMask || f.Covering.NoseAndMouth || f.Eyewear == vision.Sunglasses {
-				t.Errorf("%s: %+v, %v without anything drawn", filepath.Base(file), f.Covering, f.Eyewear)
+			cover, eyes := f.Attributes[vision.Mask].(vision.Covering), f.Attributes[vision.Glasses]
+			if cover.Type == vision.FaceMask || cover.NoseAndMouth || eyes == vision.Sunglasses {
+				t.Errorf("%s: %+v, %v without anything drawn", filepath.Base(file), cover, eyes)
 			}
 			masked.mask(f.Landmarks)
 			shaded.sunglasses(f.Landmarks)
@@ -151,18 +152,20 @@ func TestWhatFacesWear(t *testing.T) {
 			if math.Hypot(a.X-b.X, a.Y-b.Y) < float64(f.Box.Width)/5 {
 				t.Errorf("%s: pupils at %v and %v in %+v", filepath.Base(file), a, b, f.Box)
 			}
-			if f.Covering.Type == vision.FaceMask {
+			cover := f.Attributes[vision.Mask].(vision.Covering)
+			if cover.Type == vision.FaceMask {
 				masks++
 			}
-			if f.Covering.NoseAndMouth {
+			if cover.NoseAndMouth {
 				covered++
 			}
 		}
 		for _, f := range detect(shaded.file(t)) {
-			if f.Eyewear == vision.Sunglasses {
+			if f.Attributes[vision.Glasses] == vision.Sunglasses {
 				shades++
 			}
-			if slices.ContainsFunc(f.Worn, func(a vision.Accessory) bool { return a.Type == vision.GlassesWorn }) {
+			worn := f.Attributes[vision.Accessories].([]vision.Accessory)
+			if slices.ContainsFunc(worn, func(a vision.Accessory) bool { return a.Type == vision.GlassesWorn }) {
 				listed++
 			}
 		}

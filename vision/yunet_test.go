@@ -87,7 +87,7 @@ func samePeople(t *testing.T, p *pack.Pack) {
 			nearest := slices.MinFunc(want.Faces, func(a, b vision.Face) int {
 				return apart(a.Box, g.Box) - apart(b.Box, g.Box)
 			})
-			if apart(nearest.Box, g.Box) > g.Box.Width/2 || g.Blur == nil {
+			if apart(nearest.Box, g.Box) > g.Box.Width/2 || g.Attributes[vision.Blur] == nil {
 				t.Errorf("%s: a face at %+v, the default pack's nearest is at %+v", name, g.Box, nearest.Box)
 				continue
 			}

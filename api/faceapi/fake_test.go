@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/fnv"
+	"maps"
 	"math"
 	mathrand "math/rand/v2"
 	"strings"
@@ -91,45 +92,29 @@ func describe(f *vision.Face, word string, want vision.Want, dim int) {
 		f.Landmarks = &vision.Landmarks{PupilLeft: vision.Point{X: 1.26, Y: 2},
 			PupilRight: vision.Point{X: 3, Y: -0.04}}
 	}
-	level := 0.123456
-	if want.Attributes&vision.HeadPose != 0 {
-		f.Pose = &vision.Pose{Pitch: -0.01, Roll: 3.14159, Yaw: -20}
-	}
-	if want.Attributes&vision.Blur != 0 {
-		f.Blur = &level
-	}
-	if want.Attributes&vision.Exposure != 0 {
-		f.Exposure = &level
-	}
-	if want.Attributes&vision.Noise != 0 {
-		f.Noise = &level
-	}
-	if want.Attributes&vision.Quality != 0 {
-		f.Quality = vision.High
-	}
+	eyewear, cover := vision.NoGlasses, vision.Covering{}
+	worn := []vision.Accessory{}
 	dressed := word != "ben"
-	if want.Attributes&vision.Glasses != 0 {
-		f.Eyewear = vision.NoGlasses
-		if dressed {
-			f.Eyewear = vision.ReadingGlasses
-		}
+	if dressed {
+		eyewear, cover = vision.ReadingGlasses, vision.Covering{Type: vision.FaceMask, NoseAndMouth: true}
+		worn = append(worn, vision.Accessory{Type: vision.Headwear, Confidence: 0.987},
+			vision.Accessory{Type: vision.GlassesWorn, Confidence: 1})
 	}
-	if want.Attributes&vision.Mask != 0 {
-		f.Covering = &vision.Covering{}
-		if dressed {
-			f.Covering = &vision.Covering{Type: vision.FaceMask, NoseAndMouth: true}
-		}
+	f.Attributes = vision.Measured{
+		vision.HeadPose:    vision.Pose{Pitch: -0.01, Roll: 3.14159, Yaw: -20},
+		vision.Blur:        vision.Level{Name: "low", Value: 0.123456},
+		vision.Exposure:    vision.Level{Name: "underExposure", Value: 0.123456},
+		vision.Noise:       vision.Level{Name: "low", Value: 0.123456},
+		vision.Quality:     vision.High,
+		vision.Glasses:     eyewear,
+		vision.Mask:        cover,
+		vision.Occlusion:   vision.Hidden{Forehead: true, Mouth: dressed},
+		vision.Accessories: worn,
 	}
-	if want.Attributes&vision.Occlusion != 0 {
-		f.Hidden = &vision.Hidden{Forehead: true, Mouth: dressed}
+	if want.Attributes == 0 {
+		f.Attributes = nil
 	}
-	if want.Attributes&vision.Accessories != 0 {
-		f.Worn = []vision.Accessory{}
-		if dressed {
-			f.Worn = append(f.Worn, vision.Accessory{Type: vision.Headwear, Confidence: 0.987},
-				vision.Accessory{Type: vision.GlassesWorn, Confidence: 1})
-		}
-	}
+	maps.DeleteFunc(f.Attributes, func(a vision.Attributes, _ any) bool { return want.Attributes&a == 0 })
 }
 
 // template makes a unit vector of a word.

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"image"
 	"image/png"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -95,26 +96,21 @@ func (Faces) Detect(ctx context.Context, photo []byte, want vision.Want) (*visio
 
 // fill gives a face what was asked for.
 func fill(f *vision.Face, want vision.Want, name string, photo []byte) {
-	half := 0.5
 	if want.Landmarks {
 		middle := vision.Point{X: float64(f.Box.Left) + side/2, Y: float64(f.Box.Top) + side/2}
 		f.Landmarks = &vision.Landmarks{PupilLeft: middle, PupilRight: middle, NoseTip: middle}
 	}
-	if want.Attributes&vision.HeadPose != 0 {
-		f.Pose = &vision.Pose{}
+	f.Attributes = vision.Measured{
+		vision.HeadPose: vision.Pose{},
+		vision.Blur:     vision.Level{Name: "medium", Value: 0.5},
+		vision.Exposure: vision.Level{Name: "goodExposure", Value: 0.5},
+		vision.Noise:    vision.Level{Name: "medium", Value: 0.5},
+		vision.Quality:  vision.High,
 	}
-	if want.Attributes&vision.Blur != 0 {
-		f.Blur = &half
+	if want.Attributes == 0 {
+		f.Attributes = nil
 	}
-	if want.Attributes&vision.Exposure != 0 {
-		f.Exposure = &half
-	}
-	if want.Attributes&vision.Noise != 0 {
-		f.Noise = &half
-	}
-	if want.Attributes&vision.Quality != 0 {
-		f.Quality = vision.High
-	}
+	maps.DeleteFunc(f.Attributes, func(a vision.Attributes, _ any) bool { return want.Attributes&a == 0 })
 	if want.Templates {
 		f.Template = template(name, photo)
 	}

@@ -66,7 +66,7 @@ func (r *recorder) invent(number string, want vision.Want) (*vision.Photo, error
 		return found, nil
 	}
 	if want.Attributes&vision.Quality != 0 {
-		found.Faces[0].Quality = vision.High
+		found.Faces[0].Attributes = vision.Measured{vision.Quality: vision.High}
 	}
 	if want.Templates {
 		random := rand.New(rand.NewPCG(n, 1))

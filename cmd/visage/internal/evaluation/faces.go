@@ -145,7 +145,7 @@ func lookAt(ctx context.Context, r Recogniser, path string) (sighting, error) {
 	}
 	face := subject(photo)
 	seen := nothing("")
-	seen.found, seen.made, seen.width, seen.eyewear = true, face.Template, face.Box.Width, face.Eyewear
+	seen.found, seen.made, seen.width = true, face.Template, face.Box.Width
 	if face.Template == nil {
 		seen.reason = "a face was found, but no template could be made of it"
 	} else if code, err := gallery.Encode(face.Template); err != nil {
@@ -153,11 +153,14 @@ func lookAt(ctx context.Context, r Recogniser, path string) (sighting, error) {
 	} else {
 		seen.template = code.Vector() // what is stored and compared when the photo is served
 	}
-	if face.Pose != nil {
-		seen.yaw = face.Pose.Yaw
+	if pose, ok := face.Attributes[vision.HeadPose].(vision.Pose); ok {
+		seen.yaw = pose.Yaw
 	}
-	if face.Exposure != nil {
-		seen.light = *face.Exposure
+	if exposure, ok := face.Attributes[vision.Exposure].(vision.Level); ok {
+		seen.light = exposure.Value
+	}
+	if eyewear, ok := face.Attributes[vision.Glasses].(vision.Eyewear); ok {
+		seen.eyewear = eyewear
 	}
 	return seen, nil
 }

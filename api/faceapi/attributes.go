@@ -1,0 +1,121 @@
+package faceapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/face"
+)
+
+// attributesAnswer holds the attributes that were asked for, contract §3.3. Its members are those of the table of
+// attributes, in their order: an attribute that is measured as a level or a word needs nothing here.
+type attributesAnswer struct {
+	dialect dialect
+	values  face.Attributes
+}
+
+// MarshalJSON writes the attributes that there are.
+func (a attributesAnswer) MarshalJSON() ([]byte, error) {
+	var m members
+	for _, row := range face.AttributeTable() {
+		if v, ok := a.values[row.Bit]; ok {
+			m = append(m, api.Member{Name: row.Name, Value: a.dialect.attribute(row, v)})
+		}
+	}
+	return m.MarshalJSON()
+}
+
+// Members describes all attributes for the OpenAPI document. Each may be missing.
+func (attributesAnswer) Members() []api.Member {
+	var m members
+	for _, row := range face.AttributeTable() {
+		one := api.Member{Name: row.Name, Value: dialect{}.attribute(row, row.Value), Optional: true}
+		if _, word := one.Value.(string); word {
+			one.Enum = row.Words
+		}
+		m = append(m, one)
+	}
+	return m
+}
+
+// members is a JSON object whose members are not those of a Go type.
+type members []api.Member
+
+// Members describes the object for the OpenAPI document.
+func (m members) Members() []api.Member { return m }
+
+// MarshalJSON writes the members in their order.
+func (m members) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, member := range m {
+		value, err := json.Marshal(member.Value)
+		if err != nil {
+			return nil, fmt.Errorf("write %s: %w", member.Name, err)
+		}
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "%q:%s", member.Name, value)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// attribute returns what the answer has for the value of an attribute.
+func (d dialect) attribute(row face.Attribute, value any) any {
+	switch v := value.(type) {
+	case face.Level:
+		return members{
+			{Name: row.Name + "Level", Value: v.Name, Enum: row.Words}, {Name: "value", Value: round(v.Value, 100)},
+		}
+	case face.Pose:
+		return headPose{round(v.Pitch, 10), round(v.Roll, 10), round(v.Yaw, 10)}
+	case face.Mask:
+		return mask{v.Type.String(), v.NoseAndMouth}
+	case face.Occlusion:
+		return occlusion{Forehead: v.Forehead, Eye: v.Eyes, Mouth: v.Mouth}
+	case face.Eyewear:
+		word := v.String()
+		if d.capitals {
+			word = strings.ToUpper(word[:1]) + word[1:]
+		}
+		return word
+	case []face.Accessory:
+		worn := make([]accessory, len(v))
+		for i, w := range v {
+			worn[i] = accessory{w.Type.String(), round(w.Confidence, 100)}
+		}
+		return worn
+	}
+	return fmt.Sprint(value)
+}
+
+type occlusion struct {
+	Forehead bool `json:"foreheadOccluded"`
+	Eye      bool `json:"eyeOccluded"`
+	Mouth    bool `json:"mouthOccluded"`
+}
+
+type accessory struct {
+	Type       string  `json:"type" enum:"headwear glasses mask"`
+	Confidence float64 `json:"confidence"`
+}
+
+type mask struct {
+	Type                string `json:"type" enum:"noMask faceMask otherMaskOrOcclusion uncertain"`
+	NoseAndMouthCovered bool   `json:"noseAndMouthCovered"`
+}
+
+type headPose struct {
+	Pitch float64 `json:"pitch"`
+	Roll  float64 `json:"roll"`
+	Yaw   float64 `json:"yaw"`
+}
+
+// round rounds to 1/unit, as recordings of the service show its numbers. It never gives a negative zero.
+func round(v float64, unit float64) float64 { return math.Round(v*unit)/unit + 0 }
