@@ -37,8 +37,7 @@ func ReadOperator(path string) (Operator, error) {
 	const longest = 64 << 10 // bytes; it has a few hundred
 	b, err := owned.ReadSecret(path, longest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Operator{}, fmt.Errorf("%s does not exist: no server was started with this directory yet: %w", path,
-			fs.ErrNotExist)
+		return Operator{}, fmt.Errorf("no server was started with this directory yet: %s: %w", path, fs.ErrNotExist)
 	}
 	if err != nil {
 		return Operator{}, err

@@ -121,7 +121,7 @@ func (s *Server) note(e sealed.Event) {
 	if e.Format != 0 {
 		attrs = append(attrs, "format", e.Format, "migration", e.Note)
 	} else if e.Note != "" {
-		attrs = append(attrs, "protector", e.Note)
+		attrs = append(attrs, "note", e.Note)
 	}
 	switch e.Kind {
 	case sealed.Corrupt:

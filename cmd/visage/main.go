@@ -56,5 +56,6 @@ func program() *cobra.Command {
 		verify.Command(), drill.Command())
 	command.AddGroup(r, "Recognition", models.Command(), models.EvaluateCommand(), bench.Command())
 	r.AddCommand(settings.Topic())
+	r.Version = build.Version() // for "visage --version"; "visage version" says more
 	return r
 }

@@ -53,10 +53,7 @@ func Command() *cobra.Command {
 }
 
 func show(s command.Streams) error {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		info = &debug.BuildInfo{}
-	}
+	info := buildInfo()
 	build := buildSettings(info)
 	fips := "off"
 	if fips140.Enabled() {
@@ -76,8 +73,8 @@ func show(s command.Streams) error {
 	}
 	var t command.Table
 	t.Row("visage", versionOf(info))
-	t.Row("store format", fmt.Sprintf("%d; older ones open and are brought to it", sealed.Format))
-	t.Row("built from", fmt.Sprintf("%s %s", orUnknown(build["vcs.revision"]), modified(build["vcs.modified"])))
+	t.Row("store format", fmt.Sprintf("%d; stores of an older format are upgraded when they open", sealed.Format))
+	t.Row("built from", revisionOf(build))
 	t.Row("go", fmt.Sprintf("%s %s/%s", runtime.Version(), runtime.GOOS, runtime.GOARCH))
 	t.Row("FIPS 140-3 mode", fips)
 	t.Row("FIPS 140-3 module", module)
@@ -85,16 +82,25 @@ func show(s command.Streams) error {
 	return t.Write(s.Out)
 }
 
-func orUnknown(s string) string {
-	if s == "" {
-		return "unknown"
+// revisionOf names the commit that a program was built from, as far as it is known.
+func revisionOf(build map[string]string) string {
+	revision := build["vcs.revision"]
+	switch {
+	case revision == "":
+		return "an unknown revision"
+	case build["vcs.modified"] == "true":
+		return revision + " with changes"
 	}
-	return s
+	return revision
 }
 
-func modified(s string) string {
-	if s == "true" {
-		return "with changes"
+// Version names this build, for example "0.1.0-dev+0123456789ab".
+func Version() string { return versionOf(buildInfo()) }
+
+// buildInfo is what the program knows of its build; empty when that is nothing.
+func buildInfo() *debug.BuildInfo {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info
 	}
-	return ""
+	return &debug.BuildInfo{}
 }

@@ -3,6 +3,7 @@
 package cmk
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"time"
@@ -110,6 +111,18 @@ func disable() *cobra.Command {
 	}, table)
 }
 
+// steps says what each step of a change does, by the names that the server has for them.
+var steps = map[string]string{
+	"wrapped":   "wrapping a new data key",
+	"intended":  "writing the audit entry",
+	"pending":   "recording the change",
+	"acked":     "asking the key once more, over a new connection",
+	"turned":    "sealing the key pages under the new data key",
+	"destroyed": "destroying the earlier keys",
+	"rewrapped": "wrapping the data key under the new version",
+	"done":      "ending the change",
+}
+
 // pollInterval is how long the client waits before it asks again how far a change has come. Most take milliseconds.
 const pollInterval = 200 * time.Millisecond
 
@@ -124,7 +137,7 @@ func encrypt(
 	for err == nil && a.Properties.ProvisioningState == "Accepted" {
 		if s := a.Properties.Encryption.Status; s.Operation != nil && s.Operation.Step != step {
 			step = s.Operation.Step
-			o.Note("%s: %s", s.Operation.Kind, step)
+			o.Note("%s: %s", s.Operation.Kind, cmp.Or(steps[step], step))
 		}
 		select {
 		case <-ctx.Done():

@@ -95,7 +95,7 @@ func Execute(ctx context.Context, root *cobra.Command, s Streams, args []string)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	root.SetArgs(append([]string{}, args...)) // nil would mean those of the process
-	c, err := root.ExecuteContextC(ctx)
+	c, err := root.ExecuteContextC(context.WithValue(ctx, given{}, args))
 	return report(s, c, err)
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,7 +61,7 @@ func manCommand() *cobra.Command {
 			return err
 		}
 		root := c.Root()
-		root.DisableAutoGenTag = true
+		forManual(root)
 		date := built()
 		if err := doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "Visage", Date: &date},
 			operands[0]); err != nil {
@@ -69,6 +70,33 @@ func manCommand() *cobra.Command {
 		return nil
 	}
 	return c
+}
+
+// forManual fits the commands to manual pages: a usage line that shows flags and commands, and on the page of the
+// program the pages of help that are no commands.
+func forManual(root *cobra.Command) {
+	root.DisableAutoGenTag = true
+	var visit func(*cobra.Command)
+	visit = func(c *cobra.Command) {
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+		switch {
+		case c.HasAvailableSubCommands() && c.Example == "":
+			c.Use += " COMMAND"
+		case c.LocalFlags().HasAvailableFlags():
+			c.Use += " [flags]"
+		}
+	}
+	visit(root)
+	root.Long = root.Short
+	for _, c := range root.Commands() {
+		if c.IsAdditionalHelpTopicCommand() {
+			page := strings.ReplaceAll(strings.TrimSuffix(c.Long, "\n"), "\n", "\n    ")
+			title := strings.ToUpper(strings.ReplaceAll(c.Name(), "-", " "))
+			root.Long += fmt.Sprintf("\n\n# %s\n\n    %s", title, page)
+		}
+	}
 }
 
 // built is the time of the commit that the program was built from, so that the same program writes the same pages; the

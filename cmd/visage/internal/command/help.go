@@ -60,7 +60,8 @@ func showHelp(c *cobra.Command, _ []string) {
 	case c.Example == "":
 		fmt.Fprintf(w, "%s\n\nUsage:\n  %s COMMAND\n\nCommands:\n", c.Short, c.CommandPath())
 		listCommands(w, c.Commands())
-		fmt.Fprintf(w, "\n\"visage help %s COMMAND\" shows one command.\n", c.Name())
+		fmt.Fprintf(w, "\n\"visage help%s COMMAND\" shows one command.\n",
+			strings.TrimPrefix(c.CommandPath(), c.Root().Name()))
 	default:
 		verbHelp(w, c)
 	}

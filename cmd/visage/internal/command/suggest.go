@@ -1,6 +1,7 @@
 package command
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -8,23 +9,54 @@ import (
 
 // listOrSuggest is what a noun does by itself: it lists its commands, or says which one was probably meant.
 func listOrSuggest(c *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		showHelp(c, nil)
-		return nil
+	if len(args) > 0 {
+		return unknownCommand(c, args)
 	}
-	return unknownCommand(c, args)
+	if flag := strayFlag(c); flag != "" {
+		return Misuse("unknown flag %s", flag)
+	}
+	showHelp(c, nil)
+	return nil
+}
+
+// given is the key of a context under which Execute keeps the words of the command line.
+type given struct{}
+
+// strayFlag returns the first flag on the command line of a noun that no command below it has, or "". cobra has let it
+// pass, because where a verb is unknown that is the mistake to report.
+func strayFlag(c *cobra.Command) string {
+	words, _ := c.Context().Value(given{}).([]string)
+	for _, word := range words {
+		name, _, _ := strings.Cut(strings.TrimLeft(word, "-"), "=")
+		if len(word) > 1 && word[0] == '-' && name != "" && !hasFlag(c, name) {
+			return strings.TrimSuffix(word, strings.TrimPrefix(strings.TrimLeft(word, "-"), name))
+		}
+	}
+	return ""
+}
+
+// hasFlag reports whether a command, or one below it, has a flag of a name.
+func hasFlag(c *cobra.Command, name string) bool {
+	if c.Flags().Lookup(name) != nil || len(name) == 1 && c.Flags().ShorthandLookup(name) != nil {
+		return true
+	}
+	return slices.ContainsFunc(c.Commands(), func(sub *cobra.Command) bool { return hasFlag(sub, name) })
 }
 
 // unknownCommand is the error for a word below c that names no command.
 func unknownCommand(c *cobra.Command, args []string) error {
-	err := Misuse("unknown command %q", strings.TrimPrefix(c.CommandPath()+" "+args[0], c.Root().Name()+" "))
+	below := strings.TrimPrefix(c.CommandPath(), c.Root().Name()) // begins with a space, or is empty
+	err := Misuse("unknown command %q", strings.TrimPrefix(below+" "+args[0], " "))
+	if !c.HasAvailableSubCommands() {
+		return Hinted(err, "\"visage help%s\" shows the usage", below)
+	}
 	if meant := suggest(c, args); meant != "" {
 		return Hinted(err, "did you mean %q?", meant)
 	}
 	if c == c.Root() {
 		return Hinted(err, "\"visage help\" lists the commands")
 	}
-	return Hinted(err, "\"visage help %s\" lists its commands", c.Name())
+	return Hinted(err, "\"visage help%s\" lists its commands", below)
 }
 
 // suggest returns the command that args probably mean, or "". Where the noun is mistyped the verb after it decides
@@ -54,15 +86,18 @@ func suggest(c *cobra.Command, args []string) string {
 	return best
 }
 
-// nearest returns the names that are spelled almost like the given one, or begin with it.
-func nearest(given string, names []string) []string {
+// nearest returns the names that are spelled almost like a word, or begin with it.
+func nearest(word string, names []string) []string {
+	if word == "" {
+		return nil
+	}
 	const mostEdits = 2
 	// cobra compares the names of commands, so that is what these become.
 	words := &cobra.Command{SuggestionsMinimumDistance: mostEdits}
 	for _, name := range names {
 		words.AddCommand(&cobra.Command{Use: name, Run: func(*cobra.Command, []string) {}})
 	}
-	return words.SuggestionsFor(given)
+	return words.SuggestionsFor(word)
 }
 
 // find returns the command directly below c with a name, or nil.
