@@ -40,28 +40,13 @@ func (c *Custody) change(
 	return *sp.now().Last, nil
 }
 
-// attempt is what the steps of a flow work on now, with sources of its own.
-func (c *Custody) attempt(sp *space, f *flow) *attempt {
-	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	record := func(ctx context.Context, kind audit.Kind, outcome audit.Outcome, details map[audit.Detail]string) error {
-		return c.record(ctx, sp, kind, outcome, f.To, f.Version, details)
-	}
-	end := func(ctx context.Context) error { return c.finish(ctx, sp, *f) }
-	a := &attempt{flow: f, bundle: sp.bundle, src: c.sourcesLocked(sp, f), record: record, end: end}
-	if s := sp.state; !s.Locked {
-		a.load = func(ctx context.Context) error { return c.load(ctx, sp, a.src, s.Locks) }
-	}
-	return a
-}
-
 // take takes the step that f stands at and writes the next one down.
 func (c *Custody) take(ctx context.Context, sp *space, f *flow) error {
 	steps := f.plan().steps
 	at := f.plan().index(f.Step)
 	err := c.failPoint(string(f.Kind), f.Step, "before")
 	if err == nil {
-		err = steps[at].run(c.attempt(sp, f), ctx)
+		err = steps[at].run(&attempt{c, sp, f, c.sources(sp, f)}, ctx)
 	}
 	if err == nil {
 		err = c.failPoint(string(f.Kind), f.Step, "after")
@@ -98,44 +83,20 @@ func (c *Custody) failPoint(kind, step, when string) error {
 	return c.fault(kind + " " + step + " " + when)
 }
 
-// finish puts the new key in charge of the resource.
-func (c *Custody) finish(ctx context.Context, sp *space, f flow) error {
-	if err := c.record(ctx, sp, f.kind(), audit.Done, f.To, f.Version, nil); err != nil {
-		return err
-	}
-	op := f.operation()
-	op.Progress, op.Step, op.Ended = Succeeded, "", time.Now()
-	sp.end()
-	e := event{kind: finishedCustomer}
-	if f.To == nil {
-		e.kind = finishedService
-	}
-	load, err := c.commit(ctx, sp, func(n *note) {
-		n.Key, n.Flow, n.Last = n.to(f), nil, &op
-		if f.Kind == Following {
-			n.Followed = op.Ended
-		}
-	}, e)
-	if err != nil {
-		return err
-	}
-	c.openOwn(ctx, sp, load)
-	return nil
-}
-
 // undo takes back what a flow did before the point of no return, and fails its operation. cause is why, and is
 // returned, as a refusal where the vault's answer was the reason. A rewrapping that has come through, whatever it
 // seemed, is finished instead: the version before no longer wraps anything.
 func (c *Custody) undo(ctx context.Context, sp *space, f flow, cause error) (Operation, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime) // begun is begun
 	defer cancel()
+	a := &attempt{c, sp, &f, c.sources(sp, &f)}
 	if f.Step == stepRewrapped {
 		keys, err := sp.bundle.Keys(ctx)
 		if err != nil {
 			return Operation{}, errors.Join(cause, fmt.Errorf("undo: %w", err))
 		}
 		if rewrapped(keys, f.Version) {
-			if err := c.finish(ctx, sp, f); err != nil {
+			if err := a.finish(ctx); err != nil {
 				return Operation{}, errors.Join(cause, err)
 			}
 			return *sp.now().Last, nil
@@ -152,7 +113,7 @@ func (c *Custody) undo(ctx context.Context, sp *space, f flow, cause error) (Ope
 	if r, ok := errors.AsType[*visage.Refusal](said); ok {
 		op.Code, op.Reason = r.Code, r.Message
 	}
-	err := f.plan().undo(ctx, c.attempt(sp, &f))
+	err := f.plan().undo(ctx, a)
 	if err == nil {
 		sp.end()
 		var load *effect

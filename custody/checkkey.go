@@ -21,13 +21,6 @@ const keyBits = 2048
 // check refuses what may not wrap a resource's data key, in the order of the management contract §5.2, and returns the
 // key's version. Whether the resource may use the key's vault at all was checked before.
 func (c *Custody) check(ctx context.Context, b binding) (version string, err error) {
-	if b.As == "" {
-		return "", visage.Refuse(visage.Invalid, "IdentityRequired",
-			"The resource has no identity to ask the vault with: switch its system-assigned identity on.")
-	}
-	if err := b.Key.Check(); err != nil {
-		return "", visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The key cannot be used: %v.", err)
-	}
 	var src keysource.Source
 	var d keysource.Description
 	verb := "get"

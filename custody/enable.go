@@ -26,6 +26,10 @@ func errConflict() error {
 func (c *Custody) Enable(
 	ctx context.Context, id sealed.SpaceID, key visage.KeyRef, as visage.PrincipalID,
 ) (Operation, error) {
+	to := binding{key, as}
+	if err := to.valid(); err != nil {
+		return Operation{}, err
+	}
 	sp, err := c.space(ctx, id)
 	if err != nil {
 		return Operation{}, fmt.Errorf("enable a customer's key: %w", err)
@@ -44,10 +48,9 @@ func (c *Custody) Enable(
 	have, slot := sp.inUse()
 	same := have != nil && c.sameKey(have.Key, key)
 	if same {
-		now := c.cfg.Today(have.Key)
-		key.Vault, key.Name = now.Vault, now.Name
+		today := c.cfg.Today(have.Key)
+		to.Key.Vault, to.Key.Name = today.Vault, today.Name
 	}
-	to := binding{key, as}
 	if same && have.As != as {
 		return c.rebind(ctx, sp, to)
 	}
@@ -134,10 +137,6 @@ func (c *Custody) probe(ctx context.Context, sp *space, b binding) error {
 // rebind lets another principal ask for the same key. No key changes, so it works while the resource is locked: that is
 // how one opens again whose identity was taken away and given anew.
 func (c *Custody) rebind(ctx context.Context, sp *space, to binding) (Operation, error) {
-	if to.As == "" {
-		_, err := c.check(ctx, to)
-		return Operation{}, err
-	}
 	have, version := sp.inUse()
 	if to.Key.Version != "" && to.Key.Version != version {
 		return Operation{}, visage.Refuse(visage.Conflict, "RequestConflict",

@@ -13,6 +13,18 @@ type binding struct {
 	As  visage.PrincipalID `json:"as,omitempty"`
 }
 
+// valid refuses what no vault can be asked for.
+func (b binding) valid() error {
+	if b.As == "" {
+		return visage.Refuse(visage.Invalid, "IdentityRequired",
+			"The resource has no identity to ask the vault with: switch its system-assigned identity on.")
+	}
+	if err := b.Key.Check(); err != nil {
+		return visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The key cannot be used: %v.", err)
+	}
+	return nil
+}
+
 // at is the key in one version.
 func (b binding) at(version string) visage.KeyRef {
 	k := b.Key
@@ -34,14 +46,6 @@ type flow struct {
 
 func (f flow) operation() Operation {
 	return Operation{ID: f.ID, Kind: f.Kind, Progress: Running, Step: f.Step, Started: f.Started}
-}
-
-// plan returns the steps of a flow.
-func (f flow) plan() plan {
-	if f.Kind == Updating || f.Kind == Following {
-		return rewrapping
-	}
-	return turning
 }
 
 // committed reports whether a flow can no longer be undone.

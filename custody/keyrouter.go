@@ -4,40 +4,28 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
 )
 
 // sources returns a source that wraps with the key a flow goes to, and unwraps with whichever key it is asked for. The
 // keys are opened when they are first needed: one that is left behind may be gone when the flow ends.
 func (c *Custody) sources(sp *space, f *flow) *router {
-	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	return c.sourcesLocked(sp, f)
-}
-
-func (c *Custody) sourcesLocked(sp *space, f *flow) *router {
-	r := &router{c: c, opened: map[string]keysource.Source{}, known: map[string]openable{}}
-	if key := sp.note.Key; key != nil {
-		r.known[key.Key.Unversioned()] = openable{key.at(sp.slot.Version), key.As}
+	r := &router{c: c, opened: map[string]keysource.Source{}, known: map[string]binding{}}
+	if key, version := sp.inUse(); key != nil {
+		r.known[key.Key.Unversioned()] = binding{key.at(version), key.As}
 	}
 	if f.To != nil {
 		r.target = f.To.Key.Unversioned()
-		r.known[r.target] = openable{f.To.at(f.Version), f.To.As}
+		r.known[r.target] = binding{f.To.at(f.Version), f.To.As}
 	}
 	return r
-}
-
-type openable struct {
-	key visage.KeyRef
-	as  visage.PrincipalID
 }
 
 // router is the keys of one change, for one caller at a time.
 type router struct {
 	c      *Custody
 	target string // what wraps
-	known  map[string]openable
+	known  map[string]binding
 	opened map[string]keysource.Source
 }
 
@@ -49,7 +37,7 @@ func (r *router) to(ctx context.Context, uri string) (keysource.Source, error) {
 	if !ok {
 		return nil, fmt.Errorf("key %s has no part in this: %w", uri, keysource.ErrWrong)
 	}
-	src, err := r.c.cfg.Open(ctx, k.key, k.as)
+	src, err := r.c.cfg.Open(ctx, k.Key, k.As)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/keysource"
@@ -33,17 +34,23 @@ type step struct {
 	asks bool                                  // the keys that open the data have been unwrapped when it was taken
 }
 
-// plan is the steps of a change, in the order in which they are taken. From the step commit on, which is the point of
-// no return, a change is finished; before it, it is taken back by the undo of the steps up to the one it stands at,
-// last first. A plan knows what is to be done, and nothing of who does it.
+// plan lists the steps of a change in the order in which they are taken. The step commit is the point of no return: from
+// there on a change is finished. Before it, a change is undone: the steps up to the current one are undone, last first.
 type plan struct {
 	steps  []step
 	commit string
 }
 
-var (
-	// turning brings the data under another data key.
-	turning = plan{[]step{
+// plan returns the steps of a flow.
+func (f flow) plan() plan {
+	if f.Kind == Updating || f.Kind == Following { // to another version of the same key
+		return plan{[]step{
+			{name: stepIntended, run: (*attempt).intend},
+			{name: stepRewrapped, run: (*attempt).rewrap, asks: true},
+			{name: stepDone, run: (*attempt).finish},
+		}, stepDone}
+	}
+	return plan{[]step{ // to another data key
 		{name: stepWrapped, run: (*attempt).wrap, undo: (*attempt).discard},
 		{name: stepIntended, run: (*attempt).intend},
 		{name: stepPending, run: func(*attempt, context.Context) error { return nil }},
@@ -52,15 +59,9 @@ var (
 		{name: stepDestroyed, run: (*attempt).destroy, asks: true},
 		{name: stepDone, run: (*attempt).finish},
 	}, stepPending}
-	// rewrapping goes over to another version of the same key.
-	rewrapping = plan{[]step{
-		{name: stepIntended, run: (*attempt).intend},
-		{name: stepRewrapped, run: (*attempt).rewrap, asks: true},
-		{name: stepDone, run: (*attempt).finish},
-	}, stepDone}
-)
+}
 
-// index returns where a step stands, -1 for one of another plan.
+// index returns the position of a step, -1 for one of another plan.
 func (p plan) index(name string) int {
 	return slices.IndexFunc(p.steps, func(s step) bool { return s.name == name })
 }
@@ -77,19 +78,24 @@ func (p plan) undo(ctx context.Context, a *attempt) (err error) {
 
 // attempt is what the steps of a change work on.
 type attempt struct {
-	flow   *flow
-	bundle *sealed.Bundle
-	src    keysource.Source                // wraps with the key that the change goes to
-	load   func(ctx context.Context) error // opens the data; nil: it is locked
-	record func(ctx context.Context, kind audit.Kind, outcome audit.Outcome, details map[audit.Detail]string) error
-	end    func(ctx context.Context) error // puts the new key in charge of the resource
+	c    *Custody
+	sp   *space
+	flow *flow
+	src  keysource.Source // wraps with the key that the change goes to
+}
+
+// record audits something about the key that the change goes to.
+func (a *attempt) record(
+	ctx context.Context, kind audit.Kind, outcome audit.Outcome, details map[audit.Detail]string,
+) error {
+	return a.c.record(ctx, a.sp, kind, outcome, a.flow.To, a.flow.Version, details)
 }
 
 // wrap makes the new generation. One that an attempt before has left behind is taken out first: nothing was sealed
 // under it.
 func (a *attempt) wrap(ctx context.Context) error {
-	if a.load != nil { // what is not open yet would not open by itself with a second generation there
-		if err := a.load(ctx); err != nil {
+	if s := a.sp.stateNow(); !s.Locked { // what is not open yet would not open with a second generation there
+		if err := a.c.load(ctx, a.sp, a.src, s.Locks); err != nil {
 			return err
 		}
 	}
@@ -100,7 +106,7 @@ func (a *attempt) wrap(ctx context.Context) error {
 	if a.flow.To != nil {
 		to = a.src
 	}
-	generation, err := a.bundle.Wrap(ctx, to)
+	generation, err := a.sp.bundle.Wrap(ctx, to)
 	if err != nil {
 		return err
 	}
@@ -113,13 +119,13 @@ func (a *attempt) wrap(ctx context.Context) error {
 
 // discard takes out generations that no turn has begun with.
 func (a *attempt) discard(ctx context.Context) error {
-	keys, err := a.bundle.Keys(ctx)
+	keys, err := a.sp.bundle.Keys(ctx)
 	if err != nil {
 		return err
 	}
 	for _, s := range keys.Slots {
 		if !s.Current {
-			err = errors.Join(err, a.bundle.Discard(ctx, s.Generation))
+			err = errors.Join(err, a.sp.bundle.Discard(ctx, s.Generation))
 		}
 	}
 	return err
@@ -138,11 +144,11 @@ func (a *attempt) acknowledge(ctx context.Context) error {
 }
 
 func (a *attempt) turn(ctx context.Context) error {
-	return a.bundle.Turn(ctx, a.flow.Generation, a.src)
+	return a.sp.bundle.Turn(ctx, a.flow.Generation, a.src)
 }
 
 func (a *attempt) destroy(ctx context.Context) error {
-	if err := a.bundle.Retire(ctx, a.src); err != nil {
+	if err := a.sp.bundle.Retire(ctx, a.src); err != nil {
 		return err
 	}
 	return a.record(ctx, audit.CustodyEpoch, audit.Done,
@@ -150,13 +156,36 @@ func (a *attempt) destroy(ctx context.Context) error {
 }
 
 func (a *attempt) rewrap(ctx context.Context) error {
-	if err := a.bundle.Rewrap(ctx, a.src); err != nil {
+	if err := a.sp.bundle.Rewrap(ctx, a.src); err != nil {
 		return err
 	}
 	return a.record(ctx, audit.KeyWrap, audit.Done, nil)
 }
 
-func (a *attempt) finish(ctx context.Context) error { return a.end(ctx) }
+// finish puts the new key in charge of the resource.
+func (a *attempt) finish(ctx context.Context) error {
+	if err := a.record(ctx, a.flow.kind(), audit.Done, nil); err != nil {
+		return err
+	}
+	f, op := *a.flow, a.flow.operation()
+	op.Progress, op.Step, op.Ended = Succeeded, "", time.Now()
+	a.sp.end()
+	e := event{kind: finishedCustomer}
+	if f.To == nil {
+		e.kind = finishedService
+	}
+	load, err := a.c.commit(ctx, a.sp, func(n *note) {
+		n.Key, n.Flow, n.Last = n.to(f), nil, &op
+		if f.Kind == Following {
+			n.Followed = op.Ended
+		}
+	}, e)
+	if err != nil {
+		return err
+	}
+	a.c.openOwn(ctx, a.sp, load)
+	return nil
+}
 
 func rewrapped(keys sealed.Keys, version string) bool {
 	return slices.ContainsFunc(keys.Slots, func(s sealed.Slot) bool { return s.Current && s.Ref.Version == version })
