@@ -8,7 +8,7 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// class is how a key answered.
+// class is the class of a key's answer.
 type class string
 
 const (
@@ -16,7 +16,7 @@ const (
 	classDenied  class = "denied"
 	classWrong   class = "wrong"
 	classUnknown class = "unknown"
-	classExpired class = "expired" // it unwraps, and its time is over
+	classExpired class = "expired" // the key unwraps, but its expiry date has passed
 )
 
 var classes = []class{classOK, classDenied, classWrong, classUnknown, classExpired}
@@ -30,10 +30,10 @@ func classOf(err error) class {
 	case errors.Is(err, keysource.ErrWrong):
 		return classWrong
 	}
-	return classUnknown // ErrExpired too: it is said of wrapping, and access goes by unwrapping
+	return classUnknown // ErrExpired too: it refuses wrapping, and only unwrapping decides about access
 }
 
-// outcomeOf is what the audit says of a class.
+// outcomeOf returns the audited outcome of a class.
 func outcomeOf(c class) audit.Outcome {
 	switch c {
 	case classOK, classExpired:
@@ -44,17 +44,17 @@ func outcomeOf(c class) audit.Outcome {
 	return audit.Refused
 }
 
-// verdict is what a key has answered for the resources under it.
-type verdict struct {
-	err     error // nil: it unwraps
-	expired bool  // it is out of date, though it unwraps
-	// the newest version of the key, where that is another than refuses and can be used; empty: none is known
+// answer is a key's answer for the resources that depend on it.
+type answer struct {
+	err     error // nil: the key unwraps
+	expired bool  // the key unwraps, but its expiry date has passed
+	// the newest version of the key, if the version in use is disabled and the newest is not; empty: none is known
 	newest string
-	// of the resource when its key was asked; in a later one this answer does not count, and another is on its way
+	// the resource's turn when its key was asked; in a later turn this answer is void, and another is on its way
 	turn uint64
 }
 
-// reasonOf narrows a failure down, as far as its source does.
+// reasonOf returns the reason of a failure, if its source gives one.
 func reasonOf(err error) keysource.Reason {
 	if e, ok := errors.AsType[*keysource.Error](err); ok {
 		return e.Reason
@@ -62,27 +62,28 @@ func reasonOf(err error) keysource.Reason {
 	return ""
 }
 
-// answered acts upon what a key has answered for a space, if the question was asked in the space's turn. What opens is
-// opened with src, beside the polls: that reads what it opens, and others depend on the same key.
-func (c *Custody) answered(ctx context.Context, sp *space, src keysource.Source, v verdict) {
-	e := event{kind: keyAnswered, class: classOf(v.err), turn: v.turn, key: c.subject(sp)}
+// applyAnswer applies a key's answer to a space, unless the space has begun a new turn since the key was asked. If the
+// data may open, its keys are loaded with src in the background: loading takes time, and polls must go on for the other
+// resources under the key.
+func (c *Custody) applyAnswer(ctx context.Context, sp *space, src keysource.Source, a answer) {
+	e := event{kind: keyAnswered, class: classOf(a.err), turn: a.turn, subject: c.keySubject(sp)}
 	switch {
-	case e.class == classOK && v.expired:
+	case e.class == classOK && a.expired:
 		e.class = classExpired
 	case e.class == classDenied:
-		e.said = c.refused(sp, v)
+		e.explanation = c.explainRefusal(sp, a)
 	case e.class == classUnknown:
-		e.said = why(v.err)
+		e.explanation = explainError(a.err)
 	case e.class == classWrong:
 		c.log.ErrorContext(ctx, "wrong key: another key answers for a resource", "resource", sp.id.String(), "err",
-			v.err)
+			a.err)
 	}
-	load := c.apply(ctx, sp, e)
+	load := c.applyEvent(ctx, sp, e)
 	if load == nil {
 		return
 	}
-	c.opens.Go(func() {
-		err := c.open(ctx, sp, src, *load)
+	c.background.Go(func() {
+		err := c.openData(ctx, sp, src, *load)
 		if err == nil {
 			return
 		}
@@ -90,8 +91,8 @@ func (c *Custody) answered(ctx context.Context, sp *space, src keysource.Source,
 		if class != classDenied && class != classWrong {
 			c.log.WarnContext(ctx, "resource not opened", "resource", sp.id.String(), "err", err)
 		}
-		failed := event{kind: openingFailed, class: class, locks: load.locks, turn: v.turn,
-			said: c.refused(sp, verdict{err: err})}
-		c.apply(ctx, sp, failed)
+		failed := event{kind: openingFailed, class: class, locks: load.locks, turn: a.turn,
+			explanation: c.explainRefusal(sp, answer{err: err})}
+		c.applyEvent(ctx, sp, failed)
 	})
 }

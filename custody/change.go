@@ -12,47 +12,47 @@ import (
 )
 
 // cleanTime is how long undoing a change may take once its caller has left.
-const cleanTime = 30 * time.Second
+const undoTimeout = 30 * time.Second
 
 // change begins a change towards a key that was checked and takes it to the point of no return; Run goes on from there.
 // The caller has claimed the space, and wakes Run once it has released it: Run finishes, or undoes, what is left.
-func (c *Custody) change(
+func (c *Custody) beginChange(
 	ctx context.Context, sp *space, kind OperationKind, to *binding, version string,
 ) (Operation, error) {
 	f := flow{ID: rand.Text(), Kind: kind, To: to, Version: version, Started: time.Now()}
 	f.Step = f.plan().steps[0].name
 	begun := f // the note is read while f moves on
-	if _, err := c.commit(ctx, sp, func(n *note) { n.Flow = &begun }, event{kind: changeBegun}); err != nil {
+	if _, err := c.storeAndApply(ctx, sp, func(n *note) { n.Flow = &begun }, event{kind: changeBegun}); err != nil {
 		return Operation{}, err
 	}
 	for !f.committed() {
-		if err := c.take(ctx, sp, &f); err != nil {
-			return c.undo(ctx, sp, f, err)
+		if err := c.takeStep(ctx, sp, &f); err != nil {
+			return c.undoChange(ctx, sp, f, err)
 		}
 	}
 	if f.Step != stepDone {
 		return f.operation(), nil
 	}
-	if err := c.take(ctx, sp, &f); err != nil { // the last step, which asks nobody
+	if err := c.takeStep(ctx, sp, &f); err != nil { // the last step, which asks nobody
 		c.log.WarnContext(ctx, "change of keys waits", "resource", sp.id.String(), "step", f.Step, "err", err)
 		return f.operation(), nil
 	}
-	return *sp.now().Last, nil
+	return *sp.noteNow().Last, nil
 }
 
 // take takes the step that f stands at and writes the next one down.
-func (c *Custody) take(ctx context.Context, sp *space, f *flow) error {
+func (c *Custody) takeStep(ctx context.Context, sp *space, f *flow) error {
 	steps := f.plan().steps
 	at := f.plan().index(f.Step)
 	err := c.failPoint(string(f.Kind), f.Step, "before")
 	if err == nil {
-		err = steps[at].run(&attempt{c, sp, f, c.sources(sp, f)}, ctx)
+		err = steps[at].run(&attempt{c, sp, f, c.keySources(sp, f)}, ctx)
 	}
 	if err == nil {
 		err = c.failPoint(string(f.Kind), f.Step, "after")
 	}
 	if err == nil && steps[at].asks {
-		c.apply(ctx, sp, event{kind: stepAnswered})
+		c.applyEvent(ctx, sp, event{kind: stepAnswered})
 	}
 	if err != nil || at == len(steps)-1 {
 		return err
@@ -65,9 +65,9 @@ func (c *Custody) take(ctx context.Context, sp *space, f *flow) error {
 		n.Flow = &to
 	}
 	if next.Step == f.plan().commit {
-		_, err = c.commit(ctx, sp, stands, event{kind: changeCommitted})
+		_, err = c.storeAndApply(ctx, sp, stands, event{kind: changeCommitted})
 	} else {
-		err = c.edit(ctx, sp, stands)
+		err = c.updateNote(ctx, sp, stands)
 	}
 	if err != nil {
 		return err
@@ -86,10 +86,10 @@ func (c *Custody) failPoint(kind, step, when string) error {
 // undo takes back what a flow did before the point of no return, and fails its operation. cause is why, and is
 // returned, as a refusal where the vault's answer was the reason. A rewrapping that has come through, whatever it
 // seemed, is finished instead: the version before no longer wraps anything.
-func (c *Custody) undo(ctx context.Context, sp *space, f flow, cause error) (Operation, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime) // begun is begun
+func (c *Custody) undoChange(ctx context.Context, sp *space, f flow, cause error) (Operation, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout) // begun is begun
 	defer cancel()
-	a := &attempt{c, sp, &f, c.sources(sp, &f)}
+	a := &attempt{c, sp, &f, c.keySources(sp, &f)}
 	if f.Step == stepRewrapped {
 		keys, err := sp.bundle.Keys(ctx)
 		if err != nil {
@@ -99,14 +99,14 @@ func (c *Custody) undo(ctx context.Context, sp *space, f flow, cause error) (Ope
 			if err := a.finish(ctx); err != nil {
 				return Operation{}, errors.Join(cause, err)
 			}
-			return *sp.now().Last, nil
+			return *sp.noteNow().Last, nil
 		}
 	}
 	said := cause
-	if b, _ := sp.inUse(); f.To != nil {
-		said = refusal(*f.To, f.verb(), cause)
+	if b, _ := sp.keyInUse(); f.To != nil {
+		said = vaultRefusal(*f.To, f.verb(), cause)
 	} else if b != nil {
-		said = refusal(*b, f.verb(), cause)
+		said = vaultRefusal(*b, f.verb(), cause)
 	}
 	op := f.operation()
 	op.Progress, op.Ended = Failed, time.Now()
@@ -115,15 +115,15 @@ func (c *Custody) undo(ctx context.Context, sp *space, f flow, cause error) (Ope
 	}
 	err := f.plan().undo(ctx, a)
 	if err == nil {
-		sp.end()
+		sp.markEnding()
 		var load *effect
-		load, err = c.commit(ctx, sp, func(n *note) { n.Flow, n.Last = nil, &op }, event{kind: changeUndone})
-		c.openOwn(ctx, sp, load)
+		load, err = c.storeAndApply(ctx, sp, func(n *note) { n.Flow, n.Last = nil, &op }, event{kind: changeUndone})
+		c.openWithServiceKey(ctx, sp, load)
 	}
 	if err != nil {
 		return Operation{}, errors.Join(said, fmt.Errorf("undo: %w", err))
 	}
-	c.tell(ctx, sp, f.kind(), audit.Failed,
+	c.recordOrLog(ctx, sp, f.kind(), audit.Failed,
 		map[audit.Detail]string{audit.DetailStep: f.Step, audit.DetailReason: op.Code})
 	return Operation{}, said
 }

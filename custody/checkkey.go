@@ -20,7 +20,7 @@ const keyBits = 2048
 
 // check refuses what may not wrap a resource's data key, in the order of the management contract §5.2, and returns the
 // key's version. Whether the resource may use the key's vault at all was checked before.
-func (c *Custody) check(ctx context.Context, b binding) (version string, err error) {
+func (c *Custody) checkKey(ctx context.Context, b binding) (version string, err error) {
 	var src keysource.Source
 	var d keysource.Description
 	verb := "get"
@@ -31,9 +31,9 @@ func (c *Custody) check(ctx context.Context, b binding) (version string, err err
 		return err
 	})
 	if err != nil {
-		return "", refusal(b, verb, err)
+		return "", vaultRefusal(b, verb, err)
 	}
-	if err := fit(b.Key, d); err != nil {
+	if err := checkDescription(b.Key, d); err != nil {
 		return "", err
 	}
 	err = c.calls.do(ctx, func(ctx context.Context) (err error) {
@@ -46,13 +46,13 @@ func (c *Custody) check(ctx context.Context, b binding) (version string, err err
 		return err
 	})
 	if err != nil {
-		return "", refusal(b, verb, err)
+		return "", vaultRefusal(b, verb, err)
 	}
 	return d.Ref.Version, nil
 }
 
 // fit refuses a key that is not of the right sort, or not good now.
-func fit(key visage.KeyRef, d keysource.Description) error {
+func checkDescription(key visage.KeyRef, d keysource.Description) error {
 	refuse := func(code, format string, args ...any) error {
 		return visage.Refuse(visage.Invalid, code, "The key %s %s.", key, fmt.Sprintf(format, args...))
 	}
@@ -85,7 +85,7 @@ func fit(key visage.KeyRef, d keysource.Description) error {
 
 // refusal says in the contract's words why a vault's answer to verb stops a change. What is a refusal already, and
 // errors of no class, come back as they are.
-func refusal(b binding, verb string, err error) error {
+func vaultRefusal(b binding, verb string, err error) error {
 	var reason keysource.Reason
 	if e, ok := errors.AsType[*keysource.Error](err); ok {
 		reason = e.Reason

@@ -1,5 +1,5 @@
-// Package custody decides who holds the key of a resource's data: the service or its customer, and whether the customer
-// still lets it be used.
+// Package custody decides whether the service or the customer holds the key of a resource's data, and whether that key
+// may be used now.
 package custody
 
 import (
@@ -23,34 +23,35 @@ type Auditor interface {
 	Append(ctx context.Context, e audit.Event) error
 }
 
-// Config is what a Custody is made of.
+// Config configures a Custody.
 type Config struct {
 	Store *sealed.Store // required
-	// Open returns a source over a key as one principal sees it. Every call gets a source of its own, with a new
-	// connection and a new token: that is how a refusal is confirmed. A *visage.Refusal says that the key can never be
-	// opened, such as one in a vault that this instance does not speak to. Required.
+	// Open returns a key source that authenticates as one principal. Every call returns a source with a new connection
+	// and a new token, because a refusal is confirmed with both. A *visage.Refusal says that the key can never be
+	// opened, for example because this instance cannot use its vault. Required.
 	Open func(ctx context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error)
-	// Watch opens a source over a key that is asked after for as long as a resource is under it. It has a token of its
-	// own, and may use connections that others use. Default: Open.
+	// Watch opens the key source of a poll, which lives as long as a resource depends on the key. It has its own token
+	// and may share connections. Default: Open.
 	Watch func(ctx context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error)
-	// Today returns a key as it is addressed now. The vaults of an instance move with its public address, and what is
-	// stored of a key names the address of the day: two references that are the same today are the same key. Default: a
-	// key's address never changes.
+	// Today returns the present address of a key. The vaults of an instance move with its public address, and a stored
+	// reference has the address of its time: two references with the same present address name the same key. Default:
+	// addresses never change.
 	Today  func(visage.KeyRef) visage.KeyRef
 	Audit  Auditor      // required
-	Policy Policy       // what holds for resources without a policy of their own
+	Policy Policy       // of resources without their own
 	Logger *slog.Logger // default: discard
 }
 
-// Policy is what happens to a resource when its key does not simply say yes.
+// Policy says how a resource behaves when its key gives no answer, has expired, or answers again after a refusal.
 type Policy struct {
-	// how long a vault may give no answer; 1 min to 24 h; default 60 min
+	// how long data is served while the vault gives no answer; 1 min to 24 h; default 60 min
 	Grace         time.Duration `json:"grace,omitempty"`
 	LockOnExpiry  bool          `json:"lockOnExpiry,omitempty"`  // an expired key locks, though it still unwraps
-	ManualRestore bool          `json:"manualRestore,omitempty"` // access that returns opens only by Unlock
+	ManualRestore bool          `json:"manualRestore,omitempty"` // after a refusal, only Unlock opens the data again
 }
 
-// The bounds of Policy.Grace, its default, and the value for who wants a revocation to come through an outage soon.
+// The bounds and the default of Policy.Grace. StrictGrace suits customers for whom an attacker who cuts the network may
+// delay a revocation by minutes only.
 const (
 	MinGrace     = time.Minute
 	MaxGrace     = 24 * time.Hour
@@ -60,28 +61,28 @@ const (
 
 func (p Policy) valid() error {
 	if p.Grace < MinGrace || p.Grace > MaxGrace {
-		return fmt.Errorf("a grace of %v is not between %v and %v", p.Grace, MinGrace, MaxGrace)
+		return fmt.Errorf("the grace must be between %v and %v; got %v", MinGrace, MaxGrace, p.Grace)
 	}
 	return nil
 }
 
-// Custody holds the keys of all resources of a store. It is safe for concurrent use.
+// Custody manages the keys of all resources of a store. It is safe for concurrent use.
 type Custody struct {
-	cfg   Config
-	log   *slog.Logger
-	calls calls
-	wake  chan struct{}            // Run has something to start
-	dues  chan *watch              // whose time has come
-	fault func(point string) error // tests fail here; nil otherwise
-	polls *prometheus.CounterVec
-	opens sync.WaitGroup // openings under way, and followings
+	cfg        Config
+	log        *slog.Logger
+	calls      vaultCalls
+	wake       chan struct{}            // wakes Run, which starts polls and resumes changes
+	due        chan *watch              // to be polled now
+	fault      func(point string) error // injects failures in tests; else nil
+	polls      *prometheus.CounterVec
+	background sync.WaitGroup // loading of keys, and moves to newer versions
 
-	mu      sync.Mutex // guards both maps and what watches say it guards; taken before a space's mu
+	mu      sync.Mutex // guards both maps and the fields of watches that say so; taken before a space's mu
 	spaces  map[sealed.SpaceID]*space
 	watches map[watchKey]*watch
 }
 
-// record writes an event about a resource.
+// record audits an event of a resource.
 func (c *Custody) record(ctx context.Context, sp *space, kind audit.Kind, outcome audit.Outcome, key *binding,
 	version string,
 	details map[audit.Detail]string) error {
@@ -95,18 +96,17 @@ func (c *Custody) record(ctx context.Context, sp *space, kind audit.Kind, outcom
 	return nil
 }
 
-// tell is record for what has happened already: a failure is the log's.
-func (c *Custody) tell(
+// recordOrLog audits an event that can no longer be stopped: if auditing fails, the failure is logged.
+func (c *Custody) recordOrLog(
 	ctx context.Context, sp *space, kind audit.Kind, outcome audit.Outcome, details map[audit.Detail]string,
 ) {
-	key, version := sp.inUse()
+	key, version := sp.keyInUse()
 	if err := c.record(context.WithoutCancel(ctx), sp, kind, outcome, key, version, details); err != nil {
 		c.log.ErrorContext(ctx, "not audited", "resource", sp.id.String(), "err", err)
 	}
 }
 
-// sameKey reports whether a reference that is kept is of the key that somebody names: as it was addressed when it was
-// kept, or as it is today.
-func (c *Custody) sameKey(kept, named visage.KeyRef) bool {
-	return kept.SameKey(named) || c.cfg.Today(kept).SameKey(named)
+// sameKey reports whether a stored reference and a given one name the same key, by the stored or the present address.
+func (c *Custody) sameKey(stored, given visage.KeyRef) bool {
+	return stored.SameKey(given) || c.cfg.Today(stored).SameKey(given)
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-func errConflict() error {
+func conflictRefusal() error {
 	return visage.Refuse(visage.Conflict, "RequestConflict",
 		"Another change of the resource's key is in progress: wait until it has ended.")
 }
@@ -35,31 +35,32 @@ func (c *Custody) Enable(
 		return Operation{}, fmt.Errorf("enable a customer's key: %w", err)
 	}
 	if !sp.claim() {
-		if f := sp.now().Flow; f != nil && f.To != nil && c.sameKey(f.To.Key, key) && f.To.Key.Version == key.Version &&
-			f.To.As != as {
+		f := sp.noteNow().Flow
+		goesTo := f != nil && f.To != nil && c.sameKey(f.To.Key, key) && f.To.Key.Version == key.Version
+		if goesTo && f.To.As != as {
 			if op, found, err := c.reassign(ctx, sp, as); found || err != nil {
 				return op, err
 			}
 		}
-		return Operation{}, errConflict()
+		return Operation{}, conflictRefusal()
 	}
 	defer wake(c.wake)
 	defer sp.release()
-	have, slot := sp.inUse()
-	same := have != nil && c.sameKey(have.Key, key)
+	present, slot := sp.keyInUse()
+	same := present != nil && c.sameKey(present.Key, key)
 	if same {
-		today := c.cfg.Today(have.Key)
+		today := c.cfg.Today(present.Key)
 		to.Key.Vault, to.Key.Name = today.Vault, today.Name
 	}
-	if same && have.As != as {
-		return c.rebind(ctx, sp, to)
+	if same && present.As != as {
+		return c.changePrincipal(ctx, sp, to)
 	}
-	if have != nil {
-		if err := c.present(ctx, sp, *have); err != nil {
+	if present != nil {
+		if err := c.requirePresentKey(ctx, sp, *present); err != nil {
 			return Operation{}, err
 		}
 	}
-	version, err := c.check(ctx, to)
+	version, err := c.checkKey(ctx, to)
 	if err == nil {
 		err = c.failPoint("any", stepChecked, "after")
 	}
@@ -67,15 +68,15 @@ func (c *Custody) Enable(
 		return Operation{}, err
 	}
 	switch {
-	case have == nil:
-		return c.change(ctx, sp, Enabling, &to, version)
+	case present == nil:
+		return c.beginChange(ctx, sp, Enabling, &to, version)
 	case same && slot == version:
-		return c.settle(ctx, sp, to)
+		return c.updateReference(ctx, sp, to)
 	case same:
-		to.Key.Vault, to.Key.Name = have.Key.Vault, have.Key.Name // one spelling, or it would be two keys
-		return c.change(ctx, sp, Updating, &to, version)
+		to.Key.Vault, to.Key.Name = present.Key.Vault, present.Key.Name // one spelling, or it would be two keys
+		return c.beginChange(ctx, sp, Updating, &to, version)
 	}
-	return c.change(ctx, sp, Switching, &to, version)
+	return c.beginChange(ctx, sp, Switching, &to, version)
 }
 
 // Disable puts a resource back under the service's key. It needs the customer's key to answer. See Enable for what its
@@ -86,23 +87,23 @@ func (c *Custody) Disable(ctx context.Context, id sealed.SpaceID) (Operation, er
 		return Operation{}, fmt.Errorf("disable a customer's key: %w", err)
 	}
 	if !sp.claim() {
-		return Operation{}, errConflict()
+		return Operation{}, conflictRefusal()
 	}
 	defer wake(c.wake)
 	defer sp.release()
-	have, _ := sp.inUse()
-	if have == nil {
+	present, _ := sp.keyInUse()
+	if present == nil {
 		now := time.Now()
 		return Operation{ID: rand.Text(), Kind: Disabling, Progress: Succeeded, Started: now, Ended: now}, nil
 	}
-	if err := c.present(ctx, sp, *have); err != nil {
+	if err := c.requirePresentKey(ctx, sp, *present); err != nil {
 		return Operation{}, err
 	}
-	return c.change(ctx, sp, Disabling, nil, "")
+	return c.beginChange(ctx, sp, Disabling, nil, "")
 }
 
 // present refuses a change while the present key does not answer.
-func (c *Custody) present(ctx context.Context, sp *space, have binding) error {
+func (c *Custody) requirePresentKey(ctx context.Context, sp *space, present binding) error {
 	now := sp.stateNow()
 	conflict := visage.Refuse(visage.Conflict, "EncryptionKeyRevoked",
 		"The present key of the resource must answer before it can be changed.")
@@ -112,20 +113,20 @@ func (c *Custody) present(ctx context.Context, sp *space, have binding) error {
 		}
 		return conflict
 	}
-	err := c.probe(ctx, sp, have)
+	err := c.probe(ctx, sp, present)
 	switch classOf(err) {
 	case classOK:
 		return nil
 	case classDenied, classWrong:
 		return conflict
 	}
-	return refusal(have, "unwrapKey", err)
+	return vaultRefusal(present, "unwrapKey", err)
 }
 
 // probe asks a key, as somebody, for the probe of the data key.
 func (c *Custody) probe(ctx context.Context, sp *space, b binding) error {
 	return c.calls.do(ctx, func(ctx context.Context) error {
-		_, version := sp.inUse()
+		_, version := sp.keyInUse()
 		src, err := c.cfg.Open(ctx, b.at(version), b.As)
 		if err != nil {
 			return err
@@ -136,34 +137,34 @@ func (c *Custody) probe(ctx context.Context, sp *space, b binding) error {
 
 // rebind lets another principal ask for the same key. No key changes, so it works while the resource is locked: that is
 // how one opens again whose identity was taken away and given anew.
-func (c *Custody) rebind(ctx context.Context, sp *space, to binding) (Operation, error) {
-	have, version := sp.inUse()
+func (c *Custody) changePrincipal(ctx context.Context, sp *space, to binding) (Operation, error) {
+	present, version := sp.keyInUse()
 	if to.Key.Version != "" && to.Key.Version != version {
 		return Operation{}, visage.Refuse(visage.Conflict, "RequestConflict",
 			"The identity and the version of the key cannot change at once: give the version in use, %s, first.",
 			version)
 	}
-	to.Key.Vault, to.Key.Name = have.Key.Vault, have.Key.Name
+	to.Key.Vault, to.Key.Name = present.Key.Vault, present.Key.Name
 	err := c.probe(ctx, sp, to)
 	if err != nil {
-		return Operation{}, refusal(to, "unwrapKey", err)
+		return Operation{}, vaultRefusal(to, "unwrapKey", err)
 	}
-	return c.settle(ctx, sp, to)
+	return c.updateReference(ctx, sp, to)
 }
 
 // settle keeps what changed of a reference to the key in use.
-func (c *Custody) settle(ctx context.Context, sp *space, to binding) (Operation, error) {
-	have, version := sp.inUse()
-	to.Key.Vault, to.Key.Name = have.Key.Vault, have.Key.Name
+func (c *Custody) updateReference(ctx context.Context, sp *space, to binding) (Operation, error) {
+	present, version := sp.keyInUse()
+	to.Key.Vault, to.Key.Name = present.Key.Vault, present.Key.Name
 	now := time.Now()
 	op := Operation{ID: rand.Text(), Kind: Updating, Progress: Succeeded, Started: now, Ended: now}
 	if err := c.record(ctx, sp, audit.CustodySwitch, audit.Done, &to, version, nil); err != nil {
 		return Operation{}, err
 	}
-	if err := c.edit(ctx, sp, func(n *note) { n.Key, n.Last = &to, &op }); err != nil {
+	if err := c.updateNote(ctx, sp, func(n *note) { n.Key, n.Last = &to, &op }); err != nil {
 		return Operation{}, err
 	}
-	c.place(sp)
+	c.assignWatch(sp)
 	c.askNow(sp)
 	return op, nil
 }

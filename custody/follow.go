@@ -15,20 +15,20 @@ func (c *Custody) beginFollow(ctx context.Context, w *watch, all []*space, asked
 	defer c.mu.Unlock()
 	switch {
 	case w.following && asked:
-		w.looked = time.Time{} // the next poll looks again
+		w.lastLook = time.Time{} // the next poll looks again
 		return
-	case w.following, !asked && time.Since(w.looked) < followEach:
+	case w.following, !asked && time.Since(w.lastLook) < followInterval:
 		return
 	}
-	w.following, w.looked = true, time.Now()
+	w.following, w.lastLook = true, time.Now()
 	src := w.src
-	c.opens.Go(func() {
-		soon := c.follow(ctx, w, src, all)
+	c.background.Go(func() {
+		again := c.follow(ctx, w, src, all)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		w.following = false
-		if soon > 0 && !w.looked.IsZero() {
-			w.looked = time.Now().Add(soon - followEach) // look again when it may
+		if again > 0 && !w.lastLook.IsZero() {
+			w.lastLook = time.Now().Add(again - followInterval) // look again when it may
 		}
 	})
 }
@@ -41,14 +41,14 @@ func (c *Custody) follow(ctx context.Context, w *watch, src keysource.Source, al
 		newest, err = src.Describe(ctx, keysource.Ref{})
 		return err
 	})
-	if err != nil || newest.Ref.Version == w.key.version || fit(w.ref, newest) != nil {
+	if err != nil || newest.Ref.Version == w.key.version || checkDescription(w.ref, newest) != nil {
 		return 0
 	}
 	var work sync.WaitGroup
 	defer work.Wait()
 	tried := false // one first: should the new version be no good after all, the others are not tried with it
 	for _, sp := range all {
-		if soon := followGuard - time.Since(sp.now().Followed); soon > 0 {
+		if soon := followGuard - time.Since(sp.noteNow().Followed); soon > 0 {
 			again = soon
 			continue
 		}
@@ -66,7 +66,7 @@ func (c *Custody) follow(ctx context.Context, w *watch, src keysource.Source, al
 
 // followOne takes one resource along, and reports whether nothing speaks against the others.
 func (c *Custody) followOne(ctx context.Context, w *watch, sp *space, version string) bool {
-	if !c.depends(w, sp) || !sp.claim() {
+	if !c.dependsOn(w, sp) || !sp.claim() {
 		return true
 	}
 	defer wake(c.wake) // the change may have to be finished, or undone, by Run
@@ -77,7 +77,7 @@ func (c *Custody) followOne(ctx context.Context, w *watch, sp *space, version st
 	if key == nil || closed {
 		return true
 	}
-	_, err := c.change(ctx, sp, Following, key, version)
+	_, err := c.beginChange(ctx, sp, Following, key, version)
 	if err != nil {
 		c.log.WarnContext(ctx, "newer version of a key not followed", "resource", sp.id.String(), "err", err)
 	}

@@ -9,31 +9,31 @@ import (
 
 // sources returns a source that wraps with the key a flow goes to, and unwraps with whichever key it is asked for. The
 // keys are opened when they are first needed: one that is left behind may be gone when the flow ends.
-func (c *Custody) sources(sp *space, f *flow) *router {
-	r := &router{c: c, opened: map[string]keysource.Source{}, known: map[string]binding{}}
-	if key, version := sp.inUse(); key != nil {
-		r.known[key.Key.Unversioned()] = binding{key.at(version), key.As}
+func (c *Custody) keySources(sp *space, f *flow) *keyRouter {
+	r := &keyRouter{c: c, opened: map[string]keysource.Source{}, bindings: map[string]binding{}}
+	if key, version := sp.keyInUse(); key != nil {
+		r.bindings[key.Key.Unversioned()] = binding{key.at(version), key.As}
 	}
 	if f.To != nil {
 		r.target = f.To.Key.Unversioned()
-		r.known[r.target] = binding{f.To.at(f.Version), f.To.As}
+		r.bindings[r.target] = binding{f.To.at(f.Version), f.To.As}
 	}
 	return r
 }
 
 // router is the keys of one change, for one caller at a time.
-type router struct {
-	c      *Custody
-	target string // what wraps
-	known  map[string]binding
-	opened map[string]keysource.Source
+type keyRouter struct {
+	c        *Custody
+	target   string // what wraps
+	bindings map[string]binding
+	opened   map[string]keysource.Source
 }
 
-func (r *router) to(ctx context.Context, uri string) (keysource.Source, error) {
+func (r *keyRouter) source(ctx context.Context, uri string) (keysource.Source, error) {
 	if src := r.opened[uri]; src != nil {
 		return src, nil
 	}
-	k, ok := r.known[uri]
+	k, ok := r.bindings[uri]
 	if !ok {
 		return nil, fmt.Errorf("key %s has no part in this: %w", uri, keysource.ErrWrong)
 	}
@@ -46,32 +46,32 @@ func (r *router) to(ctx context.Context, uri string) (keysource.Source, error) {
 }
 
 // Wrap implements keysource.Source.
-func (r *router) Wrap(ctx context.Context, inner []byte) (blob []byte, ref keysource.Ref, err error) {
-	src, err := r.to(ctx, r.target)
+func (r *keyRouter) Wrap(ctx context.Context, inner []byte) (blob []byte, ref keysource.Ref, err error) {
+	src, err := r.source(ctx, r.target)
 	if err != nil {
 		return nil, keysource.Ref{}, err
 	}
-	return bounded{r.c.calls, src}.Wrap(ctx, inner)
+	return boundedSource{r.c.calls, src}.Wrap(ctx, inner)
 }
 
 // Unwrap implements keysource.Source.
-func (r *router) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (inner []byte, err error) {
-	src, err := r.to(ctx, ref.URI)
+func (r *keyRouter) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (inner []byte, err error) {
+	src, err := r.source(ctx, ref.URI)
 	if err != nil {
 		return nil, err
 	}
-	return bounded{r.c.calls, src}.Unwrap(ctx, ref, blob)
+	return boundedSource{r.c.calls, src}.Unwrap(ctx, ref, blob)
 }
 
 // Describe implements keysource.Source.
-func (r *router) Describe(ctx context.Context, ref keysource.Ref) (d keysource.Description, err error) {
+func (r *keyRouter) Describe(ctx context.Context, ref keysource.Ref) (d keysource.Description, err error) {
 	uri := ref.URI
 	if uri == "" {
 		uri = r.target
 	}
-	src, err := r.to(ctx, uri)
+	src, err := r.source(ctx, uri)
 	if err != nil {
 		return d, err
 	}
-	return bounded{r.c.calls, src}.Describe(ctx, ref)
+	return boundedSource{r.c.calls, src}.Describe(ctx, ref)
 }

@@ -17,7 +17,7 @@ func (c *Custody) Lock(ctx context.Context, id sealed.SpaceID) error {
 	}
 	sp.adminMu.Lock()
 	defer sp.adminMu.Unlock()
-	_, err = c.command(ctx, sp, event{kind: lockAsked})
+	_, err = c.applyCommand(ctx, sp, event{kind: lockAsked})
 	return err
 }
 
@@ -32,7 +32,7 @@ func (c *Custody) Unlock(ctx context.Context, id sealed.SpaceID) error {
 	if err != nil {
 		return fmt.Errorf("unlock: %w", err)
 	}
-	if err := c.openOwn(ctx, sp, load); err != nil {
+	if err := c.openWithServiceKey(ctx, sp, load); err != nil {
 		return fmt.Errorf("unlock: %w", err)
 	}
 	return nil
@@ -42,8 +42,8 @@ func (c *Custody) Unlock(ctx context.Context, id sealed.SpaceID) error {
 func (c *Custody) unlock(ctx context.Context, sp *space) (load *effect, err error) {
 	sp.adminMu.Lock()
 	defer sp.adminMu.Unlock()
-	if _, err := c.command(ctx, sp, event{kind: unlockAsked}); err != nil {
+	if _, err := c.applyCommand(ctx, sp, event{kind: unlockAsked}); err != nil {
 		return nil, err
 	}
-	return c.apply(ctx, sp, event{kind: unlocked}), nil
+	return c.applyEvent(ctx, sp, event{kind: unlocked}), nil
 }

@@ -47,11 +47,11 @@ func (c *Custody) count() (counts map[Condition]int, silence time.Duration) {
 
 // Collectors returns the metrics of the room, to be registered once.
 func (c *Custody) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{c.polls, standing{c}}
+	return []prometheus.Collector{c.polls, stateCollector{c}}
 }
 
 // standing tells how the resources stand when it is asked.
-type standing struct{ c *Custody }
+type stateCollector struct{ c *Custody }
 
 var (
 	resourcesDesc = prometheus.NewDesc("visage_custody_resources", "Resources by the state of their encryption.",
@@ -61,10 +61,10 @@ var (
 )
 
 // Describe implements prometheus.Collector.
-func (s standing) Describe(ch chan<- *prometheus.Desc) { ch <- resourcesDesc; ch <- silenceDesc }
+func (s stateCollector) Describe(ch chan<- *prometheus.Desc) { ch <- resourcesDesc; ch <- silenceDesc }
 
 // Collect implements prometheus.Collector.
-func (s standing) Collect(ch chan<- prometheus.Metric) {
+func (s stateCollector) Collect(ch chan<- prometheus.Metric) {
 	counts, silence := s.c.count()
 	for _, cond := range conditions {
 		ch <- prometheus.MustNewConstMetric(resourcesDesc, prometheus.GaugeValue, float64(counts[cond]), string(cond))

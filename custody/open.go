@@ -9,36 +9,37 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-var errHeld = errors.New("the resource is locked by its owner, or deleted")
+var errClosedByOwner = errors.New("the resource is locked by its owner, or deleted")
 
 // errOvertaken says that what was being opened was locked meanwhile.
-var errOvertaken = errors.New("the resource was locked while it was opened")
+var errLockedMeanwhile = errors.New("the resource was locked while it was opened")
 
 // open opens a locked space by what src unwraps, however long reading it takes, unless it is locked meanwhile.
-func (c *Custody) open(ctx context.Context, sp *space, src keysource.Source, load effect) error {
+func (c *Custody) openData(ctx context.Context, sp *space, src keysource.Source, load effect) error {
 	if s := sp.stateNow(); s.Held || s.Deleted {
-		return errHeld
+		return errClosedByOwner
 	}
 	asked := time.Now()
-	err := c.load(ctx, sp, src, load.locks)
+	err := c.loadKeys(ctx, sp, src, load.locks)
 	class := classOf(err)
-	c.tell(ctx, sp, audit.KeyUnwrap, outcomeOf(class), map[audit.Detail]string{audit.DetailClass: string(class)})
+	c.recordOrLog(ctx, sp, audit.KeyUnwrap, outcomeOf(class), map[audit.Detail]string{audit.DetailClass: string(class)})
 	if err != nil {
 		return err
 	}
-	c.apply(ctx, sp, event{kind: opened, locks: load.locks, asked: asked, expired: load.expired, key: c.subject(sp)})
+	c.applyEvent(ctx, sp, event{kind: opened, locks: load.locks, asked: asked, expired: load.expired,
+		subject: c.keySubject(sp)})
 	if sp.stateNow().Locks != load.locks {
-		return errOvertaken
+		return errLockedMeanwhile
 	}
 	return nil
 }
 
 // openOwn opens what the service's key alone opens, where an event had that follow.
-func (c *Custody) openOwn(ctx context.Context, sp *space, load *effect) error {
+func (c *Custody) openWithServiceKey(ctx context.Context, sp *space, load *effect) error {
 	if load == nil {
 		return nil
 	}
-	err := c.open(ctx, sp, c.sources(sp, &flow{}), *load)
+	err := c.openData(ctx, sp, c.keySources(sp, &flow{}), *load)
 	if err != nil {
 		c.log.ErrorContext(ctx, "resource not opened", "resource", sp.id.String(), "err", err)
 	}
@@ -47,39 +48,39 @@ func (c *Custody) openOwn(ctx context.Context, sp *space, load *effect) error {
 
 // load loads the keys of a space that has been locked as often as locks says. It loads none when the space is locked
 // meanwhile, which also ends it.
-func (c *Custody) load(ctx context.Context, sp *space, src keysource.Source, locks uint64) error {
+func (c *Custody) loadKeys(ctx context.Context, sp *space, src keysource.Source, locks uint64) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	sp.mu.Lock()
 	sp.stopLoad = stop
 	sp.mu.Unlock()
-	if _, ok := src.(*router); !ok {
-		src = bounded{c.calls, src}
+	if _, ok := src.(*keyRouter); !ok {
+		src = boundedSource{c.calls, src}
 	}
-	err := sp.bundle.Load(ctx, overtakable{src, sp, locks})
+	err := sp.bundle.Load(ctx, loadGuard{src, sp, locks})
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	sp.stopLoad = nil
 	if err == nil && sp.state.Locks != locks {
 		if sp.state.Locked { // the service's key has opened it, which nobody unwraps
-			sp.bundle.LockNow(sp.state.Condition.cause())
+			sp.bundle.LockNow(sp.state.Condition.refusal())
 		}
-		return errOvertaken
+		return errLockedMeanwhile
 	}
 	return err
 }
 
 // overtakable unwraps nothing for a space that was locked since an opening began.
-type overtakable struct {
+type loadGuard struct {
 	keysource.Source
 	sp    *space
 	locks uint64
 }
 
 // Unwrap implements keysource.Source.
-func (s overtakable) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (inner []byte, err error) {
+func (s loadGuard) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (inner []byte, err error) {
 	if s.sp.stateNow().Locks != s.locks {
-		return nil, errOvertaken
+		return nil, errLockedMeanwhile
 	}
 	return s.Source.Unwrap(ctx, ref, blob)
 }

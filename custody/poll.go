@@ -14,27 +14,27 @@ import (
 // How keys are asked after. A refusal is acted upon within pollTime × 1.2 + callTime + confirmDelay + callTime +
 // newestTime + the 2 s of draining: 56 s at the very worst, 40 s with a vault that answers at once.
 const (
-	pollTime     = 30 * time.Second // ± 20 %
+	pollInterval = 30 * time.Second // ± 20 %
 	confirmDelay = 2 * time.Second  // between a refusal and the question whether it was meant
 	// questions over the connection that a refusal was confirmed on, before others' are used again
-	apartFor     = 10
-	describeEach = 10               // polls between two looks at the key's dates
-	followEach   = time.Hour        // between two looks for a newer version
-	followGuard  = 10 * time.Minute // a resource follows no more often than this
-	newestTime   = confirmDelay     // to ask for the newest version, which only a sentence needs
+	privatePolls     = 10
+	pollsPerDescribe = 10               // polls between two looks at the key's dates
+	followInterval   = time.Hour        // between two looks for a newer version
+	followGuard      = 10 * time.Minute // a resource follows no more often than this
+	newestTimeout    = confirmDelay     // to ask for the newest version, which only a sentence needs
 )
 
 // due has Run attend to a watch.
-func (c *Custody) due(ctx context.Context, w *watch) {
+func (c *Custody) queueWatch(ctx context.Context, w *watch) {
 	select {
-	case c.dues <- w:
+	case c.due <- w:
 	case <-ctx.Done():
 	}
 }
 
 // attend polls once, unless that is under way, and sets the timer for the next time if anybody still depends on the
 // key.
-func (c *Custody) attend(ctx context.Context, work *sync.WaitGroup, w *watch) {
+func (c *Custody) startPoll(ctx context.Context, work *sync.WaitGroup, w *watch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if w.asking { // it was woken just when its time had come
@@ -58,7 +58,7 @@ func (c *Custody) attend(ctx context.Context, work *sync.WaitGroup, w *watch) {
 
 // poll asks once and acts upon the answer. It returns when to ask again, and whether.
 func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Duration, more bool) {
-	all := c.members(w)
+	all := c.dependents(w)
 	if len(all) == 0 {
 		return 0, false
 	}
@@ -66,7 +66,7 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 	for i, sp := range all {
 		turns[i] = sp.stateNow().Turn
 	}
-	err, valid := c.inquire(ctx, w, all, asked)
+	err, valid := c.askKey(ctx, w, all, asked)
 	if ctx.Err() != nil {
 		return 0, false // an ended context is no answer
 	}
@@ -77,21 +77,21 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 	switch class {
 	case classOK:
 		w.failures = 0
-		c.dates(ctx, w, asked)
+		c.checkExpiry(ctx, w, asked)
 	case classUnknown:
 		w.failures++
 	}
-	wait = spread(pollTime)
+	wait = jitter(pollInterval)
 	if class == classUnknown {
-		wait = min(spread(time.Second<<min(w.failures-1, 5)), pollTime)
+		wait = min(jitter(time.Second<<min(w.failures-1, 5)), pollInterval)
 	}
 	if class == classOK && w.expired {
 		class = classExpired
 	}
 	c.polls.WithLabelValues(string(class)).Inc()
-	answer := verdict{err: err, expired: w.expired}
+	answer := answer{err: err, expired: w.expired}
 	if class == classDenied && reasonOf(err) == keysource.Disabled {
-		answer.newest = c.newest(ctx, w)
+		answer.newest = c.newestVersion(ctx, w)
 	}
 	next := time.Now().Add(wait)
 	var work sync.WaitGroup
@@ -99,8 +99,8 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 		answer := answer
 		answer.turn = turns[i]
 		work.Go(func() {
-			if c.depends(w, sp) {
-				c.answered(ctx, sp, w.src, answer)
+			if c.dependsOn(w, sp) {
+				c.applyAnswer(ctx, sp, w.src, answer)
 				sp.mu.Lock()
 				sp.next = next
 				sp.mu.Unlock()
@@ -117,20 +117,20 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 // inquire asks the key by the probe of one of those that depend on it: the answer holds for all. A refusal is asked for
 // twice, the second time on a new connection and with a new token. An answer about a resource that has left the watch
 // meanwhile is not valid, and neither is one about keys that cannot be read: the next is asked then.
-func (c *Custody) inquire(ctx context.Context, w *watch, all []*space, asked bool) (answer error, valid bool) {
+func (c *Custody) askKey(ctx context.Context, w *watch, all []*space, asked bool) (answer error, valid bool) {
 	for _, sp := range all {
-		err := c.ask(ctx, w, sp, false)
-		if classOf(err) == classDenied && c.depends(w, sp) {
-			if !asked && !pause(ctx, confirmDelay) {
+		err := c.askOnce(ctx, w, sp, false)
+		if classOf(err) == classDenied && c.dependsOn(w, sp) {
+			if !asked && !waitFor(ctx, confirmDelay) {
 				return nil, false
 			}
-			err = c.ask(ctx, w, sp, true)
+			err = c.askOnce(ctx, w, sp, true)
 		}
 		_, damaged := errors.AsType[*sealed.CorruptError](err)
 		switch {
 		case errors.Is(err, sealed.ErrNoSpace):
 			c.forget(sp)
-		case !c.depends(w, sp):
+		case !c.dependsOn(w, sp):
 		case damaged:
 			c.log.ErrorContext(ctx, "keys of a resource not read", "resource", sp.id.String(), "err", err)
 			answer = err
@@ -142,18 +142,18 @@ func (c *Custody) inquire(ctx context.Context, w *watch, all []*space, asked boo
 }
 
 // spread varies a time by 20 % either way, so that those that started together do not stay together.
-func spread(d time.Duration) time.Duration {
+func jitter(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
 }
 
 // ask has the probe of sp unwrapped; fresh: on a new connection, with a new token.
-func (c *Custody) ask(ctx context.Context, w *watch, sp *space, fresh bool) error {
+func (c *Custody) askOnce(ctx context.Context, w *watch, sp *space, fresh bool) error {
 	return c.calls.do(ctx, func(ctx context.Context) error {
-		open, apart := c.cfg.Watch, max(w.apart-1, 0)
+		open, apart := c.cfg.Watch, max(w.privatePolls-1, 0)
 		if fresh {
-			open, apart = c.cfg.Open, apartFor
+			open, apart = c.cfg.Open, privatePolls
 		}
-		if w.src == nil || fresh || w.apart == 1 {
+		if w.src == nil || fresh || w.privatePolls == 1 {
 			ref := w.ref
 			if w.key.follow {
 				ref.Version = "" // so that it can tell the newest
@@ -164,16 +164,16 @@ func (c *Custody) ask(ctx context.Context, w *watch, sp *space, fresh bool) erro
 			}
 			w.src = src
 		}
-		w.apart = apart
+		w.privatePolls = apart
 		return sp.bundle.Probe(ctx, w.src)
 	})
 }
 
 // dates looks whether the key in use has expired, which unwrapping does not show. The date is the last that was read;
 // it is read anew now and then, and at every poll of a key that has expired: a later one opens what is locked for that.
-func (c *Custody) dates(ctx context.Context, w *watch, asked bool) {
+func (c *Custody) checkExpiry(ctx context.Context, w *watch, asked bool) {
 	defer func() { w.expired = !w.expires.IsZero() && !time.Now().Before(w.expires) }()
-	if w.good++; w.good%describeEach != 1 && !asked && !w.expired {
+	if w.okPolls++; w.okPolls%pollsPerDescribe != 1 && !asked && !w.expired {
 		return
 	}
 	var d keysource.Description
@@ -188,11 +188,11 @@ func (c *Custody) dates(ctx context.Context, w *watch, asked bool) {
 
 // newest returns the newest version of a key whose version in use refuses, when it is another and could be used: the
 // resources would have gone over to it. Empty when that is not so, or not known.
-func (c *Custody) newest(ctx context.Context, w *watch) string {
+func (c *Custody) newestVersion(ctx context.Context, w *watch) string {
 	if !w.key.follow || w.src == nil {
 		return ""
 	}
-	ctx, cancel := context.WithTimeout(ctx, newestTime) // the locking waits for it
+	ctx, cancel := context.WithTimeout(ctx, newestTimeout) // the locking waits for it
 	defer cancel()
 	var d keysource.Description
 	err := c.calls.do(ctx, func(ctx context.Context) (err error) {

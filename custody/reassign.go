@@ -23,7 +23,7 @@ func (c *Custody) Reassign(ctx context.Context, id sealed.SpaceID, as visage.Pri
 func (c *Custody) reassign(
 	ctx context.Context, sp *space, as visage.PrincipalID,
 ) (op Operation, underWay bool, err error) {
-	n := sp.now()
+	n := sp.noteNow()
 	if n.Flow == nil || !n.Flow.committed() || as == "" {
 		return Operation{}, false, nil
 	}
@@ -38,7 +38,7 @@ func (c *Custody) reassign(
 	if err := c.record(ctx, sp, audit.CustodySwitch, audit.Done, of, f.Version, nil); err != nil {
 		return Operation{}, true, err
 	}
-	err = c.edit(ctx, sp, func(n *note) {
+	err = c.updateNote(ctx, sp, func(n *note) {
 		underWay = n.Flow != nil && n.Flow.ID == f.ID
 		if !underWay {
 			return

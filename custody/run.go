@@ -12,8 +12,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// New reads how the keys of all resources stand, and closes those that are under a customer's key until the key has
-// answered once. It starts nothing; see Run.
+// New reads the stored state of all resources. Resources under a customer's key stay locked until the key has answered.
+// New starts nothing; see Run.
 func New(ctx context.Context, cfg Config) (*Custody, error) {
 	if cfg.Policy.Grace == 0 {
 		cfg.Policy.Grace = DefaultGrace
@@ -28,14 +28,14 @@ func New(ctx context.Context, cfg Config) (*Custody, error) {
 		cfg.Watch = cfg.Open
 	}
 	if cfg.Store == nil || cfg.Open == nil || cfg.Audit == nil {
-		return nil, errors.New("custody: a store, a way to open keys and an auditor are needed")
+		return nil, errors.New("custody: Store, Open and Audit are required")
 	}
 	if err := cfg.Policy.valid(); err != nil {
 		return nil, fmt.Errorf("custody: %w", err)
 	}
 	c := &Custody{
-		cfg: cfg, log: cfg.Logger, calls: make(calls, maxCalls), wake: make(chan struct{}, 1), dues: make(chan *watch),
-		polls:  newPolls(),
+		cfg: cfg, log: cfg.Logger, calls: make(vaultCalls, maxCalls), wake: make(chan struct{}, 1),
+		due: make(chan *watch), polls: newPolls(),
 		spaces: map[sealed.SpaceID]*space{}, watches: map[watchKey]*watch{},
 	}
 	ids, err := cfg.Store.Spaces(ctx)
@@ -46,51 +46,51 @@ func New(ctx context.Context, cfg Config) (*Custody, error) {
 		if id == sealed.Operator {
 			continue
 		}
-		if _, err := c.space(ctx, id); err != nil { // a damaged bundle is one resource's misfortune
+		if _, err := c.space(ctx, id); err != nil { // a damaged bundle stops no other resource
 			c.log.ErrorContext(ctx, "keys of a resource not read", "resource", id.String(), "err", err)
 		}
 	}
 	return c, nil
 }
 
-// Run asks after the keys, follows their versions and finishes what a crash or an outage interrupted, until ctx ends.
-// It returns when all it started has ended.
+// Run polls the keys, follows their newer versions, and finishes changes that a crash or an outage interrupted, until
+// ctx ends. It returns when everything it started has ended.
 func (c *Custody) Run(ctx context.Context) error {
 	var work sync.WaitGroup
-	defer c.opens.Wait()
+	defer c.background.Wait()
 	defer work.Wait()
-	defer c.rest()
-	c.begin(ctx, &work)
+	defer c.stopTimers()
+	c.startWork(ctx, &work)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-c.wake:
-			c.begin(ctx, &work)
-		case w := <-c.dues:
-			c.attend(ctx, &work, w)
+			c.startWork(ctx, &work)
+		case w := <-c.due:
+			c.startPoll(ctx, &work, w)
 		}
 	}
 }
 
-// begin starts what is new: the first question after a key, and changes that nobody drives.
-func (c *Custody) begin(ctx context.Context, work *sync.WaitGroup) {
+// startWork starts the first poll of every new watch and resumes changes that no goroutine works on.
+func (c *Custody) startWork(ctx context.Context, work *sync.WaitGroup) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, w := range c.watches {
 		if w.timer == nil {
-			w.timer = time.AfterFunc(0, func() { c.due(ctx, w) })
+			w.timer = time.AfterFunc(0, func() { c.queueWatch(ctx, w) })
 		}
 	}
 	for _, sp := range c.spaces {
 		if sp.claimFlow() {
-			work.Go(func() { c.resume(ctx, sp) })
+			work.Go(func() { c.resumeChange(ctx, sp) })
 		}
 	}
 }
 
-// rest stops all timers.
-func (c *Custody) rest() {
+// stopTimers stops the timers of all watches.
+func (c *Custody) stopTimers() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, w := range c.watches {

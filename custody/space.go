@@ -21,21 +21,21 @@ type space struct {
 
 	adminMu sync.Mutex // see driver.go
 
-	mu        sync.Mutex // guards all below
-	state     state
-	note      note
-	sequence  uint64        // of the keys when the note was read
-	slot      keysource.Ref // what wraps the current data key; zero for the service's
-	busy      bool          // a change is being made, or checked
-	ending    chan struct{} // not nil: the change is over once the note says so; closed when busy ends
-	stopLoad  context.CancelFunc
-	unwritten []*task   // transitions whose records wait to be written
-	writing   bool      // somebody writes them
-	next      time.Time // when the key is asked next
+	mu       sync.Mutex // guards all below
+	state    state
+	note     note
+	sequence uint64        // of the keys when the note was read
+	slot     keysource.Ref // what wraps the current data key; zero for the service's
+	busy     bool          // a change is being made, or checked
+	ending   chan struct{} // not nil: the change is over once the note says so; closed when busy ends
+	stopLoad context.CancelFunc
+	queue    []*followUp // transitions whose records wait to be written
+	writing  bool        // somebody writes them
+	next     time.Time   // when the key is asked next
 }
 
 // task is what one transition leaves to be done when mu is free.
-type task struct {
+type followUp struct {
 	drain, rewatch, ask bool
 	load                *effect       // for the caller, who has the source
 	refused             bool          // there is nothing to be done
@@ -74,7 +74,7 @@ func (sp *space) adoptLocked(n note, keys sealed.Keys) {
 }
 
 // storedLocked is what the note says of the state.
-func (sp *space) storedLocked() stored {
+func (sp *space) storedStateLocked() stored {
 	s := stored{holder: byService, held: sp.note.Held}
 	if sp.note.Key != nil || sp.note.Flow == nil && sp.slot != (keysource.Ref{}) {
 		s.holder = byCustomer
@@ -85,15 +85,15 @@ func (sp *space) storedLocked() stored {
 			s.change = committed
 		}
 	}
-	if sp.note.Closed != nil {
-		s.closed = *sp.note.Closed
+	if sp.note.LockCause != nil {
+		s.lockCause = *sp.note.LockCause
 	}
 	return s
 }
 
 // store changes the note on disk, and returns it with the keys that it was read with. Of two that succeed the one with
 // the higher sequence is the newer.
-func (sp *space) store(ctx context.Context, fn func(*note)) (note, sealed.Keys, error) {
+func (sp *space) storeNote(ctx context.Context, fn func(*note)) (note, sealed.Keys, error) {
 	for {
 		keys, err := sp.bundle.Keys(ctx)
 		if err != nil {
@@ -120,7 +120,7 @@ func (sp *space) store(ctx context.Context, fn func(*note)) (note, sealed.Keys, 
 }
 
 // now returns a copy of the note, which is not to be changed.
-func (sp *space) now() note {
+func (sp *space) noteNow() note {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	return sp.note
@@ -134,7 +134,7 @@ func (sp *space) stateNow() state {
 }
 
 // inUse returns the customer's key and the version that wraps; nil when the key is the service's.
-func (sp *space) inUse() (*binding, string) {
+func (sp *space) keyInUse() (*binding, string) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	return sp.note.Key, sp.slot.Version
@@ -170,7 +170,7 @@ func (sp *space) claim() bool {
 }
 
 // end says that the change is over as soon as the note says so.
-func (sp *space) end() {
+func (sp *space) markEnding() {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	if sp.busy && sp.ending == nil {

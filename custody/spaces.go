@@ -26,10 +26,10 @@ func (c *Custody) space(ctx context.Context, id sealed.SpaceID) (*space, error) 
 	}
 	c.spaces[id] = sp
 	sp.mu.Lock()
-	t := c.transitLocked(sp, event{kind: started, stored: sp.storedLocked()})
+	t := c.transitionLocked(sp, event{kind: started, stored: sp.storedStateLocked()})
 	sp.mu.Unlock()
 	c.mu.Unlock()
-	return sp, c.complete(ctx, sp, t)
+	return sp, c.runFollowUp(ctx, sp, t)
 }
 
 // Forget drops what is known of a resource that was deleted. It is for whoever learns of it, and only takes a lock.

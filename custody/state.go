@@ -15,13 +15,13 @@ type Condition string
 const (
 	ServiceManaged Condition = "service-managed"
 	Active         Condition = "active"      // the customer's key answers
-	Degraded       Condition = "degraded"    // it does not answer, within the grace, or it has expired; data is served
-	Revoked        Condition = "revoked"     // it says no; 403
-	Unavailable    Condition = "unavailable" // it has not answered since the start, or beyond the grace; 503
+	Degraded       Condition = "degraded"    // no answer, within the grace, or the key has expired; data is served
+	Revoked        Condition = "revoked"     // the key refuses; 403
+	Unavailable    Condition = "unavailable" // no answer since the start, or for longer than the grace; 503
 	Locked         Condition = "locked"      // by Lock; 403
 )
 
-// holder is who holds the key of a resource's data.
+// holder is the party that holds the key of a resource's data.
 type holder string
 
 const (
@@ -29,125 +29,125 @@ const (
 	byCustomer holder = "customer"
 )
 
-// changing is how far a change of who holds the key, or of which key, has come.
-type changing string
+// changeStage is the stage of a change of keys.
+type changeStage string
 
 const (
-	unchanging changing = ""
-	undoable   changing = "undoable"  // it is taken back when it cannot go on
-	committed  changing = "committed" // past the point of no return: it is finished
+	noChange  changeStage = ""
+	undoable  changeStage = "undoable"  // the change is undone if it fails
+	committed changeStage = "committed" // past the point of no return: the change is finished
 )
 
-// state is how the key of a resource stands, and with it whether the data may be used. It is a value: On makes the next
-// one of it, and knows of no clock, no disk and no process. What it says of the data is true of the data too: see
-// driver.go. docs/custody-states.md shows it as a table.
+// state is the state of a resource's key, and decides whether the data may be used. It is a value: On computes the next
+// state from it, without clock, disk or process. driver.go keeps the data as the state says.
+// docs/custody-states.md shows all transitions as tables.
 //
-// What always holds is in the test of this file, as properties over all states and events. Before all:
-//   - nothing but an answer of the current turn that says yes leads to opening, and nothing that is stored;
-//   - a refusal leaves the data locked, whatever the state was;
-//   - what its owner has locked, or what is deleted, is not opened;
-//   - a lease ends no later than the last good answer and the grace.
+// The test of this file holds the invariants over all states and events. The most important ones:
+//   - only an answer of the current turn that says yes leads to opening the data; nothing stored does;
+//   - a refusal always ends with the data locked;
+//   - data of a resource that its owner has locked, or that is deleted, is never opened;
+//   - a lease ends no later than the last good answer plus the grace.
 type state struct {
 	Holder    holder
-	Change    changing
+	Change    changeStage
 	Condition Condition
-	Locked    bool      // the data is, whatever the condition says of why
-	Held      bool      // locked by the owner's word, until unlocked
-	Deleted   bool      // its resource is, and may come back
-	Opening   bool      // the keys are being loaded because the key has answered
-	Turn      uint64    // rises when questions that are under way lose their meaning: answers to them say nothing
-	Locks     uint64    // how often the data was locked: an opening that began before the last time opens nothing
-	Answer    class     // how the key answered last; empty: not yet
-	LastOK    time.Time // when it said yes last; zero: not since the start
+	Locked    bool      // the data is locked; Condition says why
+	Held      bool      // by Lock, until Unlock
+	Deleted   bool      // the resource is deleted, and may be recovered
+	Opening   bool      // keys are being loaded, because the key has answered
+	Turn      uint64    // rises when questions under way become void: answers to them change nothing
+	Locks     uint64    // counts how often the data was locked: loading that began before the last lock opens nothing
+	Answer    class     // the last one; empty: none yet
+	LastOK    time.Time // the last yes; zero: none since the start
 	Since     time.Time // of the condition
-	Code      string    // what data operations are refused with
+	Code      string    // of the refusal of data operations
 	Reason    string    // a sentence for the owner
-	Closed    closure   // what is written down of why it is locked; zero: nothing
+	LockCause lockCause // as stored; zero: none
 }
 
-// closure is why a resource is locked, and since when.
-type closure struct {
+// lockCause says why a resource is locked, and since when.
+type lockCause struct {
 	Code   string    `json:"code"`
 	Reason string    `json:"reason"`
 	Since  time.Time `json:"since"`
 }
 
-// eventKind is what has happened.
+// eventKind is the kind of an event.
 type eventKind string
 
 const (
-	started          eventKind = "started"            // the resource was read from disk
-	keyAnswered      eventKind = "key answered"       // or has given no answer: see its class
-	stepAnswered     eventKind = "step answered"      // a step of a change has had the key unwrap
+	started          eventKind = "started"            // the stored state was read
+	keyAnswered      eventKind = "key answered"       // or gave no answer: see class
+	stepAnswered     eventKind = "step answered"      // a step of a change has unwrapped with the key
 	lockAsked        eventKind = "lock asked"         // by the owner
-	unlockAsked      eventKind = "unlock asked"       // and not written down yet
-	unlocked         eventKind = "unlocked"           // it is written down
+	unlockAsked      eventKind = "unlock asked"       // by the owner; not yet stored
+	unlocked         eventKind = "unlocked"           // the unlock is stored
 	suspended        eventKind = "suspended"          // the resource was deleted
-	resumed          eventKind = "resumed"            // and was recovered
+	resumed          eventKind = "resumed"            // the resource was recovered
 	opened           eventKind = "opened"             // the keys are loaded
-	openingFailed    eventKind = "opening failed"     // they are not
-	changeBegun      eventKind = "change begun"       // it is written down
-	changeCommitted  eventKind = "change committed"   // the point of no return is written down
-	finishedCustomer eventKind = "change to customer" // finished: the customer's key is in charge
-	finishedService  eventKind = "change to service"  // finished: the service's key is
+	openingFailed    eventKind = "opening failed"     // the keys could not be loaded
+	changeBegun      eventKind = "change begun"       // the change is stored
+	changeCommitted  eventKind = "change committed"   // the point of no return is stored
+	finishedCustomer eventKind = "change to customer" // finished: the customer's key protects the data
+	finishedService  eventKind = "change to service"  // finished: the service's key protects the data
 	changeUndone     eventKind = "change undone"
 	policyChanged    eventKind = "policy changed"
-	questionsVoid    eventKind = "questions void" // the resource is under another watch
+	questionsVoid    eventKind = "questions void" // another watch asks the key of the resource
 )
 
-// event is something that has happened to a resource or its key.
+// event is a change of what is known about a resource or its key. The comments name the kinds that use a field.
 type event struct {
-	kind    eventKind
-	class   class     // how the key answered: of keyAnswered, openingFailed
-	turn    uint64    // in which it was asked
-	locks   uint64    // when the opening began: of opened, openingFailed
-	asked   time.Time // when the key was asked to open it: of opened
-	expired bool      // the key is out of date: of opened
-	key     string    // begins a sentence about the key
-	said    string    // what the key or its vault has said, as sentences
-	stored  stored    // of started
+	kind        eventKind
+	class       class     // of the answer: keyAnswered, openingFailed
+	turn        uint64    // in which the key was asked: keyAnswered, openingFailed
+	locks       uint64    // state.Locks when loading began: opened, openingFailed
+	asked       time.Time // when loading began: opened
+	expired     bool      // the key's expiry date has passed: opened
+	subject     string    // of a sentence about the key
+	explanation string    // of the answer, for the owner: keyAnswered, openingFailed
+	stored      stored    // started
 }
 
-// stored is what a start finds on disk.
+// stored is the stored part of a state, as a start finds it.
 type stored struct {
-	holder holder
-	change changing
-	held   bool
-	closed closure
+	holder    holder
+	change    changeStage
+	held      bool
+	lockCause lockCause
 }
 
-// effectKind is what is to be done.
+// effectKind is the kind of an effect.
 type effectKind string
 
 const (
-	lockData effectKind = "lock the data" // wipe its keys, with why as the cause
-	renew    effectKind = "renew the lease"
-	loadKeys effectKind = "load the keys"
-	askNow   effectKind = "ask the key now"
-	rewatch  effectKind = "set what is asked" // the key to be asked may be another one, or none
-	persist  effectKind = "write down"
-	tell     effectKind = "audit"
-	report   effectKind = "log"
-	refuse   effectKind = "refuse" // there is no key to lock with
+	lockData    effectKind = "lock the data" // wipe its keys; data operations answer with the refusal of why
+	renewUntil  effectKind = "renew the lease"
+	loadKeys    effectKind = "load the keys"
+	askNow      effectKind = "ask the key now"
+	updateWatch effectKind = "update the watch" // which key is asked may have changed
+	storeNote   effectKind = "store the note"
+	auditEvent  effectKind = "audit"
+	logChange   effectKind = "log"
+	refuse      effectKind = "refuse" // there is no customer's key to lock
 )
 
-// effect is what follows from an event.
+// effect is an action that follows from an event. The comments name the kinds that use a field.
 type effect struct {
-	kind    effectKind
-	why     Condition // of lockData
-	until   time.Time // of renew; zero: without end
-	locks   uint64    // of loadKeys: the opening's; see state.Locks
-	expired bool      // of loadKeys: the key is out of date
-	held    bool      // of persist
-	closed  closure   // of persist
-	must    bool      // of persist and tell: what asked for it fails when this does
-	audit   audit.Kind
-	outcome audit.Outcome
-	details map[audit.Detail]string
-	text    string // of report
+	kind      effectKind
+	why       Condition // lockData, logChange
+	until     time.Time // renewUntil; zero: without end
+	locks     uint64    // loadKeys: state.Locks when loading begins
+	expired   bool      // loadKeys: the key's expiry date has passed
+	held      bool      // storeNote
+	lockCause lockCause // storeNote
+	must      bool      // storeNote, auditEvent: if it fails, the command fails
+	audit     audit.Kind
+	outcome   audit.Outcome
+	details   map[audit.Detail]string
+	text      string // logChange; empty: the resource has opened
 }
 
-// The sentences of the conditions.
+// The reasons that the owner of a locked resource reads.
 const (
 	reasonHeld    = "Its owner has locked it."
 	reasonDeleted = "The resource is deleted."
@@ -155,7 +155,7 @@ const (
 	reasonStarted = "The key has not answered since the service was started."
 )
 
-// transition is an event under way.
+// transition computes the next state and the effects of one event.
 type transition struct {
 	state
 	policy  Policy
@@ -163,23 +163,23 @@ type transition struct {
 	effects []effect
 }
 
-// On returns the state after an event, and what is to be done, in order. Every event has an answer in every state:
-// one that means nothing there changes nothing.
+// On returns the state after an event, and the effects in the order in which they are carried out. It is defined for
+// every event in every state; answers and openings that come too late change nothing.
 func (s state) On(e event, policy Policy, now time.Time) (next state, effects []effect) {
 	t := &transition{state: s, policy: policy, now: now}
 	switch e.kind {
 	case started:
-		t.start(e)
+		t.onStarted(e)
 	case keyAnswered:
 		t.onAnswer(e)
 	case stepAnswered:
-		t.onStep()
+		t.onStepAnswered()
 	case lockAsked:
 		t.onLockAsked()
 	case unlockAsked:
-		t.do(effect{kind: tell, audit: audit.OperatorAction, outcome: audit.Done, must: true,
+		t.do(effect{kind: auditEvent, audit: audit.OperatorAction, outcome: audit.Done, must: true,
 			details: map[audit.Detail]string{audit.DetailOperation: "unlock"}})
-		t.do(effect{kind: persist, must: true})
+		t.do(effect{kind: storeNote, must: true})
 	case unlocked:
 		t.onUnlocked()
 	case suspended:
@@ -195,7 +195,7 @@ func (s state) On(e event, policy Policy, now time.Time) (next state, effects []
 		if t.Deleted {
 			t.lock(Locked, reasonDeleted)
 		}
-		t.do(effect{kind: rewatch})
+		t.do(effect{kind: updateWatch})
 	case changeCommitted:
 		t.Change = committed
 	case finishedCustomer:
@@ -203,11 +203,11 @@ func (s state) On(e event, policy Policy, now time.Time) (next state, effects []
 	case finishedService:
 		t.onFinishedService()
 	case changeUndone:
-		t.Change = unchanging
-		t.openOwn()
-		t.do(effect{kind: rewatch})
+		t.Change = noChange
+		t.openWithServiceKey()
+		t.do(effect{kind: updateWatch})
 	case policyChanged:
-		if !t.Locked && t.ofCustomer() && !t.LastOK.IsZero() {
+		if !t.Locked && t.customerDecides() && !t.LastOK.IsZero() {
 			t.renewUntilGrace()
 		}
 	case questionsVoid:
@@ -218,7 +218,7 @@ func (s state) On(e event, policy Policy, now time.Time) (next state, effects []
 
 func (t *transition) do(e effect) { t.effects = append(t.effects, e) }
 
-// shown is the condition as others read it: the owner's word comes before what a key says.
+// shown returns the condition as it is reported: the owner's lock takes precedence over the key's answers.
 func (s state) shown() Condition {
 	if s.Held {
 		return Locked
@@ -226,43 +226,43 @@ func (s state) shown() Condition {
 	return s.Condition
 }
 
-// customers reports whether a customer's key decides about the data, now or once the change has ended.
-func (s state) customers() bool { return s.Holder == byCustomer || s.Change != unchanging }
+// customerInvolved reports whether a customer's key protects the data, now or when the change under way has ended.
+func (s state) customerInvolved() bool { return s.Holder == byCustomer || s.Change != noChange }
 
-// ofCustomer reports whether the key is its customer's already: from the point of no return on, that of a change too.
-func (s state) ofCustomer() bool { return s.Holder == byCustomer || s.Change == committed }
+// customerDecides reports whether a customer's key decides about access now. From the point of no return on, the key of
+// a change does too.
+func (s state) customerDecides() bool { return s.Holder == byCustomer || s.Change == committed }
 
-// longLocked is how long a resource may have been refused its key and still open by itself: after that somebody has to
-// say that it is wanted.
+// longLocked is how long a resource may stay revoked and still open by itself. After that, only Unlock opens it.
 const longLocked = 30 * 24 * time.Hour
 
-// mayOpen reports whether what is locked opens when its key says yes.
+// mayOpen reports whether locked data opens when its key says yes.
 func (s state) mayOpen(policy Policy, now time.Time) bool {
 	if s.Held || s.Deleted {
 		return false
 	}
-	long := s.Closed != closure{} && now.Sub(s.Closed.Since) > longLocked
+	long := s.LockCause != lockCause{} && now.Sub(s.LockCause.Since) > longLocked
 	return s.Condition != Revoked || !policy.ManualRestore && !long
 }
 
-// enter goes over to a condition.
-func (t *transition) enter(c Condition) {
+// enterCondition changes the condition and the time since when it holds.
+func (t *transition) enterCondition(c Condition) {
 	if t.Condition != c {
 		t.Condition, t.Since = c, t.now
 	}
 }
 
-// lock locks the data, again if it is: what opens it just then has to be ended.
+// lock locks the data. It also locks what is locked already, which ends the loading of keys that is under way.
 func (t *transition) lock(c Condition, reason string) {
-	t.enter(c)
+	t.enterCondition(c)
 	t.Locked, t.Opening = true, false
 	t.Locks++
-	t.Code, t.Reason = c.cause().Code, reason
+	t.Code, t.Reason = c.refusal().Code, reason
 	t.do(effect{kind: lockData, why: c})
 }
 
-// lockFor locks by what a key has answered, or not; what is news is told and written down.
-func (t *transition) lockFor(c Condition, reason string) {
+// lockByAnswer locks because of a key's answer, or of its absence. A new condition is logged, audited and stored.
+func (t *transition) lockByAnswer(c Condition, reason string) {
 	news := !t.Locked || t.Condition != c
 	t.lock(c, reason)
 	if !news {
@@ -272,47 +272,50 @@ func (t *transition) lockFor(c Condition, reason string) {
 	if c == Unavailable {
 		outcome = audit.Unknown
 	}
-	t.Closed = closure{Code: t.Code, Reason: reason, Since: t.now}
-	t.do(effect{kind: report, why: c, text: reason})
-	t.do(effect{kind: tell, audit: audit.CustodyLock, outcome: outcome,
+	t.LockCause = lockCause{Code: t.Code, Reason: reason, Since: t.now}
+	t.do(effect{kind: logChange, why: c, text: reason})
+	t.do(effect{kind: auditEvent, audit: audit.CustodyLock, outcome: outcome,
 		details: map[audit.Detail]string{audit.DetailState: string(c), audit.DetailReason: t.Code}})
-	t.do(effect{kind: persist, held: t.Held, closed: t.Closed})
+	t.do(effect{kind: storeNote, held: t.Held, lockCause: t.LockCause})
 }
 
-// start locks what is under a customer's key, and what a change was about to put there: nothing that was stored opens
-// it, only the key's answer.
-func (t *transition) start(e event) {
-	t.Holder, t.Change, t.Held, t.Closed = e.stored.holder, e.stored.change, e.stored.held, e.stored.closed
-	if !t.Held && !t.customers() {
-		t.Closed = closure{} // of a customer's key that is gone
+// onStarted locks all data that is under a customer's key or about to be: only an answer of the key opens it, and
+// nothing that is stored.
+func (t *transition) onStarted(e event) {
+	t.Holder, t.Change, t.Held, t.LockCause = e.stored.holder, e.stored.change, e.stored.held, e.stored.lockCause
+	if !t.Held && !t.customerInvolved() {
+		t.LockCause = lockCause{} // left over from an earlier customer's key
 	}
-	t.closeUntilAnswer(reasonStarted)
-	t.do(effect{kind: rewatch})
+	t.lockUntilAnswer(reasonStarted)
+	t.do(effect{kind: updateWatch})
 }
 
-func (t *transition) closeUntilAnswer(reason string) {
+// lockUntilAnswer locks the data for the reason that is stored, or else until the key answers. Data under the service's
+// key is not locked.
+func (t *transition) lockUntilAnswer(reason string) {
 	switch {
-	case t.Held: // also where the key has gone back to the service meanwhile
+	case t.Held: // also if the key has returned to the service since
 		t.lock(Locked, reasonHeld)
-	case !t.customers():
-		t.enter(ServiceManaged)
+	case !t.customerInvolved():
+		t.enterCondition(ServiceManaged)
 		t.Locked, t.Code, t.Reason, t.LastOK = false, "", "", time.Time{}
-		t.forgetClosed()
-	case t.Closed.Code == codeRevoked:
-		t.lock(Revoked, t.Closed.Reason)
-		t.Since = t.Closed.Since
+		t.clearLockCause()
+	case t.LockCause.Code == codeRevoked:
+		t.lock(Revoked, t.LockCause.Reason)
+		t.Since = t.LockCause.Since
 	default:
 		t.lock(Unavailable, reason)
 	}
 }
 
+// onAnswer applies an answer of the current turn, if a customer's key decides about access.
 func (t *transition) onAnswer(e event) {
-	if e.turn != t.Turn || t.Deleted || !t.ofCustomer() {
+	if e.turn != t.Turn || t.Deleted || !t.customerDecides() {
 		return
 	}
 	if t.Answer != e.class {
 		t.Answer = e.class
-		t.do(effect{kind: tell, audit: audit.KeyProbe, outcome: outcomeOf(e.class),
+		t.do(effect{kind: auditEvent, audit: audit.KeyProbe, outcome: outcomeOf(e.class),
 			details: map[audit.Detail]string{audit.DetailClass: string(e.class)}})
 	}
 	switch e.class {
@@ -320,65 +323,66 @@ func (t *transition) onAnswer(e event) {
 		t.onKeyOK(e)
 	case classExpired:
 		if t.policy.LockOnExpiry {
-			t.lockFor(Revoked, e.key+" has expired.")
+			t.lockByAnswer(Revoked, e.subject+" has expired.")
 			return
 		}
 		t.onKeyOK(e)
 	case classDenied:
-		t.lockFor(Revoked, e.said)
+		t.lockByAnswer(Revoked, e.explanation)
 	case classWrong:
-		t.lockFor(Revoked, e.key+" does not open the data: another key answers in its place.")
+		t.lockByAnswer(Revoked, e.subject+" does not open the data: another key answers in its place.")
 	case classUnknown:
 		t.onNoAnswer(e)
 	}
 }
 
-// onKeyOK renews the lease, or has what is locked opened if it may open.
+// onKeyOK renews the lease of open data, and loads the keys of locked data that may open.
 func (t *transition) onKeyOK(e event) {
 	t.LastOK = t.now
 	switch expired := e.class == classExpired; {
 	case !t.Locked:
-		t.renewLease(e.key, expired, false)
+		t.renewLease(e.subject, expired, false)
 	case !t.Opening && t.mayOpen(t.policy, t.now):
 		t.Opening = true
 		t.do(effect{kind: loadKeys, locks: t.Locks, expired: expired})
 	}
 }
 
-// renewLease has an open resource run on: its key has answered.
+// renewLease renews the lease of open data after its key has answered.
 func (t *transition) renewLease(key string, expired, fresh bool) {
 	before, now := t.Condition, Active
 	t.Code, t.Reason = "", ""
 	if expired {
 		now, t.Reason = Degraded, key+" has expired: it still opens the data and wraps no other."
 	}
-	t.enter(now)
+	t.enterCondition(now)
 	t.renewUntilGrace()
-	t.forgetClosed()
+	t.clearLockCause()
 	switch {
 	case fresh:
-		t.do(effect{kind: report, why: now})
-		t.do(effect{kind: tell, audit: audit.CustodyRestore, outcome: audit.Done})
+		t.do(effect{kind: logChange, why: now})
+		t.do(effect{kind: auditEvent, audit: audit.CustodyRestore, outcome: audit.Done})
 	case before != now:
-		t.do(effect{kind: tell, audit: audit.CustodyGrace, outcome: audit.Done,
+		t.do(effect{kind: auditEvent, audit: audit.CustodyGrace, outcome: audit.Done,
 			details: map[audit.Detail]string{audit.DetailState: string(now)}})
 	}
 }
 
-// forgetClosed takes back what is written down of why the data was locked.
-func (t *transition) forgetClosed() {
-	if t.Closed != (closure{}) {
-		t.Closed = closure{}
-		t.do(effect{kind: persist, held: t.Held})
+// clearLockCause removes the stored cause of a lock.
+func (t *transition) clearLockCause() {
+	if t.LockCause != (lockCause{}) {
+		t.LockCause = lockCause{}
+		t.do(effect{kind: storeNote, held: t.Held})
 	}
 }
 
 func (t *transition) renewUntilGrace() {
-	t.do(effect{kind: renew, until: t.LastOK.Add(t.policy.Grace)})
+	t.do(effect{kind: renewUntil, until: t.LastOK.Add(t.policy.Grace)})
 }
 
-// onNoAnswer lets the lease run into the grace, and locks when that is over. It makes nothing less locked, and a
-// refusal stays one. It renews nothing; only the grace of a change towards its first customer's key begins with it.
+// onNoAnswer lets the lease run into the grace, and locks the data when the grace is over. Locked data stays locked,
+// with its condition. A missing answer renews no lease, with one exception: if the first customer's key of a change has
+// not been asked yet, its grace begins now.
 func (t *transition) onNoAnswer(e event) {
 	if t.Locked {
 		return
@@ -388,50 +392,52 @@ func (t *transition) onNoAnswer(e event) {
 		t.LastOK = t.now
 	}
 	if !t.now.Before(t.LastOK.Add(t.policy.Grace)) {
-		t.lockFor(Unavailable, fmt.Sprintf("%s has got no usable answer from its vault for %v.", e.key, t.policy.Grace))
+		t.lockByAnswer(Unavailable, fmt.Sprintf("%s has got no usable answer from its vault for %v.", e.subject,
+			t.policy.Grace))
 		return
 	}
-	t.Reason = e.key + " gets no usable answer from its vault: " + e.said
+	t.Reason = e.subject + " gets no usable answer from its vault: " + e.explanation
 	if first {
 		t.renewUntilGrace()
 	}
 	if t.Condition != Degraded {
-		t.enter(Degraded)
-		t.do(effect{kind: tell, audit: audit.CustodyGrace, outcome: audit.Unknown,
+		t.enterCondition(Degraded)
+		t.do(effect{kind: auditEvent, audit: audit.CustodyGrace, outcome: audit.Unknown,
 			details: map[audit.Detail]string{audit.DetailState: string(Degraded)}})
 	}
 }
 
-// onStep keeps the lease of a resource whose key is asked by the steps of a change.
-func (t *transition) onStep() {
-	if !t.Locked && t.ofCustomer() {
+// onStepAnswered renews the lease of a resource whose key has answered a step of a change: no watch asks it meanwhile.
+func (t *transition) onStepAnswered() {
+	if !t.Locked && t.customerDecides() {
 		t.LastOK = t.now
 		t.renewUntilGrace()
 	}
 }
 
+// onLockAsked locks the data for the owner, first in memory and then on disk.
 func (t *transition) onLockAsked() {
-	if !t.ofCustomer() {
+	if !t.customerDecides() {
 		t.do(effect{kind: refuse})
 		return
 	}
 	t.Held = true
 	t.lock(Locked, reasonHeld)
-	t.do(effect{kind: persist, held: true, closed: t.Closed, must: true})
-	t.do(effect{kind: tell, audit: audit.CustodyLock, outcome: audit.Done, must: true,
+	t.do(effect{kind: storeNote, held: true, lockCause: t.LockCause, must: true})
+	t.do(effect{kind: auditEvent, audit: audit.CustodyLock, outcome: audit.Done, must: true,
 		details: map[audit.Detail]string{audit.DetailState: string(Locked)}})
 }
 
-// onUnlocked has the key asked. What was asked before does not count, so that a refusal that has ended does not lock
-// again: the data is locked, and stays so until a question that is asked from now on has its answer. An opening under
-// way rests on a question from before: it is ended, or its refusal counts.
+// onUnlocked ends the owner's lock and asks the key. Earlier questions become void, so that a refusal that has ended
+// does not lock the data again: it stays locked until the key answers a question that is asked from now on. Loading
+// under way relies on an earlier question: after a refusal it is ended, and else its own refusal still counts.
 func (t *transition) onUnlocked() {
 	t.Held = false
-	t.forgetClosed() // a refusal that came meanwhile was written down together with the owner's lock
+	t.clearLockCause() // a refusal since the unlock was stored has stored the owner's lock again
 	if t.Deleted {
 		if t.Locked {
-			t.enter(Locked)
-			t.Code, t.Reason = Locked.cause().Code, reasonDeleted
+			t.enterCondition(Locked)
+			t.Code, t.Reason = Locked.refusal().Code, reasonDeleted
 		}
 		return
 	}
@@ -442,107 +448,112 @@ func (t *transition) onUnlocked() {
 	if refused {
 		t.lock(Unavailable, reasonAsking)
 	}
-	if !t.openOwn() { // else it was locked while its key went back to the service
+	if !t.openWithServiceKey() { // true: the resource was locked while its key returned to the service
 		t.do(effect{kind: askNow})
 	}
 }
 
-// openOwn has what the service's key alone opens opened, and reports whether there is something to open.
-func (t *transition) openOwn() bool {
-	if !t.Locked || t.Held || t.Deleted || t.customers() {
+// openWithServiceKey loads the keys of locked data that the service's key alone protects, and reports whether it does.
+func (t *transition) openWithServiceKey() bool {
+	if !t.Locked || t.Held || t.Deleted || t.customerInvolved() {
 		return false
 	}
 	t.do(effect{kind: loadKeys, locks: t.Locks})
 	return true
 }
 
+// onSuspended locks the data of a deleted resource, if a customer's key protects it. Other data is locked by the
+// caller.
 func (t *transition) onSuspended() {
 	t.Deleted = true
-	if t.customers() {
+	if t.customerInvolved() {
 		t.lock(Locked, reasonDeleted)
 	}
-	t.do(effect{kind: rewatch})
+	t.do(effect{kind: updateWatch})
 }
 
-// onResumed puts a resource where it was at its deletion. If its key is a customer's, loading it is the question: a
-// person who has it back wants it open, and the watch asks in any case. If it is the service's, the caller opens it.
+// onResumed restores the state from before the deletion. Keys under a customer's key are loaded at once, without
+// waiting for the watch to ask, because the owner is waiting. Data under the service's key is opened by the caller.
 func (t *transition) onResumed() {
 	if !t.Deleted {
 		return
 	}
 	t.Deleted = false
-	t.closeUntilAnswer(reasonAsking)
-	if t.Holder == byCustomer && t.Change == unchanging && t.mayOpen(t.policy, t.now) {
+	t.lockUntilAnswer(reasonAsking)
+	if t.Holder == byCustomer && t.Change == noChange && t.mayOpen(t.policy, t.now) {
 		t.Opening = true
 		t.do(effect{kind: loadKeys, locks: t.Locks})
 	}
-	t.do(effect{kind: rewatch})
+	t.do(effect{kind: updateWatch})
 	t.do(effect{kind: askNow})
 }
 
-// onOpened serves what was opened, if it was not locked meanwhile.
+// onOpened opens the data whose keys were loaded, unless it was locked since loading began.
 func (t *transition) onOpened(e event) {
 	if !t.Locked || e.locks != t.Locks || t.Held || t.Deleted {
 		return
 	}
 	t.Locked, t.Opening = false, false
-	if !t.ofCustomer() {
+	if !t.customerDecides() {
 		t.serviceManaged()
 		return
 	}
-	if e.asked.After(t.LastOK) { // loading may have taken long since
+	if e.asked.After(t.LastOK) { // loading takes time, and the grace begins with the answer
 		t.LastOK = e.asked
 	}
-	t.renewLease(e.key, e.expired, true)
+	t.renewLease(e.subject, e.expired, true)
 }
 
-// serviceManaged ends all that a customer's key had to say.
+// serviceManaged opens the data without end: no customer's key decides about it any more.
 func (t *transition) serviceManaged() {
-	t.enter(ServiceManaged)
+	t.enterCondition(ServiceManaged)
 	t.Code, t.Reason, t.LastOK = "", "", time.Time{}
-	t.do(effect{kind: renew})
-	t.forgetClosed()
+	t.do(effect{kind: renewUntil})
+	t.clearLockCause()
 }
 
+// onOpeningFailed ends an opening. A refusal of the current turn locks the data as revoked.
 func (t *transition) onOpeningFailed(e event) {
 	if !t.Opening || e.locks != t.Locks {
 		return
 	}
 	t.Opening = false
 	if e.turn == t.Turn && (e.class == classDenied || e.class == classWrong) {
-		t.lockFor(Revoked, e.said)
+		t.lockByAnswer(Revoked, e.explanation)
 	}
 }
 
+// onFinishedCustomer puts a customer's key in charge.
 func (t *transition) onFinishedCustomer() {
-	t.Holder, t.Change = byCustomer, unchanging
+	t.Holder, t.Change = byCustomer, noChange
 	if !t.Locked {
-		t.enter(Active)
+		t.enterCondition(Active)
 		t.Code, t.Reason = "", ""
 		t.renewUntilGrace()
 	}
-	t.do(effect{kind: rewatch})
+	t.do(effect{kind: updateWatch})
 }
 
+// onFinishedService puts the service's key in charge. Data that a refusal has locked meanwhile opens.
 func (t *transition) onFinishedService() {
-	t.Holder, t.Change, t.Opening = byService, unchanging, false
+	t.Holder, t.Change, t.Opening = byService, noChange, false
 	if !t.Locked {
 		t.serviceManaged()
 	} else {
-		t.openOwn()
+		t.openWithServiceKey()
 	}
-	t.do(effect{kind: rewatch})
+	t.do(effect{kind: updateWatch})
 }
 
-// The codes of data operations on a locked resource (management contract §6).
+// The codes of the refusals of data operations on a locked resource (management contract §6).
 const (
 	codeRevoked     = "EncryptionKeyRevoked"
 	codeUnavailable = "EncryptionKeyUnavailable"
 )
 
-// cause is what a resource in a condition is locked with: a refusal, since that is what every data operation answers
-// from then on. It says nothing of the key: who may send photos need not know where it is.
-func (cond Condition) cause() *visage.Refusal {
+// refusal returns the refusal that every data operation answers with while a resource is locked in a condition. It does
+// not name the key, because clients that send photos need not know where it is.
+func (cond Condition) refusal() *visage.Refusal {
 	if cond == Unavailable {
 		r := visage.Refuse(visage.Unavailable, codeUnavailable,
 			"The key that protects the data of this resource cannot be asked for at present. Nothing is lost.")

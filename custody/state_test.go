@@ -27,15 +27,17 @@ func allEvents() []event {
 	var all []event
 	for _, class := range classes {
 		for _, turn := range []uint64{1, 0} {
-			all = append(all, event{kind: keyAnswered, class: class, turn: turn, key: "The key", said: "No."})
+			all = append(all,
+				event{kind: keyAnswered, class: class, turn: turn, subject: "The key", explanation: "No."})
 		}
 	}
 	for _, locks := range []uint64{1, 0} {
-		all = append(all, event{kind: opened, locks: locks, asked: tableAsked, key: "The key"},
-			event{kind: opened, locks: locks, asked: tableAsked, expired: true, key: "The key"})
+		all = append(all, event{kind: opened, locks: locks, asked: tableAsked, subject: "The key"},
+			event{kind: opened, locks: locks, asked: tableAsked, expired: true, subject: "The key"})
 		for _, class := range []class{classDenied, classWrong, classUnknown} {
 			for _, turn := range []uint64{1, 0} {
-				all = append(all, event{kind: openingFailed, class: class, locks: locks, turn: turn, said: "No."})
+				all = append(all,
+					event{kind: openingFailed, class: class, locks: locks, turn: turn, explanation: "No."})
 			}
 		}
 	}
@@ -58,11 +60,11 @@ func (s state) flaw() string {
 		return "the code says something else than the lock"
 	case s.Held && !s.Locked:
 		return "held, and not locked"
-	case s.Deleted && s.customers() && !s.Locked:
+	case s.Deleted && s.customerInvolved() && !s.Locked:
 		return "deleted under a customer's key, and not locked"
-	case s.Opening && (!s.Locked || s.Held || s.Deleted || !s.ofCustomer()):
+	case s.Opening && (!s.Locked || s.Held || s.Deleted || !s.customerDecides()):
 		return "it is opened, and may not be"
-	case !s.Locked && !s.ofCustomer() && s.Condition != ServiceManaged:
+	case !s.Locked && !s.customerDecides() && s.Condition != ServiceManaged:
 		return "the service's key has a condition"
 	case !s.Locked && s.Holder == byCustomer && s.Condition == ServiceManaged:
 		return "the customer's key has no condition"
@@ -70,11 +72,11 @@ func (s state) flaw() string {
 		return "served by a key that has never answered"
 	case !s.Locked && (s.Condition == Active || s.Condition == Degraded) && s.LastOK.IsZero():
 		return "served by a key that has never answered"
-	case !s.ofCustomer() && !s.Locked && !s.LastOK.IsZero():
+	case !s.customerDecides() && !s.Locked && !s.LastOK.IsZero():
 		return "the service's key has answered"
-	case s.Condition == Revoked && s.Closed.Code != codeRevoked:
+	case s.Condition == Revoked && s.LockCause.Code != codeRevoked:
 		return "it is not kept that it is revoked"
-	case !s.Locked && s.Closed != (closure{}):
+	case !s.Locked && s.LockCause != (lockCause{}):
 		return "it is kept that it is locked, and it is not"
 	}
 	return ""
@@ -83,7 +85,7 @@ func (s state) flaw() string {
 // allStates are all states that can be met, as far as On tells them apart.
 func allStates() []state {
 	var all []state
-	closures := []closure{{}, {codeUnavailable, "No answer.", tableNow.Add(-time.Hour)},
+	closures := []lockCause{{}, {codeUnavailable, "No answer.", tableNow.Add(-time.Hour)},
 		{codeRevoked, "No.", tableNow.Add(-time.Hour)}, {codeRevoked, "No.", tableNow.Add(-longLocked - time.Hour)}}
 	for bits := range 1 << 4 {
 		s := state{Turn: 1, Locks: 1, Locked: bits&1 > 0, Held: bits&2 > 0, Deleted: bits&4 > 0, Opening: bits&8 > 0}
@@ -91,9 +93,9 @@ func allStates() []state {
 			s.Code = codeRevoked
 		}
 		for _, s.Holder = range []holder{byService, byCustomer} {
-			for _, s.Change = range []changing{unchanging, undoable, committed} {
+			for _, s.Change = range []changeStage{noChange, undoable, committed} {
 				for _, s.Condition = range conditions {
-					for _, s.Closed = range closures {
+					for _, s.LockCause = range closures {
 						for _, s.Answer = range []class{"", classOK} {
 							for _, ok := range []time.Time{{}, tableNow.Add(-time.Minute),
 								tableNow.Add(-2 * tableGrace)} {
@@ -115,13 +117,13 @@ func allStates() []state {
 func (e event) comes(s state) bool {
 	switch e.kind {
 	case stepAnswered:
-		return s.Change != unchanging && s.ofCustomer()
+		return s.Change != noChange && s.customerDecides()
 	case changeBegun:
-		return s.Change == unchanging
+		return s.Change == noChange
 	case changeCommitted, changeUndone:
 		return s.Change == undoable
 	case finishedCustomer:
-		return s.Change != unchanging && s.ofCustomer() && (s.Locked || !s.LastOK.IsZero())
+		return s.Change != noChange && s.customerDecides() && (s.Locked || !s.LastOK.IsZero())
 	case finishedService:
 		return s.Change == committed && s.Holder == byCustomer
 	}
@@ -164,7 +166,7 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 	current := e.kind == keyAnswered && e.turn == s.Turn
 	yes := current && (e.class == classOK || e.class == classExpired)
 	no := current && (e.class == classDenied || e.class == classWrong || e.class == classExpired && p.LockOnExpiry)
-	load, relock, lease, kept := find(loadKeys), find(lockData), find(renew), find(persist)
+	load, relock, lease, kept := find(loadKeys), find(lockData), find(renewUntil), find(storeNote)
 
 	if e.comes(s) {
 		hold(next.flaw() == "", "a state that cannot be: "+next.flaw())
@@ -172,11 +174,11 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 
 	// Nothing but a yes of the current turn opens what is its customer's. To load the keys is to have them unwrapped:
 	// so is to resume, and the opening itself says whether it was.
-	own := !next.customers() && (e.kind == unlocked || e.kind == changeUndone || e.kind == finishedService)
+	own := !next.customerInvolved() && (e.kind == unlocked || e.kind == changeUndone || e.kind == finishedService)
 	hold(load == nil || yes && !no || e.kind == resumed || own, "keys are loaded though the key has not said yes")
 	hold(load == nil || load.locks == next.Locks, "an opening that is void from the start")
 	if s.Locked && !next.Locked {
-		service := e.kind == resumed && !s.customers()
+		service := e.kind == resumed && !s.customerInvolved()
 		hold(service || e.kind == opened && e.locks == s.Locks, "the data opens by itself")
 	}
 	hold(!next.Opening || s.Opening || load != nil, "an opening that nobody begins")
@@ -191,7 +193,7 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 	hold(!s.Deleted || next.Deleted || e.kind == resumed, "deleted, and back by itself")
 
 	// A refusal locks, and nothing that is unclear hides it.
-	if no && s.ofCustomer() && !s.Deleted {
+	if no && s.customerDecides() && !s.Deleted {
 		hold(next.Locked && next.Condition == Revoked && relock != nil, "a refusal does not lock")
 	}
 	if s.Condition == Revoked && e.kind == keyAnswered {
@@ -200,7 +202,7 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 	if s.Locked && current && e.class == classUnknown {
 		hold(next.Locked && next.Condition == s.Condition && lease == nil, "no answer makes something less locked")
 	}
-	long := s.Closed.Code == codeRevoked && tableNow.Sub(s.Closed.Since) > longLocked
+	long := s.LockCause.Code == codeRevoked && tableNow.Sub(s.LockCause.Since) > longLocked
 	if s.Condition == Revoked && yes && !no && (p.ManualRestore || long) {
 		hold(load == nil, "it opens by itself, and somebody must ask for it")
 	}
@@ -208,7 +210,7 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 	// A lease ends no later than the last yes and the grace, and only a yes moves that.
 	if lease != nil {
 		hold(!next.Locked, "a lease for what is locked")
-		hold(!lease.until.IsZero() || !next.ofCustomer(), "a lease without end")
+		hold(!lease.until.IsZero() || !next.customerDecides(), "a lease without end")
 		hold(lease.until.IsZero() || !lease.until.After(next.LastOK.Add(p.Grace)), "a lease beyond the grace")
 	}
 	if !next.LastOK.Equal(s.LastOK) && !next.LastOK.IsZero() {
@@ -242,14 +244,14 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 	// What is on disk is as the state: after the locking, and before the unlocking.
 	switch {
 	case e.kind == unlockAsked:
-		hold(next == s && kept != nil && kept.must && !kept.held && kept.closed == closure{},
+		hold(next == s && kept != nil && kept.must && !kept.held && kept.lockCause == lockCause{},
 			"unlocked before it is written")
 	case kept != nil:
-		hold(kept.held == next.Held && kept.closed == next.Closed, "something else is written than is")
+		hold(kept.held == next.Held && kept.lockCause == next.LockCause, "something else is written than is")
 	case e.kind == unlocked:
-		hold(!next.Held && next.Closed == closure{}, "the state is other than what unlocking has written")
+		hold(!next.Held && next.LockCause == lockCause{}, "the state is other than what unlocking has written")
 	default:
-		hold(next.Held == s.Held && next.Closed == s.Closed, "what changes is not written")
+		hold(next.Held == s.Held && next.LockCause == s.LockCause, "what changes is not written")
 	}
 	return broken
 }
@@ -268,11 +270,11 @@ func TestUnlockIsKept(t *testing.T) {
 			last, most := mid.On(event{kind: unlocked}, tablePolicy, tableNow)
 			var kept effect
 			for _, f := range slices.Concat(effects, more, most) {
-				if f.kind == persist {
+				if f.kind == storeNote {
 					kept = f
 				}
 			}
-			if kept.held != last.Held || kept.closed != last.Closed {
+			if kept.held != last.Held || kept.lockCause != last.LockCause {
 				t.Fatalf("%+v and %+v are unlocked as %+v, and kept as %+v", s, e, last, kept)
 			}
 			between++
@@ -286,19 +288,19 @@ func TestUnlockIsKept(t *testing.T) {
 // TestStoredOnlyLocks: nothing that a start finds on disk opens anything.
 func TestStoredOnlyLocks(t *testing.T) {
 	for _, holder := range []holder{byService, byCustomer} {
-		for _, change := range []changing{unchanging, undoable, committed} {
+		for _, change := range []changeStage{noChange, undoable, committed} {
 			for _, held := range []bool{false, true} {
-				for _, closed := range []closure{{}, {Code: codeUnavailable}, {Code: codeRevoked, Reason: "No."}} {
+				for _, closed := range []lockCause{{}, {Code: codeUnavailable}, {Code: codeRevoked, Reason: "No."}} {
 					e := event{kind: started, stored: stored{holder, change, held, closed}}
 					next, effects := state{}.On(e, tablePolicy, tableNow)
-					if next.customers() && !next.Locked || held && !next.Locked {
+					if next.customerInvolved() && !next.Locked || held && !next.Locked {
 						t.Errorf("%+v opens it: %+v", e.stored, next)
 					}
-					if closed.Code == codeRevoked && !held && next.customers() && next.Condition != Revoked {
+					if closed.Code == codeRevoked && !held && next.customerInvolved() && next.Condition != Revoked {
 						t.Errorf("%+v is no longer revoked: %+v", e.stored, next)
 					}
 					for _, f := range effects {
-						if f.kind != lockData && f.kind != rewatch {
+						if f.kind != lockData && f.kind != updateWatch {
 							t.Errorf("%+v: %+v", e.stored, f)
 						}
 					}
@@ -319,8 +321,8 @@ func TestStatesAreClosed(t *testing.T) {
 		if s.Code != "" {
 			s.Code = codeRevoked
 		}
-		if s.Closed != (closure{}) {
-			s.Closed.Since, s.Closed.Reason = tableNow.Add(-time.Hour), "No."
+		if s.LockCause != (lockCause{}) {
+			s.LockCause.Since, s.LockCause.Reason = tableNow.Add(-time.Hour), "No."
 		}
 		return s
 	}
@@ -356,10 +358,10 @@ func rows() (names []string, states []state) {
 	add := func(name string, s state) {
 		s.Turn, s.Locks, s.Answer = 1, 1, ""
 		if s.Locked {
-			s.Code = s.Condition.cause().Code
+			s.Code = s.Condition.refusal().Code
 		}
-		if s.Condition == Revoked && s.Closed == (closure{}) {
-			s.Closed = closure{codeRevoked, "No.", tableNow.Add(-time.Hour)}
+		if s.Condition == Revoked && s.LockCause == (lockCause{}) {
+			s.LockCause = lockCause{codeRevoked, "No.", tableNow.Add(-time.Hour)}
 		}
 		names, states = append(names, name), append(states, s)
 	}
@@ -374,7 +376,7 @@ func rows() (names []string, states []state) {
 	add("degraded, grace over", state{Holder: byCustomer, Condition: Degraded, LastOK: tableNow.Add(-2 * tableGrace)})
 	add("revoked", state{Holder: byCustomer, Condition: Revoked, Locked: true})
 	add("revoked for over 30 days", state{Holder: byCustomer, Condition: Revoked, Locked: true,
-		Closed: closure{codeRevoked, "No.", tableNow.Add(-longLocked - time.Hour)}})
+		LockCause: lockCause{codeRevoked, "No.", tableNow.Add(-longLocked - time.Hour)}})
 	add("unavailable", state{Holder: byCustomer, Condition: Unavailable, Locked: true})
 	add(
 		"unavailable, opening", state{Holder: byCustomer, Condition: Unavailable, Locked: true, Opening: true,
@@ -470,8 +472,8 @@ func (s state) becomes(before state) string {
 	return strings.Join(all, ", ")
 }
 
-func cmpOr(c, other changing) changing {
-	if c == unchanging {
+func cmpOr(c, other changeStage) changeStage {
+	if c == noChange {
 		return other
 	}
 	return c
@@ -483,13 +485,13 @@ func described(effects []effect) string {
 		switch f.kind {
 		case lockData:
 			all = append(all, fmt.Sprintf("lock the data (%s)", f.why))
-		case renew:
+		case renewUntil:
 			until := "without end"
 			if !f.until.IsZero() {
 				until = fmt.Sprintf("to %v from now", f.until.Sub(tableNow))
 			}
 			all = append(all, "renew the lease "+until)
-		case tell:
+		case auditEvent:
 			all = append(all, fmt.Sprintf("audit `%s` %s", f.audit, f.outcome))
 		default:
 			all = append(all, string(f.kind))

@@ -64,6 +64,6 @@ func (c *Custody) SetPolicy(ctx context.Context, id sealed.SpaceID, p Policy) er
 	if err != nil {
 		return err
 	}
-	_, err = c.commit(ctx, sp, func(n *note) { n.Policy = &p }, event{kind: policyChanged})
+	_, err = c.storeAndApply(ctx, sp, func(n *note) { n.Policy = &p }, event{kind: policyChanged})
 	return err
 }

@@ -34,8 +34,9 @@ type step struct {
 	asks bool                                  // the keys that open the data have been unwrapped when it was taken
 }
 
-// plan lists the steps of a change in the order in which they are taken. The step commit is the point of no return: from
-// there on a change is finished. Before it, a change is undone: the steps up to the current one are undone, last first.
+// plan lists the steps of a change in the order in which they are taken. The step commit is the point of no return:
+// from there on a change is finished. Before it, a change is undone: the steps up to the current one are undone, last
+// first.
 type plan struct {
 	steps  []step
 	commit string
@@ -95,7 +96,7 @@ func (a *attempt) record(
 // under it.
 func (a *attempt) wrap(ctx context.Context) error {
 	if s := a.sp.stateNow(); !s.Locked { // what is not open yet would not open with a second generation there
-		if err := a.c.load(ctx, a.sp, a.src, s.Locks); err != nil {
+		if err := a.c.loadKeys(ctx, a.sp, a.src, s.Locks); err != nil {
 			return err
 		}
 	}
@@ -169,12 +170,12 @@ func (a *attempt) finish(ctx context.Context) error {
 	}
 	f, op := *a.flow, a.flow.operation()
 	op.Progress, op.Step, op.Ended = Succeeded, "", time.Now()
-	a.sp.end()
+	a.sp.markEnding()
 	e := event{kind: finishedCustomer}
 	if f.To == nil {
 		e.kind = finishedService
 	}
-	load, err := a.c.commit(ctx, a.sp, func(n *note) {
+	load, err := a.c.storeAndApply(ctx, a.sp, func(n *note) {
 		n.Key, n.Flow, n.Last = n.to(f), nil, &op
 		if f.Kind == Following {
 			n.Followed = op.Ended
@@ -183,7 +184,7 @@ func (a *attempt) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.c.openOwn(ctx, a.sp, load)
+	a.c.openWithServiceKey(ctx, a.sp, load)
 	return nil
 }
 

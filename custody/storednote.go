@@ -10,14 +10,14 @@ import (
 
 // note is what custody keeps with the keys of a resource, sealed in its bundle: docs/formats/custody.md.
 type note struct {
-	Format   int        `json:"format"`            // noteFormat
-	Key      *binding   `json:"key,omitempty"`     // nil: the service's
-	Policy   *Policy    `json:"policy,omitempty"`  // nil: the instance's
-	Flow     *flow      `json:"flow,omitempty"`    // a change under way
-	Last     *Operation `json:"last,omitempty"`    // how the one before ended
-	Held     bool       `json:"held,omitempty"`    // locked by Lock, until Unlock
-	Closed   *closure   `json:"closed,omitempty"`  // why it is locked; it never makes anything less locked
-	Followed time.Time  `json:"followed,omitzero"` // when it was last taken along to a newer version
+	Format    int        `json:"format"`            // noteFormat
+	Key       *binding   `json:"key,omitempty"`     // nil: the service's
+	Policy    *Policy    `json:"policy,omitempty"`  // nil: the instance's
+	Flow      *flow      `json:"flow,omitempty"`    // a change under way
+	Last      *Operation `json:"last,omitempty"`    // how the one before ended
+	Held      bool       `json:"held,omitempty"`    // locked by Lock, until Unlock
+	LockCause *lockCause `json:"closed,omitempty"`  // why it is locked; it never makes anything less locked
+	Followed  time.Time  `json:"followed,omitzero"` // when it was last taken along to a newer version
 }
 
 const noteFormat = 1

@@ -17,7 +17,7 @@ func (c *Custody) Suspend(ctx context.Context, id sealed.SpaceID) error {
 	}
 	sp.adminMu.Lock()
 	defer sp.adminMu.Unlock()
-	c.apply(ctx, sp, event{kind: suspended})
+	c.applyEvent(ctx, sp, event{kind: suspended})
 	return nil
 }
 
@@ -29,7 +29,7 @@ func (c *Custody) Resume(ctx context.Context, id sealed.SpaceID) error {
 		return fmt.Errorf("resume: %w", err)
 	}
 	sp.adminMu.Lock()
-	load := c.apply(ctx, sp, event{kind: resumed})
+	load := c.applyEvent(ctx, sp, event{kind: resumed})
 	sp.adminMu.Unlock() // Lock waits for no vault
 	if load != nil {
 		c.openResumed(ctx, sp, *load)
@@ -41,12 +41,12 @@ func (c *Custody) Resume(ctx context.Context, id sealed.SpaceID) error {
 // openResumed opens a resource that is there again by its customer's key. It is the watch's to say why that fails: a
 // refusal counts when it is confirmed.
 func (c *Custody) openResumed(ctx context.Context, sp *space, load effect) {
-	key, version := sp.inUse()
+	key, version := sp.keyInUse()
 	if key != nil {
 		src, err := c.cfg.Open(ctx, key.at(version), key.As)
-		if err == nil && c.open(ctx, sp, src, load) == nil {
+		if err == nil && c.openData(ctx, sp, src, load) == nil {
 			return
 		}
 	}
-	c.apply(ctx, sp, event{kind: openingFailed, class: classUnknown, locks: load.locks})
+	c.applyEvent(ctx, sp, event{kind: openingFailed, class: classUnknown, locks: load.locks})
 }

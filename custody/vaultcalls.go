@@ -16,32 +16,32 @@ import (
 const maxCalls = 1024
 
 // callTime is how long a call to a vault may take: more than a source takes for itself, which is 5 s.
-const callTime = 7 * time.Second
+const callTimeout = 7 * time.Second
 
 // calls lets maxCalls calls to vaults be under way: it holds one token a call.
-type calls chan struct{}
+type vaultCalls chan struct{}
 
 // do makes a call to a vault when there is room for it, within callTime.
-func (c calls) do(ctx context.Context, call func(context.Context) error) error {
+func (c vaultCalls) do(ctx context.Context, call func(context.Context) error) error {
 	select {
 	case c <- struct{}{}:
 		defer func() { <-c }()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	return call(ctx)
 }
 
 // bounded makes every call of a source one of those under way, within callTime. A router bounds its own.
-type bounded struct {
-	calls calls
+type boundedSource struct {
+	calls vaultCalls
 	src   keysource.Source
 }
 
 // Wrap implements keysource.Source.
-func (s bounded) Wrap(ctx context.Context, inner []byte) (blob []byte, ref keysource.Ref, err error) {
+func (s boundedSource) Wrap(ctx context.Context, inner []byte) (blob []byte, ref keysource.Ref, err error) {
 	err = s.calls.do(ctx, func(ctx context.Context) error {
 		blob, ref, err = s.src.Wrap(ctx, inner)
 		return err
@@ -50,7 +50,7 @@ func (s bounded) Wrap(ctx context.Context, inner []byte) (blob []byte, ref keyso
 }
 
 // Unwrap implements keysource.Source.
-func (s bounded) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (inner []byte, err error) {
+func (s boundedSource) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (inner []byte, err error) {
 	err = s.calls.do(ctx, func(ctx context.Context) error {
 		inner, err = s.src.Unwrap(ctx, ref, blob)
 		return err
@@ -59,7 +59,7 @@ func (s bounded) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (in
 }
 
 // Describe implements keysource.Source.
-func (s bounded) Describe(ctx context.Context, ref keysource.Ref) (d keysource.Description, err error) {
+func (s boundedSource) Describe(ctx context.Context, ref keysource.Ref) (d keysource.Description, err error) {
 	err = s.calls.do(ctx, func(ctx context.Context) error {
 		d, err = s.src.Describe(ctx, ref)
 		return err
@@ -68,7 +68,7 @@ func (s bounded) Describe(ctx context.Context, ref keysource.Ref) (d keysource.D
 }
 
 // pause waits, and reports false when ctx has ended.
-func pause(ctx context.Context, d time.Duration) bool {
+func waitFor(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -23,21 +23,21 @@ type watch struct {
 	ref visage.KeyRef
 
 	// guarded by Custody.mu
-	spaces map[sealed.SpaceID]*space
-	timer  *time.Timer // has Run attend to it when it goes off; nil: Run does not know it yet
-	asking bool        // a goroutine attends to it
-	asked  bool        // it is to be asked at once
-	looked time.Time   // for a newer version
+	spaces   map[sealed.SpaceID]*space
+	timer    *time.Timer // has Run attend to it when it goes off; nil: Run does not know it yet
+	asking   bool        // a goroutine attends to it
+	asked    bool        // it is to be asked at once
+	lastLook time.Time   // for a newer version
 
 	following bool // resources go over to a newer version
 
 	// Of the goroutine that attends to it.
-	src      keysource.Source
-	apart    int // questions left until src, which has a connection of its own, makes room for one that shares
-	failures int
-	good     int       // polls with a good answer since the dates were looked at
-	expires  time.Time // of the key, when it was looked at last; zero: never
-	expired  bool
+	src          keysource.Source
+	privatePolls int // questions left until src, which has a connection of its own, makes room for one that shares
+	failures     int
+	okPolls      int       // polls with a good answer since the dates were looked at
+	expires      time.Time // of the key, when it was looked at last; zero: never
+	expired      bool
 }
 
 // askNow has a key asked after now. Custody.mu is held.
@@ -49,7 +49,7 @@ func (w *watch) askNow() {
 }
 
 // place puts a resource under the watch that its key now has, or under none.
-func (c *Custody) place(sp *space) {
+func (c *Custody) assignWatch(sp *space) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	sp.mu.Lock() // within c.mu, so that of two calls the later one sees the newer state
@@ -67,7 +67,7 @@ func (c *Custody) place(sp *space) {
 		old.askNow() // it ends when it is empty
 		sp.watch = nil
 		sp.mu.Lock()
-		c.transitLocked(sp, event{kind: questionsVoid})
+		c.transitionLocked(sp, event{kind: questionsVoid})
 		sp.mu.Unlock()
 	}
 	if key == (watchKey{}) {
@@ -76,7 +76,7 @@ func (c *Custody) place(sp *space) {
 	w := c.watches[key]
 	if w == nil {
 		w = &watch{key: key, ref: n.Key.at(slot.Version), spaces: map[sealed.SpaceID]*space{}, asked: true,
-			looked: time.Now()}
+			lastLook: time.Now()}
 		c.watches[key] = w
 		wake(c.wake)
 	}
@@ -111,7 +111,7 @@ func (c *Custody) askNow(sp *space) {
 }
 
 // members returns who depends on a watch. One without any is taken out.
-func (c *Custody) members(w *watch) []*space {
+func (c *Custody) dependents(w *watch) []*space {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var all []*space
@@ -124,7 +124,7 @@ func (c *Custody) members(w *watch) []*space {
 	return all
 }
 
-func (c *Custody) depends(w *watch, sp *space) bool {
+func (c *Custody) dependsOn(w *watch, sp *space) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return sp.watch == w
