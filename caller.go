@@ -5,21 +5,21 @@ import (
 	"net/netip"
 )
 
-// Caller is who asks for something, and in which request.
+// Caller is the principal of a request, with the request's id and address.
 type Caller struct {
 	Principal Principal
 	RequestID string
-	Address   netip.Addr // where the request came from; the zero Addr for one that came over no network
+	Address   netip.Addr // of the client; the zero Addr for a request that came over no network
 }
 
 type callerKey struct{}
 
-// WithCaller returns a context that knows who asks, for what is written down of it.
+// WithCaller returns a context that carries the caller, for the audit log.
 func WithCaller(ctx context.Context, c Caller) context.Context {
 	return context.WithValue(ctx, callerKey{}, c)
 }
 
-// CallerFrom returns who asks; the zero Caller is the service itself.
+// CallerFrom returns the caller that ctx carries; the zero Caller is the service itself.
 func CallerFrom(ctx context.Context) Caller {
 	c, _ := ctx.Value(callerKey{}).(Caller)
 	return c

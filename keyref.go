@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// KeyRef names a customer's key: the store it is in, its name there, and maybe one of its versions. What a name and a
-// version look like is for the store to say; Check has what holds for every store.
+// KeyRef names a customer's key: the store it is in, its name there, and maybe one of its versions. Every store has its
+// own syntax of names and versions; Check holds the rules that are common to all.
 type KeyRef struct {
 	// Vault is the address of the store, in the one spelling that the store has for it. Its scheme says which kind of
 	// store it is: "https://v1.vault.azure.net", with no slash at the end.
@@ -34,14 +34,14 @@ var (
 	segmentText = regexp.MustCompile(`^[A-Za-z0-9._~!$&'()*+,;=:@%-]+$`)
 )
 
-// Scheme returns which kind of store the key is in: "https" for vaults that speak Azure Key Vault's protocol.
+// Scheme returns the kind of the key's store: "https" for vaults that speak Azure Key Vault's protocol.
 func (k KeyRef) Scheme() string {
 	scheme, _, _ := strings.Cut(k.Vault, ":")
 	return scheme
 }
 
-// Check refuses what no store may have as a reference: a name that is not one segment of a URI, and an address that
-// holds a user or a password, since references are stored, logged and shown.
+// Check refuses references that are invalid for every store: a name that is not one segment of a URI, and an address
+// with a user or a password, because references are stored, logged and shown.
 func (k KeyRef) Check() error {
 	u, err := url.Parse(k.Vault)
 	switch {

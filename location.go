@@ -2,7 +2,7 @@ package visage
 
 import "strings"
 
-// FoldLocation brings the spellings of a location together: "West US 2" is "westus2". Compare locations in this form.
+// FoldLocation normalises the spelling of a location: "West US 2" becomes "westus2". Compare locations in this form.
 func FoldLocation(location string) string {
 	return strings.ToLower(strings.ReplaceAll(location, " ", ""))
 }

@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// NetworkRules say from which addresses a resource or a vault may be used, on top of who may use it. The zero value
-// lets every address in.
+// NetworkRules restrict the client addresses from which a resource or a vault may be used, whatever the credential. The
+// zero value admits every address.
 type NetworkRules struct {
-	Set       bool     // somebody has said something, so that answers show the rules
-	Deny      bool     // only Addresses are let in; false: every address is
-	Addresses []string // IPv4 and IPv6 addresses and prefixes, as they were given; see ParseNetwork
-	// NoBypass keeps out the service itself, where it uses the key of a vault for a resource, as it does any address.
+	Set       bool     // rules were configured, so answers show them
+	Deny      bool     // only Addresses are admitted; false: every address
+	Addresses []string // IPv4 and IPv6 addresses and prefixes, in the spelling of the request; see ParseNetwork
+	// NoBypass applies the rules to the service itself too, when it uses a vault's key for a resource.
 	NoBypass bool
-	// Closed lets no address in, whatever the other rules say; only the service itself, unless NoBypass.
+	// Closed admits no address, whatever the other rules; the service itself is admitted unless NoBypass is set.
 	Closed bool
 }
 
@@ -23,7 +23,7 @@ type NetworkRules struct {
 // vaults).
 const MaxNetworkAddresses = 1000
 
-// ParseNetwork reads an IP address, or a prefix in CIDR notation whose bits behind the prefix are zero or not.
+// ParseNetwork parses an IP address or a prefix in CIDR notation, and clears the bits after the prefix.
 func ParseNetwork(text string) (netip.Prefix, error) {
 	text = strings.TrimSpace(text)
 	if prefix, err := netip.ParsePrefix(text); err == nil {
@@ -37,7 +37,7 @@ func ParseNetwork(text string) (netip.Prefix, error) {
 	return netip.PrefixFrom(address, address.BitLen()), nil
 }
 
-// Check refuses rules with an address that cannot be read, or with too many. Refusal: BadRequest.
+// Check refuses rules with an invalid address, or with too many addresses. Refusal: BadRequest.
 func (n NetworkRules) Check() error {
 	if len(n.Addresses) > MaxNetworkAddresses {
 		return Refuse(Invalid, "BadRequest", "There are %d IP rules; at most %d are possible.", len(n.Addresses),
@@ -51,7 +51,8 @@ func (n NetworkRules) Check() error {
 	return nil
 }
 
-// Admit reports whether a client at an address is let in. The zero Addr is none and is let in only where all are.
+// Admit reports whether a client address is admitted. The zero Addr is an unknown address: it is admitted only where
+// every address is.
 func (n NetworkRules) Admit(from netip.Addr) bool {
 	if n.Closed {
 		return false
@@ -66,7 +67,7 @@ func (n NetworkRules) Admit(from netip.Addr) bool {
 	})
 }
 
-// AdmitService reports whether the service itself is let in, where it acts for a resource.
+// AdmitService reports whether the service itself is admitted when it acts for a resource.
 func (n NetworkRules) AdmitService() bool { return !n.NoBypass || !n.Closed && !n.Deny }
 
 // Clone returns rules that share nothing with n.

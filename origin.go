@@ -12,16 +12,16 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// Origin is where something is reached: a scheme, a host and a port (RFC 6454 §4). It has one form, however it was
-// spelled: the scheme and the host are in lower case, names are in ASCII and have no dot at the end, and the scheme's
-// own port is left out. So == compares origins. The zero value is none.
+// Origin is a scheme, a host and a port (RFC 6454 §4) in normal form: scheme and host are in lower case, names are in
+// ASCII and have no final dot, and the scheme's default port is left out. So == compares origins. The zero value is no
+// origin.
 type Origin struct {
 	scheme string // "http" or "https"
 	host   string // an IPv6 address has no brackets here
-	port   string // empty: the scheme's own
+	port   string // empty: the scheme's default
 }
 
-// defaultPorts are the ports that the schemes have where an address names none.
+// defaultPorts are the ports of addresses that name none, by scheme.
 var defaultPorts = map[string]string{"http": "80", "https": "443"}
 
 var (
@@ -32,8 +32,8 @@ var (
 // maxHostName is the longest name of a host (RFC 1035 §2.3.4, as text).
 const maxHostName = 253
 
-// ParseOrigin reads an origin in any spelling: "HTTPS://Faces.Example.:443/" is "https://faces.example". A slash at the
-// end means nothing; a user, a path, a query or a fragment is an error, and so is any scheme but http and https.
+// ParseOrigin reads an origin in any spelling: "HTTPS://Faces.Example.:443/" is "https://faces.example". A final slash
+// is ignored. A user, a path, a query or a fragment is an error, and so is every scheme but http and https.
 func ParseOrigin(text string) (Origin, error) {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -45,7 +45,7 @@ func ParseOrigin(text string) (Origin, error) {
 	return originOf(u)
 }
 
-// originOf is the origin of a URL, whatever its path is.
+// originOf returns the origin of a URL, whatever its path.
 func originOf(u *url.URL) (Origin, error) {
 	scheme := strings.ToLower(u.Scheme)
 	if defaultPorts[scheme] == "" {
@@ -71,7 +71,7 @@ func originOf(u *url.URL) (Origin, error) {
 	return o, nil
 }
 
-// foldHost returns the one form of a host name or an IP address; an IPv6 address comes without brackets.
+// foldHost normalises a host name or an IP address; an IPv6 address is returned without brackets.
 func foldHost(host string) (string, error) {
 	if ip, err := netip.ParseAddr(host); err == nil && ip.Zone() == "" {
 		return ip.Unmap().String(), nil
@@ -134,8 +134,8 @@ func (o Origin) Sub(label string) Origin {
 	return o
 }
 
-// Below returns what stands before o's name in the name of other, without the dot between. It is false unless other is
-// below o, at the same scheme and port.
+// Below returns the part of other's host name before o's, without the dot between. below is false unless other is a
+// subdomain of o at the same scheme and port.
 func (o Origin) Below(other Origin) (label string, below bool) {
 	if o.scheme != other.scheme || o.port != other.port {
 		return "", false
@@ -143,8 +143,7 @@ func (o Origin) Below(other Origin) (label string, below bool) {
 	return o.below(other.host)
 }
 
-// BelowHost is Below for a Host header in any spelling. The port is not compared: what forwards requests may name its
-// own, or none.
+// BelowHost is Below for a Host header in any spelling. The port is not compared: proxies may name their own, or none.
 func (o Origin) BelowHost(header string) (label string, below bool) {
 	host, err := hostOf(header)
 	if err != nil {
@@ -164,7 +163,7 @@ func (o Origin) HasHost(header string) bool {
 	return err == nil && host == o.host
 }
 
-// hostOf returns the one form of the host in a Host header.
+// hostOf returns the normal form of the host in a Host header.
 func hostOf(header string) (string, error) {
 	u := url.URL{Host: header}
 	if strings.ContainsAny(header, "/@?#") {

@@ -1,8 +1,8 @@
 package visage
 
-// Principal is who a request comes from, as far as it has been proved.
+// Principal is the authenticated sender of a request.
 type Principal struct {
-	Method   string     // how it was proved: "key", "token", "operator"
+	Method   string     // how it was authenticated: "key", "token", "operator"
 	KeyName  string     // "Key1" or "Key2" when Method is "key"
 	Resource ResourceID // the resource the credential belongs to; zero for none
 	ObjectID string     // the principal's id in its tenant, a lower-case UUID, when Method is "token" or "operator"

@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// Kind is what a program decides on when something is refused. The planes map kinds to statuses, each in one place.
+// Kind is the class of a refusal, on which programs decide. One function maps kinds to statuses for all planes.
 type Kind int
 
 // The kinds of refusal.
 const (
 	Invalid         Kind = iota + 1 // the request does not fit the contract
-	Unauthenticated                 // no credential, or one that proves nothing
+	Unauthenticated                 // no credential, or one that is not valid
 	Denied                          // a valid credential that may not do this, or a quota that is used up
-	NotFound                        // what the path names does not exist
+	NotFound                        // the item that the path names does not exist
 	Conflict                        // the state of the thing forbids this now
 	Gone                            // it existed, and it will not come back
 	TooLarge                        // a body or an image over its limit
-	TooMany                         // the rate limit; RetryAfter says when to come again
-	KeyRevoked                      // the customer's key says no
-	Unavailable                     // not now; RetryAfter says when to come again
+	TooMany                         // the rate limit; RetryAfter says when to try again
+	KeyRevoked                      // the customer's key is revoked
+	Unavailable                     // for a while; RetryAfter says when to try again
 	Unsupported                     // a feature that this resource or this build does not have
 )
 
@@ -38,15 +38,15 @@ func (k Kind) String() string {
 	return kindNames[k]
 }
 
-// Refusal is an error that is an answer: the caller is told what was wrong and what to do about it.
-// Everything else a service returns is an internal error, whose text goes to the log and never to the caller.
+// Refusal is an error for the caller: its sentence says what was wrong and what to do about it. Every other error of a
+// service is internal: its text goes to the log and never to the caller.
 type Refusal struct {
 	Kind       Kind
 	Code       string        // the contract's code, for example "PersonGroupNotFound"
 	Message    string        // a sentence a person can act on; never holds secrets or stored data of others
-	RetryAfter time.Duration // for TooMany and Unavailable; zero: not said
+	RetryAfter time.Duration // for TooMany and Unavailable; zero: unknown
 	// the inner code: "UnsupportedFeature" in the Face contract §1.5, those of the key vault contract §A8; else empty
-	Feature string
+	InnerCode string
 }
 
 // Error returns the code and the sentence.
@@ -57,8 +57,8 @@ func Refuse(kind Kind, code, format string, args ...any) *Refusal {
 	return &Refusal{Kind: kind, Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// Shortage is an error that is an answer too: there is no room for what is new. A store says it in words for the
-// caller, so that no service can forget to.
+// Shortage is the error of a full volume. Its sentence for the caller comes from the store, so that every service
+// reports it alike.
 type Shortage interface {
 	error
 	Shortage() string // a sentence a person can act on

@@ -334,7 +334,7 @@ func (r *refusalReader) inner(site *callSite, b bindings) ([]string, error) {
 		if !ok || len(a.Lhs) != 1 {
 			return true
 		}
-		if sel, ok := a.Lhs[0].(*ast.SelectorExpr); ok && (sel.Sel.Name == "Feature" || sel.Sel.Name == "InnerCode") {
+		if sel, ok := a.Lhs[0].(*ast.SelectorExpr); ok && sel.Sel.Name == "InnerCode" {
 			to = a.Rhs[0]
 		}
 		return true

@@ -82,6 +82,8 @@ var remedies = map[string]string{
 	"KeyVaultTenantMismatch":              "Use a vault of the resource's tenant.",
 	"LocationNotAvailableForResourceType": "Send a location of that form.",
 	"LocationRequired":                    "Send location.",
+	"server InvalidForwardedHeaders":      "Correct the configuration of the proxy that is nearest to the server.",
+	"server MethodNotAllowed":             "Send GET or HEAD.",
 	"MethodNotAllowed":                    "Wait until the vault's retention ends, or recover it.",
 	"OperationNotFound":                   "Get the resource: its state says how the operation ended.",
 	"PreconditionFailed":                  "Create the resource, or leave If-Match out.",

@@ -230,6 +230,8 @@ func planesOf(r rejection) string {
 			return face
 		case r.code == "InvalidAuthenticationTokenTenant":
 			return signedIn
+		case r.code == "InvalidForwardedHeaders", r.code == "MethodNotAllowed": // before a plane is found
+			return everyPlane
 		}
 		return management
 	case ".", "api/armapi":

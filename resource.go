@@ -9,7 +9,7 @@ type ResourceID [16]byte
 // String returns the id as a lower-case UUID.
 func (id ResourceID) String() string { return UUID(id).String() }
 
-// ParseResourceID reads what String wrote, and nothing else.
+// ParseResourceID parses the output of String, and nothing else.
 func ParseResourceID(s string) (ResourceID, error) {
 	id, err := ParseUUID(s)
 	if err != nil {
@@ -18,7 +18,7 @@ func ParseResourceID(s string) (ResourceID, error) {
 	return ResourceID(id), nil
 }
 
-// Resource is a Face resource as a request meets it: who it is and what its tier allows.
+// Resource is a Face resource as handlers see it: its identity and its tier.
 type Resource struct {
 	ID   ResourceID
 	Name string // unique in the instance
@@ -44,7 +44,7 @@ func ParseTier(s string) (Tier, error) {
 	return "", fmt.Errorf("tier %q is not one of F0, S0, E0", s)
 }
 
-// Limits are the counts and rates a tier binds (Face contract §2.3).
+// Limits are the counts and rates that bind the resources of a tier (Face contract §2.3).
 type Limits struct {
 	Requests float64 // requests a second, on average
 	Burst    int     // requests that may come at once
@@ -57,7 +57,7 @@ type Limits struct {
 	FacesPerPerson                            int
 }
 
-// Limits returns what the tier allows. Unknown tiers are allowed nothing.
+// Limits returns the limits of the tier; those of an unknown tier are zero.
 func (t Tier) Limits() Limits {
 	switch t {
 	case F0:

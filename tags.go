@@ -6,8 +6,7 @@ import (
 	"unicode/utf16"
 )
 
-// The bounds of the tags of what the management plane manages, as Azure Resource Manager has them. Characters are
-// counted as its clients count them, in units of UTF-16.
+// Bounds of tags, as in Azure Resource Manager. Characters are counted as its clients count them, in UTF-16 code units.
 const (
 	maxTags     = 50
 	maxTagName  = 512
@@ -15,8 +14,8 @@ const (
 	badInNames  = `<>%&\?/`
 )
 
-// CheckTags refuses tags that Azure Resource Manager refuses: more than 50, an empty or too long name or value,
-// reserved and control characters in a name, and names that differ only in case.
+// CheckTags refuses the tags that Azure Resource Manager refuses: more than 50, an empty name, a name or value that is
+// too long, reserved and control characters in a name, and names that differ only in case.
 func CheckTags(tags map[string]string) error {
 	if len(tags) > maxTags {
 		return Refuse(Invalid, "TooManyTags", "There are %d tags; at most %d are possible.", len(tags), maxTags)
@@ -29,26 +28,26 @@ func CheckTags(tags map[string]string) error {
 		}
 		if strings.ContainsAny(name, badInNames) || strings.ContainsFunc(name, unicode.IsControl) {
 			return Refuse(Invalid, "InvalidTagNameCharacters",
-				"The tag name %q has a control character or one of the reserved characters %s.", shortened(name),
+				"The tag name %q has a control character or one of the reserved characters %s.", Shortened(name),
 				badInNames)
 		}
 		if n := UTF16Len(value); n > maxTagValue {
 			return Refuse(Invalid, "InvalidTagValueLength",
 				"The value of the tag %q has %d characters; at most %d are possible.",
-				shortened(name), n, maxTagValue)
+				Shortened(name), n, maxTagValue)
 		}
 		folded := strings.ToLower(name)
 		if seen[folded] {
 			return Refuse(Invalid, "DuplicateTagNames",
 				"The tag name %q is given twice: names of tags are the same in any case.",
-				shortened(name))
+				Shortened(name))
 		}
 		seen[folded] = true
 	}
 	return nil
 }
 
-// UTF16Len returns how many units of UTF-16 a text has: what clients of Azure call its characters.
+// UTF16Len returns the length of a text in UTF-16 code units, which clients of Azure call characters.
 func UTF16Len(text string) int {
 	n := 0
 	for _, r := range text {
@@ -57,8 +56,8 @@ func UTF16Len(text string) int {
 	return n
 }
 
-// shortened bounds what a sentence repeats of a request.
-func shortened(text string) string {
+// Shortened bounds the text that a sentence repeats from a request, to 64 bytes. It need not be UTF-8.
+func Shortened(text string) string {
 	const most = 64
 	if len(text) <= most {
 		return text

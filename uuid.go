@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// UUID is an id as RFC 9562 has it. It is stored as its 16 bytes.
+// UUID is an identifier of RFC 9562. It is stored as its 16 bytes.
 type UUID [16]byte
 
 // NewUUID makes a random UUID (RFC 9562 §5.4, version 4).
@@ -32,7 +32,7 @@ func (id UUID) String() string {
 
 var errNotUUID = errors.New("not a lower-case UUID")
 
-// ParseUUID reads what String wrote, of any version, and nothing else: ids are case-sensitive.
+// ParseUUID parses the output of String, for UUIDs of any version, and nothing else: ids are case-sensitive.
 func ParseUUID(text string) (UUID, error) {
 	var id UUID
 	if len(text) != 36 || text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-' {
@@ -51,8 +51,8 @@ func IsUUID(text string) bool {
 	return err == nil
 }
 
-// FoldUUID returns a UUID in the one form in which ids are kept and answered, which is in lower case (RFC 9562 §4):
-// some clients write theirs in upper case. Whatever is no UUID comes back as it is.
+// FoldUUID returns a UUID in lower case, the form in which ids are stored and answered (RFC 9562 §4): some clients send
+// upper case. Text that is no UUID is returned unchanged.
 func FoldUUID(text string) string {
 	if lower := strings.ToLower(text); IsUUID(lower) {
 		return lower

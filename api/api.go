@@ -1,6 +1,5 @@
-// Package api is the life of a request on every plane: it finds the route, proves who calls, keeps the limits, runs the
-// handler, and writes the one answer, the log line and the metrics. What a plane says, and how it spells it, is the
-// plane's own.
+// Package api handles the requests of every plane: it finds the route, authenticates the caller, enforces limits, runs
+// the handler, and writes the answer, the log line and the metrics. Each plane has its own routes and its own dialect.
 package api
 
 import (
@@ -16,110 +15,112 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// Keys knows who holds an API key.
+// Keys authenticates API keys.
 type Keys interface {
 	// Resource returns the Face resource that key opens when it is presented to host (the request's Host header, maybe
-	// with a port), and which of the resource's keys it is. A key that nobody holds, one that was rotated away, and one
-	// of another resource than host names are all the same *visage.Refusal of kind Unauthenticated; a resource that
-	// takes no keys is one of kind Denied.
+	// with a port), and which of the resource's keys it is. An unknown key, a rotated key, and a key of another
+	// resource than the one at host give the same *visage.Refusal of kind Unauthenticated; a resource that accepts no
+	// keys gives one of kind Denied.
 	//
-	// How long it takes must not depend on how much of a key was right. It is called concurrently, once for each
-	// request.
+	// Its duration must not depend on how much of a key is right. It is called concurrently, once for each request.
 	Resource(ctx context.Context, key, host string) (visage.Resource, visage.Principal, error)
 }
 
-// Tokens knows whose a bearer token is.
+// Tokens authenticates bearer tokens.
 type Tokens interface {
-	// Principal returns who sends bearer. A token that proves nobody is a *visage.Refusal of kind Unauthenticated. How
-	// long it takes must not depend on how much of a token was right. It is called concurrently, once for each request.
+	// Principal returns the principal of bearer. An invalid token gives a *visage.Refusal of kind Unauthenticated. Its
+	// duration must not depend on how much of a token is right. It is called concurrently, once for each request.
 	Principal(ctx context.Context, bearer string) (visage.Principal, error)
 }
 
-// Holders knows which Face resource a bearer token opens.
+// Holders finds the Face resource that a bearer token gives access to.
 type Holders interface {
-	// Resource returns the Face resource that is called at host (the request's Host header, maybe with a port), and who
-	// sends bearer, when that is somebody who may use it. Everything else is a *visage.Refusal of kind Unauthenticated.
+	// Resource returns the Face resource at host (the request's Host header, maybe with a port), and the principal of
+	// bearer, if that principal may use the resource. Everything else gives a *visage.Refusal of kind Unauthenticated.
 	// It is called concurrently, once for each request with a bearer token.
 	Resource(ctx context.Context, bearer, host string) (visage.Resource, visage.Principal, error)
 }
 
-// Plane is a family of routes that answer in one dialect.
+// Plane is a set of routes with one dialect.
 type Plane struct {
 	// Name is the plane's name in logs and metrics, for example "face". Required.
 	Name string
-	// Prefix is what the paths of the plane begin with, for example "/face/", in lower case: it decides in which
-	// dialect an unknown path is refused. Required; one "/" matches all that no other plane has.
+	// Prefix is the beginning of the plane's paths in lower case, for example "/face/": it selects the dialect in which
+	// an unknown path is refused. Required; "/" matches every path that no other plane has.
 	Prefix string
-	// Paths reports whether a path is the plane's too, where it has no route and no plane's Prefix fits. The path is in
-	// lower case, with a slash at both ends. Default: none is.
+	// Paths reports whether a path without a route, which no plane's Prefix matches, belongs to the plane. The path is
+	// in lower case, with a slash at both ends. Default: none does.
 	Paths func(path string) bool
-	// Hosts reports whether a Host header names a host of the plane: what has no route there is refused in its dialect,
-	// whatever the path is. It is called for each request. Default: the plane has none.
+	// Hosts reports whether a Host header names a host of the plane: requests to it without a route are refused in the
+	// plane's dialect, whatever the path. It is called for each request. Default: the plane has no hosts.
 	Hosts func(host string) bool
-	// Alone: at Hosts no other plane answers, and Admit proves who calls before anybody is told what paths there are.
+	// Alone means that no other plane answers at Hosts, and that Admit authenticates the caller before a path is
+	// reported as unknown.
 	Alone bool
-	// Unknown is the sentence for a path that has no route. Default: one that fits all planes.
+	// Unknown is the message for a path without a route. Default: one that fits all planes.
 	Unknown string
 	// Routes are the plane's operations. Required.
 	Routes []Route
 	// KeyHeader is the header that carries an API key. Required when a route allows ResourceKey.
 	KeyHeader string
-	// Admit proves who calls a route that allows PlaneToken, before anything of the body is read. Required when there
-	// is one.
+	// Admit authenticates the caller of a route that allows PlaneToken, before the body is read. Required when there is
+	// such a route.
 	Admit func(*Request) (visage.Principal, error)
-	// Greet sets the headers that every answer of the plane carries. Optional.
+	// Greet sets the headers of every answer of the plane. Optional.
 	Greet func(h http.Header, r *http.Request, requestID string)
-	// Problem spells an error answer: it returns the body, to be written as JSON, and may set headers. Required.
+	// Problem writes an error in the plane's dialect: it returns the body, which is encoded as JSON, and may set
+	// headers. Required.
 	Problem func(h http.Header, p *Problem) any
 	// Share is the plane's part of Config.BodyBytes, in relation to those of the others. Default 1.
 	Share int
-	// CallerRate bounds the requests of each identity that has shown a bearer token, AddressRate those from each
-	// address; requests with the key of a resource have the rate of its tier instead. Default: no limit.
+	// CallerRate limits the requests of each principal with a bearer token, AddressRate those from each address;
+	// requests with a resource's key have the rate of its tier instead. Default: no limit.
 	CallerRate, AddressRate Rate
 
 	memory *memory
 }
 
-// Config is what a Handler is made of.
+// Config configures a Handler.
 type Config struct {
-	// Planes are what is served. Required.
+	// Planes are the planes to serve. Required.
 	Planes []Plane
-	// Keys proves API keys. Required when a route allows ResourceKey.
+	// Keys authenticates API keys. Required when a route allows ResourceKey.
 	Keys Keys
-	// Tokens proves bearer tokens. Required when a route allows BearerToken.
+	// Tokens authenticates bearer tokens. Required when a route allows BearerToken.
 	Tokens Tokens
-	// Holders proves bearer tokens where API keys are asked for. Where a request has both, the token counts. Default:
-	// nobody's token opens a resource.
+	// Holders authenticates bearer tokens on routes that take API keys. When a request has both, the token counts.
+	// Default: no token gives access to a resource.
 	Holders Holders
-	// Openness says from where the data of resources may be used. Default: from everywhere, and by no page of another
-	// origin in a browser.
+	// Openness restricts the addresses and origins from which the data of resources may be used. Default: every
+	// address, and no page of another origin in a browser.
 	Openness Openness
-	// Origin is where clients reach the planes, for addresses in answers. Default: such addresses have a path alone.
+	// Origin is the origin at which clients reach the planes, for addresses in answers. Default: such addresses are
+	// paths.
 	Origin visage.Origin
-	// Rate says how many requests a second a resource may make on average, and how many at once. Default: what its tier
-	// says. A rate below 0 is no limit.
+	// Rate returns how many requests a second a resource may make on average, and how many at once. Default: the limits
+	// of its tier. A rate below 0 means no limit.
 	Rate func(visage.Resource) (perSecond float64, burst int)
-	// Refused is told of every request that is answered with 401, 403 or 429: the plane, and who asked, as far as it
-	// was proved. It must return at once. Optional.
+	// Refused is called for every request that is answered with 401, 403 or 429, with the plane and the request, whose
+	// Principal is set if it was authenticated. It must return at once. Optional.
 	Refused func(plane string, r *Request, p *Problem)
-	// BodyBytes bounds the memory for bodies, in bytes. Every plane has a share of it that no other takes, and one
-	// caller at most a quarter of that: a resource, an identity, or, where no credential is needed, a sixteenth an
-	// address. What is beyond it waits. Memory counts as bytes come, the first 4 KiB of a body never. Default 512 MiB.
+	// BodyBytes limits the memory for bodies, in bytes. Every plane has a share of it for itself. One resource or
+	// principal has at most a quarter of that share; one address, on routes without a credential, a sixteenth. Bodies
+	// beyond that wait. Memory is counted as bytes arrive, except for the first 4 KiB of a body. Default 512 MiB.
 	BodyBytes int64
-	// BodyTimeout bounds the time a client may take to send a body. Default 60 s.
+	// BodyTimeout limits the time in which a client must send a body. Default 60 s.
 	BodyTimeout time.Duration
-	// BodyGrace and BodyRate are the least rate of bodies: after so long a time, so many bytes a second must have come
-	// on average. Defaults 5 s and 4096.
+	// BodyGrace and BodyRate are the minimal rate of bodies: after BodyGrace, at least BodyRate bytes a second must
+	// have arrived on average. Defaults 5 s and 4096.
 	BodyGrace time.Duration
 	BodyRate  int64
-	// WriteTimeout bounds the time a client may take to receive an answer. Default 60 s.
+	// WriteTimeout limits the time in which a client must receive an answer. Default 60 s.
 	WriteTimeout time.Duration
-	// Proved is called when the sender of a request has proved who they are, with the request's context: http.Server's
-	// ConnContext tells whose connection that is. It must return at once. Optional.
+	// Proved is called when the sender of a request is authenticated, with the request's context, which http.Server's
+	// ConnContext can connect with the connection. It must return at once. Optional.
 	Proved func(context.Context)
-	// Inner says that the requests are those of the process to itself, over connections that nobody else can open: the
-	// rates do not bind them, their metrics have names of their own, and Request.Inner tells the planes. Such a Handler
-	// shares no pool with the one for everybody, so that what strangers fill does not stop it. Default: false.
+	// Inner means that the process sends the requests to itself, over connections that nobody else can open: the rates
+	// do not apply, the metrics have names of their own, and Request.Inner is true. Such a Handler shares no memory
+	// limits with the public one, so that foreign requests cannot block it. Default: false.
 	Inner bool
 	// Beside is another handler of the same process, whose metrics count the requests of this one too. Optional.
 	Beside *Handler
@@ -140,7 +141,7 @@ type Handler struct {
 	log     *slog.Logger
 }
 
-// defaultBodyBytes is enough for 85 of the largest images at a time, far more than a machine recognises at a time.
+// defaultBodyBytes is enough for 85 of the largest images at a time, far more than a machine analyses at once.
 const defaultBodyBytes = 512 << 20
 
 // New checks cfg and makes a Handler.
@@ -189,7 +190,7 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// add makes the routes of a plane known. memory is the plane's for bodies, in bytes.
+// add registers the routes of a plane. memory is the plane's limit for bodies, in bytes.
 func (h *Handler) add(p *Plane, memory int64) error {
 	if p.Name == "" || p.Prefix == "" || p.Problem == nil {
 		return errors.New("name, prefix and problem are required")

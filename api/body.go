@@ -13,29 +13,30 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// How fast bodies have to come, and how long what nobody wants is read.
+// Limits of the time for bodies, and for the rest of refused ones.
 const (
 	defaultBodyTimeout = time.Minute
 	defaultBodyGrace   = 5 * time.Second
 	defaultBodyRate    = 4 << 10
 
-	stall     = time.Second     // a body of which nothing comes for so long gives way to others
+	stall     = time.Second     // without a byte, after which a body is cut off if others wait
 	drainTime = 5 * time.Second // of a refused body, before the answer and once more after it
 	drainMost = 8 << 20         // bytes of it before the answer
 	lastMost  = 64 << 20        // bytes of it after the answer
 )
 
-// body is the body of a request on its way in. It belongs to the goroutine of its request; cut alone is for others.
+// body is the body of a request while it arrives. It belongs to the goroutine of its request; only cut is called by
+// others.
 type body struct {
 	from     io.Reader
 	control  *http.ResponseController
-	declared int64 // bytes; -1: not said
+	declared int64 // bytes; -1: unknown
 	most     int64 // that the route takes
 	least    leastRate
 	memory   *memory
 	pending  *pending
 	address  caller // where the request comes from
-	holder   caller // whose share of the memory it counts to
+	holder   caller // the caller whose share of the memory it uses
 	proved   bool   // whether a credential was shown for holder
 
 	n     int64 // bytes read
@@ -46,13 +47,13 @@ type body struct {
 	mu       sync.Mutex
 	deadline time.Time // that is set at the connection
 	moved    time.Time // when the deadline was last looked at because bytes had come
-	idle     bool      // nobody waits for the client: it was read, or waits for memory
+	idle     bool      // not waiting for the client: it was read, or waits for memory
 	gone     bool      // cut off to make room
 	closed   bool
 }
 
-// leastRate bounds how long a body may take: grace, and so much longer as its bytes need at perSecond, and never more
-// than whole.
+// leastRate limits the duration of a body: to grace and the time that its bytes need at perSecond, and to whole in any
+// case.
 type leastRate struct {
 	grace     time.Duration
 	perSecond int64
@@ -69,7 +70,7 @@ var (
 	errBodyTooLong = errors.New("the body is longer than the route takes")
 )
 
-// Read implements io.Reader. It fails with errTooSlow, errCutOff, or whatever the connection fails with.
+// Read implements io.Reader. It fails with errTooSlow, errCutOff, or the error of the connection.
 func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
@@ -96,8 +97,7 @@ func (b *body) read(p []byte) (int, error) {
 	b.idle = true
 	switch {
 	case errors.Is(err, io.EOF):
-		// From here on the server watches the connection for the client leaving; a deadline that still ran would look
-		// like that.
+		// From now on the server watches the connection for a disconnect, and a deadline would look like one.
 		b.set(time.Time{})
 	case b.gone:
 		err = errCutOff
@@ -116,7 +116,8 @@ func timedOut(err error) bool {
 	return ok && timeout.Timeout()
 }
 
-// await lets the next read wait until deadline. Setting a deadline has its price, so that one far enough is left.
+// await lets the next read wait until deadline. Setting a deadline is expensive, so one that is far enough away is
+// kept.
 func (b *body) await(deadline time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -132,8 +133,8 @@ func (b *body) await(deadline time.Time) error {
 	return nil
 }
 
-// set sets the deadline of the connection. Writers that have no connection (those of tests) have none; one that failed
-// has no more bytes either, which reading tells.
+// set sets the deadline of the connection. The error is ignored: writers of tests have no connection, and a failed
+// connection fails the next read too.
 func (b *body) set(deadline time.Time) {
 	if !b.closed {
 		b.deadline = deadline
@@ -141,7 +142,7 @@ func (b *body) set(deadline time.Time) {
 	}
 }
 
-// cut ends a body of which nothing has come for a while, so that its request ends with 408. It reports whether it did.
+// cut ends a body that has stalled for at least since, so that its request ends with 408. It reports whether it did.
 func (b *body) cut(since time.Duration) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -153,7 +154,7 @@ func (b *body) cut(since time.Duration) bool {
 	return true
 }
 
-// wait says whether the body waits for memory: then it is not its client that is slow.
+// wait records whether the body waits for memory, during which its client does not count as slow.
 func (b *body) wait(on bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -167,14 +168,14 @@ func (b *body) close() {
 	b.closed = true
 }
 
-// firstBytes are read without asking for memory: what is no longer never waits for anybody. Before anything has come,
-// leastBytes have to do.
+// firstBytes are read without reserving memory, so that short bodies never wait. Until the first byte arrives, the
+// buffer has leastBytes.
 const (
 	firstBytes = 4 << 10
 	leastBytes = 512
 )
 
-// all reads the whole body. Memory is asked for as bytes come, in steps that grow with what has come.
+// all reads the whole body. It reserves memory as bytes arrive, in steps that grow with the received length.
 func (b *body) all(ctx context.Context) ([]byte, error) {
 	if b.declared > b.most {
 		return nil, errBodyTooLong
@@ -258,8 +259,8 @@ func (r *Request) ReadBody() ([]byte, error) {
 		"the request again.")
 }
 
-// discard reads on what nobody wants, up to most bytes and for drainTime, so long as it comes without a pause. It
-// reports whether the body has ended.
+// discard reads and drops the rest of a body, up to most bytes and for drainTime, as long as it arrives without a
+// pause. It reports whether the body has ended.
 func (b *body) discard(most int64) bool {
 	defer b.pending.join(b)()
 	last := time.Now().Add(min(drainTime, b.least.whole))
@@ -274,7 +275,7 @@ func (b *body) discard(most int64) bool {
 			return false
 		}
 		if _, err := b.read(buffer); errors.Is(err, errTooSlow) {
-			b.err = nil // a pause: what comes after it may be read after the answer
+			b.err = nil // a pause: the rest may be read after the answer
 			return false
 		}
 	}

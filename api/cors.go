@@ -8,33 +8,33 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// Openness knows from where the data of Face resources may be used, whatever the credential. It is called concurrently.
+// Openness decides from which addresses and origins the data of Face resources may be used, whatever the credential. It
+// is called concurrently.
 type Openness interface {
-	// AdmitAddress refuses a client at an address that a resource is not open to.
+	// AdmitAddress refuses a client address that the rules of a resource exclude.
 	AdmitAddress(r visage.Resource, from netip.Addr) error
-	// AdmitOrigin reports whether a browser may give answers about a resource to the pages of an origin.
+	// AdmitOrigin reports whether pages of an origin may read answers about a resource.
 	AdmitOrigin(r visage.Resource, origin string) bool
-	// AdmitOriginAt is AdmitOrigin before the resource is known: of the one that host (a Host header) names, or of any
-	// where it names none.
+	// AdmitOriginAt is AdmitOrigin before authentication: for the resource at host (a Host header), or for any resource
+	// if host names none.
 	AdmitOriginAt(host, origin string) bool
 }
 
-// preflightAge is how long a browser may keep the answer to a preflight, in seconds: as long as an origin that was
-// taken away goes on at most.
+// preflightAge is how long a browser may cache the answer to a preflight, in seconds: a removed origin works no longer
+// than that.
 const preflightAge = "600"
 
-// maxPreflightHeaders bounds the header names of a preflight that are repeated in its answer, in bytes.
+// maxPreflightHeaders limits the header names of a preflight that its answer repeats, in bytes.
 const maxPreflightHeaders = 1024
 
-// exposed are the headers of answers that pages may read, besides those that they always may.
+// exposed are the response headers that pages may read, besides the safelisted ones.
 const exposed = "apim-request-id, Operation-Location, Retry-After, x-ms-request-id, X-Request-ID"
 
-// open reports whether a plane's routes are about the data of resources, which pages may be let in to.
+// open reports whether a plane serves the data of resources, to which pages may get access.
 func (h *Handler) open(p *Plane) bool { return h.cfg.Openness != nil && p != nil && p.KeyHeader != "" }
 
-// preflight answers what a browser asks before it sends a page's request (Fetch standard, CORS-preflight fetch). A
-// browser sends no credential with it. ok is false for what is none, or of an origin that is not let in: it is refused
-// as a method that the path does not have.
+// preflight answers a CORS preflight (Fetch standard, CORS-preflight fetch), which browsers send without a credential.
+// ok is false for other requests, and for origins that are not admitted: those are refused as an unsupported method.
 func (h *Handler) preflight(x *exchange, r *http.Request, found *node) (answer, bool) {
 	origin, method := r.Header.Get("Origin"), r.Header.Get("Access-Control-Request-Method")
 	if r.Method != http.MethodOptions || origin == "" || method == "" || !h.open(x.plane) ||
@@ -59,8 +59,8 @@ func isHeaderNames(text string) bool {
 	}) < 0
 }
 
-// allowOrigin lets a page read an answer when its origin is let in: by the resource that the credential opened or,
-// where none was, by what the host names.
+// allowOrigin lets a page read an answer if its origin is admitted: by the authenticated resource or, without one, by
+// the resource at the host.
 func (h *Handler) allowOrigin(header http.Header, x *exchange, r *http.Request) {
 	if !h.open(x.plane) {
 		return

@@ -15,16 +15,16 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// maxDepth is how deep JSON of a request may nest; no contract of ours nests deeper than 4.
+// maxDepth is how deep the JSON of a request may nest; no contract here nests deeper than 4.
 const maxDepth = 16
 
-// maxLenientDepth is that of bodies with parts that are passed over, such as policies and network rules.
+// maxLenientDepth is the same for bodies with parts that are ignored, such as policies and network rules.
 const maxLenientDepth = 64
 
 // DecodeJSON decodes an object into a pointer to a struct, strictly: fields the struct lacks, fields given twice,
 // values of the wrong type, text that is not UTF-8 or has half a surrogate pair, and anything after the object are
 // refusals of kind Invalid that name the field where they can and never repeat its value. Names match in any case, as
-// the clients of the contracts expect. The mark with which some begin UTF-8 is passed over.
+// the clients of the contracts expect. A byte order mark is skipped.
 func DecodeJSON(data []byte, into any) error {
 	data, err := text(data)
 	if err != nil {
@@ -51,10 +51,9 @@ func DecodeJSON(data []byte, into any) error {
 	return nil
 }
 
-// DecodeLenient decodes JSON into a pointer as encoding/json does, for contracts that pass over what they do not know,
-// save that it refuses what two readers may understand in two ways: an object with a field given twice, in whatever
-// case, at any depth. Everything that is refused is of kind Invalid, with code as its code; where it helps, the
-// sentence names the field, and it never repeats a value.
+// DecodeLenient decodes JSON into a pointer as encoding/json does, for contracts that ignore unknown fields, but
+// refuses ambiguous documents: an object with a field given twice, in any case, at any depth. All refusals are of kind
+// Invalid and have the given code; they name the field where that helps, and never repeat a value.
 func DecodeLenient(data []byte, into any, code string) error {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return visage.Refuse(visage.Invalid, code, "The body is empty; it must be a JSON object.")
@@ -87,10 +86,10 @@ func DecodeLenient(data []byte, into any, code string) error {
 
 var errTrailing = errors.New("something follows the value")
 
-// halfPair says whether valid JSON has a \u escape of half a surrogate pair (RFC 8259 §8.2). encoding/json would put
-// another character in its place, so that other text would be stored than was sent.
+// halfPair reports whether valid JSON has a \u escape of half a surrogate pair (RFC 8259 §8.2). encoding/json would
+// replace it, so that the stored text would differ from the sent one.
 func halfPair(data []byte) bool {
-	open := false // a first half wants its second
+	open := false // a first half needs its second
 	for {
 		i := bytes.IndexByte(data, '\\')
 		if i < 0 || open && i > 0 {
@@ -114,7 +113,7 @@ func halfPair(data []byte) bool {
 	}
 }
 
-// scan checks what encoding/json lets pass: fields given twice, a body that is no object, and what follows it.
+// scan refuses documents that encoding/json accepts: with fields given twice, without an object, or with data after it.
 func scan(data []byte) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
@@ -158,8 +157,8 @@ func scanObject(d *json.Decoder, depth, most int) error {
 	return misfit(err)
 }
 
-// fold returns a name in the case in which encoding/json compares the names of fields: that has more letters for one
-// than lower case shows, such as the long s.
+// fold folds a name as encoding/json does when it compares field names: more letters are equal than in lower case, such
+// as s and the long s.
 func fold(name string) string {
 	return strings.Map(func(r rune) rune {
 		least := r
@@ -193,7 +192,7 @@ func scanValue(d *json.Decoder, depth, most int) error {
 	return misfit(err)
 }
 
-// misfit turns an error of encoding/json into a refusal. Its own texts are not used: they may repeat values.
+// misfit turns an error of encoding/json into a refusal. The error's own text is not used: it may repeat values.
 func misfit(err error) error {
 	if err == nil {
 		return nil
@@ -215,16 +214,12 @@ func misfit(err error) error {
 	return visage.Refuse(visage.Invalid, "", "The body is not valid JSON.")
 }
 
-// quote shows the name of a field, which is the client's text, in bounded length and without control characters.
+// quote quotes the name of a field, which the client chose, in limited length and without control characters.
 func quote(name string) string {
-	const most = 64
-	if len(name) > most {
-		name = strings.ToValidUTF8(name[:most], "") + "…"
-	}
-	return fmt.Sprintf("%q", name)
+	return fmt.Sprintf("%q", visage.Shortened(name))
 }
 
-// typeWords says what JSON a Go type is made from.
+// typeWords names the JSON type that a Go type is decoded from.
 func typeWords(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.String:

@@ -11,21 +11,21 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// Rate says how many requests may come: PerSecond on average, and Burst at once.
+// Rate limits requests: to PerSecond on average, and to Burst at once.
 type Rate struct {
 	PerSecond float64
 	Burst     int
 }
 
-// rateOfTier is what a resource may ask for when nobody says otherwise.
+// rateOfTier is the default of Config.Rate.
 func rateOfTier(r visage.Resource) (perSecond float64, burst int) {
 	limits := r.Tier.Limits()
 	return limits.Requests, limits.Burst
 }
 
-// count holds a request against the rates of its resource or its plane. One without a credential whose body is still to
-// come is counted later, by SignIn or by countRest: those that never bring it are bounded by themselves, and must not
-// use up what others at the same address may ask for.
+// count counts a request against the rate of its resource or its plane. A request without a credential whose body has
+// not arrived is counted later, by SignIn or countRest: requests without their body are limited elsewhere, and must not
+// use up the rate of other clients at the same address.
 func (h *Handler) count(x *exchange, r *Request) error {
 	switch {
 	case x.route.Allow == ResourceKey:
@@ -45,7 +45,7 @@ func (h *Handler) count(x *exchange, r *Request) error {
 	return h.countAddress(x)
 }
 
-// countRest counts a request that nothing else has counted, after its handler.
+// countRest counts a request after its handler, if it has not been counted before.
 func (h *Handler) countRest(x *exchange, r *Request) error {
 	if !r.uncounted {
 		return nil
@@ -61,7 +61,7 @@ func (h *Handler) countAddress(x *exchange) error {
 		"This address exceeds the rate limit of the service. Try again in %d s.")
 }
 
-// take counts one request, or refuses it with a sentence that has a place for seconds.
+// take counts one request, or refuses it with a sentence, which has a %d for the seconds to wait.
 func (h *Handler) take(who caller, r Rate, sentence string) error {
 	wait := h.rates.take(who, r.PerSecond, r.Burst, time.Now())
 	if wait == 0 {
@@ -72,11 +72,11 @@ func (h *Handler) take(who caller, r Rate, sentence string) error {
 	return refusal
 }
 
-// maxRates bounds how many callers are remembered. The one that was idle longest is forgotten first; when it comes
-// back it may have its whole burst again, which it nearly always would have anyway.
+// maxRates limits the number of callers with a bucket. The one that was idle longest is dropped first; when it returns
+// it has its whole burst again, which it nearly always would have anyway.
 const maxRates = 10_000
 
-// rates holds a token bucket for each caller that was seen lately.
+// rates holds a token bucket for each recent caller.
 type rates struct {
 	mu     sync.Mutex
 	recent *list.List // of *bucket, the latest in front
@@ -92,7 +92,7 @@ func newRates() *rates {
 	return &rates{recent: list.New(), byID: map[caller]*list.Element{}}
 }
 
-// take counts one request at now. It returns how long to wait when the caller is over its rate, else 0.
+// take counts one request at now. It returns the time to wait if the caller exceeds its rate, else 0.
 func (r *rates) take(id caller, perSecond float64, burst int, now time.Time) time.Duration {
 	limit := rate.Limit(perSecond)
 	if perSecond < 0 || math.IsInf(perSecond, 1) {
@@ -101,7 +101,7 @@ func (r *rates) take(id caller, perSecond float64, burst int, now time.Time) tim
 	l := r.limiter(id, limit, burst)
 	reservation := l.ReserveN(now, 1)
 	if !reservation.OK() {
-		return time.Minute // nothing is allowed to this caller at all
+		return time.Minute // this caller may make no requests at all
 	}
 	wait := reservation.DelayFrom(now)
 	if wait > 0 {

@@ -9,14 +9,12 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// caller is whose share something counts to: a resource, or somebody who has proved who they are, or else the address
-// that they come from.
+// caller is the party that limits apply to: a resource, a principal or, without a credential, a client address.
 type caller string
 
-// memory shares out what one plane may need for bodies, so that no plane waits for another. A caller who is known has a
-// part of it, within which bodies are let in one after the other, by their whole length; a caller who is not known has
-// a smaller one. A body that waits holds what it has, so that waiting has an end and those whose clients have stopped
-// sending give way.
+// memory divides the memory of one plane for bodies among its callers, so that no plane waits for another. An
+// authenticated caller has a part, in which bodies are admitted in order, by their whole length; an address has a
+// smaller part. A waiting body keeps the memory it has; therefore waits are limited, and stalled bodies are cut off.
 type memory struct {
 	whole, part, strangersPart int64
 
@@ -26,13 +24,13 @@ type memory struct {
 	waiting []*want // the oldest first
 }
 
-// share is what one caller has. It is guarded by memory.mu.
+// share is the memory of one caller. It is guarded by memory.mu.
 type share struct {
-	reading  map[*body]bool // that are being read
-	waiting  int            // of them
+	reading  map[*body]bool // being read
+	waiting  int            // number of bodies that wait for memory
 	promised int64
 	held     int64
-	bodies   map[*body]int64 // those with memory, and what was promised to each
+	bodies   map[*body]int64 // the promise to each body that has memory
 }
 
 // want is a body that waits for memory.
@@ -43,12 +41,12 @@ type want struct {
 	granted chan struct{}
 }
 
-// Bounds of waiting.
+// Limits of waiting.
 const (
-	partsOfAll       = 4    // callers can use their whole part at a time
+	partsOfAll       = 4    // callers that can use their whole part at a time
 	partsOfStrangers = 16   // likewise
-	maxReading       = 1024 // bodies of one caller at a time
-	maxWaiting       = 256  // of them, that wait for memory
+	maxReading       = 1024 // bodies that one caller sends at a time
+	maxWaiting       = 256  // bodies of one caller that wait for memory
 	maxPatience      = 10 * time.Second
 )
 
@@ -61,7 +59,7 @@ func newMemory(bytes, longest int64) *memory {
 	}
 }
 
-// errFull is the refusal of one body more.
+// errFull refuses a body beyond maxReading or maxWaiting.
 func errFull() error {
 	r := visage.Refuse(visage.TooMany, "", "Too many requests are sending their bodies at the same time. Try "+
 		"again in 1 s.")
@@ -69,7 +67,7 @@ func errFull() error {
 	return r
 }
 
-// errNoMemory is the refusal of a body that waited in vain.
+// errNoMemory refuses a body that has waited for maxPatience.
 func errNoMemory() error {
 	r := visage.Refuse(visage.Unavailable, "", "The service has no memory left for the body. Try again in 1 s.")
 	r.RetryAfter = time.Second
@@ -91,8 +89,8 @@ func (m *memory) forget(c caller, s *share) {
 	}
 }
 
-// enter counts a body that a known caller begins to send, until leave. Beyond maxReading one gives way of which nothing
-// has come for a while.
+// enter counts a body of an authenticated caller until leave is called. Beyond maxReading, a stalled body is cut off
+// for it.
 func (m *memory) enter(b *body) (leave func(), err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -119,7 +117,7 @@ func (m *memory) enter(b *body) (leave func(), err error) {
 	}, nil
 }
 
-// take gives a body n bytes more, when they are free. It waits no longer than ctx lives.
+// take reserves n more bytes for a body, and waits for them until ctx ends.
 func (m *memory) take(ctx context.Context, b *body, n int64) error {
 	w := &want{body: b, take: n, granted: make(chan struct{})}
 	m.mu.Lock()
@@ -152,7 +150,7 @@ func (m *memory) take(ctx context.Context, b *body, n int64) error {
 }
 
 func (m *memory) wait(ctx context.Context, s *share, w *want) error {
-	// Who waits for others of the same caller may do so as long as its route lets it: it holds next to nothing.
+	// A body that waits for others of its own caller may do so until its route's timeout: it holds little memory.
 	var patience <-chan time.Time
 	if w.promise == 0 {
 		timer := time.NewTimer(maxPatience)
@@ -183,17 +181,17 @@ func (m *memory) wait(ctx context.Context, s *share, w *want) error {
 	m.waiting = slices.Delete(m.waiting, at, at+1)
 	s.waiting--
 	m.forget(w.body.holder, s)
-	m.serve() // those behind it may fit
+	m.serve() // the next ones may fit
 	return err
 }
 
-// displace cuts off bodies that stand in the way of one that waits and of which nothing has come for a while.
+// displace cuts off stalled bodies whose memory a waiting body needs.
 func (m *memory) displace(w *want) {
 	m.mu.Lock()
 	var slow []*body
 	for c, other := range m.callers {
 		if c != w.body.holder && m.free >= w.take {
-			continue // it waits for those of its own caller
+			continue // it waits for bodies of its own caller
 		}
 		for b := range other.bodies {
 			slow = append(slow, b)
@@ -205,7 +203,7 @@ func (m *memory) displace(w *want) {
 	}
 }
 
-// fits reports whether a body may have what it wants.
+// fits reports whether a request for memory can be granted.
 func (m *memory) fits(s *share, w *want) bool {
 	switch {
 	case w.take > m.free:
@@ -224,9 +222,9 @@ func (m *memory) grant(s *share, w *want) {
 	w.body.held += w.take
 }
 
-// serve grants what has become possible: to each caller in order, and to the callers as they came.
+// serve grants all requests for memory that fit now, the oldest first and in order for each caller.
 func (m *memory) serve() {
-	passed := map[caller]bool{} // who waits for its own turn
+	passed := map[caller]bool{} // callers with an earlier request that does not fit
 	m.waiting = slices.DeleteFunc(m.waiting, func(w *want) bool {
 		s := m.callers[w.body.holder]
 		if w.promise > 0 && passed[w.body.holder] {
@@ -243,7 +241,7 @@ func (m *memory) serve() {
 	})
 }
 
-// release gives back what a body has.
+// release returns the memory of a body.
 func (m *memory) release(b *body) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -264,9 +262,9 @@ func (m *memory) release(b *body) {
 	m.forget(b.holder, s)
 }
 
-// pending knows the bodies that are read for nobody who is known: of requests that need no credential, and what is left
-// of refused ones. There is a bound on them, and beyond it the oldest gives way: whoever sends a body at once is never
-// in the way of another, and whoever waits is.
+// pending holds the bodies that are read without an authenticated caller: of requests that need no credential, and the
+// rest of refused ones. Their number is limited, and beyond the limit the oldest is cut off: a client that sends its
+// body at once is not affected.
 type pending struct {
 	all, ofOne int
 
@@ -275,7 +273,7 @@ type pending struct {
 	byAddress map[caller]int
 }
 
-// Bounds of bodies that are read for nobody who is known.
+// Limits of the bodies that are read without an authenticated caller.
 const (
 	maxPending    = 8192
 	maxPendingOne = 4096 // from one address
@@ -285,7 +283,7 @@ func newPending() *pending {
 	return &pending{all: maxPending, ofOne: maxPendingOne, byAddress: map[caller]int{}}
 }
 
-// join counts a body in; what it returns counts it out.
+// join adds a body, and leave removes it.
 func (p *pending) join(b *body) (leave func()) {
 	p.mu.Lock()
 	var oldest *body
@@ -307,7 +305,7 @@ func (p *pending) join(b *body) (leave func()) {
 	}
 }
 
-// takeOldest takes the oldest body out that is one of those.
+// takeOldest removes the oldest body for which those is true.
 func (p *pending) takeOldest(those func(*body) bool) *body {
 	at := slices.IndexFunc(p.bodies, those)
 	if at < 0 {

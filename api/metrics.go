@@ -49,14 +49,14 @@ func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.requests, m.duration, m.inFlight, m.failed, m.slowed}
 }
 
-// know makes a plane visible before its first request.
+// know exports the metrics of a plane before its first request.
 func (m *metrics) know(plane string) {
 	m.inFlight.WithLabelValues(plane)
 	m.failed.WithLabelValues(plane)
 	m.slowed.WithLabelValues(plane)
 }
 
-// begin counts a request in; the function it returns counts it out.
+// begin counts a request in flight; done counts its end.
 func (m *metrics) begin(x *exchange) (done func(status int, took time.Duration)) {
 	gauge := m.inFlight.WithLabelValues(x.planeName())
 	gauge.Inc()

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// OpenAPI describes planes as an OpenAPI 3.0 document in JSON, made from their route tables and from the Go types that
-// requests are decoded into and answers are encoded from: what it says cannot differ from what is served. In those
-// types, the tag `api:"required"` marks a field that a body must have, and `enum:"a b"` lists the values of one; fields
-// of answers are required unless they may be omitted. A type with a method Members describes itself.
+// OpenAPI describes planes as an OpenAPI 3.0 document in JSON, generated from their route tables and from the Go types
+// of requests and answers, so that the document cannot differ from the service. In those types, the tag
+// `api:"required"` marks a field that a body must have, and `enum:"a b"` lists the values of one; fields of answers are
+// required unless they may be omitted. A type with a method Members describes itself.
 func OpenAPI(title, version string, planes ...Plane) ([]byte, error) {
 	d := &document{schemas: object{}}
 	paths, security := object{}, object{}
@@ -49,7 +49,7 @@ func OpenAPI(title, version string, planes ...Plane) ([]byte, error) {
 	return data, nil
 }
 
-// bearerScheme names the way of proving tokens in the document.
+// bearerScheme names the security scheme of bearer tokens in the document.
 const bearerScheme = "bearer"
 
 type object = map[string]any
@@ -119,7 +119,7 @@ func (d *document) parameters(r *Route) []object {
 	return params
 }
 
-// enumerate adds to a schema the values there are, if they are limited.
+// enumerate adds the allowed values, if they are limited, to a schema.
 func enumerate(schema object, values ...string) object {
 	if len(values) > 0 {
 		schema["enum"] = values
@@ -127,7 +127,7 @@ func enumerate(schema object, values ...string) object {
 	return schema
 }
 
-// operationID is the route's label with an underscore for whatever an identifier may not have.
+// operationID is the route's label with underscores for characters that an identifier cannot have.
 func operationID(r *Route) string {
 	id := strings.Map(func(c rune) rune {
 		switch {
@@ -206,7 +206,7 @@ func (d *document) schema(t reflect.Type, answer bool) object {
 	return object{} // anything
 }
 
-// named describes a struct once and refers to it. Its name starts with the plane's, since planes share a document and
+// named describes a struct once and refers to it. Its name starts with the plane's, since planes share a document but
 // not their types.
 func (d *document) named(t reflect.Type, answer bool) object {
 	name := d.plane + "." + t.Name()

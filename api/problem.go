@@ -5,30 +5,31 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/visage-face/visage"
 )
 
-// Reply is an answer of a handler that is more than a 200 with a body.
+// Reply is a handler's answer with a status, headers or a stream.
 type Reply struct {
 	Status int         // 200 to 299
-	Header http.Header // added to the answer's; may be nil
+	Header http.Header // added to the headers of the answer; may be nil
 	Body   any         // written as JSON; nil: none
-	// Stream, when it is there, writes the body in place of Body, for as long as its context lives and the client takes
-	// what is written. After an error the connection is cut, so that the client knows.
+	// Stream, if not nil, writes the body instead of Body, until its context ends or the client stops reading. After an
+	// error the connection is cut, so that the client notices.
 	Stream func(ctx context.Context, w io.Writer) error
 }
 
-// Problem is an error answer before a plane has spelled it. Handlers return one for a status that no kind of refusal
-// has.
+// Problem is an error answer in no plane's dialect yet. Handlers return one for a status that no kind of refusal has.
 type Problem struct {
 	Status     int           // 400 to 599
 	Code       string        // the contract's code; empty: the plane's name for the status
-	InnerCode  string        // see visage.Refusal.Feature
-	Message    string        // a sentence for the caller
+	InnerCode  string        // see visage.Refusal.InnerCode
+	Message    string        // for the caller, a sentence
 	RetryAfter time.Duration // zero: not said
-	Allow      string        // for 405: the methods there are
+	Allow      string        // for 405: the supported methods
 	Challenge  string        // for 401: the WWW-Authenticate header
 	RequestID  string        // set by the Handler
 }
@@ -41,7 +42,58 @@ func (p *Problem) Error() string {
 	return p.Code + ": " + p.Message
 }
 
-// statusOf maps the kinds of refusals to statuses. It is the only place that does.
+// answer makes the answer of a problem in a dialect. With an error, it is an answer without a body.
+func (p *Problem) answer(dialect func(http.Header, *Problem) any) (answer, error) {
+	a := answer{status: p.Status, header: http.Header{}}
+	if p.RetryAfter > 0 {
+		a.header.Set("Retry-After", strconv.FormatInt(seconds(p.RetryAfter), 10))
+	}
+	if p.Allow != "" {
+		a.header.Set("Allow", p.Allow)
+	}
+	if p.Challenge != "" {
+		a.header.Set("WWW-Authenticate", p.Challenge)
+	}
+	var err error
+	a.body, err = encode(dialect(a.header, p))
+	return a, err
+}
+
+// WriteProblem answers a request that reaches no plane. Its document is the common core of the planes' error documents.
+func WriteProblem(w http.ResponseWriter, r *http.Request, p *Problem) {
+	a, _ := p.answer(plain)    // a document of two texts can always be encoded
+	_, _ = a.send(w, r.Method) // an error means that the client has disconnected
+}
+
+// plainAnswer is the common core of the planes' error documents.
+type plainAnswer struct {
+	Error plainDetail `json:"error"`
+}
+
+type plainDetail struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// plain is the dialect of requests that belong to no plane.
+func plain(_ http.Header, p *Problem) any {
+	code := p.Code
+	if code == "" {
+		code = strings.ReplaceAll(http.StatusText(p.Status), " ", "")
+	}
+	return plainAnswer{plainDetail{code, p.Message}}
+}
+
+// EchoRequestID repeats the id that a client gave its request, in the header of that name, in the answer. Ids of more
+// than 128 bytes are left out: clients send UUIDs.
+func EchoRequestID(h http.Header, r *http.Request, name string) {
+	const most = 128
+	if id := r.Header.Get(name); id != "" && len(id) <= most {
+		h.Set(name, id)
+	}
+}
+
+// statusOf maps the kinds of refusals to statuses. No other function does.
 func statusOf(kind visage.Kind) int {
 	switch kind {
 	case visage.Invalid:
@@ -66,12 +118,11 @@ func statusOf(kind visage.Kind) int {
 	return http.StatusInternalServerError
 }
 
-// statusClientGone is logged when the client left before the answer; nobody receives it. The number is the customary
-// one.
+// statusClientGone is logged when the client disconnected before the answer; it is never sent. The number is customary.
 const statusClientGone = 499
 
-// problemOf turns a handler's error into what the caller is told. internal is true when the error's text is for the log
-// alone.
+// problemOf turns a handler's error into the answer for the caller. internal is true when the error's text is only for
+// the log.
 func problemOf(ctx context.Context, err error) (p *Problem, internal bool) {
 	if problem, ok := errors.AsType[*Problem](err); ok {
 		copied := *problem
@@ -79,7 +130,7 @@ func problemOf(ctx context.Context, err error) (p *Problem, internal bool) {
 	}
 	if refusal, ok := errors.AsType[*visage.Refusal](err); ok {
 		p := &Problem{
-			Status: statusOf(refusal.Kind), Code: refusal.Code, InnerCode: refusal.Feature, Message: refusal.Message,
+			Status: statusOf(refusal.Kind), Code: refusal.Code, InnerCode: refusal.InnerCode, Message: refusal.Message,
 			RetryAfter: refusal.RetryAfter,
 		}
 		return p, p.Status == http.StatusInternalServerError
@@ -100,7 +151,7 @@ func problemOf(ctx context.Context, err error) (p *Problem, internal bool) {
 	return blank(), true
 }
 
-// blank is all that a caller learns about a failure of ours; the request id leads to the log.
+// blank is the answer to every internal error; the request id leads to the log.
 func blank() *Problem {
 	return &Problem{
 		Status:  http.StatusInternalServerError,

@@ -13,11 +13,11 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// Request is what a handler sees of a request. It belongs to one goroutine.
+// Request is a request as handlers see it. It belongs to one goroutine.
 type Request struct {
 	ID        string           // the request id: a UUID, in the answer, the log and the audit
-	Resource  visage.Resource  // whose credential opened the route; zero when Anyone may use it
-	Principal visage.Principal // likewise
+	Resource  visage.Resource  // the authenticated resource; zero on routes for Anyone
+	Principal visage.Principal // the authenticated principal, likewise
 
 	http    *http.Request
 	route   *Route
@@ -28,21 +28,21 @@ type Request struct {
 	handler *Handler
 	x       *exchange
 
-	uncounted bool // it is still to be counted against the rate of its address
+	uncounted bool // not counted yet against the rate of its address
 }
 
-// Inner reports whether the process sent the request to itself; see Config.Inner. Rules about where a request comes
-// from do not apply to it.
+// Inner reports whether the process sent the request to itself; see Config.Inner. Rules about client addresses do not
+// apply to it.
 func (r *Request) Inner() bool { return r.handler.cfg.Inner }
 
-// Context returns the request's context. It ends when the client leaves or the route's Timeout is over.
+// Context returns the request's context. It ends when the client disconnects or the route's Timeout is over.
 func (r *Request) Context() context.Context { return r.http.Context() }
 
-// Route returns the route that was found.
+// Route returns the request's route.
 func (r *Request) Route() *Route { return r.route }
 
-// Path returns the segment that the pattern's {name} matched, decoded, as the client wrote it. It panics for a name the
-// pattern lacks.
+// Path returns the segment that {name} in the pattern matched, decoded, as the client wrote it. It panics for a name
+// that is not in the pattern.
 func (r *Request) Path(name string) string {
 	for i, n := range r.names {
 		if n == name {
@@ -52,7 +52,7 @@ func (r *Request) Path(name string) string {
 	panic(fmt.Sprintf("route %s has no segment {%s}", r.route.Label(), name))
 }
 
-// Where returns the path of the request in the spelling of its route, with what its wildcards matched.
+// Where returns the request's path in the spelling of its route, with the matched wildcards.
 func (r *Request) Where() string {
 	segments := strings.Split(r.route.Pattern, "/")
 	for i, segment := range segments {
@@ -63,15 +63,15 @@ func (r *Request) Where() string {
 	return strings.Join(segments, "/")
 }
 
-// Written returns the first n segments of the path, decoded, as the client wrote them: the literals of the pattern
-// match in any case, and some clients want theirs back.
+// Written returns the first n segments of the path, decoded, as the client wrote them: literals match in any case, and
+// some clients expect their own spelling in answers.
 func (r *Request) Written(n int) []string {
-	segments, _ := segmentsOf(r.http.URL) // it was read before: the route was found by it
+	segments, _ := segmentsOf(r.http.URL) // it was parsed before, to find the route
 	return segments[:min(n, len(segments))]
 }
 
-// Query returns the value of a query parameter; names match in any case. ok is false when it was not given. A query
-// that cannot be read, and a parameter given twice, are refusals of kind Invalid.
+// Query returns the value of a query parameter; names match in any case. ok is false when it was not given. An invalid
+// query and a parameter that is given twice give refusals of kind Invalid.
 func (r *Request) Query(name string) (value string, ok bool, err error) {
 	if r.query == nil {
 		parsed, err := url.ParseQuery(r.http.URL.RawQuery)
@@ -98,10 +98,10 @@ func (r *Request) Query(name string) (value string, ok bool, err error) {
 // Header returns the first value of a header; empty when there is none.
 func (r *Request) Header(name string) string { return r.http.Header.Get(name) }
 
-// Host returns the host that the client called, as it wrote it, maybe with a port.
+// Host returns the Host header as the client wrote it, maybe with a port.
 func (r *Request) Host() string { return r.http.Host }
 
-// ClientAddress returns the address that the request came from; the zero Addr for one that came over no network.
+// ClientAddress returns the client's address; the zero Addr for a request that came over no network.
 func (r *Request) ClientAddress() netip.Addr {
 	from, err := netip.ParseAddrPort(r.http.RemoteAddr)
 	if err != nil {
@@ -119,8 +119,8 @@ func (r *Request) Bearer() string {
 	return token
 }
 
-// Address returns the URL of path at Config.Origin or, where the client called a host below it, at that. What a request
-// names as its host is never repeated otherwise.
+// Address returns the URL of path at Config.Origin, or at its subdomain if the Host header names one. No other Host
+// header is repeated in answers.
 func (r *Request) Address(path string) string {
 	u := url.URL{Path: path}
 	if r.handler.cfg.Origin.IsZero() {
@@ -133,8 +133,8 @@ func (r *Request) Address(path string) string {
 	return at.String() + u.EscapedPath()
 }
 
-// ContentType returns the media type of the body in lower case, without parameters; empty when none was said or it
-// cannot be read.
+// ContentType returns the media type of the body in lower case, without parameters; empty when it is missing or
+// invalid.
 func (r *Request) ContentType() string {
 	mediaType, _, err := mime.ParseMediaType(r.http.Header.Get("Content-Type"))
 	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
@@ -143,8 +143,8 @@ func (r *Request) ContentType() string {
 	return mediaType
 }
 
-// ReadText is ReadBody for JSON: without the mark with which some clients begin UTF-8. Text in another encoding is a
-// refusal of kind Invalid.
+// ReadText is ReadBody for JSON: it removes a byte order mark, and refuses other encodings than UTF-8 with kind
+// Invalid.
 func (r *Request) ReadText() ([]byte, error) {
 	body, err := r.ReadBody()
 	if err != nil {
@@ -153,7 +153,7 @@ func (r *Request) ReadText() ([]byte, error) {
 	return text(body)
 }
 
-// ReadJSON decodes the body, which must be said to be application/json, into a pointer to a struct; see DecodeJSON.
+// ReadJSON decodes the body, whose Content-Type must be application/json, into a pointer to a struct; see DecodeJSON.
 func (r *Request) ReadJSON(into any) error {
 	if err := r.NeedContentType("application/json"); err != nil {
 		return err
@@ -165,7 +165,7 @@ func (r *Request) ReadJSON(into any) error {
 	return DecodeJSON(body, into)
 }
 
-// NeedContentType is a Problem of status 415 when the body's media type is none of those given.
+// NeedContentType returns a Problem of status 415 unless the body's media type is one of allowed.
 func (r *Request) NeedContentType(allowed ...string) error {
 	got := r.ContentType()
 	for _, a := range allowed {

@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// Allow says who may use a route.
+// Allow is the credential that a route requires.
 type Allow int
 
-// Who may use a route.
+// The credentials that a route can require.
 const (
-	Anyone      Allow = iota + 1 // no credential is looked at
-	ResourceKey                  // whoever holds a key of a Face resource; the request works for that resource
-	BearerToken                  // whoever sends a bearer token that Config.Tokens knows
-	PlaneToken                   // whoever sends a bearer token that Plane.Admit lets in
+	Anyone      Allow = iota + 1 // none
+	ResourceKey                  // a key of a Face resource, or a token that Config.Holders accepts
+	BearerToken                  // a bearer token that Config.Tokens accepts
+	PlaneToken                   // a bearer token that Plane.Admit accepts
 )
 
 // Route is one operation.
@@ -27,16 +27,17 @@ type Route struct {
 	Method string
 	// Pattern is the path, for example "/face/v1.2/facelists/{faceListId}". Literal segments match in any case. A
 	// segment in braces matches any one segment, as Request.Path gives it; where a literal matches too, the literal
-	// wins. Empty segments of a request's path mean nothing: "//face/v1.2/detect/" is "/face/v1.2/detect".
+	// wins. Empty segments of a request's path are ignored: "//face/v1.2/detect/" is "/face/v1.2/detect".
 	Pattern string
-	// Allow says who may use the route. Required.
+	// Allow is the credential that the route requires. Required.
 	Allow Allow
-	// MaxBody is the longest body in bytes; 0: bodies are not read.
+	// MaxBody is the maximal length of a body in bytes; 0: bodies are not read.
 	MaxBody int64
-	// Timeout bounds the work of Handle, the reading of the body included. Required.
+	// Timeout limits the duration of Handle, including the reading of the body. Required.
 	Timeout time.Duration
-	// Handle does the work. What it returns is the body of a 200, written as JSON; nil is an empty 200; a Reply says
-	// more. An error that is a *visage.Refusal or a *Problem is told to the caller, any other is a blank 500.
+	// Handle does the work. Its result is the body of a 200, encoded as JSON; nil is an empty 200; a Reply can set
+	// status and headers. An error that is a *visage.Refusal or a *Problem is sent to the caller, any other gives a 500
+	// without its text.
 	Handle func(*Request) (any, error)
 	// Doc describes the route in the OpenAPI document.
 	Doc Doc
@@ -61,8 +62,8 @@ func (r *Route) check() error {
 	return nil
 }
 
-// node is one segment in the tree of patterns. net/http's own mux is not used because it answers paths that are not
-// clean with a redirect, which loses the body of a POST, and matches literals in one case only.
+// node is one segment in the tree of patterns. net/http's mux is not used, because it redirects paths that are not
+// clean, which loses the body of a POST, and matches literals in one case only.
 type node struct {
 	literals map[string]*node // by lower-case segment
 	wild     *node
@@ -116,7 +117,7 @@ func wildcard(segment string) (name string, ok bool) {
 	return strings.CutSuffix(name, "}")
 }
 
-// find returns the node of a path and the values of its wildcards; nil when there is none.
+// find returns the node of a path and the values of its wildcards; nil for an unknown path.
 func (n *node) find(segments []string) (*node, []string) {
 	if len(segments) == 0 {
 		if len(n.ends) == 0 {
@@ -137,7 +138,7 @@ func (n *node) find(segments []string) (*node, []string) {
 	return nil, nil
 }
 
-// end returns the route of a method at a node, and the plane; when the node lacks the method, only the plane.
+// end returns the plane of a node and the route for a method; the route is nil if there is none.
 func (n *node) end(method string) (*Plane, *Route) {
 	if e, ok := n.ends[method]; ok {
 		return e.plane, e.route
@@ -148,7 +149,7 @@ func (n *node) end(method string) (*Plane, *Route) {
 	return nil, nil
 }
 
-// methods lists what may be done at a node, for the Allow header.
+// methods lists the supported methods of a node, for the Allow header.
 func (n *node) methods() string {
 	var methods []string
 	for method := range n.ends {
@@ -158,11 +159,11 @@ func (n *node) methods() string {
 	return strings.Join(methods, ", ")
 }
 
-// maxSegments bounds the work on a path; no pattern comes near it.
+// maxSegments limits the work on a path; all patterns are much shorter.
 const maxSegments = 32
 
-// segmentsOf splits the path of a request into its decoded segments, without the empty ones. It is false for a path
-// that cannot be one of ours: one of another form than "/…", or with too many segments.
+// segmentsOf splits the path of a request into its decoded segments, without empty ones. It returns false for a path
+// that no route can match: one that does not begin with a slash, or has too many segments.
 func segmentsOf(u *url.URL) ([]string, bool) {
 	escaped := u.EscapedPath()
 	if !strings.HasPrefix(escaped, "/") {
@@ -182,7 +183,7 @@ func segmentsOf(u *url.URL) ([]string, bool) {
 	return segments, true
 }
 
-// notAllowed is the refusal of a method that a path does not have.
+// notAllowed refuses a method that a path does not support.
 func notAllowed(n *node) *Problem {
 	return &Problem{
 		Status: http.StatusMethodNotAllowed, Allow: n.methods(),

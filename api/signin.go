@@ -13,23 +13,23 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// How failed sign-ins slow down. Nobody is locked out by others: what counts is an address, or a name at an address;
-// and a name that has signed in from an address before is always looked at.
+// How failed sign-ins are slowed down. Failures count for an address, or for a name at an address, so that nobody can
+// lock out others; a name that has signed in from an address before is always checked there.
 const (
-	freeOfName       = 5           // failures of a name at an address that cost nothing
-	freeOfAddress    = 50          // failures of an address, whatever the names
+	freeOfName       = 5           // failures of a name at an address before the first pause
+	freeOfAddress    = 50          // failures of an address, with any names
 	freeOfCredential = 100         // wrong keys and tokens of an address
-	repeated         = .01         // of a failure: the same wrong key or token again guesses nothing
+	repeated         = .01         // of a failure: sending the same wrong key or token again is no guessing
 	rememberedWrong  = 64          // keys and tokens of an address
-	firstPause       = time.Second // doubled with each failure more
+	firstPause       = time.Second // doubled with each further failure
 	longestPause     = time.Minute
 	forgiven         = 15 * time.Minute // after the last failure
-	maxTries         = 10_000           // names and addresses that are remembered; the longest idle is forgotten first
+	maxTries         = 10_000           // remembered names and addresses; the longest idle is dropped first
 )
 
-// signIns counts failed proofs of who somebody is.
+// signIns counts failed sign-ins.
 type signIns struct {
-	seed maphash.Seed // so that what is remembered of a credential says nothing outside of the process
+	seed maphash.Seed // so that remembered hashes of credentials are useless outside the process
 
 	mu     sync.Mutex
 	recent *list.List // of *tries, the latest in front
@@ -41,8 +41,8 @@ type tries struct {
 	failed float64
 	wrong  []uint64  // hashes of the latest keys and tokens that failed
 	last   time.Time // failure
-	until  time.Time // no further try is looked at before it
-	proved bool      // it was done right once
+	until  time.Time // further tries are refused until then
+	proved bool      // it has succeeded once
 }
 
 func newSignIns() *signIns {
@@ -64,7 +64,7 @@ func (s *signIns) of(key caller) *tries {
 	return e.Value.(*tries)
 }
 
-// pause returns how long key has to wait, and whether it was proved before.
+// pause returns how long key has to wait, and whether it has succeeded before.
 func (s *signIns) pause(key caller, now time.Time) (wait time.Duration, proved bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,12 +76,12 @@ func (s *signIns) pause(key caller, now time.Time) (wait time.Duration, proved b
 	return max(0, t.until.Sub(now)), t.proved
 }
 
-// fail counts a failure of key, of which the first ones are free.
+// fail counts a failure of key; the first free ones cause no pause.
 func (s *signIns) fail(key caller, free float64, now time.Time) {
 	s.failWith(key, "", free, now)
 }
 
-// failWith counts a failure of key with a credential; empty: one that is not remembered.
+// failWith is fail with the credential that failed; empty: it is not remembered.
 func (s *signIns) failWith(key caller, credential string, free float64, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +96,7 @@ func (s *signIns) failWith(key caller, credential string, free float64, now time
 	}
 }
 
-// weight is how much a failure counts.
+// weight returns how much a failure counts.
 func (t *tries) weight(seed maphash.Seed, credential string) float64 {
 	if credential == "" {
 		return 1
@@ -112,14 +112,14 @@ func (t *tries) weight(seed maphash.Seed, credential string) float64 {
 	return 1
 }
 
-// succeed forgives what key has failed.
+// succeed clears the failures of key.
 func (s *signIns) succeed(key caller) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	*s.of(key) = tries{key: key, proved: true}
 }
 
-// errSlowed refuses a try that comes too soon.
+// errSlowed refuses a sign-in before the pause is over.
 func errSlowed(wait time.Duration) error {
 	r := visage.Refuse(visage.TooMany, "",
 		"Too many sign-ins from this address have failed. Check the credential, and try again in %d s.", seconds(wait))
@@ -127,11 +127,10 @@ func errSlowed(wait time.Duration) error {
 	return r
 }
 
-// SignIn has prove look at the credential that a body brings for name, which the caller claims to be. Where too many
-// have failed for name at the same address, or at that address altogether, it is a refusal of kind TooMany and prove is
-// not run, unless name has signed in from there before. Other addresses are not concerned, so that nobody can lock
-// another out. Errors of prove that are failed sign-ins: refusals of kind Unauthenticated, and the OAuth code
-// unauthorized_client.
+// SignIn calls prove, which checks the credential in the body for the claimed name. After too many failures for name at
+// the same address, or at that address with any name, SignIn returns a refusal of kind TooMany instead, unless name has
+// signed in from there before. Other addresses are not affected, so that nobody can lock out others. These errors of
+// prove count as failed sign-ins: refusals of kind Unauthenticated, and the OAuth code unauthorized_client.
 func (r *Request) SignIn(name string, prove func() error) error {
 	h, now := r.handler, time.Now()
 	if len(name) > maxName {
@@ -154,7 +153,8 @@ func (r *Request) SignIn(name string, prove func() error) error {
 	}
 	err := prove()
 	if err == nil {
-		if proved && r.x.plane.AddressRate != (Rate{}) { // of its own, so that others at the address do not use it up
+		if proved && r.x.plane.AddressRate != (Rate{}) {
+			// A rate of its own, so that others at the address cannot use it up.
 			err = h.take(atName, r.x.plane.AddressRate,
 				"The sign-ins of this client exceed the rate limit of the service. Try again in %d s.")
 		}
@@ -175,7 +175,7 @@ func (r *Request) SignIn(name string, prove func() error) error {
 	return err
 }
 
-// maxName bounds what is kept of names that callers give.
+// maxName limits the remembered part of names that callers claim.
 const maxName = 64
 
 func isFailedSignIn(err error) bool {
@@ -186,8 +186,8 @@ func isFailedSignIn(err error) bool {
 	return ok && problem.Status == http.StatusUnauthorized
 }
 
-// turnedAway counts a key or a token that proved nothing against the address that it came from, and answers in its
-// place when there are too many. What is right passes at any time: to look is cheap, and others may share the address.
+// turnedAway counts an invalid key or token against the client's address, and returns errSlowed instead of err when
+// there were too many. Valid credentials always pass: checking them is cheap, and others may share the address.
 func (h *Handler) turnedAway(x *exchange, r *Request, err error) error {
 	shown := r.Header("Authorization")
 	if x.plane.KeyHeader != "" {

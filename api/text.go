@@ -6,7 +6,7 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// What text in other encodings than UTF-8 begins with (Unicode 15 §23.8), the longer first.
+// The byte order marks of other encodings than UTF-8 (Unicode 15 §23.8), the longer first.
 var byteOrderMarks = []struct {
 	mark     []byte
 	encoding string
@@ -15,8 +15,8 @@ var byteOrderMarks = []struct {
 	{[]byte{0xfe, 0xff}, "UTF-16"}, {[]byte{0xff, 0xfe}, "UTF-16"},
 }
 
-// text returns a body of JSON without the mark with which some clients begin UTF-8 (RFC 8259 §8.1 lets a reader pass
-// over it). Text in another encoding is a refusal of kind Invalid that names it.
+// text returns a JSON body without its byte order mark, which parsers may ignore (RFC 8259 §8.1). Text in another
+// encoding is refused with kind Invalid and the name of the encoding.
 func text(body []byte) ([]byte, error) {
 	body = bytes.TrimPrefix(body, []byte("\xef\xbb\xbf"))
 	encoding := ""

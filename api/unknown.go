@@ -6,27 +6,7 @@ import (
 	"time"
 )
 
-// plainAnswer is how what belongs to no plane is refused: all dialects but that of tokens have this shape at their
-// core.
-type plainAnswer struct {
-	Error plainDetail `json:"error"`
-}
-
-type plainDetail struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-}
-
-// plainly spells a problem in no plane's dialect.
-func plainly(p *Problem) plainAnswer {
-	code := p.Code
-	if code == "" {
-		code = strings.ReplaceAll(http.StatusText(p.Status), " ", "")
-	}
-	return plainAnswer{plainDetail{code, p.Message}}
-}
-
-// homeOf returns the plane that has a host for itself; nil for a host where all planes are.
+// homeOf returns the plane that has a host to itself; nil for a host that all planes share.
 func (h *Handler) homeOf(host string) *Plane {
 	for _, p := range h.planes {
 		if p.Hosts != nil && p.Hosts(host) {
@@ -36,8 +16,8 @@ func (h *Handler) homeOf(host string) *Plane {
 	return nil
 }
 
-// planeOf returns the plane whose dialect fits a path that has no route; nil for none. The host decides first: its
-// clients read the answer.
+// planeOf returns the plane whose dialect fits a path without a route; nil if none does. The host decides before the
+// path: its clients read the answer.
 func (h *Handler) planeOf(home *Plane, path string) *Plane {
 	if home != nil {
 		return home
@@ -57,7 +37,7 @@ func (h *Handler) planeOf(home *Plane, path string) *Plane {
 	return best
 }
 
-// unknown is the refusal of a request that no route was found for.
+// unknown refuses a request that has no route.
 func (x *exchange) unknown(found *node) *Problem {
 	if found != nil {
 		return notAllowed(found)
@@ -69,8 +49,8 @@ func (x *exchange) unknown(found *node) *Problem {
 	return p
 }
 
-// nowhere is the route of what a plane does not have at a host of its own: only those who prove themselves are told so.
-// Clients ask without a token first, and learn from the 401 where to get one.
+// nowhere is the route of an unknown path at a host of a plane with Alone, where only authenticated callers learn that
+// a path is unknown. Clients ask without a token first, and learn from the 401 where to get one.
 func nowhere(method string, refusal *Problem) *Route {
 	return &Route{
 		Method: method, Allow: PlaneToken, Timeout: 30 * time.Second,

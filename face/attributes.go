@@ -94,7 +94,7 @@ func unsupportedAttributes(names []string, given vision.Attributes) error {
 	refusal := visage.Refuse(visage.Unsupported, "InvalidRequest",
 		"This service does not support the attributes %s. With the models of this request it supports %s.",
 		strings.Join(slices.Compact(names), ", "), listed(given))
-	refusal.Feature = "UnsupportedFeature"
+	refusal.InnerCode = "UnsupportedFeature"
 	return refusal
 }
 

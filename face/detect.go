@@ -36,7 +36,7 @@ type Face struct {
 // used in Verify, Identify, FindSimilar and Group. A face of which no template can be made, because it is blurred,
 // covered or not a face at all, is in the answer without an id.
 //
-// Refusals: BadArgument, InvalidImage, InvalidImageSize; and InvalidRequest of kind visage.Unsupported, with Feature
+// Refusals: BadArgument, InvalidImage, InvalidImageSize; and InvalidRequest of kind visage.Unsupported, with InnerCode
 // "UnsupportedFeature", for attributes that are retired, need an approval, or that no installed network gives.
 func (s *Service) Detect(ctx context.Context, res visage.Resource, photo []byte, q DetectQuery) ([]Face, error) {
 	recogniser, model, err := s.model(q.RecognitionModel)

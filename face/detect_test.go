@@ -151,7 +151,7 @@ func TestDetectRefuses(t *testing.T) {
 			_, err := r.Detect(t.Context(), r.res, []byte(tt.photo), tt.query)
 			wantRefusal(t, err, tt.kind, tt.code)
 			if refusal, ok := err.(*visage.Refusal); ok && tt.kind == visage.Unsupported {
-				if refusal.Feature != feature || !strings.Contains(refusal.Message, "headPose, blur, exposure") {
+				if refusal.InnerCode != feature || !strings.Contains(refusal.Message, "headPose, blur, exposure") {
 					t.Errorf("%+v does not say what is supported", refusal)
 				}
 			}

@@ -109,7 +109,7 @@ func claimsOf(t *testing.T, token string) map[string]any {
 func wantRefusal(t *testing.T, what string, err error, code, number string) {
 	t.Helper()
 	r, ok := errors.AsType[*visage.Refusal](err)
-	if !ok || r.Code != code || r.Feature != number {
+	if !ok || r.Code != code || r.InnerCode != number {
 		t.Errorf("%s: %v, want a refusal %s %s", what, err, code, number)
 	}
 }

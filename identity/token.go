@@ -55,7 +55,7 @@ func (g Grant) LogValue() slog.Value {
 func (g Grant) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "grant to %s", g.ClientID) }
 
 // Grant returns a token for an application and when it ends. Refusals have the codes of OAuth (RFC 6749 §5.2), and in
-// Feature the number that Entra has for the case (contract §3).
+// InnerCode the number that Entra has for the case (contract §3).
 func (d *Directory) Grant(ctx context.Context, g Grant) (token string, expires time.Time, err error) {
 	attempt := Attempt{ClientID: g.ClientID, Audience: g.Audience, Proof: "secret"}
 	if g.Assertion != "" {
@@ -242,7 +242,7 @@ func oneAudience(name string) string {
 
 func refuseGrant(kind visage.Kind, code, number, format string, args ...any) error {
 	r := visage.Refuse(kind, code, format, args...)
-	r.Feature = number
+	r.InnerCode = number
 	return r
 }
 

@@ -1,4 +1,4 @@
-// Package keysource holds the words of wrapping: what can wrap a key, and the four ways it can fail to.
+// Package keysource defines key sources, which wrap and unwrap keys, and the four classes of their failures.
 package keysource
 
 import (
@@ -7,55 +7,54 @@ import (
 	"time"
 )
 
-// Source wraps and unwraps small secrets under a key it does not give away. All methods may be called at the same time.
+// Source wraps and unwraps small secrets under a key that it never reveals. All methods may be called at the same time.
 // Every error wraps exactly one of ErrDenied, ErrWrong, ErrUnknown and ErrExpired, or is the cause of an ended context.
 type Source interface {
-	// Wrap encrypts inner and says which key and version did it. The result is opaque to the caller, who keeps blob and
-	// ref together.
+	// Wrap encrypts inner and returns the reference of the key and version that it used. blob is opaque; the caller
+	// stores it together with ref.
 	Wrap(ctx context.Context, inner []byte) (blob []byte, ref Ref, err error)
 
 	// Unwrap reverses Wrap with exactly the key that ref names. The caller owns the result and wipes it.
 	Unwrap(ctx context.Context, ref Ref, blob []byte) ([]byte, error)
 
-	// Describe reports what is known of the key that ref names; a zero ref means the key that Wrap would use now.
+	// Describe returns the properties of the key that ref names; a zero ref means the key that Wrap would use now.
 	Describe(ctx context.Context, ref Ref) (Description, error)
 }
 
-// Ref names a key, exactly. URI says where it is and what it is called; it never holds a secret. Version is empty where
-// keys have none.
+// Ref identifies one version of a key. URI is the key's location and name; it never holds a secret. Version is empty
+// for sources whose keys have no versions.
 type Ref struct {
 	URI     string
 	Version string
 }
 
-// Description is what a source knows of a key.
+// Description holds the properties of a key.
 type Description struct {
 	Ref       Ref
-	Algorithm string    // how it wraps, for example "A256GCM" or "RSA-OAEP-256"
-	Enabled   bool      // may be used now as far as the source can tell
+	Algorithm string    // of wrapping, for example "A256GCM" or "RSA-OAEP-256"
+	Enabled   bool      // usable now, as far as the source knows
 	NotBefore time.Time // zero: no bound
 	Expires   time.Time // zero: no bound
 
-	// What vaults tell of their keys besides; all zero for a source that is no vault.
+	// Further properties of keys in vaults; all zero for other sources.
 	KeyType string // as JWK has it (RFC 7518 §6.1), for example "RSA" or "RSA-HSM"
 	Bits    int    // size of the modulus
-	// why the key is easier to break than its size says, as the end of a sentence; empty: nothing is known
+	// why the key is weaker than its size suggests, as the end of a sentence; empty: no weakness is known
 	Weak       string
-	Operations []string // what the key may be used for, for example "wrapKey"; nil: not told
-	Recovery   string   // what stands between a deleted key and its end, for example "Recoverable+Purgeable"
+	Operations []string // the permitted operations, for example "wrapKey"; nil: unknown
+	Recovery   string   // how a deleted key is protected, for example "Recoverable+Purgeable"
 }
 
-// The classes of failure. A class must be certain: whatever is not is ErrUnknown, so that an outage never looks like a
-// revocation.
+// The classes of failure. Every class but ErrUnknown must be certain, so that an outage never looks like a revocation.
 var (
-	ErrDenied = errors.New("the key source refuses") // a definite no: permission, disabled, deleted
-	// the source answered, and what it has is not the key
+	ErrDenied = errors.New("the key source refuses") // a definite refusal: no permission, disabled, deleted
+	// the source answered with another key than the one that wrapped
 	ErrWrong   = errors.New("the key does not open this")
 	ErrUnknown = errors.New("the key source gave no usable answer") // unreachable, unreadable, throttled, garbled
 	ErrExpired = errors.New("the key has expired")
 )
 
-// Reason narrows a failure down, for the sentence a person reads. What happens is decided by the class alone.
+// Reason is the cause of a failure, for messages to people. Programs decide by the class alone.
 type Reason string
 
 // The reasons. A failure may have none.
@@ -63,13 +62,13 @@ const (
 	Permission  Reason = "permission"    // the principal may not do this with the key
 	Disabled    Reason = "disabled"      // the key, or this version of it
 	Missing     Reason = "missing"       // there is no such key or version, or it is deleted
-	Firewall    Reason = "firewall"      // the vault does not talk to this address
-	NotYetValid Reason = "not yet valid" // before the key's first day
-	Expired     Reason = "expired"       // after its last
-	NoIdentity  Reason = "identity"      // the principal is gone, or proves nothing any more
+	Firewall    Reason = "firewall"      // the vault's firewall rejects this address
+	NotYetValid Reason = "not yet valid" // before the key's activation date
+	Expired     Reason = "expired"       // after its expiry date
+	NoIdentity  Reason = "identity"      // the principal was deleted, or its credential is no longer accepted
 )
 
-// Error is a failure with what is known of it. It wraps its Class.
+// Error is a failure with its class and, if known, its reason. It wraps its Class.
 type Error struct {
 	Class  error // one of the four
 	Reason Reason

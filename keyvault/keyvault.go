@@ -152,8 +152,8 @@ func outcomeOf(err error) string {
 	switch {
 	case !ok:
 		return "Error"
-	case refusal.Feature != "":
-		return refusal.Feature
+	case refusal.InnerCode != "":
+		return refusal.InnerCode
 	}
 	return refusal.Code
 }

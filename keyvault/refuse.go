@@ -7,7 +7,7 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// The refusals of the contract, §A8 for keys and part B for vaults. The inner code is the refusal's Feature.
+// The refusals of the contract, §A8 for keys and part B for vaults. The inner code is InnerCode.
 
 func invalid(format string, args ...any) error {
 	return visage.Refuse(visage.Invalid, "BadParameter", format, args...)
@@ -15,13 +15,13 @@ func invalid(format string, args ...any) error {
 
 func forbidden(inner, format string, args ...any) error {
 	r := visage.Refuse(visage.Denied, "Forbidden", format, args...)
-	r.Feature = inner
+	r.InnerCode = inner
 	return r
 }
 
 func conflict(inner, format string, args ...any) error {
 	r := visage.Refuse(visage.Conflict, "Conflict", format, args...)
-	r.Feature = inner
+	r.InnerCode = inner
 	return r
 }
 

@@ -162,7 +162,7 @@ func (r *auditedService) create(name, kind string, set ...func(*keyvault.NewKey)
 
 func wantRefusal(t *testing.T, err error, kind visage.Kind, code, inner string) {
 	t.Helper()
-	if r, ok := errors.AsType[*visage.Refusal](err); !ok || r.Kind != kind || r.Code != code || r.Feature != inner {
+	if r, ok := errors.AsType[*visage.Refusal](err); !ok || r.Kind != kind || r.Code != code || r.InnerCode != inner {
 		t.Errorf("got %v, want a refusal %v with code %s and inner code %q", err, kind, code, inner)
 	}
 }

@@ -255,9 +255,10 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		case !isPage, s.isVaultHost(r.Host):
 			h.ServeHTTP(w, r)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
-			w.Header().Set("Allow", "GET, HEAD")
-			refusePlainly(w, http.StatusMethodNotAllowed, "MethodNotAllowed",
-				"This page can be read alone, with GET or HEAD.")
+			api.WriteProblem(w, r, &api.Problem{
+				Status: http.StatusMethodNotAllowed, Code: "MethodNotAllowed", Allow: "GET, HEAD",
+				Message: "This page supports GET and HEAD only.",
+			})
 		default:
 			page(w, r)
 		}

@@ -78,8 +78,8 @@ func (a identityAudit) Granted(ctx context.Context, t identity.Attempt, outcome 
 	default:
 		event.Actor = audit.Actor{Kind: audit.Identity, ID: t.Subject}
 	}
-	if refusal, ok := errors.AsType[*visage.Refusal](outcome); ok && refusal.Feature != "" {
-		event.Details[audit.DetailReason] = "AADSTS" + refusal.Feature
+	if refusal, ok := errors.AsType[*visage.Refusal](outcome); ok && refusal.InnerCode != "" {
+		event.Details[audit.DetailReason] = "AADSTS" + refusal.InnerCode
 	}
 	note(
 		event.Details, map[audit.Detail]string{audit.DetailSubject: t.Subject,

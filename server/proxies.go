@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api"
 )
 
 // proxies are the addresses whose word is taken on where a request came from.
@@ -53,9 +54,11 @@ func (p proxies) before(next http.Handler, origin visage.Origin) http.Handler {
 		named := *r // handlers must not change what they were given
 		client, sure := p.client(peer.Addr().Unmap(), r.Header)
 		if !sure {
-			refusePlainly(w, http.StatusBadRequest, "InvalidForwardedHeaders",
-				"The headers X-Forwarded-For and Forwarded name different clients: the proxy must write one of them "+
-					"and remove the other.")
+			api.WriteProblem(w, r, &api.Problem{
+				Status: http.StatusBadRequest, Code: "InvalidForwardedHeaders",
+				Message: "The headers X-Forwarded-For and Forwarded name different clients: the proxy must write one " +
+					"of them and remove the other.",
+			})
 			return
 		}
 		named.RemoteAddr = netip.AddrPortFrom(client, 0).String()

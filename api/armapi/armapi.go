@@ -199,10 +199,7 @@ func read(r *api.Request, into any) error {
 
 func greet(h http.Header, r *http.Request, requestID string) {
 	h.Set("x-ms-request-id", requestID)
-	const most = 128 // the clients send UUIDs
-	if id := r.Header.Get("x-ms-correlation-request-id"); id != "" && len(id) <= most {
-		h.Set("x-ms-correlation-request-id", id)
-	}
+	api.EchoRequestID(h, r, "x-ms-correlation-request-id")
 }
 
 // problem spells an error. It is the only place that does.

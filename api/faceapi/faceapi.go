@@ -64,10 +64,7 @@ var dialects = []dialect{
 // greet sets what every answer carries (contract §1.2).
 func greet(h http.Header, r *http.Request, requestID string) {
 	h.Set("apim-request-id", requestID)
-	const most = 128 // the clients send UUIDs
-	if id := r.Header.Get("x-ms-client-request-id"); id != "" && len(id) <= most {
-		h.Set("x-ms-client-request-id", id)
-	}
+	api.EchoRequestID(h, r, "x-ms-client-request-id")
 }
 
 // errorAnswer is the error shape of the contract, §1.4.

@@ -155,6 +155,6 @@ func (p *plane) livenessRoutes() []api.Route {
 
 func refuseLiveness(*api.Request) (any, error) {
 	r := visage.Refuse(visage.Unsupported, "InvalidRequest", "This service does not support liveness sessions.")
-	r.Feature = "UnsupportedFeature"
+	r.InnerCode = "UnsupportedFeature"
 	return nil, r
 }

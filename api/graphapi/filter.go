@@ -242,7 +242,7 @@ func known(property string) error {
 	if _, found := properties[strings.ToLower(property)]; !found {
 		return visage.Refuse(visage.Invalid, "Request_UnsupportedQuery",
 			"Unsupported or invalid query filter clause specified for property '%s'.",
-			short(property))
+			visage.Shortened(property))
 	}
 	return nil
 }

@@ -180,7 +180,7 @@ func (p *plane) addressed(r *api.Request) (any, error) {
 		}
 	}
 	return nil, visage.Refuse(visage.Invalid, "BadRequest", "Resource not found for the segment %q.",
-		short(r.Path("addressed")))
+		visage.Shortened(r.Path("addressed")))
 }
 
 func (p *plane) single(r *api.Request, of collection, property, value string) (any, error) {
@@ -198,7 +198,8 @@ func (p *plane) single(r *api.Request, of collection, property, value string) (a
 		return nil, insufficient()
 	}
 	return nil, visage.Refuse(visage.NotFound, "Request_ResourceNotFound",
-		"Resource '%s' does not exist or one of its queried reference-property objects are not present.", short(value))
+		"Resource '%s' does not exist or one of its queried reference-property objects are not present.",
+		visage.Shortened(value))
 }
 
 // idsBody asks for objects by their ids.
@@ -265,22 +266,10 @@ func insufficient() error {
 			"that reads it, such as Reader.")
 }
 
-// short bounds what is repeated of a request.
-func short(s string) string {
-	const most = 64
-	if len(s) > most {
-		return strings.ToValidUTF8(s[:most], "") + "…"
-	}
-	return s
-}
-
 func greet(h http.Header, r *http.Request, requestID string) {
 	h.Set("request-id", requestID)
 	h.Set("OData-Version", "4.0")
-	const most = 128 // the clients send UUIDs
-	if id := r.Header.Get("client-request-id"); id != "" && len(id) <= most {
-		h.Set("client-request-id", id)
-	}
+	api.EchoRequestID(h, r, "client-request-id")
 }
 
 // errorAnswer is how Graph tells of an error.

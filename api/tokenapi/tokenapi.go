@@ -102,7 +102,7 @@ func (p *plane) tenant(r *api.Request) (string, error) {
 	id, found := p.Directory.LookupTenant(name)
 	if !found {
 		return "", refuse(visage.Invalid, "invalid_request", "90002", "The tenant %q does not exist on this "+
-			"instance.", short(name))
+			"instance.", visage.Shortened(name))
 	}
 	return id, nil
 }
@@ -177,7 +177,7 @@ func (p *plane) instance(r *api.Request) (any, error) {
 	}
 	if given && !api.ValidVersion(version) {
 		return nil, refuse(visage.Invalid, "invalid_request", "90014",
-			"The api-version %q is not valid: give 1.1.", short(version))
+			"The api-version %q is not valid: give 1.1.", visage.Shortened(version))
 	}
 	host := p.Authority.Host()
 	names := []string{host}
@@ -263,7 +263,7 @@ func parseForm(body []byte) (form, error) {
 	for name, v := range values {
 		if len(v) > 1 {
 			return nil, refuse(visage.Invalid, "invalid_request", "900144",
-				"The field %q is given more than once.", short(name))
+				"The field %q is given more than once.", visage.Shortened(name))
 		}
 	}
 	return form(values), nil
@@ -338,26 +338,14 @@ func missing(field string) error {
 
 func refuse(kind visage.Kind, code, number, format string, args ...any) error {
 	r := visage.Refuse(kind, code, format, args...)
-	r.Feature = number
+	r.InnerCode = number
 	return r
-}
-
-// short bounds what is repeated of a request.
-func short(s string) string {
-	const most = 64
-	if len(s) > most {
-		return strings.ToValidUTF8(s[:most], "") + "…"
-	}
-	return s
 }
 
 func greet(h http.Header, r *http.Request, requestID string) {
 	h.Set("x-ms-request-id", requestID)
 	h.Set("Pragma", "no-cache") // RFC 6749 §5.1
-	const most = 128            // the clients send UUIDs
-	if id := r.Header.Get("client-request-id"); id != "" && len(id) <= most {
-		h.Set("client-request-id", id)
-	}
+	api.EchoRequestID(h, r, "client-request-id")
 }
 
 // errorAnswer is RFC 6749 §5.2 with what Entra adds, contract §3.

@@ -323,10 +323,7 @@ func (p *plane) nextLink(r *api.Request, path, next string, limit int) (*string,
 func greet(h http.Header, r *http.Request, requestID string) {
 	h.Set("x-ms-request-id", requestID)
 	h.Set("x-ms-keyvault-service-version", "1.9.0.0") // the clients only show it
-	const most = 128                                  // the clients send UUIDs
-	if id := r.Header.Get("x-ms-client-request-id"); id != "" && len(id) <= most {
-		h.Set("x-ms-client-request-id", id)
-	}
+	api.EchoRequestID(h, r, "x-ms-client-request-id")
 }
 
 // errorAnswer is the error shape of the contract, §A8.

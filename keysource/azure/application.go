@@ -15,13 +15,13 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// Application proves itself to Azure's token service by a secret: for vaults of Azure's, which know nothing of the
+// Application authenticates to Azure's token service with a secret, for vaults in Azure, which do not know the
 // identities of this instance. It is a Credential.
 type Application struct {
-	Authority  string // where tokens are to be had; default: https://login.microsoftonline.com
+	Authority  string // address of the token service; default: https://login.microsoftonline.com
 	Tenant     string // id or domain of the tenant
 	ClientID   string
-	SecretFile string // holds the secret in its first line; read anew each time, so that it can be replaced
+	SecretFile string // holds the secret in its first line; read for every token, so that it can be replaced
 	// Client sends the requests. Default: one of its own.
 	Client *http.Client
 }
@@ -29,9 +29,8 @@ type Application struct {
 // authority is that of Azure's public cloud.
 const authority = "https://login.microsoftonline.com"
 
-// gone are the numbers of the token service's errors that say for certain that the application, its tenant or its
-// secret is no more: unknown application, disabled service principal, unknown tenant, wrong secret, secret that has
-// expired.
+// gone are the error numbers of the token service which mean for certain that the application, its tenant or its secret
+// is no longer valid: unknown application, disabled service principal, unknown tenant, wrong secret, expired secret.
 var gone = []int{700016, 7000112, 90002, 7000215, 7000222}
 
 // Token implements Credential.
@@ -72,7 +71,7 @@ func (a Application) Token(ctx context.Context, scope string) (token string, exp
 	return readToken(res.StatusCode, body)
 }
 
-// applicationClient follows no redirects: a secret is sent to one host alone.
+// applicationClient follows no redirects, so that a secret is sent to one host only.
 var applicationClient = &http.Client{
 	Timeout:       deadline,
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -1,5 +1,5 @@
-// Package azure wraps under keys in vaults that speak the Azure Key Vault protocol, Azure's and the built-in ones
-// alike.
+// Package azure wraps under keys in vaults that speak the Azure Key Vault protocol: those in Azure, and the built-in
+// ones.
 package azure
 
 import (
@@ -27,28 +27,28 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// Credential gets tokens for one principal. It is asked for a fresh one each time: the source keeps what it got until
-// it ends or is refused. An error that wraps keysource.ErrDenied says for certain that the principal, or its secret, is
-// gone; any other says that no answer was to be had. It may be called from many goroutines.
+// Credential gets tokens for one principal. Every call returns a new token; the source keeps it until it expires or is
+// refused. An error that wraps keysource.ErrDenied means that the principal or its secret certainly no longer exists;
+// any other error means that there was no answer. It may be called from many goroutines.
 type Credential interface {
 	Token(ctx context.Context, scope string) (token string, expires time.Time, err error)
 }
 
-// Config says which vaults are spoken to, and how.
+// Config selects the vaults that may be used, and the way to them.
 type Config struct {
 	// Hosts are further hosts of vaults, as visage.Origin.Host writes them: "v1.vault.localhost:8443". One that begins
 	// with a dot is a suffix, and the name before it must be a vault's. Azure's own suffixes are always allowed.
 	Hosts []string
-	// Scope is what tokens are asked for, whatever a vault's challenge says, so that no host can have a token meant for
-	// another service. Default: "https://" with the host's suffix, and "/.default".
+	// Scope is the scope of the requested tokens, whatever a vault's challenge names, so that no host receives a token
+	// for another service. Default: "https://" with the host's suffix, and "/.default".
 	Scope string
-	// Roots are the authorities that a vault's certificate may come from. Default: the system's.
+	// Roots are the authorities that may sign a vault's certificate. Default: the system's.
 	Roots *x509.CertPool
 	// Dial connects to a vault. Default: the network's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// The HTTP policy. A source is asked again by whoever polls it, so nothing is repeated here.
+// The HTTP policy. Callers poll sources, so nothing is retried here.
 const (
 	deadline = 5 * time.Second  // a call, with its challenge and its token
 	idleTime = 60 * time.Second // longer than a poll apart, so that a heartbeat costs no handshake
@@ -63,11 +63,11 @@ const (
 // suffixes of the hosts of vaults in Azure's clouds.
 var suffixes = []string{".vault.azure.net", ".vault.azure.cn", ".vault.usgovcloudapi.net"}
 
-// vaultName is what may stand before a suffix (key vault contract §A1).
+// vaultName matches the part of a host before a suffix (key vault contract §A1).
 var vaultName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{1,22})[a-z0-9]$`)
 
-// Vaults opens sources that use the same connections, those to one vault at least: keys of which there are many need no
-// connection each. What it keeps open closes by itself a minute after its last use. It is safe for concurrent use.
+// Vaults opens sources that share the connections to each vault, so that many keys need few connections. Idle
+// connections are closed after a minute. It is safe for concurrent use.
 type Vaults struct {
 	cfg       Config
 	transport *transport
@@ -99,8 +99,8 @@ type Source struct {
 	client *azkeys.Client
 }
 
-// Open returns a source over key; with a version in it, that is the one that wraps, else it is the newest. Nothing is
-// sent yet. It refuses hosts that are not allowed.
+// Open returns a source over key, which wraps with the version in key or, if there is none, with the newest. Nothing is
+// sent yet. Hosts that are not allowed are refused.
 func (v *Vaults) Open(key visage.KeyRef, credential Credential) (*Source, error) {
 	checked, err := newKey(key.Vault, key.Name, key.Version)
 	if err != nil {
@@ -109,7 +109,8 @@ func (v *Vaults) Open(key visage.KeyRef, credential Credential) (*Source, error)
 	host := strings.TrimPrefix(checked.Vault, "https://")
 	suffix, ok := v.cfg.allowed(host)
 	if !ok {
-		return nil, fmt.Errorf("open key %s: host %s is none of the vaults that this instance speaks to", checked, host)
+		return nil, fmt.Errorf("open key %s: host %s is not one of the vaults that this instance may use", checked,
+			host)
 	}
 	if credential == nil {
 		return nil, fmt.Errorf("open key %s: no credential", checked)
@@ -139,7 +140,7 @@ func InAzure(key visage.KeyRef) bool {
 	return ok
 }
 
-// allowed returns the suffix by which a host may be spoken to; it is the host itself where that was allowed by name.
+// allowed returns the suffix that allows a host; a host that is allowed by its name is its own suffix.
 func (c Config) allowed(host string) (suffix string, ok bool) {
 	for _, h := range slices.Concat(suffixes, c.Hosts) {
 		h = strings.ToLower(h)
@@ -151,8 +152,8 @@ func (c Config) allowed(host string) (suffix string, ok bool) {
 	return "", false
 }
 
-// Wrap implements keysource.Source. The vault wraps, at an explicit version: that asks for its permission and leaves an
-// entry in its log, which wrapping here with the public key would not.
+// Wrap implements keysource.Source. The vault wraps, with an explicit version: this checks the permission and leaves an
+// entry in the vault's log, which wrapping here with the public key would not.
 func (s *Source) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref, error) {
 	version := s.key.Version
 	if version == "" {
@@ -281,7 +282,7 @@ func parameters(value []byte) azkeys.KeyOperationParameters {
 	return azkeys.KeyOperationParameters{Algorithm: &oaep, Value: value}
 }
 
-// mine makes sure that ref names a version of this key: without one the vault would take its newest.
+// mine checks that ref names a version of this key: without a version, the vault would use its newest.
 func (s *Source) mine(verb string, ref keysource.Ref) error {
 	if ref.URI != s.key.Unversioned() || ref.Version == "" {
 		return s.failure(verb, keysource.ErrWrong, "",
@@ -290,7 +291,7 @@ func (s *Source) mine(verb string, ref keysource.Ref) error {
 	return nil
 }
 
-// errOtherKey says that the vault answered with a key that was not asked for.
+// errOtherKey is a vault's answer for another key than the requested one.
 type errOtherKey struct{ kid string }
 
 func (e errOtherKey) Error() string { return fmt.Sprintf("the vault answered for key %.300q", e.kid) }
@@ -306,7 +307,7 @@ func (s *Source) sameKey(kid *azkeys.ID, version string) error {
 	return nil
 }
 
-// call makes one call within the deadline and gives its error a class.
+// call makes one call within the deadline and classifies its error.
 func (s *Source) call(ctx context.Context, verb string, do func(context.Context) error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -323,18 +324,18 @@ func (s *Source) call(ctx context.Context, verb string, do func(context.Context)
 	return s.classify(verb, err)
 }
 
-// tokens lets the official client have tokens of a credential.
+// tokens supplies the official client with the tokens of a credential.
 type tokens struct {
 	credential Credential
 	scope      string
 }
 
-// errToken says that no token was to be had, and why.
+// errToken is a failure to get a token.
 type errToken struct{ err error }
 
 func (e errToken) Error() string { return "get a token: " + e.err.Error() }
 
-// GetToken implements azcore.TokenCredential. What the vault's challenge asks for is ignored: see Config.Scope.
+// GetToken implements azcore.TokenCredential. The scope in the vault's challenge is ignored: see Config.Scope.
 func (t tokens) GetToken(ctx context.Context, _ policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	token, expires, err := t.credential.Token(ctx, t.scope)
 	if err != nil {
@@ -343,7 +344,7 @@ func (t tokens) GetToken(ctx context.Context, _ policy.TokenRequestOptions) (azc
 	return azcore.AccessToken{Token: token, ExpiresOn: expires}, nil
 }
 
-// transport bounds what is read of an answer, and keeps challenges that the client's parser would stumble over from it.
+// transport bounds the length of answers, and rejects challenges that would make the client's parser panic.
 type transport struct{ http.Client }
 
 // Do implements policy.Transporter.
@@ -358,14 +359,14 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	}{io.LimitReader(res.Body, maxAnswer), res.Body}
 	if challenge := res.Header.Get("WWW-Authenticate"); res.StatusCode == http.StatusUnauthorized && challenge != "" &&
 		!readable(challenge) {
-		res.Body.Close() // its content is of no use; an error of closing neither
+		res.Body.Close() // its content is not needed, and neither is an error of closing it
 		return nil, errors.New("the vault's authentication challenge is garbled")
 	}
 	return res, nil
 }
 
-// readable reports whether a challenge names a token endpoint with a tenant: the client takes the fourth segment of its
-// address without looking whether there is one.
+// readable reports whether a challenge names a token endpoint with a tenant: the client reads the fourth segment of
+// that address without checking that it exists.
 func readable(challenge string) bool {
 	named := false
 	for part := range strings.SplitSeq(strings.ReplaceAll(challenge, "Bearer ", ""), " ") {

@@ -15,8 +15,8 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// classify gives the error of a call its class. Only what a vault says in its own words is an answer (key vault
-// contract §A8): a status alone may come from anything on the way.
+// classify gives the error of a call its class. Only an error document of a vault counts as its answer (key vault
+// contract §A8): a bare status may come from any intermediary.
 func (s *Source) classify(verb string, err error) error {
 	if e, ok := errors.AsType[errToken](err); ok {
 		if errors.Is(e.err, keysource.ErrDenied) {
@@ -44,7 +44,7 @@ func (s *Source) classify(verb string, err error) error {
 		return s.failure(verb, keysource.ErrDenied, keysource.Missing, said)
 	case answer.StatusCode == http.StatusUnauthorized && answer.RawResponse.Header.Get("WWW-Authenticate") != "" &&
 		answer.RawResponse.Request != nil && answer.RawResponse.Request.Header.Get("Authorization") != "":
-		// The client has answered the challenge with a token that the credential made for it just now.
+		// The client has answered the challenge with a token that the credential has just made.
 		return s.failure(verb, keysource.ErrDenied, keysource.NoIdentity, said)
 	}
 	return s.failure(verb, keysource.ErrUnknown, "", said)
@@ -57,7 +57,7 @@ func (s *Source) forbidden(verb, inner, said string) error {
 	case "KeyNotYetValid":
 		return s.failure(verb, keysource.ErrDenied, keysource.NotYetValid, said)
 	case "KeyExpired":
-		if verb == "unwrap" { // expiry does not stop a vault from unwrapping, so one that says no means it
+		if verb == "unwrap" { // an expired key still unwraps, so a refusal here is a revocation
 			return s.failure(verb, keysource.ErrDenied, keysource.Expired, said)
 		}
 		return s.failure(verb, keysource.ErrExpired, keysource.Expired, said)
@@ -71,8 +71,8 @@ func (s *Source) failure(verb string, class error, reason keysource.Reason, what
 	return &keysource.Error{Class: class, Reason: reason, Text: fmt.Sprintf("%s with key %s: %s", verb, s.key, what)}
 }
 
-// readError reads the codes of a vault's error. The official client gives the outer one alone. An answer that says
-// something twice says nothing.
+// readError reads the codes of a vault's error; the official client reads the outer one only. An answer that repeats a
+// field is ambiguous and counts as unreadable.
 func readError(res *http.Response) (code, inner string, ok bool) {
 	raw, err := io.ReadAll(res.Body) // the client has read it and put it back
 	if err != nil || !unambiguous(raw) {
@@ -83,7 +83,7 @@ func readError(res *http.Response) (code, inner string, ok bool) {
 			Code  string `json:"code"`
 			Inner struct {
 				Code string `json:"code"`
-			} `json:"innererror"` // any spelling: encoding/json does not tell upper from lower case
+			} `json:"innererror"` // any spelling: encoding/json ignores case
 		} `json:"error"`
 	}
 	if json.Unmarshal(raw, &body) != nil {

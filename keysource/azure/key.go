@@ -16,10 +16,10 @@ var (
 	keyVersion = regexp.MustCompile(`^[0-9a-f]{32}$`)
 )
 
-// ParseKey reads which key is meant, in any spelling. With a name, address is that of the vault, which may end in a
-// slash. Without one, address is the whole identifier of the key, https://{vault}/keys/{name} or
-// https://{vault}/keys/{name}/{version}, and nothing that merely looks like one: no user, query, fragment, escape or
-// further segment; a version beside it must be the same one. Whether the vault may be used is for Open to say.
+// ParseKey parses a reference to a key, in any spelling. With a name, address is that of the vault, with or without a
+// final slash. Without a name, address is the identifier of the key, https://{vault}/keys/{name} or
+// https://{vault}/keys/{name}/{version}; a user, query, fragment, escape or further segment is an error, and so is
+// another version beside it. Open decides whether the vault may be used.
 func ParseKey(address, name, version string) (visage.KeyRef, error) {
 	if name != "" {
 		return newKey(address, name, version)
@@ -54,7 +54,7 @@ func parseKeyID(id string) (visage.KeyRef, error) {
 	return keyIn(u, parts[2], strings.Join(parts[3:], ""))
 }
 
-// keyIn is the key in the vault at the origin of u, whose path has been read.
+// keyIn returns the key in the vault at the origin of u; the caller has parsed the path.
 func keyIn(u *url.URL, name, version string) (visage.KeyRef, error) {
 	if strings.ToLower(u.Scheme) != "https" {
 		return visage.KeyRef{}, fmt.Errorf("the address of a vault begins with https://, not with %.20q", u.Scheme)

@@ -1,4 +1,4 @@
-// Package env takes a wrapping key from an environment variable, where container platforms put their secrets.
+// Package env reads a wrapping key from an environment variable, where container platforms put secrets.
 package env
 
 import (
@@ -14,7 +14,7 @@ import (
 type held = local.Key
 
 // Source wraps under the 32 bytes that an environment variable holds in base64 (44 characters) or hexadecimal (64). It
-// reads the variable anew at each call and is safe for concurrent use.
+// reads the variable at each call and is safe for concurrent use.
 type Source struct {
 	held
 }
@@ -27,7 +27,7 @@ func New(name string) *Source {
 	})}
 }
 
-// read returns the key, which the caller wipes. The variable itself stays where the platform put it.
+// read returns the key, which the caller wipes. The variable itself remains in the environment.
 func read(name string) ([]byte, error) {
 	text, set := os.LookupEnv(name)
 	if !set || text == "" {
@@ -37,7 +37,7 @@ func read(name string) ([]byte, error) {
 	}
 	key := decode(text)
 	if key == nil {
-		// The length alone is said: the text is a secret, if a broken one.
+		// Only the length is reported: the text is a secret, even if it is broken.
 		return nil, local.Fail(keysource.ErrUnknown, nil,
 			"environment variable %s is not 32 bytes in base64 (44 characters) or hexadecimal (64 characters); it "+
 				"has %d characters: \"head -c 32 /dev/urandom | base64\" makes a key",

@@ -1,5 +1,5 @@
-// Package file keeps a wrapping key in a file: the protector that needs nothing else, and the least of them, since
-// whoever copies the file together with the data has both.
+// Package file keeps a wrapping key in a file. It is the simplest protector and the weakest: anyone who copies the file
+// together with the data can open the data.
 package file
 
 import (
@@ -15,7 +15,7 @@ import (
 
 const what = "root key file"
 
-// Source wraps under the 32 random bytes of a file, which it reads anew at each call and wipes after it. It is safe for
+// Source wraps under the 32 random bytes of a file, which it reads at each call and wipes afterwards. It is safe for
 // concurrent use.
 type Source struct {
 	held
@@ -25,8 +25,8 @@ type Source struct {
 // held is embedded under a name that callers cannot reach.
 type held = local.Key
 
-// New returns a source over the key file at path. The file need not be there yet: see Create. It must lie outside of
-// dataDir, because a copy of the data must not hold its key. Symbolic links are followed before that is decided.
+// New returns a source over the key file at path. The file need not exist yet: see Create. After symbolic links are
+// followed, it must lie outside dataDir, because a copy of the data must not hold its key.
 func New(path, dataDir string) (*Source, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package passphrase makes a wrapping key from words a person can keep in mind or in a safe.
+// Package passphrase derives a wrapping key from a passphrase, which people can remember or keep in a safe.
 package passphrase
 
 import (
@@ -17,22 +17,21 @@ import (
 
 const (
 	// iterations is the cost of one guess with PBKDF2-HMAC-SHA-256: OWASP's figure for it since 2023, about a fifth of
-	// a second here. It is written into each wrapped form, so it can rise without touching what exists.
+	// a second here. It is stored in each wrapped form, so it can be raised without rewriting existing ones.
 	iterations = 600_000
-	// The bounds of what a wrapped form may ask for: less would be a downgrade, more a way to keep the program busy.
+	// Bounds of the iterations in a wrapped form: fewer would be a downgrade, more a denial of service.
 	minIterations, maxIterations = 600_000, 20_000_000
 
 	saltSize   = 16 // NIST SP 800-132 §5.1: at least 128 bits
 	paramsSize = 4 + saltSize
 
-	// minLength is the least number of bytes a new passphrase may have. What wrapped older data may be shorter.
+	// minLength is the minimal length of a new passphrase in bytes. Older data may be wrapped under a shorter one.
 	minLength = 12
 	maxLength = 1024
 )
 
-// Source wraps under a key that PBKDF2 makes from a passphrase, with a salt of its own for each wrapped form. It reads
-// the passphrase anew at each call and is safe for concurrent use. A call takes a noticeable part of a second, by
-// intent.
+// Source wraps under a key that PBKDF2 derives from a passphrase, with a salt of its own for each wrapped form. It
+// reads the passphrase at each call and is safe for concurrent use. A call takes about a fifth of a second, by design.
 type Source struct {
 	uri  string
 	from string // where the passphrase comes from, in words
@@ -86,7 +85,7 @@ func (s *Source) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref,
 	const fewest = 5 // different characters
 	if local.Distinct(words) < fewest {
 		return nil, keysource.Ref{}, local.Fail(keysource.ErrUnknown, nil,
-			"the passphrase has fewer than %d different characters, and anyone would try it; five random words are a "+
+			"the passphrase has fewer than %d different characters, so it can be guessed; five random words are a "+
 				"good one", fewest)
 	}
 	params := binary.BigEndian.AppendUint32(nil, iterations)
@@ -101,8 +100,7 @@ func (s *Source) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref,
 	return blob, keysource.Ref{URI: s.uri}, err
 }
 
-// Unwrap implements keysource.Source. ref's URI says where the passphrase was read from then; it may come from
-// elsewhere now.
+// Unwrap implements keysource.Source. ref's URI is the former place of the passphrase; it may be read from another now.
 func (s *Source) Unwrap(ctx context.Context, _ keysource.Ref, blob []byte) ([]byte, error) {
 	w, err := local.Parse(local.Passphrase, blob)
 	if err != nil {
@@ -122,7 +120,7 @@ func (s *Source) Unwrap(ctx context.Context, _ keysource.Ref, blob []byte) ([]by
 		" does not open this data: check it for typing errors, and that it is the one this instance was made with")
 }
 
-// Describe implements keysource.Source. Whether the passphrase is the right one shows only when it opens something.
+// Describe implements keysource.Source. Only Unwrap can tell whether the passphrase is the right one.
 func (s *Source) Describe(ctx context.Context, ref keysource.Ref) (keysource.Description, error) {
 	words, err := s.words(ctx)
 	if err != nil {
@@ -153,7 +151,7 @@ func (s *Source) words(ctx context.Context) ([]byte, error) {
 	return words, nil
 }
 
-// derive makes the key that params, of a wrapped form, ask for.
+// derive derives the key of a wrapped form with the given params.
 func derive(words, params []byte) ([]byte, error) {
 	if len(params) != paramsSize {
 		return nil, local.Fail(keysource.ErrWrong, nil,

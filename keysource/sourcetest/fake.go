@@ -11,9 +11,8 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// Fake is a source in memory that does the true job, so far as a test needs it: what one key wrapped another does not
-// open, and what was altered opens under none. It keeps what it wrapped, and its wrapped forms are only tickets. Fail
-// makes it fail. It is safe for concurrent use.
+// Fake is a source in memory that behaves like a real one: another key, or an altered blob, unwraps nothing. It keeps
+// the secrets itself, and its blobs are only tickets for them. Fail makes it fail. It is safe for concurrent use.
 type Fake struct {
 	ref keysource.Ref
 	key [32]byte
@@ -23,7 +22,7 @@ type Fake struct {
 	fail error
 }
 
-// NewFake returns a source over a new random key that is called name.
+// NewFake returns a source over a new random key with the given name.
 func NewFake(name string) *Fake {
 	f := &Fake{ref: keysource.Ref{URI: "fake:" + name, Version: "1"}, kept: map[string][]byte{}}
 	rand.Read(f.key[:]) // never fails: the runtime ends the process instead

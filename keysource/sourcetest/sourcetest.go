@@ -1,4 +1,4 @@
-// Package sourcetest holds what every key source must do, as one suite that all of them run.
+// Package sourcetest is the conformance suite of key sources.
 package sourcetest
 
 import (
@@ -12,27 +12,27 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// Provider says how the suite gets at the sources of one provider.
+// Provider gives the suite the sources of one provider.
 type Provider struct {
 	// Open returns a source over the key under test; each call a new handle on the same key, as after a restart.
 	// Required.
 	Open func(t testing.TB) keysource.Source
 	// Other returns a source of the same kind over another key. Required.
 	Other func(t testing.TB) keysource.Source
-	// Faults are the ways in which this provider really fails. At least one.
+	// Faults are the real failures of this provider. At least one.
 	Faults []Fault
-	// Stride is how many bytes lie between two that are altered, for a provider whose every call is slow. Default: 1.
+	// Stride is the distance between two bytes that are altered, for providers whose calls are slow. Default: 1.
 	Stride int
 }
 
-// Fault is one way to fail.
+// Fault is one way in which a source fails.
 type Fault struct {
 	Name string
 	// Source returns a source that fails in this way.
 	Source func(t testing.TB) keysource.Source
 	// Class is the class the error must have.
 	Class error
-	// Says must stand in the error's text: what tells the operator what to do.
+	// Says must be part of the error's text: the instruction for the operator.
 	Says string
 }
 

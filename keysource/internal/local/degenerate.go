@@ -2,8 +2,8 @@ package local
 
 import "bytes"
 
-// Degenerate says in words why a key cannot have come from a random generator; empty when it can have. All of these
-// together come about less than once in 2^100 keys.
+// Degenerate returns why a key cannot be random, as the end of a sentence; empty when it can be. A random generator
+// makes such keys less than once in 2^100.
 func Degenerate(key []byte) string {
 	if len(key) < 2 {
 		return ""

@@ -10,8 +10,7 @@ type failure struct {
 	cause error // may be nil
 }
 
-// Fail makes an error that says only what format and args say, and that errors.Is finds to be class and, if there is
-// one, cause.
+// Fail makes an error with the text of format and args that wraps class and, if there is one, cause.
 func Fail(class, cause error, format string, args ...any) error {
 	return &failure{text: fmt.Sprintf(format, args...), class: class, cause: cause}
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// Place is where a random key of KeySize bytes lies in the clear.
+// Place is where a random key of KeySize bytes is stored in the clear.
 type Place struct {
 	Kind   Kind
 	Name   string // in sentences: "environment variable X"
@@ -16,7 +16,7 @@ type Place struct {
 	Read func() ([]byte, error)
 }
 
-// Key is a source over the key of a place. It reads the place anew at each call and wipes what it read. It is safe for
+// Key is a source over the key of a place. It reads the key at each call and wipes it afterwards. It is safe for
 // concurrent use if the place's Read is.
 type Key struct {
 	at Place
@@ -36,8 +36,8 @@ func (k Key) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref, err
 	return blob, ref, err
 }
 
-// Unwrap implements keysource.Source. It goes by ref's version, the fingerprint of the key: the place may have another
-// name now.
+// Unwrap implements keysource.Source. The key must have the fingerprint that is ref's version; the place may have
+// another name by now.
 func (k Key) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte, error) {
 	key, have, err := k.read(ctx)
 	if err != nil {
@@ -52,7 +52,7 @@ func (k Key) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	// The fingerprint has matched already, so another key cannot be what is wrong.
+	// The fingerprint has matched, so a failure cannot mean another key.
 	return w.Open(key, ref.Version,
 		k.at.Name+
 			" holds the right key, but the wrapped key in the data was changed: restore the data directory from a "+
@@ -86,7 +86,7 @@ func (k Key) read(ctx context.Context) ([]byte, keysource.Ref, error) {
 	if why := Degenerate(key); why != "" {
 		clear(key)
 		return nil, keysource.Ref{}, Fail(keysource.ErrDenied, nil,
-			"%s holds no random key: it %s, and anyone would try it; make one with \"head -c 32 /dev/urandom\"",
+			"%s holds no random key: it %s, so it can be guessed; make one with \"head -c 32 /dev/urandom\"",
 			k.at.Name, why)
 	}
 	version, err := Fingerprint(key)

@@ -1,5 +1,5 @@
-// Package local wraps under a key that this process holds itself, which is what a file, an environment variable and a
-// passphrase have in common.
+// Package local wraps under a key in the memory of this process: the part that the sources for files, environment
+// variables and passphrases share.
 package local
 
 import (
@@ -19,17 +19,16 @@ import (
 // KeySize is the length of a wrapping key in bytes.
 const KeySize = 32
 
-// Algorithm is what Description.Algorithm says of the sources here: AES-256-GCM with a random nonce, under a key
-// derived for one message.
+// Algorithm is the Description.Algorithm of these sources: AES-256-GCM with a random nonce, under a key derived for one
+// message.
 const Algorithm = "A256GCM"
 
 // The wrapped form, integers big endian:
 //
 //	'W' format=1 suite=1 kind | params len u16, params | salt 32 | commitment 32 | nonce 12, ciphertext, tag 16
 //
-// The message key and the commitment are HKDF-SHA-256 of the wrapping key with the salt, so each is used once, and what
-// the source's reference says (which key) is bound as associated data together with everything that stands before the
-// nonce.
+// The message key and the commitment are HKDF-SHA-256 of the wrapping key with the salt, so each is used once. The
+// version of the source's reference and everything before the nonce are associated data.
 const (
 	magic        = 'W'
 	format       = 1
@@ -42,7 +41,7 @@ const (
 	maxInnerSize = 4 << 10
 )
 
-// Kind tells wrapped forms of different sources apart, so that one is never opened as another.
+// Kind distinguishes the wrapped forms of different sources, so that none is opened as another.
 type Kind byte
 
 // The kinds. Numbers are on disk.
@@ -54,7 +53,7 @@ const (
 
 // Wrapped is a parsed wrapped form. Its slices alias the bytes it was parsed from.
 type Wrapped struct {
-	Params []byte // what the source needs to make its key, for example the salt and cost of a passphrase
+	Params []byte // the source's inputs for deriving its key, for example the salt and cost of a passphrase
 
 	head       []byte // everything before salt
 	salt       []byte
@@ -86,7 +85,7 @@ func Wrap(kind Kind, key, params []byte, version string, inner []byte) ([]byte, 
 	return aead.Seal(blob, nil, inner, additional(blob, version)), nil
 }
 
-// Parse reads a wrapped form of one kind. It decides on nothing but shape.
+// Parse parses a wrapped form of one kind. It checks the shape only.
 func Parse(kind Kind, blob []byte) (Wrapped, error) {
 	if len(blob) < headSize || blob[0] != magic {
 		return Wrapped{}, Fail(keysource.ErrWrong, nil,
@@ -117,8 +116,8 @@ func Parse(kind Kind, blob []byte) (Wrapped, error) {
 	}, nil
 }
 
-// Open reverses Wrap. The commitment is looked at first: a key that does not match it is the wrong key, which the
-// sentence wrong says to the operator, and nothing is tried with it.
+// Open reverses Wrap. The commitment is checked first: a key that does not match it is the wrong key; it is not tried,
+// and the error has the text wrong.
 func (w Wrapped) Open(key []byte, version, wrong string) ([]byte, error) {
 	messageKey, commitment, err := derive(key, w.salt)
 	if err != nil {
@@ -142,8 +141,8 @@ func (w Wrapped) Open(key []byte, version, wrong string) ([]byte, error) {
 	return inner, nil
 }
 
-// Fingerprint names a random key without telling anything of it: 16 hexadecimal digits of a one-way derivation.
-// It must not be used for a key made from a passphrase, which could be guessed by it.
+// Fingerprint identifies a random key without revealing it: 16 hexadecimal digits of a one-way derivation. It must not
+// be used for a key made from a passphrase, because it would allow guessing offline.
 func Fingerprint(key []byte) (string, error) {
 	id, err := hkdf.Key(sha256.New, key, nil, "visage/v1/protector/name", 8)
 	if err != nil {
@@ -180,7 +179,7 @@ func newAEAD(key []byte) (cipher.AEAD, error) {
 	return aead, nil
 }
 
-// additional encodes what a message is bound to: each field with its length, in fixed order.
+// additional encodes the associated data of a message: each field with its length, in fixed order.
 func additional(before []byte, version string) []byte {
 	const label = "visage/v1/protector"
 	b := binary.BigEndian.AppendUint32(nil, 3)

@@ -13,15 +13,15 @@ import (
 )
 
 // ReadPrivate reads a small file that holds a secret. what names it in errors, for example "root key file". It refuses
-// a symbolic link, a file that anyone but the owner can read or change, and one in a folder where somebody else could
-// put another in its place. Its errors have keysource's classes; fs.ErrNotExist and fs.ErrPermission are found in them
-// too. The caller wipes the result.
+// a symbolic link, a file that anyone but the owner can read or change, and a file in a folder where another user could
+// replace it. Its errors have keysource's classes; fs.ErrNotExist and fs.ErrPermission are found in them too. The
+// caller wipes the result.
 func ReadPrivate(what, path string, maxBytes int) ([]byte, error) {
 	if err := CheckFolder(what, filepath.Dir(path)); err != nil {
 		return nil, err
 	}
-	// Opened first and looked at through the handle, so that what was checked is what is read.
-	// not blocking: a pipe of that name must not hang the start
+	// The file is opened first and checked through its handle, so that the checked file is the one that is read. not
+	// blocking: a pipe of that name must not hang the start
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	switch {
 	case errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.EMLINK):
@@ -69,9 +69,9 @@ func ReadPrivate(what, path string, maxBytes int) ([]byte, error) {
 	return b, nil
 }
 
-// CheckFolder refuses a folder in which somebody else could replace a file: it and all above it must belong to this
-// user or root and be writable by the owner alone, save that a sticky folder such as /tmp may lie above. A folder that
-// does not exist is not an error here.
+// CheckFolder refuses a folder in which another user could replace a file: the folder and all above it must belong to
+// this user or root and be writable by the owner only; a sticky folder such as /tmp may lie above. A folder that does
+// not exist is not an error here.
 func CheckFolder(what, dir string) error {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -108,8 +108,8 @@ func CheckFolder(what, dir string) error {
 	}
 }
 
-// CreatePrivate writes a new file of mode 0600 that is there, whole, when it returns, or not at all. It never replaces
-// a file: fs.ErrExist is returned instead. A missing folder is made with mode 0700.
+// CreatePrivate writes a new file of mode 0600, which exists as a whole when it returns, or not at all. It never
+// replaces a file: fs.ErrExist is returned instead. A missing folder is made with mode 0700.
 func CreatePrivate(what, path string, content []byte) (err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -123,12 +123,12 @@ func CreatePrivate(what, path string, content []byte) (err error) {
 		return fmt.Errorf("create %s: %w", what, err)
 	}
 	defer func() {
-		// The temporary name goes in any case; when all went well the file keeps its other name.
+		// The temporary name is always removed; after success the file keeps its other name.
 		if rmErr := os.Remove(tmp.Name()); rmErr != nil && err == nil {
 			err = fmt.Errorf("remove temporary name of the %s: %w", what, rmErr)
 		}
 	}()
-	err = tmp.Chmod(0o600) // whatever the umask took of it
+	err = tmp.Chmod(0o600) // the umask may have removed bits
 	if err == nil {
 		_, err = tmp.Write(content)
 	}
@@ -148,7 +148,7 @@ func CreatePrivate(what, path string, content []byte) (err error) {
 	return syncFolder(what, dir)
 }
 
-// syncFolder makes a new name in dir survive a power cut.
+// syncFolder makes a new name in dir durable.
 func syncFolder(what, dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -273,29 +273,17 @@ func spell(result any) (answer, error) {
 	return a, nil
 }
 
-// refuse spells a problem in the dialect of the plane.
+// refuse writes a problem in the dialect of the plane.
 func (h *Handler) refuse(x *exchange, p *Problem) answer {
 	p.RequestID = x.id
-	a := answer{status: p.Status, header: http.Header{}}
-	if p.RetryAfter > 0 {
-		a.header.Set("Retry-After", strconv.FormatInt(seconds(p.RetryAfter), 10))
-	}
-	if p.Allow != "" {
-		a.header.Set("Allow", p.Allow)
-	}
-	if p.Challenge != "" {
-		a.header.Set("WWW-Authenticate", p.Challenge)
-	}
-	var spelled any = plainly(p)
+	dialect := plain
 	if x.plane != nil {
-		spelled = x.plane.Problem(a.header, p)
+		dialect = x.plane.Problem
 	}
-	body, err := encode(spelled)
+	a, err := p.answer(dialect)
 	if err != nil {
-		h.log.Error("problem not spelled", "request_id", x.id, "err", err)
-		return a
+		h.log.Error("error answer not encoded", "request_id", x.id, "err", err)
 	}
-	a.body = body
 	return a
 }
 
@@ -313,25 +301,28 @@ func encode(v any) ([]byte, error) {
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 }
 
-// write writes the answer. An error is the client's leaving or its slowness.
+// write sends the answer. An error means that the client disconnected or read too slowly.
 func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange, a answer) (int, error) {
 	header := w.Header()
-	for name, values := range a.header {
-		header[http.CanonicalHeaderKey(name)] = values
-	}
-	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Cache-Control", "no-store")
 	if x.plane != nil && x.plane.Greet != nil {
 		x.plane.Greet(header, r, x.id)
 	}
 	h.allowOrigin(header, x, r)
-	if a.stream != nil {
-		header.Set("Content-Type", "application/octet-stream")
-		w.WriteHeader(a.status)
-		out := &patientWriter{to: w, control: http.NewResponseController(w), handler: h}
-		err := a.stream(r.Context(), out)
-		return out.n, err
+	if a.stream == nil {
+		return a.send(w, r.Method)
 	}
+	a.setHeaders(header)
+	header.Set("Content-Type", "application/octet-stream")
+	w.WriteHeader(a.status)
+	out := &patientWriter{to: w, control: http.NewResponseController(w), handler: h}
+	err := a.stream(r.Context(), out)
+	return out.n, err
+}
+
+// send sends an answer that has no stream.
+func (a answer) send(w http.ResponseWriter, method string) (int, error) {
+	header := w.Header()
+	a.setHeaders(header)
 	if a.body != nil {
 		header.Set("Content-Type", "application/json; charset=utf-8")
 	}
@@ -339,10 +330,18 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange, a a
 		header.Set("Content-Length", strconv.Itoa(len(a.body)))
 	}
 	w.WriteHeader(a.status)
-	if r.Method == http.MethodHead {
+	if method == http.MethodHead {
 		return 0, nil
 	}
 	return w.Write(a.body)
+}
+
+func (a answer) setHeaders(header http.Header) {
+	for name, values := range a.header {
+		header[http.CanonicalHeaderKey(name)] = values
+	}
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Cache-Control", "no-store")
 }
 
 // patientWriter gives the client WriteTimeout for each piece, however many there are.
