@@ -77,7 +77,7 @@ func (s *Store) epochsOf(r engine.Reader) (frames []stream.Frame, err error) {
 		if err != nil || !ok {
 			return err
 		}
-		doc, err := s.decodeBundle(SpaceID(space), row)
+		doc, err := s.bundles.Decode(SpaceID(space), row)
 		if err != nil {
 			return err
 		}
@@ -128,13 +128,13 @@ func copyRows(ctx context.Context, add func(stream.Frame) error, r engine.Reader
 func (s *Store) writeStream(
 	ctx context.Context, w io.Writer, content stream.Content, fill func(add func(stream.Frame) error) error,
 ) (Saved, error) {
-	s.using.RLock()
-	defer s.using.RUnlock()
+	s.root.Hold()
+	defer s.root.Release()
 	if s.isClosed() {
 		return Saved{}, ErrClosed
 	}
 	var key []byte
-	arena.Do(func() { key = format.BackupKey(s.root.Bytes(), s.instance, string(content)) })
+	arena.Do(func() { key = format.BackupKey(s.root.Key(), s.root.Instance, string(content)) })
 	defer clear(key)
 	total, err := stream.Write(ctx, w, key, stream.Header{
 		Content: content, Instance: s.Instance(), Taken: time.Now().UTC(), Format: s.format,

@@ -17,7 +17,7 @@ import (
 func (c Container[T]) Each(ctx context.Context, r Reader, visit func(encoded []byte) error) error {
 	t := r.txn()
 	t.use()
-	container := t.ring.container(c.table.name, c.parents)
+	container := t.ring.Container(c.table.name, c.parents)
 	if err := t.scannable(container); err != nil {
 		return err
 	}

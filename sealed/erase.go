@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/keystore"
-	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // Grade says how far an erasure reaches; a receipt never claims more.
@@ -108,15 +108,13 @@ func (sp *Space) turnPast(ctx context.Context, sequence uint64) (Receipt, error)
 	turned, ended := sp.turnedAt, sp.ended
 	sp.mu.Unlock()
 	if turned < sequence {
-		b := &Bundle{sp}
-		doc, err := b.read(ctx)
+		doc, err := (&Bundle{sp}).read(ctx)
 		if err != nil {
 			return Receipt{}, err
 		}
-		if err := b.turnRoot(ctx, doc.Current.Generation, nil); err != nil {
+		if ended, err = sp.turn(ctx, doc.Current.Generation, nil); err != nil {
 			return Receipt{}, err
 		}
-		ended = doc.Current
 	}
 	return Receipt{Space: sp.id, Generation: ended.Generation, Epoch: ended.Epoch, Grade: sp.store.grade()}, nil
 }
@@ -126,15 +124,6 @@ func (s *Store) grade() Grade {
 		return GradeStore
 	}
 	return GradeKeyStore
-}
-
-// turned notes that what was erased up to a sequence number of the root container is final, and the pair that has
-// ended.
-func (sp *Space) turned(sequence uint64, ended format.Pair) {
-	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	sp.turnedAt, sp.ended = max(sp.turnedAt, sequence), ended
-	sp.dirty[rowkey.Root] = true
 }
 
 // note keeps what a commit of so many transactions leaves to be done: nursery rows to be folded, containers whose state
@@ -154,7 +143,7 @@ func (sp *Space) note(transactions int, rows map[format.ID]int, touched []format
 		sp.store.erasures.add(sp)
 	}
 	if len(touched) > 0 {
-		sp.store.anchors.committed(transactions)
+		sp.store.anchors.Committed(transactions)
 	}
 }
 
@@ -250,16 +239,13 @@ func (s *Store) sweepEpochs(ctx context.Context) error {
 
 func (s *Store) sweepEpochsOf(ctx context.Context, id SpaceID) error {
 	sp := s.Space(id)
-	sp.keying.Lock()
-	defer sp.keying.Unlock()
-	s.using.RLock()
-	defer s.using.RUnlock()
+	defer sp.keyed()()
 	if s.isClosed() {
 		return ErrClosed
 	}
-	doc, err := s.readBundle(ctx, id)
-	if err != nil || doc.State != stateActive || len(doc.Epochs) != 1 {
+	doc, err := s.bundles.Read(ctx, id)
+	if err != nil || doc.State != keys.Active || len(doc.Epochs) != 1 {
 		return nil // damage is told elsewhere, and what a turn left for Retire stays
 	}
-	return s.destroyEpochs(format.ID(id), doc.Current.Epoch)
+	return s.bundles.EndEpochs(id, doc.Current.Epoch)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/keystore"
 	"github.com/visage-face/visage/sealed/internal/memory"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
@@ -103,7 +104,7 @@ func (sp *Space) EachKey(t testing.TB, take func(key []byte)) {
 	err := sp.View(context.Background(), func(r Reader) error {
 		tx := r.txn()
 		tx.thorough = true
-		tx.ring.withRoot(tx.root.head.Pair, take)
+		tx.ring.WithRoot(tx.root.head.Pair, take)
 		containers, err := tx.containers()
 		if err != nil {
 			return err
@@ -165,7 +166,7 @@ func (l *Loot) Open(t testing.TB, s *Store, id SpaceID) (plaintexts [][]byte) {
 		for value := range values {
 			rows = append(
 				rows, row{
-					key[16], format.Place{Instance: s.instance, Space: format.ID(id), Container: container,
+					key[16], format.Place{Instance: s.root.Instance, Space: format.ID(id), Container: container,
 						Record: record}, []byte(value),
 				},
 			)
@@ -249,10 +250,12 @@ func (m *Machine) Start(t testing.TB, cfg Config, die int, done bool) (*Store, e
 	m.ops, m.die, m.done, m.dead = 0, die, done, false
 	m.mu.Unlock()
 	s := newStore(cfg, mortalEngine{m.engine, m})
-	if err := s.openRoot(t.Context(), cfg.Protectors); err != nil {
+	f, err := s.root.Open(t.Context(), cfg.Protectors, s.newest())
+	if err != nil {
 		return nil, err
 	}
-	s.epochs = mortalKeys{&m.keys, m}
+	s.format = f.Number
+	s.keepEpochs(mortalKeys{&m.keys, m})
 	if err := s.migrate(t.Context()); err != nil {
 		return nil, err
 	}
@@ -370,7 +373,7 @@ func WithSteps(cfg Config, further ...Step) Config {
 
 // ForgetFormat makes the store what it was before stores had formats.
 func (s *Store) ForgetFormat(t testing.TB) {
-	err := s.changeInstance(context.Background(), func(doc *instanceDoc) { doc.Format, doc.Told, doc.Since = 0, 0, "" })
+	err := s.root.Change(context.Background(), func(doc *keys.Instance) { doc.Format = keys.Format{} })
 	if err != nil {
 		t.Fatal(err)
 	}

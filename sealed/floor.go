@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"sync"
+
+	"github.com/visage-face/visage/sealed/internal/keys"
 )
 
 // floor says whose turn it is to write to a space: one at a time, in the order in which they came. Whoever has it
@@ -22,7 +24,7 @@ type floor struct {
 // same keys.
 type claim struct {
 	alone bool
-	ring  *keyring
+	ring  *keys.Ring
 	fence uint64
 }
 

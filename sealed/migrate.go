@@ -8,6 +8,7 @@ import (
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 	"github.com/visage-face/visage/sealed/internal/stream"
 )
@@ -111,6 +112,12 @@ func since(steps []migration, number uint32) string {
 	return steps[number-1].Since
 }
 
+// newest is the format of a store that is made now.
+func (s *Store) newest() keys.Format {
+	n := uint32(len(s.steps))
+	return keys.Format{Number: n, Told: n, Since: since(s.steps, n)}
+}
+
 // Format is the format that the store has.
 func (s *Store) Format() uint32 { return s.format }
 
@@ -140,8 +147,8 @@ func (s *Store) step(ctx context.Context, m migration) error {
 			return err
 		}
 	}
-	return s.changeInstance(ctx, func(doc *instanceDoc) {
-		doc.Format, doc.Since = m.Number, m.Since
+	return s.root.Change(ctx, func(doc *keys.Instance) {
+		doc.Number, doc.Since = m.Number, m.Since
 	})
 }
 
@@ -149,71 +156,23 @@ func (s *Store) step(ctx context.Context, m migration) error {
 // first, and remembers that it was told when tell has returned nil for all. A crash in between repeats them. It is for
 // a log that must not miss one, and that opens only after the store.
 func (s *Store) TellMigrations(ctx context.Context, tell func(Migration) error) error {
-	s.using.RLock()
-	defer s.using.RUnlock()
+	s.root.Hold()
+	defer s.root.Release()
 	if s.isClosed() {
 		return ErrClosed
 	}
-	doc, err := s.instanceNow(ctx)
-	if err != nil || doc.Told >= doc.Format {
+	doc, err := s.root.Read(ctx)
+	if err != nil || doc.Told >= doc.Number {
 		return err
 	}
-	for _, m := range s.steps[doc.Told:doc.Format] {
+	for _, m := range s.steps[doc.Told:doc.Number] {
 		if err := tell(m.Migration); err != nil {
 			return err
 		}
 	}
-	err = s.changeInstance(ctx, func(doc *instanceDoc) { doc.Told = s.format })
+	err = s.root.Change(ctx, func(doc *keys.Instance) { doc.Told = s.format })
 	if err != nil {
 		return fmt.Errorf("remember that migrations were told: %w", err)
 	}
 	return nil
-}
-
-func (s *Store) instanceNow(ctx context.Context) (doc instanceDoc, err error) {
-	err = s.engine.View(ctx, func(r engine.Reader) error {
-		doc, err = s.readInstanceDoc(r)
-		return err
-	})
-	return doc, err
-}
-
-// readInstanceDoc reads the instance document and authenticates it. The root key must be open.
-func (s *Store) readInstanceDoc(r engine.Reader) (doc instanceDoc, err error) {
-	row, _, err := r.Get(rowkey.OfSpace(format.ID{}, rowkey.Instance))
-	if err != nil {
-		return doc, err
-	}
-	err = format.CheckInstance(s.root.Bytes(), row)
-	if err == nil {
-		doc, err = decodeInstance(row)
-	}
-	if err != nil {
-		return doc, s.report.Corrupt(&CorruptError{What: "instance", Err: err})
-	}
-	return doc, nil
-}
-
-// changeInstance changes the instance document, durably.
-func (s *Store) changeInstance(ctx context.Context, change func(*instanceDoc)) error {
-	return s.updateIn(ctx, format.ID{}, func(w engine.Writer) error {
-		doc, err := s.readInstanceDoc(w)
-		if err != nil {
-			return err
-		}
-		change(&doc)
-		value, err := s.authInstance(doc)
-		if err != nil {
-			return err
-		}
-		return w.Put(rowkey.OfSpace(format.ID{}, rowkey.Instance), value)
-	})
-}
-
-func (s *Store) authInstance(doc instanceDoc) (format.Sealed, error) {
-	raw, err := cbor.Marshal(doc)
-	if err != nil {
-		return format.Sealed{}, err
-	}
-	return format.AuthInstance(s.root.Bytes(), raw), nil
 }

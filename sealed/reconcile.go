@@ -6,6 +6,7 @@ import (
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
@@ -18,11 +19,11 @@ type reconciled struct{ erased, forgotten, older int }
 // reconcile puts a restored space in order, with keys that nobody else uses yet: the records are from a backup, their
 // secrets from a keyring, which is newer. It can be repeated after a crash, and ends by taking the mark from the
 // bundle.
-func (s *Store) reconcile(ctx context.Context, id SpaceID, ring *keyring) error {
+func (s *Store) reconcile(ctx context.Context, id SpaceID, ring *keys.Ring) error {
 	sp := &Space{store: s, id: id}
 	step := func(fn func(*txn) error) error {
 		var rows map[format.ID]int
-		err := s.updateIn(ctx, format.ID(id), func(w engine.Writer) error {
+		err := engine.CommitAndWait(ctx, s.engine, format.ID(id), func(w engine.Writer) error {
 			t := &txn{sp: sp, ring: ring, r: w, w: w}
 			defer t.finish()
 			if err := t.openRoot(); err != nil {
@@ -83,7 +84,7 @@ func (s *Store) reconcile(ctx context.Context, id SpaceID, ring *keyring) error 
 		}
 	}
 	if err == nil {
-		err = (&Bundle{sp}).changeLocked(ctx, func(doc *bundleDoc) error {
+		err = s.bundles.Change(ctx, id, func(doc *keys.Doc) error {
 			doc.Restored = false
 			return nil
 		})

@@ -9,11 +9,10 @@ import (
 	"runtime"
 	"slices"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"github.com/visage-face/visage/internal/arena"
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/keystore"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 	"github.com/visage-face/visage/sealed/internal/stream"
@@ -59,16 +58,18 @@ func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.R
 			err = fmt.Errorf("restore: %w", err)
 		}
 	}()
-	if _, empty, err := s.readInstance(ctx); err != nil || !empty {
+	if _, empty, err := s.root.Row(ctx); err != nil || !empty {
 		return errors.Join(err, ErrNotEmpty)
 	}
 	doc, err := s.checkKeyring(ctx, cfg, keys)
 	if err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
-	if s.epochs, err = openEpochs(cfg, dir, s.instance); err != nil {
+	epochs, err := openEpochs(cfg, dir, s.root.Instance)
+	if err != nil {
 		return err
 	}
+	s.keepEpochs(epochs)
 	if _, err := keyring.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
@@ -83,11 +84,11 @@ func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.R
 	}
 	// The rows are of two moments, and a migration may have been between them: the store has the older format, so that
 	// the migrations run again when it is opened.
-	if older := data.Header().Format; older < doc.Format {
-		doc.Format, doc.Told, doc.Since = older, min(doc.Told, older), since(s.steps, older)
+	if older := data.Header().Format; older < doc.Number {
+		doc.Number, doc.Told, doc.Since = older, min(doc.Told, older), since(s.steps, older)
 	}
 	// The instance's own row comes last: without it nothing here is a store.
-	value, err := s.authInstance(doc)
+	value, err := s.root.Seal(doc)
 	if err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ func (c Config) openStream(r io.Reader, content stream.Content) (*stream.Reader,
 
 // checkKeyring reads a keyring to its end, opens the instance root with what is in it, and makes sure that the instance
 // wrote it. It returns the instance's document.
-func (s *Store) checkKeyring(ctx context.Context, cfg Config, in *stream.Reader) (doc instanceDoc, err error) {
+func (s *Store) checkKeyring(ctx context.Context, cfg Config, in *stream.Reader) (doc keys.Instance, err error) {
 	var instance []byte
 	err = eachFrame(ctx, in, func(f stream.Frame) error {
 		if f.Kind == stream.Row && string(f.Key) == string(rowkey.OfSpace(format.ID{}, rowkey.Instance)) {
@@ -132,13 +133,9 @@ func (s *Store) checkKeyring(ctx context.Context, cfg Config, in *stream.Reader)
 	if instance == nil {
 		return doc, fmt.Errorf("%w: the row of the instance is missing", ErrMalformed)
 	}
-	if s.root, err = arena.New(format.KeySize); err != nil {
+	if doc, err = s.root.Unwrap(ctx, cfg.Protectors, instance); err != nil {
 		return doc, err
 	}
-	if doc, err = s.unwrapRoot(ctx, cfg.Protectors, instance); err != nil {
-		return doc, err
-	}
-	s.instance = doc.ID
 	return doc, s.checkStream(in)
 }
 
@@ -148,7 +145,7 @@ func (s *Store) checkStream(in *stream.Reader) error {
 		return ErrForeign
 	}
 	var key []byte
-	arena.Do(func() { key = format.BackupKey(s.root.Bytes(), s.instance, string(in.Header().Content)) })
+	arena.Do(func() { key = format.BackupKey(s.root.Key(), s.root.Instance, string(in.Header().Content)) })
 	defer clear(key)
 	return in.Check(key)
 }
@@ -244,32 +241,19 @@ func (s *Store) restoredRow(content stream.Content, f stream.Frame) (value forma
 	case kind == rowkey.Instance && space == format.ID{}:
 		return value, false, nil
 	case kind == rowkey.Bundle && len(f.Key) == 17:
-		value, err = s.restoredBundle(SpaceID(space), f.Value)
+		value, err = s.bundles.Restored(SpaceID(space), f.Value)
 	default:
 		value, err = format.Restored(kind, f.Value)
 	}
 	return value, err == nil, err
 }
 
-func (s *Store) restoredBundle(id SpaceID, row []byte) (format.Sealed, error) {
-	doc, err := s.decodeBundle(id, row)
-	if err != nil {
-		return format.Sealed{}, err
-	}
-	doc.Restored = doc.State == stateActive
-	raw, err := cbor.Marshal(doc)
-	if err != nil {
-		return format.Sealed{}, err
-	}
-	return format.SealBundle(s.root.Bytes(), s.instance, format.ID(id), raw), nil
-}
-
 // MendKeyring puts epoch keys that are missing back from a keyring, and returns how many. It is for a key directory
 // that was lost while the data was not: only keys that the data still speaks of are taken, so an old keyring brings
 // nothing back that was erased. Errors: ErrForeign, ErrNotAuthentic, ErrMalformed.
 func (s *Store) MendKeyring(ctx context.Context, keyring io.Reader) (mended int, err error) {
-	s.using.RLock()
-	defer s.using.RUnlock()
+	s.root.Hold()
+	defer s.root.Release()
 	if s.isClosed() {
 		return 0, ErrClosed
 	}
@@ -278,13 +262,13 @@ func (s *Store) MendKeyring(ctx context.Context, keyring io.Reader) (mended int,
 			err = fmt.Errorf("mend the key directory: %w", err)
 		}
 	}()
-	var keys []stream.Frame
+	var found []stream.Frame
 	in, err := Config{migrations: s.steps}.openStream(keyring, stream.Keyring)
 	if err == nil {
 		err = eachFrame(ctx, in, func(f stream.Frame) error {
 			if f.Kind == stream.EpochKey && len(f.Key) == 20 {
-				keys = append(
-					keys, stream.Frame{Key: append([]byte(nil), f.Key...), Value: append([]byte(nil), f.Value...)},
+				found = append(
+					found, stream.Frame{Key: append([]byte(nil), f.Key...), Value: append([]byte(nil), f.Value...)},
 				)
 			}
 			return nil
@@ -296,16 +280,16 @@ func (s *Store) MendKeyring(ctx context.Context, keyring io.Reader) (mended int,
 	if err != nil {
 		return 0, err
 	}
-	for _, f := range keys {
+	for _, f := range found {
 		id, epoch := SpaceID(f.Key[:16]), binary.BigEndian.Uint32(f.Key[16:])
-		doc, err := s.readBundle(ctx, id)
+		doc, err := s.bundles.Read(ctx, id)
 		if errors.Is(err, ErrNoSpace) {
 			continue
 		}
 		if err != nil {
 			return mended, err
 		}
-		known := slices.ContainsFunc(doc.Epochs, func(e epochDoc) bool { return e.Number == epoch })
+		known := slices.ContainsFunc(doc.Epochs, func(e keys.EpochDoc) bool { return e.Number == epoch })
 		if _, err := s.epochs.Get(format.ID(id), epoch); !known || !errors.Is(err, keystore.ErrNotFound) {
 			continue
 		}

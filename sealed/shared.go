@@ -12,6 +12,7 @@ import (
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
@@ -56,7 +57,7 @@ func (sp *Space) update(ctx context.Context, fn func(Tx) error) (c committed, er
 	alone := false
 	for again := true; again && err == nil; {
 		again = false
-		err = sp.within(ctx, func(ring *keyring, fence uint64) (err error) {
+		err = sp.within(ctx, func(ring *keys.Ring, fence uint64) (err error) {
 			if alone {
 				c, err = sp.writeAlone(ctx, ring, fence, fn)
 			} else {
@@ -71,7 +72,7 @@ func (sp *Space) update(ctx context.Context, fn func(Tx) error) (c committed, er
 
 // updateAlone is update for what changes trees itself, or much at once.
 func (sp *Space) updateAlone(ctx context.Context, fn func(*txn) error) error {
-	return sp.within(ctx, func(ring *keyring, fence uint64) error {
+	return sp.within(ctx, func(ring *keys.Ring, fence uint64) error {
 		_, err := sp.writeAlone(ctx, ring, fence, func(tx Tx) error { return fn(tx.writable()) })
 		return err
 	})
@@ -79,7 +80,7 @@ func (sp *Space) updateAlone(ctx context.Context, fn func(*txn) error) error {
 
 // writeAlone runs fn on the engine's transaction itself, which it has for itself.
 func (sp *Space) writeAlone(
-	ctx context.Context, ring *keyring, fence uint64, fn func(Tx) error,
+	ctx context.Context, ring *keys.Ring, fence uint64, fn func(Tx) error,
 ) (c committed, err error) {
 	var t *txn
 	err = sp.commitAlone(ctx, func(w engine.Writer) error {
@@ -405,7 +406,7 @@ func (s *sealing) begin(t *txn, ref recordRef, r *stagedRecord) error {
 		return err
 	}
 	if r.secret.Key == nil {
-		r.secret = freshSecret(0)
+		r.secret = format.NewSecret(0)
 	}
 	r.secret.Version++
 	if leaf.dirty {
@@ -436,7 +437,7 @@ func onAllProcessors(n int, work func(i int)) {
 
 // seal seals the record. It uses nothing of t but the keys, so that many can run at once.
 func (s *sealing) seal(t *txn) {
-	r, set := s.staged, t.ring.set()
+	r, set := s.staged, t.ring.Set()
 	if r.salt != nil {
 		s.removed = format.Term(set, s.container, s.id, r.salt)
 	}
@@ -444,7 +445,7 @@ func (s *sealing) seal(t *txn) {
 		return
 	}
 	at := t.place(s.container, s.id)
-	salt := format.Salt(t.ring.hedge(), at, r.secret, r.plaintext)
+	salt := format.Salt(t.ring.Hedge(), at, r.secret, r.plaintext)
 	s.record = format.SealRecord(at, r.schema, r.secret, salt, r.plaintext)
 	if s.key != nil {
 		s.nursery = format.SealNursery(at, s.key, salt, r.secret)

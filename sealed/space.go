@@ -11,6 +11,7 @@ import (
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
@@ -28,19 +29,27 @@ type Space struct {
 	writing floor      // whose turn to write it is; taken before mu
 
 	mu     sync.Mutex // guards all below
-	ring   *keyring   // nil: not open
+	ring   *openKeys  // nil: not open
 	lease  context.Context
 	end    context.CancelCauseFunc
-	until  time.Time  // when the lease runs out; zero: never
-	locked error      // not nil: locked, and why
-	fence  uint64     // moves with every lock
-	going  []*keyring // rings that nobody new may use, while somebody still does
+	until  time.Time   // when the lease runs out; zero: never
+	locked error       // not nil: locked, and why
+	fence  uint64      // moves with every lock
+	going  []*openKeys // rings that nobody new may use, while somebody still does
 
 	// containers whose newest state the root container, or in its own case the anchor, does not know
 	dirty    map[format.ID]bool
 	erasedAt uint64      // the root container's sequence number at the newest erasure
 	turnedAt uint64      // at the newest turn; see turned
 	ended    format.Pair // what that turn ended
+}
+
+// openKeys are the keys of an open space, and who uses them. The space's mu guards it.
+type openKeys struct {
+	*keys.Ring
+	users   int           // transactions that use it
+	retired bool          // nobody new may use it; it is freed when the last user has left
+	left    chan struct{} // closed when it is freed
 }
 
 func newSpace(s *Store, id SpaceID) *Space {
@@ -60,7 +69,7 @@ func (sp *Space) Lease() context.Context {
 // View runs fn on a snapshot of the space. The Reader is valid until fn returns, and for one goroutine.
 // Errors: ErrNoSpace, ErrLocked, ErrGrace, ErrClosed, what fn returns, the cause of an ended ctx.
 func (sp *Space) View(ctx context.Context, fn func(Reader) error) error {
-	return sp.within(ctx, func(ring *keyring, _ uint64) error {
+	return sp.within(ctx, func(ring *keys.Ring, _ uint64) error {
 		return sp.store.engine.View(ctx, func(r engine.Reader) error {
 			t := &txn{sp: sp, ring: ring, r: r}
 			defer t.finish()
@@ -74,7 +83,7 @@ func (sp *Space) View(ctx context.Context, fn func(Reader) error) error {
 
 // within runs fn with the space's keys. A snapshot may be older than the keys when these were turned in between: then
 // fn, which has found the head of the root container under other ones and has done nothing yet, runs again.
-func (sp *Space) within(ctx context.Context, fn func(ring *keyring, fence uint64) error) error {
+func (sp *Space) within(ctx context.Context, fn func(ring *keys.Ring, fence uint64) error) error {
 	for {
 		ring, fence, err := sp.enter(ctx)
 		if err != nil {
@@ -83,9 +92,9 @@ func (sp *Space) within(ctx context.Context, fn func(ring *keyring, fence uint64
 		again := false
 		err = func() error {
 			defer sp.leave(ring) // after a panic of fn as well
-			turns := ring.turns.Load()
-			err := fn(ring, fence)
-			again = errors.Is(err, errStale) && (ring.turns.Load() != turns || sp.stillOpen(fence) != nil)
+			turns := ring.Turns()
+			err := fn(ring.Ring, fence)
+			again = errors.Is(err, errStale) && (ring.Turns() != turns || sp.stillOpen(fence) != nil)
 			return err
 		}()
 		if again {
@@ -112,7 +121,7 @@ func (sp *Space) Update(ctx context.Context, fn func(Tx) error) error {
 }
 
 // enter counts the caller in and returns the keys, opening them when that needs nobody else.
-func (sp *Space) enter(ctx context.Context) (*keyring, uint64, error) {
+func (sp *Space) enter(ctx context.Context) (*openKeys, uint64, error) {
 	for {
 		sp.mu.Lock()
 		err := sp.closedLocked()
@@ -130,6 +139,17 @@ func (sp *Space) enter(ctx context.Context) (*keyring, uint64, error) {
 			return nil, 0, err
 		}
 	}
+}
+
+// enterIfOpen is enter for who has nothing to do in a space that is not open: there is no ring then.
+func (sp *Space) enterIfOpen() (*openKeys, uint64) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	if sp.ring == nil || sp.closedLocked() != nil {
+		return nil, 0
+	}
+	sp.ring.users++
+	return sp.ring, sp.fence
 }
 
 // closedLocked returns why nobody may enter, nil when one may.
@@ -159,7 +179,7 @@ func (sp *Space) stillOpen(fence uint64) error {
 	return nil
 }
 
-func (sp *Space) leave(ring *keyring) {
+func (sp *Space) leave(ring *openKeys) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	ring.users--
@@ -167,7 +187,7 @@ func (sp *Space) leave(ring *keyring) {
 }
 
 // retireLocked takes a ring out of use: it is freed once nobody uses it any more.
-func (sp *Space) retireLocked(ring *keyring) {
+func (sp *Space) retireLocked(ring *openKeys) {
 	ring.retired = true
 	sp.going = append(sp.going, ring)
 	sp.freeIfLeftLocked(ring)
@@ -188,13 +208,13 @@ func (sp *Space) left(ctx context.Context) error {
 	return nil
 }
 
-func (sp *Space) freeIfLeftLocked(ring *keyring) {
+func (sp *Space) freeIfLeftLocked(ring *openKeys) {
 	if !ring.retired || ring.users > 0 {
 		return
 	}
-	ring.free()
+	ring.Free()
 	close(ring.left)
-	sp.going = slices.DeleteFunc(sp.going, func(r *keyring) bool { return r == ring })
+	sp.going = slices.DeleteFunc(sp.going, func(r *openKeys) bool { return r == ring })
 	if sp.locked != nil && len(sp.going) == 0 {
 		sp.store.report(Event{Kind: SpaceWiped, Space: sp.id})
 	}
@@ -269,24 +289,24 @@ func (sp *Space) load(ctx context.Context, src keysource.Source) error {
 
 // openRing opens the keys and publishes them, unless the space was locked since fence was read. loading is held.
 func (sp *Space) openRing(ctx context.Context, src keysource.Source, fence uint64) error {
-	ring, err := sp.store.openKeys(ctx, sp.id, src)
+	ring, erased, err := sp.store.openKeys(ctx, sp.id, src)
 	if err != nil {
 		return err
 	}
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	if sp.fence != fence {
-		ring.free()
+		ring.Free()
 		return fmt.Errorf("%w: it was locked while its keys were opened", ErrLocked)
 	}
 	if sp.locked != nil {
 		sp.locked = nil
 		sp.lease, sp.end = context.WithCancelCause(sp.store.life)
 	}
-	sp.ring = ring
+	sp.ring = &openKeys{Ring: ring, left: make(chan struct{})}
 	sp.until = time.Time{}
-	if ring.erased > 0 { // deleted, and then a crash came
-		sp.erasedAt = max(sp.erasedAt, ring.erased)
+	if erased > 0 { // deleted, and then a crash came
+		sp.erasedAt = max(sp.erasedAt, erased)
 		sp.store.erasures.add(sp)
 	}
 	sp.store.report(Event{Kind: SpaceOpened, Space: sp.id})

@@ -73,7 +73,7 @@ func (r *stagedRecord) facts() *stagedRecord {
 	c := *r
 	c.plaintext = nil
 	if r.secret.Key != nil {
-		c.secret = cloneSecret(r.secret)
+		c.secret = r.secret.Clone()
 	}
 	return &c
 }

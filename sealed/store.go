@@ -11,10 +11,10 @@ import (
 
 	"github.com/visage-face/visage/internal/arena"
 	"github.com/visage-face/visage/internal/durable"
-	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/keystore"
 	"github.com/visage-face/visage/sealed/internal/memory"
 	"github.com/visage-face/visage/sealed/internal/pebble"
@@ -51,26 +51,19 @@ type Config struct {
 }
 
 // Protector is one way to wrap the instance root key.
-type Protector struct {
-	Name string // unique among the protectors of an instance, for example "file"
-	Kind string // what sort of source it is
-	// what wraps lies on the same machine in the clear: good enough against a stolen copy of the data alone
-	Exposed bool
-	Source  keysource.Source
-}
+type Protector = keys.Protector
 
 // Store is everything that is persisted, sealed. It is safe for concurrent use.
 type Store struct {
-	engine   engine.Engine
-	volumes  *volume.Volumes
-	epochs   keystore.Store
-	instance format.ID
-	format   uint32        // of the store; it changes while the store opens, and not after
-	steps    []migration   // that the program knows
-	using    sync.RWMutex  // held for reading while root is used: Close waits for it
-	root     *arena.Buffer // the instance root key
-	rings    arena.Slab    // what the keys of open spaces lie in
-	report   event.Report
+	engine  engine.Engine
+	volumes *volume.Volumes
+	epochs  keystore.Store
+	format  uint32      // of the store; it changes while the store opens, and not after
+	steps   []migration // that the program knows
+	root    *keys.Root
+	bundles *keys.Bundles // nil: the root is not open yet
+	rings   arena.Slab    // what the keys of open spaces lie in
+	report  event.Report
 
 	life context.Context // ends when the store closes; every lease descends from it
 	end  context.CancelCauseFunc
@@ -79,7 +72,7 @@ type Store struct {
 
 	folds    *folds
 	erasures *erasures
-	anchors  *anchors
+	anchors  *keys.Anchors
 
 	lifecycle sync.Mutex // held while a space comes or goes; taken before mu
 
@@ -119,31 +112,40 @@ func newStore(cfg Config, eng engine.Engine) *Store {
 	s := &Store{
 		pageSlots: format.PageSlots, pageFill: pageFill, report: cfg.Report, spaces: map[SpaceID]*Space{},
 		steps: cfg.steps(),
-		folds: newFolds(), erasures: newErasures(), anchors: newAnchors(cfg.AcceptRollback),
+		folds: newFolds(), erasures: newErasures(),
 	}
 	if s.report == nil {
 		s.report = func(Event) {}
 	}
 	s.volumes = volume.VolumesOf(eng)
 	s.engine = rowkey.Placed(s.volumes.Bound(eng), s.report)
+	s.root = keys.NewRoot(s.engine, s.report)
+	s.anchors = keys.NewAnchors(s.root, cfg.AcceptRollback, s.report)
 	s.life, s.end = context.WithCancelCause(context.Background())
 	return s
 }
 
+// keepEpochs says where epoch keys lie. The root is open.
+func (s *Store) keepEpochs(in keystore.Store) {
+	s.epochs, s.bundles = in, keys.NewBundles(s.root, s.engine, in, s.report)
+}
+
 func (s *Store) open(ctx context.Context, cfg Config, dir string) error {
-	if err := s.openRoot(ctx, cfg.Protectors); err != nil {
-		return err
-	}
-	epochs, err := openEpochs(cfg, dir, s.instance)
+	f, err := s.root.Open(ctx, cfg.Protectors, s.newest())
 	if err != nil {
 		return err
 	}
-	s.epochs = epochs
+	s.format = f.Number
+	epochs, err := openEpochs(cfg, dir, s.root.Instance)
+	if err != nil {
+		return err
+	}
+	s.keepEpochs(epochs)
 	if dir == "" {
 		cfg.KeyDir = "" // not used
 	}
 	s.volumes.SetDirs(cfg.KeyDir, cfg.AnchorDir)
-	if err := s.openAnchors(cfg.AnchorDir); err != nil {
+	if err := s.anchors.Open(cfg.AnchorDir); err != nil {
 		return err
 	}
 	if err := s.migrate(ctx); err != nil {
@@ -218,7 +220,7 @@ func real(path string) string {
 }
 
 // Instance identifies the store for ever.
-func (s *Store) Instance() string { return SpaceID(s.instance).String() }
+func (s *Store) Instance() string { return SpaceID(s.root.Instance).String() }
 
 // Run does the work that no caller waits for until ctx ends or the disk fails, which is an ErrBroken: it folds
 // containers that have grown, turns the epochs of spaces in which something was deleted, keeps the anchors up to date,
@@ -280,21 +282,8 @@ func (s *Store) Close() error {
 	for _, sp := range spaces {
 		sp.drain()
 	}
-	s.using.Lock()
-	defer s.using.Unlock()
-	if s.root != nil {
-		s.root.Free()
-	}
+	s.root.Free()
 	return errors.Join(anchored, err)
-}
-
-// updateIn runs fn as a transaction that writes rows of one space alone; the zero space is the instance's.
-func (s *Store) updateIn(ctx context.Context, space format.ID, fn func(engine.Writer) error) error {
-	wait, err := s.engine.Commit(ctx, space, fn)
-	if err != nil {
-		return err
-	}
-	return wait()
 }
 
 // Space returns the data verbs of a space. Whether it exists shows when it is used.
@@ -314,47 +303,6 @@ func (s *Store) Space(id SpaceID) *Space {
 
 // Bundle returns the key verbs of a space.
 func (s *Store) Bundle(id SpaceID) *Bundle { return &Bundle{s.Space(id)} }
-
-// Spaces lists the spaces that exist, the operator's own among them, and those whose bundle is damaged.
-func (s *Store) Spaces(ctx context.Context) ([]SpaceID, error) {
-	ids, _, err := s.listSpaces(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list spaces: %w", err)
-	}
-	return ids, nil
-}
-
-// listSpaces returns the spaces that exist and those that were dropped and have rows left.
-func (s *Store) listSpaces(ctx context.Context) (exist, dropped []SpaceID, err error) {
-	s.using.RLock()
-	defer s.using.RUnlock()
-	var ids []SpaceID
-	err = s.engine.View(ctx, func(r engine.Reader) error {
-		return rowkey.EachSpace(r, func(space format.ID) error {
-			_, ok, err := r.Get(rowkey.OfSpace(space, rowkey.Bundle))
-			if ok {
-				ids = append(ids, SpaceID(space))
-			}
-			return err
-		})
-	})
-	for _, id := range ids {
-		if err != nil {
-			break
-		}
-		doc, bundleErr := s.readBundle(ctx, id)
-		_, damaged := errors.AsType[*CorruptError](bundleErr)
-		switch {
-		case bundleErr == nil && doc.State == stateDropped:
-			dropped = append(dropped, id)
-		case bundleErr == nil || damaged:
-			exist = append(exist, id)
-		case !errors.Is(bundleErr, ErrNoSpace): // gone meanwhile
-			err = bundleErr
-		}
-	}
-	return exist, dropped, err
-}
 
 func (s *Store) isClosed() bool {
 	s.mu.Lock()

@@ -119,7 +119,7 @@ func (c Container[T]) All(r Reader) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		t := r.txn()
 		t.use()
-		container := t.ring.container(c.table.name, c.parents)
+		container := t.ring.Container(c.table.name, c.parents)
 		if err := t.scannable(container); err != nil {
 			var zero T
 			yield(zero, err)
@@ -130,7 +130,7 @@ func (c Container[T]) All(r Reader) iter.Seq2[T, error] {
 }
 
 func (c Container[T]) blind(t *txn, id string) (container, record format.ID) {
-	return t.ring.container(c.table.name, c.parents), format.BlindRecord(t.ring.blind(), c.table.name, c.parents, id)
+	return t.ring.Container(c.table.name, c.parents), format.BlindRecord(t.ring.Blind(), c.table.name, c.parents, id)
 }
 
 // binaryForm returns the binary encoding that v brings itself, if it has both ways.

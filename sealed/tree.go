@@ -1,11 +1,10 @@
 package sealed
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 
-	"github.com/visage-face/visage/internal/arena"
+	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
@@ -44,15 +43,6 @@ type node struct {
 // errStale says that the root was turned under a transaction that has not begun: it begins anew.
 var errStale = errors.New("the keys were turned meanwhile")
 
-// freshSecret makes a key. It is made where the collector erases what it frees, in builds that can.
-func freshSecret(version uint64) (s format.Secret) {
-	arena.Do(func() {
-		s = format.Secret{Key: make([]byte, format.KeySize), Version: version}
-		rand.Read(s.Key) // never fails: the runtime ends the process instead
-	})
-	return s
-}
-
 // openRoot opens the head of the root container, from which every other key of the transaction follows. It comes before
 // all else.
 func (t *txn) openRoot() error {
@@ -63,20 +53,20 @@ func (t *txn) openRoot() error {
 	if !ok {
 		return t.corrupt("head", rowkey.Root, format.ID{}, errors.New("the head of the space is missing"))
 	}
-	if head := t.ring.head(rowkey.Root, row); head != nil && !t.thorough {
+	if head := t.ring.Head(rowkey.Root, row); head != nil && !t.thorough {
 		t.root = &tree{t: t, container: rowkey.Root, head: head, row: row}
 		return nil
 	}
 	pair, err := format.PeekPair(row)
 	var head *format.Head
-	if err == nil && !t.ring.withRoot(pair,
+	if err == nil && !t.ring.WithRoot(pair,
 		func(key []byte) { head, err = format.OpenHead(t.place(rowkey.Root, format.ID{}), key, row) }) {
 		return fmt.Errorf("%w: generation %d, epoch %d", errStale, pair.Generation, pair.Epoch)
 	}
 	if err != nil {
 		return t.corrupt("head", rowkey.Root, format.ID{}, err)
 	}
-	t.ring.keepHead(rowkey.Root, row, head)
+	t.ring.KeepHead(rowkey.Root, row, head)
 	t.root = &tree{t: t, container: rowkey.Root, head: head, row: row}
 	return nil
 }
@@ -119,10 +109,10 @@ func (t *txn) openTree(container format.ID) (*tree, error) {
 	if !ok {
 		return nil, t.corrupt("head", container, format.ID{}, errors.New("the head of the container is missing"))
 	}
-	head := t.ring.head(container, row)
+	head := t.ring.Head(container, row)
 	if head == nil || t.thorough {
 		if head, err = format.OpenHead(t.place(container, format.ID{}), known.Key, row); err == nil {
-			t.ring.keepHead(container, row, head)
+			t.ring.KeepHead(container, row, head)
 		}
 	}
 	if err == nil && head.Sequence < known.Version {
@@ -137,9 +127,25 @@ func (t *txn) openTree(container format.ID) (*tree, error) {
 
 // newTree begins a container.
 func (t *txn) newTree(container format.ID) *tree {
-	tr := &tree{t: t, container: container, head: &format.Head{Root: freshSecret(0)}, written: true, rekey: true}
+	tr := &tree{t: t, container: container, head: &format.Head{Root: format.NewSecret(0)}, written: true, rekey: true}
 	t.keepTree(tr)
 	return tr
+}
+
+// plant writes the root container that a space begins with: the blinding key is all it holds.
+func plant(w engine.Writer, at format.Place, pair format.Pair, rootKey, hedge, blind []byte) error {
+	page := format.NewPage(0, format.ID{}, format.MaxID)
+	defer page.Wipe()
+	page.Version = 1
+	page.Append(format.ID{}, format.Secret{Key: blind, Version: 1})
+	head := &format.Head{Pair: pair, Sequence: 1, Height: 1, Root: format.NewSecret(1)}
+	defer clear(head.Root.Key)
+	err := w.Put(rowkey.Of(at.Space, rowkey.Page, rowkey.Root, page.Upper), format.SealPage(at, head.Root.Key, hedge,
+		page))
+	if err != nil {
+		return err
+	}
+	return w.Put(rowkey.Of(at.Space, rowkey.Head, rowkey.Root, format.ID{}), format.SealHead(at, rootKey, hedge, head))
 }
 
 // entry returns a copy of the secret that the container's pages hold for an id.
@@ -152,7 +158,7 @@ func (tr *tree) entry(id format.ID) (format.Secret, bool, error) {
 		return format.Secret{}, false, err
 	}
 	s, ok := leaf.page.Lookup(id)
-	return cloneSecret(s), ok, nil
+	return s.Clone(), ok, nil
 }
 
 // leaf returns the lowest page that covers id, not opened.
@@ -174,7 +180,7 @@ func (tr *tree) leaf(id format.ID) (*node, error) {
 func (tr *tree) topNode() *node {
 	if tr.top == nil {
 		h := tr.head
-		tr.top = &node{upper: format.MaxID, secret: cloneSecret(h.Root), stored: h.Height > 0}
+		tr.top = &node{upper: format.MaxID, secret: h.Root.Clone(), stored: h.Height > 0}
 		if h.Height > 0 {
 			tr.top.level = h.Height - 1
 		}
@@ -191,7 +197,7 @@ func (n *node) kid(i int) *node {
 	if i > 0 {
 		lower, _ = n.page.At(i - 1)
 	}
-	k := &node{parent: n, level: n.level - 1, lower: lower, upper: upper, secret: cloneSecret(secret), stored: true}
+	k := &node{parent: n, level: n.level - 1, lower: lower, upper: upper, secret: secret.Clone(), stored: true}
 	if n.kids == nil {
 		n.kids = map[format.ID]*node{}
 	}
@@ -211,7 +217,7 @@ func (tr *tree) open(n *node) error {
 	}
 	kept := (n.level > 0 || tr.container == rowkey.Root) && !tr.t.thorough
 	if kept {
-		if n.page = tr.t.ring.page(n.secret); n.page != nil {
+		if n.page = tr.t.ring.Page(n.secret); n.page != nil {
 			return nil
 		}
 	}
@@ -221,7 +227,7 @@ func (tr *tree) open(n *node) error {
 	}
 	n.page, n.own = page, !kept
 	if kept {
-		tr.t.ring.keep(n.secret, page)
+		tr.t.ring.Keep(n.secret, page)
 	} else if n.level == 0 && tr.container != rowkey.Root {
 		tr.t.opened(n)
 	}
@@ -310,11 +316,11 @@ func (n *node) wipe() {
 
 // count and uncount keep the head's hash of nursery rows.
 func (tr *tree) count(id format.ID, salt []byte) {
-	tr.countTerm(format.Term(tr.t.ring.set(), tr.container, id, salt))
+	tr.countTerm(format.Term(tr.t.ring.Set(), tr.container, id, salt))
 }
 
 func (tr *tree) uncount(id format.ID, salt []byte) {
-	tr.uncountTerm(format.Term(tr.t.ring.set(), tr.container, id, salt))
+	tr.uncountTerm(format.Term(tr.t.ring.Set(), tr.container, id, salt))
 }
 
 func (tr *tree) countTerm(term []byte) {

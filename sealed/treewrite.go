@@ -40,7 +40,7 @@ func (tr *tree) write() error {
 		return tr.writeRoot()
 	}
 	if tr.rekey {
-		tr.key = freshSecret(0).Key
+		tr.key = format.NewSecret(0).Key
 		if err := tr.t.root.set(tr.container, format.Secret{Key: tr.key, Version: tr.head.Sequence}); err != nil {
 			return err
 		}
@@ -51,8 +51,8 @@ func (tr *tree) write() error {
 		}
 	}
 	at := tr.t.place(tr.container, format.ID{})
-	row := format.SealHead(at, tr.key, tr.t.ring.hedge(), tr.head)
-	tr.t.ring.keepHead(tr.container, row.Bytes(), tr.head)
+	row := format.SealHead(at, tr.key, tr.t.ring.Hedge(), tr.head)
+	tr.t.ring.KeepHead(tr.container, row.Bytes(), tr.head)
 	err := tr.t.w.Put(rowkey.Of(at.Space, rowkey.Head, tr.container, format.ID{}), row)
 	tr.written, tr.rekey, tr.erased, tr.taken = false, false, nil, nil
 	tr.wipe()
@@ -63,8 +63,8 @@ func (tr *tree) writeRoot() error {
 	tr.head.Previous = sha256.Sum256(tr.row)
 	at := tr.t.place(rowkey.Root, format.ID{})
 	var value format.Sealed
-	if !tr.t.ring.withRoot(tr.head.Pair,
-		func(key []byte) { value = format.SealHead(at, key, tr.t.ring.hedge(), tr.head) }) {
+	if !tr.t.ring.WithRoot(tr.head.Pair,
+		func(key []byte) { value = format.SealHead(at, key, tr.t.ring.Hedge(), tr.head) }) {
 		return errStale
 	}
 	tr.row = value.Bytes()
@@ -157,7 +157,7 @@ func (tr *tree) writeParts(
 		if i < n-1 {
 			page.Upper = part[len(part)-1].id
 		}
-		secret := freshSecret(version + 1)
+		secret := format.NewSecret(version + 1)
 		page.Version = secret.Version
 		for _, e := range part {
 			page.Append(e.id, e.secret)
@@ -176,7 +176,7 @@ func (tr *tree) writeParts(
 func (tr *tree) putPage(page *format.Page, key []byte) error {
 	at := tr.t.place(tr.container, page.Upper)
 	return tr.t.w.Put(rowkey.Of(at.Space, rowkey.PageKind(page.Level), tr.container, page.Upper),
-		format.SealPage(at, key, tr.t.ring.hedge(), page))
+		format.SealPage(at, key, tr.t.ring.Hedge(), page))
 }
 
 // takeNursery takes the nursery rows of a page's range away, all of them, and returns what they hold: no row and no
@@ -204,7 +204,7 @@ func (tr *tree) takeNursery(n *node) (folded []entry, err error) {
 			rows = append(rows, nurseryRow{id: id, value: bytes.Clone(row.Value)})
 		}
 	}
-	set := t.ring.set()
+	set := t.ring.Set()
 	onAllProcessors(len(rows), func(i int) {
 		r := &rows[i]
 		if r.secret, r.err = format.OpenNursery(t.place(tr.container, r.id), n.secret.Key, r.value); r.err == nil {

@@ -1,12 +1,11 @@
 package sealed
 
 import (
-	"bytes"
 	"errors"
 
-	"github.com/visage-face/visage/internal/arena"
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
@@ -23,7 +22,7 @@ type Tx interface {
 // txn is a View or an Update under way. An Update writes to its stage, or, when it is alone, to the engine.
 type txn struct {
 	sp       *Space
-	ring     *keyring
+	ring     *keys.Ring
 	r        engine.Reader
 	w        engine.Writer // nil in a View
 	finished bool
@@ -73,7 +72,7 @@ func (t *txn) finish() {
 }
 
 func (t *txn) place(container, id format.ID) format.Place {
-	return format.Place{Instance: t.sp.store.instance, Space: format.ID(t.sp.id), Container: container, Record: id}
+	return format.Place{Instance: t.sp.store.root.Instance, Space: format.ID(t.sp.id), Container: container, Record: id}
 }
 
 // corrupt reports and returns what was found at a place. A zero id stands for none.
@@ -128,18 +127,13 @@ func (t *txn) secretAndRow(container, id format.ID) (s format.Secret, nursery []
 		return format.Secret{}, nil, false, err
 	}
 	s, ok = leaf.page.Lookup(id)
-	return cloneSecret(s), nil, ok, nil
+	return s.Clone(), nil, ok, nil
 }
 
 // dropped reports whether what is stored of a container is on its way out.
 func (t *txn) dropped(container format.ID) (bool, error) {
 	tr, err := t.tree(container)
 	return err == nil && tr != nil && tr.head.Dropped, err
-}
-
-func cloneSecret(s format.Secret) (c format.Secret) {
-	arena.Do(func() { c = format.Secret{Key: bytes.Clone(s.Key), Version: s.Version} })
-	return c
 }
 
 var (
@@ -245,7 +239,7 @@ func (t *txn) put(container, id format.ID, schema byte, plaintext []byte) error 
 		}
 	}
 	if !known {
-		s = freshSecret(0)
+		s = format.NewSecret(0)
 	}
 	defer clear(s.Key)
 	s.Version++
@@ -284,7 +278,7 @@ func (t *txn) add(container, id format.ID, schema byte, plaintext []byte) error 
 	if err != nil {
 		return err
 	}
-	s := freshSecret(1)
+	s := format.NewSecret(1)
 	defer clear(s.Key)
 	return t.write(tr, t.place(container, id), schema, s, plaintext)
 }
@@ -309,7 +303,7 @@ func (t *txn) write(tr *tree, at format.Place, schema byte, s format.Secret, pla
 	if err != nil {
 		return err
 	}
-	salt := format.Salt(t.ring.hedge(), at, s, plaintext)
+	salt := format.Salt(t.ring.Hedge(), at, s, plaintext)
 	record := format.SealRecord(at, schema, s, salt, plaintext)
 	if err := t.w.Put(rowkey.Of(at.Space, rowkey.Record, at.Container, at.Record), record); err != nil {
 		return err

@@ -53,9 +53,9 @@ func (s *Store) Verify(ctx context.Context, report func(Finding)) (Tally, error)
 // VerifySpace does what Verify does for one space. Errors: ErrNoSpace, and those of Verify.
 func (s *Store) VerifySpace(ctx context.Context, id SpaceID, report func(Finding)) (Tally, error) {
 	v := verification{report: report}
-	s.using.RLock()
-	_, err := s.readBundle(ctx, id)
-	s.using.RUnlock()
+	s.root.Hold()
+	_, err := s.bundles.Read(ctx, id)
+	s.root.Release()
 	if _, damaged := errors.AsType[*CorruptError](err); err != nil && !damaged {
 		return v.tally, fmt.Errorf("verify space %s: %w", id, err)
 	}
@@ -112,14 +112,14 @@ func (s *Store) verifySpace(ctx context.Context, id SpaceID, v *verification) er
 // verifyOutside looks at what belongs to no open space: the instance document as it is stored now, and rows of spaces
 // without a bundle.
 func (s *Store) verifyOutside(ctx context.Context, found func(SpaceID, error)) error {
-	s.using.RLock()
-	defer s.using.RUnlock()
+	s.root.Hold()
+	defer s.root.Release()
 	return s.engine.View(ctx, func(r engine.Reader) error {
 		row, _, err := r.Get(rowkey.OfSpace(format.ID{}, rowkey.Instance))
 		if err != nil {
 			return err
 		}
-		if err := format.CheckInstance(s.root.Bytes(), row); err != nil {
+		if err := format.CheckInstance(s.root.Key(), row); err != nil {
 			found(SpaceID{}, s.report.Corrupt(&CorruptError{What: "instance", Err: err}))
 		}
 		for row, err := range r.Scan(nil, rowkey.FirstSpace[:]) {

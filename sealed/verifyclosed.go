@@ -7,6 +7,7 @@ import (
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/keystore"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
@@ -20,8 +21,8 @@ var (
 // keys it names are there, that it is no older than its anchor's bundle, that the engine reads every row, and that rows
 // are well formed and belong together. What is under the instance root alone is opened.
 func (s *Store) verifyClosed(ctx context.Context, id SpaceID, v *verification) error {
-	s.using.RLock()
-	defer s.using.RUnlock()
+	s.root.Hold()
+	defer s.root.Release()
 	found := func(err error) error {
 		_, corrupt := errors.AsType[*CorruptError](err)
 		if corrupt || errors.Is(err, ErrRollback) {
@@ -30,7 +31,7 @@ func (s *Store) verifyClosed(ctx context.Context, id SpaceID, v *verification) e
 		}
 		return err
 	}
-	doc, err := s.readBundle(ctx, id)
+	doc, err := s.bundles.Read(ctx, id)
 	if err != nil {
 		return found(err)
 	}
@@ -47,7 +48,7 @@ func (s *Store) verifyClosed(ctx context.Context, id SpaceID, v *verification) e
 	} else if err != nil {
 		return fmt.Errorf("read epoch key %d: %w", doc.Current.Epoch, err)
 	}
-	if err := s.checkBundleAnchor(id, doc.Sequence); err != nil {
+	if err := s.anchors.CheckBundle(id, doc.Sequence); err != nil {
 		v.found(id, err)
 	}
 	return s.engine.View(ctx, func(r engine.Reader) error {
@@ -59,30 +60,14 @@ func (s *Store) verifyClosed(ctx context.Context, id SpaceID, v *verification) e
 
 // openClosed opens the keys of a space that is locked although it needs no customer's key, as far as its root
 // container; then they are wiped again.
-func (s *Store) openClosed(ctx context.Context, id SpaceID, doc bundleDoc) error {
-	g, e := doc.current()
-	if g == nil || e == nil {
-		return s.report.Corrupt(&CorruptError{Space: id, What: "bundle",
-			Err: fmt.Errorf("%w: the current keys are not among its keys", format.ErrMalformed)})
-	}
-	ring, err := newKeyring(&s.rings)
+func (s *Store) openClosed(ctx context.Context, id SpaceID, doc keys.Doc) error {
+	ring, err := keys.NewRing(&s.rings)
 	if err != nil {
 		return err
 	}
-	defer ring.free()
-	return s.openRing(ctx, id, ring, doc, *g, *e, nil)
-}
-
-// checkBundleAnchor refuses a bundle that is older than its anchor.
-func (s *Store) checkBundleAnchor(id SpaceID, bundle uint64) error {
-	s.anchors.mu.Lock()
-	a, ok := s.anchors.known[id]
-	s.anchors.mu.Unlock()
-	if !ok || bundle >= a.Bundle || s.anchors.accept {
-		return nil
-	}
-	return &RollbackError{Space: id, Stored: a.Sequence, Anchored: a.Sequence, StoredBundle: bundle,
-		AnchoredBundle: a.Bundle}
+	defer ring.Free()
+	_, err = s.openRing(ctx, id, doc, ring, nil)
+	return err
 }
 
 // verifyRows looks at the rows of a space without any of its keys. In a space that was restored and not yet put in

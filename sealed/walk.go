@@ -280,7 +280,7 @@ func (w *walk) lowest() (id format.ID, ok bool, err error) {
 func (w *walk) takeSecret(id format.ID) (s format.Secret, err error) {
 	if w.page != nil {
 		if entry, secret := w.page.page.At(w.entry); entry == id {
-			s = cloneSecret(secret)
+			s = secret.Clone()
 			w.entry++
 		}
 	}
@@ -300,7 +300,7 @@ func (w *walk) takeSecret(id format.ID) (s format.Secret, err error) {
 	}
 	if salt := format.NurserySalt(value); salt != nil && !w.checked {
 		w.rows++
-		w.sum.Add(format.Term(w.t.ring.set(), w.container, id, salt))
+		w.sum.Add(format.Term(w.t.ring.Set(), w.container, id, salt))
 	}
 	if failed := w.nursery.advance(); failed != nil {
 		return s, failed

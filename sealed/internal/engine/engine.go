@@ -89,3 +89,12 @@ type Writer interface {
 	Put(key []byte, value format.Sealed) error // the zero value: ErrUnsealed
 	Delete(key []byte) error                   // of a key that has no row: no error
 }
+
+// CommitAndWait is Commit, and returns when what fn wrote is durable.
+func CommitAndWait(ctx context.Context, e Engine, scope format.ID, fn func(Writer) error) error {
+	wait, err := e.Commit(ctx, scope, fn)
+	if err != nil {
+		return err
+	}
+	return wait()
+}

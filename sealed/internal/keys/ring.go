@@ -1,4 +1,4 @@
-package sealed
+package keys
 
 import (
 	"bytes"
@@ -10,10 +10,10 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// keyring holds the keys of an open space, in memory that is wiped: the data key and what follows from it, and the root
+// Ring holds the keys of an open space, in memory that is wiped: the data key and what follows from it, and the root
 // key of each pair of generation and epoch that the head of the root container may be sealed under. The keys of pages
 // are in pages; those of upper ones are kept here.
-type keyring struct {
+type Ring struct {
 	memory *arena.Buffer
 
 	naming     sync.Mutex // guards containers
@@ -26,16 +26,8 @@ type keyring struct {
 	pages   map[pageKey]*format.Page
 	heads   map[format.ID]openHead
 
-	turns atomic.Uint64 // root keys that were taken out
-	// the root container's sequence number when it was opened, if erasures wait for a turn; else zero
-	erased uint64
-
-	generation uint32 // of the data key; whoever changes keys holds keying
-
-	// guarded by the space's mu
-	users   int           // transactions that use it
-	retired bool          // nobody new may use it; it is freed when the last user has left
-	left    chan struct{} // closed when it is freed
+	turns      atomic.Uint64 // root keys that were taken out
+	generation uint32        // of the data key; only whoever changes keys looks at it
 }
 
 // The slots of a keyring's memory. There are two root keys while an epoch turns.
@@ -66,21 +58,22 @@ const cachedHeads = 256
 // cachedPages bounds the upper pages that are kept open, 14 KiB each at most.
 const cachedPages = 128
 
-func newKeyring(memories *arena.Slab) (*keyring, error) {
+// NewRing returns a keyring without keys, in memory of a slab.
+func NewRing(memories *arena.Slab) (*Ring, error) {
 	memory, err := memories.New((slotRoots + rootKeys) * format.KeySize)
 	if err != nil {
 		return nil, err
 	}
-	return &keyring{memory: memory, containers: map[string]format.ID{}, pages: map[pageKey]*format.Page{},
-		heads: map[format.ID]openHead{}, left: make(chan struct{})}, nil
+	return &Ring{memory: memory, containers: map[string]format.ID{}, pages: map[pageKey]*format.Page{},
+		heads: map[format.ID]openHead{}}, nil
 }
 
 // rememberedContainers bounds the blinded ids of containers that are kept instead of being derived anew for each
 // record.
 const rememberedContainers = 256
 
-// container returns the blinded id of a container.
-func (k *keyring) container(table string, parents []string) format.ID {
+// Container returns the blinded id of a container.
+func (k *Ring) Container(table string, parents []string) format.ID {
 	var name [128]byte
 	key := append(binary.AppendUvarint(name[:0], uint64(len(table))), table...)
 	for _, p := range parents {
@@ -92,7 +85,7 @@ func (k *keyring) container(table string, parents []string) format.ID {
 	if ok {
 		return id
 	}
-	id = format.BlindContainer(k.blind(), table, parents)
+	id = format.BlindContainer(k.Blind(), table, parents)
 	k.naming.Lock()
 	defer k.naming.Unlock()
 	if len(k.containers) >= rememberedContainers {
@@ -102,18 +95,25 @@ func (k *keyring) container(table string, parents []string) format.ID {
 	return id
 }
 
-func (k *keyring) slot(i int) []byte { return k.memory.Bytes()[i*format.KeySize:][:format.KeySize] }
+func (k *Ring) slot(i int) []byte { return k.memory.Bytes()[i*format.KeySize:][:format.KeySize] }
 
-func (k *keyring) hedge() []byte { return k.slot(slotHedge) }
-func (k *keyring) blind() []byte { return k.slot(slotBlind) }
-func (k *keyring) set() []byte   { return k.slot(slotSet) }
-func (k *keyring) data() []byte  { return k.slot(slotData) }
+// Hedge returns the key that salts are hedged with, Blind the one that ids are blinded with, and Set the one of the
+// sums in heads. Nobody keeps or changes them.
+func (k *Ring) Hedge() []byte { return k.slot(slotHedge) }
+
+// Blind: see Hedge.
+func (k *Ring) Blind() []byte { return k.slot(slotBlind) }
+
+// Set: see Hedge.
+func (k *Ring) Set() []byte { return k.slot(slotSet) }
+
+func (k *Ring) data() []byte { return k.slot(slotData) }
 
 // take copies a key into a slot and wipes what it is given.
-func (k *keyring) take(slot int, key []byte) { copy(k.slot(slot), key); clear(key) }
+func (k *Ring) take(slot int, key []byte) { copy(k.slot(slot), key); clear(key) }
 
 // addRoot takes over the root key of a pair; it wipes what it is given.
-func (k *keyring) addRoot(pair format.Pair, key []byte) {
+func (k *Ring) addRoot(pair format.Pair, key []byte) {
 	k.keys.Lock()
 	defer k.keys.Unlock()
 	for i, p := range k.pairs {
@@ -123,11 +123,11 @@ func (k *keyring) addRoot(pair format.Pair, key []byte) {
 			return
 		}
 	}
-	panic("sealed: more root keys than a turn needs")
+	panic("keys: more root keys than a turn needs")
 }
 
 // onlyRoot wipes the root keys of all pairs but one.
-func (k *keyring) onlyRoot(pair format.Pair) {
+func (k *Ring) onlyRoot(pair format.Pair) {
 	k.keys.Lock()
 	defer k.keys.Unlock()
 	k.turns.Add(1)
@@ -139,8 +139,8 @@ func (k *keyring) onlyRoot(pair format.Pair) {
 	}
 }
 
-// withRoot calls fn with the root key of a pair, and reports whether it is here.
-func (k *keyring) withRoot(pair format.Pair, fn func(key []byte)) bool {
+// WithRoot calls fn with the root key of a pair, and reports whether it is here.
+func (k *Ring) WithRoot(pair format.Pair, fn func(key []byte)) bool {
 	k.keys.RLock()
 	defer k.keys.RUnlock()
 	for i, p := range k.pairs {
@@ -152,8 +152,17 @@ func (k *keyring) withRoot(pair format.Pair, fn func(key []byte)) bool {
 	return false
 }
 
-// head returns a copy of a container's head, if it was last seen as this row.
-func (k *keyring) head(container format.ID, row []byte) *format.Head {
+// Turns counts the root keys that were taken out.
+func (k *Ring) Turns() uint64 { return k.turns.Load() }
+
+// SetBlind takes over the blinding key; it wipes what it is given.
+func (k *Ring) SetBlind(key []byte) {
+	k.take(slotBlind, key)
+	k.take(slotSet, format.SetKey(k.Blind()))
+}
+
+// Head returns a copy of a container's head, if it was last seen as this row.
+func (k *Ring) Head(container format.ID, row []byte) *format.Head {
 	k.caching.Lock()
 	defer k.caching.Unlock()
 	o, ok := k.heads[container]
@@ -163,8 +172,8 @@ func (k *keyring) head(container format.ID, row []byte) *format.Head {
 	return cloneHead(o.head)
 }
 
-// keepHead keeps a copy of a head open. The row must not change any more.
-func (k *keyring) keepHead(container format.ID, row []byte, head *format.Head) {
+// KeepHead keeps a copy of a head open. The row must not change any more.
+func (k *Ring) KeepHead(container format.ID, row []byte, head *format.Head) {
 	k.caching.Lock()
 	defer k.caching.Unlock()
 	if len(k.heads) >= cachedHeads {
@@ -180,20 +189,20 @@ func (k *keyring) keepHead(container format.ID, row []byte, head *format.Head) {
 
 func cloneHead(h *format.Head) *format.Head {
 	c := *h
-	c.Root = cloneSecret(h.Root)
+	c.Root = h.Root.Clone()
 	return &c
 }
 
-// page returns an upper page that is kept open; nobody may change it.
-func (k *keyring) page(secret format.Secret) *format.Page {
+// Page returns an upper page that is kept open; nobody may change it.
+func (k *Ring) Page(secret format.Secret) *format.Page {
 	k.caching.Lock()
 	defer k.caching.Unlock()
 	return k.pages[pageKey{[format.KeySize]byte(secret.Key), secret.Version}]
 }
 
-// keep keeps an upper page open. The one that has to make room is left to the garbage collector: somebody may be
+// Keep keeps an upper page open. The one that has to make room is left to the garbage collector: somebody may be
 // reading it.
-func (k *keyring) keep(secret format.Secret, page *format.Page) {
+func (k *Ring) Keep(secret format.Secret, page *format.Page) {
 	k.caching.Lock()
 	defer k.caching.Unlock()
 	for old := range k.pages {
@@ -205,7 +214,8 @@ func (k *keyring) keep(secret format.Secret, page *format.Page) {
 	k.pages[pageKey{[format.KeySize]byte(secret.Key), secret.Version}] = page
 }
 
-func (k *keyring) free() {
+// Free wipes all of it. Nobody uses the keyring any more.
+func (k *Ring) Free() {
 	k.memory.Free()
 	k.naming.Lock()
 	clear(k.containers)

@@ -1,119 +1,14 @@
 package sealed
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 
-	"github.com/fxamacker/cbor/v2"
-
-	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
-
-// dropBatch is how many rows of a kind one transaction of a drop removes.
-const dropBatch = 2_000
-
-// Drop removes a space for good: its wrapped data key first, then its epoch keys, and from there on no row of it opens,
-// in whatever copy. Its rows follow in transactions of bounded size; what a crash interrupts, Run finishes. A space
-// whose bundle is damaged can be dropped too. Errors: ErrNoSpace.
-func (s *Store) Drop(ctx context.Context, id SpaceID) error {
-	if id == Operator {
-		return errors.New("drop space: the operator's own space cannot be dropped")
-	}
-	s.lifecycle.Lock()
-	defer s.lifecycle.Unlock()
-	if err := s.markDropped(ctx, id); err != nil {
-		return fmt.Errorf("drop space %s: %w", id, err)
-	}
-	sp := s.Space(id)
-	sp.lock(ErrNoSpace)
-	sp.drain()
-	s.mu.Lock()
-	delete(s.spaces, id)
-	s.mu.Unlock()
-	s.folds.forget(id)
-	s.anchors.forget(id)
-	s.report(Event{Kind: SpaceDropped, Space: id})
-	// Begun is begun: a caller who goes away must not leave the keys behind.
-	return s.removeDropped(context.WithoutCancel(ctx), format.ID(id))
-}
-
-// markDropped puts a bundle without keys in place of the space's own. A missing bundle would not do as a mark: it is
-// what damage looks like, and damage must not delete anything.
-func (s *Store) markDropped(ctx context.Context, id SpaceID) error {
-	s.using.RLock()
-	defer s.using.RUnlock()
-	doc, err := s.readBundle(ctx, id)
-	if _, damaged := errors.AsType[*CorruptError](err); err != nil && !damaged {
-		return err
-	}
-	if doc.State == stateDropped {
-		return ErrNoSpace
-	}
-	raw, err := cbor.Marshal(bundleDoc{Sequence: doc.Sequence + 1, Fence: doc.Fence + 1, State: stateDropped})
-	if err != nil {
-		return err
-	}
-	mark := format.SealBundle(s.root.Bytes(), s.instance, format.ID(id), raw)
-	return s.updateIn(ctx, format.ID(id),
-		func(w engine.Writer) error { return w.Put(rowkey.OfSpace(format.ID(id), rowkey.Bundle), mark) })
-}
-
-// sweepDropped finishes what a crash interrupted.
-func (s *Store) sweepDropped(ctx context.Context) error {
-	_, dropped, err := s.listSpaces(ctx)
-	for _, id := range dropped {
-		err = errors.Join(err, s.sweep(ctx, id))
-	}
-	return err
-}
-
-func (s *Store) sweep(ctx context.Context, id SpaceID) error {
-	s.lifecycle.Lock()
-	defer s.lifecycle.Unlock()
-	doc, err := s.readBundle(ctx, id)
-	if errors.Is(err, ErrNoSpace) || err == nil && doc.State != stateDropped {
-		return nil // a Create was quicker, and did this first
-	}
-	if err != nil {
-		return err
-	}
-	return s.removeDropped(ctx, format.ID(id))
-}
-
-// removeDropped removes what is left of a space that is marked as dropped; the mark goes last. lifecycle is held.
-func (s *Store) removeDropped(ctx context.Context, space format.ID) error {
-	if err := s.epochs.Destroy(space); err != nil {
-		return fmt.Errorf("destroy the epoch keys of space %s: %w", SpaceID(space), err)
-	}
-	mark := rowkey.OfSpace(space, rowkey.Bundle)
-	for done := false; !done; {
-		err := s.updateIn(ctx, space, func(w engine.Writer) error {
-			keys, err := rowkey.Collect(w, space[:], rowkey.After(space[:]), dropBatch)
-			if err != nil {
-				return err
-			}
-			done = len(keys) < dropBatch
-			for _, key := range keys {
-				if bytes.Equal(key, mark) && !done {
-					continue
-				}
-				if err := w.Delete(key); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("remove the rows of space %s: %w", SpaceID(space), err)
-		}
-	}
-	return nil
-}
 
 // Drop removes the whole container. It is gone for readers, and its records are erased like deleted ones, with the
 // first transaction; its rows follow in transactions of bounded size, and a drop that was cut off can be repeated. It
@@ -122,7 +17,7 @@ func (c Container[T]) Drop(ctx context.Context, sp *Space) error {
 	first := true
 	for done := false; !done; {
 		err := sp.updateAlone(ctx, func(t *txn) (err error) {
-			container := t.ring.container(c.table.name, c.parents)
+			container := t.ring.Container(c.table.name, c.parents)
 			if first {
 				err = t.markDroppedContainer(container)
 			}
@@ -162,7 +57,7 @@ func (t *txn) markDroppedContainer(container format.ID) error {
 func (tr *tree) reset() {
 	tr.wipe()
 	clear(tr.head.Root.Key)
-	tr.head = &format.Head{Sequence: tr.head.Sequence, Root: freshSecret(0)}
+	tr.head = &format.Head{Sequence: tr.head.Sequence, Root: format.NewSecret(0)}
 	tr.written, tr.rekey = true, true
 }
 

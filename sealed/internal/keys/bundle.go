@@ -1,0 +1,267 @@
+// Package keys is the keys of a store, from the instance root down to where a space's tree of pages begins: protectors
+// wrap the root, bundles hold the data keys of each space in slots, epoch keys lie apart in a key store, and a turn
+// makes another generation or epoch current. Anchors keep the newest states of spaces apart from the data.
+//
+// It knows nothing of pages and records: the one thing that is sealed under what it makes is the head of a space's root
+// container, and whoever turns keys brings a Commit that seals it. Documents are described in docs/formats/values.md.
+package keys
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/visage-face/visage/internal/arena"
+	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/event"
+	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keystore"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
+)
+
+// Doc is a space's keys, wrapped, with what wrapped them, and where the space stands. It is sealed under the
+// instance root.
+type Doc struct {
+	Sequence    uint64          `cbor:"1,keyasint"` // grows with every change; compare-and-set goes by it
+	Fence       uint64          `cbor:"2,keyasint"` // grows with every lock that has to outlive the process
+	State       string          `cbor:"3,keyasint"` // stateActive or stateDropped
+	Current     format.Pair     `cbor:"4,keyasint"` // what the head of the root container is sealed under
+	Generations []generationDoc `cbor:"5,keyasint"`
+	Epochs      []EpochDoc      `cbor:"6,keyasint"` // in the order they were made
+	Note        []byte          `cbor:"7,keyasint"` // of whoever drives changes of keys; see Bundle.SetNote
+	// the space is to be put in order before anybody uses it; see reconcile
+	Restored bool `cbor:"8,keyasint"`
+	Turning  bool `cbor:"9,keyasint"` // a turn to another generation has begun, and pages are still to be rewritten
+}
+
+type generationDoc struct {
+	Number     uint32    `cbor:"1,keyasint"`
+	Commitment []byte    `cbor:"2,keyasint"`
+	Slots      []slotDoc `cbor:"3,keyasint"`
+}
+
+// slotDoc is one wrapping of a generation's data key. A customer's slot, in a vault, has a URI and a probe to ask the
+// vault with; the service-managed one has neither, since the instance root alone opens it.
+type slotDoc struct {
+	Number    uint32 `cbor:"1,keyasint"`
+	Role      Role   `cbor:"2,keyasint"`
+	URI       string `cbor:"3,keyasint"`
+	Version   string `cbor:"4,keyasint"`
+	Algorithm string `cbor:"5,keyasint"`
+	Wrapped   []byte `cbor:"6,keyasint"`
+	Probe     []byte `cbor:"7,keyasint"` // random bytes, wrapped like the data key
+	ProbeSum  []byte `cbor:"8,keyasint"` // what they must be
+}
+
+// EpochDoc is an epoch that has a key in the key store.
+type EpochDoc struct {
+	Number     uint32 `cbor:"1,keyasint"`
+	Commitment []byte `cbor:"2,keyasint"`
+}
+
+const (
+	Active  = "active"
+	Dropped = "dropped" // its keys are gone; its rows are going, and this document goes last
+
+	algorithmService = "A256GCM"
+)
+
+func (d generationDoc) slot(sd slotDoc) format.Slot {
+	return format.Slot{Number: sd.Number, Role: string(sd.Role), Generation: d.Number, URI: sd.URI, Version: sd.Version,
+		Algorithm: sd.Algorithm, Commitment: d.Commitment}
+}
+
+// Bundles are the key bundles of all spaces, with the key store that their epoch keys lie in.
+type Bundles struct {
+	root   *Root
+	engine engine.Engine
+	epochs keystore.Store
+	report event.Report
+}
+
+// NewBundles returns the bundles that lie in an engine under a root.
+func NewBundles(root *Root, eng engine.Engine, epochs keystore.Store, report event.Report) *Bundles {
+	return &Bundles{root, eng, epochs, report}
+}
+
+// What callers decide on.
+var (
+	ErrNoSpace = errors.New("no such space")
+	ErrLocked  = errors.New("the space is locked")
+	ErrExists  = errors.New("the space exists already")
+	ErrChanged = errors.New("the space's keys have changed meanwhile")
+)
+
+// Read reads a space's bundle, that of a dropped one too. Errors: ErrNoSpace, *CorruptError.
+func (b *Bundles) Read(ctx context.Context, id format.SpaceID) (doc Doc, err error) {
+	var row []byte
+	err = b.engine.View(ctx, func(r engine.Reader) error {
+		var ok bool
+		if row, ok, err = r.Get(rowkey.OfSpace(format.ID(id), rowkey.Bundle)); err == nil && !ok {
+			return ErrNoSpace
+		}
+		return err
+	})
+	if err != nil {
+		return Doc{}, err
+	}
+	return b.Decode(id, row)
+}
+
+// Decode opens the row of a bundle. The root must be held.
+func (b *Bundles) Decode(id format.SpaceID, row []byte) (doc Doc, err error) {
+	raw, err := format.OpenBundle(b.root.key.Bytes(), b.root.Instance, format.ID(id), row)
+	if err != nil {
+		return Doc{}, b.report.Corrupt(&event.CorruptError{Space: id, What: "bundle", Err: err})
+	}
+	if err := format.Strict.Unmarshal(raw, &doc); err != nil {
+		return Doc{},
+			b.report.Corrupt(&event.CorruptError{Space: id, What: "bundle",
+				Err: fmt.Errorf("%w: %v", format.ErrMalformed, err)})
+	}
+	return doc, nil
+}
+
+// current returns the generation and epoch that the root container is sealed under; nil where the bundle has none.
+func (d *Doc) current() (g *generationDoc, e *EpochDoc) {
+	for i := range d.Generations {
+		if d.Generations[i].Number == d.Current.Generation {
+			g = &d.Generations[i]
+		}
+	}
+	for i := range d.Epochs {
+		if d.Epochs[i].Number == d.Current.Epoch {
+			e = &d.Epochs[i]
+		}
+	}
+	return g, e
+}
+
+// Put changes a bundle inside a transaction: fn changes the document, whose sequence number then grows.
+func (b *Bundles) Put(w engine.Writer, id format.SpaceID, fn func(*Doc) error) error {
+	key := rowkey.OfSpace(format.ID(id), rowkey.Bundle)
+	row, ok, err := w.Get(key)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return ErrNoSpace
+	}
+	doc, err := b.Decode(id, row)
+	if err != nil {
+		return err
+	}
+	if doc.State != Active {
+		return ErrNoSpace
+	}
+	if err := fn(&doc); err != nil {
+		return err
+	}
+	doc.Sequence++
+	raw, err := cbor.Marshal(doc)
+	if err != nil {
+		return err
+	}
+	return w.Put(key, format.SealBundle(b.root.key.Bytes(), b.root.Instance, format.ID(id), raw))
+}
+
+// Change changes a bundle in a transaction of its own; fn may run twice. The root must be held.
+func (b *Bundles) Change(ctx context.Context, id format.SpaceID, fn func(*Doc) error) error {
+	return engine.CommitAndWait(ctx, b.engine, format.ID(id), func(w engine.Writer) error { return b.Put(w, id, fn) })
+}
+
+// Create makes the first keys of a space, and stores its bundle: a data key in the service-managed slot, and an epoch
+// key, which is in the key store before. plant stores what else the space begins with, in the same transaction. There
+// must be nothing of the space. The root must be held.
+func (b *Bundles) Create(ctx context.Context, id format.SpaceID, plant func(engine.Writer, Seedling) error) error {
+	space := format.ID(id)
+	keys, err := arena.New(3 * format.KeySize) // data key, epoch key, blinding key
+	if err != nil {
+		return err
+	}
+	defer keys.Free()
+	rand.Read(keys.Bytes()) // never fails: the runtime ends the process instead
+	data, epoch, blind := keys.Bytes()[:32], keys.Bytes()[32:64], keys.Bytes()[64:]
+
+	// An earlier attempt that a crash cut off may have left epoch keys behind. Nothing was ever sealed under them,
+	// since there is no bundle.
+	if err := b.epochs.Destroy(space); err != nil {
+		return err
+	}
+	if err := b.epochs.Put(space, 1,
+		format.SealEpoch(b.root.key.Bytes(), data, b.root.Instance, space, 1, epoch)); err != nil {
+		return fmt.Errorf("keep the epoch key: %w", err)
+	}
+	generation := generationDoc{Number: 1, Commitment: format.DataKeyCommitment(data, space, 1)}
+	slot := slotDoc{Number: 1, Role: Service, Algorithm: algorithmService}
+	slot.Wrapped = format.SealInner(b.root.key.Bytes(), b.root.Instance, space, generation.slot(slot), data)
+	generation.Slots = []slotDoc{slot}
+	doc := Doc{
+		Sequence: 1, State: Active, Current: format.Pair{Generation: 1, Epoch: 1},
+		Generations: []generationDoc{generation},
+		Epochs:      []EpochDoc{{Number: 1, Commitment: format.EpochKeyCommitment(epoch, space, 1)}},
+	}
+	row, err := b.seal(id, doc)
+	if err != nil {
+		return err
+	}
+	first := Seedling{Pair: doc.Current, Root: format.RootKey(data, epoch), Hedge: format.HedgeKey(data, space),
+		Blind: blind}
+	defer clear(first.Root)
+	defer clear(first.Hedge)
+	return engine.CommitAndWait(ctx, b.engine, space, func(w engine.Writer) error {
+		if _, ok, err := w.Get(rowkey.OfSpace(space, rowkey.Bundle)); ok || err != nil {
+			return errors.Join(err, ErrExists)
+		}
+		if err := plant(w, first); err != nil {
+			return err
+		}
+		return w.Put(rowkey.OfSpace(space, rowkey.Bundle), row)
+	})
+}
+
+// Seedling is what the root container of a new space is made of. The keys are wiped when its maker has returned.
+type Seedling struct {
+	Pair               format.Pair
+	Root, Hedge, Blind []byte
+}
+
+func (b *Bundles) seal(id format.SpaceID, doc Doc) (format.Sealed, error) {
+	raw, err := cbor.Marshal(doc)
+	if err != nil {
+		return format.Sealed{}, err
+	}
+	return format.SealBundle(b.root.key.Bytes(), b.root.Instance, format.ID(id), raw), nil
+}
+
+// Drop puts a bundle without keys in place of the space's own. A missing bundle would not do as a mark: it is what
+// damage looks like, and damage must not delete anything. The root must be held.
+func (b *Bundles) Drop(ctx context.Context, id format.SpaceID) error {
+	doc, err := b.Read(ctx, id)
+	if err != nil && !event.IsCorrupt(err) {
+		return err
+	}
+	if doc.State == Dropped {
+		return ErrNoSpace
+	}
+	mark, err := b.seal(id, Doc{Sequence: doc.Sequence + 1, Fence: doc.Fence + 1, State: Dropped})
+	if err != nil {
+		return err
+	}
+	return engine.CommitAndWait(ctx, b.engine, format.ID(id),
+		func(w engine.Writer) error { return w.Put(rowkey.OfSpace(format.ID(id), rowkey.Bundle), mark) })
+}
+
+// Restored returns the row of a bundle as a restored store has it: marked, so that its space is put in order before
+// anybody uses it.
+func (b *Bundles) Restored(id format.SpaceID, row []byte) (format.Sealed, error) {
+	doc, err := b.Decode(id, row)
+	if err != nil {
+		return format.Sealed{}, err
+	}
+	doc.Restored = doc.State == Active
+	return b.seal(id, doc)
+}

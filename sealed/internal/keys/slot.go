@@ -1,0 +1,125 @@
+package keys
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed/internal/format"
+)
+
+// unwrap opens the data key of a generation.
+func (b *Bundles) unwrap(
+	ctx context.Context, dst []byte, id format.SpaceID, g generationDoc, src keysource.Source,
+) error {
+	for _, slot := range g.Slots {
+		inner := slot.Wrapped
+		if slot.Role != Service {
+			if src == nil {
+				continue
+			}
+			var err error
+			if inner, err = src.Unwrap(ctx, keysource.Ref{URI: slot.URI, Version: slot.Version},
+				slot.Wrapped); err != nil {
+				return err
+			}
+		}
+		if err := format.OpenInner(dst, b.root.key.Bytes(), b.root.Instance, format.ID(id), g.slot(slot),
+			inner); err != nil {
+			return b.damaged(id, err)
+		}
+		return nil
+	}
+	return fmt.Errorf("%w: no slot of the space can be opened without its key source", ErrLocked)
+}
+
+// wrapNext makes the next generation of a space out of a data key.
+func (b *Bundles) wrapNext(
+	ctx context.Context, id format.SpaceID, doc Doc, data []byte, src keysource.Source,
+) (generationDoc, error) {
+	g := generationDoc{Number: 1}
+	for _, old := range doc.Generations {
+		g.Number = max(g.Number, old.Number+1)
+	}
+	g.Commitment = format.DataKeyCommitment(data, format.ID(id), g.Number)
+	slot, err := b.wrapSlot(ctx, id, g, 1, data, src)
+	if err != nil {
+		return generationDoc{}, fmt.Errorf("wrap data key of generation %d: %w", g.Number, err)
+	}
+	g.Slots = []slotDoc{slot}
+	return g, nil
+}
+
+// wrapSlot makes a slot for a data key and proves that it opens again.
+func (b *Bundles) wrapSlot(
+	ctx context.Context, id format.SpaceID, g generationDoc, number uint32, data []byte, src keysource.Source,
+) (slotDoc, error) {
+	slot := slotDoc{Number: number, Role: Service, Algorithm: algorithmService}
+	if src == nil {
+		slot.Wrapped = format.SealInner(b.root.key.Bytes(), b.root.Instance, format.ID(id), g.slot(slot), data)
+		return slot, nil
+	}
+	// The inner seal binds the exact key, so the key is asked for its name first; whether it was that key that wrapped
+	// is checked afterwards.
+	key, err := src.Describe(ctx, keysource.Ref{})
+	if err != nil {
+		return slotDoc{}, err
+	}
+	slot.Role, slot.URI, slot.Version, slot.Algorithm = Customer, key.Ref.URI, key.Ref.Version, key.Algorithm
+	inner := format.SealInner(b.root.key.Bytes(), b.root.Instance, format.ID(id), g.slot(slot), data)
+	if slot.Wrapped, err = wrapAndCompare(ctx, src, key.Ref, inner); err != nil {
+		return slotDoc{}, err
+	}
+	random := make([]byte, format.KeySize)
+	rand.Read(random) // never fails: the runtime ends the process instead
+	slot.ProbeSum = format.ProbeSum(random, format.ID(id), g.Number)
+	if slot.Probe, err = wrapAndCompare(ctx, src, key.Ref, random); err != nil {
+		return slotDoc{}, fmt.Errorf("the probe: %w", err)
+	}
+	return slot, nil
+}
+
+func wrapAndCompare(ctx context.Context, src keysource.Source, want keysource.Ref, inner []byte) ([]byte, error) {
+	blob, ref, err := src.Wrap(ctx, inner)
+	if err != nil {
+		return nil, err
+	}
+	if ref != want {
+		return nil, fmt.Errorf("%w: version %s was asked for, version %s has wrapped", keysource.ErrWrong, want.Version,
+			ref.Version)
+	}
+	back, err := src.Unwrap(ctx, ref, blob)
+	if err != nil {
+		return nil, fmt.Errorf("unwrap what was just wrapped: %w", err)
+	}
+	if !hmac.Equal(back, inner) {
+		return nil, fmt.Errorf("%w: what was just wrapped unwraps to something else", keysource.ErrWrong)
+	}
+	return blob, nil
+}
+
+func probe(ctx context.Context, src keysource.Source, id format.SpaceID, g generationDoc, slot slotDoc) error {
+	random, err := src.Unwrap(ctx, keysource.Ref{URI: slot.URI, Version: slot.Version}, slot.Probe)
+	if err != nil {
+		return err
+	}
+	if len(random) == 0 || !hmac.Equal(format.ProbeSum(random, format.ID(id), g.Number), slot.ProbeSum) {
+		return fmt.Errorf("%w: the probe unwraps to something else", keysource.ErrWrong)
+	}
+	return nil
+}
+
+// Probe asks src for the probe of the current slot of a bundle and compares it.
+func (b *Bundles) Probe(ctx context.Context, id format.SpaceID, doc Doc, src keysource.Source) error {
+	for _, g := range doc.Generations {
+		for _, slot := range g.Slots {
+			if g.Number == doc.Current.Generation && slot.Role == Customer {
+				return probe(ctx, src, id, g, slot)
+			}
+		}
+	}
+	return errors.New("probe: the space is not under a customer's key")
+}

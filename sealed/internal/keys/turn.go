@@ -1,0 +1,205 @@
+package keys
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/visage-face/visage/internal/arena"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/format"
+)
+
+// Commit seals the head of the root container under a pair and calls put, both in one transaction that nobody else
+// writes beside. When it returns nil, all of that is durable.
+type Commit func(pair format.Pair, put func(engine.Writer) error) error
+
+// Wrap adds a generation to a bundle: see sealed.Bundle.Wrap. Whoever calls it is the only one to change keys, and
+// holds the root; that is so for all below.
+func (b *Bundles) Wrap(ctx context.Context, id format.SpaceID, src keysource.Source) (generation uint32, err error) {
+	doc, err := b.Read(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	data, err := arena.New(format.KeySize)
+	if err != nil {
+		return 0, err
+	}
+	defer data.Free()
+	rand.Read(data.Bytes()) // never fails: the runtime ends the process instead
+	g, err := b.wrapNext(ctx, id, doc, data.Bytes(), src)
+	if err != nil {
+		return 0, err
+	}
+	return g.Number, b.Change(ctx, id, func(now *Doc) error {
+		if now.Sequence != doc.Sequence {
+			return ErrChanged
+		}
+		now.Generations = append(now.Generations, g)
+		return nil
+	})
+}
+
+// Rewrap wraps the current data key anew: see sealed.Bundle.Rewrap. enter returns the keyring of the space, with what
+// is to be called when it is not used any more; a nil ring says that the space is not open. It returns the pair that
+// has ended, the zero one when nothing was turned.
+func (b *Bundles) Rewrap(
+	ctx context.Context, id format.SpaceID, src keysource.Source, enter func() (*Ring, func()), commit Commit,
+) (ended format.Pair, err error) {
+	doc, err := b.Read(ctx, id)
+	if err != nil {
+		return ended, err
+	}
+	i := slices.IndexFunc(doc.Generations, func(g generationDoc) bool { return g.Number == doc.Current.Generation })
+	if i < 0 || len(doc.Generations[i].Slots) == 0 {
+		return ended, b.damaged(id, errNoCurrent)
+	}
+	g := doc.Generations[i]
+	data, err := arena.New(format.KeySize)
+	if err != nil {
+		return ended, err
+	}
+	defer data.Free()
+	if err := b.unwrap(ctx, data.Bytes(), id, g, src); err != nil {
+		return ended, fmt.Errorf("unwrap data key of generation %d: %w", g.Number, err)
+	}
+	if !doc.Turning {
+		ring, leave := enter()
+		defer leave()
+		if ring != nil {
+			rand.Read(data.Bytes()) // never fails: the runtime ends the process instead
+			fresh, err := b.wrapNext(ctx, id, doc, data.Bytes(), src)
+			if err != nil {
+				return ended, err
+			}
+			return b.turn(id, ring, doc, fresh.Number, data.Bytes(), func(now *Doc, epoch EpochDoc) {
+				now.Generations, now.Epochs = []generationDoc{fresh}, []EpochDoc{epoch}
+			}, commit)
+		}
+	}
+	number := uint32(1)
+	for _, sd := range g.Slots {
+		number = max(number, sd.Number+1)
+	}
+	slot, err := b.wrapSlot(ctx, id, g, number, data.Bytes(), src)
+	if err != nil {
+		return ended, fmt.Errorf("wrap data key of generation %d: %w", g.Number, err)
+	}
+	return ended, b.Change(ctx, id, func(now *Doc) error {
+		if now.Sequence != doc.Sequence {
+			return ErrChanged
+		}
+		now.Generations[i].Slots = []slotDoc{slot}
+		return nil
+	})
+}
+
+// Turn makes a generation that the bundle has the current one, together with a fresh epoch, and returns the pair that
+// has ended. When the generation is another one, the bundle says from there on that pages are to be rewritten, until
+// Turned.
+func (b *Bundles) Turn(
+	ctx context.Context, id format.SpaceID, ring *Ring, generation uint32, src keysource.Source, commit Commit,
+) (ended format.Pair, err error) {
+	doc, err := b.Read(ctx, id)
+	if err != nil {
+		return ended, err
+	}
+	at := slices.IndexFunc(doc.Generations, func(g generationDoc) bool { return g.Number == generation })
+	if at < 0 {
+		return ended, fmt.Errorf("there is no generation %d", generation)
+	}
+	data, err := arena.New(format.KeySize)
+	if err != nil {
+		return ended, err
+	}
+	defer data.Free()
+	if ring.generation == generation {
+		copy(data.Bytes(), ring.data())
+	} else if err := b.unwrap(ctx, data.Bytes(), id, doc.Generations[at], src); err != nil {
+		return ended, fmt.Errorf("unwrap data key of generation %d: %w", generation, err)
+	}
+	return b.turn(id, ring, doc, generation, data.Bytes(), func(now *Doc, epoch EpochDoc) {
+		if ring.generation == generation {
+			now.Epochs = []EpochDoc{epoch}
+		} else {
+			now.Epochs, now.Turning = append(now.Epochs, epoch), true
+		}
+	}, commit)
+}
+
+// turn takes a space to a data key and a fresh epoch key; change says which epochs the bundle then has. The new epoch
+// key is in the key store before the transaction that needs it, and those that the bundle no longer has leave it after:
+// whatever is cut off in between, the bundle says which of them counts.
+func (b *Bundles) turn(
+	id format.SpaceID, ring *Ring, doc Doc, generation uint32, data []byte, change func(*Doc, EpochDoc),
+	commit Commit,
+) (ended format.Pair, err error) {
+	key, err := arena.New(format.KeySize)
+	if err != nil {
+		return ended, err
+	}
+	defer key.Free()
+	rand.Read(key.Bytes()) // never fails: the runtime ends the process instead
+	epoch, err := b.keepEpoch(id, doc, data, key.Bytes())
+	if err != nil {
+		return ended, err
+	}
+	pair := format.Pair{Generation: generation, Epoch: epoch.Number}
+	ring.addRoot(pair, format.RootKey(data, key.Bytes()))
+	kept := 0
+	err = commit(pair, func(w engine.Writer) error {
+		return b.Put(w, id, func(now *Doc) error {
+			if now.Sequence != doc.Sequence {
+				return ErrChanged
+			}
+			now.Current = pair
+			change(now, epoch)
+			kept = len(now.Epochs)
+			return nil
+		})
+	})
+	// the key that was made stays in the key store; nothing is sealed under it unless the commit was made after all
+	if err != nil {
+		ring.onlyRoot(doc.Current)
+		return ended, err
+	}
+	ring.onlyRoot(pair)
+	copy(ring.data(), data)
+	ring.generation = generation
+	if kept == 1 { // the bundle no longer speaks of the epochs before; begun is begun
+		if err := b.EndEpochs(id, pair.Epoch); err != nil {
+			return ended, err
+		}
+	}
+	return doc.Current, nil
+}
+
+// Turned notes that every page is sealed under the current generation.
+func (b *Bundles) Turned(ctx context.Context, id format.SpaceID) error {
+	return b.Change(ctx, id, func(now *Doc) error {
+		now.Turning = false
+		return nil
+	})
+}
+
+// Retire ends every key but the current ones: their slots leave the bundle and their epoch keys are destroyed.
+func (b *Bundles) Retire(ctx context.Context, id format.SpaceID) error {
+	var current format.Pair
+	err := b.Change(ctx, id, func(doc *Doc) error {
+		if doc.Turning {
+			return errors.New("pages are still sealed under older keys: finish the turn first")
+		}
+		current = doc.Current
+		doc.Generations = slices.DeleteFunc(doc.Generations,
+			func(g generationDoc) bool { return g.Number != current.Generation })
+		doc.Epochs = slices.DeleteFunc(doc.Epochs, func(e EpochDoc) bool { return e.Number != current.Epoch })
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return b.EndEpochs(id, current.Epoch)
+}
