@@ -11,17 +11,18 @@ import (
 	"github.com/visage-face/visage/audit"
 )
 
-// cleanTime is how long undoing a change may take once its caller has left.
+// undoTimeout limits how long undoing a change takes after its caller has left.
 const undoTimeout = 30 * time.Second
 
-// change begins a change towards a key that was checked and takes it to the point of no return; Run goes on from there.
-// The caller has claimed the space, and wakes Run once it has released it: Run finishes, or undoes, what is left.
+// beginChange begins a change to a checked key and takes its steps up to the point of no return; Run takes the others.
+// The caller has claimed the space, and wakes Run after releasing it, so that Run finishes or undoes a change that is
+// left.
 func (c *Custody) beginChange(
 	ctx context.Context, sp *space, kind OperationKind, to *binding, version string,
 ) (Operation, error) {
 	f := flow{ID: rand.Text(), Kind: kind, To: to, Version: version, Started: time.Now()}
 	f.Step = f.plan().steps[0].name
-	begun := f // the note is read while f moves on
+	begun := f // the stored copy: f changes with every step
 	if _, err := c.storeAndApply(ctx, sp, func(n *note) { n.Flow = &begun }, event{kind: changeBegun}); err != nil {
 		return Operation{}, err
 	}
@@ -33,14 +34,14 @@ func (c *Custody) beginChange(
 	if f.Step != stepDone {
 		return f.operation(), nil
 	}
-	if err := c.takeStep(ctx, sp, &f); err != nil { // the last step, which asks nobody
+	if err := c.takeStep(ctx, sp, &f); err != nil { // the last step, which asks no key; Run repeats it
 		c.log.WarnContext(ctx, "change of keys waits", "resource", sp.id.String(), "step", f.Step, "err", err)
 		return f.operation(), nil
 	}
 	return *sp.noteNow().Last, nil
 }
 
-// take takes the step that f stands at and writes the next one down.
+// takeStep takes the current step of f and stores the next one.
 func (c *Custody) takeStep(ctx context.Context, sp *space, f *flow) error {
 	steps := f.plan().steps
 	at := f.plan().index(f.Step)
@@ -59,15 +60,15 @@ func (c *Custody) takeStep(ctx context.Context, sp *space, f *flow) error {
 	}
 	next := *f
 	next.Step = steps[at+1].name
-	stands := func(n *note) {
-		to := next
-		to.To = n.to(next)
-		n.Flow = &to
+	storeNext := func(n *note) {
+		f := next
+		f.To = n.to(next)
+		n.Flow = &f
 	}
 	if next.Step == f.plan().commit {
-		_, err = c.storeAndApply(ctx, sp, stands, event{kind: changeCommitted})
+		_, err = c.storeAndApply(ctx, sp, storeNext, event{kind: changeCommitted})
 	} else {
-		err = c.updateNote(ctx, sp, stands)
+		err = c.updateNote(ctx, sp, storeNext)
 	}
 	if err != nil {
 		return err
@@ -76,6 +77,7 @@ func (c *Custody) takeStep(ctx context.Context, sp *space, f *flow) error {
 	return nil
 }
 
+// failPoint returns the error that a test injects at a point, if any.
 func (c *Custody) failPoint(kind, step, when string) error {
 	if c.fault == nil {
 		return nil
@@ -83,11 +85,11 @@ func (c *Custody) failPoint(kind, step, when string) error {
 	return c.fault(kind + " " + step + " " + when)
 }
 
-// undo takes back what a flow did before the point of no return, and fails its operation. cause is why, and is
-// returned, as a refusal where the vault's answer was the reason. A rewrapping that has come through, whatever it
-// seemed, is finished instead: the version before no longer wraps anything.
+// undoChange undoes a change before its point of no return and reports its operation as failed. It returns the cause of
+// the failure, as a refusal if the vault's answer is the cause. If another version has wrapped the data key already,
+// although the step reported an error, the change is finished instead: the earlier version wraps nothing any more.
 func (c *Custody) undoChange(ctx context.Context, sp *space, f flow, cause error) (Operation, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout) // begun is begun
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout) // also after the caller has left
 	defer cancel()
 	a := &attempt{c, sp, &f, c.keySources(sp, &f)}
 	if f.Step == stepRewrapped {
@@ -102,15 +104,15 @@ func (c *Custody) undoChange(ctx context.Context, sp *space, f flow, cause error
 			return *sp.noteNow().Last, nil
 		}
 	}
-	said := cause
+	reported := cause
 	if b, _ := sp.keyInUse(); f.To != nil {
-		said = vaultRefusal(*f.To, f.verb(), cause)
+		reported = vaultRefusal(*f.To, f.verb(), cause)
 	} else if b != nil {
-		said = vaultRefusal(*b, f.verb(), cause)
+		reported = vaultRefusal(*b, f.verb(), cause)
 	}
 	op := f.operation()
 	op.Progress, op.Ended = Failed, time.Now()
-	if r, ok := errors.AsType[*visage.Refusal](said); ok {
+	if r, ok := errors.AsType[*visage.Refusal](reported); ok {
 		op.Code, op.Reason = r.Code, r.Message
 	}
 	err := f.plan().undo(ctx, a)
@@ -121,9 +123,9 @@ func (c *Custody) undoChange(ctx context.Context, sp *space, f flow, cause error
 		c.openWithServiceKey(ctx, sp, load)
 	}
 	if err != nil {
-		return Operation{}, errors.Join(said, fmt.Errorf("undo: %w", err))
+		return Operation{}, errors.Join(reported, fmt.Errorf("undo: %w", err))
 	}
 	c.recordOrLog(ctx, sp, f.kind(), audit.Failed,
 		map[audit.Detail]string{audit.DetailStep: f.Step, audit.DetailReason: op.Code})
-	return Operation{}, said
+	return Operation{}, reported
 }

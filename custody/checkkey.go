@@ -12,14 +12,14 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// retryAfter is what callers are told to wait for a vault: about a poll.
+// retryAfter is the Retry-After of refusals for want of a vault's answer: one poll.
 const retryAfter = 30 * time.Second
 
-// keyBits is the only size of a key that is taken, whatever a vault may have besides.
+// keyBits is the only supported size of RSA keys.
 const keyBits = 2048
 
-// check refuses what may not wrap a resource's data key, in the order of the management contract §5.2, and returns the
-// key's version. Whether the resource may use the key's vault at all was checked before.
+// checkKey refuses a key that must not wrap a resource's data key, in the order of the management contract §5.2, and
+// returns the key's version. The caller has checked that the resource may use the key's vault.
 func (c *Custody) checkKey(ctx context.Context, b binding) (version string, err error) {
 	var src keysource.Source
 	var d keysource.Description
@@ -37,7 +37,7 @@ func (c *Custody) checkKey(ctx context.Context, b binding) (version string, err 
 		return "", err
 	}
 	err = c.calls.do(ctx, func(ctx context.Context) (err error) {
-		if b.Key.Version == "" { // the version that was looked at shall wrap, though a newer one comes meanwhile
+		if b.Key.Version == "" { // the checked version must wrap, even if there is a newer one by now
 			if src, err = c.cfg.Open(ctx, b.at(d.Ref.Version), b.As); err != nil {
 				return err
 			}
@@ -51,7 +51,7 @@ func (c *Custody) checkKey(ctx context.Context, b binding) (version string, err 
 	return d.Ref.Version, nil
 }
 
-// fit refuses a key that is not of the right sort, or not good now.
+// checkDescription refuses a key of an unsupported type, without the required protection, or not usable now.
 func checkDescription(key visage.KeyRef, d keysource.Description) error {
 	refuse := func(code, format string, args ...any) error {
 		return visage.Refuse(visage.Invalid, code, "The key %s %s.", key, fmt.Sprintf(format, args...))
@@ -67,7 +67,7 @@ func checkDescription(key visage.KeyRef, d keysource.Description) error {
 	case d.Bits != keyBits:
 		return refuse("KeyVaultKeyTypeNotSupported", "has %d bits: only %d are supported", d.Bits, keyBits)
 	case d.Weak != "":
-		return refuse("KeyVaultKeyTypeNotSupported", "is weak, %s: make a new one in the vault", d.Weak)
+		return refuse("KeyVaultKeyTypeNotSupported", "is weak, %s: create a new one in the vault", d.Weak)
 	case !d.Enabled:
 		return refuse("KeyVaultKeyDisabled", "is disabled: enable it in the vault")
 	case !d.Expires.IsZero() && !now.Before(d.Expires):
@@ -83,8 +83,8 @@ func checkDescription(key visage.KeyRef, d keysource.Description) error {
 	return nil
 }
 
-// refusal says in the contract's words why a vault's answer to verb stops a change. What is a refusal already, and
-// errors of no class, come back as they are.
+// vaultRefusal returns the contract's refusal for the answer of a vault to verb. Refusals, and errors without a class,
+// are returned unchanged.
 func vaultRefusal(b binding, verb string, err error) error {
 	var reason keysource.Reason
 	if e, ok := errors.AsType[*keysource.Error](err); ok {

@@ -79,7 +79,7 @@ func (c *Custody) transitionLocked(sp *space, e event) *followUp {
 		case askNow:
 			t.ask = true
 		case updateWatch:
-			t.rewatch = true
+			t.updateWatch = true
 		case storeNote, auditEvent, logChange:
 			t.records = append(t.records, f)
 		}
@@ -96,7 +96,7 @@ func (c *Custody) runFollowUp(ctx context.Context, sp *space, t *followUp) error
 	if t.drain {
 		sp.bundle.Drain()
 	}
-	if t.rewatch {
+	if t.updateWatch {
 		c.assignWatch(sp)
 	}
 	if t.ask {

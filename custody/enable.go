@@ -11,18 +11,19 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
+// conflictRefusal refuses a second change of keys at a time.
 func conflictRefusal() error {
 	return visage.Refuse(visage.Conflict, "RequestConflict",
 		"Another change of the resource's key is in progress: wait until it has ended.")
 }
 
 // Enable puts a resource under a customer's key: from the service's key, from another key, or from another version of
-// the same. key is in the one spelling of its store; without a version it means the newest, and every newer one from
-// then on. as is the principal that asks the store.
+// the same key. key is spelled as its store spells it. A key without a version means the newest one, and every newer
+// one from then on. as is the principal that uses the key.
 //
-// It returns when nothing stands against it any more and there is no way back; the change may still be running then,
-// and Run finishes it: see State. When it returns an error nothing has changed. Refusals: those of the management
-// contract §5.2 from IdentityRequired on; EncryptionKeyRevoked while the present key refuses; RequestConflict.
+// Enable returns at the point of no return. The change may still be running then, and Run finishes it: see State. If
+// Enable returns an error, nothing has changed. Refusals: those of the management contract §5.2 from IdentityRequired
+// on; EncryptionKeyRevoked while the present key refuses; RequestConflict.
 func (c *Custody) Enable(
 	ctx context.Context, id sealed.SpaceID, key visage.KeyRef, as visage.PrincipalID,
 ) (Operation, error) {
@@ -34,7 +35,7 @@ func (c *Custody) Enable(
 	if err != nil {
 		return Operation{}, fmt.Errorf("enable a customer's key: %w", err)
 	}
-	if !sp.claim() {
+	if !sp.claim(ctx) {
 		f := sp.noteNow().Flow
 		goesTo := f != nil && f.To != nil && c.sameKey(f.To.Key, key) && f.To.Key.Version == key.Version
 		if goesTo && f.To.As != as {
@@ -73,20 +74,21 @@ func (c *Custody) Enable(
 	case same && slot == version:
 		return c.updateReference(ctx, sp, to)
 	case same:
-		to.Key.Vault, to.Key.Name = present.Key.Vault, present.Key.Name // one spelling, or it would be two keys
+		// one spelling, so that both versions are of one key
+		to.Key.Vault, to.Key.Name = present.Key.Vault, present.Key.Name
 		return c.beginChange(ctx, sp, Updating, &to, version)
 	}
 	return c.beginChange(ctx, sp, Switching, &to, version)
 }
 
-// Disable puts a resource back under the service's key. It needs the customer's key to answer. See Enable for what its
-// return means. Refusals: EncryptionKeyRevoked, KeyVaultUnavailable, RequestConflict.
+// Disable returns a resource to the service's key. The customer's key must answer. Disable returns when Enable does.
+// Refusals: EncryptionKeyRevoked, KeyVaultUnavailable, RequestConflict.
 func (c *Custody) Disable(ctx context.Context, id sealed.SpaceID) (Operation, error) {
 	sp, err := c.space(ctx, id)
 	if err != nil {
 		return Operation{}, fmt.Errorf("disable a customer's key: %w", err)
 	}
-	if !sp.claim() {
+	if !sp.claim(ctx) {
 		return Operation{}, conflictRefusal()
 	}
 	defer wake(c.wake)
@@ -102,7 +104,7 @@ func (c *Custody) Disable(ctx context.Context, id sealed.SpaceID) (Operation, er
 	return c.beginChange(ctx, sp, Disabling, nil, "")
 }
 
-// present refuses a change while the present key does not answer.
+// requirePresentKey refuses a change while the present key does not answer.
 func (c *Custody) requirePresentKey(ctx context.Context, sp *space, present binding) error {
 	now := sp.stateNow()
 	conflict := visage.Refuse(visage.Conflict, "EncryptionKeyRevoked",
@@ -123,7 +125,7 @@ func (c *Custody) requirePresentKey(ctx context.Context, sp *space, present bind
 	return vaultRefusal(present, "unwrapKey", err)
 }
 
-// probe asks a key, as somebody, for the probe of the data key.
+// probe has a key unwrap the probe of the data key.
 func (c *Custody) probe(ctx context.Context, sp *space, b binding) error {
 	return c.calls.do(ctx, func(ctx context.Context) error {
 		_, version := sp.keyInUse()
@@ -135,8 +137,8 @@ func (c *Custody) probe(ctx context.Context, sp *space, b binding) error {
 	})
 }
 
-// rebind lets another principal ask for the same key. No key changes, so it works while the resource is locked: that is
-// how one opens again whose identity was taken away and given anew.
+// changePrincipal has another principal use the same key. No key changes, so it works while the resource is locked.
+// That is how a resource opens again whose identity was removed and made anew.
 func (c *Custody) changePrincipal(ctx context.Context, sp *space, to binding) (Operation, error) {
 	present, version := sp.keyInUse()
 	if to.Key.Version != "" && to.Key.Version != version {
@@ -152,7 +154,7 @@ func (c *Custody) changePrincipal(ctx context.Context, sp *space, to binding) (O
 	return c.updateReference(ctx, sp, to)
 }
 
-// settle keeps what changed of a reference to the key in use.
+// updateReference stores a changed reference to the key in use: another principal, or pinned instead of followed.
 func (c *Custody) updateReference(ctx context.Context, sp *space, to binding) (Operation, error) {
 	present, version := sp.keyInUse()
 	to.Key.Vault, to.Key.Name = present.Key.Vault, present.Key.Name

@@ -2,7 +2,7 @@ package custody
 
 import "slices"
 
-// SetFault makes c call fault at every named point of every change; an error of it is the step's. Before Run.
+// SetFault makes c call fault at every fail point of every change; its error fails the step. Call it before Run.
 func (c *Custody) SetFault(fault func(point string) error) { c.fault = fault }
 
 // Points returns the names of all fail points of a kind of change, in their order.
@@ -12,19 +12,19 @@ func Points(kind OperationKind) []string {
 		all = append(all, string(kind)+" "+step.name+" before", string(kind)+" "+step.name+" after")
 	}
 	if kind == Disabling {
-		all = slices.Delete(all, 0, 1) // there is no new key to be checked
+		all = slices.Delete(all, 0, 1) // there is no new key to check
 	}
 	return all
 }
 
-// Forward reports whether a change has to complete from a point on, whatever happens.
+// Forward reports whether a change is past its point of no return at a fail point.
 func Forward(kind OperationKind, point string) bool {
 	return slices.Index(Points(kind), point) >= slices.Index(Points(kind),
 		string(kind)+" "+(flow{Kind: kind}).plan().commit+" before")
 }
 
-// DecodeNote is for fuzzing.
+// DecodeNote decodes a stored note, for fuzzing.
 func DecodeNote(raw []byte) error { _, err := decodeNote(raw); return err }
 
-// LongLocked is how long a refused resource opens by itself.
+// LongLocked is how long a resource may stay revoked and still open by itself.
 const LongLocked = longLocked

@@ -7,13 +7,13 @@ import (
 	"github.com/visage-face/visage/audit"
 )
 
-// binding is a key and who asks for it.
+// binding is a key and the principal that uses it.
 type binding struct {
-	Key visage.KeyRef      `json:"key"` // with a version: that one, for ever; without: followed
+	Key visage.KeyRef      `json:"key"` // with a version: pinned; without: newer versions are followed
 	As  visage.PrincipalID `json:"as,omitempty"`
 }
 
-// valid refuses what no vault can be asked for.
+// valid refuses a binding without a principal or with a malformed key.
 func (b binding) valid() error {
 	if b.As == "" {
 		return visage.Refuse(visage.Invalid, "IdentityRequired",
@@ -25,22 +25,22 @@ func (b binding) valid() error {
 	return nil
 }
 
-// at is the key in one version.
+// at returns the key in one version.
 func (b binding) at(version string) visage.KeyRef {
 	k := b.Key
 	k.Version = version
 	return k
 }
 
-// flow is a change under way, as it is kept with the keys. A step is written down before it is taken, and can be taken
+// flow is a change under way, as it is stored with the keys. A step is stored before it is taken, and can be taken
 // again.
 type flow struct {
 	ID         string        `json:"id"`
 	Kind       OperationKind `json:"kind"`
 	Step       string        `json:"step"`
 	To         *binding      `json:"to,omitempty"`         // nil: the service's key
-	Version    string        `json:"version,omitempty"`    // of To, the one that wraps
-	Generation uint32        `json:"generation,omitempty"` // what the turn goes to; zero until it is wrapped
+	Version    string        `json:"version,omitempty"`    // of To: the one that wraps
+	Generation uint32        `json:"generation,omitempty"` // of the new data key; zero until it is wrapped
 	Started    time.Time     `json:"started"`
 }
 
@@ -54,6 +54,7 @@ func (f flow) committed() bool {
 	return p.index(f.Step) >= p.index(p.commit)
 }
 
+// kind returns the kind under which the change is audited.
 func (f flow) kind() audit.Kind {
 	switch f.Kind {
 	case Enabling:
@@ -66,7 +67,7 @@ func (f flow) kind() audit.Kind {
 	return audit.CustodySwitch
 }
 
-// verb is what the step before the point of no return asks of a key.
+// verb returns the operation of the key that the change needs before its point of no return.
 func (f flow) verb() string {
 	if f.To == nil {
 		return "unwrapKey"

@@ -8,14 +8,14 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// beginFollow looks for a newer version if it is time, or asked for, beside the polls: going over to it takes many
-// calls, and the resources that are still under the present version depend on its answers meanwhile.
+// beginFollow searches for a newer version in the background, if it is time or asked for. Moving to it takes many
+// calls, and the resources that are still under the present version need its polls meanwhile.
 func (c *Custody) beginFollow(ctx context.Context, w *watch, all []*space, asked bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case w.following && asked:
-		w.lastLook = time.Time{} // the next poll looks again
+		w.lastLook = time.Time{} // the next poll searches again
 		return
 	case w.following, !asked && time.Since(w.lastLook) < followInterval:
 		return
@@ -28,13 +28,13 @@ func (c *Custody) beginFollow(ctx context.Context, w *watch, all []*space, asked
 		defer c.mu.Unlock()
 		w.following = false
 		if again > 0 && !w.lastLook.IsZero() {
-			w.lastLook = time.Now().Add(again - followInterval) // look again when it may
+			w.lastLook = time.Now().Add(again - followInterval) // search again when it may follow
 		}
 	})
 }
 
-// follow takes resources whose reference has no version along to the newest one, if that is good. It returns after what
-// time those may follow that have followed only just now; 0: there are none.
+// follow moves resources whose reference has no version to the newest version, if that is suitable. If some have
+// followed too recently, it returns after what time they may follow; else 0.
 func (c *Custody) follow(ctx context.Context, w *watch, src keysource.Source, all []*space) (again time.Duration) {
 	var newest keysource.Description
 	err := c.calls.do(ctx, func(ctx context.Context) (err error) {
@@ -46,7 +46,7 @@ func (c *Custody) follow(ctx context.Context, w *watch, src keysource.Source, al
 	}
 	var work sync.WaitGroup
 	defer work.Wait()
-	tried := false // one first: should the new version be no good after all, the others are not tried with it
+	tried := false // one resource moves first, so that a bad version harms no others
 	for _, sp := range all {
 		if soon := followGuard - time.Since(sp.noteNow().Followed); soon > 0 {
 			again = soon
@@ -64,12 +64,12 @@ func (c *Custody) follow(ctx context.Context, w *watch, src keysource.Source, al
 	return again
 }
 
-// followOne takes one resource along, and reports whether nothing speaks against the others.
+// followOne moves one resource to a version, and reports whether the others may follow.
 func (c *Custody) followOne(ctx context.Context, w *watch, sp *space, version string) bool {
-	if !c.dependsOn(w, sp) || !sp.claim() {
+	if !c.dependsOn(w, sp) || !sp.claim(ctx) {
 		return true
 	}
-	defer wake(c.wake) // the change may have to be finished, or undone, by Run
+	defer wake(c.wake) // Run finishes or undoes a change that is left
 	defer sp.release()
 	sp.mu.Lock()
 	key, closed := sp.note.Key, sp.state.Locked

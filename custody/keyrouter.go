@@ -7,8 +7,9 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// sources returns a source that wraps with the key a flow goes to, and unwraps with whichever key it is asked for. The
-// keys are opened when they are first needed: one that is left behind may be gone when the flow ends.
+// keySources returns a source that wraps with the new key of a flow, and unwraps with the new or the present key, as
+// the reference names it. Keys are opened when they are first needed: the old one may no longer exist when the flow
+// ends.
 func (c *Custody) keySources(sp *space, f *flow) *keyRouter {
 	r := &keyRouter{c: c, opened: map[string]keysource.Source{}, bindings: map[string]binding{}}
 	if key, version := sp.keyInUse(); key != nil {
@@ -21,21 +22,22 @@ func (c *Custody) keySources(sp *space, f *flow) *keyRouter {
 	return r
 }
 
-// router is the keys of one change, for one caller at a time.
+// keyRouter routes calls to the two keys of a change. It is not safe for concurrent use.
 type keyRouter struct {
 	c        *Custody
-	target   string // what wraps
+	target   string // the key that wraps, as in bindings
 	bindings map[string]binding
 	opened   map[string]keysource.Source
 }
 
+// source opens the key with an unversioned identifier, once.
 func (r *keyRouter) source(ctx context.Context, uri string) (keysource.Source, error) {
 	if src := r.opened[uri]; src != nil {
 		return src, nil
 	}
 	k, ok := r.bindings[uri]
 	if !ok {
-		return nil, fmt.Errorf("key %s has no part in this: %w", uri, keysource.ErrWrong)
+		return nil, fmt.Errorf("key %s is not one of the keys of this change: %w", uri, keysource.ErrWrong)
 	}
 	src, err := r.c.cfg.Open(ctx, k.Key, k.As)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Lock closes a resource under a customer's key at once: no operation that starts after it returns succeeds, and the
-// keys are wiped. It stays locked, also over restarts, until Unlock.
+// Lock locks a resource under a customer's key at once: no operation that starts after Lock returns succeeds, and the
+// keys are wiped. The resource stays locked until Unlock, also over restarts.
 // Refusals: CustomerManagedKeyNotEnabled when the key is the service's.
 func (c *Custody) Lock(ctx context.Context, id sealed.SpaceID) error {
 	sp, err := c.space(ctx, id)
@@ -21,8 +21,8 @@ func (c *Custody) Lock(ctx context.Context, id sealed.SpaceID) error {
 	return err
 }
 
-// Unlock ends what Lock began, allows a resource to open that was refused its key for more than 30 days or whose policy
-// is ManualRestore, and has the key asked at once. It opens when the key says yes; State tells.
+// Unlock ends the lock of Lock, and allows a resource to open that was revoked for more than 30 days or whose policy is
+// ManualRestore. It asks the key at once, and the data opens when the key says yes: see State.
 func (c *Custody) Unlock(ctx context.Context, id sealed.SpaceID) error {
 	sp, err := c.space(ctx, id)
 	if err != nil {

@@ -11,22 +11,22 @@ var conditions = []Condition{ServiceManaged, Active, Degraded, Revoked, Unavaila
 func newPolls() *prometheus.CounterVec {
 	v := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "visage_custody_polls_total",
-		Help: "Questions to customers' keys whether they may still be used, by how they answered.",
+		Help: "Polls of customer-managed keys, by the class of the answer.",
 	}, []string{"class"})
 	for _, c := range classes {
-		v.WithLabelValues(string(c)) // so that a class that never came is seen as zero
+		v.WithLabelValues(string(c)) // so that a class without answers is exported as zero
 	}
 	return v
 }
 
-// Conditions returns how many resources, without those that are suspended, are in each condition; those in which there
-// are none are absent.
+// Conditions returns the number of resources in each condition, without suspended ones. Conditions without resources
+// are absent.
 func (c *Custody) Conditions() map[Condition]int {
 	counts, _ := c.count()
 	return counts
 }
 
-// count also returns how long the open resource whose key has been silent longest has been without an answer.
+// count counts as Conditions does, and returns the longest time since a key of an open resource last answered.
 func (c *Custody) count() (counts map[Condition]int, silence time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -45,19 +45,19 @@ func (c *Custody) count() (counts map[Condition]int, silence time.Duration) {
 	return counts, silence
 }
 
-// Collectors returns the metrics of the room, to be registered once.
+// Collectors returns the metrics of custody, to be registered once.
 func (c *Custody) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{c.polls, stateCollector{c}}
 }
 
-// standing tells how the resources stand when it is asked.
+// stateCollector collects the conditions of the resources when it is scraped.
 type stateCollector struct{ c *Custody }
 
 var (
 	resourcesDesc = prometheus.NewDesc("visage_custody_resources", "Resources by the state of their encryption.",
 		[]string{"state"}, nil)
 	silenceDesc = prometheus.NewDesc("visage_custody_seconds_since_success",
-		"Of the open resource whose customer's key has been silent longest, how long.", nil, nil)
+		"The longest time since the customer-managed key of an open resource last answered.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.

@@ -11,10 +11,10 @@ import (
 
 var errClosedByOwner = errors.New("the resource is locked by its owner, or deleted")
 
-// errOvertaken says that what was being opened was locked meanwhile.
-var errLockedMeanwhile = errors.New("the resource was locked while it was opened")
+// errLockedMeanwhile says that a resource was locked while its keys were loaded.
+var errLockedMeanwhile = errors.New("the resource was locked while its keys were loaded")
 
-// open opens a locked space by what src unwraps, however long reading it takes, unless it is locked meanwhile.
+// openData loads the keys of a locked space with src and opens its data, unless the space is locked meanwhile.
 func (c *Custody) openData(ctx context.Context, sp *space, src keysource.Source, load effect) error {
 	if s := sp.stateNow(); s.Held || s.Deleted {
 		return errClosedByOwner
@@ -34,7 +34,7 @@ func (c *Custody) openData(ctx context.Context, sp *space, src keysource.Source,
 	return nil
 }
 
-// openOwn opens what the service's key alone opens, where an event had that follow.
+// openWithServiceKey opens the data that the service's key alone protects. load is nil if no keys are to be loaded.
 func (c *Custody) openWithServiceKey(ctx context.Context, sp *space, load *effect) error {
 	if load == nil {
 		return nil
@@ -46,8 +46,8 @@ func (c *Custody) openWithServiceKey(ctx context.Context, sp *space, load *effec
 	return err
 }
 
-// load loads the keys of a space that has been locked as often as locks says. It loads none when the space is locked
-// meanwhile, which also ends it.
+// loadKeys loads the keys of a space that has been locked as often as locks says. A lock meanwhile ends the loading,
+// and then no keys are loaded.
 func (c *Custody) loadKeys(ctx context.Context, sp *space, src keysource.Source, locks uint64) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -62,7 +62,7 @@ func (c *Custody) loadKeys(ctx context.Context, sp *space, src keysource.Source,
 	defer sp.mu.Unlock()
 	sp.stopLoad = nil
 	if err == nil && sp.state.Locks != locks {
-		if sp.state.Locked { // the service's key has opened it, which nobody unwraps
+		if sp.state.Locked { // the service's key was unwrapped without loadGuard
 			sp.bundle.LockNow(sp.state.Condition.refusal())
 		}
 		return errLockedMeanwhile
@@ -70,7 +70,7 @@ func (c *Custody) loadKeys(ctx context.Context, sp *space, src keysource.Source,
 	return err
 }
 
-// overtakable unwraps nothing for a space that was locked since an opening began.
+// loadGuard unwraps nothing for a space that was locked since loading began.
 type loadGuard struct {
 	keysource.Source
 	sp    *space

@@ -4,37 +4,37 @@ import (
 	"time"
 )
 
-// OperationKind is what a change does.
+// OperationKind is the kind of a change of keys.
 type OperationKind string
 
 // The kinds of change.
 const (
 	Enabling  OperationKind = "enable"  // the service's key to a customer's
-	Switching OperationKind = "switch"  // to another key of the customer's
+	Switching OperationKind = "switch"  // to another key of the customer
 	Updating  OperationKind = "update"  // to another version of the same key
-	Following OperationKind = "follow"  // the same, by itself
+	Following OperationKind = "follow"  // to a newer version of the same key, without a command
 	Disabling OperationKind = "disable" // back to the service's key
 )
 
 var kinds = []OperationKind{Enabling, Switching, Updating, Following, Disabling}
 
-// Progress is how far a change has come.
+// Progress is the progress of a change.
 type Progress string
 
 // The stages of a change.
 const (
-	Running   Progress = "running" // also while it waits for a vault
+	Running   Progress = "running" // also while waiting for a vault
 	Succeeded Progress = "succeeded"
 	Failed    Progress = "failed" // nothing has changed
 )
 
-// Operation is a change of who holds the key. The zero value is none.
+// Operation is a change of keys. The zero value means none.
 type Operation struct {
 	ID       string        `json:"id"`
 	Kind     OperationKind `json:"kind"`
 	Progress Progress      `json:"progress"`
-	Step     string        `json:"step,omitempty"` // the one being taken while it runs
-	Code     string        `json:"code,omitempty"` // of the refusal that ended it
+	Step     string        `json:"step,omitempty"` // the current one while it runs
+	Code     string        `json:"code,omitempty"` // of the refusal, if it failed
 	Reason   string        `json:"reason,omitempty"`
 	Started  time.Time     `json:"started"`
 	Ended    time.Time     `json:"ended,omitzero"`

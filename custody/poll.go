@@ -11,20 +11,20 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// How keys are asked after. A refusal is acted upon within pollTime × 1.2 + callTime + confirmDelay + callTime +
-// newestTime + the 2 s of draining: 56 s at the very worst, 40 s with a vault that answers at once.
+// The times of polls. A refusal locks within pollInterval × 1.2 + callTimeout + confirmDelay + callTimeout +
+// newestTimeout + 2 s of draining: 56 s at worst, and 40 s if the vault answers at once.
 const (
 	pollInterval = 30 * time.Second // ± 20 %
-	confirmDelay = 2 * time.Second  // between a refusal and the question whether it was meant
-	// questions over the connection that a refusal was confirmed on, before others' are used again
+	confirmDelay = 2 * time.Second  // between a refusal and the question that confirms it
+	// polls over the private connection of a confirmation, before a shared one is used again
 	privatePolls     = 10
-	pollsPerDescribe = 10               // polls between two looks at the key's dates
-	followInterval   = time.Hour        // between two looks for a newer version
-	followGuard      = 10 * time.Minute // a resource follows no more often than this
-	newestTimeout    = confirmDelay     // to ask for the newest version, which only a sentence needs
+	pollsPerDescribe = 10               // polls between two readings of the key's expiry date
+	followInterval   = time.Hour        // between two searches for a newer version
+	followGuard      = 10 * time.Minute // the shortest time between two moves of a resource to newer versions
+	newestTimeout    = confirmDelay     // for the newest version, which only the explanation of a refusal needs
 )
 
-// due has Run attend to a watch.
+// queueWatch has Run poll the key of a watch.
 func (c *Custody) queueWatch(ctx context.Context, w *watch) {
 	select {
 	case c.due <- w:
@@ -32,12 +32,12 @@ func (c *Custody) queueWatch(ctx context.Context, w *watch) {
 	}
 }
 
-// attend polls once, unless that is under way, and sets the timer for the next time if anybody still depends on the
-// key.
+// startPoll polls the key of a watch once, unless a poll is under way, and sets the timer of the next poll if resources
+// still depend on the key.
 func (c *Custody) startPoll(ctx context.Context, work *sync.WaitGroup, w *watch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if w.asking { // it was woken just when its time had come
+	if w.asking { // woken at the moment when its timer fired
 		return
 	}
 	asked := w.asked
@@ -56,7 +56,8 @@ func (c *Custody) startPoll(ctx context.Context, work *sync.WaitGroup, w *watch)
 	})
 }
 
-// poll asks once and acts upon the answer. It returns when to ask again, and whether.
+// poll asks the key of a watch and applies the answer to all resources that depend on it. It returns after what time to
+// poll again, and whether.
 func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Duration, more bool) {
 	all := c.dependents(w)
 	if len(all) == 0 {
@@ -89,34 +90,34 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 		class = classExpired
 	}
 	c.polls.WithLabelValues(string(class)).Inc()
-	answer := answer{err: err, expired: w.expired}
+	reply := answer{err: err, expired: w.expired}
 	if class == classDenied && reasonOf(err) == keysource.Disabled {
-		answer.newest = c.newestVersion(ctx, w)
+		reply.newest = c.newestVersion(ctx, w)
 	}
 	next := time.Now().Add(wait)
 	var work sync.WaitGroup
 	for i, sp := range all {
-		answer := answer
-		answer.turn = turns[i]
+		reply := reply
+		reply.turn = turns[i]
 		work.Go(func() {
 			if c.dependsOn(w, sp) {
-				c.applyAnswer(ctx, sp, w.src, answer)
+				c.applyAnswer(ctx, sp, w.src, reply)
 				sp.mu.Lock()
 				sp.next = next
 				sp.mu.Unlock()
 			}
 		})
 	}
-	work.Wait() // locking waits for those inside, so all at once
+	work.Wait() // at the same time, because each lock waits for running operations
 	if err == nil && w.key.follow {
 		c.beginFollow(ctx, w, all, asked)
 	}
 	return wait, true
 }
 
-// inquire asks the key by the probe of one of those that depend on it: the answer holds for all. A refusal is asked for
-// twice, the second time on a new connection and with a new token. An answer about a resource that has left the watch
-// meanwhile is not valid, and neither is one about keys that cannot be read: the next is asked then.
+// askKey asks the key with the probe of one of the resources that depend on it; the answer holds for all. After a
+// refusal it asks again, on a new connection and with a new token. If the resource has left the watch meanwhile, or its
+// keys cannot be read, askKey asks with the probe of the next one.
 func (c *Custody) askKey(ctx context.Context, w *watch, all []*space, asked bool) (answer error, valid bool) {
 	for _, sp := range all {
 		err := c.askOnce(ctx, w, sp, false)
@@ -141,12 +142,12 @@ func (c *Custody) askKey(ctx context.Context, w *watch, all []*space, asked bool
 	return answer, answer != nil
 }
 
-// spread varies a time by 20 % either way, so that those that started together do not stay together.
+// jitter varies a time by ± 20 %, so that polls that started together do not stay together.
 func jitter(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
 }
 
-// ask has the probe of sp unwrapped; fresh: on a new connection, with a new token.
+// askOnce has the key unwrap the probe of sp; fresh: on a new connection, with a new token.
 func (c *Custody) askOnce(ctx context.Context, w *watch, sp *space, fresh bool) error {
 	return c.calls.do(ctx, func(ctx context.Context) error {
 		open, apart := c.cfg.Watch, max(w.privatePolls-1, 0)
@@ -156,7 +157,7 @@ func (c *Custody) askOnce(ctx context.Context, w *watch, sp *space, fresh bool) 
 		if w.src == nil || fresh || w.privatePolls == 1 {
 			ref := w.ref
 			if w.key.follow {
-				ref.Version = "" // so that it can tell the newest
+				ref.Version = "" // so that src can describe the newest version
 			}
 			src, err := open(ctx, ref, w.key.as)
 			if err != nil {
@@ -169,8 +170,9 @@ func (c *Custody) askOnce(ctx context.Context, w *watch, sp *space, fresh bool) 
 	})
 }
 
-// dates looks whether the key in use has expired, which unwrapping does not show. The date is the last that was read;
-// it is read anew now and then, and at every poll of a key that has expired: a later one opens what is locked for that.
+// checkExpiry checks whether the version in use has expired, which unwrapping does not show. It reads the expiry date
+// at every 10th poll, when the key was asked for at once, and at every poll of an expired key, which a later date
+// revives.
 func (c *Custody) checkExpiry(ctx context.Context, w *watch, asked bool) {
 	defer func() { w.expired = !w.expires.IsZero() && !time.Now().Before(w.expires) }()
 	if w.okPolls++; w.okPolls%pollsPerDescribe != 1 && !asked && !w.expired {
@@ -181,18 +183,18 @@ func (c *Custody) checkExpiry(ctx context.Context, w *watch, asked bool) {
 		d, err = w.src.Describe(ctx, keysource.Ref{URI: w.key.uri, Version: w.key.version})
 		return err
 	})
-	if err == nil { // access goes by unwrapping alone, so a refusal to describe changes nothing
+	if err == nil { // only unwrapping decides about access, so a refusal to describe changes nothing
 		w.expires = d.Expires
 	}
 }
 
-// newest returns the newest version of a key whose version in use refuses, when it is another and could be used: the
-// resources would have gone over to it. Empty when that is not so, or not known.
+// newestVersion returns the newest version of a key whose version in use is disabled, if it is another one and enabled:
+// the resources could not follow it in time. Empty: there is none, or it is unknown.
 func (c *Custody) newestVersion(ctx context.Context, w *watch) string {
 	if !w.key.follow || w.src == nil {
 		return ""
 	}
-	ctx, cancel := context.WithTimeout(ctx, newestTimeout) // the locking waits for it
+	ctx, cancel := context.WithTimeout(ctx, newestTimeout) // the lock waits for it
 	defer cancel()
 	var d keysource.Description
 	err := c.calls.do(ctx, func(ctx context.Context) (err error) {

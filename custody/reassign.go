@@ -9,12 +9,12 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Reassign has the change that is under way ask its keys as another principal from now on, and reports whether there is
-// one that can no longer be taken back. Without that, a change whose identity is gone could neither end nor be undone.
+// Reassign has another principal use the keys of the change under way, and reports whether there is such a change past
+// its point of no return. Otherwise a change whose identity was removed could be neither finished nor undone.
 func (c *Custody) Reassign(ctx context.Context, id sealed.SpaceID, as visage.PrincipalID) (underWay bool, err error) {
 	sp, err := c.space(ctx, id)
 	if err != nil {
-		return false, fmt.Errorf("ask as another principal: %w", err)
+		return false, fmt.Errorf("assign another principal to the change of keys: %w", err)
 	}
 	_, underWay, err = c.reassign(ctx, sp, as)
 	return underWay, err
@@ -43,7 +43,7 @@ func (c *Custody) reassign(
 		if !underWay {
 			return
 		}
-		for _, b := range []*binding{n.Key, n.Flow.To} { // freshly read: nobody else has them
+		for _, b := range []*binding{n.Key, n.Flow.To} { // freshly decoded, so not shared
 			if b != nil {
 				b.As = as
 			}

@@ -11,8 +11,9 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// resume finishes a change that was found or handed over. It waits while a key does not answer, and is what keeps the
-// resource's lease meanwhile: every attempt has the keys unwrap. The caller has claimed the space.
+// resumeChange finishes or undoes a change that a start has found, or that beginChange has left. It waits while a key
+// does not answer. Every attempt asks the keys, which renews the resource's lease: no watch asks them during a change.
+// The caller has claimed the space.
 func (c *Custody) resumeChange(ctx context.Context, sp *space) {
 	defer sp.release()
 	for failures := 0; ctx.Err() == nil; {
@@ -25,13 +26,13 @@ func (c *Custody) resumeChange(ctx context.Context, sp *space) {
 			err = c.continueChange(ctx, sp, f)
 			if classOf(err) == classDenied && waitFor(ctx, confirmDelay) {
 				continued := sp.noteNow().Flow              // not nil: the last step asks no key
-				err = c.continueChange(ctx, sp, *continued) // the sources are new each time
+				err = c.continueChange(ctx, sp, *continued) // on new connections
 			}
 		} else {
 			err = c.undoInterrupted(ctx, sp, f)
 		}
 		switch {
-		case err == nil || ctx.Err() != nil || sp.noteNow().Flow == nil: // the last step was taken, whatever it seemed
+		case err == nil || ctx.Err() != nil || sp.noteNow().Flow == nil: // finished or undone, even if with an error
 			return
 		case errors.Is(err, sealed.ErrNoSpace):
 			c.forget(sp)
@@ -61,10 +62,10 @@ func (c *Custody) resumeChange(ctx context.Context, sp *space) {
 	}
 }
 
-// errClosed says that a change waits until somebody lets its resource open.
-var errNeedsUnlock = errors.New("the resource is locked, and opens when somebody says so")
+// errNeedsUnlock says that a change waits until its resource is unlocked.
+var errNeedsUnlock = errors.New("the resource is locked until it is unlocked by a command")
 
-// goBack ends a change that was interrupted before the point of no return.
+// undoInterrupted undoes a change that was interrupted before its point of no return.
 func (c *Custody) undoInterrupted(ctx context.Context, sp *space, f flow) error {
 	_, err := c.undoChange(ctx, sp, f, errInterrupted)
 	if sp.noteNow().Flow == nil {
@@ -74,9 +75,9 @@ func (c *Custody) undoInterrupted(ctx context.Context, sp *space, f flow) error 
 }
 
 var errInterrupted = visage.Refuse(visage.Unavailable, "OperationInterrupted",
-	"The service was stopped before the change could be made; nothing has changed. Ask for it again.")
+	"The service was stopped before the change could be made; nothing has changed. Repeat the request.")
 
-// goOn takes the steps that are left.
+// continueChange opens the resource if it may open, and takes the remaining steps.
 func (c *Custody) continueChange(ctx context.Context, sp *space, f flow) error {
 	switch at := sp.stateNow(); {
 	case at.Held || at.Deleted:
@@ -96,23 +97,23 @@ func (c *Custody) continueChange(ctx context.Context, sp *space, f flow) error {
 	}
 }
 
-// ofKey tells what a key has answered, or not, from all else that may hold a change up.
+// isKeyAnswer reports whether an error is the answer of a key, or the lack of one, and not another failure of a change.
 func isKeyAnswer(err error) bool {
 	return classOf(err) != classUnknown || errors.Is(err, keysource.ErrUnknown) ||
 		errors.Is(err, context.DeadlineExceeded)
 }
 
-// askMeanwhile asks the key of an open resource whose change is held up by something else: no watch does, and neither
-// may a full disk keep a refusal from being noticed, nor the want of a question let the lease run out.
+// askDuringChange asks the key of an open resource whose change fails for another reason, such as a full disk. No watch
+// asks it during a change, so without this a refusal would go unnoticed, and the lease would run out.
 func (c *Custody) askDuringChange(ctx context.Context, sp *space, f flow) {
 	keys, err := sp.bundle.Keys(ctx)
 	if err != nil || !slices.ContainsFunc(keys.Slots,
 		func(s sealed.Slot) bool { return s.Current && s.Role == sealed.Customer }) {
-		return // the service's key is asked by nobody
+		return // the service's key needs no question
 	}
 	at := sp.stateNow()
 	if at.Locked {
-		return // going on begins with opening it, which asks
+		return // the next attempt opens the data, which asks the key
 	}
 	src := c.keySources(sp, &f)
 	err = sp.bundle.Probe(ctx, src)

@@ -12,39 +12,39 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// space is what is known of a resource.
+// space is what custody knows about one resource.
 type space struct {
 	id     sealed.SpaceID
 	bundle *sealed.Bundle
-	wake   chan struct{} // its change shall try again now
+	wake   chan struct{} // wakes the goroutine of its change
 	watch  *watch        // guarded by Custody.mu
 
 	adminMu sync.Mutex // see driver.go
 
-	mu       sync.Mutex // guards all below
+	mu       sync.Mutex // guards the fields below
 	state    state
 	note     note
-	sequence uint64        // of the keys when the note was read
-	slot     keysource.Ref // what wraps the current data key; zero for the service's
-	busy     bool          // a change is being made, or checked
-	ending   chan struct{} // not nil: the change is over once the note says so; closed when busy ends
-	stopLoad context.CancelFunc
-	queue    []*followUp // transitions whose records wait to be written
-	writing  bool        // somebody writes them
-	next     time.Time   // when the key is asked next
+	sequence uint64             // of the keys when the note was read
+	slot     keysource.Ref      // the key version that wraps the data key; zero: the service's
+	busy     bool               // a goroutine has claimed the space for a change
+	ending   chan struct{}      // not nil: claim waits, since the change is about to end; closed by release
+	stopLoad context.CancelFunc // ends the loading of keys under way; nil: none
+	queue    []*followUp        // transitions with records to be written, in order
+	writing  bool               // a goroutine writes the queue
+	next     time.Time          // when the watch asks the key next
 }
 
-// task is what one transition leaves to be done when mu is free.
+// followUp holds the effects of one transition that are carried out without mu.
 type followUp struct {
-	drain, rewatch, ask bool
-	load                *effect       // for the caller, who has the source
-	refused             bool          // there is nothing to be done
-	records             []effect      // to be written
-	done                chan struct{} // closed when they are; nil: there are none
-	err                 error         // of a record that must be written; read after done
+	drain, updateWatch, ask bool
+	load                    *effect       // carried out by the caller, who has the source
+	refused                 bool          // the command is refused
+	records                 []effect      // to be audited, stored and logged
+	done                    chan struct{} // closed when the records are written; nil: there are none
+	err                     error         // of a required record; read after done
 }
 
-// read reads the keys.
+// read reads the stored note and the key that wraps the data key.
 func (sp *space) read(ctx context.Context) error {
 	keys, err := sp.bundle.Keys(ctx)
 	if err != nil {
@@ -60,7 +60,7 @@ func (sp *space) read(ctx context.Context) error {
 	return nil
 }
 
-// adoptLocked takes over what was read or written, unless what is there is newer.
+// adoptLocked replaces the note by one that was read or stored, unless the present one is newer.
 func (sp *space) adoptLocked(n note, keys sealed.Keys) {
 	if keys.Sequence < sp.sequence {
 		return
@@ -73,7 +73,7 @@ func (sp *space) adoptLocked(n note, keys sealed.Keys) {
 	}
 }
 
-// storedLocked is what the note says of the state.
+// storedStateLocked returns the stored part of the state.
 func (sp *space) storedStateLocked() stored {
 	s := stored{holder: byService, held: sp.note.Held}
 	if sp.note.Key != nil || sp.note.Flow == nil && sp.slot != (keysource.Ref{}) {
@@ -91,8 +91,8 @@ func (sp *space) storedStateLocked() stored {
 	return s
 }
 
-// store changes the note on disk, and returns it with the keys that it was read with. Of two that succeed the one with
-// the higher sequence is the newer.
+// storeNote changes the stored note, and returns it with the keys that it was read with. Of two stored notes, the one
+// with the higher sequence is newer.
 func (sp *space) storeNote(ctx context.Context, fn func(*note)) (note, sealed.Keys, error) {
 	for {
 		keys, err := sp.bundle.Keys(ctx)
@@ -110,16 +110,16 @@ func (sp *space) storeNote(ctx context.Context, fn func(*note)) (note, sealed.Ke
 		}
 		err = sp.bundle.SetNote(ctx, keys.Sequence, raw)
 		if errors.Is(err, sealed.ErrChanged) {
-			continue // a turn of the keys came between, or another change of the note
+			continue // the keys or the note have changed since
 		}
 		if err != nil {
-			return note{}, keys, fmt.Errorf("keep the note of custody: %w", err)
+			return note{}, keys, fmt.Errorf("store the note of custody: %w", err)
 		}
 		return n, keys, nil
 	}
 }
 
-// now returns a copy of the note, which is not to be changed.
+// noteNow returns a copy of the note. What it points to must not be changed.
 func (sp *space) noteNow() note {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
@@ -133,14 +133,14 @@ func (sp *space) stateNow() state {
 	return sp.state
 }
 
-// inUse returns the customer's key and the version that wraps; nil when the key is the service's.
+// keyInUse returns the customer's key and the version that wraps the data key; nil: the service's key.
 func (sp *space) keyInUse() (*binding, string) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	return sp.note.Key, sp.slot.Version
 }
 
-// claimFlow takes a flow that nobody drives.
+// claimFlow claims the space for a flow that no goroutine works on.
 func (sp *space) claimFlow() bool {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
@@ -151,16 +151,22 @@ func (sp *space) claimFlow() bool {
 	return true
 }
 
-// claim takes a space for a change, if there is none. One that everybody sees has ended is none: its rest is waited
-// for.
-func (sp *space) claim() bool {
+// claim claims the space for a new change. It fails while another change is under way, but waits for one that has ended
+// for every reader of the state and has only its records left to write.
+func (sp *space) claim(ctx context.Context) bool {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	for sp.note.Flow == nil && sp.busy && sp.ending != nil {
-		rest := sp.ending
+		ended := sp.ending
 		sp.mu.Unlock()
-		<-rest
+		select {
+		case <-ended:
+		case <-ctx.Done():
+		}
 		sp.mu.Lock()
+		if ctx.Err() != nil {
+			return false
+		}
 	}
 	if sp.note.Flow != nil || sp.busy {
 		return false
@@ -169,7 +175,7 @@ func (sp *space) claim() bool {
 	return true
 }
 
-// end says that the change is over as soon as the note says so.
+// markEnding announces that the change ends with the next stored note.
 func (sp *space) markEnding() {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
@@ -178,6 +184,7 @@ func (sp *space) markEnding() {
 	}
 }
 
+// release ends a claim.
 func (sp *space) release() {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()

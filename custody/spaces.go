@@ -6,8 +6,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// space returns what is known of a resource, reading it when it is new. Errors: sealed.ErrNoSpace and what else reading
-// says.
+// space returns the space of a resource, and reads it at its first use. Errors: sealed.ErrNoSpace, and those of
+// reading.
 func (c *Custody) space(ctx context.Context, id sealed.SpaceID) (*space, error) {
 	c.mu.Lock()
 	sp := c.spaces[id]
@@ -32,7 +32,7 @@ func (c *Custody) space(ctx context.Context, id sealed.SpaceID) (*space, error) 
 	return sp, c.runFollowUp(ctx, sp, t)
 }
 
-// Forget drops what is known of a resource that was deleted. It is for whoever learns of it, and only takes a lock.
+// Forget drops a resource whose space was destroyed. It does not wait.
 func (c *Custody) Forget(id sealed.SpaceID) {
 	c.mu.Lock()
 	sp := c.spaces[id]
@@ -42,7 +42,7 @@ func (c *Custody) Forget(id sealed.SpaceID) {
 	}
 }
 
-// forget drops what is known of a resource that is no more.
+// forget drops a space and removes it from its watch.
 func (c *Custody) forget(sp *space) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -51,7 +51,7 @@ func (c *Custody) forget(sp *space) {
 	}
 	if w := sp.watch; w != nil {
 		delete(w.spaces, sp.id)
-		w.askNow() // it ends when it is empty
+		w.askNow() // a watch without resources ends
 		sp.watch = nil
 	}
 	wake(sp.wake)

@@ -9,28 +9,27 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// State is how a resource's key stands.
+// State describes the state of a resource's key.
 type State struct {
 	Condition Condition
 	Since     time.Time
-	Code      string        // the code that data operations are refused with; empty when they are not
-	Reason    string        // a sentence; empty when all is well
-	Key       visage.KeyRef // as it is addressed today
-	Kept      visage.KeyRef // as it was addressed when the resource was put under it
+	Code      string        // of the refusal of data operations; empty: they are not refused
+	Reason    string        // a sentence; empty: nothing is wrong
+	Key       visage.KeyRef // with its present address
+	Kept      visage.KeyRef // with the address at the time of enabling
 	As        visage.PrincipalID
-	Version   string // the version in use; empty when the key is the service's
+	Version   string // the version in use; empty: the service's key
 	Policy    Policy
-	// LastSuccess and NextCheck are of the poll; zero when the key is the service's or has not answered since the
-	// start.
+	// LastSuccess and NextCheck are times of polls; zero: the service's key, or no answer since the start
 	LastSuccess, NextCheck time.Time
 	Operation              Operation // the one under way, else the last
 }
 
-// State tells how a resource's key stands. It asks nobody, and works whatever the state is. Errors: sealed.ErrNoSpace.
+// State returns the state of a resource's key. It does not ask the key. Errors: sealed.ErrNoSpace.
 func (c *Custody) State(ctx context.Context, id sealed.SpaceID) (State, error) {
 	sp, err := c.space(ctx, id)
 	if err != nil {
-		return State{}, fmt.Errorf("read who holds the key: %w", err)
+		return State{}, fmt.Errorf("read the state of the resource's key: %w", err)
 	}
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
@@ -52,13 +51,15 @@ func (c *Custody) State(ctx context.Context, id sealed.SpaceID) (State, error) {
 	return s, nil
 }
 
-// SetPolicy changes what happens to a resource when its key does not simply say yes. It works while it is locked.
+// SetPolicy changes the policy of a resource, also while it is locked. Refusal: InvalidEncryptionPolicy.
 func (c *Custody) SetPolicy(ctx context.Context, id sealed.SpaceID, p Policy) error {
 	if p.Grace == 0 {
 		p.Grace = c.cfg.Policy.Grace
 	}
-	if err := p.valid(); err != nil {
-		return visage.Refuse(visage.Invalid, "InvalidEncryptionPolicy", "The policy cannot hold: %v.", err)
+	if p.valid() != nil {
+		return visage.Refuse(visage.Invalid, "InvalidEncryptionPolicy",
+			"graceSeconds must be between %d and %d; got %d.", MinGrace/time.Second, MaxGrace/time.Second,
+			p.Grace/time.Second)
 	}
 	sp, err := c.space(ctx, id)
 	if err != nil {

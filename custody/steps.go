@@ -12,26 +12,26 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// The names of the steps, as they are kept. Tests fail at each, by these names.
+// The names of the steps, as they are stored. The fail points of tests have the same names.
 const (
-	stepChecked   = "checked"   // the keys answer, and are fit; before there is a flow
-	stepWrapped   = "wrapped"   // a new generation, wrapped, unwrapped again and compared
-	stepIntended  = "intended"  // what is about to happen is in the audit log
-	stepPending   = "pending"   // written down, and that is all
-	stepAcked     = "acked"     // a new connection has found the key to answer
-	stepTurned    = "turned"    // every key page is under the new generation and a new epoch
-	stepDestroyed = "destroyed" // what the old key could open is gone
-	stepRewrapped = "rewrapped" // the same data key under another version; no page changes
-	stepDone      = "done"      // the new key is in charge
+	stepChecked   = "checked"   // both keys answer and are suitable; no flow is stored yet
+	stepWrapped   = "wrapped"   // a new data key is wrapped, unwrapped again and compared
+	stepIntended  = "intended"  // the intention is in the audit log
+	stepPending   = "pending"   // the point of no return is stored; nothing else happens
+	stepAcked     = "acked"     // the new key has answered on a new connection
+	stepTurned    = "turned"    // every key page is under the new data key and a new epoch
+	stepDestroyed = "destroyed" // the old data key and epoch key are destroyed
+	stepRewrapped = "rewrapped" // another version wraps the data key; no page changes
+	stepDone      = "done"      // the new key protects the resource
 )
 
-// step is one step of a change. It is written down before it is taken, and finds out by itself whether it was taken
-// already.
+// step is one step of a change. It is stored before it is taken. run may be called again after a crash, and finds out
+// whether the step was taken already.
 type step struct {
 	name string
 	run  func(*attempt, context.Context) error
-	undo func(*attempt, context.Context) error // takes it back, taken or not; nil: it leaves nothing behind
-	asks bool                                  // the keys that open the data have been unwrapped when it was taken
+	undo func(*attempt, context.Context) error // of a step that was taken, or not; nil: nothing to undo
+	asks bool                                  // the step unwraps with the keys that open the data
 }
 
 // plan lists the steps of a change in the order in which they are taken. The step commit is the point of no return:
@@ -67,7 +67,7 @@ func (p plan) index(name string) int {
 	return slices.IndexFunc(p.steps, func(s step) bool { return s.name == name })
 }
 
-// undo takes back what was done up to the step that the attempt's flow stands at.
+// undo undoes the steps up to the current one of the attempt's flow, last first.
 func (p plan) undo(ctx context.Context, a *attempt) (err error) {
 	for i := p.index(a.flow.Step); i >= 0; i-- {
 		if undo := p.steps[i].undo; undo != nil {
@@ -77,25 +77,25 @@ func (p plan) undo(ctx context.Context, a *attempt) (err error) {
 	return err
 }
 
-// attempt is what the steps of a change work on.
+// attempt is one attempt to take a step of a change, with freshly opened keys.
 type attempt struct {
 	c    *Custody
 	sp   *space
 	flow *flow
-	src  keysource.Source // wraps with the key that the change goes to
+	src  keysource.Source // wraps with the new key of the change
 }
 
-// record audits something about the key that the change goes to.
+// record audits an event of the new key of the change.
 func (a *attempt) record(
 	ctx context.Context, kind audit.Kind, outcome audit.Outcome, details map[audit.Detail]string,
 ) error {
 	return a.c.record(ctx, a.sp, kind, outcome, a.flow.To, a.flow.Version, details)
 }
 
-// wrap makes the new generation. One that an attempt before has left behind is taken out first: nothing was sealed
-// under it.
+// wrap makes and wraps a new data key. It discards the one that an earlier attempt has left, under which nothing was
+// sealed.
 func (a *attempt) wrap(ctx context.Context) error {
-	if s := a.sp.stateNow(); !s.Locked { // what is not open yet would not open with a second generation there
+	if s := a.sp.stateNow(); !s.Locked { // data that was not loaded yet would not open with two generations
 		if err := a.c.loadKeys(ctx, a.sp, a.src, s.Locks); err != nil {
 			return err
 		}
@@ -118,7 +118,7 @@ func (a *attempt) wrap(ctx context.Context) error {
 	return a.record(ctx, audit.KeyWrap, audit.Done, nil)
 }
 
-// discard takes out generations that no turn has begun with.
+// discard discards all data keys that no turn has begun with.
 func (a *attempt) discard(ctx context.Context) error {
 	keys, err := a.sp.bundle.Keys(ctx)
 	if err != nil {
@@ -132,10 +132,12 @@ func (a *attempt) discard(ctx context.Context) error {
 	return err
 }
 
+// intend audits the change before anything irreversible happens.
 func (a *attempt) intend(ctx context.Context) error {
 	return a.record(ctx, a.flow.kind(), audit.Unknown, map[audit.Detail]string{audit.DetailStep: stepIntended})
 }
 
+// acknowledge has the new key wrap and unwrap once more, on a new connection.
 func (a *attempt) acknowledge(ctx context.Context) error {
 	if a.flow.To == nil {
 		return nil
@@ -144,10 +146,12 @@ func (a *attempt) acknowledge(ctx context.Context) error {
 	return err
 }
 
+// turn seals every key page under the new data key and a new epoch.
 func (a *attempt) turn(ctx context.Context) error {
 	return a.sp.bundle.Turn(ctx, a.flow.Generation, a.src)
 }
 
+// destroy destroys the old data key and epoch key.
 func (a *attempt) destroy(ctx context.Context) error {
 	if err := a.sp.bundle.Retire(ctx, a.src); err != nil {
 		return err
@@ -156,6 +160,7 @@ func (a *attempt) destroy(ctx context.Context) error {
 		map[audit.Detail]string{audit.DetailGeneration: strconv.FormatUint(uint64(a.flow.Generation), 10)})
 }
 
+// rewrap has another version of the key wrap the data key.
 func (a *attempt) rewrap(ctx context.Context) error {
 	if err := a.sp.bundle.Rewrap(ctx, a.src); err != nil {
 		return err
@@ -163,7 +168,7 @@ func (a *attempt) rewrap(ctx context.Context) error {
 	return a.record(ctx, audit.KeyWrap, audit.Done, nil)
 }
 
-// finish puts the new key in charge of the resource.
+// finish makes the new key the key of the resource and ends the flow.
 func (a *attempt) finish(ctx context.Context) error {
 	if err := a.record(ctx, a.flow.kind(), audit.Done, nil); err != nil {
 		return err
@@ -188,6 +193,7 @@ func (a *attempt) finish(ctx context.Context) error {
 	return nil
 }
 
+// rewrapped reports whether a version wraps the current data key.
 func rewrapped(keys sealed.Keys, version string) bool {
 	return slices.ContainsFunc(keys.Slots, func(s sealed.Slot) bool { return s.Current && s.Ref.Version == version })
 }

@@ -8,21 +8,22 @@ import (
 	"time"
 )
 
-// note is what custody keeps with the keys of a resource, sealed in its bundle: docs/formats/custody.md.
+// note is the record that custody stores with the keys of a resource, sealed in their bundle. Format:
+// docs/formats/custody.md.
 type note struct {
 	Format    int        `json:"format"`            // noteFormat
 	Key       *binding   `json:"key,omitempty"`     // nil: the service's
 	Policy    *Policy    `json:"policy,omitempty"`  // nil: the instance's
 	Flow      *flow      `json:"flow,omitempty"`    // a change under way
-	Last      *Operation `json:"last,omitempty"`    // how the one before ended
+	Last      *Operation `json:"last,omitempty"`    // the last change that has ended
 	Held      bool       `json:"held,omitempty"`    // locked by Lock, until Unlock
-	LockCause *lockCause `json:"closed,omitempty"`  // why it is locked; it never makes anything less locked
-	Followed  time.Time  `json:"followed,omitzero"` // when it was last taken along to a newer version
+	LockCause *lockCause `json:"closed,omitempty"`  // why the data is locked; never opens anything
+	Followed  time.Time  `json:"followed,omitzero"` // when it last followed a newer version
 }
 
 const noteFormat = 1
 
-// to is the key that f goes to, as it is to be asked now: another principal may have taken over since f was read.
+// to returns the new key of f with its present principal, which Reassign may have changed since f was read.
 func (n *note) to(f flow) *binding {
 	if n.Flow != nil && n.Flow.ID == f.ID {
 		return n.Flow.To
@@ -30,6 +31,7 @@ func (n *note) to(f flow) *binding {
 	return f.To
 }
 
+// decodeNote decodes a stored note; no bytes are the note of a resource that never had a customer's key.
 func decodeNote(raw []byte) (note, error) {
 	if len(raw) == 0 {
 		return note{Format: noteFormat}, nil
@@ -41,10 +43,10 @@ func decodeNote(raw []byte) (note, error) {
 		return note{}, fmt.Errorf("read the note of custody: %w", err)
 	}
 	if n.Format != noteFormat {
-		return note{}, fmt.Errorf("read the note of custody: format %d is not known", n.Format)
+		return note{}, fmt.Errorf("read the note of custody: unknown format %d", n.Format)
 	}
 	if f := n.Flow; f != nil && (!slices.Contains(kinds, f.Kind) || f.plan().index(f.Step) < 0) {
-		return note{}, fmt.Errorf("read the note of custody: step %q of a change of kind %q is not known", f.Step,
+		return note{}, fmt.Errorf("read the note of custody: unknown step %q of a change of kind %q", f.Step,
 			f.Kind)
 	}
 	return n, nil

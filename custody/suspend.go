@@ -7,9 +7,9 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Suspend closes a resource that is deleted, if its key is a customer's or about to be: its keys are wiped when it
-// returns, its customer's key is asked no more, and a change that is under way waits, until Resume. A restart forgets
-// it. Errors: sealed.ErrNoSpace.
+// Suspend locks the data of a deleted resource, if a customer's key protects it or is about to. When Suspend returns,
+// the keys are wiped. Until Resume, the customer's key is not asked, and a change under way waits. A suspension is not
+// stored: the caller repeats it after a restart. Errors: sealed.ErrNoSpace.
 func (c *Custody) Suspend(ctx context.Context, id sealed.SpaceID) error {
 	sp, err := c.space(ctx, id)
 	if err != nil {
@@ -21,8 +21,8 @@ func (c *Custody) Suspend(ctx context.Context, id sealed.SpaceID) error {
 	return nil
 }
 
-// Resume ends what Suspend began: the resource is as it was at its deletion, and opens if its key says yes. Whose key
-// is the service's is opened by whoever resumes it. Errors: sealed.ErrNoSpace.
+// Resume ends a suspension. The resource is as it was when it was deleted, and its data opens if the customer's key
+// says yes. Data under the service's key is opened by the caller. Errors: sealed.ErrNoSpace.
 func (c *Custody) Resume(ctx context.Context, id sealed.SpaceID) error {
 	sp, err := c.space(ctx, id)
 	if err != nil {
@@ -38,8 +38,8 @@ func (c *Custody) Resume(ctx context.Context, id sealed.SpaceID) error {
 	return nil
 }
 
-// openResumed opens a resource that is there again by its customer's key. It is the watch's to say why that fails: a
-// refusal counts when it is confirmed.
+// openResumed opens a recovered resource with its customer's key. If that fails, the watch asks the key again and
+// decides: a refusal counts only when it is confirmed.
 func (c *Custody) openResumed(ctx context.Context, sp *space, load effect) {
 	key, version := sp.keyInUse()
 	if key != nil {

@@ -10,18 +10,18 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// maxCalls is how many calls to vaults are under way at once, so that a start with very many keys is no storm. It is so
-// large that vaults that take their whole time do not hold up the questions to others: with 5 s an answer, this many
-// calls at once ask 5,000 keys within a poll's time.
+// maxCalls limits how many calls to vaults are under way at once, so that a start with very many keys does not overload
+// them. It is large enough that slow vaults do not delay the polls of others: with 5 s for each answer, 5,000 keys are
+// asked within one poll interval.
 const maxCalls = 1024
 
-// callTime is how long a call to a vault may take: more than a source takes for itself, which is 5 s.
+// callTimeout limits a call to a vault. It is longer than the 5 s after which a source gives up by itself.
 const callTimeout = 7 * time.Second
 
-// calls lets maxCalls calls to vaults be under way: it holds one token a call.
+// vaultCalls is a semaphore of maxCalls tokens, one for each call under way.
 type vaultCalls chan struct{}
 
-// do makes a call to a vault when there is room for it, within callTime.
+// do waits for a token and makes a call to a vault, which ends after callTimeout.
 func (c vaultCalls) do(ctx context.Context, call func(context.Context) error) error {
 	select {
 	case c <- struct{}{}:
@@ -34,7 +34,7 @@ func (c vaultCalls) do(ctx context.Context, call func(context.Context) error) er
 	return call(ctx)
 }
 
-// bounded makes every call of a source one of those under way, within callTime. A router bounds its own.
+// boundedSource makes every call of a source through vaultCalls. A keyRouter does so by itself.
 type boundedSource struct {
 	calls vaultCalls
 	src   keysource.Source
@@ -67,7 +67,7 @@ func (s boundedSource) Describe(ctx context.Context, ref keysource.Ref) (d keyso
 	return d, err
 }
 
-// pause waits, and reports false when ctx has ended.
+// waitFor waits, and reports false if ctx has ended first.
 func waitFor(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -79,7 +79,7 @@ func waitFor(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// roundTrip wraps a random secret and unwraps it again; verb is what failed.
+// roundTrip wraps a random secret and unwraps it again. verb is the operation that failed.
 func roundTrip(ctx context.Context, src keysource.Source) (verb string, err error) {
 	secret := make([]byte, 32)
 	rand.Read(secret) // never fails: the runtime ends the process instead
@@ -89,7 +89,7 @@ func roundTrip(ctx context.Context, src keysource.Source) (verb string, err erro
 	}
 	back, err := src.Unwrap(ctx, ref, blob)
 	if err == nil && subtle.ConstantTimeCompare(back, secret) != 1 {
-		err = fmt.Errorf("what was wrapped unwraps to something else: %w", keysource.ErrWrong)
+		err = fmt.Errorf("the wrapped secret unwraps to another value: %w", keysource.ErrWrong)
 	}
 	return "unwrapKey", err
 }

@@ -8,39 +8,40 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// watchKey tells apart what has to be asked for separately: a vault may refuse one principal and not another.
+// watchKey identifies a watch. Keys are asked separately for each principal, because a vault may refuse one principal
+// and not another.
 type watchKey struct {
 	uri, version string
 	as           visage.PrincipalID
 	follow       bool
 }
 
-// watch is one key in one version as one principal sees it, and the resources that stand and fall with it.
+// watch polls one version of a key as one principal, for all resources that depend on its answer.
 //
-// Between two polls it is a timer and no goroutine: there may be very many.
+// Between two polls it is a timer and no goroutine, because there may be very many watches.
 type watch struct {
 	key watchKey
 	ref visage.KeyRef
 
 	// guarded by Custody.mu
 	spaces   map[sealed.SpaceID]*space
-	timer    *time.Timer // has Run attend to it when it goes off; nil: Run does not know it yet
-	asking   bool        // a goroutine attends to it
-	asked    bool        // it is to be asked at once
+	timer    *time.Timer // has Run poll the key when it fires; nil: Run has not started it yet
+	asking   bool        // a poll is under way
+	asked    bool        // the key is to be asked at once
 	lastLook time.Time   // for a newer version
 
-	following bool // resources go over to a newer version
+	following bool // resources move to a newer version
 
-	// Of the goroutine that attends to it.
+	// Used by the goroutine of the poll only.
 	src          keysource.Source
-	privatePolls int // questions left until src, which has a connection of its own, makes room for one that shares
+	privatePolls int // polls left over the private connection of src; then a shared one is used
 	failures     int
-	okPolls      int       // polls with a good answer since the dates were looked at
-	expires      time.Time // of the key, when it was looked at last; zero: never
+	okPolls      int       // polls that the key has answered with yes
+	expires      time.Time // the last known expiry date; zero: none
 	expired      bool
 }
 
-// askNow has a key asked after now. Custody.mu is held.
+// askNow has the key asked by a poll that begins after now. Custody.mu is held.
 func (w *watch) askNow() {
 	w.asked = true
 	if w.timer != nil && !w.asking {
@@ -48,11 +49,12 @@ func (w *watch) askNow() {
 	}
 }
 
-// place puts a resource under the watch that its key now has, or under none.
+// assignWatch assigns a resource to the watch of its present key. During a change and while it is deleted, a resource
+// has none.
 func (c *Custody) assignWatch(sp *space) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	sp.mu.Lock() // within c.mu, so that of two calls the later one sees the newer state
+	sp.mu.Lock() // within c.mu, so that the later one of two calls sees the newer state
 	n, slot, gone := sp.note, sp.slot, sp.state.Deleted
 	sp.mu.Unlock()
 	var key watchKey
@@ -64,7 +66,7 @@ func (c *Custody) assignWatch(sp *space) {
 			return
 		}
 		delete(old.spaces, sp.id)
-		old.askNow() // it ends when it is empty
+		old.askNow() // a watch without resources ends
 		sp.watch = nil
 		sp.mu.Lock()
 		c.transitionLocked(sp, event{kind: questionsVoid})
@@ -84,7 +86,7 @@ func (c *Custody) assignWatch(sp *space) {
 	sp.watch = w
 }
 
-// Recheck has a key asked after now, in all its versions; it only queues. It is for whoever learns that a key changed.
+// Recheck has all versions of a key asked at once, because the key may have changed. It does not wait for the answers.
 func (c *Custody) Recheck(key visage.KeyRef) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -100,7 +102,7 @@ func (c *Custody) Recheck(key visage.KeyRef) {
 	}
 }
 
-// askNow has a resource's key asked after now.
+// askNow has a resource's key asked by a poll, or by the attempt of a change, that begins after now.
 func (c *Custody) askNow(sp *space) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,7 +112,7 @@ func (c *Custody) askNow(sp *space) {
 	wake(sp.wake)
 }
 
-// members returns who depends on a watch. One without any is taken out.
+// dependents returns the resources that depend on a watch. A watch without any is removed.
 func (c *Custody) dependents(w *watch) []*space {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -124,16 +126,17 @@ func (c *Custody) dependents(w *watch) []*space {
 	return all
 }
 
+// dependsOn reports whether a resource depends on a watch now.
 func (c *Custody) dependsOn(w *watch, sp *space) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return sp.watch == w
 }
 
-// wake wakes the goroutine that waits for ch, if it sleeps.
+// wake wakes the goroutine that waits for ch. It does not block.
 func wake(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:
-	default: // it is awake already
+	default: // already signalled
 	}
 }
