@@ -329,7 +329,7 @@ func admit(cfg Config, lock *pebble.Lock) error {
 // damaged hears of it; the rest goes on.
 func listener(cfg Config) *pebble.EventListener {
 	return &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) {
-		cfg.Logger.Error("storage engine found damage", "file", info.Path, "err", info.Details)
+		cfg.Logger.Error("storage engine found damage", "file", info.Path, "err", info.Details.Error())
 	}}
 }
 

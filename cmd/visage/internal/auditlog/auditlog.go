@@ -122,12 +122,17 @@ func detailText(e audit.Entry) string {
 // offline runs fn on the store of a server that is not running.
 func offline(ctx context.Context, cfg server.Config, fn func(*sealed.Store) error) (err error) {
 	store, err := server.OpenStore(ctx, cfg)
-	if errors.Is(err, fs.ErrNotExist) {
-		return command.Hinted(err, "name the directory of the server's data with --dir")
+	if corrupt, ok := errors.AsType[*sealed.CorruptError](err); ok {
+		return &command.Failure{Err: corrupt, Code: command.ExitDamaged, Hint: "\"visage verify\" lists what is damaged"}
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return command.Hinted(err, "name the directory of the server's data with --dir")
+	case errors.Is(err, sealed.ErrInUse):
 		return command.Hinted(err,
 			"the audit log is read from the data directly: stop the server of this directory first")
+	case err != nil:
+		return err
 	}
 	defer func() {
 		if closeErr := store.Close(); err == nil {

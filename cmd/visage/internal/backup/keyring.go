@@ -90,9 +90,12 @@ func importKeys() *cobra.Command {
 		}
 		defer f.Close()
 		store, err := server.OpenStore(ctx, set.Server)
-		if err != nil {
+		if errors.Is(err, sealed.ErrInUse) {
 			return command.Hinted(err,
 				"keyring import opens the data directly: stop the server of this directory first")
+		}
+		if err != nil {
+			return err
 		}
 		defer func() { err = errors.Join(err, store.Close()) }()
 		n, err := store.MendKeyring(ctx, f)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 
+	"github.com/visage-face/visage/cmd/visage/internal/command"
 	"github.com/visage-face/visage/cmd/visage/internal/operator"
 	"github.com/visage-face/visage/cmd/visage/internal/settings"
 	"github.com/visage-face/visage/sealed"
@@ -38,8 +40,16 @@ func fromServer(c *cobra.Command) Source {
 			}
 		}
 		store, openErr := server.OpenStore(ctx, set.Server)
-		if openErr != nil {
-			return errors.Join(err, openErr)
+		switch {
+		case openErr == nil:
+		case errors.Is(openErr, fs.ErrNotExist), errors.Is(openErr, sealed.ErrInUse):
+			return errors.Join(err, openErr) // either can be the reason that neither way is open
+		case errors.As(openErr, new(*sealed.CorruptError)):
+			return &command.Failure{
+				Err: openErr, Code: command.ExitDamaged, Hint: "\"visage verify\" lists what is damaged",
+			}
+		default:
+			return openErr
 		}
 		return errors.Join(piped(func(w io.Writer) error {
 			_, err := write(store, ctx, w)
