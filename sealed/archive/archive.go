@@ -90,20 +90,28 @@ func later(marker []byte) uint32 {
 	return uint32(n)
 }
 
+// Find opens the archive in a folder. Errors: ErrNotArchive, also for a folder that is empty or not there; *NewerError.
+func Find(dir string) (*Archive, error) {
+	b, err := os.ReadFile(filepath.Join(dir, marker))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("open archive %s: %w: %w", dir, ErrNotArchive, err)
+	case err != nil:
+		return nil, fmt.Errorf("open archive: %w", err)
+	case later(b) > 0:
+		return nil, fmt.Errorf("open archive %s: %w", dir,
+			&NewerError{What: "archive", Of: "archive", Format: later(b), Known: form})
+	case string(b) != markerText && string(b) != firstText:
+		return nil, fmt.Errorf("open archive %s: %w: it has another format", dir, ErrNotArchive)
+	}
+	return &Archive{dir: dir, first: string(b) == firstText}, nil
+}
+
 // Open opens the archive in a folder, and makes one in a folder that is empty or not there. Errors: ErrNotArchive,
 // *NewerError.
 func Open(dir string) (*Archive, error) {
-	b, err := os.ReadFile(filepath.Join(dir, marker))
-	switch {
-	case err == nil && later(b) > 0:
-		return nil, fmt.Errorf("open archive %s: %w", dir,
-			&NewerError{What: "archive", Of: "archive", Format: later(b), Known: form})
-	case err == nil && string(b) != markerText && string(b) != firstText:
-		return nil, fmt.Errorf("open archive %s: %w: it has another format", dir, ErrNotArchive)
-	case err == nil:
-		return &Archive{dir: dir, first: string(b) == firstText}, nil
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("open archive: %w", err)
+	if a, err := Find(dir); !errors.Is(err, fs.ErrNotExist) {
+		return a, err
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -123,7 +123,9 @@ func detailText(e audit.Entry) string {
 func offline(ctx context.Context, cfg server.Config, fn func(*sealed.Store) error) (err error) {
 	store, err := server.OpenStore(ctx, cfg)
 	if corrupt, ok := errors.AsType[*sealed.CorruptError](err); ok {
-		return &command.Failure{Err: corrupt, Code: command.ExitDamaged, Hint: "\"visage verify\" lists what is damaged"}
+		return &command.Failure{
+			Err: corrupt, Code: command.ExitDamaged, Hint: "\"visage verify\" lists what is damaged",
+		}
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -24,20 +25,27 @@ func Command() *cobra.Command {
 		create(), list(), verify(), prune())
 }
 
-// onArchive makes c a command on the archive that its first operand names. run gets the other operands.
+// archiveCommand is a command on an archive.
+type archiveCommand = func(ctx context.Context, s command.Streams, a *archive.Archive, operands []string) error
+
+// onArchive makes c a command on the archive that its first operand names and open opens. run gets the other operands.
 func onArchive(
-	c *cobra.Command, run func(context.Context, command.Streams, *archive.Archive, []string) error,
+	c *cobra.Command, open func(dir string) (*archive.Archive, error), run archiveCommand,
 ) *cobra.Command {
 	return command.Run(c, func(ctx context.Context, s command.Streams, operands []string) error {
 		dir, err := filepath.Abs(operands[0])
 		if err != nil {
 			return err
 		}
-		a, err := archive.Open(dir)
-		if errors.Is(err, archive.ErrNotArchive) {
+		a, err := open(dir)
+		switch {
+		case err == nil:
+		case errors.Is(err, fs.ErrNotExist):
+			return command.Hinted(err,
+				"is the volume of the archive mounted? \"visage backup create %s\" makes a new one", operands[0])
+		case errors.Is(err, archive.ErrNotArchive):
 			return command.Hinted(err, "name an empty or a new folder to create an archive")
-		}
-		if err != nil {
+		default:
 			return err
 		}
 		err = run(ctx, s, a, operands[1:])
@@ -57,7 +65,9 @@ func create() *cobra.Command {
 	c.Long = "Add a backup of the data to an archive, whether the server is running or not. Only data that is not " +
 		"in the archive yet is written."
 	settings.Define(c.Flags(), "dir", "root-key")
-	return onArchive(c, func(ctx context.Context, s command.Streams, a *archive.Archive, _ []string) error {
+	return onArchive(c, archive.Open, func(
+		ctx context.Context, s command.Streams, a *archive.Archive, _ []string,
+	) error {
 		lowerPriority()
 		var added archive.Added
 		err := fromServer(c)(ctx, "backup", (*sealed.Store).WriteBackup, func(r io.Reader) (err error) {
@@ -78,7 +88,7 @@ func create() *cobra.Command {
 func list() *cobra.Command {
 	c := command.New("list ARCHIVE", "List the backups in an archive, oldest first",
 		"visage backup list /mnt/backup/visage")
-	return onArchive(c, func(_ context.Context, s command.Streams, a *archive.Archive, _ []string) error {
+	return onArchive(c, archive.Find, func(_ context.Context, s command.Streams, a *archive.Archive, _ []string) error {
 		all, err := a.List()
 		if err != nil {
 			return err
@@ -96,7 +106,9 @@ func verify() *cobra.Command {
 	c := command.New("verify ARCHIVE [NAME]",
 		"Read every byte of one backup, or of all, and compare it with its hash; no key is needed",
 		"visage backup verify /mnt/backup/visage")
-	return onArchive(c, func(ctx context.Context, s command.Streams, a *archive.Archive, names []string) error {
+	return onArchive(c, archive.Find, func(
+		ctx context.Context, s command.Streams, a *archive.Archive, names []string,
+	) error {
 		all, err := a.List()
 		if len(names) == 1 {
 			var one archive.Backup
@@ -105,6 +117,9 @@ func verify() *cobra.Command {
 		}
 		if err != nil {
 			return err
+		}
+		if len(all) == 0 {
+			fmt.Fprintln(s.Out, "the archive has no backups")
 		}
 		for _, b := range all {
 			err := a.Verify(ctx, b)
@@ -125,7 +140,7 @@ func prune() *cobra.Command {
 	c := command.New("prune ARCHIVE", "Delete all but the newest backups from an archive",
 		"visage backup prune /mnt/backup/visage --keep 7")
 	keep := c.Flags().Int("keep", 0, "`NUMBER` of backups to keep, at least 1 (required)")
-	return onArchive(c, func(_ context.Context, s command.Streams, a *archive.Archive, _ []string) error {
+	return onArchive(c, archive.Find, func(_ context.Context, s command.Streams, a *archive.Archive, _ []string) error {
 		if *keep < 1 {
 			return command.Misuse("--keep must be 1 or more; got %d", *keep)
 		}
@@ -146,7 +161,9 @@ func RestoreCommand() *cobra.Command {
 		"Data that was erased since the backup stays erased: its keys are not in the keyring any more."
 	settings.Define(c.Flags(), "dir", "root-key")
 	keyring := c.Flags().String("keyring", "", "`FILE` with the newest copy of the keyring (required)")
-	return onArchive(c, func(ctx context.Context, s command.Streams, a *archive.Archive, names []string) error {
+	return onArchive(c, archive.Find, func(
+		ctx context.Context, s command.Streams, a *archive.Archive, names []string,
+	) error {
 		set, err := settings.Load(c.Flags())
 		if err != nil {
 			return err
