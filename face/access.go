@@ -11,7 +11,7 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// view reads from a resource's space and says in the contract's words why it could not.
+// view reads from a resource's space. Errors that have an answer in the contract come back as refusals.
 func (s *Service) view(ctx context.Context, res visage.Resource, fn func(sealed.Reader) error) error {
 	return outcome(s.space(res).View(ctx, fn))
 }
@@ -25,11 +25,11 @@ func (s *Service) space(res visage.Resource) *sealed.Space {
 	return s.store.Space(sealed.SpaceID(res.ID))
 }
 
-// retryWhenBusy is what a caller is told to wait for memory that loads under way are about to give back, or for a key
-// store that does not answer. Loading a million faces takes about three seconds.
+// retryWhenBusy is the retry time of refusals for lack of search memory, which loads in progress free soon, and for a
+// key store that does not answer. Loading a million faces takes about three seconds.
 const retryWhenBusy = 5 * time.Second
 
-// outcome turns the errors of the rooms below that have an answer in the contract into refusals.
+// outcome turns the errors of sealed and gallery that have an answer in the contract into refusals.
 func outcome(err error) error {
 	var refusal *visage.Refusal
 	switch {
@@ -57,7 +57,7 @@ func outcome(err error) error {
 	return err
 }
 
-// ended turns the error of work that the end of a space's lease cut short into what any request gets from then on.
+// ended turns the error of work that the end of a space's lease cut short into the refusal that later requests get.
 func ended(lease context.Context, err error) error {
 	cause := context.Cause(lease)
 	if cause == nil || errors.Is(cause, sealed.ErrClosed) || errors.Is(cause, sealed.ErrNoSpace) {
@@ -66,13 +66,13 @@ func ended(lease context.Context, err error) error {
 	return outcome(fmt.Errorf("%w: %w", sealed.ErrLocked, cause))
 }
 
-// report logs what work in the background could not do, unless that is how things should be: the service stops, the
-// customer's key says no, or the resource has just been deleted.
+// report logs an error of background work, unless it is expected: the service stops, the customer's key denies access,
+// or the resource has just been deleted. The work is tried again in a later round.
 func (s *Service) report(ctx context.Context, work string, id visage.ResourceID, err error) {
 	refusal, refused := errors.AsType[*visage.Refusal](err)
 	if err == nil || ctx.Err() != nil || errors.Is(err, sealed.ErrNoSpace) ||
 		refused && refusal.Kind == visage.KeyRevoked {
 		return
 	}
-	s.log.Warn("face: work in the background goes on later", "work", work, "resource", id.String(), "err", err)
+	s.log.Warn("background work failed, to be tried again", "work", work, "resource", id.String(), "err", err)
 }

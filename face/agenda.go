@@ -7,13 +7,13 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// agenda is a set of resources that something is to be done for. A resource is worked on by one worker at a time; one
-// that is added meanwhile is worked on again.
+// agenda is a set of resources with work to do. One worker at a time works on a resource; a resource that is added
+// meanwhile is worked on again.
 type agenda struct {
 	mu     sync.Mutex
 	due    map[visage.ResourceID]bool
 	active map[visage.ResourceID]bool
-	news   chan struct{} // holds one value when due may have something that nobody works on
+	news   chan struct{} // holds one value when due may have a resource that no worker has taken
 }
 
 func newAgenda() *agenda {
@@ -37,7 +37,7 @@ func (a *agenda) signal() {
 	}
 }
 
-// take returns a resource that is due and that nobody works on.
+// take returns a resource that is due and that no worker works on.
 func (a *agenda) take() (visage.ResourceID, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -58,7 +58,7 @@ func (a *agenda) done(id visage.ResourceID) {
 	a.signal()
 }
 
-// work does what is due until ctx ends. Several may run side by side.
+// work calls do for every due resource until ctx ends. Several workers may run at the same time.
 func (a *agenda) work(ctx context.Context, do func(context.Context, visage.ResourceID)) {
 	for {
 		select {

@@ -12,8 +12,8 @@ import (
 // AttributeTable returns the table of attributes: one row each, in the order in which answers list them.
 func AttributeTable() []Attribute { return vision.AttributeTable() }
 
-// refusedAttributes are those that the original service has retired, or gives only to approved customers, by their
-// lower-case names.
+// refusedAttributes are those that the original service has retired or gives only to approved customers, by their names
+// in lower case.
 var refusedAttributes = map[string]string{
 	"emotion": "emotion", "gender": "gender",
 	"age": "age", "smile": "smile", "facialhair": "facialHair", "hair": "hair", "makeup": "makeup",
@@ -49,9 +49,9 @@ func recognitionGives(model string) (given vision.Attributes) {
 	return given
 }
 
-// parseAttributes reads the names of attributes and refuses first those that the models named in the request do not
-// give, then those that nobody gets, then those that the installed networks do not give. No refusal lists an attribute
-// as supported that the same request could not get.
+// parseAttributes reads the names of attributes. It refuses first those that the models named in the request do not
+// give, then those that this service never gives, then those that the installed networks cannot measure. No refusal
+// lists an attribute as supported that the same request could not get.
 func parseAttributes(names []string, d detector, model string, supported vision.Attributes) (vision.Attributes, error) {
 	byDetector, byModel := detectionGives(d.name), recognitionGives(model)
 	given := byDetector & byModel & supported
@@ -88,8 +88,8 @@ func parseAttributes(names []string, d detector, model string, supported vision.
 	return asked, nil
 }
 
-// unsupportedAttributes is the answer of contract §1.5 for attributes that nobody here gets. Those given are what the
-// same request could have asked for.
+// unsupportedAttributes is the refusal of contract §1.5 for attributes that this service does not give. The attributes
+// in given are those that the same request could have asked for.
 func unsupportedAttributes(names []string, given vision.Attributes) error {
 	refusal := visage.Refuse(visage.Unsupported, "InvalidRequest",
 		"This service does not support the attributes %s. With the models of this request it supports %s.",
@@ -98,7 +98,7 @@ func unsupportedAttributes(names []string, given vision.Attributes) error {
 	return refusal
 }
 
-// listed names attributes in a sentence.
+// listed returns the names of attributes for a sentence.
 func listed(attributes vision.Attributes) string {
 	return cmp.Or(strings.Join(attributes.Names(), ", "), "none")
 }

@@ -6,7 +6,7 @@ type Change struct {
 	UserData *string
 }
 
-// check refuses a change that does not fit.
+// check refuses a name or userData outside the limits.
 func (c Change) check() error {
 	if c.Name != nil {
 		if err := checkName(*c.Name); err != nil {
@@ -16,7 +16,7 @@ func (c Change) check() error {
 	return checkUserData(c.UserData, mostUserData)
 }
 
-// apply sets what the change names.
+// apply sets the fields that the change gives.
 func (c Change) apply(name *string, userData **string) {
 	if c.Name != nil {
 		*name = *c.Name

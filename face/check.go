@@ -21,7 +21,7 @@ const (
 
 var idShape = regexp.MustCompile(`^[a-z0-9_-]{1,64}$`)
 
-// validID says whether an id that a caller chose for a collection has the right shape.
+// validID reports whether an id that a caller chose for a collection has the allowed form.
 func validID(id string) bool { return idShape.MatchString(id) }
 
 // units counts text as the original service does: in UTF-16 code units.
@@ -33,7 +33,7 @@ func units(s string) int {
 	return n
 }
 
-// printable shortens what a caller sent so that it can be quoted in a sentence. It need not be UTF-8.
+// printable shortens text of a caller, which need not be UTF-8, so that a sentence can quote it.
 func printable(s string) string {
 	const most = 64
 	if len(s) <= most {
@@ -42,7 +42,7 @@ func printable(s string) string {
 	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
-// parseID reads the id of a face or a person that a caller gave in a body; what says of which.
+// parseID reads the id of a face or a person from the body of a request; what is the word for it in refusals.
 func parseID(what, text string) (uuid, error) {
 	if text == "" {
 		return uuid{}, badArgument("The id of a %s is missing or empty.", what)
@@ -54,7 +54,7 @@ func parseID(what, text string) (uuid, error) {
 	return id, nil
 }
 
-// checkIDs refuses ids that no face or person can have, before anything is read.
+// checkIDs refuses ids that are not UUIDs, before anything is read.
 func checkIDs(what string, ids ...string) error {
 	for _, id := range ids {
 		if _, err := parseID(what, id); err != nil {
@@ -64,7 +64,7 @@ func checkIDs(what string, ids ...string) error {
 	return nil
 }
 
-// badArgument is the contract's answer to what does not fit.
+// badArgument is the contract's refusal of an argument that is not allowed.
 func badArgument(format string, args ...any) *visage.Refusal {
 	return visage.Refuse(visage.Invalid, "BadArgument", format, args...)
 }
@@ -73,7 +73,7 @@ func quotaExceeded(format string, args ...any) *visage.Refusal {
 	return visage.Refuse(visage.Denied, "QuotaExceeded", format, args...)
 }
 
-// checkText refuses what is no text: it could be stored, but not given back as JSON.
+// checkText refuses text that is not UTF-8: it could be stored, but not returned as JSON.
 func checkText(what, text string) error {
 	if !utf8.ValidString(text) {
 		return badArgument("The %s is not valid UTF-8.", what)
@@ -81,7 +81,7 @@ func checkText(what, text string) error {
 	return nil
 }
 
-// between refuses a count out of its range.
+// between refuses a count outside its range.
 func between(what string, n, least, most int) error {
 	if n < least || n > most {
 		return badArgument("%s must be %d to %d, not %d.", what, least, most, n)
@@ -105,8 +105,8 @@ func distinct(ids []string) []string {
 	return once
 }
 
-// asInvalid turns a refusal of kind NotFound into one of kind Invalid: what a request names in its body is an argument,
-// what it names in its path is a place (contract §12, points 4 and 5).
+// asInvalid turns a refusal of kind NotFound into one of kind Invalid. An object that the body of a request names is an
+// argument; only an object that the path names can be not found (contract §12, points 4 and 5).
 func asInvalid(err error) error {
 	refusal, ok := errors.AsType[*visage.Refusal](err)
 	if !ok || refusal.Kind != visage.NotFound {

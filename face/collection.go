@@ -9,11 +9,11 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Creation is what a list or group is made with.
+// Creation holds the properties of a new list or group.
 type Creation struct {
 	Name             string  // 1 to 128 UTF-16 code units
 	UserData         *string // at most 16,384 UTF-16 code units; nil: none
-	RecognitionModel string  // empty: DefaultRecognitionModel. It cannot change later
+	RecognitionModel string  // empty: DefaultRecognitionModel; it cannot be changed later
 }
 
 // Collection is a list or a group.
@@ -22,14 +22,15 @@ type Collection struct {
 	Name             string
 	UserData         *string // nil: never set
 	RecognitionModel string
-	Faces            []PersistedFace // of a small face list that Get read, sorted by id and not nil then; else nil
+	Faces            []PersistedFace // of a small face list that Get returns, sorted by id and not nil; otherwise nil
 }
 
 func (c collectionRecord) collection() Collection {
 	return Collection{ID: c.ID, Name: c.Name, UserData: c.UserData, RecognitionModel: c.Model}
 }
 
-// Create makes an empty list or group. It never replaces one.
+// Create makes an empty list or group. It never replaces an existing one.
+//
 // Refusals: BadArgument, QuotaExceeded, and FaceListExists and so on, by kind.
 func (s *Service) Create(ctx context.Context, res visage.Resource, ref Ref, c Creation) error {
 	if !validID(ref.ID) {
@@ -84,7 +85,9 @@ func (s *Service) Create(ctx context.Context, res visage.Resource, ref Ref, c Cr
 }
 
 // Get returns a list or group; a small face list with its faces.
-// Refusals: FaceListNotFound and so on, also for an id of the wrong shape; so it is in all methods that name one.
+//
+// Refusals: FaceListNotFound and so on, also for an id that is not allowed. This holds for all methods that name a list
+// or group.
 func (s *Service) Get(ctx context.Context, res visage.Resource, ref Ref) (Collection, error) {
 	var c collectionRecord
 	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
@@ -103,8 +106,8 @@ func (s *Service) Get(ctx context.Context, res visage.Resource, ref Ref) (Collec
 	return collection, nil
 }
 
-// Update changes the name or userData of a list or group. Refusals: BadArgument, also for a large one when nothing is
-// to be changed, and LargeFaceListTrainingNotFinished and so on.
+// Update changes the name or userData of a list or group. Refusals: BadArgument, also for an empty change of a large
+// list or group, and LargeFaceListTrainingNotFinished and so on.
 func (s *Service) Update(ctx context.Context, res visage.Resource, ref Ref, c Change) error {
 	if err := c.check(); err != nil {
 		return err
@@ -131,8 +134,8 @@ func (s *Service) Update(ctx context.Context, res visage.Resource, ref Ref, c Ch
 	return nil
 }
 
-// Delete removes a list or group with everything in it, at once for every reader. A later Create of the same id starts
-// empty. What was in it is dropped from the store by Run. Refusals: LargeFaceListTrainingNotFinished and so on.
+// Delete removes a list or group with all its contents, at once for every reader. A later Create of the same id starts
+// empty. Run drops the contents from the store. Refusals: LargeFaceListTrainingNotFinished and so on.
 func (s *Service) Delete(ctx context.Context, res visage.Resource, ref Ref) error {
 	order := collectionsOrder(res, ref.Kind)
 	release, err := s.locks.acquire(ctx, order+ref.ID)
@@ -165,7 +168,7 @@ func (s *Service) Delete(ctx context.Context, res visage.Resource, ref Ref) erro
 		}
 		for _, side := range record.sides() {
 			if side.Templates == (uuid{}) {
-				continue // they lie under the incarnation
+				continue // its templates are in the container of the incarnation
 			}
 			if err := putTrash(tx, trashRecord{Of: side.Templates, Templates: true}); err != nil {
 				return err

@@ -9,18 +9,18 @@ import (
 	"github.com/visage-face/visage/gallery"
 )
 
-// samePerson is the confidence from which two faces are taken for one person (contract §5.5).
+// samePerson is the confidence from which two faces count as one person (contract §5.5).
 const samePerson = 0.5
 
-// confidence is what clients see: five decimals, cut off rather than rounded, so that what lies below a line never
-// seems to lie on it.
+// confidence returns what clients see: five decimals, cut off and not rounded, so that a value below a threshold never
+// seems to reach it.
 func confidence(m Recogniser, distance float32) float64 {
 	c := min(max(m.Confidence(float64(distance)), 0), 1)
 	return math.Floor(c*1e5) / 1e5
 }
 
-// within returns a distance that no face with at least that confidence is beyond, for a search to do without others; 0
-// when every face has it, or none. A search need not be told exactly: who asks looks at the confidence anyway.
+// within returns a distance beyond which no face has at least that confidence, so that a search can skip such faces; 0
+// when every face has the confidence, or none. It need not be exact: callers check the confidence of each result.
 func within(m Recogniser, least float64) float32 {
 	enough := func(distance float32) bool { return confidence(m, distance) >= least }
 	near, far := float32(0), float32(2)
@@ -37,13 +37,13 @@ func within(m Recogniser, least float64) float32 {
 	return far + 1e-6
 }
 
-// ranked is one of several codes, by its index, with its distance from a probe.
+// ranked is a code, by its index in a list, with its distance from a probe.
 type ranked struct {
 	index    int
 	distance float32
 }
 
-// rank returns the k codes nearest to a probe, the nearest first; equally near ones keep their order.
+// rank returns the k codes nearest to a probe, nearest first. Equally near codes keep their order.
 func rank(probe gallery.Code, codes []gallery.Code, k int) ([]ranked, error) {
 	order := make([]ranked, len(codes))
 	for i, c := range codes {
@@ -57,7 +57,7 @@ func rank(probe gallery.Code, codes []gallery.Code, k int) ([]ranked, error) {
 	return order[:min(k, len(order))], nil
 }
 
-// sameModel refuses faces that cannot be compared with what a model and networks made.
+// sameModel refuses faces that cannot be compared with templates of a model and its networks.
 func sameModel(model, networks string, found ...detectionRecord) error {
 	for _, d := range found {
 		switch {
@@ -76,7 +76,7 @@ func sameModel(model, networks string, found ...detectionRecord) error {
 }
 
 // comparable returns the side of a collection that detected faces can be compared with, and its recogniser. It refuses
-// faces that no side's recogniser made, that were detected with another model, or that differ among themselves.
+// faces that were detected with another model or by networks of neither side, and faces that differ among themselves.
 func (s *Service) comparable(c collectionRecord, found ...detectionRecord) (collectionRecord, Recogniser, error) {
 	if next := c.Migration; next != nil && found[0].Model == next.Model && found[0].Networks == next.Networks {
 		c = c.next()

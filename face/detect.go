@@ -9,10 +9,10 @@ import (
 	"github.com/visage-face/visage/vision"
 )
 
-// leastTimeToLive is the least a caller may ask for, in seconds.
+// leastTimeToLive is the shortest time to live that a caller may ask for, in seconds.
 const leastTimeToLive = 60
 
-// DetectQuery says what Detect shall do (contract §4).
+// DetectQuery says what Detect must do (contract §4).
 type DetectQuery struct {
 	ReturnFaceID     bool     // keep the faces for recognition and give each an id; the contract's default is true
 	ReturnLandmarks  bool     // find Face.Landmarks
@@ -24,20 +24,20 @@ type DetectQuery struct {
 
 // Face is one detected face.
 type Face struct {
-	ID               string // a UUID; empty when no id was asked for, or the face is too poor to be recognised by
+	ID               string // a UUID; empty when no id was asked for, or no template can be made of the face
 	RecognitionModel string // the model of the query, always set
 	Box              Box
 	Landmarks        *Landmarks // nil when not asked for
 	Attributes       Attributes // those that were asked for; nil when none was
 }
 
-// Detect finds the faces on a photo (the bytes of an image file), largest first, at most 100. A photo of nobody gives
-// an empty list. With q.ReturnFaceID the template of each face is kept, sealed, for q.TimeToLive, and its id can be
-// used in Verify, Identify, FindSimilar and Group. A face of which no template can be made, because it is blurred,
-// covered or not a face at all, is in the answer without an id.
+// Detect finds the faces on a photo (the bytes of an image file), largest first, at most 100. A photo without faces
+// gives an empty list. With q.ReturnFaceID the template of each face is kept, sealed, for q.TimeToLive, and its id can
+// be used in Verify, Identify, FindSimilar and Group. A face without a template, because it is blurred, covered or not
+// a face at all, is in the answer without an id.
 //
 // Refusals: BadArgument, InvalidImage, InvalidImageSize; and InvalidRequest of kind visage.Unsupported, with InnerCode
-// "UnsupportedFeature", for attributes that are retired, need an approval, or that no installed network gives.
+// "UnsupportedFeature", for attributes that are retired, need an approval, or that no installed network measures.
 func (s *Service) Detect(ctx context.Context, res visage.Resource, photo []byte, q DetectQuery) ([]Face, error) {
 	recogniser, model, err := s.model(q.RecognitionModel)
 	if err != nil {

@@ -12,25 +12,25 @@ import (
 	"github.com/visage-face/visage/vision"
 )
 
-// The id of a detected face tells in five of its 122 random bits the hour in which the face expires, modulo 32. At most
-// 25 such hours are alive at any moment, so these bits say which container the face is in, without a pointer beside it
-// that would have to be swept too. They tell nobody anything: whoever has the id asked for the time to live.
+// Five of the 122 random bits of a detected face's id hold the hour in which the face expires, modulo 32. At most 25
+// such hours are alive at any moment, so the id says which container holds the face, and no index has to be kept and
+// swept. The bits reveal nothing: the owner of the id chose the time to live.
 const hourBits = 0x1f
 
-// newFaceID makes the id of a face that expires in that hour (counted from 1970).
+// newFaceID makes the id of a face that expires in an hour, counted from 1970.
 func newFaceID(hour int64) uuid {
 	u := visage.NewUUID()
 	u[15] = u[15]&^hourBits | byte(hour)&hourBits
 	return u
 }
 
-// hourOf returns the hour in which a face of that id expires, if it is alive in the hour now.
+// hourOf returns the hour in which the face of an id expires, if it is alive in the hour now.
 func hourOf(u uuid, now int64) int64 { return now + (int64(u[15]&hourBits)-now)&hourBits }
 
 // hourNumber counts the hours since 1970.
 func hourNumber(t time.Time) int64 { return t.Unix() / 3600 }
 
-// hourName is the name of the container for the faces that expire in an hour.
+// hourName is the name of the container of the faces that expire in an hour.
 func hourName(hour int64) string { return strconv.FormatInt(hour, 10) }
 
 // keep stores the templates of detected faces until they expire, and returns the ids of the faces, in their order. A
@@ -63,7 +63,7 @@ func (s *Service) keep(
 		name := hourName(hour)
 		if _, err := hours.In().Get(tx, name); errors.Is(err, sealed.ErrNotFound) {
 			if err := hours.In().Put(tx, name, hourRecord{Hour: hour}); err != nil {
-				return fmt.Errorf("note hour: %w", err)
+				return fmt.Errorf("write hour: %w", err)
 			}
 		} else if err != nil {
 			return fmt.Errorf("read hour: %w", err)
@@ -81,8 +81,8 @@ func (s *Service) keep(
 	return ids, nil
 }
 
-// probes reads detected faces, in the order asked for. kind is that of the refusal for a face that is unknown or
-// expired: the contract has both 400 and 404.
+// probes reads detected faces, in the order of the ids. A refusal of an unknown or expired face is of the given kind:
+// the contract has both 400 and 404.
 func (s *Service) probes(r sealed.Reader, kind visage.Kind, ids ...string) ([]detectionRecord, error) {
 	now := time.Now()
 	found := make([]detectionRecord, len(ids))
@@ -95,8 +95,8 @@ func (s *Service) probes(r sealed.Reader, kind visage.Kind, ids ...string) ([]de
 		if err != nil && !errors.Is(err, sealed.ErrNotFound) {
 			return nil, fmt.Errorf("read detected face: %w", err)
 		}
-		// A template of networks that are not installed any more can be compared with nothing: the face must be
-		// detected again, as when its time is up.
+		// A template of networks that are no longer installed can be compared with nothing: the face must be detected
+		// again, as after its time to live.
 		if err != nil || now.UnixMilli() >= d.Expires || s.packs[d.Networks] == nil {
 			return nil, visage.Refuse(kind, "FaceNotFound", "The face %s does not exist, or its time to live has "+
 				"ended.", text)

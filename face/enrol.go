@@ -10,10 +10,10 @@ import (
 	"github.com/visage-face/visage/vision"
 )
 
-// Enrolment is a photo and which face on it to add to a list or person (contract §7.1).
+// Enrolment is a photo, and which of its faces to add to a list or person (contract §7.1).
 type Enrolment struct {
 	Photo          []byte  // the bytes of an image file; not kept
-	TargetFace     *Box    // which face is meant when there are several; see ParseTargetFace
+	TargetFace     *Box    // selects a face of a photo with several; see ParseTargetFace
 	DetectionModel string  // empty: DefaultDetectionModel
 	UserData       *string // at most 1,024 UTF-16 code units; nil: none
 }
@@ -36,7 +36,8 @@ func ParseTargetFace(s string) (Box, error) {
 	return b, checkTarget(b)
 }
 
-// checkTarget refuses what is no rectangle. Whether it lies within the picture is known once there is one.
+// checkTarget refuses a rectangle without an area or with a corner outside the picture. Its far edges are checked once
+// the size of the picture is known.
 func checkTarget(b Box) error {
 	if b.Left < 0 || b.Top < 0 || b.Width < 1 || b.Height < 1 {
 		return badArgument("targetFace must lie within the picture and have a width and a height.")
@@ -44,7 +45,7 @@ func checkTarget(b Box) error {
 	return nil
 }
 
-// enrol returns the code of the one face that is meant.
+// enrol returns the code of the face that the enrolment selects.
 func (s *Service) enrol(ctx context.Context, c collectionRecord, e Enrolment) (gallery.Code, error) {
 	if err := checkUserData(e.UserData, mostFaceUserData); err != nil {
 		return nil, err
@@ -94,7 +95,7 @@ func (s *Service) enrol(ctx context.Context, c collectionRecord, e Enrolment) (g
 	return encode(recogniser, template)
 }
 
-// enrolAll returns the codes of the one face that is meant, one for each side of a collection: all or none.
+// enrolAll returns the codes of the face that the enrolment selects, one for each side of a collection: all or none.
 func (s *Service) enrolAll(ctx context.Context, c collectionRecord, e Enrolment) ([]gallery.Code, error) {
 	var codes []gallery.Code
 	for _, side := range c.sides() {
@@ -108,7 +109,7 @@ func (s *Service) enrolAll(ctx context.Context, c collectionRecord, e Enrolment)
 	return codes, nil
 }
 
-// choose returns the index of the face that is meant: the only one, or the one that overlaps the target most; else -1.
+// choose returns the index of the face to enrol: the only one, or the one that overlaps the target most; otherwise -1.
 func choose(found []vision.Face, target *Box) int {
 	if target == nil {
 		if len(found) == 1 {
@@ -125,7 +126,7 @@ func choose(found []vision.Face, target *Box) int {
 	return chosen
 }
 
-// overlap returns the intersection of two rectangles over their union.
+// overlap returns the area of the intersection of two rectangles divided by that of their union.
 func overlap(a, b Box) float64 {
 	w := min(a.Left+a.Width, b.Left+b.Width) - max(a.Left, b.Left)
 	h := min(a.Top+a.Height, b.Top+b.Height) - max(a.Top, b.Top)

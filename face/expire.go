@@ -12,18 +12,19 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// expireEvery is how often Run looks in each resource for those whose time is up.
+// expireEvery is how often Run looks for expired persons and faces in each resource.
 const expireEvery = time.Hour
 
-// Expired counts those whose time is up.
+// Expired counts the persons and faces whose retention has ended.
 type Expired struct {
 	Persons int // of groups, with all their faces
 	Faces   int // of lists
-	Held    int // of both, those that are kept because of a hold; not in the other counts
+	Held    int // persons and faces that a hold keeps; not in the other counts
 }
 
-// Expire erases everybody in a resource whose time is up and who is not held, as a deletion by request does; with dry,
-// it only counts them. A group or list that is being trained is left for the next time. Run calls it every hour.
+// Expire erases all persons and faces of lists in a resource whose retention has ended and that are not held, as a
+// deletion by request does; with dry it only counts them. A group or list that is being trained is left for the next
+// call. Run calls it every hour.
 func (s *Service) Expire(ctx context.Context, res visage.Resource, dry bool) (Expired, error) {
 	var sum Expired
 	if err := s.writeMatches(ctx, res); err != nil {
@@ -45,17 +46,17 @@ func (s *Service) Expire(ctx context.Context, res visage.Resource, dry bool) (Ex
 	return sum, nil
 }
 
-// expiry is a group or list whose contents have a limited time.
+// expiry is a group or list with a retention.
 type expiry struct {
 	res       visage.Resource
 	ref       Ref
 	of        uuid // incarnation
 	faces     sealed.Container[faceRecord]
 	retention retentionRecord
-	days      []dayRecord // of a list, in their order
+	days      []dayRecord // of a list, in ascending order
 }
 
-// expiries returns what has a retention, of its own or the resource's.
+// expiries returns the collections that have a retention, of their own or of the resource.
 func (s *Service) expiries(r sealed.Reader, res visage.Resource) ([]expiry, error) {
 	rule, err := rules(r)
 	if err != nil || len(rule) == 0 {
@@ -83,7 +84,8 @@ func (s *Service) expiries(r sealed.Reader, res visage.Resource) ([]expiry, erro
 	return all, nil
 }
 
-// from returns from when the time of somebody counts who was enrolled then; zero: nobody knows when.
+// from returns the time from which the retention of a person or face counts, given when it was enrolled; zero: that is
+// not recorded.
 func (e *expiry) from(r sealed.Reader, when time.Time, id uuid) (time.Time, error) {
 	if when.IsZero() {
 		when = time.Unix(e.retention.Set, 0)
@@ -104,7 +106,8 @@ func (e *expiry) from(r sealed.Reader, when time.Time, id uuid) (time.Time, erro
 	return when, nil
 }
 
-// over says whether somebody's time is up. What does not need a look at matches is said without.
+// over reports whether the retention of a person or face has ended. It reads the last match only when the enrolment
+// does not decide.
 func (e *expiry) over(r sealed.Reader, when time.Time, id uuid) (bool, error) {
 	age := time.Duration(e.retention.Days) * day
 	if !when.IsZero() && time.Since(when) < age {
@@ -121,7 +124,7 @@ func (p personRecord) enrolledAt() time.Time {
 	return time.Unix(p.Enrolled, 0)
 }
 
-// faceEnrolledAt returns the end of the day on which a list got a face.
+// faceEnrolledAt returns the end of the day on which a face was added to a list.
 func (e *expiry) faceEnrolledAt(f faceRecord) time.Time {
 	for i := len(e.days) - 1; i >= 0; i-- {
 		if e.days[i].First <= f.Sequence {
@@ -162,7 +165,7 @@ func (s *Service) expireOne(ctx context.Context, e expiry, dry bool, sum *Expire
 			n += erased
 			if refusal, ok := errors.AsType[*visage.Refusal](err); ok &&
 				(refusal.Kind == visage.Conflict || refusal.Kind == visage.NotFound) {
-				break // in training, or deleted meanwhile
+				break // it is being trained, or was deleted meanwhile
 			}
 			if err != nil {
 				return err
@@ -177,7 +180,7 @@ func (s *Service) expireOne(ctx context.Context, e expiry, dry bool, sum *Expire
 	return nil
 }
 
-// each calls found with everybody of the collection whose time is up.
+// each calls found with every person or face of the collection whose retention has ended.
 func (e *expiry) each(r sealed.Reader, found func(uuid) error) error {
 	offer := func(when time.Time, id uuid) error {
 		over, err := e.over(r, when, id)
@@ -209,8 +212,8 @@ func (e *expiry) each(r sealed.Reader, found func(uuid) error) error {
 	return nil
 }
 
-// expirePart erases some of a collection, after another look at each: since the first they may have been held,
-// recognised or enrolled anew.
+// expirePart erases some persons or faces of a collection. It checks each again, because it may have been held,
+// recognised or enrolled again since the first look.
 func (s *Service) expirePart(ctx context.Context, e expiry, ids []string) (int, error) {
 	var c collectionRecord
 	var gone []uuid
@@ -262,7 +265,8 @@ func (s *Service) expirePart(ctx context.Context, e expiry, ids []string) (int, 
 	return len(gone), nil
 }
 
-// remove removes one whose time is up, and returns its id; the zero id when it is not to go.
+// remove removes a person or face whose retention has ended, unless it is held, and returns its id; the zero id if
+// nothing was removed.
 func (e *expiry) remove(tx sealed.Tx, c collectionRecord, st *stateRecord, id string) (gone uuid, err error) {
 	if held, err := isHeld(tx, e.of, id); err != nil || held {
 		return gone, err
@@ -294,7 +298,7 @@ func (e *expiry) remove(tx sealed.Tx, c collectionRecord, st *stateRecord, id st
 	return f.ID, removeFace(tx, c, st, f.ID)
 }
 
-// expireIfDue expires a resource once an hour, and otherwise stores who was recognised.
+// expireIfDue expires a resource once an hour, and otherwise only stores its matches.
 func (s *Service) expireIfDue(ctx context.Context, res visage.Resource) error {
 	if last, ok := s.expired[res.ID]; ok && time.Since(last) < expireEvery {
 		return s.writeMatches(ctx, res)

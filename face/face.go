@@ -1,8 +1,8 @@
-// Package face is what the Face service means: which operations on photos, lists, groups and persons there are, what
-// they may be asked, what they answer and what they refuse.
+// Package face is the Face service: the operations on photos, lists, groups and persons, with their limits, answers and
+// refusals.
 //
-// It knows no wire format and no disk: templates come from a recogniser, are kept in sealed spaces and are searched in
-// galleries. Photos are never kept.
+// It knows neither the wire format nor the disk: a recogniser makes templates, sealed spaces keep them, and galleries
+// search them. Photos are never kept.
 package face
 
 import (
@@ -22,26 +22,26 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Config is what a Service is made of.
+// Config is what a Service needs.
 type Config struct {
-	// Store keeps what must last. Each resource has the space of its own id. Required.
+	// Store keeps everything that must survive a restart. Each resource has the space of its own id. Required.
 	Store *sealed.Store
-	// Models maps a recognition model's name on the wire to what makes the templates of new lists, groups and detected
-	// faces. It must hold DefaultRecognitionModel. Several names may share one recogniser; faces of different names are
-	// never compared all the same.
+	// Models maps the wire name of a recognition model to the recogniser that makes the templates of new lists, groups
+	// and detected faces. It must hold DefaultRecognitionModel. Several names may share a recogniser; faces of
+	// different names are still never compared.
 	Models map[string]Recogniser
-	// Packs holds, by its Name, every recogniser that is open besides those of Models: lists, groups and faces go on
-	// with the one that they were made with, whatever serves their model by now. Without it they are refused.
+	// Packs holds the other open recognisers, by their Name. A list, group or face stays with the recogniser that it
+	// was made with, even if another serves its model by now. Without that recogniser it is refused.
 	Packs map[string]Recogniser
-	// Resources lists the resources that exist, for the work that no request starts: resuming trainings and sweeping
-	// what has expired. Required.
+	// Resources lists the existing resources for background work: resuming trainings and sweeping what has expired.
+	// Required.
 	Resources func(ctx context.Context) ([]visage.ResourceID, error)
-	// GalleryBytes bounds the memory of all loaded galleries together, in bytes. Default 1 GiB. A collection that needs
-	// more than this alone cannot be searched.
+	// GalleryBytes limits the memory of all loaded galleries together, in bytes. Default 1 GiB. A collection that alone
+	// needs more cannot be searched.
 	GalleryBytes int64
 	// Audit writes down what is erased. Default: nobody does.
 	Audit Auditor
-	// Logger gets what no caller is told. Default: discard.
+	// Logger gets the failures that callers are not shown. Default: discard.
 	Logger *slog.Logger
 }
 
@@ -51,14 +51,14 @@ const defaultGalleryBytes = 1 << 30
 // Service performs the operations of the Face contract. It is safe for concurrent use.
 //
 // Every method takes the resource it works for, whose tier decides the quotas. Errors are of two sorts: a
-// *visage.Refusal is an answer for the caller; everything else is an internal failure that callers must not be shown.
-// What a method reports as done is durable. Any method may refuse with EncryptionKeyRevoked, EncryptionKeyUnavailable
-// or ServiceUnavailable, and any change with ConcurrentOperationConflict.
+// *visage.Refusal is an answer for the caller; everything else is an internal failure that callers must not see. What a
+// method reports as done is durable. Any method may refuse with EncryptionKeyRevoked, EncryptionKeyUnavailable or
+// ServiceUnavailable, and any change with ConcurrentOperationConflict.
 type Service struct {
 	store      *sealed.Store
 	models     map[string]Recogniser
 	packs      map[string]Recogniser // by name: those of Config.Models and Config.Packs
-	modelNames string                // for sentences
+	modelNames string                // for refusals
 	resources  func(ctx context.Context) ([]visage.ResourceID, error)
 	log        *slog.Logger
 	audit      Auditor
@@ -66,10 +66,10 @@ type Service struct {
 	galleries *gallery.Pool
 	orders    *orders
 	locks     locks
-	trainings *agenda // resources with a training to be run
-	sweeps    *agenda // resources with contents to be dropped
+	trainings *agenda // resources with trainings to run
+	sweeps    *agenda // resources to sweep
 	matches   *matchLog
-	expired   map[visage.ResourceID]time.Time // when each was last looked at; of the one goroutine that sweeps
+	expired   map[visage.ResourceID]time.Time // when each was last expired; used only by the goroutine that sweeps
 	metrics   metrics
 }
 
@@ -79,7 +79,7 @@ func New(cfg Config) (*Service, error) {
 	case cfg.Store == nil:
 		return nil, errors.New("the face service needs a store")
 	case cfg.Resources == nil:
-		return nil, errors.New("the face service needs to know the resources")
+		return nil, errors.New("the face service needs a function that lists the resources")
 	case cfg.Models[DefaultRecognitionModel] == nil:
 		return nil, fmt.Errorf("the face service needs a recogniser for %s", DefaultRecognitionModel)
 	}
@@ -92,7 +92,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	for name, m := range cfg.Packs {
 		if m == nil || m.Name() != name {
-			return nil, fmt.Errorf("the face service was given another recogniser as %s", name)
+			return nil, fmt.Errorf("the recogniser given as %s has another name", name)
 		}
 		packs[name] = m
 	}
@@ -121,7 +121,7 @@ func New(cfg Config) (*Service, error) {
 	return s, nil
 }
 
-// Close clears the galleries from memory. Searches fail afterwards.
+// Close clears the galleries from memory. Later searches fail.
 func (s *Service) Close() { s.galleries.Close() }
 
 // Collectors returns the metrics of the service, to be registered once.

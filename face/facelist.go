@@ -28,7 +28,7 @@ func (s *Service) AddFace(ctx context.Context, res visage.Resource, list Ref, e 
 	}
 	var c collectionRecord
 	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
-		c, _, err = check(r) // before the photo is looked at, which costs much
+		c, _, err = check(r) // before the photo is analysed, which takes long
 		return err
 	})
 	if err != nil {
@@ -36,7 +36,7 @@ func (s *Service) AddFace(ctx context.Context, res visage.Resource, list Ref, e 
 	}
 	f := faceRecord{ID: visage.NewUUID()}
 	codes, err := s.enrolAll(ctx, c, e)
-	if list.Kind != FaceList { // a gallery of a small list that is being loaded takes the code later
+	if list.Kind != FaceList { // the gallery of a small list, if it is being loaded, takes the code later
 		defer wipe(codes)
 	}
 	if err != nil {
@@ -48,7 +48,7 @@ func (s *Service) AddFace(ctx context.Context, res visage.Resource, list Ref, e 
 			return err
 		}
 		if now.Incarnation != c.Incarnation {
-			return list.notFound() // the list that the code was made for
+			return list.notFound() // the code was made for an earlier list of this id
 		}
 		if err := now.sameSides(c); err != nil {
 			return err
@@ -60,8 +60,8 @@ func (s *Service) AddFace(ctx context.Context, res visage.Resource, list Ref, e 
 	}
 	s.metrics.enrolled.Inc()
 	if list.Kind == FaceList {
-		// Small lists are searched as they are. The gallery comes before the order: whoever learns the id from a list
-		// can be sure that deleting the face finds it in both.
+		// Small lists are searched without training. The gallery changes before the order: a client that has read the
+		// id in a list can then delete the face from both.
 		for i, side := range c.sides() {
 			added := f
 			added.Code = codes[i]
@@ -92,7 +92,7 @@ func (s *Service) Faces(ctx context.Context, res visage.Resource, list Ref, p Pa
 	page, err := readPage(ctx, s, res, s.contents(ctx, res, list, c), p.Start, top,
 		func(r sealed.Reader, id string) (PersistedFace, error) {
 			there, err := c.faces().Has(r, rawText(id))
-			if err == nil && !there { // or a migration has ended since
+			if err == nil && !there { // a migration may have ended since
 				if c, err = find(r, list); err == nil {
 					there, err = c.faces().Has(r, rawText(id))
 				}
@@ -111,8 +111,8 @@ func (s *Service) Faces(ctx context.Context, res visage.Resource, list Ref, p Pa
 	return page, nil
 }
 
-// GetFace returns one face of a list. Refusals: PersistedFaceNotFound, also for a face id of the wrong shape; so it is
-// in all methods that name a face.
+// GetFace returns one face of a list. Refusals: PersistedFaceNotFound, also for a face id that is not a UUID. This
+// holds for all methods that name a face.
 func (s *Service) GetFace(ctx context.Context, res visage.Resource, list Ref, faceID string) (PersistedFace, error) {
 	if err := list.want(false); err != nil {
 		return PersistedFace{}, err
@@ -161,7 +161,7 @@ func (s *Service) UpdateFace(ctx context.Context, res visage.Resource, list Ref,
 	return nil
 }
 
-// DeleteFace removes a face from a list. It is not found by any search that begins afterwards.
+// DeleteFace removes a face from a list. A search that begins afterwards does not find it.
 func (s *Service) DeleteFace(ctx context.Context, res visage.Resource, list Ref, faceID string) error {
 	if err := list.want(false); err != nil {
 		return err

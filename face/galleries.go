@@ -10,16 +10,16 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// live is the gallery version of a small face list, which is searched as it is: changes are applied to it at once. The
-// versions of other collections are the sequence numbers they were trained up to, and those begin at 1.
+// live is the gallery version of a small face list, to which changes are applied at once. The versions of other
+// collections are the sequence numbers up to which they were trained; those begin at 1.
 const live = 0
 
-// entry is the face as a gallery keeps it.
+// entry returns the face as a gallery keeps it.
 func (f faceRecord) entry() gallery.Entry {
 	return gallery.Entry{ID: gallery.ID(f.ID), Owner: gallery.ID(f.Person), Order: f.Sequence, Code: f.Code}
 }
 
-// addTo adds the face to a gallery, unless it is in it already.
+// addTo adds the face to a gallery, unless it is there already.
 func (f faceRecord) addTo(g *gallery.Gallery) error {
 	if g.Has(gallery.ID(f.ID)) {
 		return nil
@@ -27,21 +27,21 @@ func (f faceRecord) addTo(g *gallery.Gallery) error {
 	return g.Add(f.entry())
 }
 
-// scope names the galleries of a collection by one pack.
+// scope names the galleries of one side of a collection.
 func scope(res visage.Resource, c collectionRecord) string {
 	of := c.templates()
 	return string(res.ID[:]) + string(of[:])
 }
 
-// changeGalleries applies a change to the galleries of a collection, by whichever pack.
+// changeGalleries applies a change to the galleries of all sides of a collection.
 func (s *Service) changeGalleries(res visage.Resource, c collectionRecord, change func(*gallery.Gallery) error) {
 	for _, side := range c.sides() {
 		s.galleries.Change(scope(res, side), change)
 	}
 }
 
-// withGallery calls use with the faces of a collection up to a sequence number, or all for live, loading them first if
-// need be. The gallery lives no longer than the lease of the space it was read from.
+// withGallery calls use with the faces of a collection up to a sequence number, or all for live. It loads them first if
+// necessary. The gallery ends with the lease of the space that it was read from.
 func (s *Service) withGallery(
 	ctx context.Context, res visage.Resource, ref Ref, c collectionRecord, upTo uint64,
 	use func(*gallery.Gallery) error,
@@ -65,12 +65,12 @@ func (s *Service) withGallery(
 	return ended(lease, err)
 }
 
-// load fills a gallery with the faces of a collection up to a sequence number, or all for live. They are opened on all
-// processors, and their codes go from where they were opened into the gallery and nowhere else.
+// load fills a gallery with the faces of a collection up to a sequence number, or all for live. All processors open
+// faces, and copy their codes into the gallery and nowhere else.
 func load(
 	ctx context.Context, r sealed.Reader, ref Ref, c collectionRecord, upTo uint64, g *gallery.Gallery,
 ) error {
-	// A collection that was deleted meanwhile may be half dropped: only its record says that it is whole.
+	// The contents of a deleted collection may be partly dropped: only its record shows that they are complete.
 	now, st, err := findState(r, ref)
 	if err != nil {
 		return err
@@ -78,13 +78,13 @@ func load(
 	if now.Incarnation != c.Incarnation {
 		return ref.notFound()
 	}
-	expected := st.Faces // or fewer: those that were added since the training are not searched
+	expected := st.Faces // or fewer: faces that were added after the training are not searched
 	switch {
 	case now.templates() == c.templates():
 	case now.Migration != nil && now.Migration.Templates == c.templates():
 		expected = st.Sent
 	default:
-		return gallery.ErrDropped // a migration has ended, and what c names may be half dropped
+		return gallery.ErrDropped // a migration has ended: the templates that c names may be partly dropped
 	}
 	g.Expect(expected)
 	err = c.faces().Each(ctx, r, func(encoded []byte) error {
@@ -107,11 +107,11 @@ func load(
 	return nil
 }
 
-// attempts is how often an operation starts again because the gallery it used was dropped under it: by a change of the
-// collection, after which the operation may have another answer.
+// attempts is how often an operation is tried when its gallery is dropped meanwhile: the collection has changed, and
+// the operation may have another answer.
 const attempts = 3
 
-// again runs an operation until no gallery is dropped under it.
+// again repeats an operation until no gallery is dropped while it runs.
 func again(op func() error) error {
 	var err error
 	for range attempts {

@@ -11,10 +11,10 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Grouping is Group's answer: every face id of the query is in it exactly once. Neither field is nil.
+// Grouping is the answer of Group. Every face id of the query is in it exactly once. Neither field is nil.
 type Grouping struct {
-	Groups [][]string // by falling size, each of two or more faces alike
-	Messy  []string   // the faces like no other
+	Groups [][]string // largest first, each of two or more similar faces
+	Messy  []string   // faces that resemble no other
 }
 
 const (
@@ -25,10 +25,10 @@ const (
 // Group sorts 2 to 1,000 detected faces into groups that look like one person each (contract §5.4). The same faces in
 // the same order give the same groups.
 //
-// The two most alike clusters are joined, beginning with a cluster a face, until none are alike enough: until the mean
-// distance between the faces of any two gives a confidence below 0.5. So one face between two persons does not join
-// them, as it would if the nearest pair decided, and one bad photo does not split a person, as it would if the farthest
-// did.
+// Every face begins as a cluster of its own. The two most similar clusters are joined, again and again, until the mean
+// distance between the faces of any two gives a confidence below 0.5. With the mean, one face between two persons does
+// not join them, as it would if the nearest pair decided, and one bad photo does not split a person, as it would if the
+// farthest pair did.
 //
 // Refusals of kind Invalid: BadArgument, FaceNotFound.
 func (s *Service) Group(ctx context.Context, res visage.Resource, faceIDs []string) (Grouping, error) {
@@ -72,11 +72,11 @@ func (s *Service) Group(ctx context.Context, res visage.Resource, faceIDs []stri
 	return g, nil
 }
 
-// cluster joins faces by mean distance while alike says so. Clusters come in the order of their first member, members
-// in theirs. Of equally near pairs the one that comes first is joined.
+// cluster joins faces by mean distance while alike reports true. Clusters are in the order of their first member, and
+// members in the order of the faces. Of equally near pairs the first is joined.
 func cluster(ctx context.Context, probes []detectionRecord, alike func(distance float64) bool) ([][]int, error) {
 	n := len(probes)
-	members := make([][]int, n) // by the first member; nil once joined to an earlier cluster
+	members := make([][]int, n) // by the first member; nil after joining an earlier cluster
 	between := make([][]float64, n)
 	nearest := make([]int, n) // the nearest later cluster; -1 for none
 	for i := range n {

@@ -9,23 +9,23 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Held names what a legal hold is on: a whole resource (the zero Held), a group or list, or one person or persisted
+// Held names the object of a legal hold: a whole resource (the zero Held), a group or list, or one person or persisted
 // face.
 type Held struct {
 	Ref  Ref
-	Item string // id of a person of the group, or of a persisted face of the list; empty: all of it
+	Item string // id of a person of the group, or of a persisted face of the list; empty: the whole group or list
 }
 
-// Hold is a legal hold: what it is on is neither erased because a time is up nor deleted by request, until it is
-// released. Names and userData can still be changed.
+// Hold is a legal hold. Until it is released, its object is not erased when its retention ends, and deletions by
+// request are refused. Names and userData can still be changed.
 type Hold struct {
 	On     Held
 	Reason string
-	By     string // who placed it
+	By     string // id or name of the principal that placed it
 	Placed time.Time
 }
 
-var holds = sealed.NewTable[holdRecord]("face.hold", 1) // In(), by what is held
+var holds = sealed.NewTable[holdRecord]("face.hold", 1) // In(), by holdID
 
 type holdRecord struct {
 	Of     uuid   `cbor:"1,keyasint"` // incarnation; zero: the whole resource
@@ -41,7 +41,7 @@ func (h holdRecord) hold() Hold {
 	return Hold{On: Held{Ref{h.Kind, h.ID}, h.Item}, Reason: h.Reason, By: h.By, Placed: time.Unix(h.Placed, 0).UTC()}
 }
 
-// holdID names a hold in the store.
+// holdID returns the id of the record of a hold.
 func holdID(of uuid, item string) string {
 	switch {
 	case of == uuid{}:
@@ -52,10 +52,11 @@ func holdID(of uuid, item string) string {
 	return of.String() + "/" + item
 }
 
-// mostReason bounds why something is held, in UTF-16 code units.
+// mostReason is the longest reason of a hold, in UTF-16 code units.
 const mostReason = 1024
 
-// findHeld returns the incarnation of the collection that a hold is about, and looks whether the item is in it.
+// findHeld returns the incarnation of the collection that a hold names. With item it also checks that the person or
+// face exists.
 func findHeld(r sealed.Reader, on Held, item bool) (of uuid, err error) {
 	if on.Ref == (Ref{}) {
 		if on.Item != "" {
@@ -75,7 +76,7 @@ func findHeld(r sealed.Reader, on Held, item bool) (of uuid, err error) {
 	return c.Incarnation, err
 }
 
-// isHeld says whether an item of a collection is held, by a hold on it or on what it is in.
+// isHeld reports whether a person or face is held: by a hold on itself, its collection or its resource.
 func isHeld(r sealed.Reader, of uuid, item string) (bool, error) {
 	for _, id := range []string{holdID(uuid{}, ""), holdID(of, ""), holdID(of, item)} {
 		switch _, err := holds.In().Get(r, id); {
@@ -88,7 +89,7 @@ func isHeld(r sealed.Reader, of uuid, item string) (bool, error) {
 	return false, nil
 }
 
-// mayDelete refuses to delete what is held.
+// mayDelete refuses to delete a person or face that is held.
 func mayDelete(r sealed.Reader, c collectionRecord, item string) error {
 	held, err := isHeld(r, c.Incarnation, item)
 	if err == nil && held {
@@ -97,7 +98,7 @@ func mayDelete(r sealed.Reader, c collectionRecord, item string) error {
 	return err
 }
 
-// mayDeleteAll refuses to delete a collection that is held, or in which somebody is.
+// mayDeleteAll refuses to delete a collection that is held, or that contains a person or face that is.
 func mayDeleteAll(r sealed.Reader, c collectionRecord) error {
 	for h, err := range holds.In().All(r) {
 		switch {

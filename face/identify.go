@@ -9,25 +9,25 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// IdentifyQuery says who is looked for, and where (contract §5.2). Of the four scopes exactly one must be given; empty
-// or nil means not given.
+// IdentifyQuery says which faces to look for, and where (contract §5.2). Exactly one of the four scopes must be given;
+// empty or nil means not given.
 type IdentifyQuery struct {
 	FaceIDs              []string // 1 to 10
 	PersonGroupID        string
 	LargePersonGroupID   string
 	DynamicPersonGroupID string
 	PersonIDs            []string // 1 to 30 persons of the directory, or {"*"}; a list that is not nil counts as given
-	MaxCandidates        int      // for each face, 1 to 100; its default differs by version, so the caller fills it in
-	Threshold            *float64 // the least confidence of a candidate, 0 to 1; nil: the model's for so many faces
+	MaxCandidates        int      // for each face, 1 to 100; the default differs by API version, so the caller sets it
+	Threshold            *float64 // the least confidence of a candidate, 0 to 1; nil: the model's default
 }
 
-// Identified holds the persons that one query face may be.
+// Identified holds the persons that a query face may show.
 type Identified struct {
 	FaceID     string
 	Candidates []Candidate // best first, not nil, possibly empty
 }
 
-// Candidate is a person found, with the confidence of the best of its faces.
+// Candidate is a person that was found, with the confidence of the nearest of its faces.
 type Candidate struct {
 	PersonID   string
 	Confidence float64 // 0 to 1, five decimals
@@ -39,7 +39,7 @@ const (
 	mostPersonIDs  = 30
 )
 
-// scope returns the group that is to be searched.
+// scope returns the group to search.
 func (q IdentifyQuery) scope() (Ref, error) {
 	groups, directory := 0, 0
 	for _, id := range []string{q.PersonGroupID, q.LargePersonGroupID} {
@@ -77,7 +77,7 @@ func (q IdentifyQuery) scope() (Ref, error) {
 	return ref, q.checkDirectory()
 }
 
-// checkDirectory refuses what is looked for in the person directory, where nobody is.
+// checkDirectory refuses a search in the person directory, which is always empty.
 func (q IdentifyQuery) checkDirectory() error {
 	if id := q.DynamicPersonGroupID; id != "" {
 		if !validID(id) {
@@ -100,7 +100,7 @@ func (q IdentifyQuery) checkDirectory() error {
 	return noDirectory(q.PersonIDs[0])
 }
 
-// check refuses what does not fit and returns the group to be searched.
+// check refuses values that are not allowed and returns the group to search.
 func (q IdentifyQuery) check() (Ref, error) {
 	if err := between("The number of faceIds", len(q.FaceIDs), 1, mostProbes); err != nil {
 		return Ref{}, err
@@ -117,8 +117,9 @@ func (q IdentifyQuery) check() (Ref, error) {
 	return q.scope()
 }
 
-// Identify finds, for each query face in the order of the request, the persons of a group that it may be. The group is
-// searched as it was at its last successful training, less what was deleted since.
+// Identify finds, for each query face in the order of the request, the persons of a group that it may show. The group
+// is searched as it was at its last successful training, without what was deleted since.
+//
 // Refusals: BadArgument; FaceNotFound, PersonGroupNotFound and so on, PersonGroupNotTrained and so on, all of kind
 // Invalid; PersonGroupTrainingNotFinished and so on; the codes of contract §5.2 for a wrong combination of scopes.
 func (s *Service) Identify(ctx context.Context, res visage.Resource, q IdentifyQuery) ([]Identified, error) {
@@ -167,7 +168,7 @@ func (s *Service) identify(
 	var found [][]gallery.Match
 	var least float64
 	err = s.withGallery(ctx, res, group, c, st.Trained, func(g *gallery.Gallery) (err error) {
-		// Each further face is one more that a stranger may be taken for.
+		// The more faces are searched, the likelier is one that resembles a stranger.
 		if least = m.Threshold(g.Len()); q.Threshold != nil {
 			least = *q.Threshold
 		}

@@ -13,16 +13,16 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Keeping is all that says how long a resource keeps whom.
+// Keeping is how long a resource keeps its people: its retentions and holds.
 type Keeping struct {
-	Default     *Retention            // of groups and lists without one of their own; nil: for ever
+	Default     *Retention            // for groups and lists without one of their own; nil: for ever
 	Collections []CollectionRetention // not nil
 	Holds       []Hold                // not nil
 }
 
-// SetRetention sets how long a group or list keeps those in it, or, with a zero ref, how long those of a resource do
-// that say nothing else; nil takes it back. Those whose time is up are erased by the next sweep, within the hour,
-// unless they are held. Refusals: BadArgument, FaceListNotFound and so on.
+// SetRetention sets the retention of a group or list or, with a zero ref, of all groups and lists of a resource that
+// have none of their own; nil removes it. The next sweep, within the hour, erases those whose retention has ended and
+// that are not held. Refusals: BadArgument, FaceListNotFound and so on.
 func (s *Service) SetRetention(ctx context.Context, res visage.Resource, ref Ref, r *Retention) error {
 	if r != nil {
 		if err := r.check(); err != nil {
@@ -47,7 +47,7 @@ func (s *Service) SetRetention(ctx context.Context, res visage.Resource, ref Ref
 			return fmt.Errorf("read retention: %w", err)
 		}
 		if err == nil {
-			record.Set = old.Set // shorter or longer, the time that ran counts
+			record.Set = old.Set // the time that has passed counts for the new retention too
 		}
 		return retentions.In().Put(tx, id, record)
 	})
@@ -88,7 +88,7 @@ func (s *Service) Keeping(ctx context.Context, res visage.Resource) (Keeping, er
 	return k, nil
 }
 
-// Hold places a legal hold, or gives the one there is another reason. Refusals: BadArgument, FaceListNotFound and so
+// Hold places a legal hold, or changes the reason of an existing one. Refusals: BadArgument, FaceListNotFound and so
 // on, PersonNotFound, PersistedFaceNotFound.
 func (s *Service) Hold(ctx context.Context, res visage.Resource, on Held, reason string) error {
 	if n := units(reason); n < 1 || n > mostReason || !utf8.ValidString(reason) ||
@@ -113,7 +113,7 @@ func (s *Service) Hold(ctx context.Context, res visage.Resource, on Held, reason
 	return nil
 }
 
-// Release ends a hold. What is over its time goes with the next sweep. Refusal: LegalHoldNotFound.
+// Release ends a hold. The next sweep erases its object if the retention has ended. Refusal: LegalHoldNotFound.
 func (s *Service) Release(ctx context.Context, res visage.Resource, on Held) error {
 	none := visage.Refuse(visage.NotFound, "LegalHoldNotFound", "This legal hold does not exist.")
 	err := s.update(sealed.FromReserve(ctx), res, func(tx sealed.Tx) error {
@@ -133,7 +133,7 @@ func (s *Service) Release(ctx context.Context, res visage.Resource, on Held) err
 	return nil
 }
 
-// nameOf says who somebody is, for people.
+// nameOf returns the id or name of a principal, for people to read.
 func nameOf(p visage.Principal) string {
 	switch {
 	case p.ObjectID != "":
@@ -144,7 +144,7 @@ func nameOf(p visage.Principal) string {
 	return p.Method
 }
 
-// Held reports whether anything of a resource is held.
+// Held reports whether a resource has a legal hold.
 func (s *Service) Held(ctx context.Context, res visage.Resource) (bool, error) {
 	k, err := s.Keeping(ctx, res)
 	return len(k.Holds) > 0, err

@@ -6,8 +6,8 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// Kind says which of the contract's four collections is meant. Face lists hold faces; person groups hold persons who
-// hold faces. The numbers are stored.
+// Kind is one of the contract's four kinds of collection. Face lists hold faces; person groups hold persons, who hold
+// faces. The numbers are stored.
 type Kind int
 
 // The kinds of collection.
@@ -37,8 +37,8 @@ func (k Kind) isGroup() bool { return k == PersonGroup || k == LargePersonGroup 
 
 func (k Kind) isLarge() bool { return k == LargeFaceList || k == LargePersonGroup }
 
-// limits returns how many collections of the kind a resource may have, and how many faces (of a list) or persons (of a
-// group) each may hold, and all groups of the kind together.
+// limits returns how many collections of the kind a resource may have, how many faces (of a list) or persons (of a
+// group) each may hold, and how many persons all groups of the kind may hold together.
 func (k Kind) limits(t visage.Tier) (collections, each, all int) {
 	l := t.Limits()
 	switch k {
@@ -54,16 +54,17 @@ func (k Kind) limits(t visage.Tier) (collections, each, all int) {
 	return 0, 0, 0
 }
 
-// Ref names a list or a group of a resource. The id is the caller's, of any shape: methods refuse what does not fit.
+// Ref names a list or a group of a resource. The id comes from the caller and may have any form: methods refuse an id
+// that is not allowed.
 type Ref struct {
 	Kind Kind
 	ID   string
 }
 
-// want reports a call that this program itself got wrong: a method for lists called with a group, or the reverse.
+// want reports a mistake of this program: a method for lists that is called with a group, or the reverse.
 func (ref Ref) want(group bool) error {
 	if ref.Kind < FaceList || ref.Kind > LargePersonGroup || ref.Kind.isGroup() != group {
-		return fmt.Errorf("a %s where another kind of collection is needed", ref.Kind)
+		return fmt.Errorf("this method is not for collections of kind %s", ref.Kind)
 	}
 	return nil
 }

@@ -8,11 +8,11 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// longestQueue is how long a change waits for the changes of the same object before it. Each takes one durable write,
-// so a queue that long means that the object is being changed by very many at once.
+// longestQueue is how long a change waits for earlier changes of the same object. Each takes one durable write, so a
+// longer wait means that very many callers change the object at once.
 const longestQueue = 10 * time.Second
 
-// locks lets changes of one object run one after another, and those of different objects side by side.
+// locks runs changes of one object one after another; changes of different objects run at the same time.
 type locks struct {
 	mu   sync.Mutex
 	held map[string]*lock
@@ -23,8 +23,8 @@ type lock struct {
 	users int
 }
 
-// acquire waits for the object's turn and returns what gives it back. It gives up with ctx, and after longestQueue with
-// the contract's refusal.
+// acquire waits for the lock of an object and returns the function that releases it. It fails when ctx ends, and after
+// longestQueue with the contract's refusal.
 func (l *locks) acquire(ctx context.Context, object string) (release func(), err error) {
 	l.mu.Lock()
 	k := l.held[object]

@@ -9,18 +9,19 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// mostMatches bounds how many matches wait to be written, about 100 bytes each. Run writes them every minute.
+// mostMatches limits the matches that wait to be stored, about 100 bytes each. Run stores them every minute.
 const mostMatches = 1_000_000
 
-// matchKey is somebody in a collection.
+// matchKey names a person of a group or a face of a list.
 type matchKey struct {
 	res    visage.ResourceID
 	of, id uuid
 }
 
-// matchLog is who was recognised since it was last written. A crash loses it: at most a minute of matches.
+// matchLog keeps the day on which each person or face was last recognised, until it is stored. A crash loses it: at
+// most a minute of matches.
 type matchLog struct {
-	mu   sync.Mutex // guards all below
+	mu   sync.Mutex // guards the fields below
 	refs map[uuid]Ref
 	days map[matchKey]int64
 }
@@ -29,7 +30,8 @@ func newMatchLog() *matchLog {
 	return &matchLog{refs: make(map[uuid]Ref), days: make(map[matchKey]int64)}
 }
 
-// add notes that a person of a group, or a face of a list, was recognised today. When the log is full it is not noted.
+// add records that a person of a group, or a face of a list, was recognised today. When the log is full, it drops those
+// that are not in it yet.
 func (m *matchLog) add(res visage.ResourceID, ref Ref, of, id uuid) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -41,7 +43,7 @@ func (m *matchLog) add(res visage.ResourceID, ref Ref, of, id uuid) {
 	m.days[key] = dayNumber(time.Now())
 }
 
-// take returns and removes what waits of a resource.
+// take removes and returns the matches of a resource.
 func (m *matchLog) take(res visage.ResourceID) map[matchKey]int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -70,14 +72,14 @@ func (m *matchLog) putBack(some map[matchKey]int64, refs map[uuid]Ref) {
 	}
 }
 
-// collections returns the lists and groups in which somebody was recognised, by incarnation.
+// collections returns the lists and groups with matches, by incarnation.
 func (m *matchLog) collections() map[uuid]Ref {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return maps.Clone(m.refs)
 }
 
-// resources returns the resources of which something waits.
+// resources returns the resources with matches.
 func (m *matchLog) resources() []visage.ResourceID {
 	m.mu.Lock()
 	defer m.mu.Unlock()

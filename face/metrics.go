@@ -6,7 +6,7 @@ import (
 	"github.com/visage-face/visage/gallery"
 )
 
-// metrics are what an operator watches of the service.
+// metrics are the Prometheus metrics of the service.
 type metrics struct {
 	detected  prometheus.Counter
 	enrolled  prometheus.Counter

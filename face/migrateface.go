@@ -9,11 +9,10 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// MigrateFace takes the photo of a face of a list (personID is empty then) or of a person once more, and keeps the
-// template that the new pack makes of it, in place of one that it made before. e.UserData is not used. When the old
-// pack is open it looks at the photo as well: where it does not take the face for the person's, the photo is refused
-// unless force is set, so that people are not mixed up. Refusals: those of AddFace and GetPersonFace;
-// FaceListMigrationNotFound and so on.
+// MigrateFace takes the photo of a face of a list (personID is then empty) or of a person again, and keeps the template
+// that the new pack makes of it, in place of an earlier one of that pack. It ignores e.UserData. If the old pack is
+// open, it analyses the photo too: unless force is set, a photo that does not show the same person is refused, so that
+// people are not mixed up. Refusals: those of AddFace and GetPersonFace; FaceListMigrationNotFound and so on.
 func (s *Service) MigrateFace(
 	ctx context.Context, res visage.Resource, ref Ref, personID, faceID string, e Enrolment, force bool,
 ) error {
@@ -24,7 +23,7 @@ func (s *Service) MigrateFace(
 	var c collectionRecord
 	var old, f faceRecord
 	defer func() { clear(old.Code) }()
-	err := s.view(ctx, res, func(r sealed.Reader) (err error) { // before the photo is looked at, which costs much
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) { // before the photo is analysed, which takes long
 		if c, _, err = findMigrating(r, ref); err != nil {
 			return err
 		}
@@ -45,7 +44,7 @@ func (s *Service) MigrateFace(
 	next := scope(res, c.next())
 	var searched, replaced, entered bool
 	defer func() {
-		if !entered { // or a gallery that is being loaded takes the code later
+		if !entered { // a gallery that is being loaded takes the code later
 			clear(f.Code)
 		}
 	}()
@@ -77,7 +76,8 @@ func (s *Service) MigrateFace(
 		if err := putState(tx, ref.Kind, now, st); err != nil {
 			return err
 		}
-		// Inside the transaction, so that a deletion of the face, which comes after it, finds the face in the gallery.
+		// Within the transaction, so that a deletion of the face, which can only follow it, finds the face in the
+		// gallery.
 		if searched = ref.Kind == FaceList || f.Sequence <= st.Trained; searched && !replaced {
 			entered = true
 			s.galleries.Change(next, f.addTo)
@@ -85,7 +85,7 @@ func (s *Service) MigrateFace(
 		return nil
 	})
 	switch {
-	// It may have entered in an earlier run of the function, of which nothing is left.
+	// An earlier run of the function, which was rolled back, may have added the face to the gallery.
 	case entered && (err != nil || !searched), err == nil && searched && replaced:
 		s.galleries.Drop(next, nil)
 	case err == nil && searched:
@@ -93,7 +93,7 @@ func (s *Service) MigrateFace(
 			if g.Has(gallery.ID(f.ID)) || s.isGone(ctx, res, c.next(), faceID) {
 				return nil
 			}
-			return gallery.ErrDropped // it was loaded from what was there before the transaction
+			return gallery.ErrDropped // it was loaded from the state before the transaction
 		})
 	}
 	if err != nil {
@@ -102,7 +102,7 @@ func (s *Service) MigrateFace(
 	return nil
 }
 
-// isGone says whether a face has surely been deleted.
+// isGone reports whether a face has certainly been deleted.
 func (s *Service) isGone(ctx context.Context, res visage.Resource, c collectionRecord, faceID string) bool {
 	var there bool
 	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
@@ -112,7 +112,7 @@ func (s *Service) isGone(ctx context.Context, res visage.Resource, c collectionR
 	return err == nil && !there
 }
 
-// findOf reads a face of a list, or of a person.
+// findOf reads a face of a list (personID is then empty) or of a person.
 func findOf(r sealed.Reader, c collectionRecord, personID, faceID string) (faceRecord, error) {
 	if personID == "" {
 		return findFace(r, c, uuid{}, faceID)
@@ -124,7 +124,7 @@ func findOf(r sealed.Reader, c collectionRecord, personID, faceID string) (faceR
 	return findFace(r, c, p.ID, faceID)
 }
 
-// sameAs refuses a photo whose face is not that of whom a stored template is of.
+// sameAs refuses a photo whose face does not match a stored template.
 func (s *Service) sameAs(ctx context.Context, c collectionRecord, stored faceRecord, e Enrolment) error {
 	m, err := s.recogniserOf(c)
 	if err != nil {

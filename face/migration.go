@@ -10,24 +10,24 @@ import (
 )
 
 // A collection moves from one model pack to another by a migration. A template of one pack cannot be made from one of
-// another, and photos are not kept, so the customer sends the photo of every face again. Until all are there the
-// templates of both packs lie side by side, in containers of their own, and each answers for the faces that were
-// detected by it. Every step is one transaction: whatever stops the program, it is before the step or after it.
+// another, and photos are not kept, so the customer sends the photo of every face again. Until all have been sent, the
+// templates of both packs are stored side by side, in containers of their own, and a detected face is compared with
+// those of the pack that detected it. Every step is one transaction, so a crash falls before a step or after it.
 
-// Migration says how far the migration of a list or group to another recognition model is.
+// Migration is the progress of moving a list or group to another recognition model.
 type Migration struct {
-	From, To string    // recognition models; their names may be the same, their packs are not
+	From, To string    // recognition models; their names may be equal, their packs differ
 	Faces    int       // in the list or group
-	Sent     int       // of Faces, those that the new pack knows, too
+	Sent     int       // of Faces, those that have a template of the new pack
 	Started  time.Time // UTC
 }
 
 // StartMigration begins to move a list or group to the pack that serves a recognition model now. Until
-// CompleteMigration it answers as before, and besides for faces that were detected with the new model, among those that
-// MigrateFace was given. Faces that are added meanwhile get templates of both packs from their one photo. Starting
-// again with the same model changes nothing. Refusals: BadArgument, also when that pack made the templates there are;
-// FaceListNotFound and so on; FaceListMigrationExists and so on while one to another model is under way;
-// LargeFaceListTrainingNotFinished and so on.
+// CompleteMigration, searches answer as before; in addition, faces that were detected with the new model are compared
+// with those that MigrateFace was given. Faces that are added meanwhile get templates of both packs from their one
+// photo. Starting again with the same model changes nothing. Refusals: BadArgument, also when that pack made the
+// existing templates; FaceListNotFound and so on; FaceListMigrationExists and so on during a migration to another
+// model; LargeFaceListTrainingNotFinished and so on.
 func (s *Service) StartMigration(ctx context.Context, res visage.Resource, ref Ref, model string) error {
 	if model == "" {
 		return badArgument("recognitionModel is required: give the model to migrate to.")
@@ -61,7 +61,7 @@ func (s *Service) StartMigration(ctx context.Context, res visage.Resource, ref R
 	return nil
 }
 
-// changeMigration changes a collection and its state in one transaction, and returns the collection as it was before.
+// changeMigration changes a collection and its state in one transaction, and returns the earlier collection.
 func (s *Service) changeMigration(
 	ctx context.Context, res visage.Resource, ref Ref,
 	change func(tx sealed.Tx, c *collectionRecord, st *stateRecord) error,
@@ -88,8 +88,8 @@ func (s *Service) changeMigration(
 	return before, err
 }
 
-// Migration returns how far the migration of a list or group is. Refusals of kind NotFound: FaceListNotFound and so on;
-// FaceListMigrationNotFound and so on when none is under way.
+// Migration returns the progress of the migration of a list or group. Refusals of kind NotFound: FaceListNotFound and
+// so on; FaceListMigrationNotFound and so on when none is in progress.
 func (s *Service) Migration(ctx context.Context, res visage.Resource, ref Ref) (Migration, error) {
 	var m Migration
 	err := s.view(ctx, res, func(r sealed.Reader) error {
@@ -112,11 +112,12 @@ func (s *Service) Migration(ctx context.Context, res visage.Resource, ref Ref) (
 	return m, nil
 }
 
-// CompleteMigration ends a migration: the new pack answers alone, and the templates of the old one are dropped. With
-// dropMissing the faces that have not been sent are deleted first, as by DeleteFace; what stops it between leaves the
-// migration under way without some of them.
+// CompleteMigration ends a migration: only the new pack answers, and the templates of the old one are dropped. With
+// dropMissing, faces whose photo has not been sent are deleted first, as by DeleteFace; if that is interrupted, the
+// migration goes on without those that were deleted.
+//
 // Refusals: FaceListMigrationNotFound and so on; FaceListMigrationNotFinished and so on while faces are missing;
-// LegalHold when somebody is held of whom a face is missing; LargeFaceListTrainingNotFinished and so on.
+// LegalHold when a missing face or its person is held; LargeFaceListTrainingNotFinished and so on.
 func (s *Service) CompleteMigration(ctx context.Context, res visage.Resource, ref Ref, dropMissing bool) error {
 	if dropMissing {
 		if err := s.dropMissing(ctx, res, ref); err != nil {
@@ -147,8 +148,8 @@ func (s *Service) CompleteMigration(ctx context.Context, res visage.Resource, re
 	return nil
 }
 
-// CancelMigration ends a migration as if it had not begun: the old pack answers alone, and the templates of the new one
-// are dropped. Refusals: FaceListMigrationNotFound and so on; LargeFaceListTrainingNotFinished and so on.
+// CancelMigration ends a migration and undoes it: only the old pack answers, and the templates of the new one are
+// dropped. Refusals: FaceListMigrationNotFound and so on; LargeFaceListTrainingNotFinished and so on.
 func (s *Service) CancelMigration(ctx context.Context, res visage.Resource, ref Ref) error {
 	before, err := s.changeMigration(ctx, res, ref, func(tx sealed.Tx, c *collectionRecord, st *stateRecord) error {
 		if c.Migration == nil {

@@ -13,7 +13,7 @@ import (
 
 // Missing names faces whose photo has not been sent since the migration began.
 type Missing struct {
-	PersonID string   // empty in a list, where each face is a Missing of its own
+	PersonID string   // empty in a list, where each Missing has one face
 	FaceIDs  []string // persisted face ids, at least one
 }
 
@@ -23,7 +23,7 @@ func (ref Ref) notMigrating() error {
 		ref.Kind, ref.ID)
 }
 
-// findMigrating reads a collection of which a migration is under way.
+// findMigrating reads a collection with a migration in progress, unless it is being trained.
 func findMigrating(r sealed.Reader, ref Ref) (collectionRecord, stateRecord, error) {
 	c, st, err := findIdle(r, ref)
 	if err == nil && c.Migration == nil {
@@ -32,8 +32,8 @@ func findMigrating(r sealed.Reader, ref Ref) (collectionRecord, stateRecord, err
 	return c, st, err
 }
 
-// MissingFaces returns whose photos have not been sent since the migration of a list or group began; the result is not
-// nil. Of a group they are sorted by person, and the page counts persons; of a list, by face.
+// MissingFaces returns the faces whose photos have not been sent since the migration of a list or group began; the
+// result is not nil. In a group they are sorted by person, and the page counts persons; in a list, by face.
 func (s *Service) MissingFaces(ctx context.Context, res visage.Resource, ref Ref, page Page) ([]Missing, error) {
 	top, err := page.top()
 	if err != nil {
@@ -92,7 +92,7 @@ func missingOf(r sealed.Reader, ref Ref, c collectionRecord, id string) (Missing
 	return m, nil
 }
 
-// dropMissing deletes the faces that have not been sent, unless one of them is held.
+// dropMissing deletes the missing faces, unless one of them is held.
 func (s *Service) dropMissing(ctx context.Context, res visage.Resource, ref Ref) error {
 	var items []string
 	err := s.view(ctx, res, func(r sealed.Reader) error {
@@ -126,7 +126,7 @@ func (s *Service) dropMissing(ctx context.Context, res visage.Resource, ref Ref)
 	return err
 }
 
-// dropMissingOf deletes the missing faces of some persons, or some missing faces of a list, after another look at each.
+// dropMissingOf deletes the missing faces of some persons, or some missing faces of a list. It checks each again.
 func (s *Service) dropMissingOf(ctx context.Context, res visage.Resource, ref Ref, items []string) error {
 	var c collectionRecord
 	var gone []Missing
@@ -179,7 +179,7 @@ func (s *Service) dropMissingOf(ctx context.Context, res visage.Resource, ref Re
 	return nil
 }
 
-// removeMissing removes the faces, and from their person.
+// removeMissing removes the faces, also from the record of their person.
 func removeMissing(tx sealed.Tx, c collectionRecord, st *stateRecord, missing Missing) error {
 	var dropped []uuid
 	for _, text := range missing.FaceIDs {

@@ -19,23 +19,23 @@ type Recogniser interface {
 	// Confidence turns a cosine distance (0 same … 2 opposite) into a confidence (0 … 1), falling; 0.5 is the line
 	// between same and different persons.
 	Confidence(distance float64) float64
-	// Threshold is the least confidence of a candidate among so many faces when a caller sets none: the more faces
-	// there are to be taken for, the higher. At least 0.5.
+	// Threshold is the least confidence of a candidate when a caller sets none. It rises with the number of faces that
+	// are searched, because a stranger may resemble any of them. At least 0.5.
 	Threshold(faces int) float64
 	// Dim is the length of a template.
 	Dim() int
-	// Supports are the attributes Detect can give.
+	// Supports returns the attributes that Detect can give.
 	Supports() vision.Attributes
 }
 
-// The values that hold when a request names none.
+// The defaults of requests.
 const (
 	DefaultRecognitionModel = "recognition_01"
 	DefaultDetectionModel   = "detection_01"
-	DefaultTimeToLive       = 86_400 // seconds that a detected face is kept; also the most
+	DefaultTimeToLive       = 86_400 // seconds that a detected face is kept; also the maximum
 )
 
-// What vision finds on a face keeps its names, so that callers need not import that room.
+// The types of vision that answers are made of, so that callers need not import that room.
 type (
 	Box       = vision.Box       // in pixels of the upright picture, within it
 	Point     = vision.Point     // in pixels of the upright picture
@@ -45,9 +45,9 @@ type (
 	Attributes = vision.Measured  // the values of attributes, by their bit
 	Pose       = vision.Pose      // degrees
 	Level      = vision.Level     // a number from 0 to 1, and the name of its range
-	Eyewear    = vision.Eyewear   // what a face wears before its eyes
+	Eyewear    = vision.Eyewear   // what a face wears in front of its eyes
 	Mask       = vision.Covering  // what covers the lower half of a face
-	Occlusion  = vision.Hidden    // which parts of a face something lies over
+	Occlusion  = vision.Hidden    // which parts of a face are covered
 	Accessory  = vision.Accessory // something that a face wears
 )
 
@@ -60,7 +60,7 @@ type detector struct {
 
 var detectors = []detector{{"detection_01", true}, {"detection_02", false}, {"detection_03", true}}
 
-// detectionModel returns the detector of that name.
+// detectionModel returns the detection model of that name; empty: the default.
 func detectionModel(name string) (detector, error) {
 	if name == "" {
 		name = DefaultDetectionModel
@@ -74,8 +74,8 @@ func detectionModel(name string) (detector, error) {
 		printable(name))
 }
 
-// encode returns the code of a template, and clears the template. It keeps a broken recogniser from storing what would
-// make a whole collection unsearchable.
+// encode returns the code of a template, and clears the template. It refuses a template that would make a whole
+// collection unsearchable.
 func encode(m Recogniser, template []float32) (gallery.Code, error) {
 	defer clear(template)
 	if len(template) != m.Dim() {

@@ -7,13 +7,13 @@ import (
 	"sync"
 )
 
-// mostOrdered bounds the ids that all orders keep together: 32 bytes each for faces and persons, so about 130 MB. The
-// largest collection of the contract has a quarter of it.
+// mostOrdered limits the ids in all orders together: 32 bytes each for faces and persons, so about 130 MB. The largest
+// collection of the contract has a quarter of them.
 const mostOrdered = 4_000_000
 
-// orders keeps the ids of containers sorted, for the lists of the contract: what is sealed has no order, because row
-// keys are blinded. An order is built from one scan when it is first asked for, follows every change afterwards, and
-// ends with the lease of its space. Those least recently used go when all together are too many.
+// orders keeps the ids of containers sorted, because the contract lists them in order and sealed rows have none: their
+// keys are blinded. An order is built by one scan when it is first needed, follows every change afterwards, and ends
+// with the lease of its space. When there are too many ids, the least recently used orders are dropped.
 type orders struct {
 	most int
 
@@ -26,17 +26,17 @@ type orders struct {
 // order is the ids of one container. Its fields are guarded by the mu of orders.
 type order struct {
 	name     string
-	turn     chan struct{} // holds one value while nobody builds
+	turn     chan struct{} // holds one value while nobody scans or reads
 	ready    bool
 	building bool
-	pending  []idChange // that came while building
+	pending  []idChange // changes during the scan
 	ids      sortedIDs
 	gone     bool
 	place    *list.Element
 	unwatch  func() bool
 }
 
-// idChange is an id that came or went.
+// idChange is the addition or removal of an id.
 type idChange struct {
 	id    string
 	added bool
@@ -46,15 +46,15 @@ func newOrders(most int) *orders {
 	return &orders{most: most, all: make(map[string]*order), recent: list.New()}
 }
 
-// listing says what is listed.
+// listing says what to list, and how.
 type listing struct {
-	lease context.Context                 // of the space
+	lease context.Context                 // of the container's space
 	name  string                          // of the container, unique in the process
-	text  func(id string) string          // what clients see of an id, in the same order
-	scan  func(add func(id string)) error // lists all ids in any order, as they are stored at some moment of the call
+	text  func(id string) string          // the form of an id that clients see; it sorts like the id
+	scan  func(add func(id string)) error // lists all ids, in any order, as stored at some moment of the call
 }
 
-// after returns the first n ids beyond start. Of those who ask for an order that is not there yet, one scans.
+// after returns the first n ids after start. If the order has to be built, one caller scans and the others wait.
 func (o *orders) after(ctx context.Context, l listing, start string, n int) ([]string, error) {
 	k, err := o.enter(l.lease, l.name)
 	if err != nil {
@@ -97,7 +97,7 @@ func (o *orders) after(ctx context.Context, l listing, start string, n int) ([]s
 	return k.ids.after(start, n, l.text), nil
 }
 
-// enter finds or makes the order of a container.
+// enter returns the order of a container, and creates it if there is none.
 func (o *orders) enter(lease context.Context, name string) (*order, error) {
 	if lease.Err() != nil {
 		return nil, context.Cause(lease)
@@ -116,7 +116,7 @@ func (o *orders) enter(lease context.Context, name string) (*order, error) {
 	return k, nil
 }
 
-// change notes that an id came or went. Call it when the change is stored: a scan that begins later sees it.
+// change records that an id came or went. Call it after the change is stored: a scan that begins later sees it.
 func (o *orders) change(name string, c idChange) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -155,7 +155,7 @@ func (o *orders) forgetLocked(k *order) {
 	}
 }
 
-// shrinkLocked drops orders, the least recently used first, until the rest is few enough; keep stays.
+// shrinkLocked drops orders, the least recently used first, until few enough ids remain. It never drops keep.
 func (o *orders) shrinkLocked(keep *order) {
 	for e := o.recent.Back(); e != nil && o.ids > o.most; {
 		k := e.Value.(*order)
@@ -168,14 +168,14 @@ func (o *orders) shrinkLocked(keep *order) {
 
 // sortedIDs is a sorted set of ids, cut into runs so that a change moves few of them.
 type sortedIDs struct {
-	runs [][]string // none empty
+	runs [][]string // none is empty
 	n    int
 }
 
 // runLength is the length at which a run is split: moving half of it costs about a microsecond.
 const runLength = 1024
 
-// sortIDs makes a set; ids is the set's afterwards.
+// sortIDs makes a set of ids, which then belong to the set.
 func sortIDs(ids []string) sortedIDs {
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
@@ -186,7 +186,7 @@ func sortIDs(ids []string) sortedIDs {
 	return s
 }
 
-// seek returns the run that holds id or would hold it.
+// seek returns the index of the run that holds id or would hold it.
 func (s *sortedIDs) seek(id string) int {
 	i, _ := slices.BinarySearchFunc(s.runs, id, func(run []string, id string) int {
 		if run[len(run)-1] < id {
@@ -228,7 +228,7 @@ func (s *sortedIDs) apply(c idChange) {
 	}
 }
 
-// after returns a copy of the first n ids whose text lies beyond start. text must keep the order of the ids.
+// after returns a copy of the first n ids whose text is greater than start. text must keep the order of the ids.
 func (s *sortedIDs) after(start string, n int, text func(id string) string) []string {
 	page := make([]string, 0, min(n, s.n))
 	beyond := func(id, start string) int {

@@ -8,7 +8,7 @@ import (
 	"github.com/visage-face/visage/vision"
 )
 
-// model returns the recogniser of a recognition model and the model's full name.
+// model returns the recogniser and the full name of a recognition model; empty: the default.
 func (s *Service) model(name string) (Recogniser, string, error) {
 	if name == "" {
 		name = DefaultRecognitionModel
@@ -20,8 +20,8 @@ func (s *Service) model(name string) (Recogniser, string, error) {
 	return m, name, nil
 }
 
-// recogniserOf returns the recogniser that a collection's faces are comparable by: the one that it was made with,
-// whatever serves its model by now. Comparing across packs would give answers that mean nothing.
+// recogniserOf returns the recogniser that a collection was made with, even if another serves its model by now:
+// distances between templates of different packs mean nothing.
 func (s *Service) recogniserOf(c collectionRecord) (Recogniser, error) {
 	m := s.packs[c.Networks]
 	if m == nil {
@@ -32,7 +32,7 @@ func (s *Service) recogniserOf(c collectionRecord) (Recogniser, error) {
 	return m, nil
 }
 
-// imageError turns what vision says of a photo into the contract's words.
+// imageError turns an error of vision about a photo into a refusal of the contract.
 func imageError(err error) error {
 	if image, ok := errors.AsType[*vision.ImageError](err); ok {
 		code := "InvalidImageSize"

@@ -8,13 +8,13 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Page says which part of an ordered list is wanted (contract §2.2).
+// Page selects a part of a sorted list (contract §2.2).
 type Page struct {
-	Start string // the list begins after it; at most 64 UTF-16 code units
+	Start string // the page begins after this id; at most 64 UTF-16 code units
 	Top   *int   // 1 to 1,000; nil: 1,000
 }
 
-// top checks the page and returns how many entries it has at most.
+// top checks the page and returns the largest number of its entries.
 func (p Page) top() (int, error) {
 	if n := units(p.Start); n > mostStart {
 		return 0, badArgument("start may have at most %d characters; this one has %d.", mostStart, n)
@@ -28,7 +28,8 @@ func (p Page) top() (int, error) {
 	return *p.Top, nil
 }
 
-// readPage returns what get makes of the first top ids after start. An id whose record has gone since is passed over.
+// readPage returns the results of get for the first top ids after start. It skips ids whose record has been deleted
+// since.
 func readPage[T any](
 	ctx context.Context, s *Service, res visage.Resource, l listing, start string, top int,
 	get func(r sealed.Reader, id string) (T, error),
@@ -70,7 +71,7 @@ func (s *Service) contents(ctx context.Context, res visage.Resource, ref Ref, c 
 		lease: s.space(res).Lease(), name: contentsOrder(res, c), text: rawText,
 		scan: func(add func(string)) error {
 			return s.view(ctx, res, func(r sealed.Reader) error {
-				now, err := find(r, ref) // a migration may have ended since, and what c names be half dropped
+				now, err := find(r, ref) // a migration may have ended since and left c partly dropped
 				if err != nil {
 					return err
 				}

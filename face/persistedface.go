@@ -8,20 +8,20 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// PersistedFace is a face in a list, or of a person.
+// PersistedFace is a face of a list or of a person.
 type PersistedFace struct {
 	ID       string  // a UUID
 	UserData *string // nil: never set
 }
 
-// persisted makes the answer for a face.
+// persisted returns a face with its userData.
 func persisted(r sealed.Reader, c collectionRecord, f faceRecord) (PersistedFace, error) {
 	data, err := getUserData(r, c, f.ID)
 	return PersistedFace{ID: f.ID.String(), UserData: data}, err
 }
 
-// putFace stores a new face, with a code for each side, as the next in the enrolment order of its collection, and the
-// state with it.
+// putFace stores a new face, with a code for each side, under the next sequence number of its collection, and writes
+// the state.
 func putFace(
 	tx sealed.Tx, kind Kind, c collectionRecord, st *stateRecord, f *faceRecord, codes []gallery.Code, data *string,
 ) error {
@@ -52,7 +52,7 @@ func putFace(
 	return putState(tx, kind, c, *st)
 }
 
-// removeFace deletes a face with its userData, and takes it from the state, which is the caller's to write.
+// removeFace deletes a face with its userData, and subtracts it from the state, which the caller writes.
 func removeFace(tx sealed.Tx, c collectionRecord, st *stateRecord, id uuid) error {
 	of := c.Incarnation.String()
 	if err := remove(tx, c.faces(), id.String()); err != nil {

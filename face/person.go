@@ -11,7 +11,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// PersonRef names a person of a group. The ids are the caller's, of any shape: methods refuse what does not fit.
+// PersonRef names a person of a group. The ids come from the caller and may have any form: methods refuse ids that are
+// not allowed.
 type PersonRef struct {
 	Group Ref // of kind PersonGroup or LargePersonGroup
 	ID    string
@@ -35,6 +36,7 @@ func (p personRecord) person() Person {
 
 // CreatePerson adds a person without faces to a group and returns its id. name has 1 to 128 UTF-16 code units, userData
 // at most 16,384; nil: none.
+//
 // Refusals: BadArgument, QuotaExceeded, PersonGroupNotFound and so on, PersonGroupTrainingNotFinished and so on.
 func (s *Service) CreatePerson(
 	ctx context.Context, res visage.Resource, group Ref, name string, userData *string,
@@ -81,8 +83,8 @@ func (s *Service) CreatePerson(
 	return p.ID.String(), nil
 }
 
-// GetPerson returns a person. Refusals: PersonNotFound, also for an id of the wrong shape; so it is in all methods that
-// name a person.
+// GetPerson returns a person. Refusals: PersonNotFound, also for an id that is not a UUID. This holds for all methods
+// that name a person.
 func (s *Service) GetPerson(ctx context.Context, res visage.Resource, ref PersonRef) (Person, error) {
 	if err := ref.Group.want(true); err != nil {
 		return Person{}, err
@@ -131,12 +133,13 @@ func (s *Service) Persons(ctx context.Context, res visage.Resource, group Ref, p
 	return found, nil
 }
 
-// personLock names what changes of a person hold.
+// personLock names the lock for changes of a person.
 func personLock(res visage.Resource, ref PersonRef) string {
 	return string(res.ID[:]) + ref.Group.Kind.String() + "/" + ref.Group.ID + "/" + ref.ID
 }
 
-// changePerson runs one change of a person after another. change may run twice; it says whether to write the person.
+// changePerson runs changes of a person one after another. change may run twice; it reports whether to write the
+// person.
 func (s *Service) changePerson(
 	ctx context.Context, res visage.Resource, ref PersonRef,
 	change func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (write bool, err error),
@@ -144,7 +147,7 @@ func (s *Service) changePerson(
 	return s.withPerson(ctx, res, ref, func(fn func(sealed.Tx) error) error { return s.update(ctx, res, fn) }, change)
 }
 
-// erasePerson is changePerson for what deletes.
+// erasePerson is changePerson for deletions.
 func (s *Service) erasePerson(
 	ctx context.Context, res visage.Resource, ref PersonRef,
 	change func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (write bool, err error),
@@ -202,7 +205,7 @@ func (s *Service) UpdatePerson(ctx context.Context, res visage.Resource, ref Per
 	return nil
 }
 
-// DeletePerson removes a person with its faces. It is not found by any search that begins afterwards.
+// DeletePerson removes a person with its faces. A search that begins afterwards does not find it.
 func (s *Service) DeletePerson(ctx context.Context, res visage.Resource, ref PersonRef) error {
 	var gone uuid
 	c, receipt, err := s.erasePerson(ctx, res, ref,
@@ -228,8 +231,8 @@ func (s *Service) DeletePerson(ctx context.Context, res visage.Resource, ref Per
 	return nil
 }
 
-// removePerson removes a person with its faces, and from the state and totals, of which the state is the caller's to
-// write.
+// removePerson removes a person with its faces, and subtracts them from the totals and from the state, which the caller
+// writes.
 func removePerson(tx sealed.Tx, kind Kind, c collectionRecord, st *stateRecord, p personRecord) error {
 	for _, f := range p.Faces {
 		if err := removeFace(tx, c, st, f); err != nil {
@@ -266,7 +269,7 @@ func (s *Service) AddPersonFace(ctx context.Context, res visage.Resource, ref Pe
 		return nil
 	}
 	var before collectionRecord
-	err := s.view(ctx, res, func(r sealed.Reader) (err error) { // before the photo is looked at, which costs much
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) { // before the photo is analysed, which takes long
 		if before, _, err = findIdle(r, ref.Group); err != nil {
 			return err
 		}
@@ -285,10 +288,10 @@ func (s *Service) AddPersonFace(ctx context.Context, res visage.Resource, ref Pe
 	if err != nil {
 		return "", fmt.Errorf("add face to person: %w", err)
 	}
-	// No gallery follows: a group is searched as it was trained.
+	// No gallery changes: a group is searched as it was trained.
 	_, err = s.changePerson(ctx, res, ref,
 		func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (bool, error) {
-			// Person ids are random, so this is the person of the first look, in the same incarnation.
+			// Person ids are random, so this is the person that was found above, in the same incarnation of the group.
 			if err := room(*p); err != nil {
 				return false, err
 			}
@@ -307,7 +310,7 @@ func (s *Service) AddPersonFace(ctx context.Context, res visage.Resource, ref Pe
 	return f.ID.String(), nil
 }
 
-// GetPersonFace returns one face of a person. Refusals: PersistedFaceNotFound, also for a face id of the wrong shape.
+// GetPersonFace returns one face of a person. Refusals: PersistedFaceNotFound, also for a face id that is not a UUID.
 func (s *Service) GetPersonFace(
 	ctx context.Context, res visage.Resource, ref PersonRef, faceID string,
 ) (PersistedFace, error) {
@@ -358,7 +361,7 @@ func (s *Service) UpdatePersonFace(
 	return nil
 }
 
-// DeletePersonFace removes a face of a person. It is not found by any search that begins afterwards.
+// DeletePersonFace removes a face of a person. A search that begins afterwards does not find it.
 func (s *Service) DeletePersonFace(ctx context.Context, res visage.Resource, ref PersonRef, faceID string) error {
 	var gone uuid
 	c, receipt, err := s.erasePerson(ctx, res, ref,

@@ -12,9 +12,9 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// The tables of a resource's space. What a collection holds lies in containers named by its incarnation, a random id
-// that each creation gets anew: deleting a collection is one transaction that forgets the incarnation, and whoever
-// creates the same id again starts empty, though the old rows may still wait to be dropped.
+// The tables of a resource's space. The contents of a collection are in containers named by its incarnation, a random
+// id that each creation gets anew. Deleting a collection is one transaction that forgets the incarnation: a new
+// collection of the same id starts empty, even while the old rows still wait to be dropped.
 var (
 	collections = sealed.NewTable[collectionRecord]("face.collection", 1) // In(kind), by the caller's id
 	states      = sealed.NewTable[stateRecord]("face.state", 1)           // In(kind), by incarnation
@@ -24,17 +24,17 @@ var (
 	// In(incarnation), by persisted face id; only where set
 	userData   = sealed.NewTable[userDataRecord]("face.userdata", 1)
 	detections = sealed.NewTable[detectionRecord]("face.detection", 1) // In(hour), by face id
-	// In(), by hour: the containers of detections there are
+	// In(), by hour: the existing containers of detections
 	hours  = sealed.NewTable[hourRecord]("face.hour", 1)
 	totals = sealed.NewTable[totalsRecord]("face.totals", 1) // In(), one record
-	jobs   = sealed.NewTable[jobRecord]("face.job", 1)       // In(), by incarnation: trainings not yet ended
-	trash  = sealed.NewTable[trashRecord]("face.trash", 1)   // In(), by name of the containers: contents to be dropped
+	jobs   = sealed.NewTable[jobRecord]("face.job", 1)       // In(), by incarnation: trainings that have not ended
+	trash  = sealed.NewTable[trashRecord]("face.trash", 1)   // In(), by trashRecord.id: contents to drop
 )
 
 // totalsID is the id of the only record of totals.
 const totalsID = "totals"
 
-// collectionRecord is a list or group itself.
+// collectionRecord is a list or group without its contents.
 type collectionRecord struct {
 	ID          string  `cbor:"1,keyasint"`
 	Incarnation uuid    `cbor:"2,keyasint"`
@@ -42,12 +42,13 @@ type collectionRecord struct {
 	UserData    *string `cbor:"4,keyasint"`
 	Model       string  `cbor:"5,keyasint"` // the recognition model
 	Networks    string  `cbor:"6,keyasint"` // the recogniser's Name at creation, or at the last completed migration
-	// Templates names the container of the faces; zero: the incarnation does. A migration makes one of its own.
+	// Templates names the container of the faces; zero: it has the name of the incarnation. Each migration makes a new
+	// one.
 	Templates uuid             `cbor:"7,keyasint,omitzero"`
-	Migration *migrationRecord `cbor:"8,keyasint,omitempty"` // nil: none is under way
+	Migration *migrationRecord `cbor:"8,keyasint,omitempty"` // nil: none is in progress
 }
 
-// migrationRecord is a migration to another pack, while it is under way. Its templates lie beside those of the
+// migrationRecord is a migration to another pack that is in progress. Its templates are stored beside those of the
 // collection until it is complete, under the same ids, persons and sequence numbers.
 type migrationRecord struct {
 	Model     string `cbor:"1,keyasint"`
@@ -56,26 +57,26 @@ type migrationRecord struct {
 	Started   int64  `cbor:"4,keyasint"` // Unix seconds
 }
 
-// stateRecord is what changes with the contents of a collection, in the same transactions.
+// stateRecord holds what changes with the contents of a collection, in the same transactions.
 type stateRecord struct {
 	Persons  int    `cbor:"1,keyasint"` // in a group
 	Faces    int    `cbor:"2,keyasint"` // in a list, or of all persons of a group
 	Sequence uint64 `cbor:"3,keyasint"` // of the face added last; never falls
-	// searches see faces up to this number: that of the last successful training
+	// searches see the faces up to this number: UpTo of the last successful training
 	Trained  uint64         `cbor:"4,keyasint"`
 	Training trainingRecord `cbor:"5,keyasint"`
 	// of the last enrolment in a list, since the Unix epoch; see dayRecord
 	Day  int64 `cbor:"6,keyasint"`
-	Sent int   `cbor:"7,keyasint,omitempty"` // of Faces, those that have a template of the migration under way
+	Sent int   `cbor:"7,keyasint,omitempty"` // of Faces, those with a template of the migration in progress
 }
 
-// trainingRecord is the latest training. Times are Unix microseconds; zero: not yet.
+// trainingRecord is the latest training. Times are Unix microseconds; zero: it has not happened yet.
 type trainingRecord struct {
 	Status      Status `cbor:"1,keyasint"` // empty: never asked for
 	Created     int64  `cbor:"2,keyasint"`
 	LastAction  int64  `cbor:"3,keyasint"`
 	LastSuccess int64  `cbor:"4,keyasint"`
-	UpTo        uint64 `cbor:"5,keyasint"` // the sequence number that Trained becomes when it succeeds
+	UpTo        uint64 `cbor:"5,keyasint"` // the sequence number for Trained after success
 	Message     string `cbor:"6,keyasint"`
 }
 
@@ -85,7 +86,8 @@ type personRecord struct {
 	Name     string  `cbor:"2,keyasint"`
 	UserData *string `cbor:"3,keyasint"`
 	Faces    []uuid  `cbor:"4,keyasint"` // in the order they were added
-	// Unix seconds: when the last face was added, at first when it was created; zero: before such times were written
+	// Unix seconds at which the last face was added or, without faces, the person was created; zero: not recorded, as
+	// in records of early versions
 	Enrolled int64 `cbor:"5,keyasint"`
 }
 
@@ -101,13 +103,13 @@ type userDataRecord struct {
 	UserData string `cbor:"1,keyasint"`
 }
 
-// detectionRecord is a detected face until its time is up.
+// detectionRecord is a detected face until it expires.
 type detectionRecord struct {
 	ID       uuid        `cbor:"1,keyasint"`
 	Expires  int64       `cbor:"2,keyasint"` // Unix milliseconds; from then on it is not found
 	Model    string      `cbor:"3,keyasint"`
 	Networks string      `cbor:"4,keyasint"`
-	Earlier  earlierCode `cbor:"5,keyasint,omitempty"` // in place of Code, in records from before there were codes
+	Earlier  earlierCode `cbor:"5,keyasint,omitempty"` // instead of Code, in records of early versions
 	Code     storedCode  `cbor:"6,keyasint,omitempty"`
 }
 
@@ -128,10 +130,11 @@ type jobRecord struct {
 
 type trashRecord struct {
 	Of        uuid `cbor:"1,keyasint"`
-	Templates bool `cbor:"2,keyasint,omitempty"` // only faces lie there, those of one pack: the collection may live on
+	Templates bool `cbor:"2,keyasint,omitempty"` // only templates of one pack: the collection may still exist
 }
 
-// id keeps what is to be dropped while a collection lives apart from what is when it is deleted.
+// id is the id of the record. It differs for templates that are dropped while the collection exists, and for all
+// contents of a deleted collection.
 func (t trashRecord) id() string {
 	if t.Templates {
 		return "templates/" + t.Of.String()
@@ -147,13 +150,13 @@ func (d detectionRecord) code() gallery.Code {
 	return gallery.Code(d.Code)
 }
 
-// storedCode is a code in a record.
+// storedCode is a code as a field of a record.
 type storedCode gallery.Code
 
-// MarshalBinary returns the code itself, so that there is no copy to be cleared.
+// MarshalBinary returns the code itself, so that no copy has to be cleared.
 func (c storedCode) MarshalBinary() ([]byte, error) { return c, nil }
 
-// UnmarshalBinary refuses what is no code.
+// UnmarshalBinary refuses bytes that are not a code.
 func (c *storedCode) UnmarshalBinary(b []byte) error {
 	if err := gallery.Code(b).Check(len(b) / 2); err != nil {
 		return err
@@ -162,21 +165,21 @@ func (c *storedCode) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// earlierCode is a code that was stored as a template: each number as a float32 (IEEE 754), little endian.
+// earlierCode is a code that an early version stored as a template: each number as a float32 (IEEE 754), little endian.
 type earlierCode gallery.Code
 
-// MarshalBinary is called for those there are none of: what is stored is a storedCode.
+// MarshalBinary writes none, because new records have a storedCode.
 func (c earlierCode) MarshalBinary() ([]byte, error) {
 	if len(c) != 0 {
-		return nil, errors.New("a template is stored as a code")
+		return nil, errors.New("a template must be stored as a code")
 	}
 	return nil, nil
 }
 
-// UnmarshalBinary encodes a template.
+// UnmarshalBinary reads a template and encodes it.
 func (c *earlierCode) UnmarshalBinary(b []byte) error {
 	if len(b)%4 != 0 {
-		return fmt.Errorf("a template of %d bytes", len(b))
+		return fmt.Errorf("template has %d bytes, which is not a multiple of 4", len(b))
 	}
 	v := make([]float32, len(b)/4)
 	defer clear(v)
@@ -188,7 +191,7 @@ func (c *earlierCode) UnmarshalBinary(b []byte) error {
 	return err
 }
 
-// faceHeader is what precedes the code of an encoded face: two ids and a number.
+// faceHeader is the length of an encoded face before its code: two ids and a number.
 const faceHeader = 16 + 16 + 8
 
 // MarshalBinary encodes the face: id, person, sequence (little endian), code.
@@ -200,7 +203,7 @@ func (f faceRecord) MarshalBinary() ([]byte, error) {
 	return append(b, f.Code...), nil
 }
 
-// UnmarshalBinary decodes what MarshalBinary made.
+// UnmarshalBinary decodes the result of MarshalBinary.
 func (f *faceRecord) UnmarshalBinary(b []byte) error {
 	found, err := parseFace(b)
 	if err != nil {
@@ -214,10 +217,10 @@ func (f *faceRecord) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// parseFace decodes what MarshalBinary made, except that it does not look at the code, which lies in b.
+// parseFace decodes the result of MarshalBinary, but does not check the code, which stays in b.
 func parseFace(b []byte) (f faceRecord, err error) {
 	if len(b) < faceHeader {
-		return f, fmt.Errorf("a face record of %d bytes", len(b))
+		return f, fmt.Errorf("face record has only %d bytes", len(b))
 	}
 	copy(f.ID[:], b)
 	copy(f.Person[:], b[16:])
@@ -226,7 +229,7 @@ func parseFace(b []byte) (f faceRecord, err error) {
 	return f, nil
 }
 
-// earlierFace makes the encoding of a face of one that has a template in place of the code: see earlierCode.
+// earlierFace converts an encoded face of version 1, which has a template instead of a code: see earlierCode.
 func earlierFace(b []byte) ([]byte, error) {
 	f, err := parseFace(b)
 	if err != nil {
@@ -241,18 +244,18 @@ func earlierFace(b []byte) ([]byte, error) {
 	return f.MarshalBinary()
 }
 
-// Status says how far a training is, spelled as contract §8 has it for v1.2.
+// Status is the progress of a training, in the words of contract §8 for v1.2.
 type Status string
 
 // The states of a training.
 const (
-	NotStarted Status = "notStarted" // asked for, waiting for its turn
+	NotStarted Status = "notStarted" // requested and waiting
 	Running    Status = "running"
 	Succeeded  Status = "succeeded"
 	Failed     Status = "failed"
 )
 
-// underWay says whether a training has been asked for and has not ended.
+// underWay reports whether a training was requested and has not ended.
 func (t trainingRecord) underWay() bool { return t.Status == NotStarted || t.Status == Running }
 
 // templates names the container of the collection's faces.
@@ -267,14 +270,15 @@ func (c collectionRecord) faces() sealed.Container[faceRecord] {
 	return faces.In(c.templates().String())
 }
 
-// next returns the collection as the migration under way will leave it.
+// next returns the collection as the migration in progress will leave it.
 func (c collectionRecord) next() collectionRecord {
 	m := c.Migration
 	c.Model, c.Networks, c.Templates, c.Migration = m.Model, m.Networks, m.Templates, nil
 	return c
 }
 
-// sides returns the collection by each pack that has templates of it: one, and during a migration the next as well.
+// sides returns the collection once for each pack that has templates of it: one side, and during a migration also the
+// next.
 func (c collectionRecord) sides() []collectionRecord {
 	if c.Migration == nil {
 		return []collectionRecord{c}
@@ -282,8 +286,7 @@ func (c collectionRecord) sides() []collectionRecord {
 	return []collectionRecord{c, c.next()}
 }
 
-// sameSides refuses to store templates that were made for a collection as it was before a migration of it began or
-// ended.
+// sameSides refuses to store templates that were made before a migration of the collection began or ended.
 func (c collectionRecord) sameSides(before collectionRecord) error {
 	now, then := c.sides(), before.sides()
 	same := len(now) == len(then)

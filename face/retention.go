@@ -9,23 +9,22 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Retention says how long those who were enrolled are kept: the persons of groups, with their faces, and the faces of
-// lists.
+// Retention is how long enrolled people are kept: the persons of groups, with their faces, and the faces of lists.
 type Retention struct {
-	Days  int   // of 24 hours, 1 to 36,500; 0: for ever, which lets a group or list be an exception from its resource
-	Since Since // what they are counted from
+	Days  int   // of 24 hours, 1 to 36,500; 0: for ever, as an exception from the retention of the resource
+	Since Since // what the days count from
 }
 
-// Since is what a retention counts from.
+// Since is what the days of a retention count from.
 type Since string
 
-// What a retention can count from.
+// The values of Since.
 const (
-	// SinceEnrolment counts from the last time a face was added to a person; a person without faces, from its creation.
-	// Of a list's face only the day is known: it counts from that day's end, UTC.
+	// SinceEnrolment counts from the last time a face was added to a person, or from the creation of a person without
+	// faces. For a face of a list only the day is recorded: it counts from the end of that day, UTC.
 	SinceEnrolment Since = "enrolment"
-	// SinceMatch counts from the last time somebody was recognised with a confidence of at least 0.5 (by identify,
-	// verify with a person, or find similar in a list), or from the enrolment, if that was later.
+	// SinceMatch counts from the last time a person or face was recognised with a confidence of at least 0.5 (by
+	// identify, verify with a person, or find similar in a list), or from the enrolment, if that was later.
 	SinceMatch Since = "lastMatch"
 )
 
@@ -51,41 +50,41 @@ type CollectionRetention struct {
 
 var (
 	retentions = sealed.NewTable[retentionRecord]("face.retention", 1) // In(), "resource" or by incarnation
-	// In(incarnation), by day: which faces of a list came that day
+	// In(incarnation), by day: which faces were added to a list on that day
 	enrolled = sealed.NewTable[dayRecord]("face.enrolled", 1)
 	matched  = sealed.NewTable[matchRecord]("face.matched", 1) // In(incarnation), by person or persisted face id
 )
 
-// wholeResource is the id of what is about a resource and not about one of its collections.
+// wholeResource is the id of records about the resource and not about one of its collections.
 const wholeResource = "resource"
 
-// retentionRecord is a retention with the collection it is of; zero kind: the resource.
+// retentionRecord is a retention with its collection; zero kind: the resource.
 type retentionRecord struct {
 	Kind  Kind   `cbor:"1,keyasint"`
 	ID    string `cbor:"2,keyasint"`
 	Days  int    `cbor:"3,keyasint"`
 	Since Since  `cbor:"4,keyasint"`
-	Set   int64  `cbor:"5,keyasint"` // Unix seconds; who was enrolled before such times were written counts from here
+	Set   int64  `cbor:"5,keyasint"` // Unix seconds; people whose enrolment was not recorded count from here
 }
 
-// dayRecord is the first face that a list was given on a day: those from it up to the next day's first came on that
-// day.
+// dayRecord is the first face that was added to a list on a day. The faces from it up to the first of the next day were
+// added on that day.
 type dayRecord struct {
 	Day   int64  `cbor:"1,keyasint"` // since the Unix epoch
 	First uint64 `cbor:"2,keyasint"` // sequence number
 }
 
-// matchRecord is when somebody was recognised last.
+// matchRecord is the day on which a person or face was last recognised.
 type matchRecord struct {
 	Day int64 `cbor:"1,keyasint"` // since the Unix epoch
 }
 
 func dayNumber(t time.Time) int64 { return t.Unix() / int64(day/time.Second) }
 
-// dayEnd returns when a day is over.
+// dayEnd returns the end of a day.
 func dayEnd(number int64) time.Time { return time.Unix((number+1)*int64(day/time.Second), 0) }
 
-// noteDay writes down the first face of a day.
+// noteDay records the first face of a day.
 func noteDay(tx sealed.Tx, c collectionRecord, st *stateRecord) error {
 	today := dayNumber(time.Now())
 	if st.Day >= today {
@@ -99,10 +98,10 @@ func noteDay(tx sealed.Tx, c collectionRecord, st *stateRecord) error {
 	return nil
 }
 
-// ruleSet is the retentions of a resource, by the id they are stored under.
+// ruleSet holds the retentions of a resource by the ids of their records.
 type ruleSet map[string]retentionRecord
 
-// of returns the retention of a collection; of none, one of no days.
+// of returns the retention that applies to a collection; of no days if there is none.
 func (rs ruleSet) of(incarnation uuid) retentionRecord {
 	if own, ok := rs[incarnation.String()]; ok {
 		return own

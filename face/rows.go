@@ -8,7 +8,7 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// find reads a collection. An id of the wrong shape names none.
+// find reads a collection. An id that is not allowed is not found.
 func find(r sealed.Reader, ref Ref) (collectionRecord, error) {
 	if !validID(ref.ID) {
 		return collectionRecord{}, ref.notFound()
@@ -36,7 +36,7 @@ func findState(r sealed.Reader, ref Ref) (collectionRecord, stateRecord, error) 
 	return c, st, nil
 }
 
-// findIdle is findState for a change, which must wait until a training has ended.
+// findIdle is findState for a change, which is refused during a training.
 func findIdle(r sealed.Reader, ref Ref) (collectionRecord, stateRecord, error) {
 	c, st, err := findState(r, ref)
 	if err == nil && st.Training.underWay() {
@@ -61,7 +61,7 @@ func findPerson(r sealed.Reader, c collectionRecord, id string) (personRecord, e
 	return p, nil
 }
 
-// findFace reads a persisted face of a collection, of the given person (zero in a list).
+// findFace reads a persisted face of a collection that belongs to the given person (zero in a list).
 func findFace(r sealed.Reader, c collectionRecord, person uuid, id string) (faceRecord, error) {
 	notFound := visage.Refuse(visage.NotFound, "PersistedFaceNotFound", "The persisted face %q does not exist in "+
 		"this collection.", printable(id))
@@ -90,7 +90,7 @@ func getUserData(r sealed.Reader, c collectionRecord, id uuid) (*string, error) 
 	return &d.UserData, nil
 }
 
-// getTotals reads the resource's totals; a space without has none of anything.
+// getTotals reads the totals of a resource; they are zero in a space without the record.
 func getTotals(r sealed.Reader) (totalsRecord, error) {
 	t, err := totals.In().Get(r, totalsID)
 	if err != nil && !errors.Is(err, sealed.ErrNotFound) {
@@ -107,15 +107,15 @@ func putState(tx sealed.Tx, kind Kind, c collectionRecord, st stateRecord) error
 	return nil
 }
 
-// putTrash notes what is to be dropped.
+// putTrash records contents that a sweep has to drop.
 func putTrash(tx sealed.Tx, t trashRecord) error {
 	if err := trash.In().Put(tx, t.id(), t); err != nil {
-		return fmt.Errorf("note what is to be dropped: %w", err)
+		return fmt.Errorf("record contents to drop: %w", err)
 	}
 	return nil
 }
 
-// remove deletes a record that may or may not be there.
+// remove deletes a record if it exists.
 func remove[T any](tx sealed.Tx, c sealed.Container[T], id string) error {
 	if err := c.Delete(tx, id); err != nil && !errors.Is(err, sealed.ErrNotFound) {
 		return fmt.Errorf("delete a record: %w", err)

@@ -8,17 +8,17 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// round is how often Run looks at every resource, for what no request of this process announced: trainings that a crash
-// interrupted, and what could not be done then. See also Resume.
+// round is how often Run looks at every resource for work that no request of this process announced: trainings that a
+// crash interrupted, and work that failed before. See also Resume.
 const round = time.Minute
 
-// trainers is how many resources are trained at the same time. Loading is bound by memory and decryption; more would
-// only take processors from requests.
+// trainers is how many resources are trained at the same time. Loading is limited by memory and decryption; more
+// trainers would only take processors from requests.
 const trainers = 2
 
-// Run does the work that no request waits for until ctx ends: it executes trainings (those a crash interrupted too),
-// removes detected faces whose time is up, and removes what deleted collections leave behind. Without it trainings do
-// not proceed. It returns nil after everything it started has ended.
+// Run does the background work until ctx ends: it performs trainings, also those that a crash interrupted, removes
+// expired faces and persons, and removes the contents of deleted collections. Without it trainings do not proceed. It
+// returns nil after everything that it started has ended.
 func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for range trainers {
@@ -30,7 +30,7 @@ func (s *Service) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		ids, err := s.resources(ctx)
 		if err != nil && ctx.Err() == nil {
-			s.log.Warn("face: list resources", "err", err)
+			s.log.Warn("cannot list resources for background work", "err", err)
 		}
 		for _, id := range ids {
 			s.trainings.add(id)
@@ -46,7 +46,8 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// Resume has Run look at a resource now: it has been opened, so that what a lock interrupted can go on. It only queues.
+// Resume makes Run look at a resource now: the resource has been opened, and work that a lock interrupted can go on. It
+// only queues the resource.
 func (s *Service) Resume(id visage.ResourceID) {
 	s.trainings.add(id)
 	s.sweeps.add(id)

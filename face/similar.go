@@ -12,11 +12,11 @@ import (
 
 // The modes of FindSimilar.
 const (
-	MatchPerson = "matchPerson" // only faces on the same-person side of the line
-	MatchFace   = "matchFace"   // the most alike, however little
+	MatchPerson = "matchPerson" // only faces with a confidence of at least 0.5
+	MatchFace   = "matchFace"   // the most similar faces, whatever their confidence
 )
 
-// SimilarQuery says which face is looked for, and among which (contract §5.3). Of the three sources exactly one must be
+// SimilarQuery says which face to look for, and among which (contract §5.3). Exactly one of the three sources must be
 // given.
 type SimilarQuery struct {
 	FaceID          string
@@ -27,7 +27,7 @@ type SimilarQuery struct {
 	Mode            string // MatchPerson or MatchFace; empty: MatchPerson
 }
 
-// Similar is one face found: either a detected one or one of a list; the other id is empty.
+// Similar is a face that was found: either a detected face or one of a list. The other id is empty.
 type Similar struct {
 	FaceID          string
 	PersistedFaceID string
@@ -39,8 +39,8 @@ const (
 	defaultSimilar = 20
 )
 
-// check refuses what does not fit and returns the list that is to be searched, zero for detected faces, and how many
-// candidates are wanted.
+// check refuses values that are not allowed. It returns the list to search, zero for detected faces, and the largest
+// number of results.
 func (q SimilarQuery) check() (list Ref, most int, err error) {
 	if err := checkIDs("face", q.FaceID); err != nil {
 		return Ref{}, 0, err
@@ -81,8 +81,9 @@ func (q SimilarQuery) check() (list Ref, most int, err error) {
 	return list, most, between("maxNumOfCandidatesReturned", most, 1, mostSimilar)
 }
 
-// FindSimilar returns the faces most alike to a query face, best first; the result is not nil. Small face lists are
-// searched as they are, large ones as they were at their last successful training, less what was deleted since.
+// FindSimilar returns the faces most similar to a query face, best first; the result is not nil. Small face lists are
+// searched as they are, large ones as they were at their last successful training, without what was deleted since.
+//
 // Refusals: BadArgument; FaceNotFound, FaceListNotFound, LargeFaceListNotFound, FaceListNotReady,
 // LargeFaceListNotTrained, all of kind Invalid; LargeFaceListTrainingNotFinished.
 func (s *Service) FindSimilar(ctx context.Context, res visage.Resource, q SimilarQuery) ([]Similar, error) {
@@ -108,7 +109,7 @@ func (s *Service) FindSimilar(ctx context.Context, res visage.Resource, q Simila
 	return found, nil
 }
 
-// similarDetected ranks detected faces. One that is named twice is found once.
+// similarDetected ranks detected faces. A face that is named twice is found once.
 func (s *Service) similarDetected(
 	ctx context.Context, res visage.Resource, q SimilarQuery, most int,
 ) ([]Similar, error) {

@@ -9,9 +9,9 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// sweep removes from a resource's space what nobody can ask for any more: the detected faces of hours that are over,
-// and the contents of deleted collections. Both are first forgotten by name, here and in Delete, and dropped then: a
-// crash between leaves rows that the next round drops.
+// sweep removes from a resource's space what no request can reach any more: detected faces whose hour has passed, and
+// the contents of deleted collections. It drops contents before it deletes the record that names them, so the next
+// round continues after a crash.
 func (s *Service) sweep(ctx context.Context, id visage.ResourceID) {
 	res := visage.Resource{ID: id}
 	now := hourNumber(time.Now())
@@ -64,7 +64,7 @@ func (s *Service) dropHour(ctx context.Context, res visage.Resource, hour int64)
 	return err
 }
 
-// dropContents removes what was in a deleted collection, or the templates that a migration left.
+// dropContents removes the contents of a deleted collection, or the templates that a migration left.
 func (s *Service) dropContents(ctx context.Context, res visage.Resource, t trashRecord) error {
 	name, space := t.Of.String(), s.space(res)
 	drops := []func(context.Context, *sealed.Space) error{faces.In(name).Drop}

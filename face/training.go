@@ -14,13 +14,13 @@ import (
 // Training is the state of the latest training of a group or large face list. Times are UTC.
 type Training struct {
 	Status      Status
-	Created     time.Time // when it was asked for
+	Created     time.Time // when it was requested
 	LastAction  time.Time // when Status last changed
 	LastSuccess time.Time // when the last successful training ended, kept through later runs; zero: never
 	Message     string    // why it failed; empty otherwise
 }
 
-// searchable refuses to search what was never trained, or is being trained.
+// searchable refuses to search a collection that was never trained, or is being trained.
 func (st stateRecord) searchable(ref Ref) error {
 	switch {
 	case st.Training.underWay():
@@ -31,14 +31,14 @@ func (st stateRecord) searchable(ref Ref) error {
 	return nil
 }
 
-// Train asks for a training of a group or a large face list; Run performs it. Once it has succeeded, searches use the
-// state at the time of this call; when it fails, the successful training before stays in force.
+// Train requests a training of a group or a large face list; Run performs it. After it has succeeded, searches use the
+// state at the time of this call; if it fails, the last successful training stays in force.
 //
-// Nothing is copied: the training records the sequence number of the face enrolled last, and opens every face up to it,
-// which also brings them into memory for the searches to come.
+// Nothing is copied: the training records the sequence number of the newest face and opens every face up to it, which
+// also loads the faces into memory for later searches.
 //
-// Refusals: PersonGroupNotFound and so on; PersonGroupTrainingNotFinished and so on while one is under way; BadArgument
-// for a small face list, which is never trained.
+// Refusals: PersonGroupNotFound and so on; PersonGroupTrainingNotFinished and so on while one is in progress;
+// BadArgument for a small face list, which is never trained.
 func (s *Service) Train(ctx context.Context, res visage.Resource, ref Ref) error {
 	if ref.Kind == FaceList {
 		return badArgument("A face list cannot be trained and needs no training: search it directly.")
@@ -54,7 +54,7 @@ func (s *Service) Train(ctx context.Context, res visage.Resource, ref Ref) error
 		}
 		job := jobRecord{Kind: ref.Kind, ID: ref.ID, Of: c.Incarnation}
 		if err := jobs.In().Put(tx, c.Incarnation.String(), job); err != nil {
-			return fmt.Errorf("note the training: %w", err)
+			return fmt.Errorf("record the training: %w", err)
 		}
 		return putState(tx, ref.Kind, c, st)
 	})
@@ -66,7 +66,7 @@ func (s *Service) Train(ctx context.Context, res visage.Resource, ref Ref) error
 }
 
 // Training returns the state of the latest training. Refusals of kind NotFound: PersonGroupNotFound and so on;
-// PersonGroupNotTrained and so on when none was ever asked for. BadArgument for a small face list.
+// PersonGroupNotTrained and so on when none was ever requested. BadArgument for a small face list.
 func (s *Service) Training(ctx context.Context, res visage.Resource, ref Ref) (Training, error) {
 	if ref.Kind == FaceList {
 		return Training{}, badArgument("A face list cannot be trained and needs no training: search it directly.")
@@ -99,8 +99,8 @@ func moment(micros int64) time.Time {
 	return time.UnixMicro(micros).UTC()
 }
 
-// train performs the trainings of a resource that are under way, one after another. What cannot end now (the space is
-// locked, memory is taken, the service stops) stays under way and is tried again in a later round.
+// train performs the trainings of a resource that have not ended, one after another. A training that cannot end now
+// (the space is locked, memory is full, the service stops) is tried again in a later round.
 func (s *Service) train(ctx context.Context, id visage.ResourceID) {
 	res := visage.Resource{ID: id}
 	var due []jobRecord
@@ -122,7 +122,7 @@ func (s *Service) train(ctx context.Context, id visage.ResourceID) {
 	s.report(ctx, "train", id, err)
 }
 
-// trainOne performs one training, from whichever step it had reached.
+// trainOne performs one training, from the step that it had reached.
 func (s *Service) trainOne(ctx context.Context, res visage.Resource, job jobRecord) error {
 	ref := Ref{Kind: job.Kind, ID: job.ID}
 	c, st, err := s.step(ctx, res, job, func(st *stateRecord) { st.Training.Status = Running })
@@ -144,7 +144,7 @@ func (s *Service) trainOne(ctx context.Context, res visage.Resource, job jobReco
 			why = refusal.Message
 		default:
 			why = "The faces could not be read. The operator of the service has been told."
-			s.log.Error("face: training failed", "resource", res.ID.String(), "err", err)
+			s.log.Error("training failed", "resource", res.ID.String(), "err", err)
 		}
 	}
 	_, _, err = s.step(ctx, res, job, func(st *stateRecord) {
@@ -169,8 +169,8 @@ func (s *Service) trainOne(ctx context.Context, res visage.Resource, job jobReco
 	return nil
 }
 
-// step takes a training one step on, and forgets the job once it has ended. A job whose collection is gone, or whose
-// training has ended already, is forgotten; the state returned is then not under way.
+// step moves a training one step on, and deletes its job when it has ended. It also deletes a job whose collection is
+// gone or whose training has ended already; the state that it returns is then not under way.
 func (s *Service) step(
 	ctx context.Context, res visage.Resource, job jobRecord, change func(*stateRecord),
 ) (c collectionRecord, st stateRecord, err error) {

@@ -11,7 +11,7 @@ import (
 )
 
 // VerifyQuery says what Verify compares (contract §5.1): FaceID1 with FaceID2, or FaceID with PersonID in one of the
-// two groups or, with no group, in the person directory. Empty means not given.
+// two groups or, without a group, in the person directory. Empty means not given.
 type VerifyQuery struct {
 	FaceID1, FaceID2   string
 	FaceID, PersonID   string
@@ -19,15 +19,17 @@ type VerifyQuery struct {
 	LargePersonGroupID string
 }
 
-// Verdict is Verify's answer.
+// Verdict is the answer of Verify.
 type Verdict struct {
 	Identical  bool    // Confidence is at least 0.5
 	Confidence float64 // 0 to 1, five decimals
 }
 
-// Verify says whether two faces are of one person. A person with several faces is compared by the best of them. Groups
-// need not be trained. Refusals: BadArgument; PersonGroupNotFound, LargePersonGroupNotFound and PersonNotFound of kind
-// Invalid; FaceNotFound, PersistedFaceNotFound and, for the directory, PersonNotFound of kind NotFound.
+// Verify reports whether two faces show one person. Of a person with several faces, the nearest is compared. Groups
+// need not be trained.
+//
+// Refusals: BadArgument; PersonGroupNotFound, LargePersonGroupNotFound and PersonNotFound of kind Invalid;
+// FaceNotFound, PersistedFaceNotFound and, for the directory, PersonNotFound of kind NotFound.
 func (s *Service) Verify(ctx context.Context, res visage.Resource, q VerifyQuery) (Verdict, error) {
 	faces := q.FaceID1 != "" || q.FaceID2 != ""
 	person := q.FaceID != "" || q.PersonID != "" || q.PersonGroupID != "" || q.LargePersonGroupID != ""
@@ -115,7 +117,7 @@ func (s *Service) verifyPerson(ctx context.Context, res visage.Resource, q Verif
 		for _, id := range p.Faces {
 			f, err := side.faces().Get(r, id.String())
 			if side.templates() != c.templates() && errors.Is(err, sealed.ErrNotFound) {
-				continue // not sent yet
+				continue // its photo has not been sent yet
 			}
 			if err != nil {
 				return fmt.Errorf("read face of person: %w", noLonger(err))
@@ -149,16 +151,17 @@ func (s *Service) verdict(probe detectionRecord, codes ...gallery.Code) (Verdict
 	return Verdict{Identical: c >= samePerson, Confidence: c}, nil
 }
 
-// noLonger keeps a record that another record promises from passing for one that was never there.
+// noLonger makes an internal error of the absence of a record that another record names, so that it is not answered as
+// an unknown id.
 func noLonger(err error) error {
 	if errors.Is(err, sealed.ErrNotFound) {
-		return errors.New("a record that is referred to is missing")
+		return errors.New("a record is missing that another names")
 	}
 	return err
 }
 
-// noDirectory is the answer for persons of the person directory, which nobody is in: the stable contract has no way to
-// put anybody there.
+// noDirectory is the refusal for persons of the person directory, which is always empty: the stable contract cannot add
+// persons to it.
 func noDirectory(id string) error {
 	return visage.Refuse(visage.NotFound, "PersonNotFound", "There is no person %q in the person directory.",
 		printable(id))

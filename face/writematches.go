@@ -12,7 +12,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// writeMatches stores who was recognised, where a retention asks for it. What cannot be stored now waits on.
+// writeMatches stores the matches of a resource in collections whose retention counts from them. Matches that cannot be
+// stored now wait for the next call.
 func (s *Service) writeMatches(ctx context.Context, res visage.Resource) error {
 	refs := s.matches.collections()
 	taken := s.matches.take(res.ID)
@@ -56,12 +57,12 @@ func (s *Service) writeMatches(ctx context.Context, res visage.Resource) error {
 		s.matches.putBack(taken, refs)
 	}
 	if errors.Is(err, sealed.ErrFull) {
-		return nil // who was recognised is written once there is room again
+		return nil // stored once there is space again
 	}
 	return err
 }
 
-// putMatch writes one match, of somebody who is still there and was not recognised that day already.
+// putMatch stores one match, unless the person or face is gone or already has a match of that day.
 func putMatch(tx sealed.Tx, ref Ref, key matchKey, when int64) error {
 	of, id := key.of.String(), key.id.String()
 	var err error
@@ -85,7 +86,7 @@ func putMatch(tx sealed.Tx, ref Ref, key matchKey, when int64) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("read who was recognised: %w", err)
+		return fmt.Errorf("read the recognised person or face: %w", err)
 	}
 	old, err := matched.In(of).Get(tx, id)
 	if err != nil && !errors.Is(err, sealed.ErrNotFound) {
@@ -97,12 +98,12 @@ func putMatch(tx sealed.Tx, ref Ref, key matchKey, when int64) error {
 	return matched.In(of).Put(tx, id, matchRecord{Day: when})
 }
 
-// lastWords bounds how long a shutdown is held up by what was to be written.
-const lastWords = 5 * time.Second
+// finalWrite is how long a shutdown waits for matches to be stored.
+const finalWrite = 5 * time.Second
 
-// writeAllMatches stores what waits, of all resources that are open.
+// writeAllMatches stores the matches of all resources that are open.
 func (s *Service) writeAllMatches(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, lastWords)
+	ctx, cancel := context.WithTimeout(ctx, finalWrite)
 	defer cancel()
 	for _, id := range s.matches.resources() {
 		s.report(ctx, "write matches", id, s.writeMatches(ctx, visage.Resource{ID: id}))
