@@ -22,7 +22,8 @@ const (
 	Mask
 )
 
-// Attribute is one row of the table of attributes: what all rooms know of an attribute.
+// Attribute is one row of the table of attributes. The table is all that vision, face and the Face API know of an
+// attribute.
 type Attribute struct {
 	// Bit stands for the attribute in sets.
 	Bit Attributes
@@ -41,9 +42,10 @@ type Attribute struct {
 	points bool
 	// graded says that the measure asks the recogniser, when the pack has a rule for quality.
 	graded bool
-	// signs are what the networks of the pack must see on the face for the measure; nil: it needs none of them.
+	// signs are those that the networks of the pack must see for the measure; nil: none.
 	signs []pack.Sign
-	// measure returns the value, of the same type as Value. It is called once a face, when the attribute is asked for.
+	// measure returns the value, of the type of Value. It is called once for each face for which the attribute is
+	// wanted.
 	measure func(e *evidence) any
 }
 
@@ -55,7 +57,7 @@ type Attribute struct {
 //   - any other type is a word: its String method gives the contract's spelling
 type Measured map[Attributes]any
 
-// The models of the contract that rows name.
+// Models of the contract, as rows name them.
 const (
 	detection01 = "detection_01"
 	detection03 = "detection_03"
@@ -66,7 +68,7 @@ var (
 	exposures = []string{"underExposure", "goodExposure", "overExposure"}
 )
 
-// table has a row for each attribute, in the order of the bits. A new attribute is one row with its measure.
+// table has a row for each attribute, in the order of the bits. A new attribute is a new row with its measure.
 var table = []Attribute{
 	{
 		Bit: HeadPose, Name: "headPose", Value: Pose{}, Detection: []string{detection01, detection03},
@@ -126,7 +128,7 @@ func (a Attributes) Names() []string {
 	return names
 }
 
-// where returns the attributes whose row has a property.
+// where returns the attributes whose rows have a property.
 func where(has func(Attribute) bool) Attributes {
 	var set Attributes
 	for _, row := range table {
@@ -143,7 +145,7 @@ type Level struct {
 	Value float64
 }
 
-// levelOf names the range of a value: below medium, from medium on, from high on.
+// levelOf names the range of a value: the first word below medium, the second from medium on, the third from high on.
 func levelOf(value, medium, high float64, words []string) Level {
 	name := words[0]
 	if value >= high {

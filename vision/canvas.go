@@ -14,7 +14,7 @@ import (
 type look struct {
 	// side is the length of the input's longer side in pixels.
 	side int
-	// border is how much black is put around the picture on each side, in parts of its width.
+	// border is the width of the black border on each side of the picture, as a fraction of its width.
 	border float64
 }
 
@@ -25,8 +25,8 @@ type canvas struct {
 	toPicture geometry.Affine
 }
 
-// newCanvas returns a canvas just large enough, with sides that are multiples of a number, or as large as the network's
-// fixed input; what is left beside the picture is black.
+// newCanvas returns a canvas that is just large enough, with sides that are multiples of a number, or as large as the
+// fixed input of the network. The rest beside the picture is black.
 func newCanvas(img *photo.RGB, l look, multiple int, in pack.Input) canvas {
 	border := l.border * float64(img.W)
 	width, height := float64(img.W)+2*border, float64(img.H)+2*border
@@ -34,7 +34,7 @@ func newCanvas(img *photo.RGB, l look, multiple int, in pack.Input) canvas {
 		scale := max(width/float64(in.Width), height/float64(in.Height))
 		return canvas{in.Width, in.Height, geometry.Affine{A: scale, C: -border, E: scale, F: -border}}
 	}
-	scale := max(width, height) / float64(l.side) // pixels of the picture in one of the canvas
+	scale := max(width, height) / float64(l.side) // pixels of the picture for one of the canvas
 	return canvas{
 		width: roundUp(width/scale, multiple), height: roundUp(height/scale, multiple),
 		toPicture: geometry.Affine{A: scale, C: -border, E: scale, F: -border},
@@ -55,7 +55,7 @@ func (c canvas) onPicture(r rect) rect {
 	return rect{a.X, a.Y, b.X, b.Y}
 }
 
-// roundUp returns the least multiple that is not below x, save for errors of rounding.
+// roundUp returns the least multiple that is not below x, except for rounding errors.
 func roundUp(x float64, multiple int) int {
 	return max(1, int(math.Ceil(x/float64(multiple)-1e-9))) * multiple
 }

@@ -14,9 +14,9 @@ import (
 // Detect finds the faces on a photo (the bytes of a JPEG, PNG, GIF, BMP, WebP, HEIC or AVIF file) and what want asks
 // for.
 //
-// A photo without faces is an empty list and no error. Errors: *ImageError when the photo cannot be used,
-// *UnsupportedError when want asks for what the pack cannot give, ctx's cause when ctx ends first; anything else is a
-// failure of ours.
+// A photo without faces gives an empty list and no error. Errors: *ImageError when the photo cannot be used,
+// *UnsupportedError when want asks for what the pack cannot give, ctx's cause when ctx ends first; any other error is
+// an internal failure.
 func (p *Pipeline) Detect(ctx context.Context, photo []byte, want Want) (_ *Photo, err error) {
 	defer func() {
 		// A bug must neither end the program nor look like a photo without faces.
@@ -57,13 +57,13 @@ func decode(ctx context.Context, photos *photo.Decoder, file []byte) (*photo.RGB
 	return img, err
 }
 
-// stage starts the clock for a stage; the function returned stops it.
+// stage starts the clock of a stage; the returned function stops it.
 func (p *Pipeline) stage(s Stage) func() {
 	start := time.Now()
 	return func() { p.trace(s, time.Since(start)) }
 }
 
-// examine does all of Detect that comes after decoding.
+// examine does the part of Detect that follows decoding.
 func (p *Pipeline) examine(ctx context.Context, img *photo.RGB, want Want) (*Photo, error) {
 	done := p.stage(StageDetect)
 	findings, err := p.look(ctx, img)
@@ -118,7 +118,7 @@ func (p *Pipeline) examine(ctx context.Context, img *photo.RGB, want Want) (*Pho
 	return found, nil
 }
 
-// choose returns the faces that want is for, in order and once each.
+// choose returns the faces that want selects, in order and once each.
 func choose(faces []Face, want Want) ([]int, error) {
 	if want.Select == nil {
 		all := make([]int, len(faces))
@@ -131,7 +131,7 @@ func choose(faces []Face, want Want) ([]int, error) {
 	slices.Sort(chosen)
 	chosen = slices.Compact(chosen)
 	if n := len(chosen); n > 0 && (chosen[0] < 0 || chosen[n-1] >= len(faces)) {
-		return nil, fmt.Errorf("detect faces: Want.Select chose a face that is not there, of %d", len(faces))
+		return nil, fmt.Errorf("detect faces: Want.Select returned an index that is not one of %d faces", len(faces))
 	}
 	return chosen, nil
 }

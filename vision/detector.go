@@ -13,7 +13,7 @@ import (
 
 // detector is a network that finds faces.
 type detector interface {
-	// find returns what one look at the picture shows, in its pixels: each face many times, in no order. It is safe for
+	// find returns all findings in the picture, in its pixels: each face many times, in no order. It is safe for
 	// concurrent use.
 	find(ctx context.Context, img *photo.RGB, look look) ([]finding, error)
 }
@@ -25,45 +25,45 @@ func (r rect) width() float64  { return r.right - r.left }
 func (r rect) height() float64 { return r.bottom - r.top }
 func (r rect) area() float64   { return max(r.width(), 0) * max(r.height(), 0) }
 
-// lies reports whether the rectangle is one that lies somewhere near a picture: networks that are shown what no picture
-// holds give others.
+// lies reports whether the rectangle is near a picture. Networks return others for inputs that no picture gives.
 func (r rect) lies() bool {
 	return r.right > r.left && r.bottom > r.top &&
 		min(r.left, r.top) > -farthest && max(r.right, r.bottom) < farthest
 }
 
-// common is the area that two rectangles share.
+// common returns the area of the intersection of two rectangles.
 func common(a, b rect) float64 {
 	return rect{max(a.left, b.left), max(a.top, b.top), min(a.right, b.right), min(a.bottom, b.bottom)}.area()
 }
 
-// overlap is the intersection of two rectangles over their union, 0 to 1.
+// overlap returns the area of the intersection of two rectangles divided by that of their union, 0 to 1.
 func overlap(a, b rect) float64 {
 	c := common(a, b)
 	return c / max(a.area()+b.area()-c, math.SmallestNonzeroFloat64)
 }
 
-// inside is the part of the smaller rectangle that lies in the larger, 0 to 1.
+// inside returns the share of the smaller rectangle that lies in the larger, 0 to 1.
 func inside(a, b rect) float64 {
 	return common(a, b) / max(min(a.area(), b.area()), math.SmallestNonzeroFloat64)
 }
 
-// finding is a face as a detector sees it.
+// finding is a face as a detector reports it.
 type finding struct {
 	box   rect
 	score float64
-	// turn is how many quarter turns clockwise bring the face upright, 0 to 3, as far as the detector can tell.
+	// turn is the number of quarter turns clockwise that bring the face upright, 0 to 3, as far as the detector can
+	// tell.
 	turn int
 	// five points, if the detector gives them: eyes, nose, corners of the mouth.
 	five *[5]geometry.Point
 }
 
-// maxInside is how much of a face's box may lie inside another's: heads do not hide each other more and still show a
-// face, whereas a detector likes to see a face twice, once with and once without the hair.
+// maxInside is the largest share of a face's box inside another's. If a head hides more of another, that one no longer
+// shows a face; a detector, however, often reports one face twice, with and without the hair.
 const maxInside = 0.7
 
-// suppress keeps the first of findings that overlap by more than maxOverlap, or lie mostly inside each other. Findings
-// come in order of preference.
+// suppress keeps the first of findings that overlap by more than maxOverlap, or that lie mostly inside each other.
+// Findings must be in order of preference.
 func suppress(all []finding, maxOverlap float64) []finding {
 	var kept []finding
 	for _, f := range all {
@@ -82,25 +82,25 @@ func byScore(all []finding) []finding {
 	return all
 }
 
-// Smallest faces that are worth recognising: 36 pixels wide and high up to 1920 × 1080, more in proportion beyond. It
-// is the least that the Face contract promises to find.
+// Sizes of the smallest faces worth recognising: 36 pixels wide and high up to 1920 × 1080, and proportionally more
+// beyond. The Face contract promises to find faces of this size.
 const (
 	minFace    = 36
 	fullWidth  = 1920
 	fullHeight = 1080
 )
 
-// smallest returns the least side of a face on a picture of the given size, in pixels.
+// smallest returns the shortest side of a face on a picture of the given size, in pixels.
 func smallest(width, height int) float64 {
 	long, short := float64(max(width, height)), float64(min(width, height))
 	return minFace * max(1, long/fullWidth, short/fullHeight)
 }
 
-// maxFaces is the most faces that a photo has.
+// maxFaces is the largest number of faces of a photo.
 const maxFaces = 100
 
-// arrange turns findings into faces: clipped to the picture, rounded to whole pixels, without those that are less than
-// least pixels wide or high, sorted by area. The findings are returned in the same order.
+// arrange turns findings into faces: clipped to the picture, rounded to whole pixels, without those less than least
+// pixels wide or high, sorted by area. It returns the findings in the same order.
 func arrange(all []finding, width, height int, least float64) ([]Face, []finding) {
 	type pair struct {
 		face    Face

@@ -6,30 +6,30 @@ import (
 	"github.com/visage-face/visage/vision/internal/photo"
 )
 
-// ImageErrorKind says what is wrong with a photo's bytes.
+// ImageErrorKind is the reason why a photo cannot be used.
 type ImageErrorKind uint8
 
 // The kinds of ImageError.
 const (
-	// UnknownFormat: the bytes are none of JPEG, PNG, GIF, BMP, WebP, HEIC and AVIF.
+	// UnknownFormat: the file is not a JPEG, PNG, GIF, BMP, WebP, HEIC or AVIF file.
 	UnknownFormat = ImageErrorKind(photo.NotAnImage)
-	// Broken: the format is known, the content cannot be decoded.
+	// Broken: the format is known, but the content cannot be decoded.
 	Broken = ImageErrorKind(photo.Broken)
-	// TooFewBytes: the file is shorter than the least allowed.
+	// TooFewBytes: the file is shorter than the minimum.
 	TooFewBytes = ImageErrorKind(photo.TooFewBytes)
-	// TooManyBytes: the file is longer than the most allowed.
+	// TooManyBytes: the file is longer than the maximum.
 	TooManyBytes = ImageErrorKind(photo.TooManyBytes)
-	// TooLarge: the picture's width, height or number of pixels is above the most allowed. It was not decoded.
+	// TooLarge: the width, the height or the number of pixels is above the maximum. The picture was not decoded.
 	TooLarge = ImageErrorKind(photo.TooManyPixels)
 )
 
-// ImageError says that the photo handed to Detect cannot be used, whoever sends it and however often.
+// ImageError reports that Detect cannot use a photo, now or later.
 type ImageError struct {
-	// Kind is for programs to decide on.
+	// Kind is for programs to decide by.
 	Kind ImageErrorKind
-	// Message is a sentence for the sender, without a full stop. It holds nothing of the photo but its measures.
+	// Message is a sentence for the sender, without a full stop. Of the photo it contains nothing but its sizes.
 	Message string
-	// Cause is what the decoder said, or nil. It is for the log.
+	// Cause is the error of the decoder, or nil. It is for the log.
 	Cause error
 }
 
@@ -39,11 +39,11 @@ func (e *ImageError) Error() string { return e.Message }
 // Unwrap returns the cause.
 func (e *ImageError) Unwrap() error { return e.Cause }
 
-// UnsupportedError says that something was asked for that the pack has no network for.
+// UnsupportedError reports that a request needs a network that the pack does not have.
 type UnsupportedError struct {
 	// Asked are the attributes that the pack does not give, Supported those it gives.
 	Asked, Supported Attributes
-	// Landmarks says that landmarks were asked for and the pack has no network for them.
+	// Landmarks says that landmarks were asked for, and the pack has no network for them.
 	Landmarks bool
 }
 

@@ -10,19 +10,19 @@ import (
 	"github.com/visage-face/visage/vision/internal/photo"
 )
 
-// evidence is what the attributes of one face are measured from. Each part is worked out when a measure first asks for
-// it. A face whose attributes need points is marked before, and one that must be graded is described.
+// evidence is what the attributes of one face are measured from. Each part is computed when a measure first asks for
+// it. Faces whose attributes need points are marked before, and those that the recogniser must grade are described.
 type evidence struct {
 	pipeline *Pipeline
 	img      *photo.RGB
 	box      Box
 	subject  *subject
-	signs    signs // that the pack's networks see on it
+	signs    signs // that the networks of the pack saw
 
 	values *measure.Values // nil until pixels is called
 }
 
-// measure fills in the attributes that are wanted of the chosen faces; some are the subjects of the chosen ones.
+// measure sets the wanted attributes of the chosen faces. The subjects in some are those of the chosen faces.
 func (p *Pipeline) measure(
 	ctx context.Context, img *photo.RGB, faces []Face, chosen []int, some []*subject, want Attributes,
 ) error {
@@ -31,7 +31,7 @@ func (p *Pipeline) measure(
 		return err
 	}
 	for i, c := range chosen {
-		if ctx.Err() != nil { // a hundred large faces take a second
+		if ctx.Err() != nil { // measuring a hundred large faces takes a second
 			return context.Cause(ctx)
 		}
 		f := &faces[c]
@@ -46,7 +46,7 @@ func (p *Pipeline) measure(
 	return nil
 }
 
-// pixels returns what the pixels inside the box tell.
+// pixels returns the values that are measured on the pixels inside the box.
 func (e *evidence) pixels() measure.Values {
 	if e.values == nil {
 		b := e.box
@@ -62,8 +62,8 @@ func (e *evidence) pupils() float64 {
 	return math.Hypot(five[1].X-five[0].X, five[1].Y-five[0].Y)
 }
 
-// pose returns the direction of the head. Points that no head could have still have a line through the eyes, which
-// gives the roll.
+// pose returns the direction of the head. If no head could have these points, the line through the eyes still gives the
+// roll.
 func (e *evidence) pose() geometry.Pose {
 	shape := &e.subject.settled.shape
 	if pose, ok := geometry.PoseOf(shape); ok {
@@ -73,7 +73,7 @@ func (e *evidence) pose() geometry.Pose {
 	return geometry.Pose{Roll: math.Atan2(five[1].Y-five[0].Y, five[1].X-five[0].X) * 180 / math.Pi}
 }
 
-// grade returns the quality of the face for recognition. Without a rule of the pack it depends on the pixels.
+// grade returns the quality of the face for recognition. If the pack has no rule for it, it depends on the pixels.
 func (e *evidence) grade() Grade {
 	m := measure.Subject{
 		Width: float64(e.box.Width), Height: float64(e.box.Height), Pupils: e.pupils(), Pose: e.pose(),

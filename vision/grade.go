@@ -15,11 +15,12 @@ type subject struct {
 	finding finding
 	// settled is nil until the face is marked, and stays nil when the pack has no landmarks.
 	settled *settled
-	// described is nil until the recogniser has been asked.
+	// described is nil until the recogniser has described the face.
 	described *described
 }
 
-// five returns the eyes, the nose and the corners of the mouth: of the settled shape, or as the detector found them.
+// five returns the eyes, the nose and the corners of the mouth: of the settled shape, or else as the detector reported
+// them.
 func (s *subject) five() [5]geometry.Point {
 	if s.settled != nil {
 		return s.settled.shape.Five()
@@ -27,7 +28,7 @@ func (s *subject) five() [5]geometry.Point {
 	return *s.finding.five
 }
 
-// mark finds the points of the subjects that have none yet, if the pack has a network for it.
+// mark finds the points of subjects that have none yet, if the pack has a network for them.
 func (p *Pipeline) mark(ctx context.Context, img *photo.RGB, subjects []*subject) error {
 	var bare []*subject
 	var findings []finding
@@ -47,7 +48,8 @@ func (p *Pipeline) mark(ctx context.Context, img *photo.RGB, subjects []*subject
 	return err
 }
 
-// describe asks the recogniser about the subjects that it has not seen yet. They are marked, if the pack can.
+// describe runs the recogniser on the subjects that it has not described yet. They are marked, if the pack can mark
+// them.
 func (p *Pipeline) describe(ctx context.Context, img *photo.RGB, subjects []*subject) error {
 	var unseen []*subject
 	var fives [][5]geometry.Point
@@ -72,10 +74,10 @@ func (p *Pipeline) describe(ctx context.Context, img *photo.RGB, subjects []*sub
 	return nil
 }
 
-// grading is how the pack tells quality; nil if it does not.
+// grading returns the rule of the pack for quality; nil if it has none.
 func (p *Pipeline) grading() *pack.Quality { return p.pack.Manifest().Quality }
 
-// rate returns the score of a subject that is marked and described, for a pack that tells quality.
+// rate returns the score of a subject that is marked and described, by the rule of the pack for quality.
 func (p *Pipeline) rate(s *subject) float64 {
 	return p.grading().Rate(func(m pack.Measure) float64 {
 		switch m {
@@ -88,14 +90,14 @@ func (p *Pipeline) rate(s *subject) float64 {
 	}, s.described.template)
 }
 
-// below reports whether no template may be made of a face.
+// below reports whether the quality of a face is too low for a template.
 func (p *Pipeline) below(s *subject) bool {
 	q := p.grading()
 	return q != nil && p.rate(s) < q.Floor
 }
 
-// grade returns the quality of a face. A pack that tells it says how well the face can be seen; to be High it must also
-// be as large and as frontal as the contract recommends for enrolment.
+// grade returns the quality of a face. The rule of a pack says how well the face can be seen; for High it must also be
+// as large and as frontal as the contract recommends for enrolment.
 func (p *Pipeline) grade(s *subject, m measure.Subject) Grade {
 	q := p.grading()
 	if q == nil {
@@ -110,9 +112,9 @@ func (p *Pipeline) grade(s *subject, m measure.Subject) Grade {
 	return Low
 }
 
-// sift leaves out what is certainly no face: what the detector is unsure of, has no points like a face's in any
-// orientation, and looks like nobody to the recogniser. It does so whatever is wanted, so that all answers about a
-// photo have the same faces.
+// sift drops findings that are certainly not faces: the detector is unsure, no orientation gives points like those of a
+// face, and the recogniser does not see a face. It does so whatever is wanted, so that all answers about a photo have
+// the same faces.
 func (p *Pipeline) sift(
 	ctx context.Context, img *photo.RGB, faces []Face, subjects []subject,
 ) ([]Face, []subject, error) {

@@ -8,11 +8,12 @@ import (
 	"github.com/visage-face/visage/vision/internal/photo"
 )
 
-// halves are a picture, as it was decoded, and copies of it each half as wide and high as the one before, made when
-// they are first needed: many views of large parts cost no more than their own pixels. It is for one goroutine.
+// halves are a decoded picture and copies of it, each half as wide and high as the one before. Each copy is made when
+// it is first needed, so that many views of large parts cost no more than their own pixels. It is for use by one
+// goroutine.
 type halves struct {
 	sizes []*photo.RGB
-	scale photo.Scale // from the picture's places to those of the first
+	scale photo.Scale // from places on the picture to places on the first copy
 }
 
 func newHalves(img *photo.RGB) *halves {
@@ -20,8 +21,8 @@ func newHalves(img *photo.RGB) *halves {
 	return &halves{[]*photo.RGB{whole}, scale}
 }
 
-// fill fills a network's input with what m shows of the picture, from the copy that has just as many pixels as needed
-// or up to twice as many in each direction. A picture that was decoded at a reduced scale is not decoded again.
+// fill fills the input of a network with the part of the picture that m shows, from the copy that has just enough
+// pixels, or up to twice as many in each direction. A picture that was decoded at a reduced scale is not decoded again.
 func (h *halves) fill(p planes, m geometry.Affine) {
 	m = m.Then(geometry.Affine{A: h.scale.By, C: h.scale.X, E: h.scale.By, F: h.scale.Y})
 	step := max(math.Hypot(m.A, m.D), math.Hypot(m.B, m.E))
@@ -32,7 +33,7 @@ func (h *halves) fill(p planes, m geometry.Affine) {
 			h.sizes = append(h.sizes, shrink(last, image.Rect(0, 0, last.W, last.H), 2))
 		}
 		step /= 2
-		// The first pixel of a copy lies in the middle of the four that went into it.
+		// The first pixel of a copy lies in the middle of the four pixels that it is the mean of.
 		m = m.Then(geometry.Affine{A: 0.5, C: -0.25, E: 0.5, F: -0.25})
 	}
 	from := h.sizes[size]

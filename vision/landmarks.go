@@ -20,7 +20,7 @@ type marker struct {
 	session *ort.Session
 }
 
-// atOnce is how many faces go through a network at once: more than a few are hardly faster, and memory grows with them.
+// atOnce is how many faces go through a network in one run: more are hardly faster, and memory grows with them.
 func atOnce(in pack.Input) int {
 	if in.Fixed {
 		return 1
@@ -28,11 +28,11 @@ func atOnce(in pack.Input) int {
 	return 8
 }
 
-// view is how a face is shown to a network.
+// view is how a network is shown a face.
 type view struct {
 	// toPicture maps the network's input to the picture.
 	toPicture geometry.Affine
-	// within is the part of the picture that is shown; all else is black.
+	// within is the part of the picture that is shown; the rest is black.
 	within image.Rectangle
 }
 
@@ -61,7 +61,7 @@ func (m *marker) findSome(ctx context.Context, img *photo.RGB, views []view) ([]
 	}
 	points := out[0].Data
 	if len(points) != len(views)*2*len(geometry.Shape{}) {
-		return nil, fmt.Errorf("landmark network gave %d numbers for %d faces", len(points), len(views))
+		return nil, fmt.Errorf("landmark network returned %d numbers for %d faces", len(points), len(views))
 	}
 	shapes := make([]geometry.Shape, len(views))
 	for i := range shapes {
@@ -69,7 +69,7 @@ func (m *marker) findSome(ctx context.Context, img *photo.RGB, views []view) ([]
 			at := points[2*(i*len(shapes[i])+j):]
 			x, y := float64(at[0])*float64(in.Width), float64(at[1])*float64(in.Height)
 			if math.IsNaN(x) || math.IsInf(x, 0) || math.IsNaN(y) || math.IsInf(y, 0) {
-				return nil, errors.New("landmark network gave a point that is nowhere")
+				return nil, errors.New("landmark network returned a point that is not a number")
 			}
 			shapes[i][j] = views[i].toPicture.Apply(geometry.Point{X: x, Y: y})
 		}
@@ -77,7 +77,7 @@ func (m *marker) findSome(ctx context.Context, img *photo.RGB, views []view) ([]
 	return shapes, nil
 }
 
-// around shows the box in the middle of a black square, after turning the picture clockwise by quarters.
+// around shows the box in the middle of a black square, after it turns the picture clockwise by quarters.
 func (m *marker) around(b rect, turn int) view {
 	side, in := max(b.width(), b.height()), m.about.Input
 	square := geometry.Affine{A: side / float64(in.Width), C: -side / 2, E: side / float64(in.Height), F: -side / 2}

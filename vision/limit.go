@@ -5,10 +5,10 @@ import (
 	"runtime"
 )
 
-// Limit bounds how many photos several pipelines together work on at the same time; further calls wait their turn.
+// Limit bounds the number of photos that several pipelines together process at the same time; further calls wait.
 type Limit struct{ turns chan struct{} }
 
-// NewLimit makes a limit of so many photos; less than 1: the number of processors.
+// NewLimit makes a limit of a number of photos; less than 1: the number of processors.
 func NewLimit(photos int) *Limit {
 	if photos < 1 {
 		photos = runtime.NumCPU()
@@ -16,7 +16,7 @@ func NewLimit(photos int) *Limit {
 	return &Limit{make(chan struct{}, photos)}
 }
 
-// take waits for a turn, which done ends. The error is ctx's cause.
+// take waits for a place, which done gives back. The error is ctx's cause.
 func (l *Limit) take(ctx context.Context) (done func(), err error) {
 	select {
 	case l.turns <- struct{}{}:
@@ -26,5 +26,5 @@ func (l *Limit) take(ctx context.Context) (done func(), err error) {
 	}
 }
 
-// alone reports whether at most one photo is being worked on.
+// alone reports whether at most one photo is being processed.
 func (l *Limit) alone() bool { return len(l.turns) <= 1 }

@@ -9,7 +9,7 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// fills is how large a face must be for the second look to count, in parts of the picture's shorter side.
+// fills is the least size of a face for the second look to count, as a fraction of the shorter side of the picture.
 const fills = 1.0 / 3
 
 // look returns the faces on the picture, each once, best first.
@@ -20,7 +20,7 @@ func (p *Pipeline) look(ctx context.Context, img *photo.RGB) ([]finding, error) 
 	return p.lookTwice(ctx, img)
 }
 
-// leastFace is the least side of a box that counts as a face, in pixels.
+// leastFace returns the shortest side of a box that counts as a face, in pixels.
 func (p *Pipeline) leastFace(img *photo.RGB) float64 {
 	least := smallest(img.W, img.H)
 	if p.pack.Manifest().Detector.Kind == pack.MTCNN {
@@ -29,8 +29,8 @@ func (p *Pipeline) leastFace(img *photo.RGB) float64 {
 	return least
 }
 
-// lookTwice runs the detector on the picture and, for the faces that fill it, on the picture with a border; one
-// suppression pass merges both. Where both see a face, the first look's box is the better one.
+// lookTwice runs the detector on the picture and, for faces that fill it, on the picture with a border. One suppression
+// pass merges both. Where both find a face, the box of the first look is the better one.
 func (p *Pipeline) lookTwice(ctx context.Context, img *photo.RGB) ([]finding, error) {
 	about := p.pack.Manifest().Detector
 	all, err := p.detector.find(ctx, img, look{side: about.Input.Width})
@@ -54,17 +54,17 @@ func (p *Pipeline) lookTwice(ctx context.Context, img *photo.RGB) ([]finding, er
 }
 
 const (
-	// sureScore is the score from which the picture is taken to stand upright. Of upright portraits 99.5 in 100 have
-	// such a face; of faces on their side or head, which the detector sees too now and then, 1 in 100, and settle turns
+	// sureScore is the score from which the picture counts as upright. Of upright portraits, 99.5 in 100 have such a
+	// face; of faces on their side or upside down, which the detector sometimes finds too, 1 in 100, and settle turns
 	// those.
 	sureScore = 0.995
-	// turnedScore is the least score of a face on a turned picture: three more looks would otherwise take three times
-	// as many things for faces. In its right orientation a face has as much, or as good as never.
+	// turnedScore is the least score of a face on a turned picture: otherwise three more looks would take three times
+	// as many objects for faces. Nearly every face has this score in its right orientation.
 	turnedScore = 0.98
 )
 
-// lookAround runs the detector on the picture, made bright if it is dark, and, unless it surely shows a face that way,
-// in the three other orientations.
+// lookAround runs the detector on the picture, brightened if it is dark, and, unless it certainly shows an upright
+// face, in the three other orientations.
 func (p *Pipeline) lookAround(ctx context.Context, img *photo.RGB) ([]finding, error) {
 	all, err := p.detector.find(ctx, img, look{})
 	if err != nil {
@@ -99,7 +99,7 @@ func (p *Pipeline) lookAround(ctx context.Context, img *photo.RGB) ([]finding, e
 	return suppress(byScore(all), p.pack.Manifest().Detector.MaxOverlap), nil
 }
 
-// best is the highest score of the findings.
+// best returns the highest score of the findings.
 func best(all []finding) (score float64) {
 	for _, f := range all {
 		score = max(score, f.score)
@@ -107,14 +107,14 @@ func best(all []finding) (score float64) {
 	return score
 }
 
-// aspect is a picture as it is shown to a detector, with all its pixels, and the map from there to the places of the
-// photo.
+// aspect is a picture in the form that a detector sees, with all its pixels, and the map from there to the places of
+// the photo.
 type aspect struct {
 	img       *photo.RGB
 	toPicture geometry.Affine
 }
 
-// lookAt runs the detector on an aspect of the photo. What it finds is in places of the photo.
+// lookAt runs the detector on an aspect of the photo. The findings are in places of the photo.
 func (p *Pipeline) lookAt(ctx context.Context, a aspect) ([]finding, error) {
 	found, err := p.detector.find(ctx, a.img, look{})
 	if err != nil {
@@ -135,12 +135,12 @@ func (p *Pipeline) lookAt(ctx context.Context, a aspect) ([]finding, error) {
 	return found, nil
 }
 
-// overviewSide is how many pixels the longer side of an overview has at least, of pictures that have as many: the
-// smallest faces sought on it are large enough for the detector then. More would cost memory and time.
+// overviewSide is the least number of pixels of an overview's longer side, if the picture has as many. The smallest
+// faces to find are then large enough for the detector. More pixels would cost memory and time.
 const overviewSide = 1000
 
-// overview is the aspect of a picture whose pixels are those that were decoded, or, of a very large one, the mean of
-// some.
+// overview returns the aspect of a picture whose pixels are the decoded ones or, of a very large picture, means of
+// several.
 func overview(img *photo.RGB) aspect {
 	whole, scale := img.Reduced()
 	times := max(whole.W, whole.H) / overviewSide
@@ -157,17 +157,17 @@ func overview(img *photo.RGB) aspect {
 }
 
 const (
-	// dim is the brightness, of 255, that all but the brightest fiftieth of a dark picture's pixels stay below.
+	// dim is the brightness, of 255, below which all but the brightest fiftieth of a dark picture's pixels stay.
 	dim = 110
-	// bright is what that brightness is raised to, by no more than maxGain: what is darker is noise.
+	// bright is the brightness to which it is raised, by a factor of at most maxGain: darker pixels are noise.
 	bright, maxGain = 220, 12
 )
 
-// shortfall is how many times brighter a picture should be, 1 for one that is bright enough.
+// shortfall returns the factor by which a picture should be brighter; 1: it is bright enough.
 func shortfall(img *photo.RGB) float64 {
 	var counts [256]int
 	n := 0
-	for i := 0; i+3 <= len(img.Pix); i += 3 * 7 { // every seventh pixel tells as much as all
+	for i := 0; i+3 <= len(img.Pix); i += 3 * 7 { // every seventh pixel is enough
 		counts[max(img.Pix[i], img.Pix[i+1], img.Pix[i+2])]++
 		n++
 	}
@@ -182,7 +182,7 @@ func shortfall(img *photo.RGB) float64 {
 	return 1 // black
 }
 
-// brightened returns the aspect with all values multiplied.
+// brightened returns the aspect with all values multiplied by a factor.
 func (a aspect) brightened(gain float64) aspect {
 	var table [256]byte
 	for v := range table {
@@ -202,7 +202,7 @@ func (a aspect) turned(quarters int) aspect {
 	if quarters != 2 {
 		img.W, img.H = h, w
 	}
-	// back leads from the turned picture's pixels to those of this one.
+	// back maps the pixels of the turned picture to those of this one.
 	back := [4]geometry.Affine{
 		{}, {B: 1, D: -1, F: float64(h - 1)}, {A: -1, C: float64(w - 1), E: -1, F: float64(h - 1)},
 		{B: -1, C: float64(w - 1), D: 1},

@@ -17,50 +17,52 @@ import (
 
 // mtcnn finds faces, with five points each, with a detector of kind MTCNN (Zhang et al. 2016, "Joint Face Detection and
 // Alignment using Multitask Cascaded Convolutional Networks"): a first network proposes squares all over the picture
-// and at all sizes, a second drops most of them, a third decides and marks the points.
+// and at all sizes, a second drops most of them, and a third decides and marks the points.
 type mtcnn struct {
 	about pack.Detector
-	// atOnce is how many runs of its networks one look may make at the same time.
+	// atOnce returns how many runs of its networks one look may make at the same time.
 	atOnce                  func() int
 	propose, refine, decide *ort.Session
 }
 
-// The outputs of the three networks: two scores for each place (no face, face), four offsets of the box in parts of its
-// sides, and five points in parts of the box, x before y.
+// The outputs of the three networks: two scores for each place (no face, face), four offsets of the box as fractions of
+// its sides, and five points as fractions of the box, x before y.
 var (
 	proposed = []string{"scores", "boxes"}
 	decided  = []string{"scores", "boxes", "points"}
 )
 
 const (
-	// cell is the side of the square that the first network looks at, and step the distance of two of them, in pixels
+	// cell is the side of the square that the first network sees, and step the distance between two of them, in pixels
 	// of its input.
 	cell = 12
 	step = 2
-	// shrinkage is how much smaller each picture of the pyramid is than the one before.
+	// shrinkage is the factor by which each picture of the pyramid is smaller than the one before.
 	shrinkage = 0.709
-	// rim is how much black is put around the picture where faces are sought that fill it, in parts of its shorter
-	// side: a face that is cut by the picture's edge, or as large as it, lies in no cell otherwise.
+	// rim is the width of the black border around the picture when it is searched for faces that fill it, as a fraction
+	// of its shorter side: a face that the edge of the picture cuts, or that is as large as the picture, would fit no
+	// cell otherwise.
 	rim = 0.25
-	// Overlaps above which one of two boxes is dropped: on one picture of the pyramid, between them, and after the
-	// second network. After the third the manifest's holds.
+	// Overlaps above which one of two boxes is dropped: on one picture of the pyramid, between pictures, and after the
+	// second network. After the third, that of the manifest applies.
 	overlapLevel, overlapAll, overlapRefined = 0.5, 0.7, 0.5
-	// maxProposals and maxRefined bound the boxes that go through the second and third network. A photo has at most 100
-	// faces, and each comes with a few boxes. maxOfLevel bounds those of one picture of the pyramid: nobody has as many
-	// faces, but a picture made for it has a face in every cell, and to compare all with all would take many seconds.
+	// maxProposals and maxRefined limit the boxes that go through the second and third network. A photo has at most 100
+	// faces, with a few boxes each. maxOfLevel limits the boxes of one picture of the pyramid: no photo of people has
+	// as many, but a picture made as an attack can have a face in every cell, and comparing all pairs would take many
+	// seconds.
 	maxProposals, maxRefined, maxOfLevel = 600, 250, 2400
 	// boxesAtOnce is how many boxes go through a network in one run.
 	boxesAtOnce = 64
 )
 
-// mismeasured is how small a box may be in sizes of the least face: the detector frames the same face now wider, now
-// narrower, and one of the least size is to be found.
+// mismeasured is the least size of a box, as a fraction of the least face: the detector frames the same face sometimes
+// wider and sometimes narrower, and a face of the least size must be found.
 const mismeasured = 0.85
 
 // candidate is a box that may hold a face, in pixels of the picture.
 type candidate struct {
 	finding
-	// offsets are where the network believes the box's edges to be: left, top, right, bottom, in parts of its sides.
+	// offsets are where the network places the edges of the box: left, top, right, bottom, as fractions of its sides.
 	offsets [4]float64
 }
 
@@ -95,7 +97,7 @@ func (d *mtcnn) find(ctx context.Context, img *photo.RGB, _ look) ([]finding, er
 	return found, nil
 }
 
-// proposals returns the squares that the first network believes to hold a face, best first.
+// proposals returns the squares in which the first network sees a face, best first.
 func (d *mtcnn) proposals(ctx context.Context, img *photo.RGB, all *halves) ([]candidate, error) {
 	width, height := float64(img.W), float64(img.H)
 	short := min(width, height)
@@ -105,7 +107,7 @@ func (d *mtcnn) proposals(ctx context.Context, img *photo.RGB, all *halves) ([]c
 		found     []candidate
 	}
 	var levels []level
-	for side := smallest(img.W, img.H); ; side /= shrinkage { // of the faces on this level
+	for side := smallest(img.W, img.H); ; side /= shrinkage { // of the faces of this level
 		border := 0.0
 		if 3*side > short {
 			border = rim * short
@@ -153,7 +155,7 @@ func (d *mtcnn) scan(ctx context.Context, input ort.Tensor, toPicture geometry.A
 	}
 	scores, offsets := out[0], out[1]
 	if len(scores.Shape) != 4 || scores.Shape[1] != 2 || len(offsets.Data) != 2*len(scores.Data) {
-		return nil, fmt.Errorf("detector's first network gave scores of shape %v and %d offsets", scores.Shape,
+		return nil, fmt.Errorf("the detector's first network returned scores of shape %v and %d offsets", scores.Shape,
 			len(offsets.Data))
 	}
 	rows, cols := int(scores.Shape[2]), int(scores.Shape[3])
@@ -174,7 +176,8 @@ func (d *mtcnn) scan(ctx context.Context, input ort.Tensor, toPicture geometry.A
 	return found, nil
 }
 
-// through shows boxes to the second or third network and returns those it takes for faces, with what it says of them.
+// through runs the second or third network on boxes. It returns those that the network takes for faces, with its
+// findings.
 func (d *mtcnn) through(
 	ctx context.Context, session *ort.Session, stage pack.Stage, all *halves, boxes []candidate,
 ) ([]candidate, error) {
@@ -222,7 +225,7 @@ func (d *mtcnn) through(
 func read(out []ort.Tensor, minScore float64, boxes []candidate) ([]candidate, error) {
 	n := len(boxes)
 	if len(out[0].Data) != 2*n || len(out[1].Data) != 4*n || len(out) > 2 && len(out[2].Data) != 10*n {
-		return nil, fmt.Errorf("detector's network gave %d scores for %d boxes", len(out[0].Data), n)
+		return nil, fmt.Errorf("a network of the detector returned %d scores for %d boxes", len(out[0].Data), n)
 	}
 	var kept []candidate
 	for i, c := range boxes {
@@ -255,7 +258,7 @@ func squares(boxes []candidate) []candidate {
 		side := max(b.width(), b.height())
 		x, y := (b.left+b.right)/2, (b.top+b.bottom)/2
 		c.box = rect{x - side/2, y - side/2, x + side/2, y + side/2}
-		// A box of nothing, or from nowhere, comes of a network that was shown what no picture holds.
+		// An empty box, or one without a place, comes from an input that no picture gives.
 		if side >= 1 && side < farthest && math.Abs(x)+math.Abs(y) < farthest {
 			kept = append(kept, c)
 		}
@@ -263,7 +266,7 @@ func squares(boxes []candidate) []candidate {
 	return kept
 }
 
-// moved returns the candidate with its box where the offsets say.
+// moved returns the candidate with its box moved by the offsets.
 func (c candidate) moved() candidate {
 	b, w, h := c.box, c.box.width(), c.box.height()
 	c.box = rect{b.left + c.offsets[0]*w, b.top + c.offsets[1]*h, b.right + c.offsets[2]*w, b.bottom + c.offsets[3]*h}
@@ -272,7 +275,7 @@ func (c candidate) moved() candidate {
 }
 
 // keepApart sorts boxes, best first, and drops those that overlap a better one by more than overlapping. It keeps at
-// most so many.
+// most a given number.
 func keepApart(all []candidate, overlapping float64, most int) []candidate {
 	slices.SortStableFunc(all, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
 	var kept []candidate

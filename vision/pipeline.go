@@ -13,33 +13,33 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// Config says which models a Pipeline runs and with how much of the machine.
+// Config says which models a Pipeline runs and how much of the machine it may use.
 type Config struct {
 	// Pack holds the networks; see pack.Open. Required.
 	Pack *pack.Pack
 	// Library is the path of the ONNX Runtime shared library. Required. All pipelines of a process share the first one.
 	Library string
-	// Parallel is how many photos are worked on at the same time; further calls wait their turn. It bounds memory.
-	// Default: the number of processors.
+	// Parallel is how many photos are processed at the same time; further calls wait. It bounds memory. Default: the
+	// number of processors.
 	Parallel int
-	// Limit bounds the photos at work together with the other pipelines that share it; none may be of more than
-	// Parallel. Default: one of this pipeline's own, of Parallel.
+	// Limit bounds the photos in progress together with the other pipelines that share it; it must not exceed Parallel
+	// of any of them. Default: a limit of this pipeline alone, of Parallel.
 	Limit *Limit
-	// Threads is how many processors the work on one photo may use while no other photo is worked on; otherwise each
-	// uses one, which gets most photos done. Default: the number of processors, at most 4; the networks are too small
+	// Threads is how many processors a photo may use while it is the only one in progress; otherwise each photo uses
+	// one, which gives the highest throughput. Default: the number of processors, at most 4; the networks are too small
 	// to gain from more.
 	Threads int
-	// Trace, if set, is told how long each stage of each Detect took. It may be called from several goroutines at once.
+	// Trace, if set, is called with the duration of each stage of each Detect. Several goroutines may call it at once.
 	Trace func(stage Stage, took time.Duration)
-	// Warn, if set, is told what was wrong with a photo that could be read all the same. The text holds nothing of the
-	// photo but numbers. It may be called from several goroutines at once.
+	// Warn, if set, is called with the defect of a photo that could be read nevertheless. Of the photo the text
+	// contains only numbers. Several goroutines may call it at once.
 	Warn func(text string)
 }
 
-// Stage is a part of Detect's work, for Config.Trace.
+// Stage is a part of Detect, for Config.Trace.
 type Stage string
 
-// The stages, in the order they run.
+// The stages, in the order in which they run.
 const (
 	StageDecode     Stage = "decode"
 	StageDetect     Stage = "detect"
@@ -52,7 +52,7 @@ const (
 type Pipeline struct {
 	pack       *pack.Pack
 	detector   detector
-	marker     *marker // nil when the pack has no landmarks; the detector then gives five points
+	marker     *marker // nil when the pack has no landmarks; then the detector gives five points
 	recogniser *recogniser
 	wearers    []wearer
 	sessions   []*ort.Session
@@ -68,9 +68,9 @@ type Pipeline struct {
 func Open(cfg Config) (_ *Pipeline, err error) {
 	switch {
 	case cfg.Pack == nil:
-		return nil, errors.New("open vision pipeline: no model pack is given")
+		return nil, errors.New("open vision pipeline: Config.Pack is required")
 	case cfg.Library == "":
-		return nil, errors.New("open vision pipeline: no ONNX Runtime library is given")
+		return nil, errors.New("open vision pipeline: Config.Library is required")
 	}
 	if cfg.Parallel < 1 {
 		cfg.Parallel = runtime.NumCPU()
@@ -160,7 +160,8 @@ func newDetector(
 			{about.Stages[0].File, about.Stages[0].Input.Name, proposed},
 			{about.Stages[1].File, about.Stages[1].Input.Name, decided},
 		} {
-			// The networks are so small that their layers gain little from several processors; whole runs gain more.
+			// The networks are so small that a single run gains little from several processors; several runs at once
+			// gain more.
 			var err error
 			if sessions[i], err = open(1, n.file, n.input, n.outputs...); err != nil {
 				return nil, err
@@ -174,10 +175,10 @@ func newDetector(
 		}
 		return &mtcnn{about, atOnce, sessions[0], sessions[1], sessions[2]}, nil
 	}
-	return nil, fmt.Errorf("open vision pipeline: detectors of kind %q are not known", about.Kind)
+	return nil, fmt.Errorf("open vision pipeline: unknown kind of detector %q", about.Kind)
 }
 
-// Close waits for running calls and frees the networks. The pipeline cannot be used afterwards.
+// Close waits for running calls and frees the networks. The pipeline cannot be used after that.
 func (p *Pipeline) Close() error {
 	err := p.photos.Close()
 	for _, s := range p.sessions {
@@ -192,7 +193,7 @@ func (p *Pipeline) Name() string { return p.pack.Name() }
 // Dim returns the length of the pack's templates.
 func (p *Pipeline) Dim() int { return p.pack.Dim() }
 
-// Supports returns the attributes that Detect can give: those whose points and signs the pack has networks for.
+// Supports returns the attributes that Detect can measure: those whose points and signs the pack has networks for.
 func (p *Pipeline) Supports() Attributes {
 	return where(func(a Attribute) bool {
 		return (p.marker != nil || !a.points) && visible(a.signs, p.wearers)
@@ -204,6 +205,6 @@ func (p *Pipeline) Supports() Attributes {
 // the worst group of people that its calibration tells apart.
 func (p *Pipeline) Confidence(distance float64) float64 { return p.pack.Confidence(distance) }
 
-// Threshold returns the least confidence with which a stranger is taken for somebody of a group of so many faces in at
-// most 1 % of searches; never below 0.5.
+// Threshold returns the confidence that at most 1 % of searches of a stranger reach in a group of a number of faces;
+// never below 0.5.
 func (p *Pipeline) Threshold(faces int) float64 { return p.pack.Threshold(faces) }

@@ -16,13 +16,13 @@ import (
 // probeSide is the width and height of the pictures that networks are tried on, in pixels.
 const probeSide = 128
 
-// sameTemplate is the cosine distance below which two pictures that are nothing alike have one and the same template.
-// Those of the networks that we know are 0.1 and more apart.
+// sameTemplate is the cosine distance below which two entirely different pictures have the same template. Those of the
+// networks that we know are at least 0.1 apart.
 const sameTemplate = 1e-3
 
-// probe runs every network on made-up pictures, so that one that cannot work is refused before it is used: weights that
-// are no numbers, outputs of other lengths than the manifest says, a recogniser that sees no difference between any two
-// pictures. It notes the recogniser's fingerprint.
+// probe runs every network on made-up pictures, so that one that cannot work is refused before use: weights that are
+// not numbers, outputs of other lengths than the manifest says, a recogniser that sees no difference between any two
+// pictures. It stores the fingerprint of the recogniser.
 func (p *Pipeline) probe(ctx context.Context) error {
 	rings, bands := probePictures()
 	if _, err := p.detector.find(ctx, rings, look{side: probeSide}); err != nil {
@@ -39,7 +39,7 @@ func (p *Pipeline) probe(ctx context.Context) error {
 			return fmt.Errorf("try landmarks: %w", err)
 		}
 		if flat := shapes[0][0]; !slices.ContainsFunc(shapes[0][:], func(p geometry.Point) bool { return p != flat }) {
-			return errors.New("try landmarks: all points are one")
+			return errors.New("try landmarks: all points are equal")
 		}
 	}
 	five := [5]geometry.Point{{X: 46, Y: 52}, {X: 82, Y: 52}, {X: 64, Y: 72}, {X: 50, Y: 92}, {X: 78, Y: 92}}
@@ -68,7 +68,7 @@ func (p *Pipeline) probe(ctx context.Context) error {
 	return nil
 }
 
-// try shows the whole picture to the second and third network: where the first sees no face they are not asked.
+// try runs the second and third network on the whole picture, because they are not run where the first finds no face.
 func (d *mtcnn) try(ctx context.Context, img *photo.RGB) error {
 	for i, session := range []*ort.Session{d.refine, d.decide} {
 		in := d.about.Stages[i].Input
@@ -82,14 +82,14 @@ func (d *mtcnn) try(ctx context.Context, img *photo.RGB) error {
 		}
 		for k, o := range out {
 			if want := []int{2, 4, 10}[k]; len(o.Data) != want {
-				return fmt.Errorf("network %d gave %d %s for a box, want %d", i+2, len(o.Data), decided[k], want)
+				return fmt.Errorf("network %d returned %d %s for a box, want %d", i+2, len(o.Data), decided[k], want)
 			}
 		}
 	}
 	return nil
 }
 
-// probePictures returns two pictures that are nothing alike: dark and bright rings, and slanted bands of colours.
+// probePictures returns two entirely different pictures: dark and bright rings, and slanted bands of colours.
 func probePictures() (rings, bands *photo.RGB) {
 	paint := func(colour func(x, y float64) [3]float64) *photo.RGB {
 		img := &photo.RGB{W: probeSide, H: probeSide, Pix: make([]byte, 3*probeSide*probeSide)}
@@ -113,6 +113,6 @@ func probePictures() (rings, bands *photo.RGB) {
 	return rings, bands
 }
 
-// Fingerprint returns the template of a picture that is always the same. Where it is that of another pipeline, but for
-// the last digits, their templates are comparable. The caller owns it.
+// Fingerprint returns the template of a fixed picture. If two pipelines have the same one, except for the last digits,
+// their templates are comparable. The caller owns it.
 func (p *Pipeline) Fingerprint() []float32 { return slices.Clone(p.fingerprint) }

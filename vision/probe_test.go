@@ -88,9 +88,9 @@ func TestANetworkThatCannotWorkIsRefused(t *testing.T) {
 			"try recogniser: run network: output template holds NaN"},
 		{"recogniser with infinite weights", recogniser(128, infinite, 0),
 			"try recogniser: run network: output template holds"},
-		{"recogniser of zeros", recogniser(128, 0, 0), "a template without direction"},
+		{"recogniser of zeros", recogniser(128, 0, 0), "a template of length zero or not of numbers"},
 		{"recogniser that looks at nothing", recogniser(128, 0, 1), "it would take everybody for one person"},
-		{"recogniser of another length", recogniser(64, 1, 0), "recogniser gave 64 numbers for 1 faces of 128"},
+		{"recogniser of another length", recogniser(64, 1, 0), "recogniser returned 64 numbers for 1 faces of 128"},
 		{"recogniser that is no network", func(m *pack.Manifest, files map[string][]byte) {
 			files[m.Recogniser.File] = []byte("these are the bytes of no network")
 		}, "open network recogniser.onnx"},
@@ -104,7 +104,7 @@ func TestANetworkThatCannotWorkIsRefused(t *testing.T) {
 		}, "try landmarks: run network: output points holds"},
 		{"landmarks in one place", func(m *pack.Manifest, files map[string][]byte) {
 			files[m.Landmarks.File] = dense(m.Landmarks.Output, m.Landmarks.Input.Width, 136, 0, 0.5)
-		}, "try landmarks: all points are one"},
+		}, "try landmarks: all points are equal"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p, err := vision.Open(vision.Config{Pack: changedPack(t, c.change), Library: library(t)})

@@ -10,20 +10,20 @@ import (
 	"github.com/visage-face/visage/vision/internal/photo"
 )
 
-// settled is a face with its points, in the orientation where they fit.
+// settled is a face with its points, in the orientation in which they fit.
 type settled struct {
 	shape geometry.Shape
 	// misfit is geometry.Misfit of the shape.
 	misfit float64
 }
 
-// doubt is the misfit, and more of it the farther the detector's own points are from there: the points of a face that
-// is hard to mark may fit by accident in an orientation that the detector has not seen it in.
+// doubt is the misfit, increased by the distance between these points and those of the detector: the points of a face
+// that is hard to mark may fit by accident in an orientation in which the detector did not find it.
 func (s *settled) doubt(f *finding) float64 { return s.misfit * (1 + s.apart(f)) }
 
-// apart is how far the detector's five points lie from the same among the 68, on average and in parts of the mean
-// distance of the 68 from their middle; 0 if the detector gives none. They are found by different networks, and agree
-// on faces alone.
+// apart returns the distance of the detector's five points from the same among the 68, on average and as a fraction of
+// the mean distance of the 68 from their middle; 0 if the detector gives none. Different networks find them, and they
+// agree only on faces.
 func (s *settled) apart(f *finding) float64 {
 	if f.five == nil {
 		return 0
@@ -37,18 +37,18 @@ func (s *settled) apart(f *finding) float64 {
 }
 
 const (
-	// sureMisfit is the misfit up to which the first look at a face is believed: 95 % of upright faces have less, and
-	// no face on its side or head has.
+	// sureMisfit is the misfit up to which the first look at a face is accepted: 95 % of upright faces have less, and
+	// no face on its side or upside down has.
 	sureMisfit = 0.018
-	// reframings is how often a face is marked again in the frame that its points ask for. Detectors do not know where
-	// the head ends that is not upright. In the right orientation the points come to fit in one to three steps, in the
-	// others they do not.
+	// reframings is how often a face is marked again in the frame that its points suggest, because detectors do not
+	// know where a head that is not upright ends. In the right orientation the points fit after one to three steps, in
+	// the others they do not.
 	reframings = 3
 )
 
-// settle marks the findings. Where the points do not fit, nor do so in the frame that they ask for, it looks at the
-// face in four orientations, for the landmark network marks eyes and a mouth wherever it is told that a face stands
-// upright. It keeps the points that fit best.
+// settle marks the findings. If the points do not fit, even in the frame that they suggest, it marks the face in four
+// orientations, because the landmark network marks eyes and a mouth wherever it is shown a supposedly upright face. It
+// keeps the points that fit best.
 func (p *Pipeline) settle(ctx context.Context, img *photo.RGB, findings []finding) ([]settled, error) {
 	views := make([]view, len(findings))
 	for i, f := range findings {
@@ -66,7 +66,8 @@ func (p *Pipeline) settle(ctx context.Context, img *photo.RGB, findings []findin
 		}
 		return which
 	}
-	// try marks the views, as many for each of some faces, and keeps what fits better and is still the same face.
+	// try marks the views, the same number for each of some faces, and keeps the points that fit better and are still
+	// of the same face.
 	try := func(which []int, views []view) ([]settled, error) {
 		tried, err := p.marked(ctx, img, views)
 		for i, f := range tried {
@@ -117,14 +118,14 @@ func (p *Pipeline) marked(ctx context.Context, img *photo.RGB, views []view) ([]
 	return faces, nil
 }
 
-// Where a landmark network finds the points in the box of an upright face, as the detectors place it: how far they are
-// from their middle in the root mean square, and how far that is below the middle of the box, in sides of the box.
+// Where a landmark network finds the points in the box of an upright face, as the detectors place it: their distance
+// from their middle, as root mean square, and how far that middle is below the middle of the box, in sides of the box.
 const (
 	pointsSpread = 0.295
 	pointsBelow  = 0.07
 )
 
-// inBox reports whether the points are those of the face in a box, and not of something beside it or on it.
+// inBox reports whether the points are those of the face in a box, and not of an object beside it or on it.
 func inBox(s *geometry.Shape, box rect) bool {
 	frame := geometry.FrameOf(s)
 	size := math.Hypot(frame.A, frame.D) / (pointsSpread * max(box.width(), box.height()))
@@ -132,7 +133,7 @@ func inBox(s *geometry.Shape, box rect) bool {
 		size < 2
 }
 
-// frame shows a face as its points ask for: upright, and as large and as far up as the network knows faces.
+// frame shows a face as its points suggest: upright, and of the size and height at which the network knows faces.
 func (m *marker) frame(s *geometry.Shape, img *photo.RGB) view {
 	side := 1 / pointsSpread
 	in := m.about.Input

@@ -17,13 +17,13 @@ type ssd struct {
 	session *ort.Session
 }
 
-// Scales of the offsets that an SSD gives: centres in tenths, sizes in fifths of an anchor.
+// Scales of the offsets of an SSD: centres in tenths, sizes in fifths of an anchor.
 const (
 	centreScale = 10
 	sizeScale   = 5
 )
 
-// farthest bounds where a box can lie and how large it can be, in pixels of the input: beyond is a broken network.
+// farthest limits the place and the size of a box, in pixels of the input: beyond it the network is broken.
 const farthest = 1 << 20
 
 // find implements detector.
@@ -51,10 +51,10 @@ func (d *ssd) read(out []ort.Tensor, width, height int) ([]finding, error) {
 	var found []finding
 	at := 0
 	for _, l := range d.about.Levels {
-		// The network halves its input, rounding up, so often that a cell is Stride wide.
+		// The network halves its input, rounding up, until a cell is Stride wide.
 		rows, cols := (height+l.Stride-1)/l.Stride, (width+l.Stride-1)/l.Stride
 		if n := rows * cols * len(l.Sizes); at+n > len(scores) || 4*(at+n) > len(boxes) {
-			return nil, fmt.Errorf("detector gave %d scores, too few for its anchors", len(scores))
+			return nil, fmt.Errorf("detector returned %d scores, too few for its anchors", len(scores))
 		}
 		for y := range rows {
 			for x := range cols {
@@ -68,7 +68,7 @@ func (d *ssd) read(out []ort.Tensor, width, height int) ([]finding, error) {
 						h := math.Exp(float64(e[2])/sizeScale) * anchor[0]
 						w := math.Exp(float64(e[3])/sizeScale) * anchor[1]
 						if size := math.Abs(cx) + math.Abs(cy) + w + h; math.IsNaN(size) || size > farthest {
-							return nil, errors.New("detector gave a box that is nowhere")
+							return nil, errors.New("detector returned a box that lies far outside the picture")
 						}
 						found = append(found, finding{box: rect{cx - w/2, cy - h/2, cx + w/2, cy + h/2}, score: score})
 					}
@@ -78,7 +78,7 @@ func (d *ssd) read(out []ort.Tensor, width, height int) ([]finding, error) {
 		}
 	}
 	if at != len(scores) {
-		return nil, fmt.Errorf("detector gave %d scores for %d anchors", len(scores), at)
+		return nil, fmt.Errorf("detector returned %d scores for %d anchors", len(scores), at)
 	}
 	return found, nil
 }

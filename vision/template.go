@@ -20,14 +20,14 @@ type recogniser struct {
 	session *ort.Session
 }
 
-// described is what the recogniser makes of a face.
+// described is the result of the recogniser for a face.
 type described struct {
 	template []float32
-	// length is that of the network's output, before it was made a template.
+	// length is the length of the network's output before it was scaled to a template.
 	length float64
 }
 
-// describe says what the recogniser makes of the face with each five points.
+// describe runs the recogniser on the face of each five points.
 func (r *recogniser) describe(ctx context.Context, img *photo.RGB, fives [][5]geometry.Point) ([]described, error) {
 	var all []described
 	for some := range slices.Chunk(fives, atOnce(r.about.Input)) {
@@ -56,7 +56,7 @@ func (r *recogniser) describeSome(ctx context.Context, img *photo.RGB, fives [][
 	}
 	n := r.about.Length
 	if len(out[0].Data) != len(fives)*n {
-		return nil, fmt.Errorf("recogniser gave %d numbers for %d faces of %d", len(out[0].Data), len(fives), n)
+		return nil, fmt.Errorf("recogniser returned %d numbers for %d faces of %d", len(out[0].Data), len(fives), n)
 	}
 	made := make([]described, len(fives))
 	for i := range made {
@@ -68,7 +68,7 @@ func (r *recogniser) describeSome(ctx context.Context, img *photo.RGB, fives [][
 	return made, nil
 }
 
-// unit writes v at length 1 to dst, and returns v's own length.
+// unit writes v, scaled to length 1, to dst, and returns the length of v.
 func unit(dst, v []float32) (float64, error) {
 	var sum float64
 	for _, x := range v {
@@ -76,7 +76,7 @@ func unit(dst, v []float32) (float64, error) {
 	}
 	length := math.Sqrt(sum)
 	if !(length > 1e-6) || math.IsInf(length, 0) {
-		return 0, errors.New("recogniser gave a template without direction")
+		return 0, errors.New("recogniser returned a template of length zero or not of numbers")
 	}
 	for i, x := range v {
 		dst[i] = float32(float64(x) / length)
@@ -85,7 +85,7 @@ func unit(dst, v []float32) (float64, error) {
 }
 
 // align returns the map from a network's input to the picture that brings five points of a face as near as a turn, a
-// scale and a shift can to where the network wants them.
+// scale and a shift can to the places where the network needs them.
 func align(alignment [5][2]float64, five [5]geometry.Point) (geometry.Affine, error) {
 	var wanted [5]geometry.Point
 	for i, p := range alignment {
@@ -93,7 +93,7 @@ func align(alignment [5][2]float64, five [5]geometry.Point) (geometry.Affine, er
 	}
 	view, ok := geometry.Similarity(wanted[:], five[:])
 	if !ok {
-		return geometry.Affine{}, errors.New("the face's points are all one")
+		return geometry.Affine{}, errors.New("all points of the face are equal")
 	}
 	return view, nil
 }

@@ -27,7 +27,7 @@ type planes struct {
 	mul, add [3]float32
 }
 
-// plane returns the i-th picture of t, to be filled as in asks.
+// plane returns the i-th picture of t, to fill as in asks.
 func plane(t ort.Tensor, i int, in pack.Input) planes {
 	h, w := int(t.Shape[2]), int(t.Shape[3])
 	p := planes{width: w, height: h}
@@ -44,8 +44,8 @@ func plane(t ort.Tensor, i int, in pack.Input) planes {
 	return p
 }
 
-// fillSmooth is fill for maps that may skip pixels of the picture: it averages them first, so that fine patterns do not
-// turn into coarse ones.
+// fillSmooth is fill for maps that may skip pixels of the picture: it averages pixels first, so that fine patterns do
+// not become coarse ones.
 func (p planes) fillSmooth(img *photo.RGB, within image.Rectangle, m geometry.Affine) {
 	p.fillAveraged(p.pixels(img, within.Intersect(image.Rect(0, 0, img.W, img.H)), m))
 }
@@ -63,7 +63,7 @@ func (p planes) fillAveraged(img *photo.RGB, within image.Rectangle, m geometry.
 		return
 	}
 	small := shrink(img, part, times)
-	// The first pixel of the small picture lies in the middle of the pixels that went into it.
+	// The first pixel of the small picture lies in the middle of the pixels that it is the mean of.
 	k, middle := float64(times), float64(times-1)/2
 	to := geometry.Affine{
 		A: 1 / k, C: -(float64(part.Min.X) + middle) / k,
@@ -72,9 +72,9 @@ func (p planes) fillAveraged(img *photo.RGB, within image.Rectangle, m geometry.
 	p.fill(small, image.Rect(0, 0, small.W, small.H), m.Then(to))
 }
 
-// pixels returns a picture with the pixels that m shows, and what within and m are on it. A picture that was decoded at
-// a reduced scale serves where m would skip pixels of it, and where m shows much of it and needs not twice as many;
-// elsewhere the part that m shows is decoded in full.
+// pixels returns a picture with the pixels that m shows, with within and m for that picture. A picture that was decoded
+// at a reduced scale is used where m would skip pixels of it, or where m shows much of it and does not need twice as
+// many; elsewhere the part that m shows is decoded in full.
 func (p planes) pixels(
 	img *photo.RGB, within image.Rectangle, m geometry.Affine,
 ) (*photo.RGB, image.Rectangle, geometry.Affine) {
@@ -101,7 +101,7 @@ func (p planes) pixels(
 	return part, at, m.Then(geometry.Affine{A: 1, C: float64(move.X), E: 1, F: float64(move.Y)})
 }
 
-// seen is the rectangle of the picture that m shows.
+// seen returns the rectangle of the picture that m shows.
 func (p planes) seen(m geometry.Affine) image.Rectangle {
 	left, top, right, bottom := math.Inf(1), math.Inf(1), math.Inf(-1), math.Inf(-1)
 	w, h := float64(p.width), float64(p.height)
@@ -112,7 +112,7 @@ func (p planes) seen(m geometry.Affine) image.Rectangle {
 	return image.Rect(int(left), int(top), int(right)+1, int(bottom)+1)
 }
 
-// shrink returns a part of the picture with times × times pixels averaged into one; what is left over at the end is
+// shrink returns a part of the picture with times × times pixels averaged into one; the remainder at the edges is
 // averaged too.
 func shrink(img *photo.RGB, part image.Rectangle, times int) *photo.RGB {
 	small := &photo.RGB{W: (part.Dx() + times - 1) / times, H: (part.Dy() + times - 1) / times}
@@ -123,7 +123,7 @@ func shrink(img *photo.RGB, part image.Rectangle, times int) *photo.RGB {
 		top, bottom := part.Min.Y+y*times, min(part.Min.Y+(y+1)*times, part.Max.Y)
 		for row := top; row < bottom; row++ {
 			from := img.Pix[3*(row*img.W+part.Min.X) : 3*(row*img.W+part.Max.X)]
-			if times == 2 { // the most frequent
+			if times == 2 { // the most frequent case
 				for to := sums; len(from) >= 6 && len(to) >= 3; from, to = from[6:], to[3:] {
 					to[0] += uint32(from[0]) + uint32(from[3])
 					to[1] += uint32(from[1]) + uint32(from[4])
@@ -159,8 +159,8 @@ func shrink(img *photo.RGB, part image.Rectangle, times int) *photo.RGB {
 	return small
 }
 
-// fill samples the picture at the places that m gives for those of the input, between four pixels each. Outside of the
-// rectangle within, all is black. Pixels on its edge blend into the black.
+// fill samples the picture at the places that m gives for the input, between four pixels each. Outside of the rectangle
+// within, all is black. Pixels on its edge blend into the black.
 func (p planes) fill(img *photo.RGB, within image.Rectangle, m geometry.Affine) {
 	within = within.Intersect(image.Rect(0, 0, img.W, img.H))
 	if within.Empty() { // also a picture without pixels
@@ -175,7 +175,7 @@ func (p planes) fill(img *photo.RGB, within image.Rectangle, m geometry.Affine) 
 		p.fillUpright(img, within, m)
 		return
 	}
-	inner := image.Rectangle{Min: within.Min, Max: within.Max.Sub(image.Pt(1, 1))} // of a pixel with all its neighbours
+	inner := image.Rectangle{Min: within.Min, Max: within.Max.Sub(image.Pt(1, 1))} // pixels with all their neighbours
 	for y := range p.height {
 		for x := range p.width {
 			at := m.Apply(geometry.Point{X: float64(x), Y: float64(y)})
@@ -228,14 +228,14 @@ func sampleAt(img *photo.RGB, within image.Rectangle, at geometry.Point) (rgb [3
 	return rgb
 }
 
-// column says from which two pixels of a row a sample comes, as offsets of bytes, and how much of each; both weights
+// column holds the two pixels of a row that a sample comes from, as offsets of bytes, and their weights; both weights
 // are 0 outside of the picture.
 type column struct {
 	left, right   int
 	wLeft, wRight float32
 }
 
-// fillUpright is fill for maps that do not turn: it works row by row, with the columns' weights computed once.
+// fillUpright is fill for maps that do not turn: it works row by row, with the weights of the columns computed once.
 func (p planes) fillUpright(img *photo.RGB, within image.Rectangle, m geometry.Affine) {
 	columns := make([]column, p.width)
 	for x := range columns {
@@ -260,7 +260,7 @@ func (p planes) fillUpright(img *photo.RGB, within image.Rectangle, m geometry.A
 	}
 }
 
-// between finds the two pixels around a place on one axis, of those from low up to high.
+// between returns the two pixels around a place on one axis, from low up to high.
 func between(at float64, low, high, stride int) column {
 	floor := math.Floor(at)
 	part := float32(at - floor)

@@ -1,13 +1,13 @@
-// Package vision turns a photo into faces: where they are, where their features lie, how fit they are for recognition,
+// Package vision turns a photo into faces: their places, their landmarks and attributes, their quality for recognition,
 // and the template that stands for each.
 //
-// Bytes come in, values go out. The package fetches nothing, stores nothing and knows nothing of people: who a template
-// belongs to is decided elsewhere.
+// Bytes go in, values come out. The package fetches nothing, stores nothing and knows nothing of people: other packages
+// decide whose template it is.
 package vision
 
 import "github.com/visage-face/visage/vision/internal/geometry"
 
-// Want says what Detect shall find out beside the boxes. The zero value asks for boxes alone, which is the cheapest.
+// Want says what Detect must find in addition to the boxes. The zero value asks for boxes alone, which is the cheapest.
 type Want struct {
 	// Landmarks asks for Face.Landmarks.
 	Landmarks bool
@@ -15,12 +15,12 @@ type Want struct {
 	Templates bool
 	// Attributes asks for the attributes of the set. Asking for one that Pipeline.Supports lacks is an error.
 	Attributes Attributes
-	// Select chooses which of the detected faces get landmarks, attributes and templates; the others keep only their
-	// box and score. It is given the faces in their final order and returns indices into them. Nil means all.
+	// Select chooses the detected faces that get landmarks, attributes and templates; the others keep only their box
+	// and score. It is given the faces in their final order and returns indices into them. Nil means all.
 	Select func(faces []Face) []int
 }
 
-// Photo is what was found on one photo.
+// Photo is the result for one photo.
 type Photo struct {
 	// Width and Height are those of the upright picture, in pixels: after the EXIF orientation was applied.
 	Width, Height int
@@ -39,8 +39,8 @@ type Face struct {
 	// Attributes are the values of the attributes that were asked for; nil when none was.
 	Attributes Measured
 	// Template stands for the face: Pipeline.Dim numbers, of unit length. It is biometric data; the caller owns it. It
-	// is nil when it was not asked for, and of a face too blurred, dark, small or covered, or too unlike a face, for
-	// anybody to be recognised by; the quality of such a face is Low.
+	// is nil when it was not asked for, and for a face that is too blurred, dark, small, covered or unlike a face to be
+	// recognised; the quality of such a face is Low.
 	Template []float32
 }
 
@@ -63,7 +63,7 @@ type Pose struct {
 	Yaw float64
 }
 
-// Grade is a coarse verdict on quality.
+// Grade is a coarse measure of quality.
 type Grade uint8
 
 // The grades, from unknown to best.
@@ -87,6 +87,6 @@ func (g Grade) String() string {
 	return "ungraded"
 }
 
-// Landmarks are the 27 points of the Face contract, in fields of their contract's names. Left and right are sides of
-// the picture, not of the person.
+// Landmarks are the 27 points of the Face contract, in fields with the names of the contract. Left and right are sides
+// of the picture, not of the person.
 type Landmarks = geometry.Landmarks

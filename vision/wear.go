@@ -12,14 +12,14 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// Eyewear is what a face wears before its eyes.
+// Eyewear is what a face wears in front of its eyes.
 type Eyewear uint8
 
 // The kinds of eyewear.
 const (
 	AnyEyewear     Eyewear = iota // not known
 	NoGlasses                     // none
-	ReadingGlasses                // lenses that the eyes are seen through
+	ReadingGlasses                // clear lenses
 	Sunglasses                    // dark or mirroring lenses
 )
 
@@ -39,7 +39,7 @@ func (e Eyewear) String() string {
 // Covering says whether a mask or something else covers the lower half of a face.
 type Covering struct {
 	Type CoveringType
-	// NoseAndMouth says that both are covered, and not only one of them.
+	// NoseAndMouth says that both nose and mouth are covered, and not only one of them.
 	NoseAndMouth bool
 }
 
@@ -49,9 +49,9 @@ type CoveringType uint8
 // The kinds of covering.
 const (
 	NoCovering        CoveringType = iota // nothing
-	FaceMask                              // a mask that is worn for health, wherever it sits
+	FaceMask                              // a medical or protective mask, even when it does not cover the nose
 	OtherCovering                         // a hand, a scarf, an object
-	UncertainCovering                     // the face does not show it well enough
+	UncertainCovering                     // the face is too small or the signs too weak to tell
 )
 
 // String returns the kind's name as the Face contract spells it.
@@ -67,7 +67,7 @@ func (c CoveringType) String() string {
 	return "uncertain"
 }
 
-// Hidden says which parts of a face something lies over: hair, a hat, a hand, a mask, dark lenses.
+// Hidden says which parts of a face are covered: by hair, a hat, a hand, a mask, dark lenses.
 type Hidden struct {
 	Forehead, Eyes, Mouth bool
 }
@@ -75,7 +75,7 @@ type Hidden struct {
 // Accessory is something that a face wears.
 type Accessory struct {
 	Type AccessoryType
-	// Confidence is 0.5 to 1; what is less certain is not listed.
+	// Confidence is 0.5 to 1; less certain accessories are not listed.
 	Confidence float64
 }
 
@@ -100,7 +100,7 @@ func (a AccessoryType) String() string {
 	return "mask"
 }
 
-// wearer sees signs of what a face wears.
+// wearer is a network that sees signs of what a face wears.
 type wearer struct {
 	about   pack.Wear
 	session *ort.Session
@@ -113,13 +113,13 @@ func visible(list []pack.Sign, networks []wearer) bool {
 	})
 }
 
-// signs are the probabilities of what was looked for on a face.
+// signs are the probabilities of the signs that were looked for on a face.
 type signs map[pack.Sign]float64
 
-// shows says whether a sign is more likely there than not.
+// shows reports whether a sign is more likely present than absent.
 func (s signs) shows(sign pack.Sign) bool { return s[sign] >= 0.5 }
 
-// see returns the signs on each subject that the wanted attributes are measured from. Only the networks that see one
+// see returns the signs on each subject from which the wanted attributes are measured. Only the networks that see one
 // of these signs run.
 func (p *Pipeline) see(ctx context.Context, img *photo.RGB, some []*subject, want Attributes) ([]signs, error) {
 	seen, fives := make([]signs, len(some)), make([][5]geometry.Point, len(some))
@@ -140,7 +140,7 @@ func (p *Pipeline) see(ctx context.Context, img *photo.RGB, some []*subject, wan
 	return seen, nil
 }
 
-// look adds the signs that the network sees on the face with each five points.
+// look adds the signs that the network sees on the face of each five points.
 func (w *wearer) look(ctx context.Context, img *photo.RGB, fives [][5]geometry.Point, seen []signs) error {
 	in := w.about.Input
 	for some := range slices.Chunk(fives, atOnce(in)) {
@@ -158,14 +158,14 @@ func (w *wearer) look(ctx context.Context, img *photo.RGB, fives [][5]geometry.P
 		}
 		n := len(w.about.Signs)
 		if len(out[0].Data) != n*len(some) {
-			return fmt.Errorf("%s gave %d numbers for %d faces of %d signs", w.about.File, len(out[0].Data), len(some),
-				n)
+			return fmt.Errorf("%s returned %d numbers for %d faces of %d signs", w.about.File, len(out[0].Data),
+				len(some), n)
 		}
 		for i := range some {
 			for k, sign := range w.about.Signs {
 				p := float64(out[0].Data[i*n+k])
 				if !(p >= 0 && p <= 1) {
-					return fmt.Errorf("%s gave %v as the probability of %s", w.about.File, p, sign)
+					return fmt.Errorf("%s returned %v as the probability of %s", w.about.File, p, sign)
 				}
 				seen[i][sign] = p
 			}
@@ -175,14 +175,14 @@ func (w *wearer) look(ctx context.Context, img *photo.RGB, fives [][5]geometry.P
 	return nil
 }
 
-// Where a mask, or anything over mouth or nose, is less probable than this, there is none; from one half on there is
-// one. Between the two, and where the pupils are fewer pixels apart, nobody can tell.
+// A mask or another cover of mouth or nose that is less probable than surelyNot is absent; from one half on it is
+// present. Between the two, and where the pupils are fewer than leastPupils pixels apart, the answer is uncertain.
 const (
 	surelyNot   = 0.25
 	leastPupils = 10
 )
 
-// eyewear returns what the face wears before its eyes.
+// eyewear returns what the face wears in front of its eyes.
 func eyewear(s signs) Eyewear {
 	switch {
 	case !s.shows(pack.SignGlasses):
@@ -193,7 +193,7 @@ func eyewear(s signs) Eyewear {
 	return ReadingGlasses
 }
 
-// hidden returns which parts of the face something lies over.
+// hidden returns which parts of the face are covered.
 func hidden(s signs) Hidden {
 	return Hidden{
 		Forehead: s.shows(pack.SignForeheadOccluded), Eyes: s.shows(pack.SignEyesOccluded),
@@ -201,7 +201,7 @@ func hidden(s signs) Hidden {
 	}
 }
 
-// worn returns what the face wears. It is not nil.
+// worn returns the accessories of the face. It is not nil.
 func worn(s signs) []Accessory {
 	all := []Accessory{}
 	for _, a := range []struct {
@@ -215,7 +215,7 @@ func worn(s signs) []Accessory {
 	return all
 }
 
-// covering returns what covers the lower half of a face whose pupils are so many pixels apart.
+// covering returns what covers the lower half of a face, given the distance between its pupils in pixels.
 func covering(s signs, pupils float64) Covering {
 	over := max(s[pack.SignMouthOccluded], s[pack.SignNoseOccluded])
 	c := Covering{

@@ -11,14 +11,14 @@ import (
 	"github.com/visage-face/visage/face"
 )
 
-// attributesAnswer holds the attributes that were asked for, contract §3.3. Its members are those of the table of
-// attributes, in their order: an attribute that is measured as a level or a word needs nothing here.
+// attributesAnswer holds the attributes that were asked for, contract §3.3. Its members are the rows of the table of
+// attributes, in their order: an attribute that is measured as a level or a word needs no code here.
 type attributesAnswer struct {
 	dialect dialect
 	values  face.Attributes
 }
 
-// MarshalJSON writes the attributes that there are.
+// MarshalJSON writes the attributes that have a value.
 func (a attributesAnswer) MarshalJSON() ([]byte, error) {
 	var m members
 	for _, row := range face.AttributeTable() {
@@ -29,7 +29,7 @@ func (a attributesAnswer) MarshalJSON() ([]byte, error) {
 	return m.MarshalJSON()
 }
 
-// Members describes all attributes for the OpenAPI document. Each may be missing.
+// Members describes all attributes for the OpenAPI document. Each is optional.
 func (attributesAnswer) Members() []api.Member {
 	var m members
 	for _, row := range face.AttributeTable() {
@@ -42,7 +42,7 @@ func (attributesAnswer) Members() []api.Member {
 	return m
 }
 
-// members is a JSON object whose members are not those of a Go type.
+// members is a JSON object that is not encoded field by field from a Go type.
 type members []api.Member
 
 // Members describes the object for the OpenAPI document.
@@ -66,7 +66,7 @@ func (m members) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// attribute returns what the answer has for the value of an attribute.
+// attribute returns the value of an attribute as the answer has it.
 func (d dialect) attribute(row face.Attribute, value any) any {
 	switch v := value.(type) {
 	case face.Level:
@@ -117,5 +117,5 @@ type headPose struct {
 	Yaw   float64 `json:"yaw"`
 }
 
-// round rounds to 1/unit, as recordings of the service show its numbers. It never gives a negative zero.
+// round rounds to 1/unit, like the numbers in recordings of the service. It never returns a negative zero.
 func round(v float64, unit float64) float64 { return math.Round(v*unit)/unit + 0 }

@@ -5,20 +5,20 @@ import (
 	"github.com/visage-face/visage/face"
 )
 
-// creationBody makes a list or group.
+// creationBody is the request to create a list or group.
 type creationBody struct {
 	Name             string  `json:"name" api:"required"`
 	UserData         *string `json:"userData"`
 	RecognitionModel string  `json:"recognitionModel" enum:"recognition_01 recognition_02 recognition_03 recognition_04"`
 }
 
-// changeBody changes a list, group or person; what is absent or null stays as it is.
+// changeBody is the request to change a list, group or person; a field that is absent or null stays as it is.
 type changeBody struct {
 	Name     *string `json:"name"`
 	UserData *string `json:"userData"`
 }
 
-// collectionAnswer is what the four kinds say alike. UserData is null when it was never set.
+// collectionAnswer holds the fields that the four kinds have in common. UserData is null when it was never set.
 type collectionAnswer struct {
 	Name             string  `json:"name"`
 	UserData         *string `json:"userData"`
@@ -28,7 +28,7 @@ type collectionAnswer struct {
 type faceListAnswer struct {
 	ID string `json:"faceListId"`
 	collectionAnswer
-	// of one list that was read; lists of lists have none
+	// only in the answer for one list; lists of lists have none
 	Faces *[]persistedFaceAnswer `json:"persistedFaces,omitempty"`
 }
 
@@ -52,7 +52,7 @@ type persistedFaceAnswer struct {
 	UserData *string `json:"userData"`
 }
 
-// encode spells a collection of the family.
+// encode returns a collection in the form of its family.
 func (f family) encode(c face.Collection, returnModel bool) any {
 	alike := collectionAnswer{Name: c.Name, UserData: c.UserData}
 	if returnModel {
@@ -83,17 +83,17 @@ func encodeFaces(faces []face.PersistedFace) []persistedFaceAnswer {
 	return answer
 }
 
-// collectionRoutes are the operations that all four kinds have, and training for those that are trained.
+// collectionRoutes are the operations of all four kinds, and training for those that have it.
 func (p *plane) collectionRoutes(f family) []api.Route {
 	item := f.path + "/{" + f.id + "}"
 	model := []api.Param{{
 		Name: "returnRecognitionModel", Text: "Return the name of the recognition model; default false.", Value: false,
 	}}
 	routes := []api.Route{
-		p.put(item, p.create(f), api.Doc{Summary: "Make an empty " + f.noun, Body: creationBody{}}),
+		p.put(item, p.create(f), api.Doc{Summary: "Create an empty " + f.noun, Body: creationBody{}}),
 		p.get(item, p.read(f), api.Doc{Summary: "Return a " + f.noun, Query: model, Answer: f.answer}),
 		p.patch(item, p.update(f), api.Doc{Summary: "Change the name or userData of a " + f.noun, Body: changeBody{}}),
-		p.delete(item, p.remove(f), api.Doc{Summary: "Delete a " + f.noun + " with everything in it"}),
+		p.delete(item, p.remove(f), api.Doc{Summary: "Delete a " + f.noun + " and all its contents"}),
 	}
 	list := model
 	if f.kind != face.FaceList {
@@ -151,7 +151,7 @@ func (p *plane) list(f family) handle {
 		q := queryOf(r)
 		returnModel := q.flag("returnRecognitionModel", false)
 		var page face.Page
-		if f.kind != face.FaceList { // small face lists are not read in pages (contract §6)
+		if f.kind != face.FaceList { // small face lists have no pages (contract §6)
 			page = q.page()
 		}
 		if q.err != nil {

@@ -11,9 +11,9 @@ var detectionModel = api.Param{
 }
 
 var detectQuery = []api.Param{
-	{Name: "returnFaceId", Text: "Keep each face for recognition and return its id; default true.", Value: true},
+	{Name: "returnFaceId", Text: "Store the template of each face and return a face id; default true.", Value: true},
 	{Name: "returnFaceLandmarks", Text: "Return the 27 landmarks; default false.", Value: false},
-	{Name: "returnFaceAttributes", Text: "Which attributes to return, separated by commas; default none.", Value: ""},
+	{Name: "returnFaceAttributes", Text: "The attributes to return, separated by commas; default none.", Value: ""},
 	{
 		Name: "recognitionModel", Text: "The recognition model; default " + face.DefaultRecognitionModel + ".",
 		Value: "",
@@ -21,7 +21,7 @@ var detectQuery = []api.Param{
 	},
 	{Name: "returnRecognitionModel", Text: "Return the name of the recognition model; default false.", Value: false},
 	detectionModel,
-	{Name: "faceIdTimeToLive", Text: "How many seconds the face ids live, 60 to 86400; default 86400.", Value: 0},
+	{Name: "faceIdTimeToLive", Text: "Seconds until the face ids expire, 60 to 86400; default 86400.", Value: 0},
 }
 
 // faceAnswer is a detected face, contract §4.

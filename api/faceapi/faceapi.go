@@ -1,5 +1,5 @@
-// Package faceapi speaks the wire contract of the Face API: it decodes what Face clients send, calls the one method of
-// the Face service that does it, and encodes the answer as the contract's versions 1.0 and 1.2 spell it.
+// Package faceapi serves the wire contract of the Face API: it decodes the requests of Face clients, calls one method
+// of the Face service for each, and encodes the answer as versions 1.0 and 1.2 of the contract define it.
 package faceapi
 
 import (
@@ -11,12 +11,12 @@ import (
 	"github.com/visage-face/visage/face"
 )
 
-// Config is what the plane is made of.
+// Config is what the plane needs.
 type Config struct {
 	// Service does the work. Required.
 	Service *face.Service
 	// AllowPrivate lets image URLs lead to addresses that are not public: loopback, private networks, and the like.
-	// Whoever may call the API can then make this machine send requests to them. Default: refused.
+	// Every caller of the API can then make this machine send requests to them. Default: such addresses are refused.
 	AllowPrivate bool
 }
 
@@ -26,7 +26,7 @@ const KeyHeader = "Ocp-Apim-Subscription-Key"
 // New checks cfg and makes the plane.
 func New(cfg Config) (api.Plane, error) {
 	if cfg.Service == nil {
-		return api.Plane{}, errors.New("make face plane: no service")
+		return api.Plane{}, errors.New("make face plane: Config.Service is required")
 	}
 	images := newFetcher(theInternet(), cfg.AllowPrivate)
 	var routes []api.Route
@@ -36,7 +36,7 @@ func New(cfg Config) (api.Plane, error) {
 	}
 	return api.Plane{
 		Name: "face", Prefix: "/face/", Routes: routes, KeyHeader: KeyHeader, Greet: greet, Problem: problem,
-		Share: 12, // images: the other planes have short bodies
+		Share: 12, // images are long; the bodies of the other planes are short
 	}, nil
 }
 
@@ -47,11 +47,11 @@ type plane struct {
 	dialect
 }
 
-// dialect is what the versions of the contract say differently.
+// dialect holds the differences between the versions of the contract.
 type dialect struct {
-	base       string // what the paths begin with
+	base       string // beginning of the paths
 	candidates int    // Identify's default (contract §5.2)
-	notStarted string // how a training that waits is spelled (contract §8)
+	notStarted string // the status of a training that waits (contract §8)
 	liveness   bool   // whether the version has liveness sessions (contract §10)
 	capitals   bool   // whether values of glasses begin with a capital (contract §3.3)
 }
@@ -61,7 +61,7 @@ var dialects = []dialect{
 	{base: "/face/v1.2", candidates: 10, notStarted: string(face.NotStarted), liveness: true},
 }
 
-// greet sets what every answer carries (contract §1.2).
+// greet sets the headers that every answer has (contract §1.2).
 func greet(h http.Header, r *http.Request, requestID string) {
 	h.Set("apim-request-id", requestID)
 	api.EchoRequestID(h, r, "x-ms-client-request-id")
@@ -83,7 +83,7 @@ type innerError struct {
 	Message string `json:"message"`
 }
 
-// problem spells an error. It is the only place that does.
+// problem returns an error in the form of the contract. No other function does.
 func problem(h http.Header, p *api.Problem) any {
 	d := errorDetail{Code: p.Code, Message: p.Message}
 	if d.Code == "" {
@@ -99,8 +99,8 @@ func problem(h http.Header, p *api.Problem) any {
 	return errorAnswer{d}
 }
 
-// codeOf names a refusal that was made before an operation was reached. Where the contract knows no word, the code is
-// the status, as the contract has it for 401 and 429.
+// codeOf returns the code of a refusal that was made before an operation was reached. Where the contract has no code,
+// it is the status, as the contract has it for 401 and 429.
 func codeOf(status int) string {
 	switch status {
 	case http.StatusBadRequest:

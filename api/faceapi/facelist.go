@@ -5,17 +5,17 @@ import (
 	"github.com/visage-face/visage/face"
 )
 
-// addedFace answers an enrolment.
+// addedFace is the answer to an enrolment.
 type addedFace struct {
 	ID string `json:"persistedFaceId"`
 }
 
-// faceChangeBody changes a persisted face.
+// faceChangeBody is the request to change a persisted face.
 type faceChangeBody struct {
 	UserData *string `json:"userData"`
 }
 
-// faceRoutes are the faces of a list. The contract has no way to read or change one face of a small list.
+// faceRoutes are the operations on the faces of a list. The contract cannot read or change one face of a small list.
 func (p *plane) faceRoutes(f family) []api.Route {
 	faces := f.path + "/{" + f.id + "}/persistedfaces"
 	item := faces + "/{persistedFaceId}"

@@ -15,17 +15,17 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// What a download of an image may cost.
+// Limits of a download of an image.
 const (
-	fetchTime     = 20 * time.Second // from the first name looked up to the last byte
-	connectTime   = 5 * time.Second  // for each address that is tried
+	fetchTime     = 20 * time.Second // from the first name lookup to the last byte
+	connectTime   = 5 * time.Second  // for each address
 	maxRedirects  = 5
 	maxURL        = 4 * kib
-	maxAddresses  = 8 // of a host that are tried
+	maxAddresses  = 8 // of a host
 	maxHeaderSize = 64 * kib
 )
 
-// network is the world a fetcher sees.
+// network is the network as a fetcher sees it.
 type network struct {
 	lookup  func(ctx context.Context, network, host string) ([]netip.Addr, error) // the addresses of a host
 	connect func(ctx context.Context, network, address string) (net.Conn, error)
@@ -36,10 +36,10 @@ func theInternet() network {
 	return network{net.DefaultResolver.LookupNetIP, (&net.Dialer{Timeout: connectTime}).DialContext}
 }
 
-// fetcher downloads images from addresses that callers of the API choose. A caller must not learn through it what only
-// this machine may see, so it connects to public addresses alone, and connects to the very address it checked: a name
-// that resolves differently a moment later (DNS rebinding) changes nothing. It uses no proxy, keeps no connection, and
-// sends no credentials. It is safe for concurrent use.
+// fetcher downloads images from addresses that callers of the API choose. Callers must not reach through it what only
+// this machine can reach. It therefore connects to public addresses only, and to the very address that it checked: a
+// name that resolves differently a moment later (DNS rebinding) has no effect. It uses no proxy, keeps no connection
+// open, and sends no credentials. It is safe for concurrent use.
 type fetcher struct {
 	client *http.Client
 }
@@ -49,25 +49,25 @@ func newFetcher(n network, allowPrivate bool) *fetcher {
 	return &fetcher{client: &http.Client{
 		Timeout: fetchTime,
 		Transport: &http.Transport{
-			Proxy:                  nil, // a proxy would resolve and connect where nothing is checked
+			Proxy:                  nil, // a proxy would resolve the name itself, without our check
 			DialContext:            d.dial,
 			TLSHandshakeTimeout:    connectTime,
 			ResponseHeaderTimeout:  fetchTime,
 			MaxResponseHeaderBytes: maxHeaderSize,
 			DisableKeepAlives:      true,
-			DisableCompression:     true, // images are compressed already, and what is counted is what arrives
+			DisableCompression:     true, // images are compressed already, and the limit counts the bytes that arrive
 		},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
 			if len(via) > maxRedirects {
 				return invalidURL("The address leads through more than %d redirects.", maxRedirects)
 			}
-			req.Header.Del("Referer") // the address before may hold a secret in its query
+			req.Header.Del("Referer") // the earlier address may hold a secret in its query
 			return checkURL(req.URL)
 		},
 	}}
 }
 
-// fetch returns the bytes at address. What the caller got wrong, or another server, is a refusal: InvalidURL, or
+// fetch returns the bytes at address. A mistake of the caller or of another server is a refusal: InvalidURL, or
 // InvalidImageSize.
 func (f *fetcher) fetch(ctx context.Context, address string) ([]byte, error) {
 	if len(address) > maxURL {
@@ -136,13 +136,13 @@ func invalidURL(format string, args ...any) error {
 	return visage.Refuse(visage.Invalid, "InvalidURL", format, args...)
 }
 
-// undownloaded is the refusal of an address whose image could not be had, for the reason given without a full stop.
+// undownloaded is the refusal of an address whose image cannot be downloaded. The reason has no full stop.
 func undownloaded(format string, args ...any) error {
 	return invalidURL("The image could not be downloaded: %s.", fmt.Sprintf(format, args...))
 }
 
-// downloadError says why a download failed. It repeats no names or addresses, and it does not say whether an internal
-// name resolves: that is what a prober would want to know. What a public server does, anyone can find out.
+// downloadError returns why a download failed. It repeats no names or addresses, and does not reveal whether an
+// internal name resolves, because an attacker would probe for that. The behaviour of a public server is no secret.
 func downloadError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("download image: %w", context.Cause(ctx))
@@ -170,7 +170,7 @@ func downloadError(ctx context.Context, err error) error {
 	return undownloaded("its server does not answer as a web server does")
 }
 
-// dialer connects to addresses it has checked.
+// dialer connects only to addresses that it has checked.
 type dialer struct {
 	network
 	allowPrivate bool
@@ -181,7 +181,7 @@ func (d *dialer) dial(ctx context.Context, network, hostPort string) (net.Conn, 
 	if err != nil {
 		return nil, fmt.Errorf("split host and port: %w", err)
 	}
-	// A name that is not public and one that does not exist are told alike.
+	// A name that does not exist and one that is not public get the same refusal.
 	unreachable := undownloaded(
 		"the host name of the address does not resolve to a public address; check how it is spelt",
 	)
@@ -218,8 +218,8 @@ func (d *dialer) dial(ctx context.Context, network, hostPort string) (net.Conn, 
 	return nil, unreachable
 }
 
-// special4 are the IPv4 ranges that lead to no public host, beyond those netip knows: the IANA special-purpose registry
-// (RFC 6890 and later).
+// special4 are the IPv4 ranges without public hosts, in addition to those that netip knows: the IANA special-purpose
+// registry (RFC 6890 and later).
 var special4 = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),        // this network; Linux connects to itself
 	netip.MustParsePrefix("100.64.0.0/10"),    // carrier-grade NAT, RFC 6598
@@ -235,9 +235,9 @@ var special4 = []netip.Prefix{
 
 var (
 	nat64   = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052: an IPv4 address in the last four bytes
-	global6 = netip.MustParsePrefix("2000::/3")     // all that is handed out as global unicast
-	// special6 are the ranges inside of global6 that lead to no public host, or by a tunnel to an IPv4 address nobody
-	// checked.
+	global6 = netip.MustParsePrefix("2000::/3")     // all assigned global unicast addresses
+	// special6 are the ranges inside of global6 that have no public hosts, or that lead through a tunnel to an
+	// unchecked IPv4 address.
 	special6 = []netip.Prefix{
 		netip.MustParsePrefix("2001::/23"),     // protocol assignments, Teredo among them
 		netip.MustParsePrefix("2001:db8::/32"), // documentation
@@ -246,7 +246,7 @@ var (
 	}
 )
 
-// public says whether an address is a host of the public internet.
+// public reports whether an address belongs to a host of the public internet.
 func public(ip netip.Addr) bool {
 	if !ip.IsValid() || ip.Zone() != "" {
 		return false

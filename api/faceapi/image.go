@@ -11,24 +11,24 @@ import (
 	"github.com/visage-face/visage/face"
 )
 
-// The content types of an operation on an image.
+// The content types of a request with an image.
 const (
 	jsonType  = "application/json"
 	bytesType = "application/octet-stream"
 )
 
-// urlBody is an image by its address.
+// urlBody names an image by its address.
 type urlBody struct {
 	URL *string `json:"url" api:"required"`
 }
 
-// sessionBody is an image by its address or by that of a liveness session (contract §4, v1.2).
+// sessionBody names an image by its address or by that of a liveness session (contract §4, v1.2).
 type sessionBody struct {
 	URL            *string `json:"url"`
 	SessionImageID *string `json:"sessionImageId"`
 }
 
-// image returns the photo of a request: its body, or what lies at the address in it.
+// image returns the photo of a request: its body, or the image at the address in its body.
 func (p *plane) image(r *api.Request, sessions bool) ([]byte, error) {
 	if err := r.NeedContentType(jsonType, bytesType); err != nil {
 		return nil, explained(r.ContentType(), err)
@@ -71,7 +71,7 @@ func (p *plane) image(r *api.Request, sessions bool) ([]byte, error) {
 	return p.images.fetch(r.Context(), *where.URL)
 }
 
-// explained adds to the refusal of a content type how the image is to be sent.
+// explained adds to the refusal of a content type how to send the image.
 func explained(contentType string, err error) error {
 	problem, ok := errors.AsType[*api.Problem](err)
 	if !ok {
@@ -87,7 +87,7 @@ func explained(contentType string, err error) error {
 	return &told
 }
 
-// isImage reports whether a body begins as the files of images do, and not as JSON.
+// isImage reports whether a body begins like an image file and not like JSON.
 func isImage(body []byte) bool {
 	for _, magic := range []string{"\xff\xd8\xff", "\x89PNG", "GIF8", "BM", "RIFF"} {
 		if bytes.HasPrefix(body, []byte(magic)) {
@@ -103,13 +103,13 @@ func imageTooLarge() error {
 
 // enrolQuery are the query parameters of contract §7.1.
 var enrolQuery = []api.Param{
-	{Name: "targetFace", Text: "Which face is meant when there are several: left,top,width,height in pixels.",
+	{Name: "targetFace", Text: "Selects a face of a photo with several: left,top,width,height in pixels.",
 		Value: ""},
 	detectionModel,
-	{Name: "userData", Text: "Whatever the caller wants to keep with the face, at most 1 KB.", Value: ""},
+	{Name: "userData", Text: "Data of the caller to store with the face, at most 1 KB.", Value: ""},
 }
 
-// enrolment decodes a request to add a face.
+// enrolment decodes the request to add a face.
 func (p *plane) enrolment(r *api.Request) (face.Enrolment, error) {
 	var e face.Enrolment
 	q := queryOf(r)
@@ -130,7 +130,7 @@ func (p *plane) enrolment(r *api.Request) (face.Enrolment, error) {
 	return e, err
 }
 
-// query reads query parameters; err is the first that went wrong.
+// query reads query parameters; err is the first error.
 type query struct {
 	r   *api.Request
 	err error
@@ -138,7 +138,7 @@ type query struct {
 
 func queryOf(r *api.Request) *query { return &query{r: r} }
 
-// optional returns a parameter, nil when it was not given.
+// optional returns a parameter, nil when it is absent.
 func (q *query) optional(name string) *string {
 	value, ok, err := q.r.Query(name)
 	if err != nil && q.err == nil {
@@ -157,7 +157,7 @@ func (q *query) text(name string) string {
 	return ""
 }
 
-// flag reads a boolean in any case, as .NET clients write True.
+// flag reads a boolean in upper or lower case, because .NET clients write True.
 func (q *query) flag(name string, otherwise bool) bool {
 	v := q.optional(name)
 	switch {
@@ -172,7 +172,7 @@ func (q *query) flag(name string, otherwise bool) bool {
 	return otherwise
 }
 
-// number reads a whole number, nil when it was not given.
+// number reads a whole number, nil when it is absent.
 func (q *query) number(name string) *int {
 	v := q.optional(name)
 	if v == nil || q.err != nil {
@@ -187,7 +187,7 @@ func (q *query) number(name string) *int {
 	return &i
 }
 
-// list reads a comma list, without empty members.
+// list reads a list separated by commas, without empty members.
 func (q *query) list(name string) []string {
 	var members []string
 	for member := range strings.SplitSeq(q.text(name), ",") {
@@ -198,7 +198,7 @@ func (q *query) list(name string) []string {
 	return members
 }
 
-// pageQuery are the query parameters of lists that are read in pages.
+// pageQuery are the query parameters of lists with pages.
 var pageQuery = []api.Param{
 	{Name: "start", Text: "The list begins after this id.", Value: ""},
 	{Name: "top", Text: "How many to return, 1 to 1000; default 1000.", Value: 0},

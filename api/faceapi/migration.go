@@ -13,10 +13,10 @@ type migrationBody struct {
 }
 
 type completionBody struct {
-	DropMissing bool `json:"dropMissing"` // delete the faces that were not sent
+	DropMissing bool `json:"dropMissing"` // delete the faces whose photo was not sent
 }
 
-// migrationAnswer says how far a migration is.
+// migrationAnswer is the progress of a migration.
 type migrationAnswer struct {
 	From    string    `json:"recognitionModel"`
 	To      string    `json:"newRecognitionModel"`
@@ -25,7 +25,7 @@ type migrationAnswer struct {
 	Started timestamp `json:"startedDateTime"`
 }
 
-// missingAnswer is a person of whom photos are missing, or a face of a list.
+// missingAnswer is a person with missing photos, or a missing face of a list.
 type missingAnswer struct {
 	PersonID string   `json:"personId,omitempty"`
 	FaceIDs  []string `json:"persistedFaceIds"`
@@ -34,7 +34,7 @@ type missingAnswer struct {
 var sendQuery = []api.Param{
 	enrolQuery[0], // targetFace
 	detectionModel,
-	{Name: "force", Text: "Take the photo though its face is not like the one there is; default false.", Value: false},
+	{Name: "force", Text: "Accept a photo whose face does not match the stored one; default false.", Value: false},
 }
 
 func (p *plane) migrationRoutes(f family) []api.Route {
@@ -46,19 +46,20 @@ func (p *plane) migrationRoutes(f family) []api.Route {
 	migration := item + "/migration"
 	return []api.Route{
 		p.post(migration, p.startMigration(f), api.Doc{
-			Summary: "Begin to move a " + f.noun + " to the pack of another recognition model", Body: migrationBody{},
+			Summary: "Start the migration of a " + f.noun + " to the pack of another recognition model",
+			Body:    migrationBody{},
 		}),
 		p.get(migration, p.migration(f),
-			api.Doc{Summary: "Return how far the migration of a " + f.noun + " is", Answer: migrationAnswer{}}),
+			api.Doc{Summary: "Return the progress of the migration of a " + f.noun, Answer: migrationAnswer{}}),
 		p.delete(migration, p.cancelMigration(f),
-			api.Doc{Summary: "End the migration of a " + f.noun + " as if it had not begun"}),
-		// All who were sent are passed over, and there may be very many.
+			api.Doc{Summary: "Cancel the migration of a " + f.noun}),
+		// It reads past all faces that have been sent, and there may be very many.
 		p.route(http.MethodGet, migration+"/missing", 0, patient, p.missing(f), api.Doc{
-			Summary: "List whose photos are still to be sent for the migration of a " + f.noun, Query: pageQuery,
-			Answer: []missingAnswer{},
+			Summary: "List the faces whose photos have not been sent for the migration of a " + f.noun,
+			Query:   pageQuery, Answer: []missingAnswer{},
 		}),
 		p.route(http.MethodPost, migration+"/complete", maxJSON, patient, p.completeMigration(f), api.Doc{
-			Summary: "End the migration of a " + f.noun + ": the new model answers alone", Body: completionBody{},
+			Summary: "Complete the migration of a " + f.noun + " to the new model", Body: completionBody{},
 		}),
 		p.route(http.MethodPut, faces+"/{persistedFaceId}/migration", maxImage, patient, p.migrateFace(f), api.Doc{
 			Summary: "Send the photo of a face again for the migration of a " + f.noun, Query: sendQuery,

@@ -5,7 +5,7 @@ import (
 	"github.com/visage-face/visage/face"
 )
 
-// personBody makes a person.
+// personBody is the request to create a person.
 type personBody struct {
 	Name     string  `json:"name" api:"required"`
 	UserData *string `json:"userData"`
@@ -24,17 +24,17 @@ type personAnswer struct {
 
 func encodePerson(p face.Person) personAnswer {
 	if p.FaceIDs == nil {
-		p.FaceIDs = []string{} // the contract wants an array
+		p.FaceIDs = []string{} // the contract requires an array
 	}
 	return personAnswer{ID: p.ID, Name: p.Name, UserData: p.UserData, FaceIDs: p.FaceIDs}
 }
 
-// person names the person on the request's path.
+// person returns the person that the path names.
 func (f family) person(r *api.Request) face.PersonRef {
 	return face.PersonRef{Group: f.ref(r), ID: idIn(r, "personId")}
 }
 
-// personRoutes are the persons of a group and their faces.
+// personRoutes are the operations on the persons of a group and their faces.
 func (p *plane) personRoutes(f family) []api.Route {
 	persons := f.path + "/{" + f.id + "}/persons"
 	item := persons + "/{personId}"
@@ -43,13 +43,13 @@ func (p *plane) personRoutes(f family) []api.Route {
 	in := " in a " + f.noun
 	return []api.Route{
 		p.post(persons, p.createPerson(f),
-			api.Doc{Summary: "Make a person without faces" + in, Body: personBody{}, Answer: addedPerson{}}),
+			api.Doc{Summary: "Create a person without faces" + in, Body: personBody{}, Answer: addedPerson{}}),
 		p.get(persons, p.listPersons(f),
 			api.Doc{Summary: "List the persons" + in, Query: pageQuery, Answer: []personAnswer{}}),
 		p.get(item, p.getPerson(f), api.Doc{Summary: "Return a person" + in, Answer: personAnswer{}}),
 		p.patch(item, p.updatePerson(f),
 			api.Doc{Summary: "Change the name or userData of a person" + in, Body: changeBody{}}),
-		p.delete(item, p.deletePerson(f), api.Doc{Summary: "Delete a person with all faces" + in}),
+		p.delete(item, p.deletePerson(f), api.Doc{Summary: "Delete a person with all its faces" + in}),
 		p.photo(faces, p.addPersonFace(f),
 			api.Doc{Summary: "Add a face to a person" + in, Query: enrolQuery, Answer: addedFace{}}),
 		p.get(faceItem, p.getPersonFace(f),

@@ -5,7 +5,7 @@ import (
 	"github.com/visage-face/visage/face"
 )
 
-// verifyBody holds the four bodies of contract §5.1; the service says which fields belong together.
+// verifyBody has the fields of all four bodies of contract §5.1; the service decides which fields may be combined.
 type verifyBody struct {
 	FaceID1            string `json:"faceId1"`
 	FaceID2            string `json:"faceId2"`

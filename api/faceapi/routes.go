@@ -13,13 +13,13 @@ const (
 	kib = 1 << 10
 	mib = 1 << 20
 
-	// maxImage is the longest image, contract §2.1.
+	// maxImage is the length of the longest image, contract §2.1.
 	maxImage = 6 * mib
-	// maxJSON fits 16,384 UTF-16 units of userData, each written as \uXXXX, and 1,000 face ids.
+	// maxJSON has room for 16,384 UTF-16 units of userData, each written as \uXXXX, and for 1,000 face ids.
 	maxJSON = 256 * kib
 
-	quick   = 30 * time.Second // for what reads and writes records
-	patient = 90 * time.Second // for what looks at photos, and fetches them
+	quick   = 30 * time.Second // for operations on records
+	patient = 90 * time.Second // for operations that fetch and analyse photos
 )
 
 // routes is the table of one version, in the order of the contract.
@@ -28,14 +28,15 @@ func (p *plane) routes() []api.Route {
 		p.photo("/detect", p.detect,
 			api.Doc{Summary: "Find faces on a photo", Query: detectQuery, Answer: []faceAnswer{}}),
 		p.post("/verify", p.verify,
-			api.Doc{Summary: "Say whether two faces are of one person", Body: verifyBody{}, Answer: verdictAnswer{}}),
+			api.Doc{Summary: "Compare two faces, or a face with a person", Body: verifyBody{},
+				Answer: verdictAnswer{}}),
 		p.post("/identify", p.identify,
-			api.Doc{Summary: "Find the persons of a group whom faces may be of", Body: identifyBody{},
+			api.Doc{Summary: "Find the persons of a group that faces may show", Body: identifyBody{},
 				Answer: []identifiedAnswer{}}),
 		p.post("/findsimilars", p.findSimilar,
-			api.Doc{Summary: "Find the faces most alike to a face", Body: similarBody{}, Answer: []similarAnswer{}}),
+			api.Doc{Summary: "Find the faces most similar to a face", Body: similarBody{}, Answer: []similarAnswer{}}),
 		p.post("/group", p.group,
-			api.Doc{Summary: "Sort faces into groups that look alike", Body: groupBody{}, Answer: groupAnswer{}}),
+			api.Doc{Summary: "Sort faces into groups of similar faces", Body: groupBody{}, Answer: groupAnswer{}}),
 	}
 	for _, f := range families {
 		routes = append(routes, p.collectionRoutes(f)...)
@@ -51,11 +52,11 @@ func (p *plane) routes() []api.Route {
 	return routes
 }
 
-// family is one of the four kinds of collection as the paths know it.
+// family is one of the four kinds of collection with its words in paths and answers.
 type family struct {
 	kind    face.Kind
 	path    string
-	id      string // the name of the id, on the path and in answers
+	id      string // the name of the id in paths and answers
 	noun    string
 	persons bool // holds persons, who hold faces
 	trained bool
@@ -82,13 +83,13 @@ var families = []family{
 	},
 }
 
-// ref names the collection on the request's path.
+// ref returns the collection that the path names.
 func (f family) ref(r *api.Request) face.Ref { return face.Ref{Kind: f.kind, ID: r.Path(f.id)} }
 
-// idIn returns the id of a person or a face on the request's path.
+// idIn returns the id of a person or a face in the path.
 func idIn(r *api.Request, name string) string { return visage.FoldUUID(r.Path(name)) }
 
-// foldIDs folds ids of persons and faces in a body: answers and services have one form of them.
+// foldIDs converts ids of persons and faces in a body to lower case, the one form in answers and services.
 func foldIDs(ids ...*string) {
 	for _, id := range ids {
 		*id = visage.FoldUUID(*id)
@@ -132,14 +133,14 @@ func (p *plane) post(path string, h handle, doc api.Doc) api.Route {
 	return p.route(http.MethodPost, path, maxJSON, quick, h, doc)
 }
 
-// photo is a POST of an image.
+// photo is a POST with an image.
 func (p *plane) photo(path string, h handle, doc api.Doc) api.Route {
 	doc.Body, doc.Image = urlBody{}, true
 	return p.route(http.MethodPost, path, maxImage, patient, h, doc)
 }
 
-// livenessRoutes refuses the sessions of contract §10, as the contract refuses a feature that a resource was not
-// approved for.
+// livenessRoutes refuses the sessions of contract §10, in the way the contract refuses a feature that a resource was
+// not approved for.
 func (p *plane) livenessRoutes() []api.Route {
 	var routes []api.Route
 	for _, path := range []string{"/detectLiveness-sessions", "/detectLivenessWithVerify-sessions"} {

@@ -8,7 +8,7 @@ import (
 	"github.com/visage-face/visage/face"
 )
 
-// trainingAnswer is contract §8.
+// trainingAnswer is the status of a training, contract §8.
 type trainingAnswer struct {
 	Status      string     `json:"status" enum:"notstarted notStarted running succeeded failed"`
 	Created     timestamp  `json:"createdDateTime"`
@@ -17,7 +17,7 @@ type trainingAnswer struct {
 	Message     string     `json:"message,omitempty"`
 }
 
-// timestamp is a time as contract §2.4 writes it.
+// timestamp is a time in the format of contract §2.4.
 type timestamp time.Time
 
 // MarshalText writes UTC with up to seven fractional digits.
@@ -35,14 +35,14 @@ func timestampOf(t time.Time) *timestamp {
 func (p *plane) trainingRoutes(f family) []api.Route {
 	item := f.path + "/{" + f.id + "}"
 	return []api.Route{
-		// The legacy clients say that their empty body is JSON; it is not looked at (contract §8).
+		// The legacy clients declare their empty body as JSON; it is not read (contract §8).
 		p.route(http.MethodPost, item+"/train", 0, quick, p.train(f), api.Doc{
 			Summary: "Train a " + f.noun, Status: http.StatusAccepted,
 			Headers: []api.Param{{Name: "Operation-Location", Text: "The address of the training's status.",
 				Value: ""}},
 		}),
 		p.get(item+"/training", p.training(f),
-			api.Doc{Summary: "Return how far the training of a " + f.noun + " is", Answer: trainingAnswer{}}),
+			api.Doc{Summary: "Return the status of the training of a " + f.noun, Answer: trainingAnswer{}}),
 	}
 }
 
@@ -51,7 +51,7 @@ func (p *plane) train(f family) handle {
 		if err := p.service.Train(r.Context(), r.Resource, f.ref(r)); err != nil {
 			return nil, err
 		}
-		// Without an absolute address here the clients' pollers take the training for finished.
+		// Without an absolute address here, the pollers of the clients take the training for finished.
 		return api.Reply{Status: http.StatusAccepted, Header: http.Header{
 			"Operation-Location":            {r.Address(p.base + f.path + "/" + r.Path(f.id) + "/training")},
 			"Access-Control-Expose-Headers": {"Operation-Location"},

@@ -153,16 +153,16 @@ func TestManifestRefuses(t *testing.T) {
 			"want 1 to 64 terms"},
 		{"an unknown measure", func(m object) {
 			graded(m, func(q object) { q["terms"].([]any)[0].(object)["measure"] = "beauty" })
-		}, `"beauty" is not known; known are length, misfit`},
+		}, `unknown measure "beauty"; known are length, misfit`},
 		{"a term without a slope", func(m object) {
 			graded(m, func(q object) { q["terms"].([]any)[0].(object)["to"] = 30 })
 		}, "from is to"},
 		{"a direction for other templates", func(m object) {
 			graded(m, func(q object) { q["direction"] = []int{1, 2, 3} })
 		}, "direction has 3 numbers, templates have 128"},
-		{"grades that fall", func(m object) { graded(m, func(q object) { q["floor"] = 0.6 }) }, "do not rise"},
+		{"grades that fall", func(m object) { graded(m, func(q object) { q["floor"] = 0.6 }) }, "must rise"},
 		{"an unknown sign", func(m object) { m["wear"] = []any{wears("glasses", "beard")} },
-			`sign "beard" is not known`},
+			`unknown sign "beard"`},
 		{"a sign twice", func(m object) { m["wear"] = []any{wears("glasses"), wears("mask", "glasses")} },
 			"listed twice"},
 		{"no signs", func(m object) { m["wear"] = []any{wears()} }, "signs are missing"},

@@ -6,7 +6,8 @@ import (
 	"path/filepath"
 )
 
-// stage makes a temporary folder in parent, which is made if need be, so that a finished pack can be moved into place.
+// stage makes a temporary folder in parent, which is made if necessary, so that a finished pack can be moved into
+// place.
 func stage(parent string) (string, error) {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return "", err
@@ -14,7 +15,7 @@ func stage(parent string) (string, error) {
 	return os.MkdirTemp(parent, ".pack-*")
 }
 
-// publish moves a finished folder into place at once, so that nobody ever sees half a pack.
+// publish moves a finished folder into place at once, so that half a pack is never visible.
 func publish(tmp, dst string) error {
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 //go:embed quality-mobileface.json
 var mobileFaceQualityFile []byte
 
-// mobileFaceQuality is how the mobileface pack tells quality.
+// mobileFaceQuality is the rule of the mobileface pack for quality.
 func mobileFaceQuality() *Quality {
 	var q Quality
 	if err := json.Unmarshal(mobileFaceQualityFile, &q); err != nil {
@@ -21,33 +21,34 @@ func mobileFaceQuality() *Quality {
 	return &q
 }
 
-// Measure names what the quality of a face is told by.
+// Measure names a measured property of a face on which its quality depends.
 type Measure string
 
 // The measures of a face.
 const (
-	// Length is that of the recogniser's output, before it is made a template of length 1. Networks that were trained
-	// to tell people apart by direction alone give the shorter outputs the less they see of a face.
+	// Length is the length of the recogniser's output before it is scaled to a template of length 1. Networks that were
+	// trained to tell people apart by direction alone return shorter outputs the less they see of a face.
 	Length Measure = "length"
-	// Misfit is how far the 68 points are from being those of a face, in parts of its size.
+	// Misfit is how far the 68 points are from those of a face, as a fraction of its size.
 	Misfit Measure = "misfit"
 )
 
 // Measures lists all of them.
 func Measures() []Measure { return []Measure{Length, Misfit} }
 
-// Quality says how the quality of a face follows from what is measured of it: a score is the sum of a base, of terms
-// and of the template's numbers times those of Direction; the grades are intervals of the score. The figures hold for
-// one recogniser, whose mistakes they predict.
+// Quality is the rule by which the quality of a face follows from its measures: the score is the sum of a base, of
+// terms, and of the template's numbers times those of Direction; the grades are intervals of the score. The figures are
+// valid for one recogniser, whose mistakes they predict.
 type Quality struct {
-	// Method says how the figures were found.
+	// Method says how the figures were determined.
 	Method string `json:"method"`
 	// Base and Terms are added up.
 	Base  float64 `json:"base"`
 	Terms []Term  `json:"terms"`
-	// Direction is as long as a template, or left out: templates of what cannot be recognised lie near each other.
+	// Direction is as long as a template, or left out: templates of faces that cannot be recognised lie near each
+	// other.
 	Direction []float64 `json:"direction,omitempty"`
-	// Below Floor no template is made; from Medium a face is good enough to be identified by, from High to be enrolled.
+	// Below Floor no template is made; from Medium a face is good enough for identification, from High for enrolment.
 	Floor  float64 `json:"floor"`
 	Medium float64 `json:"medium"`
 	High   float64 `json:"high"`
@@ -99,7 +100,7 @@ func (q *Quality) check(length int) error {
 			for _, m := range Measures() {
 				known = append(known, string(m))
 			}
-			return fmt.Errorf("term %d: measure %q is not known; known are %s", i, t.Measure, strings.Join(known, ", "))
+			return fmt.Errorf("term %d: unknown measure %q; known are %s", i, t.Measure, strings.Join(known, ", "))
 		case !finite(t.From, t.To, t.Weight) || t.From == t.To:
 			return fmt.Errorf("term %d: from, to or weight is not finite, or from is to", i)
 		}
@@ -111,7 +112,7 @@ func (q *Quality) check(length int) error {
 		return errors.New("a number of base, direction or noFace is not finite")
 	}
 	if !finite(q.Floor, q.Medium, q.High) || q.Floor > q.Medium || q.Medium > q.High {
-		return errors.New("floor, medium and high do not rise")
+		return errors.New("floor, medium and high must rise")
 	}
 	return nil
 }

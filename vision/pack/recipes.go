@@ -12,7 +12,7 @@ import (
 
 // The packs that Convert makes.
 const (
-	// nameDefault is the pack of earlier versions, which existing stores may go on with.
+	// nameDefault is the pack of earlier versions, which existing stores may keep.
 	nameDefault = "default"
 	// nameMobileFace is the pack for new stores.
 	nameMobileFace = "mobileface"
@@ -21,7 +21,7 @@ const (
 // Convertible returns the names of the packs that Convert makes.
 func Convertible() []string { return []string{nameMobileFace, nameDefault} }
 
-// recipe is how a pack is made: its description save for what is computed from the weights, and its networks.
+// recipe is how a pack is made: its description, except for what is computed from the weights, and its networks.
 type recipe struct {
 	manifest Manifest
 	networks []network
@@ -41,7 +41,7 @@ func recipeOf(name string) (recipe, error) {
 		return mobileFaceRecipe(), nil
 	}
 	known := slices.Clone(Convertible())
-	return recipe{}, fmt.Errorf("no pack %q is made from the pinned packages; those are %s", name,
+	return recipe{}, fmt.Errorf("unknown pack %q; the pinned packages make %s", name,
 		strings.Join(known, " and "))
 }
 

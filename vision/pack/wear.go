@@ -13,22 +13,22 @@ import (
 	"github.com/visage-face/visage/vision/internal/onnx"
 )
 
-// Wear describes a network that sees what a face wears and what hides it.
+// Wear describes a network that sees what a face wears and what covers it.
 type Wear struct {
 	File string `json:"file"`
-	// Output names the tensor with one number for each sign: the probability that it is there, 0 to 1.
+	// Output names the tensor with one number for each sign: the probability that it is present, 0 to 1.
 	Output string `json:"output"`
 	Input  Input  `json:"input"`
-	// Alignment is where five points of the face come to lie in the input, as for the recogniser.
+	// Alignment is where five points of the face are in the input, as for the recogniser.
 	Alignment [5][2]float64 `json:"alignment"`
 	// Signs are what the numbers stand for, in their order. Each sign belongs to one network of the pack.
 	Signs []Sign `json:"signs"`
 }
 
-// Sign is something to see on a face.
+// Sign is a property that a network can see on a face.
 type Sign string
 
-// The signs there are.
+// The signs.
 const (
 	SignGlasses          Sign = "glasses"    // of any kind, sunglasses too
 	SignSunglasses       Sign = "sunglasses" // dark or mirroring lenses
@@ -36,7 +36,7 @@ const (
 	SignMouthOccluded    Sign = "mouthOccluded"
 	SignNoseOccluded     Sign = "noseOccluded"
 	SignForeheadOccluded Sign = "foreheadOccluded"
-	SignMask             Sign = "mask" // a mask that is worn for health, wherever it sits
+	SignMask             Sign = "mask" // a medical or protective mask, even when it does not cover the nose
 	SignHeadwear         Sign = "headwear"
 )
 
@@ -60,7 +60,7 @@ func checkWear(files map[string]bool, all []Wear) error {
 		}
 		for _, s := range w.Signs {
 			if !slices.Contains(signs, s) {
-				return fmt.Errorf("sign %q is not known; known are %v", s, signs)
+				return fmt.Errorf("unknown sign %q; known are %v", s, signs)
 			}
 			if seen[s] {
 				return fmt.Errorf("sign %q is listed twice", s)
@@ -205,7 +205,7 @@ func (c *coefficients) layer(in, out int) (weights, bias []float32) {
 // end reports coefficients that are not those of the networks.
 func (c *coefficients) end() error {
 	if c.short || len(c.left) != 0 {
-		return errors.New("the embedded coefficients are not those of these networks")
+		return errors.New("the embedded coefficients do not fit these networks")
 	}
 	return nil
 }

@@ -15,8 +15,8 @@ func (m Affine) Apply(p Point) Point {
 
 // Similarity returns the map of one turn, one scale and one shift, without mirroring, that brings the points from as
 // near as possible to the points to, by the sum of squared distances. It is Umeyama's solution (IEEE PAMI 13(4), 1991)
-// with the reflection left out, which in the plane has a closed form. It reports false if there are fewer than two
-// points, the numbers of points differ, or all points of from are one.
+// without the reflection, which has a closed form in the plane. It reports false if there are fewer than two points,
+// the numbers of points differ, or all points of from are equal.
 func Similarity(from, to []Point) (Affine, bool) {
 	n := float64(len(from))
 	if len(from) != len(to) || len(from) < 2 {
@@ -44,7 +44,7 @@ func Similarity(from, to []Point) (Affine, bool) {
 	return Affine{re, -im, t.X - re*f.X + im*f.Y, im, re, t.Y - im*f.X - re*f.Y}, true
 }
 
-// Then returns the map that does m first and next after it.
+// Then returns the map that applies m first and next after it.
 func (m Affine) Then(next Affine) Affine {
 	return Affine{
 		A: next.A*m.A + next.B*m.D, B: next.A*m.B + next.B*m.E, C: next.A*m.C + next.B*m.F + next.C,

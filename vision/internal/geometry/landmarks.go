@@ -22,15 +22,16 @@ type Landmarks struct {
 
 // The sides of the nose are not among the 68 points. These figures place them so that they agree, within about a
 // twentieth of the distance between the pupils, with the points that the Face documentation prints for its sample
-// photos: the annotation marks where the nostrils end below, the contract where the wings stand out most.
+// photos: the annotation marks the lower ends of the nostrils, the contract the points where the wings stand out most.
 const (
-	wingsApart = 1.7  // the wings' distance in nostrils' distances
+	wingsApart = 1.7  // the distance of the wings, in distances of the nostrils
 	wingsAbove = 0.19 // how far they are above the nostrils, in lengths of the nose
 	topInwards = 0.15 // from the wing towards the tip, where it begins above
 	topUpwards = 0.35 // from the wing towards the root, where it begins above
 )
 
-// LandmarksOf returns the 27 points. Pupils are the middles of the eyes' outlines: where someone looks is not seen.
+// LandmarksOf returns the 27 points. Pupils are the middles of the outlines of the eyes, because the 68 points do not
+// show the direction of gaze.
 func LandmarksOf(s *Shape) Landmarks {
 	l := Landmarks{
 		PupilLeft: mean(s[36:42]), PupilRight: mean(s[42:48]),
@@ -59,7 +60,7 @@ func LandmarksOf(s *Shape) Landmarks {
 	return l
 }
 
-// Five returns the points that recognisers align faces by: the eyes, left first, the tip of the nose, and the corners
+// Five returns the points by which recognisers align faces: the eyes, left first, the tip of the nose, and the corners
 // of the mouth, left first.
 func (s *Shape) Five() [5]Point {
 	return [5]Point{mean(s[36:42]), mean(s[42:48]), s[30], s[48], s[54]}
@@ -75,7 +76,7 @@ func mean(points []Point) Point {
 	return Point{m.X / n, m.Y / n}
 }
 
-// toward returns the point that lies part of the way from a to b.
+// toward returns the point at a fraction of the way from a to b.
 func toward(a, b Point, part float64) Point {
 	return Point{a.X + part*(b.X-a.X), a.Y + part*(b.Y-a.Y)}
 }

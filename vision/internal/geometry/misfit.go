@@ -47,21 +47,22 @@ var faceMean = func() (mean Shape) {
 	return mean
 }()
 
-// FrameOf maps the frame of the mean face to that of a shape: the middle of its points is at 0, they are 1 from there
-// in the root mean square, and it is upright.
+// FrameOf returns the map from the frame of the mean face to that of a shape. In the frame of the mean face, the middle
+// of the points is at 0, they are 1 from it in the root mean square, and the face is upright.
 func FrameOf(s *Shape) Affine {
 	frame, _ := Similarity(faceMean[:], s[:])
 	return frame
 }
 
-// Misfit says how far the points are from being those of a face: the root mean square distance that is left when they
-// are brought onto the mean face by a turn, a scale and a shift, and all that faces differ in has been taken away. It
-// is in parts of the mean distance of the points from their middle. Networks mark upright faces with 0.006 to 0.03, and
-// faces on their side or head, or what is no face, with more. It is at most 1, which points that are not finite have
-// too.
+// Misfit returns how far the points are from those of a face: the root mean square distance that remains after the mean
+// face is brought onto them by a turn, a scale and a shift, and after all usual differences between faces are
+// subtracted. It is a fraction of the mean distance of the points from their middle. For upright faces networks mark
+// points with 0.006 to 0.03, for faces on their side or upside down, and for other objects, with more. It is at most 1,
+// also for points that are not finite.
 func Misfit(s *Shape) float64 {
-	// The mean is brought onto the points, and the points back by the same map: brought onto the mean themselves,
-	// points that are nothing like it would shrink to nothing, which is an even distance from it.
+	// The mean is brought onto the points, and the points back by the same map. If they were brought onto the mean
+	// themselves, points that do not resemble it at all would shrink to one point, which has a moderate distance from
+	// it.
 	onto := FrameOf(s)
 	scale2 := onto.A*onto.A + onto.D*onto.D
 	if !(scale2 > 0) || math.IsInf(scale2, 0) {

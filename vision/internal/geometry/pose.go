@@ -16,7 +16,7 @@ type Pose struct {
 // vec is a place in space: x to the right, y down, z away from the camera.
 type vec [3]float64
 
-// knob is a point of the head that the pose is read from.
+// knob is a point of the head from which the pose is computed.
 type knob struct {
 	at     int // of the 68 points
 	where  vec // on the head, in millimetres from the middle between the eyes
@@ -40,8 +40,8 @@ var head = [...]knob{
 	{51, vec{0, 57, -8}, 0.5}, {57, vec{0, 83, -3}, 0.2},
 }
 
-// PoseOf returns the direction of the head: the turn of a generic head whose shadow, at the best scale and place, is
-// nearest to the points (scaled orthographic projection, weighted least squares). It reports false if the points are
+// PoseOf returns the direction of the head: the turn of a generic head whose projection, at the best scale and place,
+// is nearest to the points (scaled orthographic projection, weighted least squares). It reports false if the points are
 // not those of a face: all on a line, seen from behind, or not finite.
 func PoseOf(s *Shape) (Pose, bool) {
 	var sum, spread2 float64
@@ -76,7 +76,7 @@ func PoseOf(s *Shape) (Pose, bool) {
 	if !(spread2 > 0) || math.IsInf(spread2, 0) {
 		return Pose{}, false
 	}
-	// The map is then made a scaled turn, and improved.
+	// The map is then made a scaled turn and refined.
 	right, ok1 := solve(spread, cross[0])
 	down, ok2 := solve(spread, cross[1])
 	if !ok1 || !ok2 {
@@ -93,7 +93,7 @@ func PoseOf(s *Shape) (Pose, bool) {
 	return angles(turn), true
 }
 
-// nearestTurn makes the rows of a linear map to the plane into the first two rows of a turn, by moving both equally.
+// nearestTurn changes the rows of a linear map to the plane into the first two rows of a turn, both by the same amount.
 func nearestTurn(a, b vec) (turn [3]vec, scale float64, ok bool) {
 	la, lb := norm(a), norm(b)
 	// Scaled to one length, the sum and the difference of two vectors are perpendicular.
@@ -117,7 +117,7 @@ func nearestTurn(a, b vec) (turn [3]vec, scale float64, ok bool) {
 	return turn, scale, true
 }
 
-// refine lowers the squared distances by Gauss–Newton steps over the scale and small turns about the three axes.
+// refine reduces the squared distances by Gauss–Newton steps over the scale and small turns about the three axes.
 func refine(turn [3]vec, scale float64, s *Shape, mid Point, mid3 vec) [3]vec {
 	for range 20 {
 		var left [4][4]float64
@@ -125,7 +125,7 @@ func refine(turn [3]vec, scale float64, s *Shape, mid Point, mid3 vec) [3]vec {
 		for _, k := range head {
 			u := vec{k.where[0] - mid3[0], k.where[1] - mid3[1], k.where[2] - mid3[2]}
 			x, y, z := dot(turn[0], u), dot(turn[1], u), dot(turn[2], u)
-			// How the shadow of the point moves with scale, and with turns about x, y and z.
+			// How the projection of the point moves with scale, and with turns about x, y and z.
 			rows := [2][4]float64{{x, 0, scale * z, -scale * y}, {y, -scale * z, 0, scale * x}}
 			off := [2]float64{s[k.at].X - mid.X - scale*x, s[k.at].Y - mid.Y - scale*y}
 			for r := range rows {
@@ -150,7 +150,7 @@ func refine(turn [3]vec, scale float64, s *Shape, mid Point, mid3 vec) [3]vec {
 	return turn
 }
 
-// turned applies a further turn about an axis through the angle that is the axis' length, in radians (Rodrigues).
+// turned applies a further turn about an axis. The length of the axis is the angle in radians (Rodrigues).
 func turned(m [3]vec, axis vec) [3]vec {
 	angle := norm(axis)
 	if angle == 0 {
@@ -169,7 +169,7 @@ func turned(m [3]vec, axis vec) [3]vec {
 	return out
 }
 
-// angles takes a turn apart: about x by -pitch, then about y by -yaw, then about z by roll.
+// angles splits a turn into turns: about x by -pitch, then about y by -yaw, then about z by roll.
 func angles(m [3]vec) Pose {
 	const degrees = 180 / math.Pi
 	return Pose{

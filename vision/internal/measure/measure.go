@@ -1,8 +1,8 @@
-// Package measure judges the pixels of a face: how blurred, how bright and how noisy they are, and with that how fit
-// the face is for recognition.
+// Package measure measures the pixels of a face: how blurred, how bright and how noisy they are, and from that how well
+// the face can be recognised.
 //
-// No network is asked. Each measure is a published method or a plain statistic, scaled so that the levels of the Face
-// contract (low, medium, high; under, good, over) are where they make sense to the eye.
+// It uses no network. Each measure is a published method or a simple statistic, scaled so that the levels of the Face
+// contract (low, medium, high; under, good, over) agree with what people see.
 package measure
 
 import (
@@ -23,8 +23,8 @@ type Values struct {
 	Noise float64
 }
 
-// Face measures the face in a box, in pixels of the picture. The tenth of the box next to each edge is left out, for it
-// shows more of the background than of the face. A box without pixels counts as all blurred and black.
+// Face measures the face in a box, in pixels of the picture. A tenth of the box at each edge is left out, because it
+// shows more of the background than of the face. A box without pixels counts as fully blurred and black.
 func Face(p *photo.RGB, box image.Rectangle) Values {
 	box = box.Intersect(image.Rect(0, 0, p.W, p.H))
 	inner := box.Inset(min(box.Dx(), box.Dy()) / 10)
@@ -32,7 +32,7 @@ func Face(p *photo.RGB, box image.Rectangle) Values {
 		return Values{Blur: 1}
 	}
 	small := shrunk(p.Part(inner, 2*side))
-	// Noise is of single pixels, and of a large face a part tells enough.
+	// Noise concerns single pixels, so a part of a large face is enough.
 	middle := inner.Min.Add(inner.Size().Sub(image.Pt(window, window)).Div(2))
 	part := image.Rectangle{middle, middle.Add(image.Pt(window, window))}.Intersect(inner)
 	return Values{Blur: blur(small), Exposure: exposure(small), Noise: noise(greyOf(p.Part(part, 0)))}
@@ -44,7 +44,7 @@ type grey struct {
 	w, h int
 }
 
-// luma returns that of the first pixel in pix.
+// luma returns the luma of the first pixel in pix.
 func luma(pix []byte) float32 {
 	return 0.299*float32(pix[0]) + 0.587*float32(pix[1]) + 0.114*float32(pix[2])
 }
@@ -60,14 +60,15 @@ func greyOf(p *photo.RGB, box image.Rectangle) *grey {
 }
 
 const (
-	// side is the most pixels on a side that blur and exposure are measured at: about what recognisers see. What is
-	// lost in shrinking a face to it does not matter. Smaller faces are measured as they are.
+	// side is the largest number of pixels on a side at which blur and exposure are measured: about what recognisers
+	// see. Details that are lost when a face is reduced to it do not matter. Smaller faces are measured as they are.
 	side = 112
-	// window is the most pixels on a side that noise is measured at: a thousand blocks.
+	// window is the largest number of pixels on a side at which noise is measured: a thousand blocks.
 	window = 256
 )
 
-// shrunk returns what is in the box with the longer side at most side, each pixel the mean of those it stands for.
+// shrunk returns the content of the box with the longer side at most side. Each pixel is the mean of those that it
+// replaces.
 func shrunk(p *photo.RGB, box image.Rectangle) *grey {
 	long := max(box.Dx(), box.Dy())
 	if long <= side {
@@ -91,23 +92,23 @@ func shrunk(p *photo.RGB, box image.Rectangle) *grey {
 	return s
 }
 
-// Ends of the scale of blur, as the method below gives it: what sharp portraits have, and what is left of one under a
-// Gaussian of 4 pixels at the size above, when the eye can no longer tell whose face it is.
+// Ends of the scale of blur, in results of the method below: that of sharp portraits, and that of one under a Gaussian
+// of 4 pixels at the size above, at which people can no longer tell whose face it is.
 const (
 	sharp   = 0.30
 	blurred = 0.85
 )
 
 // blur follows F. Crete et al., "The blur effect: perception and estimation with a new no-reference perceptual blur
-// metric" (Proc. SPIE 6492, 2007): a picture is blurred again, and the less its gradients lose by it, the less there
-// was to lose. The result does not depend on contrast. Of the two directions the more blurred counts, for motion blurs
-// one.
+// metric" (Proc. SPIE 6492, 2007): the picture is blurred again, and the less its gradients lose, the more blurred it
+// was before. The result does not depend on contrast. The more blurred of the two directions counts, because motion
+// blurs only one.
 func blur(g *grey) float64 {
 	kept := max(keptGradient(g), keptGradient(g.transposed()))
 	return min(max((kept-sharp)/(blurred-sharp), 0), 1)
 }
 
-// keptGradient returns the part of the gradients along rows that outlives a mean over nine pixels, 0 to 1.
+// keptGradient returns the fraction of the gradients along rows that remains after a mean over nine pixels, 0 to 1.
 func keptGradient(g *grey) float64 {
 	const reach = 4 // of nine pixels, to each side
 	var all, lost float64
@@ -128,7 +129,7 @@ func keptGradient(g *grey) float64 {
 		}
 	}
 	if all == 0 {
-		return 1 // nothing to be seen
+		return 1 // no gradients at all
 	}
 	return (all - lost) / all
 }
@@ -144,7 +145,7 @@ func (g *grey) transposed() *grey {
 }
 
 // exposure is the mean of the dark, the middle and the bright end of the luma: its 5th, 50th and 95th percentiles. The
-// middle alone would take dark skin in good light for a dark photo; but that has its highlights.
+// middle alone would take dark skin in good light for a dark photo, but dark skin has highlights.
 func exposure(g *grey) float64 {
 	var count [256]int
 	for _, l := range g.pix {
@@ -166,9 +167,9 @@ func exposure(g *grey) float64 {
 const noisy = 20
 
 // noise follows J. Immerkær, "Fast Noise Variance Estimation" (Computer Vision and Image Understanding 64(2), 1996):
-// the difference of two Laplacians knows no edges and slopes, and its mean size tells the standard deviation. It is
-// taken by blocks, and the median block counts, so that hair does not pass for noise; blocks that are all black or all
-// white, where noise is cut off, do not count.
+// the difference of two Laplacians cancels edges and slopes, and its mean size gives the standard deviation. It is
+// computed by blocks, and the median block counts, so that hair is not taken for noise. Blocks that are all black or
+// all white, where noise is cut off, do not count.
 func noise(g *grey) float64 {
 	const block = 8
 	var deviations []float64

@@ -6,10 +6,10 @@ import (
 	"github.com/visage-face/visage/vision/internal/geometry"
 )
 
-// Quality says how fit a face is for recognition.
+// Quality is how well a face can be recognised.
 type Quality uint8
 
-// The qualities. Low: do not rely on it. Medium: good enough to be identified by. High: good enough to enrol.
+// The qualities. Low: not to be relied on. Medium: good enough for identification. High: good enough for enrolment.
 const (
 	Low Quality = iota + 1
 	Medium
@@ -27,7 +27,7 @@ type Subject struct {
 	Values
 }
 
-// limits is the least that a quality asks for.
+// limits are the conditions of a quality.
 type limits struct {
 	side, pupils     float64 // pixels; one of the two is enough
 	yaw, pitch, roll float64 // degrees, to either side
@@ -47,7 +47,7 @@ var (
 	forMedium = limits{56, 28, 45, 35, 90, 0.75, 0.7, 0.12, 0.88}
 )
 
-// QualityOf returns the best quality whose limits the face is within.
+// QualityOf returns the best quality whose conditions the face meets.
 func QualityOf(s Subject) Quality {
 	switch {
 	case forHigh.meets(s):
@@ -58,7 +58,7 @@ func QualityOf(s Subject) Quality {
 	return Low
 }
 
-// LargeAndFrontal reports whether the face is within the limits of High that do not depend on how well it can be seen.
+// LargeAndFrontal reports whether the face meets the conditions of High that do not depend on its pixels.
 func LargeAndFrontal(s Subject) bool {
 	return forHigh.large(s) && forHigh.faces(s)
 }

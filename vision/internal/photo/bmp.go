@@ -53,7 +53,7 @@ func readBMP(file []byte) (h bmpHeader, err error) {
 	}
 	size := binary.LittleEndian.Uint32(file[fileHeader:])
 	if size < 12 || size > 1<<16 || int(size) > len(file)-fileHeader {
-		return h, fmt.Errorf("a BMP header of %d bytes", size)
+		return h, fmt.Errorf("the BMP header has %d bytes", size)
 	}
 	info := make([]byte, max(size, 124)) // what a short header lacks is zero
 	copy(info, file[fileHeader:fileHeader+size])
@@ -108,7 +108,7 @@ func readBMP(file []byte) (h bmpHeader, err error) {
 		h.pixels = after
 	}
 	if h.pixels >= len(file) {
-		return h, fmt.Errorf("a BMP file whose pixels begin behind its end")
+		return h, errors.New("the pixels of the BMP file begin after its end")
 	}
 	return h, nil
 }
@@ -124,10 +124,10 @@ func bmpSort(compression uint32, windows bool) int {
 	return bmpOther
 }
 
-// check refuses what is not a picture that can be read.
+// check refuses pictures that cannot be read.
 func (h *bmpHeader) check() error {
 	if h.width < 0 {
-		return errors.New("a BMP picture of a negative width")
+		return errors.New("the width of the BMP picture is negative")
 	}
 	fits := false
 	switch h.sort {
@@ -148,11 +148,11 @@ func (h *bmpHeader) check() error {
 		return unsupported("the image is a BMP file with a compression that is not supported; save it as PNG or JPEG")
 	}
 	if !fits || h.depth > 32 || h.depth > 8 && h.depth%8 != 0 {
-		return fmt.Errorf("a BMP picture of %d bits a pixel in data of sort %d", h.depth, h.sort)
+		return fmt.Errorf("BMP pixels of %d bits in data of kind %d are not supported", h.depth, h.sort)
 	}
 	for _, m := range h.masks {
 		if m>>bits.TrailingZeros32(m|1<<31)&(m>>bits.TrailingZeros32(m|1<<31)+1) != 0 {
-			return fmt.Errorf("a BMP mask of %#x, which has gaps", m)
+			return fmt.Errorf("the BMP mask %#x has gaps", m)
 		}
 	}
 	return nil
@@ -182,7 +182,7 @@ func (h *bmpHeader) readPalette(file []byte, at int, pixels int64, used uint32, 
 	return at + entry*n
 }
 
-// readBMPPixels decodes the picture. The note says what was wrong and could be helped.
+// readBMPPixels decodes the picture. The note names faults that were tolerated.
 func readBMPPixels(file []byte) (_ image.Image, note string, err error) {
 	h, err := readBMP(file)
 	if err != nil {
@@ -242,7 +242,7 @@ func (h *bmpHeader) plain(dst *image.NRGBA, data []byte) (rows int) {
 		rows++
 		data = data[min(stride, len(data)):]
 	}
-	if !visible { // whoever wrote this meant nothing by alpha
+	if !visible { // the writer did not use alpha
 		for i := 3; i < len(dst.Pix); i += 4 {
 			dst.Pix[i] = 255
 		}

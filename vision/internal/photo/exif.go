@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// metadata is where a file says how it is to be turned. EXIF is asked first; XMP where EXIF says nothing.
+// metadata are the parts of a file that say how to turn it. EXIF comes first; XMP counts where EXIF says nothing.
 type metadata struct{ exif, xmp [][]byte }
 
-// orientation returns the first that is valid; upright if there is none. What is broken or out of range is no error:
-// the picture is worth more than its metadata.
+// orientation returns the first valid orientation; upright if there is none. A broken value or one out of range is no
+// error: the picture is worth more than its metadata.
 func (m metadata) orientation() orientation {
 	for _, b := range m.exif {
 		if o := exifOrientation(b); o != 0 {
@@ -141,8 +141,8 @@ func tellsOrientation(key string) bool {
 		key == "XML:com.adobe.xmp"
 }
 
-// mostText is the most bytes of such texts that are unpacked of a PNG file: a few megabytes of it can hold thousands of
-// chunks, each of which unpacks to a thousand times its size.
+// mostText is the largest number of bytes of such texts that are unpacked from a PNG file: a few megabytes can hold
+// thousands of chunks, each of which unpacks to a thousand times its size.
 const mostText = 4 << 20
 
 // pngText returns the key and the text of a text chunk, unpacked as far as left goes, which becomes less by that.

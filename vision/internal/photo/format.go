@@ -10,23 +10,23 @@ import (
 	"io"
 )
 
-// format is one sort of file.
+// format is one kind of image file.
 type format struct {
 	name  string
 	magic string // the first bytes; a question mark stands for any
 	// config reads the size in the file's header.
 	config func(io.Reader) (image.Config, error)
-	// read decodes the picture. The note says what was wrong with the file and could be helped.
+	// read decodes the picture. The note names faults of the file that were tolerated.
 	read func(ctx context.Context, d *Decoder, file []byte) (m image.Image, note string, err error)
-	// perPixel returns the most bytes that the decoder holds for each pixel of a picture with this header.
+	// perPixel returns the largest number of bytes that the decoder holds for each pixel of a picture with this header.
 	perPixel func(file []byte, c image.Config) int
-	// turn returns how the picture is to be turned; nil for formats that do not say it.
+	// turn returns how to turn the picture; nil for formats that do not say it.
 	turn func(file []byte) orientation
-	// mix is how the format's colour differences are meant.
+	// mix is the meaning of the colour differences of the format.
 	mix *mixture
 }
 
-// formats are all that Decode knows.
+// formats are all formats that Decode reads.
 var formats = [...]format{
 	{"JPEG", "\xff\xd8", configJPEG, readJPEG, jpegPerPixel, turnBy(metadataOfJPEG), &jfif},
 	{"PNG", pngSignature, configPNG, plain(readPNG), modelPerPixel, turnBy(metadataOfPNG), nil},
@@ -105,7 +105,7 @@ func (f *format) measure(file []byte) (width, height int, err error) {
 	return c.Width, c.Height, nil
 }
 
-// guard runs a decoder. Some panic on files made for that.
+// guard runs a decoder. Some panic on files that were made for that.
 func guard[T any](decode func() (T, error)) (_ T, err error) {
 	defer func() {
 		if r := recover(); r != nil {

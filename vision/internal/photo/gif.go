@@ -11,7 +11,7 @@ import (
 	"io"
 )
 
-// gifFrame is what is said before the pixels of a GIF file's first frame.
+// gifFrame holds the data before the pixels of a GIF file's first frame.
 type gifFrame struct {
 	screen     image.Rectangle // large enough for the frame, whatever the header says
 	frame      image.Rectangle
@@ -91,7 +91,7 @@ func firstFrame(file []byte) (f gifFrame, err error) {
 			f.data = data
 			return f, nil
 		case 0x3b:
-			return f, errors.New("a GIF file without a frame")
+			return f, errors.New("the GIF file has no frame")
 		default: // filling
 			rest = rest[1:]
 		}
@@ -99,8 +99,8 @@ func firstFrame(file []byte) (f gifFrame, err error) {
 	return f, io.ErrUnexpectedEOF
 }
 
-// readGIF decodes the first frame. What the standard library refuses is decoded here: a frame larger than its screen,
-// and more or a little fewer pixels than there should be.
+// readGIF decodes the first frame. It decodes what the standard library refuses: a frame larger than its screen, and
+// more pixels, or a few less, than there should be.
 func readGIF(file []byte) (_ image.Image, note string, err error) {
 	m, first := gif.Decode(bytes.NewReader(file))
 	if first == nil {

@@ -10,7 +10,7 @@ import (
 	"slices"
 )
 
-// heif is what is said of the main picture of a HEIF file (ISO/IEC 23008-12), which HEIC and AVIF files are.
+// heif holds the metadata of the main picture of a HEIF file (ISO/IEC 23008-12), the format of HEIC and AVIF files.
 type heif struct {
 	width, height int // as stored, before it is turned
 	codec         string
@@ -21,7 +21,7 @@ type heif struct {
 	alike         *nclx // how colours are meant, if it is said
 }
 
-// nclx is how luma and colour differences are meant, in the numbers of ITU-T H.273.
+// nclx is the meaning of luma and colour differences, in the numbers of ITU-T H.273.
 type nclx struct {
 	matrix uint16
 	full   bool
@@ -64,7 +64,7 @@ func find(all []box, name string) []byte {
 	return all[i].data
 }
 
-// brandsOf returns the brands that a file says it is of, the main one first.
+// brandsOf returns the brands that a file lists, the main one first.
 func brandsOf(file []byte) (brands []string) {
 	const most = 64
 	if len(file) < 16 || string(file[4:8]) != "ftyp" {
@@ -92,7 +92,7 @@ func isHEIF(file []byte) bool {
 	})
 }
 
-// readHEIF reads what is said of the main picture.
+// readHEIF reads the metadata of the main picture.
 func readHEIF(file []byte) (h heif, err error) {
 	meta := find(boxes(file), "meta")
 	if len(meta) < 4 {
@@ -102,12 +102,12 @@ func readHEIF(file []byte) (h heif, err error) {
 					"the image is a film without a still image (HEIF image sequence), which is not supported; " +
 						"send one of its frames as a still image")
 		}
-		return h, errors.New("a HEIF file without a description of its pictures")
+		return h, errors.New("the HEIF file does not describe its pictures")
 	}
 	all := boxes(meta[4:])
 	main, ok := mainItem(find(all, "pitm"))
 	if !ok {
-		return h, errors.New("a HEIF file without a main picture")
+		return h, errors.New("the HEIF file has no main picture")
 	}
 	properties := boxes(find(all, "iprp"))
 	set := boxes(find(properties, "ipco"))
@@ -164,7 +164,7 @@ func readHEIF(file []byte) (h heif, err error) {
 		}
 	}
 	if h.width < 1 || h.height < 1 || h.width > 1<<30 || h.height > 1<<30 {
-		return h, fmt.Errorf("a HEIF file with a picture of %d × %d pixels", h.width, h.height)
+		return h, fmt.Errorf("the picture of the HEIF file has %d × %d pixels", h.width, h.height)
 	}
 	return h, nil
 }

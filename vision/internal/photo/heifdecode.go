@@ -73,7 +73,7 @@ func unturned(file []byte) []byte {
 	return file
 }
 
-var errSandboxed = errors.New("the decoder refuses the file without saying why")
+var errSandboxed = errors.New("the decoder refuses the file and gives no reason")
 
 // heic runs libheif: once for the size and the kind of colours, once for the pixels.
 func (h heif) heic(run *sandbox.Instance, file []byte) (*packed, error) {
@@ -108,7 +108,7 @@ func (h heif) heic(run *sandbox.Instance, file []byte) (*packed, error) {
 	}
 	w, height := int(v[0]), int(v[1])
 	if w < 1 || height < 1 || !h.cropped && (w != h.width || height != h.height) || w > h.width || height > h.height {
-		return nil, fmt.Errorf("a HEIC picture of %d × %d pixels, not of %d × %d", w, height, h.width, h.height)
+		return nil, fmt.Errorf("the HEIC picture has %d × %d pixels, not %d × %d", w, height, h.width, h.height)
 	}
 	// The bytes of a row of n pixels as libheif keeps them: of an even number, no fewer than 64.
 	up := func(n, channels int) int { return (max(n+n%2, 64)*channels + align - 1) / align * align }
@@ -153,7 +153,7 @@ func (h heif) heic(run *sandbox.Instance, file []byte) (*packed, error) {
 			src = &image.NRGBA{Pix: pix, Stride: stride, Rect: frame}
 		}
 	default:
-		return nil, fmt.Errorf("a HEIC picture of the kind %d", v[2])
+		return nil, fmt.Errorf("HEIC pictures of kind %d are not supported", v[2])
 	}
 	return (*packed)(draw(src, w, height, upright, mixtureOf(h.alike))), nil
 }
@@ -185,7 +185,7 @@ func (h heif) avif(run *sandbox.Instance, file []byte) (*packed, error) {
 		}
 	}
 	if int(v[0]) != h.width || int(v[1]) != h.height {
-		return nil, fmt.Errorf("an AVIF picture of %d × %d pixels, not of %d × %d", v[0], v[1], h.width, h.height)
+		return nil, fmt.Errorf("the AVIF picture has %d × %d pixels, not %d × %d", v[0], v[1], h.width, h.height)
 	}
 	channel := 1
 	if v[2] > 8 {

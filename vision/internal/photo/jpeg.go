@@ -33,7 +33,7 @@ func jpegHeader(file []byte) (f jpegFrame, err error) {
 			at += 2
 			continue
 		case marker == 0xda || marker == 0xd9:
-			return f, errors.New("a JPEG file without a frame before its pixels")
+			return f, errors.New("the JPEG file has no frame before its pixels")
 		case marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc || marker == 0xf7:
 			return readFrame(marker, file[at+4:min(at+2+max(n, 2), len(file))])
 		}
@@ -47,7 +47,7 @@ func jpegHeader(file []byte) (f jpegFrame, err error) {
 func readFrame(marker byte, header []byte) (f jpegFrame, err error) {
 	const before, each = 6, 3 // bytes before the components, and of each
 	if len(header) < before || len(header) < before+each*int(header[5]) || header[5] < 1 {
-		return f, errors.New("a JPEG file with a broken frame header")
+		return f, errors.New("the frame header of the JPEG file is broken")
 	}
 	f = jpegFrame{
 		marker: marker, precision: int(header[0]), components: int(header[5]),
@@ -66,7 +66,7 @@ func readFrame(marker byte, header []byte) (f jpegFrame, err error) {
 	return f, nil
 }
 
-// check refuses what neither browsers nor this package read, by its name.
+// check refuses, by name, kinds that neither browsers nor this package read.
 func (f jpegFrame) check() error {
 	const instead = "; save it as a baseline or progressive JPEG with 8 bits a sample, or as PNG"
 	switch m := f.marker; {
@@ -105,9 +105,9 @@ func configJPEG(r io.Reader) (image.Config, error) {
 	return image.Config{Width: f.width, Height: f.height, ColorModel: color.YCbCrModel}, err
 }
 
-// maxScanned is the most pixels that the scans of a JPEG pass over. A scan of forty bytes may pass over all pixels, and
-// refine each; a file of nothing else keeps a decoder busy that cannot be stopped. This is 25 scans of the largest
-// picture, or some seconds, and 83 of one of 12 megapixels; encoders make about ten.
+// maxScanned is the largest number of pixels that the scans of a JPEG pass over. A scan of forty bytes may pass over
+// all pixels and refine each; a file of nothing else keeps a decoder busy that cannot be stopped. The limit is 25 scans
+// of the largest picture, which take some seconds, and 83 of one of 12 megapixels; encoders make about ten.
 const maxScanned = 25 * MaxPixels
 
 // jpegScans counts the scans up to the end of the picture. What follows the end may be a film, and what lies within
@@ -137,8 +137,8 @@ func jpegScans(file []byte) int {
 	return scans
 }
 
-// lacksTables reports whether a JPEG has a component whose quantisation table is nowhere up to the end of the picture.
-// The standard library's decoder takes such a table for zeros and gives a grey picture, on which there is nobody.
+// lacksTables reports whether a JPEG has a component without a quantisation table up to the end of the picture. The
+// decoder of the standard library takes such a table for zeros and returns a grey picture without faces.
 func lacksTables(file []byte) bool {
 	var tables, used [256]bool
 	scans := false

@@ -14,7 +14,7 @@ const (
 // filling reports whether bytes are nothing but 0xff, which may stand before every marker.
 func filling(b []byte) bool { return bytes.Count(b, []byte{0xff}) == len(b) }
 
-// headerNote tells of what the standard library's decoder steps over without a word.
+// headerNote names the faults that the decoder of the standard library tolerates silently.
 func headerNote(file []byte) string {
 	for at := 2; at+4 <= len(file); {
 		from := at
@@ -36,7 +36,7 @@ func headerNote(file []byte) string {
 	return ""
 }
 
-// repair is a JPEG file that is written anew, segment after segment, without what does not belong there.
+// repair is a JPEG file that is written again, segment by segment, without what does not belong there.
 type repair struct {
 	in       []byte
 	at       int

@@ -18,15 +18,15 @@ import (
 //go:embed wasm/jpeg.wasm.gz
 var jpegProgram []byte
 
-// readJPEG decodes the picture: with our own decoder, which is the fast one and reads what cameras make; with the
-// standard library's, which reads progressive files too; once more with both, where the file needs no more than to be
-// put in order; and with libjpeg, which reads every sampling of colours and guesses where data is lost.
+// readJPEG decodes the picture: with our own decoder, which is the fast one and reads files of cameras; with that of
+// the standard library, which reads progressive files too; with both again, if the file only has to be put in order;
+// and with libjpeg, which reads every sampling of colours and fills gaps where data is lost.
 func readJPEG(ctx context.Context, d *Decoder, file []byte) (_ image.Image, note string, err error) {
 	if m := readBaseline(file); m != nil {
 		return m, headerNote(file), nil
 	}
 	if lacksTables(file) {
-		return nil, "", errors.New("a JPEG file without the quantisation table of a component")
+		return nil, "", errors.New("the JPEG file lacks the quantisation table of a component")
 	}
 	m, first := stdjpeg.Decode(bytes.NewReader(file))
 	if first == nil {
@@ -50,7 +50,7 @@ func readJPEG(ctx context.Context, d *Decoder, file []byte) (_ image.Image, note
 		}
 	}
 	if hasNote(notes, noEnd) {
-		repaired = repaired[:len(repaired)-2] // libjpeg shall see that it is not there
+		repaired = repaired[:len(repaired)-2] // libjpeg must see that it is missing
 	}
 	p, warning, err := d.libjpeg(ctx, repaired, f)
 	if err != nil {
@@ -97,7 +97,7 @@ func (d *Decoder) libjpeg(ctx context.Context, file []byte, f jpegFrame) (p *pac
 			return fmt.Errorf("libjpeg: a picture of %d × %d pixels, not of %d × %d", w, h, f.width, f.height)
 		}
 		for y := range f.height {
-			if y%64 == 0 { // a picture that is not there is not worth the time
+			if y%64 == 0 { // a picture that is missing is not worth the time
 				if err := enough(run); err != nil {
 					return err
 				}
@@ -129,7 +129,7 @@ func (d *Decoder) libjpeg(ctx context.Context, file []byte, f jpegFrame) (p *pac
 	return p, warning, nil
 }
 
-// enough refuses a picture that lacks too much.
+// enough refuses a picture of which too much is missing.
 func enough(run *sandbox.Instance) error {
 	lost, err := run.Call("lost")
 	if err == nil && lost > 1<<16/mayLack {

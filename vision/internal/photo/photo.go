@@ -1,9 +1,8 @@
-// Package photo turns the bytes of an image file, whoever sent them, into an upright picture, at a bounded cost.
+// Package photo turns the bytes of an image file from any sender into an upright picture, at a bounded cost.
 //
-// What browsers show is read, and what phones make: JPEG, PNG, GIF (the first frame only), BMP, WebP (no animations),
-// HEIC and AVIF, told apart by their
-// first bytes, with the faults that browsers step over. Colour profiles are ignored. What is transparent is laid on
-// white, as on paper. Decoders that are not written in Go run in a sandbox.
+// It reads the formats of browsers and phones: JPEG, PNG, GIF (the first frame only), BMP, WebP (no animations), HEIC
+// and AVIF. It recognises them by their first bytes, and tolerates the faults that browsers tolerate. Colour profiles
+// are ignored. Transparent pixels are drawn on white. Decoders that are not written in Go run in a sandbox.
 package photo
 
 import (
@@ -16,22 +15,22 @@ import (
 	"github.com/visage-face/visage/vision/internal/sandbox"
 )
 
-// Limits of what Decode accepts, each inclusive. MinBytes and MaxBytes are those of the Face contract; the others bound
-// the memory that a file can make Decode use.
+// Limits of Decode, each inclusive. MinBytes and MaxBytes are those of the Face contract; the others bound the memory
+// that a file can make Decode use.
 const (
 	MinBytes = 1 << 10
 	MaxBytes = 6 << 20
-	// MaxSide is the most pixels of a picture's width, and of its height.
+	// MaxSide is the largest width, and the largest height, of a picture in pixels.
 	MaxSide = 16384
-	// MaxPixels is the most pixels of a picture.
+	// MaxPixels is the largest number of pixels of a picture.
 	MaxPixels = 40_000_000
-	// MaxMemory is the most bytes that a decode needs at one time, by the file's header: for the decoder and for the
-	// picture it makes. It refuses pictures with fewer pixels than MaxPixels if they are progressive JPEGs with little
-	// or no subsampling, whose decoder keeps all coefficients (from 19 megapixels on), or of 16 bits a channel (from 35
-	// on).
+	// MaxMemory is the largest number of bytes that a decode needs at one time, according to the header of the file:
+	// for the decoder and for the picture. It refuses pictures with fewer pixels than MaxPixels if they are progressive
+	// JPEGs with little or no subsampling, whose decoder keeps all coefficients (from 19 megapixels on), or have 16
+	// bits a channel (from 35 on).
 	MaxMemory = 512 << 20
-	// MaxSandbox is the most bytes that a decoder in a sandbox has, beside MaxMemory: for HEIC, AVIF, and the JPEG
-	// files that Go's decoder refuses.
+	// MaxSandbox is the largest number of bytes that a decoder in a sandbox has, in addition to MaxMemory: for HEIC,
+	// AVIF, and the JPEG files that Go's decoder refuses.
 	MaxSandbox = 1 << 30
 )
 
@@ -41,21 +40,21 @@ type RGB struct {
 	// Reduced return the pixels of every picture.
 	Pix  []byte
 	W, H int // pixels of the picture as it is in the file, upright
-	// Note says what was wrong with the file and did not hinder its decoding, in words for a log; usually it is empty.
-	// It holds nothing of the file but numbers.
+	// Note names a fault of the file that did not prevent its decoding, in words for a log; usually it is empty. Of the
+	// file it contains only numbers.
 	Note string
 
 	reduced *reduced // nil if Pix is there
 }
 
-// Kind says what is wrong with a file.
+// Kind is the reason why a file cannot be used.
 type Kind uint8
 
 // The kinds of Error.
 const (
-	// NotAnImage: the bytes are of none of the formats.
+	// NotAnImage: the file has none of the formats.
 	NotAnImage Kind = iota + 1
-	// Broken: the format is known, the content cannot be decoded, be it damaged or of a rare sort.
+	// Broken: the format is known, but the content cannot be decoded, because it is damaged or of a rare kind.
 	Broken
 	// TooFewBytes: the file is shorter than MinBytes.
 	TooFewBytes
@@ -65,13 +64,13 @@ const (
 	TooManyPixels
 )
 
-// Error says that a file cannot be used, however often it is sent.
+// Error reports that a file cannot be used, now or later.
 type Error struct {
-	// Kind is for programs to decide on.
+	// Kind is for programs to decide by.
 	Kind Kind
-	// Message is a sentence for the sender, without a full stop. It holds nothing of the file but its measures.
+	// Message is a sentence for the sender, without a full stop. Of the file it contains nothing but its sizes.
 	Message string
-	// Cause is what the decoder said, or nil. It is for the log.
+	// Cause is the error of the decoder, or nil. It is for the log.
 	Cause error
 }
 
@@ -100,16 +99,16 @@ func NewDecoder() *Decoder {
 	}
 }
 
-// sandboxTime is the most that a decoder in a sandbox may take for a file. The largest pictures take a quarter of it on
+// sandboxTime is the longest time of a decoder in a sandbox for one file. The largest pictures take a quarter of it on
 // a slow machine.
 const sandboxTime = 30 * time.Second
 
-// Close waits for what runs in the sandboxes and frees them.
+// Close waits for running decoders in sandboxes and frees them.
 func (d *Decoder) Close() error { return errors.Join(d.jpeg.Close(), d.heif.Close(), d.avif.Close()) }
 
-// Decode returns the picture in a file, turned upright as its metadata says. A broken or missing orientation is no
-// error. An error is an *Error; or the cause of ctx, when it ended first; or a failure of a sandbox, which says nothing
-// of the file. The caller owns the picture, which may keep the file's bytes: they must not change while it is used.
+// Decode returns the picture in a file, upright according to its metadata. A broken or missing orientation is no error.
+// An error is an *Error; or the cause of ctx, when it ended first; or a failure of a sandbox, which is not about the
+// file. The caller owns the picture. It may refer to the bytes of the file, which must not change while it is used.
 func (d *Decoder) Decode(ctx context.Context, file []byte) (*RGB, error) {
 	if err := checkBytes(file); err != nil {
 		return nil, err
@@ -140,8 +139,8 @@ func (d *Decoder) Decode(ctx context.Context, file []byte) (*RGB, error) {
 	case err != nil:
 		return nil, broken(f.name, file, err)
 	}
-	// The decoders read the size again on their own. Should one ever disagree with its header, the limits above were
-	// not those of this picture, and the buffer below would not fit.
+	// The decoders read the size again themselves. If one ever disagreed with the header, the limits above would not
+	// have been checked for this picture, and the buffer below would not fit.
 	if b := src.m.Bounds(); !b.In(image.Rect(0, 0, width, height)) {
 		return nil, broken(f.name, file, fmt.Errorf("%s picture of %v in a frame of %d × %d", f.name, b, width, height))
 	}
@@ -162,7 +161,7 @@ func (d *Decoder) Decode(ctx context.Context, file []byte) (*RGB, error) {
 	return p, nil
 }
 
-// checkBytes holds a file to the limits of its length.
+// checkBytes checks the length of a file against the limits.
 func checkBytes(file []byte) error {
 	switch {
 	case len(file) == 0:

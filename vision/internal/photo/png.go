@@ -56,7 +56,7 @@ func configPNG(r io.Reader) (image.Config, error) {
 			unsupported("the image is a PNG file in the form that Xcode packs into applications (CgBI); " +
 				"send the original file")
 	case c.name != "IHDR" || len(c.data) != 13 || !c.good:
-		return image.Config{}, errors.New("a PNG file whose header is damaged")
+		return image.Config{}, errors.New("the header of the PNG file is damaged")
 	}
 	w, h := binary.BigEndian.Uint32(c.data), binary.BigEndian.Uint32(c.data[4:])
 	if w > 1<<30 || h > 1<<30 {
@@ -74,8 +74,8 @@ func configPNG(r io.Reader) (image.Config, error) {
 	return config, nil
 }
 
-// readPNG decodes the picture. What the standard library refuses is written anew from its critical chunks, with as many
-// pixels as the header says, and decoded once more.
+// readPNG decodes the picture. A file that the standard library refuses is written again from its critical chunks, with
+// as many pixels as the header says, and decoded once more.
 func readPNG(file []byte) (_ image.Image, note string, err error) {
 	m, first := png.Decode(bytes.NewReader(file))
 	if first == nil {
@@ -113,7 +113,7 @@ func gatherPNG(file []byte) (*pngWriter, error) {
 		rest = after
 		critical := c.name[0]&0x20 == 0 && c.name != "IEND" // which has no content to be wrong
 		if critical && !c.good && !c.cut {
-			return nil, fmt.Errorf("a PNG file whose chunk %q has a wrong checksum", c.name)
+			return nil, fmt.Errorf("chunk %q of the PNG file has a wrong checksum", c.name)
 		}
 		switch {
 		case c.name == "IHDR" && header == nil:
@@ -127,11 +127,11 @@ func gatherPNG(file []byte) (*pngWriter, error) {
 		case c.name == "IEND":
 			ended = true
 		case critical && c.name != "PLTE" && !c.cut:
-			return nil, fmt.Errorf("a PNG file with an unknown critical chunk %q", c.name)
+			return nil, fmt.Errorf("the PNG file has an unknown critical chunk %q", c.name)
 		}
 	}
 	if len(header) != 13 || len(pixels) == 0 {
-		return nil, errors.New("a PNG file without pixels")
+		return nil, errors.New("the PNG file has no pixels")
 	}
 	p := &pngWriter{checksum: adler32.New()}
 	p.measure(header)
@@ -150,7 +150,7 @@ func gatherPNG(file []byte) (*pngWriter, error) {
 	}
 	data := io.MultiReader(readers...)
 	if _, err := io.CopyN(io.Discard, data, 2); err != nil { // of zlib, which say nothing of use
-		return nil, fmt.Errorf("a PNG file without pixels: %w", err)
+		return nil, fmt.Errorf("the PNG file has no pixels: %w", err)
 	}
 	p.pixels = flate.NewReader(data)
 	return p, nil

@@ -11,7 +11,8 @@ import (
 // formatNames are the formats as messages list them.
 const formatNames = "JPEG, PNG, GIF, BMP, WebP, HEIC and AVIF"
 
-// notAnImage says that a file is of none of the formats, and what it is instead if that can be told.
+// notAnImage returns the error for a file of none of the formats. It names the actual kind of file where it is
+// recognised.
 func notAnImage(file []byte) error {
 	message := "the image format is not one of " + formatNames
 	if cause := mistaken(file); cause != "" {
@@ -37,7 +38,7 @@ var others = []struct{ magic, name string }{
 	{"\x7fELF", "program"}, {"MZ", "program"}, {"AT&TFORM", "DjVu"}, {"\xd7\xcd\xc6\x9a", "Windows metafile"},
 }
 
-// mistaken tells what a file is that is none of the formats; empty if it is anything.
+// mistaken returns the actual kind of a file of none of the formats; empty if it is not recognised.
 func mistaken(file []byte) string {
 	for _, o := range others {
 		if starts(file, o.magic) {
@@ -103,7 +104,7 @@ func mistaken(file []byte) string {
 	return ""
 }
 
-// altered tells what was done to an image's first bytes by programs that took it for text.
+// altered returns how programs that took an image for text changed its first bytes.
 func altered(file []byte) string {
 	const (
 		seven = "the image was reduced to seven bits a byte, which destroys it; transfer the file in binary mode"
@@ -140,7 +141,7 @@ func replaced(file []byte) bool {
 	return bytes.Count(file, []byte("\xef\xbf\xbd")) > some
 }
 
-// some is how often something has to be there to be no chance.
+// some is the number of occurrences that cannot be chance.
 const some = 20
 
 // isText reports whether bytes that should be an image are text in UTF-8, with zeros and characters beyond ASCII as no
@@ -158,8 +159,8 @@ func isLined(file []byte) bool {
 	return n > some && bytes.Count(file, []byte("\r\n")) == n
 }
 
-// spoilt tells what was done to the bytes of a file that begins as it should and cannot be decoded; empty if that
-// cannot be told.
+// spoilt returns how the bytes of a file were changed that begins correctly and cannot be decoded; empty if that is not
+// recognised.
 func spoilt(file []byte) string {
 	if cause := altered(file); cause != "" {
 		return cause

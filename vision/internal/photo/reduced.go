@@ -9,7 +9,7 @@ import (
 	"github.com/visage-face/visage/vision/internal/jpeg"
 )
 
-// enoughSide is how many pixels the longer side of a reduced picture has at least: as many as detectors look at.
+// enoughSide is the least number of pixels of a reduced picture's longer side: as many as detectors look at.
 const enoughSide = 1000
 
 // reduction returns the scale, in eighths, at which a picture of a size is decoded; jpeg.Full for those that gain
@@ -24,7 +24,7 @@ func reduction(width, height int) int {
 	return jpeg.Full
 }
 
-// reduced is what a picture keeps that was decoded at a reduced scale.
+// reduced is what a picture that was decoded at a reduced scale keeps.
 type reduced struct {
 	whole *RGB
 	scale Scale
@@ -71,7 +71,7 @@ func (p *RGB) Part(box image.Rectangle, enough int) (*RGB, image.Rectangle) {
 	return found.img, box.Sub(found.box.Min)
 }
 
-// widest is the most pixels on each side that are decoded beside what was asked for.
+// widest is the largest number of pixels on each side that are decoded in addition to those asked for.
 const widest = 64
 
 // part returns a part of a picture of width × height pixels that has the box on it.
@@ -83,7 +83,7 @@ func (r *reduced) part(box image.Rectangle, width, height int) part {
 			return p
 		}
 	}
-	// The next to ask for the same face asks for a little more or less of it.
+	// The next request for the same face needs slightly more or less of it.
 	around := box.Inset(-min(max(box.Dx(), box.Dy())/4, widest)).Intersect(image.Rect(0, 0, width, height))
 	src, err := r.file.Part(r.turn.inverse().moved(around, width, height))
 	if err != nil {
