@@ -5,11 +5,17 @@ import (
 	"net/netip"
 )
 
-// Caller is the principal of a request, with the request's id and address.
+// Caller is the principal of a request, with the request's id and address. The zero Caller is the service itself.
 type Caller struct {
-	Principal Principal
+	Principal
 	RequestID string
 	Address   netip.Addr // of the client; the zero Addr for a request that came over no network
+
+	// Service says that the request comes from this process, which uses the key of a resource.
+	Service bool
+	// Manager says that the roles of the management plane allow the operation: what a vault itself says about its users
+	// and their addresses is not asked.
+	Manager bool
 }
 
 type callerKey struct{}

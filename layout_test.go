@@ -49,12 +49,13 @@ gallery                   : internal/arena gallery/...
 gallery/internal/kernel   :
 gallery/measure           : internal/arena gallery gallery/internal/kernel
 
-account                   : . sealed custody
+account                   : . sealed custody audit
 audit                     : . sealed
-keyvault                  : . sealed internal/weakkey
-identity                  : . sealed internal/weakkey
+audit/audittest           : audit
+keyvault                  : . sealed audit internal/weakkey
+identity                  : . sealed audit internal/weakkey
 custody                   : . sealed keysource audit
-face/...                  : . sealed vision gallery face/...
+face/...                  : . sealed vision gallery audit face/...
 
 api                       : .
 api/apitest               :

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -114,7 +115,7 @@ func isText(s string) bool {
 // InvalidResourceName, InvalidRequestContent; AccessRequestAlreadyExists for a name that a request has which is not
 // over.
 func (c *Access) Submit(ctx context.Context, by visage.Caller, name string, asked Asked) (AccessRequest, error) {
-	return c.decide(ctx, Submitted, by, name, func(x *index, old request, found bool) (request, error) {
+	return c.decide(ctx, audit.RequestSubmit, by, name, func(x *index, old request, found bool) (request, error) {
 		if err := asked.check(name); err != nil {
 			return request{}, err
 		}
@@ -141,7 +142,7 @@ func (c *Access) Submit(ctx context.Context, by visage.Caller, name string, aske
 // granted before. What is approved or queued already is left as it is. Refusals: AccessRequestNotFound;
 // AccessRequestStateInvalid for one that was withdrawn.
 func (c *Access) Approve(ctx context.Context, by visage.Caller, name string) (AccessRequest, error) {
-	return c.decide(ctx, Approved, by, name, existing(name, func(x *index, r request) (request, error) {
+	return c.decide(ctx, audit.RequestApprove, by, name, existing(name, func(x *index, r request) (request, error) {
 		switch r.State {
 		case RequestApproved, RequestQueued:
 			return r, nil
@@ -155,7 +156,7 @@ func (c *Access) Approve(ctx context.Context, by visage.Caller, name string) (Ac
 // Reject refuses a request, also one that was approved: accounts that are there go on, and no key can be enabled for
 // them on its ground. note says why, in at most 1,024 bytes. Refusals: as Approve.
 func (c *Access) Reject(ctx context.Context, by visage.Caller, name, note string) (AccessRequest, error) {
-	return c.decide(ctx, Rejected, by, name, existing(name, func(_ *index, r request) (request, error) {
+	return c.decide(ctx, audit.RequestReject, by, name, existing(name, func(_ *index, r request) (request, error) {
 		if r.State == RequestWithdrawn {
 			return request{}, r.refuse("rejected")
 		}
@@ -170,7 +171,7 @@ func (c *Access) Reject(ctx context.Context, by visage.Caller, name, note string
 
 // Withdraw takes a request back, also one that was approved. Refusals: as Approve.
 func (c *Access) Withdraw(ctx context.Context, by visage.Caller, name string) (AccessRequest, error) {
-	return c.decide(ctx, Withdrawn, by, name, existing(name, func(_ *index, r request) (request, error) {
+	return c.decide(ctx, audit.RequestWithdraw, by, name, existing(name, func(_ *index, r request) (request, error) {
 		if r.State == RequestRejected {
 			return request{}, r.refuse("withdrawn")
 		}
@@ -202,37 +203,36 @@ func existing(name string, on func(*index, request) (request, error)) decision {
 	}
 }
 
-// decide changes a request, lets those move up for which that makes space, and tells of all.
+// decide changes a request, approves queued requests for which that makes space, and records all of it.
 func (c *Access) decide(
-	ctx context.Context, op Operation, by visage.Caller, name string, on decision,
+	ctx context.Context, kind audit.Kind, by visage.Caller, name string, on decision,
 ) (AccessRequest, error) {
 	a := c.accounts
 	a.changes.Lock()
 	x := a.index.Load()
 	old, found := x.requests[strings.ToLower(name)]
-	e := Event{Operation: op, Request: old.ID, State: old.State, By: by}
+	e := event(kind, by)
 	decided, err := on(x, old, found)
 	var promoted []request
-	if err == nil {
-		e.Request = decided.ID
-		if decided != old {
-			promoted, err = a.keep(ctx, decided, x.capacity)
-		}
+	if err == nil && decided != old {
+		promoted, err = a.keep(ctx, decided, x.capacity)
 	}
 	a.changes.Unlock()
 	if err != nil {
-		e.Err = err
-		return AccessRequest{}, a.record(ctx, e)
+		old.describe(&e)
+		return AccessRequest{}, a.record(ctx, e, err)
 	}
 	answer, err := c.Request(ctx, name)
 	if err != nil {
 		return AccessRequest{}, err
 	}
-	e.State = answer.State
-	if err := a.record(ctx, e); err != nil {
+	decided.State = answer.State // it may have been approved at once
+	decided.describe(&e)
+	if err := a.record(ctx, e, nil); err != nil {
 		return AccessRequest{}, err
 	}
-	return answer, a.tellPromoted(ctx, slices.DeleteFunc(promoted, func(r request) bool { return r.ID == e.Request }))
+	others := slices.DeleteFunc(promoted, func(r request) bool { return r.ID == decided.ID })
+	return answer, a.recordPromoted(ctx, others)
 }
 
 // keep stores a request and the capacity, moves up whom that makes space for, and swaps the index. It returns who
@@ -261,14 +261,15 @@ func (a *Accounts) keep(ctx context.Context, r request, c capacityRecord) ([]req
 	return moved, a.reindex(ctx)
 }
 
-// tellPromoted records that requests moved up, or made room, by themselves.
-func (a *Accounts) tellPromoted(ctx context.Context, all []request) error {
+// recordPromoted records requests that were approved from the queue, or withdrawn to make room, by the service itself.
+func (a *Accounts) recordPromoted(ctx context.Context, all []request) error {
 	for _, r := range all {
-		op := Approved
+		e := event(audit.RequestApprove, visage.Caller{})
 		if r.State == RequestWithdrawn {
-			op = Withdrawn
+			e.Kind = audit.RequestWithdraw
 		}
-		if err := a.record(ctx, Event{Operation: op, Request: r.ID, State: r.State}); err != nil {
+		r.describe(&e)
+		if err := a.record(ctx, e, nil); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,7 @@
-// Package account keeps the Face resources: which there are, what each is allowed, the keys that open them, and who may
-// have one under a key of its own.
+// Package account manages the Face resources: their tiers, their API keys and identities, their deletion and recovery,
+// and the access requests for resources under customer-managed keys.
 //
-// What it stores lies in the operator's space, so that it can be read whatever becomes of a customer's key.
+// What it stores lies in the operator's space, so that it can be read while a customer's key is revoked.
 package account
 
 import (
@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/sealed"
 )
@@ -25,9 +26,9 @@ import (
 type Config struct {
 	// Store keeps the accounts, and the spaces of their data. Required.
 	Store *sealed.Store
-	// Audit keeps what happened to accounts. Default: it is kept nowhere.
-	Audit Auditor
-	// Identities makes the managed identities of accounts. Default: there are none.
+	// Audit records every change of accounts and access requests. Default: nothing is recorded.
+	Audit audit.Recorder
+	// Identities creates the managed identities of accounts. Default: there are none.
 	Identities Identities
 	// Custody holds the keys of the accounts' data. Required.
 	Custody *custody.Custody
@@ -35,13 +36,13 @@ type Config struct {
 	// whole identifier of the key. Required.
 	ParseKey func(address, name, version string) (visage.KeyRef, error)
 	// CheckVault refuses a key that an account at a location may not use because of the key's vault (management
-	// contract §5.2: unknown, without purge protection, in another region or tenant). It admits keys in vaults it knows
-	// nothing about. Default: keys in every vault are admitted.
+	// contract §5.2: unknown, without purge protection, in another region or tenant). It admits keys in vaults that it
+	// does not know. Default: keys in every vault are admitted.
 	CheckVault func(ctx context.Context, location string, key visage.KeyRef) error
-	// AutoApprove lets the subscription have E0 accounts without being asked about, as far as the capacity goes.
+	// AutoApprove approves access requests for E0 accounts without the operator, as far as the capacity allows.
 	// Default: the operator decides on every access request.
 	AutoApprove bool
-	// Logger gets what no caller is told. Default: discard.
+	// Logger gets the failures that are not returned to a caller. Default: discard.
 	Logger *slog.Logger
 }
 
@@ -51,14 +52,14 @@ type Account struct {
 	Group             string            // the resource group it belongs to
 	Location          string            // as it was given at creation
 	Tags              map[string]string // nil: none
-	Subdomain         string            // as it was chosen, once and for all; empty: none was
-	LocalAuthDisabled bool              // its keys open nothing; tokens do
+	Subdomain         string            // never changes; empty: none was chosen
+	LocalAuthDisabled bool              // its keys are refused; only tokens are accepted
 	Identity          Identity
-	Network           visage.NetworkRules // from where its data may be used
-	// whose pages may use its data from a browser; each a scheme, a host and a port, or AnyOrigin
+	Network           visage.NetworkRules // the addresses from which its data may be used
+	// the web origins whose pages may use its data; each a scheme, a host and a port, or AnyOrigin
 	Origins   []string
 	Created   time.Time
-	CreatedBy string // the object id of who did; empty: the instance by itself
+	CreatedBy string // the object id of the creator; empty: the instance by itself
 	Changed   time.Time
 	ChangedBy string    // likewise
 	Revision  int64     // rises with every change, from 1
@@ -66,8 +67,8 @@ type Account struct {
 	PurgeAt   time.Time // when a deleted account goes for good
 }
 
-// Host returns the first label of the account's own host name, in lower case: the subdomain that was chosen, else the
-// name if it can be a label. Empty: the account has no host of its own.
+// Host returns the first label of the account's own host name, in lower case: its subdomain, else its name if that can
+// be a label. Empty: the account has no host of its own.
 func (a Account) Host() string {
 	if a.Subdomain != "" {
 		return strings.ToLower(a.Subdomain)
@@ -86,12 +87,12 @@ type Creation struct {
 	Tier      visage.Tier
 	Tags      map[string]string
 	Subdomain string // see CheckSubdomain; unique in the instance, whatever the case. Empty: none
-	// LocalAuthDisabled makes an account that tokens alone open.
+	// LocalAuthDisabled creates an account that accepts tokens only.
 	LocalAuthDisabled bool
 	Network           visage.NetworkRules
 	Origins           []string
 	Identity          IdentitySpec
-	Protection        *Protection // nil: nothing is said about it
+	Protection        *Protection // nil: the request does not mention it
 }
 
 // record is an account as it is stored, under its name in lower case. Times are nanoseconds since 1970, UTC.
@@ -120,14 +121,14 @@ type record struct {
 	PurgeAt           int64
 }
 
-// state is how far an account has come. A creation or purge that a crash interrupted is found by it.
+// state is the life cycle state of an account. It shows a creation or purge that a crash interrupted.
 type state string
 
 const (
-	creating state = "creating" // its space may be there or not; nobody was told that it exists
+	creating state = "creating" // its space may exist or not; the request was not answered
 	ready    state = "ready"
-	deleted  state = "deleted"  // it serves nobody and can be had back
-	deleting state = "deleting" // it is gone for everyone; its space may still be there
+	deleted  state = "deleted"  // it is out of service and can be recovered
+	deleting state = "deleting" // it is purged for clients; its space may still exist
 )
 
 var records = sealed.NewTable[record]("account", 1)
@@ -136,11 +137,10 @@ var records = sealed.NewTable[record]("account", 1)
 type Accounts struct {
 	cfg   Config
 	store *sealed.Store
-	audit Auditor
 	log   *slog.Logger
-	wake  chan struct{} // holds one: Run shall look again at what is due
+	due   chan struct{} // holds one: Run looks again for deleted accounts to purge
 
-	// held while something stored changes, so that indexes are swapped in the order of the changes
+	// held while stored data changes, so that indexes are swapped in the order of the changes
 	changes sync.Mutex
 	// guarded by changes: the accounts whose key is being changed, by name in lower case, with the subdomain that the
 	// same change gives them, in lower case; empty: none
@@ -148,8 +148,8 @@ type Accounts struct {
 	index      atomic.Pointer[index]
 }
 
-// Open reads the accounts. Creations and purges that a crash interrupted are finished: a creation nobody was told of
-// is taken back.
+// Open reads the accounts. Purges that a crash interrupted are finished, and interrupted creations undone: no client
+// had an answer.
 func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 	if cfg.Store == nil || cfg.Custody == nil || cfg.ParseKey == nil {
 		return nil, errors.New("open accounts: Store, Custody and ParseKey are required")
@@ -158,9 +158,9 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Audit == nil {
-		cfg.Audit = nobody{}
+		cfg.Audit = audit.Discard{}
 	}
-	a := &Accounts{cfg: cfg, store: cfg.Store, audit: cfg.Audit, log: cfg.Logger, wake: make(chan struct{}, 1),
+	a := &Accounts{cfg: cfg, store: cfg.Store, log: cfg.Logger, due: make(chan struct{}, 1),
 		keyChanges: map[string]string{}}
 	a.changes.Lock()
 	defer a.changes.Unlock()
@@ -176,7 +176,8 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 			a.suspend(ctx, rec)
 			continue
 		}
-		a.log.InfoContext(ctx, "finishing what was interrupted", "resource", rec.ID, "step", string(rec.State))
+		a.log.InfoContext(ctx, "finishing an interrupted creation or purge", "resource", rec.ID, "step",
+			string(rec.State))
 		if err := a.remove(ctx, rec); err != nil {
 			return nil, fmt.Errorf("open accounts: %w", err)
 		}
@@ -184,7 +185,7 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 	if err := a.reindex(ctx); err != nil {
 		return nil, fmt.Errorf("open accounts: %w", err)
 	}
-	if len(a.index.Load().queue()) > 0 { // what was finished may have made space
+	if len(a.index.Load().queue()) > 0 { // the finished purges may have freed places
 		if _, err := a.keep(ctx, request{}, a.index.Load().capacity); err != nil {
 			return nil, fmt.Errorf("open accounts: %w", err)
 		}
@@ -195,11 +196,13 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 // Create makes an account with two fresh keys and a sealed space for its data. Refusals: InvalidResourceName,
 // InvalidSkuId, InvalidSubdomain, LocationNotAvailableForResourceType, those of identities; Conflict when the name or
 // the subdomain is taken, when a deleted account has the name (FlagMustBeSetForRestore), and when there is a free
-// account in the location already; CustomerManagedKeyNotApproved for an E0 account that nobody has approved;
+// account in the location already; CustomerManagedKeyNotApproved for an E0 account without an approved request;
 // CustomerManagedKeyNotSupportedAtCreation.
 func (a *Accounts) Create(ctx context.Context, by visage.Caller, c Creation) (Account, error) {
 	made, err := a.create(ctx, by, c)
-	return made, a.record(ctx, Event{Operation: Created, Resource: made.Resource, By: by, Err: err})
+	e := event(audit.ResourceCreate, by)
+	made.describe(&e)
+	return made, a.record(ctx, e, err)
 }
 
 func (a *Accounts) create(ctx context.Context, by visage.Caller, c Creation) (Account, error) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/azure"
@@ -40,7 +41,7 @@ func newStore(t *testing.T, dir string, src keysource.Source) *sealed.Store {
 func newCustody(t *testing.T, store *sealed.Store) *custody.Custody {
 	t.Helper()
 	c, err := custody.New(t.Context(), custody.Config{
-		Store: store, Audit: forgetful{},
+		Store: store, Audit: audit.Discard{},
 		Open: func(_ context.Context, key visage.KeyRef, _ visage.PrincipalID) (keysource.Source, error) {
 			return nil, fmt.Errorf("open key %s: there is no vault here", key)
 		},

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -45,10 +46,10 @@ func (c *Access) SetCapacity(ctx context.Context, by visage.Caller, places int) 
 	a.changes.Lock()
 	promoted, err := a.keep(ctx, request{}, capacityRecord{Bounded: places >= 0, Places: max(0, places)})
 	a.changes.Unlock()
-	if err = a.record(ctx, Event{Operation: CapacitySet, By: by, Err: err}); err != nil {
+	if err = a.record(ctx, event(audit.RequestCapacity, by), err); err != nil {
 		return Capacity{}, err
 	}
-	return c.Capacity(), a.tellPromoted(ctx, promoted)
+	return c.Capacity(), a.recordPromoted(ctx, promoted)
 }
 
 // vacate moves up whom the end of an account makes space for.

@@ -7,19 +7,20 @@ import (
 	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/sealed"
 )
 
-// Retention is how long a deleted account can be had back (contract §8).
+// Retention is how long a deleted account can be recovered (contract §8).
 const Retention = 48 * time.Hour
 
 // Delete takes an account out of service: its keys and its host stop working at once, requests under way stop, and its
-// data stays sealed until it is recovered or purged, at the latest after Retention. The keys of its data leave the
-// memory, and a customer's key is asked no more. Its name, its subdomain and its place stay taken. Refusals:
-// ResourceNotFound; RequestConflict while an Update is changing who holds the key.
+// data stays sealed until it is recovered or purged, at the latest after Retention. The keys of its data are wiped from
+// memory, and a customer's key is no longer polled. Its name, its subdomain and its place stay taken. Refusals:
+// ResourceNotFound; RequestConflict while an Update is changing its customer-managed key.
 func (a *Accounts) Delete(ctx context.Context, by visage.Caller, name string) error {
-	return a.recordedAt(ctx, Deleted, by, name, func() error {
+	return a.recorded(ctx, a.eventAt(audit.ResourceDelete, by, name), func() error {
 		now := time.Now()
 		rec, err := a.change(ctx, by, name, func(rec record) (record, error) {
 			if err := a.admitChange(rec.account()); err != nil {
@@ -35,26 +36,26 @@ func (a *Accounts) Delete(ctx context.Context, by visage.Caller, name string) er
 		// the last cause is what is answered
 		a.store.Bundle(rec.space()).Lock(visage.Refuse(visage.Unauthenticated, "401", "The resource is deleted: "+
 			"recover it first."))
-		a.poke()
+		a.wake()
 		return nil
 	})
 }
 
-// suspend has the customer's key of a deleted account, if there is one, used no more. Where the account's keys cannot
-// be read nothing is open.
+// suspend makes custody stop using the customer's key of a deleted account, if it has one. If the account's keys cannot
+// be read, its data is not open either.
 func (a *Accounts) suspend(ctx context.Context, rec record) {
 	if err := a.cfg.Custody.Suspend(context.WithoutCancel(ctx), rec.space()); err != nil {
 		a.log.ErrorContext(ctx, "keys of a deleted resource not read", "resource", rec.ID, "err", err)
 	}
 }
 
-// serviceHolds reports whether the key of an account's data is the service's, so that the data opens without asking
-// anybody. Custody opens and closes the data under other keys, as those answer.
+// serviceHolds reports whether the data of an account is under the service's key, so that it opens without asking a
+// vault. Custody opens and closes the data under customers' keys, as those answer.
 func serviceHolds(now custody.State) bool {
 	return now.Key == (visage.KeyRef{}) && now.Operation.Progress != custody.Running
 }
 
-// Deleted returns the deleted accounts that can be had back, sorted by name.
+// Deleted returns the deleted accounts that can be recovered, sorted by name.
 func (a *Accounts) Deleted(context.Context) ([]Account, error) {
 	return sorted(a.index.Load().gone), nil
 }
@@ -72,7 +73,7 @@ func (a *Accounts) GetDeleted(_ context.Context, name string) (Account, error) {
 // it opens when that key answers. Refusal: ResourceNotFound.
 func (a *Accounts) Recover(ctx context.Context, by visage.Caller, name string) (Account, error) {
 	var back Account
-	err := a.recordedAt(ctx, Recovered, by, name, func() error {
+	err := a.recorded(ctx, a.eventAt(audit.ResourceRecover, by, name), func() error {
 		rec, err := a.changeStored(ctx, by, name, deleted, func(rec record) (record, error) {
 			keys, err := a.cfg.Custody.State(context.WithoutCancel(ctx), rec.space())
 			if err == nil && serviceHolds(keys) {
@@ -87,7 +88,7 @@ func (a *Accounts) Recover(ctx context.Context, by visage.Caller, name string) (
 		if err != nil {
 			return err
 		}
-		// it is back, and says so itself
+		// the account is recovered, whatever its key answers
 		if err := a.cfg.Custody.Resume(context.WithoutCancel(ctx), rec.space()); err != nil {
 			a.log.ErrorContext(ctx, "keys of a recovered resource not read", "resource", rec.ID, "err", err)
 		}
@@ -96,10 +97,11 @@ func (a *Accounts) Recover(ctx context.Context, by visage.Caller, name string) (
 	return back, err
 }
 
-// Purge destroys a deleted account. From its return on nothing opens its data, wherever copies of it lie, and its name,
-// its subdomain and its place are free. Refusal: ResourceNotFound.
+// Purge destroys a deleted account. When it returns, no copy of the account's data can be opened any more, and its
+// name, its subdomain and its place are free. Refusal: ResourceNotFound.
 func (a *Accounts) Purge(ctx context.Context, by visage.Caller, name string) error {
-	return a.recordedAt(ctx, Purged, by, name, func() error { return a.purge(ctx, name) })
+	e := a.eventAt(audit.ResourcePurge, by, name)
+	return a.record(ctx, e, a.purge(ctx, name))
 }
 
 func (a *Accounts) purge(ctx context.Context, name string) error {
@@ -109,7 +111,7 @@ func (a *Accounts) purge(ctx context.Context, name string) error {
 		a.changes.Unlock()
 		return err
 	}
-	// From here on it goes forward only: the next start finishes what is begun.
+	// The point of no return: after a crash, the next start finishes the purge.
 	ctx = context.WithoutCancel(ctx)
 	rec.State = deleting
 	err = a.put(ctx, rec)
@@ -127,7 +129,7 @@ func (a *Accounts) purge(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("purge account: %w", err)
 	}
-	return a.tellPromoted(ctx, promoted)
+	return a.recordPromoted(ctx, promoted)
 }
 
 // remove destroys an account's space, its identity and the roles on it, and then forgets it. It may be called again
@@ -141,24 +143,24 @@ func (a *Accounts) remove(ctx context.Context, rec record) error {
 		return fmt.Errorf("drop the space of resource %s: %w", rec.ID, err)
 	}
 	a.cfg.Custody.Forget(sealed.SpaceID(id))
-	// Also where it has none any more: a crash may have kept one from being ended, and the next of its name would get
-	// it.
+	// Also if it has none any more: after a crash the identity may still exist, and the next account of its name would
+	// get it.
 	if err := a.identities().Remove(ctx, rec.account()); err != nil {
-		return fmt.Errorf("end the identity of resource %s: %w", rec.ID, err)
+		return fmt.Errorf("delete the identity of resource %s: %w", rec.ID, err)
 	}
 	if err := a.identities().Forget(ctx, rec.account()); err != nil {
-		return fmt.Errorf("take back the roles on resource %s: %w", rec.ID, err)
+		return fmt.Errorf("remove the role assignments on resource %s: %w", rec.ID, err)
 	}
 	err = a.store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
 		return records.In().Delete(tx, strings.ToLower(rec.Name))
 	})
 	if err != nil {
-		return fmt.Errorf("forget resource %s: %w", rec.ID, err)
+		return fmt.Errorf("delete the record of resource %s: %w", rec.ID, err)
 	}
 	return nil
 }
 
-// Run purges deleted accounts whose time has come, until ctx ends.
+// Run purges deleted accounts when their retention ends, until ctx ends.
 func (a *Accounts) Run(ctx context.Context) error {
 	for {
 		var next time.Time // of the purge that comes first
@@ -175,26 +177,26 @@ func (a *Accounts) Run(ctx context.Context) error {
 				next = one.PurgeAt
 			}
 		}
-		var due <-chan time.Time // none: it never comes
+		var purge <-chan time.Time // nil: never
 		if !next.IsZero() {
-			due = time.After(time.Until(next))
+			purge = time.After(time.Until(next))
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-a.wake:
-		case <-due:
+		case <-a.due:
+		case <-purge:
 		}
 	}
 }
 
-// purgeAgain is how long after a failure a purge is tried again.
+// purgeAgain is how long after a failure a purge is retried.
 const purgeAgain = time.Minute
 
-// poke makes Run look again at what is due.
-func (a *Accounts) poke() {
+// wake makes Run look again for deleted accounts to purge.
+func (a *Accounts) wake() {
 	select {
-	case a.wake <- struct{}{}:
-	default: // it will look anyway
+	case a.due <- struct{}{}:
+	default: // Run will look anyway
 	}
 }

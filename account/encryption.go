@@ -127,7 +127,7 @@ func vaultURI(key visage.KeyRef) string {
 // Lock closes the data of an account under a customer's key at once, until Unlock. Refusals: ResourceNotFound;
 // CustomerManagedKeyNotEnabled where the key is the service's.
 func (a *Accounts) Lock(ctx context.Context, by visage.Caller, name string) error {
-	return a.recordedAt(ctx, Locked, by, name, func() error {
+	return a.recorded(ctx, a.action("lock", by, name), func() error {
 		rec, err := a.stored(ctx, name)
 		if err != nil {
 			return err
@@ -139,7 +139,7 @@ func (a *Accounts) Lock(ctx context.Context, by visage.Caller, name string) erro
 // Unlock ends what Lock began, and has the key asked at once; where the account has got another identity since its key
 // was enabled, with that one. The data opens when the key says yes. Refusals: ResourceNotFound, those of custody.
 func (a *Accounts) Unlock(ctx context.Context, by visage.Caller, name string) error {
-	return a.recordedAt(ctx, Unlocked, by, name, func() error {
+	return a.recorded(ctx, a.action("unlock", by, name), func() error {
 		rec, err := a.stored(ctx, name)
 		if err != nil {
 			return err
@@ -165,7 +165,7 @@ func (a *Accounts) Unlock(ctx context.Context, by visage.Caller, name string) er
 // SetPolicy changes what happens to the data of an account when its customer's key does not simply say yes; a grace of
 // 0 is the instance's own. Refusals: ResourceNotFound, InvalidEncryptionPolicy.
 func (a *Accounts) SetPolicy(ctx context.Context, by visage.Caller, name string, p Policy) error {
-	return a.recordedAt(ctx, PolicySet, by, name, func() error {
+	return a.recorded(ctx, a.action("set key policy", by, name), func() error {
 		rec, err := a.stored(ctx, name)
 		if err != nil {
 			return err

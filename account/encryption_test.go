@@ -123,10 +123,6 @@ func (s *identities) User(context.Context, string) (account.Managed, bool) {
 	return account.Managed{}, false
 }
 
-type forgetful struct{}
-
-func (forgetful) Append(context.Context, audit.Event) error { return nil }
-
 // checkVault admits the vaults of one location.
 func checkVault(_ context.Context, location string, key visage.KeyRef) error {
 	if strings.Contains(key.Vault, "remote") != (location == "remote") {
@@ -169,7 +165,7 @@ func (h accountsWithCustody) restarted() accountsWithCustody {
 	}
 	var err error
 	h.custody, err = custody.New(h.t.Context(),
-		custody.Config{Store: h.identities.store, Audit: forgetful{}, Open: h.identities.vault.open})
+		custody.Config{Store: h.identities.store, Audit: audit.Discard{}, Open: h.identities.vault.open})
 	if err != nil {
 		h.t.Fatal(err)
 	}

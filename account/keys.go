@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 )
 
 // Keys are the two keys of an account, 32 lower-case hexadecimal digits each. They are secrets.
@@ -40,11 +41,11 @@ func (a *Accounts) Keys(ctx context.Context, name string) (Keys, error) {
 	return rec.Keys, err
 }
 
-// ListKeys is Keys for whoever asks from outside. Refusal: ResourceNotFound.
+// ListKeys is Keys for a client: it is recorded. Refusal: ResourceNotFound.
 func (a *Accounts) ListKeys(ctx context.Context, by visage.Caller, name string) (Keys, error) {
 	keys, err := a.Keys(ctx, name)
-	if err := a.record(ctx, Event{Operation: KeysListed, Resource: a.resource(name), By: by, Err: err}); err != nil {
-		return Keys{}, err // no key leaves without a trace
+	if err := a.record(ctx, a.eventAt(audit.ResourceListKeys, by, name), err); err != nil {
+		return Keys{}, err // no key leaves without an entry
 	}
 	return keys, nil
 }
@@ -53,7 +54,9 @@ func (a *Accounts) ListKeys(ctx context.Context, by visage.Caller, name string) 
 // Refusal: ResourceNotFound.
 func (a *Accounts) Regenerate(ctx context.Context, by visage.Caller, name string, key KeyName) (Keys, error) {
 	keys, err := a.regenerate(ctx, by, name, key)
-	return keys, a.record(ctx, Event{Operation: Regenerated, Resource: a.resource(name), Key: key, By: by, Err: err})
+	e := a.eventAt(audit.ResourceRegenerateKey, by, name)
+	e.Set(audit.DetailKeyName, string(key))
+	return keys, a.record(ctx, e, err)
 }
 
 func (a *Accounts) regenerate(ctx context.Context, by visage.Caller, name string, key KeyName) (Keys, error) {

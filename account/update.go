@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 )
 
 // Change is what becomes different of an account. What is nil stays.
@@ -31,19 +32,19 @@ type Change struct {
 func (a *Accounts) Update(
 	ctx context.Context, by visage.Caller, name string, decide func(Account) (Change, error),
 ) (Account, error) {
-	e := Event{Operation: Updated, Resource: a.resource(name), By: by}
-	var changed Account
-	changed, e.Err = a.update(ctx, by, name, func(now Account) (Change, error) {
+	e := a.eventAt(audit.ResourceUpdate, by, name)
+	changed, err := a.update(ctx, by, name, func(now Account) (Change, error) {
 		c, err := decide(now)
 		if err == nil && c.Protection != nil {
-			e.Under, _ = a.keyOf(*c.Protection) // one that names nothing is refused where it is used
+			key, _ := a.keyOf(*c.Protection) // a reference that names no key is refused by update
+			e.SetKey(key)
 		}
 		return c, err
 	})
-	if e.Err == nil {
-		e.Resource = changed.Resource
+	if err == nil {
+		changed.describe(&e)
 	}
-	return changed, a.record(ctx, e)
+	return changed, a.record(ctx, e, err)
 }
 
 func (a *Accounts) update(

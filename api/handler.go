@@ -179,9 +179,7 @@ func (h *Handler) run(x *exchange, req *Request) (result any, err error) {
 	if err := h.admit(x, req); err != nil {
 		return nil, err
 	}
-	req.http = req.http.WithContext(visage.WithCaller(req.Context(), visage.Caller{
-		Principal: req.Principal, RequestID: x.id, Address: req.ClientAddress(),
-	}))
+	req.http = req.http.WithContext(visage.WithCaller(req.Context(), req.Caller()))
 	x.body.holder, x.body.proved = holderOf(req), x.route.Allow != Anyone
 	defer x.plane.memory.release(x.body) // the body counts until the handler is done with it
 	result, err = x.route.Handle(req)

@@ -35,6 +35,11 @@ type Request struct {
 // apply to it.
 func (r *Request) Inner() bool { return r.handler.cfg.Inner }
 
+// Caller returns the principal that makes the request, as far as it is authenticated, and the request.
+func (r *Request) Caller() visage.Caller {
+	return visage.Caller{Principal: r.Principal, RequestID: r.ID, Address: r.ClientAddress(), Service: r.Inner()}
+}
+
 // Context returns the request's context. It ends when the client disconnects or the route's Timeout is over.
 func (r *Request) Context() context.Context { return r.http.Context() }
 

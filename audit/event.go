@@ -117,15 +117,18 @@ type Actor struct {
 	ID   string    `json:"id,omitempty"`
 }
 
-// ActorOf turns who a request comes from into an actor.
-func ActorOf(p visage.Principal) Actor {
-	switch p.Method {
+// ActorOf returns the actor of a request; for the zero Caller, the instance by itself.
+func ActorOf(c visage.Caller) Actor {
+	switch c.Method {
 	case "operator":
 		return Actor{Kind: OperatorActor}
 	case "key":
-		return Actor{Kind: AccessKey, ID: p.KeyName}
+		return Actor{Kind: AccessKey, ID: c.KeyName}
 	case "token":
-		return Actor{Kind: Identity, ID: p.ObjectID}
+		return Actor{Kind: Identity, ID: c.ObjectID}
+	}
+	if c.RequestID == "" {
+		return Actor{Kind: Service}
 	}
 	return Actor{Kind: Anonymous}
 }
@@ -207,7 +210,14 @@ const (
 	maxDetail = 256
 )
 
-// clean returns the event as it will be written, or what is wrong with it: a mistake of the caller's code.
+// Check returns an error if the kind, outcome, actor or a detail of the event is unknown: a bug of the room that made
+// it.
+func (e Event) Check() error {
+	_, err := e.clean()
+	return err
+}
+
+// clean returns the event as it will be written, or what is wrong with it.
 func (e Event) clean() (Event, error) {
 	if !slices.Contains(kinds, e.Kind) {
 		return Event{}, fmt.Errorf("audit: kind %q is not known", e.Kind)

@@ -16,7 +16,7 @@ var errDisk = errors.New("the disk is on fire")
 // TestAppendFailsWithTheDisk: an operation on a key is not done without its entry, and one entry is not written twice.
 func TestAppendFailsWithTheDisk(t *testing.T) {
 	for _, done := range []bool{false, true} {
-		r := newRig(t)
+		r := newTapedLog(t)
 		appendN(t, r.log, 1, 3)
 		mustDo(t, r.log.Note(t.Context(), event(4)))
 		want := uint64(5) // 1, 2, 3, the noted one, the last one
@@ -45,10 +45,10 @@ func TestAppendFailsWithTheDisk(t *testing.T) {
 
 // TestASecondWriterIsNoticed: two logs on one store would fork the chain.
 func TestASecondWriterIsNoticed(t *testing.T) {
-	r := newRig(t)
+	r := newTapedLog(t)
 	other := must[*audit.Log](t)(r.open(t))
 	appendN(t, r.log, 1, 1)
-	if err := other.Append(t.Context(), event(2)); err == nil || !strings.Contains(err.Error(), "not written here") {
+	if err := other.Append(t.Context(), event(2)); err == nil || !strings.Contains(err.Error(), "did not write") {
 		t.Errorf("append by a second writer: %v", err)
 	}
 	appendN(t, r.log, 3, 3)
@@ -58,7 +58,7 @@ func TestASecondWriterIsNoticed(t *testing.T) {
 }
 
 func TestAnEndedContextWritesNothing(t *testing.T) {
-	r := newRig(t)
+	r := newTapedLog(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := r.log.Append(ctx, event(1)); !errors.Is(err, context.Canceled) {
@@ -76,7 +76,7 @@ func TestAnEndedContextWritesNothing(t *testing.T) {
 // TestRunSigns: a checkpoint each second while something happens, none while nothing does, and one at the end.
 func TestRunSigns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
+		r := newTapedLog(t)
 		ctx, stop := context.WithCancel(t.Context())
 		ran := make(chan error)
 		l := r.log
@@ -112,7 +112,7 @@ func TestRunSigns(t *testing.T) {
 // back, with nothing lost of what they were told was taken.
 func TestNoteRunsAheadForAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
+		r := newTapedLog(t)
 		ctx, stop := context.WithCancel(t.Context())
 		ran := make(chan error)
 		l := r.log
@@ -152,7 +152,7 @@ func TestNoteRunsAheadForAMinute(t *testing.T) {
 
 // TestNoteHoldsNoMoreThanItsBuffer: 64 MiB, then nothing more is taken, and all of it is written when the disk is back.
 func TestNoteHoldsNoMoreThanItsBuffer(t *testing.T) {
-	r := newRig(t)
+	r := newTapedLog(t)
 	r.entries.breakWith(errDisk, nil)
 	e := event(1)
 	e.Details = map[audit.Detail]string{}

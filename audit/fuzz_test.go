@@ -14,7 +14,7 @@ import (
 
 // FuzzEntry: what is taken for an entry encodes to the same bytes, and can be exported.
 func FuzzEntry(f *testing.F) {
-	r := newRig(f)
+	r := newTapedLog(f)
 	e := event(1)
 	appendN(f, r.log, 1, 1)
 	e.KeyID, e.KeyVersion, e.Code = "https://v.vault.localhost/keys/k", "0123", "Forbidden"
@@ -43,7 +43,7 @@ func FuzzEntry(f *testing.F) {
 
 // FuzzCheckpoint: what is taken for a checkpoint is one that was signed.
 func FuzzCheckpoint(f *testing.F) {
-	r := newRig(f)
+	r := newTapedLog(f)
 	appendN(f, r.log, 1, 5)
 	mustDo(f, r.log.Sign(f.Context()))
 	appendN(f, r.log, 6, 7)
@@ -67,7 +67,7 @@ func FuzzCheckpoint(f *testing.F) {
 
 // TestTreeIsTheOneOfRFC6962 holds the growing edge against a full computation, for every size up to 300.
 func TestTreeIsTheOneOfRFC6962(t *testing.T) {
-	r := newRig(t)
+	r := newTapedLog(t)
 	verifier := audit.VerifierOf(t, r.log)
 	var stored []tlog.Hash
 	read := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {

@@ -1,9 +1,10 @@
-// Package audit keeps what happened, so that it can be shown afterwards that nothing was left out, added or changed.
+// Package audit records security events in a log that proves that no entry was left out, added or changed.
 //
-// Events become entries of a log that is sealed under the instance root: it can be read while a customer's key is gone.
-// Each entry holds the hash of the one before, and a Merkle tree over all of them is signed every second, as
-// docs/formats/audit.md says. Whoever keeps a signed checkpoint elsewhere can prove later that the log still holds what
-// it held then.
+// Rooms make events and hand them to the Recorder, whose documentation says what is on disk when it returns. Events
+// become entries of a log that is sealed under the instance root key, so that it can be read while a customer's key is
+// revoked. Each entry holds the hash of the one before, and a Merkle tree over all entries is signed every second
+// (docs/formats/audit.md). With a signed checkpoint that is kept elsewhere, anyone can check later that the log still
+// holds what it held then.
 package audit
 
 import (
@@ -11,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,17 +24,16 @@ import (
 
 // How far the log may run behind, and how much is written at once.
 const (
-	// bytes of noted events that are not on disk: what the end of a full disk needs to be told
-	maxBuffer = 64 << 20
-	maxBehind = 60 * time.Second // age of the oldest of them: after that, data operations fail too
-	maxBatch  = 1000             // entries a transaction; other writers of the store wait for it
+	maxBuffer = 64 << 20         // bytes of noted events that are not on disk
+	maxBehind = 60 * time.Second // age of the oldest of them: after that, Note fails
+	maxBatch  = 1000             // calls of Append and Note in a transaction; other writers of the store wait for it
 	signEvery = 1000             // entries a checkpoint, when there are many
 	signAfter = time.Second      // and the time between checkpoints, when there are few
 	keepPause = time.Minute      // between two attempts to keep nodes, after one has failed
 )
 
-// ErrBehind is returned by Note when the disk does not keep up: what is not audited is not done.
-var ErrBehind = errors.New("the audit log is behind: what happened lately is not on disk")
+// ErrBehind is returned by Note when the disk does not keep up.
+var ErrBehind = errors.New("the audit log is behind: recent events are not on disk yet")
 
 // The names of the log's streams in the store.
 const (
@@ -50,27 +52,28 @@ type stream interface {
 type Config struct {
 	// Store keeps the log. Nobody else may append to it: a store has one Log at a time. Required.
 	Store *sealed.Store
-	// Logger gets what no caller is told. Default: discard.
+	// Logger gets the failures that are not returned to a caller. Default: discard.
 	Logger *slog.Logger
 }
 
-// Log is the audit log of an instance. It is safe for concurrent use. What it has on disk is read through History.
+// Log is the audit log of an instance, and its Recorder. It is safe for concurrent use. What it has on disk is read
+// through History.
 type Log struct {
 	*History
 	entries, checkpoints, nodes stream
 	signer                      *signer
 	log                         *slog.Logger
 	metrics                     *metrics
-	wake                        chan struct{} // holds one: Run shall look at the queue
+	runs                        *runs
+	wake                        chan struct{} // holds one: Run looks at the queue
 
 	keeping sync.Mutex // held while nodes are kept; no other lock is taken with it
 	keeper  keeper     // guarded by keeping
 
-	// writing is held, by whoever has put something into it, while entries and checkpoints are written. It is taken
-	// before mu.
+	// writing is a mutex: the caller whose value is in it writes entries and checkpoints. It is taken before mu.
 	writing chan struct{}
 	tail    tail   // guarded by writing: the end of what is on disk
-	doubt   *doubt // guarded by writing: a transaction of which it is not known whether it is on disk
+	doubt   *doubt // guarded by writing: a failed transaction that may be on disk nevertheless
 	signed  uint64 // guarded by writing: the size of the last checkpoint
 
 	mu    sync.Mutex
@@ -90,22 +93,34 @@ func (t tail) add(encoded []byte) tail {
 	return tail{t.size + 1, entryHash(encoded), t.edge.grow(t.size, tlog.RecordHash(encoded))}
 }
 
-// queued is an event on its way to the disk.
+// queued is the events of one call, on their way to the disk together.
 type queued struct {
-	body []byte
+	events []encoded
+	at     time.Time
+	done   chan error // nil for a noted event; else holds one
+}
+
+// encoded is an event without its place in the log.
+type encoded struct {
 	kind Kind
-	at   time.Time
-	done chan error // nil for noted events; else holds one
+	body []byte
+}
+
+func (q *queued) bytes() (n int) {
+	for _, e := range q.events {
+		n += len(e.body)
+	}
+	return n
 }
 
 // doubt is a transaction that ended with an error.
 type doubt struct {
 	after tail
-	noted int // events of it that are still at the front of the queue
+	noted int // noted events of it, which are still at the front of the queue
 }
 
-// Open opens the log of a store, and makes it on the first use. It reads what is behind the last checkpoint and fails
-// with a *BrokenError when that does not fit together; History.Verify looks at everything. It starts nothing; see Run.
+// Open opens the log of a store, and creates it on first use. It reads the entries after the last checkpoint and fails
+// with a *BrokenError when they do not follow from it; History.Verify reads everything. It starts nothing; see Run.
 func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if cfg.Store == nil {
 		return nil, errors.New("open audit log: no store")
@@ -134,20 +149,16 @@ func openOn(ctx context.Context, cfg Config, entries, checkpoints, nodes stream)
 		History: h, entries: entries, checkpoints: checkpoints, nodes: nodes, signer: signer, log: cfg.Logger,
 		wake: make(chan struct{}, 1), writing: make(chan struct{}, 1),
 	}
-	l.metrics = newMetrics(l)
+	l.runs, l.metrics = newRuns(l.Note), newMetrics(l)
 	if l.tail, l.signed, err = h.resume(ctx, signer, rec); err != nil {
 		return nil, err
 	}
 	return l, nil
 }
 
-// Append writes an event and returns when its entry is on disk. Calls that come at the same time share a transaction.
-// When it fails, the operation must: it is for uses of keys and changes of who may use them. An error leaves open
-// whether the entry was written, save that of a ctx that had ended before. An event that is not one, by its kind or its
-// details, is an error and a mistake of the caller. It must not be called within a transaction of the store, for which
-// it would wait; Note may.
-func (l *Log) Append(ctx context.Context, e Event) error {
-	q, err := newQueued(e)
+// Append implements Recorder. Calls that come at the same time share a transaction.
+func (l *Log) Append(ctx context.Context, events ...Event) error {
+	q, err := newQueued(events...)
 	if err != nil {
 		return err
 	}
@@ -161,22 +172,22 @@ func (l *Log) Append(ctx context.Context, e Event) error {
 	select {
 	case err = <-q.done: // another caller wrote it
 	case l.writing <- struct{}{}:
-		// What is on its way to the disk gets there, whoever leaves meanwhile: others wait for the same transaction.
+		// The transaction goes on when this caller leaves: others wait for it too.
 		l.flush(context.WithoutCancel(ctx))
 		<-l.writing
 		err = <-q.done
 	case <-ctx.Done():
-		return fmt.Errorf("write audit entry %s: %w", e.Kind, context.Cause(ctx))
+		err = context.Cause(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("write audit entry %s: %w", e.Kind, err)
+		return fmt.Errorf("write audit entry %s: %w", q.kinds(), err)
 	}
 	return nil
 }
 
-// Note takes an event of a data operation and returns at once; Run writes it. Events are written in the order of the
-// calls, those of Append among them. When what was noted and is not on disk has 64 MiB, or is 60 s old, Note fails with
-// ErrBehind and takes nothing, and the operation must fail.
+// Note queues an event and returns at once; Run writes it. It may be called within a transaction of the store. Events
+// are written in the order of the calls, those of Append among them. When the noted events that are not on disk have
+// 64 MiB, or the oldest of them is 60 s old, Note fails with ErrBehind and the event is not queued.
 func (l *Log) Note(ctx context.Context, e Event) error {
 	q, err := newQueued(e)
 	if err != nil {
@@ -187,34 +198,55 @@ func (l *Log) Note(ctx context.Context, e Event) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.bytes+len(q.body) > maxBuffer || l.behindLocked() > maxBehind {
+	if l.bytes+q.bytes() > maxBuffer || l.behindLocked() > maxBehind {
 		l.metrics.failed.WithLabelValues("note").Inc()
 		return ErrBehind
 	}
 	l.queue = append(l.queue, q)
-	l.bytes += len(q.body)
+	l.bytes += q.bytes()
 	l.wakeUp()
 	return nil
 }
 
-// wakeUp has Run look at what there is to do.
+// Tally implements Recorder. While the log is behind, because the disk is full for example, events are counted in
+// memory and written when it has caught up.
+func (l *Log) Tally(ctx context.Context, e Event) error { return l.runs.tally(ctx, e) }
+
+// Settle writes the counts of all runs now and ends the runs: for an instance that stops and whose last entry shall
+// say so.
+func (l *Log) Settle(ctx context.Context) error { return l.runs.tell(ctx, time.Time{}) }
+
+// wakeUp makes Run look at the queue.
 func (l *Log) wakeUp() {
 	select {
 	case l.wake <- struct{}{}:
-	default: // it will look anyway
+	default: // Run will look anyway
 	}
 }
 
-func newQueued(e Event) (*queued, error) {
-	e, err := e.clean()
-	if err != nil {
-		return nil, err
+func newQueued(events ...Event) (*queued, error) {
+	q := &queued{events: make([]encoded, len(events)), at: time.Now()}
+	for i, e := range events {
+		e, err := e.clean()
+		if err != nil {
+			return nil, err
+		}
+		body, err := encodeBody(e)
+		if err != nil {
+			return nil, err
+		}
+		q.events[i] = encoded{e.Kind, body}
 	}
-	body, err := encodeBody(e)
-	if err != nil {
-		return nil, err
+	return q, nil
+}
+
+// kinds names the events, for errors.
+func (q *queued) kinds() string {
+	all := make([]string, len(q.events))
+	for i, e := range q.events {
+		all[i] = string(e.kind)
 	}
-	return &queued{body: body, kind: e.Kind, at: time.Now()}, nil
+	return strings.Join(slices.Compact(all), ", ")
 }
 
 // behindLocked is the age of the oldest noted event that is not on disk.
@@ -227,24 +259,31 @@ func (l *Log) behindLocked() time.Duration {
 	return 0
 }
 
-// Run writes what was noted and signs checkpoints until ctx ends; then it writes what is left, signs the last one and
-// returns nil, or what kept it from that. What fails before is logged, counted and tried again. It runs once at a time.
+// Run writes noted events and the counts of runs, and signs checkpoints, until ctx ends; then it writes what is left,
+// signs the last checkpoint and returns nil, or the error that prevented it. Failures before that are logged, counted
+// and retried. It may run only once at a time.
 func (l *Log) Run(ctx context.Context) error {
-	tick := time.NewTicker(signAfter)
+	tick, counts := time.NewTicker(signAfter), time.NewTicker(runTick)
 	defer tick.Stop()
+	defer counts.Stop()
 	var rest time.Time // nodes are not tried before: they follow from the entries, and nothing waits for them
 	for failing := false; ; {
 		var due bool
 		select {
 		case <-ctx.Done():
-			// The last of it must be on disk; the store's own deadlines bound how long that takes.
-			return l.work(context.WithoutCancel(ctx), true)
+			ctx = context.WithoutCancel(ctx) // the store's own deadlines bound how long the last entries take
+			return errors.Join(l.Settle(ctx), l.work(ctx, true))
+		case now := <-counts.C:
+			if err := l.runs.tell(ctx, now); err != nil && ctx.Err() == nil {
+				l.log.ErrorContext(ctx, "counts of repeated events not written to the audit log yet", "err", err)
+			}
+			continue
 		case <-tick.C:
 			due = true
 		case <-l.wake:
 		}
 		if failing && !due {
-			continue // a disk that fails is tried, and told of, once a second
+			continue // a failing disk is retried, and logged, once a second
 		}
 		err := l.work(ctx, due)
 		if failing = err != nil; failing {

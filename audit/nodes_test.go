@@ -40,18 +40,18 @@ func keep(t testing.TB, l *audit.Log) {
 	}
 }
 
-// grown is a rig with n entries, signed, whose nodes are kept.
-func grown(t testing.TB, n int) *rig {
+// grown is a tapedLog with n entries, signed, whose nodes are kept.
+func grown(t testing.TB, n int) *tapedLog {
 	t.Helper()
-	r := newRig(t)
+	r := newTapedLog(t)
 	appendN(t, r.log, 1, n)
 	mustDo(t, r.log.Sign(t.Context()))
 	keep(t, r.log)
 	return r
 }
 
-// proving reads the rig's log, and counts.
-func (r *rig) proving(read *int) *audit.History {
+// proving reads the log, and counts.
+func (r *tapedLog) proving(read *int) *audit.History {
 	return audit.ReadOn(audit.Config{Store: r.store}, audit.Streams{
 		Entries: meter{r.entries, read}, Checkpoints: meter{r.checkpoints, read}, Nodes: meter{r.nodes, read},
 	})
@@ -60,7 +60,7 @@ func (r *rig) proving(read *int) *audit.History {
 // TestProofsOfEverySize: with nodes kept at some size before, every entry of a log of every size has a proof that
 // holds.
 func TestProofsOfEverySize(t *testing.T) {
-	r := newRig(t)
+	r := newTapedLog(t)
 	read := 0
 	h := r.proving(&read)
 	for n := uint64(1); n <= 200; n++ {
@@ -104,7 +104,7 @@ func TestProofReadsLittle(t *testing.T) {
 // them.
 func TestNodesOfEarlierBuilds(t *testing.T) {
 	n := audit.MaxUnkept + 100
-	r := newRig(t)
+	r := newTapedLog(t)
 	appendN(t, r.log, 1, n)
 	mustDo(t, r.log.Sign(t.Context()))
 	read := 0
@@ -218,7 +218,7 @@ func TestDamagedNodesAreNoticed(t *testing.T) {
 // TestRunKeepsNodes: a running log keeps the nodes of what it writes.
 func TestRunKeepsNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
+		r := newTapedLog(t)
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- r.log.Run(ctx) }()
@@ -249,7 +249,7 @@ func BenchmarkProve(b *testing.B) {
 // TestOpensBehindACheckpoint: a log opens at every distance of its end from its last checkpoint, which a crash decides.
 func TestOpensBehindACheckpoint(t *testing.T) {
 	for signed := 0; signed <= 70; signed += 7 {
-		r := newRig(t)
+		r := newTapedLog(t)
 		if signed > 0 {
 			appendN(t, r.log, 1, signed)
 			mustDo(t, r.log.Sign(t.Context()))

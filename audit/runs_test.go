@@ -21,15 +21,11 @@ func TestRunsAreCounted(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, stop := context.WithCancel(t.Context())
-		ended := make(chan error, 2)
-		runs := audit.NewRuns(log)
+		ended := make(chan error, 1)
 		go func() { ended <- log.Run(ctx) }()
-		counting, stopRuns := context.WithCancel(ctx)
-		counted := make(chan error, 1)
-		go func() { counted <- runs.Run(counting) }()
 		refuse := func(from string) {
 			t.Helper()
-			err := runs.Note(
+			err := log.Tally(
 				ctx, audit.Event{Kind: audit.AccessRefuse, Outcome: audit.Refused, Code: "No",
 					Actor:     audit.Actor{Kind: audit.Anonymous},
 					RequestID: time.Now().String(), Details: map[audit.Detail]string{audit.DetailAddress: from}})
@@ -47,10 +43,6 @@ func TestRunsAreCounted(t *testing.T) {
 		// A thousand places at once.
 		for i := range 1000 {
 			refuse(fmt.Sprint(i))
-		}
-		stopRuns()
-		if err := <-counted; err != nil {
-			t.Error(err)
 		}
 		stop()
 		if err := <-ended; err != nil {
@@ -92,33 +84,28 @@ func TestRunsAreCounted(t *testing.T) {
 // TestRunsOutliveAFullDisk: nobody is kept from signing in by it, and everything is told when it is over.
 func TestRunsOutliveAFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
+		r := newTapedLog(t)
 		ctx, stop := context.WithCancel(t.Context())
-		ended, counted := make(chan error, 1), make(chan error, 1)
-		runs := audit.NewRuns(r.log)
-		counting, stopRuns := context.WithCancel(ctx)
+		ended := make(chan error, 1)
 		go func() { ended <- r.log.Run(ctx) }()
-		go func() { counted <- runs.Run(counting) }()
 		r.entries.breakWith(errDisk, nil)
 		const each = 60
 		for range each {
 			for _, app := range []string{"a", "b"} {
-				mustDo(t, runs.Note(ctx, audit.Event{
+				mustDo(t, r.log.Tally(ctx, audit.Event{
 					Kind: audit.IdentityToken, Outcome: audit.Done, Actor: audit.Actor{Kind: audit.Identity, ID: app},
 				}))
 			}
 			time.Sleep(3 * time.Second)
 		}
 		mustDo(
-			t, runs.Note(
+			t, r.log.Tally(
 				ctx, audit.Event{Kind: audit.IdentityToken, Outcome: audit.Done,
 					Actor: audit.Actor{Kind: audit.Identity, ID: "late"}},
 			),
 		)
 		r.entries.breakWith(nil, nil)
 		time.Sleep(time.Hour)
-		stopRuns()
-		mustDo(t, <-counted)
 		stop()
 		mustDo(t, <-ended)
 		told := map[string]int{}

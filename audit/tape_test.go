@@ -60,31 +60,31 @@ func (s *tape) breakWith(before, after error) {
 	s.before, s.after = before, after
 }
 
-// rig is a log on tapes.
-type rig struct {
+// tapedLog is a log whose streams are tapes.
+type tapedLog struct {
 	store                *sealed.Store
 	entries, checkpoints *tape
 	nodes                *tape
 	log                  *audit.Log
 }
 
-func newRig(t testing.TB) *rig {
+func newTapedLog(t testing.TB) *tapedLog {
 	t.Helper()
-	r := &rig{store: newStore(t), entries: &tape{}, checkpoints: &tape{}, nodes: &tape{}}
+	r := &tapedLog{store: newStore(t), entries: &tape{}, checkpoints: &tape{}, nodes: &tape{}}
 	r.log = must[*audit.Log](t)(r.open(t))
 	return r
 }
 
-func (r *rig) streams() audit.Streams {
+func (r *tapedLog) streams() audit.Streams {
 	return audit.Streams{Entries: r.entries, Checkpoints: r.checkpoints, Nodes: r.nodes}
 }
 
-func (r *rig) open(t testing.TB) (*audit.Log, error) {
+func (r *tapedLog) open(t testing.TB) (*audit.Log, error) {
 	return audit.OpenOn(t.Context(), audit.Config{Store: r.store}, r.streams())
 }
 
-// history reads tapes that are not the rig's own.
-func (r *rig) history(entries, checkpoints [][]byte) *audit.History {
+// history reads tapes that are not the log's own.
+func (r *tapedLog) history(entries, checkpoints [][]byte) *audit.History {
 	return audit.ReadOn(audit.Config{Store: r.store},
 		audit.Streams{Entries: &tape{data: entries}, Checkpoints: &tape{data: checkpoints}})
 }
@@ -92,7 +92,7 @@ func (r *rig) history(entries, checkpoints [][]byte) *audit.History {
 // TestEveryTamperingIsFoundAtItsPlace makes a log of 40 entries with a checkpoint every 10 and does to it what somebody
 // might.
 func TestEveryTamperingIsFoundAtItsPlace(t *testing.T) {
-	r := newRig(t)
+	r := newTapedLog(t)
 	signed := map[uint64]audit.Checkpoint{}
 	for n := 1; n <= 40; n += 10 {
 		appendN(t, r.log, n, n+9)
@@ -103,7 +103,7 @@ func TestEveryTamperingIsFoundAtItsPlace(t *testing.T) {
 	appendN(t, r.log, 41, 45)
 	setFloor := func(size uint64) { mustDo(t, audit.SetFloor(t.Context(), r.store, signed[size])) }
 	// another continuation of the first 20, by somebody with the signing key
-	forked := &rig{store: r.store, entries: &tape{data: slices.Clone(r.entries.data[:20])},
+	forked := &tapedLog{store: r.store, entries: &tape{data: slices.Clone(r.entries.data[:20])},
 		checkpoints: &tape{data: slices.Clone(r.checkpoints.data[:2])}, nodes: &tape{}}
 	setFloor(20)
 	forked.log = must[*audit.Log](t)(forked.open(t))
@@ -113,7 +113,7 @@ func TestEveryTamperingIsFoundAtItsPlace(t *testing.T) {
 	mustDo(t, forked.log.Sign(t.Context()))
 	setFloor(40)
 	kept := signed[40].Note
-	strange := newRig(t) // another instance
+	strange := newTapedLog(t) // another instance
 	appendN(t, strange.log, 1, 45)
 	mustDo(t, strange.log.Sign(t.Context()))
 
@@ -209,15 +209,15 @@ func checkBroken(t *testing.T, name string, err error, sequence, checkpoint uint
 
 // TestOpenRefusesABrokenEnd: the log does not go on behind something that is broken.
 func TestOpenRefusesABrokenEnd(t *testing.T) {
-	for name, damage := range map[string]func(*rig){
-		"entry cut":          func(r *rig) { r.entries.data = r.entries.data[:9] },
-		"unsigned removed":   func(r *rig) { r.entries.data = slices.Delete(r.entries.data, 11, 12) },
-		"unsigned edited":    func(r *rig) { r.entries.data[11][len(r.entries.data[11])-9] ^= 1 },
-		"signed edited":      func(r *rig) { r.entries.data[9][len(r.entries.data[9])-9] ^= 1 },
-		"checkpoint removed": func(r *rig) { r.checkpoints.data = nil },
-		"checkpoint edited":  func(r *rig) { r.checkpoints.data[0][100] ^= 1 },
+	for name, damage := range map[string]func(*tapedLog){
+		"entry cut":          func(r *tapedLog) { r.entries.data = r.entries.data[:9] },
+		"unsigned removed":   func(r *tapedLog) { r.entries.data = slices.Delete(r.entries.data, 11, 12) },
+		"unsigned edited":    func(r *tapedLog) { r.entries.data[11][len(r.entries.data[11])-9] ^= 1 },
+		"signed edited":      func(r *tapedLog) { r.entries.data[9][len(r.entries.data[9])-9] ^= 1 },
+		"checkpoint removed": func(r *tapedLog) { r.checkpoints.data = nil },
+		"checkpoint edited":  func(r *tapedLog) { r.checkpoints.data[0][100] ^= 1 },
 	} {
-		r := newRig(t)
+		r := newTapedLog(t)
 		appendN(t, r.log, 1, 10)
 		mustDo(t, r.log.Sign(t.Context()))
 		appendN(t, r.log, 11, 15)

@@ -9,11 +9,11 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// errForeign is a log that somebody else has appended to. It does not go away by trying again.
-var errForeign = errors.New("the log holds entries that were not written here")
+// errForeign says that something else has appended to the log. Retrying does not help.
+var errForeign = errors.New("the log holds entries that this process did not write")
 
-// flush writes the queue, in transactions of at most maxBatch entries. The caller holds writing. With an error everyone
-// who waits is told and off the queue; what was noted stays on it.
+// flush writes the queue, in transactions of the events of at most maxBatch calls. The caller holds writing. On an
+// error every waiting caller gets it and its events leave the queue; noted events stay.
 func (l *Log) flush(ctx context.Context) error {
 	for {
 		err := l.clearDoubt(ctx)
@@ -40,22 +40,24 @@ func (l *Log) front() []*queued {
 	return slices.Clone(l.queue[:min(len(l.queue), maxBatch)])
 }
 
-// settle takes the first n events off the queue, which are on disk, and tells those who wait for them.
+// settle takes the first n calls off the queue, whose events are on disk, and answers those that wait.
 func (l *Log) settle(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, q := range l.queue[:n] {
-		l.metrics.written.WithLabelValues(string(q.kind)).Inc()
+		for _, e := range q.events {
+			l.metrics.written.WithLabelValues(string(e.kind)).Inc()
+		}
 		if q.done != nil {
 			q.done <- nil
 		} else {
-			l.bytes -= len(q.body)
+			l.bytes -= q.bytes()
 		}
 	}
 	l.queue = slices.Delete(l.queue, 0, n)
 }
 
-// fail tells everyone who waits, and takes them off the queue: what they wanted to do is not done.
+// fail answers every waiting caller with err and takes its events off the queue: the operation fails.
 func (l *Log) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -70,10 +72,12 @@ func (l *Log) fail(err error) {
 // write appends one transaction.
 func (l *Log) write(ctx context.Context, batch []*queued) error {
 	after := l.tail
-	data := make([][]byte, len(batch))
-	for i, q := range batch {
-		data[i] = place(after.size+1, after.last, q.body)
-		after = after.add(data[i])
+	var data [][]byte
+	for _, q := range batch {
+		for _, e := range q.events {
+			entry := place(after.size+1, after.last, e.body)
+			data, after = append(data, entry), after.add(entry)
+		}
 	}
 	err := l.entries.Append(ctx, func(first uint64) ([][]byte, error) {
 		if first != l.tail.size+1 {
@@ -91,12 +95,12 @@ func (l *Log) write(ctx context.Context, batch []*queued) error {
 		return err
 	}
 	l.tail = after
-	l.metrics.batch.Observe(float64(len(batch)))
+	l.metrics.batch.Observe(float64(len(data)))
 	return nil
 }
 
 // clearDoubt finds out whether the transaction that failed is on disk nevertheless: a disk may fail after it has
-// written. Then what was noted in it is done with, rather than written twice.
+// written. If it is, its noted events are taken off the queue instead of being written twice.
 func (l *Log) clearDoubt(ctx context.Context) error {
 	if l.doubt == nil {
 		return nil
@@ -118,8 +122,7 @@ func (l *Log) clearDoubt(ctx context.Context) error {
 	return nil
 }
 
-// adopt takes the transaction in doubt for written, when its last entry, and so the chain before it, is the one on
-// disk.
+// adopt treats the transaction in doubt as written if its last entry, and so the chain before it, is the one on disk.
 func (l *Log) adopt(ctx context.Context) error {
 	for e, err := range l.entries.From(ctx, l.doubt.after.size) {
 		if err != nil {
@@ -130,7 +133,7 @@ func (l *Log) adopt(ctx context.Context) error {
 		}
 	}
 	l.tail = l.doubt.after
-	l.settle(l.doubt.noted) // those who waited were told and are gone
+	l.settle(l.doubt.noted) // the callers that waited have had their error
 	return nil
 }
 
@@ -151,8 +154,8 @@ func (l *Log) sign(ctx context.Context) (err error) {
 	if err := l.checkpoints.Append(ctx, func(uint64) ([][]byte, error) { return [][]byte{data}, nil }); err != nil {
 		return err
 	}
-	// After the checkpoint, so that it never speaks of one that is not there. It is in another place than the log:
-	// whoever puts an older log back has to know of it too.
+	// After the checkpoint, so that it never names one that does not exist. It is stored apart from the log, so that an
+	// attacker who puts an older log back has to find and replace it too.
 	err = l.store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
 		rec, err := records.In().Get(tx, recordID)
 		if err != nil {

@@ -157,7 +157,7 @@ func newCustodian(b *testing.B) *custodian {
 	address := func(vault string) string { return "https://" + vault + "." + vaultDomain + ":" + port + "/" }
 	r.address = strings.TrimSuffix(address("safe"), "/")
 	r.vaults,
-		err = keyvault.New(keyvault.Config{Store: r.store, Address: address, Audit: recorder{log},
+		err = keyvault.New(keyvault.Config{Store: r.store, Address: address, Audit: log,
 		OnChange: func(id string) {
 			if key, err := azure.ParseKey(id, "", ""); err == nil {
 				r.custody.Recheck(key)
@@ -177,7 +177,7 @@ func newCustodian(b *testing.B) *custodian {
 		b.Fatalf("make the planes: %v", err)
 	}
 	roots := serveTLS(b, server, "safe."+vaultDomain)
-	_, err = r.vaults.CreateVault(b.Context(), keyvault.Caller{}, keyvault.Vault{
+	_, err = r.vaults.CreateVault(b.Context(), visage.Caller{}, keyvault.Vault{
 		Name: "safe", Group: "default", Location: "local", Tenant: vaultTenant, PurgeProtection: true,
 		Policies: []keyvault.AccessPolicy{{ObjectID: string(customer), Keys: []keyvault.Permission{keyvault.All}}},
 	})
@@ -191,7 +191,7 @@ func newCustodian(b *testing.B) *custodian {
 
 // startCustody has custody run over a store, with all hosts below domain reached at address.
 func startCustody(
-	b *testing.B, store *sealed.Store, log custody.Auditor, domain, address string, roots *x509.CertPool,
+	b *testing.B, store *sealed.Store, log audit.Recorder, domain, address string, roots *x509.CertPool,
 ) *custody.Custody {
 	b.Helper()
 	cfg := azure.Config{Hosts: []string{domain}, Roots: roots,
@@ -226,17 +226,6 @@ func background(b *testing.B, run func(context.Context) error) {
 			b.Errorf("in the background: %v", err)
 		}
 	})
-}
-
-// recorder keeps what happens in the vaults in the audit log, as a server does.
-type recorder struct{ log *audit.Log }
-
-// Record implements keyvault.Auditor.
-func (r recorder) Record(ctx context.Context, e keyvault.Event) error {
-	return r.log.Append(
-		ctx, audit.Event{Kind: audit.VaultOperation, Outcome: audit.Done,
-			Details: map[audit.Detail]string{audit.DetailOperation: e.Operation}},
-	)
 }
 
 // idToken is a credential whose tokens are names, and trusting believes them: what tokens cost is measured elsewhere.
@@ -307,8 +296,8 @@ func (r *custodian) newKey(b *testing.B, name string) visage.KeyRef {
 	return visage.KeyRef{Vault: r.address, Name: name, Version: made.Version}
 }
 
-func (r *custodian) owner() keyvault.Caller {
-	return keyvault.Caller{ObjectID: string(customer), Tenant: vaultTenant}
+func (r *custodian) owner() visage.Caller {
+	return visage.Caller{Principal: visage.Principal{Method: "token", ObjectID: string(customer), Tenant: vaultTenant}}
 }
 
 // allow says whether a key may be used, and returns when the vault was told.

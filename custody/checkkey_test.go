@@ -119,7 +119,7 @@ func TestPreconditions(t *testing.T) {
 				if err := r.read(spaceA); err != nil {
 					t.Errorf("after a refusal: %v", err)
 				}
-				if r.journal.count(audit.CustodyEnable, audit.Done) != 0 {
+				if r.journal.Count(audit.CustodyEnable, audit.Done) != 0 {
 					t.Error("a refused change was audited as done")
 				}
 			})
@@ -206,11 +206,11 @@ func TestNothingWithoutAudit(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
 		r.run()
 		key := r.first().add("k1")
-		r.journal.fail = context.DeadlineExceeded
+		r.journal.Fail(context.DeadlineExceeded)
 		if _, err := r.custody.Enable(t.Context(), spaceA, key, principal); err == nil {
 			t.Error("a key was changed that nobody will know of")
 		}
-		r.journal.fail = nil
+		r.journal.Fail(nil)
 		if s := r.state(spaceA); s.Condition != custody.ServiceManaged || s.Operation.Progress == custody.Running {
 			t.Errorf("%+v", s)
 		}

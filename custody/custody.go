@@ -17,12 +17,6 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Auditor keeps what happened to keys. *audit.Log is one.
-type Auditor interface {
-	// Append returns when the event is on disk; what was about to happen does not when it fails.
-	Append(ctx context.Context, e audit.Event) error
-}
-
 // Config configures a Custody.
 type Config struct {
 	Store *sealed.Store // required
@@ -37,9 +31,9 @@ type Config struct {
 	// reference has the address of its time: two references with the same present address name the same key. Default:
 	// addresses never change.
 	Today  func(visage.KeyRef) visage.KeyRef
-	Audit  Auditor      // required
-	Policy Policy       // of resources without their own
-	Logger *slog.Logger // default: discard
+	Audit  audit.Recorder // required
+	Policy Policy         // of resources without their own
+	Logger *slog.Logger   // default: discard
 }
 
 // Policy says how a resource behaves when its key gives no answer, has expired, or answers again after a refusal.

@@ -60,7 +60,7 @@ func TestLife(t *testing.T) {
 		}
 		for _, kind := range []audit.Kind{audit.CustodyEnable, audit.CustodySwitch, audit.CustodyFollow,
 			audit.CustodyDisable} {
-			if r.journal.count(kind, audit.Unknown) != 1 || r.journal.count(kind, audit.Done) != 1 {
+			if r.journal.Count(kind, audit.Unknown) != 1 || r.journal.Count(kind, audit.Done) != 1 {
 				t.Errorf("%s was not audited as intended and as done", kind)
 			}
 		}

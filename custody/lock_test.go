@@ -215,7 +215,7 @@ func TestFollow(t *testing.T) {
 		if err := r.read(spaceA); err != nil {
 			t.Error(err)
 		}
-		if n := r.journal.count(audit.CustodyFollow, audit.Done); n != 3 {
+		if n := r.journal.Count(audit.CustodyFollow, audit.Done); n != 3 {
 			t.Errorf("%d follows were audited", n)
 		}
 	})

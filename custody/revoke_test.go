@@ -243,7 +243,7 @@ func TestAnswers(t *testing.T) {
 				if locked := s.Code != ""; locked != (err != nil) {
 					t.Errorf("%+v, and reading says %v", s, err)
 				}
-				if c.want == custody.Revoked && r.journal.count(audit.CustodyLock, audit.Refused) != 1 {
+				if c.want == custody.Revoked && r.journal.Count(audit.CustodyLock, audit.Refused) != 1 {
 					t.Error("the lock was not audited once")
 				}
 			})
@@ -271,7 +271,7 @@ func TestOneRefusal(t *testing.T) {
 		})
 		time.Sleep(5 * time.Minute)
 		if s := r.state(spaceA); s.Condition != custody.Active ||
-			r.journal.count(audit.CustodyLock, audit.Refused) != 0 {
+			r.journal.Count(audit.CustodyLock, audit.Refused) != 0 {
 			t.Errorf("%+v", s)
 		}
 	})

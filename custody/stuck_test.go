@@ -20,7 +20,7 @@ func TestRevokedWhileUndoIsStuck(t *testing.T) {
 		var broken atomic.Bool
 		r.custody.SetFault(func(at string) error {
 			if at == "update rewrapped after" && broken.CompareAndSwap(false, true) {
-				r.journal.breakWith(errFault)
+				r.journal.Fail(errFault)
 				return errFault
 			}
 			return nil
@@ -37,7 +37,7 @@ func TestRevokedWhileUndoIsStuck(t *testing.T) {
 		r.first().enable("k1", false)
 		time.Sleep(promised)
 		wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
-		r.journal.breakWith(nil)
+		r.journal.Fail(nil)
 		r.first().enable("k1", true)
 		r.until(spaceA, "the opening", func(s custody.State) bool {
 			return s.Condition == custody.Active && s.Operation.Progress != custody.Running
@@ -79,7 +79,7 @@ func TestStuckFollowerGoesOn(t *testing.T) {
 		var broken atomic.Bool
 		c.SetFault(func(at string) error {
 			if at == "follow rewrapped after" && broken.CompareAndSwap(false, true) {
-				r.journal.breakWith(errFault)
+				r.journal.Fail(errFault)
 				return errFault
 			}
 			return nil
@@ -93,7 +93,7 @@ func TestStuckFollowerGoesOn(t *testing.T) {
 		if !broken.Load() {
 			t.Fatal("no newer version was followed")
 		}
-		r.journal.breakWith(nil)
+		r.journal.Fail(nil)
 		s := r.settled(spaceA)
 		if s.Operation.Kind != custody.Following || s.Operation.Progress != custody.Succeeded ||
 			s.Version != two.Version {

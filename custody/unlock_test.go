@@ -53,7 +53,7 @@ func revoked(t *testing.T) (*storeAndVaults, visage.KeyRef) {
 func TestRefusalFromBeforeUnlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, key := revoked(t)
-		locks := r.journal.count(audit.CustodyLock, audit.Refused)
+		locks := r.journal.Count(audit.CustodyLock, audit.Refused)
 		replies := heldReplies(r.first())
 		r.custody.Recheck(key)
 		(<-replies)()          // the refusal
@@ -71,7 +71,7 @@ func TestRefusalFromBeforeUnlock(t *testing.T) {
 		r.first().set(func(v *vault) { v.onReply = nil })
 		good()
 		r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
-		if n := r.journal.count(audit.CustodyLock, audit.Refused); n != locks {
+		if n := r.journal.Count(audit.CustodyLock, audit.Refused); n != locks {
 			t.Errorf("%d locks are told, want %d", n, locks)
 		}
 		if err := r.read(spaceA); err != nil {

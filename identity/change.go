@@ -10,78 +10,95 @@ import (
 	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/sealed"
 )
 
-// Operation is a change of who there is, or of who may do what.
-type Operation string
-
-// The operations that are audited.
-const (
-	PrincipalMade   Operation = "make principal"
-	PrincipalEnded  Operation = "end principal"
-	SecretMade      Operation = "make secret"
-	SecretEnded     Operation = "end secret"
-	SubjectsChanged Operation = "change subjects"
-	RoleGiven       Operation = "give role"
-	RoleTaken       Operation = "take role"
-	RoleEnded       Operation = "end role" // with the thing that it was given on, or with its holder
-	SigningKeyMade  Operation = "make signing key"
-)
-
-// Event is one change, done or refused. It holds no name that somebody gave, and nothing that proves anybody.
-type Event struct {
-	// a UUID: events of one change share it, and one that is told again after a crash has the same
-	Change     string
-	Order      int              // of the events of a change
+// change is one change of identities or of rights, on its way to the audit log. It is stored in the outbox, so its
+// fields and the values of operation are a stored format. It holds no name that somebody gave, and no credential.
+type change struct {
+	Change     string           // a UUID that the parts of a change share; the same if it is delivered twice
+	Order      int              // among the parts of the change
 	Time       int64            // nanoseconds since 1970, UTC
-	By         visage.Principal // who asked; zero: the instance by itself
+	By         visage.Principal // of the caller; zero: the instance by itself
 	RequestID  string
-	Operation  Operation
-	Subject    string // the object id of whom it is about
+	Operation  operation
+	Subject    string // the object id of the identity
 	Secret     string // the id of a secret
 	Assignment string // the id of a role assignment
 	Role       string // Role.ID
-	Scope      string // where the role is given
+	Scope      string // of the role
 	Instance   string // Place.Instance of the scope
-	// Before and After are what was true: a role's name, subjects as "ISSUER SUBJECT" with commas between, or how many
-	// secrets there were. Empty: nothing.
+	// Before and After are what was true: a role's name, subjects as "ISSUER SUBJECT" separated by commas, or the
+	// expiry of a secret. Empty: nothing.
 	Before, After string
 }
 
-// Auditor keeps what changed, and who got tokens.
-type Auditor interface {
-	// Record returns when the event is on disk. outcome nil says that it was done, and is durable; else nothing of it
-	// was. An event that could not be kept is told again, after the next change or at the next start.
-	Record(ctx context.Context, e Event, outcome error) error
-	// Granted is told of each token that somebody outside was given or refused, and returns at once. When it fails, no
-	// token is given.
-	Granted(ctx context.Context, a Attempt, outcome error) error
+// operation is a kind of change.
+type operation string
+
+const (
+	principalMade   operation = "make principal"
+	principalEnded  operation = "end principal"
+	secretMade      operation = "make secret"
+	secretEnded     operation = "end secret"
+	subjectsChanged operation = "change subjects"
+	roleGiven       operation = "give role"
+	roleTaken       operation = "take role"
+	roleEnded       operation = "end role" // because its scope or its holder was deleted
+)
+
+// entry has the kind and the operation under which a change is in the audit log.
+var entry = map[operation]struct {
+	kind      audit.Kind
+	operation string
+}{
+	principalMade:   {audit.IdentityCreate, "principal"},
+	principalEnded:  {audit.IdentityDelete, "principal"},
+	secretMade:      {audit.IdentityCreate, "secret"},
+	secretEnded:     {audit.IdentityDelete, "secret"},
+	subjectsChanged: {audit.IdentityCreate, "federated-subjects"},
+	roleGiven:       {audit.IdentityRole, "assign"},
+	roleTaken:       {audit.IdentityRole, "unassign"},
+	roleEnded:       {audit.IdentityRole, "end"},
 }
 
-// Attempt is a request for a token.
-type Attempt struct {
-	Subject  string // the object id of the identity; empty where there is none
-	ClientID string // as it was given
-	Audience string // likewise
-	Proof    string // "secret", "assertion" or "none"
+// faceResources is what the scopes of Face resources have in common.
+const faceResources = "/providers/microsoft.cognitiveservices/accounts/"
+
+// event returns the change as the audit log has it, as done.
+func (c change) event() audit.Event {
+	e := audit.Event{
+		Time: time.Unix(0, c.Time), Kind: entry[c.Operation].kind, Outcome: audit.Done, RequestID: c.RequestID,
+		Actor: audit.ActorOf(visage.Caller{Principal: c.By, RequestID: c.RequestID}),
+	}
+	e.Set(audit.DetailOperation, entry[c.Operation].operation)
+	e.Set(audit.DetailChange, c.Change)
+	e.Set(audit.DetailSubject, c.Subject)
+	e.Set(audit.DetailSecret, c.Secret)
+	e.Set(audit.DetailAssignment, c.Assignment)
+	e.Set(audit.DetailRole, c.Role)
+	e.Set(audit.DetailScope, c.Scope)
+	e.SetChange(c.Before, c.After)
+	if strings.Contains(c.Scope, faceResources) {
+		if id, err := visage.ParseResourceID(c.Instance); err == nil {
+			e.Resource = id // so that the owner of the resource can read the entry
+		}
+	}
+	return e
 }
 
-// nobody is the Auditor of a directory that is not audited.
-type nobody struct{}
+// outbox holds changes until they are in the audit log. They are written in the transaction of the change, so that no
+// change is ever done without an entry.
+var outbox = sealed.NewTable[change]("identity/outbox", 1)
 
-func (nobody) Record(context.Context, Event, error) error    { return nil }
-func (nobody) Granted(context.Context, Attempt, error) error { return nil }
+func (c change) key() string { return fmt.Sprintf("%s/%d", c.Change, c.Order) }
 
-// outbox holds the events of changes that are done until they were told: they are written with the change, so that none
-// is ever done untold.
-var outbox = sealed.NewTable[Event]("identity/outbox", 1)
-
-func (e Event) key() string { return fmt.Sprintf("%s/%d", e.Change, e.Order) }
-
-// power is the one door through which anything changes that says who there is and who may do what. do makes the change
-// and tells of each of its parts; about is what a refusal is told as. Nothing is told of what changed nothing.
-func (d *Directory) power(ctx context.Context, about Event, do func(tx sealed.Tx, tell func(Event)) error) error {
+// changeRights makes a change of identities or rights; nothing else may make one. do makes the change and calls tell
+// for each of its parts; about describes the change if it is refused. A change without parts has no entry.
+func (d *Directory) changeRights(
+	ctx context.Context, about change, do func(tx sealed.Tx, tell func(change)) error,
+) error {
 	caller := visage.CallerFrom(ctx)
 	about.Change, about.Time = visage.NewUUID().String(), time.Now().UnixNano()
 	about.By, about.RequestID = caller.Principal, caller.RequestID
@@ -89,24 +106,24 @@ func (d *Directory) power(ctx context.Context, about Event, do func(tx sealed.Tx
 	defer d.changes.Unlock()
 	err := d.space.Update(ctx, func(tx sealed.Tx) error {
 		order := 0 // the function may run again
-		var untold error
-		tell := func(e Event) {
-			e.Change, e.Time, e.By, e.RequestID, e.Order = about.Change, about.Time, about.By, about.RequestID, order
+		var failed error
+		tell := func(c change) {
+			c.Change, c.Time, c.By, c.RequestID, c.Order = about.Change, about.Time, about.By, about.RequestID, order
 			order++
-			untold = errors.Join(untold, outbox.In().Put(tx, e.key(), e))
+			failed = errors.Join(failed, outbox.In().Put(tx, c.key(), c))
 		}
 		if err := do(tx, tell); err != nil {
 			return err
 		}
-		return cmp.Or(untold, d.keepOwner(tx))
+		return cmp.Or(failed, d.keepOwner(tx))
 	})
-	if err != nil {
-		if errors.Is(err, errManaged) { // there is nothing to tell of
-			return err
-		}
-		return errors.Join(err, d.audit.Record(context.WithoutCancel(ctx), about, err))
+	if errors.Is(err, errManaged) { // nothing was changed, and nothing refused
+		return err
 	}
-	ctx = context.WithoutCancel(ctx) // what is stored must show, and be told
+	if err != nil {
+		return audit.Answer(ctx, d.cfg.Audit, err, about.event().Ended(err))
+	}
+	ctx = context.WithoutCancel(ctx) // the change is stored: it must take effect, and be in the audit log
 	s, err := d.read(ctx)
 	if err != nil {
 		return err
@@ -115,34 +132,36 @@ func (d *Directory) power(ctx context.Context, about Event, do func(tx sealed.Tx
 	return d.deliver(ctx)
 }
 
-// deliver tells of the changes in the outbox, oldest first, and takes them out of it. The caller holds changes, or is
-// alone.
+// deliver appends the changes in the outbox to the audit log, oldest first, and removes them from it. The caller holds
+// changes, or is alone.
 func (d *Directory) deliver(ctx context.Context) error {
-	var all []Event
+	var all []change
 	err := d.space.View(ctx, func(r sealed.Reader) error {
 		all = nil // the function may run again
-		for e, err := range outbox.In().All(r) {
+		for c, err := range outbox.In().All(r) {
 			if err != nil {
 				return err
 			}
-			all = append(all, e)
+			all = append(all, c)
 		}
 		return nil
 	})
 	if err != nil || len(all) == 0 {
 		return err
 	}
-	slices.SortFunc(all, func(a, b Event) int {
+	slices.SortFunc(all, func(a, b change) int {
 		return cmp.Or(cmp.Compare(a.Time, b.Time), strings.Compare(a.Change, b.Change), cmp.Compare(a.Order, b.Order))
 	})
-	for _, e := range all {
-		if err := d.audit.Record(ctx, e, nil); err != nil {
-			return fmt.Errorf("audit: %s: %w", e.Operation, err)
-		}
+	events := make([]audit.Event, len(all))
+	for i, c := range all {
+		events[i] = c.event()
+	}
+	if err := d.cfg.Audit.Append(ctx, events...); err != nil {
+		return fmt.Errorf("audit: %w", err)
 	}
 	return d.space.Update(ctx, func(tx sealed.Tx) error {
-		for _, e := range all {
-			if err := outbox.In().Delete(tx, e.key()); err != nil {
+		for _, c := range all {
+			if err := outbox.In().Delete(tx, c.key()); err != nil {
 				return err
 			}
 		}
@@ -150,7 +169,7 @@ func (d *Directory) deliver(ctx context.Context) error {
 	})
 }
 
-// keepOwner refuses a change after which nobody is left who could undo it.
+// keepOwner refuses a change after which no identity is left that could undo it.
 func (d *Directory) keepOwner(tx sealed.Tx) error {
 	after, err := readState(tx)
 	if err != nil {
@@ -164,7 +183,7 @@ func (d *Directory) keepOwner(tx sealed.Tx) error {
 	return nil
 }
 
-// owned reports whether somebody who can get a token owns a whole subscription.
+// owned reports whether an identity that can get a token owns a whole subscription.
 func (d *Directory) owned(s *state, now time.Time) bool {
 	if s == nil {
 		return false

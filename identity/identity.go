@@ -1,7 +1,7 @@
-// Package identity knows who may do what: the tenants, their applications and managed identities, the roles these hold,
-// and the tokens that prove them.
+// Package identity manages tenants, their applications and managed identities, the roles assigned to these, and the
+// tokens that authenticate them.
 //
-// What it stores lies in the operator's space, so that it can be read whatever becomes of a customer's key.
+// What it stores lies in the operator's space, so that it can be read while a customer's key is revoked.
 package identity
 
 import (
@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -25,18 +26,20 @@ type Config struct {
 	// Issuer returns the name under which tokens of a tenant are issued: an address below that of the token service, of
 	// the same scheme and host (contract §2.1). What it returns must not change while tokens live. Required.
 	Issuer func(tenant string) string
-	// Audience reports whether there is somebody to make tokens for under that name, which has no slash at its end and,
-	// when it is an origin, is written as visage.Origin.String does. Required.
+	// Audience reports whether tokens may be issued for that audience. It is without a slash at its end and, if it is
+	// an origin, as visage.Origin.String writes it. Required.
 	Audience func(audience string) bool
-	// Place returns the thing that a scope of roles names now, in the form that Assign stores. Refusals: NotFound for
-	// what is not there; Invalid for what cannot be a scope. It is called concurrently, for every question about
-	// rights: never within a transaction. Required.
+	// Place returns what the scope of a role names at present, in the form that Assign stores. Refusals: NotFound if it
+	// does not exist; Invalid if it cannot be a scope. It is called concurrently, for every authorisation, and never
+	// within a transaction. Required.
 	Place func(ctx context.Context, scope string) (Place, error)
-	// Audit keeps what changed, and who got tokens. Default: it is kept nowhere.
-	Audit Auditor
-	// Trusted are the issuers elsewhere whose tokens an application may show instead of a secret. Default: none.
+	// Operator is the object id of the operator's application: it authenticates with the method "operator". Optional.
+	Operator string
+	// Audit records changes, and the tokens that were issued or refused. Default: nothing is recorded.
+	Audit audit.Recorder
+	// Trusted are the external issuers whose tokens an application may present instead of a secret. Default: none.
 	Trusted []Issuer
-	// Logger gets what no caller is told. Default: discard.
+	// Logger gets the failures that are not returned to a caller. Default: discard.
 	Logger *slog.Logger
 }
 
@@ -46,14 +49,13 @@ type Directory struct {
 	space   *sealed.Space
 	log     *slog.Logger
 	trusted []*trusted
-	audit   Auditor
 
-	changes sync.Mutex // held while something stored changes, so that states are swapped in the order of the changes
+	changes sync.Mutex // held while stored data changes, so that states are swapped in the order of the changes
 	state   atomic.Pointer[state]
-	keys    atomic.Pointer[[]signingKey] // those that are published, oldest first
+	keys    atomic.Pointer[[]signingKey] // the published ones, oldest first
 }
 
-// Open reads the directory, and makes the tenant and the first signing key when they are not there.
+// Open reads the directory, and creates the tenant and the first signing key if they do not exist.
 func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	if cfg.Store == nil || cfg.Issuer == nil || cfg.Audience == nil || cfg.Place == nil || !visage.IsUUID(cfg.Tenant) {
 		return nil,
@@ -62,19 +64,19 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 			)
 	}
 	if cfg.Audit == nil {
-		cfg.Audit = nobody{}
+		cfg.Audit = audit.Discard{}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &Directory{cfg: cfg, space: cfg.Store.Space(sealed.Operator), log: cfg.Logger, audit: cfg.Audit}
+	d := &Directory{cfg: cfg, space: cfg.Store.Space(sealed.Operator), log: cfg.Logger}
 	for i, issuer := range cfg.Trusted {
 		if issuer.URL == "" || issuer.Audience == "" || issuer.Keys == nil {
 			return nil, fmt.Errorf("open identities: trusted issuer %d needs an address, an audience and keys", i+1)
 		}
 		d.trusted = append(d.trusted, &trusted{Issuer: issuer, log: d.log})
 	}
-	err := d.change(ctx, func(tx sealed.Tx) error {
+	err := d.update(ctx, func(tx sealed.Tx) error {
 		known, err := tenants.In().Has(tx, cfg.Tenant)
 		if err != nil || known {
 			return err
@@ -84,7 +86,7 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open identities: %w", err)
 	}
-	if err := d.deliver(ctx); err != nil { // what a crash kept from being told
+	if err := d.deliver(ctx); err != nil { // what a crash has kept out of the audit log
 		return nil, fmt.Errorf("open identities: %w", err)
 	}
 	if _, err := d.tend(ctx); err != nil {
@@ -103,7 +105,7 @@ var tenants = sealed.NewTable[tenantRecord]("identity/tenant", 1)
 // CreateTenant makes a further tenant and returns its id. Identities of one tenant get no tokens of another.
 func (d *Directory) CreateTenant(ctx context.Context) (string, error) {
 	id := visage.NewUUID().String()
-	err := d.change(ctx, func(tx sealed.Tx) error { return tenants.In().Put(tx, id, tenantRecord{ID: id}) })
+	err := d.update(ctx, func(tx sealed.Tx) error { return tenants.In().Put(tx, id, tenantRecord{ID: id}) })
 	if err != nil {
 		return "", fmt.Errorf("create tenant: %w", err)
 	}
@@ -120,9 +122,9 @@ func (d *Directory) LookupTenant(name string) (id string, found bool) {
 	return name, d.state.Load().tenants[name]
 }
 
-// change writes to the store and swaps the state. The stored state is what counts, also when ctx has ended meanwhile: a
-// change that is stored must show. What says who there is, or who may do what, goes through power.
-func (d *Directory) change(ctx context.Context, fn func(sealed.Tx) error) error {
+// update writes to the store and swaps the state, even if ctx has ended meanwhile: a change that is stored must take
+// effect. Changes of identities and of rights go through changeRights.
+func (d *Directory) update(ctx context.Context, fn func(sealed.Tx) error) error {
 	d.changes.Lock()
 	defer d.changes.Unlock()
 	if err := d.space.Update(ctx, fn); err != nil {
@@ -136,7 +138,7 @@ func (d *Directory) change(ctx context.Context, fn func(sealed.Tx) error) error 
 	return nil
 }
 
-// state is what requests are answered from: one immutable value, made anew at every change.
+// state is what requests are answered from: one immutable value, replaced at every change.
 type state struct {
 	tenants    map[string]bool            // by id
 	principals map[string]principalRecord // by object id

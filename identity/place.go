@@ -28,8 +28,8 @@ func (d *Directory) stands(a Assignment) bool {
 // after it keeps its own.
 func (d *Directory) Forget(ctx context.Context, scope, instance string) error {
 	scope = place(scope)
-	err := d.power(ctx, Event{Operation: RoleEnded, Scope: scope, Instance: instance},
-		func(tx sealed.Tx, tell func(Event)) error {
+	err := d.changeRights(ctx, change{Operation: roleEnded, Scope: scope, Instance: instance},
+		func(tx sealed.Tx, tell func(change)) error {
 			for _, a := range d.state.Load().byID {
 				if within(a.Scope, scope) && a.Instance == instance {
 					if err := endRole(tx, tell, a); err != nil {
@@ -72,7 +72,7 @@ func (d *Directory) Settle(ctx context.Context) error {
 	if len(all) == 0 {
 		return nil
 	}
-	err := d.power(ctx, Event{Operation: RoleEnded}, func(tx sealed.Tx, tell func(Event)) error {
+	err := d.changeRights(ctx, change{Operation: roleEnded}, func(tx sealed.Tx, tell func(change)) error {
 		for _, v := range all {
 			var err error
 			if v.gone {
@@ -93,22 +93,22 @@ func (d *Directory) Settle(ctx context.Context) error {
 }
 
 // endRole ends an assignment with the thing it is on, or with its holder.
-func endRole(tx sealed.Tx, tell func(Event), a Assignment) error {
-	tell(a.event(RoleEnded))
+func endRole(tx sealed.Tx, tell func(change), a Assignment) error {
+	tell(a.change(roleEnded))
 	return assignments.In().Delete(tx, a.ID)
 }
 
-// event is what is told of an assignment.
-func (a Assignment) event(op Operation) Event {
+// change is an assignment as the audit log is told of it.
+func (a Assignment) change(op operation) change {
 	name := a.Role
 	if role, found := lookupRole(a.Role); found {
 		name = role.Name
 	}
-	e := Event{
+	e := change{
 		Operation: op, Subject: a.Principal, Assignment: a.ID, Role: a.Role, Scope: a.Scope, Instance: a.Instance,
 		Before: name,
 	}
-	if op == RoleGiven {
+	if op == roleGiven {
 		e.Before, e.After = "", name
 	}
 	return e

@@ -134,8 +134,8 @@ var errManaged = errors.New("the resource has a managed identity")
 
 func (d *Directory) create(ctx context.Context, rec principalRecord) (Principal, error) {
 	rec.Created = time.Now().UnixNano()
-	about := Event{Operation: PrincipalMade, Subject: rec.ID, Scope: rec.Resource, After: string(rec.Kind)}
-	err := d.power(ctx, about, func(tx sealed.Tx, tell func(Event)) error {
+	about := change{Operation: principalMade, Subject: rec.ID, Scope: rec.Resource, After: string(rec.Kind)}
+	err := d.changeRights(ctx, about, func(tx sealed.Tx, tell func(change)) error {
 		s := d.state.Load() // changes come one after the other
 		if !s.tenants[rec.Tenant] {
 			return visage.Refuse(visage.Invalid, "InvalidPrincipal", "There is no tenant %q.", rec.Tenant)
@@ -200,8 +200,8 @@ func (d *Directory) Delete(ctx context.Context, id string) error {
 func (d *Directory) DeleteIf(ctx context.Context, id string, allowed func(Principal) error) error {
 	id = lower(id)
 	rec := d.state.Load().principals[id]
-	about := Event{Operation: PrincipalEnded, Subject: id, Scope: rec.Resource, Before: string(rec.Kind)}
-	err := d.power(ctx, about, func(tx sealed.Tx, tell func(Event)) error {
+	about := change{Operation: principalEnded, Subject: id, Scope: rec.Resource, Before: string(rec.Kind)}
+	err := d.changeRights(ctx, about, func(tx sealed.Tx, tell func(change)) error {
 		s := d.state.Load()
 		rec, found := s.principals[id]
 		if !found {
@@ -224,11 +224,11 @@ func (d *Directory) DeleteIf(ctx context.Context, id string, allowed func(Princi
 	return nil
 }
 
-// update changes a stored identity and tells of it as about, which fn completes. fn may run more than once.
-func (d *Directory) update(ctx context.Context, about Event, fn func(*principalRecord, *Event) error) error {
+// updatePrincipal changes a stored identity and records it as about, which fn completes. fn may run more than once.
+func (d *Directory) updatePrincipal(ctx context.Context, about change, fn func(*principalRecord, *change) error) error {
 	id := lower(about.Subject)
 	about.Subject = id
-	return d.power(ctx, about, func(tx sealed.Tx, tell func(Event)) error {
+	return d.changeRights(ctx, about, func(tx sealed.Tx, tell func(change)) error {
 		about := about
 		rec, err := principals.In().Get(tx, id)
 		if errors.Is(err, sealed.ErrNotFound) {
@@ -249,8 +249,8 @@ func (d *Directory) update(ctx context.Context, about Event, fn func(*principalR
 // before. Refusals: PrincipalNotFound; InvalidPrincipal for an issuer that is not trusted, and an identity that is no
 // application.
 func (d *Directory) SetSubjects(ctx context.Context, id string, subjects []Subject) error {
-	err := d.update(ctx, Event{Operation: SubjectsChanged, Subject: id, After: written(subjects)},
-		func(rec *principalRecord, e *Event) error {
+	err := d.updatePrincipal(ctx, change{Operation: subjectsChanged, Subject: id, After: written(subjects)},
+		func(rec *principalRecord, e *change) error {
 			for _, s := range subjects {
 				if d.trustedBy(s.Issuer) == nil || s.Name == "" {
 					return visage.Refuse(visage.Invalid, "InvalidPrincipal",

@@ -143,8 +143,8 @@ func (d *Directory) Assign(ctx context.Context, id, principal, role, scope strin
 	same := func(b Assignment) bool {
 		return b.Principal == a.Principal && b.Role == a.Role && b.Scope == a.Scope && b.Instance == a.Instance
 	}
-	about := a.event(RoleGiven)
-	err := d.power(ctx, about, func(tx sealed.Tx, tell func(Event)) error {
+	about := a.change(roleGiven)
+	err := d.changeRights(ctx, about, func(tx sealed.Tx, tell func(change)) error {
 		if refused != nil {
 			return refused
 		}
@@ -161,7 +161,7 @@ func (d *Directory) Assign(ctx context.Context, id, principal, role, scope strin
 			return visage.Refuse(visage.Conflict, "RoleAssignmentUpdateNotPermitted",
 				"The role assignment %s already exists and cannot be changed: create a new one with another id.", a.ID)
 		case found:
-			tell(b.event(RoleEnded))
+			tell(b.change(roleEnded))
 		}
 		if slices.ContainsFunc(s.roles[a.Principal], same) {
 			return visage.Refuse(visage.Conflict, "RoleAssignmentExists", "The identity already has this role on "+
@@ -170,7 +170,7 @@ func (d *Directory) Assign(ctx context.Context, id, principal, role, scope strin
 		if err := d.space.MayGrow(); err != nil {
 			return err
 		}
-		tell(a.event(RoleGiven))
+		tell(a.change(roleGiven))
 		return assignments.In().Put(tx, a.ID, a)
 	})
 	if err != nil {
@@ -214,14 +214,14 @@ func (d *Directory) Has(principal, role, scope string) bool {
 // who can sign in owns the subscription.
 func (d *Directory) Unassign(ctx context.Context, id string) error {
 	id = lower(id)
-	about := d.state.Load().byID[id].event(RoleTaken)
+	about := d.state.Load().byID[id].change(roleTaken)
 	about.Assignment = id
-	err := d.power(ctx, about, func(tx sealed.Tx, tell func(Event)) error {
+	err := d.changeRights(ctx, about, func(tx sealed.Tx, tell func(change)) error {
 		a, found := d.state.Load().byID[id]
 		if !found {
 			return visage.Refuse(visage.NotFound, "RoleAssignmentNotFound", "There is no role assignment %q.", id)
 		}
-		tell(a.event(RoleTaken))
+		tell(a.change(roleTaken))
 		return assignments.In().Delete(tx, id)
 	})
 	if err != nil {

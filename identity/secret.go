@@ -51,9 +51,9 @@ func (d *Directory) AddSecret(
 		ID: visage.NewUUID().String(), Salt: salt, Hash: hash(salt, value),
 		Created: now.UnixNano(), Expires: now.Add(life).UnixNano(),
 	}
-	about := Event{Operation: SecretMade, Subject: id, Secret: rec.ID,
+	about := change{Operation: secretMade, Subject: id, Secret: rec.ID,
 		After: time.Unix(0, rec.Expires).UTC().Format(time.RFC3339)}
-	err = d.update(ctx, about, func(p *principalRecord, e *Event) error {
+	err = d.updatePrincipal(ctx, about, func(p *principalRecord, e *change) error {
 		if tooLong {
 			return visage.Refuse(visage.Invalid, "InvalidPrincipal", "The lifetime of a secret may be at most "+
 				"%v.", maxSecretLife)
@@ -74,8 +74,8 @@ func (d *Directory) AddSecret(
 // RemoveSecret ends a secret. Tokens that were got with it live out their hour. Refusals: PrincipalNotFound; LastOwner
 // where nobody else who can sign in owns the subscription.
 func (d *Directory) RemoveSecret(ctx context.Context, id, secret string) error {
-	about := Event{Operation: SecretEnded, Subject: id, Secret: secret}
-	err := d.update(ctx, about, func(p *principalRecord, e *Event) error {
+	about := change{Operation: secretEnded, Subject: id, Secret: secret}
+	err := d.updatePrincipal(ctx, about, func(p *principalRecord, e *change) error {
 		i := slices.IndexFunc(p.Secrets, func(s secretRecord) bool { return s.ID == lower(secret) })
 		if i < 0 {
 			return refuseUnknown("secret", short(secret))

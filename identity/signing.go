@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -102,18 +103,18 @@ func (d *Directory) RotateSigningKey(ctx context.Context) error {
 	if _, err = d.publish(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
-	return d.tellSigning(ctx, fresh)
+	return d.recordSigning(ctx, fresh)
 }
 
-// tellSigning tells of a new signing key by its id, which is public.
-func (d *Directory) tellSigning(ctx context.Context, rec signingRecord) error {
+// recordSigning records a new signing key by its id, which is public.
+func (d *Directory) recordSigning(ctx context.Context, rec signingRecord) error {
 	caller := visage.CallerFrom(ctx)
-	return d.audit.Record(context.WithoutCancel(ctx), Event{
-		Change: visage.NewUUID().String(), Time: time.Now().UnixNano(),
-		By: caller.Principal, RequestID: caller.RequestID,
-		Operation: SigningKeyMade,
-		Subject:   rec.ID, After: time.Unix(0, rec.Until).UTC().Format(time.RFC3339),
-	}, nil)
+	e := audit.Event{Kind: audit.IdentityRotate, Actor: audit.ActorOf(caller), RequestID: caller.RequestID}
+	e.Set(audit.DetailOperation, "signing-key")
+	e.Set(audit.DetailChange, visage.NewUUID().String())
+	e.Set(audit.DetailSubject, rec.ID)
+	e.SetChange("", time.Unix(0, rec.Until).UTC().Format(time.RFC3339))
+	return audit.Answer(ctx, d.cfg.Audit, nil, e.Ended(nil))
 }
 
 // tend brings the stored signing keys to what the time asks for, publishes them, and returns when that is due again.
@@ -165,7 +166,7 @@ func (d *Directory) tend(ctx context.Context) (next time.Time, err error) {
 			return time.Time{}, err
 		}
 		for _, rec := range fresh {
-			if err := d.tellSigning(ctx, rec); err != nil {
+			if err := d.recordSigning(ctx, rec); err != nil {
 				return time.Time{}, err
 			}
 		}

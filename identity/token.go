@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 )
 
 const (
@@ -57,15 +58,15 @@ func (g Grant) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "grant to %s", g.Cli
 // Grant returns a token for an application and when it ends. Refusals have the codes of OAuth (RFC 6749 §5.2), and in
 // InnerCode the number that Entra has for the case (contract §3).
 func (d *Directory) Grant(ctx context.Context, g Grant) (token string, expires time.Time, err error) {
-	attempt := Attempt{ClientID: g.ClientID, Audience: g.Audience, Proof: "secret"}
+	attempt := attempt{clientID: g.ClientID, audience: g.Audience, proof: "secret"}
 	if g.Assertion != "" {
-		attempt.Proof = "assertion"
+		attempt.proof = "assertion"
 	}
 	defer func() { token, expires, err = d.granted(ctx, attempt, token, expires, err) }()
 	s := d.state.Load()
 	rec, found := s.principals[s.clients[lower(g.ClientID)]]
 	if found {
-		attempt.Subject = rec.ID
+		attempt.subject = rec.ID
 	}
 	if !found || rec.Tenant != g.Tenant || rec.Kind != Application {
 		return "", time.Time{}, refuseGrant(visage.Invalid, "unauthorized_client", "700016",
@@ -104,21 +105,61 @@ func (d *Directory) Token(
 		return "", time.Time{}, refuseUnknown("identity", principal)
 	}
 	token, expires, err = d.issue(ctx, rec, audience, "2")
-	if visage.CallerFrom(ctx).RequestID == "" { // within this instance: what it is used for is told of where it is used
+	if visage.CallerFrom(ctx).RequestID == "" { // for this instance itself: the use of the token has an entry
 		return token, expires, err
 	}
-	return d.granted(ctx, Attempt{Subject: rec.ID, ClientID: rec.ClientID, Audience: audience, Proof: "none"}, token,
-		expires, err)
+	a := attempt{subject: rec.ID, clientID: rec.ClientID, audience: audience, proof: "none"}
+	return d.granted(ctx, a, token, expires, err)
 }
 
-// granted tells of a token that was asked for from outside. One that cannot be told of is not given.
+// attempt is a request for a token from outside.
+type attempt struct {
+	subject  string // the object id of the identity; empty if there is none
+	clientID string // as the client wrote it
+	audience string // likewise
+	proof    string // "secret", "assertion" or "none"
+}
+
+// granted records that a token was issued or refused. Such entries are counted (see audit.Recorder): a busy client gets
+// a token an hour, or one a second, and unauthenticated clients can be refused without end. A token that cannot be
+// recorded is not issued.
 func (d *Directory) granted(
-	ctx context.Context, a Attempt, token string, expires time.Time, err error,
+	ctx context.Context, a attempt, token string, expires time.Time, err error,
 ) (string, time.Time, error) {
-	if auditErr := d.audit.Granted(context.WithoutCancel(ctx), a, err); auditErr != nil && err == nil {
-		return "", time.Time{}, fmt.Errorf("audit a token: %w", auditErr)
+	if failed := d.cfg.Audit.Tally(context.WithoutCancel(ctx), d.tokenEvent(ctx, a, err)); failed != nil && err == nil {
+		return "", time.Time{}, fmt.Errorf("audit a token: %w", failed)
 	}
 	return token, expires, err
+}
+
+func (d *Directory) tokenEvent(ctx context.Context, a attempt, err error) audit.Event {
+	caller := visage.CallerFrom(ctx)
+	e := audit.Event{
+		Kind: audit.IdentityToken, Actor: audit.Actor{Kind: audit.Anonymous}, RequestID: caller.RequestID,
+	}.Ended(err)
+	e.Set(audit.DetailOperation, a.proof)
+	e.Set(audit.DetailSubject, a.subject)
+	e.SetAddress(caller.Address)
+	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.InnerCode != "" {
+		e.Set(audit.DetailReason, "AADSTS"+refusal.InnerCode)
+	}
+	// What an unauthenticated client wrote may be anything, a secret in the wrong field included.
+	if err == nil {
+		e.Actor = audit.ActorOf(visage.Caller{Principal: visage.Principal{Method: d.method(a.subject),
+			ObjectID: a.subject}})
+		e.Set(audit.DetailAudience, a.audience)
+	} else if client := visage.FoldUUID(a.clientID); a.subject == "" && visage.IsUUID(client) {
+		e.Set(audit.DetailClient, client)
+	}
+	return e
+}
+
+// method is how an identity authenticates: the Method of its visage.Principal.
+func (d *Directory) method(objectID string) string {
+	if objectID != "" && objectID == d.cfg.Operator {
+		return "operator"
+	}
+	return "token"
 }
 
 func (d *Directory) issue(ctx context.Context, rec principalRecord, audience, proof string) (string, time.Time, error) {
@@ -212,7 +253,7 @@ func (d *Directory) verify(bearer string, allowed []string) (visage.Principal, e
 	if !found || rec.Tenant != tenant {
 		return none, errors.New("the identity that it names does not exist")
 	}
-	return visage.Principal{Method: "token", ObjectID: rec.ID, AppID: rec.ClientID, Tenant: rec.Tenant}, nil
+	return visage.Principal{Method: d.method(rec.ID), ObjectID: rec.ID, AppID: rec.ClientID, Tenant: rec.Tenant}, nil
 }
 
 // published returns the key with an id while it is published.

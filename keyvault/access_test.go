@@ -3,12 +3,14 @@ package keyvault_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/keyvault"
 )
 
@@ -50,7 +52,7 @@ func TestWhoMayGiveAccess(t *testing.T) {
 			r := newAuditedService(t, func(v *keyvault.Vault) { v.RBAC = c.rbac })
 			before, err := r.Vault(t.Context(), "safe")
 			ok(t, err)
-			update := func(who keyvault.Caller) error {
+			update := func(who visage.Caller) error {
 				_, err := r.UpdateVault(t.Context(), who, "safe", func(v keyvault.Vault) (keyvault.Vault, error) {
 					c.change(&v)
 					return v, nil
@@ -74,7 +76,7 @@ func TestWhoMayGiveAccess(t *testing.T) {
 			r.roles[bob+" safe give access"] = true
 			ok(t, update(caller(bob)))
 			r.roles[bob+" safe give access"] = false
-			ok(t, update(keyvault.Caller{})) // the service itself
+			ok(t, update(visage.Caller{})) // the service itself
 		})
 	}
 }
@@ -85,18 +87,13 @@ func TestAccessIsToldBeforeAndAfter(t *testing.T) {
 		v.Policies = []keyvault.AccessPolicy{{ObjectID: alice,
 			Keys: []keyvault.Permission{keyvault.MayList, keyvault.MayGet}}}
 	})
-	told := func() []keyvault.Access {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return r.events[len(r.events)-1].Access
-	}
-	want := func(step string, all ...keyvault.Access) {
+	want := func(step string, all ...string) {
 		t.Helper()
-		if !slices.Equal(told(), all) {
-			t.Errorf("%s: told %+v, want %+v", step, told(), all)
+		if got := changes(r.audit.Events()); !slices.Equal(got, all) {
+			t.Errorf("%s: recorded %q, want %q", step, got, all)
 		}
 	}
-	want("create", keyvault.Access{ObjectID: alice, After: "get,list"})
+	want("create", alice+" : none -> get,list")
 	r.roles[bob+" safe give access"] = true
 	change := func(do func(*keyvault.Vault)) {
 		t.Helper()
@@ -111,17 +108,27 @@ func TestAccessIsToldBeforeAndAfter(t *testing.T) {
 		v.Policies = append(v.Policies,
 			keyvault.AccessPolicy{ObjectID: bob, AppID: "app", Keys: []keyvault.Permission{keyvault.All}})
 	})
-	want("policies", keyvault.Access{ObjectID: alice, Before: "get,list", After: "get,list,wrapKey"},
-		keyvault.Access{ObjectID: bob, AppID: "app", After: "all"})
+	want("policies", alice+" : get,list -> get,list,wrapKey", bob+" app: none -> all")
 	change(func(v *keyvault.Vault) { v.Tags = map[string]string{"a": "b"} })
 	want("tags")
 	change(func(v *keyvault.Vault) { v.RBAC, v.Policies = true, v.Policies[:1] })
-	want("model", keyvault.Access{Before: keyvault.ModelPolicies, After: keyvault.ModelRoles},
-		keyvault.Access{ObjectID: bob, AppID: "app", Before: "all"})
+	want("model", " : access-policies -> roles", bob+" app: all -> none")
 	_, err := r.DeleteVault(t.Context(), caller(bob), "safe")
 	ok(t, err)
 	ok(t, r.PurgeVault(t.Context(), caller(bob), "safe"))
-	want("the end", keyvault.Access{ObjectID: alice, Before: "get,list,wrapKey"})
+	want("the end", alice+" : get,list,wrapKey -> none")
+}
+
+// changes returns the changes of access among events, as "OBJECT APP: BEFORE -> AFTER".
+func changes(events []audit.Event) (all []string) {
+	for _, e := range events {
+		if e.Kind == audit.VaultAccess {
+			d := e.Details
+			all = append(all, fmt.Sprintf("%s %s: %s -> %s", d[audit.DetailSubject], d[audit.DetailClient],
+				d[audit.DetailBefore], d[audit.DetailAfter]))
+		}
+	}
+	return all
 }
 
 // TestAccessIsNeverChangedUntold: what could not be told when it was done is told later, once.
@@ -129,17 +136,17 @@ func TestAccessIsNeverChangedUntold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newAuditedService(t)
 		r.taken()
-		r.deaf = errors.New("the disk is full")
+		full := errors.New("the disk is full")
+		r.audit.Fail(full)
 		_, err := r.UpdateVault(t.Context(), caller(bob), "safe", func(v keyvault.Vault) (keyvault.Vault, error) {
 			v.Policies = append(v.Policies,
 				keyvault.AccessPolicy{ObjectID: bob, Keys: []keyvault.Permission{keyvault.MayGet}})
 			return v, nil
 		})
-		if !errors.Is(err, r.deaf) {
-			t.Fatalf("a change that could not be told of: %v", err)
+		if !errors.Is(err, full) {
+			t.Fatalf("a change that could not be recorded: %v", err)
 		}
-		r.deaf = nil
-		r.taken()
+		r.audit.Fail(nil)
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- r.Run(ctx) }()
@@ -147,11 +154,15 @@ func TestAccessIsNeverChangedUntold(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		stop()
 		ok(t, <-ended)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if len(r.events) != 1 || r.events[0].Outcome != keyvault.Success || r.events[0].Who != caller(bob) ||
-			!slices.Equal(r.events[0].Access, []keyvault.Access{{ObjectID: bob, After: "get"}}) {
-			t.Errorf("told of %+v", r.events)
+		events := r.audit.Events()
+		if len(events) != 2 || !slices.Equal(changes(events), []string{bob + " : none -> get"}) {
+			t.Fatalf("recorded %+v", events)
+		}
+		who := audit.Actor{Kind: audit.Identity, ID: bob}
+		for _, e := range events {
+			if e.Outcome != audit.Done || e.Actor != who || e.RequestID != "r1" {
+				t.Errorf("recorded %+v", e)
+			}
 		}
 	})
 }

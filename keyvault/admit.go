@@ -1,6 +1,10 @@
 package keyvault
 
-import "context"
+import (
+	"context"
+
+	"github.com/visage-face/visage"
+)
 
 // Needs is the permission that an operation asks for; empty for one that does not exist.
 func (o Operation) Needs() Permission { return uses[o].need }
@@ -13,12 +17,12 @@ var withBody = map[Permission]string{
 
 // Admit refuses who lacks a permission in a vault before what they send has been read, as the operation itself would,
 // and records it like that. What it lets pass is asked again by the operation. Refusals: Forbidden, VaultNotFound.
-func (s *Service) Admit(ctx context.Context, who Caller, ref Ref, need Permission) error {
+func (s *Service) Admit(ctx context.Context, who visage.Caller, ref Ref, need Permission) error {
 	_, err := s.enter(ctx, who, ref.Vault, need)
 	if !isRefusal(err) {
 		return err
 	}
-	e := Event{Operation: withBody[need], Vault: ref.Vault, Who: who}
+	e := event{Operation: withBody[need], Vault: ref.Vault, Who: storable(who)}
 	for _, u := range uses {
 		if u.need == need {
 			e.Operation = u.event
@@ -27,5 +31,5 @@ func (s *Service) Admit(ctx context.Context, who Caller, ref Ref, need Permissio
 	if ref.Name != "" {
 		e.KeyID = s.KeyID(ref)
 	}
-	return s.audited(ctx, e, func(*Event) error { return err })
+	return s.audited(ctx, e, func(*event) error { return err })
 }

@@ -33,7 +33,7 @@ type backupVersion struct {
 
 // BackupKey returns a key with all its versions as a blob that RestoreKey of the same instance takes. Refusals:
 // Forbidden, KeyNotFound, VaultNotFound.
-func (s *Service) BackupKey(ctx context.Context, who Caller, ref Ref) (blob []byte, err error) {
+func (s *Service) BackupKey(ctx context.Context, who visage.Caller, ref Ref) (blob []byte, err error) {
 	ref.Version = ""
 	var plaintext []byte
 	defer func() { clear(plaintext) }()
@@ -66,8 +66,10 @@ func (s *Service) BackupKey(ctx context.Context, who Caller, ref Ref) (blob []by
 // RestoreKey stores the key of a backup in a vault, under the name and with the versions it had. Refusals: BadParameter
 // for what is no backup of this instance and for a key that is refused as an import; Conflict when the vault has a key
 // of the name, deleted or not; Forbidden, VaultNotFound.
-func (s *Service) RestoreKey(ctx context.Context, who Caller, vaultName string, blob []byte) (restored Key, err error) {
-	err = s.audited(ctx, Event{Operation: "KeyRestore", Vault: vaultName, Who: who}, func(e *Event) error {
+func (s *Service) RestoreKey(
+	ctx context.Context, who visage.Caller, vaultName string, blob []byte,
+) (restored Key, err error) {
+	err = s.audited(ctx, event{Operation: "KeyRestore", Vault: vaultName, Who: storable(who)}, func(e *event) error {
 		vault, err := s.enter(ctx, who, vaultName, MayRestore)
 		if err != nil {
 			return err

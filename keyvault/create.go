@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -21,8 +22,8 @@ type NewKey struct {
 
 // CreateKey makes a key, or a new version of one that exists. Refusals: BadParameter, Forbidden, VaultNotFound,
 // Conflict when a deleted key has the name.
-func (s *Service) CreateKey(ctx context.Context, who Caller, ref Ref, want NewKey) (Key, error) {
-	e := Event{Operation: "KeyCreate"}
+func (s *Service) CreateKey(ctx context.Context, who visage.Caller, ref Ref, want NewKey) (Key, error) {
+	e := event{Operation: "KeyCreate"}
 	return s.add(ctx, who, ref, MayCreate, e,
 		func(vault vaultRecord, _ *versionRecord) (material, versionRecord, error) {
 			v, err := fresh(want.Operations, want.Type, want.Attributes, want.Tags)
@@ -47,8 +48,8 @@ type ImportedKey struct {
 }
 
 // ImportKey stores a key that was made elsewhere, as a key or as a new version of one. Refusals: as CreateKey.
-func (s *Service) ImportKey(ctx context.Context, who Caller, ref Ref, want ImportedKey) (Key, error) {
-	e := Event{Operation: "KeyImport"}
+func (s *Service) ImportKey(ctx context.Context, who visage.Caller, ref Ref, want ImportedKey) (Key, error) {
+	e := event{Operation: "KeyImport"}
 	return s.add(ctx, who, ref, MayImport, e,
 		func(vault vaultRecord, _ *versionRecord) (material, versionRecord, error) {
 			m, err := s.forge.make(ctx, who, want.JWK.Type, func() (material, error) {
@@ -97,11 +98,11 @@ func checkDates(notBefore, expires time.Time) error {
 // add puts a new version into a key, which it makes when there is none. build makes the version, outside of any
 // transaction, since making a key takes long; it gets the present version, nil when there is none.
 func (s *Service) add(
-	ctx context.Context, who Caller, ref Ref, need Permission, e Event,
+	ctx context.Context, who visage.Caller, ref Ref, need Permission, e event,
 	build func(vaultRecord, *versionRecord) (material, versionRecord, error),
 ) (made Key, err error) {
-	e.Vault, e.Who, e.KeyID = ref.Vault, who, s.KeyID(Ref{Vault: ref.Vault, Name: ref.Name})
-	err = s.audited(ctx, e, func(e *Event) error {
+	e.Vault, e.Who, e.KeyID = ref.Vault, storable(who), s.KeyID(Ref{Vault: ref.Vault, Name: ref.Name})
+	err = s.audited(ctx, e, func(e *event) error {
 		if err := checkKeyName(ref.Name); err != nil {
 			return err
 		}

@@ -31,7 +31,9 @@ func newForge() *forge {
 }
 
 // make runs do, which makes a key of a type or looks at one, when it is who's turn. Keys on curves are made at once.
-func (f *forge) make(ctx context.Context, who Caller, kty string, do func() (material, error)) (material, error) {
+func (f *forge) make(
+	ctx context.Context, who visage.Caller, kty string, do func() (material, error),
+) (material, error) {
 	if isEC(kty) {
 		return do()
 	}
@@ -45,7 +47,7 @@ func (f *forge) make(ctx context.Context, who Caller, kty string, do func() (mat
 
 // enter waits for a turn, which lasts until leave. It fails when ctx ends; too many orders are a refusal of kind
 // TooMany.
-func (f *forge) enter(ctx context.Context, who Caller) (leave func(), err error) {
+func (f *forge) enter(ctx context.Context, who visage.Caller) (leave func(), err error) {
 	if !f.order(who.ObjectID) {
 		r := visage.Refuse(visage.TooMany, "Throttled", "Too many keys are being created at the same time. Try "+
 			"again in 5 s.")

@@ -123,7 +123,7 @@ func (v versionRecord) key(vault vaultRecord, k keyRecord) Key {
 }
 
 // enter returns the record of a vault in which the caller has a permission.
-func (s *Service) enter(ctx context.Context, who Caller, name string, need Permission) (vaultRecord, error) {
+func (s *Service) enter(ctx context.Context, who visage.Caller, name string, need Permission) (vaultRecord, error) {
 	var rec vaultRecord
 	err := s.space.View(ctx, func(r sealed.Reader) error {
 		var err error
@@ -159,11 +159,11 @@ func find(r sealed.Reader, vault vaultRecord, ref Ref) (keyRecord, versionRecord
 // with runs do on the live key that ref names, as one operation of the audit, inside a transaction that may write. do
 // may run twice. OnChange is told when the permission it needs is one to change how the key may be used.
 func (s *Service) with(
-	ctx context.Context, who Caller, ref Ref, need Permission, operation string,
+	ctx context.Context, who visage.Caller, ref Ref, need Permission, operation string,
 	do func(sealed.Tx, vaultRecord, keyRecord, versionRecord) error,
 ) error {
-	e := Event{Operation: operation, Vault: ref.Vault, Who: who, KeyID: s.KeyID(ref)}
-	return s.audited(ctx, e, func(e *Event) error {
+	e := event{Operation: operation, Vault: ref.Vault, Who: storable(who), KeyID: s.KeyID(ref)}
+	return s.audited(ctx, e, func(e *event) error {
 		if _, err := s.enter(ctx, who, ref.Vault, need); err != nil {
 			return err
 		}
@@ -191,9 +191,9 @@ func (s *Service) with(
 
 // Key returns a version of a key, the newest when ref names none. Refusals: Forbidden, also for a key that is disabled;
 // KeyNotFound, VaultNotFound.
-func (s *Service) Key(ctx context.Context, who Caller, ref Ref) (found Key, err error) {
-	e := Event{Operation: "KeyGet", Vault: ref.Vault, Who: who, KeyID: s.KeyID(ref)}
-	err = s.audited(ctx, e, func(e *Event) error {
+func (s *Service) Key(ctx context.Context, who visage.Caller, ref Ref) (found Key, err error) {
+	e := event{Operation: "KeyGet", Vault: ref.Vault, Who: storable(who), KeyID: s.KeyID(ref)}
+	err = s.audited(ctx, e, func(e *event) error {
 		vault, err := s.enter(ctx, who, ref.Vault, MayGet)
 		if err != nil {
 			return err
@@ -236,7 +236,9 @@ type KeyChange struct {
 
 // UpdateKey changes a version of a key, the newest when ref names none. Its material never changes. Refusals: as Key,
 // but a disabled key can be changed; BadParameter.
-func (s *Service) UpdateKey(ctx context.Context, who Caller, ref Ref, change KeyChange) (changed Key, err error) {
+func (s *Service) UpdateKey(
+	ctx context.Context, who visage.Caller, ref Ref, change KeyChange,
+) (changed Key, err error) {
 	err = s.with(ctx, who, ref, MayUpdate, "KeyUpdate", func(
 		tx sealed.Tx, vault vaultRecord, k keyRecord, v versionRecord,
 	) error {

@@ -208,8 +208,8 @@ func TestRetentionEndsInPurge(t *testing.T) {
 		time.Sleep(7*24*time.Hour + time.Minute)
 		synctest.Wait()
 		r.vault("safe") // the name is free
-		if events, _ := r.taken(); !slices.Contains(events, "KeyPurge Success") ||
-			!slices.Contains(events, "VaultPurge Success") {
+		if events, _ := r.taken(); !slices.Contains(events, "KeyPurge done") ||
+			!slices.Contains(events, "VaultPurge done") {
 			t.Errorf("the audit has %v", events)
 		}
 		stop()
@@ -249,7 +249,7 @@ func TestKeysRotateByThemselves(t *testing.T) {
 		time.Sleep(26 * 24 * time.Hour)
 		synctest.Wait()
 		events, _ := r.taken()
-		if n := count(events, "KeyNearExpiryEventGridNotification Success"); n != 1 {
+		if n := count(events, "KeyNearExpiryEventGridNotification done"); n != 1 {
 			t.Errorf("%d notices, want 1", n)
 		}
 		off := false
@@ -257,7 +257,7 @@ func TestKeysRotateByThemselves(t *testing.T) {
 		ok(t, err)
 		time.Sleep(90 * 24 * time.Hour)
 		synctest.Wait()
-		if events, _ = r.taken(); count(events, "KeyRotateIfDue Success") != 0 {
+		if events, _ = r.taken(); count(events, "KeyRotateIfDue done") != 0 {
 			t.Errorf("a disabled key was rotated: %v", events)
 		}
 		stop()
@@ -378,21 +378,22 @@ func TestKeysOutliveTheProcess(t *testing.T) {
 func TestNothingHappensUnseen(t *testing.T) {
 	r := newAuditedService(t)
 	r.create("k", "RSA")
-	r.deaf = errors.New("the disk is full")
+	full := errors.New("the disk is full")
+	r.audit.Fail(full)
 	_, out, err := r.Use(t.Context(), caller(alice), key("k"), keyvault.Wrap, "RSA-OAEP-256", []byte("x"))
-	if out != nil || !errors.Is(err, r.deaf) {
+	if out != nil || !errors.Is(err, full) {
 		t.Errorf("got %x, %v", out, err)
 	}
 	r.taken()
 	off := false
 	_, err = r.UpdateKey(t.Context(), caller(alice), key("k"), keyvault.KeyChange{Enabled: &off})
-	if !errors.Is(err, r.deaf) {
+	if !errors.Is(err, full) {
 		t.Errorf("got %v", err)
 	}
 	if _, told := r.taken(); len(told) != 1 { // a key that was disabled must be known to be
 		t.Errorf("told of %v", told)
 	}
-	r.deaf = nil
+	r.audit.Fail(nil)
 	_, err = r.Key(t.Context(), caller(bob), key("k"))
 	wantRefusal(t, err, visage.Denied, "Forbidden", "AccessDenied")
 	if events, _ := r.taken(); !slices.Equal(events, []string{"KeyGet AccessDenied"}) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -17,19 +18,19 @@ type Page struct {
 
 // Keys lists the newest versions of the keys of a vault that come after the name after, at most limit. Refusals:
 // Forbidden, VaultNotFound.
-func (s *Service) Keys(ctx context.Context, who Caller, vault, after string, limit int) (Page, error) {
+func (s *Service) Keys(ctx context.Context, who visage.Caller, vault, after string, limit int) (Page, error) {
 	return s.list(ctx, who, vault, "KeyList", after, limit, func(k keyRecord) bool { return k.Deleted == 0 })
 }
 
 // DeletedKeys lists the deleted keys of a vault as Keys lists the others.
-func (s *Service) DeletedKeys(ctx context.Context, who Caller, vault, after string, limit int) (Page, error) {
+func (s *Service) DeletedKeys(ctx context.Context, who visage.Caller, vault, after string, limit int) (Page, error) {
 	return s.list(ctx, who, vault, "KeyListDeleted", after, limit, func(k keyRecord) bool { return k.Deleted != 0 })
 }
 
 func (s *Service) list(
-	ctx context.Context, who Caller, name, operation, after string, limit int, wanted func(keyRecord) bool,
+	ctx context.Context, who visage.Caller, name, operation, after string, limit int, wanted func(keyRecord) bool,
 ) (page Page, err error) {
-	err = s.audited(ctx, Event{Operation: operation, Vault: name, Who: who}, func(*Event) error {
+	err = s.audited(ctx, event{Operation: operation, Vault: name, Who: storable(who)}, func(*event) error {
 		vault, err := s.enter(ctx, who, name, MayList)
 		if err != nil {
 			return err
@@ -68,11 +69,11 @@ func (s *Service) list(
 // KeyVersions lists the versions of a key in the order they were made, beginning after the version after, at most
 // limit. The list of a key that does not exist is empty. Refusals: Forbidden, VaultNotFound.
 func (s *Service) KeyVersions(
-	ctx context.Context, who Caller, ref Ref, after string, limit int,
+	ctx context.Context, who visage.Caller, ref Ref, after string, limit int,
 ) (page Page, err error) {
 	ref.Version = ""
-	e := Event{Operation: "KeyListVersions", Vault: ref.Vault, Who: who, KeyID: s.KeyID(ref)}
-	err = s.audited(ctx, e, func(*Event) error {
+	e := event{Operation: "KeyListVersions", Vault: ref.Vault, Who: storable(who), KeyID: s.KeyID(ref)}
+	err = s.audited(ctx, e, func(*event) error {
 		vault, err := s.enter(ctx, who, ref.Vault, MayList)
 		if err != nil {
 			return err

@@ -68,7 +68,7 @@ type AccessPolicy struct {
 	Others   []string     // permissions on what this vault does not keep, as "secrets/get": stored and shown, no more
 }
 
-func (p AccessPolicy) gives(who Caller, want Permission) bool {
+func (p AccessPolicy) gives(who visage.Caller, want Permission) bool {
 	if !strings.EqualFold(p.ObjectID, who.ObjectID) || p.AppID != "" && !strings.EqualFold(p.AppID, who.AppID) {
 		return false
 	}
@@ -76,7 +76,7 @@ func (p AccessPolicy) gives(who Caller, want Permission) bool {
 }
 
 // authorise refuses a caller who lacks a permission in a vault. The tenant was checked before it: see Vault.Tenant.
-func (s *Service) authorise(ctx context.Context, who Caller, v Vault, want Permission) error {
+func (s *Service) authorise(ctx context.Context, who visage.Caller, v Vault, want Permission) error {
 	if who.ObjectID == "" || !strings.EqualFold(who.Tenant, v.Tenant) {
 		return forbidden("AccessDenied", "The caller does not belong to the tenant of vault %s.", v.Name)
 	}
@@ -108,9 +108,9 @@ func (s *Service) authorise(ctx context.Context, who Caller, v Vault, want Permi
 }
 
 // admit refuses a caller whom the network rules of the vault keep out. The codes are the contract's (§A8).
-func (v Vault) admit(who Caller) error {
+func (v Vault) admit(who visage.Caller) error {
 	switch {
-	case who.Service && v.Network.AdmitService(), !who.Service && v.Network.Admit(who.From):
+	case who.Service && v.Network.AdmitService(), !who.Service && v.Network.Admit(who.Address):
 		return nil
 	case v.Network.Closed:
 		return forbidden("ForbiddenByConnection",
@@ -125,5 +125,5 @@ func (v Vault) admit(who Caller) error {
 	return forbidden("ForbiddenByFirewall",
 		"Client address is not authorized and caller is not a trusted service. Client address: %s. Caller: "+
 			"appid=%s;oid=%s. Vault: %s.",
-		who.From, who.AppID, who.ObjectID, v.Name)
+		who.Address, who.AppID, who.ObjectID, v.Name)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -126,7 +127,7 @@ func (p RotationPolicy) check() error {
 
 // RotationPolicy returns the policy of a key; the zero policy when it has none. Refusals: Forbidden, KeyNotFound,
 // VaultNotFound.
-func (s *Service) RotationPolicy(ctx context.Context, who Caller, ref Ref) (policy RotationPolicy, err error) {
+func (s *Service) RotationPolicy(ctx context.Context, who visage.Caller, ref Ref) (policy RotationPolicy, err error) {
 	ref.Version = ""
 	err = s.with(ctx, who, ref, MayGetRotationPolicy, "KeyRotationPolicyGet", func(
 		_ sealed.Tx, _ vaultRecord, k keyRecord, _ versionRecord,
@@ -143,7 +144,7 @@ func (s *Service) RotationPolicy(ctx context.Context, who Caller, ref Ref) (poli
 // SetRotationPolicy replaces the policy of a key; its times of creation and change are set here. Refusals: as
 // RotationPolicy; BadParameter.
 func (s *Service) SetRotationPolicy(
-	ctx context.Context, who Caller, ref Ref, policy RotationPolicy,
+	ctx context.Context, who visage.Caller, ref Ref, policy RotationPolicy,
 ) (set RotationPolicy, err error) {
 	ref.Version = ""
 	err = s.with(ctx, who, ref, MaySetRotationPolicy, "KeyRotationPolicySet", func(
@@ -164,26 +165,26 @@ func (s *Service) SetRotationPolicy(
 	if err != nil {
 		return RotationPolicy{}, err
 	}
-	s.poke()
+	s.wake()
 	return set, nil
 }
 
 // RotateKey makes a new version of a key, of the same kind, that expires as the rotation policy says. Refusals:
 // Forbidden, KeyNotFound, VaultNotFound.
-func (s *Service) RotateKey(ctx context.Context, who Caller, ref Ref) (Key, error) {
+func (s *Service) RotateKey(ctx context.Context, who visage.Caller, ref Ref) (Key, error) {
 	ref.Version = ""
 	policy, err := s.policyOf(ctx, who, ref)
 	if err != nil {
 		return Key{}, err
 	}
-	return s.add(ctx, who, ref, MayRotate, Event{Operation: "KeyRotate"},
+	return s.add(ctx, who, ref, MayRotate, event{Operation: "KeyRotate"},
 		successor(ref, policy, func(p Public) (material, error) {
 			return s.forge.make(ctx, who, p.Type, func() (material, error) { return alike(p) })
 		}))
 }
 
 // policyOf reads a policy for a rotation, which needs no permission of its own.
-func (s *Service) policyOf(ctx context.Context, who Caller, ref Ref) (policy RotationPolicy, err error) {
+func (s *Service) policyOf(ctx context.Context, who visage.Caller, ref Ref) (policy RotationPolicy, err error) {
 	vault, err := s.enter(ctx, who, ref.Vault, MayRotate)
 	if isRefusal(err) {
 		return policy, nil // add refuses it again, and tells the audit
@@ -246,8 +247,8 @@ func (s *Service) attendPolicy(
 	}
 	if at, ever := k.Policy.Notify.at(created, expires); ever && !v.Notified && due(at) {
 		ref.Version = v.ID
-		e := Event{Operation: "KeyNearExpiryEventGridNotification", Vault: vault.Name, KeyID: s.KeyID(ref)}
-		return s.audited(ctx, e, func(*Event) error {
+		e := event{Operation: "KeyNearExpiryEventGridNotification", Vault: vault.Name, KeyID: s.KeyID(ref)}
+		return s.audited(ctx, e, func(*event) error {
 			err := s.space.Update(ctx, func(tx sealed.Tx) error {
 				now, err := versions.In(vault.ID, k.ID).Get(tx, v.ID)
 				if err != nil {
@@ -265,8 +266,8 @@ func (s *Service) attendPolicy(
 // rotateDue makes the version that is due, unless somebody changed the key meanwhile.
 func (s *Service) rotateDue(ctx context.Context, vault vaultRecord, k keyRecord, v versionRecord) error {
 	ref := Ref{Vault: vault.Name, Name: k.Name}
-	e := Event{Operation: "KeyRotateIfDue", Vault: vault.Name, KeyID: s.KeyID(ref)}
-	err := s.audited(ctx, e, func(e *Event) error {
+	e := event{Operation: "KeyRotateIfDue", Vault: vault.Name, KeyID: s.KeyID(ref)}
+	err := s.audited(ctx, e, func(e *event) error {
 		m, next, err := successor(ref, *k.Policy, alike)(vault, &v)
 		if err != nil {
 			return err
@@ -294,7 +295,7 @@ func (s *Service) rotateDue(ctx context.Context, vault vaultRecord, k keyRecord,
 		return nil
 	})
 	if isRefusal(err) {
-		s.poke() // look again at what it is now
+		s.wake() // look again at what it is now
 		return nil
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package keyvault_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/audit/audittest"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/sourcetest"
 	"github.com/visage-face/visage/keyvault"
@@ -30,8 +33,10 @@ const (
 	bob    = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
 )
 
-func caller(objectID string) keyvault.Caller {
-	return keyvault.Caller{ObjectID: objectID, AppID: "app", Tenant: tenant, RequestID: "r1"}
+func caller(objectID string) visage.Caller {
+	return visage.Caller{
+		Principal: visage.Principal{Method: "token", ObjectID: objectID, AppID: "app", Tenant: tenant}, RequestID: "r1",
+	}
 }
 
 // everything is every permission there is.
@@ -45,40 +50,34 @@ type auditedService struct {
 	*keyvault.Service
 	roles roles
 
+	audit audittest.Recorder
+
 	mu      sync.Mutex
-	events  []keyvault.Event
-	changes []string
-	deaf    error // what the audit fails with
+	changes []string // guarded by mu
 }
 
 // roles is who has a role, by object id and permission.
 type roles map[string]bool
 
-func (r roles) Allowed(_ context.Context, who keyvault.Caller, v keyvault.Vault, p keyvault.Permission) (bool, error) {
+func (r roles) Allowed(_ context.Context, who visage.Caller, v keyvault.Vault, p keyvault.Permission) (bool, error) {
 	return r[who.ObjectID+" "+v.Name+" "+string(p)], nil
 }
 
 // MayGiveAccess is for who has the role "give access" on the vault.
-func (r roles) MayGiveAccess(_ context.Context, who keyvault.Caller, v keyvault.Vault) (bool, error) {
+func (r roles) MayGiveAccess(_ context.Context, who visage.Caller, v keyvault.Vault) (bool, error) {
 	return r[who.ObjectID+" "+v.Name+" give access"], nil
-}
-
-func (r *auditedService) Record(_ context.Context, e keyvault.Event) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.events = append(r.events, e)
-	return r.deaf
 }
 
 // taken returns what was recorded since the last call: the operations with their outcomes, and the changed keys.
 func (r *auditedService) taken() (events, changes []string) {
+	for _, e := range r.audit.Events() {
+		if e.Kind == audit.VaultOperation {
+			events = append(events, e.Details[audit.DetailOperation]+" "+cmp.Or(e.Code, string(e.Outcome)))
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, e := range r.events {
-		events = append(events, e.Operation+" "+e.Outcome)
-	}
-	changes = r.changes
-	r.events, r.changes = nil, nil
+	changes, r.changes = r.changes, nil
 	return events, changes
 }
 
@@ -105,7 +104,7 @@ func newAuditedServiceOn(t *testing.T, store *sealed.Store) *auditedService {
 	t.Helper()
 	r := &auditedService{t: t, roles: roles{}}
 	service, err := keyvault.New(keyvault.Config{
-		Store: store, Audit: r, Roles: r.roles,
+		Store: store, Audit: &r.audit, Roles: r.roles,
 		Address: func(vault string) string { return "https://" + strings.ToLower(vault) + ".vault.example/" },
 		OnChange: func(keyID string) {
 			r.mu.Lock()

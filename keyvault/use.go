@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -43,7 +44,7 @@ var uses = map[Operation]struct {
 // digest, RS256 to RS512, PS256 to PS512 and ES256 to ES512. Refusals: BadParameter, also for what cannot be decrypted;
 // Forbidden with an inner code for a key whose state forbids it; KeyNotFound, VaultNotFound.
 func (s *Service) Use(
-	ctx context.Context, who Caller, ref Ref, op Operation, algorithm string, in []byte,
+	ctx context.Context, who visage.Caller, ref Ref, op Operation, algorithm string, in []byte,
 ) (used Ref, out []byte, err error) {
 	used, err = s.use(ctx, who, ref, op, func(v versionRecord, private crypto.PrivateKey) error {
 		var err error
@@ -68,7 +69,7 @@ func (s *Service) Use(
 
 // Verify reports whether signature is that of digest by a version of a key. Refusals: as Use.
 func (s *Service) Verify(
-	ctx context.Context, who Caller, ref Ref, algorithm string, digest, signature []byte,
+	ctx context.Context, who visage.Caller, ref Ref, algorithm string, digest, signature []byte,
 ) (valid bool, err error) {
 	_, err = s.use(ctx, who, ref, Verify, func(v versionRecord, _ crypto.PrivateKey) error {
 		var err error
@@ -80,14 +81,14 @@ func (s *Service) Verify(
 
 // use opens the private key of a version for do, when the caller and the state of the key allow it.
 func (s *Service) use(
-	ctx context.Context, who Caller, ref Ref, op Operation, do func(versionRecord, crypto.PrivateKey) error,
+	ctx context.Context, who visage.Caller, ref Ref, op Operation, do func(versionRecord, crypto.PrivateKey) error,
 ) (used Ref, err error) {
 	u, known := uses[op]
 	if !known {
 		return Ref{}, fmt.Errorf("use a key for %s: there is no such operation", op)
 	}
-	e := Event{Operation: u.event, Vault: ref.Vault, Who: who, KeyID: s.KeyID(ref)}
-	err = s.audited(ctx, e, func(e *Event) error {
+	e := event{Operation: u.event, Vault: ref.Vault, Who: storable(who), KeyID: s.KeyID(ref)}
+	err = s.audited(ctx, e, func(e *event) error {
 		vault, err := s.enter(ctx, who, ref.Vault, u.need)
 		if err != nil {
 			return err

@@ -112,8 +112,8 @@ func newVersion() string {
 // CreateVault makes a vault from v, of which Name, Group, Location, Tenant, Tags, Premium, RetentionDays (0: the
 // default), PurgeProtection, RBAC, Policies and Network count. Refusals: VaultNameNotValid, BadRequest,
 // VaultAlreadyExists.
-func (s *Service) CreateVault(ctx context.Context, who Caller, v Vault) (made Vault, err error) {
-	err = s.audited(ctx, Event{Operation: "VaultPut", Vault: v.Name, Who: who}, func(e *Event) error {
+func (s *Service) CreateVault(ctx context.Context, who visage.Caller, v Vault) (made Vault, err error) {
+	err = s.audited(ctx, event{Operation: "VaultPut", Vault: v.Name, Who: storable(who)}, func(e *event) error {
 		if v.RetentionDays == 0 {
 			v.RetentionDays = DefaultRetentionDays
 		}
@@ -145,7 +145,7 @@ func (s *Service) CreateVault(ctx context.Context, who Caller, v Vault) (made Va
 					"The vault name %q is already in use. A deleted vault keeps its name: recover it or purge it "+
 						"first.", v.Name)
 			}
-			if err := s.remember(tx, e); err != nil {
+			if err := s.enqueue(tx, e); err != nil {
 				return err
 			}
 			return vaults.In().Put(tx, strings.ToLower(v.Name), rec)
@@ -295,9 +295,9 @@ func (s *Service) DeletedVault(ctx context.Context, name string) (Vault, error) 
 // (purge protection cannot be turned off, the retention cannot be changed), those of change; AuthorizationFailed for
 // another RBAC, and other Policies where roles decide, by a caller that may not give access.
 func (s *Service) UpdateVault(
-	ctx context.Context, who Caller, name string, change func(Vault) (Vault, error),
+	ctx context.Context, who visage.Caller, name string, change func(Vault) (Vault, error),
 ) (changed Vault, err error) {
-	err = s.audited(ctx, Event{Operation: "VaultPatch", Vault: name, Who: who}, func(e *Event) error {
+	err = s.audited(ctx, event{Operation: "VaultPatch", Vault: name, Who: storable(who)}, func(e *event) error {
 		now, err := s.Vault(ctx, name)
 		if err != nil {
 			return err
@@ -345,7 +345,7 @@ func (s *Service) UpdateVault(
 			rec.Policies, rec.Network = to.Policies, to.Network.Clone()
 			rec.Changed, rec.Revision = time.Now().UnixNano(), rec.Revision+1
 			changed = rec.vault()
-			if err := s.remember(tx, e); err != nil {
+			if err := s.enqueue(tx, e); err != nil {
 				return err
 			}
 			return vaults.In().Put(tx, strings.ToLower(name), rec)
@@ -378,14 +378,14 @@ func (s *Service) vaultChanged(ctx context.Context, v Vault) {
 	for _, n := range names {
 		s.changed(Ref{Vault: v.Name, Name: n})
 	}
-	s.poke()
+	s.wake()
 }
 
 // changed tells of a change that is durable. It comes before the audit's entry: whoever listens must hear of a key that
 // was disabled even when the disk is full by then.
 func (s *Service) changed(ref Ref) {
 	s.cfg.OnChange(s.KeyID(Ref{Vault: ref.Vault, Name: ref.Name}))
-	s.poke()
+	s.wake()
 }
 
 // wrap says what was being done, and leaves refusals and nil as they are.

@@ -118,7 +118,7 @@ func TestPoliciesDecide(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		set  func(*keyvault.Vault)
-		who  keyvault.Caller
+		who  visage.Caller
 		want map[string]string // by operation: the inner code, empty when it is done
 	}{
 		{"nothing", give(), caller(bob),
@@ -127,9 +127,11 @@ func TestPoliciesDecide(t *testing.T) {
 			map[string]string{"get": "AccessDenied", "wrap": "", "rotate": "AccessDenied"}},
 		{"all", give(keyvault.All), caller(bob), map[string]string{"get": "", "wrap": "", "rotate": "AccessDenied"}},
 		{"in capitals", give(keyvault.All), caller(strings.ToUpper(bob)), map[string]string{"get": ""}},
-		{"another tenant", give(keyvault.All), keyvault.Caller{ObjectID: bob, Tenant: "other"},
+		{"another tenant", give(keyvault.All),
+			visage.Caller{Principal: visage.Principal{ObjectID: bob, Tenant: "other"}},
 			map[string]string{"get": "AccessDenied"}},
-		{"nobody", give(keyvault.All), keyvault.Caller{Tenant: tenant}, map[string]string{"get": "AccessDenied"}},
+		{"nobody", give(keyvault.All), visage.Caller{Principal: visage.Principal{Tenant: tenant}},
+			map[string]string{"get": "AccessDenied"}},
 		{"another application", func(v *keyvault.Vault) {
 			v.Policies = append(v.Policies, keyvault.AccessPolicy{ObjectID: bob, AppID: "one", Keys: everything})
 		}, caller(bob), map[string]string{"get": "AccessDenied"}},

@@ -11,8 +11,8 @@ import (
 
 // DeleteVault deletes a vault with its keys, so that it can be recovered until its retention has run. Refusal:
 // VaultNotFound.
-func (s *Service) DeleteVault(ctx context.Context, who Caller, name string) (deleted Vault, err error) {
-	err = s.audited(ctx, Event{Operation: "VaultDelete", Vault: name, Who: who}, func(*Event) error {
+func (s *Service) DeleteVault(ctx context.Context, who visage.Caller, name string) (deleted Vault, err error) {
+	err = s.audited(ctx, event{Operation: "VaultDelete", Vault: name, Who: storable(who)}, func(*event) error {
 		err := s.space.Update(ctx, func(tx sealed.Tx) error {
 			rec, err := liveVault(tx, name)
 			if err != nil {
@@ -36,8 +36,8 @@ func (s *Service) DeleteVault(ctx context.Context, who Caller, name string) (del
 }
 
 // RecoverVault brings a deleted vault back with its keys. Refusal: VaultNotFound.
-func (s *Service) RecoverVault(ctx context.Context, who Caller, name string) (recovered Vault, err error) {
-	err = s.audited(ctx, Event{Operation: "VaultRecover", Vault: name, Who: who}, func(*Event) error {
+func (s *Service) RecoverVault(ctx context.Context, who visage.Caller, name string) (recovered Vault, err error) {
+	err = s.audited(ctx, event{Operation: "VaultRecover", Vault: name, Who: storable(who)}, func(*event) error {
 		err := s.space.Update(ctx, func(tx sealed.Tx) error {
 			rec, err := deletedVault(tx, name)
 			if err != nil {
@@ -61,8 +61,8 @@ func (s *Service) RecoverVault(ctx context.Context, who Caller, name string) (re
 
 // PurgeVault destroys a deleted vault and its keys for good. Refusals: VaultNotFound, and Denied with MethodNotAllowed
 // while purge protection holds.
-func (s *Service) PurgeVault(ctx context.Context, who Caller, name string) error {
-	return s.audited(ctx, Event{Operation: "VaultPurge", Vault: name, Who: who}, func(e *Event) error {
+func (s *Service) PurgeVault(ctx context.Context, who visage.Caller, name string) error {
+	return s.audited(ctx, event{Operation: "VaultPurge", Vault: name, Who: storable(who)}, func(e *event) error {
 		var gone Vault
 		err := s.space.Update(ctx, func(tx sealed.Tx) error {
 			rec, err := deletedVault(tx, name)
@@ -76,7 +76,7 @@ func (s *Service) PurgeVault(ctx context.Context, who Caller, name string) error
 					"Operation \"DeletedVaultPurge\" is not allowed: vault %s has purge protection until %s.", rec.Name,
 					fromNanos(rec.PurgeAt).Format(time.RFC3339))
 			}
-			if err := s.remember(tx, e); err != nil {
+			if err := s.enqueue(tx, e); err != nil {
 				return err
 			}
 			return purgeVault(tx, rec)

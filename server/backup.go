@@ -9,35 +9,36 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// backups lets operators take backups of a running server away, and tells the audit log of each.
+// backups gives operators backups of a running server, and records each in the audit log.
 type backups struct {
 	store *sealed.Store
-	audit *audit.Log
+	audit audit.Recorder
 }
 
 // WriteBackup implements armapi.Backups.
-func (b backups) WriteBackup(ctx context.Context, by visage.Principal, requestID string, w io.Writer) error {
-	return b.told(ctx, by, requestID, "backup", w, b.store.WriteBackup)
+func (b backups) WriteBackup(ctx context.Context, by visage.Caller, w io.Writer) error {
+	return b.recorded(ctx, by, "backup", func() error {
+		_, err := b.store.WriteBackup(ctx, w)
+		return err
+	})
 }
 
 // WriteKeyring implements armapi.Backups.
-func (b backups) WriteKeyring(ctx context.Context, by visage.Principal, requestID string, w io.Writer) error {
-	return b.told(ctx, by, requestID, "keyring-export", w, b.store.WriteKeyring)
+func (b backups) WriteKeyring(ctx context.Context, by visage.Caller, w io.Writer) error {
+	return b.recorded(ctx, by, "keyring-export", func() error {
+		_, err := b.store.WriteKeyring(ctx, w)
+		return err
+	})
 }
 
-// told says in the audit log that a copy is being taken before a byte of it leaves, since none could be called back.
-func (b backups) told(
-	ctx context.Context, by visage.Principal, requestID, operation string, w io.Writer,
-	write func(context.Context, io.Writer) (sealed.Saved, error),
-) error {
-	err := b.audit.Append(ctx, audit.Event{
-		Kind: audit.OperatorAction, Outcome: audit.Done, Actor: audit.ActorOf(by), RequestID: requestID,
-		Details: map[audit.Detail]string{audit.DetailOperation: operation},
-	})
-	if err == nil {
-		_, err = write(ctx, w)
+// recorded records an operation before do begins it: a copy that has left cannot be called back.
+func (b backups) recorded(ctx context.Context, by visage.Caller, operation string, do func() error) error {
+	e := audit.Event{Kind: audit.OperatorAction, Actor: audit.ActorOf(by), RequestID: by.RequestID}.Ended(nil)
+	e.Set(audit.DetailOperation, operation)
+	if err := b.audit.Append(ctx, e); err != nil {
+		return err
 	}
-	return err
+	return do()
 }
 
 // Restore makes the data of a server that is not there yet from a keyring and a backup. cfg names the new directory and

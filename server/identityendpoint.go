@@ -56,7 +56,7 @@ func (s *Server) openIdentityEndpoint(
 	for _, name := range named.missing() {
 		s.log.Warn("the managed identity endpoint has no such identity yet, or several", "name", name)
 	}
-	refused := refusals{l.accounts, l.runs, s.log}.refused
+	refused := refusals{l.accounts, l.audit, s.log}.refused
 	plane, err := identityapi.New(identityapi.Config{
 		Identities: named, Header: header, IMDS: s.cfg.IdentityEndpointIMDS, Local: isOwnAddress,
 		Refused: func(r *api.Request, why *visage.Refusal) {

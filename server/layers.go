@@ -29,7 +29,6 @@ import (
 type layers struct {
 	store       *sealed.Store
 	audit       *audit.Log
-	runs        *audit.Runs
 	custody     *custody.Custody
 	accounts    *account.Accounts
 	face        *face.Service
@@ -76,7 +75,7 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	}
 	s.log.Info("store opened", "format", store.Format())
 	s.tellPacks(l.packs)
-	if l.audit, l.runs, err = s.openAudit(ctx, store, opened); err != nil {
+	if l.audit, err = s.openAudit(ctx, store, opened); err != nil {
 		return nil, err
 	}
 	if err := s.rememberPacks(ctx, l, choice, remembered, first); err != nil {
@@ -97,15 +96,15 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 		return nil, err
 	}
 	l.vaults, err = keyvault.New(keyvault.Config{
-		Store: l.store, Address: s.vaultAddress, Audit: vaultAudit{l.audit, l.runs, l.instance}, OnEnd: l.vaultEnded,
-		Roles: vaultRoles{l.identities, l.instance}, Logger: s.log,
+		Store: l.store, Address: s.vaultAddress, Audit: l.audit, OnEnd: l.vaultEnded,
+		Scope: l.vaultScope, Roles: vaultRoles{l.identities, l.instance}, Logger: s.log,
 		OnChange: func(keyID string) { s.keyChanged(l, keyID) },
 	})
 	if err != nil {
 		return nil, err
 	}
 	if l.accounts, err = account.Open(ctx, account.Config{
-		Store: l.store, Audit: accountAudit{l.audit}, Identities: managedIdentities{l, s}, Custody: l.custody,
+		Store: l.store, Audit: l.audit, Identities: managedIdentities{l, s}, Custody: l.custody,
 		ParseKey: s.parseKey,
 		CheckVault: func(ctx context.Context, location string, key visage.KeyRef) error {
 			return s.checkVault(ctx, l, location, key)
@@ -214,7 +213,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	gate := api.Config{
 		Planes: planes, Keys: l.accounts, Tokens: proving, Holders: holders{proving, l.accounts, s.origin},
 		Openness: l.accounts,
-		Origin:   s.origin, Rate: s.rate, Proved: proved, Refused: refusals{l.accounts, l.runs, s.log}.refused,
+		Origin:   s.origin, Rate: s.rate, Proved: proved, Refused: refusals{l.accounts, l.audit, s.log}.refused,
 		Logger: s.log,
 	}
 	h, err := api.New(gate)

@@ -43,7 +43,7 @@ func (m managedIdentities) Remove(ctx context.Context, a account.Account) error 
 		if !slices.ContainsFunc(v.Policies, its) {
 			continue
 		}
-		_, err := m.vaults.UpdateVault(ctx, keyvault.Caller{}, v.Name, func(v keyvault.Vault) (keyvault.Vault, error) {
+		_, err := m.vaults.UpdateVault(ctx, visage.Caller{}, v.Name, func(v keyvault.Vault) (keyvault.Vault, error) {
 			v.Policies = slices.DeleteFunc(v.Policies, its)
 			return v, nil
 		})
@@ -99,9 +99,7 @@ func (m managedIdentities) Grant(ctx context.Context, by visage.Caller, a accoun
 	if !m.identities.May(by.Principal, "Microsoft.KeyVault/vaults/accessPolicies/write", path) {
 		return nil
 	}
-	p := by.Principal
-	who := keyvault.Caller{ObjectID: p.ObjectID, AppID: p.AppID, Tenant: p.Tenant, RequestID: by.RequestID}
-	_, err = m.vaults.UpdateVault(ctx, who, name, func(v keyvault.Vault) (keyvault.Vault, error) {
+	_, err = m.vaults.UpdateVault(ctx, by, name, func(v keyvault.Vault) (keyvault.Vault, error) {
 		i := slices.IndexFunc(v.Policies,
 			func(p keyvault.AccessPolicy) bool { return p.ObjectID == id && p.AppID == "" })
 		if i < 0 {

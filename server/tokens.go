@@ -41,7 +41,7 @@ func (s *Server) openIdentities(ctx context.Context, l *layers) (*identity.Direc
 	return identity.Open(ctx, identity.Config{
 		Store: l.store, Tenant: l.instance.TenantID, Issuer: s.issuer, Audience: s.isAudience, Trusted: trusted,
 		Logger: s.log,
-		Place:  l.place, Audit: identityAudit{l.audit, l.runs, l.instance.ClientID},
+		Place:  l.place, Audit: l.audit, Operator: l.instance.ClientID,
 	})
 }
 
@@ -64,8 +64,7 @@ func (t tokens) Principal(ctx context.Context, bearer string) (visage.Principal,
 
 // Token implements vaultapi.Tokens, which checks the tenant itself: every vault has its own.
 func (t tokens) Token(ctx context.Context, bearer, audience string) (visage.Principal, error) {
-	who, err := t.identities.Verify(ctx, bearer, audience)
-	return t.named(who), err
+	return t.identities.Verify(ctx, bearer, audience)
 }
 
 func (t tokens) ofTenant(ctx context.Context, bearer string, audiences ...string) (visage.Principal, error) {
@@ -77,15 +76,7 @@ func (t tokens) ofTenant(ctx context.Context, bearer string, audiences ...string
 		return visage.Principal{}, visage.Refuse(visage.Unauthenticated, "InvalidAuthenticationTokenTenant",
 			"The bearer token belongs to another tenant than the subscription.")
 	}
-	return t.named(who), nil
-}
-
-// named tells the operator from others, for the audit.
-func (t tokens) named(who visage.Principal) visage.Principal {
-	if who.ObjectID != "" && who.ObjectID == t.instance.ClientID {
-		who.Method = "operator"
-	}
-	return who
+	return who, nil
 }
 
 // holders knows which Face resource a bearer token opens.
@@ -136,7 +127,7 @@ type vaultRoles struct {
 
 // Allowed implements keyvault.Roles.
 func (r vaultRoles) Allowed(
-	_ context.Context, who keyvault.Caller, v keyvault.Vault, p keyvault.Permission,
+	_ context.Context, who visage.Caller, v keyvault.Vault, p keyvault.Permission,
 ) (bool, error) {
 	action := string(p) + "/action"
 	switch p { // the others are called the same in roles
@@ -152,7 +143,7 @@ func (r vaultRoles) Allowed(
 }
 
 // MayGiveAccess implements keyvault.Roles.
-func (r vaultRoles) MayGiveAccess(_ context.Context, who keyvault.Caller, v keyvault.Vault) (bool, error) {
+func (r vaultRoles) MayGiveAccess(_ context.Context, who visage.Caller, v keyvault.Vault) (bool, error) {
 	return r.identities.May(visage.Principal{ObjectID: who.ObjectID}, giveRoles, r.instance.vaultPath(v)), nil
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/api/vaultapi"
+	"github.com/visage-face/visage/keyvault"
 )
 
 // vaultLabel stands between a vault's name and the domain in the name of its host: clients want tokens for what their
@@ -39,4 +40,9 @@ func (l *layers) hasHost(label string) bool {
 	}
 	_, err := l.vaults.Vault(context.Background(), vault)
 	return err == nil
+}
+
+// vaultScope is the management path of the vault called name, as the audit log has it.
+func (l *layers) vaultScope(name string) string {
+	return l.instance.vaultPath(keyvault.Vault{Group: defaultGroup, Name: name})
 }

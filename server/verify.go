@@ -9,7 +9,6 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
-	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -35,20 +34,15 @@ type Verified struct {
 
 // WriteVerification implements armapi.Backups: one Verified as a line of JSON for each resource, as far as its key lets
 // it be opened now. The logs are not among it; the audit log has a verification of its own.
-func (b backups) WriteVerification(ctx context.Context, by visage.Principal, requestID string, w io.Writer) error {
-	err := b.audit.Append(ctx, audit.Event{
-		Kind: audit.OperatorAction, Outcome: audit.Done, Actor: audit.ActorOf(by), RequestID: requestID,
-		Details: map[audit.Detail]string{audit.DetailOperation: "verify"},
-	})
-	if err != nil {
-		return err
-	}
-	return VerifyEach(ctx, b.store, func(v Verified) error {
-		line, err := json.Marshal(v)
-		if err == nil {
-			_, err = w.Write(append(line, '\n'))
-		}
-		return err
+func (b backups) WriteVerification(ctx context.Context, by visage.Caller, w io.Writer) error {
+	return b.recorded(ctx, by, "verify", func() error {
+		return VerifyEach(ctx, b.store, func(v Verified) error {
+			line, err := json.Marshal(v)
+			if err == nil {
+				_, err = w.Write(append(line, '\n'))
+			}
+			return err
+		})
 	})
 }
 

@@ -131,7 +131,7 @@ func (p *plane) create(r *api.Request, want armwire.AccountRequest) (any, error)
 			return nil, err
 		}
 	}
-	a, err := p.Accounts.Create(r.Context(), by(r), c)
+	a, err := p.Accounts.Create(r.Context(), r.Caller(), c)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,8 @@ func (p *plane) change(r *api.Request, want armwire.AccountRequest, whole bool) 
 	if err != nil {
 		return nil, err
 	}
-	a, err := p.Accounts.Update(r.Context(), by(r), r.Path("account"), func(a account.Account) (account.Change, error) {
+	name := r.Path("account")
+	a, err := p.Accounts.Update(r.Context(), r.Caller(), name, func(a account.Account) (account.Change, error) {
 		c := account.Change{
 			Subdomain: want.Properties.CustomSubDomainName, LocalAuthDisabled: want.Properties.DisableLocalAuth,
 			Protection: protection,
@@ -235,7 +236,7 @@ func (p *plane) remove(r *api.Request) (any, error) {
 		err = p.mayRemove(r.Context(), a.Resource)
 	}
 	if err == nil {
-		err = p.Accounts.Delete(r.Context(), by(r), r.Path("account"))
+		err = p.Accounts.Delete(r.Context(), r.Caller(), r.Path("account"))
 	}
 	if isUnknown(err) {
 		return api.Reply{Status: http.StatusNoContent}, nil
@@ -244,7 +245,7 @@ func (p *plane) remove(r *api.Request) (any, error) {
 }
 
 func (p *plane) keys(r *api.Request) (any, error) {
-	k, err := p.Accounts.ListKeys(r.Context(), by(r), r.Path("account"))
+	k, err := p.Accounts.ListKeys(r.Context(), r.Caller(), r.Path("account"))
 	if err != nil {
 		return nil, err
 	}
@@ -260,16 +261,11 @@ func (p *plane) regenerate(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := p.Accounts.Regenerate(r.Context(), by(r), r.Path("account"), name)
+	k, err := p.Accounts.Regenerate(r.Context(), r.Caller(), r.Path("account"), name)
 	if err != nil {
 		return nil, err
 	}
 	return armwire.AccountKeys(k), nil
-}
-
-// by is who asks, as the audit is told.
-func by(r *api.Request) visage.Caller {
-	return visage.Caller{Principal: r.Principal, RequestID: r.ID}
 }
 
 // isUnknown tells a resource that does not exist from all else.

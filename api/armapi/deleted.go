@@ -61,7 +61,7 @@ func (p *plane) getDeleted(r *api.Request) (any, error) {
 func (p *plane) purge(r *api.Request) (any, error) {
 	_, err := p.deletedAt(r, r.Path("location"))
 	if err == nil {
-		err = p.Accounts.Purge(r.Context(), by(r), r.Path("account"))
+		err = p.Accounts.Purge(r.Context(), r.Caller(), r.Path("account"))
 	}
 	if isUnknown(err) {
 		return api.Reply{Status: http.StatusNoContent}, nil
@@ -79,7 +79,7 @@ func (p *plane) recover(r *api.Request, want armwire.AccountRequest) (any, error
 		return nil, visage.Refuse(visage.Conflict, "InvalidResourceLocation",
 			"The deleted resource %q is in location %q: recover it there.", there.Name, there.Location)
 	}
-	a, err := p.Accounts.Recover(r.Context(), by(r), r.Path("account"))
+	a, err := p.Accounts.Recover(r.Context(), r.Caller(), r.Path("account"))
 	if err != nil {
 		return nil, err
 	}

@@ -97,14 +97,14 @@ func (p *plane) encryptionRoutes(route routeMaker) []api.Route {
 }
 
 func (p *plane) lock(r *api.Request) (any, error) {
-	if err := p.Accounts.Lock(r.Context(), by(r), r.Path("account")); err != nil {
+	if err := p.Accounts.Lock(r.Context(), r.Caller(), r.Path("account")); err != nil {
 		return nil, err
 	}
 	return p.get(r)
 }
 
 func (p *plane) unlock(r *api.Request) (any, error) {
-	if err := p.Accounts.Unlock(r.Context(), by(r), r.Path("account")); err != nil {
+	if err := p.Accounts.Unlock(r.Context(), r.Caller(), r.Path("account")); err != nil {
 		return nil, err
 	}
 	return p.get(r)
@@ -119,7 +119,7 @@ func (p *plane) setPolicy(r *api.Request) (any, error) {
 		return nil, visage.Refuse(visage.Invalid, "InvalidEncryptionPolicy",
 			"graceSeconds must be between 60 and 86400; got %d.", want.GraceSeconds)
 	}
-	err := p.Accounts.SetPolicy(r.Context(), by(r), r.Path("account"), account.Policy{
+	err := p.Accounts.SetPolicy(r.Context(), r.Caller(), r.Path("account"), account.Policy{
 		Grace: time.Duration(want.GraceSeconds) * time.Second, LockOnExpiry: want.LockOnExpiry,
 		ManualRestore: want.ManualRestore,
 	})

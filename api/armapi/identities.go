@@ -11,43 +11,34 @@ import (
 	"github.com/visage-face/visage/identity"
 )
 
-// Caller is who asks for a change, and in which request.
-type Caller struct {
-	Principal visage.Principal
-	RequestID string
-}
-
-func callerOf(r *api.Request) Caller { return Caller{r.Principal, r.ID} }
-
-// Identities keeps who there is, and who may do what.
+// Identities manages applications and role assignments. The context of each call carries the caller, for the audit log.
 type Identities interface {
 	// Principals returns all identities; Principal one of them, by its object id. Refusal: PrincipalNotFound.
 	Principals() []identity.Principal
 	Principal(id string) (identity.Principal, error)
-	// CreateApplication makes an application with one secret, which is told this one time; life is as AddSecret has it.
-	CreateApplication(ctx context.Context, by Caller, name string, life time.Duration) (identity.Principal, NewSecret,
-		error)
-	// Delete removes an identity with its roles. Refusal: PrincipalNotFound.
-	Delete(ctx context.Context, by Caller, id string) error
-	// AddSecret makes a further secret for an application; 0 stands for a life without end. Refusals:
-	// PrincipalNotFound, InvalidPrincipal.
-	AddSecret(ctx context.Context, by Caller, id string, life time.Duration) (NewSecret, error)
+	// CreateApplication creates an application with one secret, whose value is returned only here; life is as AddSecret
+	// has it.
+	CreateApplication(ctx context.Context, name string, life time.Duration) (identity.Principal, NewSecret, error)
+	// Delete removes an identity with its roles. Refusals: PrincipalNotFound, PrincipalInUse.
+	Delete(ctx context.Context, id string) error
+	// AddSecret adds a secret to an application; a life of 0 has no end. Refusals: PrincipalNotFound, InvalidPrincipal.
+	AddSecret(ctx context.Context, id string, life time.Duration) (NewSecret, error)
 	// RemoveSecret ends one. Refusal: PrincipalNotFound.
-	RemoveSecret(ctx context.Context, by Caller, id, secret string) error
-	// SetSubjects says who, vouched for by trusted issuers, gets tokens of an application, in place of those before.
-	// Refusals: PrincipalNotFound, InvalidPrincipal.
-	SetSubjects(ctx context.Context, by Caller, id string, subjects []identity.Subject) error
-	// Assign gives a role on a scope, Unassign takes it back; Assignments returns those that work on a scope. See
-	// identity.Directory.
-	Assign(ctx context.Context, by Caller, id, principal, role, scope string) (identity.Assignment, error)
-	Unassign(ctx context.Context, by Caller, id string) error
+	RemoveSecret(ctx context.Context, id, secret string) error
+	// SetSubjects replaces the subjects of trusted issuers that get tokens of an application. Refusals:
+	// PrincipalNotFound, InvalidPrincipal.
+	SetSubjects(ctx context.Context, id string, subjects []identity.Subject) error
+	// Assign assigns a role on a scope, Unassign removes an assignment; Assignments returns those that apply to a
+	// scope. See identity.Directory.
+	Assign(ctx context.Context, id, principal, role, scope string) (identity.Assignment, error)
+	Unassign(ctx context.Context, id string) error
 	Assignments(scope string) []identity.Assignment
 }
 
 // NewSecret is a secret that was just made.
 type NewSecret struct {
 	identity.Secret
-	Value string // told this one time
+	Value string // returned only here
 }
 
 // identityRoutes are the operations on identities. They are ours: Azure has them in another service. The operator alone
@@ -124,7 +115,7 @@ func (p *plane) createPrincipal(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	made, secret, err := p.Identities.CreateApplication(r.Context(), callerOf(r), want.Name, life)
+	made, secret, err := p.Identities.CreateApplication(r.Context(), want.Name, life)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +133,7 @@ func lifeOf(days int) (time.Duration, error) {
 }
 
 func (p *plane) deletePrincipal(r *api.Request) (any, error) {
-	if err := p.Identities.Delete(r.Context(), callerOf(r), r.Path("principal")); err != nil {
+	if err := p.Identities.Delete(r.Context(), r.Path("principal")); err != nil {
 		return nil, err
 	}
 	return api.Reply{Status: http.StatusNoContent}, nil
@@ -157,7 +148,7 @@ func (p *plane) addPassword(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	made, err := p.Identities.AddSecret(r.Context(), callerOf(r), r.Path("principal"), life)
+	made, err := p.Identities.AddSecret(r.Context(), r.Path("principal"), life)
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +160,7 @@ func (p *plane) removePassword(r *api.Request) (any, error) {
 	if err := read(r, &which); err != nil {
 		return nil, err
 	}
-	if err := p.Identities.RemoveSecret(r.Context(), callerOf(r), r.Path("principal"), which.KeyID); err != nil {
+	if err := p.Identities.RemoveSecret(r.Context(), r.Path("principal"), which.KeyID); err != nil {
 		return nil, err
 	}
 	return api.Reply{Status: http.StatusNoContent}, nil
@@ -184,7 +175,7 @@ func (p *plane) setSubjects(r *api.Request) (any, error) {
 	for _, s := range want.Value {
 		subjects = append(subjects, identity.Subject(s))
 	}
-	if err := p.Identities.SetSubjects(r.Context(), callerOf(r), r.Path("principal"), subjects); err != nil {
+	if err := p.Identities.SetSubjects(r.Context(), r.Path("principal"), subjects); err != nil {
 		return nil, err
 	}
 	return p.getPrincipal(r)

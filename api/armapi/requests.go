@@ -89,7 +89,7 @@ func (p *plane) submit(r *api.Request) (any, error) {
 	if w.Service == "" {
 		w.Service = kindFace
 	}
-	q, err := p.Accounts.Access().Submit(r.Context(), by(r), r.Path("request"),
+	q, err := p.Accounts.Access().Submit(r.Context(), r.Caller(), r.Path("request"),
 		account.Asked{Service: w.Service, Region: w.Region, Contact: w.Contact, Reason: w.Reason})
 	if err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func (p *plane) submit(r *api.Request) (any, error) {
 }
 
 func (p *plane) approve(r *api.Request) (any, error) {
-	return p.answer(p.Accounts.Access().Approve(r.Context(), by(r), r.Path("request")))
+	return p.answer(p.Accounts.Access().Approve(r.Context(), r.Caller(), r.Path("request")))
 }
 
 func (p *plane) reject(r *api.Request) (any, error) {
@@ -106,11 +106,11 @@ func (p *plane) reject(r *api.Request) (any, error) {
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}
-	return p.answer(p.Accounts.Access().Reject(r.Context(), by(r), r.Path("request"), want.Reason))
+	return p.answer(p.Accounts.Access().Reject(r.Context(), r.Caller(), r.Path("request"), want.Reason))
 }
 
 func (p *plane) withdraw(r *api.Request) (any, error) {
-	return p.answer(p.Accounts.Access().Withdraw(r.Context(), by(r), r.Path("request")))
+	return p.answer(p.Accounts.Access().Withdraw(r.Context(), r.Caller(), r.Path("request")))
 }
 
 func (p *plane) capacity(s account.Capacity) armwire.Capacity {
@@ -141,7 +141,7 @@ func (p *plane) setCapacity(r *api.Request) (any, error) {
 				"capacity must be 0 or more, or null for no limit; got %d.", places)
 		}
 	}
-	s, err := p.Accounts.Access().SetCapacity(r.Context(), by(r), places)
+	s, err := p.Accounts.Access().SetCapacity(r.Context(), r.Caller(), places)
 	if err != nil {
 		return nil, err
 	}

@@ -163,7 +163,7 @@ func (p *plane) putAssignment(r *api.Request) (any, error) {
 	}
 	role := want.Properties.RoleDefinitionID
 	role = role[strings.LastIndex(role, "/")+1:]
-	a, err := p.Identities.Assign(r.Context(), callerOf(r), r.Path("assignment"), want.Properties.PrincipalID, role,
+	a, err := p.Identities.Assign(r.Context(), r.Path("assignment"), want.Properties.PrincipalID, role,
 		spelledScope(r))
 	if err != nil {
 		return nil, err
@@ -177,7 +177,7 @@ func (p *plane) deleteAssignment(r *api.Request) (any, error) {
 		return api.Reply{Status: http.StatusNoContent}, nil
 	}
 	if err == nil {
-		err = p.Identities.Unassign(r.Context(), callerOf(r), a.ID)
+		err = p.Identities.Unassign(r.Context(), a.ID)
 	}
 	if err != nil {
 		return nil, err

@@ -137,7 +137,8 @@ func (p *plane) accountTags(
 		a, err := p.Accounts.Get(r.Context(), r.Path("account"))
 		return a.Tags, err
 	}
-	a, err := p.Accounts.Update(r.Context(), by(r), r.Path("account"), func(a account.Account) (account.Change, error) {
+	name := r.Path("account")
+	a, err := p.Accounts.Update(r.Context(), r.Caller(), name, func(a account.Account) (account.Change, error) {
 		tags, err := change(maps.Clone(a.Tags))
 		if tags == nil {
 			tags = map[string]string{} // nil would leave them
@@ -154,7 +155,7 @@ func (p *plane) vaultTags(
 		v, err := p.Vaults.Vault(r.Context(), r.Path("vault"))
 		return v.Tags, err
 	}
-	v, err := p.Vaults.UpdateVault(r.Context(), manager(r), r.Path("vault"),
+	v, err := p.Vaults.UpdateVault(r.Context(), r.Caller(), r.Path("vault"),
 		func(v keyvault.Vault) (keyvault.Vault, error) {
 			var err error
 			v.Tags, err = change(maps.Clone(v.Tags))

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/keyvault"
@@ -86,9 +87,9 @@ type vaultKeyWishes struct {
 	Release    json.RawMessage `json:"release_policy"`
 }
 
-// keyManager is who calls, for operations on keys on which the roles of the management plane have decided.
-func keyManager(r *api.Request) keyvault.Caller {
-	who := manager(r)
+// keyManager is the caller of an operation on keys that the roles of the management plane allow.
+func keyManager(r *api.Request) visage.Caller {
+	who := r.Caller()
 	who.Manager = true
 	return who
 }

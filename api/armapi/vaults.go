@@ -52,13 +52,6 @@ func (p *plane) vaultRoutes(route routeMaker) []api.Route {
 	}
 }
 
-// manager is who calls, for the audit of the vaults.
-func manager(r *api.Request) keyvault.Caller {
-	return keyvault.Caller{
-		ObjectID: r.Principal.ObjectID, AppID: r.Principal.AppID, Tenant: r.Principal.Tenant, RequestID: r.ID,
-	}
-}
-
 func (p *plane) vaultID(v keyvault.Vault) string {
 	return "/subscriptions/" + p.Subscription + "/resourceGroups/" + v.Group + "/providers/" + vaultType + "/" + v.Name
 }
@@ -103,7 +96,7 @@ func (p *plane) putVault(r *api.Request) (any, error) {
 	}
 	name := r.Path("vault")
 	if strings.EqualFold(want.Properties.CreateMode, "recover") {
-		v, err := p.Vaults.RecoverVault(r.Context(), manager(r), name)
+		v, err := p.Vaults.RecoverVault(r.Context(), r.Caller(), name)
 		if err != nil {
 			return nil, err
 		}
@@ -134,7 +127,7 @@ func (p *plane) putVault(r *api.Request) (any, error) {
 			badVault("The property accessPolicies is required, and may be empty, unless enableRbacAuthorization " +
 				"is true.")
 	}
-	if made, err = p.Vaults.CreateVault(r.Context(), manager(r), made); err != nil {
+	if made, err = p.Vaults.CreateVault(r.Context(), r.Caller(), made); err != nil {
 		return nil, err
 	}
 	return api.Reply{Status: http.StatusCreated, Body: p.vault(made)}, nil
@@ -151,7 +144,7 @@ func (p *plane) patchVault(r *api.Request) (any, error) {
 // changeVault puts what is given into a vault that exists. whole: tags that are not given are taken away, as PUT has
 // it.
 func (p *plane) changeVault(r *api.Request, want armwire.VaultRequest, whole bool) (any, error) {
-	v, err := p.Vaults.UpdateVault(r.Context(), manager(r), r.Path("vault"),
+	v, err := p.Vaults.UpdateVault(r.Context(), r.Caller(), r.Path("vault"),
 		func(v keyvault.Vault) (keyvault.Vault, error) {
 			if want.Location != "" && !visage.SameLocation(want.Location, v.Location) {
 				return v, visage.Refuse(visage.Conflict, "InvalidResourceLocation",
@@ -169,7 +162,7 @@ func (p *plane) changeVault(r *api.Request, want armwire.VaultRequest, whole boo
 }
 
 func (p *plane) removeVault(r *api.Request) (any, error) {
-	_, err := p.Vaults.DeleteVault(r.Context(), manager(r), r.Path("vault"))
+	_, err := p.Vaults.DeleteVault(r.Context(), r.Caller(), r.Path("vault"))
 	if isUnknown(err) {
 		return api.Reply{Status: http.StatusNoContent}, nil
 	}
@@ -185,7 +178,7 @@ func (p *plane) changePolicies(r *api.Request) (any, error) {
 	if !known {
 		return nil, badVault("The change of access policies must be add, replace or remove; got %q.", r.Path("change"))
 	}
-	v, err := p.Vaults.UpdateVault(r.Context(), manager(r), r.Path("vault"),
+	v, err := p.Vaults.UpdateVault(r.Context(), r.Caller(), r.Path("vault"),
 		func(v keyvault.Vault) (keyvault.Vault, error) {
 			given, err := policiesOf(want.Properties.AccessPolicies, v.Tenant)
 			if err != nil {
@@ -242,7 +235,7 @@ func (p *plane) purgeVault(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = p.Vaults.PurgeVault(r.Context(), manager(r), v.Name)
+	err = p.Vaults.PurgeVault(r.Context(), r.Caller(), v.Name)
 	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.Denied {
 		return nil, &api.Problem{Status: http.StatusMethodNotAllowed, Code: refusal.Code, Message: refusal.Message}
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"github.com/visage-face/visage/audit"
 )
 
 // wantError holds an error of the official client against the status and codes it must carry.
@@ -48,7 +50,7 @@ func createRSA(t *testing.T, c *azkeys.Client, name string) azkeys.KeyBundle {
 }
 
 func TestClientWrapsAndUnwraps(t *testing.T) {
-	r := newRig(t)
+	r := newServedVaults(t)
 	c := r.client(r.base, alice)
 	k := createRSA(t, c, "k1")
 	if got, want := string(*k.Key.KID), r.base+"keys/k1/"+k.Key.KID.Version(); got != want {
@@ -89,14 +91,16 @@ func TestClientWrapsAndUnwraps(t *testing.T) {
 			wantError(t, err, http.StatusBadRequest, "BadParameter", "")
 		}
 	}
-	if e := r.audit.last(); e.Operation != "KeyUnwrap" || e.KeyID != string(*k.Key.KID) || e.Who.ObjectID != alice ||
-		e.Who.RequestID == "" || e.Outcome != "BadParameter" {
+	events := r.audit.Events()
+	if e := events[len(events)-1]; e.Details[audit.DetailOperation] != "KeyUnwrap" ||
+		e.KeyID+"/"+e.KeyVersion != string(*k.Key.KID) || e.Actor != (audit.Actor{Kind: audit.Identity, ID: alice}) ||
+		e.RequestID == "" || e.Code != "BadParameter" {
 		t.Errorf("the audit says %+v", e)
 	}
 }
 
 func TestClientSignsAndVerifies(t *testing.T) {
-	r := newRig(t)
+	r := newServedVaults(t)
 	c := r.client(r.base, alice)
 	createRSA(t, c, "rsa")
 	curves := map[azkeys.CurveName]azkeys.SignatureAlgorithm{azkeys.CurveNameP256: azkeys.SignatureAlgorithmES256,
@@ -137,7 +141,7 @@ func TestClientSignsAndVerifies(t *testing.T) {
 }
 
 func TestClientDeletesRecoversAndPurges(t *testing.T) {
-	r := newRig(t)
+	r := newServedVaults(t)
 	c := r.client(r.base, alice)
 	made := createRSA(t, c, "k1")
 	gone := must[azkeys.DeleteKeyResponse](t)(c.DeleteKey(t.Context(), "k1", nil))
@@ -165,7 +169,7 @@ func TestClientDeletesRecoversAndPurges(t *testing.T) {
 }
 
 func TestClientPages(t *testing.T) {
-	r := newRig(t)
+	r := newServedVaults(t)
 	c := r.client(r.base, alice)
 	var want []string
 	for i := range 30 {

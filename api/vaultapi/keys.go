@@ -29,7 +29,7 @@ func (p *plane) create(r *api.Request) (any, error) {
 	if body.KeySize != nil {
 		want.Bits = *body.KeySize
 	}
-	k, err := p.Vaults.CreateKey(r.Context(), caller(r), ref(r), want)
+	k, err := p.Vaults.CreateKey(r.Context(), r.Caller(), ref(r), want)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func (p *plane) importKey(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := p.Vaults.ImportKey(r.Context(), caller(r), ref(r), keyvault.ImportedKey{
+	k, err := p.Vaults.ImportKey(r.Context(), r.Caller(), ref(r), keyvault.ImportedKey{
 		JWK: keyvault.JWK{
 			Type: j.Kty, Curve: j.Crv, N: j.N, E: j.E, D: j.D, P: j.P, Q: j.Q, DP: j.DP, DQ: j.DQ, QI: j.QI,
 			Others: len(j.Oth) > 0, X: j.X, Y: j.Y,
@@ -71,7 +71,7 @@ func (p *plane) importKey(r *api.Request) (any, error) {
 }
 
 func (p *plane) get(r *api.Request) (any, error) {
-	k, err := p.Vaults.Key(r.Context(), caller(r), ref(r))
+	k, err := p.Vaults.Key(r.Context(), r.Caller(), ref(r))
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ func (p *plane) update(r *api.Request) (any, error) {
 			change.Expires = &at
 		}
 	}
-	k, err := p.Vaults.UpdateKey(r.Context(), caller(r), ref(r), change)
+	k, err := p.Vaults.UpdateKey(r.Context(), r.Caller(), ref(r), change)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func (p *plane) list(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := p.Vaults.Keys(r.Context(), caller(r), vaultOf(r), after, limit)
+	page, err := p.Vaults.Keys(r.Context(), r.Caller(), vaultOf(r), after, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (p *plane) versions(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := p.Vaults.KeyVersions(r.Context(), caller(r), ref(r), after, limit)
+	page, err := p.Vaults.KeyVersions(r.Context(), r.Caller(), ref(r), after, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func (p *plane) listDeleted(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := p.Vaults.DeletedKeys(r.Context(), caller(r), vaultOf(r), after, limit)
+	page, err := p.Vaults.DeletedKeys(r.Context(), r.Caller(), vaultOf(r), after, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +160,7 @@ func (p *plane) listDeleted(r *api.Request) (any, error) {
 }
 
 func (p *plane) remove(r *api.Request) (any, error) {
-	k, err := p.Vaults.DeleteKey(r.Context(), caller(r), ref(r))
+	k, err := p.Vaults.DeleteKey(r.Context(), r.Caller(), ref(r))
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +168,7 @@ func (p *plane) remove(r *api.Request) (any, error) {
 }
 
 func (p *plane) getDeleted(r *api.Request) (any, error) {
-	k, err := p.Vaults.DeletedKey(r.Context(), caller(r), ref(r))
+	k, err := p.Vaults.DeletedKey(r.Context(), r.Caller(), ref(r))
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +176,7 @@ func (p *plane) getDeleted(r *api.Request) (any, error) {
 }
 
 func (p *plane) recover(r *api.Request) (any, error) {
-	k, err := p.Vaults.RecoverKey(r.Context(), caller(r), ref(r))
+	k, err := p.Vaults.RecoverKey(r.Context(), r.Caller(), ref(r))
 	if err != nil {
 		return nil, err
 	}
@@ -184,14 +184,14 @@ func (p *plane) recover(r *api.Request) (any, error) {
 }
 
 func (p *plane) purge(r *api.Request) (any, error) {
-	if err := p.Vaults.PurgeKey(r.Context(), caller(r), ref(r)); err != nil {
+	if err := p.Vaults.PurgeKey(r.Context(), r.Caller(), ref(r)); err != nil {
 		return nil, err
 	}
 	return api.Reply{Status: http.StatusNoContent}, nil
 }
 
 func (p *plane) backup(r *api.Request) (any, error) {
-	blob, err := p.Vaults.BackupKey(r.Context(), caller(r), ref(r))
+	blob, err := p.Vaults.BackupKey(r.Context(), r.Caller(), ref(r))
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +203,7 @@ func (p *plane) restore(r *api.Request) (any, error) {
 	if err := read(r, &body); err != nil {
 		return nil, err
 	}
-	k, err := p.Vaults.RestoreKey(r.Context(), caller(r), vaultOf(r), body.Value)
+	k, err := p.Vaults.RestoreKey(r.Context(), r.Caller(), vaultOf(r), body.Value)
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +211,7 @@ func (p *plane) restore(r *api.Request) (any, error) {
 }
 
 func (p *plane) rotate(r *api.Request) (any, error) {
-	k, err := p.Vaults.RotateKey(r.Context(), caller(r), ref(r))
+	k, err := p.Vaults.RotateKey(r.Context(), r.Caller(), ref(r))
 	if err != nil {
 		return nil, err
 	}
@@ -230,10 +230,10 @@ func (p *plane) use(op keyvault.Operation) func(*api.Request) (any, error) {
 			return nil, badParameter("The body needs the properties alg and value.")
 		}
 		if op == keyvault.Verify {
-			valid, err := p.Vaults.Verify(r.Context(), caller(r), ref(r), body.Alg, body.Digest, body.Value)
+			valid, err := p.Vaults.Verify(r.Context(), r.Caller(), ref(r), body.Alg, body.Digest, body.Value)
 			return verifyAnswer{valid}, err
 		}
-		used, out, err := p.Vaults.Use(r.Context(), caller(r), ref(r), op, body.Alg, body.Value)
+		used, out, err := p.Vaults.Use(r.Context(), r.Caller(), ref(r), op, body.Alg, body.Value)
 		if err != nil {
 			return nil, err
 		}
@@ -242,7 +242,7 @@ func (p *plane) use(op keyvault.Operation) func(*api.Request) (any, error) {
 }
 
 func (p *plane) policy(r *api.Request) (any, error) {
-	policy, err := p.Vaults.RotationPolicy(r.Context(), caller(r), ref(r))
+	policy, err := p.Vaults.RotationPolicy(r.Context(), r.Caller(), ref(r))
 	if err != nil {
 		return nil, err
 	}
@@ -258,7 +258,7 @@ func (p *plane) setPolicy(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if policy, err = p.Vaults.SetRotationPolicy(r.Context(), caller(r), ref(r), policy); err != nil {
+	if policy, err = p.Vaults.SetRotationPolicy(r.Context(), r.Caller(), ref(r), policy); err != nil {
 		return nil, err
 	}
 	return p.policyAnswer(r, policy), nil

@@ -171,7 +171,7 @@ func (p *plane) permitted(
 		if need == keyvault.MayRestore {
 			about = keyvault.Ref{Vault: vaultOf(r)} // the body names the key
 		}
-		if err := p.Vaults.Admit(r.Context(), caller(r), about, need); err != nil {
+		if err := p.Vaults.Admit(r.Context(), r.Caller(), about, need); err != nil {
 			return nil, err
 		}
 		return do(r)
@@ -217,14 +217,6 @@ func ref(r *api.Request) keyvault.Ref {
 		ref.Version = strings.ToLower(r.Path(segVersion))
 	}
 	return ref
-}
-
-// caller is who calls, as the vaults know it.
-func caller(r *api.Request) keyvault.Caller {
-	return keyvault.Caller{
-		ObjectID: r.Principal.ObjectID, AppID: r.Principal.AppID, Tenant: r.Principal.Tenant, RequestID: r.ID,
-		From: r.ClientAddress(), Service: r.Inner(),
-	}
 }
 
 // akvNumbers are the numbers that the contract has for what is wrong with a token (§A8), by the codes of Tokens.

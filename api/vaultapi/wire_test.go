@@ -36,7 +36,7 @@ func (a answer) at(path string) any {
 }
 
 // do makes a raw request to the vault safe, with a token of alice unless another is given.
-func (r *rig) do(method, path, body string, token ...string) answer {
+func (r *servedVaults) do(method, path, body string, token ...string) answer {
 	r.Helper()
 	if token == nil {
 		token = []string{alice + "|" + r.aud + "|" + tenant}
@@ -44,7 +44,7 @@ func (r *rig) do(method, path, body string, token ...string) answer {
 	return r.send(strings.TrimSuffix(r.base, "/")+path, method, body, token[0])
 }
 
-func (r *rig) send(address, method, body, token string) answer {
+func (r *servedVaults) send(address, method, body, token string) answer {
 	r.Helper()
 	req, err := http.NewRequestWithContext(r.Context(), method, address, strings.NewReader(body))
 	if err != nil {
@@ -72,7 +72,7 @@ func (r *rig) send(address, method, body, token string) answer {
 }
 
 func TestChallenge(t *testing.T) {
-	r := newRig(t)
+	r := newServedVaults(t)
 	want := fmt.Sprintf(`Bearer authorization="https://login.example.org/%s", resource="%s"`, tenant, r.aud)
 	for name, c := range map[string]struct{ token, code string }{
 		"no token":         {"", "AKV10000"},
@@ -95,7 +95,7 @@ func TestChallenge(t *testing.T) {
 }
 
 func TestVaultsAreToldByTheirHost(t *testing.T) {
-	r := newRig(t)
+	r := newServedVaults(t)
 	r.vault("other", func(v *keyvault.Vault) {
 		v.Policies = []keyvault.AccessPolicy{{ObjectID: bob, Keys: []keyvault.Permission{keyvault.MayGet}}}
 	})
@@ -116,7 +116,7 @@ func TestVaultsAreToldByTheirHost(t *testing.T) {
 
 // TestPathsAsTheyArrive holds the spellings of the official clients (contract §A1).
 func TestPathsAsTheyArrive(t *testing.T) {
-	r := newRig(t)
+	r := newServedVaults(t)
 	made := r.do(http.MethodPost, "/keys/k1/create?api%2Dversion=2025-07-01", `{"kty":"EC","attributes":{},"tags":{}}`)
 	if made.status != http.StatusOK {
 		t.Fatalf("create: %v", made.body)
@@ -145,7 +145,7 @@ func TestPathsAsTheyArrive(t *testing.T) {
 
 // TestAKeyCalledRestore: the one path that is both an operation and a key.
 func TestAKeyCalledRestore(t *testing.T) {
-	r := newRig(t)
+	r := newServedVaults(t)
 	c := r.client(r.base, alice)
 	createRSA(t, c, "restore")
 	must[azkeys.GetKeyResponse](t)(c.GetKey(t.Context(), "restore", "", nil))
@@ -159,7 +159,7 @@ func TestAKeyCalledRestore(t *testing.T) {
 }
 
 func TestRefusalsOfTheWire(t *testing.T) {
-	r := newRig(t)
+	r := newServedVaults(t)
 	createRSA(t, r.client(r.base, alice), "k1")
 	const v = "?api-version=7.6"
 	for _, c := range []struct {
@@ -237,7 +237,7 @@ func tags(n int) string {
 }
 
 func TestClientImportsUpdatesAndRotates(t *testing.T) {
-	r := newRig(t)
+	r := newServedVaults(t)
 	c := r.client(r.base, alice)
 	part := func(s string) []byte {
 		t.Helper()
@@ -302,7 +302,7 @@ func FuzzBodies(f *testing.F) {
 	} {
 		f.Add(body)
 	}
-	r := newRig(f)
+	r := newServedVaults(f)
 	token := "Bearer " + alice + "|" + r.aud + "|" + tenant
 	call := func(method, path, body string) *httptest.ResponseRecorder {
 		req := httptest.NewRequest(method, strings.TrimSuffix(r.base, "/")+path+"?api-version=7.6",
@@ -342,7 +342,7 @@ func FuzzPaths(f *testing.F) {
 	} {
 		f.Add(path)
 	}
-	r := newRig(f)
+	r := newServedVaults(f)
 	f.Fuzz(func(t *testing.T, path string) {
 		u, err := url.ParseRequestURI("/" + strings.TrimLeft(path, "/"))
 		if err != nil {

@@ -30,6 +30,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/api/vaultapi"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/keysource/azure"
 	"github.com/visage-face/visage/keyvault"
 	"github.com/visage-face/visage/sealed"
@@ -124,7 +125,7 @@ func newStormyVaults(t *testing.T, store *sealed.Store, pairs []*rsa.PrivateKey,
 	}
 	address := func(vault string) string { return "https://" + strings.ToLower(vault) + "." + vaultSuffix + "/" }
 	var err error
-	if v.keys, err = keyvault.New(keyvault.Config{Store: store, Address: address, Audit: noVaultAudit{}}); err != nil {
+	if v.keys, err = keyvault.New(keyvault.Config{Store: store, Address: address, Audit: audit.Discard{}}); err != nil {
 		t.Fatal(err)
 	}
 	plane, err := vaultapi.New(vaultapi.Config{
@@ -396,7 +397,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 // vault makes a vault in which the identity may do what custody needs.
 func (v *stormyVaults) vault(name string) {
 	v.t.Helper()
-	_, err := v.keys.CreateVault(v.t.Context(), keyvault.Caller{}, keyvault.Vault{
+	_, err := v.keys.CreateVault(v.t.Context(), visage.Caller{}, keyvault.Vault{
 		Name: name, Group: "default", Location: "local", Tenant: vaultTenant, PurgeProtection: true,
 		Policies: vaultPolicies(true),
 	})
@@ -439,7 +440,9 @@ func (v *stormyVaults) key(vault, name string) (visage.KeyRef, error) {
 	return azure.ParseKey("https://"+vault+"."+vaultSuffix, name, made.Version)
 }
 
-func officer() keyvault.Caller { return keyvault.Caller{ObjectID: vaultOfficer, Tenant: vaultTenant} }
+func officer() visage.Caller {
+	return visage.Caller{Principal: visage.Principal{Method: "token", ObjectID: vaultOfficer, Tenant: vaultTenant}}
+}
 
 // vaultTokens reads tokens that say who somebody is.
 type vaultTokens struct{}
@@ -459,11 +462,6 @@ type vaultCredential struct{ as visage.PrincipalID }
 func (c vaultCredential) Token(context.Context, string) (string, time.Time, error) {
 	return string(c.as), time.Now().Add(time.Hour), nil
 }
-
-type noVaultAudit struct{}
-
-// Record implements keyvault.Auditor.
-func (noVaultAudit) Record(context.Context, keyvault.Event) error { return nil }
 
 // pipes is a network without sockets.
 type pipes struct {

@@ -89,7 +89,7 @@ func (s *storm) start() {
 	cfg := azure.Config{Hosts: []string{"." + vaultSuffix}, Roots: s.vaults.roots, Dial: s.vaults.listener.dial}
 	shared := azure.NewVaults(cfg) // as in a server
 	c, err := custody.New(s.t.Context(), custody.Config{
-		Store: s.store, Audit: noAudit{}, Policy: s.policy,
+		Store: s.store, Audit: audit.Discard{}, Policy: s.policy,
 		Open: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
 			return azure.NewVaults(cfg).Open(key, vaultCredential{as})
 		},
@@ -259,11 +259,6 @@ func (s *storm) until(r *resource, most time.Duration, is func(custody.State) bo
 	}
 	return time.Since(began)
 }
-
-type noAudit struct{}
-
-// Append implements custody.Auditor.
-func (noAudit) Append(context.Context, audit.Event) error { return nil }
 
 // answers says how data is answered in each state that the life of a key names.
 var answers = map[custody.Condition]string{

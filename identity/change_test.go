@@ -10,7 +10,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/audit/audittest"
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keysource/sourcetest"
 	"github.com/visage-face/visage/sealed"
@@ -21,13 +25,12 @@ const (
 	readVault  = "Microsoft.KeyVault/vaults/read"
 )
 
-// scopesAndEvents holds what scopes name, by the scope in lower case, and what was audited.
+// scopesAndEvents holds what scopes name, and what was recorded for the audit.
 type scopesAndEvents struct {
+	audittest.Recorder
+
 	mu     sync.Mutex
-	places map[string]identity.Place
-	told   []string
-	events []identity.Event
-	deaf   error // what the audit fails with
+	places map[string]identity.Place // guarded by mu: by the scope in lower case
 }
 
 func newScopesAndEvents() *scopesAndEvents {
@@ -54,34 +57,6 @@ func (w *scopesAndEvents) put(scope string, p identity.Place) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.places[strings.ToLower(scope)] = p
-}
-
-func (w *scopesAndEvents) Record(_ context.Context, e identity.Event, outcome error) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.deaf != nil {
-		return w.deaf
-	}
-	text := string(e.Operation)
-	if outcome != nil {
-		text += " refused"
-		if refusal, ok := errors.AsType[*visage.Refusal](outcome); ok {
-			text = string(e.Operation) + " " + refusal.Code
-		}
-	}
-	w.told, w.events = append(w.told, text), append(w.events, e)
-	return nil
-}
-
-func (w *scopesAndEvents) Granted(context.Context, identity.Attempt, error) error { return w.deaf }
-
-// taken returns what was told since the last call.
-func (w *scopesAndEvents) taken() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	told := w.told
-	w.told, w.events = nil, nil
-	return told
 }
 
 func TestRolesAreOnTheThingAndNotOnItsName(t *testing.T) {
@@ -117,11 +92,11 @@ func TestRolesAreOnTheThingAndNotOnItsName(t *testing.T) {
 	if err := assign(vaultScope); err != nil || !may() {
 		t.Errorf("the same role on the second: %v", err)
 	}
-	w.taken()
+	w.Events()
 	if err := d.Forget(t.Context(), vaultScope, "first"); err != nil {
 		t.Fatal(err)
 	}
-	if told := w.taken(); !slices.Equal(told, []string{"end role"}) {
+	if told := w.Told(); !slices.Equal(told, []string{"identity.role end done"}) {
 		t.Errorf("told of %v", told)
 	}
 	left := d.Assignments("")
@@ -133,7 +108,7 @@ func TestRolesAreOnTheThingAndNotOnItsName(t *testing.T) {
 	if _, err := d.Assign(t.Context(), left[0].ID, p.ID, identity.Reader, scope); err != nil {
 		t.Error(err)
 	}
-	if told := w.taken(); !slices.Equal(told, []string{"end role", "give role"}) {
+	if told := w.Told(); !slices.Equal(told, []string{"identity.role end done", "identity.role assign done"}) {
 		t.Errorf("told of %v", told)
 	}
 }
@@ -184,7 +159,7 @@ func TestSettle(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := open(t, w.config(store))
-		w.taken()
+		w.Events()
 		if err := d.Settle(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -195,7 +170,7 @@ func TestSettle(t *testing.T) {
 		if want := []string{"1 older", "4 ", "6 same"}; !slices.Equal(left, want) {
 			t.Errorf("left are %q, want %q", left, want)
 		}
-		if told := w.taken(); !slices.Equal(told, []string{"end role", "end role", "end role"}) {
+		if told := w.Told(); !slices.Equal(told, slices.Repeat([]string{"identity.role end done"}, 3)) {
 			t.Errorf("told of %v", told)
 		}
 		if err := store.Close(); err != nil {
@@ -210,7 +185,7 @@ func TestEveryChangeIsToldOnce(t *testing.T) {
 	store := newStore(t, dir, src)
 	w := newScopesAndEvents()
 	d := open(t, w.config(store))
-	if told := w.taken(); !slices.Equal(told, []string{"make signing key"}) {
+	if told := w.Told(); !slices.Equal(told, []string{"identity.rotate signing-key done"}) {
 		t.Errorf("the first start: told of %q", told)
 	}
 	who := visage.Caller{Principal: visage.Principal{Method: "token", ObjectID: stranger}, RequestID: "request"}
@@ -219,67 +194,72 @@ func TestEveryChangeIsToldOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := func(step string, told ...string) {
+	want := func(step string, told ...string) []audit.Event {
 		t.Helper()
-		w.mu.Lock()
-		for _, e := range w.events {
-			if e.By != who.Principal || e.RequestID != "request" || e.Change == "" || e.Time == 0 {
-				t.Errorf("%s: told %+v", step, e)
+		events := w.Events()
+		for _, e := range events {
+			if e.Actor != audit.ActorOf(who) || e.RequestID != "request" || e.Details[audit.DetailChange] == "" ||
+				e.Time.IsZero() {
+				t.Errorf("%s: recorded %+v", step, e)
 			}
 		}
-		w.mu.Unlock()
-		if got := w.taken(); !slices.Equal(got, told) {
-			t.Errorf("%s: told %q, want %q", step, got, told)
+		if got := audittest.Words(events); !slices.Equal(got, told) {
+			t.Errorf("%s: recorded %q, want %q", step, got, told)
 		}
+		return events
 	}
-	want("create", "make principal")
+	want("create", "identity.create principal done")
 	secret, _, err := d.AddSecret(ctx, p.ID, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want("secret", "make secret")
+	want("secret", "identity.create secret done")
 	d.AddSecret(ctx, stranger, 0)
-	want("a secret of nobody", "make secret PrincipalNotFound")
+	want("a secret of nobody", "identity.create secret refused PrincipalNotFound")
 	d.AddSecret(ctx, p.ID, -1)
-	want("a secret of no life", "make secret InvalidPrincipal")
+	want("a secret of no life", "identity.create secret refused InvalidPrincipal")
 	a, err := d.Assign(ctx, "", p.ID, identity.Reader, scope)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e := w.events[0]; e.Subject != p.ID || e.Role != identity.Reader || e.Scope != scope || e.Before != "" ||
-		e.After != "Reader" {
-		t.Errorf("a role is told of as %+v", e)
+	role := want("role", "identity.role assign done")[0].Details
+	delete(role, audit.DetailChange)
+	if diff := cmp.Diff(map[audit.Detail]string{
+		audit.DetailOperation: "assign", audit.DetailSubject: p.ID, audit.DetailRole: identity.Reader,
+		audit.DetailScope: scope, audit.DetailAssignment: a.ID, audit.DetailBefore: "none", audit.DetailAfter: "Reader",
+	}, role); diff != "" {
+		t.Errorf("a role that was assigned (-want +got):\n%s", diff)
 	}
-	want("role", "give role")
 	d.Assign(ctx, a.ID, p.ID, identity.Reader, scope)
 	want("the same again")
 	d.Assign(ctx, "", p.ID, identity.Reader, scope)
-	want("the same under another id", "give role RoleAssignmentExists")
+	want("the same under another id", "identity.role assign refused RoleAssignmentExists")
 	d.Assign(ctx, "", p.ID, "none", scope)
-	want("a role there is not", "give role RoleDefinitionDoesNotExist")
+	want("a role there is not", "identity.role assign refused RoleDefinitionDoesNotExist")
 	d.Assign(ctx, "", p.ID, identity.Reader, vaultScope)
-	want("a role on nothing", "give role ResourceNotFound")
+	want("a role on nothing", "identity.role assign refused ResourceNotFound")
 	d.Unassign(ctx, stranger)
-	want("taking what is not there", "take role RoleAssignmentNotFound")
+	want("taking what is not there", "identity.role unassign refused RoleAssignmentNotFound")
 	d.SetSubjects(ctx, p.ID, []identity.Subject{{Issuer: "https://none", Name: "s"}})
-	want("subjects of nobody", "change subjects InvalidPrincipal")
+	want("subjects of nobody", "identity.create federated-subjects refused InvalidPrincipal")
 	d.RemoveSecret(ctx, p.ID, secret.ID)
-	want("removed secret", "end secret")
+	want("removed secret", "identity.delete secret done")
 	managed, err := d.EnsureManaged(ctx, tenant, vaultScope, identity.SystemAssigned)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want("managed", "make principal")
+	want("managed", "identity.create principal done")
 	if _, err := d.EnsureManaged(ctx, tenant, vaultScope, identity.SystemAssigned); err != nil {
 		t.Fatal(err)
 	}
 	want("managed again")
 	d.Delete(ctx, managed.ID)
-	want("end", "end principal")
+	want("end", "identity.delete principal done")
 
 	// A log that cannot be written to fails the change for its caller, and is told what is durable when it can.
-	w.deaf = errors.New("the disk is full")
-	if _, err := d.Assign(ctx, "", p.ID, identity.Owner, scope); !errors.Is(err, w.deaf) {
+	full := errors.New("the disk is full")
+	w.Fail(full)
+	if _, err := d.Assign(ctx, "", p.ID, identity.Owner, scope); !errors.Is(err, full) {
 		t.Errorf("a change that could not be told of: %v", err)
 	}
 	if !d.May(visage.Principal{ObjectID: p.ID}, "x/write", scope) {
@@ -288,13 +268,13 @@ func TestEveryChangeIsToldOnce(t *testing.T) {
 	if err := store.Close(); err != nil { // and the process ends
 		t.Fatal(err)
 	}
-	w.deaf = nil
+	w.Fail(nil)
 	store = newStore(t, dir, src)
 	defer store.Close()
 	d = open(t, w.config(store))
-	want("the next start", "give role")
+	want("the next start", "identity.role assign done")
 	d.Delete(ctx, p.ID)
-	want("an identity with roles", "end role", "end role", "end principal")
+	want("an identity with roles", "identity.role end done", "identity.role end done", "identity.delete principal done")
 }
 
 // TestTheLastOwnerStays: whoever owns the subscription and can sign in is not removed, in no way, while nobody else

@@ -16,6 +16,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/api/vaultapi"
+	"github.com/visage-face/visage/audit/audittest"
 	"github.com/visage-face/visage/keysource/sourcetest"
 	"github.com/visage-face/visage/keyvault"
 	"github.com/visage-face/visage/sealed"
@@ -41,31 +42,11 @@ func (issuer) Token(_ context.Context, bearer, audience string) (visage.Principa
 	return visage.Principal{Method: "token", ObjectID: who, AppID: "app", Tenant: tid}, nil
 }
 
-// journal is an audit in memory.
-type journal struct {
-	mu     sync.Mutex
-	events []keyvault.Event
-	err    error
-}
-
-func (j *journal) Record(_ context.Context, e keyvault.Event) error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.events = append(j.events, e)
-	return j.err
-}
-
-func (j *journal) last() keyvault.Event {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.events[len(j.events)-1]
-}
-
-// rig is a vault service behind TLS.
-type rig struct {
+// servedVaults is a vault service behind TLS.
+type servedVaults struct {
 	testing.TB
 	service *keyvault.Service
-	audit   *journal
+	audit   audittest.Recorder
 	handler http.Handler
 	http    *http.Client
 	base    string // of vault safe, with a slash at the end
@@ -76,7 +57,7 @@ type rig struct {
 	checks specs
 }
 
-func newRig(t testing.TB, policies ...keyvault.AccessPolicy) *rig {
+func newServedVaults(t testing.TB, policies ...keyvault.AccessPolicy) *servedVaults {
 	t.Helper()
 	store, err := sealed.Open(t.Context(), sealed.Config{
 		Engine:     "memory:",
@@ -95,12 +76,12 @@ func newRig(t testing.TB, policies ...keyvault.AccessPolicy) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{TB: t, audit: &journal{}, aud: "https://" + domain + ":" + port, checks: loadSpecs(t)}
+	r := &servedVaults{TB: t, aud: "https://" + domain + ":" + port, checks: loadSpecs(t)}
 	address := func(vault string) string {
 		return "https://" + strings.ToLower(vault) + "." + domain + ":" + port + "/"
 	}
 	r.base = address("safe")
-	r.service, err = keyvault.New(keyvault.Config{Store: store, Address: address, Audit: r.audit})
+	r.service, err = keyvault.New(keyvault.Config{Store: store, Address: address, Audit: &r.audit})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,18 +114,18 @@ func newRig(t testing.TB, policies ...keyvault.AccessPolicy) *rig {
 }
 
 // vault makes a vault.
-func (r *rig) vault(name string, set func(*keyvault.Vault)) {
+func (r *servedVaults) vault(name string, set func(*keyvault.Vault)) {
 	r.Helper()
 	v := keyvault.Vault{Name: name, Group: "default", Location: "local", Tenant: tenant}
 	set(&v)
-	if _, err := r.service.CreateVault(r.Context(), keyvault.Caller{}, v); err != nil {
+	if _, err := r.service.CreateVault(r.Context(), visage.Caller{}, v); err != nil {
 		r.Fatal(err)
 	}
 }
 
 // credential is a fake of the identity library, whose tokens the issuer knows.
 type credential struct {
-	r   *rig
+	r   *servedVaults
 	who string
 }
 
@@ -156,7 +137,7 @@ func (c credential) GetToken(_ context.Context, o policy.TokenRequestOptions) (a
 }
 
 // Do implements policy.Transporter. What passes is held against the official description.
-func (r *rig) Do(req *http.Request) (*http.Response, error) {
+func (r *servedVaults) Do(req *http.Request) (*http.Response, error) {
 	res, err := r.http.Do(req)
 	if err == nil {
 		r.checks.check(r, req, res)
@@ -165,7 +146,7 @@ func (r *rig) Do(req *http.Request) (*http.Response, error) {
 }
 
 // client returns the official client of the vault at base for who.
-func (r *rig) client(base, who string) *azkeys.Client {
+func (r *servedVaults) client(base, who string) *azkeys.Client {
 	r.Helper()
 	options := &azkeys.ClientOptions{}
 	options.Transport = r

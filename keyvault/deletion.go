@@ -6,12 +6,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/sealed"
 )
 
 // DeleteKey deletes a key with all its versions, so that it can be recovered until its vault's retention has run.
 // Refusals: Forbidden, KeyNotFound, VaultNotFound.
-func (s *Service) DeleteKey(ctx context.Context, who Caller, ref Ref) (deleted Key, err error) {
+func (s *Service) DeleteKey(ctx context.Context, who visage.Caller, ref Ref) (deleted Key, err error) {
 	ref.Version = ""
 	err = s.with(ctx, who, ref, MayDelete, "KeyDelete", func(
 		tx sealed.Tx, vault vaultRecord, k keyRecord, v versionRecord,
@@ -29,12 +30,12 @@ func (s *Service) DeleteKey(ctx context.Context, who Caller, ref Ref) (deleted K
 
 // withDeleted is with for a deleted key; OnChange is told of its recovery and its end.
 func (s *Service) withDeleted(
-	ctx context.Context, who Caller, ref Ref, need Permission, operation string,
+	ctx context.Context, who visage.Caller, ref Ref, need Permission, operation string,
 	do func(sealed.Tx, vaultRecord, keyRecord, versionRecord) error,
 ) error {
 	ref.Version = ""
-	e := Event{Operation: operation, Vault: ref.Vault, Who: who, KeyID: s.KeyID(ref)}
-	return s.audited(ctx, e, func(*Event) error {
+	e := event{Operation: operation, Vault: ref.Vault, Who: storable(who), KeyID: s.KeyID(ref)}
+	return s.audited(ctx, e, func(*event) error {
 		if _, err := s.enter(ctx, who, ref.Vault, need); err != nil {
 			return err
 		}
@@ -65,7 +66,7 @@ func (s *Service) withDeleted(
 }
 
 // DeletedKey returns a deleted key. Refusals: Forbidden, KeyNotFound, VaultNotFound.
-func (s *Service) DeletedKey(ctx context.Context, who Caller, ref Ref) (found Key, err error) {
+func (s *Service) DeletedKey(ctx context.Context, who visage.Caller, ref Ref) (found Key, err error) {
 	err = s.withDeleted(ctx, who, ref, MayGet, "KeyGetDeleted", func(
 		_ sealed.Tx, vault vaultRecord, k keyRecord, v versionRecord,
 	) error {
@@ -76,7 +77,7 @@ func (s *Service) DeletedKey(ctx context.Context, who Caller, ref Ref) (found Ke
 }
 
 // RecoverKey brings a deleted key back with all its versions. Refusals: as DeletedKey.
-func (s *Service) RecoverKey(ctx context.Context, who Caller, ref Ref) (recovered Key, err error) {
+func (s *Service) RecoverKey(ctx context.Context, who visage.Caller, ref Ref) (recovered Key, err error) {
 	err = s.withDeleted(ctx, who, ref, MayRecover, "KeyRecover", func(
 		tx sealed.Tx, vault vaultRecord, k keyRecord, v versionRecord,
 	) error {
@@ -91,7 +92,7 @@ func (s *Service) RecoverKey(ctx context.Context, who Caller, ref Ref) (recovere
 }
 
 // PurgeKey destroys a deleted key for good. Refusals: as DeletedKey; Forbidden while purge protection holds.
-func (s *Service) PurgeKey(ctx context.Context, who Caller, ref Ref) error {
+func (s *Service) PurgeKey(ctx context.Context, who visage.Caller, ref Ref) error {
 	return s.withDeleted(ctx, who, ref, MayPurge, "KeyPurge", func(
 		tx sealed.Tx, vault vaultRecord, k keyRecord, _ versionRecord,
 	) error {
@@ -122,113 +123,11 @@ func purgeKey(tx sealed.Tx, vault vaultRecord, k keyRecord) error {
 	return keys.In(vault.ID).Delete(tx, strings.ToLower(k.Name))
 }
 
-// longestRest is how long Run sleeps at most: clocks are set, and what is due is found then.
-const longestRest = time.Hour
-
-// Run does what time asks for: it purges what was deleted long enough ago, and rotates keys by their policies, each at
-// its time. It returns nil when ctx has ended.
-func (s *Service) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
-		next, err := s.attend(ctx)
-		err = errors.Join(s.tellRest(ctx), err)
-		if err != nil && ctx.Err() == nil {
-			// What fails once, a full disk for example, is tried again; the vault goes on serving meanwhile.
-			s.log.ErrorContext(ctx, "key vault's due work failed", "err", err)
-			next = time.Now().Add(time.Minute)
-		}
-		rest := time.NewTimer(min(longestRest, max(time.Until(next), time.Second)))
-		select {
-		case <-ctx.Done():
-		case <-rest.C:
-		case <-s.wake:
-		}
-		rest.Stop()
-	}
-	return nil
-}
-
-// attend does all that is due and returns when the next thing is.
-func (s *Service) attend(ctx context.Context) (next time.Time, err error) {
-	next = time.Now().Add(longestRest)
-	due := func(at time.Time) bool {
-		if !at.After(time.Now()) {
-			return true
-		}
-		if at.Before(next) {
-			next = at
-		}
-		return false
-	}
-	var all []vaultRecord
-	err = s.space.View(ctx, func(r sealed.Reader) error {
-		all = nil // the function may run again
-		for rec, err := range vaults.In().All(r) {
-			if err != nil {
-				return err
-			}
-			all = append(all, rec)
-		}
-		return nil
-	})
-	if err != nil {
-		return next, err
-	}
-	var failures []error
-	for _, vault := range all {
-		if vault.Deleted == 0 {
-			failures = append(failures, s.attendKeys(ctx, vault, due))
-		} else if due(fromNanos(vault.PurgeAt)) {
-			failures = append(failures, s.expireVault(ctx, vault))
-		}
-	}
-	return next, errors.Join(failures...)
-}
-
-func (s *Service) attendKeys(ctx context.Context, vault vaultRecord, due func(time.Time) bool) error {
-	type pair struct {
-		k keyRecord
-		v versionRecord
-	}
-	var all []pair
-	err := s.space.View(ctx, func(r sealed.Reader) error {
-		all = nil // the function may run again
-		records, err := keysOf(r, vault)
-		if err != nil {
-			return err
-		}
-		for _, k := range records {
-			if k.Deleted == 0 && k.Policy == nil {
-				continue
-			}
-			v, err := versions.In(vault.ID, k.ID).Get(r, k.Current)
-			if err != nil {
-				return err
-			}
-			all = append(all, pair{k, v})
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	var failures []error
-	for _, p := range all {
-		if p.k.Deleted != 0 {
-			if due(fromNanos(p.k.PurgeAt)) {
-				failures = append(failures, s.expireKey(ctx, vault, p.k))
-			}
-			continue
-		}
-		failures = append(failures, s.attendPolicy(ctx, vault, p.k, p.v, due))
-	}
-	return errors.Join(failures...)
-}
-
 // expireKey purges a key whose retention has run, unless it was recovered meanwhile.
 func (s *Service) expireKey(ctx context.Context, vault vaultRecord, k keyRecord) error {
 	ref := Ref{Vault: vault.Name, Name: k.Name}
-	e := Event{Operation: "KeyPurge", Vault: vault.Name, KeyID: s.KeyID(ref)}
-	return unlessRefused(s.audited(ctx, e, func(*Event) error {
+	e := event{Operation: "KeyPurge", Vault: vault.Name, KeyID: s.KeyID(ref)}
+	return unlessRefused(s.audited(ctx, e, func(*event) error {
 		err := s.space.Update(ctx, func(tx sealed.Tx) error {
 			now, err := keys.In(vault.ID).Get(tx, strings.ToLower(k.Name))
 			if errors.Is(err, sealed.ErrNotFound) || err == nil && (now.ID != k.ID || now.Deleted != k.Deleted) {
@@ -245,7 +144,7 @@ func (s *Service) expireKey(ctx context.Context, vault vaultRecord, k keyRecord)
 
 // expireVault purges a vault whose retention has run, unless it was recovered meanwhile.
 func (s *Service) expireVault(ctx context.Context, vault vaultRecord) error {
-	return unlessRefused(s.audited(ctx, Event{Operation: "VaultPurge", Vault: vault.Name}, func(e *Event) error {
+	return unlessRefused(s.audited(ctx, event{Operation: "VaultPurge", Vault: vault.Name}, func(e *event) error {
 		err := s.space.Update(ctx, func(tx sealed.Tx) error {
 			now, err := vaults.In().Get(tx, strings.ToLower(vault.Name))
 			if errors.Is(err, sealed.ErrNotFound) || err == nil &&
@@ -256,7 +155,7 @@ func (s *Service) expireVault(ctx context.Context, vault vaultRecord) error {
 				return err
 			}
 			e.Access = accessBetween(now.vault(), Vault{})
-			if err := s.remember(tx, e); err != nil {
+			if err := s.enqueue(tx, e); err != nil {
 				return err
 			}
 			return purgeVault(tx, now)
