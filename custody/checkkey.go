@@ -21,31 +21,23 @@ const keyBits = 2048
 // checkKey refuses a key that must not wrap a resource's data key, in the order of the management contract §5.2, and
 // returns the key's version. The caller has checked that the resource may use the key's vault.
 func (c *Custody) checkKey(ctx context.Context, b binding) (version string, err error) {
-	var src keysource.Source
-	var d keysource.Description
-	verb := "get"
-	err = c.calls.do(ctx, func(ctx context.Context) (err error) {
-		if src, err = c.cfg.Open(ctx, b.Key, b.As); err == nil {
-			d, err = src.Describe(ctx, keysource.Ref{})
-		}
-		return err
-	})
+	src, err := c.cfg.Open(ctx, b.Key, b.As)
 	if err != nil {
-		return "", vaultRefusal(b, verb, err)
+		return "", vaultRefusal(b, "get", err)
+	}
+	d, err := src.Describe(ctx, keysource.Ref{})
+	if err != nil {
+		return "", vaultRefusal(b, "get", err)
 	}
 	if err := checkDescription(b.Key, d); err != nil {
 		return "", err
 	}
-	err = c.calls.do(ctx, func(ctx context.Context) (err error) {
-		if b.Key.Version == "" { // the checked version must wrap, even if there is a newer one by now
-			if src, err = c.cfg.Open(ctx, b.at(d.Ref.Version), b.As); err != nil {
-				return err
-			}
+	if b.Key.Version == "" { // the checked version must wrap, even if there is a newer one by now
+		if src, err = c.cfg.Open(ctx, b.at(d.Ref.Version), b.As); err != nil {
+			return "", vaultRefusal(b, "get", err)
 		}
-		verb, err = roundTrip(ctx, src)
-		return err
-	})
-	if err != nil {
+	}
+	if verb, err := roundTrip(ctx, src); err != nil {
 		return "", vaultRefusal(b, verb, err)
 	}
 	return d.Ref.Version, nil

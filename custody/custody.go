@@ -22,7 +22,7 @@ type Config struct {
 	Store *sealed.Store // required
 	// Open returns a key source that authenticates as one principal. Every call returns a source with a new connection
 	// and a new token, because a refusal is confirmed with both. A *visage.Refusal says that the key can never be
-	// opened, for example because this instance cannot use its vault. Required.
+	// opened, for example because this instance cannot use its vault. Open makes no call to the vault. Required.
 	Open func(ctx context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error)
 	// Watch opens the key source of a poll, which lives as long as a resource depends on the key. It has its own token
 	// and may share connections. Default: Open.
@@ -64,7 +64,6 @@ func (p Policy) valid() error {
 type Custody struct {
 	cfg        Config
 	log        *slog.Logger
-	calls      vaultCalls
 	wake       chan struct{}            // wakes Run, which starts polls and resumes changes
 	due        chan *watch              // to be polled now
 	fault      func(point string) error // injects failures in tests; else nil

@@ -127,14 +127,12 @@ func (c *Custody) requirePresentKey(ctx context.Context, sp *space, present bind
 
 // probe has a key unwrap the probe of the data key.
 func (c *Custody) probe(ctx context.Context, sp *space, b binding) error {
-	return c.calls.do(ctx, func(ctx context.Context) error {
-		_, version := sp.keyInUse()
-		src, err := c.cfg.Open(ctx, b.at(version), b.As)
-		if err != nil {
-			return err
-		}
-		return sp.bundle.Probe(ctx, src)
-	})
+	_, version := sp.keyInUse()
+	src, err := c.cfg.Open(ctx, b.at(version), b.As)
+	if err != nil {
+		return err
+	}
+	return sp.bundle.Probe(ctx, src)
 }
 
 // changePrincipal has another principal use the same key. No key changes, so it works while the resource is locked.

@@ -36,11 +36,7 @@ func (c *Custody) beginFollow(ctx context.Context, w *watch, all []*space, asked
 // follow moves resources whose reference has no version to the newest version, if that is suitable. If some have
 // followed too recently, it returns after what time they may follow; else 0.
 func (c *Custody) follow(ctx context.Context, w *watch, src keysource.Source, all []*space) (again time.Duration) {
-	var newest keysource.Description
-	err := c.calls.do(ctx, func(ctx context.Context) (err error) {
-		newest, err = src.Describe(ctx, keysource.Ref{})
-		return err
-	})
+	newest, err := src.Describe(ctx, keysource.Ref{})
 	if err != nil || newest.Ref.Version == w.key.version || checkDescription(w.ref, newest) != nil {
 		return 0
 	}

@@ -53,7 +53,7 @@ func (r *keyRouter) Wrap(ctx context.Context, inner []byte) (blob []byte, ref ke
 	if err != nil {
 		return nil, keysource.Ref{}, err
 	}
-	return boundedSource{r.c.calls, src}.Wrap(ctx, inner)
+	return src.Wrap(ctx, inner)
 }
 
 // Unwrap implements keysource.Source.
@@ -62,7 +62,7 @@ func (r *keyRouter) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) 
 	if err != nil {
 		return nil, err
 	}
-	return boundedSource{r.c.calls, src}.Unwrap(ctx, ref, blob)
+	return src.Unwrap(ctx, ref, blob)
 }
 
 // Describe implements keysource.Source.
@@ -75,5 +75,5 @@ func (r *keyRouter) Describe(ctx context.Context, ref keysource.Ref) (d keysourc
 	if err != nil {
 		return d, err
 	}
-	return boundedSource{r.c.calls, src}.Describe(ctx, ref)
+	return src.Describe(ctx, ref)
 }

@@ -54,9 +54,6 @@ func (c *Custody) loadKeys(ctx context.Context, sp *space, src keysource.Source,
 	sp.mu.Lock()
 	sp.stopLoad = stop
 	sp.mu.Unlock()
-	if _, ok := src.(*keyRouter); !ok {
-		src = boundedSource{c.calls, src}
-	}
 	err := sp.bundle.Load(ctx, loadGuard{src, sp, locks})
 	sp.mu.Lock()
 	defer sp.mu.Unlock()

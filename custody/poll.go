@@ -149,25 +149,23 @@ func jitter(d time.Duration) time.Duration {
 
 // askOnce has the key unwrap the probe of sp; fresh: on a new connection, with a new token.
 func (c *Custody) askOnce(ctx context.Context, w *watch, sp *space, fresh bool) error {
-	return c.calls.do(ctx, func(ctx context.Context) error {
-		open, apart := c.cfg.Watch, max(w.privatePolls-1, 0)
-		if fresh {
-			open, apart = c.cfg.Open, privatePolls
+	open, left := c.cfg.Watch, max(w.privatePolls-1, 0)
+	if fresh {
+		open, left = c.cfg.Open, privatePolls
+	}
+	if w.src == nil || fresh || w.privatePolls == 1 {
+		ref := w.ref
+		if w.key.follow {
+			ref.Version = "" // so that src can describe the newest version
 		}
-		if w.src == nil || fresh || w.privatePolls == 1 {
-			ref := w.ref
-			if w.key.follow {
-				ref.Version = "" // so that src can describe the newest version
-			}
-			src, err := open(ctx, ref, w.key.as)
-			if err != nil {
-				return err
-			}
-			w.src = src
+		src, err := open(ctx, ref, w.key.as)
+		if err != nil {
+			return err
 		}
-		w.privatePolls = apart
-		return sp.bundle.Probe(ctx, w.src)
-	})
+		w.src = src
+	}
+	w.privatePolls = left
+	return sp.bundle.Probe(ctx, w.src)
 }
 
 // checkExpiry checks whether the version in use has expired, which unwrapping does not show. It reads the expiry date
@@ -178,11 +176,7 @@ func (c *Custody) checkExpiry(ctx context.Context, w *watch, asked bool) {
 	if w.okPolls++; w.okPolls%pollsPerDescribe != 1 && !asked && !w.expired {
 		return
 	}
-	var d keysource.Description
-	err := c.calls.do(ctx, func(ctx context.Context) (err error) {
-		d, err = w.src.Describe(ctx, keysource.Ref{URI: w.key.uri, Version: w.key.version})
-		return err
-	})
+	d, err := w.src.Describe(ctx, keysource.Ref{URI: w.key.uri, Version: w.key.version})
 	if err == nil { // only unwrapping decides about access, so a refusal to describe changes nothing
 		w.expires = d.Expires
 	}
@@ -196,11 +190,7 @@ func (c *Custody) newestVersion(ctx context.Context, w *watch) string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, newestTimeout) // the lock waits for it
 	defer cancel()
-	var d keysource.Description
-	err := c.calls.do(ctx, func(ctx context.Context) (err error) {
-		d, err = w.src.Describe(ctx, keysource.Ref{})
-		return err
-	})
+	d, err := w.src.Describe(ctx, keysource.Ref{})
 	if err != nil || d.Ref.Version == w.key.version || !d.Enabled {
 		return ""
 	}

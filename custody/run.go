@@ -33,9 +33,10 @@ func New(ctx context.Context, cfg Config) (*Custody, error) {
 	if err := cfg.Policy.valid(); err != nil {
 		return nil, fmt.Errorf("custody: %w", err)
 	}
+	calls := make(vaultCalls, maxCalls)
+	cfg.Open, cfg.Watch = calls.bound(cfg.Open), calls.bound(cfg.Watch)
 	c := &Custody{
-		cfg: cfg, log: cfg.Logger, calls: make(vaultCalls, maxCalls), wake: make(chan struct{}, 1),
-		due: make(chan *watch), polls: newPolls(),
+		cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), due: make(chan *watch), polls: newPolls(),
 		spaces: map[sealed.SpaceID]*space{}, watches: map[watchKey]*watch{},
 	}
 	ids, err := cfg.Store.Spaces(ctx)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
 )
 
@@ -34,7 +35,21 @@ func (c vaultCalls) do(ctx context.Context, call func(context.Context) error) er
 	return call(ctx)
 }
 
-// boundedSource makes every call of a source through vaultCalls. A keyRouter does so by itself.
+// opener opens a key as one principal. See Config.Open.
+type opener = func(context.Context, visage.KeyRef, visage.PrincipalID) (keysource.Source, error)
+
+// bound returns an opener whose sources make every call through vaultCalls.
+func (c vaultCalls) bound(open opener) opener {
+	return func(ctx context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
+		src, err := open(ctx, key, as)
+		if err != nil {
+			return nil, err
+		}
+		return boundedSource{c, src}, nil
+	}
+}
+
+// boundedSource makes every call of a source through vaultCalls.
 type boundedSource struct {
 	calls vaultCalls
 	src   keysource.Source
