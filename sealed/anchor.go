@@ -7,10 +7,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
-	"github.com/visage-face/visage/sealed/internal/rowkey"
+	"github.com/visage-face/visage/sealed/internal/tree"
 )
 
 // anchorEvery bounds the window in which going back is not seen, as the number of commits does.
@@ -74,32 +73,16 @@ func (sp *Space) anchor(ctx context.Context) error {
 	sp.keying.Lock() // so that the bundle is of the same time
 	defer sp.keying.Unlock()
 	var doc keys.Anchor
-	err := sp.updateAlone(ctx, func(t *txn) error {
-		for id := range changed {
-			if id == rowkey.Root {
-				continue
-			}
-			tr, err := t.tree(id)
-			if event.IsCorrupt(err) {
-				continue // it is told of to whoever reads it
-			}
-			if err != nil {
-				return err
-			}
-			if tr != nil && tr.head.Sequence > tr.floor {
-				if err := t.root.set(id, format.Secret{Key: tr.key, Version: tr.head.Sequence}); err != nil {
-					return err
-				}
-			}
-		}
-		if err := t.flush(); err != nil {
+	err := sp.updateAlone(ctx, func(t *tree.Tx) error {
+		if err := t.NoteStates(keysOf(changed)); err != nil {
 			return err
 		}
-		doc = keys.Anchor{Space: format.ID(sp.id), Sequence: t.root.head.Sequence, Head: sha256.Sum256(t.root.row)}
+		root := t.RootState()
+		doc = keys.Anchor{Space: format.ID(sp.id), Sequence: root.Sequence, Head: sha256.Sum256(root.Row)}
 		return nil
 	})
 	if err != nil {
-		sp.note(0, nil, keysOf(changed), committed{})
+		sp.note(0, tree.Changes{Touched: keysOf(changed)})
 		return err
 	}
 	bundle, err := (&Bundle{sp}).read(ctx)

@@ -11,6 +11,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
+	"github.com/visage-face/visage/sealed/internal/tree"
 )
 
 // Keys is how a space's keys stand.
@@ -213,30 +214,28 @@ func (s *Store) openRing(
 // erasures wait for a turn.
 func (s *Store) openBlind(ctx context.Context, id SpaceID, ring *keys.Ring, bundle uint64) (erased uint64, err error) {
 	err = s.engine.View(ctx, func(r engine.Reader) error {
-		t := &txn{sp: &Space{store: s, id: id}, ring: ring, r: r}
-		defer t.finish()
-		err := t.openRoot()
-		if errors.Is(err, errStale) {
+		t := tree.NewReader(s.env, id, ring, r)
+		defer t.Finish()
+		err := t.OpenRoot()
+		if errors.Is(err, tree.ErrStale) {
 			err = s.report.Corrupt(&CorruptError{Space: id, Container: rowkey.Root.String(), What: "head",
 				Err: fmt.Errorf("%w: it is sealed under other keys than the bundle says", format.ErrNotAuthentic)})
 		}
 		if err != nil {
 			return err
 		}
-		if err := s.anchors.Check(id, bundle, t.root.head.Sequence, t.root.row); err != nil {
+		root := t.RootState()
+		if err := s.anchors.Check(id, bundle, root.Sequence, root.Row); err != nil {
 			return err
 		}
-		if t.root.head.Erased > 0 {
-			erased = t.root.head.Sequence
+		if root.Erased {
+			erased = root.Sequence
 		}
-		secret, ok, err := t.root.entry(format.ID{})
+		key, err := t.BlindingKey()
 		if err != nil {
 			return err
 		}
-		if !ok {
-			return t.corrupt("key page", rowkey.Root, format.ID{}, errors.New("the blinding key is missing"))
-		}
-		ring.SetBlind(secret.Key)
+		ring.SetBlind(key)
 		return nil
 	})
 	return erased, err

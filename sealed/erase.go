@@ -12,6 +12,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/keystore"
+	"github.com/visage-face/visage/sealed/internal/tree"
 )
 
 // Grade says how far an erasure reaches; a receipt never claims more.
@@ -49,14 +50,14 @@ type Erased struct {
 // update, the records are deleted and Run goes on trying; *EraseError tells.
 func (sp *Space) Erase(ctx context.Context, fn func(Tx) error) (Receipt, error) {
 	c, err := sp.update(ctx, fn)
-	if err != nil || len(c.gone) == 0 {
+	if err != nil || len(c.Gone) == 0 {
 		return Receipt{Space: sp.id}, err
 	}
-	r, err := sp.turnPast(ctx, c.sequence)
+	r, err := sp.turnPast(ctx, c.Sequence)
 	if err != nil {
 		return Receipt{}, &EraseError{sp.id, err}
 	}
-	r.Erased = summary(c.gone)
+	r.Erased = summary(c.Gone)
 	return r, nil
 }
 
@@ -74,24 +75,24 @@ func (e *EraseError) Error() string {
 // Unwrap returns why the keys could not be turned.
 func (e *EraseError) Unwrap() error { return e.Err }
 
-func summary(gone []erasedID) (list []Erased) {
-	slices.SortFunc(gone, func(a, b erasedID) int {
-		if c := bytes.Compare(a.container[:], b.container[:]); c != 0 {
+func summary(gone []tree.Ref) (list []Erased) {
+	slices.SortFunc(gone, func(a, b tree.Ref) int {
+		if c := bytes.Compare(a.Container[:], b.Container[:]); c != 0 {
 			return c
 		}
-		return bytes.Compare(a.record[:], b.record[:])
+		return bytes.Compare(a.ID[:], b.ID[:])
 	})
 	for len(gone) > 0 {
-		e := Erased{Container: gone[0].container.String()}
+		e := Erased{Container: gone[0].Container.String()}
 		hash := sha256.New()
 		n := 0
-		for ; n < len(gone) && gone[n].container == gone[0].container; n++ {
-			if gone[n].record == (format.ID{}) {
+		for ; n < len(gone) && gone[n].Container == gone[0].Container; n++ {
+			if gone[n].ID == (format.ID{}) {
 				e.Whole = true
 				continue
 			}
 			e.Count++
-			hash.Write(gone[n].record[:])
+			hash.Write(gone[n].ID[:])
 		}
 		copy(e.Hash[:], hash.Sum(nil))
 		list, gone = append(list, e), gone[n:]
@@ -128,21 +129,21 @@ func (s *Store) grade() Grade {
 
 // note keeps what a commit of so many transactions leaves to be done: nursery rows to be folded, containers whose state
 // the root container, or the anchor, does not know yet, and erasures that wait for a turn.
-func (sp *Space) note(transactions int, rows map[format.ID]int, touched []format.ID, c committed) {
-	sp.store.folds.note(sp.id, rows)
+func (sp *Space) note(transactions int, c tree.Changes) {
+	sp.store.folds.note(sp.id, c.Rows)
 	sp.mu.Lock()
-	for _, id := range touched {
+	for _, id := range c.Touched {
 		sp.dirty[id] = true
 	}
-	if len(c.gone) > 0 {
-		sp.erasedAt = max(sp.erasedAt, c.sequence)
+	if len(c.Gone) > 0 {
+		sp.erasedAt = max(sp.erasedAt, c.Sequence)
 	}
 	waiting := sp.erasedAt > sp.turnedAt
 	sp.mu.Unlock()
 	if waiting {
 		sp.store.erasures.add(sp)
 	}
-	if len(touched) > 0 {
+	if len(c.Touched) > 0 {
 		sp.store.anchors.Committed(transactions)
 	}
 }

@@ -5,17 +5,18 @@ import (
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/keys"
+	"github.com/visage-face/visage/sealed/internal/tree"
 )
 
 // What a caller decides on. Every other error is an internal failure.
 var (
-	ErrNoSpace = keys.ErrNoSpace
-	ErrExists  = keys.ErrExists
+	ErrNotFound = tree.ErrNotFound
+	ErrNoSpace  = keys.ErrNoSpace
+	ErrExists   = keys.ErrExists
 	// its key was refused; the error wraps the cause that Lock was given
 	ErrLocked   = keys.ErrLocked
 	ErrChanged  = keys.ErrChanged  // the space's keys are not as they were when the caller looked
 	ErrRollback = keys.ErrRollback // every *RollbackError is one
-	ErrNotFound = errors.New("no such record")
 	// its key could not be asked for, for longer than its grace
 	ErrGrace  = errors.New("the space's lease has run out")
 	ErrRecord = errors.New("not a usable record") // for Each: what was opened is no record of its table

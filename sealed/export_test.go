@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -72,7 +73,7 @@ func (s *Store) Overwrite(t testing.TB, key, value []byte) {
 }
 
 // SmallPages makes pages hold few entries from now on, so that few records make high trees.
-func (s *Store) SmallPages() { s.pageSlots, s.pageFill = 6, 4 }
+func (s *Store) SmallPages() { s.env.PageSlots, s.env.PageFill = 6, 4 }
 
 // Loot is what somebody has who collects: every key that he could find, and every row of some copies of the data.
 type Loot struct {
@@ -99,50 +100,72 @@ func (l *Loot) Keys(t testing.TB, sp *Space) {
 	sp.EachKey(t, func(key []byte) { l.keys[string(key)] = true })
 }
 
-// EachKey shows every key of a space that exists now, which is take's to read and not to keep.
+// EachKey shows every key of a space that exists now, which is take's to read and not to keep: the root key, those of
+// all heads and pages, and the secrets of all records that a page has.
 func (sp *Space) EachKey(t testing.TB, take func(key []byte)) {
-	err := sp.View(context.Background(), func(r Reader) error {
-		tx := r.txn()
-		tx.thorough = true
-		tx.ring.WithRoot(tx.root.head.Pair, take)
-		containers, err := tx.containers()
-		if err != nil {
-			return err
-		}
-		rob := func(tr *tree) error {
-			take(tr.key)
-			take(tr.head.Root.Key)
-			all := tr.leaves()
-			for {
-				n, err := all.next()
-				if err != nil || n == nil {
+	s := sp.store
+	space := format.ID(sp.id)
+	err := sp.within(context.Background(), func(ring *keys.Ring, _ uint64) error {
+		return s.engine.View(context.Background(), func(r engine.Reader) error {
+			var head func(container format.ID, open func(row []byte) (*format.Head, error)) error
+			var page func(container format.ID, level byte, lower, upper format.ID, secret format.Secret) error
+			page = func(container format.ID, level byte, lower, upper format.ID, secret format.Secret) error {
+				take(secret.Key)
+				row, ok, err := r.Get(rowkey.Of(space, rowkey.PageKind(level), container, upper))
+				if err != nil || !ok {
 					return err
 				}
-				for at := n; at != nil; at = at.parent {
-					take(at.secret.Key)
-				}
-				if err := tr.open(n); err != nil {
+				at := format.Place{Instance: s.root.Instance, Space: space, Container: container, Record: upper}
+				p, err := format.OpenPage(at, level, lower, upper, secret.Key, secret.Version, row)
+				if err != nil {
 					return err
 				}
-				for i := range n.page.Len() {
-					_, s := n.page.At(i)
-					take(s.Key)
+				for i := range p.Len() {
+					id, below := p.At(i)
+					switch {
+					case level > 0:
+						if err := page(container, level-1, lower, id, below); err != nil {
+							return err
+						}
+						lower = id
+					case container == rowkey.Root && id != rowkey.Root:
+						at := format.Place{Instance: s.root.Instance, Space: space, Container: id}
+						take(below.Key)
+						if err := head(id, func(row []byte) (*format.Head, error) {
+							return format.OpenHead(at, below.Key, row)
+						}); err != nil {
+							return err
+						}
+					default:
+						take(below.Key)
+					}
 				}
+				return nil
 			}
-		}
-		if err := rob(tx.root); err != nil {
-			return err
-		}
-		for _, c := range containers {
-			tr, err := tx.openTree(c)
-			if err == nil {
-				err = rob(tr)
+			head = func(container format.ID, open func(row []byte) (*format.Head, error)) error {
+				row, _, err := r.Get(rowkey.Of(space, rowkey.Head, container, format.ID{}))
+				if err != nil {
+					return err
+				}
+				h, err := open(row)
+				if err != nil || h.Height == 0 {
+					return err
+				}
+				return page(container, h.Height-1, format.ID{}, format.MaxID, h.Root)
 			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+			return head(rowkey.Root, func(row []byte) (h *format.Head, err error) {
+				pair, err := format.PeekPair(row)
+				if err != nil {
+					return nil, err
+				}
+				at := format.Place{Instance: s.root.Instance, Space: space}
+				ring.WithRoot(pair, func(key []byte) {
+					take(key)
+					h, err = format.OpenHead(at, key, row)
+				})
+				return h, err
+			})
+		})
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -342,15 +365,39 @@ func (m *Machine) Epochs(id SpaceID) []uint32 {
 	return list
 }
 
-// Staged returns what a transaction and its group hold in the clear: plaintexts, and the secrets of records.
-func Staged(tx Tx) (all [][]byte) {
-	t := tx.writable()
-	for _, records := range []map[recordRef]*stagedRecord{t.stage.records, t.stage.group.stage.records,
-		t.stage.group.seen} {
-		for _, r := range records {
-			all = append(all, r.plaintext, r.secret.Key)
+// InTheClear returns what a transaction and its group hold in the clear: plaintexts, and the secrets of records. It
+// reads every slice of bytes that they reach, so that no kind of them is forgotten.
+func InTheClear(tx Tx) (all [][]byte) {
+	seen := map[uintptr]bool{}
+	var look func(v reflect.Value)
+	look = func(v reflect.Value) {
+		switch v.Kind() {
+		case reflect.Pointer:
+			if v.IsNil() || seen[v.Pointer()] {
+				return
+			}
+			seen[v.Pointer()] = true
+			look(v.Elem())
+		case reflect.Interface:
+			look(v.Elem())
+		case reflect.Map:
+			for each := v.MapRange(); each.Next(); {
+				look(each.Value())
+			}
+		case reflect.Struct:
+			for i := range v.NumField() {
+				if f := v.Field(i); !slices.Contains([]string{"q", "ctx", "base", "ring", "salt"},
+					v.Type().Field(i).Name) {
+					look(f)
+				}
+			}
+		case reflect.Slice:
+			if v.Type().Elem().Kind() == reflect.Uint8 {
+				all = append(all, v.Bytes())
+			}
 		}
 	}
+	look(reflect.ValueOf(tx.writer()))
 	return all
 }
 

@@ -3,13 +3,13 @@ package sealed
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
+	"github.com/visage-face/visage/sealed/internal/tree"
 )
 
 // docs/formats/containers.md says when containers are folded, why, and how that meets writers.
@@ -19,9 +19,6 @@ const (
 	foldRows = 1_024
 	// foldShare is the part of a container, one in so many records, that its nursery may grow to.
 	foldShare = 4
-	// pageFill is how full the pages are that a step splits into, so that the next rows do not split them again at
-	// once.
-	pageFill = 224
 )
 
 // folds counts the nursery rows that were written to each container, and holds those that are due.
@@ -155,17 +152,14 @@ func (s *Store) countNurseries(ctx context.Context) error {
 func (s *Store) foldIfDue(ctx context.Context, ref containerRef) error {
 	sp := s.Space(ref.space)
 	rows, pages := 0, 0
-	err := sp.View(ctx, func(r Reader) (err error) {
-		t := r.txn()
-		if rows, err = countRows(t, rowkey.Nursery, ref.container); err == nil {
-			pages, err = countRows(t, rowkey.Page, ref.container)
-		}
+	err := sp.view(ctx, func(t *tree.Tx) (err error) {
+		rows, pages, err = t.Size(ref.container)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	limit := max(foldRows, pages*pageFill/foldShare)
+	limit := max(foldRows, pages*tree.PageFill/foldShare)
 	if rows < limit {
 		s.folds.folded(ref, rows, limit)
 		return nil
@@ -173,30 +167,16 @@ func (s *Store) foldIfDue(ctx context.Context, ref containerRef) error {
 	if err := sp.foldContainer(ctx, ref.container); err != nil {
 		return err
 	}
-	s.folds.folded(ref, 0, max(foldRows, (pages*pageFill+rows)/foldShare))
+	s.folds.folded(ref, 0, max(foldRows, (pages*tree.PageFill+rows)/foldShare))
 	return nil
-}
-
-func countRows(t *txn, kind byte, container format.ID) (n int, err error) {
-	lower, upper := rowkey.Range(format.ID(t.sp.id), kind, container, format.ID{})
-	for _, err := range rowkey.Scan(t.r, lower, upper) {
-		if err != nil {
-			return 0, err
-		}
-		n++
-	}
-	return n, nil
 }
 
 // Fold moves the secrets of every container of the space into key pages now, instead of when enough have come together.
 func (sp *Space) Fold(ctx context.Context) error {
 	var containers []format.ID
-	err := sp.View(ctx, func(r Reader) error {
-		t := r.txn()
-		return t.eachContainer(rowkey.Nursery, func(id format.ID) error {
-			containers = append(containers, id)
-			return nil
-		})
+	err := sp.view(ctx, func(t *tree.Tx) (err error) {
+		containers, err = t.Unfolded()
+		return err
 	})
 	for _, c := range containers {
 		if err != nil {
@@ -210,37 +190,13 @@ func (sp *Space) Fold(ctx context.Context) error {
 	return nil
 }
 
-// eachContainer calls fn with every container that has a row of the kind, skipping from one to the next.
-func (t *txn) eachContainer(kind byte, fn func(format.ID) error) error {
-	space := format.ID(t.sp.id)
-	from, to := rowkey.OfSpace(space, kind), rowkey.After(rowkey.OfSpace(space, kind))
-	for {
-		var found []byte
-		for row, err := range rowkey.Scan(t.r, from, to) {
-			if err != nil {
-				return err
-			}
-			found = bytes.Clone(row.Key)
-			break
-		}
-		if found == nil {
-			return nil
-		}
-		container, _ := rowkey.Parse(found)
-		if err := fn(container); err != nil {
-			return err
-		}
-		from = rowkey.After(found[:33])
-	}
-}
-
 // foldContainer walks a container's lowest pages, one step and so one transaction a page.
 func (sp *Space) foldContainer(ctx context.Context, container format.ID) error {
 	position := format.ID{15: 1} // the zero id is nobody's but the blinding key's
 	for more := true; more; {
 		var goOn format.ID
-		err := sp.updateAlone(ctx, func(t *txn) (err error) {
-			goOn, more, err = t.foldStep(container, position)
+		err := sp.updateAlone(ctx, func(t *tree.Tx) (err error) {
+			goOn, more, err = t.FoldStep(container, position)
 			return err
 		})
 		if err != nil {
@@ -250,43 +206,3 @@ func (sp *Space) foldContainer(ctx context.Context, container format.ID) error {
 	}
 	return nil
 }
-
-// foldStep folds nursery rows into the page that covers the first of them at or after position, and returns where to go
-// on.
-func (t *txn) foldStep(container, position format.ID) (goOn format.ID, more bool, err error) {
-	lower, upper := rowkey.Range(format.ID(t.sp.id), rowkey.Nursery, container, position)
-	var first *format.ID
-	for row, err := range rowkey.Scan(t.r, lower, upper) {
-		if err != nil {
-			return position, false, err
-		}
-		_, id := rowkey.Parse(row.Key)
-		first = &id
-		break
-	}
-	if first == nil {
-		return position, false, nil
-	}
-	tr, err := t.tree(container)
-	if err != nil {
-		return position, false, err
-	}
-	if tr == nil {
-		return position, false, t.corrupt("nursery row", container, *first, errNoContainer)
-	}
-	if tr.head.Dropped {
-		return position, false, nil
-	}
-	leaf, err := tr.leaf(*first)
-	if err == nil {
-		err = tr.change(leaf)
-	}
-	if err != nil {
-		return position, false, err
-	}
-	leaf.strict = true
-	goOn, more = rowkey.Next(leaf.upper)
-	return goOn, more, nil
-}
-
-var errNoContainer = errors.New("it is of a container that does not exist")

@@ -351,7 +351,7 @@ func TestNothingStagedIsLeft(t *testing.T) {
 						if err := notes.In("x").Add(tx, text, note{text, text}); err != nil {
 							return err
 						}
-						staged = append(staged, sealed.Staged(tx)...)
+						staged = append(staged, sealed.InTheClear(tx)...)
 					}
 					return end(tx, cancel, lock)
 				})

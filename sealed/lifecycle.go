@@ -11,6 +11,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
+	"github.com/visage-face/visage/sealed/internal/tree"
 )
 
 // Create makes a space under the service-managed slot: its first data key, sealed under the instance root, its first
@@ -33,7 +34,7 @@ func (s *Store) Create(ctx context.Context, id SpaceID) error {
 	}
 	at := format.Place{Instance: s.root.Instance, Space: format.ID(id), Container: rowkey.Root}
 	err := s.bundles.Create(ctx, id, func(w engine.Writer, keys keys.Seedling) error {
-		return plant(w, at, keys.Pair, keys.Root, keys.Hedge, keys.Blind)
+		return tree.Plant(w, at, keys.Pair, keys.Root, keys.Hedge, keys.Blind)
 	})
 	if err != nil {
 		return fmt.Errorf("create space %s: %w", id, err)
@@ -107,8 +108,8 @@ func (s *Store) listSpaces(ctx context.Context) (exist, dropped []SpaceID, err e
 	return exist, dropped, err
 }
 
-// dropBatch is how many rows of a kind one transaction of a drop removes.
-const dropBatch = 2_000
+// removeBatch is how many rows one transaction of a drop removes.
+const removeBatch = 2_000
 
 // Drop removes a space for good: its wrapped data key first, then its epoch keys, and from there on no row of it opens,
 // in whatever copy. Its rows follow in transactions of bounded size; what a crash interrupts, Run finishes. A space
@@ -170,11 +171,11 @@ func (s *Store) removeDropped(ctx context.Context, space format.ID) error {
 	mark := rowkey.OfSpace(space, rowkey.Bundle)
 	for done := false; !done; {
 		err := engine.CommitAndWait(ctx, s.engine, space, func(w engine.Writer) error {
-			keys, err := rowkey.Collect(w, space[:], rowkey.After(space[:]), dropBatch)
+			keys, err := rowkey.Collect(w, space[:], rowkey.After(space[:]), removeBatch)
 			if err != nil {
 				return err
 			}
-			done = len(keys) < dropBatch
+			done = len(keys) < removeBatch
 			for _, key := range keys {
 				if bytes.Equal(key, mark) && !done {
 					continue

@@ -34,33 +34,3 @@ func (s *Store) MayGrow() error {
 
 // MayGrow is the store's: see Store.MayGrow.
 func (sp *Space) MayGrow() error { return sp.store.MayGrow() }
-
-// refuseGrowth refuses a transaction that adds or changes records while the volume is full, unless it deletes some as
-// well, or is marked; and one that deletes when too little is left for that. The operator's space holds accounts, keys
-// and rights, whose changes must go on; what adds to it asks MayGrow.
-func (t *txn) refuseGrowth(ctx context.Context, adds, deletes bool) error {
-	var full *FullError
-	switch {
-	case t.sp.id == Operator || volume.MayUseReserve(ctx):
-	case deletes:
-		full = t.sp.store.volumes.Exhaustion()
-	case adds:
-		full = t.growth()
-	}
-	if full != nil {
-		return full
-	}
-	return nil
-}
-
-// growth refuses what is new, and looks at the volume once for all members of a group.
-func (t *txn) growth() *FullError {
-	if t.stage == nil {
-		return t.sp.store.volumes.Growth()
-	}
-	g := t.stage.group
-	if !g.looked {
-		g.looked, g.full = true, t.sp.store.volumes.Growth()
-	}
-	return g.full
-}

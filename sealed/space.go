@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed/internal/commit"
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
+	"github.com/visage-face/visage/sealed/internal/tree"
 )
 
 // drainTime is how long Lock waits for transactions that are inside. Those that take longer fail at their commit, and
@@ -24,9 +26,9 @@ type Space struct {
 	store *Store
 	id    SpaceID
 
-	keying  sync.Mutex // held while keys are changed; taken before loading, writing and mu
-	loading sync.Mutex // held while keys are opened; taken before mu
-	writing floor      // whose turn to write it is; taken before mu
+	keying  sync.Mutex    // held while keys are changed; taken before loading, writing and mu
+	loading sync.Mutex    // held while keys are opened; taken before mu
+	writing *commit.Queue // whose turn it is to write to it; its floor is taken before mu
 
 	mu     sync.Mutex // guards all below
 	ring   *openKeys  // nil: not open
@@ -54,6 +56,12 @@ type openKeys struct {
 
 func newSpace(s *Store, id SpaceID) *Space {
 	sp := &Space{store: s, id: id, dirty: map[format.ID]bool{}}
+	sp.writing = commit.NewQueue(commit.Config{
+		Env: s.env, Space: id, Engine: s.engine, Volumes: s.volumes,
+		// it holds accounts, keys and rights, whose changes must go on; what adds to it asks MayGrow
+		Exempt: id == Operator,
+		Open:   sp.stillOpen, Note: sp.note,
+	})
 	sp.lease, sp.end = context.WithCancelCause(s.life)
 	return sp
 }
@@ -69,11 +77,15 @@ func (sp *Space) Lease() context.Context {
 // View runs fn on a snapshot of the space. The Reader is valid until fn returns, and for one goroutine.
 // Errors: ErrNoSpace, ErrLocked, ErrGrace, ErrClosed, what fn returns, the cause of an ended ctx.
 func (sp *Space) View(ctx context.Context, fn func(Reader) error) error {
+	return sp.view(ctx, func(t *tree.Tx) error { return fn(tx{t}) })
+}
+
+func (sp *Space) view(ctx context.Context, fn func(*tree.Tx) error) error {
 	return sp.within(ctx, func(ring *keys.Ring, _ uint64) error {
 		return sp.store.engine.View(ctx, func(r engine.Reader) error {
-			t := &txn{sp: sp, ring: ring, r: r}
-			defer t.finish()
-			if err := t.openRoot(); err != nil {
+			t := tree.NewReader(sp.store.env, sp.id, ring, r)
+			defer t.Finish()
+			if err := t.OpenRoot(); err != nil {
 				return err
 			}
 			return fn(t)
@@ -94,13 +106,13 @@ func (sp *Space) within(ctx context.Context, fn func(ring *keys.Ring, fence uint
 			defer sp.leave(ring) // after a panic of fn as well
 			turns := ring.Turns()
 			err := fn(ring.Ring, fence)
-			again = errors.Is(err, errStale) && (ring.Turns() != turns || sp.stillOpen(fence) != nil)
+			again = errors.Is(err, tree.ErrStale) && (ring.Turns() != turns || sp.stillOpen(fence) != nil)
 			return err
 		}()
 		if again {
 			continue
 		}
-		if errors.Is(err, errStale) {
+		if errors.Is(err, tree.ErrStale) {
 			return sp.store.report.Corrupt(&CorruptError{Space: sp.id, Container: rowkey.Root.String(), What: "head",
 				Err: err})
 		}

@@ -13,12 +13,12 @@ import (
 	"github.com/visage-face/visage/internal/durable"
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/event"
-	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/keystore"
 	"github.com/visage-face/visage/sealed/internal/memory"
 	"github.com/visage-face/visage/sealed/internal/pebble"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
+	"github.com/visage-face/visage/sealed/internal/tree"
 	"github.com/visage-face/visage/sealed/internal/volume"
 )
 
@@ -68,7 +68,7 @@ type Store struct {
 	life context.Context // ends when the store closes; every lease descends from it
 	end  context.CancelCauseFunc
 
-	pageSlots, pageFill int // tests make them small, so that trees are high
+	env *tree.Env // of trees; nil: the root is not open yet
 
 	folds    *folds
 	erasures *erasures
@@ -110,7 +110,7 @@ func openOver(ctx context.Context, cfg Config, eng engine.Engine, dir string) (*
 // newStore returns a store over an engine, with nothing opened.
 func newStore(cfg Config, eng engine.Engine) *Store {
 	s := &Store{
-		pageSlots: format.PageSlots, pageFill: pageFill, report: cfg.Report, spaces: map[SpaceID]*Space{},
+		report: cfg.Report, spaces: map[SpaceID]*Space{},
 		steps: cfg.steps(),
 		folds: newFolds(), erasures: newErasures(),
 	}
@@ -128,6 +128,7 @@ func newStore(cfg Config, eng engine.Engine) *Store {
 // keepEpochs says where epoch keys lie. The root is open.
 func (s *Store) keepEpochs(in keystore.Store) {
 	s.epochs, s.bundles = in, keys.NewBundles(s.root, s.engine, in, s.report)
+	s.env = tree.NewEnv(s.root.Instance, s.report)
 }
 
 func (s *Store) open(ctx context.Context, cfg Config, dir string) error {

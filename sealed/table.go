@@ -1,11 +1,13 @@
 package sealed
 
 import (
+	"context"
 	"encoding"
 	"fmt"
 	"iter"
 
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/tree"
 )
 
 // Table is a kind of record, of type T. Tables are declared once, as package variables; they hold no state.
@@ -62,38 +64,38 @@ type Container[T any] struct {
 
 // Get opens a record. Errors: ErrNotFound, *CorruptError.
 func (c Container[T]) Get(r Reader, id string) (v T, err error) {
-	t := r.txn()
-	t.use()
+	t := r.reader()
+	t.Use()
 	container, record := c.blind(t, id)
-	plaintext, schema, err := t.get(nil, container, record)
+	plaintext, schema, err := t.Get(nil, container, record)
 	if err != nil {
 		return v, err
 	}
 	defer clear(plaintext)
 	if v, err = c.table.decode(plaintext, schema); err != nil {
-		return v, t.corrupt("record", container, record, err)
+		return v, t.Corrupt("record", container, record, err)
 	}
 	return v, nil
 }
 
 // Has reports whether there is a record, without opening it.
 func (c Container[T]) Has(r Reader, id string) (bool, error) {
-	t := r.txn()
-	t.use()
+	t := r.reader()
+	t.Use()
 	container, record := c.blind(t, id)
-	return t.has(container, record)
+	return t.Has(container, record)
 }
 
 // Put stores a record, new or in place of the one before.
-func (c Container[T]) Put(tx Tx, id string, v T) error { return c.store(tx, id, v, (*txn).put) }
+func (c Container[T]) Put(tx Tx, id string, v T) error { return c.store(tx, id, v, records.Put) }
 
 // Add stores a record whose id was made at random for it, so that there cannot be one: it does not look, which is most
 // of what Put costs besides sealing. Adding an id twice loses the first record and looks like damage.
-func (c Container[T]) Add(tx Tx, id string, v T) error { return c.store(tx, id, v, (*txn).add) }
+func (c Container[T]) Add(tx Tx, id string, v T) error { return c.store(tx, id, v, records.Add) }
 
-func (c Container[T]) store(tx Tx, id string, v T, how func(*txn, format.ID, format.ID, byte, []byte) error) error {
-	t := tx.writable()
-	t.use()
+func (c Container[T]) store(tx Tx, id string, v T, how func(records, format.ID, format.ID, byte, []byte) error) error {
+	t := tx.writer()
+	t.Use()
 	plaintext, err := c.table.encode(v)
 	if err != nil {
 		return fmt.Errorf("encode a record of table %s: %w", c.table.name, err)
@@ -106,10 +108,10 @@ func (c Container[T]) store(tx Tx, id string, v T, how func(*txn, format.ID, for
 // Delete removes a record and its secret. It does not open the record, so that a damaged one can be deleted. Errors:
 // ErrNotFound, *CorruptError.
 func (c Container[T]) Delete(tx Tx, id string) error {
-	t := tx.writable()
-	t.use()
+	t := tx.writer()
+	t.Use()
 	container, record := c.blind(t, id)
-	return t.delete(container, record)
+	return t.Delete(container, record)
 }
 
 // All yields every record, in the order of blinded ids, which tells nothing. Large containers are opened on all
@@ -117,20 +119,22 @@ func (c Container[T]) Delete(tx Tx, id string) error {
 // and the loop may go on; after any other error it has ended. The loop must not write to the container.
 func (c Container[T]) All(r Reader) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		t := r.txn()
-		t.use()
-		container := t.ring.Container(c.table.name, c.parents)
-		if err := t.scannable(container); err != nil {
+		t := r.reader()
+		t.Use()
+		container := t.Keyring().Container(c.table.name, c.parents)
+		all, aside, err := t.Whole(container)
+		if err != nil {
 			var zero T
 			yield(zero, err)
 			return
 		}
-		walkRecords(t, container, c.table.decode, yield)
+		tree.Walk(all, container, aside, c.table.decode, yield)
 	}
 }
 
-func (c Container[T]) blind(t *txn, id string) (container, record format.ID) {
-	return t.ring.Container(c.table.name, c.parents), format.BlindRecord(t.ring.Blind(), c.table.name, c.parents, id)
+func (c Container[T]) blind(t records, id string) (container, record format.ID) {
+	ring := t.Keyring()
+	return ring.Container(c.table.name, c.parents), format.BlindRecord(ring.Blind(), c.table.name, c.parents, id)
 }
 
 // binaryForm returns the binary encoding that v brings itself, if it has both ways.
@@ -203,4 +207,22 @@ func (t Table[T]) decode(plaintext []byte, schema byte) (v T, err error) {
 		return zero, err
 	}
 	return v, nil
+}
+
+// Drop removes the whole container. It is gone for readers, and its records are erased like deleted ones, with the
+// first transaction; its rows follow in transactions of bounded size, and a drop that was cut off can be repeated. It
+// works on a damaged container, and dropping what is not there is no error. What somebody puts meanwhile stays.
+func (c Container[T]) Drop(ctx context.Context, sp *Space) error {
+	first := true
+	for done := false; !done; {
+		err := sp.updateAlone(ctx, func(t *tree.Tx) (err error) {
+			done, err = t.Drop(t.Keyring().Container(c.table.name, c.parents), first)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("drop a container of table %s: %w", c.table.name, err)
+		}
+		first = false
+	}
+	return nil
 }

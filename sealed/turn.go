@@ -8,6 +8,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
+	"github.com/visage-face/visage/sealed/internal/tree"
 )
 
 // keyed makes the caller the only one to change the space's keys, and holds the instance root, until done is called.
@@ -50,15 +51,14 @@ type reseal struct {
 
 // commit is a keys.Commit.
 func (r *reseal) commit(ctx context.Context, pair format.Pair, put func(engine.Writer) error) error {
-	return r.sp.commitAlone(ctx, func(w engine.Writer) error {
-		t := &txn{sp: r.sp, ring: r.ring, r: w, w: w}
-		defer t.finish()
-		if err := t.openRoot(); err != nil {
+	return r.sp.writing.Raw(ctx, func(w engine.Writer) error {
+		t := tree.NewWriter(r.sp.store.env, r.sp.id, r.ring, w)
+		defer t.Finish()
+		if err := t.OpenRoot(); err != nil {
 			return err
 		}
-		r.sequence = t.root.head.Sequence
-		t.root.head.Pair, t.root.head.Erased = pair, 0
-		if err := t.root.write(); err != nil {
+		r.sequence = t.RootState().Sequence
+		if err := t.Reseal(pair); err != nil {
 			return err
 		}
 		if err := put(w); err != nil {
@@ -75,4 +75,25 @@ func (sp *Space) turned(sequence uint64, ended format.Pair) {
 	defer sp.mu.Unlock()
 	sp.turnedAt, sp.ended = max(sp.turnedAt, sequence), ended
 	sp.dirty[rowkey.Root] = true
+}
+
+// rewritePages brings every page under a fresh key, folding the nursery rows on the way.
+func (sp *Space) rewritePages(ctx context.Context) error {
+	var containers []format.ID
+	err := sp.view(ctx, func(t *tree.Tx) (err error) {
+		containers, err = t.Containers()
+		return err
+	})
+	for _, c := range containers {
+		position := format.ID{}
+		for more := true; more && err == nil; {
+			var goOn format.ID
+			err = sp.updateAlone(ctx, func(t *tree.Tx) (err error) {
+				goOn, more, err = t.TurnStep(c, position)
+				return err
+			})
+			position = goOn
+		}
+	}
+	return err
 }

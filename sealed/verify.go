@@ -10,6 +10,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
+	"github.com/visage-face/visage/sealed/internal/tree"
 )
 
 // Finding is something stored that does not open, or a space that cannot be looked into.
@@ -56,7 +57,7 @@ func (s *Store) VerifySpace(ctx context.Context, id SpaceID, report func(Finding
 	s.root.Hold()
 	_, err := s.bundles.Read(ctx, id)
 	s.root.Release()
-	if _, damaged := errors.AsType[*CorruptError](err); err != nil && !damaged {
+	if err != nil && !event.IsCorrupt(err) {
 		return v.tally, fmt.Errorf("verify space %s: %w", id, err)
 	}
 	err = s.verifySpace(ctx, id, &v)
@@ -67,6 +68,12 @@ func (s *Store) VerifySpace(ctx context.Context, id SpaceID, report func(Finding
 type verification struct {
 	tally  Tally
 	report func(Finding) // may be nil
+}
+
+func (v *verification) count(c tree.Counts) {
+	v.tally.Containers += c.Containers
+	v.tally.Records += c.Records
+	v.tally.Sealed += c.Sealed
 }
 
 func (v *verification) found(space SpaceID, err error) {
@@ -82,9 +89,12 @@ func (v *verification) tell(f Finding) {
 
 func (s *Store) verifySpace(ctx context.Context, id SpaceID, v *verification) error {
 	v.tally.Spaces++
-	err := s.Space(id).View(ctx, func(r Reader) error {
-		return r.txn().verify(ctx, &v.tally, func(err error) { v.found(id, err) })
+	var tally tree.Counts
+	err := s.Space(id).view(ctx, func(t *tree.Tx) error {
+		tally = tree.Counts{} // it may run again
+		return t.Verify(ctx, &tally, func(err error) { v.found(id, err) })
 	})
+	v.count(tally)
 	var corrupt *CorruptError
 	switch {
 	case err == nil:
@@ -145,147 +155,4 @@ func (s *Store) verifyOutside(ctx context.Context, found func(SpaceID, error)) e
 			return err
 		})
 	})
-}
-
-// strangeRows finds rows that a space cannot have. What it passes on to other checks are whole ranges, so it costs the
-// walk of what is strange alone, save for keys of the wrong length, for which it walks all.
-func (t *txn) strangeRows(found func(error)) error {
-	space := format.ID(t.sp.id)
-	from := space[:]
-	for _, kind := range append(rowkey.Kinds(), 0xff) {
-		for row, err := range t.r.Scan(from, rowkey.OfSpace(space, kind)) { // between two kinds
-			if err != nil {
-				return err
-			}
-			found(t.sp.store.report.Corrupt(&CorruptError{Space: t.sp.id, What: "row", Err: rowkey.Strange(row.Key)}))
-		}
-		if kind == 0xff {
-			break
-		}
-		from = rowkey.After(rowkey.OfSpace(space, kind))
-		for row, err := range t.r.Scan(rowkey.OfSpace(space, kind), from) {
-			if err != nil {
-				return err
-			}
-			if !rowkey.Possible(kind, row.Key) {
-				found(t.sp.store.report.Corrupt(&CorruptError{Space: t.sp.id, What: "row",
-					Err: rowkey.Strange(row.Key)}))
-			}
-		}
-	}
-	return nil
-}
-
-func (t *txn) verify(ctx context.Context, tally *Tally, found func(error)) error {
-	t.thorough = true
-	if err := t.strangeRows(found); err != nil {
-		return err
-	}
-	known := map[format.ID]bool{rowkey.Root: true}
-	containers, err := t.containers()
-	if event.IsCorrupt(err) {
-		found(err)
-	} else if err != nil {
-		return err
-	}
-	if err := t.strayPages(t.root, found); err != nil {
-		return err
-	}
-	for _, c := range containers {
-		known[c] = true
-		if err := t.verifyContainer(ctx, c, tally, found); err != nil {
-			return err
-		}
-	}
-	for _, kind := range rowkey.Kinds() {
-		if kind == rowkey.Bundle {
-			continue
-		}
-		err := t.eachContainer(kind, func(container format.ID) error {
-			if !known[container] {
-				known[container] = true
-				found(t.corrupt("row", container, format.ID{}, errNoContainer))
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// strayPages finds rows of key pages that a container's tree does not reach.
-func (t *txn) strayPages(tr *tree, found func(error)) error {
-	reached := map[byte]int{}
-	var count func(n *node) error
-	count = func(n *node) error {
-		if n.stored {
-			reached[n.level]++
-		}
-		if n.level == 0 {
-			return nil
-		}
-		if err := tr.open(n); err != nil {
-			return err
-		}
-		for i := range n.page.Len() {
-			if err := count(n.kid(i)); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if err := count(tr.topNode()); event.IsCorrupt(err) {
-		found(err)
-		return nil
-	} else if err != nil {
-		return err
-	}
-	for level := byte(0); level < format.MaxHeight; level++ {
-		rows, err := countRows(t, rowkey.PageKind(level), tr.container)
-		if err != nil {
-			return err
-		}
-		if rows != reached[level] {
-			found(t.corrupt("key page", tr.container, format.ID{},
-				fmt.Errorf("%d rows of level %d, where the container has %d pages", rows, level, reached[level])))
-		}
-	}
-	return nil
-}
-
-func (t *txn) verifyContainer(
-	ctx context.Context, container format.ID, tally *Tally, found func(error),
-) (failed error) {
-	tr, err := t.openTree(container)
-	if event.IsCorrupt(err) {
-		found(err)
-		return nil
-	}
-	if err != nil || tr == nil || tr.head.Dropped {
-		return err
-	}
-	tally.Containers++
-	if err := t.strayPages(tr, found); err != nil {
-		return err
-	}
-	tr.wipe()
-	opened := func([]byte, byte) (struct{}, error) { return struct{}{}, nil }
-	walkRecords(t, container, opened, func(_ struct{}, err error) bool {
-		var corrupt *CorruptError
-		switch {
-		case err == nil:
-			tally.Records++
-		case errors.As(err, &corrupt):
-			found(err)
-		default:
-			failed = err
-		}
-		if failed == nil && ctx.Err() != nil {
-			failed = context.Cause(ctx)
-		}
-		return failed == nil
-	})
-	return failed
 }

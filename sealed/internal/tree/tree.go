@@ -1,10 +1,9 @@
-package sealed
+package tree
 
 import (
 	"errors"
 	"fmt"
 
-	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
@@ -12,7 +11,7 @@ import (
 // tree is a container as one transaction sees it: its head, and as much of its pages as was needed. docs/erasure.md
 // says why it has this shape.
 type tree struct {
-	t         *txn
+	t         *Tx
 	container format.ID
 	head      *format.Head
 	key       []byte // what the head is sealed under; nil in the root container, whose pair says it
@@ -40,45 +39,8 @@ type node struct {
 	kids         map[format.ID]*node
 }
 
-// errStale says that the root was turned under a transaction that has not begun: it begins anew.
-var errStale = errors.New("the keys were turned meanwhile")
-
-// openRoot opens the head of the root container, from which every other key of the transaction follows. It comes before
-// all else.
-func (t *txn) openRoot() error {
-	row, ok, err := t.r.Get(rowkey.Of(format.ID(t.sp.id), rowkey.Head, rowkey.Root, format.ID{}))
-	if err != nil {
-		return err
-	}
-	if !ok {
-		return t.corrupt("head", rowkey.Root, format.ID{}, errors.New("the head of the space is missing"))
-	}
-	if head := t.ring.Head(rowkey.Root, row); head != nil && !t.thorough {
-		t.root = &tree{t: t, container: rowkey.Root, head: head, row: row}
-		return nil
-	}
-	pair, err := format.PeekPair(row)
-	var head *format.Head
-	if err == nil && !t.ring.WithRoot(pair,
-		func(key []byte) { head, err = format.OpenHead(t.place(rowkey.Root, format.ID{}), key, row) }) {
-		return fmt.Errorf("%w: generation %d, epoch %d", errStale, pair.Generation, pair.Epoch)
-	}
-	if err != nil {
-		return t.corrupt("head", rowkey.Root, format.ID{}, err)
-	}
-	t.ring.KeepHead(rowkey.Root, row, head)
-	t.root = &tree{t: t, container: rowkey.Root, head: head, row: row}
-	return nil
-}
-
 // tree returns a container's tree; nil when there is no such container.
-func (t *txn) tree(container format.ID) (*tree, error) {
-	if t.stage != nil {
-		return t.stage.group.base.tree(container)
-	}
-	if t.failed != nil {
-		return nil, t.failed
-	}
+func (t *Tx) tree(container format.ID) (*tree, error) {
 	if tr, ok := t.trees[container]; ok {
 		return tr, nil
 	}
@@ -89,7 +51,7 @@ func (t *txn) tree(container format.ID) (*tree, error) {
 	return tr, err
 }
 
-func (t *txn) keepTree(tr *tree) {
+func (t *Tx) keepTree(tr *tree) {
 	if t.trees == nil {
 		t.trees = map[format.ID]*tree{}
 	}
@@ -97,17 +59,17 @@ func (t *txn) keepTree(tr *tree) {
 }
 
 // openTree opens a container's head; nil when there is no such container.
-func (t *txn) openTree(container format.ID) (*tree, error) {
+func (t *Tx) openTree(container format.ID) (*tree, error) {
 	known, ok, err := t.root.entry(container)
 	if err != nil || !ok {
 		return nil, err
 	}
-	row, ok, err := t.r.Get(rowkey.Of(format.ID(t.sp.id), rowkey.Head, container, format.ID{}))
+	row, ok, err := t.r.Get(rowkey.Of(format.ID(t.space), rowkey.Head, container, format.ID{}))
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
-		return nil, t.corrupt("head", container, format.ID{}, errors.New("the head of the container is missing"))
+		return nil, t.Corrupt("head", container, format.ID{}, errors.New("the head of the container is missing"))
 	}
 	head := t.ring.Head(container, row)
 	if head == nil || t.thorough {
@@ -120,32 +82,16 @@ func (t *txn) openTree(container format.ID) (*tree, error) {
 			format.ErrNotAuthentic, head.Sequence, known.Version)
 	}
 	if err != nil {
-		return nil, t.corrupt("head", container, format.ID{}, err)
+		return nil, t.Corrupt("head", container, format.ID{}, err)
 	}
 	return &tree{t: t, container: container, head: head, key: known.Key, floor: known.Version}, nil
 }
 
 // newTree begins a container.
-func (t *txn) newTree(container format.ID) *tree {
+func (t *Tx) newTree(container format.ID) *tree {
 	tr := &tree{t: t, container: container, head: &format.Head{Root: format.NewSecret(0)}, written: true, rekey: true}
 	t.keepTree(tr)
 	return tr
-}
-
-// plant writes the root container that a space begins with: the blinding key is all it holds.
-func plant(w engine.Writer, at format.Place, pair format.Pair, rootKey, hedge, blind []byte) error {
-	page := format.NewPage(0, format.ID{}, format.MaxID)
-	defer page.Wipe()
-	page.Version = 1
-	page.Append(format.ID{}, format.Secret{Key: blind, Version: 1})
-	head := &format.Head{Pair: pair, Sequence: 1, Height: 1, Root: format.NewSecret(1)}
-	defer clear(head.Root.Key)
-	err := w.Put(rowkey.Of(at.Space, rowkey.Page, rowkey.Root, page.Upper), format.SealPage(at, head.Root.Key, hedge,
-		page))
-	if err != nil {
-		return err
-	}
-	return w.Put(rowkey.Of(at.Space, rowkey.Head, rowkey.Root, format.ID{}), format.SealHead(at, rootKey, hedge, head))
 }
 
 // entry returns a copy of the secret that the container's pages hold for an id.
@@ -170,7 +116,7 @@ func (tr *tree) leaf(id format.ID) (*node, error) {
 		}
 		i := n.page.Find(id)
 		if i == n.page.Len() {
-			return nil, tr.t.corrupt("key page", tr.container, n.upper, errors.New("the page covers less than it must"))
+			return nil, tr.t.Corrupt("key page", tr.container, n.upper, errors.New("the page covers less than it must"))
 		}
 		n = n.kid(i)
 	}
@@ -235,13 +181,13 @@ func (tr *tree) open(n *node) error {
 }
 
 // readPage reads and opens a page.
-func (t *txn) readPage(container format.ID, n *node) (*format.Page, error) {
-	value, ok, err := t.r.Get(rowkey.Of(format.ID(t.sp.id), rowkey.PageKind(n.level), container, n.upper))
+func (t *Tx) readPage(container format.ID, n *node) (*format.Page, error) {
+	value, ok, err := t.r.Get(rowkey.Of(format.ID(t.space), rowkey.PageKind(n.level), container, n.upper))
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
-		return nil, t.corrupt("key page", container, n.upper, errors.New("the page is missing"))
+		return nil, t.Corrupt("key page", container, n.upper, errors.New("the page is missing"))
 	}
 	page, err := format.OpenPage(t.place(container, n.upper), n.level, n.lower, n.upper, n.secret.Key, n.secret.Version,
 		value)
@@ -250,7 +196,7 @@ func (t *txn) readPage(container format.ID, n *node) (*format.Page, error) {
 		err = fmt.Errorf("%w: the page covers less than it must", format.ErrMalformed)
 	}
 	if err != nil {
-		return nil, t.corrupt("key page", container, n.upper, err)
+		return nil, t.Corrupt("key page", container, n.upper, err)
 	}
 	return page, nil
 }
@@ -264,7 +210,7 @@ func lastID(page *format.Page) format.ID {
 const maxOpened = 64
 
 // opened remembers a page that was opened for reading, and closes those before when there are many.
-func (t *txn) opened(n *node) {
+func (t *Tx) opened(n *node) {
 	if len(t.leaves) >= maxOpened {
 		for _, old := range t.leaves {
 			if !old.dirty {

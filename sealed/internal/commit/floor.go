@@ -1,4 +1,4 @@
-package sealed
+package commit
 
 import (
 	"context"
@@ -34,11 +34,11 @@ type waiter struct {
 }
 
 // take waits for the floor, or until ctx ends: then it returns its cause. A group that is open may be joined.
-func (sp *Space) take(ctx context.Context, as claim) error {
+func (q *Queue) take(ctx context.Context, as claim) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	f := &sp.writing
+	f := &q.floor
 	f.mu.Lock()
 	if !f.taken {
 		f.taken = true
@@ -60,7 +60,7 @@ func (sp *Space) take(ctx context.Context, as claim) error {
 	}
 	f.mu.Unlock()
 	if i < 0 { // it was granted meanwhile
-		sp.giveFloor()
+		q.giveFloor()
 	}
 	return context.Cause(ctx)
 }

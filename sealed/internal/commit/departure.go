@@ -1,10 +1,11 @@
-package sealed
+package commit
 
 import (
 	"errors"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/tree"
 )
 
 // departure is what becomes of a member of a group that does what cannot be staged: it reads a whole container to
@@ -12,15 +13,14 @@ import (
 // and from there on it writes to the engine alone. A goroutine of its own is inside the engine's transaction
 // meanwhile, since its function is on the stack already.
 type departure struct {
-	member  *member
-	t       *txn
-	again   bool // it was told of what others have not committed after all
+	member  *Member
+	t       *tree.Tx // nil: the engine's transaction has not begun
+	again   bool     // it was told of what others have not committed after all
 	writer  chan engine.Writer
 	outcome chan error // of the function
 	ended   bool       // outcome was given
 	result  chan transactionResult
-
-	committed
+	changes tree.Changes
 }
 
 type transactionResult struct {
@@ -31,14 +31,13 @@ type transactionResult struct {
 var errAbandoned = errors.New("the transaction was given up")
 
 // depart takes a member out of its group. An error is one of its transaction, whether its function passes it on or not.
-func (t *txn) depart() error {
-	m, sp := t.member, t.sp
+func (m *Member) depart() error {
 	d := &departure{
-		member: m, t: t,
+		member: m,
 		writer: make(chan engine.Writer), outcome: make(chan error, 1), result: make(chan transactionResult, 1),
 	}
 	g := m.group
-	sp.writing.open = nil
+	m.q.floor.open = nil
 	wait := g.commit()
 	m.apart = d
 	d.again = m.stage.borrowed && (g.again || g.err != nil)
@@ -47,9 +46,8 @@ func (t *txn) depart() error {
 	} else {
 		go g.settle(wait) // its members wait for it, and so does this one where it has to
 	}
-	t.stage, t.root, t.trees = nil, nil, nil
 	go func() {
-		wait, err := sp.store.engine.Commit(m.ctx, format.ID(sp.id), func(w engine.Writer) error {
+		wait, err := m.q.engine.Commit(m.ctx, format.ID(m.q.id), func(w engine.Writer) error {
 			d.writer <- w
 			return <-d.outcome
 		})
@@ -57,33 +55,34 @@ func (t *txn) depart() error {
 	}()
 	select {
 	case w := <-d.writer:
-		t.r, t.w = w, w
-		t.failed = t.takeOver(&m.stage)
+		d.t = tree.NewWriter(m.q.env, m.q.id, m.ring, w)
+		d.t.OnlyWhile(func() error { return m.q.open(m.fence) })
+		m.failed = d.takeOver(&m.stage)
 	case r := <-d.result:
-		t.failed = r.err
+		m.failed = r.err
 		d.ended = true
 		d.result <- r
 	}
-	return t.failed
+	return m.failed
 }
 
 // takeOver writes to the engine what the transaction had staged. What the engine has of these records was looked at
 // before those of the group were committed, so it is looked at again.
-func (t *txn) takeOver(s *stage) error {
+func (d *departure) takeOver(s *stage) error {
 	defer s.wipe()
-	if err := t.openRoot(); err != nil {
+	t := d.t
+	if err := t.OpenRoot(); err != nil {
 		return err
 	}
-	t.before = t.root.head.Sequence
 	for _, ref := range s.order {
 		r := s.records[ref]
-		if r.erased {
-			if err := t.delete(ref.container, ref.id); err != nil && !errors.Is(err, ErrNotFound) {
+		if r.Erased {
+			if err := t.Delete(ref.Container, ref.ID); err != nil && !errors.Is(err, tree.ErrNotFound) {
 				return err
 			}
 		}
-		if r.there {
-			if err := t.put(ref.container, ref.id, r.schema, r.plaintext); err != nil {
+		if r.There {
+			if err := t.Put(ref.Container, ref.ID, r.Schema, r.Plaintext); err != nil {
 				return err
 			}
 		}
@@ -92,11 +91,12 @@ func (t *txn) takeOver(s *stage) error {
 }
 
 // prepare ends the function's work well.
-func (d *departure) prepare(t *txn) (err error) {
-	if t.failed != nil {
-		return t.failed
+func (d *departure) prepare() (err error) {
+	m := d.member
+	if m.failed != nil {
+		return m.failed
 	}
-	if d.committed, err = t.end(d.member.ctx, d.member.fence); err != nil {
+	if d.changes, err = m.q.end(m.ctx, d.t, m.fence); err != nil {
 		return err
 	}
 	if !d.again {
@@ -113,11 +113,14 @@ func (d *departure) end() {
 	}
 	r := <-d.result
 	d.result <- r
-	d.t.sp.writing.pass()
+	d.member.q.floor.pass()
+	if d.t != nil {
+		d.t.Finish()
+	}
 }
 
 // settle returns what became of the transaction, whose function has returned err.
-func (d *departure) settle(err error) (c committed, again bool, _ error) {
+func (d *departure) settle(err error) (c tree.Changes, again bool, _ error) {
 	r := <-d.result
 	if err == nil {
 		err = r.err
@@ -127,14 +130,14 @@ func (d *departure) settle(err error) (c committed, again bool, _ error) {
 	}
 	switch {
 	case d.again:
-		return committed{}, true, nil
+		return tree.Changes{}, true, nil
 	case err == nil: // and with it all that came before
-		d.t.sp.note(1, d.t.rows, d.t.touched, d.committed)
-		return d.committed, false, nil
+		d.member.q.note(1, d.changes)
+		return d.changes, false, nil
 	case d.member.stage.borrowed: // what it failed for may be what others have written
 		if <-d.member.group.done; d.member.group.err != nil {
-			return committed{}, true, nil
+			return tree.Changes{}, true, nil
 		}
 	}
-	return committed{}, false, err
+	return tree.Changes{}, false, err
 }

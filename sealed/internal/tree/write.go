@@ -1,4 +1,4 @@
-package sealed
+package tree
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 
 // flush writes what the transaction changed of containers: their pages and heads, and with those that got fresh keys
 // the root container.
-func (t *txn) flush() error {
+func (t *Tx) flush() error {
 	for _, tr := range t.trees {
 		if !tr.written {
 			continue
@@ -47,7 +47,7 @@ func (tr *tree) write() error {
 		tr.floor = tr.head.Sequence
 		tr.t.root.head.Erased += uint64(len(tr.erased))
 		for _, id := range tr.erased {
-			tr.t.gone = append(tr.t.gone, erasedID{tr.container, id})
+			tr.t.gone = append(tr.t.gone, Ref{tr.container, id})
 		}
 	}
 	at := tr.t.place(tr.container, format.ID{})
@@ -65,7 +65,7 @@ func (tr *tree) writeRoot() error {
 	var value format.Sealed
 	if !tr.t.ring.WithRoot(tr.head.Pair,
 		func(key []byte) { value = format.SealHead(at, key, tr.t.ring.Hedge(), tr.head) }) {
-		return errStale
+		return ErrStale
 	}
 	tr.row = value.Bytes()
 	tr.written = false
@@ -148,8 +148,8 @@ func (tr *tree) writeParts(
 	level byte, lower, upper format.ID, version uint64, entries []entry,
 ) (written []entry, err error) {
 	n := 1
-	if s := tr.t.sp.store; len(entries) > s.pageSlots {
-		n = (len(entries) + s.pageFill - 1) / s.pageFill
+	if env := tr.t.env; len(entries) > env.PageSlots {
+		n = (len(entries) + env.PageFill - 1) / env.PageFill
 	}
 	for i := range n {
 		part := entries[i*len(entries)/n : (i+1)*len(entries)/n]
@@ -182,7 +182,7 @@ func (tr *tree) putPage(page *format.Page, key []byte) error {
 // takeNursery takes the nursery rows of a page's range away, all of them, and returns what they hold: no row and no
 // page may stay under the key that ends here, or an older copy of what was sealed under it would open.
 func (tr *tree) takeNursery(n *node) (folded []entry, err error) {
-	t, space := tr.t, format.ID(tr.t.sp.id)
+	t, space := tr.t, format.ID(tr.t.space)
 	from, to := rowkey.Of(space, rowkey.Nursery, tr.container, n.lower),
 		append(rowkey.Of(space, rowkey.Nursery, tr.container, n.upper), 0)
 	if n.lower != (format.ID{}) {
@@ -218,7 +218,7 @@ func (tr *tree) takeNursery(n *node) (folded []entry, err error) {
 	}
 	for _, r := range rows {
 		if r.err != nil {
-			if err := t.corrupt("nursery row", tr.container, r.id, r.err); n.strict {
+			if err := t.Corrupt("nursery row", tr.container, r.id, r.err); n.strict {
 				return folded, err
 			}
 			continue // it stays, and stays damaged; what is erased beside it must go all the same
@@ -260,7 +260,7 @@ func (tr *tree) merge(page, folded []entry, strict bool) ([]entry, error) {
 			out, folded = append(out, folded[0]), folded[1:]
 		default:
 			if folded[0].secret.Version <= page[0].secret.Version {
-				err := tr.t.corrupt("nursery row", tr.container, folded[0].id,
+				err := tr.t.Corrupt("nursery row", tr.container, folded[0].id,
 					errOldRow(folded[0].secret.Version, page[0].secret.Version))
 				if strict {
 					return nil, err

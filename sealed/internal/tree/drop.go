@@ -1,41 +1,28 @@
-package sealed
+package tree
 
 import (
-	"context"
 	"errors"
-	"fmt"
 
 	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
-// Drop removes the whole container. It is gone for readers, and its records are erased like deleted ones, with the
-// first transaction; its rows follow in transactions of bounded size, and a drop that was cut off can be repeated. It
-// works on a damaged container, and dropping what is not there is no error. What somebody puts meanwhile stays.
-func (c Container[T]) Drop(ctx context.Context, sp *Space) error {
-	first := true
-	for done := false; !done; {
-		err := sp.updateAlone(ctx, func(t *txn) (err error) {
-			container := t.ring.Container(c.table.name, c.parents)
-			if first {
-				err = t.markDroppedContainer(container)
-			}
-			if err == nil {
-				done, err = t.dropStep(container)
-			}
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("drop a container of table %s: %w", c.table.name, err)
+// dropBatch is how many rows of a kind one transaction of a drop removes.
+const dropBatch = 2_000
+
+// Drop goes one step on with the drop of a container: the first one erases it, and all of them remove rows.
+func (t *Tx) Drop(container format.ID, first bool) (done bool, err error) {
+	if first {
+		if err := t.markDropped(container); err != nil {
+			return false, err
 		}
-		first = false
 	}
-	return nil
+	return t.dropStep(container)
 }
 
-// markDroppedContainer puts a head that knows nothing in place of the container's own, under a fresh key.
-func (t *txn) markDroppedContainer(container format.ID) error {
+// markDropped puts a head that knows nothing in place of the container's own, under a fresh key.
+func (t *Tx) markDropped(container format.ID) error {
 	tr, err := t.tree(container)
 	if event.IsCorrupt(err) { // the head cannot be read, and need not be
 		known, _, err := t.root.entry(container)
@@ -62,7 +49,7 @@ func (tr *tree) reset() {
 }
 
 // revive removes what is left of a dropped container, so that it can be written to.
-func (t *txn) revive(tr *tree) error {
+func (t *Tx) revive(tr *tree) error {
 	for more := true; more; {
 		n, err := t.deleteRows(tr.container)
 		if err != nil {
@@ -75,7 +62,7 @@ func (t *txn) revive(tr *tree) error {
 }
 
 // dropStep removes rows of a dropped container, and with the last of them the container itself.
-func (t *txn) dropStep(container format.ID) (done bool, err error) {
+func (t *Tx) dropStep(container format.ID) (done bool, err error) {
 	tr, err := t.tree(container)
 	if err != nil || tr != nil && !tr.head.Dropped { // somebody has put something, and removed what was left
 		return true, err
@@ -88,7 +75,7 @@ func (t *txn) dropStep(container format.ID) (done bool, err error) {
 }
 
 // removeTree takes an empty container out of the root container.
-func (t *txn) removeTree(tr *tree) error {
+func (t *Tx) removeTree(tr *tree) error {
 	leaf, err := t.root.leaf(tr.container)
 	if err == nil {
 		err = t.root.change(leaf)
@@ -99,15 +86,15 @@ func (t *txn) removeTree(tr *tree) error {
 	leaf.page.Remove(tr.container)
 	if tr.written { // it was marked in this transaction
 		t.root.head.Erased += uint64(len(tr.erased))
-		t.gone = append(t.gone, erasedID{container: tr.container})
+		t.gone = append(t.gone, Ref{Container: tr.container})
 	}
 	delete(t.trees, tr.container)
-	return t.w.Delete(rowkey.Of(format.ID(t.sp.id), rowkey.Head, tr.container, format.ID{}))
+	return t.w.Delete(rowkey.Of(format.ID(t.space), rowkey.Head, tr.container, format.ID{}))
 }
 
 // deleteRows deletes up to dropBatch of a container's rows, save its head, and returns how many.
-func (t *txn) deleteRows(container format.ID) (n int, err error) {
-	space := format.ID(t.sp.id)
+func (t *Tx) deleteRows(container format.ID) (n int, err error) {
+	space := format.ID(t.space)
 	kinds := []byte{rowkey.Record, rowkey.Nursery, rowkey.Page}
 	for level := byte(1); level < format.MaxHeight; level++ {
 		kinds = append(kinds, rowkey.PageKind(level))

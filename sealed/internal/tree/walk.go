@@ -1,4 +1,4 @@
-package sealed
+package tree
 
 import (
 	"bytes"
@@ -35,9 +35,11 @@ type chunk[T any] struct {
 	done   chan struct{}
 }
 
-// walkRecords opens every record of a container in the order of blinded ids and yields what decode makes of it. See
-// Container.All.
-func walkRecords[T any](t *txn, container format.ID, decode func([]byte, byte) (T, error), yield func(T, error) bool) {
+// Walk opens every record of a container in the order of blinded ids and yields what decode makes of it. With aside it
+// may read on other goroutines than the caller's. See sealed.Container.All.
+func Walk[T any](
+	t *Tx, container format.ID, aside bool, decode func([]byte, byte) (T, error), yield func(T, error) bool,
+) {
 	w, err := newWalk(t, container)
 	if err != nil || w == nil {
 		if err != nil {
@@ -53,7 +55,7 @@ func walkRecords[T any](t *txn, container format.ID, decode func([]byte, byte) (
 		return
 	}
 
-	if t.w != nil || t.stage != nil {
+	if !aside {
 		// The loop may write to other containers, and a transaction is for one goroutine: read here, in step with it.
 		for more {
 			var c *chunk[T]
@@ -118,7 +120,7 @@ func yieldChunk[T any](c *chunk[T], yield func(T, error) bool) bool {
 
 // openChunk opens the records of a chunk. It uses nothing of t but what is safe for many goroutines: the keys, and the
 // report of what is corrupt.
-func openChunk[T any](t *txn, container format.ID, c *chunk[T], decode func([]byte, byte) (T, error)) {
+func openChunk[T any](t *Tx, container format.ID, c *chunk[T], decode func([]byte, byte) (T, error)) {
 	defer close(c.done)
 	c.out, c.errs = make([]T, len(c.items)), make([]error, len(c.items))
 	var buffer []byte
@@ -133,7 +135,7 @@ func openChunk[T any](t *txn, container format.ID, c *chunk[T], decode func([]by
 			c.out[i], err = decode(plaintext, schema)
 		}
 		if err != nil {
-			c.errs[i] = t.corrupt("record", container, it.id, err)
+			c.errs[i] = t.Corrupt("record", container, it.id, err)
 		}
 		clear(it.secret.Key)
 	}
@@ -141,7 +143,7 @@ func openChunk[T any](t *txn, container format.ID, c *chunk[T], decode func([]by
 }
 
 // open opens a record of a walk whose rows are in values, and appends its plaintext to dst.
-func (t *txn) open(dst []byte, container format.ID, it item, values []byte) ([]byte, byte, error) {
+func (t *Tx) open(dst []byte, container format.ID, it item, values []byte) ([]byte, byte, error) {
 	if it.secret.Key == nil {
 		return nil, 0, errNoSecret
 	}
@@ -154,7 +156,7 @@ func (t *txn) open(dst []byte, container format.ID, it item, values []byte) ([]b
 // walk merges a container's records with their secrets, which come from pages and, outranking them, nursery rows; all
 // three in the order of ids. It has a tree of its own, since it may run beside the transaction's own goroutine.
 type walk struct {
-	t         *txn
+	t         *Tx
 	container format.ID
 	tree      *tree // nil: there is no such container, and all that is found is strange
 	nursery   *cursor
@@ -177,12 +179,12 @@ type walk struct {
 }
 
 // newWalk begins a walk; nil when the container was dropped.
-func newWalk(t *txn, container format.ID) (*walk, error) {
+func newWalk(t *Tx, container format.ID) (*walk, error) {
 	tr, err := t.openTree(container)
 	if err != nil || tr != nil && tr.head.Dropped {
 		return nil, err
 	}
-	space := format.ID(t.sp.id)
+	space := format.ID(t.space)
 	w := &walk{
 		t: t, container: container, tree: tr,
 		nursery: newCursor(t.r, space, rowkey.Nursery, container),
@@ -221,7 +223,7 @@ func nextChunk[T any](w *walk, used *chunk[T]) (*chunk[T], bool) {
 	defer func() { w.room = len(c.values) }()
 	for len(c.items) < chunkSize {
 		id, ok, err := w.lowest()
-		if _, damaged := errors.AsType[*CorruptError](err); damaged {
+		if _, damaged := errors.AsType[*event.CorruptError](err); damaged {
 			c.items = append(c.items, item{err: err, n: -1})
 			continue
 		}
@@ -296,7 +298,7 @@ func (w *walk) takeSecret(id format.ID) (s format.Secret, err error) {
 		s, err = w.t.openNursery(w.container, id, key, value)
 	}
 	if err == nil && s.Version <= folded {
-		err = w.t.corrupt("nursery row", w.container, id, errOldRow(s.Version, folded))
+		err = w.t.Corrupt("nursery row", w.container, id, errOldRow(s.Version, folded))
 	}
 	if salt := format.NurserySalt(value); salt != nil && !w.checked {
 		w.rows++
@@ -321,7 +323,7 @@ func (w *walk) coverKey(id format.ID) ([]byte, error) {
 		w.cover, w.coversEnd = n, n == nil
 	}
 	if w.cover == nil || w.cover.lower != (format.ID{}) && bytes.Compare(w.cover.lower[:], id[:]) >= 0 {
-		return nil, w.t.corrupt("nursery row", w.container, id, errors.New("no page covers it"))
+		return nil, w.t.Corrupt("nursery row", w.container, id, errors.New("no page covers it"))
 	}
 	return w.cover.secret.Key, nil
 }
@@ -340,7 +342,7 @@ func (w *walk) check() error {
 	if w.rows == w.tree.head.Rows && w.sum == w.tree.head.Sum {
 		return nil
 	}
-	return w.t.corrupt("head", w.container, format.ID{},
+	return w.t.Corrupt("head", w.container, format.ID{},
 		fmt.Errorf("%w: %d nursery rows, where the head has %d others: rows were taken away, added or put back",
 			format.ErrNotAuthentic, w.rows, w.tree.head.Rows))
 }

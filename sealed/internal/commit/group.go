@@ -1,0 +1,176 @@
+package commit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"runtime"
+
+	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/tree"
+	"github.com/visage-face/visage/sealed/internal/volume"
+)
+
+// docs/decisions/0012 says why transactions share commits, and how.
+
+// Bounds of a group: those who come later begin another one.
+const (
+	groupMembers = 64
+	groupRecords = 1_024
+	groupBytes   = 1 << 20
+
+	// what a group keeps of records that its members have read, since many read the same
+	seenRecords = 64
+	seenBytes   = 8 << 10 // of one
+)
+
+// group is transactions that share one commit. Their functions run one after the other, each on its caller's
+// goroutine, on what those before have staged; the last of them seals all of it and commits. Whoever has the floor may
+// use it, until done is closed.
+type group struct {
+	claim
+	q       *Queue
+	base    *tree.Tx // the trees
+	stage   stage
+	members int // transactions that take part
+	looked  bool
+	full    *volume.FullError         // when looked: what refuses new records
+	seen    map[tree.Ref]*tree.Staged // as the engine has them
+
+	done    chan struct{} // closed when all below is settled
+	err     error         // of all members
+	again   bool          // nothing was committed, for what may be the fault of one member: each tries again by itself
+	changes tree.Changes  // of all members
+}
+
+// openGroup returns the group that is open, or opens one. The caller has the floor.
+func (q *Queue) openGroup(as claim, r engine.Reader) (*group, error) {
+	if g := q.floor.open; g != nil {
+		g.base.ReadFrom(r)
+		return g, nil
+	}
+	g := &group{claim: as, q: q, done: make(chan struct{})}
+	g.base = tree.NewReader(q.env, q.id, as.ring, r)
+	// it has no snapshot, and the rows of a space that was dropped go without waiting for it for ever
+	g.base.OnlyWhile(func() error { return q.open(as.fence) })
+	if err := g.base.OpenRoot(); err != nil {
+		g.base.Finish()
+		return nil, err
+	}
+	q.floor.open = g
+	return g, nil
+}
+
+// remember keeps a record that a member has read, and reports whether it does; the secret is the group's then.
+func (g *group) remember(ref tree.Ref, r *tree.Staged, plaintext []byte) bool {
+	if len(g.seen) >= seenRecords || len(plaintext) > seenBytes {
+		return false
+	}
+	if g.seen == nil {
+		g.seen = map[tree.Ref]*tree.Staged{}
+	}
+	r.Plaintext = bytes.Clone(plaintext)
+	g.seen[ref] = r
+	return true
+}
+
+// wipe clears what the group holds in the clear.
+func (g *group) wipe() {
+	g.stage.wipe()
+	for _, r := range g.seen {
+		r.Wipe()
+	}
+	g.seen = nil
+}
+
+// mayTake reports whether one more transaction may join.
+func (g *group) mayTake(as claim) bool {
+	return !as.alone && as.ring == g.ring && as.fence == g.fence &&
+		g.members < groupMembers && len(g.stage.order) < groupRecords && g.stage.bytes < groupBytes
+}
+
+// giveFloor lets the next in line go on with the open group; when there is none that may, it commits the group first.
+func (q *Queue) giveFloor() {
+	g := q.floor.open
+	if g == nil {
+		q.floor.pass()
+		return
+	}
+	if q.floor.passWithin(g) {
+		return
+	}
+	// Those who shared the last commit are about to come back: it is worth to let them run for a moment.
+	for range min(q.floor.expected, 8) {
+		runtime.Gosched()
+		if q.floor.passWithin(g) {
+			return
+		}
+	}
+	q.floor.open, q.floor.expected = nil, max(g.members-1, q.floor.expected/2)
+	wait := func() func() error {
+		defer q.floor.pass()
+		return g.commit()
+	}()
+	g.settle(wait)
+}
+
+// errUnsettled is what members hear when committing itself broke down.
+var errUnsettled = errors.New("the commit broke down")
+
+// commit seals what a group has staged and commits it. Where that succeeds, wait waits until it is durable. settle
+// comes next, unless this panics: then the members have been told.
+func (g *group) commit() (wait func() error) {
+	g.err = errUnsettled
+	defer func() {
+		if g.err == errUnsettled {
+			close(g.done)
+		}
+	}()
+	t := g.base
+	defer g.wipe()
+	defer t.Finish()
+	g.changes = t.Changes()
+	if len(g.stage.order) == 0 {
+		g.err = g.q.open(g.fence)
+		return nil
+	}
+	var failed error
+	wait, err := g.q.engine.Commit(context.Background(), format.ID(g.q.id), func(w engine.Writer) error {
+		t.WriteTo(w)
+		if failed = t.Seal(g.stage.order, g.stage.records); failed != nil {
+			return failed
+		}
+		g.changes = t.Changes()
+		// Not after: once the batch is applied the disk is at work, and nothing but waiting for it is left to do.
+		t.Finish()
+		g.wipe()
+		return g.q.open(g.fence)
+	})
+	if g.err = err; failed != nil && g.members > 1 {
+		g.again = true
+	}
+	return wait
+}
+
+// settle waits for the disk and tells the members.
+func (g *group) settle(wait func() error) {
+	defer close(g.done)
+	if g.err == nil && wait != nil {
+		g.err = wait()
+	}
+	if g.again {
+		g.err = nil
+	}
+	if g.err == nil && !g.again && len(g.stage.order) > 0 {
+		g.q.note(g.members, g.changes)
+	}
+}
+
+// growth refuses what is new, and looks at the volume once for all members.
+func (g *group) growth() *volume.FullError {
+	if !g.looked {
+		g.looked, g.full = true, g.q.volumes.Growth()
+	}
+	return g.full
+}
