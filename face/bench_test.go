@@ -9,7 +9,7 @@ import (
 	"github.com/visage-face/visage/face"
 )
 
-// BenchmarkIdentify measures Identify over ten thousand persons with a face each, all but the vision before it.
+// BenchmarkIdentify measures Identify over ten thousand persons with one face each, without the analysis of the photo.
 func BenchmarkIdentify(b *testing.B) {
 	r := newService(b)
 	group := r.create(b, face.LargePersonGroup, "g")

@@ -318,8 +318,8 @@ func TestDeletingAGroupFreesItsPersons(t *testing.T) {
 	wantRefusal(t, err, visage.Denied, "QuotaExceeded")
 }
 
-// TestACollectionMadeAgainIsAnother replaces a list and a group in the middle of operations that began with the old
-// ones.
+// TestACollectionMadeAgainIsAnother deletes a list and a group and creates them again during operations that began with
+// the old ones.
 func TestACollectionMadeAgainIsAnother(t *testing.T) {
 	running(t, func(t *testing.T, r *service) {
 		ctx, list, group := t.Context(), r.create(t, face.FaceList, "l"), r.create(t, face.PersonGroup, "g")

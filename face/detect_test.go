@@ -159,7 +159,8 @@ func TestDetectRefuses(t *testing.T) {
 	}
 }
 
-// TestRefusalsNameOnlyWhatIsGiven: a program that asks for what a refusal lists must not be refused again.
+// TestRefusalsNameOnlyWhatIsGiven: a program that asks for the attributes that a refusal lists must not be refused
+// again.
 func TestRefusalsNameOnlyWhatIsGiven(t *testing.T) {
 	r := newService(t)
 	for _, detection := range []string{"detection_01", "detection_03"} {
@@ -256,14 +257,14 @@ func TestFaceIDsLiveAsLongAsAsked(t *testing.T) {
 
 func TestExpiredFacesAreNotFoundBeforeTheSweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newService(t) // and no Run
+		r := newService(t) // without Run
 		id := r.detect(t, "ann")[0]
 		time.Sleep(24*time.Hour - time.Second)
 		young := r.detect(t, "bob")[0]
 		time.Sleep(time.Second)
 		_, err := r.Verify(t.Context(), r.res, face.VerifyQuery{FaceID1: young, FaceID2: id})
 		wantRefusal(t, err, visage.NotFound, "FaceNotFound")
-		// The hour of expiry is told by five bits of the id: 32 hours later the same bits mean another hour.
+		// Five bits of the id hold the hour of expiry: 32 hours later the same bits mean another hour.
 		time.Sleep(8 * time.Hour)
 		_, err = r.Verify(t.Context(), r.res, face.VerifyQuery{FaceID1: young, FaceID2: id})
 		wantRefusal(t, err, visage.NotFound, "FaceNotFound")

@@ -13,7 +13,7 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// answers is what a service says of two detected faces, "ann.1" and "ben.1", in a collection with ann and ben.
+// answers are the answers of a service about two detected faces, "ann.1" and "ben.1", in a collection with ann and ben.
 type answers struct {
 	Found    []string  // whom each is taken for
 	Likeness []float64 // how much
@@ -62,8 +62,8 @@ func (r *service) answers(t testing.TB, ref face.Ref, probes, people []string) (
 	return a
 }
 
-// TestAStoreFromBeforeThereWereCodesGoesOn has collections of every kind and detected faces written as they were, opens
-// them with another service, and does everything that is done with faces. The answers must be the same.
+// TestAStoreFromBeforeThereWereCodesGoesOn writes collections of every kind and detected faces in the format of early
+// versions, opens them with another service, and performs every operation on faces. The answers must be the same.
 func TestAStoreFromBeforeThereWereCodesGoesOn(t *testing.T) {
 	for kind := face.FaceList; kind <= face.LargePersonGroup; kind++ {
 		t.Run(kind.String(), func(t *testing.T) {
@@ -142,7 +142,8 @@ func TestAStoreFromBeforeThereWereCodesGoesOn(t *testing.T) {
 	}
 }
 
-// TestDamagedRecordsAreSaidToBe: a record whose code or template is none is a corrupt record, wherever it is opened.
+// TestDamagedRecordsAreSaidToBe: a record with a damaged code or template is reported as corrupt, wherever it is
+// opened.
 func TestDamagedRecordsAreSaidToBe(t *testing.T) {
 	nan := func(v []float32) { v[3] = float32(math.NaN()) }
 	long := func(v []float32) { v[0] += 1 }

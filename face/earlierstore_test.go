@@ -16,9 +16,9 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// The store in testdata was made by the last program before there were codes, with the fake networks of these tests: in
-// each kind of collection ann, ben and cleo, and a migration under way for which ann has been sent. It has detected
-// faces as well, which have expired. Its root key is this one.
+// The last program without codes made the store in testdata, with the fake networks of these tests: each kind of
+// collection has ann, ben and cleo, and a migration in progress for which ann has been sent. It also has detected
+// faces, which have expired. This is its root key.
 const (
 	float32Store    = "testdata/float32.tar.gz"
 	float32StoreKey = "77c7a7fbcafea415b450dfd23eea2bf573d237e2c5640c3be3c0670d8a10860d"

@@ -10,8 +10,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Pretend makes the books of a resource say that it holds what no test could create: all collections of a kind, all
-// persons of a kind of group, and persons and faces of one collection. Negative numbers leave a count as it is.
+// Pretend sets counts of a resource that no test could reach by creating: all collections of a kind, all persons of a
+// kind of group, and persons and faces of one collection. Negative numbers leave a count as it is.
 func (s *Service) Pretend(
 	ctx context.Context, res visage.Resource, ref Ref, collections, all, persons, faces int,
 ) error {
@@ -40,8 +40,8 @@ func (s *Service) Pretend(
 	})
 }
 
-// Records counts the records that a resource's space holds: detected faces, persons and faces of collections that exist
-// or existed, given their incarnations, and containers that wait to be dropped.
+// Records counts the records in a resource's space: detected faces, persons and faces of present or deleted
+// collections, given their incarnations, and containers that wait to be dropped.
 func (s *Service) Records(
 	ctx context.Context, res visage.Resource, incarnations []string,
 ) (detected, stored, waiting int, err error) {
@@ -99,12 +99,12 @@ func (s *Service) Incarnation(ctx context.Context, res visage.Resource, ref Ref)
 	return of, err
 }
 
-// HoldPerson keeps every change of a person waiting until release is called.
+// HoldPerson makes every change of a person wait until release is called.
 func (s *Service) HoldPerson(ctx context.Context, res visage.Resource, ref PersonRef) (release func(), err error) {
 	return s.locks.acquire(ctx, personLock(res, ref))
 }
 
-// KeepOrders bounds the ids that are kept sorted.
+// KeepOrders limits the number of ids that are kept sorted.
 func (s *Service) KeepOrders(most int) { s.orders = newOrders(most) }
 
 // DuringSearch searches a trained group, and calls before between reading the group and asking for its gallery, and
@@ -148,10 +148,10 @@ func (s *Service) DuringScan(
 // GalleryBytes returns the memory of all galleries.
 func (s *Service) GalleryBytes() int64 { return s.galleries.Stats().Bytes }
 
-// TrainNow performs the trainings of a resource that are under way, as Run does.
+// TrainNow performs the pending trainings of a resource, as Run does.
 func (s *Service) TrainNow(ctx context.Context, res visage.Resource) { s.train(ctx, res.ID) }
 
-// SweepNow removes from a resource's space what nobody can ask for, as Run does.
+// SweepNow sweeps a resource's space, as Run does.
 func (s *Service) SweepNow(ctx context.Context, res visage.Resource) { s.sweep(ctx, res.ID) }
 
 // EncodeFace encodes the record of a face.
@@ -166,10 +166,10 @@ func DecodeFace(b []byte) (id, person [16]byte, sequence uint64, code gallery.Co
 	return f.ID, f.Person, f.Sequence, f.Code, err
 }
 
-// EarlierFace makes the record of a face of one of encoding 1.
+// EarlierFace makes the record of a face in encoding 1.
 func EarlierFace(b []byte) ([]byte, error) { return earlierFace(b) }
 
-// earlierFaceRecord is a face as encoding 1 of its table had it, with a template.
+// earlierFaceRecord is a face in encoding 1 of its table, with a template.
 type earlierFaceRecord struct {
 	faceRecord
 	template []float32
@@ -193,7 +193,7 @@ func floats(template []float32) (b []byte) {
 	return b
 }
 
-// earlierDetectionRecord is a detected face as it was, with a template.
+// earlierDetectionRecord is a detected face of early versions, with a template.
 type earlierDetectionRecord struct {
 	ID       uuid   `cbor:"1,keyasint"`
 	Expires  int64  `cbor:"2,keyasint"`
@@ -207,8 +207,8 @@ var (
 	earlierDetections = sealed.NewTable[earlierDetectionRecord]("face.detection", 1)
 )
 
-// Age writes the faces of collections, and all detected faces, as they were written before there were codes. Where
-// broken is set, it makes of a template what is written.
+// Age writes the faces of collections, and all detected faces, in the format of early versions. If broken is set, it
+// changes each template before.
 func (s *Service) Age(ctx context.Context, res visage.Resource, broken func([]float32), refs ...Ref) error {
 	template := func(c gallery.Code) []float32 {
 		v := c.Vector()
@@ -259,7 +259,7 @@ func (s *Service) Age(ctx context.Context, res visage.Resource, broken func([]fl
 	})
 }
 
-// Aged counts the faces of a collection that are written as before there were codes, and all.
+// Aged counts the faces of a collection in the format of early versions, and all faces.
 func (s *Service) Aged(ctx context.Context, res visage.Resource, ref Ref) (aged, all int, err error) {
 	err = s.view(ctx, res, func(r sealed.Reader) error {
 		c, err := find(r, ref)
@@ -282,7 +282,7 @@ func (s *Service) Aged(ctx context.Context, res visage.Resource, ref Ref) (aged,
 	return aged, all, err
 }
 
-// Spoil puts a code that no template has in place of that of every face of a collection.
+// Spoil replaces the code of every face of a collection by one that no template has.
 func (s *Service) Spoil(ctx context.Context, res visage.Resource, ref Ref, code gallery.Code) error {
 	return s.update(ctx, res, func(tx sealed.Tx) error {
 		c, err := find(tx, ref)
@@ -306,7 +306,7 @@ func (s *Service) Spoil(ctx context.Context, res visage.Resource, ref Ref, code 
 	})
 }
 
-// ParseID reads an id and writes it again.
+// ParseID parses an id and returns its text.
 func ParseID(s string) (string, error) {
 	u, err := visage.ParseUUID(s)
 	return u.String(), err

@@ -29,14 +29,14 @@ func TestMain(m *testing.M) {
 // dim is the length of the fake's templates.
 const dim = 128
 
-// fake sees on a photo what its bytes say: words like "ann" or "ann.2", each a face, the largest first. Faces of the
-// same name are near one another, the nearer the closer their numbers; different names are far apart. Other words make
-// it fail. Of a word that begins with a question mark, no template can be made. The picture is 1000 by 1000 pixels,
-// face i is at 100·i, 100·i and (100-i) pixels wide and high.
+// fake finds the faces that the bytes of a photo name: words like "ann" or "ann.2", each a face, the largest first.
+// Faces of the same name are near one another, the nearer the closer their numbers; different names are far apart.
+// Other words make it fail. A word that begins with a question mark is a face without a template. The picture is 1000
+// by 1000 pixels, face i is at 100·i, 100·i and (100-i) pixels wide and high.
 type fake struct {
 	name     string
 	supports vision.Attributes
-	want     func(vision.Want) // if set, is told what was asked for
+	want     func(vision.Want) // if set, called with what was asked for
 	numbers  int               // length of its templates; 0: dim
 }
 

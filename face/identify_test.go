@@ -10,7 +10,7 @@ import (
 	"github.com/visage-face/visage/face"
 )
 
-// running runs a test in a bubble with the service's background work going on, which ends with the test.
+// running runs a test in a bubble, with the background work of the service, which ends with the test.
 func running(t *testing.T, test func(t *testing.T, r *service)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -21,7 +21,7 @@ func running(t *testing.T, test func(t *testing.T, r *service)) {
 	})
 }
 
-// run starts the background work and returns what stops it.
+// run starts the background work and returns the function that stops it.
 func (r *service) run(t testing.TB) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -34,7 +34,7 @@ func (r *service) run(t testing.TB) (stop func()) {
 	}
 }
 
-// train trains a collection inside a bubble and returns how that ended.
+// train trains a collection inside a bubble and returns the final status.
 func (r *service) train(t testing.TB, ref face.Ref) face.Training {
 	t.Helper()
 	mustDo(t, r.Train(t.Context(), r.res, ref))
@@ -170,7 +170,7 @@ func TestPersonsAddedSinceTheTrainingAreNotFound(t *testing.T) {
 		if got := r.identify(t, group, "bob"); len(got) != 0 {
 			t.Errorf("before the next training: %v", got)
 		}
-		restarted := newServiceOn(t, r.store, 0) // reads the group anew
+		restarted := newServiceOn(t, r.store, 0) // loads the group again
 		if got := restarted.identify(t, group, "bob"); len(got) != 0 {
 			t.Errorf("before the next training, after a restart: %v", got)
 		}

@@ -168,8 +168,8 @@ func TestTemplatesOfAnotherModelPackAreNotCompared(t *testing.T) {
 	}
 }
 
-// TestEachPackGoesOnWithWhatItMade: with both packs open, what the old one made is served by it, and nothing is
-// compared across.
+// TestEachPackGoesOnWithWhatItMade: with both packs open, the old one serves what it made, and no templates of
+// different packs are compared.
 func TestEachPackGoesOnWithWhatItMade(t *testing.T) {
 	store := newStore(t)
 	old, newer := &fake{name: "old pack", supports: measurable}, &fake{name: "new pack", supports: measurable}

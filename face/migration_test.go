@@ -15,7 +15,7 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// The packs of a migration: their templates are not even of one length.
+// The packs of a migration. Their templates do not even have the same length.
 var (
 	oldPack = &fake{name: "old pack", supports: measurable}
 	newPack = &fake{name: "new pack", supports: measurable, numbers: 192}
@@ -35,7 +35,8 @@ func (r *service) trainNow(t testing.TB, ref face.Ref) {
 	r.TrainNow(t.Context(), r.res)
 }
 
-// found returns whom a face on a photo, detected with a model, is taken for: a person, or a face of a list.
+// found returns the person, or the face of a list, that a face on a photo is recognised as, if it is detected with a
+// model.
 func (r *service) found(t testing.TB, ref face.Ref, photo, model string) string {
 	t.Helper()
 	probe := r.detectAs(t, photo, model)[0]
@@ -59,7 +60,8 @@ func (r *service) found(t testing.TB, ref face.Ref, photo, model string) string 
 	return ""
 }
 
-// add puts a face into a collection, and returns whom found would say it is, the person (empty in a list) and the face.
+// add adds a face to a collection. It returns what found would return for it, the person (empty in a list) and the
+// face.
 func (r *service) add(t testing.TB, ref face.Ref, photo string) (who, person, faceID string) {
 	t.Helper()
 	if ref.Kind == face.FaceList || ref.Kind == face.LargeFaceList {
@@ -70,7 +72,7 @@ func (r *service) add(t testing.TB, ref face.Ref, photo string) (who, person, fa
 	return p.ID, p.ID, r.addFace(t, p, photo)
 }
 
-// sweepOnce has Run do a round of everything, which leaves nothing to be dropped.
+// sweepOnce makes Run do one round of everything, which leaves nothing to drop.
 func (r *service) sweepOnce(t testing.TB) {
 	t.Helper()
 	r.SweepNow(t.Context(), r.res)
@@ -106,7 +108,7 @@ func TestACollectionMovesToAnotherPack(t *testing.T) {
 				}
 			}
 			want("ann", oldModel, ann)
-			want("ann", newModel, "") // nobody was sent
+			want("ann", newModel, "") // no photo was sent
 
 			photo := func(words string) face.Enrolment { return face.Enrolment{Photo: []byte(words)} }
 			wantRefusal(t, r.MigrateFace(ctx, r.res, ref, annPerson, annFace, photo("ben"), false), visage.Invalid,
@@ -125,7 +127,7 @@ func TestACollectionMovesToAnotherPack(t *testing.T) {
 			wantRefusal(t, r.CompleteMigration(ctx, r.res, ref, false), visage.Conflict,
 				kind.String()+"MigrationNotFinished")
 
-			// Who is added meanwhile is known by both.
+			// Both packs know faces that are added meanwhile.
 			cleo, _, _ := r.add(t, ref, "cleo")
 			dan, danPerson, danFace := r.add(t, ref, "dan")
 			train()
@@ -266,7 +268,7 @@ func TestMigrationRefuses(t *testing.T) {
 	wantRefusal(t, r.CompleteMigration(ctx, r.res, group, true), visage.Conflict, busy)
 }
 
-// TestAMigrationNeedsNoOldPack: where it cannot be opened any more, its faces are sent again all the same.
+// TestAMigrationNeedsNoOldPack: if the old pack cannot be opened any more, faces can still be sent again.
 func TestAMigrationNeedsNoOldPack(t *testing.T) {
 	store := newStore(t)
 	before := newServiceWith(t, store, 0, oldPack, nil)
@@ -285,8 +287,8 @@ func TestAMigrationNeedsNoOldPack(t *testing.T) {
 	}
 }
 
-// TestSendingWhileOthersDeleteAndSearch: whoever is deleted while sent is found by neither pack, and everybody else by
-// both.
+// TestSendingWhileOthersDeleteAndSearch: neither pack finds a face that is deleted while it is sent, and both find all
+// others.
 func TestSendingWhileOthersDeleteAndSearch(t *testing.T) {
 	r, ctx := migratingService(t, newStore(t), nil), t.Context()
 	group := face.Ref{Kind: face.PersonGroup, ID: "g"}
@@ -337,7 +339,8 @@ func TestSendingWhileOthersDeleteAndSearch(t *testing.T) {
 	}
 }
 
-// TestExpiryReachesBothPacks: whose time is up goes from the templates of both, and what was moved expires too.
+// TestExpiryReachesBothPacks: expired faces are removed from the templates of both packs, and migrated faces expire
+// too.
 func TestExpiryReachesBothPacks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, ctx := migratingService(t, newStore(t), nil), t.Context()

@@ -18,19 +18,19 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// crashDir tells a process of this test where the store is that it works on until it is killed.
+// crashDir names the environment variable with the store of a process that is killed.
 const crashDir = "VISAGE_MIGRATION_CRASH_DIR"
 
 // stepWord begins the lines that such a process writes before each step.
 const stepWord = "step: "
 
-// TestAMigrationIsKilledAtEveryStep has a process move a group to and fro between two packs, and kills it when it is
-// about to make a step, or in the middle of it, for one step after the other. What is left must be the state before the
-// step or after it: everybody is there and recognised by the pack that served the group, and by the next one everybody
-// who was sent; and the next process goes on from there.
+// TestAMigrationIsKilledAtEveryStep starts processes that move a group back and forth between two packs. It kills each
+// before or during a step, one step after the other. The store must then be in the state before the step or after it:
+// the pack that served the group recognises everybody, and the next pack everybody whose photo was sent. The next
+// process continues from there.
 func TestAMigrationIsKilledAtEveryStep(t *testing.T) {
 	dir := t.TempDir()
-	people := map[string]string{} // who a photo is of
+	people := map[string]string{} // the person on each photo
 	t.Run("create", func(t *testing.T) {
 		r := migratingService(t, openStore(t, crashConfig(dir), true), nil)
 		mustDo(t, r.Create(t.Context(), r.res, moving, face.Creation{Name: "g", RecognitionModel: oldModel}))
@@ -50,7 +50,7 @@ func TestAMigrationIsKilledAtEveryStep(t *testing.T) {
 	}
 }
 
-// killAt runs a process until it says for the n-th time that it is about to make a step, and kills it.
+// killAt runs a process until it announces the n-th step, and kills it.
 func killAt(t *testing.T, dir, step string, n int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), must[string](t)(os.Executable()), "-test.run=^TestMovesUntilItIsKilled$")
@@ -72,7 +72,7 @@ func killAt(t *testing.T, dir, step string, n int) {
 		t.Fatalf("the process ended by itself:\n%s", complaints.String())
 	}
 	mustDo(t, cmd.Process.Kill())
-	_ = cmd.Wait() // says that it was killed
+	_ = cmd.Wait() // its error is that it was killed
 }
 
 // TestMovesUntilItIsKilled is the process that is killed.
@@ -89,7 +89,7 @@ func TestMovesUntilItIsKilled(t *testing.T) {
 
 var moving = face.Ref{Kind: face.PersonGroup, ID: "g"}
 
-// moveOn completes a migration, from wherever it is, and cancels another.
+// moveOn completes a migration, from whatever step it has reached, and cancels another.
 func (r *service) moveOn(t testing.TB, say func(step string)) {
 	ctx := t.Context()
 	for _, p := range must[[]face.Person](t)(r.Persons(ctx, r.res, moving, face.Page{})) {
@@ -135,7 +135,7 @@ func (r *service) moveOn(t testing.TB, say func(step string)) {
 	r.SweepNow(ctx, r.res)
 }
 
-// startMoving begins a migration to the other model, unless one is under way.
+// startMoving begins a migration to the other model, unless one is in progress.
 func (r *service) startMoving(t testing.TB, say func(step string)) {
 	if _, err := r.Migration(t.Context(), r.res, moving); err == nil {
 		return
@@ -148,7 +148,7 @@ func (r *service) startMoving(t testing.TB, say func(step string)) {
 	mustDo(t, r.StartMigration(t.Context(), r.res, moving, to))
 }
 
-// checkMoving holds a group to what must be true of it at any moment.
+// checkMoving checks what must be true of a group at any moment.
 func (r *service) checkMoving(t *testing.T, people map[string]string) {
 	t.Helper()
 	ctx := t.Context()
@@ -195,7 +195,7 @@ func crashConfig(dir string) sealed.Config {
 	}
 }
 
-// openSource protects nothing, and so opens in every process.
+// openSource is a key source without a secret, so that it opens in every process.
 type openSource struct{}
 
 var openRef = keysource.Ref{URI: "open:root", Version: "1"}

@@ -167,7 +167,7 @@ func TestEnrolmentChoosesTheFace(t *testing.T) {
 	for _, tt := range []struct {
 		name, photo string
 		target      *face.Box
-		code        string // empty: it is taken
+		code        string // empty: accepted
 	}{
 		{"one face", "ann", nil, ""},
 		{"no face", " ", nil, "InvalidImage"},
@@ -361,7 +361,7 @@ func TestChangesOfAPersonWaitForOneAnother(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		r.addFace(t, bob, "bob") // another person is not held up
+		r.addFace(t, bob, "bob") // changes of another person do not wait
 		if mu.Lock(); done != 0 {
 			t.Errorf("%d changes did not wait", done)
 		}

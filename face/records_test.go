@@ -10,7 +10,7 @@ import (
 	"github.com/visage-face/visage/gallery"
 )
 
-// The record of a face as docs/formats/faces.md has it.
+// The record of a face, as docs/formats/faces.md describes it.
 const (
 	faceHeader = "000102030405060708090a0b0c0d0e0f" + // id
 		"f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff" + // person
@@ -34,7 +34,7 @@ func TestFaceRecordVector(t *testing.T) {
 	}
 }
 
-// The record of a face of encoding 1.
+// The record of a face in encoding 1.
 const earlierFaceVector = faceHeader + "0000003f" + "0000003f" + "000000bf" + "0000003f" // 0.5, 0.5, -0.5, 0.5
 
 func TestEarlierFaceRecordVector(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 
 const day = 24 * time.Hour
 
-// gone says whether a person has been erased.
+// gone reports whether a person has been erased.
 func gone(t *testing.T, r *service, p face.PersonRef) bool {
 	t.Helper()
 	_, err := r.GetPerson(t.Context(), r.res, p)
@@ -126,7 +126,7 @@ func TestFacesOfListsExpireByTheDay(t *testing.T) {
 					got[0].PersistedFaceID != old {
 					t.Fatalf("find similar: %+v", got)
 				}
-				time.Sleep(7 * day) // the younger, who was not recognised, is over its time now; the older is not
+				time.Sleep(7 * day) // now the younger, who was not recognised, expires; the older does not
 				synctest.Wait()
 				if _, err := r.GetFace(t.Context(), r.res, list, old); err != nil {
 					t.Errorf("who was recognised: %v", err)

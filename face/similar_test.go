@@ -91,7 +91,7 @@ func TestLargeFaceListsAreSearchedAsTrained(t *testing.T) {
 
 func TestFindSimilarRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newService(t) // and no Run: a training that is asked for stays under way
+		r := newService(t) // without Run: a requested training stays pending
 		ids := r.detect(t, "ann bob")
 		model3 := r.detectAs(t, "ann", "recognition_03")[0]
 		small := r.create(t, face.FaceList, "small")

@@ -102,7 +102,7 @@ func TestAFailedTrainingLeavesTheLastInForce(t *testing.T) {
 func TestNothingChangesWhileTraining(t *testing.T) {
 	for _, kind := range trainedKinds {
 		t.Run(kind.String(), func(t *testing.T) {
-			r := newService(t) // and no Run: the training stays under way
+			r := newService(t) // without Run: the training stays pending
 			ctx, ref := t.Context(), r.create(t, kind, "g")
 			e := face.Enrolment{Photo: []byte("bob")}
 			var calls map[string]func() error
@@ -238,8 +238,8 @@ func TestCancelledRequestsEnd(t *testing.T) {
 	}
 }
 
-// TestEverythingAtOnce runs all operations against one another for the race detector; in the end the books must agree
-// with what is stored.
+// TestEverythingAtOnce runs all operations concurrently for the race detector; in the end the counts must agree with
+// the stored records.
 func TestEverythingAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newService(t)

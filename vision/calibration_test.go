@@ -14,9 +14,9 @@ import (
 	"github.com/visage-face/visage/vision"
 )
 
-// people says who is on the photos that calibration and alignment were measured on, from left to right. Who the people
-// on the sample photos are is not known, only that each photo shows different ones; their names start with "?" and are
-// never compared across photos.
+// people names the people on the photos on which calibration and alignment were measured, from left to right. The
+// people on the sample photos are not known, only that each photo shows different ones; their names start with "?" and
+// are never compared across photos.
 var people = map[string][]string{
 	"Family1-Dad1.jpg": {"dad1"}, "Family1-Dad2.jpg": {"dad1"}, "Family1-Dad3.jpg": {"dad1"},
 	"Family1-Daughter1.jpg": {"daughter1"}, "Family1-Daughter2.jpg": {"daughter1"},
@@ -66,7 +66,7 @@ func portraits(t *testing.T, p *vision.Pipeline) []portrait {
 	return all
 }
 
-// strangers says whether two portraits certainly show different people.
+// strangers reports whether two portraits certainly show different people.
 func strangers(a, b portrait) bool {
 	unknown := strings.HasPrefix(a.who, "?") && strings.HasPrefix(b.who, "?") && a.photo != b.photo
 	return a.who != b.who && !unknown
@@ -81,7 +81,7 @@ func distance(a, b []float32) float64 {
 	return 1 - dot
 }
 
-// TestCalibration repeats the measurement behind the default pack's table; docs/models.md tells what it is worth.
+// TestCalibration repeats the measurement behind the table of the default pack; docs/models.md says how reliable it is.
 func TestCalibration(t *testing.T) {
 	p := open(t, vision.Config{})
 	all := portraits(t, p)

@@ -15,7 +15,7 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// changedMobileFace is the pack mobileface with other files, whole by its manifest.
+// changedMobileFace is the pack mobileface with other files and a manifest that fits them.
 func changedMobileFace(t *testing.T, change func(m *pack.Manifest, files map[string][]byte)) *pack.Pack {
 	t.Helper()
 	dir := filepath.Join(root, "models", "packs", "mobileface")
@@ -33,15 +33,15 @@ func changedMobileFace(t *testing.T, change func(m *pack.Manifest, files map[str
 type stage struct {
 	// side is that of the input, in pixels.
 	side int
-	// step is the distance of two squares that are looked at.
+	// step is the distance between two squares that the network sees.
 	step int
-	// sure makes everything a face.
+	// sure makes the network take every square for a face.
 	sure bool
-	// offsets and, if there are any, points are what it says of every box.
+	// offsets and points, if there are any, are its output for every box.
 	offsets, points []float32
 }
 
-// network is one that gives a high score to white squares on black that are as large as two thirds of what it looks at.
+// network is a network that gives a high score to white squares on black, two thirds as large as its input.
 func (s stage) network() []byte {
 	g := onnx.NewGraph("squares")
 	n, rows, columns := onnx.Dim{Name: "N"}, onnx.Dim{Name: "H"}, onnx.Dim{Name: "W"}
@@ -102,8 +102,8 @@ func squareFinder(t *testing.T, offsets, points []float32) *pack.Pack {
 	})
 }
 
-// TestCascadeReadsWhatItsNetworksSay with networks of which is known what they say: where a box lies, which offset
-// moves which of its edges, and where the points are.
+// TestCascadeReadsWhatItsNetworksSay uses networks with known outputs: the place of a box, which offset moves which of
+// its edges, and the places of the points.
 func TestCascadeReadsWhatItsNetworksSay(t *testing.T) {
 	offsets := []float32{1. / 6, 1. / 4, -1. / 6, -1. / 12}
 	points := []float32{0.3, 0.7, 0.5, 0.35, 0.65, 0.31, 0.32, 0.53, 0.74, 0.76}
@@ -144,8 +144,8 @@ func TestCascadeReadsWhatItsNetworksSay(t *testing.T) {
 	}
 }
 
-// TestEverythingIsAFace to networks that are sure of it, as to a picture that was made to look like faces all over: no
-// more boxes go on than a photo may have.
+// TestEverythingIsAFace uses networks that take everything for a face, as they would a picture made for that: no more
+// boxes are passed on than a photo may have.
 func TestEverythingIsAFace(t *testing.T) {
 	still, points := []float32{0, 0, 0, 0}, []float32{0.3, 0.7, 0.5, 0.35, 0.65, 0.31, 0.32, 0.53, 0.74, 0.76}
 	p := open(t, vision.Config{Pack: changedMobileFace(t, func(m *pack.Manifest, files map[string][]byte) {
@@ -159,7 +159,7 @@ func TestEverythingIsAFace(t *testing.T) {
 	}
 }
 
-// TestBoxesThatAreNowhere are no faces.
+// TestBoxesThatAreNowhere checks that such boxes are no faces.
 func TestBoxesThatAreNowhere(t *testing.T) {
 	for _, offsets := range [][]float32{
 		{1e30, 1e30, 1e30, 1e30}, {-3e38, -3e38, 3e38, 3e38}, {1, 1, -1, -1}, {0.5, 0.5, -0.5, -0.5},
@@ -175,7 +175,8 @@ func TestBoxesThatAreNowhere(t *testing.T) {
 	}
 }
 
-// TestADamagedCascadeIsRefused when the pack is opened, whichever of its networks it is.
+// TestADamagedCascadeIsRefused checks that a pack with a damaged network is refused when it is opened, for each of its
+// networks.
 func TestADamagedCascadeIsRefused(t *testing.T) {
 	for i := range 3 {
 		t.Run(fmt.Sprint("network ", i+1), func(t *testing.T) {

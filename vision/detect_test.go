@@ -17,7 +17,7 @@ import (
 	"github.com/visage-face/visage/vision/internal/photo"
 )
 
-// How well templates keep the people of the Family photos apart: the smallest distance of different people minus the
+// How well templates separate the people of the Family photos: the smallest distance between different people minus the
 // largest of one person, for two kinds of distance.
 func TestOwnAlignmentSeparatesNoWorseThanReference(t *testing.T) {
 	p := open(t, vision.Config{})
@@ -111,8 +111,8 @@ func tight(t *testing.T, p *vision.Pipeline) map[string]*photo.RGB {
 	return cuts
 }
 
-// TestFacesThatFillTheFrame cuts photos harder than people do: nothing is left around the face's box. On the samples,
-// where people turn away and hide behind hands and hair, a few are lost so.
+// TestFacesThatFillTheFrame crops photos more tightly than people do: nothing is left around the box of the face. On
+// the samples, where people turn away and hide behind hands and hair, a few faces are lost.
 func TestFacesThatFillTheFrame(t *testing.T) {
 	p := open(t, vision.Config{})
 	cuts := tight(t, p)
@@ -220,7 +220,8 @@ func TestEndedContext(t *testing.T) {
 	}
 }
 
-// TestConcurrentDetect asks more at once than the pipeline does at once; every answer must be as if it were alone.
+// TestConcurrentDetect calls Detect more often at once than the pipeline works at once; every answer must be the same
+// as alone.
 func TestConcurrentDetect(t *testing.T) {
 	p := open(t, vision.Config{Parallel: 2})
 	want := vision.Want{Templates: true}

@@ -174,7 +174,8 @@ func (p *Pipeline) Find(ctx context.Context, img *photo.RGB) (boxes [][4]float64
 	return boxes, fives, err
 }
 
-// Sample fills a picture of the given size through m, by the fast road for maps that do not turn or by the simple one.
+// Sample fills a picture of the given size through m, with the fast code for maps that do not turn or with the simple
+// one.
 func Sample(img *photo.RGB, width, height int, within image.Rectangle, m geometry.Affine, simple bool) []float32 {
 	t := newTensor(1, width, height)
 	p := plane(t, 0, pack.Input{Channels: "RGB", Mean: [3]float64{1, 2, 3}, Divisor: [3]float64{4, 5, 6}})

@@ -15,7 +15,7 @@ import (
 	"github.com/visage-face/visage/vision"
 )
 
-// field returns the files of a folder of inputs from the field, unpacked.
+// field returns the files of a folder of reported inputs, unpacked.
 func field(t *testing.T, folder string) map[string][]byte {
 	t.Helper()
 	dir := filepath.Join(filepath.Dir(filepath.Dir(shared(t, "faces"))), "field", folder)
@@ -43,7 +43,7 @@ func field(t *testing.T, folder string) map[string][]byte {
 	return files
 }
 
-// One photo in every spelling that browsers show and that was refused once has the same faces as the ordinary file.
+// One photo in every form that browsers show and that was once refused has the same faces as the ordinary file.
 func TestEveryFieldPhotoHasTheSameFaces(t *testing.T) {
 	damaged := field(t, "jpeg-noeoi")
 	var notes []string

@@ -63,8 +63,8 @@ func changed(p *photo.RGB, f func(v float64) float64) *photo.RGB {
 	return q
 }
 
-// Nobody is recognised by what shows nobody: the photo itself gives a template, and its damaged copies give none, or at
-// least none that the people of the other photos have too.
+// Damaged photos identify nobody: the photo itself gives a template, and its damaged copies give none, or at least none
+// that the people of the other photos have too.
 func TestNoTemplateOfWhatShowsNobody(t *testing.T) {
 	p := open(t, vision.Config{Pack: packNamed(t, "mobileface")})
 	want := vision.Want{Templates: true, Attributes: vision.Quality}
@@ -140,7 +140,7 @@ func TestNoHighQualityWithoutAFace(t *testing.T) {
 	}
 }
 
-// What a photo shows does not depend on what is asked about it.
+// The faces of a photo do not depend on what is asked about it.
 func TestFacesDoNotDependOnWhatIsWanted(t *testing.T) {
 	p := open(t, vision.Config{Pack: packNamed(t, "mobileface")})
 	photos := field(t, "nonface")

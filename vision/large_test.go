@@ -44,7 +44,7 @@ func enlarged(t *testing.T, file []byte, width, height int, part image.Rectangle
 	return b.Bytes(), full
 }
 
-// A large photo is decoded at a reduced scale, and what is found on it is the same.
+// A large photo is decoded at a reduced scale, with the same results.
 func TestLargePhotosHaveTheSameFaces(t *testing.T) {
 	p := open(t, vision.Config{})
 	want := vision.Want{Landmarks: true, Templates: true, Attributes: p.Supports()}

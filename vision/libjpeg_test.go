@@ -9,8 +9,7 @@ import (
 	"github.com/visage-face/visage/vision/internal/photo"
 )
 
-// DecodeLikeReference decodes a JPEG file as the package did that made the reference, save for the last bit here and
-// there.
+// DecodeLikeReference decodes a JPEG file like the package that made the reference, except for the last bit in places.
 func DecodeLikeReference(file []byte) (*photo.RGB, error) {
 	src, err := jpeg.Decode(bytes.NewReader(file))
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 	"github.com/visage-face/visage/vision"
 )
 
-// TestPipelinesShareALimit: while one works on the only photo allowed, the other waits its turn, and has it afterwards.
+// TestPipelinesShareALimit: while one pipeline processes the only photo allowed, the other waits, and continues
+// afterwards.
 func TestPipelinesShareALimit(t *testing.T) {
 	limit := vision.NewLimit(1)
 	one, other := open(t, vision.Config{Limit: limit}), open(t, vision.Config{Limit: limit})

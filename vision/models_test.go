@@ -10,7 +10,7 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// missing ends a test that lacks what it needs: a skip, but a failure where CI must have it.
+// missing ends a test whose requirements are missing: it skips it, but fails where CI must have them.
 func missing(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {

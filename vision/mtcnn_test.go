@@ -95,7 +95,7 @@ func TestEveryPortraitHasOneFace(t *testing.T) {
 	}
 }
 
-// The least face that the Face contract promises to find is 36 pixels wide on 1920 × 1080.
+// The smallest face that the Face contract promises to find is 36 pixels wide on 1920 × 1080.
 func TestSmallFaces(t *testing.T) {
 	p := openMobileFace(t)
 	all, missed := familyPortraits(t), 0
@@ -126,7 +126,7 @@ func TestFacesInTheDark(t *testing.T) {
 	}
 }
 
-// Very large pictures that are not JPEG files have all their pixels when they are seen in the dark and turned.
+// Very large pictures that are not JPEG files are read with all their pixels when they are dark and turned.
 func TestLargePicturesInTheDarkAndTurned(t *testing.T) {
 	p := openMobileFace(t)
 	img := familyPortraits(t)[0]
@@ -150,7 +150,7 @@ func TestLargePicturesInTheDarkAndTurned(t *testing.T) {
 	}
 }
 
-// A face that is turned is where it would be if the upright one's box were turned.
+// The box of a turned face is where the box of the upright face would be after the turn.
 func TestTurnedFacesAreFound(t *testing.T) {
 	p := openMobileFace(t)
 	for i, img := range familyPortraits(t) {

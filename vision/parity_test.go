@@ -25,9 +25,9 @@ type referencePhoto struct {
 	Faces  []referenceFace
 }
 
-// lastBit lists the faces whose whole road cannot be compared. The reference decoded photos with libjpeg-turbo; Go's
-// decoder differs from it by 1 in about 2 % of the values, and at these two faces that decides which of two nearly
-// equal things happens. Their steps are compared one by one, like those of all others.
+// lastBit lists the faces for which only the single steps can be compared. The reference decoded photos with
+// libjpeg-turbo; Go's decoder differs from it by 1 in about 2 % of the values, and at these two faces that decides
+// between two nearly equal alternatives. Their steps are compared one by one, like those of all others.
 var lastBit = map[string]string{
 	// Two anchors score 0.7617 and 0.7623 here, 0.7636 and less there: another box of the same face wins.
 	"detection3.jpg/0": "another anchor wins by 0.0006",
@@ -64,7 +64,7 @@ func TestNetworksAgreeWithReference(t *testing.T) {
 			if _, tie := lastBit[face]; !tie {
 				compare(t, face, nearest(got, w), w, worst)
 			}
-			// The steps, each given what the reference gave it.
+			// The steps, each with the input that the reference had.
 			box := vision.ReferenceFace{Left: w.Box.X, Top: w.Box.Y, Right: w.Box.X + w.Box.Width,
 				Bottom: w.Box.Y + w.Box.Height}
 			if err := p.ReferencePoints(t.Context(), img, &box); err != nil {
@@ -88,7 +88,7 @@ func TestNetworksAgreeWithReference(t *testing.T) {
 		worst["IoU"], 100*worst["landmarks"], worst["cosine"])
 }
 
-// compare holds a face against the reference's, from the photo to the descriptor.
+// compare compares a face with that of the reference, from the photo to the descriptor.
 func compare(t *testing.T, face string, got vision.ReferenceFace, want referenceFace, worst map[string]float64) {
 	t.Helper()
 	if got.Descriptor == nil {
@@ -124,7 +124,7 @@ func referenceOverlap(a vision.ReferenceFace, b referenceFace) float64 {
 	return w * h / ((a.Right-a.Left)*(a.Bottom-a.Top) + b.Box.Width*b.Box.Height - w*h)
 }
 
-// landmarkError is the mean distance of the points, in parts of the box's width.
+// landmarkError is the mean distance of the points, as a fraction of the width of the box.
 func landmarkError(got vision.ReferenceFace, want referenceFace) float64 {
 	sum := 0.0
 	for i, l := range want.Landmarks {

@@ -16,13 +16,13 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// changedPack is the default pack with other files, whole by its manifest.
+// changedPack is the default pack with other files and a manifest that fits them.
 func changedPack(t *testing.T, change func(m *pack.Manifest, files map[string][]byte)) *pack.Pack {
 	t.Helper()
 	return altered(t, defaultPack(t), change)
 }
 
-// altered is a pack with other files, whole by its manifest.
+// altered is a pack with other files and a manifest that fits them.
 func altered(t *testing.T, base *pack.Pack, change func(m *pack.Manifest, files map[string][]byte)) *pack.Pack {
 	t.Helper()
 	m, files, dir := base.Manifest(), map[string][]byte{}, t.TempDir()
@@ -64,14 +64,15 @@ func dense(output string, side, out int, weight, bias float32) []byte {
 	return g.Marshal()
 }
 
-// damaged returns a network's file with some weights in its middle that are no numbers.
+// damaged returns the file of a network with some weights in its middle replaced by NaN.
 func damaged(network []byte) []byte {
 	bent := slices.Clone(network)
 	copy(bent[len(bent)/2:], slices.Repeat([]byte{0xff}, 256))
 	return bent
 }
 
-// TestANetworkThatCannotWorkIsRefused when its pack is opened, though every file is what the manifest says.
+// TestANetworkThatCannotWorkIsRefused checks that such a network is refused when its pack is opened, although every
+// file matches the manifest.
 func TestANetworkThatCannotWorkIsRefused(t *testing.T) {
 	infinite, not := float32(math.Inf(1)), float32(math.NaN())
 	recogniser := func(out int, weight, bias float32) func(*pack.Manifest, map[string][]byte) {
@@ -119,7 +120,7 @@ func TestANetworkThatCannotWorkIsRefused(t *testing.T) {
 	}
 }
 
-// TestFingerprint: it is that of the recogniser and of how faces are aligned for it, and of nothing else.
+// TestFingerprint: the fingerprint depends on the recogniser and its alignment of faces, and on nothing else.
 func TestFingerprint(t *testing.T) {
 	usual := open(t, vision.Config{}).Fingerprint()
 	var length float64

@@ -26,8 +26,8 @@ func turned(p *photo.RGB, quarters int) *photo.RGB {
 // degreesApart is the difference of two directions.
 func degreesApart(a, b float64) float64 { return math.Abs(math.Remainder(a-b, 360)) }
 
-// Photos that stand on their side or head show the same people as upright, and no strangers for one person; the roll
-// and the landmarks are those of the picture as it was sent.
+// Photos on their side or upside down show the same people as upright, and do not take strangers for one person; the
+// roll and the landmarks are those of the picture as it was sent.
 func TestTurnedPhotos(t *testing.T) {
 	p := open(t, vision.Config{Pack: packNamed(t, "mobileface")})
 	files, err := filepath.Glob(shared(t, "faces", "Family*1.jpg"))
@@ -103,8 +103,8 @@ func TestTurnedPhotos(t *testing.T) {
 	}
 }
 
-// landmarksApart is the largest distance of eyes and mouth from where those of the upright photo come to lie when it is
-// turned, in distances of the pupils.
+// landmarksApart is the largest distance of eyes and mouth from their places in the upright photo after the turn, in
+// distances of the pupils.
 func landmarksApart(turned, upright *vision.Landmarks, width, height, quarters int) float64 {
 	w, h := float64(width), float64(height)
 	far := 0.0

@@ -11,7 +11,7 @@ import (
 	"github.com/visage-face/visage/vision/internal/photo"
 )
 
-// noise is a picture without any order in it.
+// noise is a picture of random pixels.
 func noise(random *rand.Rand, width, height int) *photo.RGB {
 	img := &photo.RGB{W: width, H: height, Pix: make([]byte, 3*width*height)}
 	for i := range img.Pix {
@@ -20,7 +20,7 @@ func noise(random *rand.Rand, width, height int) *photo.RGB {
 	return img
 }
 
-// TestFastSamplingIsSampling compares the road for maps that do not turn with its simple twin.
+// TestFastSamplingIsSampling compares the fast code for maps that do not turn with the simple one.
 func TestFastSamplingIsSampling(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	for range 200 {
@@ -106,7 +106,7 @@ func TestArrange(t *testing.T) {
 	}
 }
 
-// TestStrangePictures feeds shapes that photos do not have.
+// TestStrangePictures uses shapes that photos do not have.
 func TestStrangePictures(t *testing.T) {
 	p := open(t, vision.Config{})
 	random := rand.New(rand.NewPCG(3, 3))

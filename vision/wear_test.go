@@ -18,7 +18,7 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// wearing are the attributes for what faces wear that the pack mobileface gives. What hides the eyes it sees too badly
+// wearing are the attributes for what faces wear that the pack mobileface gives. It recognises covered eyes too badly
 // for vision.Occlusion.
 const wearing = vision.Glasses | vision.Accessories | vision.Mask
 

@@ -15,8 +15,8 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// yuNetPack installs a pack with a YuNet detector, no landmarks, and the default pack's recogniser, from a manifest and
-// files alone.
+// yuNetPack installs a pack with a YuNet detector, no landmarks, and the recogniser of the default pack, from a
+// manifest and files alone.
 func yuNetPack(t *testing.T, fixed bool) *pack.Pack {
 	t.Helper()
 	base := defaultPack(t)

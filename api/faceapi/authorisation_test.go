@@ -57,7 +57,7 @@ func TestKeysDisabled(t *testing.T) {
 		want(t, 403, "AuthenticationTypeDisabled")
 }
 
-// TestResourcesAreStrangers has two resources use the same ids: neither sees what is the other's.
+// TestResourcesAreStrangers uses the same ids in two resources: neither sees the data of the other.
 func TestResourcesAreStrangers(t *testing.T) {
 	r := newFaceServer(t)
 	base := versions[1]
@@ -97,8 +97,8 @@ func TestRateOfTheTierBinds(t *testing.T) {
 	r.do(t, call{method: "GET", path: "/face/v1.2/facelists", key: "alice1"}).want(t, 200, "")
 }
 
-// TestRevokedKeyBlocksOneResource locks the data of one resource: every operation on it is refused, and nobody else
-// notices.
+// TestRevokedKeyBlocksOneResource locks the data of one resource: every operation on it is refused, and other resources
+// are not affected.
 func TestRevokedKeyBlocksOneResource(t *testing.T) {
 	for _, base := range versions {
 		r := newFaceServer(t)
@@ -141,7 +141,7 @@ func TestRevokedKeyBlocksOneResource(t *testing.T) {
 	}
 }
 
-// TestNothingOfCustomersIsLogged uses canaries in all that customers name, and searches the log.
+// TestNothingOfCustomersIsLogged uses canaries in all names and data of customers, and searches the log for them.
 func TestNothingOfCustomersIsLogged(t *testing.T) {
 	r := newFaceServer(t)
 	for _, base := range versions {

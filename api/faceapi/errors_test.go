@@ -335,7 +335,7 @@ func TestErrors(t *testing.T) {
 					r.do(t, c).want(t, row.status, row.code)
 				})
 			}
-			// The store is as it was: whoever was there still is, and nobody else.
+			// The store is unchanged: everybody who was in it still is, and nobody else.
 			for path, n := range map[string]int{"/facelists": 3, "/largefacelists": 3, "/persongroups": 3,
 				"/largepersongroups": 3, "/largepersongroups/g/persons": 2} {
 				if got := decode[[]map[string]any](t, r.get(t, base+path)); len(got) != n {
@@ -346,7 +346,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestErrorsWhileTraining holds the codes that only a training under way gives.
+// TestErrorsWhileTraining checks the codes that occur only during a training.
 func TestErrorsWhileTraining(t *testing.T) {
 	for _, base := range versions {
 		r := newFaceServer(t, idle)
@@ -388,7 +388,7 @@ func TestErrorsWhileTraining(t *testing.T) {
 	}
 }
 
-// TestQuotas holds the limits that a test can reach.
+// TestQuotas checks the limits that a test can reach.
 func TestQuotas(t *testing.T) {
 	r := newFaceServer(t)
 	for i := range 64 {

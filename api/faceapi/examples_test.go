@@ -14,8 +14,8 @@ import (
 	"github.com/visage-face/visage/api/apitest"
 )
 
-// TestOfficialExamplesAreUnderstood sends the request of every example that comes with the official descriptions: none
-// may be refused for its form. What the examples name does not exist here, and is said not to.
+// TestOfficialExamplesAreUnderstood sends the request of every example in the official descriptions: none may be
+// refused for its form. The objects that the examples name do not exist here, and the answers say so.
 func TestOfficialExamplesAreUnderstood(t *testing.T) {
 	if len(loadSpecs(t)) == 0 {
 		t.Skip("the official descriptions are not on this machine")

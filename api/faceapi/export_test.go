@@ -6,10 +6,11 @@ import (
 	"net/netip"
 )
 
-// Public is public, which no request can ask about without connecting somewhere.
+// Public is public: no request can ask about an address without a connection.
 var Public = public
 
-// NewFetch returns what fetches an image over a network of the test's own: no request can choose how names resolve.
+// NewFetch returns the function that fetches images, over a network of the test: no request can choose how names
+// resolve.
 func NewFetch(
 	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error),
 	connect func(ctx context.Context, network, address string) (net.Conn, error),

@@ -64,7 +64,7 @@ func (k *keys) Resource(_ context.Context, key, host string) (visage.Resource, v
 	return r, visage.Principal{Method: "key", KeyName: "Key1", Resource: r.ID}, nil
 }
 
-// rotate makes a key worthless.
+// rotate makes a key invalid.
 func (k *keys) rotate(key string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -84,10 +84,10 @@ type faceServer struct {
 
 type option func(*api.Config, *bool)
 
-// idle leaves trainings where they are when they have been asked for.
+// idle does not run the trainings that are requested.
 func idle(_ *api.Config, run *bool) { *run = false }
 
-// tierRates binds the rates of the tiers, which a faceServer leaves out otherwise.
+// tierRates applies the rates of the tiers, which a faceServer omits otherwise.
 func tierRates(c *api.Config, _ *bool) { c.Rate = nil }
 
 func newFaceServer(t testing.TB, options ...option) *faceServer {
@@ -158,7 +158,7 @@ type call struct {
 	host         string // "" is the server's address
 }
 
-// reply is its answer, checked for what every answer must be.
+// reply is the answer to a call, after the checks that every answer must pass.
 type reply struct {
 	status int
 	header http.Header
@@ -230,7 +230,7 @@ func (r *faceServer) send(t testing.TB, req *http.Request) reply {
 
 var guid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 
-// checkGroundRules holds contract §1.2 to §1.4, for every answer.
+// checkGroundRules checks contract §1.2 to §1.4, for every answer.
 func checkGroundRules(a reply) string {
 	switch {
 	case !guid.MatchString(a.header.Get("apim-request-id")):
@@ -314,7 +314,7 @@ func (b *safeBuffer) String() string {
 
 type object = map[string]any
 
-// The shortest ways to say what most tests need.
+// Short forms of what most tests need.
 
 func (r *faceServer) put(t testing.TB, path string, body any) {
 	t.Helper()

@@ -165,7 +165,7 @@ func TestFetchReturnsTheImage(t *testing.T) {
 		io.WriteString(w, "image of "+r.Host)
 	}))
 	w.name("photos.example", []string{"10.0.0.1", publicIP6, publicIP})
-	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1") // is not used
+	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1") // must not be used
 	t.Setenv("http_proxy", "http://127.0.0.1:1")
 	data, err := w.fetch(t, "http://photos.example:8080/a.jpg?x=1#fragment")
 	if err != nil || string(data) != "image of photos.example:8080" {
@@ -230,7 +230,7 @@ func TestFetchConnectsToTheAddressItChecked(t *testing.T) {
 	if w.lookups != 1 || len(w.dialled) != 1 || w.dialled[0] != publicIP+":80" {
 		t.Errorf("%d lookups, dialled %v; want one lookup and the address it gave", w.lookups, w.dialled)
 	}
-	_, err := w.fetch(t, "http://rebinding.example/") // a fetch of its own, by now of loopback
+	_, err := w.fetch(t, "http://rebinding.example/") // the second fetch: now the name resolves to loopback
 	wantRefusal(t, err, "InvalidURL")
 	if len(w.dialled) != 1 {
 		t.Errorf("dialled %v after the name turned to loopback", w.dialled)
@@ -309,7 +309,7 @@ func TestFetchBoundsTheImage(t *testing.T) {
 				block := make([]byte, 64<<10)
 				for sent := 0; sent < row.size && r.Context().Err() == nil; sent += len(block) {
 					if _, err := w.Write(block[:min(len(block), row.size-sent)]); err != nil {
-						return // the fetcher has had enough
+						return // the fetcher has closed the connection
 					}
 				}
 			}))
@@ -350,7 +350,7 @@ func TestFetchOfABrokenServer(t *testing.T) {
 				client, server := net.Pipe()
 				go func() {
 					defer server.Close()
-					http.ReadRequest(bufio.NewReader(server)) // whatever it is
+					http.ReadRequest(bufio.NewReader(server)) // the content does not matter
 					io.WriteString(server, row.says)          // fails when the client has gone
 				}()
 				return client, nil

@@ -26,7 +26,7 @@ func fuzzServer(f *testing.F) (*faceServer, *api.Handler) {
 	return r, h
 }
 
-// ask sends one request, whatever it is, and checks that the answer is one of the contract and no failure of ours.
+// ask sends one request of any form, and checks that the answer is one of the contract and not an internal failure.
 func ask(t *testing.T, r *faceServer, h *api.Handler, method, path, query, contentType, body string) reply {
 	req := httptest.NewRequest(method, "/", strings.NewReader(body))
 	req.URL = &url.URL{Path: path, RawQuery: query}
@@ -123,7 +123,7 @@ func FuzzQueries(f *testing.F) {
 	})
 }
 
-// FuzzTargetFace checks that what is accepted is four numbers that say the same again.
+// FuzzTargetFace checks that accepted values are four numbers, which give the same values again.
 func FuzzTargetFace(f *testing.F) {
 	for _, seed := range []string{"1,2,3,4", "0,0,1,1", "-1,0,1,1", "1,2,3", "1,2,3,4,5", " 1,2,3,4", "+1,2,3,4",
 		"0x1,2,3,4", "1_0,2,3,4", ",,,", ""} {

@@ -11,7 +11,7 @@ import (
 	"github.com/visage-face/visage/api/faceapi"
 )
 
-// imagePaths makes one of each operation on an image, and returns their paths.
+// imagePaths creates what each operation on an image needs, and returns their paths.
 func imagePaths(t testing.TB, r *faceServer, base string) []string {
 	r.put(t, base+"/facelists/l", object{"name": "l"})
 	r.put(t, base+"/largefacelists/l", object{"name": "l"})
@@ -120,7 +120,7 @@ func TestBodiesOverTheirLimit(t *testing.T) {
 	}
 }
 
-// TestLongestUserData has the most that the contract allows, in the form that takes the most bytes.
+// TestLongestUserData sends the longest userData of the contract, in the form that takes the most bytes.
 func TestLongestUserData(t *testing.T) {
 	r := newFaceServer(t)
 	body := `{"name":"` + strings.Repeat(`\u00e9`, 128) + `","userData":"` + strings.Repeat(`\u00e9`, 16_384) + `"}`

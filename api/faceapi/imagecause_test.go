@@ -16,7 +16,7 @@ import (
 	"github.com/visage-face/visage/api/faceapi"
 )
 
-// Each reason for which an image cannot be had has a sentence of its own; none tells of what is not public.
+// Each reason why an image cannot be downloaded has a sentence of its own; none reveals what is not public.
 func TestFetchNamesTheCause(t *testing.T) {
 	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -90,7 +90,7 @@ func TestFetchNamesTheCause(t *testing.T) {
 	}
 }
 
-// The bytes of an image under the name of JSON, and images of other content types, get told how to be sent.
+// For the bytes of an image declared as JSON, and for images of other content types, the refusal says how to send them.
 func TestBodiesOfTheWrongTypeAreExplained(t *testing.T) {
 	r := newFaceServer(t)
 	send := func(contentType, body string) reply {

@@ -11,8 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestPeopleAreRecognised walks the main road: enrol, train, detect, identify, verify; on both versions and both kinds
-// of group.
+// TestPeopleAreRecognised enrols, trains, detects, identifies and verifies, on both versions and both kinds of group.
 func TestPeopleAreRecognised(t *testing.T) {
 	for _, base := range versions {
 		for _, kind := range []struct{ path, id string }{{"/persongroups/", "personGroupId"},
@@ -213,7 +212,7 @@ func TestDetectAnswersWhatWasAskedFor(t *testing.T) {
 	}
 }
 
-// TestListsLiveTheirLives walks every operation on lists and their faces.
+// TestListsLiveTheirLives performs every operation on lists and their faces.
 func TestListsLiveTheirLives(t *testing.T) {
 	for _, base := range versions {
 		for _, kind := range []struct{ path, id string }{{"/facelists", "faceListId"},
@@ -265,7 +264,7 @@ func TestListsLiveTheirLives(t *testing.T) {
 	}
 }
 
-// TestGroupsLiveTheirLives walks every operation on groups, persons and their faces.
+// TestGroupsLiveTheirLives performs every operation on groups, persons and their faces.
 func TestGroupsLiveTheirLives(t *testing.T) {
 	for _, base := range versions {
 		for _, kind := range []struct{ path, id string }{{"/persongroups", "personGroupId"},
@@ -341,7 +340,7 @@ func TestListsAreReadInPages(t *testing.T) {
 				r.do(t, call{method: "GET", path: base + path + "?" + query}).want(t, 400, "BadArgument")
 			}
 		}
-		// Small face lists are not read in pages: what other lists take is not looked at.
+		// Small face lists have no pages: the parameters of other lists are ignored.
 		r.put(t, base+"/facelists/x", object{"name": "x"})
 		if a := r.get(t, base+"/facelists?top=0&start=zzz"); a.body == "[]" {
 			t.Errorf("%s/facelists was read in pages", base)
@@ -349,7 +348,7 @@ func TestListsAreReadInPages(t *testing.T) {
 	}
 }
 
-// TestTrainingTellsItsState holds contract §8.
+// TestTrainingTellsItsState checks contract §8.
 func TestTrainingTellsItsState(t *testing.T) {
 	for base, waiting := range map[string]string{"/face/v1.0": "notstarted", "/face/v1.2": "notStarted"} {
 		t.Run(base, func(t *testing.T) {

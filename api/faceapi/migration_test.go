@@ -19,7 +19,7 @@ type missing struct {
 	FaceIDs  []string `json:"persistedFaceIds"`
 }
 
-// TestACollectionMovesToAnotherModel walks the road from one pack to another on the wire, for every kind.
+// TestACollectionMovesToAnotherModel migrates a collection of every kind from one pack to another on the wire.
 func TestACollectionMovesToAnotherModel(t *testing.T) {
 	for _, base := range versions {
 		for _, path := range []string{"/facelists/l", "/largefacelists/l", "/persongroups/g", "/largepersongroups/g"} {
@@ -28,7 +28,7 @@ func TestACollectionMovesToAnotherModel(t *testing.T) {
 				at := base + path
 				r.put(t, at, object{"name": "n", "recognitionModel": "recognition_01"})
 				r.do(t, call{method: "GET", path: at + "/migration"}).want(t, 404, kindOf(path)+"MigrationNotFound")
-				var faces []string // where each is
+				var faces []string // the path of each
 				enrol := func(photo string) {
 					where := at + "/persistedfaces"
 					if strings.Contains(path, "groups") {

@@ -34,7 +34,7 @@ func TestOurOpenAPIDescribesTheTable(t *testing.T) {
 			t.Errorf("%s lacks a summary, its security or its errors", route.Label())
 		}
 	}
-	// What we say of ourselves must hold: the examples of a life are checked against it.
+	// Our description must be true: the answers of the calls below are checked against it.
 	s := specs{}
 	for _, base := range versions {
 		own := *doc

@@ -17,8 +17,8 @@ import (
 // specs are the official descriptions by base path; empty when they are not on this machine.
 type specs map[string]*openapi3.T
 
-// officialFiles are where the descriptions lie. That of the stable v1.2 is not to be had as a file; for what is served
-// here, v1.2-preview.1 says the same.
+// officialFiles are the places of the descriptions. That of the stable v1.2 is not available as a file; for what is
+// served here, v1.2-preview.1 is the same.
 var officialFiles = map[string]string{
 	"/face/v1.0": "cognitiveservices/data-plane/Face/stable/v1.0/Face.json",
 	"/face/v1.2": "ai/data-plane/Face/preview/v1.2-preview.1/Face.json",
@@ -53,7 +53,7 @@ func loadSpecs(t testing.TB) specs {
 	return apitest.Load(t, officialSpecs)
 }
 
-// knownDifferences loosens a description where what is served differs from it, and why.
+// knownDifferences relaxes a description where the service differs from it, with the reason.
 func knownDifferences(base string, doc *openapi3.T) {
 	for name, ref := range doc.Components.Schemas {
 		schema := ref.Value
@@ -111,7 +111,7 @@ func (s specs) find(method, path string) (*openapi3.T, *openapi3.Operation) {
 	return nil, nil
 }
 
-// check holds an answer against the official description.
+// check compares an answer with the official description.
 func (s specs) check(t testing.TB, method, path string, a reply) {
 	t.Helper()
 	if len(s) == 0 {
@@ -134,7 +134,7 @@ func (s specs) check(t testing.TB, method, path string, a reply) {
 	apitest.CheckAnswer(t, method+" "+path, operation, a.status, []byte(a.body))
 }
 
-// errorSchema is what an error of any operation looks like.
+// errorSchema is the schema of an error of any operation.
 func errorSchema(doc *openapi3.T) *openapi3.SchemaRef {
 	if ref := doc.Components.Schemas["FaceErrorResponse"]; ref != nil {
 		return ref
@@ -142,7 +142,7 @@ func errorSchema(doc *openapi3.T) *openapi3.SchemaRef {
 	return doc.Components.Schemas["APIError"]
 }
 
-// TestSpecsCanFail proves that the descriptions refuse what they should: a check that accepts everything would be
+// TestSpecsCanFail proves that the descriptions refuse wrong answers: a check that accepts everything would be
 // worthless.
 func TestSpecsCanFail(t *testing.T) {
 	s := loadSpecs(t)

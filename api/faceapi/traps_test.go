@@ -54,7 +54,7 @@ func TestTrap03TrainingHasAnAbsoluteOperationLocation(t *testing.T) {
 				for {
 					a := r.do(t, call{method: "POST", path: "/" + base + path + "/train", host: host})
 					if a.status == http.StatusConflict {
-						continue // the one before is still running
+						continue // the earlier one is still running
 					}
 					a.want(t, 202, "")
 					if got := a.header.Get("Operation-Location"); got != want+base+path+"/training" || a.body != "" {

@@ -15,11 +15,11 @@ import (
 	"path/filepath"
 )
 
-// maxEntries bounds what an archive may hold, in files and folders.
+// maxEntries is the largest number of files and folders in an archive.
 const maxEntries = 256
 
-// unpack writes the regular files of an archive, a gzipped tar or a zip, into the folder dir. All must lie in one
-// folder of the archive; their plain names are kept. Links, devices and names that lead elsewhere are refused.
+// unpack writes the regular files of an archive, a gzipped tar or a zip, into the folder dir. All must be in one folder
+// of the archive; their plain names are kept. Links, devices and names that lead elsewhere are refused.
 func unpack(ctx context.Context, archive, dir string) error {
 	f, err := os.Open(archive)
 	if err != nil {
@@ -109,7 +109,7 @@ func unzip(f *os.File, out *sink) error {
 	return nil
 }
 
-// sink takes the files of an archive within bounds.
+// sink receives the files of an archive within limits.
 type sink struct {
 	ctx     context.Context
 	dir     string

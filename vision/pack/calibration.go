@@ -7,40 +7,40 @@ import (
 	"sort"
 )
 
-// halfRate is the false-accept rate at which confidence is one half.
+// halfRate is the false-accept rate at which the confidence is one half.
 const halfRate = 1e-3
 
-// steepness is by how much the log-odds of the confidence grow when those of a false accept shrink. With one half, a
-// rate of 1e-4 is a confidence of 0.76, 1e-5 of 0.91, 1e-6 of 0.97; and 1e-2 of 0.24.
+// steepness is by how much the log-odds of the confidence rise when those of a false accept fall. With one half, a rate
+// of 1e-4 is a confidence of 0.76, 1e-5 of 0.91, 1e-6 of 0.97; and 1e-2 of 0.24.
 const steepness = 0.5
 
-// searchRate is the part of searches in which a stranger may be taken for somebody, which Threshold keeps.
+// searchRate is the largest fraction of searches of strangers with a false accept, which Threshold keeps.
 const searchRate = 0.01
 
-// Calibration says how often the faces of two strangers come as near as a given distance, and how that is known.
+// Calibration says how often the faces of two strangers are as near as a given distance, and how that was measured.
 //
-// One that was counted names its worst group of people, and confidence goes by the rates of that group. One without
-// goes by Rates.
+// A measured one names its worst group of people, and confidence follows the rates of that group. One without follows
+// Rates.
 type Calibration struct {
 	// Pairs of photos of strangers, of People different persons, were measured.
 	Pairs  int `json:"pairs"`
 	People int `json:"people"`
-	// Photos gave a template each; 0 when not known.
+	// Photos gave one template each; 0 when not known.
 	Photos int `json:"photos,omitempty"`
 	// Method says in words how the table was made and how uncertain it is.
 	Method string `json:"method"`
-	// Subjects says in words who is on the photos, and who is not.
+	// Subjects describes the people on the photos, and which people are missing.
 	Subjects string `json:"subjects,omitempty"`
-	// Recogniser is the SHA-256 of the network whose distances these are, in lower-case hexadecimal; empty when not
-	// known. A pack with another recogniser does not open with this calibration.
+	// Recogniser is the SHA-256 of the network with these distances, in lower-case hexadecimal; empty when not known. A
+	// pack with another recogniser does not open with this calibration.
 	Recogniser string `json:"recogniser,omitempty"`
 	// Rates is the table over all pairs, distance and rate rising.
 	Rates []Rate `json:"rates"`
-	// Half is what is accepted over all pairs at a confidence of one half; nil when it was not counted.
+	// Half holds the accepted pairs at a confidence of one half; nil when they were not counted.
 	Half *Rate `json:"half,omitempty"`
-	// Worst is the group with the most false accepts; nil when groups were not told apart.
+	// Worst is the group with the most false accepts; nil when groups were not distinguished.
 	Worst *Worst `json:"worst,omitempty"`
-	// Groups are the groups that were told apart, those of one grouping together.
+	// Groups are the groups that were distinguished, those of one grouping together.
 	Groups []Group `json:"groups,omitempty"`
 }
 
@@ -48,20 +48,20 @@ type Calibration struct {
 type Rate struct {
 	// Distance is a cosine distance: 0 same … 2 opposite.
 	Distance float64 `json:"distance"`
-	// FalseAccepts is the part of all pairs of strangers at this distance or nearer.
+	// FalseAccepts is the fraction of all pairs of strangers at this distance or nearer.
 	FalseAccepts float64 `json:"falseAccepts"`
 	// Counted is how many pairs were that near, Low and High are the 95 % interval of FalseAccepts; 0 when the row was
 	// not counted.
 	Counted int     `json:"counted,omitempty"`
 	Low     float64 `json:"low,omitempty"`
 	High    float64 `json:"high,omitempty"`
-	// TrueAccepts is the part of all pairs of one person at this distance or nearer; 0 when not known.
+	// TrueAccepts is the fraction of all pairs of one person at this distance or nearer; 0 when not known.
 	TrueAccepts float64 `json:"trueAccepts,omitempty"`
 }
 
-// Group is what was counted in a group of people, or of photos.
+// Group is the result for a group of people, or of photos.
 type Group struct {
-	// Grouping is by what groups were told apart, such as "name" or "yaw"; Name is the group's.
+	// Grouping is the property that distinguishes the groups, such as "name" or "yaw"; Name is the group's.
 	Grouping string `json:"grouping"`
 	Name     string `json:"name"`
 	// Photos of People gave Pairs of strangers and Genuine pairs of one person within the group.
@@ -69,15 +69,15 @@ type Group struct {
 	People  int `json:"people"`
 	Pairs   int `json:"pairs"`
 	Genuine int `json:"genuine"`
-	// Half is what is accepted of them at a confidence of one half; nil when it was not counted.
+	// Half holds the accepted pairs of the group at a confidence of one half; nil when they were not counted.
 	Half *Rate `json:"half,omitempty"`
 	// Rates are the group's own, distance and rate rising, as far down as they could be counted.
 	Rates []Rate `json:"rates"`
 }
 
-// Worst is the table that confidence goes by.
+// Worst is the table that confidence follows.
 type Worst struct {
-	// Grouping and Name say which group it is.
+	// Grouping and Name name the group.
 	Grouping string `json:"grouping"`
 	Name     string `json:"name"`
 	// Rates are the group's, distance and rate rising. Below those that could be counted, it takes the shape of the
@@ -85,10 +85,11 @@ type Worst struct {
 	Rates []Rate `json:"rates"`
 }
 
-// empty says that there is no calibration.
+// empty reports whether there is no calibration.
 func (c *Calibration) empty() bool { return c.Method == "" && len(c.Rates) == 0 }
 
-// check refuses what does not hold together, or was counted with another recogniser than the one of this SHA-256.
+// check refuses a calibration that contradicts itself, or that was measured with another recogniser than that of this
+// SHA-256.
 func (c *Calibration) check(recogniser string) error {
 	if c.Recogniser != "" && c.Recogniser != recogniser {
 		return fmt.Errorf("it was counted with another network: the recogniser of SHA-256 %s, and the pack's is %s",
@@ -134,7 +135,7 @@ func (c *Calibration) check(recogniser string) error {
 	return nil
 }
 
-// checkHalf refuses what cannot have been counted at a confidence of one half. Nil: it was not.
+// checkHalf refuses counts that are impossible at a confidence of one half. Nil: they were not counted.
 func checkHalf(r *Rate) error {
 	if r == nil {
 		return nil
@@ -145,7 +146,7 @@ func checkHalf(r *Rate) error {
 	return r.checkCount()
 }
 
-// checkCount refuses counts and intervals that none can have.
+// checkCount refuses impossible counts and intervals.
 func (r Rate) checkCount() error {
 	if r.Counted < 0 || !(r.Low >= 0 && r.Low <= 1) || !(r.High >= 0 && r.High <= 1) ||
 		!(r.TrueAccepts >= 0 && r.TrueAccepts <= 1) {
@@ -172,7 +173,7 @@ func checkRates(rates []Rate, least int) error {
 	return nil
 }
 
-// reach refuses a table that does not say where confidence is one half.
+// reach refuses a table that does not reach the rate at which the confidence is one half.
 func reach(rates []Rate) error {
 	if rates[0].FalseAccepts > halfRate || rates[len(rates)-1].FalseAccepts < halfRate {
 		return fmt.Errorf("the table does not reach over a rate of %g", halfRate)
@@ -180,7 +181,7 @@ func reach(rates []Rate) error {
 	return nil
 }
 
-// curve is the table that confidence goes by.
+// curve returns the table that confidence follows.
 func (c *Calibration) curve() []Rate {
 	if c.Worst != nil {
 		return c.Worst.Rates
@@ -189,11 +190,11 @@ func (c *Calibration) curve() []Rate {
 }
 
 // Confidence turns a cosine distance into a confidence from 0 to 1. It falls as the distance grows, from 1 at a
-// distance of 0 to 0 at 2, and is one half where one in 1,000 pairs of strangers is accepted: in the worst group, where
-// that was counted, and so in every other at most that many.
+// distance of 0 to 0 at 2. It is one half where one in 1,000 pairs of strangers is accepted: in the worst group, if
+// that was measured, and so at most as many in every other.
 func (c *Calibration) Confidence(distance float64) float64 {
 	if c.empty() {
-		return 0 // nothing is known of the distance
+		return 0 // the distance has no meaning
 	}
 	rates := c.curve()
 	first, last := rates[0], rates[len(rates)-1]
@@ -220,8 +221,8 @@ func oddsBetween(rates []Rate, distance float64) float64 {
 	return logOdds(a.FalseAccepts) + part*(logOdds(b.FalseAccepts)-logOdds(a.FalseAccepts))
 }
 
-// FalseAccepts returns the part of all pairs of strangers at a distance or nearer, between the rows of Rates. Nearer
-// than the first row, it is at most that of the first row; farther than the last, at least that of the last.
+// FalseAccepts returns the fraction of all pairs of strangers at a distance or nearer, between the rows of Rates. For a
+// distance below the first row, it is at most that of the first row; above the last, at least that of the last.
 func (c *Calibration) FalseAccepts(distance float64) float64 {
 	first, last := c.Rates[0], c.Rates[len(c.Rates)-1]
 	switch {
@@ -234,14 +235,14 @@ func (c *Calibration) FalseAccepts(distance float64) float64 {
 	return 1 / (1 + math.Exp(-odds))
 }
 
-// mostAsked is the highest threshold that is used without being asked for: beyond it, more people who are in a group
-// are missed than found, whatever its size.
+// mostAsked is the highest threshold that Threshold returns: above it, more people of a group are missed than found,
+// whatever its size.
 const mostAsked = 0.95
 
-// Threshold returns the least confidence with which a stranger is taken for somebody of a group of so many faces in at
-// most 1 % of searches: each face may be taken for the stranger in 1 % divided by their number, over all pairs. It is
-// never below one half, and never above 0.95: a group so large that it would take more has more false alarms. A
-// calibration without groups was not counted that far down, and gives one half for any group.
+// Threshold returns the confidence that at most 1 % of searches of a stranger reach in a group of a number of faces:
+// each face may be taken for the stranger in 1 % divided by their number, over all pairs. It is never below one half,
+// and never above 0.95: a group so large that it would need more has more false alarms. A calibration without groups
+// was not measured that far, and gives one half for every group.
 func (c *Calibration) Threshold(faces int) float64 {
 	if c.Worst == nil || faces < 1 {
 		return 0.5
@@ -268,7 +269,7 @@ func distanceAt(rates []Rate, rate float64) float64 {
 	return max(0, low.Distance+part*(high.Distance-low.Distance))
 }
 
-// ConfidenceAt returns the confidence that stands for a false-accept rate, whatever the pack: one half at 1e-3.
+// ConfidenceAt returns the confidence of a false-accept rate in every pack: one half at 1e-3.
 func ConfidenceAt(falseAccepts float64) float64 { return fromOdds(logOdds(falseAccepts)) }
 
 func logOdds(p float64) float64 { return math.Log(p) - math.Log1p(-p) }

@@ -47,7 +47,7 @@ func Convert(ctx context.Context, name, packages, dst string) (*Pack, error) {
 		m.Files = append(m.Files, File{Name: n.file, Bytes: int64(len(network)), SHA256: hex.EncodeToString(sum[:])})
 	}
 
-	// What was counted with another network says nothing of this one: the pack is then to be calibrated.
+	// A calibration of another network says nothing about this one: the pack then has to be calibrated.
 	if counted := m.Calibration.Recogniser; counted != "" && counted != m.digest(m.Recogniser.File) {
 		m.Calibration = Calibration{}
 	}

@@ -2,14 +2,14 @@ package pack
 
 import _ "embed"
 
-// Figures of the default pack that were measured rather than read from its weights; docs/models.md tells how, and the
+// Figures of the default pack that were measured and not read from its weights. docs/models.md describes how, and the
 // tests of package vision measure them again.
 
-// alignment is where the recogniser wants five points of a face, in pixels of its input. Of about a hundred candidates
-// it is one in the middle of the best: it keeps people on the family photos apart by more than any cut without a turn.
+// alignment is where the recogniser needs five points of a face, in pixels of its input. It is one in the middle of the
+// best of about a hundred candidates: it separates people on the family photos by more than any crop without a turn.
 var alignment = [5][2]float64{{47, 42.5}, {103, 42.5}, {75, 78}, {48, 100}, {102, 100}}
 
-// calibration is the default pack's.
+// calibration is that of the default pack.
 func calibration() Calibration {
 	return Calibration{
 		Pairs:  1364,
@@ -42,7 +42,7 @@ var mobileFaceAlignment = [5][2]float64{
 //go:embed calibration-mobileface.json
 var mobileFaceCounted []byte
 
-// mobileFaceCalibration is the mobileface pack's.
+// mobileFaceCalibration is that of the mobileface pack.
 func mobileFaceCalibration() Calibration {
 	c, err := parseCalibration(mobileFaceCounted)
 	if err != nil {

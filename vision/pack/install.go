@@ -16,28 +16,28 @@ import (
 	"time"
 )
 
-// Source says where a pack comes from.
+// Source is where a pack comes from.
 type Source struct {
 	// Location is an http or https URL of an archive, or the path of an archive (.tar.gz, .tgz, .zip) or of a folder.
 	Location string
 	// SHA256 is the digest, 64 hexadecimal digits, of the archive; for a folder, of its manifest, which in turn names
 	// the digests of the other files. Required.
 	SHA256 string
-	// Check, if set, is given the pack when all its files are what its manifest says; its error is why it is not
-	// installed.
+	// Check, if set, is called with the pack after all its files were compared with its manifest; if it returns an
+	// error, the pack is not installed.
 	Check func(*Pack) error
 }
 
-// maxArchive bounds an archive and what comes out of it, in bytes.
+// maxArchive is the largest size of an archive, and of its unpacked files, in bytes.
 const maxArchive = 1 << 30
 
-// ErrExists says that a pack of the same name is installed already.
+// ErrExists: a pack of the same name is installed already.
 var ErrExists = errors.New("a pack of this name is installed already")
 
 var digest = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// Install fetches the pack at src, verifies it, and puts it into the folder root under its own name. It is there as a
-// whole or not at all. Errors: ErrDigest when what was fetched is not what was promised, ErrExists.
+// Install fetches the pack at src, verifies it, and puts it into the folder root under its own name, as a whole or not
+// at all. Errors: ErrDigest when the fetched bytes do not have the promised digest, ErrExists.
 func Install(ctx context.Context, root string, src Source) (*Pack, error) {
 	p, err := install(ctx, root, src)
 	if err != nil {
@@ -87,7 +87,7 @@ func install(ctx context.Context, root string, src Source) (*Pack, error) {
 	return p, nil
 }
 
-// bring puts the pack's files into the folder files, with tmp as a place for the archive.
+// bring puts the files of the pack into the folder files, with tmp as a place for the archive.
 func bring(ctx context.Context, tmp, files string, src Source) error {
 	scheme, _, isURL := strings.Cut(src.Location, "://")
 	if isURL && scheme != "http" && scheme != "https" {
@@ -109,7 +109,7 @@ func bring(ctx context.Context, tmp, files string, src Source) error {
 	return unpack(ctx, archive, files)
 }
 
-// fetch writes the archive at src to a file and compares its digest, before anything looks into it.
+// fetch writes the archive at src to a file and compares its digest, before the archive is opened.
 func fetch(ctx context.Context, path string, src Source, isURL bool) (err error) {
 	var from io.ReadCloser
 	if isURL {
@@ -128,7 +128,7 @@ func fetch(ctx context.Context, path string, src Source, isURL bool) (err error)
 	return compareDigest(src.Location, sum, src.SHA256)
 }
 
-// download opens the body of a URL. The digest makes up for a connection that cannot be trusted.
+// download opens the body of a URL. The connection need not be trusted, because the digest is compared.
 func download(ctx context.Context, url string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -151,7 +151,7 @@ func download(ctx context.Context, url string) (io.ReadCloser, error) {
 	return resp.Body, nil
 }
 
-// copyFolder copies a pack that lies unpacked in a folder. Only files that its manifest names are touched.
+// copyFolder copies an unpacked pack from a folder. It reads only files that the manifest names.
 func copyFolder(ctx context.Context, files string, src Source) error {
 	raw, err := readManifest(src.Location)
 	if err != nil {
@@ -220,7 +220,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	return r.from.Read(p)
 }
 
-// keepListed removes what an archive brought beside the pack's own files, such as a README.
+// keepListed removes the other files of an archive, such as a README.
 func keepListed(dir string, files []File) error {
 	keep := map[string]bool{ManifestName: true}
 	for _, f := range files {

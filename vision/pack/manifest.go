@@ -20,7 +20,7 @@ const (
 	oldestFormat  = 1
 )
 
-// Bounds on what a manifest may claim.
+// Limits of a manifest.
 const (
 	maxManifest  = 1 << 20
 	maxFiles     = 16
@@ -30,14 +30,14 @@ const (
 	maxLength    = 4096
 )
 
-// Manifest describes a model pack: which networks it holds, how to feed them, how to read what they say and how far to
-// trust it. See docs/formats/model-pack.md.
+// Manifest describes a model pack: its networks, their inputs and outputs, and how reliable they are. See
+// docs/formats/model-pack.md.
 type Manifest struct {
-	// Format is the version of the manifest's own layout.
+	// Format is the version of the layout of the manifest.
 	Format int `json:"format"`
-	// Name is what the pack is called: lower-case letters, digits and dashes.
+	// Name is the name of the pack: lower-case letters, digits and dashes.
 	Name string `json:"name"`
-	// Origin says where the networks come from, Licence under which terms (an SPDX expression).
+	// Origin names the source of the networks, Licence their terms (an SPDX expression).
 	Origin  string `json:"origin"`
 	Licence string `json:"licence"`
 	// Files lists every file of the pack but the manifest.
@@ -50,10 +50,10 @@ type Manifest struct {
 	Recogniser Recogniser `json:"recogniser"`
 	// Wear are networks that see what faces wear; a pack may have none.
 	Wear []Wear `json:"wear,omitempty"`
-	// Calibration says how often strangers come as near as a given distance.
+	// Calibration says how often strangers are as near as a given distance.
 	Calibration Calibration `json:"calibration"`
-	// Quality says how the quality of a face follows from what is measured of it. Without it, the grades go by size,
-	// pose, blur, noise and exposure alone, and a template is made of every face.
+	// Quality is the rule for the quality of a face. Without it, the grades depend on size, pose, blur, noise and
+	// exposure alone, and a template is made of every face.
 	Quality *Quality `json:"quality,omitempty"`
 }
 
@@ -105,8 +105,8 @@ type Detector struct {
 	// MinScore is the least score of a face, MaxOverlap the largest intersection over union of two faces.
 	MinScore   float64 `json:"minScore"`
 	MaxOverlap float64 `json:"maxOverlap"`
-	// Border is how much the canvas of a second look is larger on each side, in parts of the picture's width: detectors
-	// miss faces that fill the frame. 0: no second look.
+	// Border is how much the canvas of a second look is larger on each side, as a fraction of the width of the picture,
+	// because detectors miss faces that fill the frame. 0: no second look.
 	Border float64 `json:"border,omitempty"`
 	// BorderSide is the longest side of the second look's input in pixels; the faces it is for are large.
 	BorderSide int `json:"borderSide,omitempty"`
@@ -116,7 +116,7 @@ type Detector struct {
 	Stages []Stage `json:"stages,omitempty"`
 }
 
-// Stage is a later network of a cascade: it is shown the boxes that the one before it left.
+// Stage is a later network of a cascade, which runs on the boxes that the one before it kept.
 type Stage struct {
 	File  string `json:"file"`
 	Input Input  `json:"input"`
@@ -147,12 +147,12 @@ type Recogniser struct {
 	Output string `json:"output"`
 	Length int    `json:"length"`
 	Input  Input  `json:"input"`
-	// Alignment is where five points of a face come to lie in the input, in pixels: left eye, right eye, tip of the
-	// nose, left and right corner of the mouth (left in the picture). A face is turned, scaled and moved to fit.
+	// Alignment is where five points of a face are in the input, in pixels: left eye, right eye, tip of the nose, left
+	// and right corner of the mouth (left in the picture). A face is turned, scaled and moved to fit.
 	Alignment [5][2]float64 `json:"alignment"`
 }
 
-// parseManifest reads a manifest strictly: what it does not know, it refuses.
+// parseManifest reads a manifest strictly: it refuses unknown fields.
 func parseManifest(raw []byte) (*Manifest, error) {
 	if len(raw) > maxManifest {
 		return nil, fmt.Errorf("the manifest is larger than %d bytes", maxManifest)
@@ -172,7 +172,7 @@ func parseManifest(raw []byte) (*Manifest, error) {
 	return &m, nil
 }
 
-// encode returns the manifest's file, the same for equal manifests.
+// encode returns the bytes of the manifest, equal for equal manifests.
 func (m *Manifest) encode() ([]byte, error) {
 	if err := m.check(); err != nil {
 		return nil, err
@@ -237,7 +237,7 @@ func (m *Manifest) check() error {
 	return nil
 }
 
-// digest returns the SHA-256 that the manifest promises of one of its files.
+// digest returns the SHA-256 that the manifest gives for one of its files.
 func (m *Manifest) digest(file string) string {
 	for _, f := range m.Files {
 		if f.Name == file {

@@ -11,8 +11,8 @@ import (
 // The three networks of face-api as ONNX graphs: what its layers compute, with scale and batch-normalisation layers
 // folded into the convolutions before them. The folding is done in double precision and rounded once.
 
-// builder adds face-api's layers to a graph. The first missing or misshapen tensor ends up in err; the layers after it
-// are built from zeros and thrown away.
+// builder adds face-api's layers to a graph. The first missing or misshapen tensor is kept in err; later layers are
+// built from zeros and discarded.
 type builder struct {
 	*onnx.Graph
 	set weights.Set
@@ -143,7 +143,7 @@ func buildDetector(set weights.Set) ([]byte, error) {
 	return b.Marshal(), b.err
 }
 
-// batchNorm returns the factor and the offset a channel that the normalisation layer comes to.
+// batchNorm returns the factor and the offset for each channel to which the normalisation layer is equal.
 func (b *builder) batchNorm(prefix string, channels int) (scale []float64, bias []float32) {
 	gamma, beta := b.tensor(prefix+"gamma", channels), b.tensor(prefix+"beta", channels)
 	mean, variance := b.tensor(prefix+"moving_mean", channels), b.tensor(prefix+"moving_variance", channels)
@@ -155,8 +155,8 @@ func (b *builder) batchNorm(prefix string, channels int) (scale []float64, bias 
 	return scale, bias
 }
 
-// faceScores adds the class predictor of one level. It knows three classes (none, face, one that is never used); only
-// the face's output channels are kept, so that nothing is computed that nobody reads.
+// faceScores adds the class predictor of one level. It has three classes (none, face, and one that is never used); only
+// the output channels of face are kept, so that nothing unused is computed.
 func (b *builder) faceScores(x onnx.Value, prefix string, in, boxes int) onnx.Value {
 	const classes, face = 3, 1
 	weight := b.tensor(prefix+"weights", 1, 1, in, classes*boxes)
@@ -307,7 +307,7 @@ func buildRecogniser(set weights.Set) ([]byte, error) {
 			if out > in {
 				short = b.PadEnd(short, out-in, 0, 0)
 			}
-			// The two roads round differently when they halve an even number of rows.
+			// The two ways round differently when they halve an even number of rows.
 			if pooled, made := rows/2, (rows-3)/2+1; pooled > made {
 				y = b.PadEnd(y, 0, pooled-made, pooled-made)
 			}

@@ -11,9 +11,9 @@ import (
 	"path/filepath"
 )
 
-// OwnCalibration returns the path of the file that holds an operator's own calibration of the pack in the folder dir.
-// It lies beside the folder, so that the pack itself stays what its maker published; without the file, the pack goes by
-// the calibration in its manifest.
+// OwnCalibration returns the path of the file with an operator's own calibration of the pack in the folder dir. The
+// file is beside the folder, so that the pack stays as its maker published it. Without the file, the calibration of the
+// manifest applies.
 func OwnCalibration(dir string) string { return filepath.Clean(dir) + ".calibration.json" }
 
 // ReadCalibration reads the calibration in a file. Networks are compared with those of a pack when one is opened with
@@ -82,7 +82,7 @@ func (c *Calibration) write(path string) error {
 	return os.Rename(f.Name(), path)
 }
 
-// goByOwn lets the pack go by the operator's own calibration, if there is one.
+// goByOwn replaces the calibration of the pack by the operator's own, if there is one.
 func (p *Pack) goByOwn() error {
 	path := OwnCalibration(p.dir)
 	own, err := ReadCalibration(path)

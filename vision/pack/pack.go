@@ -1,5 +1,5 @@
-// Package pack keeps model packs: folders of networks with a manifest that says how to feed them, how to read them and
-// how far to trust them.
+// Package pack keeps model packs: folders of networks with a manifest that describes their inputs, their outputs and
+// how reliable they are.
 package pack
 
 import (
@@ -12,20 +12,19 @@ import (
 	"path/filepath"
 )
 
-// Pack is a model pack on disk whose files were found to be what its manifest says. It is immutable and safe for
-// concurrent use.
+// Pack is a model pack on disk whose files are those of its manifest. It is immutable and safe for concurrent use.
 type Pack struct {
 	dir      string
 	manifest Manifest
-	own      string // the file of the operator's own calibration, if the pack goes by one
+	own      string // the file of the operator's own calibration, if it applies
 }
 
-// ErrUncalibrated says that nobody has counted what the distances of a pack mean.
+// ErrUncalibrated: the distances of a pack have not been calibrated.
 var ErrUncalibrated = errors.New("the pack has no calibration, so that no distance of its templates means anything; " +
 	"`visage models calibrate` makes one from photos of people whose names are known")
 
-// Open reads the manifest in the folder dir and verifies the length and SHA-256 of every file it names. Where an
-// operator has calibrated the pack, it goes by that; see OwnCalibration. A pack without any calibration is
+// Open reads the manifest in the folder dir and verifies the length and SHA-256 of every file that it names. If an
+// operator has calibrated the pack, that calibration applies; see OwnCalibration. A pack without any calibration is
 // ErrUncalibrated.
 func Open(dir string) (*Pack, error) {
 	p, err := OpenToCalibrate(dir)
@@ -41,8 +40,8 @@ func Open(dir string) (*Pack, error) {
 	return p, nil
 }
 
-// OpenToCalibrate is Open for a pack whose distances are yet to be counted. It goes by no calibration of an operator's,
-// and may have none at all: its confidences are then 0.
+// OpenToCalibrate is Open for a pack that has to be calibrated. It ignores a calibration of the operator, and accepts a
+// pack without any: its confidences are then 0.
 func OpenToCalibrate(dir string) (*Pack, error) {
 	raw, err := readManifest(dir)
 	if err != nil {
@@ -75,10 +74,10 @@ func (p *Pack) Manifest() Manifest { return p.manifest }
 // Recogniser returns the SHA-256 of the network that makes templates, in lower-case hexadecimal.
 func (p *Pack) Recogniser() string { return p.manifest.digest(p.manifest.Recogniser.File) }
 
-// Own returns the path of the operator's own calibration that the pack goes by; empty when it goes by its maker's.
+// Own returns the path of the operator's own calibration if it applies; empty when that of the manifest does.
 func (p *Pack) Own() string { return p.own }
 
-// Calibrated says whether the pack's distances have been counted; Open gives no other pack.
+// Calibrated reports whether the pack has a calibration; Open returns no other pack.
 func (p *Pack) Calibrated() bool { return !p.manifest.Calibration.empty() }
 
 // Path returns the path of one of the pack's files.
@@ -101,7 +100,7 @@ func readManifest(dir string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxManifest+1))
 }
 
-// verify compares a file with what the manifest says about it.
+// verify compares a file with its entry in the manifest.
 func verify(path string, want File) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -128,5 +127,5 @@ func verify(path string, want File) error {
 	return nil
 }
 
-// ErrDigest says that bytes are not those that were promised.
+// ErrDigest: bytes do not have the promised SHA-256.
 var ErrDigest = errors.New("the SHA-256 does not match")

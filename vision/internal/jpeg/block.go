@@ -1,6 +1,6 @@
 package jpeg
 
-// block is a block's coefficients, dequantised, in rows as wide as the pixels that it becomes.
+// block is the dequantised coefficients of a block, in rows as wide as the pixels that it becomes.
 type block struct {
 	values  [64]int32
 	reached int // all coefficients from this one on, in the order of the file, are zero
@@ -18,8 +18,8 @@ var zigzag = [64]uint8{
 	53, 60, 61, 54, 47, 55, 62, 63,
 }
 
-// slotsOf says, for blocks of n × n pixels, where each coefficient of the file goes: those that are not needed, to the
-// last one. wantedOf is how many coefficients of the file have all that are needed.
+// slotsOf holds, for blocks of n × n pixels, the slot of each coefficient of the file; those that are not needed share
+// the last slot. wantedOf is how many coefficients of the file must be read for all that are needed.
 var slotsOf, wantedOf = slots()
 
 func slots() (to [Full + 1][64]uint8, wanted [Full + 1]int) {
@@ -53,8 +53,8 @@ func level(v int32) byte {
 	return byte(v)
 }
 
-// draw computes the block's n × n pixels: those that the coefficients' cosines give at the middle of each. A
-// transform's coefficient of frequency 0 counts 1/√8, as in a block of 8 × 8, so that all sizes have one brightness.
+// draw computes the n × n pixels of the block: the values of the coefficients' cosines at the middle of each. The
+// coefficient of frequency 0 counts 1/√8, as in a block of 8 × 8, so that all sizes have one brightness.
 func (b *block) draw(to []byte, stride, n int) {
 	if b.reached <= 1 || n == 1 {
 		v := level((b.values[0] + 4) >> 3)

@@ -25,7 +25,7 @@ func (f *File) canvas(units image.Rectangle, n int) *canvas {
 	return c
 }
 
-// picture returns what is on the canvas. What lies beyond the bounds is filling.
+// picture returns the picture on the canvas. Pixels outside of the bounds are padding.
 func (c *canvas) picture(bounds image.Rectangle) image.Image {
 	p := c.planes
 	if len(p) == 1 {

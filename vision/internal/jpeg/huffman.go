@@ -1,6 +1,6 @@
 package jpeg
 
-// look is how many bits a table is asked by: most codes together with their value.
+// look is the number of bits by which a table is read: enough for most codes together with their value.
 const look = 11
 
 // Entries of table.direct hold, from the lowest bit: how many bits to take (8 bits), how many coefficients to go on
@@ -35,7 +35,7 @@ type code struct {
 	ac      bool
 }
 
-// check declines what is no code, and what has values that no baseline file has.
+// check declines codes that are impossible, and codes with values that no baseline file has.
 func (c code) check() error {
 	end := 0
 	for i, n := range c.counts {
@@ -91,7 +91,7 @@ func (t *table) enter(code uint32, length int, symbol byte) {
 	}
 }
 
-// advance returns how many coefficients a symbol goes on, and of how many bits its value is.
+// advance returns by how many coefficients a symbol advances, and the number of bits of its value.
 func (t *table) advance(symbol byte) (n uint32, size int) {
 	switch {
 	case !t.ac:

@@ -1,12 +1,11 @@
-// Package jpeg decodes the JPEG files that cameras and phones make (baseline, Huffman-coded, with the usual samplings
-// of colour) in less time than the standard library does: as a whole, at a reduced scale, or in part.
+// Package jpeg decodes the JPEG files of cameras and phones (baseline, Huffman-coded, with the usual samplings of
+// colour) faster than the standard library: as a whole, at a reduced scale, or in part.
 //
-// At a reduced scale each block of 8 × 8 pixels is computed as one of n × n, out of its n × n lowest frequencies, and
-// the bits of the others are only stepped over. A decode of the whole keeps where each row of blocks begins in the
-// file, so that a part can be decoded again without what is above it.
+// At a reduced scale each block of 8 × 8 pixels is computed as one of n × n, from its n × n lowest frequencies, and the
+// bits of the others are only skipped. A decode of the whole records where each row of blocks begins in the file, so
+// that a part can be decoded again without the rows above it.
 //
-// The package reads only files without a fault: it declines all others, and what a decoder makes of a fault is decided
-// elsewhere.
+// The package reads only files without a fault and declines all others; other decoders handle faults.
 package jpeg
 
 import (
@@ -16,7 +15,7 @@ import (
 	"image"
 )
 
-// ErrDeclined says that a file is of another sort than this package reads, or has a fault. Another decoder may read it.
+// ErrDeclined: the file is of a kind that this package does not read, or has a fault. Another decoder may read it.
 var ErrDeclined = errors.New("not a plain baseline JPEG file")
 
 // declined is an ErrDeclined with its reason.
@@ -59,7 +58,7 @@ type place struct {
 	dc  [3]int32
 }
 
-// headers takes segments apart.
+// headers reads segments.
 type headers struct {
 	f        *File
 	quant    [4][64]int32
@@ -77,7 +76,7 @@ func Parse(file []byte) (*File, error) {
 	h := headers{f: &File{}, adobe: -1}
 	for at := 2; at+4 <= len(file); {
 		marker, n := file[at+1], int(file[at+2])<<8+int(file[at+3])
-		if file[at] != 0xff || marker == 0 || marker == 0xff { // filling, and bytes that other decoders step over too
+		if file[at] != 0xff || marker == 0 || marker == 0xff { // padding, and bytes that other decoders skip too
 			at++
 			continue
 		}
@@ -229,10 +228,10 @@ func (h *headers) scan(b []byte) error {
 	return nil
 }
 
-// spare is how many bytes the data have behind their end: more than a block can take.
+// spare is the number of bytes after the end of the data: more than a block can take.
 const spare = 512
 
-// unstuff copies the scan's data without the zeros behind bytes 0xff, and finds the restarts and the end.
+// unstuff copies the data of the scan without the zeros after bytes 0xff, and finds the restarts and the end.
 func (f *File) unstuff() error {
 	data := make([]byte, 0, len(f.scan)+spare)
 	starts := []int{0}
@@ -299,7 +298,7 @@ func (f *File) Decode(n int) (image.Image, error) {
 func (f *File) Part(r image.Rectangle) (image.Image, error) {
 	all := image.Rect(0, 0, f.Width, f.Height)
 	if r = r.Intersect(all); r.Empty() || f.rows == nil {
-		return nil, errors.New("a part of a JPEG picture that is not there")
+		return nil, errors.New("the part lies outside of the JPEG picture")
 	}
 	units := image.Rect(r.Min.X/f.unitW, r.Min.Y/f.unitH, (r.Max.X-1)/f.unitW+1, (r.Max.Y-1)/f.unitH+1)
 	dst := f.canvas(units, Full)

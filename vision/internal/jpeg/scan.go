@@ -87,7 +87,8 @@ func (f *File) row(dst *canvas, row int, from place) (place, error) {
 	return place{r.at(), dc}, nil
 }
 
-// dc decodes how a block's mean differs from that of the block before. It reports false for what is no code.
+// dc decodes the difference of a block's mean from that of the block before. It reports false for a code that does not
+// exist.
 func (b *bits) dc(t *table, mean *int32) bool {
 	b.fill()
 	e := t.direct[b.acc>>(64-look)]
@@ -111,8 +112,9 @@ func (b *bits) value(length, size int) int32 {
 	return extend(v, size)
 }
 
-// ac decodes a block's other coefficients into values, dequantised, as far as a block of n × n pixels needs them. It
-// returns beyond which of them, in the order of the file, all are zero, and reports false for what is no block.
+// ac decodes the other coefficients of a block into values, dequantised, as far as a block of n × n pixels needs them.
+// It returns the number of coefficients, in the order of the file, after which all are zero, and reports false for an
+// impossible block.
 func (b *bits) ac(t *table, steps *[64]step, values *[64]int32, wanted int) (reached int, ok bool) {
 	data, pos, acc, have := b.data, b.pos, b.acc, b.n
 	k := 1 // the next coefficient
@@ -157,13 +159,13 @@ func (b *bits) ac(t *table, steps *[64]step, values *[64]int32, wanted int) (rea
 	return k, b.skip(t, k)
 }
 
-// step is what is done with a coefficient: it is multiplied and put into a slot of the block.
+// step says how a coefficient is used: its factor, and its slot in the block.
 type step struct {
 	quant int32
 	slot  uint8
 }
 
-// skip steps over a block's coefficients from the k-th. It reports false for what is no block.
+// skip skips the coefficients of a block from the k-th. It reports false for an impossible block.
 func (b *bits) skip(t *table, k int) bool {
 	data, pos, acc, have := b.data, b.pos, b.acc, b.n
 	for k < 64 {
@@ -174,7 +176,7 @@ func (b *bits) skip(t *table, k int) bool {
 			if next := k + int(s>>8&0x7f); s == 0 || next >= 64 {
 				break
 			}
-			// Several coefficients; what is behind the 64th is another block's.
+			// Several coefficients; those after the 64th belong to another block.
 			k += int(s >> 8)
 			acc, have = acc<<(s&0xff), have-uint(s&0xff)
 			if k >= last {

@@ -1,7 +1,7 @@
 // Package onnx writes ONNX files: a graph is built node by node and marshalled to the same bytes every time.
 //
-// It knows the score of operators that model conversion needs, with weights in 32-bit floats. The field numbers below
-// are those of onnx.proto (ONNX 1.12, IR version 8).
+// It has the few operators that the conversion of our models needs, with weights in 32-bit floats. The field numbers
+// below are those of onnx.proto (ONNX 1.12, IR version 8).
 package onnx
 
 import (
@@ -13,7 +13,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// What the files declare. ONNX Runtime reads both since its version 1.12.
+// The versions that the files declare. ONNX Runtime reads both since its version 1.12.
 const (
 	irVersion = 8
 	opset     = 17

@@ -19,7 +19,7 @@ type Tensor struct {
 	Data  []float32
 }
 
-// elements is how many numbers the shape stands for. It reports false for a shape that no network can be fed.
+// elements returns the number of elements of the shape. It reports false for a shape that no network accepts.
 func (t Tensor) elements() (int, bool) {
 	n := 1
 	for _, d := range t.Shape {
@@ -31,16 +31,17 @@ func (t Tensor) elements() (int, bool) {
 	return n, len(t.Shape) > 0
 }
 
-// environment guards the library, of which a process can hold one.
+// environment guards the library, which a process can load only once.
 var environment struct {
 	sync.Mutex
 	library string
-	// refused is why the library could not be loaded; it is not tried twice, for a half loaded one cannot be dropped.
+	// refused is why the library could not be loaded. It is not tried again, because a library that is half loaded
+	// cannot be unloaded.
 	refused error
 }
 
-// Load loads the ONNX Runtime shared library at path into the process, for good. To load the same path again does
-// nothing; another path is an error.
+// Load loads the ONNX Runtime shared library at path into the process, for its whole life. Loading the same path again
+// does nothing; another path is an error.
 func Load(path string) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -69,16 +70,16 @@ func Load(path string) error {
 type Config struct {
 	// Model is the path of the ONNX file.
 	Model string
-	// Input is the name of the network's input, Outputs those of the outputs wanted.
+	// Input is the name of the network's input, Outputs the names of the wanted outputs.
 	Input   string
 	Outputs []string
 	// Threads is how many processors one run may use. Required.
 	Threads int
-	// Alone, if set, is asked at each run whether it may use Threads processors; otherwise it uses one, which is the
-	// cheaper way for several runs at the same time: threads of one run that wait for each other gain nothing then. The
-	// network is held twice for it.
+	// Alone, if set, is called at each run and reports whether the run may use Threads processors. Otherwise it uses
+	// one, which is cheaper while several runs are in progress: threads of one run that wait for each other gain
+	// nothing then. The network is loaded twice for it.
 	Alone func() bool
-	// Runs is how many runs may go on at the same time; more wait. It bounds memory. Required.
+	// Runs is how many runs may be in progress at the same time; more wait. It bounds memory. Required.
 	Runs int
 }
 
@@ -90,12 +91,12 @@ type Session struct {
 	alone   func() bool
 	turns   chan struct{}
 
-	// life is read-locked by runs, and locked by Close, which so waits for them.
+	// life is read-locked by runs and locked by Close, which thereby waits for them.
 	life   sync.RWMutex
 	closed bool
 }
 
-// Open reads the network. Load comes first.
+// Open loads the network. Load must have succeeded before.
 func Open(cfg Config) (_ *Session, err error) {
 	defer recovered("open network", &err)
 	s := &Session{outputs: cfg.Outputs, alone: cfg.Alone, turns: make(chan struct{}, max(cfg.Runs, 1))}
@@ -111,7 +112,7 @@ func Open(cfg Config) (_ *Session, err error) {
 	return s, nil
 }
 
-// open reads the network for runs on so many processors.
+// open loads the network for runs on a number of processors.
 func open(cfg Config, threads int) (_ *ort.DynamicAdvancedSession, err error) {
 	options, err := ort.NewSessionOptions()
 	if err != nil {
@@ -121,15 +122,15 @@ func open(cfg Config, threads int) (_ *ort.DynamicAdvancedSession, err error) {
 	if err := errors.Join(
 		options.SetIntraOpNumThreads(threads),
 		options.SetInterOpNumThreads(1),
-		// The arena keeps the memory of the largest runs, which Runs bounds. Without it the C allocator keeps more (a
-		// process that had worked held 60 MB more), or, told to return it, spends as long again on page faults.
+		// The arena keeps the memory of the largest runs, which Runs bounds. Without it the C allocator keeps more (60
+		// MB more in a process that had worked), or, if it must return memory, spends as long again on page faults.
 		options.SetCpuMemArena(true),
 		options.SetMemPattern(false),
-		// Weights do not come and go; in the arena they would only leave holes when they are rearranged.
+		// Weights are allocated once; in the arena they would only leave holes when they are rearranged.
 		options.AddSessionConfigEntry("session.use_device_allocator_for_initializers", "1"),
-		// Threads that wait for work must not burn the processors that other requests need.
+		// Threads that wait for work must not use the processors that other requests need.
 		options.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"),
-		// What remains on denormal numbers is noise, but takes a hundred times as long.
+		// Denormal numbers are only noise, but take a hundred times as long.
 		options.AddSessionConfigEntry("session.set_denormal_as_zero", "1"),
 	); err != nil {
 		return nil, err
@@ -137,9 +138,9 @@ func open(cfg Config, threads int) (_ *ort.DynamicAdvancedSession, err error) {
 	return ort.NewDynamicAdvancedSession(cfg.Model, []string{cfg.Input}, cfg.Outputs, options)
 }
 
-// Run computes the outputs for one input, in the order of Config.Outputs. It waits for its turn, and stops when ctx
-// ends. The caller owns what it returns. An error means that there is no result, never a part of one; a number that is
-// not finite is an error too, for it would pass for a photo without faces.
+// Run computes the outputs for one input, in the order of Config.Outputs. It waits for a free place and stops when ctx
+// ends. The caller owns the result. An error means that there is no result, never a part of one. A number that is not
+// finite is an error too: it would look like a photo without faces.
 func (s *Session) Run(ctx context.Context, input Tensor) (_ []Tensor, err error) {
 	defer recovered("run network", &err)
 	if n, ok := input.elements(); !ok || n != len(input.Data) {
@@ -210,7 +211,7 @@ func (s *Session) run(ctx context.Context, in ort.Value, outputs []ort.Value) (e
 	stopped := make(chan struct{})
 	release := context.AfterFunc(ctx, func() {
 		defer close(stopped)
-		// Should this fail, the run goes on to its end, which is all that is lost.
+		// If this fails, the run goes on to its end; nothing else is lost.
 		_ = options.Terminate()
 	})
 	defer func() {
@@ -225,7 +226,7 @@ func (s *Session) run(ctx context.Context, in ort.Value, outputs []ort.Value) (e
 	return session.RunWithOptions([]ort.Value{in}, outputs, options)
 }
 
-// Close waits for running runs and frees the network. Further runs fail. Closing twice is fine.
+// Close waits for runs in progress and frees the network. Later runs fail. It may be called twice.
 func (s *Session) Close() error {
 	s.life.Lock()
 	defer s.life.Unlock()
@@ -243,7 +244,8 @@ func (s *Session) Close() error {
 	return nil
 }
 
-// recovered turns a panic of the binding into an error: it must not look like an empty result, nor end the program.
+// recovered turns a panic of the binding into an error, which must neither look like an empty result nor end the
+// program.
 func recovered(doing string, err *error) {
 	if r := recover(); r != nil {
 		*err = fmt.Errorf("%s: panic: %v", doing, r)

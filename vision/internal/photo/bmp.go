@@ -10,7 +10,8 @@ import (
 	"math/bits"
 )
 
-// The sorts of pixel data of a BMP file, by the numbers of Windows' headers. OS/2's have other meanings for 3 and 4.
+// The kinds of pixel data of a BMP file, by the numbers of Windows' headers. 3 and 4 have other meanings in those of
+// OS/2.
 const (
 	bmpPlain = iota
 	bmpRLE8
@@ -23,8 +24,8 @@ const (
 	bmpOther
 )
 
-// bmpHeader is what is said before the pixels of a BMP file, of any of its versions: OS/2 1.x (a header of 12 bytes),
-// OS/2 2.x (16 to 64), Windows 3 (40), and the later ones of Windows (52, 56, 108, 124).
+// bmpHeader holds the data before the pixels of a BMP file of any version: OS/2 1.x (a header of 12 bytes), OS/2 2.x
+// (16 to 64), Windows 3 (40), and the later ones of Windows (52, 56, 108, 124).
 type bmpHeader struct {
 	width, height int
 	topDown       bool
@@ -55,7 +56,7 @@ func readBMP(file []byte) (h bmpHeader, err error) {
 	if size < 12 || size > 1<<16 || int(size) > len(file)-fileHeader {
 		return h, fmt.Errorf("the BMP header has %d bytes", size)
 	}
-	info := make([]byte, max(size, 124)) // what a short header lacks is zero
+	info := make([]byte, max(size, 124)) // the missing fields of a short header are zero
 	copy(info, file[fileHeader:fileHeader+size])
 	le := binary.LittleEndian
 	compression, used, entry := uint32(0), uint32(0), 4
@@ -73,7 +74,7 @@ func readBMP(file []byte) (h bmpHeader, err error) {
 	h.sort = bmpSort(compression, windows)
 	after := fileHeader + int(size)
 	if h.sort == bmpFields || h.sort == bmpAlphaFields {
-		n := 3 // masks behind a header that has none
+		n := 3 // masks after a header without any
 		if h.sort == bmpAlphaFields {
 			n = 4
 		}
@@ -100,7 +101,7 @@ func readBMP(file []byte) (h bmpHeader, err error) {
 		return h, err
 	}
 	offset := int64(le.Uint32(file[10:]))
-	if offset < int64(after) { // it is 0, or nonsense
+	if offset < int64(after) { // it is 0 or wrong
 		offset = -1
 	}
 	after = h.readPalette(file, after, offset, used, entry)
@@ -113,7 +114,7 @@ func readBMP(file []byte) (h bmpHeader, err error) {
 	return h, nil
 }
 
-// bmpSort returns the sort of pixel data.
+// bmpSort returns the kind of pixel data.
 func bmpSort(compression uint32, windows bool) int {
 	switch {
 	case windows && compression <= bmpAlphaFields || compression <= bmpRLE4:
@@ -158,8 +159,8 @@ func (h *bmpHeader) check() error {
 	return nil
 }
 
-// readPalette reads as many colours as the header says and the file has room for, and returns where they end. A colour
-// that is missing is black, as on screens.
+// readPalette reads as many colours as the header says and the file contains, and returns where they end. A missing
+// colour is black, as on screens.
 func (h *bmpHeader) readPalette(file []byte, at int, pixels int64, used uint32, entry int) (end int) {
 	if h.depth > 8 {
 		return at + entry*int(min(used, 256)) // a palette for screens of few colours
@@ -190,7 +191,7 @@ func readBMPPixels(file []byte) (_ image.Image, note string, err error) {
 	}
 	dst := image.NewNRGBA(image.Rect(0, 0, h.width, h.height))
 	data := file[h.pixels:]
-	var rows int // those that the file has
+	var rows int // in the file
 	switch h.sort {
 	case bmpRLE4, bmpRLE8, bmpRLE24:
 		rows = h.runs(dst, data)
@@ -211,7 +212,7 @@ func (h *bmpHeader) row(dst *image.NRGBA, n int) []byte {
 	return dst.Pix[n*dst.Stride : n*dst.Stride+4*h.width]
 }
 
-// plain reads rows of pixels that stand one beside the other, each filled up to a multiple of four bytes.
+// plain reads rows of uncompressed pixels, each padded to a multiple of four bytes.
 func (h *bmpHeader) plain(dst *image.NRGBA, data []byte) (rows int) {
 	stride, used := (h.width*h.depth+31)/32*4, (h.width*h.depth+7)/8
 	var fields [4]field
@@ -219,7 +220,7 @@ func (h *bmpHeader) plain(dst *image.NRGBA, data []byte) (rows int) {
 		fields[i] = fieldOf(m)
 	}
 	visible := h.masks[3] == 0
-	for rows < h.height && len(data) >= used { // the last row may lack its filling
+	for rows < h.height && len(data) >= used { // the last row may lack its padding
 		to := h.row(dst, rows)
 		for x := range h.width {
 			p := to[4*x : 4*x+4 : 4*x+4]

@@ -2,9 +2,9 @@ package photo
 
 import "image"
 
-// runs decodes run-length coded pixels: pairs of a count and a colour, with a count of zero for an end of the line, an
-// end of the picture, a jump, and pixels that stand as they are. What a jump leaves out stays transparent. It returns
-// how many rows the data reaches.
+// runs decodes run-length coded pixels: pairs of a count and a colour. A count of zero stands for an end of the line,
+// an end of the picture, a jump, or uncompressed pixels. Pixels that a jump skips stay transparent. It returns the
+// number of rows that the data reaches.
 func (h *bmpHeader) runs(dst *image.NRGBA, data []byte) (rows int) {
 	colour := 1 // bytes of a pair's colour
 	if h.sort == bmpRLE24 {
@@ -36,7 +36,7 @@ func (h *bmpHeader) runs(dst *image.NRGBA, data []byte) (rows int) {
 			}
 			x, y = min(x+int(data[2]), h.width), y+int(data[3])
 			data = data[4:]
-		case n == 0: // as many pixels as they are, up to a multiple of two bytes
+		case n == 0: // uncompressed pixels, padded to a multiple of two bytes
 			n, data = int(v), data[2:]
 			size := (n*h.depth + 7) / 8
 			if len(data) < size {

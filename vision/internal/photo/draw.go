@@ -5,8 +5,8 @@ import (
 	"image/color"
 )
 
-// draw turns a decoded picture, which lies somewhere in a frame of the given size, into RGB, upright, on white. Colour
-// differences are mixed as mix says.
+// draw converts a decoded picture, at some place in a frame of the given size, to RGB, upright and on white. mix gives
+// the meaning of colour differences.
 func draw(src image.Image, width, height int, o orientation, mix *mixture) *RGB {
 	if whole, ok := src.(*packed); ok && o == upright {
 		return &RGB{Pix: whole.Pix, W: width, H: height}
@@ -90,7 +90,7 @@ func draw(src image.Image, width, height int, o orientation, mix *mixture) *RGB 
 	return dst
 }
 
-// packed is a picture as a sandbox hands it over: as RGB has it, and as large as its file's frame.
+// packed is a picture as a sandbox returns it: in the layout of RGB, and as large as the frame of its file.
 type packed RGB
 
 // ColorModel implements image.Image.
@@ -105,14 +105,14 @@ func (p *packed) At(x, y int) color.Color {
 	return color.NRGBA{c[0], c[1], c[2], 255}
 }
 
-// onWhite lays a channel with the opacity a on white, rounding to the nearest.
+// onWhite draws a channel with the opacity a on white, rounded to the nearest level.
 func onWhite(v byte, a uint32) byte { return byte((uint32(v)*a + 255*(255-a) + 127) / 255) }
 
-// onPaper lays a channel that is multiplied by its opacity a on white. It should not be larger than a; lossy files in
-// which it was stored so have some that are.
+// onPaper draws a channel that is already multiplied by its opacity a on white. The channel should not exceed a, but it
+// does so in places in lossy files.
 func onPaper(v, a byte) byte { return min(v, a) + (255 - a) }
 
-// mixture says how luma and colour differences make a colour, in units of 1/65536.
+// mixture is how luma and colour differences make a colour, in units of 1/65536.
 type mixture struct {
 	black                                 int32 // luma of black, in whole levels
 	luma, crRed, cbGreen, crGreen, cbBlue int32
@@ -122,11 +122,11 @@ var (
 	// jfif is that of JPEG (JFIF 1.02): 1.402, 0.344136, 0.714136 and 1.772, over the full range.
 	jfif = mixture{0, 65536, 91881, 22554, 46802, 116130}
 	// studio is that of lossy WebP (RFC 9649, by ITU-R BT.601): luma from 16 to 235, differences from 16 to 240. The
-	// decoder says nothing of it, and image/color would make such pictures grey.
+	// decoder does not mention it, and image/color would make such pictures grey.
 	studio = mixture{16, 76309, 104597, 25675, 53279, 132201}
 )
 
-// mixtureOf returns the mixture that a file asks for; without a word, that of phones and JPEG.
+// mixtureOf returns the mixture that a file asks for; if it does not say, that of phones and JPEG.
 func mixtureOf(n *nclx) *mixture {
 	if n == nil {
 		return &jfif
@@ -149,8 +149,8 @@ func mixtureOf(n *nclx) *mixture {
 		fixed(difference * 2 * (1 - red) * red / green), fixed(difference * 2 * (1 - blue))}
 }
 
-// drawYCbCr mixes colours, rounding to the nearest; image/color rounds down, and the networks' reference results were
-// made by a decoder that does not.
+// drawYCbCr mixes colours and rounds to the nearest level. image/color rounds down, but the decoder behind the
+// reference results of the networks does not.
 func drawYCbCr(dst []byte, at place, src *image.YCbCr, mix *mixture) {
 	size, shift := src.Rect.Size(), columnShift(src.SubsampleRatio)
 	for y := range size.Y {
@@ -180,13 +180,13 @@ func drawYCbCr(dst []byte, at place, src *image.YCbCr, mix *mixture) {
 	}
 }
 
-// differences returns what differences of colour add to luma, and half a level to round by.
+// differences returns what the colour differences add to luma, and half a level for rounding.
 func (m *mixture) differences(blueness, redness byte) (red, green, blue int32) {
 	cb, cr := int32(blueness)-128, int32(redness)-128
 	return m.crRed*cr + 1<<15, 1<<15 - m.cbGreen*cb - m.crGreen*cr, m.cbBlue*cb + 1<<15
 }
 
-// whole makes a level of one in units of 1/65536.
+// whole converts a level in units of 1/65536 to a whole one.
 func whole(v int32) byte {
 	if v>>16&^255 != 0 { // out of range
 		return byte(^v >> 31)
@@ -194,8 +194,8 @@ func whole(v int32) byte {
 	return byte(v >> 16)
 }
 
-// columnShift is from a column to that of its differences. Decoders make pictures that begin at 0, so that this is all
-// there is to it.
+// columnShift is the shift from a column to that of its colour differences. It is enough because decoders make pictures
+// that begin at 0.
 func columnShift(ratio image.YCbCrSubsampleRatio) uint {
 	switch ratio {
 	case image.YCbCrSubsampleRatio420, image.YCbCrSubsampleRatio422:
@@ -206,7 +206,7 @@ func columnShift(ratio image.YCbCrSubsampleRatio) uint {
 	return 0
 }
 
-// drawPaletted lays each colour of the palette on white once.
+// drawPaletted draws each colour of the palette on white once.
 func drawPaletted(dst []byte, at place, src *image.Paletted) {
 	var palette [256][3]byte // an index beyond the palette is black
 	for i, c := range src.Palette {
@@ -223,10 +223,10 @@ func drawPaletted(dst []byte, at place, src *image.Paletted) {
 	}
 }
 
-// drawAny serves what is rare: 16 bits a channel.
+// drawAny draws the rare kinds: 16 bits a channel.
 func drawAny(dst []byte, at place, src image.Image) {
 	b := src.Bounds()
-	wide, ok := src.(image.RGBA64Image) // as all pictures of the standard library are; it spares an allocation a pixel
+	wide, ok := src.(image.RGBA64Image) // as in the standard library; it saves an allocation a pixel
 	for y := range b.Dy() {
 		p := at.start + y*at.down
 		for x := range b.Dx() {
@@ -243,7 +243,7 @@ func drawAny(dst []byte, at place, src image.Image) {
 	}
 }
 
-// flat lays a colour of 16 bits a channel, multiplied by its alpha, on white.
+// flat draws a colour of 16 bits a channel, multiplied by its alpha, on white.
 func flat(r, g, b, a uint32) [3]byte {
 	white := 0xffff - a
 	eight := func(v uint32) byte { return byte((min(v+white, 0xffff)*255 + 0x7fff) / 0xffff) }

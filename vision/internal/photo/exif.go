@@ -63,7 +63,7 @@ func exifOrientation(b []byte) orientation {
 		switch sort := order.Uint16(b[2:]); sort {
 		case 1, 6, 7: // bytes
 			v = uint32(b[8])
-		case 3, 8: // the one that the standard names
+		case 3, 8: // the type in the standard
 			v = uint32(order.Uint16(b[8:]))
 		case 4, 9:
 			v = order.Uint32(b[8:])
@@ -145,7 +145,7 @@ func tellsOrientation(key string) bool {
 // thousands of chunks, each of which unpacks to a thousand times its size.
 const mostText = 4 << 20
 
-// pngText returns the key and the text of a text chunk, unpacked as far as left goes, which becomes less by that.
+// pngText returns the key and the text of a text chunk. It unpacks at most left bytes, and subtracts them from left.
 func pngText(c pngChunk, left *int64) (key string, text []byte, ok bool) {
 	before, text, ok := bytes.Cut(c.data, []byte{0})
 	if !ok || !tellsOrientation(string(before)) {
@@ -171,7 +171,7 @@ func pngText(c pngChunk, left *int64) (key string, text []byte, ok bool) {
 	return string(before), text, true
 }
 
-// rawProfile reads ImageMagick's spelling of a block: its name and length, and its bytes as hexadecimal digits.
+// rawProfile reads ImageMagick's form of a block: its name and length, and its bytes as hexadecimal digits.
 func rawProfile(text []byte) []byte {
 	lines := bytes.SplitN(bytes.TrimLeft(text, "\n"), []byte("\n"), 3)
 	if len(lines) < 3 {
@@ -179,7 +179,7 @@ func rawProfile(text []byte) []byte {
 	}
 	digits := bytes.Join(bytes.Fields(lines[2]), nil)
 	raw := make([]byte, len(digits)/2)
-	n, _ := hex.Decode(raw, digits[:len(raw)*2]) // up to the first that is none
+	n, _ := hex.Decode(raw, digits[:len(raw)*2]) // up to the first that is not a digit
 	return raw[:n]
 }
 

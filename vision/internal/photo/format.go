@@ -35,17 +35,17 @@ var formats = [...]format{
 	{"WebP", "RIFF????WEBP", configWebP, plain(readWebP), webpPerPixel, turnBy(metadataOfWebP), &studio},
 }
 
-// plain is the read of a format that needs neither a sandbox nor much time.
+// plain is the read function of a format that needs neither a sandbox nor much time.
 func plain(
 	read func([]byte) (image.Image, string, error),
 ) func(context.Context, *Decoder, []byte) (image.Image, string, error) {
 	return func(_ context.Context, _ *Decoder, file []byte) (image.Image, string, error) { return read(file) }
 }
 
-// heifs is the format of HEIC and AVIF files, which are told by the brands that they list.
+// heifs is the format of HEIC and AVIF files, which are recognised by the brands that they list.
 var heifs = format{"HEIC or AVIF", "????ftyp", configHEIF, decodeHEIF, heifPerPixel, turnHEIF, nil}
 
-// turnBy is the turn of a format with metadata.
+// turnBy is the turn function of a format with metadata.
 func turnBy(find func([]byte) metadata) func([]byte) orientation {
 	return func(file []byte) orientation { return find(file).orientation() }
 }
@@ -115,8 +115,8 @@ func guard[T any](decode func() (T, error)) (_ T, err error) {
 	return decode()
 }
 
-// modelPerPixel is perPixel for decoders that hold the picture and, while they put interlaced rows in order, at most
-// half of it again.
+// modelPerPixel is perPixel of decoders that hold the picture and, while they sort interlaced rows, at most half of it
+// again.
 func modelPerPixel(_ []byte, c image.Config) int {
 	if _, ok := c.ColorModel.(color.Palette); ok {
 		return 2
@@ -130,12 +130,12 @@ func modelPerPixel(_ []byte, c image.Config) int {
 	return 6
 }
 
-// heifPerPixel is perPixel for HEIC and AVIF: a picture of RGB while it is turned. What the decoder holds lies in its
-// sandbox, which has a bound of its own.
+// heifPerPixel is perPixel of HEIC and AVIF: a picture of RGB while it is turned. The memory of the decoder is that of
+// its sandbox, which has a limit of its own.
 func heifPerPixel([]byte, image.Config) int { return 3 }
 
-// broken says that a file of a known format cannot be decoded. An error that already is in words for the sender stays;
-// of the others, some have a cause that the bytes show.
+// broken returns the error for a file of a known format that cannot be decoded. An error that is already in words for
+// the sender stays; for some of the others, the bytes show the cause.
 func broken(name string, file []byte, cause error) error {
 	told, known := errors.AsType[*Error](cause)
 	if known && told.Kind != Broken {

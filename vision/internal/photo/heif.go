@@ -12,13 +12,13 @@ import (
 
 // heif holds the metadata of the main picture of a HEIF file (ISO/IEC 23008-12), the format of HEIC and AVIF files.
 type heif struct {
-	width, height int // as stored, before it is turned
+	width, height int // as stored, before turning
 	codec         string
 	turn          orientation
-	turns         []box // the properties that turn it, within the file
-	grey          []box // the properties of its H.265 data that say that there are no colours
+	turns         []box // the properties in the file that turn it
+	grey          []box // the properties of its H.265 data without colours
 	cropped       bool
-	alike         *nclx // how colours are meant, if it is said
+	alike         *nclx // the meaning of colours; nil: not given
 }
 
 // nclx is the meaning of luma and colour differences, in the numbers of ITU-T H.273.
@@ -34,7 +34,7 @@ type box struct {
 	data []byte
 }
 
-// boxes splits data into its boxes, up to the first that is broken or a bound. The last may reach beyond the data.
+// boxes splits data into its boxes, up to the first broken one or a limit. The last may reach beyond the data.
 func boxes(data []byte) (all []box) {
 	const most = 1000
 	for len(data) >= 8 && len(all) < most {
@@ -112,7 +112,7 @@ func readHEIF(file []byte) (h heif, err error) {
 	properties := boxes(find(all, "iprp"))
 	set := boxes(find(properties, "ipco"))
 	h.codec = itemType(find(all, "iinf"), main)
-	turn := [4]int{1, 0, 0, 1} // where a step to the right, and one down, lead
+	turn := [4]int{1, 0, 0, 1} // the directions of a step to the right and of one down
 	for _, p := range properties {
 		if p.name != "ipma" {
 			continue
@@ -181,7 +181,7 @@ func at0(d []byte) byte {
 	return d[0]
 }
 
-// turnOf names a turn by what becomes of a step to the right (x, y) and one down (x, y).
+// turnOf returns the turn that gives a step to the right (x, y) and one down (x, y) these directions.
 func turnOf(t [4]int) orientation {
 	for o, m := range [...][4]int{
 		1: {1, 0, 0, 1}, {-1, 0, 0, 1}, {-1, 0, 0, -1}, {1, 0, 0, -1}, {0, 1, 1, 0}, {0, 1, -1, 0}, {0, -1, -1, 0},
@@ -268,7 +268,7 @@ func configHEIF(r io.Reader) (image.Config, error) {
 	return c, nil
 }
 
-// printable returns what of a name can be shown.
+// printable returns the printable part of a name.
 func printable(name string) string {
 	b := []byte(name)
 	for i, c := range b {

@@ -40,7 +40,7 @@ func decodeHEIF(ctx context.Context, d *Decoder, file []byte) (image.Image, stri
 	return p, "", nil
 }
 
-// turnHEIF is the turn of a picture: by its properties or, where it has none that turn it, by its metadata.
+// turnHEIF returns the turn of a picture: by its properties or, if none of them turns it, by its metadata.
 func turnHEIF(file []byte) orientation {
 	h, err := readHEIF(file)
 	if err != nil {
@@ -52,10 +52,10 @@ func turnHEIF(file []byte) orientation {
 	return h.turn
 }
 
-// unturned returns a copy of a file for libheif, which turns pictures itself, but not all: it mirrors none of more than
-// 8 bits. The properties that turn the picture become turns by nothing. It also looks at the main brand alone, and
-// generic ones are not enough for it. A picture without colours it decodes only if another property says so as well:
-// here it is asked for grey colours, which it adds.
+// unturned returns a copy of a file that libheif does not turn: libheif turns pictures itself, but does not mirror
+// those of more than 8 bits. The properties that turn the picture become turns by nothing. In addition, libheif looks
+// at the main brand alone and does not accept a generic one, and it decodes a picture without colours only if another
+// property says so too: the copy asks for grey colours, which libheif adds.
 func unturned(file []byte) []byte {
 	file = bytes.Clone(file)
 	h, err := readHEIF(file)
@@ -200,7 +200,7 @@ func (h heif) avif(run *sandbox.Instance, file []byte) (*packed, error) {
 	if err != nil {
 		return nil, err
 	}
-	clear(before) // zeros tell what was not decoded
+	clear(before) // zeros show what was not decoded
 	if err := call(0, out); err != nil {
 		return nil, err
 	}
@@ -209,7 +209,7 @@ func (h heif) avif(run *sandbox.Instance, file []byte) (*packed, error) {
 		return nil, err
 	}
 	if len(bytes.TrimLeft(pix, "\x00")) == 0 {
-		return nil, errSandboxed // it gives no pixels and says nothing
+		return nil, errSandboxed // it returns no pixels and no reason
 	}
 	p := &packed{Pix: make([]byte, 3*h.width*h.height), W: h.width, H: h.height}
 	for i := range h.width * h.height {

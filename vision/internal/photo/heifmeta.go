@@ -4,10 +4,10 @@ import (
 	"encoding/binary"
 )
 
-// metadataOfHEIF finds EXIF and XMP of a HEIF file. They count only where no property turns the picture: readers that
-// follow the standard (ISO/IEC 23008-12 §6.5) look at the properties alone, and writers that have them may leave a copy
-// of what the camera said. Where there is no property, what is said there is all there is: encoders copy it from the
-// picture they were given and leave the pixels as they lie.
+// metadataOfHEIF finds EXIF and XMP of a HEIF file. They count only if no property turns the picture: readers that
+// follow the standard (ISO/IEC 23008-12 §6.5) use only the properties, and writers of properties may leave a copy of
+// the metadata of the camera. If there is no property, the metadata are valid: encoders copy them from the original
+// picture and do not turn the pixels.
 func metadataOfHEIF(file []byte) (m metadata) {
 	meta := find(boxes(file), "meta")
 	if len(meta) < 4 {
@@ -31,7 +31,7 @@ func metadataOfHEIF(file []byte) (m metadata) {
 	return m
 }
 
-// item is one of the things that a HEIF file is made of.
+// item is one of the parts of a HEIF file.
 type item struct {
 	id   uint32
 	kind string
@@ -59,7 +59,7 @@ func itemsOf(iinf []byte) (items []item) {
 	return items
 }
 
-// itemType returns the type of an item: its codec, or how it is made of others.
+// itemType returns the type of an item: its codec, or how it is derived from others.
 func itemType(iinf []byte, id uint32) string {
 	for _, i := range itemsOf(iinf) {
 		if i.id == id {
@@ -69,7 +69,7 @@ func itemType(iinf []byte, id uint32) string {
 	return ""
 }
 
-// numbers reads big-endian numbers of given sizes one after the other. Behind the end all are 0, and short says so.
+// numbers reads big-endian numbers of given sizes one after the other. After the end all are 0, and short is set.
 type numbers struct {
 	data  []byte
 	short bool
@@ -87,7 +87,7 @@ func (n *numbers) next(size int) (v uint64) {
 	return v
 }
 
-// content returns the data of an item that lies in one piece, in the file or in the box "idat"; else nil
+// content returns the data of an item that is stored in one piece, in the file or in the box "idat"; otherwise nil
 // (ISO/IEC 14496-12 §8.11.3).
 func content(file []byte, meta []box, id uint32) []byte {
 	n := &numbers{data: find(meta, "iloc")}

@@ -8,15 +8,15 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 )
 
-// allocator returns what gives a run its memory: addresses for all that it may have, of which the system backs what was
-// asked for, once it is touched. Growing copies nothing, and what a run had is the system's again when it ends, without
-// waiting for the garbage collector.
+// allocator returns the memory of a run: addresses for all that the run may use, which the system backs when they are
+// first touched. Growing copies nothing, and the memory returns to the system when the run ends, without waiting for
+// the garbage collector.
 func allocator(limit int) experimental.MemoryAllocator {
 	return experimental.MemoryAllocatorFunc(func(_, most uint64) experimental.LinearMemory {
 		size := min(most, uint64(limit))
 		b, err := syscall.Mmap(-1, 0, int(size), syscall.PROT_NONE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
 		if err != nil {
-			return &mapped{} // Reallocate will say no
+			return &mapped{} // Reallocate will return nil
 		}
 		return &mapped{all: b}
 	})

@@ -1,6 +1,5 @@
-// Package sandbox runs programs written in C, which read what strangers send, where they can hurt nobody: as
-// WebAssembly, each run in memory of its own, of a bounded size and for a bounded time, without files, network, clock
-// or environment.
+// Package sandbox runs programs written in C on untrusted input without risk: as WebAssembly, each run in its own
+// memory, of a bounded size and for a bounded time, without files, network, clock or environment.
 package sandbox
 
 import (
@@ -20,23 +19,23 @@ import (
 )
 
 var (
-	// ErrTime says that a run took longer than it may.
-	ErrTime = errors.New("the time limit of the sandbox is over")
-	// ErrUnavailable says that a program could not be started, which is no fault of its input.
+	// ErrTime: a run took longer than it may.
+	ErrTime = errors.New("the decoder exceeded the time limit of the sandbox")
+	// ErrUnavailable: a program could not be started. Its input is not the cause.
 	ErrUnavailable = errors.New("the sandbox cannot be started")
 )
 
-// Limits bound what one run may cost.
+// Limits are the limits of one run.
 type Limits struct {
-	// Memory is the most bytes of a run's memory, a multiple of 64 KiB. A program that asks for more is told that there
-	// is none.
+	// Memory is the largest number of bytes of a run's memory, a multiple of 64 KiB. If a program asks for more, its
+	// allocation fails.
 	Memory int
-	// Time is the most a run may take. Programs are stopped wherever they are.
+	// Time is the longest duration of a run. A program is stopped at any point.
 	Time time.Duration
 }
 
-// Program is one program. It costs nothing until it first runs, which translates it into machine code: a second or so,
-// and a few megabytes until Close. It is safe for concurrent use.
+// Program is one program. It costs nothing until its first run, which translates it into machine code: this takes about
+// a second, and a few megabytes until Close. It is safe for concurrent use.
 type Program struct {
 	packed []byte
 	limits Limits
@@ -109,8 +108,8 @@ func (p *Program) Run(ctx context.Context, use func(*Instance) error) (err error
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	// The program reads the flag while this sets it. No lock is between them: it is one word, and a program that sees
-	// it late runs on for as long.
+	// The program reads the flag while this sets it, without a lock: it is one word, and a program that sees it late
+	// only runs that much longer.
 	defer func() {
 		if closing := module.Close(context.WithoutCancel(limited)); closing != nil && err == nil {
 			err = fmt.Errorf("stop program: %w", closing)
@@ -129,7 +128,7 @@ func (p *Program) Run(ctx context.Context, use func(*Instance) error) (err error
 	return err
 }
 
-// Close waits for the runs under way and frees the machine code. No run succeeds afterwards.
+// Close waits for runs in progress and frees the machine code. Later runs fail.
 func (p *Program) Close() error {
 	p.running.Lock()
 	defer p.running.Unlock()
@@ -171,7 +170,7 @@ func (i *Instance) Call(name string, args ...uint32) (uint32, error) {
 	return uint32(results[0]), nil
 }
 
-// Place asks the program by its function alloc for memory and writes data there.
+// Place allocates memory with the program's function alloc and writes data there.
 func (i *Instance) Place(alloc string, data []byte) (at uint32, err error) {
 	at, err = i.Call(alloc, uint32(len(data)))
 	if err != nil {
@@ -183,7 +182,8 @@ func (i *Instance) Place(alloc string, data []byte) (at uint32, err error) {
 	return at, nil
 }
 
-// Read returns n bytes of the program's memory. They are the program's: they change when it runs, and are gone with it.
+// Read returns n bytes of the program's memory. They belong to the program: they change when it runs, and are invalid
+// after the run.
 func (i *Instance) Read(at, n uint32) ([]byte, error) {
 	b, ok := i.module.Memory().Read(at, n)
 	if !ok {

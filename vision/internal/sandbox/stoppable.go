@@ -9,14 +9,14 @@ import (
 // stopFlag is the name under which a program exports the flag that ends it.
 const stopFlag = "visage_stop"
 
-// pause is after how many turns of loops and calls of functions a program goes back to Go: some ten microseconds.
+// pause is after how many iterations of loops and calls of functions a program returns to Go: about ten microseconds.
 const pause = 4096
 
-// stoppable returns a WebAssembly module that counts wherever a loop begins anew and a function begins, for nothing
-// else lasts. After so many it goes back to Go for a moment, by asking for no more memory: Go cannot interrupt machine
-// code that it did not make, and its garbage collector would hold all goroutines while it waits for this one. And it
-// looks at a flag, and traps when it is set. The runtime has a check of its own, but goes back to Go for each turn,
-// which makes decoders up to four times as slow.
+// stoppable returns a WebAssembly module that counts the beginnings of loops and functions, because only these can
+// last. After so many it returns to Go for a moment, by a request for no more memory: Go cannot interrupt machine code
+// that it did not make, and its garbage collector would hold all goroutines while it waits for this one. It also checks
+// a flag, and traps when it is set. The runtime has a check of its own, but returns to Go for each iteration, which
+// makes decoders up to four times as slow.
 func stoppable(module []byte) ([]byte, error) {
 	const preamble = 8
 	if len(module) < preamble {

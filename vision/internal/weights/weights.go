@@ -14,7 +14,7 @@ import (
 	"path"
 )
 
-// Bounds on what a manifest may claim. The networks we convert have at most 200 tensors and 25 MB of weights.
+// Limits of a manifest. The networks that we convert have at most 200 tensors and 25 MB of weights.
 const (
 	maxManifest = 1 << 20
 	maxShard    = 64 << 20
@@ -99,7 +99,7 @@ func parse(raw []byte) ([]group, error) {
 	return groups, nil
 }
 
-// add cuts shards into the tensors that entries describe. Nothing may be left over.
+// add splits shards into the tensors that entries describe. No bytes may remain.
 func (s Set) add(entries []entry, shards []byte) error {
 	for _, e := range entries {
 		n, err := elements(e.Shape)

@@ -2,7 +2,7 @@
 // Millisecond-level Face Detector", Machine Intelligence Research 20, 2023), as the OpenCV Zoo exports them to ONNX.
 //
 // Such a network takes a picture of blue, green and red planes with values from 0 to 255, whose width and height are
-// multiples of Stride. It has no anchors: each cell of three grids says how sure it is of a face, and where that lies
+// multiples of Stride. It has no anchors: each cell of three grids gives the probability of a face, and its place
 // relative to the cell.
 package yunet
 
@@ -13,7 +13,7 @@ import (
 	"github.com/visage-face/visage/vision/internal/geometry"
 )
 
-// Stride is what the width and the height of the network's input are multiples of, in pixels.
+// The width and the height of the network's input are multiples of Stride, in pixels.
 const Stride = 32
 
 // strides are the distances of the cells of the three grids, in pixels of the input.
@@ -46,14 +46,14 @@ type Face struct {
 	Box
 	// Score is the geometric mean of the two certainties, 0 to 1.
 	Score float64
-	// Points are the eyes, the tip of the nose and the corners of the mouth; of pairs, left in the picture first. For
-	// faces that lie on their side or head, it is the person's right that comes first.
+	// Points are the eyes, the tip of the nose and the corners of the mouth; of pairs, the left one in the picture
+	// first. For faces on their side or upside down, the person's right one comes first.
 	Points [5]geometry.Point
 }
 
-// Decode returns the faces with at least the given score, cell by cell: each face many times, for Suppress to sort out.
-// The input was width × height pixels. It is an error if the outputs do not have the numbers for that, or a face in
-// them has none that make a box.
+// Decode returns the faces with at least the given score, cell by cell: each face many times, for Suppress to reduce.
+// The input was width × height pixels. It is an error if the outputs do not have as many numbers, or if the numbers of
+// a face make no box.
 func Decode(outputs [][]float32, width, height int, minScore float64) ([]Face, error) {
 	if width < 1 || height < 1 || width%Stride != 0 || height%Stride != 0 {
 		return nil, fmt.Errorf("read faces: an input of %d × %d is not made of multiples of %d", width, height, Stride)
@@ -89,7 +89,7 @@ func Decode(outputs [][]float32, width, height int, minScore float64) ([]Face, e
 	return faces, nil
 }
 
-// certainty bounds a value that rounding may have put beside its range. What is not a number is none.
+// certainty limits a value that rounding may have moved out of its range. NaN becomes 0.
 func certainty(v float32) float64 {
 	if !(v > 0) {
 		return 0
