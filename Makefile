@@ -87,7 +87,7 @@ fips: setup build test/sdk/node_modules/.package-lock.json ## run all tests with
 	@GODEBUG=fips140=only ./$(BIN) version
 	@echo "every use of cryptography and its standing: docs/cryptography.md"
 
-LAYOUT := 'Layout|Carriers|Modules|PackageComments|Lines|Decisions|Links|CodeNames|Guides|InDocuments'
+LAYOUT := 'Layout|Layers|Carriers|Modules|PackageComments|Lines|Decisions|Links|CodeNames|Guides|InDocuments'
 
 lint: check ## formatting, vet, staticcheck, dead code, go.mod, known vulnerabilities, and the layout of the code
 	@echo "gofmt ..."; wrong=$$(gofmt -l $(SOURCES)); test -z "$$wrong" || { echo "run gofmt -w on: $$wrong" >&2; exit 1; }
