@@ -15,44 +15,44 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Access decides which accounts of tier E0 there may be: it keeps the requests for them, the decisions on those, and
-// the capacity. It shares the index of Accounts and the order of their changes, because an account takes the place of
-// a request in the transaction that makes the account. It is safe for concurrent use.
+// Access manages the access requests for accounts of tier E0, the operator's decisions on them, and the capacity. It
+// shares the index and the lock of Accounts, because an account takes the place of a request in the transaction that
+// creates the account. It is safe for concurrent use.
 type Access struct{ accounts *Accounts }
 
-// Access returns what decides on the accounts of tier E0.
+// Access returns the access requests and the capacity of the instance.
 func (a *Accounts) Access() *Access { return &Access{a} }
 
-// AccessRequest asks that the subscription may have an E0 account, and put its data under a key of its own. An approved
-// request is a place for one such account.
+// AccessRequest is a request for one E0 account, whose data may be under a customer-managed key. An approved request
+// reserves a place for one account.
 type AccessRequest struct {
 	ID       string // a UUID
-	Name     string // as it was given; unique, whatever the case
+	Name     string // as it was given; unique, ignoring case
 	Asked    Asked
 	State    RequestState
-	Note     string // a sentence on the last decision; may be empty
-	Position int    // in the queue, from 1; 0: it is not there
-	Account  string // the name of the account that has its place, also a deleted one; empty: none
+	Note     string // a sentence about the last decision; may be empty
+	Position int    // in the queue, from 1; 0: not queued
+	Account  string // the name of the account that has its place, deleted or not; empty: none
 	Created  time.Time
 	Changed  time.Time
 	Revision int64 // rises with every change, from 1
 }
 
-// Asked is what an access request says.
+// Asked is the content of an access request.
 type Asked struct {
 	Service string // "Face"
-	Region  string // where the account may be; empty: anywhere
-	Contact string // whom the operator answers
+	Region  string // the only location of the account; empty: any
+	Contact string // the address for the operator's answer
 	Reason  string
 }
 
-// RequestState is how far an access request has come.
+// RequestState is the state of an access request.
 type RequestState string
 
 // The states of an access request.
 const (
 	RequestSubmitted RequestState = "Submitted" // the operator has not decided
-	RequestQueued    RequestState = "Queued"    // granted, and waiting for space
+	RequestQueued    RequestState = "Queued"    // granted, and waiting for a place
 	RequestApproved  RequestState = "Approved"
 	RequestRejected  RequestState = "Rejected"
 	RequestWithdrawn RequestState = "Withdrawn"
@@ -65,8 +65,8 @@ type request struct {
 	Asked    Asked
 	State    RequestState
 	Note     string
-	Turn     int64 // its place in the queue: lower ones come first
-	Used     bool  // an account has had its place
+	Turn     int64 // the order in the queue, lowest first
+	Used     bool  // an account has taken its place
 	Created  int64 // nanoseconds since 1970, UTC
 	Changed  int64
 	Revision int64
@@ -106,14 +106,14 @@ func (q Asked) check(name string) error {
 	return nil
 }
 
-// isText reports whether a terminal shows s as it is, whoever wrote it.
+// isText reports whether s has printable characters only, so that a terminal shows it without side effects.
 func isText(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// Submit asks for access. Where approval is automatic the request is approved, or queued, at once. Refusals:
-// InvalidResourceName, InvalidRequestContent; AccessRequestAlreadyExists for a name that a request has which is not
-// over.
+// Submit submits an access request. With automatic approval it is approved or queued at once. Refusals:
+// InvalidResourceName, InvalidRequestContent; AccessRequestAlreadyExists if a request of that name is submitted, queued
+// or approved.
 func (c *Access) Submit(ctx context.Context, by visage.Caller, name string, asked Asked) (AccessRequest, error) {
 	return c.decide(ctx, audit.RequestSubmit, by, name, func(x *index, old request, found bool) (request, error) {
 		if err := asked.check(name); err != nil {
@@ -132,15 +132,15 @@ func (c *Access) Submit(ctx context.Context, by visage.Caller, name string, aske
 			Revision: old.Revision,
 		}
 		if c.accounts.cfg.AutoApprove {
-			return x.grant(fresh, "Approved by the setting of this instance."), nil
+			return x.grant(fresh, "Approved automatically by this instance."), nil
 		}
 		return fresh, nil
 	})
 }
 
-// Approve grants a request: it is approved if there is space, and else waits in the queue, behind those that were
-// granted before. What is approved or queued already is left as it is. Refusals: AccessRequestNotFound;
-// AccessRequestStateInvalid for one that was withdrawn.
+// Approve grants a request: it is approved if there is a place, and otherwise queued behind earlier requests. Approved
+// and queued requests stay as they are. Refusals: AccessRequestNotFound; AccessRequestStateInvalid for a withdrawn
+// request.
 func (c *Access) Approve(ctx context.Context, by visage.Caller, name string) (AccessRequest, error) {
 	return c.decide(ctx, audit.RequestApprove, by, name, existing(name, func(x *index, r request) (request, error) {
 		switch r.State {
@@ -153,8 +153,8 @@ func (c *Access) Approve(ctx context.Context, by visage.Caller, name string) (Ac
 	}))
 }
 
-// Reject refuses a request, also one that was approved: accounts that are there go on, and no key can be enabled for
-// them on its ground. note says why, in at most 1,024 bytes. Refusals: as Approve.
+// Reject rejects a request, also an approved one. Existing accounts stay, but can no longer enable a customer-managed
+// key because of it. note is the reason, of at most 1,024 bytes. Refusals: as Approve.
 func (c *Access) Reject(ctx context.Context, by visage.Caller, name, note string) (AccessRequest, error) {
 	return c.decide(ctx, audit.RequestReject, by, name, existing(name, func(_ *index, r request) (request, error) {
 		if r.State == RequestWithdrawn {
@@ -169,7 +169,8 @@ func (c *Access) Reject(ctx context.Context, by visage.Caller, name, note string
 	}))
 }
 
-// Withdraw takes a request back, also one that was approved. Refusals: as Approve.
+// Withdraw withdraws a request, also an approved one. Refusals: AccessRequestNotFound; AccessRequestStateInvalid for a
+// rejected request.
 func (c *Access) Withdraw(ctx context.Context, by visage.Caller, name string) (AccessRequest, error) {
 	return c.decide(ctx, audit.RequestWithdraw, by, name, existing(name, func(_ *index, r request) (request, error) {
 		if r.State == RequestRejected {
@@ -190,10 +191,10 @@ func refuseRequest(name string) error {
 	return visage.Refuse(visage.NotFound, "AccessRequestNotFound", "There is no access request %q.", name)
 }
 
-// decision returns a request as it shall be from then on; old is as it is, if it was found.
+// decision returns the new state of a request; old is the present one, if it was found.
 type decision func(x *index, old request, found bool) (request, error)
 
-// existing is a decision on a request that must be there.
+// existing is a decision on a request that must exist.
 func existing(name string, on func(*index, request) (request, error)) decision {
 	return func(x *index, old request, found bool) (request, error) {
 		if !found {
@@ -235,8 +236,8 @@ func (c *Access) decide(
 	return answer, a.recordPromoted(ctx, others)
 }
 
-// keep stores a request and the capacity, moves up whom that makes space for, and swaps the index. It returns who
-// moved.
+// keep stores a request and the capacity, approves queued requests for which there is a place then, and replaces the
+// index. It returns the requests that it approved or withdrew.
 func (a *Accounts) keep(ctx context.Context, r request, c capacityRecord) ([]request, error) {
 	x := a.index.Load().with(r, c)
 	moved := x.settle()
@@ -297,7 +298,7 @@ func (c *Access) Requests(context.Context) ([]AccessRequest, error) {
 	return all, nil
 }
 
-// told is a request as its readers see it.
+// told returns a request as clients see it.
 func (x *index) told(r request) AccessRequest {
 	t := AccessRequest{
 		ID: r.ID, Name: r.Name, Asked: r.Asked, State: r.State, Note: r.Note, Created: fromNanos(r.Created),

@@ -64,7 +64,7 @@ type Account struct {
 	ChangedBy string    // likewise
 	Revision  int64     // rises with every change, from 1
 	Deleted   time.Time // zero: it is not
-	PurgeAt   time.Time // when a deleted account goes for good
+	PurgeAt   time.Time // when a deleted account is purged
 }
 
 // Host returns the first label of the account's own host name, in lower case: its subdomain, else its name if that can
@@ -220,8 +220,8 @@ func (a *Accounts) create(ctx context.Context, by visage.Caller, c Creation) (Ac
 	}
 	if c.Location != "" && !locationPattern.MatchString(c.Location) {
 		return Account{}, visage.Refuse(visage.Invalid, "LocationNotAvailableForResourceType",
-			"The location %q is not 1 to 64 letters, digits, blanks and hyphens that begin with a letter or digit.",
-			c.Location)
+			"A location must have 1 to 64 letters, digits, blanks and hyphens, and begin with a letter or digit; "+
+				"got %q.", c.Location)
 	}
 	if err := visage.CheckTags(c.Tags); err != nil {
 		return Account{}, err
@@ -323,7 +323,7 @@ func (a *Accounts) Exists(name string) bool {
 	return found
 }
 
-// Find returns the account called name, in any case, also one that is deleted and can be had back.
+// Find returns the account called name, in any case, also a deleted one that can be recovered.
 func (a *Accounts) Find(name string) (Account, bool) {
 	x := a.index.Load()
 	rec, found := x.byName[strings.ToLower(name)]
@@ -365,7 +365,7 @@ func (r record) account() Account {
 	}
 }
 
-// fromNanos is the zero time for 0.
+// fromNanos returns the time of stored nanoseconds; 0 is the zero time.
 func fromNanos(n int64) time.Time {
 	if n == 0 {
 		return time.Time{}
@@ -373,8 +373,8 @@ func fromNanos(n int64) time.Time {
 	return time.Unix(0, n).UTC()
 }
 
-// key is under which the account is stored.
+// key returns the key under which the account is stored: its name in lower case.
 func (a Account) key() string { return strings.ToLower(a.Name) }
 
-// space is where the account's data lies.
+// space returns the sealed space of the account's data.
 func (r record) space() sealed.SpaceID { return sealed.SpaceID(r.account().ID) }

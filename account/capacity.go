@@ -11,7 +11,7 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// capacityRecord is how many E0 accounts there may be, as it is stored.
+// capacityRecord is the stored capacity.
 type capacityRecord struct {
 	Bounded bool
 	Places  int
@@ -19,18 +19,18 @@ type capacityRecord struct {
 
 var capacities = sealed.NewTable[capacityRecord]("account/capacity", 1)
 
-// theCapacity is the name under which the one capacity is stored.
+// theCapacity is the name of the only capacity record.
 const theCapacity = "E0"
 
-// Capacity is how many E0 accounts there may be.
+// Capacity is the number of E0 accounts that the instance may have.
 type Capacity struct {
-	Bounded bool // there is a limit
-	Places  int  // the limit; 0 when there is none
-	Taken   int  // places that accounts have, or that are promised to approved requests
-	Queued  int  // requests that wait for one
+	Bounded bool // whether there is a limit
+	Places  int  // the limit; 0 without one
+	Taken   int  // places of accounts, and places reserved by approved requests
+	Queued  int  // requests that wait for a place
 }
 
-// Capacity tells how many E0 accounts there may be.
+// Capacity returns the capacity and its use.
 func (c *Access) Capacity() Capacity {
 	x := c.accounts.index.Load()
 	now := Capacity{Bounded: x.capacity.Bounded, Taken: x.taken(), Queued: len(x.queue())}
@@ -40,7 +40,8 @@ func (c *Access) Capacity() Capacity {
 	return now
 }
 
-// SetCapacity limits the number of E0 accounts; below 0 there is no limit. Accounts that have a place keep it.
+// SetCapacity limits the number of E0 accounts; a negative number removes the limit. Existing accounts keep their
+// places.
 func (c *Access) SetCapacity(ctx context.Context, by visage.Caller, places int) (Capacity, error) {
 	a := c.accounts
 	a.changes.Lock()
@@ -52,7 +53,7 @@ func (c *Access) SetCapacity(ctx context.Context, by visage.Caller, places int) 
 	return c.Capacity(), a.recordPromoted(ctx, promoted)
 }
 
-// vacate moves up whom the end of an account makes space for.
+// vacate approves a queued request for the place of a purged account, and returns the requests that it changed.
 func (a *Accounts) vacate(ctx context.Context, rec record) ([]request, error) {
 	if rec.Tier != visage.E0 {
 		return nil, a.reindex(ctx)
@@ -63,8 +64,8 @@ func (a *Accounts) vacate(ctx context.Context, rec record) ([]request, error) {
 	return a.keep(ctx, request{}, a.index.Load().capacity)
 }
 
-// place finds a place for a new E0 account at a location: that of an approved request nobody has, or a free one. It
-// returns the id of the request, or nothing for a free place.
+// place finds a place for a new E0 account at a location: the unused place of an approved request, or a free place. It
+// returns the id of the request; empty: a free place.
 func (x *index) place(location string, auto bool) (request string, err error) {
 	holders := x.holders()
 	approved := false
@@ -88,8 +89,8 @@ func (x *index) place(location string, auto bool) (request string, err error) {
 	return "", nil
 }
 
-// howToAsk ends a refusal for want of an approval.
-const howToAsk = "Ask for one with \"visage cmk request\", or by PUT of " +
+// howToAsk ends a refusal for lack of an approval.
+const howToAsk = "Request access with \"visage cmk request\", or by PUT of " +
 	"/subscriptions/{subscription}/providers/Microsoft.CognitiveServices/accessRequests/{name}"
 
 func refuseUnapproved(location string) error {
@@ -98,14 +99,14 @@ func refuseUnapproved(location string) error {
 		howToAsk)
 }
 
-// approved reports whether some request allows customers' keys at a location.
+// approved reports whether an approved request allows customer-managed keys at a location.
 func (x *index) approved(location string) bool {
 	return slices.ContainsFunc(x.ordered(RequestApproved), func(r request) bool {
 		return r.Asked.Region == "" || visage.SameLocation(r.Asked.Region, location)
 	})
 }
 
-// holders returns the accounts that have the place of a request, by the request's id, deleted ones too.
+// holders returns the accounts with the place of a request, by the request's id. Deleted accounts count.
 func (x *index) holders() map[string]record {
 	held := map[string]record{}
 	for _, all := range []map[string]record{x.byName, x.gone} {
@@ -118,7 +119,7 @@ func (x *index) holders() map[string]record {
 	return held
 }
 
-// taken counts the places that approved requests have, and those of accounts without one.
+// taken counts the places of approved requests, and of accounts without an approved request.
 func (x *index) taken() int {
 	approved := map[string]bool{}
 	for _, r := range x.requests {
@@ -148,7 +149,7 @@ func (x *index) requestByID(id string) (request, bool) {
 
 func (x *index) hasSpace() bool { return !x.capacity.Bounded || x.taken() < x.capacity.Places }
 
-// queue returns the requests that wait for space, the next one first.
+// queue returns the requests that wait for a place, the next one first.
 func (x *index) queue() []request { return x.ordered(RequestQueued) }
 
 func (x *index) ordered(in RequestState) []request {
@@ -167,7 +168,7 @@ func (x *index) ordered(in RequestState) []request {
 	return all
 }
 
-// grant returns a request as the last in the queue; settle takes it out of there when there is space.
+// grant returns a request at the end of the queue; settle approves it when there is a place.
 func (x *index) grant(r request, note string) request {
 	r.State, r.Note, r.Turn = RequestQueued, note, 1
 	for _, other := range x.requests {
@@ -176,7 +177,7 @@ func (x *index) grant(r request, note string) request {
 	return r
 }
 
-// with returns a copy of the index in which a request, if it has an id, and the capacity are different.
+// with returns a copy of the index with another capacity and, if r has an id, with r.
 func (x *index) with(r request, c capacityRecord) *index {
 	y := *x
 	y.capacity = c
@@ -187,8 +188,8 @@ func (x *index) with(r request, c capacityRecord) *index {
 	return &y
 }
 
-// settle approves queued requests as far as there is space, and returns all that it changed. An approval that an
-// account has used and left is kept for as long as nobody waits: then it makes room.
+// settle approves queued requests while there are places, and returns all requests that it changed. An approved request
+// whose account was purged keeps its place until another request waits for it.
 func (x *index) settle() []request {
 	var changed []request
 	set := func(r request) {
@@ -205,8 +206,8 @@ func (x *index) settle() []request {
 	return changed
 }
 
-// makeRoom takes back as many approvals that accounts have used and left as one place needs, the oldest first; none
-// where all of them would not do.
+// makeRoom withdraws approved requests whose accounts were purged, oldest first, until there is one free place. If all
+// of them would not suffice, it withdraws none.
 func (x *index) makeRoom(set func(request)) bool {
 	holders := x.holders()
 	idle := slices.DeleteFunc(x.ordered(RequestApproved), func(r request) bool {

@@ -106,7 +106,7 @@ func (a *Accounts) Purge(ctx context.Context, by visage.Caller, name string) err
 
 func (a *Accounts) purge(ctx context.Context, name string) error {
 	a.changes.Lock()
-	rec, err := a.storedIn(ctx, name, deleted)
+	rec, err := storedIn(ctx, a.store, name, deleted)
 	if err != nil {
 		a.changes.Unlock()
 		return err

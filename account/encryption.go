@@ -9,43 +9,43 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Protection says who shall hold the key of an account's data.
+// Protection is the requested protection of an account's data: by a customer-managed key or by the service's key.
 type Protection struct {
-	Customer   bool   // the customer, by the key below; else the service
-	VaultURI   string // the vault's address, or the identifier of the key, and then without a name
+	Customer   bool   // by the key below; else by the service's key
+	VaultURI   string // the vault's address; without KeyName: the identifier of the key
 	KeyName    string
 	KeyVersion string // empty: the newest, and every newer one from then on
-	ClientID   string // of a user-assigned identity, which Face resources do not open keys with
-	// Register switches the system-assigned identity on where it is off, and gives it access to the key where the
-	// caller may allow that: what people would do in steps of their own.
+	ClientID   string // of a user-assigned identity; refused, since Face resources do not use them for keys
+	// Register enables the system-assigned identity if it is disabled, and grants it access to the key if the caller
+	// may do so. Otherwise clients do both in separate steps.
 	Register bool
 }
 
-// protected is what is stored of the last Protection. It is for showing: what holds is custody's to know.
+// protected is the stored part of the last Protection. It is only shown: custody knows the key in use.
 type protected struct {
-	Said     bool   // somebody has said who holds the key
+	Said     bool   // a client has set the protection
 	VaultURI string // the vault's address; empty: the key is the service's
 }
 
-// Policy is what happens to the data of an account when its customer's key does not simply say yes.
+// Policy is the key policy of an account.
 type Policy = custody.Policy
 
-// Encryption is who holds the key of an account's data, and how that stands.
+// Encryption is the protection of an account's data and the state of its key.
 type Encryption struct {
-	Said     bool          // somebody has said who holds the key; else it is the service by default
+	Said     bool          // a client has set the protection; else it is the default, the service's key
 	Key      visage.KeyRef // as it was given; zero: the service's
 	VaultURI string        // the address of its vault, with a slash at the end
 	State    custody.State
 }
 
-// Pending reports whether a change of who holds the key is under way.
+// Pending reports whether a change of keys is under way.
 func (e Encryption) Pending() bool { return e.State.Operation.Progress == custody.Running }
 
-// Failed reports whether the last change ended with nothing changed.
+// Failed reports whether the last change of keys failed, which leaves the key as it was.
 func (e Encryption) Failed() bool { return e.State.Operation.Progress == custody.Failed }
 
-// Encryption tells who holds the key of an account's data. Where that cannot be read the State says so, and the Key is
-// zero.
+// Encryption returns the protection of an account's data. If the keys of the account cannot be read, the State says so,
+// and the Key is zero.
 func (a *Accounts) Encryption(ctx context.Context, of Account) (Encryption, error) {
 	x := a.index.Load()
 	rec := x.byName[of.key()]
@@ -58,14 +58,14 @@ func (a *Accounts) Encryption(ctx context.Context, of Account) (Encryption, erro
 	switch {
 	case ctx.Err() != nil:
 		return Encryption{}, context.Cause(ctx)
-	case err != nil: // one account's misfortune: it can be seen, and others beside it
+	case err != nil: // the account is shown nevertheless, and so are others beside it
 		a.log.ErrorContext(ctx, "keys of a resource not read", "resource", of.ID.String(), "err", err)
 		e.VaultURI, e.Said = rec.Protection.VaultURI, true
 		e.State = custody.State{Condition: custody.Unavailable,
-			Reason: "The keys of the resource cannot be read: the log of its operator says why."}
+			Reason: "The keys of the resource cannot be read; the server's log says why."}
 		return e, nil
 	}
-	e.Said = e.Said || e.Pending() // a crash may have come before that was kept
+	e.Said = e.Said || e.Pending() // a crash may have come before that was stored
 	if e.State.Key == (visage.KeyRef{}) {
 		return e, nil
 	}
@@ -73,7 +73,7 @@ func (a *Accounts) Encryption(ctx context.Context, of Account) (Encryption, erro
 	return e, nil
 }
 
-// checkAtCreation refuses a customer's key for an account that is about to be made: it begins with the service's.
+// checkAtCreation refuses a customer-managed key at creation: an account begins with the service's key.
 func checkAtCreation(c Creation) error {
 	if c.Protection == nil {
 		return nil
@@ -85,15 +85,15 @@ func checkAtCreation(c Creation) error {
 		return refuseSKU(c.Name, c.Tier)
 	}
 	return visage.Refuse(visage.Invalid, "CustomerManagedKeyNotSupportedAtCreation",
-		"A resource begins with keys of the service: create it without encryption.keyVaultProperties, and change it "+
-			"then.")
+		"A resource begins with the service's key: create it without encryption.keyVaultProperties, and enable the "+
+			"key by a change.")
 }
 
-// checkService refuses a key beside the wish for the service's.
+// checkService refuses key properties together with the service's key.
 func (p Protection) checkService() error {
 	if p.VaultURI != "" || p.KeyName != "" {
 		return visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
-			"The keySource is Microsoft.CognitiveServices, and then there are no keyVaultProperties.")
+			"With keySource Microsoft.CognitiveServices there must be no keyVaultProperties: leave them out.")
 	}
 	return nil
 }
@@ -104,7 +104,7 @@ func refuseSKU(name string, tier visage.Tier) error {
 		tier)
 }
 
-// keyOf reads which key a Protection means. Refusal: InvalidKeyVaultProperties.
+// keyOf returns the key that a Protection names. Refusal: InvalidKeyVaultProperties.
 func (a *Accounts) keyOf(p Protection) (visage.KeyRef, error) {
 	key, err := a.cfg.ParseKey(p.VaultURI, p.KeyName, p.KeyVersion)
 	if err != nil {
@@ -115,8 +115,8 @@ func (a *Accounts) keyOf(p Protection) (visage.KeyRef, error) {
 	return key, nil
 }
 
-// vaultURI is the address of a key's store as it is answered. Vaults that are reached over https have a slash at the
-// end, as Azure Resource Manager writes them.
+// vaultURI returns the address of a key's store as responses show it. Addresses with https end in a slash, as Azure
+// Resource Manager writes them.
 func vaultURI(key visage.KeyRef) string {
 	if key.Scheme() == "https" {
 		return key.Vault + "/"
@@ -124,8 +124,8 @@ func vaultURI(key visage.KeyRef) string {
 	return key.Vault
 }
 
-// Lock closes the data of an account under a customer's key at once, until Unlock. Refusals: ResourceNotFound;
-// CustomerManagedKeyNotEnabled where the key is the service's.
+// Lock locks the data of an account under a customer-managed key at once, until Unlock. Refusals: ResourceNotFound;
+// CustomerManagedKeyNotEnabled if the service's key protects the data.
 func (a *Accounts) Lock(ctx context.Context, by visage.Caller, name string) error {
 	return a.recorded(ctx, a.action("lock", by, name), func() error {
 		rec, err := a.stored(ctx, name)
@@ -136,8 +136,8 @@ func (a *Accounts) Lock(ctx context.Context, by visage.Caller, name string) erro
 	})
 }
 
-// Unlock ends what Lock began, and has the key asked at once; where the account has got another identity since its key
-// was enabled, with that one. The data opens when the key says yes. Refusals: ResourceNotFound, those of custody.
+// Unlock ends the lock and asks the key at once, with the account's present identity, even if the key was enabled with
+// an earlier one. The data opens when the key says yes. Refusals: ResourceNotFound, those of custody.
 func (a *Accounts) Unlock(ctx context.Context, by visage.Caller, name string) error {
 	return a.recorded(ctx, a.action("unlock", by, name), func() error {
 		rec, err := a.stored(ctx, name)
@@ -162,8 +162,8 @@ func (a *Accounts) Unlock(ctx context.Context, by visage.Caller, name string) er
 	})
 }
 
-// SetPolicy changes what happens to the data of an account when its customer's key does not simply say yes; a grace of
-// 0 is the instance's own. Refusals: ResourceNotFound, InvalidEncryptionPolicy.
+// SetPolicy changes the key policy of an account; a grace of 0 means that of the instance. Refusals: ResourceNotFound,
+// InvalidEncryptionPolicy.
 func (a *Accounts) SetPolicy(ctx context.Context, by visage.Caller, name string, p Policy) error {
 	return a.recorded(ctx, a.action("set key policy", by, name), func() error {
 		rec, err := a.stored(ctx, name)
@@ -174,7 +174,7 @@ func (a *Accounts) SetPolicy(ctx context.Context, by visage.Caller, name string,
 	})
 }
 
-// recheck has the key of an account asked at once.
+// recheck asks the key of an account at once.
 func (a *Accounts) recheck(ctx context.Context, of Account) {
 	now, err := a.cfg.Custody.State(ctx, sealed.SpaceID(of.ID))
 	if err != nil { // the next poll asks

@@ -17,12 +17,12 @@ type Managed struct {
 	Tenant      string // a lower-case UUID
 }
 
-// Identity is who an account is towards others.
+// Identity holds the identities of an account towards other services.
 type Identity struct {
-	// System is the identity that lives and dies with the account; zero: it has none.
+	// System is the system-assigned identity, which ends with the account; zero: none.
 	System Managed
-	// Users are identities of their own that the account may act as, by their management paths as they were given. The
-	// data of Face resources is never opened by one.
+	// Users are the user-assigned identities by their management paths, as they were given. Keys are never opened with
+	// them.
 	Users map[string]Managed
 }
 
@@ -31,28 +31,29 @@ func (i Identity) clone() Identity {
 	return i
 }
 
-// IdentitySpec says which identities an account shall have.
+// IdentitySpec is the requested set of identities.
 type IdentitySpec struct {
 	System bool
 	Users  []string // management paths
 }
 
-// Identities makes managed identities. It is called concurrently, and while accounts change: it must not call Accounts.
+// Identities manages managed identities. It is called concurrently and while accounts change, so it must not call
+// Accounts.
 type Identities interface {
-	// Ensure returns the identity of an account, making it when there is none.
+	// Ensure returns the system-assigned identity of an account, and creates it if there is none.
 	Ensure(ctx context.Context, a Account) (Managed, error)
-	// Remove ends the identity of an account, and takes back what it was given. It may have none.
+	// Remove deletes the system-assigned identity of an account, if there is one, and revokes its access.
 	Remove(ctx context.Context, a Account) error
-	// Forget takes back the roles that anybody has on an account that is gone: the next of its name is another.
+	// Forget revokes all roles on a purged account, because the next account of its name is another one.
 	Forget(ctx context.Context, a Account) error
-	// Grant lets the identity of an account use a key, where by may allow that; where it may not, or the vault is not
-	// ours, nothing happens, and the key will say no.
+	// Grant grants the identity of an account access to a key, if by may do so. If not, or if the vault is not one of
+	// this instance, it does nothing, and the key will refuse.
 	Grant(ctx context.Context, by visage.Caller, a Account, key visage.KeyRef) error
 	// User returns the user-assigned identity with a management path.
 	User(ctx context.Context, path string) (Managed, bool)
 }
 
-// noIdentities is the Identities of an instance without any.
+// noIdentities is the Identities of an instance without managed identities.
 type noIdentities struct{}
 
 func (noIdentities) Ensure(context.Context, Account) (Managed, error) {
@@ -64,8 +65,8 @@ func (noIdentities) Forget(context.Context, Account) error                      
 func (noIdentities) Grant(context.Context, visage.Caller, Account, visage.KeyRef) error { return nil }
 func (noIdentities) User(context.Context, string) (Managed, bool)                       { return Managed{}, false }
 
-// assign returns the identities that an account shall have, making its own when it is wished for and not there. It ends
-// none. Refusal: InvalidUserAssignedIdentity.
+// assign returns the identities of a spec, and creates the system-assigned one if it is missing. It deletes none.
+// Refusal: FailedIdentityOperation.
 func (a *Accounts) assign(ctx context.Context, of Account, spec IdentitySpec) (Identity, error) {
 	var i Identity
 	for _, path := range spec.Users {
@@ -99,12 +100,12 @@ func (a *Accounts) identities() Identities {
 	return a.cfg.Identities
 }
 
-// Spec returns what would leave the identities as they are.
+// Spec returns the spec of the present identities.
 func (i Identity) Spec() IdentitySpec {
 	return IdentitySpec{System: i.System != (Managed{}), Users: slices.Sorted(maps.Keys(i.Users))}
 }
 
-// Type names the identities as the management plane does.
+// Type returns the type of the identities as the management plane names it.
 func (i Identity) Type() string {
 	var kinds []string
 	if i.System != (Managed{}) {

@@ -13,26 +13,26 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// index is what requests are answered from: one immutable value, made anew at every change. It holds no key, only their
-// digests under a secret of its own, so looking one up takes a time that says nothing about how much of it was right.
+// index is the immutable view from which requests are answered; every change makes a new one. It holds no API keys,
+// only their digests under a random secret, so that the time of a lookup does not depend on how much of a key is right.
 type index struct {
 	secret   [32]byte
-	byName   map[string]record // those in service, by name in lower case; the keys are blank
-	gone     map[string]record // those that are deleted and can be had back, likewise
-	byHost   map[string]string // names in lower case, by Account.Host, of those in service
+	byName   map[string]record // in service, by name in lower case, without their keys
+	gone     map[string]record // deleted and recoverable, likewise
+	byHost   map[string]string // names of those in service, by Account.Host
 	byKey    map[[sha256.Size]byte]holder
-	origins  map[string]bool    // that any of those in service names
+	origins  map[string]bool    // allowed by any of those in service
 	requests map[string]request // by name in lower case
 	capacity capacityRecord
 }
 
-// holder is whom a key opens.
+// holder is the account of an API key.
 type holder struct {
 	name string // in lower case
 	key  KeyName
 }
 
-// newIndex makes an index of what is stored.
+// newIndex makes the index of all stored records.
 func newIndex(all everything) (*index, error) {
 	x := &index{
 		byName: map[string]record{}, gone: map[string]record{}, byHost: map[string]string{},
@@ -76,9 +76,10 @@ func (x *index) digest(key string) (d [sha256.Size]byte) {
 	return d
 }
 
-// Resource returns the Face resource that key opens when it is presented to host (a Host header, maybe with a port),
-// and which of its keys it is. Refusal of kind Unauthenticated: a key that nobody holds, or one of another resource
-// than the host names by its first label; of kind Denied: AuthenticationTypeDisabled for a resource that takes no keys.
+// Resource authenticates an API key that is presented to host (a Host header, maybe with a port), and returns its Face
+// resource and the name of the key. Refusals: of kind Unauthenticated for an unknown key, or a key of another resource
+// than the one that the host names; of kind Denied, AuthenticationTypeDisabled, for a resource that accepts tokens
+// only.
 func (a *Accounts) Resource(_ context.Context, key, host string) (visage.Resource, visage.Principal, error) {
 	x := a.index.Load()
 	held, found := x.byKey[x.digest(key)]
@@ -97,10 +98,10 @@ func (a *Accounts) Resource(_ context.Context, key, host string) (visage.Resourc
 	return res, visage.Principal{Method: "key", KeyName: string(held.key), Resource: res.ID}, nil
 }
 
-// named returns the resource that a host stands for, in lower case, or "" when it stands for none: an IP address, a
-// host without a dot, or one whose first label is no resource's.
+// named returns the name, in lower case, of the resource that a host names. Empty: the host is an IP address, has no
+// dot, or its first label is not that of a resource.
 func (x *index) named(host string) string {
-	// an IPv6 address is cut to pieces by that, none of which has a dot and stands for a name
+	// this also cuts IPv6 addresses, into pieces without a dot, which name nothing
 	host, _, _ = strings.Cut(host, ":")
 	if _, err := netip.ParseAddr(host); err == nil {
 		return ""
@@ -112,7 +113,7 @@ func (x *index) named(host string) string {
 	return x.byHost[label]
 }
 
-// admit refuses an account that cannot be added.
+// admit refuses a new account whose name, host or free tier is taken.
 func (x *index) admit(rec record) error {
 	if _, taken := x.byName[strings.ToLower(rec.Name)]; taken {
 		return visage.Refuse(visage.Conflict, "AccountAlreadyExists", "A resource named %q already exists.",
@@ -129,7 +130,7 @@ func (x *index) admit(rec record) error {
 	return x.admitFree(rec, rec.Tier)
 }
 
-// admitHost refuses a host that another account has, also a deleted one.
+// admitHost refuses the host of another account, deleted or not.
 func (x *index) admitHost(rec record) error {
 	host := rec.account().Host()
 	for _, all := range []map[string]record{x.byName, x.gone} {
@@ -142,10 +143,10 @@ func (x *index) admitHost(rec record) error {
 	return nil
 }
 
-// admitSubdomain refuses a subdomain that an account cannot get.
+// admitSubdomain refuses to give an account a subdomain that is invalid or taken, or to change the one that it has.
 func (x *index) admitSubdomain(rec record, to string) error {
 	if strings.EqualFold(to, rec.account().Host()) {
-		return nil // what it is called anyway
+		return nil // its host already
 	}
 	if rec.Subdomain != "" {
 		return visage.Refuse(visage.Invalid, "SubdomainCannotBeChanged",
@@ -158,7 +159,7 @@ func (x *index) admitSubdomain(rec record, to string) error {
 	return x.admitHost(rec)
 }
 
-// admitTier refuses a change of tier that the contract does not know: E0 is chosen when a resource is made.
+// admitTier refuses changes of tier from and to E0, which is chosen at creation, and a second free account.
 func (x *index) admitTier(rec record, to visage.Tier) error {
 	if _, err := visage.ParseTier(string(to)); err != nil {
 		return refuseTier(to)
@@ -172,7 +173,7 @@ func (x *index) admitTier(rec record, to visage.Tier) error {
 	return x.admitFree(rec, to)
 }
 
-// admitFree keeps the number of free accounts in a location at one, as the contract has it. A deleted one counts.
+// admitFree refuses a second free account in a location (contract §3). Deleted accounts count.
 func (x *index) admitFree(rec record, tier visage.Tier) error {
 	if tier != visage.F0 {
 		return nil
@@ -198,7 +199,7 @@ var (
 	labelPattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9-]{0,62}[a-zA-Z0-9]$`)
 )
 
-// CheckName refuses what cannot be an account's name: it has 2 to 64 letters, digits, hyphens, underscores and dots,
+// CheckName refuses an invalid name of an account. A name has 2 to 64 letters, digits, hyphens, underscores and dots,
 // begins with a letter or digit, and is not "localhost". Refusal: InvalidResourceName.
 func CheckName(name string) error {
 	if !namePattern.MatchString(name) || strings.EqualFold(name, localhost) {
@@ -209,23 +210,23 @@ func CheckName(name string) error {
 	return nil
 }
 
-// CheckSubdomain refuses what cannot be an account's subdomain: it has 2 to 64 letters, digits and hyphens, neither
-// first nor last a hyphen, and is not "localhost". Refusal: InvalidSubdomain.
+// CheckSubdomain refuses an invalid subdomain. A subdomain has 2 to 64 letters, digits and hyphens, begins and ends
+// with a letter or digit, and is not "localhost". Refusal: InvalidSubdomain.
 func CheckSubdomain(label string) error {
 	if !isLabel(label) {
 		return visage.Refuse(visage.Invalid, "InvalidSubdomain",
-			"The subdomain %q is not 2 to 64 letters, digits and hyphens that begin and end with a letter or digit.",
-			label)
+			"A subdomain must have 2 to 64 letters, digits and hyphens, and begin and end with a letter or digit; "+
+				"got %q.", label)
 	}
 	return nil
 }
 
-// localhost as a first label would turn every request to this machine into one for the resource of that name.
+// localhost is no name, because every request to this machine would name the resource of that name.
 const localhost = "localhost"
 
 func isLabel(s string) bool { return labelPattern.MatchString(s) && !strings.EqualFold(s, localhost) }
 
-// FreeSubdomain reports whether no account, deleted ones included, has a subdomain.
+// FreeSubdomain reports whether a subdomain is free: no account has it, deleted or not.
 func (a *Accounts) FreeSubdomain(label string) bool {
 	return a.index.Load().admitHost(record{Subdomain: label}) == nil
 }
@@ -247,7 +248,7 @@ func refuseTier(tier visage.Tier) error {
 	return visage.Refuse(visage.Invalid, "InvalidSkuId", "The tier %q is not one of F0, S0, E0.", tier)
 }
 
-// refuseKey is the same for every reason, so that nobody learns which keys exist elsewhere.
+// refuseKey refuses an API key in the same way for every reason, so that clients do not learn which keys exist.
 func refuseKey() error {
 	return visage.Refuse(visage.Unauthenticated, "401",
 		"The key does not belong to this resource: check the key and the host.")

@@ -10,31 +10,32 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// keyPlan is a change of the key that protects an account's data, with everything decided and nothing done yet.
+// keyPlan is a planned change of the key that protects an account's data. Everything is decided, and nothing is done
+// yet.
 type keyPlan struct {
 	name   string // of the account
 	space  sealed.SpaceID
 	action keyAction
-	key    visage.KeyRef // to enable or to ask again; zero for the service's
-	grant  bool          // the account's identity gets access to the key first
-	// identity switches the account's own identity on before the key is asked; nil: it is on, or not needed.
+	key    visage.KeyRef // to enable or to recheck; zero: the service's
+	grant  bool          // grant the account's identity access to the key first
+	// identity enables the system-assigned identity before the key is asked; nil: it is enabled, or not needed.
 	identity *IdentitySpec
-	before   IdentitySpec // what a failure after that goes back to
-	change   Change       // stored once the key holds: the rest of what the caller asked for
+	before   IdentitySpec // restored if the change fails after that
+	change   Change       // the rest of the change, stored when the key has changed
 }
 
-// keyAction is what a keyPlan has custody do.
+// keyAction is the action of custody in a keyPlan.
 type keyAction int
 
 const (
-	keepKey    keyAction = iota // the wanted key holds already
-	recheckKey                  // the wanted key holds already, and is asked at once whether it answers again
+	keepKey    keyAction = iota // the requested key is in use already
+	recheckKey                  // the requested key is in use already; ask at once whether it answers again
 	enableKey
-	disableKey // the service holds the key from then on
+	disableKey // return to the service's key
 )
 
-// planKey decides how an account gets the protection of c and whatever else c says. It has no side effects, and refuses
-// in the order of the contract, §5.2, all that can be known before the account's identity asks the vault.
+// planKey plans a change of protection, together with the rest of c. It has no side effects. It refuses, in the order
+// of the contract, §5.2, everything that can be refused before the account's identity asks the vault.
 func (a *Accounts) planKey(ctx context.Context, rec record, c Change) (keyPlan, error) {
 	plan := keyPlan{name: rec.Name, space: rec.space(), change: c, before: rec.Identity.Spec()}
 	plan.change.Protection, plan.change.kept = nil, &protected{Said: true}
@@ -56,7 +57,7 @@ func (a *Accounts) planKey(ctx context.Context, rec record, c Change) (keyPlan, 
 	if err != nil {
 		return keyPlan{}, fmt.Errorf("read who holds the key of resource %s: %w", rec.ID, err)
 	}
-	// A customer who has a key already may change it without an approval, to be able to leave an old one.
+	// With a customer-managed key in use, another one needs no approval, so that an old key can be replaced.
 	if serviceHolds(now) && !a.cfg.AutoApprove && !a.index.Load().approved(rec.Location) {
 		return keyPlan{}, refuseUnapproved(rec.Location)
 	}
@@ -67,7 +68,7 @@ func (a *Accounts) planKey(ctx context.Context, rec record, c Change) (keyPlan, 
 		return keyPlan{}, err
 	}
 	plan.change.kept.VaultURI = vaultURI(plan.key)
-	if plan.key.SameKey(now.Kept) { // another name of the same
+	if plan.key.SameKey(now.Kept) { // the same key by an earlier address
 		plan.key.Vault, plan.key.Name = now.Key.Vault, now.Key.Name
 	}
 	plan.action, plan.grant = want.action(plan.key, visage.PrincipalID(rec.Identity.System.PrincipalID), now)
@@ -77,18 +78,18 @@ func (a *Accounts) planKey(ctx context.Context, rec record, c Change) (keyPlan, 
 	return plan, nil
 }
 
-// checkRest refuses what is wrong with a change beside its protection, so that no key changes for it.
+// checkRest refuses errors in the rest of a change, before the key changes.
 func (a *Accounts) checkRest(ctx context.Context, rec record, c Change) error {
 	if c.Identity != nil {
 		users := *c.Identity
-		users.System = false // its own identity is made when the plan is applied
+		users.System = false // created when the plan is applied
 		c.Identity = &users
 	}
 	_, err := a.apply(ctx, rec, c)
 	return err
 }
 
-// identity returns the identities that the account needs before it can ask for its key; nil: those it has will do.
+// identity returns the identities that the account needs before it can use the key; nil: the present ones suffice.
 // Refusals: IdentityRequired, UserAssignedIdentityNotSupported.
 func (p Protection) identity(plan keyPlan) (*IdentitySpec, error) {
 	spec := plan.before
@@ -102,7 +103,7 @@ func (p Protection) identity(plan keyPlan) (*IdentitySpec, error) {
 			"The resource has no identity to ask the vault with: switch its system-assigned identity on.")
 	case p.ClientID != "" || !spec.System:
 		return nil, visage.Refuse(visage.Invalid, "UserAssignedIdentityNotSupported",
-			"Face resources open keys with their system-assigned identity alone: switch it on, and leave "+
+			"Face resources use keys with their system-assigned identity only: enable it, and leave "+
 				"identityClientId out.")
 	case plan.before.System:
 		return nil, nil
@@ -110,9 +111,9 @@ func (p Protection) identity(plan keyPlan) (*IdentitySpec, error) {
 	return &spec, nil
 }
 
-// action decides what custody does to have the account's data under key, asked for by a principal, and whether that
-// principal gets access to the key first. A client that sends a whole resource back may mean its tags only: the key
-// that holds already is not asked again, but for an open one without a version, which may move to a newer version.
+// action decides how custody brings the account's data under a key that a principal uses, and whether the principal is
+// granted access first. A client that sends a whole resource back may only mean to change its tags: so a key in use is
+// not asked again, unless it is open and without a version, and may move to a newer one.
 func (p Protection) action(key visage.KeyRef, as visage.PrincipalID, now custody.State) (_ keyAction, grant bool) {
 	same := now.Key == key && now.As == as && now.Operation.Progress != custody.Running
 	closed := now.Condition != custody.Active && now.Condition != custody.Degraded
@@ -127,15 +128,15 @@ func (p Protection) action(key visage.KeyRef, as visage.PrincipalID, now custody
 	return enableKey, p.Register
 }
 
-// applyKey does what a plan says. Its effects, in this order:
+// applyKey applies a plan, in this order:
 //
-//  1. The account's own identity is switched on, where it is off.
-//  2. The identity gets access to the key, where the caller may allow that. On an identity that was on before, the
-//     access stays, whatever comes: the caller has asked for it.
-//  3. Custody asks the key, and takes it. The last refusals of the contract, §5.2, come from here.
-//  4. The rest of the change is stored, and what is shown of the key.
+//  1. Enable the system-assigned identity, if it is disabled.
+//  2. Grant the identity access to the key, if the caller may do so. An identity that was enabled before keeps the
+//     access even if a later step fails, because the caller has asked for it.
+//  3. Have custody check and enable the key. The remaining refusals of the contract, §5.2, come from here.
+//  4. Store the rest of the change, and the protection as it is shown.
 //
-// When 2 or 3 fails, 1 is undone, and nothing of the account has changed. Once 3 has succeeded there is no way back.
+// If 2 or 3 fails, 1 is undone, and the account is as before. When 3 has succeeded, the change is final.
 func (a *Accounts) applyKey(ctx context.Context, by visage.Caller, plan keyPlan) (Account, error) {
 	of, err := a.Get(ctx, plan.name)
 	if err == nil && plan.identity != nil {
@@ -156,14 +157,14 @@ func (a *Accounts) applyKey(ctx context.Context, by visage.Caller, plan keyPlan)
 	return a.alter(context.WithoutCancel(ctx), by, plan.name, func(Account) (Change, error) { return plan.change, nil })
 }
 
-// setIdentity stores which identities an account has.
+// setIdentity changes the identities of an account.
 func (a *Accounts) setIdentity(
 	ctx context.Context, by visage.Caller, name string, spec *IdentitySpec,
 ) (Account, error) {
 	return a.alter(ctx, by, name, func(Account) (Change, error) { return Change{Identity: spec}, nil })
 }
 
-// bindKey gives the account's identity access to the key of a plan and has custody take it.
+// bindKey grants the account's identity access to the key of a plan and has custody enable it.
 func (a *Accounts) bindKey(ctx context.Context, by visage.Caller, of Account, plan keyPlan) error {
 	if plan.grant {
 		if err := a.identities().Grant(ctx, by, of, plan.key); err != nil {

@@ -11,18 +11,18 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// everything is what the room has stored.
+// everything holds all stored records of the room.
 type everything struct {
 	accounts []record
 	requests []request
 	capacity capacityRecord
 }
 
-// read returns all that is stored, accounts in whatever state.
+// read returns all stored records, with accounts in every state.
 func (a *Accounts) read(ctx context.Context) (everything, error) {
 	var all everything
 	err := a.store.Space(sealed.Operator).View(ctx, func(r sealed.Reader) error {
-		all = everything{} // the function may run again
+		all = everything{} // the function may run more than once
 		for rec, err := range records.In().All(r) {
 			if err != nil {
 				return err
@@ -48,16 +48,12 @@ func (a *Accounts) read(ctx context.Context) (everything, error) {
 	return all, nil
 }
 
-// stored returns the account called name, which is not deleted, as it is stored.
+// stored returns the stored record of the account called name, which is not deleted.
 func (a *Accounts) stored(ctx context.Context, name string) (record, error) {
-	return a.storedIn(ctx, name, ready)
+	return storedIn(ctx, a.store, name, ready)
 }
 
 // storedIn is stored for an account in a state.
-func (a *Accounts) storedIn(ctx context.Context, name string, in state) (record, error) {
-	return storedIn(ctx, a.store, name, in)
-}
-
 func storedIn(ctx context.Context, store *sealed.Store, name string, in state) (record, error) {
 	var rec record
 	err := store.Space(sealed.Operator).View(ctx, func(r sealed.Reader) error {
@@ -83,7 +79,7 @@ func (a *Accounts) put(ctx context.Context, rec record) error {
 	})
 }
 
-// change changes an account that is not deleted and swaps the index.
+// change changes an account that is not deleted, and replaces the index.
 func (a *Accounts) change(
 	ctx context.Context, by visage.Caller, name string, fn func(record) (record, error),
 ) (record, error) {
@@ -96,7 +92,7 @@ func (a *Accounts) changeStored(
 ) (record, error) {
 	a.changes.Lock()
 	defer a.changes.Unlock()
-	rec, err := a.storedIn(ctx, name, in)
+	rec, err := storedIn(ctx, a.store, name, in)
 	if err != nil {
 		return record{}, err
 	}
@@ -111,7 +107,7 @@ func (a *Accounts) changeStored(
 	return rec, a.reindex(ctx)
 }
 
-// drop destroys a space, which may be gone already.
+// drop destroys a space, which may be destroyed already.
 func (a *Accounts) drop(ctx context.Context, id sealed.SpaceID) error {
 	if err := a.store.Drop(ctx, id); !errors.Is(err, sealed.ErrNoSpace) {
 		return err
@@ -119,8 +115,8 @@ func (a *Accounts) drop(ctx context.Context, id sealed.SpaceID) error {
 	return nil
 }
 
-// reindex reads everything again and swaps the index. The stored state is what counts, also when ctx has ended
-// meanwhile: a change that is stored must show.
+// reindex makes a new index of all stored records. It ignores the end of ctx, because a stored change must become
+// visible.
 func (a *Accounts) reindex(ctx context.Context) error {
 	all, err := a.read(context.WithoutCancel(ctx))
 	if err != nil {

@@ -9,26 +9,26 @@ import (
 	"github.com/visage-face/visage/audit"
 )
 
-// Change is what becomes different of an account. What is nil stays.
+// Change is a change of an account. Fields that are nil stay as they are.
 type Change struct {
 	Tier              *visage.Tier
-	Tags              map[string]string // in place of those there are
-	Subdomain         *string           // where none was chosen yet; see CheckSubdomain
+	Tags              map[string]string // replace the present ones
+	Subdomain         *string           // only if the account has none yet; see CheckSubdomain
 	LocalAuthDisabled *bool
 	Network           *visage.NetworkRules
-	Origins           *[]string // in place of those there are
+	Origins           *[]string // replace the present ones
 	Identity          *IdentitySpec
 	Protection        *Protection
 
-	kept *protected // of a Protection that has come into force
+	kept *protected // stored after the key has changed
 }
 
-// Update changes an account: decide gets it as it is and returns what shall become different. decide may run more than
-// once. Refusals: ResourceNotFound, those of decide; InvalidSkuId for a tier that cannot be changed to;
+// Update changes an account: decide gets the present account and returns the change. decide may run more than once.
+// Refusals: ResourceNotFound, those of decide; InvalidSkuId for a tier that cannot be changed to;
 // InvalidSubdomain, CustomDomainInUse and SubdomainCannotBeChanged; those of identities; those of protections (contract
-// §5.2); RequestConflict while another Update is changing who holds the key. When it is refused nothing has changed.
+// §5.2); RequestConflict while another Update is changing the key. If Update is refused, nothing has changed.
 //
-// A change of who holds the key may still be under way when Update returns; see Encryption.
+// A change of the key may still be under way when Update returns; see Encryption.
 func (a *Accounts) Update(
 	ctx context.Context, by visage.Caller, name string, decide func(Account) (Change, error),
 ) (Account, error) {
@@ -73,7 +73,7 @@ func (a *Accounts) update(
 		return Account{}, err
 	}
 	defer a.endKeyChange(now)
-	// Decided again, now that nobody else changes it before this is done.
+	// Decide again, now that other changes are refused until this one is done.
 	if now, err = a.Get(ctx, name); err == nil {
 		c, err = decide(now)
 	}
@@ -123,8 +123,8 @@ func (a *Accounts) admitChange(of Account) error {
 	return nil
 }
 
-// reserveSubdomain keeps the subdomain that an account gets together with its key from all others until endKeyChange,
-// so that the change can no longer be refused for it once the key has changed.
+// reserveSubdomain reserves the subdomain that an account gets together with a key until endKeyChange. Otherwise
+// another account could take it while the vault is asked, and the change would be refused after the key has changed.
 func (a *Accounts) reserveSubdomain(rec record, c Change) error {
 	if c.Subdomain == nil || *c.Subdomain == rec.Subdomain {
 		return nil
@@ -151,7 +151,7 @@ func (a *Accounts) admitReserved(host, name string) error {
 	return nil
 }
 
-// alter changes what is not about keys.
+// alter changes an account, except for the key that protects its data.
 func (a *Accounts) alter(
 	ctx context.Context, by visage.Caller, name string, decide func(Account) (Change, error),
 ) (Account, error) {
@@ -171,7 +171,7 @@ func (a *Accounts) alter(
 		return Account{}, err
 	}
 	if before.Identity.System != (Managed{}) && rec.Identity.System == (Managed{}) {
-		ctx := context.WithoutCancel(ctx) // the account has lost it already
+		ctx := context.WithoutCancel(ctx) // the account has no identity any more
 		if err := a.identities().Remove(ctx, before); err != nil {
 			return Account{}, err
 		}
@@ -180,7 +180,7 @@ func (a *Accounts) alter(
 	return rec.account(), nil
 }
 
-// apply returns the record as a change leaves it, or the refusal.
+// apply returns the record after a change, or refuses the change.
 func (a *Accounts) apply(ctx context.Context, rec record, c Change) (record, error) {
 	x := a.index.Load()
 	if c.Tier != nil && *c.Tier != rec.Tier {

@@ -8,12 +8,12 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Names returns what the resources of a store are called, deleted ones among them, for work on a store that no server
-// has open.
+// Names returns the names of all resources of a store, deleted ones included. It is for commands on a store that no
+// server has open.
 func Names(ctx context.Context, store *sealed.Store) (map[visage.ResourceID]string, error) {
 	names := map[visage.ResourceID]string{}
 	err := store.Space(sealed.Operator).View(ctx, func(r sealed.Reader) error {
-		clear(names) // the function may run again
+		clear(names) // the function may run more than once
 		for rec, err := range records.In().All(r) {
 			if err != nil {
 				return err
@@ -32,8 +32,8 @@ func Names(ctx context.Context, store *sealed.Store) (map[visage.ResourceID]stri
 	return names, nil
 }
 
-// IDOf returns the id of the resource called name, in any case, for work on a store that no server has open. Refusal:
-// ResourceNotFound, also for a resource that is deleted.
+// IDOf returns the id of the resource called name, ignoring case. It is for commands on a store that no server has
+// open. Refusal: ResourceNotFound, also for a deleted resource.
 func IDOf(ctx context.Context, store *sealed.Store, name string) (visage.ResourceID, error) {
 	rec, err := storedIn(ctx, store, name, ready)
 	if err != nil {

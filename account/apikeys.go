@@ -16,7 +16,7 @@ type Keys struct {
 	Key1, Key2 string
 }
 
-// KeyName says which key of an account is meant.
+// KeyName names one of the two keys of an account.
 type KeyName string
 
 // The names of the keys, as the management plane spells them.
@@ -25,7 +25,7 @@ const (
 	Key2 KeyName = "Key2"
 )
 
-// ParseKeyName reads a key's name in any case.
+// ParseKeyName parses the name of a key, ignoring case.
 func ParseKeyName(s string) (KeyName, error) {
 	for _, n := range []KeyName{Key1, Key2} {
 		if strings.EqualFold(s, string(n)) {
@@ -35,7 +35,7 @@ func ParseKeyName(s string) (KeyName, error) {
 	return "", visage.Refuse(visage.Invalid, "InvalidRequestContent", "The key %q is not one of Key1, Key2.", s)
 }
 
-// Keys returns the keys of an account to the instance itself. Refusal: ResourceNotFound.
+// Keys returns the keys of an account for the instance itself, without an audit entry. Refusal: ResourceNotFound.
 func (a *Accounts) Keys(ctx context.Context, name string) (Keys, error) {
 	rec, err := a.stored(ctx, name)
 	return rec.Keys, err
@@ -50,8 +50,8 @@ func (a *Accounts) ListKeys(ctx context.Context, by visage.Caller, name string) 
 	return keys, nil
 }
 
-// Regenerate replaces one key of an account and returns both. The old key stops working at once, the other goes on.
-// Refusal: ResourceNotFound.
+// Regenerate replaces one key of an account and returns both. The old key stops working at once; the other key keeps
+// working. Refusal: ResourceNotFound.
 func (a *Accounts) Regenerate(ctx context.Context, by visage.Caller, name string, key KeyName) (Keys, error) {
 	keys, err := a.regenerate(ctx, by, name, key)
 	e := a.eventAt(audit.ResourceRegenerateKey, by, name)
@@ -74,7 +74,7 @@ func (a *Accounts) regenerate(ctx context.Context, by visage.Caller, name string
 	return rec.Keys, err
 }
 
-// newKey returns 128 random bits as the contract's older resources have them: 32 hexadecimal digits.
+// newKey returns a key in the contract's older form: 128 random bits as 32 hexadecimal digits.
 func newKey() string {
 	var b [16]byte
 	rand.Read(b[:]) // never fails: the runtime ends the process instead

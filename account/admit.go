@@ -8,14 +8,14 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// AnyOrigin among an account's origins lets the pages of every site use its data, with a key or token of theirs.
+// AnyOrigin as an allowed origin lets the pages of every site use the account's data, if they have a key or token.
 const AnyOrigin = "*"
 
-// maxOrigins bounds the origins of one account.
+// maxOrigins limits the allowed origins of one account.
 const maxOrigins = 64
 
-// foldOrigins returns the one form of each origin, as browsers send it (RFC 6454 §6.2), without those that are there
-// twice. AnyOrigin stays. Refusal: InvalidCorsOrigin.
+// foldOrigins returns the origins in the form that browsers send (RFC 6454 §6.2), without duplicates. AnyOrigin stays.
+// Refusal: InvalidCorsOrigin.
 func foldOrigins(origins []string) ([]string, error) {
 	if len(origins) > maxOrigins {
 		return nil, visage.Refuse(visage.Invalid, "InvalidCorsOrigin",
@@ -40,8 +40,9 @@ func foldOrigins(origins []string) ([]string, error) {
 	return folded, nil
 }
 
-// AdmitAddress refuses a client whom the network rules of a resource keep out; the zero Addr is none. A resource that
-// is not there any more lets nobody in. Refusal of kind Denied, with the sentence of the contract's front end.
+// AdmitAddress refuses a client address that the network rules of a resource do not allow; the zero Addr is an unknown
+// address. A resource that no longer exists refuses every address. Refusal of kind Denied, with the contract's
+// sentence.
 func (a *Accounts) AdmitAddress(r visage.Resource, from netip.Addr) error {
 	rec, found := a.index.Load().byName[strings.ToLower(r.Name)]
 	switch {
@@ -53,14 +54,14 @@ func (a *Accounts) AdmitAddress(r visage.Resource, from netip.Addr) error {
 	return visage.Refuse(visage.Denied, "403", "Access denied due to Virtual Network/Firewall rules.")
 }
 
-// AdmitOrigin reports whether pages of an origin may use a resource's data from a browser.
+// AdmitOrigin reports whether a resource allows requests from pages of an origin.
 func (a *Accounts) AdmitOrigin(r visage.Resource, origin string) bool {
 	rec, found := a.index.Load().byName[strings.ToLower(r.Name)]
 	return found && rec.ID == r.ID.String() && rec.admitsOrigin(origin)
 }
 
-// AdmitOriginAt reports whether pages of an origin may use the data of a resource that is called at host, before it is
-// known which: of the one that the host names, or of any where it names none.
+// AdmitOriginAt reports whether pages of an origin may send requests to a host, before the resource is known: to the
+// resource that the host names, or else to any resource.
 func (a *Accounts) AdmitOriginAt(host, origin string) bool {
 	x := a.index.Load()
 	if name := x.named(host); name != "" {
@@ -74,7 +75,7 @@ func (r record) admitsOrigin(origin string) bool {
 	return admitsOrigin(func(o string) bool { return slices.Contains(r.Origins, o) }, origin)
 }
 
-// admitsOrigin reports whether a page's origin, in whatever spelling, is one of those that are named, or every one is.
+// admitsOrigin reports whether an origin, in any spelling, or AnyOrigin is allowed.
 func admitsOrigin(named func(string) bool, origin string) bool {
 	if named(AnyOrigin) {
 		return true
