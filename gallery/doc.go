@@ -1,5 +1,6 @@
-// Package gallery finds the vectors nearest to a probe, exactly and at the speed of memory, and keeps within a budget
-// which sets of vectors are in memory.
+// Package gallery finds the vectors nearest to a probe, exactly and at the speed of memory. Encode vectors, Add them to
+// a Gallery, and Search it. A Pool keeps the galleries of many groups within a budget of memory: it loads one when it
+// is asked for, and drops it when its lease ends.
 //
 // It knows vectors, ids and owners (a person with several faces is one owner of several vectors) and nothing of where
 // they come from. Distances are cosine distances of unit vectors: 0 same … 2 opposite.

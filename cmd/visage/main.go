@@ -1,4 +1,5 @@
-// Command visage is the service and everything an operator does with it.
+// Command visage runs the service, and has the commands for everything that an operator does with it. "visage help"
+// lists them.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Package arena is memory for secrets: outside the garbage collector's heap, kept out of swap and core dumps where the
-// system allows, and wiped before it is given back. Keys and templates live here.
+// Package arena allocates memory for secrets: outside the garbage collector's heap, kept out of swap and core dumps
+// where the system allows, and wiped before it is given back. Keys and templates live here.
 package arena
 
 import (

@@ -1,4 +1,5 @@
-// Package durable makes files and directories that are there after a power cut, or not there at all.
+// Package durable writes files and makes directories so that after a power cut they are there as a whole, or not at
+// all.
 package durable
 
 import (

@@ -1,4 +1,5 @@
-// Package owned opens files and directories that nobody but this user, or root, can have put there or can change.
+// Package owned opens files and directories, and refuses those that a user other than this one and root could have
+// placed there or could change.
 //
 // A program that opens a file by its name trusts everybody who can give that name to another file. The functions here
 // do not follow a symbolic link in the last element of a path, take nothing but regular files and directories, and want

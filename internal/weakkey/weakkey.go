@@ -1,4 +1,4 @@
-// Package weakkey finds RSA keys that are easier to break than their size says, whoever made them.
+// Package weakkey checks RSA keys and refuses those that are easier to break than their size suggests.
 //
 // A key that was made elsewhere is only as good as the program that made it. The package has two checks: one of the
 // public half, which looks for the faults of known bad generators, and one of the private half, which holds the key to

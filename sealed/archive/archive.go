@@ -1,5 +1,5 @@
-// Package archive keeps backups of a store's data in a folder, so that what did not change between two of them is there
-// once.
+// Package archive keeps backups of a store's data in a folder, in which data that several backups have in common is
+// stored once. Open an archive, or Find one that exists; Add, List, Verify, Read and Prune backups.
 //
 // It needs no key: what it keeps is sealed. A backup is cut into chunks at places that its own keys decide, so that a
 // change moves no later cut; every chunk is a file named by its SHA-256. docs/formats/backup.md describes the folder.

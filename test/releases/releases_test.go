@@ -1,4 +1,4 @@
-// Package releases_test opens what every released version has stored.
+// Package releases_test starts the current program on data directories that every released version has written.
 package releases_test
 
 import (

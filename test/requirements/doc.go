@@ -1,3 +1,3 @@
-// Package requirements walks through what customers were promised about the encryption of data at rest, one named test
-// a promise, against a true server and from the outside. Everything is in its tests.
+// Package requirements tests what customers were promised about the encryption of data at rest, with one named test for
+// each promise, from outside a running server. Everything is in its tests.
 package requirements

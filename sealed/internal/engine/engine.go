@@ -1,5 +1,5 @@
-// Package engine is what sealed asks of a storage engine: ordered bytes, serial transactions and durable commits. An
-// engine stores only what the format package sealed, and sees only blinded keys.
+// Package engine defines what sealed needs of a storage engine: ordered bytes, serial transactions and durable commits.
+// An engine stores only what the format package sealed, and sees only blinded keys.
 package engine
 
 import (

@@ -1,5 +1,6 @@
-// Package format is how sealed things look on disk. It is the only maker of what an engine accepts, so nothing reaches
-// an engine that was not sealed here. docs/formats describes the same, byte by byte, for readers without this code.
+// Package format seals values for the disk and opens them, and derives the keys that this takes. It is the only maker
+// of what an engine accepts, so nothing reaches an engine that was not sealed here. docs/formats describes every format
+// byte by byte, for readers without this code.
 //
 // Every value begins with its kind, format version and cipher suite. A reader accepts exactly what it knows; there is
 // no fallback, and no plaintext form of anything.

@@ -1,6 +1,6 @@
-// Package keystore keeps what must not lie in the data store: the epoch keys of spaces, in files of a directory of
-// their own. A copy of the data without this directory opens nothing, and destroying an epoch's file ends every copy of
-// what was sealed under it.
+// Package keystore stores the epoch keys of spaces apart from the data, as files in a directory of their own. A copy of
+// the data without this directory opens nothing, and destroying the file of an epoch makes every copy of what was
+// sealed under it unreadable.
 package keystore
 
 import (

@@ -1,4 +1,5 @@
-// Package memory is an engine that forgets: for tests, which want neither a disk nor background work.
+// Package memory is a storage engine that keeps everything in memory, for tests: it needs no disk and no background
+// work.
 package memory
 
 import (

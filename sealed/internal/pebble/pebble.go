@@ -1,4 +1,4 @@
-// Package pebble is the embedded engine: Pebble, a log-structured merge tree in one directory.
+// Package pebble is the storage engine on disk: Pebble, a log-structured merge tree in one directory.
 package pebble
 
 import (

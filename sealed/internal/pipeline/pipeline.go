@@ -1,5 +1,5 @@
-// Package pipeline works on several things at once and hands them on in the order they came in, with a bound on how
-// many are on their way.
+// Package pipeline works on several items at once and passes them on in the order in which they came, with a bound on
+// how many are under way.
 package pipeline
 
 import (

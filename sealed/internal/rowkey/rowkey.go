@@ -1,5 +1,5 @@
-// Package rowkey is the keys that rows lie under in an engine: their kinds, their order, and the ranges that are
-// scanned. It knows the places of rows and never their content. docs/formats/containers.md describes the same.
+// Package rowkey makes and parses the keys under which rows lie in an engine, and scans ranges of them. It knows the
+// places of rows and never their content. docs/formats/containers.md describes the same.
 package rowkey
 
 import (

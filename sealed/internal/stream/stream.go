@@ -1,5 +1,5 @@
-// Package stream is how rows travel between a store and its backups: in segments, one after the other and in the order
-// of their keys, each with its SHA-256, and with a code at the end that only the instance can make.
+// Package stream writes and reads backups and keyrings: rows in segments, in the order of their keys, each segment with
+// its SHA-256, and at the end an authentication code that only the instance can make.
 //
 // docs/formats/backup.md describes it byte by byte.
 package stream

@@ -1,4 +1,4 @@
-// Package volume says what may still be written: it watches how full the volumes of the data, the epoch keys and the
+// Package volume decides what may still be written: it watches how full the volumes of the data, the epoch keys and the
 // anchors are, and keeps a reserve for deletions, keys and the store's own work.
 package volume
 

@@ -1,6 +1,6 @@
-// Command report runs the proof, part by part, and writes what came of it to prove-out/report.json and
-// prove-out/report.html: which tests ran, how long, and the numbers that they counted. It ends with 1 when a part
-// fails, and with 2 when it cannot work.
+// Command report runs the proof, part by part, and writes the results to prove-out/report.json and
+// prove-out/report.html: which tests ran, how long they took, and the numbers that they counted. It exits with 1 when a
+// part fails, and with 2 when it cannot run.
 //
 //	go run ./test/prove/report            all parts
 //	go run ./test/prove/report crash leak those parts

@@ -1,5 +1,5 @@
-// Package auditlog has the commands on the audit log: of a stopped server, which read the data itself; of a resource of
-// a running one; and on receipts of erasure, which are entries of the log with their proofs.
+// Package auditlog implements "visage audit" and "visage erase-proof": it lists, exports and verifies the audit log of
+// a stopped server, lists the entries of one resource of a running server, and writes and checks receipts of erasures.
 package auditlog
 
 import (

@@ -1,4 +1,4 @@
-// Package backup has the commands on backups of the data, on copies of the keyring, and the one that restores both.
+// Package backup implements "visage backup", "visage keyring" and "visage restore".
 package backup
 
 import (

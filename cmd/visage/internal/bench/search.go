@@ -1,4 +1,4 @@
-// Package bench has the commands that measure what this machine can do. None of them needs a server.
+// Package bench implements "visage bench", which measures this machine. No server is needed.
 package bench
 
 import (

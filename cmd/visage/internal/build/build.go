@@ -1,4 +1,4 @@
-// Package build has the command that says what was built.
+// Package build implements "visage version", and names the build for other commands.
 package build
 
 import (

@@ -1,5 +1,5 @@
-// Package cmk has the commands on customer-managed keys: whose data is encrypted with one, and which requests to use
-// them there are.
+// Package cmk implements "visage cmk": the commands that put resources under customer-managed keys, and those for
+// requests to use such keys.
 package cmk
 
 import (

@@ -1,5 +1,6 @@
-// Package command is what all commands of the program have in common: how they are declared, where they write, which
-// exit code they end with, and how help, tables and colours look.
+// Package command declares commands and runs them: New, Run and Noun make them, Execute runs one and returns its exit
+// code. Help, tables, colours, suggestions, completion and manual pages look the same for all commands because they are
+// made here.
 package command
 
 import (

@@ -1,5 +1,5 @@
-// Package demo does the main job of the service on sample photos, from the outside, and then looks for what it used in
-// everything that was stored.
+// Package demo implements "visage demo": it uses the service on sample photos as a client does, and then searches
+// everything that was stored for the names, texts and templates that it used.
 package demo
 
 import (

@@ -1,4 +1,5 @@
-// Package drill rehearses what a customer's security officer may do one day: revoke a key.
+// Package drill implements "visage drill": it rehearses the revocation of a customer-managed key on a copy of the
+// running server.
 package drill
 
 import (

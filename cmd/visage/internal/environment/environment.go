@@ -1,4 +1,4 @@
-// Package environment has the command that prints the environment of clients.
+// Package environment implements "visage env", which prints the environment variables of clients.
 package environment
 
 import (

@@ -1,4 +1,5 @@
-// Package evaluation measures how well a model pack tells people apart on photos whose people are known.
+// Package evaluation measures how well a model pack tells people apart, on a folder of photos of known people, and
+// calibrates the pack's confidence by it.
 package evaluation
 
 import (

@@ -1,4 +1,4 @@
-// Package identity has the commands on identities, their secrets and their roles.
+// Package identity implements "visage identity": applications, their secrets, and the roles of identities.
 package identity
 
 import (

@@ -1,4 +1,5 @@
-// Package key has the commands on the keys of a vault. They speak to it through the official client of Azure Key Vault.
+// Package key implements "visage key", the commands for the keys of a vault. They use the official client of Azure Key
+// Vault.
 package key
 
 import (

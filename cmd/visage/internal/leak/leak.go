@@ -1,5 +1,4 @@
-// Package leak searches files for things that must not be readable in them, in every form they could have been written
-// in.
+// Package leak searches files for secrets, in every form in which they could have been written.
 package leak
 
 import (

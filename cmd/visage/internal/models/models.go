@@ -1,4 +1,5 @@
-// Package models has the commands on model packs: the networks that find and describe faces, and their calibrations.
+// Package models implements "visage models" and "visage evaluate": installing, showing, calibrating and evaluating
+// model packs, which are the networks that find and describe faces.
 package models
 
 import (

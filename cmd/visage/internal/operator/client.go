@@ -1,5 +1,5 @@
-// Package operator speaks to a running server as its operator: over HTTPS, with the secret in the operator.json of the
-// server's directory. Commands that ask the server are made of it.
+// Package operator is the client of a running server for the commands of its operator. Dial connects over HTTPS with
+// the secret in operator.json; Show and Do make commands of calls; Complete completes names from the server.
 package operator
 
 import (

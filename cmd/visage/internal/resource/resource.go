@@ -1,4 +1,4 @@
-// Package resource has the commands on Face resources.
+// Package resource implements "visage resource", the commands for Face resources.
 package resource
 
 import (

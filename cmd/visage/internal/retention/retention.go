@@ -1,4 +1,5 @@
-// Package retention has the commands on how long people and faces are kept, and on legal holds, which keep them longer.
+// Package retention implements "visage retention" and "visage hold": how long people and faces are kept, and legal
+// holds, which prevent their erasure.
 package retention
 
 import (

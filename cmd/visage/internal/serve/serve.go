@@ -1,4 +1,4 @@
-// Package serve has the command that starts the service.
+// Package serve implements "visage serve", which starts the service.
 package serve
 
 import (

@@ -1,5 +1,5 @@
-// Package settings reads what an operator sets: by flags, by environment variables and in a configuration file. One
-// table has all settings there are.
+// Package settings reads the settings of the server from flags, environment variables and a configuration file. One
+// table lists them all.
 package settings
 
 import (

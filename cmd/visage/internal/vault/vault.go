@@ -1,4 +1,4 @@
-// Package vault has the commands on key vaults.
+// Package vault implements "visage vault", the commands for key vaults.
 package vault
 
 import (

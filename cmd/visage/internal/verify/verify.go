@@ -1,4 +1,4 @@
-// Package verify has the command that opens everything that is stored.
+// Package verify implements "visage verify", which opens every stored record and reports what does not open.
 package verify
 
 import (

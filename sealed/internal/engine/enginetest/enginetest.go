@@ -1,4 +1,4 @@
-// Package enginetest is what every engine must do, as tests.
+// Package enginetest is the conformance suite of storage engines: the test of an engine calls Run.
 package enginetest
 
 import (
