@@ -11,12 +11,11 @@ import (
 // most CodeMost either way. Only their ratios count: the vector is the integers divided by the length they have
 // together.
 //
-// The numbers are those of the vector after a turn that is the same for all vectors of one length. It changes no angle,
-// and spreads what is in a few large numbers, which the networks that make templates are fond of, over all of them: so
-// the upper bits of each say something, and a search gets by with these for most faces. docs/formats/faces.md describes
-// it.
+// The numbers are those of the vector after a rotation that is the same for all vectors of one length. It changes no
+// angle, and spreads the few large numbers that networks often give over all numbers: so the upper bits of each carry
+// information, and a search needs no more than these for most faces. docs/formats/faces.md describes it.
 //
-// A code of a face is as good as the face: whoever is done with one clears it.
+// A code of a face identifies a person as well as the face does: clear it after use.
 type Code []byte
 
 // CodeMost is the largest number of a code. It is 127·256+127, so that every number splits into two signed digits of 8
@@ -61,7 +60,7 @@ func Encode(v []float32) (Code, error) {
 // number returns number i.
 func (c Code) number(i int) int { return int(int16(binary.LittleEndian.Uint16(c[codeBytes*i:]))) }
 
-// Check returns an error that wraps ErrVector unless c is the code of a vector of so many numbers.
+// Check returns an error that wraps ErrVector unless c is the code of a vector of dim numbers.
 func (c Code) Check(dim int) error {
 	if len(c) != codeBytes*dim || dim == 0 {
 		return fmt.Errorf("%w: a code of %d bytes for %d numbers", ErrVector, len(c), dim)
@@ -97,7 +96,7 @@ func beyond(four uint64) uint64 {
 	return (size + (1<<15-1-CodeMost)*lanes) & (1 << 15 * lanes)
 }
 
-// Vector returns the vector of unit length, for those who compute with it.
+// Vector returns the vector of unit length that c stands for.
 func (c Code) Vector() []float32 {
 	turned, inverse := make([]float64, len(c)/codeBytes), c.inverse()
 	defer clear(turned)
@@ -131,10 +130,11 @@ func products(a, b Code) (both, one, other int64) {
 	return both, one, other
 }
 
-// Distance returns the cosine distance of a stored vector from a probe, 0 same … 2 opposite, to the bit as a search
-// finds it: the products of the codes' numbers are added exactly and the sum is multiplied by 1 divided by either
-// length, that of the probe in float64, that of the stored vector rounded to float32, in float64. What comes out, the
-// score, is rounded to float32 and taken from 1. The error wraps ErrVector for what are no two codes of one length.
+// Distance returns the cosine distance of a stored vector from a probe, 0 same … 2 opposite, equal to the last bit to
+// that of a search: the products of the codes' numbers are added exactly and the sum is multiplied by 1 divided by
+// either length, that of the probe in float64, that of the stored vector rounded to float32, in float64. The result,
+// the score, is rounded to float32 and subtracted from 1. The error wraps ErrVector unless both are codes of one
+// length.
 func Distance(probe, stored Code) (float32, error) {
 	if err := probe.Check(len(probe) / codeBytes); err != nil {
 		return 0, err

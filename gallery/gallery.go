@@ -17,7 +17,7 @@ type ID [16]byte
 // ErrVector says that a vector cannot stand in a gallery: wrong length, not finite, or not of unit length.
 var ErrVector = errors.New("not a usable vector")
 
-// ErrDropped is the cause when a gallery was taken out of memory on purpose while somebody used it.
+// ErrDropped is the cause of a search or a load that ended because its gallery was dropped from memory.
 var ErrDropped = errors.New("gallery dropped")
 
 // unitTolerance is how far the squared length of a vector may be from 1: rounding in float32 over thousands of
@@ -57,7 +57,7 @@ var best = kernel.Available()[0]
 
 func newGallery(dim int, k *kernel.Kernel) (*Gallery, error) {
 	if dim < 1 || dim > dimMost {
-		return nil, fmt.Errorf("a gallery of vectors of length %d", dim)
+		return nil, fmt.Errorf("vectors must have 1 to %d numbers; got %d", dimMost, dim)
 	}
 	ctx, drop := context.WithCancelCause(context.Background())
 	g := &Gallery{coding: newCoding(dim), kernel: k, ctx: ctx, drop: drop, share: togetherWork}
@@ -83,7 +83,7 @@ func (g *Gallery) Bytes() int64 {
 	return g.bytes
 }
 
-// Read returns how many bytes of the gallery searches have read since it was made.
+// Read returns how many bytes searches have read from the gallery so far.
 func (g *Gallery) Read() uint64 { return g.read.Load() }
 
 // Entry is a vector to be added.
@@ -94,13 +94,13 @@ type Entry struct {
 	Code  Code   // copied
 }
 
-// Expect says how many vectors the gallery will hold, so that it takes the memory for as many and not for a few more.
-// It may be wrong.
+// Expect tells the gallery how many vectors it will hold, so that it allocates memory for all of them at once. The
+// number may be wrong.
 func (g *Gallery) Expect(n int) { g.want.Store(int64(n)) }
 
-// Add adds a vector. It may be called by many at once: coding, which takes most of the time, is done side by side. The
-// error wraps ErrVector for what is no code of the gallery's length, is ErrDropped's cause when the gallery is no
-// longer in use, and comes from the pool's budget otherwise.
+// Add adds a vector. Many may add at once: they encode their vectors, which takes most of the time, side by side. The
+// error wraps ErrVector for a code of another length or one that is malformed, is ErrDropped or its cause when the
+// gallery has ended, and else comes from the pool's budget.
 func (g *Gallery) Add(e Entry) error {
 	w := g.works.Get().(*work)
 	defer g.works.Put(w)
@@ -180,7 +180,7 @@ func (g *Gallery) orderLocked(rows int) (*coming, error) {
 	return c, nil
 }
 
-// Has says whether a vector of that id is in the gallery. It looks at every one.
+// Has reports whether a vector of that id is in the gallery. It compares every id.
 func (g *Gallery) Has(id ID) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()

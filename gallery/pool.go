@@ -9,10 +9,10 @@ import (
 )
 
 // ErrTooLarge says that a gallery alone needs more memory than the pool's budget.
-var ErrTooLarge = errors.New("gallery over the memory budget")
+var ErrTooLarge = errors.New("the gallery exceeds the memory budget")
 
 // ErrBusy says that the budget is taken by galleries that are being loaded now. Trying again later helps.
-var ErrBusy = errors.New("memory budget taken by galleries that are loading")
+var ErrBusy = errors.New("the memory budget is taken by galleries that are loading")
 
 // mostGalleries bounds how many galleries a pool holds, however small. Each has pages of its own, and a process may
 // have 65,530 mappings on Linux unless the operator allows more.
@@ -27,8 +27,8 @@ type Key struct {
 // Pool keeps galleries in memory, within a budget: it loads them on demand, once for all who wait, and drops the one
 // least recently used when another needs the memory. It is safe for concurrent use.
 //
-// A gallery that is dropped for its memory while a search runs leaves the accounts at once and its memory when the
-// search ends, so for that moment the pool may hold more than its budget.
+// A gallery that is dropped to make room while a search uses it no longer counts towards the budget, but keeps its
+// memory until the search ends. Until then the pool may hold more than its budget.
 type Pool struct {
 	budget int64
 	wg     sync.WaitGroup // the loads
@@ -68,12 +68,12 @@ type entry struct {
 // NewPool makes a pool that holds at most budget bytes of galleries.
 func NewPool(budget int64) (*Pool, error) {
 	if budget < 1 {
-		return nil, fmt.Errorf("a gallery budget of %d bytes", budget)
+		return nil, fmt.Errorf("the memory budget for galleries must be positive; got %d bytes", budget)
 	}
 	return &Pool{budget: budget, entries: make(map[Key]*entry), recent: list.New()}, nil
 }
 
-// Source says how a gallery is made.
+// Source says how to load a gallery.
 type Source struct {
 	Lease context.Context // the gallery lives no longer than this context
 	Dim   int             // the length of the vectors
@@ -82,10 +82,10 @@ type Source struct {
 	Load func(ctx context.Context, g *Gallery) error
 }
 
-// Use calls use with the gallery of that key, which it loads first when it is not in memory. The gallery must not be
-// used after use has returned. Use returns the cause of ctx or of the lease when one of them ends, the error of the
-// load (the same for all who waited), an error that wraps ErrTooLarge or ErrBusy when there is no memory for it,
-// ErrDropped when it was dropped meanwhile, or what use returns.
+// Use calls use with the gallery of key, and loads it first when it is not in memory. The gallery must not be used
+// after use has returned. Errors: the cause of ctx or of the lease when one of them ends; the error of the load, the
+// same for all that waited for it; one that wraps ErrTooLarge or ErrBusy when there is no memory; ErrDropped when the
+// gallery was dropped meanwhile; what use returns.
 func (p *Pool) Use(ctx context.Context, key Key, src Source, use func(*Gallery) error) error {
 	e, err := p.enter(key, src)
 	if err != nil {
@@ -205,9 +205,9 @@ func (p *Pool) catchUp(e *entry) error {
 	}
 }
 
-// Change applies a change to every version of a scope that is in memory, and to those being loaded before anybody sees
-// them. Call it after the change is stored: a load that begins later reads it. A gallery whose change fails is dropped,
-// to be loaded anew when it is asked for.
+// Change applies a change to every version of a scope that is in memory, and to those being loaded before they are
+// used. Call it after the change is stored: a load that begins later reads it. A gallery whose change fails is dropped,
+// and loaded again when it is next asked for.
 func (p *Pool) Change(scope string, change func(*Gallery) error) {
 	p.mu.Lock()
 	var ready []*entry
@@ -230,7 +230,7 @@ func (p *Pool) Change(scope string, change func(*Gallery) error) {
 	}
 }
 
-// Drop takes the galleries of a scope out of memory, but for the version keep; with keep nil all of them. Loads and
+// Drop drops the galleries of a scope from memory, except for the version keep; with keep nil, all of them. Loads and
 // searches under way are stopped with ErrDropped.
 func (p *Pool) Drop(scope string, keep *uint64) {
 	p.mu.Lock()
@@ -348,14 +348,14 @@ func (p *Pool) Stats() Stats {
 	return s
 }
 
-// Progress says how far a load is.
+// Progress is how far a load has come.
 type Progress struct {
 	Key      Key
 	Loaded   int // vectors
 	Expected int // of so many, as far as the load knows
 }
 
-// Loading returns the loads under way, in no order.
+// Loading returns the loads under way, in no particular order.
 func (p *Pool) Loading() []Progress {
 	p.mu.Lock()
 	var entries []*entry

@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// Query says what is searched for.
+// Query is what a search looks for.
 type Query struct {
 	Probes []Code // one pass over the gallery serves all of them
 	K      int    // how many matches each probe gets at most; at least 1
@@ -36,14 +36,14 @@ const togetherWork = 16 << 20
 // vectors were added in; equally near ones come in their Order. It stops with the cause of ctx, or of the gallery's
 // end.
 //
-// A search of a large gallery that finds another one under way waits for its end, and shares the next pass over the
-// gallery with all who wait by then; one that finds none begins at once.
+// A search of a large gallery during which another one is under way waits for its end, then shares the next pass over
+// the gallery with all others that wait. Without another one it begins at once.
 func (g *Gallery) Search(ctx context.Context, q Query) ([][]Match, error) {
 	if q.K < 1 {
-		return nil, fmt.Errorf("search for the %d nearest", q.K)
+		return nil, fmt.Errorf("a search needs a K of at least 1; got %d", q.K)
 	}
 	if len(q.Probes) == 0 {
-		return nil, errors.New("search without a probe")
+		return nil, errors.New("a search needs at least one probe")
 	}
 	for i, p := range q.Probes {
 		if err := p.Check(g.coding.dim); err != nil {

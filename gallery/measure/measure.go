@@ -12,27 +12,27 @@ import (
 	"github.com/visage-face/visage/gallery"
 )
 
-// Config says what is searched. Zero means the default.
+// Config is what to measure. Zero values mean the defaults.
 type Config struct {
-	Faces  int // in the gallery; default 1,000,000, four a person
-	Dim    int // numbers a face; default 128
+	Faces  int // in the gallery; default 1,000,000, four for each person
+	Dim    int // numbers in a template; default 128
 	Probes int // searched for together; default 64
-	Rounds int // of measuring everything once; default 15
+	Rounds int // in each of which everything is measured once; default 15
 
-	// Progress is told what happens. nil: nobody is.
+	// Progress is called with the name of each stage as it begins. May be nil.
 	Progress func(what string)
 }
 
-// Nearest is how many persons a search asks for that wants more than the best match.
+// Nearest is the number of persons that a search for several candidates asks for.
 const Nearest = 10
 
-// Line is the distance up to which made-up faces are taken for one person's: those of one are about 0.26 apart, those
-// of two about 1.
+// Line is the distance up to which synthetic faces count as one person's: faces of one person are about 0.26 apart,
+// faces of two about 1.
 const Line = 0.45
 
-// Result is what was measured. Times are medians over the rounds.
+// Result is the outcome of a measurement. Times are medians over the rounds.
 type Result struct {
-	Kernel        string // what the processor's loops use
+	Kernel        string // the processor's instructions in use
 	Faces, Dim    int
 	Probes        int
 	BytesPerFace  float64 // of the loaded gallery
@@ -45,7 +45,7 @@ type Result struct {
 	Int8, Float32 time.Duration // reading as much as codes of eight bits take; dot products of all vectors in full
 }
 
-// Search is what searches of one kind take.
+// Search is the cost of one kind of search.
 type Search struct {
 	Median, P99 time.Duration
 	Bytes       float64 // read by one, on average
@@ -54,8 +54,8 @@ type Search struct {
 // Bandwidth returns how many bytes a second the search reads.
 func (s Search) Bandwidth() float64 { return s.Bytes / s.Median.Seconds() }
 
-// Run makes a gallery of made-up faces, several alike a person, and measures. It takes memory for the gallery and as
-// much again, and stops with the cause of ctx.
+// Run makes a gallery of synthetic faces, several for each person, and measures. It needs twice the memory of the
+// gallery, and stops with the cause of ctx.
 func Run(ctx context.Context, cfg Config) (Result, error) {
 	set := func(n *int, to int) {
 		if *n == 0 {

@@ -11,7 +11,7 @@ import (
 )
 
 // WriteFile makes or replaces the file at path with data, readable by its owner only. When it returns nil, the file,
-// its content and its name survive a power cut; when it does not, the old file, if there was one, is as it was.
+// its content and its name survive a power cut; when it returns an error, the old file, if there was one, is as it was.
 func WriteFile(path string, data []byte) error {
 	f, err := create(path)
 	if err != nil {
@@ -54,8 +54,8 @@ func finish(f *os.File, path string, err error) error {
 	return nil
 }
 
-// MkdirAll makes a directory and the parents it lacks, each open to its owner only, so that all of them survive a power
-// cut.
+// MkdirAll makes a directory and its missing parents, each accessible to its owner only, so that all of them survive a
+// power cut.
 func MkdirAll(dir string) error {
 	dir = filepath.Clean(dir)
 	info, err := os.Stat(dir)

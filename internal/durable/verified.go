@@ -22,8 +22,8 @@ const (
 	StepPlace    Step = "place"
 )
 
-// ReadPiece is how much memory reading back does well with: enough for a disk to work on it in parts at once. It is a
-// multiple of every block size there is.
+// ReadPiece is a good size for the memory that is used to read back: large enough for a disk to work on several parts
+// at once. It is a multiple of every block size.
 const ReadPiece = 2 << 20
 
 // WriteVerified makes or replaces the file at path with data, readable by its owner only, and reads it back before it

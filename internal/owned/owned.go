@@ -16,8 +16,8 @@ import (
 	"syscall"
 )
 
-// ErrNotOwned is found in every refusal of this package: what lies there is not what this user put there, or others can
-// change it. The text says what to do.
+// ErrNotOwned is wrapped by every refusal of this package: another user could have placed the file there, or can change
+// it. The text says what to do.
 var ErrNotOwned = errors.New("not owned by this user alone")
 
 // refusal is an error with a sentence for the operator.
@@ -92,7 +92,7 @@ func CheckDir(dir string) error {
 	return checkDir(dir, info)
 }
 
-// CheckFolder is CheckDir for a directory that may be reached by a link: what the link leads to is looked at.
+// CheckFolder is CheckDir for a directory that may be reached by a symbolic link: it checks what the link leads to.
 func CheckFolder(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -113,9 +113,9 @@ func checkDir(dir string, info fs.FileInfo) error {
 	return checkOwner(dir, info)
 }
 
-// Secure checks every file of a directory, which CheckDir has passed, and takes the rights of others away from those
-// that an earlier build or another umask left: all have mode 0600 afterwards. It refuses links, pipes and the like, and
-// files of others. Directories are passed over.
+// Secure checks every file of a directory that CheckDir has passed, and takes away the rights of others that an earlier
+// build or another umask left: all files have mode 0600 afterwards. It refuses links, pipes and the like, and files of
+// other users. It passes over directories.
 func Secure(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/stream"
 )
 
-// Added is what adding a backup came to.
+// Added is the result of adding a backup.
 type Added struct {
 	Backup
 	NewChunks int

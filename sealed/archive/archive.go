@@ -47,8 +47,8 @@ var (
 	ErrMalformed  = stream.ErrMalformed // what was to be added is no backup of data, or not all of one
 )
 
-// Archive is a folder of backups. Several processes may read it and add to it at once. On Linux, Prune keeps away while
-// one adds, where the file system knows locks; elsewhere that is the caller's to see to.
+// Archive is a folder of backups. Several processes may read it and add to it at once. On Linux, where the file system
+// supports locks, Prune refuses while a backup is being added; elsewhere the caller must keep the two apart.
 type Archive struct {
 	dir    string
 	first  bool                                       // its marker is of the first format still
@@ -217,8 +217,8 @@ func (a *Archive) Backup(name string) (Backup, error) {
 	return b, nil
 }
 
-// Read returns the stream of a backup. Every chunk is verified before any of it is given out; what is wrong with one is
-// an ErrDamaged.
+// Read returns the stream of a backup. Every chunk is verified before any of it is returned; a damaged one is an
+// ErrDamaged.
 func (a *Archive) Read(b Backup) io.Reader {
 	parts := []io.Reader{bytes.NewReader(b.Begin)}
 	for _, c := range b.Chunks {
@@ -273,16 +273,16 @@ func (a *Archive) load(c Chunk, memory []byte) ([]byte, error) {
 		return nil, fmt.Errorf("read chunk: %w", err)
 	}
 	if sum := sha256.Sum256(memory[:n]); int64(n) != c.Bytes || hex.EncodeToString(sum[:]) != c.SHA256 {
-		return nil, fmt.Errorf("%w: chunk %s is not what it is called", ErrDamaged, c.SHA256)
+		return nil, fmt.Errorf("%w: the content of chunk %s does not match its name", ErrDamaged, c.SHA256)
 	}
 	return memory[:n], nil
 }
 
-// Verify reads every chunk of a backup, several at once, and holds them and the stream that they make against what the
-// backup says. It needs no key; that the instance wrote it shows when it is restored. Error: ErrDamaged.
+// Verify reads every chunk of a backup, several at once, and compares them and the stream that they make with what the
+// backup says. It needs no key; whether the instance wrote the backup shows when it is restored. Error: ErrDamaged.
 func (a *Archive) Verify(ctx context.Context, b Backup) error {
 	if !b.asNamed {
-		return damaged(b, errors.New("its file is not what its name says"))
+		return damaged(b, errors.New("its file does not match its name"))
 	}
 	in, err := stream.NewReader(bytes.NewReader(b.Begin))
 	if _, newer := errors.AsType[*NewerError](err); newer {
