@@ -148,7 +148,7 @@ func TestQueueMovesInOrder(t *testing.T) {
 	}
 }
 
-// TestUnusedApprovalsAreKept: an approval stays when its resource is gone, until somebody waits for the place.
+// TestUnusedApprovalsAreKept: an approval stays when its resource is purged, until another request waits for the place.
 func TestUnusedApprovalsAreKept(t *testing.T) {
 	o := newAccountsWithAccess(t, newStore(t, "", sourcetest.NewFake("root")))
 	o.bound(1)
@@ -197,7 +197,7 @@ func TestNobodyYieldsForNothing(t *testing.T) {
 }
 
 func TestAutomaticApproval(t *testing.T) {
-	a := open(t, newStore(t, "", sourcetest.NewFake("root"))) // which approves by itself
+	a := open(t, newStore(t, "", sourcetest.NewFake("root"))) // approves automatically
 	o := accountsWithAccess{a, a.Access(), t}
 	create(t, a, "one", visage.E0)
 	o.bound(2)
@@ -251,7 +251,7 @@ func TestRequestRefusals(t *testing.T) {
 	}
 }
 
-// TestRequestsAreText: what a request says is shown in terminals, to whoever decides.
+// TestRequestsAreText: the operator reads requests in a terminal.
 func TestRequestsAreText(t *testing.T) {
 	o := newAccountsWithAccess(t, newStore(t, "", sourcetest.NewFake("root")))
 	for _, asked := range []account.Asked{

@@ -59,7 +59,7 @@ type Account struct {
 	// the web origins whose pages may use its data; each a scheme, a host and a port, or AnyOrigin
 	Origins   []string
 	Created   time.Time
-	CreatedBy string // the object id of the creator; empty: the instance by itself
+	CreatedBy string // the object id of the creator; empty: the instance itself
 	Changed   time.Time
 	ChangedBy string    // likewise
 	Revision  int64     // rises with every change, from 1

@@ -70,7 +70,7 @@ func TestDeletedFreeAccountHoldsItsPlace(t *testing.T) {
 	}
 }
 
-// TestDeletedAccountsArePurgedInTime: after the retention an account goes by itself, and not before.
+// TestDeletedAccountsArePurgedInTime: an account is purged when its retention ends, and not before.
 func TestDeletedAccountsArePurgedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, err := sealed.Open(t.Context(), sealed.Config{

@@ -146,7 +146,7 @@ func (a *Accounts) Unlock(ctx context.Context, by visage.Caller, name string) er
 		}
 		now, err := a.cfg.Custody.State(ctx, rec.space())
 		if err != nil {
-			return fmt.Errorf("read who holds the key of resource %s: %w", rec.ID, err)
+			return fmt.Errorf("read the state of the key of resource %s: %w", rec.ID, err)
 		}
 		as := visage.PrincipalID(rec.Identity.System.PrincipalID)
 		underWay, err := a.cfg.Custody.Reassign(ctx, rec.space(), as)

@@ -21,7 +21,7 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// fakeVault is a vault with one key, "k", that whoever has access may use.
+// fakeVault is a vault with one key, "k", that principals with access may use.
 type fakeVault struct {
 	*sourcetest.Fake
 	access *sync.Map // has the visage.PrincipalIDs of those
@@ -80,7 +80,7 @@ func (v view) Unwrap(ctx context.Context, _ keysource.Ref, blob []byte) ([]byte,
 	return v.Fake.Unwrap(ctx, d.Ref, blob)
 }
 
-// identities makes identities that are numbered, and says who is there.
+// identities creates numbered identities and lists them.
 type identities struct {
 	made  int
 	there map[string]account.Managed // by the account's name
@@ -202,7 +202,7 @@ func (h accountsWithCustody) protect(p account.Protection) error {
 	return err
 }
 
-// settled returns who holds the key once no change is under way.
+// settled returns the account and its protection when no change is under way.
 func (h accountsWithCustody) settled() (account.Account, account.Encryption) {
 	h.t.Helper()
 	for until := time.Now().Add(time.Hour); ; time.Sleep(time.Second) {
@@ -269,7 +269,7 @@ func protectionIsShownAsItWasGiven(t *testing.T, h accountsWithCustody) {
 	if _, e := h.settled(); e.State.Policy.Grace != 5*time.Minute {
 		t.Errorf("policy: %+v", e.State.Policy)
 	}
-	// What holds already asks nobody: the key may be out of reach when somebody changes a tag.
+	// A key in use is not asked: its vault may be unreachable when a client changes a tag.
 	h.identities.vault.Fail(errors.New("down"))
 	exact.Register = false
 	if err := h.protect(exact); err != nil {

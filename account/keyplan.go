@@ -55,7 +55,7 @@ func (a *Accounts) planKey(ctx context.Context, rec record, c Change) (keyPlan, 
 	}
 	now, err := a.cfg.Custody.State(ctx, plan.space)
 	if err != nil {
-		return keyPlan{}, fmt.Errorf("read who holds the key of resource %s: %w", rec.ID, err)
+		return keyPlan{}, fmt.Errorf("read the state of the key of resource %s: %w", rec.ID, err)
 	}
 	// With a customer-managed key in use, another one needs no approval, so that an old key can be replaced.
 	if serviceHolds(now) && !a.cfg.AutoApprove && !a.index.Load().approved(rec.Location) {

@@ -11,8 +11,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// TestKeyIsChangedWithoutAnApproval: an approval that is taken back stops nobody from changing or keeping a key that
-// holds already: a customer who cannot leave an old version is worse off than one who may not begin.
+// TestKeyIsChangedWithoutAnApproval: after an approval is withdrawn, a key in use can still be changed or kept:
+// otherwise a customer could not replace an old version.
 func TestKeyIsChangedWithoutAnApproval(t *testing.T) { withCustody(t, keyIsChangedWithoutAnApproval) }
 
 func keyIsChangedWithoutAnApproval(t *testing.T, h accountsWithCustody) {
@@ -204,8 +204,8 @@ func unreadableKeysAreOneAccountsMisfortune(t *testing.T, h accountsWithCustody)
 	}
 }
 
-// TestSameKeyWhileRevoked: who sends all of a resource back to change its tags changes no key, also while that is
-// refused, and whether it was named with a version or not; registering again gives the access back.
+// TestSameKeyWhileRevoked: a client that sends a whole resource back to change its tags changes no key, also while the
+// key is refused, and whether it was named with a version or not; registering again gives the access back.
 func TestSameKeyWhileRevoked(t *testing.T) {
 	for _, named := range []string{"", version} {
 		t.Run("version "+named, func(t *testing.T) {

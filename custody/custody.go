@@ -44,8 +44,8 @@ type Policy struct {
 	ManualRestore bool          `json:"manualRestore,omitempty"` // after a refusal, only Unlock opens the data again
 }
 
-// The bounds and the default of Policy.Grace. StrictGrace suits customers for whom an attacker who cuts the network may
-// delay a revocation by minutes only.
+// The bounds and the default of Policy.Grace. StrictGrace limits to 5 minutes how long an attacker can delay a
+// revocation by cutting the network.
 const (
 	MinGrace     = time.Minute
 	MaxGrace     = 24 * time.Hour

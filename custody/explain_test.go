@@ -24,7 +24,7 @@ func (v *vault) enableVersion(key visage.KeyRef, on bool) {
 }
 
 // TestDisabledAfterRotation disables a version as soon as there is a newer one: the reason says which version is
-// disabled, that it is still needed, and until when; doing so opens the resource, which goes over to the newer one.
+// disabled, that it is still needed, and until when; doing so opens the resource, which moves to the newer one.
 func TestDisabledAfterRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -42,7 +42,7 @@ func TestDisabledAfterRotation(t *testing.T) {
 			"version "+two.Version)
 		if refusal, ok := errors.AsType[*visage.Refusal](r.read(spaceA)); !ok ||
 			strings.Contains(refusal.Message, one.Vault) {
-			t.Errorf("who sends photos is told where the key is: %v", refusal)
+			t.Errorf("clients of the Face API learn where the key is: %v", refusal)
 		}
 		r.first().enableVersion(one, true)
 		r.custody.Recheck(one)

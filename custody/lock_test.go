@@ -14,7 +14,7 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// TestLock locks by the owner's word, over a restart, though the key would say yes.
+// TestLock locks for the owner, also over a restart, although the key would say yes.
 func TestLock(t *testing.T) {
 	r := newStoreAndVaults(t, onDisk(t))
 	r.run()
@@ -44,8 +44,8 @@ func TestLock(t *testing.T) {
 	}
 }
 
-// TestLockAgainstEverything locks while polls open, notes are written and others unlock: whoever came last has his way,
-// and nothing that starts after Lock has returned succeeds.
+// TestLockAgainstEverything locks while polls open the data, notes are stored and other callers unlock: the last
+// command wins, and no operation that starts after Lock has returned succeeds.
 func TestLockAgainstEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -94,8 +94,7 @@ func TestLockAgainstEverything(t *testing.T) {
 	})
 }
 
-// TestManualRestore opens nothing by itself that was refused under such a policy, and nothing that was refused for
-// long.
+// TestManualRestore: data that was revoked under such a policy, or for more than 30 days, opens only by Unlock.
 func TestManualRestore(t *testing.T) {
 	for name, c := range map[string]struct {
 		policy custody.Policy
@@ -117,7 +116,7 @@ func TestManualRestore(t *testing.T) {
 				r.first().enable("k1", true)
 				time.Sleep(10 * time.Minute)
 				if s := r.state(spaceA); s.Condition != custody.Revoked {
-					t.Errorf("opened by itself: %+v", s)
+					t.Errorf("opened without Unlock: %+v", s)
 				}
 				if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
 					t.Fatal(err)
@@ -168,7 +167,7 @@ func TestRevokedInside(t *testing.T) {
 	})
 }
 
-// TestFollow takes resources along to new versions, if their reference has no version and the new one is good.
+// TestFollow moves resources to new versions, if their reference has no version and the new one is suitable.
 func TestFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -191,7 +190,7 @@ func TestFollow(t *testing.T) {
 			t.Errorf("followed to the expired version %s: %+v", bad.Version, s)
 		}
 		two := r.first().add("k1")
-		time.Sleep(90 * time.Minute) // it is looked for by itself
+		time.Sleep(90 * time.Minute) // it is searched for every hour
 		if s := r.state(spaceA); s.Version != two.Version || s.Operation.Kind != custody.Following ||
 			s.Condition != custody.Active {
 			t.Errorf("%+v", s)

@@ -180,8 +180,8 @@ func TestLockBeforeTheLastStep(t *testing.T) {
 	}
 }
 
-// TestRevokedWhileAChangeIsStuck: a change that cannot go on for want of something else, such as space on a disk, keeps
-// nobody from taking the key away, and takes nothing away by itself.
+// TestRevokedWhileAChangeIsStuck: a change that cannot go on for want of something else, such as space on a disk, does
+// not hide a revocation of the key, and locks nothing while the key answers.
 func TestRevokedWhileAChangeIsStuck(t *testing.T) {
 	for _, point := range []string{"enable turned after", "enable destroyed after", "switch destroyed after"} {
 		t.Run(point, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { revokedWhileStuck(t, point) }) })
@@ -226,7 +226,7 @@ func revokedWhileStuck(t *testing.T, point string) {
 	}
 }
 
-// TestNextChange: whoever sees that a change has ended can ask for the next one.
+// TestNextChange: a client that sees the end of a change can begin the next one.
 func TestNextChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())

@@ -321,7 +321,7 @@ func TestDeleteWhileLocked(t *testing.T) {
 		before := r.first().called("unwrapKey")
 		time.Sleep(time.Hour)
 		if n := r.first().called("unwrapKey") - before; n > 0 {
-			t.Errorf("a key was asked %d times for nobody", n)
+			t.Errorf("a key was asked %d times without a resource", n)
 		}
 	})
 }
@@ -377,8 +377,8 @@ func TestSlowOpening(t *testing.T) {
 	})
 }
 
-// TestRefusalWaitsForNoSentence: what the owner is told besides holds the locking up for no longer than the
-// confirmation does.
+// TestRefusalWaitsForNoSentence: the search for a newer version, which only the explanation needs, delays a lock by no
+// more than the confirmation does.
 func TestRefusalWaitsForNoSentence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -399,7 +399,7 @@ func TestRefusalWaitsForNoSentence(t *testing.T) {
 	})
 }
 
-// TestPollsGoOnWhileFollowing: while one resource goes over to a newer version, slowly, another under the same key is
+// TestPollsGoOnWhileFollowing: while one resource moves to a newer version, slowly, another under the same key is
 // locked as soon as the key refuses.
 func TestPollsGoOnWhileFollowing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -434,7 +434,7 @@ func TestPollsGoOnWhileFollowing(t *testing.T) {
 				open++
 			}
 		}
-		if open > 1 { // the one that goes over is asked by its steps
+		if open > 1 { // the one that moves is asked by its steps
 			t.Error("the other resource is open")
 		}
 	})

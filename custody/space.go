@@ -37,7 +37,7 @@ type space struct {
 // followUp holds the effects of one transition that are carried out without mu.
 type followUp struct {
 	drain, updateWatch, ask bool
-	load                    *effect       // carried out by the caller, who has the source
+	load                    *effect       // carried out by the caller
 	refused                 bool          // the command is refused
 	records                 []effect      // to be audited, stored and logged
 	done                    chan struct{} // closed when the records are written; nil: there are none

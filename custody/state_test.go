@@ -22,7 +22,7 @@ var (
 		{Grace: tableGrace, ManualRestore: true}}
 )
 
-// allEvents are all events, those with an answer in all its classes, and those that come too late.
+// allEvents returns all events: answers of every class, and events that come too late.
 func allEvents() []event {
 	var all []event
 	for _, class := range classes {
@@ -48,41 +48,41 @@ func allEvents() []event {
 	return all
 }
 
-// flaw says what is wrong with a state by itself; empty: it can be met.
+// flaw returns what contradicts itself in a state; empty: the state is possible.
 func (s state) flaw() string {
 	shut := slices.Contains([]Condition{Revoked, Unavailable, Locked}, s.Condition)
 	switch {
 	case !slices.Contains(conditions, s.Condition):
 		return "it has no condition"
 	case s.Locked != shut:
-		return "the condition says something else than the lock"
+		return "condition and lock disagree"
 	case s.Locked != (s.Code != ""):
-		return "the code says something else than the lock"
+		return "code and lock disagree"
 	case s.Held && !s.Locked:
-		return "held, and not locked"
+		return "held but not locked"
 	case s.Deleted && s.customerInvolved() && !s.Locked:
-		return "deleted under a customer's key, and not locked"
+		return "deleted under a customer's key but not locked"
 	case s.Opening && (!s.Locked || s.Held || s.Deleted || !s.customerDecides()):
-		return "it is opened, and may not be"
+		return "opening although it must not open"
 	case !s.Locked && !s.customerDecides() && s.Condition != ServiceManaged:
-		return "the service's key has a condition"
+		return "a condition of a customer's key under the service's key"
 	case !s.Locked && s.Holder == byCustomer && s.Condition == ServiceManaged:
-		return "the customer's key has no condition"
+		return "service-managed under a customer's key"
 	case !s.Locked && s.Holder == byCustomer && s.LastOK.IsZero():
 		return "served by a key that has never answered"
 	case !s.Locked && (s.Condition == Active || s.Condition == Degraded) && s.LastOK.IsZero():
 		return "served by a key that has never answered"
 	case !s.customerDecides() && !s.Locked && !s.LastOK.IsZero():
-		return "the service's key has answered"
+		return "an answer of a key under the service's key"
 	case s.Condition == Revoked && s.LockCause.Code != codeRevoked:
-		return "it is not kept that it is revoked"
+		return "revoked without a stored cause"
 	case !s.Locked && s.LockCause != (lockCause{}):
-		return "it is kept that it is locked, and it is not"
+		return "a stored cause of a lock without a lock"
 	}
 	return ""
 }
 
-// allStates are all states that can be met, as far as On tells them apart.
+// allStates returns all possible states, as far as On distinguishes them.
 func allStates() []state {
 	var all []state
 	closures := []lockCause{{}, {codeUnavailable, "No answer.", tableNow.Add(-time.Hour)},
@@ -113,7 +113,7 @@ func allStates() []state {
 	return all
 }
 
-// comes reports whether an event of a change can come in a state: those that need a change need one, of the right kind.
+// comes reports whether an event can occur in a state: events of a change need a change in the right stage.
 func (e event) comes(s state) bool {
 	switch e.kind {
 	case stepAnswered:
@@ -130,7 +130,7 @@ func (e event) comes(s state) bool {
 	return true
 }
 
-// TestStates takes every event in every state under every policy, and wants what custody promises.
+// TestStates applies every event to every state under every policy and checks what custody promises.
 func TestStates(t *testing.T) {
 	states, events := allStates(), allEvents()
 	steps := 0
@@ -150,7 +150,7 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// promises returns which are broken.
+// promises returns the promises that a transition breaks.
 func promises(s state, e event, p Policy, next state, effects []effect) (broken []string) {
 	hold := func(is bool, what string) {
 		if !is {
@@ -169,89 +169,89 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 	load, relock, lease, kept := find(loadKeys), find(lockData), find(renewUntil), find(storeNote)
 
 	if e.comes(s) {
-		hold(next.flaw() == "", "a state that cannot be: "+next.flaw())
+		hold(next.flaw() == "", "an impossible state: "+next.flaw())
 	}
 
-	// Nothing but a yes of the current turn opens what is its customer's. To load the keys is to have them unwrapped:
-	// so is to resume, and the opening itself says whether it was.
+	// Only a yes of the current turn opens data under a customer's key. Loading keys has them unwrapped, so a
+	// recovery may load keys without an earlier answer.
 	own := !next.customerInvolved() && (e.kind == unlocked || e.kind == changeUndone || e.kind == finishedService)
-	hold(load == nil || yes && !no || e.kind == resumed || own, "keys are loaded though the key has not said yes")
-	hold(load == nil || load.locks == next.Locks, "an opening that is void from the start")
+	hold(load == nil || yes && !no || e.kind == resumed || own, "keys are loaded although the key has not said yes")
+	hold(load == nil || load.locks == next.Locks, "loading is void from the start")
 	if s.Locked && !next.Locked {
 		service := e.kind == resumed && !s.customerInvolved()
-		hold(service || e.kind == opened && e.locks == s.Locks, "the data opens by itself")
+		hold(service || e.kind == opened && e.locks == s.Locks, "the data opens without an answer")
 	}
-	hold(!next.Opening || s.Opening || load != nil, "an opening that nobody begins")
+	hold(!next.Opening || s.Opening || load != nil, "opening, but no keys are loaded")
 
-	// What is its owner's to open, or deleted, opens by nobody else.
+	// Data that its owner has locked, or that is deleted, never opens.
 	if next.Held || next.Deleted {
-		hold(load == nil && !next.Opening, "held or deleted, and it is opened")
-		hold(!s.Locked || next.Locked, "held or deleted, and open")
+		hold(load == nil && !next.Opening, "held or deleted, but keys are loaded")
+		hold(!s.Locked || next.Locked, "held or deleted, but open")
 	}
-	hold(!(s.Held || s.Deleted) || !s.mayOpen(p, tableNow), "held or deleted, and it may open")
-	hold(!s.Held || next.Held || e.kind == unlocked, "the owner's lock ends by itself")
-	hold(!s.Deleted || next.Deleted || e.kind == resumed, "deleted, and back by itself")
+	hold(!(s.Held || s.Deleted) || !s.mayOpen(p, tableNow), "held or deleted, but it may open")
+	hold(!s.Held || next.Held || e.kind == unlocked, "the owner's lock ends without an unlock")
+	hold(!s.Deleted || next.Deleted || e.kind == resumed, "recovered without a recovery")
 
-	// A refusal locks, and nothing that is unclear hides it.
+	// A refusal locks, and a missing answer does not end it.
 	if no && s.customerDecides() && !s.Deleted {
 		hold(next.Locked && next.Condition == Revoked && relock != nil, "a refusal does not lock")
 	}
 	if s.Condition == Revoked && e.kind == keyAnswered {
-		hold(next.Condition == Revoked && next.Since.Equal(s.Since), "an answer makes a refusal into something else")
+		hold(next.Condition == Revoked && next.Since.Equal(s.Since), "an answer ends the condition revoked")
 	}
 	if s.Locked && current && e.class == classUnknown {
-		hold(next.Locked && next.Condition == s.Condition && lease == nil, "no answer makes something less locked")
+		hold(next.Locked && next.Condition == s.Condition && lease == nil, "a missing answer unlocks something")
 	}
 	long := s.LockCause.Code == codeRevoked && tableNow.Sub(s.LockCause.Since) > longLocked
 	if s.Condition == Revoked && yes && !no && (p.ManualRestore || long) {
-		hold(load == nil, "it opens by itself, and somebody must ask for it")
+		hold(load == nil, "the data opens without the required unlock")
 	}
 
-	// A lease ends no later than the last yes and the grace, and only a yes moves that.
+	// A lease ends no later than the last yes plus the grace.
 	if lease != nil {
-		hold(!next.Locked, "a lease for what is locked")
+		hold(!next.Locked, "a lease for locked data")
 		hold(!lease.until.IsZero() || !next.customerDecides(), "a lease without end")
 		hold(lease.until.IsZero() || !lease.until.After(next.LastOK.Add(p.Grace)), "a lease beyond the grace")
 	}
 	if !next.LastOK.Equal(s.LastOK) && !next.LastOK.IsZero() {
 		first := current && e.class == classUnknown && s.LastOK.IsZero() && s.Change == committed // its grace begins
-		hold(yes || e.kind == stepAnswered || e.kind == opened || first, "a yes that nobody has said")
+		hold(yes || e.kind == stepAnswered || e.kind == opened || first, "the time of a yes without a yes")
 	}
 	if e.kind == opened && next.LastOK.After(s.LastOK) {
 		hold(next.LastOK.Equal(e.asked), "the grace begins when the keys are loaded, and not when the key said yes")
 	}
 	if current && e.class == classUnknown && !s.LastOK.IsZero() {
-		hold(lease == nil, "no answer renews the lease")
+		hold(lease == nil, "a missing answer renews the lease")
 	}
 
-	// What comes too late says nothing.
+	// Late answers and openings change nothing.
 	late := e.kind == keyAnswered && e.turn != s.Turn || (e.kind == opened || e.kind == openingFailed) &&
 		e.locks != s.Locks
-	hold(!late || next == s && effects == nil, "what comes too late counts")
+	hold(!late || next == s && effects == nil, "a late event changes something")
 
 	hold(e.kind != openingFailed || e.turn == s.Turn || relock == nil, "the refusal of an earlier turn locks")
-	hold(!s.Deleted || e.kind != keyAnswered || next == s && effects == nil, "an answer for what is deleted counts")
-	hold(load == nil || !s.Opening || relock != nil || own, "it is opened twice at once")
+	hold(!s.Deleted || e.kind != keyAnswered || next == s && effects == nil, "an answer changes a deleted resource")
+	hold(load == nil || !s.Opening || relock != nil || own, "keys are loaded twice at once")
 
-	// The state and the data are locked together, and both numbers rise only.
+	// State and data are locked together, and both numbers only rise.
 	hold((relock != nil) == (next.Locks > s.Locks), "the locks are miscounted")
-	hold(!next.Locked || s.Locked || relock != nil, "locked, and the data is not")
-	hold(relock == nil || relock.why == next.Condition, "the data is locked with another cause")
+	hold(!next.Locked || s.Locked || relock != nil, "locked, but the data is not")
+	hold(relock == nil || relock.why == next.Condition, "the data is locked with another refusal")
 	hold(next.Turn >= s.Turn && next.Locks >= s.Locks, "a number falls")
 	hold(e.kind != unlocked || s.Deleted || !s.Locked || s.Opening && s.Condition == Unavailable || next.Turn > s.Turn,
-		"answers from before the unlocking count")
+		"answers from before the unlock count")
 
-	// What is on disk is as the state: after the locking, and before the unlocking.
+	// The note follows the state: after a lock, and before an unlock.
 	switch {
 	case e.kind == unlockAsked:
 		hold(next == s && kept != nil && kept.must && !kept.held && kept.lockCause == lockCause{},
-			"unlocked before it is written")
+			"unlocked before the note is stored")
 	case kept != nil:
-		hold(kept.held == next.Held && kept.lockCause == next.LockCause, "something else is written than is")
+		hold(kept.held == next.Held && kept.lockCause == next.LockCause, "the note disagrees with the state")
 	case e.kind == unlocked:
-		hold(!next.Held && next.LockCause == lockCause{}, "the state is other than what unlocking has written")
+		hold(!next.Held && next.LockCause == lockCause{}, "the state disagrees with the note of the unlock")
 	default:
-		hold(next.Held == s.Held && next.LockCause == s.LockCause, "what changes is not written")
+		hold(next.Held == s.Held && next.LockCause == s.LockCause, "a change of the state is not stored")
 	}
 	return broken
 }
@@ -285,7 +285,7 @@ func TestUnlockIsKept(t *testing.T) {
 	}
 }
 
-// TestStoredOnlyLocks: nothing that a start finds on disk opens anything.
+// TestStoredOnlyLocks: no stored state opens data under a customer's key.
 func TestStoredOnlyLocks(t *testing.T) {
 	for _, holder := range []holder{byService, byCustomer} {
 		for _, change := range []changeStage{noChange, undoable, committed} {
@@ -310,10 +310,10 @@ func TestStoredOnlyLocks(t *testing.T) {
 	}
 }
 
-// TestStatesAreClosed goes from the states of a start wherever events lead, and wants no state but those of the table.
+// TestStatesAreClosed follows all events from the states of a start, and finds no impossible state.
 func TestStatesAreClosed(t *testing.T) {
 	known := map[state]bool{}
-	simple := func(s state) state { // as far as On tells states apart
+	simple := func(s state) state { // as far as On distinguishes states
 		if s.Turn = 1; !s.LastOK.IsZero() {
 			s.LastOK = tableNow.Add(-time.Minute)
 		}
@@ -353,7 +353,7 @@ func TestStatesAreClosed(t *testing.T) {
 	}
 }
 
-// rows are the states of the documents' table.
+// rows returns the representative states of the document, with their names.
 func rows() (names []string, states []state) {
 	add := func(name string, s state) {
 		s.Turn, s.Locks, s.Answer = 1, 1, ""
@@ -411,7 +411,7 @@ func TestStatesDocument(t *testing.T) {
 	}
 }
 
-// table writes a section for each event: the states in which it means something, what they become, and what is done.
+// table writes a section for each event: the states that it changes, the next states, and the effects.
 func table() string {
 	var b strings.Builder
 	names, states := rows()
@@ -431,7 +431,7 @@ func table() string {
 		fmt.Fprintf(&b, "\n### %s\n\n| state | becomes | effects |\n| --- | --- | --- |\n%s", title,
 			strings.Join(lines, ""))
 		if rest := len(states) - len(lines); rest > 0 {
-			fmt.Fprintf(&b, "\nNothing follows, or it does not come, in the %d other states.\n", rest)
+			fmt.Fprintf(&b, "\nNothing follows, or the event cannot occur, in the other %d states.\n", rest)
 		}
 	}
 	for _, e := range allEvents() {
@@ -444,14 +444,14 @@ func table() string {
 		case e.kind == keyAnswered, e.kind == openingFailed:
 			title += ": " + string(e.class)
 		case e.expired:
-			title += ", the key is out of date"
+			title += ", the key has expired"
 		}
 		section(title, e)
 	}
 	return b.String()
 }
 
-// becomes says what is other than in before.
+// becomes describes the difference to an earlier state.
 func (s state) becomes(before state) string {
 	var all []string
 	add := func(changed bool, what string) {

@@ -12,8 +12,8 @@ import (
 	"github.com/visage-face/visage/custody"
 )
 
-// TestRevokedWhileUndoIsStuck: a change that can be neither finished nor undone, for want of an audit log, costs the
-// resource nothing while its key answers, and keeps nobody from taking the key away.
+// TestRevokedWhileUndoIsStuck: a change that can be neither finished nor undone, for want of an audit log, locks
+// nothing while the key answers, and does not hide a revocation.
 func TestRevokedWhileUndoIsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -63,8 +63,8 @@ func (h slowOn) Handle(_ context.Context, r slog.Record) error {
 
 func (slowOn) Enabled(context.Context, slog.Level) bool { return true }
 
-// TestStuckFollowerGoesOn: a change to a newer version that was begun by itself, and that can be neither finished nor
-// undone at first, is taken up again as soon as it is possible.
+// TestStuckFollowerGoesOn: a move to a newer version that can be neither finished nor undone at first is resumed as
+// soon as it is possible.
 func TestStuckFollowerGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())

@@ -72,7 +72,7 @@ func TestRefusalFromBeforeUnlock(t *testing.T) {
 		good()
 		r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
 		if n := r.journal.Count(audit.CustodyLock, audit.Refused); n != locks {
-			t.Errorf("%d locks are told, want %d", n, locks)
+			t.Errorf("%d locks were audited, want %d", n, locks)
 		}
 		if err := r.read(spaceA); err != nil {
 			t.Error(err)

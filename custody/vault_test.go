@@ -14,13 +14,13 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// vault is a customer's vault as a test wants it to be. Its keys wrap truly: what it answered without being told to lie
+// vault is a customer's vault that a test controls. Its keys really wrap: what it answered without being set to lie
 // opens with that version and nothing else.
 type vault struct {
 	mu      sync.Mutex
 	address string
 	keys    map[string]*vaultKey
-	denied  map[visage.PrincipalID]keysource.Reason // who may do nothing, and why
+	denied  map[visage.PrincipalID]keysource.Reason // principals without access, and why
 	verbs   map[string]error                        // what a verb answers instead: "get", "wrapKey", "unwrapKey"
 	fail    error                                   // what everything answers instead
 	lie     bool                                    // answers with other bytes than it should

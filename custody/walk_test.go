@@ -90,7 +90,7 @@ func faulty(t *testing.T, j journey, point string) {
 }
 
 // TestKilled kills the process at every step of every change, as far as a test can: whatever was about to happen does
-// not, and the store is opened anew. The change completes or is taken back, by itself.
+// not, and the store is opened anew. The change is finished or undone without a command.
 func TestKilled(t *testing.T) {
 	for _, j := range journeys {
 		for _, point := range custody.Points(j.kind) {
