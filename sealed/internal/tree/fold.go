@@ -8,10 +8,6 @@ import (
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
-// PageFill is how full the pages are that a full one is split into, so that the next rows do not split them again at
-// once.
-const PageFill = 224
-
 // Size counts the nursery rows and the lowest pages of a container.
 func (t *Tx) Size(container format.ID) (rows, pages int, err error) {
 	if rows, err = t.countRows(rowkey.Nursery, container); err == nil {

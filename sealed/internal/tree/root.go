@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
-	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
@@ -57,12 +56,6 @@ func Plant(w engine.Writer, at format.Place, pair format.Pair, rootKey, hedge, b
 	return w.Put(rowkey.Of(at.Space, rowkey.Head, rowkey.Root, format.ID{}), format.SealHead(at, rootKey, hedge, head))
 }
 
-// Reseal seals the head of the root container under a pair: what was erased before is final then.
-func (t *Tx) Reseal(pair format.Pair) error {
-	t.root.head.Pair, t.root.head.Erased = pair, 0
-	return t.root.write()
-}
-
 // RootState is where the root container stands.
 type RootState struct {
 	Sequence uint64
@@ -82,26 +75,4 @@ func (t *Tx) BlindingKey() ([]byte, error) {
 		err = t.Corrupt("key page", rowkey.Root, format.ID{}, errors.New("the blinding key is missing"))
 	}
 	return secret.Key, err
-}
-
-// NoteStates lets the root container know the newest states of containers, and writes it.
-func (t *Tx) NoteStates(containers []format.ID) error {
-	for _, id := range containers {
-		if id == rowkey.Root {
-			continue
-		}
-		tr, err := t.tree(id)
-		if event.IsCorrupt(err) {
-			continue // it is told of to whoever reads it
-		}
-		if err != nil {
-			return err
-		}
-		if tr != nil && tr.head.Sequence > tr.floor {
-			if err := t.root.set(id, format.Secret{Key: tr.key, Version: tr.head.Sequence}); err != nil {
-				return err
-			}
-		}
-	}
-	return t.flush()
 }

@@ -3,10 +3,7 @@ package tree
 import (
 	"bytes"
 	"cmp"
-	"runtime"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
@@ -90,23 +87,6 @@ func (s *sealing) begin(t *Tx, ref Ref, r *Staged) error {
 	}
 	s.key = leaf.secret.Key
 	return nil
-}
-
-// onAllProcessors calls work with every number below n. A goroutine more is worth it for some of them only.
-func onAllProcessors(n int, work func(i int)) {
-	const worth = 4
-	var workers sync.WaitGroup
-	var next atomic.Int64
-	all := func() {
-		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-			work(i)
-		}
-	}
-	for range min(runtime.GOMAXPROCS(0), (n+worth-1)/worth) - 1 {
-		workers.Go(all)
-	}
-	defer workers.Wait() // be it a panic that ends the work here
-	all()
 }
 
 // seal seals the record. It uses nothing of t but the keys, so that many can run at once.

@@ -5,9 +5,6 @@ import (
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
-// Ref names a record; with the zero id, a whole container.
-type Ref struct{ Container, ID format.ID }
-
 // Staged is a record that was written and is not sealed yet, and what the engine has of it. Like a plaintext that is
 // being sealed it lies in ordinary memory, and it is wiped after.
 type Staged struct {

@@ -8,37 +8,6 @@ import (
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
-// tree is a container as one transaction sees it: its head, and as much of its pages as was needed. docs/erasure.md
-// says why it has this shape.
-type tree struct {
-	t         *Tx
-	container format.ID
-	head      *format.Head
-	key       []byte // what the head is sealed under; nil in the root container, whose pair says it
-	floor     uint64 // the sequence number that the root container knows
-	row       []byte // in the root container: the head's row as it was read
-	top       *node  // nil until it is needed
-	written   bool   // the head has to be written
-	rekey     bool   // under a fresh key: something of the container was erased, or the container is new
-	erased    []format.ID
-	// records whose nursery rows are replaced or removed with the same commit, so that no page takes them
-	taken map[format.ID]bool
-}
-
-// node is a page in its place: under its parent, or its container's head.
-type node struct {
-	parent       *node
-	level        byte
-	lower, upper format.ID
-	secret       format.Secret // the page's key and version
-	stored       bool          // there is a row
-	page         *format.Page  // nil until it is opened
-	own          bool          // page is this transaction's: it may be changed, and is wiped at the end
-	dirty        bool
-	strict       bool // a nursery row that does not open is an error; else it stays behind
-	kids         map[format.ID]*node
-}
-
 // tree returns a container's tree; nil when there is no such container.
 func (t *Tx) tree(container format.ID) (*tree, error) {
 	if tr, ok := t.trees[container]; ok {
@@ -222,13 +191,6 @@ func (t *Tx) opened(n *node) {
 	t.leaves = append(t.leaves, n)
 }
 
-func (n *node) close() {
-	if n.page != nil && n.own {
-		n.page.Wipe()
-	}
-	n.page, n.own = nil, false
-}
-
 // change marks a node's page, and those above it, as to be rewritten under a fresh key.
 func (tr *tree) change(n *node) error {
 	for at := n; at != nil && !at.dirty; at = at.parent {
@@ -242,22 +204,6 @@ func (tr *tree) change(n *node) error {
 	}
 	tr.written = true
 	return nil
-}
-
-// wipe closes what the transaction opened.
-func (tr *tree) wipe() {
-	if tr.top != nil {
-		tr.top.wipe()
-	}
-	tr.top = nil
-}
-
-func (n *node) wipe() {
-	for _, k := range n.kids {
-		k.wipe()
-	}
-	n.close()
-	clear(n.secret.Key)
 }
 
 // count and uncount keep the head's hash of nursery rows.
@@ -317,4 +263,8 @@ func (l *leaves) next() (*node, error) {
 		l.stack = append(l.stack, step{k, 0})
 	}
 	return nil, nil
+}
+
+func errOldRow(nursery, page uint64) error {
+	return fmt.Errorf("version %d, where the key page has %d: an old row was put back", nursery, page)
 }

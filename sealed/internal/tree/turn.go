@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
@@ -48,4 +49,32 @@ func (t *Tx) TurnStep(container, position format.ID) (goOn format.ID, more bool,
 		}
 	}
 	return position, more, nil
+}
+
+// Reseal seals the head of the root container under a pair: what was erased before is final then.
+func (t *Tx) Reseal(pair format.Pair) error {
+	t.root.head.Pair, t.root.head.Erased = pair, 0
+	return t.root.write()
+}
+
+// NoteStates lets the root container know the newest states of containers, and writes it.
+func (t *Tx) NoteStates(containers []format.ID) error {
+	for _, id := range containers {
+		if id == rowkey.Root {
+			continue
+		}
+		tr, err := t.tree(id)
+		if event.IsCorrupt(err) {
+			continue // it is told of to whoever reads it
+		}
+		if err != nil {
+			return err
+		}
+		if tr != nil && tr.head.Sequence > tr.floor {
+			if err := t.root.set(id, format.Secret{Key: tr.key, Version: tr.head.Sequence}); err != nil {
+				return err
+			}
+		}
+	}
+	return t.flush()
 }

@@ -328,10 +328,6 @@ func (w *walk) coverKey(id format.ID) ([]byte, error) {
 	return w.cover.secret.Key, nil
 }
 
-func errOldRow(nursery, page uint64) error {
-	return fmt.Errorf("version %d, where the key page has %d: an old row was put back", nursery, page)
-}
-
 // check holds the nursery rows that were met against the head: none may be missing, added, or another than the head
 // knows.
 func (w *walk) check() error {

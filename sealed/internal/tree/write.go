@@ -3,6 +3,9 @@ package tree
 import (
 	"bytes"
 	"crypto/sha256"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
@@ -272,4 +275,32 @@ func (tr *tree) merge(page, folded []entry, strict bool) ([]entry, error) {
 		}
 	}
 	return out, nil
+}
+
+// End writes all that is to be written at the end of a transaction.
+func (t *Tx) End() error {
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if t.root.head.Sequence != t.before {
+		t.touched = append(t.touched, rowkey.Root)
+	}
+	return nil
+}
+
+// onAllProcessors calls work with every number below n. A goroutine more is worth it for some of them only.
+func onAllProcessors(n int, work func(i int)) {
+	const worth = 4
+	var workers sync.WaitGroup
+	var next atomic.Int64
+	all := func() {
+		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+			work(i)
+		}
+	}
+	for range min(runtime.GOMAXPROCS(0), (n+worth-1)/worth) - 1 {
+		workers.Go(all)
+	}
+	defer workers.Wait() // be it a panic that ends the work here
+	all()
 }
