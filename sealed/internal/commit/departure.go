@@ -1,12 +1,27 @@
 package commit
 
 import (
+	"context"
 	"errors"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/tree"
 )
+
+// Member is a transaction in a group: it reads what those before it have staged, and stages what it writes. What cannot
+// be staged makes it leave the group, and write to the engine alone from there on. It is for one goroutine.
+type Member struct {
+	claim
+	ctx      context.Context
+	q        *Queue
+	group    *group // nil: it has not begun
+	stage    stage
+	finished bool
+
+	apart  *departure // it has left the group
+	failed error      // it could not, or what it had staged could not be written: all it does from there on fails
+}
 
 // departure is what becomes of a member of a group that does what cannot be staged: it reads a whole container to
 // which something was staged, or writes to one that was dropped. What those before it have staged is committed then,
@@ -37,7 +52,7 @@ func (m *Member) depart() error {
 		writer: make(chan engine.Writer), outcome: make(chan error, 1), result: make(chan transactionResult, 1),
 	}
 	g := m.group
-	m.q.floor.open = nil
+	m.q.open = nil
 	wait := g.commit()
 	m.apart = d
 	d.again = m.stage.borrowed && (g.again || g.err != nil)
@@ -56,7 +71,7 @@ func (m *Member) depart() error {
 	select {
 	case w := <-d.writer:
 		d.t = tree.NewWriter(m.q.env, m.q.id, m.ring, w)
-		d.t.OnlyWhile(func() error { return m.q.open(m.fence) })
+		d.t.OnlyWhile(func() error { return m.q.check(m.fence) })
 		m.failed = d.takeOver(&m.stage)
 	case r := <-d.result:
 		m.failed = r.err

@@ -11,10 +11,6 @@ import (
 // floor says whose turn it is to write to a space: one at a time, in the order in which they came. Whoever has it
 // hands it to the next.
 type floor struct {
-	// for whoever has the floor
-	open     *group // that the next may join
-	expected int    // how many may come soon, by the size of the last groups
-
 	mu      sync.Mutex // guards all below
 	taken   bool
 	waiting []*waiter
@@ -33,24 +29,24 @@ type waiter struct {
 	granted chan struct{}
 }
 
-// take waits for the floor, or until ctx ends: then it returns its cause. A group that is open may be joined.
-func (q *Queue) take(ctx context.Context, as claim) error {
+// take waits for the floor, or until ctx ends: then it returns its cause, and whether the caller has the floor all the
+// same, as it was granted meanwhile.
+func (f *floor) take(ctx context.Context, as claim) (has bool, err error) {
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	}
-	f := &q.floor
 	f.mu.Lock()
 	if !f.taken {
 		f.taken = true
 		f.mu.Unlock()
-		return nil
+		return true, nil
 	}
 	w := &waiter{as, make(chan struct{})}
 	f.waiting = append(f.waiting, w)
 	f.mu.Unlock()
 	select {
 	case <-w.granted:
-		return nil
+		return true, nil
 	case <-ctx.Done():
 	}
 	f.mu.Lock()
@@ -59,10 +55,7 @@ func (q *Queue) take(ctx context.Context, as claim) error {
 		f.waiting = slices.Delete(f.waiting, i, i+1)
 	}
 	f.mu.Unlock()
-	if i < 0 { // it was granted meanwhile
-		q.giveFloor()
-	}
-	return context.Cause(ctx)
+	return i < 0, context.Cause(ctx)
 }
 
 // pass lets the next in line have the floor. There is no group open.
@@ -82,12 +75,11 @@ func (f *floor) passLocked() {
 	close(next.granted)
 }
 
-// passWithin lets the next in line have the floor with a group that is open, and reports whether there is one that may
-// join it.
-func (f *floor) passWithin(g *group) bool {
+// passIf lets the next in line have the floor if it may, and reports whether it does.
+func (f *floor) passIf(may func(claim) bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.waiting) == 0 || !g.mayTake(f.waiting[0].claim) {
+	if len(f.waiting) == 0 || !may(f.waiting[0].claim) {
 		return false
 	}
 	f.passLocked()

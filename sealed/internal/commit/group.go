@@ -25,40 +25,21 @@ const (
 	seenBytes   = 8 << 10 // of one
 )
 
-// group is transactions that share one commit. Their functions run one after the other, each on its caller's
-// goroutine, on what those before have staged; the last of them seals all of it and commits. Whoever has the floor may
-// use it, until done is closed.
-type group struct {
-	claim
-	q       *Queue
-	base    *tree.Tx // the trees
-	stage   stage
-	members int // transactions that take part
-	looked  bool
-	full    *volume.FullError         // when looked: what refuses new records
-	seen    map[tree.Ref]*tree.Staged // as the engine has them
-
-	done    chan struct{} // closed when all below is settled
-	err     error         // of all members
-	again   bool          // nothing was committed, for what may be the fault of one member: each tries again by itself
-	changes tree.Changes  // of all members
-}
-
 // openGroup returns the group that is open, or opens one. The caller has the floor.
 func (q *Queue) openGroup(as claim, r engine.Reader) (*group, error) {
-	if g := q.floor.open; g != nil {
+	if g := q.open; g != nil {
 		g.base.ReadFrom(r)
 		return g, nil
 	}
 	g := &group{claim: as, q: q, done: make(chan struct{})}
 	g.base = tree.NewReader(q.env, q.id, as.ring, r)
 	// it has no snapshot, and the rows of a space that was dropped go without waiting for it for ever
-	g.base.OnlyWhile(func() error { return q.open(as.fence) })
+	g.base.OnlyWhile(func() error { return q.check(as.fence) })
 	if err := g.base.OpenRoot(); err != nil {
 		g.base.Finish()
 		return nil, err
 	}
-	q.floor.open = g
+	q.open = g
 	return g, nil
 }
 
@@ -92,22 +73,22 @@ func (g *group) mayTake(as claim) bool {
 
 // giveFloor lets the next in line go on with the open group; when there is none that may, it commits the group first.
 func (q *Queue) giveFloor() {
-	g := q.floor.open
+	g := q.open
 	if g == nil {
 		q.floor.pass()
 		return
 	}
-	if q.floor.passWithin(g) {
+	if q.floor.passIf(g.mayTake) {
 		return
 	}
 	// Those who shared the last commit are about to come back: it is worth to let them run for a moment.
-	for range min(q.floor.expected, 8) {
+	for range min(q.expected, 8) {
 		runtime.Gosched()
-		if q.floor.passWithin(g) {
+		if q.floor.passIf(g.mayTake) {
 			return
 		}
 	}
-	q.floor.open, q.floor.expected = nil, max(g.members-1, q.floor.expected/2)
+	q.open, q.expected = nil, max(g.members-1, q.expected/2)
 	wait := func() func() error {
 		defer q.floor.pass()
 		return g.commit()
@@ -132,7 +113,7 @@ func (g *group) commit() (wait func() error) {
 	defer t.Finish()
 	g.changes = t.Changes()
 	if len(g.stage.order) == 0 {
-		g.err = g.q.open(g.fence)
+		g.err = g.q.check(g.fence)
 		return nil
 	}
 	var failed error
@@ -145,7 +126,7 @@ func (g *group) commit() (wait func() error) {
 		// Not after: once the batch is applied the disk is at work, and nothing but waiting for it is left to do.
 		t.Finish()
 		g.wipe()
-		return g.q.open(g.fence)
+		return g.q.check(g.fence)
 	})
 	if g.err = err; failed != nil && g.members > 1 {
 		g.again = true
@@ -173,4 +154,13 @@ func (g *group) growth() *volume.FullError {
 		g.looked, g.full = true, g.q.volumes.Growth()
 	}
 	return g.full
+}
+
+// take waits for the floor, or until ctx ends: then it returns its cause. A group that is open may be joined.
+func (q *Queue) take(ctx context.Context, as claim) error {
+	has, err := q.floor.take(ctx, as)
+	if err != nil && has {
+		q.giveFloor()
+	}
+	return err
 }

@@ -9,20 +9,6 @@ import (
 	"github.com/visage-face/visage/sealed/internal/tree"
 )
 
-// Member is a transaction in a group: it reads what those before it have staged, and stages what it writes. What cannot
-// be staged makes it leave the group, and write to the engine alone from there on. It is for one goroutine.
-type Member struct {
-	claim
-	ctx      context.Context
-	q        *Queue
-	group    *group // nil: it has not begun
-	stage    stage
-	finished bool
-
-	apart  *departure // it has left the group
-	failed error      // it could not, or what it had staged could not be written: all it does from there on fails
-}
-
 // run runs fn with the floor, which it gives to the next whatever becomes of fn, be it a panic or the end of the
 // goroutine.
 func (m *Member) run(fn func(*Member) error) (err error) {
@@ -39,13 +25,13 @@ func (m *Member) run(fn func(*Member) error) (err error) {
 		m.q.giveFloor()
 	}()
 	err = m.q.engine.Read(m.ctx, func(r engine.Reader) (err error) {
-		if err := m.q.open(m.fence); err != nil { // it may have waited for long
+		if err := m.q.check(m.fence); err != nil { // it may have waited for long
 			return err
 		}
 		if m.group, err = m.q.openGroup(m.claim, r); err != nil {
 			return err
 		}
-		m.stage.group = m.group
+		m.stage.before = &m.group.stage
 		if err := fn(m); err != nil {
 			return err
 		}

@@ -7,7 +7,7 @@ import (
 // stage is what a transaction, or a group of them, has written and nobody has sealed yet. Like a plaintext that is
 // being sealed it lies in ordinary memory, and it is wiped after.
 type stage struct {
-	group   *group // of a transaction's: what those before it have staged
+	before  *stage // of a transaction's: what those before it in its group have staged
 	records map[tree.Ref]*tree.Staged
 	order   []tree.Ref // of records, as they were first written
 	bytes   int        // of their plaintexts
@@ -23,7 +23,7 @@ func (s *stage) find(ref tree.Ref) *tree.Staged {
 	if r := s.records[ref]; r != nil {
 		return r
 	}
-	r := s.group.stage.records[ref]
+	r := s.before.records[ref]
 	s.borrowed = s.borrowed || r != nil
 	return r
 }

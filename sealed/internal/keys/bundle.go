@@ -265,3 +265,18 @@ func (b *Bundles) Restored(id format.SpaceID, row []byte) (format.Sealed, error)
 	doc.Restored = doc.State == Active
 	return b.seal(id, doc)
 }
+
+// Role says whose key wraps a data key.
+type Role string
+
+// The roles of a slot.
+const (
+	Service  Role = "service"  // the service's: the instance root alone opens it
+	Customer Role = "customer" // a customer's, in a vault of theirs; the instance root is needed as well
+)
+
+var errNoCurrent = fmt.Errorf("%w: the current keys are not among its keys", format.ErrMalformed)
+
+func (b *Bundles) damaged(id format.SpaceID, err error) error {
+	return b.report.Corrupt(&event.CorruptError{Space: id, What: "bundle", Err: err})
+}

@@ -6,7 +6,6 @@ import (
 
 	"github.com/visage-face/visage/internal/arena"
 	"github.com/visage-face/visage/keysource"
-	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
@@ -46,10 +45,4 @@ func (b *Bundles) Open(ctx context.Context, id format.SpaceID, doc Doc, ring *Ri
 	}
 	ring.addRoot(format.Pair{Generation: g.Number, Epoch: e.Number}, format.RootKey(ring.data(), scratch.Bytes()))
 	return nil
-}
-
-var errNoCurrent = fmt.Errorf("%w: the current keys are not among its keys", format.ErrMalformed)
-
-func (b *Bundles) damaged(id format.SpaceID, err error) error {
-	return b.report.Corrupt(&event.CorruptError{Space: id, What: "bundle", Err: err})
 }

@@ -9,15 +9,6 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// Role says whose key wraps a data key.
-type Role string
-
-// The roles of a slot.
-const (
-	Service  Role = "service"  // the service's: the instance root alone opens it
-	Customer Role = "customer" // a customer's, in a vault of theirs; the instance root is needed as well
-)
-
 // Slot is one wrapping of one generation of a space's data key.
 type Slot struct {
 	Generation uint32

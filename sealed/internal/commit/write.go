@@ -1,0 +1,78 @@
+package commit
+
+import (
+	"context"
+
+	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keys"
+	"github.com/visage-face/visage/sealed/internal/tree"
+)
+
+// Alone runs fn on the engine's transaction itself, which it has for itself. Nothing of it is done when it returns an
+// error, save that an error of the disk itself may leave that open.
+func (q *Queue) Alone(ctx context.Context, ring *keys.Ring, fence uint64, fn func(*tree.Tx) error) (c tree.Changes,
+	err error) {
+	err = q.Raw(ctx, func(w engine.Writer) error {
+		t := tree.NewWriter(q.env, q.id, ring, w)
+		defer t.Finish()
+		if err := q.check(fence); err != nil { // it may have waited for long
+			return err
+		}
+		if err := t.OpenRoot(); err != nil {
+			return err
+		}
+		if err := fn(t); err != nil {
+			return err
+		}
+		c, err = q.end(ctx, t, fence)
+		return err
+	})
+	if err != nil {
+		return tree.Changes{}, err
+	}
+	q.note(1, c)
+	return c, nil
+}
+
+// Raw runs fn as a transaction of the engine on rows of the space, while nobody else writes to them.
+func (q *Queue) Raw(ctx context.Context, fn func(engine.Writer) error) error {
+	if err := q.take(ctx, claim{alone: true}); err != nil {
+		return err
+	}
+	wait, err := func() (func() error, error) {
+		defer q.floor.pass()
+		return q.engine.Commit(ctx, format.ID(q.id), fn)
+	}()
+	if err != nil {
+		return err
+	}
+	return wait()
+}
+
+// Shared runs fn as a member of a group. again says that nothing was committed, and that it has to run another time,
+// alone.
+func (q *Queue) Shared(
+	ctx context.Context, ring *keys.Ring, fence uint64, fn func(*Member) error,
+) (c tree.Changes, again bool, err error) {
+	as := claim{ring: ring, fence: fence}
+	if err := q.take(ctx, as); err != nil {
+		return tree.Changes{}, false, err
+	}
+	m := &Member{ctx: ctx, claim: as, q: q}
+	err = m.run(fn)
+	switch {
+	case m.apart != nil:
+		return m.apart.settle(err)
+	case err != nil && !m.stage.borrowed:
+		return tree.Changes{}, false, err
+	}
+	<-m.group.done
+	if err == nil {
+		return tree.Changes{Sequence: m.group.changes.Sequence, Gone: m.stage.gone}, m.group.again, m.group.err
+	}
+	if m.group.again || m.group.err != nil { // it was told of what others have not committed after all
+		return tree.Changes{}, true, nil
+	}
+	return tree.Changes{}, false, err
+}
