@@ -21,17 +21,17 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// The lives of certificates. The authority outlives what clients pin it for; a leaf is made anew long before it ends,
-// and at every start.
+// The lifetimes of certificates. The authority's is longer than clients need; leaves are renewed long before they
+// expire, and at every start.
 const (
 	authorityLife = 10 * 365 * 24 * time.Hour
 	leafLife      = 90 * 24 * time.Hour
 	leafRenewal   = 30 * 24 * time.Hour // a leaf with less than this left is replaced
-	// one a resource that is asked for by its own host; more than these are made again when needed
+	// one for each host of a resource; beyond this number they are issued again when needed
 	maxLeaves = 1024
 )
 
-// authorityRecord is the local certificate authority as it is kept, sealed, in the operator's space.
+// authorityRecord is the sealed record of the local certificate authority in the operator's space.
 type authorityRecord struct {
 	Certificate []byte // DER
 	Key         []byte // PKCS #8
@@ -39,22 +39,21 @@ type authorityRecord struct {
 
 var authorities = sealed.NewTable[authorityRecord]("server/authority", 1)
 
-// authority makes the certificates of the listener. Leaf keys live in memory only. It is safe for concurrent use.
+// authority issues the certificates of the listener. Leaf keys are in memory only. It is safe for concurrent use.
 type authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
 	domain      string
-	names       []string                // what the main leaf is good for
-	known       func(label string) bool // whether something answers at label.domain; label may hold dots
+	names       []string                // the names and addresses of the main leaf
+	known       func(label string) bool // whether label.domain is the host of a resource or vault; label may have dots
 
 	mu     sync.Mutex // guards the leaves
 	leaves map[string]*tls.Certificate
 }
 
-// openAuthority reads the authority from the operator's space, making it there when there is none. Its certificate is
-// good for names and what lies below them alone: when it is good for others, as it was made before these were set or by
-// a build that set no bounds, it is made anew with the same key and subject, so that clients with the earlier one go
-// on.
+// openAuthority reads the authority from the operator's space, or makes it there. Its certificate is limited to names
+// and their subdomains: if it has other limits, because the settings changed or an older build set none, it is issued
+// again with the same key and subject, so that clients which trust the earlier one continue to work.
 func openAuthority(
 	ctx context.Context, store *sealed.Store, names []string,
 ) (*x509.Certificate, *ecdsa.PrivateKey, error) {
@@ -121,8 +120,8 @@ func newAuthority(names []string) (authorityRecord, error) {
 	return authorityRecord{Certificate: der, Key: pkcs8}, err
 }
 
-// certify makes the authority's certificate for names; with the subject and the key identifier of the one before, if
-// there was one: clients find by them which key has signed.
+// certify makes the authority's certificate for names. It keeps the subject and the key identifier of an earlier
+// certificate, by which clients find the signing key.
 func certify(key *ecdsa.PrivateKey, before *x509.Certificate, names []string) ([]byte, error) {
 	serial, err := newSerial()
 	if err != nil {
@@ -140,7 +139,7 @@ func certify(key *ecdsa.PrivateKey, before *x509.Certificate, names []string) ([
 		BasicConstraintsValid: true,
 		IsCA:                  true,
 		MaxPathLenZero:        true,
-		// RFC 5280 §4.2.1.10: with it, this key cannot speak for any other host to those who trust it.
+		// RFC 5280 §4.2.1.10: clients that trust this key accept it for no other host.
 		PermittedDNSDomainsCritical: true,
 		PermittedDNSDomains:         domains,
 		PermittedIPRanges:           addresses,
@@ -155,8 +154,9 @@ func certify(key *ecdsa.PrivateKey, before *x509.Certificate, names []string) ([
 	return der, nil
 }
 
-// bounds returns what names, some of which may be addresses or begin with "*.", let an authority sign for: the domains
-// with all below them, and the addresses. Neither is ever empty, since an empty list would bound nothing.
+// bounds returns the name constraints of an authority for names, some of which may be addresses or begin with "*.": the
+// domains with their subdomains, and the addresses. Neither list is ever empty, since an empty one would mean no
+// constraint.
 func bounds(names []string) (domains []string, addresses []*net.IPNet) {
 	for _, n := range append([]string{"localhost", "127.0.0.1", "::1"}, names...) {
 		ip := net.ParseIP(n)
@@ -175,7 +175,7 @@ func bounds(names []string) (domains []string, addresses []*net.IPNet) {
 		slices.CompactFunc(addresses, func(a, b *net.IPNet) bool { return a.String() == b.String() })
 }
 
-// boundTo reports whether an authority's certificate is good for names, and for no others.
+// boundTo reports whether an authority's certificate is limited to exactly these names.
 func boundTo(cert *x509.Certificate, names []string) bool {
 	domains, addresses := bounds(names)
 	same := func(a, b *net.IPNet) bool { return a.String() == b.String() }
@@ -183,13 +183,13 @@ func boundTo(cert *x509.Certificate, names []string) bool {
 		slices.EqualFunc(cert.PermittedIPRanges, addresses, same)
 }
 
-// pem returns the authority's certificate as clients take it.
+// pem returns the authority's certificate for clients.
 func (a *authority) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.certificate.Raw})
 }
 
-// forHello picks, or makes, the certificate for the host a client asks for: a resource's own host gets one of its own,
-// because clients do not accept a wildcard right below a top-level name such as localhost.
+// forHello returns or issues the certificate for the host that a client names: a resource's host has a certificate of
+// its own, because clients do not accept a wildcard directly below a top-level name such as localhost.
 func (a *authority) forHello(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
 	label, found := strings.CutSuffix(name, "."+a.domain)
@@ -242,7 +242,8 @@ func (a *authority) issue(names []string) (*tls.Certificate, error) {
 			template.DNSNames = append(template.DNSNames, n)
 		}
 	}
-	// An address would not do as a common name: without DNS names OpenSSL holds it to the domains that are permitted.
+	// The common name must not be an address: if there are no DNS names, OpenSSL checks it against the permitted
+	// domains.
 	if len(template.DNSNames) > 0 {
 		template.Subject.CommonName = template.DNSNames[0]
 	}

@@ -41,9 +41,8 @@ func (b backups) recorded(ctx context.Context, by visage.Caller, operation strin
 	return do()
 }
 
-// Restore makes the data of a server that is not there yet from a keyring and a backup. cfg names the new directory and
-// the root key, which must be in place. What is left after an error is no data; it is to be removed. Errors: see
-// sealed.Restore.
+// Restore makes the data of a new server from a keyring and a backup. cfg names the new directory and the root key,
+// which must exist. After an error, the directory is incomplete and must be removed. Errors: see sealed.Restore.
 func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.Reader) error {
 	cfg, err := cfg.withDefaults()
 	if err != nil {

@@ -18,42 +18,42 @@ import (
 	"github.com/visage-face/visage/face"
 )
 
-// Config says what a server is made of. The zero value of a field means its default.
+// Config configures a server. The zero value of a field means its default.
 type Config struct {
 	// Dir is the folder under which the server keeps everything: data/ (the sealed store), keys/ (the root key file and
-	// the epoch keys, never inside data/), operator.json and ca.pem. It is made, with mode 0700, when it does not
-	// exist. Default: see DefaultDir.
+	// the epoch keys, never inside data/), operator.json and ca.pem. It is created with mode 0700 if it does not exist.
+	// Default: see DefaultDir.
 	Dir string
 
-	// Listen is the address of the one listener, host:port. A port of 0 takes a free one; see Server.Ready.
-	// Default: "127.0.0.1:8443", which this machine alone can reach.
+	// Listen is the address of the one listener, host:port. A port of 0 takes a free one; see Server.Ready. Default:
+	// "127.0.0.1:8443", which only this machine can reach.
 	Listen string
 
-	// PublicURL is the origin that clients use, where something stands in front of Listen, such as a proxy that speaks
-	// TLS: a scheme, a host name and, where it is not the scheme's own, a port. It is in every address that the server
-	// gives, those of vaults and keys included, and takes the place of Domain and PublicPort. Default: https, or http
-	// with PlainHTTP, and Domain at PublicPort.
+	// PublicURL is the origin that clients use if a proxy, such as one for TLS, is in front of Listen: a scheme, a host
+	// name and, if it is not the scheme's default, a port. It is part of every address in answers, including those of
+	// vaults and keys, and replaces Domain and PublicPort. Default: https, or http with PlainHTTP, and Domain at
+	// PublicPort.
 	PublicURL string
 
-	// TrustedProxies are the addresses and CIDR blocks of proxies whose word is taken on where a request came from: see
-	// docs/operations/running.md. Default: nobody's.
+	// TrustedProxies are the addresses and CIDR blocks of proxies whose forwarding headers are believed: see
+	// docs/operations/running.md. Default: none.
 	TrustedProxies []string
 
-	// Domain is the name under which resources have a host of their own: resource r answers at https://r.<domain>.
-	// Clients have to be able to look such names up; every resource answers at <domain> itself too, told apart by its
-	// key. Default: "localhost".
+	// Domain is the parent domain of the resources' hosts: resource r answers at https://r.<domain>. Clients must be
+	// able to resolve these names; every resource also answers at <domain> itself, where its key selects it. Default:
+	// "localhost".
 	Domain string
 
-	// PublicPort is the port that clients use, where it is not Listen's own: behind what forwards to it. It is part of
-	// the identifiers of vaults and keys. Default: Listen's.
+	// PublicPort is the port that clients use, if a forwarder makes it differ from Listen's. It is part of the
+	// identifiers of vaults and keys. Default: Listen's.
 	PublicPort int
 
-	// Names are further DNS names and IP addresses that the server's certificate shall be good for. Domain, localhost,
-	// 127.0.0.1 and ::1 always are.
+	// Names are further DNS names and IP addresses for the server's certificate. Domain, localhost, 127.0.0.1 and ::1
+	// are always in it.
 	Names []string
 
 	// CertFile and KeyFile hold a certificate chain and its key in PEM, to be used instead of the server's own
-	// authority. Both or neither. They are read once, at the start.
+	// authority. Both or neither. They are read at the start only.
 	CertFile, KeyFile string
 
 	// PlainHTTP serves without TLS. It is refused unless Listen is a loopback address: for a proxy on the same machine.
@@ -69,27 +69,27 @@ type Config struct {
 	// "recognition_04". Templates of different packs are never compared. Default: see Pack.
 	Models map[string]string
 
-	// ClosedPacks are names of packs, serving no model any more, that are left closed though they made something
-	// before, for nothing needs it: it is refused. Default: all packs that a store has used are open.
+	// ClosedPacks are names of packs that serve no model any more and stay closed, although stored templates may be
+	// theirs: use of such templates is refused. Default: all packs that a store has used are opened.
 	ClosedPacks []string
 
 	// Library is the path of the ONNX Runtime shared library. Default: as the npm package onnxruntime-node has it, in
 	// models/node_modules of the working directory or beside the program.
 	Library string
 
-	// Parallel is how many photos are worked on at once; more wait their turn. It bounds memory. Default: number of
+	// Parallel is how many photos are analysed at once; others wait. It limits memory. Default: the number of
 	// processors.
 	Parallel int
 
-	// GalleryBytes bounds the memory of the galleries that are loaded for searching, in bytes. Default: 1 GiB.
+	// GalleryBytes limits the memory of loaded galleries, in bytes. Default: 1 GiB.
 	GalleryBytes int64
 
-	// DiskReserve is how many bytes of the data's volume are kept for deletions, keys and the store's own work: with
-	// less free, what is new is refused. Default: a sixth of the volume, of at most 256 MiB.
+	// DiskReserve is how many bytes of the data's volume are reserved for deletions, keys and the store's own work:
+	// with less free, new data is refused. Default: a sixth of the volume, at most 256 MiB.
 	DiskReserve int64
 
-	// Rate is how many requests a second a resource of tier S0 or E0 may make, and how many at once. Default: 10, as
-	// the contract has it. F0 keeps its 20 a minute.
+	// Rate is how many requests a second a resource of tier S0 or E0 may make, and how many at once. Default: 10, as in
+	// the contract. F0 always has 20 a minute.
 	Rate int
 
 	// VaultRate and ManagementRate are how many requests a second one identity may send to the vaults and to the
@@ -97,64 +97,65 @@ type Config struct {
 	// Azure's 4,000 in 10 s, and 100.
 	VaultRate, ManagementRate int
 
-	// TokenRate is how many tokens a second may be asked for from one address, and ten times as many at once. Sign-ins
-	// that fail slow down long before. Default: 200.
+	// TokenRate is how many token requests a second one address may send, and ten times as many at once. Failed
+	// sign-ins are slowed down long before. Default: 200.
 	TokenRate int
 
-	// Connections bounds the connections at a time; half of them may come from one address that is not a trusted
-	// proxy's. Beyond that, a connection is closed whose client has not authenticated: one of the same address, else of
-	// the address that has most, first those that no request was answered on. Default: 2048.
+	// Connections limits the connections at a time; half of them may come from one address that is not a trusted
+	// proxy's. Beyond that, a connection is closed whose client has not authenticated: one of the same address, else
+	// one of the address that has most, and first those on which no request was answered. Default: 2048.
 	Connections int
 
-	// AllowPrivateURLs lets detect fetch images from private, loopback and link-local addresses. That makes the server
-	// a way into the network it stands in, for everyone who has a key. Default: false.
+	// AllowPrivateURLs lets detect fetch images from private, loopback and link-local addresses. Then every holder of a
+	// key can send requests into the server's network. Default: false.
 	AllowPrivateURLs bool
 
-	// Anchors is the folder where the newest states of the data are kept, an absolute path, best on another volume:
-	// data that is older is refused. Default: <Dir>/keys/anchors, which tells when the data alone was put back.
+	// Anchors is the folder for anchors, an absolute path, best on another volume: data that is older than its anchor
+	// is refused. Default: <Dir>/keys/anchors, which detects a rollback of the data alone.
 	Anchors string
 
-	// AcceptRollback opens data that is older than its anchors, as after a restore of files; it is audited.
+	// AcceptRollback opens data that is older than its anchors, for example after a restore of files; this is audited.
 	AcceptRollback bool
 
-	// AutoApprove lets the subscription have resources of tier E0, and put them under keys of its own, without the
-	// operator's approval: for people who run Visage for themselves. Default: access requests wait for the operator.
+	// AutoApprove allows resources of tier E0 and customer-managed keys without the operator's approval, for people who
+	// run Visage for themselves. Default: access requests wait for the operator.
 	AutoApprove bool
 
-	// AzureTenant, AzureClient and AzureSecretFile name an application in Azure and the file with its secret: as this
-	// application, and not as their own identities, resources use keys in vaults of Azure's. All or none. Default:
-	// none; keys in this instance's own vaults alone are taken.
+	// AzureTenant, AzureClient and AzureSecretFile name an application in Azure and the file with its secret. Resources
+	// use keys in Azure's vaults as this application, and not as their own identities. All or none. Default: none; only
+	// keys in this instance's own vaults are accepted.
 	AzureTenant, AzureClient, AzureSecretFile string
 
-	// KeyGrace is how long the data of a resource is served while the vault with its customer's key gives no answer,
-	// for resources that have said nothing else: 1 min to 24 h. Whoever can cut the vault off can delay a revocation by
-	// it. Default: 60 min.
+	// KeyGrace is how long the data of a resource is served while the vault with its customer's key does not answer,
+	// unless the resource has a grace of its own: 1 min to 24 h. An attacker who can block the vault can delay a
+	// revocation by as much. Default: 60 min.
 	KeyGrace time.Duration
 
-	// TrustedIssuers are issuers of OpenID Connect elsewhere whose tokens applications may show instead of a secret,
-	// each as URL=AUDIENCE: the claim "iss" of its tokens, to the letter, an https address below which it publishes its
-	// keys, and the claim "aud" that its tokens for this instance have. Who of an issuer is which application is said
-	// for each application. Default: none.
+	// TrustedIssuers are external OpenID Connect issuers whose tokens applications may send instead of a secret, each
+	// as URL=AUDIENCE: the exact claim "iss" of its tokens, which is an https address below which it publishes its
+	// keys, and the claim "aud" of its tokens for this instance. The subjects of an issuer are configured for each
+	// application. Default: none.
 	TrustedIssuers []string
 
-	// IssuerCAFile holds authorities in PEM that trusted issuers' certificates may come from, besides the system's.
+	// IssuerCAFile holds the certificates, in PEM, of authorities that may sign the certificates of trusted issuers,
+	// besides the system's.
 	IssuerCAFile string
 
 	// IdentityEndpoint is the address, host:port on loopback, of a managed identity endpoint: there, over plain HTTP,
 	// programs on this machine get tokens of the identities that IdentityEndpointFor names, without a secret of their
-	// own. A port of 0 takes a free one; <Dir>/identity-endpoint.env tells it. Default: there is none.
+	// own. A port of 0 takes a free one, which is written to <Dir>/identity-endpoint.env. Default: no endpoint.
 	IdentityEndpoint string
 
-	// IdentityEndpointFor names the identities whose tokens the managed identity endpoint gives: applications by name
-	// or client id, managed identities by the path of their resource or an id. The operator's are given only when it is
-	// among them. Required with IdentityEndpoint.
+	// IdentityEndpointFor names the identities whose tokens the managed identity endpoint issues: applications by name
+	// or client id, managed identities by the path of their resource or an id. The operator's tokens are issued only if
+	// it is among them. Required with IdentityEndpoint.
 	IdentityEndpointFor []string
 
 	// IdentityEndpointIMDS serves the form of the instance metadata service at the managed identity endpoint too. That
-	// form has no secret: every process on this machine gets the tokens. Default: false.
+	// form requires no secret: every process on this machine gets the tokens. Default: false.
 	IdentityEndpointIMDS bool
 
-	// RootKeys are the protectors of the instance root: any one of them opens the data. Each is one of
+	// RootKeys are the protectors of the instance root key: any one of them opens the data. Each is one of
 	//
 	//	file:PATH               32 bytes in a file outside of the data directory, made by the first start; exposed
 	//	env:NAME                32 bytes in an environment variable, in base64 or hexadecimal
@@ -164,33 +165,33 @@ type Config struct {
 	// Default: file:<Dir>/keys/root.key.
 	RootKeys []string
 
-	// DrainTimeout is how long requests may go on after the server was told to stop. Default: 20 s.
+	// DrainTimeout is how long requests may continue after a stop was requested. Default: 20 s.
 	DrainTimeout time.Duration
 
-	// Logger gets what an operator should know. Default: discard.
+	// Logger receives the log for operators. Default: discard.
 	Logger *slog.Logger
 
-	// Recogniser serves every recognition model instead of model packs: for tests of all that is not vision. Packs and
-	// Library are not looked at, and the store remembers nothing of it.
+	// Recogniser serves every recognition model instead of model packs, for tests of everything but vision. Packs and
+	// Library are not used, and the store does not record it.
 	Recogniser face.Recogniser
 
 	// Recognisers are used instead of the installed packs of their names: for tests of several packs.
 	Recognisers map[string]face.Recogniser
 }
 
-// DefaultDir returns where a server keeps everything when nothing else is said: $XDG_DATA_HOME/visage, or ~/.visage.
+// DefaultDir returns the default of Config.Dir: $XDG_DATA_HOME/visage, or ~/.visage.
 func DefaultDir() (string, error) {
 	if data := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(data) {
 		return filepath.Join(data, "visage"), nil
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return "", fmt.Errorf("find the home directory: %w; say where to keep the data with --dir", err)
+		return "", fmt.Errorf("find the home directory: %w; set the data directory with --dir", err)
 	}
 	return filepath.Join(home, ".visage"), nil
 }
 
-// Bounds of settings. A program that works on more photos at once than this is misconfigured rather than large.
+// Limits of settings. A server that analyses more photos at once than this is misconfigured rather than large.
 const (
 	maxParallel     = 256
 	minGalleryBytes = 1 << 20
@@ -207,8 +208,8 @@ func (c Config) Validate() error {
 	return err
 }
 
-// withDefaults fills in what is not set and checks the rest. All mistakes are reported, joined, each beginning with the
-// name of its setting.
+// withDefaults returns c with the defaults filled in, and checks it. All mistakes are reported, joined, each beginning
+// with the name of its setting.
 func (c Config) withDefaults() (Config, error) {
 	var mistakes []error
 	bad := func(setting, format string, args ...any) {
@@ -245,34 +246,34 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
-		bad("listen", "%q is not host:port, such as 127.0.0.1:8443", c.Listen)
+		bad("listen", "must be host:port, such as 127.0.0.1:8443; got %q", c.Listen)
 	}
 	if c.PlainHTTP && err == nil && !isLoopback(host) {
-		bad("plain-http", "without TLS only a loopback address can be listened on, and %q is not one", host)
+		bad("plain-http", "without TLS, listen must be a loopback address; got %q", host)
 	}
 	if o, err := visage.ParseOrigin("https://" + c.Domain); err != nil || o.Host() != c.Domain {
-		bad("domain", "%q is not a host name in lower case", c.Domain)
+		bad("domain", "must be a host name in lower case; got %q", c.Domain)
 	}
 	if _, err := parseProxies(c.TrustedProxies); err != nil {
 		bad("trusted-proxy", "%v", err)
 	}
 	for _, n := range c.Names {
 		if net.ParseIP(n) == nil && !hostPattern.MatchString(strings.TrimPrefix(n, "*.")) {
-			bad("names", "%q is neither a host name in lower case nor an IP address", n)
+			bad("names", "must be host names in lower case or IP addresses; got %q", n)
 		}
 	}
 	if (c.CertFile == "") != (c.KeyFile == "") {
 		bad("cert-file", "a certificate and its key go together: set both cert-file and key-file, or neither")
 	}
 	if c.KeyGrace < custody.MinGrace || c.KeyGrace > custody.MaxGrace {
-		bad("key-grace", "%v is not between %v and %v", c.KeyGrace, custody.MinGrace, custody.MaxGrace)
+		bad("key-grace", "must be between %v and %v; got %v", custody.MinGrace, custody.MaxGrace, c.KeyGrace)
 	}
 	if whole := (c.AzureTenant != "") == (c.AzureClient != "") &&
 		(c.AzureClient != "") == (c.AzureSecretFile != ""); !whole {
 		bad("azure-tenant", "azure-tenant, azure-client and azure-secret-file go together: set all three, or none")
 	}
 	if c.CertFile != "" && c.PlainHTTP {
-		bad("cert-file", "there is no certificate without TLS: remove cert-file or plain-http")
+		bad("cert-file", "a certificate is not used without TLS: remove cert-file or plain-http")
 	}
 	for _, text := range c.TrustedIssuers {
 		if _, _, err := parseIssuer(text); err != nil {
@@ -282,38 +283,38 @@ func (c Config) withDefaults() (Config, error) {
 	for _, model := range slices.Sorted(maps.Keys(c.Models)) {
 		switch {
 		case !slices.Contains(RecognitionModels(), model):
-			bad("model", "there is no recognition model %q; allowed: %s", model,
+			bad("model", "unknown recognition model %q; allowed: %s", model,
 				strings.Join(RecognitionModels(), ", "))
 		case c.Models[model] == "":
-			bad("model", "%s is mapped to no pack", model)
+			bad("model", "%s needs the name or folder of a pack", model)
 		}
 	}
 	if c.PublicPort < 0 || c.PublicPort > 65535 {
-		bad("public-port", "%d is not a port", c.PublicPort)
+		bad("public-port", "must be between 1 and 65535; got %d", c.PublicPort)
 	}
 	if c.Parallel < 0 || c.Parallel > maxParallel {
-		bad("parallel", "%d is not between 1 and %d", c.Parallel, maxParallel)
+		bad("parallel", "must be between 1 and %d; got %d", maxParallel, c.Parallel)
 	}
 	if c.Rate < 1 {
-		bad("rate", "%d requests a second are none", c.Rate)
+		bad("rate", "must be at least 1 request a second; got %d", c.Rate)
 	}
 	for name, rate := range map[string]int{"vault-rate": c.VaultRate, "management-rate": c.ManagementRate,
 		"token-rate": c.TokenRate} {
 		if rate < 1 {
-			bad(name, "%d requests a second are none", rate)
+			bad(name, "must be at least 1 request a second; got %d", rate)
 		}
 	}
 	if c.Connections < minConnections {
-		bad("connections", "%d are fewer than the least, %d", c.Connections, minConnections)
+		bad("connections", "must be at least %d; got %d", minConnections, c.Connections)
 	}
 	if c.GalleryBytes < minGalleryBytes {
-		bad("gallery-memory", "%d bytes are less than the least, 1 MiB", c.GalleryBytes)
+		bad("gallery-memory", "must be at least 1 MiB; got %d bytes", c.GalleryBytes)
 	}
 	if c.DiskReserve != 0 && c.DiskReserve < minDiskReserve {
-		bad("disk-reserve", "%d bytes are less than the least, 4 MiB", c.DiskReserve)
+		bad("disk-reserve", "must be at least 4 MiB; got %d bytes", c.DiskReserve)
 	}
 	if c.DrainTimeout < 0 || c.DrainTimeout > maxDrainTimeout {
-		bad("drain-timeout", "%v is not between 0 and %v", c.DrainTimeout, maxDrainTimeout)
+		bad("drain-timeout", "must be between 0 and %v; got %v", maxDrainTimeout, c.DrainTimeout)
 	}
 	c.checkIdentityEndpoint(bad)
 	seen := map[string]bool{}
@@ -322,7 +323,7 @@ func (c Config) withDefaults() (Config, error) {
 			bad("root-key", "%v", err)
 		}
 		if seen[k] {
-			bad("root-key", "%q is there twice", k)
+			bad("root-key", "%q is given twice", k)
 		}
 		seen[k] = true
 	}

@@ -13,16 +13,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// What one connection may hold (RFC 9113 §6.5.2, §6.9).
+// Limits of one connection (RFC 9113 §6.5.2, §6.9).
 const (
 	maxStreams       = 100       // requests at a time over HTTP/2
 	maxHeaderBytes   = 32 << 10  // of a request
-	connectionWindow = 1 << 20   // bytes of bodies on their way in that no handler has read yet
+	connectionWindow = 1 << 20   // received bytes of bodies that no handler has read yet
 	streamWindow     = 256 << 10 // likewise, of one request
-	maxDisplaced     = 100       // answered connections of one address a second that make room for others of it
+	maxDisplaced     = 100       // answered connections of one address that are closed for its new ones in a second
 )
 
-// http2 are the bounds of connections that speak HTTP/2.
+// http2 are the limits of HTTP/2 connections.
 func http2() *http.HTTP2Config {
 	return &http.HTTP2Config{
 		MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: connectionWindow,
@@ -31,16 +31,16 @@ func http2() *http.HTTP2Config {
 	}
 }
 
-// conns bounds how many connections there are, altogether and from one address. When there are too many, it closes one
-// whose client has not authenticated, so that authenticated clients keep theirs: of the same address where that has too
-// many, else of the address that has most. A client at another address thus always gets in. Among the connections of
-// one address, those that were never answered go first: they have not cost a handshake, and a client that speaks at
-// once is answered before it is their turn. How many answered ones of an address are closed in a second is bounded;
+// conns limits the number of connections, in total and from one address. Beyond the limit it closes one whose client
+// has not authenticated, so that authenticated clients keep theirs: a connection of the same address if that has too
+// many, else one of the address that has most. So a client at another address can always connect. Among the connections
+// of one address, those without any answer are closed first: they have not cost a handshake, and a client that sends at
+// once is answered before. The number of answered connections of an address that are closed in a second is limited;
 // beyond that, and when all are authenticated, the new connection is closed.
 type conns struct {
 	net.Listener
 	all, ofOne int
-	shared     proxies // from whose addresses the clients of all come
+	shared     proxies // trusted proxies, each with many clients
 	closed     prometheus.Counter
 
 	mu        sync.Mutex
@@ -49,14 +49,14 @@ type conns struct {
 	byAddress map[netip.Addr]*origins
 }
 
-// origins is what is counted of one address. It is guarded by conns.mu, and forgotten with the last connection.
+// origins holds the counters of one address. It is guarded by conns.mu, and removed with the last connection.
 type origins struct {
 	count     int
-	allowance float64   // answered connections that may be closed for new ones now
+	allowance float64   // how many answered connections may be closed for new ones now
 	allowed   time.Time // when allowance was last computed
 }
 
-// conn is a connection that is counted.
+// conn is a counted connection.
 type conn struct {
 	net.Conn
 	from     *conns
@@ -86,7 +86,7 @@ func (l *conns) Accept() (net.Conn, error) {
 		c, rid := l.admit(accepted)
 		if rid != nil {
 			l.closed.Inc()
-			_ = rid.Close() // its own reader learns of it
+			_ = rid.Close() // its own reader sees the error
 		}
 		if c != nil {
 			return c, nil
@@ -94,7 +94,7 @@ func (l *conns) Accept() (net.Conn, error) {
 	}
 }
 
-// admit counts a connection in. It returns the one that has to be closed for it, which may be itself.
+// admit counts a new connection. It returns the connection that must be closed for it, which may be itself.
 func (l *conns) admit(accepted net.Conn) (c *conn, rid net.Conn) {
 	c = &conn{Conn: accepted, from: l, address: networkOf(accepted.RemoteAddr())}
 	l.mu.Lock()
@@ -124,15 +124,14 @@ func (l *conns) admit(accepted net.Conn) (c *conn, rid net.Conn) {
 	return c, rid
 }
 
-// crowded reports whether an address has as many connections as one may have. A trusted proxy has those of many
+// crowded reports whether an address has the maximal number of connections. A trusted proxy may have more, for many
 // clients. mu is held.
 func (l *conns) crowded(address netip.Addr) bool {
 	o := l.byAddress[address]
 	return o != nil && o.count >= l.ofOne && !l.shared.trusts(address)
 }
 
-// mostCrowded returns the address that has most of the connections that may be closed; address where none has more than
-// that. It needs mu.
+// mostCrowded returns the address with the most connections that may be closed; address if none has more. mu is held.
 func (l *conns) mostCrowded(address netip.Addr) netip.Addr {
 	of := map[netip.Addr]int{}
 	for _, s := range l.strangers {
@@ -147,8 +146,8 @@ func (l *conns) mostCrowded(address netip.Addr) netip.Addr {
 	return most
 }
 
-// toDisplace returns the connection of an address that makes room for a new one from another or the same; nil: none
-// may. It needs mu.
+// toDisplace returns the connection of an address to close for a new one from another or the same; nil if none may be
+// closed. mu is held.
 func (l *conns) toDisplace(from, to netip.Addr, now time.Time) *conn {
 	silent := l.oldest(func(o *conn) bool { return o.address == from && !o.answered.Load() })
 	if silent != nil {
@@ -161,8 +160,8 @@ func (l *conns) toDisplace(from, to netip.Addr, now time.Time) *conn {
 	return oldest
 }
 
-// mayDisplace bounds how often answered connections of an address make room for others of it: each costs a handshake,
-// and a client that opens connections without end must not take all of the processor.
+// mayDisplace limits how often answered connections of an address are closed for new ones of the same: each costs a
+// handshake, and a client that keeps opening connections must not use all of the processor.
 func (of *origins) mayDisplace(now time.Time) bool {
 	of.allowance = min(maxDisplaced, of.allowance+now.Sub(of.allowed).Seconds()*maxDisplaced)
 	of.allowed = now
@@ -180,7 +179,7 @@ func (l *conns) oldest(those func(*conn) bool) *conn {
 	return nil
 }
 
-// forget counts a connection out. It needs mu.
+// forget removes a connection from the counters. mu is held.
 func (l *conns) forget(c *conn) {
 	if c.gone {
 		return
@@ -194,7 +193,7 @@ func (l *conns) forget(c *conn) {
 	l.know(c)
 }
 
-// know takes a connection out of those of strangers. It needs mu.
+// know removes a connection from the unauthenticated ones. mu is held.
 func (l *conns) know(c *conn) {
 	if at := slices.Index(l.strangers, c); at >= 0 {
 		l.strangers = slices.Delete(l.strangers, at, at+1)
@@ -209,13 +208,13 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Write implements net.Conn. It notes that the client gets an answer, a handshake's included.
+// Write implements net.Conn. It records that the client gets an answer, including that of a handshake.
 func (c *conn) Write(b []byte) (int, error) {
 	c.answered.Store(true)
 	return c.Conn.Write(b)
 }
 
-// CloseWrite lets a client that is still sending read its answer, as net/http does for connections of TCP.
+// CloseWrite lets a client that is still sending read its answer, as net/http does for TCP connections.
 func (c *conn) CloseWrite() error {
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
 		return tcp.CloseWrite()
@@ -223,7 +222,7 @@ func (c *conn) CloseWrite() error {
 	return nil
 }
 
-// connKey is under which a request's context has its connection.
+// connKey is the key of the connection in a request's context.
 type connKey struct{}
 
 // remember is http.Server.ConnContext.
@@ -237,7 +236,7 @@ func remember(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// proved notes that somebody has proved over a request's connection who they are.
+// proved records that the client of a request's connection has authenticated.
 func proved(ctx context.Context) {
 	c, ok := ctx.Value(connKey{}).(*conn)
 	if !ok {
@@ -251,7 +250,8 @@ func proved(ctx context.Context) {
 	}
 }
 
-// networkOf is the address that a connection counts to: of IPv6 the network, since a host has 2^64 addresses in it.
+// networkOf is the address for which a connection counts; for IPv6 the /64 network, since one host has all of its
+// addresses.
 func networkOf(a net.Addr) netip.Addr {
 	from, err := netip.ParseAddrPort(a.String())
 	if err != nil {

@@ -21,7 +21,8 @@ import (
 	"github.com/visage-face/visage/keysource/azure"
 )
 
-// openCustody reads who holds the keys of the resources. The rooms of l that it asks, it asks when it is asked itself.
+// openCustody opens the custody of the resources' keys. It may use rooms of l that are opened later, since it calls
+// them only when a key is opened.
 func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, error) {
 	fresh := connections{
 		own: func() *azure.Vaults {
@@ -45,12 +46,12 @@ func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, 
 	})
 }
 
-// connections are those to the stores of customers' keys: to the vaults of this instance, without leaving the process,
-// and to Azure's.
+// connections are the connections to the stores of customers' keys: to the vaults of this instance, within the process,
+// and to Azure.
 type connections struct{ own, azure func() *azure.Vaults }
 
-// openVaultKey opens a key in a vault that speaks Azure Key Vault's protocol, as one principal: in a vault of this
-// instance, with a token made here; in one of Azure's, as the operator's application.
+// openVaultKey opens a key in a vault that speaks Azure Key Vault's protocol: in a vault of this instance as the given
+// principal, with a token issued here; in Azure as the operator's application.
 func (s *Server) openVaultKey(
 	l *layers, by connections, key visage.KeyRef, as visage.PrincipalID,
 ) (keysource.Source, error) {
@@ -77,7 +78,7 @@ func (s *Server) openVaultKey(
 	return src, nil
 }
 
-// refuseForeign says of a vault that this instance does not speak to it.
+// refuseForeign refuses a vault that this instance cannot use.
 func (s *Server) refuseForeign(key visage.KeyRef) error {
 	return visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
 		"This instance cannot use the vault %s: use one of its own vaults, whose addresses end in .%s, or configure "+
@@ -85,7 +86,7 @@ func (s *Server) refuseForeign(key visage.KeyRef) error {
 		key.Vault, s.vaultsOrigin().Host())
 }
 
-// ownCredential proves a managed identity to a plane of this instance.
+// ownCredential authenticates a managed identity to the planes of this instance.
 type ownCredential struct {
 	identities *identity.Directory
 	as         visage.PrincipalID
@@ -101,10 +102,9 @@ func (c ownCredential) Token(ctx context.Context, scope string) (string, time.Ti
 }
 
 // checkVault refuses a key in a vault of this instance that a resource at location may not use: the vault is unknown,
-// has no purge protection, or belongs to another region or tenant (management contract §5.2). It says nothing about
-// vaults elsewhere.
+// has no purge protection, or belongs to another region or tenant (management contract §5.2). It admits other vaults.
 func (s *Server) checkVault(ctx context.Context, l *layers, location string, key visage.KeyRef) error {
-	if s.isEarlier(key) { // account knows the keys in use by their present addresses; this is another key
+	if s.isEarlier(key) { // account names the keys in use by their present addresses, so this is another key
 		return s.refuseForeign(key)
 	}
 	name, ours := s.ownVault(key)
@@ -135,18 +135,18 @@ func (s *Server) checkVault(ctx context.Context, l *layers, location string, key
 	return nil
 }
 
-// keyChanged tells custody of a key of the built-in vaults that may be used otherwise than before.
+// keyChanged makes custody ask a key of the built-in vaults whose permissions or state have changed.
 func (s *Server) keyChanged(l *layers, keyID string) {
 	key, err := azure.ParseKey(keyID, "", "")
-	if err != nil { // without TLS there are no identifiers of keys that a client would take
+	if err != nil { // without TLS, the identifiers of keys are not valid for clients
 		s.log.Debug("key changed", "key", keyID, "err", err)
 		return
 	}
 	l.custody.Recheck(key)
 }
 
-// inner serves the planes to this process itself: what asks a built-in vault takes the road that any client takes, TLS
-// and tokens and all, but none that a firewall, a proxy or the listener's settings could close.
+// inner serves the planes to this process itself: requests to the built-in vaults use TLS and tokens like those of any
+// client, over connections that no firewall, proxy or setting of the listener can block.
 type inner struct {
 	authority *authority
 	conns     chan net.Conn
@@ -161,7 +161,7 @@ func newInner(a *authority) *inner {
 	return in
 }
 
-// serve answers until stop.
+// serve answers requests until stop is called.
 func (in *inner) serve(h http.Handler) {
 	in.server = &http.Server{
 		Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
@@ -210,7 +210,7 @@ type innerAddr struct{}
 func (innerAddr) Network() string { return "inner" }
 func (innerAddr) String() string  { return "127.0.0.1:0" }
 
-// encryption tells people how the resources' keys stand; machines read the metrics.
+// encryption writes the number of resources in each condition of their keys, for people; programs read the metrics.
 func encryption(w io.Writer, c *custody.Custody) {
 	counts := c.Conditions()
 	for _, cond := range []custody.Condition{

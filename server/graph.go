@@ -8,13 +8,13 @@ import (
 	"github.com/visage-face/visage/api/graphapi"
 )
 
-// graphAudience is what clients ask tokens for the directory for, where they are not told an address of ours.
+// graphAudience is the audience of tokens for the directory in clients that do not know this instance's address.
 const graphAudience = "https://graph.microsoft.com"
 
-// readDirectory is the action of roles that reads who there is; Owner, Contributor and Reader have it.
+// readDirectory is the action that allows reading the directory; Owner, Contributor and Reader have it.
 const readDirectory = "Visage.Identity/servicePrincipals/read"
 
-// graphPlane makes the plane that tells who there is.
+// graphPlane makes the directory plane.
 func (s *Server) graphPlane(l *layers) (api.Plane, error) {
 	proving := tokens{l.identities, l.instance, []string{graphAudience, s.Endpoint()}}
 	return graphapi.New(graphapi.Config{

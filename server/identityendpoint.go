@@ -25,12 +25,12 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// IdentityEndpointFile is the name of the file, in Config.Dir, with the two environment variables that let a program
-// find the managed identity endpoint and prove that it may use it. It has mode 0600.
+// IdentityEndpointFile is the name of the file, in Config.Dir, with the two environment variables for programs that use
+// the managed identity endpoint: its address and its secret. It has mode 0600.
 const IdentityEndpointFile = "identity-endpoint.env"
 
-// maxIdentityConns bounds the connections to the endpoint at a time, so that no program of this machine uses up the
-// files that the process may have open. Beyond it the oldest is closed.
+// maxIdentityConns limits the connections to the endpoint at a time, so that no program on this machine uses up the
+// file descriptors of the process. Beyond it, the oldest is closed.
 const maxIdentityConns = 256
 
 // identityEndpoint is the managed identity endpoint: a listener of its own, on loopback.
@@ -39,7 +39,7 @@ type identityEndpoint struct {
 	server   *http.Server
 }
 
-// openIdentityEndpoint opens the endpoint and writes its file; nil when none is asked for. beside is the handler of the
+// openIdentityEndpoint opens the endpoint and writes its file; nil if none is configured. beside is the handler of the
 // other planes.
 func (s *Server) openIdentityEndpoint(
 	ctx context.Context, l *layers, beside *api.Handler, opened *closers,
@@ -54,7 +54,7 @@ func (s *Server) openIdentityEndpoint(
 	}
 	named := namedIdentities{l.identities, s.cfg.IdentityEndpointFor}
 	for _, name := range named.missing() {
-		s.log.Warn("the managed identity endpoint has no such identity yet, or several", "name", name)
+		s.log.Warn("identity-endpoint-for names no identity, or more than one", "name", name)
 	}
 	refused := refusals{l.accounts, l.audit, s.log}.refused
 	plane, err := identityapi.New(identityapi.Config{
@@ -93,7 +93,7 @@ func (s *Server) openIdentityEndpoint(
 	}}, nil
 }
 
-// run serves until ctx ends, and lets the requests under way finish, which are short.
+// run serves until ctx ends, and lets running requests finish, which are short.
 func (e *identityEndpoint) run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	go func() { failed <- e.server.Serve(e.listener) }()
@@ -112,12 +112,12 @@ func (e *identityEndpoint) run(ctx context.Context) error {
 	return err
 }
 
-// identityHeaderRecord is the secret of the endpoint, sealed: programs that have it go on after a restart.
+// identityHeaderRecord is the sealed record of the endpoint's secret, which stays the same across restarts.
 type identityHeaderRecord struct{ Header string }
 
 var identityHeaders = sealed.NewTable[identityHeaderRecord]("server/identity-endpoint", 1)
 
-// identityHeader returns the secret of the endpoint. There is a new one when the file that tells it is gone.
+// identityHeader returns the secret of the endpoint. A new one is made if the file with it is missing.
 func identityHeader(ctx context.Context, store *sealed.Store, path string) (string, error) {
 	_, err := os.Lstat(path)
 	renew := errors.Is(err, fs.ErrNotExist)
@@ -139,15 +139,15 @@ func identityHeader(ctx context.Context, store *sealed.Store, path string) (stri
 	return rec.Header, nil
 }
 
-// namedIdentities are those that the operator has named for the endpoint.
+// namedIdentities are the identities in IdentityEndpointFor.
 type namedIdentities struct {
 	*identity.Directory
 	names []string
 }
 
-// lookup finds what a name stands for: an object id, a client id, the path of the resource of a managed identity, or
-// the name of an application. Names of resources do not count: whoever makes a resource chooses its name, and would
-// choose whom the tokens are of.
+// lookup finds the identity of a name: an object id, a client id, the path of the resource of a managed identity, or
+// the name of an application. Names of resources are not accepted: the creator of a resource chooses its name, and
+// could thereby get tokens of that name.
 func (n namedIdentities) lookup(name string) (identity.Principal, bool) {
 	if p, found := n.LookupClient(name); found {
 		return p, true
@@ -189,7 +189,7 @@ func (n namedIdentities) missing() []string {
 	})
 }
 
-// isOwnAddress reports whether an address is one of this machine's.
+// isOwnAddress reports whether an address belongs to this machine.
 func isOwnAddress(a netip.Addr) bool {
 	all, err := net.InterfaceAddrs()
 	if err != nil {
@@ -201,29 +201,22 @@ func isOwnAddress(a netip.Addr) bool {
 	})
 }
 
-// checkIdentityEndpoint tells what is wrong with the settings of the managed identity endpoint.
+// checkIdentityEndpoint reports mistakes in the settings of the managed identity endpoint.
 func (c Config) checkIdentityEndpoint(bad func(setting, format string, args ...any)) {
 	if c.IdentityEndpoint == "" {
 		if len(c.IdentityEndpointFor) > 0 || c.IdentityEndpointIMDS {
-			bad(
-				"identity-endpoint",
-				"the address and what it is for go together: set identity-endpoint too, such as 127.0.0.1:8444",
-			)
+			bad("identity-endpoint", "identity-endpoint and identity-endpoint-for go together: set both, or neither")
 		}
 		return
 	}
 	host, _, err := net.SplitHostPort(c.IdentityEndpoint)
 	if err != nil {
-		bad("identity-endpoint", "%q is not host:port, such as 127.0.0.1:8444", c.IdentityEndpoint)
+		bad("identity-endpoint", "must be host:port, such as 127.0.0.1:8444; got %q", c.IdentityEndpoint)
 	} else if !isLoopback(host) {
-		bad("identity-endpoint", "it speaks without TLS, on a loopback address only, and %q is not one", host)
+		bad("identity-endpoint", "must be a loopback address, because it has no TLS; got %q", host)
 	}
 	if len(c.IdentityEndpointFor) == 0 {
-		bad(
-			"identity-endpoint-for",
-			"the address and what it is for go together: set identity-endpoint-for too, the identities whose tokens "+
-				"are given",
-		)
+		bad("identity-endpoint-for", "identity-endpoint and identity-endpoint-for go together: set both, or neither")
 	}
 	for _, name := range c.IdentityEndpointFor {
 		if strings.TrimSpace(name) == "" {

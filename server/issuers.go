@@ -17,10 +17,10 @@ import (
 	"github.com/visage-face/visage/identity"
 )
 
-// maxIssuerAnswer bounds what is read of an issuer, in bytes: key sets have a few kilobytes.
+// maxIssuerAnswer limits the answer of an issuer, in bytes: key sets have a few kilobytes.
 const maxIssuerAnswer = 256 << 10
 
-// trusted makes the issuers that the configuration names.
+// trusted returns the configured issuers.
 func (c Config) trusted() ([]identity.Issuer, error) {
 	if len(c.TrustedIssuers) == 0 {
 		return nil, nil
@@ -44,7 +44,7 @@ func (c Config) trusted() ([]identity.Issuer, error) {
 			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			TLSHandshakeTimeout: 5 * time.Second},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
-			return errors.New("issuers do not redirect: what one says counts for itself alone")
+			return errors.New("the issuer redirects, which is not allowed")
 		},
 	}
 	var issuers []identity.Issuer
@@ -61,21 +61,21 @@ func (c Config) trusted() ([]identity.Issuer, error) {
 	return issuers, nil
 }
 
-// parseIssuer reads URL=AUDIENCE. The audience has no "=", the URL may.
+// parseIssuer parses URL=AUDIENCE. The URL may contain "=", the audience not.
 func parseIssuer(text string) (issuer, audience string, err error) {
 	at := strings.LastIndex(text, "=")
 	if at < 0 || at == len(text)-1 {
-		return "", "", fmt.Errorf("trust-issuer: %q is not URL=AUDIENCE", text)
+		return "", "", fmt.Errorf("trust-issuer: must be URL=AUDIENCE; got %q", text)
 	}
 	issuer, audience = text[:at], text[at+1:]
 	if u, err := url.Parse(issuer); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil ||
 		u.RawQuery != "" || u.Fragment != "" {
-		return "", "", fmt.Errorf("trust-issuer: %q is not the https address of an issuer", issuer)
+		return "", "", fmt.Errorf("trust-issuer: must begin with the https address of an issuer; got %q", issuer)
 	}
 	return issuer, audience, nil
 }
 
-// publishedKeys asks an issuer where its keys are, and for them (OpenID Connect Discovery 1.0 §4).
+// publishedKeys fetches the address of an issuer's keys, and the keys (OpenID Connect Discovery 1.0 §4).
 func publishedKeys(ctx context.Context, client *http.Client, issuer string) ([]byte, error) {
 	b, err := fetch(ctx, client, strings.TrimSuffix(issuer, "/")+"/.well-known/openid-configuration")
 	if err != nil {
@@ -89,7 +89,7 @@ func publishedKeys(ctx context.Context, client *http.Client, issuer string) ([]b
 		return nil, fmt.Errorf("read the discovery document of %s: %w", issuer, err)
 	}
 	if said.Issuer != issuer {
-		return nil, fmt.Errorf("the discovery document of %s is that of %q", issuer, said.Issuer)
+		return nil, fmt.Errorf("the discovery document of %s names the issuer %q", issuer, said.Issuer)
 	}
 	if u, err := url.Parse(said.Keys); err != nil || u.Scheme != "https" || u.Host == "" {
 		return nil, fmt.Errorf("the keys of %s are not at an https address", issuer)
@@ -112,9 +112,9 @@ func fetch(ctx context.Context, client *http.Client, address string) ([]byte, er
 	case err != nil:
 		return nil, fmt.Errorf("read %s: %w", address, err)
 	case res.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("%s answers %d", address, res.StatusCode)
+		return nil, fmt.Errorf("%s answers with status %d", address, res.StatusCode)
 	case len(b) > maxIssuerAnswer:
-		return nil, fmt.Errorf("%s answers more than %d bytes", address, maxIssuerAnswer)
+		return nil, fmt.Errorf("%s answers with more than %d bytes", address, maxIssuerAnswer)
 	}
 	return b, nil
 }

@@ -36,7 +36,7 @@ type layers struct {
 	authority   *authority // nil when certificates come from elsewhere, or there are none
 	inner       *inner
 	forInner    http.Handler // what inner serves
-	connections *conns       // of everybody else
+	connections *conns       // of all other clients
 	identities  *identity.Directory
 	instance    instanceRecord
 	packs       *packs
@@ -46,15 +46,15 @@ type layers struct {
 	endpoint    *identityEndpoint // nil when there is none
 }
 
-// open opens the rooms from the bottom up and adds what closes them to opened.
+// open opens the rooms from the bottom up, and adds their closing functions to opened.
 func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	l := &layers{log: s.log}
 	empty, err := isEmpty(s.cfg.dataDir())
 	if err != nil {
-		return nil, fmt.Errorf("look at the data directory: %w", err)
+		return nil, fmt.Errorf("read the data directory: %w", err)
 	}
 	choice, remembered := allOf(newStorePack), false
-	if empty { // without networks nothing is to be made on disk
+	if empty { // if the model packs cannot be opened, nothing is created on disk
 		if l.packs, err = s.openPacks(choice, opened); err != nil {
 			return nil, err
 		}
@@ -130,7 +130,7 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	return l, nil
 }
 
-// certificates says how TLS is spoken; nil: not at all.
+// certificates returns the TLS configuration; nil without TLS.
 func (s *Server) certificates(ctx context.Context, l *layers) (*tls.Config, error) {
 	names := s.cfg.certificateNames()
 	cert, key, err := openAuthority(ctx, l.store, names)
@@ -156,7 +156,7 @@ func (s *Server) certificates(ctx context.Context, l *layers) (*tls.Config, erro
 	return cfg, nil
 }
 
-// certificateNames are what the server's own certificate is good for.
+// certificateNames are the names and addresses of the server's own certificate.
 func (c Config) certificateNames() []string {
 	all := append([]string{c.Domain, "localhost", "127.0.0.1", "::1"}, c.Names...)
 	var names []string
@@ -170,7 +170,7 @@ func (c Config) certificateNames() []string {
 	return names
 }
 
-// handler puts the planes and the pages for machines together.
+// handler combines the planes and the pages for monitoring.
 func (s *Server) handler(l *layers) (http.Handler, error) {
 	faces, err := faceapi.New(faceapi.Config{Service: l.face, AllowPrivate: s.cfg.AllowPrivateURLs})
 	if err != nil {
@@ -220,7 +220,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The built-in vaults alone are asked from inside.
+	// Only the built-in vaults get requests from inside.
 	gate.Planes, gate.Inner, gate.BodyBytes = []api.Plane{vaults}, true, innerBodyBytes
 	within, err := api.New(gate)
 	if err != nil {
@@ -245,8 +245,8 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		return nil, err
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Not by net/http's mux: it redirects paths such as "//face/v1.0/detect", which clients send and whose bodies
-		// would be lost.
+		// Not net/http's mux: it redirects paths such as "//face/v1.0/detect", which clients send, and the bodies would
+		// be lost.
 		page, isPage := map[string]http.HandlerFunc{
 			"/healthz": healthz, "/readyz": s.readyz(l), "/metrics": scrape.ServeHTTP, "/openapi.json": description,
 		}[r.URL.Path]
@@ -264,18 +264,18 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	}), nil
 }
 
-// innerBodyBytes is enough for more wrapped keys at a time than there are connections of the process to itself.
+// innerBodyBytes is enough for more wrapped keys at a time than the process has connections to itself.
 const innerBodyBytes = 64 << 20
 
-// healthz answers while the process can answer at all.
+// healthz answers as long as the process runs.
 func healthz(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	fmt.Fprintln(w, "ok")
 }
 
-// readyz answers whether requests should be sent here: not before everything is open, and not while it stops. That a
-// customer has taken a key away is told, and makes nothing less ready: the other resources are served. A full disk is
-// told in place of "ok", and with the same status: everything but what is new is served.
+// readyz answers whether the server accepts requests: not before everything is open, and not while it stops. Revoked
+// keys are listed but do not affect the status, since the other resources are served. With a full disk the answer is
+// "degraded" instead of "ok", with the same status, since everything but new data is served.
 func (s *Server) readyz(l *layers) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !s.serving.Load() {
@@ -293,7 +293,7 @@ func (s *Server) readyz(l *layers) http.HandlerFunc {
 	}
 }
 
-// rate is what a resource may ask for: F0 what its tier says, the others what the operator says.
+// rate is the rate of a resource: for F0 that of the tier, for the others the configured one.
 func (s *Server) rate(r visage.Resource) (perSecond float64, burst int) {
 	if limits := r.Tier.Limits(); r.Tier == visage.F0 {
 		return limits.Requests, limits.Burst

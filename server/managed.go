@@ -24,8 +24,8 @@ func (m managedIdentities) Ensure(ctx context.Context, a account.Account) (accou
 	return managed(p), err
 }
 
-// Remove implements account.Identities. The identity leaves the access policies of the vaults too: nothing would ever
-// fit an entry that nobody has the id of.
+// Remove implements account.Identities. The identity is removed from the access policies of the vaults too, where it
+// could never match again.
 func (m managedIdentities) Remove(ctx context.Context, a account.Account) error {
 	p, found := m.identities.Managed(m.instance.accountPath(a))
 	if !found {
@@ -48,7 +48,7 @@ func (m managedIdentities) Remove(ctx context.Context, a account.Account) error 
 			return v, nil
 		})
 		if err != nil {
-			return fmt.Errorf("take identity %s out of the policies of vault %s: %w", p.ID, v.Name, err)
+			return fmt.Errorf("remove identity %s from the policies of vault %s: %w", p.ID, v.Name, err)
 		}
 	}
 	return nil
@@ -59,12 +59,12 @@ func (m managedIdentities) Forget(ctx context.Context, a account.Account) error 
 	return m.identities.Forget(ctx, m.instance.accountPath(a), a.ID.String())
 }
 
-// vaultEnded takes back the roles on a vault that is gone. What it cannot take back now gives nothing, since no other
-// vault has the id of that one, and is taken back at the next start.
+// vaultEnded removes the role assignments on a purged vault. Those that it cannot remove have no effect, since no other
+// vault gets the same id, and are removed at the next start.
 func (l *layers) vaultEnded(ctx context.Context, v keyvault.Vault) {
 	if err := l.identities.Forget(ctx, l.instance.vaultPath(v), v.ID); err != nil {
-		l.log.ErrorContext(ctx, "roles on a vault that is gone are kept until the next start", "vault", v.Name, "err",
-			err)
+		l.log.ErrorContext(ctx, "role assignments on a purged vault not removed; the next start tries again",
+			"vault", v.Name, "err", err)
 	}
 }
 
@@ -76,7 +76,7 @@ func (m managedIdentities) Grant(ctx context.Context, by visage.Caller, a accoun
 	}
 	v, err := m.vaults.Vault(ctx, name)
 	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound {
-		return nil // the check of the key says so better
+		return nil // the check of the key gives a better message
 	}
 	if err != nil {
 		return err

@@ -13,8 +13,8 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// PackFolders returns the folders that model packs are looked for in, most wanted first: that of a server's directory,
-// and the one that setup fills in the working directory or beside the program.
+// PackFolders returns the folders in which model packs are searched, in order: the one in a server's directory, and the
+// one that setup fills in the working directory or beside the program.
 func PackFolders(dir string) []string {
 	folders := []string{filepath.Join(dir, "packs")}
 	for _, base := range bases() {
@@ -23,8 +23,8 @@ func PackFolders(dir string) []string {
 	return folders
 }
 
-// FindPack returns the folder of a model pack: asked is a folder, or the name of a pack that is looked for in
-// PackFolders. Empty: the pack that new stores use. The error wraps fs.ErrNotExist when there is none of the name.
+// FindPack returns the folder of a model pack: asked is a folder, or the name of a pack in PackFolders; empty: the pack
+// of new stores. The error wraps fs.ErrNotExist when no such pack is installed.
 func FindPack(asked, dir string) (string, error) {
 	if asked == "" {
 		asked = newStorePack
@@ -49,14 +49,14 @@ func FindPack(asked, dir string) (string, error) {
 				"\"visage models install\" installs others: %w", asked, strings.Join(looked, ", "), fs.ErrNotExist)
 }
 
-// isPack reports whether a folder holds a model pack, whole or not.
+// isPack reports whether a folder holds a model pack, complete or not.
 func isPack(folder string) bool {
 	_, err := os.Stat(filepath.Join(folder, pack.ManifestName))
 	return err == nil
 }
 
-// FindLibrary returns the path of the ONNX Runtime library to use: the one that was asked for or, when that is empty,
-// the one that the npm package onnxruntime-node has for this machine.
+// FindLibrary returns the path of the ONNX Runtime library: the requested one or, when that is empty, the one for this
+// machine in the npm package onnxruntime-node.
 func FindLibrary(asked string) (string, error) {
 	if asked != "" {
 		return asked, nil
@@ -65,7 +65,7 @@ func FindLibrary(asked string) (string, error) {
 	arch := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
 	pattern := map[string]string{"linux": "libonnxruntime.so.1*", "darwin": "libonnxruntime*.dylib"}[runtime.GOOS]
 	if arch == "" || pattern == "" {
-		return "", fmt.Errorf("no ONNX Runtime is packaged for %s/%s: say with --library where one is: %w",
+		return "", fmt.Errorf("no ONNX Runtime is packaged for %s/%s: set its path with --library: %w",
 			runtime.GOOS,
 			runtime.GOARCH,
 			errors.ErrUnsupported)
@@ -80,11 +80,11 @@ func FindLibrary(asked string) (string, error) {
 		looked = append(looked, at)
 	}
 	return "", fmt.Errorf(
-		"no ONNX Runtime library in %s: \"make setup\" fetches it, or say with --library where one is: %w",
+		"no ONNX Runtime library in %s: \"make setup\" fetches it, or set its path with --library: %w",
 		strings.Join(looked, ", "), fs.ErrNotExist)
 }
 
-// bases are the folders beside which models/ may lie: the working directory, and the folder above that of the program.
+// bases are the folders that may contain models/: the working directory, and the parent of the program's folder.
 func bases() []string {
 	var all []string
 	if wd, err := os.Getwd(); err == nil {

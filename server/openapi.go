@@ -14,6 +14,6 @@ func describe(planes []api.Plane) (http.HandlerFunc, error) {
 	}
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
-		_, _ = w.Write(document) // an error is the client's leaving, and there is nobody left to tell
+		_, _ = w.Write(document) // an error means that the client has disconnected
 	}, nil
 }

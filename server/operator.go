@@ -15,14 +15,15 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// OperatorFile is the name of the file, in Config.Dir, that tells the command line and tests how to reach the server.
+// OperatorFile is the name of the file, in Config.Dir, with the server's address and the operator's credential, for the
+// command line and tests.
 const OperatorFile = "operator.json"
 
-// Operator is what operator.json holds. Anyone who can read this file has full control of the instance: it has mode
+// Operator is the content of operator.json. Anyone who can read this file has full control of the instance: it has mode
 // 0600.
 type Operator struct {
 	Endpoint       string `json:"endpoint"`     // the base of all planes, without a slash at the end
-	Listen         string `json:"listen"`       // the same, as this machine reaches it without what stands before it
+	Listen         string `json:"listen"`       // the same for clients on this machine, without the proxy
 	CAFile         string `json:"caFile"`       // PEM; empty when the server uses a certificate from elsewhere, or none
 	TenantID       string `json:"tenantId"`     // UUID
 	SubscriptionID string `json:"subscription"` // UUID
@@ -31,13 +32,13 @@ type Operator struct {
 	ClientSecret   string `json:"clientSecret"`
 }
 
-// ReadOperator reads the operator.json at path. The error wraps owned.ErrNotOwned for a link, for what is no regular
-// file, and for a file that belongs to somebody else or that others can read or change: nothing of it is used.
+// ReadOperator reads the operator.json at path. The error wraps owned.ErrNotOwned for a link, for anything but a
+// regular file, and for a file that belongs to another user or that others can read or change; such a file is not used.
 func ReadOperator(path string) (Operator, error) {
 	const longest = 64 << 10 // bytes; it has a few hundred
 	b, err := owned.ReadSecret(path, longest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Operator{}, fmt.Errorf("no server was started with this directory yet: %s: %w", path, fs.ErrNotExist)
+		return Operator{}, fmt.Errorf("no server has been started with this directory: %s: %w", path, fs.ErrNotExist)
 	}
 	if err != nil {
 		return Operator{}, err
@@ -50,7 +51,7 @@ func ReadOperator(path string) (Operator, error) {
 	return o, nil
 }
 
-// instanceRecord is what the server itself keeps, sealed: the ids of what the first start makes.
+// instanceRecord is the sealed record of the server itself: the ids that the first start makes.
 type instanceRecord struct {
 	TenantID       string
 	SubscriptionID string
@@ -61,7 +62,7 @@ var instances = sealed.NewTable[instanceRecord]("server/instance", 1)
 
 const instanceID = "instance"
 
-// openInstance reads the instance's record, or makes it on the first start.
+// openInstance reads the instance's record, or creates it on the first start.
 func openInstance(ctx context.Context, store *sealed.Store) (instanceRecord, error) {
 	var rec instanceRecord
 	err := store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
@@ -82,11 +83,11 @@ func openInstance(ctx context.Context, store *sealed.Store) (instanceRecord, err
 	return rec, nil
 }
 
-// operatorRoles are what the operator has on the subscription. Owner is not enough: it says nothing about data.
+// operatorRoles are the operator's roles on the subscription. Owner is not enough: it gives no access to data.
 var operatorRoles = []string{identity.Owner, identity.CognitiveUser, identity.VaultAdministrator}
 
-// ensureOperator makes the operator's application when it is not there, and returns what operator.json shall say. When
-// the file is gone, or holds a secret that is not the operator's, it gets a new secret: anyone who can start the server
+// ensureOperator creates the operator's application if it is missing, and returns the content for operator.json. If the
+// file is missing, or its secret is not the operator's, the operator gets a new secret: anyone who can start the server
 // controls it already.
 func ensureOperator(
 	ctx context.Context, identities *identity.Directory, rec instanceRecord, path string,
@@ -96,7 +97,7 @@ func ensureOperator(
 		return Operator{}, fmt.Errorf("%w; or delete it, and the next start writes a new one with a new secret", err)
 	}
 	if err != nil {
-		on = Operator{} // whatever else is wrong with the file is cured by writing it anew
+		on = Operator{} // any other fault of the file is repaired by writing it again
 	}
 	p, found := identities.LookupClient(rec.ClientID)
 	if !found {
@@ -104,7 +105,7 @@ func ensureOperator(
 			Tenant: rec.TenantID, Name: "operator", ID: rec.ClientID, ClientID: rec.ClientID,
 		})
 		if err != nil {
-			return Operator{}, fmt.Errorf("make the operator: %w", err)
+			return Operator{}, fmt.Errorf("create the operator: %w", err)
 		}
 	}
 	scope := "/subscriptions/" + rec.SubscriptionID
@@ -117,17 +118,17 @@ func ensureOperator(
 			continue // it has the role
 		}
 		if err != nil {
-			return Operator{}, fmt.Errorf("give the operator a role: %w", err)
+			return Operator{}, fmt.Errorf("assign a role to the operator: %w", err)
 		}
 	}
 	if !identities.HasSecret(p.ID, on.ClientSecret) {
-		// first: there must be one at any time
+		// first, since there must always be one
 		if _, on.ClientSecret, err = identities.AddSecret(ctx, p.ID, 0); err != nil {
-			return Operator{}, fmt.Errorf("make the operator's secret: %w", err)
+			return Operator{}, fmt.Errorf("create the operator's secret: %w", err)
 		}
 		for _, old := range p.Secrets {
 			if err := identities.RemoveSecret(ctx, p.ID, old.ID); err != nil {
-				return Operator{}, fmt.Errorf("end the operator's secret: %w", err)
+				return Operator{}, fmt.Errorf("remove the operator's former secret: %w", err)
 			}
 		}
 	}
@@ -136,7 +137,7 @@ func ensureOperator(
 	return on, nil
 }
 
-// writeOperator puts operator.json into place, whole or not at all.
+// writeOperator writes operator.json atomically.
 func writeOperator(path string, o Operator) error {
 	b, err := json.MarshalIndent(o, "", "  ")
 	if err != nil {
@@ -148,8 +149,8 @@ func writeOperator(path string, o Operator) error {
 	return nil
 }
 
-// writeUnlessThere writes a file for its owner alone, unless it is there as it shall be: then a start needs no room on
-// the disk for it.
+// writeUnlessThere writes a file with mode 0600, unless it already has this content: so a start needs no free disk
+// space for it.
 func writeUnlessThere(path string, data []byte) error {
 	if old, err := owned.ReadSecret(path, int64(len(data))); err == nil && bytes.Equal(old, data) {
 		return nil

@@ -9,8 +9,7 @@ import (
 	"github.com/visage-face/visage/keysource/azure"
 )
 
-// takePublicURL reads PublicURL into Domain and PublicPort, so that one of the two ways to say where clients come
-// counts.
+// takePublicURL sets Domain and PublicPort from PublicURL, and refuses values that contradict it.
 func (c *Config) takePublicURL(bad func(setting, format string, args ...any)) {
 	if c.PublicURL == "" {
 		return
@@ -22,22 +21,23 @@ func (c *Config) takePublicURL(bad func(setting, format string, args ...any)) {
 	}
 	switch {
 	case err != nil:
-		bad("public-url", "it is a scheme, a host and maybe a port, such as https://faces.example.org: %v", err)
+		bad("public-url", "must be a scheme, a host and optionally a port, such as https://faces.example.org: %v", err)
 		return
 	case o.IsAddress():
-		bad("public-url", "%q is an address: resources and vaults have names of their own below a host name", o.Host())
+		bad("public-url", "must have a host name, because resources and vaults are subdomains; got the address %q",
+			o.Host())
 	case o.Scheme() == "http" && !c.PlainHTTP:
-		bad("public-url", "the server speaks TLS: begin with https://, or set plain-http too")
+		bad("public-url", "must begin with https://, unless plain-http is set")
 	case c.Domain != "" && c.Domain != o.Hostname():
-		bad("public-url", "it says %s, and domain says %s: leave domain out", o.Hostname(), c.Domain)
+		bad("public-url", "has the host %s, but domain is %s: remove domain", o.Hostname(), c.Domain)
 	case c.PublicPort != 0 && c.PublicPort != port:
-		bad("public-url", "it says port %d, and public-port says %d: leave public-port out", port, c.PublicPort)
+		bad("public-url", "has port %d, but public-port is %d: remove public-port", port, c.PublicPort)
 	}
 	c.Domain, c.PublicPort = o.Hostname(), port
 }
 
-// originAt is where clients reach a listener at addr: at PublicURL, else at the domain, at the port that was given or
-// taken.
+// originAt is the origin at which clients reach a listener at addr: PublicURL, else the domain with PublicPort or the
+// listener's port.
 func (c Config) originAt(addr net.Addr) (visage.Origin, error) {
 	if c.PublicURL != "" {
 		return visage.ParseOrigin(c.PublicURL)
@@ -53,7 +53,7 @@ func (c Config) originAt(addr net.Addr) (visage.Origin, error) {
 	return visage.ParseOrigin(scheme + "://" + net.JoinHostPort(c.Domain, port))
 }
 
-// nearby is the origin at which this machine reaches a listener at addr, whatever stands before it for others.
+// nearby is the origin at which this machine reaches a listener at addr, without any proxy.
 func (c Config) nearby(addr net.Addr) string {
 	scheme := "https"
 	if c.PlainHTTP {
@@ -63,17 +63,17 @@ func (c Config) nearby(addr net.Addr) string {
 	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	host, _, _ = strings.Cut(host, "%") // of a link-local address; nobody is reached by it
+	host, _, _ = strings.Cut(host, "%") // of a link-local address
 	return scheme + "://" + net.JoinHostPort(host, port)
 }
 
-// vaultsOrigin is what the origins of this instance's vaults are below, and what tokens for them are made for.
+// vaultsOrigin is the parent of the origins of this instance's vaults, and the audience of tokens for them.
 func (s *Server) vaultsOrigin() visage.Origin { return s.origin.Sub(vaultLabel) }
 
-// vaultAddress is the address of one vault, with a slash at the end.
+// vaultAddress is the address of one vault, with a final slash.
 func (s *Server) vaultAddress(vault string) string { return s.vaultsOrigin().Sub(vault).String() + "/" }
 
-// isVaultHost reports whether a Host header is below that of the vaults, whether or not there is such a vault.
+// isVaultHost reports whether a Host header is a subdomain of vaultsOrigin, whether or not the vault exists.
 func (s *Server) isVaultHost(host string) bool {
 	_, below := s.vaultsOrigin().BelowHost(host)
 	return below
@@ -89,7 +89,7 @@ func (s *Server) isFaceHost(l *layers, host string) bool {
 	return found
 }
 
-// ownVault returns the name of the vault of this instance that key lies in, as it is addressed today.
+// ownVault returns the name of this instance's vault that key is in, if it has its present address.
 func (s *Server) ownVault(key visage.KeyRef) (name string, ours bool) {
 	o, err := visage.ParseOrigin(key.Vault)
 	if err != nil {
@@ -99,8 +99,8 @@ func (s *Server) ownVault(key visage.KeyRef) (name string, ours bool) {
 	return name, ours && !strings.Contains(name, ".")
 }
 
-// today returns key as it is addressed now. Resources keep the address that the vault of their key had when they were
-// put under it, and that changes with the public address of the instance.
+// today returns key with its present address. Resources store the address that their key's vault had when the key was
+// enabled, and that changes with the public address of the instance.
 func (s *Server) today(key visage.KeyRef) visage.KeyRef {
 	if name, earlier := s.earlierVault(key); earlier {
 		key.Vault = strings.TrimSuffix(s.vaultAddress(name), "/")
@@ -108,14 +108,14 @@ func (s *Server) today(key visage.KeyRef) visage.KeyRef {
 	return key
 }
 
-// isEarlier reports whether key is addressed as a vault of this instance was, or may have been, before.
+// isEarlier reports whether key has a former, or possibly former, address of a vault of this instance.
 func (s *Server) isEarlier(key visage.KeyRef) bool {
 	_, earlier := s.earlierVault(key)
 	return earlier
 }
 
-// earlierVault returns the name of the vault of this instance at an address that is not today's. Nothing has to be kept
-// to know it: an instance has never spoken to any vaults but Azure's and its own.
+// earlierVault returns the name of this instance's vault at a former address. No record of former addresses is needed:
+// over https, an instance uses no other vaults than Azure's and its own.
 func (s *Server) earlierVault(key visage.KeyRef) (name string, earlier bool) {
 	o, err := visage.ParseOrigin(key.Vault)
 	if err != nil || s.origin.IsZero() || azure.InAzure(key) {
@@ -128,8 +128,8 @@ func (s *Server) earlierVault(key visage.KeyRef) (name string, earlier bool) {
 	return name, strings.HasPrefix(domain, vaultLabel+".")
 }
 
-// resourceEndpoint is the address of the resource whose host begins with label, with the slash at the end that the
-// contract has. Resources without a host of their own are reached at that of all.
+// resourceEndpoint is the address of the resource at the subdomain label, with a final slash as in the contract.
+// Resources without a subdomain have the address that all share.
 func (s *Server) resourceEndpoint(label string) string {
 	if label == "" {
 		return s.Endpoint() + "/"

@@ -94,18 +94,19 @@ func TestPublicURLMistakes(t *testing.T) {
 		cfg  server.Config
 		want string
 	}{
-		{server.Config{PublicURL: "faces.example.org"}, "public-url: it is a scheme"},
+		{server.Config{PublicURL: "faces.example.org"}, "public-url: must be a scheme"},
 		{server.Config{PublicURL: "https://faces.example.org/x"}, "has a path"},
-		{server.Config{PublicURL: "https://192.0.2.1"}, "is an address"},
-		{server.Config{PublicURL: "http://faces.example.org"}, "the server speaks TLS"},
-		{server.Config{PublicURL: "https://faces.example.org", Domain: "other.example"}, "leave domain out"},
-		{server.Config{PublicURL: "https://faces.example.org", PublicPort: 8443}, "leave public-port out"},
-		{server.Config{TrustedProxies: []string{"10.0.0.0/8", "proxy"}}, `trusted-proxy: "proxy" is neither`},
-		{server.Config{TrustedProxies: []string{"10.0.0.0/33"}}, `trusted-proxy: "10.0.0.0/33" is neither`},
+		{server.Config{PublicURL: "https://192.0.2.1"}, "got the address \"192.0.2.1\""},
+		{server.Config{PublicURL: "http://faces.example.org"}, "must begin with https://"},
+		{server.Config{PublicURL: "https://faces.example.org", Domain: "other.example"}, "remove domain"},
+		{server.Config{PublicURL: "https://faces.example.org", PublicPort: 8443}, "remove public-port"},
+		{server.Config{TrustedProxies: []string{"10.0.0.0/8", "proxy"}}, `trusted-proxy: must be addresses or CIDR blocks such as 10.0.0.0/8; got "proxy"`},
+		{server.Config{TrustedProxies: []string{"10.0.0.0/33"}}, `got "10.0.0.0/33"`},
 	} {
 		c.cfg.Parallel = -1
 		_, err := server.New(c.cfg)
-		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "parallel: -1") {
+		if err == nil || !strings.Contains(err.Error(), c.want) ||
+			!strings.Contains(err.Error(), "parallel: must be between") {
 			t.Errorf("%+v: %v, want %q beside the other mistake", c.cfg.PublicURL, err, c.want)
 		}
 	}

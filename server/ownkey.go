@@ -10,12 +10,10 @@ import (
 	"github.com/visage-face/visage/keyvault"
 )
 
-// ownKey is a key in a vault of this instance, of which it knows for certain whether it is there. From outside a
-// deleted vault looks like one that cannot be reached, and that is no refusal; whoever deletes a vault here means its
-// keys too.
+// ownKey is a key in a vault of this instance, which knows for certain whether the vault exists. To a client, a deleted
+// vault looks like one that cannot be reached, which is no refusal; but deleting a vault here revokes its keys.
 //
-// What was wrapped names the key as it was addressed on that day, and its source knows the key as it is addressed
-// today.
+// Wrapped keys are stored with the address that the key had then; its source uses the present address.
 type ownKey struct {
 	source       keysource.Source
 	vaults       *keyvault.Service
@@ -50,7 +48,7 @@ func (k ownKey) Describe(ctx context.Context, ref keysource.Ref) (keysource.Desc
 	return d, err
 }
 
-// renamed returns ref with the identifier to, where it had from.
+// renamed returns ref with the URI to, if it had from.
 func renamed(ref keysource.Ref, from, to string) keysource.Ref {
 	if ref.URI == from {
 		ref.URI = to
@@ -66,5 +64,5 @@ func (k ownKey) there(ctx context.Context, verb string) error {
 			Text: fmt.Sprintf("%s: the key vault %s is deleted", verb, k.vault),
 		}
 	}
-	return nil // what else there may be is for the vault itself to say
+	return nil // other failures are left to the vault itself
 }

@@ -19,31 +19,31 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// The model packs that setup makes, by name.
+// The names of model packs that setup makes.
 const (
 	newStorePack = "mobileface" // serves every recognition model of a new store
-	formerPack   = "default"    // made the templates of all stores from before packs were remembered
+	formerPack   = "default"    // made the templates of all stores from before packs were recorded
 )
 
-// RecognitionModels returns the names of the contract's recognition models, oldest first. Clients may ask for any of
-// them, so each is served, by the pack that it is mapped to.
+// RecognitionModels returns the names of the contract's recognition models, oldest first. Clients may request any of
+// them, so each is mapped to a pack.
 func RecognitionModels() []string {
 	return []string{"recognition_01", "recognition_02", "recognition_03", "recognition_04"}
 }
 
-// packChoice is what the store remembers of model packs, sealed, so that neither another default nor a setting that was
-// left out changes what makes its templates.
+// packChoice is the sealed record of the store's model packs, so that neither a new default nor a missing setting
+// changes the packs that make its templates.
 type packChoice struct {
-	// Models has the name of the pack that makes new templates, by recognition model.
+	// Models are the names of the packs that make new templates, by recognition model.
 	Models map[string]string
-	// Used has every pack that a model was ever mapped to, by name: templates of it may be stored.
+	// Used holds every pack that a model was ever mapped to, by name: its templates may be stored.
 	Used map[string]usedPack
 }
 
-// usedPack is what is known of a pack that made templates.
+// usedPack is the record of a pack that may have made templates.
 type usedPack struct {
-	Folder string // where it was last
-	// Fingerprint is vision.Pipeline.Fingerprint. Empty: not known, in a store from before packs were remembered.
+	Folder string // its last folder
+	// Fingerprint is vision.Pipeline.Fingerprint. Empty: unknown, in a store from before packs were recorded.
 	Fingerprint []float32
 }
 
@@ -51,7 +51,7 @@ var packChoices = sealed.NewTable[packChoice]("server/packs", 1)
 
 const packChoiceID = "choice"
 
-// allOf maps every recognition model to one pack, which has made nothing yet.
+// allOf maps every recognition model to one pack, which is not used yet.
 func allOf(name string) packChoice {
 	c := packChoice{Models: map[string]string{}, Used: map[string]usedPack{}}
 	for _, model := range RecognitionModels() {
@@ -60,8 +60,8 @@ func allOf(name string) packChoice {
 	return c
 }
 
-// readPackChoice returns what the store remembers and whether it did. A store without a record is either new, when the
-// instance's record is missing too, or one from before packs were remembered.
+// readPackChoice returns the store's record, and whether there was one. A store without it is either new, if the
+// instance's record is missing too, or from before packs were recorded.
 func readPackChoice(ctx context.Context, store *sealed.Store) (choice packChoice, remembered bool, err error) {
 	err = store.Space(sealed.Operator).View(ctx, func(r sealed.Reader) error {
 		var err error
@@ -78,20 +78,20 @@ func readPackChoice(ctx context.Context, store *sealed.Store) (choice packChoice
 		return err
 	})
 	if err != nil {
-		return packChoice{}, false, fmt.Errorf("read which model packs the store uses: %w", err)
+		return packChoice{}, false, fmt.Errorf("read the record of model packs: %w", err)
 	}
 	return choice, remembered, nil
 }
 
 // packs are the model packs of a running server.
 type packs struct {
-	choice  packChoice                 // as it is from now on
+	choice  packChoice                 // the present one
 	open    map[string]face.Recogniser // by name
 	missing map[string]error           // by name: packs of choice.Used that serve no model and cannot be opened
 	limit   *vision.Limit              // of the photos at work in all of them
 }
 
-// models returns what makes new templates, by recognition model.
+// models returns the recognisers of new templates, by recognition model.
 func (p *packs) models() map[string]face.Recogniser {
 	models := map[string]face.Recogniser{}
 	for model, name := range p.choice.Models {
@@ -120,9 +120,9 @@ func (c packChoice) String() string {
 	return strings.Join(all, " ")
 }
 
-// openPacks opens the model packs that the settings name, or else those that the store remembers, and those that may
-// have made templates before. A pack of the last kind that cannot be opened is no reason not to start: what it made is
-// refused until it is back, all else is served.
+// openPacks opens the configured model packs, or else the recorded ones, and those that may have made stored templates.
+// If a pack of the last kind cannot be opened, the server starts all the same: use of its templates is refused until
+// the pack is back, and everything else is served.
 func (s *Server) openPacks(known packChoice, opened *closers) (*packs, error) {
 	p := &packs{
 		choice: packChoice{Models: map[string]string{}, Used: map[string]usedPack{}},
@@ -148,13 +148,13 @@ func (s *Server) openPacks(known packChoice, opened *closers) (*packs, error) {
 		}
 		p.choice.Used[name] = known.Used[name]
 		if slices.Contains(s.cfg.ClosedPacks, name) {
-			s.log.Info("model pack left closed: what it made is refused", "pack", name)
+			s.log.Info("model pack left closed; use of its templates is refused", "pack", name)
 			continue
 		}
 		if err := s.openFormer(name, known, p, opened); err != nil {
 			p.missing[name] = err
 			s.log.Warn("a model pack that this store has used cannot be opened: "+
-				"lists, groups and faces that it made are refused until it is back", "pack", name, "err", err)
+				"use of its lists, groups and faces is refused until it is back", "pack", name, "err", err)
 		}
 	}
 	for _, name := range s.cfg.ClosedPacks {
@@ -169,9 +169,9 @@ func (s *Server) openPacks(known packChoice, opened *closers) (*packs, error) {
 	return p, nil
 }
 
-// openFor opens the pack that is to make a model's templates, unless it is open, and returns its name.
+// openFor opens the pack for new templates of a model, unless it is open, and returns its name.
 func (s *Server) openFor(model string, known packChoice, p *packs, opened *closers) (string, error) {
-	asked := newStorePack // for a model that a later program has than the one that wrote the record
+	asked := newStorePack // for a model that is newer than the record
 	for _, named := range []string{s.cfg.Models[model], s.cfg.Pack, known.Models[model]} {
 		if named != "" {
 			asked = named
@@ -186,8 +186,8 @@ func (s *Server) openFor(model string, known packChoice, p *packs, opened *close
 	if !open {
 		err = s.openPack(found, known, p, opened)
 	} else if used.Folder != found.folder {
-		err = fmt.Errorf("the model packs in %s and %s are both called %s: "+
-			"packs that are used together need names of their own", used.Folder, found.folder, found.name)
+		err = fmt.Errorf("the model packs in %s and %s have the same name, %s: "+
+			"rename one of them", used.Folder, found.folder, found.name)
 	}
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", model, err)
@@ -195,7 +195,7 @@ func (s *Server) openFor(model string, known packChoice, p *packs, opened *close
 	return found.name, nil
 }
 
-// openFormer opens a pack for what it made before.
+// openFormer opens a pack for its stored templates.
 func (s *Server) openFormer(name string, known packChoice, p *packs, opened *closers) error {
 	found, err := s.findPack(name, known)
 	if err != nil {
@@ -204,14 +204,14 @@ func (s *Server) openFormer(name string, known packChoice, p *packs, opened *clo
 	return s.openPack(found, known, p, opened)
 }
 
-// foundPack is a model pack that is installed and whole.
+// foundPack is a complete model pack.
 type foundPack struct {
 	name, folder string
 	pack         *pack.Pack
-	made         face.Recogniser // in place of pack, in tests
+	made         face.Recogniser // instead of pack, in tests
 }
 
-// findPack finds a pack by its folder or name; by name also where it was when the store used it last.
+// findPack finds a pack by its folder or name; by name also in its recorded folder.
 func (s *Server) findPack(asked string, known packChoice) (foundPack, error) {
 	if r := s.cfg.Recognisers[asked]; r != nil {
 		return foundPack{name: asked, made: r}, nil
@@ -233,13 +233,13 @@ func (s *Server) findPack(asked string, known packChoice) (foundPack, error) {
 	}
 	if byName && opened.Name() != asked {
 		return foundPack{}, fmt.Errorf(
-			"the model pack in %s calls itself %s, not %s: put it into a folder of its own name",
+			"the model pack in %s has the name %s, not %s: rename its folder",
 			folder, opened.Name(), asked)
 	}
 	return foundPack{name: opened.Name(), folder: folder, pack: opened}, nil
 }
 
-// openPack loads the networks of a pack, looks whether they are those that made what is stored, and adds it to p.
+// openPack loads the networks of a pack, checks that they are those of the stored templates, and adds the pack to p.
 func (s *Server) openPack(found foundPack, known packChoice, p *packs, opened *closers) (err error) {
 	recogniser, fingerprint := found.made, []float32(nil)
 	if found.pack != nil {
@@ -249,7 +249,7 @@ func (s *Server) openPack(found foundPack, known packChoice, p *packs, opened *c
 		}
 		pipeline, err := vision.Open(vision.Config{
 			Pack: found.pack, Library: library, Parallel: s.cfg.Parallel, Limit: p.limit,
-			Warn: func(text string) { s.log.Warn("an image has faults and was read all the same", "fault", text) },
+			Warn: func(text string) { s.log.Warn("image with faults accepted", "fault", text) },
 		})
 		if err != nil {
 			return err
@@ -264,8 +264,8 @@ func (s *Server) openPack(found foundPack, known packChoice, p *packs, opened *c
 		recogniser, fingerprint = pipeline, pipeline.Fingerprint()
 	}
 	if before := known.Used[found.name].Fingerprint; len(before) > 0 && !alike(before, fingerprint) {
-		return fmt.Errorf("the model pack %s in %s is another than the %s that this store has used: "+
-			"their templates of one picture differ; put the former back, or give this one a name of its own in its %s",
+		return fmt.Errorf("the model pack %s in %s differs from the %s that this store has used: "+
+			"their templates of the same picture differ; restore the former, or change the name in its %s",
 			found.name, found.folder, found.name, pack.ManifestName)
 	}
 	p.open[found.name] = recogniser
@@ -273,8 +273,8 @@ func (s *Server) openPack(found foundPack, known packChoice, p *packs, opened *c
 	return nil
 }
 
-// alike reports whether two fingerprints are of one recogniser. The same network gives the same numbers but for the
-// order in which processors add; the distance of different networks is that of strangers.
+// alike reports whether two fingerprints are of the same recogniser. The same network gives the same numbers, apart
+// from rounding on different processors; different networks give unrelated ones.
 func alike(a, b []float32) bool {
 	if len(a) != len(b) {
 		return false
@@ -286,7 +286,7 @@ func alike(a, b []float32) bool {
 	return product > 0.99
 }
 
-// tellPacks logs which pack serves what.
+// tellPacks logs the models of each pack.
 func (s *Server) tellPacks(p *packs) {
 	for _, name := range slices.Sorted(maps.Keys(p.open)) {
 		attrs := []any{"pack", name, "folder", p.choice.Used[name].Folder}
@@ -295,16 +295,17 @@ func (s *Server) tellPacks(p *packs) {
 			continue
 		}
 		s.log.Info(
-			"model pack opened for what it made before; once nothing is left of that, --closed-pack leaves it closed",
+			"model pack opened for stored templates; when none are left, close it with --closed-pack",
 			attrs...)
 	}
 	if s.cfg.Pack == "" && len(s.cfg.Models) == 0 && len(p.choice.serves(formerPack)) > 0 {
-		s.log.Info("this store uses the model pack of earlier versions, so that what is stored stays comparable; "+
-			"docs/operations/packs.md says how to move to the better one", "pack", formerPack, "better", newStorePack)
+		s.log.Info("this store uses the model pack of earlier versions, so that stored templates remain comparable; "+
+			"docs/operations/packs.md describes the change to the better one",
+			"pack", formerPack, "better", newStorePack)
 	}
 }
 
-// rememberPacks keeps the choice for later starts. That another pack makes the templates of a model is audited first.
+// rememberPacks records the choice for later starts. A change of a model's pack is audited first.
 func (s *Server) rememberPacks(ctx context.Context, l *layers, known packChoice, remembered, first bool) error {
 	if s.cfg.Recogniser != nil {
 		return nil
@@ -318,7 +319,7 @@ func (s *Server) rememberPacks(ctx context.Context, l *layers, known packChoice,
 		}); err != nil {
 			return fmt.Errorf("audit the change of model packs: %w", err)
 		}
-		s.log.Info("recognition models changed packs: what the former ones made stays comparable with itself alone",
+		s.log.Info("recognition models changed packs; templates of a former pack can be compared with each other only",
 			"before", before, "after", now.String())
 	}
 	if remembered && reflect.DeepEqual(known, now) {
@@ -328,16 +329,16 @@ func (s *Server) rememberPacks(ctx context.Context, l *layers, known packChoice,
 		return packChoices.In().Put(tx, packChoiceID, now)
 	})
 	if err != nil {
-		return fmt.Errorf("write which model packs the store uses: %w", err)
+		return fmt.Errorf("write the record of model packs: %w", err)
 	}
 	return nil
 }
 
-// PackLine begins each line of /readyz that says what a model pack is used for: after it come the pack's name, a colon,
-// a space and words.
+// PackLine is the beginning of each line of /readyz about the use of a model pack. After it come the pack's name, a
+// colon, a space and text.
 const PackLine = "model pack "
 
-// lines says for people which pack serves what, a line each.
+// lines describes the use of each pack in a line, for people.
 func (p *packs) lines() string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(p.choice.Used)) {
@@ -356,8 +357,8 @@ func (p *packs) lines() string {
 }
 
 var packInfo = prometheus.NewDesc("visage_model_pack_info",
-	"Model packs of this instance, by the recognition model that each serves; model \"none\": what it made before. "+
-		"1: open, 0: closed, what it made is refused.",
+	"Model packs of this instance, by the recognition model that each serves; model \"none\": stored templates only. "+
+		"1: open; 0: closed, and use of its templates is refused.",
 	[]string{"pack", "model"}, nil)
 
 // Describe implements prometheus.Collector.

@@ -213,7 +213,7 @@ func TestAFormerStoreKeepsItsPack(t *testing.T) {
 		t.Errorf("Ann is not known any more: %v", v)
 	}
 	_, log := c.stop()
-	if moves := "docs/operations/packs.md says how to move"; strings.Count(log, moves) != 1 {
+	if moves := "docs/operations/packs.md describes the change"; strings.Count(log, moves) != 1 {
 		t.Errorf("the log does not say once %q:\n%s", moves, log)
 	}
 

@@ -137,14 +137,14 @@ func TestAPackOfATakenName(t *testing.T) {
 	copyPack(t, server.NewStorePack, nearer,
 		func(m *pack.Manifest, _ map[string][]byte) { m.Recogniser.Input.Mean = [3]float64{} })
 	err := startAndFail(t, server.Config{Dir: dir, Listen: "127.0.0.1:0"})
-	want := "recognition_01: the model pack " + server.NewStorePack + " in " + nearer + " is another than the " +
+	want := "recognition_01: the model pack " + server.NewStorePack + " in " + nearer + " differs from the " +
 		server.NewStorePack + " that this store has used"
 	if !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("the start failed with %v, want %s", err, want)
 	}
 	copyPack(t, server.NewStorePack, nearer, func(m *pack.Manifest, _ map[string][]byte) { m.Name = "other" })
 	err = startAndFail(t, server.Config{Dir: dir, Listen: "127.0.0.1:0"})
-	if want := "calls itself other, not " + server.NewStorePack; !strings.Contains(err.Error(), want) {
+	if want := "has the name other, not " + server.NewStorePack; !strings.Contains(err.Error(), want) {
 		t.Errorf("the start failed with %v, want %s", err, want)
 	}
 	// For what it made before alone, it costs no more than that.
@@ -154,7 +154,7 @@ func TestAPackOfATakenName(t *testing.T) {
 	copyPack(t, server.NewStorePack, other, func(m *pack.Manifest, _ map[string][]byte) { m.Name = "other" })
 	c := serving(t, dir, server.Config{Pack: other})
 	c.wantLines("/readyz", "ok", "model pack "+server.NewStorePack+": cannot be opened; what it made is refused")
-	if _, log := c.stop(); !strings.Contains(log, "is another than the "+server.NewStorePack+
+	if _, log := c.stop(); !strings.Contains(log, "differs from the "+server.NewStorePack+
 		" that this store has used") {
 		t.Errorf("the log does not say why:\n%s", log)
 	}
@@ -167,7 +167,7 @@ func TestAPackOfATakenName(t *testing.T) {
 		t, server.Config{Dir: dir, Listen: "127.0.0.1:0", Pack: server.NewStorePack,
 			Models: map[string]string{"recognition_04": twice}},
 	)
-	if want := "are both called " + server.NewStorePack; !strings.Contains(err.Error(), want) {
+	if want := "have the same name, " + server.NewStorePack; !strings.Contains(err.Error(), want) {
 		t.Errorf("the start failed with %v, want %s", err, want)
 	}
 }

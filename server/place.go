@@ -9,7 +9,7 @@ import (
 	"github.com/visage-face/visage/identity"
 )
 
-// place finds what a scope of roles names: the subscription, its resource group, a Face resource or a key vault. It
+// place finds the target of a scope of roles: the subscription, its resource group, a Face resource or a key vault. It
 // implements identity.Config.Place.
 func (l *layers) place(ctx context.Context, scope string) (identity.Place, error) {
 	missing := func(code, format string, args ...any) (identity.Place, error) {

@@ -10,10 +10,10 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// proxies are the addresses whose word is taken on where a request came from.
+// proxies are the addresses of trusted proxies, whose forwarding headers are believed.
 type proxies []netip.Prefix
 
-// parseProxies reads addresses and CIDR blocks.
+// parseProxies parses addresses and CIDR blocks.
 func parseProxies(texts []string) (proxies, error) {
 	var all proxies
 	for _, text := range texts {
@@ -23,7 +23,7 @@ func parseProxies(texts []string) (proxies, error) {
 			block, err = netip.PrefixFrom(addr, addr.BitLen()), nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%q is neither an address nor a CIDR block such as 10.0.0.0/8", text)
+			return nil, fmt.Errorf("must be addresses or CIDR blocks such as 10.0.0.0/8; got %q", text)
 		}
 		all = append(all, block.Masked())
 	}
@@ -39,8 +39,8 @@ func (p proxies) trusts(addr netip.Addr) bool {
 	return false
 }
 
-// before passes requests on with the address that they came from, and the host that was called, as trusted proxies say.
-// What anybody else says of them is passed on unread: it counts for nothing.
+// before passes requests on with the client address and the host that trusted proxies report. The headers of all other
+// clients are ignored.
 func (p proxies) before(next http.Handler, origin visage.Origin) http.Handler {
 	if len(p) == 0 {
 		return next
@@ -51,7 +51,7 @@ func (p proxies) before(next http.Handler, origin visage.Origin) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		named := *r // handlers must not change what they were given
+		named := *r // handlers must not change their request
 		client, sure := p.client(peer.Addr().Unmap(), r.Header)
 		if !sure {
 			api.WriteProblem(w, r, &api.Problem{
@@ -62,7 +62,7 @@ func (p proxies) before(next http.Handler, origin visage.Origin) http.Handler {
 			return
 		}
 		named.RemoteAddr = netip.AddrPortFrom(client, 0).String()
-		// A proxy that passes the client's Host on needs no other header, and then none is believed.
+		// A proxy that passes the client's Host on sends no other header, so none is believed then.
 		if host := last(r.Header.Values("X-Forwarded-Host")); host != "" && !ownHost(origin, r.Host) &&
 			ownHost(origin, host) {
 			named.Host = host
@@ -71,16 +71,16 @@ func (p proxies) before(next http.Handler, origin visage.Origin) http.Handler {
 	})
 }
 
-// ownHost reports whether host is that of the instance, or of a resource or vault of it.
+// ownHost reports whether host is the instance's, or that of one of its resources or vaults.
 func ownHost(origin visage.Origin, host string) bool {
 	_, below := origin.BelowHost(host)
 	return below || origin.HasHost(host)
 }
 
-// client returns the address that a request came from, which reached us from a trusted peer: the one nearest to us that
-// is no trusted proxy. Each proxy adds, on the right, the address that it was called from, so what stands further left
-// than that may be anybody's invention. sure is false where the two headers that there are for it say different things:
-// a proxy writes one of them, and passes on what its client wrote into the other.
+// client returns the client address of a request from a trusted peer: the rightmost address that is not a trusted
+// proxy. Each proxy appends the address of its own client, so the addresses further left may be forged. sure is false
+// if the two headers for this contradict each other: a proxy writes one of them, and passes on the other from its
+// client.
 func (p proxies) client(peer netip.Addr, h http.Header) (client netip.Addr, sure bool) {
 	var found []netip.Addr
 	if hops := list(h.Values("X-Forwarded-For")); len(hops) > 0 {
@@ -101,7 +101,7 @@ func (p proxies) client(peer netip.Addr, h http.Header) (client netip.Addr, sure
 	return found[0], true
 }
 
-// nearest walks from peer to the left. A hop that is no address ends the walk: all that is known then is who told of
+// nearest walks from peer to the left. It stops at a hop that is not an address, and returns the proxy that reported
 // it.
 func (p proxies) nearest(peer netip.Addr, hops []string) netip.Addr {
 	at := peer
@@ -115,7 +115,7 @@ func (p proxies) nearest(peer netip.Addr, hops []string) netip.Addr {
 	return at
 }
 
-// hopAddress reads an address as headers have it: bare, in brackets, or with a port.
+// hopAddress parses an address in a header: bare, in brackets, or with a port.
 func hopAddress(text string) (netip.Addr, bool) {
 	text = strings.Trim(strings.TrimSpace(text), `"`)
 	if with, err := netip.ParseAddrPort(text); err == nil {
@@ -136,7 +136,7 @@ func forwardedFor(element string) string {
 	return ""
 }
 
-// list returns the elements of a header that is a list, given in one line or several.
+// list returns the elements of a list header, which may have several lines.
 func list(lines []string) []string {
 	var all []string
 	for _, line := range lines {
@@ -149,7 +149,7 @@ func list(lines []string) []string {
 	return all
 }
 
-// last returns the last element of a header that is a list, which the nearest proxy wrote.
+// last returns the last element of a list header, which is the nearest proxy's.
 func last(lines []string) string {
 	all := list(lines)
 	if len(all) == 0 {

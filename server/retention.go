@@ -9,7 +9,7 @@ import (
 	"github.com/visage-face/visage/face"
 )
 
-// retentions lets owners of resources decide how long people are kept.
+// retentions implements retention and legal holds for the management plane.
 type retentions struct{ face *face.Service }
 
 // Keeping implements armapi.Retentions.
@@ -81,7 +81,7 @@ func (r retentions) Held(ctx context.Context, of visage.Resource) (bool, error) 
 	return r.face.Held(ctx, of)
 }
 
-// kindName names a kind of collection as its paths do; the zero kind, which stands for the resource, has no name.
+// kindName is the name of a kind of collection in paths; empty for the zero kind, which means the resource.
 func kindName(k face.Kind) string {
 	if k == 0 {
 		return ""
@@ -89,7 +89,7 @@ func kindName(k face.Kind) string {
 	return strings.ToLower(k.String())
 }
 
-// refOf reads the name of a group or list; neither kind nor id stand for the resource.
+// refOf parses the name of a group or list; without kind and id it is the resource.
 func refOf(kind, id string) (face.Ref, error) {
 	if kind == "" && id == "" {
 		return face.Ref{}, nil

@@ -9,7 +9,7 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// storage says which volumes are full, a line each; it is empty when none is. It names no paths: anyone may ask.
+// storage lists the full volumes, a line each. It names no paths, since the page is public.
 func storage(store *sealed.Store) string {
 	var b strings.Builder
 	for _, v := range store.Volumes() {
@@ -32,16 +32,16 @@ func storage(store *sealed.Store) string {
 	return b.String()
 }
 
-// volumes are the metrics of what the volumes have left.
+// volumes are the metrics of free space on the volumes.
 type volumes struct{ store *sealed.Store }
 
 var (
 	diskFree = volumeMetric("visage_server_disk_free_bytes",
-		"What the volume has free, the part among it that is kept in reserve.")
+		"Free bytes of the volume, including the reserve.")
 	diskTotal = volumeMetric("visage_server_disk_total_bytes", "The size of the volume.")
 	diskKept  = volumeMetric("visage_server_disk_reserve_bytes",
-		"What is kept in reserve for deletions and keys: with less free, what is new is refused.")
-	diskFull = volumeMetric("visage_server_disk_full", "1 while what is new is refused for want of room, else 0.")
+		"Bytes reserved for deletions and keys: with less free, new data is refused.")
+	diskFull = volumeMetric("visage_server_disk_full", "1 while new data is refused for lack of disk space, else 0.")
 )
 
 func volumeMetric(name, help string) *prometheus.Desc {

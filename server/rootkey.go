@@ -7,9 +7,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// protectors turns Config.RootKeys into what seals the instance root. On the first start of an instance a key file that
-// does not exist is made; later it is not: a new key would not open the old data, and would hide that the old one is
-// gone.
+// protectors makes the protectors of Config.RootKeys. On the first start of an instance, a missing key file is created.
+// Later it is not: a new key would not open the existing data, and would hide that the old key is missing.
 func (c Config) protectors(first bool) ([]sealed.Protector, error) {
 	var protectors []sealed.Protector
 	for _, entry := range c.RootKeys {

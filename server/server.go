@@ -1,4 +1,4 @@
-// Package server puts the rooms together: it opens them from the bottom up, listens, and closes them from the top down.
+// Package server connects the rooms: it opens them from the bottom up, serves, and closes them from the top down.
 package server
 
 import (
@@ -26,7 +26,7 @@ import (
 	"github.com/visage-face/visage/identity"
 )
 
-// What lies under Config.Dir.
+// The content of Config.Dir.
 const (
 	dataFolder = "data"   // the sealed store
 	keysFolder = "keys"   // the root key file and the epoch keys
@@ -34,7 +34,7 @@ const (
 	lockFile   = "LOCK"   // held while a server runs
 )
 
-// What the first start makes.
+// The names that the first start gives.
 const (
 	defaultGroup    = "default"
 	defaultResource = "default"
@@ -44,25 +44,25 @@ const (
 func (c Config) dataDir() string { return filepath.Join(c.Dir, dataFolder) }
 func (c Config) keysDir() string { return filepath.Join(c.Dir, keysFolder) }
 
-// Server is one Visage. Its methods may be called at the same time.
+// Server is one instance of Visage. Its methods may be called concurrently.
 type Server struct {
 	cfg    Config
 	log    *slog.Logger
 	ready  chan struct{}
 	events *prometheus.CounterVec
-	audit  atomic.Pointer[audit.Log] // nil while it is not open
+	audit  atomic.Pointer[audit.Log] // nil until it is open
 
 	custody atomic.Pointer[custody.Custody] // likewise
 	face    atomic.Pointer[face.Service]    // likewise
 
-	// Set before ready is closed, and not changed after it.
+	// Set before ready is closed, and not changed afterwards.
 	address    net.Addr
 	origin     visage.Origin
 	operator   Operator
 	accounts   *account.Accounts
 	identities *identity.Directory
 
-	serving atomic.Bool // false before Run has come to serving, and while it stops
+	serving atomic.Bool // false before Run serves, and while it stops
 }
 
 // New checks cfg and makes a Server. It opens nothing; see Run. All mistakes of cfg are in the error, each beginning
@@ -75,39 +75,39 @@ func New(cfg Config) (*Server, error) {
 	return &Server{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), events: newEvents()}, nil
 }
 
-// Ready is closed when the server serves. It is never closed when Run fails before that.
+// Ready returns a channel that is closed when the server serves. It is never closed if Run fails before.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
-// Dir is the folder that holds everything the server keeps, as an absolute path.
+// Dir is the absolute path of the folder with all of the server's data.
 func (s *Server) Dir() string { return s.cfg.Dir }
 
-// Endpoint is the base address of all planes, without a slash at the end. It is known after Ready.
+// Endpoint is the base address of all planes, without a final slash. Call it after Ready.
 func (s *Server) Endpoint() string { return s.origin.String() }
 
-// Addr is where the server listens. It is known after Ready.
+// Addr is the address of the listener. Call it after Ready.
 func (s *Server) Addr() net.Addr { return s.address }
 
-// Operator is what operator.json holds. It is known after Ready.
+// Operator is the content of operator.json. Call it after Ready.
 func (s *Server) Operator() Operator { return s.operator }
 
-// Keys returns the keys of the resource called name. It may be called after Ready.
+// Keys returns the keys of the resource with the given name. Call it after Ready.
 func (s *Server) Keys(ctx context.Context, name string) (account.Keys, error) {
 	return s.accounts.Keys(ctx, name)
 }
 
-// Run opens everything, serves until ctx ends, lets the requests under way finish for Config.DrainTimeout, and closes
-// everything. It returns nil after a stop that was asked for. It can be called once.
+// Run opens everything, serves until ctx ends, lets running requests finish within Config.DrainTimeout, and closes
+// everything. It returns nil when ctx has ended without a failure. It can be called once.
 func (s *Server) Run(ctx context.Context) (err error) {
 	if err := harden(); err != nil {
 		return err
 	}
 	if os.Geteuid() == 0 {
 		s.log.Warn(
-			"the server runs as root, which it does not need: a fault in it would put the whole machine in other " +
-				"hands; run it as a user of its own",
+			"the server runs as root, which it does not need: a vulnerability would expose the whole machine; " +
+				"run it as a user of its own",
 		)
 	}
-	// What is opened is closed in reverse, whatever happens in between; the first error is the one that counts.
+	// Everything that was opened is closed in reverse order; the first error is returned.
 	var opened closers
 	defer func() {
 		if closeErr := opened.close(); err == nil {
@@ -166,17 +166,17 @@ func (s *Server) serve(
 	hs := &http.Server{
 		Handler:           trusted.before(handler, s.origin),
 		TLSConfig:         certificates,
-		ReadHeaderTimeout: 10 * time.Second, // slow headers hold a connection and nothing else
+		ReadHeaderTimeout: 10 * time.Second, // a slow client holds only its connection
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2:             http2(),
 		ConnContext:       remember,
-		// "OPTIONS *" is refused like any other path that there is not
+		// "OPTIONS *" is refused like every unknown path
 		DisableGeneralOptionsHandler: true,
-		// what clients do wrong before they are a request
+		// malformed requests and failed handshakes
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	failed := make(chan error, 2) // the listener and the background: neither may block when nobody listens any more
+	failed := make(chan error, 2) // room for the listener and the background, neither of which may block
 	go func() {
 		if certificates == nil {
 			failed <- hs.Serve(listener)
@@ -184,7 +184,7 @@ func (s *Server) serve(
 			failed <- hs.ServeTLS(listener, "", "")
 		}
 	}()
-	work, stopWork := context.WithCancel(context.WithoutCancel(ctx)) // the services outlive the requests
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx)) // the services run longer than the requests
 	l.inner.serve(l.forInner)
 	worked := make(chan error, 1)
 	go func() { worked <- background(work, l, failed) }()
@@ -204,10 +204,11 @@ func (s *Server) serve(
 		err = errors.Join(err, drainErr)
 	}
 	stopWork()
-	return errors.Join(err, <-worked, l.inner.stop()) // the way to the vaults ends after those who go it
+	return errors.Join(err, <-worked, l.inner.stop()) // connections to the own vaults end after their users
 }
 
-// background runs what works without being asked, until ctx ends. That one of them ends before is told to failed.
+// background runs the services that work in the background, until ctx ends. If one ends before, its error goes to
+// failed.
 func background(ctx context.Context, l *layers, failed chan<- error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	all := map[string]func(context.Context) error{
@@ -222,7 +223,7 @@ func background(ctx context.Context, l *layers, failed chan<- error) error {
 		group.Go(func() error {
 			err := run(ctx)
 			if err == nil && ctx.Err() == nil {
-				err = errors.New("ended without being asked to")
+				err = errors.New("ended unexpectedly")
 			}
 			if err != nil && ctx.Err() == nil {
 				return fmt.Errorf("%s: %w", name, err)
@@ -237,7 +238,7 @@ func background(ctx context.Context, l *layers, failed chan<- error) error {
 	return nil
 }
 
-// publish tells clients on this machine how to reach the server.
+// publish writes the files with which clients on this machine reach the server.
 func (s *Server) publish(l *layers) error {
 	if l.authority != nil {
 		ca := filepath.Join(s.cfg.Dir, caFile)
@@ -253,7 +254,7 @@ func (s *Server) publish(l *layers) error {
 	return writeOperator(filepath.Join(s.cfg.Dir, OperatorFile), l.forOperator)
 }
 
-// ensureDefaults makes the default resource on the first start.
+// ensureDefaults creates the default resource on the first start.
 func ensureDefaults(ctx context.Context, accounts *account.Accounts, first bool) error {
 	if !first || accounts.Exists(defaultResource) {
 		return nil
@@ -262,12 +263,12 @@ func ensureDefaults(ctx context.Context, accounts *account.Accounts, first bool)
 		Name: defaultResource, Group: defaultGroup, Location: defaultLocation, Tier: visage.S0,
 	})
 	if err != nil {
-		return fmt.Errorf("make the default resource: %w", err)
+		return fmt.Errorf("create the default resource: %w", err)
 	}
 	return nil
 }
 
-// closers are what has to be closed, in the order it was opened.
+// closers are the closing functions, in the order of opening.
 type closers struct {
 	names []string
 	funcs []func() error
@@ -277,7 +278,7 @@ func (c *closers) add(name string, f func() error) {
 	c.names, c.funcs = append(c.names, name), append(c.funcs, f)
 }
 
-// close closes everything in reverse and returns the first error.
+// close calls them in reverse order and returns the first error.
 func (c *closers) close() (err error) {
 	for i := len(c.funcs) - 1; i >= 0; i-- {
 		if closeErr := c.funcs[i](); closeErr != nil && err == nil {

@@ -344,9 +344,9 @@ func TestConfigMistakesComeTogether(t *testing.T) {
 		t.Fatal("a broken configuration was taken")
 	}
 	for _, want := range []string{
-		`listen: "nowhere" is not host:port`, `domain: "UPPER"`, "cert-file: a certificate and its key go together",
-		"parallel: -1",
-		`root-key: "floppy:A" is none of`, `root-key: "env:X" is there twice`,
+		`listen: must be host:port`, `domain: must be a host name in lower case; got "UPPER"`, "cert-file: a certificate and its key go together",
+		"parallel: must be between 1 and 256; got -1",
+		`root-key: "floppy:A" is none of`, `root-key: "env:X" is given twice`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error lacks %q:\n%v", want, err)
@@ -356,7 +356,7 @@ func TestConfigMistakesComeTogether(t *testing.T) {
 
 func TestPlainHTTPIsForLoopback(t *testing.T) {
 	_, err := server.New(server.Config{Listen: "0.0.0.0:8080", PlainHTTP: true})
-	if err == nil || !strings.Contains(err.Error(), "only a loopback address") {
+	if err == nil || !strings.Contains(err.Error(), "listen must be a loopback address") {
 		t.Errorf("got %v, want a refusal", err)
 	}
 	s := servertest.Start(t, server.Config{PlainHTTP: true})

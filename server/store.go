@@ -16,13 +16,13 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// openStore opens the sealed store under c.Dir, or makes it on the first start.
+// openStore opens the sealed store under c.Dir, or creates it on the first start.
 func (c Config) openStore(ctx context.Context, note func(sealed.Event)) (store *sealed.Store, first bool, err error) {
 	if err := c.makeFolders(); err != nil {
 		return nil, false, err
 	}
 	if first, err = isEmpty(c.dataDir()); err != nil {
-		return nil, false, fmt.Errorf("look at the data directory: %w", err)
+		return nil, false, fmt.Errorf("read the data directory: %w", err)
 	}
 	protectors, err := c.protectors(first)
 	if err != nil {
@@ -35,7 +35,7 @@ func (c Config) openStore(ctx context.Context, note func(sealed.Event)) (store *
 	return store, first, err
 }
 
-// anchorDir is where the anchors are.
+// anchorDir is the folder of the anchors.
 func (c Config) anchorDir() string {
 	if c.Anchors != "" {
 		return c.Anchors
@@ -46,10 +46,10 @@ func (c Config) anchorDir() string {
 func (c Config) makeFolders() error {
 	for _, dir := range []string{c.Dir, c.dataDir(), c.keysDir()} {
 		if err := durable.MkdirAll(dir); err != nil {
-			return fmt.Errorf("make folder: %w", err)
+			return fmt.Errorf("create folder: %w", err)
 		}
 	}
-	// Dir itself is the operator's word and may be a link; below it nothing is followed.
+	// Dir itself is the operator's choice and may be a link; links below it are not followed.
 	if err := owned.CheckFolder(c.Dir); err != nil {
 		return err
 	}
@@ -61,8 +61,8 @@ func (c Config) makeFolders() error {
 	return nil
 }
 
-// OpenStore opens the store of a server that is not running, for offline work. It makes nothing: an error wraps
-// fs.ErrNotExist when there is no data. The caller closes the store.
+// OpenStore opens the store of a server that is not running, for offline work. It creates nothing: the error wraps
+// fs.ErrNotExist if there is no data. The caller closes the store.
 func OpenStore(ctx context.Context, cfg Config) (*sealed.Store, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -87,14 +87,14 @@ func isEmpty(dir string) (bool, error) {
 	return len(entries) == 0, err
 }
 
-// newEvents counts what the sealed store reports.
+// newEvents makes the counter of the sealed store's events.
 func newEvents() *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "visage_sealed_events_total", Help: "What happened to keys and to what they seal, by kind.",
+		Name: "visage_sealed_events_total", Help: "Events of the sealed store, by kind.",
 	}, []string{"kind"})
 }
 
-// newFormat shows the format of the store.
+// newFormat makes the metric of the store's format.
 func newFormat(store *sealed.Store) prometheus.Collector {
 	g := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "visage_sealed_format",
@@ -104,7 +104,7 @@ func newFormat(store *sealed.Store) prometheus.Collector {
 	return g
 }
 
-// note logs and counts what the sealed store reports.
+// note logs, counts and audits an event of the sealed store.
 func (s *Server) note(e sealed.Event) {
 	s.events.WithLabelValues(string(e.Kind)).Inc()
 	s.auditStore(e)
@@ -125,15 +125,15 @@ func (s *Server) note(e sealed.Event) {
 	}
 	switch e.Kind {
 	case sealed.Corrupt:
-		s.log.Error("something stored does not open; \"visage verify\" on the stopped server lists all of it",
+		s.log.Error("stored data is damaged; \"visage verify\" on the stopped server lists all damage",
 			append(attrs, "err", e.Err)...)
 	case sealed.RoomLow:
-		s.log.Error("the disk is nearly full: what is new is refused until there is room",
+		s.log.Error("the disk is nearly full; new data is refused until there is free space",
 			append(attrs, "err", e.Err)...)
 	case sealed.AnchorDelayed, sealed.EraseDelayed:
 		s.log.Warn("sealed store", append(attrs, "err", e.Err)...)
 	case sealed.RootExposed:
-		s.log.Warn("the root key lies beside the data on this machine: anyone who can copy both can open the data",
+		s.log.Warn("the root key is stored on the same machine as the data; anyone who can copy both can open the data",
 			attrs...)
 	case sealed.SpaceOpened, sealed.SpaceWiped:
 		s.log.Debug("sealed store", attrs...)

@@ -12,25 +12,25 @@ import (
 	"github.com/visage-face/visage/keyvault"
 )
 
-// Whom tokens are made for, whatever the instance's own domain is: clients have these names built in.
+// Audiences that clients have built in. They are valid whatever the instance's domain.
 const (
 	faceAudience    = "https://cognitiveservices.azure.com"
 	resourceManager = "https://management.azure.com"
 	classicManager  = "https://management.core.windows.net"
 )
 
-// managementAudiences are the names of the management plane; the last is its own address, which some clients ask for.
+// managementAudiences are the audiences of the management plane; the last is its own address, which some clients use.
 func (s *Server) managementAudiences() []string {
 	return []string{resourceManager, classicManager, s.Endpoint()}
 }
 
-// isAudience reports whether there is a plane here of that name.
+// isAudience reports whether a name is the audience of a plane.
 func (s *Server) isAudience(name string) bool {
 	return name == faceAudience || name == graphAudience || name == s.vaultsOrigin().String() ||
 		slices.Contains(s.managementAudiences(), name)
 }
 
-// issuer is the name under which tokens of a tenant are issued.
+// issuer is the issuer of a tenant's tokens.
 func (s *Server) issuer(tenant string) string { return s.Endpoint() + "/" + tenant + "/v2.0" }
 
 func (s *Server) openIdentities(ctx context.Context, l *layers) (*identity.Directory, error) {
@@ -45,12 +45,12 @@ func (s *Server) openIdentities(ctx context.Context, l *layers) (*identity.Direc
 	})
 }
 
-// tokenPlane makes the plane that gives tokens.
+// tokenPlane makes the token plane.
 func (s *Server) tokenPlane(l *layers) (api.Plane, error) {
 	return tokenapi.New(tokenapi.Config{Directory: l.identities, Authority: s.origin, Issuer: s.issuer})
 }
 
-// tokens proves bearer tokens for the planes.
+// tokens authenticates bearer tokens for the planes.
 type tokens struct {
 	identities *identity.Directory
 	instance   instanceRecord
@@ -62,7 +62,7 @@ func (t tokens) Principal(ctx context.Context, bearer string) (visage.Principal,
 	return t.ofTenant(ctx, bearer, t.management...)
 }
 
-// Token implements vaultapi.Tokens, which checks the tenant itself: every vault has its own.
+// Token implements vaultapi.Tokens. The plane checks the tenant, since every vault has its own.
 func (t tokens) Token(ctx context.Context, bearer, audience string) (visage.Principal, error) {
 	return t.identities.Verify(ctx, bearer, audience)
 }
@@ -79,17 +79,17 @@ func (t tokens) ofTenant(ctx context.Context, bearer string, audiences ...string
 	return who, nil
 }
 
-// holders knows which Face resource a bearer token opens.
+// holders implements api.Holders.
 type holders struct {
 	tokens
 	accounts *account.Accounts
 	origin   visage.Origin
 }
 
-// useFaces is what the data of Face resources is opened for.
+// useFaces is the action that gives access to the data of Face resources.
 const useFaces = "Microsoft.CognitiveServices/accounts/Face/action"
 
-// Resource implements api.Holders. A token does not say which resource it is for, so the host has to.
+// Resource implements api.Holders. A token does not name a resource, so the host must.
 func (h holders) Resource(ctx context.Context, bearer, host string) (visage.Resource, visage.Principal, error) {
 	refuse := func(code, format string, args ...any) (visage.Resource, visage.Principal, error) {
 		return visage.Resource{}, visage.Principal{}, visage.Refuse(visage.Unauthenticated, code, format, args...)
@@ -119,7 +119,7 @@ func (r instanceRecord) accountPath(a account.Account) string {
 		"/providers/Microsoft.CognitiveServices/accounts/" + a.Name
 }
 
-// vaultRoles decides in vaults with role-based access.
+// vaultRoles authorises in vaults with role-based access.
 type vaultRoles struct {
 	identities *identity.Directory
 	instance   instanceRecord
@@ -130,7 +130,7 @@ func (r vaultRoles) Allowed(
 	_ context.Context, who visage.Caller, v keyvault.Vault, p keyvault.Permission,
 ) (bool, error) {
 	action := string(p) + "/action"
-	switch p { // the others are called the same in roles
+	switch p { // the others have the same name in roles
 	case keyvault.MayGet, keyvault.MayList:
 		action = "read"
 	case keyvault.MayWrap:
@@ -147,7 +147,7 @@ func (r vaultRoles) MayGiveAccess(_ context.Context, who visage.Caller, v keyvau
 	return r.identities.May(visage.Principal{ObjectID: who.ObjectID}, giveRoles, r.instance.vaultPath(v)), nil
 }
 
-// giveRoles is what a role must allow that shall let its holder give roles.
+// giveRoles is the action that allows assigning roles.
 const giveRoles = "Microsoft.Authorization/roleAssignments/write"
 
 // vaultPath is the management path of a key vault.

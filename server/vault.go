@@ -9,11 +9,11 @@ import (
 	"github.com/visage-face/visage/keyvault"
 )
 
-// vaultLabel stands between a vault's name and the domain in the name of its host: clients want tokens for what their
-// vault's host is a subdomain of, and Face resources have the domain's own subdomains.
+// vaultLabel is the label between a vault's name and the domain: clients request tokens for the parent of their vault's
+// host, and the direct subdomains of the domain belong to Face resources.
 const vaultLabel = "vault"
 
-// vaultPlane makes the plane of the key vaults.
+// vaultPlane makes the key vault plane.
 func (s *Server) vaultPlane(l *layers) (api.Plane, error) {
 	return vaultapi.New(vaultapi.Config{
 		Vaults: l.vaults, Address: s.vaultAddress, Tokens: tokens{l.identities, l.instance, nil},
@@ -22,8 +22,8 @@ func (s *Server) vaultPlane(l *layers) (api.Plane, error) {
 	})
 }
 
-// knownTenant returns the id of a tenant that a stored vault names, or that of the instance where there is no such
-// tenant: what is put before clients as the place to show their credentials must be ours.
+// knownTenant returns the id of a stored vault's tenant, or the instance's if there is no such tenant: clients send
+// their credentials to the authority in the challenge, which must be this instance.
 func (l *layers) knownTenant(name string) string {
 	if id, found := l.identities.LookupTenant(name); found {
 		return id
@@ -31,7 +31,7 @@ func (l *layers) knownTenant(name string) string {
 	return l.instance.TenantID
 }
 
-// hasHost reports whether a Face resource or a vault answers at a host below the domain.
+// hasHost reports whether a subdomain of the domain belongs to a Face resource or a vault.
 func (l *layers) hasHost(label string) bool {
 	vault, found := strings.CutSuffix(label, "."+vaultLabel)
 	if !found {

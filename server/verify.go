@@ -12,15 +12,15 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// States of what was verified.
+// The states of a verified resource.
 const (
-	VerifiedOpen    = "open"    // everything of it opens
-	VerifiedLocked  = "locked"  // its key is not here or was refused; what shows without it is as it should be
-	VerifiedDamaged = "damaged" // something of it does not open, or is older than it was
+	VerifiedOpen    = "open"    // all of its data opens
+	VerifiedLocked  = "locked"  // its key is missing or was refused; the rest of the checks passed
+	VerifiedDamaged = "damaged" // some of its data does not open, or is older than its anchor
 )
 
-// Verified is what verifying one resource came to, or the service's own records, whose resource is empty. Of findings
-// it names places, never content.
+// Verified is the result of verifying one resource, or the service's own records, whose Resource is empty. Findings
+// name places, never content.
 type Verified struct {
 	Resource   string   `json:"resource,omitempty"`
 	Space      string   `json:"space"`
@@ -28,12 +28,12 @@ type Verified struct {
 	Reason     string   `json:"reason,omitempty"` // why it is locked
 	Containers int      `json:"containers"`
 	Records    int      `json:"records"`
-	Sealed     int      `json:"sealed,omitempty"` // records of what is locked, which nobody opened
+	Sealed     int      `json:"sealed,omitempty"` // records that could not be opened because the resource is locked
 	Findings   []string `json:"findings,omitempty"`
 }
 
-// WriteVerification implements armapi.Backups: one Verified as a line of JSON for each resource, as far as its key lets
-// it be opened now. The logs are not among it; the audit log has a verification of its own.
+// WriteVerification implements armapi.Backups: it writes one Verified as a line of JSON for each resource, checking the
+// data whose key is available now. It excludes the logs; the audit log has a verification of its own.
 func (b backups) WriteVerification(ctx context.Context, by visage.Caller, w io.Writer) error {
 	return b.recorded(ctx, by, "verify", func() error {
 		return VerifyEach(ctx, b.store, func(v Verified) error {
@@ -46,7 +46,8 @@ func (b backups) WriteVerification(ctx context.Context, by visage.Caller, w io.W
 	})
 }
 
-// VerifyEach verifies every space of a store and tells of each. The error is told's, or of the verification itself.
+// VerifyEach verifies every space of a store and calls told with each result. The error is told's, or that of the
+// verification.
 func VerifyEach(ctx context.Context, store *sealed.Store, told func(Verified) error) error {
 	names, err := account.Names(ctx, store)
 	if err != nil {
@@ -82,7 +83,7 @@ func VerifyEach(ctx context.Context, store *sealed.Store, told func(Verified) er
 	return nil
 }
 
-// ResourceNames returns what the resources of a store are called, by the id of their space, for offline work.
+// ResourceNames returns the names of a store's resources, by the id of their space, for offline work.
 func ResourceNames(ctx context.Context, store *sealed.Store) (map[sealed.SpaceID]string, error) {
 	names, err := account.Names(ctx, store)
 	bySpace := make(map[sealed.SpaceID]string, len(names))

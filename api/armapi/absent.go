@@ -8,16 +8,16 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// absence is a collection of the providers that is always empty here. Clients look into it before they do their work,
-// and must not take that for a failure: it is listed as empty, an item of it is not found, deleting one is done
-// already, and making one is refused with a sentence.
+// absence is a collection of Azure's providers that is always empty here. Clients read it before they do their work,
+// and must not see a failure: the list is empty, an item is not found, deleting one succeeds, and creating one is
+// refused with a sentence.
 type absence struct {
 	collection string   // its pattern
-	item       string   // the wildcard of an item; empty: there is nothing but the list
-	writes     []string // the methods that would make or change an item
-	sentence   string   // why there is none, and what to do in its place
-	below      []string // patterns below an item: none is found
-	unlisted   bool     // there is no list of all
+	item       string   // the wildcard of an item; empty: it has only a list
+	writes     []string // the methods that create or change an item
+	sentence   string   // why it is empty, and what to do instead
+	below      []string // patterns below an item, which are not found
+	unlisted   bool     // it has no list of all items
 }
 
 var (
@@ -25,8 +25,8 @@ var (
 	changes = []string{http.MethodPut, http.MethodPatch}
 )
 
-// absences are, together with the lists below, all that the official descriptions of the providers have and this
-// instance has not. A test goes through the descriptions and finds each path either here or served.
+// absences are, together with the lists below, the collections of the official specifications that this instance does
+// not have. A test checks that every path of the specifications is here or served.
 var absences = []absence{
 	{collection: one + "/privateEndpointConnections", item: "{connection}", writes: makes,
 		sentence: noPrivateEndpoints},
@@ -106,7 +106,7 @@ const (
 		"and EC-HSM."
 )
 
-// scopedAbsences are what every scope can have in the contract, and none has here.
+// scopedAbsences are the collections that every scope has in the contract, and none here.
 func scopedAbsences() []absence {
 	var all []absence
 	for _, scope := range scopes {
@@ -120,7 +120,7 @@ func scopedAbsences() []absence {
 	return all
 }
 
-// absentRoutes answer for what there is not.
+// absentRoutes are the routes of the absences.
 func (p *plane) absentRoutes(route routeMaker) []api.Route {
 	var all []api.Route
 	for _, a := range append(scopedAbsences(), absences...) {
@@ -153,7 +153,7 @@ func (p *plane) absentRoutes(route routeMaker) []api.Route {
 			Answer: nameAnswer{}}))
 }
 
-// belowAbsent are the operations on what would lie below an item that is not there.
+// belowAbsent are the operations below an item of an absence.
 func (p *plane) belowAbsent(route routeMaker, pattern, sentence string) []api.Route {
 	if lastWord(pattern) == "purge" {
 		return []api.Route{route(http.MethodPost, pattern, p.notThere,
@@ -173,7 +173,7 @@ func (p *plane) belowAbsent(route routeMaker, pattern, sentence string) []api.Ro
 	return all
 }
 
-// lastWord is the last part of a pattern that is no wildcard.
+// lastWord is the last literal of a pattern.
 func lastWord(pattern string) string {
 	segments := strings.Split(pattern, "/")
 	for i := len(segments) - 1; i > 0; i-- {
@@ -198,7 +198,7 @@ func (p *plane) parent(r *api.Request) error {
 	return nil
 }
 
-// none lists what there is none of.
+// none answers with an empty list.
 func (p *plane) none(r *api.Request) (any, error) {
 	if err := p.parent(r); err != nil {
 		return nil, err
@@ -216,7 +216,7 @@ func (p *plane) notThere(r *api.Request) (any, error) {
 		path[strings.LastIndex(path, "/providers/")+len("/providers/"):])
 }
 
-// refuseAbsent refuses to make what there cannot be.
+// refuseAbsent refuses to create an item of an absence.
 func (p *plane) refuseAbsent(sentence string) handle {
 	return func(r *api.Request) (any, error) {
 		if err := p.parent(r); err != nil {
@@ -226,7 +226,7 @@ func (p *plane) refuseAbsent(sentence string) handle {
 	}
 }
 
-// alreadyGone answers that what is to be deleted is not there.
+// alreadyGone answers the deletion of an item of an absence.
 func (p *plane) alreadyGone(r *api.Request) (any, error) {
 	if err := p.parent(r); err != nil {
 		return nil, err

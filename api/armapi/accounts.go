@@ -67,7 +67,7 @@ func (p *plane) put(r *api.Request) (any, error) {
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}
-	// A recovery need not say what the account is: it is what it was.
+	// A recovery needs no properties: the account keeps the ones it had.
 	if want.Kind == "" && want.Properties.Restore {
 		want.Kind = kindFace
 	}
@@ -149,8 +149,9 @@ func (p *plane) patch(r *api.Request) (any, error) {
 	return p.change(r, want, false)
 }
 
-// change puts what is given into an account that exists. whole: tags that are not given are taken away, as PUT has it.
-// Nothing else is: who sends back less than it knows of must not end the identity that opens a customer's data.
+// change applies the given properties to an existing account. whole is for PUT: tags that are not given are removed.
+// Nothing else is removed: a client that does not know the identity must not end it, since it opens the customer's
+// data.
 func (p *plane) change(r *api.Request, want armwire.AccountRequest, whole bool) (any, error) {
 	protection, err := protectionOf(want.Properties.Encryption)
 	if err != nil {
@@ -202,10 +203,10 @@ func (p *plane) change(r *api.Request, want armwire.AccountRequest, whole bool) 
 	return p.reply(r, http.StatusOK, a)
 }
 
-// preconditionFailed is the code of a refusal by If-Match or If-None-Match, whose status no kind has.
+// preconditionFailed is the code of a refusal by If-Match or If-None-Match, whose status no kind of refusal has.
 const preconditionFailed = "PreconditionFailed"
 
-// matches refuses a change of another state of an account than its caller has seen.
+// matches refuses a change if the account's state is not the one in the caller's If-Match.
 func matches(r *api.Request, a account.Account) error {
 	if tags := r.Header("If-Match"); tags != "" && tags != "*" && !strings.Contains(tags, etag(a)) {
 		return changed(a)
@@ -268,7 +269,7 @@ func (p *plane) regenerate(r *api.Request) (any, error) {
 	return armwire.AccountKeys(k), nil
 }
 
-// isUnknown tells a resource that does not exist from all else.
+// isUnknown reports whether an error means that a resource does not exist.
 func isUnknown(err error) bool {
 	refusal, ok := errors.AsType[*visage.Refusal](err)
 	return ok && refusal.Kind == visage.NotFound

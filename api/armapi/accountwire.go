@@ -22,10 +22,10 @@ const (
 	accountType = "Microsoft.CognitiveServices/accounts"
 )
 
-// tierNames are the words for the tiers (contract §3).
+// tierNames are the names of the tiers (contract §3).
 var tierNames = map[visage.Tier]string{visage.F0: "Free", visage.S0: "Standard", visage.E0: "Enterprise"}
 
-// stamp is a time as this provider writes it.
+// stamp formats a time as this provider does.
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000000Z") }
 
 func (p *plane) accountID(a account.Account) string {
@@ -33,10 +33,10 @@ func (p *plane) accountID(a account.Account) string {
 		a.Name
 }
 
-// The states of an account, as far as they come up here.
+// The provisioning states of accounts that are used here.
 const (
 	stateSucceeded = "Succeeded"
-	stateAccepted  = "Accepted" // a change of who holds the key is under way
+	stateAccepted  = "Accepted" // a change of the encryption key is under way
 )
 
 func (p *plane) resource(ctx context.Context, a account.Account) (armwire.Account, error) {
@@ -88,8 +88,7 @@ func (p *plane) resource(ctx context.Context, a account.Account) (armwire.Accoun
 	return answer, nil
 }
 
-// rateRule is the rate of the account, as many requests as may come at once in the time in which they become free
-// again.
+// rateRule is the rate of the account, written as its burst in the time in which the burst is refilled.
 func (p *plane) rateRule(a account.Account) armwire.RateRule {
 	perSecond, burst := p.Rate(a.Resource)
 	return armwire.RateRule{
@@ -98,7 +97,7 @@ func (p *plane) rateRule(a account.Account) armwire.RateRule {
 	}
 }
 
-// typeOf is what the contract calls all who prove themselves with a secret.
+// typeOf is the contract's type of principals that authenticate with a secret.
 func typeOf(principal string) string {
 	if principal == "" {
 		return ""
@@ -120,8 +119,8 @@ func identityOf(i account.Identity) *armwire.Identity {
 	return w
 }
 
-// wish is wishOf for the caller of a request, who may let an account act as an identity of its own only
-// where he may assign that, as in Azure.
+// wish is wishOf for the caller of a request, who needs the right to assign a user-assigned identity before an account
+// can use it, as in Azure.
 func (p *plane) wish(r *api.Request, q *armwire.IdentityRequest, now account.Identity) (account.IdentitySpec, error) {
 	w, err := wishOf(q, now)
 	if err != nil {
@@ -136,7 +135,7 @@ func (p *plane) wish(r *api.Request, q *armwire.IdentityRequest, now account.Ide
 				strings.EqualFold(one.Resource, path)
 		}
 		if !slices.ContainsFunc(p.Identities.Principals(), named) {
-			continue // which is refused in other words
+			continue // which is refused elsewhere
 		}
 		const assign = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
 		if !p.May(r.Principal, assign, path) {
@@ -149,7 +148,7 @@ func (p *plane) wish(r *api.Request, q *armwire.IdentityRequest, now account.Ide
 	return w, nil
 }
 
-// wishOf reads which identities an account shall have; those it has by now count where single ones are taken away.
+// wishOf reads the identities that an account is to have; the present ones are needed where single ones are removed.
 func wishOf(q *armwire.IdentityRequest, now account.Identity) (account.IdentitySpec, error) {
 	var w account.IdentitySpec
 	user := false
@@ -169,7 +168,7 @@ func wishOf(q *armwire.IdentityRequest, now account.Identity) (account.IdentityS
 	if !user {
 		return w, nil
 	}
-	kept := map[string]string{} // as they were given, by lower case
+	kept := map[string]string{} // in the given spelling, by lower case
 	for path := range now.Users {
 		kept[strings.ToLower(path)] = path
 	}
@@ -190,7 +189,7 @@ func wishOf(q *armwire.IdentityRequest, now account.Identity) (account.IdentityS
 	return w, nil
 }
 
-// checkProperties refuses what is asked for and would not be kept: what is not enforced is not promised.
+// checkProperties refuses properties that would have no effect: a setting that is not enforced must not be accepted.
 func checkProperties(w armwire.AccountRequestProperties) error {
 	refuse := func(sentence string) error {
 		return visage.Refuse(visage.Invalid, "FeatureNotSupported", "%s", sentence)
@@ -207,13 +206,13 @@ func checkProperties(w armwire.AccountRequestProperties) error {
 	return nil
 }
 
-// etag changes with every change, and is another when a name is used again.
+// etag differs after every change, and when a name is reused.
 func etag(a account.Account) string {
 	return strconv.Quote(a.ID.String()[:8] + "-" + strconv.FormatInt(a.Revision, 10))
 }
 
-// reply answers with an account and its ETag and, while a change of who holds its key is under way, with where to ask
-// how far that has come.
+// reply answers with an account and its ETag and, while a change of its encryption key is under way, with the address
+// of the operation's status.
 func (p *plane) reply(r *api.Request, status int, a account.Account) (any, error) {
 	answer, err := p.resource(r.Context(), a)
 	if err != nil {

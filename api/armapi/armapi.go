@@ -1,5 +1,5 @@
-// Package armapi speaks the wire contract of Azure's resource manager for Face resources and key vaults, so far as the
-// operator's command line and the official management clients need it to make, show and remove them.
+// Package armapi is the management plane. It implements the part of Azure Resource Manager's contract for Face
+// resources and key vaults that the command line and the official management clients use.
 package armapi
 
 import (
@@ -16,36 +16,37 @@ import (
 	"github.com/visage-face/visage/keyvault"
 )
 
-// Config is what the plane is made of.
+// Config configures the plane.
 type Config struct {
-	// Accounts keeps the Face resources. Required.
+	// Accounts manages the Face resources. Required.
 	Accounts *account.Accounts
-	// Subscription is the id of the one subscription there is. Required.
+	// Subscription is the id of the only subscription. Required.
 	Subscription string
-	// Tenant is the id of the tenant that the subscription belongs to. Required.
+	// Tenant is the id of the subscription's tenant. Required.
 	Tenant string
-	// Group is the name of the one resource group there is. Required.
+	// Group is the name of the only resource group. Required.
 	Group string
-	// Endpoint returns the base address of what answers at a host of its own whose name begins with label, ending in a
-	// slash; without a label, that of all resources together. Required.
+	// Endpoint returns the base address of the resource at the subdomain label, with a final slash; without a label,
+	// the address that all resources share. Required.
 	Endpoint func(label string) string
-	// Rate says how many requests a second a resource may make on average, and how many at once. Required.
+	// Rate returns how many requests a second a resource may make on average, and how many at once. Required.
 	Rate func(visage.Resource) (perSecond float64, burst int)
-	// Vaults keeps the key vaults. Required.
+	// Vaults manages the key vaults. Required.
 	Vaults *keyvault.Service
-	// VaultAddress returns the base address of a key vault, ending in a slash. Required.
+	// VaultAddress returns the base address of a key vault, with a final slash. Required.
 	VaultAddress func(vault string) string
-	// May reports whether who has a role that allows an action, named as Azure's roles name it, on a path. Required.
+	// May reports whether a principal has a role that allows an action (in the notation of Azure's roles) on a path.
+	// Required.
 	May func(who visage.Principal, action, path string) bool
-	// Authority is where tokens are to be had, for clients that come without one. Required.
+	// Authority is the address of the token service, for clients without a token. Required.
 	Authority string
-	// Identities keeps who there is, and who may do what. Required.
+	// Identities manages identities and role assignments. Required.
 	Identities Identities
-	// AuditEvents tells owners what happened to their resources. Required.
+	// AuditEvents reads the audit log for owners of resources. Required.
 	AuditEvents AuditEvents
-	// Retentions decides how long people are kept. Required.
+	// Retentions manages retention and legal holds. Required.
 	Retentions Retentions
-	// Backups streams what an operator takes away. Required.
+	// Backups streams backups to the operator. Required.
 	Backups Backups
 }
 
@@ -73,7 +74,7 @@ type plane struct {
 	Config
 }
 
-// isPath reports whether a path without a subscription is one of the resource manager's.
+// isPath reports whether a path without a subscription belongs to the management plane.
 func isPath(path string) bool {
 	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch first {
@@ -93,10 +94,10 @@ const (
 	one             = inGroup + "/{account}"
 )
 
-// handle does one operation.
+// handle performs one operation.
 type handle = func(*api.Request) (any, error)
 
-// routeMaker makes a route of the plane: what all of them have in common.
+// routeMaker makes a route with the settings that all routes of the plane share.
 type routeMaker = func(method, pattern string, handle handle, doc api.Doc) api.Route
 
 func (p *plane) routes() []api.Route {
@@ -131,7 +132,7 @@ func (p *plane) routes() []api.Route {
 	return append(all, heads(all)...)
 }
 
-// heads are the questions whether something exists: what can be got by its name can be asked for without its content.
+// heads are the HEAD routes: a client can check that an item exists without reading it.
 func heads(all []api.Route) []api.Route {
 	var heads []api.Route
 	for _, get := range all {
@@ -153,8 +154,7 @@ func heads(all []api.Route) []api.Route {
 	return heads
 }
 
-// scope checks what every path of the plane says: a version of the contract, and the subscription and the group where
-// there are.
+// scope checks the common parts of a request: api-version, and the subscription and the group if the path has them.
 func (p *plane) scope(r *api.Request) error {
 	version, given, err := r.Query("api-version")
 	if err != nil {
@@ -187,8 +187,8 @@ func (p *plane) scope(r *api.Request) error {
 	return nil
 }
 
-// read decodes a body as lenient as the contract is (§1): property names in any case, unknown ones ignored,
-// none given twice.
+// read decodes a body as leniently as the contract does (§1): property names in any case, unknown ones ignored, none
+// given twice.
 func read(r *api.Request, into any) error {
 	body, err := r.ReadText()
 	if err != nil {
@@ -202,7 +202,7 @@ func greet(h http.Header, r *http.Request, requestID string) {
 	api.EchoRequestID(h, r, "x-ms-correlation-request-id")
 }
 
-// problem spells an error. It is the only place that does.
+// problem writes an error document. No other function of the plane does.
 func (p *plane) problem(h http.Header, said *api.Problem) any {
 	d := armwire.ErrorDetail{Code: said.Code, Message: said.Message, Target: targets[said.Code]}
 	if d.Code == "" {
@@ -219,7 +219,7 @@ func (p *plane) problem(h http.Header, said *api.Problem) any {
 	return armwire.ErrorAnswer{Error: d}
 }
 
-// codeOf names a refusal that was made before an operation was reached.
+// codeOf returns the code of a refusal that was made before an operation was called.
 func codeOf(status int) string {
 	switch status {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge:

@@ -11,18 +11,18 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// AuditEvents tells the owner of a resource what happened to it, also while its key is revoked.
+// AuditEvents reads the audit log of a resource for its owner, also while its key is revoked.
 type AuditEvents interface {
-	// Events returns the newest entries of a resource, newest first, at most so many, each as it is exported; an empty
-	// kind stands for all, a zero time for the beginning.
+	// Events returns the newest entries of a resource, newest first and limited in number, each in its exported form.
+	// An empty kind means all kinds, a zero time the beginning.
 	Events(ctx context.Context, resource visage.ResourceID, kind string, since time.Time, most int) ([]json.RawMessage,
 		error)
-	// Proof returns what proves to others that an entry of a resource is in the log. Refusals: NotFound; Unavailable
-	// when no checkpoint covers it yet.
+	// Proof returns an inclusion proof of an entry of a resource. Refusals: NotFound; Unavailable when no checkpoint
+	// covers the entry yet.
 	Proof(ctx context.Context, resource visage.ResourceID, sequence uint64) (json.RawMessage, error)
 }
 
-// auditRoutes are ours: Azure has such a log in another service.
+// auditRoutes are extensions: Azure has such a log in another service.
 func (p *plane) auditRoutes(route routeMaker) []api.Route {
 	return []api.Route{
 		route(http.MethodGet, one+"/auditEvents", p.auditEvents,

@@ -8,25 +8,25 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// authorise refuses who has no role on what the path names that allows the route's action.
+// authorise refuses a caller without a role that allows the route's action on the path's scope.
 //
-// What belongs to no subscription is for everybody who has proved who they are.
+// Paths outside the subscription are open to every authenticated caller.
 func (p *plane) authorise(r *api.Request) error {
 	if !strings.Contains(r.Route().Pattern, "{subscription}") {
 		return nil
 	}
 	if r.Route().Pattern == oneOperation {
-		return nil // whose it is decides, and operation asks for that
+		return nil // the handler checks that the operation is the caller's
 	}
 	pattern := r.Route().Pattern
-	// to register a provider is an action of its own
+	// registering a provider is an action of its own
 	if r.Route().Method != http.MethodGet && strings.Contains(pattern, anyProvider) {
 		pattern = strings.Replace(pattern, anyProvider, "/providers/"+r.Path("namespace"), 1)
 	}
 	return p.allow(r, actionOf(r.Route().Method, pattern), pathOf(r))
 }
 
-// allow refuses who has no role on a path that allows an action.
+// allow refuses a caller without a role that allows an action on a path.
 func (p *plane) allow(r *api.Request, action, path string) error {
 	if p.May(r.Principal, action, path) {
 		return nil
@@ -36,13 +36,13 @@ func (p *plane) allow(r *api.Request, action, path string) error {
 		r.Principal.AppID, r.Principal.ObjectID, action, path)
 }
 
-// anyProvider is in the paths that are about a provider and not about what it provides.
+// anyProvider is part of the paths about a provider itself, as opposed to its resources.
 const anyProvider = "/providers/{namespace}"
 
-// actionOf names what a route does as roles name it: the provider and the types in the path, and then what is done.
+// actionOf returns the action of a route in the notation of roles: the provider, the types in the path, and the verb.
 func actionOf(method, pattern string) string {
 	of := "Microsoft.Resources" + pattern
-	// the last is what it is about, those before it are where
+	// the last provider is the subject of the action; earlier ones are its scope
 	if at := strings.LastIndex(pattern, "/providers/"); at >= 0 && !strings.Contains(pattern, anyProvider) {
 		of = pattern[at+len("/providers/"):]
 	}
@@ -63,7 +63,7 @@ func actionOf(method, pattern string) string {
 	return action.String() + "action"
 }
 
-// pathOf is the path of a request as its route has it, so that it has one spelling whatever the client wrote.
+// pathOf is the path of a request in the spelling of its route, whatever the client wrote.
 func pathOf(r *api.Request) string {
 	segments := strings.Split(r.Route().Pattern, "/")
 	for i, segment := range segments {
@@ -74,8 +74,8 @@ func pathOf(r *api.Request) string {
 	return strings.Join(segments, "/")
 }
 
-// forOperator lets the operator alone do something: whoever owns the subscription must not decide what it may have, nor
-// carry the whole instance away.
+// forOperator restricts a route to the operator: an owner of the subscription must not grant capacity to it, or copy
+// the whole instance.
 func forOperator(do handle) handle {
 	return func(r *api.Request) (any, error) {
 		if r.Principal.Method != "operator" {

@@ -9,21 +9,21 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// Backups writes what an operator takes away, while the service goes on.
+// Backups writes backups and keyrings while the service runs.
 type Backups interface {
-	// WriteBackup writes the data of all resources, sealed as it is stored.
+	// WriteBackup writes the data of all resources, sealed as stored.
 	WriteBackup(ctx context.Context, by visage.Caller, w io.Writer) error
-	// WriteKeyring writes the keys of that data, as they are wrapped.
+	// WriteKeyring writes the wrapped keys of that data.
 	WriteKeyring(ctx context.Context, by visage.Caller, w io.Writer) error
-	// WriteVerification opens all that is stored, as far as its keys let it be opened now, and writes a line of JSON
-	// for each resource.
+	// WriteVerification opens every stored value whose key is available now, and writes a line of JSON for each
+	// resource.
 	WriteVerification(ctx context.Context, by visage.Caller, w io.Writer) error
 }
 
-// operations is the provider of what operators do with the instance. It is ours; Azure has nothing like it.
+// operations is the provider of the operator's actions on the instance. It is an extension: Azure has none like it.
 const operations = oneSubscription + "/providers/Visage.Operations"
 
-// backupRoutes are the streams of backups, for the operator alone: they hold every resource there is.
+// backupRoutes stream backups. They are for the operator only, since they contain every resource.
 func (p *plane) backupRoutes(route routeMaker) []api.Route {
 	streamed := func(write func(context.Context, visage.Caller, io.Writer) error) handle {
 		return func(r *api.Request) (any, error) {

@@ -40,7 +40,7 @@ func (p *plane) listDeleted(r *api.Request) (any, error) {
 	return p.answerList(r, all)
 }
 
-// deletedAt returns the deleted account of a path, which names its location too.
+// deletedAt returns the deleted account that a path names, together with its location.
 func (p *plane) deletedAt(r *api.Request, location string) (account.Account, error) {
 	a, err := p.Accounts.GetDeleted(r.Context(), r.Path("account"))
 	if err == nil && !visage.SameLocation(a.Location, location) {
@@ -69,7 +69,7 @@ func (p *plane) purge(r *api.Request) (any, error) {
 	return nil, err
 }
 
-// recover brings a deleted account back. What the request says besides is not looked at: it comes back as it was.
+// recover restores a deleted account with the properties it had; other properties in the request are ignored.
 func (p *plane) recover(r *api.Request, want armwire.AccountRequest) (any, error) {
 	there, err := p.Accounts.GetDeleted(r.Context(), r.Path("account"))
 	if err != nil {

@@ -18,7 +18,7 @@ const (
 	keySourceCustomer = "Microsoft.KeyVault"
 )
 
-// stampOf is a time that there may not have been.
+// stampOf formats a time; the zero time gives null.
 func stampOf(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -35,7 +35,7 @@ func encryptionOf(e account.Encryption) *armwire.Encryption {
 		State: string(s.Condition), Since: stampOf(s.Since), Code: s.Code, Reason: s.Reason, Version: s.Version,
 		PrincipalID: string(s.As), LastSuccess: stampOf(s.LastSuccess), NextCheck: stampOf(s.NextCheck),
 	}}
-	if e.Key == (visage.KeyRef{}) && e.VaultURI != "" { // whose key it is cannot be read
+	if e.Key == (visage.KeyRef{}) && e.VaultURI != "" { // the state of its key cannot be read
 		w.KeySource, w.Key = keySourceCustomer, &armwire.KeyVaultProperties{VaultURI: e.VaultURI}
 	}
 	if e.Key != (visage.KeyRef{}) {
@@ -58,7 +58,7 @@ func encryptionOf(e account.Encryption) *armwire.Encryption {
 	return w
 }
 
-// protectionOf reads who shall hold the key. The contract's default for the key source is the customer.
+// protectionOf reads the encryption settings. In the contract the default of keySource is the customer's key.
 func protectionOf(q *armwire.EncryptionRequest) (*account.Protection, error) {
 	if q == nil {
 		return nil, nil
@@ -129,7 +129,7 @@ func (p *plane) setPolicy(r *api.Request) (any, error) {
 	return p.get(r)
 }
 
-// operationStatus is the document that clients poll (contract §4).
+// operationStatus is the status document that clients poll (contract §4).
 type operationStatus struct {
 	ID     string               `json:"id"`
 	Name   string               `json:"name"`
@@ -139,11 +139,12 @@ type operationStatus struct {
 	Error  *armwire.ErrorDetail `json:"error,omitempty"`
 }
 
-// pollEvery is what clients are told to wait before they ask how far a change has come. Most take milliseconds; a
-// million faces take about a second.
+// pollEvery is the Retry-After of a running operation. Most operations take milliseconds; one with a million faces
+// takes about a second.
 const pollEvery = "1"
 
-// follow adds the headers that lead to an operation. Its name holds the account's id, by which it is found again.
+// follow adds the headers with the address of an operation's status. The operation's name contains the account's id, by
+// which it is found.
 func (p *plane) follow(r *api.Request, h http.Header, a account.Account, o *armwire.EncryptionOperation) {
 	version, _, _ := r.Query("api-version") // scope has read it
 	h.Set("Azure-AsyncOperation", p.Endpoint("")+"subscriptions/"+p.Subscription+
@@ -165,7 +166,7 @@ func (p *plane) operation(r *api.Request) (any, error) {
 		}
 		return nil, unknown
 	}
-	// Who may change an account and nothing else has begun it, and may ask how far it has come.
+	// Only a caller who may change the account can have started the operation, and may read its status.
 	if err := p.allow(r, accountType+"/read", p.accountID(a)); err != nil {
 		return nil, err
 	}
@@ -193,7 +194,7 @@ func (p *plane) operation(r *api.Request) (any, error) {
 	return answer, nil
 }
 
-// targets are the properties that refusals are about, by their codes.
+// targets are the properties that refusals name as their target, by code.
 var targets = map[string]string{
 	"CustomerManagedKeyNotSupportedForSku":     "sku.name",
 	"CustomerManagedKeyNotApproved":            "sku.name",

@@ -6,34 +6,34 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// filter is a condition of a $filter parameter, in the part of OData 4.01 (Part 2, §5.1.1) that the resource manager
-// documents: comparisons with eq and ne, startswith, endswith, contains and substringof, functions of a name and
-// a text such as assignedTo('ID'), and, or, not, and parentheses. Names and texts are compared in any case.
+// filter is the condition in a $filter parameter, in the subset of OData 4.01 (Part 2, §5.1.1) that Azure Resource
+// Manager documents: comparisons with eq and ne, startswith, endswith, contains and substringof, functions of a name
+// and a text such as assignedTo('ID'), and, or, not, and parentheses. Comparisons ignore case.
 type filter func(item facts) bool
 
-// facts are what a filter asks of one item of a list.
+// facts give a filter the properties of one item of a list.
 type facts struct {
 	// Of returns the values of a property, whose name is in lower case: none when the item lacks it, several for tags.
 	of func(property string) []string
-	// Call answers a function that is no comparison, whose name is in lower case. Required when the grammar has one.
+	// Call evaluates a function that is not a comparison; its name is in lower case. Required when the grammar has one.
 	call func(function, argument string) bool
 }
 
-// grammar is what the filter of one list may speak of, in lower case.
+// grammar holds the properties and functions that the filter of one list may use, in lower case.
 type grammar struct {
 	code       string   // of refusals
 	properties []string // of an item
-	functions  []string // that are no comparisons
+	functions  []string // other than comparisons
 	example    string
 }
 
-// Bounds of filters: the longest that any client was seen to send has 300 characters and nests once.
+// Limits of filters. The longest filter of a known client has 300 characters and nests once.
 const (
 	longestFilter = 4096
 	deepestFilter = 16
 )
 
-// parse reads a filter; an empty one lets all pass.
+// parse parses a filter; an empty one matches every item.
 func (g grammar) parse(text string) (filter, error) {
 	if strings.TrimSpace(text) == "" {
 		return func(facts) bool { return true }, nil
@@ -65,7 +65,7 @@ type filterParser struct {
 	rest []token
 }
 
-// split cuts a filter into tokens. It is false for a text without an end and for signs that filters do not have.
+// split splits a filter into tokens. It returns false for a text without a closing quote and for unknown signs.
 func (p *filterParser) split(text string) bool {
 	for text != "" {
 		switch c := text[0]; {
@@ -93,7 +93,7 @@ func (p *filterParser) split(text string) bool {
 	return true
 }
 
-// quoted reads a text up to its closing quote; a quote in it is written twice.
+// quoted parses a text up to its closing quote; a quote within is doubled.
 func quoted(text string) (value, rest string, ok bool) {
 	var b strings.Builder
 	for {
@@ -110,7 +110,7 @@ func quoted(text string) (value, rest string, ok bool) {
 	}
 }
 
-// take consumes the next token when it is a given word or sign.
+// take consumes the next token if it is a given word or sign.
 func (p *filterParser) take(text string) bool {
 	if len(p.rest) == 0 || p.rest[0].quoted || p.rest[0].text != text {
 		return false
@@ -150,7 +150,7 @@ func (p *filterParser) chain(
 	return all, ok
 }
 
-// one reads a condition that has no and or or outside of parentheses.
+// one parses a condition without "and" or "or" outside parentheses.
 func (p *filterParser) one(depth int) (filter, bool) {
 	if depth > deepestFilter {
 		return nil, false
@@ -207,7 +207,7 @@ var comparisons = map[string]func(value, text string) bool{
 	"substringof": strings.Contains,
 }
 
-// function reads what follows the opening parenthesis after a name.
+// function parses the rest of a function call after its opening parenthesis.
 func (p *filterParser) function(name string) (filter, bool) {
 	compare, comparing := comparisons[name]
 	if !comparing {
@@ -226,7 +226,7 @@ func (p *filterParser) function(name string) (filter, bool) {
 	first, _ := p.next()
 	comma := p.take(",")
 	second, _ := p.next()
-	if name == "substringof" { // it has the text first
+	if name == "substringof" { // its text comes first
 		first, second = second, first
 	}
 	if !comma || first.quoted || !second.quoted || !p.knows(first.text) || !p.take(")") {

@@ -9,10 +9,10 @@ import (
 	"github.com/visage-face/visage/api/armapi/armwire"
 )
 
-// groupLocation is where the one resource group is: nowhere in particular.
+// groupLocation is the location of the resource group, which has no meaning.
 const groupLocation = "local"
 
-// groupRoutes are the operations on the one resource group there is.
+// groupRoutes are the operations on the only resource group.
 func (p *plane) groupRoutes(route routeMaker) []api.Route {
 	return []api.Route{
 		route(http.MethodGet, oneSubscription+"/resourceGroups", p.listGroups, api.Doc{
@@ -83,7 +83,7 @@ func (p *plane) listGroups(r *api.Request) (any, error) {
 
 func (p *plane) getGroup(*api.Request) (any, error) { return p.group(), nil }
 
-// putGroup is for tools that make the group before what goes into it. They need not know where it is.
+// putGroup is for tools that create the group before its resources. Any location is accepted.
 func (p *plane) putGroup(r *api.Request) (any, error) {
 	var want groupRequest
 	if err := read(r, &want); err != nil {
@@ -97,7 +97,7 @@ func (p *plane) putGroup(r *api.Request) (any, error) {
 	return p.group(), nil
 }
 
-// noSuchGroup is what is said of a group that is not the one there is.
+// noSuchGroup refuses a group other than the only one.
 func (p *plane) noSuchGroup(method, name string) error {
 	if method == http.MethodPut {
 		return visage.Refuse(visage.Conflict, "ResourceGroupQuotaExceeded",
@@ -114,5 +114,5 @@ func (p *plane) removeGroup(*api.Request) (any, error) {
 		p.Group)
 }
 
-// isGroup reports whether a name is that of the one group.
+// isGroup reports whether a name is that of the only group.
 func (p *plane) isGroup(name string) bool { return strings.EqualFold(name, p.Group) }

@@ -35,14 +35,14 @@ type Identities interface {
 	Assignments(scope string) []identity.Assignment
 }
 
-// NewSecret is a secret that was just made.
+// NewSecret is a new secret.
 type NewSecret struct {
 	identity.Secret
 	Value string // returned only here
 }
 
-// identityRoutes are the operations on identities. They are ours: Azure has them in another service. The operator alone
-// changes anything here, since whoever makes secrets can be anybody.
+// identityRoutes are the operations on identities. They are extensions: Azure has them in another service. Only the
+// operator can change identities, since anyone who can add a secret can act as the identity.
 func (p *plane) identityRoutes(route routeMaker) []api.Route {
 	const (
 		all       = oneSubscription + "/providers/Visage.Identity/servicePrincipals"
@@ -123,7 +123,7 @@ func (p *plane) createPrincipal(r *api.Request) (any, error) {
 	return api.Reply{Status: http.StatusCreated, Body: answer}, nil
 }
 
-// lifeOf is the life of a secret; 0 days stand for one that ends with its application.
+// lifeOf returns the life of a secret; one of 0 days ends with its application.
 func lifeOf(days int) (time.Duration, error) {
 	if days < 0 || days > 730 {
 		return 0, visage.Refuse(visage.Invalid, "InvalidPrincipal",

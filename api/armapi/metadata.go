@@ -11,11 +11,11 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// cloudName is how this instance is called where clients know several clouds by name.
+// cloudName is the name of this instance among the clouds that a client knows.
 const cloudName = "Visage"
 
-// metadataRoutes describe the instance to clients that know nothing but its address (az cloud register, Terraform's
-// metadata_host). Nobody has a token before they have read it, so it needs none.
+// metadataRoutes describe the instance to clients that know only its address (az cloud register, Terraform's
+// metadata_host). They need no token: clients learn here where to get one.
 func (p *plane) metadataRoutes(routeMaker) []api.Route {
 	return []api.Route{{
 		Method: http.MethodGet, Pattern: "/metadata/endpoints", Allow: api.Anyone, Timeout: 10 * time.Second,
@@ -24,25 +24,25 @@ func (p *plane) metadataRoutes(routeMaker) []api.Route {
 	}}
 }
 
-// The documents are answered in the shape of the version that is asked for.
+// Versions in which the shape of the document changed.
 const (
 	firstWithTenant = "2018-01-01" // and with the locations
 	firstAsList     = "2019-05-01" // of clouds
 	firstAsOne      = "2022-09-01" // of that list
 )
 
-// yearAndMonth is a version of this document alone: one client sends "2022-06".
+// yearAndMonth is a form of api-version that only this document accepts: one client sends "2022-06".
 var yearAndMonth = regexp.MustCompile(`^20\d\d-\d\d$`)
 
-// oldCloud is the instance as versions before 2019-05-01 describe one. Those since 2018 have what may be left out.
+// oldCloud describes the instance in versions before 2019-05-01. The optional fields are those of versions since 2018.
 type oldCloud struct {
 	Gallery        string              `json:"galleryEndpoint"`
 	Graph          string              `json:"graphEndpoint"`
 	Portal         string              `json:"portalEndpoint"`
 	GraphAudience  string              `json:"graphAudience,omitempty"`
 	Authentication cloudAuthentication `json:"authentication"`
-	// Clouds are clouds with their locations. None is told: Terraform refuses a location that is not listed, and here
-	// any word is one.
+	// Clouds are the clouds with their locations. The list is empty: Terraform refuses a location that is not listed,
+	// and here every word is one.
 	Clouds map[string]struct{} `json:"cloudEndpoint,omitzero"`
 }
 
@@ -53,7 +53,7 @@ type cloudAuthentication struct {
 	IdentityProvider string   `json:"identityProvider,omitempty"`
 }
 
-// cloud is the instance as versions since 2019-05-01 describe one. Services that are not here are left out.
+// cloud describes the instance in versions since 2019-05-01. Services that do not exist here are left out.
 type cloud struct {
 	Name            string              `json:"name"`
 	Portal          string              `json:"portal"`
@@ -80,9 +80,9 @@ func (p *plane) metadata(r *api.Request) (any, error) {
 			"The api-version %.64q is not valid: give a date such as %s.", version, firstAsOne)
 	}
 	origin := strings.TrimSuffix(p.Endpoint(""), "/")
-	// The command line of Azure asks a service of its maker whether an authority is one, unless the address ends in
-	// "/adfs"; then it asks nobody, and asks for tokens below that path. It reads the versions up to the list.
-	// Terraform reads the one cloud, and takes such an authority for another product.
+	// Azure's command line verifies an authority with a service of Microsoft's, unless the address ends in "/adfs";
+	// then it does not, and requests tokens below that path. It reads the versions up to the list. Terraform reads the
+	// version with one cloud, and does not support an authority that ends in "/adfs".
 	login := cloudAuthentication{
 		LoginEndpoint: origin + "/adfs",
 		Audiences:     []string{origin + "/", "https://management.azure.com/", "https://management.core.windows.net/"},
@@ -113,8 +113,8 @@ func (p *plane) metadata(r *api.Request) (any, error) {
 	return c, nil
 }
 
-// vaultSuffix is what follows the name of a vault in the host of its address, with the port where there is one: clients
-// put "https://", a name and a dot before it.
+// vaultSuffix is the part of a vault's host after its name, with the port if there is one: clients put "https://", a
+// name and a dot before it.
 func (p *plane) vaultSuffix() (string, error) {
 	const some = "v"
 	address, err := url.Parse(p.VaultAddress(some))

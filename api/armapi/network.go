@@ -9,14 +9,14 @@ import (
 	"github.com/visage-face/visage/api/armapi/armwire"
 )
 
-// The words of network rules.
+// The values of network rules.
 const (
 	actionAllow, actionDeny       = "Allow", "Deny"
 	bypassServices, bypassNone    = "AzureServices", "None"
 	accessEnabled, accessDisabled = "Enabled", "Disabled"
 )
 
-// networkOf spells rules.
+// networkOf encodes rules.
 func networkOf(n visage.NetworkRules) *armwire.NetworkACLs {
 	w := &armwire.NetworkACLs{Bypass: bypassServices, DefaultAction: actionAllow, IPRules: []armwire.IPRule{},
 		VirtualNetworkRules: []json.RawMessage{}}
@@ -39,8 +39,8 @@ func publicAccess(n visage.NetworkRules) string {
 	return accessEnabled
 }
 
-// network puts rules that were sent in place of those there are: networkAcls as a whole, or those there are when it was
-// left out; the same for publicNetworkAccess.
+// network returns the rules after a request: networkAcls is replaced as a whole, or kept if it was left out; the same
+// for publicNetworkAccess.
 func network(now visage.NetworkRules, acls *armwire.NetworkACLs, public string) (visage.NetworkRules, error) {
 	refuse := func(format string, args ...any) (visage.NetworkRules, error) {
 		return now, visage.Refuse(visage.Invalid, "BadRequest", format, args...)

@@ -11,7 +11,7 @@ import (
 	"github.com/visage-face/visage/api/armapi/armwire"
 )
 
-// offerRoutes are the operations that tell what can be had.
+// offerRoutes list the available types and tiers.
 func (p *plane) offerRoutes(route routeMaker) []api.Route {
 	location := provider + "/locations/{location}"
 	return []api.Route{
@@ -81,14 +81,14 @@ type domainAnswer struct {
 	Kind      string `json:"kind,omitempty"`
 }
 
-// nothing is a list of what does not exist here.
+// nothing answers with an empty list.
 type nothing struct {
 	Value []struct{} `json:"value"`
 }
 
 var tiers = []visage.Tier{visage.F0, visage.S0, visage.E0}
 
-// accountSKUs lists what an account is, and what it can become: E0 is chosen at creation, and kept.
+// accountSKUs lists the tier of an account and those it can change to: E0 is chosen at creation, and kept.
 func (p *plane) accountSKUs(r *api.Request) (any, error) {
 	a, err := p.Accounts.Get(r.Context(), r.Path("account"))
 	if err != nil {
@@ -105,7 +105,7 @@ func (p *plane) accountSKUs(r *api.Request) (any, error) {
 	return answer, nil
 }
 
-// skus lists the tiers, in the locations that resources are in: a location is a word here, and any will do.
+// skus lists the tiers in the locations of existing resources; every word is a valid location.
 func (p *plane) skus(r *api.Request) (any, error) {
 	all, err := p.Accounts.List(r.Context())
 	if err != nil {

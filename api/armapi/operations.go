@@ -7,7 +7,7 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// operationRoutes tell of each provider of the contract what can be done with it.
+// operationRoutes list the operations of each provider of the contract.
 func (p *plane) operationRoutes(route routeMaker) []api.Route {
 	var all []api.Route
 	for _, namespace := range []string{"Microsoft.CognitiveServices", "Microsoft.KeyVault", "Microsoft.Authorization",
@@ -34,7 +34,7 @@ type operationDisplay struct {
 	Operation string `json:"operation"`
 }
 
-// operations lists what the routes of a provider do, as roles name it.
+// operations lists the actions of a provider's routes in the notation of roles.
 func (p *plane) operations(namespace string) handle {
 	return func(*api.Request) (any, error) {
 		answer := operationList{Value: []operationWire{}}

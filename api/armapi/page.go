@@ -12,7 +12,7 @@ import (
 	"github.com/visage-face/visage/api/armapi/armwire"
 )
 
-// largestPage is how many items an answer has at most; the rest is behind its nextLink.
+// largestPage is the maximal number of items in an answer; nextLink leads to the rest.
 const largestPage = 1000
 
 // pageParams are the query parameters of every list that comes in pages.
@@ -21,8 +21,8 @@ var pageParams = []api.Param{
 	{Name: "$skiptoken", Text: "where the answer begins: from a nextLink", Value: ""},
 }
 
-// page answers the part of a list that a request asks for, in the order of the ids, and links to what follows. A page
-// begins after an id and not at a number, so that nothing is left out when items come and go in between.
+// page answers with the requested part of a list, in the order of the ids, and a link to the next. A page begins after
+// an id and not at a number, so that no item is skipped when others are added or removed in between.
 func page[T any](p *plane, r *api.Request, all []T, id func(T) string) (any, error) {
 	most, err := topOf(r)
 	if err != nil {
@@ -72,8 +72,8 @@ func skipOf(r *api.Request) (string, error) {
 	return string(after), nil
 }
 
-// nextLink is the address of the same request that begins elsewhere. It is below the address that clients were told,
-// and not the one that this request names.
+// nextLink is the address of the same request for the next page, at the configured origin and not at the request's
+// Host.
 func (p *plane) nextLink(r *api.Request, token string) (string, error) {
 	query := url.Values{"$skiptoken": {token}}
 	for _, name := range []string{"api-version", "$filter", "$top", "$expand"} {

@@ -10,7 +10,7 @@ import (
 	"github.com/visage-face/visage/api/armapi/armwire"
 )
 
-// providerRoutes are what clients look around with before they come to the resources of a provider.
+// providerRoutes describe the resource providers; clients read them first.
 func (p *plane) providerRoutes(route routeMaker) []api.Route {
 	const (
 		all = oneSubscription + "/providers"
@@ -58,13 +58,13 @@ type resourceType struct {
 	Aliases      []struct{} `json:"aliases"`
 }
 
-// capabilities are what single types can do besides, in the contract's words.
+// capabilities are the contract's names of what some types can do.
 var capabilities = map[string]string{
 	accountType: "SystemAssignedResourceIdentity, SupportsTags, SupportsLocation",
 	vaultType:   "SupportsTags, SupportsLocation",
 }
 
-// versions are those that official clients of a provider send. Every other is taken too.
+// versions are the api-versions that official clients of a provider send. All others are accepted too.
 var versions = map[string][]string{
 	"microsoft.cognitiveservices": {
 		"2025-09-01", "2025-06-01", "2024-10-01", "2023-05-01", "2022-12-01", "2022-10-01", "2022-03-01", "2021-10-01",
@@ -79,11 +79,10 @@ var versions = map[string][]string{
 		"2016-06-01", "2015-11-01"},
 }
 
-// ownVersions are those of providers that exist here alone.
+// ownVersions are those of the providers that are extensions.
 var ownVersions = []string{"2025-09-01"}
 
-// providers returns all providers with their types, both as the routes of the plane have them: what has a route cannot
-// be forgotten here.
+// providers returns all providers with their types, generated from the plane's routes so that none can be missing.
 func (p *plane) providers(r *api.Request) ([]providerWire, error) {
 	locations, err := p.locations(r)
 	if err != nil {
@@ -129,8 +128,8 @@ func (p *plane) providers(r *api.Request) ([]providerWire, error) {
 	return all, nil
 }
 
-// typeIn returns the type of resource that a route is about, with its provider: the words of the path after the last
-// provider. What is done with a resource, and what has no provider for clients to know, is none.
+// typeIn returns the provider and the resource type of a route: the literals of the path after the last provider.
+// Actions on a resource, and routes without a public provider, have none.
 func typeIn(method, pattern string) (namespace, name string, ok bool) {
 	namespace, rest := "Microsoft.Resources", strings.TrimPrefix(pattern, "/")
 	if at := strings.LastIndex(pattern, "/providers/"); at >= 0 && !strings.Contains(pattern, anyProvider) {

@@ -10,8 +10,7 @@ import (
 	"github.com/visage-face/visage/api/armapi/armwire"
 )
 
-// The paths of access requests, and of the space there is for what they ask. They are our own: elsewhere one fills a
-// form.
+// The paths of access requests, and of the capacity for them. They are extensions: Azure uses a form for it.
 const (
 	accessRequests   = provider + "/accessRequests"
 	oneAccessRequest = accessRequests + "/{request}"
@@ -56,7 +55,7 @@ func (p *plane) request(q account.AccessRequest) armwire.AccessRequest {
 	}
 }
 
-// answer is a request as an operation on it leaves it.
+// answer answers with a request after an operation on it.
 func (p *plane) answer(q account.AccessRequest, err error) (any, error) {
 	if err != nil {
 		return nil, err

@@ -29,7 +29,7 @@ func (p *plane) resourceRoutes(route routeMaker) []api.Route {
 
 type resourceList struct{ armwire.Page[resourceItem] }
 
-// resourceItem is what all resources have.
+// resourceItem has the properties that all resources share.
 type resourceItem struct {
 	ID       string            `json:"id"`
 	Name     string            `json:"name"`
@@ -39,15 +39,15 @@ type resourceItem struct {
 	Identity *armwire.Identity `json:"identity,omitempty"`
 	Location string            `json:"location"`
 	Tags     map[string]string `json:"tags"`
-	// the following three are told to those who ask for them
+	// the following three are only for requests
 	Created string `json:"createdTime,omitempty"`
-	Changed string `json:"changedTime,omitempty"`       // by $expand
+	Changed string `json:"changedTime,omitempty"`       // with $expand
 	State   string `json:"provisioningState,omitempty"` //
 
 	group string
 }
 
-// resourceGrammar is what resources may be filtered by. A resource has no plan, and no comparison with one holds.
+// resourceGrammar is the grammar of filters of resources. A resource has no plan, so comparisons with one are false.
 var resourceGrammar = grammar{
 	code: "InvalidFilterInQueryString",
 	properties: []string{
@@ -58,8 +58,7 @@ var resourceGrammar = grammar{
 	example: "resourceType eq '" + vaultType + "'",
 }
 
-// passes reports whether an item passes a filter. Tags come in pairs: a tag's name and its value must be of the same
-// tag.
+// passes reports whether an item matches a filter. Comparisons of tagName and tagValue must hold for the same tag.
 func (item *resourceItem) passes(f filter) bool {
 	with := func(tag, value []string) facts {
 		return facts{of: func(property string) []string {
@@ -93,7 +92,7 @@ func (item *resourceItem) passes(f filter) bool {
 	return false
 }
 
-// ofParts are the properties that lie in a part of the item.
+// ofParts are the properties in a part of the item.
 func (item *resourceItem) ofParts(property string) []string {
 	switch {
 	case property == "sku/name" && item.SKU != nil:
@@ -153,7 +152,7 @@ func (p *plane) listResources(r *api.Request) (any, error) {
 	return page(p, r, items, func(i resourceItem) string { return i.ID })
 }
 
-// expansions are what a request asks for besides, in lower case.
+// expansions are the values of a request's $expand, in lower case.
 func expansions(r *api.Request) ([]string, error) {
 	text, _, err := r.Query("$expand")
 	if err != nil {
@@ -174,7 +173,7 @@ func expansions(r *api.Request) ([]string, error) {
 	return all, nil
 }
 
-// resources returns all resources there are, of every type.
+// resources returns all resources of every type.
 func (p *plane) resources(r *api.Request) ([]resourceItem, error) {
 	accounts, err := p.Accounts.List(r.Context())
 	if err != nil {
@@ -211,5 +210,5 @@ func (p *plane) accountItem(a account.Account) resourceItem {
 	}
 }
 
-// moment is a time as lists of resources write it.
+// moment formats a time as lists of resources do.
 func moment(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }

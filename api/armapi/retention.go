@@ -10,23 +10,23 @@ import (
 	"github.com/visage-face/visage/api/armapi/armwire"
 )
 
-// Retentions decides how long those who were enrolled in a resource are kept. Its refusals are those of the wire.
+// Retentions manages how long enrolled people and faces are kept, and legal holds. Its refusals go to the caller.
 type Retentions interface {
 	// Keeping returns the retentions and holds of a resource.
 	Keeping(ctx context.Context, of visage.Resource) (armwire.Keeping, error)
-	// SetRetention sets the retention of a group or list, or, with neither kind nor id, the resource's; without days,
-	// it takes it back.
+	// SetRetention sets the retention of a group or list, or, with neither kind nor id, of the resource; without days,
+	// it removes it.
 	SetRetention(ctx context.Context, of visage.Resource, r armwire.Retention) error
-	// Expire erases those whose time is up; with dry, it only counts them.
+	// Expire erases the people and faces whose retention has ended; with dry, it only counts them.
 	Expire(ctx context.Context, of visage.Resource, dry bool) (armwire.Expired, error)
-	// Hold places a legal hold, and Release ends it.
+	// Hold adds a legal hold, and Release removes it.
 	Hold(ctx context.Context, of visage.Resource, h armwire.Hold) error
 	Release(ctx context.Context, of visage.Resource, h armwire.Hold) error
 	// Held reports whether anything in a resource is under a legal hold.
 	Held(ctx context.Context, of visage.Resource) (bool, error)
 }
 
-// retentionRoutes are ours: Azure keeps everybody until somebody deletes them.
+// retentionRoutes are extensions: Azure keeps people and faces until they are deleted.
 func (p *plane) retentionRoutes(route routeMaker) []api.Route {
 	return []api.Route{
 		route(http.MethodGet, one+"/retention", p.keeping,
@@ -76,7 +76,7 @@ func (p *plane) releaseHold(r *api.Request) (any, error) {
 	return p.keep(r, &want, func(of visage.Resource) error { return p.Retentions.Release(r.Context(), of, want) })
 }
 
-// keep reads what is wanted of an account, does it, and answers with all that holds now.
+// keep decodes a change, applies it to an account, and answers with all retentions and holds.
 func (p *plane) keep(r *api.Request, want any, do func(visage.Resource) error) (any, error) {
 	if err := read(r, want); err != nil {
 		return nil, err
@@ -107,13 +107,13 @@ func (p *plane) expire(r *api.Request) (any, error) {
 	return gone, nil
 }
 
-// mayRemove refuses to delete an account in which something is under a legal hold. Whether there is one lies under the
-// account's key: while the customer has revoked it, or the data is damaged, nobody can tell, and that keeps nobody from
-// deleting what can no longer be used.
+// mayRemove refuses to delete an account with a legal hold. Holds are sealed under the account's key: while the key is
+// revoked, or the data is damaged, they cannot be read, and then deletion is allowed, since the data cannot be used any
+// more.
 func (p *plane) mayRemove(ctx context.Context, of visage.Resource) error {
 	held, err := p.Retentions.Held(ctx, of)
 	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.Unavailable {
-		return err // the key is away for a while
+		return err // the key is unavailable for a while
 	}
 	if held {
 		return visage.Refuse(visage.Conflict, "LegalHold",

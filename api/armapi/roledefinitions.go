@@ -10,7 +10,7 @@ import (
 	"github.com/visage-face/visage/identity"
 )
 
-// roleRoutes are the roles there are, which are the same on every scope, and what the caller may do on one.
+// roleRoutes are the role definitions, which are the same on every scope, and the caller's permissions on a scope.
 func (p *plane) roleRoutes(route routeMaker) []api.Route {
 	var all []api.Route
 	for _, scope := range append([]string{""}, scopes...) {
@@ -74,12 +74,12 @@ var roleGrammar = grammar{
 	functions: []string{"atScope()", "atScopeAndBelow()"}, example: "roleName eq 'Reader'",
 }
 
-// roleID is a role as role assignments name it.
+// roleID is the id of a role in role assignments.
 func (p *plane) roleID(id string) string {
 	return "/subscriptions/" + p.Subscription + authorization + "/roleDefinitions/" + id
 }
 
-// definition is a role as a request for it is answered: outside of the subscription it has a shorter id.
+// definition is a role in an answer; outside the subscription it has a shorter id.
 func (p *plane) definition(r *api.Request, role identity.Role) roleDefinition {
 	id := p.roleID(role.ID)
 	if !strings.Contains(r.Route().Pattern, "{subscription}") {
@@ -115,7 +115,7 @@ func permissionsOf(role identity.Role) rolePermissions {
 	}
 }
 
-// orNone makes a list that is not there an empty one, as JSON has it.
+// orNone turns nil into an empty list, which JSON writes as [].
 func orNone(list []string) []string {
 	if list == nil {
 		return []string{}
@@ -141,7 +141,7 @@ func (p *plane) listRoles(r *api.Request) (any, error) {
 				}
 				return []string{builtIn}
 			},
-			call: func(string, string) bool { return true }, // every role can be given everywhere
+			call: func(string, string) bool { return true }, // every role can be assigned on every scope
 		}
 		if passes(about) {
 			all = append(all, p.definition(r, role))
@@ -165,7 +165,7 @@ func (p *plane) fixedRole(*api.Request) (any, error) {
 		"Custom roles are not supported: the built-in roles can be assigned, but not changed.")
 }
 
-// listPermissions lists what the roles of the caller on a scope, and above it, allow there.
+// listPermissions lists the permissions of the caller's roles on a scope and above it.
 func (p *plane) listPermissions(r *api.Request) (any, error) {
 	scope := scopeOf(r)
 	answer := permissionList{Value: []rolePermissions{}}

@@ -12,10 +12,10 @@ import (
 	"github.com/visage-face/visage/identity"
 )
 
-// authorization is the provider of role assignments, with Azure's name.
+// authorization is Azure's name of the provider of role assignments.
 const authorization = "/providers/Microsoft.Authorization"
 
-// scopes are what roles can be given on.
+// scopes are the patterns of the scopes on which roles can be assigned.
 var scopes = []string{oneSubscription, oneGroup, one, oneVault}
 
 // assignmentRoutes are role assignments, on every kind of scope.
@@ -56,7 +56,7 @@ type assignmentList struct {
 
 func (p *plane) assignmentOf(a identity.Assignment) armwire.RoleAssignment {
 	scope := a.Spelling
-	if scope == "" { // it was assigned before spellings were kept
+	if scope == "" { // it was assigned before spellings were stored
 		scope = a.Scope
 	}
 	return armwire.RoleAssignment{
@@ -70,13 +70,13 @@ func (p *plane) assignmentOf(a identity.Assignment) armwire.RoleAssignment {
 	}
 }
 
-// scopeOf is the scope that a request is about: what stands before the provider of role assignments.
+// scopeOf is the scope of a request: the path before the provider of role assignments.
 func scopeOf(r *api.Request) string {
 	path := pathOf(r)
 	return path[:strings.LastIndex(path, authorization)]
 }
 
-// spelledScope is scopeOf as the client wrote it. Terraform compares it with what it sent, letter by letter.
+// spelledScope is scopeOf in the client's spelling, which Terraform compares with the one it sent.
 func spelledScope(r *api.Request) string {
 	return "/" + strings.Join(r.Written(strings.Count(scopeOf(r), "/")), "/")
 }
@@ -85,15 +85,14 @@ func (p *plane) listAssignments(r *api.Request) (any, error) {
 	return p.answerAssignments(r, scopeOf(r), func(identity.Assignment) bool { return true })
 }
 
-// listAllAssignments lists those of all scopes that the caller may see on each.
+// listAllAssignments lists the assignments of all scopes on which the caller may read them.
 func (p *plane) listAllAssignments(r *api.Request) (any, error) {
 	return p.answerAssignments(r, "", func(a identity.Assignment) bool {
 		return p.May(r.Principal, "Microsoft.Authorization/roleAssignments/read", a.Scope)
 	})
 }
 
-// answerAssignments lists what works on a scope: what is on it, above it and below it, as far as the filter of the
-// request has it.
+// answerAssignments lists the assignments on, above and below a scope that match the request's filter.
 func (p *plane) answerAssignments(r *api.Request, scope string, seen func(identity.Assignment) bool) (any, error) {
 	text, _, err := r.Query("$filter")
 	if err != nil {
@@ -113,7 +112,7 @@ func (p *plane) answerAssignments(r *api.Request, scope string, seen func(identi
 				return []string{a.Role, p.roleID(a.Role)}
 			},
 			call: func(function, argument string) bool {
-				if function == "assignedto" { // there are no groups through which more could be assigned
+				if function == "assignedto" { // there are no groups that could have further assignments
 					return strings.EqualFold(a.Principal, argument)
 				}
 				return isAtOrAbove(a.Scope, scope)
@@ -126,13 +125,13 @@ func (p *plane) answerAssignments(r *api.Request, scope string, seen func(identi
 	return page(p, r, all, func(a armwire.RoleAssignment) string { return a.ID })
 }
 
-// isAtOrAbove reports whether what is given on a place works on all of a scope.
+// isAtOrAbove reports whether an assignment on place applies to all of a scope.
 func isAtOrAbove(place, scope string) bool {
 	place, scope = strings.ToLower(place), strings.ToLower(scope)
 	return place == scope || strings.HasPrefix(scope, place+"/")
 }
 
-// assignment finds the assignment that a request names, on the scope that it names: one above or below is another.
+// assignment finds the assignment that a request names, on exactly the scope that it names.
 func (p *plane) assignment(r *api.Request) (identity.Assignment, error) {
 	id, scope := r.Path("assignment"), scopeOf(r)
 	for _, a := range p.Identities.Assignments(scope) {
@@ -157,7 +156,7 @@ func (p *plane) putAssignment(r *api.Request) (any, error) {
 	if err := read(r, &want); err != nil {
 		return nil, err
 	}
-	if want.Properties.Condition != "" { // a role without it would be more than was asked for
+	if want.Properties.Condition != "" { // without its condition, the role would allow more than requested
 		return nil, visage.Refuse(visage.Invalid, "FeatureNotSupported",
 			"Conditions of role assignments are not supported: assign the role on a narrower scope instead.")
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// subscriptionRoutes are what clients look around with before they come to resources (contract §2).
+// subscriptionRoutes describe tenants, subscriptions and locations; clients read them first (contract §2).
 func (p *plane) subscriptionRoutes(route routeMaker) []api.Route {
 	return []api.Route{
 		route(http.MethodGet, "/tenants", p.listTenants, api.Doc{Summary: "List the tenants", Answer: tenantList{}}),
@@ -90,7 +90,7 @@ func (p *plane) subscription() subscription {
 	}
 }
 
-// listSubscriptions lists the one there is, for who may see it.
+// listSubscriptions lists the only subscription, to callers who may read it.
 func (p *plane) listSubscriptions(r *api.Request) (any, error) {
 	if !p.May(r.Principal, "Microsoft.Resources/subscriptions/read", "/subscriptions/"+p.Subscription) {
 		return subscriptionList{[]subscription{}}, nil
@@ -100,8 +100,7 @@ func (p *plane) listSubscriptions(r *api.Request) (any, error) {
 
 func (p *plane) getSubscription(*api.Request) (any, error) { return p.subscription(), nil }
 
-// locations are those that resources are in, as they were given, and that of the group: a location is a word here, and
-// any will do.
+// locations are those of the resources, in their spelling, and that of the group; every word is a valid location.
 func (p *plane) locations(r *api.Request) ([]string, error) {
 	all, err := p.resources(r)
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 	"github.com/visage-face/visage/keyvault"
 )
 
-// tagsOf is where the tags of a scope are, apart from what else it has.
+// tagsOf is the path of the tags of a scope.
 const tagsOf = "/providers/Microsoft.Resources/tags/default"
 
-// tagRoutes are the tags of resources, all together and one by one. The subscription and the group keep none.
+// tagRoutes are the tags of all resources and of each one. The subscription and the group have none.
 func (p *plane) tagRoutes(route routeMaker) []api.Route {
 	all := []api.Route{
 		route(http.MethodGet, oneSubscription+"/tagNames", p.listTagNames,
@@ -103,8 +103,8 @@ func (p *plane) listTagNames(r *api.Request) (any, error) {
 	return page(p, r, all, func(t tagName) string { return t.ID })
 }
 
-// changeTags lets change have the tags of what a path names, and answers those that it returns; a nil change only
-// looks. It may be called more than once.
+// changeTags applies change to the tags of the path's resource, and answers with the result; a nil change only reads
+// them. change may be called more than once.
 func (p *plane) changeTags(r *api.Request, change func(map[string]string) (map[string]string, error)) (any, error) {
 	var tags map[string]string
 	var err error
@@ -141,7 +141,7 @@ func (p *plane) accountTags(
 	a, err := p.Accounts.Update(r.Context(), r.Caller(), name, func(a account.Account) (account.Change, error) {
 		tags, err := change(maps.Clone(a.Tags))
 		if tags == nil {
-			tags = map[string]string{} // nil would leave them
+			tags = map[string]string{} // nil would mean no change
 		}
 		return account.Change{Tags: tags}, err
 	})
@@ -188,7 +188,7 @@ func (p *plane) patchTags(r *api.Request) (any, error) {
 			tags = without(tags, given, func(string, string) bool { return true })
 			maps.Copy(tags, given)
 			return tags, nil
-		case "delete": // the value must be the one there is, where one is given
+		case "delete": // a given value must be the present one
 			return without(tags, given, func(there, asked string) bool { return asked == "" || asked == there }), nil
 		}
 		return nil, visage.Refuse(visage.Invalid, "InvalidRequestContent",
@@ -196,7 +196,7 @@ func (p *plane) patchTags(r *api.Request) (any, error) {
 	})
 }
 
-// without returns tags but for those that are named in others, in any case, as far as gone says so of the two values.
+// without returns tags without those that others names, in any case, if gone is true for the two values.
 func without(tags, others map[string]string, gone func(value, other string) bool) map[string]string {
 	kept := map[string]string{}
 	for name, value := range tags {

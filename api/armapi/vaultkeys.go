@@ -13,9 +13,8 @@ import (
 	"github.com/visage-face/visage/keyvault"
 )
 
-// vaultKeyRoutes are the keys of a vault as the management plane has them, for templates that make a vault with its
-// keys: a key can be made here when there is none of its name, and looked at. All else is done at the vault's own
-// address.
+// vaultKeyRoutes are the keys of a vault on the management plane, for templates that create a vault with its keys: a
+// key can be created if its name is free, and read. All other operations are those of the vault's own address.
 func (p *plane) vaultKeyRoutes(route routeMaker) []api.Route {
 	const (
 		all      = oneVault + "/keys"
@@ -122,7 +121,7 @@ func (p *plane) vaultKey(v keyvault.Vault, k keyvault.Key, version bool) vaultKe
 	return w
 }
 
-// secondsOf is a time as keys have it; nil for one that was not said.
+// secondsOf encodes a time as keys do; nil for the zero time.
 func secondsOf(t time.Time) *int64 {
 	if t.IsZero() {
 		return nil
@@ -131,7 +130,7 @@ func secondsOf(t time.Time) *int64 {
 	return &n
 }
 
-// timeOf is the time of secondsOf.
+// timeOf reverses secondsOf.
 func timeOf(seconds *int64) time.Time {
 	if seconds == nil {
 		return time.Time{}
@@ -139,7 +138,7 @@ func timeOf(seconds *int64) time.Time {
 	return time.Unix(*seconds, 0).UTC()
 }
 
-// keyPath is the key that a path names, and whether it names a version of it.
+// keyPath returns the key that a path names, and whether it names a version.
 func keyPath(r *api.Request) (keyvault.Ref, bool) {
 	ref := keyvault.Ref{Vault: r.Path("vault"), Name: r.Path("key")}
 	if !strings.HasSuffix(r.Route().Pattern, "/{version}") {
@@ -162,7 +161,7 @@ func (p *plane) getKey(r *api.Request) (any, error) {
 	return p.vaultKey(v, k, version), nil
 }
 
-// putKey makes a key. One that is there is answered as it is: templates are applied again and again.
+// putKey creates a key. An existing key is answered unchanged, since templates are applied repeatedly.
 func (p *plane) putKey(r *api.Request) (any, error) {
 	var want vaultKeyRequest
 	if err := read(r, &want); err != nil {
@@ -186,7 +185,7 @@ func (p *plane) putKey(r *api.Request) (any, error) {
 	return p.vaultKey(v, k, false), nil
 }
 
-// key reads which key is to be made.
+// key decodes the key to create.
 func (want vaultKeyRequest) key() (keyvault.NewKey, error) {
 	w := want.Properties
 	given := func(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
@@ -232,7 +231,7 @@ func (p *plane) listKeyVersions(r *api.Request) (any, error) {
 	})
 }
 
-// answerKeys answers a part of a list of keys, and links to the next.
+// answerKeys answers with a part of a list of keys and a link to the next.
 func (p *plane) answerKeys(
 	r *api.Request, versions bool, list func(after string, most int) (keyvault.Page, error),
 ) (any, error) {

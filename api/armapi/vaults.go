@@ -68,7 +68,7 @@ func (p *plane) listVaults(r *api.Request) (any, error) {
 	return page(p, r, wire, func(v armwire.Vault) string { return v.ID })
 }
 
-// notFound gives a vault that does not exist the code that resources have.
+// notFound changes the code for an unknown vault to the one for resources.
 func notFound(r *api.Request, err error) error {
 	if isUnknown(err) {
 		return visage.Refuse(visage.NotFound, "ResourceNotFound", "The Resource '%s/%s' was not found.", vaultType,
@@ -141,8 +141,7 @@ func (p *plane) patchVault(r *api.Request) (any, error) {
 	return p.changeVault(r, want, false)
 }
 
-// changeVault puts what is given into a vault that exists. whole: tags that are not given are taken away, as PUT has
-// it.
+// changeVault applies the given properties to an existing vault. whole is for PUT: tags that are not given are removed.
 func (p *plane) changeVault(r *api.Request, want armwire.VaultRequest, whole bool) (any, error) {
 	v, err := p.Vaults.UpdateVault(r.Context(), r.Caller(), r.Path("vault"),
 		func(v keyvault.Vault) (keyvault.Vault, error) {
@@ -211,7 +210,7 @@ func (p *plane) listDeletedVaults(r *api.Request) (any, error) {
 	return page(p, r, wire, func(v armwire.DeletedVault) string { return v.ID })
 }
 
-// deletedIn returns the deleted vault of a path, which names its location too.
+// deletedIn returns the deleted vault that a path names, together with its location.
 func (p *plane) deletedIn(r *api.Request) (keyvault.Vault, error) {
 	v, err := p.Vaults.DeletedVault(r.Context(), r.Path("vault"))
 	if err == nil && !visage.SameLocation(v.Location, r.Path("location")) {

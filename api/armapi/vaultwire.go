@@ -87,7 +87,7 @@ func policyWire(p keyvault.AccessPolicy, tenant string) armwire.AccessPolicy {
 	return answer
 }
 
-// policiesOf reads access policies, all of which must be of the vault's tenant.
+// policiesOf decodes access policies, all of which must be for the vault's tenant.
 func policiesOf(wire []armwire.AccessPolicy, tenant string) ([]keyvault.AccessPolicy, error) {
 	policies := []keyvault.AccessPolicy{}
 	for _, w := range wire {
@@ -117,7 +117,7 @@ func policiesOf(wire []armwire.AccessPolicy, tenant string) ([]keyvault.AccessPo
 	return policies, nil
 }
 
-// changedVault puts what is given into v. whole: tags that are not given are taken away.
+// changedVault returns v with the given properties. whole: tags that are not given are removed.
 func changedVault(want armwire.VaultRequest, v keyvault.Vault, whole bool) (keyvault.Vault, error) {
 	w := want.Properties
 	if want.Location != "" {
@@ -168,7 +168,7 @@ func changedVault(want armwire.VaultRequest, v keyvault.Vault, whole bool) (keyv
 	return v, err
 }
 
-// policyChanges are the changes of access policies by their names: each puts one policy into those there are.
+// policyChanges are the changes of access policies by name: each applies one policy to the present ones.
 var policyChanges = map[string]func([]keyvault.AccessPolicy, keyvault.AccessPolicy) []keyvault.AccessPolicy{
 	"add": func(all []keyvault.AccessPolicy, p keyvault.AccessPolicy) []keyvault.AccessPolicy {
 		i := slices.IndexFunc(all, func(a keyvault.AccessPolicy) bool { return samePrincipal(a, p) })

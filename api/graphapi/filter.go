@@ -8,10 +8,10 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// test says whether an object is one of those that a filter asks for.
+// test reports whether an object matches a filter.
 type test = func(object) bool
 
-// maxFilter bounds the length of a filter, in bytes, and with it how deep it nests.
+// maxFilter limits the length of a filter in bytes, and with it the depth of its nesting.
 const maxFilter = 4096
 
 // tokens of a filter: a text in quotes, in which two quotes stand for one; a mark; a word.
@@ -22,11 +22,11 @@ type token struct {
 	quoted bool
 }
 
-// filter reads OData's $filter (OData 4.01 part 2, §5.1.1), in so far as directories are asked by it: eq, ne, in,
+// filter reads OData's $filter (OData 4.01 part 2, §5.1.1), in the subset that clients of directories use: eq, ne, in,
 // startswith and any over properties that are text, lists of text or truth values.
 type filter struct{ tokens []token }
 
-// parseFilter reads a filter. One that it cannot read is a refusal of kind Invalid.
+// parseFilter parses a filter. An invalid one gives a refusal of kind Invalid.
 func parseFilter(text string) (test, error) {
 	if len(text) > maxFilter {
 		return nil, invalidFilter("it is longer than 4,096 bytes")
@@ -75,7 +75,7 @@ func (f *filter) want(word string) error {
 	return nil
 }
 
-// take takes the next token whatever it is.
+// take takes the next token of any kind.
 func (f *filter) take() (token, error) {
 	if len(f.tokens) == 0 {
 		return token{}, invalidFilter("it ends too early")
@@ -131,7 +131,7 @@ func (f *filter) single() (test, error) {
 	return f.compare(func(o object) []string { return valuesOf(o, property.text) }, property.text)
 }
 
-// startsWith reads what follows the name of the function.
+// startsWith parses the function's arguments.
 func (f *filter) startsWith() (test, error) {
 	if err := f.want("("); err != nil {
 		return nil, err
@@ -157,7 +157,7 @@ func (f *filter) startsWith() (test, error) {
 	}, err
 }
 
-// any reads "(c:c eq 'x')", which holds when it does for one value of a list.
+// any parses "(c:c eq 'x')", which is true if one value of a list satisfies it.
 func (f *filter) any(property string) (test, error) {
 	if err := f.want("("); err != nil {
 		return nil, err
@@ -179,7 +179,7 @@ func (f *filter) any(property string) (test, error) {
 	return t, err
 }
 
-// compare reads an operator and what it compares with.
+// compare parses an operator and its right-hand side.
 func (f *filter) compare(values func(object) []string, property string) (test, error) {
 	if err := known(property); err != nil {
 		return nil, err
@@ -217,7 +217,7 @@ func (f *filter) compare(values func(object) []string, property string) (test, e
 	return among(values, append(wanted, t.text), negative), nil
 }
 
-// among holds when one of an object's values is one of those wanted, in any case, as directories compare.
+// among is true if one of an object's values is a wanted one; as in directories, case is ignored.
 func among(values func(object) []string, wanted []string, negative bool) test {
 	return func(o object) bool {
 		found := slices.ContainsFunc(values(o), func(v string) bool {
@@ -227,7 +227,7 @@ func among(values func(object) []string, wanted []string, negative bool) test {
 	}
 }
 
-// properties are those that a filter may name, in lower case, with the spelling that objects have.
+// properties are the spellings of the properties that a filter may name, by lower case.
 var properties = map[string]string{
 	"id": "id", "appid": "appId", "displayname": "displayName", "appdisplayname": "appDisplayName",
 	"serviceprincipalnames": "servicePrincipalNames", "serviceprincipaltype": "servicePrincipalType",
@@ -247,7 +247,7 @@ func known(property string) error {
 	return nil
 }
 
-// valuesOf returns what a property of an object holds, as texts.
+// valuesOf returns the values of a property of an object, as texts.
 func valuesOf(o object, property string) []string {
 	switch v := o[properties[strings.ToLower(property)]].(type) {
 	case string:

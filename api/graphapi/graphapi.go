@@ -1,5 +1,5 @@
-// Package graphapi speaks the part of Microsoft Graph's wire contract that management clients need: who a service
-// principal is. It only reads; identities are made and changed on the management plane.
+// Package graphapi is the directory plane. It implements the part of Microsoft Graph that management clients use to
+// look up service principals. It is read-only: identities are created and changed on the management plane.
 package graphapi
 
 import (
@@ -14,24 +14,24 @@ import (
 	"github.com/visage-face/visage/identity"
 )
 
-// Identities knows who there is.
+// Identities lists the identities.
 type Identities interface {
 	// Principals returns all identities, sorted by object id.
 	Principals() []identity.Principal
 }
 
-// Config is what the plane is made of.
+// Config configures the plane.
 type Config struct {
-	// Identities knows who there is. Required.
+	// Identities lists the identities. Required.
 	Identities Identities
-	// Tenant is the tenant whose directory is read. Required.
+	// Tenant is the tenant of the directory. Required.
 	Tenant string
 	// Origin is the address of the service, without a slash at the end. It is never taken from a request. Required.
 	Origin string
-	// Principal returns whose a bearer token is, one that was made for Graph. Others are refusals of kind
-	// Unauthenticated. Required.
+	// Principal returns the principal of a bearer token for Graph. Other tokens give refusals of kind Unauthenticated.
+	// Required.
 	Principal func(ctx context.Context, bearer string) (visage.Principal, error)
-	// MayRead reports whether somebody may read the whole directory. Everybody else sees themselves alone. Required.
+	// MayRead reports whether a principal may read the whole directory. Other principals see only themselves. Required.
 	MayRead func(who visage.Principal) bool
 }
 
@@ -66,37 +66,37 @@ func (p *plane) routes() []api.Route {
 		return route(http.MethodPost, path, summary, handle, api.Doc{Body: body, Answer: map[string]any{}})
 	}
 	return []api.Route{
-		get("me", "Say that applications are nobody who signs in", p.me),
-		get("me/ownedObjects", "Say that applications are nobody who signs in", p.me),
+		get("me", "Refuse: an application has no signed-in user", p.me),
+		get("me/ownedObjects", "Refuse: an application has no signed-in user", p.me),
 		get("servicePrincipals", "List service principals", p.list(servicePrincipals)),
 		get("servicePrincipals/{id}", "Get a service principal", p.one(servicePrincipals)),
 		get("applications", "List applications", p.list(applications)),
 		get("applications/{id}", "Get an application", p.one(applications)),
-		get("users", "List users, of whom there are none", p.list(users)),
-		get("users/{id}", "Get a user, of whom there are none", p.one(users)),
-		get("groups", "List groups, of which there are none", p.list(groups)),
-		get("groups/{id}", "Get a group, of which there are none", p.one(groups)),
+		get("users", "List users (always empty)", p.list(users)),
+		get("users/{id}", "Get a user (never found)", p.one(users)),
+		get("groups", "List groups (always empty)", p.list(groups)),
+		get("groups/{id}", "Get a group (never found)", p.one(groups)),
 		get("directoryObjects/{id}", "Get a service principal or an application", p.one(directoryObjects)),
 		get("{addressed}", "Get an object by its alternate key", p.addressed),
 		post("directoryObjects/getByIds", "Get objects by their ids", idsBody{}, p.byIDs),
 		post("directoryObjects/{id}/checkMemberGroups",
-			"List the groups among some that an object is in, which are none", groupsBody{}, p.noGroups),
-		post("directoryObjects/{id}/getMemberGroups", "List the groups that an object is in, which are none",
+			"List an object's groups among the given ones (always empty)", groupsBody{}, p.noGroups),
+		post("directoryObjects/{id}/getMemberGroups", "List the groups of an object (always empty)",
 			memberBody{}, p.noGroups),
-		post("servicePrincipals/{id}/getMemberGroups", "List the groups that a service principal is in, which are none",
+		post("servicePrincipals/{id}/getMemberGroups", "List the groups of a service principal (always empty)",
 			memberBody{}, p.noGroups),
 	}
 }
 
 var queries = []api.Param{
-	{Name: "$filter", Text: "Which objects: comparisons with eq, ne, in and startswith, joined by and, or and not.",
+	{Name: "$filter", Text: "Selects objects: comparisons with eq, ne, in and startswith, joined by and, or and not.",
 		Value: ""},
-	{Name: "$select", Text: "Which properties, with commas between.", Value: ""},
-	{Name: "$top", Text: "At most so many, 1 to 999.", Value: 0},
-	{Name: "$skiptoken", Text: "Where the list goes on, from a nextLink.", Value: ""},
+	{Name: "$select", Text: "The properties to return, separated by commas.", Value: ""},
+	{Name: "$top", Text: "The maximal number of objects, 1 to 999.", Value: 0},
+	{Name: "$skiptoken", Text: "The position in the list, from a nextLink.", Value: ""},
 }
 
-// admit proves who calls.
+// admit authenticates the caller.
 func (p *plane) admit(r *api.Request) (visage.Principal, error) {
 	bearer := r.Bearer()
 	if bearer == "" {
@@ -116,7 +116,7 @@ func (p *plane) me(*api.Request) (any, error) {
 			"signed-in user.")
 }
 
-// list answers a collection.
+// list answers with a collection.
 func (p *plane) list(of collection) func(*api.Request) (any, error) {
 	return func(r *api.Request) (any, error) {
 		all, err := p.filtered(r, of)
@@ -127,8 +127,8 @@ func (p *plane) list(of collection) func(*api.Request) (any, error) {
 	}
 }
 
-// filtered returns the objects of a collection that a request asks for, and that its caller may see. A caller who may
-// see themselves alone is told so when they ask for others, whether these exist or not.
+// filtered returns the objects of a collection that match the request's filter and that its caller may see. A caller
+// who may see only themselves gets a refusal for all other objects, whether they exist or not.
 func (p *plane) filtered(r *api.Request, of collection) ([]object, error) {
 	matches := func(object) bool { return true }
 	text, given, err := r.Query("$filter")
@@ -152,7 +152,7 @@ func (p *plane) filtered(r *api.Request, of collection) ([]object, error) {
 	return all, nil
 }
 
-// visible returns the objects of a collection that somebody may see.
+// visible returns the objects of a collection that a principal may see.
 func (p *plane) visible(who visage.Principal, of collection) []object {
 	var all []object
 	everybody := p.MayRead(who)
@@ -164,14 +164,14 @@ func (p *plane) visible(who visage.Principal, of collection) []object {
 	return all
 }
 
-// one answers a single object.
+// one answers with a single object.
 func (p *plane) one(of collection) func(*api.Request) (any, error) {
 	return func(r *api.Request) (any, error) {
 		return p.single(r, of, "id", r.Path("id"))
 	}
 }
 
-// addressed answers an object that is called by an alternate key, as servicePrincipals(appId='…').
+// addressed answers with an object that is addressed by an alternate key, as servicePrincipals(appId='…').
 func (p *plane) addressed(r *api.Request) (any, error) {
 	for _, of := range []collection{servicePrincipals, applications} {
 		key, found := strings.CutPrefix(r.Path("addressed"), of.name+"(appId='")
@@ -202,14 +202,14 @@ func (p *plane) single(r *api.Request, of collection, property, value string) (a
 		visage.Shortened(value))
 }
 
-// idsBody asks for objects by their ids.
+// idsBody requests objects by their ids.
 type idsBody struct {
 	IDs   []string `json:"ids" api:"required"`
 	Types []string `json:"types"`
 }
 
-// byIDs answers those of the objects asked for that there are, and that the caller may see: those that there are not
-// are left out, as the contract has it.
+// byIDs answers with the requested objects that the caller may see. As in the contract, ids that do not exist are left
+// out.
 func (p *plane) byIDs(r *api.Request) (any, error) {
 	var body idsBody
 	if err := r.ReadJSON(&body); err != nil {
@@ -251,7 +251,7 @@ type memberBody struct {
 	SecurityEnabledOnly bool `json:"securityEnabledOnly"`
 }
 
-// noGroups answers that somebody is in no group: there are none.
+// noGroups answers with no groups: none exist.
 func (p *plane) noGroups(r *api.Request) (any, error) {
 	if _, err := p.single(r, directoryObjects, "id", r.Path("id")); err != nil {
 		return nil, err
@@ -272,7 +272,7 @@ func greet(h http.Header, r *http.Request, requestID string) {
 	api.EchoRequestID(h, r, "client-request-id")
 }
 
-// errorAnswer is how Graph tells of an error.
+// errorAnswer is Graph's error document.
 type errorAnswer struct {
 	Error struct {
 		Code    string            `json:"code"`
@@ -281,14 +281,14 @@ type errorAnswer struct {
 	} `json:"error"`
 }
 
-// problem spells an error. It is the only place that does.
+// problem writes an error document. No other function of the plane does.
 func problem(h http.Header, p *api.Problem) any {
 	var a errorAnswer
 	a.Error.Code, a.Error.Message = p.Code, p.Message
 	if a.Error.Code == "" {
 		a.Error.Code = codeOf(p.Status)
 	}
-	if p.Status == http.StatusMethodNotAllowed { // what clients want to do there is make and change identities
+	if p.Status == http.StatusMethodNotAllowed { // clients use these methods to create and change identities
 		a.Error.Message = `The directory is only read here: make and change identities with "visage identity", ` +
 			`or at Visage.Identity of the management plane.`
 	}
@@ -305,7 +305,7 @@ func problem(h http.Header, p *api.Problem) any {
 	return a
 }
 
-// codeOf names a refusal that was made before an operation was reached.
+// codeOf returns the code of a refusal that was made before an operation was called.
 func codeOf(status int) string {
 	switch {
 	case status == http.StatusNotFound || status == http.StatusBadRequest:

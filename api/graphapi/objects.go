@@ -12,15 +12,15 @@ import (
 	"github.com/visage-face/visage/identity"
 )
 
-// object is one thing in the directory, by the names of its properties.
+// object is an object of the directory, by property name.
 type object = map[string]any
 
 const odataType = "@odata.type"
 
-// collection is a set of objects that has a path.
+// collection is a set of objects with a path of its own.
 type collection struct {
 	name    string
-	objects func(identity.Principal) []object // those that an identity is
+	objects func(identity.Principal) []object // the objects of an identity
 }
 
 var (
@@ -29,8 +29,8 @@ var (
 	applications = collection{"applications", applicationObjects}
 	users        = collection{"users", func(identity.Principal) []object { return nil }}
 	groups       = collection{"groups", func(identity.Principal) []object { return nil }}
-	// An application here is its own service principal, and has one id for both. As in Graph, where they have two, that
-	// of the service principal is what roles name.
+	// An application here is its own service principal and has one id for both. In Graph they have two ids, and roles
+	// name that of the service principal.
 	directoryObjects = collection{"directoryObjects", func(p identity.Principal) []object {
 		o := principalObject(p)
 		o[odataType] = "#microsoft.graph.servicePrincipal"
@@ -77,7 +77,7 @@ func applicationObjects(p identity.Principal) []object {
 	}}
 }
 
-// selected returns an object with the properties that a request asks for.
+// selected returns an object with the properties of the request's $select.
 func selected(r *api.Request, o object) (object, error) {
 	text, given, err := r.Query("$select")
 	if err != nil {
@@ -96,7 +96,7 @@ func selected(r *api.Request, o object) (object, error) {
 	return chosen, nil
 }
 
-// page answers a part of a list, with an address for the rest.
+// page answers with a part of a list and a link to the rest.
 func (p *plane) page(r *api.Request, name string, all []object) (any, error) {
 	const most = 999
 	top, from := most, 0

@@ -1,7 +1,6 @@
-// Package identityapi speaks the wire contract of Azure's managed identity endpoints, so that programs that ask their
-// machine for an identity get tokens here unchanged: App Service's form, which has a secret, and that of the instance
-// metadata service (IMDS), which has none. It is served on a loopback listener of its own, over plain HTTP, as clients
-// expect it.
+// Package identityapi implements Azure's managed identity endpoints, so that programs which use managed identities work
+// unchanged: the form of App Service, which requires a secret, and that of the instance metadata service (IMDS), which
+// requires none. It is served on a loopback listener of its own, over plain HTTP, as clients expect.
 package identityapi
 
 import (
@@ -27,29 +26,28 @@ const (
 	IMDSPath       = "/metadata/identity/oauth2/token"
 )
 
-// Identities gives tokens of the identities that the operator named, and of no others.
+// Identities issues tokens of the identities that the operator configured, and of no others.
 type Identities interface {
-	// Assigned returns the identities that may be had here, as they are now, in the order they were named.
+	// Assigned returns the configured identities in their present state and configured order.
 	Assigned() []identity.Principal
-	// Token returns a token for one of them, by its object id, and when it ends. Refusals: PrincipalNotFound;
-	// invalid_resource for an audience that nobody here has.
+	// Token returns a token for one of them, by its object id, and its expiry. Refusals: PrincipalNotFound;
+	// invalid_resource for an unknown audience.
 	Token(ctx context.Context, objectID, audience string) (token string, expires time.Time, err error)
 }
 
-// Config is what the plane is made of.
+// Config configures the plane.
 type Config struct {
-	// Identities gives the tokens. Required.
+	// Identities issues the tokens. Required.
 	Identities Identities
-	// Header is the secret that callers of App Service's form show. Required.
+	// Header is the secret that callers send in App Service's form. Required.
 	Header string
-	// IMDS serves the form of the instance metadata service too. It has no secret: every process of this machine that
-	// reaches the listener gets tokens.
+	// IMDS serves the form of the instance metadata service too. It requires no secret: every process on this machine
+	// that reaches the listener gets tokens.
 	IMDS bool
-	// Local reports whether an address is one of this machine. Required.
+	// Local reports whether an address belongs to this machine. Required.
 	Local func(netip.Addr) bool
-	// Refused is told of requests that were sent on by somebody, or ask for an identity that was not named: nobody who
-	// is meant to use the endpoint makes those. Of wrong secrets api.Config.Refused is told, of tokens Identities
-	// knows. Optional.
+	// Refused is called for forwarded requests and for requests of an identity that is not configured, which no
+	// legitimate client sends. Wrong secrets go to api.Config.Refused. Optional.
 	Refused func(*api.Request, *visage.Refusal)
 }
 
@@ -74,7 +72,7 @@ func New(cfg Config) (api.Plane, error) {
 
 var queries = []api.Param{
 	{Name: "api-version", Text: "The version of the contract, a date.", Value: ""},
-	{Name: "resource", Text: "Whom the token is for.", Value: ""},
+	{Name: "resource", Text: "The audience of the token.", Value: ""},
 	{Name: "client_id", Text: "The identity, by its client id.", Value: ""},
 	{Name: "object_id", Text: "The identity, by its object id.", Value: ""},
 	{Name: "mi_res_id", Text: "The identity, by the path of its resource.", Value: ""},
@@ -85,7 +83,8 @@ type plane struct {
 	header [sha256.Size]byte
 }
 
-// appService answers App Service's form. Its older version, of 2017, has other names for the header and the client id.
+// appService answers App Service's form. Its version in the version of 2017 has other names for the header and the
+// client id.
 func (p *plane) appService(r *api.Request) (any, error) {
 	if err := p.near(r); err != nil {
 		return nil, p.told(r, err)
@@ -102,7 +101,7 @@ func (p *plane) appService(r *api.Request) (any, error) {
 	default:
 		return nil, refuse("invalid_request", "The api-version must be 2019-08-01 or 2017-09-01.")
 	}
-	// Both are hashed, so that the comparison tells neither their bytes nor their length.
+	// Both are hashed, so that the duration of the comparison reveals neither bytes nor length.
 	if sum := sha256.Sum256([]byte(shown)); subtle.ConstantTimeCompare(sum[:], p.header[:]) != 1 {
 		return nil, visage.Refuse(visage.Unauthenticated, "unauthorized",
 			"The header X-IDENTITY-HEADER is not the value of IDENTITY_HEADER.")
@@ -110,8 +109,8 @@ func (p *plane) appService(r *api.Request) (any, error) {
 	return p.token(r)
 }
 
-// imds answers the form of the instance metadata service. The header that it asks for is one that no page in a browser
-// can send across origins, and that no proxy adds.
+// imds answers the form of the instance metadata service. Its required header is one that no page in a browser can send
+// across origins, and that no proxy adds.
 func (p *plane) imds(r *api.Request) (any, error) {
 	if err := p.near(r); err != nil {
 		return nil, p.told(r, err)
@@ -129,8 +128,8 @@ func (p *plane) imds(r *api.Request) (any, error) {
 	return p.token(r)
 }
 
-// near refuses whatever was sent on for somebody else: by a proxy, from another machine, or by a browser whose page has
-// had its name resolved to this machine.
+// near refuses requests on behalf of others: those forwarded by a proxy, those from another machine, and those of a
+// browser after DNS rebinding.
 func (p *plane) near(r *api.Request) error {
 	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "Via"} {
 		if r.Header(name) != "" {
@@ -148,16 +147,16 @@ func (p *plane) near(r *api.Request) error {
 	return nil
 }
 
-// told tells of a refusal and returns it.
+// told reports a refusal and returns it.
 func (p *plane) told(r *api.Request, err error) error {
 	refusal, ok := errors.AsType[*visage.Refusal](err)
-	if ok && refusal.Kind == visage.Invalid && p.Refused != nil { // of other kinds api.Config.Refused is told
+	if ok && refusal.Kind == visage.Invalid && p.Refused != nil { // other kinds go to api.Config.Refused
 		p.Refused(r, refusal)
 	}
 	return err
 }
 
-// isLiteral reports whether a Host header names a machine by its address, or is localhost.
+// isLiteral reports whether a Host header is an IP address or localhost.
 func isLiteral(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -166,7 +165,7 @@ func isLiteral(host string) bool {
 	return err == nil || strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
 }
 
-// tokenAnswer is what both forms answer. Numbers are text, as the clients of both take them.
+// tokenAnswer is the answer of both forms. Numbers are written as text, which all clients accept.
 type tokenAnswer struct {
 	Token     string `json:"access_token"`
 	ClientID  string `json:"client_id"`
@@ -203,8 +202,8 @@ func (p *plane) token(r *api.Request) (any, error) {
 	}, nil
 }
 
-// selected returns the identity that a request is about: the one it names or, when it names none, the only one or the
-// only system-assigned one there is.
+// selected returns the identity that a request names or, if it names none, the only one or the only system-assigned
+// one.
 func (p *plane) selected(r *api.Request) (identity.Principal, error) {
 	fits := func(identity.Principal) bool { return true }
 	named := false
@@ -270,13 +269,13 @@ func greet(h http.Header, _ *http.Request, requestID string) {
 	h.Set("Pragma", "no-cache")
 }
 
-// errorAnswer is how both forms tell of an error.
+// errorAnswer is the error document of both forms.
 type errorAnswer struct {
 	Error       string `json:"error"`
 	Description string `json:"error_description"`
 }
 
-// problem spells an error. It is the only place that does.
+// problem writes an error document. No other function of the plane does.
 func problem(_ http.Header, p *api.Problem) any {
 	a := errorAnswer{p.Code, p.Message}
 	if a.Error == "" {

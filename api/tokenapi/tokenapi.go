@@ -1,5 +1,5 @@
-// Package tokenapi speaks the wire contract of Entra's token service, so that the official identity clients get tokens
-// here unchanged: discovery, published keys, and client credentials.
+// Package tokenapi is the token plane. It implements discovery, published keys and client credentials of Entra's token
+// service, so that the official identity clients work unchanged.
 package tokenapi
 
 import (
@@ -15,14 +15,14 @@ import (
 	"github.com/visage-face/visage/identity"
 )
 
-// Config is what the plane is made of.
+// Config configures the plane.
 type Config struct {
-	// Directory knows the applications and makes the tokens. Required.
+	// Directory has the applications and issues the tokens. Required.
 	Directory *identity.Directory
 	// Authority is the origin of the token service, below which every tenant has a path. It is never taken from a
-	// request: clients believe what the documents here say. Required.
+	// request, because clients trust the documents of this plane. Required.
 	Authority visage.Origin
-	// Issuer returns the name under which tokens of a tenant are issued; the same that Directory was given. Required.
+	// Issuer returns the issuer of a tenant's tokens; the same as Directory's. Required.
 	Issuer func(tenant string) string
 }
 
@@ -40,7 +40,7 @@ type plane struct {
 	Config
 }
 
-// isPath reports whether a path begins with a tenant, or goes on as paths below one do.
+// isPath reports whether a path begins with a tenant, or continues like the paths below one.
 func isPath(path string) bool {
 	first, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch first {
@@ -81,13 +81,14 @@ func (p *plane) routes() []api.Route {
 		get("/{tenant}/discovery/v2.0/keys", p.keys, keys),
 		token("/{tenant}/oauth2/token", first),
 		token("/{tenant}/oauth2/v2.0/token", second),
-		// Some clients put the tenant after an authority that ends in "/adfs", as the metadata of old versions has it.
+		// Some clients append the tenant to an authority that ends in "/adfs", which is the one in old metadata
+		// versions.
 		token("/adfs/{tenant}/oauth2/token", first),
 		token("/adfs/{tenant}/oauth2/v2.0/token", second),
 	}
 }
 
-// style is the version of a form or document: the first says for whom a token shall be by "resource", the second by
+// style is the version of a form or document: in the first, "resource" is the audience of a token; in the second,
 // "scope".
 type style int
 
@@ -107,10 +108,10 @@ func (p *plane) tenant(r *api.Request) (string, error) {
 	return id, nil
 }
 
-// configuration is an OpenID provider's description of itself, contract §2.1.
+// configuration is an OpenID provider's metadata, contract §2.1.
 type configuration struct {
 	Issuer                string   `json:"issuer"`
-	AuthorizationEndpoint string   `json:"authorization_endpoint"` // clients want one; nobody signs in here
+	AuthorizationEndpoint string   `json:"authorization_endpoint"` // required by clients; there is no interactive sign-in
 	TokenEndpoint         string   `json:"token_endpoint"`
 	KeysAddress           string   `json:"jwks_uri"`
 	ResponseTypes         []string `json:"response_types_supported"`
@@ -157,7 +158,7 @@ func (p *plane) keys(r *api.Request) (any, error) {
 	return keySet{p.Directory.PublicKeys()}, nil
 }
 
-// instance tells a client that asks whether this authority is one (contract §2.2).
+// instance confirms to clients that this authority is valid (contract §2.2).
 type instance struct {
 	DiscoveryEndpoint string          `json:"tenant_discovery_endpoint"`
 	Version           string          `json:"api-version"`
@@ -181,7 +182,7 @@ func (p *plane) instance(r *api.Request) (any, error) {
 	}
 	host := p.Authority.Host()
 	names := []string{host}
-	if full := p.Authority.Hostname() + ":" + p.Authority.Port(); full != host { // clients compare what they were given
+	if full := p.Authority.Hostname() + ":" + p.Authority.Port(); full != host { // clients compare it
 		names = append(names, full)
 	}
 	return instance{
@@ -195,7 +196,7 @@ const (
 	assertionType     = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 )
 
-// tokenAnswer is RFC 6749 §5.1 with what Entra adds; the first style writes numbers as text.
+// tokenAnswer is RFC 6749 §5.1 with Entra's additions; the first style writes numbers as text.
 type tokenAnswer struct {
 	Type      string `json:"token_type"`
 	Expires   any    `json:"expires_in"`
@@ -239,7 +240,7 @@ func (p *plane) token(r *api.Request, style style) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	seconds := int64(expires.Sub(now).Seconds()) // rounded down: no client shall use a token that has ended
+	seconds := int64(expires.Sub(now).Seconds()) // rounded down, so that no client uses an expired token
 	if style == second {
 		return tokenAnswer{Type: "Bearer", Expires: seconds, Extended: seconds, Token: token}, nil
 	}
@@ -250,14 +251,14 @@ func (p *plane) token(r *api.Request, style style) (any, error) {
 	}, nil
 }
 
-// form is a request's form. It holds secrets and is not logged.
+// form is a request's form. It holds secrets and must not be logged.
 type form url.Values
 
-// parseForm reads a form in which nothing is given twice. What is unknown is passed over: clients send what they like
-// to tell about themselves. So is the mark with which some programs begin every file in UTF-8.
+// parseForm parses a form and refuses repeated fields. Unknown fields are ignored, because clients send extra ones; so
+// is a byte order mark.
 func parseForm(body []byte) (form, error) {
 	values, err := url.ParseQuery(strings.TrimPrefix(string(body), "\ufeff"))
-	if err != nil { // its text repeats what was sent
+	if err != nil { // its text repeats the body
 		return nil, refuse(visage.Invalid, "invalid_request", "900144", "The body is not a form.")
 	}
 	for name, v := range values {
@@ -271,7 +272,7 @@ func parseForm(body []byte) (form, error) {
 
 func (f form) get(name string) string { return url.Values(f).Get(name) }
 
-// grant returns what the form asks for.
+// grant returns the grant that the form requests.
 func (f form) grant(style style) (identity.Grant, error) {
 	none := identity.Grant{}
 	switch f.get("grant_type") {
@@ -307,8 +308,8 @@ func (f form) grant(style style) (identity.Grant, error) {
 	return g, err
 }
 
-// audienceOf returns whom a scope is about: the one part of it that ends in "/.default" (contract §3). Clients add
-// others that mean nothing to an application.
+// audienceOf returns the audience of a scope: the only part that ends in "/.default" (contract §3). Clients add other
+// parts, which have no meaning for applications.
 func audienceOf(scope string) (string, error) {
 	if scope == "" {
 		return "", missing("scope")
@@ -348,7 +349,7 @@ func greet(h http.Header, r *http.Request, requestID string) {
 	api.EchoRequestID(h, r, "client-request-id")
 }
 
-// errorAnswer is RFC 6749 §5.2 with what Entra adds, contract §3.
+// errorAnswer is RFC 6749 §5.2 with Entra's additions, contract §3.
 type errorAnswer struct {
 	Error         string `json:"error"`
 	Description   string `json:"error_description"`
@@ -358,7 +359,7 @@ type errorAnswer struct {
 	CorrelationID string `json:"correlation_id"`
 }
 
-// problem spells an error. It is the only place that does.
+// problem writes an error document. No other function of the plane does.
 func problem(_ http.Header, p *api.Problem) any {
 	a := errorAnswer{
 		Error: p.Code, Description: p.Message, Codes: []int{}, Time: time.Now().UTC().Format("2006-01-02 15:04:05Z"),
@@ -373,7 +374,7 @@ func problem(_ http.Header, p *api.Problem) any {
 	return a
 }
 
-// codeOf names a refusal that was made before an operation was reached.
+// codeOf returns the code of a refusal that was made before an operation was called.
 func codeOf(status int) string {
 	switch {
 	case status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests:

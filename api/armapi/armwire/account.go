@@ -1,8 +1,8 @@
-// Package armwire holds the JSON documents of the management plane: what the plane answers and reads, and what the
-// command line reads and sends. It has types alone.
+// Package armwire holds the JSON documents of the management plane, for the plane and for the command line. It has only
+// types.
 package armwire
 
-// Account is an account as it is answered (contract §3).
+// Account is an account in an answer (contract §3).
 type Account struct {
 	ID         string            `json:"id"`
 	Name       string            `json:"name"`
@@ -69,7 +69,7 @@ type AccountProperties struct {
 	ScheduledPurgeDate string      `json:"scheduledPurgeDate,omitempty"`
 }
 
-// CORS says whose pages may use the data from a browser, as other resource providers spell it.
+// CORS lists the origins whose pages may use the data from a browser, in the form of other resource providers.
 type CORS struct {
 	AllowedOrigins []string `json:"allowedOrigins"`
 }
@@ -98,7 +98,7 @@ type RatePattern struct {
 	Method string `json:"method"`
 }
 
-// AccountRequest is an account as it is sent. What it lacks is left as it is, or gets its default.
+// AccountRequest is an account in a request. Missing properties are kept, or get their defaults.
 type AccountRequest struct {
 	Kind       string                   `json:"kind"`
 	Location   string                   `json:"location"`
@@ -108,7 +108,7 @@ type AccountRequest struct {
 	Properties AccountRequestProperties `json:"properties"`
 }
 
-// IdentityRequest says which managed identities an account is to have.
+// IdentityRequest lists the managed identities that an account is to have.
 type IdentityRequest struct {
 	Type  string               `json:"type"`
 	Users map[string]*struct{} `json:"userAssignedIdentities"` // null takes one away

@@ -53,7 +53,7 @@ type EncryptionOperation struct {
 type EncryptionRequest struct {
 	KeySource string              `json:"keySource"`
 	Key       *KeyVaultProperties `json:"keyVaultProperties"`
-	// Register is our own: it switches the system-assigned identity on and gives it access to the key on the way, where
-	// the caller may do that.
+	// Register is an extension: it also enables the system-assigned identity and gives it access to the key, if the
+	// caller may do that.
 	Register bool `json:"register"`
 }

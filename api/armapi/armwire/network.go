@@ -7,7 +7,7 @@ type NetworkACLs struct {
 	Bypass        string   `json:"bypass,omitempty"`
 	DefaultAction string   `json:"defaultAction"`
 	IPRules       []IPRule `json:"ipRules"`
-	// VirtualNetworkRules name networks of Azure's, which nothing here can tell: they are always empty.
+	// VirtualNetworkRules name virtual networks in Azure, which cannot be recognised here: they are always empty.
 	VirtualNetworkRules []json.RawMessage `json:"virtualNetworkRules"`
 }
 

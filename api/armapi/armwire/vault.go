@@ -47,7 +47,7 @@ type Permissions struct {
 	Storage      []string `json:"storage,omitempty"`
 }
 
-// VaultRequest is a vault as it is sent. What it lacks is left as it is, or gets its default.
+// VaultRequest is a vault in a request. Missing properties are kept, or get their defaults.
 type VaultRequest struct {
 	Location   string                 `json:"location"`
 	Tags       map[string]string      `json:"tags"`
@@ -68,7 +68,7 @@ type VaultRequestProperties struct {
 	PublicNetworkAccess string         `json:"publicNetworkAccess"`
 }
 
-// AccessPolicyList is what a change of access policies is about.
+// AccessPolicyList holds the access policies of a change.
 type AccessPolicyList struct {
 	AccessPolicies []AccessPolicy `json:"accessPolicies"`
 }

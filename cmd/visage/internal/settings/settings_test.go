@@ -26,13 +26,13 @@ var brokenConfigs = map[string][]string{
 	"models.yaml": {
 		`models.yaml:1: model: is "recognition_04"; allowed: MODEL=PACK, the pack by its name or folder`,
 		`models.yaml:1: model: names recognition_03 twice; allowed: MODEL=PACK, the pack by its name or folder`,
-		`model: there is no recognition model "recognition_05"; ` +
+		`model: unknown recognition model "recognition_05"; ` +
 			`allowed: recognition_01, recognition_02, recognition_03, recognition_04`,
 	},
 	"several.yaml": {
 		`several.yaml:2: parallel: is "many"; allowed: a number from 1 to 256`,
 		`several.yaml:3: log-level: is "loud"; allowed: debug, info, warn, error`,
-		`listen: "here" is not host:port, such as 127.0.0.1:8443`,
+		`listen: must be host:port, such as 127.0.0.1:8443; got "here"`,
 	},
 	"twice.yaml": {`twice.yaml: is not YAML: [2:1] mapping key "listen" already defined at [1:1]`},
 	"unit.yaml":  {`unit.yaml:1: gallery-memory: is "12"; allowed: a size such as 512MiB or 4GiB, at least 1MiB`},
