@@ -17,16 +17,16 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// exchange is one request on its way.
+// exchange is the state of one request.
 type exchange struct {
 	id       string
-	plane    *Plane // nil when no plane has such a path
-	route    *Route // nil when there is none
+	plane    *Plane // nil for a path of no plane
+	route    *Route // nil for a path or method without a route
 	resource visage.Resource
 	body     *body
 }
 
-// answer is what will be written, once.
+// answer is the answer to a request.
 type answer struct {
 	status int
 	header http.Header
@@ -34,7 +34,7 @@ type answer struct {
 	stream func(context.Context, io.Writer) error
 }
 
-// ServeHTTP lives a request from its line to its log line.
+// ServeHTTP handles a request from its header to its log line.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
 	x := &exchange{id: visage.NewUUID().String()}
@@ -66,7 +66,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if unread {
 		w.Header().Set("Connection", "close")
 		if !x.withheld(r) {
-			// So that the server lets the client go on sending while it is answered.
+			// Lets the client continue to send while it is answered.
 			h.deadline(control.EnableFullDuplex())
 		}
 	}
@@ -89,31 +89,30 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h.log.Info("request", attrs...)
 	if err != nil && a.stream != nil {
-		panic(http.ErrAbortHandler) // the client must not take what it has for all of it
+		panic(http.ErrAbortHandler) // the client must notice that its answer is incomplete
 	}
 	if err == nil && r.ProtoMajor < 2 {
 		giveWay(control)
 	}
 }
 
-// giveWay sends the answer and lets the requests of other connections go on. The server reads the next request of an
-// HTTP/1 connection in the same goroutine, and a quick client has often sent it by then: such a connection would keep
-// its processor from the requests that wait behind it until the runtime takes it away after 10 ms, which is enough for
-// 30 requests of 0.3 ms.
+// giveWay sends the answer and yields to the requests of other connections. The server reads the next request of an
+// HTTP/1 connection in the same goroutine, and a fast client has often sent it by then: such a connection would keep
+// its processor until the runtime preempts it after 10 ms, which is enough for 30 requests of 0.3 ms.
 func giveWay(control *http.ResponseController) {
-	// What keeps the answer from being sent ends the connection; the server finds that out as well.
+	// An error ends the connection, which the server notices itself.
 	_ = control.Flush()
 	runtime.Gosched()
 }
 
-// deadline notes a deadline that could not be set. Writers that have no connection (those of tests) have none.
+// deadline logs a deadline that could not be set. Writers of tests have no connection and support none.
 func (h *Handler) deadline(err error) {
 	if err != nil && !errors.Is(err, http.ErrNotSupported) {
 		h.log.Warn("deadline not set", "err", err)
 	}
 }
 
-// answer makes the one answer of a request.
+// answer makes the answer to a request.
 func (h *Handler) answer(
 	x *exchange, r *http.Request, home *Plane, found *node, values []string,
 ) answer {
@@ -158,12 +157,13 @@ func (h *Handler) answer(
 	return a
 }
 
-// turnsAway reports whether an answer says that somebody is not let in, or not now.
+// turnsAway reports whether a status refuses access.
 func turnsAway(status int) bool {
 	return status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusTooManyRequests
 }
 
-// run admits the request and lets the handler work. A panic is an internal error whose text holds the stack.
+// run authenticates and admits the request, and calls its handler. A panic becomes an internal error with the stack in
+// its text.
 func (h *Handler) run(x *exchange, req *Request) (result any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -181,7 +181,7 @@ func (h *Handler) run(x *exchange, req *Request) (result any, err error) {
 	}
 	req.http = req.http.WithContext(visage.WithCaller(req.Context(), req.Caller()))
 	x.body.holder, x.body.proved = holderOf(req), x.route.Allow != Anyone
-	defer x.plane.memory.release(x.body) // the body counts until the handler is done with it
+	defer x.plane.memory.release(x.body) // the body counts until the handler returns
 	result, err = x.route.Handle(req)
 	if over := h.countRest(x, req); over != nil {
 		return nil, over
@@ -189,7 +189,7 @@ func (h *Handler) run(x *exchange, req *Request) (result any, err error) {
 	return result, err
 }
 
-// prove finds out who calls.
+// prove authenticates the caller.
 func (h *Handler) prove(x *exchange, req *Request) (err error) {
 	switch x.route.Allow {
 	case Anyone:
@@ -204,7 +204,7 @@ func (h *Handler) prove(x *exchange, req *Request) (err error) {
 	return err
 }
 
-// admit refuses requests from where a resource takes none, and those above their rate.
+// admit refuses requests from addresses that a resource excludes, and those above their rate.
 func (h *Handler) admit(x *exchange, req *Request) error {
 	if h.cfg.Inner {
 		return nil
@@ -217,7 +217,7 @@ func (h *Handler) admit(x *exchange, req *Request) error {
 	return h.count(x, req)
 }
 
-// holder proves by a bearer token or else by a key which resource a request is for.
+// holder authenticates the resource of a request by a bearer token or a key.
 func (h *Handler) holder(x *exchange, req *Request) (visage.Resource, visage.Principal, error) {
 	if bearer := req.Bearer(); bearer != "" && h.cfg.Holders != nil {
 		resource, principal, err := h.cfg.Holders.Resource(req.Context(), bearer, req.http.Host)
@@ -238,8 +238,8 @@ func (h *Handler) holder(x *exchange, req *Request) (visage.Resource, visage.Pri
 	return resource, principal, err
 }
 
-// admitBearer proves who sends a bearer token. The rates of the tiers are for the data of resources and do not bind who
-// manages them.
+// admitBearer authenticates a bearer token. The rates of tiers do not apply: they are for the data of resources, not
+// for their management.
 func (h *Handler) admitBearer(req *Request) error {
 	token := req.Bearer()
 	if token == "" {
@@ -254,7 +254,7 @@ func (h *Handler) admitBearer(req *Request) error {
 	return nil
 }
 
-// spell turns a handler's result into an answer.
+// spell encodes a handler's result as an answer.
 func spell(result any) (answer, error) {
 	reply, ok := result.(Reply)
 	if !ok {
@@ -285,10 +285,10 @@ func (h *Handler) refuse(x *exchange, p *Problem) answer {
 	return a
 }
 
-// seconds rounds a wait up to whole seconds, at least one: a client that comes back earlier would be refused again.
+// seconds rounds a wait up to whole seconds, at least one: an earlier retry would be refused again.
 func seconds(d time.Duration) int64 { return max(1, int64(math.Ceil(d.Seconds()))) }
 
-// encode writes JSON as clients of the contracts know it: without escapes for HTML.
+// encode encodes JSON as the contracts do: without escapes for HTML.
 func encode(v any) ([]byte, error) {
 	var buf bytes.Buffer
 	e := json.NewEncoder(&buf)
@@ -342,7 +342,7 @@ func (a answer) setHeaders(header http.Header) {
 	header.Set("Cache-Control", "no-store")
 }
 
-// patientWriter gives the client WriteTimeout for each piece, however many there are.
+// patientWriter gives the client WriteTimeout for each piece of a stream.
 type patientWriter struct {
 	to      io.Writer
 	control *http.ResponseController
@@ -365,7 +365,7 @@ func (x *exchange) planeName() string {
 	return x.plane.Name
 }
 
-// label is the route's label, or none: never the path, which may hold what customers call their people.
+// label is the route's label, or none: never the path, which may contain names of people.
 func (x *exchange) label() string {
 	if x.route == nil || x.route.Pattern == "" {
 		return none
@@ -373,5 +373,5 @@ func (x *exchange) label() string {
 	return x.route.Label()
 }
 
-// none labels what has no plane or no route.
+// none is the label of requests without a plane or route.
 const none = "none"

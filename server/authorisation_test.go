@@ -28,7 +28,7 @@ func TestAuthorisation(t *testing.T) {
 	if testing.Short() {
 		t.Skip("makes thousands of requests")
 	}
-	w := newWorld(t)
+	w := newPopulatedServer(t)
 	var page strings.Builder
 	page.WriteString(authorisationPreface)
 	routes := w.routes(t)
@@ -115,7 +115,7 @@ resources there are. And "a policy with all" does not reach purging, rotation an
 type route struct{ plane, method, pattern, body string }
 
 // routes reads the server's description of itself, sorted, by plane.
-func (w *world) routes(t *testing.T) map[string][]route {
+func (w *populatedServer) routes(t *testing.T) map[string][]route {
 	t.Helper()
 	res, err := w.Client.Get(w.URL + "/openapi.json")
 	if err != nil {
@@ -165,7 +165,7 @@ var bodies = map[string]string{
 }
 
 // ask makes a request and says in a word what became of the caller.
-func (w *world) ask(t *testing.T, r route, k kind) string {
+func (w *populatedServer) ask(t *testing.T, r route, k kind) string {
 	t.Helper()
 	op := w.Operator()
 	segments := strings.Split(r.pattern, "/")

@@ -30,8 +30,8 @@ type kind struct {
 	rule             func(route) string // the only answer there may be; "" when the rules do not say
 }
 
-// world is a server with two Face resources, "mine" and "other", two vaults, and identities of all sorts.
-type world struct {
+// populatedServer is a server with two Face resources, "mine" and "other", two vaults, and identities of all sorts.
+type populatedServer struct {
 	*servertest.Server
 	own, rotated, foreign string // keys
 	ids                   map[string]string
@@ -45,13 +45,13 @@ const (
 	dataAudience       = "https://cognitiveservices.azure.com"
 )
 
-func (w *world) vaultAudience() string {
+func (w *populatedServer) vaultAudience() string {
 	return strings.Replace(w.URL, "https://", "https://vault.", 1)
 }
 
-func newWorld(t *testing.T) *world {
+func newPopulatedServer(t *testing.T) *populatedServer {
 	t.Helper()
-	w := &world{Server: servertest.Start(t, server.Config{Rate: 1 << 20}), ids: map[string]string{}}
+	w := &populatedServer{Server: servertest.Start(t, server.Config{Rate: 1 << 20}), ids: map[string]string{}}
 	listen := strings.Replace(strings.TrimPrefix(w.URL, "https://"), "localhost", "127.0.0.1", 1)
 	if err := w.Stop(); err != nil {
 		t.Fatal(err)
@@ -125,7 +125,7 @@ func newWorld(t *testing.T) *world {
 }
 
 // vaults makes a vault in which policies decide and one in which roles do.
-func (w *world) vaults(t *testing.T, inGroup string) {
+func (w *populatedServer) vaults(t *testing.T, inGroup string) {
 	t.Helper()
 	op := w.Operator()
 	policy := func(name, permissions string) string {
@@ -146,7 +146,7 @@ func (w *world) vaults(t *testing.T, inGroup string) {
 	}
 }
 
-func (w *world) keyOf(t *testing.T, resource string) string {
+func (w *populatedServer) keyOf(t *testing.T, resource string) string {
 	t.Helper()
 	keys, err := w.Keys(t.Context(), resource)
 	if err != nil {
@@ -160,7 +160,7 @@ func always(answer string) func(route) string { return func(route) string { retu
 func unknown(route) string { return "" }
 
 // callers are the kinds of callers of a plane.
-func (w *world) callers(plane string) []kind {
+func (w *populatedServer) callers(plane string) []kind {
 	switch plane {
 	case "face":
 		return w.faceCallers()
@@ -190,7 +190,7 @@ func (w *world) callers(plane string) []kind {
 	}
 }
 
-func (w *world) faceCallers() []kind {
+func (w *populatedServer) faceCallers() []kind {
 	token := func(who string) string { return w.token(who, dataAudience) }
 	return append([]kind{
 		{name: "no credential", rule: always("401")},
@@ -240,7 +240,7 @@ func decides(r route) bool {
 		r.method != http.MethodGet && strings.Contains(r.pattern, "/Visage.Identity/")
 }
 
-func (w *world) managementCallers() []kind {
+func (w *populatedServer) managementCallers() []kind {
 	token := func(who string) string { return w.token(who, managementAudience) }
 	return append([]kind{
 		{name: "no credential", rule: always("401")},
@@ -267,7 +267,7 @@ func (w *world) managementCallers() []kind {
 }
 
 // graphCallers may read the whole directory or themselves alone; lists then hold nobody else.
-func (w *world) graphCallers() []kind {
+func (w *populatedServer) graphCallers() []kind {
 	const graph = "https://graph.microsoft.com"
 	token := func(who string) string { return w.token(who, graph) }
 	themselves := func(r route) string {
@@ -293,7 +293,7 @@ func (w *world) graphCallers() []kind {
 	)...)
 }
 
-func (w *world) vaultCallers() []kind {
+func (w *populatedServer) vaultCallers() []kind {
 	token := func(who string) string { return w.token(who, w.vaultAudience()) }
 	const byPolicy, byRole = "policies.vault", "roles.vault"
 	free := func(rule func(route) string) func(route) string {
@@ -341,7 +341,7 @@ func (w *world) vaultCallers() []kind {
 }
 
 // badTokens are tokens that would open everything, but for one thing.
-func (w *world) badTokens(audience, wrongAudience, host string) []kind {
+func (w *populatedServer) badTokens(audience, wrongAudience, host string) []kind {
 	now := time.Now()
 	claims := func(change func(map[string]any)) string {
 		c := map[string]any{
@@ -374,7 +374,7 @@ func (w *world) badTokens(audience, wrongAudience, host string) []kind {
 	return append(bad, good)
 }
 
-func (w *world) token(who, audience string) string {
+func (w *populatedServer) token(who, audience string) string {
 	token, _, err := w.Directory().Token(context.Background(), w.ids[who], audience)
 	if err != nil {
 		panic(fmt.Sprintf("make a token of %s for %s: %v", who, audience, err))
@@ -383,7 +383,7 @@ func (w *world) token(who, audience string) string {
 }
 
 // deletedToken returns a good token of an identity that is deleted afterwards.
-func (w *world) deletedToken(audience string) string {
+func (w *populatedServer) deletedToken(audience string) string {
 	d := w.Directory()
 	p, err := d.CreateApplication(context.Background(),
 		identity.Creation{Tenant: w.Operator().TenantID, Name: "short-lived"})

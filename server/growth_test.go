@@ -33,7 +33,7 @@ var (
 
 // powers returns everything that anybody may do, or could become able to do without asking anybody further: what roles
 // allow, what policies say, also where roles decide and they are not in force, what decides, and what proves whom.
-func (w *world) powers(t *testing.T) map[string]bool {
+func (w *populatedServer) powers(t *testing.T) map[string]bool {
 	t.Helper()
 	all := map[string]bool{}
 	d, op := w.Directory(), w.Operator()
@@ -94,7 +94,7 @@ func (w *world) powers(t *testing.T) map[string]bool {
 }
 
 // as makes a request of the management plane as somebody.
-func (w *world) as(t *testing.T, who, method, path, body string) (int, []byte) {
+func (w *populatedServer) as(t *testing.T, who, method, path, body string) (int, []byte) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, w.URL+path+"?api-version=2025-09-01",
 		strings.NewReader(body))
@@ -116,7 +116,7 @@ func (w *world) as(t *testing.T, who, method, path, body string) (int, []byte) {
 }
 
 // hostile are bodies with which somebody would take more than he has, each sent to every route.
-func (w *world) hostile(me string) []string {
+func (w *populatedServer) hostile(me string) []string {
 	tenant := w.Operator().TenantID
 	policy := fmt.Sprintf(`{"tenantId":%q,"objectId":%q,"permissions":{"keys":["all","purge"]}}`, tenant, me)
 	key := strings.Replace(w.URL, "https://", "https://roles.vault.", 1) + "/keys/k"
@@ -151,7 +151,7 @@ func (w *world) hostile(me string) []string {
 // could think of to every route of the management plane, and holds that nobody has gained by it. Access policies of
 // vaults where they decide are a Contributor's to write, as in Azure, and do not count.
 func TestNobodyBecomesMoreThanHeIs(t *testing.T) {
-	w := newWorld(t)
+	w := newPopulatedServer(t)
 	routes := w.routes(t)["management"]
 	slices.SortStableFunc(routes, func(a, b route) int { return cmp.Compare(lateness(a), lateness(b)) })
 	if len(routes) < 50 {
@@ -235,7 +235,7 @@ func lateness(r route) int {
 }
 
 // fill puts what is there into the pattern of a route.
-func (w *world) fill(r route, with map[string]string) string {
+func (w *populatedServer) fill(r route, with map[string]string) string {
 	op := w.Operator()
 	names := map[string]string{
 		"subscription": op.SubscriptionID, "group": op.ResourceGroup, "account": "mine", "vault": "roles",
@@ -255,7 +255,7 @@ func (w *world) fill(r route, with map[string]string) string {
 }
 
 // hold fails the test when somebody has more than before.
-func (w *world) hold(t *testing.T, who string, before map[string]bool, after string) {
+func (w *populatedServer) hold(t *testing.T, who string, before map[string]bool, after string) {
 	t.Helper()
 	more := gained(before, w.powers(t))
 	if who == "owner elsewhere" { // what he gives on his own resource is his to give

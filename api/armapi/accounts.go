@@ -127,7 +127,7 @@ func (p *plane) create(r *api.Request, want armwire.AccountRequest) (any, error)
 		return nil, err
 	}
 	if want.Identity != nil {
-		if c.Identity, err = p.wish(r, want.Identity, account.Identity{}); err != nil {
+		if c.Identity, err = p.identitySpec(r, want.Identity, account.Identity{}); err != nil {
 			return nil, err
 		}
 	}
@@ -189,11 +189,11 @@ func (p *plane) change(r *api.Request, want armwire.AccountRequest, whole bool) 
 			c.Origins = &want.Properties.CORS.AllowedOrigins
 		}
 		if want.Identity != nil {
-			wish, err := p.wish(r, want.Identity, a.Identity)
+			spec, err := p.identitySpec(r, want.Identity, a.Identity)
 			if err != nil {
 				return c, err
 			}
-			c.Identity = &wish
+			c.Identity = &spec
 		}
 		return c, nil
 	})

@@ -119,10 +119,12 @@ func identityOf(i account.Identity) *armwire.Identity {
 	return w
 }
 
-// wish is wishOf for the caller of a request, who needs the right to assign a user-assigned identity before an account
-// can use it, as in Azure.
-func (p *plane) wish(r *api.Request, q *armwire.IdentityRequest, now account.Identity) (account.IdentitySpec, error) {
-	w, err := wishOf(q, now)
+// identitySpec is identitySpecOf for the caller of a request, who needs the right to assign a user-assigned identity
+// before an account can use it, as in Azure.
+func (p *plane) identitySpec(
+	r *api.Request, q *armwire.IdentityRequest, now account.Identity,
+) (account.IdentitySpec, error) {
+	w, err := identitySpecOf(q, now)
 	if err != nil {
 		return w, err
 	}
@@ -148,8 +150,9 @@ func (p *plane) wish(r *api.Request, q *armwire.IdentityRequest, now account.Ide
 	return w, nil
 }
 
-// wishOf reads the identities that an account is to have; the present ones are needed where single ones are removed.
-func wishOf(q *armwire.IdentityRequest, now account.Identity) (account.IdentitySpec, error) {
+// identitySpecOf reads the identities that an account is to have; the present ones are needed where single ones are
+// removed.
+func identitySpecOf(q *armwire.IdentityRequest, now account.Identity) (account.IdentitySpec, error) {
 	var w account.IdentitySpec
 	user := false
 	for kind := range strings.SplitSeq(q.Type, ",") {

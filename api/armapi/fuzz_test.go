@@ -27,11 +27,11 @@ func FuzzRequest(f *testing.F) {
 		}
 		if q.Identity != nil {
 			now := account.Identity{Users: map[string]account.Managed{"/a": {}}}
-			wish, err := wishOf(q.Identity, now)
-			if err != nil && (wish.System || wish.Users != nil) {
-				t.Errorf("%s: refused, and yet %+v", body, wish)
+			spec, err := identitySpecOf(q.Identity, now)
+			if err != nil && (spec.System || spec.Users != nil) {
+				t.Errorf("%s: refused, and yet %+v", body, spec)
 			}
-			for _, path := range wish.Users {
+			for _, path := range spec.Users {
 				if _, given := q.Identity.Users[path]; !given && path != "/a" {
 					t.Errorf("%s: nobody spoke of %q", body, path)
 				}
