@@ -42,13 +42,13 @@ func (a *Accounts) planKey(ctx context.Context, rec record, c Change) (keyPlan, 
 	if err := a.checkRest(ctx, rec, c); err != nil {
 		return keyPlan{}, err
 	}
-	want := *c.Protection
+	protection := *c.Protection
 	if c.Identity != nil {
-		plan.change.Identity = &IdentitySpec{System: c.Identity.System || want.Register, Users: c.Identity.Users}
+		plan.change.Identity = &IdentitySpec{System: c.Identity.System || protection.Register, Users: c.Identity.Users}
 	}
-	if !want.Customer {
+	if !protection.Customer {
 		plan.action = disableKey
-		return plan, want.checkService()
+		return plan, protection.checkService()
 	}
 	if rec.Tier != visage.E0 {
 		return keyPlan{}, refuseSKU(rec.Name, rec.Tier)
@@ -61,17 +61,17 @@ func (a *Accounts) planKey(ctx context.Context, rec record, c Change) (keyPlan, 
 	if serviceHolds(now) && !a.cfg.AutoApprove && !a.index.Load().approved(rec.Location) {
 		return keyPlan{}, refuseUnapproved(rec.Location)
 	}
-	if plan.identity, err = want.identity(plan); err != nil {
+	if plan.identity, err = protection.identity(plan); err != nil {
 		return keyPlan{}, err
 	}
-	if plan.key, err = a.keyOf(want); err != nil {
+	if plan.key, err = a.keyOf(protection); err != nil {
 		return keyPlan{}, err
 	}
 	plan.change.kept.VaultURI = vaultURI(plan.key)
 	if plan.key.SameKey(now.Kept) { // the same key by an earlier address
 		plan.key.Vault, plan.key.Name = now.Key.Vault, now.Key.Name
 	}
-	plan.action, plan.grant = want.action(plan.key, visage.PrincipalID(rec.Identity.System.PrincipalID), now)
+	plan.action, plan.grant = protection.action(plan.key, visage.PrincipalID(rec.Identity.System.PrincipalID), now)
 	if plan.action == enableKey && !plan.key.SameKey(now.Key) && a.cfg.CheckVault != nil {
 		return plan, a.cfg.CheckVault(ctx, rec.Location, plan.key)
 	}

@@ -20,25 +20,25 @@ const keyBits = 2048
 
 // checkKey refuses a key that must not wrap a resource's data key, in the order of the management contract §5.2, and
 // returns the key's version. The caller has checked that the resource may use the key's vault.
-func (c *Custody) checkKey(ctx context.Context, b binding) (version string, err error) {
-	src, err := c.cfg.Open(ctx, b.Key, b.As)
+func (c *Custody) checkKey(ctx context.Context, to binding) (version string, err error) {
+	src, err := c.cfg.Open(ctx, to.Key, to.As)
 	if err != nil {
-		return "", vaultRefusal(b, "get", err)
+		return "", vaultRefusal(to, "get", err)
 	}
 	d, err := src.Describe(ctx, keysource.Ref{})
 	if err != nil {
-		return "", vaultRefusal(b, "get", err)
+		return "", vaultRefusal(to, "get", err)
 	}
-	if err := checkDescription(b.Key, d); err != nil {
+	if err := checkDescription(to.Key, d); err != nil {
 		return "", err
 	}
-	if b.Key.Version == "" { // the checked version must wrap, even if there is a newer one by now
-		if src, err = c.cfg.Open(ctx, b.at(d.Ref.Version), b.As); err != nil {
-			return "", vaultRefusal(b, "get", err)
+	if to.Key.Version == "" { // the checked version must wrap, even if there is a newer one by now
+		if src, err = c.cfg.Open(ctx, to.at(d.Ref.Version), to.As); err != nil {
+			return "", vaultRefusal(to, "get", err)
 		}
 	}
 	if verb, err := roundTrip(ctx, src); err != nil {
-		return "", vaultRefusal(b, verb, err)
+		return "", vaultRefusal(to, verb, err)
 	}
 	return d.Ref.Version, nil
 }

@@ -68,12 +68,12 @@ func (c *Custody) followOne(ctx context.Context, w *watch, sp *space, version st
 	defer wake(c.wake) // Run finishes or undoes a change that is left
 	defer sp.release()
 	sp.mu.Lock()
-	key, closed := sp.note.Key, sp.state.Locked
+	present, closed := sp.note.Key, sp.state.Locked
 	sp.mu.Unlock()
-	if key == nil || closed {
+	if present == nil || closed {
 		return true
 	}
-	_, err := c.beginChange(ctx, sp, Following, key, version)
+	_, err := c.beginChange(ctx, sp, Following, present, version)
 	if err != nil {
 		c.log.WarnContext(ctx, "newer version of a key not followed", "resource", sp.id.String(), "err", err)
 	}

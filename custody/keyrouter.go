@@ -35,11 +35,11 @@ func (r *keyRouter) source(ctx context.Context, uri string) (keysource.Source, e
 	if src := r.opened[uri]; src != nil {
 		return src, nil
 	}
-	k, ok := r.bindings[uri]
+	b, ok := r.bindings[uri]
 	if !ok {
 		return nil, fmt.Errorf("key %s is not one of the keys of this change: %w", uri, keysource.ErrWrong)
 	}
-	src, err := r.c.cfg.Open(ctx, k.Key, k.As)
+	src, err := r.c.cfg.Open(ctx, b.Key, b.As)
 	if err != nil {
 		return nil, err
 	}
