@@ -88,6 +88,9 @@ var kinds = []Kind{
 // Kinds returns every kind there is, in the order of their meaning.
 func Kinds() []Kind { return slices.Clone(kinds) }
 
+// ParseKind returns the kind that is spelled so, for queries.
+func ParseKind(s string) (k Kind, known bool) { return Kind(s), slices.Contains(kinds, Kind(s)) }
+
 // Outcome says what became of it. The set is closed.
 type Outcome string
 

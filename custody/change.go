@@ -9,6 +9,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/keysource"
 )
 
 // undoTimeout limits how long undoing a change takes after its caller has left.
@@ -47,7 +48,7 @@ func (c *Custody) takeStep(ctx context.Context, sp *space, f *flow) error {
 	at := f.plan().index(f.Step)
 	err := c.failPoint(string(f.Kind), f.Step, "before")
 	if err == nil {
-		err = steps[at].run(&attempt{c, sp, f, c.keySources(sp, f)}, ctx)
+		err = steps[at].run(&attempt{c, sp, f, c.keySources(sp, f)}, keysource.WithTrace(ctx))
 	}
 	if err == nil {
 		err = c.failPoint(string(f.Kind), f.Step, "after")

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -82,6 +83,11 @@ func (c *Custody) record(ctx context.Context, sp *space, kind audit.Kind, outcom
 	e := audit.Event{Kind: kind, Outcome: outcome, Resource: visage.ResourceID(sp.id), Details: details}
 	if key != nil {
 		e.KeyID, e.KeyVersion = c.cfg.Today(key.Key).Unversioned(), version
+	}
+	switch kind {
+	case audit.KeyWrap, audit.KeyUnwrap, audit.KeyProbe:
+		e.Details = maps.Clone(details)
+		e.Set(audit.DetailProviderRequest, keysource.TraceOf(ctx).RequestID())
 	}
 	if err := c.cfg.Audit.Append(ctx, e); err != nil {
 		return fmt.Errorf("audit %s: %w", kind, err)

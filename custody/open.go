@@ -20,6 +20,7 @@ func (c *Custody) openData(ctx context.Context, sp *space, src keysource.Source,
 		return errClosedByOwner
 	}
 	asked := time.Now()
+	ctx = keysource.WithTrace(ctx)
 	err := c.loadKeys(ctx, sp, src, load.locks)
 	class := classOf(err)
 	c.recordOrLog(ctx, sp, audit.KeyUnwrap, outcomeOf(class), map[audit.Detail]string{audit.DetailClass: string(class)})

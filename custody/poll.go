@@ -67,7 +67,8 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 	for i, sp := range all {
 		turns[i] = sp.stateNow().Turn
 	}
-	err, valid := c.askKey(ctx, w, all, asked)
+	asking := keysource.WithTrace(ctx)
+	err, valid := c.askKey(asking, w, all, asked)
 	if ctx.Err() != nil {
 		return 0, false // an ended context is no answer
 	}
@@ -101,7 +102,7 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 		reply.turn = turns[i]
 		work.Go(func() {
 			if c.dependsOn(w, sp) {
-				c.applyAnswer(ctx, sp, w.src, reply)
+				c.applyAnswer(asking, sp, w.src, reply)
 				sp.mu.Lock()
 				sp.next = next
 				sp.mu.Unlock()

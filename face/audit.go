@@ -1,71 +1,54 @@
 package face
 
 import (
-	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/sealed"
 )
 
-// Erasure is something that was deleted, with what became of its keys.
-type Erasure struct {
-	What     Erased
-	Resource visage.ResourceID
-	By       visage.Caller // zero: the service itself, because a time was up
-	Ref      Ref           // the group or list
-	Person   string        // id; empty where it is about no person
-	Face     string        // persisted face id; empty where it is about no single face
-	// Receipt names the epoch whose key was destroyed. Its epoch is zero when the key lives on for the moment: the
-	// store goes on trying, and the next erasure has it.
-	Receipt sealed.Receipt
-}
-
-// Erased says what was deleted.
-type Erased string
-
-// What can be deleted.
+// What an event of kind audit.GroupDelete is about, if it is not the group or list itself: its name and settings.
 const (
-	ErasedPerson   Erased = "person"
-	ErasedFace     Erased = "face"
-	ErasedGroup    Erased = "group"    // a group or list: its name and settings
-	ErasedContents Erased = "contents" // of a deleted group or list: everybody in it, a moment after the group
-	// ErasedTemplates are those by one pack of a whole group or list, a moment after its migration ended, or after it.
-	ErasedTemplates Erased = "templates"
+	erasedContents  = "contents"  // everybody in a deleted group or list, a moment after it
+	erasedTemplates = "templates" // of a group or list, by one pack, after a migration to another
 )
 
-// Auditor writes down what was erased.
-type Auditor interface {
-	// Erased is called after the erasure, which it cannot undo: an error is the operator's to know.
-	Erased(ctx context.Context, e Erasure) error
-	// Decided is called after somebody has decided how long others are kept.
-	Decided(ctx context.Context, d Decision) error
+// event begins the audit event of something that the caller does to a resource, or to ref in it.
+func event(kind audit.Kind, by visage.Caller, res visage.Resource, ref Ref) audit.Event {
+	e := audit.Event{
+		Kind: kind, Outcome: audit.Done, Actor: audit.ActorOf(by), Resource: res.ID, RequestID: by.RequestID,
+	}
+	if ref != (Ref{}) {
+		e.Set(audit.DetailGroup, ref.Kind.String()+"/"+ref.ID)
+	}
+	return e
 }
 
-// Decision is a change of how long somebody is kept.
-type Decision struct {
-	What      Decided
-	Resource  visage.ResourceID
-	By        visage.Caller
-	Ref       Ref        // the group or list; zero: the resource
-	Item      string     // the person or persisted face; empty: all
-	Retention *Retention // of RetentionSet; nil: it was taken back
+// setReceipt adds the receipt of an erasure. If its epoch is zero, the epoch key could not be destroyed yet: the store
+// retries, and the next receipt of the resource names that epoch.
+func setReceipt(e *audit.Event, r sealed.Receipt) {
+	if r.Epoch == 0 {
+		return
+	}
+	records, sums := 0, sha256.New()
+	for _, c := range r.Erased {
+		records += c.Count
+		sums.Write(c.Hash[:])
+	}
+	e.Set(audit.DetailGeneration, strconv.FormatUint(uint64(r.Generation), 10))
+	e.Set(audit.DetailEpoch, strconv.FormatUint(uint64(r.Epoch), 10))
+	e.Set(audit.DetailCount, strconv.Itoa(records))
+	e.Set(audit.DetailGrade, string(r.Grade))
+	e.Set(audit.DetailErased, hex.EncodeToString(sums.Sum(nil)))
 }
 
-// Decided says what was decided.
-type Decided string
-
-// What can be decided.
-const (
-	RetentionSet Decided = "retention"
-	HoldPlaced   Decided = "hold"
-	HoldReleased Decided = "release"
-)
-
-// nobody audits nothing.
-type nobody struct{}
-
-// Erased implements Auditor.
-func (nobody) Erased(context.Context, Erasure) error { return nil }
-
-// Decided implements Auditor.
-func (nobody) Decided(context.Context, Decision) error { return nil }
+// operationOf is a retention as the audit log has it.
+func operationOf(r *Retention) string {
+	if r == nil {
+		return "removed"
+	}
+	return strconv.Itoa(r.Days) + " days since " + string(r.Since)
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -191,7 +192,7 @@ func (s *Service) Delete(ctx context.Context, res visage.Resource, ref Ref) erro
 	s.orders.change(order, idChange{id: ref.ID})
 	s.orders.forget(contentsOrder(res, record))
 	s.sweeps.add(res.ID)
-	s.told(ctx, res, Erasure{What: ErasedGroup, Ref: ref, Receipt: receipt})
+	s.erased(ctx, res, audit.GroupDelete, ref, receipt, nil)
 	return nil
 }
 

@@ -5,16 +5,9 @@ import (
 	"errors"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/sealed"
 )
-
-// decided writes down what was decided.
-func (s *Service) decided(ctx context.Context, res visage.Resource, d Decision) {
-	d.Resource, d.By = res.ID, visage.CallerFrom(ctx)
-	if err := s.audit.Decided(context.WithoutCancel(ctx), d); err != nil {
-		s.log.ErrorContext(ctx, "decision not audited", "resource", res.ID.String(), "what", string(d.What), "err", err)
-	}
-}
 
 // erasedTogether is how many persons or faces are erased in one transaction: each costs a few rows, and other writers
 // wait meanwhile.
@@ -32,10 +25,24 @@ func (s *Service) erase(ctx context.Context, res visage.Resource, fn func(sealed
 	return receipt, outcome(err)
 }
 
-// told writes down what was erased, even when who asked has left.
-func (s *Service) told(ctx context.Context, res visage.Resource, e Erasure) {
-	e.Resource, e.By = res.ID, visage.CallerFrom(ctx)
-	if err := s.audit.Erased(context.WithoutCancel(ctx), e); err != nil {
-		s.log.ErrorContext(ctx, "erasure not audited", "resource", res.ID.String(), "what", string(e.What), "err", err)
+// erased records an erasure. The event names what was erased with its details: the ids of a person or a face.
+func (s *Service) erased(
+	ctx context.Context, res visage.Resource, kind audit.Kind, ref Ref, receipt sealed.Receipt,
+	details map[audit.Detail]string,
+) {
+	e := event(kind, visage.CallerFrom(ctx), res, ref)
+	for d, value := range details {
+		e.Set(d, value)
+	}
+	setReceipt(&e, receipt)
+	s.record(ctx, e)
+}
+
+// record appends an event of something that is done and cannot be undone, even if its caller has left. A failure is
+// logged for the operator.
+func (s *Service) record(ctx context.Context, e audit.Event) {
+	if err := audit.Answer(ctx, s.audit, nil, e); err != nil {
+		s.log.ErrorContext(ctx, "event not recorded in the audit log", "resource", e.Resource.String(), "kind",
+			string(e.Kind), "err", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
 )
@@ -256,11 +257,11 @@ func (s *Service) expirePart(ctx context.Context, e expiry, ids []string) (int, 
 	})
 	for _, id := range gone {
 		s.orders.change(contentsOrder(e.res, c), idChange{id: string(id[:])})
-		erasure := Erasure{What: ErasedFace, Ref: e.ref, Face: id.String(), Receipt: receipt}
+		kind, detail := audit.FaceDelete, audit.DetailFace
 		if e.ref.Kind.isGroup() {
-			erasure = Erasure{What: ErasedPerson, Ref: e.ref, Person: id.String(), Receipt: receipt}
+			kind, detail = audit.PersonDelete, audit.DetailPerson
 		}
-		s.told(ctx, e.res, erasure)
+		s.erased(ctx, e.res, kind, e.ref, receipt, map[audit.Detail]string{detail: id.String()})
 	}
 	return len(gone), nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
 )
@@ -39,8 +40,8 @@ type Config struct {
 	// GalleryBytes limits the memory of all loaded galleries together, in bytes. Default 1 GiB. A collection that alone
 	// needs more cannot be searched.
 	GalleryBytes int64
-	// Audit writes down what is erased. Default: nobody does.
-	Audit Auditor
+	// Audit records erasures, and changes of retention and holds. Default: nothing is recorded.
+	Audit audit.Recorder
 	// Logger gets the failures that callers are not shown. Default: discard.
 	Logger *slog.Logger
 }
@@ -61,7 +62,7 @@ type Service struct {
 	modelNames string                // for refusals
 	resources  func(ctx context.Context) ([]visage.ResourceID, error)
 	log        *slog.Logger
-	audit      Auditor
+	audit      audit.Recorder
 
 	galleries *gallery.Pool
 	orders    *orders
@@ -107,7 +108,7 @@ func New(cfg Config) (*Service, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Audit == nil {
-		cfg.Audit = nobody{}
+		cfg.Audit = audit.Discard{}
 	}
 	s := &Service{
 		audit: cfg.Audit,

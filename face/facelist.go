@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
 )
@@ -193,6 +194,6 @@ func (s *Service) DeleteFace(ctx context.Context, res visage.Resource, list Ref,
 		return nil
 	})
 	s.orders.change(contentsOrder(res, c), idChange{id: string(f.ID[:])})
-	s.told(ctx, res, Erasure{What: ErasedFace, Ref: list, Face: f.ID.String(), Receipt: receipt})
+	s.erased(ctx, res, audit.FaceDelete, list, receipt, map[audit.Detail]string{audit.DetailFace: f.ID.String()})
 	return nil
 }

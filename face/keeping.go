@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -54,7 +55,9 @@ func (s *Service) SetRetention(ctx context.Context, res visage.Resource, ref Ref
 	if err != nil {
 		return fmt.Errorf("set retention: %w", err)
 	}
-	s.decided(ctx, res, Decision{What: RetentionSet, Ref: ref, Retention: r})
+	e := event(audit.RetentionSet, visage.CallerFrom(ctx), res, ref)
+	e.Set(audit.DetailOperation, operationOf(r))
+	s.record(ctx, e)
 	return nil
 }
 
@@ -109,7 +112,9 @@ func (s *Service) Hold(ctx context.Context, res visage.Resource, on Held, reason
 	if err != nil {
 		return fmt.Errorf("place a hold: %w", err)
 	}
-	s.decided(ctx, res, Decision{What: HoldPlaced, Ref: on.Ref, Item: on.Item})
+	e := event(audit.HoldPlace, visage.CallerFrom(ctx), res, on.Ref)
+	e.Set(audit.DetailPerson, on.Item)
+	s.record(ctx, e)
 	return nil
 }
 
@@ -129,7 +134,9 @@ func (s *Service) Release(ctx context.Context, res visage.Resource, on Held) err
 	if err != nil {
 		return fmt.Errorf("release a hold: %w", err)
 	}
-	s.decided(ctx, res, Decision{What: HoldReleased, Ref: on.Ref, Item: on.Item})
+	e := event(audit.HoldRelease, visage.CallerFrom(ctx), res, on.Ref)
+	e.Set(audit.DetailPerson, on.Item)
+	s.record(ctx, e)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
 )
@@ -171,9 +172,9 @@ func (s *Service) dropMissingOf(ctx context.Context, res visage.Resource, ref Re
 			if missing.PersonID == "" {
 				s.orders.change(contentsOrder(res, c), idChange{id: string(id[:])})
 			}
-			s.told(
-				ctx, res, Erasure{What: ErasedFace, Ref: ref, Person: missing.PersonID, Face: text, Receipt: receipt},
-			)
+			s.erased(ctx, res, audit.FaceDelete, ref, receipt, map[audit.Detail]string{
+				audit.DetailPerson: missing.PersonID, audit.DetailFace: text,
+			})
 		}
 	}
 	return nil

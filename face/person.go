@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
 )
@@ -227,7 +228,8 @@ func (s *Service) DeletePerson(ctx context.Context, res visage.Resource, ref Per
 		return nil
 	})
 	s.orders.change(contentsOrder(res, c), idChange{id: string(gone[:])})
-	s.told(ctx, res, Erasure{What: ErasedPerson, Ref: ref.Group, Person: gone.String(), Receipt: receipt})
+	s.erased(ctx, res, audit.PersonDelete, ref.Group, receipt,
+		map[audit.Detail]string{audit.DetailPerson: gone.String()})
 	return nil
 }
 
@@ -387,6 +389,7 @@ func (s *Service) DeletePersonFace(ctx context.Context, res visage.Resource, ref
 		g.Remove(gallery.ID(gone))
 		return nil
 	})
-	s.told(ctx, res, Erasure{What: ErasedFace, Ref: ref.Group, Person: ref.ID, Face: gone.String(), Receipt: receipt})
+	s.erased(ctx, res, audit.FaceDelete, ref.Group, receipt,
+		map[audit.Detail]string{audit.DetailPerson: ref.ID, audit.DetailFace: gone.String()})
 	return nil
 }

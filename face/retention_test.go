@@ -1,15 +1,15 @@
 package face_test
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit/audittest"
 	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/sealed"
 )
@@ -225,8 +225,8 @@ func TestExpiryWaitsForALockedResource(t *testing.T) {
 
 func TestWhatIsDecidedAndErasedIsWrittenDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		told := &decisions{}
-		r := newAuditedService(t, told)
+		log := &audittest.Recorder{}
+		r := newAuditedService(t, log)
 		defer r.run(t)()
 		ctx := visage.WithCaller(t.Context(), visage.Caller{RequestID: "1"})
 		group := r.create(t, face.PersonGroup, "g")
@@ -237,35 +237,14 @@ func TestWhatIsDecidedAndErasedIsWrittenDown(t *testing.T) {
 		time.Sleep(2 * day)
 		synctest.Wait()
 		mustDo(t, r.SetRetention(ctx, r.res, group, nil))
-		want := []string{"hold by a caller", "retention by a caller", "release by a caller", "person by the service",
-			"retention by a caller"}
-		if !slices.Equal(told.all, want) {
-			t.Errorf("written down: %q, want %q", told.all, want)
+		var got []string
+		for _, e := range log.Events() {
+			got = append(got, fmt.Sprint(e.Kind, " by ", e.Actor.Kind, " ", e.RequestID))
+		}
+		want := []string{"hold.place by unidentified 1", "retention.set by unidentified 1",
+			"hold.release by unidentified 1", "person.delete by service ", "retention.set by unidentified 1"}
+		if !slices.Equal(got, want) {
+			t.Errorf("recorded: %q, want %q", got, want)
 		}
 	})
-}
-
-// decisions is an auditor that remembers.
-type decisions struct {
-	mu  sync.Mutex
-	all []string
-}
-
-func (d *decisions) note(what string, by visage.Caller) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	who := "a caller"
-	if by == (visage.Caller{}) {
-		who = "the service"
-	}
-	d.all = append(d.all, what+" by "+who)
-	return nil
-}
-
-func (d *decisions) Erased(_ context.Context, e face.Erasure) error {
-	return d.note(string(e.What), e.By)
-}
-
-func (d *decisions) Decided(_ context.Context, e face.Decision) error {
-	return d.note(string(e.What), e.By)
 }

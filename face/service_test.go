@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/sealed"
 )
@@ -33,13 +34,13 @@ func newServiceOn(t testing.TB, store *sealed.Store, galleryBytes int64) *servic
 }
 
 // newAuditedService makes a service with a recorder of its audit events.
-func newAuditedService(t testing.TB, auditor face.Auditor) *service {
+func newAuditedService(t testing.TB, auditor audit.Recorder) *service {
 	t.Helper()
 	return newServiceWith(t, newStore(t), 0, &fake{name: "fake", supports: measurable}, auditor)
 }
 
 func newServiceWith(
-	t testing.TB, store *sealed.Store, galleryBytes int64, model *fake, auditor face.Auditor, others ...*fake,
+	t testing.TB, store *sealed.Store, galleryBytes int64, model *fake, auditor audit.Recorder, others ...*fake,
 ) *service {
 	t.Helper()
 	models := map[string]face.Recogniser{
@@ -52,7 +53,7 @@ func newServiceWith(
 
 // newServiceServing makes a service whose models are served by several packs.
 func newServiceServing(
-	t testing.TB, store *sealed.Store, galleryBytes int64, models map[string]face.Recogniser, auditor face.Auditor,
+	t testing.TB, store *sealed.Store, galleryBytes int64, models map[string]face.Recogniser, auditor audit.Recorder,
 	others ...*fake,
 ) *service {
 	t.Helper()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -79,11 +80,11 @@ func (s *Service) dropContents(ctx context.Context, res visage.Resource, t trash
 	}
 	receipt, err := s.erase(ctx, res, func(tx sealed.Tx) error { return remove(tx, trash.In(), t.id()) })
 	if err == nil {
-		what := ErasedContents
+		what := erasedContents
 		if t.Templates {
-			what = ErasedTemplates
+			what = erasedTemplates
 		}
-		s.told(ctx, res, Erasure{What: what, Receipt: receipt})
+		s.erased(ctx, res, audit.GroupDelete, Ref{}, receipt, map[audit.Detail]string{audit.DetailOperation: what})
 	}
 	return err
 }

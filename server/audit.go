@@ -3,8 +3,6 @@ package server
 import (
 	"context"
 	"crypto/fips140"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"os"
 	"runtime"
@@ -14,7 +12,6 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
-	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -113,73 +110,4 @@ func (s *Server) auditStore(e sealed.Event) {
 	if err := l.Note(context.Background(), event); err != nil {
 		s.log.Error("event of the store not recorded in the audit log", "kind", string(e.Kind), "err", err)
 	}
-}
-
-// faceAudit writes down what was erased, and with which key's end.
-type faceAudit struct{ log *audit.Log }
-
-// Decided implements face.Auditor.
-func (a faceAudit) Decided(ctx context.Context, d face.Decision) error {
-	event := audit.Event{
-		Kind: map[face.Decided]audit.Kind{
-			face.RetentionSet: audit.RetentionSet, face.HoldPlaced: audit.HoldPlace,
-			face.HoldReleased: audit.HoldRelease,
-		}[d.What],
-		Outcome: audit.Done, Resource: d.Resource, RequestID: d.By.RequestID, Details: map[audit.Detail]string{},
-	}
-	if d.By.Principal != (visage.Principal{}) {
-		event.Actor = audit.ActorOf(d.By)
-	}
-	if d.Ref != (face.Ref{}) {
-		event.Details[audit.DetailGroup] = d.Ref.Kind.String() + "/" + d.Ref.ID
-	}
-	if d.Item != "" {
-		event.Details[audit.DetailPerson] = d.Item
-	}
-	if d.What == face.RetentionSet {
-		event.Details[audit.DetailOperation] = "removed"
-		if r := d.Retention; r != nil {
-			event.Details[audit.DetailOperation] = strconv.Itoa(r.Days) + " days since " + string(r.Since)
-		}
-	}
-	return a.log.Append(ctx, event)
-}
-
-// Erased implements face.Auditor.
-func (a faceAudit) Erased(ctx context.Context, e face.Erasure) error {
-	event := audit.Event{
-		Kind: map[face.Erased]audit.Kind{
-			face.ErasedPerson: audit.PersonDelete, face.ErasedFace: audit.FaceDelete,
-			face.ErasedGroup:    audit.GroupDelete,
-			face.ErasedContents: audit.GroupDelete, face.ErasedTemplates: audit.GroupDelete,
-		}[e.What],
-		Outcome: audit.Done, Resource: e.Resource, RequestID: e.By.RequestID, Details: map[audit.Detail]string{},
-	}
-	if e.By.Principal != (visage.Principal{}) {
-		event.Actor = audit.ActorOf(e.By)
-	}
-	for detail, text := range map[audit.Detail]string{audit.DetailPerson: e.Person, audit.DetailFace: e.Face} {
-		if text != "" {
-			event.Details[detail] = text
-		}
-	}
-	if e.Ref != (face.Ref{}) {
-		event.Details[audit.DetailGroup] = e.Ref.Kind.String() + "/" + e.Ref.ID
-	}
-	if e.What == face.ErasedContents || e.What == face.ErasedTemplates {
-		event.Details[audit.DetailOperation] = string(e.What)
-	}
-	if e.Receipt.Epoch != 0 {
-		records, sums := 0, sha256.New()
-		for _, c := range e.Receipt.Erased {
-			records += c.Count
-			sums.Write(c.Hash[:])
-		}
-		event.Details[audit.DetailGeneration] = strconv.FormatUint(uint64(e.Receipt.Generation), 10)
-		event.Details[audit.DetailEpoch] = strconv.FormatUint(uint64(e.Receipt.Epoch), 10)
-		event.Details[audit.DetailCount] = strconv.Itoa(records)
-		event.Details[audit.DetailGrade] = string(e.Receipt.Grade)
-		event.Details[audit.DetailErased] = hex.EncodeToString(sums.Sum(nil))
-	}
-	return a.log.Append(ctx, event)
 }

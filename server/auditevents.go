@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/visage-face/visage"
@@ -18,12 +17,13 @@ type auditEvents struct{ history *audit.History }
 func (a auditEvents) Events(
 	ctx context.Context, resource visage.ResourceID, kind string, since time.Time, most int,
 ) ([]json.RawMessage, error) {
-	if kind != "" && !slices.Contains(audit.Kinds(), audit.Kind(kind)) {
+	wanted, known := audit.ParseKind(kind)
+	if kind != "" && !known {
 		return nil, visage.Refuse(visage.Invalid, "InvalidQueryParameter", "The kind of audit event %q is "+
 			"unknown.", kind)
 	}
 	found := []json.RawMessage{}
-	q := audit.Query{Resource: resource, Kind: audit.Kind(kind), From: since, Limit: most}
+	q := audit.Query{Resource: resource, Kind: wanted, From: since, Limit: most}
 	for e, err := range a.history.Entries(ctx, q) {
 		if err != nil {
 			return nil, err

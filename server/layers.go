@@ -121,7 +121,7 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	}
 	l.face, err = face.New(face.Config{
 		Store: l.store, Models: l.packs.models(), Packs: l.packs.open, Resources: l.accounts.IDs,
-		GalleryBytes: s.cfg.GalleryBytes, Audit: faceAudit{l.audit}, Logger: s.log,
+		GalleryBytes: s.cfg.GalleryBytes, Audit: l.audit, Logger: s.log,
 	})
 	if err != nil {
 		return nil, err

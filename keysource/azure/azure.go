@@ -3,6 +3,7 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -353,6 +354,8 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	id := cmp.Or(res.Header.Get("x-ms-request-id"), res.Header.Get("X-Request-ID")) // Azure's, the built-in vault's
+	keysource.TraceOf(req.Context()).Answered(id)
 	res.Body = struct {
 		io.Reader
 		io.Closer

@@ -21,7 +21,7 @@ const exitDamaged = 3
 func written(t *testing.T) (dir string, canaries []string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "visage")
-	w := &world{group: "stolen", photo: servertest.Photo(1, "somebody")}
+	w := &ackedState{group: "stolen", photo: servertest.Photo(1, "somebody")}
 	s := startService(t, dir, false)
 	api := s.client(t, s.key(t, "default"))
 	for i, verb := range []verb{makeGroup, addPerson, addFace, addPerson, addFace} {

@@ -31,10 +31,10 @@ func TestServiceSurvivesKill(t *testing.T) {
 	}
 	r := chance(t)
 	dir := filepath.Join(t.TempDir(), "visage")
-	worlds := make([]*world, clients)
+	worlds := make([]*ackedState, clients)
 	keys := make([]string, clients)
 	for i := range worlds {
-		worlds[i] = &world{group: fmt.Sprintf("group-%d", i), photo: photo}
+		worlds[i] = &ackedState{group: fmt.Sprintf("group-%d", i), photo: photo}
 	}
 
 	service := startService(t, dir, real)
@@ -101,7 +101,8 @@ func seeds(r interface{ Uint64() uint64 }) [clients][2]uint64 {
 
 // writeUntil lets all clients write for a while, kills the service and returns what should not have been answered.
 func writeUntil(
-	t *testing.T, service *service, worlds []*world, keys []string, choices [clients][2]uint64, while time.Duration,
+	t *testing.T, service *service, worlds []*ackedState, keys []string, choices [clients][2]uint64,
+	while time.Duration,
 ) error {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -16,7 +16,7 @@ import (
 
 // TestEncryptionIsAlwaysOn: requirements 1 to 10, 59 and 60.
 func TestEncryptionIsAlwaysOn(t *testing.T) {
-	w := newWorld(t, server.Config{AutoApprove: true})
+	w := newServer(t, server.Config{AutoApprove: true})
 	for name, tier := range map[string]string{"confidential-free": "F0", "confidential-standard": "S0",
 		"confidential-enterprise": "E0"} {
 		w.want(w.create(name, tier), 201, "")
@@ -102,7 +102,7 @@ func TestEncryptionIsAlwaysOn(t *testing.T) {
 				f.SetBool(true)
 			}
 		}
-		w := newWorld(t, on) // everything that can be switched, switched
+		w := newServer(t, on) // everything that can be switched, switched
 		a := w.app("default")
 		a.enrol()
 		if err := w.Stop(); err != nil {

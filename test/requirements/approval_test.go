@@ -13,7 +13,7 @@ const ask = `{"properties":{"service":"Face","region":"westus2","contact":"ann@e
 
 // TestTierAndApproval: requirements 18 to 21.
 func TestTierAndApproval(t *testing.T) {
-	w := newWorld(t, server.Config{})
+	w := newServer(t, server.Config{})
 	t.Run("19 E0 without approval is refused, and the answer says how to ask", func(t *testing.T) {
 		w := w.in(t)
 		a := w.want(w.create("vip", "E0"), 403, "CustomerManagedKeyNotApproved")
@@ -76,12 +76,12 @@ func TestTierAndApproval(t *testing.T) {
 
 // TestPreconditions: requirements 16, 22 to 27 and 31 to 40.
 func TestPreconditions(t *testing.T) {
-	w := newWorld(t, server.Config{AutoApprove: true})
+	w := newServer(t, server.Config{AutoApprove: true})
 	who := w.createWithIdentity("vip")
 	allowed := []string{"get", "wrapKey", "unwrapKey"}
 	w.want(w.makeVault("safe", "westus2", protected, who, allowed...), 201, "")
 	w.makeKey("safe", "k", rsa2048)
-	refused := func(w *world, name, body, code string) {
+	refused := func(w *servedInstance, name, body, code string) {
 		w.Helper()
 		a := w.arm("PATCH", account(name), body)
 		if a.status != 400 || a.text("error.code") != code || len(a.text("error.message")) < 20 {
@@ -92,7 +92,7 @@ func TestPreconditions(t *testing.T) {
 			w.Errorf("after the refusal the resource is %s", state)
 		}
 	}
-	key := func(w *world, vault, name string) string { return w.keySettings(vault, name, "", "") }
+	key := func(w *servedInstance, vault, name string) string { return w.keySettings(vault, name, "", "") }
 
 	t.Run("16 a key lives in a vault, and nowhere else", func(t *testing.T) {
 		w := w.in(t)

@@ -20,9 +20,9 @@ import (
 )
 
 // customer is a resource with a person in it, and a vault that it may use.
-func customer(t *testing.T) (w *world, a app, who string) {
+func customer(t *testing.T) (w *servedInstance, a app, who string) {
 	t.Helper()
-	w = newWorld(t, server.Config{AutoApprove: true})
+	w = newServer(t, server.Config{AutoApprove: true})
 	who = w.createWithIdentity("vip")
 	w.want(w.makeVault("safe", "westus2", protected, who, "get", "wrapKey", "unwrapKey"), 201, "")
 	a = w.app("vip")
@@ -193,29 +193,29 @@ func TestRevocation(t *testing.T) {
 	w.encrypt("vip", w.keySettings("safe", "k", "", ""))
 	a.wantOpen()
 	before := a.face("GET", "v1.2/persongroups/guests/persons", nil)
-	policy := func(w *world, change, id string) {
+	policy := func(w *servedInstance, change, id string) {
 		w.Helper()
 		w.want(w.arm("PUT", vault("safe")+"/accessPolicies/"+change, fmt.Sprintf(
 			`{"properties":{"accessPolicies":[{"tenantId":%q,"objectId":%q,"permissions":{"keys":["get","wrapKey","unwrapKey"]}}]}}`, w.Operator().TenantID, id)), 200, "")
 	}
 	for _, way := range []struct {
 		name         string
-		take, giving func(w *world)
+		take, giving func(w *servedInstance)
 	}{
-		{"49 the policy removed", func(w *world) { policy(w, "remove", who) },
-			func(w *world) { policy(w, "add", who) }},
-		{"13 49 the key disabled", func(w *world) { w.allow("safe", "k", "", false) },
-			func(w *world) { w.allow("safe", "k", "", true) }},
+		{"49 the policy removed", func(w *servedInstance) { policy(w, "remove", who) },
+			func(w *servedInstance) { policy(w, "add", who) }},
+		{"13 49 the key disabled", func(w *servedInstance) { w.allow("safe", "k", "", false) },
+			func(w *servedInstance) { w.allow("safe", "k", "", true) }},
 		{"35 49 the key deleted; it cannot be purged",
-			func(w *world) {
+			func(w *servedInstance) {
 				w.want(w.keyOf("safe", "DELETE", "/keys/k", ""), 200, "")
 				if got := w.keyOf("safe", "DELETE", "/deletedkeys/k", ""); got.status != 403 {
 					w.Errorf("purged: %d %s", got.status, got.body)
 				}
 			},
-			func(w *world) { w.want(w.keyOf("safe", "POST", "/deletedkeys/k/recover", ""), 200, "") }},
-		{"49 the vault deleted", func(w *world) { w.want(w.arm("DELETE", vault("safe"), ""), 200, "") },
-			func(w *world) {
+			func(w *servedInstance) { w.want(w.keyOf("safe", "POST", "/deletedkeys/k/recover", ""), 200, "") }},
+		{"49 the vault deleted", func(w *servedInstance) { w.want(w.arm("DELETE", vault("safe"), ""), 200, "") },
+			func(w *servedInstance) {
 				got := w.arm("PUT", vault("safe"),
 					`{"location":"westus2","properties":{"createMode":"recover","tenantId":"`+w.Operator().
 						TenantID+`","sku":{"family":"A","name":"premium"}}}`)
@@ -223,12 +223,12 @@ func TestRevocation(t *testing.T) {
 					w.Fatalf("recover the vault: %d %s", got.status, got.body)
 				}
 			}},
-		{"29 the identity switched off", func(w *world) {
+		{"29 the identity switched off", func(w *servedInstance) {
 			w.want(w.arm("PATCH", account("vip"), `{"identity":{"type":"None"}}`), 200, "")
 			if bytes.Contains(w.arm("GET", vault("safe"), "").body, []byte(who)) {
 				w.Error("the policy entry is still there")
 			}
-		}, func(w *world) {
+		}, func(w *servedInstance) {
 			who = w.want(w.arm("PATCH", account("vip"), `{"identity":{"type":"SystemAssigned"}}`), 200, "").
 				text("identity.principalId")
 			policy(w, "add", who)

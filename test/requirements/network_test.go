@@ -14,7 +14,7 @@ const here = `[{"value":"127.0.0.0/8"},{"value":"::1"}]`
 
 // TestNetworkRulesOfResources holds the data of a resource to the addresses that its rules name.
 func TestNetworkRulesOfResources(t *testing.T) {
-	w := newWorld(t, server.Config{})
+	w := newServer(t, server.Config{})
 	w.want(w.create("walled", "S0"), 201, "")
 	w.want(w.create("beside", "S0"), 201, "")
 	walled, beside := w.app("walled"), w.app("beside")
@@ -66,7 +66,7 @@ func TestNetworkRulesOfResources(t *testing.T) {
 
 // TestNetworkRulesOfVaultsRevoke takes a key away by its vault's firewall, and gives it back.
 func TestNetworkRulesOfVaultsRevoke(t *testing.T) {
-	w := newWorld(t, server.Config{AutoApprove: true})
+	w := newServer(t, server.Config{AutoApprove: true})
 	who := w.createWithIdentity("vip")
 	w.want(w.makeVault("safe", "westus2", protected, who, "get", "wrapKey", "unwrapKey"), 201, "")
 	w.makeKey("safe", "k", rsa2048)
@@ -93,7 +93,7 @@ func TestNetworkRulesOfVaultsRevoke(t *testing.T) {
 
 // TestPagesOfAllowedOrigins lets the pages of the origins that a resource names use its data, and no others.
 func TestPagesOfAllowedOrigins(t *testing.T) {
-	w := newWorld(t, server.Config{})
+	w := newServer(t, server.Config{})
 	w.want(w.create("mine", "S0"), 201, "")
 	const page, other = "https://app.example.org", "https://elsewhere.example.org"
 	ask := func(method, host, origin, key string, preflight bool) *http.Response {

@@ -19,24 +19,26 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// world is a true server, and its operator, who is the customer as well.
-type world struct {
+// servedInstance is a true server, and its operator, who is the customer as well.
+type servedInstance struct {
 	*testing.T
 	*servertest.Server
 	dir    string
 	tokens map[string]string
 }
 
-func newWorld(t *testing.T, cfg server.Config) *world {
+func newServer(t *testing.T, cfg server.Config) *servedInstance {
 	t.Helper()
 	cfg.Dir, cfg.Rate = filepath.Join(t.TempDir(), "visage"), 100_000
-	return &world{t, servertest.Start(t, cfg), cfg.Dir, map[string]string{}}
+	return &servedInstance{t, servertest.Start(t, cfg), cfg.Dir, map[string]string{}}
 }
 
-// in is the same world for a part of the test.
-func (w *world) in(t *testing.T) *world { return &world{t, w.Server, w.dir, w.tokens} }
+// in is the same servedInstance for a part of the test.
+func (w *servedInstance) in(t *testing.T) *servedInstance {
+	return &servedInstance{t, w.Server, w.dir, w.tokens}
+}
 
-func (w *world) token(audience string) string {
+func (w *servedInstance) token(audience string) string {
 	w.Helper()
 	if w.tokens[audience] == "" {
 		w.tokens[audience] = w.Token(w.T, audience)
@@ -72,7 +74,7 @@ func (a answer) text(path string) string {
 	return s
 }
 
-func (w *world) send(method, address, host, bearer, key string, body any) answer {
+func (w *servedInstance) send(method, address, host, bearer, key string, body any) answer {
 	w.Helper()
 	kind, content := "application/json", []byte{}
 	switch b := body.(type) {
@@ -109,7 +111,7 @@ func (w *world) send(method, address, host, bearer, key string, body any) answer
 }
 
 // arm makes a request of the management plane, below the subscription.
-func (w *world) arm(method, path, body string) answer {
+func (w *servedInstance) arm(method, path, body string) answer {
 	w.Helper()
 	separator := "?"
 	if strings.Contains(path, "?") {
@@ -129,7 +131,7 @@ func vault(name string) string {
 }
 
 // want fails the test when an answer has another status or, for refusals, another code.
-func (w *world) want(a answer, status int, code string) answer {
+func (w *servedInstance) want(a answer, status int, code string) answer {
 	w.Helper()
 	got := a.text("error.code")
 	if a.status != status || code != "" && got != code {
@@ -139,14 +141,14 @@ func (w *world) want(a answer, status int, code string) answer {
 }
 
 // create makes a Face resource.
-func (w *world) create(name, tier string) answer {
+func (w *servedInstance) create(name, tier string) answer {
 	w.Helper()
 	return w.arm("PUT", account(name), `{"kind":"Face","location":"West US 2","sku":{"name":"`+tier+
 		`"},"properties":{}}`)
 }
 
 // createWithIdentity makes an E0 resource with a system-assigned identity, and returns the identity's object id.
-func (w *world) createWithIdentity(name string) string {
+func (w *servedInstance) createWithIdentity(name string) string {
 	w.Helper()
 	made := w.want(
 		w.arm(
@@ -158,7 +160,7 @@ func (w *world) createWithIdentity(name string) string {
 }
 
 // makeVault makes a vault in which the operator may do everything, and who what permissions say.
-func (w *world) makeVault(name, location, more, who string, permissions ...string) answer {
+func (w *servedInstance) makeVault(name, location, more, who string, permissions ...string) answer {
 	w.Helper()
 	tenant := w.Operator().TenantID
 	entry := func(id string, keys []string) string {
@@ -178,14 +180,14 @@ func (w *world) makeVault(name, location, more, who string, permissions ...strin
 const protected = `,"enablePurgeProtection":true`
 
 // keyOf makes a request of a vault, whose host nobody has to look up.
-func (w *world) keyOf(vault, method, path, body string) answer {
+func (w *servedInstance) keyOf(vault, method, path, body string) answer {
 	w.Helper()
 	domain := "vault." + strings.TrimPrefix(w.URL, "https://")
 	return w.send(method, w.URL+path+"?api-version=7.5", vault+"."+domain, w.token("https://"+domain), "", body)
 }
 
 // makeKey makes a key and returns its version.
-func (w *world) makeKey(vault, name, body string) string {
+func (w *servedInstance) makeKey(vault, name, body string) string {
 	w.Helper()
 	kid := w.want(w.keyOf(vault, "POST", "/keys/"+name+"/create", body), 200, "").text("key.kid")
 	return kid[strings.LastIndex(kid, "/")+1:]
@@ -193,12 +195,12 @@ func (w *world) makeKey(vault, name, body string) string {
 
 const rsa2048 = `{"kty":"RSA","key_size":2048}`
 
-func (w *world) vaultURI(vault string) string {
+func (w *servedInstance) vaultURI(vault string) string {
 	return "https://" + vault + ".vault." + strings.TrimPrefix(w.URL, "https://") + "/"
 }
 
 // keySettings is the body of a PATCH that puts a resource under a key.
-func (w *world) keySettings(vault, key, version, more string) string {
+func (w *servedInstance) keySettings(vault, key, version, more string) string {
 	return fmt.Sprintf(
 		`{"properties":{"encryption":{"keySource":"Microsoft.KeyVault","keyVaultProperties":{"keyVaultUri":%q,"keyName":%q,"keyVersion":%q}%s}}}`,
 		w.vaultURI(vault), key, version, more)
@@ -207,7 +209,7 @@ func (w *world) keySettings(vault, key, version, more string) string {
 const serviceKeys = `{"properties":{"encryption":{"keySource":"Microsoft.CognitiveServices"}}}`
 
 // encrypt changes who holds a resource's key, waits for the end, and returns the resource.
-func (w *world) encrypt(name, body string) answer {
+func (w *servedInstance) encrypt(name, body string) answer {
 	w.Helper()
 	a := w.arm("PATCH", account(name), body)
 	if a.status != 200 && a.status != 202 {
@@ -225,18 +227,18 @@ func (w *world) encrypt(name, body string) answer {
 }
 
 // allow enables or disables a version of a key; an empty one is the newest.
-func (w *world) allow(vault, key, version string, on bool) {
+func (w *servedInstance) allow(vault, key, version string, on bool) {
 	w.Helper()
 	w.want(w.keyOf(vault, "PATCH", "/keys/"+key+"/"+version, fmt.Sprintf(`{"attributes":{"enabled":%t}}`, on)), 200, "")
 }
 
 // app is an application that uses a Face resource.
 type app struct {
-	*world
+	*servedInstance
 	key string
 }
 
-func (w *world) app(name string) app {
+func (w *servedInstance) app(name string) app {
 	w.Helper()
 	return app{w, w.want(w.arm("POST", account(name)+"/listKeys", ""), 200, "").text("key1")}
 }

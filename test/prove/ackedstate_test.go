@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// world is what one client knows of the part of the service that is its own: one large person group, whose persons and
-// faces nobody else touches. Everything in it was acknowledged, save for what inDoubt says.
-type world struct {
+// ackedState is what one client knows of the part of the service that is its own: one large person group, whose persons
+// and faces nobody else touches. Everything in it was acknowledged, save for what inDoubt says.
+type ackedState struct {
 	group   string
 	photo   []byte // of one face; nil: no faces are added
 	made    bool   // the group exists
@@ -52,7 +52,7 @@ const (
 )
 
 // choose draws the next request from what is possible now.
-func (w *world) choose(r *rand.Rand) doubt {
+func (w *ackedState) choose(r *rand.Rand) doubt {
 	w.serial++
 	token := fmt.Sprintf("%s-canary-%06d", w.group, w.serial)
 	if !w.made {
@@ -86,7 +86,7 @@ func (w *world) choose(r *rand.Rand) doubt {
 
 // act sends one request and takes over what is acknowledged. An error is an answer that should not have come; ok says
 // whether there was an answer at all. Without one the request stays in doubt.
-func (w *world) act(ctx context.Context, api *client, d doubt) (ok bool, err error) {
+func (w *ackedState) act(ctx context.Context, api *client, d doubt) (ok bool, err error) {
 	w.inDoubt = &d
 	base := "/largepersongroups/" + w.group
 	var answer struct{ PersonID, PersistedFaceID string }
@@ -125,7 +125,7 @@ func (w *world) act(ctx context.Context, api *client, d doubt) (ok bool, err err
 }
 
 // apply takes over that d has happened; made is the id of what it made, if it made something.
-func (w *world) apply(d doubt, made string) {
+func (w *ackedState) apply(d doubt, made string) {
 	switch d.verb {
 	case makeGroup:
 		w.made, w.name, w.persons = true, d.token, make(map[string]*person)
@@ -146,9 +146,9 @@ func (w *world) apply(d doubt, made string) {
 	}
 }
 
-// compare reads everything back and returns what differs from the world. The request in doubt is settled by what is
-// found.
-func (w *world) compare(ctx context.Context, api *client) error {
+// compare reads everything back and returns what differs from the ackedState. The request in doubt is settled by what
+// is found.
+func (w *ackedState) compare(ctx context.Context, api *client) error {
 	found, err := w.read(ctx, api)
 	if err != nil {
 		return err
@@ -188,8 +188,8 @@ func (w *world) compare(ctx context.Context, api *client) error {
 }
 
 // read returns what the service has of the group.
-func (w *world) read(ctx context.Context, api *client) (*world, error) {
-	found := &world{group: w.group}
+func (w *ackedState) read(ctx context.Context, api *client) (*ackedState, error) {
+	found := &ackedState{group: w.group}
 	base := "/largepersongroups/" + w.group
 	var group struct{ Name, UserData string }
 	status, ok := api.call(ctx, "GET", base, nil, &group)
@@ -241,8 +241,8 @@ func (w *world) read(ctx context.Context, api *client) (*world, error) {
 	}
 }
 
-// describe writes the world down, one line a fact, sorted.
-func (w *world) describe() string {
+// describe writes the ackedState down, one line a fact, sorted.
+func (w *ackedState) describe() string {
 	if !w.made {
 		return "no group\n"
 	}
@@ -274,7 +274,7 @@ func difference(want, got string) string {
 	return b.String()
 }
 
-// canaries are all texts the world has ever sent, which no byte on disk may show.
-func (w *world) canaries() []string {
+// canaries are all texts the ackedState has ever sent, which no byte on disk may show.
+func (w *ackedState) canaries() []string {
 	return []string{w.group + "-canary-"}
 }

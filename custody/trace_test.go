@@ -1,0 +1,61 @@
+package custody_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/keysource"
+)
+
+// answering is a source whose vault gives every call an id.
+type answering struct{ keysource.Source }
+
+func (s answering) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref, error) {
+	defer keysource.TraceOf(ctx).Answered("wrapped")
+	return s.Source.Wrap(ctx, inner)
+}
+
+func (s answering) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte, error) {
+	defer keysource.TraceOf(ctx).Answered("unwrapped")
+	return s.Source.Unwrap(ctx, ref, blob)
+}
+
+// TestCallsOfVaultsAreTraced: the entry of a call to a vault has the id that the vault gave to it.
+func TestCallsOfVaultsAreTraced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStoreAndVaults(t, memory())
+		c, err := custody.New(t.Context(), custody.Config{
+			Store: r.store, Audit: r.journal,
+			Open: func(ctx context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
+				src, err := r.vaults.open(ctx, key, as)
+				return answering{src}, err
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.custody = c
+		r.run()
+		key := r.first().add("k1")
+		r.enabled(spaceA, key)
+		r.allow(false)
+		c.Recheck(key)
+		r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+		r.allow(true)
+		c.Recheck(key)
+		r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+		seen := map[audit.Kind]string{}
+		for _, e := range r.journal.Events() {
+			if id := e.Details[audit.DetailProviderRequest]; id != "" {
+				seen[e.Kind] = id
+			}
+		}
+		if seen[audit.KeyWrap] == "" || seen[audit.KeyProbe] != "unwrapped" || seen[audit.KeyUnwrap] != "unwrapped" {
+			t.Errorf("ids of calls: %v", seen)
+		}
+	})
+}
