@@ -8,7 +8,7 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// Kind says what was done, or was asked for and refused. The set is closed: Append takes no other.
+// Kind says what was done, or requested and refused. The set is closed: a Recorder takes no other.
 type Kind string
 
 // The kinds of event. A list read by a program older than the one that wrote it may hold kinds that are not here.
@@ -49,7 +49,7 @@ const (
 	IdentityRotate Kind = "identity.rotate"
 
 	VaultOperation Kind = "vault.operation" // any operation of the built-in vault; DetailOperation has its name
-	// what somebody may do in a vault, or what decides there: DetailBefore and DetailAfter
+	// a change of permissions in a vault, or of its permission model: DetailBefore and DetailAfter
 	VaultAccess Kind = "vault.access"
 
 	PersonDelete Kind = "person.delete"
@@ -91,27 +91,27 @@ func Kinds() []Kind { return slices.Clone(kinds) }
 // ParseKind returns the kind that is spelled so, for queries.
 func ParseKind(s string) (k Kind, known bool) { return Kind(s), slices.Contains(kinds, Kind(s)) }
 
-// Outcome says what became of it. The set is closed.
+// Outcome says how it ended. The set is closed.
 type Outcome string
 
 // The outcomes.
 const (
 	Done    Outcome = "done"
-	Refused Outcome = "refused" // by a rule or by a key's holder; Event.Code says by which
-	Failed  Outcome = "failed"  // by a fault of ours
-	Unknown Outcome = "unknown" // no certain answer came
+	Refused Outcome = "refused" // by a rule or by a customer's key; Event.Code has the code
+	Failed  Outcome = "failed"  // by a fault of the service
+	Unknown Outcome = "unknown" // there was no certain answer
 )
 
-// ActorKind says what sort of actor did it. The set is closed.
+// ActorKind is the kind of an actor. The set is closed.
 type ActorKind string
 
 // The kinds of actor.
 const (
 	Service       ActorKind = "service"      // the instance by itself
-	OperatorActor ActorKind = "operator"     // whoever holds the operator's secret
-	AccessKey     ActorKind = "access-key"   // whoever holds a resource's key; the id is the key's name
-	Identity      ActorKind = "identity"     // a proved principal; the id is its object id
-	Anonymous     ActorKind = "unidentified" // nobody has been proved
+	OperatorActor ActorKind = "operator"     // authenticated with the operator's secret
+	AccessKey     ActorKind = "access-key"   // authenticated with a key of a resource; the id is the key's name
+	Identity      ActorKind = "identity"     // an authenticated principal; the id is its object id
+	Anonymous     ActorKind = "unidentified" // not authenticated
 )
 
 // Actor is who did it. The zero Actor is the instance by itself.
@@ -137,10 +137,10 @@ func ActorOf(c visage.Caller) Actor {
 }
 
 // Detail names a further fact of an event. The set is closed, and none of them is for names that people gave, userData
-// or anything of a face: the log outlives what it tells of.
+// or anything of a face: the log outlives the data.
 type Detail string
 
-// The details. Ids of groups and persons are the ones of the wire, which tell apart and describe nobody.
+// The details. Ids of groups and persons are the ones of the wire, which describe nobody.
 const (
 	DetailOperation       Detail = "operation"
 	DetailClass           Detail = "class" // how a key's holder answered: ok, denied, wrong, unknown, expired
@@ -178,7 +178,7 @@ const (
 	// where a request came from: an IPv4 address, or the first 64 bits of an IPv6 one
 	DetailAddress Detail = "address"
 	DetailPlane   Detail = "plane"
-	DetailSince   Detail = "since" // of an entry that tells of many alike (DetailCount): when the first of them was
+	DetailSince   Detail = "since" // of an entry that stands for several events (DetailCount): the time of the first
 )
 
 var details = []Detail{
@@ -202,7 +202,7 @@ type Event struct {
 	KeyID      string            // the URI of a key without its version; empty: none
 	KeyVersion string            // the version that was used
 	Code       string            // of the refusal; empty when there was none
-	RequestID  string            // of the request that asked for it; empty: nobody asked
+	RequestID  string            // of the request that caused it; empty: none
 	Details    map[Detail]string // nil: none
 }
 

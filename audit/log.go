@@ -50,7 +50,7 @@ type stream interface {
 
 // Config is what a Log is made of.
 type Config struct {
-	// Store keeps the log. Nobody else may append to it: a store has one Log at a time. Required.
+	// Store keeps the log. Only one Log may append to it at a time. Required.
 	Store *sealed.Store
 	// Logger gets the failures that are not returned to a caller. Default: discard.
 	Logger *slog.Logger

@@ -14,8 +14,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Proof shows that an entry is in the log, to whoever trusts the key that signs its checkpoints and has nothing else of
-// the log: the entry, the checkpoint, and the hashes that lead from one to the other (RFC 6962 §2.1.1).
+// Proof shows that an entry is in the log, to a reader who trusts the key that signs its checkpoints and has no
+// other part of the log: the entry, the checkpoint, and the hashes that lead from one to the other (RFC 6962 §2.1.1).
 type Proof struct {
 	Entry      Entry    `json:"entry"`
 	Encoded    []byte   `json:"encoded"`    // the entry as it was signed: the leaf of the tree
@@ -110,8 +110,8 @@ func rootOver(leaves []tlog.Hash) tlog.Hash {
 }
 
 // Check holds a proof against itself: that the checkpoint is signed with Verifier's key, that the path leads from the
-// encoded entry to it, and that Entry is what was encoded. Whether Verifier is the key of the right instance is for
-// whoever checks to know.
+// encoded entry to it, and that Entry is what was encoded. The reader has to know whether Verifier is the key of
+// the right instance.
 func (p Proof) Check() error {
 	verifier, err := note.NewVerifier(p.Verifier)
 	if err != nil {

@@ -36,7 +36,7 @@ func (e *BrokenError) Error() string {
 // Unwrap returns how it is broken.
 func (e *BrokenError) Unwrap() error { return e.Err }
 
-// What a BrokenError wraps when somebody has been at the log.
+// The errors that a BrokenError wraps when the log was changed.
 var (
 	errMissing  = errors.New("the entry is missing")
 	errChain    = errors.New("the entry does not follow the one before it")

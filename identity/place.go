@@ -10,11 +10,11 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Place is the thing that a scope names now. There may have been others of its name, and there may be again.
+// Place is the resource that a scope names at present. Earlier or later ones may have the same name.
 type Place struct {
 	Instance string // its id, which no other thing ever has; empty for what there always is, such as the subscription
 	Created  time.Time
-	Deleted  bool // it can be had back: roles on it stay, and none is given on it
+	Deleted  bool // it can be recovered: roles on it stay, and none can be assigned on it
 }
 
 // stands reports whether the thing that an assignment was made on is still the one that its scope names. Where that
@@ -60,7 +60,7 @@ func (d *Directory) Settle(ctx context.Context) error {
 		refusal, refused := errors.AsType[*visage.Refusal](err)
 		switch {
 		case err != nil && !(refused && (refusal.Kind == visage.NotFound || refusal.Kind == visage.Invalid)):
-			// It gives nothing while nobody knows what it is on, and must not keep everything else from starting.
+			// The role gives no rights while its scope cannot be read, and must not prevent the start.
 			d.log.ErrorContext(ctx, "a role is on what cannot be read", "assignment", a.ID, "err", err)
 		case err != nil, now.Instance != a.Instance && (a.Instance != "" || now.Created.UnixNano() > a.Created):
 			all = append(all, verdict{a, true})
@@ -98,7 +98,7 @@ func endRole(tx sealed.Tx, tell func(change), a Assignment) error {
 	return assignments.In().Delete(tx, a.ID)
 }
 
-// change is an assignment as the audit log is told of it.
+// change is an assignment as the audit log records it.
 func (a Assignment) change(op operation) change {
 	name := a.Role
 	if role, found := lookupRole(a.Role); found {

@@ -18,7 +18,7 @@ type Kind string
 
 // The kinds of identities.
 const (
-	// somebody's program; it proves itself by a secret, or a token of a trusted issuer
+	// a program; it authenticates with a secret or a token of a trusted issuer
 	Application    Kind = "Application"
 	SystemAssigned Kind = "SystemAssigned" // one resource of ours, with which it lives and dies; it needs no secret
 	UserAssigned   Kind = "UserAssigned"   // a resource of its own that others act as; it needs no secret
@@ -37,14 +37,14 @@ type Principal struct {
 	Created  time.Time
 }
 
-// Secret is what may be told of an application's secret.
+// Secret is what may be shown of an application's secret.
 type Secret struct {
 	ID      string // a UUID
 	Created time.Time
 	Expires time.Time // from then on it proves nothing
 }
 
-// Subject is somebody whom a trusted issuer vouches for.
+// Subject is an identity of a trusted issuer.
 type Subject struct {
 	Issuer string // Issuer.URL
 	Name   string // the claim "sub", in the case it has
@@ -122,7 +122,7 @@ func (d *Directory) EnsureManaged(ctx context.Context, tenant, resource string, 
 		ID: visage.NewUUID().String(), ClientID: visage.NewUUID().String(),
 		Tenant: tenant, Name: name, Kind: kind, Resource: resource,
 	})
-	if errors.Is(err, errManaged) { // somebody else was faster
+	if errors.Is(err, errManaged) { // another request was faster
 		p, _ = d.Managed(resource)
 		return p, nil
 	}
@@ -191,7 +191,7 @@ func (d *Directory) Principals() []Principal {
 }
 
 // Delete removes an identity with its roles. Its tokens prove nothing from then on. Refusals: PrincipalNotFound;
-// LastOwner where nobody else who can sign in owns the subscription.
+// LastOwner if no other owner of the subscription can sign in.
 func (d *Directory) Delete(ctx context.Context, id string) error {
 	return d.DeleteIf(ctx, id, func(Principal) error { return nil })
 }
@@ -272,7 +272,7 @@ func (d *Directory) SetSubjects(ctx context.Context, id string, subjects []Subje
 	return nil
 }
 
-// written is how subjects are told of.
+// written is a list of subjects as the audit log records it.
 func written(subjects []Subject) string {
 	all := make([]string, len(subjects))
 	for i, s := range subjects {

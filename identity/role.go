@@ -113,8 +113,8 @@ type Assignment struct {
 	Role      string // Role.ID
 	Scope     string // a management path: a subscription, a resource group or a resource, as Assign stores it
 	Spelling  string // Scope as it was given; empty where an earlier version of the program made the assignment
-	// Instance is what the thing that Scope named then is told from others by (Place.Instance): the role is on that
-	// thing, and on none that has its name later.
+	// Instance is the Place.Instance that Scope named then: the role is on that resource, and on no later one of the
+	// same name.
 	Instance string
 	Created  int64 // nanoseconds since 1970, UTC
 }

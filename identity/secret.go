@@ -33,8 +33,8 @@ const (
 )
 
 // AddSecret makes a secret for an application, beside those it has, and returns its value, which is not kept: this is
-// the only time it is told. life is at most two years; 0 stands for a secret that ends with the application. Refusals:
-// PrincipalNotFound; InvalidPrincipal for an identity that has no secrets, or as many as it can have.
+// the only time it is returned. life is at most two years; 0 stands for a secret that ends with the application.
+// Refusals: PrincipalNotFound; InvalidPrincipal for an identity that has no secrets, or as many as it can have.
 func (d *Directory) AddSecret(
 	ctx context.Context, id string, life time.Duration,
 ) (secret Secret, value string, err error) {
@@ -72,7 +72,7 @@ func (d *Directory) AddSecret(
 }
 
 // RemoveSecret ends a secret. Tokens that were got with it live out their hour. Refusals: PrincipalNotFound; LastOwner
-// where nobody else who can sign in owns the subscription.
+// if no other owner of the subscription can sign in.
 func (d *Directory) RemoveSecret(ctx context.Context, id, secret string) error {
 	about := change{Operation: secretEnded, Subject: id, Secret: secret}
 	err := d.updatePrincipal(ctx, about, func(p *principalRecord, e *change) error {

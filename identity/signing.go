@@ -17,8 +17,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// The life of a signing key. It is published ahead of its use, so that whoever keeps a copy of the published keys for
-// less than that knows it in time, and for as long after it as a token can live that it has signed.
+// The life of a signing key. It is published before its use, so that clients that cache the published keys for a
+// shorter time know it, and after it for as long as a token that it has signed can live.
 const (
 	signingBits  = 2048
 	signingLife  = 30 * 24 * time.Hour

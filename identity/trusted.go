@@ -16,13 +16,12 @@ import (
 	"github.com/visage-face/visage/internal/weakkey"
 )
 
-// Issuer is an issuer of OpenID Connect elsewhere, whose word is taken for who somebody is: a token of it, shown at our
-// token endpoint, is exchanged for one of ours, as Azure's federated credentials are. The planes take tokens of ours
-// alone.
+// Issuer is a trusted issuer of OpenID Connect: our token endpoint exchanges its tokens for ours, as Azure does for
+// federated credentials. The planes accept only our tokens.
 type Issuer struct {
 	// URL is the claim "iss" of its tokens, to the letter. Required.
 	URL string
-	// Audience is what the claim "aud" of its tokens must have: a name for this instance that nobody else goes by.
+	// Audience is what the claim "aud" of its tokens must have: a name that only this instance has.
 	// Required.
 	Audience string
 	// Keys returns the issuer's published keys, a JSON Web Key Set (RFC 7517 §5). It is called when they are first
@@ -34,7 +33,7 @@ type Issuer struct {
 const (
 	keysFresh = time.Hour
 	keysPause = time.Minute // between two attempts, whatever tokens say
-	// an issuer that is slower than this holds up who shows its tokens, and nobody else
+	// a slower issuer delays only the clients that present its tokens
 	keysTimeout = 10 * time.Second
 )
 

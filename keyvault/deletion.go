@@ -28,7 +28,7 @@ func (s *Service) DeleteKey(ctx context.Context, who visage.Caller, ref Ref) (de
 	return deleted, nil
 }
 
-// withDeleted is with for a deleted key; OnChange is told of its recovery and its end.
+// withDeleted is with for a deleted key; OnChange is called when it is recovered or purged.
 func (s *Service) withDeleted(
 	ctx context.Context, who visage.Caller, ref Ref, need Permission, operation string,
 	do func(sealed.Tx, vaultRecord, keyRecord, versionRecord) error,
@@ -167,7 +167,7 @@ func (s *Service) expireVault(ctx context.Context, vault vaultRecord) error {
 	}))
 }
 
-// unlessRefused forgets a refusal: somebody was quicker, and there is nothing to do.
+// unlessRefused ignores a refusal: another request has changed the object, and nothing is left to do.
 func unlessRefused(err error) error {
 	if isRefusal(err) {
 		return nil

@@ -11,7 +11,7 @@ import (
 )
 
 // forge bounds the work on keys that takes long: making an RSA key takes up to seconds of a processor. What the service
-// does by itself does not wait here, so that nobody's orders hold up a rotation that is due.
+// does by itself does not wait here, so that requests do not delay a rotation that is due.
 type forge struct {
 	slots chan struct{}
 

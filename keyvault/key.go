@@ -157,7 +157,7 @@ func find(r sealed.Reader, vault vaultRecord, ref Ref) (keyRecord, versionRecord
 }
 
 // with runs do on the live key that ref names, as one operation of the audit, inside a transaction that may write. do
-// may run twice. OnChange is told when the permission it needs is one to change how the key may be used.
+// may run twice. OnChange is called if the operation changes how the key may be used.
 func (s *Service) with(
 	ctx context.Context, who visage.Caller, ref Ref, need Permission, operation string,
 	do func(sealed.Tx, vaultRecord, keyRecord, versionRecord) error,
@@ -292,7 +292,7 @@ func keysOf(r sealed.Reader, vault vaultRecord) ([]keyRecord, error) {
 	return all, nil
 }
 
-// isRefusal tells what a caller is told from failures of ours.
+// isRefusal reports whether an error is a refusal, and not a failure of the service.
 func isRefusal(err error) bool {
 	_, ok := errors.AsType[*visage.Refusal](err)
 	return ok

@@ -263,7 +263,7 @@ func (s *Service) attendPolicy(
 	return nil
 }
 
-// rotateDue makes the version that is due, unless somebody changed the key meanwhile.
+// rotateDue makes the version that is due, unless the key was changed meanwhile.
 func (s *Service) rotateDue(ctx context.Context, vault vaultRecord, k keyRecord, v versionRecord) error {
 	ref := Ref{Vault: vault.Name, Name: k.Name}
 	e := event{Operation: "KeyRotateIfDue", Vault: vault.Name, KeyID: s.KeyID(ref)}

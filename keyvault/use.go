@@ -207,7 +207,8 @@ func tooLong(most int) error {
 	return invalid("The value is too long: this key and algorithm take at most %d bytes.", most)
 }
 
-// open decrypts with an RSA key. Why it failed is not told: that would help to forge (Manger; RFC 8017 §7.1.2).
+// open decrypts with an RSA key. The cause of a failure is not returned: it would help an attacker (Manger; RFC 8017
+// §7.1.2).
 func open(private crypto.PrivateKey, algorithm string, ciphertext []byte) ([]byte, error) {
 	key, ok := private.(*rsa.PrivateKey)
 	if !ok {

@@ -25,8 +25,8 @@ type Vault struct {
 	Tenant          string // whose tokens it takes: a lower-case UUID
 	Tags            map[string]string
 	Premium         bool // sku premium: RSA-HSM and EC-HSM keys may be made
-	RetentionDays   int  // how long what was deleted can be had back: 7 to 90
-	PurgeProtection bool // nobody purges before the retention has run; once on, it stays
+	RetentionDays   int  // how long deleted keys and the vault can be recovered: 7 to 90
+	PurgeProtection bool // no purge before the end of the retention; cannot be turned off
 	RBAC            bool // roles decide, and Policies are kept and not looked at
 	Policies        []AccessPolicy
 	Network         visage.NetworkRules // from where its keys may be used
@@ -259,7 +259,7 @@ func (s *Service) vaults(ctx context.Context, deleted bool) ([]Vault, error) {
 	return found, wrap("list vaults", err)
 }
 
-// Find returns the vault called name, in any case, also one that is deleted and can be had back. Refusal:
+// Find returns the vault called name, in any case, also a deleted one that can be recovered. Refusal:
 // VaultNotFound.
 func (s *Service) Find(ctx context.Context, name string) (Vault, error) {
 	var rec vaultRecord
@@ -372,7 +372,7 @@ func (s *Service) vaultChanged(ctx context.Context, v Vault) {
 		}
 		return err
 	})
-	if err != nil { // the change itself is done; whoever listens will see it at its next poll
+	if err != nil { // the change itself is done; custody sees it at its next poll
 		s.log.ErrorContext(ctx, "keys of a changed vault not read", "vault", v.Name, "err", err)
 	}
 	for _, n := range names {
@@ -381,8 +381,8 @@ func (s *Service) vaultChanged(ctx context.Context, v Vault) {
 	s.wake()
 }
 
-// changed tells of a change that is durable. It comes before the audit's entry: whoever listens must hear of a key that
-// was disabled even when the disk is full by then.
+// changed calls OnChange for a change that is durable, and wakes Run. It comes before the audit entry: custody must
+// learn that a key was disabled even if the disk is full by then.
 func (s *Service) changed(ref Ref) {
 	s.cfg.OnChange(s.KeyID(Ref{Vault: ref.Vault, Name: ref.Name}))
 	s.wake()
