@@ -31,7 +31,7 @@ type Source struct {
 // maxArchive is the largest size of an archive, and of its unpacked files, in bytes.
 const maxArchive = 1 << 30
 
-// ErrExists: a pack of the same name is installed already.
+// ErrExists says that a pack of the same name is installed already.
 var ErrExists = errors.New("a pack of this name is installed already")
 
 var digest = regexp.MustCompile(`^[0-9a-f]{64}$`)

@@ -19,7 +19,7 @@ type Pack struct {
 	own      string // the file of the operator's own calibration, if it applies
 }
 
-// ErrUncalibrated: the distances of a pack have not been calibrated.
+// ErrUncalibrated says that the distances of a pack have not been calibrated.
 var ErrUncalibrated = errors.New("the pack has no calibration, so that no distance of its templates means anything; " +
 	"`visage models calibrate` makes one from photos of people whose names are known")
 
@@ -127,5 +127,5 @@ func verify(path string, want File) error {
 	return nil
 }
 
-// ErrDigest: bytes do not have the promised SHA-256.
+// ErrDigest says that bytes do not have the promised SHA-256.
 var ErrDigest = errors.New("the SHA-256 does not match")

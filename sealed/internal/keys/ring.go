@@ -97,14 +97,13 @@ func (k *Ring) Container(table string, parents []string) format.ID {
 
 func (k *Ring) slot(i int) []byte { return k.memory.Bytes()[i*format.KeySize:][:format.KeySize] }
 
-// Hedge returns the key that salts are hedged with, Blind the one that ids are blinded with, and Set the one of the
-// sums in heads. Nobody keeps or changes them.
+// Hedge returns the key that salts are hedged with. Callers neither keep nor change it.
 func (k *Ring) Hedge() []byte { return k.slot(slotHedge) }
 
-// Blind: see Hedge.
+// Blind returns the key that ids are blinded with. Callers neither keep nor change it.
 func (k *Ring) Blind() []byte { return k.slot(slotBlind) }
 
-// Set: see Hedge.
+// Set returns the key of the sums in heads. Callers neither keep nor change it.
 func (k *Ring) Set() []byte { return k.slot(slotSet) }
 
 func (k *Ring) data() []byte { return k.slot(slotData) }

@@ -15,7 +15,8 @@ import (
 	"image"
 )
 
-// ErrDeclined: the file is of a kind that this package does not read, or has a fault. Another decoder may read it.
+// ErrDeclined says that the file is of a kind that this package does not read, or has a fault. Another decoder may
+// read it.
 var ErrDeclined = errors.New("not a plain baseline JPEG file")
 
 // declined is an ErrDeclined with its reason.

@@ -13,7 +13,7 @@ import (
 	"github.com/visage-face/visage/vision/internal/geometry"
 )
 
-// The width and the height of the network's input are multiples of Stride, in pixels.
+// Stride divides the width and the height of the network's input; both are in pixels.
 const Stride = 32
 
 // strides are the distances of the cells of the three grids, in pixels of the input.
