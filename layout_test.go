@@ -43,6 +43,7 @@ sealed/internal/event     : sealed/internal/format
 sealed/internal/rowkey    : sealed/internal/format sealed/internal/engine sealed/internal/event
 sealed/internal/keystore  : internal/durable internal/owned sealed/internal/format
 sealed/internal/keys      : keysource internal/arena internal/durable internal/owned sealed/internal/format sealed/internal/engine sealed/internal/keystore sealed/internal/event sealed/internal/rowkey
+sealed/backup             : internal/arena sealed/internal/format sealed/internal/engine sealed/internal/event sealed/internal/rowkey sealed/internal/keystore sealed/internal/keys sealed/internal/stream
 sealed/internal/tree      : internal/arena sealed/internal/format sealed/internal/engine sealed/internal/event sealed/internal/rowkey sealed/internal/keys
 sealed/internal/commit    : sealed/internal/format sealed/internal/engine sealed/internal/keys sealed/internal/volume sealed/internal/tree
 sealed/internal/volume    : internal/durable sealed/internal/format sealed/internal/engine sealed/internal/event sealed/internal/pebble

@@ -209,7 +209,7 @@ func (a *Accounts) create(ctx context.Context, by visage.Caller, c Creation) (Ac
 	if err := CheckName(c.Name); err != nil {
 		return Account{}, err
 	}
-	if err := a.store.MayGrow(); err != nil {
+	if err := a.store.Space(sealed.Operator).MayGrow(); err != nil {
 		return Account{}, err
 	}
 	if err := CheckSubdomain(c.Subdomain); err != nil && c.Subdomain != "" {
@@ -266,7 +266,7 @@ func (a *Accounts) create(ctx context.Context, by visage.Caller, c Creation) (Ac
 	if err := a.put(ctx, rec); err != nil {
 		return Account{}, fmt.Errorf("create account: %w", err)
 	}
-	if err := a.store.Create(ctx, sealed.SpaceID(id)); err != nil {
+	if err := a.store.Spaces().Create(ctx, sealed.SpaceID(id)); err != nil {
 		return Account{}, fmt.Errorf("create account: %w", err)
 	}
 	rec.State = ready

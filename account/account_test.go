@@ -341,7 +341,7 @@ func TestInterruptedChangesAreFinished(t *testing.T) {
 			if _, _, err := a.Resource(t.Context(), keys.Key1, ""); err == nil {
 				t.Error("a key opens what is half there")
 			}
-			spaces, err := store.Spaces(t.Context())
+			spaces, err := store.Spaces().List(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -179,7 +179,7 @@ func unreadableKeysAreOneAccountsMisfortune(t *testing.T, h accountsWithCustody)
 		t.Fatal(err)
 	}
 	a, _ := h.settled()
-	if err := h.identities.store.Drop(t.Context(), sealed.SpaceID(a.ID)); err != nil {
+	if err := h.identities.store.Spaces().Drop(t.Context(), sealed.SpaceID(a.ID)); err != nil {
 		t.Fatal(err)
 	}
 	h = h.restarted()

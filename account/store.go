@@ -109,7 +109,7 @@ func (a *Accounts) changeStored(
 
 // drop destroys a space, which may be destroyed already.
 func (a *Accounts) drop(ctx context.Context, id sealed.SpaceID) error {
-	if err := a.store.Drop(ctx, id); !errors.Is(err, sealed.ErrNoSpace) {
+	if err := a.store.Spaces().Drop(ctx, id); !errors.Is(err, sealed.ErrNoSpace) {
 		return err
 	}
 	return nil

@@ -122,7 +122,7 @@ func BenchmarkBackup(b *testing.B) {
 	crowd := newCrowd(b, 100_000)
 	crowd.ask(b, crowd.probes[0]) // loads the gallery
 	web := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := crowd.store.WriteBackup(r.Context(), w); err != nil {
+		if _, err := crowd.store.Backup().WriteData(r.Context(), w); err != nil {
 			b.Errorf("write a backup: %v", err)
 		}
 	}))

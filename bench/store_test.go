@@ -56,7 +56,7 @@ func openStore(b *testing.B, dir string) *sealed.Store {
 // makeSpace creates a space and returns it.
 func makeSpace(b *testing.B, store *sealed.Store, id [16]byte) *sealed.Space {
 	b.Helper()
-	if err := store.Create(b.Context(), sealed.SpaceID(id)); err != nil {
+	if err := store.Spaces().Create(b.Context(), sealed.SpaceID(id)); err != nil {
 		b.Fatalf("create a space: %v", err)
 	}
 	return store.Space(sealed.SpaceID(id))

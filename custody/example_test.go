@@ -73,7 +73,7 @@ func Example() {
 	}
 	defer store.Close()
 	resource := sealed.SpaceID{1}
-	if err := store.Create(ctx, resource); err != nil {
+	if err := store.Spaces().Create(ctx, resource); err != nil {
 		log.Fatal(err)
 	}
 	events, err := audit.Open(ctx, audit.Config{Store: store})

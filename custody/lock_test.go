@@ -172,7 +172,7 @@ func TestFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
 		pinned := sealed.SpaceID{0xb}
-		if err := r.store.Create(t.Context(), pinned); err != nil {
+		if err := r.store.Spaces().Create(t.Context(), pinned); err != nil {
 			t.Fatal(err)
 		}
 		r.run()

@@ -43,7 +43,7 @@ func TestRevocationTime(t *testing.T) {
 				spaces := make([]sealed.SpaceID, trials)
 				for i := range spaces {
 					spaces[i] = sealed.SpaceID{1, byte(i >> 8), byte(i)}
-					if err := r.store.Create(t.Context(), spaces[i]); err != nil {
+					if err := r.store.Spaces().Create(t.Context(), spaces[i]); err != nil {
 						t.Fatal(err)
 					}
 					r.write(spaces[i], 2)
@@ -86,7 +86,7 @@ func TestRecheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
 		other := sealed.SpaceID{0xb}
-		if err := r.store.Create(t.Context(), other); err != nil {
+		if err := r.store.Spaces().Create(t.Context(), other); err != nil {
 			t.Fatal(err)
 		}
 		r.write(other, 2)
@@ -127,7 +127,7 @@ func TestSharedKey(t *testing.T) {
 		key := r.first().add("k1")
 		for i := range n {
 			id := sealed.SpaceID{2, byte(i)}
-			if err := r.store.Create(t.Context(), id); err != nil {
+			if err := r.store.Spaces().Create(t.Context(), id); err != nil {
 				t.Fatal(err)
 			}
 			r.enabled(id, key)
@@ -138,7 +138,7 @@ func TestSharedKey(t *testing.T) {
 		if polls := r.first().called("unwrapKey") - before; polls < 15 || polls > 26 {
 			t.Errorf("%d polls in ten minutes", polls)
 		}
-		if err := r.store.Drop(t.Context(), sealed.SpaceID{2, 0}); err != nil {
+		if err := r.store.Spaces().Drop(t.Context(), sealed.SpaceID{2, 0}); err != nil {
 			t.Fatal(err)
 		}
 		r.first().enable("k1", false)
@@ -310,7 +310,7 @@ func TestDeleteWhileLocked(t *testing.T) {
 		r.enabled(spaceA, r.first().add("k1"))
 		r.first().enable("k1", false)
 		r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
-		if err := r.store.Drop(t.Context(), spaceA); err != nil {
+		if err := r.store.Spaces().Drop(t.Context(), spaceA); err != nil {
 			t.Fatal(err)
 		}
 		r.custody.Forget(spaceA)
@@ -332,7 +332,7 @@ func TestSlowOpening(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
 		other := sealed.SpaceID{0xb}
-		if err := r.store.Create(t.Context(), other); err != nil {
+		if err := r.store.Spaces().Create(t.Context(), other); err != nil {
 			t.Fatal(err)
 		}
 		r.write(other, 2)
@@ -405,7 +405,7 @@ func TestPollsGoOnWhileFollowing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
 		other := sealed.SpaceID{0xb}
-		if err := r.store.Create(t.Context(), other); err != nil {
+		if err := r.store.Spaces().Create(t.Context(), other); err != nil {
 			t.Fatal(err)
 		}
 		r.write(other, 2)

@@ -39,7 +39,7 @@ func New(ctx context.Context, cfg Config) (*Custody, error) {
 		cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), due: make(chan *watch), polls: newPolls(),
 		spaces: map[sealed.SpaceID]*space{}, watches: map[watchKey]*watch{},
 	}
-	ids, err := cfg.Store.Spaces(ctx)
+	ids, err := cfg.Store.Spaces().List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("custody: %w", err)
 	}

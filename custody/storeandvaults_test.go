@@ -77,7 +77,7 @@ func newStoreAndVaultsWith(t *testing.T, cfg sealed.Config, policy custody.Polic
 		firstVault: newVault(firstVault), secondVault: newVault(secondVault),
 	}}
 	r.openStore()
-	if err := r.store.Create(t.Context(), spaceA); err != nil {
+	if err := r.store.Spaces().Create(t.Context(), spaceA); err != nil {
 		t.Fatal(err)
 	}
 	r.write(spaceA, 3)

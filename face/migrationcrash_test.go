@@ -183,7 +183,10 @@ func (r *service) checkMoving(t *testing.T, people map[string]string) {
 	if _, _, waiting, err := r.Records(ctx, r.res, nil); err != nil || waiting != 0 {
 		t.Errorf("%d containers wait to be dropped (%v), want none", waiting, err)
 	}
-	if _, err := r.store.Verify(ctx, func(f sealed.Finding) { t.Errorf("the store: %v", f.Err) }); err != nil {
+	if _, err := r.store.Maintenance().Verify(ctx, func(f sealed.Finding) {
+		t.Errorf("the store: %v",
+			f.Err)
+	}); err != nil {
 		t.Errorf("verify the store: %v", err)
 	}
 }

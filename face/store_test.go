@@ -27,7 +27,7 @@ func openStore(t testing.TB, cfg sealed.Config, create bool) *sealed.Store {
 	})
 	if create {
 		for _, id := range []sealed.SpaceID{{1}, {2}} {
-			mustDo(t, store.Create(t.Context(), id))
+			mustDo(t, store.Spaces().Create(t.Context(), id))
 		}
 	}
 	return store

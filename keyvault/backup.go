@@ -60,7 +60,7 @@ func (s *Service) BackupKey(ctx context.Context, who visage.Caller, ref Ref) (bl
 	if err != nil {
 		return nil, err
 	}
-	return s.cfg.Store.SealPortable(backupPurpose, plaintext)
+	return s.cfg.Store.Portable(backupPurpose).Seal(plaintext)
 }
 
 // RestoreKey stores the key of a backup in a vault, under the name and with the versions it had. Refusals: BadParameter
@@ -148,7 +148,7 @@ func (s *Service) openBackup(blob []byte) (b backup, err error) {
 	if len(blob) > maxBackup {
 		return b, refused
 	}
-	plaintext, err := s.cfg.Store.OpenPortable(backupPurpose, blob)
+	plaintext, err := s.cfg.Store.Portable(backupPurpose).Open(blob)
 	if errors.Is(err, sealed.ErrNotPortable) {
 		return b, refused
 	}

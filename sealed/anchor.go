@@ -15,10 +15,6 @@ import (
 // anchorEvery bounds the window in which going back is not seen, as the number of commits does.
 const anchorEvery = time.Minute
 
-// AcceptRollback lets a space open whose state is older than its anchor, as after a restore. Whoever calls it keeps a
-// record of that.
-func (s *Store) AcceptRollback(id SpaceID) { s.anchors.Forget(id) }
-
 // anchorForever brings the anchors up to date.
 func (s *Store) anchorForever(ctx context.Context) {
 	tick := time.NewTicker(anchorEvery)
@@ -30,15 +26,15 @@ func (s *Store) anchorForever(ctx context.Context) {
 		case <-tick.C:
 		case <-s.anchors.Due():
 		}
-		if err := s.Anchor(ctx); err != nil && ctx.Err() == nil {
+		if err := s.anchorSpaces(ctx); err != nil && ctx.Err() == nil {
 			s.report(Event{Kind: AnchorDelayed, Err: err})
 		}
 	}
 }
 
-// Anchor brings what is kept outside the engine up to date: every open space's newest state. Run does it once a minute,
-// after every 1,000 commits, and Close does it at the end.
-func (s *Store) Anchor(ctx context.Context) error {
+// anchorSpaces brings what is kept outside the engine up to date: every open space's newest state. Run does it once a
+// minute, after every 1,000 commits, and Close does it at the end.
+func (s *Store) anchorSpaces(ctx context.Context) error {
 	s.mu.Lock()
 	var spaces []*Space
 	for _, sp := range s.spaces {

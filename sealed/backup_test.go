@@ -14,6 +14,7 @@ import (
 
 	"github.com/visage-face/visage/keysource/sourcetest"
 	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/sealed/backup"
 	"github.com/visage-face/visage/sealed/internal/stream"
 )
 
@@ -23,10 +24,10 @@ type saved struct{ data, keyring []byte }
 func save(t *testing.T, s *sealed.Store) (b saved) {
 	t.Helper()
 	var data, keyring bytes.Buffer
-	if _, err := s.WriteBackup(t.Context(), &data); err != nil {
+	if _, err := s.Backup().WriteData(t.Context(), &data); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.WriteKeyring(t.Context(), &keyring); err != nil {
+	if _, err := s.Backup().WriteKeyring(t.Context(), &keyring); err != nil {
 		t.Fatal(err)
 	}
 	return saved{data.Bytes(), keyring.Bytes()}
@@ -62,8 +63,8 @@ func (o *orders) watch(cfg *sealed.Config) {
 	}
 }
 
-// world is a store with a folded and an unfolded part, and what is in it.
-func world(t *testing.T) (cfg sealed.Config, s *sealed.Store, want map[string]string) {
+// halfFoldedStore is a store with a folded and an unfolded part, and what is in it.
+func halfFoldedStore(t *testing.T) (cfg sealed.Config, s *sealed.Store, want map[string]string) {
 	t.Helper()
 	cfg = config(t, "pebble")
 	s = open(t, cfg)
@@ -88,7 +89,7 @@ func world(t *testing.T) (cfg sealed.Config, s *sealed.Store, want map[string]st
 }
 
 func TestRestoreBringsBackWhatWasThere(t *testing.T) {
-	cfg, s, want := world(t)
+	cfg, s, want := halfFoldedStore(t)
 	b := save(t, s)
 	to := elsewhere(t, cfg)
 	var said orders
@@ -125,7 +126,7 @@ func TestRestoreBringsBackWhatWasThere(t *testing.T) {
 // TestErasedRecordsStayErased: yesterday's backup with today's keyring brings back the living and nobody else, and no
 // key that still exists opens the others.
 func TestErasedRecordsStayErased(t *testing.T) {
-	cfg, s, want := world(t)
+	cfg, s, want := halfFoldedStore(t)
 	sp := s.Space(spaceA)
 	yesterday := save(t, s)
 	update(t, sp, func(tx sealed.Tx) error { // folded and unfolded ones, and a whole container
@@ -166,7 +167,7 @@ func TestErasedRecordsStayErased(t *testing.T) {
 }
 
 func TestBackupsHoldNoKeysAndKeyringsNoRecords(t *testing.T) {
-	_, s, _ := world(t)
+	_, s, _ := halfFoldedStore(t)
 	b := save(t, s)
 	kinds := func(b []byte) map[string]int {
 		in, err := stream.NewReader(bytes.NewReader(b))
@@ -235,7 +236,7 @@ func TestDamagedStreamsAreNotRestored(t *testing.T) {
 			}
 		}
 		if opened, err := sealed.Open(t.Context(), to); err == nil {
-			if ids, _ := opened.Spaces(t.Context()); len(ids) > 1 {
+			if ids, _ := opened.Spaces().List(t.Context()); len(ids) > 1 {
 				t.Errorf("%s: what is left opens as a store", what)
 			}
 			opened.Close()
@@ -248,17 +249,17 @@ func TestDamagedStreamsAreNotRestored(t *testing.T) {
 	}
 	for i := 0; i < len(b.data); i += 1 + len(b.data)/20 {
 		try(fmt.Sprint("data changed at ", i), b.keyring, changed(b.data, i), nil)
-		try(fmt.Sprint("data cut at ", i), b.keyring, b.data[:i], nil, sealed.ErrMalformed)
+		try(fmt.Sprint("data cut at ", i), b.keyring, b.data[:i], nil, backup.ErrMalformed)
 	}
 	for i := 0; i < len(b.keyring); i += 1 + len(b.keyring)/20 {
 		try(fmt.Sprint("keyring changed at ", i), changed(b.keyring, i), b.data, nil)
-		try(fmt.Sprint("keyring cut at ", i), b.keyring[:i], b.data, nil, sealed.ErrMalformed)
+		try(fmt.Sprint("keyring cut at ", i), b.keyring[:i], b.data, nil, backup.ErrMalformed)
 	}
 	last := len(b.data) - 1
-	try("the code changed", b.keyring, changed(b.data, last), nil, sealed.ErrNotAuthentic)
-	try("data of another instance", b.keyring, theirs.data, nil, sealed.ErrForeign)
-	try("keyring of another instance", theirs.keyring, b.data, foreign.Protectors, sealed.ErrForeign)
-	try("the two exchanged", b.data, b.keyring, nil, sealed.ErrMalformed)
+	try("the code changed", b.keyring, changed(b.data, last), nil, backup.ErrNotAuthentic)
+	try("data of another instance", b.keyring, theirs.data, nil, backup.ErrForeign)
+	try("keyring of another instance", theirs.keyring, b.data, foreign.Protectors, backup.ErrForeign)
+	try("the two exchanged", b.data, b.keyring, nil, backup.ErrMalformed)
 	try("a root that cannot be had", b.keyring, b.data,
 		[]sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("test")}})
 
@@ -268,7 +269,7 @@ func TestDamagedStreamsAreNotRestored(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := restore(t, cfg, b.keyring, b.data); !errors.Is(err, sealed.ErrNotEmpty) {
+	if err := restore(t, cfg, b.keyring, b.data); !errors.Is(err, backup.ErrNotEmpty) {
 		t.Errorf("onto a store: %v", err)
 	}
 	if got := all(t, open(t, cfg).Space(spaceA), "a"); got["1"] != "one" {
@@ -278,7 +279,7 @@ func TestDamagedStreamsAreNotRestored(t *testing.T) {
 
 // TestBackupWhileWriting: a backup is one moment, whatever goes on meanwhile, turns of the keys included.
 func TestBackupWhileWriting(t *testing.T) {
-	cfg, s, _ := world(t)
+	cfg, s, _ := halfFoldedStore(t)
 	sp := s.Space(spaceA)
 	done := make(chan struct{})
 	var writing sync.WaitGroup
@@ -320,7 +321,7 @@ func TestBackupWhileWriting(t *testing.T) {
 
 // TestRestoreThatWasInterrupted: until the last row is there, what is there is no store, and says so.
 func TestRestoreThatWasInterrupted(t *testing.T) {
-	cfg, s, _ := world(t)
+	cfg, s, _ := halfFoldedStore(t)
 	b := save(t, s)
 	to := elsewhere(t, cfg)
 	err := sealed.Restore(t.Context(), to, bytes.NewReader(b.keyring),
@@ -335,7 +336,7 @@ func TestRestoreThatWasInterrupted(t *testing.T) {
 			opened.Close()
 		}
 	}
-	if err := restore(t, to, b.keyring, b.data); !errors.Is(err, sealed.ErrNotEmpty) {
+	if err := restore(t, to, b.keyring, b.data); !errors.Is(err, backup.ErrNotEmpty) {
 		t.Errorf("again, onto what is left: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(to.KeyDir, "epochs")); err != nil {
@@ -350,7 +351,7 @@ func (broken) Read([]byte) (int, error) { return 0, os.ErrDeadlineExceeded }
 // TestLostKeyDirectoryIsMended: with the data still there, a keyring brings the key directory back, and nothing that
 // has ended since.
 func TestLostKeyDirectoryIsMended(t *testing.T) {
-	cfg, s, want := world(t)
+	cfg, s, want := halfFoldedStore(t)
 	b := save(t, s)
 	if err := s.Bundle(spaceA).Turn(t.Context(), 1, nil); err != nil {
 		t.Fatal(err)
@@ -369,14 +370,15 @@ func TestLostKeyDirectoryIsMended(t *testing.T) {
 	if err := s.Space(spaceA).View(t.Context(), func(sealed.Reader) error { return nil }); err == nil {
 		t.Fatal("the space opens without its epoch key")
 	}
-	if _, err := s.MendKeyring(t.Context(), bytes.NewReader(newest.data)); !errors.Is(err, sealed.ErrMalformed) {
+	if _, err := s.Backup().MendKeyring(t.Context(), bytes.NewReader(newest.data)); !errors.Is(err,
+		backup.ErrMalformed) {
 		t.Errorf("data in place of a keyring: %v", err)
 	}
 	// the operator's, which did not turn
-	if n, err := s.MendKeyring(t.Context(), bytes.NewReader(b.keyring)); err != nil || n != 1 {
+	if n, err := s.Backup().MendKeyring(t.Context(), bytes.NewReader(b.keyring)); err != nil || n != 1 {
 		t.Errorf("the older keyring mended %d, %v", n, err)
 	}
-	if n, err := s.MendKeyring(t.Context(), bytes.NewReader(newest.keyring)); err != nil || n != 1 {
+	if n, err := s.Backup().MendKeyring(t.Context(), bytes.NewReader(newest.keyring)); err != nil || n != 1 {
 		t.Errorf("the newest keyring mended %d, %v", n, err)
 	}
 	if got := all(t, s.Space(spaceA), "a"); !maps.Equal(got, want) {
@@ -387,7 +389,7 @@ func TestLostKeyDirectoryIsMended(t *testing.T) {
 // TestSpaceThatGoesDuringABackup: what is dropped while a backup is written is in it as it was when it began, and comes
 // back with a keyring of that time alone.
 func TestSpaceThatGoesDuringABackup(t *testing.T) {
-	cfg, s, want := world(t)
+	cfg, s, want := halfFoldedStore(t)
 	gone := sealed.SpaceID{9}
 	sp := create(t, s, gone)
 	const large = 1500 // of more than one segment together
@@ -399,8 +401,8 @@ func TestSpaceThatGoesDuringABackup(t *testing.T) {
 		put(t, sp, "a", list...)
 	}
 	earlier := save(t, s)
-	w := &dropping{drop: func() error { return s.Drop(t.Context(), gone) }}
-	if _, err := s.WriteBackup(t.Context(), w); err != nil {
+	w := &dropping{drop: func() error { return s.Spaces().Drop(t.Context(), gone) }}
+	if _, err := s.Backup().WriteData(t.Context(), w); err != nil {
 		t.Fatal(err)
 	}
 	if w.after < 1<<20 {

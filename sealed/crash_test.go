@@ -93,8 +93,8 @@ func (h *history) span() (acked, begun int) {
 	return h.acked, len(h.states) - 1
 }
 
-// rig is a store over a file system that stops, tears and fails.
-type rig struct {
+// faultyStore is a store over a file system that stops, tears and fails.
+type faultyStore struct {
 	cfg    sealed.Config
 	disk   *vfs.MemFS
 	faulty vfs.FS
@@ -107,10 +107,10 @@ type rig struct {
 	closing atomic.Bool
 }
 
-// newRig makes a store with two spaces, which fault, when it is armed, hears of every operation of.
-func newRig(t *testing.T, seed uint64, fault func(errorfs.Op) error) *rig {
+// newFaultyStore makes a store with two spaces, which fault, when it is armed, hears of every operation of.
+func newFaultyStore(t *testing.T, seed uint64, fault func(errorfs.Op) error) *faultyStore {
 	t.Helper()
-	r := &rig{
+	r := &faultyStore{
 		cfg: sealed.Config{KeyDir: filepath.Join(t.TempDir(), "keys"),
 			Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: protector(t)}}},
 		disk:   vfs.NewCrashableMem(),
@@ -123,7 +123,7 @@ func newRig(t *testing.T, seed uint64, fault func(errorfs.Op) error) *rig {
 		t.Fatal(err)
 	}
 	for id := range r.past.states[0] {
-		if err := r.store.Create(t.Context(), id); err != nil {
+		if err := r.store.Spaces().Create(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -131,7 +131,7 @@ func newRig(t *testing.T, seed uint64, fault func(errorfs.Op) error) *rig {
 }
 
 // step does one random thing of all that a store does, and reports what went wrong with it.
-func (r *rig) step(ctx context.Context, round int) error {
+func (r *faultyStore) step(ctx context.Context, round int) error {
 	id := []sealed.SpaceID{spaceA, spaceB}[r.random.IntN(2)]
 	sp, bundle := r.store.Space(id), r.store.Bundle(id)
 	next := r.past.last()
@@ -189,7 +189,7 @@ type wreck struct {
 
 // wrecked takes the power away now. It is nil when the key files change at this moment: then the copies of both are not
 // of one moment.
-func (r *rig) wrecked(what string, percent int) *wreck {
+func (r *faultyStore) wrecked(what string, percent int) *wreck {
 	acked, _ := r.past.span()
 	keys := readKeys(r.cfg.KeyDir)
 	disk := r.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent,
@@ -282,7 +282,10 @@ func (w *wreck) examine(t *testing.T, cfg sealed.Config) {
 	if !ok {
 		t.Errorf("%s: holds none of the %d states that it may: %v, want %v", w.what, len(w.may), found, w.may)
 	}
-	if _, err := store.Verify(t.Context(), func(f sealed.Finding) { t.Errorf("%s: %v", w.what, f.Err) }); err != nil {
+	if _, err := store.Maintenance().Verify(t.Context(), func(f sealed.Finding) {
+		t.Errorf("%s: %v", w.what,
+			f.Err)
+	}); err != nil {
 		t.Errorf("%s: verify: %v", w.what, err)
 	}
 	put(t, store.Space(spaceA), "x", note{"after", "after"})
@@ -316,9 +319,9 @@ func TestPowerCutAtEveryOperation(t *testing.T) {
 	for round := uint64(0); tried < want; round++ {
 		var mu sync.Mutex
 		var wrecks []*wreck
-		var r *rig
+		var r *faultyStore
 		armed := false
-		r = newRig(t, seed+round, func(op errorfs.Op) error {
+		r = newFaultyStore(t, seed+round, func(op errorfs.Op) error {
 			if op.Kind.ReadOrWrite() == errorfs.OpIsRead {
 				return nil // changes nothing: the moment before is the same as the one after
 			}
@@ -397,9 +400,9 @@ func failOnce(t *testing.T, seed uint64, at int, name string, fault error, stays
 	count, met := off, false
 	var stopped []*wreck
 	stop := make(chan struct{}, 1)
-	var r *rig
+	var r *faultyStore
 	what := fmt.Sprintf("seed %d, %s at operation %d", seed, name, at)
-	r = newRig(t, seed, func(op errorfs.Op) error {
+	r = newFaultyStore(t, seed, func(op errorfs.Op) error {
 		kept := op.Kind == errorfs.OpFileClose || op.Kind == errorfs.OpLock || op.Kind == errorfs.OpFileSyncTo ||
 			op.Kind == errorfs.OpFilePreallocate
 		if frees := op.Kind == errorfs.OpRemove || op.Kind == errorfs.OpRemoveAll; kept || stays && frees ||

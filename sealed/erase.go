@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/visage-face/visage/sealed/internal/format"
@@ -127,27 +126,6 @@ func (s *Store) grade() Grade {
 	return GradeKeyStore
 }
 
-// note keeps what a commit of so many transactions leaves to be done: nursery rows to be folded, containers whose state
-// the root container, or the anchor, does not know yet, and erasures that wait for a turn.
-func (sp *Space) note(transactions int, c tree.Changes) {
-	sp.store.folds.note(sp.id, c.Rows)
-	sp.mu.Lock()
-	for _, id := range c.Touched {
-		sp.dirty[id] = true
-	}
-	if len(c.Gone) > 0 {
-		sp.erasedAt = max(sp.erasedAt, c.Sequence)
-	}
-	waiting := sp.erasedAt > sp.turnedAt
-	sp.mu.Unlock()
-	if waiting {
-		sp.store.erasures.add(sp)
-	}
-	if len(c.Touched) > 0 {
-		sp.store.anchors.Committed(transactions)
-	}
-}
-
 // waiting returns the sequence number of the newest erasure that no turn has made final; zero: there is none.
 func (sp *Space) waiting() uint64 {
 	sp.mu.Lock()
@@ -156,38 +134,6 @@ func (sp *Space) waiting() uint64 {
 		return sp.erasedAt
 	}
 	return 0
-}
-
-// erasures are the spaces with erasures that nobody waits for.
-type erasures struct {
-	mu  sync.Mutex // guards due
-	due map[*Space]bool
-
-	wake chan struct{} // holds a token when due is not empty
-}
-
-func newErasures() *erasures {
-	return &erasures{due: map[*Space]bool{}, wake: make(chan struct{}, 1)}
-}
-
-func (e *erasures) add(sp *Space) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.due[sp] = true
-	select {
-	case e.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (e *erasures) take() (all []*Space) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for sp := range e.due {
-		all = append(all, sp)
-	}
-	clear(e.due)
-	return all
 }
 
 const (
@@ -206,14 +152,18 @@ func (s *Store) eraseForever(ctx context.Context) {
 		case <-s.erasures.wake:
 		}
 		rest := eraseRest
-		for _, sp := range s.erasures.take() {
+		for _, id := range s.erasures.take() {
+			sp := s.known(id)
+			if sp == nil {
+				continue // it was dropped
+			}
 			sequence := sp.waiting()
 			if sequence == 0 {
 				continue // somebody waited for it, or the space is locked and tells when it opens
 			}
 			if _, err := sp.turnPast(ctx, sequence); err != nil && sp.waiting() != 0 {
 				s.report(Event{Kind: EraseDelayed, Space: sp.id, Err: err})
-				s.erasures.add(sp)
+				s.erasures.add(id)
 				rest = eraseRetry
 			}
 		}
@@ -228,7 +178,7 @@ func (s *Store) eraseForever(ctx context.Context) {
 // sweepEpochs destroys epoch keys that no bundle speaks of any more: a crash came between a turn and the destruction it
 // was for.
 func (s *Store) sweepEpochs(ctx context.Context) error {
-	ids, err := s.Spaces(ctx)
+	ids, err := s.Spaces().List(ctx)
 	for _, id := range ids {
 		if err != nil {
 			break

@@ -30,7 +30,8 @@ var (
 )
 
 // RollbackError says that a space's state is older than its anchor, or another of the same age: the data, or what
-// belongs to one space, was put back from a copy. Store.AcceptRollback lets it open all the same. It is an ErrRollback.
+// belongs to one space, was put back from a copy. Spaces.AcceptRollback lets it open all the same. It is an
+// ErrRollback.
 type RollbackError = keys.RollbackError
 
 // RootError says that the instance root could not be opened with any of the protectors that were given. It wraps what

@@ -27,7 +27,7 @@ func ExampleSpace_Erase() {
 	}
 	defer store.Close()
 	id := sealed.SpaceID{1}
-	if err := store.Create(ctx, id); err != nil {
+	if err := store.Spaces().Create(ctx, id); err != nil {
 		log.Fatal(err)
 	}
 	space, today := store.Space(id), visits.In("2026-12-24")

@@ -29,7 +29,7 @@ func ExampleBundle_Lock() {
 	}
 	defer store.Close()
 	id := sealed.SpaceID{1}
-	if err := store.Create(ctx, id); err != nil {
+	if err := store.Spaces().Create(ctx, id); err != nil {
 		log.Fatal(err)
 	}
 	space, keys := store.Space(id), store.Bundle(id)

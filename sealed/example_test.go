@@ -48,7 +48,7 @@ func Example() {
 	defer store.Close()
 
 	hotel := sealed.SpaceID{1} // one customer's data, under keys of its own
-	if err := store.Create(ctx, hotel); err != nil {
+	if err := store.Spaces().Create(ctx, hotel); err != nil {
 		log.Fatal(err)
 	}
 	space := store.Space(hotel)

@@ -282,7 +282,7 @@ func (m *Machine) Start(t testing.TB, cfg Config, die int, done bool) (*Store, e
 	if err := s.migrate(t.Context()); err != nil {
 		return nil, err
 	}
-	if err := s.Create(t.Context(), Operator); err != nil && !errors.Is(err, ErrExists) {
+	if err := s.Spaces().Create(t.Context(), Operator); err != nil && !errors.Is(err, ErrExists) {
 		return nil, err
 	}
 	return s, nil
@@ -433,3 +433,6 @@ func Migrations() (all []Migration) {
 	}
 	return all
 }
+
+// Anchor brings what is kept outside the engine up to date, as Run does once a minute.
+func (s *Store) Anchor(ctx context.Context) error { return s.anchorSpaces(ctx) }

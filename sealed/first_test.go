@@ -12,6 +12,7 @@ import (
 	"github.com/visage-face/visage/keysource/file"
 	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/sealed/archive"
+	"github.com/visage-face/visage/sealed/backup"
 )
 
 // TestFirstFormIsRestored: archives and keyrings from before streams had segments are listed, verified, restored and
@@ -46,7 +47,7 @@ func TestFirstFormIsRestored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := sealed.CheckWhole(t.Context(), bytes.NewReader(keyring)); err != nil {
+	if err := backup.CheckWhole(t.Context(), bytes.NewReader(keyring)); err != nil {
 		t.Error(err)
 	}
 	data := filepath.Join(t.TempDir(), "data")
@@ -76,7 +77,7 @@ func TestFirstFormIsRestored(t *testing.T) {
 		t.Errorf("the log has %q", got)
 	}
 	verifyClean(t, s)
-	if _, err := s.MendKeyring(t.Context(), bytes.NewReader(keyring)); err != nil {
+	if _, err := s.Backup().MendKeyring(t.Context(), bytes.NewReader(keyring)); err != nil {
 		t.Error(err)
 	}
 

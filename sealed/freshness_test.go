@@ -181,10 +181,11 @@ func TestDataOlderThanItsAnchorIsRefused(t *testing.T) {
 		t.Errorf("a space that did not change: %v", err)
 	}
 	findings := 0
-	if _, err := s.Verify(t.Context(), func(f sealed.Finding) { findings++ }); err != nil || findings == 0 {
+	if _, err := s.Maintenance().Verify(t.Context(), func(f sealed.Finding) { findings++ }); err != nil ||
+		findings == 0 {
 		t.Errorf("verify: %d findings, %v", findings, err)
 	}
-	s.AcceptRollback(spaceA)
+	s.Spaces().AcceptRollback(spaceA)
 	if got := fmt.Sprint(all(t, s.Space(spaceA), "a")); got != "map[1:one]" {
 		t.Errorf("after it was accepted: %s", got)
 	}

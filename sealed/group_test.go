@@ -240,7 +240,7 @@ func TestStoreClosesUnderWriters(t *testing.T) {
 				t.Fatal(err)
 			}
 			sp := store.Space(spaceA)
-			if err := store.Create(t.Context(), spaceA); err != nil && !errors.Is(err, sealed.ErrExists) {
+			if err := store.Spaces().Create(t.Context(), spaceA); err != nil && !errors.Is(err, sealed.ErrExists) {
 				t.Fatal(err)
 			}
 			var done atomic.Int64
@@ -471,12 +471,12 @@ func TestFullVolumeRefusesItsOwn(t *testing.T) {
 	defer store.Close()
 	sp := create(t, store, spaceA)
 	put(t, sp, "x", note{"1", "old"}, note{"2", "old"}, note{"3", "old"})
-	volumes := store.Volumes()
+	volumes := store.Maintenance().Volumes()
 	if len(volumes) == 0 || volumes[0].Reserve == 0 {
 		t.Fatalf("the volume is not known: %+v", volumes)
 	}
 	free.Store(volumes[0].Reserve / 2)
-	store.Volumes() // looks at the volume, which no real one loses so fast
+	store.Maintenance().Volumes() // looks at the volume, which no real one loses so fast
 	write := func(id string) func(sealed.Tx) error {
 		return func(tx sealed.Tx) error { return notes.In("x").Put(tx, id, note{id, "new"}) }
 	}

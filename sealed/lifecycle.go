@@ -14,9 +14,16 @@ import (
 	"github.com/visage-face/visage/sealed/internal/tree"
 )
 
+// Spaces is the spaces of a store as they come and go.
+type Spaces struct{ store *Store }
+
+// Spaces returns the verbs for spaces that come and go.
+func (s *Store) Spaces() *Spaces { return &Spaces{s} }
+
 // Create makes a space under the service-managed slot: its first data key, sealed under the instance root, its first
 // epoch key, in the key store, and its root container. Refusing errors: ErrExists, *FullError.
-func (s *Store) Create(ctx context.Context, id SpaceID) error {
+func (p *Spaces) Create(ctx context.Context, id SpaceID) error {
+	s := p.store
 	if !id.Valid() {
 		return fmt.Errorf("create space %s: not an id a space can have", id)
 	}
@@ -67,9 +74,9 @@ func (s *Store) vacant(ctx context.Context, id SpaceID) error {
 
 var errNoBundle = errors.New("there are rows of the space and no bundle: restore the data directory from a backup")
 
-// Spaces lists the spaces that exist, the operator's own among them, and those whose bundle is damaged.
-func (s *Store) Spaces(ctx context.Context) ([]SpaceID, error) {
-	ids, _, err := s.listSpaces(ctx)
+// List lists the spaces that exist, the operator's own among them, and those whose bundle is damaged.
+func (p *Spaces) List(ctx context.Context) ([]SpaceID, error) {
+	ids, _, err := p.store.listSpaces(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list spaces: %w", err)
 	}
@@ -114,7 +121,8 @@ const removeBatch = 2_000
 // Drop removes a space for good: its wrapped data key first, then its epoch keys, and from there on no row of it opens,
 // in whatever copy. Its rows follow in transactions of bounded size; what a crash interrupts, Run finishes. A space
 // whose bundle is damaged can be dropped too. Errors: ErrNoSpace.
-func (s *Store) Drop(ctx context.Context, id SpaceID) error {
+func (p *Spaces) Drop(ctx context.Context, id SpaceID) error {
+	s := p.store
 	if id == Operator {
 		return errors.New("drop space: the operator's own space cannot be dropped")
 	}
@@ -192,3 +200,7 @@ func (s *Store) removeDropped(ctx context.Context, space format.ID) error {
 	}
 	return nil
 }
+
+// AcceptRollback lets a space open whose state is older than its anchor, as after a restore. Whoever calls it keeps a
+// record of that.
+func (p *Spaces) AcceptRollback(id SpaceID) { p.store.anchors.Forget(id) }

@@ -56,7 +56,7 @@ func TestLogKeepsOrderApartAndAcrossRestart(t *testing.T) {
 	if n, err := a.Next(t.Context()); n != 4 || err != nil {
 		t.Errorf("Next: %d, %v, want 4", n, err)
 	}
-	if tally, err := s.Verify(t.Context(), func(f sealed.Finding) { t.Error(f.Err) }); err != nil ||
+	if tally, err := s.Maintenance().Verify(t.Context(), func(f sealed.Finding) { t.Error(f.Err) }); err != nil ||
 		tally.Findings != 0 {
 		t.Errorf("verify: %+v, %v", tally, err)
 	}

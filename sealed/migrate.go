@@ -10,7 +10,6 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
-	"github.com/visage-face/visage/sealed/internal/stream"
 )
 
 // NewerError says that a store, a backup or a keyring is of a later format than this program knows, and was left as it
@@ -19,26 +18,6 @@ type NewerError = format.NewerError
 
 // Format is the newest format of a store that this program knows. Stores of every older one open, and have it then.
 const Format uint32 = format.Store
-
-// Migration is a step from one format of a store to the next.
-type Migration struct {
-	Number uint32 // of the format that the store has afterwards
-	Name   string
-	Does   string // one sentence
-	Since  string // the first version of the program that knows the format
-}
-
-// migration is a Migration that can be run.
-type migration struct {
-	Migration
-
-	// run rewrites what the format changes, in transactions of the engine of bounded size. It must be idempotent, and
-	// must take rows that have the new format already: it runs again from the beginning when it was interrupted, and
-	// over a store that was restored from an older backup. It is called while no space is open, so that it can change
-	// only what the instance root opens. Nil: what changed is not rewritten, and the number alone keeps older programs
-	// away.
-	run func(context.Context, *Store) error
-}
 
 // migrations leads from format 0, which stores had before they had a number, to Format: migrations[i] has the number
 // i+1. A migration that was released is never changed.
@@ -80,15 +59,6 @@ func (c Config) admit(r engine.Reader) error {
 	return c.newer("store", number, since)
 }
 
-// admitStream refuses a backup or a keyring of a store of a later format.
-func (c Config) admitStream(h stream.Header) error {
-	what := "backup"
-	if h.Content == stream.Keyring {
-		what = "keyring"
-	}
-	return c.newer(what, h.Format, h.Since)
-}
-
 func (c Config) newer(what string, number uint32, since string) error {
 	if known := uint32(len(c.steps())); number > known {
 		return &NewerError{What: what, Format: number, Known: known, Since: since}
@@ -117,9 +87,6 @@ func (s *Store) newest() keys.Format {
 	n := uint32(len(s.steps))
 	return keys.Format{Number: n, Told: n, Since: since(s.steps, n)}
 }
-
-// Format is the format that the store has.
-func (s *Store) Format() uint32 { return s.format }
 
 // migrate brings the store to the newest format, one step after the other. The number moves on when what a step wrote
 // is durable and not before, in a commit of its own, so that a step that was interrupted at any point is run again.
@@ -150,29 +117,4 @@ func (s *Store) step(ctx context.Context, m migration) error {
 	return s.root.Change(ctx, func(doc *keys.Instance) {
 		doc.Number, doc.Since = m.Number, m.Since
 	})
-}
-
-// TellMigrations calls tell for each migration that this store has been through and that nobody was told of yet, oldest
-// first, and remembers that it was told when tell has returned nil for all. A crash in between repeats them. It is for
-// a log that must not miss one, and that opens only after the store.
-func (s *Store) TellMigrations(ctx context.Context, tell func(Migration) error) error {
-	s.root.Hold()
-	defer s.root.Release()
-	if s.isClosed() {
-		return ErrClosed
-	}
-	doc, err := s.root.Read(ctx)
-	if err != nil || doc.Told >= doc.Number {
-		return err
-	}
-	for _, m := range s.steps[doc.Told:doc.Number] {
-		if err := tell(m.Migration); err != nil {
-			return err
-		}
-	}
-	err = s.root.Change(ctx, func(doc *keys.Instance) { doc.Told = s.format })
-	if err != nil {
-		return fmt.Errorf("remember that migrations were told: %w", err)
-	}
-	return nil
 }

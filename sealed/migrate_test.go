@@ -56,8 +56,8 @@ func later(cfg sealed.Config) sealed.Config {
 // checkMigrated makes sure that both migrations have been run to their ends.
 func checkMigrated(t *testing.T, s *sealed.Store) {
 	t.Helper()
-	if s.Format() != sealed.Format+2 {
-		t.Errorf("the store has format %d", s.Format())
+	if s.Maintenance().Format() != sealed.Format+2 {
+		t.Errorf("the store has format %d", s.Maintenance().Format())
 	}
 	for _, name := range []string{"first", "second"} {
 		if got, want := strings.Join(entries(t, s.Log(name), 1), " "),
@@ -70,7 +70,7 @@ func checkMigrated(t *testing.T, s *sealed.Store) {
 // told returns the names of the migrations that the store tells of.
 func told(t *testing.T, s *sealed.Store) (names string) {
 	t.Helper()
-	err := s.TellMigrations(t.Context(), func(m sealed.Migration) error {
+	err := s.Maintenance().TellMigrations(t.Context(), func(m sealed.Migration) error {
 		names += fmt.Sprintf("%d:%s ", m.Number, m.Name)
 		return nil
 	})
@@ -104,8 +104,8 @@ func TestOlderStoresAreMigrated(t *testing.T) {
 		}
 	}
 	s := open(t, cfg)
-	if s.Format() != sealed.Format || len(said) > 0 || told(t, s) != "" {
-		t.Errorf("a new store has format %d and says %q", s.Format(), said)
+	if s.Maintenance().Format() != sealed.Format || len(said) > 0 || told(t, s) != "" {
+		t.Errorf("a new store has format %d and says %q", s.Maintenance().Format(), said)
 	}
 	put(t, create(t, s, spaceA), "x", note{"1", "text"})
 	s.ForgetFormat(t)
@@ -116,15 +116,16 @@ func TestOlderStoresAreMigrated(t *testing.T) {
 		"store migrating 1 record-format, store migrated 1 record-format"; got != want {
 		t.Errorf("said %q, want %q", got, want)
 	}
-	if s.Format() != 1 || all(t, s.Space(spaceA), "x")["1"] != "text" {
-		t.Errorf("the store has format %d and %v", s.Format(), all(t, s.Space(spaceA), "x"))
+	if s.Maintenance().Format() != 1 || all(t, s.Space(spaceA), "x")["1"] != "text" {
+		t.Errorf("the store has format %d and %v", s.Maintenance().Format(), all(t, s.Space(spaceA), "x"))
 	}
 	closeStore(t, s)
 
 	s = open(t, later(cfg))
 	checkMigrated(t, s)
 	failed := errors.New("the log is full")
-	if err := s.TellMigrations(t.Context(), func(sealed.Migration) error { return failed }); !errors.Is(err, failed) {
+	if err := s.Maintenance().TellMigrations(t.Context(),
+		func(sealed.Migration) error { return failed }); !errors.Is(err, failed) {
 		t.Errorf("a teller that fails: %v", err)
 	}
 	closeStore(t, s)
@@ -274,7 +275,7 @@ func TestMigrationsNeedRoom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reserve := s.Volumes()[0].Reserve
+	reserve := s.Maintenance().Volumes()[0].Reserve
 	closeStore(t, s)
 	free.Store(reserve / 2)
 	_, err = sealed.OpenOn(t.Context(), later(cfg), disk)
@@ -285,8 +286,9 @@ func TestMigrationsNeedRoom(t *testing.T) {
 	if s, err = sealed.OpenOn(t.Context(), cfg, disk); err != nil { // the program of before goes on meanwhile
 		t.Fatal(err)
 	}
-	if next, err := s.Log("first").Next(t.Context()); err != nil || next != 1 || s.Format() != sealed.Format {
-		t.Errorf("format %d, entry %d, %v", s.Format(), next, err)
+	if next, err := s.Log("first").Next(t.Context()); err != nil || next != 1 ||
+		s.Maintenance().Format() != sealed.Format {
+		t.Errorf("format %d, entry %d, %v", s.Maintenance().Format(), next, err)
 	}
 	closeStore(t, s)
 	free.Store(1 << 40)
@@ -351,7 +353,7 @@ func TestNewerStoresAreRefused(t *testing.T) {
 	}
 	older := save(t, open(t, config(t, "pebble")))
 	refused("backup", sealed.Restore(t.Context(), there, bytes.NewReader(older.keyring), bytes.NewReader(b.data)))
-	_, err = open(t, config(t, "memory")).MendKeyring(t.Context(), bytes.NewReader(b.keyring))
+	_, err = open(t, config(t, "memory")).Backup().MendKeyring(t.Context(), bytes.NewReader(b.keyring))
 	refused("keyring", err)
 
 	later := bytes.Replace(older.data, []byte("VISAGE BACKUP 2"), []byte("VISAGE BACKUP 3"), 1)

@@ -125,7 +125,7 @@ func TestRandomTransactionsAgreeWithAModel(t *testing.T) {
 			case 9:
 				verifyClean(t, s)
 			case 6:
-				if err := s.Drop(t.Context(), id); err != nil {
+				if err := s.Spaces().Drop(t.Context(), id); err != nil {
 					t.Fatal(err)
 				}
 				create(t, s, id)
@@ -174,7 +174,10 @@ func randomStep(random *rand.Rand, tx sealed.Tx, want model, round int) error {
 
 func verifyClean(t *testing.T, s *sealed.Store) sealed.Tally {
 	t.Helper()
-	tally, err := s.Verify(context.Background(), func(f sealed.Finding) { t.Errorf("finding: %v", f.Err) })
+	tally, err := s.Maintenance().Verify(context.Background(), func(f sealed.Finding) {
+		t.Errorf("finding: %v",
+			f.Err)
+	})
 	if err != nil {
 		t.Error(err)
 	}
@@ -345,7 +348,7 @@ func TestBlindedIDsTellNothing(t *testing.T) {
 			}
 		}
 		for _, id := range []sealed.SpaceID{spaceA, spaceB} {
-			if err := s.Drop(t.Context(), id); err != nil {
+			if err := s.Spaces().Drop(t.Context(), id); err != nil {
 				t.Fatal(err)
 			}
 		}

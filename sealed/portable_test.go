@@ -14,26 +14,26 @@ func TestPortableValues(t *testing.T) {
 	cfg := config(t, "pebble")
 	s := open(t, cfg)
 	secret := []byte("what a customer takes away")
-	value, err := s.SealPortable("a", secret)
+	value, err := s.Portable("a").Seal(secret)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if bytes.Contains(value, secret) {
 		t.Error("the value can be read as it is")
 	}
-	if again, _ := s.SealPortable("a", secret); bytes.Equal(again, value) {
+	if again, _ := s.Portable("a").Seal(secret); bytes.Equal(again, value) {
 		t.Error("sealing twice gave the same bytes")
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	s = open(t, cfg)
-	if got, err := s.OpenPortable("a", value); err != nil || !bytes.Equal(got, secret) {
+	if got, err := s.Portable("a").Open(value); err != nil || !bytes.Equal(got, secret) {
 		t.Errorf("after a restart: got %q, %v", got, err)
 	}
 	refused := func(what string, s *sealed.Store, purpose string, value []byte) {
 		t.Helper()
-		if got, err := s.OpenPortable(purpose, value); !errors.Is(err, sealed.ErrNotPortable) || got != nil {
+		if got, err := s.Portable(purpose).Open(value); !errors.Is(err, sealed.ErrNotPortable) || got != nil {
 			t.Errorf("%s: got %q, %v, want ErrNotPortable", what, got, err)
 		}
 	}

@@ -93,7 +93,7 @@ func TestAFullDiskRefusesWhatIsNewAlone(t *testing.T) {
 	if n < 2000 {
 		t.Errorf("%d notes of 4 kB fill a volume of 60 MB", n)
 	}
-	if v := s.Volumes(); len(v) != 3 || !v[0].Full || v[0].Spent || v[0].Total != 60<<20 {
+	if v := s.Maintenance().Volumes(); len(v) != 3 || !v[0].Full || v[0].Spent || v[0].Total != 60<<20 {
 		t.Errorf("the volumes are said to be %+v", v)
 	}
 	refill := func() {
@@ -145,7 +145,7 @@ func TestAFullDiskRefusesWhatIsNewAlone(t *testing.T) {
 	for i := range 50 {
 		works("full", i)
 	}
-	if err := s.Create(t.Context(), spaceB); !errors.Is(err, sealed.ErrFull) {
+	if err := s.Spaces().Create(t.Context(), spaceB); !errors.Is(err, sealed.ErrFull) {
 		t.Errorf("a new space: %v", err)
 	}
 
@@ -160,13 +160,13 @@ func TestAFullDiskRefusesWhatIsNewAlone(t *testing.T) {
 		_, err = others.Write(block)
 	}
 	refill = func() { // and of what the engine gives back, as much as lets nothing new in
-		for !s.Volumes()[0].Full {
+		for !s.Maintenance().Volumes()[0].Full {
 			if _, err := others.Write(block); err != nil {
 				return
 			}
 		}
 	}
-	t.Logf("with nothing left: %+v", s.Volumes()[0])
+	t.Logf("with nothing left: %+v", s.Maintenance().Volumes()[0])
 	for i := range 20 {
 		works("with nothing left but the reserve", 50+i)
 	}
@@ -184,7 +184,7 @@ func TestAFullDiskRefusesWhatIsNewAlone(t *testing.T) {
 	refill = byRecords
 	refill()
 	works("full, by its own records", 91)
-	t.Logf("%d notes, %+v", n, s.Volumes())
+	t.Logf("%d notes, %+v", n, s.Maintenance().Volumes())
 
 	count := 0
 	err = sp.View(t.Context(), func(r sealed.Reader) error {
@@ -231,7 +231,7 @@ func TestDeletionsLeaveRoomForKeys(t *testing.T) {
 	block := make([]byte, 64<<10)
 	// takeUntil takes room, also what the engine has given back meanwhile, since it tidies up behind the scenes.
 	takeUntil := func(enough func(sealed.VolumeState) bool) {
-		for !enough(s.Volumes()[0]) {
+		for !enough(s.Maintenance().Volumes()[0]) {
 			if _, err := others.Write(block); err != nil {
 				t.Fatal(err)
 			}
@@ -261,7 +261,7 @@ func TestDeletionsLeaveRoomForKeys(t *testing.T) {
 			t.Fatalf("change %d of a key: %v", i, err)
 		}
 	}
-	t.Logf("%d deletions; %+v", deleted, s.Volumes()[0])
+	t.Logf("%d deletions; %+v", deleted, s.Maintenance().Volumes()[0])
 	if err := errors.Join(others.Close(), os.Remove(others.Name())); err != nil {
 		t.Fatal(err)
 	}

@@ -62,7 +62,7 @@ func open(t *testing.T, cfg sealed.Config) *sealed.Store {
 
 func create(t *testing.T, s *sealed.Store, id sealed.SpaceID) *sealed.Space {
 	t.Helper()
-	if err := s.Create(t.Context(), id); err != nil {
+	if err := s.Spaces().Create(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
 	return s.Space(id)
@@ -218,7 +218,7 @@ func TestManyRecordsFoldAndSurviveRestart(t *testing.T) {
 				t.Fatalf("record %s: got %q, want %q", id, got[id], text)
 			}
 		}
-		tally, err := s.Verify(t.Context(), func(f sealed.Finding) { t.Error(f.Err) })
+		tally, err := s.Maintenance().Verify(t.Context(), func(f sealed.Finding) { t.Error(f.Err) })
 		if err != nil || tally.Records != len(want) || tally.Findings != 0 {
 			t.Fatalf("verify: %+v, %v, want %d records", tally, err, len(want))
 		}

@@ -292,7 +292,7 @@ func TestTransactionsAreSerial(t *testing.T) {
 				case 5:
 					verifyClean(t, store)
 				case 6:
-					if _, err := store.WriteBackup(ctx, io.Discard); err != nil && ctx.Err() == nil {
+					if _, err := store.Backup().WriteData(ctx, io.Discard); err != nil && ctx.Err() == nil {
 						t.Errorf("backup: %v", err)
 					}
 				}

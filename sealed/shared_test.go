@@ -314,7 +314,7 @@ func TestDroppedUnderAMember(t *testing.T) {
 			})
 		}()
 		<-inside
-		if err := s.Drop(t.Context(), spaceA); err != nil {
+		if err := s.Spaces().Drop(t.Context(), spaceA); err != nil {
 			t.Fatal(err)
 		}
 		close(dropped)

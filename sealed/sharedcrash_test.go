@@ -167,7 +167,7 @@ type crowdWreck struct {
 	commits map[int64]bool
 }
 
-// wrecked takes the power away now; see rig.wrecked.
+// wrecked takes the power away now; see faultyStore.wrecked.
 func (c *crowd) wrecked(what string, percent int, seed uint64) *crowdWreck {
 	c.mu.Lock()
 	acked := c.acked
@@ -241,7 +241,10 @@ func (w *crowdWreck) examine(t *testing.T, cfg sealed.Config, strict bool) {
 			t.Errorf("%s: writer %d is at its transaction %d, where all are at %d", w.what, i, may[at].number, common)
 		}
 	}
-	if _, err := store.Verify(t.Context(), func(f sealed.Finding) { t.Errorf("%s: %v", w.what, f.Err) }); err != nil {
+	if _, err := store.Maintenance().Verify(t.Context(), func(f sealed.Finding) {
+		t.Errorf("%s: %v", w.what,
+			f.Err)
+	}); err != nil {
 		t.Errorf("%s: verify: %v", w.what, err)
 	}
 	if err := store.Close(); err != nil {

@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed/internal/commit"
-	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
@@ -20,39 +18,6 @@ import (
 // drainTime is how long Lock waits for transactions that are inside. Those that take longer fail at their commit, and
 // the keys are wiped when the last of them has left.
 const drainTime = 2 * time.Second
-
-// Space is the data verbs of a space. It is safe for concurrent use.
-type Space struct {
-	store *Store
-	id    SpaceID
-
-	keying  sync.Mutex    // held while keys are changed; taken before loading, writing and mu
-	loading sync.Mutex    // held while keys are opened; taken before mu
-	writing *commit.Queue // whose turn it is to write to it; its floor is taken before mu
-
-	mu     sync.Mutex // guards all below
-	ring   *openKeys  // nil: not open
-	lease  context.Context
-	end    context.CancelCauseFunc
-	until  time.Time   // when the lease runs out; zero: never
-	locked error       // not nil: locked, and why
-	fence  uint64      // moves with every lock
-	going  []*openKeys // rings that nobody new may use, while somebody still does
-
-	// containers whose newest state the root container, or in its own case the anchor, does not know
-	dirty    map[format.ID]bool
-	erasedAt uint64      // the root container's sequence number at the newest erasure
-	turnedAt uint64      // at the newest turn; see turned
-	ended    format.Pair // what that turn ended
-}
-
-// openKeys are the keys of an open space, and who uses them. The space's mu guards it.
-type openKeys struct {
-	*keys.Ring
-	users   int           // transactions that use it
-	retired bool          // nobody new may use it; it is freed when the last user has left
-	left    chan struct{} // closed when it is freed
-}
 
 func newSpace(s *Store, id SpaceID) *Space {
 	sp := &Space{store: s, id: id, dirty: map[format.ID]bool{}}
@@ -72,25 +37,6 @@ func (sp *Space) Lease() context.Context {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	return sp.lease
-}
-
-// View runs fn on a snapshot of the space. The Reader is valid until fn returns, and for one goroutine.
-// Errors: ErrNoSpace, ErrLocked, ErrGrace, ErrClosed, what fn returns, the cause of an ended ctx.
-func (sp *Space) View(ctx context.Context, fn func(Reader) error) error {
-	return sp.view(ctx, func(t *tree.Tx) error { return fn(tx{t}) })
-}
-
-func (sp *Space) view(ctx context.Context, fn func(*tree.Tx) error) error {
-	return sp.within(ctx, func(ring *keys.Ring, _ uint64) error {
-		return sp.store.engine.View(ctx, func(r engine.Reader) error {
-			t := tree.NewReader(sp.store.env, sp.id, ring, r)
-			defer t.Finish()
-			if err := t.OpenRoot(); err != nil {
-				return err
-			}
-			return fn(t)
-		})
-	})
 }
 
 // within runs fn with the space's keys. A snapshot may be older than the keys when these were turned in between: then
@@ -118,18 +64,6 @@ func (sp *Space) within(ctx context.Context, fn func(ring *keys.Ring, fence uint
 		}
 		return err
 	}
-}
-
-// Update runs fn as a transaction: when it returns nil, all that fn wrote is durable; on any other end nothing of it
-// is, save that an error of the disk itself may leave that open. fn sees its own writes, those of transactions before
-// it, and the space alone. It runs on the caller's goroutine; it may run twice, so it keeps nothing from an earlier
-// run, and it is short: other writers of the space wait. Those that wait for each other share one commit. fn must not
-// begin another transaction that writes to the space, or change its keys: it would wait for itself. The lease is
-// checked before fn, and after it inside the commit. Errors: as View, and a *FullError when fn writes and deletes
-// nothing while the volume is full; see FromReserve.
-func (sp *Space) Update(ctx context.Context, fn func(Tx) error) error {
-	_, err := sp.update(ctx, fn)
-	return err
 }
 
 // enter counts the caller in and returns the keys, opening them when that needs nobody else.
@@ -319,8 +253,51 @@ func (sp *Space) openRing(ctx context.Context, src keysource.Source, fence uint6
 	sp.until = time.Time{}
 	if erased > 0 { // deleted, and then a crash came
 		sp.erasedAt = max(sp.erasedAt, erased)
-		sp.store.erasures.add(sp)
+		sp.store.erasures.add(sp.id)
 	}
 	sp.store.report(Event{Kind: SpaceOpened, Space: sp.id})
 	return nil
+}
+
+// Space returns the data verbs of a space. Whether it exists shows when it is used.
+func (s *Store) Space(id SpaceID) *Space {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sp, ok := s.spaces[id]
+	if !ok {
+		sp = newSpace(s, id)
+		if s.closed {
+			sp.lock(ErrClosed)
+		}
+		s.spaces[id] = sp
+	}
+	return sp
+}
+
+// note keeps what a commit of so many transactions leaves to be done: nursery rows to be folded, containers whose state
+// the root container, or the anchor, does not know yet, and erasures that wait for a turn.
+func (sp *Space) note(transactions int, c tree.Changes) {
+	sp.store.folds.note(sp.id, c.Rows)
+	sp.mu.Lock()
+	for _, id := range c.Touched {
+		sp.dirty[id] = true
+	}
+	if len(c.Gone) > 0 {
+		sp.erasedAt = max(sp.erasedAt, c.Sequence)
+	}
+	waiting := sp.erasedAt > sp.turnedAt
+	sp.mu.Unlock()
+	if waiting {
+		sp.store.erasures.add(sp.id)
+	}
+	if len(c.Touched) > 0 {
+		sp.store.anchors.Committed(transactions)
+	}
+}
+
+// known returns a space that somebody has used; nil when nobody has, or when it was dropped.
+func (s *Store) known(id SpaceID) *Space {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spaces[id]
 }

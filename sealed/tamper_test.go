@@ -50,7 +50,7 @@ func (st *stand) verify(t *testing.T) []sealed.Finding {
 		st.store.Bundle(id).Load(context.Background(), nil) // what does not load is for Verify to tell
 	}
 	var findings []sealed.Finding
-	if _, err := st.store.Verify(context.Background(),
+	if _, err := st.store.Maintenance().Verify(context.Background(),
 		func(f sealed.Finding) { findings = append(findings, f) }); err != nil {
 		t.Fatalf("verify: %v", err)
 	}

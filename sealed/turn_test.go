@@ -84,7 +84,8 @@ func TestTurningToACustomersKeyRewritesSecretsOnly(t *testing.T) {
 		if got := all(t, sp, "a"); len(got) != 700 {
 			t.Errorf("%d records, want 700", len(got))
 		}
-		if tally, err := s.Verify(ctx, func(f sealed.Finding) { t.Error(f.Err) }); err != nil || tally.Findings != 0 {
+		if tally, err := s.Maintenance().Verify(ctx, func(f sealed.Finding) { t.Error(f.Err) }); err != nil ||
+			tally.Findings != 0 {
 			t.Errorf("verify: %+v, %v", tally, err)
 		}
 

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/visage-face/visage/sealed/internal/commit"
+	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/tree"
@@ -63,4 +64,35 @@ func (sp *Space) updateAlone(ctx context.Context, fn func(*tree.Tx) error) error
 		_, err := sp.writing.Alone(ctx, ring, fence, fn)
 		return err
 	})
+}
+
+// View runs fn on a snapshot of the space. The Reader is valid until fn returns, and for one goroutine.
+// Errors: ErrNoSpace, ErrLocked, ErrGrace, ErrClosed, what fn returns, the cause of an ended ctx.
+func (sp *Space) View(ctx context.Context, fn func(Reader) error) error {
+	return sp.view(ctx, func(t *tree.Tx) error { return fn(tx{t}) })
+}
+
+func (sp *Space) view(ctx context.Context, fn func(*tree.Tx) error) error {
+	return sp.within(ctx, func(ring *keys.Ring, _ uint64) error {
+		return sp.store.engine.View(ctx, func(r engine.Reader) error {
+			t := tree.NewReader(sp.store.env, sp.id, ring, r)
+			defer t.Finish()
+			if err := t.OpenRoot(); err != nil {
+				return err
+			}
+			return fn(t)
+		})
+	})
+}
+
+// Update runs fn as a transaction: when it returns nil, all that fn wrote is durable; on any other end nothing of it
+// is, save that an error of the disk itself may leave that open. fn sees its own writes, those of transactions before
+// it, and the space alone. It runs on the caller's goroutine; it may run twice, so it keeps nothing from an earlier
+// run, and it is short: other writers of the space wait. Those that wait for each other share one commit. fn must not
+// begin another transaction that writes to the space, or change its keys: it would wait for itself. The lease is
+// checked before fn, and after it inside the commit. Errors: as View, and a *FullError when fn writes and deletes
+// nothing while the volume is full; see FromReserve.
+func (sp *Space) Update(ctx context.Context, fn func(Tx) error) error {
+	_, err := sp.update(ctx, fn)
+	return err
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keys"
+	"github.com/visage-face/visage/sealed/internal/keystore"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 	"github.com/visage-face/visage/sealed/internal/tree"
 )
@@ -28,40 +30,6 @@ type Tally struct {
 	Findings                    int // damage and rollbacks
 	Locked                      int // spaces that are closed, of which only the outside was looked at
 	Sealed                      int // records of those, which nobody opened
-}
-
-// Verify opens every log entry, and every bundle, head, key page, nursery row and record of every space that is open or
-// opens without a customer's key, and calls report with everything that does not open or is not where it belongs. Of a
-// space that is locked it looks at what shows without the key, and reports that it is Locked. It knows no tables. The
-// error is of the verification itself: the engine's, or an ended ctx's.
-func (s *Store) Verify(ctx context.Context, report func(Finding)) (Tally, error) {
-	v := verification{report: report}
-	if err := s.verifyOutside(ctx, v.found); err != nil {
-		return v.tally, fmt.Errorf("verify: %w", err)
-	}
-	ids, err := s.Spaces(ctx)
-	if err != nil {
-		return v.tally, err
-	}
-	for _, id := range ids {
-		if err := s.verifySpace(ctx, id, &v); err != nil {
-			return v.tally, err
-		}
-	}
-	return v.tally, nil
-}
-
-// VerifySpace does what Verify does for one space. Errors: ErrNoSpace, and those of Verify.
-func (s *Store) VerifySpace(ctx context.Context, id SpaceID, report func(Finding)) (Tally, error) {
-	v := verification{report: report}
-	s.root.Hold()
-	_, err := s.bundles.Read(ctx, id)
-	s.root.Release()
-	if err != nil && !event.IsCorrupt(err) {
-		return v.tally, fmt.Errorf("verify space %s: %w", id, err)
-	}
-	err = s.verifySpace(ctx, id, &v)
-	return v.tally, err
 }
 
 // verification is one run of Verify.
@@ -155,4 +123,73 @@ func (s *Store) verifyOutside(ctx context.Context, found func(SpaceID, error)) e
 			return err
 		})
 	})
+}
+
+// Verify does what Maintenance.Verify does, for one space. Errors: ErrNoSpace, and those of Maintenance.Verify.
+func (sp *Space) Verify(ctx context.Context, report func(Finding)) (Tally, error) {
+	s, id := sp.store, sp.id
+	v := verification{report: report}
+	s.root.Hold()
+	_, err := s.bundles.Read(ctx, id)
+	s.root.Release()
+	if err != nil && !event.IsCorrupt(err) {
+		return v.tally, fmt.Errorf("verify space %s: %w", id, err)
+	}
+	err = s.verifySpace(ctx, id, &v)
+	return v.tally, err
+}
+
+// verifyClosed looks at what a space shows without its customer's key: that its bundle is authentic, that the epoch
+// keys it names are there, that it is no older than its anchor's bundle, that the engine reads every row, and that rows
+// are well formed and belong together. What is under the instance root alone is opened.
+func (s *Store) verifyClosed(ctx context.Context, id SpaceID, v *verification) error {
+	s.root.Hold()
+	defer s.root.Release()
+	found := func(err error) error {
+		_, corrupt := errors.AsType[*CorruptError](err)
+		if corrupt || errors.Is(err, ErrRollback) {
+			v.found(id, err)
+			return nil
+		}
+		return err
+	}
+	doc, err := s.bundles.Read(ctx, id)
+	if err != nil {
+		return found(err)
+	}
+	if err := s.openClosed(ctx, id, doc); err != nil && !errors.Is(err, ErrLocked) {
+		return found(err)
+	}
+	_, err = s.epochs.Get(format.ID(id), doc.Current.Epoch) // an older one may be on its way out
+	if errors.Is(err, keystore.ErrNotFound) {
+		v.found(
+			id,
+			s.report.Corrupt(&CorruptError{Space: id, What: "epoch key",
+				Err: fmt.Errorf("%w; restore the key directory from its newest copy", err)}),
+		)
+	} else if err != nil {
+		return fmt.Errorf("read epoch key %d: %w", doc.Current.Epoch, err)
+	}
+	if err := s.anchors.CheckBundle(id, doc.Sequence); err != nil {
+		v.found(id, err)
+	}
+	var tally tree.Counts
+	defer func() { v.count(tally) }()
+	return s.engine.View(ctx, func(r engine.Reader) error {
+		t := tree.NewReader(s.env, id, nil, r)
+		defer t.Finish()
+		return t.VerifyRows(ctx, doc.Restored, &tally, func(err error) { v.found(id, err) })
+	})
+}
+
+// openClosed opens the keys of a space that is locked although it needs no customer's key, as far as its root
+// container; then they are wiped again.
+func (s *Store) openClosed(ctx context.Context, id SpaceID, doc keys.Doc) error {
+	ring, err := keys.NewRing(&s.rings)
+	if err != nil {
+		return err
+	}
+	defer ring.Free()
+	_, err = s.openRing(ctx, id, doc, ring, nil)
+	return err
 }

@@ -34,7 +34,7 @@ func closed(t *testing.T) (*sealed.Store, *sourcetest.Fake) {
 func findings(t *testing.T, s *sealed.Store) (sealed.Tally, []sealed.Finding) {
 	t.Helper()
 	var list []sealed.Finding
-	tally, err := s.Verify(t.Context(), func(f sealed.Finding) { list = append(list, f) })
+	tally, err := s.Maintenance().Verify(t.Context(), func(f sealed.Finding) { list = append(list, f) })
 	if err != nil {
 		t.Fatalf("verify: %v", err)
 	}
@@ -53,11 +53,11 @@ func TestLockedIsNotDamaged(t *testing.T) {
 	if err := s.Bundle(spaceA).Load(t.Context(), vault); err != nil {
 		t.Fatal(err)
 	}
-	one, err := s.VerifySpace(t.Context(), spaceA, func(f sealed.Finding) { t.Errorf("open again: %v", f.Err) })
+	one, err := s.Space(spaceA).Verify(t.Context(), func(f sealed.Finding) { t.Errorf("open again: %v", f.Err) })
 	if err != nil || one.Locked != 0 || one.Records != 6 || one.Sealed != 0 {
 		t.Errorf("verify of the space that is open: %+v, %v", one, err)
 	}
-	if _, err := s.VerifySpace(t.Context(), spaceB, nil); !errors.Is(err, sealed.ErrNoSpace) {
+	if _, err := s.Space(spaceB).Verify(t.Context(), nil); !errors.Is(err, sealed.ErrNoSpace) {
 		t.Errorf("verify of a space that is not there: %v", err)
 	}
 }

@@ -54,7 +54,7 @@ func instanceEvent(kind audit.Kind) audit.Event {
 // auditMigrations records the migrations that brought the store to its format. They ran before the log could open, in
 // this program or in an offline command; the store keeps them until they are recorded.
 func auditMigrations(ctx context.Context, store *sealed.Store, l *audit.Log) error {
-	return store.TellMigrations(ctx, func(m sealed.Migration) error {
+	return store.Maintenance().TellMigrations(ctx, func(m sealed.Migration) error {
 		return l.Append(
 			ctx, audit.Event{Kind: audit.StoreMigrate, Outcome: audit.Done, Details: map[audit.Detail]string{
 				audit.DetailOperation: m.Name,

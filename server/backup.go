@@ -18,7 +18,7 @@ type backups struct {
 // WriteBackup implements armapi.Backups.
 func (b backups) WriteBackup(ctx context.Context, by visage.Caller, w io.Writer) error {
 	return b.recorded(ctx, by, "backup", func() error {
-		_, err := b.store.WriteBackup(ctx, w)
+		_, err := b.store.Backup().WriteData(ctx, w)
 		return err
 	})
 }
@@ -26,7 +26,7 @@ func (b backups) WriteBackup(ctx context.Context, by visage.Caller, w io.Writer)
 // WriteKeyring implements armapi.Backups.
 func (b backups) WriteKeyring(ctx context.Context, by visage.Caller, w io.Writer) error {
 	return b.recorded(ctx, by, "keyring-export", func() error {
-		_, err := b.store.WriteKeyring(ctx, w)
+		_, err := b.store.Backup().WriteKeyring(ctx, w)
 		return err
 	})
 }

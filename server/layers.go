@@ -73,7 +73,7 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 			return nil, err
 		}
 	}
-	s.log.Info("store opened", "format", store.Format())
+	s.log.Info("store opened", "format", store.Maintenance().Format())
 	s.tellPacks(l.packs)
 	if l.audit, err = s.openAudit(ctx, store, opened); err != nil {
 		return nil, err

@@ -12,7 +12,7 @@ import (
 // storage lists the full volumes, a line each. It names no paths, since the page is public.
 func storage(store *sealed.Store) string {
 	var b strings.Builder
-	for _, v := range store.Volumes() {
+	for _, v := range store.Maintenance().Volumes() {
 		if !v.Full {
 			continue
 		}
@@ -57,7 +57,7 @@ func (volumes) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c volumes) Collect(ch chan<- prometheus.Metric) {
-	for _, v := range c.store.Volumes() {
+	for _, v := range c.store.Maintenance().Volumes() {
 		full := 0.0
 		if v.Full {
 			full = 1

@@ -404,7 +404,7 @@ func TestStoppedServerVerifies(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	tally, err := store.Verify(t.Context(), func(f sealed.Finding) { t.Errorf("found %v", f.Err) })
+	tally, err := store.Maintenance().Verify(t.Context(), func(f sealed.Finding) { t.Errorf("found %v", f.Err) })
 	if err != nil || tally.Records < 3 {
 		t.Errorf("got %+v, %v", tally, err)
 	}

@@ -100,7 +100,7 @@ func newFormat(store *sealed.Store) prometheus.Collector {
 		Name: "visage_sealed_format",
 		Help: "The format of the store; programs that know only older formats cannot open it.",
 	})
-	g.Set(float64(store.Format()))
+	g.Set(float64(store.Maintenance().Format()))
 	return g
 }
 

@@ -53,13 +53,13 @@ func VerifyEach(ctx context.Context, store *sealed.Store, told func(Verified) er
 	if err != nil {
 		return err
 	}
-	ids, err := store.Spaces(ctx)
+	ids, err := store.Spaces().List(ctx)
 	if err != nil {
 		return err
 	}
 	for _, id := range ids {
 		v := Verified{Resource: names[visage.ResourceID(id)], Space: id.String(), State: VerifiedOpen}
-		tally, err := store.VerifySpace(ctx, id, func(f sealed.Finding) {
+		tally, err := store.Space(id).Verify(ctx, func(f sealed.Finding) {
 			if f.Locked {
 				v.State, v.Reason = VerifiedLocked, f.Err.Error()
 			} else {

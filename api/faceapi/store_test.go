@@ -23,7 +23,7 @@ func newStore(t testing.TB) *sealed.Store {
 		}
 	})
 	for _, id := range []sealed.SpaceID{sealed.SpaceID(alice.ID), sealed.SpaceID(bob.ID)} {
-		if err := store.Create(t.Context(), id); err != nil {
+		if err := store.Spaces().Create(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -36,7 +36,7 @@ func openStore(ctx context.Context, dir string) (*sealed.Store, error) {
 
 // openSpace returns the space of the store child, and makes it when there is none.
 func openSpace(ctx context.Context, store *sealed.Store) (*sealed.Space, error) {
-	if err := store.Create(ctx, proveSpace); err != nil && !errors.Is(err, sealed.ErrExists) {
+	if err := store.Spaces().Create(ctx, proveSpace); err != nil && !errors.Is(err, sealed.ErrExists) {
 		return nil, fmt.Errorf("create the space: %w", err)
 	}
 	return store.Space(proveSpace), nil

@@ -59,7 +59,7 @@ func TestStoreSurvivesKill(t *testing.T) {
 			}
 			happened++
 		}
-		tally, err := store.Verify(t.Context(),
+		tally, err := store.Maintenance().Verify(t.Context(),
 			func(f sealed.Finding) { t.Errorf("round %d: does not open: %v", round, f.Err) })
 		if err != nil || tally.Findings > 0 {
 			t.Fatalf("round %d: verify: %d findings, %v", round, tally.Findings, err)

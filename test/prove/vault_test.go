@@ -73,7 +73,7 @@ func newStorm(t *testing.T, n int, policy custody.Policy, pairs []*rsa.PrivateKe
 	s.vaults = newStormyVaults(t, memory("vaults"), pairs, chance)
 	for i := range n {
 		r := &resource{id: sealed.SpaceID{1, byte(i)}, vault: fmt.Sprintf("vault%03d", i), granted: true}
-		if err := s.store.Create(t.Context(), r.id); err != nil {
+		if err := s.store.Spaces().Create(t.Context(), r.id); err != nil {
 			t.Fatal(err)
 		}
 		s.vaults.vault(r.vault)

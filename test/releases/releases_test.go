@@ -391,8 +391,8 @@ func checkOffline(t *testing.T, dir string) (kinds map[audit.Kind]int) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	if store.Format() != sealed.Format {
-		t.Errorf("the store has format %d", store.Format())
+	if store.Maintenance().Format() != sealed.Format {
+		t.Errorf("the store has format %d", store.Maintenance().Format())
 	}
 	err = server.VerifyEach(t.Context(), store, func(v server.Verified) error {
 		if locked := v.Resource == vip; v.State != server.VerifiedOpen && !locked || len(v.Findings) > 0 {

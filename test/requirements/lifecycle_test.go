@@ -334,7 +334,7 @@ func TestTwoLayers(t *testing.T) {
 			t.Errorf("readable: %v", found)
 		}
 		withStore(t, w.dir, func(s *sealed.Store) {
-			ids, err := s.Spaces(t.Context())
+			ids, err := s.Spaces().List(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

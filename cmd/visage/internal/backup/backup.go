@@ -14,8 +14,8 @@ import (
 
 	"github.com/visage-face/visage/cmd/visage/internal/command"
 	"github.com/visage-face/visage/cmd/visage/internal/settings"
-	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/sealed/archive"
+	"github.com/visage-face/visage/sealed/backup"
 	"github.com/visage-face/visage/server"
 )
 
@@ -70,7 +70,7 @@ func create() *cobra.Command {
 	) error {
 		lowerPriority()
 		var added archive.Added
-		err := fromServer(c)(ctx, "backup", (*sealed.Store).WriteBackup, func(r io.Reader) (err error) {
+		err := fromServer(c)(ctx, "backup", (*backup.Backup).WriteData, func(r io.Reader) (err error) {
 			added, err = a.Add(ctx, r)
 			return err
 		})

@@ -15,6 +15,7 @@ import (
 	"github.com/visage-face/visage/internal/durable"
 	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/sealed/archive"
+	"github.com/visage-face/visage/sealed/backup"
 	"github.com/visage-face/visage/server"
 )
 
@@ -53,7 +54,7 @@ func ExportKeyring(ctx context.Context, path string, source Source) (n int64, er
 			os.Remove(f.Name())
 		}
 	}()
-	err = source(ctx, "keyring", (*sealed.Store).WriteKeyring, func(r io.Reader) (err error) {
+	err = source(ctx, "keyring", (*backup.Backup).WriteKeyring, func(r io.Reader) (err error) {
 		n, err = io.Copy(f, r)
 		return err
 	})
@@ -61,7 +62,7 @@ func ExportKeyring(ctx context.Context, path string, source Source) (n int64, er
 		_, err = f.Seek(0, io.SeekStart)
 	}
 	if err == nil {
-		err = sealed.CheckWhole(ctx, f)
+		err = backup.CheckWhole(ctx, f)
 	}
 	if err == nil {
 		err = errors.Join(f.Sync(), f.Close())
@@ -98,7 +99,7 @@ func importKeys() *cobra.Command {
 			return err
 		}
 		defer func() { err = errors.Join(err, store.Close()) }()
-		n, err := store.MendKeyring(ctx, f)
+		n, err := store.Backup().MendKeyring(ctx, f)
 		if err != nil {
 			return advise(err)
 		}
@@ -110,12 +111,12 @@ func importKeys() *cobra.Command {
 // advise says what helps with a stream that is not what it must be.
 func advise(err error) error {
 	switch {
-	case errors.Is(err, sealed.ErrForeign):
+	case errors.Is(err, backup.ErrForeign):
 		return command.Hinted(err, "the keyring, the backup and the root key must be of one instance")
-	case errors.Is(err, sealed.ErrNotAuthentic), errors.Is(err, sealed.ErrMalformed),
+	case errors.Is(err, backup.ErrNotAuthentic), errors.Is(err, backup.ErrMalformed),
 		errors.Is(err, archive.ErrDamaged):
 		return &command.Failure{Err: err, Code: command.ExitDamaged, Hint: "use another copy"}
-	case errors.Is(err, sealed.ErrNotEmpty):
+	case errors.Is(err, backup.ErrNotEmpty):
 		return command.Hinted(err, "name an empty or a new directory with --dir")
 	}
 	return err

@@ -12,11 +12,12 @@ import (
 	"github.com/visage-face/visage/cmd/visage/internal/operator"
 	"github.com/visage-face/visage/cmd/visage/internal/settings"
 	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/sealed/backup"
 	"github.com/visage-face/visage/server"
 )
 
 // Writer writes a stream of a store.
-type Writer = func(*sealed.Store, context.Context, io.Writer) (sealed.Saved, error)
+type Writer = func(*backup.Backup, context.Context, io.Writer) (backup.Saved, error)
 
 // Source hands a stream to read: that of an operation of the running server, or what write writes.
 type Source = func(ctx context.Context, operation string, write Writer, read func(io.Reader) error) error
@@ -52,7 +53,7 @@ func fromServer(c *cobra.Command) Source {
 			return openErr
 		}
 		return errors.Join(piped(func(w io.Writer) error {
-			_, err := write(store, ctx, w)
+			_, err := write(store.Backup(), ctx, w)
 			return err
 		}, read), store.Close())
 	}

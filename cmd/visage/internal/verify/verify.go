@@ -68,8 +68,8 @@ func offline(ctx context.Context, s command.Streams, cfg server.Config) (err err
 		return err // what is corrupt is found below
 	}
 	r := report{out: s.Out}
-	fmt.Fprintf(s.Out, "store format %d\n", store.Format())
-	tally, err := store.Verify(ctx, func(f sealed.Finding) {
+	fmt.Fprintf(s.Out, "store format %d\n", store.Maintenance().Format())
+	tally, err := store.Maintenance().Verify(ctx, func(f sealed.Finding) {
 		if f.Locked {
 			r.locked(names[f.Space], f.Space.String(), f.Err.Error())
 		} else {

@@ -1,4 +1,7 @@
-package sealed
+// Package backup is the streams of a backup: it writes those of an open store, and makes a store of them again. A
+// backup is two streams, the data and the keyring: neither opens anything without the other, and a keyring alone
+// decides what comes back. docs/formats/backup.md describes them.
+package backup
 
 import (
 	"context"
@@ -11,23 +14,64 @@ import (
 	"github.com/visage-face/visage/internal/arena"
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/keystore"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 	"github.com/visage-face/visage/sealed/internal/stream"
 )
+
+// Backup backs up an open store.
+type Backup struct {
+	root    *keys.Root
+	engine  engine.Engine
+	epochs  keystore.Store
+	bundles *keys.Bundles
+	closed  func() bool
+	format  uint32 // of the store
+	since   string // the first version of the program that knows it
+	known   uint32 // the newest format that the program knows
+}
+
+// Config says what is backed up.
+type Config struct {
+	Root    *keys.Root
+	Engine  engine.Engine
+	Epochs  keystore.Store
+	Bundles *keys.Bundles
+	Closed  func() bool // reports whether the store was closed
+	Format  uint32      // of the store
+	Since   string      // the first version of the program that knows it
+	Known   uint32      // the newest format that the program knows
+}
+
+// New returns the backup of a store. Stores have a method that calls it.
+func New(c Config) *Backup {
+	return &Backup{root: c.Root, engine: c.Engine, epochs: c.Epochs, bundles: c.Bundles, closed: c.Closed,
+		format: c.Format, since: c.Since, known: c.Known}
+}
+
+// hold holds the root of a store that is open.
+func (b *Backup) hold() error {
+	b.root.Hold()
+	if b.closed() {
+		b.root.Release()
+		return engine.ErrClosed
+	}
+	return nil
+}
 
 // Saved is what a backup was written with.
 type Saved struct {
 	Rows, Bytes int64
 }
 
-// WriteBackup writes the records and logs of all spaces to w, as they are at one moment, while everything goes on. What
+// WriteData writes the records and logs of all spaces to w, as they are at one moment, while everything goes on. What
 // it writes is sealed as it is stored, and holds no key and no wrapped key: without a keyring (WriteKeyring) of the
 // same time or later it is noise. It needs no customer's key, and works while spaces are locked. docs/formats/backup.md
 // describes the stream.
-func (s *Store) WriteBackup(ctx context.Context, w io.Writer) (Saved, error) {
-	return s.writeStream(ctx, w, stream.Data, func(add func(stream.Frame) error) error {
-		return s.engine.View(ctx, func(r engine.Reader) error {
+func (b *Backup) WriteData(ctx context.Context, w io.Writer) (Saved, error) {
+	return b.writeStream(ctx, w, stream.Data, func(add func(stream.Frame) error) error {
+		return b.engine.View(ctx, func(r engine.Reader) error {
 			return eachRange(r, func(from, to []byte, data bool) error {
 				if !data {
 					return nil
@@ -38,14 +82,14 @@ func (s *Store) WriteBackup(ctx context.Context, w io.Writer) (Saved, error) {
 	})
 }
 
-// WriteKeyring writes everything that WriteBackup leaves out to w: the key pages, the wrapped keys and the epoch keys.
+// WriteKeyring writes everything that WriteData leaves out to w: the key pages, the wrapped keys and the epoch keys.
 // It opens nothing by itself: the instance root is needed, and the key of a customer whose key it is under. Only the
 // newest one is ever needed; an older one holds the keys of what was erased since.
-func (s *Store) WriteKeyring(ctx context.Context, w io.Writer) (Saved, error) {
-	return s.writeStream(ctx, w, stream.Keyring, func(add func(stream.Frame) error) error {
+func (b *Backup) WriteKeyring(ctx context.Context, w io.Writer) (Saved, error) {
+	return b.writeStream(ctx, w, stream.Keyring, func(add func(stream.Frame) error) error {
 		for {
-			err := s.engine.View(ctx, func(r engine.Reader) error {
-				epochs, err := s.epochsOf(r)
+			err := b.engine.View(ctx, func(r engine.Reader) error {
+				epochs, err := b.epochsOf(r)
 				if err != nil {
 					return err
 				}
@@ -71,20 +115,20 @@ func (s *Store) WriteKeyring(ctx context.Context, w io.Writer) (Saved, error) {
 }
 
 // epochsOf reads the epoch keys of every bundle in the snapshot.
-func (s *Store) epochsOf(r engine.Reader) (frames []stream.Frame, err error) {
+func (b *Backup) epochsOf(r engine.Reader) (frames []stream.Frame, err error) {
 	err = rowkey.EachSpace(r, func(space format.ID) error {
 		row, ok, err := r.Get(rowkey.OfSpace(space, rowkey.Bundle))
 		if err != nil || !ok {
 			return err
 		}
-		doc, err := s.bundles.Decode(SpaceID(space), row)
+		doc, err := b.bundles.Decode(format.SpaceID(space), row)
 		if err != nil {
 			return err
 		}
 		for _, e := range doc.Epochs {
-			sealed, err := s.epochs.Get(space, e.Number)
+			sealed, err := b.epochs.Get(space, e.Number)
 			if err != nil {
-				return fmt.Errorf("read epoch key %d of space %s: %w", e.Number, SpaceID(space), err)
+				return fmt.Errorf("read epoch key %d of space %s: %w", e.Number, format.SpaceID(space), err)
 			}
 			frames = append(
 				frames, stream.Frame{Kind: stream.EpochKey, Key: binary.BigEndian.AppendUint32(space[:], e.Number),
@@ -125,20 +169,19 @@ func copyRows(ctx context.Context, add func(stream.Frame) error, r engine.Reader
 	return nil
 }
 
-func (s *Store) writeStream(
+func (b *Backup) writeStream(
 	ctx context.Context, w io.Writer, content stream.Content, fill func(add func(stream.Frame) error) error,
 ) (Saved, error) {
-	s.root.Hold()
-	defer s.root.Release()
-	if s.isClosed() {
-		return Saved{}, ErrClosed
+	if err := b.hold(); err != nil {
+		return Saved{}, err
 	}
+	defer b.root.Release()
 	var key []byte
-	arena.Do(func() { key = format.BackupKey(s.root.Key(), s.root.Instance, string(content)) })
+	arena.Do(func() { key = format.BackupKey(b.root.Key(), b.root.Instance, string(content)) })
 	defer clear(key)
 	total, err := stream.Write(ctx, w, key, stream.Header{
-		Content: content, Instance: s.Instance(), Taken: time.Now().UTC(), Format: s.format,
-		Since: since(s.steps, s.format),
+		Content: content, Instance: format.SpaceID(b.root.Instance).String(), Taken: time.Now().UTC(), Format: b.format,
+		Since: b.since,
 	}, fill)
 	if err != nil {
 		return Saved{}, fmt.Errorf("write %s backup: %w", content, err)

@@ -20,17 +20,11 @@ type VolumeState = volume.State
 // what must go on while the disk is full and is small.
 func FromReserve(ctx context.Context) context.Context { return volume.FromReserve(ctx) }
 
-// Volumes says how full the volumes are. What is not known is left out.
-func (s *Store) Volumes() []VolumeState { return s.volumes.States() }
-
 // MayGrow returns a *FullError when nothing new is taken. It is for services whose records lie in the operator's space,
 // where changes are always taken.
-func (s *Store) MayGrow() error {
-	if err := s.volumes.Growth(); err != nil {
+func (sp *Space) MayGrow() error {
+	if err := sp.store.volumes.Growth(); err != nil {
 		return err
 	}
 	return nil
 }
-
-// MayGrow is the store's: see Store.MayGrow.
-func (sp *Space) MayGrow() error { return sp.store.MayGrow() }

@@ -1,0 +1,68 @@
+package sealed
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/visage-face/visage/sealed/internal/keys"
+)
+
+// Maintenance is what is done with a store as a whole, by whoever operates it.
+type Maintenance struct{ store *Store }
+
+// Maintenance returns the verbs for the store as a whole.
+func (s *Store) Maintenance() *Maintenance { return &Maintenance{s} }
+
+// Volumes says how full the volumes are. What is not known is left out.
+func (m *Maintenance) Volumes() []VolumeState { return m.store.volumes.States() }
+
+// Format is the format that the store has.
+func (m *Maintenance) Format() uint32 { return m.store.format }
+
+// TellMigrations calls tell for each migration that this store has been through and that nobody was told of yet, oldest
+// first, and remembers that it was told when tell has returned nil for all. A crash in between repeats them. It is for
+// a log that must not miss one, and that opens only after the store.
+func (m *Maintenance) TellMigrations(ctx context.Context, tell func(Migration) error) error {
+	s := m.store
+	s.root.Hold()
+	defer s.root.Release()
+	if s.isClosed() {
+		return ErrClosed
+	}
+	doc, err := s.root.Read(ctx)
+	if err != nil || doc.Told >= doc.Number {
+		return err
+	}
+	for _, step := range s.steps[doc.Told:doc.Number] {
+		if err := tell(step.Migration); err != nil {
+			return err
+		}
+	}
+	err = s.root.Change(ctx, func(doc *keys.Instance) { doc.Told = s.format })
+	if err != nil {
+		return fmt.Errorf("remember that migrations were told: %w", err)
+	}
+	return nil
+}
+
+// Verify opens every log entry, and every bundle, head, key page, nursery row and record of every space that is open or
+// opens without a customer's key, and calls report with everything that does not open or is not where it belongs. Of a
+// space that is locked it looks at what shows without the key, and reports that it is Locked. It knows no tables. The
+// error is of the verification itself: the engine's, or an ended ctx's.
+func (m *Maintenance) Verify(ctx context.Context, report func(Finding)) (Tally, error) {
+	s := m.store
+	v := verification{report: report}
+	if err := s.verifyOutside(ctx, v.found); err != nil {
+		return v.tally, fmt.Errorf("verify: %w", err)
+	}
+	ids, err := s.Spaces().List(ctx)
+	if err != nil {
+		return v.tally, err
+	}
+	for _, id := range ids {
+		if err := s.verifySpace(ctx, id, &v); err != nil {
+			return v.tally, err
+		}
+	}
+	return v.tally, nil
+}
