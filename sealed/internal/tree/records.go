@@ -22,7 +22,7 @@ func (t *Tx) Get(dst []byte, container, id format.ID) (plaintext []byte, schema 
 	return plaintext, schema, err
 }
 
-// read is get, and returns the secret of the record, which is the caller's, and its nursery row, nil when there is
+// read is Get, and returns the secret of the record, which is the caller's, and its nursery row, nil when there is
 // none.
 func (t *Tx) read(
 	dst []byte, container, id format.ID,

@@ -48,7 +48,7 @@ func (r *Staged) Facts() *Staged {
 // whoever puts.
 func (t *Tx) Stage(ref Ref) (*Staged, error) {
 	r := &Staged{}
-	// Without a row there is no record: see put.
+	// Without a row there is no record: see Put.
 	_, stored, err := t.r.Get(rowkey.Of(format.ID(t.space), rowkey.Record, ref.Container, ref.ID))
 	if err != nil || !stored {
 		return r, err
@@ -61,7 +61,7 @@ func (t *Tx) Stage(ref Ref) (*Staged, error) {
 	return r, err
 }
 
-// StageRead is get, and returns what the engine has of the record, its secret included.
+// StageRead is Get, and returns what the engine has of the record, its secret included.
 func (t *Tx) StageRead(dst []byte, ref Ref) (plaintext []byte, r *Staged, err error) {
 	plaintext, schema, s, nursery, err := t.read(dst, ref.Container, ref.ID)
 	if err != nil {
