@@ -27,18 +27,18 @@ import (
 	"github.com/visage-face/visage/sealed/archive"
 )
 
-// backupVariable makes the test binary take backups, as `visage backup create` does in a process of its own, and says
-// from where and how many.
+// backupVariable makes the test binary take backups, as `visage backup create` does in its own process. Its value is a
+// backupOrder.
 const backupVariable = "VISAGE_BENCH_BACKUP"
 
-// backupOrder is what it is told, in JSON.
+// backupOrder says what to back up, where to and how often, in JSON.
 type backupOrder struct {
 	Address, CA, Dir string
 	Times            int
 	Data             string // the files to copy plainly before each backup; empty: none
 }
 
-// backupTaken is what it tells of each.
+// backupTaken is the report on one backup.
 type backupTaken struct {
 	Bytes   int64
 	Seconds float64
@@ -46,7 +46,7 @@ type backupTaken struct {
 	Error   string
 }
 
-// takeBackups is that process.
+// takeBackups is the main function of the process that takes backups.
 func takeBackups(raw string) {
 	var order backupOrder
 	err := json.Unmarshal([]byte(raw), &order)
@@ -72,17 +72,16 @@ func takeBackups(raw string) {
 		}
 	}
 	if err != nil {
-		_ = out.Encode(backupTaken{Error: err.Error()}) // whoever reads it sees the end otherwise
+		_ = out.Encode(backupTaken{Error: err.Error()}) // a reader that has gone sees the end of the stream
 	}
 }
 
-// aheadConn is a connection that is read ahead.
+// aheadConn is a connection with a goroutine that reads ahead.
 type aheadConn struct {
 	net.Conn
 	read *bufio.Reader
 }
 
-// Read implements net.Conn.
 func (a *aheadConn) Read(b []byte) (int, error) { return a.read.Read(b) }
 
 func takeBackup(order backupOrder, dir string) (backupTaken, error) {
@@ -114,9 +113,9 @@ func takeBackup(order backupOrder, dir string) (backupTaken, error) {
 	return backupTaken{Bytes: added.Bytes, Seconds: time.Since(start).Seconds()}, err
 }
 
-// BenchmarkBackup takes backups of a running service with 100,000 persons, over TLS into an archive of another process,
-// by turns with plain copies of the data directory in the same process, so that both stand back for everything else on
-// the machine; and asks meanwhile who detected faces are.
+// BenchmarkBackup takes backups of a running service with 100,000 persons, over TLS into an archive of another process.
+// Backups alternate with plain copies of the data directory in the same process, so that both yield to the rest of the
+// machine alike. Meanwhile detected faces are identified.
 func BenchmarkBackup(b *testing.B) {
 	const rounds = 5
 	crowd := newCrowd(b, 100_000)
@@ -132,7 +131,7 @@ func BenchmarkBackup(b *testing.B) {
 		Times: 3,
 	}
 	var quiet, disturbed []time.Duration
-	var copying, saving, beside, against []float64 // bytes a second, and the first two against each other
+	var copying, saving, beside, against []float64 // bytes a second; against is the ratio of the first two
 	for range rounds {
 		order.Dir, order.Data = b.TempDir(), crowd.dir
 		taking, speed := startBackups(b, order)
@@ -155,14 +154,14 @@ func BenchmarkBackup(b *testing.B) {
 			milliseconds(median(disturbed)), milliseconds(median(quiet)),
 			milliseconds(quantile(disturbed, 0.95)), milliseconds(quantile(quiet, 0.95))))
 	atLeast(b, "backup: speed against a plain copy", mid(against), 0.5, "times", fmt.Sprintf(
-		"%.0f MB/s with every chunk read back (%.0f MB/s beside the questions), against %.0f MB/s for the files of "+
-			"the data directory, synced", mid(saving)/1e6,
+		"%.0f MB/s with every chunk read back (%.0f MB/s while faces are identified), against %.0f MB/s for the "+
+			"files of the data directory, synced", mid(saving)/1e6,
 		mid(beside)/1e6, mid(copying)/1e6))
-	for b.Loop() { // what is measured was measured above, in turns
+	for b.Loop() { // the loop above has measured, in turns
 	}
 }
 
-// meanwhile asks until something ends, and returns how long each answer took.
+// meanwhile identifies faces until the context ends, and returns how long each answer took.
 func (c *crowd) meanwhile(b *testing.B, until context.Context) (times []time.Duration) {
 	b.Helper()
 	for n := 0; until.Err() == nil; n++ {
@@ -179,7 +178,7 @@ func (c *crowd) meanwhile(b *testing.B, until context.Context) (times []time.Dur
 // speeds are bytes a second.
 type speeds struct{ saving, copying float64 }
 
-// startBackups has another process take backups. The context ends with it.
+// startBackups starts another process that takes backups. The context ends with it.
 func startBackups(b *testing.B, order backupOrder) (taking context.Context, speed <-chan speeds) {
 	b.Helper()
 	raw, err := json.Marshal(order)
@@ -222,7 +221,7 @@ func startBackups(b *testing.B, order backupOrder) (taking context.Context, spee
 	return taking, rate
 }
 
-// plainCopy copies the files of a directory, synced, and returns the bytes a second.
+// plainCopy copies and syncs the files of a directory, and returns the bytes a second.
 func plainCopy(dir, to string) (float64, error) {
 	if err := os.Mkdir(to, 0o700); err != nil {
 		return 0, err
@@ -238,7 +237,7 @@ func plainCopy(dir, to string) (float64, error) {
 			in, err = os.Open(path)
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // the engine has put it together with others meanwhile
+			return nil // the engine has compacted it into other files meanwhile
 		}
 		if err != nil {
 			return err

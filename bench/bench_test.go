@@ -23,9 +23,9 @@ type result struct {
 	what   string  // what was measured, unique
 	value  float64 // in unit
 	unit   string
-	target string // in words; empty: no target, the number stands for itself
+	target string // in words; empty: no target, the number is only reported
 	met    bool
-	note   string // what it rests on: baselines, counts
+	note   string // what it depends on: baselines, counts
 }
 
 // atMost and atLeast record a number beside its target.
@@ -57,7 +57,7 @@ func record(b *testing.B, r result) {
 	results.lines = append(results.lines, r)
 }
 
-// metricUnit names the metric for benchstat, whose units hold no white space.
+// metricUnit names the metric for benchstat, whose units contain no white space.
 func metricUnit(r result) string {
 	unit := r.what + "-" + r.unit
 	out := make([]rune, 0, len(unit))
@@ -74,7 +74,7 @@ func metricUnit(r result) string {
 	return string(out)
 }
 
-// skipped records why a number is missing, so that the table does not stay silent about it, and skips.
+// skipped records why a number is missing, so that the table mentions it, and skips the benchmark.
 func skipped(b *testing.B, what, why string) {
 	b.Helper()
 	results.Lock()

@@ -16,25 +16,25 @@ import (
 	"time"
 )
 
-// clientVariable holds an order; the program is then clients and no benchmark. In the process of the service they would
-// wait for its collector and for its two processors' queues, and the service for theirs: clients are elsewhere.
+// clientVariable holds an order and makes the program act as clients instead of a benchmark. Clients in the process of
+// the service would share its garbage collector and processors with it, so they run in another process.
 const clientVariable = "VISAGE_BENCH_CLIENTS"
 
-// clientOrder is what clients are to ask.
+// clientOrder tells clients what to ask.
 type clientOrder struct {
 	Address, CA      string
 	Clients, Queries int      // queries of each client in a round
-	Probes, Persons  []string // face ids, and who is on each
+	Probes, Persons  []string // face ids, and the person on each
 }
 
-// clientRound is what one round took.
+// clientRound is the result of one round.
 type clientRound struct {
 	Times []time.Duration
 	Error string
 }
 
-// startClients starts this program again as clients, and returns what has them make a round and returns how long each
-// answer took.
+// startClients starts this program again as clients. The returned function makes them run a round and returns how long
+// each answer took.
 func startClients(b *testing.B, order clientOrder) (round func() []time.Duration) {
 	b.Helper()
 	raw, err := json.Marshal(order)
@@ -76,7 +76,7 @@ func startClients(b *testing.B, order clientOrder) (round func() []time.Duration
 	}
 }
 
-// beClients makes a round for every line of the input.
+// beClients runs a round for every line of the input.
 func beClients(raw string) {
 	fail := func(err error) {
 		fmt.Fprintln(os.Stderr, err)
@@ -90,7 +90,7 @@ func beClients(raw string) {
 	if !roots.AppendCertsFromPEM([]byte(order.CA)) {
 		fail(fmt.Errorf("the order has no certificate"))
 	}
-	client := &http.Client{Transport: &http.Transport{ // a client each keeps its connection
+	client := &http.Client{Transport: &http.Transport{ // each client keeps its connection
 		TLSClientConfig: &tls.Config{RootCAs: roots}, MaxIdleConnsPerHost: order.Clients,
 	}}
 	out := json.NewEncoder(os.Stdout)

@@ -40,7 +40,7 @@ const (
 )
 
 // BenchmarkCustomerKeys drives the life of customers' keys in the built-in vault, over TLS and through the official
-// client for keys as a server does, with a resource of a million records beside one of ten.
+// client for keys, as a server does. One resource has a million records, another ten.
 func BenchmarkCustomerKeys(b *testing.B) {
 	r := newCustodian(b)
 	many, few := r.resource(b, 1, manyRecords), r.resource(b, 2, 10)
@@ -49,8 +49,8 @@ func BenchmarkCustomerKeys(b *testing.B) {
 	b.Run("revoke", func(b *testing.B) { benchmarkRevocation(b, r, few) })
 }
 
-// benchmarkChanges puts a million records under a customer's key, another one, and the service's again, while somebody
-// reads all the time.
+// benchmarkChanges puts a million records under a customer's key, then another key, then the service's key again, while
+// a reader reads all the time.
 func benchmarkChanges(b *testing.B, r *custodian, id sealed.SpaceID) {
 	one, two := r.newKey(b, "one"), r.newKey(b, "two")
 	stop := r.read(b, id)
@@ -58,7 +58,7 @@ func benchmarkChanges(b *testing.B, r *custodian, id sealed.SpaceID) {
 	used := processorTime(b)
 	for b.Loop() {
 		if len(enabling) == 3 {
-			continue // the median of three will do
+			continue // the median of three is enough
 		}
 		enabling = append(enabling, r.change(b, id, func() error { return r.enable(b, id, one) }))
 		switching = append(switching, r.change(b, id, func() error { return r.enable(b, id, two) }))
@@ -69,7 +69,7 @@ func benchmarkChanges(b *testing.B, r *custodian, id sealed.SpaceID) {
 	}
 	reads, failed := stop()
 	each := (processorTime(b) - used).Seconds() / float64(3*len(enabling))
-	note := fmt.Sprintf("median of %d; %.1f s of processor time each, with all that reads meanwhile", len(enabling),
+	note := fmt.Sprintf("median of %d; %.1f s of processor time each, including the concurrent reads", len(enabling),
 		each)
 	for what, times := range map[string][]time.Duration{"enable": enabling, "switch": switching, "disable": disabling} {
 		atMost(b, customerTest+what+", 1,000,000 records", median(times).Seconds(), 3, "s", note)
@@ -77,7 +77,7 @@ func benchmarkChanges(b *testing.B, r *custodian, id sealed.SpaceID) {
 	atMost(b, customerTest+"reads that failed meanwhile", float64(failed), 0, "errors", fmt.Sprintf("%d reads", reads))
 }
 
-// benchmarkUpdate goes to new versions of a key, by turns with a million records and with ten.
+// benchmarkUpdate changes to new versions of a key, alternating between a million records and ten.
 func benchmarkUpdate(b *testing.B, r *custodian, many, few sealed.SpaceID) {
 	var times [2][]time.Duration
 	var ratios []float64
@@ -93,7 +93,7 @@ func benchmarkUpdate(b *testing.B, r *custodian, many, few sealed.SpaceID) {
 		r.change(b, id, func() error { return r.enable(b, id, r.newKey(b, "update"+strconv.Itoa(i))) })
 	}
 	for b.Loop() {
-		for i := range 4 { // who is first takes turns
+		for i := range 4 { // take turns at going first
 			if i%2 == 0 {
 				update(0, many, "update0")
 			}
@@ -134,7 +134,7 @@ func benchmarkRevocation(b *testing.B, r *custodian, id sealed.SpaceID) {
 		fmt.Sprintf("%d trials, median %.1f ms; built-in vault", len(times), milliseconds(median(times))))
 }
 
-// custodian is custody over the embedded engine and the built-in vault, as a server has them.
+// custodian is custody over the embedded engine and the built-in vault, as in a server.
 type custodian struct {
 	store   *sealed.Store
 	custody *custody.Custody
@@ -189,7 +189,7 @@ func newCustodian(b *testing.B) *custodian {
 	return r
 }
 
-// startCustody has custody run over a store, with all hosts below domain reached at address.
+// startCustody runs custody over a store; all hosts below domain are reached at address.
 func startCustody(
 	b *testing.B, store *sealed.Store, log audit.Recorder, domain, address string, roots *x509.CertPool,
 ) *custody.Custody {
@@ -215,7 +215,7 @@ func startCustody(
 	return c
 }
 
-// background runs something until the end of the benchmark.
+// background runs a function until the end of the benchmark.
 func background(b *testing.B, run func(context.Context) error) {
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -228,22 +228,21 @@ func background(b *testing.B, run func(context.Context) error) {
 	})
 }
 
-// idToken is a credential whose tokens are names, and trusting believes them: what tokens cost is measured elsewhere.
+// idToken is a credential whose tokens are principal ids, and trusting accepts them: the cost of tokens is measured
+// elsewhere.
 type idToken visage.PrincipalID
 
-// Token implements azure.Credential.
 func (t idToken) Token(context.Context, string) (string, time.Time, error) {
 	return string(t), time.Now().Add(time.Hour), nil
 }
 
 type trusting struct{}
 
-// Token implements vaultapi.Tokens.
 func (trusting) Token(_ context.Context, bearer, _ string) (visage.Principal, error) {
 	return visage.Principal{Method: "token", ObjectID: bearer, Tenant: vaultTenant}, nil
 }
 
-// serveTLS starts a server with a certificate for a host, and returns who vouches for it.
+// serveTLS starts a server with a certificate for a host, and returns the pool of roots that trusts it.
 func serveTLS(b *testing.B, server *httptest.Server, host string) *x509.CertPool {
 	b.Helper()
 	certificate, err := certificateFor(host)
@@ -258,7 +257,7 @@ func serveTLS(b *testing.B, server *httptest.Server, host string) *x509.CertPool
 	return roots
 }
 
-// certificateFor makes a certificate that vouches for itself.
+// certificateFor makes a self-signed certificate.
 func certificateFor(host string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -277,7 +276,7 @@ func certificateFor(host string) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, err
 }
 
-// resource makes a space with so many records.
+// resource makes a space with the given number of records.
 func (r *custodian) resource(b *testing.B, number byte, records int) sealed.SpaceID {
 	b.Helper()
 	id := sealed.SpaceID{number}
@@ -285,7 +284,7 @@ func (r *custodian) resource(b *testing.B, number byte, records int) sealed.Spac
 	return id
 }
 
-// newKey makes a key, or a new version of it.
+// newKey makes a key, or a new version of an existing one.
 func (r *custodian) newKey(b *testing.B, name string) visage.KeyRef {
 	b.Helper()
 	made, err := r.vaults.CreateKey(b.Context(), r.owner(), keyvault.Ref{Vault: "safe", Name: name},
@@ -300,7 +299,7 @@ func (r *custodian) owner() visage.Caller {
 	return visage.Caller{Principal: visage.Principal{Method: "token", ObjectID: string(customer), Tenant: vaultTenant}}
 }
 
-// allow says whether a key may be used, and returns when the vault was told.
+// allow enables or disables a key, and returns the time at which the vault confirmed that.
 func (r *custodian) allow(b *testing.B, key visage.KeyRef, on bool) time.Time {
 	b.Helper()
 	start := time.Now()
@@ -318,7 +317,7 @@ func (r *custodian) enable(b *testing.B, id sealed.SpaceID, key visage.KeyRef) e
 	return err
 }
 
-// change makes a change and returns how long it took until it was done.
+// change makes a change and returns how long it took to complete.
 func (r *custodian) change(b *testing.B, id sealed.SpaceID, make func() error) time.Duration {
 	b.Helper()
 	start := time.Now()
@@ -347,7 +346,7 @@ func (r *custodian) readOne(b *testing.B, id sealed.SpaceID) error {
 	})
 }
 
-// read reads records until the returned function is called, which tells how many and how many could not be read.
+// read reads records until the returned function is called, which returns the number of reads and of failures.
 func (r *custodian) read(b *testing.B, id sealed.SpaceID) (stop func() (reads, failed int64)) {
 	var reads, failed atomic.Int64
 	ended := make(chan struct{})
@@ -364,7 +363,7 @@ func (r *custodian) read(b *testing.B, id sealed.SpaceID) (stop func() (reads, f
 				return err
 			})
 			reads.Add(1)
-			// a thousand requests a second at most: the processors are for the change as well
+			// At most a thousand requests a second: the change needs the processors as well.
 			time.Sleep(time.Millisecond)
 			if err != nil && failed.Add(1) == 1 {
 				b.Logf("read: %v", err)

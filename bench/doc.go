@@ -1,3 +1,3 @@
-// Package bench measures what Visage promises in numbers, each against its target in one run. Everything is in its
+// Package bench measures the performance targets of Visage, each beside its baseline in one run. It consists of
 // benchmarks; README.md says what they compare and how to run them.
 package bench

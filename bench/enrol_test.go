@@ -20,8 +20,8 @@ import (
 	"github.com/visage-face/visage/face"
 )
 
-// BenchmarkEnrol has 16 clients enrol people over HTTPS: each makes a person and adds a face. Nothing of vision is in
-// it: the photos are numbers.
+// BenchmarkEnrol has 16 clients enrol people over HTTPS: each creates a person and adds a face. Vision is not included:
+// the photos are numbers.
 func BenchmarkEnrol(b *testing.B) {
 	const clients, stretch = 16, 400
 	dir := b.TempDir()
@@ -59,9 +59,9 @@ func BenchmarkEnrol(b *testing.B) {
 	}
 	web := httptest.NewTLSServer(handler)
 	b.Cleanup(web.Close)
-	web.Client().Transport.(*http.Transport).MaxIdleConnsPerHost = clients // each keeps its connection
+	web.Client().Transport.(*http.Transport).MaxIdleConnsPerHost = clients // each client keeps its connection
 
-	// post sends a request, and returns the id of what it made.
+	// post sends a request, and returns the id of the object it made.
 	post := func(path, kind string, body []byte) (id string, err error) {
 		req, err := http.NewRequestWithContext(ctx, "POST", web.URL+"/face/v1.2/largepersongroups/"+groupID+"/persons"+
 			path, bytes.NewReader(body))

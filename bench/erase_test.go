@@ -12,7 +12,7 @@ import (
 )
 
 // BenchmarkErasing erases records from containers of two sizes, one at a time and ten thousand together, durably: when
-// it returns, the key is destroyed that led to them in every older copy of the data.
+// a call returns, the key that opened the records in every older copy of the data is destroyed.
 func BenchmarkErasing(b *testing.B) {
 	const small, large, many, batch = 10_000, 200_000, 10_000, 2_000
 	store := openStore(b, b.TempDir())
@@ -67,6 +67,6 @@ func BenchmarkErasing(b *testing.B) {
 				fmt.Sprintf("in batches of %d", batch))
 		}
 	}
-	for b.Loop() { // what is measured was measured above, once
+	for b.Loop() { // the loop above has measured, once
 	}
 }

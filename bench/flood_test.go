@@ -16,8 +16,8 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// BenchmarkRevocationUnderFlood disables a key in the built-in vault of a true server, over HTTPS, until the first
-// request for data is refused: alone, and beside 2,200 requests on every plane whose bodies never come.
+// BenchmarkRevocationUnderFlood disables a key in the built-in vault of a real server, over HTTPS, and waits for the
+// first refused data request: without other load, and beside 2,200 requests on every plane whose bodies never arrive.
 func BenchmarkRevocationUnderFlood(b *testing.B) {
 	v := newVictim(b)
 	var alone, flooded []time.Duration
@@ -78,12 +78,11 @@ func newVictim(b *testing.B) *victim {
 	return v
 }
 
-// arm makes a request of the management plane.
 func (v *victim) arm(method, path, body string) map[string]any {
 	return v.ask(v.Context(), method, path+"?api-version=2025-09-01", "", v.atARM, body)
 }
 
-// ask makes a request that must be answered with a 2xx.
+// ask makes a request that must be answered with 2xx.
 func (v *victim) ask(ctx context.Context, method, path, host, bearer, body string) map[string]any {
 	status, answer, err := v.try(ctx, method, path, host, http.Header{"Authorization": {"Bearer " + bearer}}, body)
 	if err != nil || status/100 != 2 {
@@ -114,7 +113,7 @@ func (v *victim) try(
 	return res.StatusCode, answer, err
 }
 
-// flood stalls requests on every plane, with credentials and without.
+// flood stalls requests on every plane, with and without credentials.
 func (v *victim) flood() {
 	f := v.NewFlood(v.B, 24)
 	op := v.Operator()
@@ -131,7 +130,7 @@ func (v *victim) flood() {
 	f.Wait()
 }
 
-// revocations takes the key away n times, and returns how long data was served after that was asked for.
+// revocations disables the key n times, and returns for how long data was served after each request to disable it.
 func (v *victim) revocations(n int) []time.Duration {
 	ctx, cancel := context.WithTimeout(v.Context(), time.Duration(n)*time.Minute)
 	defer cancel()

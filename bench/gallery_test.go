@@ -18,9 +18,9 @@ import (
 // templateDim is the length of the default pack's templates.
 const templateDim = 128
 
-// BenchmarkGalleryMemory measures what a face costs in a loaded gallery: by the gallery's own account, which its budget
-// goes by, and by what the process holds more of when a large one is there. It takes the worst of several sizes.
-// Galleries are loaded as the service loads them, which knows how many faces there are.
+// BenchmarkGalleryMemory measures the memory of a face in a loaded gallery: as the gallery itself counts it, which the
+// budget is based on, and by the growth of the resident memory of the process. It takes the worst of several sizes.
+// Galleries are loaded as the service loads them, with a known number of faces.
 func BenchmarkGalleryMemory(b *testing.B) {
 	sizes := []int{10_000, 12_345, 50_000, 200_000}
 	for b.Loop() {
@@ -43,7 +43,7 @@ func BenchmarkGalleryMemory(b *testing.B) {
 				}
 				g.Close()
 			}
-			note := fmt.Sprintf("its own account; worst of %d sizes (%d faces)", len(sizes), at)
+			note := fmt.Sprintf("as the gallery counts it; worst of %d sizes (%d faces)", len(sizes), at)
 			atMost(b, fmt.Sprintf("memory: gallery, a face of %d", is.dim), worst, is.target, "B", note)
 		}
 	}
@@ -94,8 +94,8 @@ func randomTemplate(r *rand.Rand) []float32 {
 	return v
 }
 
-// residentBytes returns what is resident of a process, after this one has given back what it does not use; ok is false
-// where the system does not say.
+// residentBytes returns the resident memory of a process, after this process has returned unused memory; ok is false
+// where the system has no such figure.
 func residentBytes(b *testing.B, pid int) (bytes int64, ok bool) {
 	b.Helper()
 	debug.FreeOSMemory()
@@ -103,7 +103,7 @@ func residentBytes(b *testing.B, pid int) (bytes int64, ok bool) {
 	return kB * 1024, ok
 }
 
-// kilobytes returns what the system says of memory in a file; ok is false where there is no such file or line.
+// kilobytes reads a figure in kB from a file of /proc; ok is false where the file or the line does not exist.
 func kilobytes(b *testing.B, path, name string) (kB int64, ok bool) {
 	b.Helper()
 	said, err := os.ReadFile(path)

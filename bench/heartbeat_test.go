@@ -31,22 +31,22 @@ import (
 )
 
 const (
-	vaultVariable = "VISAGE_BENCH_VAULT" // a folder; the program is then a vault and no benchmark
+	vaultVariable = "VISAGE_BENCH_VAULT" // a folder; the program then acts as a vault instead of a benchmark
 	vaultHost     = "far." + vaultDomain
 	customers     = 1000
 	heartbeat     = 90 * time.Second // three polls of each key
-	connections   = 61 * time.Second // how long idle ones live
+	connections   = 61 * time.Second // longer than idle connections stay open
 )
 
 // BenchmarkHeartbeat has a thousand resources under a thousand customers' keys, in a vault that is another process, and
-// measures what asking after them costs at rest: processor time and memory of this process alone.
+// measures the cost of polling them at rest: processor time and memory of this process alone.
 func BenchmarkHeartbeat(b *testing.B) {
 	if _, err := os.Stat("/proc/self/statm"); err != nil {
-		skipped(b, customerTest+"heartbeat of 1,000", "no /proc on this system")
+		skipped(b, customerTest+"heartbeat of 1,000", "this system has no /proc")
 	}
 	address, roots := startVault(b)
 	dir := b.TempDir()
-	put := func(b *testing.B) { // to where a start finds them
+	put := func(b *testing.B) { // in the place that a start reads
 		store, log := openWithAudit(b, dir)
 		c := startCustody(b, store, log, "."+vaultDomain, address, roots)
 		for i := range customers {
@@ -76,7 +76,7 @@ func BenchmarkHeartbeat(b *testing.B) {
 		time.Sleep(heartbeat) // connections of the start are closed by then, those of the polls are open
 		var work float64
 		for b.Loop() {
-			if work == 0 { // once says it all
+			if work == 0 { // one run is enough
 				start, used := time.Now(), processorTime(b)
 				time.Sleep(heartbeat)
 				work = float64(processorTime(b)-used) / float64(time.Since(start))
@@ -89,7 +89,7 @@ func BenchmarkHeartbeat(b *testing.B) {
 			"user and system time of the process over 90 s")
 		each := (resident(b) - before) / customers / 1024
 		atMost(b, customerTest+"memory of a resource at rest", each, 40, "KB",
-			"resident memory after a start with 1,000 open ones, connections and all, over that before")
+			"resident memory after a start with 1,000 open resources, with connections, less that before")
 	})
 }
 
@@ -123,7 +123,7 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// resident returns the bytes of memory the process has, once what is not needed was given back.
+// resident returns the resident memory of the process in bytes, after unused memory was returned to the system.
 func resident(b *testing.B) float64 {
 	b.Helper()
 	debug.FreeOSMemory()
@@ -138,7 +138,7 @@ func resident(b *testing.B) float64 {
 	return pages * float64(os.Getpagesize())
 }
 
-// startVault starts this program again as a vault, and returns where it listens and who vouches for it.
+// startVault starts this program again as a vault, and returns its address and the roots that trust it.
 func startVault(b *testing.B) (address string, roots *x509.CertPool) {
 	b.Helper()
 	dir := b.TempDir()
@@ -158,7 +158,7 @@ func startVault(b *testing.B) (address string, roots *x509.CertPool) {
 	})
 	address, err = bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		b.Fatalf("the vault did not say where it is: %v", err)
+		b.Fatalf("read the vault's address: %v", err)
 	}
 	raw, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
 	if err != nil {
@@ -166,13 +166,13 @@ func startVault(b *testing.B) (address string, roots *x509.CertPool) {
 	}
 	roots = x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(raw) {
-		b.Fatal("the vault's certificate is none")
+		b.Fatal("the vault sent an invalid certificate")
 	}
 	return strings.TrimSpace(address), roots
 }
 
-// playVault answers as a vault whose keys are all there: what it wraps it keeps, and gives back for the ticket. It does
-// not return.
+// playVault answers as a vault in which every key exists: it keeps each wrapped key and returns it for its ticket. It
+// does not return.
 func playVault(dir string) {
 	fail := func(err error) {
 		fmt.Fprintln(os.Stderr, err)
@@ -202,13 +202,12 @@ func playVault(dir string) {
 }
 
 type tickets struct {
-	modulus string // of every key: one that a resource takes
+	modulus string // of every key: one that resources accept
 
 	mu   sync.Mutex
 	kept map[string]string
 }
 
-// ServeHTTP implements http.Handler.
 func (v *tickets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Authorization") == "" {
 		w.Header().Set("WWW-Authenticate", `Bearer authorization="https://login.localhost/`+vaultTenant+

@@ -30,11 +30,11 @@ import (
 
 const groupID = "everybody"
 
-// account is the resource the benchmark works for.
+// account is the resource of the benchmark.
 var account = visage.Resource{ID: visage.ResourceID{1}, Name: "bench", Tier: visage.S0}
 
-// BenchmarkIdentify asks who a detected face is among 10,000 persons of a trained group on the embedded engine: by the
-// service alone, and over HTTPS. Nothing of vision is in it: the photos here are numbers, and detecting the probes is
+// BenchmarkIdentify identifies a detected face among 10,000 persons of a trained group on the embedded engine: through
+// the service alone, and over HTTPS. Vision is not included: the photos here are numbers, and detecting the probes is
 // not timed.
 func BenchmarkIdentify(b *testing.B) {
 	const enrolled = 10_000
@@ -77,9 +77,10 @@ func BenchmarkIdentify(b *testing.B) {
 	})
 }
 
-// BenchmarkIdentifyMany enrols 100,000 persons through the store, trains, and has four clients of another process ask
-// over HTTPS at the same time who a detected face is. Every answer is checked. By turns the clients ask a bare server,
-// whose numbers are the floor: the part of the time that is the machine's, the clients' and HTTPS'.
+// BenchmarkIdentifyMany enrols 100,000 persons through the store, trains, and has four clients of another process
+// identify detected faces over HTTPS at the same time. Every answer is checked. In turns, the clients send the same
+// requests to a bare server, whose numbers are the floor: the share of the time that the machine, the clients and HTTPS
+// take.
 func BenchmarkIdentifyMany(b *testing.B) {
 	const enrolled, clients, queries = 100_000, 4, 250
 	crowd := newCrowd(b, enrolled)
@@ -108,8 +109,8 @@ func BenchmarkIdentifyMany(b *testing.B) {
 	atMost(b, "identify: over HTTPS among 100,000, p99 against a bare server's", p99/floor99, 1.25, "times", note)
 }
 
-// newBareServer starts an HTTPS server that answers the probes of a crowd with the same bytes as the service and after
-// as much computing, of one goroutine a request, but has nothing else: no store, no gallery, no locks, and next to no
+// newBareServer starts an HTTPS server that answers the probes of a crowd with the same bytes as the service after the
+// same amount of computing, in one goroutine a request, but without a store, a gallery or locks, and with almost no
 // garbage.
 func newBareServer(b *testing.B, c *crowd) *httptest.Server {
 	b.Helper()
@@ -128,7 +129,7 @@ func newBareServer(b *testing.B, c *crowd) *httptest.Server {
 			answers[identifyBody(faceID)] = answer
 		}
 	}
-	// Work is counted in steps, not in time on the clock: a thread that has no processor gets no work done.
+	// Work is counted in steps, not in elapsed time: a thread without a processor does no work.
 	const trial = 20_000
 	var trials []time.Duration
 	for range 101 {
@@ -147,7 +148,7 @@ func newBareServer(b *testing.B, c *crowd) *httptest.Server {
 		compute(steps)
 		maps.Copy(w.Header(), answer.Header())
 		w.WriteHeader(answer.Code)
-		w.Write(answer.Body.Bytes()) // an error is the client's, which tells of it
+		w.Write(answer.Body.Bytes()) // the client reports an error of the write
 	}))
 	b.Cleanup(web.Close)
 	return web
@@ -156,7 +157,7 @@ func newBareServer(b *testing.B, c *crowd) *httptest.Server {
 // computed keeps the compiler from leaving compute out.
 var computed atomic.Uint64
 
-// compute keeps a processor busy for so many steps.
+// compute keeps a processor busy for the given number of steps.
 func compute(steps int) {
 	x := uint64(steps)
 	for range steps {
@@ -255,7 +256,7 @@ func newCrowd(b *testing.B, enrolled int) *crowd {
 	return c
 }
 
-// serve puts the service behind the data plane, with no limit of the rate.
+// serve puts the service behind the data plane, without a rate limit.
 func (c *crowd) serve(b *testing.B) {
 	b.Helper()
 	plane, err := faceapi.New(faceapi.Config{Service: c.service})
@@ -269,11 +270,11 @@ func (c *crowd) serve(b *testing.B) {
 		b.Fatalf("make the data plane: %v", err)
 	}
 	c.web = httptest.NewTLSServer(handler)
-	c.web.Client().Transport.(*http.Transport).MaxIdleConnsPerHost = 8 // a client each keeps its connection
+	c.web.Client().Transport.(*http.Transport).MaxIdleConnsPerHost = 8 // each client keeps its connection
 	b.Cleanup(c.web.Close)
 }
 
-// ask identifies a face over HTTPS and returns the best person, or none after an error.
+// ask identifies a face over HTTPS and returns the best person, or an empty string after an error.
 func (c *crowd) ask(b *testing.B, faceID string) string {
 	b.Helper()
 	person, err := identifyAt(b.Context(), c.web.Client(), c.web.URL, faceID)
@@ -321,14 +322,14 @@ func identifyRequest(ctx context.Context, address, faceID string) (*http.Request
 	return req, nil
 }
 
-// anyKey takes every key for that of the benchmark's resource.
+// anyKey accepts every API key as one of the benchmark's resource.
 type anyKey struct{}
 
 func (anyKey) Resource(context.Context, string, string) (visage.Resource, visage.Principal, error) {
 	return account, visage.Principal{Method: "key", KeyName: "Key1", Resource: account.ID}, nil
 }
 
-// numbers is a recogniser for "photos" that hold the number of a person, and whether it is another photo of that
+// numbers is a recogniser for "photos" that contain the number of a person, and whether it is a second photo of that
 // person.
 type numbers struct{}
 
@@ -374,7 +375,7 @@ func (numbers) Name() string { return "numbers" }
 // Confidence puts strangers, whose random directions are about 1 apart, well below 0.5.
 func (numbers) Confidence(distance float64) float64 { return max(0, 1-distance) }
 
-// Threshold accepts what is alike enough, in a group of any size.
+// Threshold is 0.5 for groups of every size.
 func (numbers) Threshold(int) float64       { return 0.5 }
 func (numbers) Dim() int                    { return templateDim }
 func (numbers) Supports() vision.Attributes { return vision.Quality }

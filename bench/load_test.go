@@ -13,8 +13,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// BenchmarkLoad fills a gallery from a million sealed faces, as the service does, beside a loop that reads and opens
-// the same records and does nothing with them. The two take turns.
+// BenchmarkLoad fills a gallery from a million sealed faces, as the service does, beside a loop that only reads and
+// opens the same records. The two take turns.
 func BenchmarkLoad(b *testing.B) {
 	const faces, batch = 1_000_000, 4_000
 	store := openStore(b, b.TempDir())
@@ -34,7 +34,7 @@ func BenchmarkLoad(b *testing.B) {
 			b.Fatalf("fill the container: %v", err)
 		}
 	}
-	if err := space.Fold(b.Context()); err != nil { // as a container is that nobody writes to at the moment
+	if err := space.Fold(b.Context()); err != nil { // the state of a container without recent writes
 		b.Fatalf("fold: %v", err)
 	}
 	read := func(visit func([]byte) error) time.Duration {
@@ -50,7 +50,7 @@ func BenchmarkLoad(b *testing.B) {
 	var bare, loads []time.Duration
 	for b.Loop() {
 		if len(loads) == 5 {
-			continue // the median of five will do
+			continue // the median of five is enough
 		}
 		var seen atomic.Int64
 		bare = append(bare, read(func([]byte) error {

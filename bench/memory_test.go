@@ -17,12 +17,12 @@ import (
 	"testing"
 )
 
-// BenchmarkMemory starts the program with the default model pack and reads what is resident of it: idle after the
-// start, and idle after photos were worked on.
+// BenchmarkMemory starts the program with the default model pack and reads its resident memory: idle after the start,
+// and idle after some photos.
 func BenchmarkMemory(b *testing.B) {
 	const what = "memory: service, idle, models loaded"
 	if _, err := os.Stat("/proc/self/status"); err != nil {
-		skipped(b, what, "no /proc on this system")
+		skipped(b, what, "this system has no /proc")
 	}
 	pipeline, err := openPipeline(root(b), nil)
 	if err != nil {
@@ -43,7 +43,7 @@ func BenchmarkMemory(b *testing.B) {
 	var idle, worked float64
 	for b.Loop() {
 		if idle != 0 {
-			continue // once says it all
+			continue // one run is enough
 		}
 		s := serve(b, program)
 		idle = s.residentMB(b)
@@ -57,7 +57,6 @@ func BenchmarkMemory(b *testing.B) {
 	told(b, "memory: service, idle again after 5 photos", worked, "MB", "VmRSS")
 }
 
-// served is a running `visage serve`.
 type served struct {
 	cmd      *exec.Cmd
 	dir      string
@@ -99,7 +98,7 @@ func serve(b *testing.B, program string) *served {
 	return nil
 }
 
-// residentMB returns what is resident of the process, in megabytes of a million bytes.
+// residentMB returns the resident memory of the process, in megabytes of a million bytes.
 func (s *served) residentMB(b *testing.B) float64 {
 	b.Helper()
 	n, ok := residentBytes(b, s.cmd.Process.Pid)
@@ -109,7 +108,7 @@ func (s *served) residentMB(b *testing.B) float64 {
 	return float64(n) / 1e6
 }
 
-// detect has the service work on a photo.
+// detect sends a photo to the service.
 func (s *served) detect(b *testing.B, photo []byte) {
 	b.Helper()
 	out, err := exec.Command(s.program, "resource", "keys", "default", "-o", "json", "--dir", s.dir).Output()
@@ -150,6 +149,6 @@ func (s *served) stop(b *testing.B) {
 		b.Fatalf("stop the service: %v", err)
 	}
 	if err := s.cmd.Wait(); err != nil {
-		b.Fatalf("the service did not stop well: %v", err)
+		b.Fatalf("the service did not stop cleanly: %v", err)
 	}
 }

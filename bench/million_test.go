@@ -13,10 +13,11 @@ import (
 	"github.com/visage-face/visage/gallery"
 )
 
-// codes makes codes of random directions, each anew from its number and faster than a gallery takes them.
+// codes makes codes of random directions. Each follows from its number alone, and is made faster than a gallery adds
+// it.
 type codes struct {
 	dim     int
-	normals []int16 // numbers that are spread like the bell curve
+	normals []int16 // normally distributed numbers
 }
 
 func newCodes(dim int) codes {
@@ -46,7 +47,7 @@ func (c codes) write(code gallery.Code, i uint64) {
 	}
 }
 
-// near returns a code that is about as near to code i as the code of another face of the same person is.
+// near returns a code about as near to code i as that of another face of the same person.
 func (c codes) near(i uint64) gallery.Code {
 	code, other := c.code(i), c.code(1<<40+i)
 	for at := 0; at < len(code); at += 2 {
@@ -56,17 +57,17 @@ func (c codes) near(i uint64) gallery.Code {
 	return code
 }
 
-// BenchmarkTenMillion loads ten million faces of 192 numbers and asks who somebody is, with one probe at a time. Some
-// answers are compared with the distances of all faces.
+// BenchmarkTenMillion loads ten million faces of 192 numbers and searches them with one probe at a time. Some answers
+// are compared with the distances of all faces.
 func BenchmarkTenMillion(b *testing.B) {
 	const faces, dim, probes, checked, k = 10_000_000, 192, 50, 3, 10
 	const what = "search: 10M × 192"
 	if room := availableBytes(b); room < 6<<30 {
-		skipped(b, what, fmt.Sprintf("%d MB of memory are free", room>>20))
+		skipped(b, what, fmt.Sprintf("only %d MB of memory are free", room>>20))
 	}
 	for done := false; b.Loop(); done = true {
 		if done {
-			continue // once says it all
+			continue // one run is enough
 		}
 		made := newCodes(dim)
 		g, err := gallery.New(dim)
@@ -111,7 +112,7 @@ func BenchmarkTenMillion(b *testing.B) {
 			}
 		}
 		note := fmt.Sprintf(
-			"median of %d, %.0f B a face, added in %.1f s; p99 %.1f ms; the 10 nearest however far %.1f ms; %d "+
+			"median of %d, %.0f B a face, added in %.1f s; p99 %.1f ms; the 10 nearest at any distance %.1f ms; %d "+
 				"answers compared with all",
 			len(near), float64(g.Bytes())/faces, loaded.Seconds(), milliseconds(quantile(near, 0.99)),
 			milliseconds(median(far)), checked)
@@ -150,7 +151,7 @@ func nearestOfAll(b *testing.B, made codes, probe gallery.Code, faces, k int) []
 	return best[:k]
 }
 
-// sortMatches puts the nearest first, and of equally near ones the one of the lower number.
+// sortMatches sorts by distance, then by number.
 func sortMatches(matches []gallery.Match) {
 	slices.SortStableFunc(matches, func(a, b gallery.Match) int {
 		switch {
@@ -173,7 +174,7 @@ func inParts(n int, f func(from, to int)) {
 	all.Wait()
 }
 
-// availableBytes returns how much memory the system could give; without bound where it does not say.
+// availableBytes returns how much memory the system has available; unlimited where the system has no such figure.
 func availableBytes(b *testing.B) int64 {
 	b.Helper()
 	if kB, ok := kilobytes(b, "/proc/meminfo", "MemAvailable:"); ok {

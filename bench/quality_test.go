@@ -17,14 +17,14 @@ import (
 	"github.com/visage-face/visage/vision"
 )
 
-// portraits is how many people BenchmarkQuality damages photos of; enlarged is how much larger it makes them, so that
-// the faces of photos of 250 × 250 pixels are large enough for every grade.
+// portraits is the number of people whose photos BenchmarkQuality damages; enlarged is the factor by which it enlarges
+// them, so that the faces of photos of 250 × 250 pixels are large enough for every grade.
 const (
 	portraits = 60
 	enlarged  = 2.4
 )
 
-// graded is a face, with what was done to its photo.
+// graded is a face, with the damage done to its photo.
 type graded struct {
 	person   int
 	damage   string
@@ -33,8 +33,8 @@ type graded struct {
 }
 
 // BenchmarkQuality damages photos in many ways and counts, by grade, how often the faces match another, undamaged photo
-// of the person, and how often strangers' faces with the same damage match each other. It takes a folder that has a
-// folder of photos for each person from VISAGE_PORTRAITS, or the shared half of Labeled Faces in the Wild.
+// of the person, and how often strangers' faces with the same damage match each other. VISAGE_PORTRAITS names a folder
+// with one folder of photos for each person; without it, the shared half of Labeled Faces in the Wild is used.
 func BenchmarkQuality(b *testing.B) {
 	const what = "quality: true accepts of high"
 	folder := cmp.Or(os.Getenv("VISAGE_PORTRAITS"), filepath.Join(root(b), "..", "shared", "data", "lfw-dev"))
@@ -77,7 +77,7 @@ func BenchmarkQuality(b *testing.B) {
 			}
 		}
 	}
-	b.Logf("%d damaged photos of %d people, on %d no face was found", len(damages)*len(pairs), len(pairs), lost)
+	b.Logf("%d damaged photos of %d people, no face found on %d", len(damages)*len(pairs), len(pairs), lost)
 	rows := byGrade(p, references, faces)
 	b.Log("| grade | faces | true accepts | strangers accepted, same damage | strangers accepted, undamaged |")
 	b.Log("| --- | --- | --- | --- | --- |")
@@ -114,14 +114,14 @@ func (f graded) level() string {
 	return f.grade.String()
 }
 
-// gradeRow is what was counted of the faces of a grade.
+// gradeRow is the counts of one grade.
 type gradeRow struct {
 	name                      string
 	faces                     int
 	trueAccepts, alike, plain float64
 }
 
-// byGrade counts from below the floor to high.
+// byGrade counts the grades from below the floor to high.
 func byGrade(p *vision.Pipeline, references, faces []graded) []gradeRow {
 	same := func(a, b graded) bool {
 		dot := 0.0
@@ -171,7 +171,7 @@ func one(yes bool) int {
 	return 0
 }
 
-// twoPhotosEach returns two photos of each of some people who have them, always the same.
+// twoPhotosEach returns two photos of each of the first people who have two, always the same ones.
 func twoPhotosEach(folder string, people int) ([][2]string, error) {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
@@ -209,7 +209,7 @@ func openPhoto(path string) (*image.RGBA, error) {
 	return scaled(img, enlarged), nil
 }
 
-// largest returns the face that is nearest to the middle of a picture and at least a fifth as wide as it.
+// largest returns the face that is nearest to the middle of a picture and at least a fifth of its width.
 func largest(b *testing.B, p *vision.Pipeline, img *image.RGBA) (vision.Face, bool) {
 	b.Helper()
 	var file bytes.Buffer
@@ -230,7 +230,7 @@ func largest(b *testing.B, p *vision.Pipeline, img *image.RGBA) (vision.Face, bo
 	return slices.MinFunc(faces, func(a, b vision.Face) int { return cmp.Compare(away(a), away(b)) }), true
 }
 
-// damages are done to enlarged photos, whose faces are about 240 pixels wide.
+// damages are the ways to damage enlarged photos, whose faces are about 240 pixels wide.
 var damages = []struct {
 	name string
 	do   func(img *image.RGBA, r *rand.Rand) *image.RGBA
@@ -323,7 +323,7 @@ func scaled(img image.Image, by float64) *image.RGBA {
 	return out
 }
 
-// blurred is nearly a Gaussian: a box three times, in each direction.
+// blurred approximates a Gaussian by three box filters in each direction.
 func blurred(img *image.RGBA, along, across float64) *image.RGBA {
 	w, h := img.Rect.Dx(), img.Rect.Dy()
 	for pass := range 6 {

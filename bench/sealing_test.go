@@ -19,14 +19,13 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// recordBytes is the size of the records of these benchmarks: that of a face as it was stored before there were codes.
-// One of today, of 192 numbers, has 424 bytes.
+// recordBytes is the size of the records of these benchmarks: that of a face as it was stored before templates became
+// codes. Today's face of 192 numbers has 424 bytes.
 const recordBytes = 600
 
-// blob is a record that is stored as it is, without an encoding and without padding, like the faces of the service.
+// blob is a record that is stored without an encoding and without padding, like the faces of the service.
 type blob struct{ data []byte }
 
-// MarshalBinary and UnmarshalBinary implement the interfaces of package encoding.
 func (r blob) MarshalBinary() ([]byte, error) { return r.data, nil }
 
 func (r *blob) UnmarshalBinary(data []byte) error {
@@ -36,9 +35,9 @@ func (r *blob) UnmarshalBinary(data []byte) error {
 
 var blobs = sealed.NewTable[blob]("bench/blobs", 1, sealed.FixedSize())
 
-// BenchmarkSealing compares durable writes of records, one a transaction, through the sealed store and to the same
-// engine, equally configured, as they are. That unsealed side exists here only. The two take turns in short stretches,
-// and the median ratio of neighbours counts. What the sealed side alone takes of the processors is measured over its
+// BenchmarkSealing compares durable writes of records, one a transaction, through the sealed store with unsealed writes
+// to the same engine in the same configuration. The unsealed side exists only here. The two take turns in short
+// stretches, and the median ratio of neighbours counts. The processor time of the sealed side is measured over its
 // stretches.
 func BenchmarkSealing(b *testing.B) {
 	for _, c := range []struct {
@@ -61,7 +60,7 @@ func BenchmarkSealing(b *testing.B) {
 					func(tx sealed.Tx) error { return blobs.In("all").Add(tx, id, blob{data}) })
 			}
 			plainOne := func(data []byte) error {
-				key := make([]byte, 49) // as long as a sealed row's key, and ending in a random id as well
+				key := make([]byte, 49) // as long as a sealed row's key, and also ending in a random id
 				if _, err := rand.Read(key[33:]); err != nil {
 					return err
 				}
@@ -110,8 +109,8 @@ func BenchmarkSealing(b *testing.B) {
 	}
 }
 
-// writeAll writes so many random records from so many goroutines, and returns how long it took and the processor time
-// that this process used.
+// writeAll writes count random records from the given number of goroutines, and returns the elapsed time and the
+// processor time of this process.
 func writeAll(b *testing.B, writers, count int, write func(data []byte) error) (took, busy time.Duration) {
 	b.Helper()
 	records := make([][]byte, count)
@@ -143,7 +142,7 @@ func writeAll(b *testing.B, writers, count int, write func(data []byte) error) (
 	return took, busy
 }
 
-// openPlain opens the engine as the sealed store does, without the sealing.
+// openPlain opens the engine with the configuration of the sealed store.
 func openPlain(b *testing.B, dir string) *pebble.DB {
 	b.Helper()
 	cache := pebble.NewCache(64 << 20)
@@ -167,14 +166,14 @@ func openPlain(b *testing.B, dir string) *pebble.DB {
 	return db
 }
 
-// silent drops what the engine says.
+// silent discards the engine's log.
 type silent struct{}
 
 func (silent) Infof(string, ...any)         {}
 func (silent) Errorf(string, ...any)        {}
 func (silent) Fatalf(f string, args ...any) { panic(fmt.Sprintf(f, args...)) }
 
-// BenchmarkScan reads a container of a million records: every page, every record, opened and decoded.
+// BenchmarkScan reads a container of a million records: every page and every record is opened and decoded.
 func BenchmarkScan(b *testing.B) {
 	const records = 1_000_000
 	store := openStore(b, b.TempDir())
@@ -183,7 +182,7 @@ func BenchmarkScan(b *testing.B) {
 	var times []time.Duration
 	for b.Loop() {
 		if len(times) == 3 {
-			continue // the median of three will do
+			continue // the median of three is enough
 		}
 		runtime.GC()
 		seen := 0
@@ -209,7 +208,7 @@ func BenchmarkScan(b *testing.B) {
 		fmt.Sprintf("median of %d scans", len(times)))
 }
 
-// fill writes so many records to a space, and leaves it as one is that nobody writes to at the moment.
+// fill writes records to a space, and leaves it in the state of one without recent writes.
 func fill(b *testing.B, space *sealed.Space, records int) {
 	b.Helper()
 	const batch = 2_000

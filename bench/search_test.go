@@ -17,9 +17,9 @@ import (
 	"github.com/visage-face/visage/gallery/measure"
 )
 
-// BenchmarkSearch searches a million faces in memory, four a person, with one probe and with 64 at once, beside plain
-// reads, a scan of as many bytes as codes of eight bits take, and dot products of all templates in full; they take
-// turns in one run.
+// BenchmarkSearch searches a million faces in memory, four a person, with one probe and with 64 at once. Its baselines
+// are plain reads, a scan of as many bytes as codes of eight bits take, and dot products of all templates in full; all
+// take turns in one run.
 func BenchmarkSearch(b *testing.B) {
 	for _, dim := range []int{128, 192, 512} {
 		b.Run(fmt.Sprint(dim), func(b *testing.B) {
@@ -27,7 +27,7 @@ func BenchmarkSearch(b *testing.B) {
 			measured := false
 			for b.Loop() {
 				if measured {
-					continue // one run has rounds of its own
+					continue // one run has several rounds
 				}
 				measured = true
 				var err error
@@ -65,13 +65,13 @@ func BenchmarkSearch(b *testing.B) {
 	}
 }
 
-// BenchmarkRecall searches for 10,000 other faces of the persons of a million, and compares what is found with the dot
-// products of all.
+// BenchmarkRecall searches a million faces for 10,000 other faces of their persons, and compares the answers with the
+// dot products of all.
 func BenchmarkRecall(b *testing.B) {
 	const faces, perPerson, probes, together, k = 1_000_000, 4, 10_000, 50, 10
 	for done := false; b.Loop(); done = true {
 		if done {
-			continue // once says it all
+			continue // one run is enough
 		}
 		g, err := gallery.New(templateDim)
 		if err != nil {
@@ -120,7 +120,7 @@ func BenchmarkRecall(b *testing.B) {
 	}
 }
 
-// number makes an id of a number.
+// number makes an id from a number.
 func number(i int) (id gallery.ID) {
 	binary.BigEndian.PutUint64(id[:], uint64(i)+1)
 	return id
@@ -140,7 +140,7 @@ func inParallel(n int, f func(i int)) {
 	all.Wait()
 }
 
-// nearest returns for each probe the templates nearest to it, the plain way.
+// nearest returns for each probe the nearest templates, by comparing all.
 func nearest(probes, templates [][]float32, k int) [][]int {
 	type scored struct {
 		i     int
@@ -167,7 +167,7 @@ func nearest(probes, templates [][]float32, k int) [][]int {
 	return all
 }
 
-// agrees says whether two lists name the same templates, or others that are as near within the rounding of float32.
+// agrees reports whether two lists name the same templates, or others that are as near within the rounding of float32.
 func agrees(got []gallery.Match, want []int, probe []float32, templates [][]float32) bool {
 	if len(got) != len(want) {
 		return false

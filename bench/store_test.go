@@ -13,7 +13,7 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// openStore makes a store on the embedded engine under dir, with its background work, as a server has it.
+// openStore makes a store on the embedded engine under dir and runs its background work, as a server does.
 func openStore(b *testing.B, dir string) *sealed.Store {
 	b.Helper()
 	data, keys := filepath.Join(dir, "data"), filepath.Join(dir, "keys")

@@ -15,10 +15,9 @@ import (
 	"github.com/visage-face/visage/vision/timing"
 )
 
-// BenchmarkVision compares one whole Detect (decoding, faces, landmarks, quality, template) with what the npm package
-// that the former pack came from takes under WebAssembly, which gets decoded pixels; a photo of 12 megapixels with one
-// of 640×480; and counts photos a second. All take turns in one run, so that whatever else the machine does falls on
-// each.
+// BenchmarkVision compares one whole Detect (decoding, faces, landmarks, quality, template) with the time of the npm
+// package of the former pack under WebAssembly, which gets decoded pixels, and a photo of 12 megapixels with one of
+// 640×480; and counts photos a second. All take turns in one run, so that other load on the machine affects each alike.
 func BenchmarkVision(b *testing.B) {
 	const what = "vision: one photo, times faster than WebAssembly"
 	pictures, err := onePhoto()
@@ -36,7 +35,7 @@ func BenchmarkVision(b *testing.B) {
 	measured := false
 	for b.Loop() {
 		if measured {
-			continue // one run has rounds of its own
+			continue // one run has several rounds
 		}
 		measured = true
 		r, err = timing.Run(b.Context(), timing.Config{
@@ -66,7 +65,7 @@ func BenchmarkVision(b *testing.B) {
 	}
 }
 
-// openPipeline opens the pack that is served, with the runtime library that `make setup` fetched.
+// openPipeline opens the pack in use, with the runtime library that `make setup` fetched.
 func openPipeline(module string, trace func(vision.Stage, time.Duration)) (*vision.Pipeline, error) {
 	dir := filepath.Join(module, "models", "packs", "mobileface")
 	if _, err := os.Stat(dir); err != nil {
@@ -89,8 +88,8 @@ func openPipeline(module string, trace func(vision.Stage, time.Duration)) (*visi
 	return vision.Open(vision.Config{Pack: opened, Library: libraries[0], Trace: trace})
 }
 
-// onePhoto returns a photo of one face: a part of a group picture that ships with the package that the baseline needs
-// anyway, so that every machine measures the same pixels.
+// onePhoto returns a photo of one face: a part of a group picture in the npm package that the baseline needs anyway, so
+// that every machine measures the same pixels.
 func onePhoto() (timing.Pictures, error) {
 	file, err := os.ReadFile(filepath.Join("wasm", "node_modules", "@vladmandic", "face-api", "demo", "sample1.jpg"))
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/visage-face/visage/internal/arena"
 )
 
-// row is what is known of a vector beside its numbers: 40 bytes a face.
+// row is the data of a vector beside its numbers: 40 bytes a face.
 type row struct {
 	id, owner ID
 	order     uint64
@@ -16,11 +16,11 @@ type row struct {
 // rowBytes is the size of a row in memory.
 const rowBytes = 16 + 16 + 8
 
-// block holds vectors in memory that is not swapped or dumped and is wiped when it is given back: the planes of their
-// codes, one after another, with the marks that belong to them, and one by the length of each code.
+// block holds vectors in memory that is never swapped or dumped and is wiped when it is freed: the planes of their
+// codes, one after another, with their marks, and the inverse length of each code.
 type block struct {
 	memory *arena.Buffer
-	sketch []byte    // kernel.SketchBytes for every kernel.Rows rows, marks and all
+	sketch []byte    // kernel.SketchBytes for every kernel.Rows rows, including marks
 	second []byte    // kernel.SecondBytes a row
 	upper  []uint32  // the marks of sketch and second plane together, one a row
 	third  []byte    // kernel.ThirdBytes a row
@@ -30,11 +30,11 @@ type block struct {
 	rows   []row
 }
 
-// The sizes of blocks. Unless more is known a new block is a sixteenth of what is there, so that about as much of a
-// gallery is unused at most, and bounded so that growing a large gallery never asks for much at once.
+// The sizes of blocks. By default, a new block is a sixteenth of the gallery's rows, so that at most about that share
+// is unused. The bound keeps a large gallery from allocating much at once.
 const mostRows = 64 << 10
 
-// blockRows returns the size of the next block of a gallery of n rows that is known to become want.
+// blockRows returns the size of the next block of a gallery of n rows that is expected to grow to want rows.
 func blockRows(n, want int) int {
 	rows := max(n/16, 1)
 	if want > n {
@@ -48,19 +48,19 @@ func (c coding) blockBytes(rows int) int64 {
 	return int64(c.planeBytes(rows)) + int64(rows)*rowBytes
 }
 
-// planeBytes returns the memory of the planes of so many rows, a multiple of kernel.Rows, with what belongs to them.
-// Kernels may read a little behind the last plane, as they may behind the others, where the next one is.
+// planeBytes returns the memory of the planes of that many rows, a multiple of kernel.Rows, with their marks. Kernels
+// may read a little behind the last plane; behind the other planes the next one follows.
 func (c coding) planeBytes(rows int) int {
 	row := kernel.SecondBytes(c.dim) + kernel.ThirdBytes(c.dim) + kernel.LastBytes(c.dim) + 4 + 4 + 4
 	return rows/kernel.Rows*kernel.SketchBytes(c.dim) + rows*row + kernel.Slack
 }
 
-// needs returns about how much memory the vectors that are expected need.
+// needs estimates the memory of the expected vectors.
 func (g *Gallery) needs() int64 {
 	return g.coding.blockBytes((int(g.want.Load()) + kernel.Rows - 1) / kernel.Rows * kernel.Rows)
 }
 
-// newBlock makes an empty block for so many rows, a multiple of kernel.Rows.
+// newBlock makes an empty block for a multiple of kernel.Rows rows.
 func newBlock(rows int, c coding) (*block, error) {
 	memory, err := arena.New(c.planeBytes(rows))
 	if err != nil {
@@ -81,7 +81,7 @@ func newBlock(rows int, c coding) (*block, error) {
 }
 
 // numbers returns memory as numbers of four bytes. An arena begins at a page and every part of a block is a multiple of
-// 64 bytes long, so each is aligned for its kind; and none of them holds a pointer.
+// 64 bytes long, so each part is aligned for its type; none of the types holds a pointer.
 func numbers[T uint32 | float32](b []byte) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
 }
@@ -115,7 +115,7 @@ func (b *block) code(i int, numbers []int16) {
 		line(b.third, i, kernel.ThirdBytes(dim)), line(b.last, i, kernel.LastBytes(dim)))
 }
 
-// move copies the last row of a block over row to of this one, and takes it away there.
+// move copies the last row of a block over row to of this one, and removes it from that block.
 func (b *block) move(to int, last *block, dim int) {
 	from := len(last.rows) - 1
 	b.rows[to] = last.rows[from]
@@ -138,7 +138,7 @@ func (b *block) move(to int, last *block, dim int) {
 	last.rows = last.rows[:from]
 }
 
-// free clears the block's memory and gives it back. Nothing may look at it any more.
+// free clears the block's memory and returns it. Nothing may use it afterwards.
 func (b *block) free() {
 	b.memory.Free()
 	clear(b.rows[:cap(b.rows)])

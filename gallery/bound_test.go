@@ -9,8 +9,8 @@ import (
 	"github.com/visage-face/visage/gallery"
 )
 
-// TestBoundsHoldWhereTheyAreTightest looks for a probe and a code that a plane rules out though the code has the score
-// that is asked for: from random ones it takes, number by number, what brings them nearer to that.
+// TestBoundsHoldWhereTheyAreTightest searches for a probe and a code that a plane rules out although the code has the
+// requested score: starting from random ones, it changes number by number whatever reduces the margin.
 func TestBoundsHoldWhereTheyAreTightest(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -63,7 +63,7 @@ func TestBoundsHoldWhereTheyAreTightest(t *testing.T) {
 	t.Logf("the least margins were %.2g", least)
 }
 
-// anyNumber returns a number of a code: any, or one at an edge of something.
+// anyNumber returns a number of a code: a random one, or one at the edge of a cell.
 func anyNumber(rnd *rand.Rand) int {
 	switch rnd.IntN(6) {
 	case 0:

@@ -7,7 +7,7 @@ import (
 )
 
 // coding holds the scales of marks for one length of vectors. A mark's two numbers are the legs of a triangle whose
-// hypotenuse is the length of the code's vector, so that bounds both.
+// hypotenuse is the length of the code's vector, which bounds both.
 type coding struct {
 	dim int
 	// of marks of the sketch, of it and the second plane, and of all but the last
@@ -29,7 +29,7 @@ func newCoding(dim int) coding {
 	}
 }
 
-// work is what planes hold of one vector, and its marks.
+// work is the planes and marks of one vector.
 type work struct {
 	sketch, second, third, last []byte
 	sketchMark, upperMark, mark uint32
@@ -43,7 +43,7 @@ func newWork(c coding) *work {
 	}
 }
 
-// wipe clears what is as good as the face itself.
+// wipe clears data that identifies the person as well as the face does.
 func (w *work) wipe() {
 	clear(w.sketch)
 	clear(w.second)
@@ -52,7 +52,7 @@ func (w *work) wipe() {
 	*w = work{sketch: w.sketch, second: w.second, third: w.third, last: w.last}
 }
 
-// encode takes a code apart.
+// encode splits a code into planes and marks.
 func (c coding) encode(k *kernel.Kernel, code Code, w *work) {
 	var found kernel.Coded
 	k.Code(code, w.sketch, w.second, w.third, w.last, &found)

@@ -32,8 +32,8 @@
 // (With unit vectors a, b and c and the parts of a and c that are perpendicular to b, cos∠(a,c) = cos∠(a,b)·cos∠(b,c) +
 // ⟨a⊥,c⊥⟩, and ⟨a⊥,c⊥⟩ ≥ -|a⊥|·|c⊥| = -sin∠(a,b)·sin∠(b,c) by Cauchy–Schwarz. So cos∠(a,c) ≥ cos(∠(a,b)+∠(b,c)).)
 //
-// When x shall have a score of at least s, the cosine of ∠(p,x), then ∠(p,x) ≤ θ with cos θ = s. Write γ = ∠(u,p),
-// which is computed once for the probe, and β = ∠(x,g), which is computed when x is added: its sine is the norm of the
+// For x to have a score of at least s, the cosine of ∠(p,x), then ∠(p,x) ≤ θ with cos θ = s. Write γ = ∠(u,p), which is
+// computed once for the probe, and β = ∠(x,g), which is computed when x is added: its sine is the norm of the
 // quantisation error, of x less its projection on g, for |x| = 1. If θ+γ is below a right angle, as β always is, a
 // vector with that score has
 //
@@ -56,7 +56,8 @@
 // The score s that is asked for is the largest distance of the query or, once k matches are known, that of the worst of
 // them, so it rises during the search; a vector that was left out for a lower s is left out for a higher one too. While
 // too few matches are known nothing is left out. Where codes say little (all vectors near each other, or a score that
-// nobody has) many pass and the search does more work, up to comparing everything in full. It is never wrong.
+// no vector has) many pass and the search does more work, at worst comparing every code in full. The result is exact in
+// every case.
 //
 // Scores are exact sums of products of integers, multiplied by what makes a cosine of them and rounded to float32 once,
 // on every machine alike. Of equal ones the lower Order comes first.

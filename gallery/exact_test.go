@@ -31,7 +31,7 @@ func score(probe, stored gallery.Code) float32 {
 	return float32(float64(sum) * (1 / math.Sqrt(float64(first))) * float64(inverse))
 }
 
-// brute answers a query by comparing everything and sorting it.
+// brute answers a query by comparing and sorting all entries.
 func brute(entries []gallery.Entry, code gallery.Code, k int, within float32, byOwner bool) []gallery.Match {
 	type hit struct {
 		e     *gallery.Entry
@@ -71,7 +71,7 @@ func unit(v []float32) []float32 {
 	return v
 }
 
-// shapes are ways to make vectors, the easy ones and those that codes say little about.
+// shapes are ways to make vectors: easy ones, and those that upper planes say little about.
 var shapes = map[string]func(rnd *rand.Rand, dim int) func() []float32{
 	"spread": func(rnd *rand.Rand, dim int) func() []float32 {
 		return func() []float32 { return random(rnd, dim) }
@@ -140,8 +140,8 @@ var shapes = map[string]func(rnd *rand.Rand, dim int) func() []float32{
 	},
 }
 
-// codeShapes are ways to make codes that no vector may have, but that a store may hold: what they have in their upper
-// digits says nothing, or nothing but what is false by as much as can be.
+// codeShapes are ways to make codes that a store may contain although no vector has them: their upper digits say
+// nothing, or mislead as much as they can.
 var codeShapes = map[string]func(rnd *rand.Rand) int{
 	"codes within one step": func(rnd *rand.Rand) int { return rnd.IntN(3) - 1 },
 	"codes below a digit":   func(rnd *rand.Rand) int { return rnd.IntN(255) - 127 },
@@ -246,7 +246,7 @@ func checkGallery(t *testing.T, rnd *rand.Rand, k *kernel.Kernel, name string, d
 		entries = slices.Delete(entries, gone, gone+1)
 	}
 	if !g.Removed() {
-		t.Error("something of a removed vector is left")
+		t.Error("data of a removed vector is left")
 	}
 	q := gallery.Query{K: 1 + rnd.IntN(12), ByOwner: rnd.IntN(2) == 0,
 		Within: []float32{0, 0, 0.02, 0.5, 1.2}[rnd.IntN(5)]}
@@ -257,7 +257,7 @@ func checkGallery(t *testing.T, rnd *rand.Rand, k *kernel.Kernel, name string, d
 		}
 		q.Probes = append(q.Probes, probe)
 	}
-	if rnd.IntN(3) == 0 && len(entries) > 0 { // as far as one of them and no further, or not quite as far
+	if rnd.IntN(3) == 0 && len(entries) > 0 { // as far as one of them and no further, or slightly less far
 		q.Within, _ = gallery.Distance(q.Probes[0], entries[rnd.IntN(len(entries))].Code)
 		if rnd.IntN(2) == 0 {
 			q.Within = math.Nextafter32(q.Within, 0)
@@ -276,7 +276,7 @@ func checkGallery(t *testing.T, rnd *rand.Rand, k *kernel.Kernel, name string, d
 	}
 }
 
-// large makes a gallery whose searches share passes, and what it holds.
+// large makes a gallery whose searches share passes, and returns its entries as well.
 func large(t *testing.T) (*gallery.Gallery, []gallery.Entry) {
 	t.Helper()
 	const dim, products = 512, 4 << 20
@@ -306,7 +306,7 @@ func TestSearchesAtTheSameTimeShareAPass(t *testing.T) {
 				if i == 7 {
 					_, err := g.Search(leaving, q)
 					if !errors.Is(err, gone) {
-						t.Errorf("the search that was called off: %v", err)
+						t.Errorf("the cancelled search: %v", err)
 					}
 					return
 				}
@@ -324,7 +324,7 @@ func TestSearchesAtTheSameTimeShareAPass(t *testing.T) {
 		}
 		synctest.Wait()
 		leave(gone)
-		synctest.Wait() // it left before anybody searched
+		synctest.Wait() // it left before any search ran
 		if g.Read() != 0 {
 			t.Errorf("%d bytes were read while the searches waited", g.Read())
 		}
@@ -343,8 +343,8 @@ func TestSearchesAtTheSameTimeShareAPass(t *testing.T) {
 	})
 }
 
-// TestLargeGalleriesUnderChange runs searches that share passes against additions and deletions, for the race detector,
-// and checks that what was deleted before a search is not found by it.
+// TestLargeGalleriesUnderChange runs searches that share passes beside additions and deletions, for the race detector,
+// and checks that no search finds a vector that was deleted before it began.
 func TestLargeGalleriesUnderChange(t *testing.T) {
 	g, entries := large(t)
 	var wg sync.WaitGroup
@@ -362,13 +362,13 @@ func TestLargeGalleriesUnderChange(t *testing.T) {
 					return len(got[0]) == 1 && got[0][0].ID == mine.ID
 				}
 				if !finds() {
-					t.Error("it was not found")
+					t.Error("the added vector was not found")
 				}
 				if !g.Remove(mine.ID) {
-					t.Error("it could not be removed")
+					t.Error("the added vector could not be removed")
 				}
 				if finds() {
-					t.Error("it was found after it was removed")
+					t.Error("the vector was found after it was removed")
 				}
 				if err := g.Add(mine); err != nil {
 					t.Error(err)
@@ -414,17 +414,16 @@ func TestALoadThatLosesItsLeaseLeavesNothing(t *testing.T) {
 	}
 	p.Close() // waits for the load
 	if !loading.Wiped() {
-		t.Error("something of the gallery is left")
+		t.Error("data of the gallery is left in memory")
 	}
 	if l := p.Loading(); len(l) != 0 {
 		t.Errorf("still loading: %+v", l)
 	}
 }
 
-// TestScansThatChangeTheirWayAnswerExactly has galleries that are in one piece, as loads make them, searched with one
-// probe and with many, for what is near and for the nearest however far, so that scans go over from the sketch to four
-// bits and from these to eight, and back. Vectors are removed in between. What is found is compared with brute force,
-// on every kernel.
+// TestScansThatChangeTheirWayAnswerExactly searches galleries of one block, as loads make them, with one probe and with
+// many, within a distance and at any distance, so that scans switch from the sketch to four bits and to eight, and
+// back. Vectors are removed in between. Results are compared with brute force, on every kernel.
 func TestScansThatChangeTheirWayAnswerExactly(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -474,7 +473,7 @@ func checkSearch(
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range rnd.Perm(probes)[:min(probes, 6)] { // brute force takes its time, and the others are no different
+	for _, p := range rnd.Perm(probes)[:min(probes, 6)] { // brute force is slow, and the other probes are alike
 		probe := q.Probes[p]
 		if want := brute(entries, probe, q.K, q.Within, q.ByOwner); !slices.Equal(got[p], want) {
 			t.Errorf("%d of %d numbers, probe %d of %d, k %d, within %g, by owner %v:\n got %v\nwant %v",

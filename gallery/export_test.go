@@ -14,7 +14,7 @@ func NewOn(dim int, k *kernel.Kernel) (*Gallery, error) { return newGallery(dim,
 // ShareFrom sets the number of products from which searches share passes.
 func (g *Gallery) ShareFrom(products int) { g.share = products }
 
-// Occupy makes searches wait as if a pass were under way, until release is called.
+// Occupy makes searches wait as if a pass were running, until release is called.
 func (g *Gallery) Occupy() (release func()) {
 	g.turns.mu.Lock()
 	g.turns.busy = true
@@ -22,13 +22,13 @@ func (g *Gallery) Occupy() (release func()) {
 	return g.turns.next
 }
 
-// PassBytes returns how much of its upper planes a pass reads.
+// PassBytes returns how many bytes of the upper planes a pass reads.
 func (g *Gallery) PassBytes() uint64 {
 	dim, groups := g.coding.dim, (g.n+kernel.Rows-1)/kernel.Rows
 	return uint64(groups * (kernel.SketchBytes(dim) + kernel.Rows*(kernel.SecondBytes(dim)+4)))
 }
 
-// Wiped reports whether the gallery holds no memory, and none of the work of adding vectors to it holds anything.
+// Wiped reports whether the gallery holds no memory, and the scratch memory of adding vectors is zero.
 func (g *Gallery) Wiped() bool {
 	w := g.works.Get().(*work)
 	for _, plane := range [][]byte{w.sketch, w.second, w.third, w.last} {
@@ -41,7 +41,7 @@ func (g *Gallery) Wiped() bool {
 	return len(g.blocks) == 0 && g.bytes == 0
 }
 
-// Removed reports whether nothing is left of the vectors that were removed: what blocks have room for is zero.
+// Removed reports whether the unused rows of all blocks are zero, so that nothing of removed vectors is left.
 func (g *Gallery) Removed() bool {
 	dim, blank := g.coding.dim, make([]byte, kernel.SketchBytes(g.coding.dim))
 	for _, b := range g.blocks {

@@ -22,7 +22,7 @@ type Code []byte
 // bits whose upper one is -127 to 127.
 const CodeMost = 32639
 
-// codeBytes is what a number takes.
+// codeBytes is the size of one number.
 const codeBytes = 2
 
 // Encode returns the code of a vector of unit length: its numbers, turned, times what makes the largest CodeMost,
@@ -31,13 +31,13 @@ const codeBytes = 2
 func Encode(v []float32) (Code, error) {
 	square := 0.0
 	for _, x := range v {
-		square += float64(x) * float64(x) // exact, but for the sum
+		square += float64(x) * float64(x) // exact, except for the sum
 	}
 	switch {
 	case len(v) == 0:
 		return nil, fmt.Errorf("%w: it has no numbers", ErrVector)
 	case math.IsNaN(square) || math.IsInf(square, 0):
-		return nil, fmt.Errorf("%w: it holds what is not a number", ErrVector)
+		return nil, fmt.Errorf("%w: it contains NaN or an infinity", ErrVector)
 	case math.Abs(square-1) > unitTolerance:
 		return nil, fmt.Errorf("%w: its length is %.4g, not 1", ErrVector, math.Sqrt(square))
 	}
@@ -89,7 +89,8 @@ func (c Code) Check(dim int) error {
 // lanes is a one in each of four lanes of 16 bits.
 const lanes = 0x0001_0001_0001_0001
 
-// beyond is not zero when one of four numbers is beyond CodeMost either way: a load looks at very many.
+// beyond is not zero when one of four numbers is beyond CodeMost either way. It is fast because a load checks every
+// number.
 func beyond(four uint64) uint64 {
 	negative := four >> 15 & lanes
 	size := (four^negative*0x7fff)&(0x7fff*lanes) + negative // of each number, whatever its sign
@@ -146,17 +147,17 @@ func Distance(probe, stored Code) (float32, error) {
 	return distance(score(both, inverse(one), float32(inverse(other)))), nil
 }
 
-// score is the score of two codes by the product of their numbers and one by the length of each, that of the stored one
-// rounded.
+// score returns the score of two codes from the product of their numbers and the inverse length of each; that of the
+// stored one is rounded to float32.
 func score(sum int64, probe float64, stored float32) float32 {
 	return float32(float64(sum) * probe * float64(stored))
 }
 
-// distance is what a score says, put right where rounding takes it beyond ±1.
+// distance converts a score, clamped where rounding takes it beyond ±1.
 func distance(score float32) float32 { return min(max(1-score, 0), 2) }
 
-// turnRounds is how many rounds a turn has. Measured on templates of the pack mobileface, the largest number is 4.5
-// times the root mean square before, 3.2 times after one round and 3.0 times after two, as it is for random directions.
+// turnRounds is the number of rounds of a turn. Measured on templates of the pack mobileface, the largest number is 4.5
+// times the root mean square before, 3.2 times after one round and 3.0 times after two, as for random directions.
 const turnRounds = 2
 
 // turn turns a vector. Each round changes the signs of some numbers and mixes the first of them, as many as make a
@@ -184,7 +185,7 @@ func turnBack(v []float64) {
 	}
 }
 
-// powerOfTwo returns the greatest that is at most n; 0 for 0.
+// powerOfTwo returns the greatest power of two that is at most n; 0 for 0.
 func powerOfTwo(n int) int {
 	if n == 0 {
 		return 0

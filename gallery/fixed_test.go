@@ -14,7 +14,6 @@ import (
 	"github.com/visage-face/visage/gallery"
 )
 
-// numbers returns those of a code.
 func numbers(c gallery.Code) []int {
 	n := make([]int, len(c)/2)
 	for i := range n {
@@ -23,8 +22,8 @@ func numbers(c gallery.Code) []int {
 	return n
 }
 
-// TestEncodeVectors holds the codes of some vectors, which another program made by the definition: the format of what
-// is stored.
+// TestEncodeVectors checks the codes of some vectors against those that another program computed by the definition of
+// the stored format.
 func TestEncodeVectors(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -62,7 +61,7 @@ func TestEncodeRefusesWhatIsNoUnitVector(t *testing.T) {
 	}
 }
 
-// turned is the turn of docs/formats/faces.md, the long way: by its matrices.
+// turned is the turn of docs/formats/faces.md, computed with its matrices.
 func turned(v []float32) []float64 {
 	n := len(v)
 	x := make([]float64, n)
@@ -136,7 +135,8 @@ func TestACodeIsItsVectorWithinHalfAStep(t *testing.T) {
 	}
 }
 
-// TestATurnSpreadsWhatIsInFewNumbers: the upper bits of a code say most when its numbers are of about one size.
+// TestATurnSpreadsWhatIsInFewNumbers checks that a turn makes numbers about equally large, since the upper bits of such
+// codes carry the most information.
 func TestATurnSpreadsWhatIsInFewNumbers(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(8, 8))
 	for name, shape := range shapes {
@@ -156,8 +156,8 @@ func TestATurnSpreadsWhatIsInFewNumbers(t *testing.T) {
 	}
 }
 
-// TestDistanceFollowsItsDefinition compares it with arithmetic of 200 bits, but for the two roundings that the
-// definition has.
+// TestDistanceFollowsItsDefinition compares distances with arithmetic of 200 bits, except for the two roundings of the
+// definition.
 func TestDistanceFollowsItsDefinition(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -182,7 +182,7 @@ func TestDistanceFollowsItsDefinition(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// An ulp of float32 for the score's last rounding: the definition's own error in float64 may move it by
+			// One ulp of float32 for the score's last rounding, which the definition's own error in float64 may move by
 			// one.
 			if want := min(max(1-exact, 0), 2); math.Abs(float64(got)-want) > 1.2e-7 {
 				t.Fatalf("%x and %x: got %g, want %g", a, b, got, want)
@@ -194,7 +194,7 @@ func TestDistanceFollowsItsDefinition(t *testing.T) {
 	}
 }
 
-// TestDistanceVectors holds the distances of some codes to the bit: they must be the same on every machine.
+// TestDistanceVectors checks the distances of some codes to the bit: they must be the same on every machine.
 func TestDistanceVectors(t *testing.T) {
 	for _, tt := range []struct {
 		probe, stored gallery.Code
@@ -229,12 +229,12 @@ func TestDistanceRefusesWhatAreNoTwoCodes(t *testing.T) {
 		}
 	}
 	if _, err := gallery.Distance(nil, nil); !errors.Is(err, gallery.ErrVector) {
-		t.Errorf("twice none: got %v, want ErrVector", err)
+		t.Errorf("two empty codes: got %v, want ErrVector", err)
 	}
 }
 
-// TestCheckKnowsEveryNumber tries every number in each of four places, beside the least and the greatest that are
-// allowed.
+// TestCheckKnowsEveryNumber checks every number in each of four places, beside the least and the greatest allowed
+// number.
 func TestCheckKnowsEveryNumber(t *testing.T) {
 	for _, beside := range [][2]byte{{0x81, 0x80}, {0x7f, 0x7f}, {1, 0}} { // -32,639, 32,639 and 1
 		for place := range 4 {
@@ -253,7 +253,7 @@ func TestCheckKnowsEveryNumber(t *testing.T) {
 	}
 }
 
-// FuzzCode: whatever bytes there are, they are refused or a vector that lies at a distance.
+// FuzzCode checks that arbitrary bytes are either refused or a vector with a distance.
 func FuzzCode(f *testing.F) {
 	f.Add([]byte(code(0.6, 0.8)))
 	f.Add([]byte{0, 0x80})

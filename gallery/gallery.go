@@ -24,7 +24,7 @@ var ErrDropped = errors.New("gallery dropped")
 // dimensions stays a hundred times below it, a vector that was never normalised far above.
 const unitTolerance = 1e-3
 
-// dimMost is the longest vector there is; see kernel.DimMost.
+// dimMost is the longest supported vector; see kernel.DimMost.
 const dimMost = kernel.DimMost
 
 // Gallery is a set of unit vectors. It is safe for concurrent use: searches run side by side or together, changes wait
@@ -43,10 +43,10 @@ type Gallery struct {
 	read    atomic.Uint64 // bytes, by searches
 
 	mu     sync.RWMutex
-	blocks []*block // all full but the last
+	blocks []*block // all full except the last
 	n      int
-	next   *coming // the block after the last, on its way; nil when none is expected
-	bytes  int64   // with that one's
+	next   *coming // the block after the last, being allocated; nil when none is expected
+	bytes  int64   // including next
 }
 
 // New makes an empty gallery for vectors of dim numbers, at most 2,048.
@@ -127,8 +127,8 @@ func (g *Gallery) Add(e Entry) error {
 	return nil
 }
 
-// coming is a block whose memory is being asked for while the one before is filled: the system zeroes and locks it,
-// which for a large gallery takes as long as a good part of the filling.
+// coming is a block that is being allocated while the one before is filled: the system zeroes and locks its memory,
+// which for a large gallery takes nearly as long as filling it.
 type coming struct {
 	rows  int
 	ready chan struct{} // closed when block and err are set
@@ -136,8 +136,7 @@ type coming struct {
 	err   error
 }
 
-// growLocked adds an empty block, and has the next one made ready when so many vectors are expected that it will be
-// needed.
+// growLocked adds an empty block, and starts to allocate the next one if the expected number of vectors needs it.
 func (g *Gallery) growLocked() error {
 	b := g.next
 	g.next = nil
@@ -158,12 +157,13 @@ func (g *Gallery) growLocked() error {
 	}
 	g.blocks = append(g.blocks, b.block)
 	if room, want := g.n+b.rows, int(g.want.Load()); want > room {
-		g.next, _ = g.orderLocked(blockRows(room, want)) // if it is refused, whoever needs it asks again and hears why
+		// A refusal is not reported here: the Add that needs the block tries again and returns the error.
+		g.next, _ = g.orderLocked(blockRows(room, want))
 	}
 	return nil
 }
 
-// orderLocked reserves the memory of a block and asks the system for it, meanwhile.
+// orderLocked reserves the memory of a block and allocates it in the background.
 func (g *Gallery) orderLocked(rows int) (*coming, error) {
 	bytes := g.coding.blockBytes(rows)
 	if g.reserve != nil {
@@ -205,8 +205,8 @@ func (g *Gallery) RemoveOwner(owner ID) int {
 	return g.removeIf(func(r *row) bool { return r.owner == owner }, math.MaxInt)
 }
 
-// removeIf removes at most limit vectors. It reads every row: removals are rare, and an index by id would cost every
-// face more memory than its order and owner do.
+// removeIf removes at most limit vectors. It reads every row: removals are rare, and an index by id would take more
+// memory a face than its order and owner do.
 func (g *Gallery) removeIf(match func(*row) bool, limit int) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()

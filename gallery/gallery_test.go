@@ -15,7 +15,7 @@ import (
 	"github.com/visage-face/visage/gallery"
 )
 
-// id makes an id of a number.
+// id makes an id from a number.
 func id(n int) gallery.ID {
 	var id gallery.ID
 	binary.BigEndian.PutUint64(id[8:], uint64(n))
@@ -46,8 +46,8 @@ func random(rnd *rand.Rand, dim int) []float32 {
 	return v
 }
 
-// exact returns a unit vector of length 16 whose products with its like have no rounding in any order of summation, and
-// of which there are few enough that ties abound.
+// exact returns a unit vector of length 16 whose products with others of its kind have no rounding in any order of
+// summation. There are so few of them that ties are frequent.
 func exact(rnd *rand.Rand) []float32 {
 	v := make([]float32, 16)
 	for i := range v {
@@ -59,7 +59,7 @@ func exact(rnd *rand.Rand) []float32 {
 	return v
 }
 
-// model is a gallery done the plain way.
+// model is the plain implementation of a gallery.
 type model []gallery.Entry
 
 func (m model) search(code gallery.Code, k int, within float32, byOwner bool) []gallery.Match {
@@ -100,7 +100,7 @@ func TestSearchAgreesWithBruteForceUnderChange(t *testing.T) {
 				gone := id(rnd.IntN(n + 1))
 				had := slices.ContainsFunc(m, func(e gallery.Entry) bool { return e.ID == gone })
 				if g.Has(gone) != had || g.Remove(gone) != had || g.Has(gone) {
-					t.Fatalf("round %d: removing %d, which the gallery had (%v), went wrong", round, n, had)
+					t.Fatalf("round %d: removing %d, which the gallery had (%v), failed", round, n, had)
 				}
 				m = slices.DeleteFunc(m, func(e gallery.Entry) bool { return e.ID == gone })
 			case 1:
@@ -246,7 +246,7 @@ func TestMemoryPerFaceIsBounded(t *testing.T) {
 	for n := 1; n <= 50_000; n++ {
 		mustAdd(t, g, gallery.Entry{ID: id(n), Code: c})
 		// The code, marks and length, id, owner and order, each once, with room for a sixteenth more. Below a thousand
-		// faces it is the size of a block that counts.
+		// faces the size of a block dominates.
 		if most := 1.1 * float64(n*(2*dim+16+40)); n >= 1000 && float64(g.Bytes()) > most {
 			t.Fatalf("%d faces take %d bytes, at most %.0f allowed", n, g.Bytes(), most)
 		}
@@ -262,7 +262,7 @@ func TestMemoryPerFaceIsBounded(t *testing.T) {
 	}
 }
 
-// BenchmarkFloat32 is what a search costs without codes: the dot product of every vector in full, on one processor.
+// BenchmarkFloat32 measures a search without codes: the dot product of every vector in full, on one processor.
 func BenchmarkFloat32(b *testing.B) {
 	const dim, n = 128, 100_000
 	rnd := rand.New(rand.NewPCG(1, 1))
@@ -298,7 +298,7 @@ func BenchmarkSearch(b *testing.B) {
 	}
 }
 
-// BenchmarkAdd is the part of loading that is the gallery's.
+// BenchmarkAdd measures the gallery's part of loading.
 func BenchmarkAdd(b *testing.B) {
 	for _, dim := range []int{128, 512} {
 		b.Run(fmt.Sprint(dim), func(b *testing.B) {

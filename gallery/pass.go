@@ -9,19 +9,19 @@ import (
 	"github.com/visage-face/visage/gallery/internal/kernel"
 )
 
-// strideGroups is how many groups a worker takes at a time: 8,192 rows. Between two strides it looks whether it shall
-// stop.
+// strideGroups is the number of groups that a worker takes at a time: 8,192 rows. Between two strides it checks whether
+// to stop.
 const strideGroups = 512
 
-// mostGroups is how many groups are scanned between two looks at what was found. With several probes they are fewer:
-// each look spares all of them rows that no longer count.
+// mostGroups is the number of groups scanned between two looks at the hits. With several probes it is smaller: each
+// look lets all of them skip rows that no longer count.
 const (
 	mostGroups   = 64
 	mostTogether = 16
 )
 
-// pass compares every row with the probes of all searches, and returns what it found for them, in their order. When
-// nobody wants the answer any more it stops and what it returns means nothing. mu is held for reading.
+// pass compares every row with the probes of all searches, and returns the matches in their order. When no search waits
+// any more it stops, and the result is meaningless. mu is held for reading.
 func (g *Gallery) pass(together []*search) []top {
 	var targets []*target
 	for _, s := range together {
@@ -59,13 +59,13 @@ type pass struct {
 	together []*search
 	targets  []*target
 
-	next atomic.Int64 // the number of the next stride that nobody has taken
-	// best is, for each target, the bits of the least score that still counts: as soon as one worker has k matches, no
-	// row of any other can be among the k best with less than the worst of them.
+	next atomic.Int64 // the number of the next stride to be taken
+	// best is, for each target, the bits of the least score that still counts: once a worker has k matches, a row with
+	// less than the worst of them cannot be among the k best.
 	best []atomic.Uint32
 }
 
-// unwanted reports whether nobody wants the answer any more.
+// unwanted reports whether no search waits for the answer any more.
 func (p *pass) unwanted() bool {
 	if p.g.ctx.Err() != nil {
 		return true
@@ -94,7 +94,7 @@ type scan struct {
 	*scratch
 	probes  *kernel.Probes
 	tops    []top
-	least   []float32 // for each target, the score that reach and the probes' limits stand for
+	least   []float32 // for each target, the score on which reach and the probes' limits are based
 	reaches []reach
 	most    int // groups it scans at once
 	seen    int // groups this worker has scanned
@@ -103,7 +103,7 @@ type scan struct {
 	read    int // bytes
 }
 
-// scratch is memory that a scan works in.
+// scratch is the working memory of a scan.
 type scratch struct {
 	hits   *kernel.Hits
 	tile   []byte // of some groups; nil until it is needed
@@ -111,10 +111,11 @@ type scratch struct {
 	code   []int16
 }
 
-// tileBytes is about as much of a tile as stays in a processor's first cache while all probes meet it.
+// tileBytes is about the size of tile that stays in a processor's first-level cache while all probes are compared with
+// it.
 const tileBytes = 16 << 10
 
-// newScratch makes memory for scans of so many probes.
+// newScratch makes memory for scans by that many probes.
 func newScratch(dim, probes int) *scratch {
 	s := &scratch{code: make([]int16, dim)}
 	s.groups = max(tileBytes/kernel.TileBytes(dim)/kernel.TileGroups, 1) * kernel.TileGroups
@@ -126,7 +127,7 @@ func newScratch(dim, probes int) *scratch {
 	return s
 }
 
-// wipe clears what was made of templates.
+// wipe clears data derived from templates.
 func (s *scratch) wipe() {
 	s.hits.Clear()
 	clear(s.tile)
@@ -142,13 +143,13 @@ func (p *pass) scan() *scan {
 	for i, t := range p.targets {
 		codes[i] = t.codes
 		s.tops[i] = top{k: t.k, byOwner: t.byOwner, least: t.least}
-		s.least[i] = float32(math.Inf(-1)) // what no limit stands for
+		s.least[i] = float32(math.Inf(-1)) // lower than any limit
 	}
 	s.probes = p.g.kernel.NewProbes(dim, codes)
 	s.most = mostTogether
 	if len(codes) == 1 {
 		s.most = mostGroups
-		// Most searches have one probe: their memory is used again, rather than left to the collector after each.
+		// Most searches have one probe: their memory is reused instead of being garbage after each.
 		s.scratch = p.g.scratch.Get().(*scratch)
 		defer p.g.scratch.Put(s.scratch)
 	} else {
@@ -175,8 +176,8 @@ func (p *pass) scan() *scan {
 	return s
 }
 
-// stride compares the groups [from, to) of a block with every probe. It begins with few and takes as many more as it
-// has seen, so that what it scans without knowing what counts is always a small part.
+// stride compares the groups [from, to) of a block with every probe. It begins with few and then takes as many as it
+// has scanned so far, so that the part that is scanned without a good limit stays small.
 func (s *scan) stride(b *block, from, to int) {
 	for from < to {
 		s.update()
@@ -197,7 +198,7 @@ func (s *scan) stride(b *block, from, to int) {
 	}
 }
 
-// update brings the limits up to what was found since.
+// update raises the limits to the matches found since.
 func (s *scan) update() {
 	for i := range s.tops {
 		if least := math.Float32frombits(s.p.best[i].Load()); least != s.least[i] {
@@ -213,15 +214,15 @@ func (s *scan) update() {
 
 const (
 	sketchStep = 64 // groups of the sketch that are read at once
-	// The sketch pays while it rules out all but one row in so many: of what it leaves each row is looked at by itself.
-	// Where it does not pay, the next sketchRest groups are scanned without, and then it is tried again, for more may
-	// be known by then; if in vain, after twice as many, and so on.
+	// The sketch pays while it rules out all but one row in sketchPays: each row that it leaves is examined singly.
+	// Where it does not pay, the next sketchRest groups are scanned without it, and then it is tried again, since more
+	// may be known by then; each time in vain the pause doubles.
 	sketchPays     = 4
 	sketchRest     = 256
 	sketchRestMost = 8192
-	// With several probes, sketch and second plane pay while they leave no more than so many hits a group. Each takes
+	// With several probes, sketch and second plane pay while they leave at most upperPays hits a group. Each hit takes
 	// about as long as reading the third plane of a whole group: where there are more, the next groups are scanned with
-	// it.
+	// the third plane.
 	upperPays = 1
 )
 
@@ -230,7 +231,7 @@ func (s *scan) sketched(b *block, from, n int) {
 	g, size, first := s.p.g, kernel.SketchBytes(s.p.g.coding.dim), from*kernel.Rows
 	g.kernel.ScanSketch(s.probes, 0, b.sketch[from*size:], n, s.hits)
 	s.read += n * size
-	if n == sketchStep && len(s.hits.Where) > n*kernel.Rows/sketchPays { // a few groups may be so by chance
+	if n == sketchStep && len(s.hits.Where) > n*kernel.Rows/sketchPays { // a few groups may exceed it by chance
 		s.rest = min(max(2*s.rest, sketchRest), sketchRestMost)
 		s.skip = s.rest
 	}
@@ -240,7 +241,7 @@ func (s *scan) sketched(b *block, from, n int) {
 	s.finish(b, first)
 }
 
-// makeTile makes room for a tile, once.
+// makeTile allocates the tile, once.
 func (s *scan) makeTile() {
 	if s.tile == nil {
 		s.tile = make([]byte, s.groups*kernel.TileBytes(s.p.g.coding.dim))
@@ -299,8 +300,8 @@ func (s *scan) eight(b *block, from, n int) {
 	}
 }
 
-// finish looks at the rows of a block that sketch and second plane do not rule out, counted from first: by the third
-// plane, and by the whole code if that does not rule them out either.
+// finish examines the rows of a block that sketch and second plane do not rule out, counted from first: by the third
+// plane, and by the whole code if the third plane does not rule them out.
 func (s *scan) finish(b *block, first int) {
 	g := s.p.g
 	third := kernel.ThirdBytes(g.coding.dim)

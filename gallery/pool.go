@@ -49,7 +49,7 @@ type Stats struct {
 	FailedLoads, LeaseDrops uint64
 }
 
-// entry is a gallery with its life in the pool. Its fields are guarded by the pool's mu, but for g.
+// entry is a gallery with its state in the pool. Its fields are guarded by the pool's mu, except for g.
 type entry struct {
 	key     Key
 	g       *Gallery
@@ -135,7 +135,7 @@ func (p *Pool) enter(key Key, src Source) (*entry, error) {
 	return e, nil
 }
 
-// leave takes a user away. A load that nobody waits for is stopped.
+// leave removes a user. A load without users is stopped.
 func (p *Pool) leave(e *entry) {
 	p.mu.Lock()
 	e.users--
@@ -150,14 +150,14 @@ func (p *Pool) leave(e *entry) {
 	}
 }
 
-// load runs a load and makes its gallery ready, or its error known.
+// load runs a load, then makes its gallery ready or publishes its error.
 func (p *Pool) load(ctx context.Context, e *entry, fill func(context.Context, *Gallery) error) {
 	err := fill(ctx, e.g)
 	if err == nil {
 		err = p.catchUp(e)
 	}
 	if cause := context.Cause(ctx); cause != nil {
-		err = cause // whatever the load made of it
+		err = cause // the cause replaces the error of the load
 	}
 	p.mu.Lock()
 	e.cancel(nil)
@@ -177,7 +177,7 @@ func (p *Pool) load(ctx context.Context, e *entry, fill func(context.Context, *G
 	}
 }
 
-// catchUp applies the changes that came during the load, until none is left, and makes the gallery ready.
+// catchUp applies the changes that arrived during the load, until none is left, and makes the gallery ready.
 func (p *Pool) catchUp(e *entry) error {
 	for {
 		p.mu.Lock()
@@ -266,7 +266,7 @@ func (p *Pool) end(e *entry, cause error) {
 	}
 }
 
-// unlinkLocked takes an entry out of the pool's books.
+// unlinkLocked removes an entry from the pool's maps and counts.
 func (p *Pool) unlinkLocked(e *entry) {
 	if e.gone {
 		return
@@ -281,7 +281,7 @@ func (p *Pool) unlinkLocked(e *entry) {
 	e.bytes = 0
 }
 
-// reserve books memory for an entry, and drops others for it, the least recently used first. It must not wait.
+// reserve counts memory for an entry, and drops others to make room, the least recently used first. It must not wait.
 func (p *Pool) reserve(e *entry, bytes int64) error {
 	p.mu.Lock()
 	if e.gone {
@@ -322,8 +322,8 @@ func (p *Pool) reserve(e *entry, bytes int64) error {
 	return err
 }
 
-// evictLocked takes a gallery out of the pool for its memory, and adds it to those that are to be cleared after mu is
-// given back, unless somebody uses it: then the last user does that.
+// evictLocked removes a gallery from the pool to free its memory, and adds it to those that are cleared after mu is
+// released. If the gallery is in use, its last user clears it.
 func (p *Pool) evictLocked(evicted []*entry, v *entry) []*entry {
 	p.unlinkLocked(v)
 	p.stats.Evictions++

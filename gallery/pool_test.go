@@ -12,8 +12,8 @@ import (
 	"github.com/visage-face/visage/gallery"
 )
 
-// faceBytes is what sixteen vectors of length 2, the smallest gallery, take in memory: a group of the sketch, for each
-// its row of the other planes, two marks and one by its length, and what is known of it; and room behind it all.
+// faceBytes is the memory of sixteen vectors of length 2, the smallest gallery: a group of the sketch, for each vector
+// its row of the other planes, two marks, inverse length and row data; and slack behind it all.
 const faceBytes = 128 + 16*(4+16+16+3*4+40) + 64
 
 func newPool(t *testing.T, budget int64) *gallery.Pool {
@@ -26,7 +26,6 @@ func newPool(t *testing.T, budget int64) *gallery.Pool {
 	return p
 }
 
-// filled loads n vectors.
 func filled(lease context.Context, n int) gallery.Source {
 	return gallery.Source{Lease: lease, Dim: 2, Load: func(ctx context.Context, g *gallery.Gallery) error {
 		for i := range n {
@@ -38,7 +37,7 @@ func filled(lease context.Context, n int) gallery.Source {
 	}}
 }
 
-// unloadable is for galleries that must be in memory already.
+// unloadable is a source for galleries that must be in memory already: it fails the test if it is loaded.
 func unloadable(t *testing.T, lease context.Context) gallery.Source {
 	return gallery.Source{Lease: lease, Dim: 2, Load: func(context.Context, *gallery.Gallery) error {
 		t.Error("loaded again")
@@ -83,7 +82,7 @@ func TestPoolLoadsOnceForManyCallers(t *testing.T) {
 func TestPoolEvictsTheLeastRecentlyUsed(t *testing.T) {
 	p := newPool(t, 2*faceBytes)
 	a, b, c := gallery.Key{Scope: "a"}, gallery.Key{Scope: "b"}, gallery.Key{Scope: "c"}
-	for _, key := range []gallery.Key{a, b, a, c} { // b is the one used longest ago when c comes
+	for _, key := range []gallery.Key{a, b, a, c} { // b is the least recently used when c comes
 		if n, err := size(t.Context(), p, key, filled(t.Context(), 2)); n != 2 || err != nil {
 			t.Fatalf("%v: got %d, %v", key, n, err)
 		}
@@ -215,7 +214,7 @@ func TestPoolStopsALoadThatNobodyWaitsFor(t *testing.T) {
 		synctest.Wait()
 		select {
 		case <-stopped:
-			t.Error("the load stopped while one still waited")
+			t.Error("the load stopped while a caller still waited")
 		default:
 		}
 		give2(bored)
@@ -236,7 +235,7 @@ func TestPoolChangesReachLoadedAndLoadingGalleries(t *testing.T) {
 	src := filled(t.Context(), 3)
 	fill := src.Load
 	src.Load = func(ctx context.Context, g *gallery.Gallery) error {
-		err := fill(ctx, g) // what the store held before the change
+		err := fill(ctx, g) // the content of the store before the change
 		close(read)
 		<-gate
 		return err
@@ -310,8 +309,8 @@ func TestPoolTellsAllWaitersWhyALoadFailed(t *testing.T) {
 	}
 }
 
-// TestPoolUnderPressure runs loads, searches, changes, drops and ending leases against one another for the race
-// detector, and checks that the books are even at the end.
+// TestPoolUnderPressure runs loads, searches, changes, drops and ending leases beside one another for the race
+// detector, and checks that the counts are right at the end.
 func TestPoolUnderPressure(t *testing.T) {
 	p := newPool(t, 3*faceBytes)
 	var wg sync.WaitGroup

@@ -6,7 +6,8 @@ import (
 	"github.com/visage-face/visage/gallery/internal/kernel"
 )
 
-// probe is a vector that is searched for: its code, and the same to the upper eight bits, which meet the planes.
+// probe is a vector that is searched for: its code, and the upper eight bits of it, which are multiplied with the
+// planes.
 type probe struct {
 	numbers []int16
 	inverse float64 // one by the length of the code
@@ -39,23 +40,24 @@ func newProbe(c Code) probe {
 	return p
 }
 
-// forget clears what is as good as the face.
+// forget clears data that identifies the person as well as the face does.
 func (p *probe) forget() {
 	clear(p.numbers)
 	clear(p.codes)
 }
 
-// scoreSlack is more than a score is off by its definition: it is rounded to float32, and so is one of its factors.
+// scoreSlack exceeds the largest error of a score by its definition: the score is rounded to float32, and so is one of
+// its factors.
 const scoreSlack = 4e-7
 
-// reach is what a row must have for its score to be at least a given one: an angle from the probe's codes that is at
-// most wide, the sum of the angle that the score allows and the one between the probe and its codes.
+// reach is the condition for a row to have at least a given score: an angle from the probe's codes that is at most
+// wide, the sum of the angle that the score allows and the one between the probe and its codes.
 type reach struct {
 	all      bool // wide is no less than a right angle: every row may have the score
 	cos, sin float64
 }
 
-// reach returns what a row must have for a score of least.
+// reach returns the condition for a score of least.
 func (p *probe) reach(least float32) reach {
 	wide := math.Acos(min(max(float64(least)-scoreSlack, -1), 1)) + p.off
 	if wide >= math.Pi/2 {
@@ -65,8 +67,9 @@ func (p *probe) reach(least float32) reach {
 	return reach{cos: cos, sin: sin}
 }
 
-// limit says the same to a kernel, about planes that stand for numbers of up to most, and marks of that scale. With n
-// what the planes hold, and 2n-most what they stand for, the sum that a row must reach is Σu(2n-most) = 2Σun - most·Σu.
+// limit is the condition as a kernel's Limit, for planes that stand for numbers of up to most, and marks of that scale.
+// With n what the planes hold, and 2n-most what they stand for, the sum that a row must reach is Σu(2n-most) = 2Σun -
+// most·Σu.
 func (p *probe) limit(r reach, most int, scale float64) kernel.Limit {
 	if r.all {
 		return kernel.Limit{Start: 1 << 29} // more than any sum takes from it: they stay below 255·127·dimMost
@@ -83,8 +86,8 @@ func (p *probe) limit(r reach, most int, scale float64) kernel.Limit {
 	}
 }
 
-// passes says the same of a row whose sums are known: upper that over sketch and second plane, third that over the
-// third.
+// passes checks the same condition for a row whose sums are known: upper that over sketch and second plane, third that
+// over the third.
 func (p *probe) passes(r reach, c coding, upper, third int32, mark uint32) bool {
 	if r.all {
 		return true
@@ -94,7 +97,7 @@ func (p *probe) passes(r reach, c coding, upper, third int32, mark uint32) bool 
 	return float64(sum) >= need-1e-6*math.Abs(need)
 }
 
-// score is the score of a row's code, one by whose length is scale.
+// score is the score of a row's code; scale is the inverse of its length.
 func (p *probe) score(k *kernel.Kernel, code []int16, scale float32) float32 {
 	return score(k.Dot(p.numbers, code), p.inverse, scale)
 }

@@ -6,11 +6,11 @@ import (
 	"fmt"
 )
 
-// Query is what a search looks for.
+// Query describes a search.
 type Query struct {
 	Probes []Code // one pass over the gallery serves all of them
 	K      int    // how many matches each probe gets at most; at least 1
-	// the largest distance of a match; 0: any. A search that needs only near ones is faster for saying so
+	// the largest distance of a match; 0: any. A search with a limit is faster
 	Within  float32
 	ByOwner bool // each owner at most once, by the nearest of its vectors
 }
@@ -22,19 +22,20 @@ type Match struct {
 	Distance float32 // 0 same … 2 opposite
 }
 
-// togetherMost is how many probes share a pass at most. More would not be faster, and answers come when the pass ends.
+// togetherMost is the largest number of probes that share a pass. More would not be faster, and answers come when the
+// pass ends.
 const togetherMost = 64
 
 // togetherWork is the number of products from which searches at the same time wait for one another to share a pass, and
-// from which a pass uses several processors: below, either costs more than it saves. A pass of so many takes a quarter
-// of a millisecond, for which a search would rather have one processor to itself than wait for a second one, which
-// others use as well: among 100,000 vectors of 128 numbers, the slowest tenth of the searches of four clients took
-// about half as long alone.
+// from which a pass uses several processors: below, either costs more than it saves. A pass with fewer products takes a
+// quarter of a millisecond, and runs sooner on one processor than it would get a second one that other searches use as
+// well: among 100,000 vectors of 128 numbers, the slowest tenth of the searches of four clients took about half as long
+// alone.
 const togetherWork = 16 << 20
 
-// Search returns the vectors nearest to each probe, best first. The results are exact, and the same whatever order the
-// vectors were added in; equally near ones come in their Order. It stops with the cause of ctx, or of the gallery's
-// end.
+// Search returns the vectors nearest to each probe, best first. The results are exact and do not depend on the order in
+// which the vectors were added; equally near ones come in their Order. It stops with the cause of ctx, or of the
+// gallery's end.
 //
 // A search of a large gallery during which another one is under way waits for its end, then shares the next pass over
 // the gallery with all others that wait. Without another one it begins at once.
@@ -62,7 +63,8 @@ func (g *Gallery) Search(ctx context.Context, q Query) ([][]Match, error) {
 	return matches, nil
 }
 
-// searchTogether searches for as many probes as share a pass. It clears what it made of them however it ends.
+// searchTogether searches for up to togetherMost probes, which share a pass. It clears all data derived from them,
+// however it ends.
 func (g *Gallery) searchTogether(ctx context.Context, q Query, probes []Code) ([][]Match, error) {
 	s := g.newSearch(ctx, q, probes)
 	defer s.forget()
@@ -70,7 +72,7 @@ func (g *Gallery) searchTogether(ctx context.Context, q Query, probes []Code) ([
 	return s.matches, s.err
 }
 
-// search is a query on its way.
+// search is a query that is being answered.
 type search struct {
 	ctx     context.Context
 	targets []target
@@ -79,10 +81,10 @@ type search struct {
 	matches [][]Match
 	err     error
 	done    chan struct{}
-	lead    chan []*search // tells a search that waits to make a pass for these, of which it is one
+	lead    chan []*search // makes a waiting search run a pass for these searches, one of which is itself
 }
 
-// target is one probe of a search and what is wanted for it.
+// target is one probe of a search and what limits its matches.
 type target struct {
 	probe
 	k       int
@@ -91,7 +93,7 @@ type target struct {
 	byOwner bool
 }
 
-// distanceSlack is more than a distance and the score that it comes from are off by rounding, together.
+// distanceSlack exceeds the rounding errors of a distance and of its score together.
 const distanceSlack = 0x1p-23
 
 func (g *Gallery) newSearch(ctx context.Context, q Query, probes []Code) *search {
@@ -106,17 +108,18 @@ func (g *Gallery) newSearch(ctx context.Context, q Query, probes []Code) *search
 	return s
 }
 
-// forget clears what is as good as the faces.
+// forget clears data that identifies persons as well as the faces do.
 func (s *search) forget() {
 	for i := range s.targets {
 		s.targets[i].forget()
 	}
 }
 
-// answer makes a pass for several searches and closes their done, whatever happens on the way: others wait for it.
+// answer makes a pass for several searches and closes their done channels even after a panic: other goroutines wait for
+// them.
 func (g *Gallery) answer(together []*search) {
 	for _, s := range together {
-		s.err = errors.New("the search was broken off")
+		s.err = errors.New("the search ended early")
 		defer close(s.done)
 	}
 	g.mu.RLock()

@@ -4,7 +4,7 @@ import (
 	"slices"
 )
 
-// top keeps the k best rows of those offered: a heap whose root is the worst kept.
+// top keeps the k best of the rows offered to it: a heap whose root is the worst row kept.
 //
 // By owner, a row replaces the kept row of its owner when it is better. That gives the k best owners: an owner leaves
 // the heap only when k others are better than its best row so far, and comes back with the next row that is good
@@ -60,7 +60,7 @@ func (t *top) offer(score float32, r *row) {
 	t.raise()
 }
 
-// raise lets the search skip what a full heap would refuse anyhow.
+// raise lets the search skip rows that a full heap would refuse.
 func (t *top) raise() {
 	if len(t.heap) == t.k {
 		t.least = max(t.least, t.heap[0].score)
@@ -96,7 +96,7 @@ func (t *top) sink(i int) {
 	}
 }
 
-// merge offers all that another list kept.
+// merge offers all rows that another list kept.
 func (t *top) merge(other *top) {
 	for i := range other.heap {
 		t.offer(other.heap[i].score, &other.heap[i].row)

@@ -5,12 +5,11 @@ import (
 	"sync"
 )
 
-// turns lets searches that come at the same time share passes over a large gallery: one of them makes the pass, those
-// that come meanwhile wait, and one of these makes the next for all. Nobody waits for company: a search that finds no
-// pass under way makes one at once.
+// turns lets concurrent searches share passes over a large gallery: one of them makes the pass, those that arrive
+// meanwhile wait, and one of these makes the next for all. A search that finds no pass under way makes one at once.
 type turns struct {
-	mu      sync.Mutex // guards all below
-	busy    bool       // somebody makes a pass
+	mu      sync.Mutex // guards the fields below
+	busy    bool       // a pass is under way
 	waiting []*search
 }
 
@@ -35,10 +34,10 @@ func (t *turns) run(g *Gallery, s *search) {
 		t.makePass(g, together)
 	case <-s.ctx.Done():
 		if t.withdraw(s) {
-			g.answer([]*search{s}) // says why it ended
+			g.answer([]*search{s}) // returns the error of its context
 			return
 		}
-		// It is part of a pass: of somebody else's, which has its probes and is over in a moment, or of its own.
+		// The search is part of a pass: of another search's, which has its probes and ends in a moment, or of its own.
 		select {
 		case <-s.done:
 		case together := <-s.lead:
@@ -47,7 +46,7 @@ func (t *turns) run(g *Gallery, s *search) {
 	}
 }
 
-// withdraw takes a search out of those that wait, and reports whether it was there.
+// withdraw removes a search from those that wait, and reports whether it waited.
 func (t *turns) withdraw(s *search) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -65,7 +64,7 @@ func (t *turns) makePass(g *Gallery, together []*search) {
 	g.answer(together)
 }
 
-// next chooses who makes the next pass, and for whom.
+// next chooses the search that makes the next pass, and those it is for.
 func (t *turns) next() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -28,7 +28,8 @@ func newBox(name string, key []byte) (*box, error) {
 	return &box{ref: keysource.Ref{URI: "box:" + name}, aead: aead}, err
 }
 
-// ready refuses with the right class: a key that is switched off is a certain no. An ended context has its own cause.
+// ready returns an error of the right class: a key that is switched off is certainly denied. An ended context has its
+// own cause.
 func (b *box) ready(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -49,7 +50,7 @@ func (b *box) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref, er
 	return b.aead.Seal(nil, nil, inner, []byte(b.ref.URI)), b.ref, nil
 }
 
-// Unwrap implements keysource.Source. What does not open is ErrWrong, and not ErrDenied: nobody has revoked anything.
+// Unwrap implements keysource.Source. A blob that does not open is ErrWrong, not ErrDenied: the key was not revoked.
 func (b *box) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte, error) {
 	if err := b.ready(ctx); err != nil {
 		return nil, err
@@ -61,7 +62,7 @@ func (b *box) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byt
 	return inner, nil
 }
 
-// Describe implements keysource.Source. It answers for a key that is off, too: the description says so.
+// Describe implements keysource.Source. It also describes a key that is off, with Enabled false.
 func (b *box) Describe(ctx context.Context, ref keysource.Ref) (keysource.Description, error) {
 	if ctx.Err() != nil {
 		return keysource.Description{}, context.Cause(ctx)
@@ -69,8 +70,8 @@ func (b *box) Describe(ctx context.Context, ref keysource.Ref) (keysource.Descri
 	return keysource.Description{Ref: b.ref, Algorithm: "A256GCM", Enabled: !b.off}, nil
 }
 
-// Write a key source, wrap a data key with it, and see that a key which is switched off is told from a wrong one.
-// sourcetest.Run holds every source to what Source promises; it holds this one as well.
+// Write a key source, wrap a data key with it, and distinguish a key that is switched off from a wrong one.
+// sourcetest.Run checks that a source keeps the contract of Source; it tests this one as well.
 func Example() {
 	ctx := context.Background()
 	source, err := newBox("mine", bytes.Repeat([]byte("k3y!"), 8))

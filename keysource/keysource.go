@@ -50,7 +50,7 @@ var (
 	ErrDenied = errors.New("the key source refuses") // a definite refusal: no permission, disabled, deleted
 	// the source answered with another key than the one that wrapped
 	ErrWrong   = errors.New("the key does not open this")
-	ErrUnknown = errors.New("the key source gave no usable answer") // unreachable, unreadable, throttled, garbled
+	ErrUnknown = errors.New("the key source gave no usable answer") // unreachable, unreadable, throttled, malformed
 	ErrExpired = errors.New("the key has expired")
 )
 

@@ -8,7 +8,7 @@ import (
 	"github.com/visage-face/visage/keysource/sourcetest"
 )
 
-// TestExample holds the source that the example teaches to what every source must do.
+// TestExample runs the conformance suite on the source of the example.
 func TestExample(t *testing.T) {
 	open := func(t testing.TB, letter string) *box {
 		t.Helper()

@@ -11,7 +11,7 @@ import (
 	"github.com/visage-face/visage/internal/arena"
 )
 
-// baselines is what a search is compared with, by all processors and without threads of its own waiting.
+// baselines is the data that a search is compared with; all processors work on it.
 type baselines struct {
 	crowd  *crowd
 	kernel *kernel.Kernel
@@ -29,7 +29,7 @@ func newBaselines(c *crowd) (*baselines, error) {
 	if b.plane, err = arena.New(b.groups * kernel.TileBytes(c.dim)); err != nil {
 		return nil, err
 	}
-	all := b.plane.Bytes() // something in every page, for the system to have given it
+	all := b.plane.Bytes() // write to every page, so that the system allocates it
 	for i := 0; i+8 <= len(all); i += 8 {
 		binary.LittleEndian.PutUint64(all[i:], uint64(i)*0x9e3779b97f4a7c15)
 	}
@@ -49,16 +49,16 @@ func share(n int, f func(from, to int)) {
 	all.Wait()
 }
 
-// size is how much read reads.
+// size is the number of bytes that read reads.
 func (b *baselines) size() int { return b.groups * kernel.TileBytes(b.crowd.dim) }
 
-// read reads the plane from one end to the other and does next to nothing with it.
+// read reads the plane from one end to the other and discards it.
 func (b *baselines) read() {
 	all, size := b.plane.Bytes(), kernel.TileBytes(b.crowd.dim)
 	share(b.groups, func(from, to int) { kernel.Read(all[from*size : to*size]) })
 }
 
-// int8 compares a probe with the plane, as a search would that had codes of eight bits only and no proof to make: it
+// int8 compares a probe with the plane, as a search would that had codes of eight bits only and no bounds to check: it
 // reads as many bytes, and no row passes.
 func (b *baselines) int8() {
 	dim, size := b.crowd.dim, kernel.TileBytes(b.crowd.dim)

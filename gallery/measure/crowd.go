@@ -15,12 +15,12 @@ import (
 
 const (
 	facesPerPerson = 4
-	// spread is how far a face is from its person, as the length of what is added to a direction of length 1: two faces
-	// of one person are then 1 - 1/(1+spread²) = 0.26 apart.
+	// spread is the length of the noise that is added to a person's direction of length 1 for each face: two faces of
+	// one person are then 1 - 1/(1+spread²) = 0.26 apart.
 	spread = 0.6
 )
 
-// crowd is a gallery of made-up faces, with the same in full beside it, and probes: other faces of the same persons.
+// crowd is a gallery of synthetic faces, their vectors in full, and probes: other faces of the same persons.
 type crowd struct {
 	gallery *gallery.Gallery
 	memory  *arena.Buffer
@@ -78,7 +78,7 @@ func newCrowd(ctx context.Context, cfg Config) (*crowd, error) {
 	return c, nil
 }
 
-// person returns a person's direction, and the numbers that its faces are made of.
+// person returns a person's direction, and the random numbers of its faces.
 func (c *crowd) person(p int) (*rand.Rand, []float32) {
 	rnd := rand.New(rand.NewPCG(uint64(p), 1))
 	v := make([]float32, c.dim)
@@ -113,7 +113,7 @@ func normalise(v []float32) {
 	}
 }
 
-// addPerson adds a person's faces, of so many in all.
+// addPerson adds a person's faces, up to the given total.
 func (c *crowd) addPerson(p, faces int) error {
 	rnd, person := c.person(p)
 	for i := p * facesPerPerson; i < min((p+1)*facesPerPerson, faces); i++ {

@@ -115,7 +115,7 @@ func measure(ctx context.Context, cfg Config, crowd *crowd, b *baselines) (Resul
 		if err != nil {
 			return Result{}, err
 		}
-		// The kinds take turns in short stretches, so that whatever else the machine does falls on all of them.
+		// The kinds take turns in short stretches, so that other load on the machine affects all alike.
 		read = append(read, timed(b.read))
 		for k := range kinds {
 			before := g.Read()

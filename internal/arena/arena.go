@@ -17,18 +17,18 @@ type Buffer struct {
 	state *state
 }
 
-// state is what the cleanup of an unreachable Buffer still needs; it must not point back at the Buffer.
+// state is the data that the cleanup of an unreachable Buffer needs; it must not refer to the Buffer.
 type state struct {
 	once   sync.Once
-	whole  []byte // whole pages, as the system gave them, or a slot of page
-	data   []byte // what the caller sees
+	whole  []byte // whole pages, as the system returned them, or a slot of page
+	data   []byte // the caller's part
 	locked bool
-	page   *slabPage // nil: the pages are this buffer's alone
+	page   *slabPage // nil: the buffer has pages of its own
 }
 
 // New returns size bytes of zeroed secret memory, on pages of their own. The memory is locked against swapping as far
-// as the process's limit allows (Locked tells), excluded from core dumps and emptied in forked children where the
-// system can do that.
+// as the process's limit allows (see Locked), excluded from core dumps and emptied in forked children where the system
+// can do that.
 func New(size int) (*Buffer, error) {
 	if size <= 0 {
 		return nil, fmt.Errorf("allocate secret memory: %d bytes asked for", size)

@@ -4,7 +4,7 @@ package arena
 
 func pageSize() int { return 4096 }
 
-// mapPages falls back on the heap where we know no better: wiped on Free, but neither locked nor kept out of dumps.
+// mapPages uses the heap on other systems: wiped on Free, but neither locked nor kept out of dumps.
 func mapPages(size int) ([]byte, bool, error) { return make([]byte, size), false, nil }
 
 func unmapPages([]byte) {}

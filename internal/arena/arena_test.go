@@ -25,13 +25,13 @@ func TestBufferHoldsAndCompares(t *testing.T) {
 	}
 	copy(b.Bytes(), strings.Repeat("k", 40))
 	if !b.Equal([]byte(strings.Repeat("k", 40))) {
-		t.Error("Equal says no to the same bytes")
+		t.Error("Equal is false for the same bytes")
 	}
 	for _, other := range []string{
 		"", strings.Repeat("k", 39), strings.Repeat("k", 41), strings.Repeat("k", 39) + "j",
 	} {
 		if b.Equal([]byte(other)) {
-			t.Errorf("Equal says yes to %q", other)
+			t.Errorf("Equal is true for %q", other)
 		}
 	}
 }
@@ -59,7 +59,7 @@ func TestBufferDoesNotShow(t *testing.T) {
 	slog.New(slog.NewTextHandler(&log, nil)).Info("key", "key", b)
 	shown := fmt.Sprintf("%v %+v %#v %s %q", b, b, b, b, b) + log.String()
 	if strings.Contains(shown, "hunter") || strings.Contains(shown, "104 117 110") {
-		t.Errorf("secret shows in %q", shown)
+		t.Errorf("the secret is visible in %q", shown)
 	}
 }
 

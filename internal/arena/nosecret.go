@@ -2,8 +2,8 @@
 
 package arena
 
-// Erasing says whether Do erases what its function leaves behind on stacks, in registers and on the heap.
+// Erasing reports whether Do erases the copies that its function leaves on stacks, in registers and on the heap.
 const Erasing = false
 
-// Do runs f. In builds with GOEXPERIMENT=runtimesecret it also erases the copies of secrets that f makes on the way.
+// Do runs f. In builds with GOEXPERIMENT=runtimesecret it also erases the copies of secrets that f makes.
 func Do(f func()) { f() }

@@ -4,8 +4,8 @@ package arena
 
 import "runtime/secret"
 
-// Erasing says whether Do erases what its function leaves behind on stacks, in registers and on the heap.
+// Erasing reports whether Do erases the copies that its function leaves on stacks, in registers and on the heap.
 const Erasing = true
 
-// Do runs f so that the copies of secrets it makes on the way are erased when it returns (package runtime/secret).
+// Do runs f and erases the copies of secrets that f makes when it returns (package runtime/secret).
 func Do(f func()) { secret.Do(f) }

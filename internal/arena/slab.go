@@ -9,25 +9,25 @@ import (
 // Slab gives out small buffers that share pages, for secrets of which there are very many: a buffer of New takes a
 // whole page for itself, even if it holds a single key. The zero value is ready for use, by many goroutines at once.
 //
-// The memory is as that of New: locked, not dumped, wiped by Free at once, whatever the neighbours do. A slot is never
-// given out twice, so a slice that somebody kept beyond Free reads zeros and no other's secret, and a fault once all
-// slots of its page are free and the page is given back. What was written there after Free is found then, and is a
-// panic.
+// The memory has the protection of New: locked, not dumped, and wiped by Free at once, independently of its neighbours.
+// A slot is never used twice, so a slice that is kept after Free reads zeros and never another secret; once all slots
+// of its page are free, the page is returned and reading it is a fault. Writes after Free are detected at that point,
+// and cause a panic.
 type Slab struct {
 	mu   sync.Mutex
-	open *slabPage // where the next slot comes from; nil: nowhere
+	open *slabPage // the page of the next slot; nil: none
 }
 
 // slabPage is a page that slots are cut from, one after the other.
 type slabPage struct {
-	slab   *Slab // guards all below by its mu
+	slab   *Slab // its mu guards all fields below
 	whole  []byte
 	locked bool
-	used   int // bytes that were given out
+	used   int // bytes allocated
 	live   int // slots that are not free yet
 }
 
-// slotAlign is the multiple that slots begin at: a cache line, so that no two secrets share one.
+// slotAlign is the alignment of slots: a cache line, so that no two secrets share one.
 const slotAlign = 64
 
 // New returns size bytes of zeroed secret memory. Sizes above half a page get pages of their own.
@@ -54,7 +54,7 @@ func (s *Slab) New(size int) (*Buffer, error) {
 	return b, nil
 }
 
-// leave takes note that a slot, which was wiped, is free, and gives the page back after the last one.
+// leave records that a slot, which was wiped, is free, and returns the page after the last one.
 func (p *slabPage) leave() {
 	p.slab.mu.Lock()
 	defer p.slab.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"github.com/visage-face/visage/internal/arena"
 )
 
-// flags returns what the kernel says of the memory at an address: the line VmFlags of /proc/self/smaps; none where
+// flags returns the kernel's flags of the memory at an address: the line VmFlags of /proc/self/smaps; none where
 // nothing is mapped.
 func flags(t *testing.T, at uintptr) (flags []string) {
 	t.Helper()
@@ -24,7 +24,7 @@ func flags(t *testing.T, at uintptr) (flags []string) {
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		var from, to uintptr
-		if n, _ := fmt.Sscanf(lines.Text(), "%x-%x ", &from, &to); n == 2 { // no address: a line about the last one
+		if n, _ := fmt.Sscanf(lines.Text(), "%x-%x ", &from, &to); n == 2 { // other lines are about this mapping
 			here = from <= at && at < to
 		}
 		if rest, ok := strings.CutPrefix(lines.Text(), "VmFlags:"); ok && here {
@@ -34,8 +34,8 @@ func flags(t *testing.T, at uintptr) (flags []string) {
 	return nil
 }
 
-// Slots are where New's buffers are: locked, kept out of dumps, zero in a forked child, and gone when the last one of a
-// page is free.
+// TestSlabIsShielded checks that slots have the protection of New's buffers: locked, not dumped, zero in a forked
+// child, and unmapped when the last slot of a page is free.
 func TestSlabIsShielded(t *testing.T) {
 	var s arena.Slab
 	a, err := s.New(96)
@@ -54,15 +54,15 @@ func TestSlabIsShielded(t *testing.T) {
 	got := " " + strings.Join(flags(t, at), " ") + " "
 	for _, flag := range want {
 		if !strings.Contains(got, " "+flag+" ") {
-			t.Errorf("the page has not the flag %q but%s", flag, got)
+			t.Errorf("the page lacks the flag %q; it has%s", flag, got)
 		}
 	}
 	a.Free()
 	if flags(t, at) == nil {
-		t.Error("the page is gone while a slot is in use")
+		t.Error("the page is unmapped while a slot is in use")
 	}
 	b.Free()
 	if left := flags(t, at); strings.Contains(" "+strings.Join(left, " ")+" ", " lo ") {
-		t.Errorf("the page is there after the last slot was freed: %v", left)
+		t.Errorf("the page is mapped after the last slot was freed: %v", left)
 	}
 }

@@ -49,8 +49,8 @@ func TestSlabSharesPages(t *testing.T) {
 	}
 }
 
-// A slot is wiped when it is freed, though its page stays; its neighbours keep what they hold, and nobody gets its
-// place.
+// TestSlabWipesAtOnce checks that a slot is wiped when it is freed, though its page stays; its neighbours keep their
+// content, and the slot is not used again.
 func TestSlabWipesAtOnce(t *testing.T) {
 	var s arena.Slab
 	before, gone, after := slot(t, &s, 64), slot(t, &s, 64), slot(t, &s, 64)
@@ -72,7 +72,7 @@ func TestSlabWipesAtOnce(t *testing.T) {
 	for range 1000 {
 		b := slot(t, &s, 64)
 		if &b.Bytes()[0] == &kept[0] {
-			t.Fatal("a slot was given out twice while its page was in use")
+			t.Fatal("a slot was used twice while its page was in use")
 		}
 		if !b.Equal(make([]byte, 64)) {
 			t.Fatal("a new slot is not zero")
@@ -81,7 +81,7 @@ func TestSlabWipesAtOnce(t *testing.T) {
 		b.Free()
 	}
 	if !bytes.Equal(kept, make([]byte, 64)) {
-		t.Errorf("somebody else's secret shows in a freed slot: %q", kept)
+		t.Errorf("another secret is visible in a freed slot: %q", kept)
 	}
 }
 
@@ -97,7 +97,7 @@ func TestSlabNoticesWritesAfterFree(t *testing.T) {
 	kept[7] = 1
 	defer func() {
 		if said := fmt.Sprint(recover()); !strings.Contains(said, "after Free") {
-			t.Errorf("a write after Free was answered with %q", said)
+			t.Errorf("a write after Free caused the panic %q", said)
 		}
 	}()
 	neighbour.Free()
@@ -124,7 +124,7 @@ func TestSlabIsSafeForMany(t *testing.T) {
 					old := mine[0]
 					mine = mine[1:]
 					if want := bytes.Repeat([]byte{g + 1}, len(old.Bytes())); !old.Equal(want) {
-						t.Error("somebody else has written into a slot")
+						t.Error("another goroutine has written into a slot")
 					}
 					old.Free()
 				}

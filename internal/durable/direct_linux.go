@@ -8,11 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// directBlock is a multiple of what a disk wants the places and lengths of direct writes to be multiples of.
+// directBlock is a multiple of every disk's alignment for the offsets and lengths of direct writes.
 const directBlock = 4 << 10
 
-// direct makes reads and writes of a file go around the system's cache, or through it again. It reports whether they
-// now go around: not every file system lets them.
+// direct makes reads and writes of a file bypass the system's cache, or use it again. It reports whether they now
+// bypass it: not every file system supports that.
 func direct(f *os.File, on bool) bool {
 	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
 	if err != nil {
@@ -26,12 +26,11 @@ func direct(f *os.File, on bool) bool {
 	return on && err == nil
 }
 
-// isUnaligned reports whether the system refused to go around its cache because of where something lies or how long it
-// is.
+// isUnaligned reports whether the system refused to bypass its cache because of an offset or a length.
 func isUnaligned(err error) bool { return errors.Is(err, syscall.EINVAL) }
 
-// forget lets the system's cache of a file go, which is on the disk by now: for what is read next to come from there.
-// That is a wish.
+// forget asks the system to drop its cache of a file that is on the disk by now, so that the next reads come from the
+// disk. The system may ignore that.
 func forget(f *os.File) {
-	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) // some file systems do not know it
+	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) // some file systems do not support it
 }

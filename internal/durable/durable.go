@@ -27,19 +27,19 @@ func WriteFile(path string, data []byte) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// create makes a file beside path that is to be the file at path.
+// create makes a temporary file beside path.
 func create(path string) (*os.File, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
 	if err != nil {
 		return nil, fmt.Errorf("make temporary file: %w", err)
 	}
-	if err := f.Chmod(0o600); err != nil { // whatever the umask took of it
+	if err := f.Chmod(0o600); err != nil { // the umask may have removed bits
 		return nil, finish(f, path, err)
 	}
 	return f, nil
 }
 
-// finish puts a file in place, or removes it when err says why it is not to be there.
+// finish moves a file into place, or removes it when err is not nil.
 func finish(f *os.File, path string, err error) error {
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
@@ -48,7 +48,7 @@ func finish(f *os.File, path string, err error) error {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		os.Remove(f.Name()) // what comes of it does not matter any more
+		os.Remove(f.Name()) // an error here would not matter: the write has failed anyway
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
@@ -74,7 +74,7 @@ func MkdirAll(dir string) error {
 	}
 	switch err := os.Mkdir(dir, 0o700); {
 	case err == nil:
-		if err := os.Chmod(dir, 0o700); err != nil { // whatever the umask took of it
+		if err := os.Chmod(dir, 0o700); err != nil { // the umask may have removed bits
 			return err
 		}
 	case !errors.Is(err, fs.ErrExist):

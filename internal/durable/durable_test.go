@@ -70,6 +70,6 @@ func TestMkdirAllAndRemove(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := durable.MkdirAll(filepath.Join(dir, "g")); err == nil {
-		t.Error("a file passes for a directory")
+		t.Error("a file is accepted as a directory")
 	}
 }

@@ -9,11 +9,11 @@ import (
 )
 
 // ErrLocked says that another process holds a lock.
-var ErrLocked = errors.New("another process is at work there")
+var ErrLocked = errors.New("another process has locked the directory")
 
 // LockDir locks a directory, for itself alone or together with others that share it, until unlock or the end of the
-// process. It does not wait. Where the file system knows no locks, nothing is locked and that is no error. Error:
-// ErrLocked.
+// process. It does not wait. Where the file system does not support locks, it locks nothing and returns no error.
+// Error: ErrLocked.
 func LockDir(dir string, shared bool) (unlock func(), err error) {
 	d, err := os.Open(dir)
 	if err != nil {

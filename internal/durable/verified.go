@@ -8,8 +8,8 @@ import (
 	"os"
 )
 
-// ErrReadBack says that what is on the disk is not what was written there.
-var ErrReadBack = errors.New("what is on the disk is not what was written")
+// ErrReadBack says that the content read back from the disk is not the one that was written.
+var ErrReadBack = errors.New("the content read back from the disk differs from what was written")
 
 // Step is what WriteVerified does next.
 type Step string
@@ -58,7 +58,8 @@ func WriteVerified(path string, data, memory []byte, before func(step Step, file
 	return finish(f, path, err)
 }
 
-// writeAround writes around the system's cache as far as whole blocks go and the system lets it, and the rest as usual.
+// writeAround writes around the system's cache as far as whole blocks go and the system supports it, and the rest as
+// usual.
 func writeAround(f *os.File, data []byte) error {
 	whole := len(data) - len(data)%directBlock
 	if whole > 0 && direct(f, true) {
@@ -73,14 +74,14 @@ func writeAround(f *os.File, data []byte) error {
 }
 
 // Holds reports whether the file at path holds exactly want. It is read from the disk, where the system lets it go
-// around its cache, into memory as for WriteVerified. A file that is not there, or that the disk cannot read any more,
-// does not.
+// around its cache, into memory as for WriteVerified. It is false for a file that does not exist or that the disk can
+// no longer read.
 func Holds(path string, want, memory []byte) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Size() == int64(len(want)) && compare(path, want, memory) == nil
 }
 
-// compare opens a file anew and holds it against what it must be.
+// compare opens a file anew and compares its content with want.
 func compare(name string, want, memory []byte) error {
 	f, err := os.Open(name)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/visage-face/visage/internal/durable"
 )
 
-// TestWriteVerified takes lengths around those that a disk can be written in directly, and memory that begins anywhere.
+// TestWriteVerified uses lengths around multiples of the block size, and memory with any alignment.
 func TestWriteVerified(t *testing.T) {
 	dir, memory := t.TempDir(), make([]byte, durable.ReadPiece)
 	path := filepath.Join(dir, "a")
@@ -42,7 +42,7 @@ func TestWriteVerified(t *testing.T) {
 	}
 }
 
-// TestWriteVerifiedThatFails leaves the file that was there, and nothing else, whichever step fails.
+// TestWriteVerifiedThatFails checks that the existing file is kept, and no other is left, whichever step fails.
 func TestWriteVerifiedThatFails(t *testing.T) {
 	broken := errors.New("broken")
 	for _, step := range []durable.Step{durable.StepWrite, durable.StepSync, durable.StepReadBack, durable.StepPlace} {
@@ -57,7 +57,7 @@ func TestWriteVerifiedThatFails(t *testing.T) {
 				t.Fatal(err)
 			}
 			if name == "changed" && step != durable.StepReadBack || name == "missing" && step != durable.StepReadBack {
-				continue // before, it is written over; after, nobody looks any more
+				continue // before, it is overwritten; after, it is not read again
 			}
 			err := durable.WriteVerified(path, bytes.Repeat([]byte("new"), 5000), make([]byte, 1000),
 				func(s durable.Step, file string) error {

@@ -113,9 +113,9 @@ func checkDir(dir string, info fs.FileInfo) error {
 	return checkOwner(dir, info)
 }
 
-// Secure checks every file of a directory that CheckDir has passed, and takes away the rights of others that an earlier
-// build or another umask left: all files have mode 0600 afterwards. It refuses links, pipes and the like, and files of
-// other users. It passes over directories.
+// Secure checks every file of a directory that CheckDir has passed, and removes permissions of other users that an
+// earlier build or another umask left: all files have mode 0600 afterwards. It refuses links, pipes and the like, and
+// files of other users. It passes over directories.
 func Secure(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -128,7 +128,7 @@ func Secure(dir string) error {
 		path := filepath.Join(dir, e.Name())
 		info, err := os.Lstat(path)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // somebody has the directory open and works in it
+			continue // another process has the directory open and removed the file
 		}
 		if err != nil {
 			return err
@@ -139,9 +139,9 @@ func Secure(dir string) error {
 		if info.Mode().Perm()&0o077 == 0 {
 			continue
 		}
-		// Nobody else can have changed the name meanwhile: the directory is ours.
+		// No other user can have changed the name meanwhile: the directory is ours.
 		if err := os.Chmod(path, 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("take the rights of others away: %w", err)
+			return fmt.Errorf("remove permissions of other users: %w", err)
 		}
 	}
 	return nil

@@ -53,7 +53,7 @@ func TestReadSecret(t *testing.T) {
 		{"a pipe", func(t *testing.T, p string) { ok(t, syscall.Mkfifo(p, 0o600)) }, "is not a regular file"},
 		{"too long", func(t *testing.T, p string) { ok(t, os.WriteFile(p, make([]byte, 101), 0o600)) },
 			"longer than 100"},
-		{"somebody else's", func(t *testing.T, p string) { write(t, p, 0o600); give(t, p) }, "belongs to user 12345"},
+		{"another user's", func(t *testing.T, p string) { write(t, p, 0o600); give(t, p) }, "belongs to user 12345"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(private(t), "secret")
@@ -69,7 +69,7 @@ func TestReadSecret(t *testing.T) {
 				t.Errorf("got %v, want %q", err, c.says)
 			}
 			if b != nil {
-				t.Error("something is returned with the error")
+				t.Error("content was returned with the error")
 			}
 		})
 	}
@@ -142,7 +142,7 @@ func TestSecure(t *testing.T) {
 	}
 }
 
-// give hands a file to another user, which root alone can do.
+// give changes the owner of a file, which only root can do.
 func give(t *testing.T, path string) {
 	t.Helper()
 	if os.Geteuid() != 0 {

@@ -20,7 +20,7 @@ type Weakness string
 // Error implements error.
 func (w Weakness) Error() string { return string(w) }
 
-// The faults of a public half that a caller may want to tell apart in tests and logs.
+// Weaknesses of a public half that tests and logs distinguish.
 const (
 	ErrExponent Weakness = "its public exponent e is not an odd number above 65536 and below 2^256 (FIPS 186-5 §A.1.1)"
 	ErrModulus  Weakness = "its modulus n is not the product of two large primes"
@@ -35,11 +35,11 @@ const (
 const (
 	smallest     = 1 << 16 // primes below it are tried as factors
 	fermatRounds = 110     // of Fermat's method: keys of faulty generators fall in the first few
-	primeRounds  = 20      // of Miller and Rabin besides Baillie-PSW: an error of less than 2^-40 for any number at all
+	primeRounds  = 20      // of Miller and Rabin besides Baillie-PSW: an error of less than 2^-40 for any number
 )
 
-// Public checks a public key (n, e) and returns a Weakness, nil when it has none that is known. It does not check the
-// size of n. A key that passes may still be weak in a way that only its maker can see.
+// Public checks a public key (n, e) and returns a Weakness, or nil when it finds none. It does not check the size of n.
+// A key that passes may still have a weakness that only its generator reveals.
 func Public(n, e *big.Int) error {
 	if e.Bit(0) == 0 || e.BitLen() < 17 || e.BitLen() > 256 {
 		return ErrExponent
@@ -65,7 +65,7 @@ func Public(n, e *big.Int) error {
 	return nil
 }
 
-// primes are the odd primes below smallest, and 2; with their product.
+// primes are 2 and the odd primes up to 65537, and their product.
 type primes struct {
 	list    []uint32
 	product *big.Int
@@ -152,12 +152,12 @@ func isClose(n *big.Int) bool {
 }
 
 // Private checks a key with both of its primes, its public half included. The error is a Weakness or says which parts
-// do not belong together; nil: the key holds FIPS 186-5 §A.1.1, save that d may be computed modulo (p-1)(q-1) in place
-// of its least common multiple, as many programs do. The size of n, an even number of bits, is the caller's to check.
+// are inconsistent; nil: the key holds FIPS 186-5 §A.1.1, save that d may be computed modulo (p-1)(q-1) in place of its
+// least common multiple, as many programs do. The size of n, an even number of bits, is the caller's to check.
 func Private(n, e, d, p, q *big.Int) error {
 	half := n.BitLen() / 2
 	if p.Sign() <= 0 || q.Sign() <= 0 || d.Sign() <= 0 || new(big.Int).Mul(p, q).Cmp(n) != 0 {
-		return errors.New("its parts do not belong together: n is not p times q")
+		return errors.New("its parts are inconsistent: n is not p times q")
 	}
 	for _, f := range []struct {
 		name   string
@@ -167,7 +167,7 @@ func Private(n, e, d, p, q *big.Int) error {
 			return Weakness(fmt.Sprintf("its prime %s has %d bits; each of the two must have %d (FIPS 186-5 §A.1.1)",
 				f.name, f.number.BitLen(), half))
 		}
-		// p ≥ √2·2^(half-1), squared so that all is whole.
+		// p ≥ √2·2^(half-1), squared to stay in integers.
 		if new(big.Int).Mul(f.number, f.number).BitLen() < 2*half {
 			return Weakness(fmt.Sprintf("its prime %s is below √2·2^%d (FIPS 186-5 §A.1.1)", f.name, half-1))
 		}
@@ -198,7 +198,7 @@ func exponents(n, e, d, p, q *big.Int) error {
 		return Weakness("its public exponent e has a common factor with p-1 or q-1")
 	}
 	if d.Cmp(n) >= 0 || new(big.Int).Mod(d, lcm).Cmp(inverse) != 0 {
-		return errors.New("its parts do not belong together: d is not the inverse of e")
+		return errors.New("its parts are inconsistent: d is not the inverse of e")
 	}
 	if inverse.BitLen() <= n.BitLen()/2 {
 		return Weakness("its private exponent d is too small (FIPS 186-5 §A.1.1)")
@@ -206,8 +206,8 @@ func exponents(n, e, d, p, q *big.Int) error {
 	return nil
 }
 
-// Derived checks the numbers that follow from the others, as RFC 8017 §3.2 has them: dp = d mod (p-1), dq = d mod
-// (q-1), and qi, the inverse of q modulo p. A nil one is not looked at.
+// Derived checks the derived numbers of RFC 8017 §3.2: dp = d mod (p-1), dq = d mod (q-1), and qi, the inverse of q
+// modulo p. Nil numbers are skipped.
 func Derived(d, p, q, dp, dq, qi *big.Int) error {
 	one := big.NewInt(1)
 	for _, c := range []struct {
@@ -219,7 +219,7 @@ func Derived(d, p, q, dp, dq, qi *big.Int) error {
 		{"qi", qi, new(big.Int).ModInverse(q, p)},
 	} {
 		if c.got != nil && (c.want == nil || c.got.Cmp(c.want) != 0) {
-			return fmt.Errorf("its parts do not belong together: %s does not follow from the others", c.name)
+			return fmt.Errorf("its parts are inconsistent: %s does not follow from the others", c.name)
 		}
 	}
 	return nil

@@ -26,7 +26,7 @@ func compose(e, p, q *big.Int) key {
 func (k key) public() error  { return weakkey.Public(k.n, k.e) }
 func (k key) private() error { return weakkey.Private(k.n, k.e, k.d, k.p, k.q) }
 
-// prime returns a prime of so many bits whose two upper bits are set, with which e has an inverse.
+// prime returns a prime of the given bits whose two upper bits are set and for which e has an inverse.
 func prime(t testing.TB, bits int, e *big.Int) *big.Int {
 	t.Helper()
 	for {
@@ -40,7 +40,7 @@ func prime(t testing.TB, bits int, e *big.Int) *big.Int {
 	}
 }
 
-// after returns the first prime above n with which 65537 has an inverse.
+// after returns the first prime above n for which 65537 has an inverse.
 func after(n *big.Int) *big.Int {
 	p := new(big.Int).SetBit(new(big.Int).Add(n, big.NewInt(2)), 0, 1)
 	for !p.ProbablyPrime(0) || new(big.Int).Mod(p, f4).Cmp(one) == 0 {
@@ -99,7 +99,7 @@ func TestGoodKeys(t *testing.T) {
 			old := *part
 			*part = new(big.Int).Add(old, one)
 			if weakkey.Derived(k.D, p, q, k.Precomputed.Dp, k.Precomputed.Dq, k.Precomputed.Qinv) == nil {
-				t.Errorf("%d bits: derived number %d is wrong and passes", bits, i)
+				t.Errorf("%d bits: derived number %d is wrong but passes", bits, i)
 			}
 			*part = old
 		}
@@ -132,7 +132,7 @@ func TestWeakKeys(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		key    key
-		public error // what the public half alone shows
+		public error // the weakness of the public half alone
 	}{
 		{"a prime of 64 bits", compose(f4, prime(t, 64, f4), prime(t, 1984, f4)), nil},
 		{"a prime of 1000 bits", compose(f4, prime(t, 1000, f4), prime(t, 1048, f4)), nil},
@@ -168,11 +168,11 @@ func TestWeakKeys(t *testing.T) {
 		}
 	}
 	if err := good.private(); err != nil {
-		t.Errorf("the key that all came of: %v", err)
+		t.Errorf("the original key: %v", err)
 	}
 }
 
-// errAny stands for a public half that may pass or not: a number nobody chose.
+// errAny is for public halves of random numbers, which may pass or not.
 var errAny = errors.New("any")
 
 func BenchmarkPrivate(b *testing.B) {

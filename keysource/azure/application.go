@@ -29,8 +29,8 @@ type Application struct {
 // authority is that of Azure's public cloud.
 const authority = "https://login.microsoftonline.com"
 
-// gone are the error numbers of the token service which mean for certain that the application, its tenant or its secret
-// is no longer valid: unknown application, disabled service principal, unknown tenant, wrong secret, expired secret.
+// gone are the error numbers of the token service that certainly mean that the application, its tenant or its secret is
+// no longer valid: unknown application, disabled service principal, unknown tenant, wrong secret, expired secret.
 var gone = []int{700016, 7000112, 90002, 7000215, 7000222}
 
 // Token implements Credential.
@@ -52,7 +52,7 @@ func (a Application) Token(ctx context.Context, scope string) (token string, exp
 	address := strings.TrimSuffix(base, "/") + "/" + url.PathEscape(a.Tenant) + "/oauth2/v2.0/token"
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
 	if err != nil {
-		return "", time.Time{}, fmt.Errorf("ask for a token: %w", err)
+		return "", time.Time{}, fmt.Errorf("request a token: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	client := a.Client
@@ -61,12 +61,12 @@ func (a Application) Token(ctx context.Context, scope string) (token string, exp
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		return "", time.Time{}, fmt.Errorf("ask for a token: %w", err)
+		return "", time.Time{}, fmt.Errorf("request a token: %w", err)
 	}
 	defer res.Body.Close() // its content has been read
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
-		return "", time.Time{}, fmt.Errorf("ask for a token: %w", err)
+		return "", time.Time{}, fmt.Errorf("request a token: %w", err)
 	}
 	return readToken(res.StatusCode, body)
 }
@@ -85,15 +85,15 @@ func readToken(status int, body []byte) (token string, expires time.Time, err er
 		Numbers []int  `json:"error_codes"`
 	}
 	if err := json.Unmarshal(body, &said); err != nil {
-		return "", time.Time{}, fmt.Errorf("ask for a token: status %d, not in a token service's words", status)
+		return "", time.Time{}, fmt.Errorf("request a token: status %d without an error document", status)
 	}
 	switch {
 	case status == http.StatusOK && said.Token != "" && said.Expires > 0:
 		return said.Token, time.Now().Add(time.Duration(min(said.Expires, 24*3600)) * time.Second), nil
 	case (status == http.StatusBadRequest || status == http.StatusUnauthorized) &&
 		slices.ContainsFunc(said.Numbers, func(n int) bool { return slices.Contains(gone, n) }):
-		return "", time.Time{}, fmt.Errorf("ask for a token: %.60s %v: %w", said.Code, said.Numbers,
+		return "", time.Time{}, fmt.Errorf("request a token: %.60s %v: %w", said.Code, said.Numbers,
 			keysource.ErrDenied)
 	}
-	return "", time.Time{}, fmt.Errorf("ask for a token: status %d %.60s %v", status, said.Code, said.Numbers)
+	return "", time.Time{}, fmt.Errorf("request a token: status %d %.60s %v", status, said.Code, said.Numbers)
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/visage-face/visage/keysource/azure"
 )
 
-// TestApplication takes tokens, and tells an application that is gone from a token service that is in trouble.
+// TestApplication gets tokens, and checks that a deleted application is distinguished from an outage of the token
+// service.
 func TestApplication(t *testing.T) {
 	var status int
 	var body, asked string

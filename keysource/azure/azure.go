@@ -30,7 +30,7 @@ import (
 
 // Credential gets tokens for one principal. Every call returns a new token; the source keeps it until it expires or is
 // refused. An error that wraps keysource.ErrDenied means that the principal or its secret certainly no longer exists;
-// any other error means that there was no answer. It may be called from many goroutines.
+// any other error means that no answer came. It may be called from many goroutines.
 type Credential interface {
 	Token(ctx context.Context, scope string) (token string, expires time.Time, err error)
 }
@@ -51,17 +51,17 @@ type Config struct {
 
 // The HTTP policy. Callers poll sources, so nothing is retried here.
 const (
-	deadline = 5 * time.Second  // a call, with its challenge and its token
-	idleTime = 60 * time.Second // longer than a poll apart, so that a heartbeat costs no handshake
+	deadline = 5 * time.Second  // of a call, including its challenge and its token
+	idleTime = 60 * time.Second // longer than the interval of polls, so that a heartbeat costs no handshake
 	// connections that are kept open between calls: a vault is asked for many keys a few at a time
 	idlePerVault = 8
-	bufferSize   = 2 << 10  // of a connection; requests and answers are about as long
+	bufferSize   = 2 << 10  // of a connection; requests and answers have about this length
 	maxAnswer    = 64 << 10 // bytes of an answer that are read; a key with all its tags has about 8,000
 	algorithm    = "RSA-OAEP-256"
 	apiScopeTail = "/.default"
 )
 
-// suffixes of the hosts of vaults in Azure's clouds.
+// suffixes are the host suffixes of vaults in Azure's clouds.
 var suffixes = []string{".vault.azure.net", ".vault.azure.cn", ".vault.usgovcloudapi.net"}
 
 // vaultName matches the part of a host before a suffix (key vault contract §A1).
@@ -94,7 +94,7 @@ func NewVaults(cfg Config) *Vaults {
 	}}}
 }
 
-// Source is a keysource.Source over one key. It has a token of its own, and its Vaults' connections.
+// Source is a keysource.Source over one key. It has a token of its own, and the shared connections of its Vaults.
 type Source struct {
 	key    visage.KeyRef
 	client *azkeys.Client
@@ -126,7 +126,7 @@ func (v *Vaults) Open(key visage.KeyRef, credential Credential) (*Source, error)
 			Telemetry: policy.TelemetryOptions{Disabled: true},
 			Transport: v.transport,
 		},
-		// The scope is pinned above, which is stricter than holding the challenge against the host.
+		// The scope is pinned above, which is stricter than comparing the challenge with the host.
 		DisableChallengeResourceVerification: true,
 	})
 	if err != nil {
@@ -141,7 +141,7 @@ func InAzure(key visage.KeyRef) bool {
 	return ok
 }
 
-// allowed returns the suffix that allows a host; a host that is allowed by its name is its own suffix.
+// allowed returns the suffix that allows a host; an exactly allowed host is its own suffix.
 func (c Config) allowed(host string) (suffix string, ok bool) {
 	for _, h := range slices.Concat(suffixes, c.Hosts) {
 		h = strings.ToLower(h)
@@ -192,7 +192,7 @@ func (s *Source) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]
 		return nil, err
 	}
 	if len(blob) == 0 {
-		return nil, s.failure("unwrap", keysource.ErrWrong, "", "there is nothing to unwrap")
+		return nil, s.failure("unwrap", keysource.ErrWrong, "", "the wrapped key is empty")
 	}
 	var inner []byte
 	err := s.call(ctx, "unwrap", func(ctx context.Context) error {
@@ -362,8 +362,8 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	}{io.LimitReader(res.Body, maxAnswer), res.Body}
 	if challenge := res.Header.Get("WWW-Authenticate"); res.StatusCode == http.StatusUnauthorized && challenge != "" &&
 		!readable(challenge) {
-		res.Body.Close() // its content is not needed, and neither is an error of closing it
-		return nil, errors.New("the vault's authentication challenge is garbled")
+		res.Body.Close() // its content is not needed, and an error of Close does not matter
+		return nil, errors.New("the vault's authentication challenge is malformed")
 	}
 	return res, nil
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/visage-face/visage/keysource/sourcetest"
 )
 
-// told returns a source whose vault does fault to every request that carries a token.
+// told returns a source whose vault answers every request that carries a token with fault.
 func told(fault http.HandlerFunc) func(testing.TB) keysource.Source {
 	return func(t testing.TB) keysource.Source {
 		v := newVault(t)
@@ -39,7 +39,7 @@ func edited(change func(map[string]any)) func(testing.TB) keysource.Source {
 	}
 }
 
-// before returns a source whose vault does raw to every request, also those without a token.
+// before returns a source whose vault answers every request with raw, also those without a token.
 func before(raw http.HandlerFunc) func(testing.TB) keysource.Source {
 	return func(t testing.TB) keysource.Source {
 		v := newVault(t)
@@ -56,7 +56,7 @@ func field(name string, value any) func(map[string]any) {
 	return func(m map[string]any) { m[name] = value }
 }
 
-// dialing returns a source that connects in a way of its own.
+// dialing returns a source with its own dial function.
 func dialing(dial func(ctx context.Context, v *vault) (net.Conn, error)) func(testing.TB) keysource.Source {
 	return func(t testing.TB) keysource.Source {
 		v := newVault(t)
@@ -70,7 +70,7 @@ func dialing(dial func(ctx context.Context, v *vault) (net.Conn, error)) func(te
 	}
 }
 
-// faults is how vaults, and what lies between, really fail.
+// faults are the known failures of vaults and of the network before them.
 func faults() []sourcetest.Fault {
 	denied, wrong, unknown := keysource.ErrDenied, keysource.ErrWrong, keysource.ErrUnknown
 	return []sourcetest.Fault{
@@ -101,21 +101,21 @@ func faults() []sourcetest.Fault {
 		{
 			Name:   "garbled challenge",
 			Source: before(says(401, "", "WWW-Authenticate", `Bearer authorization="x", resource="y"`)),
-			Class:  unknown, Says: "garbled"},
+			Class:  unknown, Says: "malformed"},
 		{Name: "garbled second challenge", Source: before(says(401, "", "WWW-Authenticate",
-			`Bearer authorization="https://l/t" authorization="x" resource="y"`)), Class: unknown, Says: "garbled"},
+			`Bearer authorization="https://l/t" authorization="x" resource="y"`)), Class: unknown, Says: "malformed"},
 		{Name: "challenge without resource",
 			Source: before(says(401, "", "WWW-Authenticate", `Bearer authorization="https://l/t"`)),
 			Class:  unknown, Says: "resource"},
 		{Name: "400", Source: told(answer(400, "BadParameter", "")), Class: unknown, Says: "BadParameter"},
 		{Name: "403 of a proxy", Source: told(says(403, "<html>blocked</html>")), Class: unknown,
-			Says: "not in a vault's words"},
+			Says: "without a vault's error document"},
 		{Name: "403 of another service", Source: told(answer(403, "AuthorizationFailed", "")), Class: unknown,
 			Says: "AuthorizationFailed"},
 		{Name: "403 that says two things", Source: told(says(403, `{"error":{"code":"Forbidden","Code":"Throttled"}}`)),
-			Class: unknown, Says: "not in a vault's words"},
+			Class: unknown, Says: "without a vault's error document"},
 		{Name: "403 cut short", Source: told(says(403, `{"error":{"code":"Forbidden"`)), Class: unknown,
-			Says: "not in a vault's words"},
+			Says: "without a vault's error document"},
 		{Name: "404 of another thing", Source: told(answer(404, "VaultNotFound", "")), Class: unknown,
 			Says: "VaultNotFound"},
 		{Name: "404 page", Source: told(says(404, "<html></html>")), Class: unknown, Says: "404"},
@@ -188,7 +188,8 @@ func TestSource(t *testing.T) {
 	})
 }
 
-// Expiry stops wrapping, not unwrapping: a vault that refuses to unwrap for it means no.
+// TestExpiredKey checks that expiry stops wrapping, but not unwrapping: a vault that refuses to unwrap an expired key
+// denies it.
 func TestExpiredKey(t *testing.T) {
 	v := newVault(t)
 	s := v.source("one", versionOne)
@@ -235,7 +236,7 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-// TestDescribeWeak: a key that anyone can factor is told from one that is good.
+// TestDescribeWeak checks that a key that anyone can factor is distinguished from a good one.
 func TestDescribeWeak(t *testing.T) {
 	for name, n := range map[string]*big.Int{
 		"small factor": new(big.Int).Mul(big.NewInt(65521), pair()[0].N),
@@ -254,7 +255,7 @@ func TestDescribeWeak(t *testing.T) {
 	}
 }
 
-// Every wrap and unwrap reaches the vault, at a version, and none is sent twice.
+// TestRequests checks that every wrap and unwrap reaches the vault once, with a version.
 func TestRequests(t *testing.T) {
 	v := newVault(t)
 	s := v.source("one", versionTwo)
@@ -294,15 +295,15 @@ func TestHosts(t *testing.T) {
 	}
 	if _, err := azure.NewVaults(cfg).Open(visage.KeyRef{Vault: "https://v-1.vault.azure.net/x", Name: "k"},
 		credential{}); err == nil {
-		t.Error("a vault's address with a path was taken")
+		t.Error("a vault's address with a path was accepted")
 	}
 	if _, err := azure.NewVaults(cfg).Open(visage.KeyRef{Vault: "https://v-1.vault.azure.net", Name: "../secrets"},
 		credential{}); err == nil {
-		t.Error("a key's name with a path was taken")
+		t.Error("a key's name with a path was accepted")
 	}
 }
 
-// A vault that takes the connection and says nothing is given up after five seconds.
+// TestDeadline checks that a call to a vault that accepts the connection but never answers ends after five seconds.
 func TestDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ends := make(chan net.Conn, 8)
@@ -326,11 +327,12 @@ func TestDeadline(t *testing.T) {
 }
 
 func TestMain(m *testing.M) {
-	pair() // randomness is drawn once before a bubble stops the clock that its source is timed by
+	pair() // randomness is drawn once before the bubble's clock stops
 	m.Run()
 }
 
-// TestAnswersWithoutAnInnerCode checks that no space is left where an answer has no inner code: users read these texts.
+// TestAnswersWithoutAnInnerCode checks that the error has no extra space where an answer has no inner code: users read
+// these texts.
 func TestAnswersWithoutAnInnerCode(t *testing.T) {
 	source := told(answer(http.StatusNotFound, "KeyNotFound", ""))(t)
 	_, _, err := source.Wrap(t.Context(), make([]byte, 32))

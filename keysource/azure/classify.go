@@ -20,9 +20,9 @@ import (
 func (s *Source) classify(verb string, err error) error {
 	if e, ok := errors.AsType[errToken](err); ok {
 		if errors.Is(e.err, keysource.ErrDenied) {
-			return s.failure(verb, keysource.ErrDenied, keysource.NoIdentity, "its principal gets no token any more")
+			return s.failure(verb, keysource.ErrDenied, keysource.NoIdentity, "its principal can no longer get a token")
 		}
-		return s.failure(verb, keysource.ErrUnknown, "", "no token was to be had")
+		return s.failure(verb, keysource.ErrUnknown, "", "no token could be obtained")
 	}
 	if e, ok := errors.AsType[errOtherKey](err); ok {
 		return s.failure(verb, keysource.ErrWrong, "", e.Error())
@@ -34,7 +34,7 @@ func (s *Source) classify(verb string, err error) error {
 	code, inner, ok := readError(answer.RawResponse)
 	if !ok {
 		return s.failure(verb, keysource.ErrUnknown, "",
-			fmt.Sprintf("status %d, not in a vault's words", answer.StatusCode))
+			fmt.Sprintf("status %d without a vault's error document", answer.StatusCode))
 	}
 	said := strings.TrimSpace(fmt.Sprintf("status %d %.60s %.60s", answer.StatusCode, code, inner))
 	switch {
@@ -44,7 +44,7 @@ func (s *Source) classify(verb string, err error) error {
 		return s.failure(verb, keysource.ErrDenied, keysource.Missing, said)
 	case answer.StatusCode == http.StatusUnauthorized && answer.RawResponse.Header.Get("WWW-Authenticate") != "" &&
 		answer.RawResponse.Request != nil && answer.RawResponse.Request.Header.Get("Authorization") != "":
-		// The client has answered the challenge with a token that the credential has just made.
+		// The client has answered the challenge with a new token of the credential.
 		return s.failure(verb, keysource.ErrDenied, keysource.NoIdentity, said)
 	}
 	return s.failure(verb, keysource.ErrUnknown, "", said)
@@ -74,7 +74,7 @@ func (s *Source) failure(verb string, class error, reason keysource.Reason, what
 // readError reads the codes of a vault's error; the official client reads the outer one only. An answer that repeats a
 // field is ambiguous and counts as unreadable.
 func readError(res *http.Response) (code, inner string, ok bool) {
-	raw, err := io.ReadAll(res.Body) // the client has read it and put it back
+	raw, err := io.ReadAll(res.Body) // the client has read the body and restored it
 	if err != nil || !unambiguous(raw) {
 		return "", "", false
 	}
@@ -83,7 +83,7 @@ func readError(res *http.Response) (code, inner string, ok bool) {
 			Code  string `json:"code"`
 			Inner struct {
 				Code string `json:"code"`
-			} `json:"innererror"` // any spelling: encoding/json ignores case
+			} `json:"innererror"` // in any spelling: encoding/json ignores case
 		} `json:"error"`
 	}
 	if json.Unmarshal(raw, &body) != nil {
@@ -102,7 +102,7 @@ func unambiguous(raw []byte) bool {
 	return errors.Is(err, io.EOF)
 }
 
-// maxNesting is deeper than any answer of a vault.
+// maxNesting exceeds the nesting of any answer of a vault.
 const maxNesting = 16
 
 func distinct(d *json.Decoder, depth int) bool {

@@ -26,7 +26,7 @@ func ParseKey(address, name, version string) (visage.KeyRef, error) {
 	}
 	key, err := parseKeyID(address)
 	if err == nil && version != "" && version != key.Version {
-		return visage.KeyRef{}, errors.New("the identifier of the key and its keyVersion do not agree")
+		return visage.KeyRef{}, errors.New("the key identifier and keyVersion name different versions")
 	}
 	return key, err
 }

@@ -74,7 +74,7 @@ func FuzzParseKey(f *testing.F) {
 	})
 }
 
-// TestParseKeyInParts reads a key in the parts in which the management plane has it.
+// TestParseKeyInParts reads a key in the three parts of the management plane.
 func TestParseKeyInParts(t *testing.T) {
 	const vault, id = "https://v1.vault.azure.net", "https://v1.vault.azure.net/keys/k1"
 	for _, c := range []struct{ address, name, version, want string }{

@@ -31,7 +31,7 @@ const (
 	goodToken  = "a token that is good"
 )
 
-// pair is made once: keys of 2048 bits take a while.
+// pair is made once: generating keys of 2048 bits is slow.
 var pair = sync.OnceValue(func() [2]*rsa.PrivateKey {
 	var keys [2]*rsa.PrivateKey
 	for i := range keys {
@@ -44,32 +44,32 @@ var pair = sync.OnceValue(func() [2]*rsa.PrivateKey {
 	return keys
 })
 
-// vault is a vault over TLS that truly wraps, and that fails as it is told.
+// vault is a vault over TLS that really wraps, and fails on request.
 type vault struct {
 	*httptest.Server
 	t testing.TB
 
 	mu    sync.Mutex
-	fault http.HandlerFunc // instead of the answer to a request that carries a token; nil: none
-	raw   http.HandlerFunc // instead of the answer to any request
+	fault http.HandlerFunc // replaces the answer to a request that carries a token; nil: none
+	raw   http.HandlerFunc // replaces the answer to any request
 	edit  func(map[string]any)
-	calls []string // method and path of those that carried a token
+	calls []string // method and path of requests that carried a token
 }
 
 func newVault(t testing.TB) *vault {
 	v := &vault{t: t}
 	v.Server = httptest.NewUnstartedServer(v)
-	v.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that a test spoils
+	v.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that a test breaks
 	v.StartTLS()
 	t.Cleanup(v.Close)
 	return v
 }
 
-// vaultURL is where every vault of the tests is: their certificates are good for it, and what one has wrapped another
-// that stands in its place can be asked for.
+// vaultURL is the address of every vault of the tests: their certificates are valid for it, so that one vault can
+// replace another and unwrap its keys.
 const vaultURL = "https://example.com"
 
-// config reaches the vault under vaultURL.
+// config connects to the vault under vaultURL.
 func (v *vault) config() azure.Config {
 	return azure.Config{Hosts: []string{"example.com"}, Scope: "https://vault.test/.default", Roots: v.roots(),
 		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -112,7 +112,7 @@ func (v *vault) set(change func()) {
 	change()
 }
 
-// credential gives the good token, or what it was told.
+// credential returns the good token, or the token or error that a test sets.
 type credential struct {
 	token string
 	err   error
@@ -128,7 +128,6 @@ func (c credential) Token(_ context.Context, scope string) (string, time.Time, e
 	return c.token, time.Now().Add(time.Hour), c.err
 }
 
-// ServeHTTP implements http.Handler.
 func (v *vault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v.mu.Lock()
 	raw, fault, edit := v.raw, v.fault, v.edit
@@ -197,10 +196,10 @@ func write(w http.ResponseWriter, edit func(map[string]any), body map[string]any
 		edit(body)
 	}
 	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(body) // a client that has left is the test's doing
+	json.NewEncoder(w).Encode(body) // the test may have closed the connection
 }
 
-// answer is a vault's error.
+// answer returns a vault's error document.
 func answer(status int, code, inner string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		body := map[string]any{"code": code, "message": "m"}
@@ -213,7 +212,7 @@ func answer(status int, code, inner string) http.HandlerFunc {
 	}
 }
 
-// says is any answer.
+// says answers with any status, body and headers.
 func says(status int, body string, headers ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		for i := 0; i+1 < len(headers); i += 2 {
@@ -224,7 +223,7 @@ func says(status int, body string, headers ...string) http.HandlerFunc {
 	}
 }
 
-// breaks cuts the connection after it has sent what is given.
+// breaks cuts the connection after sending the given bytes.
 func breaks(sent string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		c, _, err := http.NewResponseController(w).Hijack()
@@ -236,7 +235,7 @@ func breaks(sent string) http.HandlerFunc {
 	}
 }
 
-// spoilTLS makes the server present what a vault must not.
+// spoilTLS makes the server's TLS configuration invalid for a vault.
 func (v *vault) spoilTLS(change func(*tls.Config)) *vault {
 	v.Close()
 	v.Server = httptest.NewUnstartedServer(v)

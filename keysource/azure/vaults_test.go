@@ -10,7 +10,8 @@ import (
 	"github.com/visage-face/visage/keysource/azure"
 )
 
-// Sources of the same vaults use one connection, those of New one each; a token is never shared.
+// TestVaultsShareConnections checks that sources of the same Vaults share a connection, that those of New do not, and
+// that tokens are never shared.
 func TestVaultsShareConnections(t *testing.T) {
 	v := newVault(t)
 	var dialled atomic.Int32
@@ -35,10 +36,10 @@ func TestVaultsShareConnections(t *testing.T) {
 		}
 	}
 	if n := dialled.Load(); n != 1 {
-		t.Errorf("three sources that share have dialled %d times, want 1", n)
+		t.Errorf("three sources of the same Vaults dialled %d times, want 1", n)
 	}
 	if ask(vaults.Open(v.key("one", versionOne), credential{token: "bad"})) == nil {
-		t.Error("a source with a bad token was answered by another's")
+		t.Error("a source with a bad token used another source's token")
 	}
 	before := dialled.Load()
 	for range 2 {
@@ -47,6 +48,6 @@ func TestVaultsShareConnections(t *testing.T) {
 		}
 	}
 	if n := dialled.Load() - before; n != 2 {
-		t.Errorf("two sources of their own have dialled %d times, want 2", n)
+		t.Errorf("two separate sources dialled %d times, want 2", n)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/visage-face/visage/keysource/internal/local"
 )
 
-// held is embedded under a name that callers cannot reach.
+// held embeds local.Key under an unexported name.
 type held = local.Key
 
 // Source wraps under the 32 bytes that an environment variable holds in base64 (44 characters) or hexadecimal (64). It
@@ -46,7 +46,7 @@ func read(name string) ([]byte, error) {
 	return key, nil
 }
 
-// decode returns 32 bytes, or nil. The two forms differ in length, so nothing is guessed.
+// decode returns 32 bytes, or nil. The two forms differ in length, so the choice is certain.
 func decode(text string) []byte {
 	switch len(text) {
 	case hex.EncodedLen(local.KeySize):

@@ -16,7 +16,7 @@ var (
 	otherKey = []byte("a second one that is as long ...")
 )
 
-// holding returns a source over a variable of its own that holds text.
+// holding returns a source over a variable of its own that contains text.
 func holding(name, text string) func(testing.TB) keysource.Source {
 	return func(t testing.TB) keysource.Source {
 		t.Setenv(name, text)
@@ -43,7 +43,7 @@ func TestSource(t *testing.T) {
 					base64.StdEncoding.EncodeToString(make([]byte, 32))),
 				Class: keysource.ErrDenied, Says: "it is all zeros"},
 			{Name: "one byte", Source: holding("VISAGE_TEST_BAD", strings.Repeat("5a", 32)), Class: keysource.ErrDenied,
-				Says: "one byte again and again"},
+				Says: "one repeated byte"},
 			{Name: "not hexadecimal", Source: holding("VISAGE_TEST_BAD", "zz"+inHex[2:]), Class: keysource.ErrUnknown,
 				Says: "not 32 bytes in base64"},
 			{Name: "33 bytes in base64", Source: holding("VISAGE_TEST_BAD",
@@ -69,6 +69,6 @@ func TestErrorsKeepTheKey(t *testing.T) {
 	text := hex.EncodeToString(key)[:60]
 	_, _, err := holding("VISAGE_TEST_BAD", text)(t).Wrap(t.Context(), []byte("secret"))
 	if err == nil || strings.Contains(err.Error(), text[:8]) {
-		t.Errorf("error %v shows what the variable holds", err)
+		t.Errorf("error %v shows the content of the variable", err)
 	}
 }

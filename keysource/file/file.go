@@ -22,11 +22,11 @@ type Source struct {
 	path string
 }
 
-// held is embedded under a name that callers cannot reach.
+// held embeds local.Key under an unexported name.
 type held = local.Key
 
-// New returns a source over the key file at path. The file need not exist yet: see Create. After symbolic links are
-// followed, it must lie outside dataDir, because a copy of the data must not hold its key.
+// New returns a source over the key file at path. The file need not exist yet: see Create. With symbolic links
+// resolved, it must lie outside dataDir, because a copy of the data must not contain its key.
 func New(path, dataDir string) (*Source, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -48,8 +48,8 @@ func New(path, dataDir string) (*Source, error) {
 	})}, nil
 }
 
-// Create makes the key file with fresh random bytes and mode 0600. It never replaces one: errors.Is(err, fs.ErrExist)
-// then.
+// Create makes the key file with fresh random bytes and mode 0600. If the file exists, it is kept and the error wraps
+// fs.ErrExist.
 func (s *Source) Create() error {
 	key := make([]byte, local.KeySize)
 	defer clear(key)
@@ -76,7 +76,7 @@ func read(path string) ([]byte, error) {
 	return key, nil
 }
 
-// resolve follows symbolic links as far as the path exists, and keeps the rest as it is.
+// resolve follows symbolic links as far as the path exists, and keeps the rest unchanged.
 func resolve(path string) string {
 	for at, rest := path, ""; ; at, rest = filepath.Dir(at), filepath.Join(filepath.Base(at), rest) {
 		if real, err := filepath.EvalSymlinks(at); err == nil {

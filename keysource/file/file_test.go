@@ -34,7 +34,7 @@ func open(t testing.TB, path, data string) *file.Source {
 	return src
 }
 
-// broken returns a fault that breaks a good key file.
+// broken returns a fault that damages a good key file.
 func broken(name string, class error, says string, breakIt func(path string) error) sourcetest.Fault {
 	return sourcetest.Fault{Name: name, Class: class, Says: says, Source: func(t testing.TB) keysource.Source {
 		path, data := made(t)

@@ -100,7 +100,8 @@ func (s *Source) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref,
 	return blob, keysource.Ref{URI: s.uri}, err
 }
 
-// Unwrap implements keysource.Source. ref's URI is the former place of the passphrase; it may be read from another now.
+// Unwrap implements keysource.Source. ref's URI is the place of the passphrase when it wrapped; the passphrase may now
+// be in another place.
 func (s *Source) Unwrap(ctx context.Context, _ keysource.Ref, blob []byte) ([]byte, error) {
 	w, err := local.Parse(local.Passphrase, blob)
 	if err != nil {
@@ -120,7 +121,7 @@ func (s *Source) Unwrap(ctx context.Context, _ keysource.Ref, blob []byte) ([]by
 		" does not open this data: check it for typing errors, and that it is the one this instance was made with")
 }
 
-// Describe implements keysource.Source. Only Unwrap can tell whether the passphrase is the right one.
+// Describe implements keysource.Source. Only Unwrap can check whether the passphrase is correct.
 func (s *Source) Describe(ctx context.Context, ref keysource.Ref) (keysource.Description, error) {
 	words, err := s.words(ctx)
 	if err != nil {
@@ -163,7 +164,8 @@ func derive(words, params []byte) ([]byte, error) {
 			"the wrapped key is damaged: it asks for %d iterations; between %d and %d are possible",
 			n, minIterations, maxIterations)
 	}
-	// The library takes a string: a copy of the words that cannot be wiped and lives until it is collected.
+	// The library takes a string: a copy of the passphrase that cannot be wiped and stays in memory until it is
+	// collected.
 	key, err := pbkdf2.Key(sha256.New, string(words), params[4:], int(n), local.KeySize)
 	if err != nil {
 		return nil, fmt.Errorf("derive key from passphrase: %w", err)

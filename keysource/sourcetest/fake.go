@@ -11,8 +11,8 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// Fake is a source in memory that behaves like a real one: another key, or an altered blob, unwraps nothing. It keeps
-// the secrets itself, and its blobs are only tickets for them. Fail makes it fail. It is safe for concurrent use.
+// Fake is a source in memory that behaves like a real one: with another key or an altered blob, Unwrap fails. It keeps
+// the secrets itself; its blobs are only tickets for them. Fail makes it fail. It is safe for concurrent use.
 type Fake struct {
 	ref keysource.Ref
 	key [32]byte

@@ -63,7 +63,7 @@ func Run(t *testing.T, p Provider) {
 		if !bytes.Equal(got, inner) {
 			t.Error("unwrapped something else")
 		}
-		clear(got) // the caller owns it: wiping it must not hurt the source
+		clear(got) // the caller owns it: wiping it must not affect the source
 		if again, err := p.Open(t).Unwrap(t.Context(), ref, blob); err != nil || !bytes.Equal(again, inner) {
 			t.Errorf("second unwrap: %v", err)
 		}
@@ -96,7 +96,7 @@ func Run(t *testing.T, p Provider) {
 		got, err := p.Other(t).Unwrap(t.Context(), ref, blob)
 		wantClass(t, err, keysource.ErrWrong)
 		if got != nil {
-			t.Error("something came back with the error")
+			t.Error("data was returned with the error")
 		}
 	})
 
@@ -169,7 +169,7 @@ func Run(t *testing.T, p Provider) {
 
 	for _, f := range p.Faults {
 		t.Run("fault "+f.Name, func(t *testing.T) {
-			blob, ref := wrap(t, p.Open(t), inner) // before the fault: a test of a variable changes it
+			blob, ref := wrap(t, p.Open(t), inner) // before the fault: the fault of an environment variable changes it
 			src := f.Source(t)
 			_, _, wrapErr := src.Wrap(t.Context(), inner)
 			_, unwrapErr := src.Unwrap(t.Context(), ref, blob)
@@ -200,7 +200,7 @@ func wantClass(t testing.TB, err, class error) {
 	wantOneClass(t, err)
 }
 
-// wantOneClass fails when an error has no class or more than one: a program that decides on it must not have to choose.
+// wantOneClass fails when an error does not have exactly one class: programs decide by it.
 func wantOneClass(t testing.TB, err error) {
 	t.Helper()
 	n := 0

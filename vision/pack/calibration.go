@@ -14,13 +14,13 @@ const halfRate = 1e-3
 // of 1e-4 is a confidence of 0.76, 1e-5 of 0.91, 1e-6 of 0.97; and 1e-2 of 0.24.
 const steepness = 0.5
 
-// searchRate is the largest fraction of searches of strangers with a false accept, which Threshold keeps.
+// searchRate is the largest fraction of searches of strangers with a false accept that Threshold allows.
 const searchRate = 0.01
 
 // Calibration says how often the faces of two strangers are as near as a given distance, and how that was measured.
 //
-// A measured one names its worst group of people, and confidence follows the rates of that group. One without follows
-// Rates.
+// A measured calibration names its worst group of people, and confidence follows the rates of that group. Otherwise it
+// follows Rates.
 type Calibration struct {
 	// Pairs of photos of strangers, of People different persons, were measured.
 	Pairs  int `json:"pairs"`
@@ -92,7 +92,7 @@ func (c *Calibration) empty() bool { return c.Method == "" && len(c.Rates) == 0 
 // SHA-256.
 func (c *Calibration) check(recogniser string) error {
 	if c.Recogniser != "" && c.Recogniser != recogniser {
-		return fmt.Errorf("it was counted with another network: the recogniser of SHA-256 %s, and the pack's is %s",
+		return fmt.Errorf("it was measured with the recogniser of SHA-256 %s, but the pack's recogniser is %s",
 			c.Recogniser, recogniser)
 	}
 	if c.Pairs < 0 || c.People < 0 || c.Photos < 0 {

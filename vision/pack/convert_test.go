@@ -87,7 +87,8 @@ func TestConvertIsDeterministic(t *testing.T) {
 	}
 }
 
-// The manifest of the default pack is what earlier versions made: records name the pack, and must mean the same.
+// TestDefaultPackStaysAsItWas checks that the manifest of the default pack is the one that earlier versions made:
+// records name the pack, and must keep their meaning.
 func TestDefaultPackStaysAsItWas(t *testing.T) {
 	p, err := pack.Convert(t.Context(), "default", packagesFolder(t), filepath.Join(t.TempDir(), "p"))
 	if err != nil {

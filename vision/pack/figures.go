@@ -9,7 +9,6 @@ import _ "embed"
 // best of about a hundred candidates: it separates people on the family photos by more than any crop without a turn.
 var alignment = [5][2]float64{{47, 42.5}, {103, 42.5}, {75, 78}, {48, 100}, {102, 100}}
 
-// calibration is that of the default pack.
 func calibration() Calibration {
 	return Calibration{
 		Pairs:  1364,
@@ -37,7 +36,7 @@ var mobileFaceAlignment = [5][2]float64{
 	{38.2946, 51.6963}, {73.5318, 51.5014}, {56.0252, 71.7366}, {41.5493, 92.3655}, {70.7299, 92.2041},
 }
 
-// mobileFaceCounted is what `make calibrate` counted.
+// mobileFaceCounted is the output of `make calibrate`.
 //
 //go:embed calibration-mobileface.json
 var mobileFaceCounted []byte

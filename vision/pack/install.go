@@ -87,7 +87,7 @@ func install(ctx context.Context, root string, src Source) (*Pack, error) {
 	return p, nil
 }
 
-// bring puts the files of the pack into the folder files, with tmp as a place for the archive.
+// bring writes the files of the pack into the folder files; tmp is a folder for the archive.
 func bring(ctx context.Context, tmp, files string, src Source) error {
 	scheme, _, isURL := strings.Cut(src.Location, "://")
 	if isURL && scheme != "http" && scheme != "https" {

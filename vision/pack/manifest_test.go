@@ -23,7 +23,7 @@ func openManifest(t testing.TB, raw []byte) (*pack.Pack, error) {
 	return pack.Open(dir)
 }
 
-// quality is the part of a manifest that tells the quality of faces.
+// quality is the part of a manifest that says how to grade faces.
 func quality() map[string]any {
 	return map[string]any{
 		"method": "guessed", "base": 0.1, "floor": 0.3, "medium": 0.5, "high": 0.7,
@@ -77,7 +77,7 @@ func cascade(m map[string]any, bend func(detector map[string]any, stages []any))
 	bend(d, stages)
 }
 
-// wears describes a network that sees signs of what a face wears.
+// wears describes a network that sees signs of wear.
 func wears(signs ...string) map[string]any {
 	return map[string]any{
 		"file": "net.onnx", "output": "signs", "signs": signs,
@@ -202,7 +202,7 @@ func TestManifestRefuses(t *testing.T) {
 		})
 	}
 	if _, err := openManifest(t, append(encode(t, manifest(network)), "{}"...)); err == nil {
-		t.Error("opened a manifest that something follows")
+		t.Error("opened a manifest with trailing data")
 	}
 }
 
@@ -232,7 +232,7 @@ func TestConfidence(t *testing.T) {
 	}
 }
 
-// counted is a manifest whose calibration tells a worst group from all pairs.
+// counted is a manifest whose calibration has a worst group.
 func counted(t testing.TB) map[string]any {
 	t.Helper()
 	row := func(distance, rate float64) any { return map[string]any{"distance": distance, "falseAccepts": rate} }
@@ -271,7 +271,7 @@ func TestThresholdGrowsWithTheGroup(t *testing.T) {
 		}
 	}
 	if got := p.Threshold(100_000_000); got != 0.95 {
-		t.Errorf("%g for a group that no threshold is good for, want the most that is used unasked, 0.95", got)
+		t.Errorf("%g for a group too large for any threshold, want the highest default, 0.95", got)
 	}
 	last := 0.5
 	for faces := 1; faces < 1<<40; faces *= 3 {
@@ -292,7 +292,7 @@ func TestThresholdGrowsWithTheGroup(t *testing.T) {
 func TestCalibrationOfAnotherNetworkIsRefused(t *testing.T) {
 	m := counted(t)
 	m["calibration"].(map[string]any)["recogniser"] = sum([]byte("another"))
-	if _, err := openManifest(t, encode(t, m)); err == nil || !strings.Contains(err.Error(), "another network") {
+	if _, err := openManifest(t, encode(t, m)); err == nil || !strings.Contains(err.Error(), "measured with the recogniser") {
 		t.Errorf("got %v", err)
 	}
 	m = manifest(network)
@@ -302,7 +302,7 @@ func TestCalibrationOfAnotherNetworkIsRefused(t *testing.T) {
 	}
 }
 
-// FuzzManifest looks for manifests that open and yet break a promise.
+// FuzzManifest looks for manifests that open although they violate a rule.
 func FuzzManifest(f *testing.F) {
 	f.Add(encode(f, manifest(network)))
 	f.Add(encode(f, counted(f)))

@@ -90,7 +90,7 @@ func (p *Pack) goByOwn() error {
 		return nil
 	}
 	if err == nil && own.Recogniser == "" {
-		err = errors.New("it does not say in recogniser with which network it was counted")
+		err = errors.New("its field recogniser is missing: the SHA-256 of the network it was measured with")
 	}
 	if err == nil {
 		err = own.check(p.manifest.digest(p.manifest.Recogniser.File))

@@ -38,7 +38,7 @@ func TestOwnCalibrationGoesBeforeTheMakers(t *testing.T) {
 	dir := packFolder(t, manifest(network))
 	maker := mustOpen(t, dir)
 	if maker.Own() != "" {
-		t.Errorf("goes by %s, which is not there", maker.Own())
+		t.Errorf("uses %s, which does not exist", maker.Own())
 	}
 	c := mustOpen(t, packFolder(t, counted(t))).Manifest().Calibration
 	if err := c.Write(pack.OwnCalibration(dir)); err != nil {
@@ -55,7 +55,7 @@ func TestOwnCalibrationGoesBeforeTheMakers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if back := mustOpen(t, dir); back.Confidence(0.3) != maker.Confidence(0.3) {
-		t.Error("the pack does not go back to its maker's calibration")
+		t.Error("the pack does not return to the manifest's calibration")
 	}
 }
 
@@ -63,14 +63,14 @@ func TestOwnCalibrationThatDoesNotFit(t *testing.T) {
 	for name, c := range map[string]struct{ file, want string }{
 		"another network": {
 			strings.Replace(string(encode(t, counted(t)["calibration"])), sum(network), sum([]byte("x")), 1),
-			"another network"},
+			"measured with the recogniser"},
 		"no network": {strings.Replace(string(encode(t, counted(t)["calibration"])), sum(network), "", 1),
-			"does not say in recogniser with which network"},
-		"a distance at 0.5 that is none": {
+			"its field recogniser is missing"},
+		"an impossible distance at 0.5": {
 			strings.Replace(string(encode(t, counted(t)["calibration"])), "{",
 				`{"half":{"distance":-5,"falseAccepts":0},`, 1),
 			"half: the distance is not between 0 and 2"},
-		"a rate at 0.5 that is none": {
+		"an impossible rate at 0.5": {
 			strings.Replace(string(encode(t, counted(t)["calibration"])), "{", `{"groups":[{"name":"some","rates":[],`+
 				`"half":{"distance":0.4,"falseAccepts":0,"high":7}}],`, 1),
 			`group "some": half: a count is negative, or a rate`},
@@ -108,7 +108,7 @@ func TestPackWithoutCalibration(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := p.Confidence(0.1); got != 0 {
-		t.Errorf("confidence %g of a distance that means nothing", got)
+		t.Errorf("confidence %g of a distance that is not a number", got)
 	}
 	c := mustOpen(t, packFolder(t, counted(t))).Manifest().Calibration
 	if err := c.Write(pack.OwnCalibration(dir)); err != nil {

@@ -88,7 +88,7 @@ func (p *Pack) Confidence(distance float64) float64 {
 	return p.manifest.Calibration.Confidence(distance)
 }
 
-// Threshold returns the least confidence for somebody of a group of so many faces; see Calibration.
+// Threshold returns the least confidence for a match in a group of that many faces; see Calibration.
 func (p *Pack) Threshold(faces int) float64 { return p.manifest.Calibration.Threshold(faces) }
 
 func readManifest(dir string) ([]byte, error) {

@@ -21,7 +21,7 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// manifest is a small valid one, for a network file of the given bytes.
+// manifest is a small valid manifest, for a network file of the given bytes.
 func manifest(network []byte) map[string]any {
 	input := map[string]any{
 		"name": "in", "width": 112, "height": 112, "channels": "BGR",
@@ -149,7 +149,7 @@ func TestInstall(t *testing.T) {
 			http.NotFound(w, r)
 			return
 		}
-		_, _ = w.Write(archive) // a client that goes away is the client's matter
+		_, _ = w.Write(archive) // the client reports an error
 	}))
 	defer server.Close()
 
@@ -186,7 +186,7 @@ func TestInstall(t *testing.T) {
 	})
 }
 
-// onlyHolds fails unless the folder holds these names and no others.
+// onlyHolds fails unless the folder holds exactly these names.
 func onlyHolds(t *testing.T, dir string, names ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -202,7 +202,7 @@ func onlyHolds(t *testing.T, dir string, names ...string) {
 	}
 }
 
-// refused fails unless installing fails with the given words and leaves nothing behind.
+// refused fails unless installing fails with an error that contains the words and leaves no files behind.
 func refused(t *testing.T, src pack.Source, words string) error {
 	t.Helper()
 	root := t.TempDir()

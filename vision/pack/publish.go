@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 )
 
-// stage makes a temporary folder in parent, which is made if necessary, so that a finished pack can be moved into
+// stage makes a temporary folder in parent, creating parent if necessary, so that a finished pack can be moved into
 // place.
 func stage(parent string) (string, error) {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
@@ -15,7 +15,7 @@ func stage(parent string) (string, error) {
 	return os.MkdirTemp(parent, ".pack-*")
 }
 
-// publish moves a finished folder into place at once, so that half a pack is never visible.
+// publish moves a finished folder into place at once, so that an incomplete pack is never visible.
 func publish(tmp, dst string) error {
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return err

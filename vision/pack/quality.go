@@ -33,7 +33,7 @@ const (
 	Misfit Measure = "misfit"
 )
 
-// Measures lists all of them.
+// Measures lists all measures.
 func Measures() []Measure { return []Measure{Length, Misfit} }
 
 // Quality is the rule by which the quality of a face follows from its measures: the score is the sum of a base, of
@@ -64,7 +64,7 @@ type Term struct {
 	Weight  float64 `json:"weight"`
 }
 
-// NoFace says which finding of the detector is left out: one of which everything is doubtful. It has a detector's score
+// NoFace says which detections are discarded as doubtful in every respect. Such a detection has a detector's score
 // below Score and a score of quality below Quality; and a misfit above Misfit, or the detector's five points lie
 // farther than Apart from the same among the 68, on average and in parts of the face's size (as Misfit).
 type NoFace struct {

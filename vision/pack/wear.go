@@ -45,7 +45,7 @@ var signs = []Sign{
 	SignHeadwear,
 }
 
-// checkWear checks the networks for what faces wear.
+// checkWear checks the wear networks.
 func checkWear(files map[string]bool, all []Wear) error {
 	seen := map[Sign]bool{}
 	for _, w := range all {
@@ -71,8 +71,8 @@ func checkWear(files map[string]bool, all []Wear) error {
 	return nil
 }
 
-// withWear adds the networks for what faces wear. They were fitted for this project, see docs/models.md; their
-// coefficients are in wear.bin.
+// withWear adds the wear networks. They were fitted for this project, see docs/models.md; their coefficients are in
+// wear.bin.
 func (r recipe) withWear() recipe {
 	c := coefficients{left: wearCoefficients}
 	c.heading()
@@ -84,7 +84,7 @@ func (r recipe) withWear() recipe {
 	return r
 }
 
-// wearCoefficients begins with a line that says what follows. Then come the layers of the networks in the order of
+// wearCoefficients begins with a line that describes the content. Then come the layers of the networks in the order of
 // wearNetworks, each output for itself: scale and bias as 32-bit floats, and 8-bit weights that the scale multiplies,
 // in the order input channel, row, column.
 //
@@ -170,7 +170,7 @@ func transposed(m []float32, rows, columns int) []float32 {
 	return t
 }
 
-// coefficients reads layers one after the other. What is missing is 0, and an error at the end.
+// coefficients reads layers one after the other. Missing numbers are read as 0, and end reports them.
 type coefficients struct {
 	left  []byte
 	short bool
@@ -202,7 +202,7 @@ func (c *coefficients) layer(in, out int) (weights, bias []float32) {
 	return weights, bias
 }
 
-// end reports coefficients that are not those of the networks.
+// end reports coefficients that do not match those of the networks.
 func (c *coefficients) end() error {
 	if c.short || len(c.left) != 0 {
 		return errors.New("the embedded coefficients do not fit these networks")

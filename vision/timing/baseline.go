@@ -18,8 +18,8 @@ import (
 var ErrNoBaseline = errors.New("no baseline")
 
 // Baseline is a running time.mjs of the folder bench/wasm: the npm package @vladmandic/face-api on its WebAssembly
-// backend, which finds the faces on the small photo, their landmarks and their descriptors. It is given pixels, so that
-// decoding is not in its time.
+// backend, which finds the faces on the small photo, their landmarks and their descriptors. Its input is pixels, so
+// that decoding is not included in its time.
 type Baseline struct {
 	command    *exec.Cmd
 	cancel     context.CancelFunc
@@ -71,12 +71,12 @@ func StartBaseline(ctx context.Context, folder string, p Pictures) (_ *Baseline,
 		return nil, err
 	}
 	if !b.answer.Scan() {
-		return nil, fmt.Errorf("it gave no answer; it said: %s", b.said())
+		return nil, fmt.Errorf("no answer; its error output: %s", b.said())
 	}
 	return b, nil
 }
 
-// said returns what the baseline wrote to its standard error, after its end.
+// said returns the baseline's standard error, after its end.
 func (b *Baseline) said() string {
 	b.cancel()
 	_ = b.command.Wait() // it was ended by the line above
@@ -84,7 +84,7 @@ func (b *Baseline) said() string {
 	return b.complaints.String()
 }
 
-// Round has the baseline work on the photo once.
+// Round makes the baseline process the photo once.
 func (b *Baseline) Round() (time.Duration, error) {
 	_, err := b.ask.WriteString("again\n")
 	if err = errors.Join(err, b.ask.Flush()); err != nil {
@@ -114,7 +114,7 @@ func (b *Baseline) Close() error {
 	}
 	b.cancel()
 	if b.command != nil {
-		_ = b.command.Wait() // it may have been killed by the line above: nothing left to learn
+		_ = b.command.Wait() // it may have been killed by the line above: its exit code is of no use
 	}
 	return os.RemoveAll(b.scratch)
 }

@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// forgetPeak has the peak begin anew, from what lives now. Where the system refuses, the peak is that of the process.
+// forgetPeak resets the peak memory to the present. If the system refuses, the peak is that of the whole process.
 func forgetPeak() {
 	debug.FreeOSMemory()
 	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
 }
 
-// peakMemory returns the most bytes that were resident of this process; 0 where /proc does not tell.
+// peakMemory returns the largest resident memory of this process in bytes; 0 where /proc has no such figure.
 func peakMemory() int64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {

@@ -2,8 +2,8 @@
 
 package timing
 
-// forgetPeak has nothing to forget.
+// forgetPeak does nothing on this system.
 func forgetPeak() {}
 
-// peakMemory is not told by this system.
+// peakMemory is unknown on this system.
 func peakMemory() int64 { return 0 }

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"image"
-	_ "image/gif" // formats of the photo that a measurement begins with
+	_ "image/gif" // formats of the photo to measure with
 	"image/jpeg"
 	_ "image/png"
 	"math/rand/v2"
@@ -12,7 +12,7 @@ import (
 	"golang.org/x/image/draw"
 )
 
-// The sizes of the two photos that are measured, in pixels: of a camera of old, and of a phone.
+// The sizes of the two photos that are measured, in pixels: of an old camera, and of a phone.
 const (
 	SmallWidth  = 640
 	SmallHeight = 480
@@ -24,7 +24,7 @@ const (
 type Pictures struct {
 	// Small and Large are JPEG files.
 	Small, Large []byte
-	// Pixels are those that Small was made of: packed rows of red, green and blue.
+	// Pixels are the source of Small: packed rows of red, green and blue.
 	Pixels []byte
 }
 
@@ -69,7 +69,7 @@ func scaled(
 ) (file, pixels []byte, err error) {
 	canvas := image.NewRGBA(image.Rect(0, 0, w, h))
 	draw.CatmullRom.Scale(canvas, canvas.Bounds(), src, part, draw.Src, nil)
-	random := rand.New(rand.NewPCG(1, 2)) // the same for all
+	random := rand.New(rand.NewPCG(1, 2)) // the same for every run
 	for i := 0; noise > 0 && i < len(canvas.Pix); i += 4 {
 		n := noise * random.NormFloat64()
 		for c := i; c < i+3; c++ {

@@ -1,7 +1,7 @@
 // Package timing measures how long a pipeline takes for a photo, stage by stage, and how many photos a second it
-// manages.
+// processes.
 //
-// What is compared takes turns within one run, so that whatever else the machine does falls on all of it.
+// Compared measurements take turns within one run, so that other load on the machine affects all alike.
 package timing
 
 import (
@@ -16,11 +16,11 @@ import (
 	"github.com/visage-face/visage/vision"
 )
 
-// Config says what is measured.
+// Config describes a measurement.
 type Config struct {
 	// Open opens the pipeline, which reports the duration of stages to trace. Required. Run closes the pipeline.
 	Open func(trace func(vision.Stage, time.Duration)) (*vision.Pipeline, error)
-	// Pictures are what it works on. Required.
+	// Pictures are the photos to process. Required.
 	Pictures Pictures
 	// Rounds is how often everything is measured; medians count. Default: 15.
 	Rounds int
@@ -28,9 +28,9 @@ type Config struct {
 	Clients int
 	// Photos is how many photos these callers send in all, of each size. Default: 200.
 	Photos int
-	// Baseline is what the small photo is compared with; nil for nothing.
+	// Baseline is the baseline for the small photo; nil for none.
 	Baseline *Baseline
-	// Progress, if set, is told what is measured next.
+	// Progress, if set, is called with the name of the next measurement.
 	Progress func(what string)
 }
 
@@ -39,13 +39,13 @@ var Stages = [...]vision.Stage{
 	vision.StageDecode, vision.StageDetect, vision.StageLandmarks, vision.StageAttributes, vision.StageTemplate,
 }
 
-// Photo is what one call of Detect took for a photo: medians of all rounds.
+// Photo is the durations of one call of Detect for a photo: medians of all rounds.
 type Photo struct {
 	Whole time.Duration
 	Stage map[vision.Stage]time.Duration
 }
 
-// Result is what was measured.
+// Result is the result of a measurement.
 type Result struct {
 	Small, Large Photo
 	// Baseline is the median of the baseline's rounds; 0 without one.
@@ -53,11 +53,11 @@ type Result struct {
 	// SmallRate and LargeRate are photos a second with Config.Clients callers.
 	SmallRate, LargeRate float64
 	Clients              int
-	// PeakMemory is the most bytes that were resident of this process up to the end; 0 where the system does not tell.
+	// PeakMemory is the largest resident memory of this process in bytes; 0 where the system has no such figure.
 	PeakMemory int64
 }
 
-// clock collects what the pipeline tells of its stages.
+// clock collects the durations of the pipeline's stages.
 type clock struct {
 	mu sync.Mutex
 	by map[vision.Stage][]time.Duration
@@ -69,7 +69,7 @@ func (c *clock) trace(stage vision.Stage, took time.Duration) {
 	c.by[stage] = append(c.by[stage], took)
 }
 
-// take returns what was collected and begins anew.
+// take returns the collected durations and resets the clock.
 func (c *clock) take() map[vision.Stage]time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -83,7 +83,7 @@ func (c *clock) take() map[vision.Stage]time.Duration {
 	return sums
 }
 
-// series are the rounds of one photo.
+// series is the rounds of one photo.
 type series struct {
 	whole []time.Duration
 	stage map[vision.Stage][]time.Duration
@@ -105,7 +105,7 @@ func Median(times []time.Duration) time.Duration {
 	return slices.Sorted(slices.Values(times))[(len(times)-1)/2]
 }
 
-// Run measures. Photos on which the pipeline finds nobody are an error, for their numbers would say nothing.
+// Run measures. Photos without a face are an error, because their durations would be meaningless.
 func Run(ctx context.Context, cfg Config) (_ Result, err error) {
 	defaults := func(n *int, value int) {
 		if *n < 1 {
@@ -155,7 +155,7 @@ func Run(ctx context.Context, cfg Config) (_ Result, err error) {
 			small, large = series{stage: map[vision.Stage][]time.Duration{}},
 				series{stage: map[vision.Stage][]time.Duration{}}
 		}
-		for range 3 { // a quiet moment is more easily met by what is short
+		for range 3 { // short measurements fit into quiet moments more easily
 			if err := timed(cfg.Pictures.Small, &small); err != nil {
 				return Result{}, err
 			}
@@ -187,7 +187,7 @@ func Run(ctx context.Context, cfg Config) (_ Result, err error) {
 	return r, nil
 }
 
-// busy has clients do something n times in all, and returns how often a second it was done.
+// busy has clients call do n times in all, and returns the calls per second.
 func busy(clients, n int, do func() error) (float64, error) {
 	var next atomic.Int64
 	var all sync.WaitGroup

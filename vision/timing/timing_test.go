@@ -47,7 +47,7 @@ func TestPicturesAreOneSceneInTwoSizes(t *testing.T) {
 		t.Errorf("red is from %d to %d, want from about 33 to 166", left, right)
 	}
 	if _, err := timing.NewPictures([]byte("no photo"), image.Rectangle{}); err == nil {
-		t.Error("text is taken for a photo")
+		t.Error("text was accepted as a photo")
 	}
 }
 

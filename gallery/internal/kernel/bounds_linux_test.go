@@ -8,8 +8,8 @@ import (
 	"github.com/visage-face/visage/gallery/internal/kernel"
 )
 
-// TestKernelsStayWithinTheirMemory lets all that kernels read and write lie directly before or behind memory that
-// nobody may touch.
+// TestKernelsStayWithinTheirMemory places all memory that kernels read and write directly before or behind pages
+// without access.
 func TestKernelsStayWithinTheirMemory(t *testing.T) {
 	for _, k := range kernel.Available() {
 		for name, atEnd := range map[string]bool{"start": false, "end": true} {
@@ -23,7 +23,7 @@ func TestKernelsStayWithinTheirMemory(t *testing.T) {
 	}
 }
 
-// guarded returns memory at the start or at the end of some pages, around which there are some without access.
+// guarded returns memory at the start or at the end of some pages, between pages without access.
 func guarded(t *testing.T, n int, atEnd bool) []byte {
 	page := os.Getpagesize()
 	size := (n + page - 1) / page * page

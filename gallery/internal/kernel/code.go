@@ -2,19 +2,19 @@ package kernel
 
 import "encoding/binary"
 
-// Coded is what Code finds out about a row: for the sketch, the sketch and the second plane, and these with the third,
-// the product of its codes with what the planes stand for, and the squared length of the latter; and the squared length
-// of the codes themselves.
+// Coded is the result of Code for a row: for the sketch, the sketch and the second plane, and these with the third, the
+// product of its codes with what the planes stand for, and the squared length of the latter; and the squared length of
+// the codes themselves.
 //
-// What n bits of a code stand for is the middle of the codes that begin with them, in halves of as many codes as there
-// are: of the upper n bits h, 0 to 2ⁿ-1, it is 2h+1-2ⁿ.
+// The upper n bits of a code stand for the middle of the codes that begin with them, in units of half their number: for
+// the bits h, 0 to 2ⁿ-1, it is 2h+1-2ⁿ.
 type Coded struct {
 	Along, Long [3]int64
 	Square      int64
 }
 
-// Code takes a row apart: its codes, of 16 bits, little endian, none of them below -32,767, become what the planes hold
-// of it. sketch and second have SecondBytes, third ThirdBytes and last LastBytes bytes.
+// Code splits a row into planes: codes holds its codes, of 16 bits, little endian, none of them below -32,767. sketch
+// and second have SecondBytes, third ThirdBytes and last LastBytes bytes.
 func (k *Kernel) Code(codes []byte, sketch, second, third, last []byte, out *Coded) {
 	dim := len(codes) / 2
 	*out = Coded{}
@@ -52,8 +52,7 @@ func codeRest(codes []byte, sketch, second, third, last []byte, out *Coded) {
 	}
 }
 
-// Row puts the codes of a row together again, row r of a group of the sketch and rows of the other planes. It is the
-// reverse of Code.
+// Row assembles the codes of a row, row r of a group of the sketch and rows of the other planes. It reverses Code.
 func Row(codes []int16, group []byte, r int, second, third, last []byte) {
 	for j := 0; 16*j < len(codes); j++ {
 		upper := binary.LittleEndian.Uint32(group[vectorBytes*(1+j)+4*r:])

@@ -1,6 +1,6 @@
 package kernel
 
-// Move moves what is prepared of probes into other memory.
+// Move moves the prepared probes into other memory.
 func (p *Probes) Move(room func(n int) []int8) {
 	move := func(codes *[]int8) {
 		to := room(len(*codes))
@@ -15,7 +15,6 @@ func (p *Probes) Move(room func(n int) []int8) {
 	move(&p.third)
 }
 
-// Tile makes a tile.
 func (k *Kernel) Tile(dim, n int, sketch, second []byte, marks []uint32, tile []byte) {
 	k.makeTile(dim, n, sketch, second, marks, tile)
 }

@@ -11,8 +11,8 @@
 //	third   bits 11 to 8     0 to 15    4 bits a code
 //	last    bits 7 to 0      0 to 255   8 bits a code
 //
-// What a plane adds to a sum of products with a probe's codes is a sum of its own, so the sum over the upper n bits of
-// a row follows from that over fewer and one plane more.
+// The planes contribute separately to a sum of products with a probe's codes, so the sum over the upper bits of a row
+// is the sum over fewer bits plus that of one more plane.
 //
 // The sketch comes in groups of 16 rows. A group is 16 marks, one a row, followed by vectors of 64 bytes: bits 2i and
 // 2i+1 of byte 4r+k of vector j belong to code 16j+4i+k of row r. So a vector is loaded, split in four and multiplied
@@ -28,7 +28,8 @@
 //
 // Codes behind the last are zero in probes and on every plane.
 //
-// A mark is two numbers of 16 bits, never negative. With the weights of a Limit they say what a row's sum must reach.
+// A mark is two numbers of 16 bits, never negative. With the weights of a Limit they give the least sum that a row must
+// reach.
 package kernel
 
 import (
@@ -46,7 +47,7 @@ const vectorBytes = 64
 // bits in every lane.
 const DimMost = 2048
 
-// Words returns the number of vectors that a group of the sketch has for so many codes a row: 16 codes each.
+// Words returns the number of vectors of a group of the sketch for dim codes a row: 16 codes each.
 func Words(dim int) int { return (dim + 15) / 16 }
 
 // SketchBytes returns the size of a group of the sketch.
@@ -64,15 +65,15 @@ func LastBytes(dim int) int { return 16 * Words(dim) }
 // TileBytes returns the size of a group in a tile.
 func TileBytes(dim int) int { return vectorBytes * (1 + 4*Words(dim)) }
 
-// Slack is how many bytes behind the rows of a plane a kernel may read, whatever they hold.
+// Slack is the number of bytes behind the rows of a plane that a kernel may read, whatever they contain.
 const Slack = 64
 
-// Mark packs the two numbers that a plane keeps of a row beside its codes, each 0 to 65,535. Those of marks that
-// kernels compare with are at most 32,767.
+// Mark packs the two numbers that a plane stores of a row beside its codes, each 0 to 65,535. Those of marks that
+// kernels compare are at most 32,767.
 func Mark(first, second int) uint32 { return uint32(first) | uint32(second)<<16 }
 
-// Limit says which rows pass: those for which Start plus the sum of products is at least
-// (mark1·weight1 + mark2·weight2) >> Shift. No sum that is formed here may leave 32 bits; that is the caller's duty.
+// Limit says which rows pass: those for which Start plus the sum of products is at least (mark1·weight1 +
+// mark2·weight2) >> Shift. The caller ensures that no sum in this comparison exceeds 32 bits.
 type Limit struct {
 	Weights uint32 // two signed numbers of 16 bits, the lower half for the first of a mark
 	Start   int32
@@ -88,12 +89,12 @@ func Weights(first, second int) uint32 {
 // Never is a limit that no row passes.
 func Never() Limit { return Limit{Start: -1 << 30} }
 
-// threshold returns what the sum of the row with that mark must reach.
+// threshold returns the least sum that passes for a row with that mark.
 func (l *Limit) threshold(m uint32) int32 {
 	return (int32(m&0xffff)*int32(int16(l.Weights)) + int32(m>>16)*int32(int16(l.Weights>>16))) >> l.Shift
 }
 
-// SetRow writes a row's mark and what the sketch holds of it into row r of a group.
+// SetRow writes a row's mark and its bits of the sketch into row r of a group.
 func SetRow(group []byte, r int, mark uint32, sketch []byte) {
 	binary.LittleEndian.PutUint32(group[4*r:], mark)
 	for at := 4 * r; len(sketch) > 0; sketch = sketch[4:] {
@@ -109,7 +110,7 @@ func CopyRow(dst []byte, to int, src []byte, from int) {
 	}
 }
 
-// ClearRow removes what a group holds of row r. Such a row may still pass a scan: who scans knows which rows there are.
+// ClearRow clears row r of a group. Such a row may still pass a scan: the caller of the scan knows which rows exist.
 func ClearRow(group []byte, r int) {
 	for at := 4 * r; at < len(group); at += vectorBytes {
 		clear(group[at : at+4])
@@ -117,8 +118,8 @@ func ClearRow(group []byte, r int) {
 }
 
 // Hits are rows that passed. Where holds the number of the probe in its upper half and that of the row, counted from
-// the first of the scan, in its lower half; Sums what Limit was compared with; Backs, after Third, the sums over the
-// third plane and Marks the marks that belong to it.
+// the first of the scan, in its lower half; Sums the sums that were compared with Limit; Backs, after Third, the sums
+// over the third plane and Marks the marks that belong to it.
 type Hits struct {
 	Where []uint32
 	Sums  []int32
@@ -126,7 +127,7 @@ type Hits struct {
 	Marks []uint32
 }
 
-// NewHits returns room for the hits of a scan of so many rows by so many probes.
+// NewHits returns room for the hits of a scan of rows by probes.
 func NewHits(rows, probes int) *Hits {
 	room := rows*probes + Rows // a kernel stores whole vectors
 	return &Hits{
@@ -138,7 +139,7 @@ func NewHits(rows, probes int) *Hits {
 // Reset empties the hits.
 func (h *Hits) Reset() { h.Where, h.Sums = h.Where[:0], h.Sums[:0] }
 
-// Clear empties the hits and wipes what they were.
+// Clear empties the hits and wipes their memory.
 func (h *Hits) Clear() {
 	h.Reset()
 	for _, sums := range [][]int32{h.Sums, h.Backs} {
@@ -148,32 +149,34 @@ func (h *Hits) Clear() {
 	clear(h.Marks)
 }
 
-// Room returns how many hits more there is room for.
+// Room returns for how many more hits there is room.
 func (h *Hits) Room() int { return cap(h.Where) - Rows - len(h.Where) }
 
 // Probes are vectors of codes of 8 bits that are compared with rows in one pass.
 type Probes struct {
-	Sketch []Limit // one a probe: the least that a row of the sketch must have. They may be changed between calls
+	Sketch []Limit // one a probe: the least sum that a row of the sketch must have. They may be changed between calls
 	Upper  []Limit // the same over sketch and second plane together
 	Eight  []Limit // and over these and the third
 
 	n, dim int
 	blocks []block // of the probes in order
 	sketch []int8  // of each probe, its codes
-	// of each probe, four rows of the second plane: the codes that meet the bits 0 and 1, 2 and 3, and so on; and Slack
+	// of each probe, four rows of the second plane: the codes that are multiplied with the bits 0 and 1, 2 and 3, and
+	// so on; and Slack
 	second []int8
-	// of each probe, two rows of the third plane: the codes that meet lower halves, and those that meet upper ones
+	// of each probe, two rows of the third plane: the codes that are multiplied with the lower halves, and with the
+	// upper ones
 	third []int8
 }
 
-// block is some probes that meet a tile together. Their codes stand as they are needed: four of each probe for every
-// vector.
+// block is some probes that are compared with a tile together. Their codes are stored in the order of use: four of each
+// probe for every vector.
 type block struct {
 	first, width int
 	codes        []int8
 }
 
-// NewProbes prepares probes of dim codes each, of which -128 is not one, for a kernel.
+// NewProbes prepares probes of dim codes each for a kernel. Codes are -127 to 127.
 func (k *Kernel) NewProbes(dim int, codes [][]int8) *Probes {
 	n, padded := len(codes), 16*Words(dim)
 	p := &Probes{
@@ -218,8 +221,8 @@ func (p *Probes) Clear() {
 	clear(p.third)
 }
 
-// ScanSketch compares n groups at the start of the sketch with probe i and sets hits.Where, for which the number of the
-// probe is in no upper half, and hits.Sums to the rows that pass.
+// ScanSketch compares n groups at the start of the sketch with probe i and sets hits.Where and hits.Sums to the rows
+// that pass. Here hits.Where has no number of the probe in its upper half.
 func (k *Kernel) ScanSketch(p *Probes, i int, sketch []byte, n int, hits *Hits) {
 	hits.Reset()
 	if n == 0 {
@@ -234,27 +237,27 @@ func (k *Kernel) ScanSketch(p *Probes, i int, sketch []byte, n int, hits *Hits) 
 	hits.Where, hits.Sums = hits.Where[:found], hits.Sums[:found]
 }
 
-// Second keeps of the hits of ScanSketch by probe i those that pass with the second plane as well, and sets their sums
-// to those over both planes. plane and marks begin with the first row of the scan.
+// Second keeps those hits of ScanSketch by probe i that pass with the second plane as well, and sets their sums to
+// those over both planes. plane and marks begin with the first row of the scan.
 func (k *Kernel) Second(p *Probes, i int, plane []byte, marks []uint32, hits *Hits) {
 	n := len(hits.Where)
 	if n == 0 {
 		return
 	}
-	// A sum of the sketch began with its limit's start; four times that gives way to the other limit's.
+	// A sum of the sketch includes its limit's start: four times that is replaced by the other limit's start.
 	add := p.Upper[i].Start - 4*p.Sketch[i].Start
 	left := k.second(&plane[0], SecondBytes(p.dim), &marks[0], &hits.Where[0], &hits.Sums[0], n,
 		&p.second[i*4*SecondBytes(p.dim)], &p.Upper[i], add)
 	hits.Where, hits.Sums = hits.Where[:left], hits.Sums[:left]
 }
 
-// Tiles says whether ScanUpper makes tiles for so many probes.
+// Tiles reports whether ScanUpper makes tiles for that many probes.
 func (k *Kernel) Tiles(probes int) bool { return probes > 1 || k.upper == nil }
 
 // ScanUpper compares n groups with every probe by sketch and second plane and adds those that pass to the hits, which
-// must have room for them and for as many as fill up a tile. The three begin with the first row; first is its number.
-// tile is memory for a tile of them, where Tiles says that one is made. Behind the n groups there may be more, which
-// the next call is expected to be about.
+// must have room for them and for the groups that fill up a tile. sketch, second and marks begin with the first row;
+// first is its number. tile is memory for a tile of them, needed if Tiles reports true. More groups may follow the n;
+// the next call is expected to scan them.
 func (k *Kernel) ScanUpper(p *Probes, sketch, second []byte, marks []uint32, n, first int, tile []byte, hits *Hits) {
 	if !k.Tiles(p.n) && n > 0 {
 		if hits.Room() < n*Rows || first+n*Rows > 1<<16 {
@@ -278,14 +281,14 @@ func (k *Kernel) ScanUpper(p *Probes, sketch, second []byte, marks []uint32, n, 
 	}
 }
 
-// makeTile makes a tile of n groups, of which the sketch, the second plane and its marks begin at the start of theirs.
+// makeTile makes a tile of the first n groups of sketch, second plane and marks.
 func (k *Kernel) makeTile(dim, n int, sketch, second []byte, marks []uint32, tile []byte) {
 	_, _ = sketch[n*SketchBytes(dim)-1], second[n*Rows*SecondBytes(dim)-1]
 	_, _ = marks[n*Rows-1], tile[n*TileBytes(dim)-1]
 	k.tile(&sketch[0], &second[0], &marks[0], n, Words(dim), &tile[0])
 }
 
-// Eights says whether ScanEight is there for so many probes.
+// Eights reports whether ScanEight is available for that many probes.
 func (k *Kernel) Eights(probes int) bool { return k.tile8 != nil && probes > 1 }
 
 // ScanEight is ScanUpper by sketch, second and third plane at once, all of which begin with the first row, and with the
@@ -307,9 +310,9 @@ func (k *Kernel) ScanEight(
 	})
 }
 
-// scanTile compares a tile of n groups with every probe, and leaves out what fills it up to a multiple of TileGroups.
-// Where it can, it asks for the memory that is needed next on the way, a quarter with every fourth block of probes: at
-// once it would have to wait for it.
+// scanTile compares a tile of n groups with every probe, and leaves out the groups that fill it up to a multiple of
+// TileGroups. Where the kernel can, it prefetches the memory of the next tile, a quarter with every fourth block of
+// probes: prefetching all at once would stall.
 func (k *Kernel) scanTile(p *Probes, limits []Limit, tile []byte, n, first int, hits *Hits, next [4][]byte) {
 	whole, before := (n+TileGroups-1)/TileGroups*TileGroups, len(hits.Where)
 	if hits.Room() < whole*Rows*p.n || first+whole*Rows > 1<<16 {
@@ -350,15 +353,15 @@ func (k *Kernel) scanTile(p *Probes, limits []Limit, tile []byte, n, first int, 
 
 // ScanTile compares n groups of a tile, a multiple of TileGroups, with every probe and adds those that pass by Upper to
 // the hits, which must have room for them. first is the number of the tile's first row. A probe's hits are in the order
-// of rows, mixed with those of others.
+// of rows, interleaved with those of others.
 func (k *Kernel) ScanTile(p *Probes, tile []byte, n, first int, hits *Hits) {
 	if n > 0 {
 		k.scanTile(p, p.Upper, tile, n, first, hits, [4][]byte{})
 	}
 }
 
-// TileGroups is the least number of groups of a tile, which those of every tile are a multiple of: kernels take some at
-// once. Groups that fill it up may hold anything.
+// TileGroups divides the number of groups of every tile: kernels process that many at once. Groups that only fill up a
+// tile may hold anything.
 const TileGroups = 4
 
 // Third sets hits.Backs to the sums of products of the third plane, and hits.Marks to the rows' marks. plane and marks

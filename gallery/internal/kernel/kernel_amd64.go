@@ -25,8 +25,8 @@ func Available() []*Kernel {
 	return append(all, &portable)
 }
 
-// secondVNNI leaves short rows to AVX2: a vector of 64 bytes that begins with such a row touches the next line of
-// memory too, even when what is there is masked out.
+// secondVNNI leaves short rows to AVX2: a vector of 64 bytes that begins with such a row also touches the next cache
+// line, even where the load is masked out.
 func secondVNNI(
 	plane *byte, rowBytes int, marks, where *uint32, sums *int32, n int, codes *int8, limit *Limit, add int32,
 ) int {

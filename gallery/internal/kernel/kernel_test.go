@@ -11,7 +11,7 @@ import (
 	"github.com/visage-face/visage/gallery/internal/kernel"
 )
 
-// planes is rows as kernels want them, and as they were.
+// planes is rows in the layout of kernels, and their codes.
 type planes struct {
 	dim                         int
 	sketch, second, third, last []byte
@@ -20,13 +20,13 @@ type planes struct {
 	sketchMarks                 []uint32
 }
 
-// memory returns so many bytes.
+// memory allocates n bytes.
 type memory func(n int) []byte
 
-// ordinary memory is what a program has.
+// ordinary memory is allocated with make.
 func ordinary(n int) []byte { return make([]byte, n) }
 
-// odd memory is aligned to four bytes and no more if that much may be made of words, and to nothing otherwise.
+// odd memory is aligned to four bytes and no more if its length is a multiple of four, and not at all otherwise.
 func odd(n int) []byte {
 	b := make([]byte, n+8)
 	if n%4 == 0 {
@@ -42,7 +42,7 @@ func room[T int8 | int16 | int32 | uint32](m memory, n int) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), n)
 }
 
-// plane returns a plane of so many bytes, behind which there is what kernels may read, and it is not zero.
+// plane returns a plane of n bytes, followed by the Slack that kernels may read, which is not zero.
 func plane(m memory, n int) []byte {
 	b := m(n + kernel.Slack)
 	copy(b[n:], noise(kernel.Slack))
@@ -92,7 +92,7 @@ func (p planes) lastRow(r int) []byte   { return row(p.last, r, kernel.LastBytes
 
 func row(plane []byte, r, size int) []byte { return plane[r*size:][:size] }
 
-// sum is the sum of products of a probe with bits from to to of a row's codes, plus 32,768.
+// sum is the sum of products of a probe with a row's codes plus 32,768, of which only the given bits count.
 func (p planes) sum(probe []int8, r, from, to int) (sum int) {
 	for d, u := range probe {
 		sum += int(u) * ((int(p.codes[r][d]) + 1<<15) >> from % (1 << (to - from)))
@@ -100,7 +100,7 @@ func (p planes) sum(probe []int8, r, from, to int) (sum int) {
 	return sum
 }
 
-// limit is a Limit and what it says.
+// limit is the content of a Limit.
 type limit struct{ first, second, start, shift int }
 
 func (l limit) kernel() kernel.Limit {
@@ -117,7 +117,7 @@ type hit struct {
 	mark       uint32
 }
 
-// sketched says what ScanSketch finds with a probe, by the definition and nothing else.
+// sketched computes the hits of ScanSketch from the definition.
 func (p planes) sketched(probe []int8, l limit) (hits []hit) {
 	for r := range p.codes {
 		if sum := p.sum(probe, r, 14, 16); l.passes(sum, p.sketchMarks[r]) {
@@ -127,7 +127,7 @@ func (p planes) sketched(probe []int8, l limit) (hits []hit) {
 	return hits
 }
 
-// uppers says which of some rows pass with both upper planes, and what Third finds of them.
+// uppers computes from the definition which rows pass with both upper planes, and the results of Third for them.
 func (p planes) uppers(i int, probe []int8, l limit, rows []int) (hits []hit) {
 	for _, r := range rows {
 		if sum := p.sum(probe, r, 12, 16); l.passes(sum, p.upper[r]) {
@@ -193,7 +193,7 @@ func checkKinds(t *testing.T, k *kernel.Kernel, m memory) {
 			for markName, mark := range markKinds {
 				dim := dims[rnd.IntN(len(dims))]
 				if codeName != "random" && probeName != "random" && markName == "greatest" {
-					dim = kernel.DimMost // where sums are the largest that there are
+					dim = kernel.DimMost // where sums are the largest
 				}
 				p := makePlanes(k, m, dim, 1+rnd.IntN(20), func() int16 { return code(rnd) },
 					func() int { return mark(rnd) })
@@ -214,7 +214,7 @@ func checkKinds(t *testing.T, k *kernel.Kernel, m memory) {
 	}
 }
 
-// TestAnyRowsPass lets chosen rows pass, from none to all, whatever their codes are.
+// TestAnyRowsPass makes chosen rows pass, from none to all, whatever their codes are.
 func TestAnyRowsPass(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 8))
 	const dim = 48
@@ -236,7 +236,7 @@ func TestAnyRowsPass(t *testing.T) {
 					}
 				}
 				what := fmt.Sprintf("%v of the rows fail", failing)
-				// No sum reaches what the greatest mark demands, or falls short of nothing.
+				// No sum reaches the threshold of the greatest mark, and every sum reaches that of mark 0.
 				checkPlanes(t, k, ordinary, rnd, p, probes, what, func() limit { return limit{16383, 0, 1 << 20, 0} })
 			}
 		}
@@ -296,7 +296,7 @@ func checkPlanes(
 	for i, probe := range probes {
 		want = append(want, p.uppers(i, probe, upper[i], all)...)
 	}
-	kept := hits.Where[:0] // without the rows that fill the tile up
+	kept := hits.Where[:0] // without the rows that only fill up the tile
 	for i, at := range hits.Where {
 		if r := at&0xffff - uint32(first); int(r) < len(p.codes) {
 			hits.Sums[len(kept)] = hits.Sums[i]
@@ -395,13 +395,13 @@ func checkCodes(t *testing.T, k *kernel.Kernel, m memory) {
 				behind = append(behind, third[i/8*4+i%4]>>(i/4%2*4)&15)
 			}
 			if slices.ContainsFunc(behind, func(b byte) bool { return b != 0 }) {
-				t.Fatalf("%s, %d numbers: something is behind the last", name, dim)
+				t.Fatalf("%s, %d numbers: there is data behind the last code", name, dim)
 			}
 		}
 	}
 }
 
-// noise is memory that holds something.
+// noise is memory filled with data.
 func noise(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {

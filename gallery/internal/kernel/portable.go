@@ -7,7 +7,7 @@ import (
 
 // A Kernel is one implementation of the loops.
 type Kernel struct {
-	// Name says which instructions it uses.
+	// Name names the instructions in use.
 	Name string
 
 	// sketch stores the numbers and the sums of the rows of n groups that pass, and returns how many there are. It may
@@ -17,17 +17,16 @@ type Kernel struct {
 	// is four times the hit's, the second plane's and add. It may read 16 values behind the last hit.
 	second secondFunc
 	// upper compares n groups with one probe, by sketch and second plane at once, stores the hits, and returns how many
-	// there are. It may store up to 15 values behind the last. nil: a tile serves as well.
+	// there are. It may store up to 15 values behind the last. nil: tiles are used for one probe as well.
 	upper upperFunc
 	// tile makes a tile of n groups of words vectors in the sketch.
 	tile func(sketch, second *byte, marks *uint32, n, words int, tile *byte)
-	// tile8 makes the same of the upper eight bits, with the marks that belong to them. nil: scans take no more than
-	// four.
+	// tile8 makes a tile of the upper eight bits, with the marks that belong to them. nil: scans use at most four bits.
 	tile8 func(sketch, second, third *byte, marks *uint32, n, words int, tile *byte)
 	// scan1, scan4 and scan8 compare n groups of a tile, a multiple of TileGroups, with one, four or eight probes,
 	// store the hits, and return how many there are. They may store up to 15 values behind the last. Where of row r for
-	// probe i is first + i<<16 + r. Meanwhile scan8 asks for memory that will be needed, from next on, so many lines of
-	// 64 bytes with every two groups.
+	// probe i is first + i<<16 + r. Meanwhile scan8 prefetches the memory from next on, the given number of lines of 64
+	// bytes with every two groups.
 	scan1, scan4 scanFunc
 	scan8        scan8Func
 	// third computes the third plane's sums for n hits and copies their marks. It may read 16 values behind the last
@@ -56,7 +55,7 @@ type (
 	codeFunc  func(codes *byte, n int, sketch, second, third, last *byte, out *Coded)
 )
 
-// width returns how many of so many probes are best taken together.
+// width returns how many of the remaining probes are best compared together.
 func (k *Kernel) width(left int) int {
 	switch {
 	case k.scan8 != nil && left > 4:

@@ -5,8 +5,7 @@ import (
 	"unsafe"
 )
 
-// Read reads memory, of which a multiple of 64 bytes counts, and does nothing with it: the plainest thing to compare a
-// scan's speed with.
+// Read reads memory, rounded down to a multiple of 64 bytes, and discards it: the baseline for the speed of scans.
 func Read(b []byte) {
 	words := unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/8)
 	var s0, s1, s2, s3 uint64

@@ -18,7 +18,7 @@ func Degenerate(key []byte) string {
 		case key[0] == 0:
 			return "is all zeros"
 		default:
-			return "is one byte again and again"
+			return "is one repeated byte"
 		}
 	}
 	step := key[1] - key[0]

@@ -2,8 +2,7 @@ package local
 
 import "fmt"
 
-// failure is an error of one of keysource's classes whose text is a sentence for the operator. The class is for
-// programs.
+// failure is an error of one of keysource's classes with a sentence for the operator. Programs use the class.
 type failure struct {
 	text  string
 	class error

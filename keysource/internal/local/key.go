@@ -11,7 +11,7 @@ type Place struct {
 	Kind   Kind
 	Name   string // in sentences: "environment variable X"
 	URI    string // in a keysource.Ref
-	Repair string // what to do when it holds another key than the data was sealed with
+	Repair string // what to do when it contains another key than the one that sealed the data
 	// returns KeySize bytes, which the caller wipes, or an error of one of keysource's classes
 	Read func() ([]byte, error)
 }
@@ -37,7 +37,7 @@ func (k Key) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref, err
 }
 
 // Unwrap implements keysource.Source. The key must have the fingerprint that is ref's version; the place may have
-// another name by now.
+// another name than ref's.
 func (k Key) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte, error) {
 	key, have, err := k.read(ctx)
 	if err != nil {
@@ -52,7 +52,7 @@ func (k Key) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	// The fingerprint has matched, so a failure cannot mean another key.
+	// The fingerprint has matched, so the key is the right one and the wrapped form was changed.
 	return w.Open(key, ref.Version,
 		k.at.Name+
 			" holds the right key, but the wrapped key in the data was changed: restore the data directory from a "+

@@ -89,7 +89,7 @@ func Wrap(kind Kind, key, params []byte, version string, inner []byte) ([]byte, 
 func Parse(kind Kind, blob []byte) (Wrapped, error) {
 	if len(blob) < headSize || blob[0] != magic {
 		return Wrapped{}, Fail(keysource.ErrWrong, nil,
-			"the wrapped key is damaged: it does not begin as one (%d bytes)",
+			"the wrapped key is damaged: its header is missing (%d bytes)",
 			len(blob))
 	}
 	if blob[1] != format || blob[2] != suite {

@@ -7,7 +7,7 @@ import (
 	"github.com/visage-face/visage/keysource/internal/local"
 )
 
-// FuzzParse wants no wrapped form accepted that was not made with the key, whatever its bytes.
+// FuzzParse checks that no wrapped form is accepted that was not made with the key.
 func FuzzParse(f *testing.F) {
 	key := bytes.Repeat([]byte{7}, local.KeySize)
 	for _, params := range [][]byte{nil, []byte("parameters")} {
@@ -26,7 +26,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		if inner, err := w.Open(other, "v", "wrong"); err == nil {
-			t.Errorf("a key that made none of them opened %d bytes", len(inner))
+			t.Errorf("a key that wrapped none of them opened %d bytes", len(inner))
 		}
 		if inner, err := w.Open(key, "w", "wrong"); err == nil {
 			t.Errorf("opened %d bytes under another version", len(inner))
@@ -41,7 +41,7 @@ func TestWrappedFormBelongsToItsKind(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := local.Parse(local.Env, blob); err == nil {
-		t.Error("a file's wrapped form was taken for a variable's")
+		t.Error("a file's wrapped form was accepted as a variable's")
 	}
 }
 

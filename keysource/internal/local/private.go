@@ -20,8 +20,8 @@ func ReadPrivate(what, path string, maxBytes int) ([]byte, error) {
 	if err := CheckFolder(what, filepath.Dir(path)); err != nil {
 		return nil, err
 	}
-	// The file is opened first and checked through its handle, so that the checked file is the one that is read. not
-	// blocking: a pipe of that name must not hang the start
+	// The file is opened first and checked through its handle, so that the checked file is the one that is read.
+	// O_NONBLOCK: a pipe of that name must not block the start.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	switch {
 	case errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.EMLINK):
@@ -41,7 +41,7 @@ func ReadPrivate(what, path string, maxBytes int) ([]byte, error) {
 	defer f.Close() // read only: nothing can be lost
 	info, err := f.Stat()
 	if err != nil {
-		return nil, Fail(keysource.ErrUnknown, err, "%s %s cannot be looked at: %v", what, path, err)
+		return nil, Fail(keysource.ErrUnknown, err, "%s %s cannot be examined: %v", what, path, err)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, Fail(keysource.ErrDenied, nil, "%s %s is not a regular file (%s)", what, path, info.Mode().Type())
@@ -82,12 +82,12 @@ func CheckFolder(what, dir string) error {
 		return nil
 	}
 	if err != nil {
-		return Fail(keysource.ErrUnknown, err, "folder %s of the %s cannot be looked at: %v", dir, what, err)
+		return Fail(keysource.ErrUnknown, err, "folder %s of the %s cannot be examined: %v", dir, what, err)
 	}
 	for at, nearest := real, true; ; at, nearest = filepath.Dir(at), false {
 		info, err := os.Lstat(at)
 		if err != nil {
-			return Fail(keysource.ErrUnknown, err, "folder %s above the %s cannot be looked at: %v", at, what, err)
+			return Fail(keysource.ErrUnknown, err, "folder %s above the %s cannot be examined: %v", at, what, err)
 		}
 		sticky := info.Mode()&fs.ModeSticky != 0 && !nearest
 		if perm := info.Mode().Perm(); perm&0o022 != 0 && !sticky {
@@ -141,7 +141,7 @@ func CreatePrivate(what, path string, content []byte) (err error) {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", what, err)
 	}
-	// A link, not a rename: a rename would replace a key that another start has just made.
+	// A link, not a rename: a rename would replace a key that a concurrent start has just made.
 	if err := os.Link(tmp.Name(), path); err != nil {
 		return fmt.Errorf("create %s: %w", what, err)
 	}

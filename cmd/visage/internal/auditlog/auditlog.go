@@ -241,7 +241,7 @@ func ofResource() *cobra.Command {
 	})
 }
 
-// event is what these commands look at in an exported entry of the audit log; docs/formats/audit.md has all of it.
+// event is the part of an exported audit entry that these commands read; docs/formats/audit.md describes all of it.
 type event struct {
 	Sequence uint64                  `json:"sequence"`
 	Time     string                  `json:"time"`

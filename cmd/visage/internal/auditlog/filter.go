@@ -16,7 +16,7 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// filter says which entries are wanted.
+// filter selects entries.
 type filter struct {
 	resource, kind, outcome, actor, key, since, until string
 	after                                             uint64
@@ -24,7 +24,7 @@ type filter struct {
 	oldest                                            bool
 }
 
-// defineFilter adds the flags. limit is the default of --limit; 0 also turns the order round.
+// defineFilter adds the flags. limit is the default of --limit; with 0, the order is oldest first.
 func defineFilter(c *cobra.Command, limit int) *filter {
 	f, fs := &filter{}, c.Flags()
 	fs.StringVar(&f.resource, "resource", "", "only entries of this resource, by `NAME`; by id if it was deleted")
@@ -99,7 +99,7 @@ func (f *filter) check() error {
 	return nil
 }
 
-// outcomes are all that an entry can have.
+// outcomes lists the outcomes that an entry can have.
 func outcomes() []audit.Outcome {
 	return []audit.Outcome{audit.Done, audit.Refused, audit.Failed, audit.Unknown}
 }
@@ -112,7 +112,7 @@ func words[T ~string](all []T) []string {
 	return w
 }
 
-// moment reads a time, or how long ago it was.
+// moment reads a time, or a duration before now.
 func moment(name, value string) (time.Time, error) {
 	if value == "" {
 		return time.Time{}, nil

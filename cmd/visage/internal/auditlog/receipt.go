@@ -65,7 +65,7 @@ func ReceiptCommand() *cobra.Command {
 	return c
 }
 
-// erasure finds the entry of an erasure. It looks at the newest thousand of its kind.
+// erasure finds the entry of an erasure among the newest thousand of its kind.
 func erasure(
 	ctx context.Context, o *operator.Client, resource string, kind audit.Kind, detail audit.Detail, want string,
 ) (uint64, error) {
@@ -82,7 +82,7 @@ func erasure(
 		"\"visage audit resource %s\" lists what happened to the resource", resource)
 }
 
-// proof gets the proof of an entry, which can take a second: until a checkpoint covers it.
+// proof gets the proof of an entry. It can take a second, until a checkpoint covers the entry.
 func proof(
 	ctx context.Context, o *operator.Client, resource string, sequence uint64,
 ) (p audit.Proof, err error) {

@@ -41,8 +41,8 @@ func exportKeys() *cobra.Command {
 	})
 }
 
-// ExportKeyring writes a copy of the keyring, and returns its size. It writes to a file beside path first, so that an
-// older copy is there until the new one is whole.
+// ExportKeyring writes a copy of the keyring, and returns its size. It writes to a temporary file beside path, so that
+// an older copy remains until the new one is complete.
 func ExportKeyring(ctx context.Context, path string, source Source) (n int64, err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".keyring-*") // mode 0600
 	if err != nil {
@@ -108,7 +108,7 @@ func importKeys() *cobra.Command {
 	})
 }
 
-// advise says what helps with a stream that is not what it must be.
+// advise adds a hint to the error of a malformed or mismatched stream.
 func advise(err error) error {
 	switch {
 	case errors.Is(err, backup.ErrForeign):

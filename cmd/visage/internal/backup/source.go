@@ -19,11 +19,10 @@ import (
 // Writer writes a stream of a store.
 type Writer = func(*backup.Backup, context.Context, io.Writer) (backup.Saved, error)
 
-// Source hands a stream to read: that of an operation of the running server, or what write writes.
+// Source passes a stream to read: that of an operation of the running server, or the one that write writes.
 type Source = func(ctx context.Context, operation string, write Writer, read func(io.Reader) error) error
 
-// fromServer is the source of the server that the flags of c name: the running one or, when it is not running, its
-// data.
+// fromServer is the source of the server that the flags of c name: the running server or, when it is stopped, its data.
 func fromServer(c *cobra.Command) Source {
 	return func(ctx context.Context, operation string, write Writer, read func(io.Reader) error) error {
 		set, err := settings.Load(c.Flags())
@@ -44,7 +43,7 @@ func fromServer(c *cobra.Command) Source {
 		switch {
 		case openErr == nil:
 		case errors.Is(openErr, fs.ErrNotExist), errors.Is(openErr, sealed.ErrInUse):
-			return errors.Join(err, openErr) // either can be the reason that neither way is open
+			return errors.Join(err, openErr) // either can be the reason why both ways failed
 		case errors.As(openErr, new(*sealed.CorruptError)):
 			return &command.Failure{
 				Err: openErr, Code: command.ExitDamaged, Hint: "\"visage verify\" lists what is damaged",
@@ -59,8 +58,8 @@ func fromServer(c *cobra.Command) Source {
 	}
 }
 
-// piped has one side write what the other reads. The writer's error counts: the reader's then is only that the stream
-// ended too early.
+// piped connects a writer to a reader. The writer's error takes precedence: the reader then only reports that the
+// stream ended early.
 func piped(write func(io.Writer) error, read func(io.Reader) error) error {
 	r, w := io.Pipe()
 	wrote := make(chan error, 1)

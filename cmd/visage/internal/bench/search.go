@@ -51,7 +51,7 @@ func search() *cobra.Command {
 	})
 }
 
-// searchLine is one kind of search in what bench search prints. Times are in milliseconds, speeds in a second.
+// searchLine is one kind of search in the output of bench search. Times are in milliseconds, speeds are per second.
 type searchLine struct {
 	Kind           string  `json:"kind"`
 	Probes         int     `json:"probes"`

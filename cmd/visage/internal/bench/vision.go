@@ -20,7 +20,7 @@ import (
 	"github.com/visage-face/visage/vision/timing"
 )
 
-// Where the photo and the baseline are beside the program's source, as make setup and make bench fetch them.
+// The photo and the baseline in the source folder, as make setup and make bench download them.
 const (
 	samplePhoto    = "models/node_modules/@vladmandic/face-api/demo/sample1.jpg"
 	baselineFolder = "bench/wasm"
@@ -62,7 +62,7 @@ func photos() *cobra.Command {
 	})
 }
 
-// pictures makes the photos that are measured of a file, or of the sample.
+// pictures makes the photos to measure from a file, or from the sample.
 func pictures(file string) (timing.Pictures, error) {
 	var part image.Rectangle
 	if file == "" {
@@ -80,7 +80,7 @@ func pictures(file string) (timing.Pictures, error) {
 	return timing.NewPictures(b, part)
 }
 
-// visionLine is a stage in what bench vision prints, in milliseconds.
+// visionLine is a stage in the output of bench vision, in milliseconds.
 type visionLine struct {
 	Stage string  `json:"stage"`
 	Small float64 `json:"smallMilliseconds"`

@@ -15,11 +15,11 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// release is the version that this source is, or that it becomes: RELEASING.md says when it rises.
+// release is the version of this source, or the next one; RELEASING.md says when it changes.
 const release = "0.1.0"
 
-// versionOf names a build: the number alone where it was made of the release's own tag, with nothing changed; else the
-// number, "-dev", and the revision as far as it is known.
+// versionOf names a build: the version alone if it was built from the release's own tag without changes; else the
+// version, "-dev", and the revision if it is known.
 func versionOf(info *debug.BuildInfo) string {
 	if info.Main.Version == "v"+release {
 		return release
@@ -36,7 +36,7 @@ func versionOf(info *debug.BuildInfo) string {
 	return version
 }
 
-// buildSettings are those that a program was built with.
+// buildSettings returns the settings of a build by name.
 func buildSettings(info *debug.BuildInfo) map[string]string {
 	build := map[string]string{}
 	for _, b := range info.Settings {
@@ -82,7 +82,7 @@ func show(s command.Streams) error {
 	return t.Write(s.Out)
 }
 
-// revisionOf names the commit that a program was built from, as far as it is known.
+// revisionOf returns the commit of a build, if it is known.
 func revisionOf(build map[string]string) string {
 	revision := build["vcs.revision"]
 	switch {
@@ -97,7 +97,7 @@ func revisionOf(build map[string]string) string {
 // Version names this build, for example "0.1.0-dev+0123456789ab".
 func Version() string { return versionOf(buildInfo()) }
 
-// buildInfo is what the program knows of its build; empty when that is nothing.
+// buildInfo returns the build information of this program; empty if there is none.
 func buildInfo() *debug.BuildInfo {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		return info

@@ -33,7 +33,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// The change log has a section for the version that this source is or becomes.
+// TestChangelogKnowsTheVersion checks that the change log has a section for this version.
 func TestChangelogKnowsTheVersion(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "CHANGELOG.md"))
 	if err != nil {

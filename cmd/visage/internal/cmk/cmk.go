@@ -41,7 +41,7 @@ func status() *cobra.Command {
 	}, table)
 }
 
-// key says which key is meant.
+// key is the flags that name a key.
 type key struct {
 	id, vault, name, version string
 	register                 bool
@@ -59,7 +59,7 @@ func (k *key) define(c *cobra.Command) {
 	operator.CompleteFlag(c, "vault", operator.Vaults)
 }
 
-// request is what the management plane is sent.
+// request returns the key as the management plane expects it.
 func (k *key) request(ctx context.Context, o *operator.Client) (*armwire.EncryptionRequest, error) {
 	var in armwire.KeyVaultProperties
 	switch {
@@ -111,7 +111,7 @@ func disable() *cobra.Command {
 	}, table)
 }
 
-// steps says what each step of a change does, by the names that the server has for them.
+// steps describes each step of a change, by the server's names.
 var steps = map[string]string{
 	"wrapped":   "wrapping a new data key",
 	"intended":  "writing the audit entry",
@@ -123,10 +123,10 @@ var steps = map[string]string{
 	"done":      "ending the change",
 }
 
-// pollInterval is how long the client waits before it asks again how far a change has come. Most take milliseconds.
+// pollInterval is the time between two requests for the progress of a change. Most changes take milliseconds.
 const pollInterval = 200 * time.Millisecond
 
-// encrypt changes the key that encrypts a resource's data, and waits until that is done.
+// encrypt changes the key that encrypts a resource's data, and waits until the change is complete.
 func encrypt(
 	ctx context.Context, o *operator.Client, name string, want *armwire.EncryptionRequest,
 ) (encryption, error) {
@@ -149,7 +149,7 @@ func encrypt(
 	if err != nil {
 		return encryption{}, err
 	}
-	// An operation that nobody waited for is an earlier one: this request changed nothing.
+	// An operation without a wait before it is an earlier one: this request changed nothing.
 	if s := a.Properties.Encryption.Status; waited && s.Operation != nil && s.Operation.Progress == "failed" {
 		return encryption{}, &operator.Refused{
 			Status: http.StatusConflict, Code: s.Operation.Code, Message: s.Operation.Reason,

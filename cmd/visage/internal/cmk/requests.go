@@ -59,7 +59,7 @@ func requests() *cobra.Command {
 	}, requestTable)
 }
 
-// decide makes a command that changes the state of one request. body is what is sent with it.
+// decide makes a command that changes the state of one request and sends body.
 func decide(c *cobra.Command, body func() any) *cobra.Command {
 	operator.Complete(c, operator.AccessRequests)
 	return operator.Show(c, func(
@@ -71,7 +71,7 @@ func decide(c *cobra.Command, body func() any) *cobra.Command {
 	}, requestTable)
 }
 
-// nothing is the body of a decision that needs none.
+// nothing is the body of a decision without one.
 func nothing() any { return nil }
 
 func approve() *cobra.Command {

@@ -1,6 +1,6 @@
 // Package command declares commands and runs them: New, Run and Noun make them, Execute runs one and returns its exit
-// code. Help, tables, colours, suggestions, completion and manual pages look the same for all commands because they are
-// made here.
+// code. It also writes help, tables, colours, suggestions, completion and manual pages, so that these look the same for
+// all commands.
 package command
 
 import (
@@ -21,8 +21,8 @@ type Streams struct {
 func StreamsOf(c *cobra.Command) Streams { return Streams{Out: c.OutOrStdout(), Err: c.ErrOrStderr()} }
 
 // New declares a command. use is its name and its operands, as the usage line shows them: NAME is required, [NAME] may
-// be left out, [NAME...] may also be repeated. The number of operands is checked against it. The first sentence of
-// about is what lists show; help shows all of it. example is a command line that works.
+// be left out, [NAME...] may also be repeated. The number of operands is checked against it. Lists show the first
+// sentence of about, help shows all of it. example is a command line that works.
 func New(use, about, example string) *cobra.Command {
 	summary, more, _ := strings.Cut(about, ". ")
 	c := &cobra.Command{
@@ -35,23 +35,23 @@ func New(use, about, example string) *cobra.Command {
 	return c
 }
 
-// Run gives a command what it does. run gets the operands.
+// Run sets the function that a command runs, which gets the operands.
 func Run(c *cobra.Command, run func(ctx context.Context, s Streams, operands []string) error) *cobra.Command {
 	c.RunE = func(c *cobra.Command, operands []string) error { return run(c.Context(), StreamsOf(c), operands) }
 	return c
 }
 
-// Noun declares what the commands of one noun hang on. By itself it lists them.
+// Noun declares the parent of the commands of one noun. By itself it lists them.
 func Noun(name, summary string, verbs ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{Use: name, Short: summary, RunE: listOrSuggest, DisableFlagsInUseLine: true,
-		// An unknown verb is the mistake to report, not the flags that follow it.
+		// An unknown verb is reported rather than the flags that follow it.
 		Args: cobra.ArbitraryArgs, FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
 	}
 	c.AddCommand(verbs...)
 	return c
 }
 
-// Topic declares a page of "visage help" that is no command.
+// Topic declares a page of "visage help" that is not a command.
 func Topic(name, summary, text string) *cobra.Command {
 	return &cobra.Command{Use: name, Short: summary, Long: strings.TrimSuffix(text, "\n")}
 }
@@ -81,8 +81,8 @@ func countOperands(c *cobra.Command, operands []string) error {
 	return Misuse("%q takes %s; got %s", c.CommandPath(), strings.Join(wanted, " "), got)
 }
 
-// completeFiles completes an operand with the names of files where the usage line asks for one more operand, and with
-// nothing else.
+// completeFiles completes an operand with file names where the usage line allows one more operand, and offers nothing
+// elsewhere.
 func completeFiles(c *cobra.Command, operands []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	wanted := strings.Fields(c.Use)[1:]
 	if len(operands) < len(wanted) || len(wanted) > 0 && strings.HasSuffix(wanted[len(wanted)-1], "...]") {
@@ -95,12 +95,12 @@ func completeFiles(c *cobra.Command, operands []string, _ string) ([]cobra.Compl
 func Execute(ctx context.Context, root *cobra.Command, s Streams, args []string) int {
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
-	root.SetArgs(append([]string{}, args...)) // nil would mean those of the process
+	root.SetArgs(append([]string{}, args...)) // nil would mean the arguments of the process
 	c, err := root.ExecuteContextC(context.WithValue(ctx, given{}, args))
 	return report(s, c, err)
 }
 
-// AddGroup adds commands to the program, which its overview lists together.
+// AddGroup adds commands to the program; the overview lists them together.
 func AddGroup(root *cobra.Command, title string, commands ...*cobra.Command) {
 	root.AddGroup(&cobra.Group{ID: title, Title: title + ":"})
 	for _, c := range commands {

@@ -14,11 +14,11 @@ import (
 // Exit codes, the same for every command.
 const (
 	ExitOK          = 0
-	ExitFailure     = 1 // the command could not do what was asked
-	ExitUsage       = 2 // the command line, the environment or the configuration file is wrong; nothing was done
+	ExitFailure     = 1 // the command failed
+	ExitUsage       = 2 // the command line, the environment or the configuration file is wrong; nothing was changed
 	ExitDamaged     = 3 // verify, audit, backup: stored data is damaged, or differs from what was signed
 	ExitUnreachable = 4 // the server cannot be reached
-	ExitDisk        = 5 // the disk is full or failed; acknowledged data is safe and there again once it works
+	ExitDisk        = 5 // the disk is full or failed; acknowledged data is safe and available once the disk works again
 )
 
 // exitCodes is the page "visage help exit-codes".
@@ -31,11 +31,11 @@ const exitCodes = `Exit codes, the same for every command:
   5  the disk is full or failed; acknowledged data is safe and there again once the disk works
 `
 
-// Failure is an error with the exit code it leads to.
+// Failure is an error with the exit code of the command.
 type Failure struct {
 	Err  error
 	Code int
-	Hint string // what to do, for example the command to run; empty: nothing is known to help
+	Hint string // what to do, for example a command to run; empty if unknown
 }
 
 // Error returns the text of the error.
@@ -44,12 +44,12 @@ func (f *Failure) Error() string { return f.Err.Error() }
 // Unwrap returns the error.
 func (f *Failure) Unwrap() error { return f.Err }
 
-// Misuse is the error of a command that was called wrongly: it has done nothing. The hint leads to the command's help.
+// Misuse is the error of a wrong command line: nothing was changed. The hint names the command's help.
 func Misuse(format string, args ...any) error {
 	return &Failure{Err: fmt.Errorf(format, args...), Code: ExitUsage}
 }
 
-// Hinted adds to an error what to do about it. The exit code stays.
+// Hinted adds a hint to an error. The exit code stays.
 func Hinted(err error, format string, args ...any) error {
 	code := ExitFailure
 	if f, ok := errors.AsType[*Failure](err); ok {
@@ -58,7 +58,7 @@ func Hinted(err error, format string, args ...any) error {
 	return &Failure{Err: err, Code: code, Hint: fmt.Sprintf(format, args...)}
 }
 
-// report writes the error that a command ended with, and returns the exit code.
+// report writes the error of a command, and returns the exit code.
 func report(s Streams, c *cobra.Command, err error) int {
 	if err == nil {
 		return ExitOK
@@ -69,7 +69,7 @@ func report(s Streams, c *cobra.Command, err error) int {
 	}
 	code, hint := f.Code, f.Hint
 	if _, newer := errors.AsType[*sealed.NewerError](err); newer {
-		hint = "" // the error says what to do, and the hint is for other failures of the same step
+		hint = "" // the error already says what to do; the hint is for other failures of the same step
 	}
 	if code == ExitFailure && (errors.Is(err, sealed.ErrFull) || errors.Is(err, sealed.ErrBroken) ||
 		durable.IsFull(err)) {

@@ -8,11 +8,11 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// explainFlag words what is wrong with a flag: what is allowed, or which flag was probably meant.
+// explainFlag describes the mistake in a flag: the allowed values, or the flag that was probably meant.
 func explainFlag(c *cobra.Command, err error) error {
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		given := "--" + unknown.GetSpecifiedName()
-		// A long flag with one dash is read as several short ones.
+		// pflag reads a long flag with one dash as several short ones.
 		if letters := unknown.GetSpecifiedShortnames(); letters != "" {
 			given = "-" + letters
 		}
@@ -34,7 +34,7 @@ func explainFlag(c *cobra.Command, err error) error {
 	return Misuse("%w", err)
 }
 
-// allowed words which values a flag takes.
+// allowed describes the values that a flag accepts.
 func allowed(f *pflag.Flag) string {
 	switch f.Value.Type() {
 	case "bool":

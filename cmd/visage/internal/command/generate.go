@@ -43,8 +43,8 @@ func completionCommand() *cobra.Command {
 	return c
 }
 
-// bashWords stands in for the one function of the package bash-completion that the script needs, where that is missing.
-// It takes words as bash splits them, which differs for words with ":" or "=" alone.
+// bashWords replaces the one function of the package bash-completion that the script needs, if that is not installed.
+// It uses bash's own word splitting, which differs only for words with ":" or "=".
 const bashWords = `if ! declare -F _get_comp_words_by_ref >/dev/null && ! declare -F _init_completion >/dev/null; then
     _get_comp_words_by_ref() {
         words=("${COMP_WORDS[@]}") cword=$COMP_CWORD cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
@@ -52,7 +52,7 @@ const bashWords = `if ! declare -F _get_comp_words_by_ref >/dev/null && ! declar
 fi
 `
 
-// manCommand writes the manual pages. It is for those who make packages, so the overview leaves it out.
+// manCommand writes the manual pages. It is for packagers, so the overview omits it.
 func manCommand() *cobra.Command {
 	c := New("man DIR", "Write the manual pages into a folder", "visage man /usr/local/share/man/man1")
 	c.Hidden = true
@@ -72,8 +72,8 @@ func manCommand() *cobra.Command {
 	return c
 }
 
-// forManual fits the commands to manual pages: a usage line that shows flags and commands, and on the page of the
-// program the pages of help that are no commands.
+// forManual prepares the commands for manual pages: a usage line that shows flags and commands, and the help topics on
+// the page of the program.
 func forManual(root *cobra.Command) {
 	root.DisableAutoGenTag = true
 	var visit func(*cobra.Command)
@@ -99,8 +99,8 @@ func forManual(root *cobra.Command) {
 	}
 }
 
-// built is the time of the commit that the program was built from, so that the same program writes the same pages; the
-// present where that is not known.
+// built is the time of the commit of this build, so that the same program writes the same pages; if it is unknown, the
+// present.
 func built() time.Time {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {

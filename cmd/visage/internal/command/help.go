@@ -9,11 +9,11 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// width is how many columns help takes.
+// width is the width of help in columns.
 const width = 100
 
-// Setting marks a flag as one of the settings that many commands share: help names them and leaves the rest to "visage
-// help settings".
+// Setting marks a flag as one of the settings that many commands share: help only names it and refers to "visage help
+// settings".
 const Setting = "visage_setting"
 
 // helpCommand shows help about a command or a topic.
@@ -104,7 +104,7 @@ func verbHelp(w io.Writer, c *cobra.Command) {
 	fmt.Fprint(w, "\"visage help exit-codes\" lists the exit codes.\n")
 }
 
-// fill breaks text into lines of at most width columns. The lines after the first begin with indent.
+// fill breaks text into lines of at most width columns. Lines after the first begin with indent.
 func fill(text, indent string) string {
 	var b strings.Builder
 	column := len(indent)
@@ -131,7 +131,7 @@ func listCommands(w io.Writer, commands []*cobra.Command) {
 			t.Row("  "+c.Name(), c.Short)
 		}
 	}
-	_ = t.Write(w) // the errors of a terminal have nowhere to go
+	_ = t.Write(w) // errors of a terminal cannot be reported
 }
 
 // overview lists all nouns and verbs, by group.

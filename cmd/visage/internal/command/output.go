@@ -15,8 +15,8 @@ type Output struct {
 	allowed []string
 }
 
-// DefineOutput adds the flag --output, or -o, which takes one of the forms. The first is the default; none stands for
-// table and json.
+// DefineOutput adds the flag --output, or -o, with these forms; the first is the default. Without forms, they are table
+// and json.
 func DefineOutput(c *cobra.Command, forms ...string) *Output {
 	if len(forms) == 0 {
 		forms = []string{"table", "json"}
@@ -27,7 +27,7 @@ func DefineOutput(c *cobra.Command, forms ...string) *Output {
 	return o
 }
 
-// Form returns the form that was asked for, or the error for one that there is not.
+// Form returns the requested form, or an error if it is unknown.
 func (o *Output) Form() (string, error) {
 	if !slices.Contains(o.allowed, o.value) {
 		return "", Misuse("--output must be %s; got %q", strings.Join(o.allowed, " or "), o.value)
@@ -35,7 +35,7 @@ func (o *Output) Form() (string, error) {
 	return o.value, nil
 }
 
-// CompleteWords completes the value of a flag with the words that it takes.
+// CompleteWords completes the value of a flag with the words that it accepts.
 func CompleteWords(c *cobra.Command, flag string, words ...string) {
 	// It fails only for a flag that does not exist.
 	_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))

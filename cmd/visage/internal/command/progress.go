@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// Progress shows how far work has come that can take minutes: as a bar that stays on its line where w is a terminal, as
-// a line for each Every pieces elsewhere.
+// Progress shows the progress of work that can take minutes: as a bar on one line where w is a terminal, elsewhere as a
+// line for each Every pieces.
 type Progress struct {
 	W     io.Writer
 	What  string // the pieces, in the plural
 	Every int
 }
 
-// Done says that so many pieces of all are done.
+// Done reports the number of pieces that are complete.
 func (p Progress) Done(done, of int) {
 	const bar = 30
 	switch {

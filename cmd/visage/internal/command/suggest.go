@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// listOrSuggest is what a noun does by itself: it lists its commands, or says which one was probably meant.
+// listOrSuggest runs a noun by itself: it lists its commands, or suggests the one that was probably meant.
 func listOrSuggest(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return unknownCommand(c, args)
@@ -19,11 +19,11 @@ func listOrSuggest(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// given is the key of a context under which Execute keeps the words of the command line.
+// given is the context key of the words of the command line, set by Execute.
 type given struct{}
 
-// strayFlag returns the first flag on the command line of a noun that no command below it has, or "". cobra has let it
-// pass, because where a verb is unknown that is the mistake to report.
+// strayFlag returns the first flag on the command line of a noun that no command below it has, or "". cobra accepts
+// such flags here, because an unknown verb is to be reported first.
 func strayFlag(c *cobra.Command) string {
 	words, _ := c.Context().Value(given{}).([]string)
 	for _, word := range words {
@@ -35,7 +35,7 @@ func strayFlag(c *cobra.Command) string {
 	return ""
 }
 
-// hasFlag reports whether a command, or one below it, has a flag of a name.
+// hasFlag reports whether a command, or one below it, has a flag with a name.
 func hasFlag(c *cobra.Command, name string) bool {
 	if c.Flags().Lookup(name) != nil || len(name) == 1 && c.Flags().ShorthandLookup(name) != nil {
 		return true
@@ -59,8 +59,8 @@ func unknownCommand(c *cobra.Command, args []string) error {
 	return Hinted(err, "\"visage help%s\" lists its commands", below)
 }
 
-// suggest returns the command that args probably mean, or "". Where the noun is mistyped the verb after it decides
-// among several candidates.
+// suggest returns the command that args probably mean, or "". If the noun is mistyped, the verb after it decides
+// between several candidates.
 func suggest(c *cobra.Command, args []string) string {
 	var names []string
 	for _, sub := range c.Commands() {
@@ -92,7 +92,7 @@ func nearest(word string, names []string) []string {
 		return nil
 	}
 	const mostEdits = 2
-	// cobra compares the names of commands, so that is what these become.
+	// cobra compares the names of commands, so each name becomes one.
 	words := &cobra.Command{SuggestionsMinimumDistance: mostEdits}
 	for _, name := range names {
 		words.AddCommand(&cobra.Command{Use: name, Run: func(*cobra.Command, []string) {}})

@@ -13,10 +13,10 @@ type Table struct {
 	lines []tableLine
 }
 
-// tableLine is a row of cells or, where it has one cell alone, a line of text that ends the columns above it.
+// tableLine is a row of cells or, with a single cell, a line of text that ends the columns above it.
 type tableLine []string
 
-// Row adds a row. Cells are worded as fmt.Sprint does; empty strings are left empty.
+// Row adds a row. Cells are formatted as fmt.Sprint does; empty strings stay empty.
 func (t *Table) Row(cells ...any) {
 	line := make(tableLine, len(cells))
 	for i, c := range cells {
@@ -25,7 +25,7 @@ func (t *Table) Row(cells ...any) {
 	t.lines = append(t.lines, line)
 }
 
-// Line adds a line of text. Columns below it are as wide as they need to be, whatever those above are.
+// Line adds a line of text. The widths of columns below it do not depend on those above.
 func (t *Table) Line(format string, args ...any) {
 	t.lines = append(t.lines, tableLine{fmt.Sprintf(format, args...)})
 }
@@ -53,7 +53,7 @@ func (t *Table) block(b *strings.Builder, w io.Writer, lines []tableLine) {
 	}
 	var widths []int
 	for _, line := range lines {
-		for i, cell := range line[:len(line)-1] { // nothing is lined up behind the last
+		for i, cell := range line[:len(line)-1] { // the last cell needs no padding
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
@@ -71,7 +71,7 @@ func (t *Table) block(b *strings.Builder, w io.Writer, lines []tableLine) {
 	}
 }
 
-// Dash stands where there is nothing, so that columns stay columns for programs that cut them.
+// Dash stands for an empty cell, so that programs can split the columns.
 func Dash(s string) string {
 	if s == "" {
 		return "-"

@@ -8,7 +8,7 @@ import (
 // Color is an ANSI colour (ECMA-48 §8.3.117).
 type Color string
 
-// The colours in use: errors and what is closed are red, hints and what waits yellow, what works green.
+// The colours in use: errors and closed states are red, hints and waiting states yellow, working states green.
 const (
 	Red    Color = "\x1b[31m"
 	Green  Color = "\x1b[32m"
@@ -26,7 +26,7 @@ func Paint(w io.Writer, c Color, text string) string {
 	return string(c) + text + plain
 }
 
-// paintState colours the words of the product for states of resources, keys, requests, packs and checks.
+// paintState colours the product's words for states of resources, keys, requests, packs and checks.
 func paintState(w io.Writer, cell string) string {
 	switch cell {
 	case "active", "Succeeded", "Approved", "ok":

@@ -13,24 +13,24 @@ import (
 	"github.com/visage-face/visage/cmd/visage/internal/command"
 )
 
-// terminal returns a terminal, and what reads what is written to it.
+// terminal returns a terminal, and a file that reads its output.
 func terminal(t *testing.T) (tty, read *os.File) {
 	t.Helper()
 	read, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
-		t.Skipf("this system has no terminals to open: %v", err)
+		t.Skipf("this system has no pseudoterminals: %v", err)
 	}
 	t.Cleanup(func() { read.Close() })
 	number, err := unix.IoctlGetInt(int(read.Fd()), unix.TIOCGPTN)
 	if err != nil {
-		t.Skipf("this system has no terminals to open: %v", err)
+		t.Skipf("this system has no pseudoterminals: %v", err)
 	}
 	if err := unix.IoctlSetPointerInt(int(read.Fd()), unix.TIOCSPTLCK, 0); err != nil {
 		t.Fatal(err)
 	}
 	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Skipf("this system has no terminals to open: %v", err)
+		t.Skipf("this system has no pseudoterminals: %v", err)
 	}
 	t.Cleanup(func() { tty.Close() })
 	return tty, read

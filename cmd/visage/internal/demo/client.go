@@ -24,7 +24,7 @@ type client struct {
 	http *http.Client
 
 	calls  int
-	waited time.Duration // because the tier's rate was reached
+	waited time.Duration // waiting for the tier's rate
 }
 
 type detected struct {
@@ -66,8 +66,8 @@ const (
 	maxRetries = 30
 )
 
-// do makes one request. body is []byte for an image, else it is written as JSON; nil is none. When the service says
-// that the rate is reached, the request waits as long as it was told to and is made again.
+// do makes one request. body is []byte for an image, nil for none, and else written as JSON. When the service refuses
+// because of its rate, do waits as long as the answer says and tries again.
 func (c *client) do(ctx context.Context, method, path string, body, answer any) error {
 	kind := "application/json"
 	var content []byte
@@ -96,7 +96,7 @@ func (c *client) do(ctx context.Context, method, path string, body, answer any) 
 	}
 }
 
-// once makes one attempt. A wait above zero is what the service asked for.
+// once makes one attempt. A wait above zero is the service's Retry-After.
 func (c *client) once(
 	ctx context.Context, method, path, kind string, content []byte, answer any,
 ) (wait time.Duration, err error) {
@@ -182,7 +182,7 @@ func (c *client) addFace(ctx context.Context, group, person string, box Box, use
 		image, nil)
 }
 
-// train trains a group and waits until it is done.
+// train trains a group and waits until the training has ended.
 func (c *client) train(ctx context.Context, group string) error {
 	if err := c.do(ctx, http.MethodPost, face+"/persongroups/"+group+"/train", nil, nil); err != nil {
 		return err

@@ -16,28 +16,29 @@ import (
 	"github.com/visage-face/visage/server"
 )
 
-// The second half of the story: a resource whose key is the customer's.
+// The second half of the demonstration: a resource with a customer-managed key.
 
 // vipGroup is the group on that resource.
 const vipGroup = "vip-guests"
 
-// perPerson is how many faces a person can have.
+// perPerson is the largest number of faces of a person.
 const perPerson = 248
 
-// askForKeys asks for customer-managed keys: refused without approval, and with a sentence that says how to ask.
+// askForKeys requests customer-managed keys: without approval the service refuses, in a sentence that says how to
+// apply.
 func (d *demonstration) askForKeys(ctx context.Context) error {
 	create := map[string]any{"location": "local", "kind": "Face", "sku": map[string]string{"name": "E0"},
 		"properties": map[string]any{}}
 	err := d.officer.arm(ctx, http.MethodPut, d.officer.account(), create, nil)
 	p, refused := errors.AsType[*problem](err)
-	d.must(refused, "a resource of tier E0 was made without approval: %v", err)
+	d.must(refused, "a resource of tier E0 was created without approval: %v", err)
 	if refused {
 		d.say("   without approval: %d %s: %s", p.status, p.code, p.message)
 	}
 	requests := "/providers/Microsoft.CognitiveServices/accessRequests/demo"
 	var request armwire.AccessRequest
 	ask := map[string]any{"properties": map[string]string{
-		"service": "Face", "region": "local", "contact": "officer@example.org", "reason": "guests of the evening",
+		"service": "Face", "region": "local", "contact": "officer@example.org", "reason": "guest list",
 	}}
 	if err := d.officer.arm(ctx, http.MethodPut, requests, ask, &request); err != nil {
 		return err
@@ -55,11 +56,11 @@ func (d *demonstration) askForKeys(ctx context.Context) error {
 		return err
 	}
 	d.vip = &client{base: d.client.base, key: keys.Key1, http: d.client.http}
-	d.say("   resource %s made, tier E0, its data under the service's key", customer)
+	d.say("   resource %s created, tier E0, encrypted with the service's key", customer)
 	return nil
 }
 
-// makeKey makes a vault and a key in it.
+// makeKey creates a vault and a key in it.
 func (d *demonstration) makeKey(ctx context.Context) error {
 	o := d.officer.operator
 	vault := map[string]any{"location": "local", "properties": map[string]any{
@@ -87,7 +88,7 @@ func (d *demonstration) makeKey(ctx context.Context) error {
 	return nil
 }
 
-// enable enrols ten people under the service's key, puts the resource under the customer's, and identifies.
+// enable enrols ten people under the service's key, enables the customer's key, and identifies.
 func (d *demonstration) enable(ctx context.Context) error {
 	if err := d.vip.createGroup(ctx, vipGroup, "The inner circle of the Thornquist evening",
 		"confidential guest list, do not pass on"); err != nil {
@@ -114,7 +115,7 @@ func (d *demonstration) enable(ctx context.Context) error {
 		return err
 	}
 	d.must(now.State == "active", "the customer's key is %q, not active", now.State)
-	d.say("   the data of %s is under the customer's key after %s", customer, brief(took))
+	d.say("   the data of %s is encrypted with the customer's key after %s", customer, brief(took))
 	d.summary = append(d.summary, [2]string{"enabling a customer's key", brief(took)})
 	return d.recognised(ctx, "under the customer's key")
 }
@@ -134,7 +135,7 @@ func (d *demonstration) recognised(ctx context.Context, when string) error {
 		return err
 	}
 	d.say("   %s: %d of %d faces on %s recognised", when, known, d.onFirst, d.photos[0].name)
-	d.must(known > 0, "nobody is recognised %s", when)
+	d.must(known > 0, "no person is recognised %s", when)
 	return nil
 }
 
@@ -153,7 +154,7 @@ func (d *demonstration) recognise(ctx context.Context) (known int, err error) {
 	return known, err
 }
 
-// rotate gives the resource new versions of its key, with few faces and with many.
+// rotate switches the resource to new versions of its key, with few faces and with many.
 func (d *demonstration) rotate(ctx context.Context) error {
 	once := func(faces int) (time.Duration, error) {
 		version, err := d.officer.rotate(ctx)
@@ -178,7 +179,7 @@ func (d *demonstration) rotate(ctx context.Context) error {
 	if err := d.fill(ctx); err != nil {
 		return err
 	}
-	d.say("   %d made-up faces enrolled through the API in %s", d.Crowd, brief(time.Since(begin)))
+	d.say("   %d synthetic faces enrolled through the API in %s", d.Crowd, brief(time.Since(begin)))
 	many, err := once(d.Crowd + len(d.vips))
 	if err != nil {
 		return err
@@ -190,7 +191,7 @@ func (d *demonstration) rotate(ctx context.Context) error {
 	return d.recognised(ctx, "under the new version")
 }
 
-// fill enrols made-up faces, from several clients at a time.
+// fill enrols synthetic faces from several clients at a time.
 func (d *demonstration) fill(ctx context.Context) error {
 	const group, clients = "crowd", 16
 	if err := d.vip.createGroup(ctx, group, "A crowd", ""); err != nil {
@@ -203,7 +204,7 @@ func (d *demonstration) fill(ctx context.Context) error {
 	next := 0
 	for range clients {
 		all.Go(func() {
-			c := *d.vip // each counts its own requests
+			c := *d.vip // each client counts its own requests
 			c.calls, c.waited = 0, 0
 			defer func() {
 				mu.Lock()
@@ -236,7 +237,7 @@ func (d *demonstration) fill(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// revoke disables the key: the resource closes, and no other.
+// revoke disables the key: the data of its resource becomes inaccessible, and no other resource is affected.
 func (d *demonstration) revoke(ctx context.Context) error {
 	begin := time.Now()
 	if err := d.officer.allow(ctx, false); err != nil {
@@ -252,7 +253,7 @@ func (d *demonstration) revoke(ctx context.Context) error {
 		case err != nil:
 			return err
 		case time.Since(begin) > time.Minute:
-			d.must(false, "a minute after the key was disabled the data can still be used")
+			d.must(false, "the data is still available a minute after the key was disabled")
 			return nil
 		}
 	}
@@ -260,10 +261,10 @@ func (d *demonstration) revoke(ctx context.Context) error {
 	d.say("   %d %s after %s: %s", refused.status, refused.code, brief(took), refused.message)
 	err := d.vip.do(ctx, http.MethodGet, face+"/persongroups/"+vipGroup, nil, nil)
 	p, ok := errors.AsType[*problem](err)
-	d.must(ok && p.status == http.StatusForbidden, "a group of the closed resource can be read: %v", err)
+	d.must(ok && p.status == http.StatusForbidden, "a group of the locked resource can be read: %v", err)
 	err = d.client.do(ctx, http.MethodGet, face+"/persongroups/"+groupID, nil, nil)
-	d.must(err == nil, "another resource is closed as well: %v", err)
-	d.say("   the other resource goes on")
+	d.must(err == nil, "another resource is locked as well: %v", err)
+	d.say("   the other resource is not affected")
 	d.summary = append(d.summary, [2]string{"revoking the key", "the first refusal after " + brief(took)})
 	return nil
 }
@@ -279,9 +280,9 @@ func (d *demonstration) giveBack(ctx context.Context) error {
 	for {
 		known, err := d.recognise(ctx)
 		if err == nil {
-			d.say("   open again after %s, nothing restarted, nothing lost: %d of %d faces recognised",
+			d.say("   available again after %s, without a restart or loss: %d of %d faces recognised",
 				brief(time.Since(begin)), known, d.onFirst)
-			d.must(known > 0, "nobody is recognised after the key was given back")
+			d.must(known > 0, "no person is recognised after the key was enabled again")
 			return nil
 		}
 		if p, ok := errors.AsType[*problem](err); !ok || p.status != http.StatusForbidden &&
@@ -297,20 +298,20 @@ func (d *demonstration) giveBack(ctx context.Context) error {
 	}
 }
 
-// goBack puts the resource back under the service's key. Then the customer's is not needed any more.
+// goBack encrypts the resource with the service's key again, after which the customer's key can be deleted.
 func (d *demonstration) goBack(ctx context.Context) error {
 	took, _, err := d.officer.encrypt(ctx, map[string]any{"keySource": "Microsoft.CognitiveServices"})
 	if err != nil {
 		return err
 	}
-	d.say("   the data is under the service's key again after %s", brief(took))
+	d.say("   the data is encrypted with the service's key again after %s", brief(took))
 	if err := d.officer.vault(ctx, http.MethodDelete, "/keys/"+keyName, nil, nil); err != nil {
 		return err
 	}
 	return d.recognised(ctx, "with the customer's key deleted")
 }
 
-// told shows what the audit log has of all that, and verifies it.
+// told shows the entries of the audit log about all these steps, and verifies the log.
 func (d *demonstration) told(ctx context.Context, dir string) (err error) {
 	store, err := server.OpenStore(ctx, server.Config{Dir: dir})
 	if err != nil {
@@ -341,25 +342,25 @@ func (d *demonstration) listAudit(ctx context.Context, store *sealed.Store) erro
 			)
 		}
 	}
-	slices.Reverse(lines) // they come newest first
+	slices.Reverse(lines) // entries come newest first
 	for _, l := range lines {
 		d.say("%s", l)
 	}
 	for _, k := range []audit.Kind{audit.CustodyEnable, audit.CustodyLock, audit.CustodyRestore, audit.CustodyDisable,
 		audit.RequestApprove} {
-		d.must(seen[k] > 0, "the audit log has no %s", k)
+		d.must(seen[k] > 0, "the audit log has no entry of kind %s", k)
 	}
 	d.say("   %d entries in all, chained and signed", total)
 	d.summary = append(
 		d.summary, [2]string{
-			"audit", fmt.Sprintf("%d entries, of which %d are of keys being used", total,
+			"audit", fmt.Sprintf("%d entries, of which %d record the use of a key", total,
 				seen[audit.KeyWrap]+seen[audit.KeyUnwrap]+seen[audit.KeyProbe]),
 		},
 	)
 	return nil
 }
 
-// brief is a duration as people say it.
+// brief formats a duration for people.
 func brief(t time.Duration) string {
 	if t < time.Second {
 		return fmt.Sprintf("%.0f ms", float64(t)/float64(time.Millisecond))

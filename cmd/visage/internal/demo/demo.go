@@ -1,5 +1,5 @@
 // Package demo implements "visage demo": it uses the service on sample photos as a client does, and then searches
-// everything that was stored for the names, texts and templates that it used.
+// everything that was stored for the names, texts and templates in use.
 package demo
 
 import (
@@ -18,18 +18,18 @@ import (
 	"github.com/visage-face/visage/vision"
 )
 
-// Config is what a demonstration is made of.
+// Config is the input of a demonstration.
 type Config struct {
 	Photos   string           // folder with sample*.jpg
 	Out      string           // folder for the annotated pictures; made when it does not exist
-	Pipeline *vision.Pipeline // the model pack; Run does not close it
-	Crowd    int              // made-up faces that are enrolled before the key is rotated again
-	Progress io.Writer        // is told what happens, as it happens
+	Pipeline *vision.Pipeline // the model pack; the caller closes it
+	Crowd    int              // synthetic faces to enrol before the key is rotated again
+	Progress io.Writer        // gets a line for each step
 	Client   func(server.Operator) (*http.Client, error)
 }
 
-// people are the names that are given to who is met. They and what is said of them are made up, and long enough to be
-// searched for.
+// people are the names given to the people on the samples. Names and texts about them are invented, and long enough to
+// be searched for.
 var people = []string{
 	"Adeline Thornquist", "Beatrix Calloway", "Cordelia Ashdown", "Delphine Marchetti", "Evangeline Rooke",
 	"Florentine Abara", "Guinevere Sato",
@@ -43,7 +43,7 @@ var people = []string{
 
 const groupID = "demo-guests"
 
-// person is somebody met on the samples.
+// person is a person on the samples.
 type person struct {
 	name, userData string
 	id             string // in the service; empty when not enrolled
@@ -70,7 +70,7 @@ type demonstration struct {
 	failures []string
 
 	officer *officer
-	vip     *client  // speaks to the resource under the customer's key
+	vip     *client  // requests to the resource under the customer's key
 	vips    []string // the people on it, by id
 	keyID   string   // of the customer's key, with its first version
 	onFirst int      // faces on the first photo
@@ -81,7 +81,7 @@ type step struct {
 	took time.Duration
 }
 
-// Run performs the demonstration. It is an error when anything that must hold does not.
+// Run performs the demonstration. It fails if any check does.
 func Run(ctx context.Context, cfg Config) (err error) {
 	dir, err := os.MkdirTemp("", "visage-demo-")
 	if err != nil {
@@ -102,19 +102,19 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		}{
 			{"read the sample photos", d.read},
 			{"detect the faces on them", d.detect},
-			{"group them: who is on more than one photo?", d.meet},
+			{"group them: find people on more than one photo", d.meet},
 			{"enrol the people", d.enrol},
 			{"train the group", d.train},
 			{"identify people on photos the service has not seen", d.identify},
 			{"verify and find similar", d.compare},
 			{"delete one person", d.forget},
-			{"ask for a customer's own key", d.askForKeys},
-			{"make a vault, and an RSA key in it", d.makeKey},
-			{"put a resource under that key, and identify", d.enable},
+			{"request a customer-managed key", d.askForKeys},
+			{"create a vault, and an RSA key in it", d.makeKey},
+			{"encrypt a resource with that key, and identify", d.enable},
 			{"rotate the key", d.rotate},
-			{"revoke it", d.revoke},
-			{"give it back", d.giveBack},
-			{"go back to the service's key, and delete the customer's", d.goBack},
+			{"disable the key", d.revoke},
+			{"enable the key again", d.giveBack},
+			{"switch back to the service's key, and delete the customer's", d.goBack},
 		} {
 			if err := d.step(s.name, func() error { return s.do(ctx) }); err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
@@ -129,18 +129,18 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	err = d.step("search every stored byte for what was used", func() error { return d.search(dir, logs) })
+	err = d.step("search every stored byte for names, texts and templates", func() error { return d.search(dir, logs) })
 	if err != nil {
 		return err
 	}
 	d.report(time.Since(begin))
 	if len(d.failures) > 0 {
-		return fmt.Errorf("%d things that must hold did not: %q", len(d.failures), d.failures)
+		return fmt.Errorf("%d checks failed: %q", len(d.failures), d.failures)
 	}
 	return nil
 }
 
-// served runs do while a server runs on dir, and stops it again.
+// served runs do while a server runs on dir, and then stops the server.
 func (d *demonstration) served(ctx context.Context, dir, logs string, do func() error) (err error) {
 	log, err := os.Create(logs)
 	if err != nil {
@@ -151,9 +151,9 @@ func (d *demonstration) served(ctx context.Context, dir, logs string, do func() 
 			err = closeErr
 		}
 	}()
-	d.say("start the service: TLS on a free port, an empty data directory, keys made on the spot")
+	d.say("start the service: TLS on a free port, an empty data directory, new keys")
 	srv, err := server.New(server.Config{
-		Dir: dir, Listen: "127.0.0.1:0", Recogniser: d.recorder, Rate: 100_000, // a crowd is to be enrolled
+		Dir: dir, Listen: "127.0.0.1:0", Recogniser: d.recorder, Rate: 100_000, // for the crowd
 		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
@@ -190,12 +190,12 @@ func (d *demonstration) served(ctx context.Context, dir, logs string, do func() 
 	return do()
 }
 
-// say tells of progress.
+// say writes a line of progress.
 func (d *demonstration) say(format string, args ...any) {
 	fmt.Fprintf(d.Progress, format+"\n", args...)
 }
 
-// must notes what has to hold and does not; the demonstration goes on, so that all is seen.
+// must records a failed check; the demonstration continues, so that the output is complete.
 func (d *demonstration) must(holds bool, format string, args ...any) {
 	if !holds {
 		what := fmt.Sprintf(format, args...)
@@ -248,15 +248,14 @@ func (d *demonstration) detect(ctx context.Context) error {
 		}
 	}
 	if len(d.sighted) == 0 {
-		return errors.New("nobody was found on the samples")
+		return errors.New("no face was found on the samples")
 	}
 	d.summary = append(d.summary, [2]string{"faces detected", fmt.Sprintf("%d on %d photos", len(d.sighted),
 		len(d.photos))})
 	return nil
 }
 
-// meet finds out who is who: the service groups faces by likeness, so somebody on two photos is met twice and not two
-// people.
+// meet assigns faces to people: the service groups faces by similarity, so that a person on two photos is counted once.
 func (d *demonstration) meet(ctx context.Context) error {
 	byID := map[string]*sighting{}
 	var ids []string
@@ -283,7 +282,7 @@ func (d *demonstration) meet(ctx context.Context) error {
 		for _, id := range g {
 			s := byID[id]
 			if s == nil || photos[s.photo] {
-				continue // nobody is twice on one photo: the second face is somebody alike
+				continue // a person appears once on a photo: the second face is of someone who looks alike
 			}
 			photos[s.photo] = true
 			s.person, p.seen = p, append(p.seen, s)
@@ -304,7 +303,7 @@ func (d *demonstration) meet(ctx context.Context) error {
 
 var drinks = []string{"elderflower cordial", "smoked lapsang souchong", "blood orange soda", "salted liquorice tea"}
 
-// enrol makes the people known, each with the face of the first photo they are on. The last one stays a stranger.
+// enrol enrols each person with the face of the first photo that shows them. The last person stays a stranger.
 func (d *demonstration) enrol(ctx context.Context) error {
 	if err := d.client.createGroup(ctx, groupID, "Guests of the Thornquist evening",
 		"confidential guest list, do not pass on"); err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/visage-face/visage/vision"
 )
 
-// recorder is the model pack, remembering the templates it made: what must not be found on disk. It also knows made-up
-// photos, of which a crowd is enrolled in seconds where the networks would need hours.
+// recorder is the model pack with a memory of the templates it made, which must not be found on disk. It also reads
+// synthetic photos, so that a crowd is enrolled in seconds rather than hours.
 type recorder struct {
 	*vision.Pipeline
 	mu        sync.Mutex
@@ -45,17 +45,17 @@ var (
 	madeUpBox  = Box{Top: 50, Left: 50, Width: 100, Height: 100}
 )
 
-// madeUp makes a photo that only the recorder can read. It is as small as the service takes.
+// madeUp makes a photo that only the recorder can read, of the smallest size that the service accepts.
 func madeUp(number int) []byte {
 	b := fmt.Append(slices.Clone(madeUpHead), number)
 	return append(b, bytes.Repeat([]byte{'.'}, 1<<10)...)
 }
 
-// invent finds the one face of a made-up photo.
+// invent finds the one face of a synthetic photo.
 func (r *recorder) invent(number string, want vision.Want) (*vision.Photo, error) {
 	n, err := strconv.ParseUint(number, 10, 64)
 	if err != nil {
-		return nil, fmt.Errorf("a made-up photo without a number: %w", err)
+		return nil, fmt.Errorf("a synthetic photo without a number: %w", err)
 	}
 	f := vision.Face{
 		Box:   vision.Box{Left: madeUpBox.Left, Top: madeUpBox.Top, Width: madeUpBox.Width, Height: madeUpBox.Height},

@@ -15,11 +15,12 @@ import (
 	"github.com/visage-face/visage/server"
 )
 
-// officer speaks to the management plane and to a vault, as the security officer's tools do: over HTTPS, with tokens.
+// officer sends requests to the management plane and to a vault, as the security officer's tools do: over HTTPS, with
+// tokens.
 type officer struct {
 	operator server.Operator
 	http     *http.Client
-	tokens   map[string]string // by audience; the demonstration is over long before they are
+	tokens   map[string]string // by audience; they outlive the demonstration
 
 	calls int
 }
@@ -69,7 +70,7 @@ func (o *officer) account() string {
 	return "/resourceGroups/" + o.operator.ResourceGroup + "/providers/Microsoft.CognitiveServices/accounts/" + customer
 }
 
-// vault makes a request of the vault. Nobody has to look its host up: the request goes to the server that has it.
+// vault makes a request of the vault. It connects to the server without a DNS lookup of the vault's host.
 func (o *officer) vault(ctx context.Context, method, path string, body, answer any) error {
 	domain := "vault." + strings.TrimPrefix(o.operator.Endpoint, "https://")
 	return o.call(ctx, method, o.operator.Endpoint+path+"?api-version=7.5", vaultName+"."+domain, "https://"+domain,
@@ -122,7 +123,7 @@ func (o *officer) send(req *http.Request, answer any) error {
 	return json.Unmarshal(b, answer)
 }
 
-// encryptionOf is the state of the key that encrypts a resource's data; empty where the service's key does by default.
+// encryptionOf is the state of the key that encrypts a resource's data; empty for the service's key by default.
 func encryptionOf(a armwire.Account) armwire.EncryptionStatus {
 	if e := a.Properties.Encryption; e != nil && e.Status != nil {
 		return *e.Status
@@ -130,7 +131,7 @@ func encryptionOf(a armwire.Account) armwire.EncryptionStatus {
 	return armwire.EncryptionStatus{}
 }
 
-// encrypt changes the key that encrypts the resource's data, and returns how long it took until that was done.
+// encrypt changes the key that encrypts the resource's data, and returns how long the change took.
 func (o *officer) encrypt(
 	ctx context.Context, want map[string]any,
 ) (took time.Duration, status armwire.EncryptionStatus, err error) {
@@ -156,13 +157,13 @@ func (o *officer) encrypt(
 	return time.Since(begin), status, err
 }
 
-// allow says whether the newest version of the customer's key may be used.
+// allow enables or disables the newest version of the customer's key.
 func (o *officer) allow(ctx context.Context, on bool) error {
 	return o.vault(ctx, http.MethodPatch, "/keys/"+keyName+"/",
 		map[string]any{"attributes": map[string]bool{"enabled": on}}, nil)
 }
 
-// rotate makes a new version of the customer's key and returns its name.
+// rotate creates a new version of the customer's key and returns its name.
 func (o *officer) rotate(ctx context.Context) (version string, err error) {
 	var made struct {
 		Key struct{ Kid string } `json:"key"`

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/image/math/f64"
 )
 
-// photo is a picture and the bytes it is sent as.
+// photo is a picture and its encoded bytes.
 type photo struct {
 	name    string
 	picture image.Image
@@ -27,16 +27,16 @@ func decodePhoto(name string, b []byte) (photo, error) {
 	return photo{name, picture, b}, nil
 }
 
-// variant is a way to make another photo of a photo.
+// variant is a way to derive a photo from another.
 type variant struct {
 	name    string
-	degrees float64 // it is turned by
+	degrees float64 // of the turn
 	scale   float64
-	light   float64 // its brightness is multiplied by
+	light   float64 // factor of the brightness
 	quality int     // of the JPEG file
 }
 
-// variants make photos that differ from the original as photos by another camera, held otherwise, in other light would.
+// variants derive photos as another camera, another angle and other light would make them.
 var variants = []variant{
 	{name: "darker, turned by 8 degrees", degrees: 8, scale: 0.85, light: 0.6, quality: 70},
 	{name: "brighter, turned by -6 degrees, at two thirds of the size", degrees: -6, scale: 0.67, light: 1.35,
@@ -65,7 +65,7 @@ func (v variant) apply(p photo) (photo, error) {
 	draw.Draw(out, out.Bounds(), image.NewUniform(color.Gray{128}), image.Point{}, draw.Src)
 	draw.BiLinear.Transform(out, m, p.picture, p.picture.Bounds(), draw.Over, nil)
 	for i, c := range out.Pix {
-		if i%4 != 3 { // not the opacity
+		if i%4 != 3 { // not the alpha channel
 			out.Pix[i] = uint8(min(255, float64(c)*v.light))
 		}
 	}

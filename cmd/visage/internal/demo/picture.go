@@ -14,7 +14,7 @@ import (
 	"golang.org/x/image/math/fixed"
 )
 
-// label is a box and what is written above it.
+// label is a box and the text above it.
 type label struct {
 	box   Box
 	text  string
@@ -73,7 +73,6 @@ func fill(dst draw.Image, r image.Rectangle, c color.Color) {
 	draw.Draw(dst, r, image.NewUniform(c), image.Point{}, draw.Src)
 }
 
-// frame draws the outline of r, outside of it.
 func frame(dst draw.Image, r image.Rectangle, thick int, c color.Color) {
 	outer := r.Inset(-thick)
 	fill(dst, image.Rect(outer.Min.X, outer.Min.Y, outer.Max.X, r.Min.Y), c)

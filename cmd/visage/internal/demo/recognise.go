@@ -12,14 +12,13 @@ import (
 	"strings"
 )
 
-// The least share of the enrolled people who must be recognised on the derived photos, of those whose face is found
-// there. It is not 1: on the samples are profiles and closed eyes, and a demonstration that hid its misses would be
-// none.
+// The least share of the enrolled people who must be recognised on the derived photos, among those whose face is found
+// there. It is not 1: the samples include profiles and closed eyes.
 const leastRecognised = 0.8
 
-// identify asks who is on photos that the service has not seen: the other samples of people who are on several, and
-// photos derived from the samples by turning, scaling and other light. What is on the derived ones is known, because it
-// is known where each face went.
+// identify searches for people on photos that the service has not seen: the other samples of people who are on several,
+// and photos derived from the samples by turning, scaling and other light. The people on derived photos are known from
+// the position of each face on the original.
 func (d *demonstration) identify(ctx context.Context) error {
 	if err := os.MkdirAll(d.Out, 0o755); err != nil {
 		return err
@@ -28,7 +27,7 @@ func (d *demonstration) identify(ctx context.Context) error {
 		return err
 	}
 	d.say(
-		"   the samples show most people once, so further photos are derived from them: turned, scaled, in other light",
+		"   the samples show most people once, so more photos are derived from them: turned, scaled, in other light",
 	)
 	var right, wrong, missed, strangers, strangersKnown int
 	for i, original := range d.photos {
@@ -67,7 +66,7 @@ func (d *demonstration) identify(ctx context.Context) error {
 					missed++
 				default:
 					wrong++
-					d.say("   %s: %s was taken for %s", p.name, truth.name, said.name)
+					d.say("   %s: %s was identified as %s", p.name, truth.name, said.name)
 				}
 			}
 			picture, err := annotate(p, labels)
@@ -83,23 +82,23 @@ func (d *demonstration) identify(ctx context.Context) error {
 	}
 	asked := right + wrong + missed
 	if lost := len(d.sighted)*len(variants) - asked - strangers; lost > 0 {
-		d.say("   %d faces were not found at all on the derived photos, whose edges cut some off", lost)
+		d.say("   %d faces were not found at all on the derived photos, some of which cut faces off", lost)
 	}
 	d.say(
-		"   of %d faces of enrolled people: %d recognised, %d not, %d taken for somebody else; stranger: %d faces, "+
+		"   of %d faces of enrolled people: %d recognised, %d not, %d as another person; stranger: %d faces, "+
 			"%d recognised",
 		asked, right, missed, wrong, strangers, strangersKnown)
 	d.must(asked > 0 && float64(right) >= leastRecognised*float64(asked), "%d of %d faces recognised", right, asked)
-	d.must(wrong == 0, "%d faces were taken for somebody else", wrong)
+	d.must(wrong == 0, "%d faces were identified as another person", wrong)
 	d.must(strangersKnown == 0, "a stranger was recognised")
 	d.summary = append(d.summary,
 		[2]string{"recognised on derived photos",
-			fmt.Sprintf("%d of %d, %d taken for somebody else", right, asked, wrong)},
+			fmt.Sprintf("%d of %d, %d as another person", right, asked, wrong)},
 		[2]string{"pictures with names", d.Out})
 	return nil
 }
 
-// identifyAgain asks for people on the samples they were not enrolled from.
+// identifyAgain identifies people on samples other than the one they were enrolled from.
 func (d *demonstration) identifyAgain(ctx context.Context) error {
 	asked, right := 0, 0
 	for _, p := range d.people {
@@ -126,7 +125,7 @@ func (d *demonstration) identifyAgain(ctx context.Context) error {
 	return nil
 }
 
-// named returns whom an answer names, or nil.
+// named returns the person of an answer, or nil.
 func (d *demonstration) named(answer identified) (*person, float64) {
 	if len(answer.Candidates) == 0 {
 		return nil, 0
@@ -139,7 +138,7 @@ func (d *demonstration) named(answer identified) (*person, float64) {
 	return nil, 0
 }
 
-// whoIsAt returns who is in a box of a derived photo: the person of the face of the original that went there.
+// whoIsAt returns the person in a box of a derived photo: the one of the face of the original that maps there.
 func (d *demonstration) whoIsAt(photo int, v variant, size image.Point, box Box) *person {
 	x, y := float64(box.Left)+float64(box.Width)/2, float64(box.Top)+float64(box.Height)/2
 	for _, s := range d.sighted {
@@ -163,7 +162,8 @@ func faceIDs(faces []detected) []string {
 	return ids
 }
 
-// compare verifies a person against another photo of them and against somebody else, and finds the one among all.
+// compare verifies a person against another photo of the same person and of a different one, and finds the person among
+// all faces.
 func (d *demonstration) compare(ctx context.Context) error {
 	first, second := d.people[0], d.people[1]
 	original := d.photos[first.seen[0].photo]
@@ -211,7 +211,7 @@ func (d *demonstration) compare(ctx context.Context) error {
 	return nil
 }
 
-// forget deletes a person and sees that nothing finds them any more, at once and without training.
+// forget deletes a person and checks that no search finds them any more, at once and without training.
 func (d *demonstration) forget(ctx context.Context) error {
 	gone := d.people[0]
 	if err := d.client.deletePerson(ctx, groupID, gone.id); err != nil {
@@ -219,14 +219,14 @@ func (d *demonstration) forget(ctx context.Context) error {
 	}
 	_, err := d.client.getPerson(ctx, groupID, gone.id)
 	refused, ok := errors.AsType[*problem](err)
-	d.must(ok && refused.status == http.StatusNotFound, "the deleted person is still there: %v", err)
+	d.must(ok && refused.status == http.StatusNotFound, "the deleted person still exists: %v", err)
 	answers, err := d.client.identify(ctx, groupID, []string{gone.seen[0].face.FaceID})
 	if err != nil {
 		return err
 	}
 	found := len(answers[0].Candidates) > 0 && answers[0].Candidates[0].PersonID == gone.id
 	d.must(!found, "the deleted person is still recognised")
-	d.say("   %s is gone: 404, and not recognised on the very photo they were enrolled from", gone.name)
-	d.summary = append(d.summary, [2]string{"deleted person", "gone at once, without training"})
+	d.say("   %s is deleted: 404, and not recognised on the photo they were enrolled from", gone.name)
+	d.summary = append(d.summary, [2]string{"deleted person", "not found at once, without training"})
 	return nil
 }

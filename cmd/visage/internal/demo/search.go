@@ -10,8 +10,8 @@ import (
 	"github.com/visage-face/visage/cmd/visage/internal/leak"
 )
 
-// search looks for everything that was used in every file the service wrote, its logs among them. The search is proved
-// first: all of it is planted beside the data, and must be found.
+// search looks for all names, texts and templates in every file that the service wrote, including its logs. To prove
+// that the search works, all of them are first planted beside the data, and must be found.
 func (d *demonstration) search(dir, logs string) error {
 	var secrets []leak.Secret
 	texts := map[string]string{
@@ -49,7 +49,7 @@ func (d *demonstration) search(dir, logs string) error {
 		return err
 	}
 	if err := os.Remove(planted); err != nil {
-		return fmt.Errorf("remove what was planted: %w", err)
+		return fmt.Errorf("remove the planted file: %w", err)
 	}
 	met := map[string]bool{}
 	for _, f := range proof.Finds {
@@ -63,9 +63,9 @@ func (d *demonstration) search(dir, logs string) error {
 	if err != nil {
 		return err
 	}
-	d.say("   without them: %d files, %d bytes searched, %d found", r.Files, r.Bytes, len(r.Finds))
+	d.say("   without the planted file: %d files, %d bytes searched, %d secrets found", r.Files, r.Bytes, len(r.Finds))
 	for _, f := range r.Finds {
-		d.must(false, "%s lies in %s at %d as %s", f.What, f.File, f.Offset, f.Form)
+		d.must(false, "%s found in %s at byte %d as %s", f.What, f.File, f.Offset, f.Form)
 	}
 	d.must(r.Files > 3 && r.Bytes > 10_000, "only %d files were searched: the service stored nothing", r.Files)
 	d.summary = append(d.summary, [2]string{"readable in storage or logs",
@@ -74,14 +74,14 @@ func (d *demonstration) search(dir, logs string) error {
 	return nil
 }
 
-// report ends with a table of what came out and how long it took.
+// report ends with a table of results and durations.
 func (d *demonstration) report(total time.Duration) {
 	d.say("")
 	w := tabwriter.NewWriter(d.Progress, 0, 0, 2, ' ', 0)
 	for _, row := range d.summary {
 		fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
 	}
-	fmt.Fprintf(w, "requests\t%d over HTTPS, %.1f s of them spent waiting for the tier's rate\n",
+	fmt.Fprintf(w, "requests\t%d over HTTPS, of which %.1f s were spent waiting for the tier's rate\n",
 		d.client.calls+d.vip.calls+d.officer.calls,
 		(d.client.waited + d.vip.waited).Seconds())
 	fmt.Fprintln(w)

@@ -32,16 +32,16 @@ import (
 	"github.com/visage-face/visage/vision"
 )
 
-// drill is what a rehearsal of a revocation found.
+// drill is the result of a rehearsal of a revocation.
 type drill struct {
 	Resource  string      `json:"resource"`
 	Key       string      `json:"key"`
 	Began     time.Time   `json:"began"`
-	Backup    string      `json:"backup"` // of which a copy of the server was made
+	Backup    string      `json:"backup"` // the backup that the copy was made from
 	Rows      int64       `json:"rows"`
-	Road      string      `json:"road"`      // how access was taken away
+	Road      string      `json:"road"`      // how access was removed
 	ToRefusal string      `json:"toRefusal"` // from there to the first refusal of a data operation
-	ToOpen    string      `json:"toOpen"`    // from giving it back to the first answer
+	ToOpen    string      `json:"toOpen"`    // from restoring access to the first answer
 	Checks    []drillLine `json:"checks"`
 	Passed    bool        `json:"passed"`
 }
@@ -113,7 +113,7 @@ func (d *drill) tell(w io.Writer, report, output string) error {
 	return nil
 }
 
-// table words the report for people.
+// table formats the report for people.
 func (d *drill) table() *command.Table {
 	var t command.Table
 	t.Line("rehearsed on a copy of %d rows: %s", d.Rows, d.Road)
@@ -134,7 +134,7 @@ func ifAny(before, s string) string {
 	return before + s
 }
 
-// rehearse copies the server of a directory into a temporary one, and takes the key of a resource away there.
+// rehearse copies the server of a directory into a temporary one, and there removes access to the key of a resource.
 func rehearse(ctx context.Context, notes io.Writer, cfg server.Config, name string) (d *drill, err error) {
 	live, err := operator.Dial(cfg.Dir)
 	if err != nil {
@@ -168,7 +168,7 @@ func rehearse(ctx context.Context, notes io.Writer, cfg server.Config, name stri
 	return d, d.run(ctx, rehearsal)
 }
 
-// copyServer makes the data of a second server of a backup and a keyring of the first.
+// copyServer makes the data of a second server from a backup and a keyring of the first.
 func (d *drill) copyServer(
 	ctx context.Context, live *operator.Client, cfg server.Config, dir string,
 ) (server.Config, error) {
@@ -201,7 +201,7 @@ func (d *drill) copyServer(
 	rehearsal := server.Config{
 		Dir: filepath.Join(dir, "copy"), Listen: "127.0.0.1:0", Domain: live.Origin.Hostname(), Recogniser: blind{},
 		RootKeys: cfg.RootKeys, Rate: 100_000,
-		// a copy opens by the same answers
+		// a copy uses the same key vaults
 		AzureTenant: cfg.AzureTenant, AzureClient: cfg.AzureClient, AzureSecretFile: cfg.AzureSecretFile,
 		Logger: slog.New(slog.DiscardHandler),
 	}
@@ -214,10 +214,10 @@ func (d *drill) copyServer(
 	return rehearsal, server.Restore(ctx, rehearsal, keys, a.Read(added.Backup))
 }
 
-// blind recognises nobody: a rehearsal has no photos.
+// blind recognises nothing: a rehearsal has no photos.
 type blind struct{}
 
-// Name, Dim, Supports, Confidence, Threshold and Detect implement face.Recogniser.
+// The methods of blind implement face.Recogniser.
 func (blind) Name() string                { return "none" }
 func (blind) Dim() int                    { return 128 }
 func (blind) Supports() vision.Attributes { return 0 }
@@ -227,7 +227,7 @@ func (blind) Detect(context.Context, []byte, vision.Want) (*vision.Photo, error)
 	return nil, errors.New("a rehearsal does not process photos")
 }
 
-// run starts the copy, takes the key away and gives it back.
+// run starts the copy, removes access to the key and restores it.
 func (d *drill) run(ctx context.Context, cfg server.Config) error {
 	srv, err := server.New(cfg)
 	if err != nil {
@@ -291,14 +291,13 @@ func (d *drill) run(ctx context.Context, cfg server.Config) error {
 	return nil
 }
 
-// road says how the key is taken away on the copy, and given back: the vault is deleted and recovered where it is one
-// of this server's, which needs no right on the key; else the resource is locked, since a vault elsewhere is not a
-// copy.
+// road chooses how to remove and restore access to the key on the copy. A vault of this server is deleted and
+// recovered, which needs no right on the key; with any other vault, which is not a copy, the resource is locked.
 func (d *drill) road(ctx context.Context, c *operator.Client) (take, giveBack func() error) {
 	key, err := azure.ParseKey(d.Key, "", "")
 	name, ours := "", false
 	if err == nil {
-		host, _ := visage.ParseOrigin(key.Vault) // a reference that was read has an address
+		host, _ := visage.ParseOrigin(key.Vault) // a parsed reference has a valid address
 		name, ours = c.Origin.Sub(operator.VaultDomain).Below(host)
 	}
 	var one armwire.Vault
@@ -318,7 +317,7 @@ func (d *drill) road(ctx context.Context, c *operator.Client) (take, giveBack fu
 	}
 }
 
-// others looks whether the resources that are under the service's key go on.
+// others checks whether resources under the service's key remain available.
 func (d *drill) others(ctx context.Context, c *operator.Client) {
 	var all armwire.Page[armwire.Account]
 	if err := c.Manage(ctx, http.MethodGet, "", nil, &all); err != nil {
@@ -328,7 +327,7 @@ func (d *drill) others(ctx context.Context, c *operator.Client) {
 	open, closed := 0, []string{}
 	for _, a := range all.Value {
 		if a.Name == d.Resource || a.Properties.Encryption != nil && a.Properties.Encryption.Key != nil {
-			continue // another customer's key may be in the vault that is gone
+			continue // its customer's key may be in the deleted vault
 		}
 		var keys armwire.AccountKeys
 		err := c.Manage(ctx, http.MethodPost, operator.Path(a.Name)+"/listKeys", nil, &keys)
@@ -346,7 +345,7 @@ func (d *drill) others(ctx context.Context, c *operator.Client) {
 		"%d other resources, encrypted with the service's key, remain available", open)
 }
 
-// drillClient asks the data plane of one resource for something that is stored.
+// drillClient reads stored data of one resource on the data plane.
 type drillClient struct {
 	*operator.Client
 	key string
@@ -374,7 +373,7 @@ func (c drillClient) groups(ctx context.Context) (string, error) {
 	return string(body), err
 }
 
-// until asks until the answer has a status, for two minutes, and returns the code of the last refusal.
+// until repeats the request until the answer has a status, for two minutes, and returns the code of the last refusal.
 func (c drillClient) until(ctx context.Context, want int) (said string, err error) {
 	again := time.NewTicker(5 * time.Millisecond)
 	defer again.Stop()

@@ -59,9 +59,9 @@ func Command() *cobra.Command {
 
 type variable struct{ name, value string }
 
-// environment is what clients read: the addresses of the planes, the certificates they trust, and the identity they
-// sign in with, which without leaves out. Names that begin with AZURE_ are those of the official identity clients, ARM_
-// those of Terraform.
+// environment is the variables that clients read: the addresses of the planes, the certificates they trust, and the
+// identity they sign in with, which without omits. Names that begin with AZURE_ are those of the official identity
+// clients, ARM_ those of Terraform.
 func environment(o server.Operator, without bool) ([]variable, error) {
 	endpoint, err := url.Parse(o.Endpoint)
 	if err != nil {
@@ -73,8 +73,8 @@ func environment(o server.Operator, without bool) ([]variable, error) {
 		{"VAULT_DOMAIN", "vault." + endpoint.Host},
 		{"SSL_CERT_FILE", o.CAFile}, // OpenSSL and Go
 		{"CURL_CA_BUNDLE", o.CAFile},
-		{"REQUESTS_CA_BUNDLE", o.CAFile},  // Python, and with it az
-		{"NODE_EXTRA_CA_CERTS", o.CAFile}, // besides Node's own
+		{"REQUESTS_CA_BUNDLE", o.CAFile},  // Python, including az
+		{"NODE_EXTRA_CA_CERTS", o.CAFile}, // in addition to Node's own
 		{"AZURE_SUBSCRIPTION_ID", o.SubscriptionID},
 	}
 	if without {
@@ -93,7 +93,7 @@ func environment(o server.Operator, without bool) ([]variable, error) {
 	}...), nil
 }
 
-// identityEndpoint reads how programs reach the managed identity endpoint of the server in dir.
+// identityEndpoint reads the variables for the managed identity endpoint of the server in dir.
 func identityEndpoint(dir string) (all []variable, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, server.IdentityEndpointFile))
 	if errors.Is(err, fs.ErrNotExist) {

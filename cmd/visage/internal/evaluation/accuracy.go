@@ -2,8 +2,8 @@ package evaluation
 
 import "math"
 
-// Accuracy is how often a list of pairs is told right, by the protocol of LFW: each part of the list is judged at the
-// threshold that is best for the other parts. Pairs that could not be compared count as refused.
+// Accuracy is the share of pairs of a list that are decided correctly, by the protocol of LFW: each part of the list is
+// judged at the threshold that is best for the other parts. Pairs that could not be compared count as refused.
 type Accuracy struct {
 	Folds int     `json:"folds"`
 	Mean  float64 `json:"mean"`
@@ -11,7 +11,7 @@ type Accuracy struct {
 	Error float64 `json:"error"`
 }
 
-// judged is a pair of the list: whether it is of one person, and how far apart, 3 when it could not be compared.
+// judged is a pair of the list: whether it is of one person, and its distance, 3 when it could not be compared.
 type judged struct {
 	same     bool
 	distance float64
@@ -52,16 +52,16 @@ func (d *distances) accuracy() *Accuracy {
 	return a
 }
 
-// bestThreshold returns the distance, in steps of 0.001, below which most pairs are told right.
+// bestThreshold returns the distance, in steps of 0.001, at which most pairs are decided correctly.
 func bestThreshold(parts ...[]judged) float64 {
 	const steps = 2000
-	var change [steps + 2]int // by threshold: how many more are right than at the one before
+	var change [steps + 2]int // by threshold: how many more are decided correctly than at the one before
 	for _, part := range parts {
 		for _, p := range part {
 			if p.distance > 2 {
 				continue
 			}
-			// A pair is accepted from the first threshold above its distance on.
+			// A pair is accepted at every threshold above its distance.
 			at := int(max(0, p.distance)*steps/2) + 1
 			if p.same {
 				change[at]++

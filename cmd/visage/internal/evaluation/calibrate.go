@@ -10,18 +10,18 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// halfRate is the rate of false accepts that a confidence of one half stands for.
+// halfRate is the rate of false accepts at a confidence of one half.
 const halfRate = 1e-3
 
-// ladder are the rates of false accepts that a calibration has rows for, as far down as they can be counted.
+// ladder is the rates of false accepts of a calibration's rows, as far down as they can be counted.
 var ladder = []float64{
 	1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 0.3, 0.5, 0.9,
 }
 
-// ErrTooFew says that a set has too few people to be calibrated with.
+// ErrTooFew says that a set has too few people for a calibration.
 var ErrTooFew = errors.New("too few people")
 
-// Calibrate counts how often strangers come how near, over all and by group, and makes a calibration of it.
+// Calibrate counts the distances of strangers, over all people and by group, and makes a calibration from them.
 func (f *Faces) Calibrate(ctx context.Context) (*pack.Calibration, error) {
 	d, err := f.compare(ctx)
 	if err != nil {
@@ -88,12 +88,13 @@ func (d *distances) calibrate() (*pack.Calibration, error) {
 	return c, nil
 }
 
-// mostDoubts is the part of the pairs of strangers that may be left out.
+// mostDoubts is the share of the pairs of strangers that may be left out.
 const mostDoubts = 5e-6
 
-// withoutDoubts leaves out strangers who most likely are none: nearer than half of all pairs of one person. Every
-// public set has some people under two names, and they would make up all of the lowest rates. A network for which more
-// strangers are that near does not tell them apart well enough to judge the labels; then all are kept.
+// withoutDoubts leaves out pairs of strangers that most likely show one person: nearer than half of all pairs of one
+// person. Every public set has some people under two names, and they would make up all of the lowest rates. If more
+// pairs than mostDoubts are that near, the network does not separate people well enough to judge the labels; then all
+// pairs are kept.
 func (d *distances) withoutDoubts() *distances {
 	if len(d.genuine) == 0 {
 		return d
@@ -111,11 +112,11 @@ func (d *distances) withoutDoubts() *distances {
 	return &clean
 }
 
-// caution is the part of the bootstrap's rounds in which a group comes nearer than the table that confidence goes by
-// says. Other people of the group will be judged by it, and few were counted.
+// caution is the share of the bootstrap's rounds in which a group is nearer than its table says. The table is applied
+// to other people of the group, and few were counted.
 const caution = 0.25
 
-// cautious returns a group's table with distances that are on the near side of what drawing the people anew gives.
+// cautious returns a group's table with distances from the near side of the bootstrap's rounds.
 func (c *crowd) cautious(rates []pack.Rate, drawn draws) []pack.Rate {
 	var rising []float64
 	for _, r := range rates {
@@ -146,7 +147,7 @@ func (c *crowd) cautious(rates []pack.Rate, drawn draws) []pack.Rate {
 	return rows
 }
 
-// genuineWithin returns the pairs of one person of which a group has both photos, nearest first.
+// genuineWithin returns the pairs of one person with both photos in a group, nearest first.
 func (d *distances) genuineWithin(group int) []pair {
 	var some []pair
 	for _, p := range d.genuine {
@@ -157,7 +158,7 @@ func (d *distances) genuineWithin(group int) []pair {
 	return some
 }
 
-// atDistance counts what is accepted of a crowd, and of pairs of one person, at a distance.
+// atDistance counts the accepted pairs of a crowd, and of one person, at a distance.
 func atDistance(c *crowd, genuine []pair, distance float64, drawn draws) *pack.Rate {
 	p := c.rate(distance, drawn)
 	r := &pack.Rate{
@@ -170,7 +171,7 @@ func atDistance(c *crowd, genuine []pair, distance float64, drawn draws) *pack.R
 	return r
 }
 
-// count makes a crowd's table: the distance for each rate that at least leastCounted pairs stand behind.
+// count makes a crowd's table: the distance for each rate with at least leastCounted pairs.
 func (d *distances) count(c *crowd, genuine []pair, drawn draws) []pack.Rate {
 	var rows []pack.Rate
 	var distances []float64
@@ -178,7 +179,7 @@ func (d *distances) count(c *crowd, genuine []pair, drawn draws) []pack.Rate {
 	for _, rate := range ladder {
 		allowed := int(math.Round(rate * float64(c.all)))
 		distance, known := c.distance(allowed)
-		// Five decimals, downwards: no more are nearer than the rate says.
+		// Five decimals, rounded down: no more pairs are nearer than the rate says.
 		distance = math.Floor(distance*1e5) / 1e5
 		if allowed < leastCounted || !known || distance <= last || distance >= 2 {
 			continue
@@ -192,7 +193,7 @@ func (d *distances) count(c *crowd, genuine []pair, drawn draws) []pack.Rate {
 		rows, distances = append(rows, row), append(distances, distance)
 	}
 	for i, spread := range c.rates(distances, drawn) {
-		// Beyond the nearest pairs, there is nothing to draw from; so many pairs are no longer uncertain.
+		// Beyond the nearest pairs the bootstrap has no data; rates of that many pairs are no longer uncertain.
 		if distances[i] <= float64(c.near[len(c.near)-1].distance) {
 			low, high := middle(spread)
 			rows[i].Low, rows[i].High = round(low, 8), round(high, 8)
@@ -201,14 +202,14 @@ func (d *distances) count(c *crowd, genuine []pair, drawn draws) []pack.Rate {
 	return rows
 }
 
-// round keeps some decimals.
+// round rounds to some decimals.
 func round(v float64, decimals int) float64 {
 	scale := math.Pow10(decimals)
 	return math.Round(v*scale) / scale
 }
 
-// leastExtended is the rate down to which a group must be counted for its table to go on below: one decade above that
-// of a confidence of one half.
+// leastExtended is the rate down to which a group must be counted for its table to be extended below: one decade above
+// that of a confidence of one half.
 const leastExtended = 1e-2
 
 // at returns the distance of the row with a rate.
@@ -221,8 +222,8 @@ func at(rows []pack.Rate, rate float64) (distance float64, found bool) {
 	return 0, false
 }
 
-// extend goes on with a group's table below and above what could be counted, by the table over all pairs, moved by as
-// much as the two differ at the last rate that both have. It returns nil for a group too small to be counted at all.
+// extend extends a group's table below and above the counted rates by the table over all pairs, shifted by the
+// difference at the last rate that both have. It returns nil for a group too small to be counted at all.
 func extend(group, all []pack.Rate) []pack.Rate {
 	if len(group) == 0 || group[0].FalseAccepts > leastExtended {
 		return nil

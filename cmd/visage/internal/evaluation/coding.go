@@ -8,22 +8,22 @@ import (
 	"sync/atomic"
 )
 
-// Coding is what it changes that templates are stored and compared as codes of 16 bits a number: of pairs, how far
-// distance and confidence are from those of the templates as the networks made them. All other figures are of codes.
+// Coding is the effect of storing and comparing templates as codes of 16 bits a number: for pairs, the difference of
+// distance and confidence from those of the networks' original templates. All other figures are of codes.
 type Coding struct {
-	Pairs      int     `json:"pairs"`      // every compared pair or, of very many, an even choice
-	Distance   float64 `json:"distance"`   // the most that the distance of a pair moves
-	Confidence float64 `json:"confidence"` // the most that the confidence of a pair moves
-	// of the pairs, those whose confidence is another in five decimals, cut off as clients see it
+	Pairs      int     `json:"pairs"`      // every compared pair or, of very many, an even sample
+	Distance   float64 `json:"distance"`   // the largest change of the distance of a pair
+	Confidence float64 `json:"confidence"` // the largest change of the confidence of a pair
+	// of the pairs, those whose confidence changes in five decimals, truncated as clients see it
 	Moved Proportion `json:"moved"`
 }
 
-// mostCoded is about how many pairs are looked at for Coding.
+// mostCoded is about the largest number of pairs that Coding compares.
 const mostCoded = 100_000_000
 
 // coding compares codes with templates on the pairs that compare compares.
 func (d *distances) coding(ctx context.Context, scale Scale) (Coding, error) {
-	var pairs func(row int, each func(a, b int32)) // those of one row
+	var pairs func(row int, each func(a, b int32)) // of one row
 	rows := len(d.usable)
 	if d.set.Pairs != nil {
 		rows = len(d.set.Pairs)
@@ -83,7 +83,8 @@ func (c *Coding) add(scale Scale, a, b *sighting) {
 	}
 }
 
-// away returns the cosine distance of two vectors of unit length as it is served: the score is rounded to float32.
+// away returns the cosine distance of two vectors of unit length as the service computes it: the score is rounded to
+// float32.
 func away(a, b []float32) float64 {
 	sum := 0.0
 	for i, x := range a {

@@ -10,8 +10,8 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// CrossCheck is how a calibration holds on people it was not made with: the people are parted in halves, each is judged
-// by the calibration of the other.
+// CrossCheck tests a calibration on people who were not used for it: the people are divided into halves, and each is
+// judged by the calibration of the other.
 type CrossCheck struct {
 	Sides [2]CrossSide
 }
@@ -20,14 +20,14 @@ type CrossCheck struct {
 type CrossSide struct {
 	// Worst is the worst group of the half that calibrated.
 	Worst string
-	// People of the half that is judged, and what is accepted of it at 0.5.
+	// People in the half that is judged, and the accepted pairs at 0.5.
 	People int
 	Half   Half
 	Groups []Group // with Half set
 }
 
-// CrossCheck parts the people in halves by a choice that is the same each time. It fails where a half is too small to
-// be calibrated.
+// CrossCheck divides the people into halves, the same ones each time. It fails where a half is too small to be
+// calibrated.
 func (f *Faces) CrossCheck(ctx context.Context) (*CrossCheck, error) {
 	var made [2]*pack.Calibration
 	var halves [2]*distances
@@ -62,7 +62,7 @@ func (f *Faces) CrossCheck(ctx context.Context) (*CrossCheck, error) {
 	return c, nil
 }
 
-const crossTitle = "Held out: each half of the people, by person, judged at the 0.5 that the other half gives"
+const crossTitle = "Held out: each half of the people, divided by person, at the 0.5 calibrated on the other half"
 
 func (c *CrossCheck) table() table {
 	t := table{title: crossTitle, head: []string{"by", "group"}}

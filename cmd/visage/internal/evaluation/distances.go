@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 )
 
-// pair is two photos and how far apart their faces are, as cosine distance: 0 same … 2 opposite.
+// pair is two photos and the cosine distance of their faces: 0 same … 2 opposite.
 type pair struct {
 	a, b     int32
 	distance float32
@@ -20,29 +20,29 @@ func nearer(x, y pair) int {
 	return cmp.Or(cmp.Compare(x.distance, y.distance), cmp.Compare(x.a, y.a), cmp.Compare(x.b, y.b))
 }
 
-// bins are those of the histogram of distances, from 0 to 2.
+// bins is the number of bins of the histogram of distances, from 0 to 2.
 const bins = 200_000
 
 func bin(distance float32) int { return max(0, min(bins-1, int(distance*(bins/2)))) }
 
-// distances are all the distances between faces, counted.
+// distances holds the counted distances of all pairs.
 type distances struct {
 	*Faces
 	// genuine are the pairs of one person, nearest first.
 	genuine []pair
-	// lost are the pairs of one person that could not be compared, because a face has no template.
+	// lost is the number of pairs of one person that could not be compared, because a face has no template.
 	lost int
-	// strangers is how many pairs of two people there are. The nearest of them are in near, nearest first; all of them
-	// are in histogram, by distance.
+	// strangers is the number of pairs of two people. The nearest of them are in near, nearest first; all of them are
+	// in histogram, by distance.
 	strangers int
 	near      []pair
 	histogram []int64
-	// nearest is, by photo, the photo whose face is nearest, or -1.
+	// nearest is, by photo, the photo with the nearest face, or -1.
 	nearest []int32
 }
 
-// mostNear is about how many pairs of strangers are kept one by one: the nearest ones, whose people the bootstrap
-// draws.
+// mostNear is about the number of pairs of strangers that are kept one by one: the nearest ones, which the bootstrap
+// resamples.
 const mostNear = 3_000_000
 
 // compare counts the distances of every usable face to every other, or of the pairs that the set lists.
@@ -85,12 +85,12 @@ func (d *distances) compareListed() {
 func (d *distances) compareAll(ctx context.Context) error {
 	d.lost = d.countLost()
 	limit := d.limit()
-	// Each worker takes the next rows that nobody has taken, and compares them with all rows before.
+	// Each worker takes the next rows, and compares them with all rows before.
 	const rows = 32
 	var next atomic.Int64
 	var mu sync.Mutex
 	var workers sync.WaitGroup
-	best := slices.Repeat([]float32{3}, len(d.seen)) // guarded by mu, like what is in d
+	best := slices.Repeat([]float32{3}, len(d.seen)) // guarded by mu, like the fields of d
 	for range runtime.GOMAXPROCS(0) {
 		w := worker{distances: d, limit: limit, histogram: make([]int64, bins)}
 		w.best, w.nearest = slices.Repeat([]float32{3}, len(best)), slices.Repeat([]int32{-1}, len(best))
@@ -125,7 +125,7 @@ func (d *distances) compareAll(ctx context.Context) error {
 	return nil
 }
 
-// countLost counts the pairs of one person of whom a face is missing, among the people that have any to compare.
+// countLost counts the pairs of one person with a missing face, among the people with any pair.
 func (d *distances) countLost() int {
 	all, usable := map[int32]int{}, map[int32]int{}
 	for _, n := range d.person {
@@ -142,7 +142,7 @@ func (d *distances) countLost() int {
 	return lost
 }
 
-// limit returns a distance within which about mostNear pairs of strangers are; 3 when all of them may be kept.
+// limit returns a distance with about mostNear pairs of strangers below; 3 when all of them may be kept.
 func (d *distances) limit() float32 {
 	n := len(d.usable)
 	total := n * (n - 1) / 2

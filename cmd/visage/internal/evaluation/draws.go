@@ -8,11 +8,11 @@ import (
 	"sync"
 )
 
-// rounds is how often the bootstrap draws the people anew.
+// rounds is the number of rounds of the bootstrap.
 const rounds = 500
 
-// draws are people drawn anew with replacement, as often as there are people with a face, again and again: by round and
-// person, how often each was drawn. Pairs that share a person are not independent, people are.
+// draws are bootstrap samples of the people with a face, drawn with replacement: by round and person, how often each
+// was drawn. People are drawn rather than pairs, because pairs that share a person are not independent.
 type draws [][]uint8
 
 // draw draws the people who have a usable face. The draws are the same each time.
@@ -50,7 +50,7 @@ func (d draws) each(do func(round int, drawn []uint8)) {
 	workers.Wait()
 }
 
-// middle returns the range that 95 % of the values are in. NaN are left out.
+// middle returns the range of the middle 95 % of the values. NaN are left out.
 func middle(values []float64) (low, high float64) {
 	values = slices.DeleteFunc(slices.Clone(values), math.IsNaN)
 	if len(values) == 0 {
@@ -61,13 +61,13 @@ func middle(values []float64) (low, high float64) {
 	return values[int(0.025*n)], values[min(len(values)-1, int(0.975*n))]
 }
 
-// crowd are pairs of strangers whose rates are asked for: all of them, or those within a group.
+// crowd is a set of pairs of strangers whose rates are computed: all pairs, or those within a group.
 type crowd struct {
 	of *distances
 	// near are the nearest pairs, nearest first; all is how many there are, nearer or not.
 	near []pair
 	all  int
-	// photos has, by person, how many usable photos belong.
+	// photos is, by person, the number of usable photos.
 	photos []int32
 	// listed says that the pairs are a list, whose makers chose them to be independent: then pairs are drawn, not
 	// people.
@@ -83,7 +83,7 @@ func (d *distances) everybody() *crowd {
 	return c
 }
 
-// within returns the pairs of strangers of which a group has both photos.
+// within returns the pairs of strangers with both photos in a group.
 func (d *distances) within(group int) *crowd {
 	bit := uint64(1) << group
 	c := &crowd{of: d, photos: make([]int32, d.people)}
@@ -106,12 +106,12 @@ func (d *distances) within(group int) *crowd {
 	return c
 }
 
-// distance returns the distance below which so many pairs are, and whether that is known.
+// distance returns the distance with that many pairs below it, and whether it is known.
 func (c *crowd) distance(pairs int) (float64, bool) {
 	if pairs < len(c.near) {
 		return float64(c.near[pairs].distance), true
 	}
-	if c.near != nil && len(c.near) == len(c.of.near) { // all pairs: the histogram knows the rest
+	if c.near != nil && len(c.near) == len(c.of.near) { // all pairs: the histogram has the rest
 		sum := 0
 		for b, n := range c.of.histogram {
 			if sum += int(n); sum > pairs {
@@ -122,7 +122,7 @@ func (c *crowd) distance(pairs int) (float64, bool) {
 	return 0, false
 }
 
-// below counts the pairs nearer than a distance. known is false when it lies beyond the nearest pairs.
+// below counts the pairs nearer than a distance. known is false if the distance is beyond the kept pairs.
 func (c *crowd) below(distance float64) (pairs int, known bool) {
 	k := acceptedOf(c.near, distance)
 	if k < len(c.near) || len(c.near) == c.all {
@@ -141,7 +141,7 @@ func (c *crowd) below(distance float64) (pairs int, known bool) {
 	return k, false
 }
 
-// rate returns the part of the pairs nearer than a distance, with the interval of drawing the people anew.
+// rate returns the share of the pairs nearer than a distance, with its bootstrap interval.
 func (c *crowd) rate(distance float64, d draws) Proportion {
 	n, _ := c.below(distance)
 	p := wilson(n, c.all)
@@ -149,17 +149,17 @@ func (c *crowd) rate(distance float64, d draws) Proportion {
 	return p
 }
 
-// interval are the values of a figure in the rounds of the bootstrap.
+// interval is the values of a figure in the rounds of the bootstrap.
 type interval []float64
 
-// spread returns the wider of two 95 % intervals: that of the rounds, and that of a proportion, for the bootstrap
-// promises certainty when nothing that it can draw went wrong.
+// spread returns the wider of two 95 % intervals: that of the rounds, and that of a proportion, since the bootstrap's
+// interval is empty when the sample has no errors.
 func (i interval) spread(p Proportion) (low, high float64) {
 	low, high = middle(i)
 	return min(p.Low, low), max(p.High, high)
 }
 
-// rates returns, for each of some rising distances, the part of the pairs nearer than it, by round.
+// rates returns, for each of some rising distances, the share of the pairs nearer than it, by round.
 func (c *crowd) rates(distances []float64, d draws) []interval {
 	all := make([]interval, len(distances))
 	for i := range all {
@@ -182,8 +182,8 @@ func (c *crowd) rates(distances []float64, d draws) []interval {
 	return all
 }
 
-// thresholds returns, for each of some rising rates, the distance below which that part of the pairs is, by round; NaN
-// where it is beyond the nearest pairs.
+// thresholds returns, for each of some rising rates, the distance with that share of the pairs below it, by round; NaN
+// where it is beyond the kept pairs.
 func (c *crowd) thresholds(rates []float64, d draws) []interval {
 	all := make([]interval, len(rates))
 	for i := range all {
@@ -218,7 +218,7 @@ func (c *crowd) pairWeight(i int, drawn []uint8) float64 {
 	return float64(int(drawn[c.of.person[p.a]]) * int(drawn[c.of.person[p.b]]))
 }
 
-// weight is that of all pairs together.
+// weight is the weight of all pairs together.
 func (c *crowd) weight(drawn []uint8) float64 {
 	if c.listed {
 		sum := 0
@@ -236,8 +236,8 @@ func (c *crowd) weight(drawn []uint8) float64 {
 	return (sum*sum - squares) / 2
 }
 
-// drawn returns how often what is drawn was drawn: the people, or the pairs of a list, each about as often as by chance
-// alone (Poisson with mean 1).
+// drawn returns how often each unit was drawn: people, or the pairs of a list, each of which is drawn as often as a
+// Poisson variable of mean 1 says.
 func (c *crowd) drawn(round int, people []uint8) []uint8 {
 	if !c.listed {
 		return people

@@ -21,7 +21,7 @@ import (
 )
 
 // recogniser reads a template from the photo's text: a direction in the plane, in degrees. "blind" is a photo without a
-// face, "broken" no photo.
+// face, "broken" is not a photo.
 type recogniser struct{}
 
 func (recogniser) Detect(_ context.Context, photo []byte, _ vision.Want) (*vision.Photo, error) {
@@ -33,7 +33,7 @@ func (recogniser) Detect(_ context.Context, photo []byte, _ vision.Want) (*visio
 		return &vision.Photo{}, nil
 	}
 	sin, cos := math.Sincos(degrees * math.Pi / 180)
-	// The subject is in the middle. Beside it stands somebody whose face is larger, and somebody passes far behind.
+	// The subject is in the middle. Beside the subject is a larger face, and far behind a small one.
 	other := []float32{float32(-sin), float32(cos)}
 	return &vision.Photo{Width: 250, Height: 250, Faces: []vision.Face{
 		{Box: vision.Box{Left: 150, Top: 10, Width: 100, Height: 130}, Template: other},
@@ -123,8 +123,8 @@ func TestSmallSetByHand(t *testing.T) {
 	if r.Genuine != 4 || r.Lost != 3 || r.Strangers != 11 {
 		t.Errorf("got %d genuine, %d lost, %d strangers, want 4, 3, 11", r.Genuine, r.Lost, r.Strangers)
 	}
-	// Probes: ada's three and bob's two. Eve stands between ada's second and third: both take her for the nearest; the
-	// first takes the second.
+	// Probes: ada's three and bob's two. Eve is between ada's second and third photo and the nearest to both; the
+	// second is the nearest to the first.
 	if r.RankOne.Count != 3 || r.RankOne.Of != 5 {
 		t.Errorf("rank-1 is %d of %d, want 3 of 5", r.RankOne.Count, r.RankOne.Of)
 	}
@@ -164,7 +164,7 @@ func TestRatesKeepTheirPromise(t *testing.T) {
 		ta := rate.TrueAccepts
 		if !rate.Measurable || !(ta.Low <= ta.Value && ta.Value <= ta.High) || ta.Of != 120 ||
 			ta.Value != float64(ta.Count)/float64(ta.Of) {
-			t.Errorf("rate %+v does not hold together", rate)
+			t.Errorf("rate %+v is inconsistent", rate)
 		}
 	}
 	if r.Rates[0].Threshold < r.Rates[1].Threshold || r.Rates[0].TrueAccepts.Value < r.Rates[1].TrueAccepts.Value {
@@ -204,7 +204,7 @@ func TestSameInputSameReport(t *testing.T) {
 		t.Errorf("two runs differ:\n%s\n%s", text, again)
 	}
 	if strings.Contains(page, "http") || !strings.Contains(page, "<polyline points=") {
-		t.Error("the page needs something from elsewhere, or has no curve")
+		t.Error("the page loads external content, or has no curve")
 	}
 	for _, want := range []string{"TAR at FAR 1 %", "rank-1", "failures to detect     0 of 120"} {
 		if !strings.Contains(text, want) {
@@ -213,7 +213,7 @@ func TestSameInputSameReport(t *testing.T) {
 	}
 }
 
-// directions reads a template from the photo's text: a seed for a direction among 16, how far it leans to a common one,
+// directions reads a template from the photo's text: a seed for a direction among 16, the weight of a common direction,
 // and a seed for a little noise.
 type directions struct{ recogniser }
 
@@ -237,7 +237,7 @@ func (directions) Detect(_ context.Context, photo []byte, want vision.Want) (*vi
 	return p, nil
 }
 
-// TestCodingIsCountedOverAllPairs compares templates with their codes pair by pair, the plain way.
+// TestCodingIsCountedOverAllPairs compares templates with their codes pair by pair, without the sampling.
 func TestCodingIsCountedOverAllPairs(t *testing.T) {
 	people, texts := map[string][]string{}, []string{}
 	for i := range 40 {
@@ -248,7 +248,7 @@ func TestCodingIsCountedOverAllPairs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A scale so steep that most pairs' decimals move.
+	// A scale so steep that most pairs' decimals change.
 	r, err := lookAt(t, s, directions{}).Measure(t.Context(), steep{})
 	if err != nil {
 		t.Fatal(err)
@@ -288,7 +288,7 @@ func TestCodingIsCountedOverAllPairs(t *testing.T) {
 	if c.Pairs != pairs || pairs != r.Genuine+r.Strangers || c.Moved.Of != pairs {
 		t.Errorf("%d pairs, want %d", c.Pairs, pairs)
 	}
-	// Both sides round to float32 in places of their own, by 1e-7 of distance, which the scale magnifies.
+	// Both sides round to float32 at different places, by 1e-7 of distance, which the scale magnifies.
 	if math.Abs(c.Confidence-most) > 1e-4 || math.Abs(float64(c.Moved.Count-moved)) > 0.1*float64(pairs) ||
 		moved < pairs/2 {
 		t.Errorf("confidence within %g, want %g; %d moved, want %d of %d", c.Confidence, most, c.Moved.Count, moved,
@@ -303,7 +303,8 @@ type steep struct{ directions }
 
 func (steep) Confidence(distance float64) float64 { return 100 * (2 - distance) }
 
-// leaning makes people of whom every other leans to one side, so that they look alike, and the grouping to tell.
+// leaning makes people of whom every other one has a common direction, so that they look alike, and the grouping that
+// separates them.
 func leaning(t *testing.T) *evaluation.Faces {
 	t.Helper()
 	photos, side := map[string][]string{}, map[string]string{}
@@ -355,7 +356,7 @@ func TestCalibrationGoesByTheWorstGroup(t *testing.T) {
 	}
 	for _, row := range c.Rates {
 		if row.Counted < 10 || row.High > 0 && !(row.Low <= row.FalseAccepts && row.FalseAccepts <= row.High) {
-			t.Errorf("row %+v does not hold together", row)
+			t.Errorf("row %+v is inconsistent", row)
 		}
 	}
 	checked, err := faces.CrossCheck(t.Context())
@@ -365,7 +366,7 @@ func TestCalibrationGoesByTheWorstGroup(t *testing.T) {
 	if got := checked.Sides[0].People + checked.Sides[1].People; got != 240 {
 		t.Errorf("the halves have %d people together", got)
 	}
-	// What is written must be read again.
+	// The written calibration must be readable.
 	c.Recogniser = strings.Repeat("0", 64)
 	file := filepath.Join(t.TempDir(), "calibration.json")
 	if err := c.Write(file); err != nil {
@@ -409,7 +410,7 @@ func TestTooManyGroupsAreRefusedBeforePhotosAreRead(t *testing.T) {
 		_, err := evaluation.Look(t.Context(), s, recogniser{}, 0, nil)
 		return err
 	}
-	if err := look(); err == nil || !strings.Contains(err.Error(), "49 groups of at least 20 people, and at most 48") {
+	if err := look(); err == nil || !strings.Contains(err.Error(), "49 groups of at least 20 people, at most 48") {
 		t.Errorf("got %v", err)
 	}
 	of["person 0"] = "" // the first group is too small to be one
@@ -424,7 +425,7 @@ func TestGroupsOfACSV(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Those of the first quarter of the circle are alike; the odd ones are spread over all of it.
+	// The first quarter of the circle looks alike; the odd people are spread over all of it.
 	var b strings.Builder
 	b.WriteString("person,quarter,parity\n")
 	for i := range 120 {
@@ -437,7 +438,7 @@ func TestGroupsOfACSV(t *testing.T) {
 	}
 	odd, err := s.ReadGroups(file)
 	if err != nil || len(odd) != 1 || !strings.Contains(odd[0], `"nobody" has no folder`) {
-		t.Errorf("got %v, %q, want a warning of nobody", err, odd)
+		t.Errorf("got %v, %q, want a warning about Nobody", err, odd)
 	}
 	r := measure(t, s)
 	names := ""
@@ -445,11 +446,11 @@ func TestGroupsOfACSV(t *testing.T) {
 		names += g.Grouping + " " + g.Name + "; "
 		if g.Grouping == "quarter" {
 			if g.People != 30 || g.Photos != 60 || g.Strangers != 60*58/2 || g.Genuine != 30 || g.Crowd.Faces != 29 {
-				t.Errorf("%+v does not count right", g)
+				t.Errorf("%+v has wrong counts", g)
 			}
 			if overall := r.Rates[0].FalseAccepts; g.FalseAccepts[0] < 3*overall {
-				t.Errorf("%s: %g false accepts where all have %g: neighbours look alike", g.Name, g.FalseAccepts[0],
-					overall)
+				t.Errorf("%s: %g false accepts where all have %g, want at least 3 times as many: neighbours look alike",
+					g.Name, g.FalseAccepts[0], overall)
 			}
 		}
 	}
@@ -464,7 +465,7 @@ func TestBrokenGroupFiles(t *testing.T) {
 		"empty":        {"", "is empty"},
 		"one column":   {"person\nAda\n", "one column"},
 		"no header":    {"Ada,x\nBob,y\n", "begins with a person"},
-		"nobody known": {"person,group\nEve,x\n", "names no person"},
+		"nobody known": {"person,group\nEve,x\n", "has no person with a folder"},
 		"twice":        {"person,group\nAda,x\nAda,y\n", `:3: "Ada" is listed twice`},
 		"ragged":       {"person,group\nAda\n", "wrong number of fields"},
 		"no name":      {"person,\nAda,x\n", "without a name"},
@@ -521,14 +522,14 @@ func TestSearchesByHand(t *testing.T) {
 	}
 	r := measure(t, s)
 	got := r.Search
-	// Ada and Bob are enrolled; of Ada's other photos one is nearer to Bob's.
+	// Ada and Bob are enrolled; one of Ada's other photos is nearer to Bob's.
 	if got.Enrolled != 2 || got.Mates != 3 || got.NonMates != 2 {
 		t.Fatalf("got %d enrolled, %d mates, %d non-mates", got.Enrolled, got.Mates, got.NonMates)
 	}
 	if len(got.Sizes) != 1 || got.Sizes[0].Faces != 2 {
 		t.Fatalf("got groups %+v, want the one of 2", got.Sizes)
 	}
-	// At a confidence of 0.5 the distance is 1, an angle of 90°: Eve matches Ada, Gil at 110° nobody.
+	// At a confidence of 0.5 the distance is 1, an angle of 90°: Eve matches Ada, Gil at 110° matches no one.
 	half := got.Sizes[0].AtHalf
 	if half.Found.Count != 2 || half.Found.Of != 3 || half.FalseAlarms.Count != 1 || half.FalseAlarms.Of != 2 {
 		t.Errorf("at 0.5: %+v, want 2 of 3 found and 1 of 2 false alarms", half)
@@ -547,8 +548,8 @@ func TestAccuracyOverFolds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The pair of one person that cannot be compared counts as refused, which is wrong; that of strangers too, which is
-	// right.
+	// The pair of one person that cannot be compared counts as refused, which is an error; so does the pair of
+	// strangers, which is correct.
 	a := measure(t, s).Accuracy
 	if a == nil || a.Folds != 2 || math.Abs(a.Mean-7.0/8) > 1e-12 {
 		t.Errorf("got %+v, want 7 of 8 over 2 folds", a)

@@ -23,7 +23,7 @@ type Recogniser interface {
 	Name() string
 }
 
-// Faces are those of the subjects of a set's photos. They hold biometric data, in memory alone.
+// Faces are the faces of the subjects of a set's photos. They are biometric data, held only in memory.
 type Faces struct {
 	pack   string
 	set    Set
@@ -33,14 +33,14 @@ type Faces struct {
 	seen   []sighting
 	// usable are the photos with a template, in order.
 	usable []int32
-	// groups tell photos apart; masks has a bit for each that a photo belongs to.
+	// groups divide the photos; masks has a bit for each group of a photo.
 	groups []group
 	masks  []uint64
 }
 
-// sighting is what is known of the subject's face on a photo. Angles and measures are NaN when not known.
+// sighting is the data of the subject's face on a photo. Angles and measures are NaN when unknown.
 type sighting struct {
-	template   []float32 // of the code that is stored of it; nil when there is none
+	template   []float32 // of the stored code; nil when there is none
 	made       []float32 // the template as the recogniser made it
 	found      bool      // a face was found
 	reason     string    // why there is no template
@@ -49,17 +49,17 @@ type sighting struct {
 	eyewear    vision.Eyewear
 }
 
-// maxPhoto is more than any photo that is taken has, in bytes.
+// maxPhoto is the largest size of a photo in bytes; it is more than any camera makes.
 const maxPhoto = 64 << 20
 
-// Look finds the subject's face on every photo, several photos at the same time: parallel, or as many as there are
-// processors when that is 0. progress, if set, is told of each photo done, by one goroutine at a time or another.
+// Look finds the subject's face on every photo, several photos at the same time: parallel, or one for each processor if
+// that is 0. progress, if set, is called for each finished photo, never concurrently.
 func Look(ctx context.Context, s Set, r Recogniser, parallel int, progress func(done, of int)) (*Faces, error) {
 	if err := s.checkGroups(); err != nil {
 		return nil, err
 	}
 	if parallel < 1 {
-		parallel = runtime.GOMAXPROCS(0) // as many as a container may use
+		parallel = runtime.GOMAXPROCS(0) // respects the limits of a container
 	}
 	f := &Faces{pack: r.Name(), set: s, person: make([]int32, len(s.Photos)), seen: make([]sighting, len(s.Photos))}
 	numbers := map[string]int32{}
@@ -106,8 +106,9 @@ func Look(ctx context.Context, s Set, r Recogniser, parallel int, progress func(
 	return f, nil
 }
 
-// subject is the face of the person that a photo shows: of those at least half as wide as the widest, the one nearest
-// to the middle. Who stands beside the subject is often nearer to the camera, and cut by the edge. photo has a face.
+// subject is the face of the person whose photo this is: of the faces at least half as wide as the widest, the one
+// nearest to the middle. A person beside the subject is often nearer to the camera, and cut off by the edge. photo has
+// a face.
 func subject(photo *vision.Photo) vision.Face {
 	widest := 0
 	for _, f := range photo.Faces {
@@ -125,7 +126,7 @@ func subject(photo *vision.Photo) vision.Face {
 	return photo.Faces[found]
 }
 
-// lookAt finds the subject's face on the photo in a file. A photo that cannot be used is no error.
+// lookAt finds the subject's face on the photo in a file. An unusable photo is not an error.
 func lookAt(ctx context.Context, r Recogniser, path string) (sighting, error) {
 	nothing := func(reason string) sighting { return sighting{reason: reason, yaw: math.NaN(), light: math.NaN()} }
 	b, err := readPhoto(path)
@@ -151,7 +152,7 @@ func lookAt(ctx context.Context, r Recogniser, path string) (sighting, error) {
 	} else if code, err := gallery.Encode(face.Template); err != nil {
 		return sighting{}, err
 	} else {
-		seen.template = code.Vector() // what is stored and compared when the photo is served
+		seen.template = code.Vector() // the template that the service would store and compare
 	}
 	if pose, ok := face.Attributes[vision.HeadPose].(vision.Pose); ok {
 		seen.yaw = pose.Yaw
@@ -181,7 +182,7 @@ func readPhoto(path string) ([]byte, error) {
 	return b, nil
 }
 
-// half returns the faces of every other person, by a choice that is the same each time: side is 0 or 1.
+// half returns the faces of every other person, the same ones each time: side is 0 or 1.
 func (f *Faces) half(side int) *Faces {
 	h := *f
 	h.usable = nil

@@ -19,27 +19,27 @@ import (
 	"github.com/visage-face/visage/vision"
 )
 
-// Grouping tells people apart by something.
+// Grouping divides people by one property.
 type Grouping struct {
-	// Name says by what, such as "region".
+	// Name is the property, such as "region".
 	Name string
-	// Of is each person's group. A person who is missing, or has an empty one, is in none.
+	// Of is the group of each person. A person who is missing, or has an empty group, belongs to none.
 	Of map[string]string
 }
 
-// group is some photos of the set; its pairs are those of which it has both.
+// group is some photos of the set; its pairs are those with both photos in it.
 type group struct {
 	grouping, name string
 }
 
-// leastPeople are needed to speak of a group at all. mostGroups of a set's own are told apart: with those by what is
-// measured on photos, a mask of 64 bits holds them.
+// leastPeople is the least size of a group that is reported. mostGroups is the largest number of a set's own groups:
+// together with those by measured properties, they fit a mask of 64 bits.
 const (
 	leastPeople = 20
 	mostGroups  = 48
 )
 
-// checkGroups refuses more groups than can be told apart, before anything is looked for on photos.
+// checkGroups refuses too many groups before the photos are processed.
 func (s *Set) checkGroups() error {
 	people := map[string]bool{}
 	for _, p := range s.Photos {
@@ -60,14 +60,13 @@ func (s *Set) checkGroups() error {
 		}
 	}
 	if groups > mostGroups {
-		return fmt.Errorf("there are %d groups of at least %d people, and at most %d can be told apart: merge some",
-			groups,
-			leastPeople, mostGroups)
+		return fmt.Errorf("there are %d groups of at least %d people, at most %d are allowed: merge some",
+			groups, leastPeople, mostGroups)
 	}
 	return nil
 }
 
-// group sorts the usable photos into groups: those of the set's groupings, and by what was measured on the photos.
+// group sorts the usable photos into groups: those of the set's groupings, and those by measured properties.
 func (f *Faces) group() {
 	type key struct{ grouping, name string }
 	photos := map[key][]int32{}
@@ -113,7 +112,7 @@ func (f *Faces) peopleOn(photos []int32) int {
 	return len(people)
 }
 
-// measures sort photos by what was measured on them.
+// measures sort photos by measured properties.
 var measures = []struct {
 	grouping string
 	name     func(*sighting) string
@@ -168,8 +167,8 @@ var measures = []struct {
 const mostRows = 1_000_000
 
 // ReadGroups reads a CSV file with a header: the first column holds the names of the people's folders, each further one
-// is a grouping with the name in its header. It adds the groupings to the set and returns what is odd about the file,
-// in sentences.
+// is a grouping with the name in its header. It adds the groupings to the set and returns warnings about the file, in
+// sentences.
 func (s *Set) ReadGroups(file string) (odd []string, err error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -230,7 +229,7 @@ func (s *Set) ReadGroups(file string) (odd []string, err error) {
 		}
 	}
 	if len(seen) == unknown {
-		return nil, fmt.Errorf("read groups: %s names no person who has a folder with photos", file)
+		return nil, fmt.Errorf("read groups: %s has no person with a folder of photos", file)
 	}
 	if unknown > 1 {
 		odd = append(odd, fmt.Sprintf("%s: %d people in all have no folder with photos", file, unknown))
@@ -245,9 +244,9 @@ func (s *Set) ReadGroups(file string) (odd []string, err error) {
 //go:embed names.txt
 var nameLists string
 
-// GroupByName adds groupings by the names of the people's folders, Given_Surname, as public sets of press photos have
-// them: by the region where a surname is common, by the sex a given name is common for, and by both. It is crude; it
-// tells groups apart where no better label is at hand.
+// GroupByName adds groupings by the names of the people's folders, Given_Surname, as in public sets of press photos: by
+// the region where a surname is common, by the sex for which a given name is common, and by both. It is crude, and
+// meant for sets without better labels.
 func (s *Set) GroupByName() {
 	lists := readNames(nameLists)
 	region, sex, both := map[string]string{}, map[string]string{}, map[string]string{}
@@ -274,7 +273,7 @@ func (s *Set) GroupByName() {
 // names are lists of names by kind: whole names, and endings after a *, with the group that they belong to.
 type names map[string]map[string]string
 
-// readNames reads lists of names: a line "kind: group" begins one, the lines after it hold the names. A name that is in
+// readNames reads lists of names: a line "kind: group" begins a list, the lines after it are the names. A name in
 // several lists of one kind belongs to the first.
 func readNames(text string) names {
 	lists := names{}

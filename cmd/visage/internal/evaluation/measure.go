@@ -6,15 +6,15 @@ import (
 	"slices"
 )
 
-// Scale turns distances into confidences. *vision.Pipeline and *pack.Calibration are some.
+// Scale converts distances into confidences. *vision.Pipeline and *pack.Calibration are scales.
 type Scale interface {
 	// Confidence falls as the distance grows; see vision.Pipeline.
 	Confidence(distance float64) float64
-	// Threshold is the least confidence for somebody of a group of so many faces.
+	// Threshold is the least confidence for a match in a group of that many faces.
 	Threshold(faces int) float64
 }
 
-// Result is what was measured. The same photos and pack give the same result.
+// Result is the result of a measurement. The same photos and pack give the same result.
 type Result struct {
 	Pack   string `json:"pack"`
 	Photos int    `json:"photos"`
@@ -30,13 +30,13 @@ type Result struct {
 	Genuine   int `json:"genuine"`
 	Strangers int `json:"strangers"`
 	Lost      int `json:"lost"`
-	// Rates are the true accepts at some rates of false accepts, the largest first.
+	// Rates are the true accepts at the Targets of false accepts, the largest first.
 	Rates []Rate `json:"rates"`
-	// Half is what happens at a confidence of one half.
+	// Half is the accepted pairs at a confidence of one half.
 	Half Half `json:"half"`
-	// EqualError is where as many of the strangers are accepted as of the pairs of one person are not.
+	// EqualError is the threshold at which the rates of false accepts and false rejects are equal.
 	EqualError Rate `json:"equalError"`
-	// Coding is what the codes change that stand for templates.
+	// Coding is the effect of storing templates as codes.
 	Coding Coding `json:"coding"`
 	// RankOne is how often the nearest of all other photos is of the same person.
 	RankOne Proportion `json:"rankOne"`
@@ -52,23 +52,23 @@ type Result struct {
 	Farthest []Mistake `json:"farthest"`
 }
 
-// Missed is a photo that gave no template.
+// Missed is a photo without a template.
 type Missed struct {
 	Path   string `json:"path"`
 	Reason string `json:"reason"`
 }
 
-// Rate is how many of a person's pairs are accepted when so many of the strangers' are.
+// Rate is the share of genuine pairs that are accepted at a rate of false accepts.
 type Rate struct {
-	FalseAccepts float64    `json:"falseAccepts"` // the rate that is aimed at
-	Measurable   bool       `json:"measurable"`   // false: too few pairs to speak of such a rate; nothing below is set
+	FalseAccepts float64    `json:"falseAccepts"` // the target rate
+	Measurable   bool       `json:"measurable"`   // false: too few pairs for such a rate; nothing below is set
 	Threshold    float64    `json:"threshold"`    // pairs nearer than this distance are accepted
 	Confidence   float64    `json:"confidence"`   // the pack's, at the threshold
 	TrueAccepts  Proportion `json:"trueAccepts"`
 	All          float64    `json:"all"` // true accepts when pairs that could not be compared count as refused
 }
 
-// Half is what is accepted at a confidence of one half.
+// Half is the accepted pairs at a confidence of one half.
 type Half struct {
 	Distance     float64    `json:"distance"`
 	FalseAccepts Proportion `json:"falseAccepts"`
@@ -90,7 +90,7 @@ type Point struct {
 	TrueAccepts  float64 `json:"trueAccepts"`
 }
 
-// Mistake is a pair that lies on the wrong end.
+// Mistake is a pair on the wrong side.
 type Mistake struct {
 	A          string  `json:"a"` // paths
 	B          string  `json:"b"`
@@ -98,7 +98,7 @@ type Mistake struct {
 	Confidence float64 `json:"confidence"`
 }
 
-// Group is what was measured within a group of people or photos.
+// Group is the result for a group of people or photos.
 type Group struct {
 	Grouping  string `json:"grouping"`
 	Name      string `json:"name"`
@@ -106,26 +106,26 @@ type Group struct {
 	People    int    `json:"people"`
 	Strangers int    `json:"strangers"`
 	Genuine   int    `json:"genuine"`
-	// Half is what is accepted in the group at a confidence of one half, FalseAccepts and TrueAccepts at the thresholds
-	// of Result.Rates, in their order.
+	// Half is the accepted pairs of the group at a confidence of one half, FalseAccepts and TrueAccepts those at the
+	// thresholds of Result.Rates, in their order.
 	Half         Half      `json:"half"`
 	FalseAccepts []float64 `json:"falseAccepts"`
 	TrueAccepts  []float64 `json:"trueAccepts"`
-	// Crowd is a group of one photo of each of these people, and how often a stranger of the same group matches
-	// somebody in it.
+	// Crowd is a group of one photo of each of these people, and how often a stranger of the same group matches someone
+	// in it.
 	Crowd Crowd `json:"crowd"`
 }
 
 // Targets are the false-accept rates that are reported.
 var Targets = []float64{1e-2, 1e-3, 1e-4, 1e-5, 1e-6}
 
-// leastCounted are the pairs of strangers below which a rate is not spoken of.
+// leastCounted is the number of pairs of strangers below which a rate is not reported.
 const leastCounted = 10
 
 // mistakes is how many of each kind are reported.
 const mistakes = 20
 
-// Measure compares the faces with one another, and tells by a scale what that means.
+// Measure compares the faces with one another, and converts distances by a scale.
 func (f *Faces) Measure(ctx context.Context, scale Scale) (*Result, error) {
 	d, err := f.compare(ctx)
 	if err != nil {
@@ -192,8 +192,8 @@ func distanceOf(scale Scale, confidence float64) float64 {
 	return near
 }
 
-// rates finds, for each target, the threshold at which no more of the strangers are accepted, and how many genuine
-// pairs are then.
+// rates finds, for each target, the threshold at which no more of the strangers are accepted, and the share of genuine
+// pairs that are accepted there.
 func (d *distances) rates(c *crowd, drawn draws, scale Scale) []Rate {
 	all := make([]Rate, len(Targets))
 	var measured []int
@@ -214,7 +214,7 @@ func (d *distances) rates(c *crowd, drawn draws, scale Scale) []Rate {
 		accepted := d.acceptedBelow(r.Threshold)
 		r.TrueAccepts = wilson(accepted, len(d.genuine))
 		r.All = float64(accepted) / float64(len(d.genuine)+d.lost)
-		// Threshold and all: where the threshold lies is uncertain too.
+		// The interval includes the uncertainty of the threshold.
 		r.TrueAccepts.Low, r.TrueAccepts.High = d.genuineRates(thresholds[k], c.listed, drawn).spread(r.TrueAccepts)
 	}
 	return all
@@ -225,7 +225,7 @@ func (d *distances) acceptedBelow(distance float64) int {
 	return acceptedOf(d.genuine, distance)
 }
 
-// acceptedOf counts the pairs nearer than a distance, of some that are sorted.
+// acceptedOf counts the pairs nearer than a distance among sorted pairs.
 func acceptedOf(pairs []pair, distance float64) int {
 	k, _ := slices.BinarySearchFunc(pairs, distance, func(p pair, d float64) int {
 		if float64(p.distance) < d {
@@ -236,7 +236,7 @@ func acceptedOf(pairs []pair, distance float64) int {
 	return k
 }
 
-// genuineRates returns, by round, the part of the pairs of one person that are nearer than the round's threshold.
+// genuineRates returns, by round, the share of the pairs of one person that are nearer than the round's threshold.
 func (d *distances) genuineRates(thresholds interval, listed bool, drawn draws) interval {
 	rates := make(interval, len(drawn))
 	drawn.each(func(round int, weights []uint8) {
@@ -265,7 +265,7 @@ func (d *distances) genuineRates(thresholds interval, listed bool, drawn draws) 
 	return rates
 }
 
-// atHalf returns what is accepted of a crowd, and of the pairs of one person that belong to it.
+// atHalf returns the accepted pairs of a crowd, and of the pairs of one person that belong to it.
 func (d *distances) atHalf(c *crowd, belongs func(pair) bool, distance float64, drawn draws) Half {
 	h := Half{Distance: distance, FalseAccepts: c.rate(distance, drawn)}
 	accepted, of := 0, 0
@@ -281,7 +281,7 @@ func (d *distances) atHalf(c *crowd, belongs func(pair) bool, distance float64, 
 	return h
 }
 
-// equalError finds the threshold where both errors are the same.
+// equalError finds the threshold at which both error rates are equal.
 func (d *distances) equalError(c *crowd, scale Scale) Rate {
 	if len(d.genuine) == 0 || c.all == 0 {
 		return Rate{}
@@ -306,8 +306,8 @@ func (d *distances) equalError(c *crowd, scale Scale) Rate {
 	}
 }
 
-// rankOne takes each photo of a person who has another as a probe, and asks whether the nearest of all other photos is
-// of that person.
+// rankOne uses each photo of a person with another one as a probe, and counts how often the nearest of all other photos
+// is of that person.
 func (d *distances) rankOne() Proportion {
 	count := map[int32]int{}
 	for _, i := range d.usable {

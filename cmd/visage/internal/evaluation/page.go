@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// WriteHTML writes a result as one page. It needs nothing else but, to show the worst errors, the photos where they
-// are.
+// WriteHTML writes a result as one page. The page loads nothing except the photos of the worst errors, from their
+// paths.
 func (r *Result) WriteHTML(w io.Writer) error {
 	var tables []map[string]any
 	for _, t := range r.tables() {
@@ -26,10 +26,10 @@ func (r *Result) WriteHTML(w io.Writer) error {
 	})
 }
 
-// The plots: boxes of these pixels.
+// The size of the plots in pixels.
 const plotWidth, plotHeight = 600.0, 360.0
 
-// decades is how far down the plots go, by their logarithm.
+// decades is how many decades the plots show on the logarithmic axis.
 const decades = 7.0
 
 type drawing struct {
@@ -52,7 +52,7 @@ func roc(curve []Point) drawing {
 	return d
 }
 
-// det draws the part of one person's pairs that are refused, from 1e-4 to 1 upwards, against false accepts.
+// det draws the share of genuine pairs that are refused, from 1e-4 to 1 upwards, against false accepts.
 func det(curve []Point) drawing {
 	const high = 4.0
 	d := axes("Refused pairs of one person against accepted pairs of strangers (DET)")
@@ -71,7 +71,7 @@ func axes(title string) drawing {
 	return d
 }
 
-// line joins the points of a curve; down says how far a point is from the top, 0 to 1.
+// line joins the points of a curve; down is the distance of a point from the top, 0 to 1.
 func line(curve []Point, down func(Point) float64) string {
 	var points []string
 	for _, p := range curve {

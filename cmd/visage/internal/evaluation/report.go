@@ -21,7 +21,7 @@ func (r *Result) WriteText(w io.Writer) error {
 	var b strings.Builder
 	for _, row := range r.summary() {
 		name := row[0]
-		if name[1] >= 'a' { // no abbreviation
+		if name[1] >= 'a' { // not an abbreviation
 			name = strings.ToLower(name[:1]) + name[1:]
 		}
 		fmt.Fprintf(&b, "%-22s %s\n", name, row[1])
@@ -61,7 +61,7 @@ func (r *Result) WriteText(w io.Writer) error {
 	return err
 }
 
-// WriteMarkdown writes the figures as tables for a document, without a path of any photo.
+// WriteMarkdown writes the figures as tables for a document, without paths of photos.
 func (r *Result) WriteMarkdown(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("| | |\n| --- | --- |\n")
@@ -77,7 +77,7 @@ func (r *Result) WriteMarkdown(w io.Writer) error {
 	return err
 }
 
-// summary is the figures over all photos, a line each.
+// summary is the figures over all photos, one a line.
 func (r *Result) summary() [][2]string {
 	rows := [][2]string{
 		{"Pack", r.Pack},
@@ -99,7 +99,7 @@ func (r *Result) summary() [][2]string {
 	for _, rate := range r.Rates {
 		rows = append(rows, [2]string{"TAR at FAR " + percent(rate.FalseAccepts), rate.words()})
 		if !rate.Measurable {
-			break // nor are lower ones
+			break // lower ones are not measurable either
 		}
 	}
 	half := "no pairs of strangers"
@@ -137,8 +137,7 @@ func (r *Result) summary() [][2]string {
 	return rows
 }
 
-// worst returns the group with the most false accepts at 0.5, of those with pairs enough to tell; nil when there is
-// none.
+// worst returns the group with the most false accepts at 0.5, of those with enough pairs; nil when there is none.
 func (r *Result) worst() *Group {
 	var worst *Group
 	for i := range r.Groups {
@@ -223,13 +222,13 @@ func (r Rate) words() string {
 
 func (p Proportion) words() string {
 	if p.Of == 0 {
-		return "cannot be measured: nobody has two photos"
+		return "cannot be measured: no person has two photos"
 	}
 	return fmt.Sprintf("%s, 95 %% interval %s to %s (%d of %d)", percent(p.Value), percent(p.Low), percent(p.High),
 		p.Count, p.Of)
 }
 
-// short words a share without its interval.
+// short formats a share without its interval.
 func (p Proportion) short() string {
 	if p.Of == 0 {
 		return "nobody"
@@ -237,10 +236,10 @@ func (p Proportion) short() string {
 	return percent(p.Value)
 }
 
-// rare words a share that is small.
+// rare formats a small share.
 func (p Proportion) rare() string { return fmt.Sprintf("%.2g (%.2g to %.2g)", p.Value, p.Low, p.High) }
 
-// flipped words the share of what did not happen.
+// flipped formats the complement of the share.
 func (p Proportion) flipped() string {
 	if p.Of == 0 {
 		return "no photos"

@@ -10,48 +10,48 @@ import (
 	"sync/atomic"
 )
 
-// Search is what was measured of looking for a face in a group, open set: not everybody who is looked for is in it.
+// Search is the result of open-set identification: searches in a group for people of whom not all are enrolled.
 //
 // People with at least two usable photos are enrolled, by their first photo; their other photos are the mates. People
 // with one usable photo are strangers to the group: their photos are the non-mates. A search finds a mate when the
-// enrolled face nearest to it is the right one and near enough; it raises a false alarm when any face is near enough to
-// a non-mate.
+// nearest enrolled face is of the same person and below the threshold; it raises a false alarm when any face is below
+// the threshold for a non-mate.
 type Search struct {
 	Enrolled int `json:"enrolled"`
 	Mates    int `json:"mates"`
 	NonMates int `json:"nonMates"`
 	// Rates are the mates found at some rates of false alarms, the largest first.
 	Rates []Identification `json:"rates"`
-	// Sizes tell what becomes of searches in groups of some sizes.
+	// Sizes are the results for groups of some sizes.
 	Sizes []Crowd `json:"sizes"`
 }
 
-// Identification is how many mates are found when so many searches for strangers find somebody.
+// Identification is the share of mates found at a rate of false alarms.
 type Identification struct {
-	FalseAlarms float64    `json:"falseAlarms"` // the rate that is aimed at
+	FalseAlarms float64    `json:"falseAlarms"` // the target rate
 	Measurable  bool       `json:"measurable"`  // false: too few non-mates; nothing below is set
 	Threshold   float64    `json:"threshold"`   // distance
 	Confidence  float64    `json:"confidence"`
 	Found       Proportion `json:"found"`
 }
 
-// Crowd is what becomes of searches in groups of a size.
+// Crowd is the results of searches in groups of one size.
 type Crowd struct {
 	Faces int `json:"faces"`
-	// AtHalf is what happens at a confidence of one half, AtDefault at the threshold that identify uses by itself,
-	// whose confidence is Default.
+	// AtHalf is the outcome at a confidence of one half, AtDefault that at the default threshold of identify, whose
+	// confidence is Default.
 	AtHalf    Outcome `json:"atHalf"`
 	AtDefault Outcome `json:"atDefault"`
 	Default   float64 `json:"default"`
 }
 
-// Outcome is how many searches for strangers find somebody, and how many mates are found.
+// Outcome is the share of searches for strangers with a false alarm, and of mates found.
 type Outcome struct {
 	FalseAlarms Proportion `json:"falseAlarms"`
 	Found       Proportion `json:"found"`
 }
 
-// alarms are the rates of false alarms that are reported, sizes the sizes of groups.
+// alarms are the reported rates of false alarms, sizes the reported sizes of groups.
 var (
 	alarms = []float64{1e-2, 1e-3}
 	sizes  = []int{10, 100, 1000, 10_000}
@@ -64,7 +64,7 @@ type searched struct {
 	right    bool
 }
 
-// search plays searches for every mate and non-mate, in the largest group there is and in smaller ones.
+// search runs searches for every mate and non-mate, in the largest group and in smaller ones.
 func (d *distances) search(ctx context.Context, scale Scale, drawn draws) (*Search, error) {
 	photos := make([][]int32, d.people)
 	for _, i := range d.usable {
@@ -111,16 +111,16 @@ func (d *distances) search(ctx context.Context, scale Scale, drawn draws) (*Sear
 	return s, nil
 }
 
-// game is a group of enrolled photos, and what searches in it found.
+// game is a group of enrolled photos, and the results of searches in it.
 type game struct {
 	of              []int32
 	mates, nonMates []searched
 }
 
-// play searches for every probe in every group; mates only where their person is enrolled.
+// play searches for every probe in every group; for mates only where their person is enrolled.
 func (d *distances) play(ctx context.Context, games []game, mates, nonMates []int32) error {
 	in := make([][]bool, len(games)) // by game and person
-	var all []int32                  // who is enrolled in any
+	var all []int32                  // the enrolled people of all groups
 	for g := range games {
 		in[g] = make([]bool, d.people)
 		for _, i := range games[g].of {
@@ -199,8 +199,8 @@ func identifications(g *game, scale Scale, drawn draws) []Identification {
 	return all
 }
 
-// found returns the distance below which a part of the non-mates find somebody, and the part of the mates found there,
-// when people count as often as they were drawn.
+// found returns the distance at which a share of the non-mates raise false alarms, and the share of the mates found
+// there, with people weighted by how often they were drawn.
 func (g *game) found(target float64, drawn []uint8) (threshold, found float64) {
 	nearest := slices.SortedFunc(slices.Values(g.nonMates), func(a, b searched) int {
 		if a.distance < b.distance {
@@ -232,7 +232,7 @@ func (g *game) found(target float64, drawn []uint8) (threshold, found float64) {
 	return threshold, right / of
 }
 
-// crowdOf sums up games with groups of one size.
+// crowdOf adds up the results of groups of one size.
 func crowdOf(faces int, games []game, scale Scale) Crowd {
 	c := Crowd{Faces: faces, Default: scale.Threshold(faces)}
 	outcome := func(distance float64) Outcome {
@@ -257,8 +257,8 @@ func crowdOf(faces int, games []game, scale Scale) Crowd {
 	return c
 }
 
-// crowded takes one photo of each person in a group, and looks for each among all others, who are strangers. Nobody is
-// there to be found.
+// crowded takes one photo of each person in a group, and searches for each among all the others, so that every match is
+// a false alarm.
 func (d *distances) crowded(k int, scale Scale) Crowd {
 	bit := uint64(1) << k
 	var first []int32

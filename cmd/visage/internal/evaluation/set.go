@@ -1,5 +1,5 @@
 // Package evaluation measures how well a model pack tells people apart, on a folder of photos of known people, and
-// calibrates the pack's confidence by it.
+// calibrates the pack's confidence on it.
 package evaluation
 
 import (
@@ -14,14 +14,14 @@ import (
 	"strings"
 )
 
-// Set is a set of photos whose people are known.
+// Set is a set of photos of known people.
 type Set struct {
 	Photos []Photo
 	// Pairs are the pairs to compare, by index into Photos; nil means every photo with every other.
 	Pairs [][2]int
-	// Folds is into how many parts of equal size the list of pairs is divided, as its first line says; 0: not.
+	// Folds is the number of parts of equal size of the list of pairs, from its first line; 0: not divided.
 	Folds int
-	// Groupings tell the people apart.
+	// Groupings divide the people.
 	Groupings []Grouping
 }
 
@@ -33,7 +33,7 @@ type Photo struct {
 
 var photoEndings = []string{".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".heic", ".heif", ".avif"}
 
-// ReadFolder reads a folder that has a folder for each person, named after them, with their photos in it.
+// ReadFolder reads a folder with one folder of photos for each person, named after them.
 func ReadFolder(dir string) (Set, error) {
 	s, err := readFolder(dir)
 	if err == nil && len(s.Photos) == 0 {
@@ -61,7 +61,7 @@ func readFolder(dir string) (Set, error) {
 			if !slices.Contains(photoEndings, strings.ToLower(filepath.Ext(f.Name()))) {
 				continue
 			}
-			// A link that leads nowhere is a photo that cannot be read.
+			// A broken link is a photo that cannot be read.
 			if info, err := os.Stat(path); err != nil || info.Mode().IsRegular() {
 				s.Photos = append(s.Photos, Photo{person.Name(), path})
 			}
@@ -70,7 +70,7 @@ func readFolder(dir string) (Set, error) {
 	return s, nil
 }
 
-// isFolder says whether an entry of dir is a folder, or a link to one, as sets that are parts of another set have.
+// isFolder reports whether an entry of dir is a folder, or a link to one, as in sets that are parts of another set.
 func isFolder(dir string, e fs.DirEntry) bool {
 	if e.Type()&fs.ModeSymlink == 0 {
 		return e.IsDir()
@@ -79,12 +79,12 @@ func isFolder(dir string, e fs.DirEntry) bool {
 	return err == nil && info.IsDir()
 }
 
-// maxPairs bounds what a pairs file may ask for.
+// maxPairs bounds the pairs of a file.
 const maxPairs = 1_000_000
 
 // ReadPairs reads a pairs file as LFW has it, for the photos in dir: lines of "person n m" for two photos of one person
-// and "person n other m" for two people, with tabs or blanks between, after a line that says how many there are. Photo
-// n of a person is person/person_000n.jpg.
+// and "person n other m" for two people, with tabs or blanks between, after a line with their number. Photo n of a
+// person is person/person_000n.jpg.
 func ReadPairs(file, dir string) (Set, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -122,7 +122,7 @@ func ReadPairs(file, dir string) (Set, error) {
 		switch {
 		case len(fields) == 0:
 			continue
-		case number == 1 && len(fields) <= 2: // how many folds and pairs there are
+		case number == 1 && len(fields) <= 2: // the numbers of folds and pairs
 			if len(fields) == 2 {
 				folds, err := strconv.Atoi(fields[0])
 				if err != nil || folds < 0 {

@@ -2,10 +2,10 @@ package evaluation
 
 import "math"
 
-// z is the 97.5 % quantile of the normal distribution: intervals here are of 95 %.
+// z is the 97.5 % quantile of the normal distribution: intervals here are 95 % intervals.
 const z = 1.959964
 
-// wilson returns a share with its score interval (Wilson 1927), which stays sensible near 0 and 1 and for few cases.
+// wilson returns a share with its score interval (Wilson 1927), which stays valid near 0 and 1 and for few cases.
 func wilson(count, of int) Proportion {
 	p := Proportion{Count: count, Of: of}
 	if of == 0 {

@@ -20,7 +20,7 @@ func Command() *cobra.Command {
 		create(), list(), show(), remove(), reset(), trust(), assign(), roles(), unassign())
 }
 
-// principal is an identity with the secret that was made for it just now, if one was.
+// principal is an identity with the secret that was just made for it, if any.
 type principal struct {
 	armwire.ServicePrincipal
 	Password string `json:"password,omitempty"`

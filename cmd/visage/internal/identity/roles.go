@@ -18,7 +18,7 @@ import (
 
 const roleAssignments = "/providers/Microsoft.Authorization/roleAssignments"
 
-// scope says where a role is given.
+// scope is the flags for the scope of a role assignment.
 type scope struct{ path, resource, vault string }
 
 func (s *scope) define(c *cobra.Command) {
@@ -130,7 +130,7 @@ func roles() *cobra.Command {
 	}, roleTable)
 }
 
-// assignments returns the role assignments that work on a scope below the subscription.
+// assignments returns the role assignments that apply to a scope below the subscription.
 func assignments(ctx context.Context, o *operator.Client, below string) ([]armwire.RoleAssignment, error) {
 	var all armwire.Page[armwire.RoleAssignment]
 	err := o.ARM(ctx, http.MethodGet, below+roleAssignments, nil, &all)

@@ -24,7 +24,7 @@ func (a *attributes) define(c *cobra.Command) {
 	f.StringVar(&a.expires, "expires", "", "`TIME` at which the key expires")
 }
 
-// parse reads the flags as the vault takes them.
+// parse returns the flags in the vault's form.
 func (a *attributes) parse() (*azkeys.KeyAttributes, error) {
 	set := &azkeys.KeyAttributes{}
 	switch a.enabled {

@@ -28,7 +28,7 @@ func Command() *cobra.Command {
 		purge(), backup(), restoreBackup())
 }
 
-// key is a key, or a version of one, as these commands show it.
+// key is a key, or a version of one, in the output of these commands.
 type key struct {
 	ID        string     `json:"kid"`
 	Type      string     `json:"kty,omitempty"`
@@ -78,7 +78,7 @@ func defineVault(c *cobra.Command, deleted bool) *string {
 	return vault
 }
 
-// inVault makes c a command that asks a vault and shows the answer.
+// inVault makes c a command that sends a request to a vault and shows the answer.
 func inVault[T any](
 	c *cobra.Command, vault *string, run func(context.Context, *azkeys.Client, []string) (T, error),
 	fill func(*command.Table, T),
@@ -94,7 +94,7 @@ func inVault[T any](
 	}, fill)
 }
 
-// doInVault makes c a command that asks a vault and has nothing to show.
+// doInVault makes c a command that sends a request to a vault and shows nothing.
 func doInVault(
 	c *cobra.Command, vault *string, run func(context.Context, *azkeys.Client, []string) error,
 ) *cobra.Command {
@@ -107,7 +107,7 @@ func doInVault(
 	})
 }
 
-// refusal says what a vault refused as the other commands do.
+// refusal converts a vault's refusal to the form of the other commands.
 func refusal(err error, vault string) error {
 	said, ok := errors.AsType[*azcore.ResponseError](err)
 	if !ok {
@@ -118,7 +118,7 @@ func refusal(err error, vault string) error {
 		return err
 	}
 	defer said.RawResponse.Body.Close()
-	const most = 1 << 20 // far more than a refusal has
+	const most = 1 << 20 // far more than any refusal has
 	b, readErr := io.ReadAll(io.LimitReader(said.RawResponse.Body, most))
 	if readErr != nil {
 		return err
@@ -218,7 +218,7 @@ func show() *cobra.Command {
 	}, table)
 }
 
-// second returns the second operand, which may be left out.
+// second returns the second operand, which is optional.
 func second(args []string) string {
 	if len(args) > 1 {
 		return args[1]

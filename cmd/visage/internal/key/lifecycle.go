@@ -54,7 +54,7 @@ func rotation() *cobra.Command {
 		set, err := keys.UpdateKeyRotationPolicy(ctx, args[0], p, nil)
 		return set.KeyRotationPolicy, err
 	}, func(t *command.Table, p azkeys.KeyRotationPolicy) {
-		// The policy is a small document with a form of its own; it is shown as it is.
+		// The policy is a small JSON document, and shown as such.
 		b, err := json.MarshalIndent(p, "", "  ")
 		if err != nil {
 			t.Line("the policy cannot be shown: %v", err)

@@ -42,7 +42,7 @@ func importKey() *cobra.Command {
 	}, table)
 }
 
-// readKey reads a private key as the vault takes it.
+// readKey reads a private key in the vault's form.
 func readKey(path string) (*azkeys.JSONWebKey, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {

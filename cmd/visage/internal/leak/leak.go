@@ -22,9 +22,9 @@ import (
 	"github.com/visage-face/visage/gallery"
 )
 
-// Secret is something to look for, in all its forms.
+// Secret is data to search for, in all its forms.
 type Secret struct {
-	What  string // said when it is found; not the secret itself
+	What  string // describes the secret in reports, without revealing it
 	forms []form
 }
 
@@ -33,12 +33,12 @@ type form struct {
 	bytes []byte
 }
 
-// minForm is the least length of a form in bytes. Shorter ones would be found in random bytes by chance: 8 bytes are
-// met once in 2^64 places.
+// minForm is the least length of a form in bytes. Shorter ones would occur in random bytes by chance: 8 bytes occur
+// once in 2^64 places.
 const minForm = 8
 
-// Text returns a text to look for: as UTF-8, UTF-16, JSON, hexadecimal and base64, and in lower and upper case. It is
-// an error when the text is too short to be told from chance.
+// Text returns a text to search for: as UTF-8, UTF-16, JSON, hexadecimal and base64, and in lower and upper case. It
+// fails when the text is so short that it could occur by chance.
 func Text(what, text string) (Secret, error) {
 	if len(text) < minForm {
 		return Secret{}, fmt.Errorf("%s has %d bytes; less than %d are found by chance", what, len(text), minForm)
@@ -62,8 +62,8 @@ func Text(what, text string) (Secret, error) {
 }
 
 // Template returns a template to look for: any of a few runs of its numbers, as float32 and float64, and of those of
-// its code, as integers of 16 bits, in both byte orders, all these in hexadecimal and base64, and as JSON. Runs,
-// because a template may be stored in parts. It is an error when the template has no code.
+// its code, as integers of 16 bits, in both byte orders, all these in hexadecimal and base64, and as JSON. It uses runs
+// because a template may be stored in parts. It fails when the template has no code.
 func Template(what string, template []float32) (Secret, error) {
 	code, err := gallery.Encode(template)
 	if err != nil {
@@ -121,7 +121,7 @@ func runs[T any](numbers []T, n int) iter.Seq[[]T] {
 	}
 }
 
-// addJSON adds numbers as a list has them, with blanks and without.
+// addJSON adds numbers as the elements of a list, with and without blanks.
 func (s *Secret) addJSON(name string, numbers []string) {
 	s.add(name, []byte(strings.Join(numbers, ",")))
 	s.add(name+" with blanks", []byte(strings.Join(numbers, ", ")))
@@ -133,8 +133,8 @@ func (s *Secret) add(name string, b []byte) {
 	}
 }
 
-// addEncoded adds b in hexadecimal and in base64. Base64 looks different at each of three offsets in what was encoded;
-// the characters at the ends depend on the neighbours and are left out.
+// addEncoded adds b in hexadecimal and in base64. Base64 differs for each of three offsets in the encoded data; the
+// characters at the ends depend on the neighbours and are left out.
 func (s *Secret) addEncoded(name string, b []byte) {
 	h := hex.EncodeToString(b)
 	s.add(name+" in hexadecimal", []byte(h))
@@ -145,7 +145,7 @@ func (s *Secret) addEncoded(name string, b []byte) {
 		for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 			text := enc.EncodeToString(padded)
 			if offset > 0 && len(text) > 4 {
-				text = text[4:] // the first four hold the neighbour before
+				text = text[4:] // the first four include the neighbour before
 			}
 			s.add(name+" in base64", []byte(text))
 		}
@@ -160,21 +160,21 @@ type Find struct {
 	Offset int64 // of the form, in the file
 }
 
-// Report is what a search met.
+// Report is the result of a search.
 type Report struct {
 	Files int
 	Bytes int64
 	Finds []Find
 }
 
-// chunk is how much of a file is searched at a time.
+// chunk is the size of the parts of a file that are searched at a time.
 const chunk = 4 << 20
 
-// index finds many forms in one pass: at each place it looks whether any form begins with the eight bytes there.
+// index finds many forms in one pass: at each place it checks whether any form begins with the eight bytes there.
 type index struct {
 	forms   map[uint64][]indexed // by their first eight bytes
-	maybe   []uint64             // a bit for each hash of such a beginning, since nearly no place has one
-	overlap int                  // of two windows, so that no form is cut
+	maybe   []uint64             // a bit for each hash of such a beginning, since few places have one
+	overlap int                  // of two windows, so that no form is split
 }
 
 type indexed struct {
@@ -250,7 +250,7 @@ func (r *Report) searchFile(name string, x *index) error {
 	r.Files++
 	found := map[string]bool{}
 	buf := make([]byte, x.overlap+chunk)
-	kept := 0     // bytes at the start of buf that the last round has seen already
+	kept := 0     // bytes at the start of buf that the last round has searched
 	var pos int64 // of buf[0] in the file
 	for {
 		n, err := io.ReadFull(f, buf[kept:])
@@ -274,8 +274,8 @@ func (r *Report) searchFile(name string, x *index) error {
 	}
 }
 
-// Plant writes every form of the secrets into a new file at path, with other bytes around each, so that a search can be
-// seen to find them all. It returns how many there are.
+// Plant writes every form of the secrets into a new file at path, with other bytes around each, to check that a search
+// finds them all. It returns how many there are.
 func Plant(path string, secrets []Secret) (int, error) {
 	var b bytes.Buffer
 	n := 0
@@ -287,7 +287,7 @@ func Plant(path string, secrets []Secret) (int, error) {
 		}
 	}
 	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
-		return 0, fmt.Errorf("plant what must be found: %w", err)
+		return 0, fmt.Errorf("plant secrets: %w", err)
 	}
 	return n, nil
 }

@@ -126,7 +126,7 @@ func TestSearchFindsAllThatIsPlanted(t *testing.T) {
 	for _, form := range []string{"float32 little endian", "code little endian", "code big endian in base64",
 		"code as json"} {
 		if !forms["a template"+form] {
-			t.Errorf("%s was planted and is not found", form)
+			t.Errorf("%s was planted but not found", form)
 		}
 	}
 	if n < 100 || len(forms) < 25 {
@@ -159,6 +159,6 @@ func TestSearchFindsNothingInOtherBytes(t *testing.T) {
 
 func TestShortTextIsRefused(t *testing.T) {
 	if _, err := leak.Text("a name", "Bob"); err == nil {
-		t.Error("a text that random bytes hold by chance was taken")
+		t.Error("a text short enough to occur by chance was accepted")
 	}
 }

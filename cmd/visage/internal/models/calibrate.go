@@ -18,7 +18,7 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// calibration says what "models calibrate" reads and writes.
+// calibration is the options of "models calibrate".
 type calibration struct {
 	groups, file, subjects, html, tables string
 }
@@ -63,7 +63,7 @@ func runCalibrate(
 	if err != nil {
 		return err
 	}
-	// A pack without a calibration, or with one of other networks, is what this command is for.
+	// This command also opens a pack without a calibration, or with one of other networks.
 	p, err := pipeline.OpenPack(cfg, pack.OpenToCalibrate)
 	if err != nil {
 		return err
@@ -137,7 +137,7 @@ func runCalibrate(
 	return insert(opts.tables, "calibration", b.Bytes())
 }
 
-// insert replaces what is in a document between two marks. Without a text it only looks whether it can.
+// insert replaces the text between two marks of a document. Without a text it only checks that it can.
 func insert(document, mark string, text []byte) error {
 	raw, err := os.ReadFile(document)
 	if err != nil {

@@ -61,7 +61,7 @@ func EvaluateCommand() *cobra.Command {
 	})
 }
 
-// defineGroups adds the flag that says which groups of people are told apart.
+// defineGroups adds the flag that selects the groups of people to report.
 func defineGroups(c *cobra.Command, groups *string) {
 	c.Flags().StringVar(groups, "groups", "", "report `GROUPS` separately: a CSV file with a header (person, then one "+
 		"column "+
@@ -114,7 +114,7 @@ func runEvaluate(
 	if err != nil {
 		return err
 	}
-	// The report is printed even where the page cannot be written: it may have taken hours.
+	// The report is printed even if the page cannot be written: it may have taken hours.
 	defer func() {
 		if pageErr := writePage(result, html); err == nil {
 			err = pageErr
@@ -137,8 +137,8 @@ func look(
 	return evaluation.Look(ctx, photos, p, cfg.Parallel, progress.Done)
 }
 
-// writable refuses files that cannot be written, before the hours that their content takes. An empty path is none. What
-// is there stays as it is.
+// writable refuses files that cannot be written before hours are spent on their content. Empty paths are skipped.
+// Existing content is kept.
 func writable(paths ...string) error {
 	for _, path := range paths {
 		if path == "" {

@@ -15,8 +15,8 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// TestInstallTriesNetworks: a pack whose files are what its manifest says, but whose weights are no numbers, is not
-// installed.
+// TestInstallTriesNetworks checks that a pack is not installed if its files match its manifest but its weights are not
+// numbers.
 func TestInstallTriesNetworks(t *testing.T) {
 	root, err := filepath.Abs("../../../..")
 	if err != nil {
@@ -25,11 +25,11 @@ func TestInstallTriesNetworks(t *testing.T) {
 	whole := filepath.Join(root, "models", "packs", "default")
 	if _, err := os.Stat(filepath.Join(whole, pack.ManifestName)); err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatalf("the model pack must be there in CI: %v", err)
+			t.Fatalf("CI requires the model pack: %v", err)
 		}
-		t.Skip("there is no model pack: make setup makes it")
+		t.Skip("no model pack; run make setup")
 	}
-	t.Chdir(root) // beside which the library is found
+	t.Chdir(root) // where the library is found
 	opened, err := pack.Open(whole)
 	if err != nil {
 		t.Fatal(err)
@@ -72,10 +72,10 @@ func TestInstallTriesNetworks(t *testing.T) {
 				!strings.Contains(errs.String(),
 					"install model pack: open model pack default: try recogniser: run network: output template holds "+
 						"NaN") {
-				t.Errorf("exit code %d, %d installed, it said\n%s", code, len(left), errs.String())
+				t.Errorf("exit code %d, %d installed, output\n%s", code, len(left), errs.String())
 			}
 		} else if code != command.ExitOK || len(left) != 1 {
-			t.Errorf("the whole pack: exit code %d, %d installed, it said\n%s", code, len(left), errs.String())
+			t.Errorf("the whole pack: exit code %d, %d installed, output\n%s", code, len(left), errs.String())
 		}
 	}
 }

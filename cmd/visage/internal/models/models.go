@@ -98,8 +98,8 @@ func list() *cobra.Command {
 	})
 }
 
-// listPacks lists the packs in roots, with what a running server uses them for. A damaged pack is listed as such: it is
-// the one that the operator looks for.
+// listPacks lists the packs in roots, with what a running server uses them for. A damaged pack is listed as damaged,
+// since the operator may be looking for it.
 func listPacks(s command.Streams, roots []string, uses map[string]string) error {
 	var t command.Table
 	t.Row("NAME", "TEMPLATE", "LICENCE", "USED FOR", "FOLDER")
@@ -112,7 +112,7 @@ func listPacks(s command.Streams, roots []string, uses map[string]string) error 
 		for _, e := range entries {
 			at := filepath.Join(root, e.Name())
 			if _, err := os.Stat(filepath.Join(at, pack.ManifestName)); err != nil {
-				continue // a folder of something else
+				continue // not a pack
 			}
 			found++
 			p, err := pack.Open(at)

@@ -13,7 +13,7 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// tryPack runs the networks of a pack as a server does when it opens them. Without the library it can only say so.
+// tryPack runs the networks of a pack as a server does when it opens them. Without the library it only prints a note.
 func tryPack(s command.Streams, library string, p *pack.Pack) error {
 	library, err := server.FindLibrary(library)
 	if err != nil {
@@ -27,7 +27,7 @@ func tryPack(s command.Streams, library string, p *pack.Pack) error {
 	return pipeline.Close()
 }
 
-// packUses asks the running server of a directory what it uses packs for, by name. Nil: no server answers.
+// packUses asks the running server of a directory which packs it uses, and for what. It is nil if no server answers.
 func packUses(ctx context.Context, dir string) map[string]string {
 	c, err := operator.Dial(dir)
 	if err != nil {

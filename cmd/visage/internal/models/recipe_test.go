@@ -11,7 +11,7 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// TestPackOfAnotherDetector makes the pack that docs/operations/packs.md tells how to make, by its very lines.
+// TestPackOfAnotherDetector makes the pack of docs/operations/packs.md with the commands of that page.
 func TestPackOfAnotherDetector(t *testing.T) {
 	root, err := filepath.Abs("../../../..")
 	if err != nil {
@@ -24,7 +24,7 @@ func TestPackOfAnotherDetector(t *testing.T) {
 	const network = "face_detection_yunet_2026may.onnx"
 	detector, err := os.ReadFile(filepath.Join(shared, "testdata", "models", network))
 	if err != nil {
-		t.Skipf("YuNet is not there: %v", err)
+		t.Skipf("no YuNet: %v", err)
 	}
 	for _, program := range []string{"bash", "jq"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -34,9 +34,9 @@ func TestPackOfAnotherDetector(t *testing.T) {
 	models := filepath.Join(root, "models")
 	if _, err := os.Stat(filepath.Join(models, "packs", "mobileface", pack.ManifestName)); err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatalf("the model pack must be there in CI: %v", err)
+			t.Fatalf("CI requires the model pack: %v", err)
 		}
-		t.Skip("there is no model pack: make setup makes it")
+		t.Skip("no model pack; run make setup")
 	}
 	page, err := os.ReadFile(filepath.Join(root, "docs", "operations", "packs.md"))
 	if err != nil {
@@ -45,7 +45,7 @@ func TestPackOfAnotherDetector(t *testing.T) {
 	_, script, found := bytes.Cut(page, []byte("```sh\nmkdir yunet"))
 	script, _, ended := bytes.Cut(script, []byte("visage models install"))
 	if !found || !ended {
-		t.Fatal("docs/operations/packs.md does not tell any more how to make a pack with YuNet")
+		t.Fatal("docs/operations/packs.md no longer describes how to make a pack with YuNet")
 	}
 
 	t.Chdir(t.TempDir())
@@ -65,7 +65,7 @@ func TestPackOfAnotherDetector(t *testing.T) {
 	}
 	if m := made.Manifest(); made.Name() != "yunet-mobileface" || m.Detector.Kind != pack.YuNet || len(m.Wear) == 0 ||
 		!strings.HasPrefix(m.Origin, "YuNet") {
-		t.Errorf("it is called %s, of %s, with a detector of kind %s and %d networks for what faces wear", made.Name(),
+		t.Errorf("it is called %s, of %s, with a detector of kind %s and %d wear networks", made.Name(),
 			m.Origin,
 			m.Detector.Kind, len(m.Wear))
 	}

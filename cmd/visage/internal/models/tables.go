@@ -18,7 +18,7 @@ type grid struct {
 	rows  [][]string
 }
 
-// showCalibration prints what a pack's confidence stands for.
+// showCalibration prints the meaning of a pack's confidences.
 func showCalibration(out io.Writer, c *pack.Calibration) error {
 	fmt.Fprintf(out, "\n%s\n", about(c))
 	for _, g := range grids(c) {
@@ -58,7 +58,7 @@ func calibrationTables(out io.Writer, c *pack.Calibration) error {
 	return err
 }
 
-// about says in sentences how a calibration was made.
+// about describes in sentences how a calibration was made.
 func about(c *pack.Calibration) string {
 	text := fmt.Sprintf("Confidence against false accepts, over %d pairs of strangers, of %d people", c.Pairs, c.People)
 	if c.Photos > 0 {
@@ -114,7 +114,7 @@ func confidenceGrid(c *pack.Calibration) grid {
 	return g
 }
 
-// trueAccepts words the true-accept rate at a distance, between the rows of a table.
+// trueAccepts formats the true-accept rate at a distance, between the rows of a table.
 func trueAccepts(rates []pack.Rate, distance float64) string {
 	for i := 1; i < len(rates); i++ {
 		a, b := rates[i-1], rates[i]
@@ -175,7 +175,7 @@ func sizeGrid(c *pack.Calibration) grid {
 	return g
 }
 
-// distanceAtHalf is where confidence is one half.
+// distanceAtHalf is the distance with a confidence of one half.
 func distanceAtHalf(c *pack.Calibration) float64 {
 	near, far := 0.0, 2.0
 	for far-near > 1e-9 {
@@ -188,7 +188,7 @@ func distanceAtHalf(c *pack.Calibration) float64 {
 	return near
 }
 
-// somebody words how many searches for strangers match one of n faces, if each face is matched at a rate by itself.
+// somebody formats how many searches for strangers match one of n faces, if each face matches independently at a rate.
 func somebody(rate float64, n int) string {
 	share := 100 * (1 - math.Pow(1-rate, float64(n)))
 	if share >= 10 {
@@ -197,7 +197,7 @@ func somebody(rate float64, n int) string {
 	return fmt.Sprintf("%.2g %%", share)
 }
 
-// oneIn words a small rate with two or three digits.
+// oneIn formats a small rate with two or three digits.
 func oneIn(rate float64) string {
 	if rate <= 0 {
 		return "∞"

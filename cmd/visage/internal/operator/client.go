@@ -20,17 +20,17 @@ import (
 	"github.com/visage-face/visage/server"
 )
 
-// Client speaks to one running server.
+// Client sends requests to one running server.
 type Client struct {
 	Operator server.Operator
 	Origin   visage.Origin // Operator.Endpoint
 	HTTP     *http.Client
 
-	bearer string // a token for the management plane; empty: none was needed yet
+	bearer string // a token for the management plane; empty until it is needed
 	notes  io.Writer
 }
 
-// Dial reads operator.json in dir. It sends nothing yet.
+// Dial reads operator.json in dir. It sends no request.
 func Dial(dir string) (*Client, error) {
 	path := filepath.Join(dir, server.OperatorFile)
 	operator, err := server.ReadOperator(path)
@@ -56,15 +56,15 @@ func Dial(dir string) (*Client, error) {
 // Path is the path of a Face resource for Manage.
 func Path(name string) string { return "/" + url.PathEscape(name) }
 
-// Note tells the person at the terminal what happens meanwhile.
+// Note shows a message while the command runs.
 func (c *Client) Note(format string, args ...any) {
 	fmt.Fprintf(c.notes, "visage: "+format+"\n", args...)
 }
 
-// apiVersion is the newest that the contract knows.
+// apiVersion is the newest version of the contract.
 const apiVersion = "2025-09-01"
 
-// maxAnswer bounds what the client reads of an answer.
+// maxAnswer bounds the length of an answer.
 const maxAnswer = 16 << 20
 
 // Manage makes one request of the management plane about Face resources. path is relative to the accounts of the
@@ -74,8 +74,8 @@ func (c *Client) Manage(ctx context.Context, method, path string, body, answer a
 		c.Operator.ResourceGroup, path), body, answer)
 }
 
-// Provider makes one request about what the provider of Face resources has beside accounts. path is relative to the
-// provider in the operator's subscription.
+// Provider makes one request about objects of the Face provider other than accounts. path is relative to the provider
+// in the operator's subscription.
 func (c *Client) Provider(ctx context.Context, method, path string, body, answer any) error {
 	return c.ARM(ctx, method, "/providers/Microsoft.CognitiveServices"+path, body, answer)
 }
@@ -139,7 +139,7 @@ func (c *Client) Send(req *http.Request) (*http.Response, []byte, error) {
 	return res, b, nil
 }
 
-// token returns a token of the operator for the management plane. It outlives every command.
+// token returns a token of the operator for the management plane. Its lifetime exceeds that of every command.
 func (c *Client) token(ctx context.Context) (string, error) {
 	if c.bearer == "" {
 		token, err := c.TokenFor(ctx, "https://management.azure.com/.default")

@@ -9,7 +9,8 @@ import (
 	"github.com/visage-face/visage/cmd/visage/internal/settings"
 )
 
-// Show makes c a command that asks the running server and shows the answer: as a table that fill fills, or as JSON.
+// Show makes c a command that sends a request to the running server and shows the answer: as a table that fill fills,
+// or as JSON.
 func Show[T any](
 	c *cobra.Command, run func(context.Context, *Client, []string) (T, error), fill func(*command.Table, T),
 ) *cobra.Command {
@@ -33,8 +34,8 @@ func Show[T any](
 	})
 }
 
-// Do makes c a command that changes something on the running server and has nothing to show. It takes --output as all
-// commands do that speak to a server, for scripts that always give it.
+// Do makes c a command that changes the running server and shows nothing. It accepts --output like all commands that
+// use a server, for scripts that always set it.
 func Do(c *cobra.Command, run func(context.Context, *Client, []string) error) *cobra.Command {
 	settings.Define(c.Flags(), "dir")
 	output := command.DefineOutput(c)

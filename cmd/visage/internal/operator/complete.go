@@ -12,14 +12,14 @@ import (
 	"github.com/visage-face/visage/cmd/visage/internal/settings"
 )
 
-// Names asks the server for the names of things of one kind. c is the command line that is being completed.
+// Names requests the names of one kind of objects from the server. c is the command line that is being completed.
 type Names func(ctx context.Context, o *Client, c *cobra.Command) ([]string, error)
 
 // completionTimeout bounds how long a shell waits for names. A server on this machine answers in milliseconds.
 const completionTimeout = time.Second
 
 // Complete completes the operands of a command with names from the running server, one kind for each operand; nil
-// leaves that operand to the names of files. Without a server there is nothing to offer, and nothing is said about it.
+// completes file names. Without a server it offers nothing, and reports no error.
 func Complete(c *cobra.Command, kinds ...Names) *cobra.Command {
 	files := c.ValidArgsFunction
 	c.ValidArgsFunction = func(c *cobra.Command, operands []string, word string) ([]string, cobra.ShellCompDirective) {
@@ -41,7 +41,7 @@ func CompleteFlag(c *cobra.Command, flag string, kind Names) {
 		})
 }
 
-// offer returns the names that the server of a command line has, or none.
+// offer returns the names from the server of a command line, or none.
 func (kind Names) offer(c *cobra.Command) []string {
 	dir, err := settings.Dir(c.Flags())
 	if err != nil {

@@ -35,7 +35,7 @@ func IsRefused(err error, code string) bool {
 	return ok && r.Code == code
 }
 
-// Advise adds to a refusal the command that helps. name is the resource that the refused command was about.
+// Advise adds a helpful command to a refusal. name is the resource of the refused command.
 func Advise(err error, name string) error {
 	if _, advised := errors.AsType[*command.Failure](err); advised {
 		return err

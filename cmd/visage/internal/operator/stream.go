@@ -19,7 +19,7 @@ func Unreachable(err error) bool {
 	return ok && f.Code == command.ExitUnreachable
 }
 
-// Stream asks the running server for a stream, and hands it to read.
+// Stream requests a stream from the running server, and passes it to read.
 func (c *Client) Stream(ctx context.Context, operation string, read func(io.Reader) error) error {
 	address := fmt.Sprintf("%s/subscriptions/%s/providers/Visage.Operations/%s?api-version=%s", c.Operator.Endpoint,
 		c.Operator.SubscriptionID, operation, apiVersion)
@@ -45,9 +45,8 @@ func (c *Client) Stream(ctx context.Context, operation string, read func(io.Read
 	return read(res.Body)
 }
 
-// inOneStream returns a transport like t that speaks HTTP/1.1: the frames and windows of HTTP/2 serve many small
-// answers, and cost a large one a tenth of its time. It reads ahead, since TLS asks the system for one record of 16 KiB
-// at a time.
+// inOneStream returns a transport like t that uses HTTP/1.1: the frames and windows of HTTP/2 suit many small answers,
+// and make a large one a tenth slower. It reads ahead, since TLS reads one record of 16 KiB at a time.
 func inOneStream(t http.RoundTripper) http.RoundTripper {
 	alone := func(t *http.Transport) *http.Transport {
 		t = t.Clone()
@@ -74,10 +73,10 @@ func inOneStream(t http.RoundTripper) http.RoundTripper {
 	return t
 }
 
-// readAhead is how much of a stream is taken from its connection at once.
+// readAhead is how much of a stream is read from its connection at once.
 const readAhead = 256 << 10
 
-// ahead is a connection that is read ahead.
+// ahead is a connection with a buffer that is read ahead.
 type ahead struct {
 	net.Conn
 	read *bufio.Reader

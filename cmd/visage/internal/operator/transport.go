@@ -14,15 +14,15 @@ import (
 	"github.com/visage-face/visage/server"
 )
 
-// HTTPClient returns an HTTP client that trusts the server's own authority alone or, where it has none, what the system
-// trusts. It connects to the listener on this machine, whatever stands before that for others: nobody has to look the
-// server's names up, and no proxy sees the secret.
+// HTTPClient returns an HTTP client that trusts only the server's own authority or, if it has none, the system's. It
+// connects to the listener on this machine even if other clients use a proxy, so that it needs no DNS lookup and no
+// proxy sees the secret.
 func HTTPClient(operator server.Operator) (*http.Client, error) {
 	caFile := operator.CAFile
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil
 	var listen visage.Origin
-	if operator.Listen != "" { // servers before this version did not say
+	if operator.Listen != "" { // earlier versions did not write it
 		var err error
 		if listen, err = visage.ParseOrigin(operator.Listen); err != nil {
 			return nil, fmt.Errorf("read the address of the server's listener: %w", err)
@@ -48,8 +48,7 @@ func HTTPClient(operator server.Operator) (*http.Client, error) {
 	return &http.Client{Transport: transport, Timeout: time.Minute}, nil
 }
 
-// plain sends requests without TLS, which does not leave this machine: to a listener that a proxy with TLS stands
-// before.
+// plain sends requests without TLS to a listener behind a TLS proxy. They do not leave this machine.
 type plain struct{ *http.Transport }
 
 // RoundTrip implements http.RoundTripper.

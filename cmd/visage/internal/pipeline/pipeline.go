@@ -1,4 +1,4 @@
-// Package pipeline opens a model pack and its networks as the server does, for commands that work on photos themselves.
+// Package pipeline opens a model pack and its networks as the server does, for commands that process photos themselves.
 package pipeline
 
 import (
@@ -10,12 +10,12 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// Open opens the model pack that cfg names, or the one that would be served, for many photos at once: one processor for
-// each photo gives the highest throughput.
+// Open opens the model pack that cfg names, or the one that a server would use, for many photos at once: one processor
+// for each photo gives the highest throughput.
 func Open(cfg server.Config) (*vision.Pipeline, error) { return OpenTraced(cfg, 1, nil) }
 
-// OpenTraced is Open for any number of processors for each photo, 0 for the service's own, with a trace, which may be
-// nil, of how long stages take.
+// OpenTraced is Open for any number of processors for each photo, 0 for the service's default. trace gets the duration
+// of each stage and may be nil.
 func OpenTraced(cfg server.Config, threads int, trace func(vision.Stage, time.Duration)) (*vision.Pipeline, error) {
 	p, err := OpenPack(cfg, pack.Open)
 	if err != nil {
@@ -24,7 +24,8 @@ func OpenTraced(cfg server.Config, threads int, trace func(vision.Stage, time.Du
 	return OpenNetworks(cfg, p, threads, trace)
 }
 
-// OpenPack opens the model pack that cfg names, or the one that would be served, by pack.Open or pack.OpenToCalibrate.
+// OpenPack opens the model pack that cfg names, or the one that a server would use, by pack.Open or
+// pack.OpenToCalibrate.
 func OpenPack(cfg server.Config, open func(dir string) (*pack.Pack, error)) (*pack.Pack, error) {
 	dir := cfg.Dir
 	if dir == "" {

@@ -67,7 +67,7 @@ func create() *cobra.Command {
 		if opts.identity {
 			body.Identity = &armwire.IdentityRequest{Type: "SystemAssigned"}
 		}
-		// PUT also changes a resource that exists; "create" must not.
+		// PUT also changes an existing resource; "create" must not.
 		there, err := one(ctx, o, args[0])
 		if err == nil {
 			return nil, command.Hinted(fmt.Errorf("resource %q already exists", there.Name),
@@ -86,7 +86,7 @@ func one(ctx context.Context, o *operator.Client, name string) (a armwire.Accoun
 	return a, err
 }
 
-// change sends a resource, and returns what the server made of it.
+// change sends a resource, and returns the server's answer.
 func change(
 	ctx context.Context, o *operator.Client, method, name string, body armwire.AccountRequest,
 ) ([]armwire.Account, error) {

@@ -146,7 +146,7 @@ func defineItem(c *cobra.Command, item *string) {
 		"`ID` of a person in the group, or of a persisted face in the list (default: all of it)")
 }
 
-// cutGroup parts the kind of a group or list from its id. The server checks the kind.
+// cutGroup separates the kind of a group or list from its id. The server checks the kind.
 func cutGroup(group string) (kind, id string, err error) {
 	if group == "" {
 		return "", "", nil
@@ -159,7 +159,7 @@ func cutGroup(group string) (kind, id string, err error) {
 	return kind, id, nil
 }
 
-// ask makes a request about the retention of a resource, and returns all that holds afterwards.
+// ask makes a request about the retention of a resource, and returns the rules in force afterwards.
 func ask(
 	ctx context.Context, o *operator.Client, method, resource, what string, body any,
 ) (k armwire.Keeping, err error) {
@@ -167,7 +167,7 @@ func ask(
 	return k, err
 }
 
-// hold places or releases a hold, and returns all holds there are then.
+// hold places or releases a hold, and returns all holds in force afterwards.
 func hold(
 	ctx context.Context, o *operator.Client, resource, what, group, item, reason string,
 ) ([]armwire.Hold, error) {
@@ -209,7 +209,7 @@ func holdTable(t *command.Table, all []armwire.Hold) {
 	}
 }
 
-// subject names what a retention or a hold is on.
+// subject names the object of a retention or a hold.
 func subject(kind, id string) string {
 	if kind == "" {
 		return "the resource"

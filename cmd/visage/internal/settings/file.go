@@ -12,7 +12,8 @@ import (
 )
 
 // readConfig reads a configuration file: one level of keys, each a setting, each value a scalar or, where several are
-// allowed, a list. What it could read is returned beside the mistakes, so that those in the values are reported too.
+// allowed, a list. The readable settings are returned together with the mistakes, so that mistakes in values are
+// reported too.
 func readConfig(path string) (map[string]source, error) {
 	values := map[string]source{}
 	b, err := os.ReadFile(path)

@@ -29,7 +29,7 @@ const env = "VISAGE_"
 // configFlag is the flag that names the configuration file.
 const configFlag = "config"
 
-// value collects what one flag was given, as often as it was given.
+// value collects the values that a flag was given.
 type value struct {
 	setting
 	given []string
@@ -52,7 +52,7 @@ func (v *value) Type() string {
 	return "string"
 }
 
-// Define adds a flag for each setting that only names, or for all where it names none, and --config.
+// Define adds --config and a flag for each setting, or only for the given ones.
 func Define(fs *pflag.FlagSet, only ...string) {
 	f := fs.VarPF(&value{}, configFlag, "", "configuration `FILE` in YAML, whose keys are the names of the settings")
 	f.Annotations = map[string][]string{command.Setting: {}}
@@ -68,7 +68,7 @@ func Define(fs *pflag.FlagSet, only ...string) {
 	}
 }
 
-// describe says what a setting is for, in one sentence for help and manual pages.
+// describe describes a setting in one sentence for help and manual pages.
 func (s setting) describe() string {
 	text := s.usage
 	if s.list {
@@ -84,13 +84,13 @@ func Topic() *cobra.Command {
 		"that\n"+
 		"--config or %sCONFIG names; the first of these that is given wins.\n\n", env, env)
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
-	fs.SortFlags = false // what belongs together stands together in the table
+	fs.SortFlags = false // related settings are together in the table
 	Define(fs)
 	b.WriteString(fs.FlagUsagesWrapped(100))
 	return command.Topic("settings", "The settings of the server, and where they are given", b.String())
 }
 
-// Load puts flags, environment and file together. All mistakes are reported, each with its place and what is allowed.
+// Load combines flags, environment and file. It reports all mistakes, each with its place and the allowed values.
 func Load(fs *pflag.FlagSet) (*Settings, error) {
 	c := &Settings{LogFormat: "text"}
 	var mistakes []error
@@ -122,7 +122,7 @@ func Load(fs *pflag.FlagSet) (*Settings, error) {
 		if !set {
 			continue
 		}
-		if !s.list { // twice the same is no contradiction; shells that complete a command line read its flags twice
+		if !s.list { // the same value twice is allowed; shells read the flags of a command line twice for completion
 			src.values = slices.Compact(src.values)
 		}
 		if len(src.values) > 1 && !s.list {
@@ -144,7 +144,7 @@ func Load(fs *pflag.FlagSet) (*Settings, error) {
 	return c, nil
 }
 
-// Dir returns the directory of the server that the settings mean.
+// Dir returns the directory of the server.
 func Dir(fs *pflag.FlagSet) (string, error) {
 	s, err := Load(fs)
 	if err != nil {
@@ -161,7 +161,7 @@ func (s *Settings) Dir() (string, error) {
 	return server.DefaultDir()
 }
 
-// flagOf returns what a flag was given, or nil.
+// flagOf returns the values of a flag, or nil.
 func flagOf(fs *pflag.FlagSet, name string) []string {
 	if f := fs.Lookup(name); f != nil {
 		if v, ok := f.Value.(*value); ok {
@@ -177,20 +177,20 @@ type source struct {
 	values []string
 }
 
-// unknownVariables finds variables that begin as ours do and are none: most likely a typing error in one.
+// unknownVariables finds variables with our prefix that name no setting: most likely typing errors.
 func unknownVariables() []error {
 	known := []string{env + "CONFIG"}
 	for _, s := range table {
 		known = append(known, s.variable())
 	}
-	// Variables that are no settings: SHARED leads the tests of a source tree to material that is not in it, and
-	// the completion scripts of shells set the others.
+	// Variables that are not settings: SHARED names test material outside the source tree, and the completion scripts
+	// of shells set the others.
 	others := []string{env + "SHARED", env + "ACTIVE_HELP", env + "COMPLETION_DESCRIPTIONS"}
 	var mistakes []error
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
-		// Secrets that settings name (root-key, passphrases) live in variables of the operator's choice, by convention
-		// VISAGE_SECRET_….
+		// Secrets that settings refer to (root-key, passphrases) are in variables of the operator's choice, by
+		// convention VISAGE_SECRET_….
 		if !strings.HasPrefix(name, env) || strings.HasPrefix(name, env+"SECRET_") || slices.Contains(known, name) ||
 			slices.Contains(others, name) {
 			continue

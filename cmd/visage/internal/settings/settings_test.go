@@ -12,7 +12,7 @@ import (
 	"github.com/visage-face/visage/cmd/visage/internal/command"
 )
 
-// brokenConfigs says what each file in testdata/config is told. Every file must be here, and give exactly these lines.
+// brokenConfigs are the errors of each file in testdata/config. Every file must be here, and give exactly these lines.
 var brokenConfigs = map[string][]string{
 	"boolean.yaml":   {`boolean.yaml:1: plain-http: is "maybe"; allowed: true or false`},
 	"documents.yaml": {`documents.yaml: has 2 documents; allowed: one`},
@@ -121,7 +121,7 @@ func TestEverySettingHasThreePlaces(t *testing.T) {
 	for _, s := range table {
 		value, known := values[s.name]
 		if !known {
-			t.Errorf("setting %s has no value here", s.name)
+			t.Errorf("setting %s has no value in this test", s.name)
 			continue
 		}
 		t.Run(s.name+" by flag", func(t *testing.T) {
@@ -139,7 +139,7 @@ func TestEverySettingHasThreePlaces(t *testing.T) {
 	}
 }
 
-// wantNone wants no mistake, save that a certificate was given without its key: here each setting is given alone.
+// wantNone wants no mistake, except that of a certificate without its key: this test sets each setting alone.
 func wantNone(t *testing.T, name string, err error) {
 	t.Helper()
 	if err != nil && !strings.Contains(err.Error(), "go together: set") {

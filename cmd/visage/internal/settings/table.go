@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// setting is one thing that can be set: by the flag --name, the environment variable VISAGE_NAME and the key name of
-// the configuration file, in this order. The table below is the only list of them.
+// setting is one setting: the flag --name, the environment variable VISAGE_NAME or a key of the configuration file, in
+// this order. The table below is the only list of them.
 type setting struct {
 	name    string
 	usage   string
 	list    bool // may be given several times; in the environment with commas between
 	boolean bool
-	allowed string // said with every mistake
+	allowed string // part of every error about the setting
 	set     func(c *Settings, value string) error
 }
 

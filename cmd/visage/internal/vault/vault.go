@@ -53,7 +53,7 @@ func create() *cobra.Command {
 	}, table)
 }
 
-// standard is the edition of vaults here.
+// standard is the only edition of vaults.
 func standard() *armwire.VaultSKU { return &armwire.VaultSKU{Family: "A", Name: "standard"} }
 
 // policy is one access policy of a vault.
@@ -63,7 +63,7 @@ func policy(o *operator.Client, objectID string, keys []string) armwire.AccessPo
 	}
 }
 
-// change sends a vault, and returns what the server made of it.
+// change sends a vault, and returns the server's answer.
 func change(
 	ctx context.Context, o *operator.Client, method, name string, body armwire.VaultRequest,
 ) ([]armwire.Vault, error) {

@@ -65,7 +65,7 @@ func offline(ctx context.Context, s command.Streams, cfg server.Config) (err err
 	}()
 	names, err := server.ResourceNames(ctx, store)
 	if _, corrupt := errors.AsType[*sealed.CorruptError](err); err != nil && !corrupt {
-		return err // what is corrupt is found below
+		return err // the loop below finds the corruption
 	}
 	r := report{out: s.Out}
 	fmt.Fprintf(s.Out, "store format %d\n", store.Maintenance().Format())
@@ -84,7 +84,7 @@ func offline(ctx context.Context, s command.Streams, cfg server.Config) (err err
 		"\"visage verify --online\" opens them while the server is running and their keys answer")
 }
 
-// ask has the running server open its records.
+// ask makes the running server open its records.
 func ask(ctx context.Context, s command.Streams, dir string) error {
 	c, err := operator.Dial(dir)
 	if err != nil {
@@ -118,11 +118,11 @@ func ask(ctx context.Context, s command.Streams, dir string) error {
 	return r.conclude(sealedRecords, "they open when their customer-managed keys answer")
 }
 
-// report says what a verification finds, and what to do about it.
+// report prints the findings of a verification, and what to do about them.
 type report struct {
 	out            io.Writer
 	damage, closed int
-	old, keys      int // findings that a backup of the data does not mend: rollbacks, and epoch keys
+	old, keys      int // findings that restoring a backup does not repair: rollbacks, and epoch keys
 }
 
 func (r *report) locked(name, space, reason string) {
@@ -130,7 +130,7 @@ func (r *report) locked(name, space, reason string) {
 	fmt.Fprintf(r.out, "locked: %s: %s\n", nameOf(name, space), reason)
 }
 
-// nameOf names a space by its resource, where that is known.
+// nameOf names a space by its resource, if that is known.
 func nameOf(name, space string) string {
 	if name == "" {
 		return "space " + space
@@ -138,7 +138,7 @@ func nameOf(name, space string) string {
 	return fmt.Sprintf("resource %s (space %s)", name, space)
 }
 
-// damaged tells of a finding. err is what was found, where more than its text is known.
+// damaged reports a finding. err is its error, if it has one.
 func (r *report) damaged(text string, err error) {
 	r.damage++
 	if errors.Is(err, sealed.ErrRollback) {
@@ -150,7 +150,7 @@ func (r *report) damaged(text string, err error) {
 	fmt.Fprintf(r.out, "damaged: %s\n", text)
 }
 
-// conclude counts. What is locked is no failure; what is damaged is one.
+// conclude prints the counts. Locked resources are not a failure; damage is.
 func (r *report) conclude(sealedRecords int, about string) error {
 	if r.closed > 0 {
 		fmt.Fprintf(r.out, "%d locked, with %d records that were not checked: %s\n", r.closed, sealedRecords, about)
@@ -167,7 +167,7 @@ func (r *report) conclude(sealedRecords int, about string) error {
 	return nil
 }
 
-// advice says what mends what was found.
+// advice says how to repair the damage.
 func (r *report) advice(err error) string {
 	corrupt, ok := errors.AsType[*sealed.CorruptError](err)
 	switch {
