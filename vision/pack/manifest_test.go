@@ -292,7 +292,8 @@ func TestThresholdGrowsWithTheGroup(t *testing.T) {
 func TestCalibrationOfAnotherNetworkIsRefused(t *testing.T) {
 	m := counted(t)
 	m["calibration"].(map[string]any)["recogniser"] = sum([]byte("another"))
-	if _, err := openManifest(t, encode(t, m)); err == nil || !strings.Contains(err.Error(), "measured with the recogniser") {
+	_, err := openManifest(t, encode(t, m))
+	if err == nil || !strings.Contains(err.Error(), "measured with the recogniser") {
 		t.Errorf("got %v", err)
 	}
 	m = manifest(network)
