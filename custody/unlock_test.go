@@ -1,6 +1,8 @@
 package custody_test
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -162,5 +164,67 @@ func TestUnlockOutlivesARestart(t *testing.T) {
 		}
 		r.run()
 		r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+	})
+}
+
+// pausingRecorder has each record of an unwrapping wait for proceed, once it is paused.
+type pausingRecorder struct {
+	audit.Recorder
+	paused  atomic.Bool
+	reached chan struct{}
+	proceed chan struct{}
+}
+
+// Append implements audit.Recorder.
+func (r *pausingRecorder) Append(ctx context.Context, events ...audit.Event) error {
+	for _, e := range events {
+		if e.Kind == audit.KeyUnwrap && r.paused.CompareAndSwap(true, false) {
+			r.reached <- struct{}{}
+			<-r.proceed
+		}
+	}
+	return r.Recorder.Append(ctx, events...)
+}
+
+// TestChangeWhileOpening: once a revoked key has answered and its data is served again, a change is not refused as if
+// the key were revoked, although the opening is not recorded yet.
+func TestChangeWhileOpening(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStoreAndVaults(t, memory())
+		recorder := &pausingRecorder{Recorder: r.journal, reached: make(chan struct{}), proceed: make(chan struct{})}
+		c, err := custody.New(t.Context(), custody.Config{Store: r.store, Open: r.vaults.open, Audit: recorder})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.custody = c
+		r.run()
+		key := r.first().add("k1")
+		r.enabled(spaceA, key)
+		r.allow(false)
+		c.Recheck(key)
+		r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+		recorder.paused.Store(true)
+		r.allow(true)
+		c.Recheck(key)
+		<-recorder.reached
+		if err := r.read(spaceA); err != nil {
+			t.Fatalf("the key has answered: %v", err)
+		}
+		disabled := make(chan error, 1)
+		go func() {
+			_, err := c.Disable(t.Context(), spaceA)
+			disabled <- err
+		}()
+		synctest.Wait()
+		close(recorder.proceed)
+		if err := <-disabled; err != nil {
+			t.Errorf("disable while the data opens: %v", err)
+		}
+		if s := r.settled(spaceA); s.Condition != custody.ServiceManaged {
+			t.Errorf("disabled: %+v", s)
+		}
+		if err := r.read(spaceA); err != nil {
+			t.Error(err)
+		}
 	})
 }
