@@ -38,6 +38,47 @@ expire                                  : retention: erase whose time is up
 sweep                                   : retention: drop what is expired or deleted
 run                                     : the loop that trains, expires and sweeps
 `,
+	"sealed": `
+doc errors event pad spaceid                 : words: errors, events, ids, sizes of records
+due                                          : work that waits for the background, by space
+store                                        : the Store
+log portable reserve migrate unlock          : logs; values for elsewhere; free disk space; migrations; the root's keys
+space                                        : a space: its lease, its transactions
+tx lifecycle                                 : what rooms read and write with; create and drop spaces
+table turn fold verify                       : typed tables; turns; folds; verification
+bundle each maintenance                      : the keys of a space; what the background does
+anchor erase                                 : rollback detection; erasures
+open                                         : Open
+restore                                      : Restore
+`,
+	"sealed/internal/tree": `
+tx                                           : reads and writes of one transaction
+tree                                         : heads and key pages
+drop fold root                               : dropping containers, folding the nursery, the root container
+write                                        : changed pages and heads
+records turn                                 : records; another pair of keys at the top
+staged walk reconcile                        : changes not sealed yet; walks; putting in order after a crash
+each seal verify                             : all records; sealing a transaction; verification
+verifyclosed                                 : verification without keys
+`,
+	"sealed/internal/commit": `
+floor stage                                  : who may write; what a transaction has written
+queue                                        : transactions that wait
+group                                        : transactions that share a commit
+departure                                    : sealing and committing a group
+member                                       : one transaction of a group
+write                                        : the way in
+`,
+	"sealed/internal/keys": `
+ring root                                    : open keys in memory; the instance root key
+anchors bundle                               : newest states; the documents of keys
+epoch slot standing                          : epoch keys; wrapped data keys; what is shown of them
+open turn                                    : opening a space's keys; making others current
+`,
+	"sealed/backup": `
+read backup                                  : a backup as it is read; as it is written
+restore mend                                 : restoring; mending a keyring
+`,
 }
 
 // TestLayers holds the layers: a reader who takes the files of a room from the bottom up finds nothing used that is
