@@ -64,7 +64,7 @@ func reasonOf(err error) keysource.Reason {
 
 // applyAnswer applies a key's answer to a space, unless the space has begun a new turn since the key was asked. If the
 // data may open, its keys are loaded with src in the background: loading takes time, and polls must go on for the other
-// resources under the key.
+// resources under the key. A refusal while they are loaded counts only if it is confirmed, as in a poll.
 func (c *Custody) applyAnswer(ctx context.Context, sp *space, src keysource.Source, a answer) {
 	e := event{kind: keyAnswered, class: classOf(a.err), turn: a.turn, subject: c.keySubject(sp)}
 	switch {
@@ -84,6 +84,9 @@ func (c *Custody) applyAnswer(ctx context.Context, sp *space, src keysource.Sour
 	}
 	c.background.Go(func() {
 		err := c.openData(ctx, sp, src, *load)
+		if classOf(err) == classDenied {
+			err = c.confirmOpening(ctx, sp, *load)
+		}
 		if err == nil {
 			return
 		}
@@ -95,4 +98,16 @@ func (c *Custody) applyAnswer(ctx context.Context, sp *space, src keysource.Sour
 			explanation: c.explainRefusal(sp, answer{err: err})}
 		c.applyEvent(ctx, sp, failed)
 	})
+}
+
+// confirmOpening loads keys again after a refusal, later and on new connections.
+func (c *Custody) confirmOpening(ctx context.Context, sp *space, load effect) error {
+	if !waitFor(ctx, confirmDelay) {
+		return context.Cause(ctx) // an ended context confirms nothing
+	}
+	var f flow
+	if n := sp.noteNow(); n.Flow != nil {
+		f = *n.Flow
+	}
+	return c.openData(ctx, sp, c.keySources(sp, &f), load)
 }

@@ -134,9 +134,9 @@ func (c *Custody) writeQueued(ctx context.Context, sp *space) {
 	sp.queue, sp.writing = nil, false
 }
 
-// writeRecords writes the records of one transition. It stops at the first required record that fails; failures of
-// others are logged.
-func (c *Custody) writeRecords(ctx context.Context, sp *space, records []effect) error {
+// writeRecords writes the records of one transition. It stops at the first required record that fails, except for a
+// lock, which has taken effect: it is audited even if its note cannot be stored. Failures of other records are logged.
+func (c *Custody) writeRecords(ctx context.Context, sp *space, records []effect) (failed error) {
 	for _, r := range records {
 		var err error
 		what := "not audited"
@@ -158,17 +158,18 @@ func (c *Custody) writeRecords(ctx context.Context, sp *space, records []effect)
 				err = nil
 			}
 			if err != nil && r.held && r.must {
-				err = fmt.Errorf("the lock holds only until the next restart: %w", err)
+				failed = fmt.Errorf("the lock holds only until the next restart: %w", err)
+				continue
 			}
 		}
 		if err != nil && r.must {
-			return err
+			return errors.Join(failed, err)
 		}
 		if err != nil {
 			c.log.ErrorContext(ctx, what, "resource", sp.id.String(), "err", err)
 		}
 	}
-	return nil
+	return failed
 }
 
 func (c *Custody) logChange(ctx context.Context, sp *space, r effect) {

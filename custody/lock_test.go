@@ -127,6 +127,25 @@ func TestManualRestore(t *testing.T) {
 	}
 }
 
+// TestLockWithoutNote: a lock whose note cannot be stored is in the audit log all the same, since it holds until the
+// next restart.
+func TestLockWithoutNote(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStoreAndVaults(t, memory())
+		r.run()
+		r.enabled(spaceA, r.first().add("k1"))
+		if err := r.store.Spaces().Drop(t.Context(), spaceA); err != nil { // so that it has no note
+			t.Fatal(err)
+		}
+		if err := r.custody.Lock(t.Context(), spaceA); !errors.Is(err, sealed.ErrNoSpace) {
+			t.Errorf("a lock without its note: %v", err)
+		}
+		if n := r.journal.Count(audit.CustodyLock, audit.Done); n != 1 {
+			t.Errorf("%d locks were audited, want 1", n)
+		}
+	})
+}
+
 // TestRevokedInside takes the key away while a long transaction and a long read are inside: the one fails at its
 // commit, the other ends when it ends, and neither holds the lock up.
 func TestRevokedInside(t *testing.T) {

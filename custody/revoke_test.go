@@ -277,6 +277,80 @@ func TestOneRefusal(t *testing.T) {
 	})
 }
 
+// TestRefusalWhileOpening: a refusal while keys are loaded counts, as in a poll, only if a new connection confirms it.
+// One that is not confirmed must not leave the resource revoked, because then its policy asks for an unlock.
+func TestRefusalWhileOpening(t *testing.T) {
+	for name, c := range map[string]struct {
+		refusals int64
+		want     custody.Condition
+	}{"once": {1, custody.Active}, "confirmed": {2, custody.Revoked}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newStoreAndVaultsWith(t, memory(), custody.Policy{ManualRestore: true})
+				r.run()
+				r.enabled(spaceA, r.first().add("k1"))
+				if err := r.custody.Lock(t.Context(), spaceA); err != nil {
+					t.Fatal(err)
+				}
+				var calls atomic.Int64
+				r.first().set(func(v *vault) {
+					v.onCall = func(verb string) {
+						if verb == "unwrapKey" {
+							n := calls.Add(1) // the probe is the first
+							r.allow(n < 2 || n >= 2+c.refusals)
+						}
+					}
+				})
+				if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(5 * time.Minute)
+				if s := r.state(spaceA); s.Condition != c.want {
+					t.Errorf("%+v, want %s", s, c.want)
+				}
+				want := 0
+				if c.want == custody.Revoked {
+					want = 1
+				}
+				if n := r.journal.Count(audit.CustodyLock, audit.Refused); n != want {
+					t.Errorf("%d refusals locked, want %d", n, want)
+				}
+			})
+		})
+	}
+}
+
+// TestStopWhileConfirming: the end of the program between a refusal and its confirmation does not revoke.
+func TestStopWhileConfirming(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStoreAndVaults(t, memory())
+		r.run()
+		r.enabled(spaceA, r.first().add("k1"))
+		if err := r.custody.Lock(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+		var calls atomic.Int64
+		r.first().set(func(v *vault) {
+			v.onCall = func(verb string) {
+				if verb == "unwrapKey" {
+					r.allow(calls.Add(1) == 1) // the probe
+				}
+			}
+		})
+		if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		r.halt()
+		if n := calls.Load(); n != 2 {
+			t.Fatalf("stopped after %d calls, want 2", n)
+		}
+		if s := r.state(spaceA); s.Condition != custody.Unavailable {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // TestRestartLocked wants a resource locked after a start until its key has answered, whatever was before.
 func TestRestartLocked(t *testing.T) {
 	r := newStoreAndVaults(t, onDisk(t))

@@ -512,7 +512,8 @@ func (t *transition) serviceManaged() {
 	t.clearLockCause()
 }
 
-// onOpeningFailed ends an opening. A refusal of the current turn locks the data as revoked.
+// onOpeningFailed ends an opening. A refusal of the current turn, which the driver has confirmed, locks the data as
+// revoked.
 func (t *transition) onOpeningFailed(e event) {
 	if !t.Opening || e.locks != t.Locks {
 		return
