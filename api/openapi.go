@@ -13,7 +13,7 @@ import (
 // OpenAPI describes planes as an OpenAPI 3.0 document in JSON, generated from their route tables and from the Go types
 // of requests and answers, so that the document cannot differ from the service. In those types, the tag
 // `api:"required"` marks a field that a body must have, and `enum:"a b"` lists the values of one; fields of answers are
-// required unless they may be omitted. A type with a method Members describes itself.
+// required unless they may be omitted. A type with a method Schema describes itself.
 func OpenAPI(title, version string, planes ...Plane) ([]byte, error) {
 	d := &document{schemas: object{}}
 	paths, security := object{}, object{}
@@ -154,7 +154,10 @@ type Member struct {
 }
 
 // describer is a type of answers that describes itself: by its zero value, or, within another, by the value given.
-type describer interface{ Members() []Member }
+type describer interface {
+	// Schema returns the name of the object in the document and its members.
+	Schema() (name string, members []Member)
+}
 
 // described describes a value by its members, if it has them, and else by its type.
 func (d *document) described(value any) object {
@@ -162,19 +165,16 @@ func (d *document) described(value any) object {
 	if !ok {
 		return d.schema(reflect.TypeOf(value), true)
 	}
-	properties := object{}
-	var required []string
-	for _, m := range one.Members() {
-		properties[m.Name] = enumerate(d.described(m.Value), m.Enum...)
-		if !m.Optional {
-			required = append(required, m.Name)
+	name, members := one.Schema()
+	return d.component(name, func(schema, properties object) (required []string) {
+		for _, m := range members {
+			properties[m.Name] = enumerate(d.described(m.Value), m.Enum...)
+			if !m.Optional {
+				required = append(required, m.Name)
+			}
 		}
-	}
-	schema := object{"type": "object", "properties": properties}
-	if len(required) > 0 {
-		schema["required"] = required
-	}
-	return schema
+		return required
+	})
 }
 
 // schema describes a type. answer says whether values of it are sent or received.
@@ -206,21 +206,27 @@ func (d *document) schema(t reflect.Type, answer bool) object {
 	return object{} // anything
 }
 
-// named describes a struct once and refers to it. Its name starts with the plane's, since planes share a document but
-// not their types.
+// named describes a struct once and refers to it.
 func (d *document) named(t reflect.Type, answer bool) object {
-	name := d.plane + "." + t.Name()
-	if _, done := d.schemas[name]; !done {
-		properties := object{}
-		var required []string
-		d.schemas[name] = object{} // a type that holds itself ends here
+	return d.component(t.Name(), func(schema, properties object) (required []string) {
 		d.fields(t, answer, properties, &required)
-		schema := object{"type": "object", "properties": properties}
-		if len(required) > 0 {
-			schema["required"] = required
-		}
 		if !answer {
 			schema["additionalProperties"] = false
+		}
+		return required
+	})
+}
+
+// component describes an object once and refers to it: generators of clients name their types after components. Its
+// name starts with the plane's, since planes share a document but not their types.
+func (d *document) component(name string, describe func(schema, properties object) (required []string)) object {
+	name = d.plane + "." + name
+	if _, done := d.schemas[name]; !done {
+		d.schemas[name] = object{} // an object that holds itself ends here
+		properties := object{}
+		schema := object{"type": "object", "properties": properties}
+		if required := describe(schema, properties); len(required) > 0 {
+			schema["required"] = required
 		}
 		d.schemas[name] = schema
 	}

@@ -29,24 +29,40 @@ func (a attributesAnswer) MarshalJSON() ([]byte, error) {
 	return m.MarshalJSON()
 }
 
-// Members describes all attributes for the OpenAPI document. Each is optional.
-func (attributesAnswer) Members() []api.Member {
-	var m members
+// Schema describes all attributes for the OpenAPI document. Each is optional.
+func (attributesAnswer) Schema() (name string, all []api.Member) {
 	for _, row := range face.AttributeTable() {
 		one := api.Member{Name: row.Name, Value: dialect{}.attribute(row, row.Value), Optional: true}
 		if _, word := one.Value.(string); word {
 			one.Enum = row.Words
 		}
-		m = append(m, one)
+		all = append(all, one)
 	}
-	return m
+	return "attributesAnswer", all
+}
+
+// level is an attribute that is measured as a level: the name of its range, and the number.
+type level struct {
+	row   face.Attribute
+	value face.Level
+}
+
+// MarshalJSON writes the level with the name that its attribute has.
+func (l level) MarshalJSON() ([]byte, error) {
+	_, all := l.Schema()
+	return members(all).MarshalJSON()
+}
+
+// Schema describes the level for the OpenAPI document.
+func (l level) Schema() (name string, all []api.Member) {
+	name = l.row.Name + "Level"
+	return name, []api.Member{
+		{Name: name, Value: l.value.Name, Enum: l.row.Words}, {Name: "value", Value: round(l.value.Value, 100)},
+	}
 }
 
 // members is a JSON object that is not encoded field by field from a Go type.
 type members []api.Member
-
-// Members describes the object for the OpenAPI document.
-func (m members) Members() []api.Member { return m }
 
 // MarshalJSON writes the members in their order.
 func (m members) MarshalJSON() ([]byte, error) {
@@ -70,9 +86,7 @@ func (m members) MarshalJSON() ([]byte, error) {
 func (d dialect) attribute(row face.Attribute, value any) any {
 	switch v := value.(type) {
 	case face.Level:
-		return members{
-			{Name: row.Name + "Level", Value: v.Name, Enum: row.Words}, {Name: "value", Value: round(v.Value, 100)},
-		}
+		return level{row, v}
 	case face.Pose:
 		return headPose{round(v.Pitch, 10), round(v.Roll, 10), round(v.Yaw, 10)}
 	case face.Mask:

@@ -73,6 +73,31 @@ func TestOurOpenAPIDescribesTheTable(t *testing.T) {
 	}
 }
 
+// TestAttributesAreComponents: the attributes of a face have names in the document, from which generators of clients
+// make types.
+func TestAttributesAreComponents(t *testing.T) {
+	data, err := api.OpenAPI("Visage", "test", newFaceServer(t).plane)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := openapi3.NewLoader().LoadFromData(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{
+		"faceAnswer", "attributesAnswer", "blurLevel", "exposureLevel", "noiseLevel", "headPose", "mask", "occlusion",
+		"accessory",
+	} {
+		if doc.Components.Schemas["face."+name] == nil {
+			t.Errorf("the document has no schema face.%s", name)
+		}
+	}
+	blur := doc.Components.Schemas["face.attributesAnswer"].Value.Properties["blur"]
+	if blur.Ref != "#/components/schemas/face.blurLevel" || len(blur.Value.Properties["blurLevel"].Value.Enum) != 3 {
+		t.Errorf("blur is described as %+v", blur)
+	}
+}
+
 // TestEveryOfficialOperationIsServed goes through the official descriptions.
 func TestEveryOfficialOperationIsServed(t *testing.T) {
 	official := loadSpecs(t)
