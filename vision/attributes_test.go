@@ -76,6 +76,25 @@ func TestLandmarksAndAttributes(t *testing.T) {
 	t.Logf("attributes %+v", f.Attributes)
 }
 
+// TestEachAttributeAlone wants one attribute at a time, and no points: with detectors that give no points, most faces
+// then have none.
+func TestEachAttributeAlone(t *testing.T) {
+	p := open(t, vision.Config{})
+	file := read(t, shared(t, "faces", "detection2.jpg"))
+	for _, row := range vision.AttributeTable() {
+		if p.Supports()&row.Bit == 0 {
+			continue
+		}
+		got, err := p.Detect(t.Context(), file, vision.Want{Attributes: row.Bit})
+		if err != nil || len(got.Faces) != 1 {
+			t.Fatalf("%s: got %+v, %v", row.Name, got, err)
+		}
+		if all := got.Faces[0].Attributes; len(all) != 1 || all[row.Bit] == nil {
+			t.Errorf("%s: measured %+v", row.Name, all)
+		}
+	}
+}
+
 func TestUnusablePhotos(t *testing.T) {
 	p := open(t, vision.Config{})
 	good := read(t, shared(t, "faces", "Family1-Dad1.jpg"))

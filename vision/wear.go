@@ -122,16 +122,22 @@ func (s signs) shows(sign pack.Sign) bool { return s[sign] >= 0.5 }
 // see returns the signs on each subject from which the wanted attributes are measured. Only the networks that see one
 // of these signs run.
 func (p *Pipeline) see(ctx context.Context, img *photo.RGB, some []*subject, want Attributes) ([]signs, error) {
-	seen, fives := make([]signs, len(some)), make([][5]geometry.Point, len(some))
-	for i, s := range some {
-		seen[i], fives[i] = signs{}, s.five()
+	seen := make([]signs, len(some))
+	for i := range seen {
+		seen[i] = signs{}
 	}
+	var fives [][5]geometry.Point // only if a network looks: attributes without signs do not mark the faces
 	for _, w := range p.wearers {
 		wanted := where(func(a Attribute) bool {
 			return slices.ContainsFunc(a.signs, func(s pack.Sign) bool { return slices.Contains(w.about.Signs, s) })
 		})
 		if want&wanted == 0 {
 			continue
+		}
+		if fives == nil {
+			for _, s := range some {
+				fives = append(fives, s.five())
+			}
 		}
 		if err := w.look(ctx, img, fives, seen); err != nil {
 			return nil, fmt.Errorf("see what faces wear: %w", err)
