@@ -2,6 +2,7 @@ package custody_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/custody"
 )
 
@@ -98,6 +100,38 @@ func TestStuckFollowerGoesOn(t *testing.T) {
 		if s.Operation.Kind != custody.Following || s.Operation.Progress != custody.Succeeded ||
 			s.Version != two.Version {
 			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestClaimEndsWithItsCaller: a change that waits for the records of the one before is given up with its caller's
+// context.
+func TestClaimEndsWithItsCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStoreAndVaults(t, memory())
+		r.custody.SetFault(func(at string) error {
+			if at == "enable wrapped after" {
+				return errFault
+			}
+			return nil
+		})
+		recording, recorded := make(chan struct{}), make(chan struct{})
+		r.journal.before = func(e audit.Event) {
+			if e.Kind == audit.CustodyEnable && e.Outcome == audit.Failed {
+				close(recording)
+				<-recorded
+			}
+		}
+		key, undone := r.first().add("k1"), make(chan error, 1)
+		go func() { undone <- r.enable(t.Context(), key) }()
+		<-recording
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := r.custody.Disable(ctx, spaceA)
+		wantRefusal(t, err, "RequestConflict")
+		close(recorded)
+		if err := <-undone; !errors.Is(err, errFault) {
+			t.Errorf("undone with %v", err)
 		}
 	})
 }

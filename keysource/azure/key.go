@@ -25,7 +25,7 @@ func ParseKey(address, name, version string) (visage.KeyRef, error) {
 		return newKey(address, name, version)
 	}
 	key, err := parseKeyID(address)
-	if err == nil && version != "" && version != key.Version {
+	if err == nil && version != "" && !strings.EqualFold(version, key.Version) {
 		return visage.KeyRef{}, errors.New("the key identifier and keyVersion name different versions")
 	}
 	return key, err

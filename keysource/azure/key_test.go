@@ -82,6 +82,7 @@ func TestParseKeyInParts(t *testing.T) {
 		{vault + "/", "k1", someVersion, id + "/" + someVersion},
 		{id, "", someVersion, ""},
 		{id + "/" + someVersion, "", someVersion, id + "/" + someVersion},
+		{id + "/" + someVersion, "", strings.ToUpper(someVersion), id + "/" + someVersion},
 		{id + "/" + someVersion, "", strings.Repeat("0", 32), ""},
 		{id, "k1", "", ""},
 		{vault, "../secrets", "", ""},
