@@ -50,8 +50,8 @@ type answer struct {
 	expired bool  // the key unwraps, but its expiry date has passed
 	// the newest version of the key, if the version in use is disabled and the newest is not; empty: none is known
 	newest string
-	// the resource's turn when its key was asked; in a later turn this answer is void, and another is on its way
-	turn uint64
+	// the resource's round when its key was asked; in a later round this answer is ignored, and another is on its way
+	round uint64
 }
 
 // reasonOf returns the reason of a failure, if its source gives one.
@@ -62,11 +62,11 @@ func reasonOf(err error) keysource.Reason {
 	return ""
 }
 
-// applyAnswer applies a key's answer to a space, unless the space has begun a new turn since the key was asked. If the
+// applyAnswer applies a key's answer to a space, unless the space has begun a new round since the key was asked. If the
 // data may open, its keys are loaded with src in the background: loading takes time, and polls must go on for the other
 // resources under the key. A refusal while they are loaded counts only if it is confirmed, as in a poll.
 func (c *Custody) applyAnswer(ctx context.Context, sp *space, src keysource.Source, a answer) {
-	e := event{kind: keyAnswered, class: classOf(a.err), turn: a.turn, subject: c.keySubject(sp)}
+	e := event{kind: keyAnswered, class: classOf(a.err), round: a.round, subject: c.keySubject(sp)}
 	switch {
 	case e.class == classOK && a.expired:
 		e.class = classExpired
@@ -94,7 +94,7 @@ func (c *Custody) applyAnswer(ctx context.Context, sp *space, src keysource.Sour
 		if class != classDenied && class != classWrong {
 			c.log.WarnContext(ctx, "resource not opened", "resource", sp.id.String(), "err", err)
 		}
-		failed := event{kind: openingFailed, class: class, locks: load.locks, turn: a.turn,
+		failed := event{kind: openingFailed, class: class, lockCount: load.lockCount, round: a.round,
 			explanation: c.explainRefusal(sp, answer{err: err})}
 		c.applyEvent(ctx, sp, failed)
 	})

@@ -109,7 +109,7 @@ func (c *Custody) requirePresentKey(ctx context.Context, sp *space, present bind
 	now := sp.stateNow()
 	conflict := visage.Refuse(visage.Conflict, "EncryptionKeyRevoked",
 		"The present key of the resource must answer before it can be changed.")
-	if now.Held || now.Condition == Revoked && !now.Opening { // opening: the key has answered again
+	if now.OwnerLocked || now.Condition == Revoked && !now.Opening { // opening: the key has answered again
 		if now.Reason != "" {
 			conflict.Message += " " + now.Reason
 		}

@@ -68,7 +68,7 @@ func (c *Custody) followOne(ctx context.Context, w *watch, sp *space, version st
 	defer wake(c.wake) // Run finishes or undoes a change that is left
 	defer sp.release()
 	sp.mu.Lock()
-	present, closed := sp.note.Key, sp.state.Locked
+	present, closed := sp.note.Key, sp.state.DataLocked
 	sp.mu.Unlock()
 	if present == nil || closed {
 		return true

@@ -17,7 +17,7 @@ func (c *Custody) Lock(ctx context.Context, id sealed.SpaceID) error {
 	}
 	sp.adminMu.Lock()
 	defer sp.adminMu.Unlock()
-	_, err = c.applyCommand(ctx, sp, event{kind: lockAsked})
+	_, err = c.applyCommand(ctx, sp, event{kind: lockRequested})
 	return err
 }
 
@@ -42,7 +42,7 @@ func (c *Custody) Unlock(ctx context.Context, id sealed.SpaceID) error {
 func (c *Custody) unlock(ctx context.Context, sp *space) (load *effect, err error) {
 	sp.adminMu.Lock()
 	defer sp.adminMu.Unlock()
-	if _, err := c.applyCommand(ctx, sp, event{kind: unlockAsked}); err != nil {
+	if _, err := c.applyCommand(ctx, sp, event{kind: unlockRequested}); err != nil {
 		return nil, err
 	}
 	return c.applyEvent(ctx, sp, event{kind: unlocked}), nil

@@ -63,9 +63,9 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 	if len(all) == 0 {
 		return 0, false
 	}
-	turns := make([]uint64, len(all))
+	rounds := make([]uint64, len(all))
 	for i, sp := range all {
-		turns[i] = sp.stateNow().Turn
+		rounds[i] = sp.stateNow().Round
 	}
 	asking := keysource.WithTrace(ctx)
 	err, valid := c.askKey(asking, w, all, asked)
@@ -99,7 +99,7 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 	var work sync.WaitGroup
 	for i, sp := range all {
 		reply := reply
-		reply.turn = turns[i]
+		reply.round = rounds[i]
 		work.Go(func() {
 			if c.dependsOn(w, sp) {
 				c.applyAnswer(asking, sp, w.src, reply)

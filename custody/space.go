@@ -19,7 +19,7 @@ type space struct {
 	wake   chan struct{} // wakes the goroutine of its change
 	watch  *watch        // guarded by Custody.mu
 
-	adminMu sync.Mutex // see driver.go
+	adminMu sync.Mutex // see effects.go
 
 	mu       sync.Mutex // guards the fields below
 	state    state
@@ -56,12 +56,12 @@ func (sp *space) read(ctx context.Context) error {
 	}
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	sp.adoptLocked(n, keys)
+	sp.adoptNoteLocked(n, keys)
 	return nil
 }
 
-// adoptLocked replaces the note by one that was read or stored, unless the present one is newer.
-func (sp *space) adoptLocked(n note, keys sealed.Keys) {
+// adoptNoteLocked replaces the note by one that was read or stored, unless the present one is newer. sp.mu is held.
+func (sp *space) adoptNoteLocked(n note, keys sealed.Keys) {
 	if keys.Sequence < sp.sequence {
 		return
 	}
@@ -73,14 +73,14 @@ func (sp *space) adoptLocked(n note, keys sealed.Keys) {
 	}
 }
 
-// storedStateLocked returns the stored part of the state.
+// storedStateLocked returns the stored part of the state. sp.mu is held.
 func (sp *space) storedStateLocked() stored {
-	s := stored{holder: byService, held: sp.note.Held}
+	s := stored{holder: byService, ownerLocked: sp.note.OwnerLocked}
 	if sp.note.Key != nil || sp.note.Flow == nil && sp.slot != (keysource.Ref{}) {
 		s.holder = byCustomer
 	}
 	if f := sp.note.Flow; f != nil {
-		s.change = undoable
+		s.change = reversible
 		if f.committed() {
 			s.change = committed
 		}

@@ -26,7 +26,7 @@ func (c *Custody) space(ctx context.Context, id sealed.SpaceID) (*space, error) 
 	}
 	c.spaces[id] = sp
 	sp.mu.Lock()
-	t := c.transitionLocked(sp, event{kind: started, stored: sp.storedStateLocked()})
+	t := c.applyEventLocked(sp, event{kind: started, stored: sp.storedStateLocked()})
 	sp.mu.Unlock()
 	c.mu.Unlock()
 	return sp, c.runFollowUp(ctx, sp, t)

@@ -33,36 +33,36 @@ const (
 type changeStage string
 
 const (
-	noChange  changeStage = ""
-	undoable  changeStage = "undoable"  // the change is undone if it fails
-	committed changeStage = "committed" // past the point of no return: the change is finished
+	noChange   changeStage = ""
+	reversible changeStage = "reversible" // the change is undone if it fails
+	committed  changeStage = "committed"  // past the point of no return: the change is finished
 )
 
 // state is the state of a resource's key, and decides whether the data may be used. It is a value: On computes the next
-// state from it, without clock, disk or process. driver.go keeps the data as the state says.
+// state from it, without clock, disk or process. effects.go keeps the data as the state says.
 // docs/custody-states.md shows all transitions as tables.
 //
 // The test of this file holds the invariants over all states and events. The most important ones:
-//   - only an answer of the current turn that says yes leads to opening the data; nothing stored does;
+//   - only an answer of the current round that says yes leads to opening the data; nothing stored does;
 //   - a refusal always ends with the data locked;
 //   - data of a resource that its owner has locked, or that is deleted, is never opened;
 //   - a lease ends no later than the last good answer plus the grace.
 type state struct {
-	Holder    holder
-	Change    changeStage
-	Condition Condition
-	Locked    bool      // the data is locked; Condition says why
-	Held      bool      // by Lock, until Unlock
-	Deleted   bool      // the resource is deleted, and may be recovered
-	Opening   bool      // keys are being loaded, because the key has answered
-	Turn      uint64    // rises when questions under way become void: answers to them change nothing
-	Locks     uint64    // counts how often the data was locked: loading that began before the last lock opens nothing
-	Answer    class     // the last one; empty: none yet
-	LastOK    time.Time // the last yes; zero: none since the start
-	Since     time.Time // of the condition
-	Code      string    // of the refusal of data operations
-	Reason    string    // a sentence for the owner
-	LockCause lockCause // as stored; zero: none
+	Holder      holder
+	Change      changeStage
+	Condition   Condition
+	DataLocked  bool      // the data is locked; Condition says why
+	OwnerLocked bool      // by Lock, until Unlock
+	Deleted     bool      // the resource is deleted, and may be recovered
+	Opening     bool      // keys are being loaded, because the key has answered
+	Round       uint64    // numbers questions: an answer from an earlier round changes nothing
+	LockCount   uint64    // counts how often the data was locked: loading that began before the last lock opens nothing
+	Answer      class     // the last one; empty: none yet
+	LastOK      time.Time // the last yes; zero: none since the start
+	Since       time.Time // of the condition
+	Code        string    // of the refusal of data operations
+	Reason      string    // a sentence for the owner
+	LockCause   lockCause // as stored; zero: none
 }
 
 // lockCause says why a resource is locked, and since when.
@@ -76,31 +76,31 @@ type lockCause struct {
 type eventKind string
 
 const (
-	started          eventKind = "started"            // the stored state was read
-	keyAnswered      eventKind = "key answered"       // or gave no answer: see class
-	stepAnswered     eventKind = "step answered"      // a step of a change has unwrapped with the key
-	lockAsked        eventKind = "lock asked"         // by the owner
-	unlockAsked      eventKind = "unlock asked"       // by the owner; not yet stored
-	unlocked         eventKind = "unlocked"           // the unlock is stored
-	suspended        eventKind = "suspended"          // the resource was deleted
-	resumed          eventKind = "resumed"            // the resource was recovered
-	opened           eventKind = "opened"             // the keys are loaded
-	openingFailed    eventKind = "opening failed"     // the keys could not be loaded
-	changeBegun      eventKind = "change begun"       // the change is stored
-	changeCommitted  eventKind = "change committed"   // the point of no return is stored
-	finishedCustomer eventKind = "change to customer" // finished: the customer's key protects the data
-	finishedService  eventKind = "change to service"  // finished: the service's key protects the data
-	changeUndone     eventKind = "change undone"
-	policyChanged    eventKind = "policy changed"
-	questionsVoid    eventKind = "questions void" // another watch asks the key of the resource
+	started           eventKind = "started"          // the stored state was read
+	keyAnswered       eventKind = "key answered"     // or gave no answer: see class
+	stepAnswered      eventKind = "step answered"    // a step of a change has unwrapped with the key
+	lockRequested     eventKind = "lock requested"   // by the owner
+	unlockRequested   eventKind = "unlock requested" // by the owner; not yet stored
+	unlocked          eventKind = "unlocked"         // the unlock is stored
+	resourceDeleted   eventKind = "resource deleted"
+	resourceRecovered eventKind = "resource recovered"
+	opened            eventKind = "opened"                      // the keys are loaded
+	openingFailed     eventKind = "opening failed"              // the keys could not be loaded
+	changeBegun       eventKind = "change begun"                // the change is stored
+	changeCommitted   eventKind = "change committed"            // the point of no return is stored
+	finishedCustomer  eventKind = "change to customer finished" // the customer's key protects the data
+	finishedService   eventKind = "change to service finished"  // the service's key protects the data
+	changeUndone      eventKind = "change undone"
+	policyChanged     eventKind = "policy changed"
+	answersDiscarded  eventKind = "pending answers discarded" // another watch asks the key of the resource
 )
 
 // event is a change of what is known about a resource or its key. The comments name the kinds that use a field.
 type event struct {
 	kind        eventKind
 	class       class     // of the answer: keyAnswered, openingFailed
-	turn        uint64    // in which the key was asked: keyAnswered, openingFailed
-	locks       uint64    // state.Locks when loading began: opened, openingFailed
+	round       uint64    // in which the key was asked: keyAnswered, openingFailed
+	lockCount   uint64    // state.LockCount when loading began: opened, openingFailed
 	asked       time.Time // when loading began: opened
 	expired     bool      // the key's expiry date has passed: opened
 	subject     string    // of a sentence about the key
@@ -110,10 +110,10 @@ type event struct {
 
 // stored is the stored part of a state, as a start finds it.
 type stored struct {
-	holder    holder
-	change    changeStage
-	held      bool
-	lockCause lockCause
+	holder      holder
+	change      changeStage
+	ownerLocked bool
+	lockCause   lockCause
 }
 
 // effectKind is the kind of an effect.
@@ -133,26 +133,26 @@ const (
 
 // effect is an action that follows from an event. The comments name the kinds that use a field.
 type effect struct {
-	kind      effectKind
-	why       Condition // lockData, logChange
-	until     time.Time // renewUntil; zero: without end
-	locks     uint64    // loadKeys: state.Locks when loading begins
-	expired   bool      // loadKeys: the key's expiry date has passed
-	held      bool      // storeNote
-	lockCause lockCause // storeNote
-	must      bool      // storeNote, auditEvent: if it fails, the command fails
-	audit     audit.Kind
-	outcome   audit.Outcome
-	details   map[audit.Detail]string
-	text      string // logChange; empty: the resource has opened
+	kind        effectKind
+	why         Condition // lockData, logChange
+	until       time.Time // renewUntil; zero: without end
+	lockCount   uint64    // loadKeys: state.LockCount when loading begins
+	expired     bool      // loadKeys: the key's expiry date has passed
+	ownerLocked bool      // storeNote
+	lockCause   lockCause // storeNote
+	must        bool      // storeNote, auditEvent: if it fails, the command fails
+	audit       audit.Kind
+	outcome     audit.Outcome
+	details     map[audit.Detail]string
+	text        string // logChange; empty: the resource has opened
 }
 
 // The reasons that the owner of a locked resource reads.
 const (
-	reasonHeld    = "Its owner has locked it."
-	reasonDeleted = "The resource is deleted."
-	reasonAsking  = "The key is being asked."
-	reasonStarted = "The key has not answered since the service was started."
+	reasonOwnerLocked = "Its owner has locked it."
+	reasonDeleted     = "The resource is deleted."
+	reasonAsking      = "The key is being asked."
+	reasonStarted     = "The key has not answered since the service was started."
 )
 
 // transition computes the next state and the effects of one event.
@@ -174,24 +174,24 @@ func (s state) On(e event, policy Policy, now time.Time) (next state, effects []
 		t.onAnswer(e)
 	case stepAnswered:
 		t.onStepAnswered()
-	case lockAsked:
-		t.onLockAsked()
-	case unlockAsked:
+	case lockRequested:
+		t.onLockRequested()
+	case unlockRequested:
 		t.do(effect{kind: auditEvent, audit: audit.OperatorAction, outcome: audit.Done, must: true,
 			details: map[audit.Detail]string{audit.DetailOperation: "unlock"}})
 		t.do(effect{kind: storeNote, must: true})
 	case unlocked:
 		t.onUnlocked()
-	case suspended:
-		t.onSuspended()
-	case resumed:
-		t.onResumed()
+	case resourceDeleted:
+		t.onDeleted()
+	case resourceRecovered:
+		t.onRecovered()
 	case opened:
 		t.onOpened(e)
 	case openingFailed:
 		t.onOpeningFailed(e)
 	case changeBegun:
-		t.Change = undoable
+		t.Change = reversible
 		if t.Deleted {
 			t.lock(Locked, reasonDeleted)
 		}
@@ -207,11 +207,11 @@ func (s state) On(e event, policy Policy, now time.Time) (next state, effects []
 		t.openWithServiceKey()
 		t.do(effect{kind: updateWatch})
 	case policyChanged:
-		if !t.Locked && t.customerDecides() && !t.LastOK.IsZero() {
+		if !t.DataLocked && t.customerDecides() && !t.LastOK.IsZero() {
 			t.renewUntilGrace()
 		}
-	case questionsVoid:
-		t.Turn++
+	case answersDiscarded:
+		t.Round++
 	}
 	return t.state, t.effects
 }
@@ -220,7 +220,7 @@ func (t *transition) do(e effect) { t.effects = append(t.effects, e) }
 
 // shown returns the condition as it is reported: the owner's lock takes precedence over the key's answers.
 func (s state) shown() Condition {
-	if s.Held {
+	if s.OwnerLocked {
 		return Locked
 	}
 	return s.Condition
@@ -238,7 +238,7 @@ const longLocked = 30 * 24 * time.Hour
 
 // mayOpen reports whether locked data opens when its key says yes.
 func (s state) mayOpen(policy Policy, now time.Time) bool {
-	if s.Held || s.Deleted {
+	if s.OwnerLocked || s.Deleted {
 		return false
 	}
 	long := s.LockCause != lockCause{} && now.Sub(s.LockCause.Since) > longLocked
@@ -255,15 +255,15 @@ func (t *transition) enterCondition(c Condition) {
 // lock locks the data. It also locks what is locked already, which ends the loading of keys that is under way.
 func (t *transition) lock(c Condition, reason string) {
 	t.enterCondition(c)
-	t.Locked, t.Opening = true, false
-	t.Locks++
+	t.DataLocked, t.Opening = true, false
+	t.LockCount++
 	t.Code, t.Reason = c.refusal().Code, reason
 	t.do(effect{kind: lockData, why: c})
 }
 
 // lockByAnswer locks because of a key's answer, or of its absence. A new condition is logged, audited and stored.
 func (t *transition) lockByAnswer(c Condition, reason string) {
-	news := !t.Locked || t.Condition != c
+	news := !t.DataLocked || t.Condition != c
 	t.lock(c, reason)
 	if !news {
 		return
@@ -276,14 +276,15 @@ func (t *transition) lockByAnswer(c Condition, reason string) {
 	t.do(effect{kind: logChange, why: c, text: reason})
 	t.do(effect{kind: auditEvent, audit: audit.CustodyLock, outcome: outcome,
 		details: map[audit.Detail]string{audit.DetailState: string(c), audit.DetailReason: t.Code}})
-	t.do(effect{kind: storeNote, held: t.Held, lockCause: t.LockCause})
+	t.do(effect{kind: storeNote, ownerLocked: t.OwnerLocked, lockCause: t.LockCause})
 }
 
 // onStarted locks all data that is under a customer's key or about to be: only an answer of the key opens it, and
 // nothing that is stored.
 func (t *transition) onStarted(e event) {
-	t.Holder, t.Change, t.Held, t.LockCause = e.stored.holder, e.stored.change, e.stored.held, e.stored.lockCause
-	if !t.Held && !t.customerInvolved() {
+	t.Holder, t.Change = e.stored.holder, e.stored.change
+	t.OwnerLocked, t.LockCause = e.stored.ownerLocked, e.stored.lockCause
+	if !t.OwnerLocked && !t.customerInvolved() {
 		t.LockCause = lockCause{} // left over from an earlier customer's key
 	}
 	t.lockUntilAnswer(reasonStarted)
@@ -294,11 +295,11 @@ func (t *transition) onStarted(e event) {
 // key is not locked.
 func (t *transition) lockUntilAnswer(reason string) {
 	switch {
-	case t.Held: // also if the key has returned to the service since
-		t.lock(Locked, reasonHeld)
+	case t.OwnerLocked: // also if the key has returned to the service since
+		t.lock(Locked, reasonOwnerLocked)
 	case !t.customerInvolved():
 		t.enterCondition(ServiceManaged)
-		t.Locked, t.Code, t.Reason, t.LastOK = false, "", "", time.Time{}
+		t.DataLocked, t.Code, t.Reason, t.LastOK = false, "", "", time.Time{}
 		t.clearLockCause()
 	case t.LockCause.Code == codeRevoked:
 		t.lock(Revoked, t.LockCause.Reason)
@@ -308,9 +309,9 @@ func (t *transition) lockUntilAnswer(reason string) {
 	}
 }
 
-// onAnswer applies an answer of the current turn, if a customer's key decides about access.
+// onAnswer applies an answer of the current round, if a customer's key decides about access.
 func (t *transition) onAnswer(e event) {
-	if e.turn != t.Turn || t.Deleted || !t.customerDecides() {
+	if e.round != t.Round || t.Deleted || !t.customerDecides() {
 		return
 	}
 	if t.Answer != e.class {
@@ -340,11 +341,11 @@ func (t *transition) onAnswer(e event) {
 func (t *transition) onKeyOK(e event) {
 	t.LastOK = t.now
 	switch expired := e.class == classExpired; {
-	case !t.Locked:
+	case !t.DataLocked:
 		t.renewLease(e.subject, expired, false)
 	case !t.Opening && t.mayOpen(t.policy, t.now):
 		t.Opening = true
-		t.do(effect{kind: loadKeys, locks: t.Locks, expired: expired})
+		t.do(effect{kind: loadKeys, lockCount: t.LockCount, expired: expired})
 	}
 }
 
@@ -372,7 +373,7 @@ func (t *transition) renewLease(key string, expired, fresh bool) {
 func (t *transition) clearLockCause() {
 	if t.LockCause != (lockCause{}) {
 		t.LockCause = lockCause{}
-		t.do(effect{kind: storeNote, held: t.Held})
+		t.do(effect{kind: storeNote, ownerLocked: t.OwnerLocked})
 	}
 }
 
@@ -384,7 +385,7 @@ func (t *transition) renewUntilGrace() {
 // with its condition. A missing answer renews no lease, with one exception: if the first customer's key of a change has
 // not been asked yet, its grace begins now.
 func (t *transition) onNoAnswer(e event) {
-	if t.Locked {
+	if t.DataLocked {
 		return
 	}
 	first := t.LastOK.IsZero()
@@ -409,41 +410,41 @@ func (t *transition) onNoAnswer(e event) {
 
 // onStepAnswered renews the lease of a resource whose key has answered a step of a change: no watch asks it meanwhile.
 func (t *transition) onStepAnswered() {
-	if !t.Locked && t.customerDecides() {
+	if !t.DataLocked && t.customerDecides() {
 		t.LastOK = t.now
 		t.renewUntilGrace()
 	}
 }
 
-// onLockAsked locks the data for the owner, first in memory and then on disk.
-func (t *transition) onLockAsked() {
+// onLockRequested locks the data for the owner, first in memory and then on disk.
+func (t *transition) onLockRequested() {
 	if !t.customerDecides() {
 		t.do(effect{kind: refuse})
 		return
 	}
-	t.Held = true
-	t.lock(Locked, reasonHeld)
-	t.do(effect{kind: storeNote, held: true, lockCause: t.LockCause, must: true})
+	t.OwnerLocked = true
+	t.lock(Locked, reasonOwnerLocked)
+	t.do(effect{kind: storeNote, ownerLocked: true, lockCause: t.LockCause, must: true})
 	t.do(effect{kind: auditEvent, audit: audit.CustodyLock, outcome: audit.Done, must: true,
 		details: map[audit.Detail]string{audit.DetailState: string(Locked)}})
 }
 
-// onUnlocked ends the owner's lock and asks the key. Earlier questions become void, so that a refusal that has ended
-// does not lock the data again: it stays locked until the key answers a question that is asked from now on. Loading
-// under way relies on an earlier question: after a refusal it is ended, and else its own refusal still counts.
+// onUnlocked ends the owner's lock and asks the key. A new round begins, so that a refusal that has ended does not lock
+// the data again: it stays locked until the key answers a question that is asked from now on. Loading under way relies
+// on an earlier question: after a refusal it is ended, and else its own refusal still counts.
 func (t *transition) onUnlocked() {
-	t.Held = false
+	t.OwnerLocked = false
 	t.clearLockCause() // a refusal since the unlock was stored has stored the owner's lock again
 	if t.Deleted {
-		if t.Locked {
+		if t.DataLocked {
 			t.enterCondition(Locked)
 			t.Code, t.Reason = Locked.refusal().Code, reasonDeleted
 		}
 		return
 	}
-	refused := t.Locked && t.Condition != Unavailable
-	if refused || t.Locked && !t.Opening {
-		t.Turn++
+	refused := t.DataLocked && t.Condition != Unavailable
+	if refused || t.DataLocked && !t.Opening {
+		t.Round++
 	}
 	if refused {
 		t.lock(Unavailable, reasonAsking)
@@ -455,16 +456,16 @@ func (t *transition) onUnlocked() {
 
 // openWithServiceKey loads the keys of locked data that the service's key alone protects, and reports whether it does.
 func (t *transition) openWithServiceKey() bool {
-	if !t.Locked || t.Held || t.Deleted || t.customerInvolved() {
+	if !t.DataLocked || t.OwnerLocked || t.Deleted || t.customerInvolved() {
 		return false
 	}
-	t.do(effect{kind: loadKeys, locks: t.Locks})
+	t.do(effect{kind: loadKeys, lockCount: t.LockCount})
 	return true
 }
 
-// onSuspended locks the data of a deleted resource, if a customer's key protects it. Other data is locked by the
+// onDeleted locks the data of a deleted resource, if a customer's key protects it. Other data is locked by the
 // caller.
-func (t *transition) onSuspended() {
+func (t *transition) onDeleted() {
 	t.Deleted = true
 	if t.customerInvolved() {
 		t.lock(Locked, reasonDeleted)
@@ -472,9 +473,9 @@ func (t *transition) onSuspended() {
 	t.do(effect{kind: updateWatch})
 }
 
-// onResumed restores the state from before the deletion. Keys under a customer's key are loaded at once, without
+// onRecovered restores the state from before the deletion. Keys under a customer's key are loaded at once, without
 // waiting for the watch to ask, because the owner is waiting. Data under the service's key is opened by the caller.
-func (t *transition) onResumed() {
+func (t *transition) onRecovered() {
 	if !t.Deleted {
 		return
 	}
@@ -482,7 +483,7 @@ func (t *transition) onResumed() {
 	t.lockUntilAnswer(reasonAsking)
 	if t.Holder == byCustomer && t.Change == noChange && t.mayOpen(t.policy, t.now) {
 		t.Opening = true
-		t.do(effect{kind: loadKeys, locks: t.Locks})
+		t.do(effect{kind: loadKeys, lockCount: t.LockCount})
 	}
 	t.do(effect{kind: updateWatch})
 	t.do(effect{kind: askNow})
@@ -490,10 +491,10 @@ func (t *transition) onResumed() {
 
 // onOpened opens the data whose keys were loaded, unless it was locked since loading began.
 func (t *transition) onOpened(e event) {
-	if !t.Locked || e.locks != t.Locks || t.Held || t.Deleted {
+	if !t.DataLocked || e.lockCount != t.LockCount || t.OwnerLocked || t.Deleted {
 		return
 	}
-	t.Locked, t.Opening = false, false
+	t.DataLocked, t.Opening = false, false
 	if !t.customerDecides() {
 		t.serviceManaged()
 		return
@@ -512,14 +513,14 @@ func (t *transition) serviceManaged() {
 	t.clearLockCause()
 }
 
-// onOpeningFailed ends an opening. A refusal of the current turn, which the driver has confirmed, locks the data as
+// onOpeningFailed ends an opening. A refusal of the current round, which the caller has confirmed, locks the data as
 // revoked.
 func (t *transition) onOpeningFailed(e event) {
-	if !t.Opening || e.locks != t.Locks {
+	if !t.Opening || e.lockCount != t.LockCount {
 		return
 	}
 	t.Opening = false
-	if e.turn == t.Turn && (e.class == classDenied || e.class == classWrong) {
+	if e.round == t.Round && (e.class == classDenied || e.class == classWrong) {
 		t.lockByAnswer(Revoked, e.explanation)
 	}
 }
@@ -527,7 +528,7 @@ func (t *transition) onOpeningFailed(e event) {
 // onFinishedCustomer puts a customer's key in charge.
 func (t *transition) onFinishedCustomer() {
 	t.Holder, t.Change = byCustomer, noChange
-	if !t.Locked {
+	if !t.DataLocked {
 		t.enterCondition(Active)
 		t.Code, t.Reason = "", ""
 		t.renewUntilGrace()
@@ -538,7 +539,7 @@ func (t *transition) onFinishedCustomer() {
 // onFinishedService puts the service's key in charge. Data that a refusal has locked meanwhile opens.
 func (t *transition) onFinishedService() {
 	t.Holder, t.Change, t.Opening = byService, noChange, false
-	if !t.Locked {
+	if !t.DataLocked {
 		t.serviceManaged()
 	} else {
 		t.openWithServiceKey()

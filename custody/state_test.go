@@ -26,23 +26,24 @@ var (
 func allEvents() []event {
 	var all []event
 	for _, class := range classes {
-		for _, turn := range []uint64{1, 0} {
+		for _, round := range []uint64{1, 0} {
 			all = append(all,
-				event{kind: keyAnswered, class: class, turn: turn, subject: "The key", explanation: "No."})
+				event{kind: keyAnswered, class: class, round: round, subject: "The key", explanation: "No."})
 		}
 	}
-	for _, locks := range []uint64{1, 0} {
-		all = append(all, event{kind: opened, locks: locks, asked: tableAsked, subject: "The key"},
-			event{kind: opened, locks: locks, asked: tableAsked, expired: true, subject: "The key"})
+	for _, lockCount := range []uint64{1, 0} {
+		all = append(all, event{kind: opened, lockCount: lockCount, asked: tableAsked, subject: "The key"},
+			event{kind: opened, lockCount: lockCount, asked: tableAsked, expired: true, subject: "The key"})
 		for _, class := range []class{classDenied, classWrong, classUnknown} {
-			for _, turn := range []uint64{1, 0} {
+			for _, round := range []uint64{1, 0} {
 				all = append(all,
-					event{kind: openingFailed, class: class, locks: locks, turn: turn, explanation: "No."})
+					event{kind: openingFailed, class: class, lockCount: lockCount, round: round, explanation: "No."})
 			}
 		}
 	}
-	for _, kind := range []eventKind{stepAnswered, lockAsked, unlockAsked, unlocked, suspended, resumed, changeBegun,
-		changeCommitted, finishedCustomer, finishedService, changeUndone, policyChanged, questionsVoid} {
+	for _, kind := range []eventKind{stepAnswered, lockRequested, unlockRequested, unlocked, resourceDeleted,
+		resourceRecovered, changeBegun, changeCommitted, finishedCustomer, finishedService, changeUndone,
+		policyChanged, answersDiscarded} {
 		all = append(all, event{kind: kind})
 	}
 	return all
@@ -54,29 +55,29 @@ func (s state) flaw() string {
 	switch {
 	case !slices.Contains(conditions, s.Condition):
 		return "it has no condition"
-	case s.Locked != shut:
+	case s.DataLocked != shut:
 		return "condition and lock disagree"
-	case s.Locked != (s.Code != ""):
+	case s.DataLocked != (s.Code != ""):
 		return "code and lock disagree"
-	case s.Held && !s.Locked:
-		return "held but not locked"
-	case s.Deleted && s.customerInvolved() && !s.Locked:
+	case s.OwnerLocked && !s.DataLocked:
+		return "locked by its owner but not locked"
+	case s.Deleted && s.customerInvolved() && !s.DataLocked:
 		return "deleted under a customer's key but not locked"
-	case s.Opening && (!s.Locked || s.Held || s.Deleted || !s.customerDecides()):
+	case s.Opening && (!s.DataLocked || s.OwnerLocked || s.Deleted || !s.customerDecides()):
 		return "opening although it must not open"
-	case !s.Locked && !s.customerDecides() && s.Condition != ServiceManaged:
+	case !s.DataLocked && !s.customerDecides() && s.Condition != ServiceManaged:
 		return "a condition of a customer's key under the service's key"
-	case !s.Locked && s.Holder == byCustomer && s.Condition == ServiceManaged:
+	case !s.DataLocked && s.Holder == byCustomer && s.Condition == ServiceManaged:
 		return "service-managed under a customer's key"
-	case !s.Locked && s.Holder == byCustomer && s.LastOK.IsZero():
+	case !s.DataLocked && s.Holder == byCustomer && s.LastOK.IsZero():
 		return "served by a key that has never answered"
-	case !s.Locked && (s.Condition == Active || s.Condition == Degraded) && s.LastOK.IsZero():
+	case !s.DataLocked && (s.Condition == Active || s.Condition == Degraded) && s.LastOK.IsZero():
 		return "served by a key that has never answered"
-	case !s.customerDecides() && !s.Locked && !s.LastOK.IsZero():
+	case !s.customerDecides() && !s.DataLocked && !s.LastOK.IsZero():
 		return "an answer of a key under the service's key"
 	case s.Condition == Revoked && s.LockCause.Code != codeRevoked:
 		return "revoked without a stored cause"
-	case !s.Locked && s.LockCause != (lockCause{}):
+	case !s.DataLocked && s.LockCause != (lockCause{}):
 		return "a stored cause of a lock without a lock"
 	}
 	return ""
@@ -88,12 +89,13 @@ func allStates() []state {
 	closures := []lockCause{{}, {codeUnavailable, "No answer.", tableNow.Add(-time.Hour)},
 		{codeRevoked, "No.", tableNow.Add(-time.Hour)}, {codeRevoked, "No.", tableNow.Add(-longLocked - time.Hour)}}
 	for bits := range 1 << 4 {
-		s := state{Turn: 1, Locks: 1, Locked: bits&1 > 0, Held: bits&2 > 0, Deleted: bits&4 > 0, Opening: bits&8 > 0}
-		if s.Locked {
+		s := state{Round: 1, LockCount: 1, DataLocked: bits&1 > 0, OwnerLocked: bits&2 > 0, Deleted: bits&4 > 0,
+			Opening: bits&8 > 0}
+		if s.DataLocked {
 			s.Code = codeRevoked
 		}
 		for _, s.Holder = range []holder{byService, byCustomer} {
-			for _, s.Change = range []changeStage{noChange, undoable, committed} {
+			for _, s.Change = range []changeStage{noChange, reversible, committed} {
 				for _, s.Condition = range conditions {
 					for _, s.LockCause = range closures {
 						for _, s.Answer = range []class{"", classOK} {
@@ -121,9 +123,9 @@ func (e event) comes(s state) bool {
 	case changeBegun:
 		return s.Change == noChange
 	case changeCommitted, changeUndone:
-		return s.Change == undoable
+		return s.Change == reversible
 	case finishedCustomer:
-		return s.Change != noChange && s.customerDecides() && (s.Locked || !s.LastOK.IsZero())
+		return s.Change != noChange && s.customerDecides() && (s.DataLocked || !s.LastOK.IsZero())
 	case finishedService:
 		return s.Change == committed && s.Holder == byCustomer
 	}
@@ -163,7 +165,7 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 		}
 		return nil
 	}
-	current := e.kind == keyAnswered && e.turn == s.Turn
+	current := e.kind == keyAnswered && e.round == s.Round
 	yes := current && (e.class == classOK || e.class == classExpired)
 	no := current && (e.class == classDenied || e.class == classWrong || e.class == classExpired && p.LockOnExpiry)
 	load, relock, lease, kept := find(loadKeys), find(lockData), find(renewUntil), find(storeNote)
@@ -172,35 +174,36 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 		hold(next.flaw() == "", "an impossible state: "+next.flaw())
 	}
 
-	// Only a yes of the current turn opens data under a customer's key. Loading keys has them unwrapped, so a
+	// Only a yes of the current round opens data under a customer's key. Loading keys has them unwrapped, so a
 	// recovery may load keys without an earlier answer.
 	own := !next.customerInvolved() && (e.kind == unlocked || e.kind == changeUndone || e.kind == finishedService)
-	hold(load == nil || yes && !no || e.kind == resumed || own, "keys are loaded although the key has not said yes")
-	hold(load == nil || load.locks == next.Locks, "loading is void from the start")
-	if s.Locked && !next.Locked {
-		service := e.kind == resumed && !s.customerInvolved()
-		hold(service || e.kind == opened && e.locks == s.Locks, "the data opens without an answer")
+	hold(load == nil || yes && !no || e.kind == resourceRecovered || own,
+		"keys are loaded although the key has not said yes")
+	hold(load == nil || load.lockCount == next.LockCount, "loading has no effect from the start")
+	if s.DataLocked && !next.DataLocked {
+		service := e.kind == resourceRecovered && !s.customerInvolved()
+		hold(service || e.kind == opened && e.lockCount == s.LockCount, "the data opens without an answer")
 	}
 	hold(!next.Opening || s.Opening || load != nil, "opening, but no keys are loaded")
 
 	// Data that its owner has locked, or that is deleted, never opens.
-	if next.Held || next.Deleted {
-		hold(load == nil && !next.Opening, "held or deleted, but keys are loaded")
-		hold(!s.Locked || next.Locked, "held or deleted, but open")
+	if next.OwnerLocked || next.Deleted {
+		hold(load == nil && !next.Opening, "locked by its owner or deleted, but keys are loaded")
+		hold(!s.DataLocked || next.DataLocked, "locked by its owner or deleted, but open")
 	}
-	hold(!(s.Held || s.Deleted) || !s.mayOpen(p, tableNow), "held or deleted, but it may open")
-	hold(!s.Held || next.Held || e.kind == unlocked, "the owner's lock ends without an unlock")
-	hold(!s.Deleted || next.Deleted || e.kind == resumed, "recovered without a recovery")
+	hold(!(s.OwnerLocked || s.Deleted) || !s.mayOpen(p, tableNow), "locked by its owner or deleted, but it may open")
+	hold(!s.OwnerLocked || next.OwnerLocked || e.kind == unlocked, "the owner's lock ends without an unlock")
+	hold(!s.Deleted || next.Deleted || e.kind == resourceRecovered, "recovered without a recovery")
 
 	// A refusal locks, and a missing answer does not end it.
 	if no && s.customerDecides() && !s.Deleted {
-		hold(next.Locked && next.Condition == Revoked && relock != nil, "a refusal does not lock")
+		hold(next.DataLocked && next.Condition == Revoked && relock != nil, "a refusal does not lock")
 	}
 	if s.Condition == Revoked && e.kind == keyAnswered {
 		hold(next.Condition == Revoked && next.Since.Equal(s.Since), "an answer ends the condition revoked")
 	}
-	if s.Locked && current && e.class == classUnknown {
-		hold(next.Locked && next.Condition == s.Condition && lease == nil, "a missing answer unlocks something")
+	if s.DataLocked && current && e.class == classUnknown {
+		hold(next.DataLocked && next.Condition == s.Condition && lease == nil, "a missing answer unlocks something")
 	}
 	long := s.LockCause.Code == codeRevoked && tableNow.Sub(s.LockCause.Since) > longLocked
 	if s.Condition == Revoked && yes && !no && (p.ManualRestore || long) {
@@ -209,7 +212,7 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 
 	// A lease ends no later than the last yes plus the grace.
 	if lease != nil {
-		hold(!next.Locked, "a lease for locked data")
+		hold(!next.DataLocked, "a lease for locked data")
 		hold(!lease.until.IsZero() || !next.customerDecides(), "a lease without end")
 		hold(lease.until.IsZero() || !lease.until.After(next.LastOK.Add(p.Grace)), "a lease beyond the grace")
 	}
@@ -225,33 +228,34 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 	}
 
 	// Late answers and openings change nothing.
-	late := e.kind == keyAnswered && e.turn != s.Turn || (e.kind == opened || e.kind == openingFailed) &&
-		e.locks != s.Locks
+	late := e.kind == keyAnswered && e.round != s.Round || (e.kind == opened || e.kind == openingFailed) &&
+		e.lockCount != s.LockCount
 	hold(!late || next == s && effects == nil, "a late event changes something")
 
-	hold(e.kind != openingFailed || e.turn == s.Turn || relock == nil, "the refusal of an earlier turn locks")
+	hold(e.kind != openingFailed || e.round == s.Round || relock == nil, "the refusal of an earlier round locks")
 	hold(!s.Deleted || e.kind != keyAnswered || next == s && effects == nil, "an answer changes a deleted resource")
 	hold(load == nil || !s.Opening || relock != nil || own, "keys are loaded twice at once")
 
 	// State and data are locked together, and both numbers only rise.
-	hold((relock != nil) == (next.Locks > s.Locks), "the locks are miscounted")
-	hold(!next.Locked || s.Locked || relock != nil, "locked, but the data is not")
+	hold((relock != nil) == (next.LockCount > s.LockCount), "the locks are miscounted")
+	hold(!next.DataLocked || s.DataLocked || relock != nil, "locked, but the data is not")
 	hold(relock == nil || relock.why == next.Condition, "the data is locked with another refusal")
-	hold(next.Turn >= s.Turn && next.Locks >= s.Locks, "a number falls")
-	hold(e.kind != unlocked || s.Deleted || !s.Locked || s.Opening && s.Condition == Unavailable || next.Turn > s.Turn,
-		"answers from before the unlock count")
+	hold(next.Round >= s.Round && next.LockCount >= s.LockCount, "a number falls")
+	hold(e.kind != unlocked || s.Deleted || !s.DataLocked || s.Opening && s.Condition == Unavailable ||
+		next.Round > s.Round, "answers from before the unlock count")
 
 	// The note follows the state: after a lock, and before an unlock.
 	switch {
-	case e.kind == unlockAsked:
-		hold(next == s && kept != nil && kept.must && !kept.held && kept.lockCause == lockCause{},
+	case e.kind == unlockRequested:
+		hold(next == s && kept != nil && kept.must && !kept.ownerLocked && kept.lockCause == lockCause{},
 			"unlocked before the note is stored")
 	case kept != nil:
-		hold(kept.held == next.Held && kept.lockCause == next.LockCause, "the note disagrees with the state")
+		hold(kept.ownerLocked == next.OwnerLocked && kept.lockCause == next.LockCause,
+			"the note disagrees with the state")
 	case e.kind == unlocked:
-		hold(!next.Held && next.LockCause == lockCause{}, "the state disagrees with the note of the unlock")
+		hold(!next.OwnerLocked && next.LockCause == lockCause{}, "the state disagrees with the note of the unlock")
 	default:
-		hold(next.Held == s.Held && next.LockCause == s.LockCause, "a change of the state is not stored")
+		hold(next.OwnerLocked == s.OwnerLocked && next.LockCause == s.LockCause, "a change of the state is not stored")
 	}
 	return broken
 }
@@ -262,10 +266,10 @@ func TestUnlockIsKept(t *testing.T) {
 	between := 0
 	for _, s := range allStates() {
 		for _, e := range allEvents() {
-			if !e.comes(s) || slices.Contains([]eventKind{lockAsked, unlockAsked, unlocked}, e.kind) {
+			if !e.comes(s) || slices.Contains([]eventKind{lockRequested, unlockRequested, unlocked}, e.kind) {
 				continue // admins wait for each other
 			}
-			_, effects := s.On(event{kind: unlockAsked}, tablePolicy, tableNow)
+			_, effects := s.On(event{kind: unlockRequested}, tablePolicy, tableNow)
 			mid, more := s.On(e, tablePolicy, tableNow)
 			last, most := mid.On(event{kind: unlocked}, tablePolicy, tableNow)
 			var kept effect
@@ -274,7 +278,7 @@ func TestUnlockIsKept(t *testing.T) {
 					kept = f
 				}
 			}
-			if kept.held != last.Held || kept.lockCause != last.LockCause {
+			if kept.ownerLocked != last.OwnerLocked || kept.lockCause != last.LockCause {
 				t.Fatalf("%+v and %+v are unlocked as %+v, and kept as %+v", s, e, last, kept)
 			}
 			between++
@@ -288,15 +292,16 @@ func TestUnlockIsKept(t *testing.T) {
 // TestStoredOnlyLocks: no stored state opens data under a customer's key.
 func TestStoredOnlyLocks(t *testing.T) {
 	for _, holder := range []holder{byService, byCustomer} {
-		for _, change := range []changeStage{noChange, undoable, committed} {
-			for _, held := range []bool{false, true} {
+		for _, change := range []changeStage{noChange, reversible, committed} {
+			for _, ownerLocked := range []bool{false, true} {
 				for _, closed := range []lockCause{{}, {Code: codeUnavailable}, {Code: codeRevoked, Reason: "No."}} {
-					e := event{kind: started, stored: stored{holder, change, held, closed}}
+					e := event{kind: started, stored: stored{holder, change, ownerLocked, closed}}
 					next, effects := state{}.On(e, tablePolicy, tableNow)
-					if next.customerInvolved() && !next.Locked || held && !next.Locked {
+					if next.customerInvolved() && !next.DataLocked || ownerLocked && !next.DataLocked {
 						t.Errorf("%+v opens it: %+v", e.stored, next)
 					}
-					if closed.Code == codeRevoked && !held && next.customerInvolved() && next.Condition != Revoked {
+					if closed.Code == codeRevoked && !ownerLocked && next.customerInvolved() &&
+						next.Condition != Revoked {
 						t.Errorf("%+v is no longer revoked: %+v", e.stored, next)
 					}
 					for _, f := range effects {
@@ -314,10 +319,10 @@ func TestStoredOnlyLocks(t *testing.T) {
 func TestStatesAreClosed(t *testing.T) {
 	known := map[state]bool{}
 	simple := func(s state) state { // as far as On distinguishes states
-		if s.Turn = 1; !s.LastOK.IsZero() {
+		if s.Round = 1; !s.LastOK.IsZero() {
 			s.LastOK = tableNow.Add(-time.Minute)
 		}
-		s.Locks, s.Since, s.Reason, s.Answer = 1, time.Time{}, "", ""
+		s.LockCount, s.Since, s.Reason, s.Answer = 1, time.Time{}, "", ""
 		if s.Code != "" {
 			s.Code = codeRevoked
 		}
@@ -327,7 +332,7 @@ func TestStatesAreClosed(t *testing.T) {
 		return s
 	}
 	var next []state
-	for _, stored := range []stored{{holder: byService}, {holder: byCustomer}, {holder: byService, change: undoable},
+	for _, stored := range []stored{{holder: byService}, {holder: byCustomer}, {holder: byService, change: reversible},
 		{holder: byService, change: committed}} {
 		s, _ := state{}.On(event{kind: started, stored: stored}, tablePolicy, tableNow)
 		next = append(next, simple(s))
@@ -355,9 +360,14 @@ func TestStatesAreClosed(t *testing.T) {
 
 // rows returns the representative states of the document, with their names.
 func rows() (names []string, states []state) {
+	answers := map[Condition]class{Active: classOK, Degraded: classUnknown, Revoked: classDenied,
+		Unavailable: classUnknown, Locked: classOK}
 	add := func(name string, s state) {
-		s.Turn, s.Locks, s.Answer = 1, 1, ""
-		if s.Locked {
+		s.Round, s.LockCount = 1, 1
+		if s.Answer = answers[s.Condition]; s.Opening {
+			s.Answer = classOK
+		}
+		if s.DataLocked {
 			s.Code = s.Condition.refusal().Code
 		}
 		if s.Condition == Revoked && s.LockCause == (lockCause{}) {
@@ -367,23 +377,22 @@ func rows() (names []string, states []state) {
 	}
 	ok := tableNow.Add(-time.Minute)
 	add("service-managed", state{Holder: byService, Condition: ServiceManaged})
-	add("service-managed, change undoable", state{Holder: byService, Change: undoable, Condition: ServiceManaged})
-	add("service-managed, change committed", state{Holder: byService, Change: committed, Condition: ServiceManaged})
+	add("service-managed + change reversible",
+		state{Holder: byService, Change: reversible, Condition: ServiceManaged})
+	add("service-managed + change committed", state{Holder: byService, Change: committed, Condition: ServiceManaged})
 	add("active", state{Holder: byCustomer, Condition: Active, LastOK: ok})
-	add("active, change undoable", state{Holder: byCustomer, Change: undoable, Condition: Active, LastOK: ok})
-	add("active, change committed", state{Holder: byCustomer, Change: committed, Condition: Active, LastOK: ok})
+	add("active + change reversible", state{Holder: byCustomer, Change: reversible, Condition: Active, LastOK: ok})
+	add("active + change committed", state{Holder: byCustomer, Change: committed, Condition: Active, LastOK: ok})
 	add("degraded", state{Holder: byCustomer, Condition: Degraded, LastOK: ok})
 	add("degraded, grace over", state{Holder: byCustomer, Condition: Degraded, LastOK: tableNow.Add(-2 * tableGrace)})
-	add("revoked", state{Holder: byCustomer, Condition: Revoked, Locked: true})
-	add("revoked for over 30 days", state{Holder: byCustomer, Condition: Revoked, Locked: true,
+	add("revoked", state{Holder: byCustomer, Condition: Revoked, DataLocked: true})
+	add("revoked for over 30 days", state{Holder: byCustomer, Condition: Revoked, DataLocked: true,
 		LockCause: lockCause{codeRevoked, "No.", tableNow.Add(-longLocked - time.Hour)}})
-	add("unavailable", state{Holder: byCustomer, Condition: Unavailable, Locked: true})
-	add(
-		"unavailable, opening", state{Holder: byCustomer, Condition: Unavailable, Locked: true, Opening: true,
-			LastOK: ok},
-	)
-	add("locked by its owner", state{Holder: byCustomer, Condition: Locked, Locked: true, Held: true})
-	add("deleted", state{Holder: byCustomer, Condition: Locked, Locked: true, Deleted: true})
+	add("unavailable", state{Holder: byCustomer, Condition: Unavailable, DataLocked: true})
+	add("unavailable + opening", state{Holder: byCustomer, Condition: Unavailable, DataLocked: true, Opening: true,
+		LastOK: ok})
+	add("locked by owner", state{Holder: byCustomer, Condition: Locked, DataLocked: true, OwnerLocked: true})
+	add("deleted", state{Holder: byCustomer, Condition: Locked, DataLocked: true, Deleted: true})
 	return names, states
 }
 
@@ -421,25 +430,35 @@ func table() string {
 		}
 	}
 	section := func(title string, e event) {
-		var lines []string
+		var lines, ignored, impossible []string
 		for i, s := range states {
 			next, effects := s.On(e, tablePolicy, tableNow)
-			if e.comes(s) && (next != s || effects != nil) {
+			switch {
+			case !e.comes(s):
+				impossible = append(impossible, names[i])
+			case next == s && effects == nil:
+				ignored = append(ignored, names[i])
+			default:
 				lines = append(lines, fmt.Sprintf("| %s | %s | %s |\n", names[i], next.becomes(s), described(effects)))
 			}
 		}
 		fmt.Fprintf(&b, "\n### %s\n\n| state | becomes | effects |\n| --- | --- | --- |\n%s", title,
 			strings.Join(lines, ""))
-		if rest := len(states) - len(lines); rest > 0 {
-			fmt.Fprintf(&b, "\nNothing follows, or the event cannot occur, in the other %d states.\n", rest)
+		for _, rest := range []struct {
+			title string
+			names []string
+		}{{"Ignored in", ignored}, {"Cannot occur in", impossible}} {
+			if rest.names != nil {
+				fmt.Fprintf(&b, "\n%s: %s.\n", rest.title, strings.Join(rest.names, "; "))
+			}
 		}
 	}
 	for _, e := range allEvents() {
 		title := strings.ToUpper(string(e.kind[:1])) + string(e.kind[1:])
 		switch {
 		case (e.kind == keyAnswered || e.kind == openingFailed) &&
-			(e.turn == 0 || e.kind == openingFailed && e.locks == 0),
-			e.kind == opened && e.locks == 0:
+			(e.round == 0 || e.kind == openingFailed && e.lockCount == 0),
+			e.kind == opened && e.lockCount == 0:
 			continue // too late: nothing, in every state
 		case e.kind == keyAnswered, e.kind == openingFailed:
 			title += ": " + string(e.class)
@@ -451,32 +470,40 @@ func table() string {
 	return b.String()
 }
 
-// becomes describes the difference to an earlier state.
+// becomes names a state as the rows are named, and says whether a new round has begun since an earlier state.
 func (s state) becomes(before state) string {
-	var all []string
-	add := func(changed bool, what string) {
-		if changed {
-			all = append(all, what)
-		}
+	name, round := s.name(), ""
+	if name == before.name() {
+		name = "the same"
 	}
-	add(s.Holder != before.Holder, "the "+string(s.Holder)+"'s key")
-	add(s.Change != before.Change, "change "+string(cmpOr(s.Change, "over")))
-	add(s.shown() != before.shown(), string(s.shown()))
-	add(s.Held != before.Held, map[bool]string{true: "held", false: "no longer held"}[s.Held])
-	add(s.Deleted != before.Deleted, map[bool]string{true: "deleted", false: "no longer deleted"}[s.Deleted])
-	add(s.Opening != before.Opening, map[bool]string{true: "opening", false: "no longer opening"}[s.Opening])
-	add(s.Turn != before.Turn, "new turn")
-	if len(all) == 0 {
-		return "the same"
+	if s.Round != before.Round {
+		round = ", new round"
 	}
-	return strings.Join(all, ", ")
+	return name + round
 }
 
-func cmpOr(c, other changeStage) changeStage {
-	if c == noChange {
-		return other
+// name returns the condition as it is shown, and what else is true of a state.
+func (s state) name() string {
+	name := string(s.Condition)
+	switch {
+	case s.Deleted && s.Condition == Locked:
+		name = "deleted"
+	case s.OwnerLocked:
+		name = "locked by owner"
 	}
-	return c
+	add := func(is bool, what string) {
+		if is {
+			name += " + " + what
+		}
+	}
+	add(s.Change != noChange, "change "+string(s.Change))
+	add(s.Opening, "opening")
+	add(s.Deleted && name != "deleted", "deleted")
+	add(s.Deleted && s.OwnerLocked && s.Condition == Locked, "locked by owner")
+	if s.OwnerLocked && s.Condition != Locked {
+		name += fmt.Sprintf(" (under the lock: %s)", s.Condition)
+	}
+	return name
 }
 
 func described(effects []effect) string {
@@ -486,11 +513,15 @@ func described(effects []effect) string {
 		case lockData:
 			all = append(all, fmt.Sprintf("lock the data (%s)", f.why))
 		case renewUntil:
-			until := "without end"
-			if !f.until.IsZero() {
-				until = fmt.Sprintf("to %v from now", f.until.Sub(tableNow))
+			switch left := f.until.Sub(tableNow); {
+			case f.until.IsZero():
+				all = append(all, "renew the lease without end")
+			case left <= 0:
+				all = append(all, "end the lease")
+			default:
+				short := strings.NewReplacer("h0m0s", "h", "m0s", "m").Replace(left.String())
+				all = append(all, fmt.Sprintf("renew the lease to %s from now", short))
 			}
-			all = append(all, "renew the lease "+until)
 		case auditEvent:
 			all = append(all, fmt.Sprintf("audit `%s` %s", f.audit, f.outcome))
 		default:

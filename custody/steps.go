@@ -95,8 +95,8 @@ func (a *attempt) record(
 // wrap makes and wraps a new data key. It discards the one that an earlier attempt has left, under which nothing was
 // sealed.
 func (a *attempt) wrap(ctx context.Context) error {
-	if s := a.sp.stateNow(); !s.Locked { // data that was not loaded yet would not open with two generations
-		if err := a.c.loadKeys(ctx, a.sp, a.src, s.Locks); err != nil {
+	if s := a.sp.stateNow(); !s.DataLocked { // data that was not loaded yet would not open with two generations
+		if err := a.c.loadKeys(ctx, a.sp, a.src, s.LockCount); err != nil {
 			return err
 		}
 	}

@@ -69,7 +69,7 @@ func (c *Custody) assignWatch(sp *space) {
 		old.askNow() // a watch without resources ends
 		sp.watch = nil
 		sp.mu.Lock()
-		c.transitionLocked(sp, event{kind: questionsVoid})
+		c.applyEventLocked(sp, event{kind: answersDiscarded})
 		sp.mu.Unlock()
 	}
 	if key == (watchKey{}) {

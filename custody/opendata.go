@@ -16,20 +16,20 @@ var errLockedMeanwhile = errors.New("the resource was locked while its keys were
 
 // openData loads the keys of a locked space with src and opens its data, unless the space is locked meanwhile.
 func (c *Custody) openData(ctx context.Context, sp *space, src keysource.Source, load effect) error {
-	if s := sp.stateNow(); s.Held || s.Deleted {
+	if s := sp.stateNow(); s.OwnerLocked || s.Deleted {
 		return errClosedByOwner
 	}
 	asked := time.Now()
 	ctx = keysource.WithTrace(ctx)
-	err := c.loadKeys(ctx, sp, src, load.locks)
+	err := c.loadKeys(ctx, sp, src, load.lockCount)
 	class := classOf(err)
 	c.recordOrLog(ctx, sp, audit.KeyUnwrap, outcomeOf(class), map[audit.Detail]string{audit.DetailClass: string(class)})
 	if err != nil {
 		return err
 	}
-	c.applyEvent(ctx, sp, event{kind: opened, locks: load.locks, asked: asked, expired: load.expired,
+	c.applyEvent(ctx, sp, event{kind: opened, lockCount: load.lockCount, asked: asked, expired: load.expired,
 		subject: c.keySubject(sp)})
-	if sp.stateNow().Locks != load.locks {
+	if sp.stateNow().LockCount != load.lockCount {
 		return errLockedMeanwhile
 	}
 	return nil
@@ -47,20 +47,20 @@ func (c *Custody) openWithServiceKey(ctx context.Context, sp *space, load *effec
 	return err
 }
 
-// loadKeys loads the keys of a space that has been locked as often as locks says. A lock meanwhile ends the loading,
-// and then no keys are loaded.
-func (c *Custody) loadKeys(ctx context.Context, sp *space, src keysource.Source, locks uint64) error {
+// loadKeys loads the keys of a space that has been locked as often as lockCount says. A lock meanwhile ends the
+// loading, and then no keys are loaded.
+func (c *Custody) loadKeys(ctx context.Context, sp *space, src keysource.Source, lockCount uint64) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	sp.mu.Lock()
 	sp.stopLoad = stop
 	sp.mu.Unlock()
-	err := sp.bundle.Load(ctx, loadGuard{src, sp, locks})
+	err := sp.bundle.Load(ctx, loadGuard{src, sp, lockCount})
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	sp.stopLoad = nil
-	if err == nil && sp.state.Locks != locks {
-		if sp.state.Locked { // the service's key was unwrapped without loadGuard
+	if err == nil && sp.state.LockCount != lockCount {
+		if sp.state.DataLocked { // the service's key was unwrapped without loadGuard
 			sp.bundle.LockNow(sp.state.Condition.refusal())
 		}
 		return errLockedMeanwhile
@@ -71,13 +71,13 @@ func (c *Custody) loadKeys(ctx context.Context, sp *space, src keysource.Source,
 // loadGuard unwraps nothing for a space that was locked since loading began.
 type loadGuard struct {
 	keysource.Source
-	sp    *space
-	locks uint64
+	sp        *space
+	lockCount uint64
 }
 
 // Unwrap implements keysource.Source.
 func (s loadGuard) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (inner []byte, err error) {
-	if s.sp.stateNow().Locks != s.locks {
+	if s.sp.stateNow().LockCount != s.lockCount {
 		return nil, errLockedMeanwhile
 	}
 	return s.Source.Unwrap(ctx, ref, blob)

@@ -11,14 +11,14 @@ import (
 // note is the record that custody stores with the keys of a resource, sealed in their bundle. Format:
 // docs/formats/custody.md.
 type note struct {
-	Format    int        `json:"format"`            // noteFormat
-	Key       *binding   `json:"key,omitempty"`     // nil: the service's
-	Policy    *Policy    `json:"policy,omitempty"`  // nil: the instance's
-	Flow      *flow      `json:"flow,omitempty"`    // a change under way
-	Last      *Operation `json:"last,omitempty"`    // the last change that has ended
-	Held      bool       `json:"held,omitempty"`    // locked by Lock, until Unlock
-	LockCause *lockCause `json:"closed,omitempty"`  // why the data is locked; never opens anything
-	Followed  time.Time  `json:"followed,omitzero"` // when it last followed a newer version
+	Format      int        `json:"format"`            // noteFormat
+	Key         *binding   `json:"key,omitempty"`     // nil: the service's
+	Policy      *Policy    `json:"policy,omitempty"`  // nil: the instance's
+	Flow        *flow      `json:"flow,omitempty"`    // a change under way
+	Last        *Operation `json:"last,omitempty"`    // the last change that has ended
+	OwnerLocked bool       `json:"held,omitempty"`    // locked by Lock, until Unlock
+	LockCause   *lockCause `json:"closed,omitempty"`  // why the data is locked; never opens anything
+	Followed    time.Time  `json:"followed,omitzero"` // when it last followed a newer version
 }
 
 const noteFormat = 1

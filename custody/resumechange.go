@@ -17,7 +17,7 @@ import (
 func (c *Custody) resumeChange(ctx context.Context, sp *space) {
 	defer sp.release()
 	for failures := 0; ctx.Err() == nil; {
-		n, turn := sp.noteNow(), sp.stateNow().Turn
+		n, round := sp.noteNow(), sp.stateNow().Round
 		if n.Flow == nil {
 			return
 		}
@@ -43,7 +43,7 @@ func (c *Custody) resumeChange(ctx context.Context, sp *space) {
 			c.log.WarnContext(ctx, "change of keys waits", "resource", sp.id.String(), "step", f.Step, "err", err)
 			switch {
 			case f.committed() && isKeyAnswer(err):
-				c.applyAnswer(ctx, sp, nil, answer{err: err, turn: turn})
+				c.applyAnswer(ctx, sp, nil, answer{err: err, round: round})
 			default:
 				c.askDuringChange(ctx, sp, *n.Flow)
 			}
@@ -80,12 +80,12 @@ var errInterrupted = visage.Refuse(visage.Unavailable, "OperationInterrupted",
 // continueChange opens the resource if it may open, and takes the remaining steps.
 func (c *Custody) continueChange(ctx context.Context, sp *space, f flow) error {
 	switch at := sp.stateNow(); {
-	case at.Held || at.Deleted:
+	case at.OwnerLocked || at.Deleted:
 		return errClosedByOwner
-	case at.Locked && !at.mayOpen(c.policy(sp), time.Now()):
+	case at.DataLocked && !at.mayOpen(c.policy(sp), time.Now()):
 		return errNeedsUnlock
-	case at.Locked:
-		if err := c.openData(ctx, sp, c.keySources(sp, &f), effect{locks: at.Locks}); err != nil {
+	case at.DataLocked:
+		if err := c.openData(ctx, sp, c.keySources(sp, &f), effect{lockCount: at.LockCount}); err != nil {
 			return err
 		}
 	}
@@ -112,7 +112,7 @@ func (c *Custody) askDuringChange(ctx context.Context, sp *space, f flow) {
 		return // the service's key needs no question
 	}
 	at := sp.stateNow()
-	if at.Locked {
+	if at.DataLocked {
 		return // the next attempt opens the data, which asks the key
 	}
 	src := c.keySources(sp, &f)
@@ -122,6 +122,6 @@ func (c *Custody) askDuringChange(ctx context.Context, sp *space, f flow) {
 		err = sp.bundle.Probe(ctx, src)
 	}
 	if ctx.Err() == nil && (err == nil || isKeyAnswer(err)) {
-		c.applyAnswer(ctx, sp, src, answer{err: err, turn: at.Turn})
+		c.applyAnswer(ctx, sp, src, answer{err: err, round: at.Round})
 	}
 }

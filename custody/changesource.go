@@ -10,8 +10,8 @@ import (
 // keySources returns a source that wraps with the new key of a flow, and unwraps with the new or the present key, as
 // the reference names it. Keys are opened when they are first needed: the old one may no longer exist when the flow
 // ends.
-func (c *Custody) keySources(sp *space, f *flow) *keyRouter {
-	r := &keyRouter{c: c, opened: map[string]keysource.Source{}, bindings: map[string]binding{}}
+func (c *Custody) keySources(sp *space, f *flow) *changeSource {
+	r := &changeSource{c: c, opened: map[string]keysource.Source{}, bindings: map[string]binding{}}
 	if key, version := sp.keyInUse(); key != nil {
 		r.bindings[key.Key.Unversioned()] = binding{key.at(version), key.As}
 	}
@@ -22,8 +22,8 @@ func (c *Custody) keySources(sp *space, f *flow) *keyRouter {
 	return r
 }
 
-// keyRouter routes calls to the two keys of a change. It is not safe for concurrent use.
-type keyRouter struct {
+// changeSource routes calls to the two keys of a change. It is not safe for concurrent use.
+type changeSource struct {
 	c        *Custody
 	target   string // the key that wraps, as in bindings
 	bindings map[string]binding
@@ -31,7 +31,7 @@ type keyRouter struct {
 }
 
 // source opens the key with an unversioned identifier, once.
-func (r *keyRouter) source(ctx context.Context, uri string) (keysource.Source, error) {
+func (r *changeSource) source(ctx context.Context, uri string) (keysource.Source, error) {
 	if src := r.opened[uri]; src != nil {
 		return src, nil
 	}
@@ -48,7 +48,7 @@ func (r *keyRouter) source(ctx context.Context, uri string) (keysource.Source, e
 }
 
 // Wrap implements keysource.Source.
-func (r *keyRouter) Wrap(ctx context.Context, inner []byte) (blob []byte, ref keysource.Ref, err error) {
+func (r *changeSource) Wrap(ctx context.Context, inner []byte) (blob []byte, ref keysource.Ref, err error) {
 	src, err := r.source(ctx, r.target)
 	if err != nil {
 		return nil, keysource.Ref{}, err
@@ -57,7 +57,7 @@ func (r *keyRouter) Wrap(ctx context.Context, inner []byte) (blob []byte, ref ke
 }
 
 // Unwrap implements keysource.Source.
-func (r *keyRouter) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (inner []byte, err error) {
+func (r *changeSource) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (inner []byte, err error) {
 	src, err := r.source(ctx, ref.URI)
 	if err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func (r *keyRouter) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) 
 }
 
 // Describe implements keysource.Source.
-func (r *keyRouter) Describe(ctx context.Context, ref keysource.Ref) (d keysource.Description, err error) {
+func (r *changeSource) Describe(ctx context.Context, ref keysource.Ref) (d keysource.Description, err error) {
 	uri := ref.URI
 	if uri == "" {
 		uri = r.target

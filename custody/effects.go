@@ -11,8 +11,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// This file drives the state machine: state.On decides the effects of an event, and the driver carries them out. A
-// resource at rest has no goroutine; the goroutine that reports an event carries out its effects.
+// This file carries out the effects of events, which state.On decides. A resource at rest has no goroutine; the
+// goroutine that reports an event carries out its effects.
 //
 // Invariants of each space:
 //
@@ -21,12 +21,12 @@ import (
 //     ends the lease.
 //  2. When Lock or Suspend returns, no operation that starts afterwards succeeds, and the keys are wiped: the fence has
 //     moved under mu, and Drain has waited up to 2 s for running operations. Those that run longer fail at the commit.
-//  3. No opening overtakes a lock. Loading notes state.Locks when it begins. sealed reads the fence at that time, and
-//     discards the keys if the fence has moved in the end. In between, the unwrapping checks that the number of
-//     locks is still the same (loadGuard). So the number shows a lock before the fence was read, and the fence shows a
-//     later one. Therefore loading needs no mutex, and Lock does not wait for it.
-//  4. No answer overtakes a command. A question carries the value of state.Turn from before it was asked, and On
-//     accepts answers of the current turn only. Unlock and a change of the watch begin a new turn.
+//  3. No opening overtakes a lock. Loading notes state.LockCount when it begins. sealed reads the fence at that time,
+//     and discards the keys if the fence has moved in the end. In between, the unwrapping checks that LockCount is
+//     still the same (loadGuard). So LockCount shows a lock before the fence was read, and the fence shows a later
+//     one. Therefore loading needs no mutex, and Lock does not wait for it.
+//  4. No answer overtakes a command. A question carries the value of state.Round from before it was asked, and On
+//     accepts answers of the current round only. Unlock and a change of the watch begin a new round.
 //  5. A lock takes effect before it is recorded: the audit entry and the note follow, and the data stays locked if they
 //     fail. An unlock is recorded before it takes effect.
 //  6. Audit entries and notes are written in the order of the transitions, one at a time. Writing waits for the disk,
@@ -49,13 +49,14 @@ func (c *Custody) applyEvent(ctx context.Context, sp *space, e event) (load *eff
 // applyCommand is applyEvent for a command, which can be refused and fails if it cannot be recorded.
 func (c *Custody) applyCommand(ctx context.Context, sp *space, e event) (load *effect, err error) {
 	sp.mu.Lock()
-	t := c.transitionLocked(sp, e)
+	t := c.applyEventLocked(sp, e)
 	sp.mu.Unlock()
 	return t.load, c.runFollowUp(ctx, sp, t)
 }
 
-// transitionLocked makes the transition of an event and carries out the effects that need mu; the others are returned.
-func (c *Custody) transitionLocked(sp *space, e event) *followUp {
+// applyEventLocked makes the transition of an event and carries out the effects that need sp.mu, which is held; the
+// others are returned.
+func (c *Custody) applyEventLocked(sp *space, e event) *followUp {
 	next, effects := sp.state.On(e, c.policyLocked(sp), time.Now())
 	sp.state = next
 	if !next.customerInvolved() {
@@ -149,7 +150,7 @@ func (c *Custody) writeRecords(ctx context.Context, sp *space, records []effect)
 		case storeNote:
 			what = "state of a resource's key not stored"
 			err = c.updateNote(ctx, sp, func(n *note) {
-				n.Held, n.LockCause = r.held, nil
+				n.OwnerLocked, n.LockCause = r.ownerLocked, nil
 				if r.lockCause != (lockCause{}) {
 					n.LockCause = &r.lockCause
 				}
@@ -157,7 +158,7 @@ func (c *Custody) writeRecords(ctx context.Context, sp *space, records []effect)
 			if errors.Is(err, sealed.ErrNoSpace) && !r.must {
 				err = nil
 			}
-			if err != nil && r.held && r.must {
+			if err != nil && r.ownerLocked && r.must {
 				failed = fmt.Errorf("the lock holds only until the next restart: %w", err)
 				continue
 			}
@@ -189,7 +190,7 @@ func (c *Custody) updateNote(ctx context.Context, sp *space, fn func(*note)) err
 	}
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	sp.adoptLocked(n, keys)
+	sp.adoptNoteLocked(n, keys)
 	return nil
 }
 
@@ -201,8 +202,8 @@ func (c *Custody) storeAndApply(ctx context.Context, sp *space, fn func(*note), 
 		return nil, err
 	}
 	sp.mu.Lock()
-	sp.adoptLocked(n, keys)
-	t := c.transitionLocked(sp, e)
+	sp.adoptNoteLocked(n, keys)
+	t := c.applyEventLocked(sp, e)
 	sp.mu.Unlock()
 	return t.load, c.runFollowUp(ctx, sp, t)
 }
@@ -214,6 +215,7 @@ func (c *Custody) policy(sp *space) Policy {
 	return c.policyLocked(sp)
 }
 
+// policyLocked is policy while sp.mu is held.
 func (c *Custody) policyLocked(sp *space) Policy {
 	if p := sp.note.Policy; p != nil {
 		return *p

@@ -17,7 +17,7 @@ func (c *Custody) Suspend(ctx context.Context, id sealed.SpaceID) error {
 	}
 	sp.adminMu.Lock()
 	defer sp.adminMu.Unlock()
-	c.applyEvent(ctx, sp, event{kind: suspended})
+	c.applyEvent(ctx, sp, event{kind: resourceDeleted})
 	return nil
 }
 
@@ -29,18 +29,18 @@ func (c *Custody) Resume(ctx context.Context, id sealed.SpaceID) error {
 		return fmt.Errorf("resume: %w", err)
 	}
 	sp.adminMu.Lock()
-	load := c.applyEvent(ctx, sp, event{kind: resumed})
+	load := c.applyEvent(ctx, sp, event{kind: resourceRecovered})
 	sp.adminMu.Unlock() // Lock waits for no vault
 	if load != nil {
-		c.openResumed(ctx, sp, *load)
+		c.openRecovered(ctx, sp, *load)
 	}
 	wake(c.wake)
 	return nil
 }
 
-// openResumed opens a recovered resource with its customer's key. If that fails, the watch asks the key again and
+// openRecovered opens a recovered resource with its customer's key. If that fails, the watch asks the key again and
 // decides: a refusal counts only when it is confirmed.
-func (c *Custody) openResumed(ctx context.Context, sp *space, load effect) {
+func (c *Custody) openRecovered(ctx context.Context, sp *space, load effect) {
 	key, version := sp.keyInUse()
 	if key != nil {
 		src, err := c.cfg.Open(ctx, key.at(version), key.As)
@@ -48,5 +48,5 @@ func (c *Custody) openResumed(ctx context.Context, sp *space, load effect) {
 			return
 		}
 	}
-	c.applyEvent(ctx, sp, event{kind: openingFailed, class: classUnknown, locks: load.locks})
+	c.applyEvent(ctx, sp, event{kind: openingFailed, class: classUnknown, lockCount: load.lockCount})
 }
