@@ -513,3 +513,39 @@ func TestPollsGoOnWhileFollowing(t *testing.T) {
 		}
 	})
 }
+
+// TestRecheckWhileFollowing: if a key changes while resources move to a newer version and the move fails, the next poll
+// searches again, and not the one an hour later.
+func TestRecheckWhileFollowing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStoreAndVaults(t, memory())
+		other := sealed.SpaceID{0xb}
+		if err := r.store.Spaces().Create(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		r.run()
+		key := r.first().add("k1")
+		r.enabled(spaceA, visage.KeyRef{Vault: key.Vault, Name: key.Name})
+		r.enabled(other, visage.KeyRef{Vault: key.Vault, Name: key.Name})
+		var failed atomic.Bool
+		r.custody.SetFault(func(at string) error {
+			if at != "follow rewrapped before" || !failed.CompareAndSwap(false, true) {
+				return nil
+			}
+			r.custody.Recheck(key)
+			time.Sleep(time.Second)
+			return errFault
+		})
+		newest := r.first().add("k1")
+		r.custody.Recheck(key)
+		time.Sleep(2 * time.Minute)
+		if !failed.Load() {
+			t.Fatal("no newer version was followed")
+		}
+		for _, id := range []sealed.SpaceID{spaceA, other} {
+			if s := r.state(id); s.Version != newest.Version {
+				t.Errorf("version %s is in use, want %s", s.Version, newest.Version)
+			}
+		}
+	})
+}
