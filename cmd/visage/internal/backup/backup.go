@@ -21,7 +21,7 @@ import (
 
 // Command is "visage backup".
 func Command() *cobra.Command {
-	return command.Noun("backup", "Back the data up to an archive, and verify and prune archives",
+	return command.Noun("backup", "Back up the data to an archive, and verify and prune archives",
 		create(), list(), verify(), prune())
 }
 

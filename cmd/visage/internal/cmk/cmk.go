@@ -51,11 +51,12 @@ func (k *key) define(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&k.id, "key", "", "`IDENTIFIER` of the key: https://VAULT/keys/NAME or "+
 		"https://VAULT/keys/NAME/VERSION; "+
-		"without a version, the newest is used and every later one followed")
+		"without a version, the newest is used, and newer versions are adopted automatically")
 	f.StringVar(&k.vault, "vault", "", "instead of --key: `NAME` or address of the key's vault")
 	f.StringVar(&k.name, "key-name", "", "`NAME` of the key in --vault")
 	f.StringVar(&k.version, "key-version", "", "`VERSION` of the key in --vault (default: the newest, as with --key)")
-	f.BoolVar(&k.register, "register", true, "assign a system-assigned identity and grant it access to the key")
+	f.BoolVar(&k.register, "register", true, "create a system-assigned identity and grant it access to the key; "+
+		"--register=false skips this")
 	operator.CompleteFlag(c, "vault", operator.Vaults)
 }
 
@@ -159,12 +160,13 @@ func encrypt(
 }
 
 func lock() *cobra.Command {
-	return postCommand("lock", "Lock the data of a resource with a customer-managed key at once. It stays locked "+
-		"until \"visage cmk unlock\".")
+	return postCommand("lock", "Lock a resource that has a customer-managed key, at once. It stays locked until "+
+		"\"visage cmk unlock\".")
 }
 
 func unlock() *cobra.Command {
-	return postCommand("unlock", "Ask for the customer-managed key again at once. The data opens if the key answers.")
+	return postCommand("unlock", "End a lock set by \"visage cmk lock\", and ask the key at once. The data opens if "+
+		"the key permits it.")
 }
 
 func postCommand(verb, summary string) *cobra.Command {
@@ -183,7 +185,8 @@ func policy() *cobra.Command {
 		lockOnExpiry, byUnlock bool
 	}
 	c := command.New("policy NAME",
-		"Set what happens while a customer-managed key does not answer. Whatever no flag names is set to its default.",
+		"Replace the policy for when a customer-managed key does not answer. All of it is replaced: flags that you "+
+			"omit reset to their defaults, whatever was set before.",
 		"visage cmk policy vip --grace 5m")
 	f := c.Flags()
 	f.DurationVar(&opts.grace, "grace", 0,

@@ -76,7 +76,8 @@ func nothing() any { return nil }
 
 func approve() *cobra.Command {
 	return decide(command.New("approve NAME",
-		"Approve a request. Where the capacity is used up, it is queued and approved when a place becomes free.",
+		"Approve a request for an E0 resource. If the capacity is used up, it is queued and approved when a place "+
+			"becomes free.",
 		"visage cmk approve pilot"), nothing)
 }
 
@@ -87,7 +88,7 @@ func withdraw() *cobra.Command {
 
 func reject() *cobra.Command {
 	reason := ""
-	c := command.New("reject NAME", "Reject a request, also one that was approved",
+	c := command.New("reject NAME", "Reject a request for an E0 resource, even after approval",
 		"visage cmk reject pilot --reason \"the pilot has ended\"")
 	c.Flags().StringVar(&reason, "reason", "", "`SENTENCE` for the requester")
 	return decide(c, func() any { return armwire.Rejection{Reason: reason} })

@@ -28,7 +28,7 @@ func rotate() *cobra.Command {
 
 func rotation() *cobra.Command {
 	var every, expires string
-	c := command.New("policy NAME", "Show or set when a key is rotated automatically",
+	c := command.New("policy NAME", "Show or set a key's rotation policy: when it is rotated automatically",
 		"visage key policy faces --vault safe --rotate-after P90D")
 	vault := defineVault(c, false)
 	c.Flags().StringVar(&every, "rotate-after", "", "`AGE` at which a new version is created, such as P90D, or "+
