@@ -51,7 +51,7 @@ func (a *Accounts) suspend(ctx context.Context, rec record) {
 
 // serviceHolds reports whether the data of an account is under the service's key, so that it opens without asking a
 // vault. Custody opens and closes the data under customers' keys, as those answer.
-func serviceHolds(now custody.State) bool {
+func serviceHolds(now custody.Status) bool {
 	return now.Key == (visage.KeyRef{}) && now.Operation.Progress != custody.Running
 }
 
@@ -75,7 +75,7 @@ func (a *Accounts) Recover(ctx context.Context, by visage.Caller, name string) (
 	var back Account
 	err := a.recorded(ctx, a.eventAt(audit.ResourceRecover, by, name), func() error {
 		rec, err := a.changeStored(ctx, by, name, deleted, func(rec record) (record, error) {
-			keys, err := a.cfg.Custody.State(context.WithoutCancel(ctx), rec.space())
+			keys, err := a.cfg.Custody.Status(context.WithoutCancel(ctx), rec.space())
 			if err == nil && serviceHolds(keys) {
 				if err := a.store.Bundle(rec.space()).Load(ctx, nil); err != nil {
 					return record{}, fmt.Errorf("open the data of resource %s: %w", rec.ID, err)
@@ -89,7 +89,7 @@ func (a *Accounts) Recover(ctx context.Context, by visage.Caller, name string) (
 			return err
 		}
 		// the account is recovered, whatever its key answers
-		if err := a.cfg.Custody.Resume(context.WithoutCancel(ctx), rec.space()); err != nil {
+		if err := a.cfg.Custody.Recover(context.WithoutCancel(ctx), rec.space()); err != nil {
 			a.log.ErrorContext(ctx, "keys of a recovered resource not read", "resource", rec.ID, "err", err)
 		}
 		return nil

@@ -35,14 +35,14 @@ type Encryption struct {
 	Said     bool          // a client has set the protection; else it is the default, the service's key
 	Key      visage.KeyRef // as it was given; zero: the service's
 	VaultURI string        // the address of its vault, with a slash at the end
-	State    custody.State
+	Status   custody.Status
 }
 
 // Pending reports whether a change of keys is under way.
-func (e Encryption) Pending() bool { return e.State.Operation.Progress == custody.Running }
+func (e Encryption) Pending() bool { return e.Status.Operation.Progress == custody.Running }
 
 // Failed reports whether the last change of keys failed, which leaves the key as it was.
-func (e Encryption) Failed() bool { return e.State.Operation.Progress == custody.Failed }
+func (e Encryption) Failed() bool { return e.Status.Operation.Progress == custody.Failed }
 
 // Encryption returns the protection of an account's data. If the keys of the account cannot be read, the State says so,
 // and the Key is zero.
@@ -52,24 +52,24 @@ func (a *Accounts) Encryption(ctx context.Context, of Account) (Encryption, erro
 	if rec.ID != of.ID.String() {
 		rec = x.gone[of.key()]
 	}
-	e := Encryption{Said: rec.Protection.Said, State: custody.State{Condition: custody.ServiceManaged}}
+	e := Encryption{Said: rec.Protection.Said, Status: custody.Status{Condition: custody.ServiceManaged}}
 	var err error
-	e.State, err = a.cfg.Custody.State(ctx, sealed.SpaceID(of.ID))
+	e.Status, err = a.cfg.Custody.Status(ctx, sealed.SpaceID(of.ID))
 	switch {
 	case ctx.Err() != nil:
 		return Encryption{}, context.Cause(ctx)
 	case err != nil: // the account is shown nevertheless, and so are others beside it
 		a.log.ErrorContext(ctx, "keys of a resource not read", "resource", of.ID.String(), "err", err)
 		e.VaultURI, e.Said = rec.Protection.VaultURI, true
-		e.State = custody.State{Condition: custody.Unavailable,
+		e.Status = custody.Status{Condition: custody.Unavailable,
 			Reason: "The keys of the resource cannot be read; the server's log says why."}
 		return e, nil
 	}
 	e.Said = e.Said || e.Pending() // a crash may have come before that was stored
-	if e.State.Key == (visage.KeyRef{}) {
+	if e.Status.Key == (visage.KeyRef{}) {
 		return e, nil
 	}
-	e.Said, e.Key, e.VaultURI = true, e.State.Key, vaultURI(e.State.Key)
+	e.Said, e.Key, e.VaultURI = true, e.Status.Key, vaultURI(e.Status.Key)
 	return e, nil
 }
 
@@ -144,7 +144,7 @@ func (a *Accounts) Unlock(ctx context.Context, by visage.Caller, name string) er
 		if err != nil {
 			return err
 		}
-		now, err := a.cfg.Custody.State(ctx, rec.space())
+		now, err := a.cfg.Custody.Status(ctx, rec.space())
 		if err != nil {
 			return fmt.Errorf("read the state of the key of resource %s: %w", rec.ID, err)
 		}
@@ -176,7 +176,7 @@ func (a *Accounts) SetPolicy(ctx context.Context, by visage.Caller, name string,
 
 // recheck asks the key of an account at once.
 func (a *Accounts) recheck(ctx context.Context, of Account) {
-	now, err := a.cfg.Custody.State(ctx, sealed.SpaceID(of.ID))
+	now, err := a.cfg.Custody.Status(ctx, sealed.SpaceID(of.ID))
 	if err != nil { // the next poll asks
 		a.log.WarnContext(ctx, "key not asked for at once", "resource", of.ID.String(), "err", err)
 		return

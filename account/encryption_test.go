@@ -252,7 +252,7 @@ func protectionIsShownAsItWasGiven(t *testing.T, h accountsWithCustody) {
 	a, e := h.settled()
 	if a.Identity.System.PrincipalID != "principal-1" || a.Tags["protected"] != "true" || !e.Said ||
 		e.VaultURI != safeAddress+"/" ||
-		e.Key.Version != "" || e.State.Version != version || e.State.Condition != custody.Active {
+		e.Key.Version != "" || e.Status.Version != version || e.Status.Condition != custody.Active {
 		t.Errorf("protected: %+v, %+v", a, e)
 	}
 	exact := mine
@@ -266,8 +266,8 @@ func protectionIsShownAsItWasGiven(t *testing.T, h accountsWithCustody) {
 	if err := h.SetPolicy(t.Context(), visage.Caller{}, "vip", account.Policy{Grace: 5 * time.Minute}); err != nil {
 		t.Fatal(err)
 	}
-	if _, e := h.settled(); e.State.Policy.Grace != 5*time.Minute {
-		t.Errorf("policy: %+v", e.State.Policy)
+	if _, e := h.settled(); e.Status.Policy.Grace != 5*time.Minute {
+		t.Errorf("policy: %+v", e.Status.Policy)
 	}
 	// A key in use is not asked: its vault may be unreachable when a client changes a tag.
 	h.identities.vault.Fail(errors.New("down"))
@@ -279,7 +279,7 @@ func protectionIsShownAsItWasGiven(t *testing.T, h accountsWithCustody) {
 	if err := h.protect(account.Protection{}); err != nil {
 		t.Fatal(err)
 	}
-	if a, e := h.settled(); e.Key != (visage.KeyRef{}) || !e.Said || e.State.Condition != custody.ServiceManaged ||
+	if a, e := h.settled(); e.Key != (visage.KeyRef{}) || !e.Said || e.Status.Condition != custody.ServiceManaged ||
 		a.Tags["protected"] != "false" {
 		t.Errorf("given back: %+v, %+v", a, e)
 	}
@@ -343,8 +343,8 @@ func newIdentityOpensAgain(t *testing.T, h accountsWithCustody, way string) {
 		}
 	}
 	e := h.until(custody.Active)
-	if string(e.State.As) != "principal-2" || strings.Contains(e.State.Reason, "no access") {
-		t.Errorf("open again: %+v", e.State)
+	if string(e.Status.As) != "principal-2" || strings.Contains(e.Status.Reason, "no access") {
+		t.Errorf("open again: %+v", e.Status)
 	}
 }
 
@@ -352,10 +352,10 @@ func newIdentityOpensAgain(t *testing.T, h accountsWithCustody, way string) {
 func (h accountsWithCustody) until(want custody.Condition) account.Encryption {
 	h.t.Helper()
 	for end := time.Now().Add(time.Hour); ; time.Sleep(time.Second) {
-		if _, e := h.settled(); e.State.Condition == want {
+		if _, e := h.settled(); e.Status.Condition == want {
 			return e
 		} else if time.Now().After(end) {
-			h.t.Fatalf("waited in vain for %s: %+v", want, e.State)
+			h.t.Fatalf("waited in vain for %s: %+v", want, e.Status)
 		}
 	}
 }

@@ -53,7 +53,7 @@ func (a *Accounts) planKey(ctx context.Context, rec record, c Change) (keyPlan, 
 	if rec.Tier != visage.E0 {
 		return keyPlan{}, refuseSKU(rec.Name, rec.Tier)
 	}
-	now, err := a.cfg.Custody.State(ctx, plan.space)
+	now, err := a.cfg.Custody.Status(ctx, plan.space)
 	if err != nil {
 		return keyPlan{}, fmt.Errorf("read the state of the key of resource %s: %w", rec.ID, err)
 	}
@@ -114,7 +114,7 @@ func (p Protection) identity(plan keyPlan) (*IdentitySpec, error) {
 // action decides how custody brings the account's data under a key that a principal uses, and whether the principal is
 // granted access first. A client that sends a whole resource back may only mean to change its tags: so a key in use is
 // not asked again, unless it is open and without a version, and may move to a newer one.
-func (p Protection) action(key visage.KeyRef, as visage.PrincipalID, now custody.State) (_ keyAction, grant bool) {
+func (p Protection) action(key visage.KeyRef, as visage.PrincipalID, now custody.Status) (_ keyAction, grant bool) {
 	same := now.Key == key && now.As == as && now.Operation.Progress != custody.Running
 	closed := now.Condition != custody.Active && now.Condition != custody.Degraded
 	switch {

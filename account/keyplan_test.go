@@ -81,7 +81,7 @@ func twoChangesAtOnce(t *testing.T, h accountsWithCustody) {
 	if err := h.protect(mine); err != nil {
 		t.Fatal(err)
 	}
-	if a, e := h.settled(); a.Tags["protected"] != "true" || e.State.Condition != custody.Active {
+	if a, e := h.settled(); a.Tags["protected"] != "true" || e.Status.Condition != custody.Active {
 		t.Errorf("got %+v, %+v", a, e)
 	}
 	if err := tag("after"); err != nil {
@@ -184,8 +184,8 @@ func unreadableKeysAreOneAccountsMisfortune(t *testing.T, h accountsWithCustody)
 	}
 	h = h.restarted()
 	e, err := h.Encryption(t.Context(), a)
-	if err != nil || !e.Said || e.VaultURI != safeAddress+"/" || e.State.Condition != custody.Unavailable ||
-		e.State.Reason == "" {
+	if err != nil || !e.Said || e.VaultURI != safeAddress+"/" || e.Status.Condition != custody.Unavailable ||
+		e.Status.Reason == "" {
 		t.Errorf("got %+v, %v", e, err)
 	}
 	for range 2 {
@@ -232,8 +232,8 @@ func sameKeyWhileRevoked(t *testing.T, h accountsWithCustody, named string) {
 	other.KeyVersion = strings.Repeat("f", 32)
 	wantRefusal(t, h.protect(other), visage.Conflict, "EncryptionKeyRevoked")
 	wantRefusal(t, h.protect(account.Protection{}), visage.Conflict, "EncryptionKeyRevoked")
-	if _, e := h.settled(); e.State.Condition != custody.Revoked {
-		t.Errorf("got %+v", e.State)
+	if _, e := h.settled(); e.Status.Condition != custody.Revoked {
+		t.Errorf("got %+v", e.Status)
 	}
 	if err := h.protect(key); err != nil {
 		t.Errorf("registered again: %v", err)

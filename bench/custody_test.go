@@ -325,7 +325,7 @@ func (r *custodian) change(b *testing.B, id sealed.SpaceID, make func() error) t
 		b.Fatalf("change: %v", err)
 	}
 	for {
-		s, err := r.custody.State(b.Context(), id)
+		s, err := r.custody.Status(b.Context(), id)
 		if err != nil {
 			b.Fatalf("change: %v", err)
 		}

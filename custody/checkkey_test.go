@@ -155,7 +155,7 @@ func TestChangesRefused(t *testing.T) {
 			wantRefusal(t, err, "EncryptionKeyRevoked")
 			_, err = r.custody.Enable(t.Context(), spaceA, r.first().add("k1"), principal)
 			wantRefusal(t, err, "EncryptionKeyRevoked")
-			r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+			r.until(spaceA, "the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
 		}
 		for _, grace := range []time.Duration{time.Second, 25 * time.Hour, -1} {
 			wantRefusal(t, r.custody.SetPolicy(t.Context(), spaceA, custody.Policy{Grace: grace}),
@@ -164,7 +164,7 @@ func TestChangesRefused(t *testing.T) {
 		if err := r.custody.SetPolicy(t.Context(), spaceA, custody.Policy{Grace: custody.StrictGrace}); err != nil {
 			t.Errorf("set a policy while locked: %v", err)
 		}
-		if _, err := r.custody.State(t.Context(), sealed.SpaceID{9}); err == nil {
+		if _, err := r.custody.Status(t.Context(), sealed.SpaceID{9}); err == nil {
 			t.Error("a resource that there is not has a state")
 		}
 	})

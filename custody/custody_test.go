@@ -74,7 +74,7 @@ func TestRevoke(t *testing.T) {
 		r.run()
 		r.enabled(spaceA, r.first().add("k1"))
 		r.first().enable("k1", false)
-		s := r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+		s := r.until(spaceA, "the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
 		if s.Code != "EncryptionKeyRevoked" || s.Reason == "" || s.Since.IsZero() {
 			t.Errorf("revoked: %+v", s)
 		}
@@ -84,7 +84,7 @@ func TestRevoke(t *testing.T) {
 		}
 		wantRefusal(t, err, "EncryptionKeyRevoked")
 		r.first().enable("k1", true)
-		r.until(spaceA, "the restoration", func(s custody.State) bool { return s.Condition == custody.Active })
+		r.until(spaceA, "the restoration", func(s custody.Status) bool { return s.Condition == custody.Active })
 		if err := r.read(spaceA); err != nil {
 			t.Error(err)
 		}

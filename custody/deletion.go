@@ -8,7 +8,7 @@ import (
 )
 
 // Suspend locks the data of a deleted resource, if a customer's key protects it or is about to. When Suspend returns,
-// the keys are wiped. Until Resume, the customer's key is not asked, and a change under way waits. A suspension is not
+// the keys are wiped. Until Recover, the customer's key is not asked, and a change under way waits. A suspension is not
 // stored: the caller repeats it after a restart. Errors: sealed.ErrNoSpace.
 func (c *Custody) Suspend(ctx context.Context, id sealed.SpaceID) error {
 	sp, err := c.space(ctx, id)
@@ -21,12 +21,12 @@ func (c *Custody) Suspend(ctx context.Context, id sealed.SpaceID) error {
 	return nil
 }
 
-// Resume ends a suspension. The resource is as it was when it was deleted, and its data opens if the customer's key
+// Recover ends a suspension. The resource is as it was when it was deleted, and its data opens if the customer's key
 // says yes. Data under the service's key is opened by the caller. Errors: sealed.ErrNoSpace.
-func (c *Custody) Resume(ctx context.Context, id sealed.SpaceID) error {
+func (c *Custody) Recover(ctx context.Context, id sealed.SpaceID) error {
 	sp, err := c.space(ctx, id)
 	if err != nil {
-		return fmt.Errorf("resume: %w", err)
+		return fmt.Errorf("recover: %w", err)
 	}
 	sp.adminMu.Lock()
 	load := c.applyEvent(ctx, sp, event{kind: resourceRecovered})

@@ -32,7 +32,7 @@ import (
 //  6. Audit entries and notes are written in the order of the transitions, one at a time. Writing waits for the disk,
 //     so mu is not held. The first goroutine writes everything that is queued; the others wait for their entries.
 //
-// Lock, Unlock, Suspend and Resume hold adminMu until their transitions are made and recorded, so that the one that
+// Lock, Unlock, Suspend and Recover hold adminMu until their transitions are made and recorded, so that the one that
 // began later counts, in the state and on disk. They release it before they ask a vault or load keys, because Lock must
 // not wait for that. It is taken before mu, and Custody.mu before mu too; neither is needed by an answer.
 

@@ -21,7 +21,7 @@ func conflictRefusal() error {
 // the same key. key is spelled as its store spells it. A key without a version means the newest one, and every newer
 // one from then on. as is the principal that uses the key.
 //
-// Enable returns at the point of no return. The change may still be running then, and Run finishes it: see State. If
+// Enable returns at the point of no return. The change may still be running then, and Run finishes it: see Status. If
 // Enable returns an error, nothing has changed. Refusals: those of the management contract §5.2 from IdentityRequired
 // on; EncryptionKeyRevoked while the present key refuses; RequestConflict.
 func (c *Custody) Enable(

@@ -114,7 +114,7 @@ func Example() {
 	keys.Recheck(name) // the built-in vault reports every change; other vaults are polled
 	<-lease.Done()
 	fmt.Println("locked:", errors.Is(read(), sealed.ErrLocked))
-	state, err := keys.State(ctx, resource)
+	state, err := keys.Status(ctx, resource)
 	fmt.Println(state.Condition, state.Code, err)
 
 	stop()

@@ -36,7 +36,7 @@ func TestDisabledAfterRotation(t *testing.T) {
 		two := r.first().add("k1")
 		r.first().enableVersion(one, false)
 		r.custody.Recheck(one)
-		s := r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+		s := r.until(spaceA, "the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
 		wants(t, s.Reason, "Version "+one.Version, one.Unversioned(), "is disabled", "still wrapped by it",
 			"enable it again until",
 			"version "+two.Version)
@@ -46,7 +46,7 @@ func TestDisabledAfterRotation(t *testing.T) {
 		}
 		r.first().enableVersion(one, true)
 		r.custody.Recheck(one)
-		r.until(spaceA, "the restoration", func(s custody.State) bool { return s.Condition == custody.Active })
+		r.until(spaceA, "the restoration", func(s custody.Status) bool { return s.Condition == custody.Active })
 		time.Sleep(2 * time.Hour)
 		if s := r.state(spaceA); s.Version != two.Version || s.Reason != "" {
 			t.Errorf("later: %+v", s)
@@ -101,7 +101,7 @@ func TestReasonsNameTheVersion(t *testing.T) {
 				r.enabled(spaceA, key)
 				c.take(r.first(), key)
 				r.custody.Recheck(key)
-				s := r.until(spaceA, "the answer", func(s custody.State) bool { return s.Condition == c.want })
+				s := r.until(spaceA, "the answer", func(s custody.Status) bool { return s.Condition == c.want })
 				wants(t, s.Reason, append(c.says, "Version "+key.Version+" of key "+key.Unversioned()+" ")...)
 			})
 		})

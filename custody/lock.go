@@ -22,7 +22,7 @@ func (c *Custody) Lock(ctx context.Context, id sealed.SpaceID) error {
 }
 
 // Unlock ends the lock of Lock, and allows a resource to open that was revoked for more than 30 days or whose policy is
-// ManualRestore. It asks the key at once, and the data opens when the key says yes: see State.
+// ManualRestore. It asks the key at once, and the data opens when the key says yes: see Status.
 func (c *Custody) Unlock(ctx context.Context, id sealed.SpaceID) error {
 	sp, err := c.space(ctx, id)
 	if err != nil {

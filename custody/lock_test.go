@@ -28,7 +28,7 @@ func TestLock(t *testing.T) {
 	}
 	r.restart()
 	r.run()
-	r.until(spaceA, "the first question", func(s custody.State) bool { return !s.NextCheck.IsZero() })
+	r.until(spaceA, "the first question", func(s custody.Status) bool { return !s.NextCheck.IsZero() })
 	if s := r.state(spaceA); s.Condition != custody.Locked {
 		t.Errorf("after a restart: %+v", s)
 	}
@@ -38,7 +38,7 @@ func TestLock(t *testing.T) {
 	if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
 		t.Fatal(err)
 	}
-	r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+	r.until(spaceA, "the opening", func(s custody.Status) bool { return s.Condition == custody.Active })
 	if err := r.read(spaceA); err != nil {
 		t.Error(err)
 	}
@@ -84,7 +84,7 @@ func TestLockAgainstEverything(t *testing.T) {
 			if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
 				t.Fatal(err)
 			}
-			r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+			r.until(spaceA, "the opening", func(s custody.Status) bool { return s.Condition == custody.Active })
 			if err := r.read(spaceA); err != nil {
 				t.Fatal(err)
 			}
@@ -109,7 +109,7 @@ func TestManualRestore(t *testing.T) {
 				r.run()
 				r.enabled(spaceA, r.first().add("k1"))
 				r.first().enable("k1", false)
-				r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+				r.until(spaceA, "the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
 				// A resource that is locked for a month costs a month of polls; the vault's silence makes no difference
 				// to it.
 				time.Sleep(c.locked)
@@ -121,7 +121,7 @@ func TestManualRestore(t *testing.T) {
 				if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
 					t.Fatal(err)
 				}
-				r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+				r.until(spaceA, "the opening", func(s custody.Status) bool { return s.Condition == custody.Active })
 			})
 		})
 	}
@@ -175,7 +175,7 @@ func TestRevokedInside(t *testing.T) {
 			t.Errorf("the transaction: %v", err)
 		}
 		r.first().enable("k1", true)
-		r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+		r.until(spaceA, "the opening", func(s custody.Status) bool { return s.Condition == custody.Active })
 		err := r.store.Space(spaceA).View(t.Context(), func(rd sealed.Reader) error {
 			_, err := items.In("list").Get(rd, "late")
 			return err
@@ -247,7 +247,7 @@ func TestIdentityAnew(t *testing.T) {
 		key := r.first().add("k1")
 		r.enabled(spaceA, key)
 		r.first().set(func(v *vault) { v.denied[principal] = keysource.NoIdentity })
-		r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+		r.until(spaceA, "the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
 		anew := visage.PrincipalID("22222222-2222-2222-2222-222222222222")
 		r.first().set(func(v *vault) { v.denied[anew] = keysource.Permission })
 		_, err := r.custody.Enable(t.Context(), spaceA, key, anew)
@@ -257,7 +257,7 @@ func TestIdentityAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 		if s := r.until(spaceA, "the opening",
-			func(s custody.State) bool { return s.Condition == custody.Active }); s.As != anew {
+			func(s custody.Status) bool { return s.Condition == custody.Active }); s.As != anew {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -291,7 +291,7 @@ func TestKeyGoneHalfWay(t *testing.T) {
 					}
 					return
 				}
-				s := r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+				s := r.until(spaceA, "the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
 				wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
 				_, err = r.custody.Disable(t.Context(), spaceA)
 				if s.Operation.Progress == custody.Running {
@@ -300,7 +300,7 @@ func TestKeyGoneHalfWay(t *testing.T) {
 					wantRefusal(t, err, "EncryptionKeyRevoked")
 				}
 				r.first().enable("k1", true)
-				r.until(spaceA, "the end", func(s custody.State) bool {
+				r.until(spaceA, "the end", func(s custody.Status) bool {
 					return s.Condition == custody.Active && s.Operation.Progress == custody.Succeeded
 				})
 				if err := r.read(spaceA); err != nil {
@@ -339,7 +339,7 @@ func TestVaultGoneHalfWay(t *testing.T) {
 		time.Sleep(7 * time.Minute)
 		wantRefusal(t, r.read(spaceA), "EncryptionKeyUnavailable")
 		r.first().set(func(v *vault) { v.fail = nil })
-		r.until(spaceA, "the end", func(s custody.State) bool {
+		r.until(spaceA, "the end", func(s custody.Status) bool {
 			return s.Condition == custody.Active && s.Operation.Progress == custody.Succeeded
 		})
 	})
@@ -359,7 +359,7 @@ func TestLockWaitsForNoVault(t *testing.T) {
 		v.onCall = func(string) { close(asked); <-answer }
 	})
 	resumed, locked := make(chan error, 1), make(chan error, 1)
-	go func() { resumed <- r.custody.Resume(t.Context(), spaceA) }()
+	go func() { resumed <- r.custody.Recover(t.Context(), spaceA) }()
 	<-asked
 	r.first().set(func(v *vault) { v.onCall = nil })
 	go func() { locked <- r.custody.Lock(t.Context(), spaceA) }()

@@ -158,7 +158,7 @@ func TestGrace(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		r.first().set(func(v *vault) { v.fail = refuse(keysource.ErrUnknown, "", "nobody there") })
 		s := r.until(spaceA, "the outage to be seen",
-			func(s custody.State) bool { return s.Condition == custody.Degraded })
+			func(s custody.Status) bool { return s.Condition == custody.Degraded })
 		if s.Code != "" || s.Reason == "" || s.LastSuccess.IsZero() || !s.NextCheck.After(time.Now()) {
 			t.Errorf("degraded: %+v", s)
 		}
@@ -170,7 +170,7 @@ func TestGrace(t *testing.T) {
 		if err := r.read(spaceA); err == nil {
 			t.Error("beyond the grace it is served")
 		}
-		s = r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Unavailable })
+		s = r.until(spaceA, "the lock", func(s custody.Status) bool { return s.Condition == custody.Unavailable })
 		err := r.read(spaceA)
 		wantRefusal(t, err, "EncryptionKeyUnavailable")
 		if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.RetryAfter <= 0 {
@@ -180,7 +180,7 @@ func TestGrace(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		r.first().set(func(v *vault) { v.fail = refuse(keysource.ErrDenied, keysource.Missing, "deleted") })
-		r.until(spaceA, "the refusal", func(s custody.State) bool { return s.Condition == custody.Revoked })
+		r.until(spaceA, "the refusal", func(s custody.Status) bool { return s.Condition == custody.Revoked })
 		wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
 		r.first().set(func(v *vault) { v.fail = refuse(keysource.ErrUnknown, "", "nobody there") })
 		time.Sleep(5 * time.Minute)
@@ -188,7 +188,7 @@ func TestGrace(t *testing.T) {
 			t.Errorf("no answer has made a refusal into %s", s.Condition)
 		}
 		r.first().set(func(v *vault) { v.fail = nil })
-		r.until(spaceA, "the restoration", func(s custody.State) bool { return s.Condition == custody.Active })
+		r.until(spaceA, "the restoration", func(s custody.Status) bool { return s.Condition == custody.Active })
 		if err := r.read(spaceA); err != nil {
 			t.Error(err)
 		}
@@ -360,7 +360,7 @@ func TestRestartLocked(t *testing.T) {
 	r.restart()
 	wantRefusal(t, r.read(spaceA), "EncryptionKeyUnavailable")
 	r.run()
-	r.until(spaceA, "the first question", func(s custody.State) bool { return !s.NextCheck.IsZero() })
+	r.until(spaceA, "the first question", func(s custody.Status) bool { return !s.NextCheck.IsZero() })
 	if s := r.state(spaceA); s.Condition != custody.Unavailable {
 		t.Errorf("%+v", s)
 	}
@@ -370,7 +370,7 @@ func TestRestartLocked(t *testing.T) {
 	}
 	r.first().set(func(v *vault) { v.fail = nil })
 	r.custody.Recheck(visage.KeyRef{Vault: firstVault, Name: "k1"})
-	r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+	r.until(spaceA, "the opening", func(s custody.Status) bool { return s.Condition == custody.Active })
 	if err := r.read(spaceA); err != nil {
 		t.Error(err)
 	}
@@ -383,12 +383,12 @@ func TestDeleteWhileLocked(t *testing.T) {
 		r.run()
 		r.enabled(spaceA, r.first().add("k1"))
 		r.first().enable("k1", false)
-		r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+		r.until(spaceA, "the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
 		if err := r.store.Spaces().Drop(t.Context(), spaceA); err != nil {
 			t.Fatal(err)
 		}
 		r.custody.Forget(spaceA)
-		if _, err := r.custody.State(t.Context(), spaceA); !errors.Is(err, sealed.ErrNoSpace) {
+		if _, err := r.custody.Status(t.Context(), spaceA); !errors.Is(err, sealed.ErrNoSpace) {
 			t.Errorf("state of what is deleted: %v", err)
 		}
 		time.Sleep(time.Minute)
@@ -443,7 +443,7 @@ func TestSlowOpening(t *testing.T) {
 		}
 		r.first().enable("k1", true)
 		for _, id := range []sealed.SpaceID{spaceA, other} {
-			r.until(id, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+			r.until(id, "the opening", func(s custody.Status) bool { return s.Condition == custody.Active })
 			if err := r.read(id); err != nil {
 				t.Error(err)
 			}
@@ -466,7 +466,7 @@ func TestRefusalWaitsForNoSentence(t *testing.T) {
 			v.onReply = func(string) { refused.Store(time.Now().UnixNano()) }
 		})
 		r.first().enable("k1", false)
-		r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+		r.until(spaceA, "the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
 		if took := time.Since(time.Unix(0, refused.Load())); took > 2100*time.Millisecond {
 			t.Errorf("locked %v after the refusal", took)
 		}

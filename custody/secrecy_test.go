@@ -72,7 +72,7 @@ func TestNothingWithoutTheVault(t *testing.T) {
 	r.openStore()
 	r.openCustody()
 	r.run()
-	r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+	r.until(spaceA, "the opening", func(s custody.Status) bool { return s.Condition == custody.Active })
 	if _, err := r.custody.Disable(t.Context(), spaceA); err != nil {
 		t.Fatal(err)
 	}

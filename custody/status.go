@@ -9,8 +9,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// State describes the state of a resource's key.
-type State struct {
+// Status describes the state of a resource's key.
+type Status struct {
 	Condition Condition
 	Since     time.Time
 	Code      string        // of the refusal of data operations; empty: they are not refused
@@ -25,16 +25,16 @@ type State struct {
 	Operation              Operation // the one under way, else the last
 }
 
-// State returns the state of a resource's key. It does not ask the key. Errors: sealed.ErrNoSpace.
-func (c *Custody) State(ctx context.Context, id sealed.SpaceID) (State, error) {
+// Status returns the state of a resource's key. It does not ask the key. Errors: sealed.ErrNoSpace.
+func (c *Custody) Status(ctx context.Context, id sealed.SpaceID) (Status, error) {
 	sp, err := c.space(ctx, id)
 	if err != nil {
-		return State{}, fmt.Errorf("read the state of the resource's key: %w", err)
+		return Status{}, fmt.Errorf("read the state of the resource's key: %w", err)
 	}
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	now := sp.state
-	s := State{
+	s := Status{
 		Condition: now.shown(), Since: now.Since, Code: now.Code, Reason: now.Reason, Version: sp.slot.Version,
 		Policy: c.policyLocked(sp), LastSuccess: now.LastOK, NextCheck: sp.next,
 	}

@@ -187,9 +187,9 @@ func (r *storeAndVaults) read(id sealed.SpaceID) error {
 	})
 }
 
-func (r *storeAndVaults) state(id sealed.SpaceID) custody.State {
+func (r *storeAndVaults) state(id sealed.SpaceID) custody.Status {
 	r.t.Helper()
-	s, err := r.custody.State(r.t.Context(), id)
+	s, err := r.custody.Status(r.t.Context(), id)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -206,14 +206,14 @@ func (r *storeAndVaults) enabled(id sealed.SpaceID, key visage.KeyRef) {
 }
 
 // settled waits until no change is under way.
-func (r *storeAndVaults) settled(id sealed.SpaceID) custody.State {
+func (r *storeAndVaults) settled(id sealed.SpaceID) custody.Status {
 	r.t.Helper()
 	return r.until(id, "the change to end",
-		func(s custody.State) bool { return s.Operation.Progress != custody.Running })
+		func(s custody.Status) bool { return s.Operation.Progress != custody.Running })
 }
 
 // until waits for a state. In a bubble its time is the bubble's.
-func (r *storeAndVaults) until(id sealed.SpaceID, what string, is func(custody.State) bool) custody.State {
+func (r *storeAndVaults) until(id sealed.SpaceID, what string, is func(custody.Status) bool) custody.Status {
 	r.t.Helper()
 	for range 100_000 {
 		s := r.state(id)
@@ -223,7 +223,7 @@ func (r *storeAndVaults) until(id sealed.SpaceID, what string, is func(custody.S
 		<-time.After(time.Millisecond)
 	}
 	r.t.Fatalf("waited in vain for %s: %+v", what, r.state(id))
-	return custody.State{}
+	return custody.Status{}
 }
 
 func wantRefusal(t *testing.T, err error, code string) {

@@ -41,7 +41,7 @@ func TestRevokedWhileUndoIsStuck(t *testing.T) {
 		wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
 		r.journal.Fail(nil)
 		r.first().enable("k1", true)
-		r.until(spaceA, "the opening", func(s custody.State) bool {
+		r.until(spaceA, "the opening", func(s custody.Status) bool {
 			return s.Condition == custody.Active && s.Operation.Progress != custody.Running
 		})
 		if err := r.read(spaceA); err != nil {

@@ -44,10 +44,10 @@ func TestCallsOfVaultsAreTraced(t *testing.T) {
 		r.enabled(spaceA, key)
 		r.allow(false)
 		c.Recheck(key)
-		r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+		r.until(spaceA, "the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
 		r.allow(true)
 		c.Recheck(key)
-		r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+		r.until(spaceA, "the opening", func(s custody.Status) bool { return s.Condition == custody.Active })
 		seen := map[audit.Kind]string{}
 		for _, e := range r.journal.Events() {
 			if id := e.Details[audit.DetailProviderRequest]; id != "" {

@@ -46,7 +46,7 @@ func revoked(t *testing.T) (*storeAndVaults, visage.KeyRef) {
 	r.enabled(spaceA, key)
 	r.allow(false)
 	r.custody.Recheck(key)
-	r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+	r.until(spaceA, "the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
 	return r, key
 }
 
@@ -72,7 +72,7 @@ func TestRefusalFromBeforeUnlock(t *testing.T) {
 		wantRefusal(t, r.read(spaceA), "EncryptionKeyUnavailable")
 		r.first().set(func(v *vault) { v.onReply = nil })
 		good()
-		r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+		r.until(spaceA, "the opening", func(s custody.Status) bool { return s.Condition == custody.Active })
 		if n := r.journal.Count(audit.CustodyLock, audit.Refused); n != locks {
 			t.Errorf("%d locks were audited, want %d", n, locks)
 		}
@@ -156,14 +156,14 @@ func TestUnlockOutlivesARestart(t *testing.T) {
 		if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
 			t.Fatal(err)
 		}
-		r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+		r.until(spaceA, "the opening", func(s custody.Status) bool { return s.Condition == custody.Active })
 		r.halt()
 		r.openCustody()
 		if s := r.state(spaceA); s.Condition != custody.Unavailable {
 			t.Errorf("after a restart: %+v", s)
 		}
 		r.run()
-		r.until(spaceA, "the opening", func(s custody.State) bool { return s.Condition == custody.Active })
+		r.until(spaceA, "the opening", func(s custody.Status) bool { return s.Condition == custody.Active })
 	})
 }
 
@@ -202,7 +202,7 @@ func TestChangeWhileOpening(t *testing.T) {
 		r.enabled(spaceA, key)
 		r.allow(false)
 		c.Recheck(key)
-		r.until(spaceA, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+		r.until(spaceA, "the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
 		recorder.paused.Store(true)
 		r.allow(true)
 		c.Recheck(key)

@@ -148,7 +148,7 @@ func (r *storeAndVaults) consistent(j journey, old visage.KeyRef, done bool) {
 	if j.kind == custody.Enabling && !done || j.kind == custody.Disabling && done {
 		want = custody.ServiceManaged
 	}
-	s := r.until(spaceA, "the state "+string(want), func(s custody.State) bool { return s.Condition == want })
+	s := r.until(spaceA, "the state "+string(want), func(s custody.Status) bool { return s.Condition == want })
 	if s.Code != "" || s.Reason != "" {
 		r.t.Errorf("state %+v", s)
 	}
@@ -180,7 +180,7 @@ func (r *storeAndVaults) consistent(j journey, old visage.KeyRef, done bool) {
 	}
 	r.restart()
 	r.run()
-	r.until(spaceA, "the state after a restart", func(s custody.State) bool { return s.Condition == want })
+	r.until(spaceA, "the state after a restart", func(s custody.Status) bool { return s.Condition == want })
 	if err := r.read(spaceA); err != nil {
 		r.t.Error(err)
 	}

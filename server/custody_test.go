@@ -91,14 +91,14 @@ func (o *officer) enable(t *testing.T, key visage.KeyRef) {
 	if _, err := o.Custody().Enable(t.Context(), o.space, key, o.who); err != nil {
 		t.Fatal(err)
 	}
-	o.until(t, "the change to end", func(s custody.State) bool { return s.Operation.Progress != custody.Running })
+	o.until(t, "the change to end", func(s custody.Status) bool { return s.Operation.Progress != custody.Running })
 }
 
-func (o *officer) until(t *testing.T, what string, is func(custody.State) bool) custody.State {
+func (o *officer) until(t *testing.T, what string, is func(custody.Status) bool) custody.Status {
 	t.Helper()
 	deadline := time.After(30 * time.Second)
 	for {
-		s, err := o.Custody().State(t.Context(), o.space)
+		s, err := o.Custody().Status(t.Context(), o.space)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,12 +180,12 @@ func TestCustomerKey(t *testing.T) {
 	unversioned.Version = ""
 	o.enable(t, unversioned)
 	if s := o.until(t, "the key to be active",
-		func(s custody.State) bool { return s.Condition == custody.Active }); s.Version != key.Version {
+		func(s custody.Status) bool { return s.Condition == custody.Active }); s.Version != key.Version {
 		t.Errorf("%+v", s)
 	}
 
 	o.allow(t, key, false)
-	o.until(t, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+	o.until(t, "the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
 	if status, body, _ := o.groups(t); status != http.StatusForbidden ||
 		!strings.Contains(body, "EncryptionKeyRevoked") {
 		t.Errorf("while revoked: %d %s", status, body)
@@ -204,20 +204,20 @@ func TestCustomerKey(t *testing.T) {
 		server.Config{Rate: 1000, Dir: o.Dir(), Listen: strings.TrimPrefix(o.URL, "https://")})
 	o.keys = vaultClient(t, o.Server, "safe")
 	o.until(t, "the lock after a restart",
-		func(s custody.State) bool { return s.Condition == custody.Revoked && !s.NextCheck.IsZero() })
+		func(s custody.Status) bool { return s.Condition == custody.Revoked && !s.NextCheck.IsZero() })
 	o.allow(t, key, true)
-	o.until(t, "the restoration", func(s custody.State) bool { return s.Condition == custody.Active })
+	o.until(t, "the restoration", func(s custody.Status) bool { return s.Condition == custody.Active })
 	if status, body, _ := o.groups(t); status != http.StatusOK || !strings.Contains(body, `"g"`) {
 		t.Errorf("restored: %d %s", status, body)
 	}
 
 	next := o.key(t, "k1") // another version
-	o.until(t, "the new version to be followed", func(s custody.State) bool { return s.Version == next.Version })
+	o.until(t, "the new version to be followed", func(s custody.Status) bool { return s.Version == next.Version })
 	o.allow(t, key, false) // the version before is not needed any more
 	if _, err := o.Custody().Disable(t.Context(), o.space); err != nil {
 		t.Fatal(err)
 	}
-	o.until(t, "the service's key", func(s custody.State) bool { return s.Condition == custody.ServiceManaged })
+	o.until(t, "the service's key", func(s custody.Status) bool { return s.Condition == custody.ServiceManaged })
 	if status, body, _ := o.groups(t); status != http.StatusOK {
 		t.Errorf("disabled: %d %s", status, body)
 	}
@@ -260,7 +260,7 @@ func TestKeyPreconditions(t *testing.T) {
 	if _, err := o.Custody().Enable(t.Context(), o.space, good, "22222222-2222-2222-2222-222222222222"); err == nil {
 		t.Error("an identity that there is not was let in")
 	}
-	if s, err := o.Custody().State(t.Context(), o.space); err != nil || s.Condition != custody.ServiceManaged {
+	if s, err := o.Custody().Status(t.Context(), o.space); err != nil || s.Condition != custody.ServiceManaged {
 		t.Errorf("after refusals: %+v, %v", s, err)
 	}
 	if bytes.Contains([]byte(o.page(t, "/readyz")), []byte("active")) {
@@ -387,7 +387,7 @@ func TestRevokedAtWork(t *testing.T) {
 			}
 		}
 		took = append(took, time.Since(start))
-		o.until(t, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+		o.until(t, "the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
 		for range 3 {
 			if status, answer := identify(); status != http.StatusForbidden ||
 				!strings.Contains(answer, "EncryptionKeyRevoked") {
@@ -395,7 +395,7 @@ func TestRevokedAtWork(t *testing.T) {
 			}
 		}
 		o.allow(t, key, true)
-		o.until(t, "the restoration", func(s custody.State) bool { return s.Condition == custody.Active })
+		o.until(t, "the restoration", func(s custody.Status) bool { return s.Condition == custody.Active })
 	}
 	close(ended)
 	work.Wait()

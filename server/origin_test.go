@@ -51,7 +51,7 @@ func TestPublicURL(t *testing.T) {
 		t.Errorf("a key lies in %s", key.Vault)
 	}
 	o.enable(t, key)
-	o.until(t, "the key to be active", func(s custody.State) bool { return s.Condition == custody.Active })
+	o.until(t, "the key to be active", func(s custody.Status) bool { return s.Condition == custody.Active })
 
 	_, header, _ := get(t, o.Server, http.MethodGet, "https://safe.vault.faces.example.org/keys?api-version=7.5", "",
 		"")
@@ -217,11 +217,11 @@ func TestPublicURLChanges(t *testing.T) {
 		o.Server = servertest.Start(t, cfg)
 		o.keys = vaultClient(t, o.Server, "safe")
 		o.until(t, "the key to be active at "+o.URL,
-			func(s custody.State) bool { return s.Condition == custody.Active })
+			func(s custody.Status) bool { return s.Condition == custody.Active })
 		if status, body, _ := o.groups(t); status != http.StatusOK || !strings.Contains(body, `"g"`) {
 			t.Errorf("at %s: %d %s", o.URL, status, body)
 		}
-		state := o.until(t, "anything", func(custody.State) bool { return true })
+		state := o.until(t, "anything", func(custody.Status) bool { return true })
 		if want := strings.Replace(o.URL, "https://", "https://safe.vault.", 1); state.Key.Vault != want {
 			t.Errorf("the key lies in %s, want %s", state.Key.Vault, want)
 		}
@@ -234,11 +234,11 @@ func TestPublicURLChanges(t *testing.T) {
 		key := first
 		key.Version = newest.Key.KID.Version()
 		o.allow(t, key, false)
-		o.until(t, "the lock at "+o.URL, func(s custody.State) bool { return s.Condition == custody.Revoked })
+		o.until(t, "the lock at "+o.URL, func(s custody.Status) bool { return s.Condition == custody.Revoked })
 		o.allow(t, key, true)
-		o.until(t, "the key to return at "+o.URL, func(s custody.State) bool { return s.Condition == custody.Active })
+		o.until(t, "the key to return at "+o.URL, func(s custody.Status) bool { return s.Condition == custody.Active })
 		rotated := o.key(t, "k1")
-		o.until(t, "the new version at "+o.URL, func(s custody.State) bool {
+		o.until(t, "the new version at "+o.URL, func(s custody.Status) bool {
 			if s.Version == rotated.Version {
 				return s.Operation.Progress != custody.Running
 			}

@@ -26,7 +26,7 @@ func TestLegalHoldOverTheWire(t *testing.T) {
 	unversioned := key
 	unversioned.Version = ""
 	o.enable(t, unversioned)
-	o.until(t, "the key to be active", func(s custody.State) bool { return s.Condition == custody.Active })
+	o.until(t, "the key to be active", func(s custody.Status) bool { return s.Condition == custody.Active })
 	for _, step := range []struct {
 		method, what, body string
 		want               int
@@ -52,7 +52,7 @@ func TestLegalHoldOverTheWire(t *testing.T) {
 		}
 	}
 	o.allow(t, key, false)
-	o.until(t, "the lock", func(s custody.State) bool { return s.Condition == custody.Revoked })
+	o.until(t, "the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
 	if status := ask(http.MethodGet, "/retention", ""); status != http.StatusForbidden {
 		t.Errorf("retention of a locked resource: %d", status)
 	}

@@ -30,7 +30,7 @@ func encryptionOf(e account.Encryption) *armwire.Encryption {
 	if !e.Said {
 		return nil
 	}
-	s := e.State
+	s := e.Status
 	w := &armwire.Encryption{KeySource: keySourceService, Status: &armwire.EncryptionStatus{
 		State: string(s.Condition), Since: stampOf(s.Since), Code: s.Code, Reason: s.Reason, Version: s.Version,
 		PrincipalID: string(s.As), LastSuccess: stampOf(s.LastSuccess), NextCheck: stampOf(s.NextCheck),
@@ -174,7 +174,7 @@ func (p *plane) operation(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := e.State.Operation
+	o := e.Status.Operation
 	if o.ID != id {
 		return nil, unknown
 	}

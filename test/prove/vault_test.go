@@ -136,10 +136,10 @@ func (s *storm) end() {
 	time.Sleep(5 * time.Minute)
 }
 
-func (s *storm) state(r *resource) (state custody.State) {
+func (s *storm) state(r *resource) (state custody.Status) {
 	s.with(func(c *custody.Custody) {
 		var err error
-		if state, err = c.State(s.t.Context(), r.id); err != nil {
+		if state, err = c.Status(s.t.Context(), r.id); err != nil {
 			s.t.Errorf("state of %s: %v", r.vault, err)
 		}
 	})
@@ -241,13 +241,13 @@ func (s *storm) enable(r *resource) {
 			})
 		}
 	}
-	s.until(r, time.Minute, func(st custody.State) bool {
+	s.until(r, time.Minute, func(st custody.Status) bool {
 		return st.Condition == custody.Active && st.Operation.Progress == custody.Succeeded
 	})
 }
 
 // until waits for a state and returns how long that took.
-func (s *storm) until(r *resource, most time.Duration, is func(custody.State) bool) time.Duration {
+func (s *storm) until(r *resource, most time.Duration, is func(custody.Status) bool) time.Duration {
 	s.t.Helper()
 	began := time.Now()
 	for !is(s.state(r)) {
@@ -330,7 +330,7 @@ func TestVaultStorm(t *testing.T) {
 					s.giveBack(one, way)
 				}
 			}
-			took := s.until(one, 5*time.Minute, func(st custody.State) bool {
+			took := s.until(one, 5*time.Minute, func(st custody.Status) bool {
 				return answers[st.Condition] == "" && st.Operation.Progress != custody.Running && s.use(one, true) == ""
 			})
 			slowest = max(slowest, took)
@@ -496,7 +496,7 @@ func TestTimeToBlock(t *testing.T) {
 			for range each {
 				s.vaults.turn(weather{})
 				for _, one := range s.all {
-					s.until(one, 2*minute, func(st custody.State) bool { return st.Condition == custody.Active })
+					s.until(one, 2*minute, func(st custody.Status) bool { return st.Condition == custody.Active })
 				}
 				s.vaults.turn(c.weather)
 				block = append(block, s.each(func(i int, one *resource) time.Duration {
