@@ -52,7 +52,7 @@ func (o accountsWithAccess) bound(places int) {
 	}
 }
 
-// want holds the requests against words such as "a:Approved b:Queued(1)".
+// want compares the requests with words such as "a:Approved b:Queued(1)".
 func (o accountsWithAccess) want(words string) {
 	o.t.Helper()
 	all, err := o.Requests(o.t.Context())
@@ -96,12 +96,12 @@ func TestE0NeedsAnApproval(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = o.Create(t.Context(), visage.Caller{}, account.Creation{Name: "far", Location: "eastus", Tier: visage.E0})
-	wantRefusal(t, err, visage.Denied, "CustomerManagedKeyNotApproved") // another region than was asked for
+	wantRefusal(t, err, visage.Denied, "CustomerManagedKeyNotApproved") // another region than in the request
 	if err := o.tryE0("vip"); err != nil {
 		t.Fatal(err)
 	}
 	if r, err := o.Request(t.Context(), "pilot"); err != nil || r.Account != "vip" {
-		t.Errorf("got %+v, %v, want the account that has the place", r, err)
+		t.Errorf("got %+v, %v, want the account with the approval", r, err)
 	}
 	_, err = o.Submit(t.Context(), visage.Caller{}, "pilot", asked)
 	wantRefusal(t, err, visage.Conflict, "AccessRequestAlreadyExists")
@@ -123,13 +123,13 @@ func TestQueueMovesInOrder(t *testing.T) {
 	if err := o.Delete(t.Context(), visage.Caller{}, "one"); err != nil {
 		t.Fatal(err)
 	}
-	o.want("a:Approved b:Approved c:Queued(1) d:Queued(2) e:Queued(3)") // it may come back
+	o.want("a:Approved b:Approved c:Queued(1) d:Queued(2) e:Queued(3)") // it can be recovered
 	if err := o.Purge(t.Context(), visage.Caller{}, "one"); err != nil {
 		t.Fatal(err)
 	}
 	o.want("a:Withdrawn b:Approved c:Approved d:Queued(1) e:Queued(2)")
 
-	// Taking back the approval of a resource that is there makes no space: the resource is still there.
+	// Withdrawing the approval of an existing resource makes no room: the resource still exists.
 	if _, err := o.Withdraw(t.Context(), visage.Caller{}, "b"); err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,8 @@ func TestQueueMovesInOrder(t *testing.T) {
 	}
 }
 
-// TestUnusedApprovalsAreKept: an approval stays when its resource is purged, until another request waits for the place.
+// TestUnusedApprovalsAreKept checks that an approval stays when its resource is purged, until another request waits for
+// the place.
 func TestUnusedApprovalsAreKept(t *testing.T) {
 	o := newAccountsWithAccess(t, newStore(t, "", sourcetest.NewFake("root")))
 	o.bound(1)
@@ -169,8 +170,8 @@ func TestUnusedApprovalsAreKept(t *testing.T) {
 	o.want("a:Withdrawn b:Approved")
 }
 
-// TestNobodyYieldsForNothing: an approval yields when that lets another in, and not when the capacity is exceeded all
-// the same.
+// TestNobodyYieldsForNothing checks that an approval yields when that lets another in, but not when the capacity would
+// still be exceeded.
 func TestNobodyYieldsForNothing(t *testing.T) {
 	o := newAccountsWithAccess(t, newStore(t, "", sourcetest.NewFake("root")))
 	o.ask("a", "b")
@@ -237,21 +238,21 @@ func TestRequestRefusals(t *testing.T) {
 			"InvalidRequestContent"},
 		"approve nothing": {func() error { _, err := o.Approve(t.Context(), visage.Caller{}, "x"); return err },
 			visage.NotFound, "AccessRequestNotFound"},
-		"approve what was withdrawn": {
+		"approve a withdrawn request": {
 			func() error { _, err := o.Approve(t.Context(), visage.Caller{}, "gone"); return err },
 			visage.Conflict, "AccessRequestStateInvalid"},
-		"withdraw what was rejected": {
+		"withdraw a rejected request": {
 			func() error { _, err := o.Withdraw(t.Context(), visage.Caller{}, "no"); return err },
 			visage.Conflict, "AccessRequestStateInvalid"},
 	} {
 		t.Run(name, func(t *testing.T) { wantRefusal(t, c.do(), c.kind, c.code) })
 	}
 	if _, err := o.Submit(t.Context(), visage.Caller{}, "gone", fine); err != nil {
-		t.Errorf("to ask again after withdrawing: %v", err)
+		t.Errorf("a new request after withdrawing: %v", err)
 	}
 }
 
-// TestRequestsAreText: the operator reads requests in a terminal.
+// TestRequestsAreText checks that requests contain only printable text, since the operator reads them in a terminal.
 func TestRequestsAreText(t *testing.T) {
 	o := newAccountsWithAccess(t, newStore(t, "", sourcetest.NewFake("root")))
 	for _, asked := range []account.Asked{

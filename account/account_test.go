@@ -37,7 +37,7 @@ func newStore(t *testing.T, dir string, src keysource.Source) *sealed.Store {
 	return s
 }
 
-// newCustody holds the keys of a store whose data is all under the service's.
+// newCustody holds the keys of a store whose data is all encrypted with the service's key.
 func newCustody(t *testing.T, store *sealed.Store) *custody.Custody {
 	t.Helper()
 	c, err := custody.New(t.Context(), custody.Config{
@@ -163,7 +163,7 @@ func TestRegenerateLeavesTheOtherKey(t *testing.T) {
 	}
 	for _, key := range []string{after.Key1, after.Key2} {
 		if _, _, err := a.Resource(t.Context(), key, ""); err != nil {
-			t.Errorf("a key that holds does not open the resource: %v", err)
+			t.Errorf("a valid key does not open the resource: %v", err)
 		}
 	}
 }
@@ -186,7 +186,7 @@ func TestAccountsOutliveTheProcess(t *testing.T) {
 	a = open(t, newStore(t, dir, root))
 	got, err := a.Get(t.Context(), "one")
 	if err != nil || got.ID != one.ID || got.Tags["team"] != "front desk" || !got.Created.Equal(one.Created) {
-		t.Errorf("got %+v, %v, want what was stored", got, err)
+		t.Errorf("got %+v, %v, want the stored account", got, err)
 	}
 	if keysOf(t, a, "one") != keys {
 		t.Error("the keys changed")
@@ -294,7 +294,7 @@ func TestLongestAndShortestNames(t *testing.T) {
 	}
 }
 
-// stored is an account's record as it lies in the store, so far as an interrupted change shows in it.
+// stored is the part of an account's record that shows an interrupted change.
 type stored struct {
 	ID, Name, Group, Location string
 	Tier                      visage.Tier
@@ -339,7 +339,7 @@ func TestInterruptedChangesAreFinished(t *testing.T) {
 			}
 			a = open(t, store) // as after a crash
 			if _, _, err := a.Resource(t.Context(), keys.Key1, ""); err == nil {
-				t.Error("a key opens what is half there")
+				t.Error("a key opens an incomplete account")
 			}
 			spaces, err := store.Spaces().List(t.Context())
 			if err != nil {
@@ -347,7 +347,7 @@ func TestInterruptedChangesAreFinished(t *testing.T) {
 			}
 			for _, id := range spaces {
 				if id == sealed.SpaceID(one.ID) {
-					t.Error("its space is still there")
+					t.Error("its space still exists")
 				}
 			}
 			all, err := a.List(t.Context())

@@ -15,8 +15,8 @@ import (
 	"github.com/visage-face/visage/keysource/sourcetest"
 )
 
-// TestChangesAreAudited: every change has an event with its caller and resource, a refused one too, and a change that
-// cannot be recorded fails.
+// TestChangesAreAudited checks that every change has an event with its caller and resource, also when refused, and that
+// a change that cannot be recorded fails.
 func TestChangesAreAudited(t *testing.T) {
 	log := &audittest.Recorder{}
 	store := newStore(t, "", sourcetest.NewFake("root"))

@@ -9,7 +9,8 @@ import (
 	"github.com/visage-face/visage/keysource/sourcetest"
 )
 
-// TestLocationsAreNames: a location becomes a part of addresses, and of tables in terminals.
+// TestLocationsAreNames checks that locations are valid names: they become parts of addresses and of tables in
+// terminals.
 func TestLocationsAreNames(t *testing.T) {
 	o := newAccountsWithAccess(t, newStore(t, "", sourcetest.NewFake("root")))
 	for _, bad := range []string{" ", "a/b", "west?us", "\x1b[31mred", "..", strings.Repeat("a", 65)} {

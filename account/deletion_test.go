@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestDeletedAccountsComeBack: nothing of an account is lost while it is deleted, and nothing of it serves.
+// TestDeletedAccountsComeBack checks that a deleted account loses no data and serves no requests.
 func TestDeletedAccountsComeBack(t *testing.T) {
 	a := open(t, newStore(t, "", sourcetest.NewFake("root")))
 	one := create(t, a, "One", visage.S0)
@@ -45,7 +45,7 @@ func TestDeletedAccountsComeBack(t *testing.T) {
 		t.Fatalf("got %+v, %v", back, err)
 	}
 	if keysOf(t, a, "one") != keys {
-		t.Error("its keys are others")
+		t.Error("its keys have changed")
 	}
 	if _, _, err := a.Resource(t.Context(), keys.Key1, "one.localhost"); err != nil {
 		t.Errorf("its key: %v", err)
@@ -70,7 +70,7 @@ func TestDeletedFreeAccountHoldsItsPlace(t *testing.T) {
 	}
 }
 
-// TestDeletedAccountsArePurgedInTime: an account is purged when its retention ends, and not before.
+// TestDeletedAccountsArePurgedInTime checks that an account is purged when its retention ends, and not before.
 func TestDeletedAccountsArePurgedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, err := sealed.Open(t.Context(), sealed.Config{
@@ -109,7 +109,7 @@ func TestDeletedAccountsArePurgedInTime(t *testing.T) {
 			t.Errorf("a second after: %v, %v", all, err)
 		}
 		if _, found := a.LookupID(one.ID); found {
-			t.Error("a purged account is known")
+			t.Error("a purged account still exists")
 		}
 		stop()
 		if err := <-ended; err != nil {
@@ -140,8 +140,8 @@ func TestKeysCanBeRefused(t *testing.T) {
 	}
 }
 
-// TestSubdomainIsChosenOnce: an account is called at the subdomain that was chosen, which never changes, and without
-// one by its name where that can be a host's.
+// TestSubdomainIsChosenOnce checks that an account's host is the chosen subdomain, which never changes, and without one
+// its name, if that is a valid host name.
 func TestSubdomainIsChosenOnce(t *testing.T) {
 	a := open(t, newStore(t, "", sourcetest.NewFake("root")))
 	create(t, a, "one", visage.S0)

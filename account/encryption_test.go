@@ -21,10 +21,10 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// fakeVault is a vault with one key, "k", that principals with access may use.
+// fakeVault is a vault with one key, "k", for principals with access.
 type fakeVault struct {
 	*sourcetest.Fake
-	access *sync.Map // has the visage.PrincipalIDs of those
+	access *sync.Map // the visage.PrincipalIDs with access
 	asked  *atomic.Int64
 }
 
@@ -85,9 +85,9 @@ type identities struct {
 	made  int
 	there map[string]account.Managed // by the account's name
 	vault fakeVault
-	grant bool // callers may give access to the key
+	grant bool // callers may grant access to the key
 
-	during func() // called while a key changes hands
+	during func() // called during a change of the key
 
 	store *sealed.Store
 	stop  func() // of custody
@@ -123,7 +123,7 @@ func (s *identities) User(context.Context, string) (account.Managed, bool) {
 	return account.Managed{}, false
 }
 
-// checkVault admits the vaults of one location.
+// checkVault accepts the vaults of one location.
 func checkVault(_ context.Context, location string, key visage.KeyRef) error {
 	if strings.Contains(key.Vault, "remote") != (location == "remote") {
 		return visage.Refuse(visage.Invalid, "KeyVaultRegionMismatch", "%s is not in %s.", key.Vault, location)
@@ -131,8 +131,8 @@ func checkVault(_ context.Context, location string, key visage.KeyRef) error {
 	return nil
 }
 
-// accountsWithCustody are accounts whose customers may bring keys, with the custody of those keys, the identities of
-// the accounts and a vault.
+// accountsWithCustody are accounts whose customers may use keys of their own, with the custody of those keys, the
+// identities of the accounts and a vault.
 type accountsWithCustody struct {
 	*account.Accounts
 	t          *testing.T
@@ -157,7 +157,7 @@ func newAccountsWithCustody(t *testing.T) accountsWithCustody {
 	return h
 }
 
-// restarted is the accountsWithCustody with everything but its store made anew.
+// restarted returns a new accountsWithCustody over the same store.
 func (h accountsWithCustody) restarted() accountsWithCustody {
 	h.t.Helper()
 	if h.identities.stop != nil {
@@ -189,7 +189,7 @@ func (h accountsWithCustody) restarted() accountsWithCustody {
 	return h
 }
 
-// inHouse runs a test in a bubble, in which waiting takes no time.
+// withCustody runs a test in a bubble, in which waiting takes no time.
 func withCustody(t *testing.T, test func(*testing.T, accountsWithCustody)) {
 	synctest.Test(t, func(t *testing.T) { test(t, newAccountsWithCustody(t)) })
 }
@@ -202,7 +202,7 @@ func (h accountsWithCustody) protect(p account.Protection) error {
 	return err
 }
 
-// settled returns the account and its protection when no change is under way.
+// settled returns the account and its encryption when no change is running.
 func (h accountsWithCustody) settled() (account.Account, account.Encryption) {
 	h.t.Helper()
 	for until := time.Now().Add(time.Hour); ; time.Sleep(time.Second) {
@@ -273,7 +273,7 @@ func protectionIsShownAsItWasGiven(t *testing.T, h accountsWithCustody) {
 	h.identities.vault.Fail(errors.New("down"))
 	exact.Register = false
 	if err := h.protect(exact); err != nil {
-		t.Errorf("the same again: %v", err)
+		t.Errorf("the same key again: %v", err)
 	}
 	h.identities.vault.Fail(nil)
 	if err := h.protect(account.Protection{}); err != nil {
@@ -285,7 +285,8 @@ func protectionIsShownAsItWasGiven(t *testing.T, h accountsWithCustody) {
 	}
 }
 
-// TestCustodyIsBelieved: when a crash comes between a change and what is kept of it to be shown, what holds is shown.
+// TestCustodyIsBelieved checks that after a crash between a change of the key and the record of it in the account, the
+// account shows the key in use.
 func TestCustodyIsBelieved(t *testing.T) { withCustody(t, custodyIsBelieved) }
 
 func custodyIsBelieved(t *testing.T, h accountsWithCustody) {
@@ -303,8 +304,8 @@ func custodyIsBelieved(t *testing.T, h accountsWithCustody) {
 	}
 }
 
-// TestNewIdentityOpensAgain: the data of an account whose identity was taken away opens with a new one that has access,
-// when its owner unlocks it or names its key again.
+// TestNewIdentityOpensAgain checks that the data of an account without its identity opens with a new identity that has
+// access, when its owner unlocks it or names its key again.
 func TestNewIdentityOpensAgain(t *testing.T) {
 	for _, way := range []string{"unlock", "protect"} {
 		t.Run(way, func(t *testing.T) {
@@ -355,7 +356,7 @@ func (h accountsWithCustody) until(want custody.Condition) account.Encryption {
 		if _, e := h.settled(); e.Status.Condition == want {
 			return e
 		} else if time.Now().After(end) {
-			h.t.Fatalf("waited in vain for %s: %+v", want, e.Status)
+			h.t.Fatalf("no state %s in time: %+v", want, e.Status)
 		}
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// TestKeyIsChangedWithoutAnApproval: after an approval is withdrawn, a key in use can still be changed or kept:
-// otherwise a customer could not replace an old version.
+// TestKeyIsChangedWithoutAnApproval checks that a key in use can be changed or kept after an approval is withdrawn: a
+// customer must be able to replace an old version.
 func TestKeyIsChangedWithoutAnApproval(t *testing.T) { withCustody(t, keyIsChangedWithoutAnApproval) }
 
 func keyIsChangedWithoutAnApproval(t *testing.T, h accountsWithCustody) {
@@ -40,7 +40,7 @@ func keyIsChangedWithoutAnApproval(t *testing.T, h accountsWithCustody) {
 	wantRefusal(t, h.protect(mine), visage.Denied, "CustomerManagedKeyNotApproved")
 }
 
-// TestProtectionsAreRefusedInOrder holds refusals against the order of the contract, §5.2.
+// TestProtectionsAreRefusedInOrder compares the order of refusals with the contract, §5.2.
 func TestProtectionsAreRefusedInOrder(t *testing.T) { withCustody(t, protectionsAreRefusedInOrder) }
 
 func protectionsAreRefusedInOrder(t *testing.T, h accountsWithCustody) {
@@ -57,13 +57,13 @@ func protectionsAreRefusedInOrder(t *testing.T, h accountsWithCustody) {
 	p.VaultURI = "https://remote.example"
 	wantRefusal(t, h.protect(p), visage.Invalid, "KeyVaultRegionMismatch")
 	if h.identities.made != 0 {
-		t.Errorf("%d identities were made before what can be known without one was refused", h.identities.made)
+		t.Errorf("%d identities were created before refusals that need none", h.identities.made)
 	}
 	wantRefusal(t, h.protect(mine), visage.Invalid, "KeyVaultAccessDenied")
 }
 
-// TestTwoChangesAtOnce: while a key changes hands nothing else of the account does, and a condition on its state holds
-// until the change is stored.
+// TestTwoChangesAtOnce checks that no other change of an account runs while its key changes, and that a condition on
+// its state holds until the change is stored.
 func TestTwoChangesAtOnce(t *testing.T) { withCustody(t, twoChangesAtOnce) }
 
 func twoChangesAtOnce(t *testing.T, h accountsWithCustody) {
@@ -89,7 +89,7 @@ func twoChangesAtOnce(t *testing.T, h accountsWithCustody) {
 	}
 }
 
-// TestWrongIdentityChangesNoKey: what is wrong beside the key is found before the key changes.
+// TestWrongIdentityChangesNoKey checks that other mistakes in a request are found before the key changes.
 func TestWrongIdentityChangesNoKey(t *testing.T) { withCustody(t, wrongIdentityChangesNoKey) }
 
 func wrongIdentityChangesNoKey(t *testing.T, h accountsWithCustody) {
@@ -110,8 +110,8 @@ func wrongIdentityChangesNoKey(t *testing.T, h accountsWithCustody) {
 	}
 }
 
-// TestDeletedAccountsAskNoKey: while an account is deleted nothing of it is open, and its customer's key is left alone,
-// also after a restart; recovered it is open when the key says yes.
+// TestDeletedAccountsAskNoKey checks that the data of a deleted account is not open and its customer's key is not
+// asked, also after a restart; after recovery it opens when the key unwraps.
 func TestDeletedAccountsAskNoKey(t *testing.T) { withCustody(t, deletedAccountsAskNoKey) }
 
 func deletedAccountsAskNoKey(t *testing.T, h accountsWithCustody) {
@@ -163,13 +163,13 @@ func deletedAccountsAskNoKey(t *testing.T, h accountsWithCustody) {
 		t.Fatal(err)
 	}
 	if err := open(); err == nil {
-		t.Error("recovered without access: its data is open")
+		t.Error("its data is open after a recovery without access")
 	}
 	h.until(custody.Revoked)
 }
 
-// TestUnreadableKeysAreOneAccountsMisfortune: an account whose keys cannot be read is shown, deleted and purged like
-// others.
+// TestUnreadableKeysAreOneAccountsMisfortune checks that an account whose keys cannot be read is listed, deleted and
+// purged like others.
 func TestUnreadableKeysAreOneAccountsMisfortune(t *testing.T) {
 	withCustody(t, unreadableKeysAreOneAccountsMisfortune)
 }
@@ -204,8 +204,8 @@ func unreadableKeysAreOneAccountsMisfortune(t *testing.T, h accountsWithCustody)
 	}
 }
 
-// TestSameKeyWhileRevoked: a client that sends a whole resource back to change its tags changes no key, also while the
-// key is refused, and whether it was named with a version or not; registering again gives the access back.
+// TestSameKeyWhileRevoked checks that a client that sends a whole resource back to change its tags does not change the
+// key, even while the key is refused, named with a version or without; registering again restores the access.
 func TestSameKeyWhileRevoked(t *testing.T) {
 	for _, named := range []string{"", version} {
 		t.Run("version "+named, func(t *testing.T) {
@@ -226,7 +226,7 @@ func sameKeyWhileRevoked(t *testing.T, h accountsWithCustody, named string) {
 	again := key
 	again.Register = false
 	if err := h.protect(again); err != nil {
-		t.Errorf("the same again: %v", err)
+		t.Errorf("the same key again: %v", err)
 	}
 	other := again
 	other.KeyVersion = strings.Repeat("f", 32)
@@ -241,7 +241,7 @@ func sameKeyWhileRevoked(t *testing.T, h accountsWithCustody, named string) {
 	h.until(custody.Active)
 }
 
-// TestSubdomainIsKeptFor: a subdomain that an account gets together with a key is refused to others while the key is
+// TestSubdomainIsKeptFor checks that a subdomain that an account gets together with a key is reserved while the key is
 // asked: a change is refused before the key changes, or not at all.
 func TestSubdomainIsKeptFor(t *testing.T) { withCustody(t, subdomainIsKeptFor) }
 

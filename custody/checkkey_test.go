@@ -14,7 +14,7 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// TestPreconditions has every key refused that may not protect a resource, each with its own code, and nothing changed.
+// TestPreconditions checks that every unsuitable key is refused with its own code, and that nothing changes.
 func TestPreconditions(t *testing.T) {
 	denied := refuse(keysource.ErrDenied, keysource.Permission, "not for you")
 	describe := func(fn func(*keysource.Description)) func(*vault) {
@@ -34,7 +34,7 @@ func TestPreconditions(t *testing.T) {
 			code: "InvalidKeyVaultProperties"},
 		"no https": {key: func(k visage.KeyRef) visage.KeyRef { k.Vault = "http://first.vault.example"; return k },
 			code: "InvalidKeyVaultProperties"},
-		"a vault we do not speak to": {
+		"a vault that is not allowed": {
 			key:  func(k visage.KeyRef) visage.KeyRef { k.Vault = "https://third.vault.example"; return k },
 			code: "InvalidKeyVaultProperties"},
 		"no such key": {key: func(k visage.KeyRef) visage.KeyRef { k.Name = "k9"; return k },
@@ -45,12 +45,12 @@ func TestPreconditions(t *testing.T) {
 		},
 		"no soft delete": {change: describe(func(d *keysource.Description) { d.Recovery = "Purgeable" }),
 			code: "KeyVaultSoftDeleteRequired"},
-		"nothing said of recovery": {change: describe(func(d *keysource.Description) { d.Recovery = "" }),
+		"no recovery level": {change: describe(func(d *keysource.Description) { d.Recovery = "" }),
 			code: "KeyVaultSoftDeleteRequired"},
 		"no purge protection": {
 			change: describe(func(d *keysource.Description) { d.Recovery = "Recoverable+Purgeable" }),
 			code:   "KeyVaultPurgeProtectionRequired"},
-		"purge protection off, in few days": {
+		"purge protection off, short retention": {
 			change: describe(func(d *keysource.Description) { d.Recovery = "CustomizedRecoverable+Purgeable" }),
 			code:   "KeyVaultPurgeProtectionRequired"},
 		"elliptic curve": {change: describe(func(d *keysource.Description) { d.KeyType, d.Bits = "EC", 0 }),
@@ -76,7 +76,7 @@ func TestPreconditions(t *testing.T) {
 		"expired, says wrapping": {change: func(v *vault) {
 			v.verbs["wrapKey"] = refuse(keysource.ErrExpired, keysource.Expired, "expired")
 		}, code: "KeyVaultKeyExpired"},
-		"not yet, says wrapping": {change: func(v *vault) {
+		"not yet valid, found by wrapping": {change: func(v *vault) {
 			v.verbs["wrapKey"] = refuse(keysource.ErrDenied, keysource.NotYetValid, "not yet")
 		}, code: "KeyVaultKeyNotYetValid"},
 		"disabled, says wrapping": {change: func(v *vault) {
@@ -88,7 +88,7 @@ func TestPreconditions(t *testing.T) {
 		},
 		"no answer": {change: func(v *vault) { v.fail = refuse(keysource.ErrUnknown, "", "nobody there") },
 			code: "KeyVaultUnavailable"},
-		"an answer that never": {change: func(v *vault) { v.onCall = func(string) { time.Sleep(time.Minute) } },
+		"an answer that never comes": {change: func(v *vault) { v.onCall = func(string) { time.Sleep(time.Minute) } },
 			code: "KeyVaultUnavailable"},
 		"another key's answer": {change: func(v *vault) { v.lie = true }, code: "KeyVaultKeyNotFound"},
 	} {
@@ -127,14 +127,14 @@ func TestPreconditions(t *testing.T) {
 	}
 }
 
-// TestChangesRefused has changes refused that the present state does not allow.
+// TestChangesRefused checks that changes are refused that the present state does not allow.
 func TestChangesRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
 		r.run()
 		wantRefusal(t, r.custody.Lock(t.Context(), spaceA), "CustomerManagedKeyNotEnabled")
 		if op, err := r.custody.Disable(t.Context(), spaceA); err != nil || op.Progress != custody.Succeeded {
-			t.Errorf("disable what is not enabled: %+v, %v", op, err)
+			t.Errorf("disable a key that is not enabled: %+v, %v", op, err)
 		}
 		key := r.first().add("k1")
 		r.enabled(spaceA, key)
@@ -148,7 +148,7 @@ func TestChangesRefused(t *testing.T) {
 		r.first().set(func(v *vault) { v.fail = nil })
 
 		r.first().enable("k1", false)
-		for range 2 { // before it is noticed, and after
+		for range 2 { // before the lock, and after
 			_, err = r.custody.Enable(t.Context(), spaceA, other, principal)
 			wantRefusal(t, err, "EncryptionKeyRevoked")
 			_, err = r.custody.Disable(t.Context(), spaceA)
@@ -165,12 +165,12 @@ func TestChangesRefused(t *testing.T) {
 			t.Errorf("set a policy while locked: %v", err)
 		}
 		if _, err := r.custody.Status(t.Context(), sealed.SpaceID{9}); err == nil {
-			t.Error("a resource that there is not has a state")
+			t.Error("a resource that does not exist has a state")
 		}
 	})
 }
 
-// TestTwoAtOnce has one of two changes refused that come at the same time.
+// TestTwoAtOnce checks that one of two concurrent changes is refused.
 func TestTwoAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -200,7 +200,7 @@ func TestTwoAtOnce(t *testing.T) {
 	})
 }
 
-// TestNothingWithoutAudit has no key changed when that cannot be audited.
+// TestNothingWithoutAudit checks that no key is changed when the change cannot be audited.
 func TestNothingWithoutAudit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())

@@ -16,7 +16,7 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// TestLife walks the whole life of a key: on, a new version, another key, off.
+// TestLife covers the life of a key: enable, a new version, another key, disable.
 func TestLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -67,7 +67,7 @@ func TestLife(t *testing.T) {
 	})
 }
 
-// TestRevoke takes a key away and gives it back.
+// TestRevoke disables a key and enables it again.
 func TestRevoke(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -91,8 +91,8 @@ func TestRevoke(t *testing.T) {
 	})
 }
 
-// A key is asked after over what others use too, a refusal confirmed over a connection of its own; and that one makes
-// room again when all has been well for some polls.
+// TestConfirmsApart checks that keys are polled over shared connections, and that a refusal is confirmed over a
+// separate one, which is closed again after some successful polls.
 func TestConfirmsApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -126,14 +126,14 @@ func TestConfirmsApart(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		mu.Lock()
 		if last := opened[len(opened)-1]; last != "shared" {
-			t.Errorf("the key is asked after over what is %s", last)
+			t.Errorf("the key is polled over a connection that is %s", last)
 		}
 		opened = nil
 		mu.Unlock()
 		r.first().set(func(v *vault) {
 			first := true
 			v.onCall = func(verb string) {
-				if verb == "unwrapKey" { // no to one question, and yes to the next
+				if verb == "unwrapKey" { // refuse one request, and answer the next
 					v.set(func(v *vault) {
 						v.verbs[verb] = nil
 						if first {

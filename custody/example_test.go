@@ -53,7 +53,8 @@ func (k *customerKey) Unwrap(_ context.Context, _ keysource.Ref, blob []byte) ([
 	return inner, nil
 }
 
-// Describe implements keysource.Source. Soft delete and purge protection are in Recovery: no other key is taken.
+// Describe implements keysource.Source. Recovery includes soft delete and purge protection: keys without them are
+// refused.
 func (k *customerKey) Describe(context.Context, keysource.Ref) (keysource.Description, error) {
 	return keysource.Description{
 		Ref: k.ref, Algorithm: "RSA-OAEP-256", Enabled: !k.disabled.Load(), KeyType: "RSA", Bits: 2048,
@@ -61,7 +62,7 @@ func (k *customerKey) Describe(context.Context, keysource.Ref) (keysource.Descri
 	}, nil
 }
 
-// Put the data of a resource under a key of its customer's, and see it closed when the customer revokes the key.
+// Encrypt the data of a resource with a customer's key, and see it locked when the customer revokes the key.
 func Example() {
 	ctx, stop := context.WithCancel(context.Background())
 	store, err := sealed.Open(ctx, sealed.Config{
@@ -100,7 +101,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- keys.Run(ctx) }() // asks every customer's key, again and again
+	go func() { ended <- keys.Run(ctx) }() // polls every customer's key
 
 	if _, err := keys.Enable(ctx, resource, name, "the identity of the resource"); err != nil {
 		log.Fatal(err)
@@ -108,7 +109,7 @@ func Example() {
 	read := func() error { return store.Space(resource).View(ctx, func(sealed.Reader) error { return nil }) }
 	fmt.Println("enabled:", read())
 
-	// The customer disables the key. A refusal counts when the key has refused twice, two seconds apart.
+	// The customer disables the key. A refusal takes effect when the key has refused twice, two seconds apart.
 	lease := store.Space(resource).Lease()
 	key.disabled.Store(true)
 	keys.Recheck(name) // the built-in vault reports every change; other vaults are polled

@@ -12,7 +12,7 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// enableVersion sets whether one version of a key may be used.
+// enableVersion enables or disables one version of a key.
 func (v *vault) enableVersion(key visage.KeyRef, on bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -23,8 +23,9 @@ func (v *vault) enableVersion(key visage.KeyRef, on bool) {
 	}
 }
 
-// TestDisabledAfterRotation disables a version as soon as there is a newer one: the reason says which version is
-// disabled, that it is still needed, and until when; doing so opens the resource, which moves to the newer one.
+// TestDisabledAfterRotation disables a version as soon as a newer one exists. The reason says which version is
+// disabled, that it is still needed, and until when. Enabling it opens the resource, which then moves to the newer
+// version.
 func TestDisabledAfterRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -42,7 +43,7 @@ func TestDisabledAfterRotation(t *testing.T) {
 			"version "+two.Version)
 		if refusal, ok := errors.AsType[*visage.Refusal](r.read(spaceA)); !ok ||
 			strings.Contains(refusal.Message, one.Vault) {
-			t.Errorf("clients of the Face API learn where the key is: %v", refusal)
+			t.Errorf("clients of the Face API see the address of the key: %v", refusal)
 		}
 		r.first().enableVersion(one, true)
 		r.custody.Recheck(one)
@@ -55,12 +56,12 @@ func TestDisabledAfterRotation(t *testing.T) {
 		r.custody.Recheck(one)
 		time.Sleep(time.Minute)
 		if s := r.state(spaceA); s.Condition != custody.Active {
-			t.Errorf("with the version disabled that is not in use any more: %+v", s)
+			t.Errorf("with a disabled version that is no longer in use: %+v", s)
 		}
 	})
 }
 
-// TestReasonsNameTheVersion takes a key away in every way there is.
+// TestReasonsNameTheVersion removes access to a key in every possible way.
 func TestReasonsNameTheVersion(t *testing.T) {
 	for name, c := range map[string]struct {
 		take func(v *vault, key visage.KeyRef)

@@ -14,7 +14,7 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// TestLock locks for the owner, also over a restart, although the key would say yes.
+// TestLock checks that the owner's lock holds although the key would unwrap, also after a restart.
 func TestLock(t *testing.T) {
 	r := newStoreAndVaults(t, onDisk(t))
 	r.run()
@@ -94,7 +94,8 @@ func TestLockAgainstEverything(t *testing.T) {
 	})
 }
 
-// TestManualRestore: data that was revoked under such a policy, or for more than 30 days, opens only by Unlock.
+// TestManualRestore checks that data that was revoked under such a policy, or for more than 30 days, opens only by
+// Unlock.
 func TestManualRestore(t *testing.T) {
 	for name, c := range map[string]struct {
 		policy custody.Policy
@@ -110,8 +111,7 @@ func TestManualRestore(t *testing.T) {
 				r.enabled(spaceA, r.first().add("k1"))
 				r.first().enable("k1", false)
 				r.until(spaceA, "the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
-				// A resource that is locked for a month costs a month of polls; the vault's silence makes no difference
-				// to it.
+				// A month of lock takes a month of polls; an outage of the vault makes no difference to it.
 				time.Sleep(c.locked)
 				r.first().enable("k1", true)
 				time.Sleep(10 * time.Minute)
@@ -127,8 +127,7 @@ func TestManualRestore(t *testing.T) {
 	}
 }
 
-// TestLockWithoutNote: a lock whose note cannot be stored is in the audit log all the same, since it holds until the
-// next restart.
+// TestLockWithoutNote checks that a lock whose note cannot be stored is audited, since it holds until the next restart.
 func TestLockWithoutNote(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -146,8 +145,8 @@ func TestLockWithoutNote(t *testing.T) {
 	})
 }
 
-// TestRevokedInside takes the key away while a long transaction and a long read are inside: the one fails at its
-// commit, the other ends when it ends, and neither holds the lock up.
+// TestRevokedInside revokes the key during a long transaction and a long read: the transaction fails at its commit, the
+// read ends by itself, and neither delays the lock.
 func TestRevokedInside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -181,7 +180,7 @@ func TestRevokedInside(t *testing.T) {
 			return err
 		})
 		if !errors.Is(err, sealed.ErrNotFound) {
-			t.Errorf("what was written while the key was revoked: %v", err)
+			t.Errorf("a record written while the key was revoked: %v", err)
 		}
 	})
 }
@@ -209,7 +208,7 @@ func TestFollow(t *testing.T) {
 			t.Errorf("followed to the expired version %s: %+v", bad.Version, s)
 		}
 		two := r.first().add("k1")
-		time.Sleep(90 * time.Minute) // it is searched for every hour
+		time.Sleep(90 * time.Minute) // the search runs every hour
 		if s := r.state(spaceA); s.Version != two.Version || s.Operation.Kind != custody.Following ||
 			s.Condition != custody.Active {
 			t.Errorf("%+v", s)
@@ -224,7 +223,7 @@ func TestFollow(t *testing.T) {
 		r.custody.Recheck(one)
 		synctest.Wait()
 		if s := r.state(spaceA); s.Version != three.Version {
-			t.Errorf("twice in a moment: %+v", s)
+			t.Errorf("twice within the guard: %+v", s)
 		}
 		time.Sleep(11 * time.Minute)
 		if s := r.state(spaceA); s.Version != four.Version {
@@ -239,7 +238,7 @@ func TestFollow(t *testing.T) {
 	})
 }
 
-// TestIdentityAnew gives a locked resource another identity, which opens it: its first one was taken away.
+// TestIdentityAnew gives a locked resource whose identity was removed another identity, which opens it.
 func TestIdentityAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -263,8 +262,8 @@ func TestIdentityAnew(t *testing.T) {
 	})
 }
 
-// TestKeyGoneHalfWay takes the new key away in the middle of enabling: before the point of no return nothing has
-// changed, after it the resource is locked until the key is back, and then the change goes on.
+// TestKeyGoneHalfWay disables the new key while it is being enabled: before the point of no return nothing has changed;
+// after it the resource is locked until the key unwraps again, and then the change continues.
 func TestKeyGoneHalfWay(t *testing.T) {
 	for _, point := range custody.Points(custody.Enabling) {
 		t.Run(point, func(t *testing.T) {
@@ -311,7 +310,7 @@ func TestKeyGoneHalfWay(t *testing.T) {
 	}
 }
 
-// TestVaultGoneHalfWay has the vault give no answer in the middle of a change: it waits, within the grace.
+// TestVaultGoneHalfWay stops the vault during a change: the change waits, within the grace.
 func TestVaultGoneHalfWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaultsWith(t, memory(), custody.Policy{Grace: 10 * time.Minute})
@@ -345,7 +344,7 @@ func TestVaultGoneHalfWay(t *testing.T) {
 	})
 }
 
-// TestLockWaitsForNoVault locks a resource that is being recovered, while its vault takes its time.
+// TestLockWaitsForNoVault locks a resource that is being opened while its vault is slow.
 func TestLockWaitsForNoVault(t *testing.T) {
 	r := newStoreAndVaults(t, memory())
 	r.run()
@@ -370,7 +369,7 @@ func TestLockWaitsForNoVault(t *testing.T) {
 		}
 		wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
 	case <-time.After(time.Minute):
-		t.Error("Lock waits for the vault")
+		t.Error("Lock has waited for the vault")
 	}
 	close(answer)
 	if err := <-resumed; err != nil {

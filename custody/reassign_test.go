@@ -12,12 +12,12 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// TestChangeSurvivesItsIdentity takes the identity away under which a change is past the point of no return, and gives
-// another one that has access: naming the key again as that one, or Reassign, has the change go on.
+// TestChangeSurvivesItsIdentity removes the identity of a change past the point of no return, and assigns another one
+// with access: naming the key again with it, or Reassign, lets the change continue.
 func TestChangeSurvivesItsIdentity(t *testing.T) {
 	for _, j := range journeys {
 		for _, point := range custody.Points(j.kind) {
-			// Short changes do not wait, and the last step asks no key.
+			// Short changes do not wait, and the last step needs no key.
 			if !custody.Forward(j.kind, point) || j.kind == custody.Updating || !slices.Contains([]string{
 				string(j.kind) + " acked before", string(j.kind) + " turned before", string(j.kind) + " turned after",
 				string(j.kind) + " destroyed before",
@@ -71,14 +71,15 @@ func survivesItsIdentity(t *testing.T, j journey, point string) {
 		t.Errorf("the change is %+v", s.Operation)
 	}
 	if j.kind != custody.Disabling && s.As != successor {
-		t.Errorf("the key is asked as %s", s.As)
+		t.Errorf("the key is used as %s", s.As)
 	}
 	if err := r.read(spaceA); err != nil {
 		t.Errorf("read: %v", err)
 	}
 }
 
-// TestLockWhileEnabling: a resource whose change to a customer's key is past the point of no return can be locked.
+// TestLockWhileEnabling checks that a resource whose change to a customer's key is past the point of no return can be
+// locked.
 func TestLockWhileEnabling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -113,8 +114,8 @@ func TestLockWhileEnabling(t *testing.T) {
 	})
 }
 
-// TestExpiryLocksWithinThePromise: where expiry locks, it does so as soon as any refusal does, and a later date opens
-// with the next poll.
+// TestExpiryLocksWithinThePromise checks that, where the policy locks at expiry, the lock comes as soon as after any
+// refusal, and that a later expiry date opens the data with the next poll.
 func TestExpiryLocksWithinThePromise(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaultsWith(t, memory(), custody.Policy{LockOnExpiry: true})
@@ -125,7 +126,7 @@ func TestExpiryLocksWithinThePromise(t *testing.T) {
 		r.enabled(spaceA, visage.KeyRef{Vault: firstVault, Name: "k1"})
 		time.Sleep(time.Until(expires) - time.Second)
 		if err := r.read(spaceA); err != nil {
-			t.Errorf("before its end: %v", err)
+			t.Errorf("before the expiry: %v", err)
 		}
 		time.Sleep(promised)
 		wantRefusal(t, r.read(spaceA), "EncryptionKeyRevoked")
@@ -137,8 +138,8 @@ func TestExpiryLocksWithinThePromise(t *testing.T) {
 	})
 }
 
-// TestLockBeforeTheLastStep locks a resource at the moment in which it goes back to the service's key: it stays locked,
-// also over a restart, and opens when it is unlocked.
+// TestLockBeforeTheLastStep locks a resource at the moment in which it returns to the service's key: it stays locked,
+// also after a restart, and opens when it is unlocked.
 func TestLockBeforeTheLastStep(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		t.Run(map[bool]string{false: "running", true: "restarted"}[restart], func(t *testing.T) {
@@ -180,8 +181,8 @@ func TestLockBeforeTheLastStep(t *testing.T) {
 	}
 }
 
-// TestRevokedWhileAChangeIsStuck: a change that cannot go on for want of something else, such as space on a disk, does
-// not hide a revocation of the key, and locks nothing while the key answers.
+// TestRevokedWhileAChangeIsStuck checks that a change that cannot continue for another reason, such as a full disk,
+// does not hide a revocation of the key, and locks nothing while the key answers.
 func TestRevokedWhileAChangeIsStuck(t *testing.T) {
 	for _, point := range []string{"enable turned after", "enable destroyed after", "switch destroyed after"} {
 		t.Run(point, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { revokedWhileStuck(t, point) }) })
@@ -210,7 +211,7 @@ func revokedWhileStuck(t *testing.T, point string) {
 	}
 	time.Sleep(3 * time.Hour)
 	if err := r.read(spaceA); err != nil {
-		t.Errorf("stuck, and its key answers: %v", err)
+		t.Errorf("stuck while its key answers: %v", err)
 	}
 	v.enable(name, false)
 	time.Sleep(promised)
@@ -226,7 +227,7 @@ func revokedWhileStuck(t *testing.T, point string) {
 	}
 }
 
-// TestNextChange: a client that sees the end of a change can begin the next one.
+// TestNextChange checks that a client that sees the end of a change can begin the next one.
 func TestNextChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())

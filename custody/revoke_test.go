@@ -23,8 +23,8 @@ const (
 	typical  = 45 * time.Second // 99 of 100
 )
 
-// TestRevocationTime takes a thousand keys away, each at a time of its own, from vaults that answer at once and from
-// slow ones, and holds what the manual promises against when the data was refused.
+// TestRevocationTime revokes a thousand keys, each at a time of its own, in fast and slow vaults, and compares the time
+// until the data is refused with the promise of the manual.
 func TestRevocationTime(t *testing.T) {
 	for name, c := range map[string]struct {
 		trials int
@@ -81,7 +81,7 @@ func TestRevocationTime(t *testing.T) {
 	}
 }
 
-// TestRecheck asks a key at once that is said to have changed, and locks at once what it refuses, and nothing else.
+// TestRecheck asks a key at once that is reported as changed, and locks at once if it refuses.
 func TestRecheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -118,7 +118,7 @@ func TestRecheck(t *testing.T) {
 	})
 }
 
-// TestSharedKey polls a key once however many resources are under it, and they fall together.
+// TestSharedKey polls a key once for all resources under it, which are locked together.
 func TestSharedKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 50
@@ -149,7 +149,7 @@ func TestSharedKey(t *testing.T) {
 	})
 }
 
-// TestGrace serves while a vault gives no answer, for the grace and no longer.
+// TestGrace serves during an outage of a vault until the grace ends.
 func TestGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaultsWith(t, memory(), custody.Policy{Grace: 10 * time.Minute})
@@ -157,7 +157,7 @@ func TestGrace(t *testing.T) {
 		r.enabled(spaceA, r.first().add("k1"))
 		time.Sleep(5 * time.Minute)
 		r.first().set(func(v *vault) { v.fail = refuse(keysource.ErrUnknown, "", "nobody there") })
-		s := r.until(spaceA, "the outage to be seen",
+		s := r.until(spaceA, "the outage to be noticed",
 			func(s custody.Status) bool { return s.Condition == custody.Degraded })
 		if s.Code != "" || s.Reason == "" || s.LastSuccess.IsZero() || !s.NextCheck.After(time.Now()) {
 			t.Errorf("degraded: %+v", s)
@@ -168,13 +168,13 @@ func TestGrace(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		if err := r.read(spaceA); err == nil {
-			t.Error("beyond the grace it is served")
+			t.Error("it is served beyond the grace")
 		}
 		s = r.until(spaceA, "the lock", func(s custody.Status) bool { return s.Condition == custody.Unavailable })
 		err := r.read(spaceA)
 		wantRefusal(t, err, "EncryptionKeyUnavailable")
 		if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.RetryAfter <= 0 {
-			t.Error("it is not said when to come again")
+			t.Error("the refusal has no Retry-After")
 		}
 		if s.Code != "EncryptionKeyUnavailable" {
 			t.Errorf("%+v", s)
@@ -185,7 +185,7 @@ func TestGrace(t *testing.T) {
 		r.first().set(func(v *vault) { v.fail = refuse(keysource.ErrUnknown, "", "nobody there") })
 		time.Sleep(5 * time.Minute)
 		if s := r.state(spaceA); s.Condition != custody.Revoked {
-			t.Errorf("no answer has made a refusal into %s", s.Condition)
+			t.Errorf("a missing answer has changed a refusal into %s", s.Condition)
 		}
 		r.first().set(func(v *vault) { v.fail = nil })
 		r.until(spaceA, "the restoration", func(s custody.Status) bool { return s.Condition == custody.Active })
@@ -195,7 +195,7 @@ func TestGrace(t *testing.T) {
 	})
 }
 
-// TestAnswers acts upon every sort of answer as the table of classes has it.
+// TestAnswers checks the reaction to every sort of answer against the table of classes.
 func TestAnswers(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(*vault)
@@ -234,14 +234,14 @@ func TestAnswers(t *testing.T) {
 				r.enabled(spaceA, r.first().add("k1"))
 				time.Sleep(time.Minute)
 				r.first().set(c.answer)
-				time.Sleep(7 * time.Minute) // ten polls and more: that often the dates are looked at
+				time.Sleep(7 * time.Minute) // ten polls and more: that often the dates are read
 				s := r.state(spaceA)
 				if s.Condition != c.want {
 					t.Errorf("%+v, want %s", s, c.want)
 				}
 				err := r.read(spaceA)
 				if locked := s.Code != ""; locked != (err != nil) {
-					t.Errorf("%+v, and reading says %v", s, err)
+					t.Errorf("%+v, reading returns %v", s, err)
 				}
 				if c.want == custody.Revoked && r.journal.Count(audit.CustodyLock, audit.Refused) != 1 {
 					t.Error("the lock was not audited once")
@@ -251,7 +251,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// TestOneRefusal does not lock for a refusal that a new connection and a new token do not confirm.
+// TestOneRefusal checks that a refusal does not lock if a new connection and a new token do not confirm it.
 func TestOneRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -351,7 +351,8 @@ func TestStopWhileConfirming(t *testing.T) {
 	})
 }
 
-// TestRestartLocked wants a resource locked after a start until its key has answered, whatever was before.
+// TestRestartLocked checks that a resource is locked after a start until its key has answered, whatever its state
+// before.
 func TestRestartLocked(t *testing.T) {
 	r := newStoreAndVaults(t, onDisk(t))
 	r.run()
@@ -376,7 +377,7 @@ func TestRestartLocked(t *testing.T) {
 	}
 }
 
-// TestDeleteWhileLocked deletes a resource whose key is revoked, and forgets it.
+// TestDeleteWhileLocked deletes a resource whose key is revoked, and checks that custody forgets it.
 func TestDeleteWhileLocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -389,19 +390,19 @@ func TestDeleteWhileLocked(t *testing.T) {
 		}
 		r.custody.Forget(spaceA)
 		if _, err := r.custody.Status(t.Context(), spaceA); !errors.Is(err, sealed.ErrNoSpace) {
-			t.Errorf("state of what is deleted: %v", err)
+			t.Errorf("state of a deleted resource: %v", err)
 		}
 		time.Sleep(time.Minute)
 		before := r.first().called("unwrapKey")
 		time.Sleep(time.Hour)
 		if n := r.first().called("unwrapKey") - before; n > 0 {
-			t.Errorf("a key was asked %d times without a resource", n)
+			t.Errorf("a key without a resource was asked %d times", n)
 		}
 	})
 }
 
-// TestSlowOpening opens a resource slowly while another under the same key lives on: the polls go on meanwhile, and a
-// refusal that comes while the first is being opened keeps it locked.
+// TestSlowOpening opens a resource slowly while another under the same key is in use: the polls continue meanwhile, and
+// a refusal during the opening keeps the first one locked.
 func TestSlowOpening(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -417,7 +418,7 @@ func TestSlowOpening(t *testing.T) {
 		if err := r.custody.Lock(t.Context(), spaceA); err != nil {
 			t.Fatal(err)
 		}
-		var slow atomic.Int64 // calls that take their time: the first ones are those of the opening
+		var slow atomic.Int64 // slow calls: the first ones are those of the opening
 		r.first().set(func(v *vault) {
 			v.onCall = func(verb string) {
 				if verb == "unwrapKey" && slow.Add(-1) == 0 {
@@ -451,8 +452,8 @@ func TestSlowOpening(t *testing.T) {
 	})
 }
 
-// TestRefusalWaitsForNoSentence: the search for a newer version, which only the explanation needs, delays a lock by no
-// more than the confirmation does.
+// TestRefusalWaitsForNoSentence checks that the search for a newer version, which only the explanation needs, does not
+// delay a lock any further than the confirmation does.
 func TestRefusalWaitsForNoSentence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -473,8 +474,8 @@ func TestRefusalWaitsForNoSentence(t *testing.T) {
 	})
 }
 
-// TestPollsGoOnWhileFollowing: while one resource moves to a newer version, slowly, another under the same key is
-// locked as soon as the key refuses.
+// TestPollsGoOnWhileFollowing checks that, while one resource moves slowly to a newer version, another under the same
+// key is locked as soon as the key refuses.
 func TestPollsGoOnWhileFollowing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -508,7 +509,7 @@ func TestPollsGoOnWhileFollowing(t *testing.T) {
 				open++
 			}
 		}
-		if open > 1 { // the one that moves is asked by its steps
+		if open > 1 { // the steps of the move ask for the other one
 			t.Error("the other resource is open")
 		}
 	})

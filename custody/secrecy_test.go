@@ -12,13 +12,13 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// TestNothingWithoutTheVault has everything a thief may have but the customer's key: the data directory, the key
-// directory, the root key, and a copy of the data from before the key was the customer's. None of it opens.
+// TestNothingWithoutTheVault tries everything that a thief may have except the customer's key: the data directory, the
+// key directory, the root key, and a copy of the data from before the key was enabled. None of it opens the data.
 func TestNothingWithoutTheVault(t *testing.T) {
 	r := newStoreAndVaults(t, onDisk(t))
 	r.close()
 	dir := filepath.Dir(r.cfg.KeyDir)
-	before := t.TempDir() // as a backup would have it
+	before := t.TempDir() // as in a backup
 	copyDir(t, filepath.Join(dir, "data"), filepath.Join(before, "data"))
 	r.openStore()
 	r.openCustody()
@@ -27,7 +27,7 @@ func TestNothingWithoutTheVault(t *testing.T) {
 	r.write(spaceA, 4)
 	r.close()
 
-	// What the vault was given to wrap is what is missing, so no file has it, nor the data in clear.
+	// Only the vault can unwrap the data key: neither the data key nor the data is in any file in the clear.
 	secrets := append([][]byte{[]byte(secretly)}, r.first().wrapped...)
 	files := 0
 	walk(t, dir, func(path string, content []byte) {
@@ -35,14 +35,14 @@ func TestNothingWithoutTheVault(t *testing.T) {
 		for _, secret := range secrets {
 			for at := 0; at+16 <= len(secret); at++ {
 				if bytes.Contains(content, secret[at:at+16]) {
-					t.Errorf("%s holds what only the vault may open", path)
+					t.Errorf("%s contains a secret that only the vault may open", path)
 					break
 				}
 			}
 		}
 	})
 	if files == 0 || len(secrets) < 3 {
-		t.Fatalf("%d files, %d secrets: nothing was looked for", files, len(secrets))
+		t.Fatalf("%d files, %d secrets: the search was empty", files, len(secrets))
 	}
 
 	// The project's own code, with the root key.
@@ -52,7 +52,7 @@ func TestNothingWithoutTheVault(t *testing.T) {
 	} {
 		cfg.Engine = "pebble:" + data
 		store, err := sealed.Open(t.Context(), cfg)
-		if err != nil { // that it does not even open will do
+		if err != nil { // a failure to open is enough
 			t.Logf("%s: %v", name, err)
 			continue
 		}
@@ -113,7 +113,7 @@ func copyDir(t *testing.T, from, to string) {
 	})
 }
 
-// FuzzNote reads notes as a damaged or foreign bundle may have them: an error or a note, never a panic.
+// FuzzNote reads notes from damaged or foreign bundles: the result is an error or a note, never a panic.
 func FuzzNote(f *testing.F) {
 	f.Add(
 		[]byte(
@@ -124,7 +124,7 @@ func FuzzNote(f *testing.F) {
 	f.Add([]byte(`{"format":2}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if err := custody.DecodeNote(raw); err != nil && len(raw) == 0 {
-			t.Error("nothing kept yet is a note")
+			t.Error("an empty record is a note")
 		}
 	})
 }

@@ -49,7 +49,7 @@ func allEvents() []event {
 	return all
 }
 
-// flaw returns what contradicts itself in a state; empty: the state is possible.
+// flaw returns the contradiction in a state; empty: the state is possible.
 func (s state) flaw() string {
 	shut := slices.Contains([]Condition{Revoked, Unavailable, Locked}, s.Condition)
 	switch {
@@ -132,7 +132,7 @@ func (e event) comes(s state) bool {
 	return true
 }
 
-// TestStates applies every event to every state under every policy and checks what custody promises.
+// TestStates applies every event to every state under every policy and checks the promises of custody.
 func TestStates(t *testing.T) {
 	states, events := allStates(), allEvents()
 	steps := 0
@@ -260,8 +260,8 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 	return broken
 }
 
-// TestUnlockIsKept: whatever comes between the record of an unlock and the unlock itself, the stored note says in the
-// end what the state says.
+// TestUnlockIsKept checks that, whatever happens between the record of an unlock and the unlock itself, the stored note
+// finally agrees with the state.
 func TestUnlockIsKept(t *testing.T) {
 	between := 0
 	for _, s := range allStates() {
@@ -289,7 +289,7 @@ func TestUnlockIsKept(t *testing.T) {
 	}
 }
 
-// TestStoredOnlyLocks: no stored state opens data under a customer's key.
+// TestStoredOnlyLocks checks that no stored state opens data under a customer's key.
 func TestStoredOnlyLocks(t *testing.T) {
 	for _, holder := range []holder{byService, byCustomer} {
 		for _, change := range []changeStage{noChange, reversible, committed} {
@@ -315,7 +315,7 @@ func TestStoredOnlyLocks(t *testing.T) {
 	}
 }
 
-// TestStatesAreClosed follows all events from the states of a start, and finds no impossible state.
+// TestStatesAreClosed follows all events from the states of a start, and checks that no impossible state is reached.
 func TestStatesAreClosed(t *testing.T) {
 	known := map[state]bool{}
 	simple := func(s state) state { // as far as On distinguishes states
@@ -354,7 +354,7 @@ func TestStatesAreClosed(t *testing.T) {
 		}
 	}
 	if len(known) < 50 {
-		t.Errorf("%d states are reached: they are not followed", len(known))
+		t.Errorf("only %d states are reached", len(known))
 	}
 }
 
@@ -396,7 +396,7 @@ func rows() (names []string, states []state) {
 	return names, states
 }
 
-// TestStatesDocument holds docs/custody-states.md up to date: go test ./custody -run TestStatesDocument -update
+// TestStatesDocument keeps docs/custody-states.md up to date: go test ./custody -run TestStatesDocument -update
 func TestStatesDocument(t *testing.T) {
 	file := filepath.Join("..", "docs", "custody-states.md")
 	raw, err := os.ReadFile(file)

@@ -120,7 +120,7 @@ func (r *storeAndVaults) openCustody() {
 	r.custody = c
 }
 
-// run has custody run until close or halt.
+// run runs custody until close or halt.
 func (r *storeAndVaults) run() {
 	ctx, stop := context.WithCancel(r.t.Context())
 	r.stop, r.done = stop, make(chan struct{})
@@ -133,7 +133,7 @@ func (r *storeAndVaults) run() {
 	}()
 }
 
-// halt ends what run began.
+// halt stops custody and waits for it.
 func (r *storeAndVaults) halt() {
 	if r.stop != nil {
 		r.stop()
@@ -196,7 +196,7 @@ func (r *storeAndVaults) state(id sealed.SpaceID) custody.Status {
 	return s
 }
 
-// enabled puts the space under a key and waits until that is done.
+// enabled encrypts the space with a key and waits until the change is complete.
 func (r *storeAndVaults) enabled(id sealed.SpaceID, key visage.KeyRef) {
 	r.t.Helper()
 	if _, err := r.custody.Enable(r.t.Context(), id, key, principal); err != nil {
@@ -205,10 +205,10 @@ func (r *storeAndVaults) enabled(id sealed.SpaceID, key visage.KeyRef) {
 	r.settled(id)
 }
 
-// settled waits until no change is under way.
+// settled waits until no change is running.
 func (r *storeAndVaults) settled(id sealed.SpaceID) custody.Status {
 	r.t.Helper()
-	return r.until(id, "the change to end",
+	return r.until(id, "the end of the change",
 		func(s custody.Status) bool { return s.Operation.Progress != custody.Running })
 }
 
@@ -222,7 +222,7 @@ func (r *storeAndVaults) until(id sealed.SpaceID, what string, is func(custody.S
 		}
 		<-time.After(time.Millisecond)
 	}
-	r.t.Fatalf("waited in vain for %s: %+v", what, r.state(id))
+	r.t.Fatalf("%s did not happen in time: %+v", what, r.state(id))
 	return custody.Status{}
 }
 

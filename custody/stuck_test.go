@@ -14,8 +14,8 @@ import (
 	"github.com/visage-face/visage/custody"
 )
 
-// TestRevokedWhileUndoIsStuck: a change that can be neither finished nor undone, for want of an audit log, locks
-// nothing while the key answers, and does not hide a revocation.
+// TestRevokedWhileUndoIsStuck checks that a change that can be neither finished nor undone, because the audit log
+// fails, locks nothing while the key answers, and does not hide a revocation.
 func TestRevokedWhileUndoIsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -30,11 +30,11 @@ func TestRevokedWhileUndoIsStuck(t *testing.T) {
 		r.run()
 		r.underFirst()
 		if err := r.enable(t.Context(), r.first().add("k1")); err == nil {
-			t.Fatal("the change was not held up")
+			t.Fatal("the change did not get stuck")
 		}
 		time.Sleep(3 * time.Hour)
 		if err := r.read(spaceA); err != nil {
-			t.Errorf("stuck, and its key answers: %v", err)
+			t.Errorf("stuck while its key answers: %v", err)
 		}
 		r.first().enable("k1", false)
 		time.Sleep(promised)
@@ -50,7 +50,7 @@ func TestRevokedWhileUndoIsStuck(t *testing.T) {
 	})
 }
 
-// slowOn is a handler of logs that takes a second for one message.
+// slowOn is a log handler that takes a second for one message.
 type slowOn struct {
 	slog.Handler
 	message string
@@ -65,8 +65,8 @@ func (h slowOn) Handle(_ context.Context, r slog.Record) error {
 
 func (slowOn) Enabled(context.Context, slog.Level) bool { return true }
 
-// TestStuckFollowerGoesOn: a move to a newer version that can be neither finished nor undone at first is resumed as
-// soon as it is possible.
+// TestStuckFollowerGoesOn checks that a move to a newer version that can at first be neither finished nor undone is
+// resumed as soon as it is possible.
 func TestStuckFollowerGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())

@@ -24,7 +24,7 @@ func (s answering) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (
 	return s.Source.Unwrap(ctx, ref, blob)
 }
 
-// TestCallsOfVaultsAreTraced: the entry of a call to a vault has the id that the vault gave to it.
+// TestCallsOfVaultsAreTraced checks that the audit entry of a call to a vault contains the request id of the vault.
 func TestCallsOfVaultsAreTraced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())

@@ -13,8 +13,8 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// heldReplies has a vault keep its answers to unwrapping to itself. Each is settled when it is received from the
-// channel, and given when the function received is called.
+// heldReplies makes a vault hold its answers to unwrapping. Each answer is settled when it is received from the
+// channel, and sent when the received function is called.
 func heldReplies(v *vault) <-chan func() {
 	replies := make(chan func())
 	v.set(func(v *vault) {
@@ -27,8 +27,8 @@ func heldReplies(v *vault) <-chan func() {
 	return replies
 }
 
-// allow says whether custody may use the keys of the first vault. A refusal of this kind is confirmed, and nothing else
-// is asked.
+// allow enables or disables the keys of the first vault for custody. A refusal of this kind is confirmed without
+// further questions.
 func (r *storeAndVaults) allow(yes bool) {
 	r.first().set(func(v *vault) {
 		if delete(v.denied, principal); !yes {
@@ -37,7 +37,7 @@ func (r *storeAndVaults) allow(yes bool) {
 	})
 }
 
-// revoked is a store whose only space is locked, since its key is refused.
+// revoked is a store whose only space is locked because its key refuses.
 func revoked(t *testing.T) (*storeAndVaults, visage.KeyRef) {
 	t.Helper()
 	r := newStoreAndVaults(t, memory())
@@ -50,8 +50,8 @@ func revoked(t *testing.T) (*storeAndVaults, visage.KeyRef) {
 	return r, key
 }
 
-// TestRefusalFromBeforeUnlock: a refusal that a poll got before Unlock, and gives in after it, does not lock again; the
-// question that Unlock has asked decides.
+// TestRefusalFromBeforeUnlock checks that a refusal to a poll that began before Unlock, and arrives after it, does not
+// lock again; the answer to Unlock's own question decides.
 func TestRefusalFromBeforeUnlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, key := revoked(t)
@@ -59,7 +59,7 @@ func TestRefusalFromBeforeUnlock(t *testing.T) {
 		replies := heldReplies(r.first())
 		r.custody.Recheck(key)
 		(<-replies)()          // the refusal
-		confirmed := <-replies // and the answer whether it was meant
+		confirmed := <-replies // and the answer to the confirmation
 		r.allow(true)
 		if err := r.custody.Unlock(t.Context(), spaceA); err != nil {
 			t.Fatal(err)
@@ -82,8 +82,8 @@ func TestRefusalFromBeforeUnlock(t *testing.T) {
 	})
 }
 
-// TestUnlockHoldsNoRefusalUp: however often Unlock comes between a question and its answer, nothing opens without the
-// key's yes, and the first question after the last Unlock locks.
+// TestUnlockHoldsNoRefusalUp checks that, however often Unlock comes between a question and its answer, nothing opens
+// unless the key unwraps, and the first refusal after the last Unlock locks.
 func TestUnlockHoldsNoRefusalUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, key := revoked(t)
@@ -108,7 +108,7 @@ func TestUnlockHoldsNoRefusalUp(t *testing.T) {
 	})
 }
 
-// TestUnlockOfWhatIsOpen changes nothing: the refusal that is under way locks.
+// TestUnlockOfWhatIsOpen checks that unlocking open data changes nothing: a refusal that is under way locks.
 func TestUnlockOfWhatIsOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
@@ -134,8 +134,8 @@ func TestUnlockOfWhatIsOpen(t *testing.T) {
 	})
 }
 
-// TestUnlockOutlivesARestart: a refusal that comes while Unlock is being audited does not bring the owner's lock back
-// at the next start.
+// TestUnlockOutlivesARestart checks that a refusal that arrives while Unlock is being audited does not restore the
+// owner's lock at the next start.
 func TestUnlockOutlivesARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())

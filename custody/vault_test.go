@@ -14,22 +14,22 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// vault is a customer's vault that a test controls. Its keys really wrap: what it answered without being set to lie
-// opens with that version and nothing else.
+// vault is a customer's vault that a test controls. Its keys really wrap: an answer that is not set to lie opens only
+// with its own version.
 type vault struct {
 	mu      sync.Mutex
 	address string
 	keys    map[string]*vaultKey
 	denied  map[visage.PrincipalID]keysource.Reason // principals without access, and why
-	verbs   map[string]error                        // what a verb answers instead: "get", "wrapKey", "unwrapKey"
-	fail    error                                   // what everything answers instead
-	lie     bool                                    // answers with other bytes than it should
+	verbs   map[string]error                        // the error of a verb: "get", "wrapKey", "unwrapKey"
+	fail    error                                   // the error of every verb
+	lie     bool                                    // answer with wrong bytes
 	calls   map[string]int
 	sources int
 	delay   map[string]time.Duration // how long a verb takes, unless its context ends
 	onCall  func(verb string)        // before each answer; not under mu
-	onReply func(verb string)        // when an answer is settled and before it is given; not under mu
-	wrapped [][]byte                 // everything it was given to wrap
+	onReply func(verb string)        // when an answer is settled and before it is sent; not under mu
+	wrapped [][]byte                 // everything that it was asked to wrap
 }
 
 type vaultKey struct {
@@ -83,7 +83,7 @@ func (v *vault) change(name string, fn func(*keysource.Description)) {
 	fn(&versions[len(versions)-1].description)
 }
 
-// enable sets whether the versions of a key may be used.
+// enable enables or disables the versions of a key.
 func (v *vault) enable(name string, on bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -104,13 +104,13 @@ func (v *vault) called(verb string) int {
 	return v.calls[verb]
 }
 
-// vaults are all vaults there are, and the way to them.
+// vaults are all vaults by host, and open their keys.
 type vaults map[string]*vault
 
 func (all vaults) open(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
 	v := all[key.Vault]
 	if v == nil {
-		return nil, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The vault is none of those spoken to.")
+		return nil, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The vault is unknown.")
 	}
 	v.set(func(v *vault) { v.sources++ })
 	return &vaultSource{v, key, as}, nil

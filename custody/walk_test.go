@@ -12,9 +12,9 @@ import (
 	"github.com/visage-face/visage/custody"
 )
 
-var errFault = errors.New("a fault was made here")
+var errFault = errors.New("injected fault")
 
-// journey is a kind of change, with what comes before it.
+// journey is a kind of change, with its preparation.
 type journey struct {
 	kind   custody.OperationKind
 	before func(r *storeAndVaults) visage.KeyRef // leaves custody running, and returns the key in use
@@ -53,8 +53,9 @@ func (r *storeAndVaults) underFirst() visage.KeyRef {
 	return key
 }
 
-// TestFaults makes every step of every change fail once, before it was taken and after, and wants each change to be as
-// the table of states has it: not done, with everything as it was, up to the point of no return, and done from there.
+// TestFaults makes every step of every change fail once, before and after it runs, and checks each result against the
+// table of states: up to the point of no return the change is undone, with everything as before; from there on it is
+// finished.
 func TestFaults(t *testing.T) {
 	for _, j := range journeys {
 		for _, point := range custody.Points(j.kind) {
@@ -84,13 +85,13 @@ func faulty(t *testing.T, j journey, point string) {
 	}
 	done := s.Operation.Kind == j.kind && s.Operation.Progress == custody.Succeeded
 	if done != (err == nil) || custody.Forward(j.kind, point) && !done {
-		t.Errorf("the change answered %v and is %+v", err, s.Operation)
+		t.Errorf("the change returned %v and is %+v", err, s.Operation)
 	}
 	r.consistent(j, old, done)
 }
 
-// TestKilled kills the process at every step of every change, as far as a test can: whatever was about to happen does
-// not, and the store is opened anew. The change is finished or undone without a command.
+// TestKilled stops at every step of every change, as a killed process would: the next step does not run, and the store
+// is opened anew. The change is finished or undone without a command.
 func TestKilled(t *testing.T) {
 	for _, j := range journeys {
 		for _, point := range custody.Points(j.kind) {
@@ -140,8 +141,8 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// consistent wants everything to be as the key says that is in charge: which that is, that it alone is needed, and that
-// the data is there.
+// consistent checks that everything agrees with the key in use: its version, that no other key is needed, and that the
+// data is readable.
 func (r *storeAndVaults) consistent(j journey, old visage.KeyRef, done bool) {
 	r.t.Helper()
 	want := custody.Active
@@ -158,9 +159,9 @@ func (r *storeAndVaults) consistent(j journey, old visage.KeyRef, done bool) {
 			r.t.Errorf("the service's key has the version %s", s.Version)
 		}
 	case !done && s.Version != old.Version:
-		r.t.Errorf("not done, and the version is %s, was %s", s.Version, old.Version)
+		r.t.Errorf("not done, but the version is %s, was %s", s.Version, old.Version)
 	case done && s.Version == old.Version:
-		r.t.Errorf("done, and the version is still %s", s.Version)
+		r.t.Errorf("done, but the version is still %s", s.Version)
 	}
 	keys, err := r.store.Bundle(spaceA).Keys(r.t.Context())
 	if err != nil || len(keys.Slots) != 1 || keys.Turning {
@@ -169,7 +170,7 @@ func (r *storeAndVaults) consistent(j journey, old visage.KeyRef, done bool) {
 	if err := r.read(spaceA); err != nil {
 		r.t.Error(err)
 	}
-	// The keys that are not in charge are not needed: without them everything still opens, after a restart too.
+	// The other keys are not needed: without them everything still opens, also after a restart.
 	for address, v := range r.vaults {
 		if want == custody.ServiceManaged || s.Key.Vault != address {
 			v.set(func(v *vault) { v.fail = errFault })
