@@ -382,8 +382,8 @@ func (t *transition) renewUntilGrace() {
 }
 
 // onNoAnswer lets the lease run into the grace, and locks the data when the grace is over. Locked data stays locked,
-// with its condition. A missing answer renews no lease, with one exception: if the first customer's key of a change has
-// not been asked yet, its grace begins now.
+// with its condition. A missing answer renews no lease, with one exception: in a first change to a customer's key, if
+// no answer was received yet, the grace begins with the first missing answer.
 func (t *transition) onNoAnswer(e event) {
 	if t.DataLocked {
 		return
