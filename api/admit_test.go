@@ -43,18 +43,18 @@ func TestKeys(t *testing.T) {
 		})
 	}
 	if log := s.log.String(); strings.Contains(log, `"right"`) || strings.Contains(log, "wrong") {
-		t.Errorf("the log holds a key:\n%s", log)
+		t.Errorf("the log contains a key:\n%s", log)
 	}
 }
 
-// tokens knows one token.
+// tokens accepts one token.
 type tokens struct{}
 
 func (tokens) Principal(_ context.Context, bearer string) (visage.Principal, error) {
 	if bearer == "right" {
 		return visage.Principal{Method: "token"}, nil
 	}
-	return visage.Principal{}, visage.Refuse(visage.Unauthenticated, "AuthenticationFailed", "Nobody has this token.")
+	return visage.Principal{}, visage.Refuse(visage.Unauthenticated, "AuthenticationFailed", "The token is unknown.")
 }
 
 func TestTokens(t *testing.T) {
@@ -73,7 +73,7 @@ func TestTokens(t *testing.T) {
 		{"no token", "", 401, "no bearer token"},
 		{"empty token", "Bearer ", 401, "no bearer token"},
 		{"another scheme", "Basic right", 401, "no bearer token"},
-		{"wrong token", "Bearer wrong", 401, "Nobody has"},
+		{"wrong token", "Bearer wrong", 401, "The token is unknown"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			res, body := s.do(t, "GET", "/t/who", "", "Authorization", row.header)
@@ -117,11 +117,11 @@ func TestPlaneTokens(t *testing.T) {
 	}
 	p.Admit = nil
 	if _, err := api.New(api.Config{Planes: []api.Plane{p}}); err == nil {
-		t.Error("a plane that cannot admit was taken")
+		t.Error("a plane without admission was accepted")
 	}
 }
 
-// tiers knows a resource of each tier by its name.
+// tiers has a resource of each tier under its name.
 type tiers struct{}
 
 func (tiers) Resource(_ context.Context, key, _ string) (visage.Resource, visage.Principal, error) {
@@ -133,7 +133,7 @@ func TestRateOfEachTier(t *testing.T) {
 	for _, row := range []struct {
 		tier       visage.Tier
 		burst      int
-		wait       time.Duration // until one more is allowed
+		wait       time.Duration // until the next request is allowed
 		retryAfter string
 	}{
 		{visage.F0, 20, 3 * time.Second, "3"},
@@ -242,7 +242,7 @@ func TestMetricsNameRoutesAndNothingElse(t *testing.T) {
 		}
 	}
 	if strings.Contains(all.String(), "canary") || strings.Contains(s.log.String(), "canary") {
-		t.Errorf("metrics or log hold a part of an address:\n%s\n%s", all.String(), s.log.String())
+		t.Errorf("metrics or log contain a part of an address:\n%s\n%s", all.String(), s.log.String())
 	}
 }
 

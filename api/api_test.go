@@ -18,7 +18,7 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// keys holds one resource a key.
+// keys maps each key to its resource.
 type keys map[string]visage.Resource
 
 func (k keys) Resource(_ context.Context, key, _ string) (visage.Resource, visage.Principal, error) {
@@ -33,7 +33,7 @@ func (k keys) Resource(_ context.Context, key, _ string) (visage.Resource, visag
 
 var alice = visage.Resource{ID: visage.ResourceID{1}, Name: "alice", Tier: visage.S0}
 
-// plane is a dialect as small as can be.
+// plane is a minimal dialect.
 func plane(routes ...api.Route) api.Plane {
 	for i := range routes {
 		if routes[i].Timeout == 0 {
@@ -117,7 +117,7 @@ func TestRouting(t *testing.T) {
 		{"plain", "GET", "/t/lists/x", 200, `"x"`},
 		{"ids keep their case", "GET", "/t/LISTS/AbC", 200, `"AbC"`},
 		{"repeated slashes mean one", "POST", "//t///lists/x//train", 200, `"train"`},
-		{"a slash at the end means nothing", "GET", "/t/lists/x/", 200, `"x"`},
+		{"a slash at the end is ignored", "GET", "/t/lists/x/", 200, `"x"`},
 		{"literals in any case", "PUT", "/T/cAMEL", 200, `"camel"`},
 		{"a literal wins", "GET", "/t/lists/All", 200, `"all"`},
 		{"escaped slash stays in its segment", "GET", "/t/lists/a%2Fb", 200, `"a/b"`},
@@ -195,12 +195,12 @@ func TestRequestLife(t *testing.T) {
 				t.Errorf("got %d %s, want %d with %s", res.StatusCode, body, row.status, row.want)
 			}
 			if strings.Contains(body, "secret") {
-				t.Errorf("the answer tells what is for the log: %s", body)
+				t.Errorf("the answer contains text of the log: %s", body)
 			}
 			if id := res.Header.Get("X-Request"); len(id) != 36 {
 				t.Errorf("request id: got %q, want a UUID", id)
 			} else if row.status >= 400 && !strings.Contains(body, id) {
-				t.Errorf("the problem got another request id than the header's %s: %s", id, body)
+				t.Errorf("the problem's request id is not the header's %s: %s", id, body)
 			}
 			if got := res.Header.Get("Content-Type"); (body == "") != (got == "") {
 				t.Errorf("content type: got %q with body %q", got, body)
@@ -233,7 +233,7 @@ func TestRequestLife(t *testing.T) {
 	}
 }
 
-// pool trusts a test server.
+// pool returns a pool that trusts a test server.
 func pool(s *httptest.Server) *x509.CertPool {
 	p := x509.NewCertPool()
 	p.AddCert(s.Certificate())

@@ -16,7 +16,7 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// refusing serves every kind of refusal that needs nothing of the body.
+// refusing serves every kind of refusal that does not depend on the body.
 func refusing(t *testing.T) *server {
 	t.Helper()
 	read := func(r *api.Request) (any, error) {
@@ -33,7 +33,7 @@ func refusing(t *testing.T) *server {
 	)}})
 }
 
-// early are refusals of requests with a body of so many bytes.
+// early are refusals of requests with bodies of the given length.
 var early = []struct {
 	name, method, path string
 	bytes, status      int
@@ -48,7 +48,7 @@ var early = []struct {
 	{"not wanted", "POST", "/t/none", 6 << 20, 200},
 }
 
-// TestClientsThatWriteAllFirst sends all of a request before it reads anything, as many clients do.
+// TestClientsThatWriteAllFirst sends the whole request before it reads the answer, as many clients do.
 func TestClientsThatWriteAllFirst(t *testing.T) {
 	s := refusing(t)
 	for _, row := range early {
@@ -85,7 +85,7 @@ func TestClientsThatWriteAllFirst(t *testing.T) {
 	}
 }
 
-// TestExpectContinue sends the head alone and waits to be told to go on.
+// TestExpectContinue sends only the head and waits for permission to send the body.
 func TestExpectContinue(t *testing.T) {
 	s := refusing(t)
 	for _, row := range append(early, struct {
@@ -118,7 +118,7 @@ func TestExpectContinue(t *testing.T) {
 	}
 }
 
-// TestPythonSeesTheRefusal asks the client that takes an early answer for a broken connection.
+// TestPythonSeesTheRefusal uses a client that treats an early answer as a broken connection.
 func TestPythonSeesTheRefusal(t *testing.T) {
 	python, err := exec.LookPath("python3")
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // TestGivesWay answers a request while another goroutine waits for the only processor: the answer is sent, and that
-// goroutine goes on before the connection's next request.
+// goroutine runs before the connection's next request.
 func TestGivesWay(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	h, err := api.New(api.Config{Planes: []api.Plane{plane(
@@ -25,7 +25,7 @@ func TestGivesWay(t *testing.T) {
 		defer close(done)
 		went.Store(true)
 	}()
-	for range 2 { // once in 61 times the scheduler takes up first who gave way last
+	for range 2 { // once in 61 times the scheduler runs the goroutine that yielded last
 		answer := httptest.NewRecorder()
 		h.ServeHTTP(answer, httptest.NewRequest("GET", "/t/quick", nil))
 		if !answer.Flushed || answer.Body.String() != `"done"` {
@@ -38,8 +38,8 @@ func TestGivesWay(t *testing.T) {
 	<-done
 }
 
-// TestSharedConnectionIsNotFlushed: a flush would put the end of an HTTP/2 answer into a frame of its own, and there
-// each request has a goroutine of its own.
+// TestSharedConnectionIsNotFlushed checks that HTTP/2 answers are not flushed: a flush would put the end of an answer
+// into a frame of its own, and each request has a goroutine of its own.
 func TestSharedConnectionIsNotFlushed(t *testing.T) {
 	h, err := api.New(api.Config{Planes: []api.Plane{plane(
 		api.Route{Method: "GET", Pattern: "/t/quick", Handle: func(*api.Request) (any, error) { return "done", nil }},

@@ -10,7 +10,8 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// TestInnerSharesNothing has strangers use up a Handler while the one for the process itself goes on.
+// TestInnerSharesNothing has other clients use up a Handler's limits while the Handler for the process itself
+// continues.
 func TestInnerSharesNothing(t *testing.T) {
 	hold, begun := make(chan struct{}), make(chan struct{}, 1)
 	cfg := api.Config{
@@ -43,7 +44,7 @@ func TestInnerSharesNothing(t *testing.T) {
 		outer.do(t, "POST", "/t/hold", "12345678")
 	}()
 	<-begun
-	for range 3 { // more than the rate has
+	for range 3 { // more than the rate allows
 		res, body := inner.do(t, "POST", "/t/inner", "12345678", "X-Key", "right")
 		if res.StatusCode != http.StatusOK || body != "true" {
 			t.Errorf("inner: got %d %s, want 200 true", res.StatusCode, body)

@@ -85,13 +85,13 @@ func TestDecodeJSON(t *testing.T) {
 				t.Errorf("%s: the sentence repeats a value: %q", row.body, refusal.Message)
 			}
 			if strings.ContainsAny(refusal.Message, "\n\x00") || len(refusal.Message) > 200 {
-				t.Errorf("%s: the sentence is not fit to be shown: %q", row.body, refusal.Message)
+				t.Errorf("%s: the sentence contains unprintable text: %q", row.body, refusal.Message)
 			}
 		})
 	}
 }
 
-// TestDecodeLenient: what a contract passes over is passed over, and nothing may be read in two ways.
+// TestDecodeLenient checks that fields that a contract ignores are ignored, and that nothing is ambiguous.
 func TestDecodeLenient(t *testing.T) {
 	for _, row := range []struct {
 		name, body, want string // want: a part of the refusal's sentence; empty: decodes
@@ -137,8 +137,8 @@ func TestDecodeLenient(t *testing.T) {
 	}
 }
 
-// FuzzDecodeJSON checks that what is accepted is JSON that means the same to encoding/json, and that what is refused is
-// a refusal.
+// FuzzDecodeJSON checks that accepted JSON has the same meaning for encoding/json, and that the error is otherwise a
+// refusal.
 func FuzzDecodeJSON(f *testing.F) {
 	for _, seed := range []string{
 		`{"name":"n","ids":["a"],"top":3,"share":1e-3,"on":true,"in":{"deep":"d"}}`, `{}`, `{"name":"a","Name":"b"}`,
@@ -162,7 +162,7 @@ func FuzzDecodeJSON(f *testing.F) {
 		const replacement = "\ufffd"
 		if strings.Contains(strict.Name, replacement) && !strings.Contains(string(data), replacement) &&
 			!strings.Contains(strings.ToLower(string(data)), `\ufffd`) {
-			t.Fatalf("accepted %q with another text in its place", data)
+			t.Fatalf("accepted %q with replaced text", data)
 		}
 		if !reflect.DeepEqual(strict, loose) {
 			t.Fatalf("got %+v, encoding/json got %+v", strict, loose)

@@ -11,7 +11,7 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// TestLeastRate sends bodies that never stop and never end.
+// TestLeastRate sends bodies that continue slowly and never end.
 func TestLeastRate(t *testing.T) {
 	s := serve(t, api.Config{
 		BodyGrace: 40 * time.Millisecond, BodyRate: 100_000, Planes: []api.Plane{plane(

@@ -9,7 +9,7 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// TestWriteProblem answers outside every plane with the same headers and the same shape as within.
+// TestWriteProblem checks that answers outside of every plane have the same headers and form as within.
 func TestWriteProblem(t *testing.T) {
 	w := httptest.NewRecorder()
 	api.WriteProblem(w, httptest.NewRequest(http.MethodPost, "/healthz", nil), &api.Problem{

@@ -14,7 +14,7 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// signingIn serves a sign-in by "NAME SECRET", of which "right" is right.
+// signingIn serves a sign-in by "NAME SECRET", whose only valid secret is "right".
 func signingIn(t *testing.T) *server {
 	t.Helper()
 	return serve(t, api.Config{Tokens: tokens{}, Planes: []api.Plane{plane(
@@ -60,8 +60,8 @@ func (s *server) from(t *testing.T, address, method, path, body string, header .
 	return res
 }
 
-// fails repeats a request, each time with another credential in its header, until it is slowed down, and returns how
-// many times it was looked at.
+// fails repeats a request, each time with another credential in its header, until it is throttled, and returns how
+// often the credential was checked.
 func (s *server) fails(t *testing.T, method, path, body string, header ...string) int {
 	t.Helper()
 	for n := range 1000 {
@@ -81,7 +81,7 @@ func (s *server) fails(t *testing.T, method, path, body string, header ...string
 			t.Fatalf("got %d", res.StatusCode)
 		}
 	}
-	t.Fatal("a thousand wrong sign-ins were looked at")
+	t.Fatal("a thousand wrong sign-ins were checked")
 	return 0
 }
 
@@ -95,12 +95,12 @@ func TestFailedSignInsSlowDown(t *testing.T) {
 	}
 	want("a client that is known", s.from(t, "127.0.0.1", "POST", "/t/token", "known right"), 200)
 	if n := s.fails(t, "POST", "/t/token", "app wrong"); n > 20 {
-		t.Errorf("%d wrong secrets of one name were looked at", n)
+		t.Errorf("%d wrong secrets of one name were checked", n)
 	}
 	want("the same client elsewhere", s.from(t, "127.0.0.2", "POST", "/t/token", "app right"), 200)
 	want("another at the address", s.from(t, "127.0.0.1", "POST", "/t/token", "other right"), 200)
 	s.fails(t, "POST", "/t/token", "known wrong")
-	want("who has signed in from there", s.from(t, "127.0.0.1", "POST", "/t/token", "known right"), 200)
+	want("a client that has signed in from there", s.from(t, "127.0.0.1", "POST", "/t/token", "known right"), 200)
 }
 
 func TestManyNamesFromOneAddressSlowDown(t *testing.T) {
@@ -113,7 +113,7 @@ func TestManyNamesFromOneAddressSlowDown(t *testing.T) {
 		}
 	}
 	if slowed == 0 {
-		t.Error("200 names were tried and nothing slowed down")
+		t.Error("200 names were tried without throttling")
 	}
 	if res := s.from(t, "127.0.0.2", "POST", "/t/token", "appa right"); res.StatusCode != 200 {
 		t.Errorf("another address: got %d", res.StatusCode)
@@ -135,7 +135,7 @@ func TestWrongCredentialsSlowDown(t *testing.T) {
 	}
 }
 
-// people knows every token as the object id of somebody.
+// people accepts every token as an object id.
 type people struct{}
 
 func (people) Principal(_ context.Context, bearer string) (visage.Principal, error) {
@@ -159,11 +159,11 @@ func TestRatesOfIdentitiesAndAddresses(t *testing.T) {
 		{"127.0.0.1", "/t/who", "alice", 200},
 		{"127.0.0.1", "/t/who", "alice", 200},
 		{"127.0.0.2", "/t/who", "alice", 200},
-		{"127.0.0.2", "/t/who", "alice", 429}, // by identity, wherever it is
+		{"127.0.0.2", "/t/who", "alice", 429}, // by identity, from any address
 		{"127.0.0.1", "/t/who", "bob", 200},
 		{"127.0.0.1", "/t/who", "bob", 200},
 		{"127.0.0.1", "/t/who", "carol", 200},
-		{"127.0.0.1", "/t/who", "carol", 429}, // by address, whoever it is
+		{"127.0.0.1", "/t/who", "carol", 429}, // by address, for any identity
 		{"127.0.0.2", "/t/who", "carol", 200},
 		{"127.0.0.1", "/t/open", "", 429},
 		{"127.0.0.3", "/t/open", "", 200},

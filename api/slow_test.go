@@ -50,7 +50,7 @@ func TestSlowBodies(t *testing.T) {
 			"POST /t/read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", 408,
 		},
 		{"stalls before the body", "POST /t/read HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", 408},
-		{"stalls in a body nobody reads", "POST /t/ignore HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", 200},
+		{"stalls in an unread body", "POST /t/ignore HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", 200},
 		{"stalls in a body of no route", "POST /t/none HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", 404},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -67,12 +67,12 @@ func TestSlowBodies(t *testing.T) {
 			if res.StatusCode != row.status {
 				t.Errorf("got %d, want %d", res.StatusCode, row.status)
 			}
-			// The read below ends only because the server closes the connection.
+			// The read below ends only when the server closes the connection.
 			if _, err := io.ReadAll(res.Body); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := in.ReadByte(); err == nil {
-				t.Error("the connection goes on after half a request")
+				t.Error("the connection stays open after half a request")
 			}
 		})
 	}
@@ -121,7 +121,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := httptest.NewServer(h) // without TLS, whose closing waits for the client once more
+	s := httptest.NewServer(h) // without TLS, whose closing waits for the client again
 	defer s.Close()
 	conn, err := net.Dial("tcp", s.Listener.Addr().String())
 	if err != nil {
@@ -168,7 +168,7 @@ func TestClientThatLeaves(t *testing.T) {
 	}
 }
 
-// TestLifeOverHTTP2 repeats over HTTP/2 what depends on how connections are read.
+// TestLifeOverHTTP2 repeats the tests that depend on reading connections over HTTP/2.
 func TestLifeOverHTTP2(t *testing.T) {
 	h, err := api.New(api.Config{BodyTimeout: 30 * time.Millisecond, Planes: []api.Plane{plane(
 		api.Route{Method: "POST", Pattern: "/t/read", MaxBody: 8, Handle: func(r *api.Request) (any, error) {
@@ -211,7 +211,7 @@ func TestLifeOverHTTP2(t *testing.T) {
 	}
 }
 
-// TestBodiesWaitForMemory has a resource use up its part of the memory, then all of it be used up.
+// TestBodiesWaitForMemory has one resource use up its share of the memory, and then all of it be used up.
 func TestBodiesWaitForMemory(t *testing.T) {
 	const part = 64 << 10
 	begun, done := make(chan struct{}), make(chan struct{})
@@ -253,7 +253,7 @@ func TestBodiesWaitForMemory(t *testing.T) {
 	<-begun
 	post("/t/hasty", "S0a", long, http.StatusServiceUnavailable)
 	post("/t/hasty", "S0a", short, http.StatusOK)
-	post("/t/hasty", "S0b", long, http.StatusOK) // others have not noticed
+	post("/t/hasty", "S0b", long, http.StatusOK) // other resources are not affected
 	for _, resource := range []string{"S0b", "S0c", "S0d"} {
 		wait("/t/hold", resource)
 		<-begun

@@ -11,8 +11,8 @@ import (
 	"github.com/visage-face/visage/api"
 )
 
-// TestStreams: a streamed answer arrives as it was written, and one that failed is cut, so that nobody takes it for
-// whole.
+// TestStreams checks that a streamed answer arrives as written, and that a failed one is cut off, so that no client
+// accepts it as complete.
 func TestStreams(t *testing.T) {
 	stream := func(write func(context.Context, io.Writer) error) func(*api.Request) (any, error) {
 		return func(*api.Request) (any, error) { return api.Reply{Status: http.StatusOK, Stream: write}, nil }
@@ -47,6 +47,6 @@ func TestStreams(t *testing.T) {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 	if n, err := read("/t/broken"); err == nil {
-		t.Errorf("%d bytes, and no error", n)
+		t.Errorf("got %d bytes and no error", n)
 	}
 }

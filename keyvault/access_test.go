@@ -14,8 +14,8 @@ import (
 	"github.com/visage-face/visage/keyvault"
 )
 
-// TestWhoMayGiveAccess: where roles decide, policies and the change to them are for who may give roles; everything else
-// is for who may change the vault.
+// TestWhoMayGiveAccess checks that, where roles decide, policies and the change to policies require the right to assign
+// roles; all other changes require the right to change the vault.
 func TestWhoMayGiveAccess(t *testing.T) {
 	policy := keyvault.AccessPolicy{ObjectID: bob, Keys: []keyvault.Permission{keyvault.MayGet}}
 	model := func(rbac bool) func(*keyvault.Vault) { return func(v *keyvault.Vault) { v.RBAC = rbac } }
@@ -81,7 +81,7 @@ func TestWhoMayGiveAccess(t *testing.T) {
 	}
 }
 
-// TestAccessIsToldBeforeAndAfter holds what the audit is told of every change of who may do what.
+// TestAccessIsToldBeforeAndAfter checks that the audit gets every change of access with the state before and after.
 func TestAccessIsToldBeforeAndAfter(t *testing.T) {
 	r := newAuditedService(t, func(v *keyvault.Vault) {
 		v.Policies = []keyvault.AccessPolicy{{ObjectID: alice,
@@ -131,7 +131,7 @@ func changes(events []audit.Event) (all []string) {
 	return all
 }
 
-// TestAccessIsNeverChangedUntold: what could not be told when it was done is told later, once.
+// TestAccessIsNeverChangedUntold checks that a change that could not be recorded at once is recorded later, once.
 func TestAccessIsNeverChangedUntold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newAuditedService(t)

@@ -10,7 +10,7 @@ import (
 	"github.com/visage-face/visage/keyvault"
 )
 
-// TestManyKeysAtATime orders more RSA keys at a time than are made.
+// TestManyKeysAtATime requests more RSA keys at a time than the service generates.
 func TestManyKeysAtATime(t *testing.T) {
 	r := newAuditedService(t)
 	var all sync.WaitGroup
@@ -33,9 +33,9 @@ func TestManyKeysAtATime(t *testing.T) {
 	}
 	all.Wait()
 	if made.Load() == 0 || refused.Load() == 0 {
-		t.Errorf("%d keys were made and %d refused, want some of both", made.Load(), refused.Load())
+		t.Errorf("%d keys were created and %d refused, want some of both", made.Load(), refused.Load())
 	}
-	// Keys on curves do not wait, and there is room again.
+	// EC keys do not wait, and there is room for RSA keys again.
 	for _, kind := range []string{"EC", "RSA"} {
 		if _, err := r.CreateKey(t.Context(), caller(alice), keyvault.Ref{Vault: "safe", Name: "after"},
 			keyvault.NewKey{

@@ -144,8 +144,8 @@ func TestOldVersionsGoOn(t *testing.T) {
 	wantRefusal(t, err, visage.NotFound, "KeyNotFound", "")
 }
 
-// TestManyAtOnce: whoever rotates a key while others do gets a version of his own or is told that he was too late, and
-// every version that was announced goes on working.
+// TestManyAtOnce checks that every concurrent rotation of a key either creates a version or is refused as too late, and
+// that every announced version works.
 func TestManyAtOnce(t *testing.T) {
 	r := newAuditedService(t)
 	r.create("k", "EC")
@@ -207,7 +207,7 @@ func TestRetentionEndsInPurge(t *testing.T) {
 		ok(t, err)
 		time.Sleep(7*24*time.Hour + time.Minute)
 		synctest.Wait()
-		r.vault("safe") // the name is free
+		r.vault("safe") // the name is available again
 		if events, _ := r.taken(); !slices.Contains(events, "KeyPurge done") ||
 			!slices.Contains(events, "VaultPurge done") {
 			t.Errorf("the audit has %v", events)
@@ -374,7 +374,7 @@ func TestKeysOutliveTheProcess(t *testing.T) {
 	ok(t, err)
 }
 
-// TestNothingHappensUnseen: without its entry in the audit, an operation with a key gives nothing to its caller.
+// TestNothingHappensUnseen checks that a key operation without its audit entry returns nothing to its caller.
 func TestNothingHappensUnseen(t *testing.T) {
 	r := newAuditedService(t)
 	r.create("k", "RSA")
@@ -390,7 +390,7 @@ func TestNothingHappensUnseen(t *testing.T) {
 	if !errors.Is(err, full) {
 		t.Errorf("got %v", err)
 	}
-	if _, told := r.taken(); len(told) != 1 { // a key that was disabled must be known to be
+	if _, told := r.taken(); len(told) != 1 { // a disabled key must be reported nevertheless
 		t.Errorf("told of %v", told)
 	}
 	r.audit.Fail(nil)

@@ -19,7 +19,7 @@ import (
 	"github.com/visage-face/visage/keyvault"
 )
 
-// vectors are published answers of RSAES-OAEP with SHA-256 and MGF1 with SHA-256, which say where they are from.
+// vectors are published test vectors of RSAES-OAEP with SHA-256 and MGF1 with SHA-256, with their source.
 type vectors struct {
 	Source     string
 	N, D, P, Q string // base64url
@@ -32,7 +32,7 @@ func readVectors(t *testing.T) (v vectors) {
 	ok(t, err)
 	ok(t, json.Unmarshal(data, &v))
 	if len(v.Answers) == 0 {
-		t.Fatal("there are no answers in the file")
+		t.Fatal("the file has no test vectors")
 	}
 	return v
 }
@@ -80,7 +80,7 @@ func TestKnownAnswers(t *testing.T) {
 	}
 }
 
-// TestImportsFitTogether: parts that do not belong together are refused, whichever is wrong.
+// TestImportsFitTogether checks that inconsistent parts of a key are refused, whichever part is wrong.
 func TestImportsFitTogether(t *testing.T) {
 	r := newAuditedService(t)
 	scalar := bytes.Repeat([]byte{7}, 32)
@@ -175,7 +175,7 @@ func TestImportsFitTogether(t *testing.T) {
 	}
 }
 
-// uneven is a key of 2,048 bits with a prime of so many.
+// uneven is a key of 2,048 bits with a prime of the given size.
 func uneven(t *testing.T, bits int, e int64) keyvault.JWK {
 	t.Helper()
 	one, exponent := big.NewInt(1), big.NewInt(e)
@@ -195,7 +195,7 @@ func uneven(t *testing.T, bits int, e int64) keyvault.JWK {
 	}
 }
 
-// smallScalar is an EC key that anyone can guess.
+// smallScalar is an EC key with a guessable private key.
 func smallScalar(t *testing.T, d int64) keyvault.JWK {
 	t.Helper()
 	scalar := big.NewInt(d).FillBytes(make([]byte, 32))

@@ -39,12 +39,12 @@ func caller(objectID string) visage.Caller {
 	}
 }
 
-// everything is every permission there is.
+// everything is all permissions.
 var everything = []keyvault.Permission{
 	keyvault.All, keyvault.MayPurge, keyvault.MayRotate, keyvault.MayGetRotationPolicy, keyvault.MaySetRotationPolicy,
 }
 
-// auditedService is a service with the roles on its vaults and what its audit was told.
+// auditedService is a service with the roles on its vaults and the events of its audit.
 type auditedService struct {
 	t *testing.T
 	*keyvault.Service
@@ -56,19 +56,19 @@ type auditedService struct {
 	changes []string // guarded by mu
 }
 
-// roles is who has a role, by object id and permission.
+// roles holds the assigned roles, by object id and permission.
 type roles map[string]bool
 
 func (r roles) Allowed(_ context.Context, who visage.Caller, v keyvault.Vault, p keyvault.Permission) (bool, error) {
 	return r[who.ObjectID+" "+v.Name+" "+string(p)], nil
 }
 
-// MayGiveAccess is for who has the role "give access" on the vault.
+// MayGiveAccess reports whether the caller has the role "give access" on the vault.
 func (r roles) MayGiveAccess(_ context.Context, who visage.Caller, v keyvault.Vault) (bool, error) {
 	return r[who.ObjectID+" "+v.Name+" give access"], nil
 }
 
-// taken returns what was recorded since the last call: the operations with their outcomes, and the changed keys.
+// taken returns the records since the last call: the operations with their outcomes, and the changed keys.
 func (r *auditedService) taken() (events, changes []string) {
 	for _, e := range r.audit.Events() {
 		if e.Kind == audit.VaultOperation {
@@ -119,7 +119,7 @@ func newAuditedServiceOn(t *testing.T, store *sealed.Store) *auditedService {
 	return r
 }
 
-// newAuditedService has a vault "safe" in which alice may do everything.
+// newAuditedService has a vault "safe" in which alice has all permissions.
 func newAuditedService(t *testing.T, set ...func(*keyvault.Vault)) *auditedService {
 	t.Helper()
 	r := newAuditedServiceOn(t, openStore(t, "", sourcetest.NewFake("root")))
@@ -145,7 +145,7 @@ func (r *auditedService) vault(name string, set ...func(*keyvault.Vault)) keyvau
 
 func key(name string) keyvault.Ref { return keyvault.Ref{Vault: "safe", Name: name} }
 
-// create makes a key of a kind in the vault safe.
+// create creates a key of a type in the vault safe.
 func (r *auditedService) create(name, kind string, set ...func(*keyvault.NewKey)) keyvault.Key {
 	r.t.Helper()
 	want := keyvault.NewKey{Type: kind, Attributes: keyvault.Attributes{Enabled: true}}

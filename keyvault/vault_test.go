@@ -119,7 +119,7 @@ func TestPoliciesDecide(t *testing.T) {
 		name string
 		set  func(*keyvault.Vault)
 		who  visage.Caller
-		want map[string]string // by operation: the inner code, empty when it is done
+		want map[string]string // by operation: the inner code, empty for success
 	}{
 		{"nothing", give(), caller(bob),
 			map[string]string{"get": "AccessDenied", "wrap": "AccessDenied", "rotate": "AccessDenied"}},
@@ -167,7 +167,7 @@ func TestPoliciesDecide(t *testing.T) {
 func TestRolesDecideInTheirVaults(t *testing.T) {
 	r := newAuditedService(t, func(v *keyvault.Vault) { v.RBAC = true })
 	_, err := r.Keys(t.Context(), caller(alice), "safe", "", 25)
-	wantRefusal(t, err, visage.Denied, "Forbidden", "ForbiddenByRbac") // her policy is not looked at
+	wantRefusal(t, err, visage.Denied, "Forbidden", "ForbiddenByRbac") // her policy is ignored
 	r.roles[bob+" safe list"] = true
 	_, err = r.Keys(t.Context(), caller(bob), "safe", "", 25)
 	ok(t, err)
@@ -175,7 +175,7 @@ func TestRolesDecideInTheirVaults(t *testing.T) {
 	wantRefusal(t, err, visage.Denied, "Forbidden", "ForbiddenByRbac")
 }
 
-// TestChangesAreTold holds what the hook for custody needs: every change that may end the use of a key, at once.
+// TestChangesAreTold checks that custody is notified at once of every change that may end the use of a key.
 func TestChangesAreTold(t *testing.T) {
 	r := newAuditedService(t)
 	r.create("one", "EC")
@@ -225,7 +225,7 @@ func TestChangesAreTold(t *testing.T) {
 			t.Fatalf("%s: %v", c.name, err)
 		}
 		if _, got := r.taken(); !slices.Equal(got, c.want) {
-			t.Errorf("%s: told of %v, want %v", c.name, got, c.want)
+			t.Errorf("%s: notified of %v, want %v", c.name, got, c.want)
 		}
 	}
 }

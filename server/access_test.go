@@ -27,7 +27,7 @@ type realm struct {
 	t *testing.T
 }
 
-// somebody makes an application with roles on the subscription, and returns how it gets tokens.
+// somebody creates an application with roles on the subscription, and returns the function that gets its tokens.
 func (r realm) somebody(name, tenant string, roles ...string) func(audience string) string {
 	r.t.Helper()
 	if tenant == "" {
@@ -67,7 +67,7 @@ func (r realm) somebody(name, tenant string, roles ...string) func(audience stri
 	}
 }
 
-// call makes a request with a bearer token and holds the answer's status and code.
+// call makes a request with a bearer token and compares the answer's status and code.
 func (r realm) call(want int, code, token, method, path, body string) map[string]any {
 	r.t.Helper()
 	host := ""
@@ -116,7 +116,7 @@ func (r realm) call(want int, code, token, method, path, body string) map[string
 
 const groupPath = "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts"
 
-// TestRolesDecideOnTheManagementPlane: who holds which role may do what, and only the operator decides on access
+// TestRolesDecideOnTheManagementPlane checks what each role allows, and that only the operator decides on access
 // requests.
 func TestRolesDecideOnTheManagementPlane(t *testing.T) {
 	r := realm{servertest.Start(t, server.Config{}), t}
@@ -185,7 +185,7 @@ func TestRolesDecideOnTheManagementPlane(t *testing.T) {
 	}
 }
 
-// TestLocalAuthCanBeDisabled: the keys of a resource stop working, and tokens go on.
+// TestLocalAuthCanBeDisabled checks that the keys of a resource stop working while tokens continue to work.
 func TestLocalAuthCanBeDisabled(t *testing.T) {
 	r := realm{servertest.Start(t, server.Config{}), t}
 	const groups = "/face/v1.2/persongroups"
@@ -201,8 +201,8 @@ func TestLocalAuthCanBeDisabled(t *testing.T) {
 	r.call(200, "", "key "+r.Key, "GET", groups, "")
 }
 
-// TestRegisterGrantsNoMoreThanTheCallerMay: who may not change the policies of a vault gets no access by asking for a
-// key.
+// TestRegisterGrantsNoMoreThanTheCallerMay checks that a caller without the right to change the policies of a vault
+// gets no access by registering a key.
 func TestRegisterGrantsNoMoreThanTheCallerMay(t *testing.T) {
 	o := newOfficer(t, server.Config{AutoApprove: true})
 	key := o.key(t, "k")
@@ -213,8 +213,8 @@ func TestRegisterGrantsNoMoreThanTheCallerMay(t *testing.T) {
 	r.call(400, "KeyVaultAccessDenied", token, "PATCH", groupPath+"/vip", body)
 }
 
-// TestRolesOnOneResource: who has a role on one resource can do all that it takes to change it, and nothing elsewhere;
-// the role is gone with the resource.
+// TestRolesOnOneResource checks that a role on one resource allows everything needed to change it, and nothing
+// elsewhere, and that it ends with the resource.
 func TestRolesOnOneResource(t *testing.T) {
 	o := newOfficer(t, server.Config{AutoApprove: true})
 	key := o.key(t, "k")
@@ -251,7 +251,7 @@ func TestRolesOnOneResource(t *testing.T) {
 		t.Fatal(err)
 	}
 	operation := res.Header.Get("Azure-AsyncOperation")
-	// a change this small may be over before its answer is written
+	// a change this small may be complete before its answer is written
 	if operation == "" && res.StatusCode != http.StatusOK {
 		t.Fatalf("enable: %d", res.StatusCode)
 	}
@@ -268,7 +268,8 @@ func TestRolesOnOneResource(t *testing.T) {
 	r.call(403, "AuthorizationFailed", token, "GET", groupPath+"/vip", "")
 }
 
-// TestUserAssignedIdentities: a resource may have some, and opens no key with them.
+// TestUserAssignedIdentities checks that a resource may have user-assigned identities, but uses keys only with its
+// system-assigned one.
 func TestUserAssignedIdentities(t *testing.T) {
 	r := realm{servertest.Start(t, server.Config{AutoApprove: true}), t}
 	token := r.Token(t, managementPlane)

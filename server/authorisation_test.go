@@ -16,14 +16,15 @@ import (
 	"github.com/visage-face/visage/server"
 )
 
-var update = flag.Bool("update", false, "write the table of who may do what anew")
+var update = flag.Bool("update", false, "rewrite the table of authorisations")
 
-// authorisationTable is the page that says what every route answers to every kind of caller.
+// authorisationTable is the page with the answer of every route to every kind of caller.
 const authorisationTable = "docs/authorisation.md"
 
-// TestAuthorisation asks every route of every plane as every kind of caller, and holds the answers against rules, which
-// say what must never be, and against the committed table, which says all of it. The routes come from the document that
-// the server makes of its route tables: a new route fails here until somebody has looked at its line in the table.
+// TestAuthorisation sends every kind of caller to every route of every plane, and compares the answers with rules,
+// which say what must never happen, and with the committed table, which has all answers. The routes come from the
+// specification that the server generates from its route tables: a new route fails here until its line in the table has
+// been reviewed.
 func TestAuthorisation(t *testing.T) {
 	if testing.Short() {
 		t.Skip("makes thousands of requests")
@@ -55,7 +56,7 @@ func TestAuthorisation(t *testing.T) {
 				got := w.ask(t, r, k)
 				asked++
 				if want := k.rule(r); want != "" && got != want {
-					t.Errorf("%s %s as %s: %s, and the rule says %s", r.method, r.pattern, k.name, got, want)
+					t.Errorf("%s %s as %s: %s, but the rule says %s", r.method, r.pattern, k.name, got, want)
 				}
 				fmt.Fprintf(&page, " %s |", got)
 			}
@@ -63,7 +64,7 @@ func TestAuthorisation(t *testing.T) {
 		}
 	}
 	for plane := range routes {
-		t.Errorf("this test does not know the plane %s", plane)
+		t.Errorf("this test has no callers for the plane %s", plane)
 	}
 	t.Attr("questions", fmt.Sprint(asked))
 	compareTable(t, page.String())
@@ -84,16 +85,16 @@ func compareTable(t *testing.T, got string) {
 	wanted, have := strings.Split(string(want), "\n"), strings.Split(got, "\n")
 	for _, line := range have {
 		if !slices.Contains(wanted, line) {
-			t.Errorf("%s does not have: %s", authorisationTable, line)
+			t.Errorf("%s lacks: %s", authorisationTable, line)
 		}
 	}
 	for _, line := range wanted {
 		if !slices.Contains(have, line) {
-			t.Errorf("%s has what is not so: %s", authorisationTable, line)
+			t.Errorf("%s has a wrong line: %s", authorisationTable, line)
 		}
 	}
 	if t.Failed() {
-		t.Log("look at each difference; when all are meant: go test ./server -run TestAuthorisation -update")
+		t.Log("review each difference; if all are intended: go test ./server -run TestAuthorisation -update")
 	}
 }
 
@@ -114,7 +115,7 @@ resources there are. And "a policy with all" does not reach purging, rotation an
 // route is one operation of one plane.
 type route struct{ plane, method, pattern, body string }
 
-// routes reads the server's description of itself, sorted, by plane.
+// routes reads the server's specification of itself, sorted, by plane.
 func (w *populatedServer) routes(t *testing.T) map[string][]route {
 	t.Helper()
 	res, err := w.Client.Get(w.URL + "/openapi.json")
@@ -153,8 +154,8 @@ func (w *populatedServer) routes(t *testing.T) map[string][]route {
 	return all
 }
 
-// bodies are what the operations of vaults are sent, by the name of their type: a vault looks at the body before it
-// looks for the key that it is about. Everybody else decides on the caller first, and is sent what is no JSON.
+// bodies are the bodies for the operations of vaults, by the name of their type: a vault reads the body before it looks
+// up the key. All other planes decide on the caller first, and get invalid JSON.
 var bodies = map[string]string{
 	"vault.blobBody":   `{"value":"AAAA"}`,
 	"vault.createBody": `{"kty":"EC","crv":"P-256"}`,
@@ -164,7 +165,7 @@ var bodies = map[string]string{
 	"vault.useBody":    `{"alg":"RSA-OAEP-256","value":"AAAA","digest":"AAAA","signature":"AAAA"}`,
 }
 
-// ask makes a request and says in a word what became of the caller.
+// ask makes a request and classifies the answer in a word.
 func (w *populatedServer) ask(t *testing.T, r route, k kind) string {
 	t.Helper()
 	op := w.Operator()
@@ -192,7 +193,7 @@ func (w *populatedServer) ask(t *testing.T, r route, k kind) string {
 		if b, found := bodies[r.body]; found {
 			body = b
 		} else if r.body != "" {
-			t.Fatalf("%s %s: this test knows no body of type %s", r.method, r.pattern, r.body)
+			t.Fatalf("%s %s: this test has no body of type %s", r.method, r.pattern, r.body)
 		}
 	}
 	req, err := http.NewRequestWithContext(t.Context(), r.method, address, strings.NewReader(body))
@@ -230,8 +231,8 @@ func (w *populatedServer) ask(t *testing.T, r route, k kind) string {
 	return "in"
 }
 
-// isOfTheThing reports whether a 403 is about what was asked for and not about who asked: a feature that there is not,
-// or a key that is not made for an operation.
+// isOfTheThing reports whether a 403 is about the object and not the caller: an unsupported feature, or a key that does
+// not permit an operation.
 func isOfTheThing(plane string, body []byte) bool {
 	var said struct {
 		Error struct{ InnerError struct{ Code string } }
@@ -244,10 +245,10 @@ func isOfTheThing(plane string, body []byte) bool {
 		plane == "vault" && code != "AccessDenied" && code != "ForbiddenByRbac"
 }
 
-// nobody stands wherever a path wants a name or an id: nothing is called so.
+// nobody is used where a path needs a name or an id: no object has it.
 const nobody = "11111111-1111-1111-1111-111111111111"
 
-// TestPagesForMachines are open, and open alone.
+// TestPagesForMachines checks that these pages, and only these, need no credential.
 func TestPagesForMachines(t *testing.T) {
 	w := newOfficer(t, server.Config{})
 	for _, page := range []string{"/healthz", "/readyz", "/metrics", "/openapi.json"} {

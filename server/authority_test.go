@@ -18,7 +18,7 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// within and without are hosts that an authority for authorityNames may and may not speak for.
+// within and without are hosts that an authority for authorityNames may and may not certify.
 var (
 	authorityNames = []string{"faces.example.org", "*.wild.example.net", "192.0.2.7", "2001:db8::1"}
 	within         = []string{
@@ -30,8 +30,8 @@ var (
 		"8.8.8.8", "2001:db8::2", "com"}
 )
 
-// TestAuthorityIsBound: an authority signs for its own names, and what it signs for others convinces nobody who trusts
-// it.
+// TestAuthorityIsBound checks that an authority signs for its own names, and that clients reject its certificates for
+// other names.
 func TestAuthorityIsBound(t *testing.T) {
 	ca, err := server.NewAuthority(authorityNames...)
 	if err != nil {
@@ -49,12 +49,12 @@ func TestAuthorityIsBound(t *testing.T) {
 			t.Errorf("%s: %v, want good: %t", host, err, want)
 		}
 		if got, can := byOpenSSL(t, ca, leaf, host); can && got != slices.Contains(within, host) {
-			t.Errorf("%s: openssl finds it good: %t", host, got)
+			t.Errorf("%s: openssl accepts it: %t", host, got)
 		}
 	}
 }
 
-// byOpenSSL asks openssl, as far as there is one, whether it takes a certificate for a host.
+// byOpenSSL reports whether openssl, if installed, accepts a certificate for a host.
 func byOpenSSL(t *testing.T, ca *server.Authority, leaf *tls.Certificate, host string) (good, can bool) {
 	t.Helper()
 	program, err := exec.LookPath("openssl")
@@ -82,8 +82,8 @@ func byOpenSSL(t *testing.T, ca *server.Authority, leaf *tls.Certificate, host s
 	return err == nil, true
 }
 
-// TestEarlierAuthority: a store whose authority has no bounds, or those of other names, gets a certificate that has
-// them; clients that keep the earlier one go on.
+// TestEarlierAuthority checks that a store whose authority has no constraints, or those of other names, gets a
+// certificate that has them, and that clients with the earlier one continue to work.
 func TestEarlierAuthority(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "visage")
 	start := func(names ...string) (*servertest.Server, []byte) {
@@ -99,7 +99,7 @@ func TestEarlierAuthority(t *testing.T) {
 	s, same := start()
 	stop(t, s)
 	if !bytes.Equal(first, same) {
-		t.Error("the certificate of the authority is another after a start with the same names")
+		t.Error("the certificate of the authority has changed after a start with the same names")
 	}
 	fresh, err := server.NewAuthority("localhost")
 	if err != nil {
@@ -120,10 +120,10 @@ func TestEarlierAuthority(t *testing.T) {
 	s, bound := start()
 	earlier, now := parsed(t, old.Certificate()), parsed(t, bound)
 	if len(earlier.PermittedDNSDomains) != 0 {
-		t.Fatal("the earlier certificate has bounds: nothing is tested")
+		t.Fatal("the earlier certificate has constraints: the test proves nothing")
 	}
 	if !now.PermittedDNSDomainsCritical || len(now.PermittedDNSDomains) == 0 || len(now.PermittedIPRanges) == 0 {
-		t.Errorf("bounds of the new certificate: %v %v", now.PermittedDNSDomains, now.PermittedIPRanges)
+		t.Errorf("constraints of the new certificate: %v %v", now.PermittedDNSDomains, now.PermittedIPRanges)
 	}
 	if !bytes.Equal(now.RawSubject, earlier.RawSubject) || !bytes.Equal(now.SubjectKeyId, earlier.SubjectKeyId) ||
 		!bytes.Equal(now.RawSubjectPublicKeyInfo, earlier.RawSubjectPublicKeyInfo) {

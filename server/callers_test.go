@@ -23,11 +23,11 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// kind is a kind of caller, and what must be true of the answers it gets whatever the table says.
+// kind is a kind of caller, and a rule for its answers that holds whatever the table says.
 type kind struct {
 	name             string
 	key, token, host string
-	rule             func(route) string // the only answer there may be; "" when the rules do not say
+	rule             func(route) string // the only allowed answer; "" when there is no rule
 }
 
 // populatedServer is a server with two Face resources, "mine" and "other", two vaults, and identities of all sorts.
@@ -104,7 +104,7 @@ func newPopulatedServer(t *testing.T) *populatedServer {
 	}
 	w.ids["operator"] = op.ClientID
 	w.vaults(t, inGroup)
-	for name, some := range roles { // on vaults that are there
+	for name, some := range roles { // on existing vaults
 		for _, r := range some {
 			if _, err := d.Assign(t.Context(), "", w.ids[name], r[0], r[1]); err != nil {
 				t.Fatal(err)
@@ -124,7 +124,7 @@ func newPopulatedServer(t *testing.T) *populatedServer {
 	return w
 }
 
-// vaults makes a vault in which policies decide and one in which roles do.
+// vaults creates a vault in which policies decide and one in which roles do.
 func (w *populatedServer) vaults(t *testing.T, inGroup string) {
 	t.Helper()
 	op := w.Operator()
@@ -166,13 +166,13 @@ func (w *populatedServer) callers(plane string) []kind {
 		return w.faceCallers()
 	case "management":
 		kinds := w.managementCallers()
-		for i := range kinds { // clients read the description of the instance before they have a token
+		for i := range kinds { // clients read the metadata of the instance before they have a token
 			rule := kinds[i].rule
 			kinds[i].rule = func(r route) string {
 				if r.pattern == "/metadata/endpoints" {
 					return "in"
 				}
-				if r.method == http.MethodHead { // tells less than GET, to the same callers
+				if r.method == http.MethodHead { // less than GET, for the same callers
 					r.method = http.MethodGet
 				}
 				return rule(r)
@@ -214,8 +214,8 @@ func (w *populatedServer) faceCallers() []kind {
 	)...)
 }
 
-// managed is what a rule for the management plane says of routes that belong to a subscription; the others are for
-// everybody who is proved.
+// managed is a rule for the management plane's routes within a subscription; the others are open to every authenticated
+// caller.
 func managed(rule func(route) string) func(route) string {
 	return func(r route) string {
 		if !strings.Contains(r.pattern, "{subscription}") {
@@ -232,7 +232,7 @@ func reads(r route) string {
 	return "403"
 }
 
-// decides reports the operations that the operator alone may do, whatever roles say.
+// decides reports the operations that only the operator may perform, whatever the roles.
 func decides(r route) bool {
 	return strings.HasSuffix(r.pattern, "/approve") || strings.HasSuffix(r.pattern, "/reject") ||
 		r.method == http.MethodPut && strings.Contains(r.pattern, "/accessCapacity/") ||
@@ -266,14 +266,14 @@ func (w *populatedServer) managementCallers() []kind {
 	)...)
 }
 
-// graphCallers may read the whole directory or themselves alone; lists then hold nobody else.
+// graphCallers may read the whole directory or only themselves; their lists then contain no other identity.
 func (w *populatedServer) graphCallers() []kind {
 	const graph = "https://graph.microsoft.com"
 	token := func(who string) string { return w.token(who, graph) }
 	themselves := func(r route) string {
 		switch {
 		case r.method == http.MethodPost || strings.HasSuffix(r.pattern, "/{addressed}"):
-			return "" // what they ask for is refused before who asks
+			return "" // the request is refused before its caller is checked
 		case strings.Contains(r.pattern, "{") || strings.HasSuffix(r.pattern, "/users") ||
 			strings.HasSuffix(r.pattern, "/groups"):
 			return "403"
@@ -298,7 +298,7 @@ func (w *populatedServer) vaultCallers() []kind {
 	const byPolicy, byRole = "policies.vault", "roles.vault"
 	free := func(rule func(route) string) func(route) string {
 		return func(r route) string {
-			if r.pattern == "/rng" { // says 404 to all who are proved
+			if r.pattern == "/rng" { // it answers 404 to every authenticated caller
 				return "in"
 			}
 			return rule(r)
@@ -340,7 +340,7 @@ func (w *populatedServer) vaultCallers() []kind {
 	)...)
 }
 
-// badTokens are tokens that would open everything, but for one thing.
+// badTokens are tokens that would be accepted except for one fault.
 func (w *populatedServer) badTokens(audience, wrongAudience, host string) []kind {
 	now := time.Now()
 	claims := func(change func(map[string]any)) string {
@@ -368,7 +368,7 @@ func (w *populatedServer) badTokens(audience, wrongAudience, host string) []kind
 	for i := range bad {
 		bad[i].host, bad[i].rule = host, always("401")
 	}
-	// The same, whole: were it refused, the others would prove nothing.
+	// The same token without a fault: if it were refused, the others would prove nothing.
 	good := kind{name: "a token like those, with nothing wrong", token: claims(func(map[string]any) {}), host: host,
 		rule: always("in")}
 	return append(bad, good)
@@ -382,7 +382,7 @@ func (w *populatedServer) token(who, audience string) string {
 	return token
 }
 
-// deletedToken returns a good token of an identity that is deleted afterwards.
+// deletedToken returns a valid token of an identity that is deleted afterwards.
 func (w *populatedServer) deletedToken(audience string) string {
 	d := w.Directory()
 	p, err := d.CreateApplication(context.Background(),
@@ -406,8 +406,8 @@ func (w *populatedServer) deletedToken(audience string) string {
 	return token
 }
 
-// signer signs tokens with the server's own key, which a thief of the whole machine would have: so the tokens that the
-// test makes are wrong in one thing only.
+// signer signs tokens with the server's own key, as a thief of the whole machine could, so that the test's tokens have
+// only one fault.
 type signer struct {
 	id  string
 	key *rsa.PrivateKey
@@ -456,7 +456,7 @@ func readSigner(t *testing.T, dir string) *signer {
 		t.Fatal(err)
 	}
 	if found == nil {
-		t.Fatal("the store holds no signing key for now")
+		t.Fatal("the store has no signing key that is valid now")
 	}
 	return found
 }
@@ -478,7 +478,7 @@ func (s *signer) sign(claims map[string]any) string {
 	return text + "." + base64.RawURLEncoding.EncodeToString(signature)
 }
 
-// unsigned says of a token that it needs no signature.
+// unsigned replaces the algorithm of a token by none, so that it claims to need no signature.
 func (s *signer) unsigned(token string) string {
 	parts := strings.Split(token, ".")
 	header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"JWT","kid":"` + s.id + `"}`))

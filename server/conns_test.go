@@ -11,7 +11,7 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// TestStrangersDriveOutTheirOwn opens more connections than there may be from one address while somebody works over
+// TestStrangersDriveOutTheirOwn opens more connections than allowed from one address while another client works over
 // one.
 func TestStrangersDriveOutTheirOwn(t *testing.T) {
 	const most = 16
@@ -39,12 +39,12 @@ func TestStrangersDriveOutTheirOwn(t *testing.T) {
 	if _, body := call(t, s, http.MethodGet, "/metrics", "", nil); !strings.Contains(body,
 		"visage_server_connections_displaced_total") ||
 		strings.Contains(body, "visage_server_connections_displaced_total 0") {
-		t.Error("no metric tells of the displaced connections")
+		t.Error("no metric counts the displaced connections")
 	}
 }
 
 // TestSilentConnectionsGoFirst opens connections that send nothing, many more than are displaced in a second, from the
-// address of a client that comes new, and from two others that may hold all connections between them.
+// address of a new client, and from two other addresses that may hold all connections between them.
 func TestSilentConnectionsGoFirst(t *testing.T) {
 	const most = 16
 	for _, c := range []struct {
@@ -66,7 +66,7 @@ func TestSilentConnectionsGoFirst(t *testing.T) {
 						t.Fatal(err)
 					}
 					defer silent.Close()
-					if i < most/2 && len(c.from) > 1 { // that were answered, so that closing them is bounded
+					if i < most/2 && len(c.from) > 1 { // that were answered, so that closing them is limited
 						if err := tls.Client(silent, config).HandshakeContext(t.Context()); err != nil {
 							t.Fatalf("handshake %d from %s: %v", i, from, err)
 						}
@@ -77,17 +77,17 @@ func TestSilentConnectionsGoFirst(t *testing.T) {
 			defer client.CloseIdleConnections()
 			res, err := client.Get(s.URL + "/healthz")
 			if err != nil {
-				t.Fatalf("a client that comes new: %v", err)
+				t.Fatalf("a new client: %v", err)
 			}
 			defer res.Body.Close()
 			if res.StatusCode != http.StatusOK {
-				t.Errorf("a client that comes new: %d", res.StatusCode)
+				t.Errorf("a new client: %d", res.StatusCode)
 			}
 		})
 	}
 }
 
-// TestProxiesMayHaveAllConnections opens more connections from a trusted proxy than there may be from another address.
+// TestProxiesMayHaveAllConnections opens more connections from a trusted proxy than are allowed from another address.
 func TestProxiesMayHaveAllConnections(t *testing.T) {
 	const most = 16
 	s := servertest.Start(t, server.Config{Connections: most, TrustedProxies: []string{"127.0.0.1"}})

@@ -51,7 +51,7 @@ func (o *officer) identify(t *testing.T) {
 	}
 }
 
-// vault makes a vault in which the operator may do everything, and who what custody needs.
+// vault creates a vault in which the operator has all permissions, and who those that custody needs.
 func (o *officer) vault(t *testing.T, name, region string, protection bool, who visage.PrincipalID) {
 	t.Helper()
 	op := o.Operator()
@@ -91,7 +91,7 @@ func (o *officer) enable(t *testing.T, key visage.KeyRef) {
 	if _, err := o.Custody().Enable(t.Context(), o.space, key, o.who); err != nil {
 		t.Fatal(err)
 	}
-	o.until(t, "the change to end", func(s custody.Status) bool { return s.Operation.Progress != custody.Running })
+	o.until(t, "the end of the change", func(s custody.Status) bool { return s.Operation.Progress != custody.Running })
 }
 
 func (o *officer) until(t *testing.T, what string, is func(custody.Status) bool) custody.Status {
@@ -107,13 +107,13 @@ func (o *officer) until(t *testing.T, what string, is func(custody.Status) bool)
 		}
 		select {
 		case <-deadline:
-			t.Fatalf("waited in vain for %s: %+v", what, s)
+			t.Fatalf("%s did not happen in time: %+v", what, s)
 		case <-time.After(time.Millisecond):
 		}
 	}
 }
 
-// allow says whether the key may be used.
+// allow enables or disables the key.
 func (o *officer) allow(t *testing.T, key visage.KeyRef, on bool) {
 	t.Helper()
 	_, err := o.keys.UpdateKey(t.Context(), key.Name, key.Version, azkeys.UpdateKeyParameters{
@@ -124,7 +124,7 @@ func (o *officer) allow(t *testing.T, key visage.KeyRef, on bool) {
 	}
 }
 
-// groups asks the data plane for something that is stored.
+// groups reads stored data on the data plane.
 func (o *officer) groups(t *testing.T) (status int, body string, header http.Header) {
 	t.Helper()
 	return o.face(t, http.MethodGet, "/face/v1.2/persongroups", "")
@@ -167,8 +167,8 @@ func (o *officer) page(t *testing.T, path string) string {
 	return string(raw)
 }
 
-// TestCustomerKey walks the life of a customer's key in a vault of this instance, through the official client for keys
-// on both sides: on, revoked, restored, over a restart, a new version followed, off.
+// TestCustomerKey covers the life of a customer's key in a vault of this instance, with the official client for keys on
+// both sides: enabled, revoked, restored, across a restart, a new version followed, disabled.
 func TestCustomerKey(t *testing.T) {
 	o := newOfficer(t, server.Config{Rate: 1000})
 	if status, body, _ := o.face(t, http.MethodPut, "/face/v1.2/persongroups/g",
@@ -179,7 +179,7 @@ func TestCustomerKey(t *testing.T) {
 	unversioned := key
 	unversioned.Version = ""
 	o.enable(t, unversioned)
-	if s := o.until(t, "the key to be active",
+	if s := o.until(t, "the active key",
 		func(s custody.Status) bool { return s.Condition == custody.Active }); s.Version != key.Version {
 		t.Errorf("%+v", s)
 	}
@@ -212,7 +212,7 @@ func TestCustomerKey(t *testing.T) {
 	}
 
 	next := o.key(t, "k1") // another version
-	o.until(t, "the new version to be followed", func(s custody.Status) bool { return s.Version == next.Version })
+	o.until(t, "the move to the new version", func(s custody.Status) bool { return s.Version == next.Version })
 	o.allow(t, key, false) // the version before is not needed any more
 	if _, err := o.Custody().Disable(t.Context(), o.space); err != nil {
 		t.Fatal(err)
@@ -223,8 +223,8 @@ func TestCustomerKey(t *testing.T) {
 	}
 }
 
-// TestKeyPreconditions has a resource refused a key in a vault of this instance for what the vault is, in the order of
-// the contract, and nothing changed.
+// TestKeyPreconditions checks that unsuitable keys in a vault of this instance are refused in the order of the
+// contract, and that nothing changes.
 func TestKeyPreconditions(t *testing.T) {
 	o := newOfficer(t, server.Config{AutoApprove: true})
 	good := o.key(t, "k1")
@@ -244,7 +244,7 @@ func TestKeyPreconditions(t *testing.T) {
 		{in("nowhere"), "k1", "KeyVaultNotFound"},
 		{in("unprotected"), "k1", "KeyVaultPurgeProtectionRequired"},
 		{in("elsewhere"), "k1", "KeyVaultRegionMismatch"},
-		{in("astray"), "k1", "KeyVaultPurgeProtectionRequired"}, // before the region
+		{in("astray"), "k1", "KeyVaultPurgeProtectionRequired"}, // checked before the region
 		{in("closed"), "k1", "KeyVaultAccessDenied"},
 		{safe, "k2", "KeyVaultKeyNotFound"},
 		{"https://key.example.com", "k1", "InvalidKeyVaultProperties"},
@@ -258,7 +258,7 @@ func TestKeyPreconditions(t *testing.T) {
 		t.Errorf("after refusals: %v", e)
 	}
 	if _, err := o.Custody().Enable(t.Context(), o.space, good, "22222222-2222-2222-2222-222222222222"); err == nil {
-		t.Error("an identity that there is not was let in")
+		t.Error("an identity that does not exist was accepted")
 	}
 	if s, err := o.Custody().Status(t.Context(), o.space); err != nil || s.Condition != custody.ServiceManaged {
 		t.Errorf("after refusals: %+v, %v", s, err)
@@ -267,7 +267,7 @@ func TestKeyPreconditions(t *testing.T) {
 		t.Error("a refused key is active")
 	}
 
-	// A vault elsewhere is not taken for the one of this instance that the key in use is in, whatever it is called.
+	// A vault elsewhere is not confused with the vault of this instance that has the key in use, whatever its name.
 	var err error
 	if o.space, o.who, err = o.Identify(t.Context(), "vip"); err != nil {
 		t.Fatal(err)
@@ -278,7 +278,8 @@ func TestKeyPreconditions(t *testing.T) {
 			`"keyVaultUri":"https://safe.vault.somewhere.example","keyName":"k1"}}}}`)
 }
 
-// TestAzureSettings wants an application whole, and speaks to vaults alone, with one too.
+// TestAzureSettings checks that an application needs all its settings, and that only vaults are contacted, also with an
+// application.
 func TestAzureSettings(t *testing.T) {
 	if err := (server.Config{AzureTenant: "contoso.example", AzureClient: "x"}).Validate(); err == nil {
 		t.Error("an application without a secret was accepted")
@@ -293,9 +294,9 @@ func TestAzureSettings(t *testing.T) {
 	}
 }
 
-// TestRevokedAtWork takes the key away again and again while a group is trained and searched. A request is answered
-// whole, or refused for the key and nothing else; none is answered that began after the lock; and with the key back
-// everything is there.
+// TestRevokedAtWork revokes and restores the key repeatedly while a group is trained and searched. Every request is
+// answered completely, or refused because of the key; none that began after the lock is answered; and with the key
+// restored all data is there.
 func TestRevokedAtWork(t *testing.T) {
 	o := newOfficer(t, server.Config{Rate: 100_000})
 	const group = "/face/v1.2/persongroups/g"
@@ -402,7 +403,7 @@ func TestRevokedAtWork(t *testing.T) {
 	slices.Sort(took)
 	t.Logf("from disabling the key to the first 403: median %v, longest %v", took[len(took)/2], took[len(took)-1])
 
-	for !trained() { // what a lock has interrupted goes on, and ends
+	for !trained() { // a training that a lock has interrupted continues and ends
 		<-time.After(time.Millisecond)
 	}
 	must(http.MethodPost, group+"/train", "")

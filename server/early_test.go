@@ -11,8 +11,8 @@ import (
 	"github.com/visage-face/visage/server"
 )
 
-// TestRefusedBeforeTheBody sends heads of long requests that their senders may not make, and gets the answer in place
-// of the word to go on.
+// TestRefusedBeforeTheBody sends the heads of long requests that are not allowed, and gets the answer instead of
+// permission to send the body.
 func TestRefusedBeforeTheBody(t *testing.T) {
 	o := newOfficer(t, server.Config{})
 	powerless := realm{o.Server, t}.somebody("powerless", "")
@@ -53,7 +53,7 @@ func TestRefusedBeforeTheBody(t *testing.T) {
 				t.Fatal(err)
 			}
 			if res.StatusCode != row.status {
-				t.Errorf("got %d, want %d and no word to send the body", res.StatusCode, row.status)
+				t.Errorf("got %d, want %d without permission to send the body", res.StatusCode, row.status)
 			}
 		})
 	}

@@ -36,7 +36,7 @@ func Example() {
 		log.Fatal(err)
 	}
 
-	// The first start has made an authority of its own for TLS.
+	// The first start has created an authority of its own for TLS.
 	authority, err := os.ReadFile(srv.Operator().CAFile)
 	if err != nil {
 		log.Fatal(err)

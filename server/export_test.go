@@ -15,10 +15,10 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Custody returns the room that holds the keys. After Ready.
+// Custody returns the server's custody. Call it after Ready.
 func (s *Server) Custody() *custody.Custody { return s.custody.Load() }
 
-// Identify gives the resource called name a managed identity, and returns the resource's space and who it is.
+// Identify gives the resource called name a managed identity, and returns the resource's space and the identity.
 func (s *Server) Identify(ctx context.Context, name string) (sealed.SpaceID, visage.PrincipalID, error) {
 	a, err := s.accounts.Get(ctx, name)
 	if err != nil {
@@ -29,11 +29,11 @@ func (s *Server) Identify(ctx context.Context, name string) (sealed.SpaceID, vis
 	return sealed.SpaceID(a.ID), visage.PrincipalID(p.ID), err
 }
 
-// Directory returns the room that knows who is who. After Ready.
+// Directory returns the server's directory of identities. Call it after Ready.
 func (s *Server) Directory() *identity.Directory { return s.identities }
 
-// Behind sends a request from peer through the handler that stands before all planes, and returns the status and what
-// the planes are told of the request.
+// Behind sends a request from peer through the handler in front of all planes, and returns the status and what the
+// planes see of the request.
 func Behind(
 	trusted []string, origin, peer, host string, header http.Header,
 ) (status int, from netip.Addr, called string, err error) {
@@ -58,7 +58,7 @@ func Behind(
 // Authority is a certificate authority outside of any server.
 type Authority struct{ own authority }
 
-// NewAuthority makes an authority that is bound to names.
+// NewAuthority creates an authority that is constrained to names.
 func NewAuthority(names ...string) (*Authority, error) {
 	rec, err := newAuthority(names)
 	if err != nil {
@@ -68,7 +68,7 @@ func NewAuthority(names ...string) (*Authority, error) {
 	return &Authority{authority{certificate: cert, key: key}}, err
 }
 
-// Unbound is the same authority with a certificate that has no bounds, as earlier builds made it.
+// Unbound is the same authority with a certificate without constraints, as earlier builds made it.
 func (a *Authority) Unbound() (*Authority, error) {
 	old := *a.own.certificate
 	old.PermittedDNSDomains, old.PermittedIPRanges, old.PermittedDNSDomainsCritical = nil, nil, false
@@ -81,7 +81,7 @@ func (a *Authority) Unbound() (*Authority, error) {
 	return &Authority{authority{certificate: cert, key: a.own.key}}, err
 }
 
-// Keep puts the authority into a store, as that of its server.
+// Keep stores the authority as that of the store's server.
 func (a *Authority) Keep(ctx context.Context, store *sealed.Store) error {
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(a.own.key)
 	if err != nil {
@@ -95,10 +95,10 @@ func (a *Authority) Keep(ctx context.Context, store *sealed.Store) error {
 // Certificate returns the authority's certificate in PEM.
 func (a *Authority) Certificate() []byte { return a.own.pem() }
 
-// Issue signs a certificate for names, whatever the authority is bound to.
+// Issue signs a certificate for names, whatever the constraints of the authority.
 func (a *Authority) Issue(names ...string) (*tls.Certificate, error) { return a.own.issue(names) }
 
-// The packs of new stores, and of those from before packs were remembered.
+// The packs of new stores, and of stores from before packs were remembered.
 const (
 	NewStorePack = newStorePack
 	FormerPack   = formerPack

@@ -19,7 +19,7 @@ import (
 	"github.com/visage-face/visage/server"
 )
 
-// revoke disables or deletes a key and returns how long the data of its resource was served after that was asked for.
+// revoke disables or deletes a key and returns for how long the data of its resource was served after the request.
 func (o *officer) revoke(ctx context.Context, revoke func(context.Context) error) (time.Duration, error) {
 	begin := time.Now()
 	if err := revoke(ctx); err != nil {
@@ -58,12 +58,12 @@ func (o *officer) touch(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	if res.StatusCode == http.StatusNotFound || res.StatusCode == http.StatusBadRequest {
-		return http.StatusOK, nil // there is no such face, which its data had to be opened for to know
+		return http.StatusOK, nil // the face does not exist, which the server can only know by opening the data
 	}
 	return res.StatusCode, nil
 }
 
-// TestRevocationUnderFlood stalls requests on every plane, with credentials and without, and revokes beside them.
+// TestRevocationUnderFlood stalls requests on every plane, with and without credentials, and revokes a key meanwhile.
 func TestRevocationUnderFlood(t *testing.T) {
 	const rounds = 30
 	o := newOfficer(t, server.Config{Rate: 100_000, Logger: slog.New(slog.DiscardHandler)})
@@ -108,7 +108,7 @@ func TestRevocationUnderFlood(t *testing.T) {
 		for {
 			status, err := o.touch(ctx)
 			if err != nil {
-				t.Fatalf("give the key back under flood: %v", err)
+				t.Fatalf("enable the key under flood: %v", err)
 			}
 			if status == http.StatusOK {
 				break
@@ -125,7 +125,7 @@ func TestRevocationUnderFlood(t *testing.T) {
 	if err != nil {
 		t.Fatalf("delete the key under flood: %v", err)
 	}
-	// Whoever comes new gets a token too.
+	// A new client gets a token, too.
 	if token := o.Token(t, "https://management.azure.com"); token == "" {
 		t.Error("no token")
 	}
@@ -135,7 +135,7 @@ func TestRevocationUnderFlood(t *testing.T) {
 		took[(len(took)*99-1)/100], took[len(took)-1])
 }
 
-// enabled says whether the key may be used.
+// enabled enables or disables the key.
 func (o *officer) enabled(ctx context.Context, key visage.KeyRef, on bool) error {
 	_, err := o.keys.UpdateKey(ctx, key.Name, key.Version, azkeys.UpdateKeyParameters{
 		KeyAttributes: &azkeys.KeyAttributes{Enabled: to.Ptr(on)},

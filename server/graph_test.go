@@ -14,7 +14,7 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// directoryReader asks Graph as somebody.
+// directoryReader sends Graph requests with a token.
 type directoryReader struct {
 	realm
 	token string
@@ -44,7 +44,7 @@ func (d directoryReader) ask(method, path, body string) (int, map[string]any) {
 	return res.StatusCode, answer
 }
 
-// names lists what a collection answers, by display names, sorted; or the code of its error.
+// names lists the display names of a collection's answer, sorted; or the code of its error.
 func (d directoryReader) names(path string) string {
 	d.t.Helper()
 	_, answer := d.ask(http.MethodGet, path, "")
@@ -63,7 +63,7 @@ func namesOf(answer map[string]any) string {
 	return strings.Join(names, " ")
 }
 
-// TestGraph asks who there is, as management clients do.
+// TestGraph queries the directory as management clients do.
 func TestGraph(t *testing.T) {
 	t.Parallel()
 	r := realm{servertest.Start(t, server.Config{}), t}
@@ -145,7 +145,7 @@ func TestGraph(t *testing.T) {
 		strings.Replace(ids, `"servicePrincipal",`, "", 1)); namesOf(answer) != "" {
 		t.Errorf("by ids, users and groups alone: %v", answer)
 	}
-	// Pages lead on by addresses of the server's own.
+	// Links to further pages begin with the server's own address.
 	var pages []string
 	for path := "/servicePrincipals?$top=2&$select=displayName"; path != ""; {
 		_, answer := reader.ask(http.MethodGet, path, "")
@@ -159,7 +159,7 @@ func TestGraph(t *testing.T) {
 	if all := strings.Join(pages, " "); len(pages) != 3 || len(strings.Fields(all)) != 6 {
 		t.Errorf("pages: %q", pages)
 	}
-	// Somebody without a role sees themselves, and learns of nobody else.
+	// A caller without a role sees only itself.
 	for path, want := range map[string]string{
 		"/servicePrincipals": "nobody",
 		filter("servicePrincipals", "appId eq '"+self.ClientID+"'"):    "nobody",

@@ -13,7 +13,7 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// What roles are about: of every provider something to see, to change, and to give.
+// Actions of roles on every provider: read, write, and grant.
 var (
 	managementActions = []string{
 		"Microsoft.Authorization/roleAssignments/write", "Microsoft.Authorization/roleAssignments/delete",
@@ -31,8 +31,8 @@ var (
 	}
 )
 
-// powers returns everything that anybody may do, or could become able to do without asking anybody further: what roles
-// allow, what policies say, also where roles decide and they are not in force, what decides, and what proves whom.
+// powers returns everything that each identity may do, or could gain without the help of another: the effects of roles,
+// policies (also those not in force where roles decide), the choice between the two, and credentials.
 func (w *populatedServer) powers(t *testing.T) map[string]bool {
 	t.Helper()
 	all := map[string]bool{}
@@ -93,7 +93,7 @@ func (w *populatedServer) powers(t *testing.T) map[string]bool {
 	return all
 }
 
-// as makes a request of the management plane as somebody.
+// as makes a request of the management plane with an identity's token.
 func (w *populatedServer) as(t *testing.T, who, method, path, body string) (int, []byte) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, w.URL+path+"?api-version=2025-09-01",
@@ -115,7 +115,7 @@ func (w *populatedServer) as(t *testing.T, who, method, path, body string) (int,
 	return res.StatusCode, b
 }
 
-// hostile are bodies with which somebody would take more than he has, each sent to every route.
+// hostile are bodies with which a caller tries to gain rights, each sent to every route.
 func (w *populatedServer) hostile(me string) []string {
 	tenant := w.Operator().TenantID
 	policy := fmt.Sprintf(`{"tenantId":%q,"objectId":%q,"permissions":{"keys":["all","purge"]}}`, tenant, me)
@@ -148,8 +148,8 @@ func (w *populatedServer) hostile(me string) []string {
 }
 
 // TestNobodyBecomesMoreThanHeIs sends everything that a Contributor of the subscription, or the Owner of one resource,
-// could think of to every route of the management plane, and holds that nobody has gained by it. Access policies of
-// vaults where they decide are a Contributor's to write, as in Azure, and do not count.
+// could try to every route of the management plane, and checks that neither has gained rights. Access policies of
+// vaults where policies decide may be changed by a Contributor, as in Azure, and do not count.
 func TestNobodyBecomesMoreThanHeIs(t *testing.T) {
 	w := newPopulatedServer(t)
 	routes := w.routes(t)["management"]
@@ -157,7 +157,7 @@ func TestNobodyBecomesMoreThanHeIs(t *testing.T) {
 	if len(routes) < 50 {
 		t.Fatalf("there are %d routes", len(routes))
 	}
-	for _, name := range []string{"roles", "policies"} { // else a new one could come, which is his
+	for _, name := range []string{"roles", "policies"} { // so that the caller cannot create it
 		path := w.fill(
 			route{pattern: "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.KeyVault/vaults/"},
 			nil,
@@ -189,7 +189,7 @@ func TestNobodyBecomesMoreThanHeIs(t *testing.T) {
 							t.Errorf("%s %s %s: %d %s", r.method, path, body, status, answer)
 						}
 						if status >= 300 {
-							continue // refused: nothing can have changed, and the last of them shows it
+							continue // refused: nothing can have changed, and the check after the loop covers it
 						}
 						w.hold(t, who, before, r.method+" "+path+" "+body+again)
 					}
@@ -200,7 +200,7 @@ func TestNobodyBecomesMoreThanHeIs(t *testing.T) {
 			}
 			w.hold(t, who, before, "all of it")
 		}
-		// The vaults for the next.
+		// The vaults for the next body.
 		for _, name := range []string{"roles", "policies"} {
 			path := w.fill(
 				route{
@@ -210,7 +210,7 @@ func TestNobodyBecomesMoreThanHeIs(t *testing.T) {
 			w.as(t, "operator", http.MethodPut, path, `{"location":"local","properties":{"createMode":"recover"}}`)
 		}
 	}
-	// Somebody who may give roles gains: were it not seen here, the above would say nothing.
+	// A caller who may assign roles gains rights: if that were not detected, the checks above would prove nothing.
 	before := w.powers(t)
 	path := w.fill(route{pattern: "/subscriptions/{subscription}/providers/Microsoft.Authorization/roleAssignments/"},
 		nil) + newID(t)
@@ -219,11 +219,11 @@ func TestNobodyBecomesMoreThanHeIs(t *testing.T) {
 		t.Fatalf("an owner gives a role: %d %s", status, answer)
 	}
 	if more := gained(before, w.powers(t)); len(more) == 0 {
-		t.Error("what an owner gains is not seen")
+		t.Error("the rights that an owner gains are not detected")
 	}
 }
 
-// lateness sorts what destroys to the end, so that there is something to attack before.
+// lateness sorts destructive routes to the end, so that the objects exist for the others.
 func lateness(r route) int {
 	switch {
 	case r.method == http.MethodDelete:
@@ -234,7 +234,7 @@ func lateness(r route) int {
 	return 1
 }
 
-// fill puts what is there into the pattern of a route.
+// fill fills the pattern of a route with existing objects.
 func (w *populatedServer) fill(r route, with map[string]string) string {
 	op := w.Operator()
 	names := map[string]string{
@@ -254,11 +254,11 @@ func (w *populatedServer) fill(r route, with map[string]string) string {
 	return strings.Join(segments, "/")
 }
 
-// hold fails the test when somebody has more than before.
+// hold fails the test when an identity has more rights than before.
 func (w *populatedServer) hold(t *testing.T, who string, before map[string]bool, after string) {
 	t.Helper()
 	more := gained(before, w.powers(t))
-	if who == "owner elsewhere" { // what he gives on his own resource is his to give
+	if who == "owner elsewhere" { // an owner may assign roles on his own resource
 		more = slices.DeleteFunc(more, func(power string) bool { return strings.HasSuffix(power, "/accounts/mine") })
 	}
 	if len(more) > 0 {

@@ -23,7 +23,7 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// identityVariables are what the server wrote for programs that use the managed identity endpoint.
+// identityVariables are the variables that the server wrote for programs that use the managed identity endpoint.
 func identityVariables(t *testing.T, s *servertest.Server) (endpoint, header string) {
 	t.Helper()
 	path := filepath.Join(s.Dir(), server.IdentityEndpointFile)
@@ -42,7 +42,7 @@ func identityVariables(t *testing.T, s *servertest.Server) (endpoint, header str
 	return said["IDENTITY_ENDPOINT"], said["IDENTITY_HEADER"]
 }
 
-// askIdentity asks the endpoint; headers are name, value, name, value. A header Host sets the host.
+// askIdentity sends a request to the endpoint; headers are name, value, name, value. A header Host sets the host.
 func askIdentity(t *testing.T, address string, headers ...string) (status int, answer map[string]string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
@@ -70,7 +70,7 @@ func askIdentity(t *testing.T, address string, headers ...string) (status int, a
 	return res.StatusCode, answer
 }
 
-// TestManagedIdentityConnections opens more connections to the endpoint than it holds.
+// TestManagedIdentityConnections opens more connections to the endpoint than it allows.
 func TestManagedIdentityConnections(t *testing.T) {
 	t.Parallel()
 	s := servertest.Start(t, server.Config{IdentityEndpoint: "127.0.0.1:0", IdentityEndpointFor: []string{"app"}})
@@ -105,7 +105,7 @@ func TestManagedIdentityConnections(t *testing.T) {
 	}
 }
 
-// TestManagedIdentityEndpoint asks the endpoint in both forms, rightly and wrongly.
+// TestManagedIdentityEndpoint sends valid and invalid requests in both forms.
 func TestManagedIdentityEndpoint(t *testing.T) {
 	t.Parallel()
 	s := servertest.Start(t, server.Config{
@@ -117,7 +117,8 @@ func TestManagedIdentityEndpoint(t *testing.T) {
 	good := []string{"X-IDENTITY-HEADER", header}
 	metadata := []string{"Metadata", "true"}
 	const version, imdsVersion = "?api-version=2019-08-01&resource=", "?api-version=2018-02-01&resource="
-	// Nobody of those named is there yet, and one who is takes a name as that of a resource, which must not count.
+	// None of the named identities exists yet, and an application whose name is that of a resource must not count as
+	// one.
 	create := func(name string) identity.Principal {
 		p, err := s.Directory().CreateApplication(t.Context(),
 			identity.Creation{Tenant: s.Operator().TenantID, Name: name})
@@ -132,13 +133,13 @@ func TestManagedIdentityEndpoint(t *testing.T) {
 	}
 	if status, answer := askIdentity(t, endpoint+version+url.QueryEscape(managementPlane), good...); status != 400 ||
 		answer["error"] != "invalid_request" {
-		t.Errorf("before anybody is there: %d %v", status, answer)
+		t.Errorf("before any identity exists: %d %v", status, answer)
 	}
 	app, other := create("app"), create("other")
 	outsider := create("outsider")
 	if status, answer := askIdentity(t, endpoint+version+url.QueryEscape(managementPlane), good...); status != 400 ||
 		!strings.Contains(answer["error_description"], "Several") {
-		t.Errorf("several, and none is named: %d %v", status, answer)
+		t.Errorf("several identities, and none is named: %d %v", status, answer)
 	}
 	only := "&client_id=" + app.ClientID
 	for _, audience := range []string{managementPlane + "/", facePlane, s.URL,
@@ -200,7 +201,7 @@ func TestManagedIdentityEndpoint(t *testing.T) {
 			t.Errorf("%s: %d %q (%s), want %d %q", c.name, status, got, answer["error_description"], c.status, c.want)
 		}
 	}
-	// The planes' own listener has none of it.
+	// The planes' own listener serves none of these paths.
 	for _, path := range []string{"/msi/token", "/metadata/identity/oauth2/token"} {
 		res, err := s.Client.Get(s.URL + path + version + face + only)
 		if err != nil {
@@ -220,7 +221,7 @@ func TestManagedIdentityEndpoint(t *testing.T) {
 	if err := res.Write(&text); err != nil ||
 		!strings.Contains(text.String(),
 			`visage_api_requests_total{plane="identity",route="GET /msi/token",status="401"} 3`) {
-		t.Errorf("the metrics do not count what was refused: %v", err)
+		t.Errorf("the metrics do not count the refusals: %v", err)
 	}
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
@@ -241,16 +242,16 @@ func TestManagedIdentityEndpoint(t *testing.T) {
 		"invalid_request GET /metadata/identity/oauth2/token",
 	} {
 		if !seen[want] {
-			t.Errorf("the audit log does not tell of %q: %v", want, seen)
+			t.Errorf("the audit log has no entry for %q: %v", want, seen)
 		}
 	}
 	if seen["bad_request_102 GET /metadata/identity/oauth2/token"] {
-		t.Error("the audit log tells of a client's probe")
+		t.Error("the audit log has an entry for a client's probe")
 	}
 }
 
-// TestManagedIdentityEndpointKeepsItsSecret restarts a server: programs go on with what they have, and the secret
-// changes when its file is deleted.
+// TestManagedIdentityEndpointKeepsItsSecret restarts a server: programs continue with the same secret, which changes
+// when its file is deleted.
 func TestManagedIdentityEndpointKeepsItsSecret(t *testing.T) {
 	t.Parallel()
 	cfg := server.Config{Dir: filepath.Join(t.TempDir(), "visage"), IdentityEndpoint: "127.0.0.1:0",
@@ -266,7 +267,7 @@ func TestManagedIdentityEndpointKeepsItsSecret(t *testing.T) {
 		imds := strings.Replace(endpoint, "/msi/token", "/metadata/identity/oauth2/token", 1)
 		if status, answer := askIdentity(t, imds+"?api-version=2018-02-01&resource="+url.QueryEscape(managementPlane),
 			"Metadata", "true"); status != 404 {
-			t.Errorf("IMDS, which was not asked for: %d %v", status, answer)
+			t.Errorf("IMDS, which is not enabled: %d %v", status, answer)
 		}
 		if err := s.Stop(); err != nil {
 			t.Fatal(err)
@@ -309,7 +310,7 @@ func TestManagedIdentitySettings(t *testing.T) {
 	}
 }
 
-// TestGoManagedIdentity lets the official Go credentials find the endpoint by the environment, unmodified.
+// TestGoManagedIdentity lets the unmodified official Go credentials find the endpoint from the environment.
 func TestGoManagedIdentity(t *testing.T) {
 	s := servertest.Start(t, server.Config{IdentityEndpoint: "127.0.0.1:0", IdentityEndpointFor: []string{"app"}})
 	app, err := s.Directory().CreateApplication(t.Context(),
@@ -360,7 +361,7 @@ func TestGoManagedIdentity(t *testing.T) {
 	}
 }
 
-// TestGoWorkloadIdentity gives the official credential the token of an issuer elsewhere in a file, as Kubernetes does.
+// TestGoWorkloadIdentity gives the official credential the token of another issuer in a file, as Kubernetes does.
 func TestGoWorkloadIdentity(t *testing.T) {
 	issuer := servertest.Start(t, server.Config{})
 	const audience = "https://management.azure.com"
@@ -407,7 +408,7 @@ func TestGoWorkloadIdentity(t *testing.T) {
 		return err
 	}
 	if err := ask(s.Operator().TenantID); err == nil {
-		t.Error("a subject that nobody spoke of gets a token")
+		t.Error("a subject without trust gets a token")
 	}
 	if err := s.Directory().SetSubjects(t.Context(), app.ID,
 		[]identity.Subject{{Issuer: address, Name: issuer.Operator().ClientID}}); err != nil {

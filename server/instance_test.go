@@ -16,7 +16,7 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// openStopped opens the store of a server that is not running.
+// openStopped opens the store of a stopped server.
 func openStopped(t *testing.T, dir string) *sealed.Store {
 	t.Helper()
 	data := filepath.Join(dir, "data")
@@ -34,7 +34,7 @@ func openStopped(t *testing.T, dir string) *sealed.Store {
 	return store
 }
 
-// stored is a vault as it is stored.
+// stored is the stored form of a vault.
 type stored struct {
 	ID, Name, Group, Location, Tenant string
 	Tags                              map[string]string
@@ -49,7 +49,7 @@ type stored struct {
 	Created, Changed, Revision, Deleted, PurgeAt int64
 }
 
-// change changes a vault of a stopped server behind its back.
+// change changes a vault in the store of a stopped server.
 func changeVault(t *testing.T, dir, name string, change func(*stored)) {
 	t.Helper()
 	store := openStopped(t, dir)
@@ -70,7 +70,7 @@ func changeVault(t *testing.T, dir, name string, change func(*stored)) {
 	}
 }
 
-// officerOf gives a new application a role on a vault and returns how it gets tokens.
+// officerOf gives a new application a role on a vault and returns the function that gets its tokens.
 func (r realm) officerOf(name, role, vault string) (token func(string) string, assignment string) {
 	r.t.Helper()
 	token = r.somebody(name, "")
@@ -99,8 +99,8 @@ func newID(t *testing.T) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// TestANewVaultInheritsNothing: neither roles nor policies of an earlier vault of its name, whether that was purged by
-// request or by time, and whatever the end of the earlier one did not come to.
+// TestANewVaultInheritsNothing checks that a vault has neither roles nor policies of an earlier vault of its name,
+// whether that was purged by request or by time, and even if its purge was incomplete.
 func TestANewVaultInheritsNothing(t *testing.T) {
 	const deleted = "/providers/Microsoft.KeyVault/locations/local/deletedVaults/safe"
 	for _, end := range []string{"by request", "by time", "by time, without its roles"} {
@@ -161,11 +161,12 @@ func (r realm) tokenOf(name string) string {
 			return token
 		}
 	}
-	r.t.Fatalf("there is no %s", name)
+	r.t.Fatalf("no application %s", name)
 	return ""
 }
 
-// TestANewResourceGetsAnIdentityOfItsOwn, also where one of an earlier resource of its name was not ended.
+// TestANewResourceGetsAnIdentityOfItsOwn checks that, also if the identity of an earlier resource of its name was not
+// ended.
 func TestANewResourceGetsAnIdentityOfItsOwn(t *testing.T) {
 	r := realm{servertest.Start(t, server.Config{}), t}
 	operator := r.Token(t, managementPlane)
@@ -182,11 +183,11 @@ func TestANewResourceGetsAnIdentityOfItsOwn(t *testing.T) {
 	}
 	if v := r.call(200, "", operator, "GET", vaultsPath+"/safe",
 		"")["properties"].(map[string]any); len(v["accessPolicies"].([]any)) > 0 {
-		t.Errorf("what was left of the old one may still use keys: %v", v)
+		t.Errorf("the old identity may still use keys: %v", v)
 	}
 }
 
-// TestARecoveredVaultKeepsItsRoles, for it is the same one; meanwhile none is given on it.
+// TestARecoveredVaultKeepsItsRoles checks that, and that no roles are assigned on the vault while it is deleted.
 func TestARecoveredVaultKeepsItsRoles(t *testing.T) {
 	r := realm{servertest.Start(t, server.Config{}), t}
 	operator := r.Token(t, managementPlane)
@@ -201,7 +202,7 @@ func TestARecoveredVaultKeepsItsRoles(t *testing.T) {
 	r.call(200, "", token(managementPlane), "GET", vaultsPath+"/safe", "")
 }
 
-// TestRolesAreGivenOnWhatIsThere and on nothing else.
+// TestRolesAreGivenOnWhatIsThere checks that roles are assigned only on existing objects.
 func TestRolesAreGivenOnWhatIsThere(t *testing.T) {
 	r := realm{servertest.Start(t, server.Config{}), t}
 	operator := r.Token(t, managementPlane)
@@ -224,8 +225,8 @@ func TestRolesAreGivenOnWhatIsThere(t *testing.T) {
 		newID(t), body)
 }
 
-// TestAStoredTenantIsNotBelieved: a vault that an earlier version of the program stored with somebody else's tenant
-// sends no client there, and holds no resource's key.
+// TestAStoredTenantIsNotBelieved checks that a vault that an earlier version stored with another tenant sends no client
+// to that tenant, and protects no resource.
 func TestAStoredTenantIsNotBelieved(t *testing.T) {
 	r := realm{servertest.Start(t, server.Config{AutoApprove: true}), t}
 	r.call(201, "", r.Token(t, managementPlane), "PUT", vaultsPath+"/safe", r.vaultOf(false))

@@ -16,8 +16,8 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// TestTrustedIssuer has one instance trust another: who proves itself there gets tokens here, by the official client,
-// as the application that was said, and nobody else does.
+// TestTrustedIssuer has one instance trust another: an identity of the other gets tokens here, with the official
+// client, as the configured application, and no other identity does.
 func TestTrustedIssuer(t *testing.T) {
 	issuer := servertest.Start(t, server.Config{})
 	const audience = "https://management.azure.com"
@@ -64,7 +64,7 @@ func TestTrustedIssuer(t *testing.T) {
 	}
 	scopes := policy.TokenRequestOptions{Scopes: []string{audience + "/.default"}}
 	if _, err := credential.GetToken(t.Context(), scopes); err == nil {
-		t.Error("a subject that nobody spoke of gets a token")
+		t.Error("a subject without trust gets a token")
 	}
 	path := "/providers/Visage.Identity/servicePrincipals/" + app["objectId"].(string) + "/federatedSubjects"
 	said := ask(http.MethodPut, path, `{"value":[{"issuer":"`+url+`","subject":"`+issuer.Operator().ClientID+`"}]}`)
@@ -72,12 +72,12 @@ func TestTrustedIssuer(t *testing.T) {
 		t.Errorf("said: %v", said)
 	}
 	if got, err := credential.GetToken(t.Context(), scopes); err != nil || got.Token == "" {
-		t.Errorf("the subject that was said gets none: %v", err)
+		t.Errorf("the trusted subject gets no token: %v", err)
 	}
 	ask(http.MethodPut, path, `{"value":[]}`)
 	if _, err := credential.GetToken(t.Context(),
 		policy.TokenRequestOptions{Scopes: scopes.Scopes, Claims: "{}"}); err == nil {
-		t.Error("taken back, it gets one all the same")
+		t.Error("the subject still gets a token after its trust was removed")
 	}
 }
 

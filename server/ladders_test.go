@@ -18,14 +18,14 @@ func (r realm) vaultOf(rbac bool, policies ...string) string {
 		"enableRbacAuthorization":%t,"accessPolicies":[%s]}}`, r.Operator().TenantID, rbac, strings.Join(policies, ","))
 }
 
-// policyOf is an access policy with everything.
+// policyOf is an access policy with all permissions.
 func (r realm) policyOf(objectID string) string {
 	return fmt.Sprintf(`{"tenantId":%q,"objectId":%q,"permissions":{"keys":["all","purge"]}}`, r.Operator().TenantID,
 		objectID)
 }
 
-// TestAContributorTakesOverNoVault: whoever may change a vault, and not give roles, cannot make policies decide where
-// roles do, nor the other way, nor prepare policies for that day.
+// TestAContributorTakesOverNoVault checks that a caller who may change a vault, but not assign roles, can neither
+// switch from roles to policies or back, nor prepare policies for such a switch.
 func TestAContributorTakesOverNoVault(t *testing.T) {
 	r := realm{servertest.Start(t, server.Config{}), t}
 	operator := r.Token(t, managementPlane)
@@ -53,12 +53,12 @@ func TestAContributorTakesOverNoVault(t *testing.T) {
 	} {
 		r.call(403, no, contributor, c.method, vaultsPath+c.path, c.body)
 	}
-	// What changes nothing of that is still his.
+	// Changes that do not affect access are still allowed.
 	r.call(200, "", contributor, "PUT", vaultsPath+"/roles", r.vaultOf(true))
 	r.call(200, "", contributor, "PATCH", vaultsPath+"/roles", `{"tags":{"a":"b"}}`)
 	r.call(200, "", contributor, "PUT", vaultsPath+"/policies/accessPolicies/remove", list)
 	r.call(200, "", contributor, "PUT", vaultsPath+"/policies/accessPolicies/add", list)
-	// Deleting and recovering is no way around.
+	// Deleting and recovering does not help.
 	r.call(200, "", contributor, "DELETE", vaultsPath+"/roles", "")
 	back := strings.Replace(r.vaultOf(false, mine), `"properties":{`, `"properties":{"createMode":"recover",`, 1)
 	r.call(200, "", contributor, "PUT", vaultsPath+"/roles", back)
@@ -71,7 +71,8 @@ func TestAContributorTakesOverNoVault(t *testing.T) {
 	r.call(200, "", owner, "PATCH", vaultsPath+"/roles", `{"properties":{"enableRbacAuthorization":false}}`)
 }
 
-// TestAnIdentityIsLentByWhoMay: whoever may change one account alone lets it act as nobody else.
+// TestAnIdentityIsLentByWhoMay checks that a caller who may change only one account cannot assign another identity to
+// it.
 func TestAnIdentityIsLentByWhoMay(t *testing.T) {
 	r := realm{servertest.Start(t, server.Config{}), t}
 	path := "/subscriptions/" + r.Operator().SubscriptionID +
@@ -93,13 +94,12 @@ func TestAnIdentityIsLentByWhoMay(t *testing.T) {
 	body := `{"identity":{"type":"UserAssigned","userAssignedIdentities":{"` + path + `":{}}}}`
 	r.call(403, "LinkedAuthorizationFailed", keeper, "PATCH", groupPath+"/default", body)
 	r.call(200, "", contributor, "PATCH", groupPath+"/default", body)
-	// it is lent already
+	// it is assigned already
 	r.call(200, "", keeper, "PATCH", groupPath+"/default",
 		strings.Replace(body, `{"identity"`, `{"tags":{"a":"b"},"identity"`, 1))
 }
 
-// TestAVaultIsOfTheTenant: what a vault says its tenant is goes into challenges, which tell clients where to show their
-// credentials.
+// TestAVaultIsOfTheTenant checks the tenant of vaults: challenges contain it, and clients show their credentials there.
 func TestAVaultIsOfTheTenant(t *testing.T) {
 	r := realm{servertest.Start(t, server.Config{}), t}
 	operator := r.Token(t, managementPlane)

@@ -15,7 +15,7 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// get makes a request with a token, where there is one, and returns the status, the headers and the body.
+// get makes a request, with a token if there is one, and returns the status, the headers and the body.
 func get(t *testing.T, s *servertest.Server, method, address, token, body string) (int, http.Header, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(body))
@@ -38,8 +38,8 @@ func get(t *testing.T, s *servertest.Server, method, address, token, body string
 	return res.StatusCode, res.Header, string(raw)
 }
 
-// TestPublicURL asks everything that gives an address, of a server without TLS behind a public name at the scheme's own
-// port: each begins with what clients use, without a port, whatever host the request named.
+// TestPublicURL requests everything that contains an address from a server without TLS behind a public name at the
+// default port: each address begins with the public URL, without a port, whatever host the request named.
 func TestPublicURL(t *testing.T) {
 	o := newOfficer(t, server.Config{PublicURL: "HTTPS://Faces.Example.ORG.:443/", PlainHTTP: true, Rate: 1000})
 	if o.URL != "https://faces.example.org" {
@@ -48,10 +48,10 @@ func TestPublicURL(t *testing.T) {
 	op := o.Operator()
 	key := o.key(t, "k1")
 	if key.Vault != "https://safe.vault.faces.example.org" {
-		t.Errorf("a key lies in %s", key.Vault)
+		t.Errorf("the key is in %s", key.Vault)
 	}
 	o.enable(t, key)
-	o.until(t, "the key to be active", func(s custody.Status) bool { return s.Condition == custody.Active })
+	o.until(t, "the active key", func(s custody.Status) bool { return s.Condition == custody.Active })
 
 	_, header, _ := get(t, o.Server, http.MethodGet, "https://safe.vault.faces.example.org/keys?api-version=7.5", "",
 		"")
@@ -88,7 +88,7 @@ func TestPublicURL(t *testing.T) {
 	}
 }
 
-// TestPublicURLMistakes reports what does not fit together, with everything else.
+// TestPublicURLMistakes checks that inconsistent settings are reported together with other mistakes.
 func TestPublicURLMistakes(t *testing.T) {
 	for _, c := range []struct {
 		cfg  server.Config
@@ -121,7 +121,7 @@ func TestPublicURLMistakes(t *testing.T) {
 	}
 }
 
-// TestAudienceSpellings takes every equal spelling of whom a token is for, and makes a token that works.
+// TestAudienceSpellings accepts every equal spelling of a token's audience, and checks that the token works.
 func TestAudienceSpellings(t *testing.T) {
 	o := newOfficer(t, server.Config{PublicURL: "https://faces.example.org"})
 	op := o.Operator()
@@ -196,7 +196,7 @@ func TestHostSpellings(t *testing.T) {
 }
 
 // TestPublicURLChanges moves an instance to another public address while a resource is under a key of its own vault:
-// its data opens, a revocation is noticed at once, and both addresses name the key that the resource has.
+// its data opens, a revocation is noticed at once, and both addresses name the resource's key.
 func TestPublicURLChanges(t *testing.T) {
 	o := newOfficer(t, server.Config{Rate: 1000})
 	if status, body, _ := o.face(t, http.MethodPut, "/face/v1.2/persongroups/g",
@@ -216,17 +216,17 @@ func TestPublicURLChanges(t *testing.T) {
 		cfg.Dir, cfg.Rate = o.Dir(), 1000
 		o.Server = servertest.Start(t, cfg)
 		o.keys = vaultClient(t, o.Server, "safe")
-		o.until(t, "the key to be active at "+o.URL,
+		o.until(t, "the active key at "+o.URL,
 			func(s custody.Status) bool { return s.Condition == custody.Active })
 		if status, body, _ := o.groups(t); status != http.StatusOK || !strings.Contains(body, `"g"`) {
 			t.Errorf("at %s: %d %s", o.URL, status, body)
 		}
 		state := o.until(t, "anything", func(custody.Status) bool { return true })
 		if want := strings.Replace(o.URL, "https://", "https://safe.vault.", 1); state.Key.Vault != want {
-			t.Errorf("the key lies in %s, want %s", state.Key.Vault, want)
+			t.Errorf("the key is in %s, want %s", state.Key.Vault, want)
 		}
 		o.enable(t, unversioned) // as it was given first
-		o.enable(t, state.Key)   // as it is called now
+		o.enable(t, state.Key)   // as it is named now
 		newest, err := o.keys.GetKey(t.Context(), "k1", "", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -236,7 +236,7 @@ func TestPublicURLChanges(t *testing.T) {
 		o.allow(t, key, false)
 		o.until(t, "the lock at "+o.URL, func(s custody.Status) bool { return s.Condition == custody.Revoked })
 		o.allow(t, key, true)
-		o.until(t, "the key to return at "+o.URL, func(s custody.Status) bool { return s.Condition == custody.Active })
+		o.until(t, "the restored key at "+o.URL, func(s custody.Status) bool { return s.Condition == custody.Active })
 		rotated := o.key(t, "k1")
 		o.until(t, "the new version at "+o.URL, func(s custody.Status) bool {
 			if s.Version == rotated.Version {

@@ -14,8 +14,8 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// TestForeignFiles puts links and files with other rights in place of the server's own: it does not start, says what to
-// do, and starts again when it is undone.
+// TestForeignFiles replaces the server's files by links and by files with other permissions: the server does not start,
+// says what to do, and starts again once the change is undone.
 func TestForeignFiles(t *testing.T) {
 	link := func(path string) func(dir string) (undo func() error, err error) {
 		return func(dir string) (func() error, error) {
@@ -91,6 +91,6 @@ func TestForeignFiles(t *testing.T) {
 	}
 	again := servertest.Start(t, server.Config{Dir: dir})
 	if again.Operator().ClientSecret != s.Operator().ClientSecret {
-		t.Error("the operator has another secret, though nothing was changed in the end")
+		t.Error("the operator's secret has changed, although all changes were undone")
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// named is a recogniser of made-up people under a name of its own.
+// named is a recogniser of synthetic people under a name of its own.
 type named struct {
 	servertest.Faces
 	name string
@@ -27,7 +27,7 @@ type named struct {
 // Name implements face.Recogniser.
 func (n named) Name() string { return n.name }
 
-// installed are made-up packs of these names.
+// installed are synthetic packs of these names.
 func installed(names ...string) map[string]face.Recogniser {
 	all := map[string]face.Recogniser{}
 	for _, n := range names {
@@ -36,11 +36,11 @@ func installed(names ...string) map[string]face.Recogniser {
 	return all
 }
 
-// client is somebody with the key of the default resource of a server with made-up packs.
+// client has the key of the default resource of a server with synthetic packs.
 type client struct {
 	*servertest.Server
 	t   *testing.T
-	log *bytes.Buffer // what the server said; read it after Stop
+	log *bytes.Buffer // the server's log; read it after Stop
 }
 
 // serving starts a server in dir; empty: in a new one.
@@ -49,7 +49,7 @@ func serving(t *testing.T, dir string, cfg server.Config) client {
 	log := &bytes.Buffer{}
 	cfg.Dir, cfg.Rate, cfg.Logger = dir, 100_000, slog.New(slog.NewTextHandler(log, nil))
 	if cfg.Recognisers == nil {
-		cfg.Recognisers = installed() // none but those that are truly installed
+		cfg.Recognisers = installed() // only those that are really installed
 	}
 	return client{servertest.Start(t, cfg), t, log}
 }
@@ -166,7 +166,7 @@ func (c client) wantLines(path string, lines ...string) {
 
 const allModels = "recognition_01, recognition_02, recognition_03, recognition_04"
 
-// formerStore makes the data of a program from before packs were remembered: a group with Ann, and no word on packs.
+// formerStore makes the data of a program from before packs were remembered: a group with Ann, and no record of packs.
 func formerStore(t *testing.T) (dir, ann string) {
 	t.Helper()
 	c := serving(t, "", server.Config{Recognisers: installed(server.FormerPack), Pack: server.FormerPack})
@@ -176,7 +176,7 @@ func formerStore(t *testing.T) (dir, ann string) {
 	return dir, ann
 }
 
-// forgetChoice takes from a stopped server's store what it remembers of packs, as if it were from before.
+// forgetChoice removes the record of packs from a stopped server's store, as if it were from before.
 func forgetChoice(t *testing.T, dir string) {
 	t.Helper()
 	store := openStopped(t, dir)
@@ -198,19 +198,20 @@ func TestANewStoreTakesTheNewPack(t *testing.T) {
 		t.Errorf("more than the new pack is open:\n%s", page)
 	}
 	dir, _ := c.stop()
-	// And keeps it, whatever else is installed.
+	// The server keeps it, whatever else is installed.
 	c = serving(t, dir, server.Config{Recognisers: installed(server.FormerPack, server.NewStorePack, "other")})
 	c.wantLines("/readyz", "model pack "+server.NewStorePack+": "+allModels)
 }
 
-// TestAFormerStoreKeepsItsPack: it opens and answers as before, says so, and moves by configuration alone.
+// TestAFormerStoreKeepsItsPack checks that such a store opens and answers as before, logs that, and changes packs only
+// by configuration.
 func TestAFormerStoreKeepsItsPack(t *testing.T) {
 	dir, ann := formerStore(t)
 	both := installed(server.FormerPack, "better")
 	c := serving(t, dir, server.Config{Recognisers: both})
 	c.wantLines("/readyz", "model pack "+server.FormerPack+": "+allModels)
 	if v := c.verify(200, c.face("recognition_04", servertest.Photo(2, "Ann")), ann, "old"); v["isIdentical"] != true {
-		t.Errorf("Ann is not known any more: %v", v)
+		t.Errorf("Ann is no longer recognised: %v", v)
 	}
 	_, log := c.stop()
 	if moves := "docs/operations/packs.md describes the change"; strings.Count(log, moves) != 1 {
@@ -226,12 +227,12 @@ func TestAFormerStoreKeepsItsPack(t *testing.T) {
 		t.Errorf("the change is not in the log:\n%s", log)
 	}
 
-	c = serving(t, dir, server.Config{Recognisers: both}) // without a word, as it was
+	c = serving(t, dir, server.Config{Recognisers: both}) // without a setting, as before
 	if now := c.page("/readyz"); now != before {
 		t.Errorf("the store forgot its packs:\n%s, and before\n%s", now, before)
 	}
 	if _, log = c.stop(); strings.Contains(log, "recognition models changed packs") {
-		t.Errorf("the log tells of a change where there was none:\n%s", log)
+		t.Errorf("the log reports a change although there was none:\n%s", log)
 	}
 	changes := 0
 	for _, e := range auditEntries(t, dir) {
@@ -239,7 +240,7 @@ func TestAFormerStoreKeepsItsPack(t *testing.T) {
 			changes++
 			if want := "recognition_04=" + server.FormerPack; !strings.HasSuffix(e["before"], want) ||
 				!strings.HasSuffix(e["after"], "recognition_04=better") {
-				t.Errorf("the audit log tells of a change from %s to %s", e["before"], e["after"])
+				t.Errorf("the audit log has a change from %s to %s", e["before"], e["after"])
 			}
 		}
 	}
@@ -248,7 +249,8 @@ func TestAFormerStoreKeepsItsPack(t *testing.T) {
 	}
 }
 
-// TestPacksAreNeverMixed: what one pack made is refused against what another made, and each goes on with its own.
+// TestPacksAreNeverMixed checks that templates of different packs are never compared, and that each pack continues to
+// serve its own.
 func TestPacksAreNeverMixed(t *testing.T) {
 	dir, ann := formerStore(t)
 	both := installed(server.FormerPack, "better")
@@ -287,14 +289,15 @@ func TestPacksAreNeverMixed(t *testing.T) {
 	}
 	if found := c.ask(200, "POST", "/findsimilars",
 		map[string]any{"faceId": old, "faceListId": "old"})["list"].([]any); len(found) != 1 {
-		t.Errorf("in the old list %d are like Ann, want 1", len(found))
+		t.Errorf("in the old list %d faces match Ann, want 1", len(found))
 	}
-	// What is added to the old group is made by the former pack.
+	// Faces added to the old group are processed by the former pack.
 	c.ask(200, "POST", "/largepersongroups/old/persons/"+ann+"/persistedfaces", servertest.Photo(4, "Ann"))
 	c.ask(202, "POST", "/largepersongroups/old/train", nil)
 }
 
-// TestAPackThatIsGone refuses what it made while nothing else needs it, and the start while a model does.
+// TestAPackThatIsGone checks that the data of a missing pack is refused while no model needs the pack, and that the
+// start is refused while a model does.
 func TestAPackThatIsGone(t *testing.T) {
 	dir, ann := formerStore(t)
 	err := startAndFail(t, server.Config{Dir: dir, Listen: "127.0.0.1:0", Recognisers: installed("better")})
@@ -321,7 +324,7 @@ func TestAPackThatIsGone(t *testing.T) {
 		t.Errorf("the log does not say so:\n%s", log)
 	}
 
-	// Back again, it serves what it made.
+	// Once it is installed again, the pack serves its data.
 	both := installed("better", server.FormerPack)
 	c = serving(t, dir, server.Config{Recognisers: both})
 	c.wantLines("/readyz", "model pack better: "+allModels, "model pack "+server.FormerPack+": what it made before")
@@ -342,7 +345,7 @@ func TestAPackThatIsGone(t *testing.T) {
 	c = serving(t, dir, server.Config{Recognisers: both, ClosedPacks: []string{"fromer"}})
 	c.ask(200, "POST", "/largepersongroups/old/persons/"+ann+"/persistedfaces", servertest.Photo(5, "Ann"))
 	if _, log := c.stop(); !strings.Contains(log, "closed-pack names a model pack that this store has never used") {
-		t.Errorf("a name that was mistyped is not in the log:\n%s", log)
+		t.Errorf("the mistyped name is not in the log:\n%s", log)
 	}
 }
 

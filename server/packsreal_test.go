@@ -14,15 +14,15 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// realPacks makes the module the working directory, where packs and the library are found, and skips a test where one
-// of these packs is not there.
+// realPacks makes the module the working directory, where packs and the library are found, and skips a test if one of
+// these packs is missing.
 func realPacks(t *testing.T, names ...string) {
 	t.Helper()
 	t.Chdir("..")
 	for _, name := range names {
 		if _, err := server.FindPack(name, t.TempDir()); err != nil {
 			if os.Getenv("CI") == "true" {
-				t.Fatalf("the model packs must be there in CI: %v", err)
+				t.Fatalf("CI requires the model packs: %v", err)
 			}
 			t.Skip(err)
 		}
@@ -46,7 +46,7 @@ func portrait(t *testing.T, name string) []byte {
 	return b
 }
 
-// copyPack copies an installed pack to a folder, with a manifest that change has changed, and the right digests.
+// copyPack copies an installed pack to a folder, with a manifest changed by change, and the right digests.
 func copyPack(t *testing.T, name, to string, change func(*pack.Manifest, map[string][]byte)) {
 	t.Helper()
 	folder, err := server.FindPack(name, t.TempDir())
@@ -82,7 +82,7 @@ func copyPack(t *testing.T, name, to string, change func(*pack.Manifest, map[str
 	}
 }
 
-// TestRealPacksSideBySide: a store of the former pack answers as before beside a new one, on photos.
+// TestRealPacksSideBySide checks with photos that a store of the former pack answers as before beside a new pack.
 func TestRealPacksSideBySide(t *testing.T) {
 	realPacks(t, server.FormerPack, server.NewStorePack)
 	first, second := portrait(t, "Family1-Dad1.jpg"), portrait(t, "Family1-Dad2.jpg")
@@ -115,22 +115,22 @@ func TestRealPacksSideBySide(t *testing.T) {
 		}
 	}
 	if v := c.verify(200, now, newDad, "new"); v["isIdentical"] != true {
-		t.Errorf("the new pack does not know him: %v", v)
+		t.Errorf("the new pack does not recognise him: %v", v)
 	}
 	if v := c.verify(200, old, dad, "old"); v["confidence"] != before["confidence"] {
 		t.Errorf("the old pack answers %v beside the new one, before %v", v, before)
 	}
 	c.stop()
-	// The second is found again where it was, without a word.
+	// The second pack is found again without a setting.
 	c = serving(t, dir, server.Config{})
 	c.wantLines("/readyz", "model pack second: recognition_04")
 }
 
-// TestAPackOfATakenName: another recogniser under the name of one that made templates is refused.
+// TestAPackOfATakenName checks that another recogniser is refused under the name of a pack that has made templates.
 func TestAPackOfATakenName(t *testing.T) {
 	realPacks(t, server.NewStorePack)
 	dir, _ := serving(t, "", server.Config{Pack: server.NewStorePack}).stop()
-	nearer := filepath.Join(dir, "packs", server.NewStorePack) // where packs are looked for first
+	nearer := filepath.Join(dir, "packs", server.NewStorePack) // the first place where packs are searched
 	copyPack(t, server.NewStorePack, nearer,
 		func(m *pack.Manifest, _ map[string][]byte) { m.Detector.MaxOverlap = 0.45 })
 	serving(t, dir, server.Config{}).stop() // its templates are the same
@@ -147,7 +147,7 @@ func TestAPackOfATakenName(t *testing.T) {
 	if want := "has the name other, not " + server.NewStorePack; !strings.Contains(err.Error(), want) {
 		t.Errorf("the start failed with %v, want %s", err, want)
 	}
-	// For what it made before alone, it costs no more than that.
+	// If no model needs the pack, only its own data is refused.
 	copyPack(t, server.NewStorePack, nearer,
 		func(m *pack.Manifest, _ map[string][]byte) { m.Recogniser.Input.Mean = [3]float64{} })
 	other := filepath.Join(t.TempDir(), "other")
@@ -172,7 +172,7 @@ func TestAPackOfATakenName(t *testing.T) {
 	}
 }
 
-// TestAPackThatChangesUnderItsServer is none of its concern until the next start, which refuses it.
+// TestAPackThatChangesUnderItsServer checks that a running server is not affected, and that the next start is refused.
 func TestAPackThatChangesUnderItsServer(t *testing.T) {
 	realPacks(t, server.NewStorePack)
 	photo := portrait(t, "Family1-Dad1.jpg")

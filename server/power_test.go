@@ -36,7 +36,7 @@ func entries(t *testing.T, dir string) (all []audit.Entry) {
 	return all
 }
 
-// said writes an entry as the tests compare it: what, what became of it, by whom, and the details that are asked for.
+// said formats an entry for comparison: kind, outcome, actor, and the requested details.
 func said(e audit.Entry, details ...audit.Detail) string {
 	text := string(e.Kind) + " " + string(e.Outcome)
 	if e.Code != "" {
@@ -51,8 +51,8 @@ func said(e audit.Entry, details ...audit.Detail) string {
 	return text
 }
 
-// TestTheLogSaysWhatWasGranted: every change of power is told with whom, where, and what was before and after; what was
-// refused is never said to be done; and the operator is the operator.
+// TestTheLogSaysWhatWasGranted checks that every change of rights is logged with its caller, place, and the state
+// before and after, that refused changes are never logged as done, and that the operator is logged as such.
 func TestTheLogSaysWhatWasGranted(t *testing.T) {
 	r := realm{servertest.Start(t, server.Config{}), t}
 	operator := r.Token(t, managementPlane)
@@ -164,7 +164,7 @@ func TestTheLogSaysWhatWasGranted(t *testing.T) {
 	for i, text := range got {
 		if at := strings.Index(text, roles); at > 0 && strings.HasPrefix(text, "access") &&
 			strings.HasSuffix(want[min(i, len(want)-1)], roles) {
-			got[i] = text[:strings.LastIndex(text, roles)+len(roles)] // the id that was asked for
+			got[i] = text[:strings.LastIndex(text, roles)+len(roles)] // the id of the request
 		}
 	}
 	if !slices.Equal(got, want) {
@@ -183,7 +183,8 @@ func TestTheLogSaysWhatWasGranted(t *testing.T) {
 	}
 }
 
-// TestTheLogSaysWhatRegisterGave, by whom and to whom, and that a start made a new secret for the operator.
+// TestTheLogSaysWhatRegisterGave checks that the log has the access that register granted, and the operator's new
+// secret of each start.
 func TestTheLogSaysWhatRegisterGave(t *testing.T) {
 	o := newOfficer(t, server.Config{AutoApprove: true})
 	r := realm{o.Server, t}
@@ -217,7 +218,7 @@ func TestTheLogSaysWhatRegisterGave(t *testing.T) {
 			if e.Actor.Kind != audit.Identity || e.RequestID == "" ||
 				!strings.HasSuffix(e.Details[audit.DetailScope], "/vaults/safe") ||
 				e.Details[audit.DetailAfter] != "Key Vault Crypto Service Encryption User" {
-				t.Errorf("register is told of as %+v", e.Event)
+				t.Errorf("register is logged as %+v", e.Event)
 			}
 		}
 		if e.Details[audit.DetailSubject] == client && e.Details[audit.DetailOperation] == "secret" &&
@@ -251,7 +252,8 @@ func (r realm) status(token, method, path, body string) int {
 	return res.StatusCode
 }
 
-// TestTheOperatorStays: its last way in is not taken away, by itself or anybody, while nobody else could give it back.
+// TestTheOperatorStays checks that the operator's last way in cannot be removed, by itself or others, while no one else
+// could restore it.
 func TestTheOperatorStays(t *testing.T) {
 	r := realm{servertest.Start(t, server.Config{}), t}
 	operator := r.Token(t, managementPlane)
@@ -280,8 +282,8 @@ func TestTheOperatorStays(t *testing.T) {
 	end(204, "")
 }
 
-// TestTheLogSaysWhoSignedIn: each token is told of, and each refusal, a flood of them by its number; and the operator's
-// new secret.
+// TestTheLogSaysWhoSignedIn checks that each token and each refusal is logged, floods of refusals as counts, and the
+// operator's new secret.
 func TestTheLogSaysWhoSignedIn(t *testing.T) {
 	r := realm{servertest.Start(t, server.Config{}), t}
 	ask := func(client, secret string) int {
@@ -311,7 +313,7 @@ func TestTheLogSaysWhoSignedIn(t *testing.T) {
 	count, counted := map[string]int{}, map[string]int{}
 	for _, e := range entries(t, r.Dir()) {
 		if strings.Contains(fmt.Sprint(e.Details), "wrong field") {
-			t.Errorf("what a stranger wrote is in entry %d", e.Sequence)
+			t.Errorf("text of a stranger's request is in entry %d", e.Sequence)
 		}
 		if e.Kind != audit.IdentityToken && e.Kind != audit.AccessRefuse {
 			continue
@@ -325,27 +327,27 @@ func TestTheLogSaysWhoSignedIn(t *testing.T) {
 		counted[text] += n
 	}
 	if n := counted["identity.token done operator"]; n < 1 {
-		t.Errorf("the token was told of %d times: %v", n, count)
+		t.Errorf("the token was logged %d times: %v", n, count)
 	}
 	if n := count["identity.token refused:invalid_client unidentified reason=AADSTS7000215"]; n != 2 ||
 		counted["identity.token refused:invalid_client unidentified reason=AADSTS7000215"] != flood {
-		t.Errorf("%d wrong secrets were told of in %d entries: %v", flood, n, counted)
+		t.Errorf("%d wrong secrets were logged in %d entries: %v", flood, n, counted)
 	}
 	if n := count["identity.token refused:unauthorized_client unidentified reason=AADSTS700016"]; n < 10 || n > 40 {
-		t.Errorf("as many unknown applications were told of in %d entries", n)
+		t.Errorf("as many unknown applications were logged in %d entries", n)
 	}
 	together := counted["identity.token refused unidentified"] +
 		counted["access.refuse refused:TooManyRequests unidentified"]
 	if n := together + counted["identity.token refused:unauthorized_client unidentified reason=AADSTS700016"]; n <
 		flood {
-		t.Errorf("%d sign-ins of unknown applications are told of, of %d: %v", n, flood, counted)
+		t.Errorf("%d sign-ins of unknown applications are logged, of %d: %v", n, flood, counted)
 	}
 	if n := counted["access.refuse refused:InvalidAuthenticationToken unidentified"]; n != 1 {
-		t.Errorf("a token that proves nobody was told of %d times: %v", n, counted)
+		t.Errorf("an invalid token was logged %d times: %v", n, counted)
 	}
 }
 
-// TestTheLogCountsWhatVaultsRefuse: an identity without rights cannot fill the log by what it asks of the vaults.
+// TestTheLogCountsWhatVaultsRefuse checks that an identity without rights cannot fill the log by requests to vaults.
 func TestTheLogCountsWhatVaultsRefuse(t *testing.T) {
 	o := newOfficer(t, server.Config{})
 	nobody := realm{o.Server, t}.somebody("nobody", "")
@@ -392,9 +394,9 @@ func TestTheLogCountsWhatVaultsRefuse(t *testing.T) {
 		counted += n
 	}
 	if told["same"] < 1 || told["same"] > 2 {
-		t.Errorf("what was refused again and again is told of in %d entries: %v", told["same"], told)
+		t.Errorf("repeated refusals are logged in %d entries: %v", told["same"], told)
 	}
 	if all := len(told); all > 40 || counted != 2*flood {
-		t.Errorf("%d refusals on %d keys are told of as %d: %v", 2*flood, all, counted, told)
+		t.Errorf("%d refusals on %d keys are logged as %d: %v", 2*flood, all, counted, told)
 	}
 }

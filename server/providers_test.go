@@ -10,7 +10,7 @@ import (
 	"github.com/visage-face/visage/server"
 )
 
-// TestUnknownProtector names the protectors of the root key that there are.
+// TestUnknownProtector checks that the error lists the known protectors of the root key.
 func TestUnknownProtector(t *testing.T) {
 	const known = "file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH"
 	for _, entry := range []string{"tpm:0x81000001", "file", "env:", "", "FILE:/x"} {
@@ -26,7 +26,7 @@ func TestUnknownProtector(t *testing.T) {
 	}
 }
 
-// TestUnknownKeyStore names the stores of customers' keys that there are, on the wire and to custody.
+// TestUnknownKeyStore checks that errors list the known stores of customers' keys, on the wire and in custody.
 func TestUnknownKeyStore(t *testing.T) {
 	const known = "the known ones are https://VAULT, for Azure Key Vault and the vaults of this instance"
 	o := newOfficer(t, server.Config{AutoApprove: true})

@@ -8,14 +8,14 @@ import (
 	"github.com/visage-face/visage/server"
 )
 
-// TestTrustedProxies takes the word of trusted proxies on where a request came from, and nobody else's.
+// TestTrustedProxies accepts a client's address from trusted proxies only.
 func TestTrustedProxies(t *testing.T) {
 	for name, c := range map[string]struct {
 		trusted []string
 		peer    string
 		header  map[string][]string
 		want    string // empty: refused
-		host    string // empty: as it was called
+		host    string // empty: the host of the request
 	}{
 		"nobody is trusted": {nil, "10.0.0.1:5", map[string][]string{"X-Forwarded-For": {"192.0.2.1"}},
 			"10.0.0.1", ""},
@@ -55,7 +55,7 @@ func TestTrustedProxies(t *testing.T) {
 			map[string][]string{"X-Forwarded-Host": {"v.vault.faces.example"}}, "10.0.0.1", "v.vault.faces.example"},
 		"the host of a stranger": {[]string{"10.0.0.0/8"}, "192.0.2.1:5",
 			map[string][]string{"X-Forwarded-Host": {"v.vault.faces.example"}}, "192.0.2.1", ""},
-		"a host of somebody else's": {[]string{"10.0.0.0/8"}, "10.0.0.1:5",
+		"a host of another client": {[]string{"10.0.0.0/8"}, "10.0.0.1:5",
 			map[string][]string{"X-Forwarded-Host": {"v.vault.evil.example"}}, "10.0.0.1", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 	"github.com/visage-face/visage/server"
 )
 
-// TestLegalHoldOverTheWire holds a group of the default resource, whose deletion is refused until its key is taken
-// away: from then on nobody can tell what is held, and the resource can be deleted.
+// TestLegalHoldOverTheWire holds a group of the default resource, whose deletion is then refused until its key is
+// revoked: without the key the holds cannot be read, and the resource can be deleted.
 func TestLegalHoldOverTheWire(t *testing.T) {
 	o := newOfficer(t, server.Config{Rate: 1000})
 	const account = "/subscriptions/%s/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/default%s?api-version=2025-09-01"
@@ -26,7 +26,7 @@ func TestLegalHoldOverTheWire(t *testing.T) {
 	unversioned := key
 	unversioned.Version = ""
 	o.enable(t, unversioned)
-	o.until(t, "the key to be active", func(s custody.Status) bool { return s.Condition == custody.Active })
+	o.until(t, "the active key", func(s custody.Status) bool { return s.Condition == custody.Active })
 	for _, step := range []struct {
 		method, what, body string
 		want               int

@@ -16,7 +16,7 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// smallVolume mounts a volume of so many MiB, which is gone after the test.
+// smallVolume mounts a volume of the given MiB, which is removed after the test.
 func smallVolume(t *testing.T, size int) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "volume")
@@ -25,7 +25,7 @@ func smallVolume(t *testing.T, size int) (dir string) {
 	}
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("mode=0700,size=%dm", size), "tmpfs", dir).
 		CombinedOutput(); err != nil {
-		t.Skipf("a small volume cannot be mounted here: %s", out)
+		t.Skipf("this system cannot mount a small volume: %s", out)
 	}
 	t.Cleanup(func() {
 		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
@@ -39,7 +39,7 @@ func smallVolume(t *testing.T, size int) (dir string) {
 type filled struct {
 	*servertest.Server
 	t       *testing.T
-	persons []string // in the order of their making
+	persons []string // in the order of creation
 	faceID  string   // of a face that was detected before
 }
 
@@ -77,8 +77,8 @@ func (f *filled) want(when string, want int, text string, status int, answer str
 	}
 }
 
-// fill adds persons until that has been refused for a second on end: the store tidies up behind the scenes, and has
-// room again for a while.
+// fill adds persons until they have been refused for a second: the store compacts in the background, and then has room
+// again for a while.
 func (f *filled) fill() {
 	f.t.Helper()
 	body := fmt.Sprintf(`{"name":"somebody","userData":%q}`, strings.Repeat("x", 16<<10))
@@ -98,10 +98,10 @@ func (f *filled) fill() {
 			return
 		}
 	}
-	f.t.Fatal("the volume does not fill up")
+	f.t.Fatal("the volume did not become full")
 }
 
-// serves holds what must go on while the disk is full, and what must be refused.
+// serves checks what must still work on a full disk, and what must be refused.
 func (f *filled) serves(when string) {
 	f.t.Helper()
 	last := f.persons[len(f.persons)-1]
@@ -120,7 +120,7 @@ func (f *filled) serves(when string) {
 	status, answer = f.face(http.MethodDelete, "/largepersongroups/g/persons/"+gone, "")
 	f.want(when+": delete a person", 200, "", status, answer)
 	status, answer = f.face(http.MethodGet, "/largepersongroups/g/persons/"+gone, "")
-	f.want(when+": get who was deleted", 404, "PersonNotFound", status, answer)
+	f.want(when+": get a deleted person", 404, "PersonNotFound", status, answer)
 	f.persons = append(f.persons[:len(f.persons)/2], f.persons[len(f.persons)/2+1:]...)
 	o := f.Operator()
 	accounts := fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.CognitiveServices/accounts",
@@ -138,7 +138,7 @@ func (f *filled) serves(when string) {
 	status, answer = f.page("/healthz")
 	f.want(when+": healthz", 200, "ok", status, answer)
 
-	// What is new is refused on every plane, in its own words.
+	// New data is refused on every plane, in its own form.
 	const told = "nearly full"
 	status, answer = f.face(http.MethodPut, "/largepersongroups/other", `{"name":"other"}`)
 	f.want(when+": make a group", 507, `"code":"InsufficientStorage"`, status, answer)
@@ -210,7 +210,7 @@ func TestAFullDiskRefusesWhatIsNewAlone(t *testing.T) {
 		_, answer = f.face(http.MethodGet, "/largepersongroups/g/training", "")
 	}
 
-	// A restart finds it as full, and everything that was acknowledged.
+	// After a restart the disk is still full, and everything that was acknowledged is there.
 	if err := f.Stop(); err != nil {
 		t.Fatalf("stop: %v", err)
 	}
@@ -218,7 +218,7 @@ func TestAFullDiskRefusesWhatIsNewAlone(t *testing.T) {
 	f.fill()
 	f.serves("restarted")
 
-	// It heals by itself.
+	// The server recovers by itself.
 	if err := os.Remove(filepath.Join(dir, "others")); err != nil {
 		t.Fatal(err)
 	}

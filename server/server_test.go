@@ -197,7 +197,7 @@ func TestManagementIsForTheOperatorAlone(t *testing.T) {
 	}
 }
 
-// TestStartFailures wants each way in which a root key can fail told apart, and nothing changed by it.
+// TestStartFailures checks that each failure of a root key has its own error, and that none changes anything.
 func TestStartFailures(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -248,13 +248,13 @@ func TestStartFailures(t *testing.T) {
 			write(t, cfg.Dir, "keys/root.key", key, 0o600)
 			chmod(t, cfg.Dir, "keys/root.key", 0o600)
 			if status, body := detect(t, servertest.Start(t, good), s.Key); status != http.StatusOK {
-				t.Errorf("after the key was put back: %d %s", status, body)
+				t.Errorf("after the key was restored: %d %s", status, body)
 			}
 		})
 	}
 }
 
-// startAndFail runs a server that must not come to serving.
+// startAndFail runs a server that must fail to start.
 func startAndFail(t *testing.T, cfg server.Config) error {
 	t.Helper()
 	srv, err := server.New(cfg)
@@ -286,7 +286,7 @@ func TestRootKeyFromEnvironmentAndPassphrase(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "keys", "root.key")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a key file was made that nobody asked for (%v)", err)
+		t.Errorf("a key file was created that is not configured (%v)", err)
 	}
 	for _, alone := range []string{"env:VISAGE_SECRET_ROOT", "passphrase-env:VISAGE_SECRET_WORDS"} {
 		again := servertest.Start(t, server.Config{Dir: dir, RootKeys: []string{alone}})
@@ -305,8 +305,8 @@ func TestResourcesAnswerAtTheirOwnHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The names are nobody's: the connection goes to the server whatever they are, and the certificate is checked
-	// against them.
+	// The names do not resolve: the connection goes to the server in any case, and the certificate is checked against
+	// them.
 	transport := s.Client.Transport.(*http.Transport)
 	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, "127.0.0.1:"+port)
@@ -341,7 +341,7 @@ func TestConfigMistakesComeTogether(t *testing.T) {
 		RootKeys: []string{"floppy:A", "env:X", "env:X"},
 	})
 	if err == nil {
-		t.Fatal("a broken configuration was taken")
+		t.Fatal("a broken configuration was accepted")
 	}
 	for _, want := range []string{
 		`listen: must be host:port`, `domain: must be a host name in lower case; got "UPPER"`, "cert-file: a certificate and its key go together",
@@ -385,7 +385,7 @@ func TestOpenStoreMakesNothing(t *testing.T) {
 		t.Errorf("got %v, want fs.ErrNotExist", err)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("something was made (%v)", err)
+		t.Errorf("a file was created (%v)", err)
 	}
 }
 
@@ -434,7 +434,7 @@ func chmod(t *testing.T, dir, name string, mode fs.FileMode) {
 	}
 }
 
-// slow holds every detection until it is let go.
+// slow holds every detection until it is released.
 type slow struct {
 	servertest.Faces
 	entered chan struct{}
@@ -462,7 +462,8 @@ func TestStopLetsRequestsFinish(t *testing.T) {
 	<-held.entered
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.Stop() }()
-	// New connections are refused as soon as the server stops listening; nothing else tells that it has begun to stop.
+	// New connections are refused as soon as the server stops listening; this is the only sign that it has begun to
+	// stop.
 	address := strings.TrimPrefix(s.URL, "http://")
 	for {
 		conn, err := net.Dial("tcp", address)

@@ -13,7 +13,7 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// door is a way into one plane, to try spellings of requests on.
+// door is a request of one plane, to try spellings on.
 type door struct {
 	name, method, address, token, key, body string
 }
@@ -63,8 +63,8 @@ func doors(t *testing.T, o *officer) []door {
 	}
 }
 
-// TestBodiesWithAByteOrderMark reads JSON that begins with the mark of UTF-8 on every plane, and says of JSON in
-// another encoding what it is.
+// TestBodiesWithAByteOrderMark checks on every plane that JSON may begin with the byte order mark of UTF-8, and that
+// the refusal of another encoding names it.
 func TestBodiesWithAByteOrderMark(t *testing.T) {
 	o := newOfficer(t, server.Config{PublicURL: "https://faces.example.org", PlainHTTP: true, Rate: 1000})
 	for _, d := range doors(t, o) {
@@ -84,7 +84,7 @@ func TestBodiesWithAByteOrderMark(t *testing.T) {
 	}
 }
 
-// TestVersionsOfContracts takes every spelling of a version on the planes that ask for one, and refuses what is none.
+// TestVersionsOfContracts accepts every spelling of a version on the planes that require one, and refuses invalid ones.
 func TestVersionsOfContracts(t *testing.T) {
 	o := newOfficer(t, server.Config{PublicURL: "https://faces.example.org", PlainHTTP: true, Rate: 1000})
 	op := o.Operator()
@@ -230,7 +230,7 @@ func ids(raw []byte) map[string]string {
 	return found
 }
 
-// TestManagementAndVaultsFoldUUIDs names subscriptions, tenants, identities and versions of keys in upper case.
+// TestManagementAndVaultsFoldUUIDs names subscriptions, tenants, identities and key versions in upper case.
 func TestManagementAndVaultsFoldUUIDs(t *testing.T) {
 	o := newOfficer(t, server.Config{PublicURL: "https://faces.example.org", PlainHTTP: true, Rate: 1000})
 	op := o.Operator()
@@ -267,7 +267,7 @@ func TestManagementAndVaultsFoldUUIDs(t *testing.T) {
 	}
 }
 
-// TestAddressesComeFromThePublicURL asks with a host of somebody's invention, and gets addresses of this instance.
+// TestAddressesComeFromThePublicURL sends requests with an invented host, and gets addresses of this instance.
 func TestAddressesComeFromThePublicURL(t *testing.T) {
 	o := newOfficer(
 		t, server.Config{PublicURL: "https://faces.example.org", PlainHTTP: true, Rate: 1000, AutoApprove: true},
@@ -322,7 +322,7 @@ func TestAddressesComeFromThePublicURL(t *testing.T) {
 	}
 }
 
-// TestFormsWithAByteOrderMark signs in with a form from a file that begins as some programs begin UTF-8.
+// TestFormsWithAByteOrderMark signs in with a form that begins with the byte order mark of UTF-8.
 func TestFormsWithAByteOrderMark(t *testing.T) {
 	s := servertest.Start(t, server.Config{})
 	op := s.Operator()

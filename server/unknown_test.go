@@ -17,8 +17,8 @@ import (
 	"github.com/visage-face/visage/server"
 )
 
-// TestUnknownPaths asks for what there is not, at every sort of host and with every sort of method, and gets an error
-// that the clients of that host can read.
+// TestUnknownPaths requests unknown paths, at every sort of host and with every sort of method, and gets an error that
+// the clients of that host can read.
 func TestUnknownPaths(t *testing.T) {
 	o := newOfficer(t, server.Config{PublicURL: "https://faces.example.org", PlainHTTP: true, Rate: 1000})
 	vaultToken := o.Token(t, "https://vault.faces.example.org")
@@ -86,7 +86,7 @@ func TestUnknownPaths(t *testing.T) {
 	}
 }
 
-// codeIn returns the code of an error answer in whatever dialect, if it comes with a sentence.
+// codeIn returns the code of an error answer in any dialect, if it has a message.
 func codeIn(body string) string {
 	var object struct {
 		Error struct{ Code, Message string }
@@ -104,7 +104,7 @@ func codeIn(body string) string {
 	return ""
 }
 
-// TestNoAnswerIsEmpty writes requests that no client library would send to the socket.
+// TestNoAnswerIsEmpty writes requests to the socket that no client library would send.
 func TestNoAnswerIsEmpty(t *testing.T) {
 	o := newOfficer(t, server.Config{PublicURL: "https://faces.example.org"})
 	trust := o.Client.Transport.(*http.Transport).TLSClientConfig.RootCAs
@@ -127,7 +127,7 @@ func TestNoAnswerIsEmpty(t *testing.T) {
 				t.Fatal(err)
 			}
 			request = strings.ReplaceAll(request, "HOST", host)
-			// An answer before all of the request was read may end the writing.
+			// An answer before the end of the request may interrupt the writing.
 			if _, err := io.WriteString(conn, request+"Connection: close\r\n\r\n"); err != nil {
 				t.Logf("%.60q: %v", request, err)
 			}
@@ -149,7 +149,7 @@ func TestNoAnswerIsEmpty(t *testing.T) {
 	}
 }
 
-// TestOtherVaultClients asks the built-in vault for secrets and certificates, which it has none of, with the official
+// TestOtherVaultClients requests secrets and certificates, which the built-in vault does not support, with the official
 // clients: both get an error of the vault that they can show.
 func TestOtherVaultClients(t *testing.T) {
 	o := newOfficer(t, server.Config{PublicURL: "https://faces.example.org"})

@@ -19,7 +19,7 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// credential is the official identity client, unchanged, as the operator.
+// credential is the unmodified official identity client as the operator.
 func credential(t *testing.T, s *servertest.Server) azcore.TokenCredential {
 	t.Helper()
 	options := &azidentity.ClientSecretCredentialOptions{DisableInstanceDiscovery: true}
@@ -51,7 +51,7 @@ func arm(t *testing.T, s *servertest.Server, method, path, body string) int {
 	return res.StatusCode
 }
 
-// vaultClient returns the official client of a vault, whose host's name is looked up by nobody.
+// vaultClient returns the official client of a vault, without a DNS lookup of its host.
 func vaultClient(t *testing.T, s *servertest.Server, vault string) *azkeys.Client {
 	t.Helper()
 	endpoint, err := url.Parse(s.URL)
@@ -75,8 +75,8 @@ func vaultClient(t *testing.T, s *servertest.Server, vault string) *azkeys.Clien
 	return c
 }
 
-// TestBuiltInVault walks from a fresh server to a wrapped key with the official client, over TLS with the server's own
-// authority, and through a restart.
+// TestBuiltInVault covers the way from a fresh server to a wrapped key with the official client, over TLS with the
+// server's own authority, and across a restart.
 func TestBuiltInVault(t *testing.T) {
 	s := servertest.Start(t, server.Config{})
 	o := s.Operator()

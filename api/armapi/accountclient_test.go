@@ -14,7 +14,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/cognitiveservices/armcognitiveservices"
 )
 
-// clients are the official management clients, unchanged, as the operator.
+// clients are the unmodified official management clients with the operator's identity.
 func (m manager) clients() *armcognitiveservices.ClientFactory {
 	m.t.Helper()
 	options := &arm.ClientOptions{DisableRPRegistration: true}
@@ -29,7 +29,7 @@ func (m manager) clients() *armcognitiveservices.ClientFactory {
 	return f
 }
 
-// done waits for what a client has begun.
+// done waits for the end of an operation.
 func done[T any](t *testing.T, p *runtime.Poller[T], err error) T {
 	t.Helper()
 	if err != nil {
@@ -42,7 +42,7 @@ func done[T any](t *testing.T, p *runtime.Poller[T], err error) T {
 	return answer
 }
 
-// wantCode holds what an official client makes of a refusal.
+// wantCode compares the refusal that an official client reports.
 func wantCode(t *testing.T, err error, status int, code string) {
 	t.Helper()
 	if answer, ok := errors.AsType[*azcore.ResponseError](err); !ok || answer.StatusCode != status ||
@@ -51,8 +51,8 @@ func wantCode(t *testing.T, err error, status int, code string) {
 	}
 }
 
-// TestOfficialClientManagesAccounts walks through the life of a resource under a customer's key with the official
-// client.
+// TestOfficialClientManagesAccounts manages a resource under a customer's key, from creation to purge, with the
+// official client.
 func TestOfficialClientManagesAccounts(t *testing.T) {
 	m := startApproved(t)
 	f := m.clients()
@@ -145,7 +145,7 @@ func TestOfficialClientManagesAccounts(t *testing.T) {
 	e0.Properties.Restore = to.Ptr(true)
 	making, err = accounts.BeginCreate(ctx, "default", "vip", e0, nil)
 	if back := done(t, making, err); *back.Properties.InternalID != *made.Properties.InternalID {
-		t.Error("another resource came back")
+		t.Error("another resource was recovered")
 	}
 	deleting, err = accounts.BeginDelete(ctx, "default", "vip", nil)
 	done(t, deleting, err)

@@ -10,7 +10,7 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// manager speaks to the management plane of a true server as its operator.
+// manager sends requests to the management plane of a real server as its operator.
 type manager struct {
 	*servertest.Server
 	t *testing.T
@@ -26,7 +26,7 @@ func (m manager) accounts(more string) string {
 		"/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts" + more + "?api-version=2025-09-01"
 }
 
-// do makes a request as the operator and returns what was answered, decoded when it is JSON.
+// do makes a request as the operator and returns the answer, decoded if it is JSON.
 func (m manager) do(method, path, body string) (status int, header http.Header, answer map[string]any) {
 	m.t.Helper()
 	req, err := http.NewRequestWithContext(m.t.Context(), method, m.URL+path, strings.NewReader(body))
@@ -49,7 +49,7 @@ func (m manager) do(method, path, body string) (status int, header http.Header, 
 	return res.StatusCode, res.Header, answer
 }
 
-// at digs into an answer by names with dots between.
+// at returns the value in an answer at a path of names with dots between.
 func at(answer map[string]any, path string) any {
 	var v any = answer
 	for name := range strings.SplitSeq(path, ".") {
@@ -64,7 +64,7 @@ func at(answer map[string]any, path string) any {
 
 func TestLifeOfAnAccount(t *testing.T) {
 	m := start(t)
-	// Property names in any case and unknown ones are taken, as the contract has it.
+	// Property names in any case and unknown ones are accepted, as the contract says.
 	status, header, made := m.do(http.MethodPut, m.accounts("/Face1"),
 		`{"Kind":"Face","LOCATION":"West US 2","sku":{"NAME":"S0"},"tags":{"team":"a"},"properties":{"x":1}}`)
 	if status != http.StatusCreated {
@@ -87,7 +87,7 @@ func TestLifeOfAnAccount(t *testing.T) {
 		t.Error("no request id")
 	}
 
-	// The same path in other spellings is the same account.
+	// The same path in another spelling is the same account.
 	other := strings.NewReplacer("resourceGroups", "resourcegroups", "Microsoft.CognitiveServices",
 		"microsoft.cognitiveservices").
 		Replace(m.accounts("/FACE1"))
@@ -102,7 +102,7 @@ func TestLifeOfAnAccount(t *testing.T) {
 	}
 	if status, _, put := m.do(http.MethodPut, m.accounts("/face1"), `{"kind":"face"}`); status != http.StatusOK ||
 		at(put, "tags.team") != nil || at(put, "sku.name") != "F0" {
-		t.Errorf("put of what exists: %d %v, want the tags gone and the tier kept", status, put)
+		t.Errorf("put of an existing account: %d %v, want the tags gone and the tier kept", status, put)
 	}
 
 	status, _, keys := m.do(http.MethodPost, m.accounts("/face1/listKeys"), "")
@@ -122,7 +122,7 @@ func TestLifeOfAnAccount(t *testing.T) {
 		t.Errorf("delete: %d", status)
 	}
 	if status, _, _ := m.do(http.MethodDelete, m.accounts("/face1"), ""); status != http.StatusNoContent {
-		t.Errorf("delete of what is gone: %d", status)
+		t.Errorf("delete of a deleted account: %d", status)
 	}
 }
 

@@ -45,10 +45,10 @@ func TestDeletedAccountsOnTheWire(t *testing.T) {
 	}
 	if again := m.want(200, "", http.MethodPost, m.accounts("/face1/listKeys"), ""); at(again, "key1") != at(keys,
 		"key1") {
-		t.Error("its keys are others")
+		t.Error("its keys have changed")
 	}
 
-	m.want(204, "", http.MethodDelete, m.deleted(one), "") // what is not deleted cannot be purged
+	m.want(204, "", http.MethodDelete, m.deleted(one), "") // an account that is not deleted cannot be purged
 	m.want(200, "", http.MethodDelete, m.accounts("/face1"), "")
 	m.want(204, "", http.MethodDelete, m.deleted(strings.Replace(one, "westus2", "eastus", 1)), "")
 	m.want(200, "", http.MethodDelete, m.deleted(one), "")
@@ -59,7 +59,7 @@ func TestDeletedAccountsOnTheWire(t *testing.T) {
 	}
 }
 
-// conditional makes a request under a condition on the state it has seen.
+// conditional makes a request with a condition on the account's state.
 func (m manager) conditional(header, value string, want int, method, path, body string) {
 	m.t.Helper()
 	req, err := http.NewRequestWithContext(m.t.Context(), method, m.URL+path, strings.NewReader(body))
@@ -78,7 +78,7 @@ func (m manager) conditional(header, value string, want int, method, path, body 
 	}
 }
 
-// TestConditions: who has seen another state changes nothing.
+// TestConditions checks that a caller with an outdated state changes nothing.
 func TestConditions(t *testing.T) {
 	m := start(t)
 	path := m.accounts("/face1")
@@ -97,7 +97,7 @@ func TestConditions(t *testing.T) {
 	m.conditional("If-Match", at(now, "etag").(string), 200, http.MethodDelete, path, "")
 }
 
-// TestAccessRequestsOnTheWire: from asking to a resource, and the queue between.
+// TestAccessRequestsOnTheWire covers a request from its creation to the resource, and the queue.
 func TestAccessRequestsOnTheWire(t *testing.T) {
 	m := start(t)
 	request := func(name string) string { return m.deleted("/accessRequests/" + name) }
@@ -111,7 +111,7 @@ func TestAccessRequestsOnTheWire(t *testing.T) {
 	refused := m.want(403, "CustomerManagedKeyNotApproved", http.MethodPut, m.accounts("/vip"), e0)
 	if said := at(refused, "error.message").(string); !strings.Contains(said, "accessRequests") ||
 		!strings.Contains(said, "visage cmk request") {
-		t.Errorf("it does not say how to ask: %s", said)
+		t.Errorf("the refusal does not say how to apply: %s", said)
 	}
 	capacity := m.deleted("/accessCapacity/E0")
 	if c := m.want(200, "", http.MethodPut, capacity, `{"properties":{"capacity":1}}`); at(c,
@@ -148,7 +148,8 @@ func TestAccessRequestsOnTheWire(t *testing.T) {
 	}
 }
 
-// vip makes an E0 resource under a key of the vault "safe", and returns the path of the resource and the key's version.
+// vip creates an E0 resource under a key of the vault "safe", and returns the path of the resource and the key's
+// version.
 func (m manager) vip() (path, version string) {
 	m.t.Helper()
 	path = m.accounts("/vip")
@@ -159,8 +160,8 @@ func (m manager) vip() (path, version string) {
 	return path, version
 }
 
-// TestLockedResourcesCanBeManaged: while its key says no, a resource can be changed, deleted, recovered and purged, and
-// what was recovered opens when the key does.
+// TestLockedResourcesCanBeManaged checks that a resource whose key refuses can be changed, deleted, recovered and
+// purged, and that recovered data opens when the key unwraps again.
 func TestLockedResourcesCanBeManaged(t *testing.T) {
 	m := startApproved(t)
 	path, version := m.vip()
@@ -187,7 +188,7 @@ func TestLockedResourcesCanBeManaged(t *testing.T) {
 	safe := m.want(200, "", http.MethodGet, m.vaults("/safe"), "")
 	for _, policy := range at(safe, "properties.accessPolicies").([]any) {
 		if at(policy.(map[string]any), "objectId") == who {
-			t.Error("the vault still knows the identity of a purged resource")
+			t.Error("the vault still has a policy for the identity of a purged resource")
 		}
 	}
 	enable("true")
@@ -198,8 +199,7 @@ func TestLockedResourcesCanBeManaged(t *testing.T) {
 	}
 }
 
-// TestOneChangeAtATime: of changes that come together, each is done, or refused for the other's sake; none is half
-// done.
+// TestOneChangeAtATime checks that each of several concurrent changes is either complete or refused because of another.
 func TestOneChangeAtATime(t *testing.T) {
 	m := startApproved(t)
 	path, version := m.vip()
@@ -235,15 +235,15 @@ func TestOneChangeAtATime(t *testing.T) {
 	state := func() any { return at(m.want(200, "", http.MethodGet, path, ""), "properties.provisioningState") }
 	for until := time.Now().Add(time.Minute); state() != "Succeeded"; {
 		if time.Now().After(until) {
-			t.Fatal("the last change does not end")
+			t.Fatal("the last change did not end in time")
 		}
 	}
 	m.finish(path, bodies[1])
 	m.wantFaces("vip", 200, nil)
 }
 
-// TestVaultComesBeforeItsResource: a resource whose vault is deleted is locked, also when it is recovered itself; with
-// the vault and the key everything is back.
+// TestVaultComesBeforeItsResource checks that a resource whose vault is deleted is locked, even after its own recovery,
+// and opens once the vault and the key are recovered.
 func TestVaultComesBeforeItsResource(t *testing.T) {
 	m := startApproved(t)
 	path, _ := m.vip()

@@ -11,12 +11,12 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// startApproved is a server whose operator approves everything, and minds no client that asks all the time.
+// startApproved starts a server whose operator approves every request, without rate limits for clients that poll.
 func startApproved(t *testing.T) manager {
 	return manager{servertest.Start(t, server.Config{AutoApprove: true, Rate: 100_000}), t}
 }
 
-// as makes a request as whoever has a token.
+// as makes a request with a token.
 func (m manager) as(token, method, address, body string) (status int, answer map[string]any) {
 	m.t.Helper()
 	req, err := http.NewRequestWithContext(m.t.Context(), method, address, strings.NewReader(body))
@@ -38,7 +38,7 @@ func (m manager) as(token, method, address, body string) (status int, answer map
 	return res.StatusCode, answer
 }
 
-// vault makes a vault, in which the operator and who may do everything with keys that permissions name.
+// vault creates a vault in which the operator has all permissions, and who has the given permissions on keys.
 func (m manager) vault(name, region, more, who, permissions string) {
 	m.t.Helper()
 	policy := func(id, keys string) string {
@@ -54,7 +54,7 @@ func (m manager) vault(name, region, more, who, permissions string) {
 		`","sku":{"family":"A","name":"premium"},"accessPolicies":[`+policies+`]`+more+`}}`)
 }
 
-// inVault makes a request of a vault, whose host nobody has to look up.
+// inVault makes a request of a vault without a DNS lookup of its host.
 func (m manager) inVault(vault, method, path, body string) map[string]any {
 	m.t.Helper()
 	host := vault + ".vault." + strings.TrimPrefix(m.URL, "https://")
@@ -85,12 +85,12 @@ func (m manager) makeKey(vault, name, body string) string {
 	return kid[strings.LastIndexByte(kid, '/')+1:]
 }
 
-// vaultURI is the address of a vault as its resource tells it.
+// vaultURI is the address of a vault in its resource.
 func (m manager) vaultURI(vault string) string {
 	return "https://" + vault + ".vault." + strings.TrimPrefix(m.URL, "https://") + "/"
 }
 
-// encryptWith is the body of a PATCH that puts a resource under a key.
+// encryptWith is the body of a PATCH that encrypts a resource with a key.
 func (m manager) encryptWith(vault, key, version, more string) string {
 	return `{"properties":{"encryption":{"keySource":"Microsoft.KeyVault","keyVaultProperties":{"keyVaultUri":"` +
 		m.vaultURI(vault) +
@@ -117,7 +117,7 @@ func (m manager) finish(path, body string) map[string]any {
 	return answer
 }
 
-// poll asks how far an operation has come until it has ended well.
+// poll polls an operation until it has succeeded.
 func (m manager) poll(address string) {
 	m.t.Helper()
 	for until := time.Now().Add(time.Minute); ; {
@@ -131,7 +131,7 @@ func (m manager) poll(address string) {
 	}
 }
 
-// faces asks the data plane of a resource for something that is stored.
+// faces reads stored data of a resource on the data plane.
 func (m manager) faces(name string) (status int, code any) {
 	m.t.Helper()
 	keys := m.want(200, "", http.MethodPost, m.accounts("/"+name+"/listKeys"), "")
@@ -153,7 +153,7 @@ func (m manager) faces(name string) (status int, code any) {
 	return res.StatusCode, at(said, "error.code")
 }
 
-// wantFaces waits until the data plane answers with a status: a key's owner says no or yes, and it takes a moment.
+// wantFaces waits until the data plane answers with a status: a change of the key takes a moment to have effect.
 func (m manager) wantFaces(name string, want int, code any) {
 	m.t.Helper()
 	for until := time.Now().Add(time.Minute); ; {
@@ -167,8 +167,7 @@ func (m manager) wantFaces(name string, want int, code any) {
 	}
 }
 
-// TestLifeOfACustomersKey walks through what an owner does with a key: enable, rotate, revoke, restore, switch,
-// disable.
+// TestLifeOfACustomersKey covers what an owner does with a key: enable, rotate, revoke, restore, switch, disable.
 func TestLifeOfACustomersKey(t *testing.T) {
 	m := startApproved(t)
 	path := m.accounts("/vip")
@@ -193,7 +192,7 @@ func TestLifeOfACustomersKey(t *testing.T) {
 	}
 	m.wantFaces("vip", 200, nil)
 
-	// A new version is told, and then the old one may go.
+	// After the new version is set, the old one is not needed.
 	second := m.makeKey("safe", "k", `{"kty":"RSA"}`)
 	rotated := m.finish(path, m.encryptWith("safe", "k", second, ""))
 	if at(rotated, "properties.encryption.status.keyVersion") != second {
@@ -202,7 +201,7 @@ func TestLifeOfACustomersKey(t *testing.T) {
 	m.inVault("safe", http.MethodPatch, "/keys/k/"+first, `{"attributes":{"enabled":false}}`)
 	m.wantFaces("vip", 200, nil)
 
-	// Revoked, the data is refused and the resource is not.
+	// When the key is revoked, the data is refused but the resource is not.
 	m.inVault("safe", http.MethodPatch, "/keys/k/"+second, `{"attributes":{"enabled":false}}`)
 	m.wantFaces("vip", 403, "EncryptionKeyRevoked")
 	revoked := m.want(200, "", http.MethodGet, path, "")
@@ -221,7 +220,7 @@ func TestLifeOfACustomersKey(t *testing.T) {
 	m.inVault("safe", http.MethodPatch, "/keys/k/"+second, `{"attributes":{"enabled":true}}`)
 	m.wantFaces("vip", 200, nil)
 
-	// The owner's own lock works at once, and so does taking it back.
+	// The owner's own lock has effect at once, and so has unlocking.
 	if locked := m.want(200, "", http.MethodPost, m.accounts("/vip/encryption:lock"), ""); at(locked,
 		"properties.encryption.status.state") != "locked" {
 		t.Errorf("locked: %v", locked)
@@ -232,7 +231,7 @@ func TestLifeOfACustomersKey(t *testing.T) {
 	m.want(200, "", http.MethodPost, m.accounts("/vip/encryption:unlock"), "")
 	m.wantFaces("vip", 200, nil)
 
-	// Another key by its identifier, followed from version to version.
+	// Another key by its identifier, whose new versions are followed.
 	m.makeKey("safe", "other", `{"kty":"RSA-HSM"}`)
 	switched := m.finish(path, `{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":"`+m.vaultURI("safe")+
 		`keys/other"}}}}`)
@@ -252,7 +251,7 @@ func TestLifeOfACustomersKey(t *testing.T) {
 	m.wantFaces("vip", 200, nil)
 }
 
-// TestRegisterDoesItAll: one request switches the identity on, gives it access and enables the key.
+// TestRegisterDoesItAll checks that one request assigns the identity, grants it access and enables the key.
 func TestRegisterDoesItAll(t *testing.T) {
 	for _, more := range []string{`,"enablePurgeProtection":true`,
 		`,"enablePurgeProtection":true,"enableRbacAuthorization":true`} {
@@ -267,7 +266,8 @@ func TestRegisterDoesItAll(t *testing.T) {
 			t.Errorf("enabled: %v", enabled)
 		}
 
-		// Without its identity nothing opens, and the vault has forgotten it; with a new one it does again.
+		// Without its identity the data is locked, and the vault has no policy for it; with a new identity it opens
+		// again.
 		off := m.want(200, "", http.MethodPatch, m.accounts("/vip"), `{"identity":{"type":"None"}}`)
 		if at(off, "identity") != nil {
 			t.Errorf("identity off: %v", off)
@@ -275,17 +275,17 @@ func TestRegisterDoesItAll(t *testing.T) {
 		m.wantFaces("vip", 403, "EncryptionKeyRevoked")
 		safe := m.want(200, "", http.MethodGet, m.vaults("/safe"), "")
 		if policies := at(safe, "properties.accessPolicies").([]any); len(policies) != 1 {
-			t.Errorf("the vault still knows it: %v", policies)
+			t.Errorf("the vault still has its policy: %v", policies)
 		}
 		again := m.finish(m.accounts("/vip"), m.encryptWith("safe", "k", "", `,"register":true`))
 		if at(again, "identity.principalId") == at(enabled, "identity.principalId") {
-			t.Error("the identity came back")
+			t.Error("the old identity was assigned again")
 		}
 		m.wantFaces("vip", 200, nil)
 	}
 }
 
-// TestCustomersKeyRefusals holds the table of the contract, §5.2: each mistake has its own code, and changes nothing.
+// TestCustomersKeyRefusals checks the table of the contract, §5.2: each mistake has its own code, and changes nothing.
 func TestCustomersKeyRefusals(t *testing.T) {
 	m := startApproved(t)
 	made := m.want(201, "", http.MethodPut, m.accounts("/vip"),
@@ -365,7 +365,7 @@ func TestCustomersKeyRefusals(t *testing.T) {
 			before := m.want(200, "", http.MethodGet, m.accounts("/"+c.account), "")
 			refused := m.want(400, c.code, http.MethodPatch, m.accounts("/"+c.account), c.body)
 			if said, _ := at(refused, "error.message").(string); !strings.Contains(said, c.says) {
-				t.Errorf("it says %q, and nothing of %s", said, c.says)
+				t.Errorf("the message %q does not contain %s", said, c.says)
 			}
 			after := m.want(200, "", http.MethodGet, m.accounts("/"+c.account), "")
 			if at(before, "etag") != at(after, "etag") || at(after, "properties.encryption") != nil {
@@ -383,12 +383,12 @@ func TestCustomersKeyRefusals(t *testing.T) {
 	said := m.want(201, "", http.MethodPut, m.accounts("/new"), `{"kind":"Face","location":"local","sku":{"name":"S0"},
 		"properties":{"encryption":{"keySource":"Microsoft.CognitiveServices"}}}`)
 	if at(said, "properties.encryption.keySource") != "Microsoft.CognitiveServices" {
-		t.Errorf("service-managed, said aloud: %v", said)
+		t.Errorf("service-managed, named explicitly: %v", said)
 	}
-	// Register leaves no identity behind when the key is refused all the same.
+	// Register leaves no identity behind when the key is refused.
 	m.want(400, "KeyVaultKeyDisabled", http.MethodPatch, m.accounts("/nobody"),
 		m.encryptWith("safe", "off", "", `,"register":true`))
 	if one := m.want(200, "", http.MethodGet, m.accounts("/nobody"), ""); at(one, "identity") != nil {
-		t.Errorf("the identity stayed: %v", one)
+		t.Errorf("the identity remains: %v", one)
 	}
 }

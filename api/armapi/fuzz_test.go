@@ -8,8 +8,8 @@ import (
 	"github.com/visage-face/visage/api/armapi/armwire"
 )
 
-// FuzzRequest: whatever a body says about a resource, what is read of it names nothing that it does not say, and a key
-// source is one of the two there are.
+// FuzzRequest checks that no body leads to names that it does not contain, or to a key source other than the two known
+// ones.
 func FuzzRequest(f *testing.F) {
 	for _, seed := range []string{
 		`{"kind":"Face","location":"West US 2","sku":{"name":"E0"},"tags":{"a":"b"}}`,
@@ -29,11 +29,11 @@ func FuzzRequest(f *testing.F) {
 			now := account.Identity{Users: map[string]account.Managed{"/a": {}}}
 			spec, err := identitySpecOf(q.Identity, now)
 			if err != nil && (spec.System || spec.Users != nil) {
-				t.Errorf("%s: refused, and yet %+v", body, spec)
+				t.Errorf("%s: refused, but got %+v", body, spec)
 			}
 			for _, path := range spec.Users {
 				if _, given := q.Identity.Users[path]; !given && path != "/a" {
-					t.Errorf("%s: nobody spoke of %q", body, path)
+					t.Errorf("%s: the body does not contain %q", body, path)
 				}
 			}
 		}
@@ -41,6 +41,6 @@ func FuzzRequest(f *testing.F) {
 		if err == nil && q.Properties.Encryption != nil && p == nil || err != nil && p != nil {
 			t.Errorf("%s: %+v, %v", body, p, err)
 		}
-		_ = checkProperties(q.Properties) // a refusal or none: it must come back
+		_ = checkProperties(q.Properties) // a refusal or none, but no panic
 	})
 }

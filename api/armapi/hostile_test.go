@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestApiVersionIsOne takes any version of the contract, and nothing that could not be one: it is given back in
-// addresses.
+// TestApiVersionIsOne checks that any version of the contract is accepted, and no other text: the version is repeated
+// in addresses.
 func TestApiVersionIsOne(t *testing.T) {
 	m := startApproved(t)
 	path := m.accounts("")

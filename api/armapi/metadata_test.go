@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// public gets a path without any credential.
+// public requests a path without credentials.
 func (m manager) public(path string) (int, []byte) {
 	m.t.Helper()
 	req, err := http.NewRequestWithContext(m.t.Context(), http.MethodGet, m.URL+path, nil)
@@ -28,7 +28,7 @@ func (m manager) public(path string) (int, []byte) {
 	return res.StatusCode, b
 }
 
-// endpointsV2022 is what Terraform's client decodes, with what it insists on.
+// endpointsV2022 is the form that Terraform's client decodes, with the fields it requires.
 type endpointsV2022 struct {
 	Name           string
 	Authentication struct {
@@ -39,7 +39,7 @@ type endpointsV2022 struct {
 	ResourceManager, MicrosoftGraphResourceID, GraphAudience, Graph string
 }
 
-// TestMetadataShapes reads each shape as the clients that ask for it do, and follows what it says.
+// TestMetadataShapes decodes each form as the clients that request it do, and follows its addresses.
 func TestMetadataShapes(t *testing.T) {
 	m := start(t)
 	decode := func(version string, into any) {
@@ -92,7 +92,7 @@ func TestMetadataShapes(t *testing.T) {
 		decode(version, &one)
 		m.checkEndpoints(version, one)
 		if one.Authentication.LoginEndpoint != m.URL {
-			t.Errorf("%s: sign in at %q: Terraform takes anything but the origin for another product", version,
+			t.Errorf("%s: sign in at %q: Terraform treats anything but the origin as another product", version,
 				one.Authentication.LoginEndpoint)
 		}
 	}
@@ -113,7 +113,7 @@ func (m manager) checkEndpoints(version string, c endpointsV2022) {
 		!strings.HasSuffix(m.URL, ":"+vault.Port()) {
 		m.t.Errorf("%s: vaults are below %q: %v", version, c.Suffixes.KeyVaultDNS, err)
 	}
-	// What is not AAD and common is another product to Terraform.
+	// Terraform treats any identity provider but AAD, and any tenant but common, as another product.
 	if c.Name == "" || c.ResourceManager != m.URL+"/" || c.MicrosoftGraphResourceID != m.URL+"/" ||
 		c.GraphAudience != m.URL+"/" ||
 		c.Authentication.Tenant != "common" || c.Authentication.IdentityProvider != "AAD" {
@@ -125,13 +125,13 @@ func (m manager) checkEndpoints(version string, c endpointsV2022) {
 	}
 }
 
-// signIn asks below an authority for a token for an audience, in each way in which clients put the address together.
+// signIn requests a token for an audience below an authority, in each way in which clients build the address.
 func (m manager) signIn(authority, audience string) {
 	m.t.Helper()
 	o := m.Operator()
 	base := strings.TrimSuffix(authority, "/")
 	addresses := []string{base + "/" + o.TenantID + "/oauth2/v2.0/token"}
-	if strings.HasSuffix(base, "/adfs") { // the tenant is left out
+	if strings.HasSuffix(base, "/adfs") { // without the tenant
 		addresses = append(addresses, base+"/oauth2/v2.0/token")
 	}
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {o.ClientID},

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// names lists the values of a list's items at a path.
+// names lists the values at a path of a list's items.
 func names(answer map[string]any, path string) string {
 	var all []string
 	values, _ := at(answer, "value").([]any)
@@ -93,7 +93,7 @@ func TestResourcesByFilter(t *testing.T) {
 	}
 	if item := first(""); item["createdTime"] != nil || item["changedTime"] != nil ||
 		item["provisioningState"] != nil || at(item, "sku.name") != "S0" {
-		t.Errorf("not asked for: %v", item)
+		t.Errorf("not requested: %v", item)
 	}
 	if item := first("&$expand=createdTime,%20changedTime,provisioningState"); item["createdTime"] == nil ||
 		item["changedTime"] == nil ||
@@ -104,7 +104,7 @@ func TestResourcesByFilter(t *testing.T) {
 		m.subscription("/resources?api-version=2021-04-01&$expand=secrets"), "")
 }
 
-// TestPages reads every list that has pages by its links, which are below the address that clients were told.
+// TestPages reads every list that has pages by its links, which must begin with the public address.
 func TestPages(t *testing.T) {
 	m := start(t)
 	for _, name := range []string{"a1", "b1", "c1"} {
@@ -165,7 +165,7 @@ func TestGroups(t *testing.T) {
 	m.want(404, "ResourceGroupNotFound", http.MethodGet, group("g2"), "")
 	refused := m.want(409, "ResourceGroupQuotaExceeded", http.MethodPut, group("g2"), `{"location":"westus2"}`)
 	if said, _ := at(refused, "error.message").(string); !strings.Contains(said, "default") {
-		t.Errorf("making a group: %q names no group to use", said)
+		t.Errorf("creating a group: %q does not name the group to use", said)
 	}
 	m.want(200, "", http.MethodPut, group("default"), `{"location":"westus2"}`)
 	m.want(400, "FeatureNotSupported", http.MethodPut, group("default"), `{"location":"westus2","tags":{"a":"b"}}`)
@@ -207,7 +207,7 @@ func TestProviders(t *testing.T) {
 			}
 		}
 		if types["accounts/listKeys"] != nil {
-			t.Errorf("%s takes an action for a type", path)
+			t.Errorf("%s lists an action as a type", path)
 		}
 		accounts := types["accounts"]
 		if !slices.Contains(accounts["locations"].([]any), any("West US 2")) ||

@@ -10,7 +10,7 @@ import (
 	"github.com/visage-face/visage/identity"
 )
 
-// TestRoleAssignmentsByFilter gives three roles on three scopes and looks for them from each scope, as official clients
+// TestRoleAssignmentsByFilter assigns three roles on three scopes and lists them from each scope, as official clients
 // do.
 func TestRoleAssignmentsByFilter(t *testing.T) {
 	m := start(t)
@@ -70,7 +70,7 @@ func TestRoleAssignmentsByFilter(t *testing.T) {
 			"")
 		var got []string
 		for _, id := range strings.Fields(names(answer, "name")) {
-			if name := ids[id]; name != "" { // the operator has roles of its own
+			if name := ids[id]; name != "" { // the operator's own roles are skipped
 				got = append(got, name)
 			}
 		}
@@ -101,11 +101,11 @@ func TestRoleAssignmentsByFilter(t *testing.T) {
 		under("vault", "roleAssignments/00000000-0000-4000-8000-000000000002", url.Values{}), "")
 	if may := m.want(200, "", http.MethodGet, under("vault", "permissions", url.Values{}),
 		""); !strings.Contains(strings.Join(actionsOf(may), " "), "*") {
-		t.Errorf("the operator may %v", may)
+		t.Errorf("the operator has the permissions %v", may)
 	}
 }
 
-// TestScopesKeepTheirSpelling assigns roles on paths as clients write them, and finds each as it was written.
+// TestScopesKeepTheirSpelling assigns roles on paths in clients' spellings, and finds each in the same spelling.
 func TestScopesKeepTheirSpelling(t *testing.T) {
 	m := start(t)
 	m.vault("Safe1", "local", "", "", "")
@@ -149,7 +149,7 @@ func actionsOf(permissions map[string]any) (all []string) {
 	return all
 }
 
-// TestRolesThereAre looks for roles by what clients know of them.
+// TestRolesThereAre finds roles by the properties that clients use.
 func TestRolesThereAre(t *testing.T) {
 	m := start(t)
 	for _, scope := range []string{"", m.subscription(""), m.subscription("/resourcegroups/default"),

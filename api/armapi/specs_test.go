@@ -16,7 +16,7 @@ import (
 	"github.com/visage-face/visage/api/apitest"
 )
 
-// specs are the official descriptions of Face resources and key vaults; nil when they are not on this machine.
+// specs are the official specifications of Face resources and key vaults; nil when they are not on this machine.
 type specs map[string]*openapi3.PathItem
 
 var officialSpec = sync.OnceValues(func() (specs, error) {
@@ -44,8 +44,7 @@ var officialSpec = sync.OnceValues(func() (specs, error) {
 
 const vaultSpecs = "keyvault/resource-manager/Microsoft.KeyVault/stable/2023-07-01/"
 
-// readSpec reads a description with all that it refers to, as one document: a definition is called by its file and its
-// name.
+// readSpec reads a specification with all that it refers to into one document: definitions are named by file and name.
 func readSpec(file string, read map[string]map[string]any) (map[string]any, error) {
 	data, err := os.ReadFile(apitest.Path(filepath.FromSlash(file)))
 	if err != nil {
@@ -106,7 +105,7 @@ func readSpec(file string, read map[string]map[string]any) (map[string]any, erro
 	return raw, nil
 }
 
-// widen adds what later descriptions have: a tier that E0 is of (contract §3), and levels of recovery of vaults with a
+// widen adds parts of later specifications: the tier of E0 (contract §3), and recovery levels of vaults with a
 // retention of their own.
 func widen(definitions map[string]any) {
 	for name, d := range definitions {
@@ -121,13 +120,13 @@ func widen(definitions map[string]any) {
 	}
 }
 
-// loadSpecs returns the description, or none.
+// loadSpecs returns the specifications, or nil.
 func loadSpecs(t testing.TB) specs {
 	t.Helper()
 	return apitest.Load(t, officialSpec)
 }
 
-// find returns the operation that a request is one of.
+// find returns the operation of a request.
 func (s specs) find(method, path string) *openapi3.Operation {
 	for pattern, item := range s {
 		_, fits := apitest.Matches(apitest.Segments(pattern), apitest.Segments(path))
@@ -138,16 +137,16 @@ func (s specs) find(method, path string) *openapi3.Operation {
 	return nil
 }
 
-// ourOwn are parts of the paths that elsewhere do not exist, or lead to a status document.
+// ourOwn are parts of paths that do not exist in Azure, or lead to a status document.
 var ourOwn = []string{"/accessRequests", "/accessCapacity", "/encryption:", "/operationResults/", "/auditEvents",
 	"/retention", "/register", "/resourceTypes"}
 
-// check holds an answer against the description, if it is one that is described.
+// check compares an answer with the specification, if that has the path.
 func (s specs) check(t testing.TB, method, path string, status int, body []byte) {
 	t.Helper()
 	path, _, _ = strings.Cut(path, "?")
 	_, provider, found := strings.Cut(strings.ToLower(path), "/providers/microsoft.")
-	if s == nil || !found || strings.Contains(provider, "/providers/") || // the roles on a resource, for example
+	if s == nil || !found || strings.Contains(provider, "/providers/") || // such as the roles on a resource
 		!strings.HasPrefix(provider, "cognitiveservices/") && !strings.HasPrefix(provider, "keyvault/") ||
 		method == http.MethodHead {
 		return
@@ -161,18 +160,18 @@ func (s specs) check(t testing.TB, method, path string, status int, body []byte)
 			}
 		}
 		if status < 400 {
-			t.Errorf("%s: got %d, and the description has no such operation", what, status)
+			t.Errorf("%s: got %d, and the specification has no such operation", what, status)
 		}
 		return
 	}
 	apitest.CheckAnswer(t, what, operation, status, body)
 }
 
-// TestSpecsCanFail proves that the description refuses what it should.
+// TestSpecsCanFail checks that the specification refuses wrong answers.
 func TestSpecsCanFail(t *testing.T) {
 	s := loadSpecs(t)
 	if s == nil {
-		t.Skip("the official description is not on this machine")
+		t.Skip("the official specification is not on this machine")
 	}
 	one := "/subscriptions/s/resourceGroups/g/providers/Microsoft.CognitiveServices/accounts/a"
 	for _, row := range []struct {
@@ -199,7 +198,7 @@ func TestSpecsCanFail(t *testing.T) {
 	}
 }
 
-// TestOffers walks what tells what can be had, and what is asked by clients that look around.
+// TestOffers requests the lists of what is available, as clients do at their start.
 func TestOffers(t *testing.T) {
 	m := start(t)
 	subscription := "/subscriptions/" + m.Operator().SubscriptionID
@@ -260,7 +259,7 @@ func TestOffers(t *testing.T) {
 	}
 }
 
-// readAll reads an answer and holds it against the description.
+// readAll reads an answer and compares it with the specification.
 func (m manager) readAll(res *http.Response, method, path string) []byte {
 	m.t.Helper()
 	b, err := io.ReadAll(res.Body)

@@ -16,10 +16,10 @@ import (
 	"github.com/visage-face/visage/api/apitest"
 )
 
-// surfaceFile says what becomes of each operation of the official descriptions.
+// surfaceFile lists the answer to each operation of the official specifications.
 const surfaceFile = "testdata/surface.txt"
 
-// surface is a line of that file: an operation, and what it answers when it is not served.
+// surface is a line of that file: an operation, and its answer when it is not served.
 type surface struct {
 	method, path string // {} stands for each wildcard
 	served       bool
@@ -44,7 +44,7 @@ func readSurface(t *testing.T) map[string]surface {
 		switch s.served = words[2] == "served"; {
 		case s.served:
 		case len(words) < 5: // status, code, and a reason for people
-			t.Fatalf("%s: %q says neither that it is served nor status, code and reason", surfaceFile, lines.Text())
+			t.Fatalf("%s: %q has neither the word served nor status, code and reason", surfaceFile, lines.Text())
 		default:
 			if _, err := fmt.Sscan(words[2], &s.status); err != nil {
 				t.Fatalf("%s: %q: %v", surfaceFile, lines.Text(), err)
@@ -60,8 +60,8 @@ func readSurface(t *testing.T) map[string]surface {
 	return all
 }
 
-// describedOperations are the operations of all official descriptions of the providers that this plane has, with {} for
-// each wildcard.
+// describedOperations are the operations of all official specifications of this plane's providers, with {} for each
+// wildcard.
 func describedOperations(t *testing.T) []string {
 	t.Helper()
 	return apitest.Load(t, func() ([]string, error) {
@@ -103,9 +103,9 @@ func describedOperations(t *testing.T) []string {
 
 var wildcards = regexp.MustCompile(`\{[^}]*\}`)
 
-// TestProviderSurface holds every operation that the official descriptions have against the routes of the plane: each
-// is served, or answers what the table says, and none is missing from the table. Those of the providers that have no
-// description here are in the table too.
+// TestProviderSurface compares every operation of the official specifications with the routes of the plane: each is
+// served, or gives the answer of the table, and none is missing from the table. Operations of providers without a
+// specification here are in the table too.
 func TestProviderSurface(t *testing.T) {
 	table := readSurface(t)
 	if described := describedOperations(t); described != nil {
@@ -122,13 +122,13 @@ func TestProviderSurface(t *testing.T) {
 	}
 }
 
-// holdSurface asks for an operation and holds the answer against the table.
+// holdSurface makes a request for an operation and compares the answer with the table.
 func (m manager) holdSurface(s surface) {
 	m.t.Helper()
 	path := "/" + strings.TrimPrefix(s.path, "/")
 	for word, value := range map[string]string{
 		"subscriptions/{}": m.Operator().SubscriptionID, "providers/{}": "Microsoft.KeyVault",
-		// What is deleted is another one, so that the others are there for all rows.
+		// Deletions use another resource, so that the others remain for all rows.
 		"accounts/{}/": "default", "Microsoft.KeyVault/vaults/{}/": "safe1",
 	} {
 		path = strings.Replace(path, "/"+word, "/"+strings.Replace(word, "{}", value, 1), 1)
@@ -141,7 +141,7 @@ func (m manager) holdSurface(s surface) {
 	said, _ := at(answer, "error.message").(string)
 	if status == http.StatusMethodNotAllowed && header.Get("Allow") != "" || strings.Contains(said, "no such path") ||
 		status >= http.StatusInternalServerError {
-		m.t.Fatalf("there is no route: %d %v", status, answer)
+		m.t.Fatalf("no route: %d %v", status, answer)
 	}
 	if s.served {
 		return

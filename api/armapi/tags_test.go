@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestTagsApart changes the tags of resources by themselves, as az tag does.
+// TestTagsApart changes the tags of resources separately, as az tag does.
 func TestTagsApart(t *testing.T) {
 	m := start(t)
 	m.vault("safe1", "local", "", "", "")

@@ -13,7 +13,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
 )
 
-// credential is the official identity client, unchanged, as the operator.
+// credential is the unmodified official identity client as the operator.
 func (m manager) credential() azcore.TokenCredential {
 	m.t.Helper()
 	options := &azidentity.ClientSecretCredentialOptions{DisableInstanceDiscovery: true}
@@ -27,7 +27,7 @@ func (m manager) credential() azcore.TokenCredential {
 	return c
 }
 
-// TestOfficialClientManagesVaults walks through the life of a vault with the official client, unchanged.
+// TestOfficialClientManagesVaults manages a vault, from creation to purge, with the unmodified official client.
 func TestOfficialClientManagesVaults(t *testing.T) {
 	m := start(t)
 	options := &arm.ClientOptions{DisableRPRegistration: true}

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestKeysOfAVaultFromTemplates makes keys as templates do: nobody has a policy in the vault, and what is there stays
-// as it is.
+// TestKeysOfAVaultFromTemplates creates keys as templates do: without a policy in the vault, and without changing
+// existing keys.
 func TestKeysOfAVaultFromTemplates(t *testing.T) {
 	m := start(t)
 	m.want(201, "", http.MethodPut, m.vaults("/safe1"), m.vaultBody(""))

@@ -24,7 +24,7 @@ func (m manager) vaultBody(more string) string {
 		`","sku":{"family":"A","name":"standard"},"accessPolicies":[]` + more + `}}`
 }
 
-// want makes a request and holds the answer's status, and the code of an error.
+// want makes a request and compares the answer's status, and the code of an error.
 func (m manager) want(status int, code, method, path, body string) map[string]any {
 	m.t.Helper()
 	got, _, answer := m.do(method, path, body)
@@ -69,7 +69,7 @@ func TestLifeOfAVault(t *testing.T) {
 	m.want(400, "BadRequest", http.MethodPatch, m.vaults("/safe1"), `{"properties":{"enablePurgeProtection":false}}`)
 	if after := m.want(200, "", http.MethodPut, m.vaults("/safe1"), m.vaultBody("")); at(after,
 		"properties.enablePurgeProtection") != true {
-		t.Errorf("a PUT without it took purge protection away: %v", after)
+		t.Errorf("a PUT without purge protection turned it off: %v", after)
 	}
 	m.want(200, "", http.MethodDelete, m.vaults("/safe1"), "")
 	m.want(204, "", http.MethodDelete, m.vaults("/safe1"), "")
@@ -95,7 +95,7 @@ func TestPurgedVaultFreesItsName(t *testing.T) {
 			`{"name":"safe1","type":"Microsoft.KeyVault/vaults"}`), "nameAvailable")
 	}
 	if free() != true {
-		t.Error("a name that nobody has is not free")
+		t.Error("an unused name is not free")
 	}
 	m.want(201, "", http.MethodPut, m.vaults("/safe1"), m.vaultBody(""))
 	m.want(200, "", http.MethodDelete, m.vaults("/safe1"), "")
@@ -134,7 +134,7 @@ func TestVaultRefusals(t *testing.T) {
 			"sku":{"name":"standard"},"accessPolicies":[{"tenantId":"` + tenant + `","objectId":"o","permissions":{"keys":["fly"]}}]}}`},
 		"another tenant": {"BadRequest", "safe1",
 			strings.Replace(m.vaultBody(""), tenant, "00000000-0000-4000-8000-000000000000", 1)},
-		"no tenant that is one": {"BadRequest", "safe1", strings.Replace(m.vaultBody(""), tenant, "elsewhere", 1)},
+		"an invalid tenant": {"BadRequest", "safe1", strings.Replace(m.vaultBody(""), tenant, "elsewhere", 1)},
 		"odd tag": {"InvalidTagNameCharacters", "safe1",
 			strings.Replace(m.vaultBody(""), "{", `{"tags":{"a%b":""},`, 1)},
 		"a field twice": {"InvalidRequestContent", "safe1",
@@ -180,7 +180,7 @@ func TestAccessPoliciesChange(t *testing.T) {
 	m.want(404, "ResourceNotFound", http.MethodPut, m.vaults("/other/accessPolicies/add"), `{}`)
 }
 
-// TestNewVaultsHaveRolesFromTheirVersionOn holds the one difference between versions (key vault contract, part B).
+// TestNewVaultsHaveRolesFromTheirVersionOn checks the one difference between versions (key vault contract, part B).
 func TestNewVaultsHaveRolesFromTheirVersionOn(t *testing.T) {
 	m := start(t)
 	path := strings.Replace(m.vaults("/safe1"), "2024-11-01", "2026-02-01", 1)

@@ -9,8 +9,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// TestAuthorisation tries every route with every kind of key. It comes from the table, so a new route cannot be
-// forgotten.
+// TestAuthorisation tries every route with every kind of key. The routes come from the table, so that a new one is
+// included.
 func TestAuthorisation(t *testing.T) {
 	r := newFaceServer(t)
 	r.keys.rotate("alice2")
@@ -24,7 +24,7 @@ func TestAuthorisation(t *testing.T) {
 			path = strings.ReplaceAll(path, "{"+name+"}", value)
 		}
 		if strings.Contains(path, "{") {
-			t.Fatalf("%s: the test knows no value for a segment", route.Label())
+			t.Fatalf("%s: the test has no value for a segment", route.Label())
 		}
 		const host = "alice.face.example"
 		for _, row := range []struct {
@@ -57,7 +57,7 @@ func TestKeysDisabled(t *testing.T) {
 		want(t, 403, "AuthenticationTypeDisabled")
 }
 
-// TestResourcesAreStrangers uses the same ids in two resources: neither sees the data of the other.
+// TestResourcesAreStrangers uses the same ids in two resources: neither has access to the data of the other.
 func TestResourcesAreStrangers(t *testing.T) {
 	r := newFaceServer(t)
 	base := versions[1]
@@ -127,7 +127,7 @@ func TestRevokedKeyBlocksOneResource(t *testing.T) {
 			{method: "DELETE", path: base + "/facelists/l"},
 		}
 		bundle := r.store.Bundle(sealed.SpaceID(alice.ID))
-		bundle.Lock(errors.New("the customer said no"))
+		bundle.Lock(errors.New("the customer's key refuses"))
 		for _, c := range calls {
 			r.do(t, c).want(t, 403, "EncryptionKeyRevoked")
 		}
@@ -141,7 +141,7 @@ func TestRevokedKeyBlocksOneResource(t *testing.T) {
 	}
 }
 
-// TestNothingOfCustomersIsLogged uses canaries in all names and data of customers, and searches the log for them.
+// TestNothingOfCustomersIsLogged uses canaries as all names and data of customers, and searches the log for them.
 func TestNothingOfCustomersIsLogged(t *testing.T) {
 	r := newFaceServer(t)
 	for _, base := range versions {

@@ -11,13 +11,13 @@ const (
 	malformed = "not-a-uuid"
 )
 
-// fixture is what the rows of the error tables can refer to by name; see fill.
+// fixture is the objects that the rows of the error tables refer to by name; see fill.
 type fixture struct {
 	names *strings.Replacer
 }
 
-// newFixture makes one of everything: g, empty, and other (of another model) are groups of both kinds, and lists of
-// both; g is trained.
+// newFixture creates one object of each kind: g, empty, and other (of another model) are groups of both kinds, and
+// lists of both; g is trained.
 func newFixture(t *testing.T, r *faceServer, base string) fixture {
 	t.Helper()
 	var replaced []string
@@ -50,7 +50,7 @@ func newFixture(t *testing.T, r *faceServer, base string) fixture {
 
 func (f fixture) fill(s string) string { return f.names.Replace(s) }
 
-// TestErrors has a row for every code of the contract on every operation that may give it. Paths begin after the
+// TestErrors has a row for every code of the contract on every operation that may return it. Paths begin after the
 // version; bodies that begin with a brace are JSON, others are photos.
 func TestErrors(t *testing.T) {
 	long := func(n int) string { return strings.Repeat("x", n) }
@@ -212,7 +212,7 @@ func TestErrors(t *testing.T) {
 		{"group malformed", "POST", "/group", `{"faceIds":["{face}","{malformed}"]}`, 400, "BadArgument"},
 		{"group unknown", "POST", "/group", `{"faceIds":["{face}","{nobody}"]}`, 400, "FaceNotFound"},
 
-		// Paths that lead nowhere.
+		// Unknown paths.
 		{"unknown operation", "GET", "/nothing", "", 404, "404"},
 		{"snapshots", "POST", "/snapshots", `{}`, 404, "404"},
 		{"list of snapshots", "GET", "/snapshots", "", 404, "404"},
@@ -234,7 +234,7 @@ func TestErrors(t *testing.T) {
 			}{f.path + " " + name, method, f.path + path, body, status, code})
 		}
 		group := strings.HasSuffix(f.code, "Group")
-		// Names that exist are "g" for groups and "l" for lists.
+		// Existing groups are named "g", existing lists "l".
 		one := "l"
 		if group {
 			one = "g"
@@ -335,7 +335,7 @@ func TestErrors(t *testing.T) {
 					r.do(t, c).want(t, row.status, row.code)
 				})
 			}
-			// The store is unchanged: everybody who was in it still is, and nobody else.
+			// The store is unchanged: it has the same people as before.
 			for path, n := range map[string]int{"/facelists": 3, "/largefacelists": 3, "/persongroups": 3,
 				"/largepersongroups": 3, "/largepersongroups/g/persons": 2} {
 				if got := decode[[]map[string]any](t, r.get(t, base+path)); len(got) != n {

@@ -14,11 +14,11 @@ import (
 	"github.com/visage-face/visage/api/apitest"
 )
 
-// TestOfficialExamplesAreUnderstood sends the request of every example in the official descriptions: none may be
+// TestOfficialExamplesAreUnderstood sends the request of every example in the official specifications: none may be
 // refused for its form. The objects that the examples name do not exist here, and the answers say so.
 func TestOfficialExamplesAreUnderstood(t *testing.T) {
 	if len(loadSpecs(t)) == 0 {
-		t.Skip("the official descriptions are not on this machine")
+		t.Skip("the official specifications are not on this machine")
 	}
 	r := newFaceServer(t)
 	for base, file := range officialFiles {
@@ -64,7 +64,7 @@ func TestOfficialExamplesAreUnderstood(t *testing.T) {
 	}
 }
 
-// readPaths reads the two sections of paths, without what is in a form of its own.
+// readPaths reads the two sections of paths, without custom fields.
 func readPaths(t *testing.T, file string, into any) {
 	t.Helper()
 	data, err := os.ReadFile(file)
@@ -81,7 +81,7 @@ func readPaths(t *testing.T, file string, into any) {
 	}
 }
 
-// exampleCall makes a call of an example: objects are bodies, the rest belongs to the path or the query.
+// exampleCall makes the call of an example: objects are bodies, other values belong to the path or the query.
 func exampleCall(t *testing.T, file, pattern string, inQuery map[string]bool) call {
 	t.Helper()
 	data, err := os.ReadFile(file)

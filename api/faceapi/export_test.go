@@ -6,10 +6,10 @@ import (
 	"net/netip"
 )
 
-// Public is public: no request can ask about an address without a connection.
+// Public gives tests access to public: no request can test an address without a connection.
 var Public = public
 
-// NewFetch returns the function that fetches images, over a network of the test: no request can choose how names
+// NewFetch returns the function that fetches images over a network of the test: no request can choose how names
 // resolve.
 func NewFetch(
 	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error),

@@ -41,7 +41,7 @@ var (
 	bob   = visage.Resource{ID: visage.ResourceID{2}, Name: "bob", Tier: visage.F0}
 )
 
-// keys holds the keys of the resources of a faceServer. A host whose first label names a resource takes only the keys
+// keys maps the keys of a faceServer to its resources. A host whose first label names a resource accepts only the keys
 // of that resource.
 type keys struct {
 	mu    sync.Mutex
@@ -84,10 +84,10 @@ type faceServer struct {
 
 type option func(*api.Config, *bool)
 
-// idle does not run the trainings that are requested.
+// idle disables the trainings that are requested.
 func idle(_ *api.Config, run *bool) { *run = false }
 
-// tierRates applies the rates of the tiers, which a faceServer omits otherwise.
+// tierRates applies the rates of the tiers, which are off by default in a faceServer.
 func tierRates(c *api.Config, _ *bool) { c.Rate = nil }
 
 func newFaceServer(t testing.TB, options ...option) *faceServer {
@@ -205,7 +205,7 @@ func (r *faceServer) do(t testing.TB, c call) reply {
 	return r.send(t, req)
 }
 
-// send sends a request and checks its answer against the contract's ground rules and the official description.
+// send sends a request and checks its answer against the contract's ground rules and the official specification.
 func (r *faceServer) send(t testing.TB, req *http.Request) reply {
 	t.Helper()
 	client := *r.Client()
@@ -242,11 +242,11 @@ func checkGroundRules(a reply) string {
 	case a.body != "" && a.header.Get("Content-Type") != "application/json; charset=utf-8":
 		return "content type " + a.header.Get("Content-Type")
 	case strings.Contains(a.body, "canary"):
-		return "the answer holds what is not for callers"
+		return "the answer contains internal text"
 	}
 	if a.status < 300 {
 		if a.status != http.StatusOK && a.status != http.StatusAccepted {
-			return "a success that the clients do not take for one"
+			return "a success status that clients do not accept"
 		}
 		return ""
 	}

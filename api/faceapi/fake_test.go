@@ -15,10 +15,10 @@ import (
 // fake finds the words on a "photo": each is a person's face, 100 pixels wide and high, side by side on a picture of
 // 1000 by 1000 pixels. Faces of one name are the same except for the part after a dot ("ann", "ann.1"), which moves
 // them a little. A word with a question mark is a face without a template. Words with an exclamation mark are faults of
-// the photo. Everybody but "ben" wears glasses, a hat and a mask.
+// the photo. All people except "ben" wear glasses, a hat and a mask.
 type fake struct {
-	bare bool // no network sees what faces wear
-	wide bool // it is of another pack, whose templates are longer
+	bare bool // no wear networks
+	wide bool // a recogniser of another pack, with longer templates
 }
 
 // dim is the length of the fake's templates.

@@ -40,7 +40,7 @@ func TestPublic(t *testing.T) {
 		{"192.168.1.1", false},
 		{"100.64.0.1", false},
 		{"100.127.255.255", false},
-		{"169.254.169.254", false}, // where clouds answer with credentials
+		{"169.254.169.254", false}, // where clouds serve credentials
 		{"168.63.129.16", false},
 		{"192.0.0.8", false},
 		{"192.0.2.1", false},
@@ -67,7 +67,7 @@ func TestPublic(t *testing.T) {
 		{"2001::1", false},           // Teredo
 		{"2001:db8::1", false},       // documentation
 		{"2002:7f00:1::", false},     // 6to4 of 127.0.0.1
-		{"2002:808:808::1", false},   // 6to4 of 8.8.8.8: through a relay nobody knows
+		{"2002:808:808::1", false},   // 6to4 of 8.8.8.8: through an unknown relay
 		{"3fff::1", false},           // documentation
 		{"5f00::1", false},           // segment routing
 		{"fc00::1", false},           // unique local
@@ -75,7 +75,7 @@ func TestPublic(t *testing.T) {
 		{"fe80::1", false},
 		{"fe80::1%eth0", false},
 		{"2606:2800:220:1::1%eth0", false},
-		{"fec0::1", false}, // site local, of old
+		{"fec0::1", false}, // site local, deprecated
 		{"ff02::1", false},
 	} {
 		if got := faceapi.Public(netip.MustParseAddr(row.address)); got != row.want {
@@ -87,12 +87,12 @@ func TestPublic(t *testing.T) {
 	}
 }
 
-// fakeNetwork is a network of names, where every public address leads to one server.
+// fakeNetwork is a network of names, in which every public address leads to one server.
 type fakeNetwork struct {
 	server *httptest.Server
 
 	mu      sync.Mutex
-	names   map[string][][]string // what each lookup of a name gives, the last for ever
+	names   map[string][][]string // results of the lookups of a name, the last one repeated
 	lookups int
 	dialled []string
 }
@@ -148,7 +148,7 @@ func wantRefusal(t *testing.T, err error, code string) {
 	}
 	for _, secret := range []string{"canary", "127.0.0.1", "10.0.0.1", "refused", "::1", "lookup"} {
 		if strings.Contains(refusal.Message, secret) {
-			t.Errorf("the sentence tells %q: %s", secret, refusal.Message)
+			t.Errorf("the sentence reveals %q: %s", secret, refusal.Message)
 		}
 	}
 }
@@ -172,7 +172,7 @@ func TestFetchReturnsTheImage(t *testing.T) {
 		t.Fatalf("got %q, %v", data, err)
 	}
 	if want := "[" + publicIP6 + "]:8080"; len(w.dialled) != 1 || w.dialled[0] != want {
-		t.Errorf("dialled %v, want only %s: the private address is passed over, the first public one taken", w.dialled,
+		t.Errorf("dialled %v, want only %s: the private address skipped, the first public one used", w.dialled,
 			want)
 	}
 	for _, name := range []string{"Authorization", "Cookie", "Referer"} {
@@ -215,7 +215,7 @@ func TestFetchTellsPrivateAndUnknownNamesAlike(t *testing.T) {
 	_, private := w.fetch(t, "http://private.example/")
 	_, unknown := w.fetch(t, "http://unknown.example/")
 	if private == nil || unknown == nil || private.Error() != unknown.Error() {
-		t.Errorf("a prober can tell them apart:\n%v\n%v", private, unknown)
+		t.Errorf("a prober can distinguish them:\n%v\n%v", private, unknown)
 	}
 }
 
@@ -265,7 +265,7 @@ func TestFetchFollowsAFewRedirects(t *testing.T) {
 		t.Run(fmt.Sprint(row.hops), func(t *testing.T) {
 			w := newFakeNetwork(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.Header.Get("Referer") != "" {
-					t.Errorf("told %s where it came from", r.URL)
+					t.Errorf("sent a referrer to %s", r.URL)
 				}
 				var n int
 				fmt.Sscanf(r.URL.Path, "/%d", &n)
@@ -351,7 +351,7 @@ func TestFetchOfABrokenServer(t *testing.T) {
 				go func() {
 					defer server.Close()
 					http.ReadRequest(bufio.NewReader(server)) // the content does not matter
-					io.WriteString(server, row.says)          // fails when the client has gone
+					io.WriteString(server, row.says)          // fails when the client has closed the connection
 				}()
 				return client, nil
 			})

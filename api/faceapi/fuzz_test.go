@@ -26,7 +26,8 @@ func fuzzServer(f *testing.F) (*faceServer, *api.Handler) {
 	return r, h
 }
 
-// ask sends one request of any form, and checks that the answer is one of the contract and not an internal failure.
+// ask sends one request of any form, and checks that the answer conforms to the contract and is not an internal
+// failure.
 func ask(t *testing.T, r *faceServer, h *api.Handler, method, path, query, contentType, body string) reply {
 	req := httptest.NewRequest(method, "/", strings.NewReader(body))
 	req.URL = &url.URL{Path: path, RawQuery: query}
@@ -75,7 +76,7 @@ func FuzzBodies(f *testing.F) {
 	})
 }
 
-// FuzzPaths sends paths and methods: none is redirected, none fails, and none is outside of the contract's answers.
+// FuzzPaths sends paths and methods: none is redirected, none fails, and every answer is in the contract.
 func FuzzPaths(f *testing.F) {
 	r, h := fuzzServer(f)
 	for _, route := range r.plane.Routes {

@@ -11,7 +11,7 @@ import (
 	"github.com/visage-face/visage/api/faceapi"
 )
 
-// imagePaths creates what each operation on an image needs, and returns their paths.
+// imagePaths creates the objects that each operation on an image needs, and returns the paths.
 func imagePaths(t testing.TB, r *faceServer, base string) []string {
 	r.put(t, base+"/facelists/l", object{"name": "l"})
 	r.put(t, base+"/largefacelists/l", object{"name": "l"})

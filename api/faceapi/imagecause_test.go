@@ -16,7 +16,8 @@ import (
 	"github.com/visage-face/visage/api/faceapi"
 )
 
-// Each reason why an image cannot be downloaded has a sentence of its own; none reveals what is not public.
+// TestFetchNamesTheCause checks that each reason why an image cannot be downloaded has its own sentence, which reveals
+// nothing private.
 func TestFetchNamesTheCause(t *testing.T) {
 	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -33,7 +34,7 @@ func TestFetchNamesTheCause(t *testing.T) {
 	defer plain.Close()
 	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
-	secure.StartTLS() // with a certificate that nobody here trusts
+	secure.StartTLS() // with a certificate of an unknown authority
 	defer secure.Close()
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -85,12 +86,12 @@ func TestFetchNamesTheCause(t *testing.T) {
 		if !ok || refusal.Code != "InvalidURL" || !strings.Contains(refusal.Message, words) {
 			t.Errorf("%s: %v, want InvalidURL with %q", address, err, words)
 		} else if strings.Contains(refusal.Message, ".example") || strings.Contains(refusal.Message, "10.") {
-			t.Errorf("%s: the sentence tells an address: %s", address, refusal.Message)
+			t.Errorf("%s: the sentence reveals an address: %s", address, refusal.Message)
 		}
 	}
 }
 
-// For the bytes of an image declared as JSON, and for images of other content types, the refusal says how to send them.
+// TestBodiesOfTheWrongTypeAreExplained checks that refusals of images with a wrong content type say how to send them.
 func TestBodiesOfTheWrongTypeAreExplained(t *testing.T) {
 	r := newFaceServer(t)
 	send := func(contentType, body string) reply {

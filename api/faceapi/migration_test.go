@@ -81,7 +81,7 @@ func TestACollectionMovesToAnotherModel(t *testing.T) {
 	}
 }
 
-// kindOf returns the word that the codes of refusals about a collection begin with.
+// kindOf returns the word with which refusal codes about a collection begin.
 func kindOf(path string) string {
 	return map[string]string{
 		"facelists": "FaceList", "largefacelists": "LargeFaceList",

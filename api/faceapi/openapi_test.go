@@ -34,7 +34,7 @@ func TestOurOpenAPIDescribesTheTable(t *testing.T) {
 			t.Errorf("%s lacks a summary, its security or its errors", route.Label())
 		}
 	}
-	// Our description must be true: the answers of the calls below are checked against it.
+	// The answers of the calls below are checked against our own specification.
 	s := specs{}
 	for _, base := range versions {
 		own := *doc
@@ -73,8 +73,8 @@ func TestOurOpenAPIDescribesTheTable(t *testing.T) {
 	}
 }
 
-// TestAttributesAreComponents: the attributes of a face have names in the document, from which generators of clients
-// make types.
+// TestAttributesAreComponents checks that the attributes of a face have names in the document, from which client
+// generators make types.
 func TestAttributesAreComponents(t *testing.T) {
 	data, err := api.OpenAPI("Visage", "test", newFaceServer(t).plane)
 	if err != nil {
@@ -98,17 +98,17 @@ func TestAttributesAreComponents(t *testing.T) {
 	}
 }
 
-// TestEveryOfficialOperationIsServed goes through the official descriptions.
+// TestEveryOfficialOperationIsServed checks the official specifications.
 func TestEveryOfficialOperationIsServed(t *testing.T) {
 	official := loadSpecs(t)
 	if len(official) == 0 {
-		t.Skip("the official descriptions are not on this machine")
+		t.Skip("the official specifications are not on this machine")
 	}
 	served := map[string]bool{}
 	for _, route := range newFaceServer(t).plane.Routes {
 		served[route.Label()] = true
 	}
-	// Contract §9 to §11: retired, gone from the stable version, or under other paths there.
+	// Contract §9 to §11: retired, missing from the stable version, or under other paths there.
 	gone := []string{"/snapshots", "/operations/", "/persons", "/dynamicpersongroups", "/detectLiveness", "/session/"}
 	for base, doc := range official {
 	paths:
@@ -135,6 +135,6 @@ func TestOpenAPIIsTheSameEveryTime(t *testing.T) {
 	}
 	second, err := api.OpenAPI("Visage", "test", r.plane)
 	if err != nil || string(first) != string(second) || !json.Valid(first) {
-		t.Errorf("two documents of one table differ, or are none: %v", err)
+		t.Errorf("two documents of one table differ, or are invalid: %v", err)
 	}
 }

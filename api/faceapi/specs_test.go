@@ -14,11 +14,11 @@ import (
 	"github.com/visage-face/visage/api/apitest"
 )
 
-// specs are the official descriptions by base path; empty when they are not on this machine.
+// specs are the official specifications by base path; empty when they are not on this machine.
 type specs map[string]*openapi3.T
 
-// officialFiles are the places of the descriptions. That of the stable v1.2 is not available as a file; for what is
-// served here, v1.2-preview.1 is the same.
+// officialFiles are the files of the specifications. The stable v1.2 has no file; for the operations served here,
+// v1.2-preview.1 is the same.
 var officialFiles = map[string]string{
 	"/face/v1.0": "cognitiveservices/data-plane/Face/stable/v1.0/Face.json",
 	"/face/v1.2": "ai/data-plane/Face/preview/v1.2-preview.1/Face.json",
@@ -47,13 +47,13 @@ var officialSpecs = sync.OnceValues(func() (specs, error) {
 	return s, nil
 })
 
-// loadSpecs returns the descriptions, or none.
+// loadSpecs returns the specifications, or none.
 func loadSpecs(t testing.TB) specs {
 	t.Helper()
 	return apitest.Load(t, officialSpecs)
 }
 
-// knownDifferences relaxes a description where the service differs from it, with the reason.
+// knownDifferences relaxes a specification where the service differs from it, with the reason.
 func knownDifferences(base string, doc *openapi3.T) {
 	for name, ref := range doc.Components.Schemas {
 		schema := ref.Value
@@ -81,19 +81,19 @@ func knownDifferences(base string, doc *openapi3.T) {
 				}
 			case "status":
 				if name == "TrainingStatus" {
-					widen("notstarted") // the description has the misprint "nonstarted" (contract §8)
+					widen("notstarted") // the specification has the misprint "nonstarted" (contract §8)
 				}
 			}
 		}
 		if name == "TrainingResult" {
-			// The live service leaves it out until a training has succeeded (contract §8).
+			// The live service omits it until a training has succeeded (contract §8).
 			schema.Required = slices.DeleteFunc(schema.Required,
 				func(s string) bool { return s == "lastSuccessfulTrainingDateTime" })
 		}
 	}
 }
 
-// find returns the operation a request is one of; nil when the description has none.
+// find returns the operation of a request; nil when the specification has none.
 func (s specs) find(method, path string) (*openapi3.T, *openapi3.Operation) {
 	path = "/" + strings.Join(apitest.Segments(path), "/")
 	for base, doc := range s {
@@ -111,7 +111,7 @@ func (s specs) find(method, path string) (*openapi3.T, *openapi3.Operation) {
 	return nil, nil
 }
 
-// check compares an answer with the official description.
+// check compares an answer with the official specification.
 func (s specs) check(t testing.TB, method, path string, a reply) {
 	t.Helper()
 	if len(s) == 0 {
@@ -126,7 +126,7 @@ func (s specs) check(t testing.TB, method, path string, a reply) {
 			if strings.Contains(path, "/migration") {
 				return // an extension of ours
 			}
-			t.Errorf("%s %s: got %d, and the description has no such operation", method, path, a.status)
+			t.Errorf("%s %s: got %d, and the specification has no such operation", method, path, a.status)
 		}
 		apitest.CheckBody(t, method+" "+path, errorSchema(doc), []byte(a.body))
 		return
@@ -142,12 +142,12 @@ func errorSchema(doc *openapi3.T) *openapi3.SchemaRef {
 	return doc.Components.Schemas["APIError"]
 }
 
-// TestSpecsCanFail proves that the descriptions refuse wrong answers: a check that accepts everything would be
+// TestSpecsCanFail checks that the specifications refuse wrong answers: a check that accepts everything would be
 // worthless.
 func TestSpecsCanFail(t *testing.T) {
 	s := loadSpecs(t)
 	if len(s) == 0 {
-		t.Skip("the official descriptions are not on this machine")
+		t.Skip("the official specifications are not on this machine")
 	}
 	for _, row := range []struct {
 		path, body string

@@ -9,7 +9,7 @@ import (
 	"github.com/visage-face/visage/api/faceapi"
 )
 
-// The facts that break naive servers, contract §12, in its order.
+// Rules of the contract that servers often violate, contract §12, in its order.
 
 func TestTrap01RepeatedSlashesAreNotRedirected(t *testing.T) {
 	r := newFaceServer(t)
@@ -174,7 +174,7 @@ func TestTrap07WhatOlderClientsSend(t *testing.T) {
 	}
 }
 
-// endless hides how long a body is, so that it is sent in chunks.
+// endless hides the length of a body, so that it is sent in chunks.
 type endless struct{ *strings.Reader }
 
 func TestTrap08TargetFaceIsLeftTopWidthHeight(t *testing.T) {

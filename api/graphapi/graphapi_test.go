@@ -19,7 +19,7 @@ type directory []identity.Principal
 
 func (d directory) Principals() []identity.Principal { return d }
 
-// graph serves a directory of two to somebody who may read it.
+// graph serves a directory of two identities to a caller who may read it.
 func graph(t testing.TB) http.Handler {
 	t.Helper()
 	plane, err := graphapi.New(graphapi.Config{
@@ -57,7 +57,8 @@ func ask(h http.Handler, method, target string) (int, map[string]any) {
 	return w.Code, answer
 }
 
-// TestDirectoryIsOnlyRead wants clients that would make identities to be told where that is done.
+// TestDirectoryIsOnlyRead checks that clients that try to create identities are referred to the place where that is
+// possible.
 func TestDirectoryIsOnlyRead(t *testing.T) {
 	h := graph(t)
 	for _, c := range [][2]string{
@@ -73,7 +74,7 @@ func TestDirectoryIsOnlyRead(t *testing.T) {
 	}
 }
 
-// FuzzFilter wants every filter to be read or refused.
+// FuzzFilter checks that every filter is either read or refused.
 func FuzzFilter(f *testing.F) {
 	for _, seed := range []string{
 		"displayName eq 'shop' and not (id eq '2' or appId in ('a', 'b'))", "servicePrincipalNames/any(c:c eq 'a')",

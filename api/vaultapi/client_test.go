@@ -16,7 +16,7 @@ import (
 	"github.com/visage-face/visage/audit"
 )
 
-// wantError holds an error of the official client against the status and codes it must carry.
+// wantError compares an error of the official client with the status and codes it must have.
 func wantError(t *testing.T, err error, status int, code, inner string) {
 	t.Helper()
 	answer, ok := errors.AsType[*azcore.ResponseError](err)
@@ -61,7 +61,7 @@ func TestClientWrapsAndUnwraps(t *testing.T) {
 		t.Errorf("got a key of %d bytes, attributes %+v", len(k.Key.N), k.Attributes)
 	}
 	if len(r.asked) != 1 || r.asked[0].TenantID != tenant || r.asked[0].Scopes[0] != r.aud+"/.default" {
-		t.Errorf("the challenge led to the tokens %+v", r.asked)
+		t.Errorf("the challenge led to requests for the tokens %+v", r.asked)
 	}
 	secret := []byte("a data key of thirty-two bytes!!")
 	algorithms := []azkeys.EncryptionAlgorithm{azkeys.EncryptionAlgorithmRSAOAEP256}
@@ -95,7 +95,7 @@ func TestClientWrapsAndUnwraps(t *testing.T) {
 	if e := events[len(events)-1]; e.Details[audit.DetailOperation] != "KeyUnwrap" ||
 		e.KeyID+"/"+e.KeyVersion != string(*k.Key.KID) || e.Actor != (audit.Actor{Kind: audit.Identity, ID: alice}) ||
 		e.RequestID == "" || e.Code != "BadParameter" {
-		t.Errorf("the audit says %+v", e)
+		t.Errorf("the audit has %+v", e)
 	}
 }
 
@@ -121,11 +121,11 @@ func TestClientSignsAndVerifies(t *testing.T) {
 				azkeys.SignParameters{Algorithm: &alg, Value: digest}, nil))
 			params := azkeys.VerifyParameters{Algorithm: &alg, Digest: digest, Signature: s.Result}
 			if ok := must[azkeys.VerifyResponse](t)(c.Verify(t.Context(), name, "", params, nil)); !*ok.Value {
-				t.Errorf("%s %s: the signature does not hold", name, alg)
+				t.Errorf("%s %s: the signature is invalid", name, alg)
 			}
 			digest[0] = 2
 			if ok := must[azkeys.VerifyResponse](t)(c.Verify(t.Context(), name, "", params, nil)); *ok.Value {
-				t.Errorf("%s %s: the signature holds for another digest", name, alg)
+				t.Errorf("%s %s: the signature is valid for another digest", name, alg)
 			}
 			_, err := c.Sign(t.Context(), name, "", azkeys.SignParameters{Algorithm: &alg, Value: digest[1:]}, nil)
 			wantError(t, err, http.StatusBadRequest, "BadParameter", "")

@@ -29,7 +29,7 @@ const (
 	domain = "vault.example.org"
 )
 
-// issuer is a fake of the token service: a token of it is an object id and an audience.
+// issuer is a fake token service: its tokens consist of an object id and an audience.
 type issuer struct{}
 
 func (issuer) Token(_ context.Context, bearer, audience string) (visage.Principal, error) {
@@ -53,7 +53,7 @@ type servedVaults struct {
 	aud     string
 
 	mu     sync.Mutex
-	asked  []policy.TokenRequestOptions // of the credential
+	asked  []policy.TokenRequestOptions // in the token requests of the credential
 	checks specs
 }
 
@@ -123,7 +123,7 @@ func (r *servedVaults) vault(name string, set func(*keyvault.Vault)) {
 	}
 }
 
-// credential is a fake of the identity library, whose tokens the issuer knows.
+// credential is a fake identity library with the issuer's tokens.
 type credential struct {
 	r   *servedVaults
 	who string
@@ -136,7 +136,7 @@ func (c credential) GetToken(_ context.Context, o policy.TokenRequestOptions) (a
 	return azcore.AccessToken{Token: c.who + "|" + strings.TrimSuffix(o.Scopes[0], "/.default") + "|" + o.TenantID}, nil
 }
 
-// Do implements policy.Transporter. What passes is held against the official description.
+// Do implements policy.Transporter, and compares requests and answers with the official specification.
 func (r *servedVaults) Do(req *http.Request) (*http.Response, error) {
 	res, err := r.http.Do(req)
 	if err == nil {
@@ -145,7 +145,7 @@ func (r *servedVaults) Do(req *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// client returns the official client of the vault at base for who.
+// client returns the official client of the vault at base as who.
 func (r *servedVaults) client(base, who string) *azkeys.Client {
 	r.Helper()
 	options := &azkeys.ClientOptions{}

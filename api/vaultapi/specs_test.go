@@ -17,8 +17,8 @@ import (
 	"github.com/visage-face/visage/api/apitest"
 )
 
-// specs is the official description of the keys of a vault; nil when it is not on this machine. That of 7.5 is; the
-// shapes of what is served are the same in all versions.
+// specs is the official specification of the keys of a vault; nil when it is not on this machine. It is that of 7.5;
+// the forms are the same in all versions served.
 type specs map[string]*openapi3.PathItem
 
 var officialSpec = sync.OnceValues(func() (specs, error) {
@@ -29,7 +29,7 @@ var officialSpec = sync.OnceValues(func() (specs, error) {
 		if err != nil {
 			return nil, err
 		}
-		// What is common is put beside the rest, so that one document holds all.
+		// Common definitions are merged, so that one document contains all.
 		if err := json.Unmarshal(bytes.ReplaceAll(data, []byte("common.json#"), []byte("#")), into); err != nil {
 			return nil, err
 		}
@@ -52,13 +52,13 @@ var officialSpec = sync.OnceValues(func() (specs, error) {
 	return three.Paths.Map(), nil
 })
 
-// loadSpecs returns the description, or none.
+// loadSpecs returns the specification, or nil.
 func loadSpecs(t testing.TB) specs {
 	t.Helper()
 	return apitest.Load(t, officialSpec)
 }
 
-// find returns the operation that a request is one of.
+// find returns the operation of a request.
 func (s specs) find(method, path string) *openapi3.Operation {
 	segments := apitest.Segments(path)
 	var best *openapi3.Operation
@@ -78,7 +78,7 @@ func (s specs) find(method, path string) *openapi3.Operation {
 	return best
 }
 
-// check holds an answer against the description, and leaves its body to be read again.
+// check compares an answer with the specification, and leaves its body readable.
 func (s specs) check(t testing.TB, req *http.Request, res *http.Response) {
 	t.Helper()
 	if s == nil {
@@ -93,18 +93,18 @@ func (s specs) check(t testing.TB, req *http.Request, res *http.Response) {
 	operation := s.find(req.Method, req.URL.Path)
 	if operation == nil {
 		if res.StatusCode < 400 {
-			t.Errorf("%s: got %d, and the description has no such operation", what, res.StatusCode)
+			t.Errorf("%s: got %d, and the specification has no such operation", what, res.StatusCode)
 		}
 		return
 	}
 	apitest.CheckAnswer(t, what, operation, res.StatusCode, body)
 }
 
-// TestSpecsCanFail proves that the description refuses what it should.
+// TestSpecsCanFail checks that the specification refuses wrong answers.
 func TestSpecsCanFail(t *testing.T) {
 	s := loadSpecs(t)
 	if s == nil {
-		t.Skip("the official description is not on this machine")
+		t.Skip("the official specification is not on this machine")
 	}
 	for _, row := range []struct {
 		method, path, body string

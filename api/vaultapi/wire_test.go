@@ -16,7 +16,7 @@ import (
 	"github.com/visage-face/visage/keyvault"
 )
 
-// answer is what came back of a raw request.
+// answer is the answer to a raw request.
 type answer struct {
 	status int
 	header http.Header
@@ -80,7 +80,7 @@ func TestChallenge(t *testing.T) {
 		"another tenant":   {alice + "|" + r.aud + "|other", "AKV10032"},
 		"garbage":          {"x", "AKV10022"},
 	} {
-		// The body that a create needs is not there: who has no token yet sends none (contract §A2).
+		// The body that a create needs is missing: a client without a token sends none (contract §A2).
 		a := r.do(http.MethodPost, "/keys/k/create?api-version=7.6", "", c.token)
 		message, _ := a.at("error.message").(string)
 		if a.status != http.StatusUnauthorized || a.header.Get("WWW-Authenticate") != want ||
@@ -88,7 +88,7 @@ func TestChallenge(t *testing.T) {
 			t.Errorf("%s: %d %q %v", name, a.status, a.header.Get("WWW-Authenticate"), a.body)
 		}
 	}
-	// Even a path and a version that are wrong are told only to who has proved who he is.
+	// Errors in the path or version are reported only to authenticated callers.
 	if a := r.do(http.MethodGet, "/keys/k", "", ""); a.status != http.StatusUnauthorized {
 		t.Errorf("without a version: %d %v", a.status, a.body)
 	}
@@ -108,13 +108,13 @@ func TestVaultsAreToldByTheirHost(t *testing.T) {
 	nobody := strings.Replace(r.base, "safe", "nobody", 1)
 	_, err = r.client(nobody, alice).GetKey(t.Context(), "k1", "", nil)
 	wantError(t, err, http.StatusNotFound, "VaultNotFound", "")
-	for _, before := range []string{"safe.elsewhere.", "safe.x."} { // the first label alone makes no vault of a host
+	for _, before := range []string{"safe.elsewhere.", "safe.x."} { // the first label alone is not enough
 		_, err = r.client(strings.Replace(r.base, "safe.", before, 1), alice).GetKey(t.Context(), "k1", "", nil)
 		wantError(t, err, http.StatusNotFound, "VaultNotFound", "")
 	}
 }
 
-// TestPathsAsTheyArrive holds the spellings of the official clients (contract §A1).
+// TestPathsAsTheyArrive checks the spellings of the official clients (contract §A1).
 func TestPathsAsTheyArrive(t *testing.T) {
 	r := newServedVaults(t)
 	made := r.do(http.MethodPost, "/keys/k1/create?api%2Dversion=2025-07-01", `{"kty":"EC","attributes":{},"tags":{}}`)
@@ -143,7 +143,7 @@ func TestPathsAsTheyArrive(t *testing.T) {
 	}
 }
 
-// TestAKeyCalledRestore: the one path that is both an operation and a key.
+// TestAKeyCalledRestore checks the one path that is both an operation and a key.
 func TestAKeyCalledRestore(t *testing.T) {
 	r := newServedVaults(t)
 	c := r.client(r.base, alice)
@@ -200,11 +200,11 @@ func TestRefusalsOfTheWire(t *testing.T) {
 		{"no algorithm", "POST", "/keys/k1/wrapkey" + v, `{"value":"AA"}`, 400, "BadParameter"},
 		{"odd algorithm", "POST", "/keys/k1/wrapkey" + v, `{"alg":"A256KW","value":"AA"}`, 400, "BadParameter"},
 		{"no value", "POST", "/keys/k1/wrapkey" + v, `{"alg":"RSA-OAEP-256"}`, 400, "BadParameter"},
-		{"value that is no base64url", "POST", "/keys/k1/wrapkey" + v, `{"alg":"RSA-OAEP-256","value":"+/"}`, 400,
+		{"value that is not base64url", "POST", "/keys/k1/wrapkey" + v, `{"alg":"RSA-OAEP-256","value":"+/"}`, 400,
 			"BadParameter"},
 		{"maxresults of 0", "GET", "/keys" + v + "&maxresults=0", "", 400, "BadParameter"},
 		{"maxresults of 26", "GET", "/keys" + v + "&maxresults=26", "", 400, "BadParameter"},
-		{"backup that is none", "POST", "/keys/restore" + v, `{"value":"AAAA"}`, 400, "BadParameter"},
+		{"backup that is invalid", "POST", "/keys/restore" + v, `{"value":"AAAA"}`, 400, "BadParameter"},
 		{"odd duration", "PUT", "/keys/k1/rotationpolicy" + v, `{"attributes":{"expiryTime":"two years"}}`, 400,
 			"BadParameter"},
 		{"action without a trigger", "PUT", "/keys/k1/rotationpolicy" + v,
@@ -242,7 +242,7 @@ func TestClientImportsUpdatesAndRotates(t *testing.T) {
 	part := func(s string) []byte {
 		t.Helper()
 		var b struct{ V []byte }
-		// JSON of Go has base64 with padding and the other alphabet.
+		// Go's JSON has base64 with padding and the other alphabet.
 		s = strings.NewReplacer("-", "+", "_", "/").Replace(s)
 		s += strings.Repeat("=", (4-len(s)%4)%4)
 		if err := json.Unmarshal([]byte(`{"V":"`+s+`"}`), &b); err != nil {
@@ -290,7 +290,7 @@ func TestClientImportsUpdatesAndRotates(t *testing.T) {
 	}
 }
 
-// FuzzBodies: whatever a body is, the answer is a refusal of the contract or a success, never a failure of ours.
+// FuzzBodies checks that the answer to any body is a refusal of the contract or a success, never an internal failure.
 func FuzzBodies(f *testing.F) {
 	for _, body := range []string{
 		`{"kty":"EC","crv":"P-256"}`, `{"key":{"kty":"EC","crv":"P-256","d":"AQ","x":"AA","y":"AA"}}`,
@@ -323,7 +323,7 @@ func FuzzBodies(f *testing.F) {
 		} {
 			method, path, _ := strings.Cut(target, " ")
 			if strings.Contains(strings.ToLower(body), "rsa") && path == "/keys/k2/create" {
-				continue // making such a key takes long and shows nothing
+				continue // generating such a key is slow and proves nothing
 			}
 			w := call(method, path, body)
 			if w.Code >= 500 || w.Code == http.StatusUnauthorized || !json.Valid(w.Body.Bytes()) {
@@ -333,7 +333,7 @@ func FuzzBodies(f *testing.F) {
 	})
 }
 
-// FuzzPaths: whatever a path and a query are, the answer is no failure of ours, and nothing is found by tricks.
+// FuzzPaths checks that no path and query leads to an internal failure, or finds anything by tricks.
 func FuzzPaths(f *testing.F) {
 	for _, path := range []string{
 		"/keys/k1", "/keys//k1//", "/keys/../keys/k1", "/keys/k1/%2e%2e", "/keys/k1%00",
@@ -346,7 +346,7 @@ func FuzzPaths(f *testing.F) {
 	f.Fuzz(func(t *testing.T, path string) {
 		u, err := url.ParseRequestURI("/" + strings.TrimLeft(path, "/"))
 		if err != nil {
-			return // net/http refuses it before us
+			return // net/http refuses it earlier
 		}
 		req := httptest.NewRequest(http.MethodGet, r.base, nil)
 		u.Scheme, u.Host = req.URL.Scheme, req.URL.Host

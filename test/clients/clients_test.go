@@ -29,10 +29,10 @@ var (
 // client is a section of the page.
 type client struct {
 	name    string
-	needs   string // the program that has to be there
-	imports string // the Python module that has to be there
+	needs   string // the program that must be installed
+	imports string // the Python module that must be installed
 	keeper  bool   // signs in by the managed identity endpoint
-	port443 bool   // takes no port in the address of a vault
+	port443 bool   // accepts no port in the address of a vault
 	imds    bool   // finds its identity as on a virtual machine
 }
 
@@ -54,7 +54,7 @@ var clients = []client{
 	{name: "az, as on a virtual machine", needs: "az", keeper: true, imds: true},
 }
 
-// builtHere are the programs that make clients builds, of modules in the folders below.
+// builtHere are the programs that make clients builds from the modules in the folders below.
 var builtHere = []string{"azuresdk", "gocloud", "kmswrapping", "sigstore", "sops"}
 
 // TestClients runs the page, client by client, each against a server of its own.
@@ -72,7 +72,7 @@ func TestClients(t *testing.T) {
 		}
 		for _, name := range about {
 			if !slices.Contains(known, name) {
-				t.Errorf("clients.md:%d: this test does not know the client %q", b.line, name)
+				t.Errorf("clients.md:%d: this test has no client %q", b.line, name)
 			}
 		}
 	}
@@ -94,8 +94,8 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// absent ends the test of a client that is not installed. Continuous integration has installed what Debian has; what
-// make clients builds may be absent there.
+// absent ends the test of a client that is not installed. CI requires the clients of Debian; those that make clients
+// builds may be missing there.
 func absent(t *testing.T, built bool, format string, args ...any) {
 	t.Helper()
 	if *every || os.Getenv("CI") == "true" && !built {
@@ -104,13 +104,13 @@ func absent(t *testing.T, built bool, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// run runs the blocks of a client and returns the flows that it did.
+// run runs the blocks of a client and returns the completed flows.
 func (c client) run(t *testing.T, all []block) map[string]bool {
 	t.Helper()
 	bin := c.programs(t)
 	blocks := of(all, "block", c.name)
 	if len(blocks) == 0 {
-		t.Fatal("the page has no block for it")
+		t.Fatal("the page has no block for this client")
 	}
 	home := t.TempDir()
 	for _, b := range all {
@@ -152,7 +152,7 @@ func (c client) run(t *testing.T, all []block) map[string]bool {
 		}
 		for flow := range strings.SplitSeq(b.about, ", ") {
 			if !slices.Contains(flows, flow) {
-				t.Fatalf("clients.md:%d: there is no flow %q", b.line, flow)
+				t.Fatalf("clients.md:%d: unknown flow %q", b.line, flow)
 			}
 			done[flow] = true
 		}
@@ -163,10 +163,11 @@ func (c client) run(t *testing.T, all []block) map[string]bool {
 	return done
 }
 
-// apart reports whether a client needs a network of its own, in which ports and routes are free to choose.
+// apart reports whether a client needs a network of its own, in which all ports and routes are free.
 func (c client) apart() bool { return c.port443 || c.imds }
 
-// standalone starts a server in the network namespace of the script. It takes its port and whether it serves IMDS.
+// standalone starts a server in the network namespace of the script. Its arguments are the port and whether to serve
+// IMDS.
 const standalone = `ip link set lo up
 port=%d
 visage serve --listen 127.0.0.1:$port --identity-endpoint 127.0.0.1:8444 --identity-endpoint-for keeper --identity-endpoint-imds=%t 2> serve.log &
@@ -194,7 +195,7 @@ var visageProgram = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// TestMain removes what was built.
+// TestMain removes the built command.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
@@ -204,7 +205,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// programs returns the folders in which the programs of a client are, and skips the test when they are not there.
+// programs returns the folders of a client's programs, and skips the test if they are missing.
 func (c client) programs(t *testing.T) (folders string) {
 	t.Helper()
 	others, err := filepath.Abs(filepath.Join(module, "bin", "clients")) // where make clients builds them
@@ -234,7 +235,7 @@ func (c client) programs(t *testing.T) (folders string) {
 	return filepath.Dir(visage) + ":" + others + ":" + os.Getenv("PATH")
 }
 
-// libraries lays what a client's language would have fetched.
+// libraries copies the libraries that a client's language would have downloaded.
 func (c client) libraries(t *testing.T, home string) {
 	t.Helper()
 	switch c.needs {
@@ -260,10 +261,10 @@ func (c client) libraries(t *testing.T, home string) {
 	}
 }
 
-// names are those of hosts below localhost that the page speaks of. Not every system resolves such names by itself.
+// names match the hosts below localhost on the page. Not every system resolves such names by itself.
 var names = regexp.MustCompile(`\b(curl|az|go|js|py|keeper)-(faces|safe)\b`)
 
-// bash runs a script of the page in its own home, with hosts that resolve, and returns what it said.
+// bash runs a script of the page in its own home, with hosts that resolve, and returns its output.
 func (c client) bash(t *testing.T, home, path, script string) (string, error) {
 	t.Helper()
 	b, err := os.ReadFile(page)
@@ -285,7 +286,7 @@ func (c client) bash(t *testing.T, home, path, script string) (string, error) {
 	}
 	if err := exec.CommandContext(t.Context(), "unshare",
 		append(apart, "mount", "--bind", filepath.Join(home, "hosts"), "/etc/hosts")...).Run(); err != nil {
-		absent(t, false, "names cannot be made to resolve: no namespace of mounts: %v", err)
+		absent(t, false, "the names do not resolve: no mount namespace: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
@@ -318,7 +319,7 @@ func (c client) bash(t *testing.T, home, path, script string) (string, error) {
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	// with the server that the script started
+	// including the server that the script started
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 	err = cmd.Run()

@@ -1,4 +1,4 @@
-// Package clients runs docs/clients.md: every block that the page marks, as it stands there, with the unmodified client
-// that it is about, against a true server. The programs in the folders below are modules of their own, since what they
-// are made of is no part of the service. Everything is in its tests.
+// Package clients runs docs/clients.md: every marked block of the page, unchanged, with the unmodified client that it
+// is about, against a real server. The programs in the folders below are modules of their own, because the service does
+// not need their dependencies. The package consists of tests.
 package clients

@@ -15,7 +15,7 @@ var module = filepath.Join("..", "..")
 
 var page = filepath.Join(module, "docs", "clients.md")
 
-// The flows that a client can be seen to do, in the order of the table.
+// The flows of a client, in the order of the table.
 var flows = []string{"sign in", "vault keys", "CMK enable", "face"}
 
 // block is a part of the page that is run, or written to a file.
@@ -27,7 +27,7 @@ type block struct {
 	line  int
 }
 
-// clients are those that a file is for.
+// clients are the clients of a file.
 func (b block) clients() []string { return strings.Split(b.about, " + ") }
 
 // marker is the comment before a block: "block: CLIENT; FLOW, FLOW" or "file: NAME; CLIENT + CLIENT".
@@ -56,7 +56,7 @@ func readPage(t *testing.T) []block {
 		i = end
 	}
 	if len(all) < 10 {
-		t.Fatalf("clients.md has %d marked blocks: the markers are not read", len(all))
+		t.Fatalf("clients.md has %d marked blocks: want more", len(all))
 	}
 	return all
 }
@@ -82,7 +82,7 @@ func row(client string, done map[string]bool) string {
 
 const tableBegin, tableEnd = "<!-- table -->\n", "<!-- end of table -->"
 
-// checkTable holds the rows of the clients that were run against the page or, with update, writes them into it.
+// checkTable compares the rows of the clients that ran with the page or, with update, writes them into it.
 func checkTable(t *testing.T, order []string, rows map[string]string, update bool) {
 	t.Helper()
 	b, err := os.ReadFile(page)
@@ -106,7 +106,7 @@ func checkTable(t *testing.T, order []string, rows map[string]string, update boo
 	fmt.Fprintf(&written, "| client | %s |\n|%s\n", strings.Join(flows, " | "), strings.Repeat(" --- |", len(flows)+1))
 	for _, client := range order {
 		line, run := rows[client]
-		if !run { // what was seen before stays
+		if !run { // the page keeps its earlier result
 			i := strings.Index(table, "| "+client+" |")
 			if i < 0 {
 				continue

@@ -34,17 +34,18 @@ var writeRelease = flag.String("write-release", "", "write the data directory of
 
 const releases = "testdata"
 
-// storedFormat is the format of the stores of releases.
+// storedFormat is the store format of each release.
 var storedFormat = map[string]uint32{"before-0.1.0": 0, "0.1.0": 1}
 
-// releaseConfig is what a server of a fixture runs with: addresses that do not change, so that keys are found again.
+// releaseConfig is the configuration of a fixture's server: its addresses do not change, so that keys are found again.
 func releaseConfig(dir string) server.Config {
 	return server.Config{
 		Dir: dir, PublicURL: "https://faces.example.org", PlainHTTP: true, Rate: 1000, AutoApprove: true,
 	}
 }
 
-// The resources of a fixture: default is under the service's key, vip under a customer's in the instance's own vault.
+// The resources of a fixture: default is encrypted with the service's key, vip with a customer's key in the instance's
+// own vault.
 const vip = "vip"
 
 // release is a server on the data of a release.
@@ -58,7 +59,7 @@ func (r *release) accounts() string {
 		"/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/"
 }
 
-// ask asks the management plane about a resource.
+// ask makes a request about a resource on the management plane.
 func (r *release) ask(t *testing.T, method, what, body string) (status int, answer string) {
 	t.Helper()
 	at := r.accounts() + what + "?api-version=2025-09-01"
@@ -71,7 +72,7 @@ func (r *release) ask(t *testing.T, method, what, body string) (status int, answ
 	return r.do(t, req)
 }
 
-// data asks the data plane of a resource.
+// data makes a request on the data plane of a resource.
 func (r *release) data(t *testing.T, resource, method, path, body string) (status int, answer string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, r.URL+"/face/v1.2/"+path, strings.NewReader(body))
@@ -100,7 +101,7 @@ func (r *release) do(t *testing.T, req *http.Request) (status int, answer string
 	return res.StatusCode, string(b)
 }
 
-// vault asks the vault about its keys, and expects success.
+// vault makes a request about the vault's keys, and expects success.
 func (r *release) vault(t *testing.T, method, path, body string) (answer string) {
 	t.Helper()
 	at := "https://safe.vault.faces.example.org/keys/" + path + "?api-version=7.5"
@@ -117,7 +118,7 @@ func (r *release) vault(t *testing.T, method, path, body string) (answer string)
 	return answer
 }
 
-// makeVault makes a vault in which the operator may do everything, and who what custody needs.
+// makeVault creates a vault in which the operator has all permissions, and who those that custody needs.
 func (r *release) makeVault(t *testing.T, who visage.PrincipalID) {
 	t.Helper()
 	op := r.Operator()
@@ -139,7 +140,7 @@ func (r *release) makeVault(t *testing.T, who visage.PrincipalID) {
 	}
 }
 
-// allow says whether the customer's key may be used.
+// allow enables or disables the customer's key.
 func (r *release) allow(t *testing.T, version string, on bool) {
 	t.Helper()
 	r.vault(t, http.MethodPatch, "k1/"+version, fmt.Sprintf(`{"attributes":{"enabled":%t}}`, on))
@@ -168,13 +169,13 @@ func (r *release) until(t *testing.T, state string) (version string) {
 		}
 		select {
 		case <-deadline:
-			t.Fatalf("waited in vain for the key to be %s: %s", state, answer)
+			t.Fatalf("the key did not become %s in time: %s", state, answer)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
 
-// must is data, of which nothing but success is expected; into gets the answer, unless it is nil.
+// must is data that expects success; into gets the answer, unless it is nil.
 func (r *release) must(t *testing.T, resource, method, path, body string, into any) {
 	t.Helper()
 	status, answer := r.data(t, resource, method, path, body)
@@ -188,7 +189,7 @@ func (r *release) must(t *testing.T, resource, method, path, body string, into a
 	}
 }
 
-// openRelease starts a server on a directory, and asks for what its resources are opened with.
+// openRelease starts a server on a directory, and reads the keys of its resources.
 func openRelease(t *testing.T, dir string) *release {
 	t.Helper()
 	r := &release{Server: servertest.Start(t, releaseConfig(dir))}
@@ -217,7 +218,7 @@ const (
 // photo is a photo of a fixture's person.
 func photo(take int, name string) string { return string(servertest.Photo(take, name)) }
 
-// fillRelease stores what checkRelease looks for.
+// fillRelease stores the data that checkRelease reads.
 func fillRelease(t *testing.T, dir string) {
 	r := openRelease(t, dir)
 	status, answer := r.ask(t, http.MethodPut, vip,
@@ -274,7 +275,7 @@ func fillRelease(t *testing.T, dir string) {
 	if err := r.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	// Opening it once more removes the log of what tables hold by now.
+	// Opening the store once more removes the log, whose content is in tables by now.
 	store, err := server.OpenStore(t.Context(), releaseConfig(dir))
 	if err != nil {
 		t.Fatal(err)
@@ -301,8 +302,7 @@ func (r *release) trained(t *testing.T, resource string) {
 	}
 }
 
-// checkRelease opens a directory with the program of today, through what it serves, and looks for all that fillRelease
-// stored.
+// checkRelease opens a directory with today's program, through its API, and reads everything that fillRelease stored.
 func checkRelease(t *testing.T, dir string) {
 	r := openRelease(t, dir)
 	r.takeKey(t)
@@ -315,7 +315,7 @@ func checkRelease(t *testing.T, dir string) {
 		}
 		status, answer := r.data(t, resource, http.MethodDelete, "persongroups/staff", "")
 		if status != http.StatusConflict {
-			t.Errorf("%s: deleting what is on hold: %d %s", resource, status, answer)
+			t.Errorf("%s: deleting a group on hold: %d %s", resource, status, answer)
 		}
 	}
 	r.allow(t, version, false)
@@ -344,7 +344,7 @@ func (r *release) metrics(t *testing.T) string {
 	return page
 }
 
-// checkFaces makes sure that each search finds whom it should.
+// checkFaces checks the matches of each search.
 func (r *release) checkFaces(t *testing.T, resource string) {
 	t.Helper()
 	type person struct{ PersonID, Name, UserData string }
@@ -382,7 +382,7 @@ func (r *release) detect(t *testing.T, resource, photo string) (id string) {
 	return faces[0].FaceID
 }
 
-// checkOffline opens everything, and verifies the audit log from its first entry. It returns how many there are of each
+// checkOffline opens everything, verifies the audit log from its first entry, and returns the number of entries by
 // kind.
 func checkOffline(t *testing.T, dir string) (kinds map[audit.Kind]int) {
 	t.Helper()
@@ -425,13 +425,13 @@ func checkOffline(t *testing.T, dir string) (kinds map[audit.Kind]int) {
 	return kinds
 }
 
-// TestStoresOfReleasesOpen opens what every released version has stored. With -write-release it makes the store of one
-// first, which must not be there.
+// TestStoresOfReleasesOpen opens the store of every released version. With -write-release it first makes the store of a
+// new one.
 func TestStoresOfReleasesOpen(t *testing.T) {
 	if *writeRelease != "" {
 		to := filepath.Join(releases, *writeRelease+".tar.gz")
 		if _, err := os.Stat(to); !errors.Is(err, fs.ErrNotExist) {
-			t.Fatalf("%s is there: what a release has stored is not written again", to)
+			t.Fatalf("%s exists: the store of a release is never rewritten", to)
 		}
 		dir := filepath.Join(t.TempDir(), "visage")
 		fillRelease(t, dir)
@@ -439,13 +439,13 @@ func TestStoresOfReleasesOpen(t *testing.T) {
 	}
 	stores, err := filepath.Glob(filepath.Join(releases, "*.tar.gz"))
 	if err != nil || len(stores) == 0 {
-		t.Fatalf("there are no stores: %v", err)
+		t.Fatalf("no stores of releases: %v", err)
 	}
 	for _, file := range stores {
 		name := strings.TrimSuffix(filepath.Base(file), ".tar.gz")
 		t.Run(name, func(t *testing.T) {
 			if _, ok := storedFormat[name]; !ok {
-				t.Fatal("storedFormat does not say which format this is")
+				t.Fatal("storedFormat lacks this release")
 			}
 			dir := filepath.Join(t.TempDir(), "visage")
 			unpack(t, file, dir)
@@ -453,14 +453,15 @@ func TestStoresOfReleasesOpen(t *testing.T) {
 			kinds := checkOffline(t, dir)
 			migrated := int(sealed.Format - storedFormat[name])
 			if kinds[audit.StoreMigrate] != migrated {
-				t.Errorf("the audit log tells of %d migrations, not %d", kinds[audit.StoreMigrate], migrated)
+				t.Errorf("the audit log has %d migrations, not %d", kinds[audit.StoreMigrate], migrated)
 			}
 		})
 	}
 }
 
-// TestNewerStoresAreRefused: neither the service nor offline work opens a store of a later format, and both say which
-// version does. The number can be raised without the root key, since the refusal comes before it is there.
+// TestNewerStoresAreRefused checks that neither the service nor offline commands open a store of a later format, and
+// that both name the version that does. The number can be raised without the root key, since the store is refused
+// before the key is read.
 func TestNewerStoresAreRefused(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "visage")
 	unpack(t, filepath.Join(releases, "before-0.1.0.tar.gz"), dir)
@@ -488,7 +489,7 @@ func TestNewerStoresAreRefused(t *testing.T) {
 	}
 }
 
-// raise gives a store a format to come.
+// raise gives a store a future format.
 func raise(t *testing.T, data string) {
 	t.Helper()
 	db, err := pebble.Open(data, &pebble.Options{FormatMajorVersion: pebble.FormatFlushableIngest, Logger: quiet{}})
@@ -501,9 +502,9 @@ func raise(t *testing.T, data string) {
 		t.Fatal(err)
 	}
 	const header, mac = 4, 32
-	// A map in CBOR begins with its size, and what is appended belongs to it once that is raised: here the format,
-	// the version that knows it, and something else that is to come. Nobody has the code at the end, which does not
-	// matter.
+	// A CBOR map begins with its size, and appended pairs belong to it once that is raised: here the format, the
+	// version that supports it, and an unknown future field. The authentication code at the end is then wrong, which
+	// does not matter.
 	raised := append(slices.Clone(row[:len(row)-mac]), 0x05, 0x1a, 0x00, 0x0f, 0x42, 0x40, 0x07, 0x66)
 	raised = append(append(raised, "99.0.0"...), 0x18, 0x63, 0x61, 'x')
 	raised[header] += 3
@@ -513,7 +514,7 @@ func raise(t *testing.T, data string) {
 	}
 }
 
-// quiet is a logger that says nothing.
+// quiet is a logger that discards everything.
 type quiet struct{}
 
 func (quiet) Infof(string, ...any)  {}
@@ -538,7 +539,7 @@ func listed(t *testing.T, dir string) map[string]string {
 	return files
 }
 
-// needless are files that a store makes anew.
+// needless are files that a store recreates.
 var needless = []string{"BALLAST", "LOCK"}
 
 // pack writes a directory to an archive, without times and owners.

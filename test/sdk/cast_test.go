@@ -14,7 +14,7 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// photo is one picture as the scripts see it. Face says which of its faces is meant; 0 is the largest.
+// photo is one picture in the form of the scripts. Face selects one of its faces; 0 is the largest.
 type photo struct {
 	File string `json:"file"`
 	URL  string `json:"url"`
@@ -28,14 +28,14 @@ type person struct {
 	Probe  photo   `json:"probe"`
 }
 
-// cast is who is on the photos.
+// cast is the people on the photos.
 type cast struct {
 	People   []person `json:"people"`
 	Stranger photo    `json:"stranger"`
 	Crowd    photo    `json:"crowd"`
 }
 
-// family is the cast of the shared test data: other photos to enrol from than to recognise on.
+// family is the cast of the shared test data, with different photos for enrolment and recognition.
 func family(dir string) cast {
 	at := func(name string) photo { return photo{File: filepath.Join(dir, name)} }
 	return cast{
@@ -50,7 +50,7 @@ func family(dir string) cast {
 	}
 }
 
-// madeUp is a cast for servertest's recogniser, which needs no networks: photos of people who do not exist.
+// madeUp is a cast for servertest's recogniser, which needs no networks: photos of synthetic people.
 func madeUp(t *testing.T) cast {
 	t.Helper()
 	dir := t.TempDir()
@@ -74,8 +74,8 @@ func madeUp(t *testing.T) cast {
 	}
 }
 
-// strangers is the cast of the npm package's sample photos. Only one of them is on two photos; the others are
-// recognised on the photo of their enrolment, which says nothing about recognition and all about the protocol.
+// strangers is the cast of the npm package's sample photos. Only one person is on two photos; the others are recognised
+// on the photo of their enrolment, which tests the protocol but not the recognition.
 func strangers(dir string) cast {
 	at := func(name string, face int) photo { return photo{File: filepath.Join(dir, name), Face: face} }
 	return cast{
@@ -89,7 +89,7 @@ func strangers(dir string) cast {
 	}
 }
 
-// photographed chooses a cast of real photos by what is there.
+// photographed chooses a cast of real photos among those available.
 func photographed(t *testing.T) cast {
 	t.Helper()
 	shared := os.Getenv("VISAGE_SHARED")
@@ -103,12 +103,12 @@ func photographed(t *testing.T) cast {
 		"demo"); exists(filepath.Join(dir, "sample1.jpg")) {
 		return strangers(dir)
 	}
-	missing(t, "no photos: neither the shared test data nor the npm package's samples are there; run make setup")
+	missing(t, "no photos: neither the shared test data nor the npm package's samples; run make setup")
 	return cast{}
 }
 
-// publish serves every photo of the cast on loopback, fills in the addresses and returns the cast as the scripts read
-// it.
+// publish serves every photo of the cast on loopback, fills in the addresses and returns the cast as JSON for the
+// scripts.
 func (c cast) publish(t *testing.T) string {
 	t.Helper()
 	c.People = slices.Clone(c.People) // a cast may be published twice at the same time
@@ -162,7 +162,7 @@ var module = func() string {
 	return dir
 }()
 
-// missing skips with a reason on a developer's machine and fails where everything must be there.
+// missing skips with a reason on a developer's machine and fails in CI.
 func missing(t *testing.T, reason string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {

@@ -24,8 +24,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 )
 
-// goClients puts a resource under a customer's key with the official Go clients, and takes the key away again: at the
-// addresses that the service itself gives, which all begin with the place's.
+// goClients encrypts a resource with a customer's key through the official Go clients, and revokes the key: at the
+// addresses that the service returns, which all begin with the place's.
 func goClients(t *testing.T, at place) {
 	t.Helper()
 	transport := at.transport(t)
@@ -142,7 +142,7 @@ func goClients(t *testing.T, at place) {
 			case <-time.After(20 * time.Millisecond):
 			}
 		}
-		t.Fatalf("waited in vain for %d", status)
+		t.Fatalf("no status %d in time", status)
 	}
 	waitFor(http.StatusOK)
 	for _, enabled := range []bool{false, true} {
@@ -155,7 +155,7 @@ func goClients(t *testing.T, at place) {
 	}
 }
 
-// ended waits for what a client has begun.
+// ended waits for the end of an operation.
 func ended[T any](t *testing.T, p *runtime.Poller[T], err error) T {
 	t.Helper()
 	if err != nil {
@@ -171,7 +171,7 @@ func ended[T any](t *testing.T, p *runtime.Poller[T], err error) T {
 // below is the origin of a host below another's.
 func below(origin, label string) string { return strings.Replace(origin, "://", "://"+label+".", 1) }
 
-// transport is a client that trusts the place's authority, and finds every name of the service on this machine.
+// transport is a client that trusts the place's authority, and resolves every name of the service to this machine.
 func (p place) transport(t *testing.T) *http.Client {
 	t.Helper()
 	pem, err := os.ReadFile(p.caFile)

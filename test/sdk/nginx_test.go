@@ -25,11 +25,11 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// publicDomain is the one in the documentation's block for nginx.
+// publicDomain is the domain in the documentation's block for nginx.
 const publicDomain = "faces.example.org"
 
-// TestBehindNginx runs every story, and the Go clients, against a server without TLS behind nginx, which is configured
-// as the documentation has it.
+// TestBehindNginx runs every story, and the Go clients, against a server without TLS behind nginx, configured as
+// documented.
 func TestBehindNginx(t *testing.T) {
 	t.Parallel()
 	program := nginx(t)
@@ -46,8 +46,8 @@ func TestBehindNginx(t *testing.T) {
 	})
 }
 
-// TestClientAddressBehindNginx lets one address into a resource, and holds what the server takes for the address of a
-// client against where the client is, whatever it claims.
+// TestClientAddressBehindNginx allows one address for a resource, and checks that the server sees the real address of a
+// client, whatever headers it sends.
 func TestClientAddressBehindNginx(t *testing.T) {
 	t.Parallel()
 	at := behindNginx(t, nginx(t))
@@ -105,7 +105,7 @@ func nginx(t *testing.T) string {
 	return ""
 }
 
-// behindNginx starts a server and nginx before it.
+// behindNginx starts a server behind nginx.
 func behindNginx(t *testing.T, program string) place {
 	t.Helper()
 	port := freePort(t)
@@ -129,7 +129,7 @@ func behindNginx(t *testing.T, program string) place {
 	}
 	user := ""
 	if os.Geteuid() == 0 {
-		user = "user root;\n" // else its workers may not read the test's folder
+		user = "user root;\n" // otherwise its workers may not read the test's folder
 	}
 	temporary := ""
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
@@ -177,13 +177,13 @@ func run(t *testing.T, cmd *exec.Cmd, port string) {
 			ended <- err
 			t.Fatalf("nginx ended: %v: %s", err, said.String())
 		case <-t.Context().Done():
-			t.Fatal("nginx did not listen")
+			t.Fatal("nginx did not start to listen")
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
 }
 
-// documentedBlock returns the configuration that the documentation gives for nginx.
+// documentedBlock returns the documented configuration for nginx.
 func documentedBlock(t *testing.T) string {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join(module, "docs", "operations", "running.md"))
@@ -198,7 +198,7 @@ func documentedBlock(t *testing.T) string {
 	return block
 }
 
-// freePort returns a port that nothing listens on. Another program may take it first; that is seldom.
+// freePort returns a free port. Another program could take it first; that is rare.
 func freePort(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -213,7 +213,7 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// makeCertificate writes a certificate for the public names, its key, and the authority that it comes from.
+// makeCertificate writes a certificate for the public names, its key, and its authority.
 func makeCertificate(t *testing.T, certificate, key, authority string) {
 	t.Helper()
 	write := func(path, kind string, der []byte) {

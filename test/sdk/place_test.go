@@ -21,11 +21,11 @@ type place struct {
 	url      string
 	key      string // of the default resource
 	caFile   string
-	domain   string // of names that nobody has to look up; empty: localhost
+	domain   string // of names that need no DNS; empty: localhost
 	operator server.Operator
 }
 
-// placeOf is a server without anything before it.
+// placeOf is a server without a proxy.
 func placeOf(srv *servertest.Server) place {
 	o := srv.Operator()
 	return place{url: srv.URL, key: srv.Key, caFile: o.CAFile, operator: o}

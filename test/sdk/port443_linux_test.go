@@ -13,11 +13,11 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// inNamespace tells the test's own program that it runs in a network namespace of its own.
+// inNamespace marks the test process that runs in a network namespace of its own.
 const inNamespace = "SDK_TEST_IN_NAMESPACE"
 
-// TestOnPort443 runs every story, and the Go clients, against servers on the port that no address names. A network
-// namespace has that port free, and takes none from the machine.
+// TestOnPort443 runs every story, and the Go clients, against servers on the default port, which addresses omit. The
+// port is free in a network namespace.
 func TestOnPort443(t *testing.T) {
 	if os.Getenv(inNamespace) == "" {
 		t.Parallel()
@@ -36,7 +36,7 @@ func TestOnPort443(t *testing.T) {
 	}
 }
 
-// onPort443 starts a server, whose address has no port.
+// onPort443 starts a server whose address has no port.
 func onPort443(t *testing.T, listen string) place {
 	t.Helper()
 	at := placeOf(servertest.Start(t, server.Config{Listen: listen, AutoApprove: true, AllowPrivateURLs: true}))
@@ -65,7 +65,7 @@ func again(t *testing.T) {
 		})
 	}
 	if err != nil {
-		missing(t, "a network namespace cannot be made here: "+err.Error())
+		missing(t, "this system cannot create a network namespace: "+err.Error())
 	}
 	err = cmd.Wait()
 	t.Logf("%s", said.String())
@@ -74,7 +74,7 @@ func again(t *testing.T) {
 	}
 }
 
-// loopbackUp switches the loopback interface of the namespace on.
+// loopbackUp enables the loopback interface of the namespace.
 func loopbackUp(t *testing.T) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -88,6 +88,6 @@ func loopbackUp(t *testing.T) {
 	}
 	loopback.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, loopback); err != nil {
-		t.Fatalf("switch loopback on: %v", err)
+		t.Fatalf("enable loopback: %v", err)
 	}
 }

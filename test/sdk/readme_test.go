@@ -13,8 +13,8 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// TestReadme runs the code that README.md shows under "Use it", as a reader would paste it, with the address of a
-// server on a free port in place of the usual one.
+// TestReadme runs the code under "Use it" in README.md, as a reader would paste it, with the address of a server on a
+// free port.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile(filepath.Join(module, "README.md"))
@@ -72,7 +72,7 @@ func TestReadme(t *testing.T) {
 	})
 }
 
-// blockOf returns the block of a page that is of a language and begins with a text.
+// blockOf returns the block of a page in a language that begins with a text.
 func blockOf(t *testing.T, page, language, begin string) string {
 	t.Helper()
 	_, rest, found := strings.Cut(page, "```"+language+"\n"+begin)

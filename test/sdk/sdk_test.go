@@ -12,7 +12,7 @@ import (
 // stories are the scripts, each an application of one official client.
 var stories = []struct{ name, script string }{{"current client", "new.mjs"}, {"legacy client", "old.mjs"}}
 
-// TestOfficialClients runs every story against a true server whose recogniser is made up: it judges the protocol, and
+// TestOfficialClients runs every story against a real server with a synthetic recogniser: it tests the protocol, and
 // needs no networks.
 func TestOfficialClients(t *testing.T) {
 	t.Parallel()
@@ -24,19 +24,19 @@ func TestOfficialClients(t *testing.T) {
 	}
 }
 
-// TestOfficialClientsOnPhotos runs them against the model pack of new stores on real photos: it judges the whole.
+// TestOfficialClientsOnPhotos runs them with the model pack of new stores on real photos: it tests everything together.
 func TestOfficialClientsOnPhotos(t *testing.T) {
 	t.Parallel()
 	pack := filepath.Join(module, "models", "packs", "mobileface")
 	if !exists(pack) {
-		missing(t, "the model pack is not there: run make setup")
+		missing(t, "no model pack; run make setup")
 	}
 	machine := filepath.Join(runtime.GOOS, map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH])
 	libraries,
 		err := filepath.Glob(filepath.Join(module, "models", "node_modules", "onnxruntime-node", "bin", "*", machine,
 		"libonnxruntime.*"))
 	if err != nil || len(libraries) == 0 {
-		missing(t, "ONNX Runtime is not there: run make setup")
+		missing(t, "no ONNX Runtime; run make setup")
 	}
 	cfg := server.Config{Pack: pack, Library: libraries[0]}
 	photos := photographed(t)
@@ -48,8 +48,7 @@ func TestOfficialClientsOnPhotos(t *testing.T) {
 	}
 }
 
-// TestOfficialManagementClients runs the life of a resource under a customer's key, told by the clients of those who
-// look after it.
+// TestOfficialManagementClients runs the life of a resource under a customer's key with the management clients.
 func TestOfficialManagementClients(t *testing.T) {
 	t.Parallel()
 	judge(t, "manage.mjs", server.Config{AutoApprove: true}, madeUp(t))
