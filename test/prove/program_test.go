@@ -13,11 +13,11 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// exitDamaged is what `visage verify` ends with when something stored does not open.
+// exitDamaged is the exit code of `visage verify` when stored data does not open.
 const exitDamaged = 3
 
-// written runs the service on a new directory, has a client write to it, and kills it twice, so that what was written
-// lies in the engine's tables. It returns the directory and what must not be readable in it.
+// written runs the service on a new directory, has a client write to it, and kills it twice, so that the data is in the
+// engine's tables. It returns the directory and the texts that must not be readable in it.
 func written(t *testing.T) (dir string, canaries []string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "visage")
@@ -41,7 +41,7 @@ func written(t *testing.T) (dir string, canaries []string) {
 	return dir, w.canaries()
 }
 
-// TestProgramRefusesStolenData gives the program a copy of the data directory without the keys beside it.
+// TestProgramRefusesStolenData starts the program on a copy of the data directory without its keys.
 func TestProgramRefusesStolenData(t *testing.T) {
 	dir, canaries := written(t)
 	searchDisk(t, dir, canaries)
@@ -55,7 +55,7 @@ func TestProgramRefusesStolenData(t *testing.T) {
 			t.Fatalf("visage %s works without the root key:\n%s", args[0], out)
 		}
 		if os.Getenv("CI") != "true" && strings.Contains(err.Error(), "make setup") {
-			t.Logf("visage %s asks for the models before it opens anything, and they are not here", args[0])
+			t.Logf("visage %s needs the models before it opens anything, and they are not installed", args[0])
 			continue
 		}
 		if !strings.Contains(err.Error(), "root.key") {
@@ -63,7 +63,7 @@ func TestProgramRefusesStolenData(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(filepath.Join(loot, "keys", "root.key")); err == nil {
-		t.Error("a new root key was made for data of an old one")
+		t.Error("a new root key was created for data of an old one")
 	}
 }
 
@@ -81,14 +81,14 @@ func TestVerifyReportsDamage(t *testing.T) {
 		name, offset, bit := flip(t, filepath.Join(damaged, "data"), files, r)
 		err := verify(t, damaged)
 		if err == nil {
-			t.Errorf("bit %d of byte %d of %s flipped, and verify is content", bit, offset, name)
+			t.Errorf("bit %d of byte %d of %s flipped, but verify finds no damage", bit, offset, name)
 			continue
 		}
 		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitDamaged {
-			t.Errorf("bit %d of byte %d of %s flipped, and verify ends with %v", bit, offset, name, err)
+			t.Errorf("bit %d of byte %d of %s flipped, but verify ends with %v", bit, offset, name, err)
 		}
 		if strings.Contains(err.Error(), "panic") || strings.Contains(err.Error(), "goroutine ") {
-			t.Errorf("bit %d of byte %d of %s flipped, and verify falls over: %v", bit, offset, name, err)
+			t.Errorf("bit %d of byte %d of %s flipped, but verify crashes: %v", bit, offset, name, err)
 		}
 		t.Logf("bit %d of byte %d of %s: %s", bit, offset, name, firstLine(err.Error()))
 	}

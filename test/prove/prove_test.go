@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// childEnv makes the test binary run as a child to be killed, and says which.
+// childEnv makes the test binary run as the named child, which is to be killed.
 const childEnv = "VISAGE_PROVE_CHILD"
 
 func TestMain(m *testing.M) {
@@ -34,20 +34,20 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// scratch is where the program is built, for all tests of a run.
+// scratch is the folder in which the program is built, for all tests of a run.
 var scratch string
 
 func run(m *testing.M) int {
 	var err error
 	if scratch, err = os.MkdirTemp("", "visage-prove-"); err != nil {
-		fmt.Fprintln(os.Stderr, "make a place to build in:", err)
+		fmt.Fprintln(os.Stderr, "create a build folder:", err)
 		return 1
 	}
 	defer os.RemoveAll(scratch)
 	return m.Run()
 }
 
-// rounds says how often to kill: a few in a plain run, VISAGE_ROUNDS when it is set.
+// rounds is how often to kill: a few times in a plain run, else VISAGE_ROUNDS.
 func rounds(t *testing.T, plain int) int {
 	t.Helper()
 	s := os.Getenv("VISAGE_ROUNDS")
@@ -61,7 +61,7 @@ func rounds(t *testing.T, plain int) int {
 	return n
 }
 
-// chance returns the run's source of choices and prints how to repeat them.
+// chance returns the run's source of random choices and logs how to repeat them.
 func chance(t *testing.T) *rand.Rand {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
@@ -76,7 +76,7 @@ func chance(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// source returns the source of choices of one actor.
+// source returns the source of random choices of one actor.
 func source(seed [2]uint64) *rand.Rand { return rand.New(rand.NewPCG(seed[0], seed[1])) }
 
 // sortedKeys returns the keys of a map in order, so that choices do not depend on the order of the map.

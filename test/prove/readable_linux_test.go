@@ -6,11 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// letOthersRead lets processes of the same user read the memory of this one, which the service keeps them from: the
-// proof looks into it, and is not always root.
+// letOthersRead allows processes of the same user to read the memory of this one, which the service normally prevents:
+// the test searches it, and may not be root.
 func letOthersRead() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("let others read the memory: %w", err)
+		return fmt.Errorf("make the memory readable: %w", err)
 	}
 	return nil
 }

@@ -39,8 +39,7 @@ func program(t *testing.T) string {
 	return path
 }
 
-// service is a running `visage serve`, or the serve child, which differs in what looks at the photos and in nothing
-// else.
+// service is a running `visage serve`, or the serve child, which differs only in its recogniser.
 type service struct {
 	cmd      *exec.Cmd
 	endpoint string
@@ -55,7 +54,7 @@ func startService(t *testing.T, dir string, real bool) *service {
 	return startServiceAt(t, dir, real, "127.0.0.1:0")
 }
 
-// again starts the service anew where it was before: the names of keys in its vaults hold its address.
+// again starts the service at the same address: the identifiers of keys in its vaults contain it.
 func (s *service) again(t *testing.T) *service {
 	t.Helper()
 	return startServiceAt(t, s.dir, false,
@@ -68,7 +67,7 @@ func startServiceAt(t *testing.T, dir string, real bool, listen string) *service
 	args := []string{"serve", "--dir", dir, "--listen", listen, "--log-format", "json"}
 	if real {
 		s.cmd = exec.CommandContext(t.Context(), s.program, args...)
-		s.cmd.Dir = filepath.Join("..", "..") // where the models are
+		s.cmd.Dir = filepath.Join("..", "..") // the folder of the models
 		s.cmd.Env = cleanEnviron()
 	} else {
 		self, err := os.Executable()
@@ -89,7 +88,7 @@ func startServiceAt(t *testing.T, dir string, real bool, listen string) *service
 	for {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
-			_ = s.cmd.Wait() // why it ended is in what it said
+			_ = s.cmd.Wait() // its log has the reason
 			t.Fatalf("the service ended before it served:\n%s", s.log)
 		}
 		s.log.add(line)
@@ -111,13 +110,13 @@ func startServiceAt(t *testing.T, dir string, real bool, listen string) *service
 	return s
 }
 
-// kill ends the service as a power cut of the process would: nothing of it runs any more.
+// kill ends the service like a power cut of the process: none of its code runs any more.
 func (s *service) kill(t *testing.T) {
 	t.Helper()
 	if err := s.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Fatalf("kill the service: %v", err)
 	}
-	_ = s.cmd.Wait() // says that it was killed
+	_ = s.cmd.Wait() // reports that it was killed
 	if status, ok := s.cmd.ProcessState.Sys().(interface{ Signaled() bool }); !ok || !status.Signaled() {
 		t.Fatalf("the service ended by itself:\n%s", s.log)
 	}
@@ -160,17 +159,17 @@ func (s *service) key(t *testing.T, resource string) string {
 	return keys.Key1
 }
 
-// verify has `visage verify` open every record of a directory that no service runs on.
+// verify runs `visage verify`, which opens every record, on a directory without a running service.
 func verify(t *testing.T, dir string) error {
 	t.Helper()
 	_, err := runProgram(program(t), "verify", "--dir", dir)
 	return err
 }
 
-// runProgram runs the program; what it complained of is in the error.
+// runProgram runs the program; its error contains the program's error output.
 func runProgram(path string, args ...string) ([]byte, error) {
 	cmd := exec.Command(path, args...)
-	cmd.Dir = filepath.Join("..", "..") // where the models are, which serve asks for first
+	cmd.Dir = filepath.Join("..", "..") // the folder of the models, which serve needs first
 	cmd.Env = cleanEnviron()
 	var out, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaints
@@ -180,12 +179,12 @@ func runProgram(path string, args ...string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// cleanEnviron is the environment without what is meant for this test or would configure the program.
+// cleanEnviron is the environment without the variables of this test and of the program.
 func cleanEnviron() []string {
 	return slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, "VISAGE_") })
 }
 
-// tail keeps the end of a log, for the message when something goes wrong.
+// tail keeps the end of a log for error messages.
 type tail struct {
 	mu    sync.Mutex
 	lines [][]byte
@@ -207,8 +206,8 @@ func (l *tail) String() string {
 	return string(bytes.Join(l.lines, nil))
 }
 
-// serveChild serves like `visage serve`, but for the networks, as it recognises made-up people, and for its memory,
-// which its user may read.
+// serveChild serves like `visage serve`, except that it recognises synthetic people without networks, and that its user
+// may read its memory.
 func serveChild(args []string) error {
 	if len(args) != 2 {
 		return errors.New("want the arguments: directory, address")

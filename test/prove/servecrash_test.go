@@ -13,13 +13,13 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// clients is how many write to the service at the same time, each to a resource and a group of its own: a resource's
-// rate would otherwise leave the service idle most of the time.
+// clients is how many clients write to the service at the same time, each to a resource and a group of its own: the
+// rate of a single resource would leave the service idle most of the time.
 const clients = 6
 
-// TestServiceSurvivesKill kills the service at random moments while clients write to it over HTTP, and finds after each
-// restart what was acknowledged and nothing else, with every record opening. In a plain run the service looks at no
-// photos; with VISAGE_ROUNDS it is `visage serve` itself, when the models are there.
+// TestServiceSurvivesKill kills the service at random moments while clients write to it over HTTP, and checks after
+// each restart that exactly the acknowledged data is there and every record opens. In a plain run the service has a
+// synthetic recogniser; with VISAGE_ROUNDS it is `visage serve` itself, if the models are installed.
 func TestServiceSurvivesKill(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts and kills a server several times")
@@ -99,7 +99,7 @@ func seeds(r interface{ Uint64() uint64 }) [clients][2]uint64 {
 	return out
 }
 
-// writeUntil lets all clients write for a while, kills the service and returns what should not have been answered.
+// writeUntil lets all clients write for a while, kills the service and returns the unexpected answers.
 func writeUntil(
 	t *testing.T, service *service, worlds []*ackedState, keys []string, choices [clients][2]uint64,
 	while time.Duration,
@@ -108,7 +108,7 @@ func writeUntil(
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var all errgroup
-	var first sync.WaitGroup // so that even the shortest round has requests under way
+	var first sync.WaitGroup // so that even the shortest round has running requests
 	for i, w := range worlds {
 		first.Add(1)
 		api := service.client(t, keys[i])
@@ -130,7 +130,7 @@ func writeUntil(
 	timer := time.NewTimer(while)
 	defer timer.Stop()
 	select {
-	case <-timer.C: // the moment of the kill is what is random here
+	case <-timer.C: // a kill at a random moment is the purpose of this test
 	case <-ctx.Done():
 	}
 	service.kill(t)

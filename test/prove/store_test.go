@@ -12,8 +12,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// openStore opens the sealed store under dir, and makes it when there is none: data/ for the engine, keys/ for the root
-// key and epoch keys.
+// openStore opens the sealed store under dir, and creates it if it does not exist: data/ for the engine, keys/ for the
+// root key and epoch keys.
 func openStore(ctx context.Context, dir string) (*sealed.Store, error) {
 	data, keys := filepath.Join(dir, "data"), filepath.Join(dir, "keys")
 	for _, d := range []string{data, keys} {
@@ -34,7 +34,7 @@ func openStore(ctx context.Context, dir string) (*sealed.Store, error) {
 	})
 }
 
-// openSpace returns the space of the store child, and makes it when there is none.
+// openSpace returns the space of the store child, and creates it if it does not exist.
 func openSpace(ctx context.Context, store *sealed.Store) (*sealed.Space, error) {
 	if err := store.Spaces().Create(ctx, proveSpace); err != nil && !errors.Is(err, sealed.ErrExists) {
 		return nil, fmt.Errorf("create the space: %w", err)

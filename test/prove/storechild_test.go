@@ -14,8 +14,9 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// The store child writes to a sealed store until it is killed. It tells on its standard output what it is about to do
-// and what is durable, one line of JSON each, written by one write call: what the kernel has of a line, it has whole.
+// The store child writes to a sealed store until it is killed. On its standard output it announces each transaction and
+// reports when it is durable, one line of JSON each, written by one write call: the kernel has either the whole line or
+// nothing.
 
 // note is such a line. A note without Done announces a transaction, one with Done says that it is durable.
 type note struct {
@@ -25,14 +26,15 @@ type note struct {
 	Delete []string          `json:"delete,omitempty"`
 }
 
-// thing is what the child stores. Text is made of Token, so that a reader can tell a damaged one.
+// thing is a record of the child. Text is derived from Token, so that a reader detects damage.
 type thing struct {
 	ID    string
 	Token string
 	Text  string
 }
 
-// The tables of the store child. Every transaction changes both in the same way, so that half a transaction shows.
+// The tables of the store child. Every transaction changes both in the same way, so that half a transaction is
+// detected.
 var (
 	things = sealed.NewTable[thing]("prove/things", 1)
 	twins  = sealed.NewTable[thing]("prove/twins", 1)
@@ -41,7 +43,7 @@ var (
 // proveSpace is the space the child writes to.
 var proveSpace = sealed.SpaceID{'p', 'r', 'o', 'v', 'e'}
 
-// writers is how many write at the same time, each to containers of its own.
+// writers is how many goroutines write at the same time, each to containers of its own.
 const writers = 16
 
 // storeChild runs with the arguments: directory, seed.
@@ -68,7 +70,7 @@ func storeChild(args []string) error {
 	for w := range writers {
 		wg.Go(func() { failed <- writeUntilKilled(ctx, space, w, rand.New(rand.NewPCG(seed, uint64(w)))) })
 	}
-	return <-failed // no writer ends but by an error or by the kill
+	return <-failed // a writer ends only with an error or by the kill
 }
 
 // writeUntilKilled makes transaction after transaction.
@@ -149,7 +151,7 @@ func tell(n note) error {
 	return nil
 }
 
-// expand makes a text of a token, of a length between some bytes and some kilobytes that follows from the token.
+// expand derives a text from a token; its length, up to some kilobytes, depends on the token as well.
 func expand(token string) string {
 	last := token[len(token)-1]
 	return strings.Repeat(token+" ", 1+int(last)%16*int(last)%97)

@@ -16,8 +16,9 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// TestStoreSurvivesKill kills a process that writes to a sealed store, at random moments, and finds everything it
-// called durable afterwards, nothing that it deleted, and of the transactions under way all or nothing.
+// TestStoreSurvivesKill kills a process that writes to a sealed store, at random moments, and checks that everything
+// reported as durable is there, that no deleted record is, and that each running transaction has taken effect
+// completely or not at all.
 func TestStoreSurvivesKill(t *testing.T) {
 	r := chance(t)
 	dir := t.TempDir()
@@ -81,8 +82,8 @@ func TestStoreSurvivesKill(t *testing.T) {
 		total, acked, inDoubt, happened, things)
 }
 
-// runStoreChild starts the child, takes over what it says is durable, kills it and returns the transaction each writer
-// had under way.
+// runStoreChild starts the child, records what it reports as durable, kills it and returns the running transaction of
+// each writer.
 func runStoreChild(t *testing.T, dir string, r *rand.Rand, model []map[string]string, acked *int) []*note {
 	t.Helper()
 	self, err := os.Executable()
@@ -100,7 +101,8 @@ func runStoreChild(t *testing.T, dir string, r *rand.Rand, model []map[string]st
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start the store child: %v", err)
 	}
-	// Killed after some transactions, and then not between two notes but a moment later, wherever the child is by then.
+	// Kill after some transactions, and then not between two notes but a moment later, at any point of the child's
+	// work.
 	after := 5 + r.IntN(200)
 	later := time.Duration(r.IntN(3000)) * time.Microsecond
 
@@ -109,7 +111,7 @@ func runStoreChild(t *testing.T, dir string, r *rand.Rand, model []map[string]st
 	for count := 0; ; {
 		line, err := lines.ReadBytes('\n')
 		if err == io.EOF {
-			break // a line without an end says nothing: its write was cut off
+			break // a line without an end is ignored: its write was cut off
 		}
 		if err != nil {
 			t.Fatalf("read the store child's notes: %v", err)
@@ -126,7 +128,7 @@ func runStoreChild(t *testing.T, dir string, r *rand.Rand, model []map[string]st
 		begun[n.Writer] = nil
 		*acked++
 		if count++; count == after {
-			// an error means that it is dead already, which Wait tells
+			// an error means that it has ended already, which Wait reports
 			time.AfterFunc(later, func() { _ = cmd.Process.Kill() })
 		}
 	}
@@ -137,7 +139,7 @@ func runStoreChild(t *testing.T, dir string, r *rand.Rand, model []map[string]st
 	return begun
 }
 
-// differs says in a few words how found is not want.
+// differs describes the difference in a few words.
 func differs(want, found map[string]string) string {
 	var lost, changed, risen []string
 	for id, token := range want {

@@ -36,31 +36,31 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// fault is what the proxy before the vaults does with a request.
+// fault is what the proxy in front of the vaults does with a request.
 type fault string
 
 const (
 	pass       fault = "pass"
-	late       fault = "late"        // the answer comes within the time that a call of two requests has
-	tooLate    fault = "too-late"    // it comes after
+	late       fault = "late"        // the answer comes within the time limit of a call of two requests
+	tooLate    fault = "too-late"    // it comes later
 	dropped    fault = "dropped"     // the request never arrives
 	unanswered fault = "unanswered"  // it arrives, and its answer is lost
 	cut        fault = "cut"         // half of the answer comes
 	dripping   fault = "dripping"    // the answer comes a byte a second
 	throttled  fault = "throttled"   // 429, and when to come again
-	failing    fault = "failing"     // 503 in the vault's words
-	badGateway fault = "bad-gateway" // 502 in somebody else's
+	failing    fault = "failing"     // 503 with the vault's error document
+	badGateway fault = "bad-gateway" // 502 with another error document
 	portal     fault = "portal"      // 200 with a page for people
 	elsewhere  fault = "elsewhere"   // a redirection
 	garbled    fault = "garbled"     // JSON that is something else
-	huge       fault = "huge"        // JSON without an end
+	huge       fault = "huge"        // JSON of another form
 	otherKey   fault = "other-key"   // the answer of another key
-	disguised  fault = "disguised"   // the same, under the name of the one that was asked
+	disguised  fault = "disguised"   // the answer of another key, under the identifier of the requested one
 	flipped    fault = "flipped"     // another value
 	twisted    fault = "twisted"     // other attributes
-	denying    fault = "denying"     // 403 in the vault's words, which is not true
-	missing    fault = "missing"     // 404 likewise
-	closedDoor fault = "closed-door" // 401 likewise
+	denying    fault = "denying"     // 403 with the vault's error document, although the key is allowed
+	missing    fault = "missing"     // 404, although the key exists
+	closedDoor fault = "closed-door" // 401, although the token is valid
 )
 
 var (
@@ -71,15 +71,15 @@ var (
 	allFaults = slices.Concat(losses, burdens, nonsense, lies)
 )
 
-// weather is how often the proxy does not simply pass a request on, and what it does then.
+// weather is the share of requests that the proxy does not simply pass on, and the faults it applies to them.
 type weather struct {
 	name  string
 	share float64 // of requests
 	what  []fault
 }
 
-// stormyVaults are built-in vaults behind the network that a test wants: a proxy ends the TLS of who asks and does with
-// each request what the weather says. It runs in a bubble, without sockets.
+// stormyVaults are built-in vaults behind a network of the test's choice: a proxy ends the clients' TLS and treats each
+// request as the weather says. It runs in a bubble, without sockets.
 type stormyVaults struct {
 	t        *testing.T
 	keys     *keyvault.Service
@@ -89,7 +89,7 @@ type stormyVaults struct {
 	roots    *x509.CertPool
 	pairs    []*rsa.PrivateKey
 
-	mu      sync.Mutex // guards all below
+	mu      sync.Mutex // guards the fields below
 	chance  *random.Rand
 	weather weather
 	did     map[fault]int
@@ -101,10 +101,10 @@ const (
 	vaultSuffix   = "vault.example"
 	vaultTenant   = "11111111-1111-4111-8111-111111111111"
 	vaultOfficer  = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
-	vaultIdentity = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb" // the resources'
+	vaultIdentity = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb" // of the resources
 )
 
-// someKeys makes key pairs, which takes too long for one each.
+// someKeys makes a few key pairs, which keys share because generating them is slow.
 func someKeys(t *testing.T, n int) []*rsa.PrivateKey {
 	t.Helper()
 	pairs := make([]*rsa.PrivateKey, n)
@@ -164,7 +164,7 @@ func (v *stormyVaults) serve() {
 	v.roots = x509.NewCertPool()
 	v.roots.AddCert(leaf)
 	v.server = &http.Server{
-		Handler: v, ErrorLog: log.New(io.Discard, "", 0), // handshakes that are given up
+		Handler: v, ErrorLog: log.New(io.Discard, "", 0), // handshakes that are abandoned
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12,
 			Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: own}}},
 	}
@@ -213,7 +213,7 @@ func (v *stormyVaults) draw() (f fault, wait time.Duration) {
 	return f, time.Duration(v.chance.Int64N(int64(2400 * time.Millisecond)))
 }
 
-// ServeHTTP implements http.Handler: it is the proxy.
+// ServeHTTP implements http.Handler as the proxy.
 func (v *stormyVaults) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -277,7 +277,7 @@ func (v *stormyVaults) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v.answer(w, r, body, f)
 }
 
-// answer asks the vault, and gives what it said: whole, in part, or changed.
+// answer gets the vault's answer, and passes it on: complete, in part, or changed.
 func (v *stormyVaults) answer(w http.ResponseWriter, r *http.Request, body []byte, f fault) {
 	asked := r.URL.Path
 	path := asked
@@ -319,7 +319,7 @@ func (v *stormyVaults) answer(w http.ResponseWriter, r *http.Request, body []byt
 		w.Header().Set("Content-Length", fmt.Sprint(len(answer)))
 		w.WriteHeader(said.Code)
 		if _, err := w.Write(answer[:len(answer)/2]); err == nil {
-			_ = http.NewResponseController(w).Flush() // who asked may be gone
+			_ = http.NewResponseController(w).Flush() // the client may be gone
 		}
 		panic(http.ErrAbortHandler)
 	case dripping:
@@ -335,7 +335,7 @@ func (v *stormyVaults) answer(w http.ResponseWriter, r *http.Request, body []byt
 	}
 }
 
-// otherPath is the path with another key of the vault in it, or the same if there is none.
+// otherPath is the path with another key of the vault, or the same path if there is none.
 func (v *stormyVaults) otherPath(host, path string) string {
 	vault, _, _ := strings.Cut(host, ".")
 	v.mu.Lock()
@@ -352,7 +352,7 @@ func (v *stormyVaults) otherPath(host, path string) string {
 	return strings.Replace(path, keyOf(path), others[v.chance.IntN(len(others))], 1)
 }
 
-// keyOf cuts name and version out of a path; empty when it has no version.
+// keyOf returns the name and version in a path; empty without a version.
 func keyOf(path string) string {
 	parts := strings.Split(path, "/") // "", "keys", name, version, verb
 	if len(parts) < 4 || parts[3] == "" {
@@ -369,7 +369,7 @@ func changed(answer []byte, change func(map[string]any)) []byte {
 	change(decoded)
 	out, err := json.Marshal(decoded)
 	if err != nil {
-		panic(err) // it was JSON before
+		panic(err) // it was valid JSON before
 	}
 	return out
 }
@@ -379,10 +379,10 @@ func say(w http.ResponseWriter, status int, body string) {
 		w.Header().Set("Content-Type", "application/json")
 	}
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, body) // who asked may be gone
+	_, _ = io.WriteString(w, body) // the client may be gone
 }
 
-// pause waits, and says whether whoever asked is still there.
+// pause waits, and reports whether the client is still there.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -394,7 +394,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// vault makes a vault in which the identity may do what custody needs.
+// vault creates a vault in which the identity has the permissions that custody needs.
 func (v *stormyVaults) vault(name string) {
 	v.t.Helper()
 	_, err := v.keys.CreateVault(v.t.Context(), visage.Caller{}, keyvault.Vault{
@@ -417,7 +417,7 @@ func vaultPolicies(granted bool) []keyvault.AccessPolicy {
 	return all
 }
 
-// key makes a key, or a new version of one.
+// key creates a key, or a new version of one.
 func (v *stormyVaults) key(vault, name string) (visage.KeyRef, error) {
 	v.mu.Lock()
 	k := v.pairs[v.next%len(v.pairs)]
@@ -444,7 +444,7 @@ func officer() visage.Caller {
 	return visage.Caller{Principal: visage.Principal{Method: "token", ObjectID: vaultOfficer, Tenant: vaultTenant}}
 }
 
-// vaultTokens reads tokens that say who somebody is.
+// vaultTokens accepts tokens that consist of a principal id.
 type vaultTokens struct{}
 
 // Token implements vaultapi.Tokens.
@@ -455,7 +455,7 @@ func (vaultTokens) Token(_ context.Context, bearer, _ string) (visage.Principal,
 	return visage.Principal{Method: "token", ObjectID: bearer, Tenant: vaultTenant}, nil
 }
 
-// vaultCredential gives such tokens.
+// vaultCredential makes such tokens.
 type vaultCredential struct{ as visage.PrincipalID }
 
 // Token implements azure.Credential.

@@ -16,8 +16,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// fill makes a store under dir, writes things to it, opens it again so that they reach the engine's tables as well as
-// its log, and returns them by id and token.
+// fill creates a store under dir, writes things to it, opens it again so that they are in the engine's tables as well
+// as its log, and returns them by id and token.
 func fill(t *testing.T, dir string, count int) map[string]string {
 	t.Helper()
 	want := make(map[string]string)
@@ -53,8 +53,8 @@ func fill(t *testing.T, dir string, count int) map[string]string {
 	return want
 }
 
-// TestStolenDataOpensNothing takes copies of the disk as thieves would, lacking one thing or another, and finds neither
-// a way in nor a byte that reads.
+// TestStolenDataOpensNothing takes copies of the disk as thieves would, each lacking something, and checks that they do
+// not open and contain nothing readable.
 func TestStolenDataOpensNothing(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, dir, 500)
@@ -64,8 +64,8 @@ func TestStolenDataOpensNothing(t *testing.T) {
 	for _, theft := range []struct {
 		name  string
 		taken []string // of dir
-		key   string   // what stands where the root key was: "none", "another"
-		want  string   // in what the owner would read
+		key   string   // the replacement of the root key: "none", "another"
+		want  string   // part of the error
 	}{
 		{"data alone, no key", []string{"data"}, "none", "root.key"},
 		{"data alone, another key", []string{"data"}, "another", "root"},
@@ -104,14 +104,13 @@ func TestStolenDataOpensNothing(t *testing.T) {
 				t.Fatalf("the store opened: %v", store.Close())
 			}
 			if _, ok := errors.AsType[*sealed.RootError](err); !ok || !strings.Contains(err.Error(), theft.want) {
-				t.Fatalf("the error is %q, which does not say that %q is the matter", err, theft.want)
+				t.Fatalf("the error is %q, which does not contain %q", err, theft.want)
 			}
 		})
 	}
 }
 
-// TestLostEpochKeysOpenNothing keeps the root key and loses the epoch keys: then deleted people stay deleted, and so
-// does everybody.
+// TestLostEpochKeysOpenNothing keeps the root key and loses the epoch keys: then no data opens, deleted or not.
 func TestLostEpochKeysOpenNothing(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, dir, 50)
@@ -130,7 +129,7 @@ func TestLostEpochKeysOpenNothing(t *testing.T) {
 		removed++
 	}
 	if removed == 0 {
-		t.Fatal("there are no epoch keys beside the root key")
+		t.Fatal("no epoch keys beside the root key")
 	}
 	if found, err := readStore(t.Context(), dir); err == nil {
 		t.Fatalf("%d things opened without their epoch key", len(found))
@@ -138,9 +137,9 @@ func TestLostEpochKeysOpenNothing(t *testing.T) {
 }
 
 // TestFlippedByteIsNeverWrongData changes single bits of the engine's files. In a table of the engine that is always an
-// error, and in its log mostly. Towards the end of the log the engine takes damage for a write that a crash cut off: it
-// drops what follows without a word, which leaves an earlier truth. To tell that from a crash takes an anchor outside
-// of the store; what this test holds is that it is never more.
+// error, in its log usually. Near the end of the log the engine treats damage as a write that a crash cut off: it drops
+// the rest silently, which leaves an earlier state. Only an anchor outside of the store can distinguish that from a
+// crash; this test checks that it is never more.
 func TestFlippedByteIsNeverWrongData(t *testing.T) {
 	r := chance(t)
 	dir := t.TempDir()
@@ -169,7 +168,7 @@ func TestFlippedByteIsNeverWrongData(t *testing.T) {
 		if kind == ".log" {
 			for i := range len(found) {
 				if _, ok := found[fmt.Sprintf("thing-%05d", i)]; !ok {
-					t.Fatalf("bit %d of byte %d of %s flipped: thing %d is lost and later ones are there", bit, offset,
+					t.Fatalf("bit %d of byte %d of %s flipped: thing %d is lost but later ones are there", bit, offset,
 						name, i)
 				}
 			}
@@ -183,7 +182,7 @@ func TestFlippedByteIsNeverWrongData(t *testing.T) {
 	t.Logf("flips noticed, by kind of file: %v; not noticed: %v", noticed, silent)
 }
 
-// copyStore copies a store with its keys, which stay readable by their owner alone.
+// copyStore copies a store with its keys, which remain readable by their owner only.
 func copyStore(t *testing.T, dir string) string {
 	t.Helper()
 	to := t.TempDir()
@@ -215,7 +214,7 @@ func readStore(ctx context.Context, dir string) (found map[string]string, err er
 	return readThings(ctx, store.Space(proveSpace), 0)
 }
 
-// storedFiles lists the engine's files that hold rows, with their sizes.
+// storedFiles lists the engine's files with rows, and their sizes.
 func storedFiles(t *testing.T, data string) map[string]int64 {
 	t.Helper()
 	files := make(map[string]int64)
@@ -240,12 +239,12 @@ func storedFiles(t *testing.T, data string) map[string]int64 {
 		t.Fatalf("list the engine's files: %v", err)
 	}
 	if len(files) < 2 {
-		t.Fatalf("the engine's files are %v: want a table and a log at least", files)
+		t.Fatalf("the engine's files are %v: want at least a table and a log", files)
 	}
 	return files
 }
 
-// flip changes one bit somewhere in one of the files.
+// flip changes one random bit of one of the files.
 func flip(t *testing.T, data string, files map[string]int64, r *rand.Rand) (name string, offset int64, bit int) {
 	t.Helper()
 	n := r.IntN(len(files))

@@ -29,7 +29,7 @@ type counted struct {
 
 var numbers = sealed.NewTable[counted]("prove.numbers", 1)
 
-// storm is resources whose customers' keys lie in vaults behind a bad network, in a bubble.
+// storm is resources under customers' keys in vaults behind a bad network, in a bubble.
 type storm struct {
 	t      *testing.T
 	store  *sealed.Store
@@ -37,7 +37,7 @@ type storm struct {
 	policy custody.Policy
 	all    []*resource
 
-	inside  chan struct{} // holds a token for each that uses custody; a mutex would stop the bubble's time
+	inside  chan struct{} // holds a token for each user of custody; a mutex would stop the bubble's time
 	custody *custody.Custody
 	halt    func()
 }
@@ -45,16 +45,16 @@ type storm struct {
 // mostInside is how many may use custody at once.
 const mostInside = 64
 
-// resource is one of them, and what is true of it.
+// resource is one of the storm's resources, with its true state.
 type resource struct {
 	id    sealed.SpaceID
 	vault string
 
 	mu        sync.Mutex
-	granted   bool      // its vault lets its keys be used
-	withdrawn time.Time // since when it does not; zero: it does
+	granted   bool      // its vault allows its keys to be used
+	withdrawn time.Time // since when its vault denies them; zero: it does not
 
-	acked int // the number that was stored last. Of its observer.
+	acked int // the last stored number, used by its observer only
 }
 
 func newStorm(t *testing.T, n int, policy custody.Policy, pairs []*rsa.PrivateKey, chance *random.Rand) *storm {
@@ -84,7 +84,7 @@ func newStorm(t *testing.T, n int, policy custody.Policy, pairs []*rsa.PrivateKe
 	return s
 }
 
-// start makes a custody and runs it; what it replaces has ended.
+// start creates a custody and runs it; the one before has ended.
 func (s *storm) start() {
 	cfg := azure.Config{Hosts: []string{"." + vaultSuffix}, Roots: s.vaults.roots, Dial: s.vaults.listener.dial}
 	shared := azure.NewVaults(cfg) // as in a server
@@ -111,7 +111,7 @@ func (s *storm) start() {
 	s.custody, s.halt = c, func() { cancel(); <-ended }
 }
 
-// restart ends custody when nobody uses it, and starts another.
+// restart ends custody when it is not in use, and starts another.
 func (s *storm) restart() {
 	for range mostInside {
 		s.inside <- struct{}{}
@@ -123,14 +123,14 @@ func (s *storm) restart() {
 	}
 }
 
-// with runs do with the custody there is.
+// with runs do with the present custody.
 func (s *storm) with(do func(c *custody.Custody)) {
 	s.inside <- struct{}{}
 	defer func() { <-s.inside }()
 	do(s.custody)
 }
 
-// end halts custody and waits until the connections that it kept have closed themselves.
+// end stops custody and waits until its idle connections have closed.
 func (s *storm) end() {
 	s.halt()
 	time.Sleep(5 * time.Minute)
@@ -157,18 +157,18 @@ func (s *storm) raise(r *resource) error {
 	return err
 }
 
-// read reads the number; another than the last that was stored is an error of the test.
+// read reads the number; a number other than the last stored one fails the test.
 func (s *storm) read(r *resource) error {
 	return s.store.Space(r.id).View(s.t.Context(), func(rd sealed.Reader) error {
 		got, err := numbers.In().Get(rd, "n")
 		if err == nil && got.N != r.acked {
-			s.t.Errorf("%s: read %d, and %d was stored", r.vault, got.N, r.acked)
+			s.t.Errorf("%s: read %d, but %d was stored", r.vault, got.N, r.acked)
 		}
 		return err
 	})
 }
 
-// use reads or writes, and returns what came of it in the words of the lifecycle: "" for done, else the code of the
+// use reads or writes, and returns the outcome in the words of the lifecycle: "" for success, else the code of the
 // refusal.
 func (s *storm) use(r *resource, write bool) string {
 	err := s.read(r)
@@ -181,14 +181,14 @@ func (s *storm) use(r *resource, write bool) string {
 		return ""
 	case ok:
 		return refusal.Code
-	case errors.Is(err, sealed.ErrGrace): // before custody has told: the lease ends by itself
+	case errors.Is(err, sealed.ErrGrace): // before custody has locked: the lease ends by itself
 		return answers[custody.Unavailable]
 	}
 	s.t.Errorf("%s: %v", r.vault, err)
 	return "error"
 }
 
-// grant has the vault let the keys be used, or not, in one of three ways.
+// grant makes the vault allow or deny the keys, in one of three ways.
 func (s *storm) grant(r *resource, on bool, way int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -224,7 +224,7 @@ func (s *storm) grant(r *resource, on bool, way int) {
 	}
 }
 
-// enable puts a resource under its first key and waits until that is done.
+// enable encrypts a resource with its first key and waits until the change is complete.
 func (s *storm) enable(r *resource) {
 	s.t.Helper()
 	for _, name := range []string{"two", "one"} {
@@ -260,18 +260,18 @@ func (s *storm) until(r *resource, most time.Duration, is func(custody.Status) b
 	return time.Since(began)
 }
 
-// answers says how data is answered in each state that the life of a key names.
+// answers is the answer to data requests in each condition of the lifecycle.
 var answers = map[custody.Condition]string{
 	custody.ServiceManaged: "", custody.Active: "", custody.Degraded: "",
 	custody.Revoked: "EncryptionKeyRevoked", custody.Locked: "EncryptionKeyRevoked",
 	custody.Unavailable: "EncryptionKeyUnavailable",
 }
 
-// TestVaultStorm walks resources through every change there is, their owners taking keys away and giving them back,
-// while half of all requests to the vaults go wrong in every way that a network or a lying proxy can make them, and the
-// service restarts now and then. Whatever happens, each resource is in a state that its life names, its data answers as
-// that state says, no number that was stored is lost or another, nothing is served for longer than the grace after the
-// vault said no, and when the weather clears all is well within minutes.
+// TestVaultStorm runs every kind of change on resources while their owners revoke and restore keys, half of all
+// requests to the vaults fail in every way of a network or a lying proxy, and the service restarts sometimes. At any
+// time, each resource is in a state of the lifecycle, its data is answered as that state says, no stored number is lost
+// or changed, nothing is served for longer than the grace after the vault denied the key, and when the faults end all
+// resources recover within minutes.
 func TestVaultStorm(t *testing.T) {
 	r := chance(t)
 	resources, hours := 4, 1
@@ -294,7 +294,7 @@ func TestVaultStorm(t *testing.T) {
 		defer stop()
 		var actors sync.WaitGroup
 		met = map[custody.Condition]int{}
-		var mu sync.Mutex // guards what is counted
+		var mu sync.Mutex // guards the counts
 		for i, one := range s.all {
 			walk, watch := random.New(random.NewPCG(r.Uint64(), uint64(i))),
 				random.New(random.NewPCG(r.Uint64(), uint64(i)))
@@ -326,7 +326,7 @@ func TestVaultStorm(t *testing.T) {
 				}
 			})
 			if !one.granted {
-				for _, way := range []int{2, 0, 1} { // one of them it was, and the others change nothing
+				for _, way := range []int{2, 0, 1} { // undo all three ways, whichever was used
 					s.giveBack(one, way)
 				}
 			}
@@ -341,7 +341,7 @@ func TestVaultStorm(t *testing.T) {
 	})
 	for cond, want := range answers {
 		if met[cond] == 0 && hours > 1 {
-			t.Errorf("no resource was ever %s (data answered with %q): the storm proves less than it says", cond, want)
+			t.Errorf("no resource was ever %s (data answered with %q): the storm did not cover it", cond, want)
 		}
 		t.Attr("looks-"+string(cond), fmt.Sprint(met[cond]))
 	}
@@ -349,7 +349,7 @@ func TestVaultStorm(t *testing.T) {
 	for _, f := range append([]fault{pass}, allFaults...) {
 		total += did[f]
 		if did[f] == 0 && hours > 1 {
-			t.Errorf("the proxy never did %q", f)
+			t.Errorf("the proxy never applied %q", f)
 		}
 	}
 	t.Attr("requests", fmt.Sprint(total))
@@ -365,7 +365,7 @@ func isRefusal(err error) bool {
 	return ok
 }
 
-// giveBack undoes one way of withdrawing, also where that was not the way.
+// giveBack undoes one way of denying, also if another was used.
 func (s *storm) giveBack(r *resource, way int) {
 	if way == 2 {
 		for _, name := range []string{"one", "two"} {
@@ -379,7 +379,7 @@ func (s *storm) giveBack(r *resource, way int) {
 	s.grant(r, true, way)
 }
 
-// walk changes a resource now and then until ctx ends, and returns how often.
+// walk changes a resource at random times until ctx ends, and returns how often.
 func (s *storm) walk(ctx context.Context, r *resource, chance *random.Rand) (n int) {
 	way := 0
 	for ; pause(ctx, 30*time.Second+time.Duration(chance.Int64N(int64(4*time.Minute)))); n++ {
@@ -420,11 +420,11 @@ func (s *storm) walk(ctx context.Context, r *resource, chance *random.Rand) (n i
 	return n
 }
 
-// watch looks at a resource until ctx ends, and counts the states that it saw.
+// watch observes a resource until ctx ends, and counts the states it has seen.
 func (s *storm) watch(
 	ctx context.Context, r *resource, chance *random.Rand, grace time.Duration,
 ) map[custody.Condition]int {
-	const settling = 10 * time.Second // in which requests that were inside leave, and a change of state is told
+	const settling = 10 * time.Second // the time in which running requests end and a change of state is visible
 	seen := map[custody.Condition]int{}
 	var wrong time.Time // since when state and data contradict each other
 	for pause(ctx, time.Second+time.Duration(chance.Int64N(int64(6*time.Second)))) {
@@ -434,14 +434,14 @@ func (s *storm) watch(
 		seen[after.Condition]++
 		want, named := answers[after.Condition]
 		if !named {
-			s.t.Errorf("%s: the state %q is none", r.vault, after.Condition)
+			s.t.Errorf("%s: unknown state %q", r.vault, after.Condition)
 		}
 		if op := after.Operation; op.ID != "" && op.Progress != custody.Running && op.Progress != custody.Succeeded &&
 			op.Progress != custody.Failed {
 			s.t.Errorf("%s: the operation is %+v", r.vault, op)
 		}
 		if after.Code != want {
-			s.t.Errorf("%s: %s tells the code %q, want %q", r.vault, after.Condition, after.Code, want)
+			s.t.Errorf("%s: %s has the code %q, want %q", r.vault, after.Condition, after.Code, want)
 		}
 		switch {
 		case code == want || before.Condition != after.Condition:
@@ -449,7 +449,7 @@ func (s *storm) watch(
 		case wrong.IsZero():
 			wrong = time.Now()
 		case time.Since(wrong) > settling:
-			s.t.Errorf("%s: %s since %v, and its data is answered with %q", r.vault, after.Condition, after.Since, code)
+			s.t.Errorf("%s: %s since %v, but its data is answered with %q", r.vault, after.Condition, after.Since, code)
 			wrong = time.Time{}
 		}
 		r.mu.Lock()
@@ -458,14 +458,14 @@ func (s *storm) watch(
 		if code == "" && !withdrawn.IsZero() && time.Since(withdrawn) > grace+time.Minute &&
 			after.Operation.Progress != custody.Running &&
 			(after.Condition == custody.Active || after.Condition == custody.Degraded) {
-			s.t.Errorf("%s: served %v after the vault began to say no: %+v", r.vault, time.Since(withdrawn), after)
+			s.t.Errorf("%s: served %v after the vault denied the key: %+v", r.vault, time.Since(withdrawn), after)
 		}
 	}
 	return seen
 }
 
-// TestTimeToBlock measures how long data is still served after a customer has taken the key away, and refused after
-// they have given it back, in good and bad weather.
+// TestTimeToBlock measures for how long data is still served after a customer has revoked the key, and still refused
+// after it was restored, in good and bad weather.
 func TestTimeToBlock(t *testing.T) {
 	r := chance(t)
 	resources, each := 5, 1
@@ -485,7 +485,7 @@ func TestTimeToBlock(t *testing.T) {
 		{weather{"throttled", 0.5, burdens}, grace + minute, grace},
 		{weather{"lying", 0.2, slices.Concat(nonsense, lies)}, grace + minute, grace},
 		{weather{"storm", 0.5, allFaults}, grace + minute, 2 * grace},
-		{weather{"dark", 1, []fault{dropped}}, grace + minute, minute}, // given back when the outage is over
+		{weather{"dark", 1, []fault{dropped}}, grace + minute, minute}, // restored when the outage ends
 	} {
 		var block, back []time.Duration
 		synctest.Test(t, func(t *testing.T) {
@@ -523,7 +523,7 @@ func TestTimeToBlock(t *testing.T) {
 	}
 }
 
-// each does something with every resource at a time of its own.
+// each runs do for every resource, each at a time of its own.
 func (s *storm) each(do func(int, *resource) time.Duration) []time.Duration {
 	took := make([]time.Duration, len(s.all))
 	var all sync.WaitGroup
@@ -537,7 +537,7 @@ func (s *storm) each(do func(int, *resource) time.Duration) []time.Duration {
 	return took
 }
 
-// while waits as long as data is answered so, and returns how long that was.
+// while waits while so holds for the data's answer, and returns how long that was.
 func (s *storm) while(r *resource, most time.Duration, so func(code string) bool) time.Duration {
 	began := time.Now()
 	for so(s.use(r, false)) {

@@ -19,7 +19,7 @@ import (
 	"testing"
 )
 
-// hexBytes are bytes that a vector writes in hexadecimal.
+// hexBytes are bytes that a vector has in hexadecimal.
 type hexBytes []byte
 
 func (h *hexBytes) UnmarshalText(text []byte) (err error) {
@@ -27,7 +27,7 @@ func (h *hexBytes) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// wycheproof is one of Project Wycheproof's files; the fields are those of all kinds.
+// wycheproof is one of Project Wycheproof's files; it has the fields of all kinds.
 type wycheproof struct {
 	NumberOfTests int
 	TestGroups    []struct {
@@ -42,8 +42,8 @@ type wycheproof struct {
 	}
 }
 
-// TestPublishedVectors runs the primitives that everything is sealed and wrapped with, as we call them, over the
-// vectors of Project Wycheproof: what is valid gives what it says, what is not is refused.
+// TestPublishedVectors runs the primitives of sealing and wrapping, as the product calls them, over the vectors of
+// Project Wycheproof: valid ones give the published result, invalid ones are refused.
 func TestPublishedVectors(t *testing.T) {
 	read := func(t *testing.T, name string) wycheproof {
 		t.Helper()
@@ -60,7 +60,7 @@ func TestPublishedVectors(t *testing.T) {
 	tried := func(t *testing.T, valid, refused, least int) {
 		t.Helper()
 		if valid+refused < least {
-			t.Errorf("%d vectors tried, want at least %d: the file was not read as it is", valid+refused, least)
+			t.Errorf("%d vectors tried, want at least %d: the file was not read completely", valid+refused, least)
 		}
 		t.Attr("valid", fmt.Sprint(valid))
 		t.Attr("refused", fmt.Sprint(refused))
@@ -94,7 +94,7 @@ func TestPublishedVectors(t *testing.T) {
 		for _, g := range read(t, "hkdf_sha256").TestGroups {
 			for _, v := range g.Tests {
 				if len(v.IKM) < 14 || v.Result == "valid" && v.Size == 0 {
-					continue // shorter than what FIPS 198-1 approves, and than any key of ours
+					continue // shorter than FIPS 198-1 approves, and than any key of ours
 				}
 				okm, err := hkdf.Key(sha256.New, v.IKM, v.Salt, string(v.Info), v.Size)
 				if ok := err == nil && bytes.Equal(okm, v.OKM); ok != (v.Result == "valid") {
@@ -125,7 +125,7 @@ func TestPublishedVectors(t *testing.T) {
 		}
 		tried(t, valid, refused, 60)
 	})
-	t.Run("RSA-OAEP-256", func(t *testing.T) { // RFC 8017 §7.1, what keys of vaults wrap with
+	t.Run("RSA-OAEP-256", func(t *testing.T) { // RFC 8017 §7.1, with which keys of vaults wrap
 		valid, refused := 0, 0
 		for _, g := range read(t, "rsa_oaep_2048_sha256_mgf1sha256").TestGroups {
 			number := func(b []byte) *big.Int { return new(big.Int).SetBytes(b) }
@@ -159,8 +159,8 @@ func count(result string, valid, refused *int) {
 	}
 }
 
-// TestIndependentDecoder has a second reader of our formats, written from the documents in another language, read the
-// frozen values: it must find the same inside, and refuse the same.
+// TestIndependentDecoder runs a second decoder of our formats, written from the documents in another language, over the
+// frozen values: it must find the same content, and refuse the same values.
 func TestIndependentDecoder(t *testing.T) {
 	node, err := exec.LookPath("node")
 	if err != nil {
@@ -199,7 +199,7 @@ func TestIndependentDecoder(t *testing.T) {
 		r := said.Results[i]
 		switch {
 		case r.Unknown != "":
-			t.Errorf("%s: the decoder knows no format %q: teach it, from docs/formats/values.md", v.Name, r.Unknown)
+			t.Errorf("%s: the decoder lacks the format %q: add it, from docs/formats/values.md", v.Name, r.Unknown)
 		case v.Class != "" && r.Inside != nil:
 			t.Errorf("%s: the decoder opens what is %s", v.Name, v.Class)
 		case v.Class == "" && (r.Inside == nil || *r.Inside != v.Plaintext):

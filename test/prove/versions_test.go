@@ -13,23 +13,23 @@ import (
 	"time"
 )
 
-// pair is two resources of one service that are asked for the same, one in version 1.2 of the contract and the other in
-// version 1.0. What the service names by itself has another name on each side.
+// pair is two resources of one service that get the same requests, one in version 1.2 of the contract and the other in
+// version 1.0. Names given by the service differ between the sides.
 type pair struct {
 	t      *testing.T
 	api    *client
 	keys   [2]string
 	names  [2]map[string]string // from the names of one side to those of the other
-	known  map[string]int       // documented differences that were met
+	known  map[string]int       // documented differences that occurred
 	counts map[string]int
 }
 
 var versions = [2]string{"v1.2", "v1.0"}
 
-// given is the names that the service gives: UUIDs of version 4.
+// given matches the names that the service gives: UUIDs of version 4.
 var given = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`)
 
-// on says a text of one side in the names of the other.
+// on converts a text of one side to the names of the other.
 func (p *pair) on(side int, text string) string {
 	return given.ReplaceAllStringFunc(text, func(id string) string {
 		if other, ok := p.names[1-side][id]; ok {
@@ -51,12 +51,12 @@ func (p *pair) ask(side int, o operation) (int, any, string) {
 	status, raw := p.api.send(p.t, o.method, p.api.endpoint+path, "", header, body)
 	var answer any
 	if len(raw) > 0 && json.Unmarshal(raw, &answer) != nil {
-		p.t.Errorf("%s %s answers what is no JSON: %s", o.method, path, raw)
+		p.t.Errorf("%s %s answers with invalid JSON: %s", o.method, path, raw)
 	}
 	return status, answer, string(raw)
 }
 
-// learn takes notice of what the two sides call the same thing.
+// learn records names that mean the same on both sides.
 func (p *pair) learn(left, right any) {
 	switch l := left.(type) {
 	case map[string]any:
@@ -79,8 +79,8 @@ func (p *pair) learn(left, right any) {
 	}
 }
 
-// plain is an answer as it is compared: in the names of the left side, without times, and with what has no order in
-// one.
+// plain is an answer in a form for comparison: in the names of the left side, without times, and with unordered lists
+// sorted.
 func (p *pair) plain(side int, v any) any {
 	switch v := v.(type) {
 	case map[string]any:
@@ -117,14 +117,14 @@ func (p *pair) plain(side int, v any) any {
 	return v
 }
 
-// listed reports whether something is one of a list that follows the names that the service gave, and not confidence.
+// listed reports whether a value is in a list that is ordered by names of the service, and not by confidence.
 func listed(v any) bool {
 	one, ok := v.(map[string]any)
 	_, ranked := one["confidence"]
 	return ok && !ranked && (one["personId"] != nil || one["persistedFaceId"] != nil)
 }
 
-// both asks both sides and holds the answers against each other.
+// both sends a request to both sides and compares the answers.
 func (p *pair) both(o operation) {
 	p.t.Helper()
 	status, answer, _ := p.ask(0, o)
@@ -147,7 +147,7 @@ func (p *pair) both(o operation) {
 	}
 }
 
-// trained waits until neither side trains what was asked to be trained.
+// trained waits until all requested trainings have ended on both sides.
 func (p *pair) trained(o operation) {
 	p.t.Helper()
 	look := o
@@ -161,14 +161,14 @@ func (p *pair) trained(o operation) {
 				break
 			}
 			if time.Now().After(deadline) {
-				p.t.Fatalf("it trains on: %s", raw)
+				p.t.Fatalf("the training did not end in time: %s", raw)
 			}
 		}
 	}
 }
 
-// TestVersionsAgree asks for the same in both versions of the contract, whatever that is, and wants the same answers
-// but for what the contract itself has otherwise.
+// TestVersionsAgree sends the same requests in both versions of the contract, and checks that the answers agree except
+// for the differences in the contract itself.
 func TestVersionsAgree(t *testing.T) {
 	s := startService(t, filepath.Join(t.TempDir(), "visage"), false)
 	s.run(t, "resource", "create", "left")
@@ -182,13 +182,13 @@ func TestVersionsAgree(t *testing.T) {
 		o := f.draw("face")
 		if !strings.HasPrefix(o.pattern, "/face/v1.2/") ||
 			f.doc.Paths[strings.Replace(o.pattern, "v1.2", "v1.0", 1)] == nil {
-			continue // what only one of them has
+			continue // operations of one version only
 		}
 		if strings.HasSuffix(o.pattern, "/persons") || strings.HasSuffix(o.pattern, "/persistedfaces") &&
 			o.method == http.MethodGet {
-			o.query = "" // pages of what is ordered by names that the service gives
+			o.query = "" // pages of lists that are ordered by names of the service
 		}
-		// lists and groups have the same names on both sides: their order is that of the names
+		// lists and groups have the same names on both sides, which give their order
 		for at, segment := range wilds(o.pattern) {
 			if (strings.Contains(segment, "ListId") || strings.Contains(segment, "GroupId")) &&
 				given.MatchString(o.values[at]) {

@@ -51,16 +51,15 @@ func TestEncryptionIsAlwaysOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("01 06 10 nothing readable in storage, from the first resource on", func(t *testing.T) {
-		// The names of resources are in their host names, and so in the certificates that clients are shown; not in the
-		// data.
+		// The names of resources are in their host names, and so in the certificates that clients see; not in the data.
 		names := []string{"confidential-free", "confidential-standard", "confidential-enterprise"}
 		if found := readable(t, w.dir, append(names, secrets...)...); len(found) > 0 {
 			t.Errorf("readable: %v", found)
 		}
 	})
 	t.Run("02 clients notice nothing", func(t *testing.T) {
-		// The same application ran on every tier above and runs under a customer's key below; the official clients do
-		// in test/sdk.
+		// The same application ran on every tier above and runs under a customer's key below; the official clients are
+		// tested in test/sdk.
 		for _, c := range []string{"new.mjs", "old.mjs"} {
 			b, err := os.ReadFile(filepath.Join("..", "sdk", c))
 			if err != nil {
@@ -87,7 +86,7 @@ func TestEncryptionIsAlwaysOn(t *testing.T) {
 			}
 		})
 		if len(modes) != 1 || modes[""] {
-			t.Errorf("the log says of the module's mode: %v", modes)
+			t.Errorf("the log has the module's modes %v", modes)
 		}
 	})
 	t.Run("05 nothing switches it off", func(t *testing.T) {
@@ -96,7 +95,7 @@ func TestEncryptionIsAlwaysOn(t *testing.T) {
 		for i := range settings.NumField() {
 			name := settings.Field(i).Name
 			if regexp.MustCompile(`(?i)encrypt|cipher|seal|insecure|plain(text)?data`).MatchString(name) {
-				t.Errorf("there is a setting %s", name)
+				t.Errorf("unexpected setting %s", name)
 			}
 			if f := reflect.ValueOf(&on).Elem().Field(i); f.Kind() == reflect.Bool {
 				f.SetBool(true)
@@ -123,7 +122,7 @@ func TestEncryptionIsAlwaysOn(t *testing.T) {
 	})
 }
 
-// eachEntry reads the audit log of a server that is not running, oldest entry last.
+// eachEntry reads the audit log of a stopped server, oldest entry last.
 func eachEntry(t *testing.T, dir string, fn func(audit.Entry)) {
 	t.Helper()
 	withStore(t, dir, func(s *sealed.Store) {

@@ -18,7 +18,7 @@ func TestTierAndApproval(t *testing.T) {
 		w := w.in(t)
 		a := w.want(w.create("vip", "E0"), 403, "CustomerManagedKeyNotApproved")
 		if !strings.Contains(a.text("error.message"), "accessRequests") {
-			t.Errorf("it does not say how to ask: %s", a.body)
+			t.Errorf("the refusal does not say how to apply: %s", a.body)
 		}
 	})
 	t.Run("19 a request can be rejected", func(t *testing.T) {
@@ -243,7 +243,7 @@ func TestPreconditions(t *testing.T) {
 	})
 	t.Run("24 a vault needs no other tie to the resource than tenant and region", func(t *testing.T) {
 		w := w.in(t)
-		w.encrypt("vip", key(w, "safe", "k")) // an instance has one subscription: two cannot be shown
+		w.encrypt("vip", key(w, "safe", "k")) // an instance has one subscription: a test with two is impossible
 		w.encrypt("vip", serviceKeys)
 	})
 }

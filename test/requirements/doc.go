@@ -1,3 +1,3 @@
-// Package requirements tests what customers were promised about the encryption of data at rest, with one named test for
-// each promise, from outside a running server. Everything is in its tests.
+// Package requirements tests the promises to customers about the encryption of data at rest, with one named test for
+// each promise, from outside a running server. The package consists of tests.
 package requirements

@@ -19,7 +19,7 @@ import (
 	"github.com/visage-face/visage/server/servertest"
 )
 
-// servedInstance is a true server, and its operator, who is the customer as well.
+// servedInstance is a real server; its operator is the customer as well.
 type servedInstance struct {
 	*testing.T
 	*servertest.Server
@@ -33,7 +33,7 @@ func newServer(t *testing.T, cfg server.Config) *servedInstance {
 	return &servedInstance{t, servertest.Start(t, cfg), cfg.Dir, map[string]string{}}
 }
 
-// in is the same servedInstance for a part of the test.
+// in is the same servedInstance for a subtest.
 func (w *servedInstance) in(t *testing.T) *servedInstance {
 	return &servedInstance{t, w.Server, w.dir, w.tokens}
 }
@@ -46,14 +46,14 @@ func (w *servedInstance) token(audience string) string {
 	return w.tokens[audience]
 }
 
-// answer is what a request came to.
+// answer is the answer to a request.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// at returns what lies at a path of names in the JSON of an answer; nil when there is nothing.
+// at returns the value at a path of names in the JSON of an answer; nil if there is none.
 func (a answer) at(path string) any {
 	var v any
 	if json.Unmarshal(a.body, &v) != nil {
@@ -147,7 +147,7 @@ func (w *servedInstance) create(name, tier string) answer {
 		`"},"properties":{}}`)
 }
 
-// createWithIdentity makes an E0 resource with a system-assigned identity, and returns the identity's object id.
+// createWithIdentity creates an E0 resource with a system-assigned identity, and returns the identity's object id.
 func (w *servedInstance) createWithIdentity(name string) string {
 	w.Helper()
 	made := w.want(
@@ -159,7 +159,7 @@ func (w *servedInstance) createWithIdentity(name string) string {
 	return made.text("identity.principalId")
 }
 
-// makeVault makes a vault in which the operator may do everything, and who what permissions say.
+// makeVault creates a vault in which the operator has all permissions, and who the given ones.
 func (w *servedInstance) makeVault(name, location, more, who string, permissions ...string) answer {
 	w.Helper()
 	tenant := w.Operator().TenantID
@@ -179,14 +179,14 @@ func (w *servedInstance) makeVault(name, location, more, who string, permissions
 
 const protected = `,"enablePurgeProtection":true`
 
-// keyOf makes a request of a vault, whose host nobody has to look up.
+// keyOf makes a request of a vault without a DNS lookup of its host.
 func (w *servedInstance) keyOf(vault, method, path, body string) answer {
 	w.Helper()
 	domain := "vault." + strings.TrimPrefix(w.URL, "https://")
 	return w.send(method, w.URL+path+"?api-version=7.5", vault+"."+domain, w.token("https://"+domain), "", body)
 }
 
-// makeKey makes a key and returns its version.
+// makeKey creates a key and returns its version.
 func (w *servedInstance) makeKey(vault, name, body string) string {
 	w.Helper()
 	kid := w.want(w.keyOf(vault, "POST", "/keys/"+name+"/create", body), 200, "").text("key.kid")
@@ -199,7 +199,7 @@ func (w *servedInstance) vaultURI(vault string) string {
 	return "https://" + vault + ".vault." + strings.TrimPrefix(w.URL, "https://") + "/"
 }
 
-// keySettings is the body of a PATCH that puts a resource under a key.
+// keySettings is the body of a PATCH that encrypts a resource with a key.
 func (w *servedInstance) keySettings(vault, key, version, more string) string {
 	return fmt.Sprintf(
 		`{"properties":{"encryption":{"keySource":"Microsoft.KeyVault","keyVaultProperties":{"keyVaultUri":%q,"keyName":%q,"keyVersion":%q}%s}}}`,
@@ -208,7 +208,7 @@ func (w *servedInstance) keySettings(vault, key, version, more string) string {
 
 const serviceKeys = `{"properties":{"encryption":{"keySource":"Microsoft.CognitiveServices"}}}`
 
-// encrypt changes who holds a resource's key, waits for the end, and returns the resource.
+// encrypt changes the key of a resource, waits for the end, and returns the resource.
 func (w *servedInstance) encrypt(name, body string) answer {
 	w.Helper()
 	a := w.arm("PATCH", account(name), body)
@@ -248,7 +248,7 @@ func (a app) face(method, path string, body any) answer {
 	return a.send(method, a.URL+"/face/"+path, "", "", a.key, body)
 }
 
-// secrets are what an application stores and nobody may read from the disk.
+// secrets are an application's stored data, which must not be readable on disk.
 var secrets = []string{"Confidentia Nameworthy", "user data of Confidentia, room 4711", "the confidential guest list"}
 
 // enrol stores a person, and trains.
@@ -267,17 +267,17 @@ func (a app) enrol() {
 			servertest.Photo(1, "confidentia")), 200, "",
 	)
 	a.want(a.face("POST", "v1.2/persongroups/guests/train", nil), 202, "")
-	look := time.NewTicker(100 * time.Millisecond) // tier F0 has few requests
+	look := time.NewTicker(100 * time.Millisecond) // tier F0 has a low rate
 	defer look.Stop()
 	for until := time.Now().Add(time.Minute); time.Now().Before(until); <-look.C {
 		if a.face("GET", "v1.2/persongroups/guests/training", nil).text("status") == "succeeded" {
 			return
 		}
 	}
-	a.Fatal("the training does not end")
+	a.Fatal("the training did not end in time")
 }
 
-// recognises says whether the person is identified, and what the answer was when not.
+// recognises reports whether the person is identified, and returns the answer if not.
 func (a app) recognises() (bool, answer) {
 	a.Helper()
 	found := a.face("POST", "v1.2/detect?recognitionModel=recognition_04", servertest.Photo(2, "confidentia"))
@@ -291,7 +291,7 @@ func (a app) recognises() (bool, answer) {
 		len(candidates[0].Candidates) == 1, said
 }
 
-// wantOpen waits until the person is recognised again; it fails after a minute, the longest that is promised.
+// wantOpen waits until the person is recognised again; it fails after a minute, the promised limit.
 func (a app) wantOpen() {
 	a.Helper()
 	var said answer
@@ -302,7 +302,7 @@ func (a app) wantOpen() {
 		}
 		said = got
 	}
-	a.Fatalf("the data is not open: %d %s", said.status, said.body)
+	a.Fatalf("the data is not available: %d %s", said.status, said.body)
 }
 
 // wantClosed waits until the data is refused with the documented code.
@@ -315,11 +315,10 @@ func (a app) wantClosed() {
 			return
 		}
 	}
-	a.Fatalf("the data is open: %d %s", said.status, said.body)
+	a.Fatalf("the data is available: %d %s", said.status, said.body)
 }
 
-// readable returns which of the secrets can be read in a file below dir, in a form that they could have been written
-// in.
+// readable returns which of the secrets can be read in a file below dir, in any form in which they could be written.
 func readable(t *testing.T, dir string, secrets ...string) (found []string) {
 	t.Helper()
 	files := 0

@@ -19,7 +19,7 @@ import (
 	"github.com/visage-face/visage/server"
 )
 
-// customer is a resource with a person in it, and a vault that it may use.
+// customer is a resource with a person in it, and a vault with access for its identity.
 func customer(t *testing.T) (w *servedInstance, a app, who string) {
 	t.Helper()
 	w = newServer(t, server.Config{AutoApprove: true})
@@ -30,7 +30,7 @@ func customer(t *testing.T) (w *servedInstance, a app, who string) {
 	return w, a, who
 }
 
-// TestLifeOfAKey: requirements 11 to 13, 15, 21, 28, 41 to 48 and 54 to 56, in the order in which a customer meets
+// TestLifeOfAKey: requirements 11 to 13, 15, 21, 28, 41 to 48 and 54 to 56, in the order in which customers encounter
 // them.
 func TestLifeOfAKey(t *testing.T) {
 	w, a, _ := customer(t)
@@ -78,7 +78,7 @@ func TestLifeOfAKey(t *testing.T) {
 		if got := now.text("properties.encryption.status.keyVersion"); got != second {
 			t.Errorf("it uses %s, want %s", got, second)
 		}
-		w.allow("safe", "k", first, false) // the old version is not needed any more
+		w.allow("safe", "k", first, false) // the old version is no longer needed
 		a.wantOpen()
 	})
 	t.Run("48 the version in use must be usable when it is changed", func(t *testing.T) {
@@ -180,13 +180,13 @@ func TestLifeOfAKey(t *testing.T) {
 			string(audit.CustodyFollow), string(audit.CustodySwitch),
 			string(audit.CustodyLock), string(audit.CustodyRestore), string(audit.CustodyDisable)} {
 			if seen[kind] == 0 {
-				t.Errorf("the log has no %s: %v", kind, seen)
+				t.Errorf("the log has no entry of kind %s: %v", kind, seen)
 			}
 		}
 	})
 }
 
-// TestRevocation: requirements 14, 29, 35 and 49 to 52: every way of taking the key away, and what comes back with it.
+// TestRevocation: requirements 14, 29, 35 and 49 to 52: every way of revoking the key, and the data after its return.
 func TestRevocation(t *testing.T) {
 	w, a, who := customer(t)
 	w.makeKey("safe", "k", rsa2048)
@@ -242,7 +242,7 @@ func TestRevocation(t *testing.T) {
 			way.giving(w)
 			a.wantOpen()
 			if now := a.face("GET", "v1.2/persongroups/guests/persons", nil); !bytes.Equal(now.body, before.body) {
-				t.Errorf("52 what came back is not what there was: %s, %s", now.body, before.body)
+				t.Errorf("52 the data differs after the return of the key: %s, %s", now.body, before.body)
 			}
 		})
 	}
@@ -281,7 +281,7 @@ func TestRevocation(t *testing.T) {
 		w.want(w.arm("GET", account("vip"), ""), 200, "")
 		w.want(w.arm("POST", account("vip")+"/listKeys", ""), 200, "")
 		if ok, said := (app{w, w.app("default").key}).recognises(); !ok && said.status == 403 {
-			t.Errorf("another resource is closed: %s", said.body)
+			t.Errorf("another resource is locked: %s", said.body)
 		}
 	})
 	t.Run("a resource can be deleted while it is closed", func(t *testing.T) {
@@ -316,12 +316,12 @@ func TestRevocation(t *testing.T) {
 		}
 		if got := w.arm("PUT", account("vip"),
 			`{"kind":"Face","location":"westus2","properties":{"restore":true}}`); got.status < 400 {
-			t.Errorf("it came back: %d %s", got.status, got.body)
+			t.Errorf("it was recovered: %d %s", got.status, got.body)
 		}
 	})
 }
 
-// TestTwoLayers: requirement 9: neither the vault's key nor the disk, nor both without the root key, open anything.
+// TestTwoLayers: requirement 9: neither the vault's key nor the disk, nor both without the root key, open the data.
 func TestTwoLayers(t *testing.T) {
 	w, _, _ := customer(t)
 	w.makeKey("safe", "k", rsa2048)
@@ -347,12 +347,12 @@ func TestTwoLayers(t *testing.T) {
 				if len(keys.Slots) == 1 && keys.Slots[0].Role == sealed.Customer {
 					closed++
 					if err := s.Space(id).View(t.Context(), func(sealed.Reader) error { return nil }); err == nil {
-						t.Error("the space under the customer's key opens")
+						t.Error("the space under the customer's key opens without the key")
 					}
 				}
 			}
 			if closed != 1 {
-				t.Errorf("%d spaces are under a customer's key alone", closed)
+				t.Errorf("%d spaces need a customer's key", closed)
 			}
 		})
 	})

@@ -9,10 +9,10 @@ import (
 	"github.com/visage-face/visage/server"
 )
 
-// here are the addresses that a test's client comes from.
+// here are the addresses of a test's client.
 const here = `[{"value":"127.0.0.0/8"},{"value":"::1"}]`
 
-// TestNetworkRulesOfResources holds the data of a resource to the addresses that its rules name.
+// TestNetworkRulesOfResources checks that data is served only to the addresses that a resource's rules name.
 func TestNetworkRulesOfResources(t *testing.T) {
 	w := newServer(t, server.Config{})
 	w.want(w.create("walled", "S0"), 201, "")
@@ -24,7 +24,7 @@ func TestNetworkRulesOfResources(t *testing.T) {
 	}
 
 	if a := w.arm("GET", account("walled"), ""); a.at("properties.networkAcls") != nil {
-		t.Errorf("rules are shown that nobody has set: %s", a.body)
+		t.Errorf("the resource shows rules that were not set: %s", a.body)
 	}
 	for _, step := range []struct{ name, properties, refusal string }{
 		{"nobody", `"networkAcls":{"defaultAction":"Deny"}`, "Access denied due to Virtual Network/Firewall rules."},
@@ -64,7 +64,7 @@ func TestNetworkRulesOfResources(t *testing.T) {
 	}
 }
 
-// TestNetworkRulesOfVaultsRevoke takes a key away by its vault's firewall, and gives it back.
+// TestNetworkRulesOfVaultsRevoke revokes a key with its vault's firewall, and restores it.
 func TestNetworkRulesOfVaultsRevoke(t *testing.T) {
 	w := newServer(t, server.Config{AutoApprove: true})
 	who := w.createWithIdentity("vip")
@@ -91,7 +91,7 @@ func TestNetworkRulesOfVaultsRevoke(t *testing.T) {
 	}
 }
 
-// TestPagesOfAllowedOrigins lets the pages of the origins that a resource names use its data, and no others.
+// TestPagesOfAllowedOrigins checks that only pages of the origins that a resource names can use its data.
 func TestPagesOfAllowedOrigins(t *testing.T) {
 	w := newServer(t, server.Config{})
 	w.want(w.create("mine", "S0"), 201, "")
@@ -131,7 +131,7 @@ func TestPagesOfAllowedOrigins(t *testing.T) {
 	named := w.arm("PATCH", account("mine"), `{"properties":{"cors":{"allowedOrigins":["`+spelled+`","`+page+`"]}}}`)
 	w.want(named, 200, "")
 	if got, want := fmt.Sprint(named.at("properties.cors.allowedOrigins")), "["+page+"]"; got != want {
-		t.Errorf("the origins are answered as %s, want %s", got, want)
+		t.Errorf("the origins are %s, want %s", got, want)
 	}
 	for _, wrong := range []string{"https://*.example.org", "https://app.example.org/x", "null", "app.example.org",
 		"ftp://app.example.org"} {
@@ -172,6 +172,6 @@ func TestPagesOfAllowedOrigins(t *testing.T) {
 	}
 	w.want(w.arm("PATCH", account("mine"), `{"properties":{"cors":{"allowedOrigins":[]}}}`), 200, "")
 	if res := ask("GET", "mine", page, key, false); allowed(res) != "" {
-		t.Errorf("after the origins were taken away: %v", res.Header)
+		t.Errorf("after the origins were removed: %v", res.Header)
 	}
 }

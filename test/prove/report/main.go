@@ -1,6 +1,6 @@
 // Command report runs the proof, part by part, and writes the results to prove-out/report.json and
-// prove-out/report.html: which tests ran, how long they took, and the numbers that they counted. It exits with 1 when a
-// part fails, and with 2 when it cannot run.
+// prove-out/report.html: the tests, their durations, and their counts. It exits with 1 when a part fails, and with 2
+// when it cannot run.
 //
 //	go run ./test/prove/report            all parts
 //	go run ./test/prove/report crash leak those parts
@@ -33,29 +33,29 @@ type Part struct {
 // Run is one call of go test.
 type Run struct {
 	Packages, Tests string   // packages are separated by blanks
-	Env             []string // added to the environment where it does not say otherwise
+	Env             []string // added to the environment unless set there
 	Timeout         string   // default 10m
 }
 
-// Result is what came of a part.
+// Result is the result of a part.
 type Result struct {
 	Part   string
 	Proves string
 	Passed bool
 	Took   time.Duration `json:"-"`
-	// Seconds is Took, for those who read the file.
+	// Seconds is Took in seconds, for readers of the file.
 	Seconds float64
 	Tests   []Test
 }
 
-// Test is what came of a test of the top level.
+// Test is the result of a top-level test.
 type Test struct {
 	Package, Name string
 	Outcome       string // "pass", "fail" or "skip"
 	Seconds       float64
 	Subtests      int
 	Counts        map[string]string
-	Said          []string `json:",omitempty"` // what a test said that failed or was skipped
+	Said          []string `json:",omitempty"` // the output of a test that failed or was skipped
 }
 
 func main() {
@@ -78,7 +78,7 @@ func run(ctx context.Context, only []string) (bool, error) {
 	}
 	for _, name := range only {
 		if !slices.Contains(names, name) {
-			return false, fmt.Errorf("there is no part %q; there are %s", name, strings.Join(names, ", "))
+			return false, fmt.Errorf("unknown part %q; known are %s", name, strings.Join(names, ", "))
 		}
 	}
 	report := Report{Began: time.Now().UTC(), Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH,
@@ -116,7 +116,7 @@ func outcome(passed bool) string {
 	return "NOT PROVED"
 }
 
-// tell prints a test's counts, and what it said when it did not pass.
+// tell prints a test's counts, and its output if it did not pass.
 func tell(t Test) {
 	var counts []string
 	for _, name := range sortedNames(t.Counts) {
@@ -161,7 +161,7 @@ type event struct {
 func (r Run) run(ctx context.Context) (tests []Test, ok bool, err error) {
 	args := []string{"test", "-json", "-count", "1", "-timeout", cmp.Or(r.Timeout, "10m"), "-run", r.Tests}
 	cmd := exec.CommandContext(ctx, "go", append(args, strings.Fields(r.Packages)...)...)
-	cmd.Env = append(slices.Clone(r.Env), os.Environ()...) // the last of a name counts
+	cmd.Env = append(slices.Clone(r.Env), os.Environ()...) // the last value of a name counts
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -184,7 +184,7 @@ func (r Run) run(ctx context.Context) (tests []Test, ok bool, err error) {
 	return tests, err == nil, err
 }
 
-// collect reads what go test tells. loose is what was said outside of any test.
+// collect reads the output of go test. loose is the output outside of any test.
 func collect(out io.Reader) (tests []Test, loose []string, err error) {
 	byName := map[string]*Test{}
 	said := map[string][]string{}

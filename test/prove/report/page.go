@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// Report is the whole of a proof.
+// Report is the result of the whole proof.
 type Report struct {
 	Began   time.Time
-	Version string // of the source, as git describes it
+	Version string // of the source, as git describe prints it
 	Go      string
 	System  string
 	Passed  bool
