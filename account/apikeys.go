@@ -56,7 +56,10 @@ func (a *Accounts) Regenerate(ctx context.Context, by visage.Caller, name string
 	keys, err := a.regenerate(ctx, by, name, key)
 	e := a.eventAt(audit.ResourceRegenerateKey, by, name)
 	e.Set(audit.DetailKeyName, string(key))
-	return keys, a.record(ctx, e, err)
+	if err := a.record(ctx, e, err); err != nil {
+		return Keys{}, err // likewise
+	}
+	return keys, nil
 }
 
 func (a *Accounts) regenerate(ctx context.Context, by visage.Caller, name string, key KeyName) (Keys, error) {

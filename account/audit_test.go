@@ -75,4 +75,15 @@ func TestChangesAreAudited(t *testing.T) {
 	if !errors.Is(err, full) {
 		t.Errorf("create without an audit: %v", err)
 	}
+	log.Fail(nil)
+	other, err := a.Create(t.Context(), by,
+		account.Creation{Name: "three", Group: "default", Location: "local", Tier: visage.S0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Fail(full)
+	keys, err := a.Regenerate(t.Context(), by, other.Name, account.Key1)
+	if !errors.Is(err, full) || keys != (account.Keys{}) {
+		t.Errorf("keys that were regenerated without an audit: given %v, error %v", keys != (account.Keys{}), err)
+	}
 }

@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// How runs are counted. The most that a flood can add to the log is maxRuns entries in each firstSpan, for each kind
-// and outcome of what is refused.
+// How runs are counted. The most that a flood can add to the log is maxRuns entries in each firstSpan, for each family
+// of what is refused: see familyOf.
 const (
 	firstSpan = time.Minute // until the first count of a run is written; each further one after twice the time before
 	longSpan  = time.Hour   // at most
-	maxRuns   = 32          // runs of one kind and outcome at the same time, where anybody can begin one
+	maxRuns   = 32          // runs of one family at the same time, where anybody can begin one
 	maxDone   = 256         // likewise of what was done: to begin one, a caller must have been authenticated
 	runTick   = 5 * time.Second
 	others    = "others" // DetailOperation of events that are counted together because there are too many runs
@@ -28,7 +28,7 @@ type runs struct {
 
 	mu   sync.Mutex
 	open map[string]*run // guarded by mu: by all fields in which runs differ
-	of   map[string]int  // guarded by mu: how many there are of a kind and outcome
+	of   map[string]int  // guarded by mu: how many there are of a family
 }
 
 // run is events that differ in nothing but time and request.
@@ -47,7 +47,7 @@ func newRuns(note func(context.Context, Event) error) *runs {
 
 func (r *runs) tally(ctx context.Context, e Event) error {
 	now := time.Now()
-	family := string(e.Kind) + " " + string(e.Outcome)
+	family := familyOf(e)
 	key := keyOf(family, e)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -78,6 +78,16 @@ func (r *runs) tally(ctx context.Context, e Event) error {
 	r.open[key] = begun
 	r.of[family]++
 	return nil
+}
+
+// familyOf is what events are bounded by together: kind and outcome and, so that strangers cannot push what an identity
+// does, or what is tried on one, into the count of others, whether the event names somebody who exists.
+func familyOf(e Event) string {
+	family := string(e.Kind) + " " + string(e.Outcome)
+	if e.Actor.Kind != Anonymous || e.Details[DetailSubject] != "" {
+		family += " named"
+	}
+	return family
 }
 
 // keyOf is all of an event except its time and its request.

@@ -121,3 +121,41 @@ func TestRunsOutliveAFullDisk(t *testing.T) {
 		}
 	})
 }
+
+// TestStrangersHideNoIdentity: attempts on identities that exist are counted apart from those on names that anybody can
+// make up, so that the latter cannot push the former into "others".
+func TestStrangersHideNoIdentity(t *testing.T) {
+	log, err := audit.Open(t.Context(), audit.Config{Store: newStore(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refuse := func(d audit.Detail, value string) {
+		t.Helper()
+		err := log.Tally(t.Context(), audit.Event{Kind: audit.IdentityToken, Outcome: audit.Refused,
+			Actor: audit.Actor{Kind: audit.Anonymous}, Details: map[audit.Detail]string{d: value}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 1000 {
+		refuse(audit.DetailClient, fmt.Sprint(i))
+	}
+	refuse(audit.DetailSubject, "attacked")
+	ended, stop := context.WithCancel(t.Context())
+	stop()
+	if err := log.Run(ended); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for e, err := range log.Entries(t.Context(), audit.Query{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Details[audit.DetailSubject] == "attacked" {
+			found++
+		}
+	}
+	if found != 1 {
+		t.Errorf("%d entries of the identity that was attacked", found)
+	}
+}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/audit/audittest"
+	"github.com/visage-face/visage/keysource/sourcetest"
 	"github.com/visage-face/visage/keyvault"
 )
 
@@ -164,5 +166,52 @@ func TestAccessIsNeverChangedUntold(t *testing.T) {
 				t.Errorf("recorded %+v", e)
 			}
 		}
+	})
+}
+
+// TestAChangeIsDeliveredSoon: Run leaves an event alone while the operation itself is about to append it, and looks
+// again when that has failed, instead of in an hour.
+func TestAChangeIsDeliveredSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var recorder audittest.Recorder
+		appending := false
+		s, err := keyvault.New(keyvault.Config{
+			Store: openStore(t, "", sourcetest.NewFake("root")), Audit: &recorder,
+			Address: func(vault string) string { return "https://" + vault + ".vault.example/" },
+			Scope: func(string) string {
+				if appending {
+					appending = false
+					synctest.Wait() // until Run has looked, and sleeps
+				}
+				return "/a/scope"
+			},
+		})
+		ok(t, err)
+		_, err = s.CreateVault(t.Context(), caller(bob), keyvault.Vault{Name: "safe", Group: "default",
+			Location: "local", Tenant: tenant})
+		ok(t, err)
+		recorder.Events()
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(ctx) }()
+		synctest.Wait()
+		full := errors.New("the disk is full")
+		recorder.Fail(full)
+		appending = true
+		_, err = s.UpdateVault(t.Context(), caller(bob), "safe", func(v keyvault.Vault) (keyvault.Vault, error) {
+			v.Policies = []keyvault.AccessPolicy{{ObjectID: bob, Keys: []keyvault.Permission{keyvault.MayGet}}}
+			return v, nil
+		})
+		if !errors.Is(err, full) {
+			t.Fatalf("a change that could not be recorded: %v", err)
+		}
+		recorder.Fail(nil)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if got := changes(recorder.Events()); !slices.Equal(got, []string{bob + " : none -> get"}) {
+			t.Errorf("recorded two minutes after the disk was full: %q", got)
+		}
+		stop()
+		ok(t, <-ended)
 	})
 }

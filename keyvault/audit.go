@@ -56,8 +56,13 @@ func (c storedCaller) actor() audit.Actor {
 // the operation fails when it cannot be written: no key is used without an entry. A change is durable by then, and
 // stays. do may complete the event.
 func (s *Service) audited(ctx context.Context, e event, do func(e *event) error) error {
+	defer func() {
+		if e.Change != "" {
+			s.delivering.Delete(e.Change)
+			s.wake() // Run may have looked meanwhile, and left an event alone that is still to be delivered
+		}
+	}()
 	err := do(&e)
-	defer func() { s.delivering.Delete(e.Change) }()
 	e.Time = time.Now()
 	entries := s.entries(e, err)
 	if last := entries[len(entries)-1]; repeatable[last.Code] && len(entries) == 1 {
