@@ -215,3 +215,15 @@ func TestAChangeIsDeliveredSoon(t *testing.T) {
 		ok(t, <-ended)
 	})
 }
+
+// TestRightsComeFirst: a caller without rights is refused for that, whatever else is wrong, so that its refusals are
+// counted and cannot fill the audit log.
+func TestRightsComeFirst(t *testing.T) {
+	r := newAuditedService(t)
+	for _, name := range []string{"rsa", "no_name"} {
+		_, err := r.RotateKey(t.Context(), caller(bob), key(name))
+		wantRefusal(t, err, visage.Denied, "Forbidden", "AccessDenied")
+	}
+	_, err := r.RotateKey(t.Context(), caller(alice), key("no_name"))
+	wantRefusal(t, err, visage.Invalid, "BadParameter", "")
+}

@@ -103,11 +103,11 @@ func (s *Service) add(
 ) (made Key, err error) {
 	e.Vault, e.Who, e.KeyID = ref.Vault, storable(who), s.KeyID(Ref{Vault: ref.Vault, Name: ref.Name})
 	err = s.audited(ctx, e, func(e *event) error {
-		if err := checkKeyName(ref.Name); err != nil {
-			return err
-		}
 		vault, err := s.enter(ctx, who, ref.Vault, need)
 		if err != nil {
+			return err
+		}
+		if err := checkKeyName(ref.Name); err != nil {
 			return err
 		}
 		if need != MayRotate { // the successor of a key that must go has to be made on a full disk too
