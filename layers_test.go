@@ -19,19 +19,19 @@ import (
 var layers = map[string]string{
 	"face": `
 check locks order agenda metrics        : checks of ids and text; parts that know nothing of faces
-models kind change                      : words: recognisers and models, kinds of collection, names and userData
+models kind patch                       : words: recognisers and models, kinds of collection, names and userData
 attributes                              : words: attributes of faces
 records                                 : what is stored
-rows                                    : read and write single records
+find                                    : read and write single records
 retention                               : retention: its rules as they are stored
 hold matchlog                           : retention: legal holds; who was recognised lately
 persistedface audit                     : faces of lists and persons; the events for the audit log
 face                                    : the Service
-access packs                            : the space of a resource; the pack of a model or collection
+transaction packs                       : the space of a resource; the pack of a model or collection
 erase page galleries compare detected   : erasing, paging, searching, comparing; detected faces
 enrol verify training                   : enrolment, 1:1 comparison, trainings
 detect identify similar grouping        : detection, searches
-facelist person missing keeping         : lists, persons, faces that a migration lacks; setting retention and holds
+facelist person migrationmissing keeping : lists, persons, faces that a migration lacks; setting retention and holds
 collection migration migrateface        : whole collections
 writematches                            : retention: store who was recognised
 expire                                  : retention: erase whose time is up
@@ -40,9 +40,9 @@ run                                     : the loop that trains, expires and swee
 `,
 	"sealed": `
 doc errors event pad spaceid                 : words: errors, events, ids, sizes of records
-due                                          : work that waits for the background, by space
+workqueue                                    : work that waits for the background, by space
 store                                        : the Store
-log portable reserve migrate unlock          : logs; values for elsewhere; free disk space; migrations; the root's keys
+log portable reserve migrate openkeys        : logs; values for elsewhere; free disk space; migrations; the root's keys
 space                                        : a space: its lease, its transactions
 tx lifecycle                                 : what rooms read and write with; create and drop spaces
 table turn fold verify                       : typed tables; turns; folds; verification
@@ -54,7 +54,7 @@ restore                                      : Restore
 	"sealed/internal/tree": `
 tx                                           : reads and writes of one transaction
 tree                                         : heads and key pages
-drop fold root                               : dropping containers, folding the nursery, the root container
+drop fold rootcontainer                      : dropping containers, folding the nursery, the root container
 write                                        : changed pages and heads
 records turn                                 : records; another pair of keys at the top
 staged walk reconcile                        : changes not sealed yet; walks; putting in order after a crash
@@ -62,7 +62,7 @@ each seal verify                             : all records; sealing a transactio
 verifyclosed                                 : verification without keys
 `,
 	"sealed/internal/commit": `
-floor stage                                  : who may write; what a transaction has written
+writelock stage                              : who may write; what a transaction has written
 queue                                        : transactions that wait
 group                                        : transactions that share a commit
 departure                                    : sealing and committing a group
@@ -70,9 +70,9 @@ member                                       : one transaction of a group
 write                                        : the way in
 `,
 	"sealed/internal/keys": `
-ring root                                    : open keys in memory; the instance root key
+ring instanceroot                            : open keys in memory; the instance root key
 anchors bundle                               : newest states; the documents of keys
-epoch slot standing                          : epoch keys; wrapped data keys; what is shown of them
+epoch slot summary                           : epoch keys; wrapped data keys; what is shown of them
 open turn                                    : opening a space's keys; making others current
 `,
 	"sealed/backup": `

@@ -11,13 +11,13 @@ import (
 // Kind says what was done, or requested and refused. The set is closed: a Recorder takes no other.
 type Kind string
 
-// The kinds of event. A list read by a program older than the one that wrote it may hold kinds that are not here.
+// The kinds of event. A list written by a newer program may hold other kinds.
 const (
 	KeyWrap   Kind = "key.wrap"   // a data key was wrapped under a customer's key
 	KeyUnwrap Kind = "key.unwrap" // a data key was unwrapped
 	KeyProbe  Kind = "key.probe"  // the answer to the periodic probe changed its class; DetailClass has the new one
 	KeyLoad   Kind = "key.load"   // a resource's keys were opened into memory
-	KeyWipe   Kind = "key.wipe"   // and wiped from it
+	KeyWipe   Kind = "key.wipe"   // a resource's keys were wiped from memory
 
 	CustodyEnable  Kind = "custody.enable"  // customer-managed keys on
 	CustodySwitch  Kind = "custody.switch"  // another key
@@ -213,8 +213,8 @@ const (
 	maxDetail = 256
 )
 
-// Check returns an error if the kind, outcome, actor or a detail of the event is unknown: a bug of the room that made
-// it.
+// Check returns an error if the kind, outcome, actor or a detail of the event is unknown: that is a bug in
+// the caller.
 func (e Event) Check() error {
 	_, err := e.clean()
 	return err

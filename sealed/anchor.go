@@ -12,7 +12,8 @@ import (
 	"github.com/visage-face/visage/sealed/internal/tree"
 )
 
-// anchorEvery bounds the window in which going back is not seen, as the number of commits does.
+// anchorEvery bounds the age of an anchor, as the number of commits does: a rollback of up to this time is not
+// detected.
 const anchorEvery = time.Minute
 
 // anchorForever brings the anchors up to date.

@@ -6,10 +6,10 @@ import (
 )
 
 // Each calls visit with the encoding of every record, as the table's T would marshal it, on all processors at once and
-// in no order: for who wants the bytes in a place of its own without a T on the way. What visit gets is overwritten
-// after it has returned, and wiped in the end. Each ends with the first error, be it of visit or a *CorruptError, or
-// with the cause of ctx; calls of visit have returned by then. What visit refuses with an error that wraps ErrRecord is
-// a *CorruptError that names the record.
+// in no order. It is for callers that copy the bytes without decoding a T. The bytes are overwritten after visit has
+// returned, and wiped in the end. Each ends with the first error, of visit or a *CorruptError, or with the cause of
+// ctx; calls of visit have returned by then. If visit's error wraps ErrRecord, Each returns a *CorruptError that names
+// the record.
 func (c Container[T]) Each(ctx context.Context, r Reader, visit func(encoded []byte) error) error {
 	t := r.reader()
 	t.Use()

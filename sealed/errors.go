@@ -13,19 +13,22 @@ var (
 	ErrNotFound = tree.ErrNotFound
 	ErrNoSpace  = keys.ErrNoSpace
 	ErrExists   = keys.ErrExists
-	// its key was refused; the error wraps the cause that Lock was given
-	ErrLocked   = keys.ErrLocked
-	ErrChanged  = keys.ErrChanged  // the space's keys are not as they were when the caller looked
-	ErrRollback = keys.ErrRollback // every *RollbackError is one
-	// its key could not be asked for, for longer than its grace
-	ErrGrace  = errors.New("the space's lease has run out")
-	ErrRecord = errors.New("not a usable record") // for Each: what was opened is no record of its table
-	ErrClosed = engine.ErrClosed
-	// Open: another process has the data directory open
+	ErrClosed   = engine.ErrClosed
+	// ErrLocked: the space was locked. It wraps the cause that Lock was given.
+	ErrLocked = keys.ErrLocked
+	// ErrChanged: the space's keys are not as they were when the caller looked.
+	ErrChanged = keys.ErrChanged
+	// ErrRollback is every *RollbackError.
+	ErrRollback = keys.ErrRollback
+	// ErrGrace: the space's key has not answered for longer than its grace.
+	ErrGrace = errors.New("the space's lease has run out")
+	// ErrRecord is for Each: the opened bytes are no record of the table.
+	ErrRecord = errors.New("not a usable record")
+	// ErrInUse is for Open: another process has the data directory open.
 	ErrInUse = engine.ErrInUse
-	ErrFull  = engine.ErrFull // every error of a volume that has too little room left
-	// every error of a store whose disk failed; it answers nothing more, and has to be opened anew; what was
-	// acknowledged is there then
+	// ErrFull is every error of a volume that has too little free space.
+	ErrFull = engine.ErrFull
+	// ErrBroken is every error of a store whose disk failed. Close and reopen it; acknowledged writes are kept.
 	ErrBroken = engine.ErrBroken
 )
 

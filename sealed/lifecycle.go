@@ -41,7 +41,7 @@ func (p *Spaces) Create(ctx context.Context, id SpaceID) error {
 	}
 	at := format.Place{Instance: s.root.Instance, Space: format.ID(id), Container: rowkey.Root}
 	err := s.bundles.Create(ctx, id, func(w engine.Writer, keys keys.Seedling) error {
-		return tree.Plant(w, at, keys.Pair, keys.Root, keys.Hedge, keys.Blind)
+		return tree.CreateRoot(w, at, keys.Pair, keys.Root, keys.Hedge, keys.Blind)
 	})
 	if err != nil {
 		return fmt.Errorf("create space %s: %w", id, err)

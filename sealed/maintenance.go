@@ -19,9 +19,9 @@ func (m *Maintenance) Volumes() []VolumeState { return m.store.volumes.States() 
 // Format is the format that the store has.
 func (m *Maintenance) Format() uint32 { return m.store.format }
 
-// TellMigrations calls tell for each migration that this store has been through and that nobody was told of yet, oldest
-// first, and remembers that it was told when tell has returned nil for all. A crash in between repeats them. It is for
-// a log that must not miss one, and that opens only after the store.
+// TellMigrations calls tell for each migration of this store that is not yet reported, oldest first, and records them
+// as reported if all calls return nil. After a crash, some may be reported twice. It is for a log that must not miss
+// one, and that opens only after the store.
 func (m *Maintenance) TellMigrations(ctx context.Context, tell func(Migration) error) error {
 	s := m.store
 	s.root.Hold()

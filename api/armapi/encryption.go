@@ -18,7 +18,7 @@ const (
 	keySourceCustomer = "Microsoft.KeyVault"
 )
 
-// stampOf formats a time; the zero time gives null.
+// stampOf formats a time; the zero time gives an empty text, which JSON omits.
 func stampOf(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -117,7 +117,7 @@ func (p *plane) setPolicy(r *api.Request) (any, error) {
 	}
 	if most := int64(math.MaxInt64 / time.Second); want.GraceSeconds < 0 || want.GraceSeconds > most {
 		return nil, visage.Refuse(visage.Invalid, "InvalidEncryptionPolicy",
-			"graceSeconds must be between 60 and 86400; got %d.", want.GraceSeconds)
+			"graceSeconds must be 0 (the server's default) or 60 to 86400; got %d.", want.GraceSeconds)
 	}
 	err := p.Accounts.SetPolicy(r.Context(), r.Caller(), r.Path("account"), account.Policy{
 		Grace: time.Duration(want.GraceSeconds) * time.Second, LockOnExpiry: want.LockOnExpiry,
@@ -166,7 +166,7 @@ func (p *plane) operation(r *api.Request) (any, error) {
 		}
 		return nil, unknown
 	}
-	// Only a caller who may change the account can have started the operation, and may read its status.
+	// The status is part of the account: a caller that may read the account may read it.
 	if err := p.allow(r, accountType+"/read", p.accountID(a)); err != nil {
 		return nil, err
 	}

@@ -100,7 +100,8 @@ func (p *plane) listSubscriptions(r *api.Request) (any, error) {
 
 func (p *plane) getSubscription(*api.Request) (any, error) { return p.subscription(), nil }
 
-// locations are those of the resources, in their spelling, and that of the group; every word is a valid location.
+// locations are those of the resources, spelled as the resources spell them, plus the group's. Any text is a valid
+// location.
 func (p *plane) locations(r *api.Request) ([]string, error) {
 	all, err := p.resources(r)
 	if err != nil {

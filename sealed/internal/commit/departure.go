@@ -23,10 +23,9 @@ type Member struct {
 	failed error      // it could not, or what it had staged could not be written: all it does from there on fails
 }
 
-// departure is what becomes of a member of a group that does what cannot be staged: it reads a whole container to
-// which something was staged, or writes to one that was dropped. What those before it have staged is committed then,
-// and from there on it writes to the engine alone. A goroutine of its own is inside the engine's transaction
-// meanwhile, since its function is on the stack already.
+// departure: a member leaves its group because it reads a whole container with staged writes, or writes to a dropped
+// one. The group commits first; then the member writes alone. Its function is already running, so a separate goroutine
+// holds the engine's transaction.
 type departure struct {
 	member  *Member
 	t       *tree.Tx // nil: the engine's transaction has not begun

@@ -20,7 +20,8 @@ import (
 var ErrRollback = errors.New("stored data is older than its anchor (possible rollback)")
 
 // RollbackError says that a space's state is older than its anchor, or another of the same age: the data, or what
-// belongs to one space, was put back from a copy. Store.AcceptRollback lets it open all the same. It is an ErrRollback.
+// belongs to one space, was put back from a copy. sealed.Spaces.AcceptRollback lets it open all the same. It is an
+// ErrRollback.
 type RollbackError struct {
 	Space                        format.SpaceID
 	Stored, Anchored             uint64 // sequence numbers of the root container

@@ -9,7 +9,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
-// ErrStale says that the root was turned under a transaction that has not begun: it begins anew.
+// ErrStale says that the keys were turned before the transaction read them. The transaction is tried again.
 var ErrStale = errors.New("the keys were turned meanwhile")
 
 // OpenRoot opens the head of the root container, from which every other key of the transaction follows. It comes before
@@ -40,8 +40,8 @@ func (t *Tx) OpenRoot() error {
 	return nil
 }
 
-// Plant writes the root container that a space begins with: the blinding key is all it holds.
-func Plant(w engine.Writer, at format.Place, pair format.Pair, rootKey, hedge, blind []byte) error {
+// CreateRoot writes the root container that a space begins with: the blinding key is all it holds.
+func CreateRoot(w engine.Writer, at format.Place, pair format.Pair, rootKey, hedge, blind []byte) error {
 	page := format.NewPage(0, format.ID{}, format.MaxID)
 	defer page.Wipe()
 	page.Version = 1

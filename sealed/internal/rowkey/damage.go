@@ -10,8 +10,8 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// Placed returns an engine that says which of our rows it was about to read when it met damage of its own: what fails a
-// checksum below and what fails a tag above are the same to whoever reads, a *CorruptError with a place.
+// Placed wraps an engine: damage that the engine reports becomes a *CorruptError with the row's place, as a row has
+// whose tag does not verify.
 func Placed(eng engine.Engine, report event.Report) engine.Engine { return placed{eng, report} }
 
 type placed struct {
