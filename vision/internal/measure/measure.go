@@ -92,8 +92,8 @@ func shrunk(p *photo.RGB, box image.Rectangle) *grey {
 	return s
 }
 
-// Ends of the scale of blur, in results of the method below: that of sharp portraits, and that of one under a Gaussian
-// of 4 pixels at the size above, at which people can no longer tell whose face it is.
+// Ends of the scale of blur, in results of the method below. sharp: the result for sharp portraits; blurred: for a
+// portrait blurred with sigma 4 pixels at the size above, at which people can no longer tell whose face it is.
 const (
 	sharp   = 0.30
 	blurred = 0.85
