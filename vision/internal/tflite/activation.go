@@ -63,7 +63,7 @@ func (c *converter) arithmetic(op operator) (value, error) {
 			return value{}, fmt.Errorf("operator %d on shapes %v and %v: %w", op.code, t.shape, shape, ErrUnsupported)
 		}
 	}
-	a, err := c.slopes(op.inputs[0])
+	a, err := c.partialValue(op.inputs[0])
 	if err != nil {
 		return value{}, err
 	}
@@ -76,7 +76,7 @@ func (c *converter) arithmetic(op operator) (value, error) {
 	case opAbs:
 		return a.each(func(s float32) float32 { return max(s, -s) }, func(s float32) float32 { return min(s, -s) }), nil
 	}
-	b, err := c.slopes(op.inputs[1])
+	b, err := c.partialValue(op.inputs[1])
 	if err != nil {
 		return value{}, err
 	}
@@ -117,7 +117,7 @@ func (c *converter) scaled(op operator, ts []tensor) (value, error) {
 	if err != nil {
 		return value{}, err
 	}
-	v, err := c.slopes(op.inputs[x])
+	v, err := c.partialValue(op.inputs[x])
 	if err != nil {
 		return value{}, err
 	}

@@ -50,7 +50,7 @@ type converter struct {
 	*onnx.Graph
 	*model
 	opts Options
-	// producers are the operators by the tensor they make, built the values that the graph has so far.
+	// producers maps a tensor to its operator; built maps a tensor to its value, once it is in the graph.
 	producers map[int]operator
 	built     map[int]value
 	// weights is how many numbers of constants may still be read: a damaged file could name one constant many times.
@@ -104,7 +104,7 @@ func (c *converter) dims(shape []int, suffix string) []onnx.Dim {
 
 // value returns what a tensor is in the graph, with the operators that make it.
 func (c *converter) value(tensor int) (onnx.Value, error) {
-	v, err := c.slopes(tensor)
+	v, err := c.partialValue(tensor)
 	if err != nil {
 		return "", err
 	}
@@ -116,8 +116,8 @@ func (c *converter) value(tensor int) (onnx.Value, error) {
 	return made, nil
 }
 
-// slopes is value, but for activations that are still being put together.
-func (c *converter) slopes(tensor int) (value, error) {
+// partialValue is value for an activation that is not complete yet.
+func (c *converter) partialValue(tensor int) (value, error) {
 	if v, ok := c.built[tensor]; ok {
 		return v, nil
 	}
