@@ -128,7 +128,7 @@ func (b *Bundle) Discard(ctx context.Context, generation uint32) error {
 
 // Turn makes a generation the current one, together with a fresh epoch key: one small transaction seals the head of the
 // root container under the two. When the generation is another one, every key page is then rewritten under a fresh key
-// as well, so that whoever could open the old ones cannot follow what is added; records are not touched, and requests
+// as well, so that the old ones do not open what is added; records are not touched, and requests
 // go on meanwhile. Retire ends the keys from before.
 //
 // With the generation that is current already, it finishes a turn that was interrupted, or else turns the epoch alone,

@@ -1,8 +1,8 @@
 // Package sealed stores records, each encrypted under a key of its own. Open a Store; Create a space for each customer;
 // declare a Table of a Go type; Put, Get and Delete records in the transactions of Space.Update and Space.View. A
 // space's Bundle holds its keys: put them under a customer's key with Wrap and Turn, close the space with Lock, open it
-// with Load. Space.Erase deletes so that no older copy opens either; WriteBackup, WriteKeyring and Restore carry a
-// store to another machine.
+// with Load. Space.Erase deletes so that no older copy opens either; Store.Backup and Restore carry a store to another
+// machine.
 //
 // It is the only way to the disk: everything Visage persists is sealed here, and nothing else can write.
 //

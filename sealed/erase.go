@@ -26,7 +26,7 @@ const (
 	GradeKeyStore Grade = "D1"
 )
 
-// Receipt says what an erasure ended, for whoever signs it.
+// Receipt says what an erasure ended; the audit log signs it.
 type Receipt struct {
 	Space      SpaceID
 	Generation uint32 // of the data key
@@ -196,7 +196,7 @@ func (s *Store) sweepEpochsOf(ctx context.Context, id SpaceID) error {
 	}
 	doc, err := s.bundles.Read(ctx, id)
 	if err != nil || doc.State != keys.Active || len(doc.Epochs) != 1 {
-		return nil // damage is told elsewhere, and what a turn left for Retire stays
+		return nil // damage is reported elsewhere; what a turn left for Retire stays
 	}
 	return s.bundles.EndEpochs(id, doc.Current.Epoch)
 }

@@ -201,6 +201,6 @@ func (s *Store) removeDropped(ctx context.Context, space format.ID) error {
 	return nil
 }
 
-// AcceptRollback lets a space open whose state is older than its anchor, as after a restore. Whoever calls it keeps a
+// AcceptRollback lets a space open whose state is older than its anchor, as after a restore. The caller keeps a
 // record of that.
 func (p *Spaces) AcceptRollback(id SpaceID) { p.store.anchors.Forget(id) }

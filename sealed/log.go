@@ -36,9 +36,9 @@ func (s *Store) Log(name string) *Log {
 	return l
 }
 
-// Append adds the entries that fn returns, in one transaction; they are durable when it returns nil. fn is told the
-// sequence number that the first of them will have; it may run more than once, and whoever appends at the same time
-// waits. An entry is at most MaxRecord bytes.
+// Append adds the entries that fn returns, in one transaction; they are durable when it returns nil. fn gets the
+// sequence number that the first of them will have; it may run more than once, and others that append at the same time
+// wait. An entry is at most MaxRecord bytes.
 func (l *Log) Append(ctx context.Context, fn func(first uint64) ([][]byte, error)) error {
 	s := l.store
 	s.root.Hold()

@@ -7,10 +7,10 @@ import (
 	"github.com/visage-face/visage/sealed/internal/keys"
 )
 
-// Maintenance is what is done with a store as a whole, by whoever operates it.
+// Maintenance is what operators do with a store as a whole.
 type Maintenance struct{ store *Store }
 
-// Maintenance returns the verbs for the store as a whole.
+// Maintenance returns the operations on the store as a whole.
 func (s *Store) Maintenance() *Maintenance { return &Maintenance{s} }
 
 // Volumes says how full the volumes are. What is not known is left out.

@@ -215,7 +215,7 @@ func (s *Store) Close() error {
 	for _, sp := range spaces {
 		sp.lock(ErrClosed)
 	}
-	err := s.engine.Close() // waits for transactions, so nobody uses the root afterwards
+	err := s.engine.Close() // waits for transactions, so the root is not used afterwards
 	for _, sp := range spaces {
 		sp.drain()
 	}

@@ -66,7 +66,7 @@ func (sp *Space) within(ctx context.Context, fn func(ring *keys.Ring, fence uint
 	}
 }
 
-// enter counts the caller in and returns the keys, opening them when that needs nobody else.
+// enter counts the caller in and returns the keys, opening them if the service's key suffices.
 func (sp *Space) enter(ctx context.Context) (*openKeys, uint64, error) {
 	for {
 		sp.mu.Lock()
@@ -98,7 +98,7 @@ func (sp *Space) enterIfOpen() (*openKeys, uint64) {
 	return sp.ring, sp.fence
 }
 
-// closedLocked returns why nobody may enter, nil when one may.
+// closedLocked returns why the space cannot be entered; nil when it can.
 func (sp *Space) closedLocked() error {
 	if sp.locked != nil {
 		if errors.Is(sp.locked, ErrClosed) || errors.Is(sp.locked, ErrNoSpace) {
@@ -132,14 +132,14 @@ func (sp *Space) leave(ring *openKeys) {
 	sp.freeIfLeftLocked(ring)
 }
 
-// retireLocked takes a ring out of use: it is freed once nobody uses it any more.
+// retireLocked takes a ring out of use: it is freed when its last user has left.
 func (sp *Space) retireLocked(ring *openKeys) {
 	ring.retired = true
 	sp.going = append(sp.going, ring)
 	sp.freeIfLeftLocked(ring)
 }
 
-// left waits until nobody uses a ring that is no longer the space's.
+// left waits for the last user of a ring that is no longer the space's.
 func (sp *Space) left(ctx context.Context) error {
 	sp.mu.Lock()
 	going := slices.Clone(sp.going)
@@ -295,7 +295,7 @@ func (sp *Space) note(transactions int, c tree.Changes) {
 	}
 }
 
-// known returns a space that somebody has used; nil when nobody has, or when it was dropped.
+// known returns a space that has been used since the start; nil if it has not, or was dropped.
 func (s *Store) known(id SpaceID) *Space {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -101,7 +101,7 @@ type Space struct {
 	until  time.Time   // when the lease runs out; zero: never
 	locked error       // not nil: locked, and why
 	fence  uint64      // moves with every lock
-	going  []*openKeys // rings that nobody new may use, while somebody still does
+	going  []*openKeys // rings that have users left and take no new ones
 
 	// containers whose newest state the root container, or in its own case the anchor, does not know
 	dirty    map[format.ID]bool
@@ -114,7 +114,7 @@ type Space struct {
 type openKeys struct {
 	*keys.Ring
 	users   int           // transactions that use it
-	retired bool          // nobody new may use it; it is freed when the last user has left
+	retired bool          // it takes no new users, and is freed when the last one has left
 	left    chan struct{} // closed when it is freed
 }
 

@@ -22,7 +22,7 @@ type Tx interface {
 
 // records is what a Reader or Tx stands for: a transaction on a tree, or a member of a group of those.
 type records interface {
-	// use panics when the transaction is over.
+	// Use panics when the transaction is over.
 	Use()
 	Keyring() *keys.Ring
 	Get(dst []byte, container, id format.ID) (plaintext []byte, schema byte, err error)
@@ -30,7 +30,7 @@ type records interface {
 	Put(container, id format.ID, schema byte, plaintext []byte) error
 	Add(container, id format.ID, schema byte, plaintext []byte) error
 	Delete(container, id format.ID) error
-	// whole prepares a container to be read as a whole.
+	// Whole prepares a container to be read as a whole.
 	Whole(container format.ID) (all *tree.Tx, aside bool, err error)
 	Corrupt(what string, container, id format.ID, err error) error
 }

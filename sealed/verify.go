@@ -29,7 +29,7 @@ type Tally struct {
 	Spaces, Containers, Records int
 	Findings                    int // damage and rollbacks
 	Locked                      int // spaces that are closed, of which only the outside was looked at
-	Sealed                      int // records of those, which nobody opened
+	Sealed                      int // records of those, which were not opened
 }
 
 // verification is one run of Verify.

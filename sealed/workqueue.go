@@ -29,7 +29,7 @@ type containerRef struct {
 
 type foldCount struct{ rows, limit int }
 
-// countedContainers bounds the memory of counting; a container that is forgotten is counted anew.
+// countedContainers bounds the memory of counting; a container that is forgotten is counted again.
 const countedContainers = 100_000
 
 func newFolds() *folds {
@@ -90,7 +90,7 @@ func (f *folds) forget(space SpaceID) {
 	}
 }
 
-// erasures are the spaces with erasures that nobody waits for.
+// erasures are the spaces with erasures that no caller waits for.
 type erasures struct {
 	mu  sync.Mutex // guards due
 	due map[SpaceID]bool

@@ -29,7 +29,7 @@ type Member struct {
 type departure struct {
 	member  *Member
 	t       *tree.Tx // nil: the engine's transaction has not begun
-	again   bool     // it was told of what others have not committed after all
+	again   bool     // it has read what others staged and did not commit after all
 	writer  chan engine.Writer
 	outcome chan error // of the function
 	ended   bool       // outcome was given

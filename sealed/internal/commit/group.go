@@ -100,7 +100,7 @@ func (q *Queue) giveFloor() {
 var errUnsettled = errors.New("the commit broke down")
 
 // commit seals what a group has staged and commits it. Where that succeeds, wait waits until it is durable. settle
-// comes next, unless this panics: then the members have been told.
+// comes next, unless this panics: then the members have their result.
 func (g *group) commit() (wait func() error) {
 	g.err = errUnsettled
 	defer func() {

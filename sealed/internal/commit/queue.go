@@ -23,7 +23,7 @@ type Queue struct {
 
 	floor floor // whose turn it is to write
 
-	// for whoever has the floor
+	// for the member that has the floor
 	open     *group // that the next may join
 	expected int    // how many may come soon, by the size of the last groups
 }
@@ -78,8 +78,8 @@ func (q *Queue) refuseGrowth(ctx context.Context, adds, deletes bool, growth fun
 }
 
 // group is transactions that share one commit. Their functions run one after the other, each on its caller's
-// goroutine, on what those before have staged; the last of them seals all of it and commits. Whoever has the floor may
-// use it, until done is closed.
+// goroutine, on what those before have staged; the last of them seals all of it and commits. Until done is closed, only
+// the member that has the floor may use it.
 type group struct {
 	claim
 	q       *Queue

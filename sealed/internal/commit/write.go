@@ -35,7 +35,7 @@ func (q *Queue) Alone(ctx context.Context, ring *keys.Ring, fence uint64, fn fun
 	return c, nil
 }
 
-// Raw runs fn as a transaction of the engine on rows of the space, while nobody else writes to them.
+// Raw runs fn as a transaction of the engine on rows of the space, while no other transaction writes to them.
 func (q *Queue) Raw(ctx context.Context, fn func(engine.Writer) error) error {
 	if err := q.take(ctx, claim{alone: true}); err != nil {
 		return err
@@ -71,7 +71,7 @@ func (q *Queue) Shared(
 	if err == nil {
 		return tree.Changes{Sequence: m.group.changes.Sequence, Gone: m.stage.gone}, m.group.again, m.group.err
 	}
-	if m.group.again || m.group.err != nil { // it was told of what others have not committed after all
+	if m.group.again || m.group.err != nil { // it has read what others staged and did not commit after all
 		return tree.Changes{}, true, nil
 	}
 	return tree.Changes{}, false, err

@@ -8,8 +8,8 @@ import (
 	"github.com/visage-face/visage/sealed/internal/keys"
 )
 
-// floor says whose turn it is to write to a space: one at a time, in the order in which they came. Whoever has it
-// hands it to the next.
+// floor says whose turn it is to write to a space: one at a time, in the order in which they came. The holder
+// passes it to the next.
 type floor struct {
 	mu      sync.Mutex // guards all below
 	taken   bool

@@ -9,7 +9,7 @@ type Gate struct {
 	inside sync.WaitGroup
 }
 
-// Enter lets a transaction in, or says ErrClosed. Whoever entered must Leave.
+// Enter lets a transaction in, which must then Leave, or returns ErrClosed.
 func (g *Gate) Enter() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -23,7 +23,7 @@ func (g *Gate) Enter() error {
 // Leave ends what Enter began.
 func (g *Gate) Leave() { g.inside.Done() }
 
-// Close lets nobody in any more and waits for those inside. It reports whether this call was the one that closed.
+// Close lets no transaction in any more and waits for those inside. It reports whether it was this call that closed.
 func (g *Gate) Close() bool {
 	g.mu.Lock()
 	first := !g.closed

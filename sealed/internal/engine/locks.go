@@ -25,12 +25,12 @@ type claim struct {
 
 func (c claim) excludes(d claim) bool { return c.all || d.all || c.scope == d.scope }
 
-// Lock waits until nobody else has the scope, or until ctx ends: then it returns its cause.
+// Lock waits until the scope is free, or until ctx ends: then it returns its cause.
 func (l *Locks) Lock(ctx context.Context, scope format.ID) error {
 	return l.lock(ctx, claim{scope: scope})
 }
 
-// LockAll waits until nobody else has any scope.
+// LockAll waits until all scopes are free.
 func (l *Locks) LockAll(ctx context.Context) error { return l.lock(ctx, claim{all: true}) }
 
 // Unlock gives up what Lock got.

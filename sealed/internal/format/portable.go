@@ -11,7 +11,7 @@ import (
 //
 //	'X' format suite 0 | salt 24 | nonce 12 | value | tag 16
 //
-// It leaves the store with whoever asked for it, and opens in the same instance only. Its key comes from the instance
+// It leaves the store with its caller, and opens in the same instance only. Its key comes from the instance
 // root, its purpose is bound into it.
 
 const portableFixed = headerSize + saltSize

@@ -4,7 +4,7 @@ import (
 	"encoding/hex"
 )
 
-// SpaceID identifies a space for ever. All zeros and all ones are nobody's.
+// SpaceID identifies a space for ever. All zeros and all ones identify none.
 type SpaceID [16]byte
 
 // String returns the id as a lower-case UUID.

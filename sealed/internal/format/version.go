@@ -11,7 +11,7 @@ type NewerError struct {
 	What   string // what was written: "store", "backup", "keyring", "archive" …
 	Format uint32 // of what was written
 	Known  uint32 // the newest that the program knows
-	// Since is the first version of the program that knows the format; empty: not known. Nobody has authenticated it.
+	// Since is the first version of the program that knows the format; empty: not known. It is not authenticated.
 	Since string
 	// Of names another numbering than that of stores, for example "Pebble"; empty: the formats of stores.
 	Of string
@@ -32,7 +32,7 @@ func (e *NewerError) Error() string {
 		e.What, of, e.Format, of, e.Known, use)
 }
 
-// isVersion reports whether s is a number of a version, since it comes from what nobody has authenticated.
+// isVersion reports whether s is a number of a version, since its source is not authenticated.
 func isVersion(s string) bool {
 	for _, c := range s {
 		if (c < '0' || c > '9') && c != '.' {

@@ -38,7 +38,7 @@ func (e *RollbackError) Error() string {
 // Is makes it an ErrRollback.
 func (e *RollbackError) Is(target error) bool { return target == ErrRollback }
 
-const anchorCommits = 1_000 // see sealed.Store.Anchor
+const anchorCommits = 1_000 // transactions after which anchors are written, without waiting for the interval
 
 // Anchor is a state of a space that it must not fall behind.
 type Anchor struct {
@@ -161,7 +161,7 @@ func (a *Anchors) Set(doc Anchor) {
 	a.changed = true
 }
 
-// Committed counts transactions, and wakes whoever anchors when there are many.
+// Committed counts transactions, and wakes the writer of anchors when there are many.
 func (a *Anchors) Committed(transactions int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -178,7 +178,7 @@ func (a *Anchors) Committed(transactions int) {
 // Due holds a token when there were many commits.
 func (a *Anchors) Due() <-chan struct{} { return a.wake }
 
-// Write writes the file when something has changed. Nobody holds the root.
+// Write writes the file if something has changed. The caller must not hold the root.
 func (a *Anchors) Write() error {
 	a.writing.Lock()
 	defer a.writing.Unlock()

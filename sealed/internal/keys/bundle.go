@@ -3,7 +3,7 @@
 // makes another generation or epoch current. Anchors keep the newest states of spaces apart from the data.
 //
 // It knows nothing of pages and records: the one thing that is sealed under what it makes is the head of a space's root
-// container, and whoever turns keys brings a Commit that seals it. Documents are described in docs/formats/values.md.
+// container, and the caller of a turn brings a Commit that seals it. Documents are described in docs/formats/values.md.
 package keys
 
 import (
@@ -27,11 +27,11 @@ import (
 type Doc struct {
 	Sequence    uint64          `cbor:"1,keyasint"` // grows with every change; compare-and-set goes by it
 	Fence       uint64          `cbor:"2,keyasint"` // grows with every lock that has to outlive the process
-	State       string          `cbor:"3,keyasint"` // stateActive or stateDropped
+	State       string          `cbor:"3,keyasint"` // Active or Dropped
 	Current     format.Pair     `cbor:"4,keyasint"` // what the head of the root container is sealed under
 	Generations []generationDoc `cbor:"5,keyasint"`
 	Epochs      []EpochDoc      `cbor:"6,keyasint"` // in the order they were made
-	Note        []byte          `cbor:"7,keyasint"` // of whoever drives changes of keys; see Bundle.SetNote
+	Note        []byte          `cbor:"7,keyasint"` // kept for the caller that changes keys; see Bundle.SetNote
 	// the space is to be put in order before anybody uses it; see reconcile
 	Restored bool `cbor:"8,keyasint"`
 	Turning  bool `cbor:"9,keyasint"` // a turn to another generation has begun, and pages are still to be rewritten

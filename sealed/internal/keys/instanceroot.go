@@ -30,7 +30,7 @@ type Instance struct {
 // Format is that of a store, as its instance knows it.
 type Format struct {
 	Number uint32 `cbor:"5,keyasint,omitempty"` // zero: the store is from before there were formats
-	Told   uint32 `cbor:"6,keyasint,omitempty"` // the format up to which an audit log was told of migrations
+	Told   uint32 `cbor:"6,keyasint,omitempty"` // the format up to which migrations are in an audit log
 	Since  string `cbor:"7,keyasint,omitempty"` // the first version of the program that knows the format
 }
 
@@ -104,7 +104,7 @@ func (r *Root) Release() { r.using.RUnlock() }
 // Key returns the key, which the caller must hold, and neither keep nor change.
 func (r *Root) Key() []byte { return r.key.Bytes() }
 
-// Free wipes the key when nobody holds it any more.
+// Free wipes the key once it is not held any more.
 func (r *Root) Free() {
 	r.using.Lock()
 	defer r.using.Unlock()
@@ -147,7 +147,7 @@ func (r *Root) Open(ctx context.Context, protectors []Protector, newest Format) 
 	return doc.Format, r.protect(ctx, protectors, doc, row == nil)
 }
 
-// Row returns the row of the instance, which nobody has authenticated. Without one, empty says that there is no other
+// Row returns the row of the instance, which is not authenticated yet. Without one, empty says that there is no other
 // row either.
 func (r *Root) Row(ctx context.Context) (row []byte, empty bool, err error) {
 	err = r.engine.View(ctx, func(rd engine.Reader) error {
@@ -206,7 +206,7 @@ func (r *Root) Unwrap(ctx context.Context, protectors []Protector, row []byte) (
 	return Instance{}, &failed
 }
 
-// decodeInstance returns the document of an instance row, which nobody has authenticated.
+// decodeInstance returns the document of an instance row, which is not authenticated yet.
 func decodeInstance(row []byte) (doc Instance, err error) {
 	raw, err := format.ReadInstance(row)
 	if err != nil {

@@ -30,8 +30,8 @@ func (b *Bundles) Open(ctx context.Context, id format.SpaceID, doc Doc, ring *Ri
 		return err
 	}
 	defer scratch.Free()
-	// A space under two keys, while one takes over from the other, needs both to open, as whoever refuses one of them
-	// expects.
+	// A space under two keys, while one takes over from the other, needs both to open: its owner, who refuses one of
+	// them, expects that it locks.
 	for _, other := range doc.Generations {
 		if other.Number == g.Number {
 			continue

@@ -27,7 +27,7 @@ type Ring struct {
 	heads   map[format.ID]openHead
 
 	turns      atomic.Uint64 // root keys that were taken out
-	generation uint32        // of the data key; only whoever changes keys looks at it
+	generation uint32        // of the data key; only changes of keys use it
 }
 
 // The slots of a keyring's memory. There are two root keys while an epoch turns.
@@ -68,7 +68,7 @@ func NewRing(memories *arena.Slab) (*Ring, error) {
 		heads: map[format.ID]openHead{}}, nil
 }
 
-// rememberedContainers bounds the blinded ids of containers that are kept instead of being derived anew for each
+// rememberedContainers bounds the blinded ids of containers that are kept instead of being derived again for each
 // record.
 const rememberedContainers = 256
 
@@ -192,7 +192,7 @@ func cloneHead(h *format.Head) *format.Head {
 	return &c
 }
 
-// Page returns an upper page that is kept open; nobody may change it.
+// Page returns an upper page that is kept open; callers must not change it.
 func (k *Ring) Page(secret format.Secret) *format.Page {
 	k.caching.Lock()
 	defer k.caching.Unlock()
@@ -213,7 +213,7 @@ func (k *Ring) Keep(secret format.Secret, page *format.Page) {
 	k.pages[pageKey{[format.KeySize]byte(secret.Key), secret.Version}] = page
 }
 
-// Free wipes all of it. Nobody uses the keyring any more.
+// Free wipes all of it. The keyring must not be in use any more.
 func (k *Ring) Free() {
 	k.memory.Free()
 	k.naming.Lock()

@@ -22,7 +22,7 @@ type Standing struct {
 	Sequence uint64 // grows with every change
 	Slots    []Slot
 	Turning  bool   // keys other than the current ones are still alive: Turn or Retire has work to do
-	Note     []byte // what SetNote kept, for whoever drives the changes
+	Note     []byte // kept by SetNote for the caller that changes keys
 }
 
 // Standing says how the keys of a bundle stand.

@@ -13,12 +13,12 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// Commit seals the head of the root container under a pair and calls put, both in one transaction that nobody else
-// writes beside. When it returns nil, all of that is durable.
+// Commit seals the head of the root container under a pair and calls put, both in one transaction, without
+// others beside it. When it returns nil, all of that is durable.
 type Commit func(pair format.Pair, put func(engine.Writer) error) error
 
-// Wrap adds a generation to a bundle: see sealed.Bundle.Wrap. Whoever calls it is the only one to change keys, and
-// holds the root; that is so for all below.
+// Wrap adds a generation to a bundle: see sealed.Bundle.Wrap. The caller must be the only one to change keys, and
+// hold the root; the same applies to the functions below.
 func (b *Bundles) Wrap(ctx context.Context, id format.SpaceID, src keysource.Source) (generation uint32, err error) {
 	doc, err := b.Read(ctx, id)
 	if err != nil {

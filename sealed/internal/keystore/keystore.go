@@ -21,7 +21,7 @@ import (
 // ErrNotFound says that there is no key of that epoch.
 var ErrNotFound = errors.New("no such epoch key")
 
-// Store keeps sealed epoch keys. It is safe for concurrent use, as long as nobody writes the same epoch twice.
+// Store keeps sealed epoch keys. It is safe for concurrent use, as long as no epoch is written by two callers at once.
 type Store interface {
 	// Put keeps the sealed key of an epoch; it is durable on return. It refuses to replace one.
 	Put(space format.ID, epoch uint32, sealed []byte) error

@@ -43,7 +43,7 @@ type Engine struct {
 	gate   engine.Gate
 	lock   *pebble.Lock
 	disk   *disk
-	broken atomic.Pointer[error] // why nothing can be trusted until the directory is opened anew
+	broken atomic.Pointer[error] // why nothing can be trusted until the directory is reopened
 	failed chan struct{}         // closed when broken is set
 }
 
@@ -426,7 +426,7 @@ func (r reader) Scan(from, to []byte) iter.Seq2[engine.Row, error] {
 	}
 }
 
-// writer is a transaction. Nobody else writes to what it reads, so that it reads the database as it is, until it has
+// writer is a transaction. No other transaction writes to what it reads, so it reads the database as it is until it has
 // written something itself: only then is its batch indexed. Most transactions read first, and an index costs as much as
 // the rest of a batch.
 type writer struct {

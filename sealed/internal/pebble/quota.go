@@ -10,7 +10,7 @@ import (
 // quota is a file system that says of a used-up quota that the disk is full, as Pebble expects.
 type quota struct{ vfs.FS }
 
-// told makes errQuota of what the system says.
+// told turns the system's error for a full quota into errQuota.
 func told(err error) error {
 	if errors.Is(err, syscall.EDQUOT) {
 		return errQuota

@@ -15,7 +15,7 @@ const reconcileRows = 2_000
 // Reconciled counts what putting a restored space in order came to.
 type Reconciled struct{ Erased, Forgotten, Older int }
 
-// Reconcile puts a restored space in order, with keys that nobody else uses yet: the records are from a backup, their
+// Reconcile puts a restored space in order, with keys that are not in use yet: the records are from a backup, their
 // secrets from a keyring, which is newer. written hears of nursery rows by container. It can be repeated after a crash.
 func Reconcile(
 	ctx context.Context, env *Env, id format.SpaceID, ring *keys.Ring, eng engine.Engine,
@@ -92,7 +92,7 @@ func (t *Tx) reconcilable() ([]format.ID, error) {
 }
 
 // reconcileRecords looks at records from a position on: one without a secret was erased after the backup, and goes; one
-// of another version than its secret's opens all the same, since every version has the same secret, and is put anew.
+// of another version than its secret's opens all the same, since every version has the same secret, and is put again.
 func (t *Tx) reconcileRecords(
 	container, position format.ID, found *Reconciled,
 ) (goOn format.ID, more bool, err error) {

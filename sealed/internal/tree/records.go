@@ -164,7 +164,7 @@ func (t *Tx) Add(container, id format.ID, schema byte, plaintext []byte) error {
 	return t.write(tr, t.place(container, id), schema, s, plaintext)
 }
 
-// rewrite seals a record anew, under a secret and version that the caller knows to be its own.
+// rewrite seals a record again, under a secret and version that the caller knows to be its own.
 func (t *Tx) rewrite(container, id format.ID, schema byte, s format.Secret, plaintext []byte) error {
 	tr, err := t.writableTree(container)
 	if err == nil {

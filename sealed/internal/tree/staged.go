@@ -44,8 +44,8 @@ func (r *Staged) Facts() *Staged {
 	return &c
 }
 
-// Stage returns what the engine has of a record that is about to be put, read now, so that what is damaged is told to
-// whoever puts.
+// Stage returns what the engine has of a record that is about to be put, read now, so that damage is reported
+// to the caller that puts it.
 func (t *Tx) Stage(ref Ref) (*Staged, error) {
 	r := &Staged{}
 	// Without a row there is no record: see Put.
@@ -73,8 +73,8 @@ func (t *Tx) StageRead(dst []byte, ref Ref) (plaintext []byte, r *Staged, err er
 }
 
 // StageDelete returns what the engine has of a record that is about to be deleted. It opens the pages that will have to
-// be rewritten, so that what is damaged is told to whoever deletes. Without a container it may return what is left of a
-// record alone: then inTree is false. Error: ErrNotFound.
+// be rewritten, so that damage is reported to the caller that deletes. Without a container it may return what is left
+// of a record alone: then inTree is false. Error: ErrNotFound.
 func (t *Tx) StageDelete(ref Ref) (r *Staged, inTree bool, err error) {
 	tr, err := t.tree(ref.Container)
 	if err != nil {

@@ -258,7 +258,7 @@ func (l *leaves) next() (*node, error) {
 			continue
 		}
 		k := at.n.kid(at.i)
-		at.n.kids = nil // nobody comes this way again
+		at.n.kids = nil // they are not visited again
 		at.i++
 		l.stack = append(l.stack, step{k, 0})
 	}

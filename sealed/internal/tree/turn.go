@@ -65,7 +65,7 @@ func (t *Tx) NoteStates(containers []format.ID) error {
 		}
 		tr, err := t.tree(id)
 		if event.IsCorrupt(err) {
-			continue // it is told of to whoever reads it
+			continue // reading it reports the damage
 		}
 		if err != nil {
 			return err

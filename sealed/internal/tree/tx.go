@@ -1,6 +1,6 @@
 // Package tree is the data of a space as a tree of keys: the head of the root container, which a pair of data key and
 // epoch key opens, the heads of containers, their key pages down to the secret of each record, nursery rows that wait
-// to be folded into pages, and the records. A Tx reads it, changes records, and writes pages and heads anew; it also
+// to be folded into pages, and the records. A Tx reads it, changes records, and rewrites pages and heads; it also
 // folds, turns, drops, puts in order and verifies, a bounded step at a time.
 //
 // A Tx works on the reader or writer of an engine that it is given, and knows neither who else writes nor when that
@@ -41,7 +41,7 @@ type Tx struct {
 	trees    map[format.ID]*tree
 	leaves   []*node           // lowest pages that are open, so that a long transaction opens each once
 	touched  []format.ID       // containers that changed
-	rows     map[format.ID]int // nursery rows written, by container, for whoever folds
+	rows     map[format.ID]int // nursery rows written, by container, for folding
 	gone     []Ref             // what was erased
 	thorough bool              // nothing is taken from what the keyring keeps open
 

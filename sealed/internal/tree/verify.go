@@ -13,7 +13,7 @@ import (
 // Counts is what a verification looked at.
 type Counts struct {
 	Containers, Records int
-	Sealed              int // records that nobody opened
+	Sealed              int // records that were not opened
 }
 
 // Verify opens all that the space has, and calls found with what does not open or is not where it belongs. The error is

@@ -212,7 +212,7 @@ func (w *walk) stop() {
 }
 
 // nextChunk reads the next piece of the container, and reports whether more may follow. It uses the memory of a chunk
-// that nobody needs any more, if there is one.
+// that is not needed any more, if there is one.
 func nextChunk[T any](w *walk, used *chunk[T]) (*chunk[T], bool) {
 	c := &chunk[T]{done: make(chan struct{})}
 	if used != nil {

@@ -25,7 +25,7 @@ const (
 	// of the reserve, one part: so much more than it must be free before new records are taken again
 	healShare  = 8
 	smallFiles = 256 << 10   // what the volumes of epoch keys and anchors must have free, in bytes
-	tendEvery  = time.Second // how often the volume is looked at when nobody writes
+	tendEvery  = time.Second // how often the free space is read while there are no writes
 )
 
 // FullError says that nothing was written, because a volume has too little room left. It is an engine.ErrFull.
