@@ -24,9 +24,9 @@ func (p *Pipeline) Detect(ctx context.Context, photo []byte, want Want) (_ *Phot
 			err = fmt.Errorf("detect faces: panic: %v", r)
 		}
 	}()
-	if missing := want.Attributes &^ p.Supports(); missing != 0 || want.Landmarks && p.marker == nil {
+	if missing := want.Attributes &^ p.Supports(); missing != 0 || want.Landmarks && p.landmarker == nil {
 		return nil, &UnsupportedError{Asked: missing, Supported: p.Supports(),
-			Landmarks: want.Landmarks && p.marker == nil}
+			Landmarks: want.Landmarks && p.landmarker == nil}
 	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)

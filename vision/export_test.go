@@ -64,10 +64,10 @@ func (p *Pipeline) Reference(ctx context.Context, img *photo.RGB) ([]ReferenceFa
 func (p *Pipeline) ReferencePoints(ctx context.Context, img *photo.RGB, face *ReferenceFace) error {
 	size := image.Pt(img.W, img.H)
 	cut := cutOut(face.Left, face.Top, face.Right, face.Bottom, size)
-	in := p.marker.about.Input
+	in := p.landmarker.about.Input
 	t := newTensor(1, in.Width, in.Height)
 	stretch(plane(t, 0, in), squared(img, cut, true), in.Width)
-	out, err := p.marker.session.Run(ctx, t)
+	out, err := p.landmarker.session.Run(ctx, t)
 	if err != nil {
 		return err
 	}

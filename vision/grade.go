@@ -37,7 +37,7 @@ func (p *Pipeline) mark(ctx context.Context, img *photo.RGB, subjects []*subject
 			bare, findings = append(bare, s), append(findings, s.finding)
 		}
 	}
-	if p.marker == nil || len(bare) == 0 {
+	if p.landmarker == nil || len(bare) == 0 {
 		return nil
 	}
 	defer p.stage(StageLandmarks)()

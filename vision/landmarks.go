@@ -14,8 +14,8 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// marker finds shapes.
-type marker struct {
+// landmarker finds shapes.
+type landmarker struct {
 	about   pack.Landmarks
 	session *ort.Session
 }
@@ -37,7 +37,7 @@ type view struct {
 }
 
 // find returns the shape of the face in each view.
-func (m *marker) find(ctx context.Context, img *photo.RGB, views []view) ([]geometry.Shape, error) {
+func (m *landmarker) find(ctx context.Context, img *photo.RGB, views []view) ([]geometry.Shape, error) {
 	var shapes []geometry.Shape
 	for some := range slices.Chunk(views, atOnce(m.about.Input)) {
 		found, err := m.findSome(ctx, img, some)
@@ -49,7 +49,7 @@ func (m *marker) find(ctx context.Context, img *photo.RGB, views []view) ([]geom
 	return shapes, nil
 }
 
-func (m *marker) findSome(ctx context.Context, img *photo.RGB, views []view) ([]geometry.Shape, error) {
+func (m *landmarker) findSome(ctx context.Context, img *photo.RGB, views []view) ([]geometry.Shape, error) {
 	in := m.about.Input
 	t := newTensor(len(views), in.Width, in.Height)
 	for i, v := range views {
@@ -78,7 +78,7 @@ func (m *marker) findSome(ctx context.Context, img *photo.RGB, views []view) ([]
 }
 
 // around shows the box in the middle of a black square, after it turns the picture clockwise by quarters.
-func (m *marker) around(b rect, turn int) view {
+func (m *landmarker) around(b rect, turn int) view {
 	side, in := max(b.width(), b.height()), m.about.Input
 	square := geometry.Affine{A: side / float64(in.Width), C: -side / 2, E: side / float64(in.Height), F: -side / 2}
 	back := [4]geometry.Affine{{A: 1, E: 1}, {B: 1, D: -1}, {A: -1, E: -1}, {B: -1, D: 1}}[turn]

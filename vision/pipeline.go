@@ -31,8 +31,8 @@ type Config struct {
 	Threads int
 	// Trace, if set, is called with the duration of each stage of each Detect. Several goroutines may call it at once.
 	Trace func(stage Stage, took time.Duration)
-	// Warn, if set, is called with the defect of a photo that could be read nevertheless. Of the photo the text
-	// contains only numbers. Several goroutines may call it at once.
+	// Warn, if set, is called with a defect in a photo that was still readable. The text contains no content of the
+	// photo except numbers. Several goroutines may call it at once.
 	Warn func(text string)
 }
 
@@ -50,16 +50,16 @@ const (
 
 // Pipeline runs one model pack. It is safe for concurrent use.
 type Pipeline struct {
-	pack       *pack.Pack
-	detector   detector
-	marker     *marker // nil when the pack has no landmarks; then the detector gives five points
-	recogniser *recogniser
-	wearers    []wearer
-	sessions   []*ort.Session
-	limit      *Limit
-	trace      func(Stage, time.Duration)
-	warn       func(string)
-	photos     *photo.Decoder
+	pack         *pack.Pack
+	detector     detector
+	landmarker   *landmarker // nil when the pack has no landmarks; then the detector gives five points
+	recogniser   *recogniser
+	wearNetworks []wearer
+	sessions     []*ort.Session
+	limit        *Limit
+	trace        func(Stage, time.Duration)
+	warn         func(string)
+	photos       *photo.Decoder
 
 	fingerprint []float32
 }
@@ -118,7 +118,7 @@ func Open(cfg Config) (_ *Pipeline, err error) {
 		if err != nil {
 			return nil, err
 		}
-		p.marker = &marker{*m.Landmarks, s}
+		p.landmarker = &landmarker{*m.Landmarks, s}
 	}
 	s, err := open(cfg.Threads, m.Recogniser.File, m.Recogniser.Input.Name, m.Recogniser.Output)
 	if err != nil {
@@ -130,7 +130,7 @@ func Open(cfg Config) (_ *Pipeline, err error) {
 		if err != nil {
 			return nil, err
 		}
-		p.wearers = append(p.wearers, wearer{w, s})
+		p.wearNetworks = append(p.wearNetworks, wearer{w, s})
 	}
 	if err := p.probe(context.Background()); err != nil {
 		return nil, fmt.Errorf("open model pack %s: %w", cfg.Pack.Name(), err)
@@ -196,7 +196,7 @@ func (p *Pipeline) Dim() int { return p.pack.Dim() }
 // Supports returns the attributes that Detect can measure: those whose points and signs the pack has networks for.
 func (p *Pipeline) Supports() Attributes {
 	return where(func(a Attribute) bool {
-		return (p.marker != nil || !a.points) && visible(a.signs, p.wearers)
+		return (p.landmarker != nil || !a.points) && visible(a.signs, p.wearNetworks)
 	})
 }
 

@@ -33,8 +33,8 @@ func (p *Pipeline) probe(ctx context.Context) error {
 			return fmt.Errorf("try detector: %w", err)
 		}
 	}
-	if p.marker != nil {
-		shapes, err := p.marker.find(ctx, rings, []view{p.marker.around(rect{16, 16, 112, 112}, 0)})
+	if p.landmarker != nil {
+		shapes, err := p.landmarker.find(ctx, rings, []view{p.landmarker.around(rect{16, 16, 112, 112}, 0)})
 		if err != nil {
 			return fmt.Errorf("try landmarks: %w", err)
 		}
@@ -59,7 +59,7 @@ func (p *Pipeline) probe(ctx context.Context) error {
 		return errors.New("try recogniser: two pictures that are nothing alike have the same template, " +
 			"so it would take everybody for one person")
 	}
-	for _, w := range p.wearers {
+	for _, w := range p.wearNetworks {
 		if err := w.look(ctx, rings, [][5]geometry.Point{five}, []signs{{}}); err != nil {
 			return fmt.Errorf("try %s: %w", w.about.File, err)
 		}

@@ -52,7 +52,7 @@ const (
 func (p *Pipeline) settle(ctx context.Context, img *photo.RGB, findings []finding) ([]settled, error) {
 	views := make([]view, len(findings))
 	for i, f := range findings {
-		views[i] = p.marker.around(f.box, f.turn)
+		views[i] = p.landmarker.around(f.box, f.turn)
 	}
 	faces, err := p.marked(ctx, img, views)
 	if err != nil {
@@ -81,7 +81,7 @@ func (p *Pipeline) settle(ctx context.Context, img *photo.RGB, findings []findin
 	some := doubtful()
 	views = nil
 	for _, i := range some {
-		views = append(views, p.marker.frame(&faces[i].shape, img))
+		views = append(views, p.landmarker.frame(&faces[i].shape, img))
 	}
 	if _, err := try(some, views); err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func (p *Pipeline) settle(ctx context.Context, img *photo.RGB, findings []findin
 	views = nil
 	for _, i := range some {
 		for turn := range 4 {
-			views = append(views, p.marker.around(findings[i].box, turn))
+			views = append(views, p.landmarker.around(findings[i].box, turn))
 		}
 	}
 	for range 1 + reframings {
@@ -99,7 +99,7 @@ func (p *Pipeline) settle(ctx context.Context, img *photo.RGB, findings []findin
 			return nil, err
 		}
 		for i := range tried {
-			views[i] = p.marker.frame(&tried[i].shape, img)
+			views[i] = p.landmarker.frame(&tried[i].shape, img)
 		}
 	}
 	return faces, nil
@@ -107,7 +107,7 @@ func (p *Pipeline) settle(ctx context.Context, img *photo.RGB, findings []findin
 
 // marked marks the face in each view.
 func (p *Pipeline) marked(ctx context.Context, img *photo.RGB, views []view) ([]settled, error) {
-	shapes, err := p.marker.find(ctx, img, views)
+	shapes, err := p.landmarker.find(ctx, img, views)
 	if err != nil {
 		return nil, fmt.Errorf("find landmarks: %w", err)
 	}
@@ -134,7 +134,7 @@ func inBox(s *geometry.Shape, box rect) bool {
 }
 
 // frame shows a face as its points suggest: upright, and of the size and height at which the network knows faces.
-func (m *marker) frame(s *geometry.Shape, img *photo.RGB) view {
+func (m *landmarker) frame(s *geometry.Shape, img *photo.RGB) view {
 	side := 1 / pointsSpread
 	in := m.about.Input
 	square := geometry.Affine{

@@ -127,7 +127,7 @@ func (p *Pipeline) see(ctx context.Context, img *photo.RGB, some []*subject, wan
 		seen[i] = signs{}
 	}
 	var fives [][5]geometry.Point // only if a network looks: attributes without signs do not mark the faces
-	for _, w := range p.wearers {
+	for _, w := range p.wearNetworks {
 		wanted := where(func(a Attribute) bool {
 			return slices.ContainsFunc(a.signs, func(s pack.Sign) bool { return slices.Contains(w.about.Signs, s) })
 		})
