@@ -20,8 +20,9 @@ import (
 //     and for changes of resources, keys and rights.
 //   - Never done without an entry. Append may fail, or the process may end, after a change is stored. A room that
 //     changes rights (identity, keyvault) stores the event in the same transaction as the change, in a table of its
-//     own, and removes it when Append has succeeded. What is left is appended again after the next change, or at the
-//     next start. An entry may therefore be in the log twice, with the same DetailChange.
+//     own, and removes it when Append has succeeded. What is left is appended again: by keyvault within a minute, by
+//     identity after its next change, by both at the next start. An entry may therefore be in the log twice, with the
+//     same DetailChange.
 //   - Recorded at once, and bounded. Tally never waits for the disk and never fails because of it, so that signing in
 //     does not depend on free disk space, and it writes few entries however many events come. For what others can
 //     repeat without end: tokens, and refusals of callers without rights.
