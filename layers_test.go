@@ -34,7 +34,9 @@ detect identify similar grouping        : detection, searches
 facelist person migrationmissing keeping : lists, persons, faces that a migration lacks; setting retention and holds
 collection migration migrateface        : whole collections
 writematches                            : retention: store who was recognised
+summary                                 : lists and groups with their counts
 expire                                  : retention: erase whose time is up
+details                                 : persons and faces with what is recorded of them
 sweep                                   : retention: drop what is expired or deleted
 run                                     : the loop that trains, expires and sweeps
 `,

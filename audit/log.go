@@ -98,6 +98,7 @@ type queued struct {
 	events []encoded
 	at     time.Time
 	done   chan error // nil for a noted event; else holds one
+	first  uint64     // sequence number of the first event; set before done holds nil
 }
 
 // encoded is an event without its place in the log.
@@ -162,6 +163,23 @@ func (l *Log) Append(ctx context.Context, events ...Event) error {
 	if err != nil {
 		return err
 	}
+	return l.append(ctx, q)
+}
+
+// Place implements Placer.
+func (l *Log) Place(ctx context.Context, e Event) (sequence uint64, err error) {
+	q, err := newQueued(e)
+	if err != nil {
+		return 0, err
+	}
+	if err := l.append(ctx, q); err != nil {
+		return 0, err
+	}
+	return q.first, nil
+}
+
+// append queues events and waits until they are on disk.
+func (l *Log) append(ctx context.Context, q *queued) (err error) {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

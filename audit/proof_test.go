@@ -4,10 +4,41 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/visage-face/visage/audit"
 )
+
+// TestPlaceTellsTheSequence: also when many write at the same time.
+func TestPlaceTellsTheSequence(t *testing.T) {
+	store := newStore(t)
+	l := open(t, store)
+	var wg sync.WaitGroup
+	var placed [50]uint64
+	for i := range placed {
+		wg.Go(func() {
+			e := audit.Event{Kind: audit.PersonDelete, Outcome: audit.Done, RequestID: strconv.Itoa(i)}
+			mustDo(t, l.Append(t.Context(), e, e))
+			var err error
+			if placed[i], err = l.Place(t.Context(), e); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	mustDo(t, l.Sign(t.Context()))
+	for i, sequence := range placed {
+		p, err := audit.Read(store).Prove(t.Context(), sequence)
+		if err != nil || p.Entry.RequestID != strconv.Itoa(i) {
+			t.Errorf("entry %d is of request %q (%v), want %d", sequence, p.Entry.RequestID, err, i)
+		}
+	}
+	if sequence, err := l.Place(t.Context(), audit.Event{Kind: "nonsense"}); err == nil || sequence != 0 {
+		t.Errorf("an event of no kind is entry %d", sequence)
+	}
+}
 
 // TestProofsHoldAlone: an entry is proved by its proof and a public key; whatever of the proof is changed, it proves
 // nothing.

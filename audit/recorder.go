@@ -39,6 +39,13 @@ type Recorder interface {
 	Tally(ctx context.Context, e Event) error
 }
 
+// Placer is a Recorder that tells where an entry is in the log, for callers that want the proof of it. *Log is one.
+type Placer interface {
+	Recorder
+	// Place is Append of one event, and returns the sequence number of its entry.
+	Place(ctx context.Context, e Event) (sequence uint64, err error)
+}
+
 // Discard is a Recorder that keeps nothing.
 type Discard struct{}
 

@@ -74,6 +74,7 @@ func (l *Log) write(ctx context.Context, batch []*queued) error {
 	after := l.tail
 	var data [][]byte
 	for _, q := range batch {
+		q.first = after.size + 1
 		for _, e := range q.events {
 			entry := place(after.size+1, after.last, e.body)
 			data, after = append(data, entry), after.add(entry)

@@ -33,16 +33,22 @@ func setReceipt(e *audit.Event, r sealed.Receipt) {
 	if r.Epoch == 0 {
 		return
 	}
-	records, sums := 0, sha256.New()
-	for _, c := range r.Erased {
-		records += c.Count
-		sums.Write(c.Hash[:])
-	}
+	records, digest := summarise(r)
 	e.Set(audit.DetailGeneration, strconv.FormatUint(uint64(r.Generation), 10))
 	e.Set(audit.DetailEpoch, strconv.FormatUint(uint64(r.Epoch), 10))
 	e.Set(audit.DetailCount, strconv.Itoa(records))
 	e.Set(audit.DetailGrade, string(r.Grade))
-	e.Set(audit.DetailErased, hex.EncodeToString(sums.Sum(nil)))
+	e.Set(audit.DetailErased, digest)
+}
+
+// summarise returns how many records a receipt is about, and the hash over what it says of each container, hexadecimal.
+func summarise(r sealed.Receipt) (records int, digest string) {
+	sums := sha256.New()
+	for _, c := range r.Erased {
+		records += c.Count
+		sums.Write(c.Hash[:])
+	}
+	return records, hex.EncodeToString(sums.Sum(nil))
 }
 
 // operationOf is a retention as the audit log has it.

@@ -198,6 +198,20 @@ func (s *Service) Delete(ctx context.Context, res visage.Resource, ref Ref) erro
 
 // List returns the lists or groups of a kind, sorted by id, without their faces; the result is not nil.
 func (s *Service) List(ctx context.Context, res visage.Resource, kind Kind, p Page) ([]Collection, error) {
+	page, err := listCollections(ctx, s, res, kind, p, func(_ sealed.Reader, c collectionRecord) (Collection, error) {
+		return c.collection(), nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list every %s: %w", kind, err)
+	}
+	return page, nil
+}
+
+// listCollections returns the results of describe for a page of the lists or groups of a kind.
+func listCollections[T any](
+	ctx context.Context, s *Service, res visage.Resource, kind Kind, p Page,
+	describe func(sealed.Reader, collectionRecord) (T, error),
+) ([]T, error) {
 	top, err := p.top()
 	if err != nil {
 		return nil, err
@@ -217,12 +231,12 @@ func (s *Service) List(ctx context.Context, res visage.Resource, kind Kind, p Pa
 			})
 		},
 	}
-	page, err := readPage(ctx, s, res, listed, p.Start, top, func(r sealed.Reader, id string) (Collection, error) {
+	return readPage(ctx, s, res, listed, p.Start, top, func(r sealed.Reader, id string) (T, error) {
 		c, err := all.Get(r, id)
-		return c.collection(), err
+		if err != nil {
+			var none T
+			return none, err
+		}
+		return describe(r, c)
 	})
-	if err != nil {
-		return nil, fmt.Errorf("list every %s: %w", kind, err)
-	}
-	return page, nil
 }

@@ -164,8 +164,14 @@ func (s *Service) UpdateFace(ctx context.Context, res visage.Resource, list Ref,
 
 // DeleteFace removes a face from a list. A search that begins afterwards does not find it.
 func (s *Service) DeleteFace(ctx context.Context, res visage.Resource, list Ref, faceID string) error {
+	_, err := s.EraseFace(ctx, res, list, faceID)
+	return err
+}
+
+// EraseFace is DeleteFace, and says what was erased.
+func (s *Service) EraseFace(ctx context.Context, res visage.Resource, list Ref, faceID string) (Erasure, error) {
 	if err := list.want(false); err != nil {
-		return err
+		return Erasure{}, err
 	}
 	var c collectionRecord
 	var f faceRecord
@@ -187,13 +193,15 @@ func (s *Service) DeleteFace(ctx context.Context, res visage.Resource, list Ref,
 		return putState(tx, list.Kind, c, st)
 	})
 	if err != nil {
-		return fmt.Errorf("delete face: %w", err)
+		return Erasure{}, fmt.Errorf("delete face: %w", err)
 	}
 	s.changeGalleries(res, c, func(g *gallery.Gallery) error {
 		g.Remove(gallery.ID(f.ID))
 		return nil
 	})
 	s.orders.change(contentsOrder(res, c), idChange{id: string(f.ID[:])})
-	s.erased(ctx, res, audit.FaceDelete, list, receipt, map[audit.Detail]string{audit.DetailFace: f.ID.String()})
-	return nil
+	done := s.erased(ctx, res, audit.FaceDelete, list, receipt,
+		map[audit.Detail]string{audit.DetailFace: f.ID.String()})
+	done.Faces = 1
+	return done, nil
 }

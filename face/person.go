@@ -208,10 +208,17 @@ func (s *Service) UpdatePerson(ctx context.Context, res visage.Resource, ref Per
 
 // DeletePerson removes a person with its faces. A search that begins afterwards does not find it.
 func (s *Service) DeletePerson(ctx context.Context, res visage.Resource, ref PersonRef) error {
+	_, err := s.ErasePerson(ctx, res, ref)
+	return err
+}
+
+// ErasePerson is DeletePerson, and says what was erased.
+func (s *Service) ErasePerson(ctx context.Context, res visage.Resource, ref PersonRef) (Erasure, error) {
 	var gone uuid
+	var faces int
 	c, receipt, err := s.erasePerson(ctx, res, ref,
 		func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (bool, error) {
-			gone = p.ID
+			gone, faces = p.ID, len(p.Faces)
 			if err := mayDelete(tx, c, ref.ID); err != nil {
 				return false, err
 			}
@@ -221,16 +228,17 @@ func (s *Service) DeletePerson(ctx context.Context, res visage.Resource, ref Per
 			return false, putState(tx, ref.Group.Kind, c, *st)
 		})
 	if err != nil {
-		return fmt.Errorf("delete person: %w", err)
+		return Erasure{}, fmt.Errorf("delete person: %w", err)
 	}
 	s.changeGalleries(res, c, func(g *gallery.Gallery) error {
 		g.RemoveOwner(gallery.ID(gone))
 		return nil
 	})
 	s.orders.change(contentsOrder(res, c), idChange{id: string(gone[:])})
-	s.erased(ctx, res, audit.PersonDelete, ref.Group, receipt,
+	done := s.erased(ctx, res, audit.PersonDelete, ref.Group, receipt,
 		map[audit.Detail]string{audit.DetailPerson: gone.String()})
-	return nil
+	done.Persons, done.Faces = 1, faces
+	return done, nil
 }
 
 // removePerson removes a person with its faces, and subtracts them from the totals and from the state, which the caller
@@ -365,6 +373,14 @@ func (s *Service) UpdatePersonFace(
 
 // DeletePersonFace removes a face of a person. A search that begins afterwards does not find it.
 func (s *Service) DeletePersonFace(ctx context.Context, res visage.Resource, ref PersonRef, faceID string) error {
+	_, err := s.ErasePersonFace(ctx, res, ref, faceID)
+	return err
+}
+
+// ErasePersonFace is DeletePersonFace, and says what was erased.
+func (s *Service) ErasePersonFace(
+	ctx context.Context, res visage.Resource, ref PersonRef, faceID string,
+) (Erasure, error) {
 	var gone uuid
 	c, receipt, err := s.erasePerson(ctx, res, ref,
 		func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (bool, error) {
@@ -383,13 +399,14 @@ func (s *Service) DeletePersonFace(ctx context.Context, res visage.Resource, ref
 			return true, putState(tx, ref.Group.Kind, c, *st)
 		})
 	if err != nil {
-		return fmt.Errorf("delete face of person: %w", err)
+		return Erasure{}, fmt.Errorf("delete face of person: %w", err)
 	}
 	s.changeGalleries(res, c, func(g *gallery.Gallery) error {
 		g.Remove(gallery.ID(gone))
 		return nil
 	})
-	s.erased(ctx, res, audit.FaceDelete, ref.Group, receipt,
+	done := s.erased(ctx, res, audit.FaceDelete, ref.Group, receipt,
 		map[audit.Detail]string{audit.DetailPerson: ref.ID, audit.DetailFace: gone.String()})
-	return nil
+	done.Faces = 1
+	return done, nil
 }

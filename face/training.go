@@ -85,11 +85,15 @@ func (s *Service) Training(ctx context.Context, res visage.Resource, ref Ref) (T
 	if err != nil {
 		return Training{}, fmt.Errorf("training: %w", err)
 	}
+	return t.training(), nil
+}
+
+func (t trainingRecord) training() Training {
 	return Training{
 		Status: t.Status, Created: moment(t.Created), LastAction: moment(t.LastAction),
 		LastSuccess: moment(t.LastSuccess),
 		Message:     t.Message,
-	}, nil
+	}
 }
 
 func moment(micros int64) time.Time {

@@ -14,6 +14,7 @@ import (
 type Recorder struct {
 	mu     sync.Mutex
 	events []audit.Event // guarded by mu
+	placed uint64        // guarded by mu: how many events there were
 	err    error         // guarded by mu
 }
 
@@ -28,8 +29,19 @@ func (r *Recorder) Append(_ context.Context, events ...audit.Event) error {
 	}
 	if r.err == nil {
 		r.events = append(r.events, events...)
+		r.placed += uint64(len(events))
 	}
 	return r.err
+}
+
+// Place implements audit.Placer: events are numbered from 1. Concurrent calls may get the number of a later event.
+func (r *Recorder) Place(ctx context.Context, e audit.Event) (uint64, error) {
+	if err := r.Append(ctx, e); err != nil {
+		return 0, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.placed, nil
 }
 
 // Tally implements audit.Recorder: it keeps every event.

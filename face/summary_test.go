@@ -1,0 +1,100 @@
+package face_test
+
+import (
+	"testing"
+	"testing/synctest"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/face"
+)
+
+// TestSummariesCount: what a group or list says of itself is what is in it, whatever came and went.
+func TestSummariesCount(t *testing.T) {
+	forAllKinds(t, func(t *testing.T, r *service, kind face.Kind) {
+		ctx := t.Context()
+		ref := r.create(t, kind, "b")
+		r.create(t, kind, "a")
+		check := func(when string, persons, faces int) face.Summary {
+			t.Helper()
+			sum := must[face.Summary](t)(r.Summary(ctx, r.res, ref))
+			if sum.ID != "b" || sum.Name != "name of b" || sum.Persons != persons || sum.Faces != faces {
+				t.Errorf("%s: %+v, want %d persons and %d faces", when, sum, persons, faces)
+			}
+			return sum
+		}
+		check("at first", 0, 0)
+		if kind == face.PersonGroup || kind == face.LargePersonGroup {
+			ann := r.enrol(t, ref, "Ann", "ann", "ann.1")
+			r.enrol(t, ref, "Ben", "ben")
+			check("with two persons", 2, 3)
+			mustDo(t, r.DeletePersonFace(ctx, r.res, ann, r.addFace(t, ann, "ann.2")))
+			mustDo(t, r.DeletePerson(ctx, r.res, ann))
+			check("with one person less", 1, 1)
+		} else {
+			r.addListed(t, ref, "ann")
+			mustDo(t, r.DeleteFace(ctx, r.res, ref, r.addListed(t, ref, "ben")))
+			check("with a face less", 0, 1)
+		}
+		all := must[[]face.Summary](t)(r.Summaries(ctx, r.res, kind, face.Page{}))
+		if len(all) != 2 || all[0].ID != "a" || all[1].ID != "b" || all[0].Faces != 0 || all[1].Faces != 1 {
+			t.Errorf("summaries: %+v", all)
+		}
+		next := must[[]face.Summary](t)(r.Summaries(ctx, r.res, kind, face.Page{Start: "a", Top: ptr(1)}))
+		if len(next) != 1 || next[0].ID != "b" {
+			t.Errorf("the page after a: %+v", next)
+		}
+		_, err := r.Summary(ctx, r.res, face.Ref{Kind: kind, ID: "c"})
+		wantRefusal(t, err, visage.NotFound, kind.String()+"NotFound")
+	})
+}
+
+func TestSummariesTellOfTrainings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newService(t)
+		defer r.run(t)()
+		group := r.create(t, face.LargePersonGroup, "g")
+		ann := r.enrol(t, group, "Ann", "ann")
+		summary := func() face.Summary { return must[face.Summary](t)(r.Summary(t.Context(), r.res, group)) }
+		if sum := summary(); sum.Training != (face.Training{}) || !sum.Outdated {
+			t.Errorf("before the first training: %+v", sum)
+		}
+		r.train(t, group)
+		if sum := summary(); sum.Training.Status != face.Succeeded || sum.Outdated || sum.Progress != nil {
+			t.Errorf("trained: %+v", sum)
+		}
+		r.addFace(t, ann, "ann.1")
+		if sum := summary(); !sum.Outdated {
+			t.Errorf("with a face that was not trained: %+v", sum)
+		}
+		list := r.create(t, face.FaceList, "l")
+		r.addListed(t, list, "ann")
+		if sum := must[face.Summary](t)(r.Summary(t.Context(), r.res, list)); sum.Outdated {
+			t.Errorf("a small list, which is searched as it is: %+v", sum)
+		}
+	})
+}
+
+func TestUsageCountsAgainstQuotas(t *testing.T) {
+	r := newService(t)
+	group := r.create(t, face.LargePersonGroup, "g")
+	r.create(t, face.FaceList, "l")
+	r.enrol(t, group, "Ann")
+	limits := r.res.Tier.Limits()
+	want := map[face.Kind]face.Usage{
+		face.FaceList:      {Collections: 1, MostCollections: limits.FaceLists},
+		face.LargeFaceList: {MostCollections: limits.LargeFaceLists},
+		face.PersonGroup:   {MostCollections: limits.PersonGroups, MostPersons: limits.PersonsInPersonGroups},
+		face.LargePersonGroup: {Collections: 1, MostCollections: limits.LargePersonGroups, Persons: 1,
+			MostPersons: limits.PersonsInLargeOnes},
+	}
+	all := must[[]face.Usage](t)(r.Usage(t.Context(), r.res))
+	if len(all) != len(want) {
+		t.Errorf("%d kinds", len(all))
+	}
+	for _, u := range all {
+		w := want[u.Kind]
+		if w.Kind = u.Kind; u != w {
+			t.Errorf("%s: %+v, want %+v", u.Kind, u, w)
+		}
+	}
+}
