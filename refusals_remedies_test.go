@@ -126,6 +126,11 @@ var remedies = map[string]string{
 	"invalid_scope":                      "Send one scope, such as https://cognitiveservices.azure.com/.default.",
 	"unauthorized":                       "Send the value of IDENTITY_HEADER in X-IDENTITY-HEADER.",
 	"unauthorized_client":                "Check the client id and the tenant, or create the application.",
+	"SessionEnded":                       "Sign in again.",
+	"SessionNotFound":                    "Nothing: the session has ended.",
+	"InvalidPasskey":                     "Remove a passkey that is no longer used, or sign in as a person.",
+	"PasskeyNotFound":                    "Nothing: the passkey was removed.",
+	"InvalidCode":                        "Request a code for a person, with a shorter life.",
 	"unsupported_grant_type":             "Send grant_type=client_credentials.",
 
 	// directory

@@ -195,7 +195,7 @@ var codeStatuses = map[string]int{
 }
 
 var planeOrder = []string{everyPlane, face, faceManagement, management, vaultPlane, tokenPlane, signedIn, graphPlane,
-	endpoint}
+	endpoint, console}
 
 // The planes where refusals appear, as the page calls them.
 const (
@@ -208,6 +208,7 @@ const (
 	signedIn       = "Every plane that takes bearer tokens"
 	graphPlane     = "Directory (Microsoft Graph)"
 	endpoint       = "Endpoint of managed identities"
+	console        = "Console"
 )
 
 // planesOf says on which planes a refusal can appear.
@@ -244,6 +245,9 @@ func planesOf(r rejection) string {
 		switch {
 		case r.inner != "":
 			return tokenPlane
+		case slices.Contains([]string{"SessionEnded", "SessionNotFound", "OneTimeCodeSpent", "InvalidPasskey",
+			"PasskeyExists", "PasskeyNotFound"}, r.code):
+			return console
 		case r.status == "Unauthenticated":
 			return signedIn
 		}

@@ -97,6 +97,42 @@ func sequences(entries []audit.Entry) []uint64 {
 	return all
 }
 
+// TestNamesOfActors: the name of a human keeps its script, cannot make an entry look like another, and changes nothing
+// about the entries without one.
+func TestNamesOfActors(t *testing.T) {
+	l := open(t, newStore(t))
+	long := strings.Repeat("🦉", 129)
+	names := map[string]string{
+		"": "", "Ada": "Ada", "田中 さくら": "田中 さくら", "Ada\nAdmin\u202e": "Ada?Admin?", "Ada\xff": "Ada\ufffd",
+		long: strings.Repeat("🦉", 127) + "~", long[:512]: long[:512],
+	}
+	for name, want := range names {
+		e := event(1)
+		e.Actor = audit.Actor{Kind: audit.Person, ID: "p", Name: name}
+		mustDo(t, l.Append(t.Context(), e))
+		got := list(t, l.History, audit.Query{Limit: 1})[0]
+		if got.Actor.Name != want {
+			t.Errorf("the name %q comes back as %q", name, got.Actor.Name)
+		}
+		encoded := must[[]byte](t)(audit.EncodeEntry(got))
+		format := byte(2)
+		if name == "" {
+			format = 1
+		}
+		if encoded[3] != format {
+			t.Errorf("the entry with the name %q has format %d", name, encoded[3])
+		}
+		// An entry has one encoding: none with an empty name, and none with a name in the format without.
+		encoded[3] = 3 - format
+		if _, err := audit.DecodeEntry(encoded); err == nil {
+			t.Errorf("the entry with the name %q is taken in the other format", name)
+		}
+	}
+	if r, err := l.Verify(t.Context()); err != nil || r.Entries != uint64(len(names)) {
+		t.Errorf("verify: %+v, %v", r, err)
+	}
+}
+
 func TestEventsComeBackAsTheyWere(t *testing.T) {
 	l := open(t, newStore(t))
 	want := audit.Event{

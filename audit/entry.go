@@ -17,6 +17,7 @@ import (
 // The shapes of what is stored; docs/formats/audit.md has them byte by byte.
 const (
 	entryMagic   = "VAE\x01" // what it is, and the version of the format
+	namedMagic   = "VAE\x02" // the same, of an entry with the name of its actor
 	entryHeader  = len(entryMagic) + 8 + sha256.Size
 	entryLabel   = "visage/v1/audit-entry\x00"
 	genesisLabel = "visage/v1/audit-genesis\x00"
@@ -78,33 +79,41 @@ func entryHash(encoded []byte) hash {
 	return hash(h.Sum(nil))
 }
 
-// encodeBody encodes an event that clean has returned: everything of an entry that does not depend on its place.
+// encodeBody encodes an event that clean has returned: the magic, and everything of an entry that does not depend on
+// its place.
 func encodeBody(e Event) ([]byte, error) {
-	b := binary.BigEndian.AppendUint64(nil, uint64(e.Time.UnixNano()))
+	b := []byte(entryMagic)
+	if e.Actor.Name != "" {
+		b = []byte(namedMagic)
+	}
+	b = binary.BigEndian.AppendUint64(b, uint64(e.Time.UnixNano()))
 	b = append(b, e.Resource[:]...)
 	for _, s := range []string{
 		string(e.Kind), string(e.Outcome), string(e.Actor.Kind), e.Actor.ID, e.KeyID, e.KeyVersion, e.Code, e.RequestID,
 	} {
 		b = appendText(b, s)
 	}
+	if e.Actor.Name != "" {
+		b = appendText(b, e.Actor.Name)
+	}
 	b = append(b, byte(len(e.Details))) // the set of details is closed and smaller than 256
 	for _, k := range slices.Sorted(maps.Keys(e.Details)) {
 		b = appendText(appendText(b, string(k)), e.Details[k])
 	}
-	if entryHeader+len(b) > MaxEntry {
-		return nil, fmt.Errorf("audit %s: an entry of %d bytes is over the limit of %d", e.Kind, entryHeader+len(b),
-			MaxEntry)
+	if n := entryHeader - len(entryMagic) + len(b); n > MaxEntry {
+		return nil, fmt.Errorf("audit %s: an entry of %d bytes is over the limit of %d", e.Kind, n, MaxEntry)
 	}
 	return b, nil
 }
 
 // place puts an encoded body into its place.
 func place(sequence uint64, previous hash, body []byte) []byte {
-	b := make([]byte, 0, entryHeader+len(body))
-	b = append(b, entryMagic...)
+	magic, rest := body[:len(entryMagic)], body[len(entryMagic):]
+	b := make([]byte, 0, entryHeader+len(rest))
+	b = append(b, magic...)
 	b = binary.BigEndian.AppendUint64(b, sequence)
 	b = append(b, previous[:]...)
-	return append(b, body...)
+	return append(b, rest...)
 }
 
 func appendText(b []byte, s string) []byte {
@@ -117,8 +126,12 @@ var errMalformed = errors.New("malformed")
 // decodeEntry reads what place and encodeBody wrote, and nothing else: what it takes encodes to the same bytes again.
 // Kinds, outcomes and details of a later version are taken, as long as they are spelled like ours.
 func decodeEntry(b []byte) (Entry, error) {
-	if len(b) > MaxEntry || len(b) < entryHeader+8+16 || string(b[:len(entryMagic)]) != entryMagic {
-		return Entry{}, fmt.Errorf("%w: not an entry of the audit log in format 1", errMalformed)
+	if len(b) > MaxEntry || len(b) < entryHeader+8+16 {
+		return Entry{}, fmt.Errorf("%w: not an entry of the audit log", errMalformed)
+	}
+	named := string(b[:len(namedMagic)]) == namedMagic
+	if !named && string(b[:len(entryMagic)]) != entryMagic {
+		return Entry{}, fmt.Errorf("%w: not an entry of the audit log in format 1 or 2", errMalformed)
 	}
 	e := Entry{Hash: entryHash(b)}
 	b = b[len(entryMagic):]
@@ -143,6 +156,11 @@ func decodeEntry(b []byte) (Entry, error) {
 		}
 	}
 	e.Kind, e.Outcome, e.Actor.Kind = Kind(kind), Outcome(outcome), ActorKind(actor)
+	if named {
+		if e.Actor.Name, b, err = cutName(b); err != nil {
+			return Entry{}, err
+		}
+	}
 	if len(b) == 0 {
 		return Entry{}, fmt.Errorf("%w: an entry ends before its details", errMalformed)
 	}
@@ -174,20 +192,42 @@ func decodeEntry(b []byte) (Entry, error) {
 // cutText takes a text off the front of b. A word is one of a closed set: lower-case letters, dots and hyphens, not
 // empty.
 func cutText(b []byte, word bool, limit int) (string, []byte, error) {
-	if len(b) < 2 {
-		return "", nil, fmt.Errorf("%w: an entry ends within the length of a text", errMalformed)
+	text, rest, err := cut(b, limit)
+	if err != nil {
+		return "", nil, err
 	}
-	n := int(binary.BigEndian.Uint16(b))
-	if b = b[2:]; n > len(b) || n > limit {
-		return "", nil, fmt.Errorf("%w: an entry has a text of %d bytes", errMalformed, n)
-	}
-	for _, c := range b[:n] {
+	for _, c := range text {
 		if c < 0x20 || c > 0x7e || word && !(c >= 'a' && c <= 'z' || c == '.' || c == '-') {
 			return "", nil, fmt.Errorf("%w: an entry has a text with byte %#x", errMalformed, c)
 		}
 	}
-	if word && n == 0 {
+	if word && len(text) == 0 {
 		return "", nil, fmt.Errorf("%w: an entry has an empty word", errMalformed)
 	}
-	return string(b[:n]), b[n:], nil
+	return string(text), rest, nil
+}
+
+// cutName takes the name of an actor off the front of b. An entry without a name has no place for one, so that there is
+// one encoding of it.
+func cutName(b []byte) (string, []byte, error) {
+	name, rest, err := cut(b, maxName)
+	if err != nil {
+		return "", nil, err
+	}
+	if len(name) == 0 || !isName(string(name)) {
+		return "", nil, fmt.Errorf("%w: an entry has an actor's name that is empty or not printable", errMalformed)
+	}
+	return string(name), rest, nil
+}
+
+// cut takes bytes with their length off the front of b.
+func cut(b []byte, limit int) (text, rest []byte, err error) {
+	if len(b) < 2 {
+		return nil, nil, fmt.Errorf("%w: an entry ends within the length of a text", errMalformed)
+	}
+	n := int(binary.BigEndian.Uint16(b))
+	if b = b[2:]; n > len(b) || n > limit {
+		return nil, nil, fmt.Errorf("%w: an entry has a text of %d bytes", errMalformed, n)
+	}
+	return b[:n], b[n:], nil
 }

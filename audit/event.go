@@ -3,7 +3,10 @@ package audit
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/visage-face/visage"
 )
@@ -43,10 +46,16 @@ const (
 	RequestCapacity Kind = "request.capacity"
 
 	IdentityCreate Kind = "identity.create" // a principal or a secret of one
+	IdentityUpdate Kind = "identity.update" // a person
 	IdentityDelete Kind = "identity.delete"
 	IdentityToken  Kind = "identity.token" // a token was issued or refused
 	IdentityRole   Kind = "identity.role"  // a role was given or taken; DetailOperation says which
 	IdentityRotate Kind = "identity.rotate"
+
+	// a person signed in to the console, or was refused, DetailOperation says how; proved it again; a session ended
+	SessionOpen  Kind = "session.open"
+	SessionProve Kind = "session.prove"
+	SessionEnd   Kind = "session.end"
 
 	VaultOperation Kind = "vault.operation" // any operation of the built-in vault; DetailOperation has its name
 	// a change of permissions in a vault, or of its permission model: DetailBefore and DetailAfter
@@ -80,7 +89,8 @@ var kinds = []Kind{
 	ResourceCreate, ResourceUpdate, ResourceDelete, ResourceRecover, ResourcePurge, ResourceListKeys,
 	ResourceRegenerateKey,
 	RequestSubmit, RequestApprove, RequestReject, RequestWithdraw, RequestCapacity,
-	IdentityCreate, IdentityDelete, IdentityToken, IdentityRole, IdentityRotate,
+	IdentityCreate, IdentityUpdate, IdentityDelete, IdentityToken, IdentityRole, IdentityRotate,
+	SessionOpen, SessionProve, SessionEnd,
 	VaultOperation, VaultAccess, PersonDelete, FaceDelete, GroupDelete, RetentionSet, HoldPlace, HoldRelease,
 	AccessRefuse, OperatorAction, StoreEvent, StoreMigrate, InstanceStart, InstanceStop,
 }
@@ -111,6 +121,7 @@ const (
 	OperatorActor ActorKind = "operator"     // authenticated with the operator's secret
 	AccessKey     ActorKind = "access-key"   // authenticated with a key of a resource; the id is the key's name
 	Identity      ActorKind = "identity"     // an authenticated principal; the id is its object id
+	Person        ActorKind = "person"       // a human at the console; the id is the object id of the principal
 	Anonymous     ActorKind = "unidentified" // not authenticated
 )
 
@@ -118,17 +129,20 @@ const (
 type Actor struct {
 	Kind ActorKind `json:"kind"`
 	ID   string    `json:"id,omitempty"`
+	Name string    `json:"name,omitempty"` // of the human who acts, as far as it is known; in any script
 }
 
 // ActorOf returns the actor of a request; for the zero Caller, the instance by itself.
 func ActorOf(c visage.Caller) Actor {
 	switch c.Method {
 	case "operator":
-		return Actor{Kind: OperatorActor}
+		return Actor{Kind: OperatorActor, Name: c.Name}
 	case "key":
 		return Actor{Kind: AccessKey, ID: c.KeyName}
 	case "token":
 		return Actor{Kind: Identity, ID: c.ObjectID}
+	case "person":
+		return Actor{Kind: Person, ID: c.ObjectID, Name: c.Name}
 	}
 	if c.RequestID == "" {
 		return Actor{Kind: Service}
@@ -137,7 +151,7 @@ func ActorOf(c visage.Caller) Actor {
 }
 
 // Detail names a further fact of an event. The set is closed, and none of them is for names that people gave, userData
-// or anything of a face: the log outlives the data.
+// or anything of a face: the log outlives the data. The one name in an entry is Actor.Name.
 type Detail string
 
 // The details. Ids of groups and persons are the ones of the wire, which describe nobody.
@@ -178,7 +192,8 @@ const (
 	// where a request came from: an IPv4 address, or the first 64 bits of an IPv6 one
 	DetailAddress Detail = "address"
 	DetailPlane   Detail = "plane"
-	DetailSince   Detail = "since" // of an entry that stands for several events (DetailCount): the time of the first
+	DetailSession Detail = "session" // the id of a session of the console
+	DetailSince   Detail = "since"   // of an entry that stands for several events (DetailCount): the time of the first
 )
 
 var details = []Detail{
@@ -188,11 +203,13 @@ var details = []Detail{
 	DetailProviderRequest,
 	DetailBuild, DetailRuntime, DetailFIPS, DetailNode, DetailGrade, DetailErased, DetailScope, DetailBefore,
 	DetailAfter, DetailChange,
-	DetailAssignment, DetailSecret, DetailClient, DetailAudience, DetailAddress, DetailPlane, DetailSince,
+	DetailAssignment, DetailSecret, DetailClient, DetailAudience, DetailAddress, DetailPlane, DetailSession,
+	DetailSince,
 }
 
 // Event is one thing that happened. Texts are cut to what an entry holds (maxID, maxKeyID, maxDetail bytes; a cut one
-// ends in "~"), and what is not printable ASCII becomes "?": an event is not lost for what a client wrote into it.
+// ends in "~"), and what is not printable ASCII becomes "?": an event is not lost for what a client wrote into it. The
+// name of the actor keeps its script; it is cut to maxName bytes, and what is not printable in it becomes "?".
 type Event struct {
 	Time       time.Time         // zero: now
 	Kind       Kind              // required
@@ -211,6 +228,7 @@ const (
 	maxID     = 128
 	maxKeyID  = 512
 	maxDetail = 256
+	maxName   = 512
 )
 
 // Check returns an error if the kind, outcome, actor or a detail of the event is unknown: that is a bug in
@@ -233,7 +251,7 @@ func (e Event) clean() (Event, error) {
 	switch e.Actor.Kind {
 	case "":
 		e.Actor.Kind = Service
-	case Service, OperatorActor, AccessKey, Identity, Anonymous:
+	case Service, OperatorActor, AccessKey, Identity, Person, Anonymous:
 	default:
 		return Event{}, fmt.Errorf("audit %s: actor %q is not known", e.Kind, e.Actor.Kind)
 	}
@@ -241,7 +259,7 @@ func (e Event) clean() (Event, error) {
 		e.Time = time.Now()
 	}
 	e.Time = time.Unix(0, e.Time.UnixNano()).UTC()
-	e.Actor.ID = cleanText(e.Actor.ID, maxID)
+	e.Actor.ID, e.Actor.Name = cleanText(e.Actor.ID, maxID), cleanName(e.Actor.Name)
 	e.KeyID, e.KeyVersion = cleanText(e.KeyID, maxKeyID), cleanText(e.KeyVersion, maxID)
 	e.Code, e.RequestID = cleanText(e.Code, maxID), cleanText(e.RequestID, maxID)
 	var cleaned map[Detail]string
@@ -273,4 +291,34 @@ func cleanText(s string, limit int) string {
 		b[limit-1] = '~'
 	}
 	return string(b)
+}
+
+// cleanName returns a name as isName takes it.
+func cleanName(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if !inName(r) {
+			return '?'
+		}
+		return r
+	}, s) // what is not UTF-8 becomes U+FFFD
+	if len(s) <= maxName {
+		return s
+	}
+	end := maxName - 1
+	for !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + "~"
+}
+
+// isName reports whether a name is as it may stand in an entry.
+func isName(s string) bool {
+	return len(s) <= maxName && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !inName(r) })
+}
+
+// inName reports whether a character may stand in a name: those that end a line, or turn the direction of the text
+// around them, could make an entry look like another one.
+func inName(r rune) bool {
+	return !unicode.IsControl(r) && r != '\u2028' && r != '\u2029' && !(r >= '\u202a' && r <= '\u202e') &&
+		!(r >= '\u2066' && r <= '\u2069')
 }

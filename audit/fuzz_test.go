@@ -20,6 +20,8 @@ func FuzzEntry(f *testing.F) {
 	e.KeyID, e.KeyVersion, e.Code = "https://v.vault.localhost/keys/k", "0123", "Forbidden"
 	e.Details = map[audit.Detail]string{audit.DetailVault: "v", audit.DetailGeneration: "3", audit.DetailOperation: ""}
 	mustDo(f, r.log.Append(f.Context(), e))
+	e.Actor = audit.Actor{Kind: audit.Person, ID: "p", Name: "Ada 🦉"}
+	mustDo(f, r.log.Append(f.Context(), e))
 	for _, seed := range r.entries.data {
 		f.Add(seed)
 		f.Add(seed[:len(seed)-1])

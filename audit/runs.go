@@ -92,7 +92,8 @@ func familyOf(e Event) string {
 
 // keyOf is all of an event except its time and its request.
 func keyOf(family string, e Event) string {
-	parts := []string{family, e.Code, string(e.Actor.Kind), e.Actor.ID, e.Resource.String(), e.KeyID, e.KeyVersion}
+	parts := []string{family, e.Code, string(e.Actor.Kind), e.Actor.ID, e.Actor.Name, e.Resource.String(), e.KeyID,
+		e.KeyVersion}
 	for _, k := range slices.Sorted(maps.Keys(e.Details)) {
 		parts = append(parts, string(k), e.Details[k])
 	}

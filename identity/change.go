@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -32,6 +33,9 @@ type change struct {
 	// Before and After are what was true: a role's name, subjects as "ISSUER SUBJECT" separated by commas, or the
 	// expiry of a secret. Empty: nothing.
 	Before, After string
+	Session       string // the id of a session
+	How           string // how a session was opened, proved or ended: the operation in the audit log
+	Address       string // that a session was opened from
 }
 
 // operation is a kind of change.
@@ -46,6 +50,16 @@ const (
 	roleGiven       operation = "give role"
 	roleTaken       operation = "take role"
 	roleEnded       operation = "end role" // because its scope or its holder was deleted
+	personMade      operation = "make person"
+	personChanged   operation = "change person"
+	personEnded     operation = "end person"
+	codeMade        operation = "make code"
+	invitationMade  operation = "make invitation"
+	passkeyAdded    operation = "add passkey"
+	passkeyRemoved  operation = "remove passkey"
+	sessionOpened   operation = "open session"
+	sessionProved   operation = "prove session"
+	sessionEnded    operation = "end session"
 )
 
 // entry has the kind and the operation under which a change is in the audit log.
@@ -61,6 +75,16 @@ var entry = map[operation]struct {
 	roleGiven:       {audit.IdentityRole, "assign"},
 	roleTaken:       {audit.IdentityRole, "unassign"},
 	roleEnded:       {audit.IdentityRole, "end"},
+	personMade:      {audit.IdentityCreate, "person"},
+	personChanged:   {audit.IdentityUpdate, "person"},
+	personEnded:     {audit.IdentityDelete, "person"},
+	codeMade:        {audit.IdentityCreate, "sign-in-address"},
+	invitationMade:  {audit.IdentityCreate, "invitation"},
+	passkeyAdded:    {audit.IdentityCreate, "passkey"},
+	passkeyRemoved:  {audit.IdentityDelete, "passkey"},
+	sessionOpened:   {audit.SessionOpen, ""}, // the operation is change.How
+	sessionProved:   {audit.SessionProve, ""},
+	sessionEnded:    {audit.SessionEnd, ""},
 }
 
 // faceResources is what the scopes of Face resources have in common.
@@ -72,7 +96,7 @@ func (c change) event() audit.Event {
 		Time: time.Unix(0, c.Time), Kind: entry[c.Operation].kind, Outcome: audit.Done, RequestID: c.RequestID,
 		Actor: audit.ActorOf(visage.Caller{Principal: c.By, RequestID: c.RequestID}),
 	}
-	e.Set(audit.DetailOperation, entry[c.Operation].operation)
+	e.Set(audit.DetailOperation, cmp.Or(c.How, entry[c.Operation].operation))
 	e.Set(audit.DetailChange, c.Change)
 	e.Set(audit.DetailSubject, c.Subject)
 	e.Set(audit.DetailSecret, c.Secret)
@@ -80,6 +104,10 @@ func (c change) event() audit.Event {
 	e.Set(audit.DetailRole, c.Role)
 	e.Set(audit.DetailScope, c.Scope)
 	e.SetChange(c.Before, c.After)
+	e.Set(audit.DetailSession, c.Session)
+	if from, err := netip.ParseAddr(c.Address); err == nil {
+		e.SetAddress(from)
+	}
 	if strings.Contains(c.Scope, faceResources) {
 		if id, err := visage.ParseResourceID(c.Instance); err == nil {
 			e.Resource = id // so that the owner of the resource can read the entry
@@ -99,11 +127,28 @@ func (c change) key() string { return fmt.Sprintf("%s/%d", c.Change, c.Order) }
 func (d *Directory) changeRights(
 	ctx context.Context, about change, do func(tx sealed.Tx, tell func(change)) error,
 ) error {
-	caller := visage.CallerFrom(ctx)
-	about.Change, about.Time = visage.NewUUID().String(), time.Now().UnixNano()
-	about.By, about.RequestID = caller.Principal, caller.RequestID
 	d.changes.Lock()
 	defer d.changes.Unlock()
+	return d.record(ctx, about, func(tx sealed.Tx, tell func(change)) error {
+		if err := do(tx, tell); err != nil {
+			return err
+		}
+		return d.keepOwner(tx)
+	}, d.reload)
+}
+
+// record makes a change and sees to it that its parts get into the audit log. stored is called when the change is
+// stored and must take effect, before the entries are written; a caller that goes away does not end it. The caller of
+// record holds changes.
+func (d *Directory) record(
+	ctx context.Context, about change, do func(tx sealed.Tx, tell func(change)) error,
+	stored func(context.Context) error,
+) error {
+	caller := visage.CallerFrom(ctx)
+	about.Change, about.Time, about.RequestID = visage.NewUUID().String(), time.Now().UnixNano(), caller.RequestID
+	if about.By == (visage.Principal{}) {
+		about.By = caller.Principal
+	}
 	err := d.space.Update(ctx, func(tx sealed.Tx) error {
 		order := 0 // the function may run again
 		var failed error
@@ -112,10 +157,8 @@ func (d *Directory) changeRights(
 			order++
 			failed = errors.Join(failed, outbox.In().Put(tx, c.key(), c))
 		}
-		if err := do(tx, tell); err != nil {
-			return err
-		}
-		return cmp.Or(failed, d.keepOwner(tx))
+		err := do(tx, tell)
+		return cmp.Or(err, failed)
 	})
 	if errors.Is(err, errManaged) { // nothing was changed, and nothing refused
 		return err
@@ -123,13 +166,21 @@ func (d *Directory) changeRights(
 	if err != nil {
 		return audit.Answer(ctx, d.cfg.Audit, err, about.event().Ended(err))
 	}
-	ctx = context.WithoutCancel(ctx) // the change is stored: it must take effect, and be in the audit log
+	ctx = context.WithoutCancel(ctx)
+	if err := stored(ctx); err != nil {
+		return err
+	}
+	return d.deliver(ctx)
+}
+
+// reload swaps the state for what is stored.
+func (d *Directory) reload(ctx context.Context) error {
 	s, err := d.read(ctx)
 	if err != nil {
 		return err
 	}
 	d.state.Store(s)
-	return d.deliver(ctx)
+	return nil
 }
 
 // deliver appends the changes in the outbox to the audit log, oldest first, and removes them from it. The caller holds
@@ -195,7 +246,7 @@ func (d *Directory) owned(s *state, now time.Time) bool {
 			continue
 		}
 		live := func(x secretRecord) bool { return now.UnixNano() < x.Expires }
-		vouched := func(x Subject) bool { return d.trustedBy(x.Issuer) != nil }
+		vouched := func(x Subject) bool { return !x.Group && d.trustedBy(x.Issuer) != nil }
 		if slices.ContainsFunc(rec.Secrets, live) || slices.ContainsFunc(rec.Subjects, vouched) {
 			return true
 		}

@@ -35,7 +35,7 @@ func config(store *sealed.Store) identity.Config {
 }
 
 // newStore opens a store under src: in memory when dir is empty.
-func newStore(t *testing.T, dir string, src keysource.Source) *sealed.Store {
+func newStore(t testing.TB, dir string, src keysource.Source) *sealed.Store {
 	t.Helper()
 	cfg := sealed.Config{Engine: "memory:", Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: src}}}
 	if dir != "" {
@@ -48,7 +48,7 @@ func newStore(t *testing.T, dir string, src keysource.Source) *sealed.Store {
 	return s
 }
 
-func open(t *testing.T, cfg identity.Config) *identity.Directory {
+func open(t testing.TB, cfg identity.Config) *identity.Directory {
 	t.Helper()
 	if cfg.Store == nil {
 		store := newStore(t, "", sourcetest.NewFake("root"))
@@ -106,7 +106,7 @@ func claimsOf(t *testing.T, token string) map[string]any {
 }
 
 // wantRefusal wants a refusal with a code, and a number when there is one.
-func wantRefusal(t *testing.T, what string, err error, code, number string) {
+func wantRefusal(t testing.TB, what string, err error, code, number string) {
 	t.Helper()
 	r, ok := errors.AsType[*visage.Refusal](err)
 	if !ok || r.Code != code || r.InnerCode != number {

@@ -1,5 +1,5 @@
-// Package identity manages tenants, their applications and managed identities, the roles assigned to these, and the
-// tokens that authenticate them.
+// Package identity manages tenants, their applications, managed identities and people, the roles assigned to these, and
+// the tokens, sessions, passkeys and one-time codes that authenticate them.
 //
 // What it stores lies in the operator's space, so that it can be read while a customer's key is revoked.
 package identity
@@ -53,6 +53,9 @@ type Directory struct {
 	changes sync.Mutex // held while stored data changes, so that states are swapped in the order of the changes
 	state   atomic.Pointer[state]
 	keys    atomic.Pointer[[]signingKey] // the published ones, oldest first
+
+	sessions openSessions
+	codes    openCodes
 }
 
 // Open reads the directory, and creates the tenant and the first signing key if they do not exist.
@@ -85,6 +88,9 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open identities: %w", err)
+	}
+	if err := errors.Join(d.loadSessions(ctx), d.loadCodes(ctx)); err != nil {
+		return nil, fmt.Errorf("open identities: read sessions and invitations: %w", err)
 	}
 	if err := d.deliver(ctx); err != nil { // what a crash has kept out of the audit log
 		return nil, fmt.Errorf("open identities: %w", err)
@@ -130,12 +136,7 @@ func (d *Directory) update(ctx context.Context, fn func(sealed.Tx) error) error 
 	if err := d.space.Update(ctx, fn); err != nil {
 		return err
 	}
-	s, err := d.read(context.WithoutCancel(ctx))
-	if err != nil {
-		return err
-	}
-	d.state.Store(s)
-	return nil
+	return d.reload(context.WithoutCancel(ctx))
 }
 
 // state is what requests are answered from: one immutable value, replaced at every change.
@@ -144,6 +145,7 @@ type state struct {
 	principals map[string]principalRecord // by object id
 	clients    map[string]string          // object ids, by client id
 	managed    map[string]string          // object ids, by the resource in lower case
+	passkeys   map[string]string          // object ids, by the id of the passkey
 	roles      map[string][]Assignment    // by object id
 	byID       map[string]Assignment
 }
@@ -164,7 +166,8 @@ func (d *Directory) read(ctx context.Context) (*state, error) {
 func readState(r sealed.Reader) (*state, error) {
 	s := &state{
 		tenants: map[string]bool{}, principals: map[string]principalRecord{}, clients: map[string]string{},
-		managed: map[string]string{}, roles: map[string][]Assignment{}, byID: map[string]Assignment{},
+		managed: map[string]string{}, passkeys: map[string]string{}, roles: map[string][]Assignment{},
+		byID: map[string]Assignment{},
 	}
 	for t, err := range tenants.In().All(r) {
 		if err != nil {
@@ -176,7 +179,13 @@ func readState(r sealed.Reader) (*state, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.principals[p.ID], s.clients[p.ClientID] = p, p.ID
+		s.principals[p.ID] = p
+		if p.ClientID != "" {
+			s.clients[p.ClientID] = p.ID
+		}
+		for _, k := range p.Passkeys {
+			s.passkeys[string(k.ID)] = p.ID
+		}
 		if p.Resource != "" {
 			s.managed[lower(p.Resource)] = p.ID
 		}

@@ -22,12 +22,13 @@ const (
 	Application    Kind = "Application"
 	SystemAssigned Kind = "SystemAssigned" // one resource of ours, with which it lives and dies; it needs no secret
 	UserAssigned   Kind = "UserAssigned"   // a resource of its own that others act as; it needs no secret
+	Person         Kind = "Person"         // a human, who signs in to the console and gets no tokens
 )
 
 // Principal is an identity, without what proves it.
 type Principal struct {
 	ID       string // object id in the tenant, a lower-case UUID: what tokens, roles and access policies name
-	ClientID string // a lower-case UUID: what an application calls itself at the token endpoint
+	ClientID string // a lower-case UUID: what an application calls itself at the token endpoint; of a person empty
 	Tenant   string // a lower-case UUID
 	Name     string // for people; need not be unique
 	Kind     Kind
@@ -35,6 +36,9 @@ type Principal struct {
 	Secrets  []Secret
 	Subjects []Subject
 	Created  time.Time
+	Email    string    // of a person; may be empty
+	Language string    // of a person: "en", "fr", or empty for what the browser asks for
+	Passkeys []Passkey // of a person, without their credentials
 }
 
 // Secret is what may be shown of an application's secret.
@@ -44,10 +48,11 @@ type Secret struct {
 	Expires time.Time // from then on it proves nothing
 }
 
-// Subject is an identity of a trusted issuer.
+// Subject is an identity of a trusted issuer, or a group of them.
 type Subject struct {
 	Issuer string // Issuer.URL
-	Name   string // the claim "sub", in the case it has
+	Name   string // the claim "sub", or one of the claim "groups", in the case it has
+	Group  bool   // whether it is a group, whose members may sign in to the console; a group gets no tokens
 }
 
 // principalRecord is an identity as it is stored, under its object id.
@@ -61,6 +66,9 @@ type principalRecord struct {
 	Secrets  []secretRecord
 	Subjects []Subject
 	Created  int64 // nanoseconds since 1970, UTC
+	Email    string
+	Language string
+	Passkeys []passkeyRecord
 }
 
 var principals = sealed.NewTable[principalRecord]("identity/principal", 1)
@@ -68,7 +76,12 @@ var principals = sealed.NewTable[principalRecord]("identity/principal", 1)
 func (r principalRecord) principal() Principal {
 	p := Principal{
 		ID: r.ID, ClientID: r.ClientID, Tenant: r.Tenant, Name: r.Name, Kind: r.Kind, Resource: r.Resource,
-		Subjects: slices.Clone(r.Subjects), Created: time.Unix(0, r.Created).UTC(),
+		Subjects: slices.Clone(r.Subjects), Created: time.Unix(0, r.Created).UTC(), Email: r.Email,
+		Language: r.Language,
+	}
+	for _, k := range r.Passkeys {
+		k.Credential = nil
+		p.Passkeys = append(p.Passkeys, k.passkey())
 	}
 	for _, s := range r.Secrets {
 		p.Secrets = append(p.Secrets, Secret{s.ID, time.Unix(0, s.Created).UTC(), time.Unix(0, s.Expires).UTC()})
@@ -135,6 +148,9 @@ var errManaged = errors.New("the resource has a managed identity")
 func (d *Directory) create(ctx context.Context, rec principalRecord) (Principal, error) {
 	rec.Created = time.Now().UnixNano()
 	about := change{Operation: principalMade, Subject: rec.ID, Scope: rec.Resource, After: string(rec.Kind)}
+	if rec.Kind == Person {
+		about.Operation = personMade
+	}
 	err := d.changeRights(ctx, about, func(tx sealed.Tx, tell func(change)) error {
 		s := d.state.Load() // changes come one after the other
 		if !s.tenants[rec.Tenant] {
@@ -147,6 +163,9 @@ func (d *Directory) create(ctx context.Context, rec principalRecord) (Principal,
 		}
 		if _, taken := s.managed[lower(rec.Resource)]; taken {
 			return errManaged
+		}
+		if s.emailTaken(rec) {
+			return refuseEmail()
 		}
 		tell(about)
 		return principals.In().Put(tx, rec.ID, rec)
@@ -190,8 +209,8 @@ func (d *Directory) Principals() []Principal {
 	return all
 }
 
-// Delete removes an identity with its roles. Its tokens prove nothing from then on. Refusals: PrincipalNotFound;
-// LastOwner if no other owner of the subscription can sign in.
+// Delete removes an identity with its roles. Its tokens, sessions, passkeys and one-time codes prove nothing from then
+// on. Refusals: PrincipalNotFound; LastOwner if no other owner of the subscription can sign in.
 func (d *Directory) Delete(ctx context.Context, id string) error {
 	return d.DeleteIf(ctx, id, func(Principal) error { return nil })
 }
@@ -201,6 +220,9 @@ func (d *Directory) DeleteIf(ctx context.Context, id string, allowed func(Princi
 	id = lower(id)
 	rec := d.state.Load().principals[id]
 	about := change{Operation: principalEnded, Subject: id, Scope: rec.Resource, Before: string(rec.Kind)}
+	if rec.Kind == Person {
+		about.Operation = personEnded
+	}
 	err := d.changeRights(ctx, about, func(tx sealed.Tx, tell func(change)) error {
 		s := d.state.Load()
 		rec, found := s.principals[id]
@@ -221,6 +243,11 @@ func (d *Directory) DeleteIf(ctx context.Context, id string, allowed func(Princi
 	if err != nil {
 		return fmt.Errorf("delete identity: %w", err)
 	}
+	// They prove nothing any more. What a crash leaves of them here is removed after the next start.
+	ctx = visage.WithCaller(context.WithoutCancel(ctx), visage.Caller{})
+	if err := d.sweep(ctx); err != nil {
+		return fmt.Errorf("delete identity: end its sessions: %w", err)
+	}
 	return nil
 }
 
@@ -230,24 +257,34 @@ func (d *Directory) updatePrincipal(ctx context.Context, about change, fn func(*
 	about.Subject = id
 	return d.changeRights(ctx, about, func(tx sealed.Tx, tell func(change)) error {
 		about := about
-		rec, err := principals.In().Get(tx, id)
-		if errors.Is(err, sealed.ErrNotFound) {
-			return refuseUnknown("identity", id)
-		}
-		if err != nil {
-			return err
-		}
-		if err := fn(&rec, &about); err != nil {
-			return err
-		}
-		tell(about)
-		return principals.In().Put(tx, id, rec)
+		return changePrincipal(tx, id, func(rec *principalRecord) error {
+			if err := fn(rec, &about); err != nil {
+				return err
+			}
+			tell(about)
+			return nil
+		})
 	})
 }
 
-// SetSubjects says who, vouched for by trusted issuers, gets tokens of an application in place of those that could
-// before. Refusals: PrincipalNotFound; InvalidPrincipal for an issuer that is not trusted, and an identity that is no
-// application.
+// changePrincipal changes a stored identity.
+func changePrincipal(tx sealed.Tx, id string, fn func(*principalRecord) error) error {
+	rec, err := principals.In().Get(tx, id)
+	if errors.Is(err, sealed.ErrNotFound) {
+		return refuseUnknown("identity", id)
+	}
+	if err != nil {
+		return err
+	}
+	if err := fn(&rec); err != nil {
+		return err
+	}
+	return principals.In().Put(tx, id, rec)
+}
+
+// SetSubjects says who, vouched for by trusted issuers, is an application or person in place of those that were before:
+// subjects get tokens of an application, and subjects and groups may sign in to the console. Refusals:
+// PrincipalNotFound; InvalidPrincipal for an issuer that is not trusted, and for the managed identity of a resource.
 func (d *Directory) SetSubjects(ctx context.Context, id string, subjects []Subject) error {
 	err := d.updatePrincipal(ctx, change{Operation: subjectsChanged, Subject: id, After: written(subjects)},
 		func(rec *principalRecord, e *change) error {
@@ -258,9 +295,9 @@ func (d *Directory) SetSubjects(ctx context.Context, id string, subjects []Subje
 						short(s.Issuer))
 				}
 			}
-			if rec.Kind != Application {
-				return visage.Refuse(visage.Invalid, "InvalidPrincipal", "The identity %s is not an "+
-					"application.", rec.ID)
+			if rec.Kind != Application && rec.Kind != Person {
+				return visage.Refuse(visage.Invalid, "InvalidPrincipal", "The identity %s is neither an "+
+					"application nor a person.", rec.ID)
 			}
 			e.Before = written(rec.Subjects)
 			rec.Subjects = slices.Clone(subjects)
@@ -277,6 +314,9 @@ func written(subjects []Subject) string {
 	all := make([]string, len(subjects))
 	for i, s := range subjects {
 		all[i] = s.Issuer + " " + s.Name
+		if s.Group {
+			all[i] = s.Issuer + " group " + s.Name
+		}
 	}
 	return short(strings.Join(all, ","))
 }

@@ -132,7 +132,7 @@ func TestSecretsAreNotLogged(t *testing.T) {
 	g := identity.Grant{Tenant: tenant, ClientID: p.ClientID, Secret: secret, Assertion: token, Audience: faces}
 	_, _, err := d.Grant(t.Context(), g)
 	cfg.Logger.Info("seen", "grant", g, "pointer", &g, "principal", p, "all", d.Principals(), "err", err)
-	text := log.String() + fmt.Sprintf("%v %+v %#v %s", g, g, g, d.Principals()) + fmt.Sprint(err)
+	text := log.String() + fmt.Sprintf("%v %+v %#v %v", g, g, g, d.Principals()) + fmt.Sprint(err)
 	for _, hidden := range []string{secret, token, token[:40]} {
 		if strings.Contains(text, hidden) {
 			t.Errorf("a secret or token is in %s", text)

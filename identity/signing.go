@@ -43,21 +43,24 @@ type signingKey struct {
 	from, until time.Time
 }
 
-// Run makes signing keys before they are needed, and forgets them when nothing that they signed lives any more, until
-// ctx ends. A failure is logged and tried again.
+// Run makes signing keys before they are needed, forgets them when nothing that they signed lives any more, and ends
+// sessions and one-time codes that are over, until ctx ends. A failure is logged and tried again.
 func (d *Directory) Run(ctx context.Context) error {
-	const again = time.Minute
+	const again = time.Minute // between sweeps, and after a failure
+	var due time.Time         // when the signing keys must be tended
 	for {
-		next, err := d.tend(ctx)
-		wait := time.Until(next)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
+		if now := time.Now(); !now.Before(due) {
+			next, err := d.tend(ctx)
+			if err != nil && ctx.Err() == nil {
+				d.log.ErrorContext(ctx, "signing keys not tended", "err", err)
+				next = now.Add(again)
 			}
-			d.log.ErrorContext(ctx, "signing keys not tended", "err", err)
-			wait = again
+			due = next
 		}
-		timer := time.NewTimer(wait)
+		if err := d.sweep(ctx); err != nil && ctx.Err() == nil {
+			d.log.ErrorContext(ctx, "sessions that are over were not removed", "err", err)
+		}
+		timer := time.NewTimer(min(again, time.Until(due)))
 		select {
 		case <-ctx.Done():
 			timer.Stop()

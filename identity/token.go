@@ -96,12 +96,12 @@ func (d *Directory) Grant(ctx context.Context, g Grant) (token string, expires t
 }
 
 // Token returns a token for an identity, named by its object id, and when it ends: for what acts for a resource within
-// this instance, and needs no secret for it. Refusal: PrincipalNotFound.
+// this instance, and needs no secret for it. Refusal: PrincipalNotFound, also for a person.
 func (d *Directory) Token(
 	ctx context.Context, principal, audience string,
 ) (token string, expires time.Time, err error) {
 	rec, found := d.state.Load().principals[lower(principal)]
-	if !found {
+	if !found || rec.Kind == Person {
 		return "", time.Time{}, refuseUnknown("identity", principal)
 	}
 	token, expires, err = d.issue(ctx, rec, audience, "2")

@@ -33,12 +33,13 @@ type storedCaller struct {
 	From                               netip.Addr
 	Service, Manager                   bool
 	Method                             string // empty in events of earlier builds
+	Name                               string // likewise
 }
 
 func storable(c visage.Caller) storedCaller {
 	return storedCaller{
 		ObjectID: c.ObjectID, AppID: c.AppID, Tenant: c.Tenant, RequestID: c.RequestID, From: c.Address,
-		Service: c.Service, Manager: c.Manager, Method: c.Method,
+		Service: c.Service, Manager: c.Manager, Method: c.Method, Name: c.Name,
 	}
 }
 
@@ -48,7 +49,7 @@ func (c storedCaller) actor() audit.Actor {
 		c.Method = "token"
 	}
 	return audit.ActorOf(visage.Caller{
-		Principal: visage.Principal{Method: c.Method, ObjectID: c.ObjectID}, RequestID: c.RequestID,
+		Principal: visage.Principal{Method: c.Method, ObjectID: c.ObjectID, Name: c.Name}, RequestID: c.RequestID,
 	})
 }
 

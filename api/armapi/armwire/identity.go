@@ -17,6 +17,7 @@ type ServicePrincipal struct {
 type FederatedSubject struct {
 	Issuer string `json:"issuer" api:"required"`
 	Name   string `json:"subject" api:"required"`
+	Group  bool   `json:"group,omitempty"`
 }
 
 // FederatedSubjectList replaces the federated subjects of an application.

@@ -1,0 +1,496 @@
+package identity
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/sealed"
+)
+
+// Method is how a person has proved who they are.
+type Method string
+
+// The methods.
+const (
+	ByOneTimeAddress Method = "one-time-address" // a code that IssueCode made
+	ByPasskey        Method = "passkey"
+	ByOpenID         Method = "openid" // a trusted issuer
+)
+
+// How long sessions last.
+const (
+	SessionIdle = 30 * time.Minute // without a request
+	SessionLife = 12 * time.Hour   // at most
+)
+
+// What bounds sessions.
+const (
+	maxSessionsOfOne = 50
+	maxSessions      = 10_000
+	maxClient        = 200         // bytes of Session.Client
+	storeUseAfter    = time.Minute // how exact the stored time of the last use is: a restart forgets at most that much
+)
+
+// Session is a stay of a person at the console. What proves it is not part of it.
+type Session struct {
+	ID        string // a UUID that may be shown
+	Principal string // object id
+	Name      string // of the human: the name of the principal, or that which an external issuer gave
+	Method    Method // of the latest proof
+	Created   time.Time
+	Used      time.Time  // for the last time
+	Proved    time.Time  // when the person last proved who they are
+	Expires   time.Time  // when it ends unless it is used before: by SessionIdle or SessionLife
+	Address   netip.Addr // that used it last
+	Client    string     // the browser, as SessionStart has it
+}
+
+// SessionStart is what a session is opened with.
+type SessionStart struct {
+	Principal string     // object id of a person, or of an application that a person may act as
+	Name      string     // that an external issuer gave the human; empty: the name of the principal
+	Method    Method     // required
+	Address   netip.Addr // of the client
+	Client    string     // describes the browser; cut at 200 bytes
+}
+
+// sessionRecord is a session as it is stored, under its id.
+type sessionRecord struct {
+	ID        string
+	Principal string
+	Name      string // empty: that of the principal
+	Method    Method
+	Hash      []byte // SHA-256 of the secret, which has 256 random bits: there is nothing to guess
+	Created   int64  // nanoseconds since 1970, UTC; likewise the following
+	Used      int64
+	Proved    int64
+	Address   string
+	Client    string
+}
+
+var sessions = sealed.NewTable[sessionRecord]("identity/session", 1)
+
+// secretHash is under what a session, or a one-time code, is found. A lookup by it may take as long as it likes: what
+// can be learned from the time is about the hash, which leads back to no secret.
+type secretHash [sha256.Size]byte
+
+// newSecret makes a secret of 256 random bits in base64url.
+func newSecret() (secret string, hash secretHash) {
+	var random [secretBytes]byte
+	rand.Read(random[:]) // never fails: the runtime ends the process instead
+	return base64.RawURLEncoding.EncodeToString(random[:]), sha256.Sum256(random[:])
+}
+
+// hashSecret returns the hash of a secret in the one spelling that newSecret gives it.
+func hashSecret(secret string) (hash secretHash, ok bool) {
+	if len(secret) != base64.RawURLEncoding.EncodedLen(secretBytes) {
+		return hash, false
+	}
+	random, err := encoding.DecodeString(secret)
+	if err != nil || len(random) != secretBytes { // the decoder skips line ends
+		return hash, false
+	}
+	return sha256.Sum256(random), true
+}
+
+// openSessions are the sessions that are not ended, in memory; what is stored follows.
+type openSessions struct {
+	mu     sync.Mutex
+	byID   map[string]*openSession     // guarded by mu, with what it points to
+	byHash map[secretHash]*openSession // likewise
+}
+
+// openSession is a session with the time of its use that is stored.
+type openSession struct {
+	sessionRecord
+
+	stored int64
+}
+
+func (o *openSessions) add(rec sessionRecord) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s := &openSession{rec, rec.Used}
+	o.byID[rec.ID], o.byHash[secretHash(rec.Hash)] = s, s
+}
+
+func (o *openSessions) remove(ids []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, id := range ids {
+		if s, found := o.byID[id]; found {
+			delete(o.byHash, secretHash(s.Hash))
+			delete(o.byID, id)
+		}
+	}
+}
+
+// pick returns the sessions for which wanted reports true, the least recently used first.
+func (o *openSessions) pick(wanted func(sessionRecord) bool) []sessionRecord {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var all []sessionRecord
+	for _, s := range o.byID {
+		if wanted(s.sessionRecord) {
+			all = append(all, s.sessionRecord)
+		}
+	}
+	slices.SortFunc(all, func(a, b sessionRecord) int {
+		return cmp.Or(cmp.Compare(a.Used, b.Used), strings.Compare(a.ID, b.ID))
+	})
+	return all
+}
+
+// loadSessions reads the sessions of the run before.
+func (d *Directory) loadSessions(ctx context.Context) error {
+	return d.space.View(ctx, func(r sealed.Reader) error {
+		d.sessions.byID, d.sessions.byHash = map[string]*openSession{}, map[secretHash]*openSession{}
+		for rec, err := range sessions.In().All(r) {
+			if err != nil {
+				return err
+			}
+			if len(rec.Hash) != sha256.Size {
+				return fmt.Errorf("the session %s has no hash of a secret", rec.ID)
+			}
+			d.sessions.add(rec)
+		}
+		return nil
+	})
+}
+
+// expires is when a session ends that is not used before.
+func (r sessionRecord) expires() int64 {
+	return min(r.Created+int64(SessionLife), r.Used+int64(SessionIdle))
+}
+
+func (r sessionRecord) over(now time.Time) bool { return now.UnixNano() >= r.expires() }
+
+// session returns what may be shown of a record.
+func (s *state) session(r sessionRecord) Session {
+	address, _ := netip.ParseAddr(r.Address) // the zero Addr where it was not known
+	return Session{
+		ID: r.ID, Principal: r.Principal, Name: cmp.Or(r.Name, s.principals[r.Principal].Name), Method: r.Method,
+		Created: time.Unix(0, r.Created).UTC(), Used: time.Unix(0, r.Used).UTC(), Proved: time.Unix(0, r.Proved).UTC(),
+		Expires: time.Unix(0, r.expires()).UTC(), Address: address, Client: r.Client,
+	}
+}
+
+// visitor returns the principal of a session, as requests have it.
+func (d *Directory) visitor(p principalRecord, name string) visage.Principal {
+	method := "person"
+	if p.ID == d.cfg.Operator {
+		method = "operator"
+	}
+	return visage.Principal{Method: method, ObjectID: p.ID, AppID: p.ClientID, Tenant: p.Tenant, Name: name}
+}
+
+// OpenSession lets a person in who has proved who they are, and returns the secret that the browser keeps; only its
+// hash is stored. Beyond 50 sessions of a principal, and 10,000 in all, the least recently used one ends. It is in the
+// audit log when OpenSession returns. Refusal: PrincipalNotFound, also for the managed identity of a resource.
+func (d *Directory) OpenSession(ctx context.Context, start SessionStart) (secret string, opened Session, err error) {
+	d.changes.Lock()
+	defer d.changes.Unlock()
+	secret, hash := newSecret()
+	now := time.Now().UnixNano()
+	rec := sessionRecord{
+		ID: visage.NewUUID().String(), Principal: lower(start.Principal), Method: start.Method,
+		Name: printable(start.Name, maxPersonNameBytes), Client: printable(start.Client, maxClient),
+		Hash: hash[:], Created: now, Used: now, Proved: now,
+	}
+	if start.Address.IsValid() {
+		rec.Address = start.Address.String()
+	}
+	about := change{
+		Operation: sessionOpened, Subject: rec.Principal, Session: rec.ID, How: string(rec.Method),
+		Address: rec.Address,
+	}
+	p, found := d.state.Load().principals[rec.Principal]
+	var displaced []sessionRecord
+	if found = found && (p.Kind == Person || p.Kind == Application); found {
+		about.By = d.visitor(p, cmp.Or(rec.Name, p.Name))
+		displaced = d.sessions.surplus(rec.Principal)
+	}
+	err = d.record(ctx, about, func(tx sealed.Tx, tell func(change)) error {
+		if !found {
+			return refuseUnknown("person", short(start.Principal))
+		}
+		for _, old := range displaced {
+			if err := endSession(tx, tell, old, "displaced"); err != nil {
+				return err
+			}
+		}
+		tell(about)
+		return sessions.In().Put(tx, rec.ID, rec)
+	}, func(context.Context) error {
+		d.sessions.remove(idsOf(displaced))
+		d.sessions.add(rec)
+		return nil
+	})
+	if err != nil {
+		return "", Session{}, fmt.Errorf("open session: %w", err)
+	}
+	return secret, d.state.Load().session(rec), nil
+}
+
+// surplus returns the sessions that have to end before another one of a principal is opened.
+func (o *openSessions) surplus(principal string) []sessionRecord {
+	own := o.pick(func(r sessionRecord) bool { return r.Principal == principal })
+	if len(own) >= maxSessionsOfOne {
+		return own[:len(own)-maxSessionsOfOne+1]
+	}
+	all := o.pick(func(sessionRecord) bool { return true })
+	return all[:max(0, len(all)-maxSessions+1)]
+}
+
+// Session returns the session that a secret proves, with the principal that acts in it, and marks it as used now from
+// an address. The Method of the principal is "operator" for the operator and otherwise "person". It reads memory only,
+// but for one write in a minute. Refusal: SessionEnded, whatever is wrong.
+func (d *Directory) Session(ctx context.Context, secret string, from netip.Addr) (Session, visage.Principal, error) {
+	now := time.Now()
+	rec, keep, err := d.useSession(secret, from, now)
+	if err != nil {
+		return Session{}, visage.Principal{}, err
+	}
+	if keep {
+		// Whoever leaves does not end the write, and whoever stays is not turned away because of it: what is lost is
+		// that a restart in the next half hour would know of this use.
+		if err := d.keepUse(context.WithoutCancel(ctx), rec); err != nil {
+			d.log.WarnContext(ctx, "the use of a session was not stored", "err", err)
+		}
+	}
+	s := d.state.Load()
+	p, found := s.principals[rec.Principal]
+	if !found {
+		return Session{}, visage.Principal{}, refuseSession()
+	}
+	shown := s.session(rec)
+	return shown, d.visitor(p, shown.Name), nil
+}
+
+// useSession finds a session by its secret, and marks it as used. keep says that the use is to be stored.
+func (d *Directory) useSession(
+	secret string, from netip.Addr, now time.Time,
+) (rec sessionRecord, keep bool, err error) {
+	hash, ok := hashSecret(secret)
+	if !ok {
+		return rec, false, refuseSession()
+	}
+	d.sessions.mu.Lock()
+	defer d.sessions.mu.Unlock()
+	s, found := d.sessions.byHash[hash]
+	if !found || s.over(now) {
+		return rec, false, refuseSession()
+	}
+	if _, exists := d.state.Load().principals[s.Principal]; !exists {
+		return rec, false, refuseSession()
+	}
+	s.Used = max(s.Used, now.UnixNano())
+	if from.IsValid() {
+		s.Address = from.String()
+	}
+	if keep = s.Used-s.stored >= int64(storeUseAfter); keep {
+		s.stored = s.Used
+	}
+	return s.sessionRecord, keep, nil
+}
+
+// keepUse stores when and from where a session was used, unless it has ended meanwhile.
+func (d *Directory) keepUse(ctx context.Context, used sessionRecord) error {
+	return d.space.Update(ctx, func(tx sealed.Tx) error {
+		rec, err := sessions.In().Get(tx, used.ID)
+		if errors.Is(err, sealed.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		rec.Used, rec.Address = max(rec.Used, used.Used), used.Address
+		return sessions.In().Put(tx, rec.ID, rec)
+	})
+}
+
+// Prove records that the person of a session has proved again who they are, and replaces the secret of the session: one
+// that somebody else knew before is worth nothing afterwards. The session lives no longer for it. Refusal:
+// SessionEnded.
+func (d *Directory) Prove(ctx context.Context, secret string, method Method) (fresh string, err error) {
+	d.changes.Lock()
+	defer d.changes.Unlock()
+	now := time.Now()
+	rec, _, err := d.useSession(secret, netip.Addr{}, now)
+	if err != nil {
+		return "", err
+	}
+	fresh, hash := newSecret()
+	p := d.state.Load().principals[rec.Principal]
+	rec.Hash, rec.Proved, rec.Method = hash[:], now.UnixNano(), method
+	about := change{
+		Operation: sessionProved, Subject: rec.Principal, Session: rec.ID, How: string(method),
+		Address: rec.Address, By: d.visitor(p, cmp.Or(rec.Name, p.Name)),
+	}
+	err = d.record(ctx, about, func(tx sealed.Tx, tell func(change)) error {
+		tell(about)
+		return sessions.In().Put(tx, rec.ID, rec)
+	}, func(context.Context) error {
+		d.sessions.remove([]string{rec.ID})
+		d.sessions.add(rec)
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("prove session: %w", err)
+	}
+	return fresh, nil
+}
+
+// RefuseSignIn records that a person was not let in, and why: err is a refusal. principal is the object id of whom the
+// attempt was about, or empty when it is not known. Such entries are counted, see audit.Recorder.
+func (d *Directory) RefuseSignIn(ctx context.Context, method Method, principal string, err error) error {
+	caller := visage.CallerFrom(ctx)
+	e := audit.Event{
+		Kind: audit.SessionOpen, Actor: audit.Actor{Kind: audit.Anonymous}, RequestID: caller.RequestID,
+	}.Ended(err)
+	e.Set(audit.DetailOperation, string(method))
+	e.Set(audit.DetailSubject, principal)
+	e.SetAddress(caller.Address)
+	if err := d.cfg.Audit.Tally(context.WithoutCancel(ctx), e); err != nil {
+		return fmt.Errorf("audit a refused sign-in: %w", err)
+	}
+	return nil
+}
+
+// EndSession ends a session, at once. Refusal: SessionNotFound.
+func (d *Directory) EndSession(ctx context.Context, id string) error {
+	ended, err := d.endSessions(ctx, func(r sessionRecord) string {
+		if r.ID != lower(id) {
+			return ""
+		}
+		return endedBy(ctx, r)
+	})
+	if err == nil && ended == 0 {
+		err = visage.Refuse(visage.NotFound, "SessionNotFound", "There is no session %q.", short(id))
+	}
+	return err
+}
+
+// EndSessions ends all sessions of a principal, at once.
+func (d *Directory) EndSessions(ctx context.Context, principal string) error {
+	_, err := d.endSessions(ctx, func(r sessionRecord) string {
+		if r.Principal != lower(principal) {
+			return ""
+		}
+		return endedBy(ctx, r)
+	})
+	return err
+}
+
+// endedBy says how a session ends that a caller ends: it is the caller's own, or another's.
+func endedBy(ctx context.Context, r sessionRecord) string {
+	if visage.CallerFrom(ctx).ObjectID == r.Principal {
+		return "sign-out"
+	}
+	return "revoked"
+}
+
+// endSessions ends the sessions for which how returns more than nothing: how they end.
+func (d *Directory) endSessions(ctx context.Context, how func(sessionRecord) string) (ended int, err error) {
+	d.changes.Lock()
+	defer d.changes.Unlock()
+	all := d.sessions.pick(func(r sessionRecord) bool { return how(r) != "" })
+	if len(all) == 0 {
+		return 0, nil
+	}
+	about := change{Operation: sessionEnded, Subject: all[0].Principal, How: how(all[0])}
+	if len(all) == 1 {
+		about.Session = all[0].ID
+	}
+	err = d.record(ctx, about, func(tx sealed.Tx, tell func(change)) error {
+		for _, r := range all {
+			if err := endSession(tx, tell, r, how(r)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func(context.Context) error {
+		d.sessions.remove(idsOf(all))
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("end sessions: %w", err)
+	}
+	return len(all), nil
+}
+
+// endSession removes a session from the store.
+func endSession(tx sealed.Tx, tell func(change), r sessionRecord, how string) error {
+	tell(change{Operation: sessionEnded, Subject: r.Principal, Session: r.ID, How: how})
+	if err := sessions.In().Delete(tx, r.ID); !errors.Is(err, sealed.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+func idsOf(all []sessionRecord) []string {
+	ids := make([]string, len(all))
+	for i, r := range all {
+		ids[i] = r.ID
+	}
+	return ids
+}
+
+// Sessions returns the sessions of a principal, or all when it is empty, the most recently used first.
+func (d *Directory) Sessions(principal string) []Session {
+	s, now := d.state.Load(), time.Now()
+	var all []Session
+	for _, r := range d.sessions.pick(func(r sessionRecord) bool {
+		_, exists := s.principals[r.Principal]
+		return exists && !r.over(now) && (principal == "" || r.Principal == lower(principal))
+	}) {
+		all = append(all, s.session(r))
+	}
+	slices.Reverse(all)
+	return all
+}
+
+// sweep ends the sessions and codes that are over.
+func (d *Directory) sweep(ctx context.Context) error {
+	now := time.Now()
+	_, err := d.endSessions(ctx, func(r sessionRecord) string {
+		if _, exists := d.state.Load().principals[r.Principal]; !exists {
+			return "principal-deleted"
+		}
+		if r.over(now) {
+			return "expired"
+		}
+		return ""
+	})
+	return errors.Join(err, d.sweepCodes(ctx, now))
+}
+
+func refuseSession() error {
+	return visage.Refuse(visage.Unauthenticated, "SessionEnded", "The session has ended: sign in again.")
+}
+
+// printable returns what others wrote as it can be shown and recorded, cut at a number of bytes.
+func printable(s string, most int) string {
+	s = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if isDeceptive(r) {
+			return -1
+		}
+		return r
+	}, s)) // what is not UTF-8 becomes U+FFFD
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "")
+	}
+	return s
+}
