@@ -31,6 +31,7 @@ transaction packs                       : the space of a resource; the pack of a
 erase page galleries compare detected   : erasing, paging, searching, comparing; detected faces
 enrol verify training                   : enrolment, 1:1 comparison, trainings
 detect identify similar grouping        : detection, searches
+photos                                  : comparisons and searches by photos, of which nothing is stored
 facelist person migrationmissing keeping : lists, persons, faces that a migration lacks; setting retention and holds
 collection migration migrateface        : whole collections
 writematches                            : retention: store who was recognised

@@ -72,14 +72,24 @@ func (s *Service) enrol(ctx context.Context, c collectionRecord, e Enrolment) (g
 	if err != nil {
 		return nil, imageError(err)
 	}
-	if t := e.TargetFace; t != nil && (t.Left+t.Width > photo.Width || t.Top+t.Height > photo.Height) {
+	template, err := chosenTemplate(photo, chosen, e.TargetFace)
+	if err != nil {
+		return nil, err
+	}
+	return encode(recogniser, template)
+}
+
+// chosenTemplate returns the template of the chosen face of a photo, or says why there is none: no face was chosen
+// (-1), or its quality is too low.
+func chosenTemplate(photo *vision.Photo, chosen int, target *Box) ([]float32, error) {
+	if t := target; t != nil && (t.Left+t.Width > photo.Width || t.Top+t.Height > photo.Height) {
 		return nil, badArgument("targetFace reaches beyond the picture, which is %d by %d pixels once upright.",
 			photo.Width, photo.Height)
 	}
 	switch {
 	case len(photo.Faces) == 0:
 		return nil, visage.Refuse(visage.Invalid, "InvalidImage", "No face was detected in the image.")
-	case chosen < 0 && e.TargetFace != nil:
+	case chosen < 0 && target != nil:
 		return nil, visage.Refuse(visage.Invalid, "InvalidImage", "No face was detected at targetFace in the image.")
 	case chosen < 0:
 		return nil, visage.Refuse(visage.Invalid, "InvalidImage",
@@ -92,7 +102,7 @@ func (s *Service) enrol(ctx context.Context, c collectionRecord, e Enrolment) (g
 				"it is too blurred, dark, small or covered, or it is not a face. Use a sharp, well lit photo of the "+
 				"whole face.")
 	}
-	return encode(recogniser, template)
+	return template, nil
 }
 
 // enrolAll returns the codes of the face that the enrolment selects, one for each side of a collection: all or none.

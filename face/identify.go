@@ -108,6 +108,11 @@ func (q IdentifyQuery) check() (Ref, error) {
 	if err := checkIDs("face", q.FaceIDs...); err != nil {
 		return Ref{}, err
 	}
+	return q.checkSearch()
+}
+
+// checkSearch is check without the faces.
+func (q IdentifyQuery) checkSearch() (Ref, error) {
 	if err := between("maxNumOfCandidatesReturned", q.MaxCandidates, 1, mostCandidates); err != nil {
 		return Ref{}, err
 	}
@@ -161,13 +166,29 @@ func (s *Service) identify(
 	if err != nil {
 		return nil, err
 	}
+	found, err := s.candidates(ctx, res, group, c, m, st, probes, q)
+	if err != nil {
+		return nil, err
+	}
+	answer := make([]Identified, len(found))
+	for i := range found {
+		answer[i] = Identified{FaceID: q.FaceIDs[i], Candidates: found[i]}
+	}
+	return answer, nil
+}
+
+// candidates searches a trained group and returns the candidates for each probe, not nil.
+func (s *Service) candidates(
+	ctx context.Context, res visage.Resource, group Ref, c collectionRecord, m Recogniser, st stateRecord,
+	probes []detectionRecord, q IdentifyQuery,
+) ([][]Candidate, error) {
 	query := gallery.Query{K: q.MaxCandidates, ByOwner: true}
 	for _, p := range probes {
 		query.Probes = append(query.Probes, p.code())
 	}
 	var found [][]gallery.Match
 	var least float64
-	err = s.withGallery(ctx, res, group, c, st.Trained, func(g *gallery.Gallery) (err error) {
+	err := s.withGallery(ctx, res, group, c, st.Trained, func(g *gallery.Gallery) (err error) {
 		// The more faces are searched, the likelier is one that resembles a stranger.
 		if least = m.Threshold(g.Len()); q.Threshold != nil {
 			least = *q.Threshold
@@ -179,15 +200,15 @@ func (s *Service) identify(
 	if err != nil {
 		return nil, asInvalid(err) // the group may have been deleted since it was read
 	}
-	answer := make([]Identified, len(found))
+	answer := make([][]Candidate, len(found))
 	for i, matches := range found {
-		answer[i] = Identified{FaceID: q.FaceIDs[i], Candidates: []Candidate{}}
+		answer[i] = []Candidate{}
 		for k, match := range matches {
 			if k == 0 && confidence(m, match.Distance) >= samePerson {
 				s.matches.add(res.ID, group, c.Incarnation, uuid(match.Owner))
 			}
 			if score := confidence(m, match.Distance); score >= least {
-				answer[i].Candidates = append(answer[i].Candidates, Candidate{uuid(match.Owner).String(), score})
+				answer[i] = append(answer[i], Candidate{uuid(match.Owner).String(), score})
 			}
 		}
 	}

@@ -49,7 +49,22 @@ type (
 	Mask       = vision.Covering  // what covers the lower half of a face
 	Occlusion  = vision.Hidden    // which parts of a face are covered
 	Accessory  = vision.Accessory // something that a face wears
+
+	Calibration = vision.Calibration // what confidences stand for, and how that was measured
 )
+
+// calibrated is a Recogniser that says what its confidences stand for; *vision.Pipeline is one.
+type calibrated interface {
+	Calibration() *vision.Calibration
+}
+
+// calibrationOf returns what the confidences of a recogniser stand for; nil: it does not say.
+func calibrationOf(m Recogniser) *Calibration {
+	if c, ok := m.(calibrated); ok {
+		return c.Calibration()
+	}
+	return nil
+}
 
 // detector is a detection model of the contract (§3.2). The same networks serve all. The table of attributes says which
 // attributes each gives.

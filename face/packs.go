@@ -32,6 +32,18 @@ func (s *Service) recogniserOf(c collectionRecord) (Recogniser, error) {
 	return m, nil
 }
 
+// Calibrations returns what the confidences of each open model pack stand for, by the name of the pack. None of them
+// must be changed.
+func (s *Service) Calibrations() map[string]*Calibration {
+	all := make(map[string]*Calibration)
+	for name, m := range s.packs {
+		if c := calibrationOf(m); c != nil {
+			all[name] = c
+		}
+	}
+	return all
+}
+
 // imageError turns an error of vision about a photo into a refusal of the contract.
 func imageError(err error) error {
 	if image, ok := errors.AsType[*vision.ImageError](err); ok {

@@ -45,6 +45,11 @@ func (q SimilarQuery) check() (list Ref, most int, err error) {
 	if err := checkIDs("face", q.FaceID); err != nil {
 		return Ref{}, 0, err
 	}
+	return q.checkSearch()
+}
+
+// checkSearch is check without the query face.
+func (q SimilarQuery) checkSearch() (list Ref, most int, err error) {
 	sources := 0
 	if q.FaceIDs != nil {
 		sources++
@@ -103,10 +108,15 @@ func (s *Service) FindSimilar(ctx context.Context, res visage.Resource, q Simila
 	if err != nil {
 		return nil, fmt.Errorf("find similar: %w", err)
 	}
-	if q.Mode != MatchFace {
-		found = slices.DeleteFunc(found, func(f Similar) bool { return f.Confidence < samePerson })
+	return inMode(q.Mode, found), nil
+}
+
+// inMode returns the faces that a search in a mode finds.
+func inMode(mode string, found []Similar) []Similar {
+	if mode == MatchFace {
+		return found
 	}
-	return found, nil
+	return slices.DeleteFunc(found, func(f Similar) bool { return f.Confidence < samePerson })
 }
 
 // similarDetected ranks detected faces. A face that is named twice is found once.
@@ -151,7 +161,7 @@ func (s *Service) similarListed(
 	var m Recogniser
 	var probes []detectionRecord
 	defer forget(&probes)
-	version := uint64(live)
+	var version uint64
 	err := s.view(ctx, res, func(r sealed.Reader) error {
 		var st stateRecord
 		var err error
@@ -164,24 +174,37 @@ func (s *Service) similarListed(
 		if c, m, err = s.comparable(c, probes...); err != nil {
 			return err
 		}
-		if list.Kind == LargeFaceList {
-			version = st.Trained
-			return st.searchable(list)
-		}
-		if st.Faces == 0 {
-			return visage.Refuse(visage.Invalid, "FaceListNotReady", "The face list %q is empty.", list.ID)
-		}
-		return nil
+		version, err = st.searchedList(list)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	query := gallery.Query{Probes: []gallery.Code{probes[0].code()}, K: most}
-	if q.Mode != MatchFace {
+	return s.similarTo(ctx, res, list, c, m, version, probes[0].code(), q.Mode, most)
+}
+
+// searchedList returns the version of a face list to search, and refuses a list that cannot be searched now.
+func (st stateRecord) searchedList(list Ref) (version uint64, err error) {
+	if list.Kind == LargeFaceList {
+		return st.Trained, st.searchable(list)
+	}
+	if st.Faces == 0 {
+		return live, visage.Refuse(visage.Invalid, "FaceListNotReady", "The face list %q is empty.", list.ID)
+	}
+	return live, nil
+}
+
+// similarTo searches a version of a face list.
+func (s *Service) similarTo(
+	ctx context.Context, res visage.Resource, list Ref, c collectionRecord, m Recogniser, version uint64,
+	probe gallery.Code, mode string, most int,
+) ([]Similar, error) {
+	query := gallery.Query{Probes: []gallery.Code{probe}, K: most}
+	if mode != MatchFace {
 		query.Within = within(m, samePerson)
 	}
 	var matches [][]gallery.Match
-	err = s.withGallery(ctx, res, list, c, version, func(g *gallery.Gallery) (err error) {
+	err := s.withGallery(ctx, res, list, c, version, func(g *gallery.Gallery) (err error) {
 		matches, err = g.Search(ctx, query)
 		return err
 	})

@@ -178,6 +178,9 @@ func newDetector(
 	return nil, fmt.Errorf("open vision pipeline: unknown kind of detector %q", about.Kind)
 }
 
+// Calibration says how often the faces of two strangers are as near as a distance, and so what a confidence stands for.
+type Calibration = pack.Calibration
+
 // Close waits for running calls and frees the networks. The pipeline cannot be used after that.
 func (p *Pipeline) Close() error {
 	err := p.photos.Close()
@@ -208,3 +211,6 @@ func (p *Pipeline) Confidence(distance float64) float64 { return p.pack.Confiden
 // Threshold returns the confidence that at most 1 % of searches of a stranger reach in a group of a number of faces;
 // never below 0.5.
 func (p *Pipeline) Threshold(faces int) float64 { return p.pack.Threshold(faces) }
+
+// Calibration returns what the confidences stand for, and how that was measured. It must not be changed.
+func (p *Pipeline) Calibration() *Calibration { return p.pack.Calibration() }

@@ -88,6 +88,9 @@ func (p *Pack) Confidence(distance float64) float64 {
 	return p.manifest.Calibration.Confidence(distance)
 }
 
+// Calibration returns the calibration that confidences go by. It must not be changed.
+func (p *Pack) Calibration() *Calibration { return &p.manifest.Calibration }
+
 // Threshold returns the least confidence for a match in a group of that many faces; see Calibration.
 func (p *Pack) Threshold(faces int) float64 { return p.manifest.Calibration.Threshold(faces) }
 
