@@ -58,6 +58,7 @@ audit/audittest           : audit
 keyvault                  : . sealed audit internal/weakkey
 identity                  : . sealed audit internal/weakkey
 custody                   : . sealed keysource audit
+metrics                   : . sealed
 face/...                  : . sealed vision gallery audit face/...
 
 api                       : .
@@ -109,7 +110,7 @@ github.com/fxamacker/cbor/v2        : sealed
 github.com/go-jose/go-jose/v4       : identity
 github.com/goccy/go-yaml            : server cmd
 github.com/google/flatbuffers       : vision/internal/tflite
-github.com/prometheus/client_golang : api server face gallery sealed vision account audit custody
+github.com/prometheus/client_golang : api server face gallery sealed vision account audit custody metrics
 github.com/tidwall/btree              : sealed/internal/memory
 github.com/tetratelabs/wazero       : vision/internal/sandbox
 github.com/viterin/vek              : gallery bench

@@ -103,6 +103,8 @@ type Config struct {
 	// Refused is called for every request that is answered with 401, 403 or 429, with the plane and the request, whose
 	// Principal is set if it was authenticated. It must return at once. Optional.
 	Refused func(plane string, r *Request, p *Problem)
+	// Answered is called for every request when its answer is written. It must return at once. Optional.
+	Answered func(Answered)
 	// BodyBytes limits the memory for bodies, in bytes. Every plane has a share of it for itself. One resource or
 	// principal has at most a quarter of that share; one address, on routes without a credential, a sixteenth. Bodies
 	// beyond that wait. Memory is counted as bytes arrive, except for the first 4 KiB of a body. Default 512 MiB.
@@ -126,6 +128,16 @@ type Config struct {
 	Beside *Handler
 	// Logger gets one line a request, and the text of internal errors. Default: discard.
 	Logger *slog.Logger
+}
+
+// Answered is a request that was answered.
+type Answered struct {
+	Plane    string            // the plane's name; "none": the path belongs to no plane
+	Route    string            // the route's label, or "none": never the path
+	Resource visage.ResourceID // whose data the request was for, if its sender was authenticated; else zero
+	Status   int
+	Code     string        // of the error; empty: there was none, or the plane's name for the status
+	Took     time.Duration // from the request's header to the end of its answer
 }
 
 // Handler serves planes. It is safe for concurrent use. The http.Server around it needs a ReadHeaderTimeout and an
@@ -155,6 +167,9 @@ func New(cfg Config) (*Handler, error) {
 	setDefault(&cfg.BodyBytes, defaultBodyBytes)
 	if cfg.Proved == nil {
 		cfg.Proved = func(context.Context) {}
+	}
+	if cfg.Answered == nil {
+		cfg.Answered = func(Answered) {}
 	}
 	setDefault(&cfg.WriteTimeout, time.Minute)
 	if cfg.Logger == nil {

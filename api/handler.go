@@ -29,6 +29,7 @@ type exchange struct {
 // answer is the answer to a request.
 type answer struct {
 	status int
+	code   string // of an error; may be empty
 	header http.Header
 	body   []byte // nil: none
 	stream func(context.Context, io.Writer) error
@@ -77,6 +78,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	took := time.Since(begin)
 	done(a.status, took)
+	h.cfg.Answered(Answered{x.planeName(), x.label(), x.resource.ID, a.status, a.code, took})
 	attrs := []any{
 		"request_id", x.id, "plane", x.planeName(), "route", x.label(), "status", a.status, "took", took,
 		"bytes_in", x.body.n, "bytes_out", written,

@@ -44,7 +44,7 @@ func (p *Problem) Error() string {
 
 // answer makes the answer of a problem in a dialect. With an error, it is an answer without a body.
 func (p *Problem) answer(dialect func(http.Header, *Problem) any) (answer, error) {
-	a := answer{status: p.Status, header: http.Header{}}
+	a := answer{status: p.Status, code: p.Code, header: http.Header{}}
 	if p.RetryAfter > 0 {
 		a.header.Set("Retry-After", strconv.FormatInt(seconds(p.RetryAfter), 10))
 	}

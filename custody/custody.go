@@ -31,7 +31,10 @@ type Config struct {
 	// Today returns the present address of a key. The vaults of an instance move with its public address, and a stored
 	// reference has the address of its time: two references with the same present address name the same key. Default:
 	// addresses never change.
-	Today  func(visage.KeyRef) visage.KeyRef
+	Today func(visage.KeyRef) visage.KeyRef
+	// Polled is called when a key has been polled, with the answer and the resources that depend on the key. It must
+	// return at once. Optional.
+	Polled func(answer audit.Outcome, dependents []visage.ResourceID)
 	Audit  audit.Recorder // required
 	Policy Policy         // of resources without their own
 	Logger *slog.Logger   // default: discard

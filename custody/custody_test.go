@@ -91,6 +91,50 @@ func TestRevoke(t *testing.T) {
 	})
 }
 
+// TestReportsPolls tells of each answer of a key, with all resources that depend on it.
+func TestReportsPolls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStoreAndVaults(t, memory())
+		var mu sync.Mutex
+		counts := map[audit.Outcome]int{}
+		var dependents []visage.ResourceID
+		c, err := custody.New(t.Context(), custody.Config{
+			Store: r.store, Open: r.vaults.open, Audit: r.journal,
+			Polled: func(answer audit.Outcome, of []visage.ResourceID) {
+				mu.Lock()
+				defer mu.Unlock()
+				counts[answer]++
+				dependents = of
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.custody = c
+		r.run()
+		key := r.first().add("k1")
+		r.enabled(spaceA, key)
+		other := sealed.SpaceID{1: 2}
+		if err := r.store.Spaces().Create(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		r.enabled(other, key)
+		time.Sleep(5 * time.Minute)
+		mu.Lock()
+		if n := counts[audit.Done]; n < 7 || len(counts) > 1 || len(dependents) != 2 {
+			t.Errorf("polls in five minutes: %v, the last of %v", counts, dependents)
+		}
+		mu.Unlock()
+		r.first().enable("k1", false)
+		r.until(spaceA, "the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
+		mu.Lock()
+		defer mu.Unlock()
+		if counts[audit.Refused] != 1 || counts[audit.Unknown] != 0 {
+			t.Errorf("after a refusal: %v", counts)
+		}
+	})
+}
+
 // TestConfirmsApart checks that keys are polled over shared connections, and that a refusal is confirmed over a
 // separate one, which is closed again after some successful polls.
 func TestConfirmsApart(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed"
 )
@@ -91,6 +92,7 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 		class = classExpired
 	}
 	c.polls.WithLabelValues(string(class)).Inc()
+	c.reportPoll(class, all)
 	reply := answer{err: err, expired: w.expired}
 	if class == classDenied && reasonOf(err) == keysource.Disabled {
 		reply.newest = c.newestVersion(ctx, w)
@@ -114,6 +116,18 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 		c.beginFollow(ctx, w, all, asked)
 	}
 	return wait, true
+}
+
+// reportPoll tells Config.Polled of an answer.
+func (c *Custody) reportPoll(answer class, dependents []*space) {
+	if c.cfg.Polled == nil {
+		return
+	}
+	ids := make([]visage.ResourceID, len(dependents))
+	for i, sp := range dependents {
+		ids[i] = visage.ResourceID(sp.id)
+	}
+	c.cfg.Polled(outcomeOf(answer), ids)
 }
 
 // askKey asks the key with the probe of one of the resources that depend on it; the answer holds for all. After a

@@ -33,6 +33,15 @@ func scope(res visage.Resource, c collectionRecord) string {
 	return string(res.ID[:]) + string(of[:])
 }
 
+// GalleryMemory returns the bytes that the galleries take of each resource that has any.
+func (s *Service) GalleryMemory() map[visage.ResourceID]uint64 {
+	bytes := map[visage.ResourceID]uint64{}
+	for scope, n := range s.galleries.Bytes() {
+		bytes[visage.ResourceID([]byte(scope[:len(visage.ResourceID{})]))] += uint64(n)
+	}
+	return bytes
+}
+
 // changeGalleries applies a change to the galleries of all sides of a collection.
 func (s *Service) changeGalleries(res visage.Resource, c collectionRecord, change func(*gallery.Gallery) error) {
 	for _, side := range c.sides() {

@@ -348,6 +348,17 @@ func (p *Pool) Stats() Stats {
 	return s
 }
 
+// Bytes returns the memory of the loaded and loading galleries of each scope that has any.
+func (p *Pool) Bytes() map[string]int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	bytes := map[string]int64{}
+	for key, e := range p.entries {
+		bytes[key.Scope] += e.bytes
+	}
+	return bytes
+}
+
 // Progress is how far a load has come.
 type Progress struct {
 	Key      Key

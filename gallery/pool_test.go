@@ -345,3 +345,20 @@ func TestPoolUnderPressure(t *testing.T) {
 		t.Errorf("after Close: %+v", s)
 	}
 }
+
+func TestPoolSaysWhatEachScopeTakes(t *testing.T) {
+	p := newPool(t, 1<<20)
+	for _, key := range []gallery.Key{{Scope: "a", Version: 1}, {Scope: "a", Version: 2}, {Scope: "b"}} {
+		if _, err := size(t.Context(), p, key, filled(t.Context(), 3)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := p.Bytes()
+	if len(got) != 2 || got["b"] <= 0 || got["a"] != 2*got["b"] || got["a"]+got["b"] != p.Stats().Bytes {
+		t.Errorf("bytes by scope: %v; all have %d", got, p.Stats().Bytes)
+	}
+	p.Drop("a", nil)
+	if got := p.Bytes(); len(got) != 1 {
+		t.Errorf("after a drop: %v", got)
+	}
+}

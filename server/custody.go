@@ -42,7 +42,7 @@ func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, 
 		Watch: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
 			return s.openKey(l, shared, key, as)
 		},
-		Today: s.today, Audit: l.audit, Policy: custody.Policy{Grace: s.cfg.KeyGrace}, Logger: s.log,
+		Today: s.today, Polled: l.polled, Audit: l.audit, Policy: custody.Policy{Grace: s.cfg.KeyGrace}, Logger: s.log,
 	})
 }
 

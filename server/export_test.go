@@ -103,3 +103,9 @@ const (
 	NewStorePack = newStorePack
 	FormerPack   = formerPack
 )
+
+// ResourceID returns the id of the resource called name. Call it after Ready.
+func (s *Server) ResourceID(ctx context.Context, name string) (visage.ResourceID, error) {
+	a, err := s.accounts.Get(ctx, name)
+	return a.ID, err
+}

@@ -67,7 +67,9 @@ func (s *Server) openIdentityEndpoint(
 		return nil, err
 	}
 	plane.AddressRate = api.Rate{PerSecond: float64(s.cfg.TokenRate), Burst: 10 * s.cfg.TokenRate}
-	handler, err := api.New(api.Config{Planes: []api.Plane{plane}, Refused: refused, Logger: s.log, Beside: beside})
+	handler, err := api.New(api.Config{
+		Planes: []api.Plane{plane}, Refused: refused, Answered: l.answered, Logger: s.log, Beside: beside,
+	})
 	if err != nil {
 		return nil, err
 	}

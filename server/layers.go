@@ -22,6 +22,7 @@ import (
 	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keyvault"
+	"github.com/visage-face/visage/metrics"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -32,6 +33,7 @@ type layers struct {
 	custody     *custody.Custody
 	accounts    *account.Accounts
 	face        *face.Service
+	metrics     *metrics.Recorder
 	vaults      *keyvault.Service
 	authority   *authority // nil when certificates come from elsewhere, or there are none
 	inner       *inner
@@ -81,6 +83,10 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	if err := s.rememberPacks(ctx, l, choice, remembered, first); err != nil {
 		return nil, err
 	}
+	if l.metrics, err = s.openMetrics(ctx, l); err != nil {
+		return nil, err
+	}
+	s.metrics.Store(l.metrics)
 	if l.custody, err = s.openCustody(ctx, l); err != nil {
 		return nil, err
 	}
@@ -214,32 +220,33 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		Planes: planes, Keys: l.accounts, Tokens: proving, Holders: holders{proving, l.accounts, s.origin},
 		Openness: l.accounts,
 		Origin:   s.origin, Rate: s.rate, Proved: proved, Refused: refusals{l.accounts, l.audit, s.log}.refused,
-		Logger: s.log,
+		Answered: l.answered, Logger: s.log,
 	}
 	h, err := api.New(gate)
 	if err != nil {
 		return nil, err
 	}
 	// Only the built-in vaults get requests from inside.
-	gate.Planes, gate.Inner, gate.BodyBytes = []api.Plane{vaults}, true, innerBodyBytes
+	gate.Planes, gate.Inner, gate.BodyBytes, gate.Answered = []api.Plane{vaults}, true, innerBodyBytes, nil
 	within, err := api.New(gate)
 	if err != nil {
 		return nil, err
 	}
 	l.forInner, l.api = within, h
-	metrics := prometheus.NewRegistry()
+	registry := prometheus.NewRegistry()
 	all := append(h.Collectors(), within.Collectors()...)
 	all = append(all, l.face.Collectors()...)
 	all = append(all, l.audit.Collectors()...)
 	all = append(all, l.custody.Collectors()...)
+	all = append(all, l.metrics.Collectors()...)
 	all = append(all, s.events, l.connections.closed, volumes{l.store}, newFormat(l.store), l.packs)
 	all = append(all, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, c := range all {
-		if err := metrics.Register(c); err != nil {
+		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
-	scrape := promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})
+	scrape := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	description, err := describe(planes)
 	if err != nil {
 		return nil, err

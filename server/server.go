@@ -24,6 +24,7 @@ import (
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/identity"
+	"github.com/visage-face/visage/metrics"
 )
 
 // The content of Config.Dir.
@@ -52,8 +53,9 @@ type Server struct {
 	events *prometheus.CounterVec
 	audit  atomic.Pointer[audit.Log] // nil until it is open
 
-	custody atomic.Pointer[custody.Custody] // likewise
-	face    atomic.Pointer[face.Service]    // likewise
+	custody atomic.Pointer[custody.Custody]  // likewise
+	face    atomic.Pointer[face.Service]     // likewise
+	metrics atomic.Pointer[metrics.Recorder] // likewise
 
 	// Set before ready is closed, and not changed afterwards.
 	address    net.Addr
@@ -214,7 +216,7 @@ func background(ctx context.Context, l *layers, failed chan<- error) error {
 	all := map[string]func(context.Context) error{
 		"face service": l.face.Run, "key vault": l.vaults.Run, "sealed store": l.store.Run,
 		"identities": l.identities.Run,
-		"accounts":   l.accounts.Run, "custody": l.custody.Run,
+		"accounts":   l.accounts.Run, "custody": l.custody.Run, "metrics": l.metrics.Run,
 	}
 	if l.endpoint != nil {
 		all["managed identity endpoint"] = l.endpoint.run

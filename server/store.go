@@ -111,6 +111,9 @@ func (s *Server) note(e sealed.Event) {
 	if c := s.custody.Load(); c != nil && e.Kind == sealed.SpaceDropped {
 		c.Forget(e.Space)
 	}
+	if m := s.metrics.Load(); m != nil && e.Kind == sealed.SpaceDropped {
+		m.Forget(visage.ResourceID(e.Space))
+	}
 	if f := s.face.Load(); f != nil && e.Kind == sealed.SpaceOpened && e.Space != sealed.Operator {
 		f.Resume(visage.ResourceID(e.Space))
 	}
