@@ -17,10 +17,13 @@ endif
 PACKS   := models/packs/mobileface models/packs/default
 BIN     := bin/visage
 SOURCES := $(shell find . -name '*.go' -not -path './models/node_modules/*' -not -path './test/*/node_modules/*' \
-	-not -path './bench/*/node_modules/*')
+	-not -path './bench/*/node_modules/*' -not -path './console/npm/node_modules/*')
 # Files that are embedded into the program.
 EMBEDDED := $(wildcard vision/pack/*.json vision/pack/*.bin vision/internal/geometry/*.txt vision/internal/photo/wasm/*.gz \
-	cmd/visage/internal/evaluation/*.txt)
+	cmd/visage/internal/evaluation/*.txt console/templates/* console/messages/*/* console/assets/static/*.* \
+	console/assets/static/vendor/*.* console/assets/static/vendor/icons/*)
+# What the console loads from npm packages.
+VENDOR := console/assets/static/vendor/LICENSE.lucide
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -28,7 +31,7 @@ help: ## print this list
 check: ## check that all prerequisites are installed
 	@./tools/check
 
-setup: check $(PACKS:%=%/pack.json) ## fetch the pinned weights and turn them into the model packs, once
+setup: check $(VENDOR) $(PACKS:%=%/pack.json) ## fetch the pinned weights and turn them into the model packs, and the console's scripts and icons, once
 
 models/node_modules/.package-lock.json: models/package.json models/package-lock.json
 	@echo "fetching the pinned weights and runtime (npm ci, no scripts are run) ..."
@@ -45,8 +48,12 @@ models/packs/%/pack.json: models/node_modules/.package-lock.json $(CONVERTER)
 	@./$(BIN) models convert $* models/node_modules models/packs/$*
 	@touch $@
 
+$(VENDOR): console/npm/node_modules/.package-lock.json console/npm/icons.txt console/npm/vendor
+	@./console/npm/vendor
+
 build: check ## build bin/visage
 	@$(MAKE) --no-print-directory $(BIN)
+	@test -e $(VENDOR) || echo "built without the script library and the icons of the console: make setup fetches them" >&2
 
 $(BIN): go.mod go.sum $(SOURCES) $(EMBEDDED)
 	@echo "building $(BIN) (GOFIPS140=$(GOFIPS140)) ..."
@@ -61,8 +68,9 @@ run: setup build ## start the service on this machine
 demo: setup build ## do the main job on sample photos, and prove that nothing readable was stored
 	@./$(BIN) demo
 
-# npm projects, pinned by integrity: the official clients that tests run, and the baseline of the vision benchmark.
-test/sdk/node_modules/.package-lock.json bench/wasm/node_modules/.package-lock.json: %/node_modules/.package-lock.json: %/package.json %/package-lock.json
+# npm projects, pinned by integrity: the official clients that tests run, the baseline of the vision benchmark, and what the
+# console loads.
+test/sdk/node_modules/.package-lock.json bench/wasm/node_modules/.package-lock.json console/npm/node_modules/.package-lock.json: %/node_modules/.package-lock.json: %/package.json %/package-lock.json
 	@echo "fetching what $* needs (npm ci, no scripts are run) ..."
 	@cd $* && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@

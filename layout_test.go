@@ -70,6 +70,7 @@ api/vaultapi              : . api keyvault
 api/tokenapi              : . api identity
 api/identityapi           : . api identity
 api/graphapi              : . api identity
+console/assets            :
 
 server/...                : *
 cmd/...                   : *
