@@ -71,6 +71,7 @@ api/tokenapi              : . api identity
 api/identityapi           : . api identity
 api/graphapi              : . api identity
 console/assets            :
+console/internal/chart    :
 
 server/...                : *
 cmd/...                   : *
