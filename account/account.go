@@ -35,10 +35,11 @@ type Config struct {
 	// ParseKey reads which key a customer means, in any spelling that its store knows. Without a name, address is the
 	// whole identifier of the key. Required.
 	ParseKey func(address, name, version string) (visage.KeyRef, error)
-	// CheckVault refuses a key that an account at a location may not use because of the key's vault (management
-	// contract §5.2: unknown, without purge protection, in another region or tenant). It admits keys in vaults that it
-	// does not know. Default: keys in every vault are admitted.
-	CheckVault func(ctx context.Context, location string, key visage.KeyRef) error
+	// Vaults knows the vaults of this instance. Default: all vaults are elsewhere.
+	Vaults Vaults
+	// May reports whether the roles of a caller allow an action of the management plane on an account; the zero Account
+	// is the subscription. It only decides what a caller is shown and offered. Default: callers may do nothing.
+	May func(by visage.Caller, action string, on Account) bool
 	// AutoApprove approves access requests for E0 accounts without the operator, as far as the capacity allows.
 	// Default: the operator decides on every access request.
 	AutoApprove bool

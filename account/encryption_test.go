@@ -123,12 +123,29 @@ func (s *identities) User(context.Context, string) (account.Managed, bool) {
 	return account.Managed{}, false
 }
 
-// checkVault accepts the vaults of one location.
-func checkVault(_ context.Context, location string, key visage.KeyRef) error {
+// ownVaults accepts the vaults of one location, and knows nothing else of them.
+type ownVaults struct{}
+
+func (ownVaults) Check(_ context.Context, location string, key visage.KeyRef) ([]account.VaultCheck, error) {
+	check := account.VaultCheck{Precondition: account.SameRegion}
 	if strings.Contains(key.Vault, "remote") != (location == "remote") {
-		return visage.Refuse(visage.Invalid, "KeyVaultRegionMismatch", "%s is not in %s.", key.Vault, location)
+		check.Err = visage.Refuse(visage.Invalid, "KeyVaultRegionMismatch", "%s is not in %s.", key.Vault, location)
 	}
-	return nil
+	return []account.VaultCheck{check}, nil
+}
+
+func (ownVaults) Access(context.Context, account.Account, visage.KeyRef) (*custody.Access, error) {
+	return nil, nil
+}
+
+func (ownVaults) Properties(context.Context, visage.Caller, visage.KeyRef) (*custody.Properties, bool, error) {
+	return nil, false, nil
+}
+
+func (ownVaults) Remedies(
+	context.Context, visage.Caller, account.Account, account.Precondition, visage.KeyRef,
+) ([]account.Remedy, error) {
+	return nil, nil
 }
 
 // accountsWithCustody are accounts whose customers may use keys of their own, with the custody of those keys, the
@@ -174,7 +191,7 @@ func (h accountsWithCustody) restarted() accountsWithCustody {
 	ended := make(chan error, 1)
 	h.Accounts, err = account.Open(h.t.Context(), account.Config{
 		Store: h.identities.store, Custody: keeper, Identities: h.identities, ParseKey: azure.ParseKey,
-		CheckVault: checkVault,
+		Vaults: ownVaults{},
 	})
 	if err != nil {
 		h.t.Fatal(err)

@@ -50,16 +50,15 @@ func (a *Accounts) planKey(ctx context.Context, rec record, c Change) (keyPlan, 
 		plan.action = disableKey
 		return plan, protection.checkService()
 	}
-	if rec.Tier != visage.E0 {
-		return keyPlan{}, refuseSKU(rec.Name, rec.Tier)
+	if err := rec.requireTier(); err != nil {
+		return keyPlan{}, err
 	}
 	now, err := a.cfg.Custody.Status(ctx, plan.space)
 	if err != nil {
 		return keyPlan{}, fmt.Errorf("read the state of the key of resource %s: %w", rec.ID, err)
 	}
-	// With a customer-managed key in use, another one needs no approval, so that an old key can be replaced.
-	if serviceHolds(now) && !a.cfg.AutoApprove && !a.index.Load().approved(rec.Location) {
-		return keyPlan{}, refuseUnapproved(rec.Location)
+	if err := a.requireApproval(rec, now); err != nil {
+		return keyPlan{}, err
 	}
 	if plan.identity, err = protection.identity(plan); err != nil {
 		return keyPlan{}, err
@@ -68,14 +67,29 @@ func (a *Accounts) planKey(ctx context.Context, rec record, c Change) (keyPlan, 
 		return keyPlan{}, err
 	}
 	plan.change.kept.VaultURI = vaultURI(plan.key)
-	if plan.key.SameKey(now.Kept) { // the same key by an earlier address
-		plan.key.Vault, plan.key.Name = now.Key.Vault, now.Key.Name
-	}
+	plan.key = samePlace(plan.key, now)
 	plan.action, plan.grant = protection.action(plan.key, visage.PrincipalID(rec.Identity.System.PrincipalID), now)
-	if plan.action == enableKey && !plan.key.SameKey(now.Key) && a.cfg.CheckVault != nil {
-		return plan, a.cfg.CheckVault(ctx, rec.Location, plan.key)
+	if plan.action == enableKey && !plan.key.SameKey(now.Key) {
+		return plan, a.requireVault(ctx, rec, plan.key)
 	}
 	return plan, nil
+}
+
+// requireTier refuses a customer-managed key for an account of a tier that has none.
+func (r record) requireTier() error {
+	if r.Tier != visage.E0 {
+		return refuseSKU(r.Name, r.Tier)
+	}
+	return nil
+}
+
+// requireApproval refuses a customer-managed key without an approved access request. With one in use, another key needs
+// no approval, so that an old key can be replaced.
+func (a *Accounts) requireApproval(rec record, now custody.Status) error {
+	if serviceHolds(now) && !a.cfg.AutoApprove && !a.index.Load().approved(rec.Location) {
+		return refuseUnapproved(rec.Location)
+	}
+	return nil
 }
 
 // checkRest refuses errors in the rest of a change, before the key changes.

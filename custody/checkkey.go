@@ -21,51 +21,46 @@ const keyBits = 2048
 // checkKey refuses a key that must not wrap a resource's data key, in the order of the management contract §5.2, and
 // returns the key's version. The caller has checked that the resource may use the key's vault.
 func (c *Custody) checkKey(ctx context.Context, to binding) (version string, err error) {
-	src, err := c.cfg.Open(ctx, to.Key, to.As)
-	if err != nil {
-		return "", vaultRefusal(to, "get", err)
-	}
-	d, err := src.Describe(ctx, keysource.Ref{})
-	if err != nil {
-		return "", vaultRefusal(to, "get", err)
-	}
-	if err := checkDescription(to.Key, d); err != nil {
-		return "", err
-	}
-	if to.Key.Version == "" { // the checked version must wrap, even if there is a newer one by now
-		if src, err = c.cfg.Open(ctx, to.at(d.Ref.Version), to.As); err != nil {
-			return "", vaultRefusal(to, "get", err)
-		}
-	}
-	if verb, err := roundTrip(ctx, src); err != nil {
-		return "", vaultRefusal(to, verb, err)
-	}
-	return d.Ref.Version, nil
+	e := newExamination(to)
+	c.examineKey(ctx, e)
+	return e.version, e.failed
 }
 
 // checkDescription refuses a key of an unsupported type, without the required protection, or not usable now.
 func checkDescription(key visage.KeyRef, d keysource.Description) error {
+	for _, of := range properties {
+		if err := checkProperty(of, key, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkProperty refuses a key whose properties do not meet one requirement.
+func checkProperty(of Requirement, key visage.KeyRef, d keysource.Description) error {
 	refuse := func(code, format string, args ...any) error {
 		return visage.Refuse(visage.Invalid, code, "The key %s %s.", key, fmt.Sprintf(format, args...))
 	}
 	now := time.Now()
 	switch {
-	case d.Recovery == "" || d.Recovery == "Purgeable":
+	case of == SoftDelete && (d.Recovery == "" || d.Recovery == "Purgeable"):
 		return refuse("KeyVaultSoftDeleteRequired", "is in a vault without soft delete: switch it on")
-	case strings.Contains(d.Recovery, "Purgeable"):
+	case of == PurgeProtection && strings.Contains(d.Recovery, "Purgeable"):
 		return refuse("KeyVaultPurgeProtectionRequired", "is in a vault without purge protection: switch it on")
-	case d.KeyType != "RSA" && d.KeyType != "RSA-HSM":
+	case of == KeyType && d.KeyType != "RSA" && d.KeyType != "RSA-HSM":
 		return refuse("KeyVaultKeyTypeNotSupported", "is of type %.20q: only RSA and RSA-HSM wrap", d.KeyType)
-	case d.Bits != keyBits:
+	case of == KeyType && d.Bits != keyBits:
 		return refuse("KeyVaultKeyTypeNotSupported", "has %d bits: only %d are supported", d.Bits, keyBits)
-	case d.Weak != "":
+	case of == KeyType && d.Weak != "":
 		return refuse("KeyVaultKeyTypeNotSupported", "is weak, %s: create a new one in the vault", d.Weak)
-	case !d.Enabled:
+	case of == KeyEnabled && !d.Enabled:
 		return refuse("KeyVaultKeyDisabled", "is disabled: enable it in the vault")
-	case !d.Expires.IsZero() && !now.Before(d.Expires):
+	case of == KeyValid && !d.Expires.IsZero() && !now.Before(d.Expires):
 		return refuse("KeyVaultKeyExpired", "has expired on %s", d.Expires.UTC().Format(time.DateOnly))
-	case !d.NotBefore.IsZero() && now.Before(d.NotBefore):
+	case of == KeyValid && !d.NotBefore.IsZero() && now.Before(d.NotBefore):
 		return refuse("KeyVaultKeyNotYetValid", "is not valid before %s", d.NotBefore.UTC().Format(time.DateOnly))
+	case of != KeyOperations:
+		return nil
 	}
 	for _, op := range []string{"wrapKey", "unwrapKey"} {
 		if !slices.Contains(d.Operations, op) {
@@ -111,6 +106,11 @@ func vaultRefusal(b binding, verb string, err error) error {
 		return invalid("KeyVaultKeyExpired", "The key %s has expired.", b.Key)
 	case keysource.Firewall:
 		return invalid("KeyVaultFirewall", "The firewall of the vault of key %s does not let this service in.", b.Key)
+	}
+	if b.As == "" {
+		return invalid("KeyVaultAccessDenied",
+			"The vault refuses %s with key %s to the identity that the resource will have: give it the permissions "+
+				"get, wrapKey and unwrapKey.", verb, b.Key)
 	}
 	return invalid("KeyVaultAccessDenied",
 		"The vault refuses %s with key %s to principal %s: give it the permissions get, wrapKey and unwrapKey.",

@@ -37,8 +37,7 @@ func (c *Custody) Enable(
 	}
 	if !sp.claim(ctx) {
 		f := sp.noteNow().Flow
-		goesTo := f != nil && f.To != nil && c.sameKey(f.To.Key, key) && f.To.Key.Version == key.Version
-		if goesTo && f.To.As != as {
+		if f != nil && c.goesTo(*f, key) && f.To.As != as {
 			if op, found, err := c.reassign(ctx, sp, as); found || err != nil {
 				return op, err
 			}
@@ -138,18 +137,26 @@ func (c *Custody) probe(ctx context.Context, sp *space, b binding) error {
 // changePrincipal has another principal use the same key. No key changes, so it works while the resource is locked.
 // That is how a resource opens again whose identity was removed and made anew.
 func (c *Custody) changePrincipal(ctx context.Context, sp *space, to binding) (Operation, error) {
-	present, version := sp.keyInUse()
-	if to.Key.Version != "" && to.Key.Version != version {
-		return Operation{}, visage.Refuse(visage.Conflict, "RequestConflict",
-			"The identity and the version of the key cannot change at once: give the version in use, %s, first.",
-			version)
+	if err := requireSameVersion(sp, to); err != nil {
+		return Operation{}, err
 	}
+	present, _ := sp.keyInUse()
 	to.Key.Vault, to.Key.Name = present.Key.Vault, present.Key.Name
 	err := c.probe(ctx, sp, to)
 	if err != nil {
 		return Operation{}, vaultRefusal(to, "unwrapKey", err)
 	}
 	return c.updateReference(ctx, sp, to)
+}
+
+// requireSameVersion refuses another version together with another principal.
+func requireSameVersion(sp *space, to binding) error {
+	if _, version := sp.keyInUse(); to.Key.Version != "" && to.Key.Version != version {
+		return visage.Refuse(visage.Conflict, "RequestConflict",
+			"The identity and the version of the key cannot change at once: give the version in use, %s, first.",
+			version)
+	}
+	return nil
 }
 
 // updateReference stores a changed reference to the key in use: another principal, or pinned instead of followed.

@@ -33,3 +33,11 @@ func (s *Service) Admit(ctx context.Context, who visage.Caller, ref Ref, need Pe
 	}
 	return s.audited(ctx, e, func(*event) error { return err })
 }
+
+// Permits refuses a caller that lacks a permission in a vault, as an operation would. It does nothing else, so nothing
+// is recorded. Refusals: Forbidden with the inner code AccessDenied, ForbiddenByRbac, ForbiddenByFirewall or
+// ForbiddenByConnection; VaultNotFound.
+func (s *Service) Permits(ctx context.Context, who visage.Caller, vault string, need Permission) error {
+	_, err := s.enter(ctx, who, vault, need)
+	return err
+}

@@ -174,3 +174,21 @@ func unlessRefused(err error) error {
 	}
 	return err
 }
+
+// HasDeletedKey reports whether a vault has a deleted key called ref.Name that can be recovered. It is no operation of
+// a client: no permission is needed, and nothing is recorded. Refusal: VaultNotFound.
+func (s *Service) HasDeletedKey(ctx context.Context, ref Ref) (deleted bool, err error) {
+	err = s.space.View(ctx, func(r sealed.Reader) error {
+		vault, err := liveVault(r, ref.Vault)
+		if err != nil {
+			return err
+		}
+		k, err := keys.In(vault.ID).Get(r, strings.ToLower(ref.Name))
+		if errors.Is(err, sealed.ErrNotFound) {
+			return nil
+		}
+		deleted = err == nil && k.Deleted != 0
+		return err
+	})
+	return deleted, wrap("look for a deleted key", err)
+}

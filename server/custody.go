@@ -101,40 +101,6 @@ func (c ownCredential) Token(ctx context.Context, scope string) (string, time.Ti
 	return token, expires, err
 }
 
-// checkVault refuses a key in a vault of this instance that a resource at location may not use: the vault is unknown,
-// has no purge protection, or belongs to another region or tenant (management contract §5.2). It admits other vaults.
-func (s *Server) checkVault(ctx context.Context, l *layers, location string, key visage.KeyRef) error {
-	if s.isEarlier(key) { // account names the keys in use by their present addresses, so this is another key
-		return s.refuseForeign(key)
-	}
-	name, ours := s.ownVault(key)
-	if !ours {
-		return nil
-	}
-	refuse := func(code, format string, args ...any) error {
-		return visage.Refuse(visage.Invalid, code, format, args...)
-	}
-	vault, err := l.vaults.Vault(ctx, name)
-	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound {
-		return refuse("KeyVaultNotFound", "The vault %q does not exist or is deleted.", name)
-	}
-	if err != nil {
-		return err
-	}
-	if !vault.PurgeProtection {
-		return refuse("KeyVaultPurgeProtectionRequired", "The vault %s has no purge protection: enable it.", vault.Name)
-	}
-	if !visage.SameLocation(location, vault.Location) {
-		return refuse("KeyVaultRegionMismatch",
-			"The vault %s is in the region %s, but the resource is in %s: use a vault in the resource's region.",
-			vault.Name, vault.Location, location)
-	}
-	if vault.Tenant != l.instance.TenantID {
-		return refuse("KeyVaultTenantMismatch", "The vault %s belongs to another tenant than the resource.", vault.Name)
-	}
-	return nil
-}
-
 // keyChanged makes custody ask a key of the built-in vaults whose permissions or state have changed.
 func (s *Server) keyChanged(l *layers, keyID string) {
 	key, err := azure.ParseKey(keyID, "", "")

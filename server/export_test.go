@@ -10,8 +10,10 @@ import (
 	"net/netip"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/identity"
+	"github.com/visage-face/visage/keyvault"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -28,6 +30,12 @@ func (s *Server) Identify(ctx context.Context, name string) (sealed.SpaceID, vis
 	p, err := s.identities.EnsureManaged(ctx, s.operator.TenantID, path, identity.SystemAssigned)
 	return sealed.SpaceID(a.ID), visage.PrincipalID(p.ID), err
 }
+
+// Accounts returns the server's resources. Call it after Ready.
+func (s *Server) Accounts() *account.Accounts { return s.accounts }
+
+// Vaults returns the server's key vaults. Call it after Ready.
+func (s *Server) Vaults() *keyvault.Service { return s.vaults }
 
 // Directory returns the server's directory of identities. Call it after Ready.
 func (s *Server) Directory() *identity.Directory { return s.identities }

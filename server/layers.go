@@ -111,9 +111,9 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	}
 	if l.accounts, err = account.Open(ctx, account.Config{
 		Store: l.store, Audit: l.audit, Identities: managedIdentities{l, s}, Custody: l.custody,
-		ParseKey: s.parseKey,
-		CheckVault: func(ctx context.Context, location string, key visage.KeyRef) error {
-			return s.checkVault(ctx, l, location, key)
+		ParseKey: s.parseKey, Vaults: accountVaults{l, s},
+		May: func(by visage.Caller, action string, on account.Account) bool {
+			return l.identities.May(by.Principal, action, l.instance.scopeOf(on))
 		},
 		AutoApprove: s.cfg.AutoApprove, Logger: s.log,
 	}); err != nil {

@@ -81,12 +81,12 @@ func (m managedIdentities) Grant(ctx context.Context, by visage.Caller, a accoun
 	if err != nil {
 		return err
 	}
+	if !m.mayGrant(by, v) {
+		return nil
+	}
 	path := m.instance.vaultPath(v)
 	id := a.Identity.System.PrincipalID
 	if v.RBAC {
-		if !m.identities.May(by.Principal, giveRoles, path) {
-			return nil
-		}
 		if m.identities.Has(id, identity.VaultServiceEncryption, path) {
 			return nil
 		}
@@ -96,9 +96,6 @@ func (m managedIdentities) Grant(ctx context.Context, by visage.Caller, a accoun
 		}
 		return err
 	}
-	if !m.identities.May(by.Principal, "Microsoft.KeyVault/vaults/accessPolicies/write", path) {
-		return nil
-	}
 	_, err = m.vaults.UpdateVault(ctx, by, name, func(v keyvault.Vault) (keyvault.Vault, error) {
 		i := slices.IndexFunc(v.Policies,
 			func(p keyvault.AccessPolicy) bool { return p.ObjectID == id && p.AppID == "" })
@@ -106,7 +103,7 @@ func (m managedIdentities) Grant(ctx context.Context, by visage.Caller, a accoun
 			i = len(v.Policies)
 			v.Policies = append(v.Policies, keyvault.AccessPolicy{ObjectID: id})
 		}
-		for _, p := range []keyvault.Permission{keyvault.MayGet, keyvault.MayWrap, keyvault.MayUnwrap} {
+		for _, p := range keyUse {
 			if !slices.Contains(v.Policies[i].Keys, p) {
 				v.Policies[i].Keys = append(v.Policies[i].Keys, p)
 			}
@@ -115,6 +112,20 @@ func (m managedIdentities) Grant(ctx context.Context, by visage.Caller, a accoun
 	})
 	return err
 }
+
+// keyUse are the permissions that a resource's identity needs to use a key.
+var keyUse = []keyvault.Permission{keyvault.MayGet, keyvault.MayWrap, keyvault.MayUnwrap}
+
+// mayGrant reports whether a caller may grant access to the keys of a vault.
+func (l *layers) mayGrant(by visage.Caller, v keyvault.Vault) bool {
+	if v.RBAC {
+		return l.identities.May(by.Principal, giveRoles, l.instance.vaultPath(v))
+	}
+	return l.identities.May(by.Principal, givePolicies, l.instance.vaultPath(v))
+}
+
+// givePolicies is the action that allows changing the access policies of a vault.
+const givePolicies = "Microsoft.KeyVault/vaults/accessPolicies/write"
 
 // User implements account.Identities.
 func (m managedIdentities) User(_ context.Context, path string) (account.Managed, bool) {

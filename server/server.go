@@ -24,6 +24,7 @@ import (
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/identity"
+	"github.com/visage-face/visage/keyvault"
 	"github.com/visage-face/visage/metrics"
 )
 
@@ -63,6 +64,7 @@ type Server struct {
 	operator   Operator
 	accounts   *account.Accounts
 	identities *identity.Directory
+	vaults     *keyvault.Service
 
 	serving atomic.Bool // false before Run serves, and while it stops
 }
@@ -252,7 +254,7 @@ func (s *Server) publish(l *layers) error {
 		l.forOperator.CAFile = ""
 	}
 	l.forOperator.Endpoint, l.forOperator.Listen = s.Endpoint(), s.cfg.nearby(s.address)
-	s.operator, s.accounts, s.identities = l.forOperator, l.accounts, l.identities
+	s.operator, s.accounts, s.identities, s.vaults = l.forOperator, l.accounts, l.identities, l.vaults
 	return writeOperator(filepath.Join(s.cfg.Dir, OperatorFile), l.forOperator)
 }
 

@@ -119,6 +119,14 @@ func (r instanceRecord) accountPath(a account.Account) string {
 		"/providers/Microsoft.CognitiveServices/accounts/" + a.Name
 }
 
+// scopeOf is the management path of a Face resource; of the zero Account, that of the subscription.
+func (r instanceRecord) scopeOf(a account.Account) string {
+	if a.Name == "" {
+		return "/subscriptions/" + r.SubscriptionID
+	}
+	return r.accountPath(a)
+}
+
 // vaultRoles authorises in vaults with role-based access.
 type vaultRoles struct {
 	identities *identity.Directory

@@ -74,6 +74,44 @@ func FuzzParseKey(f *testing.F) {
 	})
 }
 
+// TestParseKeySaysWhatIsWrong checks that the message about a malformed identifier names the mistake and its remedy.
+func TestParseKeySaysWhatIsWrong(t *testing.T) {
+	const vault = "https://v1.vault.azure.net"
+	for _, c := range []struct{ id, want string }{
+		{"", "no key identifier"},
+		{" " + vault + "/keys/k1", "has a space or a line break; leave it out"},
+		{vault + "/keys/k1\n", "has a space or a line break"},
+		{vault + "/keys/my key", "has a space or a line break"},
+		{vault + "/keys/k1\u00a0", "has a space or a line break"},
+		{vault, "address of a vault without a key"},
+		{vault + "/", "address of a vault without a key"},
+		{vault + "/keys", "does not have the form https://{vault}/keys/{name}"},
+		{vault + "/Keys/k1", "write /keys/ in lower case"},
+		{vault + "/KEYS/k1/" + someVersion, "write /keys/ in lower case"},
+		{vault + "/secrets/k1/" + someVersion, "is the identifier of a secret"},
+		{vault + "/Certificates/k1/" + someVersion, "is the identifier of a certificate"},
+		{vault + "/deletedkeys/k1", "is the identifier of a deleted key; recover the key"},
+		{vault + "/storage/k1", "does not have the form"},
+		{vault + "/keys/k1/" + someVersion + "/backup", "goes on behind the version"},
+		{vault + "/keys/k_1", "a key name has 1 to 127 letters, digits and hyphens"},
+		{vault + "/keys/k1/v2", "a key version has 32 hexadecimal digits"},
+		{"http://v1.vault.azure.net/keys/k1", "begins with https://"},
+		{"v1.vault.azure.net/keys/k1", "does not have the form"},
+		{vault + "/keys/k1?api-version=7.4", "leave out everything from ? or # on"},
+		{vault + "/keys/k1#x", "leave out everything from ? or # on"},
+		{"https://ann@v1.vault.azure.net/keys/k1", "has a user; leave it out"},
+		{"https://%zz/keys/k1", "is not a URL"},
+	} {
+		if got, err := azure.ParseKey(c.id, "", ""); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: got %v and error %v, want an error with %q", c.id, got, err, c.want)
+		}
+	}
+	if _, err := azure.ParseKey(vault+"/keys/k1", "k1", ""); err == nil ||
+		!strings.Contains(err.Error(), "the whole identifier of the key and no name") {
+		t.Errorf("an identifier with a name beside it: %v", err)
+	}
+}
+
 // TestParseKeyInParts reads a key in the three parts of the management plane.
 func TestParseKeyInParts(t *testing.T) {
 	const vault, id = "https://v1.vault.azure.net", "https://v1.vault.azure.net/keys/k1"

@@ -1,0 +1,68 @@
+package account
+
+import (
+	"context"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/custody"
+)
+
+// Vaults is what Accounts ask about the vaults of this instance. It knows nothing of keys in other vaults. It is called
+// concurrently.
+type Vaults interface {
+	// Check checks, in the order of the management contract §5.2, whether an account at a location may use the vault of
+	// a key. Empty: the vault is not one of this instance, and its answers decide.
+	Check(ctx context.Context, location string, key visage.KeyRef) ([]VaultCheck, error)
+	// Access returns what the vault of a key permits the identity of an account; nil: it is not known.
+	Access(ctx context.Context, of Account, key visage.KeyRef) (*custody.Access, error)
+	// Properties returns the properties of a key, nil if it does not exist. readable is false if the caller may not
+	// read them or the vault is not one of this instance.
+	Properties(ctx context.Context, by visage.Caller, key visage.KeyRef) (
+		p *custody.Properties, readable bool, err error)
+	// Remedies returns the operations by which the caller could mend a precondition that is not met.
+	Remedies(ctx context.Context, by visage.Caller, of Account, unmet Precondition, key visage.KeyRef) ([]Remedy, error)
+}
+
+// VaultCheck is the check of one precondition of a vault. Err is nil, the refusal of the vault, or a failure.
+type VaultCheck struct {
+	Precondition Precondition
+	Err          error
+}
+
+// noVaults is the Vaults of an instance without vaults of its own.
+type noVaults struct{}
+
+func (noVaults) Check(context.Context, string, visage.KeyRef) ([]VaultCheck, error) { return nil, nil }
+
+func (noVaults) Access(context.Context, Account, visage.KeyRef) (*custody.Access, error) {
+	return nil, nil
+}
+
+func (noVaults) Properties(context.Context, visage.Caller, visage.KeyRef) (*custody.Properties, bool, error) {
+	return nil, false, nil
+}
+
+func (noVaults) Remedies(context.Context, visage.Caller, Account, Precondition, visage.KeyRef) ([]Remedy, error) {
+	return nil, nil
+}
+
+func (a *Accounts) vaults() Vaults {
+	if a.cfg.Vaults == nil {
+		return noVaults{}
+	}
+	return a.cfg.Vaults
+}
+
+// requireVault refuses a key that an account may not use because of its vault.
+func (a *Accounts) requireVault(ctx context.Context, rec record, key visage.KeyRef) error {
+	checks, err := a.vaults().Check(ctx, rec.Location, key)
+	if err != nil {
+		return err
+	}
+	for _, check := range checks {
+		if check.Err != nil {
+			return check.Err
+		}
+	}
+	return nil
+}
