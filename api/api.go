@@ -69,8 +69,10 @@ type Plane struct {
 	// Greet sets the headers of every answer of the plane. Optional.
 	Greet func(h http.Header, r *http.Request, requestID string)
 	// Problem writes an error in the plane's dialect: it returns the body, which is encoded as JSON, and may set
-	// headers. Required.
+	// headers. Required without Page.
 	Problem func(h http.Header, p *Problem) any
+	// Page writes an error as a document for people instead: it returns the body, and sets at least its Content-Type.
+	Page func(h http.Header, r *http.Request, p *Problem) []byte
 	// Share is the plane's part of Config.BodyBytes, in relation to those of the others. Default 1.
 	Share int
 	// CallerRate limits the requests of each principal with a bearer token, AddressRate those from each address;
@@ -207,8 +209,8 @@ func setDefault[T comparable](field *T, value T) {
 
 // add registers the routes of a plane. memory is the plane's limit for bodies, in bytes.
 func (h *Handler) add(p *Plane, memory int64) error {
-	if p.Name == "" || p.Prefix == "" || p.Problem == nil {
-		return errors.New("name, prefix and problem are required")
+	if p.Name == "" || p.Prefix == "" || p.Problem == nil && p.Page == nil {
+		return errors.New("name, prefix and problem or page are required")
 	}
 	longest := int64(0)
 	for i := range p.Routes {

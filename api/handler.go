@@ -130,7 +130,7 @@ func (h *Handler) answer(
 		}
 		refusal := x.unknown(found)
 		if home == nil || !home.Alone || home.Admit == nil {
-			return h.refuse(x, refusal)
+			return h.refuse(x, r, refusal)
 		}
 		x.route = nowhere(r.Method, refusal)
 	}
@@ -142,19 +142,19 @@ func (h *Handler) answer(
 	}
 	result, err := h.run(x, req)
 	if err != nil {
-		p, internal := problemOf(ctx, err)
+		p, internal := ProblemOf(ctx, err)
 		if internal {
 			h.log.Error("request failed", "request_id", x.id, "route", x.label(), "err", err)
 		}
 		if h.cfg.Refused != nil && turnsAway(p.Status) {
 			h.cfg.Refused(x.plane.Name, req, p)
 		}
-		return h.refuse(x, p)
+		return h.refuse(x, r, p)
 	}
 	a, err := spell(result)
 	if err != nil {
 		h.log.Error("request failed", "request_id", x.id, "route", x.label(), "err", err)
-		return h.refuse(x, blank())
+		return h.refuse(x, r, blank())
 	}
 	return a
 }
@@ -263,6 +263,10 @@ func spell(result any) (answer, error) {
 		reply = Reply{Status: http.StatusOK, Body: result}
 	}
 	a := answer{status: reply.Status, header: reply.Header, stream: reply.Stream}
+	if reply.Raw != nil {
+		a.body = reply.Raw
+		return a, nil
+	}
 	if reply.Body == nil {
 		return a, nil
 	}
@@ -274,8 +278,13 @@ func spell(result any) (answer, error) {
 }
 
 // refuse writes a problem in the dialect of the plane.
-func (h *Handler) refuse(x *exchange, p *Problem) answer {
+func (h *Handler) refuse(x *exchange, r *http.Request, p *Problem) answer {
 	p.RequestID = x.id
+	if x.plane != nil && x.plane.Page != nil {
+		a := p.bare()
+		a.body = x.plane.Page(a.header, r, p)
+		return a
+	}
 	dialect := plain
 	if x.plane != nil {
 		dialect = x.plane.Problem
@@ -312,7 +321,7 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange, a a
 		return a.send(w, r.Method)
 	}
 	a.setHeaders(header)
-	header.Set("Content-Type", "application/octet-stream")
+	setUnlessSet(header, "Content-Type", "application/octet-stream")
 	w.WriteHeader(a.status)
 	out := &patientWriter{to: w, control: http.NewResponseController(w), handler: h}
 	err := a.stream(r.Context(), out)
@@ -324,7 +333,7 @@ func (a answer) send(w http.ResponseWriter, method string) (int, error) {
 	header := w.Header()
 	a.setHeaders(header)
 	if a.body != nil {
-		header.Set("Content-Type", "application/json; charset=utf-8")
+		setUnlessSet(header, "Content-Type", "application/json; charset=utf-8")
 	}
 	if a.status != http.StatusNoContent {
 		header.Set("Content-Length", strconv.Itoa(len(a.body)))
@@ -341,7 +350,13 @@ func (a answer) setHeaders(header http.Header) {
 		header[http.CanonicalHeaderKey(name)] = values
 	}
 	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Cache-Control", "no-store")
+	setUnlessSet(header, "Cache-Control", "no-store")
+}
+
+func setUnlessSet(header http.Header, name, value string) {
+	if header.Get(name) == "" {
+		header.Set(name, value)
+	}
 }
 
 // patientWriter gives the client WriteTimeout for each piece of a stream.

@@ -14,11 +14,14 @@ import (
 
 // Reply is a handler's answer with a status, headers or a stream.
 type Reply struct {
-	Status int         // 200 to 299
+	Status int         // 200 to 399
 	Header http.Header // added to the headers of the answer; may be nil
 	Body   any         // written as JSON; nil: none
+	// Raw, if not nil, is the body instead of Body, as it is. Header must have its Content-Type.
+	Raw []byte
 	// Stream, if not nil, writes the body instead of Body, until its context ends or the client stops reading. After an
-	// error the connection is cut, so that the client notices.
+	// error the connection is cut, so that the client notices. Its Content-Type is application/octet-stream unless
+	// Header has another.
 	Stream func(ctx context.Context, w io.Writer) error
 }
 
@@ -44,6 +47,14 @@ func (p *Problem) Error() string {
 
 // answer makes the answer of a problem in a dialect. With an error, it is an answer without a body.
 func (p *Problem) answer(dialect func(http.Header, *Problem) any) (answer, error) {
+	a := p.bare()
+	var err error
+	a.body, err = encode(dialect(a.header, p))
+	return a, err
+}
+
+// bare makes the answer of a problem without a body.
+func (p *Problem) bare() answer {
 	a := answer{status: p.Status, code: p.Code, header: http.Header{}}
 	if p.RetryAfter > 0 {
 		a.header.Set("Retry-After", strconv.FormatInt(seconds(p.RetryAfter), 10))
@@ -54,9 +65,7 @@ func (p *Problem) answer(dialect func(http.Header, *Problem) any) (answer, error
 	if p.Challenge != "" {
 		a.header.Set("WWW-Authenticate", p.Challenge)
 	}
-	var err error
-	a.body, err = encode(dialect(a.header, p))
-	return a, err
+	return a
 }
 
 // WriteProblem answers a request that reaches no plane. Its document is the common core of the planes' error documents.
@@ -121,9 +130,9 @@ func statusOf(kind visage.Kind) int {
 // statusClientGone is logged when the client disconnected before the answer; it is never sent. The number is customary.
 const statusClientGone = 499
 
-// problemOf turns a handler's error into the answer for the caller. internal is true when the error's text is only for
+// ProblemOf turns a handler's error into the answer for the caller. internal is true when the error's text is only for
 // the log.
-func problemOf(ctx context.Context, err error) (p *Problem, internal bool) {
+func ProblemOf(ctx context.Context, err error) (p *Problem, internal bool) {
 	if problem, ok := errors.AsType[*Problem](err); ok {
 		copied := *problem
 		return &copied, false

@@ -103,6 +103,31 @@ func (r *Request) Query(name string) (value string, ok bool, err error) {
 // Header returns the first value of a header; empty when there is none.
 func (r *Request) Header(name string) string { return r.http.Header.Get(name) }
 
+// Cookie returns the value of a cookie; empty when there is none.
+func (r *Request) Cookie(name string) string {
+	c, err := r.http.Cookie(name)
+	if err != nil {
+		return ""
+	}
+	return c.Value
+}
+
+// CheckOrigin refuses an unsafe request that a page of another origin has sent, as far as the browser says so: see
+// http.CrossOriginProtection. Kind Denied.
+func (r *Request) CheckOrigin() error {
+	if http.NewCrossOriginProtection().Check(r.http) != nil {
+		return visage.Refuse(visage.Denied, "CrossOriginRequest", "This request comes from a page of another site: "+
+			"open the page of the console yourself.")
+	}
+	return nil
+}
+
+// URL returns the request's path and query, as the client wrote them.
+func (r *Request) URL() string { return r.http.URL.RequestURI() }
+
+// Queries returns all query parameters as the client wrote them, without those that cannot be decoded.
+func (r *Request) Queries() url.Values { return r.http.URL.Query() }
+
 // Host returns the Host header as the client wrote it, maybe with a port.
 func (r *Request) Host() string { return r.http.Host }
 
