@@ -70,6 +70,7 @@ api/vaultapi              : . api keyvault
 api/tokenapi              : . api identity
 api/identityapi           : . api identity
 api/graphapi              : . api identity
+console                   : . api account custody keyvault identity audit face console/...
 console/assets            :
 console/internal/chart    :
 
@@ -122,6 +123,7 @@ github.com/spf13/pflag              : cmd
 golang.org/x/image                  : vision cmd bench
 golang.org/x/mod                    : audit
 golang.org/x/net/idna               : .
+golang.org/x/text                   : console
 golang.org/x/sync                   : api server face gallery sealed vision account cmd
 golang.org/x/sys                    : server cmd vision keysource sealed internal bench test gallery/internal/kernel
 golang.org/x/time                   : api

@@ -11,6 +11,13 @@ var remedies = map[string]string{
 	"413": "Send a smaller body.",
 	"415": "Send the Content-Type that the message names.",
 
+	// Console
+	"CrossOriginRequest":  "Open the page of the console yourself, and not through a link of another site.",
+	"console InvalidForm": "Open the page again.",
+	"InvalidFormToken":    "Open the page again.",
+	"InvalidTags":         "Write one tag a line, as name = value, each name once.",
+	"PageNotFound":        "Go to a page by the navigation.",
+
 	// Face
 	"401/":                                 "Send a key or token of the resource that the host names.",
 	"403":                                  "Call from an address that the resource's network rules allow.",

@@ -215,6 +215,9 @@ const (
 func planesOf(r rejection) string {
 	switch r.room {
 	case "api", "sealed/internal/volume":
+		if r.code == "CrossOriginRequest" {
+			return console
+		}
 		return everyPlane
 	case "api/faceapi":
 		return face
@@ -252,6 +255,8 @@ func planesOf(r rejection) string {
 			return signedIn
 		}
 		return management
+	case "console":
+		return console
 	case "api/graphapi":
 		return graphPlane
 	case "api/identityapi":

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -18,6 +19,7 @@ import (
 	"github.com/visage-face/visage/api/armapi"
 	"github.com/visage-face/visage/api/faceapi"
 	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/console"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/identity"
@@ -45,6 +47,7 @@ type layers struct {
 	forOperator Operator
 	log         *slog.Logger
 	api         *api.Handler      // nil until handler has made it
+	console     *console.Console  // likewise
 	endpoint    *identityEndpoint // nil when there is none
 }
 
@@ -206,8 +209,12 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	if l.console, err = s.openConsole(l); err != nil {
+		return nil, err
+	}
+	pages := l.console.Plane()
 	for plane, perSecond := range map[*api.Plane]int{&management: s.cfg.ManagementRate, &graph: s.cfg.ManagementRate,
-		&vaults: s.cfg.VaultRate} {
+		&vaults: s.cfg.VaultRate, &pages: s.cfg.ManagementRate} {
 		plane.CallerRate = api.Rate{PerSecond: float64(perSecond), Burst: 10 * perSecond}
 		plane.AddressRate = api.Rate{PerSecond: 5 * float64(perSecond), Burst: 50 * perSecond}
 	}
@@ -217,7 +224,8 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	planes := []api.Plane{faces, management, vaults, service, graph}
 	proving := tokens{l.identities, l.instance, s.managementAudiences()}
 	gate := api.Config{
-		Planes: planes, Keys: l.accounts, Tokens: proving, Holders: holders{proving, l.accounts, s.origin},
+		Planes: append(slices.Clone(planes), pages), Keys: l.accounts, Tokens: proving,
+		Holders:  holders{proving, l.accounts, s.origin},
 		Openness: l.accounts,
 		Origin:   s.origin, Rate: s.rate, Proved: proved, Refused: refusals{l.accounts, l.audit, s.log}.refused,
 		Answered: l.answered, Logger: s.log,
@@ -258,6 +266,8 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 			"/healthz": healthz, "/readyz": s.readyz(l), "/metrics": scrape.ServeHTTP, "/openapi.json": description,
 		}[r.URL.Path]
 		switch {
+		case r.URL.Path == "/" && wantsConsole(r) && !s.isVaultHost(r.Host):
+			http.Redirect(w, r, "/console", http.StatusSeeOther)
 		case !isPage, s.isVaultHost(r.Host):
 			h.ServeHTTP(w, r)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:

@@ -218,7 +218,7 @@ func background(ctx context.Context, l *layers, failed chan<- error) error {
 	all := map[string]func(context.Context) error{
 		"face service": l.face.Run, "key vault": l.vaults.Run, "sealed store": l.store.Run,
 		"identities": l.identities.Run,
-		"accounts":   l.accounts.Run, "custody": l.custody.Run, "metrics": l.metrics.Run,
+		"accounts":   l.accounts.Run, "custody": l.custody.Run, "metrics": l.metrics.Run, "console": l.console.Run,
 	}
 	if l.endpoint != nil {
 		all["managed identity endpoint"] = l.endpoint.run

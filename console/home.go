@@ -1,0 +1,70 @@
+package console
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/account"
+)
+
+func (c *Console) homeRoutes() []route {
+	return []route{page(prefix, signedIn, c.home)}
+}
+
+// readAccount is the action of reading a resource.
+const readAccount = "Microsoft.CognitiveServices/accounts/read"
+
+// rows is how many rows a table of a page has.
+const rows = 50
+
+// resourceRow is a resource in the table of the first page.
+type resourceRow struct {
+	Name, To string
+	Tier     visage.Tier
+	Location string
+	Key      badge
+}
+
+// homeData is the first page.
+type homeData struct {
+	Resources []resourceRow
+	Search    string
+	More      string // the address of the next page; empty: this is the last
+	Create    bool   // the person may create resources
+}
+
+// home lists the resources that the person may read, with the state of their keys.
+func (c *Console) home(v *visit) (*view, error) {
+	all, err := c.cfg.Accounts.List(v.Context())
+	if err != nil {
+		return nil, err
+	}
+	data := homeData{Search: v.field("search")}
+	after, some := v.field("after"), 0
+	at, _ := slices.BinarySearchFunc(all, after, func(a account.Account, name string) int {
+		if strings.ToLower(a.Name) <= strings.ToLower(name) {
+			return -1
+		}
+		return 1
+	})
+	everywhere := v.may(readAccount, c.subscription())
+	for _, a := range all[at:] {
+		if !strings.Contains(strings.ToLower(a.Name), strings.ToLower(data.Search)) ||
+			!everywhere && !v.may(readAccount, c.cfg.AccountPath(a)) {
+			continue
+		}
+		if some++; some > rows {
+			data.More = prefix + "?" + query("after", data.Resources[rows-1].Name, "search", data.Search)
+			break
+		}
+		e, err := c.cfg.Accounts.Encryption(v.Context(), a)
+		if err != nil {
+			return nil, err
+		}
+		data.Resources = append(data.Resources, resourceRow{a.Name, resourcePath(a.Name, ""), a.Tier, a.Location,
+			v.keyBadge(e.Status)})
+	}
+	data.Create = v.may("Microsoft.CognitiveServices/accounts/write", c.group())
+	return v.page("home", v.text("home.title"), data), nil
+}

@@ -1,0 +1,128 @@
+package console
+
+import (
+	"net/http"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/identity"
+)
+
+// visit is one request to the console: the request, the signed-in person's session, and the language. It belongs to one
+// goroutine.
+type visit struct {
+	*api.Request
+	c       *Console
+	lang    *language
+	session identity.Session // zero for a visitor who is not signed in
+	secret  string           // of the session
+	typed   url.Values       // the fields of the form, on a POST
+	files   []upload         // its files
+}
+
+// upload is one file of a form.
+type upload struct {
+	field string
+	name  string // as the browser has it: shown, never used as a path
+	data  []byte
+}
+
+// sessionCookie carries the secret of a session. The prefix makes browsers keep it to this origin and to TLS.
+const sessionCookie = "__Host-visage"
+
+// languageCookie remembers the language that a visitor chose.
+const languageCookie = "__Host-visage-language"
+
+// admit authenticates the person of a request by the session cookie.
+func (c *Console) admit(r *api.Request) (visage.Principal, error) {
+	_, who, err := c.cfg.Directory.Session(r.Context(), r.Cookie(sessionCookie), r.ClientAddress())
+	return who, err
+}
+
+// newVisit makes the visit of a request.
+func (c *Console) newVisit(r *api.Request) (*visit, error) {
+	v := &visit{Request: r, c: c, secret: r.Cookie(sessionCookie)}
+	v.lang = c.languageOf(r.Cookie(languageCookie), r.Header("Accept-Language"))
+	if r.Principal == (visage.Principal{}) {
+		return v, nil
+	}
+	s, _, err := c.cfg.Directory.Session(r.Context(), v.secret, r.ClientAddress())
+	if err != nil {
+		return nil, err
+	}
+	v.session = s
+	return v, nil
+}
+
+// signedIn reports whether the visitor is signed in.
+func (v *visit) signedIn() bool { return v.session.ID != "" }
+
+// text returns the message of a key in the visitor's language.
+func (v *visit) text(key string, args ...any) string { return v.lang.text(key, args...) }
+
+// may reports whether the person has a role that allows an action of the management plane on a scope.
+func (v *visit) may(action, scope string) bool {
+	return v.c.cfg.Directory.May(v.Principal, action, scope)
+}
+
+// mayData is may for what is done with data.
+func (v *visit) mayData(action, scope string) bool {
+	return v.c.cfg.Directory.MayData(v.Principal, action, scope)
+}
+
+// operates reports whether the person runs the instance.
+func (v *visit) operates() bool { return v.c.cfg.Operates(v.Principal) }
+
+// subscription is the path of the subscription: the scope above all others.
+func (c *Console) subscription() string { return "/subscriptions/" + c.cfg.Subscription }
+
+// group is the path of the resource group.
+func (c *Console) group() string { return c.subscription() + "/resourceGroups/" + c.cfg.Group }
+
+// field returns what was typed into a field of the form, or is in the query of a page; empty when it is missing.
+func (v *visit) field(name string) string {
+	if v.typed != nil {
+		return v.typed.Get(name)
+	}
+	text, _, err := v.Query(name)
+	if err != nil {
+		return ""
+	}
+	return text
+}
+
+// checked reports whether a box of the form is ticked.
+func (v *visit) checked(name string) bool { return v.field(name) != "" }
+
+// freshness is how old the last proof of a person may be before something that cannot be undone: to see its form, and
+// to send it.
+const (
+	freshToSee  = 5 * time.Minute
+	freshToSend = 15 * time.Minute
+)
+
+// fresh reports whether the person proved who they are not longer ago than limit.
+func (v *visit) fresh(limit time.Duration) bool { return time.Since(v.session.Proved) < limit }
+
+// setCookie returns the header that sets a cookie of this origin; a life of 0 removes it.
+func setCookie(name, value string, life time.Duration) string {
+	c := http.Cookie{
+		Name: name, Value: value, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode,
+		MaxAge: int(life / time.Second),
+	}
+	if life <= 0 {
+		c.MaxAge = -1
+	}
+	return c.String()
+}
+
+// address is the client's address for people.
+func address(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}

@@ -1,0 +1,43 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/console"
+	"github.com/visage-face/visage/identity"
+)
+
+// openConsole makes the web console.
+func (s *Server) openConsole(l *layers) (*console.Console, error) {
+	return console.New(console.Config{
+		Accounts: l.accounts, Faces: l.face, Vaults: l.vaults, Directory: l.identities, History: audit.Read(l.store),
+		Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID, Group: defaultGroup,
+		AccountPath: l.instance.accountPath, VaultPath: l.instance.vaultPath,
+		Operates: func(who visage.Principal) bool { return who.Method == "operator" },
+		Endpoint: s.resourceEndpoint, VaultAddress: s.vaultAddress, Logger: s.log,
+	})
+}
+
+// SignInAddress returns an address at which a browser signs in to the console once, within two minutes, as the identity
+// with an object id; empty: as the operator. Call it after Ready. Refusal: PrincipalNotFound.
+func (s *Server) SignInAddress(ctx context.Context, principal string) (string, error) {
+	if principal == "" {
+		principal = s.operator.ClientID // its object id too
+	}
+	code, err := s.identities.IssueCode(ctx, principal, identity.SignIn, identity.SignInCodeLife)
+	if err != nil {
+		return "", err
+	}
+	return s.Endpoint() + "/console/signin/" + code, nil
+}
+
+// wantsConsole reports whether a request for the first page comes from a browser. Other clients get the answer of an
+// unknown path.
+func wantsConsole(r *http.Request) bool {
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) &&
+		strings.Contains(r.Header.Get("Accept"), "text/html")
+}

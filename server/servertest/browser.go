@@ -1,0 +1,147 @@
+package servertest
+
+import (
+	"html"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// Browser is a browser without scripts that is signed in to the console.
+type Browser struct {
+	*http.Client // keeps cookies, and follows no redirection
+
+	t    testing.TB
+	base string
+}
+
+// Page is an answer of the console.
+type Page struct {
+	Status int
+	Header http.Header
+	Body   string
+}
+
+// Browser signs in to the console as the identity with an object id; empty: as the operator.
+func (s *Server) Browser(t testing.TB, principal string) *Browser {
+	t.Helper()
+	address, err := s.SignInAddress(t.Context(), principal)
+	if err != nil {
+		t.Fatalf("get an address to sign in: %v", err)
+	}
+	b := s.Visitor(t)
+	if p := b.Send(strings.TrimPrefix(address, s.URL), nil); p.Status != http.StatusSeeOther {
+		t.Fatalf("sign in: %d %s", p.Status, p.Body)
+	}
+	return b
+}
+
+// Visitor returns a browser that is not signed in.
+func (s *Server) Visitor(t testing.TB) *Browser {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Browser{t: t, base: s.URL, Client: &http.Client{
+		Transport: s.Client.Transport, Jar: jar,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// Get gets a page of the console by its path.
+func (b *Browser) Get(path string) Page {
+	b.t.Helper()
+	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodGet, b.base+path, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	req.Header.Set("Accept", "text/html")
+	return b.Ask(req)
+}
+
+// Send posts a form with the fields that it is given, and nothing else.
+func (b *Browser) Send(path string, fields url.Values) Page {
+	b.t.Helper()
+	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, b.base+path,
+		strings.NewReader(fields.Encode()))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return b.Ask(req)
+}
+
+// Ask sends a request.
+func (b *Browser) Ask(req *http.Request) Page {
+	b.t.Helper()
+	res, err := b.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := readAll(res)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return Page{res.StatusCode, res.Header, body}
+}
+
+var (
+	formPattern  = regexp.MustCompile(`(?s)<form method="post" action="([^"]*)".*?</form>`)
+	inputPattern = regexp.MustCompile(`(?s)<(input|textarea)([^>]*)>(?:([^<]*)</textarea>)?`)
+	attribute    = regexp.MustCompile(`(?s)\b([a-z-]+)="([^"]*)"`)
+)
+
+// Submit gets a page, fills in its form with an action, and sends it: hidden fields and those that have a value are
+// sent as they are, given ones replace them.
+func (b *Browser) Submit(path, action string, given url.Values) Page {
+	b.t.Helper()
+	p := b.Get(path)
+	fields, found := p.Form(action)
+	if !found {
+		b.t.Fatalf("page %s (status %d) has no form with the action %s:\n%s", path, p.Status, action, p.Body)
+	}
+	for name, values := range given {
+		fields[name] = values
+	}
+	return b.Send(action, fields)
+}
+
+// Form returns the fields of the first form with an action, as a browser would send them untouched.
+func (p Page) Form(action string) (url.Values, bool) {
+	for _, m := range formPattern.FindAllStringSubmatch(p.Body, -1) {
+		if unescape(m[1]) != action {
+			continue
+		}
+		fields := url.Values{}
+		for _, in := range inputPattern.FindAllStringSubmatch(m[0], -1) {
+			has := map[string]string{}
+			for _, a := range attribute.FindAllStringSubmatch(in[2], -1) {
+				has[a[1]] = unescape(a[2])
+			}
+			switch {
+			case has["name"] == "" || has["type"] == "file":
+			case (has["type"] == "checkbox" || has["type"] == "radio") && !strings.HasSuffix(in[2], " checked") &&
+				!strings.Contains(in[2], " checked "):
+			case in[1] == "textarea":
+				fields.Add(has["name"], unescape(in[3]))
+			default:
+				fields.Add(has["name"], has["value"])
+			}
+		}
+		return fields, true
+	}
+	return nil, false
+}
+
+func unescape(text string) string { return html.UnescapeString(text) }
+
+func readAll(res *http.Response) (string, error) {
+	b, err := io.ReadAll(res.Body)
+	return string(b), err
+}
