@@ -31,6 +31,7 @@ var unchecked = map[string]string{
 	"http":   "requests, which the tests of the planes make",
 	"nginx":  "test/sdk starts nginx with it, where nginx is installed",
 	"ini":    "a unit of systemd",
+	"yaml":   "settings of Prometheus, which does not run here; a test of server reads the rules that they name",
 	"hcl":    "Terraform does not run here; test/clients runs the library that it uses",
 	"java":   "needs a Java toolchain; the lines that matter are the client's options",
 	"csharp": "needs a .NET toolchain; likewise",

@@ -16,7 +16,7 @@ type metrics struct {
 }
 
 func newMetrics(l *Log) *metrics {
-	return &metrics{
+	m := &metrics{
 		written: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "visage_audit_entries_total", Help: "Entries of the audit log written since the start, by kind.",
 		}, []string{"kind"}),
@@ -46,6 +46,13 @@ func newMetrics(l *Log) *metrics {
 			return float64(l.behindLocked()) / float64(time.Second)
 		}),
 	}
+	for _, kind := range kinds { // so that kinds and failures that have not happened yet are exported as zero
+		m.written.WithLabelValues(string(kind))
+	}
+	for _, what := range []string{"append", "note", "checkpoint", "nodes"} {
+		m.failed.WithLabelValues(what)
+	}
+	return m
 }
 
 // Collectors returns the log's metrics.

@@ -119,6 +119,9 @@ func New(cfg Config) (*Service, error) {
 		expired: make(map[visage.ResourceID]time.Time),
 	}
 	s.metrics = newMetrics(galleries)
+	for _, outcome := range []Status{Succeeded, Failed} {
+		s.metrics.trainings.WithLabelValues(string(outcome)) // exported as zero before the first
+	}
 	return s, nil
 }
 

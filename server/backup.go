@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/sealed"
@@ -11,13 +13,33 @@ import (
 
 // backups gives operators backups of a running server, and records each in the audit log.
 type backups struct {
-	store *sealed.Store
-	audit audit.Recorder
+	store   *sealed.Store
+	audit   audit.Recorder
+	counted *prometheus.CounterVec
 }
+
+// newBackups makes the counter of backups. Nothing is known here of whether a client has kept what it received.
+func newBackups() *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "visage_server_backups_total",
+		Help: "Backups and keyrings of the running server that were sent to a client, by whether they were complete.",
+	}, []string{"operation", "outcome"})
+	for _, operation := range []string{backupOperation, keyringOperation} {
+		v.WithLabelValues(operation, "complete")
+		v.WithLabelValues(operation, "failed")
+	}
+	return v
+}
+
+// The operations, as the audit log names them.
+const (
+	backupOperation  = "backup"
+	keyringOperation = "keyring-export"
+)
 
 // WriteBackup implements armapi.Backups.
 func (b backups) WriteBackup(ctx context.Context, by visage.Caller, w io.Writer) error {
-	return b.recorded(ctx, by, "backup", func() error {
+	return b.recorded(ctx, by, backupOperation, func() error {
 		_, err := b.store.Backup().WriteData(ctx, w)
 		return err
 	})
@@ -25,7 +47,7 @@ func (b backups) WriteBackup(ctx context.Context, by visage.Caller, w io.Writer)
 
 // WriteKeyring implements armapi.Backups.
 func (b backups) WriteKeyring(ctx context.Context, by visage.Caller, w io.Writer) error {
-	return b.recorded(ctx, by, "keyring-export", func() error {
+	return b.recorded(ctx, by, keyringOperation, func() error {
 		_, err := b.store.Backup().WriteKeyring(ctx, w)
 		return err
 	})
@@ -38,7 +60,13 @@ func (b backups) recorded(ctx context.Context, by visage.Caller, operation strin
 	if err := b.audit.Append(ctx, e); err != nil {
 		return err
 	}
-	return do()
+	err := do()
+	outcome := "complete"
+	if err != nil {
+		outcome = "failed"
+	}
+	b.counted.WithLabelValues(operation, outcome).Inc()
+	return err
 }
 
 // Restore makes the data of a new server from a keyring and a backup. cfg names the new directory and the root key,

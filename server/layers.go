@@ -37,7 +37,8 @@ type layers struct {
 	face        *face.Service
 	metrics     *metrics.Recorder
 	vaults      *keyvault.Service
-	authority   *authority // nil when certificates come from elsewhere, or there are none
+	authority   *authority           // nil when certificates come from elsewhere, or there are none
+	expiry      *prometheus.GaugeVec // of certificates
 	inner       *inner
 	forInner    http.Handler // what inner serves
 	connections *conns       // of all other clients
@@ -146,6 +147,7 @@ func (s *Server) certificates(ctx context.Context, l *layers) (*tls.Config, erro
 	if err != nil {
 		return nil, err
 	}
+	l.expiry = newExpiry()
 	own := &authority{certificate: cert, key: key, domain: s.cfg.Domain, names: names, known: l.hasHost}
 	l.inner = newInner(own)
 	if s.cfg.PlainHTTP {
@@ -158,11 +160,21 @@ func (s *Server) certificates(ctx context.Context, l *layers) (*tls.Config, erro
 			return nil, fmt.Errorf("read cert-file and key-file: %w", err)
 		}
 		cfg.Certificates = []tls.Certificate{pair}
+		l.expiry.WithLabelValues("file").Set(float64(pair.Leaf.NotAfter.Unix()))
 		return cfg, nil
 	}
 	l.authority = own
+	l.expiry.WithLabelValues("authority").Set(float64(cert.NotAfter.Unix()))
 	cfg.GetCertificate = l.authority.forHello
 	return cfg, nil
+}
+
+// newExpiry makes the metric of certificates. Those that the authority issues are left out: it renews them.
+func newExpiry() *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "visage_server_certificate_expiry_seconds",
+		Help: "Unix time at which a certificate of the listener ends: of cert-file, or of the local authority.",
+	}, []string{"certificate"})
 }
 
 // certificateNames are the names and addresses of the server's own certificate.
@@ -185,12 +197,13 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	counted := newBackups()
 	management, err := armapi.New(armapi.Config{
 		Accounts: l.accounts, Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID,
 		Group:    defaultGroup,
 		Endpoint: s.resourceEndpoint, Rate: s.rate,
 		Vaults: l.vaults, VaultAddress: s.vaultAddress, May: l.identities.May,
-		Authority: s.Endpoint() + "/" + l.instance.TenantID, Backups: backups{l.store, l.audit},
+		Authority: s.Endpoint() + "/" + l.instance.TenantID, Backups: backups{l.store, l.audit, counted},
 		Identities:  directory{l.identities, l.instance.TenantID},
 		AuditEvents: auditEvents{audit.Read(l.store)}, Retentions: retentions{l.face},
 	})
@@ -247,7 +260,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	all = append(all, l.audit.Collectors()...)
 	all = append(all, l.custody.Collectors()...)
 	all = append(all, l.metrics.Collectors()...)
-	all = append(all, s.events, l.connections.closed, volumes{l.store}, newFormat(l.store), l.packs)
+	all = append(all, s.events, counted, l.expiry, l.connections.closed, volumes{l.store}, newFormat(l.store), l.packs)
 	all = append(all, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, c := range all {
 		if err := registry.Register(c); err != nil {

@@ -87,11 +87,19 @@ func isEmpty(dir string) (bool, error) {
 	return len(entries) == 0, err
 }
 
-// newEvents makes the counter of the sealed store's events.
+// newEvents makes the counter of the sealed store's events. Kinds that a person must hear of are exported as zero
+// before the first, since an increase from nothing is not seen.
 func newEvents() *prometheus.CounterVec {
-	return prometheus.NewCounterVec(prometheus.CounterOpts{
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "visage_sealed_events_total", Help: "Events of the sealed store, by kind.",
 	}, []string{"kind"})
+	for _, kind := range []sealed.EventKind{
+		sealed.RootExposed, sealed.Corrupt, sealed.EraseDelayed, sealed.AnchorMissing, sealed.AnchorDelayed,
+		sealed.RoomLow, sealed.RollbackAccepted,
+	} {
+		v.WithLabelValues(string(kind))
+	}
+	return v
 }
 
 // newFormat makes the metric of the store's format.
