@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -107,6 +108,34 @@ func listed(t *testing.T) []string {
 		t.Fatalf("the list has %d icons", len(names))
 	}
 	return names
+}
+
+// TestIconsOfPages wants every icon that templates and code name to be in the list.
+func TestIconsOfPages(t *testing.T) {
+	names := listed(t)
+	named := regexp.MustCompile(`\bicon "([^"]*)"|\b[iI]con(?:: | :?= )"([^"]*)"`)
+	count := 0
+	for _, pattern := range []string{"../templates/*.html", "../*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, match := range named.FindAllStringSubmatch(string(text), -1) {
+				count++
+				if name := match[1] + match[2]; !slices.Contains(names, name) {
+					t.Errorf("%s: icon %q is not in console/npm/icons.txt", file, name)
+				}
+			}
+		}
+	}
+	if count == 0 {
+		t.Error("found no icon in any template")
+	}
 }
 
 // TestPolicy looks for what the Content-Security-Policy of the console forbids, or would let text become markup.
