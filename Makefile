@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help check setup build man run demo test clients fips lint calibrate bench prove clean
+.PHONY: help check setup build man run demo test clients console-check screenshots fips lint calibrate bench prove clean
 
 # The cryptographic module of release builds: the version with a FIPS 140-3 certificate.
 export GOFIPS140 ?= v1.0.0
@@ -26,7 +26,7 @@ EMBEDDED := $(wildcard vision/pack/*.json vision/pack/*.bin vision/internal/geom
 VENDOR := console/assets/static/vendor/LICENSE.lucide
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 check: ## check that all prerequisites are installed
 	@./tools/check
@@ -69,14 +69,24 @@ demo: setup build ## do the main job on sample photos, and prove that nothing re
 	@./$(BIN) demo
 
 # npm projects, pinned by integrity: the official clients that tests run, the baseline of the vision benchmark, and what the
-# console loads.
-test/sdk/node_modules/.package-lock.json bench/wasm/node_modules/.package-lock.json console/npm/node_modules/.package-lock.json: %/node_modules/.package-lock.json: %/package.json %/package-lock.json
+# console loads, and what judges it.
+test/sdk/node_modules/.package-lock.json bench/wasm/node_modules/.package-lock.json \
+	test/console/node_modules/.package-lock.json console/npm/node_modules/.package-lock.json: %/node_modules/.package-lock.json: %/package.json %/package-lock.json
 	@echo "fetching what $* needs (npm ci, no scripts are run) ..."
 	@cd $* && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-test: setup test/sdk/node_modules/.package-lock.json ## run all tests
+NODE_TESTS := test/sdk/node_modules/.package-lock.json test/console/node_modules/.package-lock.json
+
+test: setup $(NODE_TESTS) ## run all tests
 	@go test ./...
+
+console-check: setup $(NODE_TESTS) ## judge every page of the console with axe and Lighthouse; ONLY=name for some
+	@go test ./test/console -run 'Accessible|Lighthouse' -count=1 -timeout 60m -v -args -judge -only '$(ONLY)' \
+		| grep -v ' level='
+
+screenshots: setup $(NODE_TESTS) ## write pictures of every page of the console to bin/screenshots; ONLY=name for some
+	@go test ./test/console -run Screenshots -count=1 -timeout 60m -args -screenshots bin/screenshots -only '$(ONLY)'
 
 # Third-party programs that use key vaults, each pinned in a module of its own: their dependencies are not the service's.
 FORCE:
@@ -89,7 +99,7 @@ clients: setup test/sdk/node_modules/.package-lock.json $(addprefix bin/clients/
 	@go test ./test/clients -count=1 -timeout 30m -args -every -update
 	@sed -n '/^<!-- table -->/,/^<!-- end of table -->/p' docs/clients.md | grep '^|'
 
-fips: setup build test/sdk/node_modules/.package-lock.json ## run all tests with the certified module refusing whatever is not approved
+fips: setup build $(NODE_TESTS) ## run all tests with the certified module refusing whatever is not approved
 	@echo "FIPS mode enforced, module $(GOFIPS140) ..."
 	@GODEBUG=fips140=only go test ./...
 	@GODEBUG=fips140=only ./$(BIN) version

@@ -1,0 +1,169 @@
+package console_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/visage-face/visage/server/servertest"
+)
+
+var (
+	judged      = flag.Bool("judge", false, "run Lighthouse over every page too")
+	screenshots = flag.String("screenshots", "", "write pictures of every page to this folder")
+	only        = flag.String("only", "", "of the pages, take those whose names contain this")
+)
+
+// TestMain ends the browser that the tests share.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := m.Run()
+	if b, err := chromium(); started && err == nil {
+		b.stop()
+	}
+	os.Exit(code)
+}
+
+// browser is a running Chromium.
+type browser struct {
+	port string // of the DevTools protocol
+	cmd  *exec.Cmd
+	dir  string // its profile
+}
+
+var (
+	started  bool
+	chromium = sync.OnceValues(startChromium)
+)
+
+// errNoChromium says that there is none on this machine.
+var errNoChromium = errors.New("no Chromium: install the package chromium, or set VISAGE_CHROMIUM")
+
+// startChromium starts the browser with a fresh profile. It accepts every certificate, as each server of the tests has
+// an authority of its own; the walks assert that nothing but the server is asked.
+func startChromium() (*browser, error) {
+	program := os.Getenv("VISAGE_CHROMIUM")
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if found, err := exec.LookPath(name); program == "" && err == nil {
+			program = found
+		}
+	}
+	if program == "" {
+		return nil, errNoChromium
+	}
+	dir, err := os.MkdirTemp("", "visage-chromium-")
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+		"--hide-scrollbars", "--ignore-certificate-errors", "--use-fake-device-for-media-stream",
+		"--use-fake-ui-for-media-stream", "--remote-debugging-port=0", "--user-data-dir="+dir, "about:blank")
+	said, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	started = true
+	b := &browser{cmd: cmd, dir: dir}
+	lines := bufio.NewScanner(said)
+	var before strings.Builder
+	for lines.Scan() {
+		fmt.Fprintln(&before, lines.Text())
+		if _, address, found := strings.Cut(lines.Text(), "DevTools listening on ws://"); found {
+			hostport, _, _ := strings.Cut(address, "/")
+			_, b.port, _ = strings.Cut(hostport, ":")
+			go func() { _, _ = io.Copy(io.Discard, said) }() // ends with the browser
+			return b, nil
+		}
+	}
+	b.stop()
+	return nil, fmt.Errorf("start Chromium: it says\n%s", before.String())
+}
+
+func (b *browser) stop() {
+	_ = b.cmd.Process.Kill() // it may have ended
+	_ = b.cmd.Wait()         // of a killed process
+	_ = os.RemoveAll(b.dir)  // of the system's temporary files
+}
+
+// walk runs a script with the browser against a server. Facts are what the script is told besides, as JSON.
+func walk(t *testing.T, s *servertest.Server, script string, facts any, args ...string) {
+	t.Helper()
+	node, err := exec.LookPath("node")
+	if err != nil {
+		missing(t, "node is not installed")
+	}
+	if _, err := os.Stat("node_modules"); err != nil {
+		missing(t, "the browser's driver is not installed: run make test, or npm ci --ignore-scripts in test/console")
+	}
+	b, err := chromium()
+	if errors.Is(err, errNoChromium) {
+		missing(t, err.Error())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	told, err := json.Marshal(facts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	door := httptest.NewServer(signInDoor(t, s))
+	defer door.Close()
+	cmd := exec.CommandContext(t.Context(), node, append([]string{script}, args...)...)
+	cmd.Env = append(os.Environ(), "CONSOLE_URL="+s.URL, "CONSOLE_DOOR="+door.URL, "CONSOLE_BROWSER="+b.port,
+		"CONSOLE_FACTS="+string(told), "NODE_NO_WARNINGS=1")
+	begin := time.Now()
+	said, err := cmd.CombinedOutput()
+	t.Logf("%s (%v):\n%s", script, time.Since(begin).Round(time.Millisecond), said)
+	if err != nil {
+		t.Fatalf("%s: %v", script, err)
+	}
+}
+
+// signInDoor gives scripts one-time addresses, for the principal in the query.
+func signInDoor(t *testing.T, s *servertest.Server) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		address, err := s.SignInAddress(t.Context(), r.URL.Query().Get("principal"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		_, _ = io.WriteString(w, address) // to this machine
+	})
+}
+
+// missing skips with a reason on a developer's machine and fails in CI.
+func missing(t *testing.T, reason string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(reason)
+	}
+	t.Skip(reason)
+}
+
+// folder makes an empty folder for results, relative to the module's.
+func folder(t *testing.T, name string) string {
+	t.Helper()
+	if !filepath.IsAbs(name) {
+		name = filepath.Join("..", "..", name)
+	}
+	if err := os.MkdirAll(name, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}

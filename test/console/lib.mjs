@@ -1,0 +1,114 @@
+// What the walks share: the browser that the Go test started, visits in a language and a theme, with or without scripts,
+// and what no page may do, whatever it is: ask another origin, violate its own policy, write errors to the console.
+import assert from 'node:assert/strict';
+import { chromium } from 'playwright-core';
+
+const need = (name) => {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set: this script is run by the Go test beside it`);
+  return value;
+};
+
+export const base = need('CONSOLE_URL');
+export const port = need('CONSOLE_BROWSER');
+export const facts = JSON.parse(need('CONSOLE_FACTS'));
+export { assert };
+
+let connected;
+
+// browser connects to the running Chromium.
+export async function browser() {
+  connected ??= await chromium.connectOverCDP(`http://127.0.0.1:${port}`);
+  return connected;
+}
+
+// signInAddress returns a one-time address: of the operator, or of a principal by its object id.
+export async function signInAddress(principal = '') {
+  const answer = await fetch(`${need('CONSOLE_DOOR')}/?principal=${encodeURIComponent(principal)}`);
+  const text = await answer.text();
+  if (!answer.ok) throw new Error(`no address to sign in: ${text}`);
+  return text;
+}
+
+const sessions = new Map(); // cookies by principal: a session is opened once, unless a walk asks for its own
+
+// visit opens a page of a browser of its own. By default it is signed in as the operator, in English, in the light theme,
+// with scripts.
+//
+//	principal  object id of who signs in; null: nobody
+//	own        a session of its own, which the walk may end
+//	expect     statuses of 400 and above that the walk wants to see
+export async function visit(options = {}) {
+  const { lang = 'en', theme = 'light', js = true, width = 1280, height = 900, principal = '', own = false, expect = [] } = options;
+  const context = await (await browser()).newContext({
+    ignoreHTTPSErrors: true, locale: lang === 'fr' ? 'fr-FR' : 'en-GB', colorScheme: theme, javaScriptEnabled: js,
+    viewport: { width, height }, reducedMotion: 'reduce',
+  });
+  const problems = [];
+  context.on('request', (request) => {
+    const url = new URL(request.url());
+    if (!['data:', 'blob:'].includes(url.protocol) && url.origin !== base) problems.push(`asked another origin: ${url.origin}`);
+  });
+  context.on('response', (response) => {
+    if (response.status() >= 400 && !expect.includes(response.status())) problems.push(`${response.status()} ${response.url()}`);
+  });
+  context.on('console', (message) => {
+    // A failed load is in the list already, by its status.
+    if (['error', 'warning'].includes(message.type()) && !message.text().startsWith('Failed to load resource')) {
+      problems.push(`console: ${message.text()}`);
+    }
+  });
+  context.on('weberror', (error) => problems.push(`error: ${error.error()}`));
+  const page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  if (principal !== null) {
+    const cookies = own ? undefined : sessions.get(principal);
+    if (cookies) {
+      await context.addCookies(cookies);
+    } else {
+      await page.goto(await signInAddress(principal));
+      await page.locator('form[action^="/console/signin/"] button').click();
+      await page.waitForURL(`${base}/console`);
+      if (!own) sessions.set(principal, (await context.cookies()).filter((c) => c.name === '__Host-visage'));
+    }
+  }
+  return {
+    context, page, problems,
+    // go opens a path, and returns the status.
+    async go(path) {
+      const answer = await page.goto(base + path);
+      return answer.status();
+    },
+    // end closes the browser, and fails if a page did what none may.
+    async end() {
+      await context.close();
+      assert.deepEqual(problems, [], 'what no page may do');
+    },
+  };
+}
+
+// tell runs one named step; the name of the one that fails is the first thing to know.
+export async function tell(name, step) {
+  const begin = performance.now();
+  try {
+    const result = await step();
+    console.log(`ok   ${name} (${Math.round(performance.now() - begin)} ms)`);
+    return result;
+  } catch (err) {
+    console.error(`FAIL ${name}`);
+    throw err;
+  }
+}
+
+// finish ends the script: the connection to the browser would keep it alive.
+export async function finish() {
+  await connected?.close();
+}
+
+// spread calls work for every item, a few at a time.
+export async function spread(items, atOnce, work) {
+  const queue = [...items];
+  await Promise.all(Array.from({ length: atOnce }, async () => {
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
+  }));
+}

@@ -1,0 +1,19 @@
+// Every page of the console: judged by axe and Lighthouse, and photographed. In a path, {name} stands for the fact of that
+// name that the Go test made. open: for visitors who are not signed in. status: if it is not 200.
+import { facts } from './lib.mjs';
+
+const list = [
+  { name: 'signin', path: '/console/signin', open: true },
+  { name: 'signin-spent', path: '/console/signin/spent', open: true, status: 401 },
+  { name: 'home', path: '/console' },
+  { name: 'overview', path: '/console/resources/{account}' },
+  { name: 'keys', path: '/console/resources/{account}/keys' },
+  { name: 'unknown', path: '/console/nothing-here', status: 404 },
+];
+
+export const pages = list
+  .filter((page) => page.name.includes(process.env.CONSOLE_ONLY ?? ''))
+  .map((page) => ({ status: 200, ...page, path: page.path.replace(/\{(\w+)\}/g, (_, name) => {
+    if (!facts[name]) throw new Error(`pages.mjs: the Go test makes no fact ${name}, for ${page.path}`);
+    return encodeURIComponent(facts[name]);
+  }) }));
