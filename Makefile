@@ -63,10 +63,10 @@ man: build ## write the manual pages into bin/man
 	@./$(BIN) man bin/man
 
 run: setup build ## start the service on this machine
-	@./$(BIN) serve
+	@./$(BIN) serve --console
 
-demo: setup build ## do the main job on sample photos, and prove that nothing readable was stored
-	@./$(BIN) demo
+demo: setup build ## do the main job on sample photos, and prove that nothing readable was stored; CONSOLE=1: then show the console
+	@./$(BIN) demo$(if $(CONSOLE), --console)
 
 # npm projects, pinned by integrity: the official clients that tests run, the baseline of the vision benchmark, and what the
 # console loads, and what judges it.

@@ -46,7 +46,8 @@ func (c *Console) oneTimePage(v *visit) (*view, error) {
 
 // oneTime opens a session for who holds a one-time address.
 func (c *Console) oneTime(v *visit) (*view, error) {
-	err := v.SignIn("one-time address", func() error {
+	// Failures count for the code, so that a wrong address does not hinder others who sign in from the same network.
+	err := v.SignIn("one-time "+v.Path("code"), func() error {
 		who, _, err := c.cfg.Directory.RedeemCode(v.Context(), v.Path("code"))
 		if err != nil {
 			return err

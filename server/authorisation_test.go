@@ -63,6 +63,7 @@ func TestAuthorisation(t *testing.T) {
 			page.WriteString("\n")
 		}
 	}
+	asked += w.console(t, &page)
 	for plane := range routes {
 		t.Errorf("this test has no callers for the plane %s", plane)
 	}

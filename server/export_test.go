@@ -11,6 +11,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keyvault"
@@ -117,3 +118,6 @@ func (s *Server) ResourceID(ctx context.Context, name string) (visage.ResourceID
 	a, err := s.accounts.Get(ctx, name)
 	return a.ID, err
 }
+
+// ConsoleRoutes returns the pages and forms of the console. Call it after Ready.
+func (s *Server) ConsoleRoutes() []api.Route { return s.console.Plane().Routes }

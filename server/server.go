@@ -21,6 +21,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/console"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/identity"
@@ -65,6 +66,7 @@ type Server struct {
 	accounts   *account.Accounts
 	identities *identity.Directory
 	vaults     *keyvault.Service
+	console    *console.Console
 
 	serving atomic.Bool // false before Run serves, and while it stops
 }
@@ -255,6 +257,7 @@ func (s *Server) publish(l *layers) error {
 	}
 	l.forOperator.Endpoint, l.forOperator.Listen = s.Endpoint(), s.cfg.nearby(s.address)
 	s.operator, s.accounts, s.identities, s.vaults = l.forOperator, l.accounts, l.identities, l.vaults
+	s.console = l.console
 	return writeOperator(filepath.Join(s.cfg.Dir, OperatorFile), l.forOperator)
 }
 

@@ -28,6 +28,7 @@ func Command() *cobra.Command {
 	f.StringVar(&cfg.Out, "out", "demo-out", "`FOLDER` for the annotated pictures")
 	f.IntVar(&cfg.Crowd, "crowd", 100_000,
 		"`NUMBER` of synthetic faces to enrol before a key is rotated, 0 to 1000000; the default takes a minute")
+	f.BoolVar(&cfg.Console, "console", false, "serve the result at the end, and print the address of its console")
 	return command.Run(c, func(ctx context.Context, s command.Streams, _ []string) (err error) {
 		if cfg.Crowd < 0 || cfg.Crowd > 1_000_000 {
 			return command.Misuse("--crowd must be between 0 and 1000000; got %d", cfg.Crowd)

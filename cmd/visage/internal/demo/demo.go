@@ -26,6 +26,9 @@ type Config struct {
 	Crowd    int              // synthetic faces to enrol before the key is rotated again
 	Progress io.Writer        // gets a line for each step
 	Client   func(server.Operator) (*http.Client, error)
+	// Console starts the service once more at the end, on what the demonstration has stored, and prints the address of
+	// its console; Run returns when its context ends.
+	Console bool
 }
 
 // people are the names given to the people on the samples. Names and texts about them are invented, and long enough to
@@ -137,7 +140,39 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if len(d.failures) > 0 {
 		return fmt.Errorf("%d checks failed: %q", len(d.failures), d.failures)
 	}
+	if d.Console {
+		return d.show(ctx, filepath.Join(dir, "visage"))
+	}
 	return nil
+}
+
+// show serves dir, and prints the address of the console, until ctx ends.
+func (d *demonstration) show(ctx context.Context, dir string) error {
+	srv, err := server.New(server.Config{
+		Dir: dir, Listen: "127.0.0.1:0", Recogniser: d.recorder, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return err
+	}
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	stopped := make(chan error, 1)
+	go func() { stopped <- srv.Run(running) }()
+	select {
+	case err := <-stopped:
+		return fmt.Errorf("start the service: %w", err)
+	case <-srv.Ready():
+	}
+	address, err := srv.SignInAddress(ctx, "")
+	if err == nil {
+		d.say("\nthe console of this service, once and within two minutes:\n   %s", address)
+		d.say("another address: bin/visage console --dir %s", dir)
+		d.say("browsers warn of the certificate, unless they trust %s", filepath.Join(dir, "ca.pem"))
+		d.say("stop with Ctrl-C; then everything is removed")
+	} else {
+		stop()
+	}
+	return errors.Join(err, <-stopped)
 }
 
 // served runs do while a server runs on dir, and then stops the server.

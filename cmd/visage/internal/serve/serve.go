@@ -3,6 +3,7 @@ package serve
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 
@@ -18,16 +19,17 @@ func Command() *cobra.Command {
 	c := command.New("serve", "Start the service; the first start creates what it needs",
 		"visage serve --listen 127.0.0.1:8443")
 	settings.Define(c.Flags())
+	console := c.Flags().Bool("console", false, "print an address at which a browser signs in to the console once")
 	return command.Run(c, func(ctx context.Context, s command.Streams, _ []string) error {
 		set, err := settings.Load(c.Flags())
 		if err != nil {
 			return err
 		}
-		return run(ctx, s, set)
+		return run(ctx, s, set, *console)
 	})
 }
 
-func run(ctx context.Context, s command.Streams, set *settings.Settings) error {
+func run(ctx context.Context, s command.Streams, set *settings.Settings, console bool) error {
 	options := &slog.HandlerOptions{Level: set.LogLevel}
 	var handler slog.Handler = slog.NewTextHandler(s.Err, options)
 	if set.LogFormat == "json" {
@@ -47,5 +49,13 @@ func run(ctx context.Context, s command.Streams, set *settings.Settings) error {
 	}
 	set.Server.Logger.Info("serving", "endpoint", srv.Endpoint(), "operator_file", filepath.Join(srv.Dir(),
 		server.OperatorFile))
+	if console {
+		address, err := srv.SignInAddress(ctx, "")
+		if err != nil {
+			set.Server.Logger.Warn("no address of the console", "err", err)
+		} else {
+			fmt.Fprintf(s.Out, "The console, once and within two minutes: %s\nLater: visage console\n", address)
+		}
+	}
 	return <-stopped
 }
