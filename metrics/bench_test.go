@@ -74,3 +74,36 @@ func BenchmarkRead(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkMinute ends a minute in which a thousand resources had requests, or had only their keys checked.
+func BenchmarkMinute(b *testing.B) {
+	ids := make([]visage.ResourceID, 1000)
+	for i := range ids {
+		ids[i] = visage.ResourceID{0: 1, 1: byte(i), 2: byte(i >> 8)}
+	}
+	for name, busy := range map[string]bool{"busy": true, "idle": false} {
+		b.Run(name, func(b *testing.B) {
+			dir := b.TempDir()
+			store, err := sealed.Open(b.Context(), sealed.Config{
+				Engine: "pebble:" + filepath.Join(dir, "data"), KeyDir: filepath.Join(dir, "keys"),
+				Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: sourcetest.NewFake("root")}},
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer store.Close()
+			r, err := metrics.Open(b.Context(), metrics.Config{Store: store})
+			if err != nil {
+				b.Fatal(err)
+			}
+			r.Know(ids)
+			for b.Loop() {
+				r.ObserveCheck(metrics.CheckOK, ids...)
+				for i := 0; busy && i < 10*len(ids); i++ {
+					r.Observe(metrics.Observation{Resource: ids[i%len(ids)], Status: 200, Took: time.Duration(i) << 16})
+				}
+				r.EndMinute(b.Context())
+			}
+		})
+	}
+}

@@ -49,3 +49,13 @@ func Fill(ctx context.Context, r *Recorder, id visage.ResourceID, from, to time.
 	}
 	return nil
 }
+
+// EndMinute ends a minute now.
+func (r *Recorder) EndMinute(ctx context.Context) { r.endMinute(ctx, false) }
+
+// Know makes a Recorder take resources for existing ones.
+func (r *Recorder) Know(ids []visage.ResourceID) {
+	for _, id := range ids {
+		r.known[id] = false
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,10 +127,13 @@ func wait(d time.Duration) {
 // TestMinutes counts requests, errors, checks and memory of a resource and of the instance.
 func TestMinutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		sample := metrics.Sample{
+		var sample atomic.Pointer[metrics.Sample]
+		sample.Store(&metrics.Sample{
 			Galleries: map[visage.ResourceID]uint64{alice: 100, bob: 50}, DiskUsed: 7, DiskTotal: 9,
-		}
-		r := start(t, metrics.Config{Store: newStore(t, alice, bob), Sample: func() metrics.Sample { return sample }})
+		})
+		r := start(t, metrics.Config{
+			Store: newStore(t, alice, bob), Sample: func() metrics.Sample { return *sample.Load() },
+		})
 		begin := time.Now()
 		r.Observe(metrics.Observation{Resource: alice, Status: 200, Took: 20 * time.Millisecond})
 		r.Observe(metrics.Observation{Resource: alice, Status: 404, Code: "PersonNotFound", Took: time.Millisecond})
@@ -141,7 +145,7 @@ func TestMinutes(t *testing.T) {
 			t.Errorf("the minute that has not ended has %d requests", got[0])
 		}
 		wait(time.Minute)
-		sample.Galleries = nil
+		sample.Store(&metrics.Sample{DiskUsed: 6, DiskTotal: 9})
 		r.Observe(metrics.Observation{Resource: bob, Status: 429, Code: "429", Took: time.Millisecond})
 		wait(2 * time.Minute)
 

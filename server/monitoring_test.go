@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -270,6 +271,37 @@ func TestMonitoringNamesMetrics(t *testing.T) {
 	} {
 		if got := strings.Join(all.names(expr), "; "); !strings.Contains(got, want) {
 			t.Errorf("%s: %q, want %q", expr, got, want)
+		}
+	}
+}
+
+// TestBackupsAreCounted takes a backup of a running server.
+func TestBackupsAreCounted(t *testing.T) {
+	s := servertest.Start(t, server.Config{})
+	take := func() *http.Response {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/subscriptions/"+
+			s.Operator().SubscriptionID+"/providers/Visage.Operations/backup?api-version=2025-09-01", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+s.Token(t, "https://management.azure.com"))
+		res, err := s.Client.Do(req)
+		if err != nil || res.StatusCode != http.StatusOK {
+			t.Fatalf("take a backup: %v, %v", res, err)
+		}
+		return res
+	}
+	res := take()
+	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	_, page := call(t, s, http.MethodGet, "/metrics", "", nil)
+	for _, want := range []string{`operation="backup",outcome="complete"} 1`, `operation="backup",outcome="failed"} 0`,
+		`operation="keyring-export",outcome="complete"} 0`} {
+		if !strings.Contains(page, "visage_server_backups_total{"+want) {
+			t.Errorf("after a backup, %s is not there", want)
 		}
 	}
 }
