@@ -18,7 +18,8 @@ import (
 // lines declare, never its own line or a later one. After the colon stands what the files of a line do.
 var layers = map[string]string{
 	"face": `
-check locks order agenda metrics        : checks of ids and text; parts that know nothing of faces
+check locks order agenda metrics fold   : checks of ids and text; parts that know nothing of faces
+names                                   : the names of persons in memory
 models kind patch                       : words: recognisers and models, kinds of collection, names and userData
 attributes                              : words: attributes of faces
 records                                 : what is stored
@@ -35,7 +36,7 @@ photos                                  : comparisons and searches by photos, of
 facelist person migrationmissing keeping : lists, persons, faces that a migration lacks; setting retention and holds
 collection migration migrateface        : whole collections
 writematches                            : retention: store who was recognised
-summary                                 : lists and groups with their counts
+summary findperson                      : lists and groups with their counts; persons by name
 expire                                  : retention: erase whose time is up
 details                                 : persons and faces with what is recorded of them
 sweep                                   : retention: drop what is expired or deleted

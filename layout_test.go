@@ -59,7 +59,7 @@ keyvault                  : . sealed audit internal/weakkey
 identity                  : . sealed audit internal/weakkey
 custody                   : . sealed keysource audit
 metrics                   : . sealed
-face/...                  : . sealed vision gallery audit face/...
+face/...                  : . internal/arena sealed vision gallery audit face/...
 
 api                       : .
 api/apitest               :
@@ -113,7 +113,7 @@ github.com/fxamacker/cbor/v2        : sealed
 github.com/go-jose/go-jose/v4       : identity
 github.com/goccy/go-yaml            : server cmd
 github.com/google/flatbuffers       : vision/internal/tflite
-github.com/prometheus/client_golang : api server face gallery sealed vision account audit custody metrics
+github.com/prometheus/client_golang : api server face gallery sealed vision account audit custody metrics bench
 github.com/tidwall/btree              : sealed/internal/memory
 github.com/tetratelabs/wazero       : vision/internal/sandbox
 github.com/viterin/vek              : gallery bench
@@ -123,7 +123,7 @@ github.com/spf13/pflag              : cmd
 golang.org/x/image                  : vision cmd bench
 golang.org/x/mod                    : audit
 golang.org/x/net/idna               : .
-golang.org/x/text                   : console
+golang.org/x/text                   : console face
 golang.org/x/sync                   : api server face gallery sealed vision account cmd
 golang.org/x/sys                    : server cmd vision keysource sealed internal bench test gallery/internal/kernel
 golang.org/x/time                   : api

@@ -191,6 +191,7 @@ func (s *Service) Delete(ctx context.Context, res visage.Resource, ref Ref) erro
 	}
 	s.orders.change(order, idChange{id: ref.ID})
 	s.orders.forget(contentsOrder(res, record))
+	s.names.forget(contentsOrder(res, record))
 	s.sweeps.add(res.ID)
 	s.erased(ctx, res, audit.GroupDelete, ref, receipt, nil)
 	return nil

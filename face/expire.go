@@ -259,6 +259,7 @@ func (s *Service) expirePart(ctx context.Context, e expiry, ids []string) (int, 
 		s.orders.change(contentsOrder(e.res, c), idChange{id: string(id[:])})
 		kind, detail := audit.FaceDelete, audit.DetailFace
 		if e.ref.Kind.isGroup() {
+			s.names.change(contentsOrder(e.res, c), nameChange{id: id, what: nameGone})
 			kind, detail = audit.PersonDelete, audit.DetailPerson
 		}
 		s.erased(ctx, e.res, kind, e.ref, receipt, map[audit.Detail]string{detail: id.String()})

@@ -311,3 +311,70 @@ func ParseID(s string) (string, error) {
 	u, err := visage.ParseUUID(s)
 	return u.String(), err
 }
+
+// KeepNames limits the memory of names.
+func (s *Service) KeepNames(bytes int64) { s.names = newNameIndexes(bytes) }
+
+// NameBytes returns the memory of all names.
+func (s *Service) NameBytes() int64 { return s.names.memory() }
+
+// Index is the names of the persons of a group, for tests of their index alone.
+type Index struct {
+	all *nameIndexes
+	k   *nameIndex
+}
+
+// NewIndex makes an index whose scan calls scan and waits until it is built. change records a change.
+func NewIndex(
+	lease context.Context, persons int,
+	scan func(add func(id visage.UUID, name string), change func(id visage.UUID, name string, gone, added bool)) error,
+) (*Index, error) {
+	all := newNameIndexes(mostNameBytes)
+	x := &Index{all: all}
+	k, err := all.of(lease, "test", persons, func(_ context.Context, add func(uuid, string) error) error {
+		return scan(func(id uuid, name string) {
+			if err := add(id, name); err != nil {
+				panic(err)
+			}
+		}, x.Change)
+	})
+	if err != nil {
+		return nil, err
+	}
+	x.k = k
+	<-k.built
+	return x, nil
+}
+
+// Change records that a person was added, renamed or removed.
+func (x *Index) Change(id visage.UUID, name string, gone, added bool) {
+	what := nameChanged
+	if gone {
+		what = nameGone
+	} else if added {
+		what = nameAdded
+	}
+	x.all.change("test", nameChange{id, fold(name), what})
+}
+
+// Search returns the first n persons whose name begins with a text, and the others that have it.
+func (x *Index) Search(text string, n int) (begin, within []visage.UUID) {
+	for _, hit := range x.k.search(nameSearch{text: fold(text)}, n) {
+		if hit.how == matchStart {
+			begin = append(begin, hit.id)
+		} else {
+			within = append(within, hit.id)
+		}
+	}
+	return begin, within
+}
+
+// Bytes returns the memory of the index.
+func (x *Index) Bytes() int64 {
+	x.k.mu.RLock()
+	defer x.k.mu.RUnlock()
+	return x.k.bytes
+}
+
+// Close ends the index.
+func (x *Index) Close() { x.all.close() }

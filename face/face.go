@@ -66,6 +66,7 @@ type Service struct {
 
 	galleries *gallery.Pool
 	orders    *orders
+	names     *nameIndexes
 	locks     locks
 	trainings *agenda // resources with trainings to run
 	sweeps    *agenda // resources to sweep
@@ -114,22 +115,25 @@ func New(cfg Config) (*Service, error) {
 		audit: cfg.Audit,
 		store: cfg.Store, models: maps.Clone(cfg.Models), packs: packs, resources: cfg.Resources, log: cfg.Logger,
 		modelNames: strings.Join(slices.Sorted(maps.Keys(cfg.Models)), ", "),
-		galleries:  galleries, orders: newOrders(mostOrdered),
+		galleries:  galleries, orders: newOrders(mostOrdered), names: newNameIndexes(mostNameBytes),
 		trainings: newAgenda(), sweeps: newAgenda(), matches: newMatchLog(),
 		expired: make(map[visage.ResourceID]time.Time),
 	}
-	s.metrics = newMetrics(galleries)
+	s.metrics = newMetrics(galleries, func() int64 { return s.names.memory() })
 	for _, outcome := range []Status{Succeeded, Failed} {
 		s.metrics.trainings.WithLabelValues(string(outcome)) // exported as zero before the first
 	}
 	return s, nil
 }
 
-// Close clears the galleries from memory. Later searches fail.
-func (s *Service) Close() { s.galleries.Close() }
+// Close clears galleries and names from memory. Later searches fail.
+func (s *Service) Close() {
+	s.galleries.Close()
+	s.names.close()
+}
 
 // Collectors returns the metrics of the service, to be registered once.
 func (s *Service) Collectors() []prometheus.Collector {
-	return append([]prometheus.Collector{s.metrics.detected, s.metrics.enrolled, s.metrics.trainings, s.metrics.swept},
-		s.metrics.galleries...)
+	return append([]prometheus.Collector{s.metrics.detected, s.metrics.enrolled, s.metrics.trainings, s.metrics.swept,
+		s.metrics.names}, s.metrics.galleries...)
 }

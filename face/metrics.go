@@ -13,9 +13,10 @@ type metrics struct {
 	trainings *prometheus.CounterVec // by outcome
 	swept     prometheus.Counter
 	galleries []prometheus.Collector
+	names     prometheus.Collector
 }
 
-func newMetrics(pool *gallery.Pool) metrics {
+func newMetrics(pool *gallery.Pool, nameBytes func() int64) metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
@@ -32,6 +33,11 @@ func newMetrics(pool *gallery.Pool) metrics {
 		enrolled: counter("visage_face_enrolled_total", "Faces added to lists and persons."),
 		swept: counter("visage_face_swept_hours_total",
 			"Hours of detected faces removed because their time was up."),
+		names: prometheus.NewGaugeFunc(
+			prometheus.GaugeOpts{
+				Name: "visage_face_name_bytes", Help: "Memory of the names that persons are found by.",
+			},
+			func() float64 { return float64(nameBytes()) }),
 		trainings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "visage_face_trainings_total", Help: "Trainings that ended, by outcome.",
 		}, []string{"outcome"}),

@@ -81,6 +81,7 @@ func (s *Service) CreatePerson(
 		return "", fmt.Errorf("create person: %w", err)
 	}
 	s.orders.change(contentsOrder(res, c), idChange{id: string(p.ID[:]), added: true})
+	s.names.change(contentsOrder(res, c), nameChange{p.ID, fold(p.Name), nameAdded})
 	return p.ID.String(), nil
 }
 
@@ -172,21 +173,26 @@ func (s *Service) withPerson(
 		return c, err
 	}
 	defer release()
+	var p personRecord
+	var renamed bool
 	err = commit(func(tx sealed.Tx) error {
 		var st stateRecord
 		if c, st, err = findIdle(tx, ref.Group); err != nil {
 			return err
 		}
-		p, err := findPerson(tx, c, ref.ID)
-		if err != nil {
+		if p, err = findPerson(tx, c, ref.ID); err != nil {
 			return err
 		}
+		before := p.Name
 		write, err := change(tx, c, &st, &p)
-		if err != nil || !write {
+		if renamed = write && p.Name != before; err != nil || !write {
 			return err
 		}
 		return persons.In(c.Incarnation.String()).Put(tx, ref.ID, p)
 	})
+	if err == nil && renamed { // before the next change of the person
+		s.names.change(contentsOrder(res, c), nameChange{p.ID, fold(p.Name), nameChanged})
+	}
 	return c, err
 }
 
@@ -235,6 +241,7 @@ func (s *Service) ErasePerson(ctx context.Context, res visage.Resource, ref Pers
 		return nil
 	})
 	s.orders.change(contentsOrder(res, c), idChange{id: string(gone[:])})
+	s.names.change(contentsOrder(res, c), nameChange{id: gone, what: nameGone})
 	done := s.erased(ctx, res, audit.PersonDelete, ref.Group, receipt,
 		map[audit.Detail]string{audit.DetailPerson: gone.String()})
 	done.Persons, done.Faces = 1, faces
