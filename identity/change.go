@@ -241,7 +241,7 @@ func (d *Directory) owned(s *state, now time.Time) bool {
 	}
 	for _, a := range s.byID {
 		rec := s.principals[a.Principal]
-		if a.Role != Owner || strings.Count(a.Scope, "/") != 2 || rec.Kind != Application ||
+		if a.Role != Owner || !isSubscription(a.Scope) || rec.Kind != Application ||
 			rec.Tenant != d.cfg.Tenant {
 			continue
 		}

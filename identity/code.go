@@ -108,7 +108,8 @@ func (d *Directory) loadCodes(ctx context.Context) error {
 
 // IssueCode makes a code with which somebody signs in once as a principal: a person or, with SignIn, the operator. Only
 // its hash is kept. life is at most SignInCodeLife or InviteCodeLife, which 0 stands for. Anyone who has the code can
-// use it. Refusals: PrincipalNotFound; InvalidCode; TooManyCodes.
+// use it. Refusals: PrincipalNotFound; InvalidCode; TooManyCodes; AuthorizationFailed for an operator where the caller
+// is none.
 func (d *Directory) IssueCode(
 	ctx context.Context, principal string, use CodeUse, life time.Duration,
 ) (code string, err error) {
@@ -129,10 +130,14 @@ func (d *Directory) IssueCode(
 		After: time.Unix(0, rec.Expires).UTC().Format(time.RFC3339)}
 	own := d.codes.pick(func(r codeRecord) bool { return r.Principal == rec.Principal })
 	displaced := own[:max(0, len(own)-maxCodesOfOne+1)]
+	operator := d.isForOperator(ctx)
 	err = d.record(ctx, about, func(tx sealed.Tx, tell func(change)) error {
 		p, found := d.state.Load().principals[rec.Principal]
 		if !found {
 			return refuseUnknown("person", short(principal))
+		}
+		if err := d.guard(operator, rec.Principal); err != nil {
+			return err
 		}
 		if use != SignIn && use != Invite || life < 0 || life > longest ||
 			p.Kind != Person && (p.ID != d.cfg.Operator || use == Invite) {

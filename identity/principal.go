@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -210,7 +211,8 @@ func (d *Directory) Principals() []Principal {
 }
 
 // Delete removes an identity with its roles. Its tokens, sessions, passkeys and one-time codes prove nothing from then
-// on. Refusals: PrincipalNotFound; LastOwner if no other owner of the subscription can sign in.
+// on. Refusals: PrincipalNotFound; LastOwner if no other owner of the subscription can sign in; AuthorizationFailed for
+// an operator where the caller is none.
 func (d *Directory) Delete(ctx context.Context, id string) error {
 	return d.DeleteIf(ctx, id, func(Principal) error { return nil })
 }
@@ -223,13 +225,14 @@ func (d *Directory) DeleteIf(ctx context.Context, id string, allowed func(Princi
 	if rec.Kind == Person {
 		about.Operation = personEnded
 	}
+	operator := d.isForOperator(ctx)
 	err := d.changeRights(ctx, about, func(tx sealed.Tx, tell func(change)) error {
 		s := d.state.Load()
 		rec, found := s.principals[id]
 		if !found {
 			return refuseUnknown("identity", id)
 		}
-		if err := allowed(rec.principal()); err != nil {
+		if err := cmp.Or(d.guard(operator, id), allowed(rec.principal())); err != nil {
 			return err
 		}
 		for _, a := range s.roles[id] {
@@ -251,11 +254,16 @@ func (d *Directory) DeleteIf(ctx context.Context, id string, allowed func(Princi
 	return nil
 }
 
-// updatePrincipal changes a stored identity and records it as about, which fn completes. fn may run more than once.
+// updatePrincipal changes a stored identity and records it as about, which fn completes. fn may run more than once. It
+// refuses with AuthorizationFailed to change an operator for a caller who is none.
 func (d *Directory) updatePrincipal(ctx context.Context, about change, fn func(*principalRecord, *change) error) error {
 	id := lower(about.Subject)
 	about.Subject = id
+	operator := d.isForOperator(ctx)
 	return d.changeRights(ctx, about, func(tx sealed.Tx, tell func(change)) error {
+		if err := d.guard(operator, id); err != nil {
+			return err
+		}
 		about := about
 		return changePrincipal(tx, id, func(rec *principalRecord) error {
 			if err := fn(rec, &about); err != nil {

@@ -11,17 +11,26 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// Role is a set of things that may be done, with Azure's name and id.
+// Role is a set of things that may be done. Those that Azure has too have its name and id.
 type Role struct {
-	ID   string // a lower-case UUID, the same in every tenant
-	Name string
+	ID          string // a lower-case UUID, the same in every tenant
+	Name        string
+	Description string // one sentence
 	// Patterns of what the role allows on the management plane, what of that it does not, and what it allows on data.
 	// One "*" in a pattern stands for anything, slashes too. They match in any case.
 	Actions, NotActions, DataActions []string
 }
 
-// The roles there are, by their ids. They are Azure's, in so far as Visage has what they are about.
+// The roles there are, by their ids. They are Azure's, in so far as Visage has what they are about; the names of those
+// that Azure does not have begin with Visage.
 const (
+	// VisageOperator makes its holder an operator of the instance: see Directory.IsOperator.
+	VisageOperator = "cad29a99-8f23-44ff-b3d2-a26ae6b028ee"
+	// VisageDataProtectionOfficer finds and erases people, and sees to retention and legal holds.
+	VisageDataProtectionOfficer = "0569e111-488e-47d6-803f-2b38ce72ebb5"
+	// VisageSecurityOfficer controls keys and who holds them, and sees no faces.
+	VisageSecurityOfficer = "a7cec0fc-ca2a-405f-b43f-b343caca79d3"
+
 	Owner                    = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
 	Contributor              = "b24988ac-6180-42a0-ab88-20f7382dd24c"
 	Reader                   = "acdd72a7-3385-48ef-bd42-f606fba81ae7"
@@ -40,6 +49,12 @@ const (
 	writeAuthorization       = "Microsoft.Authorization/*/write"
 	deleteAuthorization      = "Microsoft.Authorization/*/delete"
 	everything, anyCognitive = "*", "Microsoft.CognitiveServices/*"
+	readSubscription         = "Microsoft.Resources/subscriptions/*read"
+	readIdentities           = "Visage.Identity/*/read"
+	anyAccount               = "Microsoft.CognitiveServices/accounts/"
+
+	// ReadAudit is the action that allows reading the whole audit log, not only that of one resource.
+	ReadAudit = "Visage.Operations/auditEvents/read"
 )
 
 // Roles returns all roles, in the order of their names.
@@ -53,36 +68,71 @@ func Roles() []Role {
 	return []Role{
 		{
 			ID: CognitiveContributor, Name: "Cognitive Services Contributor",
-			Actions: []string{anyCognitive, readAssignments},
+			Description: "Manages Face resources with their keys.",
+			Actions:     []string{anyCognitive, readAssignments},
 		}, {
 			ID: CognitiveUser, Name: "Cognitive Services User",
-			Actions: []string{readCognitive, listKeys}, DataActions: []string{anyCognitive},
+			Description: "Uses Face resources, and lists their keys.",
+			Actions:     []string{readCognitive, listKeys}, DataActions: []string{anyCognitive},
 		}, {
 			ID: Contributor, Name: "Contributor",
-			Actions: []string{everything}, NotActions: []string{writeAuthorization, deleteAuthorization},
+			Description: "Manages everything, and does not say who may do what.",
+			Actions:     []string{everything}, NotActions: []string{writeAuthorization, deleteAuthorization},
 		}, {
 			ID: VaultAdministrator, Name: "Key Vault Administrator",
-			Actions: []string{readVaults, readAssignments}, DataActions: []string{"Microsoft.KeyVault/vaults/*"},
+			Description: "Does everything with the content of key vaults.",
+			Actions:     []string{readVaults, readAssignments}, DataActions: []string{"Microsoft.KeyVault/vaults/*"},
 		}, {
 			ID: VaultCryptoOfficer, Name: "Key Vault Crypto Officer",
-			Actions: []string{readVaults, readAssignments}, DataActions: []string{vaultKeys + "*"},
+			Description: "Does everything with the keys of key vaults, and does not say who may do what.",
+			Actions:     []string{readVaults, readAssignments}, DataActions: []string{vaultKeys + "*"},
 		}, {
 			ID: VaultServiceEncryption, Name: "Key Vault Crypto Service Encryption User",
+			Description: "Reads keys, and wraps and unwraps other keys with them: what a resource with a customer's " +
+				"key needs.",
 			DataActions: keys("read", "wrap/action", "unwrap/action"),
 		}, {
 			ID: VaultCryptoUser, Name: "Key Vault Crypto User",
+			Description: "Uses the keys of key vaults.",
 			DataActions: keys("read", "update/action", "backup/action", "encrypt/action", "decrypt/action",
 				"wrap/action",
 				"unwrap/action", "sign/action", "verify/action"),
 		}, {
 			ID: VaultReader, Name: "Key Vault Reader",
-			Actions: []string{readVaults, readAssignments}, DataActions: []string{"Microsoft.KeyVault/vaults/*read"},
+			Description: "Sees key vaults and what is in them, without using a key.",
+			Actions:     []string{readVaults, readAssignments},
+			DataActions: []string{"Microsoft.KeyVault/vaults/*read"},
 		}, {
 			ID: Owner, Name: "Owner",
-			Actions: []string{everything},
+			Description: "Manages everything, and says who may do what.",
+			Actions:     []string{everything},
 		}, {
 			ID: Reader, Name: "Reader",
-			Actions: []string{"*/read"},
+			Description: "Sees everything, and changes nothing.",
+			Actions:     []string{"*/read"},
+		}, {
+			ID: VisageDataProtectionOfficer, Name: "Visage Data Protection Officer",
+			Description: "Finds and erases the people of Face resources, sets retention and legal holds, and reads " +
+				"the audit log, without access to keys.",
+			Actions: []string{readCognitive, readSubscription, readAssignments, readIdentities, ReadAudit,
+				anyAccount + "retention/write", anyAccount + "placeHold/action", anyAccount + "releaseHold/action",
+				anyAccount + "expire/action"},
+			DataActions: []string{anyAccount + "Face/*"},
+		}, {
+			ID: VisageOperator, Name: "Visage Operator",
+			Description: "Runs the instance: decides on access requests and capacity, makes backups, and manages " +
+				"identities, people and roles.",
+			Actions: []string{"*/read", "Visage.Operations/*", "Visage.Identity/*", "Microsoft.Authorization/*",
+				"Microsoft.CognitiveServices/accessRequests/*", "Microsoft.CognitiveServices/accessCapacity/*"},
+		}, {
+			ID: VisageSecurityOfficer, Name: "Visage Security Officer",
+			Description: "Controls under which key the data of Face resources lies, manages key vaults with their " +
+				"keys, and reads the audit log, without access to faces.",
+			Actions: []string{readCognitive, readSubscription, readAssignments, readIdentities, ReadAudit,
+				anyAccount + "write", anyAccount + "encryption:*",
+				"Microsoft.CognitiveServices/accessRequests/write",
+				"Microsoft.CognitiveServices/accessRequests/withdraw/action", "Microsoft.KeyVault/*"},
+			DataActions: []string{"Microsoft.KeyVault/vaults/*"},
 		},
 	}
 }
@@ -125,7 +175,7 @@ var assignments = sealed.NewTable[Assignment]("identity/assignment", 1)
 // is assigned already is left as it is. It works at once, and until the thing that the scope names ends. Refusals:
 // PrincipalNotFound, RoleDefinitionDoesNotExist, InvalidScope, those of Config.Place, ResourceNotFound for what is
 // deleted; RoleAssignmentExists when the identity has the role there under another id; RoleAssignmentUpdateNotPermitted
-// when the id is that of another assignment.
+// when the id is that of another assignment; AuthorizationFailed for VisageOperator where the caller is no operator.
 func (d *Directory) Assign(ctx context.Context, id, principal, role, scope string) (Assignment, error) {
 	if id == "" {
 		id = visage.NewUUID().String()
@@ -143,14 +193,20 @@ func (d *Directory) Assign(ctx context.Context, id, principal, role, scope strin
 	same := func(b Assignment) bool {
 		return b.Principal == a.Principal && b.Role == a.Role && b.Scope == a.Scope && b.Instance == a.Instance
 	}
-	about := a.change(roleGiven)
+	about, operator := a.change(roleGiven), d.isForOperator(ctx)
 	err := d.changeRights(ctx, about, func(tx sealed.Tx, tell func(change)) error {
 		if refused != nil {
 			return refused
 		}
 		s := d.state.Load()
-		if _, found := s.principals[a.Principal]; !found {
+		holder, found := s.principals[a.Principal]
+		if !found {
 			return refuseUnknown("identity", principal)
+		}
+		if a.Role == VisageOperator {
+			if err := checkOperator(operator, holder, a.Scope); err != nil {
+				return err
+			}
 		}
 		b, found := s.byID[a.ID]
 		switch {
@@ -211,15 +267,19 @@ func (d *Directory) Has(principal, role, scope string) bool {
 }
 
 // Unassign takes an assignment back. It works at once. Refusals: RoleAssignmentNotFound; LastOwner where nobody else
-// who can sign in owns the subscription.
+// who can sign in owns the subscription; AuthorizationFailed for VisageOperator where the caller is no operator.
 func (d *Directory) Unassign(ctx context.Context, id string) error {
 	id = lower(id)
 	about := d.state.Load().byID[id].change(roleTaken)
 	about.Assignment = id
+	operator := d.isForOperator(ctx)
 	err := d.changeRights(ctx, about, func(tx sealed.Tx, tell func(change)) error {
 		a, found := d.state.Load().byID[id]
 		if !found {
 			return visage.Refuse(visage.NotFound, "RoleAssignmentNotFound", "There is no role assignment %q.", id)
+		}
+		if a.Role == VisageOperator && !operator {
+			return refuseOperator()
 		}
 		tell(a.change(roleTaken))
 		return assignments.In().Delete(tx, id)

@@ -32,6 +32,13 @@ func TestRoles(t *testing.T) {
 		"wrap":         {"Microsoft.KeyVault/vaults/keys/wrap/action", vault, true},
 		"sign":         {"Microsoft.KeyVault/vaults/keys/sign/action", vault, true},
 		"get policies": {"Microsoft.KeyVault/vaults/certificates/read", vault, true},
+		"audit":        {identity.ReadAudit, scope, false},
+		"unlock":       {"Microsoft.CognitiveServices/accounts/encryption:unlock/action", account, false},
+		"hold":         {"Microsoft.CognitiveServices/accounts/placeHold/action", account, false},
+		"retention":    {"Microsoft.CognitiveServices/accounts/retention/write", account, false},
+		"approve":      {"Microsoft.CognitiveServices/accessRequests/approve/action", scope, false},
+		"back up":      {"Visage.Operations/backup/action", scope, false},
+		"make person":  {"Visage.Identity/people/action", scope, false},
 	}
 	other, _ := application(t, d)
 	// the last owner could not be removed
@@ -39,11 +46,19 @@ func TestRoles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for role, want := range map[string][]string{
-		identity.Owner: {"read account", "make account", "list keys", "new key", "give roles",
-			"make vault"},
-		identity.Contributor:            {"read account", "make account", "list keys", "new key", "make vault"},
-		identity.Reader:                 {"read account"},
-		identity.CognitiveContributor:   {"read account", "make account", "list keys", "new key"},
+		// What only operators may do has names too, and Owner reaches them: TestOperatorsAlone is about those.
+		identity.Owner: {"read account", "make account", "list keys", "new key", "give roles", "make vault", "audit",
+			"unlock", "hold", "retention", "approve", "back up", "make person"},
+		identity.Contributor: {"read account", "make account", "list keys", "new key", "make vault", "audit",
+			"unlock", "hold", "retention", "approve", "back up", "make person"},
+		identity.Reader: {"read account", "audit"},
+		identity.CognitiveContributor: {"read account", "make account", "list keys", "new key", "unlock", "hold",
+			"retention", "approve"},
+		identity.VisageOperator: {"read account", "give roles", "audit", "approve", "back up",
+			"make person"},
+		identity.VisageDataProtectionOfficer: {"read account", "use faces", "audit", "hold", "retention"},
+		identity.VisageSecurityOfficer: {"read account", "make account", "make vault", "read key", "make key", "wrap",
+			"sign", "get policies", "audit", "unlock"},
 		identity.CognitiveUser:          {"read account", "list keys", "use faces"},
 		identity.VaultAdministrator:     {"read key", "make key", "wrap", "sign", "get policies"},
 		identity.VaultCryptoOfficer:     {"read key", "make key", "wrap", "sign"},

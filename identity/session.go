@@ -369,37 +369,45 @@ func (d *Directory) RefuseSignIn(ctx context.Context, method Method, principal s
 	return nil
 }
 
-// EndSession ends a session, at once. Refusal: SessionNotFound.
+// EndSession ends a session, at once. Refusals: SessionNotFound; AuthorizationFailed for the session of another where
+// the caller is no operator.
 func (d *Directory) EndSession(ctx context.Context, id string) error {
-	ended, err := d.endSessions(ctx, func(r sessionRecord) string {
-		if r.ID != lower(id) {
-			return ""
-		}
-		return endedBy(ctx, r)
-	})
+	ended, err := d.endSessionsFor(ctx, func(r sessionRecord) bool { return r.ID == lower(id) })
 	if err == nil && ended == 0 {
 		err = visage.Refuse(visage.NotFound, "SessionNotFound", "There is no session %q.", short(id))
 	}
 	return err
 }
 
-// EndSessions ends all sessions of a principal, at once.
+// EndSessions ends all sessions of a principal, at once. Refusal: AuthorizationFailed, as EndSession.
 func (d *Directory) EndSessions(ctx context.Context, principal string) error {
-	_, err := d.endSessions(ctx, func(r sessionRecord) string {
-		if r.Principal != lower(principal) {
-			return ""
-		}
-		return endedBy(ctx, r)
-	})
+	_, err := d.endSessionsFor(ctx, func(r sessionRecord) bool { return r.Principal == lower(principal) })
 	return err
 }
 
-// endedBy says how a session ends that a caller ends: it is the caller's own, or another's.
-func endedBy(ctx context.Context, r sessionRecord) string {
-	if visage.CallerFrom(ctx).ObjectID == r.Principal {
-		return "sign-out"
+// endSessionsFor ends sessions for a caller: the caller's own, or an operator those of others.
+func (d *Directory) endSessionsFor(ctx context.Context, which func(sessionRecord) bool) (ended int, err error) {
+	by := visage.CallerFrom(ctx)
+	caller := by.ObjectID
+	others := d.sessions.pick(func(r sessionRecord) bool { return which(r) && r.Principal != caller })
+	if len(others) > 0 && !d.isForOperator(ctx) {
+		err := visage.Refuse(visage.Denied, "AuthorizationFailed",
+			"Only an operator of this instance may end the sessions of others.")
+		about := change{
+			Operation: sessionEnded, Subject: others[0].Principal, How: "revoked", Time: time.Now().UnixNano(),
+			By: by.Principal, RequestID: by.RequestID,
+		}
+		return 0, audit.Answer(ctx, d.cfg.Audit, err, about.event().Ended(err))
 	}
-	return "revoked"
+	return d.endSessions(ctx, func(r sessionRecord) string {
+		switch {
+		case !which(r):
+			return ""
+		case r.Principal == caller:
+			return "sign-out"
+		}
+		return "revoked"
+	})
 }
 
 // endSessions ends the sessions for which how returns more than nothing: how they end.

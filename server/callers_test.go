@@ -87,10 +87,14 @@ func newPopulatedServer(t *testing.T) *populatedServer {
 	roles := map[string][][2]string{
 		"nobody": nil, "all": nil,
 		"reader": {{identity.Reader, scope}}, "contributor": {{identity.Contributor, scope}},
-		"owner": {{identity.Owner, scope}},
-		"faces": {{identity.CognitiveUser, scope}}, "faces elsewhere": {{identity.CognitiveUser, account + "other"}},
-		"owner elsewhere": {{identity.Owner, account + "mine"}},
-		"vault reader":    {{identity.VaultReader, scope}}, "crypto user": {{identity.VaultCryptoUser, scope}},
+		"owner":            {{identity.Owner, scope}},
+		"visage operator":  {{identity.VisageOperator, scope}},
+		"data protection":  {{identity.VisageDataProtectionOfficer, scope}},
+		"security officer": {{identity.VisageSecurityOfficer, scope}},
+		"faces":            {{identity.CognitiveUser, scope}},
+		"faces elsewhere":  {{identity.CognitiveUser, account + "other"}},
+		"owner elsewhere":  {{identity.Owner, account + "mine"}},
+		"vault reader":     {{identity.VaultReader, scope}}, "crypto user": {{identity.VaultCryptoUser, scope}},
 		"crypto officer":    {{identity.VaultCryptoOfficer, scope}},
 		"encryption":        {{identity.VaultServiceEncryption, scope}},
 		"officer elsewhere": {{identity.VaultCryptoOfficer, inGroup + "Microsoft.KeyVault/vaults/policies"}},
@@ -211,6 +215,10 @@ func (w *populatedServer) faceCallers() []kind {
 		kind{name: "Cognitive Services User, not at the resource's host", token: token("faces"), rule: always("401")},
 		kind{name: "Cognitive Services User, at the resource's host", token: token("faces"), host: "mine",
 			rule: always("in")},
+		kind{name: "Visage Data Protection Officer", token: token("data protection"), host: "mine", rule: always("in")},
+		kind{name: "Visage Security Officer", token: token("security officer"), host: "mine", rule: always("401")},
+		kind{name: "Visage Operator, which is no role on data", token: token("visage operator"), host: "mine",
+			rule: always("401")},
 	)...)
 }
 
@@ -240,6 +248,43 @@ func decides(r route) bool {
 		r.method != http.MethodGet && strings.Contains(r.pattern, "/Visage.Identity/")
 }
 
+// operates is the rule for those who run the instance and have no other role: they decide, give roles, and read.
+func operates(r route) string {
+	if decides(r) || strings.Contains(r.pattern, "/Microsoft.Authorization/") ||
+		strings.Contains(r.pattern, "/accessRequests/") {
+		return "in"
+	}
+	return reads(r)
+}
+
+// protects is the rule for data protection officers.
+func protects(r route) string {
+	if r.method != http.MethodGet {
+		for _, may := range []string{"/retention", "/placeHold", "/releaseHold", "/expire"} {
+			if strings.HasSuffix(r.pattern, may) {
+				return "in"
+			}
+		}
+		return "403"
+	}
+	return ""
+}
+
+// secures is the rule for security officers: no way to an API key, no role for others, nothing that is deleted.
+func secures(r route) string {
+	switch {
+	case strings.Contains(r.pattern, "/Microsoft.Authorization/") && r.method != http.MethodGet, decides(r),
+		strings.HasSuffix(r.pattern, "/listKeys"), strings.HasSuffix(r.pattern, "/regenerateKey"),
+		r.method == http.MethodDelete && strings.HasSuffix(r.pattern, "/accounts/{account}"):
+		return "403"
+	case strings.Contains(r.pattern, "/encryption:"),
+		strings.HasSuffix(r.pattern, "/accounts/{account}") && r.method == http.MethodPatch,
+		strings.Contains(r.pattern, "/Microsoft.KeyVault/vaults") && !strings.Contains(r.pattern, "/tags/"):
+		return "in"
+	}
+	return ""
+}
+
 func (w *populatedServer) managementCallers() []kind {
 	token := func(who string) string { return w.token(who, managementAudience) }
 	return append([]kind{
@@ -263,6 +308,9 @@ func (w *populatedServer) managementCallers() []kind {
 			return "in"
 		})},
 		kind{name: "the operator", token: token("operator"), rule: always("in")},
+		kind{name: "Visage Operator", token: token("visage operator"), rule: managed(operates)},
+		kind{name: "Visage Data Protection Officer", token: token("data protection"), rule: managed(protects)},
+		kind{name: "Visage Security Officer", token: token("security officer"), rule: managed(secures)},
 	)...)
 }
 
@@ -337,6 +385,11 @@ func (w *populatedServer) vaultCallers() []kind {
 		kind{name: "Key Vault Crypto Service Encryption User", token: token("encryption"), host: byRole, rule: unknown},
 		kind{name: "Key Vault Crypto User", token: token("crypto user"), host: byRole, rule: unknown},
 		kind{name: "Key Vault Crypto Officer", token: token("crypto officer"), host: byRole, rule: always("in")},
+		kind{name: "Visage Security Officer", token: token("security officer"), host: byRole, rule: always("in")},
+		kind{name: "Visage Data Protection Officer", token: token("data protection"), host: byRole,
+			rule: free(always("403"))},
+		kind{name: "Visage Operator, which is no role on keys", token: token("visage operator"), host: byRole,
+			rule: free(always("403"))},
 	)...)
 }
 

@@ -198,13 +198,14 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		return nil, err
 	}
 	counted := newBackups()
+	identities := directory{l.identities, l.instance.TenantID, l.instance.ClientID, s.Endpoint() + signInPath}
 	management, err := armapi.New(armapi.Config{
 		Accounts: l.accounts, Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID,
 		Group:    defaultGroup,
 		Endpoint: s.resourceEndpoint, Rate: s.rate,
-		Vaults: l.vaults, VaultAddress: s.vaultAddress, May: l.identities.May,
+		Vaults: l.vaults, VaultAddress: s.vaultAddress, May: l.identities.May, IsOperator: l.identities.IsOperator,
 		Authority: s.Endpoint() + "/" + l.instance.TenantID, Backups: backups{l.store, l.audit, counted},
-		Identities:  directory{l.identities, l.instance.TenantID},
+		Identities: identities, People: identities,
 		AuditEvents: auditEvents{audit.Read(l.store)}, Retentions: retentions{l.face},
 	})
 	if err != nil {

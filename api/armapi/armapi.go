@@ -38,10 +38,15 @@ type Config struct {
 	// May reports whether a principal has a role that allows an action (in the notation of Azure's roles) on a path.
 	// Required.
 	May func(who visage.Principal, action, path string) bool
+	// IsOperator reports whether a principal operates the instance: roles of the subscription do not allow what such a
+	// principal may do. Required.
+	IsOperator func(visage.Principal) bool
 	// Authority is the address of the token service, for clients without a token. Required.
 	Authority string
 	// Identities manages identities and role assignments. Required.
 	Identities Identities
+	// People manages the people who sign in to the console. Required.
+	People People
 	// AuditEvents reads the audit log for owners of resources. Required.
 	AuditEvents AuditEvents
 	// Retentions manages retention and legal holds. Required.
@@ -57,12 +62,12 @@ func New(cfg Config) (api.Plane, error) {
 			errors.New("make management plane: accounts, subscription, tenant, group and endpoint are required")
 	}
 	if cfg.Vaults == nil || cfg.VaultAddress == nil || cfg.May == nil || cfg.Authority == "" || cfg.Rate == nil ||
-		cfg.Backups == nil ||
+		cfg.Backups == nil || cfg.IsOperator == nil || cfg.People == nil ||
 		cfg.Identities == nil || cfg.AuditEvents == nil || cfg.Retentions == nil {
 		return api.Plane{},
 			errors.New(
-				"make management plane: vaults, their address, may, rate, authority, backups, identities, audit " +
-					"events and retentions are required",
+				"make management plane: vaults, their address, may, is operator, rate, authority, backups, " +
+					"identities, people, audit events and retentions are required",
 			)
 	}
 	p := &plane{cfg}
@@ -123,7 +128,8 @@ func (p *plane) routes() []api.Route {
 	for _, some := range []func(routeMaker) []api.Route{
 		p.accountRoutes, p.encryptionRoutes, p.deletedRoutes, p.offerRoutes, p.requestRoutes, p.subscriptionRoutes,
 		p.vaultRoutes,
-		p.backupRoutes, p.identityRoutes, p.roleRoutes, p.auditRoutes, p.retentionRoutes, p.metadataRoutes,
+		p.backupRoutes, p.identityRoutes, p.peopleRoutes, p.roleRoutes, p.auditRoutes, p.retentionRoutes,
+		p.metadataRoutes,
 		p.resourceRoutes, p.groupRoutes, p.providerRoutes, p.assignmentRoutes, p.absentRoutes,
 		p.vaultKeyRoutes, p.tagRoutes, p.operationRoutes,
 	} {

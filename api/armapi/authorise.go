@@ -74,13 +74,14 @@ func pathOf(r *api.Request) string {
 	return strings.Join(segments, "/")
 }
 
-// forOperator restricts a route to the operator: an owner of the subscription must not grant capacity to it, or copy
-// the whole instance.
-func forOperator(do handle) handle {
+// forOperator restricts a route to operators: an owner of the subscription must not grant capacity to it, or copy the
+// whole instance.
+func (p *plane) forOperator(do handle) handle {
 	return func(r *api.Request) (any, error) {
-		if r.Principal.Method != "operator" {
+		if !p.IsOperator(r.Principal) {
 			return nil, visage.Refuse(visage.Denied, "AuthorizationFailed",
-				"The client %q with object id %q is not the operator of this instance. Only the operator may do this.",
+				"The client %q with object id %q is not an operator of this instance: it needs the role Visage "+
+					"Operator.",
 				r.Principal.AppID, r.Principal.ObjectID)
 		}
 		return do(r)

@@ -33,11 +33,11 @@ func (p *plane) backupRoutes(route routeMaker) []api.Route {
 		}
 	}
 	return []api.Route{
-		route(http.MethodPost, operations+"/backup", forOperator(streamed(p.Backups.WriteBackup)),
+		route(http.MethodPost, operations+"/backup", p.forOperator(streamed(p.Backups.WriteBackup)),
 			api.Doc{Summary: "Stream a backup of the data of all resources"}),
-		route(http.MethodPost, operations+"/keyring", forOperator(streamed(p.Backups.WriteKeyring)),
+		route(http.MethodPost, operations+"/keyring", p.forOperator(streamed(p.Backups.WriteKeyring)),
 			api.Doc{Summary: "Stream a copy of the keyring"}),
-		route(http.MethodPost, operations+"/verify", forOperator(streamed(p.Backups.WriteVerification)),
+		route(http.MethodPost, operations+"/verify", p.forOperator(streamed(p.Backups.WriteVerification)),
 			api.Doc{Summary: "Open all that is stored and stream what does not open, resource by resource"}),
 	}
 }

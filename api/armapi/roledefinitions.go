@@ -88,24 +88,10 @@ func (p *plane) definition(r *api.Request, role identity.Role) roleDefinition {
 	return roleDefinition{
 		ID: id, Name: role.ID, Type: "Microsoft.Authorization/roleDefinitions",
 		Properties: roleProperties{
-			Name: role.Name, Type: builtIn, Description: descriptions[role.ID], Scopes: []string{"/"},
+			Name: role.Name, Type: builtIn, Description: role.Description, Scopes: []string{"/"},
 			Permissions: []rolePermissions{permissionsOf(role)},
 		},
 	}
-}
-
-var descriptions = map[string]string{
-	identity.Owner:                "Manages everything, and says who may do what.",
-	identity.Contributor:          "Manages everything, and does not say who may do what.",
-	identity.Reader:               "Sees everything, and changes nothing.",
-	identity.CognitiveContributor: "Manages Face resources with their keys.",
-	identity.CognitiveUser:        "Uses Face resources, and lists their keys.",
-	identity.VaultAdministrator:   "Does everything with the content of key vaults.",
-	identity.VaultCryptoOfficer:   "Does everything with the keys of key vaults, and does not say who may do what.",
-	identity.VaultCryptoUser:      "Uses the keys of key vaults.",
-	identity.VaultServiceEncryption: "Reads keys, and wraps and unwraps other keys with them: what a resource with a " +
-		"customer's key needs.",
-	identity.VaultReader: "Sees key vaults and what is in them, without using a key.",
 }
 
 func permissionsOf(role identity.Role) rolePermissions {

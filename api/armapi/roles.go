@@ -59,11 +59,15 @@ func (p *plane) assignmentOf(a identity.Assignment) armwire.RoleAssignment {
 	if scope == "" { // it was assigned before spellings were stored
 		scope = a.Scope
 	}
+	kind := "ServicePrincipal"
+	if holder, err := p.Identities.Principal(a.Principal); err == nil && holder.Kind == identity.Person {
+		kind = "User"
+	}
 	return armwire.RoleAssignment{
 		ID: scope + authorization + "/roleAssignments/" + a.ID, Name: a.ID,
 		Type: "Microsoft.Authorization/roleAssignments",
 		Properties: armwire.RoleAssignmentProperties{
-			RoleDefinitionID: p.roleID(a.Role), PrincipalID: a.Principal, PrincipalType: "ServicePrincipal",
+			RoleDefinitionID: p.roleID(a.Role), PrincipalID: a.Principal, PrincipalType: kind,
 			Scope:   scope,
 			Created: stamp(time.Unix(0, a.Created)),
 		},

@@ -24,14 +24,28 @@ type collection struct {
 }
 
 var (
-	servicePrincipals = collection{"servicePrincipals",
-		func(p identity.Principal) []object { return []object{principalObject(p)} }}
+	servicePrincipals = collection{"servicePrincipals", func(p identity.Principal) []object {
+		if p.Kind == identity.Person {
+			return nil
+		}
+		return []object{principalObject(p)}
+	}}
 	applications = collection{"applications", applicationObjects}
-	users        = collection{"users", func(identity.Principal) []object { return nil }}
-	groups       = collection{"groups", func(identity.Principal) []object { return nil }}
+	users        = collection{"users", func(p identity.Principal) []object {
+		if p.Kind != identity.Person {
+			return nil
+		}
+		return []object{userObject(p)}
+	}}
+	groups = collection{"groups", func(identity.Principal) []object { return nil }}
 	// An application here is its own service principal and has one id for both. In Graph they have two ids, and roles
 	// name that of the service principal.
 	directoryObjects = collection{"directoryObjects", func(p identity.Principal) []object {
+		if p.Kind == identity.Person {
+			o := userObject(p)
+			o[odataType] = "#microsoft.graph.user"
+			return []object{o}
+		}
 		o := principalObject(p)
 		o[odataType] = "#microsoft.graph.servicePrincipal"
 		return []object{o}
@@ -55,6 +69,24 @@ func principalObject(p identity.Principal) object {
 		"servicePrincipalNames": names, "servicePrincipalType": kind, "signInAudience": "AzureADMyOrg",
 		"tags":     []string{},
 		"appRoles": []any{}, "keyCredentials": []any{}, "passwordCredentials": []any{},
+	}
+}
+
+// userObject is a person. Visage has no user names: the e-mail address stands in their place, or the id.
+func userObject(p identity.Principal) object {
+	var mail, language any
+	name := p.ID
+	if p.Email != "" {
+		mail, name = p.Email, p.Email
+	}
+	if p.Language != "" {
+		language = p.Language
+	}
+	return object{
+		"id": p.ID, "deletedDateTime": nil, "accountEnabled": true, "createdDateTime": stamp(p.Created),
+		"displayName": p.Name, "mail": mail, "userPrincipalName": name, "preferredLanguage": language,
+		"userType": "Member", "givenName": nil, "surname": nil, "jobTitle": nil, "businessPhones": []string{},
+		"mobilePhone": nil, "officeLocation": nil,
 	}
 }
 

@@ -1,19 +1,20 @@
 package armwire
 
-// ServicePrincipal is an identity: an application, or the managed identity of a resource.
+// ServicePrincipal is an identity: an application, the managed identity of a resource, or a person, who has no appId.
 type ServicePrincipal struct {
 	ObjectID string               `json:"objectId"`
 	AppID    string               `json:"appId"`
 	TenantID string               `json:"tenantId"`
 	Name     string               `json:"displayName"`
-	Kind     string               `json:"kind" enum:"Application SystemAssigned UserAssigned"`
+	Kind     string               `json:"kind" enum:"Application SystemAssigned UserAssigned Person"`
 	Resource string               `json:"resourceId,omitempty"` // of a managed identity
 	Created  string               `json:"createdDateTime"`
 	Secrets  []PasswordCredential `json:"passwordCredentials"`
 	Subjects []FederatedSubject   `json:"federatedSubjects"`
 }
 
-// FederatedSubject is a subject of a trusted issuer, whose tokens stand for an application.
+// FederatedSubject is a subject of a trusted issuer, whose tokens stand for an application, or a group of subjects, who
+// may sign in to the console.
 type FederatedSubject struct {
 	Issuer string `json:"issuer" api:"required"`
 	Name   string `json:"subject" api:"required"`
@@ -63,4 +64,49 @@ type CreatedPassword struct {
 // PasswordID names the secret to end.
 type PasswordID struct {
 	KeyID string `json:"keyId" api:"required"`
+}
+
+// Person is a human who signs in to the console.
+type Person struct {
+	ObjectID string             `json:"objectId"`
+	TenantID string             `json:"tenantId"`
+	Name     string             `json:"displayName"`
+	Email    string             `json:"mail"`
+	Language string             `json:"preferredLanguage"` // en, fr, or empty for what the browser asks for
+	Created  string             `json:"createdDateTime"`
+	Passkeys []Passkey          `json:"passkeys"`
+	Subjects []FederatedSubject `json:"federatedSubjects"`
+	Sessions int                `json:"openSessions"`
+}
+
+// Passkey is what is shown of a passkey.
+type Passkey struct {
+	Name    string `json:"displayName"`
+	Created string `json:"createdDateTime"`
+	Used    string `json:"lastUsedDateTime,omitempty"` // absent: never
+}
+
+// PersonList answers with all people.
+type PersonList struct {
+	Value []Person `json:"value"`
+}
+
+// PersonRequest creates a person.
+type PersonRequest struct {
+	Name     string `json:"displayName" api:"required"`
+	Email    string `json:"mail"`
+	Language string `json:"preferredLanguage" enum:"en fr"`
+}
+
+// PersonUpdate changes a person. What is absent stays.
+type PersonUpdate struct {
+	Name     *string `json:"displayName"`
+	Email    *string `json:"mail"`
+	Language *string `json:"preferredLanguage"`
+}
+
+// SignInAddress is an address that signs somebody in once. Anyone who has it can use it until then.
+type SignInAddress struct {
+	Address string `json:"address"`
+	Expires string `json:"expires"`
 }
