@@ -369,8 +369,9 @@ func (d *Directory) RefuseSignIn(ctx context.Context, method Method, principal s
 	return nil
 }
 
-// EndSession ends a session, at once. Refusals: SessionNotFound; AuthorizationFailed for the session of another where
-// the caller is no operator.
+// EndSession ends a session, at once. Refusals: SessionNotFound; AuthorizationFailed where the caller is neither the
+// principal of the session nor an operator. A caller who is not authenticated yet is signing in, and ends the session
+// that the browser had before.
 func (d *Directory) EndSession(ctx context.Context, id string) error {
 	ended, err := d.endSessionsFor(ctx, func(r sessionRecord) bool { return r.ID == lower(id) })
 	if err == nil && ended == 0 {
@@ -390,7 +391,7 @@ func (d *Directory) endSessionsFor(ctx context.Context, which func(sessionRecord
 	by := visage.CallerFrom(ctx)
 	caller := by.ObjectID
 	others := d.sessions.pick(func(r sessionRecord) bool { return which(r) && r.Principal != caller })
-	if len(others) > 0 && !d.isForOperator(ctx) {
+	if len(others) > 0 && caller != "" && !d.isForOperator(ctx) {
 		err := visage.Refuse(visage.Denied, "AuthorizationFailed",
 			"Only an operator of this instance may end the sessions of others.")
 		about := change{
@@ -405,6 +406,8 @@ func (d *Directory) endSessionsFor(ctx context.Context, which func(sessionRecord
 			return ""
 		case r.Principal == caller:
 			return "sign-out"
+		case caller == "" && by.RequestID != "":
+			return "replaced"
 		}
 		return "revoked"
 	})

@@ -150,6 +150,17 @@ func TestSessionsEnd(t *testing.T) {
 		}
 		wantRefusal(t, "an ended session", d.EndSession(t.Context(), s.ID), "SessionNotFound", "")
 
+		// Signing in ends the session that the browser had.
+		before, s := openSession(t, d, ada)
+		w.Events()
+		signingIn := visage.WithCaller(t.Context(), visage.Caller{RequestID: "r"})
+		if err := d.EndSession(signingIn, s.ID); err != nil || use(t, d, before) != "SessionEnded" {
+			t.Errorf("a session that another replaces: %v", err)
+		}
+		if told := w.Told(); !slices.Equal(told, []string{"session.end replaced done"}) {
+			t.Errorf("recorded: %v", told)
+		}
+
 		first, _ := openSession(t, d, ada)
 		second, _ := openSession(t, d, ada)
 		other, _ := openSession(t, d, person(t, d, "Bob"))

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/console"
 	"github.com/visage-face/visage/identity"
@@ -17,7 +16,7 @@ func (s *Server) openConsole(l *layers) (*console.Console, error) {
 		Accounts: l.accounts, Faces: l.face, Vaults: l.vaults, Directory: l.identities, History: audit.Read(l.store),
 		Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID, Group: defaultGroup,
 		AccountPath: l.instance.accountPath, VaultPath: l.instance.vaultPath,
-		Operates: func(who visage.Principal) bool { return who.Method == "operator" },
+		Operates: l.identities.IsOperator,
 		Endpoint: s.resourceEndpoint, VaultAddress: s.vaultAddress, Logger: s.log,
 	})
 }
@@ -28,11 +27,8 @@ func (s *Server) SignInAddress(ctx context.Context, principal string) (string, e
 	if principal == "" {
 		principal = s.operator.ClientID // its object id too
 	}
-	code, err := s.identities.IssueCode(ctx, principal, identity.SignIn, identity.SignInCodeLife)
-	if err != nil {
-		return "", err
-	}
-	return s.Endpoint() + "/console/signin/" + code, nil
+	address, _, err := s.directory(s.identities, s.operator).SignInAddress(ctx, principal, identity.SignIn)
+	return address, err
 }
 
 // wantsConsole reports whether a request for the first page comes from a browser. Other clients get the answer of an

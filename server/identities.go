@@ -21,6 +21,10 @@ type directory struct {
 	address  string // of the console's page for one-time codes, with a slash at the end
 }
 
+func (s *Server) directory(of *identity.Directory, operator Operator) directory {
+	return directory{of, operator.TenantID, operator.ClientID, s.Endpoint() + signInPath}
+}
+
 // CreateApplication implements armapi.Identities.
 func (d directory) CreateApplication(
 	ctx context.Context, name string, life time.Duration,

@@ -198,7 +198,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		return nil, err
 	}
 	counted := newBackups()
-	identities := directory{l.identities, l.instance.TenantID, l.instance.ClientID, s.Endpoint() + signInPath}
+	identities := s.directory(l.identities, l.forOperator)
 	management, err := armapi.New(armapi.Config{
 		Accounts: l.accounts, Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID,
 		Group:    defaultGroup,
