@@ -1,19 +1,6 @@
 package console_test
 
-import (
-	"testing"
-
-	"github.com/visage-face/visage/server"
-	"github.com/visage-face/visage/server/servertest"
-)
-
-// furnished is a server with something on every page, and the facts that paths of pages.mjs need.
-func furnished(t *testing.T) (*servertest.Server, map[string]string) {
-	t.Helper()
-	t.Setenv("CONSOLE_ONLY", *only)
-	s := servertest.Start(t, server.Config{})
-	return s, map[string]string{"account": "default"}
-}
+import "testing"
 
 // TestAccessible runs axe over every page, in both themes and both languages.
 func TestAccessible(t *testing.T) {
@@ -21,8 +8,8 @@ func TestAccessible(t *testing.T) {
 	if *judged {
 		looks = "all"
 	}
-	s, facts := furnished(t)
-	walk(t, s, "axe.mjs", facts, looks)
+	h := furnished(t)
+	walk(t, h.Server, "axe.mjs", h.facts, looks)
 }
 
 // TestLighthouse judges every page; it takes ten seconds a page.
@@ -30,8 +17,8 @@ func TestLighthouse(t *testing.T) {
 	if !*judged {
 		t.Skip("run by make console-check")
 	}
-	s, facts := furnished(t)
-	walk(t, s, "lighthouse.mjs", facts)
+	h := furnished(t)
+	walk(t, h.Server, "lighthouse.mjs", h.facts)
 }
 
 // TestScreenshots writes pictures of every page.
@@ -39,6 +26,6 @@ func TestScreenshots(t *testing.T) {
 	if *screenshots == "" {
 		t.Skip("run by make screenshots")
 	}
-	s, facts := furnished(t)
-	walk(t, s, "screenshots.mjs", facts, folder(t, *screenshots))
+	h := furnished(t)
+	walk(t, h.Server, "screenshots.mjs", h.facts, folder(t, *screenshots))
 }

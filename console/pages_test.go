@@ -1,0 +1,43 @@
+package console
+
+import (
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// unjudged are routes for GET that are not pages of their own.
+var unjudged = map[string]string{
+	"/console/assets/{hash}/{name}": "a file",
+	"/console/jobs/{job}":           "shown by the walk that starts one",
+}
+
+// TestEveryPageIsJudged holds that test/console/pages.mjs, whose pages axe and Lighthouse judge and people look at, has
+// every page. A page that is missing is one line there; what its path needs is made in test/console/furnish_test.go.
+func TestEveryPageIsJudged(t *testing.T) {
+	text, err := os.ReadFile("../test/console/pages.mjs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var paths []string
+	for _, m := range regexp.MustCompile(`path: '(/[^'?]*)`).FindAllStringSubmatch(string(text), -1) {
+		paths = append(paths, m[1])
+	}
+	for _, r := range (&Console{}).table() {
+		if r.method != http.MethodGet || unjudged[r.pattern] != "" {
+			continue
+		}
+		if !slices.ContainsFunc(paths, func(path string) bool { return matches(r.pattern, path) }) {
+			t.Errorf("page %s is not in test/console/pages.mjs; if it is no page, say so in unjudged", r.pattern)
+		}
+	}
+}
+
+// matches reports whether a path is one of a pattern's: {x} stands for any segment.
+func matches(pattern, path string) bool {
+	p, s := strings.Split(pattern, "/"), strings.Split(path, "/")
+	return slices.EqualFunc(p, s, func(p, s string) bool { return p == s || strings.HasPrefix(p, "{") })
+}

@@ -1,0 +1,169 @@
+package console_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visage-face/visage/server"
+	"github.com/visage-face/visage/server/servertest"
+)
+
+// house is a server with something on every page, and what paths of pages.mjs need to know of it.
+type house struct {
+	*servertest.Server
+	t     *testing.T
+	facts map[string]string
+}
+
+// furnished makes a resource "reception" under a key of the vault "safe", with people, and a few of everything else. It
+// asks the planes that applications use.
+func furnished(t *testing.T) house {
+	t.Helper()
+	t.Setenv("CONSOLE_ONLY", *only)
+	h := house{servertest.Start(t, server.Config{AutoApprove: true, Rate: 1 << 20}), t, map[string]string{
+		"account": "reception", "vault": "safe", "key": "faces", "group": "staff", "list": "visitors",
+	}}
+	h.resources()
+	h.keys()
+	h.people()
+	return h
+}
+
+// resources makes resources, and requests for access.
+func (h house) resources() {
+	h.t.Helper()
+	inGroup := "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/"
+	h.manage(http.MethodPut, "/providers/Microsoft.CognitiveServices/accessRequests/contoso", `{"properties":
+		{"service":"Face","contact":"ada@contoso.example","reason":"Open the doors of two offices."}}`)
+	for name, tier := range map[string]string{"reception": "E0", "warehouse": "S0"} {
+		h.manage(http.MethodPut, inGroup+name, fmt.Sprintf(`{"kind":"Face","sku":{"name":%q},"location":"local",
+			"identity":{"type":"SystemAssigned"},"tags":{"team":"front office","cost centre":"4711"},
+			"properties":{"customSubDomainName":%q}}`, tier, name))
+	}
+}
+
+// keys makes key vaults, and puts the resource under a customer-managed key.
+func (h house) keys() {
+	h.t.Helper()
+	o := h.Operator()
+	inGroup := "/resourceGroups/default/providers/Microsoft.KeyVault/vaults/"
+	for _, name := range []string{"safe", "spare"} {
+		h.manage(http.MethodPut, inGroup+name, fmt.Sprintf(`{"location":"local","properties":{"tenantId":%q,
+			"sku":{"family":"A","name":"standard"},"enablePurgeProtection":true,"enableRbacAuthorization":false,
+			"accessPolicies":[{"tenantId":%[1]q,"objectId":%[2]q,"permissions":{"keys":["all"]}}]}}`,
+			o.TenantID, o.ClientID))
+	}
+	host := strings.TrimPrefix(h.URL, "https://")
+	vaults := h.Token(h.t, strings.Replace(h.URL, "https://", "https://vault.", 1))
+	var made struct {
+		Key struct {
+			ID string `json:"kid"`
+		} `json:"key"`
+	}
+	for range 2 {
+		h.call(http.MethodPost, "safe.vault."+host, "/keys/faces/create?api-version=7.5", "Bearer "+vaults,
+			"application/json", strings.NewReader(`{"kty":"RSA","key_size":2048}`), &made)
+	}
+	h.facts["version"] = made.Key.ID[strings.LastIndex(made.Key.ID, "/")+1:]
+	account := "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/reception"
+	h.manage(http.MethodPatch, account, fmt.Sprintf(`{"properties":{"encryption":{"keySource":"Microsoft.KeyVault",
+		"register":true,"keyVaultProperties":{"keyVaultUri":%q}}}}`, made.Key.ID))
+	for {
+		var resource struct {
+			Properties struct {
+				State string `json:"provisioningState"`
+			} `json:"properties"`
+		}
+		if h.manageInto(http.MethodGet, account, "", &resource); resource.Properties.State == "Succeeded" {
+			break
+		}
+		select {
+		case <-h.t.Context().Done():
+			h.t.Fatal("the key was not enabled in time")
+		case <-time.After(10 * time.Millisecond): // the clients ask again too
+		}
+	}
+}
+
+// people fills a group and a list of the resource, with photos of people who do not exist.
+func (h house) people() {
+	h.t.Helper()
+	group := "/face/v1.2/persongroups/staff"
+	h.face(http.MethodPut, group, []byte(`{"name":"Staff of the reception","userData":"building 7"}`), nil)
+	for i, name := range []string{"Ada Lovelace", "Grace Hopper", "Mary Somerville", "Émilie du Châtelet"} {
+		var person struct {
+			ID string `json:"personId"`
+		}
+		h.face(http.MethodPost, group+"/persons", fmt.Appendf(nil, `{"name":%q}`, name), &person)
+		for take := range 2 {
+			h.face(http.MethodPost, group+"/persons/"+person.ID+"/persistedFaces",
+				servertest.Photo(10*i+take, name), nil)
+		}
+		h.facts["person"] = person.ID
+	}
+	h.face(http.MethodPost, group+"/train", nil, nil)
+	list := "/face/v1.2/facelists/visitors"
+	h.face(http.MethodPut, list, []byte(`{"name":"Visitors"}`), nil)
+	h.face(http.MethodPost, list+"/persistedFaces", servertest.Photo(99, "somebody"), nil)
+}
+
+// manage asks the management plane as the operator.
+func (h house) manage(method, path, body string) {
+	h.t.Helper()
+	h.manageInto(method, path, body, nil)
+}
+
+func (h house) manageInto(method, path, body string, into any) {
+	h.t.Helper()
+	version := "2025-09-01"
+	if strings.Contains(path, "Microsoft.KeyVault") {
+		version = "2024-11-01"
+	}
+	h.call(method, "", "/subscriptions/"+h.Operator().SubscriptionID+path+"?api-version="+version,
+		"Bearer "+h.Token(h.t, "https://management.azure.com"), "application/json", strings.NewReader(body), into)
+}
+
+// face asks the Face plane of the resource. A body that is not JSON is a photo.
+func (h house) face(method, path string, body []byte, into any) {
+	h.t.Helper()
+	contentType := "application/octet-stream"
+	if len(body) == 0 || body[0] == '{' {
+		contentType = "application/json"
+	}
+	host := "reception." + strings.TrimPrefix(h.URL, "https://")
+	h.call(method, host, path, "Bearer "+h.Token(h.t, "https://cognitiveservices.azure.com"), contentType,
+		bytes.NewReader(body), into)
+}
+
+// call makes a request, which must succeed.
+func (h house) call(method, host, path, authorisation, contentType string, body io.Reader, into any) {
+	h.t.Helper()
+	req, err := http.NewRequestWithContext(h.t.Context(), method, h.URL+path, body)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	req.Host = host
+	req.Header.Set("Authorization", authorisation)
+	req.Header.Set("Content-Type", contentType)
+	res, err := h.Client.Do(req)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	said, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode >= 300 {
+		h.t.Fatalf("%s %s: %d %s (%v)", method, path, res.StatusCode, said, err)
+	}
+	if into == nil {
+		return
+	}
+	if err := json.Unmarshal(said, into); err != nil {
+		h.t.Fatalf("%s %s: %v", method, path, err)
+	}
+}
