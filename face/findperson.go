@@ -156,41 +156,50 @@ func (s *Service) findPersons(
 	if err != nil {
 		return PersonsFound{}, err
 	}
+	for range attempts {
+		found, whole, err := s.searchIndex(ctx, res, group, c, st.Persons, w)
+		if err != nil || whole {
+			return found, err
+		}
+	}
+	return s.walkPersons(ctx, res, group, c, st.Persons, w)
+}
+
+// searchIndex returns a page of what the index of a group has; whole is false if there is none, or if it was dropped
+// for another meanwhile.
+func (s *Service) searchIndex(
+	ctx context.Context, res visage.Resource, group Ref, c collectionRecord, all int, w wantedPersons,
+) (found PersonsFound, whole bool, err error) {
 	lease := s.space(res).Lease()
-	k, err := s.names.of(lease, contentsOrder(res, c), st.Persons,
+	k, err := s.names.of(lease, contentsOrder(res, c), all,
 		func(ctx context.Context, add func(uuid, string) error) error {
 			return s.eachName(ctx, res, group, c, add)
 		})
 	if err != nil {
-		return PersonsFound{}, ended(lease, err)
+		return found, false, ended(lease, err)
 	}
-	if k == nil {
-		return s.walkPersons(ctx, res, group, c, st.Persons, w)
+	if k == nil { // it needs too much memory
+		return found, false, nil
 	}
 	waited := time.NewTimer(buildPatience)
 	defer waited.Stop()
 	building := false
 	select {
 	case <-k.built:
-		if !k.isReady() { // it could not be built, or was dropped for another
-			return s.walkPersons(ctx, res, group, c, st.Persons, w)
-		}
 	case <-waited.C:
 		building = true
 	case <-ctx.Done():
-		return PersonsFound{}, context.Cause(ctx)
+		return found, false, context.Cause(ctx)
 	}
-	found, err := s.searchNames(ctx, res, c, k, w)
-	if err != nil {
-		return PersonsFound{}, err
+	if found, err = s.searchNames(ctx, res, c, k, w); err != nil {
+		return found, false, err
 	}
-	found.Of = max(st.Persons, found.Searched)
+	found.Of = found.Searched
 	if building {
-		found.Building, found.Next = true, ""
-	} else {
-		found.Of = found.Searched
+		found.Building, found.Next, found.Of = true, "", max(all, found.Searched)
+		return found, true, nil
 	}
-	return found, nil
+	return found, k.isReady(), nil // what is not ready now may have been wiped during the search
 }
 
 // eachName calls add with every person of a group.

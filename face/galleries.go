@@ -117,7 +117,7 @@ func load(
 }
 
 // attempts is how often an operation is tried when its gallery is dropped meanwhile: the collection has changed, and
-// the operation may have another answer.
+// the operation may have another answer. Also, when names that it searches are dropped for those of others.
 const attempts = 3
 
 // again repeats an operation until no gallery is dropped while it runs.

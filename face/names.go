@@ -47,7 +47,8 @@ type nameIndex struct {
 	place   *list.Element
 	unwatch func() bool
 	counted int64 // bytes of it that are in nameIndexes.bytes
-	over    bool  // the index has more bytes than all indexes may have together: it is not built again
+	whole   bool  // it was built: others may take its memory
+	over    bool  // it has more bytes than all indexes may have together: it is not built again
 
 	mu      sync.RWMutex // guards the fields below
 	ready   bool
@@ -189,20 +190,24 @@ func (o *nameIndexes) build(
 		err = o.account(k)
 	}
 	switch {
+	case err == nil:
+		o.mu.Lock()
+		k.whole = true
+		o.mu.Unlock()
 	case errors.Is(err, errNamesTooLarge):
 		k.wipe()
 		o.mu.Lock()
 		if o.all[k.name] == k {
-			o.bytes -= k.counted
 			k.over = k.counted > o.most
-			k.counted = 0
+			o.bytes -= k.counted
+			k.counted, k.whole = 0, false
 		}
 		over := k.over
 		o.mu.Unlock()
 		if !over { // others have the memory
 			o.drop(k)
 		}
-	case err != nil:
+	default:
 		o.drop(k)
 	}
 }
@@ -251,7 +256,7 @@ func (o *nameIndexes) account(k *nameIndex) error {
 	for e := o.recent.Back(); e != nil && o.bytes > o.most; {
 		other := e.Value.(*nameIndex)
 		e = e.Prev()
-		if other != k && other.counted > 0 {
+		if other != k && other.whole {
 			o.removeLocked(other)
 			dropped = append(dropped, other)
 		}
