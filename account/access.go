@@ -23,6 +23,10 @@ type Access struct{ accounts *Accounts }
 // Access returns the access requests and the capacity of the instance.
 func (a *Accounts) Access() *Access { return &Access{a} }
 
+// Automatic reports whether requests are approved without the operator, as long as there is a place, and E0 accounts
+// need none.
+func (c *Access) Automatic() bool { return c.accounts.cfg.AutoApprove }
+
 // AccessRequest is a request for one E0 account, whose data may be under a customer-managed key. An approved request
 // reserves a place for one account.
 type AccessRequest struct {

@@ -31,7 +31,8 @@ type homeData struct {
 	Resources []resourceRow
 	Search    string
 	More      string // the address of the next page; empty: this is the last
-	Create    bool   // the person may create resources
+	Create    string // the page that creates a resource; empty: the person may not
+	Deleted   string // the page of deleted resources; empty: the person may not see it
 }
 
 // home lists the resources that the person may read, with the state of their keys.
@@ -65,6 +66,11 @@ func (c *Console) home(v *visit) (*view, error) {
 		data.Resources = append(data.Resources, resourceRow{a.Name, resourcePath(a.Name, ""), a.Tier, a.Location,
 			v.keyBadge(e.Status)})
 	}
-	data.Create = v.may("Microsoft.CognitiveServices/accounts/write", c.group())
+	if v.may(writeAccount, c.group()) {
+		data.Create = prefix + "/create"
+	}
+	if v.may(readDeleted, c.subscription()) {
+		data.Deleted = prefix + "/deleted"
+	}
 	return v.page("home", v.text("home.title"), data), nil
 }

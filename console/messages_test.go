@@ -24,6 +24,7 @@ import (
 var families = map[string][]string{
 	"condition.":    {"service-managed", "active", "degraded", "revoked", "unavailable", "locked"},
 	"time.month.":   {"1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"},
+	"create.tier.":  {"f0", "s0", "e0"},
 	"resource.tab.": nil,
 	"refusal.":      nil,
 	"audit.":        nil, // held by refusals_french_test.go

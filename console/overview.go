@@ -38,6 +38,7 @@ type overviewData struct {
 	Tags      *form  // likewise
 	TagList   []fact
 	Samples   []sample
+	Delete    string // the page that asks before the resource is deleted; empty: the person may not
 }
 
 func (c *Console) overview(v *visit) (*view, error) {
@@ -91,6 +92,9 @@ func (c *Console) overviewData(v *visit, a account.Account) *overviewData {
 	scope := c.cfg.AccountPath(a)
 	if v.may("Microsoft.CognitiveServices/accounts/listkeys/action", scope) {
 		d.Keys = resourcePath(a.Name, "keys")
+	}
+	if v.may("Microsoft.CognitiveServices/accounts/delete", scope) {
+		d.Delete = resourcePath(a.Name, "delete")
 	}
 	if v.may("Microsoft.CognitiveServices/accounts/write", scope) {
 		d.Tags = v.tagsForm(a)

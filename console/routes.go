@@ -92,6 +92,7 @@ func (c *Console) table() []route {
 	var all []route
 	for _, some := range [][]route{
 		c.frameRoutes(), c.signInRoutes(), c.homeRoutes(), c.overviewRoutes(),
+		c.createRoutes(), c.deletionRoutes(), c.requestRoutes(),
 	} {
 		all = append(all, some...)
 	}
@@ -213,5 +214,6 @@ type mainPage struct {
 func (c *Console) mainPages() []mainPage {
 	return []mainPage{
 		{"nav.home", prefix, signedIn},
+		{"nav.requests", prefix + "/requests", onSubscription(readRequests)},
 	}
 }

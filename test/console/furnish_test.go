@@ -28,6 +28,7 @@ func furnished(t *testing.T) house {
 	t.Setenv("CONSOLE_ONLY", *only)
 	h := house{servertest.Start(t, server.Config{AutoApprove: true, Rate: 1 << 20}), t, map[string]string{
 		"account": "reception", "vault": "safe", "key": "faces", "group": "staff", "list": "visitors",
+		"request": "contoso", "gone": "attic",
 	}}
 	h.resources()
 	h.keys()
@@ -41,11 +42,12 @@ func (h house) resources() {
 	inGroup := "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/"
 	h.manage(http.MethodPut, "/providers/Microsoft.CognitiveServices/accessRequests/contoso", `{"properties":
 		{"service":"Face","contact":"ada@contoso.example","reason":"Open the doors of two offices."}}`)
-	for name, tier := range map[string]string{"reception": "E0", "warehouse": "S0"} {
+	for name, tier := range map[string]string{"reception": "E0", "warehouse": "S0", "attic": "S0"} {
 		h.manage(http.MethodPut, inGroup+name, fmt.Sprintf(`{"kind":"Face","sku":{"name":%q},"location":"local",
 			"identity":{"type":"SystemAssigned"},"tags":{"team":"front office","cost centre":"4711"},
 			"properties":{"customSubDomainName":%q}}`, tier, name))
 	}
+	h.manage(http.MethodDelete, inGroup+"attic", "")
 }
 
 // keys makes key vaults, and puts the resource under a customer-managed key.

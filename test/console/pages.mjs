@@ -8,6 +8,12 @@ const list = [
   { name: 'home', path: '/console' },
   { name: 'overview', path: '/console/resources/{account}' },
   { name: 'keys', path: '/console/resources/{account}/keys' },
+  { name: 'create', path: '/console/create' },
+  { name: 'delete', path: '/console/resources/{account}/delete' },
+  { name: 'deleted', path: '/console/deleted' },
+  { name: 'purge', path: '/console/deleted/{gone}/purge' },
+  { name: 'requests', path: '/console/requests' },
+  { name: 'request', path: '/console/requests/{request}' },
   { name: 'unknown', path: '/console/nothing-here', status: 404 },
 ];
 
